@@ -1,0 +1,340 @@
+import type { TaskEvent } from '../task/event.ts'
+import type { Json } from '../task/json.ts'
+import type { Outcome } from '../task/outcome.ts'
+import type { RetryPolicy } from '../task/retry.ts'
+import type { Status } from '../task/status.ts'
+import type { Progress, Task, TaskSpec } from '../task/task.ts'
+
+/**
+ * The port: what XQueue asks of the store that coordinates it. Everything is a batch, and everything that must be true
+ * together happens in one atomic step. A status change and its event are written in the same step. Nothing above the
+ * port knows which engine it has; `test/engine-contract/` says what each verb promises.
+ *
+ * Every verb rejects with XQueueError `engine_unavailable` when the store cannot be reached: then nothing was changed,
+ * or the answer was lost on the way. Times are milliseconds since the epoch, durations milliseconds.
+ */
+export interface Engine {
+  /** The URL that opens this same store again, also from another thread of this process. */
+  readonly url: string
+
+  /**
+   * Accepts all specs or none; durable when it resolves. A known idempotency key with the same request answers the
+   * earlier task (`existing`).
+   * @throws XQueueError `unknown_type` (with the index of each in `errors`, path `tasks[i].type`),
+   *   `idempotency_conflict`, `queue_full`
+   */
+  submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
+
+  /** One trip of a worker: settles outcomes, renews leases, claims up to `want` tasks. See `Turn`. */
+  turn(turn: Turn): Promise<TurnAnswer>
+
+  /**
+   * Cancels: a waiting task at once; a running one is asked to stop, and ends as `canceled` when its handler does or
+   * when `cancelGraceMs` has passed. By filter, one call handles a bounded number: call again while `more`.
+   */
+  cancel(which: Which): Promise<Changed>
+
+  /** Takes failed, canceled and timed-out tasks back to `pending`, attempts from 0. Bounded like `cancel`. */
+  retry(which: Which): Promise<Changed>
+
+  /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
+  configureType(type: string, change: TypeChange): Promise<TypeInfo>
+
+  /**
+   * Does what time makes due, at most `max` tasks of each kind: delayed tasks become ready, deadlines end, lost leases
+   * go back, canceled tasks whose grace is over end, finished tasks past retention go, old events go. Safe anywhere,
+   * any number of times.
+   */
+  sweep(max: number): Promise<Swept>
+
+  /** In the order asked for; null where there is none. */
+  get(ids: readonly string[]): Promise<(Task | null)[]>
+
+  /**
+   * Newest first; with `status: 'pending'` in the order they will run. Each call looks at a bounded number of tasks: a
+   * page may be short and still have a `nextCursor`. @throws XQueueError `invalid_cursor`
+   */
+  list(query: ListQuery): Promise<Page>
+
+  /** Why a task is not running, or null when there is no such task. */
+  explain(id: string): Promise<Explanation | null>
+
+  /** Every type that is known, or those of `names` that are. */
+  types(query?: { names?: readonly string[]; holders?: boolean }): Promise<TypeInfo[]>
+
+  /** The live workers over all processes. */
+  workers(): Promise<WorkerInfo[]>
+
+  stats(): Promise<Stats>
+
+  /**
+   * Events after the position `after` (null: from now on), oldest first. Waits up to `waitMs` for the first one.
+   * `gap` says that events after `after` are already gone.
+   */
+  events(query: EventsQuery): Promise<EventsPage>
+
+  health(): Promise<Health>
+
+  /** Ends waiting turns and event reads with empty answers, writes what is under way, closes the store. */
+  close(): Promise<void>
+}
+
+export interface EngineOptions {
+  /** Milliseconds since the epoch; tests hand in one that they move. */
+  clock: () => number
+  /** 0 ≤ x < 1, for jitter. */
+  random: () => number
+  /** How long a lease lives without renewal. */
+  leaseMs: number
+  /** Lost leases after which a task fails as poison (`max_deliveries`). */
+  lostLeasesMax: number
+  /** How long a handler may take to stop after a cancel before the task ends without it. */
+  cancelGraceMs: number
+  /** A worker not seen for this long counts as gone. */
+  workerTtlMs: number
+  /** How long a type stays known after its last worker left, so that a deploy refuses no submissions. */
+  typeTtlMs: number
+  retention: { ageMs: number; countMax: number }
+  /** Events kept for readers that resume. */
+  eventsMax: number
+  /** Waiting tasks over all types above which submissions are refused; null: no cap. */
+  pendingMax: number | null
+}
+
+export const ENGINE_DEFAULTS: EngineOptions = {
+  clock: Date.now,
+  random: Math.random,
+  leaseMs: 30_000,
+  lostLeasesMax: 5,
+  cancelGraceMs: 5_000,
+  workerTtlMs: 60_000,
+  typeTtlMs: 86_400_000,
+  retention: { ageMs: 86_400_000, countMax: 100_000 },
+  eventsMax: 100_000,
+  pendingMax: null,
+}
+
+/** `existing`: the key was known and the request the same, nothing was added. */
+export interface Submitted {
+  task: Task
+  existing: boolean
+}
+
+export interface WorkerIdentity {
+  id: string
+  host: string
+  pid: number
+  types: readonly string[]
+  /** Tasks it runs at once. */
+  concurrency: number
+  startedAt: number
+}
+
+export interface Turn {
+  worker: WorkerIdentity
+  outcomes?: readonly { lease: string; outcome: Outcome }[]
+  renewals?: readonly { lease: string; progress?: Progress }[]
+  /**
+   * Claims at most this many of the worker's types, or of `types`: ready, not paused, within rate and limit, not past
+   * its wait deadline; highest priority first, then the one that has been ready longest (by `runAt`, then by
+   * submission).
+   */
+  want: number
+  types?: readonly string[]
+  /** With nothing to answer, waits up to this long for a task to claim or a cancel to pass on. */
+  waitMs?: number
+  /** Ends the wait early, with what there is. Claimed tasks are always answered. */
+  signal?: AbortSignal
+  /** How long the leases of this turn live; default the engine's `leaseMs`. */
+  leaseMs?: number
+  /** The worker says good-bye: it is no longer listed. Its leases stay until settled or expired. */
+  leaving?: boolean
+}
+
+export interface TurnAnswer {
+  /** One per outcome, in order. */
+  settled: Settled[]
+  /** One per renewal, in order; null where the lease is no longer held. */
+  renewed: (Renewed | null)[]
+  leases: Lease[]
+  /** Leases of this worker whose tasks are to be canceled, each told at least once. */
+  cancelRequested: string[]
+}
+
+/**
+ * `status` is the task's status after the outcome; null where the lease was no longer held and nothing was changed.
+ * `accepted` is false when the lease was lost, and when a result came after a cancel or past the deadline.
+ */
+export interface Settled {
+  accepted: boolean
+  status: Status | null
+}
+
+export interface Renewed {
+  expiresAt: number
+  cancelRequested: boolean
+}
+
+/** The permit to run one task. Its token is the fence: no other hand-out ever has the same. */
+export interface Lease {
+  lease: string
+  expiresAt: number
+  /** When the attempt runs out of time, or null. */
+  deadlineAt: number | null
+  task: Task
+}
+
+/** Task ids, or everything that fits a filter. */
+export type Which = { ids: readonly string[] } | { filter: TaskFilter }
+
+export interface TaskFilter {
+  status?: Status
+  type?: string
+  tag?: { key: string; value: string }
+}
+
+export interface Changed {
+  /** By ids: one per id. By filter: one per task that was changed. */
+  results: { id: string; outcome: ChangeOutcome; task: Task | null }[]
+  more: boolean
+}
+
+/**
+ * `changed`: done. `stopping`: a running handler was asked to stop. `refused`: its status does not allow it.
+ * `unknown`: no such task.
+ */
+export type ChangeOutcome = 'changed' | 'stopping' | 'refused' | 'unknown'
+
+export interface TypeChange {
+  /** What a worker's handler says of its type; the limit holds until someone sets another at run time. */
+  handler?: { maxConcurrency: number | null; retry: RetryPolicy; payloadSchema: Json }
+  /** Known for good, with or without workers. */
+  declared?: boolean
+  /** Integer ≥ 1, or null to remove the limit. Wins over the handler's from then on. */
+  maxConcurrency?: number | null
+  paused?: boolean
+}
+
+export interface TypeInfo {
+  type: string
+  /** Waiting, delayed ones included. */
+  pending: number
+  delayed: number
+  processing: number
+  maxConcurrency: number | null
+  rate: null
+  paused: boolean
+  declared: boolean
+  /** Live workers that run it. */
+  workers: number
+  /** Tasks finished per second over the last minute. */
+  throughput: number
+  waitMs: Percentiles | null
+  runMs: Percentiles | null
+  /** JSON Schema of the payload, if the handler's validator can tell it. */
+  payloadSchema: Json
+  /** Live leases, oldest first, when asked for. */
+  holders: Holder[]
+}
+
+/** Of the tasks that finished in the last few minutes. Milliseconds. */
+export interface Percentiles {
+  p50: number
+  p95: number
+  p99: number
+}
+
+export interface Holder {
+  taskId: string
+  workerId: string
+  since: number
+  expiresAt: number
+}
+
+export interface WorkerInfo extends WorkerIdentity {
+  running: number
+  lastSeen: number
+  /** Attempts that ended in success, and in anything else, since it started. */
+  processed: number
+  failed: number
+}
+
+export interface Swept {
+  changed: number
+  /** True when `max` cut something off: come again at once. */
+  more: boolean
+  /** When the next thing is due, or null. */
+  nextAt: number | null
+}
+
+export interface ListQuery extends TaskFilter {
+  limit: number
+  cursor?: string
+}
+
+export interface Page {
+  tasks: Task[]
+  nextCursor: string | null
+}
+
+/** Why a task is not running, in the order the reasons are looked at. */
+export interface Explanation {
+  reason:
+    | 'finished'
+    | 'running'
+    | 'delayed'
+    | 'paused'
+    | 'no_worker'
+    | 'limit_reached'
+    | 'rate_limited'
+    | 'behind'
+    | 'ready'
+  task: Task
+  /** Who holds the type's permits. */
+  holders: Holder[]
+  maxConcurrency: number | null
+  /** Tasks of its type that go first (counted up to 10,000). */
+  ahead: number
+  /** Until when, where the reason has an end: run_at, the holder's lease expiry. */
+  until: number | null
+}
+
+export interface Stats {
+  /** Tasks kept, by status; `pending` includes the delayed ones. */
+  counts: Record<Status, number>
+  delayed: number
+  /** Tasks finished per second over the last minute. */
+  throughput: number
+  concurrencyLimits: Record<string, number>
+  stream: StreamInfo
+}
+
+/** The waiting work in the engine's own terms. */
+export interface StreamInfo {
+  /** Unfinished tasks. */
+  length: number
+  groups: number
+  consumers: { name: string; pending: number; idle: number }[]
+  streams: { name: string; length: number }[]
+}
+
+export interface EventsQuery {
+  after: number | null
+  max: number
+  waitMs?: number
+  signal?: AbortSignal
+}
+
+export interface EventsPage {
+  events: TaskEvent[]
+  /** Where to go on: the next call's `after`. */
+  last: number
+  gap: boolean
+}
+
+export interface Health {
+  engine: string
+  /** What an accepted task survives, in words. */
+  durability: string
+  checks: { name: string; ok: boolean; detail: string }[]
+}

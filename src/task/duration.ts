@@ -1,0 +1,51 @@
+import { XQueueError } from './errors.ts'
+import { TASK_LIMITS } from './task.ts'
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+const WHOLE = /^(?:\d{1,12}(?:\.\d{1,6})?(?:ms|s|m|h|d))+$/
+const PART = /(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)/g
+
+/**
+ * Reads a duration: a number of seconds, or a string with units such as `"90s"`, `"1h30m"`, `"250ms"`. A string of
+ * digits alone counts as seconds. Returns whole milliseconds.
+ *
+ * @throws XQueueError `invalid_duration` when it is no duration, negative, or longer than a year.
+ */
+export function parseDurationMs(value: unknown): number {
+  const ms = typeof value === 'number' ? value * 1_000 : typeof value === 'string' ? parseText(value) : Number.NaN
+  if (!Number.isFinite(ms)) throw invalid(value, 'is not a duration')
+  if (ms < 0) throw invalid(value, 'is negative')
+  if (ms > TASK_LIMITS.durationMsMax) throw invalid(value, 'is longer than 366 days')
+  return Math.round(ms)
+}
+
+/** Writes a duration in the shortest units that lose nothing: 5400000 → `1h30m`. */
+export function formatDuration(ms: number): string {
+  if (ms === 0) return '0s'
+  let rest = ms
+  let text = ''
+  for (const unit of ['d', 'h', 'm', 's', 'ms']) {
+    const size = UNIT_MS[unit] as number
+    const count = Math.floor(rest / size)
+    if (count > 0) text += `${count}${unit}`
+    rest -= count * size
+  }
+  return text
+}
+
+function parseText(text: string): number {
+  const trimmed = text.trim()
+  if (/^\d{1,12}(?:\.\d{1,6})?$/.test(trimmed)) return Number(trimmed) * 1_000
+  if (trimmed.length > 64 || !WHOLE.test(trimmed)) return Number.NaN
+  let total = 0
+  for (const [, count, unit] of trimmed.matchAll(PART)) total += Number(count) * (UNIT_MS[unit as string] as number)
+  return total
+}
+
+function invalid(value: unknown, why: string): XQueueError {
+  const shown = JSON.stringify(value)?.slice(0, 80) ?? typeof value
+  return new XQueueError(
+    'invalid_duration',
+    `${shown} ${why}: give seconds as a number, or units as in "90s" or "1h30m"`,
+  )
+}

@@ -1,0 +1,71 @@
+/**
+ * Every error that a caller can meet, one row each: the HTTP status it is answered with, its title, and what to do.
+ * The documentation is generated from this table.
+ */
+export const ERRORS = {
+  invalid_request: [400, 'The request is not valid', 'Mend the fields that `errors` names.'],
+  invalid_duration: [400, 'Not a duration', 'Give seconds as a number, or units as in "90s" or "1h30m".'],
+  invalid_payload: [400, 'The payload does not fit the task type', 'Mend the fields that `errors` names.'],
+  invalid_cursor: [400, 'Not a cursor of this list', 'Use `next_cursor` of the answer before, with the same filters.'],
+  unknown_type: [400, 'Unknown task type', 'Start a worker with a handler for it, or declare it.'],
+  type_owns_limits: [400, 'Limits belong to the task type', 'Set them with POST /api/v1/concurrency.'],
+  not_found: [404, 'Not found', 'Check the path and the id.'],
+  method_not_allowed: [405, 'Method not allowed', 'Use one of the methods in the Allow header.'],
+  idempotency_conflict: [409, 'Idempotency key used for another request', 'Use a new key, or send the same body.'],
+  task_finished: [409, 'The task has finished', 'Only a waiting or running task can be canceled.'],
+  task_not_retryable: [409, 'The task cannot be retried', 'Only failed, canceled and timed-out tasks can.'],
+  lease_lost: [410, 'The lease is no longer held', 'Drop this run: the task was handed out again, or has ended.'],
+  too_large: [413, 'Too large', 'Send less at once, or keep the data elsewhere and submit where it is.'],
+  unsupported_media_type: [415, 'Unsupported media type', 'Send JSON with Content-Type: application/json.'],
+  queue_full: [429, 'The queue is full', 'Try again after the time in Retry-After.'],
+  engine_unavailable: [503, 'The engine cannot be reached', 'Try again after the time in Retry-After.'],
+  shutting_down: [503, 'The process is shutting down', 'Try again: another process will answer.'],
+  engine_unusable: [500, 'The engine cannot be used', 'Do what the detail says, then start again.'],
+  invalid_config: [500, 'The configuration is not valid', 'Mend the setting that the detail names.'],
+  invalid_handlers: [500, 'The handlers cannot be used', 'Mend what the detail names.'],
+  internal: [500, 'Internal error', 'See the log of the server for this request id.'],
+} as const satisfies Record<string, readonly [status: number, title: string, remedy: string]>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** One thing that is wrong, and where: `path` as in `tasks[3].priority`. */
+export interface FieldError {
+  path: string
+  message: string
+}
+
+/** What an answer may carry beside the message to help mend the call. */
+export interface ErrorDetails {
+  errors?: FieldError[]
+  registered_types?: string[]
+  retry_after?: number
+  task_id?: string
+  allow?: string[]
+}
+
+/** An error for the caller: a stable code, a message that names the thing, the value and the way out. */
+export class XQueueError extends Error {
+  readonly code: ErrorCode
+  readonly details: ErrorDetails
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'XQueueError'
+    this.code = code
+    this.details = details
+  }
+
+  get status(): number {
+    return ERRORS[this.code][0]
+  }
+}
+
+/** The first lines of whatever was thrown, also when it is no Error at all. */
+export function describeError(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.stack ?? `${thrown.name}: ${thrown.message}`
+  try {
+    return typeof thrown === 'string' ? thrown : (JSON.stringify(thrown) ?? String(thrown))
+  } catch {
+    return 'an error that cannot be shown'
+  }
+}

@@ -1,0 +1,22 @@
+import type { Json } from './json.ts'
+import type { Status, TimeoutReason } from './status.ts'
+import type { Progress } from './task.ts'
+
+/** One change of a task, written in the same atomic step as the change itself. */
+export interface TaskEvent {
+  /** Position in the engine's outbox: grows with every event, over all processes. */
+  id: number
+  /** `status` when the status changed, `progress` when a running task reported progress. */
+  kind: 'status' | 'progress'
+  taskId: string
+  type: string
+  status: Status
+  attempts: number
+  progress: Progress | null
+  result: Json
+  error: string | null
+  timeoutReason: TimeoutReason | null
+  workerId: string | null
+  /** Milliseconds since the epoch. */
+  at: number
+}

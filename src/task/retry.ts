@@ -1,0 +1,75 @@
+import { XQueueError } from './errors.ts'
+
+/** How long to wait before the next attempt. Durations in milliseconds. */
+export interface RetryPolicy {
+  /** Delay before the first retry; default 1 s. */
+  baseMs: number
+  /** What each further delay is multiplied by; default 2. */
+  factor: number
+  /** Longest delay; default 5 min. */
+  capMs: number
+  /** Share of a delay that is drawn at random, 0–1; default 0.2: a delay of 10 s becomes 8–10 s. */
+  jitter: number
+}
+
+export const RETRY_DEFAULTS: RetryPolicy = { baseMs: 1_000, factor: 2, capMs: 300_000, jitter: 0.2 }
+
+/** The list never grows longer than this; by then the last entry repeats in practice. */
+const RETRY_DELAYS_MAX = 32
+
+/**
+ * A policy as data: the delays before each retry, whose last entry repeats. Engines store it with the type and only
+ * index into it, so that none of them knows what back-off is.
+ */
+export function retryDelaysMs(policy: RetryPolicy): number[] {
+  const delays: number[] = []
+  let delay = Math.min(policy.baseMs, policy.capMs)
+  while (delays.length < RETRY_DELAYS_MAX) {
+    delays.push(Math.round(delay))
+    const next = Math.min(delay * policy.factor, policy.capMs)
+    if (next === delay) break
+    delay = next
+  }
+  return delays
+}
+
+/**
+ * The delay before retry number `retry` (1 for the first), jitter taken off.
+ *
+ * @param random 0 ≤ random < 1
+ */
+export function retryDelayMs(delaysMs: readonly number[], jitter: number, retry: number, random: number): number {
+  const delay = delaysMs[Math.min(retry, delaysMs.length) - 1] ?? 0
+  return Math.round(delay * (1 - jitter * random))
+}
+
+/** Checks a policy and fills its gaps. @throws XQueueError `invalid_handlers` naming the field. */
+export function completeRetryPolicy(input: Partial<RetryPolicy>): RetryPolicy {
+  const policy = { ...RETRY_DEFAULTS, ...input }
+  const rules: [keyof RetryPolicy, boolean, string][] = [
+    ['baseMs', policy.baseMs >= 0 && Number.isFinite(policy.baseMs), 'a duration of 0 or more'],
+    ['factor', policy.factor >= 1 && policy.factor <= 100, 'a number from 1 to 100'],
+    ['capMs', policy.capMs >= 0 && Number.isFinite(policy.capMs), 'a duration of 0 or more'],
+    ['jitter', policy.jitter >= 0 && policy.jitter <= 1, 'a number from 0 to 1'],
+  ]
+  for (const [field, holds, allowed] of rules) {
+    if (!holds) throw new XQueueError('invalid_handlers', `retry.${field} is ${policy[field]}: it must be ${allowed}`)
+  }
+  return policy
+}
+
+/** Thrown by a handler: this task cannot succeed, do not retry it. */
+export class DoNotRetry extends Error {
+  override name = 'DoNotRetry'
+}
+
+/** Thrown by a handler: retry, but not before `delayMs`. Counts as an attempt. */
+export class RetryAfter extends Error {
+  override name = 'RetryAfter'
+  readonly delayMs: number
+
+  constructor(delayMs: number, message = `retry after ${delayMs} ms`, options?: ErrorOptions) {
+    super(message, options)
+    this.delayMs = delayMs
+  }
+}

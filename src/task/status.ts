@@ -1,0 +1,38 @@
+/** The six states of a task, and the only moves between them. */
+export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
+export type Status = (typeof STATUSES)[number]
+
+/** Why a task ended in `timeout`: it waited too long for its first start, or its last attempt ran too long. */
+export const TIMEOUT_REASONS = ['queue_wait', 'processing'] as const
+export type TimeoutReason = (typeof TIMEOUT_REASONS)[number]
+
+/**
+ * Every legal move. `processing → pending` is a retry with back-off, a lost lease or a release; a final status leaves
+ * only by an explicit retry, and `success` never does.
+ */
+export const TRANSITIONS: Readonly<Record<Status, readonly Status[]>> = {
+  pending: ['processing', 'canceled', 'timeout'],
+  processing: ['success', 'failed', 'canceled', 'timeout', 'pending'],
+  success: [],
+  failed: ['pending'],
+  canceled: ['pending'],
+  timeout: ['pending'],
+}
+
+export const FINAL_STATUSES = ['success', 'failed', 'canceled', 'timeout'] as const
+export type FinalStatus = (typeof FINAL_STATUSES)[number]
+
+/** The final statuses that an explicit retry may take back to `pending`. */
+export const RETRYABLE_STATUSES = ['failed', 'canceled', 'timeout'] as const
+
+export function isStatus(value: unknown): value is Status {
+  return STATUSES.includes(value as Status)
+}
+
+export function isFinal(status: Status): status is FinalStatus {
+  return FINAL_STATUSES.includes(status as FinalStatus)
+}
+
+export function canMove(from: Status, to: Status): boolean {
+  return TRANSITIONS[from].includes(to)
+}

@@ -1,0 +1,120 @@
+import { v7 as uuidv7 } from 'uuid'
+import type { Json } from './json.ts'
+import type { Status, TimeoutReason } from './status.ts'
+
+/** A task as everyone sees it. Times are milliseconds since the epoch, durations milliseconds. */
+export interface Task {
+  /** UUIDv7: sorts by the time of submission. */
+  id: string
+  type: string
+  payload: Json
+  /** 0–9, higher runs first. */
+  priority: number
+  status: Status
+  /** Handler runs that started and ended by themselves or by their time-out. */
+  attempts: number
+  /** Times it was handed to a worker; a lost worker adds a delivery, not an attempt. */
+  deliveries: number
+  /** Retries after the first attempt. */
+  maxRetry: number
+  /** How long it may wait for its first start, counted from `runAt`; 0 = no limit. */
+  queueTimeoutMs: number
+  /** How long one attempt may run; 0 = no limit. */
+  processTimeoutMs: number
+  timeoutReason: TimeoutReason | null
+  createdAt: number
+  /** When it may start: at submission, after its delay, or after the back-off of a retry. */
+  runAt: number
+  /** Start of the latest attempt. */
+  startedAt: number | null
+  updatedAt: number
+  completedAt: number | null
+  workerId: string | null
+  /** 0–100 or an object, the last one reported. */
+  progress: Progress | null
+  result: Json
+  error: string | null
+  tags: Readonly<Record<string, string>>
+  idempotencyKey: string | null
+}
+
+export type Progress = number | { [key: string]: Json }
+
+/** A task as it is asked for, complete and checked: what `completeSpec` makes of a caller's input. */
+export interface TaskSpec {
+  type: string
+  payload: Json
+  priority: number
+  maxRetry: number
+  queueTimeoutMs: number
+  processTimeoutMs: number
+  /** Earliest start relative to acceptance; ignored when `runAt` is given. */
+  delayMs: number
+  runAt: number | null
+  tags: Readonly<Record<string, string>>
+  idempotencyKey: string | null
+}
+
+export const TASK_DEFAULTS = {
+  payload: {},
+  priority: 0,
+  maxRetry: 3,
+  queueTimeoutMs: 600_000,
+  processTimeoutMs: 300_000,
+  delayMs: 0,
+  runAt: null,
+  tags: {},
+  idempotencyKey: null,
+} as const
+
+/** A limit on everything that a caller may ask for. */
+export const TASK_LIMITS = {
+  typeCharsMax: 100,
+  priorityMax: 9,
+  retryMax: 1_000,
+  /** Longest duration anywhere: a year. */
+  durationMsMax: 366 * 86_400_000,
+  tagsMax: 16,
+  tagKeyCharsMax: 64,
+  tagValueCharsMax: 256,
+  idempotencyKeyCharsMax: 255,
+  payloadBytesMax: 1024 * 1024,
+  resultBytesMax: 1024 * 1024,
+  errorCharsMax: 16_384,
+  batchBytesMax: 16 * 1024 * 1024,
+  batchTasksMax: 10_000,
+} as const
+
+/**
+ * What a type may be called: it stands in URLs, MQTT topics, Redis keys and metric labels, so it holds only letters,
+ * digits and `. _ : -`, starts with a letter or digit, and has at most 100 characters.
+ */
+export const TYPE_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$/
+
+/** Fills a spec's gaps with the defaults. The values that are given must have been checked. */
+export function completeSpec(input: Pick<TaskSpec, 'type'> & Partial<TaskSpec>): TaskSpec {
+  return { ...TASK_DEFAULTS, ...input }
+}
+
+/** A new task id: UUIDv7, so that ids sort by time of submission. */
+export function newTaskId(now: number): string {
+  return uuidv7({ msecs: now })
+}
+
+/**
+ * What a known idempotency key is compared by: everything the caller asked for but the key itself. `runAt` counts as
+ * given, so a repeated call with the same delay is the same call.
+ */
+export function sameRequest(spec: TaskSpec): string {
+  const { idempotencyKey: _, ...request } = spec
+  return canonical(request as unknown as Json)
+}
+
+function canonical(value: Json): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (value === null || typeof value !== 'object') return JSON.stringify(value)
+  const fields = Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${canonical(value[key] as Json)}`)
+  return `{${fields.join(',')}}`
+}
