@@ -1,0 +1,278 @@
+import { XQueueError } from '../../task/errors.ts'
+import { isFinal, STATUSES, type Status } from '../../task/status.ts'
+import type { Task } from '../../task/task.ts'
+import type {
+  EngineOptions,
+  Explanation,
+  Holder,
+  ListQuery,
+  Page,
+  Stats,
+  TaskFilter,
+  TypeInfo,
+  WorkerInfo,
+} from '../engine.ts'
+import type { Rates } from './rates.ts'
+import { taskOf } from './rows.ts'
+import type { Row, Store } from './store.ts'
+import type { Registry } from './types.ts'
+
+/** A page looks at no more tasks than this, however few of them fit the filter. */
+const LOOKED_AT_MAX = 50_000
+const AHEAD_MAX = 10_000
+const TASK = 'SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq'
+const UNSUCCESSFUL = "t.status IN ('failed', 'canceled', 'timeout')"
+
+type Values = (string | number)[]
+
+/** Everything that only reads. */
+export class Look {
+  readonly #store: Store
+  readonly #registry: Registry
+  readonly #rates: Rates
+  readonly #options: EngineOptions
+
+  constructor(store: Store, registry: Registry, rates: Rates, options: EngineOptions) {
+    this.#store = store
+    this.#registry = registry
+    this.#rates = rates
+    this.#options = options
+  }
+
+  get(ids: readonly string[]): (Task | null)[] {
+    return ids.map((id) => {
+      const row = this.#store.get('taskById', id)
+      return row ? taskOf(row) : null
+    })
+  }
+
+  list(query: ListQuery): Page {
+    return query.status === 'pending' ? this.#listPending(query) : this.#listNewest(query)
+  }
+
+  /** Up to `max` tasks that a filter fits and whose stored status is one of `statuses`. */
+  matching(filter: TaskFilter, statuses: readonly string[], max: number): Row[] {
+    const rows: Row[] = []
+    for (const status of statuses) {
+      const [where, values] = conditions(filter)
+      // Named as literals, so that the partial index of the status is used.
+      const inStatus = ['failed', 'canceled', 'timeout'].includes(status) ? ` AND ${UNSUCCESSFUL}` : ''
+      const lease = status === 'processing' ? 'AND t.seq IN (SELECT seq FROM leases WHERE cancel_at IS NULL)' : ''
+      const sql = `${TASK} WHERE t.status = '${status}'${inStatus} ${lease} ${where} LIMIT ?`
+      rows.push(...this.#store.query(sql, ...values, max - rows.length))
+      if (rows.length >= max) break
+    }
+    return rows
+  }
+
+  explain(id: string, now: number): Explanation | null {
+    const row = this.#store.get('taskById', id)
+    if (!row) return null
+    const task = taskOf(row)
+    const rules = this.#registry.rules(task.type)
+    const holders = this.holders(task.type)
+    const { maxConcurrency = null, paused = false } = rules ?? {}
+    const waiting = row.status === 'pending'
+    const ahead = waiting
+      ? (this.#store.get('ahead', task.type, task.priority, task.runAt, row.seq!, AHEAD_MAX)!.n as number)
+      : 0
+    const answer = (reason: Explanation['reason'], until: number | null = null): Explanation => ({
+      reason,
+      task,
+      holders,
+      maxConcurrency,
+      ahead,
+      until,
+    })
+    if (isFinal(task.status)) return answer('finished')
+    if (task.status === 'processing') {
+      return answer('running', holders.find(({ taskId }) => taskId === id)?.expiresAt ?? null)
+    }
+    if (task.runAt > now) return answer('delayed', task.runAt)
+    if (paused) return answer('paused')
+    const live = this.workers(now).filter(({ types }) => types.includes(task.type))
+    if (live.length === 0) return answer('no_worker')
+    if (maxConcurrency !== null && holders.length >= maxConcurrency) {
+      return answer('limit_reached', Math.min(...holders.map(({ expiresAt }) => expiresAt)))
+    }
+    return answer(ahead > 0 ? 'behind' : 'ready')
+  }
+
+  types(names: readonly string[] | undefined, withHolders: boolean, now: number): TypeInfo[] {
+    const counts = this.#counts()
+    const rates = this.#rates.recent(now)
+    const workers = this.workers(now)
+    return this.#store
+      .all('allTypes')
+      .filter(({ type }) => !names || names.includes(type as string))
+      .filter(({ type }) => names || this.#registry.isKnown(type as string, now) || counts.has(type as string))
+      .map((row) => {
+        const type = row.type as string
+        const count = (status: string) => counts.get(type)?.get(status) ?? 0
+        const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
+        return {
+          type,
+          pending: count('pending') + count('delayed'),
+          delayed: count('delayed'),
+          processing: count('processing'),
+          maxConcurrency: row.max_concurrency as number | null,
+          rate: null,
+          paused: row.paused === 1,
+          declared: row.declared === 1,
+          workers: workers.filter(({ types }) => types.includes(type)).length,
+          throughput,
+          waitMs,
+          runMs,
+          payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
+          holders: withHolders ? this.holders(type) : [],
+        }
+      })
+  }
+
+  workers(now: number): WorkerInfo[] {
+    const running = new Map(this.#store.all('leasesByWorker').map((row) => [row.worker_id, row.n as number]))
+    return this.#store.all('liveWorkers', now - this.#options.workerTtlMs).map((row) => ({
+      id: row.id as string,
+      host: row.host as string,
+      pid: row.pid as number,
+      types: JSON.parse(row.types as string),
+      concurrency: row.concurrency as number,
+      startedAt: row.started_at as number,
+      lastSeen: row.last_seen as number,
+      running: running.get(row.id!) ?? 0,
+      processed: row.processed as number,
+      failed: row.failed as number,
+    }))
+  }
+
+  holders(type: string): Holder[] {
+    return this.#store.all('holders', type).map((row) => ({
+      taskId: row.id as string,
+      workerId: row.worker_id as string,
+      since: row.since as number,
+      expiresAt: row.expires_at as number,
+    }))
+  }
+
+  stats(now: number): Stats {
+    const totals = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>
+    const streams: { name: string; length: number }[] = []
+    let delayed = 0
+    const byType = this.#counts()
+    for (const [type, counts] of byType) {
+      for (const [status, n] of counts) totals[status === 'delayed' ? 'pending' : (status as Status)] += n
+      delayed += counts.get('delayed') ?? 0
+      const of = (status: string) => counts.get(status) ?? 0
+      streams.push({ name: type, length: of('pending') + of('delayed') + of('processing') })
+    }
+    const limits = this.#store.all('allTypes').filter((row) => row.max_concurrency !== null)
+    const rates = [...this.#rates.recent(now).values()]
+    const consumers = this.workers(now).map(({ id, running, lastSeen }) => ({
+      name: id,
+      pending: running,
+      idle: Math.max(0, now - lastSeen),
+    }))
+    return {
+      counts: totals,
+      delayed,
+      throughput: rates.reduce((sum, { throughput }) => sum + throughput, 0),
+      concurrencyLimits: Object.fromEntries(limits.map((row) => [row.type, row.max_concurrency as number])),
+      stream: { length: totals.pending + totals.processing, groups: streams.length, consumers, streams },
+    }
+  }
+
+  #counts(): Map<string, Map<string, number>> {
+    const counts = new Map<string, Map<string, number>>()
+    for (const { type, status, n } of this.#store.all('allCounts')) {
+      const ofType = counts.get(type as string) ?? new Map<string, number>()
+      counts.set(type as string, ofType.set(status as string, n as number))
+    }
+    return counts
+  }
+
+  #listNewest(query: ListQuery): Page {
+    const { limit, status } = query
+    const before = query.cursor === undefined ? Number.MAX_SAFE_INTEGER : readCursor(query.cursor, 1)[0]!
+    const [where, values] = conditions(query)
+    const window = this.#store.query(
+      'SELECT seq FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?',
+      before,
+      LOOKED_AT_MAX,
+    )
+    // The statuses with an index of their own need no window.
+    const indexed = status === 'processing' || (status !== undefined && status !== 'success')
+    const from = indexed ? 0 : ((window[0]?.seq as number | undefined) ?? 0)
+    let inStatus = status === undefined ? '' : `AND t.status = '${status}'`
+    if (status === 'processing') inStatus += ' AND t.seq IN (SELECT seq FROM leases)'
+    else if (indexed) inStatus += ` AND ${UNSUCCESSFUL}`
+    const sql = `${TASK} WHERE t.seq < ? AND t.seq >= ? ${inStatus} ${where} ORDER BY t.seq DESC LIMIT ?`
+    const rows = this.#store.query(sql, before, from, ...values, limit)
+    const last = rows.length === limit ? (rows.at(-1)!.seq as number) : from
+    return { tasks: rows.map(taskOf), nextCursor: last > 0 ? writeCursor([last]) : null }
+  }
+
+  /** In the order they will run: the ready ones type by type, merged; then the delayed ones by `run_at`. */
+  #listPending(query: ListQuery): Page {
+    const { limit } = query
+    const at = query.cursor === undefined ? [0, 10, 0, 0] : readCursor(query.cursor, 4)
+    const [phase, priority, runAt, seq] = at as [number, number, number, number]
+    const [where, values] = conditions({ ...(query.tag ? { tag: query.tag } : {}) })
+    const rows: Row[] = []
+    if (phase === 0) {
+      const types = query.type ? [query.type] : [...this.#counts().keys()]
+      const after = '(t.priority < ? OR (t.priority = ? AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?))))'
+      const sql = `${TASK} WHERE t.status = 'pending' AND t.type = ? AND ${after} ${where}
+        ORDER BY t.priority DESC, t.run_at, t.seq LIMIT ?`
+      for (const type of types) {
+        rows.push(...this.#store.query(sql, type, priority, priority, runAt, runAt, seq, ...values, limit))
+      }
+      rows.sort(
+        (a, b) =>
+          (b.priority as number) - (a.priority as number) ||
+          (a.run_at as number) - (b.run_at as number) ||
+          (a.seq as number) - (b.seq as number),
+      )
+      rows.splice(limit)
+    }
+    if (rows.length < limit) {
+      const [from, fromSeq] = phase === 1 ? [runAt, seq] : [0, 0]
+      const [whereType, typeValues] = conditions(query)
+      const sql = `${TASK} WHERE t.status = 'delayed' AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?)) ${whereType}
+        ORDER BY t.run_at, t.seq LIMIT ?`
+      rows.push(...this.#store.query(sql, from, from, fromSeq, ...typeValues, limit - rows.length))
+    }
+    const last = rows.at(-1)
+    const more = rows.length === limit && last !== undefined
+    const position = last && [last.status === 'delayed' ? 1 : 0, last.priority, last.run_at, last.seq]
+    return { tasks: rows.map(taskOf), nextCursor: more ? writeCursor(position as number[]) : null }
+  }
+}
+
+function conditions({ type, tag }: TaskFilter): [where: string, values: Values] {
+  const parts: string[] = []
+  const values: Values = []
+  if (type !== undefined) {
+    parts.push('AND t.type = ?')
+    values.push(type)
+  }
+  if (tag !== undefined) {
+    parts.push('AND EXISTS (SELECT 1 FROM json_each(t.tags) WHERE key = ? AND value = ?)')
+    values.push(tag.key, tag.value)
+  }
+  return [parts.join(' '), values]
+}
+
+function writeCursor(position: readonly number[]): string {
+  return Buffer.from(position.join(',')).toString('base64url')
+}
+
+function readCursor(cursor: string, parts: number): number[] {
+  const position = Buffer.from(cursor, 'base64url').toString().split(',').map(Number)
+  if (position.length !== parts || !position.every((part) => Number.isSafeInteger(part) && part >= 0)) {
+    throw new XQueueError(
+      'invalid_cursor',
+      `"${cursor.slice(0, 80)}" is not a cursor of this list: take next_cursor as it is`,
+    )
+  }
+  return position
+}

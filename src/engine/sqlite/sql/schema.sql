@@ -1,0 +1,92 @@
+-- Version 1. Times are milliseconds since the epoch.
+-- A task's row is thin and changes twice or more; its payload never does, so it stands apart.
+-- status: the six public ones, and 'delayed' for a pending task whose run_at has not come.
+CREATE TABLE tasks (
+  seq INTEGER PRIMARY KEY, -- order of submission
+  id TEXT NOT NULL UNIQUE,
+  type TEXT NOT NULL,
+  status TEXT NOT NULL,
+  priority INTEGER NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  deliveries INTEGER NOT NULL DEFAULT 0, -- never reset: it is the fence of the task's leases
+  lost_leases INTEGER NOT NULL DEFAULT 0,
+  max_retry INTEGER NOT NULL,
+  queue_timeout_ms INTEGER NOT NULL,
+  process_timeout_ms INTEGER NOT NULL,
+  timeout_reason TEXT,
+  created_at INTEGER NOT NULL,
+  run_at INTEGER NOT NULL,
+  wait_deadline_at INTEGER, -- set while waiting for the first start
+  started_at INTEGER,
+  updated_at INTEGER NOT NULL,
+  completed_at INTEGER,
+  worker_id TEXT,
+  progress TEXT,
+  result TEXT,
+  error TEXT,
+  tags TEXT,
+  idempotency_key TEXT,
+  request TEXT -- what the idempotency key was first used for
+) STRICT;
+
+CREATE TABLE payloads (seq INTEGER PRIMARY KEY, payload TEXT NOT NULL) STRICT;
+
+-- Each index holds only the tasks in the state that asks for it, so that none grows with the others.
+CREATE INDEX tasks_ready ON tasks (type, priority DESC, run_at, seq) WHERE status = 'pending';
+CREATE INDEX tasks_delayed ON tasks (run_at, seq) WHERE status = 'delayed';
+CREATE INDEX tasks_wait_deadline ON tasks (wait_deadline_at) WHERE wait_deadline_at IS NOT NULL;
+CREATE INDEX tasks_finished ON tasks (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX tasks_unsuccessful ON tasks (status, seq) WHERE status IN ('failed', 'canceled', 'timeout');
+CREATE UNIQUE INDEX tasks_idempotency ON tasks (idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+-- The permits: a type's tasks in flight are its rows here, and nothing else counts them.
+CREATE TABLE leases (
+  seq INTEGER PRIMARY KEY,
+  fence INTEGER NOT NULL,
+  type TEXT NOT NULL,
+  worker_id TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  lease_ms INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  deadline_at INTEGER,
+  cancel_at INTEGER, -- when it was asked to stop
+  cancel_told INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX leases_type ON leases (type);
+CREATE INDEX leases_cancel ON leases (worker_id) WHERE cancel_at IS NOT NULL;
+
+-- max_concurrency_source: 'handler' may be replaced by a worker's start, 'operator' may not.
+CREATE TABLE types (
+  type TEXT PRIMARY KEY,
+  declared INTEGER NOT NULL DEFAULT 0,
+  last_seen INTEGER NOT NULL DEFAULT 0, -- when a worker last served it
+  max_concurrency INTEGER,
+  max_concurrency_source TEXT NOT NULL DEFAULT 'handler',
+  paused INTEGER NOT NULL DEFAULT 0,
+  retry_delays_ms TEXT NOT NULL,
+  retry_jitter REAL NOT NULL,
+  payload_schema TEXT
+) STRICT, WITHOUT ROWID;
+
+-- Tasks kept, by type and status, changed in the step that changes the tasks.
+CREATE TABLE counts (type TEXT, status TEXT, n INTEGER NOT NULL, PRIMARY KEY (type, status)) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workers (
+  id TEXT PRIMARY KEY,
+  host TEXT NOT NULL,
+  pid INTEGER NOT NULL,
+  types TEXT NOT NULL,
+  concurrency INTEGER NOT NULL,
+  started_at INTEGER NOT NULL,
+  last_seen INTEGER NOT NULL,
+  processed INTEGER NOT NULL DEFAULT 0,
+  failed INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- The outbox: one row holds up to 500 events of one transaction, numbered last - count + 1 … last.
+CREATE TABLE events (last INTEGER PRIMARY KEY, count INTEGER NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+
+-- What finished in each slot of ten seconds, with histograms of wait and run; written once a second by each process.
+CREATE TABLE rates (
+  type TEXT, slot INTEGER, finished INTEGER NOT NULL, wait TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (type, slot)
+) STRICT, WITHOUT ROWID;

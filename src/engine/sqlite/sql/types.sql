@@ -1,0 +1,50 @@
+-- name: typeByName
+SELECT * FROM types WHERE type = ?;
+
+-- name: allTypes
+SELECT * FROM types ORDER BY type;
+
+-- name: insertType
+INSERT OR IGNORE INTO types (type, retry_delays_ms, retry_jitter) VALUES (?, ?, ?);
+
+-- name: setHandler
+UPDATE types SET retry_delays_ms = ?2, retry_jitter = ?3, payload_schema = ?4, last_seen = ?5,
+  max_concurrency = CASE max_concurrency_source WHEN 'handler' THEN ?6 ELSE max_concurrency END
+WHERE type = ?1;
+
+-- name: setLimit
+UPDATE types SET max_concurrency = ?, max_concurrency_source = 'operator' WHERE type = ?;
+
+-- name: setPaused
+UPDATE types SET paused = ? WHERE type = ?;
+
+-- name: declare
+UPDATE types SET declared = ? WHERE type = ?;
+
+-- name: typeSeen
+UPDATE types SET last_seen = ? WHERE type = ?;
+
+-- name: addCount
+INSERT INTO counts (type, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n;
+
+-- name: allCounts
+SELECT type, status, n FROM counts;
+
+-- name: waiting
+SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN ('pending', 'delayed');
+
+-- name: finished
+SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN ('success', 'failed', 'canceled', 'timeout');
+
+-- name: rateSlot
+SELECT finished, wait, run FROM rates WHERE type = ? AND slot = ?;
+
+-- name: putRateSlot
+INSERT INTO rates (type, slot, finished, wait, run) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET finished = excluded.finished, wait = excluded.wait, run = excluded.run;
+
+-- name: recentRates
+SELECT type, slot, finished, wait, run FROM rates WHERE slot > ?;
+
+-- name: dropRates
+DELETE FROM rates WHERE slot <= ?;

@@ -1,0 +1,407 @@
+import { randomUUID } from 'node:crypto'
+import { type FSWatcher, watch } from 'node:fs'
+import { XQueueError } from '../../task/errors.ts'
+import type { TaskSpec } from '../../task/task.ts'
+import type {
+  Changed,
+  ChangeOutcome,
+  Engine,
+  EngineOptions,
+  EventsPage,
+  EventsQuery,
+  Health,
+  ListQuery,
+  Swept,
+  Turn,
+  TurnAnswer,
+  TypeChange,
+  TypeInfo,
+  Which,
+} from '../engine.ts'
+import { Life } from './life.ts'
+import { Look } from './look.ts'
+import { Rates } from './rates.ts'
+import { eventsOf } from './rows.ts'
+import { type Row, Store, storeError } from './store.ts'
+import { submit } from './submit.ts'
+import { Registry } from './types.ts'
+import { emptyAnswer, type Waiter, Waiters } from './waiters.ts'
+import { type Tx, Writer } from './writer.ts'
+
+/** A bulk cancel or retry changes this many in one step. */
+const BULK_MAX = 1_000
+/** Other processes' writes are told by the file system; this often they are asked for in case that failed. */
+const LOOK_AGAIN_MS = 100
+const TIMER_MS_MAX = 60_000
+
+/**
+ * The embedded engine: one SQLite file, any number of processes of one machine. Runs on the caller's thread: a call
+ * costs microseconds and one fsync is shared by all calls of a turn of the event loop.
+ */
+export class SqliteEngine implements Engine {
+  readonly url: string
+  readonly #store: Store
+  readonly #options: EngineOptions
+  readonly #registry: Registry
+  readonly #rates: Rates
+  readonly #life: Life
+  readonly #look: Look
+  readonly #writer: Writer
+  readonly #waiters = new Waiters()
+  readonly #readers = new Set<() => void>()
+  #watcher: FSWatcher | undefined
+  #lookAgain: NodeJS.Timeout | undefined
+  #lookScheduled = false
+  #dueTimer: NodeJS.Timeout | undefined
+  #closed = false
+
+  /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
+  static open(url: string, options: EngineOptions): SqliteEngine {
+    return new SqliteEngine(url, options)
+  }
+
+  private constructor(url: string, options: EngineOptions) {
+    const [name = '', search = ''] = url.slice('sqlite:'.length).split('?', 2)
+    const { path, inMemory, synchronous } = fileOf(name, new URLSearchParams(search))
+    this.url = inMemory ? `sqlite:${path.replace('?', '#')}` : url
+    this.#options = options
+    this.#store = new Store(path, inMemory, synchronous)
+    this.#registry = new Registry(this.#store, options)
+    this.#rates = new Rates(this.#store)
+    this.#life = new Life(this.#registry, this.#rates, options)
+    this.#look = new Look(this.#store, this.#registry, this.#rates, options)
+    this.#writer = new Writer(this.#store, options.clock, {
+      begun: () => this.#registry.refresh(),
+      beforeCommit: (tx) => this.#serveWaiters(tx),
+      afterCommit: (tx) => this.#afterCommit(tx),
+      rolledBack: () => this.#registry.forget(),
+    })
+    this.#registry.refresh()
+    this.#watchFile()
+  }
+
+  submit(specs: readonly TaskSpec[]) {
+    return this.#write((tx) => submit(tx, this.#registry, this.#options, specs))
+  }
+
+  async turn(turn: Turn): Promise<TurnAnswer> {
+    const { outcomes = [], renewals = [], waitMs = 0, worker } = turn
+    const answer = await this.#write((tx) => {
+      if (turn.leaving) this.#registry.leave(worker.id)
+      else this.#registry.touch(tx, worker)
+      const settled = outcomes.map(({ lease, outcome }) => this.#life.settle(tx, lease, outcome))
+      const renewed = renewals.map(({ lease, progress }) => this.#life.renew(tx, lease, progress))
+      this.#life.promote(tx)
+      const leases = this.#life.claim(tx, turn)
+      const cancelRequested = this.#life.tellCancels(tx, worker.id)
+      return { settled, renewed, leases, cancelRequested }
+    })
+    const hasNews = outcomes.length + renewals.length + answer.leases.length + answer.cancelRequested.length > 0
+    if (hasNews || waitMs <= 0 || this.#closed || turn.leaving) return answer
+    return this.#wait(turn)
+  }
+
+  cancel(which: Which): Promise<Changed> {
+    return this.#change(which, ['pending', 'delayed', 'processing'], (tx, row) => this.#life.cancel(tx, row))
+  }
+
+  retry(which: Which): Promise<Changed> {
+    return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, row) => this.#life.retry(tx, row))
+  }
+
+  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    await this.#write((tx) => this.#registry.configure(tx, type, change))
+    const [info] = await this.types({ names: [type] })
+    return info!
+  }
+
+  async sweep(max: number): Promise<Swept> {
+    if (this.#nothingToSweep()) return { changed: 0, more: false, nextAt: this.#nextAt() }
+    return this.#write((tx) => {
+      const done = [
+        this.#life.promote(tx, max),
+        this.#life.endWaits(tx, max),
+        this.#life.endLeases(tx, max),
+        this.#life.forgetFinished(tx, max),
+      ]
+      if (!this.#rates.isEmpty) this.#rates.write(tx.now)
+      this.#store.run('dropEvents', this.#options.eventsMax, max)
+      this.#store.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
+      const changed = done.reduce((sum, n) => sum + n, 0)
+      return { changed, more: done.some((n) => n >= max), nextAt: this.#nextAt() }
+    })
+  }
+
+  get(ids: readonly string[]) {
+    return this.#read(() => this.#look.get(ids))
+  }
+
+  list(query: ListQuery) {
+    return this.#read(() => this.#look.list(query))
+  }
+
+  explain(id: string) {
+    return this.#read((now) => this.#look.explain(id, now))
+  }
+
+  async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
+    await this.#writeRates()
+    return this.#read((now) => this.#look.types(names, holders, now))
+  }
+
+  workers() {
+    return this.#read((now) => this.#look.workers(now))
+  }
+
+  async stats() {
+    await this.#writeRates()
+    return this.#read((now) => this.#look.stats(now))
+  }
+
+  async events({ after, max, waitMs = 0, signal }: EventsQuery): Promise<EventsPage> {
+    const from = after ?? (await this.#read(() => this.#store.get('lastEvent')!.last as number))
+    const page = await this.#read(() => this.#eventsAfter(from, max))
+    if (page.events.length > 0 || page.gap || waitMs <= 0 || signal?.aborted || this.#closed) return page
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', done)
+        this.#readers.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, waitMs)
+      signal?.addEventListener('abort', done, { once: true })
+      this.#readers.add(done)
+    })
+    return this.#closed ? page : this.#read(() => this.#eventsAfter(from, max))
+  }
+
+  async health(): Promise<Health> {
+    const started = performance.now()
+    let check = { name: 'storage', ok: true, detail: '' }
+    try {
+      await this.#write(() => undefined)
+      check.detail = `writable, one step took ${(performance.now() - started).toFixed(1)} ms`
+    } catch (error) {
+      check = { name: 'storage', ok: false, detail: storeError(error, this.#store.path).message }
+    }
+    const [row] = this.#closed ? [] : this.#store.query('PRAGMA synchronous')
+    const full = (row?.synchronous as number | undefined) === 2
+    const file = full
+      ? 'survives a crash of the process and a loss of power (WAL, synchronous=FULL)'
+      : 'survives a crash of the process; the last moments may be lost with the power (WAL, synchronous=NORMAL)'
+    const durability = this.#store.inMemory ? 'lives as long as this process' : file
+    return { engine: 'sqlite', durability, checks: [check] }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#waiters.close()
+    for (const done of [...this.#readers]) done()
+    clearTimeout(this.#dueTimer)
+    clearInterval(this.#lookAgain)
+    this.#watcher?.close()
+    if (!this.#rates.isEmpty) void this.#writer.write((tx) => this.#rates.write(tx.now)).catch(() => undefined)
+    this.#writer.drain()
+    this.#store.db.close()
+  }
+
+  #write<T>(work: (tx: Tx) => T): Promise<T> {
+    return this.#closed ? Promise.reject(closedError()) : this.#writer.write(work)
+  }
+
+  async #read<T>(work: (now: number) => T): Promise<T> {
+    if (this.#closed) throw closedError()
+    try {
+      this.#registry.refresh()
+      return work(this.#options.clock())
+    } catch (error) {
+      throw storeError(error, this.#store.path)
+    }
+  }
+
+  #change(which: Which, from: readonly string[], change: (tx: Tx, row: Row) => ChangeOutcome) {
+    return this.#write((tx): Changed => {
+      if ('ids' in which) {
+        const results = which.ids.map((id) => {
+          const row = this.#store.get('taskById', id)
+          if (!row) return { id, outcome: 'unknown' as const, task: null }
+          return { id, outcome: change(tx, row), task: this.#look.get([id])[0]! }
+        })
+        return { results, more: false }
+      }
+      const { status } = which.filter
+      const wanted = status === 'pending' ? ['pending', 'delayed'] : [status]
+      const statuses = status === undefined ? from : from.filter((name) => wanted.includes(name as never))
+      const rows = this.#look.matching(which.filter, statuses, BULK_MAX)
+      const results = rows.map((row) => {
+        const id = row.id as string
+        return { id, outcome: change(tx, row), task: this.#look.get([id])[0]! }
+      })
+      return { results, more: rows.length === BULK_MAX }
+    })
+  }
+
+  async #writeRates(): Promise<void> {
+    if (!this.#rates.isEmpty) await this.#write((tx) => this.#rates.write(tx.now))
+  }
+
+  #eventsAfter(after: number, max: number): EventsPage {
+    const last = this.#store.get('lastEvent')!.last as number
+    // A position from before the file was replaced: nothing is known of it, so go on from now.
+    if (after > last) return { events: [], last, gap: true }
+    const first = (this.#store.get('firstEvents')?.first as number | undefined) ?? last + 1
+    const events = this.#store
+      .all('eventsAfter', after)
+      .flatMap(eventsOf)
+      .filter(({ id }) => id > after)
+      .slice(0, max)
+    return { events, last: events.at(-1)?.id ?? after, gap: after < first - 1 }
+  }
+
+  #wait(turn: Turn): Promise<TurnAnswer> {
+    return new Promise((resolve) => {
+      this.#waiters.add({ turn, resolve })
+      this.#lookAtWaiters(turn.types ?? turn.worker.types, [turn.worker.id])
+      this.#armDueTimer()
+    })
+  }
+
+  /** Between a turn's empty claim and its wait something may have come: looks once more, without the write lock. */
+  #lookAtWaiters(types: readonly string[], workers: readonly string[]): void {
+    if (this.#closed) return
+    const ready = types.filter((type) => this.#store.all('heads', type, 1).length > 0 && this.#hasPermit(type))
+    const canceled = workers.filter((id) => this.#store.all('untoldCancels', id).length > 0)
+    const due = (this.#store.get('nextDue')?.at as number | null) ?? Number.POSITIVE_INFINITY
+    if (ready.length === 0 && canceled.length === 0 && due > this.#options.clock()) return
+    this.#touch(ready, canceled)
+  }
+
+  #touch(types: readonly string[], workers: readonly string[]): void {
+    const touched = this.#write((tx) => {
+      for (const type of types) tx.touchedTypes.add(type)
+      for (const id of workers) tx.canceledWorkers.add(id)
+      this.#life.promote(tx)
+    })
+    // The waiting turns stay where they are, and are looked at again soon.
+    touched.catch(() => undefined)
+  }
+
+  #hasPermit(type: string): boolean {
+    const rules = this.#registry.rules(type)
+    if (!rules || rules.paused) return false
+    return rules.maxConcurrency === null || (this.#store.get('inFlight', type)!.n as number) < rules.maxConcurrency
+  }
+
+  /** Hands what this transaction made claimable to the turns that wait for it, in the same transaction. */
+  #serveWaiters(tx: Tx): (() => void)[] {
+    const served: (() => void)[] = []
+    if (this.#waiters.size === 0) return served
+    const done = new Set<Waiter>()
+    const serve = (waiter: Waiter): boolean => {
+      if (done.has(waiter)) return true
+      const leases = this.#life.claim(tx, waiter.turn)
+      const cancelRequested = this.#life.tellCancels(tx, waiter.turn.worker.id)
+      if (leases.length + cancelRequested.length === 0) return false
+      done.add(waiter)
+      this.#registry.touch(tx, waiter.turn.worker)
+      served.push(() => {
+        this.#waiters.take(waiter)
+        waiter.resolve({ ...emptyAnswer(), leases, cancelRequested })
+      })
+      return true
+    }
+    for (const id of tx.canceledWorkers) for (const waiter of this.#waiters.ofWorker(id)) if (serve(waiter)) break
+    for (const type of tx.touchedTypes) for (const waiter of this.#waiters.ofType(type)) if (!serve(waiter)) break
+    return served
+  }
+
+  #afterCommit(tx: Tx): void {
+    if (tx.eventCount > 0) for (const done of [...this.#readers]) done()
+    this.#armDueTimer()
+  }
+
+  /** Wakes the waiting turns when the next delayed task is due. */
+  #armDueTimer(): void {
+    clearTimeout(this.#dueTimer)
+    if (this.#waiters.size === 0 || this.#closed) return
+    const due = this.#store.get('nextDue')!.at as number | null
+    if (due === null) return
+    const inMs = Math.min(Math.max(due - this.#options.clock(), 1), TIMER_MS_MAX)
+    this.#dueTimer = setTimeout(() => {
+      this.#touch([], [])
+    }, inMs)
+  }
+
+  /** Other processes' writes: told by the file system, asked for when it stays silent. */
+  #watchFile(): void {
+    const look = () => {
+      this.#lookScheduled = false
+      if (this.#closed || (this.#waiters.size === 0 && this.#readers.size === 0)) return
+      if (!this.#registry.refresh()) return
+      for (const done of [...this.#readers]) done()
+      this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers())
+    }
+    this.#lookAgain = setInterval(look, LOOK_AGAIN_MS)
+    this.#lookAgain.unref()
+    if (this.#store.inMemory) return
+    try {
+      this.#watcher = watch(`${this.#store.path}-wal`, { persistent: false }, () => {
+        if (this.#lookScheduled) return
+        this.#lookScheduled = true
+        setImmediate(look)
+      })
+      this.#watcher.on('error', () => this.#watcher?.close())
+    } catch {
+      // No such notices here (some file systems have none): the look every LOOK_AGAIN_MS does it alone.
+    }
+  }
+
+  #nothingToSweep(): boolean {
+    const now = this.#options.clock()
+    const nextAt = this.#nextAt()
+    return this.#rates.isEmpty && (nextAt === null || nextAt > now) && this.#nothingToForget()
+  }
+
+  #nothingToForget(): boolean {
+    const { eventsMax, retention } = this.#options
+    const first = this.#store.get('firstEvents')?.first as number | undefined
+    const last = this.#store.get('lastEvent')!.last as number
+    const finished = this.#store.get('finished')!.n as number
+    return (first === undefined || last - first < eventsMax) && finished <= retention.countMax
+  }
+
+  #nextAt(): number | null {
+    const { cancelGraceMs, retention } = this.#options
+    const [oldest] = this.#store.all('oldestFinished', 1)
+    const times = [
+      this.#store.get('nextDue')!.at,
+      this.#store.get('nextWaitDeadline')!.at,
+      this.#store.get('nextLeaseDue', cancelGraceMs)!.at,
+      oldest ? (oldest.completed_at as number) + retention.ageMs : null,
+    ].filter((at) => typeof at === 'number')
+    return times.length === 0 ? null : Math.min(...times)
+  }
+}
+
+function fileOf(name: string, search: URLSearchParams) {
+  const synchronous = (search.get('synchronous') ?? 'full').toUpperCase()
+  if (synchronous !== 'FULL' && synchronous !== 'NORMAL') {
+    throw new XQueueError('engine_unusable', `sqlite: synchronous=${synchronous}: it must be full or normal`)
+  }
+  if (name === '') throw new XQueueError('engine_unusable', 'sqlite: names no file: write sqlite:./xqueue.db')
+  const unknown = [...search.keys()].filter((key) => key !== 'synchronous')
+  if (unknown.length > 0) {
+    throw new XQueueError('engine_unusable', `sqlite: unknown parameter ${unknown[0]}: only synchronous=full|normal`)
+  }
+  // Named memory of SQLite's own file layer: other threads of this process open the same store by its URL.
+  if (name === ':memory:')
+    return { path: `file:/xqueue-${randomUUID()}?vfs=memdb`, inMemory: true, synchronous } as const
+  const shared = name.startsWith('file:/xqueue-') && name.endsWith('#vfs=memdb')
+  return { path: shared ? name.replace('#', '?') : name, inMemory: shared, synchronous } as const
+}
+
+function closedError(): XQueueError {
+  return new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
+}

@@ -1,0 +1,141 @@
+import { readFileSync } from 'node:fs'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { XQueueError } from '../../task/errors.ts'
+
+/** Written into the file's header, so that another program's database is recognised: "XQue". */
+const APPLICATION_ID = 0x58517565
+const SCHEMA_VERSION = 1
+const STATEMENT_FILES = ['tasks', 'leases', 'types', 'workers', 'events']
+
+export type Row = Record<string, string | number | null>
+
+/** The file and its prepared statements. Statements are named in `sql/*.sql`; nothing else here knows SQL. */
+export class Store {
+  readonly db: DatabaseSync
+  readonly path: string
+  readonly inMemory: boolean
+  readonly #statements = new Map<string, StatementSync>()
+
+  /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
+  constructor(path: string, inMemory: boolean, synchronous: 'FULL' | 'NORMAL') {
+    this.path = path
+    this.inMemory = inMemory
+    try {
+      this.db = new DatabaseSync(path, { timeout: 5_000 })
+    } catch (error) {
+      throw storeError(error, path)
+    }
+    try {
+      this.#prepareFile(synchronous)
+      for (const file of STATEMENT_FILES) {
+        for (const [name, sql] of named(readSql(file))) this.#statements.set(name, this.db.prepare(sql))
+      }
+      // From here on a busy file is waited for without blocking the event loop.
+      this.db.exec('PRAGMA busy_timeout = 0')
+    } catch (error) {
+      this.db.close()
+      throw storeError(error, path)
+    }
+  }
+
+  all(name: string, ...values: (string | number | null)[]): Row[] {
+    return this.#statement(name).all(...values) as Row[]
+  }
+
+  get(name: string, ...values: (string | number | null)[]): Row | undefined {
+    return this.#statement(name).get(...values) as Row | undefined
+  }
+
+  /** Returns the row id of an insert. */
+  run(name: string, ...values: (string | number | null)[]): number {
+    return this.#statement(name).run(...values).lastInsertRowid as number
+  }
+
+  /** A query whose text depends on the filter asked for. */
+  query(sql: string, ...values: (string | number | null)[]): Row[] {
+    return this.db.prepare(sql).all(...values) as Row[]
+  }
+
+  #statement(name: string): StatementSync {
+    const statement = this.#statements.get(name)
+    if (!statement) throw new Error(`no SQL statement is named ${name}`)
+    return statement
+  }
+
+  #prepareFile(synchronous: string): void {
+    const { db } = this
+    const version = (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version
+    const application = (db.prepare('PRAGMA application_id').get() as { application_id: number }).application_id
+    const tables = (db.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }).n
+    if (tables > 0 && application !== APPLICATION_ID) {
+      throw new XQueueError('engine_unusable', `${this.path} is a database of another program: choose another file`)
+    }
+    if (version > SCHEMA_VERSION) {
+      const detail = `${this.path} was made by a newer XQueue (schema ${version}, this one knows ${SCHEMA_VERSION})`
+      throw new XQueueError('engine_unusable', `${detail}: run that version, or choose another file`)
+    }
+    if (!this.inMemory) db.exec('PRAGMA journal_mode = WAL')
+    db.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -65536`)
+    db.exec('BEGIN IMMEDIATE')
+    try {
+      // Asked again inside the lock: another process may have made the schema meanwhile.
+      const { user_version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
+      if (user_version < 1) {
+        db.exec(readSql('schema'))
+        db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
+      }
+      db.exec('COMMIT')
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK')
+      throw error
+    }
+  }
+}
+
+const BUSY = [5, 6]
+const UNUSABLE = [11, 26]
+
+export function isBusy(error: unknown): boolean {
+  return BUSY.includes(primaryCode(error) ?? -1)
+}
+
+/** What SQLite threw, as the error for the caller: what is wrong with which file, and the way out. */
+export function storeError(error: unknown, path: string): XQueueError {
+  if (error instanceof XQueueError) return error
+  const code = primaryCode(error)
+  const because = error instanceof Error ? error.message : String(error)
+  if (code === undefined) return new XQueueError('internal', because, {}, { cause: error })
+  if (UNUSABLE.includes(code)) {
+    const detail = `${path} is corrupt or no SQLite database (${because})`
+    return new XQueueError('engine_unusable', `${detail}: restore it from a backup, or choose another file`)
+  }
+  const remedy: Record<number, string> = {
+    5: 'another process holds its lock: end that process, or wait',
+    6: 'another process holds its lock: end that process, or wait',
+    8: 'it is read-only: make the file and its folder writable',
+    10: 'reading or writing failed: check the disk',
+    13: 'the disk is full: make room',
+    14: 'it cannot be opened: check that the folder exists and is writable, and that the path is a file',
+  }
+  const detail = `${path}: ${remedy[code] ?? because} (${because})`
+  return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
+}
+
+function primaryCode(error: unknown): number | undefined {
+  const { code, errcode } = (error ?? {}) as { code?: string; errcode?: number }
+  return code === 'ERR_SQLITE_ERROR' && errcode !== undefined ? errcode & 0xff : undefined
+}
+
+function readSql(name: string): string {
+  return readFileSync(new URL(`./sql/${name}.sql`, import.meta.url), 'utf8')
+}
+
+function named(text: string): [name: string, sql: string][] {
+  return text
+    .split(/^-- name: /m)
+    .slice(1)
+    .map((part) => {
+      const end = part.indexOf('\n')
+      return [part.slice(0, end).trim(), part.slice(end + 1)]
+    })
+}

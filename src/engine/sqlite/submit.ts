@@ -1,0 +1,122 @@
+import { type FieldError, XQueueError } from '../../task/errors.ts'
+import { newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
+import type { EngineOptions, Submitted } from '../engine.ts'
+import { eventBody, taskOf } from './rows.ts'
+import { type Registry, unknownType } from './types.ts'
+import type { Tx } from './writer.ts'
+
+/** How soon a full queue is worth asking again, seconds. */
+const RETRY_AFTER_FULL = 1
+
+/** Accepts all specs or none: everything that can be refused is looked at before the first row is written. */
+export function submit(tx: Tx, registry: Registry, options: EngineOptions, specs: readonly TaskSpec[]): Submitted[] {
+  refuseUnknownTypes(tx, registry, specs)
+  const earlier = findEarlier(tx, specs)
+  refuseOverflow(tx, options, specs.length - earlier.size)
+  const byKey = new Map<string, Task>()
+  return specs.map((spec, index) => {
+    const existing = earlier.get(index)
+    if (existing)
+      return { task: existing === 'in this batch' ? byKey.get(spec.idempotencyKey!)! : existing, existing: true }
+    const task = insert(tx, spec)
+    if (spec.idempotencyKey !== null) byKey.set(spec.idempotencyKey, task)
+    return { task, existing: false }
+  })
+}
+
+function refuseUnknownTypes(tx: Tx, registry: Registry, specs: readonly TaskSpec[]): void {
+  const unknown = new Set<string>()
+  for (const type of new Set(specs.map((spec) => spec.type))) if (!registry.isKnown(type, tx.now)) unknown.add(type)
+  if (unknown.size === 0) return
+  const registered = registry.known(tx.now)
+  const [first] = unknown
+  const error = unknownType(first!, registered)
+  const errors = specs.flatMap(({ type }, index): FieldError[] =>
+    unknown.has(type) ? [{ path: `tasks[${index}].type`, message: `unknown task type "${type}"` }] : [],
+  )
+  throw new XQueueError('unknown_type', error.message, { ...error.details, errors })
+}
+
+/** By index: the earlier task of a known key, or a mark that the key came earlier in this same batch. */
+function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in this batch'> {
+  const earlier = new Map<number, Task | 'in this batch'>()
+  const requests = new Map<string, string>()
+  specs.forEach((spec, index) => {
+    const key = spec.idempotencyKey
+    if (key === null) return
+    const row = requests.has(key) ? undefined : tx.store.get('taskByKey', key)
+    const request = requests.get(key) ?? (row?.request as string | undefined)
+    if (request === undefined) {
+      requests.set(key, sameRequest(spec))
+      return
+    }
+    if (request !== sameRequest(spec)) {
+      const detail = `the idempotency key "${key}" was used for another request: use a new key, or send the same body`
+      const errors = [{ path: `tasks[${index}].idempotency_key`, message: 'used for another request' }]
+      throw new XQueueError('idempotency_conflict', detail, { errors, ...(row ? { task_id: row.id as string } : {}) })
+    }
+    earlier.set(index, row ? taskOf(row) : 'in this batch')
+  })
+  return earlier
+}
+
+function refuseOverflow(tx: Tx, { pendingMax }: EngineOptions, more: number): void {
+  if (pendingMax === null || more === 0) return
+  const waiting = tx.waiting()
+  if (waiting + more <= pendingMax) return
+  const detail = `the queue holds ${waiting} waiting tasks and may hold ${pendingMax}: ${more} more do not fit`
+  throw new XQueueError('queue_full', detail, { retry_after: RETRY_AFTER_FULL })
+}
+
+function insert(tx: Tx, spec: TaskSpec): Task {
+  const { now, store } = tx
+  const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload } = spec
+  const id = newTaskId(now)
+  const runAt = Math.max(spec.runAt ?? now + spec.delayMs, now)
+  const status = runAt > now ? 'delayed' : 'pending'
+  const seq = store.run(
+    'insertTask',
+    id,
+    type,
+    status,
+    priority,
+    maxRetry,
+    queueTimeoutMs,
+    processTimeoutMs,
+    now,
+    runAt,
+    queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs,
+    now,
+    Object.keys(tags).length === 0 ? null : JSON.stringify(tags),
+    idempotencyKey,
+    idempotencyKey === null ? null : sameRequest(spec),
+  )
+  store.run('insertPayload', seq, JSON.stringify(payload))
+  tx.count(type, status, 1)
+  tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
+  tx.touchedTypes.add(type)
+  return {
+    id,
+    type,
+    payload,
+    priority,
+    status: 'pending',
+    attempts: 0,
+    deliveries: 0,
+    maxRetry,
+    queueTimeoutMs,
+    processTimeoutMs,
+    timeoutReason: null,
+    createdAt: now,
+    runAt,
+    startedAt: null,
+    updatedAt: now,
+    completedAt: null,
+    workerId: null,
+    progress: null,
+    result: null,
+    error: null,
+    tags,
+    idempotencyKey,
+  }
+}

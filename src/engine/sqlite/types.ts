@@ -1,0 +1,135 @@
+import { XQueueError } from '../../task/errors.ts'
+import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
+import type { EngineOptions, TypeChange, WorkerIdentity } from '../engine.ts'
+import type { Store } from './store.ts'
+import type { Tx } from './writer.ts'
+
+/** What claims and settlements need to know of a type. */
+export interface TypeRules {
+  declared: boolean
+  lastSeen: number
+  maxConcurrency: number | null
+  paused: boolean
+  delaysMs: number[]
+  jitter: number
+}
+
+/** A worker row and its types are written again only when this old, not with every turn. */
+const TOUCH_MS = 5_000
+
+/**
+ * Types and workers, cached: the cache is dropped whenever another connection has written, and whenever this one
+ * changes a type.
+ */
+export class Registry {
+  readonly #store: Store
+  readonly #options: EngineOptions
+  readonly #rules = new Map<string, TypeRules | null>()
+  readonly #touched = new Map<string, { at: number; types: string; processed: number; failed: number }>()
+  #dataVersion = -1
+
+  constructor(store: Store, options: EngineOptions) {
+    this.#store = store
+    this.#options = options
+  }
+
+  /** Whether another connection has written since the last call; if so, forgets what was cached. */
+  refresh(): boolean {
+    const [row] = this.#store.query('PRAGMA data_version')
+    const version = row?.data_version as number
+    if (version === this.#dataVersion) return false
+    this.#dataVersion = version
+    this.#rules.clear()
+    return true
+  }
+
+  rules(type: string): TypeRules | null {
+    let rules = this.#rules.get(type)
+    if (rules === undefined) {
+      const row = this.#store.get('typeByName', type)
+      rules = row
+        ? {
+            declared: row.declared === 1,
+            lastSeen: row.last_seen as number,
+            maxConcurrency: row.max_concurrency as number | null,
+            paused: row.paused === 1,
+            delaysMs: JSON.parse(row.retry_delays_ms as string),
+            jitter: row.retry_jitter as number,
+          }
+        : null
+      this.#rules.set(type, rules)
+    }
+    return rules
+  }
+
+  isKnown(type: string, now: number): boolean {
+    const rules = this.rules(type)
+    return rules !== null && (rules.declared || rules.lastSeen > now - this.#options.typeTtlMs)
+  }
+
+  known(now: number): string[] {
+    const names = this.#store.all('allTypes').map((row) => row.type as string)
+    return names.filter((name) => this.isKnown(name, now))
+  }
+
+  /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
+  configure(tx: Tx, type: string, change: TypeChange): void {
+    if (!change.handler && !change.declared && !this.rules(type)) throw unknownType(type, this.known(tx.now))
+    this.#insert(type)
+    const { handler, declared, maxConcurrency, paused } = change
+    if (handler) {
+      const delays = JSON.stringify(retryDelaysMs(handler.retry))
+      const schema = handler.payloadSchema === null ? null : JSON.stringify(handler.payloadSchema)
+      this.#store.run('setHandler', type, delays, handler.retry.jitter, schema, tx.now, handler.maxConcurrency)
+    }
+    if (declared !== undefined) this.#store.run('declare', declared ? 1 : 0, type)
+    if (maxConcurrency !== undefined) this.#store.run('setLimit', maxConcurrency, type)
+    if (paused !== undefined) this.#store.run('setPaused', paused ? 1 : 0, type)
+    this.#rules.delete(type)
+    tx.touchedTypes.add(type)
+  }
+
+  /** Writes that a worker lives, if that was not written lately. */
+  touch(tx: Tx, worker: WorkerIdentity): void {
+    const types = JSON.stringify(worker.types)
+    const before = this.#touched.get(worker.id)
+    if (before && before.types === types && tx.now - before.at < TOUCH_MS && tx.now >= before.at) return
+    const { id, host, pid, concurrency, startedAt } = worker
+    const { processed = 0, failed = 0 } = before ?? {}
+    this.#store.run('touchWorker', id, host, pid, types, concurrency, startedAt, tx.now, processed, failed)
+    this.#touched.set(id, { at: tx.now, types, processed: 0, failed: 0 })
+    for (const type of worker.types) {
+      this.#insert(type)
+      this.#store.run('typeSeen', tx.now, type)
+      this.#rules.delete(type)
+    }
+  }
+
+  /** Counts an attempt of a worker, to be written with its next touch. */
+  countAttempt(workerId: string, success: boolean): void {
+    const touched = this.#touched.get(workerId)
+    if (touched) touched[success ? 'processed' : 'failed'] += 1
+  }
+
+  leave(workerId: string): void {
+    this.#touched.delete(workerId)
+    this.#store.run('dropWorker', workerId)
+  }
+
+  /** After a rollback nothing that was noted in memory may be believed. */
+  forget(): void {
+    this.#rules.clear()
+    this.#touched.clear()
+  }
+
+  #insert(type: string): void {
+    this.#store.run('insertType', type, JSON.stringify(retryDelaysMs(RETRY_DEFAULTS)), RETRY_DEFAULTS.jitter)
+  }
+}
+
+export function unknownType(type: string, registered: string[]): XQueueError {
+  const have = registered.length > 0 ? `registered are ${registered.join(', ')}` : 'none is registered'
+  const remedy = 'start a worker that has a handler for it'
+  const detail = `no handler is registered for the task type "${type}" (${have}): ${remedy}`
+  return new XQueueError('unknown_type', detail, { registered_types: registered })
+}

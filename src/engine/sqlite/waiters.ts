@@ -1,0 +1,90 @@
+import type { Turn, TurnAnswer } from '../engine.ts'
+
+export interface Waiter {
+  turn: Turn
+  resolve: (answer: TurnAnswer) => void
+}
+
+/** Turns that wait for a task or a cancel, first come first served, found by the type or worker that has news. */
+export class Waiters {
+  readonly #byType = new Map<string, Set<Waiter>>()
+  readonly #byWorker = new Map<string, Set<Waiter>>()
+  readonly #stop = new Map<Waiter, () => void>()
+
+  get size(): number {
+    return this.#stop.size
+  }
+
+  /** Waits until `take` finds it news, its time is over or its signal fires. */
+  add(waiter: Waiter): void {
+    const { turn, resolve } = waiter
+    const giveUp = () => {
+      this.take(waiter)
+      resolve(emptyAnswer())
+    }
+    if (turn.signal?.aborted) {
+      resolve(emptyAnswer())
+      return
+    }
+    const timer = setTimeout(giveUp, turn.waitMs)
+    turn.signal?.addEventListener('abort', giveUp, { once: true })
+    this.#stop.set(waiter, () => {
+      clearTimeout(timer)
+      turn.signal?.removeEventListener('abort', giveUp)
+    })
+    for (const type of typesOf(turn)) insert(this.#byType, type, waiter)
+    insert(this.#byWorker, turn.worker.id, waiter)
+  }
+
+  /** Takes a waiter out; the caller answers it. */
+  take(waiter: Waiter): void {
+    this.#stop.get(waiter)?.()
+    this.#stop.delete(waiter)
+    for (const type of typesOf(waiter.turn)) remove(this.#byType, type, waiter)
+    remove(this.#byWorker, waiter.turn.worker.id, waiter)
+  }
+
+  ofType(type: string): Iterable<Waiter> {
+    return [...(this.#byType.get(type) ?? [])]
+  }
+
+  ofWorker(workerId: string): Iterable<Waiter> {
+    return [...(this.#byWorker.get(workerId) ?? [])]
+  }
+
+  types(): string[] {
+    return [...this.#byType.keys()]
+  }
+
+  workers(): string[] {
+    return [...this.#byWorker.keys()]
+  }
+
+  /** Ends every wait with an empty answer. */
+  close(): void {
+    for (const waiter of [...this.#stop.keys()]) {
+      this.take(waiter)
+      waiter.resolve(emptyAnswer())
+    }
+  }
+}
+
+export function emptyAnswer(): TurnAnswer {
+  return { settled: [], renewed: [], leases: [], cancelRequested: [] }
+}
+
+function typesOf(turn: Turn): readonly string[] {
+  return turn.want > 0 ? (turn.types ?? turn.worker.types) : []
+}
+
+function insert(index: Map<string, Set<Waiter>>, key: string, waiter: Waiter): void {
+  const waiters = index.get(key)
+  if (waiters) waiters.add(waiter)
+  else index.set(key, new Set([waiter]))
+}
+
+function remove(index: Map<string, Set<Waiter>>, key: string, waiter: Waiter): void {
+  const waiters = index.get(key)
+  waiters?.delete(waiter)
+  if (waiters?.size === 0) index.delete(key)
+}

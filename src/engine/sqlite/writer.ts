@@ -1,0 +1,173 @@
+import { XQueueError } from '../../task/errors.ts'
+import { isBusy, type Row, type Store, storeError } from './store.ts'
+
+/** A file that stays locked this long makes the waiting calls fail with `engine_unavailable`. */
+const BUSY_MS_MAX = 10_000
+const EVENTS_PER_ROW = 500
+
+/** One transaction under way: what its operations share, written once at its end. */
+export class Tx {
+  readonly store: Store
+  readonly now: number
+  /** Types of which a task became ready, a permit came free, or the rules changed. */
+  readonly touchedTypes = new Set<string>()
+  /** Workers that have a cancel to hear of. */
+  readonly canceledWorkers = new Set<string>()
+  readonly #events: string[] = []
+  readonly #counts = new Map<string, Map<string, number>>()
+
+  constructor(store: Store, now: number) {
+    this.store = store
+    this.now = now
+  }
+
+  get eventCount(): number {
+    return this.#events.length
+  }
+
+  /** `body` is the event's JSON, see outbox.ts. */
+  addEvent(body: string): void {
+    this.#events.push(body)
+  }
+
+  /** Counts one task more (or less) of a type in a stored status. */
+  count(type: string, status: string, change: number): void {
+    const ofType = this.#counts.get(type) ?? new Map<string, number>()
+    this.#counts.set(type, ofType)
+    ofType.set(status, (ofType.get(status) ?? 0) + change)
+  }
+
+  waiting(): number {
+    let waiting = this.store.get('waiting')?.n as number
+    for (const counts of this.#counts.values()) waiting += (counts.get('pending') ?? 0) + (counts.get('delayed') ?? 0)
+    return waiting
+  }
+
+  /** Writes what was gathered: counters once per type and status, events many to a row. */
+  finish(): void {
+    for (const [type, counts] of this.#counts) {
+      for (const [status, n] of counts) if (n !== 0) this.store.run('addCount', type, status, n)
+    }
+    if (this.#events.length === 0) return
+    let last = (this.store.get('lastEvent') as Row).last as number
+    for (let from = 0; from < this.#events.length; from += EVENTS_PER_ROW) {
+      const part = this.#events.slice(from, from + EVENTS_PER_ROW)
+      last += part.length
+      this.store.run('insertEvents', last, part.length, this.now, `[${part.join(',')}]`)
+    }
+  }
+}
+
+interface Operation {
+  work: (tx: Tx) => unknown
+  resolve: (value: never) => void
+  reject: (error: unknown) => void
+}
+
+/** What the engine does around each transaction. */
+export interface WriterHooks {
+  begun: () => void
+  /** More work for the same transaction (waiting turns); returns what to do once it is durable. */
+  beforeCommit: (tx: Tx) => (() => void)[]
+  afterCommit: (tx: Tx) => void
+  rolledBack: () => void
+}
+
+/**
+ * The one writer of this process: operations that arrive in the same turn of the event loop share one transaction,
+ * and so one fsync. Alone, an operation leaves at once; under load the groups grow by themselves.
+ *
+ * An operation that throws XQueueError has checked before it wrote: only it fails. Anything else rolls the whole
+ * transaction back and fails all of its operations.
+ */
+export class Writer {
+  readonly #store: Store
+  readonly #clock: () => number
+  readonly #hooks: WriterHooks
+  #queue: Operation[] = []
+  #scheduled = false
+  #busySince: number | null = null
+  #retry: NodeJS.Timeout | undefined
+
+  constructor(store: Store, clock: () => number, hooks: WriterHooks) {
+    this.#store = store
+    this.#clock = clock
+    this.#hooks = hooks
+  }
+
+  /** Runs `work` inside the next transaction; resolves when that is durable. */
+  write<T>(work: (tx: Tx) => T): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#queue.push({ work, resolve: resolve as (value: never) => void, reject })
+      this.#schedule()
+    })
+  }
+
+  /** Writes what is waiting, for a close. Fails what a locked file keeps from being written. */
+  drain(): void {
+    clearTimeout(this.#retry)
+    this.#flush()
+    for (const { reject } of this.#queue) reject(new XQueueError('engine_unavailable', 'the engine was closed'))
+    this.#queue = []
+    clearTimeout(this.#retry)
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => this.#flush())
+  }
+
+  #flush(): void {
+    this.#scheduled = false
+    if (this.#queue.length === 0) return
+    const { db } = this.#store
+    try {
+      db.exec('BEGIN IMMEDIATE')
+      this.#busySince = null
+    } catch (error) {
+      this.#waitOrFail(error)
+      return
+    }
+    const operations = this.#queue
+    this.#queue = []
+    const done: (() => void)[] = []
+    const tx = new Tx(this.#store, this.#clock())
+    try {
+      this.#hooks.begun()
+      for (const { work, resolve, reject } of operations) {
+        try {
+          const answer = work(tx) as never
+          done.push(() => resolve(answer))
+        } catch (error) {
+          if (!(error instanceof XQueueError)) throw error
+          done.push(() => reject(error))
+        }
+      }
+      done.push(...this.#hooks.beforeCommit(tx))
+      tx.finish()
+      db.exec('COMMIT')
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK')
+      this.#hooks.rolledBack()
+      const failure = storeError(error, this.#store.path)
+      for (const { reject } of operations) reject(failure)
+      return
+    }
+    for (const answer of done) answer()
+    this.#hooks.afterCommit(tx)
+  }
+
+  #waitOrFail(error: unknown): void {
+    const now = performance.now()
+    this.#busySince ??= now
+    if (isBusy(error) && now - this.#busySince < BUSY_MS_MAX) {
+      this.#scheduled = true
+      this.#retry = setTimeout(() => this.#flush(), 1 + Math.random() * 4)
+      return
+    }
+    this.#busySince = null
+    const failure = storeError(error, this.#store.path)
+    for (const { reject } of this.#queue.splice(0)) reject(failure)
+  }
+}

@@ -1,0 +1,56 @@
+import type { Logger } from 'pino'
+import type { Engine } from './engine.ts'
+
+/** Tasks of each kind that one step of a sweep handles. */
+const BATCH = 1_000
+/** Another process may have put something before what this one saw due next, so it looks at least this often. */
+const PAUSE_MS_MAX = 1_000
+const PAUSE_MS_MIN = 5
+
+/** The loop that does what time makes due, as soon as it is. Every process runs one; they do not get in their way. */
+export class Sweeper {
+  readonly #engine: Engine
+  readonly #logger: Logger
+  readonly #clock: () => number
+  #timer: NodeJS.Timeout | undefined
+  #sweeping: Promise<void> = Promise.resolve()
+  #stopped = true
+
+  constructor(engine: Engine, logger: Logger, clock: () => number = Date.now) {
+    this.#engine = engine
+    this.#logger = logger
+    this.#clock = clock
+  }
+
+  start(): void {
+    this.#stopped = false
+    this.#schedule(PAUSE_MS_MIN)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+    await this.#sweeping
+  }
+
+  #schedule(pauseMs: number): void {
+    if (this.#stopped) return
+    this.#timer = setTimeout(() => {
+      this.#sweeping = this.#sweep()
+    }, pauseMs)
+  }
+
+  async #sweep(): Promise<void> {
+    let pauseMs = PAUSE_MS_MAX
+    try {
+      const { more, nextAt } = await this.#engine.sweep(BATCH)
+      if (more) pauseMs = 0
+      else if (nextAt !== null) {
+        pauseMs = Math.min(Math.max(nextAt - this.#clock(), PAUSE_MS_MIN), PAUSE_MS_MAX)
+      }
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'a sweep failed; the next one comes in a second')
+    }
+    this.#schedule(pauseMs)
+  }
+}
