@@ -1,0 +1,12 @@
+import { parentPort, workerData } from 'node:worker_threads'
+import { openEngine } from './engine/open.ts'
+import { type RenewalInput, renewLeases } from './worker/renewal.ts'
+
+/** The entry of a worker's renewal thread: opens the engine once more, and renews until it is told to stop. */
+const input = workerData as RenewalInput
+const stop = new AbortController()
+parentPort?.once('message', () => stop.abort())
+const engine = await openEngine(input.engineUrl, { leaseMs: input.leaseMs })
+await renewLeases(engine, input, stop.signal, (lost) => parentPort?.postMessage(lost))
+await engine.close()
+process.exit(0)

@@ -1,0 +1,164 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { Logger } from 'pino'
+import type { Lease } from '../engine/engine.ts'
+import { describeError } from '../task/errors.ts'
+import type { Json } from '../task/json.ts'
+import type { Outcome } from '../task/outcome.ts'
+import { DoNotRetry, RetryAfter } from '../task/retry.ts'
+import { type Progress, TASK_LIMITS } from '../task/task.ts'
+import type { HandlerContext, RegisteredHandler } from './handlers.ts'
+
+/** Node cannot wait longer in one timer. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+
+/** Which attempt the running code belongs to: also an exception outside the handler's promise fails that task alone. */
+const running = new AsyncLocalStorage<Attempt>()
+
+export function currentAttempt(): Attempt | undefined {
+  return running.getStore()
+}
+
+export interface AttemptOptions {
+  lease: Lease
+  handler: RegisteredHandler
+  logger: Logger
+  /** Called once, with what the lease is to be settled with. */
+  ended: (outcome: Outcome) => void
+  progressed: (value: Progress) => void
+}
+
+/**
+ * One run of a handler: `run` → the payload is parsed → the handler runs → its result is checked → `ended`, exactly
+ * once. Whichever comes first ends it: the handler, its deadline, `fail`, or `release`. What the handler does after
+ * that is ignored.
+ */
+export class Attempt {
+  readonly lease: Lease
+  readonly startedAt = Date.now()
+  readonly #options: AttemptOptions
+  readonly #abort = new AbortController()
+  #deadline: NodeJS.Timeout | undefined
+  #over = false
+
+  constructor(options: AttemptOptions) {
+    this.lease = options.lease
+    this.#options = options
+  }
+
+  async run(): Promise<void> {
+    this.#armDeadline()
+    try {
+      const result = await running.run(this, () => this.#handle())
+      this.#end(successOf(result))
+    } catch (error) {
+      this.#end(failureOf(error))
+    }
+  }
+
+  /** Asks the handler to stop: it is canceled. */
+  cancel(): void {
+    this.#abort.abort(new DOMException('the task was canceled', 'AbortError'))
+  }
+
+  /** Ends it with an error that came from outside its promise. */
+  fail(error: unknown): void {
+    this.#end(failureOf(error))
+    this.#abort.abort(error)
+  }
+
+  /** Gives the task back at no cost: the worker shuts down. */
+  release(): void {
+    this.#end({ kind: 'released' })
+    this.#abort.abort(new DOMException('the worker is shutting down', 'AbortError'))
+  }
+
+  /** The lease is gone: nothing is to be settled any more. */
+  abandon(): void {
+    this.#over = true
+    clearTimeout(this.#deadline)
+    this.#abort.abort(new DOMException('the lease was lost', 'AbortError'))
+  }
+
+  async #handle(): Promise<unknown> {
+    const { handler, progressed, logger } = this.#options
+    const { task } = this.lease
+    const payload = await parsePayload(handler.payload, task.payload)
+    const signal = this.#abort.signal
+    const context: HandlerContext = {
+      signal,
+      attempt: task.attempts + 1,
+      progress: (value) => {
+        checkProgress(value)
+        if (!this.#over) progressed(value)
+      },
+      get log() {
+        return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1 })
+      },
+    }
+    return handler.run({ ...task, payload } as never, context)
+  }
+
+  #armDeadline(): void {
+    const { deadlineAt } = this.lease
+    if (deadlineAt === null) return
+    const timeOut = () => {
+      const leftMs = deadlineAt - Date.now()
+      if (leftMs > 0) {
+        this.#deadline = setTimeout(timeOut, Math.min(leftMs, TIMER_MS_MAX))
+        return
+      }
+      this.#end({ kind: 'timeout' })
+      this.#abort.abort(new DOMException('the attempt ran out of time', 'TimeoutError'))
+    }
+    this.#deadline = setTimeout(timeOut, Math.min(Math.max(deadlineAt - Date.now(), 0), TIMER_MS_MAX))
+  }
+
+  #end(outcome: Outcome): void {
+    if (this.#over) return
+    this.#over = true
+    clearTimeout(this.#deadline)
+    this.#options.ended(outcome)
+  }
+}
+
+async function parsePayload(schema: StandardSchemaV1 | null, payload: Json): Promise<unknown> {
+  if (!schema) return payload
+  const parsed = await schema['~standard'].validate(payload)
+  if (!parsed.issues) return parsed.value
+  const issues = parsed.issues.map(({ message, path }) => `${path?.join('.') ?? 'payload'}: ${message}`)
+  throw new DoNotRetry(`the payload does not fit the handler's schema: ${issues.join('; ')}`)
+}
+
+function checkProgress(value: unknown): void {
+  const inRange = typeof value === 'number' && value >= 0 && value <= 100
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (!inRange && !isObject) throw new TypeError('progress is a number from 0 to 100, or an object')
+  JSON.stringify(value)
+}
+
+function successOf(result: unknown): Outcome {
+  if (result === undefined || result === null) return { kind: 'success', result: null }
+  const failed = (why: string): Outcome => ({ kind: 'failure', error: why, retry: false, delayMs: null })
+  try {
+    const text = JSON.stringify(result) as string | undefined
+    if (text === undefined) return failed(`the handler returned a ${typeof result}, which JSON cannot carry`)
+    const bytes = Buffer.byteLength(text)
+    if (bytes > TASK_LIMITS.resultBytesMax) {
+      return failed(`the result has ${bytes} bytes and may have ${TASK_LIMITS.resultBytesMax}: keep it elsewhere`)
+    }
+    return { kind: 'success', result: result as Json }
+  } catch (error) {
+    return failed(`the result cannot be written as JSON: ${describeError(error)}`)
+  }
+}
+
+function failureOf(thrown: unknown): Outcome {
+  const error = describeError(thrown).slice(0, TASK_LIMITS.errorCharsMax)
+  return {
+    kind: 'failure',
+    error,
+    retry: !(thrown instanceof DoNotRetry),
+    delayMs: thrown instanceof RetryAfter ? thrown.delayMs : null,
+  }
+}

@@ -1,0 +1,164 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { Logger } from 'pino'
+import { parseDurationMs } from '../task/duration.ts'
+import { describeError, type FieldError, XQueueError } from '../task/errors.ts'
+import type { Json } from '../task/json.ts'
+import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
+import { type Progress, TASK_LIMITS, type Task, TYPE_PATTERN } from '../task/task.ts'
+
+/** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */
+export type Duration = number | string
+
+/** What a handler gets beside its task. */
+export interface HandlerContext {
+  /** Aborts when the attempt runs out of time, is canceled, or the worker shuts down. */
+  signal: AbortSignal
+  /** 1 for the first attempt. */
+  attempt: number
+  /** Tells how far the task is: 0–100, or any JSON object. Sent with the next trip, the last value wins. */
+  progress: (value: Progress) => void
+  /** Logs with the task's id, type and attempt. */
+  log: Logger
+}
+
+/** How the tasks of one type are run. */
+export interface Handler<Payload = never, Result = unknown> {
+  /** Tasks of this type at once, over all processes and machines; default no limit. */
+  concurrency?: number | null
+  /** How long an attempt may run, unless the task says so; default 5 min, 0 = no limit. */
+  processTimeout?: Duration
+  /** How long a task may wait for its first start, unless it says so; default 10 min, 0 = no limit. */
+  queueTimeout?: Duration
+  /** Retries after the first attempt, unless the task says so; default 3. */
+  maxRetry?: number
+  /** Back-off; default 1 s doubling up to 5 min, of which a fifth is drawn at random. */
+  retry?: { base?: Duration; factor?: number; cap?: Duration; jitter?: number }
+  /** Any Standard Schema validator: checked at submission, and its output is what `run` gets. */
+  payload?: StandardSchemaV1<unknown, Payload>
+  run: (task: Omit<Task, 'payload'> & { payload: Payload }, context: HandlerContext) => Promise<Result> | Result
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, and a map of them has no common one
+export type Handlers = Record<string, Handler<any>>
+
+/** Names the handlers of a worker, and keeps their payload and result types for the client. */
+export function defineHandlers<Payloads extends Record<string, unknown>, Results extends Record<string, unknown>>(
+  handlers: { [Type in keyof Payloads]: Handler<Payloads[Type], Results[Type & keyof Results]> } & {
+    [Type in keyof Results]: unknown
+  },
+): { [Type in keyof Payloads]: Handler<Payloads[Type], Results[Type & keyof Results]> } {
+  return handlers
+}
+
+/** A handler, checked, with its gaps filled. */
+export interface RegisteredHandler {
+  type: string
+  maxConcurrency: number | null
+  processTimeoutMs: number | null
+  queueTimeoutMs: number | null
+  maxRetry: number | null
+  retry: RetryPolicy
+  payload: StandardSchemaV1 | null
+  /** JSON Schema of the payload, if the validator can tell it. */
+  payloadSchemaJson: Json
+  run: Handler<Json>['run']
+}
+
+/** @throws XQueueError `invalid_handlers` naming the type, the field and what is allowed */
+export function normalizeHandlers(handlers: Handlers): Map<string, RegisteredHandler> {
+  return new Map(Object.entries(handlers).map(([type, handler]) => [type, normalize(type, handler)]))
+}
+
+/**
+ * Imports a module whose default export, or export `handlers`, is a map of handlers.
+ * @throws XQueueError `invalid_handlers`
+ */
+export async function loadHandlers(path: string): Promise<Handlers> {
+  const file = resolve(path)
+  if (!existsSync(file)) throw invalid(`the handlers file ${path} does not exist`)
+  let module: { default?: unknown; handlers?: unknown }
+  try {
+    module = await import(pathToFileURL(file).href)
+  } catch (error) {
+    throw invalid(`the handlers file ${path} failed while it was loaded: ${describeError(error)}`)
+  }
+  const handlers = module.default ?? module.handlers
+  if (typeof handlers !== 'object' || handlers === null) {
+    throw invalid(`${path} exports no handlers: write \`export default defineHandlers({ … })\``)
+  }
+  return handlers as Handlers
+}
+
+/** What is wrong with a payload for its handler; an empty list when nothing is. */
+export async function checkPayload(handler: RegisteredHandler, payload: Json): Promise<FieldError[]> {
+  if (!handler.payload) return []
+  const { issues } = await handler.payload['~standard'].validate(payload)
+  return (issues ?? []).map(({ message, path = [] }) => ({
+    path: ['payload', ...path.map((part) => String(typeof part === 'object' ? part.key : part))].join('.'),
+    message,
+  }))
+}
+
+function normalize(type: string, handler: Handlers[string]): RegisteredHandler {
+  const where = `the handler of "${type}"`
+  if (!TYPE_PATTERN.test(type)) {
+    throw invalid(`the task type "${type}" is not usable: letters, digits and . _ : - only, at most 100 of them`)
+  }
+  if (typeof handler?.run !== 'function') throw invalid(`${where} has no function \`run\``)
+  const known = ['concurrency', 'processTimeout', 'queueTimeout', 'maxRetry', 'retry', 'payload', 'run']
+  const stranger = Object.keys(handler).find((key) => !known.includes(key))
+  if (stranger) throw invalid(`${where} has an unknown field \`${stranger}\`: allowed are ${known.join(', ')}`)
+  const { concurrency = null, maxRetry = null, retry = {}, payload = null } = handler
+  if (concurrency !== null && !(Number.isInteger(concurrency) && concurrency >= 1)) {
+    throw invalid(`${where} has concurrency ${concurrency}: it must be an integer of 1 or more, or null for no limit`)
+  }
+  if (maxRetry !== null && !(Number.isInteger(maxRetry) && maxRetry >= 0 && maxRetry <= TASK_LIMITS.retryMax)) {
+    throw invalid(`${where} has maxRetry ${maxRetry}: it must be an integer from 0 to ${TASK_LIMITS.retryMax}`)
+  }
+  if (payload !== null && typeof payload['~standard']?.validate !== 'function') {
+    throw invalid(`${where} has a \`payload\` that is no Standard Schema validator`)
+  }
+  const ms = (field: string, value: Duration | undefined) => {
+    try {
+      return value === undefined ? null : parseDurationMs(value)
+    } catch (error) {
+      throw invalid(`${where}, ${field}: ${(error as Error).message}`)
+    }
+  }
+  const base = ms('retry.base', retry.base)
+  const cap = ms('retry.cap', retry.cap)
+  const { factor, jitter } = retry
+  return {
+    type,
+    maxConcurrency: concurrency,
+    processTimeoutMs: ms('processTimeout', handler.processTimeout),
+    queueTimeoutMs: ms('queueTimeout', handler.queueTimeout),
+    maxRetry,
+    retry: completeRetryPolicy({
+      ...(base === null ? {} : { baseMs: base }),
+      ...(cap === null ? {} : { capMs: cap }),
+      ...(factor === undefined ? {} : { factor }),
+      ...(jitter === undefined ? {} : { jitter }),
+    }),
+    payload,
+    payloadSchemaJson: payload === null ? null : jsonSchemaOf(payload),
+    run: handler.run,
+  }
+}
+
+/** By the Standard JSON Schema extension, which not every validator has. */
+function jsonSchemaOf(schema: StandardSchemaV1): Json {
+  const { jsonSchema } = schema['~standard'] as { jsonSchema?: { input?: (options: { target: string }) => unknown } }
+  try {
+    return (jsonSchema?.input?.({ target: 'draft-2020-12' }) as Json | undefined) ?? null
+  } catch {
+    return null // Some schemas (transforms, custom checks) have no JSON form; the validator itself still checks.
+  }
+}
+
+function invalid(message: string): XQueueError {
+  return new XQueueError('invalid_handlers', message)
+}

@@ -1,0 +1,48 @@
+/** A lease token is `<uuid>.<fence>`: far below this. */
+const TOKEN_BYTES_MAX = 126
+const SLOT_BYTES = TOKEN_BYTES_MAX + 2
+
+/**
+ * The leases that a worker is running, in memory shared with its renewal thread: starting and ending an attempt costs
+ * no message, and the thread sees them while the handlers' event loop is blocked. A slot is a length, then the token;
+ * the length is cleared first and set last, so a slot that is half written reads as empty or as a token nobody holds.
+ */
+export class LeaseBoard {
+  readonly memory: SharedArrayBuffer
+  readonly #bytes: Uint8Array
+  readonly #free: number[]
+  readonly #encoder = new TextEncoder()
+
+  constructor(slots: number) {
+    this.memory = new SharedArrayBuffer(slots * SLOT_BYTES)
+    this.#bytes = new Uint8Array(this.memory)
+    this.#free = Array.from({ length: slots }, (_, slot) => slots - 1 - slot)
+  }
+
+  /** Puts a token up; returns its slot. */
+  add(token: string): number {
+    const slot = this.#free.pop()
+    if (slot === undefined) throw new Error('the lease board is full')
+    const at = slot * SLOT_BYTES
+    const { read, written } = this.#encoder.encodeInto(token, this.#bytes.subarray(at + 1, at + 1 + TOKEN_BYTES_MAX))
+    if (read !== token.length) throw new Error(`the lease ${token} is longer than ${TOKEN_BYTES_MAX} bytes`)
+    Atomics.store(this.#bytes, at, written)
+    return slot
+  }
+
+  remove(slot: number): void {
+    Atomics.store(this.#bytes, slot * SLOT_BYTES, 0)
+    this.#free.push(slot)
+  }
+}
+
+/** Reads a board from another thread. */
+export function tokensOn(memory: SharedArrayBuffer): string[] {
+  const bytes = new Uint8Array(memory)
+  const tokens: string[] = []
+  for (let at = 0; at < bytes.length; at += SLOT_BYTES) {
+    const length = Atomics.load(bytes, at)
+    if (length > 0) tokens.push(Buffer.from(bytes.slice(at + 1, at + 1 + length)).toString())
+  }
+  return tokens
+}
