@@ -25,7 +25,7 @@ export interface Engine {
    */
   submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
 
-  /** One trip of a worker: settles outcomes, renews leases, claims up to `want` tasks. See `Turn`. */
+  /** One trip of a worker: renews leases, settles outcomes, claims up to `want` tasks. See `Turn`. */
   turn(turn: Turn): Promise<TurnAnswer>
 
   /**

@@ -166,7 +166,6 @@ export class Worker {
     const entry = this.#attempts.get(lease)
     if (!entry) return
     this.#attempts.delete(lease)
-    this.#progress.delete(lease)
     this.#board.remove(entry.slot)
   }
 

@@ -89,8 +89,9 @@ export class SqliteEngine implements Engine {
     const answer = await this.#write((tx) => {
       if (turn.leaving) this.#registry.leave(worker.id)
       else this.#registry.touch(tx, worker)
-      const settled = outcomes.map(({ lease, outcome }) => this.#life.settle(tx, lease, outcome))
+      // Progress first: the last one reported belongs to the attempt that ends in this same turn.
       const renewed = renewals.map(({ lease, progress }) => this.#life.renew(tx, lease, progress))
+      const settled = outcomes.map(({ lease, outcome }) => this.#life.settle(tx, lease, outcome))
       this.#life.promote(tx)
       const leases = this.#life.claim(tx, turn)
       const cancelRequested = this.#life.tellCancels(tx, worker.id)

@@ -1,0 +1,73 @@
+import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { createTransport } from 'nodemailer'
+import { type Static, Type } from 'typebox'
+import { DoNotRetry } from '../src/task/retry.ts'
+import type { Handler } from '../src/worker/handlers.ts'
+import { standard } from './schema.ts'
+
+const address = Type.String({ minLength: 3, maxLength: 2_000, pattern: '@', description: 'a@example.com, or several' })
+const payload = Type.Object(
+  {
+    to: address,
+    from: Type.Optional(address),
+    cc: Type.Optional(address),
+    bcc: Type.Optional(address),
+    reply_to: Type.Optional(address),
+    subject: Type.String({ maxLength: 998 }),
+    text: Type.Optional(Type.String()),
+    html: Type.Optional(Type.String()),
+  },
+  { additionalProperties: false },
+)
+
+type Email = Static<typeof payload>
+
+/**
+ * Sends mail through the SMTP server of XQUEUE_SMTP_URL. Without one, writes the complete message into the folder
+ * XQUEUE_OUTBOX and says so. The Message-ID is made from the task's id, so a mail that is sent twice after a crash can
+ * be recognised.
+ */
+export const email: Handler<Email, { sent: boolean; message_id: string; response?: string; file?: string }> = {
+  concurrency: 5,
+  processTimeout: '2m',
+  payload: standard(payload),
+  run: async (task, { signal, log }) => {
+    const { reply_to: replyTo, from = 'XQueue <xqueue@localhost>', ...fields } = task.payload
+    const message = { ...fields, from, messageId: `<${task.id}@xqueue>`, ...(replyTo ? { replyTo } : {}) }
+    const smtpUrl = process.env.XQUEUE_SMTP_URL
+    if (smtpUrl) return send(smtpUrl, message, signal)
+    const file = await writeToOutbox(task.id, message)
+    log.warn({ file }, 'no SMTP server is set (smtp-url): the message was written to the outbox')
+    return { sent: false, message_id: message.messageId, file }
+  },
+}
+
+async function send(url: string, message: object & { messageId: string }, signal: AbortSignal) {
+  const transport = createTransport(url)
+  const stop = () => transport.close()
+  signal.addEventListener('abort', stop, { once: true })
+  try {
+    const { response } = await transport.sendMail(message)
+    return { sent: true, message_id: message.messageId, response }
+  } catch (error) {
+    // 5xx is the server's final no (RFC 5321, 4.2.1): trying again would only be refused again.
+    const { responseCode = 0 } = error as { responseCode?: number }
+    if (responseCode >= 500) throw new DoNotRetry((error as Error).message, { cause: error })
+    throw error
+  } finally {
+    signal.removeEventListener('abort', stop)
+    transport.close()
+  }
+}
+
+/** Written aside and renamed, so that nobody reads half a message. */
+async function writeToOutbox(id: string, message: object): Promise<string> {
+  const folder = resolve(process.env.XQUEUE_OUTBOX ?? './outbox')
+  await mkdir(folder, { recursive: true })
+  const composed = await createTransport({ streamTransport: true, buffer: true, newline: 'windows' }).sendMail(message)
+  const file = join(folder, `${id}.eml`)
+  await writeFile(`${file}.part`, composed.message as Buffer)
+  await rename(`${file}.part`, file)
+  return file
+}

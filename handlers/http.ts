@@ -1,0 +1,132 @@
+import { createHmac } from 'node:crypto'
+import { type Static, Type } from 'typebox'
+import { Agent, type Dispatcher, request } from 'undici'
+import { DoNotRetry, RetryAfter } from '../src/task/retry.ts'
+import type { Handler } from '../src/worker/handlers.ts'
+import { checkUrl, publicLookup } from './http-guard.ts'
+import { standard } from './schema.ts'
+
+const REDIRECTS_MAX = 5
+const BODY_BYTES_MAX = 64 * 1024
+const RETRY_AFTER_MS_MAX = 86_400_000
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
+const SECRET_HEADERS = ['authorization', 'cookie', 'proxy-authorization', 'x-xqueue-signature']
+
+const payload = Type.Object(
+  {
+    url: Type.String({ minLength: 8, maxLength: 8_000 }),
+    method: Type.Optional(Type.Union(METHODS.map((method) => Type.Literal(method)))),
+    headers: Type.Optional(Type.Record(Type.String(), Type.String())),
+    body: Type.Optional(Type.Unknown({ description: 'A string as it is, anything else as JSON' })),
+  },
+  { additionalProperties: false },
+)
+
+type Call = Static<typeof payload>
+type Answer = { status: number; url: string; content_type: string | null; body: string }
+
+const publicAgent = new Agent({ connect: { lookup: publicLookup as never } })
+const anyAgent = new Agent()
+
+/**
+ * Calls a URL: a webhook with no worker written. 2xx succeeds; network errors, 408, 429 and 5xx are retried, after
+ * Retry-After where it is given; any other answer fails at once. The body is signed when XQUEUE_HTTP_SECRET is set:
+ * X-XQueue-Signature is `sha256=` and the HMAC of `<X-XQueue-Timestamp>.<body>`.
+ */
+export const http: Handler<Call, Answer> = {
+  processTimeout: '1m',
+  payload: standard(payload),
+  run: async (task, { signal }) => {
+    const { method = task.payload.body === undefined ? 'GET' : 'POST', body } = task.payload
+    const text = body === undefined ? null : typeof body === 'string' ? body : JSON.stringify(body)
+    const given = Object.entries(task.payload.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value])
+    const headers: Record<string, string> = {
+      'user-agent': 'XQueue',
+      ...(text !== null && typeof body !== 'string' ? { 'content-type': 'application/json' } : {}),
+      ...Object.fromEntries(given),
+      'x-xqueue-task-id': task.id,
+      ...signature(text ?? ''),
+    }
+    let url: URL
+    try {
+      url = new URL(task.payload.url)
+    } catch {
+      throw new DoNotRetry(`${JSON.stringify(task.payload.url)} is no URL`)
+    }
+    return follow({ url, method, headers, body: text }, signal)
+  },
+}
+
+interface Hop {
+  url: URL
+  method: Dispatcher.HttpMethod
+  headers: Record<string, string>
+  body: string | null
+}
+
+async function follow(first: Hop, signal: AbortSignal): Promise<Answer> {
+  const allowPrivate = process.env.XQUEUE_HTTP_ALLOW_PRIVATE === 'true'
+  const dispatcher = allowPrivate ? anyAgent : publicAgent
+  let hop = first
+  for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects++) {
+    const { url, method, headers, body } = hop
+    checkUrl(url, allowPrivate)
+    const response = await request(url, { method, headers, body, signal, dispatcher })
+    const location = response.headers.location
+    const { statusCode: status } = response
+    if (![301, 302, 303, 307, 308].includes(status) || typeof location !== 'string') return answerOf(response, url)
+    await response.body.dump({ limit: BODY_BYTES_MAX })
+    hop = redirected(hop, new URL(location, url), status)
+  }
+  throw new DoNotRetry(`${first.url.origin} redirected more than ${REDIRECTS_MAX} times`)
+}
+
+/** As browsers do (Fetch standard, HTTP-redirect fetch): 303, and 301/302 of a POST, go on as GET without a body. */
+function redirected({ url, method, headers, body }: Hop, next: URL, status: number): Hop {
+  const asGet = status === 303 || (status < 303 && method === 'POST')
+  const kept = Object.entries(headers).filter(([name]) => next.origin === url.origin || !SECRET_HEADERS.includes(name))
+  const fields = Object.fromEntries(kept.filter(([name]) => !asGet || !name.startsWith('content-')))
+  return asGet && method !== 'HEAD'
+    ? { url: next, method: 'GET', headers: fields, body: null }
+    : { url: next, method, headers: fields, body }
+}
+
+async function answerOf(response: Dispatcher.ResponseData, url: URL): Promise<Answer> {
+  const { statusCode: status, headers } = response
+  const body = await readSome(response.body)
+  if (status >= 200 && status < 300) {
+    const type = headers['content-type']
+    return { status, url: url.href, content_type: typeof type === 'string' ? type : null, body }
+  }
+  const told = `${url.origin}${url.pathname} answered ${status}: ${body.slice(0, 500)}`
+  if (status !== 408 && status !== 429 && status < 500) throw new DoNotRetry(told)
+  const delayMs = retryAfterMs(headers['retry-after'], Date.now())
+  throw delayMs === null ? new Error(told) : new RetryAfter(delayMs, told)
+}
+
+/** Up to 64 KiB of the body as text; what comes after is not read. */
+async function readSome(stream: Dispatcher.ResponseData['body']): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of stream) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes >= BODY_BYTES_MAX) break
+  }
+  return Buffer.concat(chunks).subarray(0, BODY_BYTES_MAX).toString()
+}
+
+/** Seconds or a date (RFC 9110, 10.2.3), as milliseconds from now, at most a day; null when it says nothing. */
+export function retryAfterMs(header: string | string[] | undefined, now: number): number | null {
+  if (typeof header !== 'string') return null
+  const ms = /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - now
+  return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), RETRY_AFTER_MS_MAX)
+}
+
+function signature(body: string): Record<string, string> {
+  const secret = process.env.XQUEUE_HTTP_SECRET
+  if (!secret) return {}
+  const timestamp = String(Math.floor(Date.now() / 1_000))
+  const digest = createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex')
+  return { 'x-xqueue-timestamp': timestamp, 'x-xqueue-signature': `sha256=${digest}` }
+}

@@ -1,0 +1,7 @@
+import { defineHandlers } from '../src/worker/handlers.ts'
+import { email } from './email.ts'
+import { example } from './example.ts'
+import { http } from './http.ts'
+
+/** The task types that `npm start` runs. */
+export default defineHandlers({ example, email, http })

@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto'
+import type { Logger } from 'pino'
+import { Registry } from 'prom-client'
+import type { Config } from './config/config.ts'
+import { openEngine } from './engine/open.ts'
+import { Sweeper } from './engine/sweeper.ts'
+import { attemptMetrics } from './server/metrics.ts'
+import { createServer } from './server/server.ts'
+import { XQueueError } from './task/errors.ts'
+import { version } from './version.ts'
+import { loadHandlers, normalizeHandlers } from './worker/handlers.ts'
+import { Worker } from './worker/worker.ts'
+
+/** Which parts a process runs. */
+export interface Parts {
+  server: boolean
+  worker: boolean
+}
+
+export interface App {
+  /** Where the server listens; null without one. */
+  address: string | null
+  /** Stops accepting, lets running tasks finish for the time of the setting, closes the engine. */
+  stop(): Promise<void>
+  /** The same at once: running tasks go back to the queue. */
+  stopNow(): Promise<void>
+}
+
+/**
+ * Puts a process together: engine → sweeper → worker → server. It stops in the reverse order. What fails at the start
+ * takes down what was started before it.
+ *
+ * @throws XQueueError `engine_unusable` | `engine_unavailable` | `invalid_handlers` | `invalid_config`
+ */
+export async function startApp(config: Config, parts: Parts, logger: Logger): Promise<App> {
+  giveHandlersTheirSettings(config)
+  const handlers = normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers))
+  const { leaseMs, retention, pendingMax } = config
+  const engine = await openEngine(config.engine, { leaseMs, retention, pendingMax })
+  const stops: (() => Promise<unknown>)[] = [() => engine.close()]
+  const stopAll = async () => {
+    for (const stop of stops.splice(0).reverse()) {
+      await stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'))
+    }
+  }
+  try {
+    const sweeper = new Sweeper(engine, logger)
+    sweeper.start()
+    stops.push(() => sweeper.stop())
+    const registry = new Registry()
+    let worker: Worker | undefined
+    if (parts.worker) {
+      const { concurrency, shutdownMs } = config
+      const onAttempt = attemptMetrics(registry)
+      worker = new Worker({ engine, handlers, logger, concurrency, leaseMs, shutdownMs, onAttempt })
+      await worker.start()
+      stops.push(() => worker!.stop())
+    } else {
+      for (const [type, { maxConcurrency, retry, payloadSchemaJson }] of handlers) {
+        await engine.configureType(type, { handler: { maxConcurrency, retry, payloadSchema: payloadSchemaJson } })
+      }
+    }
+    let address: string | null = null
+    if (parts.server) {
+      const instanceId = worker?.identity.id ?? randomUUID()
+      const server = await createServer({ engine, handlers, logger, version, instanceId, registry })
+      stops.push(() => server.close())
+      address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
+        throw cannotListen(error, config)
+      })
+    }
+    const stopNow = async () => {
+      await worker?.stopNow()
+      await stopAll()
+    }
+    return { address, stop: stopAll, stopNow }
+  } catch (error) {
+    await stopAll()
+    throw error
+  }
+}
+
+/** The handlers that come along read their settings from the environment, as anybody's handlers do. */
+function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecret }: Config): void {
+  const settings = {
+    XQUEUE_SMTP_URL: smtpUrl,
+    XQUEUE_OUTBOX: outbox,
+    XQUEUE_HTTP_ALLOW_PRIVATE: String(httpAllowPrivate),
+    XQUEUE_HTTP_SECRET: httpSecret,
+  }
+  for (const [name, value] of Object.entries(settings)) if (value !== null) process.env[name] = value
+}
+
+function cannotListen(error: NodeJS.ErrnoException, { host, port }: Config): unknown {
+  const why: Record<string, string> = {
+    EADDRINUSE: `port ${port} is in use: end the program that has it, or choose another with --port`,
+    EACCES: `port ${port} is not allowed for this user: choose one above 1023 with --port`,
+    EADDRNOTAVAIL: `${host} is no address of this machine: choose another with --host`,
+    ENOTFOUND: `${host} is no known host: choose another with --host`,
+  }
+  const detail = why[error.code ?? '']
+  return detail ? new XQueueError('invalid_config', `cannot listen on ${host}:${port}: ${detail}`) : error
+}

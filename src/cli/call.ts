@@ -1,0 +1,33 @@
+import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
+
+export type Body = Record<string, never>
+
+/**
+ * One call to the server.
+ * @throws XQueueError what the server answered, or `engine_unavailable` when it cannot be reached
+ */
+export async function call<T>(server: string, method: string, path: string, body?: unknown): Promise<T> {
+  const url = `${server.replace(/\/$/, '')}/api/v1${path}`
+  const request: RequestInit = { method }
+  if (body !== undefined) {
+    request.body = JSON.stringify(body)
+    request.headers = { 'Content-Type': 'application/json' }
+  }
+  let response: Response
+  let answer: Record<string, unknown>
+  try {
+    response = await fetch(url, request)
+    answer = (await response.json()) as Record<string, unknown>
+  } catch (error) {
+    const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message
+    throw new XQueueError(
+      'engine_unavailable',
+      `${server} cannot be reached (${why}): is \`xqueue serve\` running there?`,
+    )
+  }
+  if (response.ok) return answer as T
+  const code = Object.hasOwn(ERRORS, String(answer.code)) ? (answer.code as ErrorCode) : 'internal'
+  const { errors, registered_types } = answer as Pick<XQueueError['details'], 'errors' | 'registered_types'>
+  const details = { ...(errors ? { errors } : {}), ...(registered_types ? { registered_types } : {}) }
+  throw new XQueueError(code, String(answer.detail ?? response.statusText), details)
+}

@@ -1,0 +1,23 @@
+import { Command } from 'commander'
+import { loadConfig } from '../config/config.ts'
+import { print, table } from './output.ts'
+import { settingsOf, withSettings } from './serve.ts'
+
+const SECRETS = ['http-secret', 'smtp-url']
+
+/** `xqueue config`: each setting, its value, and where it came from. */
+export function configCommand(): Command {
+  return withSettings(new Command('config'))
+    .description('show every setting and where its value comes from')
+    .option('--json', 'print JSON')
+    .action(async ({ json, ...flags }: { json?: boolean }) => {
+      const { sources } = await loadConfig(settingsOf(flags), process.env, process.cwd())
+      const shown = sources.map(({ name, value, source }) => ({
+        name,
+        value: value !== null && SECRETS.includes(name) ? '(set)' : value,
+        source,
+      }))
+      const rows = shown.map(({ name, value, source }) => [name, value, source])
+      print(json ? JSON.stringify(shown) : table(['SETTING', 'VALUE (durations in ms)', 'FROM'], rows))
+    })
+}

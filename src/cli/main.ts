@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander'
+import { XQueueError } from '../task/errors.ts'
+import { version } from '../version.ts'
+import { configCommand } from './config.ts'
+import { EXIT } from './output.ts'
+import { serveCommands } from './serve.ts'
+import { submitCommand } from './submit.ts'
+import { systemCommands } from './system.ts'
+import { taskCommands } from './tasks.ts'
+import { typeCommands } from './types.ts'
+
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok) // The reader (head, grep -q) has seen enough.
+  throw error
+})
+
+const program = new Command('xqueue')
+  .description('A distributed task queue: submit tasks, run them, watch them.')
+  .version(version)
+  .showHelpAfterError('(see --help)')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    '\nExit codes: 0 done, 1 the task or the call failed, 2 wrong usage or settings, 3 the server cannot be reached',
+  )
+for (const command of [
+  ...serveCommands(),
+  submitCommand(),
+  ...taskCommands(),
+  ...typeCommands(),
+  ...systemCommands(),
+  configCommand(),
+]) {
+  program.addCommand(command.exitOverride())
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = exitCodeOf(error)
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  if (!(error instanceof XQueueError)) throw error
+  process.stderr.write(`xqueue: ${error.message}\n`)
+  for (const { path, message } of error.details.errors ?? []) process.stderr.write(`  ${path}: ${message}\n`)
+  if (error.code === 'engine_unavailable') return EXIT.unreachable
+  return ['invalid_config', 'invalid_handlers', 'engine_unusable'].includes(error.code) ? EXIT.usage : EXIT.failed
+}

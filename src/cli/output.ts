@@ -1,0 +1,52 @@
+import type { Command } from 'commander'
+
+export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3 } as const
+
+/** Options that every command which talks to a server has. */
+export interface ClientOptions {
+  server: string
+  json?: boolean
+}
+
+export function withClientOptions(command: Command): Command {
+  return command
+    .option('--server <url>', 'the server (also XQUEUE_SERVER)', process.env.XQUEUE_SERVER ?? 'http://127.0.0.1:8080')
+    .option('--json', 'print JSON')
+}
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+/** JSON for scripts, else what `human` makes of it. */
+export function show<T>(value: T, options: ClientOptions, human: (value: T) => string): void {
+  print(options.json ? JSON.stringify(value) : human(value))
+}
+
+/** Columns as wide as their widest cell. Control characters of what users sent stay out of the terminal. */
+export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
+  const lines = [head, ...rows].map((cells) => cells.map((cell) => plain(String(cell ?? '–'))))
+  const widths = head.map((_, column) => Math.max(...lines.map((cells) => cells[column]!.length)))
+  return lines
+    .map((cells) =>
+      cells
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+/** One fact a line. */
+export function facts(value: Readonly<Record<string, unknown>>): string {
+  const rows = Object.entries(value).map(([name, fact]) => [
+    name,
+    typeof fact === 'object' && fact !== null ? JSON.stringify(fact) : fact,
+  ])
+  const width = Math.max(...rows.map(([name]) => String(name).length))
+  return rows.map(([name, fact]) => `${String(name).padEnd(width)}  ${plain(String(fact ?? '–'))}`).join('\n')
+}
+
+function plain(text: string): string {
+  return text.replace(/\p{Cc}/gu, (char) => (char === '\n' ? ' ' : '�'))
+}

@@ -1,0 +1,61 @@
+import { Command } from 'commander'
+import { destination, type Logger, pino } from 'pino'
+import pretty from 'pino-pretty'
+import { startApp } from '../app.ts'
+import { type Config, loadConfig } from '../config/config.ts'
+import { SETTINGS } from '../config/settings.ts'
+
+/** `xqueue serve` and `xqueue worker`: the processes that stay. */
+export function serveCommands(): Command[] {
+  const serve = withSettings(new Command('serve'))
+    .description('run the server, and a worker with your handlers')
+    .option('--no-worker', 'run the server alone')
+    .addHelpText('after', '\nExamples:\n  xqueue serve --handlers handlers.ts\n  xqueue serve --no-worker --port 9000')
+    .action(({ worker, ...flags }: { worker: boolean }) => run(flags, { server: true, worker }))
+  const worker = withSettings(new Command('worker'))
+    .description('run a worker alone')
+    .addHelpText('after', '\nExample:\n  xqueue worker --handlers handlers.ts --concurrency 50')
+    .action((flags: object) => run(flags, { server: false, worker: true }))
+  return [serve, worker]
+}
+
+export function withSettings(command: Command): Command {
+  for (const { name, doc, default: fallback } of SETTINGS) {
+    command.option(`--${name} <value>`, `${doc}${fallback === null ? '' : ` (default ${fallback})`}`)
+  }
+  return command
+}
+
+/** Commander names flags in camelCase; settings have dashes. */
+export function settingsOf(flags: object): Record<string, string> {
+  const dashed = Object.entries(flags).map(([name, value]) => [
+    name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),
+    value,
+  ])
+  return Object.fromEntries(dashed)
+}
+
+async function run(flags: object, parts: { server: boolean; worker: boolean }): Promise<void> {
+  const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
+  const logger = createLogger(config)
+  const app = await startApp(config, parts, logger)
+  logger.info({ engine: config.engine.split('@').at(-1), address: app.address }, 'xqueue is ready')
+  let stopping = false
+  const onSignal = async (signal: string) => {
+    if (stopping) {
+      logger.warn('a second signal: leaving at once')
+      process.exit(1)
+    }
+    stopping = true
+    logger.info({ signal, up_to_ms: config.shutdownMs }, 'shutting down: running tasks may finish')
+    await app.stop()
+    logger.info('stopped')
+    process.exit(0)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void onSignal(signal))
+}
+
+function createLogger({ logLevel: level, logFormat }: Config): Logger {
+  const forPeople = logFormat === 'pretty' || (logFormat === 'auto' && process.stderr.isTTY)
+  return pino({ level }, forPeople ? pretty({ destination: 2, ignore: 'pid,hostname' }) : destination(2))
+}

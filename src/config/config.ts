@@ -1,0 +1,147 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { XQueueError } from '../task/errors.ts'
+import { readValue, SETTINGS, type Setting, type SettingName } from './settings.ts'
+
+/** Durations are milliseconds. */
+export interface Config {
+  engine: string
+  host: string
+  port: number
+  concurrency: number
+  handlers: string | null
+  leaseMs: number
+  shutdownMs: number
+  retention: { ageMs: number; countMax: number }
+  pendingMax: number | null
+  logLevel: string
+  logFormat: string
+  smtpUrl: string | null
+  outbox: string
+  httpAllowPrivate: boolean
+  httpSecret: string | null
+}
+
+/** Where each value came from, for `xqueue config`. */
+export interface LoadedConfig {
+  config: Config
+  sources: { name: SettingName; value: string | number | boolean | null; source: string }[]
+}
+
+type Values = Readonly<Record<string, string | undefined>>
+
+/** Well-known names that choose an engine, when nothing else does. */
+const ENGINE_VARIABLES = { REDIS_ADDR: 'redis://', KAFKA_BROKERS: 'kafka://' } as const
+const FILES = ['xqueue.config.ts', 'xqueue.config.js', 'xqueue.config.json']
+
+/**
+ * Flags over environment over `xqueue.config.ts|js|json` over defaults.
+ * @throws XQueueError `invalid_config` naming key, value, source and what is allowed
+ */
+export async function loadConfig(flags: Values, env: Values, cwd: string): Promise<LoadedConfig> {
+  const [file, fromFile] = await readFile(cwd)
+  refuseUnknown(Object.keys(fromFile), file)
+  refuseUnknownVariables(env)
+  const values = new Map<string, string | number | boolean | null>()
+  const sources = SETTINGS.map((setting) => {
+    const [text, source] = find(setting, flags, env, fromFile, file)
+    const value = text === null ? null : read(setting, text, source)
+    values.set(setting.name, value)
+    return { name: setting.name, value, source }
+  })
+  const value = <T>(name: SettingName) => values.get(name) as T
+  const config: Config = {
+    engine: value('engine'),
+    host: value('host'),
+    port: value('port'),
+    concurrency: value('concurrency'),
+    handlers: value('handlers'),
+    leaseMs: value('lease'),
+    shutdownMs: value('shutdown'),
+    retention: { ageMs: value('retention-age'), countMax: value('retention-count') },
+    pendingMax: value('max-pending'),
+    logLevel: value('log-level'),
+    logFormat: value('log-format'),
+    smtpUrl: value('smtp-url'),
+    outbox: value('outbox'),
+    httpAllowPrivate: value('http-allow-private'),
+    httpSecret: value('http-secret'),
+  }
+  return { config, sources }
+}
+
+export function variableOf(name: string): string {
+  return `XQUEUE_${name.toUpperCase().replaceAll('-', '_')}`
+}
+
+function find(
+  { name, aliases, default: fallback }: Setting,
+  flags: Values,
+  env: Values,
+  fromFile: Values,
+  file: string,
+): [text: string | null, source: string] {
+  if (flags[name] !== undefined) return [flags[name], `--${name}`]
+  for (const variable of [variableOf(name), ...aliases]) if (env[variable]) return [env[variable], variable]
+  if (name === 'engine') {
+    for (const [variable, scheme] of Object.entries(ENGINE_VARIABLES)) {
+      if (env[variable]) return [`${scheme}${env[variable]}`, variable]
+    }
+  }
+  if (fromFile[name] !== undefined) return [fromFile[name], file]
+  return [fallback, 'default']
+}
+
+function read(setting: Setting, text: string, source: string): string | number | boolean {
+  try {
+    return readValue(setting, text)
+  } catch (error) {
+    const detail = `${setting.name} is ${JSON.stringify(text)} (from ${source}): it ${(error as Error).message}`
+    throw new XQueueError('invalid_config', detail)
+  }
+}
+
+async function readFile(cwd: string): Promise<[file: string, values: Record<string, string>]> {
+  const file = FILES.find((name) => existsSync(resolve(cwd, name)))
+  if (!file) return ['', {}]
+  const url = pathToFileURL(resolve(cwd, file)).href
+  try {
+    const module = file.endsWith('.json') ? await import(url, { with: { type: 'json' } }) : await import(url)
+    const entries = Object.entries(module.default as object)
+    return [file, Object.fromEntries(entries.map(([name, value]) => [name, String(value)]))]
+  } catch (error) {
+    throw new XQueueError('invalid_config', `${file} cannot be read: ${(error as Error).message}`)
+  }
+}
+
+function refuseUnknown(names: readonly string[], source: string): void {
+  const known: string[] = SETTINGS.map(({ name }) => name)
+  const unknown = names.find((name) => !known.includes(name))
+  if (unknown === undefined) return
+  const near = known.find((name) => distance(name, unknown) <= 2)
+  const remedy = near ? `did you mean "${near}"?` : `known are ${known.join(', ')}`
+  throw new XQueueError('invalid_config', `"${unknown}" in ${source} is no setting: ${remedy}`)
+}
+
+/** XQUEUE_SERVER is the clients' own; everything else of that prefix must be a setting. */
+function refuseUnknownVariables(env: Values): void {
+  const known = ['XQUEUE_SERVER', ...SETTINGS.map(({ name }) => variableOf(name))]
+  const unknown = Object.keys(env).find((name) => name.startsWith('XQUEUE_') && !known.includes(name))
+  if (unknown)
+    refuseUnknown([unknown.slice('XQUEUE_'.length).toLowerCase().replaceAll('_', '-')], `variable ${unknown}`)
+}
+
+/** Edits between two words (Levenshtein). */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const swap = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, swap))
+    }
+    row = next
+  }
+  return row[b.length]!
+}

@@ -1,0 +1,87 @@
+import { parseDurationMs } from '../task/duration.ts'
+
+/** How a value is read from text; each says what it allows when it refuses. */
+type Kind =
+  | { kind: 'text' }
+  | { kind: 'integer'; min: number; max: number }
+  | { kind: 'choice'; of: readonly string[] }
+  | { kind: 'duration'; minMs: number }
+  | { kind: 'flag' }
+
+export interface Setting {
+  /** Written `--name` as a flag, `XQUEUE_NAME` in the environment, `name` in the configuration file. */
+  name: string
+  /** Other variables it is read from, the first that is set. */
+  aliases: readonly string[]
+  type: Kind
+  /** As it would be written; null: not set. */
+  default: string | null
+  doc: string
+}
+
+/** Every setting, one row each. */
+export const SETTINGS = [
+  row('engine', { kind: 'text' }, 'sqlite:./xqueue.db', 'Where tasks are kept: sqlite:./file.db or sqlite::memory:'),
+  row('host', { kind: 'text' }, '127.0.0.1', 'Address the HTTP server listens on'),
+  row('port', { kind: 'integer', min: 0, max: 65_535 }, '8080', 'Port of the HTTP server; 0 takes a free one', [
+    'SERVER_PORT',
+  ]),
+  row('concurrency', { kind: 'integer', min: 1, max: 10_000 }, '10', 'Tasks at once in this process'),
+  row('handlers', { kind: 'text' }, null, 'TypeScript or JavaScript file that exports the handlers'),
+  row('lease', { kind: 'duration', minMs: 1_000 }, '30s', 'How long a lost worker keeps its tasks'),
+  row('shutdown', { kind: 'duration', minMs: 0 }, '30s', 'How long running tasks may take at shutdown'),
+  row('retention-age', { kind: 'duration', minMs: 0 }, '24h', 'How long finished tasks are kept'),
+  row('retention-count', { kind: 'integer', min: 0, max: 1e9 }, '100000', 'How many finished tasks are kept'),
+  row('max-pending', { kind: 'integer', min: 1, max: 1e9 }, null, 'Waiting tasks above which submissions get 429'),
+  row(
+    'log-level',
+    { kind: 'choice', of: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] },
+    'info',
+    'Least level',
+    ['LOG_LEVEL'],
+  ),
+  row('log-format', { kind: 'choice', of: ['auto', 'pretty', 'json'] }, 'auto', 'auto: pretty on a terminal'),
+  row('smtp-url', { kind: 'text' }, null, 'SMTP server of the email handler, smtp://user:password@host:port'),
+  row('outbox', { kind: 'text' }, './outbox', 'Where the email handler writes messages without an SMTP server'),
+  row('http-allow-private', { kind: 'flag' }, 'false', 'Lets the http handler call private and loopback addresses'),
+  row('http-secret', { kind: 'text' }, null, 'Key that the http handler signs its requests with'),
+] as const satisfies readonly Setting[]
+
+export type SettingName = (typeof SETTINGS)[number]['name']
+
+/** Reads one value. @throws Error saying what is allowed */
+export function readValue({ type }: Setting, text: string): string | number | boolean {
+  switch (type.kind) {
+    case 'text':
+      if (text === '') throw new Error('must not be empty')
+      return text
+    case 'integer': {
+      const value = Number(text)
+      if (!/^\d+$/.test(text) || value < type.min || value > type.max) {
+        throw new Error(`must be an integer from ${type.min} to ${type.max}`)
+      }
+      return value
+    }
+    case 'choice':
+      if (!type.of.includes(text)) throw new Error(`must be one of ${type.of.join(', ')}`)
+      return text
+    case 'duration': {
+      const ms = parseDurationMs(text)
+      if (ms < type.minMs) throw new Error(`must be at least ${type.minMs / 1_000} s`)
+      return ms
+    }
+    case 'flag':
+      if (text !== 'true' && text !== 'false') throw new Error('must be true or false')
+      return text === 'true'
+  }
+}
+
+function row<Name extends string>(
+  name: Name,
+  type: Kind,
+  fallback: string | null,
+  doc: string,
+  aliases: readonly string[] = [],
+): Setting & { name: Name } {
+  return { name, type, default: fallback, doc, aliases }
+}

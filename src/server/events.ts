@@ -1,0 +1,75 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import type { TaskEvent } from '../task/event.ts'
+import { StatusSchema } from './schemas.ts'
+import type { Route, ServerContext } from './server.ts'
+import { eventJson } from './task-json.ts'
+
+const PAGE = 1_000
+const WAIT_MS = 10_000
+const HEARTBEAT_MS = 15_000
+/** A subscriber that does not read is cut off at this much; it resumes with Last-Event-ID. */
+const UNSENT_BYTES_MAX = 8 * 1024 * 1024
+
+/** GET /api/v1/events: each connection reads the outbox at its own place, so a slow one holds up nobody. */
+export function eventRoutes({ engine, closing }: ServerContext): Route[] {
+  const stream = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { task_id, type, status } = request.query as { task_id?: string; type?: string; status?: string }
+    const wanted = (event: TaskEvent) =>
+      (task_id === undefined || event.taskId === task_id) &&
+      (type === undefined || event.type === type) &&
+      (status === undefined || event.status === status)
+    const resumeAt = Number(request.headers['last-event-id'] ?? Number.NaN)
+    let after = Number.isSafeInteger(resumeAt) && resumeAt >= 0 ? resumeAt : null
+    // The place is fixed before the answer starts: what happens after the headers arrive is never missed.
+    after ??= (await engine.events({ after: null, max: 1 })).last
+
+    const out = reply.raw
+    const gone = new AbortController()
+    const leave = () => gone.abort()
+    out.once('close', leave)
+    closing.addEventListener('abort', leave, { once: true })
+    reply.hijack()
+    out.writeHead(200, {
+      'Content-Type': 'text/event-stream',
+      'Cache-Control': 'no-store',
+      'X-Accel-Buffering': 'no',
+    })
+    out.write(`retry: 1000\nid: ${after}\n\n`)
+    const heartbeat = setInterval(() => out.write(': still here\n\n'), HEARTBEAT_MS)
+    try {
+      while (!gone.signal.aborted && out.writableLength < UNSENT_BYTES_MAX) {
+        const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal: gone.signal })
+        after = page.last
+        if (page.gap)
+          out.write(`event: gap\nid: ${after}\ndata: {"detail":"earlier events are gone: read the tasks"}\n\n`)
+        const text = page.events
+          .filter(wanted)
+          .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${JSON.stringify(eventJson(event))}\n\n`)
+        if (text.length > 0) out.write(text.join(''))
+      }
+    } catch (error) {
+      request.log.warn({ err: error }, 'an event stream ended: the engine failed')
+    } finally {
+      clearInterval(heartbeat)
+      closing.removeEventListener('abort', leave)
+      out.end()
+    }
+  }
+  return [
+    {
+      method: 'GET',
+      url: '/api/v1/events',
+      summary: 'Status changes as Server-Sent Events; Last-Event-ID resumes',
+      querystring: Type.Object(
+        {
+          task_id: Type.Optional(Type.String({ maxLength: 100 })),
+          type: Type.Optional(Type.String({ maxLength: 100 })),
+          status: Type.Optional(StatusSchema),
+        },
+        { additionalProperties: false },
+      ),
+      handler: stream,
+    },
+  ]
+}

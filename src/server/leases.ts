@@ -1,0 +1,139 @@
+import { hostname } from 'node:os'
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import type { Turn, WorkerIdentity } from '../engine/engine.ts'
+import { parseDurationMs } from '../task/duration.ts'
+import { XQueueError } from '../task/errors.ts'
+import type { Json } from '../task/json.ts'
+import type { Outcome } from '../task/outcome.ts'
+import { type Progress, TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
+import { DurationSchema } from './schemas.ts'
+import type { Route, ServerContext } from './server.ts'
+import { isoTime, taskJson } from './task-json.ts'
+
+const WAIT_MS_MAX = 60_000
+const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
+
+/** Workers in any language: take leases, settle them, keep them alive. */
+export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
+  const settle = async (request: FastifyRequest, outcome: Outcome) => {
+    const { lease } = request.params as { lease: string }
+    const outcomes = [{ lease, outcome }]
+    const { settled } = await engine.turn({ worker: remoteWorker('settling', []), want: 0, outcomes, leaving: true })
+    const { accepted, status } = settled[0]!
+    if (status === null) throw lost(lease, 'it was lost or settled before')
+    if (!accepted) throw lost(lease, `the task is ${status}, and this result came too late`)
+    return { status }
+  }
+  return [
+    {
+      method: 'POST',
+      url: '/api/v1/tasks/consume',
+      summary: 'Take tasks to run, waiting for them if there are none',
+      body: Type.Object(
+        {
+          types: Type.Array(Type.String({ maxLength: TASK_LIMITS.typeCharsMax }), { minItems: 1, maxItems: 100 }),
+          max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
+          wait: Type.Optional(DurationSchema),
+          worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+        },
+        { additionalProperties: false },
+      ),
+      handler: async (request) => {
+        const body = request.body as { types: string[]; max?: number; wait?: number | string; worker_id?: string }
+        const unusable = body.types.find((type) => !TYPE_PATTERN.test(type))
+        if (unusable !== undefined) {
+          throw new XQueueError('invalid_request', `${JSON.stringify(unusable)} cannot be a task type`)
+        }
+        const waitMs = parseDurationMs(body.wait ?? 0)
+        if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
+        const gone = new AbortController()
+        const leave = () => gone.abort()
+        request.raw.socket.once('close', leave)
+        closing.addEventListener('abort', leave, { once: true })
+        const worker = remoteWorker(body.worker_id ?? `http-${request.ip}`, body.types, body.max)
+        const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal }
+        const { leases } = await engine.turn(turn).finally(() => {
+          request.raw.socket.off('close', leave)
+          closing.removeEventListener('abort', leave)
+        })
+        if (request.raw.socket.destroyed && leases.length > 0) {
+          // Nobody is there to run them: they go back at no cost.
+          const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
+          await engine.turn({ worker, want: 0, outcomes })
+        }
+        return {
+          leases: leases.map(({ lease, expiresAt, task }) => ({
+            lease,
+            expires_at: isoTime(expiresAt),
+            task: taskJson(task),
+          })),
+        }
+      },
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/leases/:lease/complete',
+      summary: 'The task succeeded',
+      params: LeaseParams,
+      body: Type.Object(
+        { result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })) },
+        { additionalProperties: false },
+      ),
+      handler: async (request) => {
+        const { result = null } = (request.body ?? {}) as { result?: Json }
+        return settle(request, { kind: 'success', result })
+      },
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/leases/:lease/fail',
+      summary: 'The task failed',
+      params: LeaseParams,
+      body: Type.Object(
+        {
+          error: Type.String({ maxLength: TASK_LIMITS.errorCharsMax }),
+          retry: Type.Optional(Type.Boolean({ default: true })),
+          delay: Type.Optional(DurationSchema),
+        },
+        { additionalProperties: false },
+      ),
+      handler: async (request) => {
+        const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
+        const delayMs = delay === undefined ? null : parseDurationMs(delay)
+        return settle(request, { kind: 'failure', error, retry, delayMs })
+      },
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/leases/:lease/heartbeat',
+      summary: 'Keep a lease, and learn whether its task was canceled',
+      params: LeaseParams,
+      body: Type.Object(
+        {
+          progress: Type.Optional(
+            Type.Unsafe<Progress>({ oneOf: [{ type: 'number', minimum: 0, maximum: 100 }, { type: 'object' }] }),
+          ),
+        },
+        { additionalProperties: false },
+      ),
+      handler: async (request) => {
+        const { lease } = request.params as { lease: string }
+        const { progress } = (request.body ?? {}) as { progress?: Progress }
+        const renewals = [{ lease, ...(progress === undefined ? {} : { progress }) }]
+        const worker = remoteWorker('settling', [])
+        const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
+        if (!renewed[0]) throw lost(lease, 'it expired or was settled')
+        return { expires_at: isoTime(renewed[0].expiresAt), cancel_requested: renewed[0].cancelRequested }
+      },
+    },
+  ]
+}
+
+function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdentity {
+  return { id, host: hostname(), pid: process.pid, types, concurrency, startedAt: Date.now() }
+}
+
+function lost(lease: string, why: string): XQueueError {
+  return new XQueueError('lease_lost', `the lease ${lease} is no longer held: ${why}`)
+}

@@ -1,0 +1,98 @@
+import type { WorkerInfo } from '../engine/engine.ts'
+import type { Route, ServerContext } from './server.ts'
+import { isoTime } from './task-json.ts'
+
+/** Statistics, health and workers. */
+export function systemRoutes({ engine, version, instanceId, startedAt }: ServerContext): Route[] {
+  const uptime = () => (Date.now() - startedAt) / 1_000
+  return [
+    {
+      method: 'GET',
+      url: '/api/v1/stats',
+      summary: 'Counts and rates over all processes',
+      handler: async () => {
+        const [{ counts, delayed, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
+          engine.stats(),
+          engine.workers(),
+        ])
+        return {
+          pending_tasks: counts.pending,
+          processing_tasks: counts.processing,
+          success_tasks: counts.success,
+          failed_tasks: counts.failed,
+          canceled_tasks: counts.canceled,
+          timeout_tasks: counts.timeout,
+          delayed_tasks: delayed,
+          total_workers: workers.length,
+          active_workers: active(workers),
+          stream_info: { length: stream.length, groups: stream.groups },
+          concurrency_limits: concurrencyLimits,
+          throughput,
+          instance_id: instanceId,
+          is_running: true,
+          uptime: uptime(),
+        }
+      },
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/health',
+      summary: 'Whether tasks can be accepted and kept',
+      handler: async (_request, reply) => {
+        const { engine: name, durability, checks } = await engine.health()
+        const failed = checks.find(({ ok }) => !ok)
+        const answer = {
+          status: failed ? 'unhealthy' : 'healthy',
+          version,
+          engine: name,
+          durability,
+          uptime: uptime(),
+          checks,
+          ...(failed ? { failed_check: failed.name } : {}),
+        }
+        return reply.status(failed ? 503 : 200).send(answer)
+      },
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/live',
+      summary: 'Whether the process runs',
+      handler: async () => ({ status: 'alive' }),
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/stream',
+      summary: "The waiting work in the engine's own terms",
+      handler: async () => ({ stream_info: (await engine.stats()).stream }),
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/workers',
+      summary: 'The live workers over all processes',
+      handler: async () => {
+        const workers = await engine.workers()
+        return {
+          total_workers: workers.length,
+          active_workers: active(workers),
+          processed_tasks: workers.reduce((sum, { processed }) => sum + processed, 0),
+          failed_tasks: workers.reduce((sum, { failed }) => sum + failed, 0),
+          uptime: uptime(),
+          workers: workers.map(({ id, host, pid, types, concurrency, running, startedAt: since, lastSeen }) => ({
+            id,
+            host,
+            pid,
+            types,
+            concurrency,
+            running,
+            started_at: isoTime(since),
+            last_seen: isoTime(lastSeen),
+          })),
+        }
+      },
+    },
+  ]
+}
+
+function active(workers: readonly WorkerInfo[]): number {
+  return workers.filter(({ running }) => running > 0).length
+}

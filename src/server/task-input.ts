@@ -1,0 +1,89 @@
+import { parseDurationMs } from '../task/duration.ts'
+import { type FieldError, XQueueError } from '../task/errors.ts'
+import type { Json } from '../task/json.ts'
+import { completeSpec, TASK_LIMITS, type TaskSpec } from '../task/task.ts'
+import { checkPayload, type RegisteredHandler } from '../worker/handlers.ts'
+import type { TaskInput } from './schemas.ts'
+
+const LIMIT_FIELDS = ['concurrency_key', 'max_concurrency']
+
+/**
+ * Limits belong to the type: a task that brings one is told where to set it, before it is told of an unknown field.
+ * @throws XQueueError `type_owns_limits`
+ */
+export function refuseTaskLimits(body: unknown): void {
+  if (typeof body !== 'object' || body === null) return
+  const field = LIMIT_FIELDS.find((name) => name in body)
+  if (!field) return
+  const remedy = 'set it for the whole type with POST /api/v1/concurrency {"task_type", "max_concurrency"}'
+  const errors = [{ path: field, message: 'limits belong to the task type' }]
+  throw new XQueueError('type_owns_limits', `${field} is not a field of a task: ${remedy}`, { errors })
+}
+
+/** A checked request body as the spec to submit; adds to `errors` what is wrong with it, under `at`. */
+export async function specOf(
+  input: TaskInput,
+  handler: RegisteredHandler | undefined,
+  at: string,
+  errors: FieldError[],
+): Promise<TaskSpec> {
+  const before = errors.length
+  const payload = (input.payload === undefined ? {} : input.payload) as Json
+  const ms = (field: 'queue_timeout' | 'process_timeout' | 'delay') => {
+    const value = input[field]
+    if (value === undefined) return undefined
+    try {
+      return parseDurationMs(value)
+    } catch (error) {
+      errors.push({ path: at + field, message: (error as Error).message })
+      return undefined
+    }
+  }
+  const delayMs = ms('delay')
+  const runAt = input.run_at === undefined ? null : parseTime(input.run_at)
+  if (runAt === undefined) {
+    errors.push({ path: `${at}run_at`, message: 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z' })
+  } else if (runAt !== null && delayMs !== undefined) {
+    errors.push({ path: `${at}run_at`, message: 'cannot be given together with delay' })
+  } else if (runAt !== null && runAt > Date.now() + TASK_LIMITS.durationMsMax) {
+    errors.push({ path: `${at}run_at`, message: 'is more than 366 days ahead' })
+  }
+  const bytes = Buffer.byteLength(JSON.stringify(payload))
+  if (bytes > TASK_LIMITS.payloadBytesMax) {
+    const detail = `${at}payload has ${bytes} bytes and may have ${TASK_LIMITS.payloadBytesMax}`
+    throw new XQueueError('too_large', `${detail}: keep the data elsewhere and submit where it is`)
+  }
+  const queueTimeoutMs = ms('queue_timeout') ?? handler?.queueTimeoutMs
+  const processTimeoutMs = ms('process_timeout') ?? handler?.processTimeoutMs
+  const maxRetry = input.max_retry ?? handler?.maxRetry
+  if (handler && errors.length === before) {
+    for (const { path, message } of await checkPayload(handler, payload)) errors.push({ path: at + path, message })
+  }
+  return completeSpec({
+    type: input.type,
+    payload,
+    runAt: runAt ?? null,
+    ...(input.priority === undefined ? {} : { priority: input.priority }),
+    ...(delayMs === undefined ? {} : { delayMs }),
+    ...(typeof maxRetry === 'number' ? { maxRetry } : {}),
+    ...(typeof queueTimeoutMs === 'number' ? { queueTimeoutMs } : {}),
+    ...(typeof processTimeoutMs === 'number' ? { processTimeoutMs } : {}),
+    ...(input.tags === undefined ? {} : { tags: input.tags }),
+    ...(input.idempotency_key === undefined ? {} : { idempotencyKey: input.idempotency_key }),
+  })
+}
+
+/** @throws XQueueError `invalid_request` when there is any */
+export function throwErrors(errors: FieldError[]): void {
+  const [first] = errors
+  if (!first) return
+  const ofPayload = errors.every(({ path }) => /(^|\.)payload(\.|$)/.test(path))
+  const code = ofPayload ? 'invalid_payload' : 'invalid_request'
+  throw new XQueueError(code, `${first.path} ${first.message}`, { errors })
+}
+
+function parseTime(text: string): number | undefined {
+  const wellFormed = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$/.test(text)
+  const at = wellFormed ? Date.parse(text) : Number.NaN
+  return Number.isNaN(at) ? undefined : at
+}

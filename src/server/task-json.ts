@@ -1,0 +1,83 @@
+import type { Holder, TypeInfo } from '../engine/engine.ts'
+import type { TaskEvent } from '../task/event.ts'
+import type { Task } from '../task/task.ts'
+
+/** The forms that leave the process: snake_case, seconds, RFC 3339. */
+
+export function isoTime(ms: number): string
+export function isoTime(ms: number | null): string | null
+export function isoTime(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString()
+}
+
+export function taskJson(task: Task) {
+  return {
+    id: task.id,
+    type: task.type,
+    payload: task.payload,
+    priority: task.priority,
+    status: task.status,
+    attempts: task.attempts,
+    deliveries: task.deliveries,
+    max_retry: task.maxRetry,
+    queue_timeout: task.queueTimeoutMs / 1_000,
+    process_timeout: task.processTimeoutMs / 1_000,
+    timeout_reason: task.timeoutReason,
+    created_at: isoTime(task.createdAt),
+    run_at: isoTime(task.runAt),
+    started_at: isoTime(task.startedAt),
+    updated_at: isoTime(task.updatedAt),
+    completed_at: isoTime(task.completedAt),
+    worker_id: task.workerId,
+    progress: task.progress,
+    result: task.result,
+    error: task.error,
+    tags: task.tags,
+    idempotency_key: task.idempotencyKey,
+  }
+}
+
+export function eventJson(event: TaskEvent) {
+  return {
+    event_id: event.id,
+    task_id: event.taskId,
+    type: event.type,
+    status: event.status,
+    attempts: event.attempts,
+    progress: event.progress,
+    result: event.result,
+    error: event.error,
+    timeout_reason: event.timeoutReason,
+    worker_id: event.workerId,
+    timestamp: isoTime(event.at),
+  }
+}
+
+export function typeJson(info: TypeInfo) {
+  const percentiles = (of: TypeInfo['waitMs']) =>
+    of && { p50: of.p50 / 1_000, p95: of.p95 / 1_000, p99: of.p99 / 1_000 }
+  return {
+    type: info.type,
+    pending: info.pending,
+    delayed: info.delayed,
+    processing: info.processing,
+    max_concurrency: info.maxConcurrency,
+    rate: info.rate,
+    paused: info.paused,
+    declared: info.declared,
+    workers: info.workers,
+    throughput: info.throughput,
+    wait: percentiles(info.waitMs),
+    run: percentiles(info.runMs),
+    payload_schema: info.payloadSchema,
+  }
+}
+
+export function holderJson(holder: Holder) {
+  return {
+    task_id: holder.taskId,
+    worker_id: holder.workerId,
+    since: isoTime(holder.since),
+    lease_expires_at: isoTime(holder.expiresAt),
+  }
+}

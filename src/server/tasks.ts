@@ -1,0 +1,207 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import type { TaskFilter } from '../engine/engine.ts'
+import { type FieldError, XQueueError } from '../task/errors.ts'
+import { TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
+import { FilterSchema, IdParams, ListSchema, type TaskInput, TaskInputSchema } from './schemas.ts'
+import type { Route, ServerContext } from './server.ts'
+import { refuseTaskLimits, specOf, throwErrors } from './task-input.ts'
+import { holderJson, isoTime, taskJson } from './task-json.ts'
+
+type Filter = { status?: TaskFilter['status']; type?: string; tag?: string }
+type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
+
+/** /api/v1/tasks: submit, look, cancel, retry. */
+export function taskRoutes({ engine, handlers, limits }: ServerContext): Route[] {
+  const submitOne = async (request: FastifyRequest, reply: FastifyReply) => {
+    const input = withHeaderKey(request.body as TaskInput, request.headers['idempotency-key'])
+    const errors: FieldError[] = []
+    const spec = await specOf(input, handlers.get(input.type), '', errors)
+    throwErrors(errors)
+    const [submitted] = await engine.submit([spec]).catch((error: unknown) => {
+      throw withoutIndex(error)
+    })
+    const { task, existing } = submitted!
+    reply.header('Location', `/api/v1/tasks/${task.id}`)
+    return reply.status(existing ? 200 : 201).send(taskJson(task))
+  }
+
+  const submitBatch = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { tasks } = request.body as { tasks: TaskInput[] }
+    const errors: FieldError[] = []
+    const specs = []
+    for (const [index, input] of tasks.entries()) {
+      specs.push(await specOf(input, handlers.get(input.type), `tasks[${index}].`, errors))
+    }
+    throwErrors(errors)
+    const submitted = await engine.submit(specs)
+    const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
+    return reply.status(201).send({ tasks: answers, count: answers.length })
+  }
+
+  const changeOne = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
+    const { id } = (request as Request).params
+    const { results } = await engine[change]({ ids: [id] })
+    const { outcome, task } = results[0]!
+    if (outcome === 'unknown' || !task) throw noTask(id)
+    if (outcome === 'refused') {
+      const code = change === 'cancel' ? 'task_finished' : 'task_not_retryable'
+      const why = change === 'cancel' ? 'it has ended already' : 'only failed, canceled and timeout can be retried'
+      throw new XQueueError(code, `task ${id} is ${task.status}: ${why}`)
+    }
+    return reply.status(outcome === 'stopping' ? 202 : 200).send(taskJson(task))
+  }
+
+  const changeMany = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
+    const filter = filterOf((request.body ?? {}) as Filter)
+    let count = 0
+    for (let more = true; more; ) {
+      const changed = await engine[change]({ filter })
+      count += changed.results.length
+      more = changed.more
+    }
+    return reply.status(202).send({ count })
+  }
+
+  return [
+    {
+      method: 'POST',
+      url: '/api/v1/tasks',
+      summary: 'Submit a task',
+      body: TaskInputSchema,
+      bodyLimit: limits.taskBytesMax,
+      preValidation: async (request) => refuseTaskLimits(request.body),
+      handler: submitOne,
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/tasks/batch',
+      summary: 'Submit many tasks: all or none',
+      body: Type.Object(
+        { tasks: Type.Array(TaskInputSchema, { minItems: 1, maxItems: TASK_LIMITS.batchTasksMax }) },
+        { additionalProperties: false },
+      ),
+      bodyLimit: limits.batchBytesMax,
+      preValidation: async (request) => {
+        const { tasks } = (request.body ?? {}) as { tasks?: unknown }
+        if (Array.isArray(tasks)) for (const task of tasks) refuseTaskLimits(task)
+      },
+      handler: submitBatch,
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/tasks',
+      summary: 'List tasks: newest first, pending ones in the order they will run',
+      querystring: ListSchema,
+      handler: async (request) => {
+        const { limit = 50, cursor, ...filter } = request.query as Filter & { limit?: number; cursor?: string }
+        const query = { ...filterOf(filter), limit, ...(cursor === undefined ? {} : { cursor }) }
+        const { tasks, nextCursor } = await engine.list(query)
+        return { tasks: tasks.map(taskJson), count: tasks.length, next_cursor: nextCursor }
+      },
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/tasks/:id',
+      summary: 'One task',
+      params: IdParams,
+      handler: async (request) => {
+        const { id } = (request as Request).params
+        const [task] = await engine.get([id])
+        if (!task) throw noTask(id)
+        return taskJson(task)
+      },
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/tasks/:id/explain',
+      summary: 'Why a task is not running',
+      params: IdParams,
+      handler: async (request) => {
+        const { id } = (request as Request).params
+        const explanation = await engine.explain(id)
+        if (!explanation) throw noTask(id)
+        const { reason, task, holders, maxConcurrency, ahead, until } = explanation
+        return {
+          id,
+          type: task.type,
+          status: task.status,
+          reason,
+          max_concurrency: maxConcurrency,
+          holders: holders.map(holderJson),
+          ahead,
+          until: isoTime(until),
+        }
+      },
+    },
+    {
+      method: 'DELETE',
+      url: '/api/v1/tasks/:id',
+      summary: 'Cancel a task',
+      params: IdParams,
+      handler: changeOne('cancel'),
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/tasks/:id/retry',
+      summary: 'Run a failed, canceled or timed-out task again',
+      params: IdParams,
+      handler: changeOne('retry'),
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/tasks/cancel',
+      summary: 'Cancel all that fit',
+      body: FilterSchema,
+      handler: changeMany('cancel'),
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/tasks/retry',
+      summary: 'Retry all that fit',
+      body: FilterSchema,
+      handler: changeMany('retry'),
+    },
+  ]
+}
+
+/** @throws XQueueError `invalid_request` for a tag that is no `key:value` */
+export function filterOf({ status, type, tag }: Filter): TaskFilter {
+  const filter: TaskFilter = { ...(status ? { status } : {}), ...(type === undefined ? {} : { type }) }
+  if (type !== undefined && !TYPE_PATTERN.test(type)) {
+    throw new XQueueError('invalid_request', `type ${JSON.stringify(type)} is no name of a task type`)
+  }
+  if (tag === undefined) return filter
+  const colon = tag.indexOf(':')
+  if (colon < 1) {
+    const errors = [{ path: 'tag', message: 'must be key:value' }]
+    throw new XQueueError('invalid_request', `tag ${JSON.stringify(tag)} must be key:value`, { errors })
+  }
+  return { ...filter, tag: { key: tag.slice(0, colon), value: tag.slice(colon + 1) } }
+}
+
+export function noTask(id: string): XQueueError {
+  return new XQueueError('not_found', `there is no task ${JSON.stringify(id)}: it never was, or retention removed it`)
+}
+
+function withHeaderKey(input: TaskInput, header: string | string[] | undefined): TaskInput {
+  if (header === undefined) return input
+  const key = String(header)
+  const { idempotency_key = key } = input
+  if (idempotency_key !== key) {
+    throw new XQueueError('invalid_request', 'Idempotency-Key and idempotency_key differ: give one of them')
+  }
+  if (key.length === 0 || key.length > TASK_LIMITS.idempotencyKeyCharsMax) {
+    const allowed = `1 to ${TASK_LIMITS.idempotencyKeyCharsMax} characters`
+    throw new XQueueError('invalid_request', `Idempotency-Key must have ${allowed}`)
+  }
+  return { ...input, idempotency_key }
+}
+
+/** A single submission is not `tasks[0]`. */
+function withoutIndex(error: unknown): unknown {
+  for (const field of (error instanceof XQueueError && error.details.errors) || []) {
+    field.path = field.path.replace(/^tasks\[0\]\./, '')
+  }
+  return error
+}
