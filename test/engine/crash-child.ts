@@ -1,0 +1,32 @@
+import { openEngine } from '../../src/engine/open.ts'
+import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
+import { completeSpec } from '../../src/task/task.ts'
+
+/** Submits and runs tasks until it is killed, and says on stdout what it was told: `submitted id`, `settled id`. */
+const engine = await openEngine(process.argv[2]!, { leaseMs: 100 })
+const worker = { id: `w${process.pid}`, host: 'h', pid: process.pid, types: ['t'], concurrency: 5, startedAt: 0 }
+await engine.configureType('t', { handler: { maxConcurrency: 5, retry: RETRY_DEFAULTS, payloadSchema: null } })
+
+const say = (lines: string[]) => new Promise((resolve) => process.stdout.write(lines.join(''), resolve))
+
+async function submit(): Promise<void> {
+  for (;;) {
+    const specs = Array.from({ length: 20 }, () => completeSpec({ type: 't', queueTimeoutMs: 0 }))
+    const submitted = await engine.submit(specs)
+    await say(submitted.map(({ task }) => `submitted ${task.id}\n`))
+  }
+}
+
+async function work(): Promise<void> {
+  let outcomes: { lease: string; outcome: { kind: 'success'; result: number } }[] = []
+  for (;;) {
+    const { settled, leases } = await engine.turn({ worker, want: 5, outcomes, waitMs: 50 })
+    await say(
+      outcomes.filter((_, index) => settled[index]!.accepted).map(({ lease }) => `settled ${lease.split('.')[0]}\n`),
+    )
+    outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: process.pid } }))
+    await engine.sweep(100)
+  }
+}
+
+await Promise.all([submit(), work()])

@@ -1,0 +1,239 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { z } from 'zod'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { Sweeper } from '../../src/engine/sweeper.ts'
+import { XQueueError } from '../../src/task/errors.ts'
+import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
+import { isFinal } from '../../src/task/status.ts'
+import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
+import { defineHandlers, type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
+
+const logger = pino({ level: 'silent' })
+const LEASE_MS = 1_200
+
+let folder: string
+let engine: Engine
+let sweeper: Sweeper
+let workers: Worker[]
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-worker-'))
+  engine = await openEngine(`sqlite:${join(folder, 'x.db')}`, { leaseMs: LEASE_MS })
+  sweeper = new Sweeper(engine, logger)
+  sweeper.start()
+  workers = []
+})
+afterEach(async () => {
+  await Promise.all(workers.map((worker) => worker.stopNow()))
+  await sweeper.stop()
+  await engine.close()
+  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
+})
+
+async function start(handlers: Handlers, more: Partial<WorkerOptions> = {}): Promise<Worker> {
+  const worker = new Worker({ engine, handlers: normalizeHandlers(handlers), logger, leaseMs: LEASE_MS, ...more })
+  workers.push(worker)
+  await worker.start()
+  return worker
+}
+async function submit(type: string, spec: Partial<TaskSpec> = {}): Promise<string> {
+  return (await engine.submit([completeSpec({ type, maxRetry: 0, ...spec })]))[0]!.task.id
+}
+async function until(id: string, reached: (task: Task) => boolean): Promise<Task> {
+  return vi.waitFor(
+    async () => {
+      const [task] = await engine.get([id])
+      expect(task && reached(task)).toBe(true)
+      return task!
+    },
+    { timeout: 30_000, interval: 5 },
+  )
+}
+const ended = (id: string) => until(id, ({ status }) => isFinal(status))
+const running = (id: string) => until(id, ({ status }) => status === 'processing')
+const forever = () => new Promise<never>(() => undefined)
+
+it('runs a task with its parsed payload and keeps its result and last progress', async () => {
+  const add = defineHandlers({
+    add: {
+      payload: z.object({ a: z.number(), b: z.number().default(5) }),
+      run: ({ payload }, { progress, attempt }) => {
+        progress(50)
+        return { sum: payload.a + payload.b, attempt }
+      },
+    },
+  })
+  await start(add)
+  const task = await ended(await submit('add', { payload: { a: 1 } }))
+  expect(task).toMatchObject({ status: 'success', result: { sum: 6, attempt: 1 }, progress: 50, attempts: 1 })
+})
+
+it('fails one task alone, whatever is thrown and wherever', async () => {
+  await start({
+    sync: {
+      run: () => {
+        throw 'text'
+      },
+    },
+    later: {
+      run: () => {
+        setTimeout(() => {
+          throw new Error('outside the promise')
+        }, 1)
+        return forever()
+      },
+    },
+    rejected: {
+      run: () => {
+        void Promise.reject(new Error('nobody waits for this'))
+        return forever()
+      },
+    },
+    unwritable: { run: () => ({ big: 1n }) },
+    fine: { run: () => 'ok' },
+  })
+  const ids = await Promise.all(['sync', 'later', 'rejected', 'unwritable', 'fine'].map((type) => submit(type)))
+  const tasks = await Promise.all(ids.map(ended))
+  expect(tasks.map(({ status }) => status)).toEqual(['failed', 'failed', 'failed', 'failed', 'success'])
+  expect(tasks.map(({ error }) => error?.split('\n')[0])).toEqual([
+    'text',
+    'Error: outside the promise',
+    'Error: nobody waits for this',
+    expect.stringContaining('cannot be written as JSON'),
+    undefined,
+  ])
+})
+
+it('retries with back-off, unless the error says not to or when', async () => {
+  let runs = 0
+  await start({
+    second: {
+      retry: { base: '20ms' },
+      run: () => {
+        runs += 1
+        if (runs === 1) throw new Error('first')
+        return runs
+      },
+    },
+    never: {
+      run: () => {
+        throw new DoNotRetry('no use')
+      },
+    },
+    later: {
+      run: () => {
+        throw new RetryAfter(3_600_000)
+      },
+    },
+  })
+  const [second, never, later] = await Promise.all(
+    ['second', 'never', 'later'].map((type) => submit(type, { maxRetry: 3 })),
+  )
+  expect(await ended(second!)).toMatchObject({ status: 'success', attempts: 2, result: 2 })
+  expect(await ended(never!)).toMatchObject({ status: 'failed', attempts: 1 })
+  const waiting = await until(later!, ({ attempts }) => attempts === 1)
+  expect(waiting.runAt - waiting.updatedAt).toBe(3_600_000)
+})
+
+it('aborts the signal at the time-out, and ends a handler that ignores it all the same', async () => {
+  await start({
+    listens: {
+      run: (_, { signal }) =>
+        new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+    },
+    ignores: { run: forever },
+  })
+  const ids = await Promise.all(['listens', 'ignores'].map((type) => submit(type, { processTimeoutMs: 50 })))
+  for (const task of await Promise.all(ids.map(ended))) {
+    expect(task).toMatchObject({ status: 'timeout', timeoutReason: 'processing', attempts: 1 })
+  }
+})
+
+it('aborts the signal of a canceled task at once', async () => {
+  await start({
+    stoppable: {
+      run: (_, { signal }) =>
+        new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+    },
+  })
+  const id = await submit('stoppable')
+  await running(id)
+  await engine.cancel({ ids: [id] })
+  expect(await ended(id)).toMatchObject({ status: 'canceled', deliveries: 1 })
+})
+
+it('keeps the lease of a handler that blocks the event loop for longer than the lease', async () => {
+  let runs = 0
+  await start({
+    block: {
+      run: () => {
+        runs += 1
+        const end = Date.now() + 3 * LEASE_MS
+        while (Date.now() < end);
+        return runs
+      },
+    },
+  })
+  // Another process would give the lease away meanwhile, if it were not renewed.
+  const { spawn } = await import('node:child_process')
+  const script = `import { openEngine } from ${JSON.stringify(join(import.meta.dirname, '../../src/engine/open.ts'))}
+    const engine = await openEngine(process.argv[1])
+    console.log('ready')
+    setInterval(() => engine.sweep(100), 50)`
+  const other = spawn(process.execPath, ['--input-type=module', '-e', script, engine.url])
+  await new Promise((resolve) => other.stdout.once('data', resolve))
+  const task = await ended(await submit('block'))
+  other.kill('SIGKILL')
+  expect(task).toMatchObject({ status: 'success', deliveries: 1, attempts: 1, result: 1 })
+})
+
+it('lets running tasks finish at shutdown, and gives the others back at no cost', async () => {
+  let finish: () => void = () => undefined
+  const worker = await start(
+    { quick: { run: () => new Promise<void>((resolve) => (finish = resolve)) }, endless: { run: forever } },
+    { shutdownMs: 300 },
+  )
+  const [quick, endless] = await Promise.all([submit('quick'), submit('endless')])
+  await Promise.all([running(quick!), running(endless!)])
+  const stopped = worker.stop()
+  finish()
+  await stopped
+  expect((await engine.get([quick!]))[0]).toMatchObject({ status: 'success' })
+  expect((await engine.get([endless!]))[0]).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1 })
+  expect(await engine.workers()).toEqual([])
+})
+
+it('runs no more than the limit of a type and its own concurrency', async () => {
+  let now = 0
+  let most = 0
+  const run = async () => {
+    now += 1
+    most = Math.max(most, now)
+    await new Promise((resolve) => setImmediate(resolve))
+    now -= 1
+  }
+  await start({ limited: { concurrency: 3, run } }, { concurrency: 10 })
+  await start({ limited: { concurrency: 3, run } }, { concurrency: 10 })
+  const ids = await Promise.all(Array.from({ length: 200 }, () => submit('limited')))
+  await Promise.all(ids.map(ended))
+  expect(most).toBe(3)
+})
+
+it.each([
+  [{ 'bad/name': { run: forever } }, /not usable/],
+  [{ t: {} }, /no function/],
+  [{ t: { run: forever, concurrency: 0 } }, /integer of 1 or more/],
+  [{ t: { run: forever, retries: 3 } }, /unknown field `retries`/],
+  [{ t: { run: forever, processTimeout: 'soon' } }, /processTimeout/],
+  [{ t: { run: forever, payload: {} } }, /Standard Schema/],
+])('refuses handlers that cannot work: %o', (handlers, message) => {
+  const made = () => normalizeHandlers(handlers as never)
+  expect(made).toThrow(XQueueError)
+  expect(made).toThrow(message)
+})
