@@ -8,6 +8,7 @@ import { eventJson } from './task-json.ts'
 const PAGE = 1_000
 const WAIT_MS = 10_000
 const HEARTBEAT_MS = 15_000
+const GAP = '{"detail":"earlier events are gone: read the tasks"}'
 /** A subscriber that does not read is cut off at this much; it resumes with Last-Event-ID. */
 const UNSENT_BYTES_MAX = 8 * 1024 * 1024
 

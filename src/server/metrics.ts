@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, TypeInfo } from '../engine/engine.ts'
 import type { Outcome } from '../task/outcome.ts'
 
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800]
@@ -7,35 +7,35 @@ const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_80
 /** Gauges that are read from the engine when the metrics are: all processes show the same. */
 export function engineMetrics(engine: Engine, register: Registry): void {
   collectDefaultMetrics({ register, prefix: 'xqueue_' })
-  const labelNames = ['type'] as const
-  const pending = new Gauge({ name: 'xqueue_tasks_pending', help: 'Waiting tasks', labelNames, registers: [register] })
-  const running = new Gauge({
-    name: 'xqueue_tasks_processing',
-    help: 'Running tasks',
-    labelNames,
-    registers: [register],
-  })
-  const limit = new Gauge({
-    name: 'xqueue_concurrency_limit',
-    help: 'Most tasks of the type at once; absent without a limit',
-    labelNames,
-    registers: [register],
-  })
+  const ofTypes = (name: string, help: string, value: (info: TypeInfo) => number | null) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['type'],
+      registers: [register],
+      async collect() {
+        this.reset()
+        for (const info of await engine.types()) {
+          const measured = value(info)
+          if (measured !== null) this.set({ type: info.type }, measured)
+        }
+      },
+    })
+  ofTypes('xqueue_tasks_pending', 'Waiting tasks', ({ pending }) => pending)
+  ofTypes('xqueue_tasks_processing', 'Running tasks', ({ processing }) => processing)
+  ofTypes(
+    'xqueue_concurrency_limit',
+    'Most tasks of the type at once; absent without a limit',
+    ({ maxConcurrency }) => maxConcurrency,
+  )
   new Gauge({
     name: 'xqueue_tasks',
     help: 'Tasks kept, by status',
     labelNames: ['status'],
     registers: [register],
     async collect() {
-      const [stats, types] = await Promise.all([engine.stats(), engine.types()])
-      for (const [status, count] of Object.entries(stats.counts)) this.set({ status }, count)
-      for (const gauge of [pending, running, limit]) gauge.reset()
-      for (const info of types) {
-        const { type } = info
-        pending.set({ type }, info.pending)
-        running.set({ type }, info.processing)
-        if (info.maxConcurrency !== null) limit.set({ type }, info.maxConcurrency)
-      }
+      const { counts } = await engine.stats()
+      for (const [status, count] of Object.entries(counts)) this.set({ status }, count)
     },
   })
 }

@@ -267,8 +267,9 @@ function writeCursor(position: readonly number[]): string {
 }
 
 function readCursor(cursor: string, parts: number): number[] {
-  const position = Buffer.from(cursor, 'base64url').toString().split(',').map(Number)
-  if (position.length !== parts || !position.every((part) => Number.isSafeInteger(part) && part >= 0)) {
+  const texts = Buffer.from(cursor, 'base64url').toString().split(',')
+  const position = texts.map(Number)
+  if (texts.length !== parts || !texts.every((text) => /^\d{1,15}$/.test(text))) {
     throw new XQueueError(
       'invalid_cursor',
       `"${cursor.slice(0, 80)}" is not a cursor of this list: take next_cursor as it is`,

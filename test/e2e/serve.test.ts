@@ -1,0 +1,200 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { SMTPServer } from 'smtp-server'
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
+
+const root = join(import.meta.dirname, '../..')
+const main = join(root, 'src/cli/main.ts')
+const received: { url: string; body: string; headers: NodeJS.Dict<string | string[]> }[] = []
+const mails: string[] = []
+let folder: string
+let targetUrl: string
+let smtpUrl: string
+let child: ChildProcess | undefined
+let base: string
+
+const target = createServer(async (request, response) => {
+  let body = ''
+  for await (const chunk of request) body += chunk
+  received.push({ url: request.url!, body, headers: request.headers })
+  const calls = received.filter(({ url }) => url === request.url).length
+  if (request.url === '/busy' && calls === 1) response.writeHead(429, { 'Retry-After': '0' })
+  else if (request.url === '/gone') response.writeHead(404)
+  response.end('{"ok":true}')
+})
+const smtp = new SMTPServer({
+  authOptional: true,
+  disabledCommands: ['STARTTLS'],
+  async onData(stream, _session, done) {
+    let text = ''
+    for await (const chunk of stream) text += chunk
+    mails.push(text)
+    done()
+  },
+})
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-e2e-'))
+  await once(target.listen(0, '127.0.0.1'), 'listening')
+  targetUrl = `http://127.0.0.1:${(target.address() as AddressInfo).port}`
+  await once(smtp.listen(0, '127.0.0.1'), 'listening')
+  smtpUrl = `smtp://127.0.0.1:${(smtp.server.address() as AddressInfo).port}`
+})
+afterEach(() => child?.kill('SIGKILL'))
+afterAll(async () => {
+  target.close()
+  smtp.close()
+  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
+})
+
+// biome-ignore lint/suspicious/noExplicitAny: a task as JSON, compared field by field
+type Found = any
+
+/** `npm start`, on a free port and a database of the test's own. */
+async function serve(database: string, ...flags: string[]): Promise<void> {
+  const args = [main, 'serve', '--handlers', join(root, 'handlers/index.ts'), '--port', '0']
+  child = spawn(process.execPath, [...args, '--engine', `sqlite:${join(folder, database)}`, ...flags], {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  let log = ''
+  child.stderr!.on('data', (chunk) => {
+    log += chunk
+  })
+  base = await vi.waitFor(
+    () => {
+      const address = /"address":"([^"]+)"/.exec(log)?.[1]
+      if (!address) throw new Error(`not ready yet: ${log}`)
+      return address
+    },
+    { timeout: 30_000 },
+  )
+}
+async function submit(type: string, payload: object, more: object = {}): Promise<string> {
+  const body = JSON.stringify({ type, payload, ...more })
+  const answer = await fetch(`${base}/api/v1/tasks`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body,
+  })
+  expect(answer.status).toBe(201)
+  return ((await answer.json()) as { id: string }).id
+}
+const task = async (id: string) => (await fetch(`${base}/api/v1/tasks/${id}`)).json() as Promise<Found>
+const until = (id: string, status: string) =>
+  vi.waitFor(
+    async () => {
+      const found = await task(id)
+      expect(found.status).toBe(status)
+      return found
+    },
+    { timeout: 30_000 },
+  )
+
+it('delivers mail and calls URLs for real', async () => {
+  await serve('real.db', '--smtp-url', smtpUrl, '--http-allow-private', 'true', '--http-secret', 's3cret')
+  const mail = { to: 'ann@example.com', from: 'bob@example.com', subject: 'Grüße', text: 'It works.' }
+  const mailed = await until(await submit('email', mail), 'success')
+  expect(mailed.result).toMatchObject({ sent: true })
+  expect(mails.at(-1)).toContain('It works.')
+  expect(mails.at(-1)).toContain(`Message-ID: <${mailed.id}@xqueue>`)
+
+  const called = await until(await submit('http', { url: `${targetUrl}/hook`, body: { a: 1 } }), 'success')
+  expect(called.result).toMatchObject({ status: 200, body: '{"ok":true}' })
+  const hook = received.find(({ url }) => url === '/hook')!
+  expect(hook.body).toBe('{"a":1}')
+  expect(hook.headers['x-xqueue-signature']).toMatch(/^sha256=[0-9a-f]{64}$/)
+
+  expect(await until(await submit('http', { url: `${targetUrl}/busy` }), 'success')).toMatchObject({ attempts: 2 })
+  expect(await until(await submit('http', { url: `${targetUrl}/gone` }), 'failed')).toMatchObject({ attempts: 1 })
+})
+
+it('writes mail to the outbox without an SMTP server, and calls no private address unless allowed', async () => {
+  await serve('safe.db')
+  const { result } = await until(await submit('email', { to: 'a@b.c', subject: 'x', text: 'y' }), 'success')
+  expect(result).toMatchObject({ sent: false })
+  expect(readFileSync((result as { file: string }).file, 'utf8')).toMatch(/^From: [\s\S]*\r\n\r\ny/)
+  const refused = await until(await submit('http', { url: `${targetUrl}/private` }), 'failed')
+  expect(refused.error).toContain('http-allow-private')
+  await until(await submit('http', { url: 'http://localhost:1/' }, { max_retry: 0 }), 'failed')
+  expect(received.some(({ url }) => url === '/private')).toBe(false)
+})
+
+it('is killed in the middle of its tasks, starts again, and finishes each of them once', async () => {
+  await serve('killed.db', '--lease', '1s')
+  const ids = await Promise.all(Array.from({ length: 6 }, () => submit('example', { duration: 0.5 })))
+  await vi.waitFor(async () => expect((await task(ids[0]!)).status).toBe('processing'))
+  child!.kill('SIGKILL')
+  await once(child!, 'close')
+  await serve('killed.db', '--lease', '1s')
+  const tasks = await Promise.all(ids.map((id) => until(id, 'success')))
+  expect(tasks.map((found: Found) => found.attempts)).toEqual(ids.map(() => 1))
+  expect(tasks.some((found: Found) => found.deliveries === 2)).toBe(true)
+})
+
+it('gives running tasks back at SIGTERM and leaves with 0', async () => {
+  await serve('term.db', '--shutdown', '0s')
+  const id = await submit('example', { duration: 30 })
+  await until(id, 'processing')
+  child!.kill('SIGTERM')
+  expect((await once(child!, 'close'))[0]).toBe(0)
+  await serve('term.db')
+  expect(await until(id, 'processing')).toMatchObject({ attempts: 0, deliveries: 2 })
+})
+
+it('is driven from the command line', async () => {
+  await serve('cli.db')
+  const run = (...args: string[]) => {
+    const { stdout, stderr, status } = spawnSync(process.execPath, [main, ...args], {
+      encoding: 'utf8',
+      env: { ...process.env, XQUEUE_SERVER: base },
+      input: '{"type":"example","payload":{"duration":0}}\n'.repeat(3),
+    })
+    return { stdout: stdout.trim(), stderr, status }
+  }
+  expect(run('submit', 'example', '{"duration":0.1}', '--wait')).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining('success'),
+  })
+  expect(run('submit', 'nope')).toMatchObject({ status: 1, stderr: expect.stringContaining('email, example, http') })
+  expect(run('submit', 'example', '{bad')).toMatchObject({ status: 2, stderr: expect.stringContaining('no JSON') })
+  expect(run('submit', '--file', '-', '--json').stdout).toContain('"submitted":3')
+  const id = run('submit', 'example', '{"duration":60}').stdout
+  expect(run('watch', run('submit', 'example', '{"duration":0.2}').stdout).stdout).toContain('success')
+  expect(JSON.parse(run('get', id, '--json').stdout)).toMatchObject({ id, type: 'example' })
+  expect(run('cancel', id).status).toBe(0)
+  expect(run('limit', 'example', '7').stdout).toContain('7')
+  expect(run('pause', 'example').stdout).toBe('example paused')
+  for (const command of ['list', 'stats', 'workers']) expect(run(command).status).toBe(0)
+  expect(run('cancel').status).toBe(2)
+  expect(run('nonsense').status).toBe(2)
+  expect(run('stats', '--server', 'http://127.0.0.1:9').status).toBe(3)
+})
+
+it.each([
+  [['--port', 'x'], /port is "x" \(from --port\): it must be an integer/],
+  [['--lease', '0s'], /lease/],
+  [['--engine', 'redis://x'], /no engine for/],
+  [['--handlers', 'none.ts'], /does not exist/],
+])('does not start with %j, and says why in a line', (flags, message) => {
+  const { stderr, status } = spawnSync(process.execPath, [main, 'serve', ...flags], { encoding: 'utf8', cwd: folder })
+  expect(status).toBe(2)
+  expect(stderr).toMatch(message)
+  expect(stderr).not.toContain('    at ')
+})
+
+it('names a setting that was misspelled in the environment, and a port that is taken', async () => {
+  const env = { ...process.env, XQUEUE_CONCURENCY: '5' }
+  const { stderr, status } = spawnSync(process.execPath, [main, 'config'], { encoding: 'utf8', cwd: folder, env })
+  expect([status, stderr]).toEqual([2, expect.stringContaining('did you mean "concurrency"?')])
+  const { port } = target.address() as AddressInfo
+  const taken = spawnSync(process.execPath, [main, 'serve', '--port', String(port), '--engine', 'sqlite::memory:'], {
+    encoding: 'utf8',
+  })
+  expect([taken.status, taken.stderr]).toEqual([2, expect.stringContaining('in use')])
+})

@@ -1,0 +1,295 @@
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { normalizeHandlers } from '../../src/worker/handlers.ts'
+
+let engine: Engine
+let server: FastifyInstance
+
+const handlers = normalizeHandlers({
+  plain: { run: () => null },
+  strict: { payload: z.object({ n: z.number() }), maxRetry: 7, processTimeout: '5s', run: () => null },
+})
+
+beforeAll(async () => {
+  const logger = pino({ level: 'silent' })
+  engine = await openEngine('sqlite::memory:')
+  for (const [type, { maxConcurrency, retry, payloadSchemaJson }] of handlers) {
+    await engine.configureType(type, { handler: { maxConcurrency, retry, payloadSchema: payloadSchemaJson } })
+  }
+  const registry = new Registry()
+  server = await createServer({ engine, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
+})
+afterAll(async () => {
+  await server.close()
+  await engine.close()
+})
+beforeEach(() => post('/tasks/cancel', {}))
+
+// biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
+type Body = any
+type Answer = { status: number; headers: Record<string, unknown>; body: Body }
+
+async function call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown, headers = {}): Promise<Answer> {
+  const payload = body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }
+  const json = body === undefined ? {} : { 'content-type': 'application/json' }
+  const answer = await server.inject({ method, url: `/api/v1${path}`, ...payload, headers: { ...json, ...headers } })
+  return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
+}
+const get = (path: string) => call('GET', path)
+const post = (path: string, body?: unknown, headers = {}) => call('POST', path, body, headers)
+const submit = async (body: object = {}) => (await post('/tasks', { type: 'plain', ...body })).body as { id: string }
+const consume = async (more: object = {}) =>
+  (await post('/tasks/consume', { types: ['plain'], ...more })).body.leases as { lease: string; task: { id: string } }[]
+
+describe('POST /tasks', () => {
+  it('answers 201 with the task and where it is', async () => {
+    const { status, headers, body } = await post('/tasks', {
+      type: 'plain',
+      delay: '1h30m',
+      priority: 9,
+      tags: { a: 'b' },
+    })
+    expect(status).toBe(201)
+    expect(headers.location).toBe(`/api/v1/tasks/${body.id}`)
+    expect(body).toMatchObject({ status: 'pending', priority: 9, max_retry: 3, queue_timeout: 600, tags: { a: 'b' } })
+    expect(Date.parse(body.run_at) - Date.parse(body.created_at)).toBe(5_400_000)
+    expect((await get(`/tasks/${body.id}`)).body).toEqual(body)
+  })
+
+  it('takes defaults from the handler', async () => {
+    const { body } = await post('/tasks', { type: 'strict', payload: { n: 1 } })
+    expect(body).toMatchObject({ max_retry: 7, process_timeout: 5 })
+  })
+
+  it('answers 200 with the earlier task for a known key, and 409 for another body', async () => {
+    const key = { 'Idempotency-Key': 'k1' }
+    const first = await post('/tasks', { type: 'plain', payload: 1 }, key)
+    const again = await post('/tasks', { type: 'plain', payload: 1, idempotency_key: 'k1' })
+    expect([first.status, again.status]).toEqual([201, 200])
+    expect(again.body.id).toBe(first.body.id)
+    expect((await post('/tasks', { type: 'plain', payload: 2 }, key)).status).toBe(409)
+  })
+
+  it.each([
+    ['no type', {}, 'type'],
+    ['an unknown field', { type: 'plain', foo: 1 }, 'foo'],
+    ['a priority out of range', { type: 'plain', priority: 10 }, 'priority'],
+    ['a priority as text', { type: 'plain', priority: '1' }, 'priority'],
+    ['a negative duration', { type: 'plain', delay: -1 }, 'delay'],
+    ['an absurd duration', { type: 'plain', queue_timeout: '9999d' }, 'queue_timeout'],
+    ['a time that is none', { type: 'plain', run_at: 'tomorrow' }, 'run_at'],
+    ['delay and run_at', { type: 'plain', delay: 1, run_at: '2030-01-01T00:00:00Z' }, 'run_at'],
+    ['a tag that is no text', { type: 'plain', tags: { a: 1 } }, 'tags.a'],
+    ['a payload that does not fit', { type: 'strict', payload: { n: 'x' } }, 'payload.n'],
+    ['a limit', { type: 'plain', max_concurrency: 3 }, 'max_concurrency'],
+    ['a concurrency key', { type: 'plain', concurrency_key: 'x' }, 'concurrency_key'],
+    ['an unknown type', { type: 'nope' }, 'type'],
+  ])('refuses %s with 400 and its path, and queues nothing', async (_, body, path) => {
+    const answer = await post('/tasks', body)
+    expect(answer.status).toBe(400)
+    expect(answer.headers['content-type']).toContain('application/problem+json')
+    expect(answer.body.errors).toContainEqual({ path, message: expect.any(String) })
+    expect((await get('/stats')).body.pending_tasks).toBe(0)
+  })
+
+  it('names the registered types for an unknown one', async () => {
+    expect((await post('/tasks', { type: 'nope' })).body.registered_types).toEqual(['plain', 'strict'])
+  })
+
+  it.each(['', '{', '"text"', 'null', '[]', '{"type":"plain","__proto__":{}}'])(
+    'refuses the body %j with 400',
+    async (body) => {
+      expect((await post('/tasks', body)).status).toBe(400)
+    },
+  )
+
+  it('refuses a payload over 1 MiB with 413, and another media type with 415', async () => {
+    expect((await post('/tasks', { type: 'plain', payload: 'x'.repeat(1024 * 1024) })).status).toBe(413)
+    expect((await post('/tasks', { type: 'plain', payload: 'x'.repeat(2 * 1024 * 1024) })).status).toBe(413)
+    expect((await post('/tasks', 'type=plain', { 'content-type': 'application/x-www-form-urlencoded' })).status).toBe(
+      415,
+    )
+  })
+})
+
+describe('POST /tasks/batch', () => {
+  it('accepts 10,000 at once', async () => {
+    const { status, body } = await post('/tasks/batch', { tasks: Array(10_000).fill({ type: 'plain' }) })
+    expect([status, body.count]).toEqual([201, 10_000])
+    expect(await post('/tasks/cancel', { type: 'plain' })).toMatchObject({ status: 202, body: { count: 10_000 } })
+  })
+
+  it('accepts none when one is bad, and names its index', async () => {
+    const tasks = Array(100).fill({ type: 'plain' })
+    for (const [bad, path] of [
+      [{ type: 'plain', priority: -1 }, 'tasks[42].priority'],
+      [{ type: 'nope' }, 'tasks[42].type'],
+      [{ type: 'strict', payload: {} }, 'tasks[42].payload.n'],
+      [{ type: 'plain', delay: 'x' }, 'tasks[42].delay'],
+    ] as const) {
+      const { status, body } = await post('/tasks/batch', { tasks: tasks.with(42, bad) })
+      expect(status).toBe(400)
+      expect(body.errors).toContainEqual({ path, message: expect.any(String) })
+    }
+    expect((await get('/stats')).body.pending_tasks).toBe(0)
+  })
+
+  it('refuses an empty one and one of more than 10,000', async () => {
+    expect((await post('/tasks/batch', { tasks: [] })).status).toBe(400)
+    expect((await post('/tasks/batch', { tasks: Array(10_001).fill({ type: 'plain' }) })).status).toBe(400)
+  })
+})
+
+describe('a task', () => {
+  it('is listed by status, type and tag, page by page', async () => {
+    for (const n of ['1', '2', '1']) await submit({ tags: { n } })
+    const { body } = await get('/tasks?status=pending&type=plain&tag=n:1&limit=1')
+    expect(body).toMatchObject({ count: 1, tasks: [{ tags: { n: '1' } }] })
+    const next = await get(`/tasks?status=pending&type=plain&tag=n:1&limit=1&cursor=${body.next_cursor}`)
+    expect((next.body.tasks as { id: string }[])[0]!.id).not.toBe((body.tasks as { id: string }[])[0]!.id)
+    for (const query of ['limit=0', 'limit=1001', 'limit=x', 'status=gone', 'tag=x', 'cursor=!', 'page=2']) {
+      expect((await get(`/tasks?${query}`)).status).toBe(400)
+    }
+  })
+
+  it('is canceled once, retried after that, and unknown when it is', async () => {
+    const { id } = await submit()
+    expect(await call('DELETE', `/tasks/${id}`)).toMatchObject({ status: 200, body: { status: 'canceled' } })
+    expect((await call('DELETE', `/tasks/${id}`)).status).toBe(409)
+    expect(await post(`/tasks/${id}/retry`)).toMatchObject({ status: 200, body: { status: 'pending', attempts: 0 } })
+    expect((await post(`/tasks/${id}/retry`)).status).toBe(409)
+    for (const path of ['/tasks/none', '/tasks/none/explain']) expect((await get(path)).status).toBe(404)
+    expect((await call('DELETE', '/tasks/none')).status).toBe(404)
+  })
+
+  it('explains why it does not run', async () => {
+    const { id } = await submit({ delay: 60 })
+    expect((await get(`/tasks/${id}/explain`)).body).toMatchObject({ reason: 'delayed', until: expect.any(String) })
+  })
+})
+
+describe('a worker over HTTP', () => {
+  it('takes, keeps and completes a task; its lease is gone after that', async () => {
+    const { id } = await submit()
+    const { lease } = (await consume({ worker_id: 'py-1' }))[0]!
+    expect((await get('/concurrency/plain')).body).toMatchObject({
+      in_use: 1,
+      holders: [{ task_id: id, worker_id: 'py-1' }],
+    })
+    expect((await post(`/leases/${lease}/heartbeat`, { progress: 40 })).body).toMatchObject({ cancel_requested: false })
+    expect((await get(`/tasks/${id}`)).body.progress).toBe(40)
+    expect(await post(`/leases/${lease}/complete`, { result: { ok: 1 } })).toMatchObject({ status: 200 })
+    expect((await get(`/tasks/${id}`)).body).toMatchObject({ status: 'success', result: { ok: 1 }, attempts: 1 })
+    for (const verb of ['complete', 'heartbeat']) expect((await post(`/leases/${lease}/${verb}`)).status).toBe(410)
+    expect((await post(`/leases/${lease}/fail`, { error: 'late' })).status).toBe(410)
+  })
+
+  it('fails a task for good or until later, and hears of a cancel', async () => {
+    const one = await submit()
+    await post(`/leases/${(await consume())[0]!.lease}/fail`, { error: 'no', retry: false })
+    expect((await get(`/tasks/${one.id}`)).body).toMatchObject({ status: 'failed', error: 'no' })
+    const two = await submit()
+    const [taken] = await consume()
+    expect((await call('DELETE', `/tasks/${two.id}`)).status).toBe(202)
+    expect((await post(`/leases/${taken!.lease}/heartbeat`)).body).toMatchObject({ cancel_requested: true })
+    expect((await post(`/leases/${taken!.lease}/complete`, { result: 1 })).status).toBe(410)
+    expect((await get(`/tasks/${two.id}`)).body).toMatchObject({ status: 'canceled', result: null })
+  })
+
+  it('waits for a task', async () => {
+    const [leases, task] = await Promise.all([consume({ wait: '20s' }), submit()])
+    expect(leases[0]!.task.id).toBe(task.id)
+    expect((await post('/tasks/consume', { types: ['plain'], wait: 61 })).status).toBe(400)
+  })
+})
+
+describe('limits', () => {
+  it('are set, shown and removed', async () => {
+    expect((await post('/concurrency', { task_type: 'plain', max_concurrency: 2 })).body).toEqual({
+      task_type: 'plain',
+      max_concurrency: 2,
+    })
+    expect((await get('/concurrency')).body).toMatchObject({ limits: { plain: 2 }, count: 1 })
+    await post('/concurrency', { task_type: 'plain', max_concurrency: null })
+    expect((await get('/concurrency')).body).toMatchObject({ limits: {}, count: 0 })
+  })
+
+  it.each([0, -1, 1.5, '5', true, {}])('refuse %j', async (value) => {
+    expect((await post('/concurrency', { task_type: 'plain', max_concurrency: value })).status).toBe(400)
+  })
+
+  it('refuse an unknown type and a missing value', async () => {
+    expect((await post('/concurrency', { task_type: 'nope', max_concurrency: 1 })).status).toBe(400)
+    expect((await post('/concurrency', { task_type: 'plain' })).status).toBe(400)
+  })
+
+  it('pause and resume a type', async () => {
+    expect((await post('/types/plain/pause')).body.paused).toBe(true)
+    await submit()
+    expect(await consume()).toEqual([])
+    expect((await post('/types/plain/resume')).body.paused).toBe(false)
+    expect((await post('/types/nope/pause')).status).toBe(404)
+  })
+})
+
+describe('the system', () => {
+  it('answers statistics, health, stream, workers, types and handlers', async () => {
+    expect((await get('/stats')).body).toMatchObject({ pending_tasks: 0, is_running: true, instance_id: 'i' })
+    expect(await get('/health')).toMatchObject({
+      status: 200,
+      body: { status: 'healthy', version: '1.2.3', engine: 'sqlite' },
+    })
+    expect((await get('/live')).status).toBe(200)
+    expect((await get('/stream')).body.stream_info).toMatchObject({
+      length: expect.any(Number),
+      consumers: expect.any(Array),
+    })
+    expect((await get('/workers')).body).toMatchObject({ total_workers: expect.any(Number) })
+    expect((await get('/handlers')).body).toEqual({ handlers: ['plain', 'strict'], count: 2 })
+    expect((await get('/types')).body.count).toBe(2)
+  })
+
+  it('writes metrics without task ids, OpenAPI 3.1, the documentation and the page', async () => {
+    const { id } = await submit()
+    const metrics = (await server.inject('/metrics')).body
+    expect(metrics).toContain('xqueue_tasks_pending{type="plain"} 1')
+    expect(metrics).not.toContain(id)
+    const openapi = (await server.inject('/openapi.json')).json()
+    expect(openapi.openapi).toBe('3.1.0')
+    expect(Object.keys(openapi.paths)).toContain('/api/v1/tasks/batch')
+    expect((await server.inject('/docs/')).statusCode).toBe(200)
+    const page = await server.inject('/')
+    expect(page.headers['content-security-policy']).toContain("default-src 'none'")
+    expect((await get('/nothing')).body).toMatchObject({ status: 404 })
+  })
+
+  it('streams status changes, and resumes after the last event that was seen', async () => {
+    await server.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = server.server.address() as { port: number }
+    const url = `http://127.0.0.1:${port}/api/v1/events?type=plain`
+    const read = async (headers: Record<string, string>, start: () => Promise<unknown>, enough: string) => {
+      const stop = new AbortController()
+      const { body } = await fetch(url, { headers, signal: stop.signal })
+      await start()
+      let text = ''
+      for await (const chunk of body!.pipeThrough(new TextDecoderStream())) {
+        text += chunk
+        if (text.includes(enough)) break
+      }
+      stop.abort()
+      return text
+    }
+    let id = ''
+    const live = await read({}, async () => (id = (await submit()).id), '"pending"')
+    expect(live).toContain(id)
+    const lastId = /id: (\d+)\ndata/.exec(live)![1]!
+    const resumed = await read({ 'Last-Event-ID': lastId }, () => call('DELETE', `/tasks/${id}`), '"canceled"')
+    expect(resumed).not.toContain('"pending"')
+  })
+})

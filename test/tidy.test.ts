@@ -1,0 +1,62 @@
+import { globSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { expect, it } from 'vitest'
+
+const root = join(import.meta.dirname, '..')
+const files = globSync('src/**/*.ts', { cwd: root })
+const text = (file: string) => readFileSync(join(root, file), 'utf8')
+
+/** Which folders of src a folder may import; the port is the one file of engine/ that others see. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  task: [],
+  engine: ['task'],
+  worker: ['task', 'engine/engine.ts'],
+  server: ['task', 'engine/engine.ts', 'worker/handlers.ts'],
+  config: ['task'],
+}
+
+it('imports only in the directions that the architecture has', () => {
+  const wrong = files.flatMap((file) => {
+    const folder = relative('src', file).split('/')[0]!
+    const allowed = ALLOWED[folder]
+    if (!allowed) return []
+    return [...text(file).matchAll(/(?:from|import\() ?'(\.[^']+)'/g)]
+      .map(([, path]) => relative('src', join(dirname(file), path!)))
+      .filter((path) => ![folder, ...allowed].some((start) => path === start || path.startsWith(`${start}/`)))
+      .map((path) => `${file} imports ${path}`)
+  })
+  expect(wrong).toEqual([])
+})
+
+it('names engines only in open.ts', () => {
+  const named = files.filter((file) => !file.startsWith('src/engine/sqlite/') && /sqlite-engine/.test(text(file)))
+  expect(named).toEqual(['src/engine/open.ts'])
+})
+
+it('keeps files and lines short', () => {
+  const long = files.filter((file) => text(file).split('\n').length > 420)
+  expect(long).toEqual([])
+  const wide = files.flatMap((file) =>
+    text(file)
+      .split('\n')
+      .filter((line) => line.length > 120),
+  )
+  expect(wide).toEqual([])
+})
+
+it('uses the words of the domain', () => {
+  const banned = /\b\w*(Manager|Helper|Utils|Job)\b/
+  expect(files.filter((file) => banned.test(text(file)) || /(utils|helpers|common|manager)/.test(file))).toEqual([])
+})
+
+it('uses every SQL statement', () => {
+  const code = files
+    .filter((file) => file.startsWith('src/engine/sqlite/'))
+    .map(text)
+    .join('\n')
+  const statements = globSync('src/engine/sqlite/sql/*.sql', { cwd: root })
+    .flatMap((file) => [...text(file).matchAll(/^-- name: (\w+)/gm)])
+    .map(([, name]) => name!)
+  expect(statements.length).toBeGreaterThan(30)
+  expect(statements.filter((name) => !code.includes(`'${name}'`))).toEqual([])
+})
