@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { XQueueError } from '../task/errors.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import { call } from './call.ts'
 import { type ClientOptions, EXIT, facts, print, show, table, withClientOptions } from './output.ts'
@@ -87,33 +88,44 @@ export async function waitForEnd(server: string, id: string): Promise<TaskAnswer
   }
 }
 
-/** Reads the event stream line by line; with an id, ends with the task. */
+/** Reads the event stream; with an id, ends with the task. */
 async function follow(id: string | undefined, options: FilterOptions): Promise<void> {
   const query = new URLSearchParams({ ...(id === undefined ? {} : { task_id: id }), ...filterOf(options) })
-  const response = await fetch(`${options.server.replace(/\/$/, '')}/api/v1/events?${query}`).catch(() => null)
-  if (!response?.ok || !response.body) {
-    // The plain call tells what is wrong, in words.
-    await call(options.server, 'GET', '/live')
-    throw new Error(`the event stream answered ${response?.status}`)
-  }
-  // Read after the stream is open, so that no change falls between.
-  if (id !== undefined) {
-    const task = await call<TaskAnswer>(options.server, 'GET', `/tasks/${encodeURIComponent(id)}`)
-    print(options.json ? JSON.stringify(task) : `${task.id} ${task.type} ${task.status}`)
-    if (isFinal(task.status)) return
-  }
-  let text = ''
-  for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
-    text += chunk
-    const lines = text.split('\n')
-    text = lines.pop() ?? ''
-    for (const line of lines.filter((each) => each.startsWith('data: '))) {
-      const event = JSON.parse(line.slice('data: '.length)) as Record<string, unknown> & { status: Status }
+  const stop = new AbortController()
+  try {
+    const url = `${options.server.replace(/\/$/, '')}/api/v1/events?${query}`
+    const response = await fetch(url, { signal: stop.signal }).catch(() => null)
+    if (!response?.ok || !response.body) {
+      // The plain call tells what is wrong, in words.
+      await call(options.server, 'GET', '/live')
+      throw new XQueueError('internal', `the event stream answered ${response?.status}`)
+    }
+    // Read after the stream is open, so that no change falls between.
+    if (id !== undefined) {
+      const task = await call<TaskAnswer>(options.server, 'GET', `/tasks/${encodeURIComponent(id)}`)
+      print(options.json ? JSON.stringify(task) : `${task.id} ${task.type} ${task.status}`)
+      if (isFinal(task.status)) return
+    }
+    for await (const event of eventsOf(response.body)) {
       const { timestamp, task_id, type, status, progress } = event
       const told = progress === null ? '' : ` ${JSON.stringify(progress)}`
       print(options.json ? JSON.stringify(event) : `${timestamp} ${task_id} ${type} ${status}${told}`)
       if (id !== undefined && isFinal(status)) return
     }
+  } finally {
+    stop.abort() // An open stream would keep the process alive.
+  }
+}
+
+type EventAnswer = Record<string, unknown> & { status: Status }
+
+async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<EventAnswer> {
+  let text = ''
+  for await (const chunk of body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)) {
+    text += chunk
+    const lines = text.split('\n')
+    text = lines.pop() ?? ''
+    for (const line of lines) if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length))
   }
 }
 

@@ -42,8 +42,7 @@ export function eventRoutes({ engine, closing }: ServerContext): Route[] {
       while (!gone.signal.aborted && out.writableLength < UNSENT_BYTES_MAX) {
         const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal: gone.signal })
         after = page.last
-        if (page.gap)
-          out.write(`event: gap\nid: ${after}\ndata: {"detail":"earlier events are gone: read the tasks"}\n\n`)
+        if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
         const text = page.events
           .filter(wanted)
           .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${JSON.stringify(eventJson(event))}\n\n`)

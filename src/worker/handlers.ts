@@ -41,7 +41,7 @@ export interface Handler<Payload = never, Result = unknown> {
   run: (task: Omit<Task, 'payload'> & { payload: Payload }, context: HandlerContext) => Promise<Result> | Result
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, and a map of them has no common one
+// biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, a map of them no common one
 export type Handlers = Record<string, Handler<any>>
 
 /** Names the handlers of a worker, and keeps their payload and result types for the client. */
