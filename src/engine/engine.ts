@@ -147,6 +147,12 @@ export interface Turn {
   signal?: AbortSignal
   /** How long the leases of this turn live; default the engine's `leaseMs`. */
   leaseMs?: number
+  /**
+   * Answers when the outcomes and claims survive whatever the engine is set to survive, not only when they are in
+   * force; default false. A worker need not wait: what a loss of power undoes, nobody was shown, and it runs again. A
+   * caller that outlives the engine's machine must.
+   */
+  durable?: boolean
   /** The worker says good-bye: it is no longer listed. Its leases stay until settled or expired. */
   leaving?: boolean
 }

@@ -19,7 +19,8 @@ export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
   const settle = async (request: FastifyRequest, outcome: Outcome) => {
     const { lease } = request.params as { lease: string }
     const outcomes = [{ lease, outcome }]
-    const { settled } = await engine.turn({ worker: remoteWorker('settling', []), want: 0, outcomes, leaving: true })
+    const worker = remoteWorker('settling', [])
+    const { settled } = await engine.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
     const { accepted, status } = settled[0]!
     if (status === null) throw lost(lease, 'it was lost or settled before')
     if (!accepted) throw lost(lease, `the task is ${status}, and this result came too late`)
@@ -52,7 +53,7 @@ export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
         request.raw.socket.once('close', leave)
         closing.addEventListener('abort', leave, { once: true })
         const worker = remoteWorker(body.worker_id ?? `http-${request.ip}`, body.types, body.max)
-        const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal }
+        const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal, durable: true }
         const { leases } = await engine.turn(turn).finally(() => {
           request.raw.socket.off('close', leave)
           closing.removeEventListener('abort', leave)

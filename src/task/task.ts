@@ -96,9 +96,20 @@ export function completeSpec(input: Pick<TaskSpec, 'type'> & Partial<TaskSpec>):
   return { ...TASK_DEFAULTS, ...input }
 }
 
+/** Random bytes are drawn many at a time: one draw per id costs as much as storing the task. */
+const RANDOM_BYTES = 16
+const pool = new Uint8Array(256 * RANDOM_BYTES)
+let drawn = pool.length
+
 /** A new task id: UUIDv7, so that ids sort by time of submission. */
 export function newTaskId(now: number): string {
-  return uuidv7({ msecs: now })
+  if (drawn === pool.length) {
+    crypto.getRandomValues(pool)
+    drawn = 0
+  }
+  const random = pool.subarray(drawn, drawn + RANDOM_BYTES)
+  drawn += RANDOM_BYTES
+  return uuidv7({ msecs: now, random })
 }
 
 /**

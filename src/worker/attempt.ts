@@ -37,7 +37,8 @@ export class Attempt {
   readonly lease: Lease
   readonly startedAt = Date.now()
   readonly #options: AttemptOptions
-  readonly #abort = new AbortController()
+  #abort: AbortController | undefined
+  #abortReason: unknown
   #deadline: NodeJS.Timeout | undefined
   #over = false
 
@@ -58,35 +59,37 @@ export class Attempt {
 
   /** Asks the handler to stop: it is canceled. */
   cancel(): void {
-    this.#abort.abort(new DOMException('the task was canceled', 'AbortError'))
+    this.#stop(new DOMException('the task was canceled', 'AbortError'))
   }
 
   /** Ends it with an error that came from outside its promise. */
   fail(error: unknown): void {
     this.#end(failureOf(error))
-    this.#abort.abort(error)
+    this.#stop(error)
   }
 
   /** Gives the task back at no cost: the worker shuts down. */
   release(): void {
     this.#end({ kind: 'released' })
-    this.#abort.abort(new DOMException('the worker is shutting down', 'AbortError'))
+    this.#stop(new DOMException('the worker is shutting down', 'AbortError'))
   }
 
   /** The lease is gone: nothing is to be settled any more. */
   abandon(): void {
     this.#over = true
     clearTimeout(this.#deadline)
-    this.#abort.abort(new DOMException('the lease was lost', 'AbortError'))
+    this.#stop(new DOMException('the lease was lost', 'AbortError'))
   }
 
   async #handle(): Promise<unknown> {
     const { handler, progressed, logger } = this.#options
     const { task } = this.lease
     const payload = await parsePayload(handler.payload, task.payload)
-    const signal = this.#abort.signal
+    const abort = this.#abortController
     const context: HandlerContext = {
-      signal,
+      get signal() {
+        return abort().signal
+      },
       attempt: task.attempts + 1,
       progress: (value) => {
         checkProgress(value)
@@ -99,6 +102,20 @@ export class Attempt {
     return handler.run({ ...task, payload } as never, context)
   }
 
+  /** Made when it is first asked for: most handlers never look at their signal. */
+  readonly #abortController = (): AbortController => {
+    if (!this.#abort) {
+      this.#abort = new AbortController()
+      if (this.#abortReason !== undefined) this.#abort.abort(this.#abortReason)
+    }
+    return this.#abort
+  }
+
+  #stop(reason: unknown): void {
+    this.#abortReason ??= reason
+    this.#abort?.abort(reason)
+  }
+
   #armDeadline(): void {
     const { deadlineAt } = this.lease
     if (deadlineAt === null) return
@@ -109,7 +126,7 @@ export class Attempt {
         return
       }
       this.#end({ kind: 'timeout' })
-      this.#abort.abort(new DOMException('the attempt ran out of time', 'TimeoutError'))
+      this.#stop(new DOMException('the attempt ran out of time', 'TimeoutError'))
     }
     this.#deadline = setTimeout(timeOut, Math.min(Math.max(deadlineAt - Date.now(), 0), TIMER_MS_MAX))
   }

@@ -1,10 +1,11 @@
 import fc from 'fast-check'
 import { expect } from 'vitest'
-import type { Engine, WorkerIdentity } from '../../src/engine/engine.ts'
+import { ENGINE_DEFAULTS, type Engine, type WorkerIdentity } from '../../src/engine/engine.ts'
 import type { Status } from '../../src/task/status.ts'
 import { completeSpec } from '../../src/task/task.ts'
 
 const LEASE_MS = 1_000
+const LOST_LEASES_MAX = ENGINE_DEFAULTS.lostLeasesMax
 const WORKER: WorkerIdentity = { id: 'r', host: 'h', pid: 1, types: ['t', 'u'], concurrency: 9, startedAt: 0 }
 
 interface ModelTask {
@@ -16,6 +17,7 @@ interface ModelTask {
   status: Status
   lease: string | null
   expiresAt: number
+  lost: number
 }
 
 /** What an engine must hold, in the plainest form: an array of tasks and a limit per type. */
@@ -74,7 +76,8 @@ const submit = fc
       const { type, priority } = spec
       const runAt = model.now + spec.delayMs
       const order = model.tasks.length
-      model.tasks.push({ id: task.id, type, priority, order, runAt, status: 'pending', lease: null, expiresAt: 0 })
+      const waiting = { status: 'pending', lease: null, expiresAt: 0, lost: 0 } as const
+      model.tasks.push({ id: task.id, type, priority, order, runAt, ...waiting })
     }),
   )
 
@@ -123,7 +126,7 @@ const retry = fc.nat().map((pick) =>
     const { results } = await engine.retry({ ids: [task.id] })
     const allowed = task.status === 'failed' || task.status === 'canceled'
     expect(results[0]!.outcome).toBe(allowed ? 'changed' : 'refused')
-    if (allowed) Object.assign(task, { status: 'pending', runAt: model.now })
+    if (allowed) Object.assign(task, { status: 'pending', runAt: model.now, lost: 0 })
   }),
 )
 
@@ -141,9 +144,11 @@ const pass = fc.constantFrom(1, 300, 1_000).map((ms) =>
   command(`pass(${ms})`, async (model, engine) => {
     model.now += ms
     while ((await engine.sweep(100)).more);
-    // A lost lease gives its task back; five would be poison, which needs more steps than a run has.
+    // A lost lease gives its task back, but for the last one that it may lose.
     for (const task of model.tasks) {
-      if (task.status === 'processing' && task.expiresAt <= model.now) task.status = 'pending'
+      if (task.status !== 'processing' || task.expiresAt > model.now) continue
+      task.lost += 1
+      task.status = task.lost === LOST_LEASES_MAX ? 'failed' : 'pending'
     }
   }),
 )

@@ -1,4 +1,4 @@
-import { type Ending, type Settlement, settle } from '../../task/outcome.ts'
+import { type Ending, type Outcome, type Settlement, settle } from '../../task/outcome.ts'
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
@@ -9,7 +9,8 @@ import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
 /** Delayed tasks promoted, and waits ended, before each claim at most; a sweep does the rest. */
-export const DUE_BATCH = 1_000
+const DUE_BATCH = 1_000
+const CLAIM_PASSES = 5
 
 /** Every change of a task between its submission and its removal, each inside the transaction it is handed. */
 export class Life {
@@ -25,6 +26,8 @@ export class Life {
 
   /** Makes delayed tasks ready whose time has come; returns how many. */
   promote(tx: Tx, max = DUE_BATCH): number {
+    if (tx.due.readyAt() > tx.now) return 0
+    tx.due.forget()
     const due = tx.store.all('due', tx.now, max)
     for (const { seq, type } of due) {
       tx.store.run('promote', seq!)
@@ -37,6 +40,8 @@ export class Life {
 
   /** Ends tasks that waited too long for their first start; returns how many. */
   endWaits(tx: Tx, max = DUE_BATCH): number {
+    if (tx.due.waitEndsAt() > tx.now) return 0
+    tx.due.forget()
     const due = tx.store.all('waitedTooLong', tx.now, max)
     for (const { seq } of due) this.#endWait(tx, tx.store.get('taskBySeq', seq!)!)
     return due.length
@@ -47,38 +52,38 @@ export class Life {
     const leases: Lease[] = []
     if (turn.want <= 0 || turn.leaving) return leases
     const types = (turn.types ?? turn.worker.types).filter((type) => this.#registry.rules(type)?.paused === false)
-    for (;;) {
-      const heads = this.#heads(tx, types, turn.want - leases.length)
-      for (const seq of heads) {
-        const row = tx.store.get('taskBySeq', seq)!
-        const waitDeadline = row.wait_deadline_at as number | null
-        if (waitDeadline !== null && waitDeadline <= tx.now) this.#endWait(tx, row)
-        else leases.push(this.#start(tx, row, turn))
-      }
-      if (heads.length === 0 || leases.length === turn.want) return leases
+    // Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
+    for (let ended = DUE_BATCH, passes = 0; ended === DUE_BATCH && passes < CLAIM_PASSES; passes++) {
+      ended = this.endWaits(tx)
+      leases.push(...this.#start(tx, this.#heads(tx, types, turn.want - leases.length), turn))
+      if (leases.length === turn.want) break
     }
+    return leases
   }
 
-  settle(tx: Tx, token: string, ending: Ending): Settled {
-    const held = this.#held(tx, token)
-    if (!held) return { accepted: false, status: null }
-    const { status } = this.#end(tx, held, ending)
-    return { accepted: ending.kind !== 'success' || status === 'success', status }
+  /** Settles leases; one answer each, in order. */
+  settle(tx: Tx, outcomes: readonly { lease: string; outcome: Outcome }[]): Settled[] {
+    const held = this.#held(tx, outcomes)
+    return outcomes.map(({ lease, outcome }) => {
+      const row = held.get(lease)
+      if (!row) return { accepted: false, status: null }
+      held.delete(lease)
+      const { status } = this.#end(tx, row, outcome)
+      return { accepted: outcome.kind !== 'success' || status === 'success', status }
+    })
   }
 
-  renew(tx: Tx, token: string, progress: Progress | undefined): Renewed | null {
-    const held = this.#held(tx, token)
-    if (!held) return null
-    const expiresAt = tx.now + (held.lease_ms as number)
-    tx.store.run('renewLease', expiresAt, held.seq!)
-    if (progress !== undefined) {
-      const text = JSON.stringify(progress)
-      tx.store.run('setProgress', text, tx.now, held.seq!)
-      const { id, type, worker_id, attempts } = held as Record<string, string> & { attempts: unknown }
-      const event = { kind: 'progress', taskId: id!, type: type!, status: 'processing', workerId: worker_id! } as const
-      tx.addEvent(eventBody({ ...event, attempts: attempts as number, progress: text }))
-    }
-    return { expiresAt, cancelRequested: held.cancel_at !== null }
+  /** Renews leases; one answer each, in order. */
+  renew(tx: Tx, renewals: readonly { lease: string; progress?: Progress }[]): (Renewed | null)[] {
+    const held = this.#held(tx, renewals)
+    return renewals.map(({ lease, progress }) => {
+      const row = held.get(lease)
+      if (!row) return null
+      const expiresAt = tx.now + (row.lease_ms as number)
+      tx.store.run('renewLease', expiresAt, row.seq!)
+      if (progress !== undefined) this.#report(tx, row, JSON.stringify(progress))
+      return { expiresAt, cancelRequested: row.cancel_at !== null }
+    })
   }
 
   /** Leases of a worker that it has not yet been told to stop. */
@@ -106,6 +111,7 @@ export class Life {
     if (!RETRYABLE_STATUSES.includes(status)) return 'refused'
     const type = row.type as string
     tx.store.run('restart', tx.now, row.seq!)
+    if (row.queue_timeout_ms !== 0) tx.due.addWaitEnd(tx.now + (row.queue_timeout_ms as number))
     tx.count(type, status, -1)
     tx.count(type, 'pending', 1)
     tx.addEvent(eventBody({ taskId: row.id as string, type, status: 'pending', attempts: 0 }))
@@ -118,7 +124,7 @@ export class Life {
     const due = tx.store.all('dueLeases', tx.now, this.#options.cancelGraceMs, max)
     for (const { seq, deadline_at } of due) {
       const late = deadline_at !== null && (deadline_at as number) <= tx.now
-      this.#end(tx, tx.store.get('leaseBySeq', seq!)!, { kind: late ? 'timeout' : 'lost' })
+      this.#end(tx, tx.store.get('taskBySeq', seq!)!, { kind: late ? 'timeout' : 'lost' })
     }
     return due.length
   }
@@ -153,30 +159,42 @@ export class Life {
     return heads.slice(0, want).map((row) => row.seq as number)
   }
 
-  #start(tx: Tx, row: Row, { worker, leaseMs = this.#options.leaseMs }: Turn): Lease {
-    const { now } = tx
-    const type = row.type as string
-    const deliveries = (row.deliveries as number) + 1
-    const timeout = row.process_timeout_ms as number
-    const deadlineAt = timeout === 0 ? null : now + timeout
-    const expiresAt = now + leaseMs
-    tx.store.run('start', deliveries, now, now, worker.id, row.seq!)
-    tx.store.run('insertLease', row.seq!, deliveries, type, worker.id, now, leaseMs, expiresAt, deadlineAt)
-    tx.count(type, 'pending', -1)
-    tx.count(type, 'processing', 1)
-    this.#rates.started(type, now - (row.run_at as number))
-    const started = { deliveries, started_at: now, updated_at: now, worker_id: worker.id, progress: null }
-    const task = taskOf({ ...row, ...started, status: 'processing' })
-    tx.addEvent(
-      eventBody({ taskId: task.id, type, status: 'processing', attempts: task.attempts, workerId: worker.id }),
-    )
-    return { lease: `${task.id}.${deliveries}`, expiresAt, deadlineAt, task }
+  #start(tx: Tx, seqs: readonly number[], { worker, leaseMs = this.#options.leaseMs }: Turn): Lease[] {
+    if (seqs.length === 0) return []
+    const rows = new Map<number, Row>()
+    for (const row of tx.store.all('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs))) {
+      rows.set(row.seq as number, row)
+    }
+    return seqs.flatMap((seq) => {
+      const row = rows.get(seq)
+      return row ? [this.#started(tx, row)] : []
+    })
   }
 
-  #held(tx: Tx, token: string): Row | undefined {
-    const dot = token.lastIndexOf('.')
-    const fence = Number(token.slice(dot + 1))
-    return dot > 0 && Number.isSafeInteger(fence) ? tx.store.get('heldLease', token.slice(0, dot), fence) : undefined
+  #started(tx: Tx, row: Row): Lease {
+    const task = taskOf(row)
+    const { id, type, attempts, workerId } = task
+    tx.count(type, 'pending', -1)
+    tx.count(type, 'processing', 1)
+    tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))
+    this.#rates.started(type, tx.now - task.runAt)
+    const deadlineAt = row.deadline_at as number | null
+    return { lease: tokenOf(row), expiresAt: row.expires_at as number, deadlineAt, task }
+  }
+
+  #report(tx: Tx, { seq, id, type, worker_id, attempts }: Row, progress: string): void {
+    tx.store.run('setProgress', progress, tx.now, seq!)
+    const task = { taskId: id as string, type: type as string, attempts: attempts as number }
+    tx.addEvent(eventBody({ ...task, kind: 'progress', status: 'processing', workerId: worker_id as string, progress }))
+  }
+
+  /** The tasks of those leases that are live, by token. */
+  #held(tx: Tx, leases: readonly { lease: string }[]): Map<string, Row> {
+    const held = new Map<string, Row>()
+    if (leases.length === 0) return held
+    const ids = JSON.stringify(leases.map(({ lease }) => lease.slice(0, lease.lastIndexOf('.'))))
+    for (const row of tx.store.all('running', ids)) held.set(tokenOf(row), row)
+    return held
   }
 
   /** A lease ends: its permit is free, and its task becomes what `settle` says. */
@@ -193,9 +211,8 @@ export class Life {
       cancelRequested: held.cancel_at !== null,
     }
     const settlement = settle(running, ending, { delaysMs, jitter, lostLeasesMax }, tx.now, random())
-    tx.store.run('deleteLease', held.seq!)
     tx.touchedTypes.add(type)
-    this.#finish(tx, { ...held, status: 'processing' }, settlement, held.since as number)
+    this.#finish(tx, held, settlement, held.started_at as number)
     if (settlement.attempts > running.attempts) {
       this.#registry.countAttempt(held.worker_id as string, settlement.status === 'success')
     }
@@ -203,6 +220,7 @@ export class Life {
   }
 
   #endWait(tx: Tx, row: Row): void {
+    tx.touchedTypes.add(row.type as string)
     const error = 'it waited longer than its queue_timeout for a worker'
     this.#finish(tx, row, { ...unchanged(row), status: 'timeout', timeoutReason: 'queue_wait', error })
   }
@@ -214,6 +232,7 @@ export class Life {
     const type = row.type as string
     const final = isFinal(status)
     const stored = status === 'pending' && runAt > now ? 'delayed' : status
+    if (stored === 'delayed') tx.due.addReady(runAt)
     const result = next.result === null ? null : JSON.stringify(next.result)
     const completedAt = final ? now : null
     tx.store.run(
@@ -241,7 +260,7 @@ export class Life {
 }
 
 export function tokenOf(row: Row): string {
-  return `${row.id}.${row.fence}`
+  return `${row.id}.${row.deliveries}`
 }
 
 function unchanged(row: Row): Omit<Settlement, 'status'> {

@@ -21,7 +21,7 @@ import type { Registry } from './types.ts'
 const LOOKED_AT_MAX = 50_000
 const AHEAD_MAX = 10_000
 const TASK = 'SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq'
-const UNSUCCESSFUL = "t.status IN ('failed', 'canceled', 'timeout')"
+const UNSUCCESSFUL = "(t.status = 'failed' OR t.status = 'canceled' OR t.status = 'timeout')"
 
 type Values = (string | number)[]
 
@@ -57,8 +57,8 @@ export class Look {
       const [where, values] = conditions(filter)
       // Named as literals, so that the partial index of the status is used.
       const inStatus = ['failed', 'canceled', 'timeout'].includes(status) ? ` AND ${UNSUCCESSFUL}` : ''
-      const lease = status === 'processing' ? 'AND t.seq IN (SELECT seq FROM leases WHERE cancel_at IS NULL)' : ''
-      const sql = `${TASK} WHERE t.status = '${status}'${inStatus} ${lease} ${where} LIMIT ?`
+      const notYetAsked = status === 'processing' ? 'AND t.cancel_at IS NULL' : ''
+      const sql = `${TASK} WHERE t.status = '${status}'${inStatus} ${notYetAsked} ${where} LIMIT ?`
       rows.push(...this.#store.query(sql, ...values, max - rows.length))
       if (rows.length >= max) break
     }
@@ -130,7 +130,7 @@ export class Look {
   }
 
   workers(now: number): WorkerInfo[] {
-    const running = new Map(this.#store.all('leasesByWorker').map((row) => [row.worker_id, row.n as number]))
+    const running = new Map(this.#store.all('runningByWorker').map((row) => [row.worker_id, row.n as number]))
     return this.#store.all('liveWorkers', now - this.#options.workerTtlMs).map((row) => ({
       id: row.id as string,
       host: row.host as string,
@@ -149,7 +149,7 @@ export class Look {
     return this.#store.all('holders', type).map((row) => ({
       taskId: row.id as string,
       workerId: row.worker_id as string,
-      since: row.since as number,
+      since: row.started_at as number,
       expiresAt: row.expires_at as number,
     }))
   }
@@ -203,9 +203,10 @@ export class Look {
     const indexed = status === 'processing' || (status !== undefined && status !== 'success')
     const from = indexed ? 0 : ((window[0]?.seq as number | undefined) ?? 0)
     let inStatus = status === undefined ? '' : `AND t.status = '${status}'`
-    if (status === 'processing') inStatus += ' AND t.seq IN (SELECT seq FROM leases)'
-    else if (indexed) inStatus += ` AND ${UNSUCCESSFUL}`
-    const sql = `${TASK} WHERE t.seq < ? AND t.seq >= ? ${inStatus} ${where} ORDER BY t.seq DESC LIMIT ?`
+    // `+` keeps the planner from walking all tasks in order: what is in flight is few.
+    const order = status === 'processing' ? '+t.seq' : 't.seq'
+    if (indexed && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
+    const sql = `${TASK} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${where} ORDER BY ${order} DESC LIMIT ?`
     const rows = this.#store.query(sql, before, from, ...values, limit)
     const last = rows.length === limit ? (rows.at(-1)!.seq as number) : from
     return { tasks: rows.map(taskOf), nextCursor: last > 0 ? writeCursor([last]) : null }

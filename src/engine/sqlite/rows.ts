@@ -4,7 +4,7 @@ import type { Status, TimeoutReason } from '../../task/status.ts'
 import type { Progress, Task } from '../../task/task.ts'
 import type { Row } from './store.ts'
 
-/** A row of `tasks` joined with its payload, as the task that everyone sees. */
+/** A row of `tasks` with its payload, as the task that everyone sees; what is always null may be left out. */
 export function taskOf(row: Row): Task {
   return {
     id: row.id as string,
@@ -17,12 +17,12 @@ export function taskOf(row: Row): Task {
     maxRetry: row.max_retry as number,
     queueTimeoutMs: row.queue_timeout_ms as number,
     processTimeoutMs: row.process_timeout_ms as number,
-    timeoutReason: row.timeout_reason as TimeoutReason | null,
+    timeoutReason: (row.timeout_reason ?? null) as TimeoutReason | null,
     createdAt: row.created_at as number,
     runAt: row.run_at as number,
     startedAt: row.started_at as number | null,
     updatedAt: row.updated_at as number,
-    completedAt: row.completed_at as number | null,
+    completedAt: (row.completed_at ?? null) as number | null,
     workerId: row.worker_id as string | null,
     progress: parse(row.progress) as Progress | null,
     result: parse(row.result),

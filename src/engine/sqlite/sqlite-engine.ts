@@ -18,6 +18,7 @@ import type {
   TypeInfo,
   Which,
 } from '../engine.ts'
+import { Due } from './due.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
 import { Rates } from './rates.ts'
@@ -33,6 +34,8 @@ const BULK_MAX = 1_000
 /** Other processes' writes are told by the file system; this often they are asked for in case that failed. */
 const LOOK_AGAIN_MS = 100
 const TIMER_MS_MAX = 60_000
+/** For what only has to be in force: nobody is shown it before it is durable, and a loss of power may undo it. */
+const NOT_WAITED_FOR = { durable: false }
 
 /**
  * The embedded engine: one SQLite file, any number of processes of one machine. Runs on the caller's thread: a call
@@ -42,6 +45,7 @@ export class SqliteEngine implements Engine {
   readonly url: string
   readonly #store: Store
   readonly #options: EngineOptions
+  readonly #due: Due
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #life: Life
@@ -66,17 +70,21 @@ export class SqliteEngine implements Engine {
     this.url = inMemory ? `sqlite:${path.replace('?', '#')}` : url
     this.#options = options
     this.#store = new Store(path, inMemory, synchronous)
+    this.#due = new Due(this.#store)
     this.#registry = new Registry(this.#store, options)
     this.#rates = new Rates(this.#store)
     this.#life = new Life(this.#registry, this.#rates, options)
     this.#look = new Look(this.#store, this.#registry, this.#rates, options)
-    this.#writer = new Writer(this.#store, options.clock, {
-      begun: () => this.#registry.refresh(),
+    this.#writer = new Writer(this.#store, this.#due, options.clock, {
+      begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
       afterCommit: (tx) => this.#afterCommit(tx),
-      rolledBack: () => this.#registry.forget(),
+      rolledBack: () => {
+        this.#registry.forget()
+        this.#due.forget()
+      },
     })
-    this.#registry.refresh()
+    this.#refresh()
     this.#watchFile()
   }
 
@@ -85,21 +93,9 @@ export class SqliteEngine implements Engine {
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
-    const { outcomes = [], renewals = [], waitMs = 0, worker } = turn
-    const answer = await this.#write((tx) => {
-      if (turn.leaving) this.#registry.leave(worker.id)
-      else this.#registry.touch(tx, worker)
-      // Progress first: the last one reported belongs to the attempt that ends in this same turn.
-      const renewed = renewals.map(({ lease, progress }) => this.#life.renew(tx, lease, progress))
-      const settled = outcomes.map(({ lease, outcome }) => this.#life.settle(tx, lease, outcome))
-      this.#life.promote(tx)
-      const leases = this.#life.claim(tx, turn)
-      const cancelRequested = this.#life.tellCancels(tx, worker.id)
-      return { settled, renewed, leases, cancelRequested }
-    })
-    const hasNews = outcomes.length + renewals.length + answer.leases.length + answer.cancelRequested.length > 0
-    if (hasNews || waitMs <= 0 || this.#closed || turn.leaving) return answer
-    return this.#wait(turn)
+    const answer = await this.#turn(turn)
+    if (turn.durable) await this.#durable()
+    return answer
   }
 
   cancel(which: Which): Promise<Changed> {
@@ -130,7 +126,7 @@ export class SqliteEngine implements Engine {
       this.#store.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
       const changed = done.reduce((sum, n) => sum + n, 0)
       return { changed, more: done.some((n) => n >= max), nextAt: this.#nextAt() }
-    })
+    }, NOT_WAITED_FOR)
   }
 
   get(ids: readonly string[]) {
@@ -186,10 +182,8 @@ export class SqliteEngine implements Engine {
     } catch (error) {
       check = { name: 'storage', ok: false, detail: storeError(error, this.#store.path).message }
     }
-    const [row] = this.#closed ? [] : this.#store.query('PRAGMA synchronous')
-    const full = (row?.synchronous as number | undefined) === 2
-    const file = full
-      ? 'survives a crash of the process and a loss of power (WAL, synchronous=FULL)'
+    const file = this.#store.sync.isOn
+      ? 'survives a crash of the process and a loss of power (WAL, synced before it is answered, as synchronous=FULL)'
       : 'survives a crash of the process; the last moments may be lost with the power (WAL, synchronous=NORMAL)'
     const durability = this.#store.inMemory ? 'lives as long as this process' : file
     return { engine: 'sqlite', durability, checks: [check] }
@@ -203,20 +197,62 @@ export class SqliteEngine implements Engine {
     clearTimeout(this.#dueTimer)
     clearInterval(this.#lookAgain)
     this.#watcher?.close()
-    if (!this.#rates.isEmpty) void this.#writer.write((tx) => this.#rates.write(tx.now)).catch(() => undefined)
+    if (!this.#rates.isEmpty) {
+      void this.#writer.write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR).catch(() => undefined)
+    }
     this.#writer.drain()
+    await this.#store.sync.close()
     this.#store.db.close()
   }
 
-  #write<T>(work: (tx: Tx) => T): Promise<T> {
-    return this.#closed ? Promise.reject(closedError()) : this.#writer.write(work)
+  #write<T>(work: (tx: Tx) => T, options = { durable: true }): Promise<T> {
+    return this.#closed ? Promise.reject(closedError()) : this.#writer.write(work, options)
+  }
+
+  async #turn(turn: Turn): Promise<TurnAnswer> {
+    const { outcomes = [], renewals = [], waitMs = 0, worker, leaving = false } = turn
+    const reports = leaving || outcomes.length + renewals.length > 0
+    const waits = waitMs > 0 && !reports
+    // What only waits needs no transaction, unless there is something to claim.
+    if (waits && this.#registry.isFresh(worker, this.#options.clock())) return this.#wait(turn)
+    const answer = await this.#write((tx) => {
+      if (leaving) this.#registry.leave(worker.id)
+      else this.#registry.touch(tx, worker)
+      // Progress first: the last one reported belongs to the attempt that ends in this same turn.
+      const renewed = this.#life.renew(tx, renewals)
+      const settled = this.#life.settle(tx, outcomes)
+      this.#life.promote(tx)
+      const leases = this.#life.claim(tx, turn)
+      const cancelRequested = this.#life.tellCancels(tx, worker.id)
+      return { settled, renewed, leases, cancelRequested }
+    }, NOT_WAITED_FOR)
+    return waits && answer.leases.length + answer.cancelRequested.length === 0 ? this.#wait(turn) : answer
+  }
+
+  async #durable(): Promise<void> {
+    await this.#store.sync.durable().catch((error: unknown) => {
+      throw storeError(error, this.#store.path)
+    })
+  }
+
+  /** Whether another process has written since the last call. */
+  #refresh(): boolean {
+    const changed = this.#registry.refresh()
+    // It may not have brought that to the disk yet, and nobody may be shown what a loss of power could undo.
+    if (changed) {
+      this.#due.forget()
+      this.#store.sync.committed()
+    }
+    return changed
   }
 
   async #read<T>(work: (now: number) => T): Promise<T> {
     if (this.#closed) throw closedError()
     try {
-      this.#registry.refresh()
-      return work(this.#options.clock())
+      this.#refresh()
+      const answer = work(this.#options.clock())
+      if (this.#store.sync.isBehind) await this.#store.sync.durable()
+      return answer
     } catch (error) {
       throw storeError(error, this.#store.path)
     }
@@ -245,7 +281,7 @@ export class SqliteEngine implements Engine {
   }
 
   async #writeRates(): Promise<void> {
-    if (!this.#rates.isEmpty) await this.#write((tx) => this.#rates.write(tx.now))
+    if (!this.#rates.isEmpty) await this.#write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR)
   }
 
   #eventsAfter(after: number, max: number): EventsPage {
@@ -262,9 +298,11 @@ export class SqliteEngine implements Engine {
   }
 
   #wait(turn: Turn): Promise<TurnAnswer> {
+    if (this.#closed) return Promise.resolve(emptyAnswer())
+    this.#refresh()
     return new Promise((resolve) => {
       this.#waiters.add({ turn, resolve })
-      this.#lookAtWaiters(turn.types ?? turn.worker.types, [turn.worker.id])
+      this.#lookAtWaiters(turn.want > 0 ? (turn.types ?? turn.worker.types) : [], [turn.worker.id])
       this.#armDueTimer()
     })
   }
@@ -274,8 +312,7 @@ export class SqliteEngine implements Engine {
     if (this.#closed) return
     const ready = types.filter((type) => this.#store.all('heads', type, 1).length > 0 && this.#hasPermit(type))
     const canceled = workers.filter((id) => this.#store.all('untoldCancels', id).length > 0)
-    const due = (this.#store.get('nextDue')?.at as number | null) ?? Number.POSITIVE_INFINITY
-    if (ready.length === 0 && canceled.length === 0 && due > this.#options.clock()) return
+    if (ready.length === 0 && canceled.length === 0 && this.#due.readyAt() > this.#options.clock()) return
     this.#touch(ready, canceled)
   }
 
@@ -284,7 +321,7 @@ export class SqliteEngine implements Engine {
       for (const type of types) tx.touchedTypes.add(type)
       for (const id of workers) tx.canceledWorkers.add(id)
       this.#life.promote(tx)
-    })
+    }, NOT_WAITED_FOR)
     // The waiting turns stay where they are, and are looked at again soon.
     touched.catch(() => undefined)
   }
@@ -327,9 +364,9 @@ export class SqliteEngine implements Engine {
   #armDueTimer(): void {
     clearTimeout(this.#dueTimer)
     if (this.#waiters.size === 0 || this.#closed) return
-    const due = this.#store.get('nextDue')!.at as number | null
-    if (due === null) return
-    const inMs = Math.min(Math.max(due - this.#options.clock(), 1), TIMER_MS_MAX)
+    const readyAt = this.#due.readyAt()
+    if (readyAt === Number.POSITIVE_INFINITY) return
+    const inMs = Math.min(Math.max(readyAt - this.#options.clock(), 1), TIMER_MS_MAX)
     this.#dueTimer = setTimeout(() => {
       this.#touch([], [])
     }, inMs)
@@ -340,7 +377,7 @@ export class SqliteEngine implements Engine {
     const look = () => {
       this.#lookScheduled = false
       if (this.#closed || (this.#waiters.size === 0 && this.#readers.size === 0)) return
-      if (!this.#registry.refresh()) return
+      if (!this.#refresh()) return
       for (const done of [...this.#readers]) done()
       this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers())
     }
@@ -377,12 +414,13 @@ export class SqliteEngine implements Engine {
     const { cancelGraceMs, retention } = this.#options
     const [oldest] = this.#store.all('oldestFinished', 1)
     const times = [
-      this.#store.get('nextDue')!.at,
-      this.#store.get('nextWaitDeadline')!.at,
+      this.#due.readyAt(),
+      this.#due.waitEndsAt(),
       this.#store.get('nextLeaseDue', cancelGraceMs)!.at,
       oldest ? (oldest.completed_at as number) + retention.ageMs : null,
     ].filter((at) => typeof at === 'number')
-    return times.length === 0 ? null : Math.min(...times)
+    const next = Math.min(...times)
+    return next === Number.POSITIVE_INFINITY ? null : next
   }
 }
 

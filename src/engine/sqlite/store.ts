@@ -1,17 +1,19 @@
 import { readFileSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { XQueueError } from '../../task/errors.ts'
+import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
 const SCHEMA_VERSION = 1
-const STATEMENT_FILES = ['tasks', 'leases', 'types', 'workers', 'events']
+const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'types', 'workers', 'events']
 
 export type Row = Record<string, string | number | null>
 
 /** The file and its prepared statements. Statements are named in `sql/*.sql`; nothing else here knows SQL. */
 export class Store {
   readonly db: DatabaseSync
+  readonly sync: WalSync
   readonly path: string
   readonly inMemory: boolean
   readonly #statements = new Map<string, StatementSync>()
@@ -30,8 +32,9 @@ export class Store {
       for (const file of STATEMENT_FILES) {
         for (const [name, sql] of named(readSql(file))) this.#statements.set(name, this.db.prepare(sql))
       }
-      // From here on a busy file is waited for without blocking the event loop.
-      this.db.exec('PRAGMA busy_timeout = 0')
+      // From here on a busy file is waited for without blocking the event loop, and the log is synced by ourselves.
+      this.db.exec('PRAGMA busy_timeout = 0; PRAGMA synchronous = NORMAL')
+      this.sync = new WalSync(inMemory || synchronous === 'NORMAL' ? null : path)
     } catch (error) {
       this.db.close()
       throw storeError(error, path)
@@ -102,6 +105,10 @@ export function isBusy(error: unknown): boolean {
 /** What SQLite threw, as the error for the caller: what is wrong with which file, and the way out. */
 export function storeError(error: unknown, path: string): XQueueError {
   if (error instanceof XQueueError) return error
+  if ((error as NodeJS.ErrnoException)?.syscall === 'fdatasync') {
+    const detail = `${path}: the log could not be brought to the disk (${(error as Error).message}): check the disk`
+    return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
+  }
   const code = primaryCode(error)
   const because = error instanceof Error ? error.message : String(error)
   if (code === undefined) return new XQueueError('internal', because, {}, { cause: error })

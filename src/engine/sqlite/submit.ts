@@ -74,6 +74,9 @@ function insert(tx: Tx, spec: TaskSpec): Task {
   const id = newTaskId(now)
   const runAt = Math.max(spec.runAt ?? now + spec.delayMs, now)
   const status = runAt > now ? 'delayed' : 'pending'
+  const deadlineAt = queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs
+  if (status === 'delayed') tx.due.addReady(runAt)
+  if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
   const seq = store.run(
     'insertTask',
     id,
@@ -85,7 +88,7 @@ function insert(tx: Tx, spec: TaskSpec): Task {
     processTimeoutMs,
     now,
     runAt,
-    queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs,
+    deadlineAt,
     now,
     Object.keys(tags).length === 0 ? null : JSON.stringify(tags),
     idempotencyKey,

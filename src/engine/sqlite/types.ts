@@ -25,7 +25,7 @@ export class Registry {
   readonly #store: Store
   readonly #options: EngineOptions
   readonly #rules = new Map<string, TypeRules | null>()
-  readonly #touched = new Map<string, { at: number; types: string; processed: number; failed: number }>()
+  readonly #touched = new Map<string, { at: number; types: readonly string[]; processed: number; failed: number }>()
   #dataVersion = -1
 
   constructor(store: Store, options: EngineOptions) {
@@ -35,8 +35,7 @@ export class Registry {
 
   /** Whether another connection has written since the last call; if so, forgets what was cached. */
   refresh(): boolean {
-    const [row] = this.#store.query('PRAGMA data_version')
-    const version = row?.data_version as number
+    const version = this.#store.get('dataVersion')!.data_version as number
     if (version === this.#dataVersion) return false
     this.#dataVersion = version
     this.#rules.clear()
@@ -89,15 +88,22 @@ export class Registry {
     tx.touchedTypes.add(type)
   }
 
+  /** Whether it was written lately that a worker lives. */
+  isFresh(worker: WorkerIdentity, now: number): boolean {
+    const before = this.#touched.get(worker.id)
+    if (before === undefined || now - before.at >= TOUCH_MS || now < before.at) return false
+    return before.types === worker.types || String(before.types) === String(worker.types)
+  }
+
   /** Writes that a worker lives, if that was not written lately. */
   touch(tx: Tx, worker: WorkerIdentity): void {
-    const types = JSON.stringify(worker.types)
+    if (this.isFresh(worker, tx.now)) return
     const before = this.#touched.get(worker.id)
-    if (before && before.types === types && tx.now - before.at < TOUCH_MS && tx.now >= before.at) return
+    const types = JSON.stringify(worker.types)
     const { id, host, pid, concurrency, startedAt } = worker
     const { processed = 0, failed = 0 } = before ?? {}
     this.#store.run('touchWorker', id, host, pid, types, concurrency, startedAt, tx.now, processed, failed)
-    this.#touched.set(id, { at: tx.now, types, processed: 0, failed: 0 })
+    this.#touched.set(id, { at: tx.now, types: worker.types, processed: 0, failed: 0 })
     for (const type of worker.types) {
       this.#insert(type)
       this.#store.run('typeSeen', tx.now, type)

@@ -1,4 +1,5 @@
 import { XQueueError } from '../../task/errors.ts'
+import type { Due } from './due.ts'
 import { isBusy, type Row, type Store, storeError } from './store.ts'
 
 /** A file that stays locked this long makes the waiting calls fail with `engine_unavailable`. */
@@ -8,6 +9,7 @@ const EVENTS_PER_ROW = 500
 /** One transaction under way: what its operations share, written once at its end. */
 export class Tx {
   readonly store: Store
+  readonly due: Due
   readonly now: number
   /** Types of which a task became ready, a permit came free, or the rules changed. */
   readonly touchedTypes = new Set<string>()
@@ -16,8 +18,9 @@ export class Tx {
   readonly #events: string[] = []
   readonly #counts = new Map<string, Map<string, number>>()
 
-  constructor(store: Store, now: number) {
+  constructor(store: Store, due: Due, now: number) {
     this.store = store
+    this.due = due
     this.now = now
   }
 
@@ -60,6 +63,7 @@ export class Tx {
 
 interface Operation {
   work: (tx: Tx) => unknown
+  durable: boolean
   resolve: (value: never) => void
   reject: (error: unknown) => void
 }
@@ -67,7 +71,7 @@ interface Operation {
 /** What the engine does around each transaction. */
 export interface WriterHooks {
   begun: () => void
-  /** More work for the same transaction (waiting turns); returns what to do once it is durable. */
+  /** More work for the same transaction (waiting turns); returns what to do once it is committed. */
   beforeCommit: (tx: Tx) => (() => void)[]
   afterCommit: (tx: Tx) => void
   rolledBack: () => void
@@ -75,13 +79,15 @@ export interface WriterHooks {
 
 /**
  * The one writer of this process: operations that arrive in the same turn of the event loop share one transaction,
- * and so one fsync. Alone, an operation leaves at once; under load the groups grow by themselves.
+ * and transactions that follow each other closely share one sync. Alone, an operation leaves at once; under load the
+ * groups grow by themselves.
  *
  * An operation that throws XQueueError has checked before it wrote: only it fails. Anything else rolls the whole
  * transaction back and fails all of its operations.
  */
 export class Writer {
   readonly #store: Store
+  readonly #due: Due
   readonly #clock: () => number
   readonly #hooks: WriterHooks
   #queue: Operation[] = []
@@ -89,16 +95,17 @@ export class Writer {
   #busySince: number | null = null
   #retry: NodeJS.Timeout | undefined
 
-  constructor(store: Store, clock: () => number, hooks: WriterHooks) {
+  constructor(store: Store, due: Due, clock: () => number, hooks: WriterHooks) {
     this.#store = store
+    this.#due = due
     this.#clock = clock
     this.#hooks = hooks
   }
 
-  /** Runs `work` inside the next transaction; resolves when that is durable. */
-  write<T>(work: (tx: Tx) => T): Promise<T> {
+  /** Runs `work` inside the next transaction; resolves when that is durable, or only committed, if that is enough. */
+  write<T>(work: (tx: Tx) => T, { durable }: { durable: boolean }): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ work, resolve: resolve as (value: never) => void, reject })
+      this.#queue.push({ work, durable, resolve: resolve as (value: never) => void, reject })
       this.#schedule()
     })
   }
@@ -123,7 +130,7 @@ export class Writer {
     if (this.#queue.length === 0) return
     const { db } = this.#store
     try {
-      db.exec('BEGIN IMMEDIATE')
+      this.#store.run('begin')
       this.#busySince = null
     } catch (error) {
       this.#waitOrFail(error)
@@ -131,22 +138,25 @@ export class Writer {
     }
     const operations = this.#queue
     this.#queue = []
-    const done: (() => void)[] = []
-    const tx = new Tx(this.#store, this.#clock())
+    const committed: (() => void)[] = []
+    const durable: { answer: () => void; reject: (error: unknown) => void }[] = []
+    const tx = new Tx(this.#store, this.#due, this.#clock())
     try {
       this.#hooks.begun()
-      for (const { work, resolve, reject } of operations) {
+      for (const { work, durable: mustLast, resolve, reject } of operations) {
         try {
-          const answer = work(tx) as never
-          done.push(() => resolve(answer))
+          const result = work(tx) as never
+          const answer = () => resolve(result)
+          if (mustLast) durable.push({ answer, reject })
+          else committed.push(answer)
         } catch (error) {
           if (!(error instanceof XQueueError)) throw error
-          done.push(() => reject(error))
+          committed.push(() => reject(error))
         }
       }
-      done.push(...this.#hooks.beforeCommit(tx))
+      committed.push(...this.#hooks.beforeCommit(tx))
       tx.finish()
-      db.exec('COMMIT')
+      this.#store.run('commit')
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK')
       this.#hooks.rolledBack()
@@ -154,8 +164,22 @@ export class Writer {
       for (const { reject } of operations) reject(failure)
       return
     }
-    for (const answer of done) answer()
+    this.#store.sync.committed()
+    for (const answer of committed) answer()
+    if (durable.length > 0) this.#answerWhenDurable(durable)
     this.#hooks.afterCommit(tx)
+  }
+
+  #answerWhenDurable(operations: { answer: () => void; reject: (error: unknown) => void }[]): void {
+    this.#store.sync.durable().then(
+      () => {
+        for (const { answer } of operations) answer()
+      },
+      (error: unknown) => {
+        const failure = storeError(error, this.#store.path)
+        for (const { reject } of operations) reject(failure)
+      },
+    )
   }
 
   #waitOrFail(error: unknown): void {

@@ -1,46 +1,48 @@
--- name: insertLease
-INSERT INTO leases (seq, fence, type, worker_id, since, lease_ms, expires_at, deadline_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+-- A lease is a task that is processing; its fence is the task's number of deliveries.
 
--- name: heldLease
--- A lease by its token, with what settling needs of its task.
-SELECT l.*, t.id, t.attempts, t.lost_leases, t.max_retry, t.run_at, t.progress
-FROM tasks t JOIN leases l ON l.seq = t.seq WHERE t.id = ? AND l.fence = ?;
+-- name: start
+-- ?1 now, ?2 worker, ?3 lease in ms, ?4 JSON array of seqs. Not those that have waited too long.
+UPDATE tasks SET status = 'processing', deliveries = deliveries + 1, started_at = ?1, updated_at = ?1, worker_id = ?2,
+  progress = NULL, deadline_at = CASE process_timeout_ms WHEN 0 THEN NULL ELSE ?1 + process_timeout_ms END,
+  lease_ms = ?3, expires_at = ?1 + ?3
+WHERE seq IN (SELECT value FROM json_each(?4)) AND (deadline_at IS NULL OR deadline_at > ?1)
+RETURNING seq, id, type, status, priority, attempts, deliveries, max_retry, queue_timeout_ms, process_timeout_ms,
+  created_at, run_at, deadline_at, started_at, updated_at, worker_id, error, tags, idempotency_key, expires_at,
+  (SELECT payload FROM payloads WHERE payloads.seq = tasks.seq) AS payload;
 
--- name: leaseBySeq
-SELECT l.*, t.id, t.attempts, t.lost_leases, t.max_retry, t.run_at, t.progress
-FROM leases l JOIN tasks t ON t.seq = l.seq WHERE l.seq = ?;
+-- name: running
+-- Of the ids in a JSON array, the tasks that are processing, with what settling needs.
+SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, run_at, progress, worker_id, started_at,
+  deadline_at, lease_ms, cancel_at
+FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND status = 'processing';
 
 -- name: dueLeases
 -- Expired, out of time, or past the grace of a cancel. Scans what is in flight, which is small.
-SELECT seq, expires_at, deadline_at, cancel_at FROM leases
-WHERE expires_at <= ?1 OR deadline_at <= ?1 OR cancel_at <= ?1 - ?2 LIMIT ?3;
+SELECT seq, deadline_at FROM tasks
+WHERE status = 'processing' AND (expires_at <= ?1 OR deadline_at <= ?1 OR cancel_at <= ?1 - ?2) LIMIT ?3;
 
 -- name: nextLeaseDue
-SELECT min(min(expires_at, ifnull(deadline_at, expires_at), ifnull(cancel_at + ?, expires_at))) AS at FROM leases;
-
--- name: deleteLease
-DELETE FROM leases WHERE seq = ?;
+SELECT min(min(expires_at, ifnull(deadline_at, expires_at), ifnull(cancel_at + ?, expires_at))) AS at
+FROM tasks WHERE status = 'processing';
 
 -- name: renewLease
-UPDATE leases SET expires_at = ? WHERE seq = ?;
+UPDATE tasks SET expires_at = ? WHERE seq = ?;
 
 -- name: requestCancel
-UPDATE leases SET cancel_at = ifnull(cancel_at, ?) WHERE seq = ?;
+UPDATE tasks SET cancel_at = ifnull(cancel_at, ?) WHERE seq = ?;
 
 -- name: untoldCancels
-SELECT l.seq, l.fence, t.id FROM leases l JOIN tasks t ON t.seq = l.seq
-WHERE l.worker_id = ? AND l.cancel_at IS NOT NULL AND l.cancel_told = 0;
+SELECT seq, id, deliveries FROM tasks WHERE worker_id = ? AND cancel_at IS NOT NULL AND cancel_told = 0;
 
 -- name: cancelTold
-UPDATE leases SET cancel_told = 1 WHERE seq = ?;
+UPDATE tasks SET cancel_told = 1 WHERE seq = ?;
 
 -- name: inFlight
-SELECT count(*) AS n FROM leases WHERE type = ?;
+SELECT count(*) AS n FROM tasks WHERE status = 'processing' AND type = ?;
 
 -- name: holders
-SELECT t.id, l.worker_id, l.since, l.expires_at FROM leases l JOIN tasks t ON t.seq = l.seq
-WHERE l.type = ? ORDER BY l.since, l.seq LIMIT 1000;
+SELECT id, worker_id, started_at, expires_at FROM tasks
+WHERE status = 'processing' AND type = ? ORDER BY started_at, seq LIMIT 1000;
 
--- name: leasesByWorker
-SELECT worker_id, count(*) AS n FROM leases GROUP BY worker_id;
+-- name: runningByWorker
+SELECT worker_id, count(*) AS n FROM tasks WHERE status = 'processing' GROUP BY worker_id;

@@ -16,7 +16,7 @@ CREATE TABLE tasks (
   timeout_reason TEXT,
   created_at INTEGER NOT NULL,
   run_at INTEGER NOT NULL,
-  wait_deadline_at INTEGER, -- set while waiting for the first start
+  deadline_at INTEGER, -- pending: when its wait for the first start ends; processing: when the attempt does
   started_at INTEGER,
   updated_at INTEGER NOT NULL,
   completed_at INTEGER,
@@ -26,34 +26,27 @@ CREATE TABLE tasks (
   error TEXT,
   tags TEXT,
   idempotency_key TEXT,
-  request TEXT -- what the idempotency key was first used for
+  request TEXT, -- what the idempotency key was first used for
+  -- The lease, and so the permit, of a task that is processing: worker_id holds it since started_at.
+  lease_ms INTEGER,
+  expires_at INTEGER,
+  cancel_at INTEGER, -- when it was asked to stop
+  cancel_told INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE payloads (seq INTEGER PRIMARY KEY, payload TEXT NOT NULL) STRICT;
 
 -- Each index holds only the tasks in the state that asks for it, so that none grows with the others.
-CREATE INDEX tasks_ready ON tasks (type, priority DESC, run_at, seq) WHERE status = 'pending';
-CREATE INDEX tasks_delayed ON tasks (run_at, seq) WHERE status = 'delayed';
-CREATE INDEX tasks_wait_deadline ON tasks (wait_deadline_at) WHERE wait_deadline_at IS NOT NULL;
+-- Each ends with seq, as every index does. tasks_running is what limits are counted from.
+CREATE INDEX tasks_ready ON tasks (type, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_delayed ON tasks (run_at) WHERE status = 'delayed';
+CREATE INDEX tasks_running ON tasks (type) WHERE status = 'processing';
+CREATE INDEX tasks_wait_deadline ON tasks (deadline_at) WHERE status = 'pending' AND deadline_at IS NOT NULL;
+CREATE INDEX tasks_cancel ON tasks (worker_id) WHERE cancel_at IS NOT NULL;
 CREATE INDEX tasks_finished ON tasks (completed_at) WHERE completed_at IS NOT NULL;
-CREATE INDEX tasks_unsuccessful ON tasks (status, seq) WHERE status IN ('failed', 'canceled', 'timeout');
+CREATE INDEX tasks_unsuccessful ON tasks (status) 
+  WHERE status = 'failed' OR status = 'canceled' OR status = 'timeout'; -- IN would cost each update a temporary table
 CREATE UNIQUE INDEX tasks_idempotency ON tasks (idempotency_key) WHERE idempotency_key IS NOT NULL;
-
--- The permits: a type's tasks in flight are its rows here, and nothing else counts them.
-CREATE TABLE leases (
-  seq INTEGER PRIMARY KEY,
-  fence INTEGER NOT NULL,
-  type TEXT NOT NULL,
-  worker_id TEXT NOT NULL,
-  since INTEGER NOT NULL,
-  lease_ms INTEGER NOT NULL,
-  expires_at INTEGER NOT NULL,
-  deadline_at INTEGER,
-  cancel_at INTEGER, -- when it was asked to stop
-  cancel_told INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX leases_type ON leases (type);
-CREATE INDEX leases_cancel ON leases (worker_id) WHERE cancel_at IS NOT NULL;
 
 -- max_concurrency_source: 'handler' may be replaced by a worker's start, 'operator' may not.
 CREATE TABLE types (

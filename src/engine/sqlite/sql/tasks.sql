@@ -2,7 +2,7 @@
 
 -- name: insertTask
 INSERT INTO tasks (id, type, status, priority, max_retry, queue_timeout_ms, process_timeout_ms, created_at, run_at,
-  wait_deadline_at, updated_at, tags, idempotency_key, request)
+  deadline_at, updated_at, tags, idempotency_key, request)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insertPayload
@@ -26,35 +26,30 @@ ORDER BY priority DESC, run_at, seq LIMIT ?;
 -- Delayed tasks whose time has come.
 SELECT seq, type FROM tasks WHERE status = 'delayed' AND run_at <= ? ORDER BY run_at, seq LIMIT ?;
 
--- name: nextDue
+-- name: nextReady
 SELECT min(run_at) AS at FROM tasks WHERE status = 'delayed';
 
 -- name: promote
 UPDATE tasks SET status = 'pending' WHERE seq = ?;
 
 -- name: waitedTooLong
-SELECT seq FROM tasks WHERE wait_deadline_at <= ? ORDER BY wait_deadline_at LIMIT ?;
+SELECT seq FROM tasks WHERE status = 'pending' AND deadline_at <= ? ORDER BY deadline_at LIMIT ?;
 
--- name: nextWaitDeadline
-SELECT min(wait_deadline_at) AS at FROM tasks WHERE wait_deadline_at IS NOT NULL;
-
--- name: start
-UPDATE tasks SET status = 'processing', deliveries = ?, started_at = ?, updated_at = ?, worker_id = ?, progress = NULL,
-  wait_deadline_at = NULL
-WHERE seq = ?;
+-- name: nextWaitEnd
+SELECT min(deadline_at) AS at FROM tasks WHERE status = 'pending' AND deadline_at IS NOT NULL;
 
 -- name: setProgress
 UPDATE tasks SET progress = ?, updated_at = ? WHERE seq = ?;
 
 -- name: settle
 UPDATE tasks SET status = ?, attempts = ?, lost_leases = ?, run_at = ?, updated_at = ?, completed_at = ?, result = ?,
-  error = ?, timeout_reason = ?, wait_deadline_at = NULL
+  error = ?, timeout_reason = ?, deadline_at = NULL, lease_ms = NULL, expires_at = NULL, cancel_at = NULL, cancel_told = 0
 WHERE seq = ?;
 
 -- name: restart
 -- An explicit retry: as if it had been submitted now, but for its id, its age in lists and its fence.
 UPDATE tasks SET status = 'pending', attempts = 0, lost_leases = 0, run_at = ?1, updated_at = ?1,
-  wait_deadline_at = CASE queue_timeout_ms WHEN 0 THEN NULL ELSE ?1 + queue_timeout_ms END,
+  deadline_at = CASE queue_timeout_ms WHEN 0 THEN NULL ELSE ?1 + queue_timeout_ms END,
   started_at = NULL, completed_at = NULL, worker_id = NULL, progress = NULL, result = NULL, error = NULL,
   timeout_reason = NULL
 WHERE seq = ?2;
@@ -71,8 +66,8 @@ DELETE FROM payloads WHERE seq = ?;
 -- name: ahead
 -- How many of a type run before a given one, counted to a bound.
 SELECT count(*) AS n FROM (
-  SELECT 1 FROM tasks
-  WHERE status = 'pending' AND type = ?1
-    AND (priority > ?2 OR (priority = ?2 AND (run_at < ?3 OR (run_at = ?3 AND seq < ?4))))
+  SELECT 1 FROM tasks WHERE status = 'pending' AND type = ?1 AND priority > ?2
+  UNION ALL
+  SELECT 1 FROM tasks WHERE status = 'pending' AND type = ?1 AND priority = ?2 AND (run_at, seq) < (?3, ?4)
   LIMIT ?5
 );

@@ -1,0 +1,41 @@
+import { pino } from 'pino'
+import { openEngine } from '../../src/engine/open.ts'
+import { Sweeper } from '../../src/engine/sweeper.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { Worker } from '../../src/worker/worker.ts'
+import { type OpenContender, PAYLOAD } from './contender.ts'
+
+const logger = pino({ level: 'error' })
+
+/** The embedded engine on a file, as durable as it is by default: WAL, synchronous=FULL. */
+export const open: OpenContender = async (file) => {
+  const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
+  await engine.configureType('bench', { declared: true, maxConcurrency: 1_000 })
+  const spec = completeSpec({ type: 'bench', payload: PAYLOAD, queueTimeoutMs: 0 })
+  return {
+    submitBatch: async (count) => {
+      await engine.submit(Array.from({ length: count }, () => spec))
+    },
+    submitOne: async () => {
+      await engine.submit([spec])
+    },
+    work: async (concurrency, count) => {
+      const sweeper = new Sweeper(engine, logger)
+      sweeper.start()
+      let left = count
+      const all = Promise.withResolvers<void>()
+      const onAttempt = () => {
+        left -= 1
+        if (left === 0) all.resolve()
+      }
+      const handlers = normalizeHandlers({ bench: { concurrency: 1_000, run: async () => ({ ok: true }) } })
+      const worker = new Worker({ engine, handlers, logger, concurrency, onAttempt })
+      await worker.start()
+      await all.promise
+      await worker.stop()
+      await sweeper.stop()
+    },
+    close: () => engine.close(),
+  }
+}

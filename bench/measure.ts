@@ -1,0 +1,47 @@
+import type { Contender, OpenContender } from './contenders/contender.ts'
+
+/** One figure of one contender, in a process of its own: `node measure.ts <contender> <where> <measure>`. */
+const MEASURES: Record<string, (contender: Contender) => Promise<number>> = {
+  'batch submit of 1000': async (contender) => {
+    await contender.submitBatch(1_000)
+    return rate(50_000, async () => {
+      for (let batch = 0; batch < 50; batch++) await contender.submitBatch(1_000)
+    })
+  },
+  '100 concurrent submits': async (contender) => {
+    await contender.submitBatch(1_000)
+    let left = 20_000
+    return rate(left, async () => {
+      const submitting = async () => {
+        while (left-- > 0) await contender.submitOne()
+      }
+      await Promise.all(Array.from({ length: 100 }, submitting))
+    })
+  },
+  'processing, concurrency 1': (contender) => process(contender, 1, 5_000),
+  'processing, concurrency 10': (contender) => process(contender, 10, 20_000),
+  'processing, concurrency 100': (contender) => process(contender, 100, 50_000),
+}
+
+async function process(contender: Contender, concurrency: number, count: number): Promise<number> {
+  for (let submitted = 0; submitted < count; submitted += 1_000) await contender.submitBatch(1_000)
+  return rate(count, () => contender.work(concurrency, count))
+}
+
+async function rate(count: number, work: () => Promise<void>): Promise<number> {
+  const started = performance.now()
+  await work()
+  return (count / (performance.now() - started)) * 1_000
+}
+
+if (import.meta.main) {
+  const [, , name, where, measure] = globalThis.process.argv
+  const { open } = (await import(`./contenders/${name}.ts`)) as { open: OpenContender }
+  const contender = await open(where!)
+  const perSecond = await MEASURES[measure!]!(contender)
+  await contender.close()
+  console.log(JSON.stringify({ perSecond }))
+  globalThis.process.exit(0)
+}
+
+export const MEASURE_NAMES = Object.keys(MEASURES)
