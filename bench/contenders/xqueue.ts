@@ -12,7 +12,7 @@ const logger = pino({ level: 'error' })
 export const open: OpenContender = async (file) => {
   const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
   await engine.configureType('bench', { declared: true, maxConcurrency: 1_000 })
-  const spec = completeSpec({ type: 'bench', payload: PAYLOAD, queueTimeoutMs: 0 })
+  const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
   return {
     submitBatch: async (count) => {
       await engine.submit(Array.from({ length: count }, () => spec))

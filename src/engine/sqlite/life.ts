@@ -1,9 +1,9 @@
-import { type Ending, type Outcome, type Settlement, settle } from '../../task/outcome.ts'
+import { type Ending, type Outcome, type Settlement, type SettlePolicy, settle } from '../../task/outcome.ts'
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
 import type { Rates } from './rates.ts'
-import { eventBody, taskOf } from './rows.ts'
+import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from './rows.ts'
 import type { Row } from './store.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
@@ -43,7 +43,7 @@ export class Life {
     if (tx.due.waitEndsAt() > tx.now) return 0
     tx.due.forget()
     const due = tx.store.all('waitedTooLong', tx.now, max)
-    for (const { seq } of due) this.#endWait(tx, tx.store.get('taskBySeq', seq!)!)
+    for (const state of statesOf(tx, due)) this.#endWait(tx, state)
     return due.length
   }
 
@@ -65,10 +65,10 @@ export class Life {
   settle(tx: Tx, outcomes: readonly { lease: string; outcome: Outcome }[]): Settled[] {
     const held = this.#held(tx, outcomes)
     return outcomes.map(({ lease, outcome }) => {
-      const row = held.get(lease)
-      if (!row) return { accepted: false, status: null }
+      const state = held.get(lease)
+      if (!state) return { accepted: false, status: null }
       held.delete(lease)
-      const { status } = this.#end(tx, row, outcome)
+      const { status } = this.#end(tx, state, outcome)
       return { accepted: outcome.kind !== 'success' || status === 'success', status }
     })
   }
@@ -77,44 +77,41 @@ export class Life {
   renew(tx: Tx, renewals: readonly { lease: string; progress?: Progress }[]): (Renewed | null)[] {
     const held = this.#held(tx, renewals)
     return renewals.map(({ lease, progress }) => {
-      const row = held.get(lease)
-      if (!row) return null
-      const expiresAt = tx.now + (row.lease_ms as number)
-      tx.store.run('renewLease', expiresAt, row.seq!)
-      if (progress !== undefined) this.#report(tx, row, JSON.stringify(progress))
-      return { expiresAt, cancelRequested: row.cancel_at !== null }
+      const state = held.get(lease)
+      if (!state) return null
+      const expiresAt = tx.now + state.leaseMs!
+      tx.store.run('renewLease', expiresAt, state.seq)
+      if (progress !== undefined) this.#report(tx, state, JSON.stringify(progress))
+      return { expiresAt, cancelRequested: state.cancelRequested }
     })
   }
 
   /** Leases of a worker that it has not yet been told to stop. */
   tellCancels(tx: Tx, workerId: string): string[] {
-    return tx.store.all('untoldCancels', workerId).map((row) => {
-      tx.store.run('cancelTold', row.seq!)
-      return tokenOf(row)
+    return statesOf(tx, tx.store.all('untoldCancels', workerId)).map((state) => {
+      tx.store.run('cancelTold', state.seq)
+      return tokenOf(state)
     })
   }
 
-  cancel(tx: Tx, row: Row): ChangeOutcome {
-    const status = row.status as string
-    if (status === 'processing') {
-      tx.store.run('requestCancel', tx.now, row.seq!)
-      tx.canceledWorkers.add(row.worker_id as string)
+  cancel(tx: Tx, state: TaskState): ChangeOutcome {
+    if (state.status === 'processing') {
+      tx.store.run('requestCancel', tx.now, state.seq)
+      tx.canceledWorkers.add(state.workerId!)
       return 'stopping'
     }
-    if (isFinal(status as Status)) return 'refused'
-    this.#finish(tx, row, { ...unchanged(row), status: 'canceled' })
+    if (isFinal(state.status as Status)) return 'refused'
+    this.#finish(tx, state, { ...unchanged(state), status: 'canceled' })
     return 'changed'
   }
 
-  retry(tx: Tx, row: Row): ChangeOutcome {
-    const status = row.status as (typeof RETRYABLE_STATUSES)[number]
-    if (!RETRYABLE_STATUSES.includes(status)) return 'refused'
-    const type = row.type as string
-    tx.store.run('restart', tx.now, row.seq!)
-    if (row.queue_timeout_ms !== 0) tx.due.addWaitEnd(tx.now + (row.queue_timeout_ms as number))
+  retry(tx: Tx, { seq, id, type, status, queueTimeoutMs }: TaskState): ChangeOutcome {
+    if (!RETRYABLE_STATUSES.includes(status as never)) return 'refused'
+    tx.store.run('restart', tx.now, seq)
+    if (queueTimeoutMs !== 0) tx.due.addWaitEnd(tx.now + queueTimeoutMs)
     tx.count(type, status, -1)
     tx.count(type, 'pending', 1)
-    tx.addEvent(eventBody({ taskId: row.id as string, type, status: 'pending', attempts: 0 }))
+    tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
     tx.touchedTypes.add(type)
     return 'changed'
   }
@@ -122,9 +119,9 @@ export class Life {
   /** Ends leases that are expired, out of time or past the grace of a cancel; returns how many. */
   endLeases(tx: Tx, max: number): number {
     const due = tx.store.all('dueLeases', tx.now, this.#options.cancelGraceMs, max)
-    for (const { seq, deadline_at } of due) {
-      const late = deadline_at !== null && (deadline_at as number) <= tx.now
-      this.#end(tx, tx.store.get('taskBySeq', seq!)!, { kind: late ? 'timeout' : 'lost' })
+    for (const state of statesOf(tx, due)) {
+      const late = state.deadlineAt !== null && state.deadlineAt <= tx.now
+      this.#end(tx, state, { kind: late ? 'timeout' : 'lost' })
     }
     return due.length
   }
@@ -161,117 +158,89 @@ export class Life {
 
   #start(tx: Tx, seqs: readonly number[], { worker, leaseMs = this.#options.leaseMs }: Turn): Lease[] {
     if (seqs.length === 0) return []
-    const rows = new Map<number, Row>()
-    for (const row of tx.store.all('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs))) {
-      rows.set(row.seq as number, row)
+    const expiresAt = tx.now + leaseMs
+    const leases = new Map<number, Lease>()
+    for (const values of tx.store.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs))) {
+      const { seq, deadlineAt, task } = startedOf(values, tx.now, worker.id)
+      leases.set(seq, { lease: tokenOf(task), expiresAt, deadlineAt, task })
     }
     return seqs.flatMap((seq) => {
-      const row = rows.get(seq)
-      return row ? [this.#started(tx, row)] : []
+      const lease = leases.get(seq)
+      if (!lease) return []
+      const { id, type, attempts, runAt, workerId } = lease.task
+      tx.count(type, 'pending', -1)
+      tx.count(type, 'processing', 1)
+      tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))
+      this.#rates.started(type, tx.now - runAt)
+      return [lease]
     })
   }
 
-  #started(tx: Tx, row: Row): Lease {
-    const task = taskOf(row)
-    const { id, type, attempts, workerId } = task
-    tx.count(type, 'pending', -1)
-    tx.count(type, 'processing', 1)
-    tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))
-    this.#rates.started(type, tx.now - task.runAt)
-    const deadlineAt = row.deadline_at as number | null
-    return { lease: tokenOf(row), expiresAt: row.expires_at as number, deadlineAt, task }
-  }
-
-  #report(tx: Tx, { seq, id, type, worker_id, attempts }: Row, progress: string): void {
-    tx.store.run('setProgress', progress, tx.now, seq!)
-    const task = { taskId: id as string, type: type as string, attempts: attempts as number }
-    tx.addEvent(eventBody({ ...task, kind: 'progress', status: 'processing', workerId: worker_id as string, progress }))
+  #report(tx: Tx, { seq, id, type, workerId, attempts }: TaskState, progress: string): void {
+    tx.store.run('setProgress', progress, tx.now, seq)
+    tx.addEvent(eventBody({ kind: 'progress', taskId: id, type, status: 'processing', attempts, workerId, progress }))
   }
 
   /** The tasks of those leases that are live, by token. */
-  #held(tx: Tx, leases: readonly { lease: string }[]): Map<string, Row> {
-    const held = new Map<string, Row>()
+  #held(tx: Tx, leases: readonly { lease: string }[]): Map<string, TaskState> {
+    const held = new Map<string, TaskState>()
     if (leases.length === 0) return held
-    const ids = JSON.stringify(leases.map(({ lease }) => lease.slice(0, lease.lastIndexOf('.'))))
-    for (const row of tx.store.all('running', ids)) held.set(tokenOf(row), row)
+    const ids = leases.map(({ lease }) => lease.slice(0, lease.lastIndexOf('.')))
+    for (const values of tx.store.arrays('statesById', JSON.stringify(ids))) {
+      const state = stateOf(values)
+      if (state.status === 'processing') held.set(tokenOf(state), state)
+    }
     return held
   }
 
   /** A lease ends: its permit is free, and its task becomes what `settle` says. */
-  #end(tx: Tx, held: Row, ending: Ending): Settlement {
-    const type = held.type as string
-    const { delaysMs, jitter } = this.#registry.rules(type)!
-    const { lostLeasesMax, random } = this.#options
-    const running = {
-      attempts: held.attempts as number,
-      lostLeases: held.lost_leases as number,
-      maxRetry: held.max_retry as number,
-      runAt: held.run_at as number,
-      deadlineAt: held.deadline_at as number | null,
-      cancelRequested: held.cancel_at !== null,
-    }
-    const settlement = settle(running, ending, { delaysMs, jitter, lostLeasesMax }, tx.now, random())
-    tx.touchedTypes.add(type)
-    this.#finish(tx, held, settlement, held.started_at as number)
-    if (settlement.attempts > running.attempts) {
-      this.#registry.countAttempt(held.worker_id as string, settlement.status === 'success')
+  #end(tx: Tx, held: TaskState, ending: Ending): Settlement {
+    const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
+    tx.touchedTypes.add(held.type)
+    this.#finish(tx, held, settlement)
+    if (settlement.attempts > held.attempts) {
+      this.#registry.countAttempt(held.workerId!, settlement.status === 'success')
     }
     return settlement
   }
 
-  #endWait(tx: Tx, row: Row): void {
-    tx.touchedTypes.add(row.type as string)
+  #policy(type: string): SettlePolicy {
+    const { delaysMs, jitter } = this.#registry.rules(type)!
+    return { delaysMs, jitter, lostLeasesMax: this.#options.lostLeasesMax }
+  }
+
+  #endWait(tx: Tx, state: TaskState): void {
+    tx.touchedTypes.add(state.type)
     const error = 'it waited longer than its queue_timeout for a worker'
-    this.#finish(tx, row, { ...unchanged(row), status: 'timeout', timeoutReason: 'queue_wait', error })
+    this.#finish(tx, state, { ...unchanged(state), status: 'timeout', timeoutReason: 'queue_wait', error })
   }
 
   /** Writes a task's next status with its count and its event. */
-  #finish(tx: Tx, row: Row, next: Settlement, since: number | null = null): void {
+  #finish(tx: Tx, state: TaskState, next: Settlement): void {
     const { now } = tx
+    const { seq, id, type, workerId, progress, startedAt } = state
     const { status, attempts, lostLeases, runAt, error, timeoutReason } = next
-    const type = row.type as string
     const final = isFinal(status)
     const stored = status === 'pending' && runAt > now ? 'delayed' : status
     if (stored === 'delayed') tx.due.addReady(runAt)
     const result = next.result === null ? null : JSON.stringify(next.result)
     const completedAt = final ? now : null
-    tx.store.run(
-      'settle',
-      stored,
-      attempts,
-      lostLeases,
-      runAt,
-      now,
-      completedAt,
-      result,
-      error,
-      timeoutReason,
-      row.seq!,
-    )
-    tx.count(type, row.status as string, -1)
+    tx.store.run('settle', stored, attempts, lostLeases, runAt, now, completedAt, result, error, timeoutReason, seq)
+    tx.count(type, state.status, -1)
     tx.count(type, stored, 1)
-    if (status !== 'pending' || since === null || attempts > (row.attempts as number)) {
-      this.#rates.ended(type, since === null ? null : now - since, final)
-    }
-    const event = { taskId: row.id as string, type, status, attempts, result, error, timeoutReason }
-    const progress = (row.progress as string | null) ?? null
-    tx.addEvent(eventBody({ ...event, progress, workerId: row.worker_id as string | null }))
+    const runMs = state.status === 'processing' ? now - startedAt! : null
+    if (final || attempts > state.attempts) this.#rates.ended(type, runMs, final)
+    tx.addEvent(eventBody({ taskId: id, type, status, attempts, progress, result, error, timeoutReason, workerId }))
   }
 }
 
-export function tokenOf(row: Row): string {
-  return `${row.id}.${row.deliveries}`
+function statesOf(tx: Tx, rows: readonly Row[]): TaskState[] {
+  if (rows.length === 0) return []
+  return tx.store.arrays('statesBySeq', JSON.stringify(rows.map(({ seq }) => seq!))).map(stateOf)
 }
 
-function unchanged(row: Row): Omit<Settlement, 'status'> {
-  return {
-    attempts: row.attempts as number,
-    lostLeases: row.lost_leases as number,
-    runAt: row.run_at as number,
-    result: null,
-    error: row.error as string | null,
-    timeoutReason: null,
-  }
+function unchanged({ attempts, lostLeases, runAt, error }: TaskState): Omit<Settlement, 'status'> {
+  return { attempts, lostLeases, runAt, result: null, error, timeoutReason: null }
 }
 
 function byTurn(a: Row, b: Row): number {

@@ -50,19 +50,19 @@ export class Look {
     return query.status === 'pending' ? this.#listPending(query) : this.#listNewest(query)
   }
 
-  /** Up to `max` tasks that a filter fits and whose stored status is one of `statuses`. */
-  matching(filter: TaskFilter, statuses: readonly string[], max: number): Row[] {
+  /** The ids of up to `max` tasks that a filter fits and whose stored status is one of `statuses`. */
+  matching(filter: TaskFilter, statuses: readonly string[], max: number): string[] {
     const rows: Row[] = []
     for (const status of statuses) {
       const [where, values] = conditions(filter)
       // Named as literals, so that the partial index of the status is used.
       const inStatus = ['failed', 'canceled', 'timeout'].includes(status) ? ` AND ${UNSUCCESSFUL}` : ''
       const notYetAsked = status === 'processing' ? 'AND t.cancel_at IS NULL' : ''
-      const sql = `${TASK} WHERE t.status = '${status}'${inStatus} ${notYetAsked} ${where} LIMIT ?`
+      const sql = `SELECT t.id FROM tasks t WHERE t.status = '${status}'${inStatus} ${notYetAsked} ${where} LIMIT ?`
       rows.push(...this.#store.query(sql, ...values, max - rows.length))
       if (rows.length >= max) break
     }
-    return rows
+    return rows.map((row) => row.id as string)
   }
 
   explain(id: string, now: number): Explanation | null {

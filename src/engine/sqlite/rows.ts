@@ -1,10 +1,11 @@
 import type { TaskEvent } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
+import type { Running } from '../../task/outcome.ts'
 import type { Status, TimeoutReason } from '../../task/status.ts'
 import type { Progress, Task } from '../../task/task.ts'
-import type { Row } from './store.ts'
+import type { Row, Value } from './store.ts'
 
-/** A row of `tasks` with its payload, as the task that everyone sees; what is always null may be left out. */
+/** A row of `tasks` with its payload, as the task that everyone sees. */
 export function taskOf(row: Row): Task {
   return {
     id: row.id as string,
@@ -17,12 +18,12 @@ export function taskOf(row: Row): Task {
     maxRetry: row.max_retry as number,
     queueTimeoutMs: row.queue_timeout_ms as number,
     processTimeoutMs: row.process_timeout_ms as number,
-    timeoutReason: (row.timeout_reason ?? null) as TimeoutReason | null,
+    timeoutReason: row.timeout_reason as TimeoutReason | null,
     createdAt: row.created_at as number,
     runAt: row.run_at as number,
     startedAt: row.started_at as number | null,
     updatedAt: row.updated_at as number,
-    completedAt: (row.completed_at ?? null) as number | null,
+    completedAt: row.completed_at as number | null,
     workerId: row.worker_id as string | null,
     progress: parse(row.progress) as Progress | null,
     result: parse(row.result),
@@ -30,6 +31,80 @@ export function taskOf(row: Row): Task {
     tags: (parse(row.tags) ?? {}) as Record<string, string>,
     idempotencyKey: row.idempotency_key as string | null,
   }
+}
+
+/** What every change of a task has to know of it; `progress` is JSON. */
+export interface TaskState extends Running {
+  seq: number
+  id: string
+  type: string
+  /** As stored: one of the six, or `delayed`. */
+  status: string
+  /** The fence of its lease. */
+  deliveries: number
+  queueTimeoutMs: number
+  workerId: string | null
+  startedAt: number | null
+  leaseMs: number | null
+  progress: string | null
+  error: string | null
+}
+
+/** A row of `statesBySeq` or `statesById`. */
+export function stateOf(values: readonly Value[]): TaskState {
+  return {
+    seq: values[0] as number,
+    id: values[1] as string,
+    type: values[2] as string,
+    status: values[3] as string,
+    attempts: values[4] as number,
+    deliveries: values[5] as number,
+    lostLeases: values[6] as number,
+    maxRetry: values[7] as number,
+    queueTimeoutMs: values[8] as number,
+    runAt: values[9] as number,
+    deadlineAt: values[10] as number | null,
+    cancelRequested: values[11] !== null,
+    workerId: values[12] as string | null,
+    startedAt: values[13] as number | null,
+    leaseMs: values[14] as number | null,
+    progress: values[15] as string | null,
+    error: values[16] as string | null,
+  }
+}
+
+/** A row of `start`: the task that was just started, and when its attempt runs out of time. */
+export function startedOf(values: readonly Value[], now: number, workerId: string) {
+  const task: Task = {
+    id: values[1] as string,
+    type: values[2] as string,
+    payload: JSON.parse(values[15] as string),
+    priority: values[3] as number,
+    status: 'processing',
+    attempts: values[4] as number,
+    deliveries: values[5] as number,
+    maxRetry: values[6] as number,
+    queueTimeoutMs: values[7] as number,
+    processTimeoutMs: values[8] as number,
+    timeoutReason: null,
+    createdAt: values[9] as number,
+    runAt: values[10] as number,
+    startedAt: now,
+    updatedAt: now,
+    completedAt: null,
+    workerId,
+    progress: null,
+    result: null,
+    error: values[12] as string | null,
+    tags: (parse(values[13]) ?? {}) as Record<string, string>,
+    idempotencyKey: values[14] as string | null,
+  }
+  return { seq: values[0] as number, deadlineAt: values[11] as number | null, task }
+}
+
+/** The token of a task's lease: its id and its fence. */
+export function tokenOf({ id, deliveries }: { id: string; deliveries: number }): string {
+  return `${id}.${deliveries}`
 }
 
 /** What of an event is not the same for its whole transaction; `progress` and `result` are JSON already. */
@@ -78,6 +153,6 @@ export function eventsOf(row: Row): TaskEvent[] {
   )
 }
 
-function parse(text: string | number | null | undefined): Json {
+function parse(text: Value | undefined): Json {
   return text === null || text === undefined ? null : JSON.parse(text as string)
 }

@@ -12,6 +12,7 @@ import type {
   Health,
   ListQuery,
   Swept,
+  TaskFilter,
   Turn,
   TurnAnswer,
   TypeChange,
@@ -22,8 +23,8 @@ import { Due } from './due.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
 import { Rates } from './rates.ts'
-import { eventsOf } from './rows.ts'
-import { type Row, Store, storeError } from './store.ts'
+import { eventsOf, stateOf, type TaskState } from './rows.ts'
+import { Store, storeError } from './store.ts'
 import { submit } from './submit.ts'
 import { Registry } from './types.ts'
 import { emptyAnswer, type Waiter, Waiters } from './waiters.ts'
@@ -99,11 +100,11 @@ export class SqliteEngine implements Engine {
   }
 
   cancel(which: Which): Promise<Changed> {
-    return this.#change(which, ['pending', 'delayed', 'processing'], (tx, row) => this.#life.cancel(tx, row))
+    return this.#change(which, ['pending', 'delayed', 'processing'], (tx, state) => this.#life.cancel(tx, state))
   }
 
   retry(which: Which): Promise<Changed> {
-    return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, row) => this.#life.retry(tx, row))
+    return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, state) => this.#life.retry(tx, state))
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
@@ -258,26 +259,24 @@ export class SqliteEngine implements Engine {
     }
   }
 
-  #change(which: Which, from: readonly string[], change: (tx: Tx, row: Row) => ChangeOutcome) {
+  #change(which: Which, from: readonly string[], change: (tx: Tx, state: TaskState) => ChangeOutcome) {
     return this.#write((tx): Changed => {
-      if ('ids' in which) {
-        const results = which.ids.map((id) => {
-          const row = this.#store.get('taskById', id)
-          if (!row) return { id, outcome: 'unknown' as const, task: null }
-          return { id, outcome: change(tx, row), task: this.#look.get([id])[0]! }
-        })
-        return { results, more: false }
+      const ids = 'ids' in which ? which.ids : this.#matching(which.filter, from)
+      const outcomes = new Map<string, ChangeOutcome>()
+      for (const values of this.#store.arrays('statesById', JSON.stringify(ids))) {
+        const state = stateOf(values)
+        outcomes.set(state.id, change(tx, state))
       }
-      const { status } = which.filter
-      const wanted = status === 'pending' ? ['pending', 'delayed'] : [status]
-      const statuses = status === undefined ? from : from.filter((name) => wanted.includes(name as never))
-      const rows = this.#look.matching(which.filter, statuses, BULK_MAX)
-      const results = rows.map((row) => {
-        const id = row.id as string
-        return { id, outcome: change(tx, row), task: this.#look.get([id])[0]! }
-      })
-      return { results, more: rows.length === BULK_MAX }
+      const tasks = this.#look.get(ids)
+      const results = ids.map((id, index) => ({ id, outcome: outcomes.get(id) ?? 'unknown', task: tasks[index]! }))
+      return { results, more: 'filter' in which && ids.length === BULK_MAX }
     })
+  }
+
+  #matching(filter: TaskFilter, from: readonly string[]): string[] {
+    const wanted = filter.status === 'pending' ? ['pending', 'delayed'] : [filter.status]
+    const statuses = filter.status === undefined ? from : from.filter((name) => wanted.includes(name as never))
+    return this.#look.matching(filter, statuses, BULK_MAX)
   }
 
   async #writeRates(): Promise<void> {

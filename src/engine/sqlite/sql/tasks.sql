@@ -8,8 +8,17 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: insertPayload
 INSERT INTO payloads (seq, payload) VALUES (?, ?);
 
--- name: taskBySeq
-SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.seq = ?;
+-- name: statesBySeq, as arrays
+-- ?1 JSON array of seqs. See stateOf.
+SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
+  cancel_at, worker_id, started_at, lease_ms, progress, error
+FROM tasks WHERE seq IN (SELECT value FROM json_each(?));
+
+-- name: statesById, as arrays
+-- ?1 JSON array of ids. The same columns.
+SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
+  cancel_at, worker_id, started_at, lease_ms, progress, error
+FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: taskById
 SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.id = ?;
