@@ -11,17 +11,25 @@ import type { Tx } from './writer.ts'
 /** Delayed tasks promoted, and waits ended, before each claim at most; a sweep does the rest. */
 const DUE_BATCH = 1_000
 const CLAIM_PASSES = 5
+const STARTED_MAX = 100_000
 
 /** Every change of a task between its submission and its removal, each inside the transaction it is handed. */
 export class Life {
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #options: EngineOptions
+  /** What this process started, by token: settling need not read it again, and notices if it has changed since. */
+  readonly #started = new Map<string, TaskState>()
 
   constructor(registry: Registry, rates: Rates, options: EngineOptions) {
     this.#registry = registry
     this.#rates = rates
     this.#options = options
+  }
+
+  /** After a rollback nothing that was noted in memory may be believed. */
+  forget(): void {
+    this.#started.clear()
   }
 
   /** Makes delayed tasks ready whose time has come; returns how many. */
@@ -63,12 +71,14 @@ export class Life {
 
   /** Settles leases; one answer each, in order. */
   settle(tx: Tx, outcomes: readonly { lease: string; outcome: Outcome }[]): Settled[] {
-    const held = this.#held(tx, outcomes)
+    const unknown = outcomes.filter(({ lease }) => !this.#started.has(lease))
+    const held = this.#held(tx, unknown)
     return outcomes.map(({ lease, outcome }) => {
-      const state = held.get(lease)
-      if (!state) return { accepted: false, status: null }
+      const state = this.#started.get(lease) ?? held.get(lease)
+      this.#started.delete(lease)
       held.delete(lease)
-      const { status } = this.#end(tx, state, outcome)
+      const status = state && (this.#end(tx, state, outcome) ?? this.#endAgain(tx, lease, outcome))
+      if (!status) return { accepted: false, status: null }
       return { accepted: outcome.kind !== 'success' || status === 'success', status }
     })
   }
@@ -160,9 +170,13 @@ export class Life {
     if (seqs.length === 0) return []
     const expiresAt = tx.now + leaseMs
     const leases = new Map<number, Lease>()
+    // Leases that are lost elsewhere stay in the memory of this process; it is only that.
+    if (this.#started.size > STARTED_MAX) this.#started.clear()
     for (const values of tx.store.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs))) {
-      const { seq, deadlineAt, task } = startedOf(values, tx.now, worker.id)
-      leases.set(seq, { lease: tokenOf(task), expiresAt, deadlineAt, task })
+      const { task, state } = startedOf(values, tx.now, worker.id, leaseMs)
+      const lease = tokenOf(task)
+      this.#started.set(lease, state)
+      leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task })
     }
     return seqs.flatMap((seq) => {
       const lease = leases.get(seq)
@@ -176,8 +190,11 @@ export class Life {
     })
   }
 
-  #report(tx: Tx, { seq, id, type, workerId, attempts }: TaskState, progress: string): void {
+  #report(tx: Tx, state: TaskState, progress: string): void {
+    const { seq, id, type, workerId, attempts } = state
     tx.store.run('setProgress', progress, tx.now, seq)
+    const started = this.#started.get(tokenOf(state))
+    if (started) started.progress = progress
     tx.addEvent(eventBody({ kind: 'progress', taskId: id, type, status: 'processing', attempts, workerId, progress }))
   }
 
@@ -193,15 +210,20 @@ export class Life {
     return held
   }
 
-  /** A lease ends: its permit is free, and its task becomes what `settle` says. */
-  #end(tx: Tx, held: TaskState, ending: Ending): Settlement {
+  /** A lease ends: its permit is free, and its task becomes what `settle` says; null if the state is out of date. */
+  #end(tx: Tx, held: TaskState, ending: Ending): Status | null {
     const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
+    if (!this.#finish(tx, held, settlement)) return null
     tx.touchedTypes.add(held.type)
-    this.#finish(tx, held, settlement)
     if (settlement.attempts > held.attempts) {
       this.#registry.countAttempt(held.workerId!, settlement.status === 'success')
     }
-    return settlement
+    return settlement.status
+  }
+
+  #endAgain(tx: Tx, lease: string, ending: Ending): Status | null {
+    const state = this.#held(tx, [{ lease }]).get(lease)
+    return state ? this.#end(tx, state, ending) : null
   }
 
   #policy(type: string): SettlePolicy {
@@ -215,22 +237,25 @@ export class Life {
     this.#finish(tx, state, { ...unchanged(state), status: 'timeout', timeoutReason: 'queue_wait', error })
   }
 
-  /** Writes a task's next status with its count and its event. */
-  #finish(tx: Tx, state: TaskState, next: Settlement): void {
+  /** Writes a task's next status with its count and its event; false if `state` is out of date. */
+  #finish(tx: Tx, state: TaskState, next: Settlement): boolean {
     const { now } = tx
     const { seq, id, type, workerId, progress, startedAt } = state
     const { status, attempts, lostLeases, runAt, error, timeoutReason } = next
     const final = isFinal(status)
     const stored = status === 'pending' && runAt > now ? 'delayed' : status
-    if (stored === 'delayed') tx.due.addReady(runAt)
     const result = next.result === null ? null : JSON.stringify(next.result)
     const completedAt = final ? now : null
-    tx.store.run('settle', stored, attempts, lostLeases, runAt, now, completedAt, result, error, timeoutReason, seq)
+    const task = [stored, attempts, lostLeases, runAt, now, completedAt, result, error, timeoutReason, seq]
+    if (tx.store.run('settle', ...task, state.status, state.deliveries, Number(state.cancelRequested)) === 0)
+      return false
+    if (stored === 'delayed') tx.due.addReady(runAt)
     tx.count(type, state.status, -1)
     tx.count(type, stored, 1)
     const runMs = state.status === 'processing' ? now - startedAt! : null
     if (final || attempts > state.attempts) this.#rates.ended(type, runMs, final)
     tx.addEvent(eventBody({ taskId: id, type, status, attempts, progress, result, error, timeoutReason, workerId }))
+    return true
   }
 }
 

@@ -73,12 +73,17 @@ export function stateOf(values: readonly Value[]): TaskState {
   }
 }
 
-/** A row of `start`: the task that was just started, and when its attempt runs out of time. */
-export function startedOf(values: readonly Value[], now: number, workerId: string) {
+/** A row of `start`: the task that was just started, and its state. */
+export function startedOf(
+  values: readonly Value[],
+  now: number,
+  workerId: string,
+  leaseMs: number,
+): { task: Task; state: TaskState } {
   const task: Task = {
     id: values[1] as string,
     type: values[2] as string,
-    payload: JSON.parse(values[15] as string),
+    payload: JSON.parse(values[16] as string),
     priority: values[3] as number,
     status: 'processing',
     attempts: values[4] as number,
@@ -99,7 +104,27 @@ export function startedOf(values: readonly Value[], now: number, workerId: strin
     tags: (parse(values[13]) ?? {}) as Record<string, string>,
     idempotencyKey: values[14] as string | null,
   }
-  return { seq: values[0] as number, deadlineAt: values[11] as number | null, task }
+  const { id, type, status, attempts, deliveries, maxRetry, queueTimeoutMs, runAt, error } = task
+  const state: TaskState = {
+    seq: values[0] as number,
+    id,
+    type,
+    status,
+    attempts,
+    deliveries,
+    lostLeases: values[15] as number,
+    maxRetry,
+    queueTimeoutMs,
+    runAt,
+    deadlineAt: values[11] as number | null,
+    cancelRequested: false,
+    workerId,
+    startedAt: now,
+    leaseMs,
+    progress: null,
+    error,
+  }
+  return { task, state }
 }
 
 /** The token of a task's lease: its id and its fence. */

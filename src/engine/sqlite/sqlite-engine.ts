@@ -83,6 +83,7 @@ export class SqliteEngine implements Engine {
       rolledBack: () => {
         this.#registry.forget()
         this.#due.forget()
+        this.#life.forget()
       },
     })
     this.#refresh()

@@ -60,8 +60,13 @@ export class Store {
   }
 
   /** Returns the row id of an insert. */
-  run(name: string, ...values: Value[]): number {
+  insert(name: string, ...values: Value[]): number {
     return this.#statement(name).run(...values).lastInsertRowid as number
+  }
+
+  /** Returns how many rows it changed. */
+  run(name: string, ...values: Value[]): number {
+    return this.#statement(name).run(...values).changes as number
   }
 
   /** A query whose text depends on the filter asked for. */

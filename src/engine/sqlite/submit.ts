@@ -77,7 +77,7 @@ function insert(tx: Tx, spec: TaskSpec): Task {
   const deadlineAt = queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs
   if (status === 'delayed') tx.due.addReady(runAt)
   if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
-  const seq = store.run(
+  const seq = store.insert(
     'insertTask',
     id,
     type,

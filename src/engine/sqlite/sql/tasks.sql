@@ -51,9 +51,11 @@ SELECT min(deadline_at) AS at FROM tasks WHERE status = 'pending' AND deadline_a
 UPDATE tasks SET progress = ?, updated_at = ? WHERE seq = ?;
 
 -- name: settle
-UPDATE tasks SET status = ?, attempts = ?, lost_leases = ?, run_at = ?, updated_at = ?, completed_at = ?, result = ?,
-  error = ?, timeout_reason = ?, deadline_at = NULL, lease_ms = NULL, expires_at = NULL, cancel_at = NULL, cancel_told = 0
-WHERE seq = ?;
+-- ?11 to ?13: the state that this was decided on. Changes nothing if the task has moved on since.
+UPDATE tasks SET status = ?1, attempts = ?2, lost_leases = ?3, run_at = ?4, updated_at = ?5, completed_at = ?6,
+  result = ?7, error = ?8, timeout_reason = ?9, deadline_at = NULL, lease_ms = NULL, expires_at = NULL,
+  cancel_at = NULL, cancel_told = 0
+WHERE seq = ?10 AND status = ?11 AND deliveries = ?12 AND (cancel_at IS NOT NULL) = ?13;
 
 -- name: restart
 -- An explicit retry: as if it had been submitted now, but for its id, its age in lists and its fence.
