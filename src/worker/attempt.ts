@@ -84,7 +84,7 @@ export class Attempt {
   async #handle(): Promise<unknown> {
     const { handler, progressed, logger } = this.#options
     const { task } = this.lease
-    const payload = await parsePayload(handler.payload, task.payload)
+    const payload = handler.payload === null ? task.payload : await parsePayload(handler.payload, task.payload)
     const abort = this.#abortController
     const context: HandlerContext = {
       get signal() {
@@ -139,8 +139,7 @@ export class Attempt {
   }
 }
 
-async function parsePayload(schema: StandardSchemaV1 | null, payload: Json): Promise<unknown> {
-  if (!schema) return payload
+async function parsePayload(schema: StandardSchemaV1, payload: Json): Promise<unknown> {
   const parsed = await schema['~standard'].validate(payload)
   if (!parsed.issues) return parsed.value
   const issues = parsed.issues.map(({ message, path }) => `${path?.join('.') ?? 'payload'}: ${message}`)

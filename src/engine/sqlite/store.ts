@@ -93,7 +93,7 @@ export class Store {
       throw new XQueueError('engine_unusable', `${detail}: run that version, or choose another file`)
     }
     if (!this.inMemory) db.exec('PRAGMA journal_mode = WAL')
-    db.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -65536`)
+    db.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -65536`)
     db.exec('BEGIN IMMEDIATE')
     try {
       // Asked again inside the lock: another process may have made the schema meanwhile.
