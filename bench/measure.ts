@@ -23,9 +23,22 @@ const MEASURES: Record<string, (contender: Contender) => Promise<number>> = {
   'processing, concurrency 100': (contender) => process(contender, 100, 50_000),
 }
 
+/** On a store that holds something already: what is submitted is processed after, so that it keeps its size. */
+const ON_TOP: typeof MEASURES = {
+  'submit on top': async (contender) => {
+    await contender.submitBatch(1_000)
+    return rate(20_000, () => submit(contender, 20_000))
+  },
+  'process on top': (contender) => rate(21_000, () => contender.work(100, 21_000)),
+}
+
 async function process(contender: Contender, concurrency: number, count: number): Promise<number> {
-  for (let submitted = 0; submitted < count; submitted += 1_000) await contender.submitBatch(1_000)
+  await submit(contender, count)
   return rate(count, () => contender.work(concurrency, count))
+}
+
+async function submit(contender: Contender, count: number): Promise<void> {
+  for (let submitted = 0; submitted < count; submitted += 1_000) await contender.submitBatch(1_000)
 }
 
 async function rate(count: number, work: () => Promise<void>): Promise<number> {
@@ -34,14 +47,17 @@ async function rate(count: number, work: () => Promise<void>): Promise<number> {
   return (count / (performance.now() - started)) * 1_000
 }
 
+export const MEASURE_NAMES = Object.keys(MEASURES)
+
 if (import.meta.main) {
   const [, , name, where, measure] = globalThis.process.argv
   const { open } = (await import(`./contenders/${name}.ts`)) as { open: OpenContender }
   const contender = await open(where!)
-  const perSecond = await MEASURES[measure!]!(contender)
+  const [fill, count, kind = 'waiting'] = measure!.split(' ')
+  let figure = 0
+  if (fill === 'fill') await (contender.fill ?? submit)(contender, Number(count), kind)
+  else figure = await { ...MEASURES, ...ON_TOP }[measure!]!(contender)
   await contender.close()
-  console.log(JSON.stringify({ perSecond }))
+  console.log(JSON.stringify({ figure }))
   globalThis.process.exit(0)
 }
-
-export const MEASURE_NAMES = Object.keys(MEASURES)

@@ -8,10 +8,17 @@ export interface Contender {
   submitOne(): Promise<void>
   /** Runs a worker until `count` tasks have ended. */
   work(concurrency: number, count: number): Promise<void>
+  /** Makes the store hold `count` tasks that are `waiting`, `delayed` or `finished`. */
+  fill?(contender: Contender, count: number, kind: string): Promise<void>
   close(): Promise<void>
 }
 
 /** `where` is a database file, or the port of a Redis. */
 export type OpenContender = (where: string) => Promise<Contender>
 
-export const PAYLOAD = { to: 'ann@example.com', subject: 'Your order has shipped', order: 7_301_993, template: 'order-shipped' }
+export const PAYLOAD = {
+  to: 'ann@example.com',
+  subject: 'Your order has shipped',
+  order: 7_301_993,
+  template: 'shipped',
+}

@@ -36,6 +36,13 @@ export const open: OpenContender = async (file) => {
       await worker.stop()
       await sweeper.stop()
     },
+    fill: async (contender, count, kind) => {
+      const delayed = { ...spec, delayMs: 86_400_000 }
+      for (let filled = 0; filled < count; filled += 1_000) {
+        await engine.submit(Array.from({ length: 1_000 }, () => (kind === 'delayed' ? delayed : spec)))
+      }
+      if (kind === 'finished') await contender.work(1_000, count)
+    },
     close: () => engine.close(),
   }
 }

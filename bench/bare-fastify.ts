@@ -1,0 +1,17 @@
+import { fastify } from 'fastify'
+import { Type } from 'typebox'
+import { TaskInputSchema } from '../src/server/schemas.ts'
+
+/** What HTTP and validation cost alone: the same bodies, the same schemas, an answer of the same kind, and no queue. */
+const customOptions = { removeAdditional: false, coerceTypes: false, allErrors: true, useDefaults: false } as const
+const server = fastify({ ajv: { customOptions }, bodyLimit: 16 * 1024 * 1024 })
+server.post('/api/v1/tasks', { schema: { body: TaskInputSchema } }, async (request, reply) =>
+  reply.status(201).send(request.body),
+)
+const batch = Type.Object({ tasks: Type.Array(TaskInputSchema) }, { additionalProperties: false })
+server.post('/api/v1/tasks/batch', { schema: { body: batch } }, async (request, reply) => {
+  const { tasks } = request.body as { tasks: unknown[] }
+  return reply.status(201).send({ tasks: tasks.map((_, id) => ({ id, status: 'pending' })), count: tasks.length })
+})
+process.stderr.write(`listening on ${await server.listen({ port: 0 })}\n`)
+process.on('SIGTERM', () => process.exit(0))

@@ -1,0 +1,6 @@
+import { defineHandlers } from '../src/worker/handlers.ts'
+
+/** Answers when it was started, on the clock that all processes of a machine share. */
+export default defineHandlers({
+  bench: { concurrency: 1_000, run: async () => ({ started_ns: String(process.hrtime.bigint()) }) },
+})

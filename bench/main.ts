@@ -1,0 +1,44 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { http, pickUp } from './http.ts'
+import { backlog, library } from './library.ts'
+import { machine, type Row, table } from './report.ts'
+import { startRedis } from './servers.ts'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '5' },
+    out: { type: 'string', default: join(import.meta.dirname, 'results/latest.json') },
+  },
+})
+const rounds = Number(values.rounds)
+const seconds = Number(values.seconds)
+const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-redis-'))
+const redis = await startRedis(folder)
+const suites: Record<string, () => Promise<Row[]>> = {
+  library: () => library(redis.port, rounds),
+  'pick-up': () => pickUp(redis.port, seconds * 2),
+  http: () => http(rounds, seconds),
+  backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
+}
+const asked = positionals.length > 0 ? positionals : Object.keys(suites)
+const unknown = asked.filter((name) => !suites[name])
+if (unknown.length > 0) {
+  console.error(`no suite ${unknown.join(', ')}: there are ${Object.keys(suites).join(', ')}`)
+  process.exitCode = 2
+} else {
+  const rows: Row[] = []
+  for (const name of asked) {
+    console.error(`${name} …`)
+    rows.push(...(await suites[name]!()))
+  }
+  console.log(table(rows))
+  mkdirSync(join(values.out, '..'), { recursive: true })
+  writeFileSync(values.out, `${JSON.stringify({ machine: machine(), rounds, rows }, null, 2)}\n`)
+}
+await redis.stop()
+rmSync(folder, { recursive: true })

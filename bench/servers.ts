@@ -1,0 +1,69 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+
+const root = join(import.meta.dirname, '..')
+
+export interface Running {
+  url: string
+  stop(): Promise<void>
+}
+
+/** A Redis of the bench's own, without persistence. */
+export async function startRedis(folder: string): Promise<{ port: number; stop(): Promise<void> }> {
+  const port = await freePort()
+  const args = ['--port', String(port), '--save', '', '--appendonly', 'no', '--dir', folder]
+  const redis = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  await until(redis, /Ready to accept connections/).catch((error: unknown) => {
+    throw new Error('redis-server is needed to run BullMQ beside XQueue (apt-get install redis-server)', {
+      cause: error,
+    })
+  })
+  return { port, stop: () => stop(redis) }
+}
+
+/** `xqueue serve` with the bench's handlers. */
+export async function startXQueue(database: string, ...flags: string[]): Promise<Running> {
+  const main = join(root, 'src/cli/main.ts')
+  const handlers = join(root, 'bench/handlers.ts')
+  const args = [main, 'serve', '--port', '0', '--engine', `sqlite:${database}`, '--handlers', handlers, ...flags]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const [, url] = await until(child, /"address":"([^"]+)"/)
+  return { url: url!, stop: () => stop(child) }
+}
+
+/** Fastify with the same schemas and nothing behind them. */
+export async function startBare(): Promise<Running> {
+  const child = spawn(process.execPath, [join(root, 'bench/bare-fastify.ts')], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const [, url] = await until(child, /listening on (\S+)/)
+  return { url: url!, stop: () => stop(child) }
+}
+
+async function until(child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {
+  let text = ''
+  const found = Promise.withResolvers<RegExpExecArray>()
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk) => {
+      text = (text + chunk).slice(-10_000)
+      const match = ready.exec(text)
+      if (match) found.resolve(match)
+    })
+  }
+  child.once('error', found.reject)
+  child.once('exit', (code) => found.reject(new Error(`it ended with ${code}: ${text}`)))
+  return found.promise
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  child.kill('SIGTERM')
+  if (child.exitCode === null) await once(child, 'exit')
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  return port
+}
