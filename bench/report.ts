@@ -16,7 +16,7 @@ export interface Row {
 export function ratioRow(measure: string, unit: string, xqueue: number[], beside: string, other: number[]): Row {
   const ratios = other.map((figure, round) => xqueue[round]! / figure)
   const [ours, theirs] = [median(xqueue), other.length > 0 ? median(other) : null]
-  const ratio = other.length > 0 ? median(ratios) : null
+  const ratio = ratios.length > 0 && Math.min(...ratios) > 0 ? median(ratios) : null
   return { measure, unit, xqueue: ours, beside, other: theirs, ratio, rounds: { xqueue, other } }
 }
 

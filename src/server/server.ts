@@ -52,7 +52,8 @@ export interface Route {
   bodyLimit?: number
   /** Not an API call: left out of the documentation. */
   hidden?: boolean
-  preValidation?: (request: FastifyRequest) => Promise<void>
+  /** Looks at the request before its schemas do; throws what is to be answered. */
+  before?: (request: FastifyRequest) => void
   handler: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 }
 
@@ -73,14 +74,16 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true, useDefaults: false } },
     routerOptions: { maxParamLength: 200 },
   })
-  coerceQueries(server)
   answerProblems(server)
   server.addHook('preClose', async () => closing.abort())
-  server.addHook('onResponse', async (request, reply) => {
-    request.log.debug({ method: request.method, url: request.url, status: reply.statusCode }, 'answered')
-  })
-  server.addHook('onSend', async (_request, reply) => {
+  if (logger.isLevelEnabled('debug')) {
+    server.addHook('onResponse', async (request, reply) => {
+      request.log.debug({ method: request.method, url: request.url, status: reply.statusCode }, 'answered')
+    })
+  }
+  server.addHook('onRequest', (_request, reply, done) => {
     reply.header('X-Content-Type-Options', 'nosniff')
+    done()
   })
   acceptEmptyBodies(server)
 
@@ -114,7 +117,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 }
 
 function add(server: FastifyInstance, route: Route): void {
-  const { method, url, summary, params, querystring, body, bodyLimit, hidden, preValidation, handler } = route
+  const { method, url, summary, params, querystring, body, bodyLimit, hidden, before, handler } = route
   server.route({
     method,
     url,
@@ -126,17 +129,23 @@ function add(server: FastifyInstance, route: Route): void {
       ...(body ? { body } : {}),
     },
     ...(bodyLimit ? { bodyLimit } : {}),
-    ...(preValidation ? { preValidation } : {}),
+    preValidation: (request, _reply, done) => {
+      if (querystring) coerceQuery(request.query as Record<string, unknown>)
+      if (request.body === undefined && method === 'POST') request.body = {}
+      try {
+        before?.(request)
+        done()
+      } catch (error) {
+        done(error as Error)
+      }
+    },
     handler,
   })
 }
 
 /** A query string holds only text: numbers in it are read as numbers. Bodies are taken as they are. */
-function coerceQueries(server: FastifyInstance): void {
-  server.addHook('preValidation', async (request) => {
-    const query = request.query as Record<string, unknown>
-    if (typeof query.limit === 'string' && /^\d{1,6}$/.test(query.limit)) query.limit = Number(query.limit)
-  })
+function coerceQuery(query: Record<string, unknown>): void {
+  if (typeof query.limit === 'string' && /^\d{1,6}$/.test(query.limit)) query.limit = Number(query.limit)
 }
 
 /** `POST …/retry` and the like need no body: an empty one with a JSON content type counts as `{}`. */
@@ -146,8 +155,5 @@ function acceptEmptyBodies(server: FastifyInstance): void {
   server.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.length === 0) done(null, {})
     else parse(request, body as string, done)
-  })
-  server.addHook('preValidation', async (request) => {
-    if (request.body === undefined && request.method === 'POST') request.body = {}
   })
 }

@@ -7,8 +7,13 @@ import type { Task } from '../task/task.ts'
 export function isoTime(ms: number): string
 export function isoTime(ms: number | null): string | null
 export function isoTime(ms: number | null): string | null {
-  return ms === null ? null : new Date(ms).toISOString()
+  if (ms === null) return null
+  if (ms !== latest.ms) latest = { ms, text: new Date(ms).toISOString() }
+  return latest.text
 }
+
+/** A task that was just changed has the same time two or three times over, and writing one is slow. */
+let latest = { ms: 0, text: new Date(0).toISOString() }
 
 export function taskJson(task: Task) {
   return {

@@ -70,7 +70,7 @@ export function taskRoutes({ engine, handlers, limits }: ServerContext): Route[]
       summary: 'Submit a task',
       body: TaskInputSchema,
       bodyLimit: limits.taskBytesMax,
-      preValidation: async (request) => refuseTaskLimits(request.body),
+      before: (request) => refuseTaskLimits(request.body),
       handler: submitOne,
     },
     {
@@ -82,7 +82,7 @@ export function taskRoutes({ engine, handlers, limits }: ServerContext): Route[]
         { additionalProperties: false },
       ),
       bodyLimit: limits.batchBytesMax,
-      preValidation: async (request) => {
+      before: (request) => {
         const { tasks } = (request.body ?? {}) as { tasks?: unknown }
         if (Array.isArray(tasks)) for (const task of tasks) refuseTaskLimits(task)
       },
