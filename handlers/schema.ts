@@ -3,7 +3,7 @@ import type { Static, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 
 /** A TypeBox schema as a Standard Schema validator, which is what handlers take. */
-export function standard<Schema extends TSchema>(schema: Schema): StandardSchemaV1<unknown, Static<Schema>> {
+export function standard<Schema extends TSchema>(schema: Schema): StandardSchemaV1<Static<Schema>> {
   const validator = Compile(schema)
   const validate = (value: unknown) => {
     if (validator.Check(value)) return { value: value as Static<Schema> }

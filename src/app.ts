@@ -8,7 +8,7 @@ import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
 import { XQueueError } from './task/errors.ts'
 import { version } from './version.ts'
-import { loadHandlers, normalizeHandlers } from './worker/handlers.ts'
+import { loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
 import { Worker } from './worker/worker.ts'
 
 /** Which parts a process runs. */
@@ -30,11 +30,17 @@ export interface App {
  * Puts a process together: engine → sweeper → worker → server. It stops in the reverse order. What fails at the start
  * takes down what was started before it.
  *
+ * @param handlers default: those of the file that the configuration names
  * @throws XQueueError `engine_unusable` | `engine_unavailable` | `invalid_handlers` | `invalid_config`
  */
-export async function startApp(config: Config, parts: Parts, logger: Logger): Promise<App> {
+export async function startApp(
+  config: Config,
+  parts: Parts,
+  logger: Logger,
+  handlers?: ReadonlyMap<string, RegisteredHandler>,
+): Promise<App> {
   giveHandlersTheirSettings(config)
-  const handlers = normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers))
+  handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers))
   const { leaseMs, retention, pendingMax } = config
   const engine = await openEngine(config.engine, { leaseMs, retention, pendingMax })
   const stops: (() => Promise<unknown>)[] = [() => engine.close()]

@@ -1,8 +1,8 @@
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { Command } from 'commander'
+import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
-import { call } from './call.ts'
 import { type ClientOptions, EXIT, show, withClientOptions } from './output.ts'
 import { waitForEnd } from './tasks.ts'
 

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { call } from './call.ts'
+import { call } from '../client/call.ts'
 import { type ClientOptions, facts, show, table, withClientOptions } from './output.ts'
 
 interface Workers {

@@ -1,21 +1,12 @@
 import { Command } from 'commander'
-import { XQueueError } from '../task/errors.ts'
+import { call } from '../client/call.ts'
+import type { TaskAnswer } from '../client/client.ts'
+import { changes } from '../client/event-stream.ts'
 import { isFinal, type Status } from '../task/status.ts'
-import { call } from './call.ts'
 import { type ClientOptions, EXIT, facts, print, show, table, withClientOptions } from './output.ts'
 
-/** A task as the server answers it. */
-export interface TaskAnswer {
-  id: string
-  type: string
-  status: Status
-  attempts: number
-  created_at: string
-  error: string | null
-}
-
 interface FilterOptions extends ClientOptions {
-  status?: string
+  status?: Status
   type?: string
   tag?: string
   limit?: string
@@ -88,45 +79,31 @@ export async function waitForEnd(server: string, id: string): Promise<TaskAnswer
   }
 }
 
-/** Reads the event stream; with an id, ends with the task. */
+/** Prints changes as they happen; with an id, first how the task stands, and until it has ended. */
 async function follow(id: string | undefined, options: FilterOptions): Promise<void> {
-  const query = new URLSearchParams({ ...(id === undefined ? {} : { task_id: id }), ...filterOf(options) })
   const stop = new AbortController()
-  try {
-    const url = `${options.server.replace(/\/$/, '')}/api/v1/events?${query}`
-    const response = await fetch(url, { signal: stop.signal }).catch(() => null)
-    if (!response?.ok || !response.body) {
-      // The plain call tells what is wrong, in words.
-      await call(options.server, 'GET', '/live')
-      throw new XQueueError('internal', `the event stream answered ${response?.status}`)
-    }
-    // Read after the stream is open, so that no change falls between.
-    if (id !== undefined) {
-      const task = await call<TaskAnswer>(options.server, 'GET', `/tasks/${encodeURIComponent(id)}`)
-      print(options.json ? JSON.stringify(task) : `${task.id} ${task.type} ${task.status}`)
-      if (isFinal(task.status)) return
-    }
-    for await (const event of eventsOf(response.body)) {
-      const { timestamp, task_id, type, status, progress } = event
-      const told = progress === null ? '' : ` ${JSON.stringify(progress)}`
-      print(options.json ? JSON.stringify(event) : `${timestamp} ${task_id} ${type} ${status}${told}`)
-      if (id !== undefined && isFinal(status)) return
-    }
-  } finally {
-    stop.abort() // An open stream would keep the process alive.
+  let failure: unknown
+  const showCurrent = async () => {
+    const task = await call<TaskAnswer>(options.server, 'GET', `/tasks/${encodeURIComponent(id!)}`)
+    print(options.json ? JSON.stringify(task) : `${task.id} ${task.type} ${task.status}`)
+    if (isFinal(task.status)) stop.abort()
   }
-}
-
-type EventAnswer = Record<string, unknown> & { status: Status }
-
-async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<EventAnswer> {
-  let text = ''
-  for await (const chunk of body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)) {
-    text += chunk
-    const lines = text.split('\n')
-    text = lines.pop() ?? ''
-    for (const line of lines) if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length))
+  // Looked at when the stream is open, so that no change falls between.
+  const opened = () => {
+    if (id === undefined) return
+    showCurrent().catch((error: unknown) => {
+      failure = error
+      stop.abort()
+    })
   }
+  const query = { ...(id === undefined ? {} : { taskId: id }), ...filterOf(options) }
+  for await (const change of changes(options.server, query, stop.signal, opened)) {
+    const { timestamp, task_id, type, status, progress } = change
+    const told = progress === null ? '' : ` ${JSON.stringify(progress)}`
+    print(options.json ? JSON.stringify(change) : `${timestamp} ${task_id} ${type} ${status}${told}`)
+    if (id !== undefined && isFinal(status)) return
+  }
+  if (failure) throw failure
 }
 
 function withFilter(command: Command): Command {

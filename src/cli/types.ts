@@ -1,6 +1,6 @@
 import { Command } from 'commander'
+import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
-import { call } from './call.ts'
 import { type ClientOptions, facts, show, withClientOptions } from './output.ts'
 
 /** limit, pause, resume: what is set for a task type. */

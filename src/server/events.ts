@@ -30,10 +30,12 @@ export function eventRoutes({ engine, closing }: ServerContext): Route[] {
     const leave = () => gone.abort()
     out.once('close', leave)
     closing.addEventListener('abort', leave, { once: true })
+    if (out.destroyed || closing.aborted) leave()
     reply.hijack()
     out.writeHead(200, {
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-store',
+      Connection: 'close', // Kept alive after its end, it would hold up the close of the server
       'X-Accel-Buffering': 'no',
     })
     out.write(`retry: 1000\nid: ${after}\n\n`)

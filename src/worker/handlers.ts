@@ -24,8 +24,11 @@ export interface HandlerContext {
   log: Logger
 }
 
-/** How the tasks of one type are run. */
-export interface Handler<Payload = never, Result = unknown> {
+/**
+ * How the tasks of one type are run. `Payload` is what `run` gets, `Input` what is submitted: they differ where the
+ * validator fills defaults or converts.
+ */
+export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   /** Tasks of this type at once, over all processes and machines; default no limit. */
   concurrency?: number | null
   /** How long an attempt may run, unless the task says so; default 5 min, 0 = no limit. */
@@ -37,19 +40,34 @@ export interface Handler<Payload = never, Result = unknown> {
   /** Back-off; default 1 s doubling up to 5 min, of which a fifth is drawn at random. */
   retry?: { base?: Duration; factor?: number; cap?: Duration; jitter?: number }
   /** Any Standard Schema validator: checked at submission, and its output is what `run` gets. */
-  payload?: StandardSchemaV1<unknown, Payload>
+  payload?: StandardSchemaV1<Input, Payload>
   run: (task: Omit<Task, 'payload'> & { payload: Payload }, context: HandlerContext) => Promise<Result> | Result
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, a map of them no common one
-export type Handlers = Record<string, Handler<any>>
+export type Handlers = Record<string, Handler<any, any, any>>
 
-/** Names the handlers of a worker, and keeps their payload and result types for the client. */
-export function defineHandlers<Payloads extends Record<string, unknown>, Results extends Record<string, unknown>>(
-  handlers: { [Type in keyof Payloads]: Handler<Payloads[Type], Results[Type & keyof Results]> } & {
-    [Type in keyof Results]: unknown
-  },
-): { [Type in keyof Payloads]: Handler<Payloads[Type], Results[Type & keyof Results]> } {
+/** What is submitted for a type of `H`, and what its handler answers. */
+export type PayloadOf<H extends Handlers, Type extends keyof H> =
+  H[Type] extends Handler<infer Payload, infer _Result, infer Input> ? (unknown extends Input ? Payload : Input) : never
+export type ResultOf<H extends Handlers, Type extends keyof H> = Awaited<ReturnType<H[Type]['run']>>
+
+type Of<Types, Type> = Types[Type & keyof Types]
+
+/**
+ * Names the handlers of a worker, and keeps their types: `run` gets the output of the payload's validator, and the
+ * client takes its input and gives the result. The same shape stands there three times, because TypeScript infers one
+ * type parameter from each.
+ */
+export function defineHandlers<
+  Payloads extends Record<string, unknown>,
+  Results extends Record<keyof Payloads, unknown>,
+  Inputs extends Record<keyof Payloads, unknown>,
+>(
+  handlers: { [Type in keyof Payloads]: Handler<Payloads[Type], Results[Type], Inputs[Type]> } & {
+    [Type in keyof Results]: Handler<Of<Payloads, Type>, Results[Type], Of<Inputs, Type>>
+  } & { [Type in keyof Inputs]: Handler<Of<Payloads, Type>, Of<Results, Type>, Inputs[Type]> },
+): { [Type in keyof Payloads]: Handler<Payloads[Type], Results[Type], Inputs[Type]> } {
   return handlers
 }
 

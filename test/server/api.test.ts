@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
@@ -292,4 +294,15 @@ describe('the system', () => {
     const resumed = await read({ 'Last-Event-ID': lastId }, () => call('DELETE', `/tasks/${id}`), '"canceled"')
     expect(resumed).not.toContain('"pending"')
   })
+})
+
+it('closes although a connection is open over which nothing was asked yet', { timeout: 20_000 }, async () => {
+  const options = { engine, handlers, logger: pino({ level: 'silent' }), version: '1', instanceId: 'j' }
+  const listening = await createServer({ ...options, registry: new Registry() })
+  const { port } = new URL(await listening.listen({ port: 0 }))
+  const socket = connect(Number(port))
+  await once(socket, 'connect')
+  // Its end of the connection is known to the server by the time a request over another one is answered.
+  await fetch(`http://127.0.0.1:${port}/api/v1/live`)
+  await Promise.all([listening.close(), once(socket, 'close')])
 })

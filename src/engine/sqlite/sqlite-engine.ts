@@ -1,5 +1,3 @@
-import { randomUUID } from 'node:crypto'
-import { type FSWatcher, watch } from 'node:fs'
 import { XQueueError } from '../../task/errors.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type {
@@ -20,8 +18,10 @@ import type {
   Which,
 } from '../engine.ts'
 import { Due } from './due.ts'
+import { FileWatch } from './file-watch.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
+import { placeOf } from './place.ts'
 import { Rates } from './rates.ts'
 import { eventsOf, stateOf, type TaskState } from './rows.ts'
 import { Store, storeError } from './store.ts'
@@ -32,8 +32,6 @@ import { type Tx, Writer } from './writer.ts'
 
 /** A bulk cancel or retry changes this many in one step. */
 const BULK_MAX = 1_000
-/** Other processes' writes are told by the file system; this often they are asked for in case that failed. */
-const LOOK_AGAIN_MS = 100
 const TIMER_MS_MAX = 60_000
 /** For what only has to be in force: nobody is shown it before it is durable, and a loss of power may undo it. */
 const NOT_WAITED_FOR = { durable: false }
@@ -54,9 +52,7 @@ export class SqliteEngine implements Engine {
   readonly #writer: Writer
   readonly #waiters = new Waiters()
   readonly #readers = new Set<() => void>()
-  #watcher: FSWatcher | undefined
-  #lookAgain: NodeJS.Timeout | undefined
-  #lookScheduled = false
+  readonly #watch: FileWatch
   #dueTimer: NodeJS.Timeout | undefined
   #closed = false
 
@@ -66,9 +62,8 @@ export class SqliteEngine implements Engine {
   }
 
   private constructor(url: string, options: EngineOptions) {
-    const [name = '', search = ''] = url.slice('sqlite:'.length).split('?', 2)
-    const { path, inMemory, synchronous } = fileOf(name, new URLSearchParams(search))
-    this.url = inMemory ? `sqlite:${path.replace('?', '#')}` : url
+    const { path, inMemory, synchronous, sameUrl } = placeOf(url)
+    this.url = sameUrl
     this.#options = options
     this.#store = new Store(path, inMemory, synchronous)
     this.#due = new Due(this.#store)
@@ -87,7 +82,7 @@ export class SqliteEngine implements Engine {
       },
     })
     this.#refresh()
-    this.#watchFile()
+    this.#watch = new FileWatch(inMemory ? null : path, () => this.#lookForChanges())
   }
 
   submit(specs: readonly TaskSpec[]) {
@@ -197,8 +192,7 @@ export class SqliteEngine implements Engine {
     this.#waiters.close()
     for (const done of [...this.#readers]) done()
     clearTimeout(this.#dueTimer)
-    clearInterval(this.#lookAgain)
-    this.#watcher?.close()
+    this.#watch.close()
     if (!this.#rates.isEmpty) {
       void this.#writer.write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR).catch(() => undefined)
     }
@@ -372,28 +366,11 @@ export class SqliteEngine implements Engine {
     }, inMs)
   }
 
-  /** Other processes' writes: told by the file system, asked for when it stays silent. */
-  #watchFile(): void {
-    const look = () => {
-      this.#lookScheduled = false
-      if (this.#closed || (this.#waiters.size === 0 && this.#readers.size === 0)) return
-      if (!this.#refresh()) return
-      for (const done of [...this.#readers]) done()
-      this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers())
-    }
-    this.#lookAgain = setInterval(look, LOOK_AGAIN_MS)
-    this.#lookAgain.unref()
-    if (this.#store.inMemory) return
-    try {
-      this.#watcher = watch(`${this.#store.path}-wal`, { persistent: false }, () => {
-        if (this.#lookScheduled) return
-        this.#lookScheduled = true
-        setImmediate(look)
-      })
-      this.#watcher.on('error', () => this.#watcher?.close())
-    } catch {
-      // No such notices here (some file systems have none): the look every LOOK_AGAIN_MS does it alone.
-    }
+  #lookForChanges(): void {
+    if (this.#closed || (this.#waiters.size === 0 && this.#readers.size === 0)) return
+    if (!this.#refresh()) return
+    for (const done of [...this.#readers]) done()
+    this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers())
   }
 
   #nothingToSweep(): boolean {
@@ -422,23 +399,6 @@ export class SqliteEngine implements Engine {
     const next = Math.min(...times)
     return next === Number.POSITIVE_INFINITY ? null : next
   }
-}
-
-function fileOf(name: string, search: URLSearchParams) {
-  const synchronous = (search.get('synchronous') ?? 'full').toUpperCase()
-  if (synchronous !== 'FULL' && synchronous !== 'NORMAL') {
-    throw new XQueueError('engine_unusable', `sqlite: synchronous=${synchronous}: it must be full or normal`)
-  }
-  if (name === '') throw new XQueueError('engine_unusable', 'sqlite: names no file: write sqlite:./xqueue.db')
-  const unknown = [...search.keys()].filter((key) => key !== 'synchronous')
-  if (unknown.length > 0) {
-    throw new XQueueError('engine_unusable', `sqlite: unknown parameter ${unknown[0]}: only synchronous=full|normal`)
-  }
-  // Named memory of SQLite's own file layer: other threads of this process open the same store by its URL.
-  if (name === ':memory:')
-    return { path: `file:/xqueue-${randomUUID()}?vfs=memdb`, inMemory: true, synchronous } as const
-  const shared = name.startsWith('file:/xqueue-') && name.endsWith('#vfs=memdb')
-  return { path: shared ? name.replace('#', '?') : name, inMemory: shared, synchronous } as const
 }
 
 function closedError(): XQueueError {

@@ -1,14 +1,18 @@
 import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
 
-export type Body = Record<string, never>
-
 /**
  * One call to the server.
  * @throws XQueueError what the server answered, or `engine_unavailable` when it cannot be reached
  */
-export async function call<T>(server: string, method: string, path: string, body?: unknown): Promise<T> {
+export async function call<T>(
+  server: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+): Promise<T> {
   const url = `${server.replace(/\/$/, '')}/api/v1${path}`
-  const request: RequestInit = { method }
+  const request: RequestInit = { method, ...(signal ? { signal } : {}) }
   if (body !== undefined) {
     request.body = JSON.stringify(body)
     request.headers = { 'Content-Type': 'application/json' }
@@ -19,6 +23,7 @@ export async function call<T>(server: string, method: string, path: string, body
     response = await fetch(url, request)
     answer = (await response.json()) as Record<string, unknown>
   } catch (error) {
+    signal?.throwIfAborted()
     const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message
     throw new XQueueError(
       'engine_unavailable',

@@ -1,0 +1,208 @@
+import type { Json } from '../task/json.ts'
+import { isFinal, type Status } from '../task/status.ts'
+import type { Progress, Task } from '../task/task.ts'
+import type { Duration, Handlers, PayloadOf, ResultOf } from '../worker/handlers.ts'
+import { call } from './call.ts'
+import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
+
+/** What may be said of a task beside its type and payload; each has the default of its handler or of XQueue. */
+export interface SubmitOptions {
+  /** 0–9, higher runs first; default 0. */
+  priority?: number
+  /** How long it may not start yet; not together with `runAt`. */
+  delay?: Duration
+  runAt?: Date
+  /** Retries after the first attempt; default 3. */
+  maxRetry?: number
+  /** How long it may wait for its first start; default 10 min, 0 = no limit. */
+  queueTimeout?: Duration
+  /** How long an attempt may run; default 5 min, 0 = no limit. */
+  processTimeout?: Duration
+  tags?: Record<string, string>
+  /** The same key with the same task is submitted once, however often it is called. */
+  idempotencyKey?: string
+}
+
+/** A task of a client that knows its handlers: payload and result have their types. */
+export type TaskOf<H extends Handlers, Type extends keyof H> = Omit<Task, 'type' | 'payload' | 'result'> & {
+  type: Type
+  payload: PayloadOf<H, Type>
+  /** Null until the task has succeeded. */
+  result: ResultOf<H, Type> | null
+}
+
+type NewTask<H extends Handlers, Type extends keyof H & string> = SubmitOptions & {
+  type: Type
+  payload: PayloadOf<H, Type>
+}
+
+/** What failed for good: its task is in `task`. */
+export class TaskUnsuccessful extends Error {
+  override name = 'TaskUnsuccessful'
+  readonly task: Task
+
+  constructor(task: Task) {
+    super(`task ${task.id} of type ${task.type} ended as ${task.status}${task.error ? `: ${task.error}` : ''}`)
+    this.task = task
+  }
+}
+
+/**
+ * The typed client of a server. Every call throws XQueueError: what the server refused, with its `code`, or
+ * `engine_unavailable` when it cannot be reached; whether the call was carried out is then not known, so give
+ * submissions an `idempotencyKey` and call again.
+ */
+export class Client<H extends Handlers> {
+  readonly #server: string
+
+  constructor(server: string) {
+    this.#server = server
+  }
+
+  /** Submits a task; it is durable when this resolves. */
+  async submit<Type extends keyof H & string>(
+    type: Type,
+    payload: PayloadOf<H, Type>,
+    options: SubmitOptions = {},
+  ): Promise<TaskOf<H, Type>> {
+    const answer = await call<TaskAnswer>(this.#server, 'POST', '/tasks', inputOf({ ...options, type, payload }))
+    return taskOf(answer) as never
+  }
+
+  /** Submits up to 10,000 tasks, all or none; their ids, in order. */
+  async submitMany<Type extends keyof H & string>(tasks: readonly NewTask<H, Type>[]): Promise<string[]> {
+    const body = { tasks: tasks.map(inputOf) }
+    const answer = await call<{ tasks: { id: string }[] }>(this.#server, 'POST', '/tasks/batch', body)
+    return answer.tasks.map(({ id }) => id)
+  }
+
+  async get(id: string): Promise<Task> {
+    return taskOf(await call(this.#server, 'GET', `/tasks/${encodeURIComponent(id)}`))
+  }
+
+  /** Cancels a task; a running one is asked to stop and may still be `processing` in the answer. */
+  async cancel(id: string): Promise<Task> {
+    return taskOf(await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}`))
+  }
+
+  /** Runs a failed, canceled or timed-out task again. */
+  async retry(id: string): Promise<Task> {
+    return taskOf(await call(this.#server, 'POST', `/tasks/${encodeURIComponent(id)}/retry`))
+  }
+
+  /**
+   * Waits for the end of a task and gives its result.
+   * @throws TaskUnsuccessful when it ended in anything but success; the reason of `signal` when that fires
+   */
+  async result<Type extends keyof H & string>(
+    task: string | TaskOf<H, Type>,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<ResultOf<H, Type>> {
+    const ended = await this.#end(typeof task === 'string' ? task : task.id, signal)
+    if (ended.status !== 'success') throw new TaskUnsuccessful(ended)
+    return ended.result as never
+  }
+
+  /** Status changes and progress from now on, until `signal` fires; a broken connection goes on where it was. */
+  changes(query: ChangesQuery & { type?: keyof H & string } = {}, signal?: AbortSignal): AsyncGenerator<TaskChange> {
+    return changes(this.#server, query, signal)
+  }
+
+  async #end(id: string, signal: AbortSignal | undefined): Promise<Task> {
+    const task = await this.get(id)
+    if (isFinal(task.status)) return task
+    const leave = new AbortController()
+    try {
+      const stop = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
+      // Looked at once more when the stream is open, so that no end falls between.
+      let looked: Promise<Task> | undefined
+      const opened = () => {
+        looked = this.get(id)
+        looked.then(
+          ({ status }) => isFinal(status) && leave.abort(),
+          () => undefined, // The stream goes on; it is looked at again when it opens the next time.
+        )
+      }
+      for await (const { status } of changes(this.#server, { taskId: id }, stop, opened)) if (isFinal(status)) break
+      signal?.throwIfAborted()
+      return await this.get(id)
+    } finally {
+      leave.abort()
+    }
+  }
+}
+
+/** `createClient<typeof handlers>('http://localhost:8080')`: import the handlers as a type only. */
+export function createClient<H extends Handlers>(server = 'http://127.0.0.1:8080'): Client<H> {
+  return new Client(server)
+}
+
+/** A task as the HTTP API writes it. */
+export interface TaskAnswer {
+  id: string
+  type: string
+  payload: Json
+  priority: number
+  status: Status
+  attempts: number
+  deliveries: number
+  max_retry: number
+  queue_timeout: number
+  process_timeout: number
+  timeout_reason: Task['timeoutReason']
+  created_at: string
+  run_at: string
+  started_at: string | null
+  updated_at: string
+  completed_at: string | null
+  worker_id: string | null
+  progress: Progress | null
+  result: Json
+  error: string | null
+  tags: Record<string, string>
+  idempotency_key: string | null
+}
+
+function taskOf(answer: TaskAnswer): Task {
+  const time = (text: string | null) => (text === null ? null : Date.parse(text))
+  return {
+    id: answer.id,
+    type: answer.type,
+    payload: answer.payload,
+    priority: answer.priority,
+    status: answer.status,
+    attempts: answer.attempts,
+    deliveries: answer.deliveries,
+    maxRetry: answer.max_retry,
+    queueTimeoutMs: answer.queue_timeout * 1_000,
+    processTimeoutMs: answer.process_timeout * 1_000,
+    timeoutReason: answer.timeout_reason,
+    createdAt: Date.parse(answer.created_at),
+    runAt: Date.parse(answer.run_at),
+    startedAt: time(answer.started_at),
+    updatedAt: Date.parse(answer.updated_at),
+    completedAt: time(answer.completed_at),
+    workerId: answer.worker_id,
+    progress: answer.progress,
+    result: answer.result,
+    error: answer.error,
+    tags: answer.tags,
+    idempotencyKey: answer.idempotency_key,
+  }
+}
+
+/** What is undefined is left out by JSON itself. */
+function inputOf(task: SubmitOptions & { type: string; payload: unknown }) {
+  return {
+    type: task.type,
+    payload: task.payload,
+    priority: task.priority,
+    delay: task.delay,
+    run_at: task.runAt?.toISOString(),
+    max_retry: task.maxRetry,
+    queue_timeout: task.queueTimeout,
+    process_timeout: task.processTimeout,
+    tags: task.tags,
+    idempotency_key: task.idempotencyKey,
+  }
+}

@@ -1,0 +1,82 @@
+import type { Json } from '../task/json.ts'
+import type { Status, TimeoutReason } from '../task/status.ts'
+import type { Progress } from '../task/task.ts'
+import { call } from './call.ts'
+
+/** A status change or a progress report, as the server tells it. */
+export interface TaskChange {
+  event_id: number
+  task_id: string
+  type: string
+  status: Status
+  attempts: number
+  progress: Progress | null
+  result: Json
+  error: string | null
+  timeout_reason: TimeoutReason | null
+  worker_id: string | null
+  /** RFC 3339. */
+  timestamp: string
+}
+
+export interface ChangesQuery {
+  taskId?: string
+  type?: string
+  status?: Status
+}
+
+const RECONNECT_MS = 1_000
+
+/**
+ * The changes of tasks from now on, as they happen. A connection that breaks is opened again and goes on where it was.
+ * Ends when `signal` fires. `opened` is called when changes can no longer be missed.
+ *
+ * @throws XQueueError what the server refuses, or `engine_unavailable` when it cannot be reached at the start
+ */
+export async function* changes(
+  server: string,
+  { taskId, type, status }: ChangesQuery,
+  signal?: AbortSignal,
+  opened?: () => void,
+): AsyncGenerator<TaskChange> {
+  const filter = { ...(taskId ? { task_id: taskId } : {}), ...(type ? { type } : {}), ...(status ? { status } : {}) }
+  const url = `${server.replace(/\/$/, '')}/api/v1/events?${new URLSearchParams(filter)}`
+  let last: string | null = null
+  while (!signal?.aborted) {
+    const leave = new AbortController()
+    try {
+      const headers: Record<string, string> = last === null ? {} : { 'Last-Event-ID': last }
+      const signals = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
+      const response = await fetch(url, { headers, signal: signals }).catch(() => null)
+      if (response?.ok && response.body) {
+        opened?.()
+        for await (const { id, data } of records(response.body)) {
+          last = id ?? last
+          if (data !== null) yield JSON.parse(data)
+        }
+      } else if (last === null && !signal?.aborted) {
+        // A plain call tells what is wrong in words.
+        await call(server, 'GET', response === null ? '/live' : `/events?${new URLSearchParams(filter)}`)
+      }
+    } catch (error) {
+      if (last === null && !signal?.aborted) throw error
+    } finally {
+      leave.abort() // An open stream would keep the process alive.
+    }
+    if (!signal?.aborted) await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS))
+  }
+}
+
+/** The records of an event stream; `data` is null in those that only tell the position. */
+async function* records(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: string | null; data: string | null }> {
+  let text = ''
+  for await (const chunk of body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)) {
+    const parts = (text + chunk).split('\n\n')
+    text = parts.pop() ?? ''
+    for (const part of parts) {
+      const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(part)?.[1] ?? null
+      const isChange = field('event') === 'status' || field('event') === 'progress'
+      yield { id: field('id'), data: isChange ? field('data') : null }
+    }
+  }
+}

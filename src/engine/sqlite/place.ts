@@ -1,0 +1,36 @@
+import { randomUUID } from 'node:crypto'
+import { XQueueError } from '../../task/errors.ts'
+
+/** Where a `sqlite:` URL keeps its tasks. */
+export interface Place {
+  path: string
+  inMemory: boolean
+  synchronous: 'FULL' | 'NORMAL'
+  /** Opens the same store again, also from another thread: for memory it names the one that was opened. */
+  sameUrl: string
+}
+
+/** @throws XQueueError `engine_unusable` saying what is allowed */
+export function placeOf(url: string): Place {
+  const [name = '', query = ''] = url.slice('sqlite:'.length).split('?', 2)
+  const search = new URLSearchParams(query)
+  const synchronous = (search.get('synchronous') ?? 'full').toUpperCase()
+  if (synchronous !== 'FULL' && synchronous !== 'NORMAL') {
+    throw new XQueueError('engine_unusable', `sqlite: synchronous=${synchronous}: it must be full or normal`)
+  }
+  if (name === '') throw new XQueueError('engine_unusable', 'sqlite: names no file: write sqlite:./xqueue.db')
+  const unknown = [...search.keys()].filter((key) => key !== 'synchronous')
+  if (unknown.length > 0) {
+    throw new XQueueError('engine_unusable', `sqlite: unknown parameter ${unknown[0]}: only synchronous=full|normal`)
+  }
+  // Named memory of SQLite's own file layer: other threads of this process open the same store by its URL.
+  if (name === ':memory:') return memory(`/xqueue-${randomUUID()}`)
+  if (name.startsWith(MEMORY)) return memory(name.slice(MEMORY.length))
+  return { path: name, inMemory: false, synchronous, sameUrl: url }
+}
+
+const MEMORY = 'memory:'
+
+function memory(name: string): Place {
+  return { path: `file:${name}?vfs=memdb`, inMemory: true, synchronous: 'FULL', sameUrl: `sqlite:${MEMORY}${name}` }
+}

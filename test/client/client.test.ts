@@ -1,0 +1,120 @@
+import { pino } from 'pino'
+import { afterAll, beforeAll, expect, expectTypeOf, it } from 'vitest'
+import { z } from 'zod'
+import { type App, startApp } from '../../src/app.ts'
+import { loadConfig } from '../../src/config/config.ts'
+import * as publicSurface from '../../src/index.ts'
+import { createClient, DoNotRetry, defineHandlers, TaskUnsuccessful } from '../../src/index.ts'
+import { normalizeHandlers } from '../../src/worker/handlers.ts'
+
+const handlers = defineHandlers({
+  greet: {
+    payload: z.object({ name: z.string(), times: z.number().default(2) }),
+    run: async (task, { progress }) => {
+      progress(50)
+      return { greeting: `hello ${task.payload.name}`.repeat(task.payload.times) }
+    },
+  },
+  refuse: {
+    run: async () => {
+      throw new DoNotRetry('never')
+    },
+  },
+  hang: {
+    run: (_task, { signal }) =>
+      new Promise<number>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+  },
+})
+let app: App
+const client = () => createClient<typeof handlers>(app.address!)
+
+beforeAll(async () => {
+  const { config } = await loadConfig({ engine: 'sqlite::memory:', port: '0' }, {}, '/')
+  app = await startApp(config, { server: true, worker: true }, pino({ level: 'silent' }), normalizeHandlers(handlers))
+})
+afterAll(() => app.stopNow())
+
+it('submits with the types of the handlers and gives their results', async () => {
+  const task = await client().submit('greet', { name: 'ann' }, { priority: 3, tags: { order: '7' }, delay: '10ms' })
+  expect(task).toMatchObject({ type: 'greet', priority: 3, tags: { order: '7' }, maxRetry: 3, queueTimeoutMs: 600_000 })
+  expect(task.createdAt).toBeTypeOf('number')
+  const result = await client().result(task)
+  expectTypeOf(result).toEqualTypeOf<{ greeting: string }>()
+  expect(result).toEqual({ greeting: 'hello annhello ann' })
+  // @ts-expect-error the payload is checked by the compiler as well
+  await expect(client().submit('greet', { name: 5 })).rejects.toMatchObject({ code: 'invalid_payload' })
+  // @ts-expect-error and so is the type
+  await expect(client().submit('nope', {})).rejects.toMatchObject({ code: 'unknown_type' })
+})
+
+it('gives the result of a task that had ended before it was asked for', async () => {
+  const { id } = await client().submit('greet', { name: 'bob', times: 1 })
+  await client().result(id)
+  expect(await client().result<'greet'>(id)).toEqual({ greeting: 'hello bob' })
+})
+
+it('throws what became of a task that did not succeed, with the task', async () => {
+  const task = await client().submit('refuse', {})
+  const error = await client()
+    .result(task)
+    .catch((thrown: unknown) => thrown)
+  expect(error).toBeInstanceOf(TaskUnsuccessful)
+  expect((error as TaskUnsuccessful).task).toMatchObject({ id: task.id, status: 'failed', attempts: 1 })
+})
+
+it('stops waiting when its signal fires, and leaves the task alone until it is canceled', async () => {
+  const task = await client().submit('hang', {})
+  const stop = new AbortController()
+  const waiting = client().result(task, { signal: stop.signal })
+  stop.abort(new Error('enough'))
+  await expect(waiting).rejects.toThrow('enough')
+  const waitingAgain = client().result(task)
+  await client().cancel(task.id)
+  await expect(waitingAgain).rejects.toMatchObject({ task: { status: 'canceled' } })
+  expect(await client().retry(task.id)).toMatchObject({ status: 'pending', attempts: 0 })
+  await client().cancel(task.id)
+})
+
+it('submits many, all or none', async () => {
+  const tasks = [1, 2, 3].map((times) => ({ type: 'greet' as const, payload: { name: 'eve', times } }))
+  const ids = await client().submitMany(tasks)
+  const results = await Promise.all(ids.map((id) => client().result<'greet'>(id)))
+  expect(results.map(({ greeting }) => greeting.length)).toEqual([9, 18, 27])
+  const bad = [...tasks, { type: 'greet' as const, payload: { name: 'eve', times: 'x' as never } }]
+  await expect(client().submitMany(bad)).rejects.toMatchObject({
+    details: { errors: [{ path: 'tasks[3].payload.times' }] },
+  })
+})
+
+it('submits the same key once', async () => {
+  const options = { idempotencyKey: 'once' }
+  const [first, second] = [await client().submit('refuse', {}, options), await client().submit('refuse', {}, options)]
+  expect(second.id).toBe(first.id)
+  await expect(client().submit('refuse', { other: 1 }, options)).rejects.toMatchObject({ code: 'idempotency_conflict' })
+})
+
+it('follows changes as they happen', async () => {
+  const stop = new AbortController()
+  const seen: string[] = []
+  const following = (async () => {
+    for await (const change of client().changes({ type: 'greet' }, stop.signal)) {
+      seen.push(change.status)
+      if (change.status === 'success') stop.abort()
+    }
+  })()
+  // Submitted until the stream is open: what came before that is not followed.
+  while (!stop.signal.aborted) await client().result(await client().submit('greet', { name: 'kim' }))
+  await following
+  expect(seen.at(-1)).toBe('success')
+})
+
+it('says that a server cannot be reached', async () => {
+  const nobody = createClient<typeof handlers>('http://127.0.0.1:9')
+  await expect(nobody.submit('hang', {})).rejects.toMatchObject({ code: 'engine_unavailable' })
+  await expect(nobody.changes().next()).rejects.toMatchObject({ code: 'engine_unavailable' })
+})
+
+it('exports this and nothing else', () => {
+  const names = ['DoNotRetry', 'RetryAfter', 'TaskUnsuccessful', 'XQueueError', 'createClient', 'defineHandlers']
+  expect(Object.keys(publicSurface).sort()).toEqual(names)
+})
