@@ -40,7 +40,7 @@ export async function startApp(
   handlers?: ReadonlyMap<string, RegisteredHandler>,
 ): Promise<App> {
   giveHandlersTheirSettings(config)
-  handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers))
+  handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   const { leaseMs, retention, pendingMax } = config
   const engine = await openEngine(config.engine, { leaseMs, retention, pendingMax })
   const stops: (() => Promise<unknown>)[] = [() => engine.close()]

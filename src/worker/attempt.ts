@@ -146,7 +146,8 @@ async function parsePayload(schema: StandardSchemaV1, payload: Json): Promise<un
   throw new DoNotRetry(`the payload does not fit the handler's schema: ${issues.join('; ')}`)
 }
 
-function checkProgress(value: unknown): void {
+/** @throws TypeError for what is no progress */
+export function checkProgress(value: unknown): void {
   const inRange = typeof value === 'number' && value >= 0 && value <= 100
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
   if (!inRange && !isObject) throw new TypeError('progress is a number from 0 to 100, or an object')

@@ -8,6 +8,7 @@ import { describeError, type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
 import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { type Progress, TASK_LIMITS, type Task, TYPE_PATTERN } from '../task/task.ts'
+import { runInThread } from './isolate.ts'
 
 /** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */
 export type Duration = number | string
@@ -39,6 +40,11 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   maxRetry?: number
   /** Back-off; default 1 s doubling up to 5 min, of which a fifth is drawn at random. */
   retry?: { base?: Duration; factor?: number; cap?: Duration; jitter?: number }
+  /**
+   * Runs it in a thread of its own, for code that blocks, leaks or crashes: one that does not heed its signal within a
+   * second is terminated. The thread loads the handlers' file again, and payload and result are copied. Default false.
+   */
+  isolate?: boolean
   /** Any Standard Schema validator: checked at submission, and its output is what `run` gets. */
   payload?: StandardSchemaV1<Input, Payload>
   run: (task: Omit<Task, 'payload'> & { payload: Payload }, context: HandlerContext) => Promise<Result> | Result
@@ -85,9 +91,12 @@ export interface RegisteredHandler {
   run: Handler<Json>['run']
 }
 
-/** @throws XQueueError `invalid_handlers` naming the type, the field and what is allowed */
-export function normalizeHandlers(handlers: Handlers): Map<string, RegisteredHandler> {
-  return new Map(Object.entries(handlers).map(([type, handler]) => [type, normalize(type, handler)]))
+/**
+ * @param file the module that the handlers came from; those with `isolate` need it
+ * @throws XQueueError `invalid_handlers` naming the type, the field and what is allowed
+ */
+export function normalizeHandlers(handlers: Handlers, file: string | null = null): Map<string, RegisteredHandler> {
+  return new Map(Object.entries(handlers).map(([type, handler]) => [type, normalize(type, handler, file)]))
 }
 
 /**
@@ -120,16 +129,16 @@ export async function checkPayload(handler: RegisteredHandler, payload: Json): P
   }))
 }
 
-function normalize(type: string, handler: Handlers[string]): RegisteredHandler {
+function normalize(type: string, handler: Handlers[string], file: string | null): RegisteredHandler {
   const where = `the handler of "${type}"`
   if (!TYPE_PATTERN.test(type)) {
     throw invalid(`the task type "${type}" is not usable: letters, digits and . _ : - only, at most 100 of them`)
   }
   if (typeof handler?.run !== 'function') throw invalid(`${where} has no function \`run\``)
-  const known = ['concurrency', 'processTimeout', 'queueTimeout', 'maxRetry', 'retry', 'payload', 'run']
+  const known = ['concurrency', 'processTimeout', 'queueTimeout', 'maxRetry', 'retry', 'payload', 'isolate', 'run']
   const stranger = Object.keys(handler).find((key) => !known.includes(key))
   if (stranger) throw invalid(`${where} has an unknown field \`${stranger}\`: allowed are ${known.join(', ')}`)
-  const { concurrency = null, maxRetry = null, retry = {}, payload = null } = handler
+  const { concurrency = null, maxRetry = null, retry = {}, payload = null, isolate = false } = handler
   if (concurrency !== null && !(Number.isInteger(concurrency) && concurrency >= 1)) {
     throw invalid(`${where} has concurrency ${concurrency}: it must be an integer of 1 or more, or null for no limit`)
   }
@@ -138,6 +147,10 @@ function normalize(type: string, handler: Handlers[string]): RegisteredHandler {
   }
   if (payload !== null && typeof payload['~standard']?.validate !== 'function') {
     throw invalid(`${where} has a \`payload\` that is no Standard Schema validator`)
+  }
+  if (typeof isolate !== 'boolean') throw invalid(`${where} has isolate ${isolate}: it must be true or false`)
+  if (isolate && file === null) {
+    throw invalid(`${where} has \`isolate\`: its thread must load it from a file, so name that with --handlers`)
   }
   const ms = (field: string, value: Duration | undefined) => {
     try {
@@ -163,7 +176,7 @@ function normalize(type: string, handler: Handlers[string]): RegisteredHandler {
     }),
     payload,
     payloadSchemaJson: payload === null ? null : jsonSchemaOf(payload),
-    run: handler.run,
+    run: isolate ? runInThread(file!, type) : handler.run,
   }
 }
 

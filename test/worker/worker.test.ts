@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
@@ -11,7 +11,7 @@ import { XQueueError } from '../../src/task/errors.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
-import { defineHandlers, type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { defineHandlers, type Handlers, loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
 
 const logger = pino({ level: 'silent' })
@@ -36,8 +36,9 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
-async function start(handlers: Handlers, more: Partial<WorkerOptions> = {}): Promise<Worker> {
-  const worker = new Worker({ engine, handlers: normalizeHandlers(handlers), logger, leaseMs: LEASE_MS, ...more })
+const start = (handlers: Handlers, more: Partial<WorkerOptions> = {}) => startWith(normalizeHandlers(handlers), more)
+async function startWith(handlers: WorkerOptions['handlers'], more: Partial<WorkerOptions> = {}): Promise<Worker> {
+  const worker = new Worker({ engine, handlers, logger, leaseMs: LEASE_MS, ...more })
   workers.push(worker)
   await worker.start()
   return worker
@@ -232,8 +233,58 @@ it.each([
   [{ t: { run: forever, retries: 3 } }, /unknown field `retries`/],
   [{ t: { run: forever, processTimeout: 'soon' } }, /processTimeout/],
   [{ t: { run: forever, payload: {} } }, /Standard Schema/],
+  [{ t: { run: forever, isolate: true } }, /--handlers/],
 ])('refuses handlers that cannot work: %o', (handlers, message) => {
   const made = () => normalizeHandlers(handlers as never)
   expect(made).toThrow(XQueueError)
   expect(made).toThrow(message)
+})
+
+describe('isolate', () => {
+  const start = async () => {
+    const file = join(import.meta.dirname, 'isolated-handlers.ts')
+    return startWith(normalizeHandlers(await loadHandlers(file), file))
+  }
+
+  it('runs a handler in a thread of its own, with progress, logs and result', async () => {
+    await start()
+    for (const n of [1, 2]) {
+      const id = await submit('report', { payload: { n } })
+      const task = await ended(id)
+      expect(task).toMatchObject({ status: 'success', progress: { n }, result: { id, attempt: 1, doubled: 2 * n } })
+    }
+  })
+
+  it('terminates one that blocks its thread, on cancel and on its time-out, while others go on', async () => {
+    await start()
+    const [canceled, late] = [await submit('block'), await submit('block', { processTimeoutMs: 50 })]
+    await running(canceled)
+    expect(await ended(await submit('report', { payload: { n: 1 } }))).toMatchObject({ status: 'success' })
+    await engine.cancel({ ids: [canceled] })
+    expect(await ended(canceled)).toMatchObject({ status: 'canceled' })
+    expect(await ended(late)).toMatchObject({ status: 'timeout' })
+  })
+
+  it('passes the signal on', async () => {
+    await start()
+    const id = await submit('heed')
+    await running(id)
+    await engine.cancel({ ids: [id] })
+    expect(await ended(id)).toMatchObject({ status: 'canceled' })
+  })
+
+  it.each([
+    ['leave', /thread of the handler ended \(code 7\)/],
+    ['stray', /stray/],
+    ['uncloneable', /could not be cloned/],
+  ])('fails only the task of one that does %s', async (type, error) => {
+    await start()
+    expect(await ended(await submit(type))).toMatchObject({ status: 'failed', error: expect.stringMatching(error) })
+    expect(await ended(await submit('report', { payload: { n: 3 } }))).toMatchObject({ status: 'success' })
+  })
+
+  it('knows an error that says not to retry', async () => {
+    await start()
+    expect(await ended(await submit('refuse', { maxRetry: 5 }))).toMatchObject({ status: 'failed', attempts: 1 })
+  })
 })

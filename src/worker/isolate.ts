@@ -1,0 +1,101 @@
+import { Worker as Thread } from 'node:worker_threads'
+import { DoNotRetry, RetryAfter } from '../task/retry.ts'
+import type { Progress, Task } from '../task/task.ts'
+import type { HandlerContext } from './handlers.ts'
+
+/** How long a handler may take to heed its signal before its thread is terminated. */
+const TERMINATE_MS = 1_000
+/** Loading a module costs tens of milliseconds, so a thread that ended a task well is used again. */
+const IDLE_THREADS_MAX = 16
+
+/** What an isolated handler's thread is asked, and what it tells. */
+export type ToThread =
+  | { kind: 'run'; type: string; task: Omit<Task, 'payload'>; payload: unknown; attempt: number }
+  | { kind: 'abort'; reason: string }
+export type FromThread =
+  | { kind: 'progress'; value: Progress }
+  | { kind: 'log'; level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'; fields: object; message: string }
+  | { kind: 'returned'; result: unknown }
+  | { kind: 'thrown'; error: string; retry: boolean; delayMs: number | null }
+
+const idle = new Map<string, Thread[]>()
+
+/**
+ * A handler's `run` that does its work in a thread of its own: a handler that blocks, leaks or ends its process takes
+ * only that thread along. One that does not heed its signal within a second is terminated.
+ *
+ * @param file the module that exports the handlers; the thread loads it again
+ */
+export function runInThread(file: string, type: string) {
+  return async (task: Omit<Task, 'payload'> & { payload: unknown }, context: HandlerContext): Promise<unknown> => {
+    context.signal.throwIfAborted()
+    const thread = idle.get(file)?.pop() ?? startThread(file)
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    let terminate: NodeJS.Timeout | undefined
+    const post = (message: ToThread) => thread.postMessage(message)
+    const stop = () => {
+      post({ kind: 'abort', reason: String(context.signal.reason) })
+      terminate = setTimeout(() => void thread.terminate(), TERMINATE_MS)
+    }
+    const hear = (message: FromThread) => {
+      switch (message.kind) {
+        case 'progress':
+          context.progress(message.value)
+          return
+        case 'log':
+          context.log[message.level](message.fields, message.message)
+          return
+        case 'returned':
+          keep(file, thread)
+          resolve(message.result)
+          return
+        case 'thrown':
+          keep(file, thread)
+          reject(thrownOf(message))
+      }
+    }
+    const leave = (code: number) => reject(new Error(`the thread of the handler ended (code ${code})`))
+    thread.ref()
+    thread.on('message', hear)
+    thread.once('error', reject)
+    thread.once('exit', leave)
+    context.signal.addEventListener('abort', stop, { once: true })
+    const { payload, ...rest } = task
+    post({ kind: 'run', type, task: rest, payload, attempt: context.attempt })
+    return promise.finally(() => {
+      clearTimeout(terminate)
+      context.signal.removeEventListener('abort', stop)
+      thread.off('message', hear)
+      thread.off('error', reject)
+      thread.off('exit', leave)
+    })
+  }
+}
+
+function startThread(file: string): Thread {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  const thread = new Thread(new URL(`./isolate-thread.${extension}`, import.meta.url), { workerData: file })
+  // What it throws while nobody waits for it ends it; it is not used again.
+  thread.on('error', () => undefined)
+  thread.once('exit', () => {
+    idle.set(
+      file,
+      (idle.get(file) ?? []).filter((other) => other !== thread),
+    )
+  })
+  return thread
+}
+
+function keep(file: string, thread: Thread): void {
+  const threads = idle.get(file) ?? []
+  idle.set(file, threads)
+  thread.unref()
+  if (threads.length < IDLE_THREADS_MAX) threads.push(thread)
+  else void thread.terminate()
+}
+
+function thrownOf({ error, retry, delayMs }: Extract<FromThread, { kind: 'thrown' }>): Error {
+  const thrown = delayMs !== null ? new RetryAfter(delayMs) : retry ? new Error(error) : new DoNotRetry(error)
+  thrown.stack = error
+  return thrown
+}
