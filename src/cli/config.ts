@@ -1,13 +1,13 @@
 import { Command } from 'commander'
 import { loadConfig } from '../config/config.ts'
-import { print, table } from './output.ts'
+import { print, table, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 
 const SECRETS = ['http-secret', 'smtp-url']
 
 /** `xqueue config`: each setting, its value, and where it came from. */
 export function configCommand(): Command {
-  return withSettings(new Command('config'))
+  const command = withSettings(new Command('config'))
     .description('show every setting and where its value comes from')
     .option('--json', 'print JSON')
     .action(async ({ json, ...flags }: { json?: boolean }) => {
@@ -20,4 +20,5 @@ export function configCommand(): Command {
       const rows = shown.map(({ name, value, source }) => [name, value, source])
       print(json ? JSON.stringify(shown) : table(['SETTING', 'VALUE (durations in ms)', 'FROM'], rows))
     })
+  return withExamples(command, 'xqueue config', 'XQUEUE_PORT=9000 xqueue config --json')
 }

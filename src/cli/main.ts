@@ -2,7 +2,10 @@
 import { Command, CommanderError } from 'commander'
 import { XQueueError } from '../task/errors.ts'
 import { version } from '../version.ts'
+import { benchCommand } from './bench.ts'
+import { completionCommand } from './completion.ts'
 import { configCommand } from './config.ts'
+import { doctorCommand } from './doctor.ts'
 import { EXIT } from './output.ts'
 import { serveCommands } from './serve.ts'
 import { submitCommand } from './submit.ts'
@@ -30,7 +33,10 @@ for (const command of [
   ...taskCommands(),
   ...typeCommands(),
   ...systemCommands(),
+  doctorCommand(),
   configCommand(),
+  benchCommand(),
+  completionCommand(program),
 ]) {
   program.addCommand(command.exitOverride())
 }

@@ -14,6 +14,11 @@ export function withClientOptions(command: Command): Command {
     .option('--json', 'print JSON')
 }
 
+/** Shown under `--help`. */
+export function withExamples(command: Command, ...examples: string[]): Command {
+  return command.addHelpText('after', `\nExamples:\n${examples.map((example) => `  ${example}`).join('\n')}`)
+}
+
 export function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }

@@ -4,19 +4,21 @@ import pretty from 'pino-pretty'
 import { startApp } from '../app.ts'
 import { type Config, loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
+import { withExamples } from './output.ts'
 
 /** `xqueue serve` and `xqueue worker`: the processes that stay. */
 export function serveCommands(): Command[] {
   const serve = withSettings(new Command('serve'))
     .description('run the server, and a worker with your handlers')
     .option('--no-worker', 'run the server alone')
-    .addHelpText('after', '\nExamples:\n  xqueue serve --handlers handlers.ts\n  xqueue serve --no-worker --port 9000')
     .action(({ worker, ...flags }: { worker: boolean }) => run(flags, { server: true, worker }))
   const worker = withSettings(new Command('worker'))
     .description('run a worker alone')
-    .addHelpText('after', '\nExample:\n  xqueue worker --handlers handlers.ts --concurrency 50')
     .action((flags: object) => run(flags, { server: false, worker: true }))
-  return [serve, worker]
+  return [
+    withExamples(serve, 'xqueue serve --handlers handlers.ts', 'xqueue serve --no-worker --port 9000'),
+    withExamples(worker, 'xqueue worker --handlers handlers.ts --concurrency 50'),
+  ]
 }
 
 export function withSettings(command: Command): Command {
@@ -39,6 +41,12 @@ async function run(flags: object, parts: { server: boolean; worker: boolean }): 
   const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
   const logger = createLogger(config)
   const app = await startApp(config, parts, logger)
+  if (config.mqtt !== 'off') {
+    logger.warn(
+      { mqtt: config.mqtt.split('@').at(-1) },
+      'this version does not publish status over MQTT; use /api/v1/events',
+    )
+  }
   logger.info({ engine: config.engine.split('@').at(-1), address: app.address }, 'xqueue is ready')
   let stopping = false
   const onSignal = async (signal: string) => {

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline'
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
-import { type ClientOptions, EXIT, show, withClientOptions } from './output.ts'
+import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
 import { waitForEnd } from './tasks.ts'
 
 const BATCH = 1_000
@@ -19,7 +19,7 @@ interface SubmitOptions extends ClientOptions {
 
 /** `xqueue submit`: one task from the arguments, or many from a file of lines. */
 export function submitCommand(): Command {
-  return withClientOptions(new Command('submit'))
+  const command = withClientOptions(new Command('submit'))
     .description('submit a task, or a file of them')
     .argument('[type]', 'task type')
     .argument('[payload]', 'JSON', '{}')
@@ -29,13 +29,15 @@ export function submitCommand(): Command {
     .option('--delay <duration>', 'start later, as in 90s')
     .option('--max-retry <n>', 'retries after the first attempt')
     .option('--key <key>', 'idempotency key')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  xqueue submit example \'{"duration": 2}\' --wait\n  xqueue submit --file tasks.ndjson',
-    )
     .action((type: string | undefined, payload: string, options: SubmitOptions) =>
       options.file === undefined ? submitOne(type, payload, options) : submitFile(options.file, options),
     )
+  return withExamples(
+    command,
+    'xqueue submit example \'{"duration": 2}\' --wait',
+    'xqueue submit --file tasks.ndjson',
+    'generate-tasks | xqueue submit --file -',
+  )
 }
 
 async function submitOne(type: string | undefined, text: string, options: SubmitOptions): Promise<void> {

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
-import { type ClientOptions, facts, show, table, withClientOptions } from './output.ts'
+import { type ClientOptions, facts, show, table, withClientOptions, withExamples } from './output.ts'
 
 interface Workers {
   workers: { id: string; running: number; concurrency: number; types: string[]; last_seen: string }[]
@@ -25,5 +25,5 @@ export function systemCommands(): Command[] {
       ])
       show(answer, options, () => table(['ID', 'RUNNING', 'TYPES', 'LAST SEEN'], rows))
     })
-  return [stats, workers]
+  return [withExamples(stats, 'xqueue stats --json'), withExamples(workers, 'xqueue workers')]
 }

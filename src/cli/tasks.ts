@@ -3,7 +3,7 @@ import { call } from '../client/call.ts'
 import type { TaskAnswer } from '../client/client.ts'
 import { changes } from '../client/event-stream.ts'
 import { isFinal, type Status } from '../task/status.ts'
-import { type ClientOptions, EXIT, facts, print, show, table, withClientOptions } from './output.ts'
+import { type ClientOptions, EXIT, facts, print, show, table, withClientOptions, withExamples } from './output.ts'
 
 interface FilterOptions extends ClientOptions {
   status?: Status
@@ -61,12 +61,21 @@ export function taskCommands(): Command[] {
         const task = await call<TaskAnswer>(options.server, method, `/tasks/${encodeURIComponent(id)}${path}`)
         show(task, options, ({ status }) => `${id} ${status}`)
       })
+  const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return [
-    get,
-    watch,
-    list,
-    change('cancel', 'cancel a task, or all that fit'),
-    change('retry', 'run failed, canceled or timed-out tasks again'),
+    withExamples(get, `xqueue get ${id}`, `xqueue get ${id} --json`),
+    withExamples(watch, `xqueue watch ${id}`, 'xqueue watch --type email --status failed'),
+    withExamples(list, 'xqueue list --status pending --type email', 'xqueue list --tag customer:42 --limit 10'),
+    withExamples(
+      change('cancel', 'cancel a task, or all that fit'),
+      `xqueue cancel ${id}`,
+      'xqueue cancel --type email',
+    ),
+    withExamples(
+      change('retry', 'run failed, canceled or timed-out tasks again'),
+      `xqueue retry ${id}`,
+      'xqueue retry --status failed --type email',
+    ),
   ]
 }
 

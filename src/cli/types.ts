@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
-import { type ClientOptions, facts, show, withClientOptions } from './output.ts'
+import { type ClientOptions, facts, show, withClientOptions, withExamples } from './output.ts'
 
 /** limit, pause, resume: what is set for a task type. */
 export function typeCommands(): Command[] {
@@ -29,8 +29,8 @@ export function typeCommands(): Command[] {
         show(answer, options, () => `${type} ${name}d`)
       })
   return [
-    limit,
-    set('pause', 'start no more tasks of a type; they are accepted and wait'),
-    set('resume', 'start again'),
+    withExamples(limit, 'xqueue limit email', 'xqueue limit email 10', 'xqueue limit email none'),
+    withExamples(set('pause', 'start no more tasks of a type; they are accepted and wait'), 'xqueue pause email'),
+    withExamples(set('resume', 'start again'), 'xqueue resume email'),
   ]
 }

@@ -9,6 +9,8 @@ export interface Config {
   engine: string
   host: string
   port: number
+  mqtt: string
+  mqttPort: number
   concurrency: number
   handlers: string | null
   leaseMs: number
@@ -55,6 +57,8 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     engine: value('engine'),
     host: value('host'),
     port: value('port'),
+    mqtt: value('mqtt'),
+    mqttPort: value('mqtt-port'),
     concurrency: value('concurrency'),
     handlers: value('handlers'),
     leaseMs: value('lease'),

@@ -26,6 +26,15 @@ export const SETTINGS = [
   row('port', { kind: 'integer', min: 0, max: 65_535 }, '8080', 'Port of the HTTP server; 0 takes a free one', [
     'SERVER_PORT',
   ]),
+  row('mqtt', { kind: 'text' }, 'off', 'Status over MQTT: only off in this version, others are warned of', [
+    'MQTT_BROKER',
+  ]),
+  row(
+    'mqtt-port',
+    { kind: 'integer', min: 0, max: 65_535 },
+    '1883',
+    'Port of the embedded MQTT broker, once there is one',
+  ),
   row('concurrency', { kind: 'integer', min: 1, max: 10_000 }, '10', 'Tasks at once in this process'),
   row('handlers', { kind: 'text' }, null, 'TypeScript or JavaScript file that exports the handlers'),
   row('lease', { kind: 'duration', minMs: 1_000 }, '30s', 'How long a lost worker keeps its tasks'),

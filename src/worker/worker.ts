@@ -92,8 +92,7 @@ export class Worker {
     process.off('uncaughtException', this.#onStray)
     process.off('unhandledRejection', this.#onStray)
     clearTimeout(this.#progressTimer)
-    this.#thread?.postMessage('stop')
-    this.#thread = undefined
+    await this.#stopRenewal()
   }
 
   /** Gives everything that runs back at once. */
@@ -199,6 +198,16 @@ export class Worker {
     attempt.fail(error)
   }
 
+  /** Waits for the end of its thread, which has the store open as well. */
+  async #stopRenewal(): Promise<void> {
+    const thread = this.#thread
+    if (!thread) return
+    thread.ref()
+    const ended = new Promise((resolve) => thread.once('exit', resolve))
+    thread.postMessage('stop')
+    await ended
+  }
+
   #startRenewal(): void {
     const { engine, logger } = this.#options
     const workerData: RenewalInput = {
@@ -223,6 +232,9 @@ export class Worker {
     thread.on('error', (error) => {
       logger.error({ err: error }, 'the renewal thread failed; another one starts')
       if (this.#state === 'running' || this.#state === 'draining') this.#startRenewal()
+    })
+    thread.once('exit', () => {
+      if (this.#thread === thread) this.#thread = undefined
     })
     this.#thread = thread
   }

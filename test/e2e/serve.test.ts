@@ -172,8 +172,33 @@ it('is driven from the command line', async () => {
   expect(run('pause', 'example').stdout).toBe('example paused')
   for (const command of ['list', 'stats', 'workers']) expect(run(command).status).toBe(0)
   expect(run('cancel').status).toBe(2)
+  const { host, port } = { host: '127.0.0.1', port: new URL(base).port }
+  const healthy = run('doctor', '--engine', 'sqlite::memory:', '--host', host, '--port', port)
+  expect(healthy).toMatchObject({ status: 0, stdout: expect.stringContaining('an XQueue server answers') })
+  const sick = run('doctor', '--json', '--engine', 'sqlite:/nowhere/x.db', '--port', new URL(targetUrl).port)
+  expect(sick.status).toBe(1)
+  const failed = JSON.parse(sick.stdout).filter(({ ok }: { ok: boolean }) => !ok)
+  expect(failed.map(({ check }: { check: string }) => check)).toEqual(['engine', 'port'])
+  const { figures } = JSON.parse(run('bench', '--tasks', '1000', '--json').stdout)
+  expect(figures.map(({ per_second }: { per_second: number }) => per_second > 0)).toEqual([true, true, true])
   expect(run('nonsense').status).toBe(2)
   expect(run('stats', '--server', 'http://127.0.0.1:9').status).toBe(3)
+})
+
+it.each(['bash', 'zsh'])('completes commands and flags in %s', (shell) => {
+  const script = spawnSync(process.execPath, [main, 'completion', shell], { encoding: 'utf8' }).stdout
+  const ask = (...words: string[]) => {
+    const set = `COMP_WORDS=(xqueue ${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length}`
+    return spawnSync(
+      'bash',
+      ['-c', `${script.replace(/^autoload.*$/m, '')}\n${set}; _xqueue; echo "\${COMPREPLY[@]}"`],
+      {
+        encoding: 'utf8',
+      },
+    ).stdout.trim()
+  }
+  expect(ask('comp')).toBe('completion')
+  expect(ask('submit', '--fi')).toBe('--file')
 })
 
 it.each([

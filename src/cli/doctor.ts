@@ -1,0 +1,115 @@
+import { existsSync } from 'node:fs'
+import { statfs } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { dirname } from 'node:path'
+import { Command } from 'commander'
+import { call } from '../client/call.ts'
+import { type Config, loadConfig } from '../config/config.ts'
+import { openEngine } from '../engine/open.ts'
+import { loadHandlers, normalizeHandlers } from '../worker/handlers.ts'
+import { EXIT, print, withExamples } from './output.ts'
+import { settingsOf, withSettings } from './serve.ts'
+
+interface Finding {
+  check: string
+  ok: boolean
+  detail: string
+}
+
+const NODE_MAJOR_MIN = 24
+const ANSWER_MS_MAX = 2_000
+const DISK_FREE_BYTES_MIN = 1024 ** 3
+
+/** `xqueue doctor`: tries what `xqueue serve` with the same settings needs, and says what is wrong. */
+export function doctorCommand(): Command {
+  const command = withSettings(new Command('doctor'))
+    .description('check that `serve` with these settings would work; exits with 1 if not')
+    .option('--json', 'print JSON')
+    .action(async ({ json, ...flags }: { json?: boolean }) => {
+      const findings = await examine(settingsOf(flags))
+      const lines = findings.map(({ check, ok, detail }) => `${ok ? '✓' : '✗'} ${check}: ${detail}`)
+      print(json ? JSON.stringify(findings) : lines.join('\n'))
+      if (findings.some(({ ok }) => !ok)) process.exitCode = EXIT.failed
+    })
+  return withExamples(command, 'xqueue doctor', 'xqueue doctor --engine sqlite:/var/lib/xqueue/x.db --port 9000')
+}
+
+async function examine(flags: Record<string, string>): Promise<Finding[]> {
+  const node = await find('node', async () => {
+    const major = Number(process.versions.node.split('.')[0])
+    if (major < NODE_MAJOR_MIN) throw new Error(`${process.version} runs this: install Node ${NODE_MAJOR_MIN} or newer`)
+    return process.version
+  })
+  let config: Config | undefined
+  const settings = await find('settings', async () => {
+    const loaded = await loadConfig(flags, process.env, process.cwd())
+    config = loaded.config
+    const set = loaded.sources.filter(({ source }) => source !== 'default')
+    return set.length === 0 ? 'all defaults' : set.map(({ name, source }) => `${name} from ${source}`).join(', ')
+  })
+  if (!config) return [node, settings]
+  const { engine, handlers, host, port } = config
+  return [
+    node,
+    settings,
+    await find('engine', () => useEngine(engine)),
+    await find('disk', () => findRoom(engine)),
+    await find('handlers', async () => {
+      if (handlers === null) return 'none: this process could only serve, not run tasks (--handlers)'
+      return [...normalizeHandlers(await loadHandlers(handlers), handlers).keys()].join(', ')
+    }),
+    await find('port', () => listen(host, port)),
+  ]
+}
+
+async function find(check: string, look: () => Promise<string>): Promise<Finding> {
+  try {
+    return { check, ok: true, detail: await look() }
+  } catch (error) {
+    return { check, ok: false, detail: (error as Error).message }
+  }
+}
+
+async function useEngine(url: string): Promise<string> {
+  const engine = await openEngine(url)
+  try {
+    const { durability, checks } = await engine.health()
+    const bad = checks.find(({ ok }) => !ok)
+    if (bad) throw new Error(`${bad.name}: ${bad.detail}`)
+    return `${url.split('@').at(-1)}: an accepted task ${durability}`
+  } finally {
+    await engine.close()
+  }
+}
+
+async function findRoom(engine: string): Promise<string> {
+  const file = engine.replace(/^sqlite:/, '').split('?')[0]!
+  const folder = dirname(file)
+  if (!existsSync(folder)) return 'nothing is kept on this disk'
+  const { bavail, bsize } = await statfs(folder)
+  const free = bavail * bsize
+  const text = `${(free / 1024 ** 3).toFixed(1)} GiB free in ${folder}`
+  if (free < DISK_FREE_BYTES_MIN) throw new Error(`${text}: make room, or put the database elsewhere`)
+  return text
+}
+
+async function listen(host: string, port: number): Promise<string> {
+  const server = createServer()
+  const failure = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+    server.once('error', resolve)
+    server.listen(port, host, () => resolve(null))
+  })
+  server.close()
+  if (failure === null) return `${host}:${port} is free`
+  const taken = failure.code === 'EADDRINUSE'
+  if (taken && (await isXQueue(`http://${host}:${port}`))) return `an XQueue server answers at ${host}:${port}`
+  const remedy = taken ? 'end the program that has it, or choose another with --port' : failure.message
+  throw new Error(`${host}:${port} cannot be used: ${remedy}`)
+}
+
+async function isXQueue(server: string): Promise<boolean> {
+  return call(server, 'GET', '/live', undefined, AbortSignal.timeout(ANSWER_MS_MAX)).then(
+    () => true,
+    () => false,
+  )
+}
