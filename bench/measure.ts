@@ -27,9 +27,9 @@ const MEASURES: Record<string, (contender: Contender) => Promise<number>> = {
 const ON_TOP: typeof MEASURES = {
   'submit on top': async (contender) => {
     await contender.submitBatch(1_000)
-    return rate(20_000, () => submit(contender, 20_000))
+    return rate(49_000, () => submit(contender, 49_000))
   },
-  'process on top': (contender) => rate(21_000, () => contender.work(100, 21_000)),
+  'process on top': (contender) => rate(50_000, () => contender.work(100, 50_000)),
 }
 
 async function process(contender: Contender, concurrency: number, count: number): Promise<number> {

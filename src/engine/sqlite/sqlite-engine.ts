@@ -33,6 +33,8 @@ import { type Tx, Writer } from './writer.ts'
 /** A bulk cancel or retry changes this many in one step. */
 const BULK_MAX = 1_000
 const TIMER_MS_MAX = 60_000
+/** Rows of the outbox that one sweep drops; each may hold 500 events. */
+const EVENT_ROWS_MAX = 100
 /** For what only has to be in force: nobody is shown it before it is durable, and a loss of power may undo it. */
 const NOT_WAITED_FOR = { durable: false }
 
@@ -119,10 +121,10 @@ export class SqliteEngine implements Engine {
         this.#life.forgetFinished(tx, max),
       ]
       if (!this.#rates.isEmpty) this.#rates.write(tx.now)
-      this.#store.run('dropEvents', this.#options.eventsMax, max)
+      const eventRows = this.#store.run('dropEvents', this.#options.eventsMax, EVENT_ROWS_MAX)
       this.#store.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
       const changed = done.reduce((sum, n) => sum + n, 0)
-      return { changed, more: done.some((n) => n >= max), nextAt: this.#nextAt() }
+      return { changed, more: eventRows === EVENT_ROWS_MAX || done.some((n) => n >= max), nextAt: this.#nextAt() }
     }, NOT_WAITED_FOR)
   }
 
