@@ -61,3 +61,12 @@ it('uses every SQL statement', () => {
   expect(statements.length).toBeGreaterThan(30)
   expect(statements.filter((name) => !code.includes(`'${name}'`))).toEqual([])
 })
+
+it('has a file of the contract for every verb of the port', () => {
+  const port = text('src/engine/engine.ts')
+  const body = port.slice(port.indexOf('export interface Engine {'), port.indexOf('\n}\n'))
+  const verbs = [...body.matchAll(/^ {2}(\w+)\(/gm)].map(([, verb]) => verb!)
+  expect(verbs.length).toBeGreaterThanOrEqual(15)
+  const contract = globSync('test/engine-contract/*.ts', { cwd: root }).map(text).join('\n')
+  expect(verbs.filter((verb) => !contract.includes(`function ${verb}Contract(`))).toEqual([])
+})

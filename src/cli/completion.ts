@@ -32,13 +32,14 @@ complete -o default -F _xqueue xqueue`,
 ${SCRIPTS.bash(program)}`,
   fish: (program) =>
     program.commands
-      .flatMap((command) => [
-        `complete -c xqueue -n __fish_use_subcommand -a ${command.name()} -d ${quote(command.description())}`,
-        ...command.options.map(
-          ({ long, description }) =>
-            `complete -c xqueue -n '__fish_seen_subcommand_from ${command.name()}' -l ${long?.slice(2)} -d ${quote(description)}`,
-        ),
-      ])
+      .flatMap((command) => {
+        const name = command.name()
+        const ofCommand = `complete -c xqueue -n '__fish_seen_subcommand_from ${name}'`
+        return [
+          `complete -c xqueue -n __fish_use_subcommand -a ${name} -d ${quote(command.description())}`,
+          ...command.options.map((option) => `${ofCommand} -l ${option.name()} -d ${quote(option.description)}`),
+        ]
+      })
       .join('\n'),
 }
 

@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest'
+import { completeSpec } from '../../src/task/task.ts'
+import { type Stage, WORKER } from './stage.ts'
+
+export function cancelContract(stage: Stage): void {
+  const { submit, claim, succeed, get } = stage
+
+  describe('cancel', () => {
+    it('cancels a waiting task at once, and not a finished one', async () => {
+      const { id } = await submit()
+      expect((await stage.engine.cancel({ ids: [id] })).results[0]).toMatchObject({ outcome: 'changed' })
+      expect((await stage.engine.cancel({ ids: [id, 'none'] })).results.map(({ outcome }) => outcome)).toEqual([
+        'refused',
+        'unknown',
+      ])
+      expect(await claim()).toEqual([])
+    })
+
+    it('tells a running task to stop; whatever it answers, it ends as canceled', async () => {
+      const { id } = await submit()
+      const [lease] = await claim()
+      const waiting = stage.engine.turn({ worker: WORKER, want: 0, waitMs: 20_000 })
+      expect((await stage.engine.cancel({ ids: [id] })).results[0]!.outcome).toBe('stopping')
+      expect((await waiting).cancelRequested).toEqual([lease!.lease])
+      expect(await succeed(lease!.lease, 1)).toEqual({ accepted: false, status: 'canceled' })
+      expect(await get(id)).toMatchObject({ status: 'canceled', result: null })
+    })
+
+    it('ends a canceled task whose handler does not stop when its grace is over', async () => {
+      const { id } = await submit()
+      const { lease } = (await claim())[0]!
+      await stage.engine.cancel({ ids: [id] })
+      for (let step = 0; step < 6; step++) {
+        stage.now += 900
+        await stage.engine.turn({ worker: WORKER, want: 0, renewals: [{ lease }] })
+        await stage.engine.sweep(100)
+      }
+      expect((await get(id)).status).toBe('canceled')
+      expect((await succeed(lease)).status).toBeNull()
+    })
+
+    it('changes all that fit a filter, and only those', async () => {
+      for (const tags of [{ a: '1' }, { a: '2' }, {}]) await submit({ tags })
+      await stage.engine.submit([completeSpec({ type: 'u', tags: { a: '1' } })])
+      const filter = { type: 't', tag: { key: 'a', value: '1' } }
+      expect((await stage.engine.cancel({ filter })).results).toHaveLength(1)
+      expect((await stage.engine.cancel({ filter: {} })).results).toHaveLength(3)
+      expect((await stage.engine.retry({ filter: { status: 'canceled', type: 't' } })).results).toHaveLength(3)
+      expect((await stage.engine.stats()).counts).toMatchObject({ pending: 3, canceled: 1 })
+    })
+  })
+}

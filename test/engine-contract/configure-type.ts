@@ -1,0 +1,32 @@
+import { describe, expect, it } from 'vitest'
+import type { Stage } from './stage.ts'
+
+export function configureTypeContract(stage: Stage): void {
+  const { limit, submit, claim, succeed } = stage
+
+  describe('configureType', () => {
+    it('lets the operator win over the handler, also after the worker starts again', async () => {
+      await limit('t', 5)
+      await stage.engine.configureType('t', { maxConcurrency: 2 })
+      expect((await limit('t', 5)).maxConcurrency).toBe(2)
+      await stage.engine.configureType('t', { maxConcurrency: null })
+      expect((await limit('t', 5)).maxConcurrency).toBeNull()
+    })
+
+    it('starts nothing new until what runs fits a lowered limit', async () => {
+      for (let index = 0; index < 4; index++) await submit()
+      const leases = await claim(3)
+      await stage.engine.configureType('t', { maxConcurrency: 2 })
+      await succeed(leases[0]!.lease)
+      expect(await claim()).toEqual([])
+      await succeed(leases[1]!.lease)
+      expect(await claim()).toHaveLength(1)
+    })
+
+    it('refuses a type that nobody made known', async () => {
+      await expect(stage.engine.configureType('nope', { maxConcurrency: 1 })).rejects.toMatchObject({
+        code: 'unknown_type',
+      })
+    })
+  })
+}

@@ -1,0 +1,71 @@
+import type { Engine, EngineOptions, Lease, Settled, TypeInfo, WorkerIdentity } from '../../src/engine/engine.ts'
+import type { Outcome } from '../../src/task/outcome.ts'
+import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
+import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
+
+/** Opens a fresh store; `second` opens the same store once more, as another process would. */
+export interface Opened {
+  engine: Engine
+  second: () => Promise<Engine>
+  cleanup: () => Promise<void>
+}
+export type Open = (options: Partial<EngineOptions>) => Promise<Opened>
+
+export const WORKER: WorkerIdentity = {
+  id: 'w1',
+  host: 'h',
+  pid: 1,
+  types: ['t', 'u'],
+  concurrency: 100,
+  startedAt: 0,
+}
+
+/** Where each test of the contract plays: a fresh engine, a clock that tests move, and the usual steps in short. */
+export class Stage {
+  now = 0
+  opened!: Opened
+  readonly #open: Open
+
+  constructor(open: Open) {
+    this.#open = open
+  }
+
+  get engine(): Engine {
+    return this.opened.engine
+  }
+
+  /** Time stands still unless a test moves it. */
+  readonly options: Partial<EngineOptions> = {
+    clock: () => this.now,
+    random: () => 0,
+    leaseMs: 1_000,
+    workerTtlMs: 1e9,
+  }
+
+  readonly start = async (more: Partial<EngineOptions> = {}): Promise<void> => {
+    this.opened = await this.#open({ ...this.options, ...more })
+    for (const type of WORKER.types) await this.limit(type, null)
+  }
+
+  readonly limit = (type: string, maxConcurrency: number | null): Promise<TypeInfo> =>
+    this.engine.configureType(type, { handler: { maxConcurrency, retry: RETRY_DEFAULTS, payloadSchema: null } })
+
+  readonly submit = async (spec: Partial<TaskSpec> = {}): Promise<Task> =>
+    (await this.engine.submit([completeSpec({ type: 't', ...spec })]))[0]!.task
+
+  readonly claim = async (want = 1, worker = WORKER): Promise<Lease[]> =>
+    (await this.engine.turn({ worker, want })).leases
+
+  readonly succeed = (lease: string, result: number | null = null): Promise<Settled> =>
+    this.#settle(lease, { kind: 'success', result })
+
+  readonly fail = (lease: string, more: object = {}): Promise<Settled> =>
+    this.#settle(lease, { kind: 'failure', error: 'no', retry: true, delayMs: null, ...more })
+
+  readonly get = async (id: string): Promise<Task> => (await this.engine.get([id]))[0]!
+
+  async #settle(lease: string, outcome: Outcome): Promise<Settled> {
+    const { settled } = await this.engine.turn({ worker: WORKER, want: 0, outcomes: [{ lease, outcome }] })
+    return settled[0]!
+  }
+}
