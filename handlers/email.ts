@@ -1,4 +1,5 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import { join, resolve } from 'node:path'
 import { createTransport } from 'nodemailer'
 import { type Static, Type } from 'typebox'
@@ -33,8 +34,16 @@ export const email: Handler<Email, { sent: boolean; message_id: string; response
   processTimeout: '2m',
   payload: standard(payload),
   run: async (task, { signal, log }) => {
-    const { reply_to: replyTo, from = 'XQueue <xqueue@localhost>', ...fields } = task.payload
-    const message = { ...fields, from, messageId: `<${task.id}@xqueue>`, ...(replyTo ? { replyTo } : {}) }
+    signal.throwIfAborted()
+    const { reply_to: replyTo, from = 'XQueue <xqueue@localhost>', text, html, ...fields } = task.payload
+    const message = {
+      ...fields,
+      from,
+      messageId: `<${task.id}@xqueue>`,
+      ...(replyTo ? { replyTo } : {}),
+      ...(text === undefined ? {} : { text: withLineFeeds(text) }),
+      ...(html === undefined ? {} : { html: withLineFeeds(html) }),
+    }
     const smtpUrl = process.env.XQUEUE_SMTP_URL
     if (smtpUrl) return send(smtpUrl, message, signal)
     const file = await writeToOutbox(task.id, message)
@@ -43,14 +52,22 @@ export const email: Handler<Email, { sent: boolean; message_id: string; response
   },
 }
 
+/** Nodemailer makes CRLF of each line feed, and leaves a lone carriage return as it is, which RFC 5322 forbids. */
+function withLineFeeds(text: string): string {
+  return text.replace(/\r\n?/g, '\n')
+}
+
 async function send(url: string, message: object & { messageId: string }, signal: AbortSignal) {
-  const transport = createTransport(url)
-  const stop = () => transport.close()
+  // With a socket of our own, stopping hangs up in the middle of a conversation.
+  const socket = new Socket()
+  const transport = createTransport({ url, socket } as object)
+  const stop = () => socket.destroy(signal.reason)
   signal.addEventListener('abort', stop, { once: true })
   try {
-    const { response } = await transport.sendMail(message)
+    const { response } = (await transport.sendMail(message)) as { response: string }
     return { sent: true, message_id: message.messageId, response }
   } catch (error) {
+    signal.throwIfAborted()
     // 5xx is the server's final no (RFC 5321, 4.2.1): trying again would only be refused again.
     const { responseCode = 0 } = error as { responseCode?: number }
     if (responseCode >= 500) throw new DoNotRetry((error as Error).message, { cause: error })

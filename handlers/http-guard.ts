@@ -2,12 +2,16 @@ import { lookup as dnsLookup, type LookupAddress, type LookupOptions } from 'nod
 import ipaddr from 'ipaddr.js'
 import { DoNotRetry } from '../src/task/retry.ts'
 
+/** All that is given out of IPv6 to the public network (IANA, IPv6 Global Unicast Address Assignments). */
+const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
+
 /** Whether an address may be called: public unicast only, also when it is an IPv4 address inside an IPv6 one. */
 export function isPublicAddress(text: string): boolean {
   if (!ipaddr.isValid(text)) return false
   const address = ipaddr.process(text)
   if (address.range() !== 'unicast') return false
   if (address.kind() === 'ipv4') return true
+  if (!(address as ipaddr.IPv6).match(GLOBAL_UNICAST)) return false
   // Prefixes that carry an IPv4 address and could so name a private one.
   const carriers = ['64:ff9b::/96', '64:ff9b:1::/48', '2002::/16', '2001::/32', '::/96']
   return !carriers.some((range) => (address as ipaddr.IPv6).match(ipaddr.IPv6.parseCIDR(range)))
@@ -19,7 +23,10 @@ export function checkUrl(url: URL, allowPrivate: boolean): void {
     throw new DoNotRetry(`${url.protocol} is not called: the URL must start with http:// or https://`)
   }
   const host = url.hostname.replace(/^\[|\]$/g, '')
-  if (!allowPrivate && ipaddr.isValid(host) && !isPublicAddress(host)) throw refused(host)
+  if (allowPrivate) return
+  // These names are loopback by definition (RFC 6761, 6.3), whatever a DNS server says.
+  const isLocalhost = /(^|\.)localhost\.?$/i.test(host)
+  if (isLocalhost || (ipaddr.isValid(host) && !isPublicAddress(host))) throw refused(host)
 }
 
 type Callback = (error: Error | null, address?: string | LookupAddress[], family?: number) => void

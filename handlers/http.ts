@@ -10,12 +10,15 @@ const REDIRECTS_MAX = 5
 const BODY_BYTES_MAX = 64 * 1024
 const RETRY_AFTER_MS_MAX = 86_400_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
-const SECRET_HEADERS = ['authorization', 'cookie', 'proxy-authorization', 'x-xqueue-signature']
+/** Not sent on to another origin: what is secret, and the name of the first one. */
+const HEADERS_OF_ORIGIN = ['authorization', 'cookie', 'proxy-authorization', 'host']
+/** undici's words for a request that can never be sent. */
+const UNSENDABLE = ['UND_ERR_INVALID_ARG', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH', 'UND_ERR_NOT_SUPPORTED']
 
 const payload = Type.Object(
   {
     url: Type.String({ minLength: 8, maxLength: 8_000 }),
-    method: Type.Optional(Type.Union(METHODS.map((method) => Type.Literal(method)))),
+    method: Type.Optional(Type.Unsafe<(typeof METHODS)[number]>(Type.Enum([...METHODS]))),
     headers: Type.Optional(Type.Record(Type.String(), Type.String())),
     body: Type.Optional(Type.Unknown({ description: 'A string as it is, anything else as JSON' })),
   },
@@ -45,15 +48,8 @@ export const http: Handler<Call, Answer> = {
       ...(text !== null && typeof body !== 'string' ? { 'content-type': 'application/json' } : {}),
       ...Object.fromEntries(given),
       'x-xqueue-task-id': task.id,
-      ...signature(text ?? ''),
     }
-    let url: URL
-    try {
-      url = new URL(task.payload.url)
-    } catch {
-      throw new DoNotRetry(`${JSON.stringify(task.payload.url)} is no URL`)
-    }
-    return follow({ url, method, headers, body: text }, signal)
+    return follow({ url: urlOf(task.payload.url), method, headers, body: text, trusted: true }, signal)
   },
 }
 
@@ -62,6 +58,8 @@ interface Hop {
   method: Dispatcher.HttpMethod
   headers: Record<string, string>
   body: string | null
+  /** Never left the origin that was asked for: may have the secrets and the signature. */
+  trusted: boolean
 }
 
 async function follow(first: Hop, signal: AbortSignal): Promise<Answer> {
@@ -69,26 +67,38 @@ async function follow(first: Hop, signal: AbortSignal): Promise<Answer> {
   const dispatcher = allowPrivate ? anyAgent : publicAgent
   let hop = first
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects++) {
-    const { url, method, headers, body } = hop
+    const { url, method, headers, body, trusted } = hop
     checkUrl(url, allowPrivate)
-    const response = await request(url, { method, headers, body, signal, dispatcher })
+    const signed = { ...headers, ...(trusted ? signature(body ?? '') : {}) }
+    const response = await request(url, { method, headers: signed, body, signal, dispatcher }).catch(judge)
     const location = response.headers.location
     const { statusCode: status } = response
     if (![301, 302, 303, 307, 308].includes(status) || typeof location !== 'string') return answerOf(response, url)
     await response.body.dump({ limit: BODY_BYTES_MAX })
-    hop = redirected(hop, new URL(location, url), status)
+    hop = redirected(hop, urlOf(location, url), status)
   }
   throw new DoNotRetry(`${first.url.origin} redirected more than ${REDIRECTS_MAX} times`)
 }
 
 /** As browsers do (Fetch standard, HTTP-redirect fetch): 303, and 301/302 of a POST, go on as GET without a body. */
-function redirected({ url, method, headers, body }: Hop, next: URL, status: number): Hop {
+function redirected({ url, method, headers, body, trusted }: Hop, next: URL, status: number): Hop {
   const asGet = status === 303 || (status < 303 && method === 'POST')
-  const kept = Object.entries(headers).filter(([name]) => next.origin === url.origin || !SECRET_HEADERS.includes(name))
+  const stays = next.origin === url.origin
+  const kept = Object.entries(headers).filter(([name]) => stays || !HEADERS_OF_ORIGIN.includes(name))
   const fields = Object.fromEntries(kept.filter(([name]) => !asGet || !name.startsWith('content-')))
-  return asGet && method !== 'HEAD'
-    ? { url: next, method: 'GET', headers: fields, body: null }
-    : { url: next, method, headers: fields, body }
+  const hop = { url: next, headers: fields, trusted: trusted && stays }
+  return asGet && method !== 'HEAD' ? { ...hop, method: 'GET', body: null } : { ...hop, method, body }
+}
+
+function urlOf(text: string, base?: URL): URL {
+  if (!URL.canParse(text, base?.href)) throw new DoNotRetry(`${JSON.stringify(text.slice(0, 200))} is no URL`)
+  return new URL(text, base?.href)
+}
+
+/** A network error may pass; headers that cannot be sent will not. */
+function judge(error: Error & { code?: string }): never {
+  if (UNSENDABLE.includes(error.code ?? '')) throw new DoNotRetry(`it cannot be sent: ${error.message}`)
+  throw error
 }
 
 async function answerOf(response: Dispatcher.ResponseData, url: URL): Promise<Answer> {
@@ -119,7 +129,7 @@ async function readSome(stream: Dispatcher.ResponseData['body']): Promise<string
 /** Seconds or a date (RFC 9110, 10.2.3), as milliseconds from now, at most a day; null when it says nothing. */
 export function retryAfterMs(header: string | string[] | undefined, now: number): number | null {
   if (typeof header !== 'string') return null
-  const ms = /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - now
+  const ms = /^\d+$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - now
   return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), RETRY_AFTER_MS_MAX)
 }
 
