@@ -47,8 +47,11 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   isolate?: boolean
   /** Any Standard Schema validator: checked at submission, and its output is what `run` gets. */
   payload?: StandardSchemaV1<Input, Payload>
-  run: (task: Omit<Task, 'payload'> & { payload: Payload }, context: HandlerContext) => Promise<Result> | Result
+  run: (task: TaskWith<Payload>, context: HandlerContext) => Promise<Result> | Result
 }
+
+/** A task as a handler gets it. Without a validator, name the payload's type here: `run: (task: TaskWith<Order>) => …` */
+export type TaskWith<Payload> = Omit<Task, 'payload'> & { payload: Payload }
 
 // biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, a map of them no common one
 export type Handlers = Record<string, Handler<any, any, any>>

@@ -1,7 +1,7 @@
 import { Worker as Thread } from 'node:worker_threads'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import type { Progress, Task } from '../task/task.ts'
-import type { HandlerContext } from './handlers.ts'
+import type { HandlerContext, TaskWith } from './handlers.ts'
 
 /** How long a handler may take to heed its signal before its thread is terminated. */
 const TERMINATE_MS = 1_000
@@ -27,7 +27,7 @@ const idle = new Map<string, Thread[]>()
  * @param file the module that exports the handlers; the thread loads it again
  */
 export function runInThread(file: string, type: string) {
-  return async (task: Omit<Task, 'payload'> & { payload: unknown }, context: HandlerContext): Promise<unknown> => {
+  return async (task: TaskWith<unknown>, context: HandlerContext): Promise<unknown> => {
     context.signal.throwIfAborted()
     const thread = idle.get(file)?.pop() ?? startThread(file)
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -16,6 +16,7 @@ let folder: string
 let targetUrl: string
 let smtpUrl: string
 let child: ChildProcess | undefined
+let log: string
 let base: string
 
 const target = createServer(async (request, response) => {
@@ -40,6 +41,8 @@ const smtp = new SMTPServer({
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'xqueue-e2e-'))
+  writeFileSync(join(folder, 'throws.mjs'), "throw new Error('out of order')")
+  writeFileSync(join(folder, 'empty.mjs'), '')
   await once(target.listen(0, '127.0.0.1'), 'listening')
   targetUrl = `http://127.0.0.1:${(target.address() as AddressInfo).port}`
   await once(smtp.listen(0, '127.0.0.1'), 'listening')
@@ -62,7 +65,7 @@ async function serve(database: string, ...flags: string[]): Promise<void> {
     cwd: folder,
     stdio: ['ignore', 'ignore', 'pipe'],
   })
-  let log = ''
+  log = ''
   child.stderr!.on('data', (chunk) => {
     log += chunk
   })
@@ -147,6 +150,20 @@ it('gives running tasks back at SIGTERM and leaves with 0', async () => {
   expect(await until(id, 'processing')).toMatchObject({ attempts: 0, deliveries: 2 })
 })
 
+it('leaves at once at a second signal; the task runs again elsewhere', async () => {
+  await serve('twice.db', '--shutdown', '60s', '--lease', '1s')
+  const id = await submit('example', { duration: 30 })
+  await until(id, 'processing')
+  child!.kill('SIGTERM')
+  await vi.waitFor(() => expect(log).toContain('shutting down'))
+  child!.kill('SIGTERM')
+  expect((await once(child!, 'close'))[0]).toBe(1)
+  await serve('twice.db', '--lease', '1s')
+  await vi.waitFor(async () => expect(await task(id)).toMatchObject({ attempts: 0, deliveries: 2 }), {
+    timeout: 30_000,
+  })
+})
+
 it('is driven from the command line', async () => {
   await serve('cli.db')
   const run = (...args: string[]) => {
@@ -206,11 +223,21 @@ it.each([
   [['--lease', '0s'], /lease/],
   [['--engine', 'redis://x'], /no engine for/],
   [['--handlers', 'none.ts'], /does not exist/],
+  [['--handlers', 'empty.mjs'], /exports no handlers/],
 ])('does not start with %j, and says why in a line', (flags, message) => {
   const { stderr, status } = spawnSync(process.execPath, [main, 'serve', ...flags], { encoding: 'utf8', cwd: folder })
   expect(status).toBe(2)
   expect(stderr).toMatch(message)
   expect(stderr).not.toContain('    at ')
+})
+
+it('does not start with a handlers file that throws, and shows where it does', () => {
+  const args = [main, 'serve', '--handlers', 'throws.mjs']
+  const { stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder })
+  expect([status, stderr]).toEqual([
+    2,
+    expect.stringMatching(/failed while it was loaded: Error: out of order\n.*throws\.mjs:1/),
+  ])
 })
 
 it('names a setting that was misspelled in the environment, and a port that is taken', async () => {

@@ -1,4 +1,5 @@
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -76,4 +77,31 @@ it('refuses engines and parameters that it does not have', async () => {
   ]) {
     await expect(openEngine(url)).rejects.toMatchObject({ code: 'engine_unusable' })
   }
+})
+
+it('refuses what a full disk does not take, whole, and keeps and reads what it had accepted', async () => {
+  // No file of this process may grow beyond 4 MiB: a write that fails, as on a disk that is full.
+  const script = `ulimit -f 4096; exec "${process.execPath}" "${join(import.meta.dirname, 'full-child.ts')}" "${file}"`
+  const { stdout, stderr } = spawnSync('bash', ['-c', script], { encoding: 'utf8' })
+  const { code, message, accepted, readable } = JSON.parse(stdout || `"${stderr}"`)
+  expect([code, readable]).toEqual(['engine_unavailable', true])
+  expect(message).toMatch(/check the disk|make room/)
+  const engine = await openEngine(`sqlite:${file}`)
+  expect((await engine.stats()).counts.pending).toBe(accepted.length)
+  expect((await engine.get(accepted)).every((task) => task !== null)).toBe(true)
+  await engine.close()
+})
+
+it('says that a database is read-only', async () => {
+  await (await openEngine(`sqlite:${file}`)).close()
+  chmodSync(file, 0o444)
+  chmodSync(folder, 0o555)
+  // Root may write anywhere, so the look is somebody else's.
+  const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
+  const main = join(import.meta.dirname, '../../src/cli/main.ts')
+  const args = [main, 'serve', '--port', '0', '--engine', `sqlite:${file}`]
+  const { stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: tmpdir(), ...nobody })
+  chmodSync(folder, 0o755)
+  expect(stderr).toMatch(/read-only|cannot be opened/)
+  expect(status).toBe(3)
 })

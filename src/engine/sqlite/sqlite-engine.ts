@@ -176,7 +176,7 @@ export class SqliteEngine implements Engine {
     const started = performance.now()
     let check = { name: 'storage', ok: true, detail: '' }
     try {
-      await this.#write(() => undefined)
+      await this.#write(({ store }) => store.writeNothing())
       check.detail = `writable, one step took ${(performance.now() - started).toFixed(1)} ms`
     } catch (error) {
       check = { name: 'storage', ok: false, detail: storeError(error, this.#store.path).message }

@@ -74,6 +74,11 @@ export class Store {
     return this.db.prepare(sql).all(...values) as Row[]
   }
 
+  /** Writes a page that says what it said before: whether the file can be written is known only by writing. */
+  writeNothing(): void {
+    this.db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`)
+  }
+
   #statement(name: string): StatementSync {
     const statement = this.#statements.get(name)
     if (!statement) throw new Error(`no SQL statement is named ${name}`)

@@ -1,0 +1,110 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+
+const root = join(import.meta.dirname, '../..')
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+let folder: string
+let child: ChildProcess | undefined
+let base: string
+
+/** The README's project in a folder of its own: what it says to write is written there, beside the real sources. */
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-readme-'))
+  for (const name of ['src', 'handlers', 'node_modules', 'package.json'])
+    symlinkSync(join(root, name), join(folder, name))
+  for (const [, name, code] of readme.matchAll(/```ts\n\/\/ (\S+)\n([\s\S]*?)```/g))
+    writeFileSync(join(folder, name!), code!)
+})
+afterEach(() => stop())
+afterAll(() => rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 }))
+
+async function stop(): Promise<void> {
+  if (!child) return
+  child.kill('SIGKILL')
+  await once(child, 'close')
+  child = undefined
+}
+
+/** The fenced block that contains a text, as it stands. */
+function block(text: string): string {
+  const found = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)]
+    .map(([, code]) => code!)
+    .find((code) => code.includes(text))
+  if (!found) throw new Error(`README has no shell block with ${text}`)
+  return found
+}
+
+const environment = () => ({
+  ...process.env,
+  PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+  XQUEUE_SERVER: base,
+})
+
+/** Runs a block in the shell, with the server's real port. */
+async function run(code: string): Promise<string> {
+  const script = `set -e\n${code.replaceAll('localhost:8080', new URL(base || 'http://127.0.0.1:8080').host)}`
+  const options = { cwd: folder, env: environment(), maxBuffer: 1e7 }
+  return (await promisify(execFile)('bash', ['-c', script], options)).stdout
+}
+
+/** Starts the command of a block that goes on, and waits until it says where it serves. */
+async function start(command: string, ...flags: string[]): Promise<void> {
+  const script = `exec ${command.replace('npm run xqueue --', 'node src/cli/main.ts')} ${flags.join(' ')}`
+  child = spawn('bash', ['-c', script], { cwd: folder, env: environment(), stdio: ['ignore', 'ignore', 'pipe'] })
+  base = await new Promise((resolve, reject) => {
+    let log = ''
+    child!.stderr!.on('data', (chunk) => {
+      log += chunk
+      const address = /"address":"([^"]+)"/.exec(log)?.[1]
+      if (address) resolve(address)
+    })
+    child!.once('close', () => reject(new Error(log)))
+  })
+}
+
+const startScript = () =>
+  (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts as { start: string }).start
+
+it('starts and takes the tasks that it shows', async () => {
+  expect(block('npm start')).toBe('npm ci && npm start\n')
+  await start(startScript(), '--port 0')
+  const output = await run(block('"type": "email"'))
+  const submitted = [...output.matchAll(/"id":"([^"]+)","type":"(\w+)"/g)].map(([, , type]) => type)
+  expect(submitted.slice(0, 3)).toEqual(['example', 'email', 'http'])
+  expect(output).toContain('"next_cursor"')
+})
+
+it('shows code that compiles', async () => {
+  base = ''
+  writeFileSync(join(folder, 'tsconfig.json'), `{"extends": "${join(root, 'tsconfig.json')}", "include": ["*.ts"]}`)
+  await run('node node_modules/typescript/bin/tsc --noEmit --rootDir / -p .')
+})
+
+it('runs the handlers and the client that it shows', async () => {
+  await start(block('serve --handlers my-handlers.ts').trim(), '--port 0')
+  expect(await run('node client.ts')).toBe('90000\n')
+})
+
+it('shows commands that work', async () => {
+  await start(startScript(), '--port 0 --engine sqlite::memory:')
+  const commands = block('limit example 10').trim().split('\n')
+  expect(commands).toHaveLength(5)
+  for (const command of commands) {
+    // The doctor is asked about the settings that this server has.
+    const flags = command.endsWith('doctor') ? ` --port ${new URL(base).port}` : ''
+    expect(await run(command.replace('npm run xqueue --', 'npm run --silent xqueue --') + flags)).not.toBe('')
+  }
+})
+
+it('names every command', async () => {
+  base = ''
+  const help = await run('node src/cli/main.ts --help')
+  const names = [...help.matchAll(/^ {2}([a-z]+) [[<]/gm)].map(([, name]) => name!).filter((name) => name !== 'help')
+  expect(names.length).toBeGreaterThan(15)
+  expect(names.filter((name) => !readme.includes(`\`${name}\``))).toEqual([])
+})
