@@ -50,7 +50,7 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   run: (task: TaskWith<Payload>, context: HandlerContext) => Promise<Result> | Result
 }
 
-/** A task as a handler gets it. Without a validator, name the payload's type here: `run: (task: TaskWith<Order>) => …` */
+/** A task as a handler gets it. Without a validator, say here what it gets: `run: (task: TaskWith<Order>) => …`. */
 export type TaskWith<Payload> = Omit<Task, 'payload'> & { payload: Payload }
 
 // biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, a map of them no common one
