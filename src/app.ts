@@ -8,7 +8,7 @@ import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
 import { XQueueError } from './task/errors.ts'
 import { version } from './version.ts'
-import { loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
+import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
 import { Worker } from './worker/worker.ts'
 
 /** Which parts a process runs. */
@@ -62,9 +62,7 @@ export async function startApp(
       await worker.start()
       stops.push(() => worker!.stop())
     } else {
-      for (const [type, { maxConcurrency, retry, payloadSchemaJson }] of handlers) {
-        await engine.configureType(type, { handler: { maxConcurrency, retry, payloadSchema: payloadSchemaJson } })
-      }
+      await announce(engine, handlers)
     }
     let address: string | null = null
     if (parts.server) {

@@ -3,7 +3,7 @@ import type { Json } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { RetryPolicy } from '../task/retry.ts'
 import type { Status } from '../task/status.ts'
-import type { Progress, Task, TaskSpec } from '../task/task.ts'
+import type { Progress, SpecDefaults, Task, TaskSpec } from '../task/task.ts'
 
 /**
  * The port: what XQueue asks of the store that coordinates it. Everything is a batch, and everything that must be true
@@ -213,7 +213,7 @@ export type ChangeOutcome = 'changed' | 'stopping' | 'refused' | 'unknown'
 
 export interface TypeChange {
   /** What a worker's handler says of its type; the limit holds until someone sets another at run time. */
-  handler?: { maxConcurrency: number | null; retry: RetryPolicy; payloadSchema: Json }
+  handler?: { maxConcurrency: number | null; retry: RetryPolicy; payloadSchema: Json; defaults: SpecDefaults }
   /** Known for good, with or without workers. */
   declared?: boolean
   /** Integer ≥ 1, or null to remove the limit. Wins over the handler's from then on. */
@@ -239,6 +239,8 @@ export interface TypeInfo {
   runMs: Percentiles | null
   /** JSON Schema of the payload, if the handler's validator can tell it. */
   payloadSchema: Json
+  /** What its handler says of tasks that do not say it themselves. */
+  defaults: SpecDefaults
   /** Live leases, oldest first, when asked for. */
   holders: Holder[]
 }

@@ -16,6 +16,7 @@ import type { Engine } from '../engine/engine.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
 import { eventRoutes } from './events.ts'
+import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { engineMetrics } from './metrics.ts'
 import { pageRoutes } from './page.ts'
@@ -26,7 +27,7 @@ import { typeRoutes } from './types.ts'
 
 export interface ServerOptions {
   engine: Engine
-  /** Those whose payloads and defaults this process knows; others are checked by their worker. */
+  /** Those that this process has loaded; of other types it knows what their workers have told the engine. */
   handlers: ReadonlyMap<string, RegisteredHandler>
   logger: Logger
   version: string
@@ -37,6 +38,7 @@ export interface ServerOptions {
 /** What the routes are given. */
 export interface ServerContext extends ServerOptions {
   startedAt: number
+  types: KnownTypes
   limits: { taskBytesMax: number; batchBytesMax: number }
   /** Fires when the server closes: streams and waiting calls end. */
   closing: AbortSignal
@@ -100,6 +102,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const context: ServerContext = {
     ...options,
     startedAt: Date.now(),
+    types: new KnownTypes(engine, options.handlers),
     limits: {
       taskBytesMax: TASK_LIMITS.payloadBytesMax + FIELDS_BYTES_MAX,
       batchBytesMax: TASK_LIMITS.batchBytesMax,

@@ -2,7 +2,7 @@ import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
 import { completeSpec, TASK_LIMITS, type TaskSpec } from '../task/task.ts'
-import { checkPayload, type RegisteredHandler } from '../worker/handlers.ts'
+import type { KnownType } from './known-types.ts'
 import type { TaskInput } from './schemas.ts'
 
 const LIMIT_FIELDS = ['concurrency_key', 'max_concurrency']
@@ -23,7 +23,7 @@ export function refuseTaskLimits(body: unknown): void {
 /** A checked request body as the spec to submit; adds to `errors` what is wrong with it, under `at`. */
 export async function specOf(
   input: TaskInput,
-  handler: RegisteredHandler | undefined,
+  known: KnownType | null,
   at: string,
   errors: FieldError[],
 ): Promise<TaskSpec> {
@@ -53,21 +53,21 @@ export async function specOf(
     const detail = `${at}payload has ${bytes} bytes and may have ${TASK_LIMITS.payloadBytesMax}`
     throw new XQueueError('too_large', `${detail}: keep the data elsewhere and submit where it is`)
   }
-  const queueTimeoutMs = ms('queue_timeout') ?? handler?.queueTimeoutMs
-  const processTimeoutMs = ms('process_timeout') ?? handler?.processTimeoutMs
-  const maxRetry = input.max_retry ?? handler?.maxRetry
-  if (handler && errors.length === before) {
-    for (const { path, message } of await checkPayload(handler, payload)) errors.push({ path: at + path, message })
+  const queueTimeoutMs = ms('queue_timeout')
+  const processTimeoutMs = ms('process_timeout')
+  if (known && errors.length === before) {
+    for (const { path, message } of await known.check(payload)) errors.push({ path: at + path, message })
   }
   return completeSpec({
     type: input.type,
     payload,
     runAt: runAt ?? null,
+    ...known?.defaults,
     ...(input.priority === undefined ? {} : { priority: input.priority }),
     ...(delayMs === undefined ? {} : { delayMs }),
-    ...(typeof maxRetry === 'number' ? { maxRetry } : {}),
-    ...(typeof queueTimeoutMs === 'number' ? { queueTimeoutMs } : {}),
-    ...(typeof processTimeoutMs === 'number' ? { processTimeoutMs } : {}),
+    ...(input.max_retry === undefined ? {} : { maxRetry: input.max_retry }),
+    ...(queueTimeoutMs === undefined ? {} : { queueTimeoutMs }),
+    ...(processTimeoutMs === undefined ? {} : { processTimeoutMs }),
     ...(input.tags === undefined ? {} : { tags: input.tags }),
     ...(input.idempotency_key === undefined ? {} : { idempotencyKey: input.idempotency_key }),
   })

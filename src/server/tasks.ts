@@ -12,11 +12,11 @@ type Filter = { status?: TaskFilter['status']; type?: string; tag?: string }
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
-export function taskRoutes({ engine, handlers, limits }: ServerContext): Route[] {
+export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
   const submitOne = async (request: FastifyRequest, reply: FastifyReply) => {
     const input = withHeaderKey(request.body as TaskInput, request.headers['idempotency-key'])
     const errors: FieldError[] = []
-    const spec = await specOf(input, handlers.get(input.type), '', errors)
+    const spec = await specOf(input, await types.of(input.type), '', errors)
     throwErrors(errors)
     const [submitted] = await engine.submit([spec]).catch((error: unknown) => {
       throw withoutIndex(error)
@@ -31,7 +31,7 @@ export function taskRoutes({ engine, handlers, limits }: ServerContext): Route[]
     const errors: FieldError[] = []
     const specs = []
     for (const [index, input] of tasks.entries()) {
-      specs.push(await specOf(input, handlers.get(input.type), `tasks[${index}].`, errors))
+      specs.push(await specOf(input, await types.of(input.type), `tasks[${index}].`, errors))
     }
     throwErrors(errors)
     const submitted = await engine.submit(specs)

@@ -55,6 +55,9 @@ export interface TaskSpec {
   idempotencyKey: string | null
 }
 
+/** What a task type's handler says of tasks that do not say it themselves. */
+export type SpecDefaults = Partial<Pick<TaskSpec, 'maxRetry' | 'queueTimeoutMs' | 'processTimeoutMs'>>
+
 export const TASK_DEFAULTS = {
   payload: {},
   priority: 0,

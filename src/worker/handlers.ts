@@ -3,11 +3,12 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
+import type { Engine } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { describeError, type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
 import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
-import { type Progress, TASK_LIMITS, type Task, TYPE_PATTERN } from '../task/task.ts'
+import { type Progress, type SpecDefaults, TASK_LIMITS, type Task, TYPE_PATTERN } from '../task/task.ts'
 import { runInThread } from './isolate.ts'
 
 /** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */
@@ -84,9 +85,8 @@ export function defineHandlers<
 export interface RegisteredHandler {
   type: string
   maxConcurrency: number | null
-  processTimeoutMs: number | null
-  queueTimeoutMs: number | null
-  maxRetry: number | null
+  /** Of tasks that do not say it themselves. */
+  defaults: SpecDefaults
   retry: RetryPolicy
   payload: StandardSchemaV1 | null
   /** JSON Schema of the payload, if the validator can tell it. */
@@ -120,6 +120,13 @@ export async function loadHandlers(path: string): Promise<Handlers> {
     throw invalid(`${path} exports no handlers: write \`export default defineHandlers({ … })\``)
   }
   return handlers as Handlers
+}
+
+/** Makes the types of handlers known to an engine, with all that others have to know of them. */
+export async function announce(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
+  for (const [type, { maxConcurrency, retry, payloadSchemaJson: payloadSchema, defaults }] of handlers) {
+    await engine.configureType(type, { handler: { maxConcurrency, retry, payloadSchema, defaults } })
+  }
 }
 
 /** What is wrong with a payload for its handler; an empty list when nothing is. */
@@ -162,15 +169,19 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
       throw invalid(`${where}, ${field}: ${(error as Error).message}`)
     }
   }
+  const processTimeoutMs = ms('processTimeout', handler.processTimeout)
+  const queueTimeoutMs = ms('queueTimeout', handler.queueTimeout)
   const base = ms('retry.base', retry.base)
   const cap = ms('retry.cap', retry.cap)
   const { factor, jitter } = retry
   return {
     type,
     maxConcurrency: concurrency,
-    processTimeoutMs: ms('processTimeout', handler.processTimeout),
-    queueTimeoutMs: ms('queueTimeout', handler.queueTimeout),
-    maxRetry,
+    defaults: {
+      ...(maxRetry === null ? {} : { maxRetry }),
+      ...(queueTimeoutMs === null ? {} : { queueTimeoutMs }),
+      ...(processTimeoutMs === null ? {} : { processTimeoutMs }),
+    },
     retry: completeRetryPolicy({
       ...(base === null ? {} : { baseMs: base }),
       ...(cap === null ? {} : { capMs: cap }),

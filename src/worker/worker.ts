@@ -7,7 +7,7 @@ import { ENGINE_DEFAULTS, type Engine, type Lease, type TurnAnswer, type WorkerI
 import type { Outcome } from '../task/outcome.ts'
 import type { Progress } from '../task/task.ts'
 import { Attempt, currentAttempt } from './attempt.ts'
-import type { RegisteredHandler } from './handlers.ts'
+import { announce, type RegisteredHandler } from './handlers.ts'
 import { LeaseBoard } from './lease-board.ts'
 import type { RenewalInput } from './renewal.ts'
 
@@ -71,10 +71,7 @@ export class Worker {
 
   /** Makes its types known and starts to claim. */
   async start(): Promise<void> {
-    for (const [type, { maxConcurrency, retry, payloadSchemaJson }] of this.#options.handlers) {
-      const handler = { maxConcurrency, retry, payloadSchema: payloadSchemaJson }
-      await this.#options.engine.configureType(type, { handler })
-    }
+    await announce(this.#options.engine, this.#options.handlers)
     this.#state = 'running'
     this.#startRenewal()
     process.on('uncaughtException', this.#onStray)

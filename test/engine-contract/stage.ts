@@ -48,7 +48,9 @@ export class Stage {
   }
 
   readonly limit = (type: string, maxConcurrency: number | null): Promise<TypeInfo> =>
-    this.engine.configureType(type, { handler: { maxConcurrency, retry: RETRY_DEFAULTS, payloadSchema: null } })
+    this.engine.configureType(type, {
+      handler: { maxConcurrency, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} },
+    })
 
   readonly submit = async (spec: Partial<TaskSpec> = {}): Promise<Task> =>
     (await this.engine.submit([completeSpec({ type: 't', ...spec })]))[0]!.task

@@ -8,7 +8,7 @@ import { z } from 'zod'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { createServer } from '../../src/server/server.ts'
-import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
 let engine: Engine
 let server: FastifyInstance
@@ -21,9 +21,7 @@ const handlers = normalizeHandlers({
 beforeAll(async () => {
   const logger = pino({ level: 'silent' })
   engine = await openEngine('sqlite::memory:')
-  for (const [type, { maxConcurrency, retry, payloadSchemaJson }] of handlers) {
-    await engine.configureType(type, { handler: { maxConcurrency, retry, payloadSchema: payloadSchemaJson } })
-  }
+  await announce(engine, handlers)
   const registry = new Registry()
   server = await createServer({ engine, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
 })
@@ -305,4 +303,16 @@ it('closes although a connection is open over which nothing was asked yet', { ti
   // Its end of the connection is known to the server by the time a request over another one is answered.
   await fetch(`http://127.0.0.1:${port}/api/v1/live`)
   await Promise.all([listening.close(), once(socket, 'close')])
+})
+
+it('checks and completes submissions of types whose handlers only a worker elsewhere has', async () => {
+  const options = { engine, logger: pino({ level: 'silent' }), version: '1', instanceId: 'k', registry: new Registry() }
+  const bare = await createServer({ ...options, handlers: new Map() })
+  const answer = async (payload: object) => bare.inject({ method: 'POST', url: '/api/v1/tasks', payload })
+  const refused = await answer({ type: 'strict', payload: { n: 'x' } })
+  expect([refused.statusCode, refused.json().errors[0].path]).toEqual([400, 'payload.n'])
+  const accepted = await answer({ type: 'strict', payload: { n: 1 } })
+  expect(accepted.json()).toMatchObject({ max_retry: 7, process_timeout: 5 })
+  expect((await answer({ type: 'nobody' })).json()).toMatchObject({ code: 'unknown_type' })
+  await bare.close()
 })

@@ -124,6 +124,7 @@ export class Look {
           waitMs,
           runMs,
           payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
+          defaults: JSON.parse(row.spec_defaults as string),
           holders: withHolders ? this.holders(type) : [],
         }
       })

@@ -79,7 +79,17 @@ export class Registry {
     if (handler) {
       const delays = JSON.stringify(retryDelaysMs(handler.retry))
       const schema = handler.payloadSchema === null ? null : JSON.stringify(handler.payloadSchema)
-      this.#store.run('setHandler', type, delays, handler.retry.jitter, schema, tx.now, handler.maxConcurrency)
+      const { maxConcurrency, retry, defaults } = handler
+      this.#store.run(
+        'setHandler',
+        type,
+        delays,
+        retry.jitter,
+        schema,
+        tx.now,
+        maxConcurrency,
+        JSON.stringify(defaults),
+      )
     }
     if (declared !== undefined) this.#store.run('declare', declared ? 1 : 0, type)
     if (maxConcurrency !== undefined) this.#store.run('setLimit', maxConcurrency, type)

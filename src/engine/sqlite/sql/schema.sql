@@ -58,7 +58,8 @@ CREATE TABLE types (
   paused INTEGER NOT NULL DEFAULT 0,
   retry_delays_ms TEXT NOT NULL,
   retry_jitter REAL NOT NULL,
-  payload_schema TEXT
+  payload_schema TEXT,
+  spec_defaults TEXT NOT NULL DEFAULT '{}'
 ) STRICT, WITHOUT ROWID;
 
 -- Tasks kept, by type and status, changed in the step that changes the tasks.

@@ -8,7 +8,7 @@ SELECT * FROM types ORDER BY type;
 INSERT OR IGNORE INTO types (type, retry_delays_ms, retry_jitter) VALUES (?, ?, ?);
 
 -- name: setHandler
-UPDATE types SET retry_delays_ms = ?2, retry_jitter = ?3, payload_schema = ?4, last_seen = ?5,
+UPDATE types SET retry_delays_ms = ?2, retry_jitter = ?3, payload_schema = ?4, spec_defaults = ?7, last_seen = ?5,
   max_concurrency = CASE max_concurrency_source WHEN 'handler' THEN ?6 ELSE max_concurrency END
 WHERE type = ?1;
 
