@@ -5,7 +5,7 @@ import { call } from './call.ts'
 
 /** A status change or a progress report, as the server tells it. */
 export interface TaskChange {
-  event_id: number
+  event_id: string
   task_id: string
   type: string
   status: Status

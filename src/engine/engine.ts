@@ -68,8 +68,8 @@ export interface Engine {
   stats(): Promise<Stats>
 
   /**
-   * Events after the position `after` (null: from now on), oldest first. Waits up to `waitMs` for the first one.
-   * `gap` says that events after `after` are already gone.
+   * Events after the position `after` (null: from now on, '': all that are kept), oldest first. Waits up to `waitMs`
+   * for the first one. `gap` says that events after `after` are already gone, or that nothing is known of that place.
    */
   events(query: EventsQuery): Promise<EventsPage>
 
@@ -327,7 +327,7 @@ export interface StreamInfo {
 }
 
 export interface EventsQuery {
-  after: number | null
+  after: string | null
   max: number
   waitMs?: number
   signal?: AbortSignal
@@ -336,7 +336,7 @@ export interface EventsQuery {
 export interface EventsPage {
   events: TaskEvent[]
   /** Where to go on: the next call's `after`. */
-  last: number
+  last: string
   gap: boolean
 }
 

@@ -20,10 +20,9 @@ export function eventRoutes({ engine, closing }: ServerContext): Route[] {
       (task_id === undefined || event.taskId === task_id) &&
       (type === undefined || event.type === type) &&
       (status === undefined || event.status === status)
-    const resumeAt = Number(request.headers['last-event-id'] ?? Number.NaN)
-    let after = Number.isSafeInteger(resumeAt) && resumeAt >= 0 ? resumeAt : null
+    const resumeAt = request.headers['last-event-id']
     // The place is fixed before the answer starts: what happens after the headers arrive is never missed.
-    after ??= (await engine.events({ after: null, max: 1 })).last
+    let after = typeof resumeAt === 'string' ? resumeAt : (await engine.events({ after: null, max: 1 })).last
 
     const out = reply.raw
     const gone = new AbortController()

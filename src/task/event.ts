@@ -4,8 +4,8 @@ import type { Progress } from './task.ts'
 
 /** One change of a task, written in the same atomic step as the change itself. */
 export interface TaskEvent {
-  /** Position in the engine's outbox: grows with every event, over all processes. */
-  id: number
+  /** Its position in the engine's outbox, which reading can go on from. What is in it is the engine's own. */
+  id: string
   /** `status` when the status changed, `progress` when a running task reported progress. */
   kind: 'status' | 'progress'
   taskId: string

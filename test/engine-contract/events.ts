@@ -23,9 +23,13 @@ export function eventsContract(stage: Stage): void {
     it('tells a reader that fell behind that events are gone', async () => {
       await stage.opened.cleanup()
       await start({ eventsMax: 5 })
+      await submit()
+      const [first] = (await stage.engine.events({ after: '', max: 1 })).events
       for (let index = 0; index < 20; index++) await submit()
       await stage.engine.sweep(1_000)
-      expect((await stage.engine.events({ after: 0, max: 100 })).gap).toBe(true)
+      expect((await stage.engine.events({ after: first!.id, max: 100 })).gap).toBe(true)
+      expect((await stage.engine.events({ after: 'nowhere', max: 100 })).gap).toBe(true)
+      expect((await stage.engine.events({ after: '', max: 100 })).gap).toBe(false)
       const { last } = await stage.engine.events({ after: null, max: 1 })
       expect((await stage.engine.events({ after: last, max: 1 })).gap).toBe(false)
     })

@@ -156,7 +156,7 @@ const pass = fc.constantFrom(1, 300, 1_000).map((ms) =>
 /** Each task: its changes are legal, in order, and as many final ones as it was retried and ended. */
 async function checkHistory(model: Model, engine: Engine, isFinal: (status: Status) => boolean): Promise<void> {
   const history = new Map<string, Status[]>()
-  let after = 0
+  let after = ''
   for (;;) {
     const { events, last } = await engine.events({ after, max: 1_000 })
     if (events.length === 0) break

@@ -44,7 +44,7 @@ it('loses nothing and finishes nothing twice when its process is killed in the m
   for (const task of await engine.get(settled)) expect(task!.status).toBe('success')
 
   const endings = new Map<string, Status[]>()
-  let after = 0
+  let after = ''
   for (;;) {
     const { events, last } = await engine.events({ after, max: 1_000 })
     if (events.length === 0) break

@@ -162,7 +162,7 @@ export function eventsOf(row: Row): TaskEvent[] {
   return bodies.map(
     ([kind, taskId, type, status, attempts, progress, result, error, timeoutReason, workerId], index) =>
       ({
-        id: first + index,
+        id: String(first + index),
         kind,
         taskId,
         type,

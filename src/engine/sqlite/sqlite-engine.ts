@@ -155,7 +155,7 @@ export class SqliteEngine implements Engine {
   }
 
   async events({ after, max, waitMs = 0, signal }: EventsQuery): Promise<EventsPage> {
-    const from = after ?? (await this.#read(() => this.#store.get('lastEvent')!.last as number))
+    const from = after ?? (await this.#read(() => String(this.#store.get('lastEvent')!.last)))
     const page = await this.#read(() => this.#eventsAfter(from, max))
     if (page.events.length > 0 || page.gap || waitMs <= 0 || signal?.aborted || this.#closed) return page
     await new Promise<void>((resolve) => {
@@ -280,17 +280,18 @@ export class SqliteEngine implements Engine {
     if (!this.#rates.isEmpty) await this.#write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR)
   }
 
-  #eventsAfter(after: number, max: number): EventsPage {
+  #eventsAfter(position: string, max: number): EventsPage {
     const last = this.#store.get('lastEvent')!.last as number
-    // A position from before the file was replaced: nothing is known of it, so go on from now.
-    if (after > last) return { events: [], last, gap: true }
+    const after = Number(position)
+    // A position from before the file was replaced, or of another engine: go on from now.
+    if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true }
     const first = (this.#store.get('firstEvents')?.first as number | undefined) ?? last + 1
     const events = this.#store
       .all('eventsAfter', after)
       .flatMap(eventsOf)
-      .filter(({ id }) => id > after)
+      .filter(({ id }) => Number(id) > after)
       .slice(0, max)
-    return { events, last: events.at(-1)?.id ?? after, gap: after < first - 1 }
+    return { events, last: events.at(-1)?.id ?? position, gap: position !== '' && after < first - 1 }
   }
 
   #wait(turn: Turn): Promise<TurnAnswer> {
