@@ -30,7 +30,8 @@ it('imports only in the directions that the architecture has', () => {
 })
 
 it('names engines only in open.ts', () => {
-  const named = files.filter((file) => !file.startsWith('src/engine/sqlite/') && /sqlite-engine/.test(text(file)))
+  const inside = /^src\/engine\/(sqlite|redis)\//
+  const named = files.filter((file) => !inside.test(file) && /(sqlite|redis)-engine/.test(text(file)))
   expect(named).toEqual(['src/engine/open.ts'])
 })
 

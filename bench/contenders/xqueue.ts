@@ -1,16 +1,20 @@
 import { pino } from 'pino'
+import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { Sweeper } from '../../src/engine/sweeper.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
-import { type OpenContender, PAYLOAD } from './contender.ts'
+import { type Contender, type OpenContender, PAYLOAD } from './contender.ts'
 
 const logger = pino({ level: 'error' })
 
 /** The embedded engine on a file, as durable as it is by default: WAL, synchronous=FULL. */
-export const open: OpenContender = async (file) => {
-  const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
+export const open: OpenContender = async (file) =>
+  contend(await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } }))
+
+/** The library on any engine. */
+export async function contend(engine: Engine): Promise<Contender> {
   await engine.configureType('bench', { declared: true, maxConcurrency: 1_000 })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
   return {

@@ -2,6 +2,9 @@ import type { Json } from './json.ts'
 import { retryDelayMs } from './retry.ts'
 import type { Status, TimeoutReason } from './status.ts'
 
+/** The error of a task that ended in `timeout` before its first start. */
+export const WAITED_TOO_LONG = 'it waited longer than its queue_timeout for a worker'
+
 /**
  * What a lease is settled with. `released` gives the task back untouched (shutdown, deploy). A cancelled task ends as
  * `canceled` whatever its handler comes back with.

@@ -70,7 +70,10 @@ it('keeps everything when it is opened again, also from a copy of a closed file'
 it('refuses engines and parameters that it does not have', async () => {
   for (const url of [
     'nonsense',
-    'redis://localhost',
+    'kafka://localhost',
+    'redis://localhost/db',
+    'redis://a,b',
+    'redis://localhost?prefix=a:b',
     'sqlite:',
     'sqlite:x.db?sync=off',
     'sqlite:x.db?synchronous=off',

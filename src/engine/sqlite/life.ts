@@ -1,4 +1,11 @@
-import { type Ending, type Outcome, type Settlement, type SettlePolicy, settle } from '../../task/outcome.ts'
+import {
+  type Ending,
+  type Outcome,
+  type Settlement,
+  type SettlePolicy,
+  settle,
+  WAITED_TOO_LONG,
+} from '../../task/outcome.ts'
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
@@ -233,8 +240,12 @@ export class Life {
 
   #endWait(tx: Tx, state: TaskState): void {
     tx.touchedTypes.add(state.type)
-    const error = 'it waited longer than its queue_timeout for a worker'
-    this.#finish(tx, state, { ...unchanged(state), status: 'timeout', timeoutReason: 'queue_wait', error })
+    this.#finish(tx, state, {
+      ...unchanged(state),
+      status: 'timeout',
+      timeoutReason: 'queue_wait',
+      error: WAITED_TOO_LONG,
+    })
   }
 
   /** Writes a task's next status with its count and its event; false if `state` is out of date. */

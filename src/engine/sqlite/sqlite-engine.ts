@@ -1,4 +1,3 @@
-import { XQueueError } from '../../task/errors.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type {
   Changed,
@@ -17,6 +16,8 @@ import type {
   TypeInfo,
   Which,
 } from '../engine.ts'
+import { closedError } from '../refusals.ts'
+import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
 import { Life } from './life.ts'
@@ -27,7 +28,6 @@ import { eventsOf, stateOf, type TaskState } from './rows.ts'
 import { Store, storeError } from './store.ts'
 import { submit } from './submit.ts'
 import { Registry } from './types.ts'
-import { emptyAnswer, type Waiter, Waiters } from './waiters.ts'
 import { type Tx, Writer } from './writer.ts'
 
 /** A bulk cancel or retry changes this many in one step. */
@@ -402,8 +402,4 @@ export class SqliteEngine implements Engine {
     const next = Math.min(...times)
     return next === Number.POSITIVE_INFINITY ? null : next
   }
-}
-
-function closedError(): XQueueError {
-  return new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
 }

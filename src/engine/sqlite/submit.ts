@@ -1,12 +1,9 @@
-import { type FieldError, XQueueError } from '../../task/errors.ts'
 import { newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
+import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
 import { eventBody, taskOf } from './rows.ts'
-import { type Registry, unknownType } from './types.ts'
+import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
-
-/** How soon a full queue is worth asking again, seconds. */
-const RETRY_AFTER_FULL = 1
 
 /** Accepts all specs or none: everything that can be refused is looked at before the first row is written. */
 export function submit(tx: Tx, registry: Registry, options: EngineOptions, specs: readonly TaskSpec[]): Submitted[] {
@@ -27,14 +24,7 @@ export function submit(tx: Tx, registry: Registry, options: EngineOptions, specs
 function refuseUnknownTypes(tx: Tx, registry: Registry, specs: readonly TaskSpec[]): void {
   const unknown = new Set<string>()
   for (const type of new Set(specs.map((spec) => spec.type))) if (!registry.isKnown(type, tx.now)) unknown.add(type)
-  if (unknown.size === 0) return
-  const registered = registry.known(tx.now)
-  const [first] = unknown
-  const error = unknownType(first!, registered)
-  const errors = specs.flatMap(({ type }, index): FieldError[] =>
-    unknown.has(type) ? [{ path: `tasks[${index}].type`, message: `unknown task type "${type}"` }] : [],
-  )
-  throw new XQueueError('unknown_type', error.message, { ...error.details, errors })
+  if (unknown.size > 0) throw unknownTypes(specs, unknown, registry.known(tx.now))
 }
 
 /** By index: the earlier task of a known key, or a mark that the key came earlier in this same batch. */
@@ -51,9 +41,7 @@ function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in
       return
     }
     if (request !== sameRequest(spec)) {
-      const detail = `the idempotency key "${key}" was used for another request: use a new key, or send the same body`
-      const errors = [{ path: `tasks[${index}].idempotency_key`, message: 'used for another request' }]
-      throw new XQueueError('idempotency_conflict', detail, { errors, ...(row ? { task_id: row.id as string } : {}) })
+      throw keyConflict(key, index, row ? (row.id as string) : null)
     }
     earlier.set(index, row ? taskOf(row) : 'in this batch')
   })
@@ -63,9 +51,7 @@ function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in
 function refuseOverflow(tx: Tx, { pendingMax }: EngineOptions, more: number): void {
   if (pendingMax === null || more === 0) return
   const waiting = tx.waiting()
-  if (waiting + more <= pendingMax) return
-  const detail = `the queue holds ${waiting} waiting tasks and may hold ${pendingMax}: ${more} more do not fit`
-  throw new XQueueError('queue_full', detail, { retry_after: RETRY_AFTER_FULL })
+  if (waiting + more > pendingMax) throw queueFull(waiting, pendingMax, more)
 }
 
 function insert(tx: Tx, spec: TaskSpec): Task {

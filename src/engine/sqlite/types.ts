@@ -1,6 +1,6 @@
-import { XQueueError } from '../../task/errors.ts'
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
 import type { EngineOptions, TypeChange, WorkerIdentity } from '../engine.ts'
+import { unknownType } from '../refusals.ts'
 import type { Store } from './store.ts'
 import type { Tx } from './writer.ts'
 
@@ -141,11 +141,4 @@ export class Registry {
   #insert(type: string): void {
     this.#store.run('insertType', type, JSON.stringify(retryDelaysMs(RETRY_DEFAULTS)), RETRY_DEFAULTS.jitter)
   }
-}
-
-export function unknownType(type: string, registered: string[]): XQueueError {
-  const have = registered.length > 0 ? `registered are ${registered.join(', ')}` : 'none is registered'
-  const remedy = 'start a worker that has a handler for it'
-  const detail = `no handler is registered for the task type "${type}" (${have}): ${remedy}`
-  return new XQueueError('unknown_type', detail, { registered_types: registered })
 }

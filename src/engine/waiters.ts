@@ -1,8 +1,10 @@
-import type { Turn, TurnAnswer } from '../engine.ts'
+import type { Turn, TurnAnswer } from './engine.ts'
 
 export interface Waiter {
   turn: Turn
   resolve: (answer: TurnAnswer) => void
+  /** While the store is asked for it: what comes of that is its answer, even if it gives up meanwhile. */
+  asking?: Promise<unknown>
 }
 
 /** Turns that wait for a task or a cancel, first come first served, found by the type or worker that has news. */
@@ -18,8 +20,9 @@ export class Waiters {
   /** Waits until `take` finds it news, its time is over or its signal fires. */
   add(waiter: Waiter): void {
     const { turn, resolve } = waiter
-    const giveUp = () => {
-      this.take(waiter)
+    const giveUp = async () => {
+      await waiter.asking
+      if (this.#stop.has(waiter)) this.take(waiter)
       resolve(emptyAnswer())
     }
     if (turn.signal?.aborted) {

@@ -1,0 +1,66 @@
+/**
+ * A task's id is a UUIDv7 that tells where the task is, so that an id alone finds its keys:
+ *
+ *     tttttttt-tttt-7nnn-8nnn-llllppcccccc
+ *
+ * t: time of submission in ms; n: its number in that ms, so that ids sort in the order of submission; l: its lane;
+ * p: its partition; c: a check over all of them, so that what is no id of ours is known without asking.
+ */
+export interface Place {
+  partition: number
+  /** `<lane>.<ms>-<n>`, as scripts know the task. */
+  ref: string
+}
+
+/** The least n: it keeps all n at ten digits, so that entry ids sort as text. */
+export const N_MIN = 1_000_000_000
+const N_SPAN = 1 << 24
+const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/
+
+export function idOf(partition: number, lane: number, ms: number, n: number): string {
+  const number = n - N_MIN
+  if (number < 0 || number >= N_SPAN) throw new Error(`more than ${N_SPAN} tasks in one millisecond`)
+  const time = hex(ms, 12)
+  const count = hex(number, 6)
+  const head = `${time.slice(0, 8)}-${time.slice(8)}-7${count.slice(0, 3)}-8${count.slice(3)}-`
+  return head + hex(lane, 4) + hex(partition, 2) + hex(checkOf(partition, lane, ms, number), 6)
+}
+
+/** The id of the task that scripts call `ref`. */
+export function idOfRef(partition: number, ref: string): string {
+  const dot = ref.indexOf('.')
+  const dash = ref.indexOf('-', dot)
+  return idOf(partition, Number(ref.slice(0, dot)), Number(ref.slice(dot + 1, dash)), Number(ref.slice(dash + 1)))
+}
+
+/** Where a task is; null for what is no id of a task of ours. */
+export function placeOf(id: string): Place | null {
+  if (!ID.test(id)) return null
+  const read = (from: number, to: number) => Number.parseInt(id.slice(from, to), 16)
+  const ms = Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
+  const number = Number.parseInt(id.slice(15, 18) + id.slice(20, 23), 16)
+  const [lane, partition, check] = [read(24, 28), read(28, 30), read(30, 36)]
+  if (check !== checkOf(partition, lane, ms, number)) return null
+  return { partition, ref: `${lane}.${ms}-${number + N_MIN}` }
+}
+
+/** Proposes the n of the next ids: growing within this process, and not the same in two. */
+export class Numbers {
+  #next = Math.floor(Math.random() * (N_SPAN / 4))
+
+  take(count: number): number {
+    const first = this.#next
+    this.#next = (first + count) % (N_SPAN / 4)
+    return first + N_MIN
+  }
+}
+
+function hex(value: number, digits: number): string {
+  return value.toString(16).padStart(digits, '0')
+}
+
+function checkOf(partition: number, lane: number, ms: number, number: number): number {
+  let mixed = Math.imul(ms >>> 0, 0x9e3779b1) ^ Math.imul(number + 1, 0x85ebca77) ^ Math.imul(lane + 1, 0xc2b2ae3d)
+  mixed = Math.imul(mixed ^ (mixed >>> 15) ^ partition, 0x27d4eb2f) ^ Math.floor(ms / 2 ** 32)
+  return (mixed ^ (mixed >>> 13)) & 0xffffff
+}

@@ -1,0 +1,94 @@
+import { WAITED_TOO_LONG } from '../../task/outcome.ts'
+
+/**
+ * The names of everything that XQueue keeps in Redis, after the partition's prefix `<prefix>:{<partition>}:`. All keys
+ * of a partition lie in one hash slot, so that one script changes them together. Scripts take the names from here.
+ */
+export const KEYS = {
+  /** Type and priority → number, and back. */
+  lanes: 'lanes',
+  /** Type → its priorities that have a lane. */
+  priorities: 'priorities',
+  /** Stream of a lane: `s:<type>:<priority>`. */
+  lane: 's:',
+  /** Entries of a lane that were given back. */
+  back: 'back:',
+  /** What of them has changed meanwhile. */
+  again: 'again',
+  /** The entry of a task that is not where it was accepted. */
+  moved: 'moved',
+  /** The last entry id given. */
+  clock: 'clock',
+  /** Limits on the wait of a lane's tasks, and how far a sweep has looked. */
+  waits: 'waits',
+  delayed: 'delayed',
+  due: 'due',
+  leases: 'leases',
+  /** Leases of a type, by when they are due. Its length is what the limit is checked against. */
+  running: 'running:',
+  progress: 'progress',
+  /** Leases of a worker that it has to be told to cancel. */
+  cancels: 'cancels:',
+  finished: 'finished:',
+  /** Stream of what has ended in a status, by time. */
+  done: 'done:',
+  /** Stream of all tasks, by submission. */
+  index: 'index',
+  index_tidied: 'index:tidied',
+  index_looked_at: 'index:looked_at',
+  /** The task that an idempotency key stands for. */
+  key: 'key:',
+  counts: 'counts',
+  events: 'events',
+  event_clock: 'events:clock',
+  /** There while somebody reads events. */
+  readers: 'readers',
+  rules: 'rules',
+  back_off: 'back_off',
+  schemas: 'schemas',
+  defaults: 'defaults',
+  /** When a type was last served, and those known for good. */
+  known: 'known',
+  declared: 'declared',
+  workers: 'workers',
+  seen: 'seen',
+  worked: 'worked',
+  /** Workers that have left, whose traces are to be removed. */
+  gone: 'gone',
+  /** Processes that wait for a task of a type, and for a permit of it. */
+  waiting: 'waiting:',
+  blocked: 'blocked:',
+  /** The process that sweeps. */
+  keeper: 'keeper',
+  /** What finished in each slot of ten seconds. */
+  rates: 'rates:',
+} as const
+
+/** Where a store is: the prefix of its keys and the number of its database, which channels do not know of. */
+export interface Names {
+  prefix: string
+  database: number
+}
+
+export function partitionPrefix({ prefix }: Names, partition: number): string {
+  return `${prefix}:{${partition}}:`
+}
+
+/** Channels: what all processes hear, and what one does. */
+export function channels({ prefix, database }: Names): { news: string; wake: string } {
+  return { news: `${prefix}@${database}:news`, wake: `${prefix}@${database}:wake:` }
+}
+
+/** The same names, for scripts. */
+export function luaNames(names: Names & { kind: string }): string {
+  const table = (entries: object) =>
+    `{ ${Object.entries(entries)
+      .map(([name, value]) => `${name} = '${value}'`)
+      .join(', ')} }`
+  return [
+    `local KEY = ${table(KEYS)}`,
+    `local CHANNEL = ${table(channels(names))}`,
+    `local CLUSTER = ${names.kind === 'cluster'}`,
+    `local WAIT_ERROR = '${JSON.stringify(WAITED_TOO_LONG)}'`,
+  ].join('\n')
+}

@@ -1,0 +1,217 @@
+import { XQueueError } from '../../task/errors.ts'
+import { isFinal, type Status } from '../../task/status.ts'
+import type { Task } from '../../task/task.ts'
+import type { Explanation, ListQuery, Page, TaskFilter } from '../engine.ts'
+import { placeOf } from './ids.ts'
+import type { Registry } from './registry.ts'
+import { type Found, taskOf } from './rows.ts'
+import type { RedisStore } from './store.ts'
+
+/** A page looks at no more tasks than this, however few of them fit the filter; a script at no more than that. */
+const LOOKED_AT_MAX = 50_000
+const LOOKS_MAX = 500
+const AHEAD_MAX = 10_000
+
+/** One order of tasks in one partition, see scan.lua. */
+interface Source {
+  partition: number
+  order: string
+}
+
+/** Sources whose tasks are merged, by what their places begin with. */
+interface Step {
+  sources: Source[]
+  newestFirst: boolean
+}
+
+interface Item {
+  task: Task
+  /** Where to go on after it. */
+  place: string
+}
+
+/** Where a list goes on: a step, and a place in each of its sources; `$` where one has ended. */
+interface Cursor {
+  step: number
+  places: Record<string, string>
+}
+
+const END = '$'
+
+/** Everything that only reads tasks. */
+export class Look {
+  readonly #store: RedisStore
+  readonly #registry: Registry
+
+  constructor(store: RedisStore, registry: Registry) {
+    this.#store = store
+    this.#registry = registry
+  }
+
+  async get(ids: readonly string[]): Promise<(Task | null)[]> {
+    const found = new Map<string, Task>()
+    const places = ids.flatMap((id) => {
+      const place = placeOf(id)
+      return place ? [{ id, ...place }] : []
+    })
+    for (const [partition, group] of Map.groupBy(places, (place) => place.partition)) {
+      for (let from = 0; from < group.length; from += LOOKS_MAX) {
+        const some = group.slice(from, from + LOOKS_MAX)
+        const args = [some.length, ...some.map(({ ref }) => ref)]
+        const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
+        answers.forEach((answer, index) => {
+          const { id, ref } = some[index]!
+          if (answer) found.set(id, taskOf(partition, ref, answer))
+        })
+      }
+    }
+    return ids.map((id) => found.get(id) ?? null)
+  }
+
+  async list(query: ListQuery): Promise<Page> {
+    const cursor = query.cursor === undefined ? { step: 0, places: {} } : readCursor(query.cursor)
+    const steps = await this.#steps(query)
+    const tasks: Task[] = []
+    const budget = { looks: LOOKED_AT_MAX }
+    while (tasks.length < query.limit && cursor.step < steps.length && budget.looks > 0) {
+      const step = steps[cursor.step]!
+      tasks.push(...(await this.#merge(step, query, query.limit - tasks.length, cursor.places, budget)))
+      if (step.sources.some((source) => cursor.places[nameOf(source)] !== END)) continue
+      cursor.step += 1
+      cursor.places = {}
+    }
+    return { tasks, nextCursor: cursor.step < steps.length ? writeCursor(cursor) : null }
+  }
+
+  /** The ids of up to `max` tasks that a filter fits and whose status is one of `statuses`. */
+  async matching(filter: TaskFilter, statuses: readonly Status[], max: number): Promise<string[]> {
+    const ids: string[] = []
+    for (const status of statuses) {
+      let cursor: string | null = ''
+      while (cursor !== null && ids.length < max) {
+        const query: ListQuery = { ...filter, status, limit: max - ids.length, ...(cursor === '' ? {} : { cursor }) }
+        const page: Page = await this.list(query)
+        ids.push(...page.tasks.map(({ id }) => id))
+        cursor = page.nextCursor
+      }
+    }
+    return ids
+  }
+
+  async explain(id: string): Promise<Explanation | null> {
+    const [task] = await this.get([id])
+    if (!task) return null
+    const [[info], workers] = await Promise.all([this.#registry.types([task.type], true), this.#registry.workers()])
+    const { maxConcurrency = null, paused = false, holders = [] } = info ?? {}
+    const { partition, ref } = placeOf(id)!
+    const ahead = task.status === 'pending' ? await this.#store.run<number>('ahead', partition, [ref, AHEAD_MAX]) : 0
+    const answer = (reason: Explanation['reason'], until: number | null = null): Explanation => ({
+      reason,
+      task,
+      holders,
+      maxConcurrency,
+      ahead,
+      until,
+    })
+    if (isFinal(task.status)) return answer('finished')
+    if (task.status === 'processing') {
+      return answer('running', holders.find(({ taskId }) => taskId === id)?.expiresAt ?? null)
+    }
+    if (task.runAt > this.#store.now()) return answer('delayed', task.runAt)
+    if (paused) return answer('paused')
+    if (!workers.some(({ types }) => types.includes(task.type))) return answer('no_worker')
+    if (maxConcurrency !== null && holders.length >= maxConcurrency) {
+      return answer('limit_reached', Math.min(...holders.map(({ expiresAt }) => expiresAt)))
+    }
+    return answer(ahead > 0 ? 'behind' : 'ready')
+  }
+
+  async #steps({ status, type }: ListQuery): Promise<Step[]> {
+    const partitions = type === undefined ? this.#store.partitions : [this.#store.partitionOf(type)]
+    const everywhere = (order: string, newestFirst = true): Step => ({
+      sources: partitions.map((partition) => ({ partition, order })),
+      newestFirst,
+    })
+    if (status === undefined) return [everywhere('index')]
+    if (status === 'processing') return [everywhere('running')]
+    if (status !== 'pending') return [everywhere(`done:${status}`)]
+    const lanes: Source[] = []
+    for (const partition of partitions) {
+      for (const lane of await this.#registry.lanes(partition, type)) lanes.push({ partition, order: `lane:${lane}` })
+    }
+    const priorities = [...new Set(lanes.map(({ order }) => order.at(-1)!))].sort().reverse()
+    const ready = priorities.map((priority) => ({
+      sources: lanes.filter(({ order }) => order.endsWith(priority)),
+      newestFirst: false,
+    }))
+    return [...ready, everywhere('delayed', false)]
+  }
+
+  /** The next tasks over the sources of a step; `places` moves on to behind them. */
+  async #merge(
+    { sources, newestFirst }: Step,
+    filter: TaskFilter,
+    want: number,
+    places: Cursor['places'],
+    budget: { looks: number },
+  ): Promise<Task[]> {
+    const walks = []
+    for (const source of sources) walks.push(await this.#walk(source, filter, want, places[nameOf(source)], budget))
+    const sign = newestFirst ? -1 : 1
+    const key = ({ place }: Item) => place.split(' ', 1)[0]!
+    const items = walks.flatMap(({ items }) => items)
+    items.sort((a, b) => (key(a) === key(b) ? 0 : key(a) < key(b) ? -sign : sign))
+    const taken = new Set(items.slice(0, want))
+    for (const { source, items: found, reached } of walks) {
+      const last = found.filter((item) => taken.has(item)).at(-1)
+      if (found.every((item) => taken.has(item))) places[nameOf(source)] = reached
+      else if (last) places[nameOf(source)] = last.place
+    }
+    return [...taken].map(({ task }) => task)
+  }
+
+  async #walk(
+    source: Source,
+    { type, tag }: TaskFilter,
+    want: number,
+    from: string | undefined,
+    budget: { looks: number },
+  ) {
+    const items: Item[] = []
+    let reached = from ?? ''
+    const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
+    while (items.length < want && reached !== END && budget.looks > 0) {
+      const args = [source.order, reached, LOOKS_MAX, want - items.length, type ?? '', tagJson]
+      const [next, found] = await this.#store.run<[string, string[]]>('scan', source.partition, args)
+      budget.looks -= LOOKS_MAX
+      for (let at = 0; at < found.length; at += 6) {
+        const [ref, where, lane, text, more, place] = found.slice(at, at + 6) as [string, ...string[]]
+        items.push({ task: taskOf(source.partition, ref, [where!, lane!, text!, more!]), place: place! })
+      }
+      reached = next === '' ? END : next
+    }
+    return { source, items, reached }
+  }
+}
+
+function nameOf({ partition, order }: Source): string {
+  return `${partition} ${order}`
+}
+
+function writeCursor(cursor: Cursor): string {
+  return Buffer.from(JSON.stringify([cursor.step, cursor.places])).toString('base64url')
+}
+
+function readCursor(text: string): Cursor {
+  try {
+    const [step, places] = JSON.parse(Buffer.from(text, 'base64url').toString()) as [unknown, unknown]
+    const isPlace = (place: unknown) => typeof place === 'string' && /^[\w$.: -]{0,80}$/.test(place)
+    if (Number.isInteger(step) && (step as number) >= 0 && Object.values(places as object).every(isPlace)) {
+      return { step: step as number, places: places as Cursor['places'] }
+    }
+  } catch {
+    // Said below.
+  }
+  const detail = `"${text.slice(0, 80)}" is not a cursor of this list: take next_cursor as it is`
+  throw new XQueueError('invalid_cursor', detail)
+}

@@ -1,0 +1,78 @@
+-- Cancels tasks, or takes finished ones back to pending.
+--
+-- ARGV  now, grace of a cancel (ms), how long a finished task may be kept (ms), 'cancel' | 'retry', number of tasks,
+--       the ref of each
+-- Returns per task 'changed' | 'stopping' (a running handler was asked to stop) | 'refused' | 'unknown'
+-- Cost  a look-up and some five commands a task
+local grace_ms, retention_ms, change = number(), number(), arg()
+
+local function finish_canceled(lane, head, x, e, payload, stored)
+  local final = finished_head('canceled', '', head)
+  finish(head.ref, 'canceled', final, x, e, payload, 'null', 'null')
+  keep_key(x, retention_ms)
+  count(lane.type, stored, -1)
+  count(lane.type, 'canceled', 1)
+  tell('canceled', lane, head, 'null', 'null', e, '')
+  return 'changed'
+end
+
+local function cancel(ref)
+  local found, text, where = find(ref)
+  if not found then return 'unknown' end
+  if found == 'F' then return 'refused' end
+  local lane = lane_by_ref(ref)
+  local m, x, e, payload = lines_of(text)
+  if found == 'D' then
+    call('ZREM', P .. KEY.due, ref)
+    call('HDEL', P .. KEY.delayed, ref)
+    return finish_canceled(lane, head_of(m, lane), x, e, payload, 'delayed')
+  end
+  if found == 'W' then
+    call('XACK', lane.stream, GROUP, where)
+    call('XDEL', lane.stream, where)
+    call('ZREM', lane.back, where)
+    call('HDEL', P .. KEY.again, lane.no .. '.' .. where)
+    call('HDEL', P .. KEY.moved, ref)
+    return finish_canceled(lane, head_of(m, lane, where), x, e, payload, 'pending')
+  end
+  local l = lease_of(where)
+  if l.cancel_at == '0' then
+    l.cancel_at = NOW
+    call('HSET', P .. KEY.leases, ref, join_lease(l))
+    call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', due_of(l, grace_ms)), ref)
+    local worker = cjson.decode(l.worker)
+    call('SADD', P .. KEY.cancels .. worker, ref .. '.' .. l.fence)
+    broadcast('cancel ' .. worker)
+  end
+  return 'stopping'
+end
+
+local function retry(ref)
+  local found, text = find(ref)
+  if not found then return 'unknown' end
+  local status = found == 'F' and text:match('^%l+')
+  if status ~= 'failed' and status ~= 'canceled' and status ~= 'timeout' then return 'refused' end
+  local lane = lane_by_ref(ref)
+  local final, x, _, payload = lines_of(text)
+  local q, p, r, deliveries = final:match('^%l+|[%l_]*|(%d+)|(%d+)|(%d+)|%d+|%d+|(%d+)')
+  -- As if it had been submitted now, but for its id, its age in lists and its fence.
+  local head = {
+    q = q, p = p, r = r, ref = ref, attempts = '0', lost = '0', deliveries = deliveries, run_at = NOW, started = '0',
+    worker = 'null',
+  }
+  call('DEL', P .. KEY.finished .. ref)
+  keep_key(x, nil)
+  count(lane.type, status, -1)
+  enqueue(lane, ref, join_head(head), x, 'null', payload)
+  tell('pending', lane, head, 'null', 'null', 'null', '')
+  return 'changed'
+end
+
+local answers = {}
+for index = 1, number() do
+  local ref = arg()
+  answers[index] = change == 'cancel' and cancel(ref) or change == 'retry' and retry(ref)
+end
+write_finished()
+leave_behind()
+return answers

@@ -1,0 +1,14 @@
+-- Adds to the statistics of the current slot.
+--
+-- ARGV  now, number of the slot, number of fields, (field, count) each; a field is `<type> f`, `<type> w<bucket>` or
+--       `<type> r<bucket>`
+-- Returns 'ok'
+-- Cost  one HINCRBY a field
+local KEPT_S = 3600
+local slot = P .. KEY.rates .. arg()
+for _ = 1, number() do
+  local field = arg()
+  call('HINCRBY', slot, field, arg())
+end
+call('EXPIRE', slot, KEPT_S)
+return 'ok'

@@ -1,0 +1,360 @@
+-- Shared by every script: joined before it at start. KEYS[1] is the partition's prefix (`xq:{0}:`), which begins every
+-- key of the step; KEY holds the rest of the names (keys.ts). ARGV[1] is the time in ms, or '' for this server's own.
+--
+-- A task is told by its ref, `<lane>.<ms>-<n>`: the number of its lane (a type and a priority) and the stream entry
+-- that it was accepted as. Where it stands by now:
+--   waiting    an entry of its lane's stream, its own or the one that `moved` names; `again` overrides what a lease
+--              that was given back has changed
+--   delayed    a text in `delayed`, its time in `due`
+--   running    still that entry, in the group's pending list; its lease is a record in `leases` and a place in the
+--              type's zset `running`, whose length is what the limit is checked against
+--   finished   a text in `finished:<ref>`, and a place in the stream of its status, oldest first
+-- A task's text has six lines: head, extras (tags, key, group), error, payload, progress, result; all but the head JSON.
+local call, P = redis.call, KEYS[1]
+local GROUP = 'workers'
+local now = tonumber(ARGV[1])
+if not now then
+  local time = call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local NOW = string.format('%.0f', now)
+
+local at = 1
+local function arg()
+  at = at + 1
+  return ARGV[at]
+end
+local function number()
+  at = at + 1
+  return tonumber(ARGV[at])
+end
+
+-- Lua passes at most some 8000 values to a call.
+local CHUNK = 4000
+local function many(command, key, values)
+  for from = 1, #values, CHUNK do
+    call(command, key, unpack(values, from, math.min(from + CHUNK - 1, #values)))
+  end
+end
+
+-- Lanes ---------------------------------------------------------------------------------------------------------------
+
+local lanes = {}
+
+local function lane_of(kind, priority, no)
+  local name = kind .. ':' .. priority
+  local lane = { no = no, type = kind, priority = priority, name = name, stream = P .. KEY.lane .. name }
+  lane.back = P .. KEY.back .. name
+  lanes[no] = lane
+  return lane
+end
+
+-- The lane of a type and priority; made when the first task comes.
+local function open_lane(kind, priority)
+  local name = kind .. ':' .. priority
+  local no = call('HGET', P .. KEY.lanes, name)
+  if no then return lanes[no] or lane_of(kind, priority, no) end
+  no = string.format('%d', call('HLEN', P .. KEY.lanes) / 2 + 1)
+  call('HSET', P .. KEY.lanes, name, no, '#' .. no, name)
+  local lane = lane_of(kind, priority, no)
+  call('XGROUP', 'CREATE', lane.stream, GROUP, '0', 'MKSTREAM')
+  local priorities = call('HGET', P .. KEY.priorities, kind) or ''
+  local sorted = {}
+  for digit in (priorities .. priority):gmatch('%d') do sorted[#sorted + 1] = digit end
+  table.sort(sorted, function(a, b) return a > b end)
+  call('HSET', P .. KEY.priorities, kind, table.concat(sorted))
+  return lane
+end
+
+-- Entries of a lane with the same limit on their wait run out of it in their order in the stream: for each such limit
+-- `waits` holds the entry up to which a sweep has looked. No task costs anything for it but when it has waited so long.
+local function watch_waits(lane, limit_ms)
+  if limit_ms ~= '0' then call('HSETNX', P .. KEY.waits, lane.no .. ':' .. limit_ms, '0-0') end
+end
+
+-- The lane and the entry that a ref was accepted as.
+local function lane_by_ref(ref)
+  local no, entry = ref:match('^(%d+)%.(.+)$')
+  if not no then return nil end
+  local lane = lanes[no]
+  if not lane then
+    local name = call('HGET', P .. KEY.lanes, '#' .. no)
+    if not name then return nil end
+    lane = lane_of(name:sub(1, -3), name:sub(-1), no)
+  end
+  return lane, entry
+end
+
+-- The clock of entries ------------------------------------------------------------------------------------------------
+
+-- Entry ids are `<ms>-<n>`, always 13 and 10 digits, so that they sort as text; they grow over all lanes together.
+local clock_ms, clock_n
+
+-- Reserves `count` ids in a row; returns the ms and the n of the first.
+local function reserve(count, least_n)
+  if not clock_ms then
+    local last = call('GET', P .. KEY.clock)
+    if last then
+      clock_ms, clock_n = tonumber(last:sub(1, 13)), tonumber(last:sub(15))
+    else
+      clock_ms, clock_n = 0, 0
+    end
+  end
+  local ms = math.max(now, 1e12)
+  local n = least_n or 1e9
+  if ms <= clock_ms then
+    ms = clock_ms
+    n = math.max(n, clock_n + 1)
+  end
+  clock_ms, clock_n = ms, n + count - 1
+  call('SET', P .. KEY.clock, string.format('%.0f-%.0f', clock_ms, clock_n))
+  return ms, n
+end
+
+local function entry_id(ms, n) return string.format('%.0f-%.0f', ms, n) end
+
+-- What a step leaves behind: counts, events, wakes ------------------------------------------------------------------
+
+local counts, events, event_count, wakes, broadcasts = {}, {}, 0, {}, {}
+
+local function count(kind, status, change)
+  local field = kind .. ':' .. status
+  counts[field] = (counts[field] or 0) + change
+end
+
+-- One JSON array; a record may tell of many tasks at once, see events.ts.
+local function event(tasks, json)
+  events[#events + 1] = json
+  event_count = event_count + tasks
+end
+
+-- Lets up to `tasks` waiting processes know that a type has something to claim.
+local function wake(kind, tasks) wakes[kind] = (wakes[kind] or 0) + tasks end
+
+-- Lets up to `permits` processes know that have come to a type's limit.
+local permits_freed = {}
+local function free_permits(kind, permits)
+  if permits > 0 then permits_freed[kind] = (permits_freed[kind] or 0) + permits end
+end
+
+-- Tells every process.
+local function broadcast(message) broadcasts[#broadcasts + 1] = message end
+
+local function leave_behind()
+  for field, change in pairs(counts) do
+    if change ~= 0 then call('HINCRBY', P .. KEY.counts, field, change) end
+  end
+  if event_count > 0 then
+    local last = call('INCRBY', P .. KEY.event_clock, event_count)
+    if last == event_count then
+      -- A store that starts anew goes on above every position that an older one can have given.
+      last = now * 1000 + event_count
+      call('SET', P .. KEY.event_clock, string.format('%.0f', last))
+    end
+    local body = '[' .. table.concat(events, ',') .. ']'
+    call('XADD', P .. KEY.events, string.format('%.0f-1', last), 'n', event_count, 't', NOW, 'b', body)
+    if call('EXISTS', P .. KEY.readers) == 1 then broadcast('events') end
+  end
+  for prefix, woken in pairs({ [KEY.waiting] = wakes, [KEY.blocked] = permits_freed }) do
+    for kind, most in pairs(woken) do
+      while most > 0 do
+        local process = call('SPOP', P .. prefix .. kind)
+        if not process then break end
+        -- One that is no more does not hear it; in a cluster only the sweep can tell.
+        if call('PUBLISH', CHANNEL.wake .. process, P .. ' ' .. kind) > 0 or CLUSTER then most = most - 1 end
+      end
+    end
+  end
+  for _, message in ipairs(broadcasts) do call('PUBLISH', CHANNEL.news, P .. ' ' .. message) end
+end
+
+-- Tasks where they stand ----------------------------------------------------------------------------------------------
+
+-- Fields of a stream entry, or nil: { m = head, p = payload, x = extras, e = error }.
+local function entry_of(stream, entry)
+  local found = call('XRANGE', stream, entry, entry)[1]
+  if not found then return nil end
+  local fields = {}
+  for index = 1, #found[2], 2 do fields[found[2][index]] = found[2][index + 1] end
+  return fields
+end
+
+-- The head of an entry is what was asked for, `queue_timeout,process_timeout,max_retry`, and for a task that does not
+-- come for the first time `,ref,attempts,lost,deliveries,run_at,started,updated,worker` after it.
+local AGAIN = '^,([^,]+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
+local function head_of(m, lane, entry)
+  local head = {}
+  local rest
+  head.q, head.p, head.r, rest = m:match('^(%d+),(%d+),(%d+)(.*)$')
+  if rest == '' then
+    head.ref = lane.no .. '.' .. entry
+    head.attempts, head.lost, head.deliveries, head.run_at = '0', '0', '0', entry:sub(1, 13)
+    head.started, head.updated, head.worker = '0', head.run_at, 'null'
+  else
+    head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started, head.updated, head.worker =
+      rest:match(AGAIN)
+  end
+  return head
+end
+
+local function join_head(head)
+  return table.concat({
+    head.q, head.p, head.r, head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started,
+    NOW, head.worker,
+  }, ',')
+end
+
+-- A lease: `fence|cancel_at|entry|started|lease_ms|expires|deadline|attempts|lost|q|p|r|run_at|worker`; 0 is none, the
+-- worker is JSON.
+local LEASE = '^(%d+)|(%d+)|([^|]+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(.*)$'
+local function lease_of(record)
+  local l = {}
+  l.fence, l.cancel_at, l.entry, l.started, l.lease_ms, l.expires, l.deadline, l.attempts, l.lost, l.q, l.p, l.r,
+    l.run_at, l.worker = record:match(LEASE)
+  return l
+end
+
+local function join_lease(l)
+  return table.concat({
+    l.fence, l.cancel_at, l.entry, l.started, l.lease_ms, l.expires, l.deadline, l.attempts, l.lost, l.q, l.p, l.r,
+    l.run_at, l.worker,
+  }, '|')
+end
+
+-- When something is due to happen to a lease: it expires, its attempt runs out of time, or the grace of a cancel ends.
+local function due_of(l, grace_ms)
+  local due = tonumber(l.expires)
+  local deadline, cancel_at = tonumber(l.deadline), tonumber(l.cancel_at)
+  if deadline > 0 and deadline < due then due = deadline end
+  if cancel_at > 0 and cancel_at + grace_ms < due then due = cancel_at + grace_ms end
+  return due
+end
+
+-- A task's text, and the letter of where it was found: F, L, D or W. For L and W the text's head is the entry's, and
+-- a lease's record comes as a third value. Nil when there is no such task.
+local function find(ref)
+  local finished = call('GET', P .. KEY.finished .. ref)
+  if finished then return 'F', finished end
+  local lane, entry = lane_by_ref(ref)
+  if not lane then return nil end
+  local record = call('HGET', P .. KEY.leases, ref)
+  if record then
+    entry = record:match('^%d+|%d+|([^|]+)')
+  else
+    local delayed = call('HGET', P .. KEY.delayed, ref)
+    if delayed then return 'D', delayed end
+    entry = call('HGET', P .. KEY.moved, ref) or entry
+  end
+  local fields = entry_of(lane.stream, entry)
+  if not fields then return nil end
+  local head, e = fields.m, fields.e or 'null'
+  local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
+  if again then head, e = again:match('^([^\n]*)\n(.*)$') end
+  local progress = record and call('HGET', P .. KEY.progress, ref) or 'null'
+  local text = table.concat({ head, fields.x or '{},null,null', e, fields.p, progress, 'null' }, '\n')
+  return record and 'L' or 'W', text, record or entry
+end
+
+local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$') end
+
+-- Changes -------------------------------------------------------------------------------------------------------------
+
+-- Puts a task that is ready at the end of its lane.
+local function enqueue(lane, ref, m, x, e, payload)
+  local id = entry_id(reserve(1))
+  local fields = { 'm', m, 'p', payload }
+  if x ~= '{},null,null' then
+    fields[#fields + 1] = 'x'
+    fields[#fields + 1] = x
+  end
+  if e ~= 'null' then
+    fields[#fields + 1] = 'e'
+    fields[#fields + 1] = e
+  end
+  call('XADD', lane.stream, id, unpack(fields))
+  call('HSET', P .. KEY.moved, ref, id)
+  count(lane.type, 'pending', 1)
+  wake(lane.type, 1)
+end
+
+-- Puts a task aside until its time.
+local function delay(lane, ref, run_at, m, x, e, payload)
+  call('HSET', P .. KEY.delayed, ref, table.concat({ m, x, e, payload, 'null', 'null' }, '\n'))
+  call('ZADD', P .. KEY.due, run_at, ref)
+  count(lane.type, 'delayed', 1)
+  if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then broadcast('due ' .. run_at) end
+end
+
+-- Makes delayed tasks ready whose time has come; returns how many.
+local function promote(max)
+  local due = call('ZRANGEBYSCORE', P .. KEY.due, '-inf', now, 'LIMIT', 0, max)
+  for _, ref in ipairs(due) do
+    local lane = lane_by_ref(ref)
+    local m, x, e, payload = lines_of(call('HGET', P .. KEY.delayed, ref))
+    enqueue(lane, ref, m, x, e, payload)
+    count(lane.type, 'delayed', -1)
+  end
+  if #due > 0 then
+    many('ZREM', P .. KEY.due, due)
+    many('HDEL', P .. KEY.delayed, due)
+  end
+  return #due
+end
+
+-- What this step finished: texts to write, and refs by status for the order of retention.
+local finished_texts, finished_refs = {}, {}
+
+local function finish(ref, status, head, x, e, payload, progress, result)
+  finished_texts[#finished_texts + 1] = P .. KEY.finished .. ref
+  finished_texts[#finished_texts + 1] = table.concat({ head, x, e, payload, progress, result }, '\n')
+  local refs = finished_refs[status]
+  if not refs then
+    refs = {}
+    finished_refs[status] = refs
+  end
+  refs[#refs + 1] = ref
+end
+
+-- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
+local function keep_key(x, retention_ms)
+  if x == '{},null,null' then return end
+  local key = cjson.decode('[' .. x .. ']')[2]
+  if key ~= cjson.null then
+    if retention_ms then
+      call('PEXPIRE', P .. KEY.key .. key, retention_ms)
+    else
+      call('PERSIST', P .. KEY.key .. key)
+    end
+  end
+end
+
+local function write_finished()
+  for from = 1, #finished_texts, CHUNK do
+    call('MSET', unpack(finished_texts, from, math.min(from + CHUNK - 1, #finished_texts)))
+  end
+  for status, refs in pairs(finished_refs) do
+    call('XADD', P .. KEY.done .. status, entry_id(reserve(1)), 't', now, 'r', table.concat(refs, ' '))
+  end
+end
+
+-- The head of a finished task: `status|reason|q|p|r|attempts|lost|deliveries|run_at|started|completed|worker`.
+local function finished_head(status, reason, head)
+  return table.concat({
+    status, reason, head.q, head.p, head.r, head.attempts, head.lost, head.deliveries, head.run_at, head.started,
+    NOW, head.worker,
+  }, '|')
+end
+
+-- Tells of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
+local function tell(status, lane, head, progress, result, e, reason)
+  event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
+    head.attempts, progress, result, e, reason))
+end
+
+-- Ends a task that waited too long for its first start; its entry is the caller's to remove.
+local function end_wait(lane, head, x, payload)
+  finish(head.ref, 'timeout', finished_head('timeout', 'queue_wait', head), x, WAIT_ERROR, payload, 'null', 'null')
+  count(lane.type, 'pending', -1)
+  count(lane.type, 'timeout', 1)
+  tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
+end

@@ -1,0 +1,176 @@
+-- Accepts tasks. Several calls in one step, each of them whole or not at all.
+--
+-- ARGV  now, '1' to look only whether they would be accepted, least n of the ids, how long a type stays known after its last worker (ms), most waiting tasks or '',
+--       number of calls; each call: number of shapes, (type, priority, head) each; number of tasks; each task: its
+--       shape's number (1…), its payload; with a minus before the number: also its extras, delay in ms or '', run_at
+--       or '', idempotency key or '', the request the key stands for
+-- Returns, per call, one of
+--       {'ok', ms, n, lane numbers of its shapes, {index, ref, …} of those that a known key had accepted before}
+--       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting}
+-- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
+local only_look = arg() == '1'
+local least_n, type_ttl, pending_max, calls = number(), number(), number(), number()
+local answers = {}
+
+local known = {}
+local function is_known(kind)
+  if known[kind] == nil then
+    local seen = tonumber(call('HGET', P .. KEY.known, kind) or '')
+    known[kind] = (seen and seen > now - type_ttl) or call('SISMEMBER', P .. KEY.declared, kind) == 1
+  end
+  return known[kind]
+end
+
+local function read_call()
+  local shapes, tasks, unknown = {}, {}, {}
+  for index = 1, number() do
+    shapes[index] = { type = arg(), priority = arg(), m = arg() }
+    if not is_known(shapes[index].type) then unknown[#unknown + 1] = shapes[index].type end
+  end
+  local keyed = 0
+  for index = 1, number() do
+    local shape = number()
+    local task = { shape = shapes[math.abs(shape)], payload = arg() }
+    if shape < 0 then
+      task.x, task.delay, task.run_at, task.key, task.request = arg(), number(), number(), arg(), arg()
+      if task.key ~= '' then keyed = keyed + 1 end
+    end
+    tasks[index] = task
+  end
+  return shapes, tasks, unknown, keyed
+end
+
+-- The refs of tasks that a known key stands for, by index; or the index of one whose key stands for something else.
+local function earlier_of(tasks)
+  local earlier, firsts = {}, {}
+  for index, task in ipairs(tasks) do
+    if task.key and task.key ~= '' then
+      local first = firsts[task.key]
+      if first then
+        if tasks[first].request ~= task.request then return nil, index, '' end
+        task.same = first
+      else
+        firsts[task.key] = index
+        local stored = call('GET', P .. KEY.key .. task.key)
+        local ref, request
+        if stored then ref, request = stored:match('^(%S+) (.*)$') end
+        if ref and find(ref) then
+          if request ~= task.request then return nil, index, ref end
+          earlier[index] = ref
+        end
+      end
+    end
+  end
+  return earlier
+end
+
+local function accept(task, lane, ms, n)
+  local entry = entry_id(ms, n)
+  local ref = lane.no .. '.' .. entry
+  task.ref = ref
+  if not task.x then
+    call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload)
+    return true
+  end
+  if task.key ~= '' then call('SET', P .. KEY.key .. task.key, ref .. ' ' .. task.request) end
+  local run_at = task.run_at or (task.delay and ms + task.delay) or ms
+  if run_at > ms then
+    local at_text = string.format('%.0f', run_at)
+    local m = string.format('%s,%s,0,0,0,%s,0,%.0f,null', task.shape.m, ref, at_text, ms)
+    delay(lane, ref, at_text, m, task.x, 'null', task.payload)
+    return false
+  end
+  if task.x == '' then
+    call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload)
+  else
+    call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload, 'x', task.x)
+  end
+  return true
+end
+
+-- The index of all tasks, newest last: a ref for the first of a call, then how many of which lane follow each other.
+local function add_to_index(runs, ms, n)
+  local parts = {}
+  for index, run in ipairs(runs) do parts[index] = run.no .. '*' .. run.count end
+  call('XADD', P .. KEY.index, entry_id(ms, n), 'l', table.concat(parts, ' '))
+end
+
+local waiting
+if pending_max then
+  waiting = 0
+  local all = call('HGETALL', P .. KEY.counts)
+  for index = 1, #all, 2 do
+    local status = all[index]:match(':(%l+)$')
+    if status == 'pending' or status == 'delayed' then waiting = waiting + tonumber(all[index + 1]) end
+  end
+end
+
+local function write_call(shapes, tasks, earlier, fresh)
+  local existing = {}
+  local ms, n = reserve(math.max(fresh, 1), least_n)
+  local runs, added, ready = {}, 0, {}
+  for _, shape in ipairs(shapes) do
+    shape.lane = open_lane(shape.type, shape.priority)
+    watch_waits(shape.lane, shape.m:match('^%d+'))
+  end
+  for index, task in ipairs(tasks) do
+    local ref = earlier[index] or (task.same and tasks[task.same].ref)
+    if ref then
+      task.ref = ref
+      existing[#existing + 1] = index
+      existing[#existing + 1] = ref
+    else
+      local lane = task.shape.lane
+      local run = runs[#runs]
+      if not run or run.no ~= lane.no then
+        run = { no = lane.no, type = lane.type, count = 0, first = entry_id(ms, n + added) }
+        runs[#runs + 1] = run
+      end
+      run.count = run.count + 1
+      if accept(task, lane, ms, n + added) then ready[lane.type] = (ready[lane.type] or 0) + 1 end
+      added = added + 1
+    end
+  end
+  for kind, tasks_ready in pairs(ready) do
+    count(kind, 'pending', tasks_ready)
+    wake(kind, tasks_ready)
+  end
+  -- Tells of tasks in a row: `["accepted", type, lane number, id of the first, how many]`.
+  for _, run in ipairs(runs) do
+    event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
+  end
+  if added > 0 then add_to_index(runs, ms, n) end
+  if waiting then waiting = waiting + added end
+  local numbers = {}
+  for index, shape in ipairs(shapes) do numbers[index] = shape.lane.no end
+  return { 'ok', string.format('%.0f', ms), string.format('%.0f', n), numbers, existing }
+end
+
+-- What became due meanwhile has waited longer.
+promote(1000)
+for index = 1, calls do
+  local shapes, tasks, unknown, keyed = read_call()
+  if #unknown > 0 then
+    answers[index] = { 'unknown', unpack(unknown) }
+  else
+    local earlier, conflict, ref = {}, nil, nil
+    if keyed > 0 then earlier, conflict, ref = earlier_of(tasks) end
+    local fresh = #tasks
+    if conflict then
+      answers[index] = { 'conflict', conflict, ref }
+    else
+      for place, task in ipairs(tasks) do
+        if earlier[place] or task.same then fresh = fresh - 1 end
+      end
+      if waiting and fresh > 0 and waiting + fresh > pending_max then
+        answers[index] = { 'full', waiting }
+      elseif only_look then
+        answers[index] = { 'ok', '0', '0', {}, {} }
+      else
+        answers[index] = write_call(shapes, tasks, earlier, fresh)
+      end
+    end
+  end
+end
+leave_behind()
+return answers

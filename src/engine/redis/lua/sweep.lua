@@ -1,0 +1,219 @@
+-- Does what time makes due, at most `max` tasks of each kind; one process at a time does it.
+--
+-- ARGV  now, this process, how long it goes on being the one (ms), max, how long a finished task may be kept (ms), how
+--       many finished tasks may be kept, events kept, how long a worker lives unseen (ms)
+-- Returns {'', ms that another process will go on doing it} | {'swept', how many tasks were changed, 1 if there is more,
+--       when to come next or '', {ref, type, lease's record, …} of leases that are due: the caller
+--       decides on them}
+-- Cost  a few commands for each type and lane, and for each task that is changed
+local process, keep_ms, max, retention_ms, retention_count = arg(), arg(), number(), number(), number()
+local events_max, worker_ttl = number(), number()
+
+if not call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then
+  if call('GET', P .. KEY.keeper) ~= process then return { '', call('PTTL', P .. KEY.keeper) } end
+  call('PEXPIRE', P .. KEY.keeper, keep_ms)
+end
+
+local changed, more, next_at = 0, false, math.huge
+local function add(done, bound)
+  changed = changed + done
+  if done >= bound then more = true end
+end
+local function soonest(time)
+  if time and time < next_at then next_at = time end
+end
+
+-- Payloads are read with the entries: not too many at once.
+local ENTRIES_MAX = 100
+
+-- Ends tasks that waited too long for their first start.
+local function end_waits(lane, limit_ms, field, seen)
+  local groups = call('XINFO', 'GROUPS', lane.stream)[1]
+  for index = 1, #groups, 2 do
+    if groups[index] == 'last-delivered-id' and (#seen < 24 or groups[index + 1] > seen) then seen = groups[index + 1] end
+  end
+  local until_ms = string.format('%.0f', now - limit_ms)
+  local bound = math.min(max, ENTRIES_MAX)
+  local entries = {}
+  if now - limit_ms >= tonumber(seen:match('^%d+')) then
+    entries = call('XRANGE', lane.stream, '(' .. seen, until_ms, 'COUNT', bound)
+  end
+  local dead = {}
+  for _, item in ipairs(entries) do
+    local entry, list = item[1], item[2]
+    seen = entry
+    local head = head_of(list[2], lane, entry)
+    if head.q == tostring(limit_ms) and head.started == '0' then
+      local x = '{},null,null'
+      for index = 5, #list, 2 do
+        if list[index] == 'x' then x = list[index + 1] end
+      end
+      dead[#dead + 1] = entry
+      call('HDEL', P .. KEY.moved, head.ref)
+      end_wait(lane, head, x, list[4])
+      keep_key(x, retention_ms)
+    end
+  end
+  if #dead > 0 then call('XDEL', lane.stream, unpack(dead)) end
+  if #entries > 0 then call('HSET', P .. KEY.waits, field, seen) end
+  add(#entries == bound and max or #dead, max)
+  local following = call('XRANGE', lane.stream, '(' .. seen, '+', 'COUNT', 1)[1]
+  if following then soonest(tonumber(following[1]:match('^%d+')) + limit_ms) end
+end
+
+-- Forgets finished tasks past retention, oldest first, as they were finished together.
+local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
+local function forget_finished()
+  local kept = 0
+  local all = call('HGETALL', P .. KEY.counts)
+  for index = 1, #all, 2 do
+    local status = all[index]:match(':(%l+)$')
+    if status ~= 'pending' and status ~= 'delayed' then kept = kept + tonumber(all[index + 1]) end
+  end
+  local forgotten = 0
+  while true do
+    local oldest, status
+    for _, final in ipairs(FINAL) do
+      local first = call('XRANGE', P .. KEY.done .. final, '-', '+', 'COUNT', 1)[1]
+      if first and (not oldest or first[1] < oldest[1]) then
+        oldest, status = first, final
+      end
+    end
+    if not oldest then return forgotten end
+    local ended_at, refs = tonumber(oldest[2][2]), {}
+    for ref in oldest[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
+    if kept - retention_count < #refs and ended_at > now - retention_ms then
+      soonest(ended_at + retention_ms)
+      return forgotten
+    end
+    if forgotten >= max then return math.max(forgotten, max) end
+    for _, ref in ipairs(refs) do
+      local text = call('GET', P .. KEY.finished .. ref)
+      -- One that was taken back and has ended again stands further on.
+      if text and text:match('^[^\n]*|(%d+)|[^|\n]*\n') == oldest[2][2] and text:match('^%l+') == status then
+        call('DEL', P .. KEY.finished .. ref)
+        count(lane_by_ref(ref).type, status, -1)
+        kept = kept - 1
+      end
+      forgotten = forgotten + 1
+    end
+    call('XDEL', P .. KEY.done .. status, oldest[1])
+  end
+end
+
+-- Whether the tasks of a place in the index are all gone, or some finished one is kept, or some live on.
+local function state_of(place)
+  local ms, n = place[1]:match('^(%d+)-(%d+)$')
+  n = tonumber(n)
+  local refs, keys = {}, {}
+  for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
+    local lane = lane_by_ref(no .. '.0')
+    local first, last = entry_id(ms, n), entry_id(ms, n + tonumber(tasks) - 1)
+    if #call('XRANGE', lane.stream, first, last, 'COUNT', 1) > 0 then return 'live' end
+    for _ = 1, tonumber(tasks) do
+      refs[#refs + 1] = no .. '.' .. entry_id(ms, n)
+      keys[#keys + 1] = P .. KEY.finished .. refs[#refs]
+      n = n + 1
+    end
+  end
+  for from = 1, #refs, CHUNK do
+    local to = math.min(from + CHUNK - 1, #refs)
+    if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
+    for _, key in ipairs({ KEY.delayed, KEY.moved, KEY.leases }) do
+      for _, value in ipairs(call('HMGET', P .. key, unpack(refs, from, to))) do
+        if value then return 'live', #refs end
+      end
+    end
+  end
+  return 'gone', #refs
+end
+
+-- Drops places from the index whose tasks are gone, from `key`'s place on; stops at the first that is still kept, which
+-- those after it are as well, unless it is to go `on`.
+local function tidy_index(key, most, on)
+  local from = call('GET', P .. key) or '0-0'
+  local places = call('XRANGE', P .. KEY.index, '(' .. from, '+', 'COUNT', most)
+  local looked_at = 0
+  for _, place in ipairs(places) do
+    local state, tasks = state_of(place)
+    if state == 'kept' and not on then break end
+    if state == 'gone' then call('XDEL', P .. KEY.index, place[1]) end
+    from = place[1]
+    looked_at = looked_at + (tasks or 1)
+    if looked_at > 2000 then
+      more = more or not on
+      break
+    end
+  end
+  if on and #places < most then from = '0-0' end
+  call('SET', P .. key, from)
+end
+
+local function forget_workers()
+  for _, worker in ipairs(call('ZRANGEBYSCORE', P .. KEY.seen, '-inf', now - worker_ttl)) do
+    call('HDEL', P .. KEY.workers, worker)
+    call('ZREM', P .. KEY.seen, worker)
+    call('SADD', P .. KEY.gone, worker)
+  end
+  local gone = call('SRANDMEMBER', P .. KEY.gone, 10)
+  if #gone == 0 then return end
+  local names = call('HKEYS', P .. KEY.lanes)
+  for _, worker in ipairs(gone) do
+    local holds = false
+    for _, name in ipairs(names) do
+      if name:sub(1, 1) ~= '#' then
+        local stream = P .. KEY.lane .. name
+        if #call('XPENDING', stream, GROUP, '-', '+', 1, worker) > 0 then
+          holds = true
+        else
+          call('XGROUP', 'DELCONSUMER', stream, GROUP, worker)
+        end
+      end
+    end
+    if not holds then call('SREM', P .. KEY.gone, worker) end
+  end
+end
+
+add(promote(max), max)
+local waits = call('HGETALL', P .. KEY.waits)
+for index = 1, #waits, 2 do
+  local no, limit = waits[index]:match('^(%d+):(%d+)$')
+  end_waits(lane_by_ref(no .. '.0'), tonumber(limit), waits[index], waits[index + 1])
+end
+
+local leases = {}
+for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
+  local running = P .. KEY.running .. kind
+  local refs = call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, max)
+  if #refs > 0 then
+    local records = call('HMGET', P .. KEY.leases, unpack(refs))
+    for index, ref in ipairs(refs) do
+      if records[index] then
+        leases[#leases + 1] = ref
+        leases[#leases + 1] = kind
+        leases[#leases + 1] = records[index]
+      end
+    end
+    if #refs >= max then more = true end
+  else
+    soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
+  end
+  -- Should a wake have been lost, it comes now.
+  if tonumber(call('HGET', P .. KEY.counts, kind .. ':pending') or 0) > 0 then
+    wake(kind, 1)
+    free_permits(kind, 1)
+  end
+end
+add(forget_finished(), max)
+tidy_index(KEY.index_tidied, 100, false)
+-- What lived on when the others were dropped is looked at again, round and round.
+tidy_index(KEY.index_looked_at, 5, true)
+forget_workers()
+write_finished()
+leave_behind()
+local last_event = call('GET', P .. KEY.event_clock)
+if last_event then
+  call('XTRIM', P .. KEY.events, 'MINID', string.format('%.0f', tonumber(last_event) - events_max + 1))
+end
+soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
+return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%.0f', next_at) or '', leases }

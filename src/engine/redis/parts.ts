@@ -1,0 +1,95 @@
+import type { Settlement } from '../../task/outcome.ts'
+import type { WorkerIdentity } from '../engine.ts'
+import { idOfRef, placeOf } from './ids.ts'
+import type { LeaseState } from './rows.ts'
+
+/** A turn as turn.lua takes it and answers it. */
+
+/** The part of a turn that concerns one partition, ready to be sent. */
+export interface Part {
+  worker: WorkerIdentity
+  about: string
+  leaving: boolean
+  leaseMs: number
+  renewals: { ref: string; fence: string; progress: string }[]
+  /** The arguments of each outcome. */
+  outcomes: string[][]
+  want: number
+  waits: boolean
+  types: readonly string[]
+}
+
+export type PartAnswer = [
+  renewed: ([expiresAt: string, cancelRequested: number] | null)[],
+  outcomes: [verdict: 'ok' | 'lost' | 'changed', at: string][],
+  tasks: string[],
+  cancels: string[],
+]
+
+/** A lease as its token tells it. */
+export interface Held {
+  partition: number
+  ref: string
+  fence: string
+}
+
+export function emptyPart(worker: WorkerIdentity): Part {
+  const nothing = {
+    about: '',
+    leaving: false,
+    leaseMs: 0,
+    renewals: [],
+    outcomes: [],
+    want: 0,
+    waits: false,
+    types: [],
+  }
+  return { worker, ...nothing }
+}
+
+export function writePart(args: (string | number)[], part: Part): void {
+  const { worker, about, leaving, leaseMs, renewals, outcomes, want, waits, types } = part
+  args.push(worker.id, JSON.stringify(worker.id), about, leaving ? '1' : '', leaseMs, renewals.length)
+  for (const { ref, fence, progress } of renewals) args.push(ref, fence, progress)
+  args.push(outcomes.length)
+  for (const outcome of outcomes) for (const text of outcome) args.push(text)
+  args.push(want, waits ? '1' : '', types.length, ...types)
+}
+
+export function outcomeArgs(state: LeaseState, settlement: Settlement, onlyWhenDue: boolean): string[] {
+  const { ref, fence, cancelRequested } = state
+  const { status, attempts, lostLeases, runAt, timeoutReason, error, result } = settlement
+  if (status === 'success') return ['S', ref, fence, JSON.stringify(result)]
+  return [
+    'O',
+    ref,
+    fence,
+    cancelRequested ? '1' : '0',
+    onlyWhenDue ? '1' : '',
+    status,
+    String(attempts),
+    String(lostLeases),
+    String(runAt),
+    timeoutReason ?? '',
+    JSON.stringify(error),
+    JSON.stringify(result),
+  ]
+}
+
+/** Null for what is no token of ours. */
+export function heldOf(lease: string): Held | null {
+  const dot = lease.lastIndexOf('.')
+  const place = placeOf(lease.slice(0, dot))
+  return place && { ...place, fence: lease.slice(dot + 1) }
+}
+
+/** The token of `<ref>.<fence>`. */
+export function tokenOf(partition: number, cancel: string): string {
+  const dot = cancel.lastIndexOf('.')
+  return idOfRef(partition, cancel.slice(0, dot)) + cancel.slice(dot)
+}
+
+export function lostOf(head: string): number {
+  const parts = head.split(',', 6)
+  return parts.length > 5 ? Number(parts[5]) : 0
+}

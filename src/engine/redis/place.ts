@@ -1,0 +1,81 @@
+import { XQueueError } from '../../task/errors.ts'
+import type { Names } from './keys.ts'
+
+/** Where a Redis URL keeps its tasks. */
+export interface RedisPlace extends Names {
+  kind: 'single' | 'cluster' | 'sentinel'
+  nodes: { host: string; port: number }[]
+  tls: boolean
+  username?: string
+  password?: string
+  /** Name of the master that sentinels know. */
+  master: string
+  /** Types are spread over so many hash slots: 1 where there is one node. */
+  partitions: number
+}
+
+const SCHEMES = {
+  'redis:': ['single', false],
+  'rediss:': ['single', true],
+  'redis+cluster:': ['cluster', false],
+  'rediss+cluster:': ['cluster', true],
+  'redis+sentinel:': ['sentinel', false],
+  'rediss+sentinel:': ['sentinel', true],
+} as const
+const CLUSTER_PARTITIONS = 64
+const DATABASES = 16_384
+const HELP =
+  'write redis[s]://[user:password@]host[:port][/database], redis+cluster://host:port,host:port or ' +
+  'redis+sentinel://host:port,host:port/master[/database], each with ?prefix=name if two queues share a Redis'
+
+/**
+ * Reads a Redis URL: `redis://`, `redis+cluster://` and `redis+sentinel://`, each with `rediss` for TLS.
+ * @throws XQueueError `engine_unusable` saying what is allowed
+ */
+export function redisPlace(url: string): RedisPlace {
+  const parts = /^([a-z+]+:)\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(url)
+  const [, scheme = '', login, hosts = '', path = '', query = ''] = parts ?? []
+  const known = SCHEMES[scheme as keyof typeof SCHEMES]
+  if (!known) throw refused('it cannot be read')
+  const [kind, tls] = known
+  const nodes = (hosts || '127.0.0.1').split(',').map((host) => nodeOf(host, kind === 'sentinel' ? 26_379 : 6_379))
+  if (kind === 'single' && nodes.length > 1) throw refused('several hosts need redis+cluster:// or redis+sentinel://')
+  const [username, password] = login === undefined ? [] : login.split(/:(.*)/s).map(decodeURIComponent)
+  const steps = path.split('/').filter((step) => step !== '')
+  const master = kind === 'sentinel' ? (steps.shift() ?? '') : ''
+  if (kind === 'sentinel' && master === '') throw refused('the name of the master is missing')
+  const database = Number(steps.shift() ?? 0)
+  if (!Number.isInteger(database) || database < 0 || database > DATABASES || steps.length > 0) {
+    throw refused(`${path} is no database number`)
+  }
+  if (kind === 'cluster' && database !== 0) throw refused('a cluster has only database 0')
+  const search = new URLSearchParams(query)
+  const stranger = [...search.keys()].find((key) => key !== 'prefix')
+  if (stranger) throw refused(`unknown parameter ${stranger}`)
+  const prefix = search.get('prefix') ?? 'xq'
+  if (!/^[A-Za-z0-9._-]{1,50}$/.test(prefix)) throw refused(`the prefix may hold letters, digits and . _ - only`)
+  return {
+    kind,
+    tls,
+    nodes,
+    master,
+    database,
+    prefix,
+    partitions: kind === 'cluster' ? CLUSTER_PARTITIONS : 1,
+    ...(username ? { username } : {}),
+    ...(password ? { password } : {}),
+  }
+}
+
+function nodeOf(text: string, defaultPort: number): { host: string; port: number } {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text) ?? []
+  const host = bracketed ?? plain
+  const number = port === undefined ? defaultPort : Number(port)
+  if (!host || number < 1 || number > 65_535) throw refused(`"${text.slice(0, 60)}" is no host:port`)
+  return { host, port: number }
+}
+
+/** The URL itself is not shown: it may hold a password. */
+function refused(why: string): XQueueError {
+  return new XQueueError('engine_unusable', `the Redis URL cannot be used: ${why}; ${HELP}`)
+}

@@ -1,0 +1,332 @@
+import { randomUUID } from 'node:crypto'
+import { FINAL_STATUSES, RETRYABLE_STATUSES, STATUSES, type Status } from '../../task/status.ts'
+import type { Task, TaskSpec } from '../../task/task.ts'
+import type {
+  Changed,
+  ChangeOutcome,
+  Engine,
+  EngineOptions,
+  EventsQuery,
+  Health,
+  ListQuery,
+  Stats,
+  Submitted,
+  Swept,
+  Turn,
+  TypeChange,
+  TypeInfo,
+  Which,
+} from '../engine.ts'
+import { closedError } from '../refusals.ts'
+import { Trips } from '../trips.ts'
+import { healthOf } from './health.ts'
+import { Numbers, placeOf } from './ids.ts'
+import { Keeper } from './keeper.ts'
+import { channels } from './keys.ts'
+import { Look } from './look.ts'
+import { redisPlace } from './place.ts'
+import { Registry } from './registry.ts'
+import { RedisStore } from './store.ts'
+import { Submissions } from './submissions.ts'
+import { Tail } from './tail.ts'
+import { Turns } from './turns.ts'
+
+/** A bulk cancel or retry changes this many in one step. */
+const BULK_MAX = 1_000
+const RATES_MS = 1_000
+const CANCELABLE: readonly Status[] = ['pending', 'processing']
+
+/**
+ * Tasks on Redis Streams: any number of processes on any number of machines. A task type belongs to a partition, whose
+ * keys lie together, and each change is one script there. Messages wake whoever waits; nothing polls.
+ */
+export class RedisEngine implements Engine {
+  readonly url: string
+  readonly #store: RedisStore
+  readonly #registry: Registry
+  readonly #turns: Turns
+  readonly #look: Look
+  readonly #tail: Tail
+  readonly #keepers: Keeper[]
+  readonly #submissions: Submissions[]
+  readonly #changes: Trips<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
+  readonly #options: EngineOptions
+  readonly #process = randomUUID()
+  readonly #ratesTimer: NodeJS.Timeout
+  #listening: Promise<unknown> | undefined
+  readonly #closing = Promise.withResolvers<void>()
+  #closed = false
+
+  /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
+  static async open(url: string, options: EngineOptions): Promise<RedisEngine> {
+    const engine = new RedisEngine(url, options)
+    try {
+      await engine.#store.link.open()
+    } catch (error) {
+      await engine.close()
+      throw error
+    }
+    return engine
+  }
+
+  private constructor(url: string, options: EngineOptions) {
+    this.url = url
+    this.#options = options
+    this.#store = new RedisStore(redisPlace(url), options.clock, () => this.#restored())
+    this.#registry = new Registry(this.#store, options)
+    const listen = () => this.#listen()
+    this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen)
+    this.#look = new Look(this.#store, this.#registry)
+    this.#tail = new Tail(this.#store, listen)
+    const { partitions } = this.#store
+    const numbers = new Numbers()
+    this.#keepers = partitions.map((at) => new Keeper(this.#store, at, this.#turns, options, this.#process))
+    const known = () => this.#registry.known()
+    this.#submissions = partitions.map((at) => new Submissions(this.#store, at, options, numbers, known))
+    this.#changes = partitions.map(
+      (at) =>
+        new Trips((calls) => this.#sendChanges(at, calls), { weightOf: () => 1, weightMax: BULK_MAX, underWayMax: 2 }),
+    )
+    this.#ratesTimer = setInterval(() => {
+      // A statistic that is lost is no reason to fail.
+      if (!this.#registry.rates.isEmpty) this.#registry.writeRates().catch(() => undefined)
+    }, RATES_MS)
+    this.#ratesTimer.unref()
+  }
+
+  async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    this.#refuseWhenClosed()
+    const byPartition = Map.groupBy(specs.keys(), (index) => this.#store.partitionOf(specs[index]!.type))
+    if (byPartition.size > 1) return this.#submitSpread(specs, byPartition)
+    const [partition] = byPartition.keys()
+    return this.#submitTo(partition ?? 0, specs)
+  }
+
+  async turn(turn: Turn) {
+    this.#refuseWhenClosed()
+    const answer = await this.#turns.turn(turn)
+    return answer
+  }
+
+  cancel(which: Which): Promise<Changed> {
+    return this.#change('cancel', which, CANCELABLE)
+  }
+
+  retry(which: Which): Promise<Changed> {
+    return this.#change('retry', which, RETRYABLE_STATUSES)
+  }
+
+  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    this.#refuseWhenClosed()
+    await this.#registry.configure(type, change)
+    const [info] = await this.types({ names: [type] })
+    return info!
+  }
+
+  async sweep(max: number): Promise<Swept> {
+    this.#refuseWhenClosed()
+    const swept = await Promise.all(this.#keepers.map((keeper) => keeper.sweep(max)))
+    const times = swept.flatMap(({ nextAt }) => (nextAt === null ? [] : [nextAt]))
+    return {
+      changed: swept.reduce((sum, { changed }) => sum + changed, 0),
+      more: swept.some(({ more }) => more),
+      nextAt: times.length === 0 ? null : Math.min(...times),
+    }
+  }
+
+  async get(ids: readonly string[]) {
+    this.#refuseWhenClosed()
+    return this.#look.get(ids)
+  }
+
+  async list(query: ListQuery) {
+    this.#refuseWhenClosed()
+    return this.#look.list(query)
+  }
+
+  async explain(id: string) {
+    this.#refuseWhenClosed()
+    return this.#look.explain(id)
+  }
+
+  async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
+    this.#refuseWhenClosed()
+    const infos = await this.#registry.types(names, holders)
+    return infos
+      .filter(({ known, pending, processing }) => names || known || pending + processing > 0)
+      .map(({ known: _, ...info }) => info)
+  }
+
+  async workers() {
+    this.#refuseWhenClosed()
+    return this.#registry.workers()
+  }
+
+  async stats(): Promise<Stats> {
+    this.#refuseWhenClosed()
+    const { types, workers, lanes, throughput } = await this.#registry.all()
+    const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Stats['counts']
+    const concurrencyLimits: Stats['concurrencyLimits'] = {}
+    let delayed = 0
+    for (const [type, rules, , , , , , pending, delayedHere, running, finished] of types) {
+      counts.pending += Number(pending) + Number(delayedHere)
+      counts.processing += running
+      delayed += Number(delayedHere)
+      for (const status of FINAL_STATUSES) counts[status] += Number(finished[finished.indexOf(status) + 1])
+      const limit = rules.split(',')[1]!
+      if (limit !== '') concurrencyLimits[type] = Number(limit)
+    }
+    const now = this.#store.now()
+    const consumers = workers.map(({ id, running, lastSeen }) => ({
+      name: id,
+      pending: running,
+      idle: Math.max(0, now - lastSeen),
+    }))
+    const length = counts.pending + counts.processing
+    const stream = { length, groups: lanes.length, consumers, streams: lanes }
+    return { counts, delayed, throughput, concurrencyLimits, stream }
+  }
+
+  async events(query: EventsQuery) {
+    this.#refuseWhenClosed()
+    return this.#tail.read(query)
+  }
+
+  health(): Promise<Health> {
+    return healthOf(this.#store)
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#closing.resolve()
+    clearInterval(this.#ratesTimer)
+    this.#turns.close()
+    this.#tail.close()
+    for (const keeper of this.#keepers) keeper.close()
+    // A statistic that is lost is no reason to fail.
+    await this.#registry.writeRates().catch(() => undefined)
+    await this.#store.link.close()
+  }
+
+  #refuseWhenClosed(): void {
+    if (this.#closed) throw closedError()
+  }
+
+  async #submitTo(partition: number, specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    const { submitted, earlier } = await this.#submissions[partition]!.add(specs)
+    if (earlier.size === 0) return submitted as Submitted[]
+    const tasks = await this.#look.get([...earlier.values()])
+    const places = [...earlier.keys()]
+    tasks.forEach((task, index) => {
+      submitted[places[index]!] = { task: task as Task, existing: true }
+    })
+    return submitted as Submitted[]
+  }
+
+  /**
+   * A batch of types that lie in several partitions. Everything that can be refused is looked at in all of them before
+   * the first is written.
+   */
+  async #submitSpread(specs: readonly TaskSpec[], byPartition: Map<number, number[]>): Promise<Submitted[]> {
+    for (const [partition, indexes] of byPartition) {
+      await this.#submissions[partition]!.check(indexes.map((index) => specs[index]!))
+    }
+    const submitted: Submitted[] = []
+    await Promise.all(
+      [...byPartition].map(async ([partition, indexes]) => {
+        const some = await this.#submitTo(
+          partition,
+          indexes.map((index) => specs[index]!),
+        )
+        some.forEach((one, at) => {
+          submitted[indexes[at]!] = one
+        })
+      }),
+    )
+    return submitted
+  }
+
+  async #change(change: 'cancel' | 'retry', which: Which, from: readonly Status[]): Promise<Changed> {
+    this.#refuseWhenClosed()
+    const byFilter = 'filter' in which
+    const ids = byFilter ? await this.#matching(which.filter, from) : which.ids
+    const outcomes = await Promise.all(
+      ids.map((id) => {
+        const place = placeOf(id)
+        return place ? this.#changes[place.partition]?.add({ change, ref: place.ref }) : undefined
+      }),
+    )
+    const tasks = await this.#look.get(ids)
+    const results = ids.map((id, at) => ({ id, outcome: outcomes[at] ?? ('unknown' as const), task: tasks[at]! }))
+    // What ended by itself meanwhile was not changed.
+    const done = byFilter ? results.filter(({ outcome }) => outcome !== 'refused' && outcome !== 'unknown') : results
+    return { results: done, more: byFilter && ids.length >= BULK_MAX }
+  }
+
+  async #matching(filter: Extract<Which, { filter: unknown }>['filter'], from: readonly Status[]): Promise<string[]> {
+    const statuses = filter.status === undefined ? from : from.filter((status) => status === filter.status)
+    return this.#look.matching(filter, statuses, BULK_MAX)
+  }
+
+  async #sendChanges(partition: number, calls: { change: 'cancel' | 'retry'; ref: string }[]) {
+    const outcomes: ChangeOutcome[] = []
+    const { cancelGraceMs, retention } = this.#options
+    for (const change of ['cancel', 'retry'] as const) {
+      const at = [...calls.keys()].filter((index) => calls[index]!.change === change)
+      if (at.length === 0) continue
+      const args = [cancelGraceMs, retention.ageMs, change, at.length, ...at.map((index) => calls[index]!.ref)]
+      const answers = await this.#store.run<ChangeOutcome[]>('change', partition, args)
+      answers.forEach((outcome, index) => {
+        outcomes[at[index]!] = outcome
+      })
+    }
+    return outcomes
+  }
+
+  /** From now on messages of all processes, and those to this one, are heard. */
+  async #listen(): Promise<void> {
+    this.#listening ??= this.#subscribe().catch((error: unknown) => {
+      this.#listening = undefined
+      throw error
+    })
+    await Promise.race([this.#listening, this.#closing.promise])
+  }
+
+  async #subscribe(): Promise<void> {
+    const { news, wake } = channels(this.#store.place)
+    await this.#store.link.subscribe(news, (message) => this.#hear(message))
+    await this.#store.link.subscribe(wake + this.#process, (message) => {
+      const [prefix = '', type = ''] = message.split(' ')
+      void this.#turns.wake(this.#store.partitionBy(prefix), type)
+    })
+    // Where turns wait, delays end on time also with no sweeper.
+    for (const keeper of this.#keepers) keeper.sweep(BULK_MAX).catch(() => undefined)
+  }
+
+  #hear(message: string): void {
+    const [prefix = '', what = '', ...rest] = message.split(' ')
+    const about = rest.join(' ')
+    const partition = this.#store.partitionBy(prefix)
+    switch (what) {
+      case 'events':
+        this.#tail.wake()
+        return
+      case 'due':
+        this.#keepers[partition]?.dueAt(Number(about))
+        return
+      case 'cancel':
+        void this.#turns.wakeWorker(about)
+        return
+      case 'type':
+        this.#registry.forget(about)
+        void this.#turns.wake(partition, about, false)
+    }
+  }
+
+  /** The connection is back: messages may have been missed meanwhile. */
+  #restored(): void {
+    this.#tail.wake()
+    void this.#turns.wakeAll()
+  }
+}

@@ -1,0 +1,297 @@
+import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
+import type { EngineOptions, Holder, TypeChange, TypeInfo, WorkerInfo } from '../engine.ts'
+import { GatheredRates, type RecentRates, RecentSlots, SLOT_MS, type Slot } from '../rates.ts'
+import { unknownType } from '../refusals.ts'
+import { idOfRef } from './ids.ts'
+import type { Reply } from './link.ts'
+import { leaseOf } from './rows.ts'
+import type { RedisStore } from './store.ts'
+
+/** How a type's failures are retried; the rest of its rules is looked at inside scripts. */
+export interface BackOff {
+  delaysMs: readonly number[]
+  jitter: number
+}
+
+const DEFAULT_BACK_OFF: BackOff = { delaysMs: retryDelaysMs(RETRY_DEFAULTS), jitter: RETRY_DEFAULTS.jitter }
+/** A back-off is asked for again after this long, should the message of its change have been lost. */
+const BELIEVE_MS = 10_000
+
+type TypeAnswer = [
+  type: string,
+  rules: string,
+  backOff: string,
+  schema: string,
+  defaults: string,
+  lastSeen: string,
+  declared: number,
+  pending: string,
+  delayed: string,
+  running: number,
+  finished: string[],
+  holders: string[],
+]
+
+/** What one partition tells about its types and workers. */
+interface About {
+  partition: number
+  types: TypeAnswer[]
+  workers: WorkerInfo[]
+  lanes: { name: string; length: number }[]
+  rates: Map<string, RecentRates>
+}
+
+type AboutAnswer = [
+  now: string,
+  types: TypeAnswer[],
+  workers: string[],
+  worked: string[],
+  running: (string | number)[],
+  streams: (string | number)[],
+  slots: (string | string[])[],
+]
+
+/** Types and workers. */
+export class Registry {
+  readonly rates = new GatheredRates()
+  readonly #store: RedisStore
+  readonly #options: EngineOptions
+  readonly #backOffs = new Map<string, BackOff & { at: number }>()
+
+  constructor(store: RedisStore, options: EngineOptions) {
+    this.#store = store
+    this.#options = options
+  }
+
+  /** The back-off of a type that `know` was asked for. */
+  policy(type: string): BackOff {
+    return this.#backOffs.get(type) ?? DEFAULT_BACK_OFF
+  }
+
+  async know(types: readonly string[]): Promise<void> {
+    const now = Date.now()
+    const unknown = [...new Set(types)].filter((type) => now - (this.#backOffs.get(type)?.at ?? 0) > BELIEVE_MS)
+    if (unknown.length === 0) return
+    for (const { types: answers } of await this.#about(unknown, false)) {
+      for (const [type, , backOff] of answers) this.#backOffs.set(type, { ...readBackOff(backOff), at: now })
+    }
+  }
+
+  /** A type was changed, by this process or another. */
+  forget(type: string): void {
+    this.#backOffs.delete(type)
+  }
+
+  /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
+  async configure(type: string, { handler, declared, maxConcurrency, paused }: TypeChange): Promise<void> {
+    const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
+    const args = [type, handler || declared ? '1' : '', writeBackOff(DEFAULT_BACK_OFF)]
+    if (handler) {
+      const { maxConcurrency: limit, retry, payloadSchema, defaults } = handler
+      const backOff = { delaysMs: retryDelaysMs(retry), jitter: retry.jitter }
+      const schema = payloadSchema === null ? '' : JSON.stringify(payloadSchema)
+      args.push('1', limit === null ? '' : String(limit), writeBackOff(backOff), schema, JSON.stringify(defaults))
+    } else args.push('', '', '', '', '')
+    const limit = maxConcurrency === undefined ? '' : maxConcurrency === null ? 'none' : String(maxConcurrency)
+    args.push(flag(declared), limit, flag(paused))
+    const answer = await this.#store.run<Reply>('configure', this.#store.partitionOf(type), args)
+    this.forget(type)
+    if (answer !== 'ok') throw unknownType(type, await this.known())
+  }
+
+  /** The types that may be submitted. */
+  async known(): Promise<string[]> {
+    const infos = await this.types()
+    return infos.filter(({ known }) => known).map(({ type }) => type)
+  }
+
+  async types(names?: readonly string[], withHolders = false): Promise<(TypeInfo & { known: boolean })[]> {
+    if (names?.length === 0) return []
+    await this.writeRates()
+    const now = this.#store.now()
+    const abouts = await this.#about(names, withHolders)
+    const workers = workersOf(abouts)
+    const infos = abouts.flatMap(({ partition, types, rates }) =>
+      types.map((answer) => {
+        const [type, rules, , schema, defaults, lastSeen, declared, pending, delayed, processing] = answer
+        const [paused, limit] = rules.split(',')
+        const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
+        return {
+          type,
+          pending: Number(pending) + Number(delayed),
+          delayed: Number(delayed),
+          processing,
+          maxConcurrency: limit === '' ? null : Number(limit),
+          rate: null,
+          paused: paused === '1',
+          declared: declared === 1,
+          workers: workers.filter(({ types }) => types.includes(type)).length,
+          throughput,
+          waitMs,
+          runMs,
+          payloadSchema: schema === '' ? null : JSON.parse(schema),
+          defaults: defaults === '' ? {} : JSON.parse(defaults),
+          holders: holdersOf(partition, answer),
+          known: declared === 1 || Number(lastSeen) > now - this.#options.typeTtlMs,
+        }
+      }),
+    )
+    return infos.sort((a, b) => (a.type < b.type ? -1 : 1))
+  }
+
+  async workers(): Promise<WorkerInfo[]> {
+    const alive = this.#store.now() - this.#options.workerTtlMs
+    return workersOf(await this.#about(undefined, false)).filter(({ lastSeen }) => lastSeen > alive)
+  }
+
+  /** Everything at once, for statistics. */
+  async all(): Promise<{ types: TypeAnswer[]; workers: WorkerInfo[]; lanes: About['lanes']; throughput: number }> {
+    await this.writeRates()
+    const abouts = await this.#about(undefined, false)
+    const throughput = abouts
+      .flatMap(({ rates }) => [...rates.values()])
+      .reduce((sum, rate) => sum + rate.throughput, 0)
+    return {
+      types: abouts.flatMap(({ types }) => types),
+      workers: workersOf(abouts),
+      lanes: abouts.flatMap(({ lanes }) => lanes),
+      throughput,
+    }
+  }
+
+  /** The lanes of a partition, `<type>:<priority>`. */
+  async lanes(partition: number, type?: string): Promise<string[]> {
+    const [about] = await this.#about(type === undefined ? undefined : [type], false, [partition])
+    return (about?.lanes ?? []).map(({ name }) => name)
+  }
+
+  /** Adds what was gathered to what all processes have. */
+  async writeRates(): Promise<void> {
+    const byPartition = new Map<number, string[]>()
+    for (const [type, { finished, wait, run }] of this.rates.take()) {
+      const partition = this.#store.partitionOf(type)
+      const fields = byPartition.get(partition) ?? []
+      byPartition.set(partition, fields)
+      if (finished > 0) fields.push(`${type} f`, String(finished))
+      for (const [letter, histogram] of [
+        ['w', wait],
+        ['r', run],
+      ] as const) {
+        histogram.forEach((n, bucket) => {
+          if (n > 0) fields.push(`${type} ${letter}${bucket}`, String(n))
+        })
+      }
+    }
+    const slot = Math.floor(this.#store.now() / SLOT_MS)
+    for (const [partition, fields] of byPartition) {
+      await this.#store.run('rates', partition, [slot, fields.length / 2, ...fields])
+    }
+  }
+
+  async #about(names: readonly string[] | undefined, withHolders: boolean, partitions?: number[]): Promise<About[]> {
+    const byPartition = new Map<number, string[]>()
+    for (const name of names ?? []) {
+      const partition = this.#store.partitionOf(name)
+      byPartition.set(partition, [...(byPartition.get(partition) ?? []), name])
+    }
+    const where = partitions ?? (names ? [...byPartition.keys()] : this.#store.partitions)
+    return Promise.all(
+      where.map(async (partition): Promise<About> => {
+        const asked = byPartition.get(partition) ?? []
+        const args = [asked.length, ...asked, withHolders ? '1' : '']
+        const answer = await this.#store.run<AboutAnswer>('about', partition, args)
+        const [time, types, workers, worked, running, streams, slots] = answer
+        this.#store.sawTime(time)
+        const recent = new RecentSlots(Number(time))
+        for (let index = 0; index < slots.length; index += 2) {
+          for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
+        }
+        return {
+          partition,
+          types,
+          workers: readWorkers(workers, pairs(worked), pairs(running)),
+          lanes: [...pairs(streams)].map(([name, length]) => ({ name, length })),
+          rates: recent.rates(),
+        }
+      }),
+    )
+  }
+}
+
+function holdersOf(partition: number, [, , , , , , , , , , , holders]: TypeAnswer): Holder[] {
+  const found: Holder[] = []
+  for (let index = 0; index < holders.length; index += 2) {
+    const { workerId, startedAt, expiresAt } = leaseOf(holders[index + 1]!)
+    found.push({ taskId: idOfRef(partition, holders[index]!), workerId, since: startedAt, expiresAt })
+  }
+  return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
+}
+
+/** Workers of all partitions: one that serves types in several is there more than once. */
+function workersOf(abouts: readonly About[]): WorkerInfo[] {
+  const all = new Map<string, WorkerInfo>()
+  for (const worker of abouts.flatMap(({ workers }) => workers)) {
+    const same = all.get(worker.id)
+    all.set(worker.id, same ? together(same, worker) : worker)
+  }
+  return [...all.values()].sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))
+}
+
+function together(a: WorkerInfo, b: WorkerInfo): WorkerInfo {
+  return {
+    ...a,
+    running: a.running + b.running,
+    lastSeen: Math.max(a.lastSeen, b.lastSeen),
+    processed: a.processed + b.processed,
+    failed: a.failed + b.failed,
+  }
+}
+
+function readWorkers(
+  workers: readonly string[],
+  worked: Map<string, number>,
+  running: Map<string, number>,
+): WorkerInfo[] {
+  const found: WorkerInfo[] = []
+  for (let index = 0; index < workers.length; index += 3) {
+    const id = workers[index]!
+    const json = JSON.stringify(id)
+    found.push({
+      ...JSON.parse(workers[index + 1]!),
+      lastSeen: Number(workers[index + 2]),
+      running: running.get(id) ?? 0,
+      processed: worked.get(`+${json}`) ?? 0,
+      failed: worked.get(`-${json}`) ?? 0,
+    })
+  }
+  return found
+}
+
+/** The fields of one slot, by type; see rates.lua. */
+function slotsOf(fields: readonly string[]): Map<string, Slot> {
+  const slots = new Map<string, Slot>()
+  for (const [field, n] of pairs(fields)) {
+    const [type = '', what = ''] = field.split(' ')
+    const slot = slots.get(type) ?? { finished: 0, wait: [], run: [] }
+    slots.set(type, slot)
+    if (what === 'f') slot.finished = n
+    else (what[0] === 'w' ? slot.wait : slot.run)[Number(what.slice(1))] = n
+  }
+  return slots
+}
+
+/** `[name, number, name, number, …]` */
+function pairs(list: readonly (string | number)[]): Map<string, number> {
+  const found = new Map<string, number>()
+  for (let index = 0; index < list.length; index += 2) found.set(String(list[index]), Number(list[index + 1]))
+  return found
+}
+
+function writeBackOff({ delaysMs, jitter }: BackOff): string {
+  return [jitter, ...delaysMs].join(',')
+}
+
+function readBackOff(text: string): BackOff {
+  const [jitter = 0, ...delaysMs] = text.split(',').map(Number)
+  return { jitter, delaysMs }
+}

@@ -1,0 +1,63 @@
+import type { EngineOptions } from '../engine.ts'
+import { partitionPrefix } from './keys.ts'
+import { Link, type Reply } from './link.ts'
+import type { RedisPlace } from './place.ts'
+import { loadScripts, type ScriptName } from './scripts.ts'
+
+/** The scripts of one Redis, on its partitions, and the time there. */
+export class RedisStore {
+  readonly place: RedisPlace
+  readonly link: Link
+  readonly partitions: readonly number[]
+  readonly #scripts: ReturnType<typeof loadScripts>
+  readonly #clock: EngineOptions['clock']
+  readonly #prefixes: string[]
+  /** Server's time less this machine's; leases and deadlines are on the server's. */
+  #aheadMs: number | null = null
+
+  constructor(place: RedisPlace, clock: EngineOptions['clock'], restored: () => void) {
+    this.place = place
+    this.link = new Link(place, restored)
+    this.partitions = Array.from({ length: place.partitions }, (_, partition) => partition)
+    this.#prefixes = this.partitions.map((partition) => partitionPrefix(place, partition))
+    this.#scripts = loadScripts(place)
+    this.#clock = clock
+  }
+
+  /** Where the tasks of a type are. */
+  partitionOf(type: string): number {
+    if (this.partitions.length === 1) return 0
+    let hash = 0x811c9dc5
+    for (let index = 0; index < type.length; index++) hash = Math.imul(hash ^ type.charCodeAt(index), 0x01000193)
+    return (hash >>> 0) % this.partitions.length
+  }
+
+  /** The partition whose keys begin with that. */
+  partitionBy(prefix: string): number {
+    return this.#prefixes.indexOf(prefix)
+  }
+
+  run<Answer extends Reply>(script: ScriptName, partition: number, args: readonly (string | number)[]) {
+    const time = this.#clock === Date.now ? '' : String(this.#clock())
+    const texts = [time, ...args.map((value) => (typeof value === 'string' ? value : String(value)))]
+    return this.link.run<Answer>(this.#scripts[script], this.#prefixes[partition]!, texts)
+  }
+
+  /** The time there. */
+  now(): number {
+    return this.#clock() + (this.#aheadMs ?? 0)
+  }
+
+  /** A time there, on this machine's clock. */
+  toLocal(time: number): number {
+    return time - (this.#aheadMs ?? 0)
+  }
+
+  /** Learns from an answer what time it is there: the answer that took the shortest way tells best. */
+  sawTime(time: string): void {
+    if (this.#clock !== Date.now) return
+    const ahead = Number(time) - Date.now()
+    const known = this.#aheadMs
+    if (known === null || ahead > known || known - ahead > 1_000) this.#aheadMs = Math.abs(ahead) < 5 ? 0 : ahead
+  }
+}

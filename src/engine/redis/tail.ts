@@ -1,0 +1,183 @@
+import type { TaskEvent } from '../../task/event.ts'
+import type { Json } from '../../task/json.ts'
+import { isStatus, type Status } from '../../task/status.ts'
+import type { EventsPage, EventsQuery } from '../engine.ts'
+import { idOf, idOfRef } from './ids.ts'
+import type { RedisStore } from './store.ts'
+
+/** A reader that waits looks again after this long, should a message have been lost; it must mark itself before that. */
+const LOOK_AGAIN_MS = 1_000
+/** Entries of the outbox that are read at once; each holds what one step changed. */
+const ENTRIES_MAX = 100
+
+type Answer = [last: string, first: string, entries: string[]]
+
+/** Where to go on in each partition: `<partition>:<number>,…`, for one partition its number alone. */
+type Positions = Map<number, string>
+
+/** The events of all partitions, in the order of each. */
+export class Tail {
+  readonly #store: RedisStore
+  readonly #readers = new Set<() => void>()
+  readonly #listen: () => Promise<void>
+  #closed = false
+
+  /** @param listen resolves when messages are heard */
+  constructor(store: RedisStore, listen: () => Promise<void>) {
+    this.#store = store
+    this.#listen = listen
+  }
+
+  async read({ after, max, waitMs = 0, signal }: EventsQuery): Promise<EventsPage> {
+    const until = Date.now() + waitMs
+    if (waitMs > 0) await this.#listen()
+    if (this.#closed) return { events: [], last: after ?? '', gap: false }
+    const from = after === null ? 'now' : this.#parse(after)
+    if (from === null) return { events: [], last: (await this.#page('now', 1, false)).last, gap: true }
+    let page = await this.#page(from, max, waitMs > 0)
+    const position = this.#parse(page.last) ?? 'now'
+    while (page.events.length === 0 && !page.gap && !signal?.aborted && !this.#closed) {
+      const leftMs = until - Date.now()
+      if (leftMs <= 0) break
+      await this.#news(Math.min(leftMs, LOOK_AGAIN_MS), signal)
+      if (this.#closed) break
+      page = await this.#page(position, max, true)
+    }
+    return page
+  }
+
+  /** Something happened: whoever waits looks. */
+  wake(): void {
+    for (const look of [...this.#readers]) look()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.wake()
+  }
+
+  #news(waitMs: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', done)
+        this.#readers.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, waitMs)
+      signal?.addEventListener('abort', done, { once: true })
+      this.#readers.add(done)
+    })
+  }
+
+  async #page(from: Positions | 'now' | '', max: number, stays: boolean): Promise<EventsPage> {
+    const { partitions } = this.#store
+    const answers = await Promise.all(
+      partitions.map((partition) => {
+        const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
+        return this.#store.run<Answer>('events', partition, [position, Math.min(max, ENTRIES_MAX), stays ? '1' : ''])
+      }),
+    )
+    let gap = false
+    const at: Positions = new Map()
+    const events: TaskEvent[] = []
+    for (const partition of partitions) {
+      const [last, first, entries] = answers[partition]!
+      const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
+      if (position === 'now') {
+        at.set(partition, last)
+        continue
+      }
+      // Events before the first that is kept are gone; a number beyond the last is of a store that is no more.
+      const after = Number(position)
+      const lost = position !== '' && position !== '0' && (after < Number(first) - 1 || after > Number(last))
+      gap ||= lost
+      at.set(partition, after > Number(last) ? last : position === '' ? String(Number(first) - 1) : position)
+      for (let index = 0; index < entries.length && events.length < max; index += 4) {
+        for (const event of eventsOf(partition, entries.slice(index, index + 4))) {
+          if (events.length === max || Number(event.id) <= after) continue
+          at.set(partition, event.id)
+          events.push({ ...event, id: this.#write(at) })
+        }
+      }
+    }
+    return { events, last: this.#write(at), gap }
+  }
+
+  #write(at: Positions): string {
+    if (this.#store.partitions.length === 1) return at.get(0) ?? '0'
+    return [...at]
+      .filter(([, number]) => number !== '0')
+      .map(([partition, number]) => `${partition}:${number}`)
+      .join(',')
+  }
+
+  /** Null for what is no position of this outbox. */
+  #parse(position: string): Positions | '' | null {
+    if (position === '') return ''
+    if (this.#store.partitions.length === 1) return /^\d{1,16}$/.test(position) ? new Map([[0, position]]) : null
+    if (!/^(\d{1,3}:\d{1,16})(,\d{1,3}:\d{1,16})*$/.test(position)) return null
+    return new Map(position.split(',').map((part) => [Number(part.split(':')[0]), part.split(':')[1]!]))
+  }
+}
+
+/** The events of one entry: its last number, how many, when, and their records. */
+function* eventsOf(partition: number, [last, count, time, body]: readonly string[]): Generator<TaskEvent> {
+  let number = Number(last) - Number(count) + 1
+  const at = Number(time)
+  const nothing = { progress: null, result: null, error: null, timeoutReason: null, workerId: null }
+  const plain = (
+    taskId: string,
+    type: string,
+    status: Status,
+    attempts: number,
+    workerId: string | null,
+  ): TaskEvent => ({
+    ...nothing,
+    id: String(number++),
+    kind: 'status',
+    taskId,
+    type,
+    status,
+    attempts,
+    workerId,
+    at,
+  })
+  for (const record of JSON.parse(body!) as Json[][]) {
+    const [what, type] = record as [string, string]
+    if (what === 'accepted') {
+      const [, , lane, first, tasks] = record as [string, string, number, string, number]
+      const [ms = 0, n = 0] = first.split('-').map(Number)
+      for (let index = 0; index < tasks; index++) {
+        yield plain(idOf(partition, lane, ms, n + index), type, 'pending', 0, null)
+      }
+    } else if (what === 'started') {
+      const [, , worker, refs, attempts] = record as [string, string, string, string, string]
+      const each = attempts.split(' ')
+      for (const [index, ref] of refs.split(' ').entries()) {
+        yield plain(idOfRef(partition, ref), type, 'processing', Number(each[index]), worker)
+      }
+    } else {
+      const [, , workerId, ref, attempts, progress, result, error, reason] = record as unknown as [
+        string,
+        string,
+        string | null,
+        string,
+        number,
+        TaskEvent['progress'],
+        Json,
+        string | null,
+        TaskEvent['timeoutReason'] | '',
+      ]
+      const status = isStatus(what) ? what : 'processing'
+      yield {
+        ...plain(idOfRef(partition, ref), type, status, attempts, workerId),
+        kind: isStatus(what) ? 'status' : 'progress',
+        progress,
+        result,
+        error,
+        timeoutReason: reason || null,
+      }
+    }
+  }
+}

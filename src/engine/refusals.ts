@@ -1,0 +1,44 @@
+import { type FieldError, XQueueError } from '../task/errors.ts'
+import type { TaskSpec } from '../task/task.ts'
+
+/** Why an engine refuses a submission, in the same words whichever engine it is. */
+
+/** How soon a full queue is worth asking again, seconds. */
+const RETRY_AFTER_FULL = 1
+
+export function unknownType(type: string, registered: string[]): XQueueError {
+  const have = registered.length > 0 ? `registered are ${registered.join(', ')}` : 'none is registered'
+  const remedy = 'start a worker that has a handler for it'
+  const detail = `no handler is registered for the task type "${type}" (${have}): ${remedy}`
+  return new XQueueError('unknown_type', detail, { registered_types: registered })
+}
+
+/** The same for a batch, with the index of each task that is of an unknown type. */
+export function unknownTypes(
+  specs: readonly TaskSpec[],
+  unknown: ReadonlySet<string>,
+  registered: string[],
+): XQueueError {
+  const [first] = unknown
+  const { message, details } = unknownType(first!, registered)
+  const errors = specs.flatMap(({ type }, index): FieldError[] =>
+    unknown.has(type) ? [{ path: `tasks[${index}].type`, message: `unknown task type "${type}"` }] : [],
+  )
+  return new XQueueError('unknown_type', message, { ...details, errors })
+}
+
+/** @param taskId the task that the key stands for, if it was there before this batch */
+export function keyConflict(key: string, index: number, taskId: string | null): XQueueError {
+  const detail = `the idempotency key "${key}" was used for another request: use a new key, or send the same body`
+  const errors = [{ path: `tasks[${index}].idempotency_key`, message: 'used for another request' }]
+  return new XQueueError('idempotency_conflict', detail, { errors, ...(taskId === null ? {} : { task_id: taskId }) })
+}
+
+export function queueFull(waiting: number, pendingMax: number, more: number): XQueueError {
+  const detail = `the queue holds ${waiting} waiting tasks and may hold ${pendingMax}: ${more} more do not fit`
+  return new XQueueError('queue_full', detail, { retry_after: RETRY_AFTER_FULL })
+}
+
+export function closedError(): XQueueError {
+  return new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
+}

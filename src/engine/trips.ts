@@ -1,0 +1,66 @@
+/**
+ * Group commit: calls that come while trips to the store are under way go together in the next one. Alone, a call
+ * leaves at the end of the tick; under load the groups grow by themselves.
+ */
+export class Trips<Call, Answer> {
+  readonly #send: (calls: Call[]) => Promise<Answer[]>
+  readonly #weightOf: (call: Call) => number
+  readonly #weightMax: number
+  readonly #underWayMax: number
+  #waiting: { call: Call; resolve: (answer: Answer) => void; reject: (error: unknown) => void }[] = []
+  #underWay = 0
+  #scheduled = false
+
+  /** @param send makes one trip; answers one for each call, in order. When it fails, all of its calls do. */
+  constructor(
+    send: (calls: Call[]) => Promise<Answer[]>,
+    { weightOf, weightMax, underWayMax }: { weightOf: (call: Call) => number; weightMax: number; underWayMax: number },
+  ) {
+    this.#send = send
+    this.#weightOf = weightOf
+    this.#weightMax = weightMax
+    this.#underWayMax = underWayMax
+  }
+
+  add(call: Call): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ call, resolve, reject })
+      if (this.#scheduled || this.#underWay >= this.#underWayMax) return
+      this.#scheduled = true
+      queueMicrotask(() => {
+        this.#scheduled = false
+        this.#leave()
+      })
+    })
+  }
+
+  #leave(): void {
+    while (this.#waiting.length > 0 && this.#underWay < this.#underWayMax) void this.#trip(this.#next())
+  }
+
+  #next() {
+    let weight = 0
+    let count = 0
+    for (const { call } of this.#waiting) {
+      weight += this.#weightOf(call)
+      if (count > 0 && weight > this.#weightMax) break
+      count += 1
+    }
+    return this.#waiting.splice(0, count)
+  }
+
+  async #trip(group: { call: Call; resolve: (answer: Answer) => void; reject: (error: unknown) => void }[]) {
+    this.#underWay += 1
+    try {
+      const answers = await this.#send(group.map(({ call }) => call))
+      group.forEach(({ resolve }, index) => {
+        resolve(answers[index]!)
+      })
+    } catch (error) {
+      for (const { reject } of group) reject(error)
+    } finally {
+      this.#underWay -= 1
+      this.#leave()
+    }
+  }
+}

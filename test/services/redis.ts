@@ -1,0 +1,81 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { freePort } from './ports.ts'
+
+export interface RunningRedis {
+  url: string
+  port: number
+  folder: string
+  /** Ends it as a crash does. */
+  kill(): Promise<void>
+  /** Starts it again where it was, with what it has on the disk. */
+  start(): Promise<void>
+  signal(signal: NodeJS.Signals): void
+  /** Ends it and removes what it kept. */
+  stop(): Promise<void>
+}
+
+/** A redis-server of the tests' own on the loopback address, without persistence unless `flags` say so. */
+export async function startRedis(...flags: string[]): Promise<RunningRedis> {
+  installRedis()
+  const folder = mkdtempSync(join(tmpdir(), 'xqueue-redis-'))
+  const port = await freePort()
+  let server: ChildProcess
+  const start = async () => {
+    const args = ['--port', String(port), '--dir', folder, '--save', '', '--appendonly', 'no', '--bind', '127.0.0.1']
+    server = spawn('redis-server', [...args, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] })
+    await ready(server)
+  }
+  const kill = async () => {
+    if (server.exitCode !== null || server.signalCode !== null) return
+    server.kill('SIGKILL')
+    await once(server, 'exit')
+  }
+  await start()
+  const stop = async () => {
+    await kill()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  return { url: `redis://127.0.0.1:${port}`, port, folder, kill, start, signal: (name) => server.kill(name), stop }
+}
+
+/** Runs redis-cli and gives what it prints. */
+export function redisCli(port: number, ...args: string[]): string {
+  return execFileSync('redis-cli', ['-p', String(port), ...args], { encoding: 'utf8' }).trim()
+}
+
+let installed = false
+
+/** The tests need the real server: where it is missing and may be installed, it is. */
+export function installRedis(): void {
+  if (installed) return
+  try {
+    execFileSync('redis-server', ['--version'], { stdio: 'ignore' })
+  } catch {
+    console.error('redis-server is missing: installing it with apt-get')
+    try {
+      execFileSync('apt-get', ['update'], { stdio: 'ignore' })
+      execFileSync('apt-get', ['install', '-y', '--no-install-recommends', 'redis-server'], { stdio: 'ignore' })
+    } catch (error) {
+      throw new Error('the tests need redis-server 7.0 or newer: install it (apt-get install redis-server)', {
+        cause: error,
+      })
+    }
+  }
+  installed = true
+}
+
+async function ready(server: ChildProcess): Promise<void> {
+  let text = ''
+  const found = Promise.withResolvers<void>()
+  server.stdout!.on('data', (chunk) => {
+    text = (text + chunk).slice(-10_000)
+    if (text.includes('Ready to accept connections')) found.resolve()
+  })
+  server.once('error', found.reject)
+  server.once('exit', (code) => found.reject(new Error(`redis-server ended with ${code}: ${text}`)))
+  await found.promise
+}
