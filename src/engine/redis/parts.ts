@@ -19,10 +19,14 @@ export interface Part {
   types: readonly string[]
 }
 
+/** What became of an outcome: done, the lease was lost, or it has changed and is to be decided on again. */
+export const VERDICT = { done: 0, lost: 1, changed: 2 } as const
+export type Verdict = (typeof VERDICT)[keyof typeof VERDICT]
+
 export type PartAnswer = [
   renewed: ([expiresAt: string, cancelRequested: number] | null)[],
-  outcomes: [verdict: 'ok' | 'lost' | 'changed', at: string][],
-  tasks: string[],
+  outcomes: Verdict[],
+  tasks: (string | number)[],
   cancels: string[],
 ]
 
@@ -56,10 +60,11 @@ export function writePart(args: (string | number)[], part: Part): void {
   args.push(want, waits ? '1' : '', types.length, ...types)
 }
 
-export function outcomeArgs(state: LeaseState, settlement: Settlement, onlyWhenDue: boolean): string[] {
-  const { ref, fence, cancelRequested } = state
+/** @param by the worker that settles; a lease of its own costs less */
+export function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, onlyWhenDue = false): string[] {
+  const { ref, fence, cancelRequested, workerId } = state
   const { status, attempts, lostLeases, runAt, timeoutReason, error, result } = settlement
-  if (status === 'success') return ['S', ref, fence, JSON.stringify(result)]
+  if (status === 'success' && workerId === by) return ['S', ref, fence, JSON.stringify(result)]
   return [
     'O',
     ref,

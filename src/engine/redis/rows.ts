@@ -6,7 +6,7 @@ import { idOfRef } from './ids.ts'
 
 /** The texts that scripts keep and answer, see shared.lua. */
 
-/** What `find` says of a task: where it stands, its lane's name, its text, and its lease's record or its entry. */
+/** What `find` says of a task: where it stands, its lane's name, its text, and its entry or progress. */
 export type Found = [where: string, lane: string, text: string, more: string]
 
 /** What was asked for, as the head of an entry: the rest of it is given when it stands in the stream again. */
@@ -50,25 +50,37 @@ export function acceptedTask(spec: TaskSpec, id: string, ms: number): Task {
 }
 
 export function taskOf(partition: number, ref: string, [where, lane, text, more]: Found): Task {
-  const lines = text.split('\n')
-  const head = where === 'F' ? '0,0,0' : lines[0]!
-  const task = taskOfParts(partition, ref, lane, head, lines[3]!, lines[1]!, lines[2]!)
-  if (where === 'F') return { ...task, ...finishedPart(lines[0]!), progress: json(lines[4]), result: json(lines[5]) }
+  const [head = '', extras = '', payload = '', before = '', error, progress, result] = text.split('\n')
+  if (where === 'W' || where === 'D') return taskOfParts(partition, ref, lane, head, payload, extras, before)
+  const task = taskOfParts(partition, ref, lane, '0,0,0', payload, extras, before)
   if (where === 'L') {
-    const lease = leaseOf(more)
-    return {
-      ...task,
-      status: 'processing',
-      attempts: lease.attempts,
-      deliveries: Number(lease.fence),
-      runAt: lease.runAt,
-      startedAt: lease.startedAt,
-      updatedAt: lease.startedAt,
-      workerId: lease.workerId,
-      progress: json(lines[4]),
-    }
+    const { startedAt, workerId, attempts, runAt, fence } = leaseOf(text)
+    const ran = { attempts, deliveries: Number(fence), runAt, startedAt, updatedAt: startedAt, workerId }
+    return { ...task, ...askedOf(head.split('|').slice(7)), ...ran, status: 'processing', progress: json(more) }
   }
-  return task
+  const [status, reason, completed, attempts, ...tail] = head.split('|')
+  const completedAt = Number(completed)
+  return {
+    ...task,
+    ...askedOf(tail),
+    status: status as Status,
+    timeoutReason: (reason || null) as TimeoutReason | null,
+    attempts: Number(attempts),
+    deliveries: Number(tail[1]),
+    runAt: Number(tail[5]),
+    startedAt: numberOrNull(tail[6]!),
+    updatedAt: completedAt,
+    completedAt,
+    workerId: json(tail.slice(7).join('|')) as string | null,
+    progress: json(progress),
+    result: json(result),
+    error: json(error) as string | null,
+  }
+}
+
+/** Of the tail that leases and finished tasks have. */
+function askedOf(tail: readonly string[]): Pick<Task, 'queueTimeoutMs' | 'processTimeoutMs' | 'maxRetry'> {
+  return { queueTimeoutMs: Number(tail[2]), processTimeoutMs: Number(tail[3]), maxRetry: Number(tail[4]) }
 }
 
 /** A waiting task, from the parts that an entry has. */
@@ -112,25 +124,6 @@ export function taskOfParts(
   }
 }
 
-function finishedPart(head: string): Partial<Task> {
-  const parts = head.split('|')
-  const completedAt = Number(parts[10])
-  return {
-    status: parts[0] as Status,
-    timeoutReason: (parts[1] || null) as TimeoutReason | null,
-    queueTimeoutMs: Number(parts[2]),
-    processTimeoutMs: Number(parts[3]),
-    maxRetry: Number(parts[4]),
-    attempts: Number(parts[5]),
-    deliveries: Number(parts[7]),
-    runAt: Number(parts[8]),
-    startedAt: numberOrNull(parts[9]!),
-    updatedAt: completedAt,
-    completedAt,
-    workerId: json(parts.slice(11).join('|')) as string | null,
-  }
-}
-
 /** What settling has to know of a lease. */
 export interface LeaseState extends Running {
   ref: string
@@ -143,18 +136,20 @@ export interface LeaseState extends Running {
 
 /** A record of `leases`. */
 export function leaseOf(record: string): Omit<LeaseState, 'ref' | 'type'> {
-  const parts = record.split('|')
+  const [fence, cancelAt, expiresAt, , deadlineAt, , attempts, ...tail] = record
+    .slice(0, record.indexOf('\n'))
+    .split('|')
   return {
-    fence: parts[0]!,
-    cancelRequested: parts[1] !== '0',
-    startedAt: Number(parts[3]),
-    expiresAt: Number(parts[5]),
-    deadlineAt: numberOrNull(parts[6]!),
-    attempts: Number(parts[7]),
-    lostLeases: Number(parts[8]),
-    maxRetry: Number(parts[11]),
-    runAt: Number(parts[12]),
-    workerId: JSON.parse(parts.slice(13).join('|')) as string,
+    fence: fence!,
+    cancelRequested: cancelAt !== '0',
+    startedAt: Number(tail[6]),
+    expiresAt: Number(expiresAt),
+    deadlineAt: numberOrNull(deadlineAt!),
+    attempts: Number(attempts),
+    lostLeases: Number(tail[0]),
+    maxRetry: Number(tail[4]),
+    runAt: Number(tail[5]),
+    workerId: JSON.parse(tail.slice(7).join('|')) as string,
   }
 }
 

@@ -157,6 +157,21 @@ function* eventsOf(partition: number, [last, count, time, body]: readonly string
       for (const [index, ref] of refs.split(' ').entries()) {
         yield plain(idOfRef(partition, ref), type, 'processing', Number(each[index]), worker)
       }
+    } else if (what === 'ended') {
+      const [, , worker, status, refs, attempts, results] = record as [
+        string,
+        string,
+        string,
+        Status,
+        string,
+        string,
+        Json[],
+      ]
+      const each = attempts.split(' ')
+      for (const [index, ref] of refs.split(' ').entries()) {
+        const event = plain(idOfRef(partition, ref), type, status, Number(each[index]), worker)
+        yield { ...event, result: results[index] ?? null }
+      }
     } else {
       const [, , workerId, ref, attempts, progress, result, error, reason] = record as unknown as [
         string,

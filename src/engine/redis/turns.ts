@@ -1,10 +1,21 @@
 import { type Ending, type Settlement, settle } from '../../task/outcome.ts'
 import { isFinal, type Status } from '../../task/status.ts'
+import type { Task } from '../../task/task.ts'
 import type { EngineOptions, Lease, Renewed, Settled, Turn, TurnAnswer, WorkerIdentity } from '../engine.ts'
 import { closedError } from '../refusals.ts'
 import { Trips } from '../trips.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
-import { emptyPart, heldOf, lostOf, outcomeArgs, type Part, type PartAnswer, tokenOf, writePart } from './parts.ts'
+import {
+  emptyPart,
+  heldOf,
+  lostOf,
+  outcomeArgs,
+  type Part,
+  type PartAnswer,
+  tokenOf,
+  VERDICT,
+  writePart,
+} from './parts.ts'
 import type { Registry } from './registry.ts'
 import { type Found, type LeaseState, leaseOf, taskOfParts } from './rows.ts'
 import type { RedisStore } from './store.ts'
@@ -80,20 +91,20 @@ export class Turns {
     const parts = due.map((state) => {
       const late = state.deadlineAt !== null && state.deadlineAt <= now
       const settlement = this.#settlementOf(state, { kind: late ? 'timeout' : 'lost' }, now)
-      return outcomeArgs(state, settlement, true)
+      return outcomeArgs(state, settlement, this.#process, true)
     })
     if (parts.length === 0) return 0
     const worker = { id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 }
     const part = { ...emptyPart(worker), outcomes: parts }
     const [, verdicts] = await this.#trips[partition]!.add(part)
-    verdicts.forEach(([verdict], index) => {
+    verdicts.forEach((verdict, index) => {
       const { type, attempts } = due[index]!
       const ended = parts[index]!
       const status = ended[5] as Status
-      if (verdict !== 'ok') return
+      if (verdict !== VERDICT.done) return
       if (isFinal(status) || ended[6] !== String(attempts)) this.#registry.rates.ended(type, null, isFinal(status))
     })
-    return verdicts.filter(([verdict]) => verdict === 'ok').length
+    return verdicts.filter((verdict) => verdict === VERDICT.done).length
   }
 
   /** There is something to claim of a type; `passOn` when only this process was told. */
@@ -198,7 +209,7 @@ export class Turns {
     decisions.forEach((decision, index) => {
       if (!decision) return
       const part = partOf(decision.partition)
-      part.outcomes.push(outcomeArgs(decision.state, decision.settlement, false))
+      part.outcomes.push(outcomeArgs(decision.state, decision.settlement, worker.id))
       part.outcomeAt.push(index)
     })
     for (const type of turn.types ?? worker.types) {
@@ -219,10 +230,10 @@ export class Turns {
         const expiresAt = this.#store.toLocal(Number(item[0]))
         renewed[part.renewalAt[index]!] = { expiresAt, cancelRequested: item[1] === 1 }
       })
-      verdicts.forEach(([verdict, at], index) => {
+      verdicts.forEach((verdict, index) => {
         const place = part.outcomeAt[index]!
-        if (verdict === 'changed') again.push(place)
-        if (verdict === 'ok') settled[place] = this.#settledOf(outcomes[place]!, decisions[place]!, Number(at))
+        if (verdict === VERDICT.changed) again.push(place)
+        if (verdict === VERDICT.done) settled[place] = this.#settledOf(outcomes[place]!, decisions[place]!)
       })
       answer.leases.push(...this.#leasesOf(partition, tasks, worker, leaseMs))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
@@ -284,7 +295,7 @@ export class Turns {
       answers.forEach((answer, index) => {
         const { token, ref, fence } = leases[index]!
         if (answer?.[0] !== 'L') return
-        const state = { ref, type: answer[1].slice(0, -2), ...leaseOf(answer[3]) }
+        const state = { ref, type: answer[1].slice(0, -2), ...leaseOf(answer[2]) }
         if (state.fence === fence) found.set(token, state)
       })
     }
@@ -294,59 +305,57 @@ export class Turns {
   #settledOf(
     { lease, outcome }: NonNullable<Turn['outcomes']>[number],
     { state, settlement }: { state: LeaseState; settlement: Settlement },
-    startedAt: number,
   ): Settled {
     this.#started.delete(lease)
     const { status, attempts } = settlement
     const final = isFinal(status)
     if (final || attempts > state.attempts) {
-      this.#registry.rates.ended(state.type, this.#store.now() - startedAt, final)
+      this.#registry.rates.ended(state.type, this.#store.now() - state.startedAt, final)
     }
     return { accepted: outcome.kind !== 'success' || status === 'success', status }
   }
 
-  #leasesOf(partition: number, tasks: readonly string[], worker: WorkerIdentity, leaseMs: number): Lease[] {
+  /** Reads the tasks of an answer, see turn.lua. */
+  #leasesOf(partition: number, answer: readonly (string | number)[], worker: WorkerIdentity, leaseMs: number): Lease[] {
     const leases: Lease[] = []
-    const now = this.#store.now()
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
-    for (let at = 0; at < tasks.length; at += 6) {
-      const [ref, lane, head, payload, extras, error] = tasks.slice(at, at + 6) as [string, ...string[]]
-      const task = taskOfParts(partition, ref, lane!, head!, payload!, extras!, error!)
-      const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
-      const lostLeases = lostOf(head!)
-      task.status = 'processing'
-      task.deliveries += 1
-      task.startedAt = now
-      task.updatedAt = now
-      task.workerId = worker.id
-      const fence = String(task.deliveries)
-      const lease = `${id}.${fence}`
-      const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
-      this.#started.set(lease, {
-        ref,
-        type,
-        fence,
-        startedAt: now,
-        expiresAt: now + leaseMs,
-        workerId: worker.id,
-        attempts,
-        lostLeases,
-        maxRetry,
-        runAt,
-        deadlineAt,
-        cancelRequested: false,
-      })
-      this.#registry.rates.started(type, now - runAt)
-      const local = (time: number) => this.#store.toLocal(time)
-      leases.push({
-        lease,
-        expiresAt: local(now + leaseMs),
-        deadlineAt: deadlineAt === null ? null : local(deadlineAt),
-        task,
-      })
+    const take = (ref: string, lane: string, head: string, payload: string, extras: string, error: string) => {
+      const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
+      leases.push(this.#start(task, ref, lostOf(head), worker.id, leaseMs))
+    }
+    for (let at = 0; at < answer.length; ) {
+      const [lane, head] = [answer[at] as string, answer[at + 1] as string]
+      if (head === '') {
+        const [ref, ownHead, payload, extras, error] = answer.slice(at + 2, at + 7) as [string, ...string[]]
+        take(ref, lane, ownHead!, payload!, extras!, error!)
+        at += 7
+        continue
+      }
+      const end = at + 4 + (answer[at + 2] as number) * 2
+      const no = answer[at + 3] as string
+      for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '')
     }
     return leases
+  }
+
+  #start(task: Task, ref: string, lostLeases: number, workerId: string, leaseMs: number): Lease {
+    const now = this.#store.now()
+    const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
+    task.status = 'processing'
+    task.deliveries += 1
+    task.startedAt = now
+    task.updatedAt = now
+    task.workerId = workerId
+    const fence = String(task.deliveries)
+    const lease = `${id}.${fence}`
+    const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
+    const expiresAt = now + leaseMs
+    const running = { attempts, lostLeases, maxRetry, runAt, deadlineAt, cancelRequested: false }
+    this.#started.set(lease, { ref, type, fence, startedAt: now, expiresAt, workerId, ...running })
+    this.#registry.rates.started(type, now - runAt)
+    const local = (time: number) => this.#store.toLocal(time)
+    return { lease, expiresAt: local(expiresAt), deadlineAt: deadlineAt === null ? null : local(deadlineAt), task }
   }
 
   #aboutOf(worker: WorkerIdentity): string {

@@ -6,9 +6,8 @@
 -- Cost  a look-up and some five commands a task
 local grace_ms, retention_ms, change = number(), number(), arg()
 
-local function finish_canceled(lane, head, x, e, payload, stored)
-  local final = finished_head('canceled', '', head)
-  finish(head.ref, 'canceled', final, x, e, payload, 'null', 'null')
+local function finish_canceled(lane, head, x, payload, e, stored)
+  finish(head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
   keep_key(x, retention_ms)
   count(lane.type, stored, -1)
   count(lane.type, 'canceled', 1)
@@ -21,11 +20,11 @@ local function cancel(ref)
   if not found then return 'unknown' end
   if found == 'F' then return 'refused' end
   local lane = lane_by_ref(ref)
-  local m, x, e, payload = lines_of(text)
+  local m, x, payload, e = lines_of(text)
   if found == 'D' then
     call('ZREM', P .. KEY.due, ref)
     call('HDEL', P .. KEY.delayed, ref)
-    return finish_canceled(lane, head_of(m, lane), x, e, payload, 'delayed')
+    return finish_canceled(lane, head_of(m, lane), x, payload, e, 'delayed')
   end
   if found == 'W' then
     call('XACK', lane.stream, GROUP, where)
@@ -33,13 +32,14 @@ local function cancel(ref)
     call('ZREM', lane.back, where)
     call('HDEL', P .. KEY.again, lane.no .. '.' .. where)
     call('HDEL', P .. KEY.moved, ref)
-    return finish_canceled(lane, head_of(m, lane, where), x, e, payload, 'pending')
+    return finish_canceled(lane, head_of(m, lane, where), x, payload, e, 'pending')
   end
-  local l = lease_of(where)
+  local l = lease_of(text)
   if l.cancel_at == '0' then
     l.cancel_at = NOW
     call('HSET', P .. KEY.leases, ref, join_lease(l))
     call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', due_of(l, grace_ms)), ref)
+    read_tail(l)
     local worker = cjson.decode(l.worker)
     call('SADD', P .. KEY.cancels .. worker, ref .. '.' .. l.fence)
     broadcast('cancel ' .. worker)
@@ -53,8 +53,8 @@ local function retry(ref)
   local status = found == 'F' and text:match('^%l+')
   if status ~= 'failed' and status ~= 'canceled' and status ~= 'timeout' then return 'refused' end
   local lane = lane_by_ref(ref)
-  local final, x, _, payload = lines_of(text)
-  local q, p, r, deliveries = final:match('^%l+|[%l_]*|(%d+)|(%d+)|(%d+)|%d+|%d+|(%d+)')
+  local first, x, payload = lines_of(text)
+  local deliveries, q, p, r = first:match('^%l+|[%l_]*|%d+|%d+|%d+|(%d+)|(%d+)|(%d+)|(%d+)|')
   -- As if it had been submitted now, but for its id, its age in lists and its fence.
   local head = {
     q = q, p = p, r = r, ref = ref, attempts = '0', lost = '0', deliveries = deliveries, run_at = NOW, started = '0',

@@ -1,7 +1,7 @@
 -- Looks tasks up by their refs.
 --
 -- ARGV  now, number of tasks, the ref of each
--- Returns per task {where, lane's name, text, lease's record or entry}, see `find`; false where there is none
+-- Returns per task {where, lane's name, text, entry or progress}, see `find`; false where there is none
 -- Cost  up to five look-ups a task
 local answers = {}
 for index = 1, number() do

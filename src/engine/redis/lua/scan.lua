@@ -3,7 +3,7 @@
 -- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags' JSON or ''
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
 --       order they will run; 'delayed': by time; 'running': newest first
--- Returns {where to go on or '' at the end, {ref, where, lane's name, text, lease's record or entry, place, …}}
+-- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
 local order, from, looks, most, wanted_type, wanted_tag = arg(), arg(), number(), number(), arg(), arg()
 local answers, next_from = {}, ''

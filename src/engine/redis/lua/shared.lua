@@ -9,8 +9,10 @@
 --   running    still that entry, in the group's pending list; its lease is a record in `leases` and a place in the
 --              type's zset `running`, whose length is what the limit is checked against
 --   finished   a text in `finished:<ref>`, and a place in the stream of its status, oldest first
--- A task's text has six lines: head, extras (tags, key, group), error, payload, progress, result; all but the head JSON.
+-- Texts of tasks are lines, all but the first JSON: head, extras (tags, key, group), payload, error of the attempt
+-- before; and of a finished one also error, progress, result.
 local call, P = redis.call, KEYS[1]
+local NO_EXTRAS = '{},null,null'
 local GROUP = 'workers'
 local now = tonumber(ARGV[1])
 if not now then
@@ -204,21 +206,23 @@ local function join_head(head)
   }, ',')
 end
 
--- A lease: `fence|cancel_at|entry|started|lease_ms|expires|deadline|attempts|lost|q|p|r|run_at|worker`; 0 is none, the
--- worker is JSON.
-local LEASE = '^(%d+)|(%d+)|([^|]+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(.*)$'
+-- A lease: `fence|cancel_at|expires|lease_ms|deadline|entry|attempts|` and then the tail, which goes over into the text
+-- of the finished task as it is: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the head. 0 is none,
+-- the worker is JSON.
+local LEASE = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$'
+local TAIL = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$'
 local function lease_of(record)
   local l = {}
-  l.fence, l.cancel_at, l.entry, l.started, l.lease_ms, l.expires, l.deadline, l.attempts, l.lost, l.q, l.p, l.r,
-    l.run_at, l.worker = record:match(LEASE)
+  l.fence, l.cancel_at, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail = record:match(LEASE)
   return l
 end
 
+local function read_tail(l)
+  l.lost, l.deliveries, l.q, l.p, l.r, l.run_at, l.started, l.worker, l.x, l.payload, l.e = l.tail:match(TAIL)
+end
+
 local function join_lease(l)
-  return table.concat({
-    l.fence, l.cancel_at, l.entry, l.started, l.lease_ms, l.expires, l.deadline, l.attempts, l.lost, l.q, l.p, l.r,
-    l.run_at, l.worker,
-  }, '|')
+  return table.concat({ l.fence, l.cancel_at, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail }, '|')
 end
 
 -- When something is due to happen to a lease: it expires, its attempt runs out of time, or the grace of a cancel ends.
@@ -230,32 +234,27 @@ local function due_of(l, grace_ms)
   return due
 end
 
--- A task's text, and the letter of where it was found: F, L, D or W. For L and W the text's head is the entry's, and
--- a lease's record comes as a third value. Nil when there is no such task.
+-- The letter of where a task was found, its text, and for W its entry, for L its progress. Nil when there is none.
 local function find(ref)
   local finished = call('GET', P .. KEY.finished .. ref)
   if finished then return 'F', finished end
+  local record = call('HGET', P .. KEY.leases, ref)
+  if record then return 'L', record, call('HGET', P .. KEY.progress, ref) or 'null' end
+  local delayed = call('HGET', P .. KEY.delayed, ref)
+  if delayed then return 'D', delayed end
   local lane, entry = lane_by_ref(ref)
   if not lane then return nil end
-  local record = call('HGET', P .. KEY.leases, ref)
-  if record then
-    entry = record:match('^%d+|%d+|([^|]+)')
-  else
-    local delayed = call('HGET', P .. KEY.delayed, ref)
-    if delayed then return 'D', delayed end
-    entry = call('HGET', P .. KEY.moved, ref) or entry
-  end
+  entry = call('HGET', P .. KEY.moved, ref) or entry
   local fields = entry_of(lane.stream, entry)
   if not fields then return nil end
   local head, e = fields.m, fields.e or 'null'
   local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
   if again then head, e = again:match('^([^\n]*)\n(.*)$') end
-  local progress = record and call('HGET', P .. KEY.progress, ref) or 'null'
-  local text = table.concat({ head, fields.x or '{},null,null', e, fields.p, progress, 'null' }, '\n')
-  return record and 'L' or 'W', text, record or entry
+  return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry
 end
 
-local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$') end
+-- Head, extras, payload and error before of a text.
+local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
 
 -- Changes -------------------------------------------------------------------------------------------------------------
 
@@ -263,7 +262,7 @@ local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n
 local function enqueue(lane, ref, m, x, e, payload)
   local id = entry_id(reserve(1))
   local fields = { 'm', m, 'p', payload }
-  if x ~= '{},null,null' then
+  if x ~= NO_EXTRAS then
     fields[#fields + 1] = 'x'
     fields[#fields + 1] = x
   end
@@ -279,7 +278,7 @@ end
 
 -- Puts a task aside until its time.
 local function delay(lane, ref, run_at, m, x, e, payload)
-  call('HSET', P .. KEY.delayed, ref, table.concat({ m, x, e, payload, 'null', 'null' }, '\n'))
+  call('HSET', P .. KEY.delayed, ref, table.concat({ m, x, payload, e }, '\n'))
   call('ZADD', P .. KEY.due, run_at, ref)
   count(lane.type, 'delayed', 1)
   if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then broadcast('due ' .. run_at) end
@@ -290,7 +289,7 @@ local function promote(max)
   local due = call('ZRANGEBYSCORE', P .. KEY.due, '-inf', now, 'LIMIT', 0, max)
   for _, ref in ipairs(due) do
     local lane = lane_by_ref(ref)
-    local m, x, e, payload = lines_of(call('HGET', P .. KEY.delayed, ref))
+    local m, x, payload, e = lines_of(call('HGET', P .. KEY.delayed, ref))
     enqueue(lane, ref, m, x, e, payload)
     count(lane.type, 'delayed', -1)
   end
@@ -304,9 +303,9 @@ end
 -- What this step finished: texts to write, and refs by status for the order of retention.
 local finished_texts, finished_refs = {}, {}
 
-local function finish(ref, status, head, x, e, payload, progress, result)
-  finished_texts[#finished_texts + 1] = P .. KEY.finished .. ref
-  finished_texts[#finished_texts + 1] = table.concat({ head, x, e, payload, progress, result }, '\n')
+local function finish(ref, status, text)
+  local size = #finished_texts
+  finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
   local refs = finished_refs[status]
   if not refs then
     refs = {}
@@ -315,9 +314,18 @@ local function finish(ref, status, head, x, e, payload, progress, result)
   refs[#refs + 1] = ref
 end
 
+-- The text of a task that ended: `status|reason|completed|attempts|`, the tail as a lease has it, and what came of it.
+local function finished_text(status, reason, head, x, payload, e, progress, result)
+  local tail = table.concat({
+    head.lost, head.deliveries, head.q, head.p, head.r, head.run_at, head.started, head.worker,
+  }, '|')
+  local first = table.concat({ status, reason, NOW, head.attempts, tail }, '|')
+  return table.concat({ first, x, payload, 'null', e, progress, result }, '\n')
+end
+
 -- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
 local function keep_key(x, retention_ms)
-  if x == '{},null,null' then return end
+  if x == NO_EXTRAS then return end
   local key = cjson.decode('[' .. x .. ']')[2]
   if key ~= cjson.null then
     if retention_ms then
@@ -337,14 +345,6 @@ local function write_finished()
   end
 end
 
--- The head of a finished task: `status|reason|q|p|r|attempts|lost|deliveries|run_at|started|completed|worker`.
-local function finished_head(status, reason, head)
-  return table.concat({
-    status, reason, head.q, head.p, head.r, head.attempts, head.lost, head.deliveries, head.run_at, head.started,
-    NOW, head.worker,
-  }, '|')
-end
-
 -- Tells of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
 local function tell(status, lane, head, progress, result, e, reason)
   event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
@@ -353,7 +353,7 @@ end
 
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.
 local function end_wait(lane, head, x, payload)
-  finish(head.ref, 'timeout', finished_head('timeout', 'queue_wait', head), x, WAIT_ERROR, payload, 'null', 'null')
+  finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
   count(lane.type, 'pending', -1)
   count(lane.type, 'timeout', 1)
   tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')

@@ -44,7 +44,7 @@ local function end_waits(lane, limit_ms, field, seen)
     seen = entry
     local head = head_of(list[2], lane, entry)
     if head.q == tostring(limit_ms) and head.started == '0' then
-      local x = '{},null,null'
+      local x = NO_EXTRAS
       for index = 5, #list, 2 do
         if list[index] == 'x' then x = list[index + 1] end
       end
@@ -90,7 +90,7 @@ local function forget_finished()
     for _, ref in ipairs(refs) do
       local text = call('GET', P .. KEY.finished .. ref)
       -- One that was taken back and has ended again stands further on.
-      if text and text:match('^[^\n]*|(%d+)|[^|\n]*\n') == oldest[2][2] and text:match('^%l+') == status then
+      if text and text:find(status .. '|', 1, true) == 1 and text:match('^%l+|[%l_]*|(%d+)|') == oldest[2][2] then
         call('DEL', P .. KEY.finished .. ref)
         count(lane_by_ref(ref).type, status, -1)
         kept = kept - 1

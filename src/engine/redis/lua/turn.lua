@@ -4,16 +4,17 @@
 --       this process was woken for in vain, each; number of turns; each turn: the worker's id, the same as JSON, its
 --       description as JSON or '' (nothing new), '1' if it leaves, lease in ms, number of renewals, (ref, fence,
 --       progress or '') each; number of outcomes, each one of
---         'S', ref, fence, result: success, decided while no cancel was asked for
+--         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
 --         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
 --         result
 --       how many tasks it wants, '1' if it waits, number of types, each type
 -- Returns {now, when the next delayed task is ready or '', one for each turn: {renewals, outcomes, tasks, refs of its
 --       leases to be canceled}}
---       renewal: {expires, cancel asked for} or false; outcome: {'ok' | 'lost' | 'changed' (decide again), start of the
---       attempt}; tasks: ref, lane's name, head, payload, extras or '', error or '' of each
--- Cost  per task settled an XRANGE, per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL,
---       ZREM, HDEL, HSET and ZADD per type or lane
+--       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
+--       changed; tasks: `lane's name`, `head`, how many of that kind follow each other, lane's number, (entry, payload) each; or, where
+--       the head is '', one with (ref, its own head, payload, extras or '', error or '')
+-- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
+--       per type or lane
 local process, grace_ms, retention_ms = arg(), number(), number()
 
 local function append(lists, key, value)
@@ -35,7 +36,9 @@ local function read_outcome()
   local kind, ref, fence = arg(), arg(), arg()
   outcome_refs[#outcome_refs + 1] = ref
   if kind == 'S' then
-    return { ref = ref, fence = fence, cancel = '0', status = 'success', result = arg(), reason = '', error = 'null' }
+    return {
+      ref = ref, fence = fence, cancel = '0', status = 'success', result = arg(), reason = '', error = 'null', own = true,
+    }
   end
   return {
     ref = ref, fence = fence, cancel = arg(), due = arg(), status = arg(), attempts = arg(), lost = arg(),
@@ -80,6 +83,9 @@ local function count_attempt(worker_json, ok)
   worked[field] = (worked[field] or 0) + 1
 end
 
+local OK, LOST, CHANGED = 0, 1, 2
+local PLAIN = '\n' .. NO_EXTRAS .. '\n'
+
 -- Leases ----------------------------------------------------------------------------------------------------------------
 
 local has_progress = call('EXISTS', P .. KEY.progress) == 1
@@ -96,6 +102,7 @@ local function renew(renewal)
   if renewal.progress ~= '' then
     has_progress = true
     call('HSET', P .. KEY.progress, ref, renewal.progress)
+    read_tail(l)
     l.ref = ref
     tell('progress', lane, l, renewal.progress, 'null', 'null', '')
   end
@@ -104,23 +111,55 @@ end
 
 local ended, ended_of, left, freed = {}, {}, {}, {}
 
--- A lease ends and its task becomes what was decided; `l` is the lease as it stands.
-local function settle(o, l)
-  local lane = lane_by_ref(o.ref)
-  local fields = entry_of(lane.stream, l.entry)
-  local x = fields.x or '{},null,null'
-  local progress = has_progress and call('HGET', P .. KEY.progress, o.ref) or 'null'
-  local attempts = o.attempts or string.format('%d', tonumber(l.attempts) + 1)
-  local ran = attempts ~= l.attempts
-  l.ref, l.deliveries, l.attempts = o.ref, l.fence, attempts
-  l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
-  ended[#ended + 1] = o.ref
-  append(ended_of, lane.type, o.ref)
+local function leave_lease(ref, lane)
+  ended[#ended + 1] = ref
+  append(ended_of, lane.type, ref)
   freed[lane.type] = (freed[lane.type] or 0) + 1
+end
+
+-- Successes of this turn's own worker, by lane: told together.
+local succeeded = {}
+
+local function succeed(o, l, lane, turn)
+  local ref, attempts = o.ref, string.format('%d', l.attempts + 1)
+  leave_lease(ref, lane)
+  append(left, lane.no, l.entry)
+  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. l.tail .. '\nnull\nnull\n' .. o.result)
+  if not l.tail:find(PLAIN, 1, true) then keep_key(l.tail:match('\n([^\n]*)'), retention_ms) end
+  local told = succeeded[lane]
+  if not told then
+    told = { refs = {}, attempts = {}, results = {} }
+    succeeded[lane] = told
+  end
+  local place = #told.refs + 1
+  told.refs[place], told.attempts[place], told.results[place] = ref, attempts, o.result
+end
+
+-- Tells of many: `["ended", type, worker, status, refs, attempts, [results]]`.
+local function tell_succeeded(turn)
+  for lane, told in pairs(succeeded) do
+    local tasks = #told.refs
+    count(lane.type, 'success', tasks)
+    worked['+' .. turn.worker_json] = (worked['+' .. turn.worker_json] or 0) + tasks
+    event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","' .. table.concat(told.refs, ' ')
+      .. '","' .. table.concat(told.attempts, ' ') .. '",[' .. table.concat(told.results, ',') .. ']]')
+  end
+  succeeded = {}
+end
+
+-- A lease ends and its task becomes what was decided; `l` is the lease as it stands.
+local function settle(o, l, lane)
+  read_tail(l)
+  local progress = has_progress and call('HGET', P .. KEY.progress, o.ref) or 'null'
+  local attempts = o.attempts or string.format('%d', l.attempts + 1)
+  local ran = attempts ~= l.attempts
+  l.ref, l.attempts = o.ref, attempts
+  l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
+  leave_lease(o.ref, lane)
   if ran then count_attempt(l.worker, o.status == 'success') end
   if o.status == 'pending' and not ran and tonumber(l.run_at) <= now then
     -- Given back: it keeps its place in the lane.
-    call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. (fields.e or 'null'))
+    call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
     call('ZADD', lane.back, 0, l.entry)
     call('XCLAIM', lane.stream, GROUP, '-', 0, l.entry, 'JUSTID')
     if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', P .. KEY.moved, o.ref, l.entry) end
@@ -129,13 +168,13 @@ local function settle(o, l)
   else
     append(left, lane.no, l.entry)
     if o.status ~= 'pending' then
-      finish(o.ref, o.status, finished_head(o.status, o.reason, l), x, o.error, fields.p, progress, o.result)
-      keep_key(x, retention_ms)
+      finish(o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
+      keep_key(l.x, retention_ms)
       count(lane.type, o.status, 1)
     elseif tonumber(l.run_at) > now then
-      delay(lane, o.ref, l.run_at, join_head(l), x, o.error, fields.p)
+      delay(lane, o.ref, l.run_at, join_head(l), l.x, o.error, l.payload)
     else
-      enqueue(lane, o.ref, join_head(l), x, o.error, fields.p)
+      enqueue(lane, o.ref, join_head(l), l.x, o.error, l.payload)
     end
   end
   tell(o.status, lane, l, progress, o.result, o.error, o.reason)
@@ -148,19 +187,17 @@ for from = 1, #outcome_refs, CHUNK do
   for index = from, to do held[outcome_refs[index]] = records[index - from + 1] end
 end
 
-local function try_settle(o)
+local function try_settle(o, turn)
   local record = held[o.ref]
   local l = record and lease_of(record)
-  if not l or l.fence ~= o.fence then return { 'lost', '0' } end
-  local deadline = tonumber(l.deadline)
-  local late = deadline > 0 and now >= deadline
-  if (l.cancel_at ~= '0') ~= (o.cancel == '1') or (late and o.status == 'success') then
-    return { 'changed', string.format('%.0f', now) }
-  end
-  if o.due == '1' and due_of(l, grace_ms) > now then return { 'changed', string.format('%.0f', now) } end
+  if not l or l.fence ~= o.fence then return LOST end
+  if (l.cancel_at ~= '0') ~= (o.cancel == '1') then return CHANGED end
+  if o.status == 'success' and l.deadline ~= '0' and now >= tonumber(l.deadline) then return CHANGED end
+  if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end
   held[o.ref] = nil
-  settle(o, l)
-  return { 'ok', l.started }
+  local lane = lane_by_ref(o.ref)
+  if o.own and not has_progress then succeed(o, l, lane, turn) else settle(o, l, lane) end
+  return OK
 end
 
 -- What settlements took away, at once: limits are looked at after it.
@@ -185,66 +222,115 @@ local claimed = {}
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
 
+-- What all fresh tasks of a turn with the same head have in common.
+local kinds_of_turn = {}
+local function kind_of(turn, m)
+  local kinds = kinds_of_turn[turn]
+  if not kinds then
+    kinds = {}
+    kinds_of_turn[turn] = kinds
+  end
+  local kind = kinds[m]
+  if kind == nil then
+    local q, p, r = m:match('^(%d+),(%d+),(%d+)$')
+    kind = false
+    if q then
+      kind = { wait_ms = tonumber(q), due = now + turn.lease_ms, deadline = '0' }
+      if p ~= '0' then
+        local ends = now + tonumber(p)
+        kind.deadline = string.format('%.0f', ends)
+        if ends < kind.due then kind.due = ends end
+      end
+      kind.due = string.format('%.0f', kind.due)
+      kind.prefix = '1|0|' .. turn.expires .. '|' .. turn.lease_text .. '|' .. kind.deadline .. '|'
+      kind.middle = '|0|0|1|' .. q .. '|' .. p .. '|' .. r .. '|'
+      kind.suffix = '|' .. NOW .. '|' .. turn.worker_json .. PLAIN
+    end
+    kinds[m] = kind
+  end
+  return kind
+end
+
 -- Starts the entries that a lane has handed out; those that have waited too long end instead. Returns how many started.
 local function start(turn, lane, entries, tasks)
   local leases, running, refs, attempts, dead = {}, {}, {}, {}, {}
-  local lease_ms = string.format('%d', turn.lease_ms)
-  local expires = string.format('%.0f', now + turn.lease_ms)
-  for _, item in ipairs(entries) do
-    local entry, list = item[1], item[2]
+  local started = 0
+  local prefix = lane.no .. '.'
+  local run_of, run_place
+  local function add(ref, record, due, attempt)
+    started = started + 1
+    local place = started * 2
+    leases[place - 1], leases[place] = ref, record
+    running[place - 1], running[place] = due, ref
+    refs[started], attempts[started] = ref, attempt
+  end
+  local function start_again(entry, list, given_back)
     local m, payload, x, e = list[2], list[4], '', ''
     for index = 5, #list, 2 do
       if list[index] == 'x' then x = list[index + 1] else e = list[index + 1] end
     end
-    local again = item.again and call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
-    if again then
-      m, e = again:match('^([^\n]*)\n(.*)$')
-      call('HDEL', P .. KEY.again, lane.no .. '.' .. entry)
+    if given_back then
+      m, e = call('HGET', P .. KEY.again, prefix .. entry):match('^([^\n]*)\n(.*)$')
+      call('HDEL', P .. KEY.again, prefix .. entry)
     end
     local head = head_of(m, lane, entry)
     local ref = head.ref
-    if head.started ~= '0' or item.again or ref:sub(-24) ~= entry then call('HDEL', P .. KEY.moved, ref) end
+    if ref ~= prefix .. entry then call('HDEL', P .. KEY.moved, ref) end
+    local extras = x == '' and NO_EXTRAS or x
     local wait_ms = tonumber(head.q)
     if wait_ms > 0 and head.started == '0' and tonumber(head.run_at) + wait_ms <= now then
       dead[#dead + 1] = entry
-      end_wait(lane, head, x == '' and '{},null,null' or x, payload)
-      keep_key(x == '' and '{},null,null' or x, retention_ms)
-    else
-      local deadline, due = '0', now + turn.lease_ms
-      if head.p ~= '0' then
-        local ends = now + tonumber(head.p)
-        deadline = string.format('%.0f', ends)
-        if ends < due then due = ends end
+      end_wait(lane, head, extras, payload)
+      keep_key(extras, retention_ms)
+      return
+    end
+    local deadline, due = '0', now + turn.lease_ms
+    if head.p ~= '0' then
+      local ends = now + tonumber(head.p)
+      deadline = string.format('%.0f', ends)
+      if ends < due then due = ends end
+    end
+    local fence = string.format('%d', head.deliveries + 1)
+    local tail = table.concat({ head.lost, fence, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
+    local record = table.concat({ fence, '0', turn.expires, turn.lease_text, deadline, entry, head.attempts, tail }, '|')
+    record = table.concat({ record, extras, payload, e == '' and 'null' or e }, '\n')
+    add(ref, record, string.format('%.0f', due), head.attempts)
+    run_of = nil
+    for _, value in ipairs({ lane.name, '', ref, m, payload, x, e }) do tasks[#tasks + 1] = value end
+  end
+  for _, item in ipairs(entries) do
+    local entry, list = item[1], item[2]
+    local m = list[2]
+    local kind = not list[5] and not item.again and kind_of(turn, m)
+    if kind and (kind.wait_ms == 0 or entry:sub(1, 13) + kind.wait_ms > now) then
+      local payload = list[4]
+      add(prefix .. entry, kind.prefix .. entry .. kind.middle .. entry:sub(1, 13) .. kind.suffix .. payload .. '\nnull',
+        kind.due, '0')
+      if run_of ~= m then
+        run_of, run_place = m, #tasks + 3
+        tasks[run_place - 2], tasks[run_place - 1], tasks[run_place], tasks[run_place + 1] = lane.name, m, 0, lane.no
       end
-      local fence = head.deliveries == '0' and '1' or string.format('%d', tonumber(head.deliveries) + 1)
-      leases[#leases + 1] = ref
-      leases[#leases + 1] = table.concat({
-        fence, '0', entry, NOW, lease_ms, expires, deadline, head.attempts, head.lost, head.q, head.p, head.r,
-        head.run_at, turn.worker_json,
-      }, '|')
-      running[#running + 1] = string.format('%.0f', due)
-      running[#running + 1] = ref
-      refs[#refs + 1] = ref
-      attempts[#attempts + 1] = head.attempts
+      tasks[run_place] = tasks[run_place] + 1
       local size = #tasks
-      tasks[size + 1], tasks[size + 2], tasks[size + 3] = ref, lane.name, m
-      tasks[size + 4], tasks[size + 5], tasks[size + 6] = payload, x, e
+      tasks[size + 1], tasks[size + 2] = entry, payload
+    else
+      start_again(entry, list, item.again)
     end
   end
   if #dead > 0 then
     call('XACK', lane.stream, GROUP, unpack(dead))
     call('XDEL', lane.stream, unpack(dead))
   end
-  if #refs > 0 then
+  if started > 0 then
     many('HSET', P .. KEY.leases, leases)
     many('ZADD', P .. KEY.running .. lane.type, running)
-    count(lane.type, 'pending', -#refs)
+    count(lane.type, 'pending', -started)
     -- Tells of many: `["started", type, worker, refs, attempts]`.
-    event(#refs, string.format('["started","%s",%s,"%s","%s"]', lane.type, turn.worker_json, table.concat(refs, ' '),
-      table.concat(attempts, ' ')))
-    claimed[lane.type] = (claimed[lane.type] or 0) + #refs
+    event(started, '["started","' .. lane.type .. '",' .. turn.worker_json .. ',"' .. table.concat(refs, ' ') .. '","'
+      .. table.concat(attempts, ' ') .. '"]')
+    claimed[lane.type] = (claimed[lane.type] or 0) + started
   end
-  return #refs
+  return started
 end
 
 -- Hands out up to `most` entries of a lane, what was given back first; returns how many it handed out and started.
@@ -334,6 +420,7 @@ end
 
 local function claim(turn)
   local tasks, want = {}, turn.want
+  turn.lease_text, turn.expires = string.format('%d', turn.lease_ms), string.format('%.0f', now + turn.lease_ms)
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
   local free, full = free_of(turn.types, want)
   local by_priority = {}
@@ -386,7 +473,8 @@ for index, turn in ipairs(turns) do
   if #turn.renewals > 0 then
     for _, o in ipairs(turn.outcomes) do held[o.ref] = held[o.ref] and call('HGET', P .. KEY.leases, o.ref) end
   end
-  for place, o in ipairs(turn.outcomes) do outcomes[place] = try_settle(o) end
+  for place, o in ipairs(turn.outcomes) do outcomes[place] = try_settle(o, turn) end
+  tell_succeeded(turn)
   answers[index] = { renewals, outcomes }
 end
 clear_ended()
