@@ -79,16 +79,20 @@ export function channels({ prefix, database }: Names): { news: string; wake: str
   return { news: `${prefix}@${database}:news`, wake: `${prefix}@${database}:wake:` }
 }
 
-/** The same names, for scripts. */
-export function luaNames(names: Names & { kind: string }): string {
-  const table = (entries: object) =>
-    `{ ${Object.entries(entries)
-      .map(([name, value]) => `${name} = '${value}'`)
-      .join(', ')} }`
-  return [
-    `local KEY = ${table(KEYS)}`,
-    `local CHANNEL = ${table(channels(names))}`,
-    `local CLUSTER = ${names.kind === 'cluster'}`,
-    `local WAIT_ERROR = '${JSON.stringify(WAITED_TOO_LONG)}'`,
-  ].join('\n')
+/** Extras of a task that has none: its tags, idempotency key and group as JSON. */
+export const NO_EXTRAS = '{},null,null'
+
+/** The constants of scripts, as Lua writes them. */
+export function luaConstants(place: Names & { kind: string }): Map<string, string> {
+  const text = (value: string) => `'${value}'`
+  return new Map([
+    ...Object.entries(KEYS).map(([name, value]) => [`KEY.${name}`, text(value)] as const),
+    ...Object.entries(channels(place)).map(([name, value]) => [`CHANNEL.${name}`, text(value)] as const),
+    ['WORKERS', text('workers')],
+    ['NO_EXTRAS', text(NO_EXTRAS)],
+    ['WAIT_ERROR', text(JSON.stringify(WAITED_TOO_LONG))],
+    ['CLUSTER', String(place.kind === 'cluster')],
+    // Lua passes at most some 8000 values to a call.
+    ['CHUNK', '4000'],
+  ])
 }

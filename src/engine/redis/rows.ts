@@ -3,6 +3,7 @@ import type { Running } from '../../task/outcome.ts'
 import type { Status, TimeoutReason } from '../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../task/task.ts'
 import { idOfRef } from './ids.ts'
+import { NO_EXTRAS } from './keys.ts'
 
 /** The texts that scripts keep and answer, see shared.lua. */
 
@@ -96,7 +97,7 @@ export function taskOfParts(
   const createdAt = Number(ref.slice(ref.indexOf('.') + 1, ref.lastIndexOf('-')))
   const parts = head.split(',')
   const again = parts.length > 3
-  const plain = extras === '' || extras === '{},null,null'
+  const plain = extras === '' || extras === NO_EXTRAS
   const [tags, idempotencyKey] = plain ? [{}, null] : (JSON.parse(`[${extras}]`) as [Record<string, string>, string])
   return {
     id: idOfRef(partition, ref),

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { luaNames } from './keys.ts'
+import { luaConstants } from './keys.ts'
 import type { RedisPlace } from './place.ts'
 
 /**
@@ -32,10 +32,16 @@ export interface Script {
 
 export function loadScripts(place: RedisPlace): Record<ScriptName, Script> {
   const read = (file: string) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), 'utf8')
-  const shared = `${luaNames(place)}\n${read('shared')}`
+  const shared = read('shared')
+  const named = (text: string) => nameConstants(text, luaConstants(place))
   const scripts = Object.entries(FLAGS).map(([name, flags]) => {
-    const text = `#!lua${flags === '' ? '' : ` flags=${flags}`}\n${shared}\n${read(name)}`
+    const text = named(`#!lua${flags === '' ? '' : ` flags=${flags}`}\n${shared}\n${read(name)}`)
     return [name, { name, text, sha: createHash('sha1').update(text).digest('hex') }]
   })
   return Object.fromEntries(scripts) as Record<ScriptName, Script>
+}
+
+/** Puts values where scripts name constants (`KEY.leases`, `WORKERS`): a table of them would be made at each call. */
+function nameConstants(text: string, constants: ReadonlyMap<string, string>): string {
+  return text.replace(/\b(?:KEY|CHANNEL)\.\w+|\b[A-Z][A-Z_]+\b/g, (name) => constants.get(name) ?? name)
 }

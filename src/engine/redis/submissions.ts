@@ -4,6 +4,7 @@ import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
 import { Trips } from '../trips.ts'
 import { idOf, idOfRef, type Numbers } from './ids.ts'
+import { NO_EXTRAS } from './keys.ts'
 import { acceptedTask, extrasOf, headOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
@@ -130,7 +131,7 @@ function writeCall(args: string[], specs: readonly TaskSpec[]): void {
     else {
       const key = spec.idempotencyKey ?? ''
       const request = key === '' ? '' : sameRequest(spec)
-      tasks.push(String(-shape), payload, extras || '{},null,null', delayOf(spec), String(spec.runAt ?? ''))
+      tasks.push(String(-shape), payload, extras || NO_EXTRAS, delayOf(spec), String(spec.runAt ?? ''))
       tasks.push(key, request)
     }
   }

@@ -13,13 +13,13 @@ local with_holders = arg() == '1'
 local all = #kinds == 0
 if all then kinds = call('HKEYS', P .. KEY.rules) end
 
-local function pairs_of(list)
+function xq.pairs_of(list)
   local found = {}
   for index = 1, #list, 2 do found[list[index]] = list[index + 1] end
   return found
 end
 
-local counts_now = pairs_of(call('HGETALL', P .. KEY.counts))
+local counts_now = xq.pairs_of(call('HGETALL', P .. KEY.counts))
 local types, running_by, streams = {}, {}, {}
 for _, kind in ipairs(kinds) do
   local rules = call('HGET', P .. KEY.rules, kind)
@@ -45,10 +45,10 @@ for _, kind in ipairs(kinds) do
       counts_now[kind .. ':delayed'] or '0', call('ZCARD', running), finished, holders,
     }
     for digit in (call('HGET', P .. KEY.priorities, kind) or ''):gmatch('%d') do
-      local lane = open_lane(kind, digit)
+      local lane = xq.open_lane(kind, digit)
       streams[#streams + 1] = lane.name
       streams[#streams + 1] = call('XLEN', lane.stream)
-      for _, consumer in ipairs(call('XPENDING', lane.stream, GROUP)[4] or {}) do
+      for _, consumer in ipairs(call('XPENDING', lane.stream, WORKERS)[4] or {}) do
         running_by[consumer[1]] = (running_by[consumer[1]] or 0) + tonumber(consumer[2])
       end
     end
@@ -56,7 +56,7 @@ for _, kind in ipairs(kinds) do
 end
 
 local workers, held = {}, {}
-local seen = pairs_of(call('ZRANGE', P .. KEY.seen, 0, -1, 'WITHSCORES'))
+local seen = xq.pairs_of(call('ZRANGE', P .. KEY.seen, 0, -1, 'WITHSCORES'))
 local described = call('HGETALL', P .. KEY.workers)
 for index = 1, #described, 2 do
   workers[#workers + 1] = described[index]

@@ -4,15 +4,15 @@
 -- Returns the count
 -- Cost  grows with the count
 local ref, bound = arg(), number()
-local found, _, entry = find(ref)
+local found, _, entry = xq.find(ref)
 if found ~= 'W' then return 0 end
-local own = lane_by_ref(ref)
+local own = xq.lane_by_ref(ref)
 local ahead = 0
 for digit in (call('HGET', P .. KEY.priorities, own.type) or ''):gmatch('%d') do
-  local lane = open_lane(own.type, digit)
+  local lane = xq.open_lane(own.type, digit)
   local back = call('ZRANGE', lane.back, 0, -1)
   if digit > own.priority then
-    ahead = ahead + #back + call('XLEN', lane.stream) - call('XPENDING', lane.stream, GROUP)[1]
+    ahead = ahead + #back + call('XLEN', lane.stream) - call('XPENDING', lane.stream, WORKERS)[1]
   elseif digit == own.priority then
     for _, other in ipairs(back) do
       if other < entry then ahead = ahead + 1 end

@@ -29,6 +29,6 @@ if limit ~= '' then
 end
 if paused ~= '' then is_paused = paused end
 call('HSET', P .. KEY.rules, kind, table.concat({ is_paused, old_limit, source }, ','))
-broadcast('type ' .. kind)
-leave_behind()
+xq.broadcast('type ' .. kind)
+xq.leave_behind()
 return 'ok'

@@ -6,7 +6,7 @@
 local answers = {}
 for index = 1, number() do
   local ref = arg()
-  local found, text, where = find(ref)
-  answers[index] = found and { found, lane_by_ref(ref).name, text, where or '' } or false
+  local found, text, where = xq.find(ref)
+  answers[index] = found and { found, xq.lane_by_ref(ref).name, text, where or '' } or false
 end
 return answers

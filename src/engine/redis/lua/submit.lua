@@ -13,7 +13,7 @@ local least_n, type_ttl, pending_max, calls = number(), number(), number(), numb
 local answers = {}
 
 local known = {}
-local function is_known(kind)
+function xq.is_known(kind)
   if known[kind] == nil then
     local seen = tonumber(call('HGET', P .. KEY.known, kind) or '')
     known[kind] = (seen and seen > now - type_ttl) or call('SISMEMBER', P .. KEY.declared, kind) == 1
@@ -21,11 +21,11 @@ local function is_known(kind)
   return known[kind]
 end
 
-local function read_call()
+function xq.read_call()
   local shapes, tasks, unknown = {}, {}, {}
   for index = 1, number() do
     shapes[index] = { type = arg(), priority = arg(), m = arg() }
-    if not is_known(shapes[index].type) then unknown[#unknown + 1] = shapes[index].type end
+    if not xq.is_known(shapes[index].type) then unknown[#unknown + 1] = shapes[index].type end
   end
   local keyed = 0
   for index = 1, number() do
@@ -41,7 +41,7 @@ local function read_call()
 end
 
 -- The refs of tasks that a known key stands for, by index; or the index of one whose key stands for something else.
-local function earlier_of(tasks)
+function xq.earlier_of(tasks)
   local earlier, firsts = {}, {}
   for index, task in ipairs(tasks) do
     if task.key and task.key ~= '' then
@@ -54,7 +54,7 @@ local function earlier_of(tasks)
         local stored = call('GET', P .. KEY.key .. task.key)
         local ref, request
         if stored then ref, request = stored:match('^(%S+) (.*)$') end
-        if ref and find(ref) then
+        if ref and xq.find(ref) then
           if request ~= task.request then return nil, index, ref end
           earlier[index] = ref
         end
@@ -64,8 +64,8 @@ local function earlier_of(tasks)
   return earlier
 end
 
-local function accept(task, lane, ms, n)
-  local entry = entry_id(ms, n)
+function xq.accept(task, lane, ms, n)
+  local entry = xq.entry_id(ms, n)
   local ref = lane.no .. '.' .. entry
   task.ref = ref
   if not task.x then
@@ -77,7 +77,7 @@ local function accept(task, lane, ms, n)
   if run_at > ms then
     local at_text = string.format('%.0f', run_at)
     local m = string.format('%s,%s,0,0,0,%s,0,%.0f,null', task.shape.m, ref, at_text, ms)
-    delay(lane, ref, at_text, m, task.x, 'null', task.payload)
+    xq.delay(lane, ref, at_text, m, task.x, 'null', task.payload)
     return false
   end
   if task.x == '' then
@@ -89,10 +89,10 @@ local function accept(task, lane, ms, n)
 end
 
 -- The index of all tasks, newest last: a ref for the first of a call, then how many of which lane follow each other.
-local function add_to_index(runs, ms, n)
+function xq.add_to_index(runs, ms, n)
   local parts = {}
   for index, run in ipairs(runs) do parts[index] = run.no .. '*' .. run.count end
-  call('XADD', P .. KEY.index, entry_id(ms, n), 'l', table.concat(parts, ' '))
+  call('XADD', P .. KEY.index, xq.entry_id(ms, n), 'l', table.concat(parts, ' '))
 end
 
 local waiting
@@ -105,13 +105,13 @@ if pending_max then
   end
 end
 
-local function write_call(shapes, tasks, earlier, fresh)
+function xq.write_call(shapes, tasks, earlier, fresh)
   local existing = {}
-  local ms, n = reserve(math.max(fresh, 1), least_n)
+  local ms, n = xq.reserve(math.max(fresh, 1), least_n)
   local runs, added, ready = {}, 0, {}
   for _, shape in ipairs(shapes) do
-    shape.lane = open_lane(shape.type, shape.priority)
-    watch_waits(shape.lane, shape.m:match('^%d+'))
+    shape.lane = xq.open_lane(shape.type, shape.priority)
+    xq.watch_waits(shape.lane, shape.m:match('^%d+'))
   end
   for index, task in ipairs(tasks) do
     local ref = earlier[index] or (task.same and tasks[task.same].ref)
@@ -123,23 +123,23 @@ local function write_call(shapes, tasks, earlier, fresh)
       local lane = task.shape.lane
       local run = runs[#runs]
       if not run or run.no ~= lane.no then
-        run = { no = lane.no, type = lane.type, count = 0, first = entry_id(ms, n + added) }
+        run = { no = lane.no, type = lane.type, count = 0, first = xq.entry_id(ms, n + added) }
         runs[#runs + 1] = run
       end
       run.count = run.count + 1
-      if accept(task, lane, ms, n + added) then ready[lane.type] = (ready[lane.type] or 0) + 1 end
+      if xq.accept(task, lane, ms, n + added) then ready[lane.type] = (ready[lane.type] or 0) + 1 end
       added = added + 1
     end
   end
   for kind, tasks_ready in pairs(ready) do
-    count(kind, 'pending', tasks_ready)
-    wake(kind, tasks_ready)
+    xq.count(kind, 'pending', tasks_ready)
+    xq.wake(kind, tasks_ready)
   end
   -- Tells of tasks in a row: `["accepted", type, lane number, id of the first, how many]`.
   for _, run in ipairs(runs) do
-    event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
+    xq.event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
   end
-  if added > 0 then add_to_index(runs, ms, n) end
+  if added > 0 then xq.add_to_index(runs, ms, n) end
   if waiting then waiting = waiting + added end
   local numbers = {}
   for index, shape in ipairs(shapes) do numbers[index] = shape.lane.no end
@@ -147,14 +147,14 @@ local function write_call(shapes, tasks, earlier, fresh)
 end
 
 -- What became due meanwhile has waited longer.
-promote(1000)
+xq.promote(1000)
 for index = 1, calls do
-  local shapes, tasks, unknown, keyed = read_call()
+  local shapes, tasks, unknown, keyed = xq.read_call()
   if #unknown > 0 then
     answers[index] = { 'unknown', unpack(unknown) }
   else
     local earlier, conflict, ref = {}, nil, nil
-    if keyed > 0 then earlier, conflict, ref = earlier_of(tasks) end
+    if keyed > 0 then earlier, conflict, ref = xq.earlier_of(tasks) end
     local fresh = #tasks
     if conflict then
       answers[index] = { 'conflict', conflict, ref }
@@ -167,10 +167,10 @@ for index = 1, calls do
       elseif only_look then
         answers[index] = { 'ok', '0', '0', {}, {} }
       else
-        answers[index] = write_call(shapes, tasks, earlier, fresh)
+        answers[index] = xq.write_call(shapes, tasks, earlier, fresh)
       end
     end
   end
 end
-leave_behind()
+xq.leave_behind()
 return answers

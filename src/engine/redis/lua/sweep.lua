@@ -15,11 +15,11 @@ if not call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then
 end
 
 local changed, more, next_at = 0, false, math.huge
-local function add(done, bound)
+function xq.add(done, bound)
   changed = changed + done
   if done >= bound then more = true end
 end
-local function soonest(time)
+function xq.soonest(time)
   if time and time < next_at then next_at = time end
 end
 
@@ -27,7 +27,7 @@ end
 local ENTRIES_MAX = 100
 
 -- Ends tasks that waited too long for their first start.
-local function end_waits(lane, limit_ms, field, seen)
+function xq.end_waits(lane, limit_ms, field, seen)
   local groups = call('XINFO', 'GROUPS', lane.stream)[1]
   for index = 1, #groups, 2 do
     if groups[index] == 'last-delivered-id' and (#seen < 24 or groups[index + 1] > seen) then seen = groups[index + 1] end
@@ -42,7 +42,7 @@ local function end_waits(lane, limit_ms, field, seen)
   for _, item in ipairs(entries) do
     local entry, list = item[1], item[2]
     seen = entry
-    local head = head_of(list[2], lane, entry)
+    local head = xq.head_of(list[2], lane, entry)
     if head.q == tostring(limit_ms) and head.started == '0' then
       local x = NO_EXTRAS
       for index = 5, #list, 2 do
@@ -50,20 +50,20 @@ local function end_waits(lane, limit_ms, field, seen)
       end
       dead[#dead + 1] = entry
       call('HDEL', P .. KEY.moved, head.ref)
-      end_wait(lane, head, x, list[4])
-      keep_key(x, retention_ms)
+      xq.end_wait(lane, head, x, list[4])
+      xq.keep_key(x, retention_ms)
     end
   end
   if #dead > 0 then call('XDEL', lane.stream, unpack(dead)) end
   if #entries > 0 then call('HSET', P .. KEY.waits, field, seen) end
-  add(#entries == bound and max or #dead, max)
+  xq.add(#entries == bound and max or #dead, max)
   local following = call('XRANGE', lane.stream, '(' .. seen, '+', 'COUNT', 1)[1]
-  if following then soonest(tonumber(following[1]:match('^%d+')) + limit_ms) end
+  if following then xq.soonest(tonumber(following[1]:match('^%d+')) + limit_ms) end
 end
 
 -- Forgets finished tasks past retention, oldest first, as they were finished together.
 local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
-local function forget_finished()
+function xq.forget_finished()
   local kept = 0
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
@@ -83,7 +83,7 @@ local function forget_finished()
     local ended_at, refs = tonumber(oldest[2][2]), {}
     for ref in oldest[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
     if kept - retention_count < #refs and ended_at > now - retention_ms then
-      soonest(ended_at + retention_ms)
+      xq.soonest(ended_at + retention_ms)
       return forgotten
     end
     if forgotten >= max then return math.max(forgotten, max) end
@@ -92,7 +92,7 @@ local function forget_finished()
       -- One that was taken back and has ended again stands further on.
       if text and text:find(status .. '|', 1, true) == 1 and text:match('^%l+|[%l_]*|(%d+)|') == oldest[2][2] then
         call('DEL', P .. KEY.finished .. ref)
-        count(lane_by_ref(ref).type, status, -1)
+        xq.count(xq.lane_by_ref(ref).type, status, -1)
         kept = kept - 1
       end
       forgotten = forgotten + 1
@@ -102,16 +102,16 @@ local function forget_finished()
 end
 
 -- Whether the tasks of a place in the index are all gone, or some finished one is kept, or some live on.
-local function state_of(place)
+function xq.state_of(place)
   local ms, n = place[1]:match('^(%d+)-(%d+)$')
   n = tonumber(n)
   local refs, keys = {}, {}
   for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
-    local lane = lane_by_ref(no .. '.0')
-    local first, last = entry_id(ms, n), entry_id(ms, n + tonumber(tasks) - 1)
+    local lane = xq.lane_by_ref(no .. '.0')
+    local first, last = xq.entry_id(ms, n), xq.entry_id(ms, n + tonumber(tasks) - 1)
     if #call('XRANGE', lane.stream, first, last, 'COUNT', 1) > 0 then return 'live' end
     for _ = 1, tonumber(tasks) do
-      refs[#refs + 1] = no .. '.' .. entry_id(ms, n)
+      refs[#refs + 1] = no .. '.' .. xq.entry_id(ms, n)
       keys[#keys + 1] = P .. KEY.finished .. refs[#refs]
       n = n + 1
     end
@@ -130,12 +130,12 @@ end
 
 -- Drops places from the index whose tasks are gone, from `key`'s place on; stops at the first that is still kept, which
 -- those after it are as well, unless it is to go `on`.
-local function tidy_index(key, most, on)
+function xq.tidy_index(key, most, on)
   local from = call('GET', P .. key) or '0-0'
   local places = call('XRANGE', P .. KEY.index, '(' .. from, '+', 'COUNT', most)
   local looked_at = 0
   for _, place in ipairs(places) do
-    local state, tasks = state_of(place)
+    local state, tasks = xq.state_of(place)
     if state == 'kept' and not on then break end
     if state == 'gone' then call('XDEL', P .. KEY.index, place[1]) end
     from = place[1]
@@ -149,7 +149,7 @@ local function tidy_index(key, most, on)
   call('SET', P .. key, from)
 end
 
-local function forget_workers()
+function xq.forget_workers()
   for _, worker in ipairs(call('ZRANGEBYSCORE', P .. KEY.seen, '-inf', now - worker_ttl)) do
     call('HDEL', P .. KEY.workers, worker)
     call('ZREM', P .. KEY.seen, worker)
@@ -163,10 +163,10 @@ local function forget_workers()
     for _, name in ipairs(names) do
       if name:sub(1, 1) ~= '#' then
         local stream = P .. KEY.lane .. name
-        if #call('XPENDING', stream, GROUP, '-', '+', 1, worker) > 0 then
+        if #call('XPENDING', stream, WORKERS, '-', '+', 1, worker) > 0 then
           holds = true
         else
-          call('XGROUP', 'DELCONSUMER', stream, GROUP, worker)
+          call('XGROUP', 'DELCONSUMER', stream, WORKERS, worker)
         end
       end
     end
@@ -174,11 +174,11 @@ local function forget_workers()
   end
 end
 
-add(promote(max), max)
+xq.add(xq.promote(max), max)
 local waits = call('HGETALL', P .. KEY.waits)
 for index = 1, #waits, 2 do
   local no, limit = waits[index]:match('^(%d+):(%d+)$')
-  end_waits(lane_by_ref(no .. '.0'), tonumber(limit), waits[index], waits[index + 1])
+  xq.end_waits(xq.lane_by_ref(no .. '.0'), tonumber(limit), waits[index], waits[index + 1])
 end
 
 local leases = {}
@@ -196,24 +196,24 @@ for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
     end
     if #refs >= max then more = true end
   else
-    soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
+    xq.soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
   end
   -- Should a wake have been lost, it comes now.
   if tonumber(call('HGET', P .. KEY.counts, kind .. ':pending') or 0) > 0 then
-    wake(kind, 1)
-    free_permits(kind, 1)
+    xq.wake(kind, 1)
+    xq.free_permits(kind, 1)
   end
 end
-add(forget_finished(), max)
-tidy_index(KEY.index_tidied, 100, false)
+xq.add(xq.forget_finished(), max)
+xq.tidy_index(KEY.index_tidied, 100, false)
 -- What lived on when the others were dropped is looked at again, round and round.
-tidy_index(KEY.index_looked_at, 5, true)
-forget_workers()
-write_finished()
-leave_behind()
+xq.tidy_index(KEY.index_looked_at, 5, true)
+xq.forget_workers()
+xq.write_finished()
+xq.leave_behind()
 local last_event = call('GET', P .. KEY.event_clock)
 if last_event then
   call('XTRIM', P .. KEY.events, 'MINID', string.format('%.0f', tonumber(last_event) - events_max + 1))
 end
-soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
+xq.soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
 return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%.0f', next_at) or '', leases }
