@@ -7,10 +7,10 @@ import {
   ErrorReply,
 } from '@redis/client'
 import { XQueueError } from '../../task/errors.ts'
+import { type Library, loadLibrary, type StepName } from './library.ts'
 import type { RedisPlace } from './place.ts'
-import type { Script } from './scripts.ts'
 
-/** What a script answers: texts, numbers, and lists of them. */
+/** What a step answers: texts, numbers, and lists of them. */
 export type Reply = string | number | null | Reply[]
 
 /** While Redis is away, calls wait this long before they fail. */
@@ -28,7 +28,7 @@ const COMES_BACK = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NORE
 interface Client {
   connect(): Promise<unknown>
   destroy(): void
-  evalSha(sha: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
+  fCall(name: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
   eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
   subscribe(channel: string, listener: (message: string) => unknown): Promise<unknown>
   on(event: string, listener: (value: Error) => void): unknown
@@ -36,13 +36,14 @@ interface Client {
 }
 
 /**
- * The connections to Redis: one for scripts and one for what is published. A call waits while Redis is away and fails
+ * The connections to Redis: one for steps and one for what is published. A call waits while Redis is away and fails
  * after a bound. A connection that goes silent is replaced, whether the network said that it was gone or not.
  *
- * A script whose answer was lost may have run: it fails, and its caller decides whether to call again.
+ * A step whose answer was lost may have run: it fails, and its caller decides whether to call again.
  */
 export class Link {
   readonly #place: RedisPlace
+  readonly #library: Library
   readonly #restored: () => void
   #commands: Promise<Client> | undefined
   #subscriber: Promise<Client> | undefined
@@ -54,6 +55,7 @@ export class Link {
   /** @param restored is called when published messages may have been missed */
   constructor(place: RedisPlace, restored: () => void) {
     this.#place = place
+    this.#library = loadLibrary(place)
     this.#restored = restored
   }
 
@@ -72,12 +74,12 @@ export class Link {
     }
   }
 
-  /** Runs a script on the partition that `prefix` begins the keys of. @throws XQueueError `engine_unavailable` */
-  async run<Answer extends Reply>(script: Script, prefix: string, args: string[]): Promise<Answer> {
+  /** Runs a step on the partition that `prefix` begins the keys of. @throws XQueueError `engine_unavailable` */
+  async run<Answer extends Reply>(step: StepName, prefix: string, args: string[]): Promise<Answer> {
     const until = performance.now() + AWAY_MS_MAX
     for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, RECONNECT_MS_MAX)) {
       try {
-        return (await this.#tracked(this.#call(script, { keys: [prefix], arguments: args }))) as Answer
+        return (await this.#tracked(this.#call(step, { keys: [prefix], arguments: args }))) as Answer
       } catch (error) {
         if (this.#closed) throw new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
         if (!this.#wasNotRun(error) || performance.now() + pauseMs > until) throw this.#failure(error)
@@ -95,13 +97,7 @@ export class Link {
 
   /** INFO of the node, or of any one of a cluster. */
   async info(section: string): Promise<string> {
-    const command = ['INFO', section]
-    const client = (await this.#client()) as unknown as {
-      sendCommand(...args: unknown[]): Promise<unknown>
-    }
-    const args = this.#place.kind === 'cluster' ? [undefined, true, command] : [command]
-    const answer = this.#place.kind === 'sentinel' ? client.sendCommand(true, command) : client.sendCommand(...args)
-    return String(await this.#bounded(answer))
+    return String(await this.#command(undefined, ['INFO', section]))
   }
 
   /** Lets what is under way end, then disconnects. */
@@ -123,13 +119,39 @@ export class Link {
     return call
   }
 
-  async #call(script: Script, options: { keys: string[]; arguments: string[] }): Promise<unknown> {
+  async #call(step: StepName, options: { keys: string[]; arguments: string[] }): Promise<unknown> {
     const client = await this.#client()
+    const name = this.#library.functionOf(step)
     try {
-      return await this.#bounded(client.evalSha(script.sha, options))
+      return await this.#bounded(client.fCall(name, options))
     } catch (error) {
-      if (!(error instanceof ErrorReply && error.message.startsWith('NOSCRIPT'))) throw error
-      return this.#bounded(client.eval(script.text, options))
+      // A node that has not seen this version yet, or whose functions were flushed.
+      if (!(error instanceof ErrorReply && error.message.includes('Function not found'))) throw error
+      await this.#load(options.keys[0]!)
+      return this.#bounded(client.fCall(name, options))
+    }
+  }
+
+  /** Loads the library on the node that has a key. */
+  async #load(key: string): Promise<void> {
+    try {
+      await this.#command(key, ['FUNCTION', 'LOAD', this.#library.text])
+    } catch (error) {
+      // Another process was faster.
+      if (!(error instanceof ErrorReply && error.message.includes('already exists'))) throw error
+    }
+  }
+
+  /** Any command, on the node that has a key; in a cluster undefined is any node. */
+  async #command(key: string | undefined, command: string[]): Promise<unknown> {
+    const client = (await this.#client()) as unknown as { sendCommand(...args: unknown[]): Promise<unknown> }
+    switch (this.#place.kind) {
+      case 'single':
+        return this.#bounded(client.sendCommand(command))
+      case 'cluster':
+        return this.#bounded(client.sendCommand(key, false, command))
+      case 'sentinel':
+        return this.#bounded(client.sendCommand(false, command))
     }
   }
 

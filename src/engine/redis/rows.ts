@@ -137,9 +137,8 @@ export interface LeaseState extends Running {
 
 /** A record of `leases`. */
 export function leaseOf(record: string): Omit<LeaseState, 'ref' | 'type'> {
-  const [fence, cancelAt, expiresAt, , deadlineAt, , attempts, ...tail] = record
-    .slice(0, record.indexOf('\n'))
-    .split('|')
+  const [head = ''] = record.split('\n', 1)
+  const [fence, cancelAt, expiresAt, , deadlineAt, , attempts, ...tail] = head.split('|')
   return {
     fence: fence!,
     cancelRequested: cancelAt !== '0',

@@ -1,15 +1,14 @@
 import type { EngineOptions } from '../engine.ts'
 import { partitionPrefix } from './keys.ts'
+import type { StepName } from './library.ts'
 import { Link, type Reply } from './link.ts'
 import type { RedisPlace } from './place.ts'
-import { loadScripts, type ScriptName } from './scripts.ts'
 
-/** The scripts of one Redis, on its partitions, and the time there. */
+/** The steps of one Redis, on its partitions, and the time there. */
 export class RedisStore {
   readonly place: RedisPlace
   readonly link: Link
   readonly partitions: readonly number[]
-  readonly #scripts: ReturnType<typeof loadScripts>
   readonly #clock: EngineOptions['clock']
   readonly #prefixes: string[]
   /** Server's time less this machine's; leases and deadlines are on the server's. */
@@ -20,7 +19,6 @@ export class RedisStore {
     this.link = new Link(place, restored)
     this.partitions = Array.from({ length: place.partitions }, (_, partition) => partition)
     this.#prefixes = this.partitions.map((partition) => partitionPrefix(place, partition))
-    this.#scripts = loadScripts(place)
     this.#clock = clock
   }
 
@@ -37,10 +35,10 @@ export class RedisStore {
     return this.#prefixes.indexOf(prefix)
   }
 
-  run<Answer extends Reply>(script: ScriptName, partition: number, args: readonly (string | number)[]) {
+  run<Answer extends Reply>(step: StepName, partition: number, args: readonly (string | number)[]) {
     const time = this.#clock === Date.now ? '' : String(this.#clock())
     const texts = [time, ...args.map((value) => (typeof value === 'string' ? value : String(value)))]
-    return this.link.run<Answer>(this.#scripts[script], this.#prefixes[partition]!, texts)
+    return this.link.run<Answer>(step, this.#prefixes[partition]!, texts)
   }
 
   /** The time there. */

@@ -7,73 +7,75 @@
 -- Cost  some ten commands for each type and lane
 local HOLDERS_MAX = 1000
 local SLOT_MS, SLOTS = 10000, 30
-local kinds = {}
-for index = 1, number() do kinds[index] = arg() end
-local with_holders = arg() == '1'
-local all = #kinds == 0
-if all then kinds = call('HKEYS', P .. KEY.rules) end
 
-function xq.pairs_of(list)
+local function pairs_of(list)
   local found = {}
   for index = 1, #list, 2 do found[list[index]] = list[index + 1] end
   return found
 end
 
-local counts_now = xq.pairs_of(call('HGETALL', P .. KEY.counts))
-local types, running_by, streams = {}, {}, {}
-for _, kind in ipairs(kinds) do
-  local rules = call('HGET', P .. KEY.rules, kind)
-  if rules then
-    local finished, holders = {}, {}
-    for _, status in ipairs({ 'success', 'failed', 'canceled', 'timeout' }) do
-      finished[#finished + 1] = status
-      finished[#finished + 1] = counts_now[kind .. ':' .. status] or '0'
-    end
-    local running = P .. KEY.running .. kind
-    if with_holders then
-      local refs = call('ZRANGE', running, 0, HOLDERS_MAX - 1)
-      local records = #refs > 0 and call('HMGET', P .. KEY.leases, unpack(refs)) or {}
-      for index, ref in ipairs(refs) do
-        holders[#holders + 1] = ref
-        holders[#holders + 1] = records[index]
-      end
-    end
-    types[#types + 1] = {
-      kind, rules, call('HGET', P .. KEY.back_off, kind) or '', call('HGET', P .. KEY.schemas, kind) or '',
-      call('HGET', P .. KEY.defaults, kind) or '', call('HGET', P .. KEY.known, kind) or '0',
-      call('SISMEMBER', P .. KEY.declared, kind), counts_now[kind .. ':pending'] or '0',
-      counts_now[kind .. ':delayed'] or '0', call('ZCARD', running), finished, holders,
-    }
-    for digit in (call('HGET', P .. KEY.priorities, kind) or ''):gmatch('%d') do
-      local lane = xq.open_lane(kind, digit)
-      streams[#streams + 1] = lane.name
-      streams[#streams + 1] = call('XLEN', lane.stream)
-      for _, consumer in ipairs(call('XPENDING', lane.stream, WORKERS)[4] or {}) do
-        running_by[consumer[1]] = (running_by[consumer[1]] or 0) + tonumber(consumer[2])
-      end
-    end
-  end
-end
+function steps.about()
+  local kinds = {}
+  for index = 1, number() do kinds[index] = arg() end
+  local with_holders = arg() == '1'
+  if #kinds == 0 then kinds = call('HKEYS', P .. KEY.rules) end
 
-local workers, held = {}, {}
-local seen = xq.pairs_of(call('ZRANGE', P .. KEY.seen, 0, -1, 'WITHSCORES'))
-local described = call('HGETALL', P .. KEY.workers)
-for index = 1, #described, 2 do
-  workers[#workers + 1] = described[index]
-  workers[#workers + 1] = described[index + 1]
-  workers[#workers + 1] = seen[described[index]] or '0'
-end
-for worker, tasks in pairs(running_by) do
-  held[#held + 1] = worker
-  held[#held + 1] = tasks
-end
-local slots = {}
-local slot = math.floor(now / SLOT_MS)
-for number = slot - SLOTS + 1, slot do
-  local fields = call('HGETALL', P .. KEY.rates .. string.format('%d', number))
-  if #fields > 0 then
-    slots[#slots + 1] = string.format('%d', number)
-    slots[#slots + 1] = fields
+  local counts_now = pairs_of(call('HGETALL', P .. KEY.counts))
+  local types, running_by, streams = {}, {}, {}
+  for _, kind in ipairs(kinds) do
+    local rules = call('HGET', P .. KEY.rules, kind)
+    if rules then
+      local finished, holders = {}, {}
+      for _, status in ipairs({ 'success', 'failed', 'canceled', 'timeout' }) do
+        finished[#finished + 1] = status
+        finished[#finished + 1] = counts_now[kind .. ':' .. status] or '0'
+      end
+      local running = P .. KEY.running .. kind
+      if with_holders then
+        local refs = call('ZRANGE', running, 0, HOLDERS_MAX - 1)
+        local records = #refs > 0 and call('HMGET', P .. KEY.leases, unpack(refs)) or {}
+        for index, ref in ipairs(refs) do
+          holders[#holders + 1] = ref
+          holders[#holders + 1] = records[index]:match('^[^\n]*')
+        end
+      end
+      types[#types + 1] = {
+        kind, rules, call('HGET', P .. KEY.back_off, kind) or '', call('HGET', P .. KEY.schemas, kind) or '',
+        call('HGET', P .. KEY.defaults, kind) or '', call('HGET', P .. KEY.known, kind) or '0',
+        call('SISMEMBER', P .. KEY.declared, kind), counts_now[kind .. ':pending'] or '0',
+        counts_now[kind .. ':delayed'] or '0', call('ZCARD', running), finished, holders,
+      }
+      for digit in (call('HGET', P .. KEY.priorities, kind) or ''):gmatch('%d') do
+        local lane = open_lane(kind, digit)
+        streams[#streams + 1] = lane.name
+        streams[#streams + 1] = call('XLEN', lane.stream)
+        for _, consumer in ipairs(call('XPENDING', lane.stream, WORKERS)[4] or {}) do
+          running_by[consumer[1]] = (running_by[consumer[1]] or 0) + tonumber(consumer[2])
+        end
+      end
+    end
   end
+
+  local workers, held = {}, {}
+  local seen = pairs_of(call('ZRANGE', P .. KEY.seen, 0, -1, 'WITHSCORES'))
+  local described = call('HGETALL', P .. KEY.workers)
+  for index = 1, #described, 2 do
+    workers[#workers + 1] = described[index]
+    workers[#workers + 1] = described[index + 1]
+    workers[#workers + 1] = seen[described[index]] or '0'
+  end
+  for worker, tasks in pairs(running_by) do
+    held[#held + 1] = worker
+    held[#held + 1] = tasks
+  end
+  local slots = {}
+  local slot = math.floor(now / SLOT_MS)
+  for number = slot - SLOTS + 1, slot do
+    local fields = call('HGETALL', P .. KEY.rates .. string.format('%d', number))
+    if #fields > 0 then
+      slots[#slots + 1] = string.format('%d', number)
+      slots[#slots + 1] = fields
+    end
+  end
+  return { NOW, types, workers, call('HGETALL', P .. KEY.worked), held, streams, slots }
 end
-return { NOW, types, workers, call('HGETALL', P .. KEY.worked), held, streams, slots }

@@ -4,27 +4,27 @@
 --       the ref of each
 -- Returns per task 'changed' | 'stopping' (a running handler was asked to stop) | 'refused' | 'unknown'
 -- Cost  a look-up and some five commands a task
-local grace_ms, retention_ms, change = number(), number(), arg()
+local grace_ms, retention_ms
 
-function xq.finish_canceled(lane, head, x, payload, e, stored)
-  xq.finish(head.ref, 'canceled', xq.finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
-  xq.keep_key(x, retention_ms)
-  xq.count(lane.type, stored, -1)
-  xq.count(lane.type, 'canceled', 1)
-  xq.tell('canceled', lane, head, 'null', 'null', e, '')
+local function finish_canceled(lane, head, x, payload, e, stored)
+  finish(head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
+  keep_key(x, retention_ms)
+  count(lane.type, stored, -1)
+  count(lane.type, 'canceled', 1)
+  tell('canceled', lane, head, 'null', 'null', e, '')
   return 'changed'
 end
 
-function xq.cancel(ref)
-  local found, text, where = xq.find(ref)
+local function cancel(ref)
+  local found, text, where = find(ref)
   if not found then return 'unknown' end
   if found == 'F' then return 'refused' end
-  local lane = xq.lane_by_ref(ref)
-  local m, x, payload, e = xq.lines_of(text)
+  local lane = lane_by_ref(ref)
+  local m, x, payload, e = lines_of(text)
   if found == 'D' then
     call('ZREM', P .. KEY.due, ref)
     call('HDEL', P .. KEY.delayed, ref)
-    return xq.finish_canceled(lane, xq.head_of(m, lane), x, payload, e, 'delayed')
+    return finish_canceled(lane, head_of(m, lane), x, payload, e, 'delayed')
   end
   if found == 'W' then
     call('XACK', lane.stream, WORKERS, where)
@@ -32,28 +32,28 @@ function xq.cancel(ref)
     call('ZREM', lane.back, where)
     call('HDEL', P .. KEY.again, lane.no .. '.' .. where)
     call('HDEL', P .. KEY.moved, ref)
-    return xq.finish_canceled(lane, xq.head_of(m, lane, where), x, payload, e, 'pending')
+    return finish_canceled(lane, head_of(m, lane, where), x, payload, e, 'pending')
   end
-  local l = xq.lease_of(text)
+  local l = lease_of(text)
   if l.cancel_at == '0' then
     l.cancel_at = NOW
-    call('HSET', P .. KEY.leases, ref, xq.join_lease(l))
-    call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', xq.due_of(l, grace_ms)), ref)
-    xq.read_tail(l)
+    call('HSET', P .. KEY.leases, ref, join_lease(l))
+    call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', due_of(l, grace_ms)), ref)
+    read_tail(l)
     local worker = cjson.decode(l.worker)
     call('SADD', P .. KEY.cancels .. worker, ref .. '.' .. l.fence)
-    xq.broadcast('cancel ' .. worker)
+    broadcast('cancel ' .. worker)
   end
   return 'stopping'
 end
 
-function xq.retry(ref)
-  local found, text = xq.find(ref)
+local function retry(ref)
+  local found, text = find(ref)
   if not found then return 'unknown' end
   local status = found == 'F' and text:match('^%l+')
   if status ~= 'failed' and status ~= 'canceled' and status ~= 'timeout' then return 'refused' end
-  local lane = xq.lane_by_ref(ref)
-  local first, x, payload = xq.lines_of(text)
+  local lane = lane_by_ref(ref)
+  local first, x, payload = lines_of(text)
   local deliveries, q, p, r = first:match('^%l+|[%l_]*|%d+|%d+|%d+|(%d+)|(%d+)|(%d+)|(%d+)|')
   -- As if it had been submitted now, but for its id, its age in lists and its fence.
   local head = {
@@ -61,18 +61,22 @@ function xq.retry(ref)
     worker = 'null',
   }
   call('DEL', P .. KEY.finished .. ref)
-  xq.keep_key(x, nil)
-  xq.count(lane.type, status, -1)
-  xq.enqueue(lane, ref, xq.join_head(head), x, 'null', payload)
-  xq.tell('pending', lane, head, 'null', 'null', 'null', '')
+  keep_key(x, nil)
+  count(lane.type, status, -1)
+  enqueue(lane, ref, join_head(head), x, 'null', payload)
+  tell('pending', lane, head, 'null', 'null', 'null', '')
   return 'changed'
 end
 
-local answers = {}
-for index = 1, number() do
-  local ref = arg()
-  answers[index] = change == 'cancel' and xq.cancel(ref) or change == 'retry' and xq.retry(ref)
+function steps.change()
+  grace_ms, retention_ms = number(), number()
+  local change = arg()
+  local answers = {}
+  for index = 1, number() do
+    local ref = arg()
+    answers[index] = change == 'cancel' and cancel(ref) or change == 'retry' and retry(ref)
+  end
+  write_finished()
+  leave_behind()
+  return answers
 end
-xq.write_finished()
-xq.leave_behind()
-return answers

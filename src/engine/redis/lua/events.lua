@@ -4,19 +4,21 @@
 --       '1' to be told by a message of what comes next
 -- Returns {last number there is, first number there is, {entry's last number, count, time, body, …}}
 -- Cost  one XRANGE
-local after, most, stays = arg(), number(), arg()
-local READER_MS = 5000
-if stays == '1' then call('SET', P .. KEY.readers, 1, 'PX', READER_MS) end
-local last = call('GET', P .. KEY.event_clock) or '0'
-local first_entry = call('XRANGE', P .. KEY.events, '-', '+', 'COUNT', 1)[1]
-local first = tonumber(last) + 1
-if first_entry then first = tonumber(first_entry[1]:match('^%d+')) - tonumber(first_entry[2][2]) + 1 end
-local entries = {}
-if after ~= 'now' then
-  local from = after == '' and '-' or string.format('%.0f', tonumber(after) + 1)
-  for _, entry in ipairs(call('XRANGE', P .. KEY.events, from, '+', 'COUNT', most)) do
-    entries[#entries + 1] = entry[1]:match('^%d+')
-    for index = 2, 6, 2 do entries[#entries + 1] = entry[2][index] end
+function steps.events()
+  local after, most, stays = arg(), number(), arg()
+  local READER_MS = 5000
+  if stays == '1' then call('SET', P .. KEY.readers, 1, 'PX', READER_MS) end
+  local last = call('GET', P .. KEY.event_clock) or '0'
+  local first_entry = call('XRANGE', P .. KEY.events, '-', '+', 'COUNT', 1)[1]
+  local first = tonumber(last) + 1
+  if first_entry then first = tonumber(first_entry[1]:match('^%d+')) - tonumber(first_entry[2][2]) + 1 end
+  local entries = {}
+  if after ~= 'now' then
+    local from = after == '' and '-' or string.format('%.0f', tonumber(after) + 1)
+    for _, entry in ipairs(call('XRANGE', P .. KEY.events, from, '+', 'COUNT', most)) do
+      entries[#entries + 1] = entry[1]:match('^%d+')
+      for index = 2, 6, 2 do entries[#entries + 1] = entry[2][index] end
+    end
   end
+  return { last, string.format('%.0f', first), entries }
 end
-return { last, string.format('%.0f', first), entries }

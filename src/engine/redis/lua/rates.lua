@@ -5,10 +5,12 @@
 -- Returns 'ok'
 -- Cost  one HINCRBY a field
 local KEPT_S = 3600
-local slot = P .. KEY.rates .. arg()
-for _ = 1, number() do
-  local field = arg()
-  call('HINCRBY', slot, field, arg())
+function steps.rates()
+  local slot = P .. KEY.rates .. arg()
+  for _ = 1, number() do
+    local field = arg()
+    call('HINCRBY', slot, field, arg())
+  end
+  call('EXPIRE', slot, KEPT_S)
+  return 'ok'
 end
-call('EXPIRE', slot, KEPT_S)
-return 'ok'

@@ -5,18 +5,17 @@
 --       order they will run; 'delayed': by time; 'running': newest first
 -- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
-local order, from, looks, most, wanted_type, wanted_tag = arg(), arg(), number(), number(), arg(), arg()
-local answers, next_from = {}, ''
-local found_tasks = 0
+local from, looks, most, wanted_type, wanted_tag
+local answers, next_from, found_tasks
 
 -- Takes a task if it fits; returns false when the page is full.
-function xq.offer(ref, place, status)
-  local lane = xq.lane_by_ref(ref)
+local function offer(ref, place, status)
+  local lane = lane_by_ref(ref)
   if wanted_type == '' or (lane and lane.type == wanted_type) then
-    local found, text, where = xq.find(ref)
+    local found, text, where = find(ref)
     local fits = found and (not status or (found == 'F' and text:match('^%l+') == status))
     if fits and wanted_tag ~= '' then
-      local _, extras = xq.lines_of(text)
+      local _, extras = lines_of(text)
       fits = extras:find(wanted_tag, 1, true) ~= nil
     end
     if fits then
@@ -32,51 +31,51 @@ function xq.offer(ref, place, status)
 end
 
 -- Where to go on is the last task that was looked at.
-function xq.walk_index()
+local function walk_index()
   local ms, n = from:match('^(%d+)-(%d+)$')
   for _, place in ipairs(call('XREVRANGE', P .. KEY.index, from == '' and '+' or from, '-', 'COUNT', looks)) do
     local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
     local refs, next_n = {}, tonumber(place_n)
     for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
       for _ = 1, tonumber(tasks) do
-        if place_ms ~= ms or next_n < tonumber(n) then refs[#refs + 1] = no .. '.' .. xq.entry_id(place_ms, next_n) end
+        if place_ms ~= ms or next_n < tonumber(n) then refs[#refs + 1] = no .. '.' .. entry_id(place_ms, next_n) end
         next_n = next_n + 1
       end
     end
     for index = #refs, 1, -1 do
-      if not xq.offer(refs[index], refs[index]:match('%.(.*)$')) then return end
+      if not offer(refs[index], refs[index]:match('%.(.*)$')) then return end
     end
   end
   next_from = ''
 end
 
 -- `<entry> <how many of it were looked at>`.
-function xq.walk_done(status)
+local function walk_done(status)
   local entry, skip = from:match('^(%S+) (%d+)$')
   for _, place in ipairs(call('XREVRANGE', P .. KEY.done .. status, entry or '+', '-', 'COUNT', looks)) do
     local refs = {}
     for ref in place[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
     local first = #refs - (place[1] == entry and tonumber(skip) or 0)
     for index = first, 1, -1 do
-      if not xq.offer(refs[index], place[1] .. ' ' .. (#refs - index + 1), status) then return end
+      if not offer(refs[index], place[1] .. ' ' .. (#refs - index + 1), status) then return end
     end
   end
   next_from = ''
 end
 
 -- First what was given back, then what was never handed out.
-function xq.walk_lane(kind, priority)
-  local lane = xq.open_lane(kind, priority)
+local function walk_lane(kind, priority)
+  local lane = open_lane(kind, priority)
   local groups = call('XINFO', 'GROUPS', lane.stream)[1]
   local last
   for index = 1, #groups, 2 do
     if groups[index] == 'last-delivered-id' then last = groups[index + 1] end
   end
   local function offer_entry(entry)
-    local fields = xq.entry_of(lane.stream, entry)
+    local fields = entry_of(lane.stream, entry)
     local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
-    local head = xq.head_of(again and again:match('^[^\n]*') or fields.m, lane, entry)
-    return xq.offer(head.ref, entry)
+    local head = head_of(again and again:match('^[^\n]*') or fields.m, lane, entry)
+    return offer(head.ref, entry)
   end
   for _, entry in ipairs(call('ZRANGE', lane.back, 0, -1)) do
     if entry > from and not offer_entry(entry) then return end
@@ -89,7 +88,7 @@ function xq.walk_lane(kind, priority)
 end
 
 -- `<time> <ref>` of the last.
-function xq.walk_delayed()
+local function walk_delayed()
   local skip = 0
   if from ~= '' then
     local time, ref = from:match('^(%S+) (%S+)$')
@@ -98,30 +97,35 @@ function xq.walk_delayed()
   end
   local due = call('ZRANGE', P .. KEY.due, skip, skip + looks - 1, 'WITHSCORES')
   for index = 1, #due, 2 do
-    if not xq.offer(due[index], due[index + 1] .. ' ' .. due[index]) then return end
+    if not offer(due[index], due[index + 1] .. ' ' .. due[index]) then return end
   end
   next_from = ''
 end
 
-function xq.walk_running()
+local function walk_running()
   local refs = {}
   for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do refs[#refs + 1] = { ref:match('%.(.*)$'), ref } end
   table.sort(refs, function(a, b) return a[1] > b[1] end)
   for _, pair in ipairs(refs) do
-    if (from == '' or pair[1] < from) and not xq.offer(pair[2], pair[1]) then return end
+    if (from == '' or pair[1] < from) and not offer(pair[2], pair[1]) then return end
   end
   next_from = ''
 end
 
-if order == 'index' then
-  xq.walk_index()
-elseif order == 'delayed' then
-  xq.walk_delayed()
-elseif order == 'running' then
-  xq.walk_running()
-elseif order:sub(1, 5) == 'done:' then
-  xq.walk_done(order:sub(6))
-else
-  xq.walk_lane(order:sub(6, -3), order:sub(-1))
+function steps.scan()
+  local order = arg()
+  from, looks, most, wanted_type, wanted_tag = arg(), number(), number(), arg(), arg()
+  answers, next_from, found_tasks = {}, '', 0
+  if order == 'index' then
+    walk_index()
+  elseif order == 'delayed' then
+    walk_delayed()
+  elseif order == 'running' then
+    walk_running()
+  elseif order:sub(1, 5) == 'done:' then
+    walk_done(order:sub(6))
+  else
+    walk_lane(order:sub(6, -3), order:sub(-1))
+  end
+  return { next_from, answers }
 end
-return { next_from, answers }

@@ -1,5 +1,7 @@
--- Shared by every script: joined before it at start. KEYS[1] is the partition's prefix (`xq:{0}:`), which begins every
--- key of the step; KEY holds the rest of the names (keys.ts). ARGV[1] is the time in ms, or '' for this server's own.
+-- Shared by every step. All files make one library, loaded once, in which each is a block of its own: what a file keeps
+-- outside its functions is the state of the step that runs, made anew at its begin. KEYS[1] is the partition's prefix
+-- (`xq:{0}:`), which begins every key of the step; KEY holds the rest of the names (keys.ts). ARGV[1] is the time in ms,
+-- or '' for this server's own.
 --
 -- A task is told by its ref, `<lane>.<ms>-<n>`: the number of its lane (a type and a priority) and the stream entry
 -- that it was accepted as. Where it stands by now:
@@ -11,22 +13,27 @@
 --   finished   a text in `finished:<ref>`, and a place in the stream of its status, oldest first
 -- Texts of tasks are lines, all but the first JSON: head, extras (tags, key, group), payload, error of the attempt
 -- before; and of a finished one also error, progress, result.
-local call, P = redis.call, KEYS[1]
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- What the engine calls, by name: each file adds one.
+local steps = {}
+
+local call, P, ARGV, at, now, NOW
+local lanes, clock_ms, clock_n
+local counts, events, event_count, wakes, permits_freed, broadcasts
+local finished_texts, finished_refs
+
+local function begin(keys, args)
+  call, P, ARGV, at = redis.call, keys[1], args, 1
+  now = tonumber(args[1])
+  if not now then
+    local time = call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  NOW = string.format('%.0f', now)
+  lanes, clock_ms, clock_n = {}, nil, nil
+  counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
+  finished_texts, finished_refs = {}, {}
 end
-local NOW = string.format('%.0f', now)
 
--- What a step gathers, and its functions: in one table, because a function of its own for each, made anew at every call,
--- costs more than what they do.
-local xq = {
-  lanes = {}, counts = {}, events = {}, event_count = 0, wakes = {}, permits_freed = {}, broadcasts = {},
-  finished_texts = {}, finished_refs = {},
-}
-
-local at = 1
 local function arg()
   at = at + 1
   return ARGV[at]
@@ -37,7 +44,7 @@ local function number()
 end
 
 -- Lua passes at most some 8000 values to a call.
-function xq.many(command, key, values)
+local function many(command, key, values)
   for from = 1, #values, CHUNK do
     call(command, key, unpack(values, from, math.min(from + CHUNK - 1, #values)))
   end
@@ -45,22 +52,22 @@ end
 
 -- Lanes ---------------------------------------------------------------------------------------------------------------
 
-function xq.lane_of(kind, priority, no)
+local function lane_of(kind, priority, no)
   local name = kind .. ':' .. priority
   local lane = { no = no, type = kind, priority = priority, name = name, stream = P .. KEY.lane .. name }
   lane.back = P .. KEY.back .. name
-  xq.lanes[no] = lane
+  lanes[no] = lane
   return lane
 end
 
 -- The lane of a type and priority; made when the first task comes.
-function xq.open_lane(kind, priority)
+local function open_lane(kind, priority)
   local name = kind .. ':' .. priority
   local no = call('HGET', P .. KEY.lanes, name)
-  if no then return xq.lanes[no] or xq.lane_of(kind, priority, no) end
+  if no then return lanes[no] or lane_of(kind, priority, no) end
   no = string.format('%d', call('HLEN', P .. KEY.lanes) / 2 + 1)
   call('HSET', P .. KEY.lanes, name, no, '#' .. no, name)
-  local lane = xq.lane_of(kind, priority, no)
+  local lane = lane_of(kind, priority, no)
   call('XGROUP', 'CREATE', lane.stream, WORKERS, '0', 'MKSTREAM')
   local priorities = call('HGET', P .. KEY.priorities, kind) or ''
   local sorted = {}
@@ -72,19 +79,19 @@ end
 
 -- Entries of a lane with the same limit on their wait run out of it in their order in the stream: for each such limit
 -- `waits` holds the entry up to which a sweep has looked. No task costs anything for it but when it has waited so long.
-function xq.watch_waits(lane, limit_ms)
+local function watch_waits(lane, limit_ms)
   if limit_ms ~= '0' then call('HSETNX', P .. KEY.waits, lane.no .. ':' .. limit_ms, '0-0') end
 end
 
 -- The lane and the entry that a ref was accepted as.
-function xq.lane_by_ref(ref)
+local function lane_by_ref(ref)
   local no, entry = ref:match('^(%d+)%.(.+)$')
   if not no then return nil end
-  local lane = xq.lanes[no]
+  local lane = lanes[no]
   if not lane then
     local name = call('HGET', P .. KEY.lanes, '#' .. no)
     if not name then return nil end
-    lane = xq.lane_of(name:sub(1, -3), name:sub(-1), no)
+    lane = lane_of(name:sub(1, -3), name:sub(-1), no)
   end
   return lane, entry
 end
@@ -94,68 +101,68 @@ end
 -- Entry ids are `<ms>-<n>`, always 13 and 10 digits, so that they sort as text; they grow over all lanes together.
 
 -- Reserves `count` ids in a row; returns the ms and the n of the first.
-function xq.reserve(count, least_n)
-  if not xq.clock_ms then
+local function reserve(count, least_n)
+  if not clock_ms then
     local last = call('GET', P .. KEY.clock)
     if last then
-      xq.clock_ms, xq.clock_n = tonumber(last:sub(1, 13)), tonumber(last:sub(15))
+      clock_ms, clock_n = tonumber(last:sub(1, 13)), tonumber(last:sub(15))
     else
-      xq.clock_ms, xq.clock_n = 0, 0
+      clock_ms, clock_n = 0, 0
     end
   end
   local ms = math.max(now, 1e12)
   local n = least_n or 1e9
-  if ms <= xq.clock_ms then
-    ms = xq.clock_ms
-    n = math.max(n, xq.clock_n + 1)
+  if ms <= clock_ms then
+    ms = clock_ms
+    n = math.max(n, clock_n + 1)
   end
-  xq.clock_ms, xq.clock_n = ms, n + count - 1
-  call('SET', P .. KEY.clock, string.format('%.0f-%.0f', xq.clock_ms, xq.clock_n))
+  clock_ms, clock_n = ms, n + count - 1
+  call('SET', P .. KEY.clock, string.format('%.0f-%.0f', clock_ms, clock_n))
   return ms, n
 end
 
-function xq.entry_id(ms, n) return string.format('%.0f-%.0f', ms, n) end
+local function entry_id(ms, n) return string.format('%.0f-%.0f', ms, n) end
 
 -- What a step leaves behind: counts, events, wakes ------------------------------------------------------------------
 
-function xq.count(kind, status, change)
+local function count(kind, status, change)
   local field = kind .. ':' .. status
-  xq.counts[field] = (xq.counts[field] or 0) + change
+  counts[field] = (counts[field] or 0) + change
 end
 
 -- One JSON array; a record may tell of many tasks at once, see events.ts.
-function xq.event(tasks, json)
-  xq.events[#xq.events + 1] = json
-  xq.event_count = xq.event_count + tasks
+local function event(tasks, json)
+  events[#events + 1] = json
+  event_count = event_count + tasks
 end
 
 -- Lets up to `tasks` waiting processes know that a type has something to claim.
-function xq.wake(kind, tasks) xq.wakes[kind] = (xq.wakes[kind] or 0) + tasks end
+local function wake(kind, tasks) wakes[kind] = (wakes[kind] or 0) + tasks end
 
 -- Lets up to `permits` processes know that have come to a type's limit.
-function xq.free_permits(kind, permits)
-  if permits > 0 then xq.permits_freed[kind] = (xq.permits_freed[kind] or 0) + permits end
+local function free_permits(kind, permits)
+  if permits > 0 then permits_freed[kind] = (permits_freed[kind] or 0) + permits end
 end
 
 -- Tells every process.
-function xq.broadcast(message) xq.broadcasts[#xq.broadcasts + 1] = message end
+local function broadcast(message) broadcasts[#broadcasts + 1] = message end
 
-function xq.leave_behind()
-  for field, change in pairs(xq.counts) do
+local function leave_behind()
+  for field, change in pairs(counts) do
     if change ~= 0 then call('HINCRBY', P .. KEY.counts, field, change) end
   end
-  if xq.event_count > 0 then
-    local last = call('INCRBY', P .. KEY.event_clock, xq.event_count)
-    if last == xq.event_count then
+  if event_count > 0 then
+    local last = call('INCRBY', P .. KEY.event_clock, event_count)
+    if last == event_count then
       -- A store that starts anew goes on above every position that an older one can have given.
-      last = now * 1000 + xq.event_count
+      last = now * 1000 + event_count
       call('SET', P .. KEY.event_clock, string.format('%.0f', last))
     end
-    local body = '[' .. table.concat(xq.events, ',') .. ']'
-    call('XADD', P .. KEY.events, string.format('%.0f-1', last), 'n', xq.event_count, 't', NOW, 'b', body)
-    if call('EXISTS', P .. KEY.readers) == 1 then xq.broadcast('events') end
+    local body = '[' .. table.concat(events, ',') .. ']'
+    call('XADD', P .. KEY.events, string.format('%.0f-1', last), 'n', event_count, 't', NOW, 'b', body)
+    if call('EXISTS', P .. KEY.readers) == 1 then broadcast('events') end
   end
-  for prefix, woken in pairs({ [KEY.waiting] = xq.wakes, [KEY.blocked] = xq.permits_freed }) do
+  for prefix, woken in pairs({ [KEY.waiting] = wakes, [KEY.blocked] = permits_freed }) do
     for kind, most in pairs(woken) do
       while most > 0 do
         local process = call('SPOP', P .. prefix .. kind)
@@ -165,13 +172,13 @@ function xq.leave_behind()
       end
     end
   end
-  for _, message in ipairs(xq.broadcasts) do call('PUBLISH', CHANNEL.news, P .. ' ' .. message) end
+  for _, message in ipairs(broadcasts) do call('PUBLISH', CHANNEL.news, P .. ' ' .. message) end
 end
 
 -- Tasks where they stand ----------------------------------------------------------------------------------------------
 
 -- Fields of a stream entry, or nil: { m = head, p = payload, x = extras, e = error }.
-function xq.entry_of(stream, entry)
+local function entry_of(stream, entry)
   local found = call('XRANGE', stream, entry, entry)[1]
   if not found then return nil end
   local fields = {}
@@ -182,7 +189,7 @@ end
 -- The head of an entry is what was asked for, `queue_timeout,process_timeout,max_retry`, and for a task that does not
 -- come for the first time `,ref,attempts,lost,deliveries,run_at,started,updated,worker` after it.
 local AGAIN = '^,([^,]+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
-function xq.head_of(m, lane, entry)
+local function head_of(m, lane, entry)
   local head = {}
   local rest
   head.q, head.p, head.r, rest = m:match('^(%d+),(%d+),(%d+)(.*)$')
@@ -197,7 +204,7 @@ function xq.head_of(m, lane, entry)
   return head
 end
 
-function xq.join_head(head)
+local function join_head(head)
   return table.concat({
     head.q, head.p, head.r, head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started,
     NOW, head.worker,
@@ -209,22 +216,22 @@ end
 -- the worker is JSON.
 local LEASE = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$'
 local TAIL = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$'
-function xq.lease_of(record)
+local function lease_of(record)
   local l = {}
   l.fence, l.cancel_at, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail = record:match(LEASE)
   return l
 end
 
-function xq.read_tail(l)
+local function read_tail(l)
   l.lost, l.deliveries, l.q, l.p, l.r, l.run_at, l.started, l.worker, l.x, l.payload, l.e = l.tail:match(TAIL)
 end
 
-function xq.join_lease(l)
+local function join_lease(l)
   return table.concat({ l.fence, l.cancel_at, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail }, '|')
 end
 
 -- When something is due to happen to a lease: it expires, its attempt runs out of time, or the grace of a cancel ends.
-function xq.due_of(l, grace_ms)
+local function due_of(l, grace_ms)
   local due = tonumber(l.expires)
   local deadline, cancel_at = tonumber(l.deadline), tonumber(l.cancel_at)
   if deadline > 0 and deadline < due then due = deadline end
@@ -233,17 +240,17 @@ function xq.due_of(l, grace_ms)
 end
 
 -- The letter of where a task was found, its text, and for W its entry, for L its progress. Nil when there is none.
-function xq.find(ref)
+local function find(ref)
   local finished = call('GET', P .. KEY.finished .. ref)
   if finished then return 'F', finished end
   local record = call('HGET', P .. KEY.leases, ref)
   if record then return 'L', record, call('HGET', P .. KEY.progress, ref) or 'null' end
   local delayed = call('HGET', P .. KEY.delayed, ref)
   if delayed then return 'D', delayed end
-  local lane, entry = xq.lane_by_ref(ref)
+  local lane, entry = lane_by_ref(ref)
   if not lane then return nil end
   entry = call('HGET', P .. KEY.moved, ref) or entry
-  local fields = xq.entry_of(lane.stream, entry)
+  local fields = entry_of(lane.stream, entry)
   if not fields then return nil end
   local head, e = fields.m, fields.e or 'null'
   local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
@@ -252,13 +259,13 @@ function xq.find(ref)
 end
 
 -- Head, extras, payload and error before of a text.
-function xq.lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
+local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
 
 -- Changes -------------------------------------------------------------------------------------------------------------
 
 -- Puts a task that is ready at the end of its lane.
-function xq.enqueue(lane, ref, m, x, e, payload)
-  local id = xq.entry_id(xq.reserve(1))
+local function enqueue(lane, ref, m, x, e, payload)
+  local id = entry_id(reserve(1))
   local fields = { 'm', m, 'p', payload }
   if x ~= NO_EXTRAS then
     fields[#fields + 1] = 'x'
@@ -270,48 +277,48 @@ function xq.enqueue(lane, ref, m, x, e, payload)
   end
   call('XADD', lane.stream, id, unpack(fields))
   call('HSET', P .. KEY.moved, ref, id)
-  xq.count(lane.type, 'pending', 1)
-  xq.wake(lane.type, 1)
+  count(lane.type, 'pending', 1)
+  wake(lane.type, 1)
 end
 
 -- Puts a task aside until its time.
-function xq.delay(lane, ref, run_at, m, x, e, payload)
+local function delay(lane, ref, run_at, m, x, e, payload)
   call('HSET', P .. KEY.delayed, ref, table.concat({ m, x, payload, e }, '\n'))
   call('ZADD', P .. KEY.due, run_at, ref)
-  xq.count(lane.type, 'delayed', 1)
-  if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then xq.broadcast('due ' .. run_at) end
+  count(lane.type, 'delayed', 1)
+  if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then broadcast('due ' .. run_at) end
 end
 
 -- Makes delayed tasks ready whose time has come; returns how many.
-function xq.promote(max)
+local function promote(max)
   local due = call('ZRANGEBYSCORE', P .. KEY.due, '-inf', now, 'LIMIT', 0, max)
   for _, ref in ipairs(due) do
-    local lane = xq.lane_by_ref(ref)
-    local m, x, payload, e = xq.lines_of(call('HGET', P .. KEY.delayed, ref))
-    xq.enqueue(lane, ref, m, x, e, payload)
-    xq.count(lane.type, 'delayed', -1)
+    local lane = lane_by_ref(ref)
+    local m, x, payload, e = lines_of(call('HGET', P .. KEY.delayed, ref))
+    enqueue(lane, ref, m, x, e, payload)
+    count(lane.type, 'delayed', -1)
   end
   if #due > 0 then
-    xq.many('ZREM', P .. KEY.due, due)
-    xq.many('HDEL', P .. KEY.delayed, due)
+    many('ZREM', P .. KEY.due, due)
+    many('HDEL', P .. KEY.delayed, due)
   end
   return #due
 end
 
 -- What this step finished: texts to write, and refs by status for the order of retention.
-function xq.finish(ref, status, text)
-  local size = #xq.finished_texts
-  xq.finished_texts[size + 1], xq.finished_texts[size + 2] = P .. KEY.finished .. ref, text
-  local refs = xq.finished_refs[status]
+local function finish(ref, status, text)
+  local size = #finished_texts
+  finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
+  local refs = finished_refs[status]
   if not refs then
     refs = {}
-    xq.finished_refs[status] = refs
+    finished_refs[status] = refs
   end
   refs[#refs + 1] = ref
 end
 
 -- The text of a task that ended: `status|reason|completed|attempts|`, the tail as a lease has it, and what came of it.
-function xq.finished_text(status, reason, head, x, payload, e, progress, result)
+local function finished_text(status, reason, head, x, payload, e, progress, result)
   local tail = table.concat({
     head.lost, head.deliveries, head.q, head.p, head.r, head.run_at, head.started, head.worker,
   }, '|')
@@ -320,7 +327,7 @@ function xq.finished_text(status, reason, head, x, payload, e, progress, result)
 end
 
 -- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
-function xq.keep_key(x, retention_ms)
+local function keep_key(x, retention_ms)
   if x == NO_EXTRAS then return end
   local key = cjson.decode('[' .. x .. ']')[2]
   if key ~= cjson.null then
@@ -332,25 +339,25 @@ function xq.keep_key(x, retention_ms)
   end
 end
 
-function xq.write_finished()
-  for from = 1, #xq.finished_texts, CHUNK do
-    call('MSET', unpack(xq.finished_texts, from, math.min(from + CHUNK - 1, #xq.finished_texts)))
+local function write_finished()
+  for from = 1, #finished_texts, CHUNK do
+    call('MSET', unpack(finished_texts, from, math.min(from + CHUNK - 1, #finished_texts)))
   end
-  for status, refs in pairs(xq.finished_refs) do
-    call('XADD', P .. KEY.done .. status, xq.entry_id(xq.reserve(1)), 't', now, 'r', table.concat(refs, ' '))
+  for status, refs in pairs(finished_refs) do
+    call('XADD', P .. KEY.done .. status, entry_id(reserve(1)), 't', now, 'r', table.concat(refs, ' '))
   end
 end
 
 -- Tells of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
-function xq.tell(status, lane, head, progress, result, e, reason)
-  xq.event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
+local function tell(status, lane, head, progress, result, e, reason)
+  event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
     head.attempts, progress, result, e, reason))
 end
 
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.
-function xq.end_wait(lane, head, x, payload)
-  xq.finish(head.ref, 'timeout', xq.finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
-  xq.count(lane.type, 'pending', -1)
-  xq.count(lane.type, 'timeout', 1)
-  xq.tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
+local function end_wait(lane, head, x, payload)
+  finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
+  count(lane.type, 'pending', -1)
+  count(lane.type, 'timeout', 1)
+  tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
 end

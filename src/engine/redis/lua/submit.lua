@@ -8,12 +8,9 @@
 --       {'ok', ms, n, lane numbers of its shapes, {index, ref, …} of those that a known key had accepted before}
 --       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting}
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local only_look = arg() == '1'
-local least_n, type_ttl, pending_max, calls = number(), number(), number(), number()
-local answers = {}
+local only_look, least_n, type_ttl, pending_max, known, waiting
 
-local known = {}
-function xq.is_known(kind)
+local function is_known(kind)
   if known[kind] == nil then
     local seen = tonumber(call('HGET', P .. KEY.known, kind) or '')
     known[kind] = (seen and seen > now - type_ttl) or call('SISMEMBER', P .. KEY.declared, kind) == 1
@@ -21,11 +18,11 @@ function xq.is_known(kind)
   return known[kind]
 end
 
-function xq.read_call()
+local function read_call()
   local shapes, tasks, unknown = {}, {}, {}
   for index = 1, number() do
     shapes[index] = { type = arg(), priority = arg(), m = arg() }
-    if not xq.is_known(shapes[index].type) then unknown[#unknown + 1] = shapes[index].type end
+    if not is_known(shapes[index].type) then unknown[#unknown + 1] = shapes[index].type end
   end
   local keyed = 0
   for index = 1, number() do
@@ -41,7 +38,7 @@ function xq.read_call()
 end
 
 -- The refs of tasks that a known key stands for, by index; or the index of one whose key stands for something else.
-function xq.earlier_of(tasks)
+local function earlier_of(tasks)
   local earlier, firsts = {}, {}
   for index, task in ipairs(tasks) do
     if task.key and task.key ~= '' then
@@ -54,7 +51,7 @@ function xq.earlier_of(tasks)
         local stored = call('GET', P .. KEY.key .. task.key)
         local ref, request
         if stored then ref, request = stored:match('^(%S+) (.*)$') end
-        if ref and xq.find(ref) then
+        if ref and find(ref) then
           if request ~= task.request then return nil, index, ref end
           earlier[index] = ref
         end
@@ -64,8 +61,8 @@ function xq.earlier_of(tasks)
   return earlier
 end
 
-function xq.accept(task, lane, ms, n)
-  local entry = xq.entry_id(ms, n)
+local function accept(task, lane, ms, n)
+  local entry = entry_id(ms, n)
   local ref = lane.no .. '.' .. entry
   task.ref = ref
   if not task.x then
@@ -77,7 +74,7 @@ function xq.accept(task, lane, ms, n)
   if run_at > ms then
     local at_text = string.format('%.0f', run_at)
     local m = string.format('%s,%s,0,0,0,%s,0,%.0f,null', task.shape.m, ref, at_text, ms)
-    xq.delay(lane, ref, at_text, m, task.x, 'null', task.payload)
+    delay(lane, ref, at_text, m, task.x, 'null', task.payload)
     return false
   end
   if task.x == '' then
@@ -89,29 +86,29 @@ function xq.accept(task, lane, ms, n)
 end
 
 -- The index of all tasks, newest last: a ref for the first of a call, then how many of which lane follow each other.
-function xq.add_to_index(runs, ms, n)
+local function add_to_index(runs, ms, n)
   local parts = {}
   for index, run in ipairs(runs) do parts[index] = run.no .. '*' .. run.count end
-  call('XADD', P .. KEY.index, xq.entry_id(ms, n), 'l', table.concat(parts, ' '))
+  call('XADD', P .. KEY.index, entry_id(ms, n), 'l', table.concat(parts, ' '))
 end
 
-local waiting
-if pending_max then
-  waiting = 0
+local function count_waiting()
+  local total = 0
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
     local status = all[index]:match(':(%l+)$')
-    if status == 'pending' or status == 'delayed' then waiting = waiting + tonumber(all[index + 1]) end
+    if status == 'pending' or status == 'delayed' then total = total + tonumber(all[index + 1]) end
   end
+  return total
 end
 
-function xq.write_call(shapes, tasks, earlier, fresh)
+local function write_call(shapes, tasks, earlier, fresh)
   local existing = {}
-  local ms, n = xq.reserve(math.max(fresh, 1), least_n)
+  local ms, n = reserve(math.max(fresh, 1), least_n)
   local runs, added, ready = {}, 0, {}
   for _, shape in ipairs(shapes) do
-    shape.lane = xq.open_lane(shape.type, shape.priority)
-    xq.watch_waits(shape.lane, shape.m:match('^%d+'))
+    shape.lane = open_lane(shape.type, shape.priority)
+    watch_waits(shape.lane, shape.m:match('^%d+'))
   end
   for index, task in ipairs(tasks) do
     local ref = earlier[index] or (task.same and tasks[task.same].ref)
@@ -123,54 +120,50 @@ function xq.write_call(shapes, tasks, earlier, fresh)
       local lane = task.shape.lane
       local run = runs[#runs]
       if not run or run.no ~= lane.no then
-        run = { no = lane.no, type = lane.type, count = 0, first = xq.entry_id(ms, n + added) }
+        run = { no = lane.no, type = lane.type, count = 0, first = entry_id(ms, n + added) }
         runs[#runs + 1] = run
       end
       run.count = run.count + 1
-      if xq.accept(task, lane, ms, n + added) then ready[lane.type] = (ready[lane.type] or 0) + 1 end
+      if accept(task, lane, ms, n + added) then ready[lane.type] = (ready[lane.type] or 0) + 1 end
       added = added + 1
     end
   end
   for kind, tasks_ready in pairs(ready) do
-    xq.count(kind, 'pending', tasks_ready)
-    xq.wake(kind, tasks_ready)
+    count(kind, 'pending', tasks_ready)
+    wake(kind, tasks_ready)
   end
   -- Tells of tasks in a row: `["accepted", type, lane number, id of the first, how many]`.
   for _, run in ipairs(runs) do
-    xq.event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
+    event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
   end
-  if added > 0 then xq.add_to_index(runs, ms, n) end
+  if added > 0 then add_to_index(runs, ms, n) end
   if waiting then waiting = waiting + added end
   local numbers = {}
   for index, shape in ipairs(shapes) do numbers[index] = shape.lane.no end
   return { 'ok', string.format('%.0f', ms), string.format('%.0f', n), numbers, existing }
 end
 
--- What became due meanwhile has waited longer.
-xq.promote(1000)
-for index = 1, calls do
-  local shapes, tasks, unknown, keyed = xq.read_call()
-  if #unknown > 0 then
-    answers[index] = { 'unknown', unpack(unknown) }
-  else
-    local earlier, conflict, ref = {}, nil, nil
-    if keyed > 0 then earlier, conflict, ref = xq.earlier_of(tasks) end
-    local fresh = #tasks
-    if conflict then
-      answers[index] = { 'conflict', conflict, ref }
-    else
-      for place, task in ipairs(tasks) do
-        if earlier[place] or task.same then fresh = fresh - 1 end
-      end
-      if waiting and fresh > 0 and waiting + fresh > pending_max then
-        answers[index] = { 'full', waiting }
-      elseif only_look then
-        answers[index] = { 'ok', '0', '0', {}, {} }
-      else
-        answers[index] = xq.write_call(shapes, tasks, earlier, fresh)
-      end
-    end
+local function answer_call(shapes, tasks, unknown, keyed)
+  if #unknown > 0 then return { 'unknown', unpack(unknown) } end
+  local earlier, conflict, ref = {}, nil, nil
+  if keyed > 0 then earlier, conflict, ref = earlier_of(tasks) end
+  if conflict then return { 'conflict', conflict, ref } end
+  local fresh = #tasks
+  for place, task in ipairs(tasks) do
+    if earlier[place] or task.same then fresh = fresh - 1 end
   end
+  if waiting and fresh > 0 and waiting + fresh > pending_max then return { 'full', waiting } end
+  if only_look then return { 'ok', '0', '0', {}, {} } end
+  return write_call(shapes, tasks, earlier, fresh)
 end
-xq.leave_behind()
-return answers
+
+function steps.submit()
+  only_look, least_n, type_ttl, pending_max, known = arg() == '1', number(), number(), number(), {}
+  -- What became due meanwhile has waited longer.
+  promote(1000)
+  waiting = pending_max and count_waiting()
+  local answers = {}
+  for index = 1, number() do answers[index] = answer_call(read_call()) end
+  leave_behind()
+  return answers
+end

@@ -6,20 +6,14 @@
 --       when to come next or '', {ref, type, lease's record, …} of leases that are due: the caller
 --       decides on them}
 -- Cost  a few commands for each type and lane, and for each task that is changed
-local process, keep_ms, max, retention_ms, retention_count = arg(), arg(), number(), number(), number()
-local events_max, worker_ttl = number(), number()
+local max, retention_ms, retention_count, worker_ttl
+local changed, more, next_at
 
-if not call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then
-  if call('GET', P .. KEY.keeper) ~= process then return { '', call('PTTL', P .. KEY.keeper) } end
-  call('PEXPIRE', P .. KEY.keeper, keep_ms)
-end
-
-local changed, more, next_at = 0, false, math.huge
-function xq.add(done, bound)
+local function add(done, bound)
   changed = changed + done
   if done >= bound then more = true end
 end
-function xq.soonest(time)
+local function soonest(time)
   if time and time < next_at then next_at = time end
 end
 
@@ -27,7 +21,7 @@ end
 local ENTRIES_MAX = 100
 
 -- Ends tasks that waited too long for their first start.
-function xq.end_waits(lane, limit_ms, field, seen)
+local function end_waits(lane, limit_ms, field, seen)
   local groups = call('XINFO', 'GROUPS', lane.stream)[1]
   for index = 1, #groups, 2 do
     if groups[index] == 'last-delivered-id' and (#seen < 24 or groups[index + 1] > seen) then seen = groups[index + 1] end
@@ -42,7 +36,7 @@ function xq.end_waits(lane, limit_ms, field, seen)
   for _, item in ipairs(entries) do
     local entry, list = item[1], item[2]
     seen = entry
-    local head = xq.head_of(list[2], lane, entry)
+    local head = head_of(list[2], lane, entry)
     if head.q == tostring(limit_ms) and head.started == '0' then
       local x = NO_EXTRAS
       for index = 5, #list, 2 do
@@ -50,20 +44,20 @@ function xq.end_waits(lane, limit_ms, field, seen)
       end
       dead[#dead + 1] = entry
       call('HDEL', P .. KEY.moved, head.ref)
-      xq.end_wait(lane, head, x, list[4])
-      xq.keep_key(x, retention_ms)
+      end_wait(lane, head, x, list[4])
+      keep_key(x, retention_ms)
     end
   end
   if #dead > 0 then call('XDEL', lane.stream, unpack(dead)) end
   if #entries > 0 then call('HSET', P .. KEY.waits, field, seen) end
-  xq.add(#entries == bound and max or #dead, max)
+  add(#entries == bound and max or #dead, max)
   local following = call('XRANGE', lane.stream, '(' .. seen, '+', 'COUNT', 1)[1]
-  if following then xq.soonest(tonumber(following[1]:match('^%d+')) + limit_ms) end
+  if following then soonest(tonumber(following[1]:match('^%d+')) + limit_ms) end
 end
 
 -- Forgets finished tasks past retention, oldest first, as they were finished together.
 local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
-function xq.forget_finished()
+local function forget_finished()
   local kept = 0
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
@@ -83,7 +77,7 @@ function xq.forget_finished()
     local ended_at, refs = tonumber(oldest[2][2]), {}
     for ref in oldest[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
     if kept - retention_count < #refs and ended_at > now - retention_ms then
-      xq.soonest(ended_at + retention_ms)
+      soonest(ended_at + retention_ms)
       return forgotten
     end
     if forgotten >= max then return math.max(forgotten, max) end
@@ -92,7 +86,7 @@ function xq.forget_finished()
       -- One that was taken back and has ended again stands further on.
       if text and text:find(status .. '|', 1, true) == 1 and text:match('^%l+|[%l_]*|(%d+)|') == oldest[2][2] then
         call('DEL', P .. KEY.finished .. ref)
-        xq.count(xq.lane_by_ref(ref).type, status, -1)
+        count(lane_by_ref(ref).type, status, -1)
         kept = kept - 1
       end
       forgotten = forgotten + 1
@@ -102,16 +96,16 @@ function xq.forget_finished()
 end
 
 -- Whether the tasks of a place in the index are all gone, or some finished one is kept, or some live on.
-function xq.state_of(place)
+local function state_of(place)
   local ms, n = place[1]:match('^(%d+)-(%d+)$')
   n = tonumber(n)
   local refs, keys = {}, {}
   for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
-    local lane = xq.lane_by_ref(no .. '.0')
-    local first, last = xq.entry_id(ms, n), xq.entry_id(ms, n + tonumber(tasks) - 1)
+    local lane = lane_by_ref(no .. '.0')
+    local first, last = entry_id(ms, n), entry_id(ms, n + tonumber(tasks) - 1)
     if #call('XRANGE', lane.stream, first, last, 'COUNT', 1) > 0 then return 'live' end
     for _ = 1, tonumber(tasks) do
-      refs[#refs + 1] = no .. '.' .. xq.entry_id(ms, n)
+      refs[#refs + 1] = no .. '.' .. entry_id(ms, n)
       keys[#keys + 1] = P .. KEY.finished .. refs[#refs]
       n = n + 1
     end
@@ -130,12 +124,12 @@ end
 
 -- Drops places from the index whose tasks are gone, from `key`'s place on; stops at the first that is still kept, which
 -- those after it are as well, unless it is to go `on`.
-function xq.tidy_index(key, most, on)
+local function tidy_index(key, most, on)
   local from = call('GET', P .. key) or '0-0'
   local places = call('XRANGE', P .. KEY.index, '(' .. from, '+', 'COUNT', most)
   local looked_at = 0
   for _, place in ipairs(places) do
-    local state, tasks = xq.state_of(place)
+    local state, tasks = state_of(place)
     if state == 'kept' and not on then break end
     if state == 'gone' then call('XDEL', P .. KEY.index, place[1]) end
     from = place[1]
@@ -149,7 +143,7 @@ function xq.tidy_index(key, most, on)
   call('SET', P .. key, from)
 end
 
-function xq.forget_workers()
+local function forget_workers()
   for _, worker in ipairs(call('ZRANGEBYSCORE', P .. KEY.seen, '-inf', now - worker_ttl)) do
     call('HDEL', P .. KEY.workers, worker)
     call('ZREM', P .. KEY.seen, worker)
@@ -174,46 +168,62 @@ function xq.forget_workers()
   end
 end
 
-xq.add(xq.promote(max), max)
-local waits = call('HGETALL', P .. KEY.waits)
-for index = 1, #waits, 2 do
-  local no, limit = waits[index]:match('^(%d+):(%d+)$')
-  xq.end_waits(xq.lane_by_ref(no .. '.0'), tonumber(limit), waits[index], waits[index + 1])
+-- Whether this process is the one that sweeps; if not, for how long another is.
+local function is_keeper(process, keep_ms)
+  if call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then return true end
+  if call('GET', P .. KEY.keeper) ~= process then return false, call('PTTL', P .. KEY.keeper) end
+  call('PEXPIRE', P .. KEY.keeper, keep_ms)
+  return true
 end
 
-local leases = {}
-for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
-  local running = P .. KEY.running .. kind
-  local refs = call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, max)
-  if #refs > 0 then
-    local records = call('HMGET', P .. KEY.leases, unpack(refs))
-    for index, ref in ipairs(refs) do
-      if records[index] then
-        leases[#leases + 1] = ref
-        leases[#leases + 1] = kind
-        leases[#leases + 1] = records[index]
+function steps.sweep()
+  local keeps, another_ms = is_keeper(arg(), arg())
+  if not keeps then return { '', another_ms } end
+  max, retention_ms, retention_count = number(), number(), number()
+  local events_max = number()
+  worker_ttl = number()
+  changed, more, next_at = 0, false, math.huge
+  add(promote(max), max)
+  local waits = call('HGETALL', P .. KEY.waits)
+  for index = 1, #waits, 2 do
+    local no, limit = waits[index]:match('^(%d+):(%d+)$')
+    end_waits(lane_by_ref(no .. '.0'), tonumber(limit), waits[index], waits[index + 1])
+  end
+
+  local leases = {}
+  for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
+    local running = P .. KEY.running .. kind
+    local refs = call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, max)
+    if #refs > 0 then
+      local records = call('HMGET', P .. KEY.leases, unpack(refs))
+      for index, ref in ipairs(refs) do
+        if records[index] then
+          leases[#leases + 1] = ref
+          leases[#leases + 1] = kind
+          leases[#leases + 1] = records[index]:match('^[^\n]*')
+        end
       end
+      if #refs >= max then more = true end
+    else
+      soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
     end
-    if #refs >= max then more = true end
-  else
-    xq.soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
+    -- Should a wake have been lost, it comes now.
+    if tonumber(call('HGET', P .. KEY.counts, kind .. ':pending') or 0) > 0 then
+      wake(kind, 1)
+      free_permits(kind, 1)
+    end
   end
-  -- Should a wake have been lost, it comes now.
-  if tonumber(call('HGET', P .. KEY.counts, kind .. ':pending') or 0) > 0 then
-    xq.wake(kind, 1)
-    xq.free_permits(kind, 1)
+  add(forget_finished(), max)
+  tidy_index(KEY.index_tidied, 100, false)
+  -- What lived on when the others were dropped is looked at again, round and round.
+  tidy_index(KEY.index_looked_at, 5, true)
+  forget_workers()
+  write_finished()
+  leave_behind()
+  local last_event = call('GET', P .. KEY.event_clock)
+  if last_event then
+    call('XTRIM', P .. KEY.events, 'MINID', string.format('%.0f', tonumber(last_event) - events_max + 1))
   end
+  soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
+  return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%.0f', next_at) or '', leases }
 end
-xq.add(xq.forget_finished(), max)
-xq.tidy_index(KEY.index_tidied, 100, false)
--- What lived on when the others were dropped is looked at again, round and round.
-xq.tidy_index(KEY.index_looked_at, 5, true)
-xq.forget_workers()
-xq.write_finished()
-xq.leave_behind()
-local last_event = call('GET', P .. KEY.event_clock)
-if last_event then
-  call('XTRIM', P .. KEY.events, 'MINID', string.format('%.0f', tonumber(last_event) - events_max + 1))
-end
-xq.soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
-return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%.0f', next_at) or '', leases }

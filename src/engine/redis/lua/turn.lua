@@ -15,9 +15,12 @@
 --       the head is '', one with (ref, its own head, payload, extras or '', error or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
 --       per type or lane
-local process, grace_ms, retention_ms = arg(), number(), number()
+local process, grace_ms, retention_ms
+local woken_in_vain, outcome_refs, turns
+local worked, has_progress, held, claimed, kinds_of_turn
+local ended, ended_of, left, freed, succeeded
 
-function xq.append(lists, key, value)
+local function append(lists, key, value)
   local list = lists[key]
   if not list then
     list = {}
@@ -28,11 +31,7 @@ end
 
 -- Reading ---------------------------------------------------------------------------------------------------------------
 
-local woken_in_vain = {}
-for index = 1, number() do woken_in_vain[index] = arg() end
-
-local outcome_refs = {}
-function xq.read_outcome()
+local function read_outcome()
   local kind, ref, fence = arg(), arg(), arg()
   outcome_refs[#outcome_refs + 1] = ref
   if kind == 'S' then
@@ -46,22 +45,26 @@ function xq.read_outcome()
   }
 end
 
-function xq.read_turn()
+local function read_turn()
   local turn = { worker = arg(), worker_json = arg(), about = arg(), leaves = arg(), lease_ms = number() }
   turn.renewals, turn.outcomes, turn.types = {}, {}, {}
   for index = 1, number() do turn.renewals[index] = { ref = arg(), fence = arg(), progress = arg() } end
-  for index = 1, number() do turn.outcomes[index] = xq.read_outcome() end
+  for index = 1, number() do turn.outcomes[index] = read_outcome() end
   turn.want, turn.waits = number(), arg()
   for index = 1, number() do turn.types[index] = arg() end
   return turn
 end
 
-local turns = {}
-for index = 1, number() do turns[index] = xq.read_turn() end
+local function read()
+  process, grace_ms, retention_ms = arg(), number(), number()
+  woken_in_vain, outcome_refs, turns = {}, {}, {}
+  for index = 1, number() do woken_in_vain[index] = arg() end
+  for index = 1, number() do turns[index] = read_turn() end
+end
 
 -- Workers ---------------------------------------------------------------------------------------------------------------
 
-function xq.touch(turn)
+local function touch(turn)
   local worker = turn.worker
   if turn.leaves == '1' then
     if call('HDEL', P .. KEY.workers, worker) == 1 then
@@ -77,8 +80,7 @@ function xq.touch(turn)
   end
 end
 
-local worked = {}
-function xq.count_attempt(worker_json, ok)
+local function count_attempt(worker_json, ok)
   local field = (ok and '+' or '-') .. worker_json
   worked[field] = (worked[field] or 0) + 1
 end
@@ -88,44 +90,38 @@ local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 
 -- Leases ----------------------------------------------------------------------------------------------------------------
 
-local has_progress = call('EXISTS', P .. KEY.progress) == 1
-
-function xq.renew(renewal)
+local function renew(renewal)
   local ref = renewal.ref
   local record = call('HGET', P .. KEY.leases, ref)
-  local l = record and xq.lease_of(record)
+  local l = record and lease_of(record)
   if not l or l.fence ~= renewal.fence then return false end
   l.expires = string.format('%.0f', now + tonumber(l.lease_ms))
-  call('HSET', P .. KEY.leases, ref, xq.join_lease(l))
-  local lane = xq.lane_by_ref(ref)
-  call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', xq.due_of(l, grace_ms)), ref)
+  call('HSET', P .. KEY.leases, ref, join_lease(l))
+  local lane = lane_by_ref(ref)
+  call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', due_of(l, grace_ms)), ref)
   if renewal.progress ~= '' then
     has_progress = true
     call('HSET', P .. KEY.progress, ref, renewal.progress)
-    xq.read_tail(l)
+    read_tail(l)
     l.ref = ref
-    xq.tell('progress', lane, l, renewal.progress, 'null', 'null', '')
+    tell('progress', lane, l, renewal.progress, 'null', 'null', '')
   end
   return { string.format('%.0f', now + tonumber(l.lease_ms)), l.cancel_at ~= '0' and 1 or 0 }
 end
 
-local ended, ended_of, left, freed = {}, {}, {}, {}
-
-function xq.leave_lease(ref, lane)
+local function leave_lease(ref, lane)
   ended[#ended + 1] = ref
-  xq.append(ended_of, lane.type, ref)
+  append(ended_of, lane.type, ref)
   freed[lane.type] = (freed[lane.type] or 0) + 1
 end
 
--- Successes of this turn's own worker, by lane: told together.
-local succeeded = {}
-
-function xq.succeed(o, l, lane, turn)
+-- Successes of this turn's own worker are told together, by lane.
+local function succeed(o, l, lane, turn)
   local ref, attempts = o.ref, string.format('%d', l.attempts + 1)
-  xq.leave_lease(ref, lane)
-  xq.append(left, lane.no, l.entry)
-  xq.finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. l.tail .. '\nnull\nnull\n' .. o.result)
-  if not l.tail:find(PLAIN, 1, true) then xq.keep_key(l.tail:match('\n([^\n]*)'), retention_ms) end
+  leave_lease(ref, lane)
+  append(left, lane.no, l.entry)
+  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. l.tail .. '\nnull\nnull\n' .. o.result)
+  if not l.tail:find(PLAIN, 1, true) then keep_key(l.tail:match('\n([^\n]*)'), retention_ms) end
   local told = succeeded[lane]
   if not told then
     told = { refs = {}, attempts = {}, results = {} }
@@ -136,78 +132,80 @@ function xq.succeed(o, l, lane, turn)
 end
 
 -- Tells of many: `["ended", type, worker, status, refs, attempts, [results]]`.
-function xq.tell_succeeded(turn)
+local function tell_succeeded(turn)
   for lane, told in pairs(succeeded) do
     local tasks = #told.refs
-    xq.count(lane.type, 'success', tasks)
+    count(lane.type, 'success', tasks)
     worked['+' .. turn.worker_json] = (worked['+' .. turn.worker_json] or 0) + tasks
-    xq.event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","' .. table.concat(told.refs, ' ')
+    event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","' .. table.concat(told.refs, ' ')
       .. '","' .. table.concat(told.attempts, ' ') .. '",[' .. table.concat(told.results, ',') .. ']]')
   end
   succeeded = {}
 end
 
 -- A lease ends and its task becomes what was decided; `l` is the lease as it stands.
-function xq.settle(o, l, lane)
-  xq.read_tail(l)
+local function settle(o, l, lane)
+  read_tail(l)
   local progress = has_progress and call('HGET', P .. KEY.progress, o.ref) or 'null'
   local attempts = o.attempts or string.format('%d', l.attempts + 1)
   local ran = attempts ~= l.attempts
   l.ref, l.attempts = o.ref, attempts
   l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
-  xq.leave_lease(o.ref, lane)
-  if ran then xq.count_attempt(l.worker, o.status == 'success') end
+  leave_lease(o.ref, lane)
+  if ran then count_attempt(l.worker, o.status == 'success') end
   if o.status == 'pending' and not ran and tonumber(l.run_at) <= now then
     -- Given back: it keeps its place in the lane.
-    call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, xq.join_head(l) .. '\n' .. l.e)
+    call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
     call('ZADD', lane.back, 0, l.entry)
     call('XCLAIM', lane.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
     if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', P .. KEY.moved, o.ref, l.entry) end
-    xq.count(lane.type, 'pending', 1)
-    xq.wake(lane.type, 1)
+    count(lane.type, 'pending', 1)
+    wake(lane.type, 1)
   else
-    xq.append(left, lane.no, l.entry)
+    append(left, lane.no, l.entry)
     if o.status ~= 'pending' then
-      xq.finish(o.ref, o.status, xq.finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
-      xq.keep_key(l.x, retention_ms)
-      xq.count(lane.type, o.status, 1)
+      finish(o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
+      keep_key(l.x, retention_ms)
+      count(lane.type, o.status, 1)
     elseif tonumber(l.run_at) > now then
-      xq.delay(lane, o.ref, l.run_at, xq.join_head(l), l.x, o.error, l.payload)
+      delay(lane, o.ref, l.run_at, join_head(l), l.x, o.error, l.payload)
     else
-      xq.enqueue(lane, o.ref, xq.join_head(l), l.x, o.error, l.payload)
+      enqueue(lane, o.ref, join_head(l), l.x, o.error, l.payload)
     end
   end
-  xq.tell(o.status, lane, l, progress, o.result, o.error, o.reason)
+  tell(o.status, lane, l, progress, o.result, o.error, o.reason)
 end
 
-local held = {}
-for from = 1, #outcome_refs, CHUNK do
-  local to = math.min(from + CHUNK - 1, #outcome_refs)
-  local records = call('HMGET', P .. KEY.leases, unpack(outcome_refs, from, to))
-  for index = from, to do held[outcome_refs[index]] = records[index - from + 1] end
+local function read_leases()
+  held = {}
+  for from = 1, #outcome_refs, CHUNK do
+    local to = math.min(from + CHUNK - 1, #outcome_refs)
+    local records = call('HMGET', P .. KEY.leases, unpack(outcome_refs, from, to))
+    for index = from, to do held[outcome_refs[index]] = records[index - from + 1] end
+  end
 end
 
-function xq.try_settle(o, turn)
+local function try_settle(o, turn)
   local record = held[o.ref]
-  local l = record and xq.lease_of(record)
+  local l = record and lease_of(record)
   if not l or l.fence ~= o.fence then return LOST end
   if (l.cancel_at ~= '0') ~= (o.cancel == '1') then return CHANGED end
   if o.status == 'success' and l.deadline ~= '0' and now >= tonumber(l.deadline) then return CHANGED end
-  if o.due == '1' and xq.due_of(l, grace_ms) > now then return CHANGED end
+  if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end
   held[o.ref] = nil
-  local lane = xq.lane_by_ref(o.ref)
-  if o.own and not has_progress then xq.succeed(o, l, lane, turn) else xq.settle(o, l, lane) end
+  local lane = lane_by_ref(o.ref)
+  if o.own and not has_progress then succeed(o, l, lane, turn) else settle(o, l, lane) end
   return OK
 end
 
 -- What settlements took away, at once: limits are looked at after it.
-function xq.clear_ended()
+local function clear_ended()
   if #ended == 0 then return end
-  xq.many('HDEL', P .. KEY.leases, ended)
-  if has_progress then xq.many('HDEL', P .. KEY.progress, ended) end
-  for kind, refs in pairs(ended_of) do xq.many('ZREM', P .. KEY.running .. kind, refs) end
+  many('HDEL', P .. KEY.leases, ended)
+  if has_progress then many('HDEL', P .. KEY.progress, ended) end
+  for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
   for no, entries in pairs(left) do
-    local lane = xq.lanes[no]
+    local lane = lanes[no]
     for from = 1, #entries, CHUNK do
       local to = math.min(from + CHUNK - 1, #entries)
       call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
@@ -218,13 +216,11 @@ end
 
 -- Claims ----------------------------------------------------------------------------------------------------------------
 
-local claimed = {}
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
 
 -- What all fresh tasks of a turn with the same head have in common.
-local kinds_of_turn = {}
-function xq.kind_of(turn, m)
+local function kind_of(turn, m)
   local kinds = kinds_of_turn[turn]
   if not kinds then
     kinds = {}
@@ -252,7 +248,7 @@ function xq.kind_of(turn, m)
 end
 
 -- Starts the entries that a lane has handed out; those that have waited too long end instead. Returns how many started.
-function xq.start(turn, lane, entries, tasks)
+local function start(turn, lane, entries, tasks)
   local leases, running, refs, attempts, dead = {}, {}, {}, {}, {}
   local started = 0
   local prefix = lane.no .. '.'
@@ -273,15 +269,15 @@ function xq.start(turn, lane, entries, tasks)
       m, e = call('HGET', P .. KEY.again, prefix .. entry):match('^([^\n]*)\n(.*)$')
       call('HDEL', P .. KEY.again, prefix .. entry)
     end
-    local head = xq.head_of(m, lane, entry)
+    local head = head_of(m, lane, entry)
     local ref = head.ref
     if ref ~= prefix .. entry then call('HDEL', P .. KEY.moved, ref) end
     local extras = x == '' and NO_EXTRAS or x
     local wait_ms = tonumber(head.q)
     if wait_ms > 0 and head.started == '0' and tonumber(head.run_at) + wait_ms <= now then
       dead[#dead + 1] = entry
-      xq.end_wait(lane, head, extras, payload)
-      xq.keep_key(extras, retention_ms)
+      end_wait(lane, head, extras, payload)
+      keep_key(extras, retention_ms)
       return
     end
     local deadline, due = '0', now + turn.lease_ms
@@ -301,7 +297,7 @@ function xq.start(turn, lane, entries, tasks)
   for _, item in ipairs(entries) do
     local entry, list = item[1], item[2]
     local m = list[2]
-    local kind = not list[5] and not item.again and xq.kind_of(turn, m)
+    local kind = not list[5] and not item.again and kind_of(turn, m)
     if kind and (kind.wait_ms == 0 or entry:sub(1, 13) + kind.wait_ms > now) then
       local payload = list[4]
       add(prefix .. entry, kind.prefix .. entry .. kind.middle .. entry:sub(1, 13) .. kind.suffix .. payload .. '\nnull',
@@ -322,11 +318,11 @@ function xq.start(turn, lane, entries, tasks)
     call('XDEL', lane.stream, unpack(dead))
   end
   if started > 0 then
-    xq.many('HSET', P .. KEY.leases, leases)
-    xq.many('ZADD', P .. KEY.running .. lane.type, running)
-    xq.count(lane.type, 'pending', -started)
+    many('HSET', P .. KEY.leases, leases)
+    many('ZADD', P .. KEY.running .. lane.type, running)
+    count(lane.type, 'pending', -started)
     -- Tells of many: `["started", type, worker, refs, attempts]`.
-    xq.event(started, '["started","' .. lane.type .. '",' .. turn.worker_json .. ',"' .. table.concat(refs, ' ') .. '","'
+    event(started, '["started","' .. lane.type .. '",' .. turn.worker_json .. ',"' .. table.concat(refs, ' ') .. '","'
       .. table.concat(attempts, ' ') .. '"]')
     claimed[lane.type] = (claimed[lane.type] or 0) + started
   end
@@ -334,7 +330,7 @@ function xq.start(turn, lane, entries, tasks)
 end
 
 -- Hands out up to `most` entries of a lane, what was given back first; returns how many it handed out and started.
-function xq.take(turn, lane, most, tasks)
+local function take(turn, lane, most, tasks)
   local entries = {}
   local back = call('ZRANGE', lane.back, 0, most - 1)
   if #back > 0 then
@@ -352,11 +348,11 @@ function xq.take(turn, lane, most, tasks)
     end
   end
   if #entries == 0 then return 0, 0 end
-  return #entries, xq.start(turn, lane, entries, tasks)
+  return #entries, start(turn, lane, entries, tasks)
 end
 
 -- The entry that a lane would hand out next, or nil.
-function xq.first_of(lane)
+local function first_of(lane)
   local back = call('ZRANGE', lane.back, 0, 0)[1]
   if back then return back end
   local groups = call('XINFO', 'GROUPS', lane.stream)[1]
@@ -369,9 +365,9 @@ function xq.first_of(lane)
 end
 
 -- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
-function xq.take_by_age(turn, open, tasks, free, want)
+local function take_by_age(turn, open, tasks, free, want)
   local heads = {}
-  for index, lane in ipairs(open) do heads[index] = xq.first_of(lane) or false end
+  for index, lane in ipairs(open) do heads[index] = first_of(lane) or false end
   local got = 0
   while got < want do
     local oldest, second
@@ -389,19 +385,19 @@ function xq.take_by_age(turn, open, tasks, free, want)
     local most = math.min(want - got, free[lane.type])
     if second then
       -- As many as are older than the next lane's first.
-      local _, last = xq.first_of(lane)
+      local _, last = first_of(lane)
       most = last and math.min(most, #call('XRANGE', lane.stream, '(' .. last, second, 'COUNT', most)) or 1
     end
-    local _, started = xq.take(turn, lane, math.max(most, 1), tasks)
+    local _, started = take(turn, lane, math.max(most, 1), tasks)
     got = got + started
     free[lane.type] = free[lane.type] - started
-    heads[oldest] = xq.first_of(lane) or false
+    heads[oldest] = first_of(lane) or false
   end
   return got
 end
 
 -- How many tasks of each type the rules let start, up to `want`; and the types that have come to their limit.
-function xq.free_of(kinds, want)
+local function free_of(kinds, want)
   local free, full = {}, {}
   if #kinds == 0 then return free, full end
   local rules = call('HMGET', P .. KEY.rules, unpack(kinds))
@@ -418,16 +414,16 @@ function xq.free_of(kinds, want)
   return free, full
 end
 
-function xq.claim(turn)
+local function claim(turn)
   local tasks, want = {}, turn.want
   turn.lease_text, turn.expires = string.format('%d', turn.lease_ms), string.format('%.0f', now + turn.lease_ms)
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
-  local free, full = xq.free_of(turn.types, want)
+  local free, full = free_of(turn.types, want)
   local by_priority = {}
   for _, kind in ipairs(turn.types) do
     if free[kind] and free[kind] > 0 then
       for digit in (call('HGET', P .. KEY.priorities, kind) or ''):gmatch('%d') do
-        xq.append(by_priority, digit, xq.open_lane(kind, digit))
+        append(by_priority, digit, open_lane(kind, digit))
       end
     end
   end
@@ -439,13 +435,13 @@ function xq.claim(turn)
         local most, passes = math.min(want, free[lane.type]), 0
         while most > 0 and passes < PASSES do
           passes = passes + 1
-          local handed_out, started = xq.take(turn, lane, most, tasks)
+          local handed_out, started = take(turn, lane, most, tasks)
           want, free[lane.type] = want - started, free[lane.type] - started
           if handed_out < most or started == handed_out then break end
           most = math.min(want, free[lane.type])
         end
       else
-        want = want - xq.take_by_age(turn, open, tasks, free, want)
+        want = want - take_by_age(turn, open, tasks, free, want)
       end
     end
   end
@@ -456,7 +452,7 @@ function xq.claim(turn)
 end
 
 -- Until something comes: whoever waits for a task is told of one, whoever waits for a permit of one that comes free.
-function xq.wait(turn, full)
+local function wait(turn, full)
   for _, kind in ipairs(turn.types) do
     call('SADD', P .. (full[kind] and KEY.blocked or KEY.waiting) .. kind, process)
   end
@@ -464,35 +460,42 @@ end
 
 -- The step --------------------------------------------------------------------------------------------------------------
 
-local answers = {}
-for index, turn in ipairs(turns) do
-  xq.touch(turn)
-  -- Progress first: the last one reported belongs to the attempt that ends in this same turn.
-  local renewals, outcomes = {}, {}
-  for place, renewal in ipairs(turn.renewals) do renewals[place] = xq.renew(renewal) end
-  if #turn.renewals > 0 then
-    for _, o in ipairs(turn.outcomes) do held[o.ref] = held[o.ref] and call('HGET', P .. KEY.leases, o.ref) end
+function steps.turn()
+  read()
+  worked, claimed, kinds_of_turn = {}, {}, {}
+  ended, ended_of, left, freed, succeeded = {}, {}, {}, {}, {}
+  has_progress = call('EXISTS', P .. KEY.progress) == 1
+  read_leases()
+  local answers = {}
+  for index, turn in ipairs(turns) do
+    touch(turn)
+    -- Progress first: the last one reported belongs to the attempt that ends in this same turn.
+    local renewals, outcomes = {}, {}
+    for place, renewal in ipairs(turn.renewals) do renewals[place] = renew(renewal) end
+    if #turn.renewals > 0 then
+      for _, o in ipairs(turn.outcomes) do held[o.ref] = held[o.ref] and call('HGET', P .. KEY.leases, o.ref) end
+    end
+    for place, o in ipairs(turn.outcomes) do outcomes[place] = try_settle(o, turn) end
+    tell_succeeded(turn)
+    answers[index] = { renewals, outcomes }
   end
-  for place, o in ipairs(turn.outcomes) do outcomes[place] = xq.try_settle(o, turn) end
-  xq.tell_succeeded(turn)
-  answers[index] = { renewals, outcomes }
+  clear_ended()
+  promote(1000)
+  for index, turn in ipairs(turns) do
+    local tasks, full = claim(turn)
+    local cancels = call('SMEMBERS', P .. KEY.cancels .. turn.worker)
+    if #cancels > 0 then call('DEL', P .. KEY.cancels .. turn.worker) end
+    if turn.waits == '1' and #tasks == 0 and #cancels == 0 then wait(turn, full) end
+    answers[index][3], answers[index][4] = tasks, cancels
+  end
+  for kind, permits in pairs(freed) do free_permits(kind, permits - (claimed[kind] or 0)) end
+  for _, kind in ipairs(woken_in_vain) do
+    wake(kind, 1)
+    free_permits(kind, 1)
+  end
+  for field, attempts in pairs(worked) do call('HINCRBY', P .. KEY.worked, field, attempts) end
+  write_finished()
+  leave_behind()
+  local next_due = call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
+  return { NOW, next_due, answers }
 end
-xq.clear_ended()
-xq.promote(1000)
-for index, turn in ipairs(turns) do
-  local tasks, full = xq.claim(turn)
-  local cancels = call('SMEMBERS', P .. KEY.cancels .. turn.worker)
-  if #cancels > 0 then call('DEL', P .. KEY.cancels .. turn.worker) end
-  if turn.waits == '1' and #tasks == 0 and #cancels == 0 then xq.wait(turn, full) end
-  answers[index][3], answers[index][4] = tasks, cancels
-end
-for kind, permits in pairs(freed) do xq.free_permits(kind, permits - (claimed[kind] or 0)) end
-for _, kind in ipairs(woken_in_vain) do
-  xq.wake(kind, 1)
-  xq.free_permits(kind, 1)
-end
-for field, attempts in pairs(worked) do call('HINCRBY', P .. KEY.worked, field, attempts) end
-xq.write_finished()
-xq.leave_behind()
-local next_due = call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
-return { NOW, next_due, answers }

@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { luaConstants } from './keys.ts'
+import type { RedisPlace } from './place.ts'
+
+/**
+ * The atomic steps, each a Lua file that says its arguments, answer and cost. What a step may do without: `no-writes`
+ * changes nothing; `allow-oom` runs when Redis has no memory left, because it frees more than it takes. The others are
+ * refused then before they change anything.
+ */
+const STEPS = {
+  submit: null,
+  turn: 'allow-oom',
+  change: 'allow-oom',
+  sweep: 'allow-oom',
+  configure: null,
+  rates: null,
+  look: 'no-writes',
+  scan: 'no-writes',
+  about: 'no-writes',
+  ahead: 'no-writes',
+  events: 'allow-oom',
+} as const
+export type StepName = keyof typeof STEPS
+
+/** All steps as one library of Redis functions. */
+export interface Library {
+  text: string
+  /** Functions and library are named by their content: two versions of the program run side by side on one Redis. */
+  name: string
+  functionOf(step: StepName): string
+}
+
+export const LIBRARY_PREFIX = 'xq_'
+
+export function loadLibrary(place: RedisPlace): Library {
+  const read = (file: string) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), 'utf8')
+  const steps = Object.keys(STEPS).map((step) => `do\n${read(step)}end\n`)
+  const body = nameConstants([read('shared'), ...steps].join('\n'), luaConstants(place))
+  const name = LIBRARY_PREFIX + createHash('sha1').update(body).digest('hex').slice(0, 12)
+  const functionOf = (step: StepName) => `${name}_${step}`
+  const registrations = Object.entries(STEPS).map(([step, flag]) => {
+    const flags = flag === null ? '' : `'${flag}'`
+    const callback = `function(keys, args) begin(keys, args) return steps.${step}() end`
+    const called = functionOf(step as StepName)
+    return `redis.register_function{ function_name = '${called}', callback = ${callback}, flags = { ${flags} } }`
+  })
+  return { text: `#!lua name=${name}\n${body}\n${registrations.join('\n')}\n`, name, functionOf }
+}
+
+/** Puts values where the files name constants (`KEY.leases`, `WORKERS`). */
+function nameConstants(text: string, constants: ReadonlyMap<string, string>): string {
+  return text.replace(/\b(?:KEY|CHANNEL)\.\w+|\b[A-Z][A-Z_]+\b/g, (name) => constants.get(name) ?? name)
+}
