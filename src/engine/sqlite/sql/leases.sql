@@ -40,7 +40,8 @@ WHERE status = 'processing' AND type = ? ORDER BY started_at, seq LIMIT 1000;
 
 -- name: holdersInGroup
 SELECT id, worker_id, started_at, expires_at, task_group FROM tasks
-WHERE status = 'processing' AND task_group <> '' AND type = ? AND task_group = ? ORDER BY started_at, seq LIMIT 1000;
+WHERE status = 'processing' AND task_group <> '' AND type = ? AND task_group = '' || ?
+ORDER BY started_at, seq LIMIT 1000;
 
 -- name: runningByWorker
 SELECT worker_id, count(*) AS n FROM tasks WHERE status = 'processing' GROUP BY worker_id;

@@ -20,7 +20,7 @@ SELECT task_group, served, since, since_seq,
   (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.task_group <> '' AND t.type = r.type
     AND t.task_group = r.task_group) AS in_flight
 FROM ring r WHERE state = 'ready' AND type = ? AND priority = ?
-ORDER BY served, since, since_seq LIMIT ?;
+ORDER BY served, since, since_seq LIMIT 0 + ?;
 
 -- name: ringPlace
 SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND task_group = ?;
@@ -28,9 +28,9 @@ SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND ta
 -- name: headsInGroup
 -- The ready tasks of a group that follow a given one.
 SELECT seq, priority, run_at FROM tasks
-WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND task_group = ?
+WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND task_group = '' || ?
   AND (run_at, seq) > (?, ?)
-ORDER BY run_at, seq LIMIT ?;
+ORDER BY run_at, seq LIMIT 0 + ?;
 
 -- name: ringJoin
 -- A task of a group became ready: type, priority, group, run_at, seq.
@@ -46,9 +46,9 @@ INSERT INTO ring (type, priority, task_group, served, state)
 VALUES (?1, ?2, ?3, (SELECT ifnull(max(served), 0) + 1 FROM ring), CASE
   WHEN ?3 = '' THEN 'alone'
   WHEN NOT EXISTS (SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ?1
-    AND task_group = ?3 AND priority = ?2) THEN 'empty'
+    AND task_group = '' || ?3 AND priority = ?2) THEN 'empty'
   WHEN ?4 <= (SELECT count(*) FROM tasks WHERE status = 'processing' AND task_group <> '' AND type = ?1
-    AND task_group = ?3) THEN 'full'
+    AND task_group = '' || ?3) THEN 'full'
   ELSE 'ready' END)
 ON CONFLICT DO UPDATE SET served = excluded.served, state = excluded.state;
 
@@ -59,7 +59,8 @@ UPDATE ring SET state = ? WHERE type = ? AND priority = ? AND task_group = ?;
 UPDATE ring SET since = ?, since_seq = ? WHERE type = ? AND priority = ? AND task_group = ?;
 
 -- name: ringFreed
-UPDATE ring SET state = 'ready' WHERE type = ? AND task_group = ? AND state = 'full';
+-- `+` keeps the planner from walking all that are full.
+UPDATE ring SET state = 'ready' WHERE type = ? AND task_group = ? AND +state = 'full';
 
 -- name: ringAllFreed
 UPDATE ring SET state = 'ready' WHERE state = 'full' AND type = ?;
@@ -93,15 +94,15 @@ ORDER BY run_at, seq LIMIT 1;
 
 -- name: groupBefore
 SELECT count(*) AS n FROM (
-  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND task_group = ?
-    AND (run_at, seq) < (?, ?) LIMIT ?
+  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ?
+    AND task_group = '' || ? AND (run_at, seq) < (?, ?) LIMIT ?
 );
 
 -- name: groupsAbove
--- Of groups that may be served, with a higher priority.
+-- Of groups that may be served, with a higher priority. Led by the ring: the tasks of full groups may be any number.
 SELECT count(*) AS n FROM (
-  SELECT 1 FROM ring r JOIN tasks t ON t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
-    AND t.task_group = r.task_group AND t.priority = r.priority
+  SELECT 1 FROM ring r CROSS JOIN tasks t INDEXED BY tasks_ready_in_group ON t.status = 'pending'
+    AND t.task_group <> '' AND t.type = r.type AND t.task_group = r.task_group AND t.priority = r.priority
   WHERE r.state = 'ready' AND r.type = ? AND r.priority > ? LIMIT ?
 );
 
