@@ -139,9 +139,9 @@ export interface Turn {
    * Claims at most this many of the worker's types, or of `types`: ready, not paused, within rate, limit and the limit
    * of its group, not past its wait deadline. Of a type, highest priority first. Within one priority the groups that
    * have ready tasks take turns, those without a group being one group of their own; within a group, the task that has
-   * been ready longest (by `runAt`, then by submission). The next turn is that of the group served longest ago; one that
-   * never was goes first, of several the one whose first task has been ready longest. A group with nothing ready may be
-   * forgotten.
+   * been ready longest (by `runAt`, then by submission). The next turn is that of the group served longest ago; one
+   * that never was goes first, of several the one whose first task has been ready longest. A group with nothing ready
+   * may be forgotten.
    */
   want: number
   types?: readonly string[]

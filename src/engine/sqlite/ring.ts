@@ -1,7 +1,8 @@
-import type { Task } from '../../task/task.ts'
+import { TASK_LIMITS, type Task } from '../../task/task.ts'
 import type { Row, Store } from './store.ts'
 
-const PRIORITY_ABOVE_ALL = 10
+const PRIORITY_ABOVE_ALL = TASK_LIMITS.priorityMax + 1
+const GONE: Row = { served: 0, since: 0, since_seq: 0 }
 /** Groups that an explanation looks at. */
 const BESIDE_MAX = 10_000
 
@@ -130,7 +131,8 @@ export class Ring {
     const others = this.#store.all('groupsBeside', type, priority, group, before + 1, BESIDE_MAX)
     const first = this.#store.get('aloneFirst', type, priority)
     const ofNone = first && this.#placeOfNone(type, priority, first)
-    const mine = group === '' ? ofNone! : this.#store.get('ringPlace', type, priority, group)!
+    // Another process may have taken the task since it was read.
+    const mine = (group === '' ? ofNone : this.#store.get('ringPlace', type, priority, group)) ?? GONE
     if (group !== '' && ofNone) {
       const n = count('aloneBefore', type, priority, Number.MAX_SAFE_INTEGER, 0, before + 1)
       others.push({ ...ofNone, n })
