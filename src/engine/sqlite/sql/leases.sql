@@ -13,7 +13,7 @@ RETURNING seq, id, type, priority, attempts, deliveries, max_retry, queue_timeou
 -- name: dueLeases
 -- Expired, out of time, or past the grace of a cancel. Scans what is in flight, which is small.
 SELECT seq FROM tasks
-WHERE status = 'processing' AND (expires_at <= ?1 OR deadline_at <= ?1 OR cancel_at <= ?1 - ?2) LIMIT ?3;
+WHERE status = 'processing' AND (expires_at <= ?1 OR deadline_at <= ?1 OR cancel_at <= ?1 - ?2) LIMIT 0 + ?3;
 
 -- name: nextLeaseDue
 SELECT min(min(expires_at, ifnull(deadline_at, expires_at), ifnull(cancel_at + ?, expires_at))) AS at

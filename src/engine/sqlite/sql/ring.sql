@@ -67,7 +67,7 @@ UPDATE ring SET state = 'ready' WHERE state = 'full' AND type = ?;
 
 -- name: ringDropEmpty
 DELETE FROM ring WHERE (type, task_group, priority) IN (
-  SELECT type, task_group, priority FROM ring WHERE state = 'empty' LIMIT ?
+  SELECT type, task_group, priority FROM ring WHERE state = 'empty' LIMIT 0 + ?
 );
 
 -- name: ringDropAlone
@@ -78,14 +78,14 @@ DELETE FROM ring WHERE state = 'alone'
 -- name: aloneAbove
 -- The ahead statements count to a bound, their last value. Ready, without a group, of a higher priority.
 SELECT count(*) AS n FROM (
-  SELECT 1 FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? AND priority > ? LIMIT ?
+  SELECT 1 FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? AND priority > ? LIMIT 0 + ?
 );
 
 -- name: aloneBefore
 -- Ready, without a group, of a priority, before a given place.
 SELECT count(*) AS n FROM (
   SELECT 1 FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? AND priority = ?
-    AND (run_at, seq) < (?, ?) LIMIT ?
+    AND (run_at, seq) < (?, ?) LIMIT 0 + ?
 );
 
 -- name: aloneFirst
@@ -95,7 +95,7 @@ ORDER BY run_at, seq LIMIT 1;
 -- name: groupBefore
 SELECT count(*) AS n FROM (
   SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ?
-    AND task_group = '' || ? AND (run_at, seq) < (?, ?) LIMIT ?
+    AND task_group = '' || ? AND (run_at, seq) < (?, ?) LIMIT 0 + ?
 );
 
 -- name: groupsAbove
@@ -103,7 +103,7 @@ SELECT count(*) AS n FROM (
 SELECT count(*) AS n FROM (
   SELECT 1 FROM ring r CROSS JOIN tasks t INDEXED BY tasks_ready_in_group ON t.status = 'pending'
     AND t.task_group <> '' AND t.type = r.type AND t.task_group = r.task_group AND t.priority = r.priority
-  WHERE r.state = 'ready' AND r.type = ? AND r.priority > ? LIMIT ?
+  WHERE r.state = 'ready' AND r.type = ? AND r.priority > ? LIMIT 0 + ?
 );
 
 -- name: groupsBeside
@@ -111,6 +111,6 @@ SELECT count(*) AS n FROM (
 -- tasks of each are ready.
 SELECT served, since, since_seq, (SELECT count(*) FROM (
     SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
-      AND t.task_group = r.task_group AND t.priority = r.priority LIMIT ?4
+      AND t.task_group = r.task_group AND t.priority = r.priority LIMIT 0 + ?4
   )) AS n
-FROM ring r WHERE state = 'ready' AND type = ?1 AND priority = ?2 AND task_group <> ?3 LIMIT ?5;
+FROM ring r WHERE state = 'ready' AND type = ?1 AND priority = ?2 AND task_group <> ?3 LIMIT 0 + ?5;

@@ -36,7 +36,7 @@ ORDER BY priority DESC, run_at, seq LIMIT 0 + ?;
 -- name: due
 -- Delayed tasks whose time has come.
 SELECT seq, type, priority, run_at, task_group FROM tasks WHERE status = 'delayed' AND run_at <= ?
-ORDER BY run_at, seq LIMIT ?;
+ORDER BY run_at, seq LIMIT 0 + ?;
 
 -- name: nextReady
 SELECT min(run_at) AS at FROM tasks WHERE status = 'delayed';
@@ -45,7 +45,7 @@ SELECT min(run_at) AS at FROM tasks WHERE status = 'delayed';
 UPDATE tasks SET status = 'pending' WHERE seq = ?;
 
 -- name: waitedTooLong
-SELECT seq FROM tasks WHERE status = 'pending' AND deadline_at <= ? ORDER BY deadline_at LIMIT ?;
+SELECT seq FROM tasks WHERE status = 'pending' AND deadline_at <= ? ORDER BY deadline_at LIMIT 0 + ?;
 
 -- name: nextWaitEnd
 SELECT min(deadline_at) AS at FROM tasks WHERE status = 'pending' AND deadline_at IS NOT NULL;
@@ -69,7 +69,7 @@ UPDATE tasks SET status = 'pending', attempts = 0, lost_leases = 0, run_at = ?1,
 WHERE seq = ?2;
 
 -- name: oldestFinished
-SELECT seq, type, status, completed_at FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT ?;
+SELECT seq, type, status, completed_at FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT 0 + ?;
 
 -- name: deleteTask
 DELETE FROM tasks WHERE seq = ?;
