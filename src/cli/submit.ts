@@ -15,6 +15,7 @@ interface SubmitOptions extends ClientOptions {
   delay?: string
   maxRetry?: string
   key?: string
+  group?: string
 }
 
 /** `xqueue submit`: one task from the arguments, or many from a file of lines. */
@@ -29,12 +30,14 @@ export function submitCommand(): Command {
     .option('--delay <duration>', 'start later, as in 90s')
     .option('--max-retry <n>', 'retries after the first attempt')
     .option('--key <key>', 'idempotency key')
+    .option('--group <group>', 'tenant, account or customer: the groups of a type take turns')
     .action((type: string | undefined, payload: string, options: SubmitOptions) =>
       options.file === undefined ? submitOne(type, payload, options) : submitFile(options.file, options),
     )
   return withExamples(
     command,
     'xqueue submit example \'{"duration": 2}\' --wait',
+    'xqueue submit example \'{"duration": 2}\' --group acme',
     'xqueue submit --file tasks.ndjson',
     'generate-tasks | xqueue submit --file -',
   )
@@ -42,7 +45,7 @@ export function submitCommand(): Command {
 
 async function submitOne(type: string | undefined, text: string, options: SubmitOptions): Promise<void> {
   if (type === undefined) throw new XQueueError('invalid_config', 'name a task type, or give --file')
-  const { priority, delay, maxRetry, key } = options
+  const { priority, delay, maxRetry, key, group } = options
   const body = {
     type,
     payload: parse(text, 'the payload'),
@@ -50,6 +53,7 @@ async function submitOne(type: string | undefined, text: string, options: Submit
     ...(delay === undefined ? {} : { delay }),
     ...(maxRetry === undefined ? {} : { max_retry: Number(maxRetry) }),
     ...(key === undefined ? {} : { idempotency_key: key }),
+    ...(group === undefined ? {} : { group }),
   }
   const task = await call<{ id: string; status: string }>(options.server, 'POST', '/tasks', body)
   if (!options.wait) {

@@ -9,6 +9,7 @@ interface FilterOptions extends ClientOptions {
   status?: Status
   type?: string
   tag?: string
+  group?: string
   limit?: string
   all?: boolean
 }
@@ -65,7 +66,12 @@ export function taskCommands(): Command[] {
   return [
     withExamples(get, `xqueue get ${id}`, `xqueue get ${id} --json`),
     withExamples(watch, `xqueue watch ${id}`, 'xqueue watch --type email --status failed'),
-    withExamples(list, 'xqueue list --status pending --type email', 'xqueue list --tag customer:42 --limit 10'),
+    withExamples(
+      list,
+      'xqueue list --status pending --type email',
+      'xqueue list --tag customer:42 --limit 10',
+      'xqueue list --group acme',
+    ),
     withExamples(
       change('cancel', 'cancel a task, or all that fit'),
       `xqueue cancel ${id}`,
@@ -120,8 +126,14 @@ function withFilter(command: Command): Command {
     .option('--status <status>', 'pending, processing, success, failed, canceled or timeout')
     .option('--type <type>', 'task type')
     .option('--tag <key:value>', 'a tag')
+    .option('--group <group>', 'a group')
 }
 
-function filterOf({ status, type, tag }: FilterOptions): Record<string, string> {
-  return { ...(status ? { status } : {}), ...(type ? { type } : {}), ...(tag ? { tag } : {}) }
+function filterOf({ status, type, tag, group }: FilterOptions): Record<string, string> {
+  return {
+    ...(status ? { status } : {}),
+    ...(type ? { type } : {}),
+    ...(tag ? { tag } : {}),
+    ...(group ? { group } : {}),
+  }
 }

@@ -19,6 +19,8 @@ export interface SubmitOptions {
   /** How long an attempt may run; default 5 min, 0 = no limit. */
   processTimeout?: Duration
   tags?: Record<string, string>
+  /** A tenant, account or customer: the groups of a type take turns, and may have a limit of their own. */
+  group?: string
   /** The same key with the same task is submitted once, however often it is called. */
   idempotencyKey?: string
 }
@@ -161,6 +163,7 @@ export interface TaskAnswer {
   error: string | null
   tags: Record<string, string>
   idempotency_key: string | null
+  group: string | null
 }
 
 function taskOf(answer: TaskAnswer): Task {
@@ -188,6 +191,7 @@ function taskOf(answer: TaskAnswer): Task {
     error: answer.error,
     tags: answer.tags,
     idempotencyKey: answer.idempotency_key,
+    group: answer.group,
   }
 }
 
@@ -204,5 +208,6 @@ function inputOf(task: SubmitOptions & { type: string; payload: unknown }) {
     process_timeout: task.processTimeout,
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
+    group: task.group,
   }
 }

@@ -51,8 +51,9 @@ export interface Engine {
   get(ids: readonly string[]): Promise<(Task | null)[]>
 
   /**
-   * Newest first; with `status: 'pending'` in the order they will run. Each call looks at a bounded number of tasks: a
-   * page may be short and still have a `nextCursor`. @throws XQueueError `invalid_cursor`
+   * Newest first; with `status: 'pending'` in the order they will run, but for the turns that groups take. Each call
+   * looks at a bounded number of tasks: a page may be short and still have a `nextCursor`.
+   * @throws XQueueError `invalid_cursor`
    */
   list(query: ListQuery): Promise<Page>
 
@@ -135,9 +136,12 @@ export interface Turn {
   outcomes?: readonly { lease: string; outcome: Outcome }[]
   renewals?: readonly { lease: string; progress?: Progress }[]
   /**
-   * Claims at most this many of the worker's types, or of `types`: ready, not paused, within rate and limit, not past
-   * its wait deadline; highest priority first, then the one that has been ready longest (by `runAt`, then by
-   * submission).
+   * Claims at most this many of the worker's types, or of `types`: ready, not paused, within rate, limit and the limit
+   * of its group, not past its wait deadline. Of a type, highest priority first. Within one priority the groups that
+   * have ready tasks take turns, those without a group being one group of their own; within a group, the task that has
+   * been ready longest (by `runAt`, then by submission). The next turn is that of the group served longest ago; one
+   * that never was goes first, of several the one whose first task has been ready longest. A group with nothing ready
+   * may be forgotten.
    */
   want: number
   types?: readonly string[]
@@ -197,6 +201,7 @@ export interface TaskFilter {
   status?: Status
   type?: string
   tag?: { key: string; value: string }
+  group?: string
 }
 
 export interface Changed {
@@ -212,14 +217,36 @@ export interface Changed {
 export type ChangeOutcome = 'changed' | 'stopping' | 'refused' | 'unknown'
 
 export interface TypeChange {
-  /** What a worker's handler says of its type; the limit holds until someone sets another at run time. */
-  handler?: { maxConcurrency: number | null; retry: RetryPolicy; payloadSchema: Json; defaults: SpecDefaults }
+  /** What a worker's handler says of its type; limits and rate hold until someone sets another at run time. */
+  handler?: {
+    maxConcurrency: number | null
+    groupConcurrency: number | null
+    rate: Rate | null
+    retry: RetryPolicy
+    payloadSchema: Json
+    defaults: SpecDefaults
+  }
   /** Known for good, with or without workers. */
   declared?: boolean
   /** Integer ≥ 1, or null to remove the limit. Wins over the handler's from then on. */
   maxConcurrency?: number | null
+  /** The same for each group of the type; tasks without a group are not limited by it. */
+  groupConcurrency?: number | null
+  /** Null removes it. Wins over the handler's from then on. */
+  rate?: Rate | null
   paused?: boolean
 }
+
+/**
+ * At most `max` starts (1 to 1,000,000) in any window of `perMs` (1 to 86,400,000), over all processes: a start counts
+ * from the moment a claim hands its task out until `perMs` later. Starts from before there was a rate do not count.
+ */
+export interface Rate {
+  max: number
+  perMs: number
+}
+
+export const RATE_LIMITS = { max: 1_000_000, perMs: 86_400_000 } as const
 
 export interface TypeInfo {
   type: string
@@ -228,7 +255,8 @@ export interface TypeInfo {
   delayed: number
   processing: number
   maxConcurrency: number | null
-  rate: null
+  groupConcurrency: number | null
+  rate: Rate | null
   paused: boolean
   declared: boolean
   /** Live workers that run it. */
@@ -257,6 +285,7 @@ export interface Holder {
   workerId: string
   since: number
   expiresAt: number
+  group: string | null
 }
 
 export interface WorkerInfo extends WorkerIdentity {
@@ -294,16 +323,17 @@ export interface Explanation {
     | 'paused'
     | 'no_worker'
     | 'limit_reached'
+    | 'group_limit_reached'
     | 'rate_limited'
     | 'behind'
     | 'ready'
   task: Task
-  /** Who holds the type's permits. */
+  /** Who holds the type's permits; for `group_limit_reached`, those of the group. */
   holders: Holder[]
   maxConcurrency: number | null
-  /** Tasks of its type that go first (counted up to 10,000). */
+  /** Tasks of its type that go first, as things stand (counted up to 10,000). */
   ahead: number
-  /** Until when, where the reason has an end: run_at, the holder's lease expiry. */
+  /** Until when, where the reason has an end: run_at, the holder's lease expiry, the rate's next start. */
   until: number | null
 }
 

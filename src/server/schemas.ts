@@ -33,6 +33,11 @@ export const TaskInputSchema = Type.Object(
       { maxProperties: TASK_LIMITS.tagsMax },
     ),
     idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
+    group: Type.String({
+      minLength: 1,
+      maxLength: TASK_LIMITS.groupCharsMax,
+      description: 'Tenant, account or customer: the groups of a type take turns, and may have a limit of their own',
+    }),
   },
   { ...closed, required: ['type'], examples: [{ type: 'example', payload: { duration: 2 } }] },
 )
@@ -48,6 +53,7 @@ export interface TaskInput {
   run_at?: string
   tags?: Record<string, string>
   idempotency_key?: string
+  group?: string
 }
 
 export const FilterSchema = Type.Object(
@@ -55,6 +61,7 @@ export const FilterSchema = Type.Object(
     status: Type.Optional(StatusSchema),
     type: Type.Optional(Type.String({ maxLength: TASK_LIMITS.typeCharsMax })),
     tag: Type.Optional(Type.String({ maxLength: 400, description: 'key:value' })),
+    group: Type.Optional(Type.String({ minLength: 1, maxLength: TASK_LIMITS.groupCharsMax })),
   },
   closed,
 )
@@ -78,6 +85,10 @@ export const TaskSchema = Type.Object(
     status: StatusSchema,
     attempts: Type.Integer({ description: 'Handler runs that ended by themselves or by their time-out' }),
     deliveries: Type.Integer({ description: 'Times it was handed to a worker' }),
+    group: Type.Unsafe<string | null>({
+      type: ['string', 'null'],
+      description: 'Whose turns it takes within its type',
+    }),
     run_at: time('When it may start'),
     completed_at: time('When it ended'),
   },

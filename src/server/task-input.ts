@@ -1,7 +1,7 @@
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
-import { completeSpec, TASK_LIMITS, type TaskSpec } from '../task/task.ts'
+import { completeSpec, GROUP_PATTERN, TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 import type { KnownType } from './known-types.ts'
 import type { TaskInput } from './schemas.ts'
 
@@ -48,6 +48,9 @@ export async function specOf(
   } else if (runAt !== null && runAt > Date.now() + TASK_LIMITS.durationMsMax) {
     errors.push({ path: `${at}run_at`, message: 'is more than 366 days ahead' })
   }
+  if (input.group !== undefined && !GROUP_PATTERN.test(input.group)) {
+    errors.push({ path: `${at}group`, message: 'must not have control characters' })
+  }
   const bytes = Buffer.byteLength(JSON.stringify(payload))
   if (bytes > TASK_LIMITS.payloadBytesMax) {
     const detail = `${at}payload has ${bytes} bytes and may have ${TASK_LIMITS.payloadBytesMax}`
@@ -70,6 +73,7 @@ export async function specOf(
     ...(processTimeoutMs === undefined ? {} : { processTimeoutMs }),
     ...(input.tags === undefined ? {} : { tags: input.tags }),
     ...(input.idempotency_key === undefined ? {} : { idempotencyKey: input.idempotency_key }),
+    ...(input.group === undefined ? {} : { group: input.group }),
   })
 }
 

@@ -39,6 +39,7 @@ export function taskJson(task: Task) {
     error: task.error,
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
+    group: task.group,
   }
 }
 
@@ -67,7 +68,8 @@ export function typeJson(info: TypeInfo) {
     delayed: info.delayed,
     processing: info.processing,
     max_concurrency: info.maxConcurrency,
-    rate: info.rate,
+    group_concurrency: info.groupConcurrency,
+    rate: rateJson(info.rate),
     paused: info.paused,
     declared: info.declared,
     workers: info.workers,
@@ -78,11 +80,16 @@ export function typeJson(info: TypeInfo) {
   }
 }
 
+export function rateJson(rate: TypeInfo['rate']) {
+  return rate && { max: rate.max, per: rate.perMs / 1_000 }
+}
+
 export function holderJson(holder: Holder) {
   return {
     task_id: holder.taskId,
     worker_id: holder.workerId,
     since: isoTime(holder.since),
     lease_expires_at: isoTime(holder.expiresAt),
+    group: holder.group,
   }
 }

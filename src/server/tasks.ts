@@ -8,7 +8,7 @@ import type { Route, ServerContext } from './server.ts'
 import { refuseTaskLimits, specOf, throwErrors } from './task-input.ts'
 import { holderJson, isoTime, taskJson } from './task-json.ts'
 
-type Filter = { status?: TaskFilter['status']; type?: string; tag?: string }
+type Filter = { status?: TaskFilter['status']; type?: string; tag?: string; group?: string }
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
@@ -125,6 +125,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
         return {
           id,
           type: task.type,
+          group: task.group,
           status: task.status,
           reason,
           max_concurrency: maxConcurrency,
@@ -166,8 +167,12 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
 }
 
 /** @throws XQueueError `invalid_request` for a tag that is no `key:value` */
-export function filterOf({ status, type, tag }: Filter): TaskFilter {
-  const filter: TaskFilter = { ...(status ? { status } : {}), ...(type === undefined ? {} : { type }) }
+export function filterOf({ status, type, tag, group }: Filter): TaskFilter {
+  const filter: TaskFilter = {
+    ...(status ? { status } : {}),
+    ...(type === undefined ? {} : { type }),
+    ...(group === undefined ? {} : { group }),
+  }
   if (type !== undefined && !TYPE_PATTERN.test(type)) {
     throw new XQueueError('invalid_request', `type ${JSON.stringify(type)} is no name of a task type`)
   }

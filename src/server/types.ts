@@ -1,10 +1,24 @@
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { TypeInfo } from '../engine/engine.ts'
+import { RATE_LIMITS, type Rate, type TypeInfo } from '../engine/engine.ts'
+import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import { TypeParams } from './schemas.ts'
+import { DurationSchema, TypeParams } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
-import { holderJson, typeJson } from './task-json.ts'
+import { holderJson, rateJson, typeJson } from './task-json.ts'
+
+const LimitSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
+
+interface LimitInput {
+  task_type: string
+  max_concurrency?: number | null
+  group_concurrency?: number | null
+}
+
+interface RateInput {
+  max: number | null
+  per?: number | string
+}
 
 /** /api/v1/handlers, /types and /concurrency. */
 export function typeRoutes({ engine }: ServerContext): Route[] {
@@ -52,6 +66,23 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       handler: setPaused(false),
     },
     {
+      method: 'POST',
+      url: '/api/v1/types/:type/rate',
+      summary: 'Start at most `max` tasks of a type in any window of `per`, over all processes; max null removes it',
+      params: TypeParams,
+      body: Type.Object(
+        {
+          max: Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: RATE_LIMITS.max }),
+          per: Type.Optional(DurationSchema),
+        },
+        { additionalProperties: false },
+      ),
+      handler: async (request) => {
+        const { type } = request.params as { type: string }
+        return typeJson(await engine.configureType(type, { rate: rateOf(request.body as RateInput) }))
+      },
+    },
+    {
       method: 'GET',
       url: '/api/v1/concurrency',
       summary: 'Every limit, and what is in use of it',
@@ -70,10 +101,12 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       summary: "A type's limit and who holds its permits",
       params: TypeParams,
       handler: async (request) => {
-        const { type, maxConcurrency, processing, holders } = await oneType(request)
+        const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(request)
         return {
           task_type: type,
           max_concurrency: maxConcurrency,
+          group_concurrency: groupConcurrency,
+          rate: rateJson(rate),
           in_use: processing,
           holders: holders.map(holderJson),
         }
@@ -82,19 +115,48 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/concurrency',
-      summary: "Set a type's limit over all processes; null removes it",
+      summary: "Set a type's limit over all processes, and that of each of its groups; null removes it",
       body: Type.Object(
         {
           task_type: Type.String({ minLength: 1 }),
-          max_concurrency: Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 }),
+          max_concurrency: Type.Optional(LimitSchema),
+          group_concurrency: Type.Optional(LimitSchema),
         },
         { additionalProperties: false },
       ),
       handler: async (request) => {
-        const { task_type, max_concurrency } = request.body as { task_type: string; max_concurrency: number | null }
-        await engine.configureType(task_type, { maxConcurrency: max_concurrency })
-        return { task_type, max_concurrency }
+        const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
+        if (max_concurrency === undefined && group_concurrency === undefined) {
+          throw refused('max_concurrency', 'is required, or group_concurrency, or both')
+        }
+        const { maxConcurrency } = await engine.configureType(task_type, {
+          ...(max_concurrency === undefined ? {} : { maxConcurrency: max_concurrency }),
+          ...(group_concurrency === undefined ? {} : { groupConcurrency: group_concurrency }),
+        })
+        const groups = group_concurrency === undefined ? {} : { group_concurrency }
+        return { task_type, max_concurrency: maxConcurrency, ...groups }
       },
     },
   ]
+}
+
+/** @throws XQueueError `invalid_request` */
+function rateOf({ max, per }: RateInput): Rate | null {
+  if (max === null) {
+    if (per !== undefined) throw refused('per', 'has no meaning where max is null, which removes the rate')
+    return null
+  }
+  if (per === undefined) throw refused('per', 'is required: the window in which at most `max` tasks start, as in "1m"')
+  let perMs: number
+  try {
+    perMs = parseDurationMs(per)
+  } catch (error) {
+    throw refused('per', (error as Error).message)
+  }
+  if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw refused('per', 'must be from 1 ms to 24 hours')
+  return { max, perMs }
+}
+
+function refused(path: string, message: string): XQueueError {
+  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
 }

@@ -36,6 +36,8 @@ export interface Task {
   error: string | null
   tags: Readonly<Record<string, string>>
   idempotencyKey: string | null
+  /** The tenant, account or customer within its type whose turn it takes; null: of none. */
+  group: string | null
 }
 
 export type Progress = number | { [key: string]: Json }
@@ -53,6 +55,7 @@ export interface TaskSpec {
   runAt: number | null
   tags: Readonly<Record<string, string>>
   idempotencyKey: string | null
+  group: string | null
 }
 
 /** What a task type's handler says of tasks that do not say it themselves. */
@@ -68,6 +71,7 @@ export const TASK_DEFAULTS = {
   runAt: null,
   tags: {},
   idempotencyKey: null,
+  group: null,
 } as const
 
 /** A limit on everything that a caller may ask for. */
@@ -81,12 +85,16 @@ export const TASK_LIMITS = {
   tagKeyCharsMax: 64,
   tagValueCharsMax: 256,
   idempotencyKeyCharsMax: 255,
+  groupCharsMax: 128,
   payloadBytesMax: 1024 * 1024,
   resultBytesMax: 1024 * 1024,
   errorCharsMax: 16_384,
   batchBytesMax: 16 * 1024 * 1024,
   batchTasksMax: 10_000,
 } as const
+
+/** What a group may be called: 1 to 128 characters, none of them a control character. */
+export const GROUP_PATTERN = /^\P{Cc}{1,128}$/u
 
 /**
  * What a type may be called: it stands in URLs, MQTT topics, Redis keys and metric labels, so it holds only letters,
@@ -120,8 +128,9 @@ export function newTaskId(now: number): string {
  * given, so a repeated call with the same delay is the same call.
  */
 export function sameRequest(spec: TaskSpec): string {
-  const { idempotencyKey: _, ...request } = spec
-  return canonical(request as unknown as Json)
+  const { idempotencyKey: _, group, ...request } = spec
+  // No group is left out, so that keys which were used before there were groups compare as they did.
+  return canonical((group === null ? request : { ...request, group }) as unknown as Json)
 }
 
 function canonical(value: Json): string {

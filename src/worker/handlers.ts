@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
-import type { Engine } from '../engine/engine.ts'
+import { type Engine, RATE_LIMITS, type Rate } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { describeError, type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
@@ -33,6 +33,10 @@ export interface HandlerContext {
 export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   /** Tasks of this type at once, over all processes and machines; default no limit. */
   concurrency?: number | null
+  /** The same for each group (`group` of a task) of the type; tasks without a group are not limited by it. */
+  groupConcurrency?: number | null
+  /** At most `max` starts in any window of `per`, over all processes: `{ max: 100, per: '1m' }`; default no limit. */
+  rate?: { max: number; per: Duration } | null
   /** How long an attempt may run, unless the task says so; default 5 min, 0 = no limit. */
   processTimeout?: Duration
   /** How long a task may wait for its first start, unless it says so; default 10 min, 0 = no limit. */
@@ -81,10 +85,26 @@ export function defineHandlers<
   return handlers
 }
 
+/** The fields of a handler, and no other: a misspelled one would be without effect. */
+const FIELDS: Record<keyof Handler, true> = {
+  concurrency: true,
+  groupConcurrency: true,
+  rate: true,
+  processTimeout: true,
+  queueTimeout: true,
+  maxRetry: true,
+  retry: true,
+  payload: true,
+  isolate: true,
+  run: true,
+}
+
 /** A handler, checked, with its gaps filled. */
 export interface RegisteredHandler {
   type: string
   maxConcurrency: number | null
+  groupConcurrency: number | null
+  rate: Rate | null
   /** Of tasks that do not say it themselves. */
   defaults: SpecDefaults
   retry: RetryPolicy
@@ -124,8 +144,10 @@ export async function loadHandlers(path: string): Promise<Handlers> {
 
 /** Makes the types of handlers known to an engine, with all that others have to know of them. */
 export async function announce(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
-  for (const [type, { maxConcurrency, retry, payloadSchemaJson: payloadSchema, defaults }] of handlers) {
-    await engine.configureType(type, { handler: { maxConcurrency, retry, payloadSchema, defaults } })
+  for (const [type, { payloadSchemaJson: payloadSchema, ...handler }] of handlers) {
+    const { maxConcurrency, groupConcurrency, rate, retry, defaults } = handler
+    const told = { maxConcurrency, groupConcurrency, rate, retry, payloadSchema, defaults }
+    await engine.configureType(type, { handler: told })
   }
 }
 
@@ -145,12 +167,14 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
     throw invalid(`the task type "${type}" is not usable: letters, digits and . _ : - only, at most 100 of them`)
   }
   if (typeof handler?.run !== 'function') throw invalid(`${where} has no function \`run\``)
-  const known = ['concurrency', 'processTimeout', 'queueTimeout', 'maxRetry', 'retry', 'payload', 'isolate', 'run']
+  const known = Object.keys(FIELDS)
   const stranger = Object.keys(handler).find((key) => !known.includes(key))
   if (stranger) throw invalid(`${where} has an unknown field \`${stranger}\`: allowed are ${known.join(', ')}`)
-  const { concurrency = null, maxRetry = null, retry = {}, payload = null, isolate = false } = handler
-  if (concurrency !== null && !(Number.isInteger(concurrency) && concurrency >= 1)) {
-    throw invalid(`${where} has concurrency ${concurrency}: it must be an integer of 1 or more, or null for no limit`)
+  const { concurrency = null, groupConcurrency = null, maxRetry = null, retry = {} } = handler
+  const { payload = null, isolate = false } = handler
+  for (const [field, limit] of Object.entries({ concurrency, groupConcurrency })) {
+    if (limit === null || (Number.isInteger(limit) && limit >= 1)) continue
+    throw invalid(`${where} has ${field} ${limit}: it must be an integer of 1 or more, or null for no limit`)
   }
   if (maxRetry !== null && !(Number.isInteger(maxRetry) && maxRetry >= 0 && maxRetry <= TASK_LIMITS.retryMax)) {
     throw invalid(`${where} has maxRetry ${maxRetry}: it must be an integer from 0 to ${TASK_LIMITS.retryMax}`)
@@ -177,6 +201,8 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
   return {
     type,
     maxConcurrency: concurrency,
+    groupConcurrency,
+    rate: rateOf(where, handler.rate ?? null, (per) => ms('rate.per', per)),
     defaults: {
       ...(maxRetry === null ? {} : { maxRetry }),
       ...(queueTimeoutMs === null ? {} : { queueTimeoutMs }),
@@ -192,6 +218,28 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
     payloadSchemaJson: payload === null ? null : jsonSchemaOf(payload),
     run: isolate ? runInThread(file!, type) : handler.run,
   }
+}
+
+function rateOf(where: string, rate: unknown, ms: (per: Duration | undefined) => number | null): Rate | null {
+  if (rate === null) return null
+  const given =
+    typeof rate === 'object'
+      ? Object.keys(rate as object)
+          .sort()
+          .join()
+      : typeof rate
+  if (given !== 'max,per') {
+    throw invalid(
+      `${where} has a rate that is not { max, per }: write \`rate: { max: 100, per: '1m' }\`, or null for none`,
+    )
+  }
+  const { max, per } = rate as { max: number; per: Duration }
+  if (!(Number.isInteger(max) && max >= 1 && max <= RATE_LIMITS.max)) {
+    throw invalid(`${where} has rate.max ${max}: it must be an integer from 1 to ${RATE_LIMITS.max}`)
+  }
+  const perMs = ms(per) ?? 0
+  if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw invalid(`${where} has rate.per ${per}: it must be 1 ms to 24 hours`)
+  return { max, perMs }
 }
 
 /** By the Standard JSON Schema extension, which not every validator has. */

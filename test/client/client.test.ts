@@ -35,8 +35,19 @@ beforeAll(async () => {
 afterAll(() => app.stopNow())
 
 it('submits with the types of the handlers and gives their results', async () => {
-  const task = await client().submit('greet', { name: 'ann' }, { priority: 3, tags: { order: '7' }, delay: '10ms' })
-  expect(task).toMatchObject({ type: 'greet', priority: 3, tags: { order: '7' }, maxRetry: 3, queueTimeoutMs: 600_000 })
+  const task = await client().submit(
+    'greet',
+    { name: 'ann' },
+    { priority: 3, tags: { order: '7' }, delay: '10ms', group: 'acme' },
+  )
+  expect(task).toMatchObject({
+    type: 'greet',
+    priority: 3,
+    tags: { order: '7' },
+    maxRetry: 3,
+    queueTimeoutMs: 600_000,
+    group: 'acme',
+  })
   expect(task.createdAt).toBeTypeOf('number')
   const result = await client().result(task)
   expectTypeOf(result).toEqualTypeOf<{ greeting: string }>()

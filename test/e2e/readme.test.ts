@@ -92,8 +92,8 @@ it('runs the handlers and the client that it shows', async () => {
 
 it('shows commands that work', async () => {
   await start(startScript(), '--port 0 --engine sqlite::memory:')
-  const commands = block('limit example 10').trim().split('\n')
-  expect(commands).toHaveLength(5)
+  const commands = ['limit example 10\n', '--group-limit'].flatMap((text) => block(text).trim().split('\n'))
+  expect(commands).toHaveLength(9)
   for (const command of commands) {
     // The doctor is asked about the settings that this server has.
     const flags = command.endsWith('doctor') ? ` --port ${new URL(base).port}` : ''

@@ -186,6 +186,22 @@ it('is driven from the command line', async () => {
   expect(JSON.parse(run('get', id, '--json').stdout)).toMatchObject({ id, type: 'example' })
   expect(run('cancel', id).status).toBe(0)
   expect(run('limit', 'example', '7').stdout).toContain('7')
+  const set = run('limit', 'example', '--group-limit', '2', '--rate', '90/1m', '--json').stdout
+  expect(JSON.parse(set)).toEqual({
+    task_type: 'example',
+    max_concurrency: 7,
+    group_concurrency: 2,
+    rate: { max: 90, per: 60 },
+  })
+  run('limit', 'example', '--group-limit', 'none', '--rate', 'none')
+  expect(JSON.parse(run('limit', 'example', '--json').stdout)).toMatchObject({ group_concurrency: null, rate: null })
+  for (const wrong of [
+    ['--rate', '5'],
+    ['--group-limit', 'x'],
+  ])
+    expect(run('limit', 'example', ...wrong).status).toBe(2)
+  run('submit', 'example', '{"duration": 0}', '--group', 'acme', '--wait')
+  expect(run('list', '--group', 'acme', '--json').stdout).toContain('"group":"acme"')
   expect(run('pause', 'example').stdout).toBe('example paused')
   for (const command of ['list', 'stats', 'workers']) expect(run(command).status).toBe(0)
   expect(run('cancel').status).toBe(2)

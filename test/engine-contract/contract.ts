@@ -7,9 +7,11 @@ import { configureTypeContract } from './configure-type.ts'
 import { eventsContract } from './events.ts'
 import { explainContract } from './explain.ts'
 import { getContract } from './get.ts'
+import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
 import { listContract } from './list.ts'
 import { randomRun } from './random.ts'
+import { ratesContract } from './rates.ts'
 import { retryContract } from './retry.ts'
 import { type Open, Stage, WORKER } from './stage.ts'
 import { statsContract } from './stats.ts'
@@ -37,6 +39,8 @@ export function engineContract(name: string, open: Open): void {
     cancelContract(stage)
     retryContract(stage)
     configureTypeContract(stage)
+    groupsContract(stage)
+    ratesContract(stage)
     getContract(stage)
     listContract(stage)
     explainContract(stage)
@@ -55,7 +59,7 @@ export function engineContract(name: string, open: Open): void {
         async (commands) => {
           const fresh = await open({ ...stage.options, clock: () => model.now })
           const model = randomRun.model()
-          for (const type of WORKER.types) await fresh.engine.configureType(type, { declared: true, maxConcurrency: 2 })
+          for (const type of WORKER.types) await randomRun.prepare(fresh.engine, type)
           try {
             await fc.asyncModelRun(() => ({ model, real: fresh.engine }), commands)
             await randomRun.checkHistory(model, fresh.engine, isFinal)

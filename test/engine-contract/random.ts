@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect } from 'vitest'
-import { ENGINE_DEFAULTS, type Engine, type WorkerIdentity } from '../../src/engine/engine.ts'
+import { ENGINE_DEFAULTS, type Engine, type Rate, type WorkerIdentity } from '../../src/engine/engine.ts'
 import type { Status } from '../../src/task/status.ts'
 import { completeSpec } from '../../src/task/task.ts'
 
@@ -12,6 +12,7 @@ interface ModelTask {
   id: string
   type: string
   priority: number
+  group: string | null
   order: number
   runAt: number
   status: Status
@@ -20,24 +21,45 @@ interface ModelTask {
   lost: number
 }
 
+/** The types differ: of `t` the tasks have groups with a limit, of `u` their starts have a rate. */
+const GROUP_LIMIT = 2
+const RATE: Rate = { max: 3, perMs: 1_000 }
+
 /** What an engine must hold, in the plainest form: an array of tasks and a limit per type. */
 class Model {
   now = 1_700_000_000_000
   tasks: ModelTask[] = []
   limits: Record<string, number> = { t: 2, u: 2 }
   paused: Record<string, boolean> = { t: false, u: false }
+  starts: number[] = []
 
   running(type: string): ModelTask[] {
     return this.tasks.filter((task) => task.type === type && task.status === 'processing')
   }
 
-  /** Who runs next of a type, as many as its permits allow. */
-  next(type: string, want: number): ModelTask[] {
-    if (this.paused[type]) return []
+  /**
+   * Which tasks of a type may run next: the first of each group whose turn it may be. Within one claim that is a group
+   * that was served no more often than the others (`turns`); whose turn is first is not told here.
+   */
+  next(type: string, turns: Map<string, number>): ModelTask[] {
+    const running = this.running(type)
+    if (this.paused[type] || running.length >= this.limits[type]!) return []
+    if (type === 'u' && this.starts.filter((at) => at > this.now - RATE.perMs).length >= RATE.max) return []
+    const full = ({ group }: ModelTask) =>
+      group !== null && running.filter((task) => task.group === group).length >= GROUP_LIMIT
     const ready = this.tasks.filter((task) => task.type === type && task.status === 'pending' && task.runAt <= this.now)
-    ready.sort((a, b) => b.priority - a.priority || a.runAt - b.runAt || a.order - b.order)
-    return ready.slice(0, Math.max(0, Math.min(want, this.limits[type]! - this.running(type).length)))
+    const open = ready.filter((task) => !full(task))
+    const first = Math.max(...open.map(({ priority }) => priority))
+    const byAge = open.filter(({ priority }) => priority === first)
+    byAge.sort((a, b) => a.runAt - b.runAt || a.order - b.order)
+    const heads = byAge.filter((task, index) => byAge.findIndex(({ group }) => group === task.group) === index)
+    const served = heads.map((task) => turns.get(placeOf(task)) ?? 0)
+    return heads.filter((_, index) => served[index] === Math.min(...served))
   }
+}
+
+function placeOf({ priority, group }: ModelTask): string {
+  return `${priority} ${group}`
 }
 
 type Command = fc.AsyncCommand<Model, Engine>
@@ -69,15 +91,17 @@ const submit = fc
     type: fc.constantFrom('t', 'u'),
     priority: fc.integer({ min: 0, max: 2 }),
     delayMs: fc.constantFrom(0, 0, 700),
+    group: fc.constantFrom(null, 'a', 'b'),
   })
+  .map(({ group, ...spec }) => ({ ...spec, group: spec.type === 't' ? group : null }))
   .map((spec) =>
     command(`submit(${JSON.stringify(spec)})`, async (model, engine) => {
       const { task } = (await engine.submit([completeSpec({ ...spec, maxRetry: 1 })]))[0]!
-      const { type, priority } = spec
+      const { type, priority, group } = spec
       const runAt = model.now + spec.delayMs
       const order = model.tasks.length
       const waiting = { status: 'pending', lease: null, expiresAt: 0, lost: 0 } as const
-      model.tasks.push({ id: task.id, type, priority, order, runAt, ...waiting })
+      model.tasks.push({ id: task.id, type, priority, group, order, runAt, ...waiting })
     }),
   )
 
@@ -85,12 +109,17 @@ const claim = fc
   .record({ type: fc.constantFrom('t', 'u'), want: fc.integer({ min: 1, max: 4 }) })
   .map(({ type, want }) =>
     command(`claim(${type}, ${want})`, async (model, engine) => {
-      const expected = model.next(type, want)
       const { leases } = await engine.turn({ worker: WORKER, types: [type], want, leaseMs: LEASE_MS })
-      expect(leases.map(({ task }) => task.id)).toEqual(expected.map(({ id }) => id))
-      expected.forEach((task, index) => {
-        Object.assign(task, { status: 'processing', lease: leases[index]!.lease, expiresAt: model.now + LEASE_MS })
-      })
+      const turns = new Map<string, number>()
+      for (const { lease, task } of leases) {
+        const next = model.next(type, turns)
+        expect(next.map(({ id }) => id)).toContain(task.id)
+        const started = next.find(({ id }) => id === task.id)!
+        Object.assign(started, { status: 'processing', lease, expiresAt: model.now + LEASE_MS })
+        turns.set(placeOf(started), (turns.get(placeOf(started)) ?? 0) + 1)
+        if (type === 'u') model.starts.push(model.now)
+      }
+      if (leases.length < want) expect(model.next(type, turns)).toEqual([])
     }),
   )
 
@@ -179,5 +208,9 @@ async function checkHistory(model: Model, engine: Engine, isFinal: (status: Stat
 export const randomRun = {
   commands: [submit, submit, claim, claim, settle, settle, cancel, retry, configure, pass],
   model: () => new Model(),
+  prepare: (engine: Engine, type: string) => {
+    const more = type === 't' ? { groupConcurrency: GROUP_LIMIT } : { rate: RATE }
+    return engine.configureType(type, { declared: true, maxConcurrency: 2, ...more })
+  },
   checkHistory,
 }

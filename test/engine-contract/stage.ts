@@ -1,4 +1,4 @@
-import type { Engine, EngineOptions, Lease, Settled, TypeInfo, WorkerIdentity } from '../../src/engine/engine.ts'
+import type { Engine, EngineOptions, Lease, Rate, Settled, TypeInfo, WorkerIdentity } from '../../src/engine/engine.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
@@ -19,6 +19,9 @@ export const WORKER: WorkerIdentity = {
   concurrency: 100,
   startedAt: 0,
 }
+
+/** What a handler may say of its type's limits beside the first. */
+export type HandlerLimits = { groupConcurrency?: number | null; rate?: Rate | null }
 
 /** Where each test of the contract plays: a fresh engine, a clock that tests move, and the usual steps in short. */
 export class Stage {
@@ -47,10 +50,10 @@ export class Stage {
     for (const type of WORKER.types) await this.limit(type, null)
   }
 
-  readonly limit = (type: string, maxConcurrency: number | null): Promise<TypeInfo> =>
-    this.engine.configureType(type, {
-      handler: { maxConcurrency, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} },
-    })
+  readonly limit = (type: string, maxConcurrency: number | null, more: HandlerLimits = {}): Promise<TypeInfo> => {
+    const handler = { maxConcurrency, groupConcurrency: null, rate: null, retry: RETRY_DEFAULTS, ...more }
+    return this.engine.configureType(type, { handler: { ...handler, payloadSchema: null, defaults: {} } })
+  }
 
   readonly submit = async (spec: Partial<TaskSpec> = {}): Promise<Task> =>
     (await this.engine.submit([completeSpec({ type: 't', ...spec })]))[0]!.task

@@ -5,8 +5,9 @@ import { completeSpec } from '../../src/task/task.ts'
 /** Submits and runs tasks until it is killed, and says on stdout what it was told: `submitted id`, `settled id`. */
 const engine = await openEngine(process.argv[2]!, { leaseMs: 100 })
 const worker = { id: `w${process.pid}`, host: 'h', pid: process.pid, types: ['t'], concurrency: 5, startedAt: 0 }
+const limits = { maxConcurrency: 5, groupConcurrency: null, rate: null }
 await engine.configureType('t', {
-  handler: { maxConcurrency: 5, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} },
+  handler: { ...limits, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} },
 })
 
 const say = (lines: string[]) => new Promise((resolve) => process.stdout.write(lines.join(''), resolve))

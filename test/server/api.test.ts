@@ -87,6 +87,9 @@ describe('POST /tasks', () => {
     ['delay and run_at', { type: 'plain', delay: 1, run_at: '2030-01-01T00:00:00Z' }, 'run_at'],
     ['a tag that is no text', { type: 'plain', tags: { a: 1 } }, 'tags.a'],
     ['a payload that does not fit', { type: 'strict', payload: { n: 'x' } }, 'payload.n'],
+    ['a group without a name', { type: 'plain', group: '' }, 'group'],
+    ['a group of 129 characters', { type: 'plain', group: 'x'.repeat(129) }, 'group'],
+    ['a group with control characters', { type: 'plain', group: 'a\nb' }, 'group'],
     ['a limit', { type: 'plain', max_concurrency: 3 }, 'max_concurrency'],
     ['a concurrency key', { type: 'plain', concurrency_key: 'x' }, 'concurrency_key'],
     ['an unknown type', { type: 'nope' }, 'type'],
@@ -132,6 +135,7 @@ describe('POST /tasks/batch', () => {
       [{ type: 'nope' }, 'tasks[42].type'],
       [{ type: 'strict', payload: {} }, 'tasks[42].payload.n'],
       [{ type: 'plain', delay: 'x' }, 'tasks[42].delay'],
+      [{ type: 'plain', group: '\u0000' }, 'tasks[42].group'],
     ] as const) {
       const { status, body } = await post('/tasks/batch', { tasks: tasks.with(42, bad) })
       expect(status).toBe(400)
@@ -166,6 +170,19 @@ describe('a task', () => {
     expect((await post(`/tasks/${id}/retry`)).status).toBe(409)
     for (const path of ['/tasks/none', '/tasks/none/explain']) expect((await get(path)).status).toBe(404)
     expect((await call('DELETE', '/tasks/none')).status).toBe(404)
+  })
+
+  it('has a group, which lists and changes in bulk go by', async () => {
+    const { id } = await submit({ group: 'Müller & Co' })
+    await submit({ group: 'b' })
+    await submit()
+    expect((await get(`/tasks/${id}`)).body.group).toBe('Müller & Co')
+    const query = new URLSearchParams({ group: 'Müller & Co', status: 'pending' })
+    expect((await get(`/tasks?${query}`)).body).toMatchObject({ count: 1, tasks: [{ id }] })
+    expect((await post('/tasks/cancel', { group: 'b' })).body.count).toBe(1)
+    expect((await post('/tasks/retry', { group: 'b', status: 'canceled' })).body.count).toBe(1)
+    expect((await get('/tasks?status=pending')).body.tasks.map(({ group }: Body) => group)).toContain(null)
+    expect((await get('/tasks?group=')).status).toBe(400)
   })
 
   it('explains why it does not run', async () => {
@@ -227,6 +244,71 @@ describe('limits', () => {
   it('refuse an unknown type and a missing value', async () => {
     expect((await post('/concurrency', { task_type: 'nope', max_concurrency: 1 })).status).toBe(400)
     expect((await post('/concurrency', { task_type: 'plain' })).status).toBe(400)
+  })
+
+  it('of groups are set beside, shown with the holders, and removed', async () => {
+    const limit = (more: object) => post('/concurrency', { task_type: 'plain', ...more })
+    expect((await limit({ group_concurrency: 1 })).body).toEqual({
+      task_type: 'plain',
+      max_concurrency: null,
+      group_concurrency: 1,
+    })
+    const [first, second] = [await submit({ group: 'a' }), await submit({ group: 'a' })]
+    const [taken, ...more] = await consume({ max: 9 })
+    expect([taken!.task.id, more]).toEqual([first.id, []])
+    const held = { task_id: first.id, group: 'a' }
+    const shown = (await get('/concurrency/plain')).body
+    expect(shown).toMatchObject({ group_concurrency: 1, rate: null })
+    expect(shown.holders).toContainEqual(expect.objectContaining(held))
+    expect((await get(`/tasks/${second.id}/explain`)).body).toMatchObject({
+      reason: 'group_limit_reached',
+      group: 'a',
+      holders: [held],
+      until: expect.any(String),
+    })
+    await post(`/leases/${taken!.lease}/complete`)
+    expect((await limit({ group_concurrency: null, max_concurrency: null })).body.group_concurrency).toBeNull()
+    expect((await post('/concurrency', { task_type: 'nope', group_concurrency: 1 })).status).toBe(400)
+    for (const bad of [0, 1.5, '5', {}]) expect((await limit({ group_concurrency: bad })).status).toBe(400)
+    expect((await limit({})).body.errors).toContainEqual({ path: 'max_concurrency', message: expect.any(String) })
+  })
+
+  it('of a rate are set, shown and removed', async () => {
+    const { status, body } = await post('/types/plain/rate', { max: 1, per: '1h' })
+    expect([status, body.rate]).toEqual([200, { max: 1, per: 3_600 }])
+    const ofPlain = (await get('/types')).body.types.find(({ type }: { type: string }) => type === 'plain')
+    expect(ofPlain).toMatchObject({ rate: { max: 1, per: 3_600 }, group_concurrency: null })
+    await submit()
+    const { id } = await submit()
+    expect(await consume({ max: 9 })).toHaveLength(1)
+    const { reason, until } = (await get(`/tasks/${id}/explain`)).body
+    expect([reason, Date.parse(until) > Date.now()]).toEqual(['rate_limited', true])
+    expect((await post('/types/plain/rate', { max: null })).body.rate).toBeNull()
+    expect(await consume({ max: 9 })).toHaveLength(1)
+  })
+
+  it.each([
+    [{}, 'max'],
+    [{ max: 0, per: 1 }, 'max'],
+    [{ max: 1_000_001, per: 1 }, 'max'],
+    [{ max: '5', per: 1 }, 'max'],
+    [{ max: 5 }, 'per'],
+    [{ max: 5, per: 0 }, 'per'],
+    [{ max: 5, per: 'soon' }, 'per'],
+    [{ max: 5, per: '25h' }, 'per'],
+    [{ max: null, per: 1 }, 'per'],
+    [{ max: 5, per: 1, burst: 3 }, 'burst'],
+  ])('refuse the rate %j', async (body, path) => {
+    const answer = await post('/types/plain/rate', body)
+    expect(answer.status).toBe(400)
+    expect(answer.body.errors).toContainEqual({ path, message: expect.any(String) })
+  })
+
+  it('refuse a rate for an unknown type', async () => {
+    expect((await post('/types/nope/rate', { max: 1, per: 1 })).body).toMatchObject({
+      code: 'unknown_type',
+      status: 400,
+    })
   })
 
   it('pause and resume a type', async () => {

@@ -9,9 +9,11 @@ import {
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
+import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
+import type { Ready, Ring } from './ring.ts'
 import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from './rows.ts'
-import type { Row } from './store.ts'
+import type { Row, Store } from './store.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
@@ -24,13 +26,17 @@ const STARTED_MAX = 100_000
 export class Life {
   readonly #registry: Registry
   readonly #rates: Rates
+  readonly #ring: Ring
+  readonly #rateLog: RateLog
   readonly #options: EngineOptions
   /** What this process started, by token: settling need not read it again, and notices if it has changed since. */
   readonly #started = new Map<string, TaskState>()
 
-  constructor(registry: Registry, rates: Rates, options: EngineOptions) {
+  constructor(registry: Registry, rates: Rates, ring: Ring, rateLog: RateLog, options: EngineOptions) {
     this.#registry = registry
     this.#rates = rates
+    this.#ring = ring
+    this.#rateLog = rateLog
     this.#options = options
   }
 
@@ -44,8 +50,10 @@ export class Life {
     if (tx.due.readyAt() > tx.now) return 0
     tx.due.forget()
     const due = tx.store.all('due', tx.now, max)
-    for (const { seq, type } of due) {
-      tx.store.run('promote', seq!)
+    for (const row of due) {
+      const { type } = row
+      tx.store.run('promote', row.seq!)
+      this.#ring.join(readyOf(row))
       tx.count(type as string, 'delayed', -1)
       tx.count(type as string, 'pending', 1)
       tx.touchedTypes.add(type as string)
@@ -74,6 +82,21 @@ export class Life {
       if (leases.length === turn.want) break
     }
     return leases
+  }
+
+  /** Whether a claim of the type would find something, but for what it finds out of date. */
+  canClaim(store: Store, type: string, now: number): boolean {
+    if (this.#registry.rules(type)?.paused !== false || this.#permits(store, type, 1, now) <= 0) return false
+    return store.all('heads', type, 1).length > 0 || this.#ring.mayServe(type)
+  }
+
+  /** When the first of the types that wait for their rate may start a task again; Infinity: none does. */
+  rateAllowsAt(types: readonly string[], now: number): number {
+    const times = types.map((type) => {
+      const rate = this.#registry.rules(type)?.rate
+      return rate ? this.#rateLog.nextAt(type, rate, now) : null
+    })
+    return Math.min(...times.filter((at) => at !== null))
   }
 
   /** Settles leases; one answer each, in order. */
@@ -122,9 +145,11 @@ export class Life {
     return 'changed'
   }
 
-  retry(tx: Tx, { seq, id, type, status, queueTimeoutMs }: TaskState): ChangeOutcome {
+  retry(tx: Tx, state: TaskState): ChangeOutcome {
+    const { seq, id, type, status, queueTimeoutMs } = state
     if (!RETRYABLE_STATUSES.includes(status as never)) return 'refused'
     tx.store.run('restart', tx.now, seq)
+    this.#ring.join({ ...state, runAt: tx.now })
     if (queueTimeoutMs !== 0) tx.due.addWaitEnd(tx.now + queueTimeoutMs)
     tx.count(type, status, -1)
     tx.count(type, 'pending', 1)
@@ -164,13 +189,20 @@ export class Life {
   /** The tasks to run next over all types: highest priority, then longest ready. */
   #heads(tx: Tx, types: readonly string[], want: number): number[] {
     const perType = types.map((type) => {
-      const limit = this.#registry.rules(type)!.maxConcurrency
-      const free = limit === null ? want : Math.min(want, limit - (tx.store.get('inFlight', type)!.n as number))
-      return free > 0 ? tx.store.all('heads', type, free) : []
+      const free = this.#permits(tx.store, type, want, tx.now)
+      return free > 0 ? this.#ring.next(type, free, this.#registry.rules(type)!.groupConcurrency) : []
     })
     const busy = perType.filter((heads) => heads.length > 0)
-    const heads = busy.length === 1 ? busy[0]! : busy.flat().sort(byTurn)
-    return heads.slice(0, want).map((row) => row.seq as number)
+    const heads = busy.length === 1 ? busy[0]! : merged(busy, want)
+    return heads.map((row) => row.seq as number)
+  }
+
+  /** How many tasks of a type its limit and its rate let start now, `want` at most; not above 0 for none. */
+  #permits(store: Store, type: string, want: number, now: number): number {
+    const { maxConcurrency, rate } = this.#registry.rules(type)!
+    const free = maxConcurrency === null ? want : maxConcurrency - (store.get('inFlight', type)!.n as number)
+    if (rate === null || free <= 0) return Math.min(want, free)
+    return Math.min(want, free, this.#rateLog.allows(type, rate, now))
   }
 
   #start(tx: Tx, seqs: readonly number[], { worker, leaseMs = this.#options.leaseMs }: Turn): Lease[] {
@@ -185,16 +217,27 @@ export class Life {
       this.#started.set(lease, state)
       leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task })
     }
-    return seqs.flatMap((seq) => {
-      const lease = leases.get(seq)
-      if (!lease) return []
-      const { id, type, attempts, runAt, workerId } = lease.task
+    const started = seqs.flatMap((seq) => leases.get(seq) ?? [])
+    for (const { task } of started) {
+      const { id, type, attempts, runAt, workerId } = task
       tx.count(type, 'pending', -1)
       tx.count(type, 'processing', 1)
       tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))
       this.#rates.started(type, tx.now - runAt)
-      return [lease]
-    })
+    }
+    this.#ring.served(
+      started.map(({ task }) => task),
+      (type) => this.#registry.rules(type)!.groupConcurrency,
+    )
+    this.#logStarts(tx, started)
+    return started
+  }
+
+  #logStarts(tx: Tx, started: readonly Lease[]): void {
+    for (const type of new Set(started.map(({ task }) => task.type))) {
+      const { rate } = this.#registry.rules(type)!
+      if (rate) this.#rateLog.add(type, rate, tx.now, started.filter(({ task }) => task.type === type).length)
+    }
   }
 
   #report(tx: Tx, state: TaskState, progress: string): void {
@@ -221,6 +264,7 @@ export class Life {
   #end(tx: Tx, held: TaskState, ending: Ending): Status | null {
     const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
     if (!this.#finish(tx, held, settlement)) return null
+    this.#ring.freed(held.type, held.group)
     tx.touchedTypes.add(held.type)
     if (settlement.attempts > held.attempts) {
       this.#registry.countAttempt(held.workerId!, settlement.status === 'success')
@@ -261,6 +305,7 @@ export class Life {
     if (tx.store.run('settle', ...task, state.status, state.deliveries, Number(state.cancelRequested)) === 0)
       return false
     if (stored === 'delayed') tx.due.addReady(runAt)
+    if (stored === 'pending') this.#ring.join({ ...state, runAt })
     tx.count(type, state.status, -1)
     tx.count(type, stored, 1)
     const runMs = state.status === 'processing' ? now - startedAt! : null
@@ -277,6 +322,33 @@ function statesOf(tx: Tx, rows: readonly Row[]): TaskState[] {
 
 function unchanged({ attempts, lostLeases, runAt, error }: TaskState): Omit<Settlement, 'status'> {
   return { attempts, lostLeases, runAt, result: null, error, timeoutReason: null }
+}
+
+function readyOf(row: Row): Ready {
+  return {
+    type: row.type as string,
+    priority: row.priority as number,
+    group: row.task_group as string,
+    runAt: row.run_at as number,
+    seq: row.seq as number,
+  }
+}
+
+/** What runs next over several types, each of which keeps its own order. */
+function merged(lists: readonly Row[][], want: number): Row[] {
+  const next: Row[] = []
+  const at = lists.map(() => 0)
+  while (next.length < want) {
+    let first = -1
+    lists.forEach((list, index) => {
+      const row = list[at[index]!]
+      if (row && (first < 0 || byTurn(row, lists[first]![at[first]!]!) < 0)) first = index
+    })
+    if (first < 0) break
+    next.push(lists[first]![at[first]!]!)
+    at[first]! += 1
+  }
+  return next
 }
 
 function byTurn(a: Row, b: Row): number {

@@ -12,15 +12,20 @@ import type {
   TypeInfo,
   WorkerInfo,
 } from '../engine.ts'
+import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
-import { taskOf } from './rows.ts'
+import type { Ring } from './ring.ts'
+import { groupOf, taskOf } from './rows.ts'
 import type { Row, Store } from './store.ts'
-import type { Registry } from './types.ts'
+import { type Registry, rateOf } from './types.ts'
 
 /** A page looks at no more tasks than this, however few of them fit the filter. */
 const LOOKED_AT_MAX = 50_000
 const AHEAD_MAX = 10_000
 const TASK = 'SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq'
+/** Each has an index of the ready tasks, and those of both are in none. */
+const WITHOUT_GROUP = "AND t.task_group = ''"
+const WITH_GROUP = "AND t.task_group <> ''"
 const UNSUCCESSFUL = "(t.status = 'failed' OR t.status = 'canceled' OR t.status = 'timeout')"
 
 type Values = (string | number)[]
@@ -30,12 +35,16 @@ export class Look {
   readonly #store: Store
   readonly #registry: Registry
   readonly #rates: Rates
+  readonly #ring: Ring
+  readonly #rateLog: RateLog
   readonly #options: EngineOptions
 
-  constructor(store: Store, registry: Registry, rates: Rates, options: EngineOptions) {
+  constructor(store: Store, registry: Registry, rates: Rates, ring: Ring, rateLog: RateLog, options: EngineOptions) {
     this.#store = store
     this.#registry = registry
     this.#rates = rates
+    this.#ring = ring
+    this.#rateLog = rateLog
     this.#options = options
   }
 
@@ -53,12 +62,16 @@ export class Look {
   /** The ids of up to `max` tasks that a filter fits and whose stored status is one of `statuses`. */
   matching(filter: TaskFilter, statuses: readonly string[], max: number): string[] {
     const rows: Row[] = []
-    for (const status of statuses) {
-      const [where, values] = conditions(filter)
-      // Named as literals, so that the partial index of the status is used.
-      const inStatus = ['failed', 'canceled', 'timeout'].includes(status) ? ` AND ${UNSUCCESSFUL}` : ''
-      const notYetAsked = status === 'processing' ? 'AND t.cancel_at IS NULL' : ''
-      const sql = `SELECT t.id FROM tasks t WHERE t.status = '${status}'${inStatus} ${notYetAsked} ${where} LIMIT ?`
+    const [where, values] = conditions(filter)
+    // Named as literals, so that the partial index of the status is used.
+    const parts = statuses.flatMap((status) => {
+      const inStatus = `t.status = '${status}'`
+      if (status === 'pending') return [`${inStatus} ${WITHOUT_GROUP}`, `${inStatus} ${WITH_GROUP}`]
+      if (status === 'processing') return [`${inStatus} AND t.cancel_at IS NULL`]
+      return [status === 'delayed' ? inStatus : `${inStatus} AND ${UNSUCCESSFUL}`]
+    })
+    for (const part of parts) {
+      const sql = `SELECT t.id FROM tasks t WHERE ${part} ${where} LIMIT ?`
       rows.push(...this.#store.query(sql, ...values, max - rows.length))
       if (rows.length >= max) break
     }
@@ -69,13 +82,12 @@ export class Look {
     const row = this.#store.get('taskById', id)
     if (!row) return null
     const task = taskOf(row)
-    const rules = this.#registry.rules(task.type)
-    const holders = this.holders(task.type)
-    const { maxConcurrency = null, paused = false } = rules ?? {}
-    const waiting = row.status === 'pending'
-    const ahead = waiting
-      ? (this.#store.get('ahead', task.type, task.priority, task.runAt, row.seq!, AHEAD_MAX)!.n as number)
-      : 0
+    const { type, priority, runAt } = task
+    const rules = this.#registry.rules(type)
+    const { maxConcurrency = null, groupConcurrency = null, rate = null, paused = false } = rules ?? {}
+    const place = { type, priority, group: task.group ?? '', runAt, seq: row.seq as number }
+    const ahead = row.status === 'pending' ? this.#ring.ahead(place, AHEAD_MAX) : 0
+    let holders = this.holders(type)
     const answer = (reason: Explanation['reason'], until: number | null = null): Explanation => ({
       reason,
       task,
@@ -88,13 +100,22 @@ export class Look {
     if (task.status === 'processing') {
       return answer('running', holders.find(({ taskId }) => taskId === id)?.expiresAt ?? null)
     }
-    if (task.runAt > now) return answer('delayed', task.runAt)
+    if (runAt > now) return answer('delayed', runAt)
     if (paused) return answer('paused')
-    const live = this.workers(now).filter(({ types }) => types.includes(task.type))
+    const live = this.workers(now).filter(({ types }) => types.includes(type))
     if (live.length === 0) return answer('no_worker')
     if (maxConcurrency !== null && holders.length >= maxConcurrency) {
       return answer('limit_reached', Math.min(...holders.map(({ expiresAt }) => expiresAt)))
     }
+    if (groupConcurrency !== null && task.group !== null) {
+      const ofGroup = this.#store.all('holdersInGroup', type, task.group).map(holderOf)
+      if (ofGroup.length >= groupConcurrency) {
+        holders = ofGroup
+        return answer('group_limit_reached', Math.min(...ofGroup.map(({ expiresAt }) => expiresAt)))
+      }
+    }
+    const rateAllowsAt = rate && this.#rateLog.nextAt(type, rate, now)
+    if (rateAllowsAt !== null) return answer('rate_limited', rateAllowsAt)
     return answer(ahead > 0 ? 'behind' : 'ready')
   }
 
@@ -116,7 +137,8 @@ export class Look {
           delayed: count('delayed'),
           processing: count('processing'),
           maxConcurrency: row.max_concurrency as number | null,
-          rate: null,
+          groupConcurrency: row.group_concurrency as number | null,
+          rate: rateOf(row),
           paused: row.paused === 1,
           declared: row.declared === 1,
           workers: workers.filter(({ types }) => types.includes(type)).length,
@@ -147,12 +169,7 @@ export class Look {
   }
 
   holders(type: string): Holder[] {
-    return this.#store.all('holders', type).map((row) => ({
-      taskId: row.id as string,
-      workerId: row.worker_id as string,
-      since: row.started_at as number,
-      expiresAt: row.expires_at as number,
-    }))
+    return this.#store.all('holders', type).map(holderOf)
   }
 
   stats(now: number): Stats {
@@ -213,20 +230,23 @@ export class Look {
     return { tasks: rows.map(taskOf), nextCursor: last > 0 ? writeCursor([last]) : null }
   }
 
-  /** In the order they will run: the ready ones type by type, merged; then the delayed ones by `run_at`. */
+  /** The ready ones by priority and age, type by type, merged; then the delayed ones by `run_at`. */
   #listPending(query: ListQuery): Page {
     const { limit } = query
     const at = query.cursor === undefined ? [0, 10, 0, 0] : readCursor(query.cursor, 4)
     const [phase, priority, runAt, seq] = at as [number, number, number, number]
-    const [where, values] = conditions({ ...(query.tag ? { tag: query.tag } : {}) })
+    const { type: _, status: __, ...beside } = query
+    const [where, values] = conditions(beside)
     const rows: Row[] = []
     if (phase === 0) {
       const types = query.type ? [query.type] : [...this.#counts().keys()]
       const after = '(t.priority < ? OR (t.priority = ? AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?))))'
-      const sql = `${TASK} WHERE t.status = 'pending' AND t.type = ? AND ${after} ${where}
-        ORDER BY t.priority DESC, t.run_at, t.seq LIMIT ?`
-      for (const type of types) {
-        rows.push(...this.#store.query(sql, type, priority, priority, runAt, runAt, seq, ...values, limit))
+      for (const part of query.group === undefined ? [WITHOUT_GROUP, WITH_GROUP] : [WITH_GROUP]) {
+        const sql = `${TASK} WHERE t.status = 'pending' AND t.type = ? ${part} AND ${after} ${where}
+          ORDER BY t.priority DESC, t.run_at, t.seq LIMIT ?`
+        for (const type of types) {
+          rows.push(...this.#store.query(sql, type, priority, priority, runAt, runAt, seq, ...values, limit))
+        }
       }
       rows.sort(
         (a, b) =>
@@ -250,12 +270,26 @@ export class Look {
   }
 }
 
-function conditions({ type, tag }: TaskFilter): [where: string, values: Values] {
+function holderOf(row: Row): Holder {
+  return {
+    taskId: row.id as string,
+    workerId: row.worker_id as string,
+    since: row.started_at as number,
+    expiresAt: row.expires_at as number,
+    group: groupOf(row.task_group),
+  }
+}
+
+function conditions({ type, tag, group }: TaskFilter): [where: string, values: Values] {
   const parts: string[] = []
   const values: Values = []
   if (type !== undefined) {
     parts.push('AND t.type = ?')
     values.push(type)
+  }
+  if (group !== undefined) {
+    parts.push('AND t.task_group = ?')
+    values.push(group)
   }
   if (tag !== undefined) {
     parts.push('AND EXISTS (SELECT 1 FROM json_each(t.tags) WHERE key = ? AND value = ?)')

@@ -30,6 +30,7 @@ export function taskOf(row: Row): Task {
     error: row.error as string | null,
     tags: (parse(row.tags) ?? {}) as Record<string, string>,
     idempotencyKey: row.idempotency_key as string | null,
+    group: groupOf(row.task_group),
   }
 }
 
@@ -38,6 +39,9 @@ export interface TaskState extends Running {
   seq: number
   id: string
   type: string
+  priority: number
+  /** '' for none, as stored. */
+  group: string
   /** As stored: one of the six, or `delayed`. */
   status: string
   /** The fence of its lease. */
@@ -70,6 +74,8 @@ export function stateOf(values: readonly Value[]): TaskState {
     leaseMs: values[14] as number | null,
     progress: values[15] as string | null,
     error: values[16] as string | null,
+    priority: values[17] as number,
+    group: values[18] as string,
   }
 }
 
@@ -83,7 +89,7 @@ export function startedOf(
   const task: Task = {
     id: values[1] as string,
     type: values[2] as string,
-    payload: JSON.parse(values[16] as string),
+    payload: JSON.parse(values[17] as string),
     priority: values[3] as number,
     status: 'processing',
     attempts: values[4] as number,
@@ -103,12 +109,15 @@ export function startedOf(
     error: values[12] as string | null,
     tags: (parse(values[13]) ?? {}) as Record<string, string>,
     idempotencyKey: values[14] as string | null,
+    group: groupOf(values[16]),
   }
-  const { id, type, status, attempts, deliveries, maxRetry, queueTimeoutMs, runAt, error } = task
+  const { id, type, priority, status, attempts, deliveries, maxRetry, queueTimeoutMs, runAt, error } = task
   const state: TaskState = {
     seq: values[0] as number,
     id,
     type,
+    priority,
+    group: values[16] as string,
     status,
     attempts,
     deliveries,
@@ -125,6 +134,11 @@ export function startedOf(
     error,
   }
   return { task, state }
+}
+
+/** A stored group as everyone sees it. */
+export function groupOf(stored: Value | undefined): string | null {
+  return stored === '' ? null : (stored as string)
 }
 
 /** The token of a task's lease: its id and its fence. */

@@ -23,7 +23,9 @@ import { FileWatch } from './file-watch.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
 import { placeOf } from './place.ts'
+import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
+import { Ring } from './ring.ts'
 import { eventsOf, stateOf, type TaskState } from './rows.ts'
 import { Store, storeError } from './store.ts'
 import { submit } from './submit.ts'
@@ -49,6 +51,7 @@ export class SqliteEngine implements Engine {
   readonly #due: Due
   readonly #registry: Registry
   readonly #rates: Rates
+  readonly #ring: Ring
   readonly #life: Life
   readonly #look: Look
   readonly #writer: Writer
@@ -71,8 +74,10 @@ export class SqliteEngine implements Engine {
     this.#due = new Due(this.#store)
     this.#registry = new Registry(this.#store, options)
     this.#rates = new Rates(this.#store)
-    this.#life = new Life(this.#registry, this.#rates, options)
-    this.#look = new Look(this.#store, this.#registry, this.#rates, options)
+    this.#ring = new Ring(this.#store)
+    const rateLog = new RateLog(this.#store)
+    this.#life = new Life(this.#registry, this.#rates, this.#ring, rateLog, options)
+    this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, rateLog, options)
     this.#writer = new Writer(this.#store, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
@@ -80,6 +85,7 @@ export class SqliteEngine implements Engine {
       rolledBack: () => {
         this.#registry.forget()
         this.#due.forget()
+        this.#ring.forget()
         this.#life.forget()
       },
     })
@@ -88,7 +94,7 @@ export class SqliteEngine implements Engine {
   }
 
   submit(specs: readonly TaskSpec[]) {
-    return this.#write((tx) => submit(tx, this.#registry, this.#options, specs))
+    return this.#write((tx) => submit(tx, this.#registry, this.#ring, this.#options, specs))
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
@@ -106,7 +112,7 @@ export class SqliteEngine implements Engine {
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
-    await this.#write((tx) => this.#registry.configure(tx, type, change))
+    await this.#write((tx) => this.#registry.configure(tx, this.#ring, type, change))
     const [info] = await this.types({ names: [type] })
     return info!
   }
@@ -119,6 +125,7 @@ export class SqliteEngine implements Engine {
         this.#life.endWaits(tx, max),
         this.#life.endLeases(tx, max),
         this.#life.forgetFinished(tx, max),
+        this.#ring.drop(max),
       ]
       if (!this.#rates.isEmpty) this.#rates.write(tx.now)
       const eventRows = this.#store.run('dropEvents', this.#options.eventsMax, EVENT_ROWS_MAX)
@@ -239,6 +246,7 @@ export class SqliteEngine implements Engine {
     // It may not have brought that to the disk yet, and nobody may be shown what a loss of power could undo.
     if (changed) {
       this.#due.forget()
+      this.#ring.forget()
       this.#store.sync.committed()
     }
     return changed
@@ -307,7 +315,7 @@ export class SqliteEngine implements Engine {
   /** Between a turn's empty claim and its wait something may have come: looks once more, without the write lock. */
   #lookAtWaiters(types: readonly string[], workers: readonly string[]): void {
     if (this.#closed) return
-    const ready = types.filter((type) => this.#store.all('heads', type, 1).length > 0 && this.#hasPermit(type))
+    const ready = types.filter((type) => this.#life.canClaim(this.#store, type, this.#options.clock()))
     const canceled = workers.filter((id) => this.#store.all('untoldCancels', id).length > 0)
     if (ready.length === 0 && canceled.length === 0 && this.#due.readyAt() > this.#options.clock()) return
     this.#touch(ready, canceled)
@@ -321,12 +329,6 @@ export class SqliteEngine implements Engine {
     }, NOT_WAITED_FOR)
     // The waiting turns stay where they are, and are looked at again soon.
     touched.catch(() => undefined)
-  }
-
-  #hasPermit(type: string): boolean {
-    const rules = this.#registry.rules(type)
-    if (!rules || rules.paused) return false
-    return rules.maxConcurrency === null || (this.#store.get('inFlight', type)!.n as number) < rules.maxConcurrency
   }
 
   /** Hands what this transaction made claimable to the turns that wait for it, in the same transaction. */
@@ -357,16 +359,16 @@ export class SqliteEngine implements Engine {
     this.#armDueTimer()
   }
 
-  /** Wakes the waiting turns when the next delayed task is due. */
+  /** Wakes the waiting turns when the next delayed task is due, or a rate allows the next start. */
   #armDueTimer(): void {
     clearTimeout(this.#dueTimer)
     if (this.#waiters.size === 0 || this.#closed) return
-    const readyAt = this.#due.readyAt()
-    if (readyAt === Number.POSITIVE_INFINITY) return
-    const inMs = Math.min(Math.max(readyAt - this.#options.clock(), 1), TIMER_MS_MAX)
-    this.#dueTimer = setTimeout(() => {
-      this.#touch([], [])
-    }, inMs)
+    const now = this.#options.clock()
+    const types = this.#waiters.types()
+    const at = Math.min(this.#due.readyAt(), this.#life.rateAllowsAt(types, now))
+    if (at === Number.POSITIVE_INFINITY) return
+    const rated = types.filter((type) => this.#registry.rules(type)?.rate)
+    this.#dueTimer = setTimeout(() => this.#touch(rated, []), Math.min(Math.max(at - now, 1), TIMER_MS_MAX))
   }
 
   #lookForChanges(): void {
@@ -374,6 +376,7 @@ export class SqliteEngine implements Engine {
     if (!this.#refresh()) return
     for (const done of [...this.#readers]) done()
     this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers())
+    this.#armDueTimer()
   }
 
   #nothingToSweep(): boolean {

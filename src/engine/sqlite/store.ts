@@ -5,8 +5,8 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 1
-const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'types', 'workers', 'events']
+const SCHEMA_VERSION = 2
+const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events']
 
 export type Value = string | number | null
 export type Row = Record<string, Value>
@@ -103,8 +103,9 @@ export class Store {
     try {
       // Asked again inside the lock: another process may have made the schema meanwhile.
       const { user_version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
-      if (user_version < 1) {
-        db.exec(readSql('schema'))
+      if (user_version < 1) db.exec(readSql('schema'))
+      if (user_version < 2) db.exec(readSql('migrate-2'))
+      if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }
       db.exec('COMMIT')

@@ -1,12 +1,19 @@
 import { newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
+import type { Ring } from './ring.ts'
 import { eventBody, taskOf } from './rows.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
 /** Accepts all specs or none: everything that can be refused is looked at before the first row is written. */
-export function submit(tx: Tx, registry: Registry, options: EngineOptions, specs: readonly TaskSpec[]): Submitted[] {
+export function submit(
+  tx: Tx,
+  registry: Registry,
+  ring: Ring,
+  options: EngineOptions,
+  specs: readonly TaskSpec[],
+): Submitted[] {
   refuseUnknownTypes(tx, registry, specs)
   const earlier = findEarlier(tx, specs)
   refuseOverflow(tx, options, specs.length - earlier.size)
@@ -15,7 +22,7 @@ export function submit(tx: Tx, registry: Registry, options: EngineOptions, specs
     const existing = earlier.get(index)
     if (existing)
       return { task: existing === 'in this batch' ? byKey.get(spec.idempotencyKey!)! : existing, existing: true }
-    const task = insert(tx, spec)
+    const task = insert(tx, ring, spec)
     if (spec.idempotencyKey !== null) byKey.set(spec.idempotencyKey, task)
     return { task, existing: false }
   })
@@ -54,9 +61,9 @@ function refuseOverflow(tx: Tx, { pendingMax }: EngineOptions, more: number): vo
   if (waiting + more > pendingMax) throw queueFull(waiting, pendingMax, more)
 }
 
-function insert(tx: Tx, spec: TaskSpec): Task {
+function insert(tx: Tx, ring: Ring, spec: TaskSpec): Task {
   const { now, store } = tx
-  const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload } = spec
+  const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload, group } = spec
   const id = newTaskId(now)
   const runAt = Math.max(spec.runAt ?? now + spec.delayMs, now)
   const status = runAt > now ? 'delayed' : 'pending'
@@ -79,7 +86,9 @@ function insert(tx: Tx, spec: TaskSpec): Task {
     Object.keys(tags).length === 0 ? null : JSON.stringify(tags),
     idempotencyKey,
     idempotencyKey === null ? null : sameRequest(spec),
+    group ?? '',
   )
+  if (group !== null && status === 'pending') ring.join({ type, priority, group, runAt, seq })
   store.run('insertPayload', seq, JSON.stringify(payload))
   tx.count(type, status, 1)
   tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
@@ -107,5 +116,6 @@ function insert(tx: Tx, spec: TaskSpec): Task {
     error: null,
     tags,
     idempotencyKey,
+    group,
   }
 }

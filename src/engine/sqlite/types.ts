@@ -1,7 +1,8 @@
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
-import type { EngineOptions, TypeChange, WorkerIdentity } from '../engine.ts'
+import type { EngineOptions, Rate, TypeChange, WorkerIdentity } from '../engine.ts'
 import { unknownType } from '../refusals.ts'
-import type { Store } from './store.ts'
+import type { Ring } from './ring.ts'
+import type { Row, Store } from './store.ts'
 import type { Tx } from './writer.ts'
 
 /** What claims and settlements need to know of a type. */
@@ -9,6 +10,8 @@ export interface TypeRules {
   declared: boolean
   lastSeen: number
   maxConcurrency: number | null
+  groupConcurrency: number | null
+  rate: Rate | null
   paused: boolean
   delaysMs: number[]
   jitter: number
@@ -51,6 +54,8 @@ export class Registry {
             declared: row.declared === 1,
             lastSeen: row.last_seen as number,
             maxConcurrency: row.max_concurrency as number | null,
+            groupConcurrency: row.group_concurrency as number | null,
+            rate: rateOf(row),
             paused: row.paused === 1,
             delaysMs: JSON.parse(row.retry_delays_ms as string),
             jitter: row.retry_jitter as number,
@@ -72,14 +77,16 @@ export class Registry {
   }
 
   /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
-  configure(tx: Tx, type: string, change: TypeChange): void {
+  configure(tx: Tx, ring: Ring, type: string, change: TypeChange): void {
     if (!change.handler && !change.declared && !this.rules(type)) throw unknownType(type, this.known(tx.now))
     this.#insert(type)
-    const { handler, declared, maxConcurrency, paused } = change
+    this.#rules.delete(type)
+    const before = this.rules(type)!
+    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
     if (handler) {
       const delays = JSON.stringify(retryDelaysMs(handler.retry))
       const schema = handler.payloadSchema === null ? null : JSON.stringify(handler.payloadSchema)
-      const { maxConcurrency, retry, defaults } = handler
+      const { maxConcurrency, groupConcurrency, rate, retry, defaults } = handler
       this.#store.run(
         'setHandler',
         type,
@@ -89,12 +96,20 @@ export class Registry {
         tx.now,
         maxConcurrency,
         JSON.stringify(defaults),
+        groupConcurrency,
+        rate?.max ?? null,
+        rate?.perMs ?? null,
       )
     }
     if (declared !== undefined) this.#store.run('declare', declared ? 1 : 0, type)
     if (maxConcurrency !== undefined) this.#store.run('setLimit', maxConcurrency, type)
+    if (groupConcurrency !== undefined) this.#store.run('setGroupLimit', groupConcurrency, type)
+    if (rate !== undefined) this.#store.run('setRate', rate?.max ?? null, rate?.perMs ?? null, type)
     if (paused !== undefined) this.#store.run('setPaused', paused ? 1 : 0, type)
     this.#rules.delete(type)
+    const after = this.rules(type)!
+    if (after.groupConcurrency !== before.groupConcurrency) ring.limitChanged(type)
+    if (before.rate && !after.rate) this.#store.run('dropStarts', type)
     tx.touchedTypes.add(type)
   }
 
@@ -141,4 +156,9 @@ export class Registry {
   #insert(type: string): void {
     this.#store.run('insertType', type, JSON.stringify(retryDelaysMs(RETRY_DEFAULTS)), RETRY_DEFAULTS.jitter)
   }
+}
+
+/** The rate of a row of `types`. */
+export function rateOf({ rate_max, rate_per_ms }: Row): Rate | null {
+  return rate_max === null ? null : { max: rate_max as number, perMs: rate_per_ms as number }
 }

@@ -13,5 +13,5 @@ SELECT last - count + 1 AS first FROM events ORDER BY last LIMIT 1;
 -- name: dropEvents
 -- Old rows, never the newest one: it keeps the numbering.
 DELETE FROM events WHERE last IN (
-  SELECT last FROM events WHERE last <= (SELECT max(last) FROM events) - max(?, 1) ORDER BY last LIMIT ?
+  SELECT last FROM events WHERE last <= (SELECT max(last) FROM events) - max(?, 1) ORDER BY last LIMIT 0 + ?
 );

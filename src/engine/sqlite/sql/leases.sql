@@ -7,13 +7,13 @@ UPDATE tasks SET status = 'processing', deliveries = deliveries + 1, started_at 
   lease_ms = ?3, expires_at = ?1 + ?3
 WHERE seq IN (SELECT value FROM json_each(?4)) AND (deadline_at IS NULL OR deadline_at > ?1)
 RETURNING seq, id, type, priority, attempts, deliveries, max_retry, queue_timeout_ms, process_timeout_ms, created_at,
-  run_at, deadline_at, error, tags, idempotency_key, lost_leases,
+  run_at, deadline_at, error, tags, idempotency_key, lost_leases, task_group,
   (SELECT payload FROM payloads WHERE payloads.seq = tasks.seq);
 
 -- name: dueLeases
 -- Expired, out of time, or past the grace of a cancel. Scans what is in flight, which is small.
 SELECT seq FROM tasks
-WHERE status = 'processing' AND (expires_at <= ?1 OR deadline_at <= ?1 OR cancel_at <= ?1 - ?2) LIMIT ?3;
+WHERE status = 'processing' AND (expires_at <= ?1 OR deadline_at <= ?1 OR cancel_at <= ?1 - ?2) LIMIT 0 + ?3;
 
 -- name: nextLeaseDue
 SELECT min(min(expires_at, ifnull(deadline_at, expires_at), ifnull(cancel_at + ?, expires_at))) AS at
@@ -35,8 +35,13 @@ UPDATE tasks SET cancel_told = 1 WHERE seq = ?;
 SELECT count(*) AS n FROM tasks WHERE status = 'processing' AND type = ?;
 
 -- name: holders
-SELECT id, worker_id, started_at, expires_at FROM tasks
+SELECT id, worker_id, started_at, expires_at, task_group FROM tasks
 WHERE status = 'processing' AND type = ? ORDER BY started_at, seq LIMIT 1000;
+
+-- name: holdersInGroup
+SELECT id, worker_id, started_at, expires_at, task_group FROM tasks
+WHERE status = 'processing' AND task_group <> '' AND type = ? AND task_group = '' || ?
+ORDER BY started_at, seq LIMIT 1000;
 
 -- name: runningByWorker
 SELECT worker_id, count(*) AS n FROM tasks WHERE status = 'processing' GROUP BY worker_id;

@@ -1,4 +1,4 @@
--- Version 1. Times are milliseconds since the epoch.
+-- Version 1, to which migrate-2.sql and its followers add. Times are milliseconds since the epoch.
 -- A task's row is thin and changes twice or more; its payload never does, so it stands apart.
 -- status: the six public ones, and 'delayed' for a pending task whose run_at has not come.
 CREATE TABLE tasks (

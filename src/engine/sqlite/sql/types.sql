@@ -9,11 +9,20 @@ INSERT OR IGNORE INTO types (type, retry_delays_ms, retry_jitter) VALUES (?, ?, 
 
 -- name: setHandler
 UPDATE types SET retry_delays_ms = ?2, retry_jitter = ?3, payload_schema = ?4, spec_defaults = ?7, last_seen = ?5,
-  max_concurrency = CASE max_concurrency_source WHEN 'handler' THEN ?6 ELSE max_concurrency END
+  max_concurrency = CASE max_concurrency_source WHEN 'handler' THEN ?6 ELSE max_concurrency END,
+  group_concurrency = CASE group_concurrency_source WHEN 'handler' THEN ?8 ELSE group_concurrency END,
+  rate_max = CASE rate_source WHEN 'handler' THEN ?9 ELSE rate_max END,
+  rate_per_ms = CASE rate_source WHEN 'handler' THEN ?10 ELSE rate_per_ms END
 WHERE type = ?1;
 
 -- name: setLimit
 UPDATE types SET max_concurrency = ?, max_concurrency_source = 'operator' WHERE type = ?;
+
+-- name: setGroupLimit
+UPDATE types SET group_concurrency = ?, group_concurrency_source = 'operator' WHERE type = ?;
+
+-- name: setRate
+UPDATE types SET rate_max = ?, rate_per_ms = ?, rate_source = 'operator' WHERE type = ?;
 
 -- name: setPaused
 UPDATE types SET paused = ? WHERE type = ?;

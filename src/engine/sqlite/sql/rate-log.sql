@@ -1,0 +1,26 @@
+-- name: startsSince
+-- Starts of a type after a moment: ?1 type, ?2 moment.
+SELECT ifnull((SELECT total FROM rate_log WHERE type = ?1 ORDER BY at DESC LIMIT 1), 0)
+  - ifnull((SELECT total FROM rate_log WHERE type = ?1 AND at <= ?2 ORDER BY at DESC LIMIT 1), 0) AS n;
+
+-- name: startBack
+-- When the nth start from the last was: ?1 type, ?2 n.
+SELECT at FROM rate_log WHERE type = ?1 AND total > (SELECT max(total) FROM rate_log WHERE type = ?1) - ?2
+ORDER BY total LIMIT 1;
+
+-- name: logStarts
+-- ?1 type, ?2 now, ?3 how many. A clock that was set back does not unsettle the order.
+INSERT INTO rate_log (type, at, total) VALUES (
+  ?1, max(?2, ifnull((SELECT max(at) FROM rate_log WHERE type = ?1), 0)),
+  ifnull((SELECT max(total) FROM rate_log WHERE type = ?1), 0) + ?3
+) ON CONFLICT DO UPDATE SET total = excluded.total;
+
+-- name: trimStarts
+-- ?1 type, ?2 the moment before which none counts. The last one before stays: it is what totals are counted from.
+DELETE FROM rate_log WHERE type = ?1 AND at IN (
+  SELECT at FROM rate_log
+  WHERE type = ?1 AND at < (SELECT max(at) FROM rate_log WHERE type = ?1 AND at <= ?2) ORDER BY at LIMIT 100
+);
+
+-- name: dropStarts
+DELETE FROM rate_log WHERE type = ?;

@@ -1,0 +1,116 @@
+-- The turns of groups; what the columns mean stands in migrate-2.sql.
+
+-- name: ringInUse
+SELECT 1 FROM ring WHERE type = ? LIMIT 1;
+
+-- name: ringReady
+SELECT 1 FROM ring WHERE state = 'ready' AND type = ? LIMIT 1;
+
+-- name: ringPriority
+-- The highest priority below another at which a group may be served.
+SELECT max(priority) AS priority FROM ring WHERE state = 'ready' AND type = ? AND priority < ?;
+
+-- name: ringNext
+-- The groups whose turn is next, each with its first ready task and its tasks in flight.
+SELECT task_group, served, since, since_seq,
+  (SELECT t.seq FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
+    AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_seq,
+  (SELECT t.run_at FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
+    AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_run_at,
+  (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.task_group <> '' AND t.type = r.type
+    AND t.task_group = r.task_group) AS in_flight
+FROM ring r WHERE state = 'ready' AND type = ? AND priority = ?
+ORDER BY served, since, since_seq LIMIT 0 + ?;
+
+-- name: ringPlace
+SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND task_group = ?;
+
+-- name: headsInGroup
+-- The ready tasks of a group that follow a given one.
+SELECT seq, priority, run_at FROM tasks
+WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND task_group = '' || ?
+  AND (run_at, seq) > (?, ?)
+ORDER BY run_at, seq LIMIT 0 + ?;
+
+-- name: ringJoin
+-- A task of a group became ready: type, priority, group, run_at, seq.
+INSERT INTO ring (type, priority, task_group, state, since, since_seq) VALUES (?, ?, ?, 'ready', ?, ?)
+ON CONFLICT DO UPDATE SET state = 'ready', since = min(since, excluded.since),
+  since_seq = CASE WHEN (excluded.since, excluded.since_seq) < (since, since_seq) THEN excluded.since_seq
+    ELSE since_seq END
+WHERE state <> 'ready' OR (excluded.since, excluded.since_seq) < (since, since_seq);
+
+-- name: ringServed
+-- ?1 type, ?2 priority, ?3 group, ?4 limit of a group: it goes to the end, and aside if it has nothing more to serve.
+INSERT INTO ring (type, priority, task_group, served, state)
+VALUES (?1, ?2, ?3, (SELECT ifnull(max(served), 0) + 1 FROM ring), CASE
+  WHEN ?3 = '' THEN 'alone'
+  WHEN NOT EXISTS (SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ?1
+    AND task_group = '' || ?3 AND priority = ?2) THEN 'empty'
+  WHEN ?4 <= (SELECT count(*) FROM tasks WHERE status = 'processing' AND task_group <> '' AND type = ?1
+    AND task_group = '' || ?3) THEN 'full'
+  ELSE 'ready' END)
+ON CONFLICT DO UPDATE SET served = excluded.served, state = excluded.state;
+
+-- name: ringAside
+UPDATE ring SET state = ? WHERE type = ? AND priority = ? AND task_group = ?;
+
+-- name: ringSince
+UPDATE ring SET since = ?, since_seq = ? WHERE type = ? AND priority = ? AND task_group = ?;
+
+-- name: ringFreed
+-- `+` keeps the planner from walking all that are full.
+UPDATE ring SET state = 'ready' WHERE type = ? AND task_group = ? AND +state = 'full';
+
+-- name: ringAllFreed
+UPDATE ring SET state = 'ready' WHERE state = 'full' AND type = ?;
+
+-- name: ringDropEmpty
+DELETE FROM ring WHERE (type, task_group, priority) IN (
+  SELECT type, task_group, priority FROM ring WHERE state = 'empty' LIMIT 0 + ?
+);
+
+-- name: ringDropAlone
+-- With no group beside them, tasks without one take no turns.
+DELETE FROM ring WHERE state = 'alone'
+  AND NOT EXISTS (SELECT 1 FROM ring other WHERE other.type = ring.type AND other.task_group <> '');
+
+-- name: aloneAbove
+-- The ahead statements count to a bound, their last value. Ready, without a group, of a higher priority.
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? AND priority > ? LIMIT 0 + ?
+);
+
+-- name: aloneBefore
+-- Ready, without a group, of a priority, before a given place.
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? AND priority = ?
+    AND (run_at, seq) < (?, ?) LIMIT 0 + ?
+);
+
+-- name: aloneFirst
+SELECT seq, run_at FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? AND priority = ?
+ORDER BY run_at, seq LIMIT 1;
+
+-- name: groupBefore
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ?
+    AND task_group = '' || ? AND (run_at, seq) < (?, ?) LIMIT 0 + ?
+);
+
+-- name: groupsAbove
+-- Of groups that may be served, with a higher priority. Led by the ring: the tasks of full groups may be any number.
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM ring r CROSS JOIN tasks t INDEXED BY tasks_ready_in_group ON t.status = 'pending'
+    AND t.task_group <> '' AND t.type = r.type AND t.task_group = r.task_group AND t.priority = r.priority
+  WHERE r.state = 'ready' AND r.type = ? AND r.priority > ? LIMIT 0 + ?
+);
+
+-- name: groupsBeside
+-- ?1 type, ?2 priority, ?3 group, ?4 bound of tasks, ?5 of groups: the other groups that may be served, and how many
+-- tasks of each are ready.
+SELECT served, since, since_seq, (SELECT count(*) FROM (
+    SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
+      AND t.task_group = r.task_group AND t.priority = r.priority LIMIT 0 + ?4
+  )) AS n
+FROM ring r WHERE state = 'ready' AND type = ?1 AND priority = ?2 AND task_group <> ?3 LIMIT 0 + ?5;

@@ -1,0 +1,71 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { completeSpec } from '../../src/task/task.ts'
+
+const WORKER = { id: 'w1', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
+const NOW = 1_700_000_010_000
+
+let folder: string
+let file: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-version-1-'))
+  file = join(folder, 'x.db')
+  const db = new DatabaseSync(file)
+  db.exec(readFileSync(join(import.meta.dirname, 'version-1.sql'), 'utf8'))
+  db.close()
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+it('goes on with the tasks of a file of version 1, and takes groups and rates beside them', async () => {
+  let now = NOW
+  const engine = await openEngine(`sqlite:${file}`, { clock: () => now })
+  const claim = async () => {
+    const { leases } = await engine.turn({ worker: WORKER, want: 9 })
+    return leases.map(({ task }) => [task.id, task.group])
+  }
+  expect((await engine.types({ names: ['t'], holders: true }))[0]).toMatchObject({
+    maxConcurrency: 4,
+    groupConcurrency: null,
+    rate: null,
+    pending: 3,
+    holders: [{ taskId: 'held', group: null }],
+  })
+  expect((await engine.get(['done', 'low'])).map((task) => task && [task.status, task.result, task.payload])).toEqual([
+    ['success', { ok: true }, {}],
+    ['pending', null, { n: 3 }],
+  ])
+  const known = completeSpec({ type: 't', priority: 5, queueTimeoutMs: 0, processTimeoutMs: 0, idempotencyKey: 'k' })
+  expect((await engine.submit([known]))[0]).toMatchObject({ existing: true, task: { id: 'high' } })
+  const [grouped] = await engine.submit([completeSpec({ type: 't', group: 'a', priority: 1 })])
+  expect(await claim()).toEqual([
+    ['high', null],
+    [grouped!.task.id, 'a'],
+    ['low', null],
+  ])
+  now += 50_000
+  await engine.sweep(100)
+  await engine.configureType('t', { rate: { max: 1, perMs: 1_000 } })
+  expect(await claim()).toEqual([['late', null]])
+  await engine.close()
+})
+
+it('changes a file of version 1 wholly or not at all, and only once', async () => {
+  const db = new DatabaseSync(file)
+  db.exec('CREATE TABLE rate_log (in_the_way)')
+  await expect(openEngine(`sqlite:${file}`)).rejects.toThrow(/rate_log/)
+  expect(db.prepare('PRAGMA user_version').get()).toEqual({ user_version: 1 })
+  expect(db.prepare("SELECT count(*) AS n FROM pragma_table_info('tasks') WHERE name = 'task_group'").get()).toEqual({
+    n: 0,
+  })
+  db.exec('DROP TABLE rate_log')
+  db.close()
+  for (let time = 0; time < 2; time++) {
+    const engine = await openEngine(`sqlite:${file}`, { clock: () => NOW })
+    expect((await engine.stats()).counts).toMatchObject({ pending: 3, processing: 1, success: 1 })
+    await engine.close()
+  }
+})
