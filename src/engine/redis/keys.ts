@@ -7,10 +7,25 @@ import { WAITED_TOO_LONG } from '../../task/outcome.ts'
 export const KEYS = {
   /** Type and priority → number, and back. */
   lanes: 'lanes',
-  /** Type → its priorities that have a lane. */
-  priorities: 'priorities',
   /** Stream of a lane: `s:<type>:<priority>`. */
   lane: 's:',
+  /** Stream of a group's part of a lane: `g:<type>:<priority>|<group>`. */
+  group_lane: 'g:',
+  /** When tasks of groups give up waiting. */
+  group_waits: 'group_waits',
+  /** Groups of a lane by whose turn it is, the number of the last turn, and when each had its own. */
+  ring: 'ring:',
+  ring_clock: 'ring_clock:',
+  served: 'served:',
+  /** Groups that have come to their limit, and those that had nothing left. */
+  aside: 'aside:',
+  idle: 'idle:',
+  /** Leases of a group, `held:<type>|<group>`, and of each worker those of groups. */
+  held: 'held:',
+  busy: 'busy',
+  /** Starts of a type that count for its rate, and how many they are. */
+  starts: 'starts:',
+  started: 'started',
   /** Entries of a lane that were given back. */
   back: 'back:',
   /** What of them has changed meanwhile. */
@@ -43,6 +58,7 @@ export const KEYS = {
   event_clock: 'events:clock',
   /** There while somebody reads events. */
   readers: 'readers',
+  /** Type → what may start, `<type>/lanes` → its lanes. */
   rules: 'rules',
   back_off: 'back_off',
   schemas: 'schemas',

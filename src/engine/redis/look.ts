@@ -1,7 +1,7 @@
 import { XQueueError } from '../../task/errors.ts'
 import { isFinal, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import type { Explanation, ListQuery, Page, TaskFilter } from '../engine.ts'
+import type { Explanation, Holder, ListQuery, Page, TaskFilter } from '../engine.ts'
 import { placeOf } from './ids.ts'
 import type { Registry } from './registry.ts'
 import { type Found, taskOf } from './rows.ts'
@@ -102,10 +102,11 @@ export class Look {
     const [task] = await this.get([id])
     if (!task) return null
     const [[info], workers] = await Promise.all([this.#registry.types([task.type], true), this.#registry.workers()])
-    const { maxConcurrency = null, paused = false, holders = [] } = info ?? {}
+    const { maxConcurrency = null, groupConcurrency = null, paused = false, nextStartAt = null } = info ?? {}
+    const all = info?.holders ?? []
     const { partition, ref } = placeOf(id)!
     const ahead = task.status === 'pending' ? await this.#store.run<number>('ahead', partition, [ref, AHEAD_MAX]) : 0
-    const answer = (reason: Explanation['reason'], until: number | null = null): Explanation => ({
+    const answer = (reason: Explanation['reason'], until: number | null = null, holders = all): Explanation => ({
       reason,
       task,
       holders,
@@ -115,14 +116,18 @@ export class Look {
     })
     if (isFinal(task.status)) return answer('finished')
     if (task.status === 'processing') {
-      return answer('running', holders.find(({ taskId }) => taskId === id)?.expiresAt ?? null)
+      return answer('running', all.find(({ taskId }) => taskId === id)?.expiresAt ?? null)
     }
     if (task.runAt > this.#store.now()) return answer('delayed', task.runAt)
     if (paused) return answer('paused')
     if (!workers.some(({ types }) => types.includes(task.type))) return answer('no_worker')
-    if (maxConcurrency !== null && holders.length >= maxConcurrency) {
-      return answer('limit_reached', Math.min(...holders.map(({ expiresAt }) => expiresAt)))
+    const firstToExpire = (holders: readonly Holder[]) => Math.min(...holders.map(({ expiresAt }) => expiresAt))
+    if (maxConcurrency !== null && all.length >= maxConcurrency) return answer('limit_reached', firstToExpire(all))
+    const ofGroup = all.filter(({ group }) => group !== null && group === task.group)
+    if (groupConcurrency !== null && ofGroup.length >= groupConcurrency) {
+      return answer('group_limit_reached', firstToExpire(ofGroup), ofGroup)
     }
+    if (nextStartAt !== null) return answer('rate_limited', nextStartAt)
     return answer(ahead > 0 ? 'behind' : 'ready')
   }
 
@@ -172,7 +177,7 @@ export class Look {
 
   async #walk(
     source: Source,
-    { type, tag }: TaskFilter,
+    { type, tag, group }: TaskFilter,
     want: number,
     from: string | undefined,
     budget: { looks: number },
@@ -181,7 +186,7 @@ export class Look {
     let reached = from ?? ''
     const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
     while (items.length < want && reached !== END && budget.looks > 0) {
-      const args = [source.order, reached, LOOKS_MAX, want - items.length, type ?? '', tagJson]
+      const args = [source.order, reached, LOOKS_MAX, want - items.length, type ?? '', tagJson, group ?? '']
       const [next, found] = await this.#store.run<[string, string[]]>('scan', source.partition, args)
       budget.looks -= LOOKS_MAX
       for (let at = 0; at < found.length; at += 6) {

@@ -9,6 +9,10 @@ import type { LeaseState } from './rows.ts'
 export interface Part {
   worker: WorkerIdentity
   about: string
+  /** Attempts that went well and that did not, since its description was written last. */
+  worked: { well: number; failed: number }
+  /** Number and name of each lane that its outcomes are of. */
+  lanes: Map<string, string>
   leaving: boolean
   leaseMs: number
   renewals: { ref: string; fence: string; progress: string }[]
@@ -38,8 +42,11 @@ export interface Held {
 }
 
 export function emptyPart(worker: WorkerIdentity): Part {
-  const nothing = {
+  return {
+    worker,
     about: '',
+    worked: { well: 0, failed: 0 },
+    lanes: new Map(),
     leaving: false,
     leaseMs: 0,
     renewals: [],
@@ -48,12 +55,24 @@ export function emptyPart(worker: WorkerIdentity): Part {
     waits: false,
     types: [],
   }
-  return { worker, ...nothing }
+}
+
+/** Adds an outcome, and tells its lane by the way, so that it need not be looked up. */
+export function addOutcome(
+  part: Part,
+  state: LeaseState,
+  settlement: Settlement,
+  by: string,
+  onlyWhenDue = false,
+): void {
+  part.lanes.set(state.ref.slice(0, state.ref.indexOf('.')), state.lane)
+  part.outcomes.push(outcomeArgs(state, settlement, by, onlyWhenDue))
 }
 
 export function writePart(args: (string | number)[], part: Part): void {
-  const { worker, about, leaving, leaseMs, renewals, outcomes, want, waits, types } = part
-  args.push(worker.id, JSON.stringify(worker.id), about, leaving ? '1' : '', leaseMs, renewals.length)
+  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, waits, types } = part
+  const { well, failed } = worked
+  args.push(worker.id, JSON.stringify(worker.id), about, well, failed, leaving ? '1' : '', leaseMs, renewals.length)
   for (const { ref, fence, progress } of renewals) args.push(ref, fence, progress)
   args.push(outcomes.length)
   for (const outcome of outcomes) for (const text of outcome) args.push(text)
@@ -61,7 +80,7 @@ export function writePart(args: (string | number)[], part: Part): void {
 }
 
 /** @param by the worker that settles; a lease of its own costs less */
-export function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, onlyWhenDue = false): string[] {
+function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, onlyWhenDue: boolean): string[] {
   const { ref, fence, cancelRequested, workerId } = state
   const { status, attempts, lostLeases, runAt, timeoutReason, error, result } = settlement
   if (status === 'success' && workerId === by) return ['S', ref, fence, JSON.stringify(result)]

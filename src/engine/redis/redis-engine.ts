@@ -25,7 +25,7 @@ import { Keeper } from './keeper.ts'
 import { channels } from './keys.ts'
 import { Look } from './look.ts'
 import { redisPlace } from './place.ts'
-import { Registry } from './registry.ts'
+import { Registry, rulesOf } from './registry.ts'
 import { RedisStore } from './store.ts'
 import { Submissions } from './submissions.ts'
 import { Tail } from './tail.ts'
@@ -75,7 +75,8 @@ export class RedisEngine implements Engine {
     this.#store = new RedisStore(redisPlace(url), options.clock, () => this.#restored())
     this.#registry = new Registry(this.#store, options)
     const listen = () => this.#listen()
-    this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen)
+    const dueAt = (partition: number, time: number) => this.#keepers[partition]?.dueAt(time)
+    this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen, dueAt)
     this.#look = new Look(this.#store, this.#registry)
     this.#tail = new Tail(this.#store, listen)
     const { partitions } = this.#store
@@ -154,7 +155,7 @@ export class RedisEngine implements Engine {
     const infos = await this.#registry.types(names, holders)
     return infos
       .filter(({ known, pending, processing }) => names || known || pending + processing > 0)
-      .map(({ known: _, ...info }) => info)
+      .map(({ known: _known, nextStartAt: _nextStartAt, ...info }) => info)
   }
 
   async workers() {
@@ -168,13 +169,13 @@ export class RedisEngine implements Engine {
     const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Stats['counts']
     const concurrencyLimits: Stats['concurrencyLimits'] = {}
     let delayed = 0
-    for (const [type, rules, , , , , , pending, delayedHere, running, finished] of types) {
-      counts.pending += Number(pending) + Number(delayedHere)
+    for (const [type, rules, , , , , , waiting, delayedHere, running, finished] of types) {
+      counts.pending += waiting + Number(delayedHere)
       counts.processing += running
       delayed += Number(delayedHere)
       for (const status of FINAL_STATUSES) counts[status] += Number(finished[finished.indexOf(status) + 1])
-      const limit = rules.split(',')[1]!
-      if (limit !== '') concurrencyLimits[type] = Number(limit)
+      const { maxConcurrency } = rulesOf(rules)
+      if (maxConcurrency !== null) concurrencyLimits[type] = maxConcurrency
     }
     const now = this.#store.now()
     const consumers = workers.map(({ id, running, lastSeen }) => ({

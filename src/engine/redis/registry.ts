@@ -1,10 +1,10 @@
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
-import type { EngineOptions, Holder, TypeChange, TypeInfo, WorkerInfo } from '../engine.ts'
+import type { EngineOptions, Holder, Rate, TypeChange, TypeInfo, WorkerInfo } from '../engine.ts'
 import { GatheredRates, type RecentRates, RecentSlots, SLOT_MS, type Slot } from '../rates.ts'
 import { unknownType } from '../refusals.ts'
 import { idOfRef } from './ids.ts'
 import type { Reply } from './link.ts'
-import { leaseOf } from './rows.ts'
+import { leaseOf, readExtras } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
 /** How a type's failures are retried; the rest of its rules is looked at inside scripts. */
@@ -25,12 +25,21 @@ type TypeAnswer = [
   defaults: string,
   lastSeen: string,
   declared: number,
-  pending: string,
+  waiting: number,
   delayed: string,
   running: number,
   finished: string[],
   holders: string[],
+  starts: string[],
 ]
+
+/** What is told of a type, with what only the engine asks. */
+export interface KnownType extends TypeInfo {
+  /** Whether it may be submitted. */
+  known: boolean
+  /** When its rate lets the next task start; null: now. Told with the holders. */
+  nextStartAt: number | null
+}
 
 /** What one partition tells about its types and workers. */
 interface About {
@@ -83,17 +92,20 @@ export class Registry {
   }
 
   /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
-  async configure(type: string, { handler, declared, maxConcurrency, paused }: TypeChange): Promise<void> {
-    const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
+  async configure(type: string, change: TypeChange): Promise<void> {
+    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
     const args = [type, handler || declared ? '1' : '', writeBackOff(DEFAULT_BACK_OFF)]
     if (handler) {
-      const { maxConcurrency: limit, retry, payloadSchema, defaults } = handler
+      const { retry, payloadSchema, defaults } = handler
       const backOff = { delaysMs: retryDelaysMs(retry), jitter: retry.jitter }
-      const schema = payloadSchema === null ? '' : JSON.stringify(payloadSchema)
-      args.push('1', limit === null ? '' : String(limit), writeBackOff(backOff), schema, JSON.stringify(defaults))
-    } else args.push('', '', '', '', '')
-    const limit = maxConcurrency === undefined ? '' : maxConcurrency === null ? 'none' : String(maxConcurrency)
-    args.push(flag(declared), limit, flag(paused))
+      const limits = [handler.maxConcurrency, handler.groupConcurrency, handler.rate?.max, handler.rate?.perMs]
+      args.push('1', ...limits.map((limit) => String(limit ?? '')), writeBackOff(backOff))
+      args.push(payloadSchema === null ? '' : JSON.stringify(payloadSchema), JSON.stringify(defaults))
+    } else args.push('', '', '', '', '', '', '', '')
+    const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
+    const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
+    args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
+    args.push(String(rate?.perMs ?? ''), flag(paused))
     const answer = await this.#store.run<Reply>('configure', this.#store.partitionOf(type), args)
     this.forget(type)
     if (answer !== 'ok') throw unknownType(type, await this.known())
@@ -105,7 +117,7 @@ export class Registry {
     return infos.filter(({ known }) => known).map(({ type }) => type)
   }
 
-  async types(names?: readonly string[], withHolders = false): Promise<(TypeInfo & { known: boolean })[]> {
+  async types(names?: readonly string[], withHolders = false): Promise<KnownType[]> {
     if (names?.length === 0) return []
     await this.writeRates()
     const now = this.#store.now()
@@ -113,17 +125,16 @@ export class Registry {
     const workers = workersOf(abouts)
     const infos = abouts.flatMap(({ partition, types, rates }) =>
       types.map((answer) => {
-        const [type, rules, , schema, defaults, lastSeen, declared, pending, delayed, processing] = answer
-        const [paused, limit] = rules.split(',')
+        const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing] = answer
+        const { starts, ...rules } = rulesOf(text, answer[12])
         const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
         return {
           type,
-          pending: Number(pending) + Number(delayed),
+          pending: waiting + Number(delayed),
           delayed: Number(delayed),
           processing,
-          maxConcurrency: limit === '' ? null : Number(limit),
-          rate: null,
-          paused: paused === '1',
+          ...rules,
+          nextStartAt: nextStartAt(rules.rate, starts, now),
           declared: declared === 1,
           workers: workers.filter(({ types }) => types.includes(type)).length,
           throughput,
@@ -222,7 +233,8 @@ function holdersOf(partition: number, [, , , , , , , , , , , holders]: TypeAnswe
   const found: Holder[] = []
   for (let index = 0; index < holders.length; index += 2) {
     const { workerId, startedAt, expiresAt } = leaseOf(holders[index + 1]!)
-    found.push({ taskId: idOfRef(partition, holders[index]!), workerId, since: startedAt, expiresAt })
+    const { group } = readExtras(holders[index + 1]!.split('\n')[1]!)
+    found.push({ taskId: idOfRef(partition, holders[index]!), workerId, group, since: startedAt, expiresAt })
   }
   return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
 }
@@ -294,4 +306,31 @@ function writeBackOff({ delaysMs, jitter }: BackOff): string {
 function readBackOff(text: string): BackOff {
   const [jitter = 0, ...delaysMs] = text.split(',').map(Number)
   return { jitter, delaysMs }
+}
+
+/** `paused,limit,who,limit of a group,who,rate's max,window,who`, see configure.lua. */
+export function rulesOf(text: string, starts: readonly string[] = []) {
+  const [paused, limit, , groupLimit, , max, per] = text.split(',')
+  const numberOrNull = (value: string | undefined) => (value === '' ? null : Number(value))
+  return {
+    paused: paused === '1',
+    maxConcurrency: numberOrNull(limit),
+    groupConcurrency: numberOrNull(groupLimit),
+    rate: max === '' ? null : { max: Number(max), perMs: Number(per) },
+    starts,
+  }
+}
+
+/** @param starts `<at>,<how many>` each, oldest first */
+function nextStartAt(rate: Rate | null, starts: readonly string[], now: number): number | null {
+  if (!rate) return null
+  const counting = starts.map((start) => start.split(',').map(Number) as [at: number, count: number])
+  let sum = counting.reduce((all, [at, count]) => all + (at + rate.perMs > now ? count : 0), 0)
+  if (sum < rate.max) return null
+  for (const [at, count] of counting) {
+    if (at + rate.perMs <= now) continue
+    sum -= count
+    if (sum < rate.max) return at + rate.perMs
+  }
+  return null
 }

@@ -16,14 +16,22 @@ export function headOf({ queueTimeoutMs, processTimeoutMs, maxRetry }: TaskSpec)
 }
 
 /** Tags, idempotency key and group of a task; '' when it has none. */
-export function extrasOf({ tags, idempotencyKey }: TaskSpec): string {
-  for (const _ in tags) return `${JSON.stringify(tags)},${JSON.stringify(idempotencyKey)},null`
-  return idempotencyKey === null ? '' : `{},${JSON.stringify(idempotencyKey)},null`
+export function extrasOf({ tags, idempotencyKey, group }: TaskSpec): string {
+  const tagged = Object.keys(tags).length > 0
+  if (!tagged && idempotencyKey === null && group === null) return ''
+  return `${tagged ? JSON.stringify(tags) : '{}'},${JSON.stringify(idempotencyKey)},${JSON.stringify(group)}`
+}
+
+/** Tags, idempotency key and group, as `extrasOf` wrote them. */
+export function readExtras(text: string): Pick<Task, 'tags' | 'idempotencyKey' | 'group'> {
+  if (text === '' || text === NO_EXTRAS) return { tags: {}, idempotencyKey: null, group: null }
+  const [tags, idempotencyKey, group] = JSON.parse(`[${text}]`)
+  return { tags, idempotencyKey, group }
 }
 
 /** A task that was accepted just now. */
 export function acceptedTask(spec: TaskSpec, id: string, ms: number): Task {
-  const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey } = spec
+  const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey, group } = spec
   return {
     id,
     type,
@@ -47,6 +55,7 @@ export function acceptedTask(spec: TaskSpec, id: string, ms: number): Task {
     error: null,
     tags,
     idempotencyKey,
+    group,
   }
 }
 
@@ -57,7 +66,7 @@ export function taskOf(partition: number, ref: string, [where, lane, text, more]
   if (where === 'L') {
     const { startedAt, workerId, attempts, runAt, fence } = leaseOf(text)
     const ran = { attempts, deliveries: Number(fence), runAt, startedAt, updatedAt: startedAt, workerId }
-    return { ...task, ...askedOf(head.split('|').slice(7)), ...ran, status: 'processing', progress: json(more) }
+    return { ...task, ...askedOf(head.split('|').slice(8)), ...ran, status: 'processing', progress: json(more) }
   }
   const [status, reason, completed, attempts, ...tail] = head.split('|')
   const completedAt = Number(completed)
@@ -97,11 +106,9 @@ export function taskOfParts(
   const createdAt = Number(ref.slice(ref.indexOf('.') + 1, ref.lastIndexOf('-')))
   const parts = head.split(',')
   const again = parts.length > 3
-  const plain = extras === '' || extras === NO_EXTRAS
-  const [tags, idempotencyKey] = plain ? [{}, null] : (JSON.parse(`[${extras}]`) as [Record<string, string>, string])
   return {
     id: idOfRef(partition, ref),
-    type: lane.slice(0, -2),
+    type: typeOfLane(lane),
     payload: JSON.parse(payload),
     priority: lane.charCodeAt(lane.length - 1) - 48,
     status: 'pending',
@@ -120,15 +127,15 @@ export function taskOfParts(
     progress: null,
     result: null,
     error: error === '' ? null : (JSON.parse(error) as string | null),
-    tags,
-    idempotencyKey,
+    ...readExtras(extras),
   }
 }
 
 /** What settling has to know of a lease. */
 export interface LeaseState extends Running {
   ref: string
-  type: string
+  /** `<type>:<priority>` */
+  lane: string
   fence: string
   startedAt: number
   expiresAt: number
@@ -136,9 +143,9 @@ export interface LeaseState extends Running {
 }
 
 /** A record of `leases`. */
-export function leaseOf(record: string): Omit<LeaseState, 'ref' | 'type'> {
+export function leaseOf(record: string): Omit<LeaseState, 'ref' | 'lane'> {
   const [head = ''] = record.split('\n', 1)
-  const [fence, cancelAt, expiresAt, , deadlineAt, , attempts, ...tail] = head.split('|')
+  const [fence, cancelAt, , expiresAt, , deadlineAt, , attempts, ...tail] = head.split('|')
   return {
     fence: fence!,
     cancelRequested: cancelAt !== '0',
@@ -160,4 +167,8 @@ function numberOrNull(text: string): number | null {
 
 function json(text: string | undefined): Json & Progress {
   return (text === undefined || text === 'null' ? null : JSON.parse(text)) as Json & Progress
+}
+
+export function typeOfLane(lane: string): string {
+  return lane.slice(0, -2)
 }

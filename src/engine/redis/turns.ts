@@ -1,15 +1,15 @@
 import { type Ending, type Settlement, settle } from '../../task/outcome.ts'
-import { isFinal, type Status } from '../../task/status.ts'
+import { isFinal } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import type { EngineOptions, Lease, Renewed, Settled, Turn, TurnAnswer, WorkerIdentity } from '../engine.ts'
 import { closedError } from '../refusals.ts'
 import { Trips } from '../trips.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import {
+  addOutcome,
   emptyPart,
   heldOf,
   lostOf,
-  outcomeArgs,
   type Part,
   type PartAnswer,
   tokenOf,
@@ -17,7 +17,7 @@ import {
   writePart,
 } from './parts.ts'
 import type { Registry } from './registry.ts'
-import { type Found, type LeaseState, leaseOf, taskOfParts } from './rows.ts'
+import { type Found, type LeaseState, leaseOf, taskOfParts, typeOfLane } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
 /** A worker's description is written again only when this old, not with every turn. */
@@ -40,20 +40,28 @@ export class Turns {
   /** What this process started, by token: settling need not ask for it first. */
   readonly #started = new Map<string, LeaseState>()
   readonly #touched = new Map<string, { at: number; types: string }>()
+  /** Attempts of workers since they were described last. */
+  readonly #workedSince = new Map<string, Part['worked']>()
   readonly #waiters = new Waiters()
   /** Types that Redis will tell this process of, and since when. */
   readonly #expected = new Map<string, number>()
   readonly #listen: () => Promise<void>
+  readonly #dueAt: (partition: number, time: number) => void
   #closed = false
 
-  /** @param listen resolves when messages to this process are heard */
+  /**
+   * @param listen resolves when messages to this process are heard
+   * @param dueAt is told when a turn that waits may have something to claim
+   */
   constructor(
     store: RedisStore,
     registry: Registry,
     options: EngineOptions,
     process: string,
     listen: () => Promise<void>,
+    dueAt: (partition: number, time: number) => void,
   ) {
+    this.#dueAt = dueAt
     this.#store = store
     this.#registry = registry
     this.#options = options
@@ -84,25 +92,23 @@ export class Turns {
     const due: LeaseState[] = []
     const now = this.#store.now()
     for (let index = 0; index < leases.length; index += 3) {
-      const [ref, type, record] = leases.slice(index, index + 3) as [string, string, string]
-      due.push({ ref, type, ...leaseOf(record) })
+      const [ref, lane, record] = leases.slice(index, index + 3) as [string, string, string]
+      due.push({ ref, lane, ...leaseOf(record) })
     }
-    await this.#registry.know(due.map(({ type }) => type))
-    const parts = due.map((state) => {
+    await this.#registry.know(due.map(({ lane }) => typeOfLane(lane)))
+    const part = emptyPart({ id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 })
+    const settlements = due.map((state) => {
       const late = state.deadlineAt !== null && state.deadlineAt <= now
       const settlement = this.#settlementOf(state, { kind: late ? 'timeout' : 'lost' }, now)
-      return outcomeArgs(state, settlement, this.#process, true)
+      addOutcome(part, state, settlement, this.#process, true)
+      return settlement
     })
-    if (parts.length === 0) return 0
-    const worker = { id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 }
-    const part = { ...emptyPart(worker), outcomes: parts }
     const [, verdicts] = await this.#trips[partition]!.add(part)
     verdicts.forEach((verdict, index) => {
-      const { type, attempts } = due[index]!
-      const ended = parts[index]!
-      const status = ended[5] as Status
+      const { lane, attempts } = due[index]!
+      const { status, attempts: after } = settlements[index]!
       if (verdict !== VERDICT.done) return
-      if (isFinal(status) || ended[6] !== String(attempts)) this.#registry.rates.ended(type, null, isFinal(status))
+      if (isFinal(status) || after > attempts) this.#registry.rates.ended(typeOfLane(lane), null, isFinal(status))
     })
     return verdicts.filter((verdict) => verdict === VERDICT.done).length
   }
@@ -176,7 +182,7 @@ export class Turns {
   }
 
   async #passOn(partition: number, type: string): Promise<void> {
-    await this.#store.run('turn', partition, [...this.#headArgs(), 1, type, 0]).catch(() => undefined)
+    await this.#store.run('turn', partition, [...this.#headArgs(), 1, type, 0, 0]).catch(() => undefined)
   }
 
   /** One turn over all partitions that it concerns. */
@@ -209,7 +215,7 @@ export class Turns {
     decisions.forEach((decision, index) => {
       if (!decision) return
       const part = partOf(decision.partition)
-      part.outcomes.push(outcomeArgs(decision.state, decision.settlement, worker.id))
+      addOutcome(part, decision.state, decision.settlement, worker.id)
       part.outcomeAt.push(index)
     })
     for (const type of turn.types ?? worker.types) {
@@ -220,11 +226,18 @@ export class Turns {
     const answer: TurnAnswer = { settled, renewed, leases: [], cancelRequested: [] }
     const again: number[] = []
     for (const [partition, part] of byPartition) {
+      if (about !== '') part.worked = this.#workedSince.get(worker.id) ?? part.worked
       part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
       part.waits = waits && part.want > 0
       const [renewedHere, verdicts, tasks, cancels] = await this.#trips[partition]!.add(part)
-      if (about !== '') this.#touched.set(worker.id, { at: this.#store.now(), types: String(worker.types) })
-      if (leaving) this.#touched.delete(worker.id)
+      if (about !== '') {
+        this.#touched.set(worker.id, { at: this.#store.now(), types: String(worker.types) })
+        this.#workedSince.delete(worker.id)
+      }
+      if (leaving) {
+        this.#touched.delete(worker.id)
+        this.#workedSince.delete(worker.id)
+      }
       renewedHere.forEach((item, index) => {
         if (item === null) return
         const expiresAt = this.#store.toLocal(Number(item[0]))
@@ -262,7 +275,7 @@ export class Turns {
     const found = unknown.length === 0 ? null : await this.#look(unknown.map(({ lease }) => lease))
     const states = outcomes.map(({ lease }) => this.#started.get(lease) ?? found?.get(lease) ?? null)
     const failing = states.flatMap((state, index) =>
-      state && outcomes[index]!.outcome.kind !== 'success' ? [state.type] : [],
+      state && outcomes[index]!.outcome.kind !== 'success' ? [typeOfLane(state.lane)] : [],
     )
     if (failing.length > 0) await this.#registry.know(failing)
     const now = this.#store.now()
@@ -274,7 +287,7 @@ export class Turns {
   }
 
   #settlementOf(state: LeaseState, ending: Ending, now: number): Settlement {
-    const { delaysMs, jitter } = this.#registry.policy(state.type)
+    const { delaysMs, jitter } = this.#registry.policy(typeOfLane(state.lane))
     const policy = { delaysMs, jitter, lostLeasesMax: this.#options.lostLeasesMax }
     return settle(state, ending, policy, now, this.#options.random())
   }
@@ -295,7 +308,7 @@ export class Turns {
       answers.forEach((answer, index) => {
         const { token, ref, fence } = leases[index]!
         if (answer?.[0] !== 'L') return
-        const state = { ref, type: answer[1].slice(0, -2), ...leaseOf(answer[2]) }
+        const state = { ref, lane: answer[1], ...leaseOf(answer[2]) }
         if (state.fence === fence) found.set(token, state)
       })
     }
@@ -309,8 +322,9 @@ export class Turns {
     this.#started.delete(lease)
     const { status, attempts } = settlement
     const final = isFinal(status)
+    if (attempts > state.attempts) this.#worked(state.workerId)[status === 'success' ? 'well' : 'failed'] += 1
     if (final || attempts > state.attempts) {
-      this.#registry.rates.ended(state.type, this.#store.now() - state.startedAt, final)
+      this.#registry.rates.ended(typeOfLane(state.lane), this.#store.now() - state.startedAt, final)
     }
     return { accepted: outcome.kind !== 'success' || status === 'success', status }
   }
@@ -322,7 +336,7 @@ export class Turns {
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     const take = (ref: string, lane: string, head: string, payload: string, extras: string, error: string) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
-      leases.push(this.#start(task, ref, lostOf(head), worker.id, leaseMs))
+      leases.push(this.#start(task, ref, lane, lostOf(head), worker.id, leaseMs))
     }
     for (let at = 0; at < answer.length; ) {
       const [lane, head] = [answer[at] as string, answer[at + 1] as string]
@@ -339,7 +353,7 @@ export class Turns {
     return leases
   }
 
-  #start(task: Task, ref: string, lostLeases: number, workerId: string, leaseMs: number): Lease {
+  #start(task: Task, ref: string, lane: string, lostLeases: number, workerId: string, leaseMs: number): Lease {
     const now = this.#store.now()
     const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
     task.status = 'processing'
@@ -352,10 +366,16 @@ export class Turns {
     const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
     const expiresAt = now + leaseMs
     const running = { attempts, lostLeases, maxRetry, runAt, deadlineAt, cancelRequested: false }
-    this.#started.set(lease, { ref, type, fence, startedAt: now, expiresAt, workerId, ...running })
+    this.#started.set(lease, { ref, lane, fence, startedAt: now, expiresAt, workerId, ...running })
     this.#registry.rates.started(type, now - runAt)
     const local = (time: number) => this.#store.toLocal(time)
     return { lease, expiresAt: local(expiresAt), deadlineAt: deadlineAt === null ? null : local(deadlineAt), task }
+  }
+
+  #worked(workerId: string): Part['worked'] {
+    const worked = this.#workedSince.get(workerId) ?? { well: 0, failed: 0 }
+    this.#workedSince.set(workerId, worked)
+    return worked
   }
 
   #aboutOf(worker: WorkerIdentity): string {
@@ -368,10 +388,14 @@ export class Turns {
 
   async #send(partition: number, parts: Part[]): Promise<PartAnswer[]> {
     if (this.#closed && parts.every(({ outcomes, leaving }) => outcomes.length === 0 && !leaving)) throw closedError()
-    const args: (string | number)[] = [...this.#headArgs(), 0, parts.length]
+    const lanes = new Map(parts.flatMap((part) => [...part.lanes]))
+    const args: (string | number)[] = [...this.#headArgs(), 0, lanes.size]
+    for (const [no, name] of lanes) args.push(no, name)
+    args.push(parts.length)
     for (const part of parts) writePart(args, part)
-    const [time, , answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args)
+    const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args)
     this.#store.sawTime(time)
+    if (due !== '') this.#dueAt(partition, Number(due))
     return answers
   }
 

@@ -2,7 +2,8 @@
 --
 -- ARGV  now, number of types or 0 for all, each; '1' to name the holders of their permits
 -- Returns {now, types: {type, rules, back-off, schema, defaults, last seen, declared, waiting, delayed, running,
---       {status, count, …}, {ref, lease's record, …}} each, {worker, description, last seen, …}, {sign and worker,
+--       {status, count, …}, {ref, lease's head and extras, …},
+--       starts that count for the rate} each, {worker, description, last seen, …}, {sign and worker,
 --       attempts, …}, {worker, running, …}, {stream, length, …}, {slot, {field, count, …}, …}}
 -- Cost  some ten commands for each type and lane
 local HOLDERS_MAX = 1000
@@ -18,7 +19,11 @@ function steps.about()
   local kinds = {}
   for index = 1, number() do kinds[index] = arg() end
   local with_holders = arg() == '1'
-  if #kinds == 0 then kinds = call('HKEYS', P .. KEY.rules) end
+  if #kinds == 0 then
+    for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
+      if not kind:find('/', 1, true) then kinds[#kinds + 1] = kind end
+    end
+  end
 
   local counts_now = pairs_of(call('HGETALL', P .. KEY.counts))
   local types, running_by, streams = {}, {}, {}
@@ -36,23 +41,24 @@ function steps.about()
         local records = #refs > 0 and call('HMGET', P .. KEY.leases, unpack(refs)) or {}
         for index, ref in ipairs(refs) do
           holders[#holders + 1] = ref
-          holders[#holders + 1] = records[index]:match('^[^\n]*')
+          holders[#holders + 1] = records[index]:match('^[^\n]*\n[^\n]*')
         end
       end
-      types[#types + 1] = {
-        kind, rules, call('HGET', P .. KEY.back_off, kind) or '', call('HGET', P .. KEY.schemas, kind) or '',
-        call('HGET', P .. KEY.defaults, kind) or '', call('HGET', P .. KEY.known, kind) or '0',
-        call('SISMEMBER', P .. KEY.declared, kind), counts_now[kind .. ':pending'] or '0',
-        counts_now[kind .. ':delayed'] or '0', call('ZCARD', running), finished, holders,
-      }
-      for digit in (call('HGET', P .. KEY.priorities, kind) or ''):gmatch('%d') do
-        local lane = open_lane(kind, digit)
+      local waiting = tonumber(counts_now[kind .. ':grouped'] or 0)
+      for _, lane in ipairs(lanes_of_type(kind)) do
+        waiting = waiting + count_waiting_in(lane)
         streams[#streams + 1] = lane.name
         streams[#streams + 1] = call('XLEN', lane.stream)
         for _, consumer in ipairs(call('XPENDING', lane.stream, WORKERS)[4] or {}) do
           running_by[consumer[1]] = (running_by[consumer[1]] or 0) + tonumber(consumer[2])
         end
       end
+      types[#types + 1] = {
+        kind, rules, call('HGET', P .. KEY.back_off, kind) or '', call('HGET', P .. KEY.schemas, kind) or '',
+        call('HGET', P .. KEY.defaults, kind) or '', call('HGET', P .. KEY.known, kind) or '0',
+        call('SISMEMBER', P .. KEY.declared, kind), waiting, counts_now[kind .. ':delayed'] or '0',
+        call('ZCARD', running), finished, holders, with_holders and call('LRANGE', P .. KEY.starts .. kind, 0, -1) or {},
+      }
     end
   end
 
@@ -63,6 +69,11 @@ function steps.about()
     workers[#workers + 1] = described[index]
     workers[#workers + 1] = described[index + 1]
     workers[#workers + 1] = seen[described[index]] or '0'
+  end
+  local busy = call('HGETALL', P .. KEY.busy)
+  for index = 1, #busy, 2 do
+    local worker = cjson.decode(busy[index])
+    running_by[worker] = (running_by[worker] or 0) + tonumber(busy[index + 1])
   end
   for worker, tasks in pairs(running_by) do
     held[#held + 1] = worker

@@ -1,30 +1,60 @@
--- How many tasks of its type run before a waiting one, counted to a bound.
+-- How many tasks of its type run before a waiting one as the turns of groups stand, counted to a bound. Those of groups
+-- that are set aside do not.
 --
 -- ARGV  now, ref, bound
 -- Returns the count
--- Cost  grows with the count
+-- Cost  grows with the count, and with the groups of its lane
+local bound
+
+-- Waiting entries of a part of a lane, before `entry` if that is given.
+local function waiting_before(part, entry, most)
+  local back = call('ZRANGE', part.back, 0, -1)
+  local waiting = 0
+  for _, other in ipairs(back) do
+    if not entry or other < entry then waiting = waiting + 1 end
+  end
+  local last = last_handed_out(part)
+  if entry and #last == 24 and last > entry then return waiting end
+  local to = entry and '(' .. entry or '+'
+  return waiting + #call('XRANGE', part.stream, '(' .. last, to, 'COUNT', most)
+end
+
+local function turn_of(lane, part)
+  local first = first_of(part)
+  if not first then return nil end
+  local score = call('ZSCORE', ring_of(lane), part.group or '')
+    or call('HGET', P .. KEY.served .. lane.name, part.group or '')
+  if not score or tonumber(score) < 0 then return tonumber(age_of(first)) end
+  return tonumber(score)
+end
+
+-- All parts of a lane that may have something to hand out.
+local function parts_of(lane)
+  local parts = { lane }
+  for _, group in ipairs(call('ZRANGE', ring_of(lane), 0, bound)) do
+    if group ~= '' then parts[#parts + 1] = group_lane(lane, group) end
+  end
+  return parts
+end
+
 function steps.ahead()
-  local ref, bound = arg(), number()
-  local found, _, entry = find(ref)
+  local ref = arg()
+  bound = number()
+  local found, _, entry, own = find(ref)
   if found ~= 'W' then return 0 end
-  local own = lane_by_ref(ref)
-  local ahead = 0
-  for digit in (call('HGET', P .. KEY.priorities, own.type) or ''):gmatch('%d') do
-    local lane = open_lane(own.type, digit)
-    local back = call('ZRANGE', lane.back, 0, -1)
-    if digit > own.priority then
-      ahead = ahead + #back + call('XLEN', lane.stream) - call('XPENDING', lane.stream, WORKERS)[1]
-    elseif digit == own.priority then
-      for _, other in ipairs(back) do
-        if other < entry then ahead = ahead + 1 end
-      end
-      local groups = call('XINFO', 'GROUPS', lane.stream)[1]
-      for index = 1, #groups, 2 do
-        if groups[index] == 'last-delivered-id' then
-          local last = groups[index + 1]
-          if #last < 24 or last < entry then
-            ahead = ahead + #call('XRANGE', lane.stream, '(' .. last, '(' .. entry, 'COUNT', bound)
-          end
+  local ahead = waiting_before(own, entry, bound)
+  local before = ahead
+  for _, lane in ipairs(lanes_of_type(own.type)) do
+    if lane.priority > own.priority then
+      for _, part in ipairs(parts_of(lane)) do ahead = ahead + count_waiting_in(part) end
+    elseif lane.priority == own.priority then
+      -- Each of the others has as many turns before it as its own group, and one more if it comes first.
+      local mine = turn_of(lane, own)
+      for _, part in ipairs(parts_of(lane)) do
+        local other = part.group ~= own.group and turn_of(lane, part)
+        if other then
+          local turns = mine and other < mine and before + 1 or before
+          ahead = ahead + math.min(waiting_before(part, nil, before + 1), turns)
         end
       end
     end

@@ -6,17 +6,16 @@
 -- Cost  a look-up and some five commands a task
 local grace_ms, retention_ms
 
-local function finish_canceled(lane, head, x, payload, e, stored)
+local function finish_canceled(lane, head, x, payload, e)
   finish(head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
-  keep_key(x, retention_ms)
-  count(lane.type, stored, -1)
+  keep_key(key_and_group(x), retention_ms)
   count(lane.type, 'canceled', 1)
   tell('canceled', lane, head, 'null', 'null', e, '')
   return 'changed'
 end
 
 local function cancel(ref)
-  local found, text, where = find(ref)
+  local found, text, where, part = find(ref)
   if not found then return 'unknown' end
   if found == 'F' then return 'refused' end
   local lane = lane_by_ref(ref)
@@ -24,21 +23,18 @@ local function cancel(ref)
   if found == 'D' then
     call('ZREM', P .. KEY.due, ref)
     call('HDEL', P .. KEY.delayed, ref)
-    return finish_canceled(lane, head_of(m, lane), x, payload, e, 'delayed')
+    count(lane.type, 'delayed', -1)
+    return finish_canceled(lane, head_of(m, lane), x, payload, e)
   end
   if found == 'W' then
-    call('XACK', lane.stream, WORKERS, where)
-    call('XDEL', lane.stream, where)
-    call('ZREM', lane.back, where)
-    call('HDEL', P .. KEY.again, lane.no .. '.' .. where)
-    call('HDEL', P .. KEY.moved, ref)
-    return finish_canceled(lane, head_of(m, lane, where), x, payload, e, 'pending')
+    leave_lane(part, ref, where)
+    return finish_canceled(lane, head_of(m, lane, where), x, payload, e)
   end
   local l = lease_of(text)
   if l.cancel_at == '0' then
     l.cancel_at = NOW
     call('HSET', P .. KEY.leases, ref, join_lease(l))
-    call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', due_of(l, grace_ms)), ref)
+    call('ZADD', P .. KEY.running .. lane.type, string.format('%d', due_of(l, grace_ms)), ref)
     read_tail(l)
     local worker = cjson.decode(l.worker)
     call('SADD', P .. KEY.cancels .. worker, ref .. '.' .. l.fence)
@@ -61,7 +57,7 @@ local function retry(ref)
     worker = 'null',
   }
   call('DEL', P .. KEY.finished .. ref)
-  keep_key(x, nil)
+  keep_key(key_and_group(x), nil)
   count(lane.type, status, -1)
   enqueue(lane, ref, join_head(head), x, 'null', payload)
   tell('pending', lane, head, 'null', 'null', 'null', '')

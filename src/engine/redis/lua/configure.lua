@@ -1,35 +1,64 @@
 -- Declares a type or changes it.
 --
 -- ARGV  now, type, '1' if it may be new, the default back-off (as below);
---       '' or '1' where a handler tells of it: limit or '', back-off `jitter,delay,delay…`, payload schema or '',
---       defaults; declared '' | '0' | '1'; limit '' (as it is) | 'none' | number; paused '' | '0' | '1'
+--       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
+--       back-off `jitter,delay,delay…`, payload schema or '', defaults;
+--       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
+--       window; paused '' | '0' | '1'
 -- Returns 'ok', or {'unknown'} for a type that nobody has made known
 -- Cost  some ten commands
 --
--- Rules of a type: `paused,limit,who set it (h handler, o operator)`.
+-- Rules of a type: `paused,limit,who,limit of a group,who,rate's max,window,who`: set by h the handler or o an operator.
 function steps.configure()
   local kind, may_be_new, back_off = arg(), arg(), arg()
-  local handler, handler_limit, handler_back_off, schema, defaults = arg(), arg(), arg(), arg(), arg()
-  local declared, limit, paused = arg(), arg(), arg()
-
   local rules = call('HGET', P .. KEY.rules, kind)
   if not rules and may_be_new ~= '1' then return { 'unknown' } end
-  local is_paused, old_limit, source = (rules or '0,,h'):match('^(%d),(%d*),(%l)')
+  local is_paused, limit, limit_by, group, group_by, max, per, rate_by =
+    (rules or '0,,h,,h,,,h'):match('^(%d),(%d*),(%l),(%d*),(%l),(%d*),(%d*),(%l)$')
+  local group_before = group
   if not rules then call('HSET', P .. KEY.back_off, kind, back_off) end
-  if handler == '1' then
-    call('HSET', P .. KEY.back_off, kind, handler_back_off)
+
+  local by_handler = arg() == '1'
+  local handler = { limit = arg(), group = arg(), max = arg(), per = arg(), back_off = arg() }
+  local schema, defaults = arg(), arg()
+  if by_handler then
+    call('HSET', P .. KEY.back_off, kind, handler.back_off)
     call('HSET', P .. KEY.schemas, kind, schema)
     call('HSET', P .. KEY.defaults, kind, defaults)
     call('HSET', P .. KEY.known, kind, NOW)
-    if source == 'h' then old_limit = handler_limit end
+    if limit_by == 'h' then limit = handler.limit end
+    if group_by == 'h' then group = handler.group end
+    if rate_by == 'h' then
+      max, per = handler.max, handler.per
+    end
   end
+
+  local declared = arg()
   if declared == '1' then call('SADD', P .. KEY.declared, kind) end
   if declared == '0' then call('SREM', P .. KEY.declared, kind) end
-  if limit ~= '' then
-    old_limit, source = limit == 'none' and '' or limit, 'o'
+  local function set(value, before, by)
+    if value == '' then return before, by end
+    return value == 'none' and '' or value, 'o'
   end
+  limit, limit_by = set(arg(), limit, limit_by)
+  group, group_by = set(arg(), group, group_by)
+  max, rate_by = set(arg(), max, rate_by)
+  local new_per, paused = arg(), arg()
+  if new_per ~= '' then per = new_per end
   if paused ~= '' then is_paused = paused end
-  call('HSET', P .. KEY.rules, kind, table.concat({ is_paused, old_limit, source }, ','))
+
+  if max == '' then
+    per = ''
+    call('DEL', P .. KEY.starts .. kind)
+    call('HDEL', P .. KEY.started, kind)
+  end
+  if group ~= group_before then
+    for _, lane in ipairs(lanes_of_type(kind)) do
+      for _, name in ipairs(call('SMEMBERS', P .. KEY.aside .. lane.name)) do end_aside(lane, name) end
+    end
+  end
+  local changed = table.concat({ is_paused, limit, limit_by, group, group_by, max, per, rate_by }, ',')
+  call('HSET', P .. KEY.rules, kind, changed)
   broadcast('type ' .. kind)
   leave_behind()
   return 'ok'

@@ -14,11 +14,11 @@ function steps.events()
   if first_entry then first = tonumber(first_entry[1]:match('^%d+')) - tonumber(first_entry[2][2]) + 1 end
   local entries = {}
   if after ~= 'now' then
-    local from = after == '' and '-' or string.format('%.0f', tonumber(after) + 1)
+    local from = after == '' and '-' or string.format('%d', tonumber(after) + 1)
     for _, entry in ipairs(call('XRANGE', P .. KEY.events, from, '+', 'COUNT', most)) do
       entries[#entries + 1] = entry[1]:match('^%d+')
       for index = 2, 6, 2 do entries[#entries + 1] = entry[2][index] end
     end
   end
-  return { last, string.format('%.0f', first), entries }
+  return { last, string.format('%d', first), entries }
 end

@@ -1,12 +1,16 @@
 -- Walks tasks in one of their orders, a bounded number at a time.
 --
--- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags' JSON or ''
+-- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags'
+--       JSON or '', group or ''
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
 --       order they will run; 'delayed': by time; 'running': newest first
 -- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
-local from, looks, most, wanted_type, wanted_tag
+local from, looks, most, wanted_type, wanted_tag, wanted_group
 local answers, next_from, found_tasks
+
+-- Groups of a lane whose tasks are listed.
+local GROUPS_MAX = 1000
 
 -- Takes a task if it fits; returns false when the page is full.
 local function offer(ref, place, status)
@@ -14,9 +18,11 @@ local function offer(ref, place, status)
   if wanted_type == '' or (lane and lane.type == wanted_type) then
     local found, text, where = find(ref)
     local fits = found and (not status or (found == 'F' and text:match('^%l+') == status))
-    if fits and wanted_tag ~= '' then
+    if fits and wanted_tag .. wanted_group ~= '' then
       local _, extras = lines_of(text)
-      fits = extras:find(wanted_tag, 1, true) ~= nil
+      local _, group = key_and_group(extras)
+      fits = (wanted_tag == '' or extras:find(wanted_tag, 1, true) ~= nil)
+        and (wanted_group == '' or group == wanted_group)
     end
     if fits then
       for _, value in ipairs({ ref, found, lane.name, text, where or '', place }) do
@@ -63,28 +69,38 @@ local function walk_done(status)
   next_from = ''
 end
 
--- First what was given back, then what was never handed out.
+-- Adds the next entries of a part of a lane, what was given back first.
+local function add_entries(part, entries)
+  for _, entry in ipairs(call('ZRANGE', part.back, 0, -1)) do
+    if entry > from then entries[#entries + 1] = { entry, part } end
+  end
+  local last = last_handed_out(part)
+  if from ~= '' and (#last < 24 or from > last) then last = from end
+  for _, item in ipairs(call('XRANGE', part.stream, '(' .. last, '+', 'COUNT', looks)) do
+    entries[#entries + 1] = { item[1], part }
+  end
+end
+
+-- The tasks of all groups of a lane together, by age.
 local function walk_lane(kind, priority)
   local lane = open_lane(kind, priority)
-  local groups = call('XINFO', 'GROUPS', lane.stream)[1]
-  local last
-  for index = 1, #groups, 2 do
-    if groups[index] == 'last-delivered-id' then last = groups[index + 1] end
+  local entries = {}
+  add_entries(lane, entries)
+  local groups = call('ZRANGE', ring_of(lane), 0, GROUPS_MAX - 1)
+  for _, group in ipairs(call('SMEMBERS', P .. KEY.aside .. lane.name)) do groups[#groups + 1] = group end
+  for _, group in ipairs(groups) do
+    if group ~= '' then add_entries(group_lane(lane, group), entries) end
   end
-  local function offer_entry(entry)
-    local fields = entry_of(lane.stream, entry)
-    local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
-    local head = head_of(again and again:match('^[^\n]*') or fields.m, lane, entry)
-    return offer(head.ref, entry)
+  table.sort(entries, function(a, b) return a[1] < b[1] end)
+  local full = #entries >= looks
+  for _, item in ipairs(entries) do
+    local entry, part = item[1], item[2]
+    local fields = entry_of(part.stream, entry)
+    local again = call('HGET', P .. KEY.again, part.no .. '.' .. entry)
+    local head = head_of(again and again:match('^[^\n]*') or fields.m, part, entry)
+    if not offer(head.ref, entry) then return end
   end
-  for _, entry in ipairs(call('ZRANGE', lane.back, 0, -1)) do
-    if entry > from and not offer_entry(entry) then return end
-  end
-  if from ~= '' and (#last < 24 or from > last) then last = from end
-  for _, item in ipairs(call('XRANGE', lane.stream, '(' .. last, '+', 'COUNT', looks)) do
-    if not offer_entry(item[1]) then return end
-  end
-  next_from = ''
+  if not full then next_from = '' end
 end
 
 -- `<time> <ref>` of the last.
@@ -114,7 +130,7 @@ end
 
 function steps.scan()
   local order = arg()
-  from, looks, most, wanted_type, wanted_tag = arg(), number(), number(), arg(), arg()
+  from, looks, most, wanted_type, wanted_tag, wanted_group = arg(), number(), number(), arg(), arg(), arg()
   answers, next_from, found_tasks = {}, '', 0
   if order == 'index' then
     walk_index()

@@ -5,14 +5,15 @@
 --
 -- A task is told by its ref, `<lane>.<ms>-<n>`: the number of its lane (a type and a priority) and the stream entry
 -- that it was accepted as. Where it stands by now:
---   waiting    an entry of its lane's stream, its own or the one that `moved` names; `again` overrides what a lease
---              that was given back has changed
+--   waiting    an entry of its lane's stream, or of its group's in that lane: its own or the one that `moved` names;
+--              `again` overrides what a lease that was given back has changed
 --   delayed    a text in `delayed`, its time in `due`
---   running    still that entry, in the group's pending list; its lease is a record in `leases` and a place in the
+--   running    still that entry, in the workers' pending list; its lease is a record in `leases` and a place in the
 --              type's zset `running`, whose length is what the limit is checked against
 --   finished   a text in `finished:<ref>`, and a place in the stream of its status, oldest first
 -- Texts of tasks are lines, all but the first JSON: head, extras (tags, key, group), payload, error of the attempt
 -- before; and of a finished one also error, progress, result.
+
 -- What the engine calls, by name: each file adds one.
 local steps = {}
 
@@ -28,7 +29,7 @@ local function begin(keys, args)
     local time = call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
-  NOW = string.format('%.0f', now)
+  NOW = string.format('%d', now)
   lanes, clock_ms, clock_n = {}, nil, nil
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs = {}, {}
@@ -43,7 +44,6 @@ local function number()
   return tonumber(ARGV[at])
 end
 
--- Lua passes at most some 8000 values to a call.
 local function many(command, key, values)
   for from = 1, #values, CHUNK do
     call(command, key, unpack(values, from, math.min(from + CHUNK - 1, #values)))
@@ -60,6 +60,32 @@ local function lane_of(kind, priority, no)
   return lane
 end
 
+-- The part of a lane that holds the tasks of a group.
+local function group_lane(lane, group)
+  if not group or group == '' then return lane end
+  local key = lane.name .. '|' .. group
+  local part = lanes[key]
+  if not part then
+    part = {
+      no = lane.no, type = lane.type, priority = lane.priority, name = lane.name, group = group,
+      stream = P .. KEY.group_lane .. key, back = P .. KEY.back .. key,
+    }
+    lanes[key] = part
+  end
+  return part
+end
+
+-- The lanes of a type, highest priority first: `priorities` are pairs `<priority>:<number>`.
+local function lanes_of(kind, priorities)
+  local found = {}
+  for priority, no in (priorities or ''):gmatch('(%d):(%d+)') do
+    found[#found + 1] = lanes[no] or lane_of(kind, priority, no)
+  end
+  return found
+end
+
+local function lanes_of_type(kind) return lanes_of(kind, call('HGET', P .. KEY.rules, kind .. '/lanes')) end
+
 -- The lane of a type and priority; made when the first task comes.
 local function open_lane(kind, priority)
   local name = kind .. ':' .. priority
@@ -69,11 +95,10 @@ local function open_lane(kind, priority)
   call('HSET', P .. KEY.lanes, name, no, '#' .. no, name)
   local lane = lane_of(kind, priority, no)
   call('XGROUP', 'CREATE', lane.stream, WORKERS, '0', 'MKSTREAM')
-  local priorities = call('HGET', P .. KEY.priorities, kind) or ''
-  local sorted = {}
-  for digit in (priorities .. priority):gmatch('%d') do sorted[#sorted + 1] = digit end
+  local sorted = { priority .. ':' .. no }
+  for other in (call('HGET', P .. KEY.rules, kind .. '/lanes') or ''):gmatch('[^,]+') do sorted[#sorted + 1] = other end
   table.sort(sorted, function(a, b) return a > b end)
-  call('HSET', P .. KEY.priorities, kind, table.concat(sorted))
+  call('HSET', P .. KEY.rules, kind .. '/lanes', table.concat(sorted, ','))
   return lane
 end
 
@@ -96,19 +121,35 @@ local function lane_by_ref(ref)
   return lane, entry
 end
 
+local function last_handed_out(lane)
+  local group = call('XINFO', 'GROUPS', lane.stream)[1]
+  for index = 1, #group, 2 do
+    if group[index] == 'last-delivered-id' then return group[index + 1] end
+  end
+end
+
+-- The entry that a lane would hand out next, or nil; and the last one that it has, if that comes out of the stream.
+local function first_of(lane)
+  local back = call('ZRANGE', lane.back, 0, 0)[1]
+  if back then return back end
+  local last = last_handed_out(lane)
+  local following = call('XRANGE', lane.stream, '(' .. last, '+', 'COUNT', 1)[1]
+  return following and following[1], last
+end
+
+local function count_waiting_in(lane)
+  return call('XLEN', lane.stream) - call('XPENDING', lane.stream, WORKERS)[1] + call('ZCARD', lane.back)
+end
+
 -- The clock of entries ------------------------------------------------------------------------------------------------
 
 -- Entry ids are `<ms>-<n>`, always 13 and 10 digits, so that they sort as text; they grow over all lanes together.
-
 -- Reserves `count` ids in a row; returns the ms and the n of the first.
 local function reserve(count, least_n)
   if not clock_ms then
     local last = call('GET', P .. KEY.clock)
-    if last then
-      clock_ms, clock_n = tonumber(last:sub(1, 13)), tonumber(last:sub(15))
-    else
-      clock_ms, clock_n = 0, 0
-    end
+    clock_ms, clock_n = 0, 0
+    if last then clock_ms, clock_n = tonumber(last:sub(1, 13)), tonumber(last:sub(15)) end
   end
   local ms = math.max(now, 1e12)
   local n = least_n or 1e9
@@ -117,20 +158,20 @@ local function reserve(count, least_n)
     n = math.max(n, clock_n + 1)
   end
   clock_ms, clock_n = ms, n + count - 1
-  call('SET', P .. KEY.clock, string.format('%.0f-%.0f', clock_ms, clock_n))
+  call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n))
   return ms, n
 end
 
-local function entry_id(ms, n) return string.format('%.0f-%.0f', ms, n) end
+local function entry_id(ms, n) return string.format('%d-%d', ms, n) end
 
--- What a step leaves behind: counts, events, wakes ------------------------------------------------------------------
+-- What a step leaves behind: counts, events, wakes --------------------------------------------------------------------
 
 local function count(kind, status, change)
   local field = kind .. ':' .. status
   counts[field] = (counts[field] or 0) + change
 end
 
--- One JSON array; a record may tell of many tasks at once, see events.ts.
+-- One JSON array; a record may tell of many tasks at once, see tail.ts.
 local function event(tasks, json)
   events[#events + 1] = json
   event_count = event_count + tasks
@@ -139,13 +180,24 @@ end
 -- Lets up to `tasks` waiting processes know that a type has something to claim.
 local function wake(kind, tasks) wakes[kind] = (wakes[kind] or 0) + tasks end
 
--- Lets up to `permits` processes know that have come to a type's limit.
+-- Lets up to `permits` processes know that have come to a limit of a type.
 local function free_permits(kind, permits)
   if permits > 0 then permits_freed[kind] = (permits_freed[kind] or 0) + permits end
 end
 
 -- Tells every process.
 local function broadcast(message) broadcasts[#broadcasts + 1] = message end
+
+local function wake_from(prefix, woken)
+  for kind, most in pairs(woken) do
+    while most > 0 do
+      local process = call('SPOP', P .. prefix .. kind)
+      if not process then break end
+      -- One that is no more does not hear it; in a cluster only the sweep can tell.
+      if call('PUBLISH', CHANNEL.wake .. process, P .. ' ' .. kind) > 0 or CLUSTER then most = most - 1 end
+    end
+  end
+end
 
 local function leave_behind()
   for field, change in pairs(counts) do
@@ -156,22 +208,14 @@ local function leave_behind()
     if last == event_count then
       -- A store that starts anew goes on above every position that an older one can have given.
       last = now * 1000 + event_count
-      call('SET', P .. KEY.event_clock, string.format('%.0f', last))
+      call('SET', P .. KEY.event_clock, string.format('%d', last))
     end
     local body = '[' .. table.concat(events, ',') .. ']'
-    call('XADD', P .. KEY.events, string.format('%.0f-1', last), 'n', event_count, 't', NOW, 'b', body)
+    call('XADD', P .. KEY.events, string.format('%d-1', last), 'n', event_count, 't', NOW, 'b', body)
     if call('EXISTS', P .. KEY.readers) == 1 then broadcast('events') end
   end
-  for prefix, woken in pairs({ [KEY.waiting] = wakes, [KEY.blocked] = permits_freed }) do
-    for kind, most in pairs(woken) do
-      while most > 0 do
-        local process = call('SPOP', P .. prefix .. kind)
-        if not process then break end
-        -- One that is no more does not hear it; in a cluster only the sweep can tell.
-        if call('PUBLISH', CHANNEL.wake .. process, P .. ' ' .. kind) > 0 or CLUSTER then most = most - 1 end
-      end
-    end
-  end
+  wake_from(KEY.waiting, wakes)
+  wake_from(KEY.blocked, permits_freed)
   for _, message in ipairs(broadcasts) do call('PUBLISH', CHANNEL.news, P .. ' ' .. message) end
 end
 
@@ -184,6 +228,12 @@ local function entry_of(stream, entry)
   local fields = {}
   for index = 1, #found[2], 2 do fields[found[2][index]] = found[2][index + 1] end
   return fields
+end
+
+local function key_and_group(x)
+  if x == NO_EXTRAS then return nil, nil end
+  local extras = cjson.decode('[' .. x .. ']')
+  return extras[2] ~= cjson.null and extras[2] or nil, extras[3] ~= cjson.null and extras[3] or nil
 end
 
 -- The head of an entry is what was asked for, `queue_timeout,process_timeout,max_retry`, and for a task that does not
@@ -206,19 +256,25 @@ end
 
 local function join_head(head)
   return table.concat({
-    head.q, head.p, head.r, head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started,
-    NOW, head.worker,
+    head.q, head.p, head.r, head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started, NOW,
+    head.worker,
   }, ',')
 end
 
--- A lease: `fence|cancel_at|expires|lease_ms|deadline|entry|attempts|` and then the tail, which goes over into the text
--- of the finished task as it is: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the head. 0 is none,
--- the worker is JSON.
-local LEASE = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$'
+-- When a task that waits for its first start gives up, or nil.
+local function wait_ends(head)
+  if head.q == '0' or head.started ~= '0' then return nil end
+  return head.run_at + head.q
+end
+
+-- A lease: `fence|cancel_at|progress|expires|lease_ms|deadline|entry|attempts|` and then the tail, which goes over into
+-- the text of the finished task as it is: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the head.
+-- 0 is none, progress is 1 where some was reported, the worker is JSON.
+local LEASE = '^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$'
 local TAIL = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$'
 local function lease_of(record)
   local l = {}
-  l.fence, l.cancel_at, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail = record:match(LEASE)
+  l.fence, l.cancel_at, l.progress, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail = record:match(LEASE)
   return l
 end
 
@@ -227,7 +283,9 @@ local function read_tail(l)
 end
 
 local function join_lease(l)
-  return table.concat({ l.fence, l.cancel_at, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail }, '|')
+  return table.concat({
+    l.fence, l.cancel_at, l.progress, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail,
+  }, '|')
 end
 
 -- When something is due to happen to a lease: it expires, its attempt runs out of time, or the grace of a cancel ends.
@@ -239,7 +297,8 @@ local function due_of(l, grace_ms)
   return due
 end
 
--- The letter of where a task was found, its text, and for W its entry, for L its progress. Nil when there is none.
+-- The letter of where a task was found, its text, and for W its entry and lane, for L its progress. Nil when there is
+-- none.
 local function find(ref)
   local finished = call('GET', P .. KEY.finished .. ref)
   if finished then return 'F', finished end
@@ -249,19 +308,67 @@ local function find(ref)
   if delayed then return 'D', delayed end
   local lane, entry = lane_by_ref(ref)
   if not lane then return nil end
-  entry = call('HGET', P .. KEY.moved, ref) or entry
+  local moved = call('HGET', P .. KEY.moved, ref)
+  if moved then
+    local group
+    entry, group = moved:match('^([^|]+)|?(.*)$')
+    lane = group_lane(lane, group)
+  end
   local fields = entry_of(lane.stream, entry)
   if not fields then return nil end
   local head, e = fields.m, fields.e or 'null'
   local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
   if again then head, e = again:match('^([^\n]*)\n(.*)$') end
-  return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry
+  return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry, lane
 end
 
 -- Head, extras, payload and error before of a text.
 local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
 
+-- Groups --------------------------------------------------------------------------------------------------------------
+
+-- Whose turn it is among the groups of a lane: a zset of those that may have something to hand out, by when they were
+-- last served; what was never served stands before all that were, by the age of its first task. A group whose limit is
+-- reached is set aside until a permit of it comes free; one that turns out to have nothing leaves.
+local NEVER_SERVED = -9e15
+
+local function age_of(entry)
+  return string.format('%d', NEVER_SERVED + entry:sub(1, 13) * 4096 + entry:sub(15) % 4096)
+end
+
+local function ring_of(lane) return P .. KEY.ring .. lane.name end
+
+-- A task of a group became ready, or a permit of it came free.
+local function join_ring(lane, entry)
+  local group = lane.group or ''
+  if call('ZSCORE', ring_of(lane), group) or call('SISMEMBER', P .. KEY.aside .. lane.name, group) == 1 then return end
+  call('ZADD', ring_of(lane), call('HGET', P .. KEY.served .. lane.name, group) or age_of(entry), group)
+end
+
+-- A group's limit may let more of it start.
+local function end_aside(lane, group)
+  if call('SREM', P .. KEY.aside .. lane.name, group) == 0 then return end
+  local part = group_lane(lane, group)
+  local first = first_of(part)
+  if first then
+    join_ring(part, first)
+    wake(lane.type, 1)
+    free_permits(lane.type, 1)
+  end
+end
+
 -- Changes -------------------------------------------------------------------------------------------------------------
+
+-- Adds an entry to a lane, or to its group's part, where it is looked for by its ref.
+local function add_to_group(lane, group, ref, entry, fields, ends)
+  local part = group_lane(lane, group)
+  if call('EXISTS', part.stream) == 0 then call('XGROUP', 'CREATE', part.stream, WORKERS, '0', 'MKSTREAM') end
+  call('XADD', part.stream, entry, unpack(fields))
+  call('HSET', P .. KEY.moved, ref, entry .. '|' .. group)
+  if ends then call('ZADD', P .. KEY.group_waits, string.format('%d', ends), ref) end
+  count(lane.type, 'grouped', 1)
+  join_ring(part, entry)
+end
 
 -- Puts a task that is ready at the end of its lane.
 local function enqueue(lane, ref, m, x, e, payload)
@@ -275,9 +382,13 @@ local function enqueue(lane, ref, m, x, e, payload)
     fields[#fields + 1] = 'e'
     fields[#fields + 1] = e
   end
-  call('XADD', lane.stream, id, unpack(fields))
-  call('HSET', P .. KEY.moved, ref, id)
-  count(lane.type, 'pending', 1)
+  local _, group = key_and_group(x)
+  if group then
+    add_to_group(lane, group, ref, id, fields, wait_ends(head_of(m, lane, id)))
+  else
+    call('XADD', lane.stream, id, unpack(fields))
+    call('HSET', P .. KEY.moved, ref, id)
+  end
   wake(lane.type, 1)
 end
 
@@ -289,23 +400,23 @@ local function delay(lane, ref, run_at, m, x, e, payload)
   if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then broadcast('due ' .. run_at) end
 end
 
--- Makes delayed tasks ready whose time has come; returns how many.
+-- Makes delayed tasks ready whose time has come; returns how many, and when the next one is ready or ''.
 local function promote(max)
-  local due = call('ZRANGEBYSCORE', P .. KEY.due, '-inf', now, 'LIMIT', 0, max)
+  local first = call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')
+  if not first[1] or tonumber(first[2]) > now then return 0, first[2] or '' end
+  local due = call('ZRANGEBYSCORE', P .. KEY.due, '-inf', NOW, 'LIMIT', 0, max)
   for _, ref in ipairs(due) do
     local lane = lane_by_ref(ref)
     local m, x, payload, e = lines_of(call('HGET', P .. KEY.delayed, ref))
     enqueue(lane, ref, m, x, e, payload)
     count(lane.type, 'delayed', -1)
   end
-  if #due > 0 then
-    many('ZREM', P .. KEY.due, due)
-    many('HDEL', P .. KEY.delayed, due)
-  end
-  return #due
+  many('ZREM', P .. KEY.due, due)
+  many('HDEL', P .. KEY.delayed, due)
+  return #due, call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
 end
 
--- What this step finished: texts to write, and refs by status for the order of retention.
+-- Texts to write, and refs by status for the order of retention.
 local function finish(ref, status, text)
   local size = #finished_texts
   finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
@@ -327,15 +438,12 @@ local function finished_text(status, reason, head, x, payload, e, progress, resu
 end
 
 -- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
-local function keep_key(x, retention_ms)
-  if x == NO_EXTRAS then return end
-  local key = cjson.decode('[' .. x .. ']')[2]
-  if key ~= cjson.null then
-    if retention_ms then
-      call('PEXPIRE', P .. KEY.key .. key, retention_ms)
-    else
-      call('PERSIST', P .. KEY.key .. key)
-    end
+local function keep_key(key, retention_ms)
+  if not key then return end
+  if retention_ms then
+    call('PEXPIRE', P .. KEY.key .. key, retention_ms)
+  else
+    call('PERSIST', P .. KEY.key .. key)
   end
 end
 
@@ -344,7 +452,7 @@ local function write_finished()
     call('MSET', unpack(finished_texts, from, math.min(from + CHUNK - 1, #finished_texts)))
   end
   for status, refs in pairs(finished_refs) do
-    call('XADD', P .. KEY.done .. status, entry_id(reserve(1)), 't', now, 'r', table.concat(refs, ' '))
+    call('XADD', P .. KEY.done .. status, '*', 't', NOW, 'r', table.concat(refs, ' '))
   end
 end
 
@@ -354,10 +462,20 @@ local function tell(status, lane, head, progress, result, e, reason)
     head.attempts, progress, result, e, reason))
 end
 
+-- Takes a waiting task out of its lane.
+local function leave_lane(lane, ref, entry)
+  call('XACK', lane.stream, WORKERS, entry)
+  call('XDEL', lane.stream, entry)
+  call('ZREM', lane.back, entry)
+  call('HDEL', P .. KEY.again, lane.no .. '.' .. entry)
+  call('HDEL', P .. KEY.moved, ref)
+  if lane.group then count(lane.type, 'grouped', -1) end
+end
+
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.
-local function end_wait(lane, head, x, payload)
+local function end_wait(lane, head, x, payload, retention_ms)
   finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
-  count(lane.type, 'pending', -1)
+  keep_key(key_and_group(x), retention_ms)
   count(lane.type, 'timeout', 1)
   tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
 end

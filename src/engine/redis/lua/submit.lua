@@ -72,15 +72,20 @@ local function accept(task, lane, ms, n)
   if task.key ~= '' then call('SET', P .. KEY.key .. task.key, ref .. ' ' .. task.request) end
   local run_at = task.run_at or (task.delay and ms + task.delay) or ms
   if run_at > ms then
-    local at_text = string.format('%.0f', run_at)
-    local m = string.format('%s,%s,0,0,0,%s,0,%.0f,null', task.shape.m, ref, at_text, ms)
+    local at_text = string.format('%d', run_at)
+    local m = string.format('%s,%s,0,0,0,%s,0,%d,null', task.shape.m, ref, at_text, ms)
     delay(lane, ref, at_text, m, task.x, 'null', task.payload)
     return false
   end
-  if task.x == '' then
-    call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload)
+  local fields = { 'm', task.shape.m, 'p', task.payload }
+  if task.x ~= NO_EXTRAS then
+    fields[5], fields[6] = 'x', task.x
+  end
+  local _, group = key_and_group(task.x)
+  if group then
+    add_to_group(lane, group, ref, entry, fields, wait_ends(head_of(task.shape.m, lane, entry)))
   else
-    call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload, 'x', task.x)
+    call('XADD', lane.stream, entry, unpack(fields))
   end
   return true
 end
@@ -97,7 +102,10 @@ local function count_waiting()
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
     local status = all[index]:match(':(%l+)$')
-    if status == 'pending' or status == 'delayed' then total = total + tonumber(all[index + 1]) end
+    if status == 'grouped' or status == 'delayed' then total = total + all[index + 1] end
+  end
+  for _, name in ipairs(call('HKEYS', P .. KEY.lanes)) do
+    if name:sub(1, 1) ~= '#' then total = total + count_waiting_in(open_lane(name:sub(1, -3), name:sub(-1))) end
   end
   return total
 end
@@ -128,10 +136,7 @@ local function write_call(shapes, tasks, earlier, fresh)
       added = added + 1
     end
   end
-  for kind, tasks_ready in pairs(ready) do
-    count(kind, 'pending', tasks_ready)
-    wake(kind, tasks_ready)
-  end
+  for kind, tasks_ready in pairs(ready) do wake(kind, tasks_ready) end
   -- Tells of tasks in a row: `["accepted", type, lane number, id of the first, how many]`.
   for _, run in ipairs(runs) do
     event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
@@ -140,7 +145,7 @@ local function write_call(shapes, tasks, earlier, fresh)
   if waiting then waiting = waiting + added end
   local numbers = {}
   for index, shape in ipairs(shapes) do numbers[index] = shape.lane.no end
-  return { 'ok', string.format('%.0f', ms), string.format('%.0f', n), numbers, existing }
+  return { 'ok', string.format('%d', ms), string.format('%d', n), numbers, existing }
 end
 
 local function answer_call(shapes, tasks, unknown, keyed)

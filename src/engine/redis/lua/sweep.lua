@@ -3,7 +3,7 @@
 -- ARGV  now, this process, how long it goes on being the one (ms), max, how long a finished task may be kept (ms), how
 --       many finished tasks may be kept, events kept, how long a worker lives unseen (ms)
 -- Returns {'', ms that another process will go on doing it} | {'swept', how many tasks were changed, 1 if there is more,
---       when to come next or '', {ref, type, lease's record, …} of leases that are due: the caller
+--       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due: the caller
 --       decides on them}
 -- Cost  a few commands for each type and lane, and for each task that is changed
 local max, retention_ms, retention_count, worker_ttl
@@ -22,11 +22,9 @@ local ENTRIES_MAX = 100
 
 -- Ends tasks that waited too long for their first start.
 local function end_waits(lane, limit_ms, field, seen)
-  local groups = call('XINFO', 'GROUPS', lane.stream)[1]
-  for index = 1, #groups, 2 do
-    if groups[index] == 'last-delivered-id' and (#seen < 24 or groups[index + 1] > seen) then seen = groups[index + 1] end
-  end
-  local until_ms = string.format('%.0f', now - limit_ms)
+  local last = last_handed_out(lane)
+  if #seen < 24 or last > seen then seen = last end
+  local until_ms = string.format('%d', now - limit_ms)
   local bound = math.min(max, ENTRIES_MAX)
   local entries = {}
   if now - limit_ms >= tonumber(seen:match('^%d+')) then
@@ -44,8 +42,7 @@ local function end_waits(lane, limit_ms, field, seen)
       end
       dead[#dead + 1] = entry
       call('HDEL', P .. KEY.moved, head.ref)
-      end_wait(lane, head, x, list[4])
-      keep_key(x, retention_ms)
+      end_wait(lane, head, x, list[4], retention_ms)
     end
   end
   if #dead > 0 then call('XDEL', lane.stream, unpack(dead)) end
@@ -55,21 +52,48 @@ local function end_waits(lane, limit_ms, field, seen)
   if following then soonest(tonumber(following[1]:match('^%d+')) + limit_ms) end
 end
 
+-- The same for tasks of groups, which have a list of their own; it may still hold what has started meanwhile.
+local function end_group_waits()
+  local due = call('ZRANGEBYSCORE', P .. KEY.group_waits, '-inf', NOW, 'LIMIT', 0, max)
+  for _, ref in ipairs(due) do
+    local found, text, entry, lane = find(ref)
+    if found == 'W' then
+      local m, x, payload = lines_of(text)
+      local head = head_of(m, lane, entry)
+      local ends = wait_ends(head)
+      if ends and ends <= now then
+        leave_lane(lane, ref, entry)
+        end_wait(lane, head, x, payload, retention_ms)
+      end
+    end
+  end
+  if #due > 0 then many('ZREM', P .. KEY.group_waits, due) end
+  add(#due, max)
+  soonest(tonumber(call('ZRANGE', P .. KEY.group_waits, 0, 0, 'WITHSCORES')[2]))
+end
+
 -- Forgets finished tasks past retention, oldest first, as they were finished together.
+local function is_before(a, b)
+  local a_ms, a_n = a:match('^(%d+)-(%d+)$')
+  local b_ms, b_n = b:match('^(%d+)-(%d+)$')
+  if a_ms ~= b_ms then return tonumber(a_ms) < tonumber(b_ms) end
+  return tonumber(a_n) < tonumber(b_n)
+end
+
 local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
 local function forget_finished()
   local kept = 0
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
     local status = all[index]:match(':(%l+)$')
-    if status ~= 'pending' and status ~= 'delayed' then kept = kept + tonumber(all[index + 1]) end
+    if status ~= 'grouped' and status ~= 'delayed' then kept = kept + tonumber(all[index + 1]) end
   end
   local forgotten = 0
   while true do
     local oldest, status
     for _, final in ipairs(FINAL) do
       local first = call('XRANGE', P .. KEY.done .. final, '-', '+', 'COUNT', 1)[1]
-      if first and (not oldest or first[1] < oldest[1]) then
+      if first and (not oldest or is_before(first[1], oldest[1])) then
         oldest, status = first, final
       end
     end
@@ -168,6 +192,54 @@ local function forget_workers()
   end
 end
 
+-- Groups that had nothing to hand out, some at a time: forgotten if it is still so.
+local function forget_groups(lane)
+  for _, group in ipairs(call('SPOP', P .. KEY.idle .. lane.name, 100)) do
+    local part = group_lane(lane, group)
+    if not call('ZSCORE', ring_of(lane), group) then
+      if call('XLEN', part.stream) == 0 then
+        call('DEL', part.stream, part.back)
+        call('HDEL', P .. KEY.served .. lane.name, group)
+      else
+        call('SADD', P .. KEY.idle .. lane.name .. ':again', group)
+      end
+    end
+  end
+  local again = P .. KEY.idle .. lane.name .. ':again'
+  if call('EXISTS', again) == 1 then
+    call('SUNIONSTORE', P .. KEY.idle .. lane.name, P .. KEY.idle .. lane.name, again)
+    call('DEL', again)
+  end
+end
+
+-- Leases of a type that are due, for the caller to decide on; and what only a lost message keeps from running.
+local function look_at_type(kind, leases)
+  local running = P .. KEY.running .. kind
+  local refs = call('ZRANGEBYSCORE', running, '-inf', NOW, 'LIMIT', 0, max)
+  if #refs > 0 then
+    local records = call('HMGET', P .. KEY.leases, unpack(refs))
+    for index, ref in ipairs(refs) do
+      if records[index] then
+        leases[#leases + 1] = ref
+        leases[#leases + 1] = lane_by_ref(ref).name
+        leases[#leases + 1] = records[index]:match('^[^\n]*')
+      end
+    end
+    if #refs >= max then more = true end
+  else
+    soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
+  end
+  local waiting = tonumber(call('HGET', P .. KEY.counts, kind .. ':grouped') or 0)
+  for _, lane in ipairs(lanes_of_type(kind)) do
+    waiting = waiting + count_waiting_in(lane)
+    if call('EXISTS', P .. KEY.idle .. lane.name) == 1 then forget_groups(lane) end
+  end
+  if waiting > 0 then
+    wake(kind, 1)
+    free_permits(kind, 1)
+  end
+end
+
 -- Whether this process is the one that sweeps; if not, for how long another is.
 local function is_keeper(process, keep_ms)
   if call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then return true end
@@ -183,35 +255,18 @@ function steps.sweep()
   local events_max = number()
   worker_ttl = number()
   changed, more, next_at = 0, false, math.huge
-  add(promote(max), max)
+  local promoted = promote(max)
+  add(promoted, max)
   local waits = call('HGETALL', P .. KEY.waits)
   for index = 1, #waits, 2 do
     local no, limit = waits[index]:match('^(%d+):(%d+)$')
     end_waits(lane_by_ref(no .. '.0'), tonumber(limit), waits[index], waits[index + 1])
   end
 
+  end_group_waits()
   local leases = {}
   for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
-    local running = P .. KEY.running .. kind
-    local refs = call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, max)
-    if #refs > 0 then
-      local records = call('HMGET', P .. KEY.leases, unpack(refs))
-      for index, ref in ipairs(refs) do
-        if records[index] then
-          leases[#leases + 1] = ref
-          leases[#leases + 1] = kind
-          leases[#leases + 1] = records[index]:match('^[^\n]*')
-        end
-      end
-      if #refs >= max then more = true end
-    else
-      soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
-    end
-    -- Should a wake have been lost, it comes now.
-    if tonumber(call('HGET', P .. KEY.counts, kind .. ':pending') or 0) > 0 then
-      wake(kind, 1)
-      free_permits(kind, 1)
-    end
+    if not kind:find('/', 1, true) then look_at_type(kind, leases) end
   end
   add(forget_finished(), max)
   tidy_index(KEY.index_tidied, 100, false)
@@ -222,8 +277,8 @@ function steps.sweep()
   leave_behind()
   local last_event = call('GET', P .. KEY.event_clock)
   if last_event then
-    call('XTRIM', P .. KEY.events, 'MINID', string.format('%.0f', tonumber(last_event) - events_max + 1))
+    call('XTRIM', P .. KEY.events, 'MINID', string.format('%d', tonumber(last_event) - events_max + 1))
   end
   soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
-  return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%.0f', next_at) or '', leases }
+  return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%d', next_at) or '', leases }
 end

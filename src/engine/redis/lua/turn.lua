@@ -1,24 +1,29 @@
 -- Turns of workers: renew leases, settle outcomes, claim tasks. Several turns in one step.
 --
--- ARGV  now, this process, grace of a cancel (ms), how long a finished task may be kept (ms), number of types that
---       this process was woken for in vain, each; number of turns; each turn: the worker's id, the same as JSON, its
---       description as JSON or '' (nothing new), '1' if it leaves, lease in ms, number of renewals, (ref, fence,
---       progress or '') each; number of outcomes, each one of
+-- ARGV  now, this process, grace of a cancel (ms), how long a finished task may be kept (ms); number of types that this
+--       process was woken for in vain, each; number of lanes that leases are of, (number, name) each; number of turns;
+--       each turn: the worker's id, the same as JSON, its description as JSON or '' (nothing new), attempts that went
+--       well and that did not since then, '1' if it leaves, lease in ms; number of renewals, (ref, fence, progress or
+--       '') each; number of outcomes, each one of
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
 --         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
 --         result
 --       how many tasks it wants, '1' if it waits, number of types, each type
--- Returns {now, when the next delayed task is ready or '', one for each turn: {renewals, outcomes, tasks, refs of its
---       leases to be canceled}}
+-- Returns {now, when the next thing is due for whoever waits or '', one for each turn: {renewals, outcomes, tasks, refs
+--       of its leases to be canceled}}
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
---       changed; tasks: `lane's name`, `head`, how many of that kind follow each other, lane's number, (entry, payload) each; or, where
---       the head is '', one with (ref, its own head, payload, extras or '', error or '')
+--       changed; tasks: lane's name, head, how many of that kind follow each other, lane's number, (entry, payload)
+--       each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
---       per type or lane
+--       per type or lane; a task of a group some ten commands
 local process, grace_ms, retention_ms
 local woken_in_vain, outcome_refs, turns
-local worked, has_progress, held, claimed, kinds_of_turn
-local ended, ended_of, left, freed, succeeded
+local held, heads_of_turn
+local ended, ended_of, left, freed, claimed, succeeded
+local next_due
+
+local OK, LOST, CHANGED = 0, 1, 2
+local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 
 local function append(lists, key, value)
   local list = lists[key]
@@ -29,15 +34,15 @@ local function append(lists, key, value)
   list[#list + 1] = value
 end
 
--- Reading ---------------------------------------------------------------------------------------------------------------
+-- Reading -------------------------------------------------------------------------------------------------------------
 
 local function read_outcome()
   local kind, ref, fence = arg(), arg(), arg()
   outcome_refs[#outcome_refs + 1] = ref
   if kind == 'S' then
-    return {
-      ref = ref, fence = fence, cancel = '0', status = 'success', result = arg(), reason = '', error = 'null', own = true,
-    }
+    local o = { ref = ref, fence = fence, cancel = '0', status = 'success', reason = '', error = 'null', own = true }
+    o.result = arg()
+    return o
   end
   return {
     ref = ref, fence = fence, cancel = arg(), due = arg(), status = arg(), attempts = arg(), lost = arg(),
@@ -46,8 +51,10 @@ local function read_outcome()
 end
 
 local function read_turn()
-  local turn = { worker = arg(), worker_json = arg(), about = arg(), leaves = arg(), lease_ms = number() }
-  turn.renewals, turn.outcomes, turn.types = {}, {}, {}
+  local turn = {
+    worker = arg(), worker_json = arg(), about = arg(), went_well = arg(), failed = arg(), leaves = arg(),
+    lease_ms = number(), renewals = {}, outcomes = {}, types = {},
+  }
   for index = 1, number() do turn.renewals[index] = { ref = arg(), fence = arg(), progress = arg() } end
   for index = 1, number() do turn.outcomes[index] = read_outcome() end
   turn.want, turn.waits = number(), arg()
@@ -59,54 +66,51 @@ local function read()
   process, grace_ms, retention_ms = arg(), number(), number()
   woken_in_vain, outcome_refs, turns = {}, {}, {}
   for index = 1, number() do woken_in_vain[index] = arg() end
+  for _ = 1, number() do
+    local no, name = arg(), arg()
+    lane_of(name:sub(1, -3), name:sub(-1), no)
+  end
   for index = 1, number() do turns[index] = read_turn() end
 end
 
--- Workers ---------------------------------------------------------------------------------------------------------------
+-- Workers -------------------------------------------------------------------------------------------------------------
 
 local function touch(turn)
   local worker = turn.worker
   if turn.leaves == '1' then
     if call('HDEL', P .. KEY.workers, worker) == 1 then
       call('ZREM', P .. KEY.seen, worker)
-      call('HDEL', P .. KEY.worked, '+' .. turn.worker_json, '-' .. turn.worker_json)
+      call('HDEL', P .. KEY.worked, '+' .. worker, '-' .. worker)
       call('SADD', P .. KEY.gone, worker)
     end
   elseif turn.about ~= '' then
-    local time = string.format('%.0f', now)
     call('HSET', P .. KEY.workers, worker, turn.about)
-    call('ZADD', P .. KEY.seen, time, worker)
-    for _, kind in ipairs(turn.types) do call('HSET', P .. KEY.known, kind, time) end
+    call('ZADD', P .. KEY.seen, NOW, worker)
+    if turn.went_well ~= '0' then call('HINCRBY', P .. KEY.worked, '+' .. worker, turn.went_well) end
+    if turn.failed ~= '0' then call('HINCRBY', P .. KEY.worked, '-' .. worker, turn.failed) end
+    for _, kind in ipairs(turn.types) do call('HSET', P .. KEY.known, kind, NOW) end
   end
 end
 
-local function count_attempt(worker_json, ok)
-  local field = (ok and '+' or '-') .. worker_json
-  worked[field] = (worked[field] or 0) + 1
-end
-
-local OK, LOST, CHANGED = 0, 1, 2
-local PLAIN = '\n' .. NO_EXTRAS .. '\n'
-
--- Leases ----------------------------------------------------------------------------------------------------------------
+-- Leases --------------------------------------------------------------------------------------------------------------
 
 local function renew(renewal)
   local ref = renewal.ref
   local record = call('HGET', P .. KEY.leases, ref)
   local l = record and lease_of(record)
   if not l or l.fence ~= renewal.fence then return false end
-  l.expires = string.format('%.0f', now + tonumber(l.lease_ms))
+  l.expires = string.format('%d', now + l.lease_ms)
+  if renewal.progress ~= '' then l.progress = '1' end
   call('HSET', P .. KEY.leases, ref, join_lease(l))
   local lane = lane_by_ref(ref)
-  call('ZADD', P .. KEY.running .. lane.type, string.format('%.0f', due_of(l, grace_ms)), ref)
+  call('ZADD', P .. KEY.running .. lane.type, string.format('%d', due_of(l, grace_ms)), ref)
   if renewal.progress ~= '' then
-    has_progress = true
     call('HSET', P .. KEY.progress, ref, renewal.progress)
     read_tail(l)
     l.ref = ref
     tell('progress', lane, l, renewal.progress, 'null', 'null', '')
   end
-  return { string.format('%.0f', now + tonumber(l.lease_ms)), l.cancel_at ~= '0' and 1 or 0 }
+  return { l.expires, l.cancel_at ~= '0' and 1 or 0 }
 end
 
 local function leave_lease(ref, lane)
@@ -115,13 +119,20 @@ local function leave_lease(ref, lane)
   freed[lane.type] = (freed[lane.type] or 0) + 1
 end
 
+-- A permit of a group comes free; its lanes may have something for it.
+local function leave_group(lane, group, ref, worker)
+  if not group then return end
+  call('SREM', P .. KEY.held .. lane.type .. '|' .. group, ref)
+  call('HINCRBY', P .. KEY.busy, worker, -1)
+  for _, other in ipairs(lanes_of_type(lane.type)) do end_aside(other, group) end
+end
+
 -- Successes of this turn's own worker are told together, by lane.
-local function succeed(o, l, lane, turn)
+local function succeed(o, l, lane)
   local ref, attempts = o.ref, string.format('%d', l.attempts + 1)
   leave_lease(ref, lane)
-  append(left, lane.no, l.entry)
+  append(left, lane, l.entry)
   finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. l.tail .. '\nnull\nnull\n' .. o.result)
-  if not l.tail:find(PLAIN, 1, true) then keep_key(l.tail:match('\n([^\n]*)'), retention_ms) end
   local told = succeeded[lane]
   if not told then
     told = { refs = {}, attempts = {}, results = {} }
@@ -136,7 +147,6 @@ local function tell_succeeded(turn)
   for lane, told in pairs(succeeded) do
     local tasks = #told.refs
     count(lane.type, 'success', tasks)
-    worked['+' .. turn.worker_json] = (worked['+' .. turn.worker_json] or 0) + tasks
     event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","' .. table.concat(told.refs, ' ')
       .. '","' .. table.concat(told.attempts, ' ') .. '",[' .. table.concat(told.results, ',') .. ']]')
   end
@@ -146,26 +156,35 @@ end
 -- A lease ends and its task becomes what was decided; `l` is the lease as it stands.
 local function settle(o, l, lane)
   read_tail(l)
-  local progress = has_progress and call('HGET', P .. KEY.progress, o.ref) or 'null'
+  local progress = l.progress == '1' and call('HGET', P .. KEY.progress, o.ref) or 'null'
   local attempts = o.attempts or string.format('%d', l.attempts + 1)
   local ran = attempts ~= l.attempts
+  local key, group = key_and_group(l.x)
+  local part = group_lane(lane, group)
   l.ref, l.attempts = o.ref, attempts
   l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
   leave_lease(o.ref, lane)
-  if ran then count_attempt(l.worker, o.status == 'success') end
+  if l.progress == '1' then call('HDEL', P .. KEY.progress, o.ref) end
   if o.status == 'pending' and not ran and tonumber(l.run_at) <= now then
     -- Given back: it keeps its place in the lane.
     call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
-    call('ZADD', lane.back, 0, l.entry)
-    call('XCLAIM', lane.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
-    if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', P .. KEY.moved, o.ref, l.entry) end
-    count(lane.type, 'pending', 1)
+    call('ZADD', part.back, 0, l.entry)
+    call('XCLAIM', part.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
+    if group then
+      call('HSET', P .. KEY.moved, o.ref, l.entry .. '|' .. group)
+      count(lane.type, 'grouped', 1)
+    elseif l.entry ~= o.ref:match('%.(.*)$') then
+      call('HSET', P .. KEY.moved, o.ref, l.entry)
+    end
+    leave_group(lane, group, o.ref, l.worker)
+    if group then join_ring(part, l.entry) end
     wake(lane.type, 1)
   else
-    append(left, lane.no, l.entry)
+    append(left, part, l.entry)
+    leave_group(lane, group, o.ref, l.worker)
     if o.status ~= 'pending' then
       finish(o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
-      keep_key(l.x, retention_ms)
+      keep_key(key, retention_ms)
       count(lane.type, o.status, 1)
     elseif tonumber(l.run_at) > now then
       delay(lane, o.ref, l.run_at, join_head(l), l.x, o.error, l.payload)
@@ -185,7 +204,7 @@ local function read_leases()
   end
 end
 
-local function try_settle(o, turn)
+local function try_settle(o)
   local record = held[o.ref]
   local l = record and lease_of(record)
   if not l or l.fence ~= o.fence then return LOST end
@@ -194,7 +213,7 @@ local function try_settle(o, turn)
   if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end
   held[o.ref] = nil
   local lane = lane_by_ref(o.ref)
-  if o.own and not has_progress then succeed(o, l, lane, turn) else settle(o, l, lane) end
+  if o.own and l.progress == '0' and l.tail:find(PLAIN, 1, true) then succeed(o, l, lane) else settle(o, l, lane) end
   return OK
 end
 
@@ -202,10 +221,8 @@ end
 local function clear_ended()
   if #ended == 0 then return end
   many('HDEL', P .. KEY.leases, ended)
-  if has_progress then many('HDEL', P .. KEY.progress, ended) end
   for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
-  for no, entries in pairs(left) do
-    local lane = lanes[no]
+  for lane, entries in pairs(left) do
     for from = 1, #entries, CHUNK do
       local to = math.min(from + CHUNK - 1, #entries)
       call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
@@ -214,37 +231,77 @@ local function clear_ended()
   end
 end
 
--- Claims ----------------------------------------------------------------------------------------------------------------
+-- Claims --------------------------------------------------------------------------------------------------------------
 
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
 
--- What all fresh tasks of a turn with the same head have in common.
-local function kind_of(turn, m)
-  local kinds = kinds_of_turn[turn]
-  if not kinds then
-    kinds = {}
-    kinds_of_turn[turn] = kinds
+-- What all fresh tasks of a turn with the same head have in common; false for a head that is not of a fresh one.
+local function plain_head(turn, m)
+  local heads = heads_of_turn[turn]
+  if not heads then
+    heads = {}
+    heads_of_turn[turn] = heads
   end
-  local kind = kinds[m]
-  if kind == nil then
+  local head = heads[m]
+  if head == nil then
     local q, p, r = m:match('^(%d+),(%d+),(%d+)$')
-    kind = false
+    head = false
     if q then
-      kind = { wait_ms = tonumber(q), due = now + turn.lease_ms, deadline = '0' }
+      local due, deadline = now + turn.lease_ms, '0'
       if p ~= '0' then
-        local ends = now + tonumber(p)
-        kind.deadline = string.format('%.0f', ends)
-        if ends < kind.due then kind.due = ends end
+        deadline = string.format('%d', now + p)
+        due = math.min(due, now + p)
       end
-      kind.due = string.format('%.0f', kind.due)
-      kind.prefix = '1|0|' .. turn.expires .. '|' .. turn.lease_text .. '|' .. kind.deadline .. '|'
-      kind.middle = '|0|0|1|' .. q .. '|' .. p .. '|' .. r .. '|'
-      kind.suffix = '|' .. NOW .. '|' .. turn.worker_json .. PLAIN
+      head = {
+        wait_ms = tonumber(q),
+        due = string.format('%d', due),
+        prefix = '1|0|0|' .. turn.expires .. '|' .. turn.lease_text .. '|' .. deadline .. '|',
+        middle = '|0|0|1|' .. q .. '|' .. p .. '|' .. r .. '|',
+        suffix = '|' .. NOW .. '|' .. turn.worker_json .. PLAIN,
+      }
     end
-    kinds[m] = kind
+    heads[m] = head
   end
-  return kind
+  return head
+end
+
+-- Starts one that is not plain; returns its lease's record, when that is due, its ref and attempts, or nil if it had
+-- waited too long.
+local function start_special(turn, lane, entry, list, given_back, tasks)
+  local m, payload, x, e = list[2], list[4], '', ''
+  for index = 5, #list, 2 do
+    if list[index] == 'x' then x = list[index + 1] else e = list[index + 1] end
+  end
+  if given_back then
+    m, e = call('HGET', P .. KEY.again, lane.no .. '.' .. entry):match('^([^\n]*)\n(.*)$')
+    call('HDEL', P .. KEY.again, lane.no .. '.' .. entry)
+  end
+  local head = head_of(m, lane, entry)
+  local ref = head.ref
+  if lane.group or ref ~= lane.no .. '.' .. entry then call('HDEL', P .. KEY.moved, ref) end
+  if lane.group then count(lane.type, 'grouped', -1) end
+  local extras = x == '' and NO_EXTRAS or x
+  local ends = wait_ends(head)
+  if ends and ends <= now then
+    end_wait(lane, head, extras, payload, retention_ms)
+    return nil
+  end
+  local deadline, due = '0', now + turn.lease_ms
+  if head.p ~= '0' then
+    deadline = string.format('%d', now + head.p)
+    due = math.min(due, now + head.p)
+  end
+  local fence = string.format('%d', head.deliveries + 1)
+  local tail = table.concat({ head.lost, fence, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
+  local first = { fence, '0', '0', turn.expires, turn.lease_text, deadline, entry, head.attempts, tail }
+  if lane.group then
+    call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
+    call('HINCRBY', P .. KEY.busy, turn.worker_json, 1)
+  end
+  for _, value in ipairs({ lane.name, '', ref, m, payload, x, e }) do tasks[#tasks + 1] = value end
+  local record = table.concat({ table.concat(first, '|'), extras, payload, e == '' and 'null' or e }, '\n')
+  return record, string.format('%d', due), ref, head.attempts
 end
 
 -- Starts the entries that a lane has handed out; those that have waited too long end instead. Returns how many started.
@@ -253,55 +310,15 @@ local function start(turn, lane, entries, tasks)
   local started = 0
   local prefix = lane.no .. '.'
   local run_of, run_place
-  local function add(ref, record, due, attempt)
-    started = started + 1
-    local place = started * 2
-    leases[place - 1], leases[place] = ref, record
-    running[place - 1], running[place] = due, ref
-    refs[started], attempts[started] = ref, attempt
-  end
-  local function start_again(entry, list, given_back)
-    local m, payload, x, e = list[2], list[4], '', ''
-    for index = 5, #list, 2 do
-      if list[index] == 'x' then x = list[index + 1] else e = list[index + 1] end
-    end
-    if given_back then
-      m, e = call('HGET', P .. KEY.again, prefix .. entry):match('^([^\n]*)\n(.*)$')
-      call('HDEL', P .. KEY.again, prefix .. entry)
-    end
-    local head = head_of(m, lane, entry)
-    local ref = head.ref
-    if ref ~= prefix .. entry then call('HDEL', P .. KEY.moved, ref) end
-    local extras = x == '' and NO_EXTRAS or x
-    local wait_ms = tonumber(head.q)
-    if wait_ms > 0 and head.started == '0' and tonumber(head.run_at) + wait_ms <= now then
-      dead[#dead + 1] = entry
-      end_wait(lane, head, extras, payload)
-      keep_key(extras, retention_ms)
-      return
-    end
-    local deadline, due = '0', now + turn.lease_ms
-    if head.p ~= '0' then
-      local ends = now + tonumber(head.p)
-      deadline = string.format('%.0f', ends)
-      if ends < due then due = ends end
-    end
-    local fence = string.format('%d', head.deliveries + 1)
-    local tail = table.concat({ head.lost, fence, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
-    local record = table.concat({ fence, '0', turn.expires, turn.lease_text, deadline, entry, head.attempts, tail }, '|')
-    record = table.concat({ record, extras, payload, e == '' and 'null' or e }, '\n')
-    add(ref, record, string.format('%.0f', due), head.attempts)
-    run_of = nil
-    for _, value in ipairs({ lane.name, '', ref, m, payload, x, e }) do tasks[#tasks + 1] = value end
-  end
   for _, item in ipairs(entries) do
     local entry, list = item[1], item[2]
     local m = list[2]
-    local kind = not list[5] and not item.again and kind_of(turn, m)
-    if kind and (kind.wait_ms == 0 or entry:sub(1, 13) + kind.wait_ms > now) then
+    local head = not list[5] and not item.again and plain_head(turn, m)
+    local record, due, ref, attempt
+    if head and (head.wait_ms == 0 or entry:sub(1, 13) + head.wait_ms > now) then
       local payload = list[4]
-      add(prefix .. entry, kind.prefix .. entry .. kind.middle .. entry:sub(1, 13) .. kind.suffix .. payload .. '\nnull',
-        kind.due, '0')
+      ref, due, attempt = prefix .. entry, head.due, '0'
+      record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. payload .. '\nnull'
       if run_of ~= m then
         run_of, run_place = m, #tasks + 3
         tasks[run_place - 2], tasks[run_place - 1], tasks[run_place], tasks[run_place + 1] = lane.name, m, 0, lane.no
@@ -310,7 +327,17 @@ local function start(turn, lane, entries, tasks)
       local size = #tasks
       tasks[size + 1], tasks[size + 2] = entry, payload
     else
-      start_again(entry, list, item.again)
+      run_of = nil
+      record, due, ref, attempt = start_special(turn, lane, entry, list, item.again, tasks)
+    end
+    if record then
+      started = started + 1
+      local place = started * 2
+      leases[place - 1], leases[place] = ref, record
+      running[place - 1], running[place] = due, ref
+      refs[started], attempts[started] = ref, attempt
+    else
+      dead[#dead + 1] = entry
     end
   end
   if #dead > 0 then
@@ -320,7 +347,6 @@ local function start(turn, lane, entries, tasks)
   if started > 0 then
     many('HSET', P .. KEY.leases, leases)
     many('ZADD', P .. KEY.running .. lane.type, running)
-    count(lane.type, 'pending', -started)
     -- Tells of many: `["started", type, worker, refs, attempts]`.
     event(started, '["started","' .. lane.type .. '",' .. turn.worker_json .. ',"' .. table.concat(refs, ' ') .. '","'
       .. table.concat(attempts, ' ') .. '"]')
@@ -342,129 +368,232 @@ local function take(turn, lane, most, tasks)
     end
   end
   if #entries < most then
-    local read = call('XREADGROUP', 'GROUP', WORKERS, turn.worker, 'COUNT', most - #entries, 'STREAMS', lane.stream, '>')
-    if read then
-      for _, item in ipairs(read[1][2]) do entries[#entries + 1] = item end
+    local most_read = most - #entries
+    local read_now = call('XREADGROUP', 'GROUP', WORKERS, turn.worker, 'COUNT', most_read, 'STREAMS', lane.stream, '>')
+    if read_now then
+      for _, item in ipairs(read_now[1][2]) do entries[#entries + 1] = item end
     end
   end
   if #entries == 0 then return 0, 0 end
   return #entries, start(turn, lane, entries, tasks)
 end
 
--- The entry that a lane would hand out next, or nil.
-local function first_of(lane)
-  local back = call('ZRANGE', lane.back, 0, 0)[1]
-  if back then return back end
-  local groups = call('XINFO', 'GROUPS', lane.stream)[1]
-  local last
-  for index = 1, #groups, 2 do
-    if groups[index] == 'last-delivered-id' then last = groups[index + 1] end
+-- The part of a lane whose turn it is, and its first entry; nil when no group has anything that may start.
+local function whose_turn(lane, group_limit)
+  local ring = ring_of(lane)
+  local alone = first_of(lane)
+  if alone and not call('ZSCORE', ring, '') then join_ring(lane, alone) end
+  for _ = 1, 10000 do
+    local top = call('ZRANGE', ring, 0, 0, 'WITHSCORES')
+    if not top[1] then return nil end
+    local group = top[1]
+    local part = group_lane(lane, group)
+    local first = first_of(part)
+    if not first then
+      call('ZREM', ring, group)
+      if group ~= '' then call('SADD', P .. KEY.idle .. lane.name, group) end
+    elseif tonumber(top[2]) < 0 and tonumber(age_of(first)) ~= tonumber(top[2]) then
+      -- Its first task is another one by now.
+      call('ZADD', ring, age_of(first), group)
+    elseif group ~= '' and group_limit and call('SCARD', P .. KEY.held .. lane.type .. '|' .. group) >= group_limit then
+      call('ZREM', ring, group)
+      call('SADD', P .. KEY.aside .. lane.name, group)
+    else
+      return part, first
+    end
   end
-  local next_one = call('XRANGE', lane.stream, '(' .. last, '+', 'COUNT', 1)[1]
-  return next_one and next_one[1], last
 end
 
--- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
-local function take_by_age(turn, open, tasks, free, want)
-  local heads = {}
-  for index, lane in ipairs(open) do heads[index] = first_of(lane) or false end
+local function served(part)
+  local turn_no = string.format('%d', call('INCR', P .. KEY.ring_clock .. part.name))
+  local group = part.group or ''
+  call('ZADD', ring_of(part), turn_no, group)
+  call('HSET', P .. KEY.served .. part.name, group, turn_no)
+end
+
+-- One of each group in turn.
+local function take_in_turns(turn, lane, most, tasks, group_limit)
   local got = 0
-  while got < want do
-    local oldest, second
-    for index, head in ipairs(heads) do
-      if head and free[open[index].type] > 0 then
-        if not oldest or head < heads[oldest] then
-          oldest, second = index, oldest and heads[oldest]
-        elseif not second or head < second then
-          second = head
-        end
-      end
-    end
-    if not oldest then break end
-    local lane = open[oldest]
-    local most = math.min(want - got, free[lane.type])
-    if second then
-      -- As many as are older than the next lane's first.
-      local _, last = first_of(lane)
-      most = last and math.min(most, #call('XRANGE', lane.stream, '(' .. last, second, 'COUNT', most)) or 1
-    end
-    local _, started = take(turn, lane, math.max(most, 1), tasks)
+  for _ = 1, most + PASSES do
+    local part = got < most and whose_turn(lane, group_limit)
+    if not part then break end
+    local _, started = take(turn, part, 1, tasks)
+    if started > 0 then served(part) end
     got = got + started
-    free[lane.type] = free[lane.type] - started
-    heads[oldest] = first_of(lane) or false
   end
   return got
 end
 
--- How many tasks of each type the rules let start, up to `want`; and the types that have come to their limit.
-local function free_of(kinds, want)
-  local free, full = {}, {}
-  if #kinds == 0 then return free, full end
-  local rules = call('HMGET', P .. KEY.rules, unpack(kinds))
-  for index, kind in ipairs(kinds) do
-    if rules[index] then
-      local paused, limit = rules[index]:match('^(%d),(%d*)')
-      free[kind] = paused == '1' and 0 or want
-      if paused == '0' and limit ~= '' then
-        free[kind] = math.min(want, tonumber(limit) - call('ZCARD', P .. KEY.running .. kind))
-        if free[kind] <= 0 then full[kind] = true end
-      end
+-- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
+local function take_by_age(turn, open, tasks, rules, want)
+  local parts, firsts = {}, {}
+  local function look(index)
+    local lane = open[index]
+    if rules[lane.type].rings[lane] then
+      parts[index], firsts[index] = whose_turn(lane, rules[lane.type].group_limit)
+    else
+      parts[index], firsts[index] = lane, first_of(lane)
     end
   end
-  return free, full
+  for index = 1, #open do look(index) end
+  local got = 0
+  for _ = 1, want + PASSES do
+    local oldest, second
+    for index = 1, #open do
+      local first = firsts[index]
+      if first and rules[open[index].type].free > 0 then
+        if not oldest or first < firsts[oldest] then
+          oldest, second = index, oldest and firsts[oldest]
+        elseif not second or first < second then
+          second = first
+        end
+      end
+    end
+    if not oldest or got == want then break end
+    local rule, part = rules[open[oldest].type], parts[oldest]
+    local most = math.min(want - got, rule.free)
+    if rule.rings[open[oldest]] then
+      most = 1
+    elseif second then
+      -- As many as are older than the next lane's first.
+      local _, last = first_of(part)
+      most = last and math.max(1, #call('XRANGE', part.stream, '(' .. last, second, 'COUNT', most)) or 1
+    end
+    local _, started = take(turn, part, most, tasks)
+    if started > 0 and rule.rings[open[oldest]] then served(part) end
+    got = got + started
+    rule.free = rule.free - started
+    look(oldest)
+  end
+  return got
+end
+
+-- The starts of a type that still count for its rate: `<at>,<how many>` each, oldest first, and their sum.
+local function starts_left(kind, max, per_ms)
+  local log, sum = P .. KEY.starts .. kind, tonumber(call('HGET', P .. KEY.started, kind) or 0)
+  while sum > 0 do
+    local oldest = call('LINDEX', log, 0)
+    local time, starts = oldest:match('^(%d+),(%d+)$')
+    if time + per_ms > now then break end
+    call('LPOP', log)
+    sum = call('HINCRBY', P .. KEY.started, kind, -starts)
+  end
+  return max - sum
+end
+
+local function log_starts(kind, starts)
+  call('RPUSH', P .. KEY.starts .. kind, NOW .. ',' .. starts)
+  call('HINCRBY', P .. KEY.started, kind, starts)
+end
+
+-- What the rules of the types let start: {lanes, free, limited ('type' or 'rate'), group_limit, rate} by type.
+local function rules_of(kinds, want)
+  local rules = {}
+  if #kinds == 0 then return rules end
+  local fields = {}
+  for _, kind in ipairs(kinds) do
+    fields[#fields + 1] = kind
+    fields[#fields + 1] = kind .. '/lanes'
+  end
+  local values = call('HMGET', P .. KEY.rules, unpack(fields))
+  for index, kind in ipairs(kinds) do
+    local text = values[index * 2 - 1]
+    if text then
+      local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
+      local rule = { free = paused == '1' and 0 or want, rings = {}, group_limit = tonumber(group_limit) }
+      rules[kind] = rule
+      if limit ~= '' and rule.free > 0 then
+        rule.free = math.min(rule.free, limit - call('ZCARD', P .. KEY.running .. kind))
+        if rule.free <= 0 then rule.limited = 'type' end
+      end
+      if max ~= '' then
+        rule.max, rule.per = tonumber(max), tonumber(per)
+        rule.free = math.min(rule.free, starts_left(kind, rule.max, rule.per))
+        if rule.free <= 0 then rule.limited = rule.limited or 'rate' end
+      end
+      rule.lanes = rule.free > 0 and lanes_of(kind, values[index * 2]) or {}
+    end
+  end
+  return rules
 end
 
 local function claim(turn)
   local tasks, want = {}, turn.want
-  turn.lease_text, turn.expires = string.format('%d', turn.lease_ms), string.format('%.0f', now + turn.lease_ms)
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
-  local free, full = free_of(turn.types, want)
-  local by_priority = {}
+  turn.lease_text = string.format('%d', turn.lease_ms)
+  turn.expires = string.format('%d', now + turn.lease_ms)
+  local rules = rules_of(turn.types, want)
+  local by_priority, before = {}, {}
   for _, kind in ipairs(turn.types) do
-    if free[kind] and free[kind] > 0 then
-      for digit in (call('HGET', P .. KEY.priorities, kind) or ''):gmatch('%d') do
-        append(by_priority, digit, open_lane(kind, digit))
-      end
+    local rule = rules[kind]
+    before[kind] = claimed[kind] or 0
+    for _, lane in ipairs(rule and rule.lanes or {}) do
+      append(by_priority, lane.priority, lane)
+      rule.rings[lane] = call('EXISTS', ring_of(lane)) == 1
     end
   end
   for digit = 9, 0, -1 do
     local open = by_priority[tostring(digit)]
     if open and want > 0 then
-      if #open == 1 then
-        local lane = open[1]
-        local most, passes = math.min(want, free[lane.type]), 0
-        while most > 0 and passes < PASSES do
-          passes = passes + 1
-          local handed_out, started = take(turn, lane, most, tasks)
-          want, free[lane.type] = want - started, free[lane.type] - started
-          if handed_out < most or started == handed_out then break end
-          most = math.min(want, free[lane.type])
-        end
+      local lane, rule = open[1], rules[open[1].type]
+      if #open > 1 then
+        want = want - take_by_age(turn, open, tasks, rules, want)
+      elseif rule.rings[lane] then
+        local got = take_in_turns(turn, lane, math.min(want, rule.free), tasks, rule.group_limit)
+        want, rule.free = want - got, rule.free - got
       else
-        want = want - take_by_age(turn, open, tasks, free, want)
+        for _ = 1, PASSES do
+          local most = math.min(want, rule.free)
+          if most <= 0 then break end
+          local handed_out, started = take(turn, lane, most, tasks)
+          want, rule.free = want - started, rule.free - started
+          if handed_out < most or started == handed_out then break end
+        end
       end
     end
   end
-  for kind, left_over in pairs(free) do
-    if left_over <= 0 then full[kind] = true end
+  for kind, rule in pairs(rules) do
+    local starts = (claimed[kind] or 0) - before[kind]
+    if rule.max and starts > 0 then log_starts(kind, starts) end
   end
-  return tasks, full
+  return tasks, rules
+end
+
+-- When a rate lets the next task start.
+local function rate_allows_at(kind, rule)
+  local sum = tonumber(call('HGET', P .. KEY.started, kind) or 0)
+  for _, entry in ipairs(call('LRANGE', P .. KEY.starts .. kind, 0, -1)) do
+    local time, starts = entry:match('^(%d+),(%d+)$')
+    sum = sum - starts
+    if sum < rule.max then return time + rule.per end
+  end
+  return now
 end
 
 -- Until something comes: whoever waits for a task is told of one, whoever waits for a permit of one that comes free.
-local function wait(turn, full)
+local function wait(turn, rules)
   for _, kind in ipairs(turn.types) do
-    call('SADD', P .. (full[kind] and KEY.blocked or KEY.waiting) .. kind, process)
+    local rule = rules[kind]
+    local blocked = rule and rule.limited ~= nil
+    for lane in pairs(rule and rule.rings or {}) do
+      blocked = blocked or call('EXISTS', P .. KEY.aside .. lane.name) == 1
+    end
+    if blocked then call('SADD', P .. KEY.blocked .. kind, process) end
+    if not blocked or not rule.limited then call('SADD', P .. KEY.waiting .. kind, process) end
+    if rule and rule.limited == 'rate' then
+      local allowed_at = string.format('%d', rate_allows_at(kind, rule))
+      if next_due == '' or allowed_at < next_due then next_due = allowed_at end
+      broadcast('due ' .. allowed_at)
+    end
   end
 end
 
--- The step --------------------------------------------------------------------------------------------------------------
+-- The step ------------------------------------------------------------------------------------------------------------
 
 function steps.turn()
   read()
-  worked, claimed, kinds_of_turn = {}, {}, {}
+  heads_of_turn, claimed = {}, {}
   ended, ended_of, left, freed, succeeded = {}, {}, {}, {}, {}
-  has_progress = call('EXISTS', P .. KEY.progress) == 1
   read_leases()
   local answers = {}
   for index, turn in ipairs(turns) do
@@ -475,17 +604,18 @@ function steps.turn()
     if #turn.renewals > 0 then
       for _, o in ipairs(turn.outcomes) do held[o.ref] = held[o.ref] and call('HGET', P .. KEY.leases, o.ref) end
     end
-    for place, o in ipairs(turn.outcomes) do outcomes[place] = try_settle(o, turn) end
+    for place, o in ipairs(turn.outcomes) do outcomes[place] = try_settle(o) end
     tell_succeeded(turn)
     answers[index] = { renewals, outcomes }
   end
   clear_ended()
-  promote(1000)
+  local _, due = promote(1000)
+  next_due = due
   for index, turn in ipairs(turns) do
-    local tasks, full = claim(turn)
+    local tasks, rules = claim(turn)
     local cancels = call('SMEMBERS', P .. KEY.cancels .. turn.worker)
     if #cancels > 0 then call('DEL', P .. KEY.cancels .. turn.worker) end
-    if turn.waits == '1' and #tasks == 0 and #cancels == 0 then wait(turn, full) end
+    if turn.waits == '1' and #tasks == 0 and #cancels == 0 then wait(turn, rules) end
     answers[index][3], answers[index][4] = tasks, cancels
   end
   for kind, permits in pairs(freed) do free_permits(kind, permits - (claimed[kind] or 0)) end
@@ -493,9 +623,7 @@ function steps.turn()
     wake(kind, 1)
     free_permits(kind, 1)
   end
-  for field, attempts in pairs(worked) do call('HINCRBY', P .. KEY.worked, field, attempts) end
   write_finished()
   leave_behind()
-  local next_due = call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
   return { NOW, next_due, answers }
 end
