@@ -22,6 +22,12 @@ const STEPS = {
   events: 'allow-oom',
 } as const
 export type StepName = keyof typeof STEPS
+const HARMLESS: ReadonlySet<StepName> = new Set(['look', 'scan', 'about', 'ahead', 'events'])
+
+/** Running it twice does no harm: it may be run again when its answer was lost. */
+export function isHarmless(step: StepName): boolean {
+  return HARMLESS.has(step)
+}
 
 /** All steps as one library of Redis functions. */
 export interface Library {

@@ -38,7 +38,7 @@ export class RedisStore {
   run<Answer extends Reply>(step: StepName, partition: number, args: readonly (string | number)[]) {
     const time = this.#clock === Date.now ? '' : String(this.#clock())
     const texts = [time, ...args.map((value) => (typeof value === 'string' ? value : String(value)))]
-    return this.link.run<Answer>(step, this.#prefixes[partition]!, texts)
+    return this.link.run<Answer>(step, partition, texts)
   }
 
   /** The time there. */
