@@ -130,11 +130,15 @@ export class Connection {
   }
 }
 
+/** Making a client's class takes far longer than making a client: all are made after this one. */
+let template: ReturnType<typeof createClient> | undefined
+
 function clientOf({ tls, username, password, database, waitMs, files }: RedisPlace, { host, port, plain }: Node) {
   const read = (file: string | undefined) => (file === undefined ? undefined : readFileSync(file))
   const secure = { tls: true as const, ca: read(files.ca), cert: read(files.cert), key: read(files.key) }
   const socket = { host, port, connectTimeout: waitMs, reconnectStrategy: false as const }
-  return createClient({
+  template ??= createClient()
+  return template.duplicate({
     RESP: 2,
     disableOfflineQueue: true,
     // Each would need to be allowed to the user, and is of no use here.

@@ -43,6 +43,7 @@ export const KEYS = {
   event_clock: 'events:clock',
   /** There while somebody reads events. */
   readers: 'readers',
+  partitions: 'partitions',
   rules: 'rules',
   back_off: 'back_off',
   schemas: 'schemas',

@@ -20,9 +20,10 @@ const STEPS = {
   about: 'no-writes',
   ahead: 'no-writes',
   events: 'allow-oom',
+  partitions: 'allow-oom',
 } as const
 export type StepName = keyof typeof STEPS
-const HARMLESS: ReadonlySet<StepName> = new Set(['look', 'scan', 'about', 'ahead', 'events'])
+const HARMLESS: ReadonlySet<StepName> = new Set(['look', 'scan', 'about', 'ahead', 'events', 'partitions'])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */
 export function isHarmless(step: StepName): boolean {

@@ -94,7 +94,9 @@ export class Registry {
     } else args.push('', '', '', '', '')
     const limit = maxConcurrency === undefined ? '' : maxConcurrency === null ? 'none' : String(maxConcurrency)
     args.push(flag(declared), limit, flag(paused))
-    const answer = await this.#store.run<Reply>('configure', this.#store.partitionOf(type), args)
+    const partition = this.#store.partitionOf(type)
+    if (handler || declared) await this.#store.partitions.add(partition)
+    const answer = await this.#store.run<Reply>('configure', partition, args)
     this.forget(type)
     if (answer !== 'ok') throw unknownType(type, await this.known())
   }
@@ -194,27 +196,26 @@ export class Registry {
       const partition = this.#store.partitionOf(name)
       byPartition.set(partition, [...(byPartition.get(partition) ?? []), name])
     }
-    const where = partitions ?? (names ? [...byPartition.keys()] : this.#store.partitions)
-    return Promise.all(
-      where.map(async (partition): Promise<About> => {
-        const asked = byPartition.get(partition) ?? []
-        const args = [asked.length, ...asked, withHolders ? '1' : '']
-        const answer = await this.#store.run<AboutAnswer>('about', partition, args)
-        const [time, types, workers, worked, running, streams, slots] = answer
-        this.#store.sawTime(time)
-        const recent = new RecentSlots(Number(time))
-        for (let index = 0; index < slots.length; index += 2) {
-          for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
-        }
-        return {
-          partition,
-          types,
-          workers: readWorkers(workers, pairs(worked), pairs(running)),
-          lanes: [...pairs(streams)].map(([name, length]) => ({ name, length })),
-          rates: recent.rates(),
-        }
-      }),
-    )
+    const ask = async (partition: number): Promise<About> => {
+      const asked = byPartition.get(partition) ?? []
+      const args = [asked.length, ...asked, withHolders ? '1' : '']
+      const answer = await this.#store.run<AboutAnswer>('about', partition, args)
+      const [time, types, workers, worked, running, streams, slots] = answer
+      this.#store.sawTime(time)
+      const recent = new RecentSlots(Number(time))
+      for (let index = 0; index < slots.length; index += 2) {
+        for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
+      }
+      return {
+        partition,
+        types,
+        workers: readWorkers(workers, pairs(worked), pairs(running)),
+        lanes: [...pairs(streams)].map(([name, length]) => ({ name, length })),
+        rates: recent.rates(),
+      }
+    }
+    const where = partitions ?? (names && [...byPartition.keys()])
+    return where ? Promise.all(where.map(ask)) : this.#store.partitions.each(ask)
   }
 }
 

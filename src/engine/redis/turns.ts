@@ -60,7 +60,7 @@ export class Turns {
     this.#process = process
     this.#listen = listen
     const weightOf = (part: Part) => 1 + part.outcomes.length + part.want
-    this.#trips = store.partitions.map(
+    this.#trips = store.perPartition(
       (partition) =>
         new Trips((parts) => this.#send(partition, parts), { weightOf, weightMax: WEIGHT_MAX, underWayMax: TRIPS_MAX }),
     )
@@ -220,6 +220,7 @@ export class Turns {
     const answer: TurnAnswer = { settled, renewed, leases: [], cancelRequested: [] }
     const again: number[] = []
     for (const [partition, part] of byPartition) {
+      this.#store.partitions.note(partition)
       part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
       part.waits = waits && part.want > 0
       const [renewedHere, verdicts, tasks, cancels] = await this.#trips[partition]!.add(part)
