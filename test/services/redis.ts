@@ -70,12 +70,13 @@ export function installRedis(): void {
   installed = true
 }
 
-async function ready(server: ChildProcess): Promise<void> {
+/** Waits until it says so. */
+export async function ready(server: ChildProcess, saying = 'Ready to accept connections'): Promise<void> {
   let text = ''
   const found = Promise.withResolvers<void>()
   server.stdout!.on('data', (chunk) => {
     text = (text + chunk).slice(-10_000)
-    if (text.includes('Ready to accept connections')) found.resolve()
+    if (text.includes(saying)) found.resolve()
   })
   server.once('error', found.reject)
   server.once('exit', (code) => found.reject(new Error(`redis-server ended with ${code}: ${text}`)))
