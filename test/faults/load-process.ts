@@ -66,7 +66,7 @@ async function submit(): Promise<void> {
       const { code = String(error) } = error as { code?: string }
       write({ what: 'refused', code, afterMs: performance.now() - started, at: Date.now() })
     }
-    await sleep((BATCH / input.rate) * 1_000 - (performance.now() - started))
+    await sleep(Math.max((BATCH / input.rate) * 1_000 - (performance.now() - started), 0))
   }
 }
 
