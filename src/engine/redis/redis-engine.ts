@@ -325,9 +325,11 @@ export class RedisEngine implements Engine {
     }
   }
 
-  /** The connection is back: messages may have been missed meanwhile. */
-  #restored(): void {
+  /** Redis is back: messages may have been missed meanwhile, and what was told it last been lost. */
+  async #restored(): Promise<void> {
     this.#tail.wake()
-    void this.#turns.wakeAll()
+    // Should it be away again, this comes again as well.
+    await this.#registry.tellAgain().catch(() => undefined)
+    await this.#turns.wakeAll()
   }
 }

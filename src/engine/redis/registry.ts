@@ -56,6 +56,8 @@ export class Registry {
   readonly rates = new GatheredRates()
   readonly #store: RedisStore
   readonly #options: EngineOptions
+  /** What this process said of its handlers, should Redis lose it. */
+  readonly #told = new Map<string, TypeChange>()
   readonly #backOffs = new Map<string, BackOff & { at: number }>()
 
   constructor(store: RedisStore, options: EngineOptions) {
@@ -99,6 +101,16 @@ export class Registry {
     const answer = await this.#store.run<Reply>('configure', partition, args)
     this.forget(type)
     if (answer !== 'ok') throw unknownType(type, await this.known())
+    if (handler) this.#told.set(type, { handler })
+  }
+
+  /** Redis was away, and may have come back without what it was told last, or without anything. */
+  async tellAgain(): Promise<void> {
+    const told = [...this.#told.keys()]
+    if (told.length === 0) return
+    const abouts = await this.#about(told, false)
+    const known = new Set(abouts.flatMap(({ types }) => types.map(([type]) => type)))
+    for (const type of told) if (!known.has(type)) await this.configure(type, this.#told.get(type)!)
   }
 
   /** The types that may be submitted. */

@@ -129,6 +129,7 @@ export class Turns {
   /** Messages may have been lost: everything that waits asks again. */
   async wakeAll(): Promise<void> {
     this.#expected.clear()
+    this.#touched.clear()
     for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
   }
 
