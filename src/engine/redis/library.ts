@@ -14,7 +14,7 @@ const STEPS = {
   change: 'allow-oom',
   sweep: 'allow-oom',
   configure: null,
-  rates: null,
+  rates: 'allow-oom',
   look: 'no-writes',
   scan: 'no-writes',
   about: 'no-writes',
