@@ -40,18 +40,18 @@ describe('processes end under a load', () => {
     expectKept('submitter killed', await load.finish(), faults)
   })
 
-  it('brings its scripts again when Redis has dropped them', async () => {
+  it('brings its functions again when Redis has dropped them', async () => {
     load = await Load.start(`${redis.url}?wait_ms=${WAIT_MS}`)
     let faults = 0
     await repeatedly(async () => {
       for (let time = 0; time < 20; time++, faults++) {
         await load.progress(10)
+        redisCli(redis.port, 'FUNCTION', 'FLUSH', 'SYNC')
         redisCli(redis.port, 'SCRIPT', 'FLUSH', 'SYNC')
-        redisCli(redis.port, 'FUNCTION', 'FLUSH')
       }
     })
     expect(load.count(({ what }) => what === 'refused')).toBe(0)
-    expectKept('SCRIPT FLUSH', await load.finish(), faults)
+    expectKept('FUNCTION FLUSH', await load.finish(), faults)
   })
 })
 

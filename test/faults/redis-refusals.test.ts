@@ -59,13 +59,13 @@ describe('a Redis that cannot be used says why', () => {
   })
 
   it('the user may not do what is needed', async () => {
-    makeDocumentedUser(redis.port, 'xq', PASSWORD, '+evalsha')
+    makeDocumentedUser(redis.port, 'xq', PASSWORD, '+fcall')
     engine = await openEngine(at(`xqueue:${PASSWORD}@`))
     await expect(engine.stats()).rejects.toMatchObject({
       code: 'engine_unavailable',
       message: expect.stringMatching(/the Redis user may not do this.*docs\/redis\.md.*NOPERM/),
     })
-    redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+evalsha', 'resetchannels')
+    redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+fcall', 'resetchannels')
     const listening = engine.turn({ worker: WORKER, want: 1, waitMs: 50 })
     await expect(listening).rejects.toThrow(/may not do this.*NOPERM/)
   })
