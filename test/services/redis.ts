@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from './ports.ts'
+import { endAtExit, removeAtExit } from './processes.ts'
 
 export interface RunningRedis {
   url: string
@@ -21,12 +22,13 @@ export interface RunningRedis {
 /** A redis-server of the tests' own on the loopback address, without persistence unless `flags` say so. */
 export async function startRedis(...flags: string[]): Promise<RunningRedis> {
   installRedis()
-  const folder = mkdtempSync(join(tmpdir(), 'xqueue-redis-'))
-  const port = await freePort()
+  const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-redis-')))
+  // Nodes of a cluster talk to each other on a port 10,000 higher.
+  const port = await freePort(flags.includes('--cluster-enabled') ? 55_000 : undefined)
   let server: ChildProcess
   const start = async () => {
     const args = ['--port', String(port), '--dir', folder, '--save', '', '--appendonly', 'no', '--bind', '127.0.0.1']
-    server = spawn('redis-server', [...args, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] })
+    server = endAtExit(spawn('redis-server', [...args, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] }))
     await ready(server)
   }
   const kill = async () => {
@@ -68,12 +70,13 @@ export function installRedis(): void {
   installed = true
 }
 
-async function ready(server: ChildProcess): Promise<void> {
+/** Waits until it says so. */
+export async function ready(server: ChildProcess, saying = 'Ready to accept connections'): Promise<void> {
   let text = ''
   const found = Promise.withResolvers<void>()
   server.stdout!.on('data', (chunk) => {
     text = (text + chunk).slice(-10_000)
-    if (text.includes('Ready to accept connections')) found.resolve()
+    if (text.includes(saying)) found.resolve()
   })
   server.once('error', found.reject)
   server.once('exit', (code) => found.reject(new Error(`redis-server ended with ${code}: ${text}`)))

@@ -1,37 +1,67 @@
 import type { Health } from '../engine.ts'
-import type { Reply } from './link.ts'
 import type { RedisStore } from './store.ts'
 
-/** Whether Redis answers and keeps what it is given, and what that survives. */
+type Check = Health['checks'][number]
+
+/** Whether Redis answers and keeps what it is given, and what that survives: in a cluster, of every node that serves. */
 export async function healthOf(store: RedisStore): Promise<Health> {
   const started = performance.now()
   try {
-    await store.run<Reply>('about', 0, [1, '-', ''])
+    const [infos, fsyncs] = await Promise.all([
+      store.link.info('memory', 'persistence'),
+      store.link.setting('appendfsync'),
+    ])
     const tookMs = performance.now() - started
-    const [memory, persistence] = await Promise.all([store.link.info('memory'), store.link.info('persistence')])
-    const policy = infoOf(memory, 'maxmemory_policy') ?? 'noeviction'
-    const checks = [
-      { name: 'storage', ok: true, detail: `reachable, one step took ${tookMs.toFixed(1)} ms` },
-      {
-        name: 'eviction',
-        ok: policy === 'noeviction',
-        detail: `maxmemory-policy is ${policy}${policy === 'noeviction' ? '' : ': set it to noeviction, or tasks are lost'}`,
-      },
-    ]
-    return { engine: 'redis', durability: durabilityOf(persistence), checks }
+    const reachable = { name: 'storage', ok: true, detail: `reachable, one step took ${tookMs.toFixed(1)} ms` }
+    const checks = [reachable, worst(infos.map(evictionOf)), worst(infos.map(memoryOf))]
+    const durabilities = infos.map((info, index) => durabilityOf(info, fsyncs[index]))
+    return { engine: 'redis', durability: durabilities.sort((a, b) => a[0] - b[0])[0]![1], checks }
   } catch (error) {
     const check = { name: 'storage', ok: false, detail: error instanceof Error ? error.message : String(error) }
     return { engine: 'redis', durability: 'unknown while Redis cannot be reached', checks: [check] }
   }
 }
 
-function durabilityOf(persistence: string): string {
-  if (infoOf(persistence, 'aof_enabled') !== '1') {
-    return 'lost when Redis ends: turn the append-only file on (appendonly yes) to keep tasks'
+function evictionOf(info: string): Check {
+  const policy = infoOf(info, 'maxmemory_policy') ?? 'noeviction'
+  const ok = policy === 'noeviction'
+  const detail = `maxmemory-policy is ${policy}${ok ? '' : ': set it to noeviction, or tasks are lost'}`
+  return { name: 'eviction', ok, detail }
+}
+
+function memoryOf(info: string): Check {
+  const [used, most] = [Number(infoOf(info, 'used_memory')), Number(infoOf(info, 'maxmemory'))]
+  const ok = most === 0 || used < most
+  const of = most === 0 ? 'no maxmemory is set' : `${megabytes(used)} of ${megabytes(most)} MB are used`
+  return { name: 'memory', ok, detail: ok ? of : `${of}: submissions are refused until there is room` }
+}
+
+/** The less, the worse. */
+function durabilityOf(info: string, fsync: string | undefined): [rank: number, what: string] {
+  if (infoOf(info, 'aof_enabled') !== '1') {
+    return [0, 'lost when Redis ends: turn the append-only file on (appendonly yes) to keep tasks']
   }
-  const failed = infoOf(persistence, 'aof_last_write_status') !== 'ok'
-  if (failed) return 'the append-only file cannot be written: see the log of Redis'
-  return 'survives the end of Redis; with appendfsync everysec the last second may be lost with the power'
+  if (infoOf(info, 'aof_last_write_status') !== 'ok') {
+    return [1, 'the append-only file cannot be written: see the log of Redis']
+  }
+  switch (fsync) {
+    case 'always':
+      return [5, 'survives the loss of power (appendfsync always)']
+    case 'everysec':
+      return [4, 'survives the end of Redis; of the last second before a loss of power some may be lost']
+    case 'no':
+      return [2, 'survives the end of Redis; the last half minute before a loss of power may be lost (appendfsync no)']
+    default:
+      return [3, 'survives the end of Redis; with appendfsync everysec the last second may be lost with the power']
+  }
+}
+
+function worst(checks: Check[]): Check {
+  return checks.find(({ ok }) => !ok) ?? checks[0]!
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1_048_576).toFixed(0)
 }
 
 function infoOf(info: string, name: string): string | undefined {

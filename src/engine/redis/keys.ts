@@ -58,6 +58,7 @@ export const KEYS = {
   event_clock: 'events:clock',
   /** There while somebody reads events. */
   readers: 'readers',
+  partitions: 'partitions',
   /** Type → what may start, `<type>/lanes` → its lanes. */
   rules: 'rules',
   back_off: 'back_off',

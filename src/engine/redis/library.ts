@@ -14,14 +14,21 @@ const STEPS = {
   change: 'allow-oom',
   sweep: 'allow-oom',
   configure: null,
-  rates: null,
+  rates: 'allow-oom',
   look: 'no-writes',
   scan: 'no-writes',
   about: 'no-writes',
   ahead: 'no-writes',
   events: 'allow-oom',
+  partitions: 'allow-oom',
 } as const
 export type StepName = keyof typeof STEPS
+const HARMLESS: ReadonlySet<StepName> = new Set(['look', 'scan', 'about', 'ahead', 'events', 'partitions'])
+
+/** Running it twice does no harm: it may be run again when its answer was lost. */
+export function isHarmless(step: StepName): boolean {
+  return HARMLESS.has(step)
+}
 
 /** All steps as one library of Redis functions. */
 export interface Library {

@@ -1,43 +1,23 @@
-import {
-  ClientClosedError,
-  ClientOfflineError,
-  createClient,
-  createCluster,
-  createSentinel,
-  ErrorReply,
-} from '@redis/client'
+import { ErrorReply } from '@redis/client'
 import { XQueueError } from '../../task/errors.ts'
-import { type Library, loadLibrary, type StepName } from './library.ts'
+import { closedError } from '../refusals.ts'
+import type { Connection } from './connection.ts'
+import { failureOf, mayTryAgain, UnreachedError } from './failures.ts'
+import { partitionPrefix } from './keys.ts'
+import { isHarmless, type Library, loadLibrary, type StepName } from './library.ts'
+import { Nodes } from './nodes.ts'
 import type { RedisPlace } from './place.ts'
 
 /** What a step answers: texts, numbers, and lists of them. */
 export type Reply = string | number | null | Reply[]
 
-/** While Redis is away, calls wait this long before they fail. */
-const AWAY_MS_MAX = 5_000
-/** A connection over which a call is not answered for this long is taken for dead and replaced. */
-const SILENT_MS_MAX = 5_000
-const RECONNECT_MS_MAX = 500
-/** Shows that an idle connection lives. */
-const PING_MS = 10_000
-
-/** Answers that say that nothing was done, and that it may go well in a moment. */
-const COMES_BACK = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS)/
-
-/** What single nodes, clusters and sentinels have in common. */
-interface Client {
-  connect(): Promise<unknown>
-  destroy(): void
-  fCall(name: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
-  eval(script: string, options: { keys: string[]; arguments: string[] }): Promise<unknown>
-  subscribe(channel: string, listener: (message: string) => unknown): Promise<unknown>
-  on(event: string, listener: (value: Error) => void): unknown
-  sendCommand?: unknown
-}
+const PAUSE_MS_MIN = 5
+const PAUSE_MS_MAX = 250
+const VERSION_MIN = 7
 
 /**
- * The connections to Redis: one for steps and one for what is published. A call waits while Redis is away and fails
- * after a bound. A connection that goes silent is replaced, whether the network said that it was gone or not.
+ * The way to Redis: a connection to each node for steps, and one for what is published. A call waits while Redis is
+ * away, up to the `waitMs` of the place, and fails then; once it was sent, it fails when no answer comes for as long.
  *
  * A step whose answer was lost may have run: it fails, and its caller decides whether to call again.
  */
@@ -45,254 +25,224 @@ export class Link {
   readonly #place: RedisPlace
   readonly #library: Library
   readonly #restored: () => void
-  #commands: Promise<Client> | undefined
-  #subscriber: Promise<Client> | undefined
+  readonly #nodes: Nodes
+  readonly #keys: string[][]
   readonly #listeners = new Map<string, (message: string) => void>()
-  readonly #underWay = new Set<Promise<unknown>>()
-  #lastError: Error | undefined
+  #hearing: Promise<Connection> | undefined
+  #underWay = 0
+  readonly #ended = Promise.withResolvers<void>()
+  #wasLost = false
+  #lastError: unknown
   #closed = false
 
-  /** @param restored is called when published messages may have been missed */
+  /** @param restored is called when published messages may have been missed, or what was left in Redis been lost */
   constructor(place: RedisPlace, restored: () => void) {
     this.#place = place
     this.#library = loadLibrary(place)
     this.#restored = restored
+    this.#nodes = new Nodes(
+      place,
+      () => this.#opened(),
+      () => this.#lost(),
+    )
+    this.#keys = Array.from({ length: place.partitions }, (_, partition) => {
+      const prefix = partitionPrefix(place, partition)
+      // In a cluster two keys that never exist: while their slot moves from node to node, Redis answers TRYAGAIN then,
+      // and no step runs where only a part of its keys is.
+      return place.kind === 'cluster' ? ['2', prefix, `${prefix}-`] : ['1', prefix]
+    })
   }
 
   /** @throws XQueueError `engine_unavailable` | `engine_unusable` */
   async open(): Promise<void> {
-    try {
-      const client = await this.#client()
-      await this.#bounded(client.eval('return 1', { keys: [], arguments: [] }))
-      const version = /redis_version:(\S+)/.exec(await this.info('server'))?.[1]
-      if (version !== undefined && Number.parseInt(version, 10) < 7) {
-        const detail = `Redis at ${whereOf(this.#place)} has version ${version}: XQueue needs 7.0 or newer`
-        throw new XQueueError('engine_unusable', detail)
-      }
-    } catch (error) {
-      throw this.#failure(error)
+    const facts = (await this.info('server', 'replication')).join('\n')
+    const fact = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(facts)?.[1]
+    const version = fact('redis_version')
+    const is = (what: string) => {
+      const where = this.#place.nodes.map(({ host, port }) => `${host}:${port}`).join(', ')
+      return new XQueueError('engine_unusable', `Redis at ${where} ${what}`)
+    }
+    if (version !== undefined && Number.parseInt(version, 10) < VERSION_MIN) {
+      throw is(`has version ${version}: XQueue needs ${VERSION_MIN}.0 or newer`)
+    }
+    if (this.#place.kind !== 'cluster' && fact('redis_mode') === 'cluster') {
+      throw is('is part of a cluster: write redis+cluster:// in the URL')
+    }
+    if (this.#place.kind === 'single' && fact('role') === 'slave') {
+      throw is('is a read-only replica: name its master in the URL, or use redis+sentinel://')
     }
   }
 
-  /** Runs a step on the partition that `prefix` begins the keys of. @throws XQueueError `engine_unavailable` */
-  async run<Answer extends Reply>(step: StepName, prefix: string, args: string[]): Promise<Answer> {
-    const until = performance.now() + AWAY_MS_MAX
-    for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, RECONNECT_MS_MAX)) {
+  /** Runs a step on a partition. @throws XQueueError `engine_unavailable` */
+  run<Answer extends Reply>(step: StepName, partition: number, args: readonly string[]): Promise<Answer> {
+    const command = ['FCALL', this.#library.functionOf(step), ...this.#keys[partition]!, ...args]
+    return this.#insist(partition, isHarmless(step), async (connection) => {
       try {
-        return (await this.#tracked(this.#call(step, { keys: [prefix], arguments: args }))) as Answer
+        return (await connection.send(command)) as Answer
       } catch (error) {
-        if (this.#closed) throw new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
-        if (!this.#wasNotRun(error) || performance.now() + pauseMs > until) throw this.#failure(error)
+        // A node that has not seen this version yet, or whose functions were flushed.
+        if (!(error instanceof ErrorReply && error.message.includes('Function not found'))) throw error
+        await this.#load(connection)
+        return (await connection.send(command)) as Answer
       }
-      await new Promise((resolve) => setTimeout(resolve, pauseMs))
-    }
+    })
   }
 
   /** Listens to a channel, over reconnects. */
   async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
     this.#listeners.set(channel, listener)
-    const client = await this.#subscriberClient()
-    await client.subscribe(channel, listener)
+    const until = performance.now() + this.#place.waitMs
+    try {
+      for (;;) {
+        const connection = await this.#before(until, this.#hear())
+        try {
+          // Again is no harm.
+          await connection.subscribe(channel, listener)
+          return
+        } catch (error) {
+          if (performance.now() > until) throw error
+          // It was lost in between: the next one is on its way.
+        }
+      }
+    } catch (error) {
+      throw this.#closed ? closedError() : failureOf(error, this.#place)
+    }
   }
 
-  /** INFO of the node, or of any one of a cluster. */
-  async info(section: string): Promise<string> {
-    return String(await this.#command(undefined, ['INFO', section]))
+  /** Sections of INFO, of each node that serves. @throws XQueueError `engine_unavailable` */
+  info(...sections: string[]): Promise<string[]> {
+    return this.#everywhere(async (connection) => {
+      const texts = await Promise.all(sections.map((section) => connection.send(['INFO', section])))
+      return texts.join('\n')
+    })
+  }
+
+  /** A setting of each node that serves; undefined where it may not be asked for. */
+  setting(name: string): Promise<(string | undefined)[]> {
+    return this.#everywhere((connection) =>
+      connection.send(['CONFIG', 'GET', name]).then(
+        (answer) => (answer as string[])[1],
+        () => undefined,
+      ),
+    )
   }
 
   /** Lets what is under way end, then disconnects. */
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.allSettled(this.#underWay)
-    for (const client of [this.#commands, this.#subscriber]) {
-      client?.then(
-        (open) => open.destroy(),
-        () => undefined, // It never opened.
-      )
-    }
+    if (this.#underWay > 0) await this.#ended.promise
+    this.#nodes.close()
+    this.#hearing?.then(
+      (connection) => connection.end(closedError()),
+      () => undefined, // It never opened.
+    )
   }
 
-  #tracked<T>(call: Promise<T>): Promise<T> {
-    this.#underWay.add(call)
-    const forget = () => this.#underWay.delete(call)
-    call.then(forget, forget)
-    return call
-  }
-
-  async #call(step: StepName, options: { keys: string[]; arguments: string[] }): Promise<unknown> {
-    const client = await this.#client()
-    const name = this.#library.functionOf(step)
+  async #load(connection: Connection): Promise<void> {
     try {
-      return await this.#bounded(client.fCall(name, options))
-    } catch (error) {
-      // A node that has not seen this version yet, or whose functions were flushed.
-      if (!(error instanceof ErrorReply && error.message.includes('Function not found'))) throw error
-      await this.#load(options.keys[0]!)
-      return this.#bounded(client.fCall(name, options))
-    }
-  }
-
-  /** Loads the library on the node that has a key. */
-  async #load(key: string): Promise<void> {
-    try {
-      await this.#command(key, ['FUNCTION', 'LOAD', this.#library.text])
+      await connection.send(['FUNCTION', 'LOAD', this.#library.text])
     } catch (error) {
       // Another process was faster.
       if (!(error instanceof ErrorReply && error.message.includes('already exists'))) throw error
     }
   }
 
-  /** Any command, on the node that has a key; in a cluster undefined is any node. */
-  async #command(key: string | undefined, command: string[]): Promise<unknown> {
-    const client = (await this.#client()) as unknown as { sendCommand(...args: unknown[]): Promise<unknown> }
-    switch (this.#place.kind) {
-      case 'single':
-        return this.#bounded(client.sendCommand(command))
-      case 'cluster':
-        return this.#bounded(client.sendCommand(key, false, command))
-      case 'sentinel':
-        return this.#bounded(client.sendCommand(false, command))
-    }
+  async #everywhere<T>(ask: (connection: Connection) => Promise<T>): Promise<T[]> {
+    return this.#insist(0, true, async () => Promise.all((await this.#nodes.all()).map(ask)))
   }
 
-  #client(): Promise<Client> {
-    this.#commands ??= this.#connect(() => {
-      this.#commands = undefined
-    })
-    return this.#commands
-  }
-
-  async #subscriberClient(): Promise<Client> {
-    if (!this.#subscriber) {
-      this.#subscriber = this.#connect(() => {
-        this.#subscriber = undefined
-      })
-      const client = await this.#subscriber
-      client.on('ready', () => this.#restored())
-    }
-    return this.#subscriber
-  }
-
-  #connect(failed: () => void): Promise<Client> {
-    const client = makeClient(this.#place)
-    // Every failure reaches the calls that it fails; the rest is tried again.
-    client.on('error', (error) => {
-      this.#lastError = error
-    })
-    const connected = client.connect().then(() => client)
-    return this.#bounded(connected).catch((error: unknown) => {
-      failed()
-      client.destroy()
-      throw error
-    })
-  }
-
-  /** Waits for an answer; a connection that gives none is replaced. */
-  async #bounded<T>(answer: Promise<T>): Promise<T> {
-    let timer: NodeJS.Timeout | undefined
-    const silence = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new SilentError()), SILENT_MS_MAX)
-    })
+  /** Calls until it goes well, as long as it may be called again and the wait is not over. */
+  async #insist<T>(partition: number, isHarmless: boolean, call: (connection: Connection) => Promise<T>): Promise<T> {
+    const until = performance.now() + this.#place.waitMs
+    this.#underWay += 1
     try {
-      return await Promise.race([answer, silence])
-    } catch (error) {
-      if (error instanceof SilentError) this.#replace()
-      throw error
+      for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
+        try {
+          const ready = this.#nodes.ready(partition)
+          return await call(ready ?? (await this.#before(until, this.#nodes.connect(partition))))
+        } catch (error) {
+          if (this.#closed) throw closedError()
+          if (!mayTryAgain(error, isHarmless, this.#place) || performance.now() + pauseMs > until) {
+            throw failureOf(error, this.#place)
+          }
+          this.#tryElsewhere(partition, error)
+        }
+        await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      }
+    } finally {
+      this.#underWay -= 1
+      if (this.#closed && this.#underWay === 0) this.#ended.resolve()
+    }
+  }
+
+  /** Another node may serve by now. */
+  #tryElsewhere(partition: number, error: unknown): void {
+    this.#lastError = error
+    if (error instanceof ErrorReply && error.message.startsWith('READONLY')) this.#nodes.drop(partition, error)
+    else this.#nodes.doubt()
+  }
+
+  /** @throws UnreachedError when it takes longer */
+  async #before<T>(until: number, connection: Promise<T>): Promise<T> {
+    const late = Promise.withResolvers<never>()
+    const because = () => (this.#lastError instanceof Error ? this.#lastError : new Error('no answer'))
+    const timer = setTimeout(() => late.reject(new UnreachedError(because())), Math.max(until - performance.now(), 0))
+    try {
+      return await Promise.race([connection, late.promise])
     } finally {
       clearTimeout(timer)
     }
   }
 
-  #replace(): void {
-    const old = this.#commands
-    this.#commands = undefined
-    old?.then(
-      (client) => client.destroy(),
+  /** The connection for what is published: once it was asked for, it is kept up. */
+  #hear(): Promise<Connection> {
+    this.#hearing ??= this.#startHearing(false).catch((error: unknown) => {
+      this.#hearing = undefined
+      throw error
+    })
+    return this.#hearing
+  }
+
+  /** @param again it was up before: no refusal is taken for the last word */
+  async #startHearing(again: boolean): Promise<Connection> {
+    for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
+      let isUp = false
+      try {
+        const connection = await this.#nodes.another(() => isUp && this.#lostHearing())
+        for (const [channel, listener] of this.#listeners) await connection.subscribe(channel, listener)
+        if (this.#closed) connection.end(closedError())
+        isUp = connection.isOpen
+        if (isUp) this.#opened()
+        if (isUp || this.#closed) return connection
+      } catch (error) {
+        if (this.#closed || !(again || mayTryAgain(error, true, this.#place))) throw error
+        this.#lastError = error
+        this.#nodes.doubt()
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs))
+    }
+  }
+
+  #lostHearing(): void {
+    if (this.#closed) return
+    this.#wasLost = true
+    this.#hearing = this.#startHearing(true)
+    this.#hearing.catch(() => undefined) // It was closed.
+  }
+
+  /** A connection for scripts is gone: the one that hears may be dead as well, and not know yet. */
+  #lost(): void {
+    this.#wasLost = true
+    this.#hearing?.then(
+      (connection) => connection.check(),
       () => undefined,
     )
   }
 
-  #wasNotRun(error: unknown): boolean {
-    if (error instanceof ErrorReply) return COMES_BACK.test(error.message)
-    if (error instanceof ClientOfflineError || error instanceof ClientClosedError) return true
-    return ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN'].includes((error as NodeJS.ErrnoException).code ?? '')
+  #opened(): void {
+    this.#lastError = undefined
+    if (!this.#wasLost || this.#closed) return
+    this.#wasLost = false
+    queueMicrotask(this.#restored)
   }
-
-  #failure(error: unknown): XQueueError {
-    if (error instanceof XQueueError) return error
-    const because = messageOf(
-      error instanceof SilentError || !(error instanceof Error) ? (this.#lastError ?? error) : error,
-    )
-    if (error instanceof ErrorReply && !COMES_BACK.test(because)) {
-      const remedy = remedyOf(because)
-      if (!remedy) return new XQueueError('internal', `Redis answered: ${because}`, {}, { cause: error })
-      return new XQueueError('engine_unavailable', `${remedy} (${because})`, { retry_after: 1 }, { cause: error })
-    }
-    const detail = `Redis at ${whereOf(this.#place)} cannot be reached, or its answer was lost on the way (${because})`
-    return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
-  }
-}
-
-/** Node tells of several addresses that failed in an error without a message. */
-function messageOf(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ')
-  return error instanceof Error ? error.message || error.name : String(error)
-}
-
-class SilentError extends Error {
-  constructor() {
-    super(`no answer for ${SILENT_MS_MAX / 1_000} s`)
-  }
-}
-
-function makeClient(place: RedisPlace): Client {
-  const { kind, nodes, tls, username, password, database, master } = place
-  const socket = {
-    connectTimeout: SILENT_MS_MAX,
-    reconnectStrategy: (tries: number) => Math.min(10 * 2 ** tries, RECONNECT_MS_MAX),
-    ...(tls ? { tls: true as const } : {}),
-  }
-  const options = {
-    RESP: 2 as const,
-    disableOfflineQueue: true,
-    pingInterval: PING_MS,
-    socket,
-    ...(username ? { username } : {}),
-    ...(password ? { password } : {}),
-  }
-  switch (kind) {
-    case 'single':
-      return createClient({ ...options, database, socket: { ...socket, ...nodes[0]! } }) as unknown as Client
-    case 'cluster':
-      return createCluster({
-        rootNodes: nodes.map((node) => ({ socket: node })),
-        defaults: options,
-        topologyRefreshOnReconnectionAttemptStrategy: RECONNECT_MS_MAX,
-        RESP: 2,
-      }) as unknown as Client
-    case 'sentinel':
-      return createSentinel({
-        name: master,
-        sentinelRootNodes: nodes,
-        nodeClientOptions: { ...options, database } as never,
-        RESP: 2,
-      }) as unknown as Client
-  }
-}
-
-/** What a refusal of Redis means, and the way out; undefined for one that nobody should see. */
-function remedyOf(because: string): string | undefined {
-  const remedies: [RegExp, string][] = [
-    [/OOM/, 'Redis has no memory left: raise maxmemory, or let the queue drain'],
-    [/MISCONF/, 'Redis cannot write to its disk: make room, or see its log'],
-    [/NOAUTH|WRONGPASS|AUTH/, 'Redis refuses the user or the password: mend the URL'],
-    [/NOPERM/, 'the Redis user may not do this: allow it all commands on the keys and channels of the prefix'],
-    [/MOVED|ASK|CROSSSLOT/, 'this Redis is part of a cluster: write redis+cluster:// in the URL'],
-    [/max number of clients/, 'Redis takes no more connections: raise maxclients'],
-  ]
-  return remedies.find(([pattern]) => pattern.test(because))?.[1]
-}
-
-export function whereOf({ nodes }: RedisPlace): string {
-  return nodes.map(({ host, port }) => `${host}:${port}`).join(', ')
 }

@@ -132,7 +132,7 @@ export class Look {
   }
 
   async #steps({ status, type }: ListQuery): Promise<Step[]> {
-    const partitions = type === undefined ? this.#store.partitions : [this.#store.partitionOf(type)]
+    const partitions = type === undefined ? await this.#store.partitions.used() : [this.#store.partitionOf(type)]
     const everywhere = (order: string, newestFirst = true): Step => ({
       sources: partitions.map((partition) => ({ partition, order })),
       newestFirst,

@@ -1,17 +1,28 @@
 import { XQueueError } from '../../task/errors.ts'
 import type { Names } from './keys.ts'
 
-/** Where a Redis URL keeps its tasks. */
+export interface Node {
+  host: string
+  port: number
+  /** No user, password or database: a sentinel. */
+  plain?: boolean
+}
+
+/** Where a Redis URL keeps its tasks, and how it is spoken to. */
 export interface RedisPlace extends Names {
   kind: 'single' | 'cluster' | 'sentinel'
-  nodes: { host: string; port: number }[]
+  nodes: Node[]
   tls: boolean
+  /** PEM files, where the certificates of Redis are not signed by a known authority, or it asks for one of ours. */
+  files: { ca?: string; cert?: string; key?: string }
   username?: string
   password?: string
   /** Name of the master that sentinels know. */
   master: string
   /** Types are spread over so many hash slots: 1 where there is one node. */
   partitions: number
+  /** How long a call waits while Redis is away, and for its answer. */
+  waitMs: number
 }
 
 const SCHEMES = {
@@ -24,9 +35,11 @@ const SCHEMES = {
 } as const
 const CLUSTER_PARTITIONS = 64
 const DATABASES = 16_384
+const WAIT_MS = { least: 100, default: 5_000, most: 60_000 }
+const PARAMETERS = ['prefix', 'wait_ms', 'ca', 'cert', 'key']
 const HELP =
   'write redis[s]://[user:password@]host[:port][/database], redis+cluster://host:port,host:port or ' +
-  'redis+sentinel://host:port,host:port/master[/database], each with ?prefix=name if two queues share a Redis'
+  'redis+sentinel://host:port,host:port/master[/database], each with ?prefix=name if two queues share a Redis, wait_ms=5000, and with TLS ca=, cert= and key= (PEM files)'
 
 /**
  * Reads a Redis URL: `redis://`, `redis+cluster://` and `redis+sentinel://`, each with `rediss` for TLS.
@@ -50,14 +63,20 @@ export function redisPlace(url: string): RedisPlace {
   }
   if (kind === 'cluster' && database !== 0) throw refused('a cluster has only database 0')
   const search = new URLSearchParams(query)
-  const stranger = [...search.keys()].find((key) => key !== 'prefix')
+  const stranger = [...search.keys()].find((key) => !PARAMETERS.includes(key))
   if (stranger) throw refused(`unknown parameter ${stranger}`)
   const prefix = search.get('prefix') ?? 'xq'
   if (!/^[A-Za-z0-9._-]{1,50}$/.test(prefix)) throw refused(`the prefix may hold letters, digits and . _ - only`)
+  const waitMs = Number(search.get('wait_ms') ?? WAIT_MS.default)
+  if (!(waitMs >= WAIT_MS.least && waitMs <= WAIT_MS.most)) {
+    throw refused(`wait_ms is from ${WAIT_MS.least} to ${WAIT_MS.most}`)
+  }
   return {
     kind,
     tls,
     nodes,
+    files: Object.fromEntries([...search].filter(([name]) => ['ca', 'cert', 'key'].includes(name))),
+    waitMs,
     master,
     database,
     prefix,

@@ -17,7 +17,7 @@ import type {
   TypeInfo,
   Which,
 } from '../engine.ts'
-import { closedError } from '../refusals.ts'
+import { closedError, unknownTypes } from '../refusals.ts'
 import { Trips } from '../trips.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
@@ -79,12 +79,11 @@ export class RedisEngine implements Engine {
     this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen, dueAt)
     this.#look = new Look(this.#store, this.#registry)
     this.#tail = new Tail(this.#store, listen)
-    const { partitions } = this.#store
     const numbers = new Numbers()
-    this.#keepers = partitions.map((at) => new Keeper(this.#store, at, this.#turns, options, this.#process))
+    this.#keepers = this.#store.perPartition((at) => new Keeper(this.#store, at, this.#turns, options, this.#process))
     const known = () => this.#registry.known()
-    this.#submissions = partitions.map((at) => new Submissions(this.#store, at, options, numbers, known))
-    this.#changes = partitions.map(
+    this.#submissions = this.#store.perPartition((at) => new Submissions(this.#store, at, options, numbers, known))
+    this.#changes = this.#store.perPartition(
       (at) =>
         new Trips((calls) => this.#sendChanges(at, calls), { weightOf: () => 1, weightMax: BULK_MAX, underWayMax: 2 }),
     )
@@ -126,7 +125,7 @@ export class RedisEngine implements Engine {
 
   async sweep(max: number): Promise<Swept> {
     this.#refuseWhenClosed()
-    const swept = await Promise.all(this.#keepers.map((keeper) => keeper.sweep(max)))
+    const swept = await this.#store.partitions.each((partition) => this.#keepers[partition]!.sweep(max))
     const times = swept.flatMap(({ nextAt }) => (nextAt === null ? [] : [nextAt]))
     return {
       changed: swept.reduce((sum, { changed }) => sum + changed, 0),
@@ -230,9 +229,11 @@ export class RedisEngine implements Engine {
    * the first is written.
    */
   async #submitSpread(specs: readonly TaskSpec[], byPartition: Map<number, number[]>): Promise<Submitted[]> {
-    for (const [partition, indexes] of byPartition) {
-      await this.#submissions[partition]!.check(indexes.map((index) => specs[index]!))
-    }
+    const unknown = await Promise.all(
+      [...byPartition].map(([partition, indexes]) => this.#submissions[partition]!.check(specs, indexes)),
+    )
+    const types = new Set(unknown.flat())
+    if (types.size > 0) throw unknownTypes(specs, types, await this.#registry.known())
     const submitted: Submitted[] = []
     await Promise.all(
       [...byPartition].map(async ([partition, indexes]) => {
@@ -302,7 +303,7 @@ export class RedisEngine implements Engine {
       void this.#turns.wake(this.#store.partitionBy(prefix), type)
     })
     // Where turns wait, delays end on time also with no sweeper.
-    for (const keeper of this.#keepers) keeper.sweep(BULK_MAX).catch(() => undefined)
+    this.sweep(BULK_MAX).catch(() => undefined)
   }
 
   #hear(message: string): void {
@@ -325,9 +326,11 @@ export class RedisEngine implements Engine {
     }
   }
 
-  /** The connection is back: messages may have been missed meanwhile. */
-  #restored(): void {
+  /** Redis is back: messages may have been missed meanwhile, and what was told it last been lost. */
+  async #restored(): Promise<void> {
     this.#tail.wake()
-    void this.#turns.wakeAll()
+    // Should it be away again, this comes again as well.
+    await this.#registry.tellAgain().catch(() => undefined)
+    await this.#turns.wakeAll()
   }
 }

@@ -65,6 +65,8 @@ export class Registry {
   readonly rates = new GatheredRates()
   readonly #store: RedisStore
   readonly #options: EngineOptions
+  /** What this process said of its handlers, should Redis lose it. */
+  readonly #told = new Map<string, TypeChange>()
   readonly #backOffs = new Map<string, BackOff & { at: number }>()
 
   constructor(store: RedisStore, options: EngineOptions) {
@@ -106,9 +108,21 @@ export class Registry {
     const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
     args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
     args.push(String(rate?.perMs ?? ''), flag(paused))
-    const answer = await this.#store.run<Reply>('configure', this.#store.partitionOf(type), args)
+    const partition = this.#store.partitionOf(type)
+    if (handler || declared) await this.#store.partitions.add(partition)
+    const answer = await this.#store.run<Reply>('configure', partition, args)
     this.forget(type)
     if (answer !== 'ok') throw unknownType(type, await this.known())
+    if (handler) this.#told.set(type, { handler })
+  }
+
+  /** Redis was away, and may have come back without what it was told last, or without anything. */
+  async tellAgain(): Promise<void> {
+    const told = [...this.#told.keys()]
+    if (told.length === 0) return
+    const abouts = await this.#about(told, false)
+    const known = new Set(abouts.flatMap(({ types }) => types.map(([type]) => type)))
+    for (const type of told) if (!known.has(type)) await this.configure(type, this.#told.get(type)!)
   }
 
   /** The types that may be submitted. */
@@ -205,27 +219,26 @@ export class Registry {
       const partition = this.#store.partitionOf(name)
       byPartition.set(partition, [...(byPartition.get(partition) ?? []), name])
     }
-    const where = partitions ?? (names ? [...byPartition.keys()] : this.#store.partitions)
-    return Promise.all(
-      where.map(async (partition): Promise<About> => {
-        const asked = byPartition.get(partition) ?? []
-        const args = [asked.length, ...asked, withHolders ? '1' : '']
-        const answer = await this.#store.run<AboutAnswer>('about', partition, args)
-        const [time, types, workers, worked, running, streams, slots] = answer
-        this.#store.sawTime(time)
-        const recent = new RecentSlots(Number(time))
-        for (let index = 0; index < slots.length; index += 2) {
-          for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
-        }
-        return {
-          partition,
-          types,
-          workers: readWorkers(workers, pairs(worked), pairs(running)),
-          lanes: [...pairs(streams)].map(([name, length]) => ({ name, length })),
-          rates: recent.rates(),
-        }
-      }),
-    )
+    const ask = async (partition: number): Promise<About> => {
+      const asked = byPartition.get(partition) ?? []
+      const args = [asked.length, ...asked, withHolders ? '1' : '']
+      const answer = await this.#store.run<AboutAnswer>('about', partition, args)
+      const [time, types, workers, worked, running, streams, slots] = answer
+      this.#store.sawTime(time)
+      const recent = new RecentSlots(Number(time))
+      for (let index = 0; index < slots.length; index += 2) {
+        for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
+      }
+      return {
+        partition,
+        types,
+        workers: readWorkers(workers, pairs(worked), pairs(running)),
+        lanes: [...pairs(streams)].map(([name, length]) => ({ name, length })),
+        rates: recent.rates(),
+      }
+    }
+    const where = partitions ?? (names && [...byPartition.keys()])
+    return where ? Promise.all(where.map(ask)) : this.#store.partitions.each(ask)
   }
 }
 

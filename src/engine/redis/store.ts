@@ -2,13 +2,16 @@ import type { EngineOptions } from '../engine.ts'
 import { partitionPrefix } from './keys.ts'
 import type { StepName } from './library.ts'
 import { Link, type Reply } from './link.ts'
+import { Partitions } from './partitions.ts'
 import type { RedisPlace } from './place.ts'
 
 /** The steps of one Redis, on its partitions, and the time there. */
 export class RedisStore {
   readonly place: RedisPlace
   readonly link: Link
-  readonly partitions: readonly number[]
+  /** How many partitions there is room for. */
+  readonly count: number
+  readonly partitions: Partitions
   readonly #clock: EngineOptions['clock']
   readonly #prefixes: string[]
   /** Server's time less this machine's; leases and deadlines are on the server's. */
@@ -17,17 +20,18 @@ export class RedisStore {
   constructor(place: RedisPlace, clock: EngineOptions['clock'], restored: () => void) {
     this.place = place
     this.link = new Link(place, restored)
-    this.partitions = Array.from({ length: place.partitions }, (_, partition) => partition)
-    this.#prefixes = this.partitions.map((partition) => partitionPrefix(place, partition))
+    this.count = place.partitions
+    this.partitions = new Partitions(this)
+    this.#prefixes = this.perPartition((partition) => partitionPrefix(place, partition))
     this.#clock = clock
   }
 
   /** Where the tasks of a type are. */
   partitionOf(type: string): number {
-    if (this.partitions.length === 1) return 0
+    if (this.count === 1) return 0
     let hash = 0x811c9dc5
     for (let index = 0; index < type.length; index++) hash = Math.imul(hash ^ type.charCodeAt(index), 0x01000193)
-    return (hash >>> 0) % this.partitions.length
+    return (hash >>> 0) % this.count
   }
 
   /** The partition whose keys begin with that. */
@@ -35,10 +39,15 @@ export class RedisStore {
     return this.#prefixes.indexOf(prefix)
   }
 
+  /** For each partition that there is room for. */
+  perPartition<T>(make: (partition: number) => T): T[] {
+    return Array.from({ length: this.count }, (_, partition) => make(partition))
+  }
+
   run<Answer extends Reply>(step: StepName, partition: number, args: readonly (string | number)[]) {
     const time = this.#clock === Date.now ? '' : String(this.#clock())
     const texts = [time, ...args.map((value) => (typeof value === 'string' ? value : String(value)))]
-    return this.link.run<Answer>(step, this.#prefixes[partition]!, texts)
+    return this.link.run<Answer>(step, partition, texts)
   }
 
   /** The time there. */

@@ -64,20 +64,31 @@ export class Submissions {
     }
   }
 
-  /** @throws XQueueError what `add` would throw */
-  async check(specs: readonly TaskSpec[]): Promise<void> {
-    const [answer] = await this.#send([specs], true)
-    if (answer && answer[0] !== 'ok') throw await this.#refusal(specs, answer)
+  /**
+   * Whether those of a batch that belong here would be accepted: answers their types that are unknown.
+   * @throws XQueueError what else `add` would throw
+   */
+  async check(specs: readonly TaskSpec[], indexes: readonly number[]): Promise<string[]> {
+    const here = indexes.map((index) => specs[index]!)
+    const [answer] = await this.#send([here], true)
+    if (!answer || answer[0] === 'ok') return []
+    if (answer[0] === 'unknown') return answer.slice(1) as string[]
+    throw await this.#refusal(here, answer, indexes)
   }
 
-  async #refusal(specs: readonly TaskSpec[], answer: Exclude<Answer, ['ok', ...unknown[]]>): Promise<XQueueError> {
+  /** @param indexes where the specs stand in the caller's batch, if they are only some of it */
+  async #refusal(
+    specs: readonly TaskSpec[],
+    answer: Exclude<Answer, ['ok', ...unknown[]]>,
+    indexes?: readonly number[],
+  ): Promise<XQueueError> {
     switch (answer[0]) {
       case 'unknown':
         return unknownTypes(specs, new Set(answer.slice(1) as string[]), await this.#registered())
       case 'conflict': {
         const [, place, ref] = answer
         const taskId = ref === '' ? null : idOfRef(this.#partition, ref)
-        return keyConflict(specs[place - 1]!.idempotencyKey!, place - 1, taskId)
+        return keyConflict(specs[place - 1]!.idempotencyKey!, indexes?.[place - 1] ?? place - 1, taskId)
       }
       case 'full':
         return queueFull(answer[1], this.#options.pendingMax!, specs.length)

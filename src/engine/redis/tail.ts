@@ -71,19 +71,16 @@ export class Tail {
   }
 
   async #page(from: Positions | 'now' | '', max: number, stays: boolean): Promise<EventsPage> {
-    const { partitions } = this.#store
-    const answers = await Promise.all(
-      partitions.map((partition) => {
-        const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
-        return this.#store.run<Answer>('events', partition, [position, Math.min(max, ENTRIES_MAX), stays ? '1' : ''])
-      }),
-    )
-    let gap = false
-    const at: Positions = new Map()
-    const events: TaskEvent[] = []
-    for (const partition of partitions) {
-      const [last, first, entries] = answers[partition]!
+    const answers = await this.#store.partitions.each(async (partition) => {
       const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
+      const args = [position, Math.min(max, ENTRIES_MAX), stays ? '1' : '']
+      return { partition, position, answer: await this.#store.run<Answer>('events', partition, args) }
+    })
+    let gap = false
+    const at: Positions = new Map(typeof from === 'string' ? [] : from)
+    const events: TaskEvent[] = []
+    for (const { partition, position, answer } of answers) {
+      const [last, first, entries] = answer
       if (position === 'now') {
         at.set(partition, last)
         continue
@@ -105,7 +102,7 @@ export class Tail {
   }
 
   #write(at: Positions): string {
-    if (this.#store.partitions.length === 1) return at.get(0) ?? '0'
+    if (this.#store.count === 1) return at.get(0) ?? '0'
     return [...at]
       .filter(([, number]) => number !== '0')
       .map(([partition, number]) => `${partition}:${number}`)
@@ -115,7 +112,7 @@ export class Tail {
   /** Null for what is no position of this outbox. */
   #parse(position: string): Positions | '' | null {
     if (position === '') return ''
-    if (this.#store.partitions.length === 1) return /^\d{1,16}$/.test(position) ? new Map([[0, position]]) : null
+    if (this.#store.count === 1) return /^\d{1,16}$/.test(position) ? new Map([[0, position]]) : null
     if (!/^(\d{1,3}:\d{1,16})(,\d{1,3}:\d{1,16})*$/.test(position)) return null
     return new Map(position.split(',').map((part) => [Number(part.split(':')[0]), part.split(':')[1]!]))
   }

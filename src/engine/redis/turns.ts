@@ -68,7 +68,7 @@ export class Turns {
     this.#process = process
     this.#listen = listen
     const weightOf = (part: Part) => 1 + part.outcomes.length + part.want
-    this.#trips = store.partitions.map(
+    this.#trips = store.perPartition(
       (partition) =>
         new Trips((parts) => this.#send(partition, parts), { weightOf, weightMax: WEIGHT_MAX, underWayMax: TRIPS_MAX }),
     )
@@ -135,6 +135,7 @@ export class Turns {
   /** Messages may have been lost: everything that waits asks again. */
   async wakeAll(): Promise<void> {
     this.#expected.clear()
+    this.#touched.clear()
     for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
   }
 
@@ -227,6 +228,7 @@ export class Turns {
     const again: number[] = []
     for (const [partition, part] of byPartition) {
       if (about !== '') part.worked = this.#workedSince.get(worker.id) ?? part.worked
+      this.#store.partitions.note(partition)
       part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
       part.waits = waits && part.want > 0
       const [renewedHere, verdicts, tasks, cancels] = await this.#trips[partition]!.add(part)

@@ -19,13 +19,14 @@ local function waiting_before(part, entry, most)
   return waiting + #call('XRANGE', part.stream, '(' .. last, to, 'COUNT', most)
 end
 
+-- When it is the turn of a part of a lane, and its first entry for those that have the same; nil when it has nothing.
 local function turn_of(lane, part)
   local first = first_of(part)
   if not first then return nil end
   local score = call('ZSCORE', ring_of(lane), part.group or '')
     or call('HGET', P .. KEY.served .. lane.name, part.group or '')
-  if not score or tonumber(score) < 0 then return tonumber(age_of(first)) end
-  return tonumber(score)
+  if not score or tonumber(score) < 0 then score = age_of(first) end
+  return tonumber(score), first
 end
 
 -- All parts of a lane that may have something to hand out.
@@ -49,11 +50,12 @@ function steps.ahead()
       for _, part in ipairs(parts_of(lane)) do ahead = ahead + count_waiting_in(part) end
     elseif lane.priority == own.priority then
       -- Each of the others has as many turns before it as its own group, and one more if it comes first.
-      local mine = turn_of(lane, own)
+      local mine, my_first = turn_of(lane, own)
       for _, part in ipairs(parts_of(lane)) do
-        local other = part.group ~= own.group and turn_of(lane, part)
-        if other then
-          local turns = mine and other < mine and before + 1 or before
+        local other, first = turn_of(lane, part)
+        if other and part.group ~= own.group then
+          local goes_before = mine and (other < mine or (other == mine and first < my_first))
+          local turns = goes_before and before + 1 or before
           ahead = ahead + math.min(waiting_before(part, nil, before + 1), turns)
         end
       end

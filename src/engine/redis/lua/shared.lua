@@ -328,13 +328,11 @@ local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n
 -- Groups --------------------------------------------------------------------------------------------------------------
 
 -- Whose turn it is among the groups of a lane: a zset of those that may have something to hand out, by when they were
--- last served; what was never served stands before all that were, by the age of its first task. A group whose limit is
+-- last served; what was never served stands before all that were, by the age of its first task (to the ms; of several the entry tells). A group whose limit is
 -- reached is set aside until a permit of it comes free; one that turns out to have nothing leaves.
 local NEVER_SERVED = -9e15
 
-local function age_of(entry)
-  return string.format('%d', NEVER_SERVED + entry:sub(1, 13) * 4096 + entry:sub(15) % 4096)
-end
+local function age_of(entry) return string.format('%d', NEVER_SERVED + entry:sub(1, 13)) end
 
 local function ring_of(lane) return P .. KEY.ring .. lane.name end
 

@@ -235,6 +235,8 @@ end
 
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
+-- Groups that came in the same millisecond and are told apart.
+local TIES_MAX = 100
 
 -- What all fresh tasks of a turn with the same head have in common; false for a head that is not of a fresh one.
 local function plain_head(turn, m)
@@ -389,6 +391,15 @@ local function whose_turn(lane, group_limit)
     local group = top[1]
     local part = group_lane(lane, group)
     local first = first_of(part)
+    if first and tonumber(top[2]) < 0 then
+      for _, other in ipairs(call('ZRANGEBYSCORE', ring, top[2], top[2], 'LIMIT', 1, TIES_MAX)) do
+        local other_part = group_lane(lane, other)
+        local other_first = first_of(other_part)
+        if other_first and other_first < first then
+          group, part, first = other, other_part, other_first
+        end
+      end
+    end
     if not first then
       call('ZREM', ring, group)
       if group ~= '' then call('SADD', P .. KEY.idle .. lane.name, group) end

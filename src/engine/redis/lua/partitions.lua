@@ -1,0 +1,11 @@
+-- The partitions of a cluster that have ever had a type; kept in the first one.
+--
+-- ARGV  now, number of partitions to add, each
+-- Returns all of them
+-- Cost  two commands
+function steps.partitions()
+  local added = {}
+  for index = 1, number() do added[index] = arg() end
+  if #added > 0 then call('SADD', P .. KEY.partitions, unpack(added)) end
+  return call('SMEMBERS', P .. KEY.partitions)
+end

@@ -1,0 +1,185 @@
+import { closedError } from '../refusals.ts'
+import { Connection } from './connection.ts'
+import { UnreachedError } from './failures.ts'
+import type { Node, RedisPlace } from './place.ts'
+
+/** A node that does not answer is passed over after this part of the longest wait, while others may know more. */
+const PATIENCE = 5
+
+/**
+ * Which node serves a partition, and a connection to each of them: the one node of the URL, the master that sentinels
+ * name, or the nodes of a cluster by its slots. What is known is asked for again when it is doubted.
+ */
+export class Nodes {
+  readonly #place: RedisPlace
+  readonly #onLost: (why: Error) => void
+  readonly #onOpen: () => void
+  readonly #open = new Map<string, Connection>()
+  readonly #opening = new Map<string, Promise<Connection>>()
+  /** By partition. */
+  #masters: Node[] | undefined
+  #asking: Promise<Node[]> | undefined
+  #closed = false
+
+  /** @param onOpen a connection for scripts was opened, @param onLost one was lost */
+  constructor(place: RedisPlace, onOpen: () => void, onLost: (why: Error) => void) {
+    this.#place = place
+    this.#onOpen = onOpen
+    this.#onLost = onLost
+  }
+
+  /** The open connection to the node of a partition, if there is one. */
+  ready(partition: number): Connection | undefined {
+    const node = this.#masters?.[partition]
+    return node && this.#open.get(keyOf(node))
+  }
+
+  /** @throws UnreachedError, or what a node answered */
+  async connect(partition: number): Promise<Connection> {
+    const masters = await this.#known()
+    return this.#connection(masters[partition]!)
+  }
+
+  /** One connection to each node that serves a partition. */
+  async all(): Promise<Connection[]> {
+    const nodes = new Map((await this.#known()).map((node) => [keyOf(node), node]))
+    return Promise.all([...nodes.values()].map((node) => this.#connection(node)))
+  }
+
+  /** A connection of its own, to whichever node serves: in a cluster all of them publish everything. */
+  async another(onLost: (why: Error) => void): Promise<Connection> {
+    const masters = await this.#known()
+    return Connection.open(this.#place, masters[Math.floor(Math.random() * masters.length)]!, onLost)
+  }
+
+  /** What is known may be out of date. */
+  doubt(): void {
+    if (this.#place.kind !== 'single') this.#masters = undefined
+  }
+
+  /** Ends the connection to the node of a partition: it serves no more. */
+  drop(partition: number, why: Error): void {
+    this.ready(partition)?.end(why)
+    this.doubt()
+  }
+
+  close(): void {
+    this.#closed = true
+    for (const connection of this.#open.values()) connection.end(closedError())
+  }
+
+  #connection(node: Node): Promise<Connection> {
+    const key = keyOf(node)
+    const open = this.#open.get(key)
+    if (open) return Promise.resolve(open)
+    let opening = this.#opening.get(key)
+    if (!opening) {
+      opening = this.#connectTo(node).finally(() => this.#opening.delete(key))
+      this.#opening.set(key, opening)
+    }
+    return opening
+  }
+
+  async #connectTo(node: Node): Promise<Connection> {
+    const key = keyOf(node)
+    const lost = (why: Error) => {
+      if (this.#open.get(key) !== connection) return
+      this.#open.delete(key)
+      this.doubt()
+      if (!this.#closed) this.#onLost(why)
+    }
+    let connection: Connection | undefined
+    connection = await Connection.open(this.#place, node, lost)
+    if (this.#closed) connection.end(closedError())
+    else {
+      this.#open.set(key, connection)
+      this.#onOpen()
+    }
+    return connection
+  }
+
+  async #known(): Promise<Node[]> {
+    if (this.#masters) return this.#masters
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = undefined
+    })
+    this.#masters = await this.#asking
+    return this.#masters
+  }
+
+  async #ask(): Promise<Node[]> {
+    const { kind, nodes, partitions } = this.#place
+    if (kind === 'single') return Array.from({ length: partitions }, () => nodes[0]!)
+    const asked = new Map<string, Node>()
+    // Those that are connected know best; the ones in the URL may have gone long ago, or be all that is left.
+    for (const { node } of this.#open.values()) asked.set(keyOf(node), node)
+    for (const node of nodes) asked.set(keyOf(node), node)
+    let last: unknown
+    for (const node of asked.values()) {
+      try {
+        return await soon(this.#place.waitMs / PATIENCE, kind === 'cluster' ? this.#slots(node) : this.#master(node))
+      } catch (error) {
+        last = error
+      }
+    }
+    throw last
+  }
+
+  /** What a node of a cluster knows. */
+  async #slots(node: Node): Promise<Node[]> {
+    const connection = await this.#connection(node)
+    const ranges = (await connection.send(['CLUSTER', 'SLOTS'])) as [number, number, [string | null, number]][]
+    return Array.from({ length: this.#place.partitions }, (_, partition) => {
+      const slot = slotOf(String(partition))
+      const range = ranges.find(([from, to]) => from <= slot && slot <= to)
+      if (!range) throw new UnreachedError(new Error(`the cluster serves slot ${slot} on no node`))
+      const [host, port] = range[2]
+      // A node that does not know its own name leaves it out.
+      return { host: host === null || host === '' || host === '?' ? node.host : host, port }
+    })
+  }
+
+  /** What a sentinel knows. */
+  async #master(node: Node): Promise<Node[]> {
+    const { master, partitions } = this.#place
+    const ask = async (plain: boolean) => {
+      const sentinel = await Connection.open(this.#place, { ...node, plain }, () => undefined)
+      try {
+        return (await sentinel.send(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', master])) as [string, string] | null
+      } finally {
+        sentinel.end(new Error('the sentinel has answered'))
+      }
+    }
+    const answer = await ask(true).catch((error: Error) => {
+      if (!error.message.startsWith('NOAUTH')) throw error
+      return ask(false)
+    })
+    if (!answer) throw new UnreachedError(new Error(`the sentinel at ${keyOf(node)} knows no master "${master}"`))
+    return Array.from({ length: partitions }, () => ({ host: answer[0], port: Number(answer[1]) }))
+  }
+}
+
+function keyOf({ host, port }: Node): string {
+  return `${host}:${port}`
+}
+
+/** @throws UnreachedError when it takes longer */
+async function soon<T>(withinMs: number, answer: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new UnreachedError(new Error('no answer in time'))), withinMs)
+  try {
+    return await Promise.race([answer, late.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** The hash slot of a tag, as the specification of Redis Cluster has it: CRC16 (XMODEM) modulo the number of slots. */
+export function slotOf(tag: string): number {
+  let crc = 0
+  for (const byte of Buffer.from(tag)) {
+    crc ^= byte << 8
+    for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff
+  }
+  return crc % 16_384
+}

@@ -1,0 +1,119 @@
+import { describe, expect, it } from 'vitest'
+import type { TaskEvent } from '../../src/task/event.ts'
+import { check, type Line, resultOf, type Story } from './history.ts'
+
+let position = 0
+const event = (taskId: string, status: TaskEvent['status'], more: Partial<TaskEvent> = {}): TaskEvent => ({
+  id: String(++position),
+  kind: 'status',
+  taskId,
+  type: 't',
+  status,
+  attempts: 0,
+  progress: null,
+  result: null,
+  error: null,
+  timeoutReason: null,
+  workerId: null,
+  at: 1_000 + position,
+  ...more,
+})
+const settled = (lease: string, accepted: boolean): Line => ({
+  what: 'settled',
+  lease,
+  kind: 'success',
+  accepted,
+  status: accepted ? 'success' : null,
+  at: 2_000,
+})
+
+/** Two tasks: `a` loses its first lease, `b` simply succeeds. */
+function story(): Story & { events: TaskEvent[]; lines: Line[] } {
+  const events = [
+    event('a', 'pending'),
+    event('b', 'pending'),
+    event('a', 'processing'),
+    event('a', 'pending'),
+    event('b', 'processing'),
+    event('b', 'success', { result: resultOf('b.1') }),
+    event('a', 'processing'),
+    event('a', 'success', { result: resultOf('a.2') }),
+  ]
+  const lines: Line[] = [
+    { what: 'accepted', id: 'a', at: 1_000 },
+    { what: 'accepted', id: 'b', at: 1_000 },
+    { what: 'started', lease: 'a.1', at: 1_000 },
+    settled('a.1', false),
+    settled('b.1', true),
+    settled('a.2', true),
+  ]
+  return { events, lines, limits: { t: 1 } }
+}
+
+/** The rules that a story breaks once something in it was changed. */
+function broken(change: (story: Story & { events: TaskEvent[]; lines: Line[] }) => unknown): string[] {
+  const changed = story()
+  change(changed)
+  return [...new Set(check(changed).map(({ rule }) => rule))]
+}
+
+describe('the history checker', () => {
+  it('finds nothing wrong with a run that kept the rules', () => {
+    expect(check(story())).toEqual([])
+  })
+
+  it('sees a task that was acknowledged and is not there', () => {
+    expect(broken(({ lines }) => lines.push({ what: 'accepted', id: 'c', at: 1_500 }))).toEqual(['lost'])
+    const within = (from: number, to: number) => ({ ...story(), mayLose: [{ from, to }] })
+    const lost = (told: Story) => check({ ...told, lines: [...told.lines, { what: 'accepted', id: 'c', at: 1_500 }] })
+    expect(lost(within(1_400, 1_600))).toEqual([])
+    expect(lost(within(1_600, 1_700))).toHaveLength(1)
+  })
+
+  it('sees an accepted result that is not there', () => {
+    expect(broken(({ events }) => events.splice(7, 1, event('a', 'failed')))).toEqual(['lost'])
+  })
+
+  it('sees a task that did not finish', () => {
+    expect(broken(({ events, lines }) => [events.pop(), lines.pop()])).toEqual(['not_finished'])
+  })
+
+  it('sees a task that finished twice', () => {
+    expect(broken(({ events }) => events.push(event('b', 'failed')))).toEqual(['finished_twice'])
+  })
+
+  it('sees a move that the states do not have', () => {
+    expect(broken(({ events }) => events.splice(0, 1))).toContain('illegal_move')
+    expect(broken(({ events }) => events.push(event('b', 'processing'), event('b', 'failed')))).toContain(
+      'illegal_move',
+    )
+  })
+
+  it('sees one lease more than the limit', () => {
+    expect(broken(({ events }) => events.push(...events.splice(5, 1)))).toEqual(['over_limit'])
+  })
+
+  it('sees an outcome of a lost lease that took effect', () => {
+    const byTheFirst = ({ events, lines }: { events: TaskEvent[]; lines: Line[] }) => {
+      Object.assign(events[7]!, { result: resultOf('a.1') })
+      lines.pop()
+    }
+    expect(broken(byTheFirst)).toEqual(['fence'])
+  })
+
+  it('sees a refused outcome that took effect, unless its answer was lost before', () => {
+    const refused = (changed: { lines: Line[] }) => changed.lines.splice(4, 1, settled('b.1', false))
+    expect(broken(refused)).toEqual(['fence'])
+    const unsure: Line = { what: 'unsure', lease: 'b.1', at: 1_999 }
+    expect(broken((changed) => [refused(changed), changed.lines.push(unsure)])).toEqual([])
+  })
+
+  it('sees a handler that ran without a lease', () => {
+    expect(broken(({ lines }) => lines.push({ what: 'started', lease: 'b.2', at: 1 }))).toEqual(['untold_lease'])
+  })
+
+  it('sees events of a task out of order, and two with one position', () => {
+    expect(broken(({ events }) => Object.assign(events[7]!, { at: 1 }))).toEqual(['order'])
+    expect(broken(({ events }) => Object.assign(events[7]!, { id: events[6]!.id }))).toEqual(['order'])
+  })
+})

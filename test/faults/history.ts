@@ -1,0 +1,114 @@
+import type { TaskEvent } from '../../src/task/event.ts'
+import { canMove, isFinal, type Status } from '../../src/task/status.ts'
+
+/** What a process of a load wrote down: each line as it was told it, or as it did it. */
+export type Line =
+  /** A submission was acknowledged. */
+  | { what: 'accepted'; id: string; at: number }
+  /** A submission failed. */
+  | { what: 'refused'; code: string; afterMs: number; at: number }
+  /** A handler began. */
+  | { what: 'started'; lease: string; at: number }
+  /** The engine answered an outcome. */
+  | { what: 'settled'; lease: string; kind: string; accepted: boolean; status: Status | null; at: number }
+  /** A turn that carried the outcome failed: whether it took effect is not known. */
+  | { what: 'unsure'; lease: string; at: number }
+
+export interface Story {
+  /** All of them, in the order that the engine gives. */
+  events: readonly TaskEvent[]
+  lines: readonly Line[]
+  /** The most leases of a type at once; a type that is missing has no limit. */
+  limits: Readonly<Record<string, number>>
+  /** What was acknowledged in one of these times may be lost, and with it what came of it. */
+  mayLose?: readonly { from: number; to: number }[]
+}
+
+export interface Violation {
+  rule: 'lost' | 'not_finished' | 'finished_twice' | 'illegal_move' | 'over_limit' | 'fence' | 'untold_lease' | 'order'
+  detail: string
+}
+
+/** Rules that every run must keep, whatever failed meanwhile: decided by what the engine and the processes wrote. */
+export function check(story: Story): Violation[] {
+  return [...replay(story), ...accepted(story), ...outcomes(story)]
+}
+
+/** What the result of a handler is: a lease names the task and its fence, and no other hand-out has the same. */
+export const resultOf = (lease: string) => ({ lease })
+
+/** Goes through the events as they happened: moves, order, and permits at every moment. */
+function* replay({ events, limits }: Story): Generator<Violation> {
+  const tasks = new Map<string, TaskEvent>()
+  const running = new Map<string, Set<string>>()
+  const positions = new Set<string>()
+  for (const event of events) {
+    const { id, kind, taskId, type, status, at } = event
+    if (positions.has(id)) yield { rule: 'order', detail: `two events have the position ${id}` }
+    positions.add(id)
+    const before = tasks.get(taskId)
+    if (before && before.at > at) yield { rule: 'order', detail: `${taskId}: ${status} is older than ${before.status}` }
+    if (kind === 'progress') {
+      if (before?.status !== 'processing')
+        yield { rule: 'illegal_move', detail: `${taskId}: progress, but not running` }
+      continue
+    }
+    if (!(before ? canMove(before.status, status) : status === 'pending')) {
+      const rule = before && isFinal(before.status) && isFinal(status) ? 'finished_twice' : 'illegal_move'
+      yield { rule, detail: `${taskId}: ${before?.status ?? 'nothing'} → ${status}` }
+    }
+    tasks.set(taskId, event)
+    const leases = running.get(type) ?? new Set()
+    running.set(type, leases)
+    if (status !== 'processing') leases.delete(taskId)
+    else leases.add(taskId)
+    if (leases.size > (limits[type] ?? Number.POSITIVE_INFINITY)) {
+      yield { rule: 'over_limit', detail: `${type}: ${leases.size} leases at once, ${id}` }
+    }
+  }
+  for (const [taskId, { status }] of tasks) {
+    if (!isFinal(status)) yield { rule: 'not_finished', detail: `${taskId} is left ${status}` }
+  }
+}
+
+/** What was acknowledged is there. */
+function* accepted({ events, lines, mayLose = [] }: Story): Generator<Violation> {
+  const there = new Set(events.map(({ taskId }) => taskId))
+  for (const line of lines) {
+    if (line.what !== 'accepted' || there.has(line.id)) continue
+    if (mayLose.some(({ from, to }) => line.at >= from && line.at <= to)) continue
+    yield { rule: 'lost', detail: `${line.id}, acknowledged at ${line.at}` }
+  }
+}
+
+/** Outcomes take effect exactly when they were told so, and only those of the lease that is held. */
+function* outcomes({ events, lines, mayLose = [] }: Story): Generator<Violation> {
+  const deliveries = new Map<string, number>()
+  const took = new Set<string>()
+  for (const { taskId, kind, status, result } of events) {
+    const fence = deliveries.get(taskId) ?? 0
+    if (kind === 'status' && status === 'processing') deliveries.set(taskId, fence + 1)
+    if (status !== 'success') continue
+    const { lease } = result as { lease: string }
+    took.add(lease)
+    if (lease !== `${taskId}.${fence}`) yield { rule: 'fence', detail: `${lease} ended ${taskId} at hand-out ${fence}` }
+  }
+  const isLossy = (at: number) => mayLose.some(({ from, to }) => at >= from && at <= to)
+  const unsure = new Set(lines.flatMap((line) => (line.what === 'unsure' ? [line.lease] : [])))
+  for (const line of lines) {
+    if (line.what === 'started') {
+      const [taskId = '', fence] = line.lease.split('.')
+      const known = deliveries.get(taskId) ?? 0
+      if (Number(fence) > known && !isLossy(line.at)) {
+        yield { rule: 'untold_lease', detail: `a handler ran with ${line.lease}, there were ${known} hand-outs` }
+      }
+    }
+    if (line.what !== 'settled' || line.kind !== 'success') continue
+    if (line.accepted && !took.has(line.lease) && !isLossy(line.at)) {
+      yield { rule: 'lost', detail: `the result of ${line.lease} was accepted and is not there` }
+    }
+    if (!line.accepted && took.has(line.lease) && !unsure.has(line.lease)) {
+      yield { rule: 'fence', detail: `the result of ${line.lease} was refused and took effect` }
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import { openSync, writeSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
+import { pino } from 'pino'
+import type { Engine, Turn } from '../../src/engine/engine.ts'
+import type { Line } from './history.ts'
+
+/**
+ * One process of a load: `submit` or `work` until it is told to stop, by a message or by the end of its parent. Writes
+ * down what it does and what it is told, each line before it goes on. The code that it runs comes from `source`, which
+ * may be another version of the program.
+ */
+export interface LoadInput {
+  role: 'submit' | 'work'
+  source: string
+  url: string
+  log: string
+  limits: Record<string, number | null>
+  leaseMs: number
+  /** Tasks that a submitter sends in a second. */
+  rate: number
+}
+
+/** The least and the most that a handler takes. */
+const RUN_MS = [1, 12] as const
+const FAIL_SHARE = 0.05
+const BATCH = 10
+/** Nothing is trimmed: the checker wants all of it. */
+const KEEP = { eventsMax: 1e9, retention: { ageMs: 86_400_000, countMax: 1e9 } }
+
+const input = JSON.parse(process.argv[2]!) as LoadInput
+const load = (file: string) => import(new URL(file, pathToFileURL(`${input.source}/`)).href)
+const { openEngine } = (await load('engine/open.ts')) as typeof import('../../src/engine/open.ts')
+const { Sweeper } = (await load('engine/sweeper.ts')) as typeof import('../../src/engine/sweeper.ts')
+const { Worker } = (await load('worker/worker.ts')) as typeof import('../../src/worker/worker.ts')
+const { normalizeHandlers } = (await load('worker/handlers.ts')) as typeof import('../../src/worker/handlers.ts')
+const { completeSpec } = (await load('task/task.ts')) as typeof import('../../src/task/task.ts')
+
+const file = openSync(input.log, 'a')
+// Synchronous: what was written is there also when the process is killed in the next moment.
+const write = (line: Line) => writeSync(file, `${JSON.stringify(line)}\n`)
+const logger = pino({ level: process.env.XQUEUE_FAULT_LOG ?? 'silent' }, pino.destination({ fd: 2, sync: true }))
+const stopped = new AbortController()
+process.once('message', () => stopped.abort())
+process.once('disconnect', () => process.exit(1))
+
+const engine = await openEngine(input.url, { ...KEEP, leaseMs: input.leaseMs })
+await (input.role === 'submit' ? submit() : work())
+await engine.close()
+process.exit(0)
+
+async function submit(): Promise<void> {
+  const types = Object.keys(input.limits)
+  process.send?.('ready')
+  for (let round = 0; !stopped.signal.aborted; round++) {
+    // Some batches are of one type, others of several.
+    const specs = Array.from({ length: BATCH }, (_, index) => {
+      const type = types[(round + (round % 3 === 0 ? index : 0)) % types.length]!
+      const delayMs = index === 0 ? 30 : 0
+      return completeSpec({ type, payload: { round, index }, priority: index % 3, delayMs, queueTimeoutMs: 0 })
+    })
+    const started = performance.now()
+    try {
+      for (const { task } of await engine.submit(specs)) write({ what: 'accepted', id: task.id, at: Date.now() })
+    } catch (error) {
+      const { code = String(error) } = error as { code?: string }
+      write({ what: 'refused', code, afterMs: performance.now() - started, at: Date.now() })
+    }
+    await sleep(Math.max((BATCH / input.rate) * 1_000 - (performance.now() - started), 0))
+  }
+}
+
+async function work(): Promise<void> {
+  const run = async ({ id, deliveries }: { id: string; deliveries: number }) => {
+    const lease = `${id}.${deliveries}`
+    write({ what: 'started', lease, at: Date.now() })
+    await sleep(RUN_MS[0] + Math.random() * (RUN_MS[1] - RUN_MS[0]))
+    if (Math.random() < FAIL_SHARE) throw new Error('as it happens')
+    return { lease }
+  }
+  const retry = { base: 0.02, cap: 0.1 }
+  const handlers = Object.entries(input.limits).map(([type, concurrency]) => [type, { concurrency, retry, run }])
+  const sweeper = new Sweeper(engine, logger)
+  const worker = new Worker({
+    engine: watched(engine),
+    handlers: normalizeHandlers(Object.fromEntries(handlers)),
+    logger,
+    leaseMs: input.leaseMs,
+  })
+  sweeper.start()
+  await worker.start()
+  process.send?.('ready')
+  if (!stopped.signal.aborted) await new Promise((resolve) => stopped.signal.addEventListener('abort', resolve))
+  await worker.stop()
+  await sweeper.stop()
+}
+
+/** The engine, with what it answers to outcomes written down. */
+function watched(engine: Engine): Engine {
+  const turn = async (asked: Turn) => {
+    const { outcomes = [] } = asked
+    try {
+      const answer = await engine.turn(asked)
+      answer.settled.forEach(({ accepted, status }, index) => {
+        const { lease, outcome } = outcomes[index]!
+        write({ what: 'settled', lease, kind: outcome.kind, accepted, status, at: Date.now() })
+      })
+      return answer
+    } catch (error) {
+      for (const { lease } of outcomes) write({ what: 'unsure', lease, at: Date.now() })
+      throw error
+    }
+  }
+  return new Proxy(engine, {
+    get(target, name) {
+      if (name === 'turn') return turn
+      const value = target[name as keyof Engine] as unknown
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}

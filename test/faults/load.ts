@@ -1,0 +1,213 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import type { TaskEvent } from '../../src/task/event.ts'
+import { endAtExit, removeAtExit } from '../services/processes.ts'
+import { check, type Line, type Story, type Violation } from './history.ts'
+import type { LoadInput } from './load-process.ts'
+
+/** The long form of the fault tests goes on for so many seconds with each of them. */
+export const FAULT_SECONDS = Number(process.env.XQUEUE_FAULT_SECONDS ?? 0)
+export const LEASE_MS = 1_500
+/** How long a call waits while Redis is away. */
+export const WAIT_MS = 1_000
+export const LIMITS = { mail: 5, image: 3, 'search.index': null }
+/** A run that makes no progress for so long hangs. */
+const STUCK_MS = 30_000
+const SOURCE = join(import.meta.dirname, '../../src')
+
+export interface LoadOptions {
+  limits?: Record<string, number | null>
+  workers?: number
+  submitters?: number
+  rate?: number
+  /** Where the code is that a process runs, by its number; default this version. */
+  source?: (index: number) => string
+}
+
+export interface Member {
+  role: 'submit' | 'work'
+  child: ChildProcess
+  log: string
+}
+
+/** Processes that submit and work while a test breaks something, and what they wrote down. */
+export class Load {
+  readonly members: Member[] = []
+  readonly #url: string
+  readonly #options: Required<LoadOptions>
+  readonly #folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-load-')))
+
+  /** @param url as the processes reach it, perhaps through a broken network */
+  static async start(url: string, options: LoadOptions = {}): Promise<Load> {
+    const load = new Load(url, options)
+    const { workers, submitters } = load.#options
+    // Workers first: they make the types known.
+    await Promise.all(Array.from({ length: workers }, () => load.add('work')))
+    await Promise.all(Array.from({ length: submitters }, () => load.add('submit')))
+    return load
+  }
+
+  private constructor(url: string, options: LoadOptions) {
+    this.#url = url
+    this.#options = { limits: LIMITS, workers: 2, submitters: 1, rate: 400, source: () => SOURCE, ...options }
+  }
+
+  async add(role: Member['role']): Promise<Member> {
+    const index = this.members.length
+    const log = join(this.#folder, `${role}-${index}.log`)
+    const { limits, rate, source } = this.#options
+    const input: LoadInput = { role, source: source(index), url: this.#url, log, limits, leaseMs: LEASE_MS, rate }
+    const args = [join(import.meta.dirname, 'load-process.ts'), JSON.stringify(input)]
+    const child = endAtExit(spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }))
+    const member = { role, child, log }
+    this.members.push(member)
+    const ended = once(child, 'exit').then(([code]) =>
+      Promise.reject(new Error(`a ${role} process ended with ${code}`)),
+    )
+    await Promise.race([once(child, 'message'), ended])
+    ended.catch(() => undefined) // From now on a test may end it.
+    return member
+  }
+
+  async kill(member: Member): Promise<void> {
+    member.child.kill('SIGKILL')
+    if (member.child.signalCode === null && member.child.exitCode === null) await once(member.child, 'exit')
+  }
+
+  /** What was written down so far, oldest first. */
+  lines(): Line[] {
+    const texts = this.members.map(({ log }) => read(log))
+    const lines = texts.flatMap((text) =>
+      text
+        .slice(0, text.lastIndexOf('\n') + 1)
+        .split('\n')
+        .filter(Boolean),
+    )
+    return lines.map((line) => JSON.parse(line) as Line).sort((a, b) => a.at - b.at)
+  }
+
+  count(fits: (line: Line) => boolean): number {
+    return this.lines().filter(fits).length
+  }
+
+  /** Waits until so many more tasks were accepted, and so many more outcomes. */
+  async progress(more = 150): Promise<void> {
+    const accepted = () => this.count(({ what }) => what === 'accepted')
+    const settled = () => this.count((line) => line.what === 'settled' && line.accepted)
+    const [a, s] = [accepted(), settled()]
+    await this.until(() => accepted() >= a + more && settled() >= s + more, 'the load goes on')
+  }
+
+  async until(isSo: () => boolean | Promise<boolean>, what: string): Promise<void> {
+    const since = performance.now()
+    while (!(await isSo())) {
+      if (performance.now() - since > STUCK_MS) throw new Error(`waited ${STUCK_MS / 1_000} s in vain: ${what}`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+
+  /**
+   * Ends the submitters, lets the workers finish what there is, and gives all that happened.
+   * @param directUrl the same store over a network that works
+   */
+  async finish(directUrl = this.#url): Promise<Story & { counts: Record<string, number> }> {
+    await this.#end('submit')
+    const engine = await openEngine(directUrl, { eventsMax: 1e9, leaseMs: LEASE_MS })
+    try {
+      const open = async () => {
+        const { counts } = await engine.stats()
+        return counts.pending + counts.processing
+      }
+      await this.until(async () => (await open()) === 0, 'everything is finished')
+      await this.#end('work')
+      const limits = Object.entries(this.#options.limits).filter(([, limit]) => limit !== null)
+      const story = {
+        events: await allEvents(engine),
+        lines: this.lines(),
+        limits: Object.fromEntries(limits) as Record<string, number>,
+      }
+      return { ...story, counts: countsOf(story) }
+    } finally {
+      await engine.close()
+    }
+  }
+
+  /** Ends everything at once, whatever the test came to. */
+  async stop(): Promise<void> {
+    await Promise.all(this.members.map((member) => this.kill(member)))
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  async #end(role: Member['role']): Promise<void> {
+    const ending = this.members.filter(({ child }) => child.exitCode === null && child.signalCode === null)
+    await Promise.all(
+      ending
+        .filter((member) => member.role === role)
+        .map(async ({ child }) => {
+          const ended = once(child, 'exit')
+          child.send('stop')
+          await ended
+        }),
+    )
+  }
+}
+
+/** The checker's verdict, with the figures of the run for whoever reads along. */
+export function expectKept(scenario: string, story: Story & { counts: Record<string, number> }, faults: number): void {
+  const violations = check(story)
+  console.info(`${scenario}: ${JSON.stringify({ faults, ...story.counts, violations: violations.length })}`)
+  expect(summaryOf(violations)).toEqual([])
+  expect(story.counts.finished).toBeGreaterThan(100)
+}
+
+/** Calls it at least once, and in the long form again and again. */
+export async function repeatedly(fault: () => Promise<unknown>): Promise<number> {
+  const until = performance.now() + FAULT_SECONDS * 1_000
+  let times = 0
+  do {
+    await fault()
+    times += 1
+  } while (performance.now() < until)
+  return times
+}
+
+async function allEvents(engine: Engine): Promise<TaskEvent[]> {
+  const all: TaskEvent[] = []
+  for (let after = ''; ; ) {
+    const { events, last, gap } = await engine.events({ after, max: 10_000 })
+    if (gap) throw new Error(`events after "${after}" are gone`)
+    if (events.length === 0) return all
+    all.push(...events)
+    after = last
+  }
+}
+
+function countsOf({ events, lines }: Story): Record<string, number> {
+  const of = (fits: (line: Line) => boolean) => lines.filter(fits).length
+  const finals = events.filter(({ status }) => !['pending', 'processing'].includes(status))
+  return {
+    accepted: of(({ what }) => what === 'accepted'),
+    refused: of(({ what }) => what === 'refused'),
+    finished: new Set(finals.map(({ taskId }) => taskId)).size,
+    leases: events.filter(({ status, kind }) => kind === 'status' && status === 'processing').length,
+    lostLeases: of((line) => line.what === 'settled' && !line.accepted && line.status === null),
+  }
+}
+
+function summaryOf(violations: Violation[]): string[] {
+  return violations.slice(0, 10).map(({ rule, detail }) => `${rule}: ${detail}`)
+}
+
+function read(log: string): string {
+  try {
+    return readFileSync(log, 'utf8')
+  } catch {
+    return '' // It has not written anything yet.
+  }
+}

@@ -1,0 +1,117 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { startProxy, type TcpProxy } from '../services/tcp-proxy.ts'
+import type { Line } from './history.ts'
+import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
+
+let redis: RunningRedis
+let proxy: TcpProxy
+let load: Load
+beforeEach(async () => {
+  redis = await startRedis()
+  proxy = await startProxy(redis.port)
+})
+afterEach(async () => {
+  redis.signal('SIGCONT')
+  await load?.stop()
+  await proxy.stop()
+  await redis.stop()
+})
+
+const begin = async (port = redis.port) => {
+  load = await Load.start(`redis://127.0.0.1:${port}?wait_ms=${WAIT_MS}`)
+}
+const refused = () => load.lines().filter((line): line is Extract<Line, { what: 'refused' }> => line.what === 'refused')
+const untilRefused = (more = 1) => {
+  const before = refused().length
+  return load.until(() => refused().length >= before + more, 'a submission is refused')
+}
+/** Far above the bound, for a machine with other things to do; what hangs, hangs for good. */
+const BOUND_MS = 10 * WAIT_MS
+
+/** Who submitted during the outage was told so, in time, and with the code that HTTP answers as 503. */
+function expectRefusedInTime(): void {
+  expect(new Set(refused().map(({ code }) => code))).toEqual(new Set(['engine_unavailable']))
+  expect(Math.max(...refused().map(({ afterMs }) => afterMs))).toBeLessThan(BOUND_MS)
+}
+
+describe('Redis stands still under a load', () => {
+  it('waits for a pause that is shorter than the bound, and refuses nothing', async () => {
+    await begin()
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      redisCli(redis.port, 'CLIENT', 'PAUSE', String(WAIT_MS / 3), 'ALL')
+      await load.progress()
+    })
+    const story = await load.finish()
+    expect(refused()).toEqual([])
+    expectKept('CLIENT PAUSE', story, faults)
+  })
+
+  it('refuses submissions after the bound while the process of Redis is stopped, and goes on after it', async () => {
+    await begin()
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      redis.signal('SIGSTOP')
+      await untilRefused(2)
+      redis.signal('SIGCONT')
+      await load.progress()
+    })
+    const story = await load.finish()
+    expectRefusedInTime()
+    expectKept('SIGSTOP', story, faults)
+  })
+})
+
+describe('the network fails under a load', () => {
+  it('goes on by itself after a short cut', async () => {
+    await begin(proxy.port)
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      proxy.cut()
+      proxy.mend()
+      await load.progress()
+    })
+    expectKept('short cut', await load.finish(redis.url), faults)
+  })
+
+  it('refuses submissions after the bound while it is cut, and goes on after it', async () => {
+    await begin(proxy.port)
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      proxy.cut()
+      await untilRefused(2)
+      proxy.mend()
+      await load.progress()
+    })
+    const story = await load.finish(redis.url)
+    expectRefusedInTime()
+    expectKept('cut', story, faults)
+  })
+
+  it('finds out that connections are dead which the network keeps open', async () => {
+    await begin(proxy.port)
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      proxy.swallow()
+      await untilRefused(2)
+      proxy.mend()
+      await load.progress()
+    })
+    const story = await load.finish(redis.url)
+    expectRefusedInTime()
+    expectKept('half-open', story, faults)
+  })
+
+  it('works, only slower, over a slow and narrow network', async () => {
+    await begin(proxy.port)
+    await load.progress()
+    proxy.delay(50)
+    proxy.throttle(500_000)
+    await load.progress()
+    proxy.mend()
+    const story = await load.finish(redis.url)
+    expect(refused()).toEqual([])
+    expectKept('slow', story, 1)
+  })
+})

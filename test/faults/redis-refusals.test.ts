@@ -1,0 +1,147 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import type { XQueueError } from '../../src/task/errors.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { makeDocumentedUser } from '../services/acl.ts'
+import { startFakeRedis } from '../services/fake-redis.ts'
+import { freePort } from '../services/ports.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { WAIT_MS } from './load.ts'
+
+const PASSWORD = 'never-to-be-shown'
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 10, startedAt: 0 }
+
+let redis: RunningRedis
+let engine: Engine | undefined
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterEach(async () => {
+  await engine?.close()
+  engine = undefined
+  redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', '0')
+  redisCli(redis.port, 'FLUSHALL')
+})
+afterAll(() => redis.stop())
+
+const at = (where: string, port = redis.port) => `redis://${where}127.0.0.1:${port}?wait_ms=${WAIT_MS}`
+
+/** Why it cannot be opened: in words that help, that name the place, and that show no secret. */
+async function refusalOf(url: string, port = redis.port): Promise<{ code: string; message: string }> {
+  const error = (await openEngine(url).then(
+    (open) => open.close().then(() => new Error('it was opened')),
+    (reason: unknown) => reason,
+  )) as XQueueError
+  const everything = `${error.message} ${error.stack} ${JSON.stringify(error)}`
+  expect(everything).not.toContain(PASSWORD)
+  expect(error.message).toContain(`127.0.0.1:${port}`)
+  return { code: error.code, message: error.message }
+}
+
+describe('a Redis that cannot be used says why', () => {
+  it('nobody listens there', async () => {
+    const port = await freePort()
+    const { code, message } = await refusalOf(at(`u:${PASSWORD}@`, port), port)
+    expect(code).toBe('engine_unavailable')
+    expect(message).toMatch(/cannot be reached .*ECONNREFUSED/)
+  })
+
+  it('the user or the password is wrong, or missing', async () => {
+    redisCli(redis.port, 'ACL', 'SETUSER', 'asked', 'on', '>right', '+@all', '~*', '&*')
+    const wrong = await refusalOf(at(`asked:${PASSWORD}@`))
+    expect(wrong).toMatchObject({ code: 'engine_unavailable' })
+    expect(wrong.message).toMatch(/refuses the user or the password.*WRONGPASS/)
+    const closed = await startRedis('--requirepass', PASSWORD)
+    const missing = await refusalOf(at('', closed.port), closed.port)
+    await closed.stop()
+    expect(missing.message).toMatch(/refuses the user or the password.*NOAUTH/)
+  })
+
+  it('the user may not do what is needed', async () => {
+    makeDocumentedUser(redis.port, 'xq', PASSWORD, '+fcall')
+    engine = await openEngine(at(`xqueue:${PASSWORD}@`))
+    await expect(engine.stats()).rejects.toMatchObject({
+      code: 'engine_unavailable',
+      message: expect.stringMatching(/the Redis user may not do this.*docs\/redis\.md.*NOPERM/),
+    })
+    redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+fcall', 'resetchannels')
+    const listening = engine.turn({ worker: WORKER, want: 1, waitMs: 50 })
+    await expect(listening).rejects.toThrow(/may not do this.*NOPERM/)
+  })
+
+  it('it is too old', async () => {
+    const old = await startFakeRedis('6.2.14')
+    const refusal = await refusalOf(old.url, Number(new URL(old.url).port))
+    await old.stop()
+    expect(refusal).toMatchObject({ code: 'engine_unusable', message: expect.stringMatching(/version 6\.2\.14.*7\.0/) })
+  })
+
+  it('it is a replica', async () => {
+    const replica = await startRedis('--replicaof', `127.0.0.1 ${redis.port}`)
+    const refusal = await refusalOf(at('', replica.port), replica.port)
+    expect(refusal).toMatchObject({ code: 'engine_unusable', message: expect.stringContaining('read-only replica') })
+    // One that becomes a replica later.
+    redisCli(replica.port, 'REPLICAOF', 'NO', 'ONE')
+    engine = await openEngine(at('', replica.port))
+    await engine.configureType('t', { declared: true })
+    redisCli(replica.port, 'REPLICAOF', '127.0.0.1', String(redis.port))
+    await expect(engine.submit([completeSpec({ type: 't' })])).rejects.toMatchObject({
+      code: 'engine_unavailable',
+      message: expect.stringContaining('read-only replica'),
+    })
+    await engine.close()
+    await replica.stop()
+  })
+
+  it('it is part of a cluster, or is none', async () => {
+    const node = await startRedis('--cluster-enabled', 'yes')
+    const single = await refusalOf(at('', node.port), node.port)
+    await node.stop()
+    expect(single.message).toContain('write redis+cluster://')
+    const cluster = await refusalOf(`redis+cluster://127.0.0.1:${redis.port}`)
+    expect(cluster.message).toContain('is no cluster')
+  })
+})
+
+describe('a Redis without memory', () => {
+  it('refuses submissions and settles what runs, says so in its health, and takes more when there is room', async () => {
+    engine = await openEngine(at(''))
+    await engine.configureType('t', { declared: true })
+    const specs = Array.from({ length: 20 }, () => completeSpec({ type: 't', payload: 'x'.repeat(1_000) }))
+    await engine.submit(specs)
+    const { leases } = await engine.turn({ worker: WORKER, want: 10 })
+    redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', '1mb')
+    await expect(engine.submit(specs)).rejects.toMatchObject({
+      code: 'engine_unavailable',
+      message: expect.stringContaining('has no memory left'),
+      details: { retry_after: 1 },
+    })
+    expect((await engine.health()).checks).toContainEqual(expect.objectContaining({ name: 'memory', ok: false }))
+    const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+    const { settled, leases: more } = await engine.turn({ worker: WORKER, want: 10, outcomes })
+    expect(settled.every(({ accepted }) => accepted)).toBe(true)
+    expect(more).toHaveLength(10)
+    expect((await engine.stats()).counts).toMatchObject({ success: 10, processing: 10, pending: 0 })
+    redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', '0')
+    expect(await engine.submit(specs)).toHaveLength(20)
+  })
+
+  it('is not healthy when it may drop what it was given', async () => {
+    redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
+    engine = await openEngine(at(''))
+    const { checks } = await engine.health()
+    redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+    expect(checks).toContainEqual(expect.objectContaining({ name: 'eviction', ok: false }))
+  })
+})
+
+describe('health while Redis is away', () => {
+  it('answers in time that it cannot be reached', async () => {
+    engine = await openEngine(at(''))
+    redis.signal('SIGSTOP')
+    const { checks } = await engine.health()
+    redis.signal('SIGCONT')
+    expect(checks[0]).toMatchObject({ name: 'storage', ok: false })
+  })
+})

@@ -1,0 +1,81 @@
+import { readdirSync, statSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { expectKept, LIMITS, Load, repeatedly, WAIT_MS } from './load.ts'
+
+let redis: RunningRedis
+let load: Load
+afterEach(async () => {
+  await load?.stop()
+  await redis?.stop()
+})
+
+const begin = async (...flags: string[]) => {
+  redis = await startRedis(...flags)
+  load = await Load.start(`${redis.url}?wait_ms=${WAIT_MS}`)
+}
+/** The append-only file that Redis is writing to. */
+const aof = () => {
+  const folder = join(redis.folder, 'appendonlydir')
+  return join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof'))!)
+}
+
+describe('Redis is killed under a load and starts again', () => {
+  it('loses nothing that was acknowledged with appendfsync always', async () => {
+    await begin('--appendonly', 'yes', '--appendfsync', 'always')
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      await redis.kill()
+      await redis.start()
+    })
+    await load.progress()
+    expectKept('killed, AOF always', await load.finish(), faults)
+  })
+
+  it('loses nothing with appendfsync everysec either: what it wrote is in the hands of the system', async () => {
+    await begin('--appendonly', 'yes', '--appendfsync', 'everysec')
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      await redis.kill()
+      await redis.start()
+    })
+    await load.progress()
+    expectKept('killed, AOF everysec', await load.finish(), faults)
+  })
+
+  it('loses the last moment when the power goes with appendfsync everysec, and contradicts itself nowhere', async () => {
+    await begin('--appendonly', 'yes', '--appendfsync', 'everysec')
+    const mayLose: { from: number; to: number }[] = []
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      // What comes after this never reached the disk.
+      const [from, size] = [Date.now(), statSync(aof()).size]
+      await load.progress(50)
+      await redis.kill()
+      truncateSync(aof(), size)
+      // An acknowledgement may be written down a little before or after it was given.
+      mayLose.push({ from: from - 100, to: Date.now() })
+      await redis.start()
+    })
+    await load.progress()
+    const story = await load.finish()
+    expectKept('power lost, AOF everysec', { ...story, mayLose }, faults)
+  })
+
+  it('goes on by itself with a Redis that comes back empty: types and limits are told again', async () => {
+    await begin()
+    await load.progress()
+    await redis.kill()
+    const to = Date.now()
+    await redis.start()
+    const engine = await openEngine(redis.url)
+    await load.progress()
+    const types = await engine.types()
+    await engine.close()
+    expect(Object.fromEntries(types.map(({ type, maxConcurrency }) => [type, maxConcurrency]))).toEqual(LIMITS)
+    const story = await load.finish()
+    expectKept('came back empty', { ...story, mayLose: [{ from: 0, to: to + WAIT_MS }] }, 1)
+  })
+})
