@@ -38,7 +38,7 @@ it('names engines only in open.ts', () => {
 it('keeps files and lines short', () => {
   const long = files.filter((file) => text(file).split('\n').length > 420)
   expect(long).toEqual([])
-  const wide = files.flatMap((file) =>
+  const wide = [...files, ...globSync('src/**/*.{lua,sql}', { cwd: root })].flatMap((file) =>
     text(file)
       .split('\n')
       .filter((line) => line.length > 120),
@@ -70,4 +70,23 @@ it('has a file of the contract for every verb of the port', () => {
   expect(verbs.length).toBeGreaterThanOrEqual(15)
   const contract = globSync('test/engine-contract/*.ts', { cwd: root }).map(text).join('\n')
   expect(verbs.filter((verb) => !contract.includes(`function ${verb}Contract(`))).toEqual([])
+})
+
+it('uses every key of Redis and every step, and writes no key in Lua that is not named', () => {
+  const lua = globSync('src/engine/redis/lua/*.lua', { cwd: root }).map(text).join('\n')
+  const keys = text('src/engine/redis/keys.ts')
+  const table = keys.slice(keys.indexOf('export const KEYS = {'), keys.indexOf('} as const'))
+  const names = [...table.matchAll(/^ {2}(\w+): /gm)].map(([, name]) => name!)
+  expect(names.length).toBeGreaterThan(40)
+  const code = `${lua}\n${files
+    .filter((file) => file.startsWith('src/engine/redis/'))
+    .map(text)
+    .join('\n')}`
+  expect(names.filter((name) => !new RegExp(`\\b(KEY|KEYS)\\.${name}\\b`).test(code))).toEqual([])
+  expect([...lua.matchAll(/\bKEY\.(\w+)/g)].map(([, name]) => name!).filter((name) => !names.includes(name))).toEqual(
+    [],
+  )
+  expect([...lua.matchAll(/P \.\. '[^']*'/g)].map(([match]) => match).filter((match) => match !== "P .. ' '")).toEqual(
+    [],
+  )
 })

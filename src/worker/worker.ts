@@ -25,6 +25,9 @@ export interface WorkerOptions {
   onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
 }
 
+/** Turns under way at once while there is very much to do, and what makes a second one worth its while. */
+const TURNS = 2
+const WANT_MIN = 4
 const WAIT_MS = 5_000
 /** Why a waiting turn is cut short; made once, because an abort without a reason builds an error with a stack. */
 const SOMETHING_TO_REPORT = 'the worker has something to report'
@@ -33,8 +36,9 @@ const RETRY_MS_MIN = 50
 const RETRY_MS_MAX = 2_000
 
 /**
- * Runs handlers. One loop, one turn at a time: each turn reports what ended since the last, renews what progressed,
- * and claims as many tasks as there are free slots. A turn that only waits is cut short as soon as something ends.
+ * Runs handlers. One loop: each turn reports what ended since the last, renews what progressed, and claims as many
+ * tasks as there are free slots; while there are more tasks than that, another turn is under way beside it. A turn that
+ * only waits is cut short as soon as something ends.
  *
  * States: new → running (start) → draining (stop: claims nothing, waits for what runs) → stopped. `stopNow` gives the
  * running tasks back at once. Nothing that ended is dropped while the engine is away: it is reported when it is back.
@@ -47,6 +51,11 @@ export class Worker {
   readonly #board: LeaseBoard
   readonly #attempts = new Map<string, { attempt: Attempt; slot: number }>()
   #outcomes: { lease: string; outcome: Outcome }[] = []
+  /** Tasks that turns under way have asked for. */
+  #wanted = 0
+  /** One turn asks for no more than this, so that another can be under way beside it. */
+  readonly #wantMax: number
+  #beside = 0
   readonly #progress = new Map<string, Progress>()
   #progressTimer: NodeJS.Timeout | undefined
   #wait: AbortController | undefined
@@ -58,6 +67,7 @@ export class Worker {
     this.#options = options
     this.#concurrency = options.concurrency ?? 10
     this.#leaseMs = options.leaseMs ?? ENGINE_DEFAULTS.leaseMs
+    this.#wantMax = Math.max(Math.ceil(this.#concurrency / TURNS), WANT_MIN)
     this.#board = new LeaseBoard(this.#concurrency)
     this.identity = {
       id: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
@@ -99,33 +109,15 @@ export class Worker {
     await this.stop()
   }
 
+  /** The loop: a turn after the other, each waiting until there is something to do. */
   async #turns(): Promise<void> {
     const { engine, logger } = this.#options
     let retryMs = RETRY_MS_MIN
-    while (this.#state === 'running' || this.#attempts.size > 0 || this.#outcomes.length > 0) {
-      const outcomes = this.#outcomes
-      this.#outcomes = []
-      const renewals = [...this.#progress].map(([lease, progress]) => ({ lease, progress }))
-      this.#progress.clear()
-      const want = this.#state === 'running' ? this.#concurrency - this.#attempts.size : 0
-      this.#wait = new AbortController()
-      const { signal } = this.#wait
+    while (this.#state === 'running' || this.#attempts.size > 0 || this.#outcomes.length > 0 || this.#beside > 0) {
       try {
-        const turn = {
-          worker: this.identity,
-          outcomes,
-          renewals,
-          want,
-          waitMs: WAIT_MS,
-          signal,
-          leaseMs: this.#leaseMs,
-        }
-        this.#take(await engine.turn(turn), outcomes)
+        await this.#turn(WAIT_MS)
         retryMs = RETRY_MS_MIN
-        // What ends at once, or in the same tick, is reported together, and without a wait that is cut short.
-        if (this.#attempts.size > 0) await tick()
       } catch (error) {
-        this.#outcomes = [...outcomes, ...this.#outcomes]
         logger.warn({ err: error, retry_ms: retryMs }, 'a turn failed; the worker tries again')
         await new Promise((resolve) => setTimeout(resolve, retryMs))
         retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
@@ -135,6 +127,53 @@ export class Worker {
     await engine.turn({ worker: this.identity, want: 0, leaving: true }).catch((error: unknown) => {
       logger.warn({ err: error }, 'the worker could not say good-bye; it will be forgotten by itself')
     })
+  }
+
+  /**
+   * Turns beside the loop's, while there is more to claim than one turn brings: what one brought is run while the other
+   * is under way.
+   */
+  async #turnsBeside(): Promise<void> {
+    this.#beside += 1
+    try {
+      let goesOn = true
+      while (goesOn) goesOn = await this.#turn(0)
+    } catch {
+      // What it had to report stands again among the outcomes; the loop tells of the failure and tries again.
+    } finally {
+      this.#beside -= 1
+    }
+  }
+
+  /** Reports, claims and starts; true when there is more to claim than it could take. */
+  async #turn(waitMs: number): Promise<boolean> {
+    const { engine } = this.#options
+    const outcomes = this.#outcomes
+    this.#outcomes = []
+    const renewals = [...this.#progress].map(([lease, progress]) => ({ lease, progress }))
+    this.#progress.clear()
+    const free = this.#state === 'running' ? this.#concurrency - this.#attempts.size - this.#wanted : 0
+    const want = Math.min(free, this.#wantMax)
+    if (waitMs === 0 && want + outcomes.length === 0) return false
+    const wait = new AbortController()
+    if (waitMs > 0) this.#wait = wait
+    this.#wanted += want
+    try {
+      const { identity: worker } = this
+      const leaseMs = this.#leaseMs
+      const answer = await engine.turn({ worker, outcomes, renewals, want, waitMs, signal: wait.signal, leaseMs })
+      this.#wanted -= want
+      this.#take(answer, outcomes)
+      const more = want > 0 && answer.leases.length === want
+      if (more && this.#beside === 0 && this.#wantMax < this.#concurrency) void this.#turnsBeside()
+      // What ends at once, or in the same tick, is reported together, and without a wait that is cut short.
+      if (this.#attempts.size > 0) await tick()
+      return more
+    } catch (error) {
+      this.#wanted -= want
+      this.#outcomes = [...outcomes, ...this.#outcomes]
+      throw error
+    }
   }
 
   #take(answer: TurnAnswer, outcomes: { lease: string; outcome: Outcome }[]): void {

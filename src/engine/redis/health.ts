@@ -3,7 +3,7 @@ import type { RedisStore } from './store.ts'
 
 type Check = Health['checks'][number]
 
-/** Whether Redis answers and keeps what it is given, and what that survives: in a cluster, of every node that serves. */
+/** Whether Redis answers and keeps what it is given, and what that survives: of every node that serves. */
 export async function healthOf(store: RedisStore): Promise<Health> {
   const started = performance.now()
   try {

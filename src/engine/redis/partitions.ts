@@ -2,7 +2,7 @@ import type { RedisStore } from './store.ts'
 
 /**
  * The partitions that have ever had a type. What looks everywhere looks only there: of the many that a cluster has room
- * for, most stay empty. They are listed in the first one; should a failover lose an entry, whoever uses it adds it again.
+ * for, most stay empty. They are listed in the first one; should a failover lose one, whoever uses it adds it again.
  */
 export class Partitions {
   readonly #store: RedisStore

@@ -39,7 +39,8 @@ const WAIT_MS = { least: 100, default: 5_000, most: 60_000 }
 const PARAMETERS = ['prefix', 'wait_ms', 'ca', 'cert', 'key']
 const HELP =
   'write redis[s]://[user:password@]host[:port][/database], redis+cluster://host:port,host:port or ' +
-  'redis+sentinel://host:port,host:port/master[/database], each with ?prefix=name if two queues share a Redis, wait_ms=5000, and with TLS ca=, cert= and key= (PEM files)'
+  'redis+sentinel://host:port,host:port/master[/database], each with ?prefix=name if two queues share a Redis, ' +
+  'wait_ms=5000, and with TLS ca=, cert= and key= (PEM files)'
 
 /**
  * Reads a Redis URL: `redis://`, `redis+cluster://` and `redis+sentinel://`, each with `rediss` for TLS.

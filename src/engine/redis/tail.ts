@@ -5,7 +5,7 @@ import type { EventsPage, EventsQuery } from '../engine.ts'
 import { idOf, idOfRef } from './ids.ts'
 import type { RedisStore } from './store.ts'
 
-/** A reader that waits looks again after this long, should a message have been lost; it must mark itself before that. */
+/** A reader that waits looks again after this long, should a message have been lost; it marks itself before that. */
 const LOOK_AGAIN_MS = 1_000
 /** Entries of the outbox that are read at once; each holds what one step changed. */
 const ENTRIES_MAX = 100

@@ -57,7 +57,8 @@ function steps.about()
         kind, rules, call('HGET', P .. KEY.back_off, kind) or '', call('HGET', P .. KEY.schemas, kind) or '',
         call('HGET', P .. KEY.defaults, kind) or '', call('HGET', P .. KEY.known, kind) or '0',
         call('SISMEMBER', P .. KEY.declared, kind), waiting, counts_now[kind .. ':delayed'] or '0',
-        call('ZCARD', running), finished, holders, with_holders and call('LRANGE', P .. KEY.starts .. kind, 0, -1) or {},
+        call('ZCARD', running), finished, holders,
+        with_holders and call('LRANGE', P .. KEY.starts .. kind, 0, -1) or {},
       }
     end
   end

@@ -8,7 +8,7 @@
 -- Returns 'ok', or {'unknown'} for a type that nobody has made known
 -- Cost  some ten commands
 --
--- Rules of a type: `paused,limit,who,limit of a group,who,rate's max,window,who`: set by h the handler or o an operator.
+-- Rules of a type: `paused,limit,who,limit of a group,who,rate's max,window,who`; who set it: h handler, o operator.
 function steps.configure()
   local kind, may_be_new, back_off = arg(), arg(), arg()
   local rules = call('HGET', P .. KEY.rules, kind)

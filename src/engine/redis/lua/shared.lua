@@ -1,7 +1,7 @@
 -- Shared by every step. All files make one library, loaded once, in which each is a block of its own: what a file keeps
 -- outside its functions is the state of the step that runs, made anew at its begin. KEYS[1] is the partition's prefix
--- (`xq:{0}:`), which begins every key of the step; KEY holds the rest of the names (keys.ts). ARGV[1] is the time in ms,
--- or '' for this server's own.
+-- (`xq:{0}:`), which begins every key of the step; KEY holds the rest of the names (keys.ts). ARGV[1] is the time in
+-- ms, or '' for this server's own.
 --
 -- A task is told by its ref, `<lane>.<ms>-<n>`: the number of its lane (a type and a priority) and the stream entry
 -- that it was accepted as. Where it stands by now:
@@ -328,8 +328,9 @@ local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n
 -- Groups --------------------------------------------------------------------------------------------------------------
 
 -- Whose turn it is among the groups of a lane: a zset of those that may have something to hand out, by when they were
--- last served; what was never served stands before all that were, by the age of its first task (to the ms; of several the entry tells). A group whose limit is
--- reached is set aside until a permit of it comes free; one that turns out to have nothing leaves.
+-- last served. What was never served stands before all that were, by the age of its first task; among those of one ms
+-- the entries tell. A group whose limit is reached is set aside until a permit of it comes free; one that turns out to
+-- have nothing leaves.
 local NEVER_SERVED = -9e15
 
 local function age_of(entry) return string.format('%d', NEVER_SERVED + entry:sub(1, 13)) end

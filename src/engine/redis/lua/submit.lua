@@ -1,6 +1,7 @@
 -- Accepts tasks. Several calls in one step, each of them whole or not at all.
 --
--- ARGV  now, '1' to look only whether they would be accepted, least n of the ids, how long a type stays known after its last worker (ms), most waiting tasks or '',
+-- ARGV  now, '1' to look only whether they would be accepted, least n of the ids, how long a type stays known after
+--       its last worker (ms), most waiting tasks or '',
 --       number of calls; each call: number of shapes, (type, priority, head) each; number of tasks; each task: its
 --       shape's number (1…), its payload; with a minus before the number: also its extras, delay in ms or '', run_at
 --       or '', idempotency key or '', the request the key stands for

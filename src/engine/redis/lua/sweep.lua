@@ -2,7 +2,7 @@
 --
 -- ARGV  now, this process, how long it goes on being the one (ms), max, how long a finished task may be kept (ms), how
 --       many finished tasks may be kept, events kept, how long a worker lives unseen (ms)
--- Returns {'', ms that another process will go on doing it} | {'swept', how many tasks were changed, 1 if there is more,
+-- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
 --       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due: the caller
 --       decides on them}
 -- Cost  a few commands for each type and lane, and for each task that is changed
