@@ -6,7 +6,7 @@ import { WalSync } from './wal-sync.ts'
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
 const SCHEMA_VERSION = 1
-const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'types', 'workers', 'events']
+const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'types', 'workers', 'events', 'readers']
 
 export type Value = string | number | null
 export type Row = Record<string, Value>
@@ -107,6 +107,7 @@ export class Store {
         db.exec(readSql('schema'))
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }
+      db.exec(readSql('readers-table'))
       db.exec('COMMIT')
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK')

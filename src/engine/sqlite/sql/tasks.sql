@@ -66,7 +66,7 @@ UPDATE tasks SET status = 'pending', attempts = 0, lost_leases = 0, run_at = ?1,
 WHERE seq = ?2;
 
 -- name: oldestFinished
-SELECT seq, type, status, completed_at FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT ?;
+SELECT seq, id, type, status, attempts, completed_at FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT ?;
 
 -- name: deleteTask
 DELETE FROM tasks WHERE seq = ?;
