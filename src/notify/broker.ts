@@ -150,17 +150,21 @@ export class EmbeddedBroker implements Live {
       socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
     socket.on('error', () => socket.destroy())
     if (request.url?.split('?')[0] !== PATH) return void refuse('404 Not Found')
-    if (!this.#isWelcome(request)) return void refuse('403 Forbidden')
+    if (!this.#isWelcome(request)) {
+      const { origin } = request.headers
+      this.#options.logger.warn({ origin }, 'a page of another site was refused: --mqtt-origins lets it in')
+      return void refuse('403 Forbidden')
+    }
     this.#sockets.handleUpgrade(request, socket, head, (client) => this.#handle(createWebSocketStream(client), request))
   }
 
   /**
    * A page of any other site could read along through the browser of somebody who can reach this server. Programs send
-   * no origin, and files opened in a browser are their user's own.
+   * no origin; `null` is what files send, but also what any site can make a frame send.
    */
   #isWelcome({ headers: { origin, host } }: IncomingMessage): boolean {
     const { origins } = this.#options
-    if (origin === undefined || origin === 'file://' || origins.includes('*') || origins.includes(origin)) return true
+    if (origin === undefined || origins.includes('*') || origins.includes(origin)) return true
     const parsed = URL.parse(origin)
     if (!parsed) return false
     return parsed.host === host || ['localhost', '127.0.0.1', '[::1]'].includes(parsed.hostname)

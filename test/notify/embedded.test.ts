@@ -141,10 +141,14 @@ it('lets pages of its own and of this machine in, and no others', async () => {
       socket.on('unexpected-response', (_request, answer) => resolve(answer.statusCode!))
       socket.on('error', () => undefined)
     })
-  const welcome = [undefined, process.address, 'http://localhost:5173', 'file://']
-  expect(await Promise.all(welcome.map((origin) => ask(origin)))).toEqual([101, 101, 101, 101])
+  const welcome = [undefined, process.address, 'http://localhost:5173']
+  expect(await Promise.all(welcome.map((origin) => ask(origin)))).toEqual([101, 101, 101])
   expect(await Promise.all(['https://evil.example', 'null'].map((origin) => ask(origin)))).toEqual([403, 403])
   expect(await ask(undefined, '/else')).toBe(404)
+  await process.stop()
+  process = await Process.start({ 'mqtt-origins': 'https://one.example, null' })
+  const named = ['https://one.example', 'null', 'https://evil.example']
+  expect(await Promise.all(named.map((origin) => ask(origin)))).toEqual([101, 101, 403])
 })
 
 it('says which port is in use, and goes on with WebSocket', async () => {

@@ -2,13 +2,17 @@ import { type EventEmitter, once } from 'node:events'
 import mqtt, { type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
 import { pino } from 'pino'
 import { expect, vi } from 'vitest'
+import { z } from 'zod'
 import { type App, startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 
 export const MANY_MS = 30_000
 
+const greeting = z.object({ name: z.string(), times: z.number().int().default(1) })
+
 const handlers = normalizeHandlers({
+  form: { payload: greeting, run: ({ payload }) => ({ greeting: `${payload.name} ${payload.times}` }) },
   quick: { run: (task) => task.payload },
   steps: {
     run: (_task, { progress }) => {
