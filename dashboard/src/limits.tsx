@@ -6,11 +6,11 @@ import { number, say, time } from './words.ts'
 
 /** Each type's limit: what it is, what another would do, and who holds the permits. */
 export function LimitsView() {
-  const { types } = useLive()
+  const { stats, types } = useLive()
   return (
     <>
       <h1>{say('limits')}</h1>
-      {types.length === 0 && <p class="empty">{say('noTypes')}</p>}
+      {stats && types.length === 0 && <p class="empty">{say('noTypes')}</p>}
       {types.map((type) => (
         <Limit key={type.type} info={type} />
       ))}
@@ -71,7 +71,7 @@ function Limit({ info }: { info: TypeInfo }) {
           </button>
         </form>
       </div>
-      <p class="dim" role="status">
+      <p class="preview" role="status">
         {preview(info, next)}
       </p>
       <ErrorLine error={error} />
@@ -82,7 +82,7 @@ function Limit({ info }: { info: TypeInfo }) {
 
 /** What a limit would do, before it is set. */
 function preview({ max_concurrency: limit, processing, pending, delayed }: TypeInfo, next: number | null): string {
-  if (next === limit) return say('unchanged')
+  if (next === limit) return ''
   if (next === null) return say('previewFree')
   if (limit === null || next < limit) return say('previewLess', next)
   const starts = Math.min(next - Math.max(processing, 0), pending - delayed)

@@ -131,6 +131,7 @@ async function followMqtt(): Promise<void> {
     onOpen: () => {
       opened = true
       connected('mqtt')
+      void readStats().catch(() => undefined) // The first ones; they are told each second from then on.
     },
     onMessage: (topic, payload) => {
       if (payload.length === 0) return
@@ -160,6 +161,11 @@ async function askServer(): Promise<{ mqtt: { path: string; prefix: string } | n
   }
 }
 
+async function readStats(): Promise<void> {
+  const [stats, { types }] = await Promise.all([get<Stats>('/stats'), get<{ types: TypeInfo[] }>('/types')])
+  noteStats(stats, types)
+}
+
 function followEvents(forMs: number): void {
   const events = new EventSource('/api/v1/events')
   const take = ({ data }: MessageEvent<string>) => note(JSON.parse(data))
@@ -167,10 +173,6 @@ function followEvents(forMs: number): void {
   events.addEventListener('progress', take)
   events.onopen = () => connected('sse')
   events.onerror = () => connected('away')
-  const readStats = async () => {
-    const [stats, { types }] = await Promise.all([get<Stats>('/stats'), get<{ types: TypeInfo[] }>('/types')])
-    noteStats(stats, types)
-  }
   const ticking = setInterval(() => void readStats().catch(() => undefined), AGAIN_MS)
   void readStats().catch(() => undefined)
   setTimeout(() => {

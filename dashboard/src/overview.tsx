@@ -48,7 +48,8 @@ export function OverviewView({ theme }: { theme: string }) {
         </Panel>
       </div>
       <Panel title={say('types')}>
-        {types.length === 0 ? <p class="dim">{say('noTypes')}</p> : <Types types={types} history={history} />}
+        {stats && types.length === 0 && <p class="dim">{say('noTypes')}</p>}
+        {types.length > 0 && <Types types={types} history={history} />}
       </Panel>
       <System />
     </>

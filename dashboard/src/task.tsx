@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { type Change, call, type Explanation, get, Refusal, type Task } from './api.ts'
 import { live, useLive } from './live.ts'
 import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
-import { duration, moment, say, time, type Word } from './words.ts'
+import { duration, instant, moment, say, time, type Word } from './words.ts'
 
 const TERMINAL = ['success', 'failed', 'canceled', 'timeout']
 
@@ -133,7 +133,10 @@ function Timeline({ task, changes }: { task: Task; changes: Change[] }) {
         const after = before ? (Date.parse(at) - Date.parse(before.at)) / 1_000 : null
         return (
           <li key={`${index}${status}`} class={status}>
-            <b>{say(status as Word)}</b> <time dateTime={at}>{moment(at)}</time>
+            <b>{say(status as Word)}</b>{' '}
+            <time dateTime={at} title={moment(at)}>
+              {instant(at)}
+            </time>
             {after !== null && <span class="dim"> +{duration(Math.max(after, 0))}</span>}
             {note !== '' && <div class="dim">{note}</div>}
           </li>

@@ -100,7 +100,6 @@ const en = {
   remove: 'No limit',
   pause: 'Pause',
   resume: 'Resume',
-  unchanged: 'No change.',
   previewMore: 'Up to {x} waiting tasks start at once.',
   previewNone: 'Nothing waits: nothing starts at once.',
   previewLess: 'Running tasks finish; new ones start when fewer than {x} run.',
@@ -223,7 +222,6 @@ const zh: Record<Word, string> = {
   remove: '取消限制',
   pause: '暂停',
   resume: '恢复',
-  unchanged: '没有变化。',
   previewMore: '最多 {x} 个等待中的任务会立即开始。',
   previewNone: '没有等待的任务，不会立即开始新任务。',
   previewLess: '运行中的任务会完成；运行数少于 {x} 时才开始新任务。',
@@ -276,6 +274,11 @@ export function number(value: number, digits = 0): string {
 
 export function time(iso: string | null): string {
   return iso === null ? '–' : new Date(iso).toLocaleTimeString(language === 'zh' ? 'zh-CN' : 'en-GB')
+}
+
+/** With milliseconds, for what happens quickly. */
+export function instant(iso: string): string {
+  return `${time(iso)}.${iso.slice(20, 23)}`
 }
 
 export function moment(iso: string): string {

@@ -206,6 +206,7 @@ it.each([
     await go(view)
     await page.getByRole('heading', { level: 1 }).waitFor()
     if (view === 'overview') await page.locator('.checks').waitFor()
+    if (view === 'overview' || view === 'limits') await main().getByText('slow').first().waitFor()
     if (view === 'tasks') await page.getByRole('table').getByRole('link').first().waitFor()
     const name = `${view.replaceAll(/[/?=]/g, '-').slice(0, 20)}-${colorScheme}-${width}.png`
     if (screenshots) await page.screenshot({ path: join(screenshots, name), fullPage: width < 500 })
