@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { cpSync, globSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Compiles src/ and handlers/ into dist/ for publishing, and takes along what is no TypeScript: SQL and the dashboard. */
+/** Compiles src/ and handlers/ into dist/ for publishing, takes along the SQL, and the dashboard. */
 const root = join(import.meta.dirname, '..')
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 const tsc = join(root, 'node_modules/typescript/bin/tsc')

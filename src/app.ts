@@ -31,8 +31,8 @@ export interface App {
 }
 
 /**
- * Puts a process together: engine → sweeper → worker → server → status over MQTT. It stops in the reverse order. What fails at the start
- * takes down what was started before it.
+ * Puts a process together: engine → sweeper → worker → server → status over MQTT. It stops in the reverse order. What
+ * fails at the start takes down what was started before it.
  *
  * @param handlers default: those of the file that the configuration names
  * @throws XQueueError `engine_unusable` | `engine_unavailable` | `invalid_handlers` | `invalid_config`

@@ -283,7 +283,7 @@ export function instant(iso: string): string {
 
 export function moment(iso: string): string {
   const date = new Date(iso)
-  return `${date.toLocaleString(language === 'zh' ? 'zh-CN' : 'en-GB')}.${String(date.getMilliseconds()).padStart(3, '0')}`
+  return `${date.toLocaleString(language === 'zh' ? 'zh-CN' : 'en-GB')}.${iso.slice(20, 23)}`
 }
 
 /** Seconds in the unit that reads best. */

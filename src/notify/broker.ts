@@ -6,7 +6,8 @@ import { createWebSocketStream, WebSocketServer } from 'ws'
 import { LateStates } from './late.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Outlet } from './outlet.ts'
-import { fits, Topics } from './topics.ts'
+import { Subscribers } from './subscribers.ts'
+import { Topics } from './topics.ts'
 
 const PATH = '/mqtt'
 /** A subscriber that takes nothing for this long is cut off: others would wait for it. */
@@ -33,7 +34,7 @@ export class EmbeddedBroker implements Live {
     maxPayload: RECEIVED_BYTES_MAX,
     handleProtocols: (offered) => [...offered].find((name) => name.startsWith('mqtt')) ?? false,
   })
-  readonly #filters = new Map<Client, Set<string>>()
+  readonly #subscribers = new Subscribers(DRAIN_MS)
   readonly #outlet: Outlet
   #detail = 'not started'
 
@@ -45,8 +46,9 @@ export class EmbeddedBroker implements Live {
     this.#late = new LateStates(engine, this.#topics)
     this.#aedes = new Aedes({ drainTimeout: DRAIN_MS, maxTopicLevels: 16, persistence: this.#late.persistence() })
     this.#outlet = new Outlet(options, this.#topics, {
-      isHeard: (topic) => this.#isHeard(topic),
-      publish: (message) => this.#publish(message),
+      isHeard: (topic) => this.#subscribers.isHeard(topic),
+      publish: (messages) =>
+        this.#subscribers.deliver(messages, options.qos, (client, message) => this.#late.passes(client, message)),
     })
     this.#setRules()
   }
@@ -95,24 +97,30 @@ export class EmbeddedBroker implements Live {
     }
     aedes.authorizePublish = (_client, { topic }, done) => done(new Error(`only the server publishes, not to ${topic}`))
     aedes.authorizeSubscribe = (client, subscription, done) => {
-      const filters = this.#filters.get(client) ?? new Set()
-      if (!this.#topics.allows(subscription.topic) || filters.size >= FILTERS_MAX) {
+      const { topic, qos } = subscription
+      if (!this.#topics.allows(topic) || this.#subscribers.countOf(client) >= FILTERS_MAX) {
         done(null, null) // The acknowledgement says that it is refused.
         return
       }
-      this.#filters.set(client, filters.add(subscription.topic))
       // The place in the outbox is fixed before the subscription is acknowledged: nothing after that is missed.
       this.#outlet.open().then(
         () => {
-          this.#late.expect(client, subscription.topic)
+          if (client.closed) return
+          this.#late.expect(client, topic)
+          this.#subscribers.add(client, topic, qos)
           done(null, subscription)
         },
         (error: Error) => done(error),
       )
     }
-    aedes.authorizeForward = (client, packet) => (this.#late.passes(client, packet) ? packet : null)
+    // What is retained; the rest was looked at before it was handed over.
+    aedes.authorizeForward = (client, packet) => {
+      const { topic, payload, retain } = packet
+      return !retain || this.#late.passes(client, { topic, payload, retained: true }) ? packet : null
+    }
     aedes.on('unsubscribe', (filters, client) => {
-      for (const filter of filters) this.#filters.get(client)?.delete(filter)
+      for (const filter of filters) this.#subscribers.remove(client, filter)
+      if (this.#subscribers.isEmpty) this.#outlet.close()
     })
     aedes.on('clientDisconnect', (client) => this.#forget(client))
     const refused = (client: Client, error: Error) => {
@@ -124,21 +132,8 @@ export class EmbeddedBroker implements Live {
   }
 
   #forget(client: Client): void {
-    this.#filters.delete(client)
-    if (this.#filters.size === 0) this.#outlet.close()
-  }
-
-  #isHeard(topic: string): boolean {
-    for (const filters of this.#filters.values()) for (const filter of filters) if (fits(filter, topic)) return true
-    return false
-  }
-
-  #publish({ topic, payload }: { topic: string; payload: string }): Promise<void> {
-    const { qos } = this.#options
-    return new Promise((resolve) => {
-      const packet = { cmd: 'publish', topic, payload, qos, retain: false, dup: false } as const
-      this.#aedes.publish(packet, () => resolve())
-    })
+    this.#subscribers.forget(client)
+    if (this.#subscribers.isEmpty) this.#outlet.close()
   }
 
   #handle(stream: Duplex, request?: IncomingMessage): void {

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import type { AedesPublishPacket, Client } from 'aedes'
+import type { Client } from 'aedes'
 import memory from 'aedes-persistence'
 import type { Engine } from '../engine/engine.ts'
 import { fits, type Message, type Topics, WORKER_STATES } from './topics.ts'
@@ -44,12 +44,12 @@ export class LateStates {
    * Whether a message may go to a client. The state that the engine tells may already hold changes that are still on
    * their way as events, or be older than one that has just passed: nobody is to see a task go back in time.
    */
-  passes(client: Client, { topic, retain, payload }: AedesPublishPacket): boolean {
+  passes(client: Client, { topic, retained, payload }: Passing): boolean {
     const seen = this.#waiting.get(client)?.get(topic)
     if (!seen) return true
     if (payload.length === 0) return true
     const stamp = stampOf(payload)
-    if (retain) {
+    if (retained) {
       if (seen.passed && !isAfter(stamp, seen.passed)) return false
       seen.state = stamp
       return true
@@ -88,6 +88,13 @@ export class LateStates {
       if (fits(filter, topic)) yield { topic, payload: WORKER_STATES.here, retain: true }
     }
   }
+}
+
+/** `retained`: told to one client who has just come; else to all who listen. */
+interface Passing {
+  topic: string
+  payload: string | Buffer
+  retained?: boolean
 }
 
 interface Stamp {

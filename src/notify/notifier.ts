@@ -13,9 +13,9 @@ const STATS_MS = 1_000
 const STOP_MS_MAX = 3_000
 
 /**
- * Publishes every change to an external broker. The processes that share an engine share one named reader of its outbox:
- * the one that holds it publishes, the others stand by. A page of events is committed when the broker has acknowledged
- * all of it; whatever ends before, a broker, a connection or a process, it is read and published again.
+ * Publishes every change to an external broker. The processes of an engine share one named reader of its outbox: the
+ * one that holds it publishes, the others stand by. A page of events is committed when the broker has acknowledged all
+ * of it; whatever ends before, a broker, a connection or a process, it is read and published again.
  *
  * Connected → reading → publishing → committed, and round again; a loss at any point goes back to connecting, with
  * pauses that grow. While it is not connected the events wait in the outbox, and nothing is kept in memory.

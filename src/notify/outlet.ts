@@ -10,7 +10,7 @@ export interface Outside {
   /** Whether anybody has subscribed to a topic. */
   isHeard: (topic: string) => boolean
   /** Resolves when every subscriber has taken it, so that reading goes no faster than they do. */
-  publish: (message: Message) => Promise<void>
+  publish: (messages: readonly Message[]) => Promise<void>
 }
 
 /**
@@ -74,7 +74,7 @@ export class Outlet {
   async #publishPage(after: string, signal: AbortSignal): Promise<string> {
     const page = await this.#options.engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
     if (page.gap) this.#options.logger.warn('subscribers were too slow: events were gone before they were published')
-    await Promise.all(page.events.flatMap((event) => this.#topics.ofEvent(event)).map(this.#outside.publish))
+    await this.#outside.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
     return page.last
   }
 
@@ -95,14 +95,14 @@ export class Outlet {
     const topic = this.#topics.stats
     if (!this.#outside.isHeard(topic)) return
     const payload = JSON.stringify(await this.#options.stats())
-    await this.#outside.publish({ topic, payload, retain: false })
+    await this.#outside.publish([{ topic, payload, retain: false }])
   }
 
   async #publishWorkers(): Promise<void> {
     const now = new Set((await this.#options.engine.workers()).map(({ id }) => id))
     const tell = (id: string, payload: string) => {
       const topic = this.#topics.worker(id)
-      return this.#outside.isHeard(topic) ? this.#outside.publish({ topic, payload, retain: true }) : undefined
+      return this.#outside.isHeard(topic) ? this.#outside.publish([{ topic, payload, retain: true }]) : undefined
     }
     for (const id of now) if (!this.#workers.has(id)) await tell(id, WORKER_STATES.here)
     for (const id of this.#workers) if (!now.has(id)) await tell(id, WORKER_STATES.gone)

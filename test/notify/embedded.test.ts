@@ -64,7 +64,7 @@ it('tells by type and by status, and progress on a topic of its own', async () =
   expect(steps.heard.every(({ topic }) => topic.includes(id))).toBe(true)
 })
 
-it('answers a late subscriber with the present state, marked as retained, and one of all tasks with the newest states', async () => {
+it('answers who comes late with the present state, as retained, or with those of the newest tasks', async () => {
   const id = await process.submit('quick', 7)
   const early = await listen(url, 'xqueue/events/#')
   const slow = await process.submit('slow')
