@@ -31,6 +31,9 @@ export class Link {
   readonly #options: LinkOptions
   readonly #inFlightMax: number
   readonly #sizeMax: number
+  readonly #waiting: { message: Message; qos: 0 | 1 | 2; done: (error?: Error | null) => void }[] = []
+  #inFlight = 0
+  #sending = false
 
   /** @throws Error saying why not; `tryOtherVersion` tells that the broker may speak another version */
   static async open(options: LinkOptions, version: 4 | 5): Promise<Link> {
@@ -85,35 +88,43 @@ export class Link {
     this.#sizeMax = sizeMax
   }
 
-  /** Sends all, many in flight, in order. Resolves when the broker has acknowledged each. @throws the loss */
+  /**
+   * Sends all in order, after what was handed over before, many in flight. Resolves when the broker has acknowledged
+   * each. @throws the loss, or what the broker refused a message with
+   */
   publish(messages: readonly Message[], qos = this.#options.qos): Promise<void> {
+    if (messages.length === 0) return Promise.resolve()
     return new Promise((resolve, reject) => {
-      let sent = 0
-      let acknowledged = 0
-      let sending = false
-      const stop = () => reject(this.lost.reason)
+      let left = messages.length
+      const fail = () => reject(this.lost.reason)
       const done = (error?: Error | null) => {
-        if (error) {
-          this.lost.removeEventListener('abort', stop)
-          reject(error)
-          return
-        }
-        acknowledged += 1
-        if (!sending) send()
-      }
-      const send = () => {
-        if (this.lost.aborted) return stop()
-        sending = true
-        while (sent < messages.length && sent - acknowledged < this.#inFlightMax)
-          this.#send(messages[sent++]!, qos, done)
-        sending = false
-        if (acknowledged < messages.length) return
-        this.lost.removeEventListener('abort', stop)
+        left -= 1
+        if (error) reject(error)
+        if (left > 0) return
+        this.lost.removeEventListener('abort', fail)
         resolve()
       }
-      this.lost.addEventListener('abort', stop, { once: true })
-      send()
+      if (this.lost.aborted) return fail()
+      this.lost.addEventListener('abort', fail, { once: true })
+      for (const message of messages) this.#waiting.push({ message, qos, done })
+      this.#sendWaiting()
     })
+  }
+
+  /** As many as the broker takes at once, whichever call they belong to. */
+  #sendWaiting(): void {
+    if (this.#sending) return // An acknowledgement that comes at once: the loop below goes on by itself.
+    this.#sending = true
+    while (this.#inFlight < this.#inFlightMax && this.#waiting.length > 0) {
+      const { message, qos, done } = this.#waiting.shift()!
+      this.#inFlight += 1
+      this.#send(message, qos, (error) => {
+        this.#inFlight -= 1
+        done(error)
+        this.#sendWaiting()
+      })
+    }
+    this.#sending = false
   }
 
   /** Ends at once: what is not acknowledged is lost to this link, and the broker tells the will. */
