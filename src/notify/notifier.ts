@@ -126,8 +126,8 @@ export class Notifier implements Live {
   }
 
   /**
-   * From the first page on, for as long as the reader is held. Pages are read ahead of what the broker has acknowledged,
-   * a bounded number of them, so that no message waits for the acknowledgement of another.
+   * From the first page on, for as long as the reader is held. Pages are read ahead of what the broker has
+   * acknowledged, a bounded number of them, so that no message waits for the acknowledgement of another.
    */
   async #publishFrom(first: EventsPage, link: Link, stopped: AbortSignal): Promise<void> {
     const over = new AbortController()

@@ -214,6 +214,28 @@ it('cuts off a subscriber that does not read; the others hear everything', async
   stuck.destroy()
 })
 
+it.each([0, 1, 2] as const)(
+  'tells a subscriber with QoS %d each change once, however many of its filters fit',
+  async (qos) => {
+    const listener = await listen(url)
+    await listener.client.subscribeAsync(['xqueue/events/#', 'xqueue/events/quick/+/+'], { qos: 0 })
+    await listener.client.subscribeAsync('xqueue/events/quick/#', { qos })
+    const ids = await Promise.all(Array.from({ length: 20 }, (_, n) => process.submit('quick', '界'.repeat(n * 500))))
+    for (const [n, id] of ids.entries()) {
+      const topic = `xqueue/events/quick/success/${id}`
+      await listener.until(() => expect(listener.on(topic)[0]?.body.result).toBe('界'.repeat(n * 500)))
+      expect(listener.on(topic).map(({ packet }) => packet.qos)).toEqual([Math.min(qos, 1)])
+    }
+    await listener.client.unsubscribeAsync(['xqueue/events/#', 'xqueue/events/quick/+/+', 'xqueue/events/quick/#'])
+    await listener.client.subscribeAsync('xqueue/events/fails/#', { qos })
+    const before = listener.heard.length
+    await process.submit('quick')
+    const failed = await process.submit('fails')
+    await listener.until(() => expect(listener.on(`xqueue/events/fails/failed/${failed}`)).toHaveLength(1))
+    expect(listener.heard.slice(before).every(({ topic }) => topic.includes(failed))).toBe(true)
+  },
+)
+
 it('speaks to mosquitto_sub', async () => {
   const id = await process.submit('quick', { n: 42 })
   const { hostname, port } = new URL(url)

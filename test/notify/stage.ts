@@ -98,7 +98,7 @@ export class Listener {
     const client = mqtt.connect(url, { reconnectPeriod: 50, protocolVersion: 4, ...options })
     const listener = new Listener(client)
     await event(client, 'connect')
-    await client.subscribeAsync(filters, { qos: 1 })
+    if (filters.length > 0) await client.subscribeAsync(filters, { qos: 1 })
     return listener
   }
 
