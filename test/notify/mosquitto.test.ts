@@ -220,6 +220,31 @@ it('is carried on by another process when the one that publishes is killed; the 
   expect(listener.heard.some(({ body }) => body === 'offline')).toBe(true)
 })
 
+it('publishes over TLS to a broker whose certificate it trusts, and to no other', async () => {
+  await broker.start()
+  const main = join(import.meta.dirname, '../../src/cli/main.ts')
+  const run = (trusted: object, ...flags: string[]) => {
+    const args = [main, 'serve', '--port', '0', '--engine', 'sqlite::memory:', ...flags]
+    const child = spawn(process.execPath, args, {
+      env: { ...process.env, ...trusted },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    const log: string[] = []
+    child.stderr.on('data', (chunk) => log.push(String(chunk)))
+    closing.push(async () => {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    })
+    return log
+  }
+  const listener = await listen(['tls/#'])
+  const url = `mqtts://127.0.0.1:${broker.tlsPort}`
+  run({ NODE_EXTRA_CA_CERTS: broker.authority }, '--mqtt', url, '--mqtt-prefix', 'tls')
+  await listener.until(() => expect(listener.on('tls/stats')).not.toHaveLength(0))
+  const doubting = run({}, '--mqtt', url, '--mqtt-prefix', 'doubt')
+  await vi.waitFor(() => expect(doubting.join('')).toMatch(/self-signed certificate/), MANY_MS)
+})
+
 it('refuses settings that name no broker or no topic', async () => {
   const load = (flags: Record<string, string>) => loadConfig(flags, {}, folder)
   await expect(load({ mqtt: 'localhost:1883' })).rejects.toThrow('a URL as mqtt://')

@@ -2,7 +2,12 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
 /** The programs that the tests drive, and the Debian packages that bring them. */
-const PROGRAMS = { mosquitto: 'mosquitto', mosquitto_sub: 'mosquitto-clients', chromium: 'chromium' } as const
+const PROGRAMS = {
+  mosquitto: 'mosquitto',
+  mosquitto_sub: 'mosquitto-clients',
+  chromium: 'chromium',
+  openssl: 'openssl',
+} as const
 type Program = keyof typeof PROGRAMS
 
 /** Where a program is, or null. */

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +13,9 @@ export class Mosquitto {
   #child: ChildProcess | undefined
   port = 0
   webSocketPort = 0
+  tlsPort = 0
+  /** Signs the certificate of the TLS listener. */
+  readonly authority = join(this.#folder, 'cert.pem')
 
   get url(): string {
     return `mqtt://127.0.0.1:${this.port}`
@@ -22,6 +25,8 @@ export class Mosquitto {
   async start({ more = [], login }: { more?: string[]; login?: [user: string, password: string] } = {}): Promise<void> {
     this.port = await freePort()
     this.webSocketPort = await freePort()
+    this.tlsPort = await freePort()
+    this.#makeCertificate()
     const passwords = join(this.#folder, 'passwords')
     if (login) {
       writeFileSync(passwords, `${login.join(':')}\n`, { mode: 0o600 })
@@ -34,9 +39,21 @@ export class Mosquitto {
       ...more,
       `listener ${this.port} 127.0.0.1`,
       `listener ${this.webSocketPort} 127.0.0.1\nprotocol websockets`,
+      `listener ${this.tlsPort} 127.0.0.1\ncertfile ${this.authority}\nkeyfile ${this.#key}`,
     ]
     writeFileSync(join(this.#folder, 'mosquitto.conf'), `${lines.join('\n')}\n`)
     await this.startAgain()
+  }
+
+  get #key(): string {
+    return join(this.#folder, 'key.pem')
+  }
+
+  #makeCertificate(): void {
+    if (existsSync(this.authority)) return
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1']
+    const files = ['-keyout', this.#key, '-out', this.authority]
+    spawnSync(pathOf('openssl')!, ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', ...subject, ...files])
   }
 
   async startAgain(): Promise<void> {
