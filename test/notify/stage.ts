@@ -61,9 +61,9 @@ export class Process {
   }
 
   async submit(type: string, payload: unknown = {}): Promise<string> {
-    const { status, body } = await this.call('POST', '/tasks', { type, payload })
-    expect(status).toBe(201)
-    return body.id
+    const answer = await this.call('POST', '/tasks', { type, payload })
+    expect(answer).toMatchObject({ status: 201 })
+    return answer.body.id
   }
 
   async mqttCheck(): Promise<{ status: number; overall: string; ok: boolean; detail: string }> {
