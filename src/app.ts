@@ -1,11 +1,15 @@
 import { randomUUID } from 'node:crypto'
+import type { Server } from 'node:http'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
 import type { Config } from './config/config.ts'
 import { openEngine } from './engine/open.ts'
 import { Sweeper } from './engine/sweeper.ts'
+import { createLive, type Live, type LiveOptions } from './notify/live.ts'
 import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
+import { readStats } from './server/system.ts'
+import { typeJson } from './server/task-json.ts'
 import { XQueueError } from './task/errors.ts'
 import { version } from './version.ts'
 import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
@@ -27,8 +31,8 @@ export interface App {
 }
 
 /**
- * Puts a process together: engine → sweeper → worker → server. It stops in the reverse order. What fails at the start
- * takes down what was started before it.
+ * Puts a process together: engine → sweeper → worker → server → status over MQTT. It stops in the reverse order. What
+ * fails at the start takes down what was started before it.
  *
  * @param handlers default: those of the file that the configuration names
  * @throws XQueueError `engine_unusable` | `engine_unavailable` | `invalid_handlers` | `invalid_config`
@@ -65,13 +69,20 @@ export async function startApp(
       await announce(engine, handlers)
     }
     let address: string | null = null
+    const instanceId = worker?.identity.id ?? randomUUID()
+    const live = liveOf(config, parts, { engine, logger, instanceId, workerId: worker?.identity.id ?? null })
+    let http: Server | null = null
     if (parts.server) {
-      const instanceId = worker?.identity.id ?? randomUUID()
-      const server = await createServer({ engine, handlers, logger, version, instanceId, registry })
+      const server = await createServer({ engine, handlers, logger, version, instanceId, registry, live })
       stops.push(() => server.close())
       address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
         throw cannotListen(error, config)
       })
+      http = server.server
+    }
+    if (live) {
+      stops.push(() => live.stop())
+      await live.start(http)
     }
     const stopNow = async () => {
       await worker?.stopNow()
@@ -82,6 +93,22 @@ export async function startApp(
     await stopAll()
     throw error
   }
+}
+
+type Own = Pick<LiveOptions, 'engine' | 'logger' | 'instanceId' | 'workerId'>
+
+/** The broker is embedded in servers only; to an external one every process may publish. */
+function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
+  const { mqtt, mqttPrefix: prefix, mqttQos: qos, mqttRetain: retain, mqttClientId: clientId } = config
+  if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
+  const { host, mqttPort: port, mqttOrigins: origins, retention } = config
+  const startedAt = Date.now()
+  const stats = async () => {
+    const types = (await own.engine.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
+    return { ...(await readStats(own.engine, own.instanceId, startedAt)), types }
+  }
+  const where = { host, port, origins, retentionMs: retention.ageMs }
+  return createLive({ ...own, ...where, mqtt, prefix, qos, retain, clientId, stats })
 }
 
 /** The handlers that come along read their settings from the environment, as anybody's handlers do. */

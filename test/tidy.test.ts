@@ -12,6 +12,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   engine: ['task'],
   worker: ['task', 'engine/engine.ts'],
   server: ['task', 'engine/engine.ts', 'worker/handlers.ts'],
+  notify: ['task', 'engine/engine.ts'],
   client: ['task', 'worker/handlers.ts'],
   config: ['task'],
 }

@@ -14,11 +14,16 @@ export function configCommand(): Command {
       const { sources } = await loadConfig(settingsOf(flags), process.env, process.cwd())
       const shown = sources.map(({ name, value, source }) => ({
         name,
-        value: value !== null && SECRETS.includes(name) ? '(set)' : value,
+        value: value !== null && SECRETS.includes(name) ? '(set)' : withoutPassword(value),
         source,
       }))
       const rows = shown.map(({ name, value, source }) => [name, value, source])
       print(json ? JSON.stringify(shown) : table(['SETTING', 'VALUE (durations in ms)', 'FROM'], rows))
     })
   return withExamples(command, 'xqueue config', 'XQUEUE_PORT=9000 xqueue config --json')
+}
+
+/** Of a URL with one in it, as an engine's or a broker's may be. */
+function withoutPassword(value: string | number | boolean | null) {
+  return typeof value === 'string' ? value.replace(/^([a-z+]+:\/\/[^:@/\s]*):[^@\s]*@/, '$1:(set)@') : value
 }

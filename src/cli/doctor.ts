@@ -1,6 +1,7 @@
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { dirname } from 'node:path'
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
@@ -18,6 +19,14 @@ interface Finding {
 
 const NODE_MAJOR_MIN = 24
 const ANSWER_MS_MAX = 2_000
+const MQTT_PORTS: Readonly<Record<string, number>> = {
+  'mqtt:': 1883,
+  'tcp:': 1883,
+  'mqtts:': 8883,
+  'ssl:': 8883,
+  'ws:': 80,
+  'wss:': 443,
+}
 const DISK_FREE_BYTES_MIN = 1024 ** 3
 
 /** `xqueue doctor`: tries what `xqueue serve` with the same settings needs, and says what is wrong. */
@@ -40,14 +49,15 @@ async function examine(flags: Record<string, string>): Promise<Finding[]> {
     if (major < NODE_MAJOR_MIN) throw new Error(`${process.version} runs this: install Node ${NODE_MAJOR_MIN} or newer`)
     return process.version
   })
-  let config: Config | undefined
+  let loadedConfig: Config | undefined
   const settings = await find('settings', async () => {
     const loaded = await loadConfig(flags, process.env, process.cwd())
-    config = loaded.config
+    loadedConfig = loaded.config
     const set = loaded.sources.filter(({ source }) => source !== 'default')
     return set.length === 0 ? 'all defaults' : set.map(({ name, source }) => `${name} from ${source}`).join(', ')
   })
-  if (!config) return [node, settings]
+  if (!loadedConfig) return [node, settings]
+  const config = loadedConfig
   const { engine, handlers, host, port } = config
   return [
     node,
@@ -59,6 +69,7 @@ async function examine(flags: Record<string, string>): Promise<Finding[]> {
       return [...normalizeHandlers(await loadHandlers(handlers), handlers).keys()].join(', ')
     }),
     await find('port', () => listen(host, port)),
+    await find('mqtt', () => reachMqtt(config)),
   ]
 }
 
@@ -105,6 +116,32 @@ async function listen(host: string, port: number): Promise<string> {
   if (taken && (await isXQueue(`http://${host}:${port}`))) return `an XQueue server answers at ${host}:${port}`
   const remedy = taken ? 'end the program that has it, or choose another with --port' : failure.message
   throw new Error(`${host}:${port} cannot be used: ${remedy}`)
+}
+
+/** The embedded broker goes on without its port, so that only an external one that does not answer is a fault. */
+async function reachMqtt({ mqtt, mqttPort, host }: Config): Promise<string> {
+  if (mqtt === 'off') return 'off: status over /api/v1/events only'
+  if (mqtt === 'embedded') {
+    const free = await listen(host, mqttPort).then(
+      () => true,
+      () => false,
+    )
+    return free ? `embedded: ${host}:${mqttPort} is free` : `embedded: WebSocket only, ${host}:${mqttPort} is in use`
+  }
+  const { hostname, port, protocol } = new URL(mqtt)
+  const where = `${hostname}:${port || MQTT_PORTS[protocol]}`
+  const socket = connect({ host: hostname, port: Number(port || MQTT_PORTS[protocol]), timeout: ANSWER_MS_MAX })
+  try {
+    await Promise.race([
+      once(socket, 'connect'),
+      once(socket, 'timeout').then(() => Promise.reject(new Error('it does not answer'))),
+    ])
+    return `${where} accepts connections`
+  } catch (error) {
+    throw new Error(`the broker at ${where} cannot be reached (${(error as Error).message}): check --mqtt`)
+  } finally {
+    socket.destroy()
+  }
 }
 
 async function isXQueue(server: string): Promise<boolean> {

@@ -41,12 +41,6 @@ async function run(flags: object, parts: { server: boolean; worker: boolean }): 
   const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
   const logger = createLogger(config)
   const app = await startApp(config, parts, logger)
-  if (config.mqtt !== 'off') {
-    logger.warn(
-      { mqtt: config.mqtt.split('@').at(-1) },
-      'this version does not publish status over MQTT; use /api/v1/events',
-    )
-  }
   logger.info({ engine: config.engine.split('@').at(-1), address: app.address }, 'xqueue is ready')
   let stopping = false
   const onSignal = async (signal: string) => {

@@ -11,6 +11,11 @@ export interface Config {
   port: number
   mqtt: string
   mqttPort: number
+  mqttOrigins: readonly string[]
+  mqttPrefix: string
+  mqttQos: 0 | 1 | 2
+  mqttRetain: boolean
+  mqttClientId: string | null
   concurrency: number
   handlers: string | null
   leaseMs: number
@@ -59,6 +64,11 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     port: value('port'),
     mqtt: value('mqtt'),
     mqttPort: value('mqtt-port'),
+    mqttOrigins: (value<string | null>('mqtt-origins') ?? '').split(/[,\s]+/).filter(Boolean),
+    mqttPrefix: value('mqtt-prefix'),
+    mqttQos: value('mqtt-qos'),
+    mqttRetain: value('mqtt-retain'),
+    mqttClientId: value('mqtt-client-id'),
     concurrency: value('concurrency'),
     handlers: value('handlers'),
     leaseMs: value('lease'),

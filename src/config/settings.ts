@@ -2,7 +2,7 @@ import { parseDurationMs } from '../task/duration.ts'
 
 /** How a value is read from text; each says what it allows when it refuses. */
 type Kind =
-  | { kind: 'text' }
+  | { kind: 'text'; like?: { pattern: RegExp; says: string } }
   | { kind: 'integer'; min: number; max: number }
   | { kind: 'choice'; of: readonly string[] }
   | { kind: 'duration'; minMs: number }
@@ -19,6 +19,9 @@ export interface Setting {
   doc: string
 }
 
+const MQTT_URL = /^(embedded|off|(mqtts?|wss?|tcp|ssl):\/\/[^\s/]+\S*)$/
+const MQTT_PREFIX = /^[\w.-]+(\/[\w.-]+)*$/
+
 /** Every setting, one row each. */
 export const SETTINGS = [
   row('engine', { kind: 'text' }, 'sqlite:./xqueue.db', 'Where tasks are kept: sqlite:./file.db or sqlite::memory:'),
@@ -26,15 +29,32 @@ export const SETTINGS = [
   row('port', { kind: 'integer', min: 0, max: 65_535 }, '8080', 'Port of the HTTP server; 0 takes a free one', [
     'SERVER_PORT',
   ]),
-  row('mqtt', { kind: 'text' }, 'off', 'Status over MQTT: only off in this version, others are warned of', [
-    'MQTT_BROKER',
-  ]),
   row(
-    'mqtt-port',
-    { kind: 'integer', min: 0, max: 65_535 },
-    '1883',
-    'Port of the embedded MQTT broker, once there is one',
+    'mqtt',
+    { kind: 'text', like: { pattern: MQTT_URL, says: 'must be embedded, off, or a URL as mqtt://user:password@host' } },
+    'embedded',
+    'Status over MQTT: embedded (a broker in `serve`), off, or the URL of a broker: mqtt, mqtts, ws or wss',
+    ['MQTT_BROKER'],
   ),
+  row('mqtt-port', { kind: 'integer', min: 0, max: 65_535 }, '1883', 'Port of the embedded broker; 0 takes a free one'),
+  row(
+    'mqtt-origins',
+    { kind: 'text' },
+    null,
+    'Sites whose pages may read from the embedded broker, with commas; * all',
+  ),
+  row(
+    'mqtt-prefix',
+    {
+      kind: 'text',
+      like: { pattern: MQTT_PREFIX, says: 'must be words of letters, digits and . _ - between slashes' },
+    },
+    'xqueue',
+    'What every topic starts with',
+  ),
+  row('mqtt-qos', { kind: 'integer', min: 0, max: 2 }, '1', 'Quality of service of what is published'),
+  row('mqtt-retain', { kind: 'flag' }, 'true', "Whether an external broker retains each task's state"),
+  row('mqtt-client-id', { kind: 'text' }, null, 'Client id at an external broker; default one of its own a process'),
   row('concurrency', { kind: 'integer', min: 1, max: 10_000 }, '10', 'Tasks at once in this process'),
   row('handlers', { kind: 'text' }, null, 'TypeScript or JavaScript file that exports the handlers'),
   row('lease', { kind: 'duration', minMs: 1_000 }, '30s', 'How long a lost worker keeps its tasks'),
@@ -63,6 +83,7 @@ export function readValue({ type }: Setting, text: string): string | number | bo
   switch (type.kind) {
     case 'text':
       if (text === '') throw new Error('must not be empty')
+      if (type.like && !type.like.pattern.test(text)) throw new Error(type.like.says)
       return text
     case 'integer': {
       const value = Number(text)

@@ -42,8 +42,8 @@ export interface Engine {
 
   /**
    * Does what time makes due, at most `max` tasks of each kind: delayed tasks become ready, deadlines end, lost leases
-   * go back, canceled tasks whose grace is over end, finished tasks past retention go, old events go. Safe anywhere,
-   * any number of times.
+   * go back, canceled tasks whose grace is over end, finished tasks past retention go (an event of the kind `removed`
+   * tells of each), old events go. Safe anywhere, any number of times.
    */
   sweep(max: number): Promise<Swept>
 
@@ -71,6 +71,9 @@ export interface Engine {
   /**
    * Events after the position `after` (null: from now on, '': all that are kept), oldest first. Waits up to `waitMs`
    * for the first one. `gap` says that events after `after` are already gone, or that nothing is known of that place.
+   *
+   * With `reader`, the position is kept by the engine under that name and read by one owner at a time, so that many
+   * processes share the work and what one has not handled the next one gets: see `EventsReader`.
    */
   events(query: EventsQuery): Promise<EventsPage>
 
@@ -361,6 +364,23 @@ export interface EventsQuery {
   max: number
   waitMs?: number
   signal?: AbortSignal
+  reader?: EventsReader
+}
+
+/**
+ * A durable place in the outbox. A call takes or renews the lease of `name` for `owner`, if it is free, expired or the
+ * owner's already; while another owner's lives, the answer is `held: false` and empty, after waiting up to `waitMs` for
+ * it to come free. `after` says that everything up to there was handled: it is committed in the same step, unless
+ * somebody else has held the lease since, and then events after the committed place are answered. With `after: null`
+ * reading goes on at the committed place; the very first time from now on. `leaseMs: 0` commits, gives the lease back
+ * and answers `held: false`. Waiting does not renew: it ends at half of `leaseMs`.
+ *
+ * Events past `eventsMax` may go before they were read: then `gap` is true.
+ */
+export interface EventsReader {
+  name: string
+  owner: string
+  leaseMs: number
 }
 
 export interface EventsPage {
@@ -368,6 +388,8 @@ export interface EventsPage {
   /** Where to go on: the next call's `after`. */
   last: string
   gap: boolean
+  /** Whether the named reader's lease is the caller's; true without one. */
+  held: boolean
 }
 
 export interface Health {

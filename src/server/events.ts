@@ -1,9 +1,8 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { TaskEvent } from '../task/event.ts'
+import { eventJson, type TaskEvent } from '../task/event.ts'
 import { StatusSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
-import { eventJson } from './task-json.ts'
 
 const PAGE = 1_000
 const WAIT_MS = 10_000
@@ -17,6 +16,7 @@ export function eventRoutes({ engine, closing }: ServerContext): Route[] {
   const stream = async (request: FastifyRequest, reply: FastifyReply) => {
     const { task_id, type, status } = request.query as { task_id?: string; type?: string; status?: string }
     const wanted = (event: TaskEvent) =>
+      event.kind !== 'removed' &&
       (task_id === undefined || event.taskId === task_id) &&
       (type === undefined || event.type === type) &&
       (status === undefined || event.status === status)

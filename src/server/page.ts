@@ -1,26 +1,61 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { extname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Route, ServerContext } from './server.ts'
 
-const FILES = [
-  ['/', 'index.html', 'text/html; charset=utf-8'],
-  ['/page.js', 'page.js', 'text/javascript; charset=utf-8'],
-  ['/page.css', 'page.css', 'text/css; charset=utf-8'],
-] as const
+/** Where `npm run build` and npm's install put it, beside the source as beside what is published. */
+const BUILT = fileURLToPath(new URL('../../dashboard/dist/', import.meta.url))
+const TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.svg': 'image/svg+xml',
+}
+/** Nothing from another origin, nothing inline, in nobody's frame. */
+const POLICY = [
+  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'",
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+].join('; ')
+const NOT_BUILT =
+  '<!doctype html><title>XQueue</title><p>The dashboard is not built: run <code>npm run dashboard</code>.'
 
-/** Nothing from another origin, nothing inline. */
-const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
+/** The dashboard at `/`: a few files that were compressed when they were built, and where it finds its broker. */
+export function pageRoutes({ live, version }: ServerContext): Route[] {
+  const files = existsSync(BUILT) ? globSync('**/*.{html,js,css,svg}', { cwd: BUILT }) : []
+  const answers = files.map((file) => [file === 'index.html' ? '/' : `/${file}`, answerOf(file)] as const)
+  if (answers.length === 0) {
+    answers.push(['/', async (_request, reply) => reply.type(TYPES['.html']!).send(NOT_BUILT)])
+  }
+  const page = answers.map(
+    ([url, handler]): Route => ({ method: 'GET', url, summary: 'The dashboard', hidden: true, handler }),
+  )
+  const liveJson = { mqtt: live?.browser ?? null, version }
+  const where: Route = {
+    method: 'GET',
+    url: '/live.json',
+    summary: 'Where the dashboard finds MQTT',
+    hidden: true,
+    handler: async () => liveJson,
+  }
+  return [...page, where]
+}
 
-/** The status page at `/`: three small files that live from the API and its event stream. */
-export function pageRoutes(_context: ServerContext): Route[] {
-  return FILES.map(([url, file, type]) => {
-    const text = readFileSync(new URL(`./page/${file}`, import.meta.url), 'utf8')
-    return {
-      method: 'GET',
-      url,
-      summary: 'The status page',
-      hidden: true,
-      handler: async (_request, reply) =>
-        reply.type(type).header('Content-Security-Policy', POLICY).header('Cache-Control', 'no-cache').send(text),
-    } satisfies Route
-  })
+function answerOf(file: string): Route['handler'] {
+  const read = (ending = '') => (existsSync(BUILT + file + ending) ? readFileSync(BUILT + file + ending) : null)
+  const forms = [
+    ['br', read('.br')],
+    ['gzip', read('.gz')],
+  ] as const
+  const plain = read()!
+  // Names of assets hold a hash of their content.
+  const caching = file.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache'
+  return async (request: FastifyRequest, reply: FastifyReply) => {
+    const accepted = String(request.headers['accept-encoding'] ?? '')
+    const [encoding, content] = forms.find(([name, body]) => body && accepted.includes(name)) ?? [null, plain]
+    reply.type(TYPES[extname(file)]!).header('Cache-Control', caching).header('Content-Security-Policy', POLICY)
+    reply.header('Vary', 'Accept-Encoding').header('Referrer-Policy', 'no-referrer')
+    if (encoding) reply.header('Content-Encoding', encoding)
+    return reply.send(content)
+  }
 }

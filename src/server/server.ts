@@ -33,6 +33,15 @@ export interface ServerOptions {
   version: string
   instanceId: string
   registry: Registry
+  startedAt?: number
+  /** Status over MQTT, if this process publishes it. */
+  live?: LiveStatus | null
+}
+
+/** What the routes tell of it: whether it works, and where the page finds it. */
+export interface LiveStatus {
+  check(): { name: string; ok: boolean; detail: string }
+  readonly browser: { path: string; prefix: string } | null
 }
 
 /** What the routes are given. */
@@ -101,7 +110,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   engineMetrics(engine, registry)
   const context: ServerContext = {
     ...options,
-    startedAt: Date.now(),
+    startedAt: options.startedAt ?? Date.now(),
     types: new KnownTypes(engine, options.handlers),
     limits: {
       taskBytesMax: TASK_LIMITS.payloadBytesMax + FIELDS_BYTES_MAX,

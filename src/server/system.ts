@@ -1,38 +1,16 @@
-import type { WorkerInfo } from '../engine/engine.ts'
+import type { Engine, WorkerInfo } from '../engine/engine.ts'
 import type { Route, ServerContext } from './server.ts'
 import { isoTime } from './task-json.ts'
 
 /** Statistics, health and workers. */
-export function systemRoutes({ engine, version, instanceId, startedAt }: ServerContext): Route[] {
+export function systemRoutes({ engine, version, instanceId, startedAt, live }: ServerContext): Route[] {
   const uptime = () => (Date.now() - startedAt) / 1_000
   return [
     {
       method: 'GET',
       url: '/api/v1/stats',
       summary: 'Counts and rates over all processes',
-      handler: async () => {
-        const [{ counts, delayed, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
-          engine.stats(),
-          engine.workers(),
-        ])
-        return {
-          pending_tasks: counts.pending,
-          processing_tasks: counts.processing,
-          success_tasks: counts.success,
-          failed_tasks: counts.failed,
-          canceled_tasks: counts.canceled,
-          timeout_tasks: counts.timeout,
-          delayed_tasks: delayed,
-          total_workers: workers.length,
-          active_workers: active(workers),
-          stream_info: { length: stream.length, groups: stream.groups },
-          concurrency_limits: concurrencyLimits,
-          throughput,
-          instance_id: instanceId,
-          is_running: true,
-          uptime: uptime(),
-        }
-      },
+      handler: () => readStats(engine, instanceId, startedAt),
     },
     {
       method: 'GET',
@@ -41,13 +19,15 @@ export function systemRoutes({ engine, version, instanceId, startedAt }: ServerC
       handler: async (_request, reply) => {
         const { engine: name, durability, checks } = await engine.health()
         const failed = checks.find(({ ok }) => !ok)
+        const mqtt = live?.check()
+        // Without its broker everything but the notices goes on: a load balancer must not take the server out.
         const answer = {
-          status: failed ? 'unhealthy' : 'healthy',
+          status: failed ? 'unhealthy' : mqtt?.ok === false ? 'degraded' : 'healthy',
           version,
           engine: name,
           durability,
           uptime: uptime(),
-          checks,
+          checks: mqtt ? [...checks, mqtt] : checks,
           ...(failed ? { failed_check: failed.name } : {}),
         }
         return reply.status(failed ? 503 : 200).send(answer)
@@ -91,6 +71,31 @@ export function systemRoutes({ engine, version, instanceId, startedAt }: ServerC
       },
     },
   ]
+}
+
+/** Counts and rates as `/api/v1/stats` answers them. */
+export async function readStats(engine: Engine, instanceId: string, startedAt: number) {
+  const [{ counts, delayed, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
+    engine.stats(),
+    engine.workers(),
+  ])
+  return {
+    pending_tasks: counts.pending,
+    processing_tasks: counts.processing,
+    success_tasks: counts.success,
+    failed_tasks: counts.failed,
+    canceled_tasks: counts.canceled,
+    timeout_tasks: counts.timeout,
+    delayed_tasks: delayed,
+    total_workers: workers.length,
+    active_workers: active(workers),
+    stream_info: { length: stream.length, groups: stream.groups },
+    concurrency_limits: concurrencyLimits,
+    throughput,
+    instance_id: instanceId,
+    is_running: true,
+    uptime: (Date.now() - startedAt) / 1_000,
+  }
 }
 
 function active(workers: readonly WorkerInfo[]): number {

@@ -1,5 +1,4 @@
 import type { Holder, TypeInfo } from '../engine/engine.ts'
-import type { TaskEvent } from '../task/event.ts'
 import type { Task } from '../task/task.ts'
 
 /** The forms that leave the process: snake_case, seconds, RFC 3339. */
@@ -40,22 +39,6 @@ export function taskJson(task: Task) {
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
     group: task.group,
-  }
-}
-
-export function eventJson(event: TaskEvent) {
-  return {
-    event_id: event.id,
-    task_id: event.taskId,
-    type: event.type,
-    status: event.status,
-    attempts: event.attempts,
-    progress: event.progress,
-    result: event.result,
-    error: event.error,
-    timeout_reason: event.timeoutReason,
-    worker_id: event.workerId,
-    timestamp: isoTime(event.at),
   }
 }
 

@@ -208,10 +208,18 @@ it('is driven from the command line', async () => {
   const { host, port } = { host: '127.0.0.1', port: new URL(base).port }
   const healthy = run('doctor', '--engine', 'sqlite::memory:', '--host', host, '--port', port)
   expect(healthy).toMatchObject({ status: 0, stdout: expect.stringContaining('an XQueue server answers') })
-  const sick = run('doctor', '--json', '--engine', 'sqlite:/nowhere/x.db', '--port', new URL(targetUrl).port)
+  const sickFlags = [
+    '--engine',
+    'sqlite:/nowhere/x.db',
+    '--port',
+    new URL(targetUrl).port,
+    '--mqtt',
+    'mqtt://127.0.0.1:9',
+  ]
+  const sick = run('doctor', '--json', ...sickFlags)
   expect(sick.status).toBe(1)
   const failed = JSON.parse(sick.stdout).filter(({ ok }: { ok: boolean }) => !ok)
-  expect(failed.map(({ check }: { check: string }) => check)).toEqual(['engine', 'port'])
+  expect(failed.map(({ check }: { check: string }) => check)).toEqual(['engine', 'port', 'mqtt'])
   const { figures } = JSON.parse(run('bench', '--tasks', '1000', '--json').stdout)
   expect(figures.map(({ per_second }: { per_second: number }) => per_second > 0)).toEqual([true, true, true])
   expect(run('nonsense').status).toBe(2)

@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { EventsPage } from '../../src/engine/engine.ts'
+import { completeSpec } from '../../src/task/task.ts'
 import type { Stage } from './stage.ts'
 
 export function eventsContract(stage: Stage): void {
@@ -32,6 +34,130 @@ export function eventsContract(stage: Stage): void {
       expect((await stage.engine.events({ after: '', max: 100 })).gap).toBe(false)
       const { last } = await stage.engine.events({ after: null, max: 1 })
       expect((await stage.engine.events({ after: last, max: 1 })).gap).toBe(false)
+    })
+
+    it('tells that retention has removed a task', async () => {
+      await stage.opened.cleanup()
+      await start({ retention: { ageMs: 10_000, countMax: 100 } })
+      const { id } = await submit()
+      await succeed((await claim())[0]!.lease, 5)
+      const { last } = await stage.engine.events({ after: null, max: 1 })
+      stage.now += 10_001
+      await stage.engine.sweep(100)
+      const { events } = await stage.engine.events({ after: last, max: 10 })
+      expect(events).toMatchObject([{ kind: 'removed', taskId: id, type: 't', status: 'success', result: null }])
+    })
+
+    describe('of a named reader', () => {
+      const reader = (owner: string, leaseMs = 1_000) => ({ name: 'r', owner, leaseMs })
+      const read = (owner: string, after: string | null = null, more: object = {}) =>
+        stage.engine.events({ after, max: 100, reader: reader(owner), ...more })
+      const ids = (page: EventsPage) => page.events.map(({ taskId }) => taskId)
+
+      it('starts at now, and stays where it is until told that the events were handled', async () => {
+        await submit()
+        const first = await read('a')
+        expect([first.held, first.events]).toEqual([true, []])
+        const { id } = await submit()
+        const page = await read('a')
+        expect(ids(page)).toEqual([id])
+        expect(ids(await read('a'))).toEqual([id])
+        expect(ids(await read('a', page.last))).toEqual([])
+        expect(ids(await read('a'))).toEqual([])
+      })
+
+      it('waits for the next event, also when another process writes it', async () => {
+        const { last } = await read('a')
+        const waiting = read('a', last, { reader: reader('a', 40_000), waitMs: 20_000 })
+        const second = await stage.opened.second()
+        const [submitted] = await second.submit([completeSpec({ type: 't' })])
+        expect(ids(await waiting)).toEqual([submitted!.task.id])
+        await second.close()
+      })
+
+      it('is held by one owner until the lease is over; the next one reads what was not committed', async () => {
+        await read('a')
+        const { id: one } = await submit()
+        const { id: two } = await submit()
+        const page = await read('a')
+        await read('a', page.events[0]!.id)
+        expect(await read('b')).toMatchObject({ held: false, events: [] })
+        stage.now += 999
+        expect((await read('b')).held).toBe(false)
+        stage.now += 1
+        const taken = await read('b')
+        expect([taken.held, ids(taken)]).toEqual([true, [two]])
+        expect(ids(page)).toEqual([one, two])
+        expect(await read('a', page.last)).toMatchObject({ held: false, events: [] })
+      })
+
+      it('does not take a commit from an owner that has lost the lease meanwhile', async () => {
+        await read('a')
+        const { id: one } = await submit()
+        const { id: two } = await submit()
+        const old = await read('a')
+        stage.now += 1_000
+        const taken = await read('b')
+        await read('b', taken.events[0]!.id, { reader: reader('b', 0) })
+        const again = await read('a', old.last)
+        expect([again.held, ids(again)]).toEqual([true, [two]])
+        expect(ids(old)).toEqual([one, two])
+      })
+
+      it('keeps the lease of an owner that goes on reading', async () => {
+        for (let step = 0; step < 4; step++) {
+          expect((await read('a')).held).toBe(true)
+          stage.now += 900
+          expect((await read('b')).held).toBe(false)
+        }
+      })
+
+      it('goes to whoever waits for it when its owner gives it up, in another process too', async () => {
+        await read('a')
+        const { id: one } = await submit()
+        const { id: two } = await submit()
+        const page = await read('a')
+        const second = await stage.opened.second()
+        const waiting = second.events({ after: null, max: 100, reader: reader('b'), waitMs: 20_000 })
+        const released = await read('a', page.events[0]!.id, { reader: reader('a', 0) })
+        expect(released).toMatchObject({ held: false, events: [] })
+        const taken = await waiting
+        expect([taken.held, ids(taken)]).toEqual([true, [two]])
+        expect(ids(page)).toEqual([one, two])
+        await second.close()
+      })
+
+      it('has a name: others have places of their own', async () => {
+        await read('a')
+        await read('a', null, { reader: { name: 's', owner: 'b', leaseMs: 1_000 } })
+        const { id } = await submit()
+        expect(ids(await read('a', (await read('a')).last))).toEqual([])
+        const other = await read('a', null, { reader: { name: 's', owner: 'b', leaseMs: 1_000 } })
+        expect([other.held, ids(other)]).toEqual([true, [id]])
+      })
+
+      it('ends its wait when its signal fires', async () => {
+        await read('a')
+        const stop = new AbortController()
+        const waiting = read('b', null, { waitMs: 20_000, signal: stop.signal })
+        stop.abort()
+        expect(await waiting).toMatchObject({ held: false, events: [] })
+      })
+
+      it('is told when events are gone that it has not read; below the bound they are kept for it', async () => {
+        await stage.opened.cleanup()
+        await start({ eventsMax: 5 })
+        await read('a')
+        for (let index = 0; index < 4; index++) await submit()
+        await stage.engine.sweep(1_000)
+        const kept = await read('a')
+        expect([kept.gap, kept.events.length]).toEqual([false, 4])
+        for (let index = 0; index < 20; index++) await submit()
+        await stage.engine.sweep(1_000)
+        const late = await read('a')
+        expect(late.gap).toBe(true)
+        expect((await read('a', late.last)).gap).toBe(false)
+      })
     })
   })
 }

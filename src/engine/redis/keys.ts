@@ -56,6 +56,10 @@ export const KEYS = {
   counts: 'counts',
   events: 'events',
   event_clock: 'events:clock',
+  /** The number before the first event that there ever was. */
+  event_birth: 'events:birth',
+  /** Lease and place of a named reader of events. */
+  reader: 'reader:',
   /** There while somebody reads events. */
   readers: 'readers',
   partitions: 'partitions',

@@ -20,6 +20,7 @@ const STEPS = {
   about: 'no-writes',
   ahead: 'no-writes',
   events: 'allow-oom',
+  reader: 'allow-oom',
   partitions: 'allow-oom',
 } as const
 export type StepName = keyof typeof STEPS

@@ -1,16 +1,18 @@
 import type { TaskEvent } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
 import { isStatus, type Status } from '../../task/status.ts'
-import type { EventsPage, EventsQuery } from '../engine.ts'
+import type { EventsPage, EventsQuery, EventsReader } from '../engine.ts'
 import { idOf, idOfRef } from './ids.ts'
 import type { RedisStore } from './store.ts'
 
 /** A reader that waits looks again after this long, should a message have been lost; it marks itself before that. */
 const LOOK_AGAIN_MS = 1_000
+/** How often a reader whose lease is another's looks whether it has come free. */
+const LEASE_LOOK_MS = 250
 /** Entries of the outbox that are read at once; each holds what one step changed. */
 const ENTRIES_MAX = 100
 
-type Answer = [last: string, first: string, entries: string[]]
+type Answer = [last: string, before: string, birth: string, entries: string[]]
 
 /** Where to go on in each partition: `<partition>:<number>,…`, for one partition its number alone. */
 type Positions = Map<number, string>
@@ -28,12 +30,22 @@ export class Tail {
     this.#listen = listen
   }
 
-  async read({ after, max, waitMs = 0, signal }: EventsQuery): Promise<EventsPage> {
+  read(query: EventsQuery): Promise<EventsPage> {
+    const { after, max, waitMs = 0, signal, reader } = query
+    return reader ? this.#readNamed(query, reader) : this.#readFrom(after, max, waitMs, signal)
+  }
+
+  async #readFrom(
+    after: string | null,
+    max: number,
+    waitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<EventsPage> {
     const until = Date.now() + waitMs
     if (waitMs > 0) await this.#listen()
-    if (this.#closed) return { events: [], last: after ?? '', gap: false }
+    if (this.#closed) return { events: [], last: after ?? '', gap: false, held: true }
     const from = after === null ? 'now' : this.#parse(after)
-    if (from === null) return { events: [], last: (await this.#page('now', 1, false)).last, gap: true }
+    if (from === null) return { events: [], last: await this.#now(), gap: true, held: true }
     let page = await this.#page(from, max, waitMs > 0)
     const position = this.#parse(page.last) ?? 'now'
     while (page.events.length === 0 && !page.gap && !signal?.aborted && !this.#closed) {
@@ -44,6 +56,36 @@ export class Tail {
       page = await this.#page(position, max, true)
     }
     return page
+  }
+
+  /** As `EventsReader` promises; the reader's place is kept in the first partition. */
+  async #readNamed({ after, max, waitMs = 0, signal }: EventsQuery, reader: EventsReader): Promise<EventsPage> {
+    const endsAt = performance.now() + waitMs
+    for (;;) {
+      const [state, position] = await this.#take(reader, after)
+      const leftMs = endsAt - performance.now()
+      if (state === 'held') return this.#readFrom(position, max, Math.min(leftMs, reader.leaseMs / 2), signal)
+      if (state === 'free' || leftMs <= 0 || signal?.aborted || this.#closed) {
+        return { events: [], last: position, gap: false, held: false }
+      }
+      await this.#news(Math.min(leftMs, LEASE_LOOK_MS), signal)
+    }
+  }
+
+  async #take(
+    { name, owner, leaseMs }: EventsReader,
+    after: string | null,
+  ): Promise<['held' | 'free' | 'other', string]> {
+    const take = (beginAt: string) => {
+      const args = [name, owner, leaseMs, after === null ? '' : '1', after ?? '', beginAt]
+      return this.#store.run<['held' | 'free' | 'other' | 'new', string]>('reader', 0, args)
+    }
+    const answer = await take('')
+    return (answer[0] === 'new' ? await take(await this.#now()) : answer) as ['held', string]
+  }
+
+  async #now(): Promise<string> {
+    return (await this.#page('now', 1, false)).last
   }
 
   /** Something happened: whoever waits looks. */
@@ -80,16 +122,16 @@ export class Tail {
     const at: Positions = new Map(typeof from === 'string' ? [] : from)
     const events: TaskEvent[] = []
     for (const { partition, position, answer } of answers) {
-      const [last, first, entries] = answer
+      const [last, before, birth, entries] = answer
       if (position === 'now') {
         at.set(partition, last)
         continue
       }
-      // Events before the first that is kept are gone; a number beyond the last is of a store that is no more.
-      const after = Number(position)
-      const lost = position !== '' && position !== '0' && (after < Number(first) - 1 || after > Number(last))
-      gap ||= lost
-      at.set(partition, after > Number(last) ? last : position === '' ? String(Number(first) - 1) : position)
+      // Events before the first that is kept are gone; a number beyond the last is of a store that is no more. Who read
+      // before there were any stands before the first that ever was.
+      const after = position === '' ? Number(before) : Number(position === '0' ? birth : position)
+      gap ||= after < Number(before) || after > Number(last)
+      at.set(partition, after > Number(last) ? last : String(after))
       for (let index = 0; index < entries.length && events.length < max; index += 4) {
         for (const event of eventsOf(partition, entries.slice(index, index + 4))) {
           if (events.length === max || Number(event.id) <= after) continue
@@ -98,15 +140,14 @@ export class Tail {
         }
       }
     }
-    return { events, last: this.#write(at), gap }
+    return { events, last: this.#write(at), gap, held: true }
   }
 
   #write(at: Positions): string {
     if (this.#store.count === 1) return at.get(0) ?? '0'
-    return [...at]
-      .filter(([, number]) => number !== '0')
-      .map(([partition, number]) => `${partition}:${number}`)
-      .join(',')
+    const told = [...at].filter(([, number]) => number !== '0')
+    // Before the first event there is still a place.
+    return told.map(([partition, number]) => `${partition}:${number}`).join(',') || '0:0'
   }
 
   /** Null for what is no position of this outbox. */
@@ -142,7 +183,10 @@ function* eventsOf(partition: number, [last, count, time, body]: readonly string
   })
   for (const record of JSON.parse(body!) as Json[][]) {
     const [what, type] = record as [string, string]
-    if (what === 'accepted') {
+    if (what === 'removed') {
+      const [, , status, ref, attempts] = record as [string, string, Status, string, number]
+      yield { ...plain(idOfRef(partition, ref), type, status, attempts, null), kind: 'removed' }
+    } else if (what === 'accepted') {
       const [, , lane, first, tasks] = record as [string, string, number, string, number]
       const [ms = 0, n = 0] = first.split('-').map(Number)
       for (let index = 0; index < tasks; index++) {

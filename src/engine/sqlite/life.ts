@@ -175,11 +175,14 @@ export class Life {
     let removed = 0
     const [oldest] = tx.store.all('oldestFinished', 1)
     if (!oldest || (excess <= 0 && (oldest.completed_at as number) > tx.now - ageMs)) return 0
-    for (const { seq, type, status, completed_at } of tx.store.all('oldestFinished', max)) {
-      if (excess <= 0 && (completed_at as number) > tx.now - ageMs) break
-      tx.store.run('deleteTask', seq!)
-      tx.store.run('deletePayload', seq!)
-      tx.count(type as string, status as string, -1)
+    for (const row of tx.store.all('oldestFinished', max)) {
+      if (excess <= 0 && (row.completed_at as number) > tx.now - ageMs) break
+      const { seq, id, type, status, attempts } = row as { seq: number; id: string; type: string } & Row
+      tx.store.run('deleteTask', seq)
+      tx.store.run('deletePayload', seq)
+      tx.count(type, status as string, -1)
+      const last = { status: status as Status, attempts: attempts as number }
+      tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))
       excess -= 1
       removed += 1
     }

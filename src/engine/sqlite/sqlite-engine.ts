@@ -22,11 +22,12 @@ import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
+import { Outbox } from './outbox.ts'
 import { placeOf } from './place.ts'
 import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
 import { Ring } from './ring.ts'
-import { eventsOf, stateOf, type TaskState } from './rows.ts'
+import { stateOf, type TaskState } from './rows.ts'
 import { Store, storeError } from './store.ts'
 import { submit } from './submit.ts'
 import { Registry } from './types.ts'
@@ -56,7 +57,7 @@ export class SqliteEngine implements Engine {
   readonly #look: Look
   readonly #writer: Writer
   readonly #waiters = new Waiters()
-  readonly #readers = new Set<() => void>()
+  readonly #outbox: Outbox
   readonly #watch: FileWatch
   #dueTimer: NodeJS.Timeout | undefined
   #closed = false
@@ -78,6 +79,10 @@ export class SqliteEngine implements Engine {
     const rateLog = new RateLog(this.#store)
     this.#life = new Life(this.#registry, this.#rates, this.#ring, rateLog, options)
     this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, rateLog, options)
+    this.#outbox = new Outbox(this.#store, {
+      read: (work) => this.#read(work),
+      write: (work) => this.#write(work, NOT_WAITED_FOR),
+    })
     this.#writer = new Writer(this.#store, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
@@ -161,22 +166,8 @@ export class SqliteEngine implements Engine {
     return this.#read((now) => this.#look.stats(now))
   }
 
-  async events({ after, max, waitMs = 0, signal }: EventsQuery): Promise<EventsPage> {
-    const from = after ?? (await this.#read(() => String(this.#store.get('lastEvent')!.last)))
-    const page = await this.#read(() => this.#eventsAfter(from, max))
-    if (page.events.length > 0 || page.gap || waitMs <= 0 || signal?.aborted || this.#closed) return page
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        clearTimeout(timer)
-        signal?.removeEventListener('abort', done)
-        this.#readers.delete(done)
-        resolve()
-      }
-      const timer = setTimeout(done, waitMs)
-      signal?.addEventListener('abort', done, { once: true })
-      this.#readers.add(done)
-    })
-    return this.#closed ? page : this.#read(() => this.#eventsAfter(from, max))
+  events(query: EventsQuery): Promise<EventsPage> {
+    return this.#outbox.events(query)
   }
 
   async health(): Promise<Health> {
@@ -199,7 +190,7 @@ export class SqliteEngine implements Engine {
     if (this.#closed) return
     this.#closed = true
     this.#waiters.close()
-    for (const done of [...this.#readers]) done()
+    this.#outbox.close()
     clearTimeout(this.#dueTimer)
     this.#watch.close()
     if (!this.#rates.isEmpty) {
@@ -288,20 +279,6 @@ export class SqliteEngine implements Engine {
     if (!this.#rates.isEmpty) await this.#write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR)
   }
 
-  #eventsAfter(position: string, max: number): EventsPage {
-    const last = this.#store.get('lastEvent')!.last as number
-    const after = Number(position)
-    // A position from before the file was replaced, or of another engine: go on from now.
-    if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true }
-    const first = (this.#store.get('firstEvents')?.first as number | undefined) ?? last + 1
-    const events = this.#store
-      .all('eventsAfter', after)
-      .flatMap(eventsOf)
-      .filter(({ id }) => Number(id) > after)
-      .slice(0, max)
-    return { events, last: events.at(-1)?.id ?? position, gap: position !== '' && after < first - 1 }
-  }
-
   #wait(turn: Turn): Promise<TurnAnswer> {
     if (this.#closed) return Promise.resolve(emptyAnswer())
     this.#refresh()
@@ -355,7 +332,7 @@ export class SqliteEngine implements Engine {
   }
 
   #afterCommit(tx: Tx): void {
-    if (tx.eventCount > 0) for (const done of [...this.#readers]) done()
+    if (tx.eventCount > 0) this.#outbox.wake()
     this.#armDueTimer()
   }
 
@@ -372,9 +349,9 @@ export class SqliteEngine implements Engine {
   }
 
   #lookForChanges(): void {
-    if (this.#closed || (this.#waiters.size === 0 && this.#readers.size === 0)) return
+    if (this.#closed || (this.#waiters.size === 0 && !this.#outbox.isWaitedFor)) return
     if (!this.#refresh()) return
-    for (const done of [...this.#readers]) done()
+    this.#outbox.wake()
     this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers())
     this.#armDueTimer()
   }

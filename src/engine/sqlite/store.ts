@@ -6,7 +6,8 @@ import { WalSync } from './wal-sync.ts'
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
 const SCHEMA_VERSION = 2
-const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events']
+const MEMORY_BUSY_MS = 1_000
+const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers']
 
 export type Value = string | number | null
 export type Row = Record<string, Value>
@@ -38,7 +39,8 @@ export class Store {
         }
       }
       // From here on a busy file is waited for without blocking the event loop, and the log is synced by ourselves.
-      this.db.exec('PRAGMA busy_timeout = 0; PRAGMA synchronous = NORMAL')
+      // In memory there is no log: a commit waits for the reads of other threads, which take microseconds.
+      this.db.exec(`PRAGMA busy_timeout = ${inMemory ? MEMORY_BUSY_MS : 0}; PRAGMA synchronous = NORMAL`)
       this.sync = new WalSync(inMemory || synchronous === 'NORMAL' ? null : path)
     } catch (error) {
       this.db.close()
@@ -108,6 +110,7 @@ export class Store {
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }
+      db.exec(readSql('readers-table'))
       db.exec('COMMIT')
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK')

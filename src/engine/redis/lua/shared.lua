@@ -208,6 +208,7 @@ local function leave_behind()
     if last == event_count then
       -- A store that starts anew goes on above every position that an older one can have given.
       last = now * 1000 + event_count
+      call('SET', P .. KEY.event_birth, string.format('%d', now * 1000))
       call('SET', P .. KEY.event_clock, string.format('%d', last))
     end
     local body = '[' .. table.concat(events, ',') .. ']'

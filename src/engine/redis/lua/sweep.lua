@@ -109,8 +109,12 @@ local function forget_finished()
       local text = call('GET', P .. KEY.finished .. ref)
       -- One that was taken back and has ended again stands further on.
       if text and text:find(status .. '|', 1, true) == 1 and text:match('^%l+|[%l_]*|(%d+)|') == oldest[2][2] then
+        local kind = lane_by_ref(ref).type
         call('DEL', P .. KEY.finished .. ref)
-        count(lane_by_ref(ref).type, status, -1)
+        count(kind, status, -1)
+        -- Tells of one: `["removed", type, status, ref, attempts]`.
+        local attempts = text:match('^%l+|[%l_]*|%d+|(%d+)')
+        event(1, string.format('["removed","%s","%s","%s",%s]', kind, status, ref, attempts))
         kept = kept - 1
       end
       forgotten = forgotten + 1

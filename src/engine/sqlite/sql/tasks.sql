@@ -69,7 +69,8 @@ UPDATE tasks SET status = 'pending', attempts = 0, lost_leases = 0, run_at = ?1,
 WHERE seq = ?2;
 
 -- name: oldestFinished
-SELECT seq, type, status, completed_at FROM tasks WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT 0 + ?;
+SELECT seq, id, type, status, attempts, completed_at FROM tasks WHERE completed_at IS NOT NULL
+ORDER BY completed_at LIMIT 0 + ?;
 
 -- name: deleteTask
 DELETE FROM tasks WHERE seq = ?;

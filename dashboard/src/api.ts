@@ -1,0 +1,149 @@
+export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
+export type Status = (typeof STATUSES)[number]
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+export interface Task {
+  id: string
+  type: string
+  payload: Json
+  priority: number
+  status: Status
+  attempts: number
+  deliveries: number
+  max_retry: number
+  queue_timeout: number
+  process_timeout: number
+  timeout_reason: string | null
+  created_at: string
+  run_at: string
+  started_at: string | null
+  updated_at: string
+  completed_at: string | null
+  worker_id: string | null
+  progress: number | { [key: string]: Json } | null
+  result: Json
+  error: string | null
+  tags: Record<string, string>
+  idempotency_key: string | null
+}
+
+/** A change of a task, as MQTT and Server-Sent Events tell it. */
+export interface Change {
+  event_id: string | null
+  task_id: string
+  type: string
+  status: Status
+  attempts: number
+  progress: Task['progress']
+  result: Json
+  error: string | null
+  timeout_reason: string | null
+  worker_id: string | null
+  timestamp: string
+}
+
+export interface Percentiles {
+  p50: number
+  p95: number
+  p99: number
+}
+
+export interface TypeInfo {
+  type: string
+  pending: number
+  delayed: number
+  processing: number
+  max_concurrency: number | null
+  paused: boolean
+  workers: number
+  throughput: number
+  wait: Percentiles | null
+  run: Percentiles | null
+  payload_schema?: Schema | null
+}
+
+export interface Schema {
+  type?: string
+  properties?: Record<string, Schema>
+  required?: string[]
+  description?: string
+  default?: Json
+  enum?: Json[]
+  anyOf?: Schema[]
+  const?: Json
+  minimum?: number
+  maximum?: number
+  minLength?: number
+  maxLength?: number
+}
+
+export interface Stats {
+  pending_tasks: number
+  processing_tasks: number
+  success_tasks: number
+  failed_tasks: number
+  canceled_tasks: number
+  timeout_tasks: number
+  delayed_tasks: number
+  total_workers: number
+  active_workers: number
+  throughput: number
+}
+
+export interface Health {
+  status: 'healthy' | 'degraded' | 'unhealthy'
+  version: string
+  engine: string
+  durability: string
+  uptime: number
+  checks: { name: string; ok: boolean; detail: string }[]
+}
+
+export interface Worker {
+  id: string
+  host: string
+  pid: number
+  types: string[]
+  concurrency: number
+  running: number
+  started_at: string
+  last_seen: string
+}
+
+export interface Holder {
+  task_id: string
+  worker_id: string
+  since: string
+  lease_expires_at: string
+}
+
+export interface Explanation {
+  reason: string
+  max_concurrency: number | null
+  holders: Holder[]
+  ahead: number
+  until: string | null
+}
+
+/** What the server says when it refuses: its sentence, and the fields that it names. */
+export class Refusal extends Error {
+  readonly fields: { path: string; message: string }[]
+
+  constructor(message: string, fields: { path: string; message: string }[] = []) {
+    super(message)
+    this.fields = fields
+  }
+}
+
+/** One call of the API. @throws Refusal, or TypeError when the server cannot be reached */
+export async function call<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
+  const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
+  const answer = await fetch(`/api/v1${path}`, { method, ...init })
+  const text = await answer.text()
+  const json = text.startsWith('{') ? JSON.parse(text) : {}
+  // An unhealthy server says in its answer what is wrong.
+  if (answer.ok || json.checks) return json as T
+  throw new Refusal(json.detail ?? `${answer.status} ${answer.statusText}`, json.errors)
+}
+
+export const get = <T>(path: string): Promise<T> => call<T>('GET', path)

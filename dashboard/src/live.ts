@@ -1,0 +1,183 @@
+import { useEffect, useState } from 'preact/hooks'
+import { type Change, get, type Stats, type Status, type Task, type TypeInfo } from './api.ts'
+import { listen } from './mqtt.ts'
+
+/** Points of the charts: one a second. */
+const HISTORY_MAX = 300
+const ROWS_MAX = 5_000
+const TOLD_MAX = 200
+const AGAIN_MS = 1_000
+/** While MQTT cannot be had, it is tried again this often. */
+const MQTT_AGAIN_MS = 30_000
+
+export interface Point {
+  at: number
+  waiting: number
+  running: number
+  throughput: number
+  types: Map<string, { throughput: number; failed: number }>
+}
+
+/** A line of the list of tasks: little enough to keep thousands. */
+export interface Row {
+  id: string
+  type: string
+  status: Status
+  attempts: number
+  progress: Task['progress']
+  /** The start of its error or result. */
+  told: string
+  at: string
+}
+
+type Connection = 'connecting' | 'mqtt' | 'sse' | 'away'
+
+/**
+ * What the page knows, kept up to date by MQTT over WebSocket, or by Server-Sent Events where there is no MQTT. Changes
+ * are only noted when they arrive, thousands a second if need be; whoever shows them is called once per frame.
+ */
+export const live = {
+  connection: 'connecting' as Connection,
+  stats: null as Stats | null,
+  types: [] as TypeInfo[],
+  history: [] as Point[],
+  /** The latest state of each task that was heard of, oldest change first. */
+  rows: new Map<string, Row>(),
+  /** Grows with every reconnect: what was read before may be out of date. */
+  generation: 0,
+}
+
+let failed = new Map<string, number>()
+const drawers = new Set<() => void>()
+let frame = 0
+
+/** Draws the component again after each frame in which something changed. */
+export function useLive(): typeof live {
+  const [, draw] = useState(0)
+  useEffect(() => {
+    const drawer = () => draw((n) => n + 1)
+    drawers.add(drawer)
+    return () => void drawers.delete(drawer)
+  }, [])
+  return live
+}
+
+/** Calls `read` at first, with each new second, and after a reconnect. */
+export function useEachSecond(read: () => Promise<unknown>, keys: readonly unknown[]): void {
+  const { stats, generation } = useLive()
+  useEffect(() => void read().catch(() => undefined), [stats, generation, ...keys])
+}
+
+export function start(): void {
+  void followMqtt()
+}
+
+function changed(): void {
+  if (frame !== 0) return
+  frame = requestAnimationFrame(() => {
+    frame = 0
+    for (const draw of drawers) draw()
+  })
+}
+
+function note(change: Change): void {
+  const { task_id: id, type, status } = change
+  const before = live.rows.get(id)
+  const row = rowOf({ ...change, id, updated_at: change.timestamp })
+  if (status === 'processing') row.progress ??= before?.progress ?? null
+  live.rows.delete(id)
+  live.rows.set(id, row)
+  if (status === 'failed' || status === 'timeout') failed.set(type, (failed.get(type) ?? 0) + 1)
+  if (live.rows.size > ROWS_MAX) live.rows.delete(live.rows.keys().next().value as string)
+  changed()
+}
+
+type Shown = Pick<Task, 'id' | 'type' | 'status' | 'attempts' | 'progress' | 'result' | 'error' | 'updated_at'>
+
+export function rowOf({ id, type, status, attempts, progress, result, error, updated_at: at }: Shown): Row {
+  const told = (error ?? (result === null ? '' : JSON.stringify(result))).slice(0, TOLD_MAX).split('\n')[0]!
+  return { id, type, status, attempts, progress, told, at }
+}
+
+function noteStats(stats: Stats, types: TypeInfo[]): void {
+  live.stats = stats
+  live.types = types.sort((a, b) => (a.type < b.type ? -1 : 1))
+  live.history.push({
+    at: Date.now() / 1_000,
+    waiting: stats.pending_tasks,
+    running: stats.processing_tasks,
+    throughput: stats.throughput,
+    types: new Map(types.map(({ type, throughput }) => [type, { throughput, failed: failed.get(type) ?? 0 }])),
+  })
+  failed = new Map()
+  if (live.history.length > HISTORY_MAX) live.history.shift()
+  changed()
+}
+
+function connected(connection: Connection): void {
+  if (live.connection === connection) return
+  live.connection = connection
+  if (connection === 'mqtt' || connection === 'sse') live.generation += 1
+  changed()
+}
+
+async function followMqtt(): Promise<void> {
+  const { mqtt } = await askServer()
+  if (!mqtt) return followEvents(MQTT_AGAIN_MS)
+  const { path, prefix } = mqtt
+  const text = new TextDecoder()
+  let opened = false
+  listen(`${location.protocol.replace('http', 'ws')}//${location.host}${path}`, filters(prefix), {
+    onOpen: () => {
+      opened = true
+      connected('mqtt')
+      void readStats().catch(() => undefined) // The first ones; they are told each second from then on.
+    },
+    onMessage: (topic, payload) => {
+      if (payload.length === 0) return
+      const told = JSON.parse(text.decode(payload))
+      if (topic === `${prefix}/stats`) noteStats(told, told.types)
+      else note(told)
+    },
+    onClose: () => {
+      if (!opened) return followEvents(MQTT_AGAIN_MS)
+      connected('away')
+      setTimeout(followMqtt, AGAIN_MS)
+    },
+  })
+}
+
+const filters = (prefix: string) => [`${prefix}/events/#`, `${prefix}/tasks/+/progress`, `${prefix}/stats`]
+
+async function askServer(): Promise<{ mqtt: { path: string; prefix: string } | null }> {
+  for (;;) {
+    try {
+      const answer = await fetch('/live.json')
+      return await answer.json()
+    } catch {
+      connected('away')
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS))
+    }
+  }
+}
+
+async function readStats(): Promise<void> {
+  const [stats, { types }] = await Promise.all([get<Stats>('/stats'), get<{ types: TypeInfo[] }>('/types')])
+  noteStats(stats, types)
+}
+
+function followEvents(forMs: number): void {
+  const events = new EventSource('/api/v1/events')
+  const take = ({ data }: MessageEvent<string>) => note(JSON.parse(data))
+  events.addEventListener('status', take)
+  events.addEventListener('progress', take)
+  events.onopen = () => connected('sse')
+  events.onerror = () => connected('away')
+  const ticking = setInterval(() => void readStats().catch(() => undefined), AGAIN_MS)
+  void readStats().catch(() => undefined)
+  setTimeout(() => {
+    clearInterval(ticking)
+    events.close()
+    void followMqtt()
+  }, forMs)
+}

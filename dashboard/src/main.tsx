@@ -1,0 +1,113 @@
+import 'uplot/dist/uPlot.min.css'
+import './style.css'
+import { render } from 'preact'
+import { useEffect, useState } from 'preact/hooks'
+import { LimitsView } from './limits.tsx'
+import { start, useLive } from './live.ts'
+import { OverviewView } from './overview.tsx'
+import { SubmitView } from './submit.tsx'
+import { TaskView } from './task.tsx'
+import { TasksView } from './tasks.tsx'
+import { say, switchLanguage, useLanguage, type Word } from './words.ts'
+import { WorkersView } from './workers.tsx'
+
+const TABS = ['overview', 'tasks', 'workers', 'limits', 'submit'] as const
+const THEMES = ['auto', 'light', 'dark'] as const
+const STORED_THEME = 'xqueue.theme'
+
+/** The place is in the fragment: `#/tasks/<id>`, `#/tasks?type=email`. */
+function usePlace(): { view: string; id: string; query: URLSearchParams } {
+  const [hash, setHash] = useState(location.hash)
+  useEffect(() => {
+    const onChange = () => setHash(location.hash)
+    addEventListener('hashchange', onChange)
+    return () => removeEventListener('hashchange', onChange)
+  }, [])
+  const [path = '', query] = hash.slice(2).split('?')
+  const [view = '', id = ''] = path.split('/')
+  return { view: view || 'overview', id: decodeURIComponent(id), query: new URLSearchParams(query) }
+}
+
+function useTheme(): [string, () => void] {
+  const [theme, setTheme] = useState(localStorage.getItem(STORED_THEME) ?? 'auto')
+  const [dark, setDark] = useState(matchMedia('(prefers-color-scheme: dark)').matches)
+  useEffect(() => {
+    const query = matchMedia('(prefers-color-scheme: dark)')
+    const onChange = () => setDark(query.matches)
+    query.addEventListener('change', onChange)
+    return () => query.removeEventListener('change', onChange)
+  }, [])
+  document.documentElement.dataset.theme = theme === 'auto' ? (dark ? 'dark' : 'light') : theme
+  const next = () => {
+    const following = THEMES[(THEMES.indexOf(theme as 'auto') + 1) % THEMES.length]!
+    localStorage.setItem(STORED_THEME, following)
+    setTheme(following)
+  }
+  return [theme, next]
+}
+
+function Connection() {
+  const { connection } = useLive()
+  return (
+    <span class={`connection ${connection}`} role="status">
+      {say(connection)}
+    </span>
+  )
+}
+
+function App() {
+  useLanguage()
+  const [theme, nextTheme] = useTheme()
+  const { view, id, query } = usePlace()
+  const shown = document.documentElement.dataset.theme ?? 'light'
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => document.getElementById('main')?.focus()}>
+        {say('skip')}
+      </button>
+      <header>
+        <a class="brand" href="#/">
+          <img src="/icon.svg" alt="" width="24" height="24" /> XQueue
+        </a>
+        <Connection />
+        <div class="tools">
+          <a href="/docs">{say('api')}</a>
+          <button type="button" class="plain" onClick={nextTheme}>
+            {say('theme', say(theme as Word))}
+          </button>
+          <button type="button" class="plain" onClick={switchLanguage} title={say('languageTitle')}>
+            {say('language')}
+          </button>
+        </div>
+        <nav aria-label={say('views')}>
+          {TABS.map((tab) => (
+            <a key={tab} href={`#/${tab}`} aria-current={view === tab ? 'page' : undefined}>
+              {say(tab)}
+            </a>
+          ))}
+        </nav>
+      </header>
+      <main id="main" tabIndex={-1}>
+        <View view={view} id={id} query={query} theme={shown} />
+      </main>
+    </>
+  )
+}
+
+function View({ view, id, query, theme }: { view: string; id: string; query: URLSearchParams; theme: string }) {
+  switch (view) {
+    case 'tasks':
+      return id === '' ? <TasksView query={query} /> : <TaskView key={id} id={id} />
+    case 'workers':
+      return <WorkersView />
+    case 'limits':
+      return <LimitsView />
+    case 'submit':
+      return <SubmitView query={query} />
+    default:
+      return <OverviewView theme={theme} />
+  }
+}
+
+start()
+render(<App />, document.getElementById('app')!)

@@ -1,0 +1,213 @@
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { type Change, call, type Explanation, get, Refusal, type Task } from './api.ts'
+import { live, useLive } from './live.ts'
+import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
+import { duration, instant, moment, say, time, type Word } from './words.ts'
+
+const TERMINAL = ['success', 'failed', 'canceled', 'timeout']
+
+/** One task: what it is, all that happened to it, why it is not running, and what can be done about it. */
+export function TaskView({ id }: { id: string }) {
+  const { rows, generation } = useLive()
+  const [task, setTask] = useState<Task | null>(null)
+  const [gone, setGone] = useState(false)
+  const [run, error] = useAction()
+  const heard = rows.get(id)
+  const changes = useHistory(id)
+  const read = async () => {
+    try {
+      setTask(await get<Task>(`/tasks/${id}`))
+    } catch (refused) {
+      if (!(refused instanceof Refusal)) throw refused
+      setGone(true)
+    }
+  }
+  // Each change is a reason to read the whole again; only progress is taken from the change itself.
+  // Read for each of these.
+  useEffect(() => run(read), [id, heard?.status, heard?.attempts, generation])
+  if (gone) return <p class="empty">{say('gone')}</p>
+  if (!task) return <ErrorLine error={error} />
+  const open = !TERMINAL.includes(task.status)
+  const progress = task.status === 'processing' ? (heard?.progress ?? task.progress) : task.progress
+  return (
+    <>
+      <div class="title">
+        <h1>
+          {task.type} <StatusBadge status={task.status} />
+        </h1>
+        <code class="id">{task.id}</code>
+        <div class="actions">
+          {open && (
+            <button type="button" class="danger" onClick={() => run(() => call('DELETE', `/tasks/${id}`).then(read))}>
+              {say('cancel')}
+            </button>
+          )}
+          {!open && task.status !== 'success' && (
+            <button type="button" onClick={() => run(() => call('POST', `/tasks/${id}/retry`).then(read))}>
+              {say('retry')}
+            </button>
+          )}
+          <a class="button" href={`#/submit?copy=${id}`}>
+            {say('again')}
+          </a>
+        </div>
+      </div>
+      <ErrorLine error={error} />
+      {open && <Why id={id} status={task.status} />}
+      {progress !== null && (
+        <Panel title={say('progress')}>
+          <Progress progress={progress} />
+        </Panel>
+      )}
+      <div class="columns">
+        <Panel title={say('timeline')}>
+          <Timeline task={task} changes={changes} />
+        </Panel>
+        <Panel title={say('details')}>
+          <Details task={task} />
+        </Panel>
+      </div>
+      {task.error !== null && (
+        <Panel title={say('error')} class="failed">
+          <JsonBlock value={task.error} label={say('error')} />
+        </Panel>
+      )}
+      {task.result !== null && (
+        <Panel title={say('result')}>
+          <JsonBlock value={task.result} label={say('result')} />
+        </Panel>
+      )}
+      <Panel title={say('payload')}>
+        <JsonBlock value={task.payload} label={say('payload')} />
+      </Panel>
+    </>
+  )
+}
+
+/** All changes that the outbox still has, and each that follows: the event stream from its beginning. */
+function useHistory(id: string): Change[] {
+  const [changes, setChanges] = useState<Change[]>([])
+  const known = useRef(new Map<string, Change>())
+  useEffect(() => {
+    const stop = new AbortController()
+    void readStream(`/api/v1/events?task_id=${id}`, stop.signal, (change) => {
+      known.current.set(change.event_id!, change)
+      setChanges([...known.current.values()])
+    }).catch(() => undefined)
+    return () => stop.abort()
+  }, [id, live.generation])
+  return changes
+}
+
+async function readStream(url: string, signal: AbortSignal, onChange: (change: Change) => void): Promise<void> {
+  const answer = await fetch(url, { signal, headers: { 'Last-Event-ID': '' } })
+  const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader()
+  for (let text = ''; ; ) {
+    const { value, done } = await reader.read()
+    if (done) return
+    const blocks = (text + value).split('\n\n')
+    text = blocks.pop()!
+    for (const block of blocks) {
+      const data = /^data: (.*)$/m.exec(block)?.[1]
+      if (data && /^event: status$/m.test(block)) onChange(JSON.parse(data))
+    }
+  }
+}
+
+function Timeline({ task, changes }: { task: Task; changes: Change[] }) {
+  const first = changes[0]?.status === 'pending' ? [] : [{ status: 'created' as const, at: task.created_at, note: '' }]
+  const told = changes.map(({ status, timestamp, attempts, worker_id, error }) => ({
+    status,
+    at: timestamp,
+    note:
+      status === 'processing'
+        ? `${say('attempt', attempts + 1)} · ${worker_id ?? ''}`
+        : (error?.split('\n')[0]?.slice(0, 200) ?? ''),
+  }))
+  const steps = [...first, ...told]
+  if (changes.length === 0 && task.completed_at) steps.push({ status: task.status, at: task.completed_at, note: '' })
+  return (
+    <ol class="timeline">
+      {steps.map(({ status, at, note }, index) => {
+        const before = steps[index - 1]
+        const after = before ? (Date.parse(at) - Date.parse(before.at)) / 1_000 : null
+        return (
+          <li key={`${index}${status}`} class={status}>
+            <b>{say(status as Word)}</b>{' '}
+            <time dateTime={at} title={moment(at)}>
+              {instant(at)}
+            </time>
+            {after !== null && <span class="dim"> +{duration(Math.max(after, 0))}</span>}
+            {note !== '' && <div class="dim">{note}</div>}
+          </li>
+        )
+      })}
+    </ol>
+  )
+}
+
+function Details({ task }: { task: Task }) {
+  const seconds = (value: number) => (value === 0 ? '∞' : duration(value))
+  const rows: [string, string][] = [
+    ['priority', String(task.priority)],
+    ['attempts', say('of', task.attempts, task.max_retry + 1)],
+    ['deliveries', String(task.deliveries)],
+    ['queue_timeout', seconds(task.queue_timeout)],
+    ['process_timeout', seconds(task.process_timeout)],
+    ['created_at', moment(task.created_at)],
+    ['run_at', moment(task.run_at)],
+    ['worker_id', task.worker_id ?? '–'],
+    ['idempotency_key', task.idempotency_key ?? '–'],
+    [
+      'tags',
+      Object.entries(task.tags)
+        .map(([key, value]) => `${key}:${value}`)
+        .join(', ') || '–',
+    ],
+    ...(task.timeout_reason ? ([['timeout_reason', task.timeout_reason]] as [string, string][]) : []),
+  ]
+  return (
+    <dl class="facts">
+      {rows.map(([name, value]) => (
+        <div key={name} class="fact">
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  )
+}
+
+function Why({ id, status }: { id: string; status: string }) {
+  const { stats } = useLive()
+  const [why, setWhy] = useState<Explanation | null>(null)
+  // Asked again each second, for as long as it is open.
+  useEffect(() => void get<Explanation>(`/tasks/${id}/explain`).then(setWhy, () => undefined), [id, status, stats])
+  if (!why || why.reason === 'finished') return null
+  return (
+    <Panel title={say('why')}>
+      <p>{sentence(why, id)}</p>
+      {why.reason === 'limit_reached' && (
+        <ul>
+          {why.holders.map(({ task_id, worker_id, since }) => (
+            <li key={task_id}>
+              <a href={`#/tasks/${task_id}`}>{task_id}</a> <span class="dim">{worker_id}</span> {time(since)}
+            </li>
+          ))}
+        </ul>
+      )}
+    </Panel>
+  )
+}
+
+function sentence({ reason, max_concurrency, ahead, until, holders }: Explanation, id: string): string {
+  if (reason === 'ready') return say('ready')
+  const mine = holders.find(({ task_id }) => task_id === id)
+  const filling: Record<string, string | number> = {
+    delayed: until ? moment(until) : '',
+    limit_reached: max_concurrency ?? '',
+    behind: ahead,
+    running: mine?.worker_id ?? '',
+  }
+  return say(`reason_${reason}` as Word, filling[reason] ?? '')
+}

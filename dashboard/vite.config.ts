@@ -1,0 +1,19 @@
+import { defineConfig } from 'vite'
+
+/** `vite` in this folder serves the page alone while one works on it; an XQueue server on 8080 answers its calls. */
+export default defineConfig({
+  oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
+  build: {
+    target: 'es2022',
+    modulePreload: false,
+    assetsInlineLimit: 0, // The policy of the page allows nothing inline.
+    chunkSizeWarningLimit: 200,
+  },
+  server: {
+    proxy: {
+      '/api': 'http://localhost:8080',
+      '/live.json': 'http://localhost:8080',
+      '/mqtt': { target: 'ws://localhost:8080', ws: true },
+    },
+  },
+})

@@ -1,0 +1,23 @@
+-- Takes or renews the lease of a named reader of the outbox, and commits what it has handled.
+--
+-- ARGV  now, name, owner, lease in ms (0 gives it back), '1' if a position is committed, that position, the position to
+--       begin at if it has none yet, or '' if that is not known
+-- Returns {'held' | 'free' (given back) | 'other' (somebody else holds it), position} | {'new'}: begin where?
+-- Cost  a read and a write
+--
+-- A reader is `expires|owner|position`; without an owner, the lease is free.
+function steps.reader()
+  local name, owner, lease_ms = arg(), arg(), number()
+  local commits, after, begin_at = arg() == '1', arg(), arg()
+  local key = P .. KEY.reader .. name
+  local expires, holder, position = (call('GET', key) or ''):match('^(%d+)|([^|]*)|(.*)$')
+  if holder and holder ~= '' and holder ~= owner and tonumber(expires) > now then return { 'other', position } end
+  if not position then
+    if begin_at == '' then return { 'new' } end
+    position = begin_at
+  end
+  if commits and holder == owner then position = after end
+  local held = lease_ms > 0
+  call('SET', key, string.format('%d|%s|%s', now + lease_ms, held and owner or '', position))
+  return { held and 'held' or 'free', position }
+end

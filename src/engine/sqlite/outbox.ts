@@ -1,0 +1,127 @@
+import type { EventsPage, EventsQuery, EventsReader } from '../engine.ts'
+import { eventsOf } from './rows.ts'
+import type { Store } from './store.ts'
+import type { Tx } from './writer.ts'
+
+/** How often a reader whose lease is another's looks whether it has come free. */
+const LOOK_AGAIN_MS = 250
+
+/** The steps that the outbox takes in the file; each shows only what is durable. */
+export interface OutboxSteps {
+  read<T>(work: (now: number) => T): Promise<T>
+  write<T>(work: (tx: Tx) => T): Promise<T>
+}
+
+/** Reading the events: anonymous readers bring their position along, named ones have it in the file with a lease. */
+export class Outbox {
+  readonly #store: Store
+  readonly #steps: OutboxSteps
+  readonly #waiting = new Set<() => void>()
+  readonly #waitingForLease = new Set<() => void>()
+  #closed = false
+
+  constructor(store: Store, steps: OutboxSteps) {
+    this.#store = store
+    this.#steps = steps
+  }
+
+  get isWaitedFor(): boolean {
+    return this.#waiting.size > 0
+  }
+
+  /** There may be news: whoever waits looks again. */
+  wake(): void {
+    for (const look of [...this.#waiting]) look()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.wake()
+    for (const look of [...this.#waitingForLease]) look()
+  }
+
+  async events(query: EventsQuery): Promise<EventsPage> {
+    if (query.reader) return this.#named(query, query.reader)
+    const { after, max, waitMs = 0, signal } = query
+    const from = after ?? (await this.#steps.read(() => this.#last()))
+    return this.#from(from, max, waitMs, signal)
+  }
+
+  async #named(query: EventsQuery, reader: EventsReader): Promise<EventsPage> {
+    const { after, max, waitMs = 0, signal } = query
+    const endsAt = performance.now() + waitMs
+    for (;;) {
+      // Looking costs a read; only a lease that is free is worth the write lock.
+      const blocked = await this.#steps.read((now) => this.#isAnothers(reader, now))
+      const { held, position } = blocked
+        ? { held: false, position: blocked }
+        : await this.#steps.write((tx) => this.#take(tx, reader, after))
+      const left = endsAt - performance.now()
+      if (held) return this.#from(position, max, Math.min(left, reader.leaseMs / 2), signal)
+      if (reader.leaseMs === 0 || left <= 0 || signal?.aborted || this.#closed) {
+        return { events: [], last: position, gap: false, held: false }
+      }
+      await wait(this.#waitingForLease, Math.min(left, LOOK_AGAIN_MS), signal)
+    }
+  }
+
+  /** The committed position, while another owner's lease lives. */
+  #isAnothers({ name, owner }: EventsReader, now: number): string | null {
+    const row = this.#store.get('reader', name)
+    const lives = row && row.owner !== null && row.owner !== owner && (row.expires_at as number) > now
+    return lives ? (row.position as string) : null
+  }
+
+  /** Takes or renews a lease and commits a position, as `EventsReader` promises. */
+  #take(tx: Tx, { name, owner, leaseMs }: EventsReader, after: string | null): { held: boolean; position: string } {
+    const another = this.#isAnothers({ name, owner, leaseMs }, tx.now)
+    if (another !== null) return { held: false, position: another }
+    const row = tx.store.get('reader', name)
+    const stored = (row?.position as string | undefined) ?? this.#last()
+    const position = row?.owner === owner && after !== null ? after : stored
+    const held = leaseMs > 0
+    tx.store.run('setReader', name, held ? owner : null, tx.now + leaseMs, position)
+    return { held, position }
+  }
+
+  async #from(position: string, max: number, waitMs: number, signal: AbortSignal | undefined): Promise<EventsPage> {
+    const page = await this.#steps.read(() => this.#after(position, max))
+    if (page.events.length > 0 || page.gap || waitMs <= 0 || signal?.aborted || this.#closed) return page
+    await wait(this.#waiting, waitMs, signal)
+    return this.#closed ? page : this.#steps.read(() => this.#after(position, max))
+  }
+
+  #last(): string {
+    return String(this.#store.get('lastEvent')!.last)
+  }
+
+  #after(position: string, max: number): EventsPage {
+    const last = Number(this.#last())
+    const after = Number(position)
+    // A position from before the file was replaced, or of another engine: go on from now.
+    if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true, held: true }
+    const first = (this.#store.get('firstEvents')?.first as number | undefined) ?? last + 1
+    const events = this.#store
+      .all('eventsAfter', after)
+      .flatMap(eventsOf)
+      .filter(({ id }) => Number(id) > after)
+      .slice(0, max)
+    const gap = position !== '' && after < first - 1
+    return { events, last: events.at(-1)?.id ?? position, gap, held: true }
+  }
+}
+
+/** Resolves when somebody calls what was put into `waiting`, when the time is over, or when the signal fires. */
+function wait(waiting: Set<() => void>, waitMs: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', done)
+      waiting.delete(done)
+      resolve()
+    }
+    const timer = setTimeout(done, waitMs)
+    signal?.addEventListener('abort', done, { once: true })
+    waiting.add(done)
+  })
+}

@@ -1,0 +1,167 @@
+import type { IncomingMessage, Server } from 'node:http'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { Aedes, type Client } from 'aedes'
+import { createWebSocketStream, WebSocketServer } from 'ws'
+import { LateStates } from './late.ts'
+import type { Live, LiveOptions } from './live.ts'
+import { Outlet } from './outlet.ts'
+import { Subscribers } from './subscribers.ts'
+import { Topics } from './topics.ts'
+
+const PATH = '/mqtt'
+/** A subscriber that takes nothing for this long is cut off: others would wait for it. */
+const DRAIN_MS = 5_000
+const CLIENTS_MAX = 10_000
+const FILTERS_MAX = 1_000
+/** Clients only subscribe: nothing that they send is long. */
+const RECEIVED_BYTES_MAX = 64 * 1024
+
+/**
+ * The embedded broker: MQTT 3.1.1 over TCP and, at `/mqtt` of the HTTP server, over WebSocket. Clients may subscribe to
+ * what lies under the prefix; only the server publishes. It keeps no sessions and no retained messages: who subscribes
+ * gets the present state from the engine. Each process that embeds one serves its own subscribers.
+ */
+export class EmbeddedBroker implements Live {
+  readonly browser: { path: string; prefix: string }
+  readonly #options: LiveOptions
+  readonly #topics: Topics
+  readonly #late: LateStates
+  readonly #aedes: Aedes
+  readonly #tcp = createServer()
+  readonly #sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: RECEIVED_BYTES_MAX,
+    handleProtocols: (offered) => [...offered].find((name) => name.startsWith('mqtt')) ?? false,
+  })
+  readonly #subscribers = new Subscribers(DRAIN_MS)
+  readonly #outlet: Outlet
+  #detail = 'not started'
+
+  constructor(options: LiveOptions) {
+    const { engine, prefix } = options
+    this.#options = options
+    this.#topics = new Topics(prefix)
+    this.browser = { path: PATH, prefix }
+    this.#late = new LateStates(engine, this.#topics)
+    this.#aedes = new Aedes({ drainTimeout: DRAIN_MS, maxTopicLevels: 16, persistence: this.#late.persistence() })
+    this.#outlet = new Outlet(options, this.#topics, {
+      isHeard: (topic) => this.#subscribers.isHeard(topic),
+      publish: (messages) =>
+        this.#subscribers.deliver(messages, options.qos, (client, message) => this.#late.passes(client, message)),
+    })
+    this.#setRules()
+  }
+
+  async start(server: Server | null): Promise<void> {
+    const { host, port, logger } = this.#options
+    await this.#aedes.listen()
+    server?.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      this.#upgrade(request, socket, head)
+    })
+    this.#tcp.on('connection', (socket) => this.#handle(socket))
+    const failed = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+      this.#tcp.once('error', resolve)
+      this.#tcp.listen(port, host, () => resolve(null))
+    })
+    if (failed) {
+      const why = failed.code === 'EADDRINUSE' ? `port ${port} is in use` : `port ${port}: ${failed.message}`
+      this.#detail = `WebSocket at ${PATH} only: ${why}`
+      const remedy = 'choose another with --mqtt-port, or name the broker that has it with --mqtt mqtt://…'
+      logger.warn({ host, port }, `no plain MQTT: ${why}; WebSocket at ${PATH} goes on: ${remedy}`)
+    } else {
+      const { port: listening } = this.#tcp.address() as AddressInfo
+      this.#detail = `embedded broker at mqtt://${host}:${listening}, WebSocket at ${PATH}`
+      logger.info({ mqtt: `mqtt://${host}:${listening}`, websocket: PATH }, 'status over MQTT')
+    }
+    this.#tcp.on('error', (error) => logger.warn({ err: error }, 'the MQTT port failed'))
+  }
+
+  check() {
+    return { name: 'mqtt', ok: true, detail: this.#detail }
+  }
+
+  async stop(): Promise<void> {
+    await this.#outlet.stop()
+    await new Promise<void>((resolve) => this.#aedes.close(resolve))
+    this.#sockets.close()
+    if (this.#tcp.listening) await new Promise((resolve) => this.#tcp.close(resolve))
+  }
+
+  #setRules(): void {
+    const aedes = this.#aedes
+    aedes.preConnect = (_client, packet, done) => {
+      packet.clean = true // Told to the client: no session is present. Nothing is kept for who is not there.
+      const full = aedes.connectedClients >= CLIENTS_MAX
+      done(full ? new Error(`there are ${CLIENTS_MAX} clients already`) : null, !full)
+    }
+    aedes.authorizePublish = (_client, { topic }, done) => done(new Error(`only the server publishes, not to ${topic}`))
+    aedes.authorizeSubscribe = (client, subscription, done) => {
+      const { topic, qos } = subscription
+      if (!this.#topics.allows(topic) || this.#subscribers.countOf(client) >= FILTERS_MAX) {
+        done(null, null) // The acknowledgement says that it is refused.
+        return
+      }
+      // The place in the outbox is fixed before the subscription is acknowledged: nothing after that is missed.
+      this.#outlet.open().then(
+        () => {
+          if (client.closed) return
+          this.#late.expect(client, topic)
+          this.#subscribers.add(client, topic, qos)
+          done(null, subscription)
+        },
+        (error: Error) => done(error),
+      )
+    }
+    // What is retained; the rest was looked at before it was handed over.
+    aedes.authorizeForward = (client, packet) => {
+      const { topic, payload, retain } = packet
+      return !retain || this.#late.passes(client, { topic, payload, retained: true }) ? packet : null
+    }
+    aedes.on('unsubscribe', (filters, client) => {
+      for (const filter of filters) this.#subscribers.remove(client, filter)
+      if (this.#subscribers.isEmpty) this.#outlet.close()
+    })
+    aedes.on('clientDisconnect', (client) => this.#forget(client))
+    const refused = (client: Client, error: Error) => {
+      this.#forget(client)
+      this.#options.logger.debug({ client: client.id, because: error.message }, 'an MQTT client was cut off')
+    }
+    aedes.on('clientError', refused)
+    aedes.on('connectionError', refused)
+  }
+
+  #forget(client: Client): void {
+    this.#subscribers.forget(client)
+    if (this.#subscribers.isEmpty) this.#outlet.close()
+  }
+
+  #handle(stream: Duplex, request?: IncomingMessage): void {
+    this.#aedes.handle(stream, request)
+  }
+
+  #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    const refuse = (status: string) =>
+      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+    socket.on('error', () => socket.destroy())
+    if (request.url?.split('?')[0] !== PATH) return void refuse('404 Not Found')
+    if (!this.#isWelcome(request)) {
+      const { origin } = request.headers
+      this.#options.logger.warn({ origin }, 'a page of another site was refused: --mqtt-origins lets it in')
+      return void refuse('403 Forbidden')
+    }
+    this.#sockets.handleUpgrade(request, socket, head, (client) => this.#handle(createWebSocketStream(client), request))
+  }
+
+  /**
+   * A page of any other site could read along through the browser of somebody who can reach this server. Programs send
+   * no origin; `null` is what files send, but also what any site can make a frame send.
+   */
+  #isWelcome({ headers: { origin, host } }: IncomingMessage): boolean {
+    const { origins } = this.#options
+    if (origin === undefined || origins.includes('*') || origins.includes(origin)) return true
+    const parsed = URL.parse(origin)
+    if (!parsed) return false
+    return parsed.host === host || ['localhost', '127.0.0.1', '[::1]'].includes(parsed.hostname)
+  }
+}

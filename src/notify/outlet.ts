@@ -1,0 +1,115 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import type { LiveOptions } from './live.ts'
+import { type Message, type Topics, WORKER_STATES } from './topics.ts'
+
+const PAGE = 500
+const WAIT_MS = 10_000
+const TICK_MS = 1_000
+
+export interface Outside {
+  /** Whether anybody has subscribed to a topic. */
+  isHeard: (topic: string) => boolean
+  /** Resolves when every subscriber has taken it, so that reading goes no faster than they do. */
+  publish: (messages: readonly Message[]) => Promise<void>
+}
+
+/**
+ * Brings the engine's events to the subscribers of this process. It reads only while there are any: closed → open (the
+ * place is fixed) → reading → closed again when the last one has gone.
+ */
+export class Outlet {
+  readonly #options: LiveOptions
+  readonly #topics: Topics
+  readonly #outside: Outside
+  #reading: { place: Promise<string>; stop: AbortController; done: Promise<unknown> } | undefined
+  #workers = new Set<string>()
+
+  constructor(options: LiveOptions, topics: Topics, outside: Outside) {
+    this.#options = options
+    this.#topics = topics
+    this.#outside = outside
+  }
+
+  /** Resolves when everything that happens from now on will be published. */
+  async open(): Promise<void> {
+    if (!this.#reading) {
+      const stop = new AbortController()
+      const place = this.#options.engine.events({ after: null, max: 1 }).then(({ last }) => last)
+      const done = Promise.all([this.#read(place, stop.signal), this.#tick(stop.signal)])
+      this.#reading = { place, stop, done }
+    }
+    const { place } = this.#reading
+    await place.catch((error: unknown) => {
+      if (this.#reading?.place === place) this.close()
+      throw error
+    })
+  }
+
+  close(): void {
+    this.#reading?.stop.abort()
+    this.#reading = undefined
+  }
+
+  async stop(): Promise<void> {
+    const done = this.#reading?.done
+    this.close()
+    await done
+  }
+
+  async #read(place: Promise<string>, signal: AbortSignal): Promise<void> {
+    let after = await place.catch(() => null) // Whoever opened is told.
+    let failing = false
+    while (after !== null && !signal.aborted) {
+      try {
+        after = await this.#publishPage(after, signal)
+        failing = false
+      } catch (error) {
+        if (!failing && !signal.aborted) this.#options.logger.warn({ err: error }, 'status over MQTT pauses')
+        failing = true
+        await pause(TICK_MS, signal)
+      }
+    }
+  }
+
+  async #publishPage(after: string, signal: AbortSignal): Promise<string> {
+    const page = await this.#options.engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
+    if (page.gap) this.#options.logger.warn('subscribers were too slow: events were gone before they were published')
+    await this.#outside.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
+    return page.last
+  }
+
+  /** Statistics and workers, each second, as far as somebody listens. */
+  async #tick(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#publishStats()
+        await this.#publishWorkers()
+      } catch (error) {
+        this.#options.logger.debug({ err: error }, 'no statistics: the engine failed')
+      }
+      await pause(TICK_MS, signal)
+    }
+  }
+
+  async #publishStats(): Promise<void> {
+    const topic = this.#topics.stats
+    if (!this.#outside.isHeard(topic)) return
+    const payload = JSON.stringify(await this.#options.stats())
+    await this.#outside.publish([{ topic, payload, retain: false }])
+  }
+
+  async #publishWorkers(): Promise<void> {
+    const now = new Set((await this.#options.engine.workers()).map(({ id }) => id))
+    const tell = (id: string, payload: string) => {
+      const topic = this.#topics.worker(id)
+      return this.#outside.isHeard(topic) ? this.#outside.publish([{ topic, payload, retain: true }]) : undefined
+    }
+    for (const id of now) if (!this.#workers.has(id)) await tell(id, WORKER_STATES.here)
+    for (const id of this.#workers) if (!now.has(id)) await tell(id, WORKER_STATES.gone)
+    this.#workers = now
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<unknown> {
+  return wait(ms, undefined, { signal }).catch(() => undefined)
+}

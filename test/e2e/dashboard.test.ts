@@ -1,0 +1,234 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { Locator, Page } from 'playwright-core'
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { MANY_MS, Process } from '../notify/stage.ts'
+import { Browser } from '../services/chromium.ts'
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'submit']
+/** Looked at by people: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */
+const screenshots = process.env.XQUEUE_SCREENSHOTS
+
+let server: Process
+let browser: Browser
+let page: Page
+
+beforeAll(async () => {
+  server = await Process.start({ concurrency: '50' })
+  browser = await Browser.start()
+  if (screenshots) mkdirSync(screenshots, { recursive: true })
+})
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+beforeEach(async () => {
+  await page?.close()
+  browser.complaints.length = 0
+  browser.requested.length = 0
+  page = await browser.open(`${server.address}/`)
+  await has(page.getByRole('status').first(), 'live over MQTT')
+})
+
+/** Waits for text on the page as it is: nothing here loads it again. */
+function has(where: Locator, text: string | RegExp): Promise<void> {
+  const fits = (have: string) => (typeof text === 'string' ? have.includes(text) : text.test(have))
+  return vi.waitFor(async () => expect(await where.textContent({ timeout: 1_000 })).toSatisfy(fits), {
+    timeout: MANY_MS,
+    interval: 50,
+  })
+}
+
+async function go(view: string): Promise<void> {
+  await page.evaluate(`location.hash = '#/${view}'`)
+}
+
+const main = () => page.locator('main')
+
+it('submits through the form and shows the states as they change', async () => {
+  await page.getByRole('link', { name: 'Submit' }).click()
+  await page.getByLabel('Type').selectOption('form')
+  await page.getByLabel('name').fill('<b>Ann</b>')
+  await page.getByLabel('times').fill('3')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await has(page.locator('.submitted'), 'succeeded')
+  await page.locator('.submitted a').click()
+  await has(main(), '"greeting": "<b>Ann</b> 3"')
+  await has(page.locator('.timeline'), /waiting[\s\S]*running[\s\S]*succeeded/)
+  expect(browser.complaints).toEqual([])
+})
+
+it('shows what the server says of a payload that does not fit', async () => {
+  await go('submit?type=form')
+  await page.getByRole('button', { name: 'As JSON' }).click()
+  await page.getByLabel('Payload').fill('{"name": "x", "times": "three"}')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await has(page.getByRole('alert'), 'payload.times')
+  await page.getByLabel('Payload').fill('{')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await has(page.getByRole('alert'), 'This is no JSON')
+})
+
+it('changes a limit, with a word on what it will do, and more tasks run at once', async () => {
+  const ids = await Promise.all(Array.from({ length: 5 }, () => server.submit('slow')))
+  await go('limits')
+  const panel = page.getByRole('region', { name: 'slow' })
+  await has(panel, '2 of 2 in use')
+  await panel.getByRole('spinbutton').fill('4')
+  await has(panel, 'Up to 2 waiting tasks start at once.')
+  await panel.getByRole('button', { name: 'Set' }).click()
+  await has(panel, '4 of 4 in use')
+  await panel.locator('summary').click()
+  await has(panel, ids[0]!)
+  await server.call('POST', '/concurrency', { task_type: 'slow', max_concurrency: 2 })
+  await server.call('POST', '/tasks/cancel', { type: 'slow' })
+})
+
+it('says why a task waits, and cancels a running one', async () => {
+  const [first, , third] = [await server.submit('slow'), await server.submit('slow'), await server.submit('slow')]
+  await go(`tasks/${third}`)
+  await has(main(), 'All 2 permits of its type are in use.')
+  await go(`tasks/${first}`)
+  await has(main(), 'It is running on')
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await has(page.getByRole('heading', { level: 1 }), 'canceled')
+  await go(`tasks/${third}`)
+  await has(page.getByRole('heading', { level: 1 }), 'running')
+  await server.call('POST', '/tasks/cancel', { type: 'slow' })
+})
+
+it('retries a failed task, and shows its error as text and nothing else', async () => {
+  const id = await server.submit('fails', { '<script>alert(1)</script>': '<img src=x onerror=alert(2)>' })
+  await go('tasks?status=failed')
+  await page.getByRole('link', { name: id }).click()
+  await has(main(), '<img src=x onerror=alert(1)>')
+  await page.getByRole('button', { name: 'Run again' }).click()
+  await has(page.locator('.timeline'), /failed[\s\S]*waiting[\s\S]*running[\s\S]*failed/)
+  expect(await page.locator('main img, main script').count()).toBe(0)
+  expect(browser.complaints).toEqual([])
+})
+
+it('lists tasks as they come and go, by status, type, tag and id, in pages', async () => {
+  await server.call('POST', '/tasks/batch', {
+    tasks: Array.from({ length: 450 }, (_, n) => ({ type: 'quick', payload: n, tags: { half: String(n % 2) } })),
+  })
+  await go('tasks?type=quick')
+  await has(page.locator('.count'), /\d\d\d shown/)
+  const list = page.getByRole('table', { name: 'Tasks' })
+  expect(await list.getByRole('row').count()).toBeLessThan(80)
+  await vi.waitFor(async () => {
+    await list.evaluate((element) => element.scrollTo(0, 1e6))
+    await has(page.locator('.count'), /4[5-9]\d shown/)
+  }, MANY_MS)
+  await list.evaluate((element) => element.scrollTo(0, 0))
+  const id = await server.submit('quick')
+  await has(list.getByRole('row').nth(1), new RegExp(`${id}[\\s\\S]*succeeded`))
+  await page.getByLabel('Tag').fill('half:1')
+  await page.getByRole('button', { name: 'Filter' }).click()
+  await has(page.locator('.count'), '200 shown')
+  await page.getByLabel('Task id').fill(id)
+  await page.getByRole('button', { name: 'Open' }).click()
+  await has(main(), id)
+})
+
+it('shows totals, types, workers and health', async () => {
+  await server.submit('slow')
+  await has(page.locator('.total.processing'), /running\s+1/)
+  await has(main(), 'healthy')
+  await go('workers')
+  await has(main(), /1 of 50[\s\S]*slow/)
+  await server.call('POST', '/tasks/cancel', { type: 'slow' })
+})
+
+it('is as live over Server-Sent Events where there is no MQTT, and says so', async () => {
+  const silent = await Process.start({ mqtt: 'off' })
+  await page.goto(silent.address)
+  await has(page.getByRole('status').first(), 'live over Server-Sent Events')
+  await go('tasks')
+  const id = await silent.submit('quick')
+  await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*succeeded`))
+  await page.goto('about:blank')
+  await silent.stop()
+})
+
+it('asks no other server for anything, and allows nothing inline', async () => {
+  for (const view of VIEWS) await go(view)
+  const own = new URL(server.address).host
+  expect(browser.requested.filter((url) => new URL(url).host !== own)).toEqual([])
+  const { headers } = await fetch(server.address)
+  expect(headers.get('content-security-policy')).toMatch(/default-src 'none'.*script-src 'self'; style-src 'self'/)
+  await page.evaluate(`{
+    const script = document.createElement('script')
+    script.textContent = 'document.title = "taken over"'
+    document.body.append(script)
+  }`)
+  expect(await page.title()).toBe('XQueue')
+})
+
+it('is reached by keyboard alone', async () => {
+  await server.submit('quick')
+  await page.keyboard.press('Tab')
+  expect(await page.evaluate('document.activeElement.textContent')).toBe('Skip to content')
+  await page.keyboard.press('Enter')
+  expect(await page.evaluate('document.activeElement.id')).toBe('main')
+  await page.getByRole('link', { name: 'Tasks', exact: true }).focus()
+  await page.keyboard.press('Enter')
+  await page.getByRole('table').getByRole('link').first().waitFor()
+  await page.getByRole('table', { name: 'Tasks' }).focus()
+  await page.keyboard.press('Tab')
+  expect(await page.evaluate('document.activeElement.hash')).toMatch(/^#\/tasks\/[0-9a-f-]+$/)
+})
+
+it('speaks Chinese, and remembers that', async () => {
+  await page.getByRole('button', { name: '中文' }).click()
+  await has(page.locator('nav').first(), '总览')
+  await page.reload()
+  await has(page.getByRole('status').first(), '通过 MQTT 实时更新')
+  expect(await page.getAttribute('html', 'lang')).toBe('zh-CN')
+  if (screenshots) await page.screenshot({ path: join(screenshots, 'overview-zh.png') })
+  await page.getByRole('button', { name: 'English' }).click()
+})
+
+it.each([
+  ['light', 1360],
+  ['dark', 1360],
+  ['light', 375],
+] as const)('has no fault that axe finds, and fits, in %s at %d pixels', async (colorScheme, width) => {
+  await server.submit('fails')
+  await server.submit('slow')
+  await page.setViewportSize({ width, height: 900 })
+  await page.emulateMedia({ colorScheme })
+  const { tasks } = (await server.call('GET', '/tasks?status=failed&limit=1')).body
+  for (const view of [...VIEWS, `tasks/${tasks[0].id}`, 'submit?type=form']) {
+    await go(view)
+    await page.getByRole('heading', { level: 1 }).waitFor()
+    if (view === 'overview') await page.locator('.checks').waitFor()
+    if (view === 'overview' || view === 'limits') await main().getByText('slow').first().waitFor()
+    if (view === 'tasks') await page.getByRole('table').getByRole('link').first().waitFor()
+    const name = `${view.replaceAll(/[/?=]/g, '-').slice(0, 20)}-${colorScheme}-${width}.png`
+    if (screenshots) await page.screenshot({ path: join(screenshots, name), fullPage: width < 500 })
+    // Handed over as text: the page's policy allows no script to be added, which is as it should be.
+    const violations = await page.evaluate(`(() => { ${axe}; return axe.run() })()
+      .then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join(' ')))`)
+    expect(violations, view).toEqual([])
+    expect(await page.evaluate('document.documentElement.scrollWidth'), view).toBeLessThanOrEqual(width)
+  }
+  await server.call('POST', '/tasks/cancel', { type: 'slow' })
+})
+
+it('runs the example page, which watches one task without any library', async () => {
+  const host = await Process.start({ 'mqtt-origins': 'null' })
+  const example = await browser.open(pathToFileURL(join(import.meta.dirname, '../../examples/mqtt-client.html')).href)
+  const id = await host.submit('slow')
+  await example.getByLabel('Server').fill(new URL(host.address).host)
+  await example.getByLabel('Task id').fill(id)
+  await example.getByRole('button').click()
+  await has(example.locator('#states'), 'processing')
+  await host.call('DELETE', `/tasks/${id}`)
+  await has(example.locator('#states'), /processing[\s\S]*canceled/)
+  await example.close()
+  await host.stop()
+})

@@ -1,0 +1,250 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import mqtt from 'mqtt'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { WebSocket } from 'ws'
+import { pathOf } from '../services/installed.ts'
+import { event, Listener, Process } from './stage.ts'
+
+let process: Process
+let url: string
+const closing: (() => Promise<unknown>)[] = []
+
+beforeEach(async () => {
+  process = await Process.start({})
+  url = await process.mqttUrl()
+})
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close()
+  await process.stop()
+})
+
+async function listen(to: string, ...filters: string[]): Promise<Listener> {
+  const listener = await Listener.connect(to, filters)
+  closing.push(() => listener.close())
+  return listener
+}
+
+it('tells every state of a task in order, over TCP and over WebSocket', async () => {
+  for (const listener of [await listen(url, 'xqueue/#'), await listen(process.webSocket, 'xqueue/#')]) {
+    const id = await process.submit('quick', { a: 1 })
+    const states = ['pending', 'processing', 'success']
+    await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(states))
+    await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+    expect(listener.on(`xqueue/tasks/${id}`).at(-1)!.body).toEqual({
+      event_id: expect.any(String),
+      task_id: id,
+      type: 'quick',
+      status: 'success',
+      attempts: 1,
+      progress: null,
+      result: { a: 1 },
+      error: null,
+      timeout_reason: null,
+      worker_id: expect.any(String),
+      timestamp: expect.stringMatching(/^\d{4}-.*Z$/),
+    })
+  }
+})
+
+it('tells by type and by status, and progress on a topic of its own', async () => {
+  const failures = await listen(url, 'xqueue/events/+/failed/#')
+  const steps = await listen(url, 'xqueue/events/steps/#', 'xqueue/tasks/+/progress')
+  const failed = await process.submit('fails')
+  const id = await process.submit('steps')
+  await failures.until(() => expect(failures.heard.map(({ topic }) => topic)).toHaveLength(1))
+  expect(failures.heard[0]).toMatchObject({ topic: `xqueue/events/fails/failed/${failed}` })
+  expect(failures.heard[0]!.body.error).toContain('<img src=x onerror=alert(1)> #+/ 不行')
+  await steps.until(() => expect(steps.on(`xqueue/events/steps/success/${id}`)).toHaveLength(1))
+  expect(steps.on(`xqueue/tasks/${id}/progress`).at(-1)!.body).toMatchObject({ progress: 50, status: 'processing' })
+  expect(steps.heard.every(({ topic }) => topic.includes(id))).toBe(true)
+})
+
+it('answers who comes late with the present state, as retained, or with those of the newest tasks', async () => {
+  const id = await process.submit('quick', 7)
+  const early = await listen(url, 'xqueue/events/#')
+  const slow = await process.submit('slow')
+  await early.until(() => expect(early.on(`xqueue/events/slow/processing/${slow}`)).toHaveLength(1))
+  const late = await listen(process.webSocket, `xqueue/tasks/${id}`, `xqueue/tasks/${slow}`)
+  await late.until(() => expect(late.heard).toHaveLength(2))
+  expect(late.on(`xqueue/tasks/${id}`)[0]).toMatchObject({
+    body: { status: 'success', result: 7, event_id: null },
+    packet: { retain: true },
+  })
+  expect(late.on(`xqueue/tasks/${slow}`)[0]).toMatchObject({ body: { status: 'processing' } })
+  await process.call('DELETE', `/tasks/${slow}`)
+  await late.until(() => expect(late.statuses(`xqueue/tasks/${slow}`)).toEqual(['processing', 'canceled']))
+  const all = await listen(url, 'xqueue/tasks/+')
+  await all.until(() => expect(all.heard.map(({ body }) => body.status)).toEqual(['success', 'canceled']))
+})
+
+it('never shows a subscriber who comes in the middle a task that goes back in time', async () => {
+  const order = ['pending', 'processing', 'success']
+  for (let round = 0; round < 40; round++) {
+    const id = await process.submit('steps')
+    const listener = await listen(url, `xqueue/tasks/${id}`)
+    await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
+    const seen = listener.statuses(`xqueue/tasks/${id}`).map((status) => order.indexOf(status))
+    expect(seen).toEqual([...new Set(seen)].sort())
+    await listener.close()
+  }
+})
+
+it('grants subscriptions under the prefix only, and publishes for nobody', async () => {
+  const id = await process.submit('slow')
+  const listener = await listen(url, 'xqueue/#')
+  for (const filter of ['#', '+/tasks/#', 'other/x', '$SYS/#', 'xqueue']) {
+    const refused = listener.client.subscribeAsync(filter)
+    await expect(refused, filter).rejects.toThrow()
+  }
+  const intruder = mqtt.connect(url, { reconnectPeriod: 0 })
+  await event(intruder, 'connect')
+  intruder.publish(`xqueue/tasks/${id}`, 'not even JSON', { qos: 0, retain: true })
+  await event(intruder, 'close')
+  const dying = mqtt.connect(url, {
+    reconnectPeriod: 0,
+    will: { topic: `xqueue/tasks/${id}`, payload: Buffer.from('a will'), qos: 0, retain: false },
+  })
+  await event(dying, 'connect')
+  dying.stream.destroy()
+  await event(dying, 'close')
+  await process.call('DELETE', `/tasks/${id}`)
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('canceled'))
+  expect(listener.heard.filter(({ body }) => /JSON|will/.test(String(body)))).toEqual([])
+})
+
+it('outlives clients that speak no MQTT', async () => {
+  const { hostname, port } = new URL(url)
+  for (const bytes of ['GET / HTTP/1.1\r\n\r\n', '\x10\xff\xff\xff\x7f', '\x00'.repeat(5_000)]) {
+    const socket = connect(Number(port), hostname)
+    socket.on('error', () => undefined)
+    socket.end(bytes, 'latin1')
+    await once(socket, 'close')
+  }
+  const listener = await listen(url, 'xqueue/events/#')
+  const id = await process.submit('quick')
+  await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+})
+
+it('lets pages of its own and of this machine in, and no others', async () => {
+  const ask = (origin: string | undefined, path = '') =>
+    new Promise<number>((resolve) => {
+      const socket = new WebSocket(process.webSocket + path, 'mqtt', origin === undefined ? {} : { origin })
+      socket.on('open', () => {
+        socket.close()
+        resolve(101)
+      })
+      socket.on('unexpected-response', (_request, answer) => resolve(answer.statusCode!))
+      socket.on('error', () => undefined)
+    })
+  const welcome = [undefined, process.address, 'http://localhost:5173']
+  expect(await Promise.all(welcome.map((origin) => ask(origin)))).toEqual([101, 101, 101])
+  expect(await Promise.all(['https://evil.example', 'null'].map((origin) => ask(origin)))).toEqual([403, 403])
+  expect(await ask(undefined, '/else')).toBe(404)
+  await process.stop()
+  process = await Process.start({ 'mqtt-origins': 'https://one.example, null' })
+  const named = ['https://one.example', 'null', 'https://evil.example']
+  expect(await Promise.all(named.map((origin) => ask(origin)))).toEqual([101, 101, 403])
+})
+
+it('says which port is in use, and goes on with WebSocket', async () => {
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  const { port } = taken.address() as { port: number }
+  const second = await Process.start({ 'mqtt-port': String(port) })
+  closing.push(
+    () => second.stop(),
+    async () => taken.close(),
+  )
+  expect(second.log.join('')).toMatch(new RegExp(`port ${port} is in use.*--mqtt-port`))
+  expect(await second.mqttCheck()).toMatchObject({ status: 200, overall: 'healthy', ok: true })
+  const listener = await listen(second.webSocket, 'xqueue/events/#')
+  const id = await second.submit('quick')
+  await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+})
+
+it('tells statistics each second and which workers there are', async () => {
+  const listener = await listen(url, 'xqueue/stats', 'xqueue/workers/+')
+  await process.submit('quick')
+  await listener.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
+  const { types } = listener.on('xqueue/stats').at(-1)!.body
+  expect(types.find(({ type }: { type: string }) => type === 'slow')).toMatchObject({ max_concurrency: 2, pending: 0 })
+  const worker = (await process.call('GET', '/workers')).body.workers[0].id
+  expect(listener.on(`xqueue/workers/${worker}`)[0]).toMatchObject({ body: 'online', packet: { retain: true } })
+})
+
+it('serves the subscribers of each process what happens in any of them', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'xqueue-mqtt-'))
+  const engine = `sqlite:${join(folder, 'x.db')}`
+  const one = await Process.start({ engine })
+  const two = await Process.start({ engine })
+  const first = await listen(await one.mqttUrl(), 'xqueue/events/#', 'xqueue/workers/+')
+  const second = await listen(await two.mqttUrl(), 'xqueue/events/#')
+  const ids = [await one.submit('quick'), await two.submit('quick')]
+  for (const listener of [first, second]) {
+    for (const id of ids) {
+      await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+    }
+  }
+  await second.close()
+  await two.stop()
+  await first.until(() => expect(first.heard.some(({ body }) => body === 'offline')).toBe(true))
+  await first.close()
+  await one.stop()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+it('cuts off a subscriber that does not read; the others hear everything', async () => {
+  const { hostname, port } = new URL(url)
+  const stuck = connect(Number(port), hostname)
+  stuck.on('error', () => undefined)
+  stuck.write('\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01s', 'latin1') // CONNECT as "s", without keep-alive
+  stuck.write('\x82\x0d\x00\x01\x00\x08xqueue/#\x00', 'latin1') // SUBSCRIBE
+  await once(stuck, 'data')
+  stuck.pause()
+  const listener = await listen(url, 'xqueue/events/quick/success/#')
+  const payload = 'x'.repeat(200_000)
+  const ids = await Promise.all(Array.from({ length: 60 }, () => process.submit('quick', payload)))
+  await listener.until(() => expect(listener.heard).toHaveLength(ids.length))
+  await listener.until(() => expect(process.log.join('').includes('an MQTT client was cut off')).toBe(true))
+  stuck.destroy()
+})
+
+it.each([0, 1, 2] as const)(
+  'tells a subscriber with QoS %d each change once, however many of its filters fit',
+  async (qos) => {
+    const listener = await listen(url)
+    await listener.client.subscribeAsync(['xqueue/events/#', 'xqueue/events/quick/+/+'], { qos: 0 })
+    await listener.client.subscribeAsync('xqueue/events/quick/#', { qos })
+    const ids = await Promise.all(Array.from({ length: 20 }, (_, n) => process.submit('quick', '界'.repeat(n * 500))))
+    for (const [n, id] of ids.entries()) {
+      const topic = `xqueue/events/quick/success/${id}`
+      await listener.until(() => expect(listener.on(topic)[0]?.body.result).toBe('界'.repeat(n * 500)))
+      expect(listener.on(topic).map(({ packet }) => packet.qos)).toEqual([Math.min(qos, 1)])
+    }
+    await listener.client.unsubscribeAsync(['xqueue/events/#', 'xqueue/events/quick/+/+', 'xqueue/events/quick/#'])
+    await listener.client.subscribeAsync('xqueue/events/fails/#', { qos })
+    const before = listener.heard.length
+    await process.submit('quick')
+    const failed = await process.submit('fails')
+    await listener.until(() => expect(listener.on(`xqueue/events/fails/failed/${failed}`)).toHaveLength(1))
+    expect(listener.heard.slice(before).every(({ topic }) => topic.includes(failed))).toBe(true)
+  },
+)
+
+it('speaks to mosquitto_sub', async () => {
+  const id = await process.submit('quick', { n: 42 })
+  const { hostname, port } = new URL(url)
+  const args = ['-h', hostname, '-p', port, '-q', '2', '-t', `xqueue/tasks/${id}`, '-C', '1', '-W', '20']
+  const child = spawn(pathOf('mosquitto_sub')!, args)
+  let heard = ''
+  child.stdout.on('data', (chunk) => {
+    heard += chunk
+  })
+  expect((await once(child, 'close'))[0]).toBe(0)
+  expect(JSON.parse(heard)).toMatchObject({ task_id: id, result: { n: 42 } })
+})

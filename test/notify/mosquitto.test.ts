@@ -1,0 +1,272 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Aedes } from 'aedes'
+import { afterAll, afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { loadConfig } from '../../src/config/config.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { createLive } from '../../src/notify/live.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { freePort, Mosquitto } from '../services/mosquitto.ts'
+import { Listener, MANY_MS, Process } from './stage.ts'
+
+const broker = new Mosquitto()
+const folder = mkdtempSync(join(tmpdir(), 'xqueue-notifier-'))
+let closing: (() => Promise<unknown>)[] = []
+
+beforeEach(() => {
+  closing = [() => broker.stop()]
+})
+afterEach(async () => {
+  for (const close of closing.reverse()) await close()
+})
+afterAll(async () => {
+  await broker.remove()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+async function start(flags: Record<string, string> = {}): Promise<Process> {
+  const process = await Process.start({ mqtt: broker.url, ...flags })
+  closing.push(() => process.stop())
+  await vi.waitFor(async () => expect((await process.mqttCheck()).detail).toContain('connected to'), MANY_MS)
+  return process
+}
+
+async function listen(filters: string[], options = {}, url = broker.url): Promise<Listener> {
+  const listener = await Listener.connect(url, filters, options)
+  closing.push(() => listener.close())
+  return listener
+}
+
+const STATES = ['pending', 'processing', 'success']
+
+it('publishes every change with MQTT 5: content type, properties, the state retained', async () => {
+  await broker.start()
+  const process = await start()
+  const listener = await listen(['xqueue/#'], { protocolVersion: 5 })
+  const id = await process.submit('steps')
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES))
+  await listener.until(() => expect(listener.on(`xqueue/events/steps/success/${id}`)).toHaveLength(1))
+  expect(listener.on(`xqueue/tasks/${id}/progress`)[0]!.body).toMatchObject({ progress: 50 })
+  const { packet, body } = listener.on(`xqueue/tasks/${id}`).at(-1)!
+  expect(packet.properties).toMatchObject({
+    contentType: 'application/json',
+    payloadFormatIndicator: true,
+    messageExpiryInterval: 86_400,
+    userProperties: { task_id: id, task_type: 'steps', task_status: 'success', event_id: body.event_id },
+  })
+  const late = await listen([`xqueue/tasks/${id}`, 'xqueue/workers/+'])
+  await late.until(() => expect(late.heard).toHaveLength(2))
+  expect(late.on(`xqueue/tasks/${id}`)).toMatchObject([{ body: { status: 'success' }, packet: { retain: true } }])
+  expect(late.heard.find(({ topic }) => topic.startsWith('xqueue/workers/'))!.body).toBe('online')
+  await late.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
+})
+
+it('delivers everything in order after the broker was away; tasks go on meanwhile, health says degraded', async () => {
+  await broker.start()
+  const process = await start()
+  const listener = await listen(['xqueue/tasks/+', 'xqueue/events/+/success/+'])
+  const ids: string[] = []
+  const submitMany = async () => {
+    for (let n = 0; n < 100; n++) ids.push(await process.submit('quick', n))
+  }
+  const before = submitMany()
+  await listener.until(() => expect(listener.heard.length).toBeGreaterThan(20))
+  await broker.stop()
+  await before
+  await vi.waitFor(async () => {
+    const check = await process.mqttCheck()
+    expect(check).toMatchObject({ status: 200, overall: 'degraded', ok: false })
+    expect(check.detail).toMatch(/events wait/)
+  }, MANY_MS)
+  await submitMany()
+  await vi.waitFor(async () => expect((await process.call('GET', '/stats')).body.success_tasks).toBe(200), MANY_MS)
+  await broker.startAgain()
+  const late = await listen(['xqueue/tasks/+'])
+  // What was told before the broker was killed, it has forgotten; who listened then has heard it.
+  const lastOf = (id: string) =>
+    [late, listener].map((heard) => heard.statuses(`xqueue/tasks/${id}`).at(-1)).find((status) => status === 'success')
+  await late.until(() => expect(ids.map(lastOf)).toEqual(ids.map(() => 'success')))
+  await vi.waitFor(async () => expect(await process.mqttCheck()).toMatchObject({ overall: 'healthy' }), MANY_MS)
+  // Who was connected all the time may hear some again, and hears nothing out of order.
+  await submitMany()
+  const last = ids.at(-1)!
+  await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${last}`)).not.toHaveLength(0))
+  for (const id of ids.slice(200)) expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES)
+})
+
+it('is let in with user and password only, says so when not, and shows the password to nobody', async () => {
+  await broker.start({ login: ['ann', 'secret'] })
+  const wrong = await Process.start({ mqtt: `mqtt://ann:wr0ng@127.0.0.1:${broker.port}` })
+  closing.push(() => wrong.stop())
+  await vi.waitFor(async () => {
+    expect((await wrong.mqttCheck()).detail).toMatch(/not authorized|bad user/i)
+  }, MANY_MS)
+  expect(await wrong.mqttCheck()).toMatchObject({ status: 200, overall: 'degraded' })
+  expect(wrong.log.join('') + (await wrong.mqttCheck()).detail).not.toContain('wr0ng')
+  const right = await start({ mqtt: `mqtt://ann:secret@127.0.0.1:${broker.port}`, 'mqtt-prefix': 'some/where' })
+  const listener = await listen(['some/where/events/#'], { username: 'ann', password: 'secret' })
+  const id = await right.submit('quick')
+  await listener.until(() => expect(listener.on(`some/where/events/quick/success/${id}`)).toHaveLength(1))
+})
+
+it.each([
+  ['over WebSocket', (): object => ({ mqtt: `ws://127.0.0.1:${broker.webSocketPort}` }), []],
+  ['with QoS 0', (): object => ({ 'mqtt-qos': '0' }), []],
+  ['with QoS 2', (): object => ({ 'mqtt-qos': '2' }), []],
+  ['to a broker that takes one message at a time', (): object => ({}), ['max_inflight_messages 1']],
+  ['without retained states', (): object => ({ 'mqtt-retain': 'false' }), []],
+])('publishes %s', async (name, flags, more) => {
+  await broker.start({ more })
+  const process = await start(flags() as Record<string, string>)
+  const listener = await listen(['xqueue/#'])
+  const ids = await Promise.all(Array.from({ length: 50 }, () => process.submit('quick')))
+  for (const id of ids) await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES))
+  const late = await listen(['xqueue/tasks/+', 'xqueue/events/#'])
+  const id = await process.submit('quick')
+  await late.until(() => expect(late.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+  const retained = late.heard.filter(({ packet }) => packet.retain)
+  expect(retained).toHaveLength(name.includes('without') ? 0 : ids.length)
+})
+
+it('sends a message that is too large for the broker without its result, and goes on', async () => {
+  await broker.start({ more: ['max_packet_size 20000'] })
+  const process = await start()
+  const listener = await listen(['xqueue/events/#'])
+  const large = await process.submit('quick', '界'.repeat(10_000))
+  const id = await process.submit('quick')
+  await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+  expect(listener.on(`xqueue/events/quick/success/${large}`)).toMatchObject([{ body: { result: null } }])
+})
+
+it('takes 3.1.1 where the broker knows no other', async () => {
+  const aedes = await Aedes.createBroker()
+  const server = createServer(aedes.handle).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`
+  closing.push(async () => {
+    await new Promise<void>((resolve) => aedes.close(resolve))
+    server.close()
+  })
+  const process = await start({ mqtt: url })
+  const listener = await listen(['xqueue/events/#'], {}, url)
+  const id = await process.submit('quick')
+  await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+})
+
+it('removes the retained state when retention removes the task', async () => {
+  await broker.start()
+  let now = Date.now()
+  const engine = await openEngine('sqlite::memory:', { clock: () => now, retention: { ageMs: 60_000, countMax: 100 } })
+  closing.push(() => engine.close())
+  await engine.configureType('t', { declared: true })
+  const { logger, ...rest } = await liveOptions()
+  const live = createLive({ ...rest, logger, engine })
+  await live.start(null)
+  closing.push(() => live.stop())
+  await vi.waitFor(() => expect(live.check().ok).toBe(true), MANY_MS)
+  const listener = await listen(['xqueue/tasks/+'])
+  const { task } = (await engine.submit([completeSpec({ type: 't' })]))[0]!
+  await engine.cancel({ ids: [task.id] })
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${task.id}`)).toEqual(['pending', 'canceled']))
+  now += 60_001
+  await engine.sweep(100)
+  await listener.until(() => expect(listener.heard.at(-1)!.body).toBe(''))
+  const late = await listen(['xqueue/#'])
+  await late.until(() => expect(late.on('xqueue/stats')).not.toHaveLength(0))
+  expect(late.on(`xqueue/tasks/${task.id}`)).toEqual([])
+})
+
+it('tells what is now when the events were gone before the broker came back', async () => {
+  await broker.start()
+  await broker.stop()
+  const engine = await openEngine('sqlite::memory:', { eventsMax: 10 })
+  closing.push(() => engine.close())
+  await engine.configureType('t', { declared: true })
+  await engine.events({ after: null, max: 1, reader: { name: 'mqtt', owner: 'x', leaseMs: 1 } })
+  const live = createLive({ ...(await liveOptions()), engine })
+  await live.start(null)
+  closing.push(() => live.stop())
+  const tasks = []
+  for (let n = 0; n < 30; n++) tasks.push(...(await engine.submit([completeSpec({ type: 't' })])))
+  while ((await engine.sweep(100)).more);
+  await broker.startAgain()
+  const listener = await listen(['xqueue/tasks/+'])
+  const topics = tasks.map(({ task }) => `xqueue/tasks/${task.id}`)
+  await listener.until(() => expect(topics.map((topic) => listener.statuses(topic).length > 0)).not.toContain(false))
+})
+
+it('is carried on by another process when the one that publishes is killed; the broker tells its will', async () => {
+  await broker.start()
+  const database = join(folder, 'kill.db')
+  const main = join(import.meta.dirname, '../../src/cli/main.ts')
+  const handlers = join(import.meta.dirname, '../../handlers/index.ts')
+  const flags = ['--engine', `sqlite:${database}`, '--mqtt', broker.url]
+  const listener = await listen(['xqueue/#'])
+  const child = spawn(process.execPath, [main, 'worker', '--handlers', handlers, ...flags], { stdio: 'ignore' })
+  await listener.until(() => expect(listener.heard.some(({ body }) => body === 'online')).toBe(true))
+  await listener.until(() => expect(listener.on('xqueue/stats')).not.toHaveLength(0))
+  const next = await start({ engine: `sqlite:${database}` })
+  expect((await next.mqttCheck()).detail).toContain('another process publishes')
+  const first = await next.submit('quick')
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${first}`)).toEqual(STATES))
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  const ids = await Promise.all(Array.from({ length: 20 }, () => next.submit('quick')))
+  for (const id of ids) await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES))
+  expect(listener.heard.some(({ body }) => body === 'offline')).toBe(true)
+})
+
+it('publishes over TLS to a broker whose certificate it trusts, and to no other', async () => {
+  await broker.start()
+  const main = join(import.meta.dirname, '../../src/cli/main.ts')
+  const run = (trusted: object, ...flags: string[]) => {
+    const args = [main, 'serve', '--port', '0', '--engine', 'sqlite::memory:', ...flags]
+    const child = spawn(process.execPath, args, {
+      env: { ...process.env, ...trusted },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    const log: string[] = []
+    child.stderr.on('data', (chunk) => log.push(String(chunk)))
+    closing.push(async () => {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    })
+    return log
+  }
+  const listener = await listen(['tls/#'])
+  const url = `mqtts://127.0.0.1:${broker.tlsPort}`
+  run({ NODE_EXTRA_CA_CERTS: broker.authority }, '--mqtt', url, '--mqtt-prefix', 'tls')
+  await listener.until(() => expect(listener.on('tls/stats')).not.toHaveLength(0))
+  const doubting = run({}, '--mqtt', url, '--mqtt-prefix', 'doubt')
+  await vi.waitFor(() => expect(doubting.join('')).toMatch(/self-signed certificate/), MANY_MS)
+})
+
+it('refuses settings that name no broker or no topic', async () => {
+  const load = (flags: Record<string, string>) => loadConfig(flags, {}, folder)
+  await expect(load({ mqtt: 'localhost:1883' })).rejects.toThrow('a URL as mqtt://')
+  await expect(load({ 'mqtt-prefix': 'a/#' })).rejects.toThrow('mqtt-prefix')
+  await expect(load({ 'mqtt-qos': '3' })).rejects.toThrow('0 to 2')
+})
+
+async function liveOptions() {
+  const { pino } = await import('pino')
+  return {
+    logger: pino({ level: 'silent' }),
+    mqtt: broker.port === 0 ? `mqtt://127.0.0.1:${await freePort()}` : broker.url,
+    prefix: 'xqueue',
+    qos: 1 as const,
+    retain: true,
+    clientId: null,
+    host: '127.0.0.1',
+    port: 0,
+    origins: [],
+    instanceId: 'test-instance',
+    workerId: null,
+    retentionMs: 60_000,
+    stats: async () => ({ any: 1 }),
+  }
+}
