@@ -20,11 +20,18 @@ const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/
 export function idOf(partition: number, lane: number, ms: number, n: number): string {
   const number = n - N_MIN
   if (number < 0 || number >= N_SPAN) throw new Error(`more than ${N_SPAN} tasks in one millisecond`)
-  const time = hex(ms, 12)
+  if (ms !== latest.ms) {
+    const time = hex(ms, 12)
+    latest = { ms, head: `${time.slice(0, 8)}-${time.slice(8)}-7` }
+  }
   const count = hex(number, 6)
-  const head = `${time.slice(0, 8)}-${time.slice(8)}-7${count.slice(0, 3)}-8${count.slice(3)}-`
-  return head + hex(lane, 4) + hex(partition, 2) + hex(checkOf(partition, lane, ms, number), 6)
+  const where = hex(lane * 256 + partition, 6)
+  const check = hex(checkOf(partition, lane, ms, number), 6)
+  return `${latest.head}${count.slice(0, 3)}-8${count.slice(3)}-${where}${check}`
 }
+
+/** Ids that are written together mostly have the same time. */
+let latest = { ms: -1, head: '' }
 
 /** The id of the task that scripts call `ref`. */
 export function idOfRef(partition: number, ref: string): string {
@@ -55,6 +62,7 @@ export class Numbers {
   }
 }
 
+/** As many digits, up to 12. */
 function hex(value: number, digits: number): string {
   return value.toString(16).padStart(digits, '0')
 }

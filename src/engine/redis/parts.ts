@@ -32,6 +32,8 @@ export type PartAnswer = [
   outcomes: Verdict[],
   tasks: (string | number)[],
   cancels: string[],
+  /** When the trip was made, there. */
+  now: number,
 ]
 
 /** A lease as its token tells it. */

@@ -133,6 +133,7 @@ export function taskOfParts(
 
 /** What settling has to know of a lease. */
 export interface LeaseState extends Running {
+  partition: number
   ref: string
   /** `<type>:<priority>` */
   lane: string
@@ -143,7 +144,7 @@ export interface LeaseState extends Running {
 }
 
 /** A record of `leases`. */
-export function leaseOf(record: string): Omit<LeaseState, 'ref' | 'lane'> {
+export function leaseOf(record: string): Omit<LeaseState, 'partition' | 'ref' | 'lane'> {
   const [head = ''] = record.split('\n', 1)
   const [fence, cancelAt, , expiresAt, , deadlineAt, , attempts, ...tail] = head.split('|')
   return {

@@ -93,7 +93,7 @@ export class Turns {
     const now = this.#store.now()
     for (let index = 0; index < leases.length; index += 3) {
       const [ref, lane, record] = leases.slice(index, index + 3) as [string, string, string]
-      due.push({ ref, lane, ...leaseOf(record) })
+      due.push({ partition, ref, lane, ...leaseOf(record) })
     }
     await this.#registry.know(due.map(({ lane }) => typeOfLane(lane)))
     const part = emptyPart({ id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 })
@@ -215,7 +215,7 @@ export class Turns {
     })
     decisions.forEach((decision, index) => {
       if (!decision) return
-      const part = partOf(decision.partition)
+      const part = partOf(decision.state.partition)
       addOutcome(part, decision.state, decision.settlement, worker.id)
       part.outcomeAt.push(index)
     })
@@ -231,7 +231,7 @@ export class Turns {
       this.#store.partitions.note(partition)
       part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
       part.waits = waits && part.want > 0
-      const [renewedHere, verdicts, tasks, cancels] = await this.#trips[partition]!.add(part)
+      const [renewedHere, verdicts, tasks, cancels, now] = await this.#trips[partition]!.add(part)
       if (about !== '') {
         this.#touched.set(worker.id, { at: this.#store.now(), types: String(worker.types) })
         this.#workedSince.delete(worker.id)
@@ -250,7 +250,7 @@ export class Turns {
         if (verdict === VERDICT.changed) again.push(place)
         if (verdict === VERDICT.done) settled[place] = this.#settledOf(outcomes[place]!, decisions[place]!)
       })
-      answer.leases.push(...this.#leasesOf(partition, tasks, worker, leaseMs))
+      answer.leases.push(...this.#leasesOf(partition, tasks, worker.id, leaseMs, now))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
       if (part.waits && tasks.length + cancels.length === 0) {
         for (const type of part.types) this.#expected.set(type, Date.now())
@@ -281,10 +281,10 @@ export class Turns {
     )
     if (failing.length > 0) await this.#registry.know(failing)
     const now = this.#store.now()
-    return outcomes.map(({ lease, outcome }, index) => {
+    return outcomes.map(({ outcome }, index) => {
       const state = states[index]
       if (!state) return null
-      return { partition: heldOf(lease)!.partition, state, settlement: this.#settlementOf(state, outcome, now) }
+      return { state, settlement: this.#settlementOf(state, outcome, now) }
     })
   }
 
@@ -310,7 +310,7 @@ export class Turns {
       answers.forEach((answer, index) => {
         const { token, ref, fence } = leases[index]!
         if (answer?.[0] !== 'L') return
-        const state = { ref, lane: answer[1], ...leaseOf(answer[2]) }
+        const state = { partition, ref, lane: answer[1], ...leaseOf(answer[2]) }
         if (state.fence === fence) found.set(token, state)
       })
     }
@@ -332,13 +332,20 @@ export class Turns {
   }
 
   /** Reads the tasks of an answer, see turn.lua. */
-  #leasesOf(partition: number, answer: readonly (string | number)[], worker: WorkerIdentity, leaseMs: number): Lease[] {
+  #leasesOf(
+    partition: number,
+    answer: readonly (string | number)[],
+    workerId: string,
+    leaseMs: number,
+    now: number,
+  ): Lease[] {
     const leases: Lease[] = []
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     const take = (ref: string, lane: string, head: string, payload: string, extras: string, error: string) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
-      leases.push(this.#start(task, ref, lane, lostOf(head), worker.id, leaseMs))
+      const lostLeases = lostOf(head)
+      leases.push(this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now))
     }
     for (let at = 0; at < answer.length; ) {
       const [lane, head] = [answer[at] as string, answer[at + 1] as string]
@@ -355,20 +362,24 @@ export class Turns {
     return leases
   }
 
-  #start(task: Task, ref: string, lane: string, lostLeases: number, workerId: string, leaseMs: number): Lease {
-    const now = this.#store.now()
+  #start(
+    task: Task,
+    known: Pick<LeaseState, 'partition' | 'ref' | 'lane' | 'workerId' | 'lostLeases'>,
+    leaseMs: number,
+    now: number,
+  ): Lease {
     const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
     task.status = 'processing'
     task.deliveries += 1
     task.startedAt = now
     task.updatedAt = now
-    task.workerId = workerId
+    task.workerId = known.workerId
     const fence = String(task.deliveries)
     const lease = `${id}.${fence}`
     const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
     const expiresAt = now + leaseMs
-    const running = { attempts, lostLeases, maxRetry, runAt, deadlineAt, cancelRequested: false }
-    this.#started.set(lease, { ref, lane, fence, startedAt: now, expiresAt, workerId, ...running })
+    const running = { attempts, maxRetry, runAt, deadlineAt, cancelRequested: false }
+    this.#started.set(lease, { ...known, ...running, fence, startedAt: now, expiresAt })
     this.#registry.rates.started(type, now - runAt)
     const local = (time: number) => this.#store.toLocal(time)
     return { lease, expiresAt: local(expiresAt), deadlineAt: deadlineAt === null ? null : local(deadlineAt), task }
@@ -397,6 +408,7 @@ export class Turns {
     for (const part of parts) writePart(args, part)
     const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args)
     this.#store.sawTime(time)
+    for (const answer of answers) answer.push(Number(time))
     if (due !== '') this.#dueAt(partition, Number(due))
     return answers
   }
