@@ -17,6 +17,9 @@ export interface Engine {
   /** The URL that opens this same store again, also from another thread of this process. */
   readonly url: string
 
+  /** So many turns of one worker are worth having under way at once: more than one where an answer is waited for. */
+  readonly turnsAtOnce: number
+
   /**
    * Accepts all specs or none; durable when it resolves. A known idempotency key with the same request answers the
    * earlier task (`existing`).

@@ -25,8 +25,7 @@ export interface WorkerOptions {
   onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
 }
 
-/** Turns under way at once while there is very much to do, and what makes a second one worth its while. */
-const TURNS = 2
+/** So many tasks make a second turn beside the first worth its while. */
 const WANT_MIN = 4
 const WAIT_MS = 5_000
 /** Why a waiting turn is cut short; made once, because an abort without a reason builds an error with a stack. */
@@ -67,7 +66,7 @@ export class Worker {
     this.#options = options
     this.#concurrency = options.concurrency ?? 10
     this.#leaseMs = options.leaseMs ?? ENGINE_DEFAULTS.leaseMs
-    this.#wantMax = Math.max(Math.ceil(this.#concurrency / TURNS), WANT_MIN)
+    this.#wantMax = Math.max(Math.ceil(this.#concurrency / options.engine.turnsAtOnce), WANT_MIN)
     this.#board = new LeaseBoard(this.#concurrency)
     this.identity = {
       id: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
@@ -136,8 +135,7 @@ export class Worker {
   async #turnsBeside(): Promise<void> {
     this.#beside += 1
     try {
-      let goesOn = true
-      while (goesOn) goesOn = await this.#turn(0)
+      while (await this.#turn(0));
     } catch {
       // What it had to report stands again among the outcomes; the loop tells of the failure and tries again.
     } finally {
@@ -157,9 +155,9 @@ export class Worker {
     if (waitMs === 0 && want + outcomes.length === 0) return false
     const wait = new AbortController()
     if (waitMs > 0) this.#wait = wait
+    const { identity: worker } = this
     this.#wanted += want
     try {
-      const { identity: worker } = this
       const leaseMs = this.#leaseMs
       const answer = await engine.turn({ worker, outcomes, renewals, want, waitMs, signal: wait.signal, leaseMs })
       this.#wanted -= want

@@ -42,6 +42,7 @@ const CANCELABLE: readonly Status[] = ['pending', 'processing']
  */
 export class RedisEngine implements Engine {
   readonly url: string
+  readonly turnsAtOnce = 2
   readonly #store: RedisStore
   readonly #registry: Registry
   readonly #turns: Turns

@@ -26,7 +26,7 @@ const TOUCH_MS = 10_000
 const BELIEVE_MS = 20_000
 const STARTED_MAX = 100_000
 const TRIPS_MAX = 3
-const WEIGHT_MAX = 400
+const WEIGHT_MAX = 64
 /** A decision that was overtaken is taken again on the state as it is. */
 const DECISIONS_MAX = 5
 

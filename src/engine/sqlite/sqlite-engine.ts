@@ -47,6 +47,7 @@ const NOT_WAITED_FOR = { durable: false }
  */
 export class SqliteEngine implements Engine {
   readonly url: string
+  readonly turnsAtOnce = 1
   readonly #store: Store
   readonly #options: EngineOptions
   readonly #due: Due
