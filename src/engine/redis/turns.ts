@@ -1,30 +1,27 @@
-import { type Ending, type Settlement, settle } from '../../task/outcome.ts'
 import { isFinal } from '../../task/status.ts'
-import type { Task } from '../../task/task.ts'
-import type { EngineOptions, Lease, Renewed, Settled, Turn, TurnAnswer, WorkerIdentity } from '../engine.ts'
+import type { EngineOptions, Renewed, Settled, Turn, TurnAnswer } from '../engine.ts'
 import { closedError } from '../refusals.ts'
 import { Trips } from '../trips.ts'
-import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
+import { emptyAnswer, isEmpty, type Waiter, Waiters } from '../waiters.ts'
+import { Described } from './described.ts'
+import { Heard, newsOf } from './heard.ts'
+import { type Decision, HeldLeases, type Reported } from './held-leases.ts'
 import {
   addOutcome,
   emptyPart,
+  emptyPlacedPart,
   heldOf,
-  lostOf,
   type Part,
   type PartAnswer,
+  type PlacedPart,
   tokenOf,
   VERDICT,
   writePart,
 } from './parts.ts'
 import type { Registry } from './registry.ts'
-import { type Found, type LeaseState, leaseOf, taskOfParts, typeOfLane } from './rows.ts'
+import { type LeaseState, leaseOf, typeOfLane } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
-/** A worker's description is written again only when this old, not with every turn. */
-const TOUCH_MS = 10_000
-/** What a process waits for is asked for again after this long, should a message have been lost. */
-const BELIEVE_MS = 20_000
-const STARTED_MAX = 100_000
 const TRIPS_MAX = 3
 const WEIGHT_MAX = 64
 /** A decision that was overtaken is taken again on the state as it is. */
@@ -37,14 +34,12 @@ export class Turns {
   readonly #options: EngineOptions
   readonly #process: string
   readonly #trips: Trips<Part, PartAnswer>[]
-  /** What this process started, by token: settling need not ask for it first. */
-  readonly #started = new Map<string, LeaseState>()
-  readonly #touched = new Map<string, { at: number; types: string }>()
-  /** Attempts of workers since they were described last. */
-  readonly #workedSince = new Map<string, Part['worked']>()
+  readonly #leases: HeldLeases
+  readonly #described = new Described()
   readonly #waiters = new Waiters()
-  /** Types that Redis will tell this process of, and since when. */
-  readonly #expected = new Map<string, number>()
+  /** What was in an answer that could not be given, because another part of it failed: it is in the next one. */
+  readonly #untold = new Map<string, Pick<TurnAnswer, 'leases' | 'cancelRequested'>>()
+  readonly #heard = new Heard()
   readonly #listen: () => Promise<void>
   readonly #dueAt: (partition: number, time: number) => void
   #closed = false
@@ -67,6 +62,7 @@ export class Turns {
     this.#options = options
     this.#process = process
     this.#listen = listen
+    this.#leases = new HeldLeases(store, registry, options)
     const weightOf = (part: Part) => 1 + part.outcomes.length + part.want
     this.#trips = store.perPartition(
       (partition) =>
@@ -83,8 +79,12 @@ export class Turns {
       if (this.#closed) return emptyAnswer()
       if (this.#isExpected(turn)) return this.#wait(turn)
     }
-    const answer = await this.#go(turn, waits)
-    return waits && answer.leases.length + answer.cancelRequested.length === 0 ? this.#wait(turn) : answer
+    for (;;) {
+      const since = this.#heard.count
+      const answer = await this.#go(turn, waits)
+      if (!waits || !isEmpty(answer)) return answer
+      if (!this.#hasNews(turn, since)) return this.#wait(turn)
+    }
   }
 
   /** Settles leases that are due, each as `endingOf` says; returns how many. */
@@ -99,7 +99,7 @@ export class Turns {
     const part = emptyPart({ id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 })
     const settlements = due.map((state) => {
       const late = state.deadlineAt !== null && state.deadlineAt <= now
-      const settlement = this.#settlementOf(state, { kind: late ? 'timeout' : 'lost' }, now)
+      const settlement = this.#leases.settlementOf(state, { kind: late ? 'timeout' : 'lost' }, now)
       addOutcome(part, state, settlement, this.#process, true)
       return settlement
     })
@@ -115,7 +115,7 @@ export class Turns {
 
   /** There is something to claim of a type; `passOn` when only this process was told. */
   async wake(partition: number, type: string, passOn = true): Promise<void> {
-    this.#expected.delete(type)
+    this.#heard.hear(type)
     for (;;) {
       const waiting = [...this.#waiters.ofType(type)].find((waiter) => !waiter.asking)
       if (!waiting) {
@@ -129,13 +129,15 @@ export class Turns {
 
   /** A worker has a cancel to hear of. */
   async wakeWorker(workerId: string): Promise<void> {
+    // It asks also if it does not wait just now.
+    if (this.#described.forget(workerId)) this.#heard.hear(newsOf(workerId))
     for (const waiter of this.#waiters.ofWorker(workerId)) if (!waiter.asking) await this.#ask(waiter)
   }
 
   /** Messages may have been lost: everything that waits asks again. */
   async wakeAll(): Promise<void> {
-    this.#expected.clear()
-    this.#touched.clear()
+    this.#heard.doubt(this.#waiters.types())
+    this.#described.forgetAll()
     for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
   }
 
@@ -148,14 +150,15 @@ export class Turns {
     this.#waiters.close()
   }
 
-  #isExpected(turn: Turn): boolean {
-    const types = turn.want > 0 ? (turn.types ?? turn.worker.types) : []
-    const now = Date.now()
-    return (
-      types.length > 0 &&
-      this.#aboutOf(turn.worker) === '' &&
-      types.every((type) => now - (this.#expected.get(type) ?? 0) < BELIEVE_MS)
-    )
+  /** Whether something was heard that a turn has to ask about which was asked before. */
+  #hasNews({ types, worker, signal }: Turn, since: number): boolean {
+    if (this.#closed || signal?.aborted) return false
+    return this.#heard.hasHeard([...(types ?? worker.types), newsOf(worker.id)], since)
+  }
+
+  #isExpected({ want, types, worker }: Turn): boolean {
+    const about = this.#described.aboutOf(worker, this.#store.now())
+    return want > 0 && about === '' && this.#heard.isExpected(types ?? worker.types)
   }
 
   #wait(turn: Turn): Promise<TurnAnswer> {
@@ -165,10 +168,13 @@ export class Turns {
 
   /** Asks for what a waiting turn waits for; true when it was answered with something. */
   #ask(waiter: Waiter): Promise<boolean> {
+    const since = this.#heard.count
     const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [] }, true).then(
       (answer) => {
         delete waiter.asking
-        if (answer.leases.length + answer.cancelRequested.length === 0) return false
+        if (isEmpty(answer)) {
+          return this.#hasNews(waiter.turn, since) ? this.#ask(waiter) : false
+        }
         this.#waiters.take(waiter)
         waiter.resolve(answer)
         return true
@@ -191,18 +197,12 @@ export class Turns {
     const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
     const renewed: (Renewed | null)[] = renewals.map(() => null)
-    const decisions = await this.#decide(outcomes)
-    const about = leaving ? '' : this.#aboutOf(worker)
-    const byPartition = new Map<number, Part & { outcomeAt: number[]; renewalAt: number[] }>()
+    const since = this.#heard.count
+    const decisions = await this.#leases.decide(outcomes)
+    const about = leaving ? '' : this.#described.aboutOf(worker, this.#store.now())
+    const byPartition = new Map<number, PlacedPart>()
     const partOf = (partition: number) => {
-      const part = byPartition.get(partition) ?? {
-        ...emptyPart(worker),
-        about,
-        leaving,
-        leaseMs,
-        outcomeAt: [],
-        renewalAt: [],
-      }
+      const part = byPartition.get(partition) ?? { ...emptyPlacedPart(worker), about, leaving, leaseMs }
       byPartition.set(partition, part)
       return part
     }
@@ -224,22 +224,21 @@ export class Turns {
       part.types = [...part.types, type]
     }
     if (byPartition.size === 0) partOf(0)
-    const answer: TurnAnswer = { settled, renewed, leases: [], cancelRequested: [] }
+    const answer: TurnAnswer = { settled, renewed, ...this.#takeUntold(turn) }
     const again: number[] = []
-    for (const [partition, part] of byPartition) {
-      if (about !== '') part.worked = this.#workedSince.get(worker.id) ?? part.worked
+    const visit = async (partition: number, part: PlacedPart) => {
+      // Told once, not to each partition.
+      const worked = about === '' ? undefined : this.#described.takeWorked(worker.id)
+      if (worked) part.worked = worked
       this.#store.partitions.note(partition)
-      part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
       part.waits = waits && part.want > 0
-      const [renewedHere, verdicts, tasks, cancels, now] = await this.#trips[partition]!.add(part)
-      if (about !== '') {
-        this.#touched.set(worker.id, { at: this.#store.now(), types: String(worker.types) })
-        this.#workedSince.delete(worker.id)
-      }
-      if (leaving) {
-        this.#touched.delete(worker.id)
-        this.#workedSince.delete(worker.id)
-      }
+      const trip = this.#trips[partition]!.add(part)
+      const [renewedHere, verdicts, tasks, cancels, now] = await trip.catch((error: unknown) => {
+        if (worked) this.#described.addWorked(worker.id, worked)
+        throw error
+      })
+      if (about !== '') this.#described.told(worker, this.#store.now())
+      if (leaving) this.#described.left(worker.id)
       renewedHere.forEach((item, index) => {
         if (item === null) return
         const expiresAt = this.#store.toLocal(Number(item[0]))
@@ -248,155 +247,69 @@ export class Turns {
       verdicts.forEach((verdict, index) => {
         const place = part.outcomeAt[index]!
         if (verdict === VERDICT.changed) again.push(place)
-        if (verdict === VERDICT.done) settled[place] = this.#settledOf(outcomes[place]!, decisions[place]!)
+        if (verdict === VERDICT.done) settled[place] = this.#settled(outcomes[place]!, decisions[place]!)
       })
-      answer.leases.push(...this.#leasesOf(partition, tasks, worker.id, leaseMs, now))
+      answer.leases.push(...this.#leases.start(partition, tasks, worker.id, leaseMs, now))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
-      if (part.waits && tasks.length + cancels.length === 0) {
-        for (const type of part.types) this.#expected.set(type, Date.now())
-      }
+      if (part.waits && tasks.length + cancels.length === 0) this.#heard.expect(part.types, since)
     }
-    if (again.length > 0) await this.#decideAgain(turn, again, settled)
-    return answer
+    let failure: unknown
+    try {
+      // Where several partitions are told something, that goes first: if it fails in one of them, all of it is told
+      // again, and no task must have been claimed that nobody would hear of.
+      const telling = [...byPartition].filter(([, part]) => part.outcomes.length + part.renewals.length > 0)
+      if (telling.length > 1) {
+        await Promise.all(telling.map(([partition, part]) => visit(partition, { ...part })))
+        for (const [, part] of telling) Object.assign(part, { outcomes: [], renewals: [] })
+      }
+      for (const [partition, part] of byPartition) {
+        part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
+        part.isBrief = byPartition.size > 1 && part.outcomes.length + part.renewals.length === 0 && !leaving
+        await visit(partition, part).catch((error: unknown) => {
+          // A node that is away keeps nobody from the tasks of the others.
+          if (!part.isBrief) throw error
+          failure ??= error
+        })
+      }
+      if (failure && isEmpty(answer)) throw failure
+      if (again.length > 0) answer.cancelRequested.push(...(await this.#decideAgain(turn, again, settled)))
+      return answer
+    } catch (error) {
+      const { leases, cancelRequested } = answer
+      if (leases.length + cancelRequested.length > 0) this.#untold.set(worker.id, { leases, cancelRequested })
+      throw error
+    }
   }
 
   /** The outcomes whose state had changed are decided on what it is now. */
-  async #decideAgain(turn: Turn, places: number[], settled: Settled[], tries = 1): Promise<void> {
-    if (tries > DECISIONS_MAX) return
+  async #decideAgain(turn: Turn, places: number[], settled: Settled[], tries = 1): Promise<string[]> {
+    if (tries > DECISIONS_MAX) return []
     const outcomes = places.map((place) => turn.outcomes![place]!)
-    for (const { lease } of outcomes) this.#started.delete(lease)
+    for (const { lease } of outcomes) this.#leases.forget(lease)
     const answer = await this.#go({ worker: turn.worker, want: 0, types: [], outcomes }, false)
     answer.settled.forEach((item, index) => {
       settled[places[index]!] = item
     })
+    return answer.cancelRequested
   }
 
-  /** What becomes of each task; null where the lease is not held any more. */
-  async #decide(outcomes: NonNullable<Turn['outcomes']>) {
-    const unknown = outcomes.filter(({ lease }) => !this.#started.has(lease))
-    const found = unknown.length === 0 ? null : await this.#look(unknown.map(({ lease }) => lease))
-    const states = outcomes.map(({ lease }) => this.#started.get(lease) ?? found?.get(lease) ?? null)
-    const failing = states.flatMap((state, index) =>
-      state && outcomes[index]!.outcome.kind !== 'success' ? [typeOfLane(state.lane)] : [],
-    )
-    if (failing.length > 0) await this.#registry.know(failing)
-    const now = this.#store.now()
-    return outcomes.map(({ outcome }, index) => {
-      const state = states[index]
-      if (!state) return null
-      return { state, settlement: this.#settlementOf(state, outcome, now) }
-    })
+  #takeUntold({ worker, want, types = worker.types }: Turn): Pick<TurnAnswer, 'leases' | 'cancelRequested'> {
+    const untold = this.#untold.get(worker.id)
+    const fits = untold && untold.leases.length <= want && untold.leases.every(({ task }) => types.includes(task.type))
+    if (!fits) return { leases: [], cancelRequested: [] }
+    this.#untold.delete(worker.id)
+    return untold
   }
 
-  #settlementOf(state: LeaseState, ending: Ending, now: number): Settlement {
-    const { delaysMs, jitter } = this.#registry.policy(typeOfLane(state.lane))
-    const policy = { delaysMs, jitter, lostLeasesMax: this.#options.lostLeasesMax }
-    return settle(state, ending, policy, now, this.#options.random())
-  }
-
-  /** Leases that another process started, or that this one knows to have changed. */
-  async #look(tokens: readonly string[]): Promise<Map<string, LeaseState>> {
-    const found = new Map<string, LeaseState>()
-    const byPartition = Map.groupBy(
-      tokens.flatMap((token) => {
-        const held = heldOf(token)
-        return held ? [{ token, ...held }] : []
-      }),
-      ({ partition }) => partition,
-    )
-    for (const [partition, leases] of byPartition) {
-      const args = [leases.length, ...leases.map(({ ref }) => ref)]
-      const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
-      answers.forEach((answer, index) => {
-        const { token, ref, fence } = leases[index]!
-        if (answer?.[0] !== 'L') return
-        const state = { partition, ref, lane: answer[1], ...leaseOf(answer[2]) }
-        if (state.fence === fence) found.set(token, state)
-      })
-    }
-    return found
-  }
-
-  #settledOf(
-    { lease, outcome }: NonNullable<Turn['outcomes']>[number],
-    { state, settlement }: { state: LeaseState; settlement: Settlement },
-  ): Settled {
-    this.#started.delete(lease)
+  /** The engine has taken an outcome as it was decided. */
+  #settled(outcome: Reported, { state, settlement }: Decision): Settled {
     const { status, attempts } = settlement
-    const final = isFinal(status)
-    if (attempts > state.attempts) this.#worked(state.workerId)[status === 'success' ? 'well' : 'failed'] += 1
-    if (final || attempts > state.attempts) {
-      this.#registry.rates.ended(typeOfLane(state.lane), this.#store.now() - state.startedAt, final)
+    if (attempts > state.attempts) {
+      const well = status === 'success' ? 1 : 0
+      this.#described.addWorked(state.workerId, { well, failed: 1 - well })
     }
-    return { accepted: outcome.kind !== 'success' || status === 'success', status }
-  }
-
-  /** Reads the tasks of an answer, see turn.lua. */
-  #leasesOf(
-    partition: number,
-    answer: readonly (string | number)[],
-    workerId: string,
-    leaseMs: number,
-    now: number,
-  ): Lease[] {
-    const leases: Lease[] = []
-    // Leases that are lost elsewhere stay in the memory of this process; it is only that.
-    if (this.#started.size > STARTED_MAX) this.#started.clear()
-    const take = (ref: string, lane: string, head: string, payload: string, extras: string, error: string) => {
-      const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
-      const lostLeases = lostOf(head)
-      leases.push(this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now))
-    }
-    for (let at = 0; at < answer.length; ) {
-      const [lane, head] = [answer[at] as string, answer[at + 1] as string]
-      if (head === '') {
-        const [ref, ownHead, payload, extras, error] = answer.slice(at + 2, at + 7) as [string, ...string[]]
-        take(ref, lane, ownHead!, payload!, extras!, error!)
-        at += 7
-        continue
-      }
-      const end = at + 4 + (answer[at + 2] as number) * 2
-      const no = answer[at + 3] as string
-      for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '')
-    }
-    return leases
-  }
-
-  #start(
-    task: Task,
-    known: Pick<LeaseState, 'partition' | 'ref' | 'lane' | 'workerId' | 'lostLeases'>,
-    leaseMs: number,
-    now: number,
-  ): Lease {
-    const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
-    task.status = 'processing'
-    task.deliveries += 1
-    task.startedAt = now
-    task.updatedAt = now
-    task.workerId = known.workerId
-    const fence = String(task.deliveries)
-    const lease = `${id}.${fence}`
-    const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
-    const expiresAt = now + leaseMs
-    const running = { attempts, maxRetry, runAt, deadlineAt, cancelRequested: false }
-    this.#started.set(lease, { ...known, ...running, fence, startedAt: now, expiresAt })
-    this.#registry.rates.started(type, now - runAt)
-    const local = (time: number) => this.#store.toLocal(time)
-    return { lease, expiresAt: local(expiresAt), deadlineAt: deadlineAt === null ? null : local(deadlineAt), task }
-  }
-
-  #worked(workerId: string): Part['worked'] {
-    const worked = this.#workedSince.get(workerId) ?? { well: 0, failed: 0 }
-    this.#workedSince.set(workerId, worked)
-    return worked
-  }
-
-  #aboutOf(worker: WorkerIdentity): string {
-    const before = this.#touched.get(worker.id)
-    const now = this.#store.now()
-    const types = String(worker.types)
-    if (before && before.types === types && now - before.at < TOUCH_MS && now >= before.at) return ''
-    return JSON.stringify(worker)
+    this.#leases.ended(outcome.lease, state, settlement)
+    return { accepted: outcome.outcome.kind !== 'success' || status === 'success', status }
   }
 
   async #send(partition: number, parts: Part[]): Promise<PartAnswer[]> {
@@ -406,7 +319,8 @@ export class Turns {
     for (const [no, name] of lanes) args.push(no, name)
     args.push(parts.length)
     for (const part of parts) writePart(args, part)
-    const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args)
+    const isBrief = parts.every((part) => part.isBrief)
+    const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args, isBrief)
     this.#store.sawTime(time)
     for (const answer of answers) answer.push(Number(time))
     if (due !== '') this.#dueAt(partition, Number(due))

@@ -1,0 +1,142 @@
+import { type Ending, type Outcome, type Settlement, settle } from '../../task/outcome.ts'
+import { isFinal } from '../../task/status.ts'
+import type { Task } from '../../task/task.ts'
+import type { EngineOptions, Lease } from '../engine.ts'
+import { heldOf, lostOf, readTasks } from './parts.ts'
+import type { Registry } from './registry.ts'
+import { type Found, type LeaseState, leaseOf, taskOfParts, typeOfLane } from './rows.ts'
+import type { RedisStore } from './store.ts'
+
+const STARTED_MAX = 100_000
+
+/** What a worker reports of a lease. */
+export interface Reported {
+  lease: string
+  outcome: Outcome
+}
+
+/** What becomes of its task, decided on the state that its lease is known to have. */
+export interface Decision {
+  state: LeaseState
+  settlement: Settlement
+}
+
+/**
+ * What this process knows of leases. Outcomes are decided here, by the one rule that all engines share, and Redis takes
+ * a decision only if the lease still is what it was decided on.
+ */
+export class HeldLeases {
+  readonly #store: RedisStore
+  readonly #registry: Registry
+  readonly #options: EngineOptions
+  /** What this process started, by token: settling need not ask for it first. */
+  readonly #started = new Map<string, LeaseState>()
+
+  constructor(store: RedisStore, registry: Registry, options: EngineOptions) {
+    this.#store = store
+    this.#registry = registry
+    this.#options = options
+  }
+
+  /** What becomes of each task; null where the lease is not held any more. */
+  async decide(outcomes: readonly Reported[]): Promise<(Decision | null)[]> {
+    const unknown = outcomes.filter(({ lease }) => !this.#started.has(lease))
+    const found = unknown.length === 0 ? null : await this.#look(unknown.map(({ lease }) => lease))
+    const states = outcomes.map(({ lease }) => this.#started.get(lease) ?? found?.get(lease) ?? null)
+    const failing = states.flatMap((state, index) =>
+      state && outcomes[index]!.outcome.kind !== 'success' ? [typeOfLane(state.lane)] : [],
+    )
+    if (failing.length > 0) await this.#registry.know(failing)
+    const now = this.#store.now()
+    return outcomes.map(({ outcome }, index) => {
+      const state = states[index]
+      if (!state) return null
+      return { state, settlement: this.settlementOf(state, outcome, now) }
+    })
+  }
+
+  settlementOf(state: LeaseState, ending: Ending, now: number): Settlement {
+    const { delaysMs, jitter } = this.#registry.policy(typeOfLane(state.lane))
+    const policy = { delaysMs, jitter, lostLeasesMax: this.#options.lostLeasesMax }
+    return settle(state, ending, policy, now, this.#options.random())
+  }
+
+  /** Leases that another process started, or that this one knows to have changed. */
+  async #look(tokens: readonly string[]): Promise<Map<string, LeaseState>> {
+    const found = new Map<string, LeaseState>()
+    const byPartition = Map.groupBy(
+      tokens.flatMap((token) => {
+        const held = heldOf(token)
+        return held ? [{ token, ...held }] : []
+      }),
+      ({ partition }) => partition,
+    )
+    for (const [partition, leases] of byPartition) {
+      const args = [leases.length, ...leases.map(({ ref }) => ref)]
+      const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
+      answers.forEach((answer, index) => {
+        const { token, ref, fence } = leases[index]!
+        if (answer?.[0] !== 'L') return
+        const state = { partition, ref, lane: answer[1], ...leaseOf(answer[2]) }
+        if (state.fence === fence) found.set(token, state)
+      })
+    }
+    return found
+  }
+
+  /** A lease of ours was settled. */
+  ended(lease: string, { attempts, lane, startedAt }: LeaseState, settlement: Settlement): void {
+    this.#started.delete(lease)
+    const final = isFinal(settlement.status)
+    if (final || settlement.attempts > attempts) {
+      this.#registry.rates.ended(typeOfLane(lane), this.#store.now() - startedAt, final)
+    }
+  }
+
+  /** What is known of a lease is out of date. */
+  forget(lease: string): void {
+    this.#started.delete(lease)
+  }
+
+  /** Reads the tasks of an answer: this process holds their leases from now on. */
+  start(
+    partition: number,
+    answer: readonly (string | number)[],
+    workerId: string,
+    leaseMs: number,
+    now: number,
+  ): Lease[] {
+    // Leases that are lost elsewhere stay in the memory of this process; it is only that.
+    if (this.#started.size > STARTED_MAX) this.#started.clear()
+    const leases: Lease[] = []
+    readTasks(answer, (ref, lane, head, payload, extras, error) => {
+      const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
+      const lostLeases = lostOf(head)
+      leases.push(this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now))
+    })
+    return leases
+  }
+
+  #start(
+    task: Task,
+    known: Pick<LeaseState, 'partition' | 'ref' | 'lane' | 'workerId' | 'lostLeases'>,
+    leaseMs: number,
+    now: number,
+  ): Lease {
+    const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
+    task.status = 'processing'
+    task.deliveries += 1
+    task.startedAt = now
+    task.updatedAt = now
+    task.workerId = known.workerId
+    const fence = String(task.deliveries)
+    const lease = `${id}.${fence}`
+    const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
+    const expiresAt = now + leaseMs
+    const running = { attempts, maxRetry, runAt, deadlineAt, cancelRequested: false }
+    this.#started.set(lease, { ...known, ...running, fence, startedAt: now, expiresAt })
+    this.#registry.rates.started(type, now - runAt)
+    const local = (time: number) => this.#store.toLocal(time)
+    return { lease, expiresAt: local(expiresAt), deadlineAt: deadlineAt === null ? null : local(deadlineAt), task }
+  }
+}
