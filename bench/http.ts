@@ -14,7 +14,7 @@ const TASK = { type: 'bench', payload: PAYLOAD }
 /** Submissions over HTTP beside a bare Fastify that only validates the same bodies, each server in its own process. */
 export async function http(rounds: number, seconds: number): Promise<Row[]> {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-'))
-  const xqueue = await startXQueue(join(folder, 'x.db'), '--no-worker')
+  const xqueue = await startXQueue(`sqlite:${join(folder, 'x.db')}`, '--no-worker')
   const bare = await startBare()
   const rows: Row[] = []
   for (const [measure, path, body, tasks] of [
@@ -46,7 +46,7 @@ async function shoot(url: string, body: object, seconds: number): Promise<number
 /** From the answer to a submission until its handler starts. */
 export async function pickUp(redisPort: number, seconds: number): Promise<Row[]> {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-'))
-  const ours = await xqueuePickUp(join(folder, 'x.db'), seconds)
+  const ours = await xqueuePickUp(`sqlite:${join(folder, 'x.db')}`, seconds)
   const theirs = await bullmqPickUp(redisPort, seconds)
   rmSync(folder, { recursive: true })
   return [0.5, 0.99].map((share) => {

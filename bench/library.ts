@@ -30,7 +30,8 @@ export async function library(redisPort: number, rounds: number): Promise<Row[]>
   return rows
 }
 
-function run(contender: string, where: string, measure: string): number {
+/** One figure, taken in a process of its own. */
+export function run(contender: string, where: string, measure: string): number {
   const args = [join(import.meta.dirname, 'measure.ts'), contender, where, measure]
   const output = execFileSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
   return (JSON.parse(output.trim().split('\n').at(-1)!) as { figure: number }).figure

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { http, pickUp } from './http.ts'
 import { backlog, library } from './library.ts'
+import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
 import { startRedis } from './servers.ts'
 
@@ -24,6 +25,9 @@ const suites: Record<string, () => Promise<Row[]>> = {
   'pick-up': () => pickUp(redis.port, seconds * 2),
   http: () => http(rounds, seconds),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
+  redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
+  'redis-variants': () => redisVariants(redis.port, rounds),
+  'redis-backlog': () => redisBacklog(Math.min(rounds, 3), [10_000, 1_000_000]),
 }
 const asked = positionals.length > 0 ? positionals : Object.keys(suites)
 const unknown = asked.filter((name) => !suites[name])

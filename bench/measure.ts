@@ -23,18 +23,32 @@ const MEASURES: Record<string, (contender: Contender) => Promise<number>> = {
   'processing, concurrency 100': (contender) => process(contender, 100, 50_000),
 }
 
+const FAILING: typeof MEASURES = {
+  'fail once, then succeed': (contender) => process(contender, 100, 10_000, true),
+}
+
 /** On a store that holds something already: what is submitted is processed after, so that it keeps its size. */
 const ON_TOP: typeof MEASURES = {
   'submit on top': async (contender) => {
     await contender.submitBatch(1_000)
     return rate(49_000, () => submit(contender, 49_000))
   },
-  'process on top': (contender) => rate(50_000, () => contender.work(100, 50_000)),
+  'process on top': (contender) => working(contender, 100, 50_000),
 }
 
-async function process(contender: Contender, concurrency: number, count: number): Promise<number> {
+async function process(contender: Contender, concurrency: number, count: number, failOnce = false): Promise<number> {
   await submit(contender, count)
-  return rate(count, () => contender.work(concurrency, count))
+  return working(contender, concurrency, count, failOnce)
+}
+
+/** From the start of a worker until the last task has ended; its stop is not counted. */
+async function working(contender: Contender, concurrency: number, count: number, failOnce = false): Promise<number> {
+  let stop: (() => Promise<unknown>) | undefined
+  const figure = await rate(count, async () => {
+    stop = await contender.work(concurrency, count, failOnce)
+  })
+  await stop?.()
+  return figure
 }
 
 async function submit(contender: Contender, count: number): Promise<void> {
@@ -48,6 +62,7 @@ async function rate(count: number, work: () => Promise<void>): Promise<number> {
 }
 
 export const MEASURE_NAMES = Object.keys(MEASURES)
+export const FAILING_NAMES = Object.keys(FAILING)
 
 if (import.meta.main) {
   const [, , name, where, measure] = globalThis.process.argv
@@ -56,7 +71,7 @@ if (import.meta.main) {
   const [fill, count, kind = 'waiting'] = measure!.split(' ')
   let figure = 0
   if (fill === 'fill') await (contender.fill ?? submit)(contender, Number(count), kind)
-  else figure = await { ...MEASURES, ...ON_TOP }[measure!]!(contender)
+  else figure = await { ...MEASURES, ...FAILING, ...ON_TOP }[measure!]!(contender)
   await contender.close()
   console.log(JSON.stringify({ figure }))
   globalThis.process.exit(0)

@@ -1,12 +1,18 @@
+import { spawn } from 'node:child_process'
 import { Queue, QueueEvents, Worker } from 'bullmq'
+import { pino } from 'pino'
+import { openEngine } from '../src/engine/open.ts'
+import { completeSpec } from '../src/task/task.ts'
+import { normalizeHandlers } from '../src/worker/handlers.ts'
+import { Worker as XQueueWorker } from '../src/worker/worker.ts'
 import { PAYLOAD } from './contenders/contender.ts'
 import { startXQueue } from './servers.ts'
 
 const PER_SECOND = 100
 
 /** From the answer to a submission until its handler starts, in ms, for `seconds` at 100 tasks a second. */
-export async function xqueuePickUp(database: string, seconds: number): Promise<number[]> {
-  const server = await startXQueue(database)
+export async function xqueuePickUp(engine: string, seconds: number): Promise<number[]> {
+  const server = await startXQueue(engine)
   const post = async () => {
     const body = JSON.stringify({ type: 'bench', payload: PAYLOAD })
     const headers = { 'Content-Type': 'application/json' }
@@ -24,13 +30,38 @@ export async function xqueuePickUp(database: string, seconds: number): Promise<n
   return delays
 }
 
+/** The same of the library on Redis, whose worker is in a process of its own: `node pick-up.ts xqueue-worker <port>`. */
+export async function libraryPickUp(port: number, seconds: number): Promise<number[]> {
+  const engine = await openEngine(`redis://127.0.0.1:${port}`)
+  await engine.configureType('bench', { declared: true, maxConcurrency: 1_000 })
+  const worker = spawn(process.execPath, [import.meta.filename, 'xqueue-worker', String(port)], { stdio: 'inherit' })
+  const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
+  const ended = async (id: string) => {
+    for (;;) {
+      const [task] = await engine.get([id])
+      if (task?.status === 'success') return task.result as { started_ns: string }
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+  const [warm] = await engine.submit([spec])
+  await ended(warm!.task.id)
+  const submitted = await steadily(seconds, async () => {
+    const [one] = await engine.submit([spec])
+    return { id: one!.task.id, answered: process.hrtime.bigint() }
+  })
+  const delays = []
+  for (const { id, answered } of submitted) delays.push(sinceMs(answered, (await ended(id)).started_ns))
+  worker.kill()
+  await engine.close()
+  return delays
+}
+
 /** The same of BullMQ, whose worker is in a process of its own as well: `node pick-up.ts worker <port>`. */
 export async function bullmqPickUp(port: number, seconds: number): Promise<number[]> {
   const connection = { host: '127.0.0.1', port, maxRetriesPerRequest: null }
   const queue = new Queue('pick-up', { connection })
   const events = new QueueEvents('pick-up', { connection })
   await events.waitUntilReady()
-  const { spawn } = await import('node:child_process')
   const worker = spawn(process.execPath, [import.meta.filename, 'worker', String(port)], { stdio: 'inherit' })
   const warm = await queue.add('bench', PAYLOAD)
   await warm.waitUntilFinished(events)
@@ -75,8 +106,15 @@ function sinceMs(answered: bigint, started: string): number {
   return Number(BigInt(started) - answered) / 1e6
 }
 
-if (import.meta.main && process.argv[2] === 'worker') {
-  const connection = { host: '127.0.0.1', port: Number(process.argv[3]), maxRetriesPerRequest: null }
+if (import.meta.main) {
+  const [, , which, port] = process.argv
   const run = async () => ({ started_ns: String(process.hrtime.bigint()) })
-  new Worker('pick-up', run, { connection, concurrency: 10 })
+  if (which === 'worker') {
+    const connection = { host: '127.0.0.1', port: Number(port), maxRetriesPerRequest: null }
+    new Worker('pick-up', run, { connection, concurrency: 10 })
+  } else {
+    const engine = await openEngine(`redis://127.0.0.1:${port}`)
+    const handlers = normalizeHandlers({ bench: { concurrency: 1_000, run } })
+    await new XQueueWorker({ engine, handlers, logger: pino({ level: 'error' }), concurrency: 10 }).start()
+  }
 }

@@ -11,9 +11,9 @@ export interface Running {
 }
 
 /** A Redis of the bench's own, without persistence. */
-export async function startRedis(folder: string): Promise<{ port: number; stop(): Promise<void> }> {
+export async function startRedis(folder: string, ...flags: string[]): Promise<{ port: number; stop(): Promise<void> }> {
   const port = await freePort()
-  const args = ['--port', String(port), '--save', '', '--appendonly', 'no', '--dir', folder]
+  const args = ['--port', String(port), '--save', '', '--appendonly', 'no', '--dir', folder, ...flags]
   const redis = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   await until(redis, /Ready to accept connections/).catch((error: unknown) => {
     throw new Error('redis-server is needed to run BullMQ beside XQueue (apt-get install redis-server)', {
@@ -24,10 +24,10 @@ export async function startRedis(folder: string): Promise<{ port: number; stop()
 }
 
 /** `xqueue serve` with the bench's handlers. */
-export async function startXQueue(database: string, ...flags: string[]): Promise<Running> {
+export async function startXQueue(engine: string, ...flags: string[]): Promise<Running> {
   const main = join(root, 'src/cli/main.ts')
   const handlers = join(root, 'bench/handlers.ts')
-  const args = [main, 'serve', '--port', '0', '--engine', `sqlite:${database}`, '--handlers', handlers, ...flags]
+  const args = [main, 'serve', '--port', '0', '--engine', engine, '--mqtt', 'off', '--handlers', handlers, ...flags]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /"address":"([^"]+)"/)
   return { url: url!, stop: () => stop(child) }

@@ -8,12 +8,12 @@ export const open: OpenContender = async (port) => {
   await queue.ready()
   return {
     submitBatch: async (count) => {
-      await queue.saveAll(Array.from({ length: count }, () => queue.createJob(PAYLOAD)))
+      await queue.saveAll(Array.from({ length: count }, () => queue.createJob(PAYLOAD).retries(1)))
     },
     submitOne: async () => {
       await queue.createJob(PAYLOAD).save()
     },
-    work: async (concurrency, count) => {
+    work: async (concurrency, count, failOnce = false) => {
       let left = count
       const all = Promise.withResolvers<void>()
       const worker = new BeeQueue('bench', { ...settings, storeJobs: false })
@@ -21,9 +21,16 @@ export const open: OpenContender = async (port) => {
         left -= 1
         if (left === 0) all.resolve()
       })
-      worker.process(concurrency, async () => ({ ok: true }))
+      const failed = new Set<string>()
+      worker.process(concurrency, async (job: { id: string }) => {
+        if (failOnce && !failed.has(job.id)) {
+          failed.add(job.id)
+          throw new Error('once')
+        }
+        return { ok: true }
+      })
       await all.promise
-      await worker.close()
+      return () => worker.close()
     },
     close: async () => {
       await queue.close()

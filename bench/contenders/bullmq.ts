@@ -1,4 +1,4 @@
-import { Queue, Worker } from 'bullmq'
+import { type Job, Queue, Worker } from 'bullmq'
 import { type OpenContender, PAYLOAD } from './contender.ts'
 
 /** BullMQ on a local Redis without persistence: its fastest case, and the least durable one. */
@@ -8,21 +8,27 @@ export const open: OpenContender = async (port) => {
   await queue.setGlobalConcurrency(1_000)
   return {
     submitBatch: async (count) => {
-      await queue.addBulk(Array.from({ length: count }, () => ({ name: 'bench', data: PAYLOAD })))
+      await queue.addBulk(
+        Array.from({ length: count }, () => ({ name: 'bench', data: PAYLOAD, opts: { attempts: 2 } })),
+      )
     },
     submitOne: async () => {
       await queue.add('bench', PAYLOAD)
     },
-    work: async (concurrency, count) => {
+    work: async (concurrency, count, failOnce = false) => {
       let left = count
       const all = Promise.withResolvers<void>()
-      const worker = new Worker('bench', async () => ({ ok: true }), { connection, concurrency })
+      const run = async (job: Job) => {
+        if (failOnce && job.attemptsMade === 0) throw new Error('once')
+        return { ok: true }
+      }
+      const worker = new Worker('bench', run, { connection, concurrency })
       worker.on('completed', () => {
         left -= 1
         if (left === 0) all.resolve()
       })
       await all.promise
-      await worker.close()
+      return () => worker.close()
     },
     close: () => queue.close(),
   }

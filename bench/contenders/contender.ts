@@ -6,8 +6,11 @@ export interface Contender {
   /** Submits `count` tasks with one call; resolves when they are accepted. */
   submitBatch(count: number): Promise<void>
   submitOne(): Promise<void>
-  /** Runs a worker until `count` tasks have ended. */
-  work(concurrency: number, count: number): Promise<void>
+  /**
+   * Runs a worker until `count` tasks have ended, and answers how to stop it; with `failOnce` the first attempt of each
+   * fails.
+   */
+  work(concurrency: number, count: number, failOnce?: boolean): Promise<() => Promise<unknown>>
   /** Makes the store hold `count` tasks that are `waiting`, `delayed` or `finished`. */
   fill?(contender: Contender, count: number, kind: string): Promise<void>
   close(): Promise<void>

@@ -2,6 +2,27 @@ import { openEngine } from '../../src/engine/open.ts'
 import type { OpenContender } from './contender.ts'
 import { contend } from './xqueue.ts'
 
-/** The Redis engine, on the same Redis as its peers. */
-export const open: OpenContender = async (port) =>
-  contend(await openEngine(`redis://127.0.0.1:${port}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } }))
+/**
+ * The Redis engine, on the same Redis as its peers: `<port>`, and after it `no-limit` for a type without one, or
+ * `events` while somebody reads all events.
+ */
+export const open: OpenContender = async (where) => {
+  const [port, variant] = where.split(' ')
+  const retention = { ageMs: 86_400_000, countMax: 10_000_000 }
+  const engine = await openEngine(`redis://127.0.0.1:${port}`, { retention })
+  const contender = await contend(engine, variant === 'no-limit' ? null : 1_000)
+  if (variant !== 'events') return contender
+  const stop = new AbortController()
+  const reading = (async () => {
+    let { last } = await engine.events({ after: null, max: 1 })
+    while (!stop.signal.aborted) {
+      last = (await engine.events({ after: last, max: 1_000, waitMs: 1_000, signal: stop.signal })).last
+    }
+  })()
+  const close = async () => {
+    stop.abort()
+    await reading
+    await contender.close()
+  }
+  return { ...contender, close }
+}

@@ -13,9 +13,9 @@ const logger = pino({ level: 'error' })
 export const open: OpenContender = async (file) =>
   contend(await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } }))
 
-/** The library on any engine. */
-export async function contend(engine: Engine): Promise<Contender> {
-  await engine.configureType('bench', { declared: true, maxConcurrency: 1_000 })
+/** The library on any engine, with a limit that holds nothing up but is looked at. */
+export async function contend(engine: Engine, limit: number | null = 1_000): Promise<Contender> {
+  await engine.configureType('bench', { declared: true, maxConcurrency: limit })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
   return {
     submitBatch: async (count) => {
@@ -24,28 +24,34 @@ export async function contend(engine: Engine): Promise<Contender> {
     submitOne: async () => {
       await engine.submit([spec])
     },
-    work: async (concurrency, count) => {
+    work: async (concurrency, count, failOnce = false) => {
       const sweeper = new Sweeper(engine, logger)
       sweeper.start()
       let left = count
       const all = Promise.withResolvers<void>()
-      const onAttempt = () => {
-        left -= 1
+      const onAttempt = ({ outcome }: { outcome: string }) => {
+        if (outcome === 'success') left -= 1
         if (left === 0) all.resolve()
       }
-      const handlers = normalizeHandlers({ bench: { concurrency: 1_000, run: async () => ({ ok: true }) } })
+      const run = async (_: unknown, { attempt }: { attempt: number }) => {
+        if (failOnce && attempt === 1) throw new Error('once')
+        return { ok: true }
+      }
+      const handlers = normalizeHandlers({ bench: { concurrency: limit, retry: { base: 0 }, run } })
       const worker = new Worker({ engine, handlers, logger, concurrency, onAttempt })
       await worker.start()
       await all.promise
-      await worker.stop()
-      await sweeper.stop()
+      return async () => {
+        await worker.stop()
+        await sweeper.stop()
+      }
     },
     fill: async (contender, count, kind) => {
       const delayed = { ...spec, delayMs: 86_400_000 }
       for (let filled = 0; filled < count; filled += 1_000) {
         await engine.submit(Array.from({ length: 1_000 }, () => (kind === 'delayed' ? delayed : spec)))
       }
-      if (kind === 'finished') await contender.work(1_000, count)
+      if (kind === 'finished') await (await contender.work(1_000, count))()
     },
     close: () => engine.close(),
   }
