@@ -26,7 +26,7 @@ export interface WorkerOptions {
 }
 
 /** So many tasks make a second turn beside the first worth its while. */
-const WANT_MIN = 4
+const WANT_MIN = 25
 const WAIT_MS = 5_000
 /** Why a waiting turn is cut short; made once, because an abort without a reason builds an error with a stack. */
 const SOMETHING_TO_REPORT = 'the worker has something to report'

@@ -97,10 +97,15 @@ export class RedisEngine implements Engine {
 
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenClosed()
+    const [first] = specs
+    if (!first) return []
+    const partition = this.#store.partitionOf(first.type)
+    // Looked at in full only where types lie in several partitions.
+    if (this.#store.count === 1 || specs.every(({ type }) => type === first.type)) {
+      return this.#submitTo(partition, specs)
+    }
     const byPartition = Map.groupBy(specs.keys(), (index) => this.#store.partitionOf(specs[index]!.type))
-    if (byPartition.size > 1) return this.#submitSpread(specs, byPartition)
-    const [partition] = byPartition.keys()
-    return this.#submitTo(partition ?? 0, specs)
+    return byPartition.size > 1 ? this.#submitSpread(specs, byPartition) : this.#submitTo(partition, specs)
   }
 
   async turn(turn: Turn) {

@@ -18,7 +18,7 @@
 local steps = {}
 
 local call, P, ARGV, at, now, NOW
-local lanes, clock_ms, clock_n
+local lanes, lanes_by_name, clock_ms, clock_n, clock_moved
 local counts, events, event_count, wakes, permits_freed, broadcasts
 local finished_texts, finished_refs
 
@@ -30,7 +30,7 @@ local function begin(keys, args)
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
   NOW = string.format('%d', now)
-  lanes, clock_ms, clock_n = {}, nil, nil
+  lanes, lanes_by_name, clock_ms, clock_n, clock_moved = {}, {}, nil, nil, false
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs = {}, {}
 end
@@ -56,7 +56,7 @@ local function lane_of(kind, priority, no)
   local name = kind .. ':' .. priority
   local lane = { no = no, type = kind, priority = priority, name = name, stream = P .. KEY.lane .. name }
   lane.back = P .. KEY.back .. name
-  lanes[no] = lane
+  lanes[no], lanes_by_name[name] = lane, lane
   return lane
 end
 
@@ -89,8 +89,9 @@ local function lanes_of_type(kind) return lanes_of(kind, call('HGET', P .. KEY.r
 -- The lane of a type and priority; made when the first task comes.
 local function open_lane(kind, priority)
   local name = kind .. ':' .. priority
+  if lanes_by_name[name] then return lanes_by_name[name] end
   local no = call('HGET', P .. KEY.lanes, name)
-  if no then return lanes[no] or lane_of(kind, priority, no) end
+  if no then return lane_of(kind, priority, no) end
   no = string.format('%d', call('HLEN', P .. KEY.lanes) / 2 + 1)
   call('HSET', P .. KEY.lanes, name, no, '#' .. no, name)
   local lane = lane_of(kind, priority, no)
@@ -105,7 +106,9 @@ end
 -- Entries of a lane with the same limit on their wait run out of it in their order in the stream: for each such limit
 -- `waits` holds the entry up to which a sweep has looked. No task costs anything for it but when it has waited so long.
 local function watch_waits(lane, limit_ms)
-  if limit_ms ~= '0' then call('HSETNX', P .. KEY.waits, lane.no .. ':' .. limit_ms, '0-0') end
+  if limit_ms == '0' or lane[limit_ms] then return end
+  lane[limit_ms] = true
+  call('HSETNX', P .. KEY.waits, lane.no .. ':' .. limit_ms, '0-0')
 end
 
 -- The lane and the entry that a ref was accepted as.
@@ -157,8 +160,7 @@ local function reserve(count, least_n)
     ms = clock_ms
     n = math.max(n, clock_n + 1)
   end
-  clock_ms, clock_n = ms, n + count - 1
-  call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n))
+  clock_ms, clock_n, clock_moved = ms, n + count - 1, true
   return ms, n
 end
 
@@ -200,6 +202,7 @@ local function wake_from(prefix, woken)
 end
 
 local function leave_behind()
+  if clock_moved then call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n)) end
   for field, change in pairs(counts) do
     if change ~= 0 then call('HINCRBY', P .. KEY.counts, field, change) end
   end

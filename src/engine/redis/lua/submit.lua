@@ -9,7 +9,7 @@
 --       {'ok', ms, n, lane numbers of its shapes, {index, ref, …} of those that a known key had accepted before}
 --       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting}
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local only_look, least_n, type_ttl, pending_max, known, waiting
+local only_look, least_n, type_ttl, pending_max, known, waiting, runs
 
 local function is_known(kind)
   if known[kind] == nil then
@@ -91,11 +91,26 @@ local function accept(task, lane, ms, n)
   return true
 end
 
--- The index of all tasks, newest last: a ref for the first of a call, then how many of which lane follow each other.
-local function add_to_index(runs, ms, n)
+-- Counts a task that was accepted: ids of a step follow each other, over all of its calls.
+local function add_to_runs(lane, ms, n)
+  local run = runs[#runs]
+  if not run or run.no ~= lane.no then
+    run = { no = lane.no, type = lane.type, count = 0, first = entry_id(ms, n) }
+    runs[#runs + 1] = run
+  end
+  run.count = run.count + 1
+end
+
+-- Tells of tasks in a row, `["accepted", type, lane number, id of the first, how many]`, and adds them to the index of
+-- all tasks, newest last: a place for the first, and then how many of which lane follow each other.
+local function tell_runs()
+  if #runs == 0 then return end
   local parts = {}
-  for index, run in ipairs(runs) do parts[index] = run.no .. '*' .. run.count end
-  call('XADD', P .. KEY.index, entry_id(ms, n), 'l', table.concat(parts, ' '))
+  for index, run in ipairs(runs) do
+    event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
+    parts[index] = run.no .. '*' .. run.count
+  end
+  call('XADD', P .. KEY.index, runs[1].first, 'l', table.concat(parts, ' '))
 end
 
 local function count_waiting()
@@ -112,12 +127,13 @@ local function count_waiting()
 end
 
 local function write_call(shapes, tasks, earlier, fresh)
-  local existing = {}
-  local ms, n = reserve(math.max(fresh, 1), least_n)
-  local runs, added, ready = {}, 0, {}
-  for _, shape in ipairs(shapes) do
+  local existing, numbers, added = {}, {}, 0
+  local ms, n = now, 0
+  if fresh > 0 then ms, n = reserve(fresh, least_n) end
+  for index, shape in ipairs(shapes) do
     shape.lane = open_lane(shape.type, shape.priority)
     watch_waits(shape.lane, shape.m:match('^%d+'))
+    numbers[index] = shape.lane.no
   end
   for index, task in ipairs(tasks) do
     local ref = earlier[index] or (task.same and tasks[task.same].ref)
@@ -127,25 +143,12 @@ local function write_call(shapes, tasks, earlier, fresh)
       existing[#existing + 1] = ref
     else
       local lane = task.shape.lane
-      local run = runs[#runs]
-      if not run or run.no ~= lane.no then
-        run = { no = lane.no, type = lane.type, count = 0, first = entry_id(ms, n + added) }
-        runs[#runs + 1] = run
-      end
-      run.count = run.count + 1
-      if accept(task, lane, ms, n + added) then ready[lane.type] = (ready[lane.type] or 0) + 1 end
+      add_to_runs(lane, ms, n + added)
+      if accept(task, lane, ms, n + added) then wake(lane.type, 1) end
       added = added + 1
     end
   end
-  for kind, tasks_ready in pairs(ready) do wake(kind, tasks_ready) end
-  -- Tells of tasks in a row: `["accepted", type, lane number, id of the first, how many]`.
-  for _, run in ipairs(runs) do
-    event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
-  end
-  if added > 0 then add_to_index(runs, ms, n) end
   if waiting then waiting = waiting + added end
-  local numbers = {}
-  for index, shape in ipairs(shapes) do numbers[index] = shape.lane.no end
   return { 'ok', string.format('%d', ms), string.format('%d', n), numbers, existing }
 end
 
@@ -164,12 +167,14 @@ local function answer_call(shapes, tasks, unknown, keyed)
 end
 
 function steps.submit()
-  only_look, least_n, type_ttl, pending_max, known = arg() == '1', number(), number(), number(), {}
+  only_look, least_n, type_ttl, pending_max = arg() == '1', number(), number(), number()
+  known, runs = {}, {}
   -- What became due meanwhile has waited longer.
   promote(1000)
   waiting = pending_max and count_waiting()
   local answers = {}
   for index = 1, number() do answers[index] = answer_call(read_call()) end
+  tell_runs()
   leave_behind()
   return answers
 end
