@@ -2,7 +2,7 @@ import type { WorkerIdentity } from '../engine.ts'
 import type { Part } from './parts.ts'
 
 /** A worker's description is written again only when this old, not with every turn. */
-const TOUCH_MS = 10_000
+const TOUCH_MS = 20_000
 
 /** What Redis was told of this process's workers, and what it will be told next. */
 export class Described {

@@ -187,7 +187,8 @@ export class Registry {
   /** The lanes of a partition, `<type>:<priority>`. */
   async lanes(partition: number, type?: string): Promise<string[]> {
     const [about] = await this.#about(type === undefined ? undefined : [type], false, [partition])
-    return (about?.lanes ?? []).map(({ name }) => name)
+    // What waits in groups is counted beside the lanes that it is a part of.
+    return (about?.lanes ?? []).map(({ name }) => name).filter((name) => !name.endsWith(')'))
   }
 
   /** Adds what was gathered to what all processes have. */

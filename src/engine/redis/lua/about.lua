@@ -45,6 +45,10 @@ function steps.about()
         end
       end
       local waiting = tonumber(counts_now[kind .. ':grouped'] or 0)
+      if waiting > 0 then
+        streams[#streams + 1] = kind .. ' (groups)'
+        streams[#streams + 1] = waiting
+      end
       for _, lane in ipairs(lanes_of_type(kind)) do
         waiting = waiting + count_waiting_in(lane)
         streams[#streams + 1] = lane.name

@@ -123,7 +123,7 @@ end
 local function leave_group(lane, group, ref, worker)
   if not group then return end
   call('SREM', P .. KEY.held .. lane.type .. '|' .. group, ref)
-  call('HINCRBY', P .. KEY.busy, worker, -1)
+  if call('HINCRBY', P .. KEY.busy, worker, -1) <= 0 then call('HDEL', P .. KEY.busy, worker) end
   for _, other in ipairs(lanes_of_type(lane.type)) do end_aside(other, group) end
 end
 
