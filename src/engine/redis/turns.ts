@@ -45,6 +45,12 @@ export class Turns {
   readonly #waiters = new Waiters()
   /** Types that Redis will tell this process of, and since when. */
   readonly #expected = new Map<string, number>()
+  /**
+   * How much was heard, and of what type last: a message may come before the answer to what was asked earlier, on
+   * another connection, and then the answer is out of date.
+   */
+  #heard = 0
+  readonly #heardOf = new Map<string, number>()
   readonly #listen: () => Promise<void>
   readonly #dueAt: (partition: number, time: number) => void
   #closed = false
@@ -83,8 +89,12 @@ export class Turns {
       if (this.#closed) return emptyAnswer()
       if (this.#isExpected(turn)) return this.#wait(turn)
     }
-    const answer = await this.#go(turn, waits)
-    return waits && answer.leases.length + answer.cancelRequested.length === 0 ? this.#wait(turn) : answer
+    for (;;) {
+      const heard = this.#heard
+      const answer = await this.#go(turn, waits)
+      if (!waits || answer.leases.length + answer.cancelRequested.length > 0) return answer
+      if (!this.#hasHeard(turn, heard)) return this.#wait(turn)
+    }
   }
 
   /** Settles leases that are due, each as `endingOf` says; returns how many. */
@@ -115,7 +125,7 @@ export class Turns {
 
   /** There is something to claim of a type; `passOn` when only this process was told. */
   async wake(partition: number, type: string, passOn = true): Promise<void> {
-    this.#expected.delete(type)
+    this.#hear(type)
     for (;;) {
       const waiting = [...this.#waiters.ofType(type)].find((waiter) => !waiter.asking)
       if (!waiting) {
@@ -129,12 +139,14 @@ export class Turns {
 
   /** A worker has a cancel to hear of. */
   async wakeWorker(workerId: string): Promise<void> {
+    // It asks also if it does not wait just now.
+    if (this.#touched.delete(workerId)) this.#hear(`worker ${workerId}`)
     for (const waiter of this.#waiters.ofWorker(workerId)) if (!waiter.asking) await this.#ask(waiter)
   }
 
   /** Messages may have been lost: everything that waits asks again. */
   async wakeAll(): Promise<void> {
-    this.#expected.clear()
+    for (const type of [...this.#expected.keys(), ...this.#waiters.types()]) this.#hear(type)
     this.#touched.clear()
     for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
   }
@@ -146,6 +158,18 @@ export class Turns {
   close(): void {
     this.#closed = true
     this.#waiters.close()
+  }
+
+  #hear(name: string): void {
+    this.#expected.delete(name)
+    this.#heard += 1
+    this.#heardOf.set(name, this.#heard)
+  }
+
+  /** Whether something was heard since that a waiting turn has to ask about. */
+  #hasHeard({ types, worker }: Turn, since: number): boolean {
+    if (this.#closed || this.#heard === since) return false
+    return [...(types ?? worker.types), `worker ${worker.id}`].some((name) => (this.#heardOf.get(name) ?? 0) > since)
   }
 
   #isExpected(turn: Turn): boolean {
@@ -165,10 +189,13 @@ export class Turns {
 
   /** Asks for what a waiting turn waits for; true when it was answered with something. */
   #ask(waiter: Waiter): Promise<boolean> {
+    const heard = this.#heard
     const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [] }, true).then(
       (answer) => {
         delete waiter.asking
-        if (answer.leases.length + answer.cancelRequested.length === 0) return false
+        if (answer.leases.length + answer.cancelRequested.length === 0) {
+          return this.#hasHeard(waiter.turn, heard) && !waiter.turn.signal?.aborted ? this.#ask(waiter) : false
+        }
         this.#waiters.take(waiter)
         waiter.resolve(answer)
         return true
@@ -191,6 +218,7 @@ export class Turns {
     const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
     const renewed: (Renewed | null)[] = renewals.map(() => null)
+    const heard = this.#heard
     const decisions = await this.#decide(outcomes)
     const about = leaving ? '' : this.#aboutOf(worker)
     const byPartition = new Map<number, Part & { outcomeAt: number[]; renewalAt: number[] }>()
@@ -253,7 +281,9 @@ export class Turns {
       answer.leases.push(...this.#leasesOf(partition, tasks, worker.id, leaseMs, now))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
       if (part.waits && tasks.length + cancels.length === 0) {
-        for (const type of part.types) this.#expected.set(type, Date.now())
+        for (const type of part.types) {
+          if ((this.#heardOf.get(type) ?? 0) <= heard) this.#expected.set(type, Date.now())
+        }
       }
     }
     if (again.length > 0) await this.#decideAgain(turn, again, settled)
