@@ -76,6 +76,10 @@ export function emptyAnswer(): TurnAnswer {
   return { settled: [], renewed: [], leases: [], cancelRequested: [] }
 }
 
+export function isEmpty({ leases, cancelRequested, settled, renewed }: TurnAnswer): boolean {
+  return leases.length + cancelRequested.length + settled.length + renewed.length === 0
+}
+
 function typesOf(turn: Turn): readonly string[] {
   return turn.want > 0 ? (turn.types ?? turn.worker.types) : []
 }

@@ -21,6 +21,8 @@ export interface Part {
   want: number
   waits: boolean
   types: readonly string[]
+  /** It need not wait for a node that is away: other nodes are asked as well. */
+  isBrief: boolean
 }
 
 /** What became of an outcome: done, the lease was lost, or it has changed and is to be decided on again. */
@@ -56,6 +58,7 @@ export function emptyPart(worker: WorkerIdentity): Part {
     want: 0,
     waits: false,
     types: [],
+    isBrief: false,
   }
 }
 
@@ -69,6 +72,16 @@ export function addOutcome(
 ): void {
   part.lanes.set(state.ref.slice(0, state.ref.indexOf('.')), state.lane)
   part.outcomes.push(outcomeArgs(state, settlement, by, onlyWhenDue))
+}
+
+/** A part of a turn, and where in the turn its outcomes and renewals stand. */
+export interface PlacedPart extends Part {
+  outcomeAt: number[]
+  renewalAt: number[]
+}
+
+export function emptyPlacedPart(worker: WorkerIdentity): PlacedPart {
+  return { ...emptyPart(worker), outcomeAt: [], renewalAt: [] }
 }
 
 export function writePart(args: (string | number)[], part: Part): void {
@@ -118,4 +131,22 @@ export function tokenOf(partition: number, cancel: string): string {
 export function lostOf(head: string): number {
   const parts = head.split(',', 6)
   return parts.length > 5 ? Number(parts[5]) : 0
+}
+
+type TakeTask = (ref: string, lane: string, head: string, payload: string, extras: string, error: string) => void
+
+/** Reads the tasks of an answer, see turn.lua. */
+export function readTasks(answer: readonly (string | number)[], take: TakeTask): void {
+  for (let at = 0; at < answer.length; ) {
+    const [lane, head] = [answer[at] as string, answer[at + 1] as string]
+    if (head === '') {
+      const [ref, ownHead, payload, extras, error] = answer.slice(at + 2, at + 7) as [string, ...string[]]
+      take(ref, lane, ownHead!, payload!, extras!, error!)
+      at += 7
+      continue
+    }
+    const end = at + 4 + (answer[at + 2] as number) * 2
+    const no = answer[at + 3] as string
+    for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '')
+  }
 }

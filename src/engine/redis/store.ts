@@ -44,10 +44,10 @@ export class RedisStore {
     return Array.from({ length: this.count }, (_, partition) => make(partition))
   }
 
-  run<Answer extends Reply>(step: StepName, partition: number, args: readonly (string | number)[]) {
+  run<Answer extends Reply>(step: StepName, partition: number, args: readonly (string | number)[], isBrief = false) {
     const time = this.#clock === Date.now ? '' : String(this.#clock())
     const texts = [time, ...args.map((value) => (typeof value === 'string' ? value : String(value)))]
-    return this.link.run<Answer>(step, partition, texts)
+    return this.link.run<Answer>(step, partition, texts, isBrief)
   }
 
   /** The time there. */

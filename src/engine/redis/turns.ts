@@ -1,17 +1,22 @@
 import { type Ending, type Settlement, settle } from '../../task/outcome.ts'
 import { isFinal } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import type { EngineOptions, Lease, Renewed, Settled, Turn, TurnAnswer, WorkerIdentity } from '../engine.ts'
+import type { EngineOptions, Lease, Renewed, Settled, Turn, TurnAnswer } from '../engine.ts'
 import { closedError } from '../refusals.ts'
 import { Trips } from '../trips.ts'
-import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
+import { emptyAnswer, isEmpty, type Waiter, Waiters } from '../waiters.ts'
+import { Described } from './described.ts'
+import { Heard, newsOf } from './heard.ts'
 import {
   addOutcome,
   emptyPart,
+  emptyPlacedPart,
   heldOf,
   lostOf,
   type Part,
   type PartAnswer,
+  type PlacedPart,
+  readTasks,
   tokenOf,
   VERDICT,
   writePart,
@@ -19,11 +24,8 @@ import {
 import type { Registry } from './registry.ts'
 import { type Found, type LeaseState, leaseOf, taskOfParts, typeOfLane } from './rows.ts'
 import type { RedisStore } from './store.ts'
+import { Untold } from './untold.ts'
 
-/** A worker's description is written again only when this old, not with every turn. */
-const TOUCH_MS = 10_000
-/** What a process waits for is asked for again after this long, should a message have been lost. */
-const BELIEVE_MS = 20_000
 const STARTED_MAX = 100_000
 const TRIPS_MAX = 3
 const WEIGHT_MAX = 64
@@ -39,18 +41,10 @@ export class Turns {
   readonly #trips: Trips<Part, PartAnswer>[]
   /** What this process started, by token: settling need not ask for it first. */
   readonly #started = new Map<string, LeaseState>()
-  readonly #touched = new Map<string, { at: number; types: string }>()
-  /** Attempts of workers since they were described last. */
-  readonly #workedSince = new Map<string, Part['worked']>()
+  readonly #described = new Described()
   readonly #waiters = new Waiters()
-  /** Types that Redis will tell this process of, and since when. */
-  readonly #expected = new Map<string, number>()
-  /**
-   * How much was heard, and of what type last: a message may come before the answer to what was asked earlier, on
-   * another connection, and then the answer is out of date.
-   */
-  #heard = 0
-  readonly #heardOf = new Map<string, number>()
+  readonly #untold = new Untold()
+  readonly #heard = new Heard()
   readonly #listen: () => Promise<void>
   readonly #dueAt: (partition: number, time: number) => void
   #closed = false
@@ -90,10 +84,10 @@ export class Turns {
       if (this.#isExpected(turn)) return this.#wait(turn)
     }
     for (;;) {
-      const heard = this.#heard
+      const since = this.#heard.count
       const answer = await this.#go(turn, waits)
-      if (!waits || answer.leases.length + answer.cancelRequested.length > 0) return answer
-      if (!this.#hasHeard(turn, heard)) return this.#wait(turn)
+      if (!waits || !isEmpty(answer)) return answer
+      if (!this.#hasNews(turn, since)) return this.#wait(turn)
     }
   }
 
@@ -125,7 +119,7 @@ export class Turns {
 
   /** There is something to claim of a type; `passOn` when only this process was told. */
   async wake(partition: number, type: string, passOn = true): Promise<void> {
-    this.#hear(type)
+    this.#heard.hear(type)
     for (;;) {
       const waiting = [...this.#waiters.ofType(type)].find((waiter) => !waiter.asking)
       if (!waiting) {
@@ -140,14 +134,14 @@ export class Turns {
   /** A worker has a cancel to hear of. */
   async wakeWorker(workerId: string): Promise<void> {
     // It asks also if it does not wait just now.
-    if (this.#touched.delete(workerId)) this.#hear(`worker ${workerId}`)
+    if (this.#described.forget(workerId)) this.#heard.hear(newsOf(workerId))
     for (const waiter of this.#waiters.ofWorker(workerId)) if (!waiter.asking) await this.#ask(waiter)
   }
 
   /** Messages may have been lost: everything that waits asks again. */
   async wakeAll(): Promise<void> {
-    for (const type of [...this.#expected.keys(), ...this.#waiters.types()]) this.#hear(type)
-    this.#touched.clear()
+    this.#heard.doubt(this.#waiters.types())
+    this.#described.forgetAll()
     for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
   }
 
@@ -160,26 +154,15 @@ export class Turns {
     this.#waiters.close()
   }
 
-  #hear(name: string): void {
-    this.#expected.delete(name)
-    this.#heard += 1
-    this.#heardOf.set(name, this.#heard)
+  /** Whether something was heard that a turn has to ask about which was asked before. */
+  #hasNews({ types, worker, signal }: Turn, since: number): boolean {
+    if (this.#closed || signal?.aborted) return false
+    return this.#heard.hasHeard([...(types ?? worker.types), newsOf(worker.id)], since)
   }
 
-  /** Whether something was heard since that a waiting turn has to ask about. */
-  #hasHeard({ types, worker }: Turn, since: number): boolean {
-    if (this.#closed || this.#heard === since) return false
-    return [...(types ?? worker.types), `worker ${worker.id}`].some((name) => (this.#heardOf.get(name) ?? 0) > since)
-  }
-
-  #isExpected(turn: Turn): boolean {
-    const types = turn.want > 0 ? (turn.types ?? turn.worker.types) : []
-    const now = Date.now()
-    return (
-      types.length > 0 &&
-      this.#aboutOf(turn.worker) === '' &&
-      types.every((type) => now - (this.#expected.get(type) ?? 0) < BELIEVE_MS)
-    )
+  #isExpected({ want, types, worker }: Turn): boolean {
+    const about = this.#described.aboutOf(worker, this.#store.now())
+    return want > 0 && about === '' && this.#heard.isExpected(types ?? worker.types)
   }
 
   #wait(turn: Turn): Promise<TurnAnswer> {
@@ -189,12 +172,12 @@ export class Turns {
 
   /** Asks for what a waiting turn waits for; true when it was answered with something. */
   #ask(waiter: Waiter): Promise<boolean> {
-    const heard = this.#heard
+    const since = this.#heard.count
     const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [] }, true).then(
       (answer) => {
         delete waiter.asking
-        if (answer.leases.length + answer.cancelRequested.length === 0) {
-          return this.#hasHeard(waiter.turn, heard) && !waiter.turn.signal?.aborted ? this.#ask(waiter) : false
+        if (isEmpty(answer)) {
+          return this.#hasNews(waiter.turn, since) ? this.#ask(waiter) : false
         }
         this.#waiters.take(waiter)
         waiter.resolve(answer)
@@ -218,19 +201,12 @@ export class Turns {
     const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
     const renewed: (Renewed | null)[] = renewals.map(() => null)
-    const heard = this.#heard
+    const since = this.#heard.count
     const decisions = await this.#decide(outcomes)
-    const about = leaving ? '' : this.#aboutOf(worker)
-    const byPartition = new Map<number, Part & { outcomeAt: number[]; renewalAt: number[] }>()
+    const about = leaving ? '' : this.#described.aboutOf(worker, this.#store.now())
+    const byPartition = new Map<number, PlacedPart>()
     const partOf = (partition: number) => {
-      const part = byPartition.get(partition) ?? {
-        ...emptyPart(worker),
-        about,
-        leaving,
-        leaseMs,
-        outcomeAt: [],
-        renewalAt: [],
-      }
+      const part = byPartition.get(partition) ?? { ...emptyPlacedPart(worker), about, leaving, leaseMs }
       byPartition.set(partition, part)
       return part
     }
@@ -252,22 +228,21 @@ export class Turns {
       part.types = [...part.types, type]
     }
     if (byPartition.size === 0) partOf(0)
-    const answer: TurnAnswer = { settled, renewed, leases: [], cancelRequested: [] }
+    const answer: TurnAnswer = { settled, renewed, ...this.#untold.take(turn) }
     const again: number[] = []
-    for (const [partition, part] of byPartition) {
-      if (about !== '') part.worked = this.#workedSince.get(worker.id) ?? part.worked
+    const visit = async (partition: number, part: PlacedPart) => {
+      // Told once, not to each partition.
+      const worked = about === '' ? undefined : this.#described.takeWorked(worker.id)
+      if (worked) part.worked = worked
       this.#store.partitions.note(partition)
-      part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
       part.waits = waits && part.want > 0
-      const [renewedHere, verdicts, tasks, cancels, now] = await this.#trips[partition]!.add(part)
-      if (about !== '') {
-        this.#touched.set(worker.id, { at: this.#store.now(), types: String(worker.types) })
-        this.#workedSince.delete(worker.id)
-      }
-      if (leaving) {
-        this.#touched.delete(worker.id)
-        this.#workedSince.delete(worker.id)
-      }
+      const trip = this.#trips[partition]!.add(part)
+      const [renewedHere, verdicts, tasks, cancels, now] = await trip.catch((error: unknown) => {
+        if (worked) this.#described.addWorked(worker.id, worked)
+        throw error
+      })
+      if (about !== '') this.#described.told(worker, this.#store.now())
+      if (leaving) this.#described.left(worker.id)
       renewedHere.forEach((item, index) => {
         if (item === null) return
         const expiresAt = this.#store.toLocal(Number(item[0]))
@@ -280,25 +255,45 @@ export class Turns {
       })
       answer.leases.push(...this.#leasesOf(partition, tasks, worker.id, leaseMs, now))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
-      if (part.waits && tasks.length + cancels.length === 0) {
-        for (const type of part.types) {
-          if ((this.#heardOf.get(type) ?? 0) <= heard) this.#expected.set(type, Date.now())
-        }
-      }
+      if (part.waits && tasks.length + cancels.length === 0) this.#heard.expect(part.types, since)
     }
-    if (again.length > 0) await this.#decideAgain(turn, again, settled)
-    return answer
+    let failure: unknown
+    try {
+      // Where several partitions are told something, that goes first: if it fails in one of them, all of it is told
+      // again, and no task must have been claimed that nobody would hear of.
+      const telling = [...byPartition].filter(([, part]) => part.outcomes.length + part.renewals.length > 0)
+      if (telling.length > 1) {
+        await Promise.all(telling.map(([partition, part]) => visit(partition, { ...part })))
+        for (const [, part] of telling) Object.assign(part, { outcomes: [], renewals: [] })
+      }
+      for (const [partition, part] of byPartition) {
+        part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
+        part.isBrief = byPartition.size > 1 && part.outcomes.length + part.renewals.length === 0 && !leaving
+        await visit(partition, part).catch((error: unknown) => {
+          // A node that is away keeps nobody from the tasks of the others.
+          if (!part.isBrief) throw error
+          failure ??= error
+        })
+      }
+      if (failure && isEmpty(answer)) throw failure
+      if (again.length > 0) answer.cancelRequested.push(...(await this.#decideAgain(turn, again, settled)))
+      return answer
+    } catch (error) {
+      this.#untold.keep(worker.id, answer)
+      throw error
+    }
   }
 
   /** The outcomes whose state had changed are decided on what it is now. */
-  async #decideAgain(turn: Turn, places: number[], settled: Settled[], tries = 1): Promise<void> {
-    if (tries > DECISIONS_MAX) return
+  async #decideAgain(turn: Turn, places: number[], settled: Settled[], tries = 1): Promise<string[]> {
+    if (tries > DECISIONS_MAX) return []
     const outcomes = places.map((place) => turn.outcomes![place]!)
     for (const { lease } of outcomes) this.#started.delete(lease)
     const answer = await this.#go({ worker: turn.worker, want: 0, types: [], outcomes }, false)
     answer.settled.forEach((item, index) => {
       settled[places[index]!] = item
     })
+    return answer.cancelRequested
   }
 
   /** What becomes of each task; null where the lease is not held any more. */
@@ -354,14 +349,16 @@ export class Turns {
     this.#started.delete(lease)
     const { status, attempts } = settlement
     const final = isFinal(status)
-    if (attempts > state.attempts) this.#worked(state.workerId)[status === 'success' ? 'well' : 'failed'] += 1
+    if (attempts > state.attempts) {
+      const well = status === 'success' ? 1 : 0
+      this.#described.addWorked(state.workerId, { well, failed: 1 - well })
+    }
     if (final || attempts > state.attempts) {
       this.#registry.rates.ended(typeOfLane(state.lane), this.#store.now() - state.startedAt, final)
     }
     return { accepted: outcome.kind !== 'success' || status === 'success', status }
   }
 
-  /** Reads the tasks of an answer, see turn.lua. */
   #leasesOf(
     partition: number,
     answer: readonly (string | number)[],
@@ -369,26 +366,14 @@ export class Turns {
     leaseMs: number,
     now: number,
   ): Lease[] {
-    const leases: Lease[] = []
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
-    const take = (ref: string, lane: string, head: string, payload: string, extras: string, error: string) => {
+    const leases: Lease[] = []
+    readTasks(answer, (ref, lane, head, payload, extras, error) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
       const lostLeases = lostOf(head)
       leases.push(this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now))
-    }
-    for (let at = 0; at < answer.length; ) {
-      const [lane, head] = [answer[at] as string, answer[at + 1] as string]
-      if (head === '') {
-        const [ref, ownHead, payload, extras, error] = answer.slice(at + 2, at + 7) as [string, ...string[]]
-        take(ref, lane, ownHead!, payload!, extras!, error!)
-        at += 7
-        continue
-      }
-      const end = at + 4 + (answer[at + 2] as number) * 2
-      const no = answer[at + 3] as string
-      for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '')
-    }
+    })
     return leases
   }
 
@@ -415,20 +400,6 @@ export class Turns {
     return { lease, expiresAt: local(expiresAt), deadlineAt: deadlineAt === null ? null : local(deadlineAt), task }
   }
 
-  #worked(workerId: string): Part['worked'] {
-    const worked = this.#workedSince.get(workerId) ?? { well: 0, failed: 0 }
-    this.#workedSince.set(workerId, worked)
-    return worked
-  }
-
-  #aboutOf(worker: WorkerIdentity): string {
-    const before = this.#touched.get(worker.id)
-    const now = this.#store.now()
-    const types = String(worker.types)
-    if (before && before.types === types && now - before.at < TOUCH_MS && now >= before.at) return ''
-    return JSON.stringify(worker)
-  }
-
   async #send(partition: number, parts: Part[]): Promise<PartAnswer[]> {
     if (this.#closed && parts.every(({ outcomes, leaving }) => outcomes.length === 0 && !leaving)) throw closedError()
     const lanes = new Map(parts.flatMap((part) => [...part.lanes]))
@@ -436,7 +407,8 @@ export class Turns {
     for (const [no, name] of lanes) args.push(no, name)
     args.push(parts.length)
     for (const part of parts) writePart(args, part)
-    const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args)
+    const isBrief = parts.every((part) => part.isBrief)
+    const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args, isBrief)
     this.#store.sawTime(time)
     for (const answer of answers) answer.push(Number(time))
     if (due !== '') this.#dueAt(partition, Number(due))
