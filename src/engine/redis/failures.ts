@@ -19,8 +19,9 @@ export class SilentError extends Error {
 }
 
 /**
- * Answers that say that nothing was done, and that it may go well in a moment. A slot that moves to another node
- * answers ASK or TRYAGAIN: its partition stands still until all of it has moved.
+ * Answers that say that nothing was done, and that it may go well in a moment. The key that a step names never exists,
+ * so that a node answers ASK for as long as its slot moves to another. It is not followed: no step runs where only a
+ * part of its keys is, and the partition stands still until all of it has moved.
  */
 const COMES_BACK = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNKILLABLE)/
 const ELSEWHERE = /^(MOVED|ASK) /

@@ -28,7 +28,7 @@ export class Link {
   readonly #library: Library
   readonly #restored: () => void
   readonly #nodes: Nodes
-  readonly #keys: string[][]
+  readonly #prefixes: string[]
   readonly #listeners = new Map<string, (message: string) => void>()
   #hearing: Promise<Connection> | undefined
   #underWay = 0
@@ -47,12 +47,7 @@ export class Link {
       () => this.#opened(),
       () => this.#lost(),
     )
-    this.#keys = Array.from({ length: place.partitions }, (_, partition) => {
-      const prefix = partitionPrefix(place, partition)
-      // In a cluster two keys that never exist: while their slot moves from node to node, Redis answers TRYAGAIN then,
-      // and no step runs where only a part of its keys is.
-      return place.kind === 'cluster' ? ['2', prefix, `${prefix}-`] : ['1', prefix]
-    })
+    this.#prefixes = Array.from({ length: place.partitions }, (_, partition) => partitionPrefix(place, partition))
   }
 
   /** @throws XQueueError `engine_unavailable` | `engine_unusable` */
@@ -86,7 +81,7 @@ export class Link {
     args: readonly string[],
     isBrief = false,
   ): Promise<Answer> {
-    const command = ['FCALL', this.#library.functionOf(step), ...this.#keys[partition]!, ...args]
+    const command = ['FCALL', this.#library.functionOf(step), '1', this.#prefixes[partition]!, ...args]
     const run = async (connection: Connection) => {
       try {
         return (await connection.send(command)) as Answer
