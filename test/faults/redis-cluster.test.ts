@@ -1,0 +1,106 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { slotOf } from '../../src/engine/redis/nodes.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type RunningRedis, redisCli } from '../services/redis.ts'
+import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
+import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
+
+let cluster: RunningCluster
+let load: Load
+afterEach(async () => {
+  await load?.stop()
+  await cluster?.stop()
+})
+
+const LIMITS = { mail: 5, image: 3, 'search.index': null, invoice: 2, report: 4, push: null }
+/** What a master has answered for and not yet sent to its replica when it dies: far more than it is. */
+const BEHIND_MS = 1_000
+const PARTITIONS = 64
+
+const begin = async (replicas: boolean) => {
+  cluster = await startCluster({ replicas })
+  load = await Load.start(`${cluster.url}?wait_ms=${WAIT_MS}`, { limits: LIMITS })
+}
+const cli = (node: RunningRedis, ...args: string[]) => redisCli(node.port, ...args)
+const idOf = (node: RunningRedis) => cli(node, 'CLUSTER', 'MYID')
+const isMaster = (node: RunningRedis) => cli(node, 'ROLE').startsWith('master')
+/** Slots of a node that hold something of ours. */
+const slotsOf = (node: RunningRedis) =>
+  Array.from({ length: PARTITIONS }, (_, partition) => slotOf(String(partition))).filter(
+    (slot) => cli(node, 'CLUSTER', 'COUNTKEYSINSLOT', String(slot)) !== '0',
+  )
+
+/** Moves a slot as redis-cli --cluster reshard does, and looks on while only a part of its keys has moved. */
+async function move(slot: number, from: RunningRedis, to: RunningRedis, halfway: () => Promise<void>): Promise<void> {
+  const setSlot = (on: RunningRedis, ...how: string[]) => cli(on, 'CLUSTER', 'SETSLOT', String(slot), ...how)
+  setSlot(to, 'IMPORTING', idOf(from))
+  setSlot(from, 'MIGRATING', idOf(to))
+  for (let batch = 0; ; batch++) {
+    const keys = cli(from, 'CLUSTER', 'GETKEYSINSLOT', String(slot), '20').split('\n').filter(Boolean)
+    if (keys.length === 0) break
+    cli(from, 'MIGRATE', '127.0.0.1', String(to.port), '', '0', '5000', 'KEYS', ...keys)
+    if (batch === 0) await halfway()
+  }
+  for (const node of [to, from, ...cluster.nodes]) if (isMaster(node)) setSlot(node, 'NODE', idOf(to))
+}
+
+describe('a Redis Cluster changes under a load', () => {
+  it('moves slots to another node: what is in one stands still meanwhile, and nothing else', async () => {
+    await begin(false)
+    await load.progress()
+    let faults = 0
+    await repeatedly(async () => {
+      const byKeys = [...cluster.nodes].sort((a, b) => slotsOf(b).length - slotsOf(a).length)
+      const [from, to] = [byKeys[0]!, byKeys[1]!]
+      for (const slot of slotsOf(from)) {
+        const failures = () => load.count(({ what }) => what === 'refused' || what === 'unsure')
+        const before = failures()
+        const halfway = () => load.until(() => failures() > before, 'somebody comes to the slot that moves')
+        await move(slot, from, to, faults === 0 ? halfway : async () => undefined)
+        faults += 1
+      }
+      await load.progress()
+    })
+    expectKept('slots moved', await load.finish(), faults)
+  })
+
+  it('goes on with the replica of a master that was killed, and takes it back as a replica', async () => {
+    await begin(true)
+    const mayLose: { from: number; to: number }[] = []
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      const masters = cluster.nodes.filter(isMaster)
+      const victim = masters.sort((a, b) => slotsOf(b).length - slotsOf(a).length)[0]!
+      const others = cluster.nodes.filter((node) => node !== victim)
+      const before = others.filter(isMaster).length
+      const at = Date.now()
+      await victim.kill()
+      mayLose.push({ from: at - BEHIND_MS, to: Date.now() })
+      await load.until(() => others.filter(isMaster).length > before, 'the replica is promoted')
+      await victim.start()
+      await load.progress()
+      await load.until(() => !isMaster(victim) && cli(victim, 'INFO').includes('master_link_status:up'), 'it is back')
+    })
+    const story = await load.finish()
+    expect(new Set(story.lines.flatMap((line) => (line.what === 'refused' ? [line.code] : []))).size).toBeLessThan(2)
+    expectKept('master killed', { ...story, mayLose }, faults)
+  })
+})
+
+describe('a node of a Redis Cluster is away', () => {
+  it('keeps nobody from the tasks of the others', async () => {
+    cluster = await startCluster({ flags: ['--cluster-require-full-coverage', 'no'] })
+    const engine = await openEngine(`${cluster.url}?wait_ms=${WAIT_MS}`)
+    const types = Object.keys(LIMITS)
+    for (const type of types) await engine.configureType(type, { declared: true })
+    const submitted = await engine.submit(types.map((type) => completeSpec({ type })))
+    const worker = { id: 'w', host: 'h', pid: 1, types, concurrency: 10, startedAt: 0 }
+    const victim = [...cluster.nodes].sort((a, b) => slotsOf(a).length - slotsOf(b).length).at(-1)!
+    await victim.kill()
+    const { leases } = await engine.turn({ worker, want: 10, waitMs: 100 })
+    expect(leases.length).toBeGreaterThan(0)
+    expect(leases.length).toBeLessThan(submitted.length)
+    await engine.close()
+  })
+})
