@@ -19,6 +19,10 @@ export class Nodes {
   /** By partition. */
   #masters: Node[] | undefined
   #asking: Promise<Node[]> | undefined
+  /** Connections that belong to somebody else. */
+  readonly #others = new Set<Connection>()
+  /** The connection over which a sentinel says that the master has changed. */
+  #watch: Promise<Connection> | undefined
   #closed = false
 
   /** @param onOpen a connection for scripts was opened, @param onLost one was lost */
@@ -49,7 +53,13 @@ export class Nodes {
   /** A connection of its own, to whichever node serves: in a cluster all of them publish everything. */
   async another(onLost: (why: Error) => void): Promise<Connection> {
     const masters = await this.#known()
-    return Connection.open(this.#place, masters[Math.floor(Math.random() * masters.length)]!, onLost)
+    const lost = (why: Error) => {
+      this.#others.delete(connection)
+      onLost(why)
+    }
+    const connection = await Connection.open(this.#place, masters[Math.floor(Math.random() * masters.length)]!, lost)
+    this.#others.add(connection)
+    return connection
   }
 
   /** What is known may be out of date. */
@@ -66,6 +76,10 @@ export class Nodes {
   close(): void {
     this.#closed = true
     for (const connection of this.#open.values()) connection.end(closedError())
+    this.#watch?.then(
+      (connection) => connection.end(closedError()),
+      () => undefined, // It never opened.
+    )
   }
 
   #connection(node: Node): Promise<Connection> {
@@ -144,6 +158,8 @@ export class Nodes {
     const { master, partitions } = this.#place
     const ask = async (plain: boolean) => {
       const sentinel = await Connection.open(this.#place, { ...node, plain }, () => undefined)
+      this.#watch ??= this.#watchSentinel({ ...node, plain })
+      this.#watch.catch(() => undefined) // Another one is watched when this has been noticed.
       try {
         return (await sentinel.send(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', master])) as [string, string] | null
       } finally {
@@ -156,6 +172,31 @@ export class Nodes {
     })
     if (!answer) throw new UnreachedError(new Error(`the sentinel at ${keyOf(node)} knows no master "${master}"`))
     return Array.from({ length: partitions }, () => ({ host: answer[0], port: Number(answer[1]) }))
+  }
+
+  /** The old master may live on for a while and accept what is lost when it becomes a replica. */
+  async #watchSentinel(node: Node): Promise<Connection> {
+    const forget = () => {
+      this.#watch = undefined
+      this.doubt()
+    }
+    try {
+      const connection = await Connection.open(this.#place, node, forget)
+      await connection.subscribe('+switch-master', (message) => {
+        if (message.split(' ')[0] === this.#place.master) this.#switched()
+      })
+      if (this.#closed) connection.end(closedError())
+      return connection
+    } catch (error) {
+      forget()
+      throw error
+    }
+  }
+
+  #switched(): void {
+    this.doubt()
+    const why = new Error('Sentinel has named another master')
+    for (const connection of [...this.#open.values(), ...this.#others]) connection.end(why)
   }
 }
 
