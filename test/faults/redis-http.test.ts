@@ -1,0 +1,66 @@
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { startProxy, type TcpProxy } from '../services/tcp-proxy.ts'
+import { WAIT_MS } from './load.ts'
+
+let redis: RunningRedis
+let proxy: TcpProxy
+let engine: Engine
+let server: FastifyInstance
+let base: string
+
+beforeAll(async () => {
+  redis = await startRedis()
+  proxy = await startProxy(redis.port)
+  engine = await openEngine(`redis://127.0.0.1:${proxy.port}?wait_ms=${WAIT_MS}`)
+  const handlers = normalizeHandlers({ mail: { run: () => null } })
+  await announce(engine, handlers)
+  const logger = pino({ level: 'silent' })
+  server = await createServer({ engine, handlers, logger, version: '1', instanceId: 'i', registry: new Registry() })
+  base = await server.listen({ host: '127.0.0.1', port: 0 })
+})
+afterAll(async () => {
+  await server?.close()
+  await engine?.close()
+  await proxy?.stop()
+  await redis?.stop()
+})
+
+const submit = () =>
+  fetch(`${base}/api/v1/tasks`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ type: 'mail' }),
+  })
+
+it('answers 503 with Retry-After while Redis is away, and 201 as soon as it is back', async () => {
+  expect((await submit()).status).toBe(201)
+  for (const fail of [proxy.cut, proxy.swallow]) {
+    fail()
+    const refused = await submit()
+    expect(refused.status).toBe(503)
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+    const problem = (await refused.json()) as { code: string; detail: string }
+    expect(problem.code).toBe('engine_unavailable')
+    expect(problem.detail).toContain(`127.0.0.1:${proxy.port}`)
+    proxy.mend()
+    expect((await submit()).status).toBe(201)
+  }
+})
+
+it('lets a submission wait for a Redis that is back within the bound', async () => {
+  proxy.cut()
+  // What was on its way when it broke is refused at once: nobody knows whether it arrived.
+  expect((await submit()).status).toBe(503)
+  const waiting = submit()
+  const mended = new Promise((resolve) => setTimeout(resolve, WAIT_MS / 4)).then(() => proxy.mend())
+  expect((await waiting).status).toBe(201)
+  await mended
+})
