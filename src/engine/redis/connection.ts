@@ -41,7 +41,8 @@ export class Connection {
       return connection
     } catch (error) {
       connection.end(error as Error)
-      throw error
+      // Nothing of anybody's was sent so far.
+      throw error instanceof ErrorReply || error instanceof UnreachedError ? error : new UnreachedError(error as Error)
     }
   }
 
@@ -100,8 +101,6 @@ export class Connection {
     this.#asked()
     try {
       await Promise.race([this.#client.connect(), this.#lost.promise])
-    } catch (error) {
-      throw error instanceof ErrorReply ? error : new UnreachedError(error as Error)
     } finally {
       this.#answered()
     }
