@@ -253,7 +253,7 @@ export class Turns {
         if (verdict === VERDICT.changed) again.push(place)
         if (verdict === VERDICT.done) settled[place] = this.#settledOf(outcomes[place]!, decisions[place]!)
       })
-      answer.leases.push(...this.#leasesOf(partition, tasks, worker.id, leaseMs, now))
+      answer.leases.push(...this.#leasesOf(tasks, { partition, workerId: worker.id, leaseMs, now }))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
       if (part.waits && tasks.length + cancels.length === 0) this.#heard.expect(part.types, since)
     }
@@ -359,13 +359,8 @@ export class Turns {
     return { accepted: outcome.kind !== 'success' || status === 'success', status }
   }
 
-  #leasesOf(
-    partition: number,
-    answer: readonly (string | number)[],
-    workerId: string,
-    leaseMs: number,
-    now: number,
-  ): Lease[] {
+  #leasesOf(answer: PartAnswer[2], of: { partition: number; workerId: string; leaseMs: number; now: number }): Lease[] {
+    const { partition, workerId, leaseMs, now } = of
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     const leases: Lease[] = []
