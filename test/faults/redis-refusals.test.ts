@@ -65,7 +65,10 @@ describe('a Redis that cannot be used says why', () => {
       code: 'engine_unavailable',
       message: expect.stringMatching(/the Redis user may not do this.*docs\/redis\.md.*NOPERM/),
     })
-    redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+fcall', 'resetchannels')
+    // What a function may not do is told in other words.
+    redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+fcall', '-hget', '-hgetall')
+    await expect(engine.configureType('t', { declared: true })).rejects.toThrow(/may not do this/)
+    redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+@hash', 'resetchannels')
     const listening = engine.turn({ worker: WORKER, want: 1, waitMs: 50 })
     await expect(listening).rejects.toThrow(/may not do this.*NOPERM/)
   })

@@ -32,7 +32,8 @@ const REMEDIES: readonly [RegExp, string][] = [
   [/^MISCONF/, 'Redis cannot write to its disk: make room, or see its log'],
   [/^READONLY/, 'this Redis is a read-only replica: name its master in the URL, or use redis+sentinel://'],
   [/^(NOAUTH|WRONGPASS)|without any password configured/, 'Redis refuses the user or the password: mend the URL'],
-  [/^NOPERM/, 'the Redis user may not do this: give it what docs/redis.md lists'],
+  // The second is what a function is told.
+  [/^NOPERM|The user executing the script can't/, 'the Redis user may not do this: give it what docs/redis.md lists'],
   [/^(MOVED|ASK|CROSSSLOT)/, 'this Redis is part of a cluster: write redis+cluster:// in the URL'],
   [/cluster support disabled/, 'this Redis is no cluster: write redis:// in the URL'],
   [/max number of clients/, 'Redis takes no more connections: raise maxclients'],

@@ -129,7 +129,7 @@ export class HeldLeases {
     task.startedAt = now
     task.updatedAt = now
     task.workerId = known.workerId
-    const fence = String(task.deliveries)
+    const fence = `${task.deliveries}${now}`
     const lease = `${id}.${fence}`
     const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
     const expiresAt = now + leaseMs

@@ -64,9 +64,10 @@ export function taskOf(partition: number, ref: string, [where, lane, text, more]
   if (where === 'W' || where === 'D') return taskOfParts(partition, ref, lane, head, payload, extras, before)
   const task = taskOfParts(partition, ref, lane, '0,0,0', payload, extras, before)
   if (where === 'L') {
-    const { startedAt, workerId, attempts, runAt, fence } = leaseOf(text)
-    const ran = { attempts, deliveries: Number(fence), runAt, startedAt, updatedAt: startedAt, workerId }
-    return { ...task, ...askedOf(head.split('|').slice(8)), ...ran, status: 'processing', progress: json(more) }
+    const { startedAt, workerId, attempts, runAt } = leaseOf(text)
+    const tail = head.split('|').slice(8)
+    const ran = { attempts, deliveries: Number(tail[1]), runAt, startedAt, updatedAt: startedAt, workerId }
+    return { ...task, ...askedOf(tail), ...ran, status: 'processing', progress: json(more) }
   }
   const [status, reason, completed, attempts, ...tail] = head.split('|')
   const completedAt = Number(completed)

@@ -21,6 +21,7 @@ import {
 import type { Registry } from './registry.ts'
 import { type LeaseState, leaseOf, typeOfLane } from './rows.ts'
 import type { RedisStore } from './store.ts'
+import { Untold } from './untold.ts'
 
 const TRIPS_MAX = 3
 const WEIGHT_MAX = 64
@@ -37,8 +38,7 @@ export class Turns {
   readonly #leases: HeldLeases
   readonly #described = new Described()
   readonly #waiters = new Waiters()
-  /** What was in an answer that could not be given, because another part of it failed: it is in the next one. */
-  readonly #untold = new Map<string, Pick<TurnAnswer, 'leases' | 'cancelRequested'>>()
+  readonly #untold = new Untold()
   readonly #heard = new Heard()
   readonly #listen: () => Promise<void>
   readonly #dueAt: (partition: number, time: number) => void
@@ -224,7 +224,7 @@ export class Turns {
       part.types = [...part.types, type]
     }
     if (byPartition.size === 0) partOf(0)
-    const answer: TurnAnswer = { settled, renewed, ...this.#takeUntold(turn) }
+    const answer: TurnAnswer = { settled, renewed, ...this.#untold.take(turn) }
     const again: number[] = []
     const visit = async (partition: number, part: PlacedPart) => {
       // Told once, not to each partition.
@@ -275,8 +275,7 @@ export class Turns {
       if (again.length > 0) answer.cancelRequested.push(...(await this.#decideAgain(turn, again, settled)))
       return answer
     } catch (error) {
-      const { leases, cancelRequested } = answer
-      if (leases.length + cancelRequested.length > 0) this.#untold.set(worker.id, { leases, cancelRequested })
+      this.#untold.keep(worker.id, answer)
       throw error
     }
   }
@@ -291,14 +290,6 @@ export class Turns {
       settled[places[index]!] = item
     })
     return answer.cancelRequested
-  }
-
-  #takeUntold({ worker, want, types = worker.types }: Turn): Pick<TurnAnswer, 'leases' | 'cancelRequested'> {
-    const untold = this.#untold.get(worker.id)
-    const fits = untold && untold.leases.length <= want && untold.leases.every(({ task }) => types.includes(task.type))
-    if (!fits) return { leases: [], cancelRequested: [] }
-    this.#untold.delete(worker.id)
-    return untold
   }
 
   /** The engine has taken an outcome as it was decided. */

@@ -258,7 +258,7 @@ local function plain_head(turn, m)
       head = {
         wait_ms = tonumber(q),
         due = string.format('%d', due),
-        prefix = '1|0|0|' .. turn.expires .. '|' .. turn.lease_text .. '|' .. deadline .. '|',
+        prefix = '1' .. NOW .. '|0|0|' .. turn.expires .. '|' .. turn.lease_text .. '|' .. deadline .. '|',
         middle = '|0|0|1|' .. q .. '|' .. p .. '|' .. r .. '|',
         suffix = '|' .. NOW .. '|' .. turn.worker_json .. PLAIN,
       }
@@ -294,9 +294,9 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
     deadline = string.format('%d', now + head.p)
     due = math.min(due, now + head.p)
   end
-  local fence = string.format('%d', head.deliveries + 1)
-  local tail = table.concat({ head.lost, fence, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
-  local first = { fence, '0', '0', turn.expires, turn.lease_text, deadline, entry, head.attempts, tail }
+  local deliveries = string.format('%d', head.deliveries + 1)
+  local tail = table.concat({ head.lost, deliveries, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
+  local first = { deliveries .. NOW, '0', '0', turn.expires, turn.lease_text, deadline, entry, head.attempts, tail }
   if lane.group then
     call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
     call('HINCRBY', P .. KEY.busy, turn.worker_json, 1)
