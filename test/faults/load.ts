@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
@@ -13,6 +13,7 @@ import type { LoadInput } from './load-process.ts'
 
 /** The long form of the fault tests goes on for so many seconds with each of them. */
 export const FAULT_SECONDS = Number(process.env.XQUEUE_FAULT_SECONDS ?? 0)
+vi.setConfig({ testTimeout: 60_000 + 2_000 * FAULT_SECONDS })
 export const LEASE_MS = 1_500
 /** How long a call waits while Redis is away. */
 export const WAIT_MS = 1_000
