@@ -91,15 +91,15 @@ function* outcomes({ events, lines, mayLose = [] }: Story): Generator<Violation>
     if (status !== 'success') continue
     const { lease } = result as { lease: string }
     took.add(lease)
-    if (lease !== `${taskId}.${fence}`) yield { rule: 'fence', detail: `${lease} ended ${taskId} at hand-out ${fence}` }
+    if (taskOf(lease) !== taskId || handOutOf(lease) !== fence)
+      yield { rule: 'fence', detail: `${lease} ended ${taskId} at hand-out ${fence}` }
   }
   const isLossy = (at: number) => mayLose.some(({ from, to }) => at >= from && at <= to)
   const unsure = new Set(lines.flatMap((line) => (line.what === 'unsure' ? [line.lease] : [])))
   for (const line of lines) {
     if (line.what === 'started') {
-      const [taskId = '', fence] = line.lease.split('.')
-      const known = deliveries.get(taskId) ?? 0
-      if (Number(fence) > known && !isLossy(line.at)) {
+      const known = deliveries.get(taskOf(line.lease)) ?? 0
+      if (handOutOf(line.lease) > known && !isLossy(line.at)) {
         yield { rule: 'untold_lease', detail: `a handler ran with ${line.lease}, there were ${known} hand-outs` }
       }
     }
@@ -111,4 +111,14 @@ function* outcomes({ events, lines, mayLose = [] }: Story): Generator<Violation>
       yield { rule: 'fence', detail: `the result of ${line.lease} was refused and took effect` }
     }
   }
+}
+
+function taskOf(lease: string): string {
+  return lease.slice(0, lease.indexOf('.'))
+}
+
+/** The number of the hand-out that a token is of; the time of it, 13 digits, may follow. */
+function handOutOf(lease: string): number {
+  const fence = lease.slice(lease.indexOf('.') + 1)
+  return Number(fence.length > 13 ? fence.slice(0, -13) : fence)
 }

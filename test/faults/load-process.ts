@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
 import type { Engine, Turn } from '../../src/engine/engine.ts'
+import type { Task } from '../../src/task/task.ts'
 import type { Line } from './history.ts'
 
 /**
@@ -71,8 +72,9 @@ async function submit(): Promise<void> {
 }
 
 async function work(): Promise<void> {
-  const run = async ({ id, deliveries }: { id: string; deliveries: number }) => {
-    const lease = `${id}.${deliveries}`
+  const run = async ({ id, deliveries, startedAt }: Task) => {
+    // The token that it runs under, as the Redis engine makes it.
+    const lease = `${id}.${deliveries}${startedAt}`
     write({ what: 'started', lease, at: Date.now() })
     await sleep(RUN_MS[0] + Math.random() * (RUN_MS[1] - RUN_MS[0]))
     if (Math.random() < FAIL_SHARE) throw new Error('as it happens')
