@@ -107,6 +107,36 @@ export function completeSpec(input: Pick<TaskSpec, 'type'> & Partial<TaskSpec>):
   return { ...TASK_DEFAULTS, ...input }
 }
 
+/** A task as it is when it has just been accepted. */
+export function acceptedTask(spec: TaskSpec, id: string, now: number): Task {
+  const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey, group } = spec
+  return {
+    id,
+    type,
+    payload,
+    priority,
+    status: 'pending',
+    attempts: 0,
+    deliveries: 0,
+    maxRetry,
+    queueTimeoutMs,
+    processTimeoutMs,
+    timeoutReason: null,
+    createdAt: now,
+    runAt: Math.max(spec.runAt ?? now + spec.delayMs, now),
+    startedAt: null,
+    updatedAt: now,
+    completedAt: null,
+    workerId: null,
+    progress: null,
+    result: null,
+    error: null,
+    tags,
+    idempotencyKey,
+    group,
+  }
+}
+
 /** Random bytes are drawn many at a time: one draw per id costs as much as storing the task. */
 const RANDOM_BYTES = 16
 const pool = new Uint8Array(256 * RANDOM_BYTES)

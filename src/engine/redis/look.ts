@@ -1,7 +1,8 @@
 import { XQueueError } from '../../task/errors.ts'
-import { isFinal, type Status } from '../../task/status.ts'
+import type { Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import type { Explanation, Holder, ListQuery, Page, TaskFilter } from '../engine.ts'
+import type { Explanation, ListQuery, Page, TaskFilter } from '../engine.ts'
+import { explain } from '../explanation.ts'
 import { placeOf } from './ids.ts'
 import type { Registry } from './registry.ts'
 import { type Found, taskOf } from './rows.ts'
@@ -103,32 +104,20 @@ export class Look {
     if (!task) return null
     const [[info], workers] = await Promise.all([this.#registry.types([task.type], true), this.#registry.workers()])
     const { maxConcurrency = null, groupConcurrency = null, paused = false, nextStartAt = null } = info ?? {}
-    const all = info?.holders ?? []
+    const holders = info?.holders ?? []
     const { partition, ref } = placeOf(id)!
-    const ahead = task.status === 'pending' ? await this.#store.run<number>('ahead', partition, [ref, AHEAD_MAX]) : 0
-    const answer = (reason: Explanation['reason'], until: number | null = null, holders = all): Explanation => ({
-      reason,
+    return explain({
       task,
-      holders,
+      now: this.#store.now(),
+      paused,
+      hasWorker: workers.some(({ types }) => types.includes(task.type)),
       maxConcurrency,
-      ahead,
-      until,
+      groupConcurrency,
+      holders,
+      holdersOfGroup: holders.filter(({ group }) => group !== null && group === task.group),
+      nextStartAt,
+      ahead: task.status === 'pending' ? await this.#store.run<number>('ahead', partition, [ref, AHEAD_MAX]) : 0,
     })
-    if (isFinal(task.status)) return answer('finished')
-    if (task.status === 'processing') {
-      return answer('running', all.find(({ taskId }) => taskId === id)?.expiresAt ?? null)
-    }
-    if (task.runAt > this.#store.now()) return answer('delayed', task.runAt)
-    if (paused) return answer('paused')
-    if (!workers.some(({ types }) => types.includes(task.type))) return answer('no_worker')
-    const firstToExpire = (holders: readonly Holder[]) => Math.min(...holders.map(({ expiresAt }) => expiresAt))
-    if (maxConcurrency !== null && all.length >= maxConcurrency) return answer('limit_reached', firstToExpire(all))
-    const ofGroup = all.filter(({ group }) => group !== null && group === task.group)
-    if (groupConcurrency !== null && ofGroup.length >= groupConcurrency) {
-      return answer('group_limit_reached', firstToExpire(ofGroup), ofGroup)
-    }
-    if (nextStartAt !== null) return answer('rate_limited', nextStartAt)
-    return answer(ahead > 0 ? 'behind' : 'ready')
   }
 
   async #steps({ status, type }: ListQuery): Promise<Step[]> {

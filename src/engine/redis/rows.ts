@@ -29,36 +29,6 @@ export function readExtras(text: string): Pick<Task, 'tags' | 'idempotencyKey' |
   return { tags, idempotencyKey, group }
 }
 
-/** A task that was accepted just now. */
-export function acceptedTask(spec: TaskSpec, id: string, ms: number): Task {
-  const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey, group } = spec
-  return {
-    id,
-    type,
-    payload,
-    priority,
-    status: 'pending',
-    attempts: 0,
-    deliveries: 0,
-    maxRetry,
-    queueTimeoutMs,
-    processTimeoutMs,
-    timeoutReason: null,
-    createdAt: ms,
-    runAt: Math.max(spec.runAt ?? ms + spec.delayMs, ms),
-    startedAt: null,
-    updatedAt: ms,
-    completedAt: null,
-    workerId: null,
-    progress: null,
-    result: null,
-    error: null,
-    tags,
-    idempotencyKey,
-    group,
-  }
-}
-
 export function taskOf(partition: number, ref: string, [where, lane, text, more]: Found): Task {
   const [head = '', extras = '', payload = '', before = '', error, progress, result] = text.split('\n')
   if (where === 'W' || where === 'D') return taskOfParts(partition, ref, lane, head, payload, extras, before)

@@ -1,11 +1,11 @@
 import type { XQueueError } from '../../task/errors.ts'
-import { sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
+import { acceptedTask, sameRequest, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
 import { Trips } from '../trips.ts'
 import { idOf, idOfRef, type Numbers } from './ids.ts'
 import { NO_EXTRAS } from './keys.ts'
-import { acceptedTask, extrasOf, headOf } from './rows.ts'
+import { extrasOf, headOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
 /** One trip carries about so many tasks of several calls; a larger call goes alone. */
@@ -118,7 +118,7 @@ export class Submissions {
       if (earlier.has(index)) return null
       const id = idOf(this.#partition, laneOf.get(shape)!, ms, n + added)
       added += 1
-      return { task: acceptedTask(spec, id, ms) as Task, existing: false }
+      return { task: acceptedTask(spec, id, ms), existing: false }
     })
     return { submitted, earlier }
   }

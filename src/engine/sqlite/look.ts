@@ -1,5 +1,5 @@
 import { XQueueError } from '../../task/errors.ts'
-import { isFinal, STATUSES, type Status } from '../../task/status.ts'
+import { STATUSES, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import type {
   EngineOptions,
@@ -12,6 +12,7 @@ import type {
   TypeInfo,
   WorkerInfo,
 } from '../engine.ts'
+import { explain } from '../explanation.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
 import type { Ring } from './ring.ts'
@@ -87,36 +88,18 @@ export class Look {
     const { maxConcurrency = null, groupConcurrency = null, rate = null, paused = false } = rules ?? {}
     const place = { type, priority, group: task.group ?? '', runAt, seq: row.seq as number }
     const ahead = row.status === 'pending' ? this.#ring.ahead(place, AHEAD_MAX) : 0
-    let holders = this.holders(type)
-    const answer = (reason: Explanation['reason'], until: number | null = null): Explanation => ({
-      reason,
+    return explain({
       task,
-      holders,
+      now,
+      paused,
+      hasWorker: this.workers(now).some(({ types }) => types.includes(type)),
       maxConcurrency,
+      groupConcurrency,
+      holders: this.holders(type),
+      holdersOfGroup: task.group === null ? [] : this.#store.all('holdersInGroup', type, task.group).map(holderOf),
+      nextStartAt: rate && this.#rateLog.nextAt(type, rate, now),
       ahead,
-      until,
     })
-    if (isFinal(task.status)) return answer('finished')
-    if (task.status === 'processing') {
-      return answer('running', holders.find(({ taskId }) => taskId === id)?.expiresAt ?? null)
-    }
-    if (runAt > now) return answer('delayed', runAt)
-    if (paused) return answer('paused')
-    const live = this.workers(now).filter(({ types }) => types.includes(type))
-    if (live.length === 0) return answer('no_worker')
-    if (maxConcurrency !== null && holders.length >= maxConcurrency) {
-      return answer('limit_reached', Math.min(...holders.map(({ expiresAt }) => expiresAt)))
-    }
-    if (groupConcurrency !== null && task.group !== null) {
-      const ofGroup = this.#store.all('holdersInGroup', type, task.group).map(holderOf)
-      if (ofGroup.length >= groupConcurrency) {
-        holders = ofGroup
-        return answer('group_limit_reached', Math.min(...ofGroup.map(({ expiresAt }) => expiresAt)))
-      }
-    }
-    const rateAllowsAt = rate && this.#rateLog.nextAt(type, rate, now)
-    if (rateAllowsAt !== null) return answer('rate_limited', rateAllowsAt)
-    return answer(ahead > 0 ? 'behind' : 'ready')
   }
 
   types(names: readonly string[] | undefined, withHolders: boolean, now: number): TypeInfo[] {

@@ -1,4 +1,4 @@
-import { newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
+import { acceptedTask, newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
 import type { Ring } from './ring.ts'
@@ -65,7 +65,8 @@ function insert(tx: Tx, ring: Ring, spec: TaskSpec): Task {
   const { now, store } = tx
   const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload, group } = spec
   const id = newTaskId(now)
-  const runAt = Math.max(spec.runAt ?? now + spec.delayMs, now)
+  const task = acceptedTask(spec, id, now)
+  const { runAt } = task
   const status = runAt > now ? 'delayed' : 'pending'
   const deadlineAt = queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs
   if (status === 'delayed') tx.due.addReady(runAt)
@@ -93,29 +94,5 @@ function insert(tx: Tx, ring: Ring, spec: TaskSpec): Task {
   tx.count(type, status, 1)
   tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
   tx.touchedTypes.add(type)
-  return {
-    id,
-    type,
-    payload,
-    priority,
-    status: 'pending',
-    attempts: 0,
-    deliveries: 0,
-    maxRetry,
-    queueTimeoutMs,
-    processTimeoutMs,
-    timeoutReason: null,
-    createdAt: now,
-    runAt,
-    startedAt: null,
-    updatedAt: now,
-    completedAt: null,
-    workerId: null,
-    progress: null,
-    result: null,
-    error: null,
-    tags,
-    idempotencyKey,
-    group,
-  }
+  return task
 }
