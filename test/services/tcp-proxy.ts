@@ -25,14 +25,21 @@ export async function startProxy(to: number): Promise<TcpProxy> {
 
   const pump = (from: Socket, into: Socket) => {
     let freeAt = 0
+    let dueAt = 0
+    const waiting: Buffer[] = []
     from.on('data', (chunk) => {
       if (state !== 'through') return
       const now = performance.now()
       freeAt = Math.max(freeAt, now) + (chunk.length / bytesPerSecond) * 1_000
-      const inMs = delayMs + freeAt - now
-      const write = () => state === 'through' && into.writable && into.write(chunk)
-      if (inMs <= 0) write()
-      else setTimeout(write, inMs)
+      // Nothing overtakes what came before it, also when the network gets faster: a stream keeps its order.
+      waiting.push(chunk)
+      dueAt = Math.max(dueAt, freeAt + delayMs)
+      const write = () => {
+        const next = waiting.shift()
+        if (state === 'through' && into.writable) into.write(next!)
+      }
+      if (dueAt <= now && waiting.length === 1) write()
+      else setTimeout(write, Math.max(dueAt - now, 0))
     })
     from.once('close', () => {
       sockets.delete(from)
