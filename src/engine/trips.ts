@@ -1,3 +1,14 @@
+export interface TripsOptions<Call> {
+  weightOf: (call: Call) => number
+  weightMax: number
+  underWayMax: number
+  /**
+   * A trip that leaves shortly after another one reaches the store together with it: both are answered at the same
+   * moment then, and the store stands still while the answers are worked on. So it leaves no sooner than this; default 0.
+   */
+  apartMs?: number
+}
+
 /**
  * Group commit: calls that come while trips to the store are under way go together in the next one. Alone, a call
  * leaves at the end of the tick; under load the groups grow by themselves.
@@ -7,19 +18,22 @@ export class Trips<Call, Answer> {
   readonly #weightOf: (call: Call) => number
   readonly #weightMax: number
   readonly #underWayMax: number
+  readonly #apartMs: number
   #waiting: { call: Call; resolve: (answer: Answer) => void; reject: (error: unknown) => void }[] = []
   #underWay = 0
+  #leftAt = 0
   #scheduled = false
 
   /** @param send makes one trip; answers one for each call, in order. When it fails, all of its calls do. */
   constructor(
     send: (calls: Call[]) => Promise<Answer[]>,
-    { weightOf, weightMax, underWayMax }: { weightOf: (call: Call) => number; weightMax: number; underWayMax: number },
+    { weightOf, weightMax, underWayMax, apartMs = 0 }: TripsOptions<Call>,
   ) {
     this.#send = send
     this.#weightOf = weightOf
     this.#weightMax = weightMax
     this.#underWayMax = underWayMax
+    this.#apartMs = apartMs
   }
 
   add(call: Call): Promise<Answer> {
@@ -35,7 +49,23 @@ export class Trips<Call, Answer> {
   }
 
   #leave(): void {
-    while (this.#waiting.length > 0 && this.#underWay < this.#underWayMax) void this.#trip(this.#next())
+    while (this.#waiting.length > 0 && this.#underWay < this.#underWayMax) {
+      if (this.#underWay > 0 && performance.now() - this.#leftAt < this.#apartMs) {
+        this.#leaveSoon()
+        return
+      }
+      this.#leftAt = performance.now()
+      void this.#trip(this.#next())
+    }
+  }
+
+  #leaveSoon(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.#leave()
+    })
   }
 
   #next() {

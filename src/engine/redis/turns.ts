@@ -25,6 +25,8 @@ import { Untold } from './untold.ts'
 
 const TRIPS_MAX = 3
 const WEIGHT_MAX = 64
+/** So long Redis takes to begin with a trip: one that leaves sooner would be answered together with it. */
+const APART_MS = 0.2
 /** A decision that was overtaken is taken again on the state as it is. */
 const DECISIONS_MAX = 5
 
@@ -64,10 +66,8 @@ export class Turns {
     this.#listen = listen
     this.#leases = new HeldLeases(store, registry, options)
     const weightOf = (part: Part) => 1 + part.outcomes.length + part.want
-    this.#trips = store.perPartition(
-      (partition) =>
-        new Trips((parts) => this.#send(partition, parts), { weightOf, weightMax: WEIGHT_MAX, underWayMax: TRIPS_MAX }),
-    )
+    const trips = { weightOf, weightMax: WEIGHT_MAX, underWayMax: TRIPS_MAX, apartMs: APART_MS }
+    this.#trips = store.perPartition((partition) => new Trips((parts) => this.#send(partition, parts), trips))
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
