@@ -4,7 +4,8 @@ export interface TripsOptions<Call> {
   underWayMax: number
   /**
    * A trip that leaves shortly after another one reaches the store together with it: both are answered at the same
-   * moment then, and the store stands still while the answers are worked on. So it leaves no sooner than this; default 0.
+   * moment then, and the store stands still while the answers are worked on. So it leaves no sooner than this;
+   * default 0.
    */
   apartMs?: number
 }
