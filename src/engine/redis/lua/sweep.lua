@@ -138,6 +138,10 @@ local function state_of(place)
       n = n + 1
     end
   end
+  -- The last one tells it mostly, and at no cost.
+  for _, key in ipairs({ KEY.delayed, KEY.moved, KEY.leases }) do
+    if call('HEXISTS', P .. key, refs[#refs]) == 1 then return 'live' end
+  end
   for from = 1, #refs, CHUNK do
     local to = math.min(from + CHUNK - 1, #refs)
     if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
