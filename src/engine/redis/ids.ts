@@ -13,7 +13,7 @@ export interface Place {
 }
 
 /** The least n: it keeps all n at ten digits, so that entry ids sort as text. */
-export const N_MIN = 1_000_000_000
+const N_MIN = 1_000_000_000
 const N_SPAN = 1 << 24
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/
 

@@ -39,7 +39,7 @@ export interface Library {
   functionOf(step: StepName): string
 }
 
-export const LIBRARY_PREFIX = 'xq_'
+const LIBRARY_PREFIX = 'xq_'
 
 export function loadLibrary(place: RedisPlace): Library {
   const read = (file: string) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), 'utf8')

@@ -110,8 +110,7 @@ export class RedisEngine implements Engine {
 
   async turn(turn: Turn) {
     this.#refuseWhenClosed()
-    const answer = await this.#turns.turn(turn)
-    return answer
+    return this.#turns.turn(turn)
   }
 
   cancel(which: Which): Promise<Changed> {

@@ -141,10 +141,6 @@ export class Turns {
     for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
   }
 
-  hasWaiters(): boolean {
-    return this.#waiters.size > 0
-  }
-
   close(): void {
     this.#closed = true
     this.#waiters.close()

@@ -50,6 +50,16 @@ local function many(command, key, values)
   end
 end
 
+-- Adds to one of many lists, which is made when it gets its first.
+local function append(lists, key, value)
+  local list = lists[key]
+  if not list then
+    list = {}
+    lists[key] = list
+  end
+  list[#list + 1] = value
+end
+
 -- Lanes ---------------------------------------------------------------------------------------------------------------
 
 local function lane_of(kind, priority, no)
@@ -424,12 +434,7 @@ end
 local function finish(ref, status, text)
   local size = #finished_texts
   finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
-  local refs = finished_refs[status]
-  if not refs then
-    refs = {}
-    finished_refs[status] = refs
-  end
-  refs[#refs + 1] = ref
+  append(finished_refs, status, ref)
 end
 
 -- The text of a task that ended: `status|reason|completed|attempts|`, the tail as a lease has it, and what came of it.

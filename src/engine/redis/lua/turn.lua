@@ -25,15 +25,6 @@ local next_due
 local OK, LOST, CHANGED = 0, 1, 2
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 
-local function append(lists, key, value)
-  local list = lists[key]
-  if not list then
-    list = {}
-    lists[key] = list
-  end
-  list[#list + 1] = value
-end
-
 -- Reading -------------------------------------------------------------------------------------------------------------
 
 local function read_outcome()
