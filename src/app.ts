@@ -60,9 +60,9 @@ export async function startApp(
     const registry = new Registry()
     let worker: Worker | undefined
     if (parts.worker) {
-      const { concurrency, shutdownMs } = config
+      const { concurrency, claimAhead, shutdownMs } = config
       const onAttempt = attemptMetrics(registry)
-      worker = new Worker({ engine, handlers, logger, concurrency, leaseMs, shutdownMs, onAttempt })
+      worker = new Worker({ engine, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
       await worker.start()
       stops.push(() => worker!.stop())
     } else {

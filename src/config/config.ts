@@ -17,6 +17,7 @@ export interface Config {
   mqttRetain: boolean
   mqttClientId: string | null
   concurrency: number
+  claimAhead: number
   handlers: string | null
   leaseMs: number
   shutdownMs: number
@@ -70,6 +71,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     mqttRetain: value('mqtt-retain'),
     mqttClientId: value('mqtt-client-id'),
     concurrency: value('concurrency'),
+    claimAhead: value('claim-ahead'),
     handlers: value('handlers'),
     leaseMs: value('lease'),
     shutdownMs: value('shutdown'),

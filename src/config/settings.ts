@@ -56,6 +56,12 @@ export const SETTINGS = [
   row('mqtt-retain', { kind: 'flag' }, 'true', "Whether an external broker retains each task's state"),
   row('mqtt-client-id', { kind: 'text' }, null, 'Client id at an external broker; default one of its own a process'),
   row('concurrency', { kind: 'integer', min: 1, max: 10_000 }, '10', 'Tasks at once in this process'),
+  row(
+    'claim-ahead',
+    { kind: 'integer', min: 0, max: 1_000 },
+    '64',
+    'Tasks held beside those that run, while handlers end within 5 ms; 0 for none',
+  ),
   row('handlers', { kind: 'text' }, null, 'TypeScript or JavaScript file that exports the handlers'),
   row('lease', { kind: 'duration', minMs: 1_000 }, '30s', 'How long a lost worker keeps its tasks'),
   row('shutdown', { kind: 'duration', minMs: 0 }, '30s', 'How long running tasks may take at shutdown'),

@@ -9,6 +9,7 @@ import type { Progress } from '../task/task.ts'
 import { Attempt, currentAttempt } from './attempt.ts'
 import { announce, type RegisteredHandler } from './handlers.ts'
 import { LeaseBoard } from './lease-board.ts'
+import { Pace } from './pace.ts'
 import type { RenewalInput } from './renewal.ts'
 
 export interface WorkerOptions {
@@ -17,6 +18,8 @@ export interface WorkerOptions {
   logger: Logger
   /** Tasks at once in this worker; default 10. */
   concurrency?: number
+  /** Tasks that it may hold beside those, while its handlers end at once; default 64, 0 for none. See `Pace`. */
+  claimAhead?: number
   /** How long a lease lives without renewal; default 30 s. */
   leaseMs?: number
   /** How long running tasks may take at `stop` before they go back to the queue; default 30 s. */
@@ -30,14 +33,16 @@ const WANT_MIN = 25
 const WAIT_MS = 5_000
 /** Why a waiting turn is cut short; made once, because an abort without a reason builds an error with a stack. */
 const SOMETHING_TO_REPORT = 'the worker has something to report'
+/** A task that was claimed ahead and has not begun by then goes back: something holds the slots up. */
+const AHEAD_MS_MAX = 20
 const PROGRESS_EVERY_MS = 100
 const RETRY_MS_MIN = 50
 const RETRY_MS_MAX = 2_000
 
 /**
  * Runs handlers. One loop: each turn reports what ended since the last, renews what progressed, and claims as many
- * tasks as there are free slots; while there are more tasks than that, another turn is under way beside it. A turn that
- * only waits is cut short as soon as something ends.
+ * tasks as there are free slots, and some ahead where handlers end at once; while there are more tasks than that,
+ * another turn is under way beside it. A turn that only waits is cut short as soon as something ends.
  *
  * States: new → running (start) → draining (stop: claims nothing, waits for what runs) → stopped. `stopNow` gives the
  * running tasks back at once. Nothing that ended is dropped while the engine is away: it is reported when it is back.
@@ -48,12 +53,18 @@ export class Worker {
   readonly #concurrency: number
   readonly #leaseMs: number
   readonly #board: LeaseBoard
-  readonly #attempts = new Map<string, { attempt: Attempt; slot: number }>()
+  /** The leases that it holds: their place on the board, and their attempts once these run. */
+  readonly #held = new Map<string, { slot: number; attempt: Attempt | null }>()
+  /** Held, and waiting for a slot. */
+  readonly #ahead: Lease[] = []
+  #aheadTimer: NodeJS.Timeout | undefined
+  #running = 0
+  /** Attempts so far. */
+  #ended = 0
+  readonly #pace: Pace
   #outcomes: { lease: string; outcome: Outcome }[] = []
   /** Tasks that turns under way have asked for. */
   #wanted = 0
-  /** One turn asks for no more than this, so that another can be under way beside it. */
-  readonly #wantMax: number
   #beside = 0
   readonly #progress = new Map<string, Progress>()
   #progressTimer: NodeJS.Timeout | undefined
@@ -66,8 +77,9 @@ export class Worker {
     this.#options = options
     this.#concurrency = options.concurrency ?? 10
     this.#leaseMs = options.leaseMs ?? ENGINE_DEFAULTS.leaseMs
-    this.#wantMax = Math.max(Math.ceil(this.#concurrency / options.engine.turnsAtOnce), WANT_MIN)
-    this.#board = new LeaseBoard(this.#concurrency)
+    const claimAhead = options.claimAhead ?? 64
+    this.#pace = new Pace(this.#concurrency, claimAhead)
+    this.#board = new LeaseBoard(this.#concurrency + claimAhead)
     this.identity = {
       id: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
       host: hostname(),
@@ -91,6 +103,7 @@ export class Worker {
   /** Claims no more, lets what runs finish for up to `shutdownMs`, and gives the rest back at no cost. */
   async stop(): Promise<void> {
     if (this.#state === 'running') this.#state = 'draining'
+    this.#releaseAhead()
     this.#wait?.abort(SOMETHING_TO_REPORT)
     const release = setTimeout(() => this.#releaseAll(), this.#options.shutdownMs ?? 30_000)
     await this.#loop
@@ -98,6 +111,7 @@ export class Worker {
     process.off('uncaughtException', this.#onStray)
     process.off('unhandledRejection', this.#onStray)
     clearTimeout(this.#progressTimer)
+    clearTimeout(this.#aheadTimer)
     await this.#stopRenewal()
   }
 
@@ -112,7 +126,7 @@ export class Worker {
   async #turns(): Promise<void> {
     const { engine, logger } = this.#options
     let retryMs = RETRY_MS_MIN
-    while (this.#state === 'running' || this.#attempts.size > 0 || this.#outcomes.length > 0 || this.#beside > 0) {
+    while (this.#state === 'running' || this.#held.size > 0 || this.#outcomes.length > 0 || this.#beside > 0) {
       try {
         await this.#turn(WAIT_MS)
         retryMs = RETRY_MS_MIN
@@ -150,8 +164,11 @@ export class Worker {
     this.#outcomes = []
     const renewals = [...this.#progress].map(([lease, progress]) => ({ lease, progress }))
     this.#progress.clear()
-    const free = this.#state === 'running' ? this.#concurrency - this.#attempts.size - this.#wanted : 0
-    const want = Math.min(free, this.#wantMax)
+    const room = this.#concurrency + this.#pace.ahead()
+    // One turn asks for no more than a part of it, so that another can be under way beside it.
+    const wantMax = Math.max(Math.ceil(room / engine.turnsAtOnce), WANT_MIN)
+    const free = this.#state === 'running' ? Math.max(room - this.#held.size - this.#wanted, 0) : 0
+    const want = Math.min(free, wantMax)
     if (waitMs === 0 && want + outcomes.length === 0) return false
     const wait = new AbortController()
     if (waitMs > 0) this.#wait = wait
@@ -163,9 +180,9 @@ export class Worker {
       this.#wanted -= want
       this.#take(answer, outcomes)
       const more = want > 0 && answer.leases.length === want
-      if (more && this.#beside === 0 && this.#wantMax < this.#concurrency) void this.#turnsBeside()
+      if (more && this.#beside === 0 && wantMax < room) void this.#turnsBeside()
       // What ends at once, or in the same tick, is reported together, and without a wait that is cut short.
-      if (this.#attempts.size > 0) await tick()
+      if (this.#held.size > 0) await tick()
       return more
     } catch (error) {
       this.#wanted -= want
@@ -180,30 +197,81 @@ export class Worker {
       if (!accepted) this.#options.logger.debug({ lease, outcome: outcome.kind }, 'an outcome came too late')
     })
     for (const lease of answer.leases) this.#start(lease)
-    for (const lease of answer.cancelRequested) this.#attempts.get(lease)?.attempt.cancel()
+    for (const lease of answer.cancelRequested) this.#cancel(lease)
   }
 
+  /** Runs it if there is a slot, and else when one comes free. */
   #start(lease: Lease): void {
+    this.#held.set(lease.lease, { slot: this.#board.add(lease.lease), attempt: null })
+    if (this.#running < this.#concurrency) this.#run(lease)
+    else {
+      this.#ahead.push(lease)
+      this.#aheadTimer ??= setTimeout(this.#checkAhead, AHEAD_MS_MAX, this.#ended)
+    }
+  }
+
+  #run(lease: Lease): void {
     const { handlers, logger, onAttempt } = this.#options
     const { type } = lease.task
+    const startedAt = performance.now()
     const ended = (outcome: Outcome) => {
-      this.#forget(lease.lease)
-      this.#outcomes.push({ lease: lease.lease, outcome })
+      const runMs = performance.now() - startedAt
+      this.#running -= 1
+      this.#ended += 1
+      this.#pace.ended(runMs)
+      this.#settle(lease.lease, outcome)
       const waitMs = (lease.task.startedAt ?? attempt.startedAt) - lease.task.runAt
-      onAttempt?.({ type, outcome: outcome.kind, waitMs, runMs: Date.now() - attempt.startedAt })
-      setImmediate(() => this.#wait?.abort(SOMETHING_TO_REPORT))
+      onAttempt?.({ type, outcome: outcome.kind, waitMs, runMs })
+      this.#runAhead()
     }
     const progressed = (value: Progress) => this.#report(lease.lease, value)
     const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, ended, progressed })
-    this.#attempts.set(lease.lease, { attempt, slot: this.#board.add(lease.lease) })
+    this.#held.get(lease.lease)!.attempt = attempt
+    this.#running += 1
     void attempt.run()
   }
 
-  #forget(lease: string): void {
-    const entry = this.#attempts.get(lease)
-    if (!entry) return
-    this.#attempts.delete(lease)
-    this.#board.remove(entry.slot)
+  /** A slot came free. */
+  #runAhead(): void {
+    const next = this.#ahead.shift()
+    if (next) this.#run(next)
+  }
+
+  /** Gives back what waits for a slot, if nothing has ended since it was looked at last. */
+  readonly #checkAhead = (endedBefore: number): void => {
+    this.#aheadTimer = undefined
+    if (this.#ahead.length === 0) return
+    if (this.#ended === endedBefore) this.#releaseAhead()
+    else this.#aheadTimer = setTimeout(this.#checkAhead, AHEAD_MS_MAX, this.#ended)
+  }
+
+  #releaseAhead(): void {
+    this.#pace.slow()
+    for (const { lease } of this.#ahead.splice(0)) this.#settle(lease, { kind: 'released' })
+  }
+
+  #cancel(lease: string): void {
+    const attempt = this.#held.get(lease)?.attempt
+    if (attempt) attempt.cancel()
+    // One that has not begun ends as canceled when it is given back.
+    const place = this.#ahead.findIndex((ahead) => ahead.lease === lease)
+    if (place < 0) return
+    this.#ahead.splice(place, 1)
+    this.#settle(lease, { kind: 'released' })
+  }
+
+  #settle(lease: string, outcome: Outcome): void {
+    this.#forget(lease)
+    this.#outcomes.push({ lease, outcome })
+    if (this.#outcomes.length === 1) setImmediate(() => this.#wait?.abort(SOMETHING_TO_REPORT))
+  }
+
+  #forget(lease: string): Attempt | null {
+    const held = this.#held.get(lease)
+    if (!held) return null
+    this.#held.delete(lease)
+    this.#board.remove(held.slot)
+    return held.attempt
   }
 
   #report(lease: string, value: Progress): void {
@@ -215,7 +283,8 @@ export class Worker {
   }
 
   #releaseAll(): void {
-    for (const { attempt } of [...this.#attempts.values()]) attempt.release()
+    this.#releaseAhead()
+    for (const { attempt } of [...this.#held.values()]) attempt?.release()
     this.#wait?.abort(SOMETHING_TO_REPORT)
   }
 
@@ -230,6 +299,21 @@ export class Worker {
     }
     this.#options.logger.warn({ err: error, task_id: attempt.lease.task.id }, 'a handler threw outside its promise')
     attempt.fail(error)
+  }
+
+  /** A lease is gone: nothing is to be reported of it. */
+  #abandon(lease: string): void {
+    const attempt = this.#forget(lease)
+    if (attempt) {
+      attempt.abandon()
+      this.#running -= 1
+      this.#runAhead()
+    } else {
+      this.#ahead.splice(
+        this.#ahead.findIndex((ahead) => ahead.lease === lease),
+        1,
+      )
+    }
   }
 
   /** Waits for the end of its thread, which has the store open as well. */
@@ -255,10 +339,8 @@ export class Worker {
     thread.unref()
     thread.on('message', (lost: string[]) => {
       for (const lease of lost) {
-        const entry = this.#attempts.get(lease)
-        if (!entry) continue
-        this.#forget(lease)
-        entry.attempt.abandon()
+        if (!this.#held.has(lease)) continue
+        this.#abandon(lease)
         logger.warn({ lease }, 'a lease was lost: its task was ended or handed out again')
       }
       this.#wait?.abort(SOMETHING_TO_REPORT)
