@@ -109,10 +109,10 @@ export class HeldLeases {
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     const leases: Lease[] = []
-    readTasks(answer, (ref, lane, head, payload, extras, error) => {
+    readTasks(answer, (ref, lane, head, payload, extras, error, isPlain) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
       const lostLeases = lostOf(head)
-      leases.push(this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now))
+      leases.push(this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now, isPlain))
     })
     return leases
   }
@@ -122,6 +122,7 @@ export class HeldLeases {
     known: Pick<LeaseState, 'partition' | 'ref' | 'lane' | 'workerId' | 'lostLeases'>,
     leaseMs: number,
     now: number,
+    isPlain: boolean,
   ): Lease {
     const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
     task.status = 'processing'
@@ -134,7 +135,9 @@ export class HeldLeases {
     const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
     const expiresAt = now + leaseMs
     const running = { attempts, maxRetry, runAt, deadlineAt, cancelRequested: false }
-    this.#started.set(lease, { ...known, ...running, fence, startedAt: now, expiresAt })
+    const state: LeaseState = { ...known, ...running, fence, startedAt: now, expiresAt }
+    if (isPlain) state.plain = `${fence}|0|0|${deadlineAt ?? 0}|${leaseMs}|`
+    this.#started.set(lease, state)
     this.#registry.rates.started(type, now - runAt)
     const local = (time: number) => this.#store.toLocal(time)
     return { lease, expiresAt: local(expiresAt), deadlineAt: deadlineAt === null ? null : local(deadlineAt), task }

@@ -16,13 +16,24 @@ export interface Part {
   leaving: boolean
   leaseMs: number
   renewals: { ref: string; fence: string; progress: string }[]
-  /** The arguments of each outcome. */
-  outcomes: string[][]
+  outcomes: OutcomePart[]
   want: number
   waits: boolean
   types: readonly string[]
   /** It need not wait for a node that is away: other nodes are asked as well. */
   isBrief: boolean
+}
+
+/** An outcome's arguments, or what those of many plain successes are made of. */
+export type OutcomePart = string[] | PlainSuccess
+
+interface PlainSuccess {
+  lane: string
+  /** What the records of the leases begin with that were claimed together. */
+  prefix: string
+  deadlineAt: number
+  entry: string
+  result: string
 }
 
 /** What became of an outcome: done, the lease was lost, or it has changed and is to be decided on again. */
@@ -70,8 +81,14 @@ export function addOutcome(
   by: string,
   onlyWhenDue = false,
 ): void {
-  part.lanes.set(state.ref.slice(0, state.ref.indexOf('.')), state.lane)
-  part.outcomes.push(outcomeArgs(state, settlement, by, onlyWhenDue))
+  const dot = state.ref.indexOf('.')
+  const lane = state.ref.slice(0, dot)
+  part.lanes.set(lane, state.lane)
+  const { plain: prefix, deadlineAt, workerId } = state
+  if (prefix !== undefined && workerId === by && settlement.status === 'success') {
+    const result = JSON.stringify(settlement.result)
+    part.outcomes.push({ lane, prefix, deadlineAt: deadlineAt ?? 0, entry: state.ref.slice(dot + 1), result })
+  } else part.outcomes.push(outcomeArgs(state, settlement, by, onlyWhenDue))
 }
 
 /** A part of a turn, and where in the turn its outcomes and renewals stand. */
@@ -89,9 +106,33 @@ export function writePart(args: (string | number)[], part: Part): void {
   const { well, failed } = worked
   args.push(worker.id, JSON.stringify(worker.id), about, well, failed, leaving ? '1' : '', leaseMs, renewals.length)
   for (const { ref, fence, progress } of renewals) args.push(ref, fence, progress)
-  args.push(outcomes.length)
-  for (const outcome of outcomes) for (const text of outcome) args.push(text)
+  writeOutcomes(args, outcomes)
   args.push(want, waits ? '1' : '', types.length, ...types)
+}
+
+/** Plain successes that follow each other and were claimed together go as one group. */
+function writeOutcomes(args: (string | number)[], outcomes: readonly OutcomePart[]): void {
+  const countAt = args.push(0) - 1
+  let groups = 0
+  let run: PlainSuccess | null = null
+  let runAt = 0
+  for (const outcome of outcomes) {
+    if (Array.isArray(outcome)) {
+      groups += 1
+      run = null
+      for (const text of outcome) args.push(text)
+      continue
+    }
+    const { lane, prefix, deadlineAt, entry, result } = outcome
+    if (run === null || run.prefix !== prefix || run.lane !== lane) {
+      groups += 1
+      run = outcome
+      runAt = args.push('R', lane, prefix, deadlineAt, 0) - 1
+    }
+    args[runAt] = (args[runAt] as number) + 1
+    args.push(entry, result)
+  }
+  args[countAt] = groups
 }
 
 /** @param by the worker that settles; a lease of its own costs less */
@@ -133,7 +174,16 @@ export function lostOf(head: string): number {
   return parts.length > 5 ? Number(parts[5]) : 0
 }
 
-type TakeTask = (ref: string, lane: string, head: string, payload: string, extras: string, error: string) => void
+/** @param isPlain it came for the first time, without extras */
+type TakeTask = (
+  ref: string,
+  lane: string,
+  head: string,
+  payload: string,
+  extras: string,
+  error: string,
+  isPlain: boolean,
+) => void
 
 /** Reads the tasks of an answer, see turn.lua. */
 export function readTasks(answer: readonly (string | number)[], take: TakeTask): void {
@@ -141,12 +191,12 @@ export function readTasks(answer: readonly (string | number)[], take: TakeTask):
     const [lane, head] = [answer[at] as string, answer[at + 1] as string]
     if (head === '') {
       const [ref, ownHead, payload, extras, error] = answer.slice(at + 2, at + 7) as [string, ...string[]]
-      take(ref, lane, ownHead!, payload!, extras!, error!)
+      take(ref, lane, ownHead!, payload!, extras!, error!, false)
       at += 7
       continue
     }
     const end = at + 4 + (answer[at + 2] as number) * 2
     const no = answer[at + 3] as string
-    for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '')
+    for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '', true)
   }
 }

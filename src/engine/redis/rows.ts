@@ -112,12 +112,14 @@ export interface LeaseState extends Running {
   startedAt: number
   expiresAt: number
   workerId: string
+  /** How its record begins if it came for the first time, without extras, and nothing has happened to it since. */
+  plain?: string
 }
 
 /** A record of `leases`. */
 export function leaseOf(record: string): Omit<LeaseState, 'partition' | 'ref' | 'lane'> {
   const [head = ''] = record.split('\n', 1)
-  const [fence, cancelAt, , expiresAt, , deadlineAt, , attempts, ...tail] = head.split('|')
+  const [fence, cancelAt, , deadlineAt, , expiresAt, , attempts, ...tail] = head.split('|')
   return {
     fence: fence!,
     cancelRequested: cancelAt !== '0',

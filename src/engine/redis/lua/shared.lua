@@ -281,7 +281,7 @@ local function wait_ends(head)
   return head.run_at + head.q
 end
 
--- A lease: `fence|cancel_at|progress|expires|lease_ms|deadline|entry|attempts|` and then the tail, which goes over into
+-- A lease: `fence|cancel_at|progress|deadline|lease_ms|expires|entry|attempts|` and then the tail, which goes over into
 -- the text of the finished task as it is: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the head.
 -- 0 is none, progress is 1 where some was reported, the worker is JSON. The fence is the number of deliveries and the
 -- time of this one: should Redis lose its last moments, the same delivery comes again at another time.
@@ -289,7 +289,7 @@ local LEASE = '^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$'
 local TAIL = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$'
 local function lease_of(record)
   local l = {}
-  l.fence, l.cancel_at, l.progress, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail = record:match(LEASE)
+  l.fence, l.cancel_at, l.progress, l.deadline, l.lease_ms, l.expires, l.entry, l.attempts, l.tail = record:match(LEASE)
   return l
 end
 
@@ -299,7 +299,7 @@ end
 
 local function join_lease(l)
   return table.concat({
-    l.fence, l.cancel_at, l.progress, l.expires, l.lease_ms, l.deadline, l.entry, l.attempts, l.tail,
+    l.fence, l.cancel_at, l.progress, l.deadline, l.lease_ms, l.expires, l.entry, l.attempts, l.tail,
   }, '|')
 end
 

@@ -4,7 +4,10 @@
 --       process was woken for in vain, each; number of lanes that leases are of, (number, name) each; number of turns;
 --       each turn: the worker's id, the same as JSON, its description as JSON or '' (nothing new), attempts that went
 --       well and that did not since then, '1' if it leaves, lease in ms; number of renewals, (ref, fence, progress or
---       '') each; number of outcomes, each one of
+--       '') each; number of groups of outcomes, each one of
+--         'R', lane's number, begin of the record that all these leases have if nothing has happened to them, their
+--         deadline or 0, how many, (entry, result) each: successes of this worker's leases of tasks that came for the
+--         first time and had no extras
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
 --         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
 --         result
@@ -24,17 +27,37 @@ local next_due
 
 local OK, LOST, CHANGED = 0, 1, 2
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
+-- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
+local TAIL_AT = 42
 
 -- Reading -------------------------------------------------------------------------------------------------------------
 
-local function read_outcome()
-  local kind, ref, fence = arg(), arg(), arg()
-  outcome_refs[#outcome_refs + 1] = ref
-  if kind == 'S' then
-    local o = { ref = ref, fence = fence, cancel = '0', status = 'success', reason = '', error = 'null', own = true }
-    o.result = arg()
-    return o
+local function success(ref, fence, result)
+  return {
+    ref = ref, fence = fence, cancel = '0', status = 'success', reason = '', error = 'null', own = true,
+    result = result,
+  }
+end
+
+local function read_run()
+  local run = { lane = lanes[arg()], prefix = arg(), deadline = number(), entries = {}, results = {}, refs = {} }
+  local begin_ref, size = run.lane.no .. '.', #outcome_refs
+  for index = 1, number() do
+    local entry = ARGV[at + 1]
+    local ref = begin_ref .. entry
+    run.entries[index], run.results[index], run.refs[index] = entry, ARGV[at + 2], ref
+    outcome_refs[size + index] = ref
+    at = at + 2
   end
+  return run
+end
+
+local function read_outcome()
+  local kind = arg()
+  if kind == 'R' then return read_run() end
+  local ref, fence = arg(), arg()
+  outcome_refs[#outcome_refs + 1] = ref
+  if kind == 'S' then return success(ref, fence, arg()) end
   return {
     ref = ref, fence = fence, cancel = arg(), due = arg(), status = arg(), attempts = arg(), lost = arg(),
     run_at = arg(), reason = arg(), error = arg(), result = arg(),
@@ -118,19 +141,23 @@ local function leave_group(lane, group, ref, worker)
   for _, other in ipairs(lanes_of_type(lane.type)) do end_aside(other, group) end
 end
 
--- Successes of this turn's own worker are told together, by lane.
-local function succeed(o, l, lane)
-  local ref, attempts = o.ref, string.format('%d', l.attempts + 1)
-  leave_lease(ref, lane)
-  append(left, lane, l.entry)
-  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. l.tail .. '\nnull\nnull\n' .. o.result)
+local function told_of(lane)
   local told = succeeded[lane]
   if not told then
     told = { refs = {}, attempts = {}, results = {} }
     succeeded[lane] = told
   end
+  return told
+end
+
+-- Successes of this turn's own worker are told together, by lane.
+local function succeed(ref, lane, entry, attempts, tail, result)
+  leave_lease(ref, lane)
+  append(left, lane, entry)
+  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
+  local told = told_of(lane)
   local place = #told.refs + 1
-  told.refs[place], told.attempts[place], told.results[place] = ref, attempts, o.result
+  told.refs[place], told.attempts[place], told.results[place] = ref, attempts, result
 end
 
 -- Tells of many: `["ended", type, worker, status, refs, attempts, [results]]`.
@@ -204,8 +231,28 @@ local function try_settle(o)
   if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end
   held[o.ref] = nil
   local lane = lane_by_ref(o.ref)
-  if o.own and l.progress == '0' and l.tail:find(PLAIN, 1, true) then succeed(o, l, lane) else settle(o, l, lane) end
+  if o.own and l.progress == '0' and l.tail:find(PLAIN, 1, true) then
+    succeed(o.ref, lane, l.entry, string.format('%d', l.attempts + 1), l.tail, o.result)
+  else
+    settle(o, l, lane)
+  end
   return OK
+end
+
+-- Successes of leases whose records nothing has touched: what follows their common begin has a fixed width.
+local function settle_run(run, verdicts)
+  local lane, prefix, width = run.lane, run.prefix, #run.prefix
+  local in_time = run.deadline == 0 or now < run.deadline
+  for index, ref in ipairs(run.refs) do
+    local record = held[ref]
+    if record and in_time and record:sub(1, width) == prefix then
+      held[ref] = nil
+      succeed(ref, lane, run.entries[index], '1', record:sub(width + TAIL_AT), run.results[index])
+      verdicts[#verdicts + 1] = OK
+    else
+      verdicts[#verdicts + 1] = try_settle(success(ref, prefix:match('^%d+'), run.results[index]))
+    end
+  end
 end
 
 -- What settlements took away, at once: limits are looked at after it.
@@ -249,7 +296,7 @@ local function plain_head(turn, m)
       head = {
         wait_ms = tonumber(q),
         due = string.format('%d', due),
-        prefix = '1' .. NOW .. '|0|0|' .. turn.expires .. '|' .. turn.lease_text .. '|' .. deadline .. '|',
+        prefix = '1' .. NOW .. '|0|0|' .. deadline .. '|' .. turn.lease_text .. '|' .. turn.expires .. '|',
         middle = '|0|0|1|' .. q .. '|' .. p .. '|' .. r .. '|',
         suffix = '|' .. NOW .. '|' .. turn.worker_json .. PLAIN,
       }
@@ -287,7 +334,7 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   end
   local deliveries = string.format('%d', head.deliveries + 1)
   local tail = table.concat({ head.lost, deliveries, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
-  local first = { deliveries .. NOW, '0', '0', turn.expires, turn.lease_text, deadline, entry, head.attempts, tail }
+  local first = { deliveries .. NOW, '0', '0', deadline, turn.lease_text, turn.expires, entry, head.attempts, tail }
   if lane.group then
     call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
     call('HINCRBY', P .. KEY.busy, turn.worker_json, 1)
@@ -602,11 +649,13 @@ function steps.turn()
     touch(turn)
     -- Progress first: the last one reported belongs to the attempt that ends in this same turn.
     local renewals, outcomes = {}, {}
-    for place, renewal in ipairs(turn.renewals) do renewals[place] = renew(renewal) end
-    if #turn.renewals > 0 then
-      for _, o in ipairs(turn.outcomes) do held[o.ref] = held[o.ref] and call('HGET', P .. KEY.leases, o.ref) end
+    for place, renewal in ipairs(turn.renewals) do
+      renewals[place] = renew(renewal)
+      held[renewal.ref] = held[renewal.ref] and call('HGET', P .. KEY.leases, renewal.ref)
     end
-    for place, o in ipairs(turn.outcomes) do outcomes[place] = try_settle(o) end
+    for _, o in ipairs(turn.outcomes) do
+      if o.entries then settle_run(o, outcomes) else outcomes[#outcomes + 1] = try_settle(o) end
+    end
     tell_succeeded(turn)
     answers[index] = { renewals, outcomes }
   end
