@@ -10,13 +10,23 @@ import type { RedisStore } from './store.ts'
 
 /** One trip carries about so many tasks of several calls; a larger call goes alone. */
 const TASKS_MAX = 1_000
+/** A call weighs as much as so many tasks: few of them fill a trip, so that another is under way beside it. */
+const CALL_WEIGHT = 20
 const TRIPS_MAX = 2
 
-type Answer =
-  | ['ok', ms: string, n: string, lanes: string[], existing: (string | number)[]]
+/** What submit.lua answers a call: its first entry id, alone or with those that were accepted before. */
+type Told =
+  | string
+  | ['some', first: string, ...existing: (string | number)[]]
   | ['unknown', ...types: string[]]
   | ['conflict', index: number, ref: string]
   | ['full', waiting: number]
+
+interface Answer {
+  told: Told
+  /** Number of the lane of each shape of the trip. */
+  lanes: ReadonlyMap<string, number>
+}
 
 /** What the engine answers beside a new task: where one is that a known key stands for. */
 export interface Accepted {
@@ -48,20 +58,18 @@ export class Submissions {
     this.#numbers = numbers
     this.#registered = registered
     this.#trips = new Trips((calls) => this.#send(calls), {
-      weightOf: (specs) => specs.length,
+      weightOf: (specs) => Math.max(specs.length, CALL_WEIGHT),
       weightMax: TASKS_MAX,
       underWayMax: TRIPS_MAX,
     })
   }
 
   async add(specs: readonly TaskSpec[]): Promise<Accepted> {
-    const answer = await this.#trips.add(specs)
-    switch (answer[0]) {
-      case 'ok':
-        return this.#accepted(specs, answer)
-      default:
-        throw await this.#refusal(specs, answer)
-    }
+    const { told, lanes } = await this.#trips.add(specs)
+    if (typeof told === 'string') return this.#accepted(specs, lanes, told, [])
+    if (told[0] !== 'some') throw await this.#refusal(specs, told)
+    const [, first, ...existing] = told
+    return this.#accepted(specs, lanes, first, existing)
   }
 
   /**
@@ -71,15 +79,16 @@ export class Submissions {
   async check(specs: readonly TaskSpec[], indexes: readonly number[]): Promise<string[]> {
     const here = indexes.map((index) => specs[index]!)
     const [answer] = await this.#send([here], true)
-    if (!answer || answer[0] === 'ok') return []
-    if (answer[0] === 'unknown') return answer.slice(1) as string[]
-    throw await this.#refusal(here, answer, indexes)
+    const told = answer!.told
+    if (typeof told === 'string' || told[0] === 'some') return []
+    if (told[0] === 'unknown') return told.slice(1) as string[]
+    throw await this.#refusal(here, told, indexes)
   }
 
   /** @param indexes where the specs stand in the caller's batch, if they are only some of it */
   async #refusal(
     specs: readonly TaskSpec[],
-    answer: Exclude<Answer, ['ok', ...unknown[]]>,
+    answer: Exclude<Told, string | ['some', ...unknown[]]>,
     indexes?: readonly number[],
   ): Promise<XQueueError> {
     switch (answer[0]) {
@@ -95,61 +104,80 @@ export class Submissions {
     }
   }
 
-  #send(calls: (readonly TaskSpec[])[], onlyLook = false): Promise<Answer[]> {
+  async #send(calls: (readonly TaskSpec[])[], onlyLook = false): Promise<Answer[]> {
     const { typeTtlMs, pendingMax } = this.#options
-    const tasks = calls.reduce((sum, specs) => sum + specs.length, 0)
-    const numbers = [this.#numbers.take(tasks), typeTtlMs, pendingMax ?? '', calls.length]
-    const args = [onlyLook ? '1' : '', ...numbers.map(String)]
-    for (const specs of calls) writeCall(args, specs)
-    return this.#store.run<Answer[]>('submit', this.#partition, args)
+    const shapes = new Shapes()
+    const tasks: (string | number)[] = []
+    let count = 0
+    for (const specs of calls) {
+      count += specs.length
+      tasks.push(specs.length)
+      for (const spec of specs) writeTask(tasks, shapes.numberOf(spec), spec)
+    }
+    const head = [onlyLook ? '1' : '', this.#numbers.take(count), typeTtlMs, pendingMax ?? '', shapes.count]
+    const args = [...head, ...shapes.args, calls.length]
+    for (const arg of tasks) args.push(arg)
+    const [numbers, answers] = await this.#store.run<[string[], Told[]]>('submit', this.#partition, args)
+    const lanes = shapes.lanes(numbers)
+    return answers.map((told) => ({ told, lanes }))
   }
 
-  #accepted(specs: readonly TaskSpec[], [, msText, nText, lanes, existing]: Extract<Answer, ['ok', ...unknown[]]>) {
+  #accepted(
+    specs: readonly TaskSpec[],
+    lanes: ReadonlyMap<string, number>,
+    first: string,
+    existing: readonly (string | number)[],
+  ): Accepted {
     const earlier = new Map<number, string>()
     for (let index = 0; index < existing.length; index += 2) {
       earlier.set(Number(existing[index]) - 1, idOfRef(this.#partition, String(existing[index + 1])))
     }
-    const [ms, n] = [Number(msText), Number(nText)]
-    const laneOf = new Map<string, number>()
-    let added = 0
+    const dash = first.indexOf('-')
+    const ms = Number(first.slice(0, dash))
+    let n = Number(first.slice(dash + 1))
     const submitted = specs.map((spec, index) => {
-      const shape = shapeOf(spec)
-      if (!laneOf.has(shape)) laneOf.set(shape, Number(lanes[laneOf.size]))
       if (earlier.has(index)) return null
-      const id = idOf(this.#partition, laneOf.get(shape)!, ms, n + added)
-      added += 1
+      const id = idOf(this.#partition, lanes.get(shapeOf(spec))!, ms, n)
+      n += 1
       return { task: acceptedTask(spec, id, ms), existing: false }
     })
     return { submitted, earlier }
   }
 }
 
-function writeCall(args: string[], specs: readonly TaskSpec[]): void {
-  const shapes = new Map<string, number>()
-  const tasks: string[] = []
-  const shapeArgs: string[] = []
-  for (const spec of specs) {
-    const key = shapeOf(spec)
-    let shape = shapes.get(key)
-    if (shape === undefined) {
-      shape = shapes.size + 1
-      shapes.set(key, shape)
-      shapeArgs.push(spec.type, String(spec.priority), headOf(spec))
-    }
-    const payload = JSON.stringify(spec.payload)
-    const extras = extrasOf(spec)
-    if (extras === '' && spec.runAt === null && spec.delayMs === 0) tasks.push(String(shape), payload)
-    else {
-      const key = spec.idempotencyKey ?? ''
-      const request = key === '' ? '' : sameRequest(spec)
-      tasks.push(String(-shape), payload, extras || NO_EXTRAS, delayOf(spec), String(spec.runAt ?? ''))
-      tasks.push(key, request)
-    }
+/** What the tasks of a trip have in common, told once. */
+class Shapes {
+  readonly args: string[] = []
+  readonly #numbers = new Map<string, number>()
+
+  get count(): number {
+    return this.#numbers.size
   }
-  args.push(String(shapes.size))
-  for (const text of shapeArgs) args.push(text)
-  args.push(String(specs.length))
-  for (const text of tasks) args.push(text)
+
+  numberOf(spec: TaskSpec): number {
+    const shape = shapeOf(spec)
+    const known = this.#numbers.get(shape)
+    if (known !== undefined) return known
+    this.args.push(spec.type, String(spec.priority), headOf(spec))
+    this.#numbers.set(shape, this.count + 1)
+    return this.count
+  }
+
+  lanes(numbers: readonly string[]): Map<string, number> {
+    return new Map([...this.#numbers.keys()].map((shape, index) => [shape, Number(numbers[index])]))
+  }
+}
+
+function writeTask(args: (string | number)[], shape: number, spec: TaskSpec): void {
+  const payload = JSON.stringify(spec.payload)
+  const extras = extrasOf(spec)
+  if (extras === '' && spec.runAt === null && spec.delayMs === 0) {
+    args.push(shape, payload)
+    return
+  }
+  const key = spec.idempotencyKey ?? ''
+  const request = key === '' ? '' : sameRequest(spec)
+  args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request)
 }
 
 /** Tasks of the same shape go to the same lane with the same head. */

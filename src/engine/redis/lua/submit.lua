@@ -2,14 +2,14 @@
 --
 -- ARGV  now, '1' to look only whether they would be accepted, least n of the ids, how long a type stays known after
 --       its last worker (ms), most waiting tasks or '',
---       number of calls; each call: number of shapes, (type, priority, head) each; number of tasks; each task: its
+--       number of shapes, (type, priority, head) each; number of calls; each call: number of tasks; each task: its
 --       shape's number (1…), its payload; with a minus before the number: also its extras, delay in ms or '', run_at
 --       or '', idempotency key or '', the request the key stands for
--- Returns, per call, one of
---       {'ok', ms, n, lane numbers of its shapes, {index, ref, …} of those that a known key had accepted before}
+-- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
+--       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
 --       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting}
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local only_look, least_n, type_ttl, pending_max, known, waiting, runs
+local only_look, least_n, type_ttl, pending_max, known, waiting, runs, shapes, all_known
 
 local function is_known(kind)
   if known[kind] == nil then
@@ -19,23 +19,28 @@ local function is_known(kind)
   return known[kind]
 end
 
-local function read_call()
-  local shapes, tasks, unknown = {}, {}, {}
+local function read_shapes()
+  shapes, all_known = {}, true
   for index = 1, number() do
     shapes[index] = { type = arg(), priority = arg(), m = arg() }
-    if not is_known(shapes[index].type) then unknown[#unknown + 1] = shapes[index].type end
+    all_known = is_known(shapes[index].type) and all_known
   end
+end
+
+local function read_call()
+  local tasks, unknown = {}, {}
   local keyed = 0
   for index = 1, number() do
     local shape = number()
-    local task = { shape = shapes[math.abs(shape)], payload = arg() }
+    local task = { shape = shapes[shape < 0 and -shape or shape], payload = arg() }
     if shape < 0 then
       task.x, task.delay, task.run_at, task.key, task.request = arg(), number(), number(), arg(), arg()
       if task.key ~= '' then keyed = keyed + 1 end
     end
+    if not all_known and not is_known(task.shape.type) then unknown[#unknown + 1] = task.shape.type end
     tasks[index] = task
   end
-  return shapes, tasks, unknown, keyed
+  return tasks, unknown, keyed
 end
 
 -- The refs of tasks that a known key stands for, by index; or the index of one whose key stands for something else.
@@ -126,33 +131,37 @@ local function count_waiting()
   return total
 end
 
-local function write_call(shapes, tasks, earlier, fresh)
-  local existing, numbers, added = {}, {}, 0
-  local ms, n = now, 0
-  if fresh > 0 then ms, n = reserve(fresh, least_n) end
-  for index, shape in ipairs(shapes) do
+local function lane_of_shape(shape)
+  if not shape.lane then
     shape.lane = open_lane(shape.type, shape.priority)
     watch_waits(shape.lane, shape.m:match('^%d+'))
-    numbers[index] = shape.lane.no
   end
+  return shape.lane
+end
+
+local function write_call(tasks, earlier, fresh)
+  local existing, added = { 'some' }, 0
+  local ms, n = now, 0
+  if fresh > 0 then ms, n = reserve(fresh, least_n) end
+  existing[2] = entry_id(ms, n)
   for index, task in ipairs(tasks) do
+    local lane = lane_of_shape(task.shape)
     local ref = earlier[index] or (task.same and tasks[task.same].ref)
     if ref then
       task.ref = ref
       existing[#existing + 1] = index
       existing[#existing + 1] = ref
     else
-      local lane = task.shape.lane
       add_to_runs(lane, ms, n + added)
       if accept(task, lane, ms, n + added) then wake(lane.type, 1) end
       added = added + 1
     end
   end
   if waiting then waiting = waiting + added end
-  return { 'ok', string.format('%d', ms), string.format('%d', n), numbers, existing }
+  return existing[3] and existing or existing[2]
 end
 
-local function answer_call(shapes, tasks, unknown, keyed)
+local function answer_call(tasks, unknown, keyed)
   if #unknown > 0 then return { 'unknown', unpack(unknown) } end
   local earlier, conflict, ref = {}, nil, nil
   if keyed > 0 then earlier, conflict, ref = earlier_of(tasks) end
@@ -162,8 +171,8 @@ local function answer_call(shapes, tasks, unknown, keyed)
     if earlier[place] or task.same then fresh = fresh - 1 end
   end
   if waiting and fresh > 0 and waiting + fresh > pending_max then return { 'full', waiting } end
-  if only_look then return { 'ok', '0', '0', {}, {} } end
-  return write_call(shapes, tasks, earlier, fresh)
+  if only_look then return '' end
+  return write_call(tasks, earlier, fresh)
 end
 
 function steps.submit()
@@ -172,9 +181,12 @@ function steps.submit()
   -- What became due meanwhile has waited longer.
   promote(1000)
   waiting = pending_max and count_waiting()
+  read_shapes()
   local answers = {}
   for index = 1, number() do answers[index] = answer_call(read_call()) end
   tell_runs()
   leave_behind()
-  return answers
+  local numbers = {}
+  for index, shape in ipairs(shapes) do numbers[index] = shape.lane and shape.lane.no or '' end
+  return { numbers, answers }
 end
