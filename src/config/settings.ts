@@ -59,7 +59,7 @@ export const SETTINGS = [
   row(
     'claim-ahead',
     { kind: 'integer', min: 0, max: 1_000 },
-    '64',
+    '128',
     'Tasks held beside those that run, while handlers end within 5 ms; 0 for none',
   ),
   row('handlers', { kind: 'text' }, null, 'TypeScript or JavaScript file that exports the handlers'),

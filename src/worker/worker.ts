@@ -18,7 +18,7 @@ export interface WorkerOptions {
   logger: Logger
   /** Tasks at once in this worker; default 10. */
   concurrency?: number
-  /** Tasks that it may hold beside those, while its handlers end at once; default 64, 0 for none. See `Pace`. */
+  /** Tasks that it may hold beside those, while its handlers end at once; default 128, 0 for none. See `Pace`. */
   claimAhead?: number
   /** How long a lease lives without renewal; default 30 s. */
   leaseMs?: number
@@ -77,7 +77,7 @@ export class Worker {
     this.#options = options
     this.#concurrency = options.concurrency ?? 10
     this.#leaseMs = options.leaseMs ?? ENGINE_DEFAULTS.leaseMs
-    const claimAhead = options.claimAhead ?? 64
+    const claimAhead = options.claimAhead ?? 128
     this.#pace = new Pace(this.#concurrency, claimAhead)
     this.#board = new LeaseBoard(this.#concurrency + claimAhead)
     this.identity = {
