@@ -7,6 +7,9 @@ const PROGRAMS = {
   mosquitto_sub: 'mosquitto-clients',
   chromium: 'chromium',
   openssl: 'openssl',
+  java: 'openjdk-17-jre-headless',
+  mvn: 'maven',
+  kcat: 'kcat',
 } as const
 type Program = keyof typeof PROGRAMS
 
