@@ -359,7 +359,15 @@ export interface StreamInfo {
   length: number
   groups: number
   consumers: { name: string; pending: number; idle: number }[]
-  streams: { name: string; length: number }[]
+  /** With partitions where there are any: the first and the next offset, and what is not done with between them. */
+  streams: { name: string; length: number; partitions?: PartitionInfo[] }[]
+}
+
+export interface PartitionInfo {
+  partition: number
+  begin: number
+  end: number
+  lag: number
 }
 
 export interface EventsQuery {
