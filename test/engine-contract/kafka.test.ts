@@ -18,17 +18,23 @@ afterAll(async () => {
 })
 
 let stores = 0
+/** Each makes topics of its own, and decides by the same state as the Redis engine. */
+const RANDOM_RUNS = 25
 
-engineContract('Kafka', async (options) => {
-  // Each in keys and topics of its own.
-  const name = `test${++stores}`
-  const url = `kafka://${kafka.address}?prefix=${name}&partitions=2&state=${redis.url}?prefix=${name}`
-  const engine = await openEngine(url, options)
-  const cleanup = async () => {
-    await engine.close()
-    redisCli(redis.port, 'FLUSHALL')
-    const topics = await admin.listTopics()
-    await admin.deleteTopics({ topics: topics.filter((topic) => topic.startsWith(`${name}.`)) })
-  }
-  return { engine, second: () => openEngine(url, options), cleanup }
-})
+engineContract(
+  'Kafka',
+  async (options) => {
+    // Each in keys and topics of its own.
+    const name = `test${++stores}`
+    const url = `kafka://${kafka.address}?prefix=${name}&partitions=2&state=${redis.url}?prefix=${name}`
+    const engine = await openEngine(url, options)
+    const cleanup = async () => {
+      await engine.close()
+      redisCli(redis.port, 'FLUSHALL')
+      const topics = await admin.listTopics()
+      await admin.deleteTopics({ topics: topics.filter((topic) => topic.startsWith(`${name}.`)) })
+    }
+    return { engine, second: () => openEngine(url, options), cleanup }
+  },
+  RANDOM_RUNS,
+)

@@ -22,7 +22,7 @@ const RECORD_OVERHEAD = 100
 const SENDS_MAX = 1
 const RETRIES = 5
 const FETCH_BYTES_MAX = 8_388_608
-const FETCH_WAIT_MS = 500
+const FETCH_WAIT_MS = 200
 /** The newest offset, and the oldest, as Kafka asks for them. */
 const LATEST = -1n
 const EARLIEST = -2n
