@@ -20,6 +20,7 @@ const COMMIT_MS = 500
 const TOPICS_MS = 3_000
 const IDLE_MS = 20
 const PAUSE_MS = 300
+const GOOD_BYE_MS = 2_000
 /** What is done with is cut off not more often than this. */
 const CUT_MS = 10_000
 
@@ -101,7 +102,9 @@ export class Group {
     this.#stopped.abort()
     await this.#commit()
     for (const { reader } of this.#assigned.values()) reader.close()
-    // One that cannot say good-bye is missed when its session ends.
+    // One that cannot say good-bye is missed when its session ends. Nobody may be joining then: it would stay behind.
+    const left = this.#alone(() => this.#consumer.leaveGroup()).catch(() => undefined)
+    await Promise.race([left, pause(GOOD_BYE_MS)])
     await this.#consumer.close(true).catch(() => undefined)
     await this.#running
   }
