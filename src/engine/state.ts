@@ -1,19 +1,22 @@
 import type { Task, TaskSpec } from '../task/task.ts'
 import type { Engine } from './engine.ts'
 
-/**
- * An engine that can hold the live state for another one, which keeps a log of what was accepted and what came of it:
- * the state decides, the log remembers, and what the state has lost is restored from the log.
- */
-export interface State extends Engine {
-  /** Where tasks stand, in the order asked for; null where the state knows of none. */
-  stands(ids: readonly string[]): Promise<(Stand | null)[]>
-
+/** An engine that takes tasks with the ids that they have. */
+export interface Restorable extends Engine {
   /**
    * Takes back tasks with their ids, each once: finished ones as they were, all others as waiting. No event tells of
    * it. Oldest first, so that lists keep their order.
    */
   restore(tasks: readonly Remembered[]): Promise<Restored[]>
+}
+
+/**
+ * An engine that can hold the live state for another one, which keeps a log of what was accepted and what came of it:
+ * the state decides, the log remembers, and what the state has lost is restored from the log.
+ */
+export interface State extends Restorable {
+  /** Where tasks stand, in the order asked for; null where the state knows of none. */
+  stands(ids: readonly string[]): Promise<(Stand | null)[]>
 
   /**
    * Whether the state has everything that its log told it. One that has not, being new or having lost all of it, is
@@ -42,5 +45,14 @@ export type Restored = 'restored' | 'known' | 'foreign'
 
 /** Whether an engine can hold the state for another. */
 export function isState(engine: Engine): engine is State {
+  return 'stands' in engine
+}
+
+export function isRestorable(engine: Engine): engine is Restorable {
   return 'restore' in engine
+}
+
+/** What can still be told of how a task was asked for: a delay that is over was none. */
+export function rememberedOf(task: Task, now: number): Remembered {
+  return { task, spec: { ...task, delayMs: 0, runAt: task.runAt > now ? task.runAt : null } }
 }

@@ -103,7 +103,7 @@ export class Group {
     await this.#commit()
     for (const { reader } of this.#assigned.values()) reader.close()
     // One that cannot say good-bye is missed when its session ends. Nobody may be joining then: it would stay behind.
-    const left = this.#alone(() => this.#consumer.leaveGroup()).catch(() => undefined)
+    const left = this.#alone(async () => this.#consumer.leaveGroup()).catch(() => undefined)
     await Promise.race([left, pause(GOOD_BYE_MS)])
     await this.#consumer.close(true).catch(() => undefined)
     await this.#running

@@ -1,5 +1,6 @@
 import type { Health } from '../engine.ts'
 import type { Log } from './log.ts'
+import { faultsOfTopics } from './topic-check.ts'
 import type { Topics } from './topics.ts'
 
 type Check = Health['checks'][number]
@@ -15,10 +16,12 @@ export async function healthOf(log: Log, topics: Topics, state: Health, progress
   const own = state.checks.map((check) => ({ ...check, name: `state ${check.name}` }))
   try {
     const { brokers, replicas, inSync, leaderless } = await facts(log, topics)
+    const faults = await faultsOfTopics(log, topics)
     const checks: Check[] = [
       { name: 'brokers', ok: true, detail: `${brokers} answer` },
       { name: 'leaders', ok: leaderless.length === 0, detail: leadersOf(leaderless) },
       { name: 'replicas', ok: true, detail: `${inSync} of ${replicas} copies of the least kept topic are in sync` },
+      { name: 'topics', ok: faults.length === 0, detail: faults.join('; ') || 'are set as they must be' },
       completeness(progress),
       relay(progress),
     ]

@@ -3,7 +3,6 @@ import { isFinal } from '../../task/status.ts'
 import type { Task, TaskSpec } from '../../task/task.ts'
 import type {
   Changed,
-  Engine,
   EngineOptions,
   EventsQuery,
   Health,
@@ -16,7 +15,7 @@ import type {
   TypeInfo,
   Which,
 } from '../engine.ts'
-import type { State } from '../state.ts'
+import type { Remembered, Restorable, Restored, State } from '../state.ts'
 import { Group } from './group.ts'
 import { healthOf } from './health.ts'
 import { LanePartition } from './lane-partition.ts'
@@ -42,7 +41,7 @@ const LAG_MAX_MS = 5_000
  * decides everything. A submission is decided by the state, then written to its lane's topic, and then answered: what
  * is acknowledged is in Kafka. What the state loses is restored from the topics.
  */
-export class KafkaEngine implements Engine {
+export class KafkaEngine implements Restorable {
   readonly url: string
   readonly turnsAtOnce: number
   readonly #state: State
@@ -108,8 +107,22 @@ export class KafkaEngine implements Engine {
       if (!this.#closed) this.#refuseWhenIncomplete()
       throw error
     })
-    await this.#remember(submitted, specs)
+    // Also what it had before: nobody may have written that yet.
+    await this.#remember(
+      submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }])),
+    )
     return submitted
+  }
+
+  async restore(tasks: readonly Remembered[]): Promise<Restored[]> {
+    this.#refuseWhenIncomplete()
+    const restored = await this.#state.restore(tasks)
+    // Also what was there before: nobody may have written that yet.
+    const kept = tasks.filter((_, index) => restored[index] !== 'foreign')
+    const ended = kept.filter(({ task }) => isFinal(task.status))
+    await this.#log.write(ended.map(({ task }) => outcomeRecord(this.#topics.outcomes, task)))
+    await this.#remember(kept.filter(({ task }) => !isFinal(task.status)))
+    return restored
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
@@ -198,9 +211,8 @@ export class KafkaEngine implements Engine {
     this.#group.start()
   }
 
-  /** Writes to the log what the state has accepted; also what it had before, for nobody may have written that yet. */
-  async #remember(submitted: readonly Submitted[], specs: readonly TaskSpec[]): Promise<void> {
-    const open = submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }]))
+  /** Writes to the log what the state has accepted. */
+  async #remember(open: readonly Remembered[]): Promise<void> {
     const topics = await Promise.all(open.map(({ task }) => this.#lane(task)))
     await this.#log.write(open.map(({ task, spec }, index) => acceptedRecord(topics[index]!, task, spec)))
   }
