@@ -14,7 +14,7 @@ import type { Progress, SpecDefaults, Task, TaskSpec } from '../task/task.ts'
  * or the answer was lost on the way. Times are milliseconds since the epoch, durations milliseconds.
  */
 export interface Engine {
-  /** The URL that opens this same store again, also from another thread of this process. */
+  /** The URL that opens the store of leases again, also from another thread of this process: for renewals. */
   readonly url: string
 
   /** So many turns of one worker are worth having under way at once: more than one where an answer is waited for. */

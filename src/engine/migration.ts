@@ -1,7 +1,7 @@
 import { FINAL_STATUSES } from '../task/status.ts'
-import type { Task } from '../task/task.ts'
+import { specOfTask, type Task } from '../task/task.ts'
 import type { Engine, ListQuery } from './engine.ts'
-import { isRestorable, type Remembered, rememberedOf } from './state.ts'
+import { isRestorable, type Remembered } from './state.ts'
 
 const BATCH = 500
 const LOOK_MS = 200
@@ -65,7 +65,7 @@ async function copyFinished(from: Engine, to: Engine, clock: () => number, tell:
   for (const status of FINAL_STATUSES) {
     for await (const tasks of pages(from, { status, limit: BATCH })) {
       const now = clock()
-      await to.restore(tasks.map((task) => rememberedOf(task, now)).reverse())
+      await to.restore(tasks.map((task) => ({ task, spec: specOfTask(task, now) })).reverse())
       copied += tasks.length
       tell({ copied })
     }
@@ -79,7 +79,7 @@ async function moveWaiting(from: Engine, to: Engine, clock: () => number, tell: 
     more = false
     for await (const tasks of pages(from, { status: 'pending', limit: BATCH })) {
       const now = clock()
-      const waiting = tasks.map((task) => rememberedOf(task, now))
+      const waiting = tasks.map((task) => ({ task, spec: specOfTask(task, now) }))
       const isKept = isRestorable(to) ? (await to.restore(waiting)).map((restored) => restored !== 'foreign') : []
       const others = waiting.filter((_, index) => !isKept[index])
       for (const renamed of await accept(others, to)) tell({ renamed })

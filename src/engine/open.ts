@@ -35,7 +35,7 @@ export async function openEngine(url: string, options: Partial<EngineOptions> = 
       ])
       const place = kafkaPlace(url)
       const state = await openEngine(place.state, options)
-      if (isState(state)) return KafkaEngine.open(url, place, { ...ENGINE_DEFAULTS, ...options }, state)
+      if (isState(state)) return KafkaEngine.open(place, { ...ENGINE_DEFAULTS, ...options }, state)
       await state.close()
       throw new XQueueError('engine_unusable', 'only Redis can hold the state for Kafka: write state=redis://host')
     }

@@ -51,8 +51,3 @@ export function isState(engine: Engine): engine is State {
 export function isRestorable(engine: Engine): engine is Restorable {
   return 'restore' in engine
 }
-
-/** What can still be told of how a task was asked for: a delay that is over was none. */
-export function rememberedOf(task: Task, now: number): Remembered {
-  return { task, spec: { ...task, delayMs: 0, runAt: task.runAt > now ? task.runAt : null } }
-}

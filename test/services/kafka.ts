@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { freePort } from './ports.ts'
@@ -22,10 +22,18 @@ export interface Broker {
   signal(signal: NodeJS.Signals): void
 }
 
+/** A user whom the brokers let in, over TLS only. */
+export interface Login {
+  user: string
+  password: string
+}
+
 export interface RunningKafka {
   /** `host:port,…` of all brokers, as a URL and other programs name them. */
   address: string
   brokers: Broker[]
+  /** PEM file of who signed the certificate of the brokers, which they have with a login. */
+  authority: string
   /** Ends all as a crash does. */
   kill(): Promise<void>
   /** Starts them again with what they have on the disk. */
@@ -38,21 +46,36 @@ export interface RunningKafka {
  * themselves; topics of the brokers' own have as many replicas as there are brokers.
  *
  * @param more further lines of the configuration of each
+ * @param login with it, clients speak TLS and SASL PLAIN
  */
-export async function startKafka({ brokers: count = 1, more = [] as string[] } = {}): Promise<RunningKafka> {
+export async function startKafka({
+  brokers: count = 1,
+  more = [],
+  login,
+}: {
+  brokers?: number
+  more?: string[]
+  login?: Login
+} = {}): Promise<RunningKafka> {
   const jars = kafkaJars()
   const ports = await Promise.all(Array.from({ length: count * 2 }, () => freePort()))
   const voters = ports.slice(count).map((port, index) => `${index + 1}@127.0.0.1:${port}`)
+  const secrets = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-kafka-secrets-')))
+  const authority = join(secrets, 'cert.pem')
+  const secured = login ? securedBy(login, secrets) : []
   const brokers = Array.from({ length: count }, (_, index) => {
     const [port, controller] = [ports[index]!, ports[count + index]!]
-    return makeBroker(jars, { id: index + 1, port, controller, voters, more })
+    const protocol = login ? 'SASL_SSL' : 'PLAINTEXT'
+    return makeBroker(jars, { id: index + 1, port, controller, voters, protocol, more: [...secured, ...more] })
   })
   const all = (act: (broker: Broker) => Promise<void>) => Promise.all(brokers.map(act)).then(() => undefined)
   const kill = () => all((broker) => broker.kill())
   const start = () => all((broker) => broker.start())
   const stop = async () => {
     await kill()
-    for (const { folder } of brokers) rmSync(folder, { recursive: true, force: true })
+    for (const folder of [secrets, ...brokers.map((broker) => broker.folder)]) {
+      rmSync(folder, { recursive: true, force: true })
+    }
   }
   try {
     await start()
@@ -60,7 +83,8 @@ export async function startKafka({ brokers: count = 1, more = [] as string[] } =
     await stop()
     throw error
   }
-  return { address: brokers.map(({ port }) => `127.0.0.1:${port}`).join(','), brokers, kill, start, stop }
+  const address = brokers.map(({ port }) => `127.0.0.1:${port}`).join(',')
+  return { address, brokers, authority, kill, start, stop }
 }
 
 interface BrokerPlan {
@@ -68,6 +92,7 @@ interface BrokerPlan {
   port: number
   controller: number
   voters: string[]
+  protocol: 'PLAINTEXT' | 'SASL_SSL'
   more: string[]
 }
 
@@ -94,13 +119,13 @@ function makeBroker(jars: string, plan: BrokerPlan): Broker & { folder: string }
   return { id, port, folder, kill, start, signal: (name) => void server?.kill(name) }
 }
 
-function settingsOf({ id, port, controller, voters, more }: BrokerPlan, data: string): string[] {
+function settingsOf({ id, port, controller, voters, protocol, more }: BrokerPlan, data: string): string[] {
   const replicas = voters.length
   return [
     'process.roles=broker,controller',
     `node.id=${id}`,
-    `listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
-    `advertised.listeners=PLAINTEXT://127.0.0.1:${port}`,
+    `listeners=${protocol}://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
+    `advertised.listeners=${protocol}://127.0.0.1:${port}`,
     'controller.listener.names=CONTROLLER',
     `controller.quorum.voters=${voters.join(',')}`,
     `log.dirs=${data}`,
@@ -121,6 +146,30 @@ function settingsOf({ id, port, controller, voters, more }: BrokerPlan, data: st
     'num.network.threads=2',
     'num.io.threads=4',
     ...more,
+  ]
+}
+
+/** Makes a certificate, and says how brokers use it and whom they let in. */
+function securedBy({ user, password }: Login, folder: string): string[] {
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1']
+  const files = ['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'cert.pem')]
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', ...subject, ...files], {
+    stdio: 'ignore',
+  })
+  const both = ['key.pem', 'cert.pem'].map((name) => readFileSync(join(folder, name), 'utf8'))
+  writeFileSync(join(folder, 'both.pem'), both.join(''), { mode: 0o600 })
+  const module = 'org.apache.kafka.common.security.plain.PlainLoginModule'
+  const users = `username="broker" password="secret" user_broker="secret" user_${user}="${password}"`
+  return [
+    'listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL',
+    'security.inter.broker.protocol=SASL_SSL',
+    'sasl.mechanism.inter.broker.protocol=PLAIN',
+    'sasl.enabled.mechanisms=PLAIN',
+    `listener.name.sasl_ssl.plain.sasl.jaas.config=${module} required ${users};`,
+    'ssl.keystore.type=PEM',
+    `ssl.keystore.location=${join(folder, 'both.pem')}`,
+    'ssl.truststore.type=PEM',
+    `ssl.truststore.location=${join(folder, 'cert.pem')}`,
   ]
 }
 

@@ -12,8 +12,8 @@ export interface PartitionReader {
   close(): void
 }
 
-const SESSION_MS = 15_000
-const REBALANCE_MS = 20_000
+const SESSION_MS = 10_000
+const REBALANCE_MS = 10_000
 const HEARTBEAT_MS = 1_000
 const COMMIT_MS = 500
 /** How often it looks for topics that other processes have made. */

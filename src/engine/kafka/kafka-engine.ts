@@ -62,8 +62,8 @@ export class KafkaEngine implements Restorable {
    * @param state is closed with it
    * @throws XQueueError `engine_unusable` | `engine_unavailable`
    */
-  static async open(url: string, place: KafkaPlace, options: EngineOptions, state: State): Promise<KafkaEngine> {
-    const engine = new KafkaEngine(url, place, options, state)
+  static async open(place: KafkaPlace, options: EngineOptions, state: State): Promise<KafkaEngine> {
+    const engine = new KafkaEngine(place, options, state)
     try {
       await engine.#start()
     } catch (error) {
@@ -73,8 +73,9 @@ export class KafkaEngine implements Restorable {
     return engine
   }
 
-  private constructor(url: string, place: KafkaPlace, options: EngineOptions, state: State) {
-    this.url = url
+  private constructor(place: KafkaPlace, options: EngineOptions, state: State) {
+    // What opens this again in another thread renews leases, which the state has.
+    this.url = state.url
     this.#state = state
     this.turnsAtOnce = state.turnsAtOnce
     this.#topics = new Topics(place)

@@ -1,7 +1,7 @@
 import type { TaskEvent } from '../../task/event.ts'
 import { eventJson } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
-import { acceptedTask, TASK_DEFAULTS, type Task, type TaskSpec } from '../../task/task.ts'
+import { acceptedTask, specOfTask, TASK_DEFAULTS, type Task, type TaskSpec } from '../../task/task.ts'
 import { type TaskJson, taskJson, taskOfJson } from '../../task/task-json.ts'
 import type { Remembered } from '../state.ts'
 import type { LogRecord } from './log.ts'
@@ -87,8 +87,7 @@ export function outcomeOf(value: Buffer | null): Remembered | null {
   const json = jsonOf(value) as TaskJson | null
   if (typeof json?.id !== 'string' || typeof json.status !== 'string') return null
   const task = taskOfJson(json)
-  // How a delay was asked for is not known any more once it is over.
-  return { task, spec: { ...task, delayMs: 0, runAt: null } }
+  return { task, spec: specOfTask(task, task.runAt) }
 }
 
 /** A change as a CloudEvent in structured form. */
