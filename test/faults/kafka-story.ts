@@ -20,7 +20,8 @@ export async function eventsOnTopic(address: string, topic: string): Promise<Tas
     for await (const { value, partition, offset } of stream) {
       const { data, type } = JSON.parse(value!.toString()) as { data: EventData; type: string }
       const event = eventOf(data, type)
-      events.set(event.id, event)
+      // A state that lost its last moments gives the positions of then again.
+      events.set(`${event.id} ${event.taskId} ${event.status}`, event)
       if (offset + 1n >= ends[partition]!) left.delete(partition)
       if (left.size === 0) break
     }

@@ -227,9 +227,11 @@ export class Group {
         for (const fetched of await this.#options.log.fetch(this.#consumer, asked)) this.#deliver(fetched)
       } catch {
         if (this.#stopped.signal.aborted) return
-        // Leaders may have moved, or records before the place have been cut off.
+        // Leaders may have moved, records before the place have been cut off, or a topic been removed.
         this.#consumer.clearMetadata()
-        await this.#skipCut().catch(() => undefined)
+        await this.#dropRemoved()
+          .then(() => this.#skipCut())
+          .catch(() => undefined)
         await pause(PAUSE_MS)
       }
     }
@@ -240,6 +242,22 @@ export class Group {
     if (!assigned || next <= assigned.next) return
     assigned.next = next
     if (records.length > 0) assigned.reader.take(records)
+  }
+
+  async #dropRemoved(): Promise<void> {
+    const there = new Set(await this.#options.log.topics(this.#options.reads))
+    const removed = [...this.#topics].filter((topic) => !there.has(topic))
+    if (removed.length === 0) return
+    for (const [key, { topic, reader }] of this.#assigned) {
+      if (there.has(topic)) continue
+      reader.close()
+      this.#assigned.delete(key)
+    }
+    for (const topic of removed) this.#topics.delete(topic)
+    await this.#alone(async () => {
+      for (const topic of removed) this.#consumer.topics.untrack(topic)
+    })
+    void this.#join()
   }
 
   /** A place before the first record that is kept moves up to it. */

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { Admin, type BaseOptions, type ClusterMetadata, Consumer, findErrorBy, Producer } from '@platformatic/kafka'
+import { Admin, type BaseOptions, type ClusterMetadata, Consumer, Producer } from '@platformatic/kafka'
 import type { XQueueError } from '../../task/errors.ts'
 import { Trips } from '../trips.ts'
 import { createTopics } from './create-topics.ts'
@@ -71,7 +71,7 @@ export class Log {
   /** @throws XQueueError `engine_unavailable` */
   async write(records: LogRecord[]): Promise<void> {
     if (records.length === 0) return
-    await Promise.all(inParts(records).map((part) => this.#sends.add(part)))
+    await this.#inTime(Promise.all(inParts(records).map((part) => this.#sends.add(part))))
   }
 
   /**
@@ -79,7 +79,7 @@ export class Log {
    * @throws XQueueError `engine_unavailable` if not
    */
   async ready(): Promise<void> {
-    if (this.#failure) await this.metadata([])
+    if (this.#failure) await this.#inTime(this.metadata([]))
   }
 
   metadata(topics: string[]): Promise<ClusterMetadata> {
@@ -158,7 +158,10 @@ export class Log {
     }
     this.#reader.topics.track(topic)
     while (wanted.size > 0) {
-      for (const fetched of await this.fetch(this.#reader, [...wanted.values()])) {
+      const round = await this.fetch(this.#reader, [...wanted.values()])
+      // No partition has a leader just now.
+      if (round.length === 0) await new Promise((resolve) => setTimeout(resolve, FETCH_WAIT_MS))
+      for (const fetched of round) {
         const { partition, next, records } = fetched
         const place = wanted.get(partition)
         if (!place) continue
@@ -211,6 +214,22 @@ export class Log {
     return calls.map(() => null)
   }
 
+  /** What takes longer goes on, but nobody waits for it any more. */
+  async #inTime<T>(call: Promise<T>): Promise<T> {
+    const { waitMs } = this.place
+    const late = Promise.withResolvers<never>()
+    const timer = setTimeout(() => {
+      this.#failure = failureOf(new Error(`no answer for ${waitMs / 1_000} s`), this.place)
+      late.reject(this.#failure)
+    }, waitMs)
+    call.catch(() => undefined)
+    try {
+      return await Promise.race([call, late.promise])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
   async #ask<T>(call: () => Promise<T>): Promise<T> {
     try {
       return await call()
@@ -218,12 +237,6 @@ export class Log {
       throw failureOf(error, this.place)
     }
   }
-}
-
-/** Whether Kafka says that a topic is not there, or not yet everywhere. */
-export function isMissingTopic(error: unknown): boolean {
-  const cause = (error as Error).cause ?? error
-  return /Unknown topic/.test(String((cause as Error).message)) || !!findErrorBy(cause as Error, 'apiCode', 3)
 }
 
 function weigh(records: LogRecord[]): number {
