@@ -23,8 +23,8 @@ export interface Progress {
 /**
  * Brings everything that has not ended from one engine to another, and what has ended as far as the other can take it:
  * types and their limits, then finished tasks, then waiting ones with their ids and idempotency keys. A type is paused
- * here before its tasks move, and running tasks are waited for. A task is accepted there before it is canceled here, and
- * only once: a migration that was cut off is started again and goes on.
+ * here before its tasks move, and running tasks are waited for. A task is accepted there before it is canceled here,
+ * and only once: a migration that was cut off is started again and goes on.
  */
 export async function migrate(from: Engine, to: Engine, clock: () => number, tell: (progress: Progress) => void) {
   tell({ types: await moveTypes(from, to) })
@@ -37,7 +37,7 @@ async function moveTypes(from: Engine, to: Engine): Promise<number> {
   const there = new Set((await to.types()).map(({ type }) => type))
   const types = await from.types()
   for (const { type, maxConcurrency, groupConcurrency, rate, paused } of types) {
-    // One that is there already has its own settings, perhaps from a run that was cut off after this one paused it here.
+    // One that is there already has its own settings, perhaps from a run that was cut off after it paused it here.
     if (!there.has(type)) {
       await to.configureType(type, { declared: true, maxConcurrency, groupConcurrency, rate, paused })
     }

@@ -137,7 +137,7 @@ export function acceptedTask(spec: TaskSpec, id: string, now: number): Task {
   }
 }
 
-/** What a task was asked for, as far as it tells: a start that is still to come as a time, one that is over not at all. */
+/** What a task was asked for, as far as it tells: a start that is still to come as a time, one that is over not. */
 export function specOfTask(task: Task, now: number): TaskSpec {
   const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, runAt, tags, idempotencyKey, group } =
     task

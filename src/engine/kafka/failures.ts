@@ -24,7 +24,9 @@ export function failureOf(error: unknown, { brokers }: KafkaPlace): XQueueError 
   if (error instanceof XQueueError) return error
   const because = reasonOf(error)
   const where = `Kafka at ${brokers.join(', ')}`
-  const name = Object.keys(REMEDIES).find((id) => findErrorBy(error as Error, 'apiId', id))
+  const isLogin = findErrorBy(error as Error, 'code', 'PLT_KFK_AUTHENTICATION') !== null
+  const named = Object.keys(REMEDIES).find((id) => findErrorBy(error as Error, 'apiId', id))
+  const name = named ?? (isLogin ? 'SASL_AUTHENTICATION_FAILED' : undefined)
   const detail = name ? `${where} refuses: ${REMEDIES[name]} (${name})` : `${where} cannot be reached (${because})`
   return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
 }
