@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { FINAL_STATUSES } from '../task/status.ts'
 import { specOfTask, type Task } from '../task/task.ts'
 import type { Engine, ListQuery } from './engine.ts'
@@ -55,7 +56,7 @@ async function untilNothingRuns(from: Engine, tell: (progress: Progress) => void
     if (running !== told) tell({ running })
     told = running
     if (running === 0) return
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+    await sleep(LOOK_MS)
   }
 }
 

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Admin, findErrorBy } from '@platformatic/kafka'
 import { XQueueError } from '../../task/errors.ts'
 import type { KafkaPlace } from './place.ts'
@@ -46,6 +47,6 @@ async function haveLeaders(admin: Admin, topics: string[], waitMs: number): Prom
         `Kafka made the topics ${topics.join(', ')}, but gives them no leader`,
       )
     }
-    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+    await sleep(PAUSE_MS)
   }
 }

@@ -1,6 +1,7 @@
-import { Consumer } from '@platformatic/kafka'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type FetchedPartition, notBefore, type ReadRecord } from './fetched.ts'
 import type { Log } from './log.ts'
+import { Membership } from './membership.ts'
 
 /** Takes the records of one partition, in order, and says how far they are done with. */
 export interface PartitionReader {
@@ -12,17 +13,15 @@ export interface PartitionReader {
   close(): void
 }
 
-const SESSION_MS = 10_000
-const REBALANCE_MS = 10_000
-const HEARTBEAT_MS = 1_000
-const COMMIT_MS = 500
-/** How often it looks for topics that other processes have made. */
-const TOPICS_MS = 3_000
-const IDLE_MS = 20
-const PAUSE_MS = 300
-const GOOD_BYE_MS = 2_000
-/** What is done with is cut off not more often than this. */
-const CUT_MS = 10_000
+export interface GroupOptions {
+  log: Log
+  group: string
+  /** Topics that are read by the group, of those that there are. */
+  reads: (topic: string) => boolean
+  /** Whether what is done with of a topic is dropped from it: nobody else is meant to read it. */
+  isCut: (topic: string) => boolean
+  open: (topic: string, partition: number, from: bigint) => PartitionReader
+}
 
 interface Assigned {
   topic: string
@@ -33,145 +32,53 @@ interface Assigned {
   cut: bigint
 }
 
-export interface GroupOptions {
-  log: Log
-  group: string
-  /** Topics that are read by the group, of those that there are. */
-  reads: (topic: string) => boolean
-  /** Whether what is done with of a topic is dropped from it: for nobody else is meant to read it. */
-  isCut: (topic: string) => boolean
-  open: (topic: string, partition: number, from: bigint) => PartitionReader
-}
+const COMMIT_MS = 500
+const IDLE_MS = 20
+const PAUSE_MS = 300
+/** Closing waits no longer for a last commit. */
+const GOOD_BYE_MS = 2_000
+/** What is done with is cut off not more often than this. */
+const CUT_MS = 10_000
 
 /**
- * This process as a member of the consumer group that shares all partitions. It fetches by itself rather than by the
+ * The loop that reads the partitions which this process has of the group. It fetches by itself rather than by the
  * client's streams: each partition is paused alone, and what was fetched of one that is revoked meanwhile goes nowhere.
  * An offset is committed only when everything before it is done with, which is true whoever commits it.
  */
 export class Group {
   readonly #options: GroupOptions
-  readonly #consumer: Consumer
+  readonly #membership: Membership
   readonly #assigned = new Map<string, Assigned>()
   readonly #stopped = new AbortController()
   #assigning: Promise<void> = Promise.resolve()
-  #running: Promise<unknown> | undefined
+  #fetching: Promise<void> | undefined
   #commitTimer: NodeJS.Timeout | undefined
-  #topicsTimer: NodeJS.Timeout | undefined
   #cutAt = 0
-  /** Topics that are to be read. The client must not hear of one while it joins, see `#alone`. */
-  readonly #topics = new Set<string>()
-  #joining: Promise<void> | undefined
-  #lastAlone: Promise<unknown> = Promise.resolve()
-  /** The heartbeat under way, in which the client may join again. */
-  #heartbeat: PromiseWithResolvers<void> | null = null
 
   constructor(options: GroupOptions) {
-    const { log, group } = options
+    const { log, group, reads } = options
     this.#options = options
-    this.#consumer = new Consumer({
-      ...log.options,
-      groupId: group,
-      sessionTimeout: SESSION_MS,
-      rebalanceTimeout: REBALANCE_MS,
-      heartbeatInterval: HEARTBEAT_MS,
-      protocols: [{ name: 'cooperative-sticky', version: 1 }],
-      isolationLevel: 1,
-    })
-    this.#consumer.on('consumer:group:join', () => this.#reassign())
-    this.#watchHeartbeats()
-    // A heartbeat or a join that failed is tried again by the loop.
-    this.#consumer.on('error', () => undefined)
+    this.#membership = new Membership(log, group, reads, () => this.#reassign())
   }
 
   start(): void {
-    this.#running = Promise.all([this.#readTopics(), this.#fetchAll()])
+    this.#membership.start()
+    this.#fetching = this.#fetchAll()
     this.#commitTimer = setInterval(() => void this.#commit(), COMMIT_MS)
-    this.#topicsTimer = setInterval(() => void this.#readTopics(), TOPICS_MS)
   }
 
   /** A topic was made: it is read from now on. */
   add(topic: string): void {
-    if (this.#topics.has(topic)) return
-    this.#topics.add(topic)
-    void this.#join()
+    this.#membership.add(topic)
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#commitTimer)
-    clearInterval(this.#topicsTimer)
     this.#stopped.abort()
-    await this.#commit()
+    await Promise.race([this.#commit(), sleep(GOOD_BYE_MS)])
     for (const { reader } of this.#assigned.values()) reader.close()
-    // One that cannot say good-bye is missed when its session ends. Nobody may be joining then: it would stay behind.
-    const left = this.#alone(async () => this.#consumer.leaveGroup()).catch(() => undefined)
-    await Promise.race([left, pause(GOOD_BYE_MS)])
-    await this.#consumer.close(true).catch(() => undefined)
-    await this.#running
-  }
-
-  async #readTopics(): Promise<void> {
-    try {
-      const topics = await this.#options.log.topics(this.#options.reads)
-      for (const topic of topics) this.add(topic)
-      // It may have been put out of the group, or never have come in.
-      if (topics.length > 0 && !this.#consumer.isActive()) void this.#join()
-    } catch {
-      // Kafka is away, and health says so; the timer comes again.
-    }
-  }
-
-  /** Joins with all topics that are known by now; those that come meanwhile go along in the next round. */
-  #join(): Promise<void> {
-    this.#joining ??= (async () => {
-      try {
-        let joinedWith: number
-        do {
-          // Topics that are made together are joined with together.
-          await pause(IDLE_MS)
-          joinedWith = this.#topics.size
-          if (this.#stopped.signal.aborted) return
-          await this.#alone(() => {
-            for (const topic of this.#topics) if (!this.#consumer.topics.has(topic)) this.#consumer.topics.track(topic)
-            return this.#consumer.joinGroup({})
-          })
-        } while (joinedWith !== this.#topics.size)
-      } catch {
-        // The timer comes again.
-      } finally {
-        this.#joining = undefined
-      }
-    })()
-    return this.#joining
-  }
-
-  /**
-   * What makes the client join goes one after the other. Between the two steps of joining it takes the topics that it
-   * reads for those it has joined with, and fails beyond help when one has come in between.
-   */
-  #alone<T>(act: () => Promise<T>): Promise<T> {
-    const acted = this.#lastAlone.then(async () => {
-      while (this.#heartbeat) await this.#heartbeat.promise
-      return act()
-    })
-    this.#lastAlone = acted.catch(() => undefined)
-    return acted
-  }
-
-  #watchHeartbeats(): void {
-    const ended = () => {
-      this.#heartbeat?.resolve()
-      this.#heartbeat = null
-    }
-    this.#consumer.on('consumer:heartbeat:start', () => {
-      ended()
-      this.#heartbeat = Promise.withResolvers()
-    })
-    this.#consumer.on('consumer:heartbeat:end', ended)
-    this.#consumer.on('consumer:heartbeat:cancel', ended)
-    this.#consumer.on('consumer:heartbeat:error', ended)
-    this.#consumer.on('consumer:group:join', ended)
-    // A heartbeat that made it join again ends with that, well or not.
-    this.#consumer.on('consumer:rejoin' as 'consumer:group:rejoin', ended)
+    await this.#membership.leave()
+    await this.#fetching
   }
 
   #reassign(): void {
@@ -179,28 +86,34 @@ export class Group {
   }
 
   async #assign(): Promise<void> {
-    const assignments = this.#consumer.assignments ?? []
-    const mine = new Set(assignments.flatMap(({ topic, partitions }) => partitions.map((part) => `${topic}:${part}`)))
-    for (const [key, { reader }] of this.#assigned) {
-      if (mine.has(key)) continue
-      reader.close()
-      this.#assigned.delete(key)
-    }
-    const topics = [...new Set(assignments.map(({ topic }) => topic))]
-    const isNew = topics.filter((topic) => [...mine].some((key) => key.startsWith(`${topic}:`)))
-    if ([...mine].every((key) => this.#assigned.has(key))) return
+    const mine = this.#mine()
+    for (const key of this.#assigned.keys()) if (!mine.has(key)) this.#drop(key)
+    const fresh = [...mine].filter(([key]) => !this.#assigned.has(key)).map(([, { topic }]) => topic)
+    if (fresh.length === 0) return
     const { log, group, open } = this.#options
-    const [committed, bounds] = await this.#insist(() => Promise.all([log.committed(group, isNew), log.bounds(isNew)]))
-    for (const { topic, partitions } of this.#consumer.assignments ?? []) {
-      for (const partition of partitions) {
-        const key = `${topic}:${partition}`
-        const begin = bounds.get(topic)?.get(partition)?.begin
-        if (this.#assigned.has(key) || begin === undefined) continue
-        const next = notBefore(begin, committed.get(topic)?.get(partition) ?? begin)
-        const reader = open(topic, partition, next)
-        this.#assigned.set(key, { topic, partition, next, reader, committed: next, cut: begin })
-      }
+    const topics = [...new Set(fresh)]
+    const [committed, bounds] = await this.#insist(() =>
+      Promise.all([log.committed(group, topics), log.bounds(topics)]),
+    )
+    // Some may have been revoked meanwhile.
+    for (const [key, { topic, partition }] of this.#mine()) {
+      const begin = bounds.get(topic)?.get(partition)?.begin
+      if (this.#assigned.has(key) || begin === undefined) continue
+      const next = notBefore(begin, committed.get(topic)?.get(partition) ?? begin)
+      const reader = open(topic, partition, next)
+      this.#assigned.set(key, { topic, partition, next, reader, committed: next, cut: begin })
     }
+  }
+
+  #mine(): Map<string, { topic: string; partition: number }> {
+    const assignments = this.#membership.consumer.assignments ?? []
+    const all = assignments.flatMap(({ topic, partitions }) => partitions.map((partition) => ({ topic, partition })))
+    return new Map(all.map((place) => [`${place.topic}:${place.partition}`, place]))
+  }
+
+  #drop(key: string): void {
+    this.#assigned.get(key)?.reader.close()
+    this.#assigned.delete(key)
   }
 
   async #insist<T>(ask: () => Promise<T>): Promise<T> {
@@ -209,30 +122,28 @@ export class Group {
         return await ask()
       } catch (error) {
         if (this.#stopped.signal.aborted) throw error
-        await pause(PAUSE_MS)
+        await sleep(PAUSE_MS)
       }
     }
   }
 
   async #fetchAll(): Promise<void> {
     while (!this.#stopped.signal.aborted) {
-      await this.#assigning
       const wanted = [...this.#assigned.values()].filter(({ reader }) => reader.wants)
       if (wanted.length === 0) {
-        await pause(IDLE_MS)
+        await sleep(IDLE_MS)
         continue
       }
       const asked = wanted.map(({ topic, partition, next }) => ({ topic, partition, next }))
       try {
-        for (const fetched of await this.#options.log.fetch(this.#consumer, asked)) this.#deliver(fetched)
+        const round = await this.#options.log.fetch(this.#membership.consumer, asked)
+        for (const fetched of round) this.#deliver(fetched)
+        // No partition has a leader just now.
+        if (round.length === 0) await sleep(IDLE_MS)
       } catch {
         if (this.#stopped.signal.aborted) return
-        // Leaders may have moved, records before the place have been cut off, or a topic been removed.
-        this.#consumer.clearMetadata()
-        await this.#dropRemoved()
-          .then(() => this.#skipCut())
-          .catch(() => undefined)
-        await pause(PAUSE_MS)
+        await this.#recover().catch(() => undefined)
+        await sleep(PAUSE_MS)
       }
     }
   }
@@ -244,29 +155,16 @@ export class Group {
     if (records.length > 0) assigned.reader.take(records)
   }
 
-  async #dropRemoved(): Promise<void> {
-    const there = new Set(await this.#options.log.topics(this.#options.reads))
-    const removed = [...this.#topics].filter((topic) => !there.has(topic))
-    if (removed.length === 0) return
-    for (const [key, { topic, reader }] of this.#assigned) {
-      if (there.has(topic)) continue
-      reader.close()
-      this.#assigned.delete(key)
-    }
-    for (const topic of removed) this.#topics.delete(topic)
-    await this.#alone(async () => {
-      for (const topic of removed) this.#consumer.topics.untrack(topic)
-    })
-    void this.#join()
-  }
-
-  /** A place before the first record that is kept moves up to it. */
-  async #skipCut(): Promise<void> {
+  /** Leaders may have moved, a topic been removed, or records been cut off before they were read. */
+  async #recover(): Promise<void> {
+    this.#membership.consumer.clearMetadata()
+    const removed = new Set(await this.#membership.dropRemoved())
+    for (const [key, { topic }] of this.#assigned) if (removed.has(topic)) this.#drop(key)
     const topics = [...new Set([...this.#assigned.values()].map(({ topic }) => topic))]
     const bounds = await this.#options.log.bounds(topics)
     for (const assigned of this.#assigned.values()) {
       const begin = bounds.get(assigned.topic)?.get(assigned.partition)?.begin
-      if (begin !== undefined && assigned.next < begin) assigned.next = begin
+      if (begin !== undefined) assigned.next = notBefore(begin, assigned.next)
     }
   }
 
@@ -280,7 +178,7 @@ export class Group {
       leaderEpoch: -1,
     }))
     try {
-      await this.#alone(() => this.#consumer.commit({ offsets }))
+      await this.#membership.alone(() => this.#membership.consumer.commit({ offsets }))
       done.forEach((assigned, index) => {
         assigned.committed = offsets[index]!.offset
       })
@@ -299,8 +197,4 @@ export class Group {
     await log.cut(long.map(({ topic, partition, committed }) => ({ topic, partition, offset: committed })))
     for (const assigned of long) assigned.cut = assigned.committed
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { XQueueError } from '../../task/errors.ts'
 import { isFinal } from '../../task/status.ts'
 import type { Task, TaskSpec } from '../../task/task.ts'
@@ -206,7 +207,7 @@ export class KafkaEngine implements Restorable {
     const until = performance.now() + OPEN_WAIT_MS
     while (!this.#isComplete && performance.now() < until) {
       await this.#complete()
-      if (!this.#isComplete) await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+      if (!this.#isComplete) await sleep(LOOK_MS)
     }
     this.#relay.start()
     this.#group.start()

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Admin, type BaseOptions, type ClusterMetadata, Consumer, Producer } from '@platformatic/kafka'
 import type { XQueueError } from '../../task/errors.ts'
 import { Trips } from '../trips.ts'
@@ -160,7 +161,7 @@ export class Log {
     while (wanted.size > 0) {
       const round = await this.fetch(this.#reader, [...wanted.values()])
       // No partition has a leader just now.
-      if (round.length === 0) await new Promise((resolve) => setTimeout(resolve, FETCH_WAIT_MS))
+      if (round.length === 0) await sleep(FETCH_WAIT_MS)
       for (const fetched of round) {
         const { partition, next, records } = fetched
         const place = wanted.get(partition)

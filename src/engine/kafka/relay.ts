@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { XQueueError } from '../../task/errors.ts'
 import type { TaskEvent } from '../../task/event.ts'
 import { FINAL_STATUSES, isFinal } from '../../task/status.ts'
@@ -85,7 +86,7 @@ export class Relay {
         throw new XQueueError('engine_unavailable', detail, { retry_after: 1 })
       }
       // By this process at once, by another one within moments.
-      await Promise.race([this.#told.promise, pause(LOOK_AGAIN_MS)])
+      await Promise.race([this.#told.promise, sleep(LOOK_AGAIN_MS)])
     }
   }
 
@@ -106,7 +107,7 @@ export class Relay {
       } catch {
         // The state or Kafka is away, and health says so. What was not committed is read again.
         after = null
-        await pause(PAUSE_MS, this.#stopped.signal)
+        await sleep(PAUSE_MS, undefined, { signal: this.#stopped.signal }).catch(() => undefined)
       }
     }
     // The next one need not wait for the lease to end.
@@ -178,17 +179,4 @@ function hasLeftItsLane({ status, taskId, at, workerId, attempts }: TaskEvent): 
 /** Ids begin with the time of submission. */
 function createdAt(id: string): number {
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
-}
-
-async function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  if (signal?.aborted) return
-  await new Promise<void>((resolve) => {
-    const done = () => {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal?.addEventListener('abort', done, { once: true })
-  })
 }

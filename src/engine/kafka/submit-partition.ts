@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError, type FieldError, XQueueError } from '../../task/errors.ts'
 import { PayloadSchemas } from '../../task/payload-schemas.ts'
 import type { TaskSpec } from '../../task/task.ts'
@@ -75,7 +76,7 @@ export class SubmitPartition implements PartitionReader {
         this.#doneTo = batch.at(-1)!.offset + 1n
       } catch {
         // The state or Kafka is away, and health says so; it is tried again from here.
-        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+        await sleep(PAUSE_MS)
       }
     }
     this.#working = false
