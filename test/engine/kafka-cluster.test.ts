@@ -1,3 +1,6 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Engine, Health } from '../../src/engine/engine.ts'
@@ -51,6 +54,21 @@ describe('a cluster that is not as it must be', () => {
     expect(told).toContain('xq.outcomes has cleanup.policy=delete and needs compact,delete')
     expect(told).toContain('xq.submit wants 2 replicas in sync and has 1')
     expect(told).toContain('xq.dead is missing')
+    const main = join(import.meta.dirname, '../../src/cli/main.ts')
+    const doctor = promisify(execFile)(process.execPath, [
+      main,
+      'doctor',
+      '--engine',
+      url,
+      '--port',
+      '0',
+      '--mqtt',
+      'off',
+    ])
+    await expect(doctor).rejects.toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining('✗ engine: topics: xq.lane.t.0 has retention.ms=1000 and needs -1'),
+    })
     await kafka.kill()
     expect(failed(await engine.health())[0]).toMatch(/^brokers: Kafka at 127\.0\.0\.1:\d+ cannot be reached/)
     await expect(engine.submit([completeSpec({ type: 't' })])).rejects.toMatchObject({ code: 'engine_unavailable' })

@@ -17,7 +17,7 @@ export interface KafkaPlace {
   retentionMs: number
   /** Whether status events go out on a topic. */
   events: boolean
-  tls?: { ca?: string; cert?: string; key?: string; rejectUnauthorized?: boolean }
+  tls?: { ca?: string; cert?: string; key?: string }
   sasl?: { mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'; username: string; password: string }
   /** How long a call waits while Kafka is away. */
   waitMs: number
