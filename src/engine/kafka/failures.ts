@@ -1,4 +1,4 @@
-import { findErrorBy, MultipleErrors } from '@platformatic/kafka'
+import { AuthenticationError } from '@platformatic/kafka'
 import { XQueueError } from '../../task/errors.ts'
 import type { KafkaPlace } from './place.ts'
 
@@ -22,21 +22,28 @@ const REMEDIES: Readonly<Record<string, string>> = {
 /** The error for the caller. It names hosts and ports, never a password. */
 export function failureOf(error: unknown, { brokers }: KafkaPlace): XQueueError {
   if (error instanceof XQueueError) return error
-  const because = reasonOf(error)
+  const all = [...within(error)]
   const where = `Kafka at ${brokers.join(', ')}`
-  const isLogin = findErrorBy(error as Error, 'code', 'PLT_KFK_AUTHENTICATION') !== null
-  const named = Object.keys(REMEDIES).find((id) => findErrorBy(error as Error, 'apiId', id))
-  const name = named ?? (isLogin ? 'SASL_AUTHENTICATION_FAILED' : undefined)
+  const name = all.map(nameOf).find((id) => id !== undefined && id in REMEDIES)
+  // What is around the innermost one tells how often it was tried.
+  const because = all.at(-1)?.message || 'no reason is given'
   const detail = name ? `${where} refuses: ${REMEDIES[name]} (${name})` : `${where} cannot be reached (${because})`
   return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
 }
 
-/** The innermost reason: what is around it tells how often it was tried. */
-function reasonOf(error: unknown): string {
-  if (error instanceof MultipleErrors || error instanceof AggregateError) {
-    const last = error.errors.at(-1)
-    return last === undefined ? error.message : reasonOf(last)
+/** An error and all that led to it, the innermost last. */
+function* within(error: unknown): Generator<Error> {
+  if (!(error instanceof Error)) {
+    yield new Error(String(error))
+    return
   }
-  if (!(error instanceof Error)) return String(error)
-  return error.cause instanceof Error ? reasonOf(error.cause) : error.message || error.name
+  yield error
+  if (error instanceof AggregateError) for (const one of error.errors) yield* within(one)
+  if (error.cause !== undefined) yield* within(error.cause)
+}
+
+/** As the protocol calls it; a login that is refused before there is any protocol has no name there. */
+function nameOf(error: Error): string | undefined {
+  if (error instanceof AuthenticationError) return 'SASL_AUTHENTICATION_FAILED'
+  return (error as Error & { apiId?: string }).apiId
 }
