@@ -11,7 +11,7 @@ const MEASURES = ['batch submit of 1000', '100 concurrent submits', 'processing,
  * broker. Each on topics and keys of its own, so that nothing has to be emptied in between.
  */
 export async function kafkaBesideOthers(redisPort: number, rounds: number, seconds: number): Promise<Row[]> {
-  const kafka = await startKafka({ more: ['num.io.threads=8'] })
+  const kafka = await startKafka({ more: ['num.io.threads=8', 'broker.session.timeout.ms=18000'] })
   const urlOf = (more = '') => {
     const prefix = `b${randomUUID().slice(0, 8)}`
     return `kafka://${kafka.address}?prefix=${prefix}${more}&state=redis://127.0.0.1:${redisPort}?prefix=${prefix}`

@@ -138,9 +138,9 @@ function settingsOf({ id, port, controller, voters, protocol, more }: BrokerPlan
     `share.coordinator.state.topic.replication.factor=${replicas}`,
     // Groups of tests do not wait for members that will not come.
     'group.initial.rebalance.delay.ms=0',
-    // One that was killed may come back as soon as this.
-    'broker.session.timeout.ms=1500',
-    'broker.heartbeat.interval.ms=300',
+    // One that was killed may come back as soon as this; shorter, and one on a busy machine is taken for dead.
+    'broker.session.timeout.ms=5000',
+    'broker.heartbeat.interval.ms=500',
     'log.index.size.max.bytes=262144',
     'log.cleaner.dedupe.buffer.size=4194304',
     'num.network.threads=2',

@@ -5,6 +5,7 @@ import type { KafkaPlace } from './place.ts'
 import type { TopicPlan } from './topics.ts'
 
 const PAUSE_MS = 20
+const FEW_BROKERS_PAUSE_MS = 250
 /** With so many copies, two have to have a record before it counts. */
 const REPLICAS_FOR_TWO = 3
 
@@ -19,18 +20,30 @@ export async function createTopics(admin: Admin, place: KafkaPlace, plans: reado
   for (const alike of Map.groupBy(missing, ({ configs }) => JSON.stringify(configs)).values()) {
     const configs = Object.entries({ ...alike[0]!.configs, ...minimum }).map(([name, value]) => ({ name, value }))
     const topics = alike.map(({ name, partitions }) => ({ topic: name, partitions, replicas }))
-    try {
-      await admin.createTopics({ topics, configs })
-    } catch (error) {
-      // Another process was faster.
-      if (!findErrorBy(error as Error, 'apiId', 'TOPIC_ALREADY_EXISTS')) throw error
-    }
+    await insist(() => admin.createTopics({ topics, configs }), place.waitMs)
   }
   await haveLeaders(
     admin,
     missing.map(({ name }) => name),
     place.waitMs,
   )
+}
+
+/** A broker that has just started, or was too busy to say that it lives, does not count for the copies. */
+async function insist(create: () => Promise<unknown>, waitMs: number): Promise<void> {
+  const until = performance.now() + waitMs
+  for (;;) {
+    try {
+      await create()
+      return
+    } catch (error) {
+      const is = (id: string) => findErrorBy(error as Error, 'apiId', id) !== null
+      // Another process was faster.
+      if (is('TOPIC_ALREADY_EXISTS')) return
+      if (!is('INVALID_REPLICATION_FACTOR') || performance.now() > until) throw error
+      await sleep(FEW_BROKERS_PAUSE_MS)
+    }
+  }
 }
 
 async function haveLeaders(admin: Admin, topics: string[], waitMs: number): Promise<void> {
