@@ -83,7 +83,7 @@ export class KafkaEngine implements Restorable {
     this.#log = new Log(place, this.#topics.group)
     this.#types = new TypesLog(this.#log, this.#topics.types)
     this.#relay = new Relay(state, this.#log, this.#topics, LAG_MAX_MS)
-    this.#restorer = new Restorer(state, this.#log, this.#topics, this.#types, options)
+    this.#restorer = new Restorer(state, this.#log, this.#topics, this.#types, options, (specs) => this.#accept(specs))
     this.#stream = new StreamLook(this.#log, this.#topics)
     const { submit } = this.#topics
     this.#group = new Group({
@@ -103,17 +103,12 @@ export class KafkaEngine implements Restorable {
       this.#refuseWhenIncomplete()
       await this.#log.ready()
     }
-    const submitted = await this.#state.submit(specs).catch(async (error: unknown) => {
+    return this.#accept(specs).catch(async (error: unknown) => {
       // A state that has just lost everything knows no types either.
       await this.#watch()
       if (!this.#closed) this.#refuseWhenIncomplete()
       throw error
     })
-    // Also what it had before: nobody may have written that yet.
-    await this.#remember(
-      submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }])),
-    )
-    return submitted
   }
 
   async restore(tasks: readonly Remembered[]): Promise<Restored[]> {
@@ -211,6 +206,15 @@ export class KafkaEngine implements Restorable {
     }
     this.#relay.start()
     this.#group.start()
+  }
+
+  async #accept(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    const submitted = await this.#state.submit(specs)
+    // Also what it had before: nobody may have written that yet.
+    await this.#remember(
+      submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }])),
+    )
+    return submitted
   }
 
   /** Writes to the log what the state has accepted. */

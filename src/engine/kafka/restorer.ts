@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { isFinal } from '../../task/status.ts'
+import type { TaskSpec } from '../../task/task.ts'
 import type { EngineOptions } from '../engine.ts'
 import type { Remembered, State } from '../state.ts'
 import type { Log } from './log.ts'
@@ -29,9 +30,19 @@ export class Restorer {
   readonly #types: TypesLog
   readonly #retention: EngineOptions['retention']
   readonly #clock: () => number
+  readonly #accept: (specs: readonly TaskSpec[]) => Promise<unknown>
   readonly #owner = randomUUID()
 
-  constructor(state: State, log: Log, topics: Topics, types: TypesLog, { retention, clock }: EngineOptions) {
+  /** @param accept has tasks accepted anew, and written to the log */
+  constructor(
+    state: State,
+    log: Log,
+    topics: Topics,
+    types: TypesLog,
+    { retention, clock }: EngineOptions,
+    accept: (specs: readonly TaskSpec[]) => Promise<unknown>,
+  ) {
+    this.#accept = accept
     this.#state = state
     this.#log = log
     this.#topics = topics
@@ -69,22 +80,26 @@ export class Restorer {
     // No record is that new: there is nothing to read.
     const known = new Map([...from].filter(([, offset]) => offset >= 0n))
     if (known.size > 0) await this.#readOutcomes({ open, ended: new Map() }, known)
-    await this.restore([...open.values()].sort(byId))
-    return new Set(tasks.flatMap(({ task }) => (open.has(task.id) ? [] : [task.id])))
+    const renamed = await this.restore([...open.values()].sort(byId))
+    return new Set(tasks.flatMap(({ task }) => (open.has(task.id) && !renamed.has(task.id) ? [] : [task.id])))
   }
 
-  /** What was not restored before; one whose id belongs elsewhere is accepted anew. */
-  async restore(tasks: readonly Remembered[]): Promise<void> {
+  /** Takes back what was not before; one whose id belongs elsewhere is accepted anew: answers these ids. */
+  async restore(tasks: readonly Remembered[]): Promise<Set<string>> {
+    const renamed = new Set<string>()
     for (let from = 0; from < tasks.length; from += BATCH) {
       const some = tasks.slice(from, from + BATCH)
       const restored = await this.#state.restore(some)
       const foreign = some.filter(({ task }, index) => restored[index] === 'foreign' && !isFinal(task.status))
-      for (const { task, spec } of foreign) {
-        // Under a key of its own, so that it is accepted once only.
-        const key = spec.idempotencyKey ?? `xqueue:${task.id}`
-        await this.#state.submit([{ ...spec, runAt: task.runAt, delayMs: 0, idempotencyKey: key }])
-      }
+      // Each under a key of its own, so that it is accepted once only.
+      const specs = foreign.map(({ task, spec }) => {
+        const idempotencyKey = spec.idempotencyKey ?? `xqueue:${task.id}`
+        return { ...spec, runAt: task.runAt, delayMs: 0, idempotencyKey }
+      })
+      if (specs.length > 0) await this.#accept(specs)
+      for (const { task } of foreign) renamed.add(task.id)
     }
+    return renamed
   }
 
   async #read(): Promise<Told> {
