@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { http, pickUp } from './http.ts'
+import { kafkaBesideOthers } from './kafka.ts'
 import { backlog, library } from './library.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
@@ -26,6 +27,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   http: () => http(rounds, seconds),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
   redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
+  kafka: () => kafkaBesideOthers(redis.port, Math.min(rounds, 3), seconds * 2),
   'redis-variants': () => redisVariants(redis.port, rounds),
   'redis-backlog': () => redisBacklog(Math.min(rounds, 3), [10_000, 1_000_000]),
 }

@@ -30,11 +30,11 @@ export async function xqueuePickUp(engine: string, seconds: number): Promise<num
   return delays
 }
 
-/** The same of the library on Redis, whose worker is in a process of its own: `node pick-up.ts xqueue-worker <port>`. */
-export async function libraryPickUp(port: number, seconds: number): Promise<number[]> {
-  const engine = await openEngine(`redis://127.0.0.1:${port}`)
+/** The same of the library, whose worker is in a process of its own: `node pick-up.ts xqueue-worker <URL>`. */
+export async function libraryPickUp(url: string, seconds: number): Promise<number[]> {
+  const engine = await openEngine(url)
   await engine.configureType('bench', { declared: true, maxConcurrency: 1_000 })
-  const worker = spawn(process.execPath, [import.meta.filename, 'xqueue-worker', String(port)], { stdio: 'inherit' })
+  const worker = spawn(process.execPath, [import.meta.filename, 'xqueue-worker', url], { stdio: 'inherit' })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
   const ended = async (id: string) => {
     for (;;) {
@@ -107,13 +107,13 @@ function sinceMs(answered: bigint, started: string): number {
 }
 
 if (import.meta.main) {
-  const [, , which, port] = process.argv
+  const [, , which, where] = process.argv
   const run = async () => ({ started_ns: String(process.hrtime.bigint()) })
   if (which === 'worker') {
-    const connection = { host: '127.0.0.1', port: Number(port), maxRetriesPerRequest: null }
+    const connection = { host: '127.0.0.1', port: Number(where), maxRetriesPerRequest: null }
     new Worker('pick-up', run, { connection, concurrency: 10 })
   } else {
-    const engine = await openEngine(`redis://127.0.0.1:${port}`)
+    const engine = await openEngine(where!)
     const handlers = normalizeHandlers({ bench: { concurrency: 1_000, run } })
     await new XQueueWorker({ engine, handlers, logger: pino({ level: 'error' }), concurrency: 10 }).start()
   }

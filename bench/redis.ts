@@ -38,7 +38,7 @@ export async function redisBesidePeers(port: number, rounds: number, seconds: nu
     }
   }
   rows.push(...(await costs(redis, port, rounds)))
-  const [ours, theirs] = [await libraryPickUp(port, seconds), await bullmqPickUp(port, seconds)]
+  const [ours, theirs] = [await libraryPickUp(`redis://127.0.0.1:${port}`, seconds), await bullmqPickUp(port, seconds)]
   for (const share of [0.5, 0.99]) {
     const at = (delays: number[]) => [quantile(delays, share)]
     rows.push(ratioRow(`Redis: pick-up at 100 tasks/s, p${share * 100}`, 'ms', at(ours), 'BullMQ', at(theirs)))

@@ -31,8 +31,8 @@ it('imports only in the directions that the architecture has', () => {
 })
 
 it('names engines only in open.ts', () => {
-  const inside = /^src\/engine\/(sqlite|redis)\//
-  const named = files.filter((file) => !inside.test(file) && /(sqlite|redis)-engine/.test(text(file)))
+  const inside = /^src\/engine\/(sqlite|redis|kafka)\//
+  const named = files.filter((file) => !inside.test(file) && /(sqlite|redis|kafka)-engine/.test(text(file)))
   expect(named).toEqual(['src/engine/open.ts'])
 })
 

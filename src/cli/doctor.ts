@@ -87,10 +87,15 @@ async function useEngine(url: string): Promise<string> {
     const { durability, checks } = await engine.health()
     const bad = checks.find(({ ok }) => !ok)
     if (bad) throw new Error(`${bad.name}: ${bad.detail}`)
-    return `${url.split('@').at(-1)}: an accepted task ${durability}`
+    return `${withoutLogins(url)}: an accepted task ${durability}`
   } finally {
     await engine.close()
   }
+}
+
+/** A URL may hold that of another engine, each with a login of its own. */
+function withoutLogins(url: string): string {
+  return url.replaceAll(/:\/\/[^@/?&]*@/g, '://')
 }
 
 async function findRoom(engine: string): Promise<string> {

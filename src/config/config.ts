@@ -39,8 +39,6 @@ export interface LoadedConfig {
 
 type Values = Readonly<Record<string, string | undefined>>
 
-/** Well-known names that choose an engine, when nothing else does. */
-const ENGINE_VARIABLES = { REDIS_ADDR: 'redis://', KAFKA_BROKERS: 'kafka://' } as const
 const FILES = ['xqueue.config.ts', 'xqueue.config.js', 'xqueue.config.json']
 
 /**
@@ -101,9 +99,10 @@ function find(
   if (flags[name] !== undefined) return [flags[name], `--${name}`]
   for (const variable of [variableOf(name), ...aliases]) if (env[variable]) return [env[variable], variable]
   if (name === 'engine') {
-    for (const [variable, scheme] of Object.entries(ENGINE_VARIABLES)) {
-      if (env[variable]) return [`${scheme}${env[variable]}`, variable]
-    }
+    // Well-known names that choose an engine, when nothing else does.
+    const { REDIS_ADDR: redis, KAFKA_BROKERS: kafka } = env
+    if (kafka) return [`kafka://${kafka}${redis ? `?state=redis://${redis}` : ''}`, 'KAFKA_BROKERS']
+    if (redis) return [`redis://${redis}`, 'REDIS_ADDR']
   }
   if (fromFile[name] !== undefined) return [fromFile[name], file]
   return [fallback, 'default']

@@ -24,7 +24,12 @@ const MQTT_PREFIX = /^[\w.-]+(\/[\w.-]+)*$/
 
 /** Every setting, one row each. */
 export const SETTINGS = [
-  row('engine', { kind: 'text' }, 'sqlite:./xqueue.db', 'Where tasks are kept: sqlite:./file.db or redis://host:port'),
+  row(
+    'engine',
+    { kind: 'text' },
+    'sqlite:./xqueue.db',
+    'Where tasks are kept: sqlite:./file.db, redis://host:port or kafka://broker:port?state=redis://host:port',
+  ),
   row('host', { kind: 'text' }, '127.0.0.1', 'Address the HTTP server listens on'),
   row('port', { kind: 'integer', min: 0, max: 65_535 }, '8080', 'Port of the HTTP server; 0 takes a free one', [
     'SERVER_PORT',

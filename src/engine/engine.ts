@@ -14,7 +14,7 @@ import type { Progress, SpecDefaults, Task, TaskSpec } from '../task/task.ts'
  * or the answer was lost on the way. Times are milliseconds since the epoch, durations milliseconds.
  */
 export interface Engine {
-  /** The URL that opens this same store again, also from another thread of this process. */
+  /** The URL that opens the store of leases again, also from another thread of this process: for renewals. */
   readonly url: string
 
   /** So many turns of one worker are worth having under way at once: more than one where an answer is waited for. */
@@ -359,7 +359,15 @@ export interface StreamInfo {
   length: number
   groups: number
   consumers: { name: string; pending: number; idle: number }[]
-  streams: { name: string; length: number }[]
+  /** With partitions where there are any: the first and the next offset, and what is not done with between them. */
+  streams: { name: string; length: number; partitions?: PartitionInfo[] }[]
+}
+
+export interface PartitionInfo {
+  partition: number
+  begin: number
+  end: number
+  lag: number
 }
 
 export interface EventsQuery {

@@ -1,11 +1,13 @@
 import { XQueueError } from '../task/errors.ts'
 import { ENGINE_DEFAULTS, type Engine, type EngineOptions } from './engine.ts'
+import { isState } from './state.ts'
 
 /**
  * Opens the engine that a URL names; the only place that knows which engines there are.
  *
  * `sqlite:./xqueue.db` is a file, `sqlite::memory:` a store that lives as long as the process; `redis://`,
- * `redis+cluster://` and `redis+sentinel://` (with `rediss` for TLS) are shared by any number of machines.
+ * `redis+cluster://` and `redis+sentinel://` (with `rediss` for TLS) are shared by any number of machines;
+ * `kafka://broker?state=redis://…` keeps a log in Kafka beside the state in Redis.
  *
  * @throws XQueueError `engine_unusable` when the URL names no engine, or the store is locked, read-only, corrupt or
  *   made by a newer version.
@@ -26,10 +28,22 @@ export async function openEngine(url: string, options: Partial<EngineOptions> = 
       const { RedisEngine } = await import('./redis/redis-engine.ts')
       return RedisEngine.open(url, { ...ENGINE_DEFAULTS, ...options })
     }
+    case 'kafka': {
+      const [{ kafkaPlace }, { KafkaEngine }] = await Promise.all([
+        import('./kafka/place.ts'),
+        import('./kafka/kafka-engine.ts'),
+      ])
+      const place = kafkaPlace(url)
+      const state = await openEngine(place.state, options)
+      if (isState(state)) return KafkaEngine.open(place, { ...ENGINE_DEFAULTS, ...options }, state)
+      await state.close()
+      throw new XQueueError('engine_unusable', 'only Redis can hold the state for Kafka: write state=redis://host')
+    }
     default:
       throw new XQueueError(
         'engine_unusable',
-        `no engine for "${url.slice(0, 40)}": there are sqlite:./file.db, sqlite::memory: and redis://host:port`,
+        `no engine for "${url.slice(0, 40)}": there are sqlite:./file.db, sqlite::memory:, redis://host:port and ` +
+          'kafka://broker:port?state=redis://host:port',
       )
   }
 }

@@ -1,15 +1,8 @@
-import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
-import type { Engine, TypeInfo } from '../engine/engine.ts'
-import type { FieldError } from '../task/errors.ts'
+import type { Engine } from '../engine/engine.ts'
 import type { Json } from '../task/json.ts'
-import type { SpecDefaults } from '../task/task.ts'
+import { PayloadSchemas } from '../task/payload-schemas.ts'
+import type { KnownType } from '../task/task-input.ts'
 import { checkPayload, type RegisteredHandler } from '../worker/handlers.ts'
-
-/** What submissions of a type are completed and checked with. */
-export interface KnownType {
-  defaults: SpecDefaults
-  check(payload: Json): FieldError[] | Promise<FieldError[]>
-}
 
 /** How long what another process's worker has said of a type is believed. */
 const BELIEVED_MS = 1_000
@@ -22,8 +15,7 @@ export class KnownTypes {
   readonly #engine: Engine
   readonly #own: ReadonlyMap<string, KnownType>
   readonly #told = new Map<string, { at: number; type: Promise<KnownType | null> }>()
-  readonly #ajv = new Ajv2020({ strict: false, allErrors: true, validateFormats: false, logger: false })
-  readonly #compiled = new Map<string, ValidateFunction | null>()
+  readonly #schemas = new PayloadSchemas()
 
   constructor(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>) {
     this.#engine = engine
@@ -54,31 +46,7 @@ export class KnownTypes {
 
   async #ask(type: string): Promise<KnownType | null> {
     const [info] = await this.#engine.types({ names: [type] })
-    return info ? { defaults: info.defaults, check: this.#checkOf(info) } : null
-  }
-
-  #checkOf({ payloadSchema }: TypeInfo): KnownType['check'] {
-    const validate = payloadSchema === null ? null : this.#compile(payloadSchema)
-    return (payload) => {
-      if (!validate || validate(payload)) return []
-      return (validate.errors ?? []).map(({ instancePath, message = 'does not fit' }) => ({
-        path: `payload${instancePath.replaceAll('/', '.')}`,
-        message,
-      }))
-    }
-  }
-
-  #compile(schema: Json): ValidateFunction | null {
-    const text = JSON.stringify(schema)
-    let validate = this.#compiled.get(text)
-    if (validate === undefined) {
-      try {
-        validate = this.#ajv.compile(schema as object)
-      } catch {
-        validate = null // A schema that this validator does not understand is left to the worker.
-      }
-      this.#compiled.set(text, validate)
-    }
-    return validate
+    if (!info) return null
+    return { defaults: info.defaults, check: (payload) => this.#schemas.check(info.payloadSchema, payload) }
   }
 }

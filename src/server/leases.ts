@@ -7,9 +7,9 @@ import { XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { type Progress, TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
-import { DurationSchema } from './schemas.ts'
+import { DurationSchema } from '../task/task-input.ts'
+import { isoTime, taskJson } from '../task/task-json.ts'
 import type { Route, ServerContext } from './server.ts'
-import { isoTime, taskJson } from './task-json.ts'
 
 const WAIT_MS_MAX = 60_000
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })

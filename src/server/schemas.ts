@@ -9,53 +9,6 @@ const closed = { additionalProperties: false }
 
 export const StatusSchema = Type.Union(STATUSES.map((status) => Type.Literal(status)))
 
-export const DurationSchema = Type.Unsafe<number | string>({
-  oneOf: [
-    { type: 'number', minimum: 0 },
-    { type: 'string', maxLength: 64 },
-  ],
-  description: 'Seconds, or a string with units: "90s", "1h30m"',
-})
-
-export const TaskInputSchema = Type.Object(
-  {
-    type: Type.String({ minLength: 1, maxLength: TASK_LIMITS.typeCharsMax, description: 'A registered task type' }),
-    payload: Type.Unsafe<unknown>({ description: 'Any JSON; default {}' }),
-    priority: Type.Integer({ minimum: 0, maximum: TASK_LIMITS.priorityMax, description: 'Higher runs first' }),
-    max_retry: Type.Integer({ minimum: 0, maximum: TASK_LIMITS.retryMax }),
-    queue_timeout: DurationSchema,
-    process_timeout: DurationSchema,
-    delay: DurationSchema,
-    run_at: Type.String({ maxLength: 40, description: 'RFC 3339; instead of delay' }),
-    tags: Type.Record(
-      Type.String({ minLength: 1, maxLength: TASK_LIMITS.tagKeyCharsMax }),
-      Type.String({ maxLength: TASK_LIMITS.tagValueCharsMax }),
-      { maxProperties: TASK_LIMITS.tagsMax },
-    ),
-    idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
-    group: Type.String({
-      minLength: 1,
-      maxLength: TASK_LIMITS.groupCharsMax,
-      description: 'Tenant, account or customer: the groups of a type take turns, and may have a limit of their own',
-    }),
-  },
-  { ...closed, required: ['type'], examples: [{ type: 'example', payload: { duration: 2 } }] },
-)
-
-export interface TaskInput {
-  type: string
-  payload?: unknown
-  priority?: number
-  max_retry?: number
-  queue_timeout?: number | string
-  process_timeout?: number | string
-  delay?: number | string
-  run_at?: string
-  tags?: Record<string, string>
-  idempotency_key?: string
-  group?: string
-}
-
 export const FilterSchema = Type.Object(
   {
     status: Type.Optional(StatusSchema),

@@ -1,6 +1,6 @@
 import type { Engine, WorkerInfo } from '../engine/engine.ts'
+import { isoTime } from '../task/task-json.ts'
 import type { Route, ServerContext } from './server.ts'
-import { isoTime } from './task-json.ts'
 
 /** Statistics, health and workers. */
 export function systemRoutes({ engine, version, instanceId, startedAt, live }: ServerContext): Route[] {

@@ -3,10 +3,11 @@ import { Type } from 'typebox'
 import type { TaskFilter } from '../engine/engine.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
-import { FilterSchema, IdParams, ListSchema, type TaskInput, TaskInputSchema } from './schemas.ts'
+import { refuseTaskLimits, specOf, type TaskInput, TaskInputSchema, throwErrors } from '../task/task-input.ts'
+import { isoTime, taskJson } from '../task/task-json.ts'
+import { FilterSchema, IdParams, ListSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
-import { refuseTaskLimits, specOf, throwErrors } from './task-input.ts'
-import { holderJson, isoTime, taskJson } from './task-json.ts'
+import { holderJson } from './type-json.ts'
 
 type Filter = { status?: TaskFilter['status']; type?: string; tag?: string; group?: string }
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>

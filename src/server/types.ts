@@ -3,9 +3,10 @@ import { Type } from 'typebox'
 import { RATE_LIMITS, type Rate, type TypeInfo } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import { DurationSchema, TypeParams } from './schemas.ts'
+import { DurationSchema } from '../task/task-input.ts'
+import { TypeParams } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
-import { holderJson, rateJson, typeJson } from './task-json.ts'
+import { holderJson, rateJson, typeJson } from './type-json.ts'
 
 const LimitSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
 

@@ -137,6 +137,14 @@ export function acceptedTask(spec: TaskSpec, id: string, now: number): Task {
   }
 }
 
+/** What a task was asked for, as far as it tells: a start that is still to come as a time, one that is over not. */
+export function specOfTask(task: Task, now: number): TaskSpec {
+  const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, runAt, tags, idempotencyKey, group } =
+    task
+  const asked = { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey, group }
+  return { ...asked, delayMs: 0, runAt: runAt > now ? runAt : null }
+}
+
 /** Random bytes are drawn many at a time: one draw per id costs as much as storing the task. */
 const RANDOM_BYTES = 16
 const pool = new Uint8Array(256 * RANDOM_BYTES)

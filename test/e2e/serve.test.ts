@@ -245,7 +245,7 @@ it.each(['bash', 'zsh'])('completes commands and flags in %s', (shell) => {
 it.each([
   [['--port', 'x'], /port is "x" \(from --port\): it must be an integer/],
   [['--lease', '0s'], /lease/],
-  [['--engine', 'kafka://x'], /no engine for/],
+  [['--engine', 'kafka://x'], /state= is missing/],
   [['--handlers', 'none.ts'], /does not exist/],
   [['--handlers', 'empty.mjs'], /exports no handlers/],
 ])('does not start with %j, and says why in a line', (flags, message) => {

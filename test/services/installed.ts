@@ -7,11 +7,17 @@ const PROGRAMS = {
   mosquitto_sub: 'mosquitto-clients',
   chromium: 'chromium',
   openssl: 'openssl',
+  java: 'openjdk-17-jre-headless',
+  mvn: 'maven',
+  kcat: 'kcat',
+  // Debian's own Python brings the module; another one in the path would not have it.
+  '/usr/lib/python3/dist-packages/confluent_kafka': 'python3-confluent-kafka',
 } as const
 type Program = keyof typeof PROGRAMS
 
 /** Where a program is, or null. */
 export function pathOf(program: Program): string | null {
+  if (program.startsWith('/')) return existsSync(program) ? program : null
   const folders = [...(process.env.PATH ?? '').split(':'), '/usr/bin', '/usr/sbin', '/usr/local/bin']
   return folders.map((folder) => `${folder}/${program}`).find((path) => existsSync(path)) ?? null
 }

@@ -63,6 +63,8 @@ export const KEYS = {
   /** There while somebody reads events. */
   readers: 'readers',
   partitions: 'partitions',
+  /** Who restores the partition from a log, or that it is complete. */
+  restoring: 'restoring',
   /** Type → what may start, `<type>/lanes` → its lanes. */
   rules: 'rules',
   back_off: 'back_off',

@@ -4,7 +4,6 @@ import type { Task, TaskSpec } from '../../task/task.ts'
 import type {
   Changed,
   ChangeOutcome,
-  Engine,
   EngineOptions,
   EventsQuery,
   Health,
@@ -18,6 +17,7 @@ import type {
   Which,
 } from '../engine.ts'
 import { closedError, unknownTypes } from '../refusals.ts'
+import type { Completeness, Remembered, State } from '../state.ts'
 import { Trips } from '../trips.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
@@ -26,6 +26,7 @@ import { channels } from './keys.ts'
 import { Look } from './look.ts'
 import { redisPlace } from './place.ts'
 import { Registry, rulesOf } from './registry.ts'
+import { Restores } from './restores.ts'
 import { RedisStore } from './store.ts'
 import { Submissions } from './submissions.ts'
 import { Tail } from './tail.ts'
@@ -40,7 +41,7 @@ const CANCELABLE: readonly Status[] = ['pending', 'processing']
  * Tasks on Redis Streams: any number of processes on any number of machines. A task type belongs to a partition, whose
  * keys lie together, and each change is one script there. Messages wake whoever waits; nothing polls.
  */
-export class RedisEngine implements Engine {
+export class RedisEngine implements State {
   readonly url: string
   readonly turnsAtOnce = 2
   readonly #store: RedisStore
@@ -48,6 +49,7 @@ export class RedisEngine implements Engine {
   readonly #turns: Turns
   readonly #look: Look
   readonly #tail: Tail
+  readonly #restores: Restores
   readonly #keepers: Keeper[]
   readonly #submissions: Submissions[]
   readonly #changes: Trips<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
@@ -80,6 +82,7 @@ export class RedisEngine implements Engine {
     this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen, dueAt)
     this.#look = new Look(this.#store, this.#registry)
     this.#tail = new Tail(this.#store, listen)
+    this.#restores = new Restores(this.#store, options)
     const numbers = new Numbers()
     this.#keepers = this.#store.perPartition((at) => new Keeper(this.#store, at, this.#turns, options, this.#process))
     const known = () => this.#registry.known()
@@ -195,6 +198,26 @@ export class RedisEngine implements Engine {
   async events(query: EventsQuery) {
     this.#refuseWhenClosed()
     return this.#tail.read(query)
+  }
+
+  async stands(ids: readonly string[]) {
+    this.#refuseWhenClosed()
+    return this.#restores.stands(ids)
+  }
+
+  async restore(tasks: readonly Remembered[]) {
+    this.#refuseWhenClosed()
+    return this.#restores.restore(tasks)
+  }
+
+  async restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness> {
+    this.#refuseWhenClosed()
+    return this.#restores.restoring(owner, leaseMs, beginsReading)
+  }
+
+  async hasRead(reader: string, position: string) {
+    this.#refuseWhenClosed()
+    return this.#tail.hasRead(reader, position)
   }
 
   health(): Promise<Health> {

@@ -11,12 +11,16 @@ import { NO_EXTRAS } from './keys.ts'
 export type Found = [where: string, lane: string, text: string, more: string]
 
 /** What was asked for, as the head of an entry: the rest of it is given when it stands in the stream again. */
-export function headOf({ queueTimeoutMs, processTimeoutMs, maxRetry }: TaskSpec): string {
+export function headOf({
+  queueTimeoutMs,
+  processTimeoutMs,
+  maxRetry,
+}: Pick<TaskSpec, 'queueTimeoutMs' | 'processTimeoutMs' | 'maxRetry'>): string {
   return `${queueTimeoutMs},${processTimeoutMs},${maxRetry}`
 }
 
 /** Tags, idempotency key and group of a task; '' when it has none. */
-export function extrasOf({ tags, idempotencyKey, group }: TaskSpec): string {
+export function extrasOf({ tags, idempotencyKey, group }: Pick<Task, 'tags' | 'idempotencyKey' | 'group'>): string {
   const tagged = Object.keys(tags).length > 0
   if (!tagged && idempotencyKey === null && group === null) return ''
   return `${tagged ? JSON.stringify(tags) : '{}'},${JSON.stringify(idempotencyKey)},${JSON.stringify(group)}`

@@ -88,6 +88,14 @@ export class Tail {
     return (await this.#page('now', 1, false)).last
   }
 
+  /** Whether a named reader has committed a position, or one after it. */
+  async hasRead(name: string, position: string): Promise<boolean> {
+    const [, committed = ''] = await this.#store.run<string[]>('reader', 0, [name, '', '', '', '', ''])
+    const [asked, there] = [this.#parse(position), this.#parse(committed)]
+    if (!asked || !there) return asked === ''
+    return [...asked].every(([partition, number]) => Number(there.get(partition) ?? 0) >= Number(number))
+  }
+
   /** Something happened: whoever waits looks. */
   wake(): void {
     for (const look of [...this.#readers]) look()

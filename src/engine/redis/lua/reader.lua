@@ -1,7 +1,7 @@
 -- Takes or renews the lease of a named reader of the outbox, and commits what it has handled.
 --
--- ARGV  now, name, owner, lease in ms (0 gives it back), '1' if a position is committed, that position, the position to
---       begin at if it has none yet, or '' if that is not known
+-- ARGV  now, name, owner, lease in ms (0 gives it back, '' only looks), '1' if a position is committed, that position,
+--       the position to begin at if it has none yet, or '' if that is not known
 -- Returns {'held' | 'free' (given back) | 'other' (somebody else holds it), position} | {'new'}: begin where?
 -- Cost  a read and a write
 --
@@ -11,6 +11,7 @@ function steps.reader()
   local commits, after, begin_at = arg() == '1', arg(), arg()
   local key = P .. KEY.reader .. name
   local expires, holder, position = (call('GET', key) or ''):match('^(%d+)|([^|]*)|(.*)$')
+  if not lease_ms then return { 'other', position or '' } end
   if holder and holder ~= '' and holder ~= owner and tonumber(expires) > now then return { 'other', position } end
   if not position then
     if begin_at == '' then return { 'new' } end

@@ -42,6 +42,8 @@ local function walk_index()
   for _, place in ipairs(call('XREVRANGE', P .. KEY.index, from == '' and '+' or from, '-', 'COUNT', looks)) do
     local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
     local refs, next_n = {}, tonumber(place_n)
+    -- One that was restored stands alone, at the place of that moment.
+    if place[2][1] == 'r' and place[1] ~= from and not offer(place[2][2], place[1]) then return end
     for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
       for _ = 1, tonumber(tasks) do
         if place_ms ~= ms or next_n < tonumber(n) then refs[#refs + 1] = no .. '.' .. entry_id(place_ms, next_n) end

@@ -96,13 +96,22 @@ end
 
 local function lanes_of_type(kind) return lanes_of(kind, call('HGET', P .. KEY.rules, kind .. '/lanes')) end
 
--- The lane of a type and priority; made when the first task comes.
-local function open_lane(kind, priority)
+-- The lane of a type and priority; made when the first task comes, with a number that no other has ever had here.
+local function next_lane_number()
+  local highest = 0
+  for _, field in ipairs(call('HKEYS', P .. KEY.lanes)) do
+    highest = math.max(highest, tonumber(field:match('^#(%d+)$') or 0))
+  end
+  return string.format('%d', highest + 1)
+end
+
+-- @param its_no the number that a lane which is made gets, if it had one before
+local function open_lane(kind, priority, its_no)
   local name = kind .. ':' .. priority
   if lanes_by_name[name] then return lanes_by_name[name] end
   local no = call('HGET', P .. KEY.lanes, name)
   if no then return lane_of(kind, priority, no) end
-  no = string.format('%d', call('HLEN', P .. KEY.lanes) / 2 + 1)
+  no = its_no or next_lane_number()
   call('HSET', P .. KEY.lanes, name, no, '#' .. no, name)
   local lane = lane_of(kind, priority, no)
   call('XGROUP', 'CREATE', lane.stream, WORKERS, '0', 'MKSTREAM')

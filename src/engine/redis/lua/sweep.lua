@@ -125,6 +125,10 @@ end
 
 -- Whether the tasks of a place in the index are all gone, or some finished one is kept, or some live on.
 local function state_of(place)
+  if place[2][1] == 'r' then
+    local found = find(place[2][2])
+    return found == 'F' and 'kept' or found and 'live' or 'gone', 1
+  end
   local ms, n = place[1]:match('^(%d+)-(%d+)$')
   n = tonumber(n)
   local refs, keys = {}, {}

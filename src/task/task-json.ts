@@ -1,7 +1,7 @@
-import type { Holder, TypeInfo } from '../engine/engine.ts'
-import type { Task } from '../task/task.ts'
+import type { Status, TimeoutReason } from './status.ts'
+import type { Progress, Task } from './task.ts'
 
-/** The forms that leave the process: snake_case, seconds, RFC 3339. */
+/** The form in which a task leaves the process: snake_case, seconds, RFC 3339. */
 
 export function isoTime(ms: number): string
 export function isoTime(ms: number | null): string | null
@@ -42,37 +42,34 @@ export function taskJson(task: Task) {
   }
 }
 
-export function typeJson(info: TypeInfo) {
-  const percentiles = (of: TypeInfo['waitMs']) =>
-    of && { p50: of.p50 / 1_000, p95: of.p95 / 1_000, p99: of.p99 / 1_000 }
-  return {
-    type: info.type,
-    pending: info.pending,
-    delayed: info.delayed,
-    processing: info.processing,
-    max_concurrency: info.maxConcurrency,
-    group_concurrency: info.groupConcurrency,
-    rate: rateJson(info.rate),
-    paused: info.paused,
-    declared: info.declared,
-    workers: info.workers,
-    throughput: info.throughput,
-    wait: percentiles(info.waitMs),
-    run: percentiles(info.runMs),
-    payload_schema: info.payloadSchema,
-  }
-}
+export type TaskJson = ReturnType<typeof taskJson>
 
-export function rateJson(rate: TypeInfo['rate']) {
-  return rate && { max: rate.max, per: rate.perMs / 1_000 }
-}
-
-export function holderJson(holder: Holder) {
+/** Reads what `taskJson` has written. */
+export function taskOfJson(json: TaskJson): Task {
+  const time = (text: string | null) => (text === null ? null : Date.parse(text))
   return {
-    task_id: holder.taskId,
-    worker_id: holder.workerId,
-    since: isoTime(holder.since),
-    lease_expires_at: isoTime(holder.expiresAt),
-    group: holder.group,
+    id: json.id,
+    type: json.type,
+    payload: json.payload,
+    priority: json.priority,
+    status: json.status as Status,
+    attempts: json.attempts,
+    deliveries: json.deliveries,
+    maxRetry: json.max_retry,
+    queueTimeoutMs: json.queue_timeout * 1_000,
+    processTimeoutMs: json.process_timeout * 1_000,
+    timeoutReason: json.timeout_reason as TimeoutReason | null,
+    createdAt: Date.parse(json.created_at),
+    runAt: Date.parse(json.run_at),
+    startedAt: time(json.started_at),
+    updatedAt: Date.parse(json.updated_at),
+    completedAt: time(json.completed_at),
+    workerId: json.worker_id,
+    progress: json.progress as Progress | null,
+    result: json.result,
+    error: json.error,
+    tags: json.tags,
+    idempotencyKey: json.idempotency_key,
+    group: json.group,
   }
 }

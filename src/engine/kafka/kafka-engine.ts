@@ -1,0 +1,307 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { XQueueError } from '../../task/errors.ts'
+import { isFinal } from '../../task/status.ts'
+import type { Task, TaskSpec } from '../../task/task.ts'
+import type {
+  Changed,
+  EngineOptions,
+  EventsQuery,
+  Health,
+  ListQuery,
+  Stats,
+  Submitted,
+  Turn,
+  TurnAnswer,
+  TypeChange,
+  TypeInfo,
+  Which,
+} from '../engine.ts'
+import type { Remembered, Restorable, Restored, State } from '../state.ts'
+import { Group } from './group.ts'
+import { healthOf } from './health.ts'
+import { LanePartition } from './lane-partition.ts'
+import { Log } from './log.ts'
+import type { KafkaPlace } from './place.ts'
+import { acceptedOf, acceptedRecord, outcomeRecord } from './records.ts'
+import { Relay } from './relay.ts'
+import { Restorer } from './restorer.ts'
+import { StreamLook } from './stream-look.ts'
+import { SubmitPartition } from './submit-partition.ts'
+import { Topics } from './topics.ts'
+import { TypesLog } from './types-log.ts'
+
+/** How often it looks whether the state has lost what it had. */
+const LOOK_MS = 250
+/** Opening waits so long for a state that is being restored; after that it goes on, and submissions are refused. */
+const OPEN_WAIT_MS = 10_000
+/** Nothing more is handed out while what came of tasks waits longer than this for Kafka. */
+const LAG_MAX_MS = 5_000
+
+/**
+ * Tasks on Kafka: its topics hold what was accepted and what came of it, and another engine holds the live state, which
+ * decides everything. A submission is decided by the state, then written to its lane's topic, and then answered: what
+ * is acknowledged is in Kafka. What the state loses is restored from the topics.
+ */
+export class KafkaEngine implements Restorable {
+  readonly url: string
+  readonly turnsAtOnce: number
+  readonly #state: State
+  readonly #log: Log
+  readonly #topics: Topics
+  readonly #types: TypesLog
+  readonly #relay: Relay
+  readonly #restorer: Restorer
+  readonly #group: Group
+  readonly #stream: StreamLook
+  readonly #lanes = new Map<string, Promise<string>>()
+  #isComplete = false
+  #completing: Promise<void> | undefined
+  readonly #watchTimer: NodeJS.Timeout
+  #closed = false
+
+  /**
+   * @param state is closed with it
+   * @throws XQueueError `engine_unusable` | `engine_unavailable`
+   */
+  static async open(place: KafkaPlace, options: EngineOptions, state: State): Promise<KafkaEngine> {
+    const engine = new KafkaEngine(place, options, state)
+    try {
+      await engine.#start()
+    } catch (error) {
+      await engine.close()
+      throw error
+    }
+    return engine
+  }
+
+  private constructor(place: KafkaPlace, options: EngineOptions, state: State) {
+    // What opens this again in another thread renews leases, which the state has.
+    this.url = state.url
+    this.#state = state
+    this.turnsAtOnce = state.turnsAtOnce
+    this.#topics = new Topics(place)
+    this.#log = new Log(place, this.#topics.group)
+    this.#types = new TypesLog(this.#log, this.#topics.types)
+    this.#relay = new Relay(state, this.#log, this.#topics, LAG_MAX_MS)
+    this.#restorer = new Restorer(state, this.#log, this.#topics, this.#types, options, (specs) => this.#accept(specs))
+    this.#stream = new StreamLook(this.#log, this.#topics)
+    const { submit } = this.#topics
+    this.#group = new Group({
+      log: this.#log,
+      group: this.#topics.group,
+      reads: (topic) => topic === submit || this.#topics.holdsTasks(topic),
+      isCut: (topic) => this.#topics.holdsTasks(topic),
+      open: (topic, partition, from) => this.#openPartition(topic, partition, from),
+    })
+    this.#watchTimer = setInterval(() => void this.#watch(), LOOK_MS)
+    this.#watchTimer.unref()
+  }
+
+  async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    // A closed state says so itself.
+    if (!this.#closed) {
+      this.#refuseWhenIncomplete()
+      await this.#log.ready()
+    }
+    return this.#accept(specs).catch(async (error: unknown) => {
+      // A state that has just lost everything knows no types either.
+      await this.#watch()
+      if (!this.#closed) this.#refuseWhenIncomplete()
+      throw error
+    })
+  }
+
+  async restore(tasks: readonly Remembered[]): Promise<Restored[]> {
+    this.#refuseWhenIncomplete()
+    const restored = await this.#state.restore(tasks)
+    // Also what was there before: nobody may have written that yet.
+    const kept = tasks.filter((_, index) => restored[index] !== 'foreign')
+    const ended = kept.filter(({ task }) => isFinal(task.status))
+    await this.#log.write(ended.map(({ task }) => outcomeRecord(this.#topics.outcomes, task)))
+    await this.#remember(kept.filter(({ task }) => !isFinal(task.status)))
+    return restored
+  }
+
+  async turn(turn: Turn): Promise<TurnAnswer> {
+    // What came of tasks is to reach Kafka before much more begins.
+    const answer = await this.#state.turn(this.#relay.isBehind ? { ...turn, want: 0 } : turn)
+    if (turn.durable && answer.settled.some(({ status }) => status !== null && isFinal(status))) {
+      await this.#relay.caughtUp()
+    }
+    return answer
+  }
+
+  async cancel(which: Which): Promise<Changed> {
+    const changed = await this.#state.cancel(which)
+    const stopping = changed.results.flatMap(({ outcome, task }) => (outcome === 'stopping' && task ? [task] : []))
+    // However its handler ends, it ends as canceled.
+    await this.#log.write(stopping.map((task) => outcomeRecord(this.#topics.outcomes, canceled(task))))
+    return this.#told(changed)
+  }
+
+  async retry(which: Which): Promise<Changed> {
+    return this.#told(await this.#state.retry(which))
+  }
+
+  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    const info = await this.#state.configureType(type, change)
+    await this.#types.write(type, change)
+    return info
+  }
+
+  sweep(max: number) {
+    return this.#state.sweep(max)
+  }
+
+  get(ids: readonly string[]) {
+    return this.#state.get(ids)
+  }
+
+  list(query: ListQuery) {
+    return this.#state.list(query)
+  }
+
+  explain(id: string) {
+    return this.#state.explain(id)
+  }
+
+  types(query?: { names?: readonly string[]; holders?: boolean }) {
+    return this.#state.types(query)
+  }
+
+  workers() {
+    return this.#state.workers()
+  }
+
+  async stats(): Promise<Stats> {
+    const stats = await this.#state.stats()
+    const stream = await this.#stream.look(stats.stream.length)
+    // While Kafka is away, the state's own terms have to do.
+    return stream ? { ...stats, stream } : stats
+  }
+
+  events(query: EventsQuery) {
+    return this.#state.events(query)
+  }
+
+  async health(): Promise<Health> {
+    const health = await this.#state.health()
+    return healthOf(this.#log, this.#topics, health, { isComplete: this.#isComplete, isBehind: this.#relay.isBehind })
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    clearInterval(this.#watchTimer)
+    await Promise.all([this.#relay.stop(), this.#group.stop()])
+    await Promise.all([this.#state.close(), this.#log.close()])
+  }
+
+  async #start(): Promise<void> {
+    await this.#log.create(this.#topics.plans())
+    const until = performance.now() + OPEN_WAIT_MS
+    while (!this.#isComplete && performance.now() < until) {
+      await this.#complete()
+      if (!this.#isComplete) await sleep(LOOK_MS)
+    }
+    this.#relay.start()
+    this.#group.start()
+  }
+
+  async #accept(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    const submitted = await this.#state.submit(specs)
+    // Also what it had before: nobody may have written that yet.
+    await this.#remember(
+      submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }])),
+    )
+    return submitted
+  }
+
+  /** Writes to the log what the state has accepted. */
+  async #remember(open: readonly Remembered[]): Promise<void> {
+    const topics = await Promise.all(open.map(({ task }) => this.#lane(task)))
+    await this.#log.write(open.map(({ task, spec }, index) => acceptedRecord(topics[index]!, task, spec)))
+  }
+
+  /** The topic of a task's lane, made when the first task comes. */
+  #lane({ type, priority }: Task): Promise<string> {
+    const name = `${type}:${priority}`
+    let lane = this.#lanes.get(name)
+    if (!lane) {
+      const topic = this.#topics.lane(type, priority)
+      lane = this.#log.create([this.#topics.lanePlan(topic)]).then(() => {
+        this.#group.add(topic)
+        return topic
+      })
+      this.#lanes.set(name, lane)
+      lane.catch(() => this.#lanes.delete(name))
+    }
+    return lane
+  }
+
+  #openPartition(topic: string, partition: number, from: bigint) {
+    if (topic === this.#topics.submit) {
+      return new SubmitPartition(this, this.#log, this.#topics, partition, from)
+    }
+    const park = async (ids: readonly string[]) => {
+      const tasks = (await this.#state.get(ids)).filter((task) => task !== null)
+      const asked = { delayMs: 0, runAt: null }
+      await this.#log.write(tasks.map((task) => acceptedRecord(this.#topics.parked, task, asked)))
+    }
+    const mend = async (first: bigint, ids: readonly string[]) => {
+      await this.#watch()
+      this.#refuseWhenIncomplete()
+      // What had ended before it was looked for is on its topic then.
+      await this.#relay.caughtUp()
+      const wanted = new Set(ids)
+      const lost = []
+      for await (const { records } of this.#log.read(topic, new Map([[partition, first]]), [partition])) {
+        for (const { value } of records) {
+          const remembered = acceptedOf(value)
+          if (remembered && wanted.has(remembered.task.id)) lost.push(remembered)
+        }
+      }
+      return this.#restorer.mend(lost)
+    }
+    return new LanePartition(this.#state, { park, mend }, from)
+  }
+
+  async #told(changed: Changed): Promise<Changed> {
+    if (changed.results.some(({ outcome }) => outcome === 'changed')) await this.#relay.caughtUp()
+    return changed
+  }
+
+  #refuseWhenIncomplete(): void {
+    if (this.#isComplete) return
+    const detail = 'the state has lost what it had and is being restored from Kafka: submissions wait until it is'
+    throw new XQueueError('engine_unavailable', detail, { retry_after: 1 })
+  }
+
+  /** Looks whether the state still has everything; if not, sees to it that it is restored. */
+  async #watch(): Promise<void> {
+    if (this.#closed) return
+    try {
+      this.#isComplete = (await this.#state.restoring()) === 'complete'
+    } catch {
+      // It is away, and says so to whoever asks.
+      return
+    }
+    if (!this.#isComplete) void this.#complete().catch(() => undefined)
+  }
+
+  #complete(): Promise<void> {
+    this.#completing ??= this.#restorer
+      .complete()
+      .then((isComplete) => {
+        this.#isComplete = isComplete
+      })
+      .finally(() => {
+        this.#completing = undefined
+      })
+    return this.#completing
+  }
+}
+
+function canceled(task: Task): Task {
+  return { ...task, status: 'canceled', completedAt: task.updatedAt }
+}

@@ -1,0 +1,130 @@
+import { readFileSync } from 'node:fs'
+import { parseDurationMs } from '../../task/duration.ts'
+import { XQueueError } from '../../task/errors.ts'
+
+/** Where a Kafka URL keeps its log, and how it is spoken to. */
+export interface KafkaPlace {
+  /** `host:port` of brokers to begin with; the others are learnt from them. */
+  brokers: string[]
+  /** The URL of the engine that holds the live state. */
+  state: string
+  /** What all topics, and the name of the group, begin with. */
+  prefix: string
+  partitions: number
+  /** Copies of each topic; null: as the brokers have it by default. */
+  replication: number | null
+  /** How long outcomes and status events are kept in their topics. */
+  retentionMs: number
+  /** Whether status events go out on a topic. */
+  events: boolean
+  tls?: { ca?: string; cert?: string; key?: string }
+  sasl?: { mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'; username: string; password: string }
+  /** How long a call waits while Kafka is away. */
+  waitMs: number
+}
+
+const PORT = 9_092
+const LIMITS = { partitions: 1_000, replication: 10, waitMs: [100, 60_000] } as const
+const MECHANISMS = { plain: 'PLAIN', 'scram-sha-256': 'SCRAM-SHA-256', 'scram-sha-512': 'SCRAM-SHA-512' } as const
+const DEFAULTS = { partitions: '3', retention: '7d', wait_ms: '5000', prefix: 'xq', events: 'on', tls: 'off' }
+const PARAMETERS = [...Object.keys(DEFAULTS), 'replication', 'sasl', 'ca', 'cert', 'key']
+const HELP =
+  'write kafka://[user:password@]broker:9092,broker:9092?state=redis://host, before state= also prefix=name if two ' +
+  'queues share the brokers, partitions=3, replication=3, retention=7d, events=off, wait_ms=5000, tls=on with ca=, ' +
+  'cert= and key= (PEM files), and sasl=plain, scram-sha-256 or scram-sha-512'
+
+/**
+ * Reads a Kafka URL. `state=` comes last: all that follows it is the URL of the state, as it is or percent-encoded.
+ * @throws XQueueError `engine_unusable` saying what is allowed
+ */
+export function kafkaPlace(url: string): KafkaPlace {
+  const at = url.search(/[?&]state=/)
+  if (at < 0) throw refused('state= is missing: it names the Redis that holds leases, timers and what is looked up')
+  const given = url.slice(at + '?state='.length)
+  const state = given.includes('://') ? given : decode(given)
+  const parts = /^kafka:\/\/(?:([^@/]*)@)?([^/?]*)\/?(?:\?(.*))?$/.exec(url.slice(0, at))
+  if (!parts) throw refused('it cannot be read')
+  const [, login, hosts = '', query = ''] = parts
+  const search = new URLSearchParams(query)
+  const stranger = [...search.keys()].find((key) => !PARAMETERS.includes(key))
+  if (stranger) throw refused(`unknown parameter ${stranger}`)
+  const value = (name: keyof typeof DEFAULTS) => search.get(name) ?? DEFAULTS[name]
+  const prefix = value('prefix')
+  if (!/^[A-Za-z0-9-]{1,40}$/.test(prefix)) throw refused('the prefix may hold letters, digits and - only')
+  const replication = search.get('replication')
+  return {
+    brokers: (hosts || '127.0.0.1').split(',').map(brokerOf),
+    state,
+    prefix,
+    partitions: integer('partitions', value('partitions'), 1, LIMITS.partitions),
+    replication: replication === null ? null : integer('replication', replication, 1, LIMITS.replication),
+    retentionMs: retention(value('retention')),
+    events: choice('events', value('events')),
+    waitMs: integer('wait_ms', value('wait_ms'), ...LIMITS.waitMs),
+    ...tlsOf(search, choice('tls', value('tls'))),
+    ...saslOf(search.get('sasl'), login),
+  }
+}
+
+function tlsOf(search: URLSearchParams, wanted: boolean): Pick<KafkaPlace, 'tls'> {
+  const files = ['ca', 'cert', 'key'].filter((name) => search.has(name))
+  if (!wanted && files.length === 0) return {}
+  const read = (name: string) => {
+    try {
+      return readFileSync(search.get(name)!, 'utf8')
+    } catch (error) {
+      throw refused(`${name} cannot be read (${(error as Error).message})`)
+    }
+  }
+  return { tls: Object.fromEntries(files.map((name) => [name, read(name)])) }
+}
+
+function saslOf(named: string | null, login: string | undefined): Pick<KafkaPlace, 'sasl'> {
+  if (named === null && login === undefined) return {}
+  const mechanism = MECHANISMS[(named ?? 'plain') as keyof typeof MECHANISMS]
+  if (!mechanism) throw refused(`sasl is plain, scram-sha-256 or scram-sha-512, not ${named}`)
+  const [username = '', password = ''] = (login ?? '').split(/:(.*)/s).map(decode)
+  if (username === '' || password === '') throw refused('sasl needs user:password@ before the brokers')
+  return { sasl: { mechanism, username, password } }
+}
+
+function brokerOf(text: string): string {
+  const [, bracketed, plain, port = String(PORT)] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text) ?? []
+  const host = bracketed ?? plain
+  if (!host || Number(port) < 1 || Number(port) > 65_535) throw refused(`"${text.slice(0, 60)}" is no host:port`)
+  return `${host}:${port}`
+}
+
+function integer(name: string, text: string, least: number, most: number): number {
+  const value = Number(text)
+  if (!(Number.isInteger(value) && value >= least && value <= most)) {
+    throw refused(`${name} is a whole number from ${least} to ${most}`)
+  }
+  return value
+}
+
+function retention(text: string): number {
+  try {
+    return parseDurationMs(text)
+  } catch (error) {
+    throw refused(`retention: ${(error as Error).message}`)
+  }
+}
+
+function choice(name: string, text: string): boolean {
+  if (text !== 'on' && text !== 'off') throw refused(`${name} is on or off`)
+  return text === 'on'
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw refused('a % in it is not followed by two hexadecimal digits')
+  }
+}
+
+/** The URL itself is not shown: it may hold a password. */
+function refused(why: string): XQueueError {
+  return new XQueueError('engine_unusable', `the Kafka URL cannot be used: ${why}; ${HELP}`)
+}

@@ -1,0 +1,117 @@
+import type { TaskEvent } from '../../task/event.ts'
+import { eventJson } from '../../task/event.ts'
+import type { Json } from '../../task/json.ts'
+import { acceptedTask, specOfTask, TASK_DEFAULTS, type Task, type TaskSpec } from '../../task/task.ts'
+import { type TaskJson, taskJson, taskOfJson } from '../../task/task-json.ts'
+import type { Remembered } from '../state.ts'
+import type { LogRecord } from './log.ts'
+
+/** How tasks and events are written in topics, and read again. Every record's key is the id of its task. */
+
+/** What an accepted task is written as: what was asked for and is not the default, its id and its time. */
+interface AcceptedJson {
+  id: string
+  type: string
+  payload: Json
+  priority: number
+  max_retry: number
+  /** Seconds. */
+  queue_timeout: number
+  process_timeout: number
+  /** Milliseconds since the epoch. */
+  created_ms: number
+  run_ms: number
+  /** As asked, ms: what its idempotency key stands for. */
+  delay_ms?: number
+  asked_run_ms?: number
+  tags?: Readonly<Record<string, string>>
+  idempotency_key?: string
+  group?: string
+}
+
+const CLOUD_EVENT = new Map([['content-type', 'application/cloudevents+json']])
+
+export function acceptedRecord(topic: string, task: Task, spec: Pick<TaskSpec, 'delayMs' | 'runAt'>): LogRecord {
+  const json: AcceptedJson = {
+    id: task.id,
+    type: task.type,
+    payload: task.payload,
+    priority: task.priority,
+    max_retry: task.maxRetry,
+    queue_timeout: task.queueTimeoutMs / 1_000,
+    process_timeout: task.processTimeoutMs / 1_000,
+    created_ms: task.createdAt,
+    run_ms: task.runAt,
+  }
+  if (spec.delayMs !== 0) json.delay_ms = spec.delayMs
+  if (spec.runAt !== null) json.asked_run_ms = spec.runAt
+  if (Object.keys(task.tags).length > 0) json.tags = task.tags
+  if (task.idempotencyKey !== null) json.idempotency_key = task.idempotencyKey
+  if (task.group !== null) json.group = task.group
+  return { topic, key: task.id, value: JSON.stringify(json) }
+}
+
+/** Reads what `acceptedRecord` has written; null for what is no such record. */
+export function acceptedOf(value: Buffer | null): Remembered | null {
+  const json = jsonOf(value) as AcceptedJson | null
+  if (typeof json?.id !== 'string' || typeof json.type !== 'string') return null
+  const spec: TaskSpec = {
+    ...TASK_DEFAULTS,
+    type: json.type,
+    payload: json.payload,
+    priority: json.priority,
+    maxRetry: json.max_retry,
+    queueTimeoutMs: json.queue_timeout * 1_000,
+    processTimeoutMs: json.process_timeout * 1_000,
+    delayMs: json.delay_ms ?? 0,
+    runAt: json.asked_run_ms ?? null,
+    tags: json.tags ?? {},
+    idempotencyKey: json.idempotency_key ?? null,
+    group: json.group ?? null,
+  }
+  return { task: { ...acceptedTask(spec, json.id, json.created_ms), runAt: json.run_ms }, spec }
+}
+
+/** The whole task as it is now, in the words of the HTTP API. */
+export function outcomeRecord(topic: string, task: Task): LogRecord {
+  return { topic, key: task.id, value: JSON.stringify(taskJson(task)) }
+}
+
+/** Takes back what a compacted topic has of a task. */
+export function removedRecord(topic: string, taskId: string): LogRecord {
+  return { topic, key: taskId, value: null }
+}
+
+/** Reads what `outcomeRecord` has written; null for what is no such record. */
+export function outcomeOf(value: Buffer | null): Remembered | null {
+  const json = jsonOf(value) as TaskJson | null
+  if (typeof json?.id !== 'string' || typeof json.status !== 'string') return null
+  const task = taskOfJson(json)
+  return { task, spec: specOfTask(task, task.runAt) }
+}
+
+/** A change as a CloudEvent in structured form. */
+export function eventRecord(topic: string, source: string, event: TaskEvent): LogRecord {
+  const data = eventJson(event)
+  const value = JSON.stringify({
+    specversion: '1.0',
+    id: event.id,
+    source,
+    type: `xqueue.task.${event.kind === 'status' ? event.status : event.kind}`,
+    subject: event.taskId,
+    time: data.timestamp,
+    datacontenttype: 'application/json',
+    data,
+  })
+  return { topic, key: event.taskId, value, headers: CLOUD_EVENT }
+}
+
+/** What a record holds as JSON, or null. */
+export function jsonOf(value: Buffer | null): unknown {
+  if (value === null) return null
+  try {
+    return JSON.parse(value.toString())
+  } catch {
+    return null
+  }
+}

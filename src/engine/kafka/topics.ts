@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto'
+import type { KafkaPlace } from './place.ts'
+
+/** A topic's own settings. What is unfinished is never trimmed by time: its topics are cut behind what has ended. */
+export interface TopicPlan {
+  name: string
+  partitions: number
+  configs: Readonly<Record<string, string>>
+}
+
+/** A record holds a payload and a result of 1 MiB each, with room for how JSON writes them. */
+const RECORD_BYTES_MAX = 8 * 1_048_576
+/** A topic's name has at most 249 characters. */
+const LANE_CHARS_MAX = 200
+const FOREVER = { 'retention.ms': '-1', 'retention.bytes': '-1' }
+
+/**
+ * The names of all topics, and what they are made with:
+ *
+ *     <prefix>.submit            where any program puts tasks
+ *     <prefix>.lane.<type>.<p>   accepted tasks of a type and priority, until they have ended
+ *     <prefix>.parked            the same of those that would hold up their lane's offsets
+ *     <prefix>.outcomes          the whole finished task, compacted by its id
+ *     <prefix>.events            changes of status, as CloudEvents
+ *     <prefix>.types             limits, rates, pauses and declared types, compacted
+ *     <prefix>.dead              what was put into `submit` and is no task, with the reason
+ *
+ * None of the names holds a `_`, which Kafka takes for the same as a `.` where it counts.
+ */
+export class Topics {
+  readonly group: string
+  readonly submit: string
+  readonly parked: string
+  readonly outcomes: string
+  readonly events: string
+  readonly types: string
+  readonly dead: string
+  readonly #lanePrefix: string
+  readonly #place: KafkaPlace
+
+  constructor(place: KafkaPlace) {
+    const { prefix } = place
+    this.#place = place
+    this.group = `${prefix}.xqueue`
+    this.submit = `${prefix}.submit`
+    this.parked = `${prefix}.parked`
+    this.outcomes = `${prefix}.outcomes`
+    this.events = `${prefix}.events`
+    this.types = `${prefix}.types`
+    this.dead = `${prefix}.dead`
+    this.#lanePrefix = `${prefix}.lane.`
+  }
+
+  lane(type: string, priority: number): string {
+    const escaped = type.replace(/[^A-Za-z0-9.]/g, (char) => `-${char.charCodeAt(0).toString(16)}`)
+    const long = escaped.length > LANE_CHARS_MAX
+    const digest = long ? `-${createHash('sha1').update(type).digest('hex').slice(0, 16)}` : ''
+    return `${this.#lanePrefix}${escaped.slice(0, LANE_CHARS_MAX)}${digest}.${priority}`
+  }
+
+  isOwn(topic: string): boolean {
+    return topic.startsWith(`${this.#place.prefix}.`)
+  }
+
+  /** Whether records of a topic are tasks that were accepted. */
+  holdsTasks(topic: string): boolean {
+    return topic.startsWith(this.#lanePrefix) || topic === this.parked
+  }
+
+  /** The topics that there are from the start. */
+  plans(): TopicPlan[] {
+    const { partitions, retentionMs, events } = this.#place
+    const days = { 'retention.ms': String(retentionMs) }
+    const plan = (name: string, configs: Record<string, string>, count = partitions): TopicPlan => ({
+      name,
+      partitions: count,
+      configs: { ...configs, 'max.message.bytes': String(RECORD_BYTES_MAX) },
+    })
+    return [
+      plan(this.submit, { 'cleanup.policy': 'delete', ...days }),
+      plan(this.parked, { 'cleanup.policy': 'delete', ...FOREVER }),
+      plan(this.outcomes, { 'cleanup.policy': 'compact,delete', ...days }),
+      // In one partition: the last word about a type is the last one there.
+      plan(this.types, { 'cleanup.policy': 'compact' }, 1),
+      plan(this.dead, { 'cleanup.policy': 'delete', ...days }, 1),
+      ...(events ? [plan(this.events, { 'cleanup.policy': 'delete', ...days })] : []),
+    ]
+  }
+
+  lanePlan(name: string): TopicPlan {
+    const configs = { 'cleanup.policy': 'delete', ...FOREVER, 'max.message.bytes': String(RECORD_BYTES_MAX) }
+    return { name, partitions: this.#place.partitions, configs }
+  }
+}

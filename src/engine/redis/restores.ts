@@ -1,0 +1,96 @@
+import { isFinal } from '../../task/status.ts'
+import { sameRequest } from '../../task/task.ts'
+import type { EngineOptions } from '../engine.ts'
+import type { Completeness, Remembered, Restored, Stand } from '../state.ts'
+import { placeOf } from './ids.ts'
+import { NO_EXTRAS } from './keys.ts'
+import { extrasOf, headOf } from './rows.ts'
+import type { RedisStore } from './store.ts'
+
+/** A step carries no more tasks, and no more text, than this. */
+const TASKS_MAX = 500
+const LOOKS_MAX = 1_000
+const STANDS: Readonly<Record<string, Stand>> = { W: 'waiting', D: 'delayed', L: 'running', F: 'finished' }
+
+/** What an engine that keeps a log asks of Redis as its state, see state.ts. */
+export class Restores {
+  readonly #store: RedisStore
+  readonly #options: EngineOptions
+
+  constructor(store: RedisStore, options: EngineOptions) {
+    this.#store = store
+    this.#options = options
+  }
+
+  async stands(ids: readonly string[]): Promise<(Stand | null)[]> {
+    const stands: (Stand | null)[] = ids.map(() => null)
+    await this.#inPlaces(ids, LOOKS_MAX, async (partition, some) => {
+      const letters = await this.#store.run<string[]>('stands', partition, [some.length, ...some.map(({ ref }) => ref)])
+      some.forEach(({ index }, at) => {
+        stands[index] = STANDS[letters[at]!] ?? null
+      })
+    })
+    return stands
+  }
+
+  async restore(tasks: readonly Remembered[]): Promise<Restored[]> {
+    const restored: Restored[] = tasks.map(() => 'foreign')
+    const ids = tasks.map(({ task }) => task.id)
+    await this.#inPlaces(ids, TASKS_MAX, async (partition, all) => {
+      const some = all.filter(({ index }) => this.#store.partitionOf(tasks[index]!.task.type) === partition)
+      if (some.length === 0) return
+      await this.#store.partitions.add(partition)
+      const args = some.flatMap(({ index, ref }) => textsOf(tasks[index]!, ref))
+      const answers = await this.#store.run<Restored[]>('restore', partition, [
+        this.#options.retention.ageMs,
+        some.length,
+        ...args,
+      ])
+      some.forEach(({ index }, at) => {
+        restored[index] = answers[at]!
+      })
+    })
+    return restored
+  }
+
+  /** The first partition stands for all: where there are several, each of them has its nodes' replicas. */
+  restoring(owner = '', leaseMs = 0, beginsReading = ''): Promise<Completeness> {
+    const first = this.#store.count === 1 ? '0' : '0:0'
+    // The lease is on the time of Redis whatever the clock says.
+    return this.#store.link.run<Completeness>('restoring', 0, ['', owner, String(leaseMs), beginsReading, first])
+  }
+
+  /** In each partition, some at a time, in the order given. What is no id of ours is left out. */
+  async #inPlaces(
+    ids: readonly string[],
+    most: number,
+    act: (partition: number, some: { index: number; ref: string }[]) => Promise<void>,
+  ): Promise<void> {
+    const places = ids.flatMap((id, index) => {
+      const place = placeOf(id)
+      return place && place.partition < this.#store.count ? [{ index, ...place }] : []
+    })
+    const byPartition = [...Map.groupBy(places, ({ partition }) => partition)]
+    await Promise.all(
+      byPartition.map(async ([partition, here]) => {
+        for (let from = 0; from < here.length; from += most) await act(partition, here.slice(from, from + most))
+      }),
+    )
+  }
+}
+
+/** The arguments of one task, see restore.lua. */
+function textsOf({ task, spec }: Remembered, ref: string): (string | number)[] {
+  const { type, priority, status, payload, attempts, deliveries, runAt, startedAt, updatedAt } = task
+  const worker = JSON.stringify(task.workerId)
+  const again = [ref, attempts, 0, deliveries, runAt, startedAt ?? 0, updatedAt, worker]
+  const head = `${headOf(task)},${again.join(',')}`
+  const what = [ref, type, priority, head, extrasOf(task) || NO_EXTRAS, JSON.stringify(payload)]
+  const request = task.idempotencyKey === null ? '' : sameRequest(spec)
+  if (!isFinal(status)) return [...what, JSON.stringify(task.error), request, runAt, '']
+  const { queueTimeoutMs, processTimeoutMs, maxRetry, completedAt } = task
+  const tail = [0, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt ?? 0, worker]
+  const first = [status, task.timeoutReason ?? '', completedAt, attempts, ...tail].join('|')
+  const end = [task.error, task.progress, task.result].map((value) => JSON.stringify(value))
+  return [...what, 'null', request, runAt, completedAt!, status, first, ...end]
+}

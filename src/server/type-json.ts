@@ -1,0 +1,39 @@
+import type { Holder, TypeInfo } from '../engine/engine.ts'
+import { isoTime } from '../task/task-json.ts'
+
+/** The forms in which types and permits leave the process: snake_case, seconds, RFC 3339. */
+
+export function typeJson(info: TypeInfo) {
+  const percentiles = (of: TypeInfo['waitMs']) =>
+    of && { p50: of.p50 / 1_000, p95: of.p95 / 1_000, p99: of.p99 / 1_000 }
+  return {
+    type: info.type,
+    pending: info.pending,
+    delayed: info.delayed,
+    processing: info.processing,
+    max_concurrency: info.maxConcurrency,
+    group_concurrency: info.groupConcurrency,
+    rate: rateJson(info.rate),
+    paused: info.paused,
+    declared: info.declared,
+    workers: info.workers,
+    throughput: info.throughput,
+    wait: percentiles(info.waitMs),
+    run: percentiles(info.runMs),
+    payload_schema: info.payloadSchema,
+  }
+}
+
+export function rateJson(rate: TypeInfo['rate']) {
+  return rate && { max: rate.max, per: rate.perMs / 1_000 }
+}
+
+export function holderJson(holder: Holder) {
+  return {
+    task_id: holder.taskId,
+    worker_id: holder.workerId,
+    since: isoTime(holder.since),
+    lease_expires_at: isoTime(holder.expiresAt),
+    group: holder.group,
+  }
+}

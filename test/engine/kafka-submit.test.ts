@@ -1,0 +1,172 @@
+import { execFile, execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { pino } from 'pino'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { z } from 'zod'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { Worker } from '../../src/worker/worker.ts'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+
+let kafka: RunningKafka
+let redis: RunningRedis
+let engine: Engine
+let worker: Worker
+const ran: unknown[] = []
+
+beforeAll(async () => {
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+})
+afterAll(async () => {
+  await Promise.all([kafka.stop(), redis.stop()])
+})
+
+const url = () => `kafka://${kafka.address}?state=${redis.url}`
+const open = async () => {
+  engine = await openEngine(url())
+  const run = async ({ payload }: { payload: unknown }) => {
+    ran.push(payload)
+    return { got: payload as never }
+  }
+  const strict = { run, payload: z.object({ to: z.string() }) }
+  const handlers = normalizeHandlers({ echo: { run }, strict })
+  worker = new Worker({ engine, handlers, logger: pino({ level: 'silent' }) })
+  await worker.start()
+}
+const close = async () => {
+  await worker.stop()
+  await engine.close()
+}
+beforeEach(open)
+afterEach(close)
+
+/** Puts records into a topic as any program may: one a line. */
+const kcat = (lines: string, ...args: string[]) =>
+  execFileSync('kcat', ['-P', '-b', kafka.address, '-t', 'xq.submit', ...args], { input: lines })
+/** All records of a topic as JSON: headers as pairs in a list, and the payload. */
+const read = (topic: string) =>
+  execFileSync('kcat', ['-C', '-b', kafka.address, '-t', topic, '-o', 'beginning', '-e', '-q', '-J'], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  })
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as { key: string; payload: string; headers?: string[] })
+const until = (isSo: () => unknown) => vi.waitFor(isSo, { timeout: 20_000, interval: 50 })
+const untilRan = (...payloads: unknown[]) => until(() => expect(ran).toEqual(expect.arrayContaining(payloads)))
+
+describe('submission through the topic', () => {
+  it('runs a task that is put there as JSON, with what it asks for', async () => {
+    kcat('{"type": "echo", "payload": {"n": 1}, "tags": {"from": "kcat"}, "priority": 5, "idempotency_key": "one"}\n')
+    await untilRan({ n: 1 })
+    await until(async () => {
+      const { tasks } = await engine.list({ tag: { key: 'from', value: 'kcat' }, limit: 10 })
+      expect(tasks).toMatchObject([{ type: 'echo', priority: 5, status: 'success', idempotencyKey: 'one' }])
+    })
+  })
+
+  it('runs a CloudEvent in structured form once, however often it comes', async () => {
+    const event = { specversion: '1.0', id: '7', source: '/shop', type: 'echo', data: { n: 2 }, maxretry: 1 }
+    const structured = ['-H', 'content-type=application/cloudevents+json']
+    kcat(`${JSON.stringify(event)}\n${JSON.stringify(event)}\n`, ...structured)
+    kcat(`${JSON.stringify({ ...event, id: '8', data: { n: 3 } })}\n`, ...structured)
+    await untilRan({ n: 2 }, { n: 3 })
+    expect(ran.filter((payload) => (payload as { n: number }).n === 2)).toHaveLength(1)
+  })
+
+  it('runs a CloudEvent in binary form: attributes are headers, the value is the payload', async () => {
+    const attributes = { specversion: '1.0', id: '9', source: '/shop', type: 'echo', priority: '3', group: 'acme' }
+    const headers = Object.entries(attributes).flatMap(([name, value]) => ['-H', `ce_${name}=${value}`])
+    kcat('{"n": 4}\n', ...headers, '-H', 'content-type=application/json')
+    await untilRan({ n: 4 })
+    const { tasks } = await engine.list({ group: 'acme', limit: 10 })
+    expect(tasks).toMatchObject([{ priority: 3, idempotencyKey: '/shop#9' }])
+  })
+
+  it('puts what is no task with the others that wait aside, with the reason, and counts it', async () => {
+    const poison = {
+      'no JSON': /^invalid_request: the record is no JSON/,
+      '{"type": "nobody"}': /^unknown_type: .*"nobody"/,
+      '{"type": "echo", "colour": "red"}': /^invalid_request: colour/,
+      '{"type": "echo", "max_concurrency": 3}': /^type_owns_limits: /,
+      '{"type": "strict", "payload": {"from": "ann"}}': /^invalid_payload: payload/,
+      '{"type": "echo", "idempotency_key": "one", "payload": "another"}': /^idempotency_conflict: /,
+    }
+    kcat(`${Object.keys(poison).join('\n')}\n{"type": "echo", "payload": {"n": 5}}\n`)
+    await untilRan({ n: 5 })
+    const dead = await vi.waitFor(
+      () => {
+        const records = read('xq.dead')
+        expect(records).toHaveLength(Object.keys(poison).length)
+        return records
+      },
+      { timeout: 20_000 },
+    )
+    for (const [text, reason] of Object.entries(poison)) {
+      const { headers = [] } = dead.find(({ payload }) => payload === text)!
+      expect(headers[headers.indexOf('xqueue_reason') + 1]).toMatch(reason)
+      expect(headers[headers.indexOf('xqueue_topic') + 1]).toBe('xq.submit')
+    }
+    await until(async () => {
+      const { streams } = (await engine.stats()).stream
+      expect(streams.find(({ name }) => name === 'xq.dead')!.length).toBe(dead.length)
+      expect(streams.find(({ name }) => name === 'xq.submit')!.length).toBe(0)
+    })
+  })
+
+  it('accepts in the end what comes while nobody is there, and nothing twice', async () => {
+    await close()
+    kcat('{"type": "echo", "payload": {"n": 6}}\n{"type": "echo", "payload": {"n": 7}}\n')
+    await open()
+    await untilRan({ n: 6 }, { n: 7 })
+    await close()
+    await open()
+    kcat('{"type": "echo", "payload": {"n": 8}}\n')
+    await untilRan({ n: 8 })
+    expect(ran.filter((payload) => (payload as { n: number }).n === 6)).toHaveLength(1)
+  })
+
+  it('is done by the example in Python, which waits for the outcome on its topic', async () => {
+    const example = join(import.meta.dirname, '../../examples/kafka_submit.py')
+    const args = [example, kafka.address, 'echo', '{"n": 9}']
+    const { stdout } = await promisify(execFile)('/usr/bin/python3', args, { timeout: 40_000 })
+    expect(JSON.parse(stdout)).toMatchObject({ status: 'success', result: { got: { n: 9 } } })
+  })
+})
+
+describe('the topics', () => {
+  it('tell each change of status as a CloudEvent, and the whole finished task by its id', async () => {
+    const [submitted] = await engine.submit([completeSpec({ type: 'echo', payload: { n: 10 } })])
+    const { id } = submitted!.task
+    await until(() => expect(read('xq.outcomes').map(({ key }) => key)).toContain(id))
+    const outcome = JSON.parse(read('xq.outcomes').findLast(({ key }) => key === id)!.payload)
+    expect(outcome).toMatchObject({
+      id,
+      type: 'echo',
+      status: 'success',
+      payload: { n: 10 },
+      result: { got: { n: 10 } },
+    })
+    const events = read('xq.events').filter(({ key }) => key === id)
+    expect(events.map(({ payload }) => JSON.parse(payload).type)).toEqual([
+      'xqueue.task.pending',
+      'xqueue.task.processing',
+      'xqueue.task.success',
+    ])
+    expect(JSON.parse(events[0]!.payload)).toMatchObject({ specversion: '1.0', source: '/xqueue/xq', subject: id })
+    expect(events[0]!.headers).toEqual(['content-type', 'application/cloudevents+json'])
+  })
+
+  it('show their partitions, what is not done with, and who reads them', async () => {
+    await until(async () => {
+      const { stream } = await engine.stats()
+      expect(stream.consumers).toMatchObject([{ pending: 0 }])
+      expect(stream.streams.find(({ name }) => name === 'xq.lane.echo.0')!.partitions).toHaveLength(3)
+      expect(stream.streams.find(({ name }) => name === 'xq.lane.echo.0')!.length).toBe(0)
+    })
+  })
+})

@@ -1,0 +1,131 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { completeSpec, type Task } from '../../src/task/task.ts'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { removeAtExit } from '../services/processes.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+
+const TASKS = 2_000
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image'], concurrency: 10, startedAt: 0 }
+let kafka: RunningKafka
+let redis: RunningRedis
+const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-migration-')))
+beforeAll(async () => {
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+})
+afterAll(async () => {
+  await Promise.all([kafka.stop(), redis.stop()])
+})
+
+/** Tasks of all kinds: with keys, groups, priorities and delays, one that has ended and one that was tried. */
+async function fill(engine: Engine): Promise<void> {
+  await engine.configureType('mail', { declared: true, maxConcurrency: 7 })
+  await engine.configureType('image', { declared: true, paused: true, rate: { max: 9, perMs: 1_000 } })
+  await engine.submit([completeSpec({ type: 'mail', payload: 'ended' })])
+  const { leases } = await engine.turn({ worker: WORKER, want: 1 })
+  const outcome = { kind: 'success', result: 'well' } as const
+  await engine.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }], leaving: true })
+  const specs = Array.from({ length: TASKS }, (_, n) =>
+    completeSpec({
+      type: n % 5 === 0 ? 'image' : 'mail',
+      payload: { n },
+      priority: n % 3,
+      queueTimeoutMs: 0,
+      idempotencyKey: n % 4 === 0 ? `key-${n}` : null,
+      group: n % 7 === 0 ? `group-${n % 2}` : null,
+      delayMs: n % 100 === 3 ? 3_600_000 : 0,
+    }),
+  )
+  for (let from = 0; from < TASKS; from += 500) await engine.submit(specs.slice(from, from + 500))
+}
+
+/** Runs the command; killed once so many tasks are told to have moved. */
+async function run(from: string, to: string, killAfter = Number.POSITIVE_INFINITY): Promise<string[]> {
+  const args = [join(import.meta.dirname, '../../src/cli/main.ts'), 'migrate', from, to, '--json']
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let text = ''
+  child.stdout.on('data', (chunk) => {
+    text += chunk
+    const moved = /"moved":(\d+)\}\s*$/.exec(text)?.[1]
+    if (Number(moved ?? 0) >= killAfter) child.kill('SIGKILL')
+  })
+  const [code, signal] = await once(child, 'close')
+  expect(killAfter === Number.POSITIVE_INFINITY ? code : signal).toBe(
+    killAfter === Number.POSITIVE_INFINITY ? 0 : 'SIGKILL',
+  )
+  return text.split('\n').filter(Boolean)
+}
+
+async function all(engine: Engine, status: Task['status']): Promise<Task[]> {
+  const tasks: Task[] = []
+  let cursor: string | null = null
+  do {
+    const page: Awaited<ReturnType<Engine['list']>> = await engine.list({
+      status,
+      limit: 1_000,
+      ...(cursor ? { cursor } : {}),
+    })
+    tasks.push(...page.tasks)
+    cursor = page.nextCursor
+  } while (cursor !== null)
+  return tasks
+}
+
+const numberOf = ({ payload }: Task) => (payload as { n: number }).n
+const byNumber = (a: Task, b: Task) => numberOf(a) - numberOf(b)
+
+async function expectAllThere(from: Engine, to: Engine): Promise<Task[]> {
+  expect((await from.stats()).counts).toMatchObject({ pending: 0, processing: 0 })
+  const there = (await all(to, 'pending')).sort(byNumber)
+  expect(there.map(numberOf)).toEqual(Array.from({ length: TASKS }, (_, n) => n))
+  const types = new Map((await to.types()).map((info) => [info.type, info]))
+  expect(types.get('mail')).toMatchObject({ maxConcurrency: 7, paused: false })
+  expect(types.get('image')).toMatchObject({ paused: true, rate: { max: 9, perMs: 1_000 } })
+  const again = completeSpec({
+    type: 'mail',
+    payload: { n: 4 },
+    priority: 1,
+    queueTimeoutMs: 0,
+    idempotencyKey: 'key-4',
+  })
+  expect(await to.submit([again])).toMatchObject([{ existing: true, task: { id: there[4]!.id } }])
+  return there
+}
+
+it('moves all from a file to Redis, and tells the new id of each task', async () => {
+  const [from, to] = [`sqlite:${folder}/a.db`, `${redis.url}?prefix=a`]
+  const source = await openEngine(from)
+  await fill(source)
+  const before = (await all(source, 'pending')).sort(byNumber)
+  const lines = await run(from, to)
+  const target = await openEngine(to)
+  const there = await expectAllThere(source, target)
+  const renamed = lines.map((line) => JSON.parse(line).renamed).filter(Boolean)
+  const newIds = new Map(renamed.map(({ from: id, to: newId }) => [id, newId]))
+  expect(there.map(({ id }) => id)).toEqual(before.map(({ id }) => newIds.get(id)))
+  await Promise.all([source.close(), target.close()])
+}, 90_000)
+
+it('moves all from Redis to Kafka with their ids, although it is killed on the way', async () => {
+  const from = `${redis.url}?prefix=b`
+  const to = `kafka://${kafka.address}?prefix=c&state=${redis.url}?prefix=c`
+  const source = await openEngine(from)
+  await fill(source)
+  const before = (await all(source, 'pending')).sort(byNumber)
+  const [ended] = await all(source, 'success')
+  await run(from, to, 500)
+  expect((await source.stats()).counts.pending).toBeGreaterThan(0)
+  await run(from, to)
+  const target = await openEngine(to)
+  const there = await expectAllThere(source, target)
+  const same = ({ id, createdAt, runAt, group, priority }: Task) => ({ id, createdAt, runAt, group, priority })
+  expect(there.map(same)).toEqual(before.map(same))
+  expect(await target.get([ended!.id])).toEqual([ended])
+  await Promise.all([source.close(), target.close()])
+}, 90_000)

@@ -1,0 +1,44 @@
+import { afterEach, describe, it } from 'vitest'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
+
+let kafka: RunningKafka
+let redis: RunningRedis
+let load: Load
+afterEach(async () => {
+  await load?.stop()
+  await Promise.all([kafka?.stop(), redis?.stop()])
+})
+
+const begin = async (brokers: number) => {
+  ;[kafka, redis] = await Promise.all([startKafka({ brokers }), startRedis()])
+  load = await Load.start(
+    `kafka://${kafka.address}?wait_ms=${2 * WAIT_MS}&replication=${brokers}&state=${redis.url}?wait_ms=${WAIT_MS}`,
+  )
+}
+
+describe('brokers of Kafka end under a load', () => {
+  it('goes on when the only broker is killed and starts again', async () => {
+    await begin(1)
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      await kafka.kill()
+      await kafka.start()
+      await load.progress()
+    })
+    expectKept('broker killed', await load.finish(), faults)
+  })
+
+  it('goes on with two of three brokers when one is killed', async () => {
+    await begin(3)
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      await kafka.brokers[0]!.kill()
+      await load.progress()
+      await kafka.brokers[0]!.start()
+      await load.progress()
+    })
+    expectKept('one of three brokers killed', await load.finish(), faults)
+  })
+})

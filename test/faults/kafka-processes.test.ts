@@ -1,0 +1,50 @@
+import { afterEach, beforeEach, describe, it } from 'vitest'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
+
+let kafka: RunningKafka
+let redis: RunningRedis
+let load: Load
+beforeEach(async () => {
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+  load = await Load.start(`kafka://${kafka.address}?wait_ms=${2 * WAIT_MS}&state=${redis.url}?wait_ms=${WAIT_MS}`)
+})
+afterEach(async () => {
+  await load?.stop()
+  await Promise.all([kafka?.stop(), redis?.stop()])
+})
+
+describe('processes of a group on Kafka end under a load', () => {
+  it('takes over the partitions, the leases and the outbox of a worker that is killed', async () => {
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      await load.kill(load.members.findLast(({ role }) => role === 'work')!)
+      await load.progress()
+      await load.add('work')
+      await load.progress()
+    })
+    expectKept('worker killed', await load.finish(), faults)
+  })
+
+  it('keeps what a killed submitter was told', async () => {
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      await load.kill(load.members.findLast(({ role }) => role === 'submit')!)
+      await load.add('submit')
+      await load.progress()
+    })
+    expectKept('submitter killed', await load.finish(), faults)
+  })
+
+  it('shares the partitions anew with each process that comes, and loses nothing on the way', async () => {
+    const faults = await repeatedly(async () => {
+      await load.progress()
+      await load.add('work')
+      await load.progress(50)
+      await load.add('submit')
+      await load.progress()
+    })
+    expectKept('rebalanced', await load.finish(), faults)
+  })
+})

@@ -1,0 +1,88 @@
+import { readdirSync, statSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { isFinal } from '../../src/task/status.ts'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { checkOverLoss, eventsOnTopic } from './kafka-story.ts'
+import { LIMITS, Load, WAIT_MS } from './load.ts'
+
+let kafka: RunningKafka
+let redis: RunningRedis
+let load: Load
+let url: string
+const begin = async (...flags: string[]) => {
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis(...flags)])
+  url = `kafka://${kafka.address}?wait_ms=${2 * WAIT_MS}&state=${redis.url}?wait_ms=${WAIT_MS}`
+  load = await Load.start(url)
+}
+afterEach(async () => {
+  await load?.stop()
+  await Promise.all([kafka?.stop(), redis?.stop()])
+})
+
+/** The whole story, from before the loss and after it, as Kafka tells it. */
+async function expectNothingLost(scenario: string, lostAt: number): Promise<void> {
+  const { lines, limits, counts } = await load.finish()
+  const events = await eventsOnTopic(kafka.address, 'xq.events')
+  const violations = checkOverLoss({ events, lines, limits }, lostAt)
+  console.info(`${scenario}: ${JSON.stringify({ ...counts, violations: violations.length })}`)
+  expect(violations.slice(0, 10)).toEqual([])
+  expect(counts.finished).toBeGreaterThan(100)
+}
+
+describe('the state of Kafka loses everything under a load', () => {
+  it('is restored from the topics after FLUSHALL: unfinished tasks run, finished ones do not run again', async () => {
+    await begin()
+    await load.progress()
+    const flush = "redis.call('FLUSHALL') return redis.call('TIME')"
+    const [seconds, micros] = redisCli(redis.port, 'EVAL', flush, '0').split('\n').map(Number)
+    const lostAt = seconds! * 1_000 + Math.floor(micros! / 1_000)
+    await load.progress()
+    await expectNothingLost('FLUSHALL', lostAt)
+  })
+
+  it('is restored when Redis comes back empty, with types, limits and pauses', async () => {
+    await begin()
+    const engine = await openEngine(url)
+    await engine.configureType('mail', { maxConcurrency: 4 })
+    await engine.configureType('quiet', { declared: true, paused: true, rate: { max: 5, perMs: 1_000 } })
+    await engine.close()
+    await load.progress()
+    await redis.kill()
+    const lostAt = Date.now()
+    await redis.start()
+    await load.progress()
+    const again = await openEngine(url)
+    const types = new Map((await again.types()).map((info) => [info.type, info]))
+    await again.close()
+    expect(types.get('mail')).toMatchObject({ maxConcurrency: 4 })
+    expect(types.get('image')).toMatchObject({ maxConcurrency: LIMITS.image })
+    expect(types.get('quiet')).toMatchObject({ declared: true, paused: true, rate: { max: 5, perMs: 1_000 } })
+    await expectNothingLost('came back empty', lostAt)
+  })
+})
+
+describe('the state of Kafka loses its last moments under a load', () => {
+  it('takes back what was accepted in them', async () => {
+    await begin('--appendonly', 'yes', '--appendfsync', 'everysec')
+    await load.progress()
+    const folder = join(redis.folder, 'appendonlydir')
+    const file = join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof'))!)
+    const size = statSync(file).size
+    await load.progress()
+    await redis.kill()
+    truncateSync(file, size)
+    await redis.start()
+    await load.progress()
+    const accepted = load.lines().flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
+    // What ended in those moments is told by its topic only.
+    await load.until(async () => {
+      const events = await eventsOnTopic(kafka.address, 'xq.events')
+      const ended = new Set(events.flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : [])))
+      return accepted.every((id) => ended.has(id))
+    }, 'everything that was accepted has ended')
+    expect(accepted.length).toBeGreaterThan(300)
+  })
+})
