@@ -145,7 +145,7 @@ async function reachMqtt({ mqtt, mqttPort, host }: Config): Promise<string> {
 }
 
 async function isXQueue(server: string): Promise<boolean> {
-  return call(server, 'GET', '/live', undefined, AbortSignal.timeout(ANSWER_MS_MAX)).then(
+  return call({ url: server, key: null }, 'GET', '/live', undefined, AbortSignal.timeout(ANSWER_MS_MAX)).then(
     () => true,
     () => false,
   )

@@ -6,6 +6,7 @@ import { benchCommand } from './bench.ts'
 import { completionCommand } from './completion.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
+import { keysCommand } from './keys.ts'
 import { EXIT } from './output.ts'
 import { serveCommands } from './serve.ts'
 import { submitCommand } from './submit.ts'
@@ -33,6 +34,7 @@ for (const command of [
   ...taskCommands(),
   ...typeCommands(),
   ...systemCommands(),
+  keysCommand(),
   doctorCommand(),
   configCommand(),
   benchCommand(),

@@ -22,9 +22,12 @@ const STEPS = {
   events: 'allow-oom',
   reader: 'allow-oom',
   partitions: 'allow-oom',
+  keys: 'allow-oom',
 } as const
 export type StepName = keyof typeof STEPS
-const HARMLESS: ReadonlySet<StepName> = new Set(['look', 'scan', 'about', 'ahead', 'events', 'partitions'])
+const HARMLESS: ReadonlySet<StepName> = new Set([
+  ...(['look', 'scan', 'about', 'ahead', 'events', 'partitions', 'keys'] as const),
+])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */
 export function isHarmless(step: StepName): boolean {

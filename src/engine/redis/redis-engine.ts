@@ -8,6 +8,8 @@ import type {
   EngineOptions,
   EventsQuery,
   Health,
+  KeyChange,
+  Keys,
   ListQuery,
   Stats,
   Submitted,
@@ -19,6 +21,7 @@ import type {
 } from '../engine.ts'
 import { closedError, unknownTypes } from '../refusals.ts'
 import { Trips } from '../trips.ts'
+import { keysOf } from './api-keys.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
 import { Keeper } from './keeper.ts'
@@ -195,6 +198,11 @@ export class RedisEngine implements Engine {
   async events(query: EventsQuery) {
     this.#refuseWhenClosed()
     return this.#tail.read(query)
+  }
+
+  async keys(change?: KeyChange): Promise<Keys> {
+    this.#refuseWhenClosed()
+    return keysOf(this.#store, change ?? null)
   }
 
   health(): Promise<Health> {

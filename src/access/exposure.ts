@@ -1,0 +1,23 @@
+import { lookup } from 'node:dns/promises'
+import ipaddr from 'ipaddr.js'
+import { XQueueError } from '../task/errors.ts'
+
+/**
+ * Who listens to other machines must know who calls.
+ * @throws XQueueError `invalid_config` saying how to mend it
+ */
+export async function refuseExposure(host: string, isGuarded: boolean, insecure: boolean): Promise<void> {
+  if (isGuarded || insecure || (await isLoopback(host))) return
+  throw new XQueueError(
+    'invalid_config',
+    `--host ${host} can be reached from other machines, and there is no access control: make a key with ` +
+      '`xqueue keys create admin --scopes admin` and start with --auth keys; or listen on 127.0.0.1; or, where ' +
+      'everybody who can reach it may do everything, start with --insecure',
+  )
+}
+
+/** A name is what it resolves to; what does not resolve cannot be listened on, which is told when it is tried. */
+async function isLoopback(host: string): Promise<boolean> {
+  const addresses = await lookup(host, { all: true }).catch(() => [])
+  return addresses.every(({ address }) => ipaddr.process(address).range() === 'loopback')
+}
