@@ -22,7 +22,7 @@ const CLOCK_SKEW_S = 5
 const SCOPE_PREFIX = 'xqueue:'
 
 /**
- * Somebody else who vouches for callers: an identity provider whose tokens (JWT) are checked with its public keys. These
+ * Somebody else who vouches for callers: an identity provider whose tokens (JWT) are checked with its public keys. They
  * are read anew every ten minutes, and at once for a token whose key is not among them: the issuer may change them.
  */
 export class Issuer {

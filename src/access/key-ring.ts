@@ -5,6 +5,8 @@ import { XQueueError } from '../task/errors.ts'
 
 /** What was read of the keys is believed for so long: a revoked key works no longer than that, in any process. */
 const BELIEVED_MS = 1_000
+/** A key that is not known may be new: it is looked for again, but no more often than this. */
+const LOOK_AGAIN_MS = 100
 const TOKEN_BYTES = 32
 export const PREFIXES = { key: 'xq_', session: 'xqs_' } as const
 
@@ -25,7 +27,8 @@ export class KeyRing {
   }
 
   async find(token: string): Promise<ApiKey | null> {
-    return (await this.#byHash()).get(hashOf(token)) ?? null
+    const hash = hashOf(token)
+    return (await this.#byHash()).get(hash) ?? (await this.#byHash(LOOK_AGAIN_MS)).get(hash) ?? null
   }
 
   async has(id: string): Promise<boolean> {
@@ -70,9 +73,9 @@ export class KeyRing {
     this.#reading = { at, keys }
   }
 
-  #byHash(): Promise<Map<string, ApiKey>> {
+  #byHash(believedMs = BELIEVED_MS): Promise<Map<string, ApiKey>> {
     const at = performance.now()
-    if (this.#reading && at - this.#reading.at < BELIEVED_MS) return this.#reading.keys
+    if (this.#reading && at - this.#reading.at < believedMs) return this.#reading.keys
     const keys = this.#engine.keys().then((kept) => this.#keep(kept))
     const reading = { at, keys }
     this.#reading = reading

@@ -14,6 +14,10 @@ import { isOwnOrigin, sessionOf } from '../access/session-cookie.ts'
 import { XQueueError } from '../task/errors.ts'
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /** `GET /api/v1/tasks` → `read`: every route there is. */
+    routeScopes: Map<string, RouteScope>
+  }
   interface FastifyRequest {
     /** Who calls; null for nobody that is known, whom only open routes answer. */
     principal: Principal | null
@@ -43,10 +47,13 @@ const OPEN_BY_PLUGINS = /^(\/docs(\/|$)|\*$)/
  * left. What it changed is written into the audit log.
  */
 export function guard(server: FastifyInstance, { access, logger, origins }: GuardOptions): void {
+  const scopes = new Map<string, RouteScope>()
+  server.decorate('routeScopes', scopes)
   server.decorateRequest('principal', null)
   server.addHook('onRoute', (route: RouteOptions) => {
     if (OPEN_BY_PLUGINS.test(route.url)) route.config = { ...route.config, scope: 'open' }
     if (!route.config?.scope) throw new Error(`the route ${route.method} ${route.url} names no scope`)
+    scopes.set(`${route.method} ${route.url}`, route.config.scope)
   })
   server.addHook('onRequest', (request, reply, done) => {
     try {
@@ -60,7 +67,7 @@ export function guard(server: FastifyInstance, { access, logger, origins }: Guar
   })
   if (access) {
     // Of its own level: an audit log must not get lost in a setting for noise.
-    const audit = logger.child({ audit: true }, { level: 'info' })
+    const audit = logger.child({ audit: true }, { level: logger.level === 'silent' ? 'silent' : 'info' })
     server.addHook('onResponse', async (request, reply) => {
       if (isAudited(request, reply)) audit.info(auditOf(request, reply), 'audit')
     })

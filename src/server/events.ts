@@ -39,7 +39,6 @@ export function eventRoutes({ engine, access, closing }: ServerContext): Route[]
     out.writeHead(200, {
       ...(reply.getHeaders() as OutgoingHttpHeaders),
       'Content-Type': 'text/event-stream',
-      'Cache-Control': 'no-store',
       Connection: 'close', // Kept alive after its end, it would hold up the close of the server
       'X-Accel-Buffering': 'no',
     })
