@@ -10,8 +10,10 @@ import { admitListeners } from './access/listeners.ts'
 import type { Config } from './config/config.ts'
 import type { Engine } from './engine/engine.ts'
 import { openEngine } from './engine/open.ts'
-import { RedactingEngine } from './engine/redacting.ts'
+import { Seal } from './engine/seal.ts'
+import { SealingEngine } from './engine/sealing.ts'
 import { Sweeper } from './engine/sweeper.ts'
+import { ViewedEngine } from './engine/viewed.ts'
 import { createLive, type Live, type LiveOptions } from './notify/live.ts'
 import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
@@ -54,10 +56,12 @@ export async function startApp(
   if (parts.server) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
   const redact = redactionOf(config.redact)
   const tls = readTls(config)
+  const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys) : null
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   const { leaseMs, retention, pendingMax } = config
-  const engine = await openEngine(config.engine, { leaseMs, retention, pendingMax })
+  const store = await openEngine(config.engine, { leaseMs, retention, pendingMax })
+  const engine = seal ? new SealingEngine(store, seal) : store
   const stops: (() => Promise<unknown>)[] = [() => engine.close()]
   const stopAll = async () => {
     for (const stop of stops.splice(0).reverse()) {
@@ -81,7 +85,7 @@ export async function startApp(
     }
     let address: string | null = null
     // Everything that leaves the process but what goes to workers.
-    const shown = config.redact.length > 0 ? new RedactingEngine(engine, redact) : engine
+    const shown = config.redact.length > 0 ? new ViewedEngine(engine, redact) : engine
     const access = parts.server ? await accessOf(config, engine, logger) : null
     const instanceId = worker?.identity.id ?? randomUUID()
     const own = { engine: shown, logger, instanceId, workerId: worker?.identity.id ?? null }

@@ -17,6 +17,7 @@ export interface Config {
   tls: { cert: string; key: string } | null
   corsOrigins: readonly string[]
   redact: readonly string[]
+  payloadKeys: readonly string[]
   mqtt: string
   mqttPublicUrl: string | null
   mqttPort: number
@@ -89,6 +90,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     tls: tlsOf(value),
     corsOrigins: words(value('cors-origins')),
     redact: words(value('redact')),
+    payloadKeys: words(value('payload-keys')),
     mqtt: value('mqtt'),
     mqttPublicUrl: value('mqtt-public-url'),
     mqttPort: value('mqtt-port'),

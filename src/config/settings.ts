@@ -64,6 +64,12 @@ export const SETTINGS = [
     null,
     'Other sites whose pages may call the API, with commas',
   ),
+  row(
+    'payload-keys',
+    { kind: 'text' },
+    null,
+    'Keys that payloads and results are encrypted with: see docs/security.md',
+  ),
   row('redact', { kind: 'text' }, null, 'Paths that only workers are to see, with commas: payload.password,result.*'),
   row(
     'mqtt',

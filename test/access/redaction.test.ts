@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/open.ts'
-import { RedactingEngine } from '../../src/engine/redacting.ts'
+import { ViewedEngine } from '../../src/engine/viewed.ts'
 import type { Json } from '../../src/task/json.ts'
 import { redactionOf } from '../../src/task/redaction.ts'
 import { engineContract } from '../engine-contract/contract.ts'
@@ -56,7 +56,7 @@ engineContract(
   async (options) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-redacting-'))
     const url = `sqlite:${join(folder, 'x.db')}`
-    const open = async () => new RedactingEngine(await openEngine(url, options), redactionOf(['payload.secret.*']))
+    const open = async () => new ViewedEngine(await openEngine(url, options), redactionOf(['payload.secret.*']))
     const engine = await open()
     const cleanup = async () => {
       await engine.close()

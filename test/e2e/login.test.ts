@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Guarded } from '../access/stage.ts'
@@ -118,6 +119,24 @@ it('logs out, and asks for a key again; also when the key is revoked elsewhere',
   await isLive()
   await guarded.ring.drop(key.id)
   await page.getByRole('heading', { name: 'Log in' }).waitFor()
+})
+
+it('lets the example page watch a task with a token for that task', async () => {
+  const host = await Guarded.start({ 'mqtt-origins': 'null' })
+  const [reader, submitter] = [await host.key(['read']), await host.key(['submit'])]
+  const { id } = (await host.call(submitter, 'POST', '/tasks', { type: 'quick', delay: 3_600 })).body
+  const { password } = (await host.call(reader, 'POST', '/subscriptions', { task_ids: [id] })).body
+  const file = join(import.meta.dirname, '../../examples/mqtt-client.html')
+  const example = await browser.open(pathToFileURL(file).href)
+  await example.getByLabel('Server').fill(new URL(host.url).host)
+  await example.getByLabel('Task id').fill(id)
+  await example.getByLabel('Password').fill(password)
+  await example.getByRole('button').click()
+  await example.locator('#states').getByText('pending').waitFor()
+  await host.call(submitter, 'DELETE', `/tasks/${id}`)
+  await example.locator('#states').getByText('canceled').waitFor()
+  await example.close()
+  await host.stop()
 })
 
 it('speaks Chinese', async () => {

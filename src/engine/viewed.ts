@@ -1,27 +1,30 @@
-import type { Redact } from '../task/redaction.ts'
+import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import type { Changed, Engine, EventsQuery, KeyChange, ListQuery, Turn, TypeChange, Which } from './engine.ts'
 
+/** What is made of each task and event before it is shown. */
+export type View = <T extends (Task | TaskEvent) & { payload?: Task['payload'] }>(shown: T) => T
+
 /**
- * An engine as those see it who may not see everything: what is to be hidden is hidden in each task and event that it
- * answers. Only a turn gives tasks as they are, because a worker needs them so.
+ * An engine whose tasks and events are shown through a view: with something hidden, or opened. Only a turn gives tasks
+ * as they are, because a worker needs them so.
  */
-export class RedactingEngine implements Engine {
+export class ViewedEngine implements Engine {
   readonly url: string
   readonly turnsAtOnce: number
   readonly #engine: Engine
-  readonly #redact: Redact
+  readonly #view: View
 
-  constructor(engine: Engine, redact: Redact) {
+  constructor(engine: Engine, view: View) {
     this.url = engine.url
     this.turnsAtOnce = engine.turnsAtOnce
     this.#engine = engine
-    this.#redact = redact
+    this.#view = view
   }
 
   async submit(specs: readonly TaskSpec[]) {
     const submitted = await this.#engine.submit(specs)
-    return submitted.map(({ task, existing }) => ({ task: this.#redact(task), existing }))
+    return submitted.map(({ task, existing }) => ({ task: this.#view(task), existing }))
   }
 
   turn(turn: Turn) {
@@ -50,12 +53,12 @@ export class RedactingEngine implements Engine {
 
   async list(query: ListQuery) {
     const page = await this.#engine.list(query)
-    return { ...page, tasks: page.tasks.map(this.#redact) }
+    return { ...page, tasks: page.tasks.map((task) => this.#view(task)) }
   }
 
   async explain(id: string) {
     const explanation = await this.#engine.explain(id)
-    return explanation && { ...explanation, task: this.#redact(explanation.task) }
+    return explanation && { ...explanation, task: this.#view(explanation.task) }
   }
 
   types(query?: { names?: readonly string[]; holders?: boolean }) {
@@ -72,7 +75,7 @@ export class RedactingEngine implements Engine {
 
   async events(query: EventsQuery) {
     const page = await this.#engine.events(query)
-    return { ...page, events: page.events.map(this.#redact) }
+    return { ...page, events: page.events.map((event) => this.#view(event)) }
   }
 
   keys(change?: KeyChange) {
@@ -88,7 +91,7 @@ export class RedactingEngine implements Engine {
   }
 
   #shown(task: Task | null): Task | null {
-    return task && this.#redact(task)
+    return task && this.#view(task)
   }
 
   #changed({ results, more }: Changed): Changed {
