@@ -5,7 +5,7 @@ import { createSecureContext } from 'node:tls'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
 import { Access } from './access/access.ts'
-import { refuseExposure } from './access/exposure.ts'
+import { isLocalName, refuseExposure } from './access/exposure.ts'
 import { admitListeners } from './access/listeners.ts'
 import type { Config } from './config/config.ts'
 import type { Engine } from './engine/engine.ts'
@@ -88,7 +88,9 @@ export async function startApp(
     const shown = config.redact.length > 0 ? new ViewedEngine(engine, redact) : engine
     const access = parts.server ? await accessOf(config, engine, logger) : null
     const instanceId = worker?.identity.id ?? randomUUID()
-    const own = { engine: shown, logger, instanceId, workerId: worker?.identity.id ?? null }
+    const isGuarded = access !== null || config.insecure
+    const servesHost = (name: string | undefined) => isGuarded || isLocalName(name) || name === config.host
+    const own = { engine: shown, servesHost, logger, instanceId, workerId: worker?.identity.id ?? null }
     const admit = access && admitListeners(access, config.mqttPrefix)
     const live = liveOf(config, parts, { ...own, admit, tls })
     let http: Server | null = null
@@ -117,7 +119,7 @@ export async function startApp(
   }
 }
 
-type Own = Pick<LiveOptions, 'engine' | 'logger' | 'instanceId' | 'workerId' | 'admit' | 'tls'>
+type Own = Pick<LiveOptions, 'engine' | 'logger' | 'instanceId' | 'workerId' | 'admit' | 'tls' | 'servesHost'>
 
 /** The broker is embedded in servers only; to an external one every process may publish. */
 function liveOf(config: Config, { server }: Parts, own: Own): Live | null {

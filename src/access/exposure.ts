@@ -21,3 +21,13 @@ async function isLoopback(host: string): Promise<boolean> {
   const addresses = await lookup(host, { all: true }).catch(() => [])
   return addresses.every(({ address }) => ipaddr.process(address).range() === 'loopback')
 }
+
+/**
+ * Whether a Host header names this machine. Where everybody may do everything, nothing else is answered: any site can
+ * make a name of its own point to 127.0.0.1, and its pages would then pass for this server's (DNS rebinding).
+ */
+export function isLocalName(host: string | undefined): boolean {
+  if (host === undefined) return true // No browser leaves it out.
+  const name = host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
+  return name === 'localhost' || name.endsWith('.localhost') || ipaddr.isValid(name)
+}

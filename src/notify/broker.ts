@@ -169,7 +169,8 @@ export class EmbeddedBroker implements Live {
    * no origin; `null` is what files send, but also what any site can make a frame send.
    */
   #isWelcome({ headers: { origin, host } }: IncomingMessage): boolean {
-    const { origins } = this.#options
+    const { origins, servesHost } = this.#options
+    if (servesHost && !servesHost(host)) return false
     if (origin === undefined || origins.includes('*') || origins.includes(origin)) return true
     const parsed = URL.parse(origin)
     if (!parsed) return false

@@ -47,6 +47,8 @@ export interface LiveOptions {
   admit?: Admit | null
   /** Where subscribers are told to connect, if not where this process does. */
   publicUrl?: string | null
+  /** Embedded broker: whether what a WebSocket's Host header names is this server; default anything. */
+  servesHost?: (host: string | undefined) => boolean
   /** Embedded broker: origins whose pages may open a WebSocket, beside the server's own and loopback ones. */
   origins: readonly string[]
   /** Unlike any other process's. */

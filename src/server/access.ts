@@ -33,6 +33,8 @@ export interface GuardOptions {
   /** Null: no access control, everybody may do everything. */
   access: Access | null
   logger: Logger
+  /** Whether what a Host header names is this server. */
+  servesHost: (host: string | undefined) => boolean
   /** Other sites whose pages may call. */
   origins: readonly string[]
 }
@@ -46,7 +48,7 @@ const OPEN_BY_PLUGINS = /^(\/docs(\/|$)|\*$)/
  * A request passes these in turn: it comes from no other site's page, its caller is known, may call this, and has calls
  * left. What it changed is written into the audit log.
  */
-export function guard(server: FastifyInstance, { access, logger, origins }: GuardOptions): void {
+export function guard(server: FastifyInstance, { access, logger, servesHost, origins }: GuardOptions): void {
   const scopes = new Map<string, RouteScope>()
   server.decorate('routeScopes', scopes)
   server.decorateRequest('principal', null)
@@ -57,6 +59,7 @@ export function guard(server: FastifyInstance, { access, logger, origins }: Guar
   })
   server.addHook('onRequest', (request, reply, done) => {
     try {
+      if (!servesHost(request.headers.host)) throw strangeHost(request)
       refuseOtherSites(request, origins)
       if (access) return void admit(access, request, reply).then(() => done(), done)
       request.principal = ANYONE
@@ -85,6 +88,11 @@ function refuseOtherSites({ method, headers, is404 }: FastifyRequest, origins: r
   if (origin !== undefined && origins.includes(origin)) return
   const detail = `a page of ${origin ?? 'another site'} may change nothing here: --cors-origins lets it in`
   throw new XQueueError('cross_site', detail)
+}
+
+function strangeHost({ headers: { host } }: FastifyRequest): XQueueError {
+  const remedy = 'start with --auth, or with --insecure where a proxy in front decides who comes through'
+  return new XQueueError('cross_site', `without access control nobody is served as ${host}: ${remedy}`)
 }
 
 async function admit(access: Access, request: FastifyRequest, reply: FastifyReply): Promise<void> {

@@ -44,6 +44,8 @@ export interface ServerOptions {
   live?: LiveStatus | null
   /** Who may do what; null: everybody everything. */
   access?: Access | null
+  /** Whether what a Host header names is this server; default anything. */
+  servesHost?: (host: string | undefined) => boolean
   /** Other sites whose pages may call the API. */
   corsOrigins?: readonly string[]
   /** PEM. */
@@ -124,7 +126,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     })
   }
   await addHeaders(server, corsOrigins, tls !== null)
-  guard(server, { access, logger, origins: corsOrigins })
+  guard(server, { access, logger, servesHost: options.servesHost ?? (() => true), origins: corsOrigins })
   acceptEmptyBodies(server)
 
   await server.register(swagger, {

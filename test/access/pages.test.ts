@@ -1,4 +1,7 @@
+import { once } from 'node:events'
+import { get } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { WebSocket } from 'ws'
 import { Guarded } from './stage.ts'
 
 const APP = 'https://app.example'
@@ -110,6 +113,37 @@ describe('a page of another site', () => {
       code: 'access_control_off',
     })
     await open.stop()
+  })
+
+  it('cannot pass for this server by a name that was made to point here, where everybody may do everything', async () => {
+    const open = await Guarded.start({ auth: 'off' })
+    const insecure = await Guarded.start({ auth: 'off', insecure: 'true' })
+    const ask = (url: string, name: string) => {
+      const { port } = new URL(url)
+      const host = `${name}:${port}`
+      const page = get({ host: '127.0.0.1', port, path: '/api/v1/tasks', headers: { Host: host } })
+      const socket = new WebSocket(`ws://127.0.0.1:${port}/mqtt`, 'mqtt', {
+        headers: { Host: host },
+        origin: `http://${host}`,
+      })
+      return Promise.all([
+        once(page, 'response').then(([answer]) => answer.resume().statusCode),
+        new Promise((resolve) => {
+          socket.on('error', () => undefined)
+          socket.on('open', () => resolve(101)).on('unexpected-response', (_, answer) => resolve(answer.statusCode))
+        }).finally(() => socket.terminate()),
+      ])
+    }
+    for (const name of ['evil.example', '127.0.0.1.evil.example', 'localhost.evil.example']) {
+      expect(await ask(open.url, name), name).toEqual([403, 403])
+    }
+    for (const name of ['localhost', '127.0.0.1', '[::1]', 'queue.localhost']) {
+      expect(await ask(open.url, name), name).toEqual([200, 101])
+    }
+    expect(await ask(insecure.url, 'queue.example')).toEqual([200, 101])
+    expect(await ask(guarded.url, 'queue.example')).toEqual([401, 101])
+    await open.stop()
+    await insecure.stop()
   })
 
   it('this server’s own page changes what the session may', async () => {
