@@ -89,7 +89,8 @@ export async function startApp(
     const access = parts.server ? await accessOf(config, engine, logger) : null
     const instanceId = worker?.identity.id ?? randomUUID()
     const isGuarded = access !== null || config.insecure
-    const servesHost = (name: string | undefined) => isGuarded || isLocalName(name) || name === config.host
+    const servesHost = (name: string | undefined) =>
+      isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host
     const own = { engine: shown, servesHost, logger, instanceId, workerId: worker?.identity.id ?? null }
     const admit = access && admitListeners(access, config.mqttPrefix)
     const live = liveOf(config, parts, { ...own, admit, tls })

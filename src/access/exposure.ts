@@ -22,12 +22,13 @@ async function isLoopback(host: string): Promise<boolean> {
   return addresses.every(({ address }) => ipaddr.process(address).range() === 'loopback')
 }
 
+/** Addresses, which nobody can make point elsewhere, and the names that always mean this machine. */
+const LOCAL_NAME = /^(localhost|[\w.-]+\.localhost|\d{1,3}(\.\d{1,3}){3}|\[[\da-f:.]+\])(:\d+)?$/i
+
 /**
  * Whether a Host header names this machine. Where everybody may do everything, nothing else is answered: any site can
  * make a name of its own point to 127.0.0.1, and its pages would then pass for this server's (DNS rebinding).
  */
 export function isLocalName(host: string | undefined): boolean {
-  if (host === undefined) return true // No browser leaves it out.
-  const name = host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
-  return name === 'localhost' || name.endsWith('.localhost') || ipaddr.isValid(name)
+  return host === undefined || LOCAL_NAME.test(host) // No browser leaves it out.
 }
