@@ -16,7 +16,7 @@ export interface AccessOptions {
 }
 
 const SESSION_MS = 12 * 3_600_000
-/** Of one key: the oldest ends when another is opened. */
+/** Of one key, or one name that an issuer vouches for: the oldest ends when another is opened. */
 const SESSIONS_MAX = 50
 const LOOK_MS = 1_000
 
@@ -73,10 +73,8 @@ export class Access {
     keyId,
     expiresAt,
   }: Principal): Promise<{ token: string; expiresAt: number }> {
-    if (keyId !== null) {
-      const own = (await this.#ring.all()).filter(({ session }) => session?.of === keyId)
-      for (const { id } of own.slice(0, Math.max(0, own.length - SESSIONS_MAX + 1))) await this.#ring.drop(id)
-    }
+    const own = (await this.#ring.all()).filter(({ session, name: of }) => session?.of === keyId && of === name)
+    for (const { id } of own.slice(0, Math.max(0, own.length - SESSIONS_MAX + 1))) await this.#ring.drop(id)
     const until = Math.min(Date.now() + SESSION_MS, expiresAt ?? Number.POSITIVE_INFINITY)
     const session = { of: keyId }
     const { token } = await this.#ring.add({ name, scopes, rate, expiresAt: until, session })

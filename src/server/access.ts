@@ -57,11 +57,11 @@ export function guard(server: FastifyInstance, { access, logger, servesHost, ori
     if (!route.config?.scope) throw new Error(`the route ${route.method} ${route.url} names no scope`)
     scopes.set(`${route.method} ${route.url}`, route.config.scope)
   })
-  server.addHook('onRequest', (request, reply, done) => {
+  server.addHook('onRequest', (request, _reply, done) => {
     try {
       if (!servesHost(request.headers.host)) throw strangeHost(request)
       refuseOtherSites(request, origins)
-      if (access) return void admit(access, request, reply).then(() => done(), done)
+      if (access) return void admit(access, request).then(() => done(), done)
       request.principal = ANYONE
       done()
     } catch (error) {
@@ -95,12 +95,14 @@ function strangeHost({ headers: { host } }: FastifyRequest): XQueueError {
   return new XQueueError('cross_site', `without access control nobody is served as ${host}: ${remedy}`)
 }
 
-async function admit(access: Access, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+async function admit(access: Access, request: FastifyRequest): Promise<void> {
   if (request.is404) return
   const scope = request.routeOptions.config.scope!
   const principal = await callerOf(access, request).catch((error: unknown) => {
-    // An open call is answered as if nobody were known: the login must work when a session has ended.
-    if (scope !== 'open') throw error
+    // An open call is answered as if nobody were known: the login must work when a session has ended, and health be
+    // told when the engine is away. Only a log-out must not look done when it is not.
+    const isRefused = error instanceof XQueueError && error.status === 401
+    if (scope !== 'open' || (!isRefused && request.method === 'DELETE')) throw error
     return null
   })
   request.principal = principal
@@ -110,7 +112,6 @@ async function admit(access: Access, request: FastifyRequest, reply: FastifyRepl
   if (waitMs === 0) return
   const { max, perMs } = principal.rate!
   const seconds = Math.ceil(waitMs / 1_000)
-  reply.header('Retry-After', String(seconds))
   const detail = `${principal.name} may make ${max} calls in ${perMs / 1_000} s: the next one in ${seconds} s`
   throw new XQueueError('too_many_calls', detail, { retry_after: seconds })
 }
