@@ -18,34 +18,33 @@ import { Guarded } from './stage.ts'
 describe('slow and broken clients', () => {
   const sockets: Socket[] = []
   const dripping: NodeJS.Timeout[] = []
+  const servers: FastifyInstance[] = []
   let engine: Engine
-  let server: FastifyInstance
-  let port: number
+  /** Servers that are strict about headers alone, and about whole requests alone. */
+  let strict: Record<'headers' | 'requests', number>
 
   beforeAll(async () => {
     engine = await openEngine('sqlite::memory:')
-    const patience = { headersMs: 300, requestMs: 600, lookMs: 50 }
-    const options = {
-      engine,
-      logger: pino({ level: 'silent' }),
-      version: '1',
-      instanceId: 'i',
-      registry: new Registry(),
+    const serve = async (headersMs: number, requestMs: number) => {
+      const logger = pino({ level: 'silent' })
+      const options = { engine, logger, version: '1', instanceId: 'i', registry: new Registry(), handlers: new Map() }
+      const server = await createServer({ ...options, patience: { headersMs, requestMs, lookMs: 50 } })
+      servers.push(server)
+      return Number(new URL(await server.listen({ host: '127.0.0.1', port: 0 })).port)
     }
-    server = await createServer({ ...options, handlers: new Map(), patience })
-    port = Number(new URL(await server.listen({ host: '127.0.0.1', port: 0 })).port)
+    strict = { headers: await serve(300, 600_000), requests: await serve(600, 600) }
   })
   afterEach(() => {
     for (const timer of dripping.splice(0)) clearInterval(timer)
     for (const socket of sockets.splice(0)) socket.destroy()
   })
   afterAll(async () => {
-    await server.close()
+    for (const server of servers) await server.close()
     await engine.close()
   })
 
   /** Sends `start` at once and then `drop` again and again, until the server ends it; gives what was answered. */
-  async function drip(start: string, drop: string): Promise<string> {
+  async function drip(port: number, start: string, drop: string): Promise<string> {
     const socket = connect(port, '127.0.0.1')
     socket.on('error', () => undefined)
     sockets.push(socket)
@@ -59,18 +58,21 @@ describe('slow and broken clients', () => {
   const post = (more: string) => `POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${more}`
 
   it.each([
-    ['sends nothing', '', ''],
-    ['sends its headers one by one', 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'],
-    ['sends a header without end', 'GET / HTTP/1.1\r\nX-A: ', 'a'],
-    ['sends its body byte by byte', post('Content-Length: 100000\r\n\r\n{'), ' '],
-    ['sends its body in tiny chunks', post('Transfer-Encoding: chunked\r\n\r\n'), '1\r\n \r\n'],
-  ])('one that %s is ended, and was told why', async (_, start, drop) => {
-    expect(await drip(start, drop)).toMatch(/^HTTP\/1\.1 408 Request Timeout[\s\S]*"code":"request_timeout"/)
+    ['headers', 'sends nothing', '', ''],
+    ['headers', 'sends its headers one by one', 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'],
+    ['headers', 'sends a header without end', 'GET / HTTP/1.1\r\nX-A: ', 'a'],
+    ['requests', 'sends its body byte by byte', post('Content-Length: 100000\r\n\r\n{'), ' '],
+    ['requests', 'sends its body in tiny chunks', post('Transfer-Encoding: chunked\r\n\r\n'), '1\r\n \r\n'],
+  ] as const)('strict about %s: one that %s is ended, and was told why', async (about, _, start, drop) => {
+    expect(await drip(strict[about], start, drop)).toMatch(
+      /^HTTP\/1\.1 408 Request Timeout[\s\S]*"code":"request_timeout"/,
+    )
   })
 
   it('a hundred of them hold up nobody', async () => {
-    const slow = Array.from({ length: 100 }, () => drip('GET / HTTP/1.1\r\n', 'X-A: b\r\n'))
-    for (let n = 0; n < 20; n++) expect((await fetch(`http://127.0.0.1:${port}/api/v1/live`)).status).toBe(200)
+    const slow = Array.from({ length: 100 }, () => drip(strict.headers, 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'))
+    for (let n = 0; n < 20; n++)
+      expect((await fetch(`http://127.0.0.1:${strict.headers}/api/v1/live`)).status).toBe(200)
     await Promise.all(slow)
   })
 
@@ -87,7 +89,7 @@ describe('slow and broken clients', () => {
     ['a length and chunks', post('Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}'), 400, 'invalid_request'],
     ['a header with a line feed in it', 'GET / HTTP/1.1\r\nHost: x\r\nX-A: a\nb: c\r\n\r\n', 400, 'invalid_request'],
   ])('%s is refused as every other mistake is', async (_, text, status, code) => {
-    const answer = await drip(text, '')
+    const answer = await drip(strict.headers, text, '')
     expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `))
     expect(JSON.parse(answer.split('\r\n\r\n')[1]!)).toMatchObject({ status, code, type: `urn:xqueue:problem:${code}` })
   })
