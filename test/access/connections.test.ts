@@ -7,7 +7,7 @@ import { connect as connectTls } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { createServer } from '../../src/server/server.ts'
@@ -106,6 +106,7 @@ describe('with TLS', () => {
     guarded = await Guarded.start({ 'tls-cert': files.cert, 'tls-key': files.key })
     const rights = { scopes: ['admin'], rate: null, expiresAt: null, session: null } as const
     key = (await guarded.ring.add({ name: 'tls', ...rights })).token
+    await vi.waitFor(async () => expect((await ask('GET', '/session')).body.name).toBe('tls'), { timeout: 30_000 })
   })
   afterAll(() => guarded.stop())
 
