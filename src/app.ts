@@ -1,16 +1,26 @@
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
+import { createSecureContext } from 'node:tls'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
+import { Access } from './access/access.ts'
+import { isLocalName, refuseExposure } from './access/exposure.ts'
+import { admitListeners } from './access/listeners.ts'
 import type { Config } from './config/config.ts'
+import type { Engine } from './engine/engine.ts'
 import { openEngine } from './engine/open.ts'
+import { Seal } from './engine/seal.ts'
+import { SealingEngine } from './engine/sealing.ts'
 import { Sweeper } from './engine/sweeper.ts'
+import { ViewedEngine } from './engine/viewed.ts'
 import { createLive, type Live, type LiveOptions } from './notify/live.ts'
 import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
 import { readStats } from './server/system.ts'
 import { typeJson } from './server/type-json.ts'
 import { XQueueError } from './task/errors.ts'
+import { redactionOf } from './task/redaction.ts'
 import { version } from './version.ts'
 import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
 import { Worker } from './worker/worker.ts'
@@ -43,10 +53,15 @@ export async function startApp(
   logger: Logger,
   handlers?: ReadonlyMap<string, RegisteredHandler>,
 ): Promise<App> {
+  if (parts.server) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
+  const redact = redactionOf(config.redact)
+  const tls = readTls(config)
+  const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys) : null
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   const { leaseMs, retention, pendingMax } = config
-  const engine = await openEngine(config.engine, { leaseMs, retention, pendingMax })
+  const store = await openEngine(config.engine, { leaseMs, retention, pendingMax })
+  const engine = seal ? new SealingEngine(store, seal) : store
   const stops: (() => Promise<unknown>)[] = [() => engine.close()]
   const stopAll = async () => {
     for (const stop of stops.splice(0).reverse()) {
@@ -69,11 +84,21 @@ export async function startApp(
       await announce(engine, handlers)
     }
     let address: string | null = null
+    // Everything that leaves the process but what goes to workers.
+    const shown = config.redact.length > 0 ? new ViewedEngine(engine, redact) : engine
+    const access = parts.server ? await accessOf(config, engine, logger) : null
     const instanceId = worker?.identity.id ?? randomUUID()
-    const live = liveOf(config, parts, { engine, logger, instanceId, workerId: worker?.identity.id ?? null })
+    const isGuarded = access !== null || config.insecure
+    const servesHost = (name: string | undefined) =>
+      isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host
+    const own = { engine: shown, servesHost, logger, instanceId, workerId: worker?.identity.id ?? null }
+    const admit = access && admitListeners(access, config.mqttPrefix)
+    const live = liveOf(config, parts, { ...own, admit, tls })
     let http: Server | null = null
     if (parts.server) {
-      const server = await createServer({ engine, handlers, logger, version, instanceId, registry, live })
+      const { corsOrigins } = config
+      const rights = { access, corsOrigins, tls }
+      const server = await createServer({ ...own, ...rights, handlers, version, registry, live })
       stops.push(() => server.close())
       address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
         throw cannotListen(error, config)
@@ -95,20 +120,49 @@ export async function startApp(
   }
 }
 
-type Own = Pick<LiveOptions, 'engine' | 'logger' | 'instanceId' | 'workerId'>
+type Own = Pick<LiveOptions, 'engine' | 'logger' | 'instanceId' | 'workerId' | 'admit' | 'tls' | 'servesHost'>
 
 /** The broker is embedded in servers only; to an external one every process may publish. */
 function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
   const { mqtt, mqttPrefix: prefix, mqttQos: qos, mqttRetain: retain, mqttClientId: clientId } = config
   if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
-  const { host, mqttPort: port, mqttOrigins: origins, retention } = config
+  const { host, mqttPort: port, mqttOrigins: origins, mqttPublicUrl: publicUrl, retention } = config
   const startedAt = Date.now()
   const stats = async () => {
     const types = (await own.engine.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
     return { ...(await readStats(own.engine, own.instanceId, startedAt)), types }
   }
-  const where = { host, port, origins, retentionMs: retention.ageMs }
+  const where = { host, port, origins, publicUrl, retentionMs: retention.ageMs }
   return createLive({ ...own, ...where, mqtt, prefix, qos, retain, clientId, stats })
+}
+
+async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, logger: Logger): Promise<Access | null> {
+  if (auth === 'off') return null
+  const access = new Access({ engine, keys: auth.includes('keys'), issuer, tokenSecret })
+  if (!issuer && !(await access.hasKeys())) {
+    logger.warn('there is no key yet, so nobody can call: `xqueue keys create admin --scopes admin` makes one')
+  }
+  return access
+}
+
+/** @throws XQueueError `invalid_config` naming the file that cannot be read */
+function readTls({ tls }: Config): { cert: Buffer; key: Buffer } | null {
+  if (tls === null) return null
+  const read = (name: 'cert' | 'key') => {
+    try {
+      return readFileSync(tls[name])
+    } catch (error) {
+      throw new XQueueError('invalid_config', `--tls-${name} cannot be read: ${(error as Error).message}`)
+    }
+  }
+  const pair = { cert: read('cert'), key: read('key') }
+  try {
+    createSecureContext(pair)
+    return pair
+  } catch (error) {
+    const detail = `${tls.cert} and ${tls.key} are no certificate and its key (PEM): ${(error as Error).message}`
+    throw new XQueueError('invalid_config', detail)
+  }
 }
 
 /** The handlers that come along read their settings from the environment, as anybody's handlers do. */

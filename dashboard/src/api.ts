@@ -139,6 +139,8 @@ export class Refusal extends Error {
 export async function call<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
   const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
   const answer = await fetch(`/api/v1${path}`, { method, ...init })
+  // The session has ended: the page that loads now asks for a key.
+  if (answer.status === 401 && path !== '/session') location.reload()
   const text = await answer.text()
   const json = text.startsWith('{') ? JSON.parse(text) : {}
   // An unhealthy server says in its answer what is wrong.

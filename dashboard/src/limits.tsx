@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks'
 import { call, get, type Holder, type TypeInfo } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
+import { may } from './session.ts'
 import { number, say, time } from './words.ts'
 
 /** Each type's limit: what it is, what another would do, and who holds the permits. */
@@ -43,33 +44,37 @@ function Limit({ info }: { info: TypeInfo }) {
           {limit === null && <span class="dim">{say('noLimit')}</span>}
           {paused && <span class="badge paused">{say('paused')}</span>}
         </span>
-        <form onSubmit={submit}>
-          <label>
-            {say('limit')}
-            <input
-              type="number"
-              min="1"
-              max="1000000"
-              value={text}
-              placeholder={say('noLimit')}
-              aria-label={`${say('limit')}: ${type}`}
-              onInput={(event) => setWanted(event.currentTarget.value)}
-            />
-          </label>
-          <button type="submit" disabled={next === limit}>
-            {say('set')}
-          </button>
-          <button type="button" class="plain" disabled={limit === null} onClick={() => set(null)}>
-            {say('remove')}
-          </button>
-          <button
-            type="button"
-            class="plain"
-            onClick={() => run(() => call('POST', `/types/${encodeURIComponent(type)}/${paused ? 'resume' : 'pause'}`))}
-          >
-            {say(paused ? 'resume' : 'pause')}
-          </button>
-        </form>
+        {may('admin') && (
+          <form onSubmit={submit}>
+            <label>
+              {say('limit')}
+              <input
+                type="number"
+                min="1"
+                max="1000000"
+                value={text}
+                placeholder={say('noLimit')}
+                aria-label={`${say('limit')}: ${type}`}
+                onInput={(event) => setWanted(event.currentTarget.value)}
+              />
+            </label>
+            <button type="submit" disabled={next === limit}>
+              {say('set')}
+            </button>
+            <button type="button" class="plain" disabled={limit === null} onClick={() => set(null)}>
+              {say('remove')}
+            </button>
+            <button
+              type="button"
+              class="plain"
+              onClick={() =>
+                run(() => call('POST', `/types/${encodeURIComponent(type)}/${paused ? 'resume' : 'pause'}`))
+              }
+            >
+              {say(paused ? 'resume' : 'pause')}
+            </button>
+          </form>
+        )}
       </div>
       <p class="preview" role="status">
         {preview(info, next)}

@@ -4,14 +4,19 @@ import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { LimitsView } from './limits.tsx'
 import { start, useLive } from './live.ts'
+import { LoggedIn, LoginView } from './login.tsx'
 import { OverviewView } from './overview.tsx'
+import { may, type Scope, session } from './session.ts'
 import { SubmitView } from './submit.tsx'
 import { TaskView } from './task.tsx'
 import { TasksView } from './tasks.tsx'
 import { say, switchLanguage, useLanguage, type Word } from './words.ts'
 import { WorkersView } from './workers.tsx'
 
-const TABS = ['overview', 'tasks', 'workers', 'limits', 'submit'] as const
+/** What each view needs. */
+const VIEWS = { overview: 'read', tasks: 'read', workers: 'read', limits: 'read', submit: 'submit' } as const
+const TABS = (Object.keys(VIEWS) as (keyof typeof VIEWS)[]).filter((view) => may(VIEWS[view]))
+const isLoggedOut = session.access_control && session.name === null
 const THEMES = ['auto', 'light', 'dark'] as const
 const STORED_THEME = 'xqueue.theme'
 
@@ -25,7 +30,7 @@ function usePlace(): { view: string; id: string; query: URLSearchParams } {
   }, [])
   const [path = '', query] = hash.slice(2).split('?')
   const [view = '', id = ''] = path.split('/')
-  return { view: view || 'overview', id: decodeURIComponent(id), query: new URLSearchParams(query) }
+  return { view: view || (TABS[0] ?? ''), id: decodeURIComponent(id), query: new URLSearchParams(query) }
 }
 
 function useTheme(): [string, () => void] {
@@ -69,8 +74,9 @@ function App() {
         <a class="brand" href="#/">
           <img src="/icon.svg" alt="" width="24" height="24" /> XQueue
         </a>
-        <Connection />
+        {may('read') && <Connection />}
         <div class="tools">
+          <LoggedIn />
           <a href="/docs">{say('api')}</a>
           <button type="button" class="plain" onClick={nextTheme}>
             {say('theme', say(theme as Word))}
@@ -95,6 +101,9 @@ function App() {
 }
 
 function View({ view, id, query, theme }: { view: string; id: string; query: URLSearchParams; theme: string }) {
+  if (isLoggedOut) return <LoginView />
+  const needed: Scope | undefined = VIEWS[view as keyof typeof VIEWS]
+  if (TABS.length === 0 || (needed && !may(needed))) return <p class="empty">{say('notAllowed')}</p>
   switch (view) {
     case 'tasks':
       return id === '' ? <TasksView query={query} /> : <TaskView key={id} id={id} />
@@ -109,5 +118,5 @@ function View({ view, id, query, theme }: { view: string; id: string; query: URL
   }
 }
 
-start()
+if (may('read')) start()
 render(<App />, document.getElementById('app')!)

@@ -3,6 +3,7 @@ import { call, get, type Json, Refusal, type Schema, type Task, type TypeInfo } 
 import { useLive } from './live.ts'
 import { Panel, StatusBadge } from './parts.tsx'
 import { canBeForm, SchemaForm } from './schema-form.tsx'
+import { may } from './session.ts'
 import { say } from './words.ts'
 
 const OPTIONS = { priority: '', delay: '', max_retry: '', process_timeout: '', tags: '', idempotency_key: '' }
@@ -17,6 +18,7 @@ export function SubmitView({ query }: { query: URLSearchParams }) {
   const names = types.map(({ type: name }) => name).join()
   // Schemas may have changed with the types and after a reconnect.
   useEffect(() => {
+    if (!may('read')) return
     const read = async () => {
       const told = await get<{ types: TypeInfo[] }>('/types')
       setSchemas(Object.fromEntries(told.types.map((info) => [info.type, info.payload_schema ?? null])))
@@ -32,26 +34,28 @@ export function SubmitView({ query }: { query: URLSearchParams }) {
     }
     void get<Task>(`/tasks/${copied}`).then(copy, () => undefined)
   }, [copied])
+  const choose = ({ currentTarget }: { currentTarget: HTMLSelectElement | HTMLInputElement }) => {
+    setType(currentTarget.value)
+    setPayload({})
+  }
   return (
     <>
       <h1>{say('submit')}</h1>
       <Panel>
-        <label class="type">
+        <label class="type" htmlFor="type">
           {say('type')}
-          <select
-            value={type}
-            onChange={({ currentTarget }) => {
-              setType(currentTarget.value)
-              setPayload({})
-            }}
-          >
-            <option value="">{say('chooseType')}</option>
-            {types.map(({ type: name }) => (
-              <option key={name}>{name}</option>
-            ))}
-          </select>
+          {may('read') ? (
+            <select id="type" value={type} onChange={choose}>
+              <option value="">{say('chooseType')}</option>
+              {types.map(({ type: name }) => (
+                <option key={name}>{name}</option>
+              ))}
+            </select>
+          ) : (
+            <input id="type" value={type} spellcheck={false} onChange={choose} />
+          )}
         </label>
-        {type !== '' && type in schemas && (
+        {type !== '' && (type in schemas || !may('read')) && (
           <Form key={type} type={type} schema={schemas[type]} payload={payload} setPayload={setPayload} />
         )}
       </Panel>

@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { type Change, call, type Explanation, get, Refusal, type Task } from './api.ts'
 import { live, useLive } from './live.ts'
 import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
+import { may } from './session.ts'
 import { duration, instant, moment, say, time, type Word } from './words.ts'
 
 const TERMINAL = ['success', 'failed', 'canceled', 'timeout']
@@ -37,19 +38,21 @@ export function TaskView({ id }: { id: string }) {
         </h1>
         <code class="id">{task.id}</code>
         <div class="actions">
-          {open && (
+          {open && may('submit') && (
             <button type="button" class="danger" onClick={() => run(() => call('DELETE', `/tasks/${id}`).then(read))}>
               {say('cancel')}
             </button>
           )}
-          {!open && task.status !== 'success' && (
+          {!open && task.status !== 'success' && may('submit') && (
             <button type="button" onClick={() => run(() => call('POST', `/tasks/${id}/retry`).then(read))}>
               {say('retry')}
             </button>
           )}
-          <a class="button" href={`#/submit?copy=${id}`}>
-            {say('again')}
-          </a>
+          {may('submit') && (
+            <a class="button" href={`#/submit?copy=${id}`}>
+              {say('again')}
+            </a>
+          )}
         </div>
       </div>
       <ErrorLine error={error} />

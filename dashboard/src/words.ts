@@ -120,6 +120,12 @@ const en = {
   badJson: 'This is no JSON: {x}',
   submitted: 'Submitted:',
   default: 'default',
+  login: 'Log in',
+  logIn: 'Log in',
+  logOut: 'Log out',
+  apiKey: 'API key',
+  loginHint: 'Make one with: xqueue keys create NAME --scopes read,submit',
+  notAllowed: 'This key does not allow anything that is shown here.',
 }
 export type Word = keyof typeof en
 
@@ -242,6 +248,12 @@ const zh: Record<Word, string> = {
   badJson: '不是有效的 JSON：{x}',
   submitted: '已提交：',
   default: '默认',
+  login: '登录',
+  logIn: '登录',
+  logOut: '退出登录',
+  apiKey: 'API 密钥',
+  loginHint: '创建密钥：xqueue keys create NAME --scopes read,submit',
+  notAllowed: '此密钥无权查看这里的内容。',
 }
 
 const STORED = 'xqueue.language'

@@ -3,7 +3,7 @@ import { loadConfig } from '../config/config.ts'
 import { print, table, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 
-const SECRETS = ['http-secret', 'smtp-url']
+const SECRETS = ['http-secret', 'smtp-url', 'token-secret', 'payload-keys']
 
 /** `xqueue config`: each setting, its value, and where it came from. */
 export function configCommand(): Command {

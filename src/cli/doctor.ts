@@ -4,6 +4,7 @@ import { statfs } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { dirname } from 'node:path'
 import { Command } from 'commander'
+import { refuseExposure } from '../access/exposure.ts'
 import { call } from '../client/call.ts'
 import { type Config, loadConfig } from '../config/config.ts'
 import { openEngine } from '../engine/open.ts'
@@ -58,7 +59,7 @@ async function examine(flags: Record<string, string>): Promise<Finding[]> {
   })
   if (!loadedConfig) return [node, settings]
   const config = loadedConfig
-  const { engine, handlers, host, port } = config
+  const { engine, handlers, host, port, auth, insecure } = config
   return [
     node,
     settings,
@@ -67,6 +68,10 @@ async function examine(flags: Record<string, string>): Promise<Finding[]> {
     await find('handlers', async () => {
       if (handlers === null) return 'none: this process could only serve, not run tasks (--handlers)'
       return [...normalizeHandlers(await loadHandlers(handlers), handlers).keys()].join(', ')
+    }),
+    await find('access', async () => {
+      await refuseExposure(host, auth !== 'off', insecure)
+      return auth === 'off' ? 'off: everybody who can reach it may do everything' : auth
     }),
     await find('port', () => listen(host, port)),
     await find('mqtt', () => reachMqtt(config)),
@@ -150,7 +155,7 @@ async function reachMqtt({ mqtt, mqttPort, host }: Config): Promise<string> {
 }
 
 async function isXQueue(server: string): Promise<boolean> {
-  return call(server, 'GET', '/live', undefined, AbortSignal.timeout(ANSWER_MS_MAX)).then(
+  return call({ url: server, key: null }, 'GET', '/live', undefined, AbortSignal.timeout(ANSWER_MS_MAX)).then(
     () => true,
     () => false,
   )

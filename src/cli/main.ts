@@ -6,6 +6,7 @@ import { benchCommand } from './bench.ts'
 import { completionCommand } from './completion.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
+import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
 import { EXIT } from './output.ts'
 import { serveCommands } from './serve.ts'
@@ -35,6 +36,7 @@ for (const command of [
   ...typeCommands(),
   ...systemCommands(),
   migrateCommand(),
+  keysCommand(),
   doctorCommand(),
   configCommand(),
   benchCommand(),

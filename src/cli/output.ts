@@ -1,16 +1,21 @@
 import type { Command } from 'commander'
+import type { Server } from '../client/call.ts'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3 } as const
 
 /** Options that every command which talks to a server has. */
 export interface ClientOptions {
-  server: string
+  server: Server
   json?: boolean
 }
 
 export function withClientOptions(command: Command): Command {
+  // Not a flag: whoever lists the processes of a machine sees their flags.
+  const key = process.env.XQUEUE_KEY || null
+  const server = process.env.XQUEUE_SERVER ?? 'http://127.0.0.1:8080'
+  const option = command.createOption('--server <url>', 'the server (also XQUEUE_SERVER; its key in XQUEUE_KEY)')
   return command
-    .option('--server <url>', 'the server (also XQUEUE_SERVER)', process.env.XQUEUE_SERVER ?? 'http://127.0.0.1:8080')
+    .addOption(option.argParser((url): Server => ({ url, key })).default({ url: server, key }, server))
     .option('--json', 'print JSON')
 }
 

@@ -1,4 +1,4 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { destination, type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
 import { startApp } from '../app.ts'
@@ -22,8 +22,11 @@ export function serveCommands(): Command[] {
 }
 
 export function withSettings(command: Command): Command {
-  for (const { name, doc, default: fallback } of SETTINGS) {
-    command.option(`--${name} <value>`, `${doc}${fallback === null ? '' : ` (default ${fallback})`}`)
+  for (const { name, type, doc, default: fallback } of SETTINGS) {
+    const text = `${doc}${fallback === null ? '' : ` (default ${fallback})`}`
+    // A flag alone means that it is set.
+    if (type.kind === 'flag') command.addOption(new Option(`--${name} [value]`, text).preset('true'))
+    else command.option(`--${name} <value>`, text)
   }
   return command
 }

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { call } from '../client/call.ts'
+import { call, type Server } from '../client/call.ts'
 import type { TaskAnswer } from '../client/client.ts'
 import { changes } from '../client/event-stream.ts'
 import { isFinal, type Status } from '../task/status.ts'
@@ -86,7 +86,7 @@ export function taskCommands(): Command[] {
 }
 
 /** Resolves with the task once its status is final. */
-export async function waitForEnd(server: string, id: string): Promise<TaskAnswer> {
+export async function waitForEnd(server: Server, id: string): Promise<TaskAnswer> {
   for (;;) {
     const task = await call<TaskAnswer>(server, 'GET', `/tasks/${encodeURIComponent(id)}`)
     if (isFinal(task.status)) return task

@@ -1,33 +1,47 @@
 import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
 
+/** A server, and the key that it wants if it has access control. */
+export interface Server {
+  url: string
+  key: string | null
+}
+
+export function addressOf({ url }: Server, path: string): string {
+  return `${url.replace(/\/$/, '')}/api/v1${path}`
+}
+
+export function authorizationOf({ key }: Server): Record<string, string> {
+  return key === null ? {} : { Authorization: `Bearer ${key}` }
+}
+
 /**
  * One call to the server.
  * @throws XQueueError what the server answered, or `engine_unavailable` when it cannot be reached
  */
 export async function call<T>(
-  server: string,
+  server: Server,
   method: string,
   path: string,
   body?: unknown,
   signal?: AbortSignal,
 ): Promise<T> {
-  const url = `${server.replace(/\/$/, '')}/api/v1${path}`
-  const request: RequestInit = { method, ...(signal ? { signal } : {}) }
+  const headers = authorizationOf(server)
+  const request: RequestInit = { method, headers, ...(signal ? { signal } : {}) }
   if (body !== undefined) {
     request.body = JSON.stringify(body)
-    request.headers = { 'Content-Type': 'application/json' }
+    headers['Content-Type'] = 'application/json'
   }
   let response: Response
   let answer: Record<string, unknown>
   try {
-    response = await fetch(url, request)
+    response = await fetch(addressOf(server, path), request)
     answer = (await response.json()) as Record<string, unknown>
   } catch (error) {
     signal?.throwIfAborted()
     const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message
     throw new XQueueError(
       'engine_unavailable',
-      `${server} cannot be reached (${why}): is \`xqueue serve\` running there?`,
+      `${server.url} cannot be reached (${why}): is \`xqueue serve\` running there?`,
     )
   }
   if (response.ok) return answer as T

@@ -2,7 +2,7 @@ import type { Json } from '../task/json.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { Progress, Task } from '../task/task.ts'
 import type { Duration, Handlers, PayloadOf, ResultOf } from '../worker/handlers.ts'
-import { call } from './call.ts'
+import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
 
 /** What may be said of a task beside its type and payload; each has the default of its handler or of XQueue. */
@@ -55,9 +55,9 @@ export class TaskUnsuccessful extends Error {
  * submissions an `idempotencyKey` and call again.
  */
 export class Client<H extends Handlers> {
-  readonly #server: string
+  readonly #server: Server
 
-  constructor(server: string) {
+  constructor(server: Server) {
     this.#server = server
   }
 
@@ -134,9 +134,15 @@ export class Client<H extends Handlers> {
   }
 }
 
-/** `createClient<typeof handlers>('http://localhost:8080')`: import the handlers as a type only. */
-export function createClient<H extends Handlers>(server = 'http://127.0.0.1:8080'): Client<H> {
-  return new Client(server)
+/**
+ * `createClient<typeof handlers>('http://localhost:8080')`: import the handlers as a type only. A server with access
+ * control wants a `key`; default that of the environment, XQUEUE_KEY.
+ */
+export function createClient<H extends Handlers>(
+  server = 'http://127.0.0.1:8080',
+  { key = process.env.XQUEUE_KEY }: { key?: string | undefined } = {},
+): Client<H> {
+  return new Client({ url: server, key: key ?? null })
 }
 
 /** A task as the HTTP API writes it. */

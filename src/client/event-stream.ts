@@ -1,7 +1,7 @@
 import type { Json } from '../task/json.ts'
 import type { Status, TimeoutReason } from '../task/status.ts'
 import type { Progress } from '../task/task.ts'
-import { call } from './call.ts'
+import { addressOf, authorizationOf, call, type Server } from './call.ts'
 
 /** A status change or a progress report, as the server tells it. */
 export interface TaskChange {
@@ -34,18 +34,21 @@ const RECONNECT_MS = 1_000
  * @throws XQueueError what the server refuses, or `engine_unavailable` when it cannot be reached at the start
  */
 export async function* changes(
-  server: string,
+  server: Server,
   { taskId, type, status }: ChangesQuery,
   signal?: AbortSignal,
   opened?: () => void,
 ): AsyncGenerator<TaskChange> {
   const filter = { ...(taskId ? { task_id: taskId } : {}), ...(type ? { type } : {}), ...(status ? { status } : {}) }
-  const url = `${server.replace(/\/$/, '')}/api/v1/events?${new URLSearchParams(filter)}`
+  const url = addressOf(server, `/events?${new URLSearchParams(filter)}`)
   let last: string | null = null
   while (!signal?.aborted) {
     const leave = new AbortController()
     try {
-      const headers: Record<string, string> = last === null ? {} : { 'Last-Event-ID': last }
+      const headers: Record<string, string> = {
+        ...authorizationOf(server),
+        ...(last === null ? {} : { 'Last-Event-ID': last }),
+      }
       const signals = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
       const response = await fetch(url, { headers, signal: signals }).catch(() => null)
       if (response?.ok && response.body) {

@@ -9,7 +9,17 @@ export interface Config {
   engine: string
   host: string
   port: number
+  auth: Auth
+  insecure: boolean
+  issuer: IssuerConfig | null
+  tokenSecret: string | null
+  /** PEM files. */
+  tls: { cert: string; key: string } | null
+  corsOrigins: readonly string[]
+  redact: readonly string[]
+  payloadKeys: readonly string[]
   mqtt: string
+  mqttPublicUrl: string | null
   mqttPort: number
   mqttOrigins: readonly string[]
   mqttPrefix: string
@@ -29,6 +39,16 @@ export interface Config {
   outbox: string
   httpAllowPrivate: boolean
   httpSecret: string | null
+}
+
+/** Who may call: everybody, or who brings a key, a token of the issuer, or either. */
+export type Auth = 'off' | 'keys' | 'jwt' | 'keys+jwt'
+
+export interface IssuerConfig {
+  jwksUrl: string
+  issuer: string
+  audience: string
+  scopeClaim: string
 }
 
 /** Where each value came from, for `xqueue config`. */
@@ -61,9 +81,18 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     engine: value('engine'),
     host: value('host'),
     port: value('port'),
+    auth: value('auth'),
+    insecure: value('insecure'),
+    issuer: issuerOf(value),
+    tokenSecret: value('token-secret'),
+    tls: tlsOf(value),
+    corsOrigins: words(value('cors-origins')),
+    redact: words(value('redact')),
+    payloadKeys: words(value('payload-keys')),
     mqtt: value('mqtt'),
+    mqttPublicUrl: value('mqtt-public-url'),
     mqttPort: value('mqtt-port'),
-    mqttOrigins: (value<string | null>('mqtt-origins') ?? '').split(/[,\s]+/).filter(Boolean),
+    mqttOrigins: words(value('mqtt-origins')),
     mqttPrefix: value('mqtt-prefix'),
     mqttQos: value('mqtt-qos'),
     mqttRetain: value('mqtt-retain'),
@@ -87,6 +116,32 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
 
 export function variableOf(name: string): string {
   return `XQUEUE_${name.toUpperCase().replaceAll('-', '_')}`
+}
+
+type Value = <T>(name: SettingName) => T
+
+function words(text: string | null): string[] {
+  return (text ?? '').split(/[,\s]+/).filter(Boolean)
+}
+
+/** Settings that have a meaning only together. */
+function issuerOf(value: Value): IssuerConfig | null {
+  if (!value<Auth>('auth').includes('jwt')) return null
+  const names = ['jwt-jwks', 'jwt-issuer', 'jwt-audience'] as const
+  const missing = names.find((name) => value(name) === null)
+  if (missing) throw new XQueueError('invalid_config', `--auth ${value('auth')} needs --${missing} as well`)
+  const [jwksUrl, issuer, audience] = names.map((name) => value<string>(name)) as [string, string, string]
+  return { jwksUrl, issuer, audience, scopeClaim: value('jwt-scope-claim') }
+}
+
+function tlsOf(value: Value): Config['tls'] {
+  const [cert, key] = [value<string | null>('tls-cert'), value<string | null>('tls-key')]
+  if (cert !== null && key !== null) return { cert, key }
+  if (cert === null && key === null) return null
+  throw new XQueueError(
+    'invalid_config',
+    `--tls-${cert === null ? 'key' : 'cert'} needs --tls-${cert === null ? 'cert' : 'key'} as well`,
+  )
 }
 
 function find(
@@ -139,9 +194,9 @@ function refuseUnknown(names: readonly string[], source: string): void {
   throw new XQueueError('invalid_config', `"${unknown}" in ${source} is no setting: ${remedy}`)
 }
 
-/** XQUEUE_SERVER is the clients' own; everything else of that prefix must be a setting. */
+/** XQUEUE_SERVER and XQUEUE_KEY are the clients' own; everything else of that prefix must be a setting. */
 function refuseUnknownVariables(env: Values): void {
-  const known = ['XQUEUE_SERVER', ...SETTINGS.map(({ name }) => variableOf(name))]
+  const known = ['XQUEUE_SERVER', 'XQUEUE_KEY', ...SETTINGS.map(({ name }) => variableOf(name))]
   const unknown = Object.keys(env).find((name) => name.startsWith('XQUEUE_') && !known.includes(name))
   if (unknown)
     refuseUnknown([unknown.slice('XQUEUE_'.length).toLowerCase().replaceAll('_', '-')], `variable ${unknown}`)

@@ -20,6 +20,10 @@ export interface Setting {
 }
 
 const MQTT_URL = /^(embedded|off|(mqtts?|wss?|tcp|ssl):\/\/[^\s/]+\S*)$/
+const BROKER_URL = /^(mqtts?|wss?):\/\/[^\s@/]+\S*$/
+const HTTPS_URL = /^(https:\/\/|http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/])\S+$/
+const ORIGINS = /^https?:\/\/[^\s/,]+([,\s]+https?:\/\/[^\s/,]+)*$/
+const SECRET_CHARS_MIN = 32
 const MQTT_PREFIX = /^[\w.-]+(\/[\w.-]+)*$/
 
 /** Every setting, one row each. */
@@ -34,6 +38,44 @@ export const SETTINGS = [
   row('port', { kind: 'integer', min: 0, max: 65_535 }, '8080', 'Port of the HTTP server; 0 takes a free one', [
     'SERVER_PORT',
   ]),
+  row('auth', { kind: 'choice', of: ['off', 'keys', 'jwt', 'keys+jwt'] }, 'off', 'Who may call: see docs/security.md'),
+  row('insecure', { kind: 'flag' }, 'false', 'Lets other machines reach a server without access control'),
+  row(
+    'jwt-jwks',
+    { kind: 'text', like: { pattern: HTTPS_URL, says: 'must be an https URL' } },
+    null,
+    "Where the public keys of the tokens' issuer are (JWKS)",
+  ),
+  row('jwt-issuer', { kind: 'text' }, null, 'Issuer that tokens must name'),
+  row('jwt-audience', { kind: 'text' }, null, 'Audience that tokens must name'),
+  row('jwt-scope-claim', { kind: 'text' }, 'scope', 'Claim that holds the scopes: submit, read, work, admin'),
+  row(
+    'token-secret',
+    {
+      kind: 'text',
+      like: {
+        pattern: new RegExp(`^.{${SECRET_CHARS_MIN},}$`),
+        says: `must have ${SECRET_CHARS_MIN} characters or more`,
+      },
+    },
+    null,
+    'What subscription tokens are signed with, where a broker elsewhere checks them; default one of their own',
+  ),
+  row('tls-cert', { kind: 'text' }, null, 'PEM file with the certificate of the HTTP server and the embedded broker'),
+  row('tls-key', { kind: 'text' }, null, 'PEM file with its private key'),
+  row(
+    'cors-origins',
+    { kind: 'text', like: { pattern: ORIGINS, says: 'must be origins with commas, as in https://app.example' } },
+    null,
+    'Other sites whose pages may call the API, with commas',
+  ),
+  row(
+    'payload-keys',
+    { kind: 'text' },
+    null,
+    'Keys that payloads and results are encrypted with: see docs/security.md',
+  ),
+  row('redact', { kind: 'text' }, null, 'Paths that only workers are to see, with commas: payload.password,result.*'),
   row(
     'mqtt',
     { kind: 'text', like: { pattern: MQTT_URL, says: 'must be embedded, off, or a URL as mqtt://user:password@host' } },
@@ -47,6 +89,12 @@ export const SETTINGS = [
     { kind: 'text' },
     null,
     'Sites whose pages may read from the embedded broker, with commas; * all',
+  ),
+  row(
+    'mqtt-public-url',
+    { kind: 'text', like: { pattern: BROKER_URL, says: 'must be a URL as wss://host/mqtt, without user or password' } },
+    null,
+    'Where subscribers are told to connect; default this server, or the broker of --mqtt',
   ),
   row(
     'mqtt-prefix',

@@ -1,3 +1,4 @@
+import type { ApiKey } from '../task/api-key.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { Json } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
@@ -79,6 +80,12 @@ export interface Engine {
    * processes share the work and what one has not handled the next one gets: see `EventsReader`.
    */
   events(query: EventsQuery): Promise<EventsPage>
+
+  /**
+   * Adds a key, or drops one and the sessions that were opened with it, durably; answers those that have not expired,
+   * oldest first. All processes see the change with their next call.
+   */
+  keys(change?: KeyChange): Promise<Keys>
 
   health(): Promise<Health>
 
@@ -401,6 +408,14 @@ export interface EventsPage {
   gap: boolean
   /** Whether the named reader's lease is the caller's; true without one. */
   held: boolean
+}
+
+export type KeyChange = { add: ApiKey } | { drop: string }
+
+export interface Keys {
+  keys: ApiKey[]
+  /** What tokens are signed with: 32 random bytes, base64url, made once for each store. */
+  secret: string
 }
 
 export interface Health {

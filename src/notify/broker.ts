@@ -1,8 +1,10 @@
 import type { IncomingMessage, Server } from 'node:http'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { type AddressInfo, createServer, type Socket, type Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { createServer as createTlsServer } from 'node:tls'
 import { Aedes, type Client } from 'aedes'
 import { createWebSocketStream, WebSocketServer } from 'ws'
+import { Guests } from './guests.ts'
 import { LateStates } from './late.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Outlet } from './outlet.ts'
@@ -24,11 +26,13 @@ const RECEIVED_BYTES_MAX = 64 * 1024
  */
 export class EmbeddedBroker implements Live {
   readonly browser: { path: string; prefix: string }
+  readonly subscribeAt: Live['subscribeAt']
   readonly #options: LiveOptions
   readonly #topics: Topics
   readonly #late: LateStates
   readonly #aedes: Aedes
-  readonly #tcp = createServer()
+  readonly #tcp: TcpServer
+  readonly #guests: Guests | null
   readonly #sockets = new WebSocketServer({
     noServer: true,
     maxPayload: RECEIVED_BYTES_MAX,
@@ -39,8 +43,11 @@ export class EmbeddedBroker implements Live {
   #detail = 'not started'
 
   constructor(options: LiveOptions) {
-    const { engine, prefix } = options
+    const { engine, prefix, publicUrl: url = null, tls, admit } = options
     this.#options = options
+    this.subscribeAt = { url, prefix }
+    this.#tcp = tls ? createTlsServer(tls) : createServer()
+    this.#guests = admit ? new Guests(admit) : null
     this.#topics = new Topics(prefix)
     this.browser = { path: PATH, prefix }
     this.#late = new LateStates(engine, this.#topics)
@@ -54,12 +61,12 @@ export class EmbeddedBroker implements Live {
   }
 
   async start(server: Server | null): Promise<void> {
-    const { host, port, logger } = this.#options
+    const { host, port, logger, tls } = this.#options
     await this.#aedes.listen()
     server?.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
       this.#upgrade(request, socket, head)
     })
-    this.#tcp.on('connection', (socket) => this.#handle(socket))
+    this.#tcp.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => this.#handle(socket))
     const failed = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
       this.#tcp.once('error', resolve)
       this.#tcp.listen(port, host, () => resolve(null))
@@ -71,8 +78,9 @@ export class EmbeddedBroker implements Live {
       logger.warn({ host, port }, `no plain MQTT: ${why}; WebSocket at ${PATH} goes on: ${remedy}`)
     } else {
       const { port: listening } = this.#tcp.address() as AddressInfo
-      this.#detail = `embedded broker at mqtt://${host}:${listening}, WebSocket at ${PATH}`
-      logger.info({ mqtt: `mqtt://${host}:${listening}`, websocket: PATH }, 'status over MQTT')
+      const mqtt = `${tls ? 'mqtts' : 'mqtt'}://${host}:${listening}`
+      this.#detail = `embedded broker at ${mqtt}, WebSocket at ${PATH}`
+      logger.info({ mqtt, websocket: PATH }, 'status over MQTT')
     }
     this.#tcp.on('error', (error) => logger.warn({ err: error }, 'the MQTT port failed'))
   }
@@ -95,10 +103,13 @@ export class EmbeddedBroker implements Live {
       const full = aedes.connectedClients >= CLIENTS_MAX
       done(full ? new Error(`there are ${CLIENTS_MAX} clients already`) : null, !full)
     }
+    const guests = this.#guests
+    if (guests) aedes.authenticate = (client, _user, password, done) => guests.admit(client, password, done)
     aedes.authorizePublish = (_client, { topic }, done) => done(new Error(`only the server publishes, not to ${topic}`))
     aedes.authorizeSubscribe = (client, subscription, done) => {
       const { topic, qos } = subscription
-      if (!this.#topics.allows(topic) || this.#subscribers.countOf(client) >= FILTERS_MAX) {
+      const allowed = this.#topics.allows(topic) && (guests === null || guests.hears(client, topic))
+      if (!allowed || this.#subscribers.countOf(client) >= FILTERS_MAX) {
         done(null, null) // The acknowledgement says that it is refused.
         return
       }
@@ -158,7 +169,8 @@ export class EmbeddedBroker implements Live {
    * no origin; `null` is what files send, but also what any site can make a frame send.
    */
   #isWelcome({ headers: { origin, host } }: IncomingMessage): boolean {
-    const { origins } = this.#options
+    const { origins, servesHost } = this.#options
+    if (servesHost && !servesHost(host)) return false
     if (origin === undefined || origins.includes('*') || origins.includes(origin)) return true
     const parsed = URL.parse(origin)
     if (!parsed) return false

@@ -1,4 +1,4 @@
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
 import { EmbeddedBroker } from './broker.ts'
@@ -12,8 +12,20 @@ export interface Live {
   check(): { name: string; ok: boolean; detail: string }
   /** Where a browser of this server's page finds it; null where it must take Server-Sent Events. */
   readonly browser: { path: string; prefix: string } | null
+  /** Where subscribers find it; null: at `/mqtt` of this server. */
+  readonly subscribeAt: { url: string | null; prefix: string }
   stop(): Promise<void>
 }
+
+/** What somebody who was let in may listen to. */
+export interface Admission {
+  hears(filter: string): boolean
+  /** Calls `end` when that right has ended; returns what says that they have left. */
+  lapses(end: () => void): () => void
+}
+
+/** Who may listen: by the password, or by what came with the request that opened the WebSocket. */
+export type Admit = (password: string | null, request: IncomingMessage | undefined) => Promise<Admission>
 
 export interface LiveOptions {
   engine: Engine
@@ -29,6 +41,14 @@ export interface LiveOptions {
   /** Embedded broker: where it listens for plain MQTT. */
   host: string
   port: number
+  /** Embedded broker: certificate and key (PEM) of its port; null: no TLS. */
+  tls?: { cert: Buffer; key: Buffer } | null
+  /** Embedded broker: null lets everybody listen. */
+  admit?: Admit | null
+  /** Where subscribers are told to connect, if not where this process does. */
+  publicUrl?: string | null
+  /** Embedded broker: whether what a WebSocket's Host header names is this server; default anything. */
+  servesHost?: (host: string | undefined) => boolean
   /** Embedded broker: origins whose pages may open a WebSocket, beside the server's own and loopback ones. */
   origins: readonly string[]
   /** Unlike any other process's. */

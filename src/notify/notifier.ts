@@ -28,6 +28,7 @@ const STOP_MS_MAX = 3_000
  */
 export class Notifier implements Live {
   readonly browser = null
+  readonly subscribeAt: Live['subscribeAt']
   readonly #options: LiveOptions
   readonly #link: LinkOptions
   readonly #topics: Topics
@@ -48,6 +49,7 @@ export class Notifier implements Live {
     this.#topics = new Topics(options.prefix)
     const { protocol, host } = new URL(url)
     this.#where = `${protocol}//${host}`
+    this.subscribeAt = { url: options.publicUrl ?? this.#where, prefix: options.prefix }
     const clientId = options.clientId ?? `xqueue-${options.instanceId.slice(-12)}`
     this.#link = { url, qos, retain, retentionMs, workerId, clientId, topics: this.#topics }
     this.#state = { ok: false, detail: `connecting to ${this.#where}` }

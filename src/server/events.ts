@@ -1,5 +1,7 @@
+import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
+import type { Interests } from '../access/principal.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import { StatusSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
@@ -12,11 +14,13 @@ const GAP = '{"detail":"earlier events are gone: read the tasks"}'
 const UNSENT_BYTES_MAX = 8 * 1024 * 1024
 
 /** GET /api/v1/events: each connection reads the outbox at its own place, so a slow one holds up nobody. */
-export function eventRoutes({ engine, closing }: ServerContext): Route[] {
+export function eventRoutes({ engine, access, closing }: ServerContext): Route[] {
   const stream = async (request: FastifyRequest, reply: FastifyReply) => {
     const { task_id, type, status } = request.query as { task_id?: string; type?: string; status?: string }
+    const principal = request.principal!
     const wanted = (event: TaskEvent) =>
       event.kind !== 'removed' &&
+      isOf(principal.interests, event) &&
       (task_id === undefined || event.taskId === task_id) &&
       (type === undefined || event.type === type) &&
       (status === undefined || event.status === status)
@@ -30,10 +34,11 @@ export function eventRoutes({ engine, closing }: ServerContext): Route[] {
     out.once('close', leave)
     closing.addEventListener('abort', leave, { once: true })
     if (out.destroyed || closing.aborted) leave()
+    const left = access?.lapses(principal, leave)
     reply.hijack()
     out.writeHead(200, {
+      ...(reply.getHeaders() as OutgoingHttpHeaders),
       'Content-Type': 'text/event-stream',
-      'Cache-Control': 'no-store',
       Connection: 'close', // Kept alive after its end, it would hold up the close of the server
       'X-Accel-Buffering': 'no',
     })
@@ -54,6 +59,7 @@ export function eventRoutes({ engine, closing }: ServerContext): Route[] {
     } finally {
       clearInterval(heartbeat)
       closing.removeEventListener('abort', leave)
+      left?.()
       out.end()
     }
   }
@@ -61,16 +67,29 @@ export function eventRoutes({ engine, closing }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/events',
+      scope: 'listen',
       summary: 'Status changes as Server-Sent Events; Last-Event-ID resumes',
       querystring: Type.Object(
         {
           task_id: Type.Optional(Type.String({ maxLength: 100 })),
           type: Type.Optional(Type.String({ maxLength: 100 })),
           status: Type.Optional(StatusSchema),
+          access_token: Type.Optional(
+            Type.String({
+              maxLength: 16_384,
+              description: 'A subscription token, for EventSource, which has no headers',
+            }),
+          ),
         },
         { additionalProperties: false },
       ),
       handler: stream,
     },
   ]
+}
+
+/** Whether a subscription token was made for this; whoever needed none may hear everything. */
+function isOf(interests: Interests | null, { taskId, type }: TaskEvent): boolean {
+  if (interests === null) return true
+  return 'taskIds' in interests ? interests.taskIds.includes(taskId) : interests.types.includes(type)
 }

@@ -15,7 +15,7 @@ const WAIT_MS_MAX = 60_000
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
 
 /** Workers in any language: take leases, settle them, keep them alive. */
-export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
+export function leaseRoutes({ engine, access, closing }: ServerContext): Route[] {
   const settle = async (request: FastifyRequest, outcome: Outcome) => {
     const { lease } = request.params as { lease: string }
     const outcomes = [{ lease, outcome }]
@@ -30,6 +30,8 @@ export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/tasks/consume',
+      scope: 'work',
+      quiet: true,
       summary: 'Take tasks to run, waiting for them if there are none',
       body: Type.Object(
         {
@@ -52,11 +54,13 @@ export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
         const leave = () => gone.abort()
         request.raw.socket.once('close', leave)
         closing.addEventListener('abort', leave, { once: true })
+        const left = access?.lapses(request.principal!, leave)
         const worker = remoteWorker(body.worker_id ?? `http-${request.ip}`, body.types, body.max)
         const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal, durable: true }
         const { leases } = await engine.turn(turn).finally(() => {
           request.raw.socket.off('close', leave)
           closing.removeEventListener('abort', leave)
+          left?.()
         })
         if (request.raw.socket.destroyed && leases.length > 0) {
           // Nobody is there to run them: they go back at no cost.
@@ -75,6 +79,7 @@ export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/leases/:lease/complete',
+      scope: 'work',
       summary: 'The task succeeded',
       params: LeaseParams,
       body: Type.Object(
@@ -89,6 +94,7 @@ export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/leases/:lease/fail',
+      scope: 'work',
       summary: 'The task failed',
       params: LeaseParams,
       body: Type.Object(
@@ -108,6 +114,8 @@ export function leaseRoutes({ engine, closing }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/leases/:lease/heartbeat',
+      scope: 'work',
+      quiet: true,
       summary: 'Keep a lease, and learn whether its task was canceled',
       params: LeaseParams,
       body: Type.Object(

@@ -28,12 +28,13 @@ export function pageRoutes({ live, version }: ServerContext): Route[] {
     answers.push(['/', async (_request, reply) => reply.type(TYPES['.html']!).send(NOT_BUILT)])
   }
   const page = answers.map(
-    ([url, handler]): Route => ({ method: 'GET', url, summary: 'The dashboard', hidden: true, handler }),
+    ([url, handler]): Route => ({ method: 'GET', url, scope: 'open', summary: 'The dashboard', hidden: true, handler }),
   )
   const liveJson = { mqtt: live?.browser ?? null, version }
   const where: Route = {
     method: 'GET',
     url: '/live.json',
+    scope: 'open',
     summary: 'Where the dashboard finds MQTT',
     hidden: true,
     handler: async () => liveJson,
@@ -54,7 +55,7 @@ function answerOf(file: string): Route['handler'] {
     const accepted = String(request.headers['accept-encoding'] ?? '')
     const [encoding, content] = forms.find(([name, body]) => body && accepted.includes(name)) ?? [null, plain]
     reply.type(TYPES[extname(file)]!).header('Cache-Control', caching).header('Content-Security-Policy', POLICY)
-    reply.header('Vary', 'Accept-Encoding').header('Referrer-Policy', 'no-referrer')
+    reply.header('Vary', 'Accept-Encoding')
     if (encoding) reply.header('Content-Encoding', encoding)
     return reply.send(content)
   }

@@ -25,7 +25,8 @@ export function answerProblems(server: FastifyInstance): void {
 
 export function sendProblem(reply: FastifyReply, request: FastifyRequest, error: XQueueError): FastifyReply {
   const { code, details, message, status } = error
-  const { retry_after, ...members }: ErrorDetails = details
+  const { retry_after, challenge, ...members }: ErrorDetails = details
+  if (challenge !== undefined) reply.header('WWW-Authenticate', challenge)
   if (retry_after !== undefined || status === 503) reply.header('Retry-After', String(retry_after ?? 1))
   const problem = {
     type: `urn:xqueue:problem:${code}`,

@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import {
@@ -12,15 +11,22 @@ import {
 import type { Logger } from 'pino'
 import type { Registry } from 'prom-client'
 import type { TSchema } from 'typebox'
+import type { Access } from '../access/access.ts'
+import type { RouteScope } from '../access/principal.ts'
 import type { Engine } from '../engine/engine.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
+import { guard } from './access.ts'
+import { answerUnreadable, closeUnusedConnections, connectionOptions, PATIENCE, type Patience } from './connections.ts'
 import { eventRoutes } from './events.ts'
+import { addHeaders } from './headers.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { engineMetrics } from './metrics.ts'
 import { pageRoutes } from './page.ts'
 import { answerProblems } from './problems.ts'
+import { sessionRoutes } from './session.ts'
+import { subscriptionRoutes } from './subscriptions.ts'
 import { systemRoutes } from './system.ts'
 import { taskRoutes } from './tasks.ts'
 import { typeRoutes } from './types.ts'
@@ -36,16 +42,29 @@ export interface ServerOptions {
   startedAt?: number
   /** Status over MQTT, if this process publishes it. */
   live?: LiveStatus | null
+  /** Who may do what; null: everybody everything. */
+  access?: Access | null
+  /** Whether what a Host header names is this server; default anything. */
+  servesHost?: (host: string | undefined) => boolean
+  /** Other sites whose pages may call the API. */
+  corsOrigins?: readonly string[]
+  /** PEM. */
+  tls?: { cert: Buffer; key: Buffer } | null
+  patience?: Patience
 }
 
 /** What the routes tell of it: whether it works, and where the page finds it. */
 export interface LiveStatus {
   check(): { name: string; ok: boolean; detail: string }
   readonly browser: { path: string; prefix: string } | null
+  /** Where subscribers find it: null, at this server. */
+  readonly subscribeAt: { url: string | null; prefix: string }
 }
 
 /** What the routes are given. */
 export interface ServerContext extends ServerOptions {
+  access: Access | null
+  hasTls: boolean
   startedAt: number
   types: KnownTypes
   limits: { taskBytesMax: number; batchBytesMax: number }
@@ -57,6 +76,10 @@ export interface ServerContext extends ServerOptions {
 export interface Route {
   method: 'GET' | 'POST' | 'DELETE'
   url: string
+  /** Who may call it. */
+  scope: RouteScope
+  /** Changes nothing that an audit is interested in. */
+  quiet?: boolean
   summary: string
   params?: TSchema
   querystring?: TSchema
@@ -69,20 +92,27 @@ export interface Route {
   handler: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 }
 
+/** The documentation's own scripts and styles, some of which stand in its elements. */
+const DOCS_POLICY = [
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; font-src 'self'",
+  "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+].join('; ')
 /** Room around the payload for the other fields of a task. */
 const FIELDS_BYTES_MAX = 64 * 1024
-const REQUEST_MS_MAX = 120_000
 
 /** The HTTP API, ready to listen. Closing it ends its event streams and waiting calls. */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
-  const { logger, version, registry, engine } = options
+  const { logger, version, registry, engine, access = null, corsOrigins = [], tls = null } = options
+  const connections = connectionOptions(options.patience ?? PATIENCE)
   const closing = new AbortController()
   const server = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: TASK_LIMITS.payloadBytesMax,
-    requestTimeout: REQUEST_MS_MAX,
+    requestTimeout: connections.requestTimeout,
+    clientErrorHandler: answerUnreadable,
     forceCloseConnections: 'idle',
+    ...(tls ? { https: { ...connections, ...tls } } : { http: connections }),
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true, useDefaults: false } },
     routerOptions: { maxParamLength: 200 },
   })
@@ -91,25 +121,27 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   closeUnusedConnections(server)
   if (logger.isLevelEnabled('debug')) {
     server.addHook('onResponse', async (request, reply) => {
-      request.log.debug({ method: request.method, url: request.url, status: reply.statusCode }, 'answered')
+      const url = request.url.split('?')[0] // What is asked may be nobody's business, or a token.
+      request.log.debug({ method: request.method, url, status: reply.statusCode }, 'answered')
     })
   }
-  server.addHook('onRequest', (_request, reply, done) => {
-    reply.header('X-Content-Type-Options', 'nosniff')
-    done()
-  })
+  await addHeaders(server, corsOrigins, tls !== null)
+  guard(server, { access, logger, servesHost: options.servesHost ?? (() => true), origins: corsOrigins })
   acceptEmptyBodies(server)
 
   await server.register(swagger, {
     openapi: {
       openapi: '3.1.0',
       info: { title: 'XQueue', version, description: 'Submit tasks, watch them, set limits. Errors are RFC 9457.' },
+      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
     },
   })
-  await server.register(swaggerUi, { routePrefix: '/docs' })
+  await server.register(swaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
   engineMetrics(engine, registry)
   const context: ServerContext = {
     ...options,
+    access,
+    hasTls: tls !== null,
     startedAt: options.startedAt ?? Date.now(),
     types: new KnownTypes(engine, options.handlers),
     limits: {
@@ -118,25 +150,41 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     },
     closing: closing.signal,
   }
-  const routes = [taskRoutes, typeRoutes, leaseRoutes, eventRoutes, systemRoutes, pageRoutes]
-  for (const route of routes.flatMap((make) => make(context))) add(server, route)
+  const resources = [taskRoutes, typeRoutes, leaseRoutes, eventRoutes, subscriptionRoutes, sessionRoutes, systemRoutes]
+  for (const route of [...resources, pageRoutes].flatMap((make) => make(context))) add(server, route)
   add(server, {
     method: 'GET',
     url: '/metrics',
+    scope: 'read',
     summary: 'Prometheus metrics',
     handler: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
   })
-  server.get('/openapi.json', { schema: { hide: true } }, async () => server.swagger())
+  server.get('/openapi.json', { schema: { hide: true }, config: { scope: 'open' } }, async () => server.swagger())
   return server
 }
 
 function add(server: FastifyInstance, route: Route): void {
-  const { method, url, summary, params, querystring, body, bodyLimit, hidden, before, handler } = route
+  const {
+    method,
+    url,
+    scope,
+    quiet = false,
+    summary,
+    params,
+    querystring,
+    body,
+    bodyLimit,
+    hidden,
+    before,
+    handler,
+  } = route
   server.route({
     method,
     url,
+    config: { scope, quiet },
     schema: {
       summary,
+      ...(scope === 'open' ? {} : { security: [{ key: [] }], description: `Scope: \`${scope}\`` }),
       ...(hidden ? { hide: true } : { tags: [url.split('/')[3] ?? 'system'] }),
       ...(params ? { params } : {}),
       ...(querystring ? { querystring } : {}),
@@ -154,25 +202,6 @@ function add(server: FastifyInstance, route: Route): void {
       }
     },
     handler,
-  })
-}
-
-/**
- * A connection over which nothing was asked yet (browsers open them ahead) counts as busy for Node, and would hold up
- * the close for a minute.
- */
-function closeUnusedConnections(server: FastifyInstance): void {
-  const unused = new Set<Socket>()
-  server.server.on('connection', (socket: Socket) => {
-    unused.add(socket)
-    socket.once('close', () => unused.delete(socket))
-  })
-  server.addHook('onRequest', (request, _reply, done) => {
-    unused.delete(request.raw.socket)
-    done()
-  })
-  server.addHook('preClose', async () => {
-    for (const socket of unused) socket.destroy()
   })
 }
 

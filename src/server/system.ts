@@ -1,3 +1,4 @@
+import { may } from '../access/principal.ts'
 import type { Engine, WorkerInfo } from '../engine/engine.ts'
 import { isoTime } from '../task/task-json.ts'
 import type { Route, ServerContext } from './server.ts'
@@ -9,14 +10,16 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
     {
       method: 'GET',
       url: '/api/v1/stats',
+      scope: 'read',
       summary: 'Counts and rates over all processes',
       handler: () => readStats(engine, instanceId, startedAt),
     },
     {
       method: 'GET',
       url: '/api/v1/health',
+      scope: 'open',
       summary: 'Whether tasks can be accepted and kept',
-      handler: async (_request, reply) => {
+      handler: async (request, reply) => {
         const { engine: name, durability, checks } = await engine.health()
         const failed = checks.find(({ ok }) => !ok)
         const mqtt = live?.check()
@@ -30,24 +33,29 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
           checks: mqtt ? [...checks, mqtt] : checks,
           ...(failed ? { failed_check: failed.name } : {}),
         }
-        return reply.status(failed ? 503 : 200).send(answer)
+        // A load balancer needs no key to learn whether to send anybody here; the rest is for who may read.
+        const shown = may(request.principal, 'read') ? answer : { status: answer.status }
+        return reply.status(failed ? 503 : 200).send(shown)
       },
     },
     {
       method: 'GET',
       url: '/api/v1/live',
+      scope: 'open',
       summary: 'Whether the process runs',
       handler: async () => ({ status: 'alive' }),
     },
     {
       method: 'GET',
       url: '/api/v1/stream',
+      scope: 'read',
       summary: "The waiting work in the engine's own terms",
       handler: async () => ({ stream_info: (await engine.stats()).stream }),
     },
     {
       method: 'GET',
       url: '/api/v1/workers',
+      scope: 'read',
       summary: 'The live workers over all processes',
       handler: async () => {
         const workers = await engine.workers()

@@ -68,6 +68,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/tasks',
+      scope: 'submit',
       summary: 'Submit a task',
       body: TaskInputSchema,
       bodyLimit: limits.taskBytesMax,
@@ -77,6 +78,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/tasks/batch',
+      scope: 'submit',
       summary: 'Submit many tasks: all or none',
       body: Type.Object(
         { tasks: Type.Array(TaskInputSchema, { minItems: 1, maxItems: TASK_LIMITS.batchTasksMax }) },
@@ -92,6 +94,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/tasks',
+      scope: 'read',
       summary: 'List tasks: newest first, pending ones in the order they will run',
       querystring: ListSchema,
       handler: async (request) => {
@@ -104,6 +107,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/tasks/:id',
+      scope: 'read',
       summary: 'One task',
       params: IdParams,
       handler: async (request) => {
@@ -116,6 +120,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/tasks/:id/explain',
+      scope: 'read',
       summary: 'Why a task is not running',
       params: IdParams,
       handler: async (request) => {
@@ -139,6 +144,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'DELETE',
       url: '/api/v1/tasks/:id',
+      scope: 'submit',
       summary: 'Cancel a task',
       params: IdParams,
       handler: changeOne('cancel'),
@@ -146,6 +152,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/tasks/:id/retry',
+      scope: 'submit',
       summary: 'Run a failed, canceled or timed-out task again',
       params: IdParams,
       handler: changeOne('retry'),
@@ -153,6 +160,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/tasks/cancel',
+      scope: 'admin',
       summary: 'Cancel all that fit',
       body: FilterSchema,
       handler: changeMany('cancel'),
@@ -160,6 +168,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/tasks/retry',
+      scope: 'admin',
       summary: 'Retry all that fit',
       body: FilterSchema,
       handler: changeMany('retry'),

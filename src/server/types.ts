@@ -37,6 +37,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/handlers',
+      scope: 'read',
       summary: 'The task types that can be submitted',
       handler: async () => {
         const handlers = (await engine.types()).map(({ type }) => type)
@@ -46,6 +47,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/types',
+      scope: 'read',
       summary: 'Each type: what waits, what runs, its limit and its rates',
       handler: async () => {
         const types = (await engine.types()).map(typeJson)
@@ -55,6 +57,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/types/:type/pause',
+      scope: 'admin',
       summary: 'Accept tasks of a type, start none',
       params: TypeParams,
       handler: setPaused(true),
@@ -62,6 +65,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/types/:type/resume',
+      scope: 'admin',
       summary: 'Start tasks of a type again',
       params: TypeParams,
       handler: setPaused(false),
@@ -69,6 +73,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/types/:type/rate',
+      scope: 'admin',
       summary: 'Start at most `max` tasks of a type in any window of `per`, over all processes; max null removes it',
       params: TypeParams,
       body: Type.Object(
@@ -86,6 +91,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/concurrency',
+      scope: 'read',
       summary: 'Every limit, and what is in use of it',
       handler: async () => {
         const limited = (await engine.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
@@ -99,6 +105,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'GET',
       url: '/api/v1/concurrency/:type',
+      scope: 'read',
       summary: "A type's limit and who holds its permits",
       params: TypeParams,
       handler: async (request) => {
@@ -116,6 +123,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     {
       method: 'POST',
       url: '/api/v1/concurrency',
+      scope: 'admin',
       summary: "Set a type's limit over all processes, and that of each of its groups; null removes it",
       body: Type.Object(
         {

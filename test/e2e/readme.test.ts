@@ -101,6 +101,15 @@ it('shows commands that work', async () => {
   }
 })
 
+it('makes keys, and a server that wants one, as it shows', async () => {
+  base = ''
+  const keys = block('keys create').replaceAll('npm run xqueue --', 'npm run --silent xqueue --')
+  const [admin = ''] = (await run(keys)).split('\n')
+  await start(block('serve --handlers handlers/index.ts --auth keys').trim(), '--port 0 --mqtt-port 0')
+  const ask = (headers = {}) => fetch(`${base}/api/v1/types`, { headers }).then(({ status }) => status)
+  expect([await ask(), await ask({ Authorization: `Bearer ${admin}` })]).toEqual([401, 200])
+})
+
 it('names every command', async () => {
   base = ''
   const help = await run('node src/cli/main.ts --help')

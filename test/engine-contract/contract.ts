@@ -9,6 +9,7 @@ import { explainContract } from './explain.ts'
 import { getContract } from './get.ts'
 import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
+import { keysContract } from './keys.ts'
 import { listContract } from './list.ts'
 import { randomRun } from './random.ts'
 import { ratesContract } from './rates.ts'
@@ -52,6 +53,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     workersContract(stage)
     statsContract(stage)
     eventsContract(stage)
+    keysContract(stage)
     healthContract(stage)
     closeContract(stage)
 

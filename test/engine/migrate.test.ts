@@ -69,3 +69,18 @@ it('changes a file of version 1 wholly or not at all, and only once', async () =
     await engine.close()
   }
 })
+
+it('takes keys into a file of version 2, and leaves its tasks as they are', async () => {
+  const db = new DatabaseSync(file)
+  db.exec(readFileSync(join(import.meta.dirname, '../../src/engine/sqlite/sql/migrate-2.sql'), 'utf8'))
+  db.exec('PRAGMA user_version = 2')
+  db.close()
+  const engine = await openEngine(`sqlite:${file}`, { clock: () => NOW })
+  const { keys, secret } = await engine.keys()
+  expect([keys, secret.length]).toEqual([[], 43])
+  expect((await engine.stats()).counts).toMatchObject({ pending: 3, processing: 1, success: 1 })
+  await engine.close()
+  const again = await openEngine(`sqlite:${file}`, { clock: () => NOW })
+  expect((await again.keys()).secret).toBe(secret)
+  await again.close()
+})

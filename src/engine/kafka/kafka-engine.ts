@@ -7,6 +7,7 @@ import type {
   EngineOptions,
   EventsQuery,
   Health,
+  KeyChange,
   ListQuery,
   Stats,
   Submitted,
@@ -182,6 +183,10 @@ export class KafkaEngine implements Restorable {
 
   events(query: EventsQuery) {
     return this.#state.events(query)
+  }
+
+  keys(change?: KeyChange) {
+    return this.#state.keys(change)
   }
 
   async health(): Promise<Health> {

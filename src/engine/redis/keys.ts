@@ -83,6 +83,9 @@ export const KEYS = {
   blocked: 'blocked:',
   /** The process that sweeps. */
   keeper: 'keeper',
+  /** The API keys by their ids, and what tokens are signed with; in the first partition. */
+  api_keys: 'api_keys',
+  secret: 'secret',
   /** What finished in each slot of ten seconds. */
   rates: 'rates:',
 } as const

@@ -25,6 +25,7 @@ const STEPS = {
   stands: 'no-writes',
   restore: null,
   restoring: 'allow-oom',
+  keys: 'allow-oom',
 } as const
 export type StepName = keyof typeof STEPS
 const HARMLESS: ReadonlySet<StepName> = new Set([
@@ -37,6 +38,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'stands',
   'restore',
   'restoring',
+  'keys',
 ])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */

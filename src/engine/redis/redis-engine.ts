@@ -7,6 +7,8 @@ import type {
   EngineOptions,
   EventsQuery,
   Health,
+  KeyChange,
+  Keys,
   ListQuery,
   Stats,
   Submitted,
@@ -19,6 +21,7 @@ import type {
 import { closedError, unknownTypes } from '../refusals.ts'
 import type { Completeness, Remembered, State } from '../state.ts'
 import { Trips } from '../trips.ts'
+import { keysOf } from './api-keys.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
 import { Keeper } from './keeper.ts'
@@ -218,6 +221,11 @@ export class RedisEngine implements State {
   async hasRead(reader: string, position: string) {
     this.#refuseWhenClosed()
     return this.#tail.hasRead(reader, position)
+  }
+
+  async keys(change?: KeyChange): Promise<Keys> {
+    this.#refuseWhenClosed()
+    return keysOf(this.#store, change ?? null)
   }
 
   health(): Promise<Health> {

@@ -7,6 +7,8 @@ import type {
   EventsPage,
   EventsQuery,
   Health,
+  KeyChange,
+  Keys,
   ListQuery,
   Swept,
   TaskFilter,
@@ -20,6 +22,7 @@ import { closedError } from '../refusals.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
+import { changeKeys, readKeys } from './keys.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
 import { Outbox } from './outbox.ts'
@@ -169,6 +172,12 @@ export class SqliteEngine implements Engine {
 
   events(query: EventsQuery): Promise<EventsPage> {
     return this.#outbox.events(query)
+  }
+
+  async keys(change?: KeyChange): Promise<Keys> {
+    if (change) return this.#write(({ store, now }) => changeKeys(store, change, now))
+    const kept = await this.#read((now) => readKeys(this.#store, now))
+    return kept ?? this.#write(({ store, now }) => changeKeys(store, null, now))
   }
 
   async health(): Promise<Health> {

@@ -5,9 +5,11 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 2
+const SCHEMA_VERSION = 3
 const MEMORY_BUSY_MS = 1_000
-const STATEMENT_FILES = ['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers']
+const STATEMENT_FILES = [
+  ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers', 'keys'],
+]
 
 export type Value = string | number | null
 export type Row = Record<string, Value>
@@ -107,6 +109,7 @@ export class Store {
       const { user_version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
       if (user_version < 1) db.exec(readSql('schema'))
       if (user_version < 2) db.exec(readSql('migrate-2'))
+      if (user_version < 3) db.exec(readSql('migrate-3'))
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }

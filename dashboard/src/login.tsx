@@ -1,0 +1,63 @@
+import { useState } from 'preact/hooks'
+import { call } from './api.ts'
+import { ErrorLine, Panel, useAction } from './parts.tsx'
+import { session } from './session.ts'
+import { say } from './words.ts'
+
+/** A key is typed once; a cookie that no script can read stands for it from then on. */
+export function LoginView() {
+  const [key, setKey] = useState('')
+  const [run, error] = useAction()
+  const submit = (event: Event) => {
+    event.preventDefault()
+    run(async () => {
+      await call('POST', '/session', { key })
+      location.reload()
+    })
+  }
+  return (
+    <>
+      <h1>{say('login')}</h1>
+      <Panel>
+        <form class="login" onSubmit={submit}>
+          <label>
+            {say('apiKey')}
+            <input
+              type="password"
+              name="key"
+              required
+              autocomplete="current-password"
+              spellcheck={false}
+              value={key}
+              onInput={({ currentTarget }) => setKey(currentTarget.value)}
+            />
+          </label>
+          <button type="submit">{say('logIn')}</button>
+        </form>
+        <p class="dim">{say('loginHint')}</p>
+        <ErrorLine error={error} />
+      </Panel>
+    </>
+  )
+}
+
+/** Who is logged in, and the way out. */
+export function LoggedIn() {
+  const [run] = useAction()
+  if (!session.access_control || session.name === null) return null
+  const logOut = () =>
+    run(async () => {
+      await call('DELETE', '/session')
+      location.reload()
+    })
+  return (
+    <>
+      <span class="who dim" title={session.scopes.join(', ')}>
+        {session.name}
+      </span>
+      <button type="button" class="plain" onClick={logOut}>
+        {say('logOut')}
+      </button>
+    </>
+  )
+}

@@ -1,0 +1,29 @@
+import { get } from './api.ts'
+
+const AGAIN_MS = 1_000
+
+export type Scope = 'submit' | 'read' | 'work' | 'admin'
+
+/** Who looks at this page, and what they may do; without access control, everything. */
+export interface Session {
+  access_control: boolean
+  name: string | null
+  scopes: Scope[]
+}
+
+/** It changes only with a new load of the page: nothing of what one key showed is left for the next. */
+export const session: Session = await readSession()
+
+export function may(scope: Scope): boolean {
+  return session.scopes.includes(scope) || session.scopes.includes('admin')
+}
+
+async function readSession(): Promise<Session> {
+  for (;;) {
+    try {
+      return await get<Session>('/session')
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS))
+    }
+  }
+}

@@ -1,0 +1,145 @@
+import type { Engine } from '../engine/engine.ts'
+import { CallRates } from './call-rates.ts'
+import { Issuer, type IssuerOptions } from './issuer.ts'
+import { KeyRing, PREFIXES } from './key-ring.ts'
+import { notAccepted, type Principal } from './principal.ts'
+import { isSubscription, type SubscriptionClaims, signSubscription, verifySubscription } from './subscription.ts'
+
+export interface AccessOptions {
+  engine: Engine
+  /** Whether API keys are accepted. */
+  keys: boolean
+  /** Whose tokens are accepted. */
+  issuer: IssuerOptions | null
+  /** What subscription tokens are signed with; null: the secret that is kept in the engine. */
+  tokenSecret: string | null
+}
+
+const SESSION_MS = 12 * 3_600_000
+/** Of one key, or one name that an issuer vouches for: the oldest ends when another is opened. */
+const SESSIONS_MAX = 50
+const LOOK_MS = 1_000
+
+/**
+ * Who may do what, over HTTP and MQTT alike. Where there is none of these, there is no access control.
+ *
+ * A caller brings a key, a token of the issuer, a session (a key of its own, made when somebody logs in, with the
+ * rights of what was logged in with), or a subscription token. What ends with a key ends within a second of its end, in
+ * every process: whoever stays connected says so with `lapses`.
+ */
+export class Access {
+  readonly #ring: KeyRing
+  readonly #options: AccessOptions
+  readonly #issuer: Issuer | null
+  readonly #rates = new CallRates()
+  readonly #connected = new Set<{ principal: Principal; end: () => void }>()
+  #looking: NodeJS.Timeout | undefined
+
+  constructor(options: AccessOptions) {
+    this.#options = options
+    this.#ring = new KeyRing(options.engine)
+    this.#issuer = options.issuer && new Issuer(options.issuer)
+  }
+
+  /**
+   * Who brings this token in the Authorization header or as an MQTT password.
+   * @throws XQueueError `unauthorized` | `issuer_unavailable` | `engine_unavailable`
+   */
+  async authenticate(token: string): Promise<Principal> {
+    if (token.startsWith(PREFIXES.key)) {
+      if (!this.#options.keys) throw notAccepted('keys are not accepted here: --auth keys or keys+jwt accepts them')
+      return this.#byKey(token, 'the key is not valid: it was revoked, has expired, or never was')
+    }
+    if (token.split('.').length === 3) {
+      if (isSubscription(token)) return this.#bySubscription(token)
+      if (!this.#issuer) throw notAccepted('tokens (JWT) are not accepted here: --auth jwt or keys+jwt accepts them')
+      return this.#issuer.verify(token)
+    }
+    throw notAccepted(`that is neither a key of XQueue (they begin with ${PREFIXES.key}) nor a JWT`)
+  }
+
+  /** Who brings this session in the cookie. @throws XQueueError `unauthorized` | `engine_unavailable` */
+  async bySession(token: string): Promise<Principal> {
+    const ended = 'the session has ended: log in again'
+    if (!token.startsWith(PREFIXES.session)) throw notAccepted(ended)
+    return this.#byKey(token, ended)
+  }
+
+  /** Logs somebody in, for half a day and no longer than what was logged in with. */
+  async openSession({
+    name,
+    scopes,
+    rate,
+    keyId,
+    expiresAt,
+  }: Principal): Promise<{ token: string; expiresAt: number }> {
+    const own = (await this.#ring.all()).filter(({ session, name: of }) => session?.of === keyId && of === name)
+    for (const { id } of own.slice(0, Math.max(0, own.length - SESSIONS_MAX + 1))) await this.#ring.drop(id)
+    const until = Math.min(Date.now() + SESSION_MS, expiresAt ?? Number.POSITIVE_INFINITY)
+    const session = { of: keyId }
+    const { token } = await this.#ring.add({ name, scopes, rate, expiresAt: until, session })
+    return { token, expiresAt: until }
+  }
+
+  async closeSession({ keyId }: Principal): Promise<void> {
+    if (keyId !== null) await this.#ring.drop(keyId)
+  }
+
+  async signSubscription(claims: SubscriptionClaims, by: Principal): Promise<string> {
+    return signSubscription(claims, by, await this.#secret())
+  }
+
+  /** Counts a call: after how many milliseconds it may be made, if it is one too many, else 0. */
+  count({ id, rate }: Principal): number {
+    return rate ? this.#rates.count(id, rate, performance.now()) : 0
+  }
+
+  /** Calls `end` when the rights of somebody who stays connected have ended. Returns what says that they have left. */
+  lapses(principal: Principal, end: () => void): () => void {
+    const connected = { principal, end }
+    this.#connected.add(connected)
+    this.#looking ??= setInterval(() => void this.#look(), LOOK_MS)
+    return () => {
+      this.#connected.delete(connected)
+      if (this.#connected.size > 0) return
+      clearInterval(this.#looking)
+      this.#looking = undefined
+    }
+  }
+
+  /** Whether there is a key at all. */
+  async hasKeys(): Promise<boolean> {
+    return (await this.#ring.all()).some(({ session }) => session === null)
+  }
+
+  async #look(): Promise<void> {
+    for (const connected of [...this.#connected]) {
+      // While the engine is away nothing is known, and nothing is told to anybody.
+      const holds = await this.#holds(connected.principal).catch(() => true)
+      if (!holds && this.#connected.has(connected)) connected.end()
+    }
+  }
+
+  async #holds({ keyId, expiresAt }: Principal): Promise<boolean> {
+    if (expiresAt !== null && expiresAt <= Date.now()) return false
+    return keyId === null || this.#ring.has(keyId)
+  }
+
+  async #byKey(token: string, refusal: string): Promise<Principal> {
+    const key = await this.#ring.find(token)
+    if (!key || (key.expiresAt !== null && key.expiresAt <= Date.now())) throw notAccepted(refusal)
+    const { id, name, scopes, rate, expiresAt, session } = key
+    // The calls of all sessions of a key count as that key's.
+    return { id: session?.of ?? id, name, scopes, rate, keyId: id, expiresAt, interests: null }
+  }
+
+  async #bySubscription(token: string): Promise<Principal> {
+    const principal = await verifySubscription(token, await this.#secret())
+    if (await this.#holds(principal)) return principal
+    throw notAccepted('the key that this subscription token was made with is no longer valid')
+  }
+
+  async #secret(): Promise<string> {
+    return this.#options.tokenSecret ?? this.#ring.secret()
+  }
+}

@@ -1,0 +1,90 @@
+import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify } from 'jose'
+import { isScope, type Scope } from '../task/api-key.ts'
+import { XQueueError } from '../task/errors.ts'
+import { notAccepted, type Principal } from './principal.ts'
+
+export interface IssuerOptions {
+  /** Where its public keys are. */
+  jwksUrl: string
+  issuer: string
+  audience: string
+  /** The claim that holds scopes: a list, or words with spaces between. */
+  scopeClaim: string
+  /** How soon after a look at the keys an unknown one is reason for another look. */
+  cooldownMs?: number
+}
+
+/** Signatures only its private key can make: a shared secret would let every verifier sign. */
+const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']
+const COOLDOWN_MS = 10_000
+const FETCH_MS_MAX = 5_000
+const CLOCK_SKEW_S = 5
+const SCOPE_PREFIX = 'xqueue:'
+
+/**
+ * Somebody else who vouches for callers: an identity provider whose tokens (JWT) are checked with its public keys. They
+ * are read anew every ten minutes, and at once for a token whose key is not among them: the issuer may change them.
+ */
+export class Issuer {
+  readonly #options: IssuerOptions
+  readonly #keys: ReturnType<typeof createRemoteJWKSet>
+
+  constructor(options: IssuerOptions) {
+    const { jwksUrl, cooldownMs = COOLDOWN_MS } = options
+    this.#options = options
+    this.#keys = createRemoteJWKSet(new URL(jwksUrl), { cooldownDuration: cooldownMs, timeoutDuration: FETCH_MS_MAX })
+  }
+
+  /** @throws XQueueError `unauthorized` saying what is wrong with it | `issuer_unavailable` */
+  async verify(token: string): Promise<Principal> {
+    const { issuer, audience, scopeClaim } = this.#options
+    const checks = { issuer, audience, algorithms: ALGORITHMS, requiredClaims: ['exp', 'sub'] }
+    const { payload } = await jwtVerify(token, this.#keys, { ...checks, clockTolerance: CLOCK_SKEW_S }).catch(
+      (error: unknown) => {
+        throw this.#refusalOf(error)
+      },
+    )
+    const subject = payload.sub!
+    return {
+      id: `jwt:${subject}`,
+      name: subject,
+      scopes: scopesOf(payload, scopeClaim),
+      rate: null,
+      keyId: null,
+      expiresAt: payload.exp! * 1_000,
+      interests: null,
+    }
+  }
+
+  #refusalOf(error: unknown): unknown {
+    const { issuer, audience, jwksUrl } = this.#options
+    if (error instanceof errors.JWTExpired) return notAccepted('the token has expired: get a new one from its issuer')
+    if (error instanceof errors.JWTClaimValidationFailed) {
+      const wanted: Record<string, string> = { iss: `"${issuer}"`, aud: `"${audience}"` }
+      const must = wanted[error.claim] ? `it must be ${wanted[error.claim]}` : error.reason
+      return notAccepted(`the token's claim "${error.claim}" does not fit: ${must}`)
+    }
+    if (error instanceof errors.JWKSNoMatchingKey) {
+      return notAccepted(`the token was signed with a key that is not at ${jwksUrl}`)
+    }
+    if (error instanceof errors.JWSSignatureVerificationFailed) {
+      return notAccepted('the signature of the token is wrong')
+    }
+    if (error instanceof errors.JOSEAlgNotAllowed) {
+      return notAccepted(`the token is signed in a way that is not accepted: use one of ${ALGORITHMS.join(', ')}`)
+    }
+    if (error instanceof errors.JWTInvalid || error instanceof errors.JWSInvalid) {
+      return notAccepted('that is no JWT')
+    }
+    // What is left are failures to fetch the keys, which are not the caller's fault.
+    const detail = `the keys of the token's issuer cannot be read from ${jwksUrl} (${(error as Error).message})`
+    return new XQueueError('issuer_unavailable', detail, { retry_after: 1 }, { cause: error })
+  }
+}
+
+function scopesOf(payload: JWTPayload, claim: string): Scope[] {
+  const value = payload[claim]
+  const words = Array.isArray(value) ? value.map(String) : String(value ?? '').split(' ')
+  const names = words.map((word) => (word.startsWith(SCOPE_PREFIX) ? word.slice(SCOPE_PREFIX.length) : word))
+  return [...new Set(names.filter(isScope))]
+}

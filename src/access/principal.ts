@@ -1,0 +1,66 @@
+import { type CallRate, includes, type Scope } from '../task/api-key.ts'
+import { XQueueError } from '../task/errors.ts'
+
+/**
+ * What a route asks of its caller: a scope; `listen`, which `read` has and a subscription token too, for what it was
+ * made for; or nothing (`open`).
+ */
+export type RouteScope = Scope | 'listen' | 'open'
+
+/** What a subscription token lets its holder listen to. */
+export type Interests = { taskIds: readonly string[] } | { types: readonly string[] }
+
+/** Who calls, as far as the rest of the server needs to know. */
+export interface Principal {
+  /** For the audit log; not secret. */
+  id: string
+  name: string
+  scopes: readonly Scope[]
+  rate: CallRate | null
+  /** The key or session with which this ends; null for what an issuer of tokens vouches for. */
+  keyId: string | null
+  expiresAt: number | null
+  /** Of a subscription token. */
+  interests: Interests | null
+}
+
+/** Where there is no access control. */
+export const ANYONE: Principal = {
+  id: 'anyone',
+  name: 'anyone',
+  scopes: ['admin'],
+  rate: null,
+  keyId: null,
+  expiresAt: null,
+  interests: null,
+}
+
+export function may(principal: Principal | null, scope: RouteScope): boolean {
+  if (scope === 'open') return true
+  if (principal === null) return false
+  return scope === 'listen'
+    ? principal.interests !== null || includes(principal.scopes, 'read')
+    : includes(principal.scopes, scope)
+}
+
+const REALM = 'Bearer realm="xqueue"'
+
+export function notSignedIn(): XQueueError {
+  const detail =
+    'this call needs a key: send Authorization: Bearer KEY (`xqueue keys create NAME --scopes …` makes one)'
+  return new XQueueError('unauthorized', detail, { challenge: REALM })
+}
+
+/** @param why without the credential itself, which must not come back in an answer or a log */
+export function notAccepted(why: string): XQueueError {
+  return new XQueueError('unauthorized', why, { challenge: `${REALM}, error="invalid_token"` })
+}
+
+export function notAllowed({ name, scopes }: Principal, scope: RouteScope): XQueueError {
+  const required = scope === 'listen' ? 'read' : scope
+  const has = scopes.length > 0 ? `has ${scopes.join(', ')}` : 'has no scope of XQueue'
+  const details = { required_scope: required, scopes }
+  const challenge = `${REALM}, error="insufficient_scope", scope="${required}"`
+  const detail = `this call needs the scope ${required}, and ${name} ${has}: use another key`
+  return new XQueueError('forbidden', detail, { ...details, challenge })
+}

@@ -1,0 +1,132 @@
+import { Command } from 'commander'
+import { CALL_RATE_LIMITS } from '../access/call-rates.ts'
+import { KeyRing } from '../access/key-ring.ts'
+import { loadConfig } from '../config/config.ts'
+import { openEngine } from '../engine/open.ts'
+import { type ApiKey, type CallRate, isScope, KEY_NAME_PATTERN, SCOPES, type Scope } from '../task/api-key.ts'
+import { parseDurationMs } from '../task/duration.ts'
+import { XQueueError } from '../task/errors.ts'
+import { print, table, withExamples } from './output.ts'
+
+interface KeyOptions {
+  engine?: string
+  json?: boolean
+}
+
+interface CreateOptions extends KeyOptions {
+  scopes: string
+  expires?: string
+  rate?: string
+}
+
+/** `xqueue keys`: works on the engine itself, so the first key needs no server and no key. */
+export function keysCommand(): Command {
+  const keys = new Command('keys').description('API keys: create, list, revoke; on the engine itself, without a server')
+  const create = ofEngine(new Command('create'))
+    .description('create a key, and print it this once: only its hash is kept')
+    .argument('<name>', 'what it is for; shown in lists and in the audit log')
+    .requiredOption('--scopes <scopes>', `of ${SCOPES.join(', ')}, with commas; admin includes all`)
+    .option('--expires <duration>', 'after which it no longer works, as in 90d; default never')
+    .option('--rate <max/per>', 'calls in any window of time, as in 100/1m; default no limit')
+    .action(createKey)
+  const list = ofEngine(new Command('list'))
+    .description('list the keys, and how many are logged in with each')
+    .action((options: KeyOptions) => onRing(options, (ring) => listKeys(ring, options)))
+  const revoke = ofEngine(new Command('revoke'))
+    .description('revoke a key and all sessions opened with it: within a second, in every process')
+    .argument('<name>', 'its name or its id')
+    .action((name: string, options: KeyOptions) => onRing(options, (ring) => revokeKey(ring, name, options)))
+  const examples = [
+    withExamples(
+      create,
+      'xqueue keys create admin --scopes admin',
+      'xqueue keys create shop --scopes submit,read --expires 90d --rate 100/1m',
+    ),
+    withExamples(list, 'xqueue keys list', 'xqueue keys list --engine redis://localhost --json'),
+    withExamples(revoke, 'xqueue keys revoke shop'),
+  ]
+  for (const command of examples) keys.addCommand(command.exitOverride())
+  return keys
+}
+
+function ofEngine(command: Command): Command {
+  return command
+    .option('--engine <url>', 'where the keys are kept, as for `serve` (also XQUEUE_ENGINE)')
+    .option('--json', 'print JSON')
+}
+
+async function onRing(options: KeyOptions, work: (ring: KeyRing) => Promise<void>): Promise<void> {
+  const flags = options.engine === undefined ? {} : { engine: options.engine }
+  const { config } = await loadConfig(flags, process.env, process.cwd())
+  if (config.engine.startsWith('sqlite::memory:')) {
+    throw new XQueueError('invalid_config', 'what is in the memory of a process only that process sees: name a file')
+  }
+  const engine = await openEngine(config.engine)
+  await work(new KeyRing(engine)).finally(() => engine.close())
+}
+
+async function createKey(name: string, options: CreateOptions): Promise<void> {
+  if (!KEY_NAME_PATTERN.test(name)) {
+    throw new XQueueError('invalid_config', `"${name}" cannot be a name: use up to 64 letters, digits and . _ @ -`)
+  }
+  const scopes = scopesOf(options.scopes)
+  const rate = options.rate === undefined ? null : rateOf(options.rate)
+  const expiresAt = options.expires === undefined ? null : Date.now() + parseDurationMs(options.expires)
+  await onRing(options, async (ring) => {
+    const { token, key } = await ring.add({ name, scopes, rate, expiresAt, session: null })
+    if (options.json) print(JSON.stringify({ ...keyJson(key), key: token }))
+    else {
+      print(token)
+      process.stderr.write(`This is the only time that ${name} (${key.id}) is shown: keep it like a password.\n`)
+    }
+  })
+}
+
+async function listKeys(ring: KeyRing, { json }: KeyOptions): Promise<void> {
+  const all = await ring.all()
+  const keys = all.filter(({ session }) => session === null)
+  const sessions = (id: string) => all.filter(({ session }) => session?.of === id).length
+  if (json) return print(JSON.stringify(keys.map((key) => ({ ...keyJson(key), sessions: sessions(key.id) }))))
+  const rows = keys.map((key) => {
+    const { id, name, scopes, rate, created_at, expires_at } = keyJson(key)
+    return [name, id, scopes.join(','), rate && `${rate.max}/${rate.per}s`, created_at, expires_at, sessions(id)]
+  })
+  print(table(['NAME', 'ID', 'SCOPES', 'RATE', 'CREATED', 'EXPIRES', 'SESSIONS'], rows))
+}
+
+async function revokeKey(ring: KeyRing, nameOrId: string, { json }: KeyOptions): Promise<void> {
+  const keys = (await ring.all()).filter(({ session }) => session === null)
+  const key = keys.find(({ id, name }) => name === nameOrId || id === nameOrId)
+  if (!key) {
+    const have = keys.length > 0 ? `there are ${keys.map(({ name }) => name).join(', ')}` : 'there is none'
+    throw new XQueueError('not_found', `there is no key ${JSON.stringify(nameOrId)}: ${have}`)
+  }
+  await ring.drop(key.id)
+  print(json ? JSON.stringify(keyJson(key)) : `${key.name} (${key.id}) revoked`)
+}
+
+function keyJson({ id, name, scopes, rate, createdAt, expiresAt }: ApiKey) {
+  return {
+    id,
+    name,
+    scopes,
+    rate: rate && { max: rate.max, per: rate.perMs / 1_000 },
+    created_at: new Date(createdAt).toISOString(),
+    expires_at: expiresAt === null ? null : new Date(expiresAt).toISOString(),
+  }
+}
+
+function scopesOf(text: string): Scope[] {
+  const words = text.split(',').map((word) => word.trim())
+  const unknown = words.find((word) => !isScope(word))
+  if (unknown === undefined) return [...new Set(words as Scope[])]
+  throw new XQueueError('invalid_config', `--scopes has "${unknown}": there are ${SCOPES.join(', ')}`)
+}
+
+function rateOf(text: string): CallRate {
+  const [, max, per] = /^([1-9]\d{0,5})\/(.+)$/.exec(text) ?? []
+  const rate = { max: Number(max), perMs: per === undefined ? 0 : parseDurationMs(per) }
+  const { max: most, perMs } = CALL_RATE_LIMITS
+  if (max !== undefined && rate.max <= most && rate.perMs >= 1 && rate.perMs <= perMs) return rate
+  throw new XQueueError('invalid_config', `--rate ${text} must be calls/time, as in 100/1m: up to ${most} in up to 24h`)
+}

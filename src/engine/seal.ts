@@ -1,0 +1,84 @@
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
+import { XQueueError } from '../task/errors.ts'
+import type { Json } from '../task/json.ts'
+
+const CIPHER = 'aes-256-gcm'
+const KEY_BYTES = 32
+const NONCE_BYTES = 12
+const TAG_BYTES = 16
+/** `sealed:<key id>:<nonce, tag and text>`; what does not look like that was never sealed. */
+const SEALED = /^sealed:([\w.-]{1,32}):([\w-]+)$/
+const KEY = /^([\w.-]{1,32})=([A-Za-z0-9+/_-]{43}=?)$/
+
+interface Key {
+  id: string
+  bytes: Buffer
+  /** Makes the nonce where the same must seal to the same. */
+  forNonce: Buffer
+}
+
+/** The value that stands where one could not be opened. */
+export function placeholder(keyId: string): string {
+  return `[encrypted with the key ${keyId}]`
+}
+
+/**
+ * Seals JSON with the first of its keys and opens it with any of them: a new key is put first, and old ones stay until
+ * nothing is left that they sealed.
+ */
+export class Seal {
+  readonly #keys: Map<string, Key>
+  readonly #first: Key
+
+  /** @param keys `<id>=<32 bytes in base64>` each. @throws XQueueError `invalid_config` */
+  constructor(keys: readonly string[]) {
+    this.#keys = new Map(keys.map(readKey).map((key) => [key.id, key]))
+    this.#first = [...this.#keys.values()][0]!
+    if (this.#keys.size < keys.length) throw new XQueueError('invalid_config', 'payload-keys has two keys of one id')
+  }
+
+  /**
+   * @param about what the value is: it opens only as that
+   * @param same where given, the same value seals to the same text under it, for whoever compares sealed values
+   */
+  seal(value: Json, about: string, same: string | null = null): string {
+    const { id, bytes, forNonce } = this.#first
+    const text = Buffer.from(JSON.stringify(value))
+    // Only of the same value under the same name is the nonce the same again, which tells nothing but that.
+    const made =
+      same === null ? null : createHmac('sha256', forNonce).update(`${about}\n${same}\n`).update(text).digest()
+    const nonce = made?.subarray(0, NONCE_BYTES) ?? randomBytes(NONCE_BYTES)
+    const cipher = createCipheriv(CIPHER, bytes, nonce).setAAD(Buffer.from(about))
+    const sealed = Buffer.concat([cipher.update(text), cipher.final()])
+    return `sealed:${id}:${Buffer.concat([nonce, cipher.getAuthTag(), sealed]).toString('base64url')}`
+  }
+
+  /** Null where its key is not here, or it is not what was sealed. What was never sealed is given back as it is. */
+  open(value: Json, about: string): { value: Json } | { keyId: string } {
+    const [, keyId, text] = (typeof value === 'string' && SEALED.exec(value)) || []
+    if (keyId === undefined || text === undefined) return { value }
+    const key = this.#keys.get(keyId)
+    if (!key) return { keyId }
+    const parts = Buffer.from(text, 'base64url')
+    const [nonce, tag] = [parts.subarray(0, NONCE_BYTES), parts.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES)]
+    if (tag.length < TAG_BYTES) return { keyId }
+    const decipher = createDecipheriv(CIPHER, key.bytes, nonce, { authTagLength: TAG_BYTES })
+    decipher.setAAD(Buffer.from(about)).setAuthTag(tag)
+    try {
+      const opened = Buffer.concat([decipher.update(parts.subarray(NONCE_BYTES + TAG_BYTES)), decipher.final()])
+      return { value: JSON.parse(opened.toString()) }
+    } catch {
+      return { keyId } // Sealed with another key of the same id, or changed since.
+    }
+  }
+}
+
+function readKey(text: string): Key {
+  const [, id, base64] = KEY.exec(text) ?? []
+  const bytes = Buffer.from(base64 ?? '', 'base64')
+  if (id === undefined || bytes.length !== KEY_BYTES) {
+    const remedy = 'write id=KEY, KEY being 32 random bytes in base64, as `head -c 32 /dev/urandom | base64` prints'
+    throw new XQueueError('invalid_config', `payload-keys holds something that is no key: ${remedy}`)
+  }
+  return { id, bytes, forNonce: Buffer.from(hkdfSync('sha256', bytes, '', 'xqueue nonce', KEY_BYTES)) }
+}

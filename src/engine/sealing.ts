@@ -1,0 +1,96 @@
+import type { Json } from '../task/json.ts'
+import type { Progress, Task, TaskSpec } from '../task/task.ts'
+import type { Engine, Lease, Turn, TurnAnswer } from './engine.ts'
+import { placeholder, type Seal } from './seal.ts'
+import { type View, ViewedEngine } from './viewed.ts'
+
+/**
+ * An engine that is told payloads, results and progress only sealed, so that its store tells nobody what they are.
+ * Everything that it goes by stays readable: types, groups, tags, times, idempotency keys; and errors, in which it
+ * writes itself.
+ */
+export class SealingEngine extends ViewedEngine {
+  readonly #engine: Engine
+  readonly #seal: Seal
+
+  constructor(engine: Engine, seal: Seal) {
+    super(engine, openWith(seal))
+    this.#engine = engine
+    this.#seal = seal
+  }
+
+  override submit(specs: readonly TaskSpec[]) {
+    // A repeated submission must be the same as it was, or it would be taken for another one under the same key.
+    const sealed = specs.map((spec) => ({
+      ...spec,
+      payload: this.#seal.seal(spec.payload, aboutPayload(spec), spec.idempotencyKey),
+    }))
+    return super.submit(sealed)
+  }
+
+  override async turn(turn: Turn): Promise<TurnAnswer> {
+    const answer = await this.#engine.turn(this.#sealed(turn))
+    const leases: Lease[] = []
+    const lost: { lease: string; keyId: string }[] = []
+    for (const lease of answer.leases) {
+      const opened = this.#seal.open(lease.task.payload, aboutPayload(lease.task))
+      if ('keyId' in opened) lost.push({ lease: lease.lease, keyId: opened.keyId })
+      else leases.push({ ...lease, task: { ...openOutcome(this.#seal, lease.task), payload: opened.value } })
+    }
+    if (lost.length > 0) await this.#giveUp(turn, lost)
+    return { ...answer, leases }
+  }
+
+  #sealed({ outcomes, renewals, ...turn }: Turn): Turn {
+    const sealResult = (result: Json) => (result === null ? null : this.#seal.seal(result, 'result'))
+    return {
+      ...turn,
+      ...(outcomes && {
+        outcomes: outcomes.map(({ lease, outcome }) => ({
+          lease,
+          outcome: outcome.kind === 'success' ? { ...outcome, result: sealResult(outcome.result) } : outcome,
+        })),
+      }),
+      ...(renewals && {
+        renewals: renewals.map(({ lease, progress }) => {
+          if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
+          // An engine only keeps it: that it is text now matters to nobody.
+          return { lease, progress: this.#seal.seal(progress as Json, 'progress') as unknown as Progress }
+        }),
+      }),
+    }
+  }
+
+  /** No handler may get a payload that it cannot read: the attempt fails, and the next one may be where the key is. */
+  async #giveUp({ worker }: Turn, lost: readonly { lease: string; keyId: string }[]): Promise<void> {
+    const outcomes = lost.map(({ lease, keyId }) => {
+      const error = `the payload is encrypted with the key ${keyId}, which this worker does not have (--payload-keys)`
+      return { lease, outcome: { kind: 'failure', error, retry: true, delayMs: null } as const }
+    })
+    await this.#engine.turn({ worker, want: 0, outcomes })
+  }
+}
+
+function aboutPayload({ type }: Pick<Task, 'type'>): string {
+  return `payload of ${type}`
+}
+
+function openWith(seal: Seal): View {
+  return (shown) => {
+    const opened = openOutcome(seal, shown)
+    return shown.payload === undefined
+      ? opened
+      : { ...opened, payload: shownOf(seal.open(shown.payload, aboutPayload(shown))) }
+  }
+}
+
+/** What the task's attempts have come to, in a task and in an event alike. */
+function openOutcome<T extends Pick<Task, 'result' | 'progress'>>(seal: Seal, shown: T): T {
+  const result = shownOf(seal.open(shown.result, 'result'))
+  const progress = shownOf(seal.open(shown.progress as Json, 'progress')) as Progress | null
+  return { ...shown, result, progress }
+}
+
+function shownOf(opened: ReturnType<Seal['open']>): Json {
+  return 'keyId' in opened ? placeholder(opened.keyId) : opened.value
+}

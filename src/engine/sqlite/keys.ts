@@ -1,0 +1,22 @@
+import { randomBytes } from 'node:crypto'
+import type { KeyChange, Keys } from '../engine.ts'
+import type { Store } from './store.ts'
+
+/** The keys that have not expired; null where the store has no secret yet, which takes a change to make. */
+export function readKeys(store: Store, now: number): Keys | null {
+  const secret = store.get('secret')
+  if (!secret) return null
+  const keys = store.all('validKeys', now).map(({ body }) => JSON.parse(body as string))
+  return { keys, secret: secret.value as string }
+}
+
+/** Expired ones go with whatever is changed next. */
+export function changeKeys(store: Store, change: KeyChange | null, now: number): Keys {
+  store.run('makeSecret', randomBytes(32).toString('base64url'))
+  store.run('dropExpiredKeys', now)
+  if (change && 'add' in change) {
+    const { id, createdAt, expiresAt, session } = change.add
+    store.run('addKey', id, createdAt, expiresAt, session?.of ?? null, JSON.stringify(change.add))
+  } else if (change) store.run('dropKey', change.drop)
+  return readKeys(store, now)!
+}

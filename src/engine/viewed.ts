@@ -1,0 +1,100 @@
+import type { TaskEvent } from '../task/event.ts'
+import type { Task, TaskSpec } from '../task/task.ts'
+import type { Changed, Engine, EventsQuery, KeyChange, ListQuery, Turn, TypeChange, Which } from './engine.ts'
+
+/** What is made of each task and event before it is shown. */
+export type View = <T extends (Task | TaskEvent) & { payload?: Task['payload'] }>(shown: T) => T
+
+/**
+ * An engine whose tasks and events are shown through a view: with something hidden, or opened. Only a turn gives tasks
+ * as they are, because a worker needs them so.
+ */
+export class ViewedEngine implements Engine {
+  readonly url: string
+  readonly turnsAtOnce: number
+  readonly #engine: Engine
+  readonly #view: View
+
+  constructor(engine: Engine, view: View) {
+    this.url = engine.url
+    this.turnsAtOnce = engine.turnsAtOnce
+    this.#engine = engine
+    this.#view = view
+  }
+
+  async submit(specs: readonly TaskSpec[]) {
+    const submitted = await this.#engine.submit(specs)
+    return submitted.map(({ task, existing }) => ({ task: this.#view(task), existing }))
+  }
+
+  turn(turn: Turn) {
+    return this.#engine.turn(turn)
+  }
+
+  async cancel(which: Which) {
+    return this.#changed(await this.#engine.cancel(which))
+  }
+
+  async retry(which: Which) {
+    return this.#changed(await this.#engine.retry(which))
+  }
+
+  configureType(type: string, change: TypeChange) {
+    return this.#engine.configureType(type, change)
+  }
+
+  sweep(max: number) {
+    return this.#engine.sweep(max)
+  }
+
+  async get(ids: readonly string[]) {
+    return (await this.#engine.get(ids)).map((task) => this.#shown(task))
+  }
+
+  async list(query: ListQuery) {
+    const page = await this.#engine.list(query)
+    return { ...page, tasks: page.tasks.map((task) => this.#view(task)) }
+  }
+
+  async explain(id: string) {
+    const explanation = await this.#engine.explain(id)
+    return explanation && { ...explanation, task: this.#view(explanation.task) }
+  }
+
+  types(query?: { names?: readonly string[]; holders?: boolean }) {
+    return this.#engine.types(query)
+  }
+
+  workers() {
+    return this.#engine.workers()
+  }
+
+  stats() {
+    return this.#engine.stats()
+  }
+
+  async events(query: EventsQuery) {
+    const page = await this.#engine.events(query)
+    return { ...page, events: page.events.map((event) => this.#view(event)) }
+  }
+
+  keys(change?: KeyChange) {
+    return this.#engine.keys(change)
+  }
+
+  health() {
+    return this.#engine.health()
+  }
+
+  close() {
+    return this.#engine.close()
+  }
+
+  #shown(task: Task | null): Task | null {
+    return task && this.#view(task)
+  }
+
+  #changed({ results, more }: Changed): Changed {
+    return { results: results.map((result) => ({ ...result, task: this.#shown(result.task) })), more }
+  }
+}

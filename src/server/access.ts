@@ -1,0 +1,153 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
+import type { Logger } from 'pino'
+import type { Access } from '../access/access.ts'
+import {
+  ANYONE,
+  may,
+  notAccepted,
+  notAllowed,
+  notSignedIn,
+  type Principal,
+  type RouteScope,
+} from '../access/principal.ts'
+import { isOwnOrigin, sessionOf } from '../access/session-cookie.ts'
+import { XQueueError } from '../task/errors.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** `GET /api/v1/tasks` → `read`: every route there is. */
+    routeScopes: Map<string, RouteScope>
+  }
+  interface FastifyRequest {
+    /** Who calls; null for nobody that is known, whom only open routes answer. */
+    principal: Principal | null
+  }
+  interface FastifyContextConfig {
+    scope?: RouteScope
+    /** Changes nothing that an audit is interested in. */
+    quiet?: boolean
+  }
+}
+
+export interface GuardOptions {
+  /** Null: no access control, everybody may do everything. */
+  access: Access | null
+  logger: Logger
+  /** Whether what a Host header names is this server. */
+  servesHost: (host: string | undefined) => boolean
+  /** Other sites whose pages may call. */
+  origins: readonly string[]
+}
+
+const BEARER = /^Bearer +([\w~+/.=-]+) *$/i
+/** Routes of plugins, which cannot name a scope themselves. */
+const OPEN_BY_PLUGINS = /^(\/docs(\/|$)|\*$)/
+
+/**
+ * The one place where access is decided: each route names its scope, and a route without one is not registered at all.
+ * A request passes these in turn: it comes from no other site's page, its caller is known, may call this, and has calls
+ * left. What it changed is written into the audit log.
+ */
+export function guard(server: FastifyInstance, { access, logger, servesHost, origins }: GuardOptions): void {
+  const scopes = new Map<string, RouteScope>()
+  server.decorate('routeScopes', scopes)
+  server.decorateRequest('principal', null)
+  server.addHook('onRoute', (route: RouteOptions) => {
+    if (OPEN_BY_PLUGINS.test(route.url)) route.config = { ...route.config, scope: 'open' }
+    if (!route.config?.scope) throw new Error(`the route ${route.method} ${route.url} names no scope`)
+    scopes.set(`${route.method} ${route.url}`, route.config.scope)
+  })
+  server.addHook('onRequest', (request, _reply, done) => {
+    try {
+      if (!servesHost(request.headers.host)) throw strangeHost(request)
+      refuseOtherSites(request, origins)
+      if (access) return void admit(access, request).then(() => done(), done)
+      request.principal = ANYONE
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+  if (access) {
+    // Of its own level: an audit log must not get lost in a setting for noise.
+    const audit = logger.child({ audit: true }, { level: logger.level === 'silent' ? 'silent' : 'info' })
+    server.addHook('onResponse', async (request, reply) => {
+      if (isAudited(request, reply)) audit.info(auditOf(request, reply), 'audit')
+    })
+  }
+}
+
+/**
+ * Browsers say which page a change comes from. Without this, any site could make the browser of somebody who is logged
+ * in, or who can reach a server without access control, change things here.
+ */
+function refuseOtherSites({ method, headers, is404 }: FastifyRequest, origins: readonly string[]): void {
+  if (method === 'GET' || method === 'HEAD' || is404) return
+  const { origin, host } = headers
+  if (origin === undefined ? headers['sec-fetch-site'] !== 'cross-site' : isOwnOrigin(origin, host)) return
+  if (origin !== undefined && origins.includes(origin)) return
+  const detail = `a page of ${origin ?? 'another site'} may change nothing here: --cors-origins lets it in`
+  throw new XQueueError('cross_site', detail)
+}
+
+function strangeHost({ headers: { host } }: FastifyRequest): XQueueError {
+  const remedy = 'start with --auth, or with --insecure where a proxy in front decides who comes through'
+  return new XQueueError('cross_site', `without access control nobody is served as ${host}: ${remedy}`)
+}
+
+async function admit(access: Access, request: FastifyRequest): Promise<void> {
+  if (request.is404) return
+  const scope = request.routeOptions.config.scope!
+  const principal = await callerOf(access, request).catch((error: unknown) => {
+    // An open call is answered as if nobody were known: the login must work when a session has ended, and health be
+    // told when the engine is away. Only a log-out must not look done when it is not.
+    const isRefused = error instanceof XQueueError && error.status === 401
+    if (scope !== 'open' || (!isRefused && request.method === 'DELETE')) throw error
+    return null
+  })
+  request.principal = principal
+  if (!may(principal, scope)) throw principal ? notAllowed(principal, scope) : notSignedIn()
+  if (!principal || scope === 'open') return
+  const waitMs = access.count(principal)
+  if (waitMs === 0) return
+  const { max, perMs } = principal.rate!
+  const seconds = Math.ceil(waitMs / 1_000)
+  const detail = `${principal.name} may make ${max} calls in ${perMs / 1_000} s: the next one in ${seconds} s`
+  throw new XQueueError('too_many_calls', detail, { retry_after: seconds })
+}
+
+async function callerOf(access: Access, { headers, query, routeOptions }: FastifyRequest): Promise<Principal | null> {
+  const { authorization } = headers
+  if (authorization !== undefined) {
+    const token = BEARER.exec(authorization)?.[1]
+    if (token === undefined) throw notAccepted('the Authorization header must be `Bearer KEY`')
+    return access.authenticate(token)
+  }
+  const inUrl = (query as { access_token?: unknown }).access_token
+  if (typeof inUrl === 'string' && routeOptions.config.scope === 'listen') {
+    const principal = await access.authenticate(inUrl)
+    if (principal.interests) return principal
+    throw notAccepted('a URL may hold a subscription token only, because URLs are logged: send others in Authorization')
+  }
+  const session = sessionOf(headers.cookie)
+  return session === null ? null : access.bySession(session)
+}
+
+function isAudited({ method, principal, routeOptions }: FastifyRequest, { statusCode }: FastifyReply): boolean {
+  if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || principal === null) return false
+  return statusCode === 403 || (statusCode < 400 && !routeOptions.config.quiet)
+}
+
+function auditOf({ method, principal, routeOptions, ip, params, body }: FastifyRequest, reply: FastifyReply) {
+  const { id, type, lease } = (params ?? {}) as Record<string, string>
+  const { task_type, type: submitted } = (body ?? {}) as Record<string, unknown>
+  const made = reply.getHeader('location') as string | undefined
+  return {
+    actor: principal!.name,
+    actor_id: principal!.id,
+    action: `${method} ${routeOptions.url}`,
+    target: id ?? type ?? lease ?? made?.split('/').at(-1) ?? task_type ?? submitted ?? null,
+    status: reply.statusCode,
+    ip,
+  }
+}

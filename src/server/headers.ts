@@ -1,0 +1,43 @@
+import cors from '@fastify/cors'
+import type { FastifyInstance } from 'fastify'
+
+/** What no browser may do with an answer, whatever is in it. A page that needs more says so itself. */
+const ANY = {
+  'x-content-type-options': 'nosniff',
+  'cross-origin-resource-policy': 'same-origin',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+}
+/** What the API answers is of this moment and for this caller. */
+const OF_API = { ...ANY, 'cache-control': 'no-store' }
+/** What has a meaning for documents only: each call of the API would pay for it. */
+const OF_PAGES = {
+  ...ANY,
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-opener-policy': 'same-origin',
+}
+const HSTS = 'max-age=31536000'
+const PREFLIGHT_S = 600
+
+/** Security headers on every answer, and the other sites whose pages may call: none, unless they are named. */
+export async function addHeaders(server: FastifyInstance, origins: readonly string[], hasTls: boolean): Promise<void> {
+  const more = hasTls ? { 'strict-transport-security': HSTS } : {}
+  const [ofApi, ofPages] = [
+    { ...OF_API, ...more },
+    { ...OF_PAGES, ...more },
+  ]
+  server.addHook('onRequest', (request, reply, done) => {
+    reply.headers(request.url.startsWith('/api/') ? ofApi : ofPages)
+    done()
+  })
+  if (origins.length === 0) return
+  await server.register(cors, {
+    origin: [...origins],
+    methods: ['GET', 'POST', 'DELETE'],
+    allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID'],
+    exposedHeaders: ['Location', 'Retry-After', 'WWW-Authenticate'],
+    // Another site brings a key or a token; the cookie is for this server's own page.
+    credentials: false,
+    maxAge: PREFLIGHT_S,
+  })
+}

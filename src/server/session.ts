@@ -1,0 +1,67 @@
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import { notAccepted } from '../access/principal.ts'
+import { sessionCookie } from '../access/session-cookie.ts'
+import { SCOPES } from '../task/api-key.ts'
+import { isoTime } from '../task/task-json.ts'
+import type { Route, ServerContext } from './server.ts'
+
+const KEY_CHARS_MAX = 8_192
+
+/** Logging in with a key, for pages: the key is typed once, and from then on a cookie stands for it. */
+export function sessionRoutes({ access, logger, hasTls }: ServerContext): Route[] {
+  // A proxy in front may have done the TLS: then the page's own address says so.
+  const isSecure = ({ headers }: FastifyRequest) => hasTls || headers.origin?.startsWith('https:') === true
+  return [
+    {
+      method: 'GET',
+      url: '/api/v1/session',
+      scope: 'open',
+      summary: 'Who calls, and what they may do',
+      handler: async ({ principal }) => ({
+        access_control: access !== null,
+        name: access && principal ? principal.name : null,
+        scopes: access === null ? SCOPES : (principal?.scopes ?? []),
+        expires_at: isoTime(principal?.expiresAt ?? null),
+      }),
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/session',
+      scope: 'open',
+      summary: 'Log in with a key; answers with a cookie',
+      body: Type.Object(
+        { key: Type.String({ minLength: 1, maxLength: KEY_CHARS_MAX, description: 'An API key or a token (JWT)' }) },
+        { additionalProperties: false },
+      ),
+      handler: async (request, reply) => {
+        if (!access) return { access_control: false, name: null, scopes: SCOPES, expires_at: null }
+        const { key } = request.body as { key: string }
+        const principal = await access.authenticate(key.trim()).catch((error: unknown) => {
+          logger.warn({ audit: true, action: 'POST /api/v1/session', refused: true, ip: request.ip }, 'a login failed')
+          throw error
+        })
+        if (principal.interests) throw notAccepted('a subscription token opens no session: log in with a key')
+        const { token, expiresAt } = await access.openSession(principal)
+        request.principal = principal
+        const seconds = Math.floor((expiresAt - Date.now()) / 1_000)
+        reply.header('Set-Cookie', sessionCookie(token, seconds, isSecure(request)))
+        const { name, scopes } = principal
+        return { access_control: true, name, scopes, expires_at: isoTime(expiresAt) }
+      },
+    },
+    {
+      method: 'DELETE',
+      url: '/api/v1/session',
+      scope: 'open',
+      summary: 'Log out: the session ends in every process',
+      handler: async (request, reply) => {
+        const { principal } = request
+        // A key in the Authorization header is no session, and is not dropped by this.
+        if (access && principal && request.headers.authorization === undefined) await access.closeSession(principal)
+        reply.header('Set-Cookie', sessionCookie('', 0, isSecure(request)))
+        return reply.status(204).send()
+      },
+    },
+  ]
+}

@@ -1,0 +1,75 @@
+import { Type } from 'typebox'
+import type { Interests } from '../access/principal.ts'
+import { topicsOf } from '../access/subscription.ts'
+import { parseDurationMs } from '../task/duration.ts'
+import { XQueueError } from '../task/errors.ts'
+import { TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
+import { DurationSchema } from '../task/task-input.ts'
+import { isoTime } from '../task/task-json.ts'
+import type { Route, ServerContext } from './server.ts'
+
+const NAMES_MAX = 100
+const TTL_MS = { default: 3_600_000, most: 86_400_000 }
+const TASK_ID = /^[^\s/+#]{1,100}$/
+
+interface SubscriptionInput {
+  task_ids?: string[]
+  types?: string[]
+  ttl?: number | string
+}
+
+/** POST /api/v1/subscriptions: what a page gets from its own server, to listen to its tasks and to nothing else. */
+export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Route[] {
+  const names = (charsMax: number) =>
+    Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: charsMax }), { minItems: 1, maxItems: NAMES_MAX }))
+  return [
+    {
+      method: 'POST',
+      url: '/api/v1/subscriptions',
+      scope: 'read',
+      summary: 'A token with which a page may listen to some tasks, or to some types, over MQTT or /api/v1/events',
+      body: Type.Object(
+        { task_ids: names(100), types: names(TASK_LIMITS.typeCharsMax), ttl: Type.Optional(DurationSchema) },
+        { additionalProperties: false },
+      ),
+      handler: async (request, reply) => {
+        const input = request.body as SubscriptionInput
+        const interests = interestsOf(input)
+        if (!access) throw new XQueueError('access_control_off', 'everybody may listen here: subscribe without a token')
+        if (!live) throw new XQueueError('mqtt_off', 'this server publishes nothing over MQTT: start it with --mqtt')
+        const { url, prefix } = live.subscribeAt
+        const topics = topicsOf(interests, prefix)
+        const principal = request.principal!
+        const expiresAt = Math.min(Date.now() + ttlOf(input), principal.expiresAt ?? Number.POSITIVE_INFINITY)
+        const password = await access.signSubscription({ interests, topics, expiresAt }, principal)
+        const own = `${hasTls ? 'wss' : 'ws'}://${request.headers.host}/mqtt`
+        return reply
+          .status(201)
+          .send({ url: url ?? own, topics, username: 'subscription', password, expires_at: isoTime(expiresAt) })
+      },
+    },
+  ]
+}
+
+function interestsOf({ task_ids: taskIds, types }: SubscriptionInput): Interests {
+  if ((taskIds === undefined) === (types === undefined))
+    throw refused('task_ids', 'or types must be given, one of them')
+  for (const [index, id] of (taskIds ?? []).entries()) {
+    if (!TASK_ID.test(id)) throw refused(`task_ids[${index}]`, 'is no id of a task')
+  }
+  for (const [index, type] of (types ?? []).entries()) {
+    if (!TYPE_PATTERN.test(type)) throw refused(`types[${index}]`, 'is no name of a task type')
+  }
+  return taskIds ? { taskIds } : { types: types! }
+}
+
+function ttlOf({ ttl }: SubscriptionInput): number {
+  if (ttl === undefined) return TTL_MS.default
+  const ms = parseDurationMs(ttl)
+  if (ms < 1_000 || ms > TTL_MS.most) throw refused('ttl', 'must be from 1 second to 24 hours')
+  return ms
+}
+
+function refused(path: string, message: string): XQueueError {
+  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
+}

@@ -1,0 +1,169 @@
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
+import { request } from 'node:https'
+import { connect, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { Listener } from '../notify/stage.ts'
+import { makeCertificate } from '../services/certificate.ts'
+import { Guarded } from './stage.ts'
+
+describe('slow and broken clients', () => {
+  const sockets: Socket[] = []
+  const dripping: NodeJS.Timeout[] = []
+  const servers: FastifyInstance[] = []
+  let engine: Engine
+  /** Servers that are strict about headers alone, and about whole requests alone. */
+  let strict: Record<'headers' | 'requests', number>
+
+  beforeAll(async () => {
+    engine = await openEngine('sqlite::memory:')
+    const serve = async (headersMs: number, requestMs: number) => {
+      const logger = pino({ level: 'silent' })
+      const options = { engine, logger, version: '1', instanceId: 'i', registry: new Registry(), handlers: new Map() }
+      const server = await createServer({ ...options, patience: { headersMs, requestMs, lookMs: 50 } })
+      servers.push(server)
+      return Number(new URL(await server.listen({ host: '127.0.0.1', port: 0 })).port)
+    }
+    strict = { headers: await serve(300, 600_000), requests: await serve(600, 600) }
+  })
+  afterEach(() => {
+    for (const timer of dripping.splice(0)) clearInterval(timer)
+    for (const socket of sockets.splice(0)) socket.destroy()
+  })
+  afterAll(async () => {
+    for (const server of servers) await server.close()
+    await engine.close()
+  })
+
+  /** Sends `start` at once and then `drop` again and again, until the server ends it; gives what was answered. */
+  async function drip(port: number, start: string, drop: string): Promise<string> {
+    const socket = connect(port, '127.0.0.1')
+    socket.on('error', () => undefined)
+    sockets.push(socket)
+    let answer = ''
+    socket.on('data', (chunk) => (answer += chunk))
+    socket.write(start)
+    if (drop !== '') dripping.push(setInterval(() => socket.write(drop), 20))
+    await once(socket, 'close')
+    return answer
+  }
+  const post = (more: string) => `POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${more}`
+
+  it.each([
+    ['headers', 'sends nothing', '', ''],
+    ['headers', 'sends its headers one by one', 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'],
+    ['headers', 'sends a header without end', 'GET / HTTP/1.1\r\nX-A: ', 'a'],
+    ['requests', 'sends its body byte by byte', post('Content-Length: 100000\r\n\r\n{'), ' '],
+    ['requests', 'sends its body in tiny chunks', post('Transfer-Encoding: chunked\r\n\r\n'), '1\r\n \r\n'],
+  ] as const)('strict about %s: one that %s is ended, and was told why', async (about, _, start, drop) => {
+    expect(await drip(strict[about], start, drop)).toMatch(
+      /^HTTP\/1\.1 408 Request Timeout[\s\S]*"code":"request_timeout"/,
+    )
+  })
+
+  it('a hundred of them hold up nobody', async () => {
+    const slow = Array.from({ length: 100 }, () => drip(strict.headers, 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'))
+    for (let n = 0; n < 20; n++)
+      expect((await fetch(`http://127.0.0.1:${strict.headers}/api/v1/live`)).status).toBe(200)
+    await Promise.all(slow)
+  })
+
+  it.each([
+    [
+      'too many bytes of headers',
+      `GET / HTTP/1.1\r\nHost: x\r\nX-A: ${'a'.repeat(17_000)}\r\n\r\n`,
+      431,
+      'headers_too_large',
+    ],
+    ['a URL that is too long', `GET /${'a'.repeat(17_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, 431, 'headers_too_large'],
+    ['no HTTP', '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n', 400, 'invalid_request'],
+    ['two lengths', post('Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}'), 400, 'invalid_request'],
+    ['a length and chunks', post('Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}'), 400, 'invalid_request'],
+    ['a header with a line feed in it', 'GET / HTTP/1.1\r\nHost: x\r\nX-A: a\nb: c\r\n\r\n', 400, 'invalid_request'],
+  ])('%s is refused as every other mistake is', async (_, text, status, code) => {
+    const answer = await drip(strict.headers, text, '')
+    expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `))
+    expect(JSON.parse(answer.split('\r\n\r\n')[1]!)).toMatchObject({ status, code, type: `urn:xqueue:problem:${code}` })
+  })
+})
+
+describe('with TLS', () => {
+  let guarded: Guarded
+  let ca: Buffer
+  let key: string
+
+  beforeAll(async () => {
+    const files = makeCertificate()
+    ca = readFileSync(files.cert)
+    guarded = await Guarded.start({ 'tls-cert': files.cert, 'tls-key': files.key })
+    const rights = { scopes: ['admin'], rate: null, expiresAt: null, session: null } as const
+    key = (await guarded.ring.add({ name: 'tls', ...rights })).token
+    await vi.waitFor(async () => expect((await ask('GET', '/session')).body.name).toBe('tls'), { timeout: 30_000 })
+  })
+  afterAll(() => guarded.stop())
+
+  async function ask(method: string, path: string, body?: object) {
+    const headers = { Authorization: `Bearer ${key}`, ...(body ? { 'Content-Type': 'application/json' } : {}) }
+    const call = request(`${guarded.url}/api/v1${path}`, { method, headers, ca, agent: false })
+    call.end(body && JSON.stringify(body))
+    const [answer] = (await once(call, 'response')) as [IncomingMessage]
+    let text = ''
+    for await (const chunk of answer) text += chunk
+    return { status: answer.statusCode, headers: answer.headers, body: text.startsWith('{') ? JSON.parse(text) : null }
+  }
+
+  it('serves HTTPS, says that browsers are to stay with it, and answers no plain HTTP', async () => {
+    const { status, headers } = await ask('GET', '/stats')
+    expect([status, headers['strict-transport-security']]).toEqual([200, 'max-age=31536000'])
+    const plain = connect(Number(new URL(guarded.url).port), '127.0.0.1')
+    plain.on('error', () => undefined)
+    plain.write('GET /api/v1/live HTTP/1.1\r\nHost: x\r\n\r\n')
+    let text = ''
+    plain.on('data', (chunk) => (text += chunk))
+    await once(plain, 'close')
+    expect(text).not.toContain('200 OK')
+  })
+
+  it('makes the cookie of a session Secure', async () => {
+    expect((await ask('POST', '/session', { key })).headers['set-cookie']![0]).toMatch(/; Secure$/)
+  })
+
+  it('speaks MQTT with TLS on the port and over WebSocket, and tells subscribers so', async () => {
+    const { checks } = (await ask('GET', '/health')).body
+    const port = /mqtts:\/\/[\d.:]+/.exec(JSON.stringify(checks))![0]
+    const { url, topics, password } = (await ask('POST', '/subscriptions', { types: ['quick'] })).body
+    expect(url).toBe(`${guarded.url.replace('https', 'wss')}/mqtt`)
+    for (const [to, pass] of [
+      [port, key],
+      [url, password],
+    ]) {
+      const listener = await Listener.connect(to, topics, { username: 'key', password: pass, ca })
+      const { id } = (await ask('POST', '/tasks', { type: 'quick' })).body
+      await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
+      await listener.close()
+    }
+  })
+
+  it('closes although handshakes have not ended', async () => {
+    const files = makeCertificate()
+    const closing = await Guarded.start({ 'tls-cert': files.cert, 'tls-key': files.key })
+    const idle = connect(Number(new URL(closing.url).port), '127.0.0.1')
+    await once(idle, 'connect')
+    const asked = connectTls({
+      host: '127.0.0.1',
+      port: Number(new URL(closing.url).port),
+      ca: readFileSync(files.cert),
+    })
+    asked.write('GET /api/v1/live HTTP/1.1\r\nHost: x\r\n\r\n')
+    await once(asked, 'data')
+    await Promise.all([closing.stop(), once(idle, 'close'), once(asked, 'close')])
+  })
+})

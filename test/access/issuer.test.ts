@@ -1,0 +1,133 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { Issuer } from '../../src/access/issuer.ts'
+import { call, Guarded } from './stage.ts'
+
+const ISSUER = 'https://login.example'
+const AUDIENCE = 'xqueue'
+type Pair = Awaited<ReturnType<typeof generateKeyPair>> & { kid: string }
+
+let identity: Server
+let jwksUrl: string
+let published: Pair[] = []
+let fetched = 0
+let guarded: Guarded
+let first: Pair
+
+beforeAll(async () => {
+  identity = createServer(async (_request, response) => {
+    fetched += 1
+    const keys = await Promise.all(
+      published.map(async ({ publicKey, kid }) => ({ ...(await exportJWK(publicKey)), kid })),
+    )
+    response.setHeader('Content-Type', 'application/json')
+    response.end(JSON.stringify({ keys }))
+  }).listen(0, '127.0.0.1')
+  await once(identity, 'listening')
+  jwksUrl = `http://127.0.0.1:${(identity.address() as AddressInfo).port}/jwks`
+  first = await pair('first')
+  published = [first]
+  const claims = { 'jwt-issuer': ISSUER, 'jwt-audience': AUDIENCE }
+  guarded = await Guarded.start({ auth: 'jwt', 'jwt-jwks': jwksUrl, ...claims })
+})
+afterAll(async () => {
+  await guarded.stop()
+  identity.close()
+})
+beforeEach(() => {
+  published = [first]
+})
+
+async function pair(kid: string, alg = 'ES256'): Promise<Pair> {
+  return { ...(await generateKeyPair(alg, { extractable: true })), kid }
+}
+
+function sign(by: Pair, claims: JWTPayload = {}, header: object = {}): Promise<string> {
+  const token = new SignJWT({ iss: ISSUER, aud: AUDIENCE, sub: 'ann', scope: 'read', ...claims })
+  if (!('exp' in claims)) token.setExpirationTime('5m')
+  return token.setProtectedHeader({ alg: 'ES256', kid: by.kid, ...header }).sign(by.privateKey)
+}
+
+const ask = async (token: string) => call(guarded.url, token, 'GET', '/stats')
+
+it.each([
+  ['words', { scope: 'openid read' }, 200],
+  ['words with a prefix', { scope: 'xqueue:read' }, 200],
+  ['a list', { scope: ['read', 'other'] }, 200],
+  ['admin', { scope: 'admin' }, 200],
+  ['another scope', { scope: 'submit' }, 403],
+  ['none', { scope: undefined }, 403],
+] as const)('gives the rights that the token names as %s', async (_, claims, status) => {
+  const answer = await ask(await sign(first, claims as JWTPayload))
+  expect(answer.status).toBe(status)
+  if (status === 403) expect(answer.body.detail).toContain('needs the scope read, and ann has')
+})
+
+it.each([
+  ['is of another issuer', { iss: 'https://other.example' }, `"iss" does not fit: it must be "${ISSUER}"`],
+  ['is for another audience', { aud: 'another' }, '"aud" does not fit: it must be "xqueue"'],
+  ['has expired', { exp: Math.floor(Date.now() / 1_000) - 60 }, 'has expired'],
+  ['holds for ever', { exp: undefined }, '"exp" does not fit'],
+  ['names nobody', { sub: undefined }, '"sub" does not fit'],
+  ['does not hold yet', { nbf: Math.floor(Date.now() / 1_000) + 600 }, '"nbf" does not fit'],
+] as const)('refuses a token that %s', async (_, claims, words) => {
+  const { status, body, headers } = await ask(await sign(first, claims as JWTPayload))
+  expect([status, body.detail]).toEqual([401, expect.stringContaining(words)])
+  expect(headers.get('www-authenticate')).toContain('invalid_token')
+})
+
+it('refuses tokens that the issuer did not sign', async () => {
+  const stranger = await pair('first')
+  expect((await ask(await sign(stranger))).body.detail).toContain('signature of the token is wrong')
+  const [, body] = (await sign(first)).split('.')
+  const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  for (const forged of [`${encode({ alg: 'none' })}.${body}.`, `${encode({ alg: 'none' })}.${body}.x`, 'a.b.c']) {
+    expect((await ask(forged)).status).toBe(401)
+  }
+  // A public key is no secret: it must not be taken for one.
+  const publicKey = new TextEncoder().encode(JSON.stringify(await exportJWK(first.publicKey)))
+  const confused = await new SignJWT({ iss: ISSUER, aud: AUDIENCE, sub: 'x', scope: 'admin' })
+    .setProtectedHeader({ alg: 'HS256', kid: 'first' })
+    .setExpirationTime('5m')
+    .sign(publicKey)
+  expect((await ask(confused)).body.detail).toContain('is signed in a way that is not accepted')
+})
+
+it('follows an issuer that changes its keys, without asking for each token', async () => {
+  const issuer = new Issuer({ jwksUrl, issuer: ISSUER, audience: AUDIENCE, scopeClaim: 'scope', cooldownMs: 0 })
+  await issuer.verify(await sign(first))
+  const before = fetched
+  for (let n = 0; n < 20; n++) await issuer.verify(await sign(first))
+  expect(fetched).toBe(before)
+  const second = await pair('second')
+  await expect(issuer.verify(await sign(second))).rejects.toThrow('a key that is not at')
+  published = [second]
+  expect(await issuer.verify(await sign(second))).toMatchObject({ id: 'jwt:ann', name: 'ann', scopes: ['read'] })
+  await expect(issuer.verify(await sign(first))).rejects.toThrow('a key that is not at')
+})
+
+it('says that the issuer is away with 503, not with 401', async () => {
+  const gone = createServer().listen(0, '127.0.0.1')
+  await once(gone, 'listening')
+  const { port } = gone.address() as AddressInfo
+  gone.close()
+  const claims = { 'jwt-issuer': ISSUER, 'jwt-audience': AUDIENCE }
+  const alone = await Guarded.start({ auth: 'keys+jwt', 'jwt-jwks': `http://127.0.0.1:${port}/`, ...claims })
+  const { status, headers, body } = await call(alone.url, await sign(first), 'GET', '/stats')
+  expect([status, headers.get('retry-after'), body.code]).toEqual([503, '1', 'issuer_unavailable'])
+  expect((await alone.call(await alone.key(['read']), 'GET', '/stats')).status).toBe(200)
+  await alone.stop()
+})
+
+it('takes keys only where it is told to, and logs in with a token for no longer than it holds', async () => {
+  const key = await guarded.key(['read'])
+  expect((await guarded.call(key, 'GET', '/stats')).body.detail).toContain('keys are not accepted here')
+  const exp = Math.floor(Date.now() / 1_000) + 120
+  const login = await guarded.call(null, 'POST', '/session', { key: await sign(first, { exp }) })
+  expect(login.body).toMatchObject({ name: 'ann', expires_at: new Date(exp * 1_000).toISOString() })
+  const cookie = login.headers.get('set-cookie')!.split(';')[0]!
+  expect((await guarded.call(null, 'GET', '/stats', undefined, { Cookie: cookie })).status).toBe(200)
+})

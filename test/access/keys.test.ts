@@ -1,0 +1,186 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { endAtExit } from '../services/processes.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { call, Guarded } from './stage.ts'
+
+const main = join(import.meta.dirname, '../../src/cli/main.ts')
+const SOON_MS = 30_000
+let folder: string
+let redis: RunningRedis
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-keys-'))
+  redis = await startRedis()
+})
+afterAll(async () => {
+  await redis.stop()
+  rmSync(folder, { recursive: true })
+})
+
+function xqueue(engine: string, ...args: string[]) {
+  const env = { ...process.env, XQUEUE_ENGINE: engine }
+  const { stdout, stderr, status } = spawnSync(process.execPath, [main, ...args], {
+    encoding: 'utf8',
+    cwd: folder,
+    env,
+  })
+  return { stdout: stdout.trim(), stderr, status }
+}
+
+/** A server in a process of its own. */
+async function serve(engine: string): Promise<{ url: string; log: () => string; stop: () => Promise<void> }> {
+  const flags = ['--auth', 'keys', '--engine', engine, '--port', '0', '--mqtt-port', '0', '--log-level', 'trace']
+  const child = endAtExit(
+    spawn(process.execPath, [main, 'serve', ...flags], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] }),
+  )
+  let log = ''
+  for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (chunk) => (log += chunk))
+  const ready = /"address":"([^"]+)"/
+  await vi.waitFor(() => expect(log).toMatch(ready), { timeout: SOON_MS, interval: 20 })
+  const stop = async () => {
+    child.kill('SIGKILL')
+    await once(child, 'close')
+  }
+  return { url: ready.exec(log)![1]!, log: () => log, stop }
+}
+
+describe.each(['sqlite', 'redis'])('on %s', (kind) => {
+  const engine = () => (kind === 'sqlite' ? `sqlite:${join(folder, 'x.db')}` : redis.url)
+
+  it('a key is made, listed and revoked by the command line, and two servers follow within moments', async () => {
+    const servers = [await serve(engine()), await serve(engine())]
+    expect(servers[0]!.log()).toContain('there is no key yet')
+    const made = xqueue(engine(), 'keys', 'create', 'shop', '--scopes', 'submit,read', '--rate', '1000/1m')
+    expect([made.status, made.stdout]).toEqual([0, expect.stringMatching(/^xq_[\w-]{43}$/)])
+    const ask = (url: string) => call(url, made.stdout, 'GET', '/stats').then(({ status }) => status)
+    const all = (status: number) =>
+      vi.waitFor(async () => expect(await Promise.all(servers.map(({ url }) => ask(url)))).toEqual([status, status]), {
+        timeout: SOON_MS,
+      })
+    await all(200)
+    const listed = JSON.parse(xqueue(engine(), 'keys', 'list', '--json').stdout)
+    expect(listed).toMatchObject([
+      { name: 'shop', scopes: ['submit', 'read'], rate: { max: 1000, per: 60 }, sessions: 0 },
+    ])
+    expect(JSON.stringify(listed)).not.toContain(made.stdout)
+    expect(xqueue(engine(), 'keys', 'list').stdout).toMatch(/shop +key-[0-9a-f]{12} +submit,read +1000\/60s/)
+    expect(xqueue(engine(), 'keys', 'revoke', 'shop').stdout).toContain('revoked')
+    await all(401)
+    expect(xqueue(engine(), 'keys', 'list', '--json').stdout).toBe('[]')
+    for (const server of servers) await server.stop()
+  })
+})
+
+it.each([
+  [['create', 'a b', '--scopes', 'read'], 2, 'cannot be a name'],
+  [['create', 'x', '--scopes', 'read,write'], 2, 'there are submit, read, work, admin'],
+  [['create', 'x'], 2, '--scopes'],
+  [['create', 'x', '--scopes', 'read', '--rate', '5'], 2, 'as in 100/1m'],
+  [['create', 'x', '--scopes', 'read', '--rate', '0/1m'], 2, 'as in 100/1m'],
+  [['create', 'x', '--scopes', 'read', '--expires', 'soon'], 1, 'not a duration'],
+  [['revoke', 'nobody'], 1, 'there is none'],
+  [['list', '--engine', 'sqlite::memory:'], 2, 'name a file'],
+])('refuses %j', (args, status, words) => {
+  const answer = xqueue(`sqlite:${join(folder, 'refused.db')}`, 'keys', ...args)
+  expect([answer.status, answer.stderr]).toEqual([status, expect.stringContaining(words)])
+})
+
+it('gives the second key of a name no chance, and sends the command line in with the key of its environment', async () => {
+  const engine = `sqlite:${join(folder, 'cli.db')}`
+  const key = xqueue(engine, 'keys', 'create', 'cli', '--scopes', 'read', '--expires', '1h').stdout
+  expect(xqueue(engine, 'keys', 'create', 'cli', '--scopes', 'read')).toMatchObject({ status: 1 })
+  const server = await serve(engine)
+  const run = (env: object) => {
+    const options = { encoding: 'utf8', env: { ...process.env, XQUEUE_SERVER: server.url, ...env } } as const
+    return spawnSync(process.execPath, [main, 'stats'], options)
+  }
+  expect(run({ XQUEUE_KEY: key }).stdout).toContain('pending_tasks')
+  expect(run({})).toMatchObject({ status: 1, stderr: expect.stringContaining('needs a key') })
+  await server.stop()
+})
+
+describe('in one process', () => {
+  let guarded: Guarded
+  beforeAll(async () => {
+    guarded = await Guarded.start()
+  })
+  afterAll(() => guarded.stop())
+
+  it('an expired key is refused', async () => {
+    const key = await guarded.key(['read'], { expiresAt: Date.now() + 2_000 })
+    const status = () => guarded.call(key, 'GET', '/stats').then((answer) => answer.status)
+    await vi.waitFor(async () => expect(await status()).toBe(200), { timeout: SOON_MS, interval: 10 })
+    await vi.waitFor(async () => expect(await status()).toBe(401), { timeout: SOON_MS })
+  })
+
+  it('a key has as many calls as its rate says, and is told when the next one may come', async () => {
+    const [few, many] = [
+      await guarded.key(['read'], { rate: { max: 3, perMs: 3_600_000 } }),
+      await guarded.key(['read']),
+    ]
+    const statuses = []
+    for (let n = 0; n < 4; n++) statuses.push((await guarded.call(few, 'GET', '/stats')).status)
+    expect(statuses).toEqual([200, 200, 200, 429])
+    const { headers, body } = await guarded.call(few, 'GET', '/stats')
+    expect(Number(headers.get('retry-after'))).toBeGreaterThan(3_000)
+    expect(body).toMatchObject({ code: 'too_many_calls', detail: expect.stringContaining('3 calls in 3600 s') })
+    expect((await guarded.call(many, 'GET', '/stats')).status).toBe(200)
+  })
+
+  it('every change is in the audit log, with who made it; what only looks is not', async () => {
+    const { token, key } = await guarded.newKey(['admin'], { name: 'ann' })
+    const reader = await guarded.newKey(['read'], { name: 'ben' })
+    await guarded.call(token, 'GET', '/tasks')
+    const { body } = await guarded.call(token, 'POST', '/tasks', { type: 'quick', delay: 60 })
+    await guarded.call(token, 'DELETE', `/tasks/${body.id}`)
+    await guarded.call(token, 'POST', '/types/quick/pause')
+    await guarded.call(token, 'POST', '/types/quick/resume')
+    await guarded.call(token, 'POST', '/concurrency', { task_type: 'quick', max_concurrency: 4 })
+    await guarded.call(token, 'POST', '/concurrency', { task_type: 'quick', max_concurrency: 0 })
+    await guarded.call(reader.token, 'POST', '/types/quick/pause')
+    const by = { actor: 'ann', actor_id: key.id, ip: '127.0.0.1' }
+    await vi.waitFor(() => {
+      const lines = guarded.audits().filter(({ actor }) => actor === 'ann' || actor === 'ben')
+      expect(lines).toMatchObject([
+        { ...by, action: 'POST /api/v1/tasks', target: body.id, status: 201 },
+        { ...by, action: 'DELETE /api/v1/tasks/:id', target: body.id, status: 200 },
+        { ...by, action: 'POST /api/v1/types/:type/pause', target: 'quick', status: 200 },
+        { ...by, action: 'POST /api/v1/types/:type/resume', target: 'quick', status: 200 },
+        { ...by, action: 'POST /api/v1/concurrency', target: 'quick', status: 200 },
+        { actor: 'ben', action: 'POST /api/v1/types/:type/pause', target: 'quick', status: 403 },
+      ])
+    })
+  })
+
+  it('no key, session or token comes back in an answer or gets into the log', async () => {
+    const key = await guarded.key(['admin'])
+    const wrong = `xq_${'w'.repeat(43)}`
+    const login = await guarded.call(null, 'POST', '/session', { key })
+    const session = /xqueue_session=([^;]+)/.exec(login.headers.get('set-cookie')!)![1]!
+    const subscription = (await guarded.call(key, 'POST', '/subscriptions', { task_ids: ['x'] })).body.password
+    const answers = [
+      login,
+      await guarded.call(wrong, 'GET', '/tasks'),
+      await guarded.call(null, 'POST', '/session', { key: wrong }),
+      await guarded.call(null, 'GET', `/events?access_token=${key}`),
+      await guarded.call(null, 'GET', `/events?access_token=${wrong}`),
+      await guarded.call(null, 'GET', `/tasks?access_token=${subscription}`),
+      await guarded.call(key, 'GET', '/session'),
+      await guarded.call(key, 'GET', '/health'),
+      await guarded.call(null, 'GET', '/stats', undefined, { Cookie: `xqueue_session=${session}` }),
+      await guarded.call(null, 'DELETE', '/session', undefined, { Cookie: `xqueue_session=${session}` }),
+    ]
+    expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 200, 200, 200, 204])
+    const told = JSON.stringify(answers.map(({ body }) => body)) + guarded.log.join('')
+    expect(told).toContain('/api/v1/events')
+    for (const secret of [key, wrong, session, subscription, (await guarded.engine.keys()).secret]) {
+      expect(told).not.toContain(secret)
+      expect(told).not.toContain(secret.slice(-20))
+    }
+  })
+})

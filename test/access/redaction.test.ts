@@ -1,0 +1,123 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { ViewedEngine } from '../../src/engine/viewed.ts'
+import type { Json } from '../../src/task/json.ts'
+import { redactionOf } from '../../src/task/redaction.ts'
+import { engineContract } from '../engine-contract/contract.ts'
+import { Listener } from '../notify/stage.ts'
+import { Guarded, given } from './stage.ts'
+
+describe('paths', () => {
+  const hide = (paths: string, payload: Json) => redactionOf(paths.split(','))({ payload }).payload
+
+  it.each<[string, Json, Json]>([
+    ['payload', { a: 1 }, '[redacted]'],
+    ['payload.a', { a: 1, b: 2 }, { a: '[redacted]', b: 2 }],
+    ['payload.a.b', { a: { b: [1], c: 2 } }, { a: { b: '[redacted]', c: 2 } }],
+    ['payload.card.*', { card: { n: 1, cvc: 2 } }, { card: { n: '[redacted]', cvc: '[redacted]' } }],
+    ['payload.*.n', [{ n: 1 }, { m: 2 }, 3], [{ n: '[redacted]' }, { m: 2 }, 3]],
+    ['payload.0', ['x', 'y'], ['[redacted]', 'y']],
+    ['payload.a,payload.b', { a: 1, b: null }, { a: '[redacted]', b: '[redacted]' }],
+    ['payload.a.b', { a: 'text' }, { a: 'text' }],
+    ['payload.length', 'text', 'text'],
+    ['result.a', { a: 1 }, { a: 1 }],
+  ])('%s in %j', (path, before, after) => {
+    const copy = structuredClone(before)
+    expect(hide(path, before)).toEqual(after)
+    expect(before).toEqual(copy)
+  })
+
+  it('hide fields of any name, and leave objects what they are', () => {
+    const payload = JSON.parse('{"__proto__": {"a": 1}, "constructor": 2}')
+    const shown = hide('payload.__proto__.a,payload.constructor', payload)
+    expect(JSON.stringify(shown)).toBe('{"__proto__":{"a":"[redacted]"},"constructor":"[redacted]"}')
+    expect(({} as Record<string, unknown>).a).toBeUndefined()
+  })
+
+  it('leave whatever they do not lead to as it is', () => {
+    const redact = redactionOf(['payload.secret.*.deep'])
+    fc.assert(
+      fc.property(fc.jsonValue(), (value) => {
+        const task = { payload: value as Json }
+        const leads = typeof value === 'object' && value !== null && 'secret' in value
+        return leads || redact(task) === task
+      }),
+    )
+  })
+})
+
+// All that an engine promises it also promises where something is hidden that no test of the contract has.
+engineContract(
+  'SQLite, with something hidden',
+  async (options) => {
+    const folder = mkdtempSync(join(tmpdir(), 'xqueue-redacting-'))
+    const url = `sqlite:${join(folder, 'x.db')}`
+    const open = async () => new ViewedEngine(await openEngine(url, options), redactionOf(['payload.secret.*']))
+    const engine = await open()
+    const cleanup = async () => {
+      await engine.close()
+      rmSync(folder, { recursive: true })
+    }
+    return { engine, second: open, cleanup }
+  },
+  20,
+)
+
+describe('of a process', () => {
+  let guarded: Guarded
+  let key: string
+  let id: string
+  const payload = { password: 'hunter2', card: { number: '4111', name: 'Ann' }, open: 'yes' }
+  const hidden = { password: '[redacted]', card: { number: '[redacted]', name: '[redacted]' }, open: 'yes' }
+
+  beforeAll(async () => {
+    const redact = 'payload.password,payload.card.*, result.password, result.card.*'
+    guarded = await Guarded.start({ redact })
+    key = await guarded.key(['admin'])
+  })
+  afterAll(() => guarded.stop())
+
+  it('hides them in answers and events; handlers and workers over HTTP are given everything', async () => {
+    const listener = await Listener.connect(await guarded.mqttUrl(key), ['xqueue/#'], { username: 'k', password: key })
+    const stop = new AbortController()
+    const headers = { Authorization: `Bearer ${key}` }
+    const events = await fetch(`${guarded.url}/api/v1/events`, { headers, signal: stop.signal })
+    const submitted = (await guarded.call(key, 'POST', '/tasks', { type: 'show', payload })).body
+    id = submitted.id
+    expect(submitted.payload).toEqual(hidden)
+    const success = `xqueue/events/show/success/${id}`
+    await listener.until(() => expect(listener.on(success)[0]?.body.result).toEqual(hidden))
+    expect(given).toEqual([payload])
+    let text = ''
+    for await (const chunk of events.body!.pipeThrough(new TextDecoderStream() as never) as AsyncIterable<string>) {
+      text += chunk
+      if (text.includes('"success"')) break
+    }
+    stop.abort()
+    const late = await Listener.connect(await guarded.mqttUrl(key), [`xqueue/tasks/${id}`], {
+      username: 'k',
+      password: key,
+    })
+    await late.until(() => expect(late.heard[0]?.body.result).toEqual(hidden))
+    expect((await guarded.call(key, 'GET', `/tasks/${id}`)).body).toMatchObject({ payload: hidden, result: hidden })
+    expect((await guarded.call(key, 'GET', '/tasks')).body.tasks[0].payload).toEqual(hidden)
+
+    const waiting = (await guarded.call(key, 'POST', '/tasks', { type: 'quick', payload, delay: 3_600 })).body
+    expect((await guarded.call(key, 'DELETE', `/tasks/${waiting.id}`)).body.payload).toEqual(hidden)
+    expect((await guarded.call(key, 'POST', `/tasks/${waiting.id}/retry`)).body.payload).toEqual(hidden)
+    await guarded.engine.configureType('elsewhere', { declared: true })
+    await guarded.call(key, 'POST', '/tasks', { type: 'elsewhere', payload })
+    const { leases } = (await guarded.call(key, 'POST', '/tasks/consume', { types: ['elsewhere'] })).body
+    expect(leases[0].task.payload).toEqual(payload)
+
+    const told =
+      text + JSON.stringify([...listener.heard, ...late.heard].map(({ body }) => body)) + guarded.log.join('')
+    for (const secret of ['hunter2', '4111']) expect(told).not.toContain(secret)
+    await listener.close()
+    await late.close()
+  })
+})

@@ -1,0 +1,127 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Access } from '../../src/access/access.ts'
+import { KeyRing } from '../../src/access/key-ring.ts'
+import type { RouteScope } from '../../src/access/principal.ts'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { SCOPES, type Scope } from '../../src/task/api-key.ts'
+
+let engine: Engine
+let server: FastifyInstance
+let url: string
+const keys: Partial<Record<Scope, string>> = {}
+
+beforeAll(async () => {
+  engine = await openEngine('sqlite::memory:')
+  const access = new Access({ engine, keys: true, issuer: null, tokenSecret: null })
+  const ring = new KeyRing(engine)
+  for (const scope of SCOPES) {
+    const key = { name: `only-${scope}`, scopes: [scope], rate: null, expiresAt: null, session: null }
+    keys[scope] = (await ring.add(key)).token
+  }
+  const logger = pino({ level: 'silent' })
+  const options = { engine, logger, version: '1', instanceId: 'i', registry: new Registry(), access }
+  server = await createServer({ ...options, handlers: new Map() })
+  expect(() => server.get('/new', async () => 'anybody')).toThrow('GET /new names no scope')
+  url = await server.listen({ host: '127.0.0.1', port: 0 })
+})
+afterAll(async () => {
+  await server.close()
+  await engine.close()
+})
+
+const ROUTES = () => [...server.routeScopes].filter(([route]) => !route.startsWith('HEAD') && !route.includes('*'))
+
+/** The status that a call is answered with; what would stream is left at its head. */
+async function statusOf(route: string, key: string | undefined): Promise<number> {
+  const [method, path] = route.split(' ') as [string, string]
+  const stop = new AbortController()
+  const body = method === 'POST' ? { body: '{}', headers: { 'Content-Type': 'application/json' } } : {}
+  const headers = { ...body.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) }
+  const filled = path.replaceAll(/:\w+/g, 'x')
+  const { status } = await fetch(url + filled, { method, ...body, headers, signal: stop.signal, redirect: 'manual' })
+  stop.abort()
+  return status
+}
+
+function mayCall(scope: RouteScope, having: Scope): boolean {
+  if (scope === 'open' || having === 'admin') return true
+  return having === (scope === 'listen' ? 'read' : scope)
+}
+
+it('answers each route to keys with its scope and to no others', async () => {
+  const routes = ROUTES()
+  expect(routes.length).toBeGreaterThan(30)
+  const wrong: string[] = []
+  for (const [route, scope] of routes) {
+    const bare = await statusOf(route, undefined)
+    if ((bare === 401) !== (scope !== 'open') && !route.endsWith(' /api/v1/session')) wrong.push(`${route}: ${bare}`)
+    for (const having of SCOPES) {
+      const status = await statusOf(route, keys[having])
+      const allowed = mayCall(scope, having)
+      if (allowed ? status === 403 || (status === 401 && !route.endsWith('/session')) : status !== 403) {
+        wrong.push(`${route} (${scope}) with ${having}: ${status}`)
+      }
+    }
+  }
+  expect(wrong).toEqual([])
+})
+
+it('is what the documentation says', () => {
+  const docs = readFileSync(join(import.meta.dirname, '../../docs/security.md'), 'utf8')
+  const rows = [...docs.matchAll(/^\| `(\w+ \/\S*)` +\| (\w+) +\|$/gm)].map(([, route, scope]) => [route, scope])
+  const own = ROUTES().filter(([route]) => / \/(api\/|metrics|openapi\.json)/.test(route))
+  expect(rows.sort()).toEqual(own.sort())
+})
+
+it('lists the scope of each call in OpenAPI', async () => {
+  const { paths } = (await (await fetch(`${url}/openapi.json`)).json()) as { paths: Record<string, object> }
+  for (const [route, scope] of ROUTES().filter(([route]) => route.includes(' /api/'))) {
+    const [method, path] = route.split(' ') as [string, string]
+    const { security } = paths[path.replaceAll(/:(\w+)/g, '{$1}')]![method.toLowerCase() as never] as {
+      security?: object[]
+    }
+    expect(security, route).toEqual(scope === 'open' ? undefined : [{ key: [] }])
+  }
+})
+
+it('says what is missing, and how to mend it', async () => {
+  const ask = async (headers: Record<string, string>) => {
+    const answer = await fetch(`${url}/api/v1/types/x/pause`, { method: 'POST', headers })
+    const body = (await answer.json()) as Record<string, unknown>
+    return { status: answer.status, challenge: answer.headers.get('www-authenticate'), ...body }
+  }
+  expect(await ask({})).toMatchObject({
+    status: 401,
+    code: 'unauthorized',
+    challenge: 'Bearer realm="xqueue"',
+    detail: expect.stringContaining('xqueue keys create'),
+  })
+  expect(await ask({ Authorization: `Bearer ${keys.read}` })).toMatchObject({
+    status: 403,
+    code: 'forbidden',
+    challenge: 'Bearer realm="xqueue", error="insufficient_scope", scope="admin"',
+    required_scope: 'admin',
+    scopes: ['read'],
+    detail: expect.stringContaining('only-read has read'),
+  })
+  const wrong = { 'Basic x': 'must be `Bearer KEY`', 'Bearer x': 'begin with xq_', 'Bearer xq_x': 'was revoked' }
+  for (const [header, detail] of Object.entries({ ...wrong, 'Bearer a.b.c': 'are not accepted here' })) {
+    const answer = await ask({ Authorization: header })
+    expect(answer).toMatchObject({ status: 401, challenge: 'Bearer realm="xqueue", error="invalid_token"' })
+    expect(answer).toMatchObject({ detail: expect.stringContaining(detail) })
+  }
+})
+
+it('tells who has no key whether it is healthy, and nothing else', async () => {
+  const health = async (headers = {}) => (await fetch(`${url}/api/v1/health`, { headers })).json()
+  expect(await health()).toEqual({ status: 'healthy' })
+  expect(await health({ Authorization: `Bearer ${keys.work}` })).toEqual({ status: 'healthy' })
+  expect(await health({ Authorization: `Bearer ${keys.read}` })).toMatchObject({ engine: 'sqlite', checks: [{}] })
+})

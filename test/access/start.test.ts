@@ -1,0 +1,63 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { refuseExposure } from '../../src/access/exposure.ts'
+import { Guarded } from './stage.ts'
+
+const main = join(import.meta.dirname, '../../src/cli/main.ts')
+let folder: string
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-start-'))
+  writeFileSync(join(folder, 'no.pem'), 'no certificate')
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+it.each(['0.0.0.0', '::', '192.0.2.1', '::ffff:192.0.2.1'])(
+  'does not listen on %s without access control',
+  async (host) => {
+    await expect(refuseExposure(host, false, false)).rejects.toThrow('can be reached from other machines')
+    await refuseExposure(host, true, false)
+    await refuseExposure(host, false, true)
+  },
+)
+
+it.each(['127.0.0.1', '127.9.9.9', '::1', 'localhost', '::ffff:127.0.0.1'])('listens on %s', async (host) => {
+  await refuseExposure(host, false, false)
+})
+
+it.each([
+  [['--host', '0.0.0.0'], /--auth keys; or listen on 127\.0\.0\.1; or.*--insecure/],
+  [['--auth', 'on'], /one of off, keys, jwt, keys\+jwt/],
+  [['--auth', 'jwt'], /needs --jwt-jwks/],
+  [['--auth', 'jwt', '--jwt-jwks', 'https://x/jwks', '--jwt-issuer', 'x'], /needs --jwt-audience/],
+  [['--jwt-jwks', 'http://elsewhere.example/jwks'], /must be an https URL/],
+  [['--tls-cert', 'no.pem'], /--tls-cert needs --tls-key/],
+  [['--tls-cert', 'none.pem', '--tls-key', 'no.pem'], /--tls-cert cannot be read/],
+  [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are no certificate and its key/],
+  [['--token-secret', 'short'], /32 characters/],
+  [['--cors-origins', '*'], /as in https:\/\/app\.example/],
+  [['--redact', 'password'], /begins with one of payload/],
+])('does not start with %j, and says why', (flags, message) => {
+  const args = [main, 'serve', '--port', '0', '--mqtt', 'off', '--engine', 'sqlite::memory:', ...flags]
+  const { stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder, timeout: 30_000 })
+  expect([status, stderr]).toEqual([2, expect.stringMatching(message)])
+  expect(stderr).not.toContain('    at ')
+})
+
+it('starts on all addresses with access control, or when told that it may be insecure', async () => {
+  for (const flags of [{ auth: 'keys' }, { auth: 'off', insecure: 'true' }]) {
+    const guarded = await Guarded.start({ host: '0.0.0.0', ...flags })
+    await guarded.stop()
+  }
+})
+
+it('shows no secret among the settings', () => {
+  const secret = 's'.repeat(40)
+  const args = [main, 'config', '--token-secret', secret, '--insecure']
+  const { stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder })
+  expect(stdout).toMatch(/token-secret +\(set\)/)
+  expect(stdout).toMatch(/insecure +true +--insecure/)
+  expect(stdout).not.toContain(secret)
+})

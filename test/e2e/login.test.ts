@@ -1,0 +1,153 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { Guarded } from '../access/stage.ts'
+import { MANY_MS } from '../notify/stage.ts'
+import { Browser } from '../services/chromium.ts'
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const screenshots = process.env.XQUEUE_SCREENSHOTS
+const COOKIE = 'xqueue_session'
+let guarded: Guarded
+let browser: Browser
+let page: Page
+
+beforeAll(async () => {
+  guarded = await Guarded.start()
+  browser = await Browser.start()
+  if (screenshots) mkdirSync(screenshots, { recursive: true })
+})
+afterAll(async () => {
+  await browser.close()
+  await guarded.stop()
+})
+beforeEach(async () => {
+  await page?.context().clearCookies()
+  await page?.close()
+  page = await browser.open(`${guarded.url}/`)
+  await page.getByRole('heading', { name: 'Log in' }).waitFor()
+  browser.complaints.length = 0
+})
+
+async function logIn(key: string): Promise<void> {
+  await page.getByLabel('API key').fill(key)
+  await page.getByRole('button', { name: 'Log in' }).click()
+}
+function isLive(): Promise<void> {
+  const status = page.getByRole('status').first()
+  return vi.waitFor(async () => expect(await status.textContent({ timeout: 1_000 })).toBe('live over MQTT'), {
+    timeout: MANY_MS,
+    interval: 50,
+  })
+}
+const tabs = () => page.locator('nav').first().getByRole('link').allTextContents()
+const cookies = async () => (await page.context().cookies()).filter(({ name }) => name === COOKIE)
+
+it('shows nothing but the form to who is not logged in, and says what is wrong with a key', async () => {
+  const violations = await page.evaluate(`(() => { ${axe}; return axe.run() })()
+    .then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join(' ')))`)
+  expect(violations).toEqual([])
+  if (screenshots) await page.screenshot({ path: join(screenshots, 'login.png') })
+  await logIn(`xq_${'x'.repeat(43)}`)
+  await page.getByRole('alert').getByText('the key is not valid').waitFor()
+  expect(browser.requested.filter((url) => /stats|tasks|types|events|mqtt/.test(url))).toEqual([])
+  expect(await cookies()).toEqual([])
+})
+
+it('logs in for everything with an admin key: live over MQTT, and what is changed is changed', async () => {
+  await logIn(await guarded.key(['admin'], { name: 'ann' }))
+  await isLive()
+  expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Submit'])
+  await page.locator('.who').getByText('ann').waitFor()
+  expect(await page.evaluate('document.cookie')).toBe('')
+  expect(await cookies()).toMatchObject([{ httpOnly: true, sameSite: 'Strict' }])
+  await page.getByRole('link', { name: 'Limits' }).click()
+  const panel = page.getByRole('region', { name: 'quick' })
+  await panel.getByRole('spinbutton').fill('4')
+  await panel.getByRole('button', { name: 'Set' }).click()
+  await panel.getByText('0 of 4 in use').waitFor()
+  await page.getByRole('link', { name: 'Submit' }).click()
+  await page.locator('select').selectOption('show')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await page.locator('.submitted').getByText('succeeded').waitFor()
+  if (screenshots) await page.screenshot({ path: join(screenshots, 'logged-in.png') })
+  await page.reload()
+  await isLive()
+  expect(browser.complaints).toEqual([])
+})
+
+it('shows who may only read no buttons that would be refused', async () => {
+  await guarded.call(await guarded.key(['submit']), 'POST', '/tasks', { type: 'quick', delay: 3_600 })
+  await logIn(await guarded.key(['read']))
+  await isLive()
+  expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits'])
+  await page.getByRole('link', { name: 'Limits' }).click()
+  await page.getByRole('region', { name: 'quick' }).waitFor()
+  expect(await page.locator('main button, main input').count()).toBe(0)
+  await page.getByRole('link', { name: 'Tasks', exact: true }).click()
+  await page.getByRole('table').getByRole('link').first().click()
+  await page.locator('.timeline').waitFor()
+  expect(await page.locator('main button, main a.button').count()).toBe(0)
+  await page.evaluate("location.hash = '#/submit'")
+  await page.getByText('does not allow anything').waitFor()
+  expect(browser.complaints).toEqual([])
+})
+
+it('lets who may only submit do that, and asks for nothing else', async () => {
+  browser.requested.length = 0
+  await logIn(await guarded.key(['submit']))
+  await page.getByLabel('Type').fill('quick')
+  await page.getByLabel('Type').blur()
+  await page.getByLabel('Payload').fill('{"n": 1}')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await page.locator('.submitted a').waitFor()
+  expect(await tabs()).toEqual(['Submit'])
+  expect(browser.requested.filter((url) => /stats|types|events|mqtt/.test(url))).toEqual([])
+})
+
+it('logs out, and asks for a key again; also when the key is revoked elsewhere', async () => {
+  const { token, key } = await guarded.newKey(['read'])
+  await logIn(token)
+  await isLive()
+  await page.getByRole('button', { name: 'Log out' }).click()
+  await page.getByRole('heading', { name: 'Log in' }).waitFor()
+  expect(await cookies()).toEqual([])
+  await logIn(token)
+  await isLive()
+  await guarded.ring.drop(key.id)
+  await page.getByRole('heading', { name: 'Log in' }).waitFor()
+})
+
+it('lets the example page watch a task with a token for that task', async () => {
+  const host = await Guarded.start({ 'mqtt-origins': 'null' })
+  const [reader, submitter] = [await host.key(['read']), await host.key(['submit'])]
+  const { id } = (await host.call(submitter, 'POST', '/tasks', { type: 'quick', delay: 3_600 })).body
+  const { password } = (await host.call(reader, 'POST', '/subscriptions', { task_ids: [id] })).body
+  const file = join(import.meta.dirname, '../../examples/mqtt-client.html')
+  const example = await browser.open(pathToFileURL(file).href)
+  await example.getByLabel('Server').fill(new URL(host.url).host)
+  await example.getByLabel('Task id').fill(id)
+  await example.getByLabel('Password').fill(password)
+  await example.getByRole('button').click()
+  await example.locator('#states').getByText('pending').waitFor()
+  await host.call(submitter, 'DELETE', `/tasks/${id}`)
+  await example.locator('#states').getByText('canceled').waitFor()
+  await example.close()
+  await host.stop()
+})
+
+it('speaks Chinese', async () => {
+  await page.getByRole('button', { name: '中文' }).click()
+  await page.getByRole('heading', { name: '登录' }).waitFor()
+  await page.getByLabel('API 密钥').waitFor()
+  await page.getByRole('button', { name: 'English' }).click()
+})
+
+it('runs the documentation under the policy that it is sent with', async () => {
+  await page.goto(`${guarded.url}/docs/`)
+  await page.getByText('Submit many tasks: all or none').waitFor()
+  expect(browser.complaints).toEqual([])
+})

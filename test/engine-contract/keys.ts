@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest'
+import type { ApiKey } from '../../src/task/api-key.ts'
+import type { Stage } from './stage.ts'
+
+export function keysContract(stage: Stage): void {
+  const key = (id: string, more: Partial<ApiKey> = {}): ApiKey => ({
+    id,
+    name: `name of ${id}`,
+    hash: `hash of ${id}`,
+    scopes: ['read', 'submit'],
+    rate: { max: 5, perMs: 1_000 },
+    createdAt: stage.now,
+    expiresAt: null,
+    session: null,
+    ...more,
+  })
+  const ids = async () => (await stage.engine.keys()).keys.map(({ id }) => id)
+
+  describe('keys', () => {
+    it('gives back what was added, oldest first, to every process', async () => {
+      expect(await ids()).toEqual([])
+      await stage.engine.keys({ add: key('b', { createdAt: stage.now - 1 }) })
+      const { keys } = await stage.engine.keys({ add: key('a') })
+      expect(keys).toEqual([key('b', { createdAt: stage.now - 1 }), key('a')])
+      const second = await stage.opened.second()
+      expect((await second.keys()).keys).toEqual(keys)
+      await second.keys({ drop: 'a' })
+      expect(await ids()).toEqual(['b'])
+      await second.close()
+    })
+
+    it('drops a key with its sessions, and nothing else', async () => {
+      await stage.engine.keys({ add: key('a') })
+      await stage.engine.keys({ add: key('b') })
+      for (const [id, of] of Object.entries({ 'a-1': 'a', 'a-2': 'a', 'b-1': 'b', nobodys: null })) {
+        await stage.engine.keys({ add: key(id, { session: { of } }) })
+      }
+      await stage.engine.keys({ drop: 'a-2' })
+      expect(await ids()).toEqual(['a', 'a-1', 'b', 'b-1', 'nobodys'])
+      const { keys } = await stage.engine.keys({ drop: 'a' })
+      expect(keys.map(({ id }) => id)).toEqual(['b', 'b-1', 'nobodys'])
+      await stage.engine.keys({ drop: 'unknown' })
+      expect(await ids()).toEqual(['b', 'b-1', 'nobodys'])
+    })
+
+    it('does not give what has expired', async () => {
+      await stage.engine.keys({ add: key('short', { expiresAt: stage.now + 1_000 }) })
+      await stage.engine.keys({ add: key('long', { expiresAt: stage.now + 2_000 }) })
+      stage.now += 999
+      expect(await ids()).toEqual(['long', 'short'])
+      stage.now += 1
+      expect(await ids()).toEqual(['long'])
+      expect((await stage.engine.keys({ add: key('other') })).keys.map(({ id }) => id)).toEqual(['long', 'other'])
+    })
+
+    it('has one secret for each store, the same for all processes', async () => {
+      const second = await stage.opened.second()
+      const secrets = await Promise.all([stage.engine.keys(), second.keys(), stage.engine.keys({ add: key('a') })])
+      expect(secrets[0]!.secret).toMatch(/^[\w-]{43}$/)
+      expect(new Set(secrets.map(({ secret }) => secret)).size).toBe(1)
+      await second.close()
+    })
+  })
+}

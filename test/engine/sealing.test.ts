@@ -1,0 +1,156 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { Seal } from '../../src/engine/seal.ts'
+import { SealingEngine } from '../../src/engine/sealing.ts'
+import type { Json } from '../../src/task/json.ts'
+import type { Outcome } from '../../src/task/outcome.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { engineContract } from '../engine-contract/contract.ts'
+import { WORKER } from '../engine-contract/stage.ts'
+
+const newKey = (id: string) => `${id}=${randomBytes(32).toString('base64')}`
+const [OLD, NEW] = [newKey('2025'), newKey('2026')]
+
+engineContract(
+  'SQLite, sealed',
+  async (options) => {
+    const folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
+    const open = async () =>
+      new SealingEngine(await openEngine(`sqlite:${join(folder, 'x.db')}`, options), new Seal([NEW]))
+    const engine = await open()
+    const cleanup = async () => {
+      await engine.close()
+      rmSync(folder, { recursive: true })
+    }
+    return { engine, second: open, cleanup }
+  },
+  20,
+)
+
+describe('a seal', () => {
+  const seal = new Seal([NEW, OLD])
+
+  it('opens what it sealed, also with a key that is no longer the first', () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), (value) => {
+        for (const by of [seal, new Seal([OLD])]) {
+          // JSON knows no -0.
+          expect(seal.open(by.seal(value as Json, 'x'), 'x')).toEqual({ value: JSON.parse(JSON.stringify(value)) })
+        }
+      }),
+    )
+  })
+
+  it('seals the same to the same only where it is asked to, and each under its own name', () => {
+    expect(seal.seal('a', 'x')).not.toBe(seal.seal('a', 'x'))
+    expect(seal.seal('a', 'x', 'k')).toBe(seal.seal('a', 'x', 'k'))
+    expect(
+      new Set([seal.seal('a', 'x', 'k'), seal.seal('a', 'x', 'l'), seal.seal('b', 'x', 'k'), seal.seal('a', 'y', 'k')])
+        .size,
+    ).toBe(4)
+  })
+
+  it('opens nothing that was changed, put elsewhere, or sealed with another key', () => {
+    const sealed = seal.seal({ a: 1 }, 'x')
+    expect(seal.open(sealed, 'y')).toEqual({ keyId: '2026' })
+    expect(new Seal([OLD]).open(sealed, 'x')).toEqual({ keyId: '2026' })
+    expect(new Seal([newKey('2026')]).open(sealed, 'x')).toEqual({ keyId: '2026' })
+    const bytes = Buffer.from(sealed.split(':')[2]!, 'base64url')
+    for (let at = 0; at < bytes.length; at++) {
+      const changed = Buffer.from(bytes)
+      changed[at]! ^= 1
+      expect(seal.open(`sealed:2026:${changed.toString('base64url')}`, 'x')).toEqual({ keyId: '2026' })
+    }
+    for (let length = 1; length < bytes.length; length++) {
+      const cut = bytes.subarray(0, length).toString('base64url')
+      expect(seal.open(`sealed:2026:${cut}`, 'x')).toEqual({ keyId: '2026' })
+    }
+    expect(seal.open('sealed: not', 'x')).toEqual({ value: 'sealed: not' })
+  })
+
+  it.each(['', 'x', 'x=short', `x y=${randomBytes(32).toString('base64')}`, `x=${randomBytes(31).toString('base64')}`])(
+    'does not take %j for a key, and does not repeat it',
+    (text) => {
+      expect(() => new Seal([text])).toThrow(/32 random bytes in base64/)
+      expect(() => new Seal([NEW, NEW])).toThrow(/two keys of one id/)
+      try {
+        new Seal([text])
+      } catch (error) {
+        if (text.length > 10) expect(String(error)).not.toContain(text)
+      }
+    },
+  )
+})
+
+describe('a sealed store', () => {
+  let folder: string
+  let store: Engine
+  const open = (...keys: string[]) => new SealingEngine(store, new Seal(keys))
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
+    store = await openEngine(`sqlite:${join(folder, 'x.db')}`)
+    await store.configureType('t', { declared: true })
+  })
+  afterEach(async () => {
+    await store.close()
+    rmSync(folder, { recursive: true })
+  })
+  const claim = (engine: Engine) => engine.turn({ worker: WORKER, want: 9 })
+
+  it('has nothing of payload, result and progress on the disk, and gives them back', async () => {
+    const engine = open(NEW)
+    const idempotencyKey = 'once'
+    const [submitted] = await engine.submit([
+      completeSpec({ type: 't', payload: { a: 'top-secret-1' }, idempotencyKey }),
+    ])
+    const { id } = submitted!.task
+    const { leases } = await claim(engine)
+    expect(leases.map(({ task }) => task.payload)).toEqual([{ a: 'top-secret-1' }])
+    const { lease } = leases[0]!
+    await engine.turn({ worker: WORKER, want: 0, renewals: [{ lease, progress: { at: 'top-secret-2' } }] })
+    expect((await engine.get([id]))[0]!.progress).toEqual({ at: 'top-secret-2' })
+    const outcome: Outcome = { kind: 'success', result: ['top-secret-3'] }
+    const outcomes = [{ lease, outcome }]
+    await engine.turn({ worker: WORKER, want: 0, outcomes, durable: true })
+    expect((await engine.get([id]))[0]).toMatchObject({ payload: { a: 'top-secret-1' }, result: ['top-secret-3'] })
+    const { events } = await engine.events({ after: '', max: 100 })
+    expect(events.at(-1)!.result).toEqual(['top-secret-3'])
+    const files = readdirSync(folder).map((name) => readFileSync(join(folder, name)))
+    expect(files.length).toBeGreaterThan(1)
+    expect(files.some((bytes) => bytes.includes('sealed:2026:'))).toBe(true)
+    expect(files.some((bytes) => bytes.includes('top-secret'))).toBe(false)
+  })
+
+  it('knows a repeated submission again, and another one under the same key as another', async () => {
+    const engine = open(NEW)
+    const submit = (payload: Json) => engine.submit([completeSpec({ type: 't', payload, idempotencyKey: 'k' })])
+    const [first] = await submit({ a: 1 })
+    expect(await submit({ a: 1 })).toEqual([{ task: first!.task, existing: true }])
+    await expect(submit({ a: 2 })).rejects.toThrow('used for another request')
+  })
+
+  it('opens what was sealed with an old key, and what was never sealed', async () => {
+    await store.submit([completeSpec({ type: 't', payload: 'plain', priority: 3 })])
+    await open(OLD).submit([completeSpec({ type: 't', payload: 'old', priority: 2 })])
+    await open(NEW, OLD).submit([completeSpec({ type: 't', payload: 'new', priority: 1 })])
+    const { leases } = await claim(open(NEW, OLD))
+    expect(leases.map(({ task }) => task.payload)).toEqual(['plain', 'old', 'new'])
+  })
+
+  it('hands no handler what it cannot read: the attempt fails, and runs where the key is', async () => {
+    const [submitted] = await open(OLD).submit([completeSpec({ type: 't', payload: 'old' })])
+    const { id } = submitted!.task
+    const without = open(NEW)
+    expect((await claim(without)).leases).toEqual([])
+    const [task] = await without.get([id])
+    expect(task).toMatchObject({ status: 'pending', attempts: 1, payload: '[encrypted with the key 2025]' })
+    expect(task!.error).toContain('which this worker does not have (--payload-keys)')
+  })
+})
