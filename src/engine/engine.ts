@@ -6,6 +6,8 @@ import type { RetryPolicy } from '../task/retry.ts'
 import type { Status } from '../task/status.ts'
 import type { Progress, SpecDefaults, Task, TaskSpec } from '../task/task.ts'
 
+export { ENGINE_DEFAULTS, type EngineOptions } from './options.ts'
+
 /**
  * The port: what XQueue asks of the store that coordinates it. Everything is a batch, and everything that must be true
  * together happens in one atomic step. A status change and its event are written in the same step. Nothing above the
@@ -91,41 +93,6 @@ export interface Engine {
 
   /** Ends waiting turns and event reads with empty answers, writes what is under way, closes the store. */
   close(): Promise<void>
-}
-
-export interface EngineOptions {
-  /** Milliseconds since the epoch; tests hand in one that they move. */
-  clock: () => number
-  /** 0 ≤ x < 1, for jitter. */
-  random: () => number
-  /** How long a lease lives without renewal. */
-  leaseMs: number
-  /** Lost leases after which a task fails as poison (`max_deliveries`). */
-  lostLeasesMax: number
-  /** How long a handler may take to stop after a cancel before the task ends without it. */
-  cancelGraceMs: number
-  /** A worker not seen for this long counts as gone. */
-  workerTtlMs: number
-  /** How long a type stays known after its last worker left, so that a deploy refuses no submissions. */
-  typeTtlMs: number
-  retention: { ageMs: number; countMax: number }
-  /** Events kept for readers that resume. */
-  eventsMax: number
-  /** Waiting tasks over all types above which submissions are refused; null: no cap. */
-  pendingMax: number | null
-}
-
-export const ENGINE_DEFAULTS: EngineOptions = {
-  clock: Date.now,
-  random: Math.random,
-  leaseMs: 30_000,
-  lostLeasesMax: 5,
-  cancelGraceMs: 5_000,
-  workerTtlMs: 60_000,
-  typeTtlMs: 86_400_000,
-  retention: { ageMs: 86_400_000, countMax: 100_000 },
-  eventsMax: 100_000,
-  pendingMax: null,
 }
 
 /** `existing`: the key was known and the request the same, nothing was added. */

@@ -28,6 +28,8 @@ const STEPS = {
   keys: 'allow-oom',
 } as const
 export type StepName = keyof typeof STEPS
+/** Files that come before a step's own: it would be too long to read in one. */
+const PARTS: Partial<Record<StepName, readonly string[]>> = { turn: ['turn-leases', 'turn-start', 'turn-claims'] }
 const HARMLESS: ReadonlySet<StepName> = new Set([
   'look',
   'scan',
@@ -58,7 +60,10 @@ const LIBRARY_PREFIX = 'xq_'
 
 export function loadLibrary(place: RedisPlace): Library {
   const read = (file: string) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), 'utf8')
-  const steps = Object.keys(STEPS).map((step) => `do\n${read(step)}end\n`)
+  const steps = (Object.keys(STEPS) as StepName[]).map((step) => {
+    const files = [...(PARTS[step] ?? []), step]
+    return `do\n${files.map(read).join('\n')}end\n`
+  })
   const body = nameConstants([read('shared'), ...steps].join('\n'), luaConstants(place))
   const name = LIBRARY_PREFIX + createHash('sha1').update(body).digest('hex').slice(0, 12)
   const functionOf = (step: StepName) => `${name}_${step}`

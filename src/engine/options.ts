@@ -1,0 +1,35 @@
+/** What every engine is opened with, and what is meant where nothing is said. */
+export interface EngineOptions {
+  /** Milliseconds since the epoch; tests hand in one that they move. */
+  clock: () => number
+  /** 0 ≤ x < 1, for jitter. */
+  random: () => number
+  /** How long a lease lives without renewal. */
+  leaseMs: number
+  /** Lost leases after which a task fails as poison (`max_deliveries`). */
+  lostLeasesMax: number
+  /** How long a handler may take to stop after a cancel before the task ends without it. */
+  cancelGraceMs: number
+  /** A worker not seen for this long counts as gone. */
+  workerTtlMs: number
+  /** How long a type stays known after its last worker left, so that a deploy refuses no submissions. */
+  typeTtlMs: number
+  retention: { ageMs: number; countMax: number }
+  /** Events kept for readers that resume. */
+  eventsMax: number
+  /** Waiting tasks over all types above which submissions are refused; null: no cap. */
+  pendingMax: number | null
+}
+
+export const ENGINE_DEFAULTS: EngineOptions = {
+  clock: Date.now,
+  random: Math.random,
+  leaseMs: 30_000,
+  lostLeasesMax: 5,
+  cancelGraceMs: 5_000,
+  workerTtlMs: 60_000,
+  typeTtlMs: 86_400_000,
+  retention: { ageMs: 86_400_000, countMax: 100_000 },
+  eventsMax: 100_000,
+  pendingMax: null,
+}

@@ -1,0 +1,247 @@
+-- A turn's claims: whose task is next. The third part of the turn, which turn.lua ends.
+-- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
+local PASSES = 20
+-- Groups that came in the same millisecond and are told apart.
+local TIES_MAX = 100
+
+-- Hands out up to `most` entries of a lane, what was given back first; returns how many it handed out and started.
+local function take(turn, lane, most, tasks)
+  local entries = {}
+  local back = call('ZRANGE', lane.back, 0, most - 1)
+  if #back > 0 then
+    call('ZREM', lane.back, unpack(back))
+    call('XCLAIM', lane.stream, WORKERS, turn.worker, 0, unpack(back))
+    for index, entry in ipairs(back) do
+      entries[index] = call('XRANGE', lane.stream, entry, entry)[1]
+      entries[index].again = true
+    end
+  end
+  if #entries < most then
+    local most_read = most - #entries
+    local read_now = call('XREADGROUP', 'GROUP', WORKERS, turn.worker, 'COUNT', most_read, 'STREAMS', lane.stream, '>')
+    if read_now then
+      for _, item in ipairs(read_now[1][2]) do entries[#entries + 1] = item end
+    end
+  end
+  if #entries == 0 then return 0, 0 end
+  return #entries, start(turn, lane, entries, tasks)
+end
+
+-- The part of a lane whose turn it is, and its first entry; nil when no group has anything that may start.
+local function whose_turn(lane, group_limit)
+  local ring = ring_of(lane)
+  local alone = first_of(lane)
+  if alone and not call('ZSCORE', ring, '') then join_ring(lane, alone) end
+  for _ = 1, 10000 do
+    local top = call('ZRANGE', ring, 0, 0, 'WITHSCORES')
+    if not top[1] then return nil end
+    local group = top[1]
+    local part = group_lane(lane, group)
+    local first = first_of(part)
+    if first and tonumber(top[2]) < 0 then
+      for _, other in ipairs(call('ZRANGEBYSCORE', ring, top[2], top[2], 'LIMIT', 1, TIES_MAX)) do
+        local other_part = group_lane(lane, other)
+        local other_first = first_of(other_part)
+        if other_first and other_first < first then
+          group, part, first = other, other_part, other_first
+        end
+      end
+    end
+    if not first then
+      call('ZREM', ring, group)
+      if group ~= '' then call('SADD', P .. KEY.idle .. lane.name, group) end
+    elseif tonumber(top[2]) < 0 and tonumber(age_of(first)) ~= tonumber(top[2]) then
+      -- Its first task is another one by now.
+      call('ZADD', ring, age_of(first), group)
+    elseif group ~= '' and group_limit and call('SCARD', P .. KEY.held .. lane.type .. '|' .. group) >= group_limit then
+      call('ZREM', ring, group)
+      call('SADD', P .. KEY.aside .. lane.name, group)
+    else
+      return part, first
+    end
+  end
+end
+
+local function served(part)
+  local turn_no = string.format('%d', call('INCR', P .. KEY.ring_clock .. part.name))
+  local group = part.group or ''
+  call('ZADD', ring_of(part), turn_no, group)
+  call('HSET', P .. KEY.served .. part.name, group, turn_no)
+end
+
+-- One of each group in turn.
+local function take_in_turns(turn, lane, most, tasks, group_limit)
+  local got = 0
+  for _ = 1, most + PASSES do
+    local part = got < most and whose_turn(lane, group_limit)
+    if not part then break end
+    local _, started = take(turn, part, 1, tasks)
+    if started > 0 then served(part) end
+    got = got + started
+  end
+  return got
+end
+
+-- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
+local function take_by_age(turn, open, tasks, rules, want)
+  local parts, firsts = {}, {}
+  local function look(index)
+    local lane = open[index]
+    if rules[lane.type].rings[lane] then
+      parts[index], firsts[index] = whose_turn(lane, rules[lane.type].group_limit)
+    else
+      parts[index], firsts[index] = lane, first_of(lane)
+    end
+  end
+  for index = 1, #open do look(index) end
+  local got = 0
+  for _ = 1, want + PASSES do
+    local oldest, second
+    for index = 1, #open do
+      local first = firsts[index]
+      if first and rules[open[index].type].free > 0 then
+        if not oldest or first < firsts[oldest] then
+          oldest, second = index, oldest and firsts[oldest]
+        elseif not second or first < second then
+          second = first
+        end
+      end
+    end
+    if not oldest or got == want then break end
+    local rule, part = rules[open[oldest].type], parts[oldest]
+    local most = math.min(want - got, rule.free)
+    if rule.rings[open[oldest]] then
+      most = 1
+    elseif second then
+      -- As many as are older than the next lane's first.
+      local _, last = first_of(part)
+      most = last and math.max(1, #call('XRANGE', part.stream, '(' .. last, second, 'COUNT', most)) or 1
+    end
+    local _, started = take(turn, part, most, tasks)
+    if started > 0 and rule.rings[open[oldest]] then served(part) end
+    got = got + started
+    rule.free = rule.free - started
+    look(oldest)
+  end
+  return got
+end
+
+-- The starts of a type that still count for its rate: `<at>,<how many>` each, oldest first, and their sum.
+local function starts_left(kind, max, per_ms)
+  local log, sum = P .. KEY.starts .. kind, tonumber(call('HGET', P .. KEY.started, kind) or 0)
+  while sum > 0 do
+    local oldest = call('LINDEX', log, 0)
+    local time, starts = oldest:match('^(%d+),(%d+)$')
+    if time + per_ms > now then break end
+    call('LPOP', log)
+    sum = call('HINCRBY', P .. KEY.started, kind, -starts)
+  end
+  return max - sum
+end
+
+local function log_starts(kind, starts)
+  call('RPUSH', P .. KEY.starts .. kind, NOW .. ',' .. starts)
+  call('HINCRBY', P .. KEY.started, kind, starts)
+end
+
+-- What the rules of the types let start: {lanes, free, limited ('type' or 'rate'), group_limit, rate} by type.
+local function rules_of(kinds, want)
+  local rules = {}
+  if #kinds == 0 then return rules end
+  local fields = {}
+  for _, kind in ipairs(kinds) do
+    fields[#fields + 1] = kind
+    fields[#fields + 1] = kind .. '/lanes'
+  end
+  local values = call('HMGET', P .. KEY.rules, unpack(fields))
+  for index, kind in ipairs(kinds) do
+    local text = values[index * 2 - 1]
+    if text then
+      local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
+      local rule = { free = paused == '1' and 0 or want, rings = {}, group_limit = tonumber(group_limit) }
+      rules[kind] = rule
+      if limit ~= '' and rule.free > 0 then
+        rule.free = math.min(rule.free, limit - call('ZCARD', P .. KEY.running .. kind))
+        if rule.free <= 0 then rule.limited = 'type' end
+      end
+      if max ~= '' then
+        rule.max, rule.per = tonumber(max), tonumber(per)
+        rule.free = math.min(rule.free, starts_left(kind, rule.max, rule.per))
+        if rule.free <= 0 then rule.limited = rule.limited or 'rate' end
+      end
+      rule.lanes = rule.free > 0 and lanes_of(kind, values[index * 2]) or {}
+    end
+  end
+  return rules
+end
+
+local function claim(turn)
+  local tasks, want = {}, turn.want
+  if want <= 0 or turn.leaves == '1' then return tasks, {} end
+  turn.lease_text = string.format('%d', turn.lease_ms)
+  turn.expires = string.format('%d', now + turn.lease_ms)
+  local rules = rules_of(turn.types, want)
+  local by_priority, before = {}, {}
+  for _, kind in ipairs(turn.types) do
+    local rule = rules[kind]
+    before[kind] = claimed[kind] or 0
+    for _, lane in ipairs(rule and rule.lanes or {}) do
+      append(by_priority, lane.priority, lane)
+      rule.rings[lane] = call('EXISTS', ring_of(lane)) == 1
+    end
+  end
+  for digit = 9, 0, -1 do
+    local open = by_priority[tostring(digit)]
+    if open and want > 0 then
+      local lane, rule = open[1], rules[open[1].type]
+      if #open > 1 then
+        want = want - take_by_age(turn, open, tasks, rules, want)
+      elseif rule.rings[lane] then
+        local got = take_in_turns(turn, lane, math.min(want, rule.free), tasks, rule.group_limit)
+        want, rule.free = want - got, rule.free - got
+      else
+        for _ = 1, PASSES do
+          local most = math.min(want, rule.free)
+          if most <= 0 then break end
+          local handed_out, started = take(turn, lane, most, tasks)
+          want, rule.free = want - started, rule.free - started
+          if handed_out < most or started == handed_out then break end
+        end
+      end
+    end
+  end
+  for kind, rule in pairs(rules) do
+    local starts = (claimed[kind] or 0) - before[kind]
+    if rule.max and starts > 0 then log_starts(kind, starts) end
+  end
+  return tasks, rules
+end
+
+-- When a rate lets the next task start.
+local function rate_allows_at(kind, rule)
+  local sum = tonumber(call('HGET', P .. KEY.started, kind) or 0)
+  for _, entry in ipairs(call('LRANGE', P .. KEY.starts .. kind, 0, -1)) do
+    local time, starts = entry:match('^(%d+),(%d+)$')
+    sum = sum - starts
+    if sum < rule.max then return time + rule.per end
+  end
+  return now
+end
+
+-- Until something comes: whoever waits for a task is told of one, whoever waits for a permit of one that comes free.
+local function wait(turn, rules)
+  for _, kind in ipairs(turn.types) do
+    local rule = rules[kind]
+    local blocked = rule and rule.limited ~= nil
+    for lane in pairs(rule and rule.rings or {}) do
+      blocked = blocked or call('EXISTS', P .. KEY.aside .. lane.name) == 1
+    end
+    if blocked then call('SADD', P .. KEY.blocked .. kind, process) end
+    if not blocked or not rule.limited then call('SADD', P .. KEY.waiting .. kind, process) end
+    if rule and rule.limited == 'rate' then
+      local allowed_at = string.format('%d', rate_allows_at(kind, rule))
+      if next_due == '' or allowed_at < next_due then next_due = allowed_at end
+      broadcast('due ' .. allowed_at)
+    end
+  end
+end

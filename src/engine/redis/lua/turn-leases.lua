@@ -1,0 +1,181 @@
+-- A turn's leases: renewed, settled, and what that leaves behind. The first part of the turn, which
+-- turn.lua ends.
+local process, grace_ms, retention_ms
+local woken_in_vain, outcome_refs, turns
+local held, heads_of_turn
+local ended, ended_of, left, freed, claimed, succeeded
+local next_due
+
+local OK, LOST, CHANGED = 0, 1, 2
+local PLAIN = '\n' .. NO_EXTRAS .. '\n'
+-- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
+local TAIL_AT = 42
+
+-- A success of a lease that its own worker reports, decided while no cancel was asked for.
+local function success(ref, fence, result)
+  return {
+    ref = ref, fence = fence, cancel = '0', status = 'success', reason = '', error = 'null', own = true,
+    result = result,
+  }
+end
+
+local function renew(renewal)
+  local ref = renewal.ref
+  local record = call('HGET', P .. KEY.leases, ref)
+  local l = record and lease_of(record)
+  if not l or l.fence ~= renewal.fence then return false end
+  l.expires = string.format('%d', now + l.lease_ms)
+  if renewal.progress ~= '' then l.progress = '1' end
+  call('HSET', P .. KEY.leases, ref, join_lease(l))
+  local lane = lane_by_ref(ref)
+  call('ZADD', P .. KEY.running .. lane.type, string.format('%d', due_of(l, grace_ms)), ref)
+  if renewal.progress ~= '' then
+    call('HSET', P .. KEY.progress, ref, renewal.progress)
+    read_tail(l)
+    l.ref = ref
+    tell('progress', lane, l, renewal.progress, 'null', 'null', '')
+  end
+  return { l.expires, l.cancel_at ~= '0' and 1 or 0 }
+end
+
+local function leave_lease(ref, lane)
+  ended[#ended + 1] = ref
+  append(ended_of, lane.type, ref)
+  freed[lane.type] = (freed[lane.type] or 0) + 1
+end
+
+-- A permit of a group comes free; its lanes may have something for it.
+local function leave_group(lane, group, ref, worker)
+  if not group then return end
+  call('SREM', P .. KEY.held .. lane.type .. '|' .. group, ref)
+  if call('HINCRBY', P .. KEY.busy, worker, -1) <= 0 then call('HDEL', P .. KEY.busy, worker) end
+  for _, other in ipairs(lanes_of_type(lane.type)) do end_aside(other, group) end
+end
+
+local function told_of(lane)
+  local told = succeeded[lane]
+  if not told then
+    told = { refs = {}, attempts = {}, results = {} }
+    succeeded[lane] = told
+  end
+  return told
+end
+
+-- Successes of this turn's own worker are told together, by lane.
+local function succeed(ref, lane, entry, attempts, tail, result)
+  leave_lease(ref, lane)
+  append(left, lane, entry)
+  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
+  local told = told_of(lane)
+  local place = #told.refs + 1
+  told.refs[place], told.attempts[place], told.results[place] = ref, attempts, result
+end
+
+-- Tells of many: `["ended", type, worker, status, refs, attempts, [results]]`.
+local function tell_succeeded(turn)
+  for lane, told in pairs(succeeded) do
+    local tasks = #told.refs
+    count(lane.type, 'success', tasks)
+    event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","' .. table.concat(told.refs, ' ')
+      .. '","' .. table.concat(told.attempts, ' ') .. '",[' .. table.concat(told.results, ',') .. ']]')
+  end
+  succeeded = {}
+end
+
+-- A lease ends and its task becomes what was decided; `l` is the lease as it stands.
+local function settle(o, l, lane)
+  read_tail(l)
+  local progress = l.progress == '1' and call('HGET', P .. KEY.progress, o.ref) or 'null'
+  local attempts = o.attempts or string.format('%d', l.attempts + 1)
+  local ran = attempts ~= l.attempts
+  local key, group = key_and_group(l.x)
+  local part = group_lane(lane, group)
+  l.ref, l.attempts = o.ref, attempts
+  l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
+  leave_lease(o.ref, lane)
+  if l.progress == '1' then call('HDEL', P .. KEY.progress, o.ref) end
+  if o.status == 'pending' and not ran and tonumber(l.run_at) <= now then
+    -- Given back: it keeps its place in the lane.
+    call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
+    call('ZADD', part.back, 0, l.entry)
+    call('XCLAIM', part.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
+    if group then
+      call('HSET', P .. KEY.moved, o.ref, l.entry .. '|' .. group)
+      count(lane.type, 'grouped', 1)
+    elseif l.entry ~= o.ref:match('%.(.*)$') then
+      call('HSET', P .. KEY.moved, o.ref, l.entry)
+    end
+    leave_group(lane, group, o.ref, l.worker)
+    if group then join_ring(part, l.entry) end
+    wake(lane.type, 1)
+  else
+    append(left, part, l.entry)
+    leave_group(lane, group, o.ref, l.worker)
+    if o.status ~= 'pending' then
+      finish(o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
+      keep_key(key, retention_ms)
+      count(lane.type, o.status, 1)
+    elseif tonumber(l.run_at) > now then
+      delay(lane, o.ref, l.run_at, join_head(l), l.x, o.error, l.payload)
+    else
+      enqueue(lane, o.ref, join_head(l), l.x, o.error, l.payload)
+    end
+  end
+  tell(o.status, lane, l, progress, o.result, o.error, o.reason)
+end
+
+local function read_leases()
+  held = {}
+  for from = 1, #outcome_refs, CHUNK do
+    local to = math.min(from + CHUNK - 1, #outcome_refs)
+    local records = call('HMGET', P .. KEY.leases, unpack(outcome_refs, from, to))
+    for index = from, to do held[outcome_refs[index]] = records[index - from + 1] end
+  end
+end
+
+local function try_settle(o)
+  local record = held[o.ref]
+  local l = record and lease_of(record)
+  if not l or l.fence ~= o.fence then return LOST end
+  if (l.cancel_at ~= '0') ~= (o.cancel == '1') then return CHANGED end
+  if o.status == 'success' and l.deadline ~= '0' and now >= tonumber(l.deadline) then return CHANGED end
+  if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end
+  held[o.ref] = nil
+  local lane = lane_by_ref(o.ref)
+  if o.own and l.progress == '0' and l.tail:find(PLAIN, 1, true) then
+    succeed(o.ref, lane, l.entry, string.format('%d', l.attempts + 1), l.tail, o.result)
+  else
+    settle(o, l, lane)
+  end
+  return OK
+end
+
+-- Successes of leases whose records nothing has touched: what follows their common begin has a fixed width.
+local function settle_run(run, verdicts)
+  local lane, prefix, width = run.lane, run.prefix, #run.prefix
+  local in_time = run.deadline == 0 or now < run.deadline
+  for index, ref in ipairs(run.refs) do
+    local record = held[ref]
+    if record and in_time and record:sub(1, width) == prefix then
+      held[ref] = nil
+      succeed(ref, lane, run.entries[index], '1', record:sub(width + TAIL_AT), run.results[index])
+      verdicts[#verdicts + 1] = OK
+    else
+      verdicts[#verdicts + 1] = try_settle(success(ref, prefix:match('^%d+'), run.results[index]))
+    end
+  end
+end
+
+-- What settlements took away, at once: limits are looked at after it.
+local function clear_ended()
+  if #ended == 0 then return end
+  many('HDEL', P .. KEY.leases, ended)
+  for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
+  for lane, entries in pairs(left) do
+    for from = 1, #entries, CHUNK do
+      local to = math.min(from + CHUNK - 1, #entries)
+      call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
+      call('XDEL', lane.stream, unpack(entries, from, to))
+    end
+  end
+end
