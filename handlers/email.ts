@@ -37,10 +37,8 @@ export const email: Handler<Email, { sent: boolean; message_id: string; response
     signal.throwIfAborted()
     const { reply_to: replyTo, from = 'XQueue <xqueue@localhost>', text, html, ...fields } = task.payload
     const message = {
-      ...fields,
-      from,
+      ...inOneLine({ ...fields, from, ...(replyTo ? { replyTo } : {}) }),
       messageId: `<${task.id}@xqueue>`,
-      ...(replyTo ? { replyTo } : {}),
       ...(text === undefined ? {} : { text: withLineFeeds(text) }),
       ...(html === undefined ? {} : { html: withLineFeeds(html) }),
     }
@@ -50,6 +48,15 @@ export const email: Handler<Email, { sent: boolean; message_id: string; response
     log.warn({ file }, 'no SMTP server is set (smtp-url): the message was written to the outbox')
     return { sent: false, message_id: message.messageId, file }
   },
+}
+
+/**
+ * Nodemailer folds a long header at any white space, and leaves the space: a line that begins with one that is no blank
+ * (a line separator, say) is a header of its own to whoever reads it.
+ */
+function inOneLine<Fields extends Record<string, string>>(fields: Fields): Fields {
+  const clean = ([name, text]: [string, string]) => [name, text.replace(/[^\S\r\n ]/g, ' ')]
+  return Object.fromEntries(Object.entries(fields).map(clean)) as Fields
 }
 
 /** Nodemailer makes CRLF of each line feed, and leaves a lone carriage return as it is, which RFC 5322 forbids. */

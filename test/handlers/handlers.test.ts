@@ -872,6 +872,13 @@ describe('the email handler', () => {
       expect(headersOf(mail).get('Subject')).toBe('a Bcc: x@y.z  body')
     })
 
+    it('folds no header at a space that is no blank', async () => {
+      const evil = 'Bcc: x@y.z\r\nX-Evil: 1'
+      const mail = await outbox({ ...message, reply_to: `#   #"#  \r\n${evil} <a@b.c        #\u2028${evil}>` })
+      expect(mail).toContain('Bcc: x')
+      expect(mail).not.toMatch(/\n[^\S \r\n]/)
+    })
+
     it('lets no field add a header', async () => {
       const plain = [...headersOf(await outbox({ ...message, cc: 'c@x.y', reply_to: 'e@x.y' })).keys()]
       const breaks = fc.constantFrom('\r\n', '\n', '\r', '\r\n\r\n', '\u2028', '\u0085', '\0', '\v', '>', '"', ',', ';')
