@@ -6,6 +6,7 @@ import { createWebSocketStream, WebSocketServer } from 'ws'
 import { LateStates } from './late.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Outlet } from './outlet.ts'
+import type { Qos } from './packets.ts'
 import { Subscribers } from './subscribers.ts'
 import { Topics } from './topics.ts'
 
@@ -113,10 +114,12 @@ export class EmbeddedBroker implements Live {
         (error: Error) => done(error),
       )
     }
-    // What is retained; the rest was looked at before it was handed over.
+    // Only what is retained comes through here.
     aedes.authorizeForward = (client, packet) => {
-      const { topic, payload, retain } = packet
-      return !retain || this.#late.passes(client, { topic, payload, retained: true }) ? packet : null
+      const { topic, payload } = packet
+      if (!this.#late.passesAsState(client, topic, payload)) return null
+      packet.qos = Math.min(this.#options.qos, this.#subscribers.qosOf(client, topic)) as Qos
+      return packet
     }
     aedes.on('unsubscribe', (filters, client) => {
       for (const filter of filters) this.#subscribers.remove(client, filter)

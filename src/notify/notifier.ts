@@ -90,7 +90,7 @@ export class Notifier implements Live {
     this.#stopping.signal.addEventListener('abort', stopping, { once: true })
     try {
       if (workerId) {
-        await link.publish([{ topic: this.#topics.worker(workerId), payload: WORKER_STATES.here, retain: true }])
+        await link.publish([this.#topics.ofWorker(workerId, WORKER_STATES.here)])
       }
       if (this.#failures > 0) logger.info({ broker: this.#where }, 'the MQTT broker is back: what waited is published')
       this.#failures = 0
@@ -185,8 +185,7 @@ export class Notifier implements Live {
   async #publishStats(link: Link): Promise<void> {
     if (performance.now() < this.#statsAt) return
     this.#statsAt = performance.now() + STATS_MS
-    const payload = JSON.stringify(await this.#options.stats())
-    await link.publish([{ topic: this.#topics.stats, payload, retain: false }], 0)
+    await link.publish([this.#topics.ofStats(await this.#options.stats())], 0)
   }
 
   /** After a gap the retained states would be wrong for good: tells the present state of all that is kept. */

@@ -2,7 +2,9 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { LiveOptions } from './live.ts'
 import { type Message, type Topics, WORKER_STATES } from './topics.ts'
 
-const PAGE = 500
+const PAGE = 1_000
+/** Each read makes durable what it shows: so far apart, one sync and one write do for hundreds of events. */
+const APART_MS = 5
 const WAIT_MS = 10_000
 const TICK_MS = 1_000
 
@@ -60,9 +62,12 @@ export class Outlet {
     let after = await place.catch(() => null) // Whoever opened is told.
     let failing = false
     while (after !== null && !signal.aborted) {
+      const begun = performance.now()
       try {
         after = await this.#publishPage(after, signal)
         failing = false
+        const early = begun + APART_MS - performance.now()
+        if (early > 0) await pause(early, signal)
       } catch (error) {
         if (!failing && !signal.aborted) this.#options.logger.warn({ err: error }, 'status over MQTT pauses')
         failing = true
@@ -92,18 +97,13 @@ export class Outlet {
   }
 
   async #publishStats(): Promise<void> {
-    const topic = this.#topics.stats
-    if (!this.#outside.isHeard(topic)) return
-    const payload = JSON.stringify(await this.#options.stats())
-    await this.#outside.publish([{ topic, payload, retain: false }])
+    if (!this.#outside.isHeard(this.#topics.stats)) return
+    await this.#outside.publish([this.#topics.ofStats(await this.#options.stats())])
   }
 
   async #publishWorkers(): Promise<void> {
     const now = new Set((await this.#options.engine.workers()).map(({ id }) => id))
-    const tell = (id: string, payload: string) => {
-      const topic = this.#topics.worker(id)
-      return this.#outside.isHeard(topic) ? this.#outside.publish([{ topic, payload, retain: true }]) : undefined
-    }
+    const tell = (id: string, state: string) => this.#outside.publish([this.#topics.ofWorker(id, state)])
     for (const id of now) if (!this.#workers.has(id)) await tell(id, WORKER_STATES.here)
     for (const id of this.#workers) if (!now.has(id)) await tell(id, WORKER_STATES.gone)
     this.#workers = now
