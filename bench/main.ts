@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { http, pickUp } from './http.ts'
 import { backlog, library } from './library.ts'
 import { live } from './live.ts'
+import { page } from './page.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
 import { startRedis } from './servers.ts'
@@ -26,6 +27,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   'pick-up': () => pickUp(redis.port, seconds * 2),
   http: () => http(rounds, seconds),
   live: () => live(rounds),
+  page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
   redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
   'redis-variants': () => redisVariants(redis.port, rounds),

@@ -7,6 +7,7 @@ const root = join(import.meta.dirname, '..')
 
 export interface Running {
   url: string
+  pid: number
   stop(): Promise<void>
 }
 
@@ -27,17 +28,18 @@ export async function startRedis(folder: string, ...flags: string[]): Promise<{ 
 export async function startXQueue(engine: string, ...flags: string[]): Promise<Running> {
   const main = join(root, 'src/cli/main.ts')
   const handlers = join(root, 'bench/handlers.ts')
-  const args = [main, 'serve', '--port', '0', '--engine', engine, '--mqtt', 'off', '--handlers', handlers, ...flags]
+  const mqtt = flags.includes('--mqtt') ? [] : ['--mqtt', 'off']
+  const args = [main, 'serve', '--port', '0', '--engine', engine, ...mqtt, '--handlers', handlers, ...flags]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /"address":"([^"]+)"/)
-  return { url: url!, stop: () => stop(child) }
+  return { url: url!, pid: child.pid!, stop: () => stop(child) }
 }
 
 /** Fastify with the same schemas and nothing behind them. */
 export async function startBare(): Promise<Running> {
   const child = spawn(process.execPath, [join(root, 'bench/bare-fastify.ts')], { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /listening on (\S+)/)
-  return { url: url!, stop: () => stop(child) }
+  return { url: url!, pid: child.pid!, stop: () => stop(child) }
 }
 
 async function until(child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {

@@ -50,6 +50,10 @@ export class EmbeddedBroker implements Live {
       isHeard: (topic) => this.#subscribers.isHeard(topic),
       publish: (messages) =>
         this.#subscribers.deliver(messages, options.qos, (client, message) => this.#late.passes(client, message)),
+      missed: () => {
+        options.logger.warn('events were gone before they were published: subscribers are cut off, to look anew')
+        this.#subscribers.cutOff('it has missed changes')
+      },
     })
     this.#setRules()
   }

@@ -252,7 +252,7 @@ export class Link {
     if (!page) return
     this.#inFlight.delete(id)
     page.unacknowledged -= 1
-    if (code >= REFUSED_FROM) page.done(new Error(`the broker refused a message with code ${code}`))
+    if (code >= REFUSED_FROM) page.done(new Error(`the broker refused a message: ${REFUSALS[code] ?? `code ${code}`}`))
     else if (page.unacknowledged === 0) page.done()
   }
 }

@@ -35,6 +35,7 @@ export class Notifier implements Live {
   readonly #where: string
   readonly #stopping = new AbortController()
   #version: 4 | 5 = 5
+  #placed = false
   #failures = 0
   #statsAt = 0
   /** Everything up to here was acknowledged; null: nothing since the lease was taken. */
@@ -81,6 +82,7 @@ export class Notifier implements Live {
   }
 
   async #connection(): Promise<void> {
+    await this.#fixPlace()
     const link = await Link.open(this.#link, this.#version)
     const { workerId, logger } = this.#options
     let giveUp: NodeJS.Timeout | undefined
@@ -100,6 +102,13 @@ export class Notifier implements Live {
       clearTimeout(giveUp)
       this.#stopping.signal.removeEventListener('abort', stopping)
     }
+  }
+
+  /** The first time of all: what happens before the broker lets anybody in waits for it too. */
+  async #fixPlace(): Promise<void> {
+    if (this.#placed) return
+    await this.#options.engine.events({ after: null, max: 1, reader: this.#reader(0) })
+    this.#placed = true
   }
 
   /** Until the link is lost or the process stops; gives the reader up at the end, so that another can go on. */

@@ -63,6 +63,11 @@ export class Subscribers {
     for (const filter of [...(this.#filters.get(client)?.keys() ?? [])]) this.remove(client, filter)
   }
 
+  /** All of them: whoever connects again gets the present states. */
+  cutOff(because: string): void {
+    for (const client of this.#filters.keys()) client.conn.destroy(new Error(because))
+  }
+
   isHeard(topic: string): boolean {
     return this.#hearers(topic, undefined).size > 0
   }

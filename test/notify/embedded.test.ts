@@ -1,14 +1,17 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
+import { openEngine } from '../../src/engine/open.ts'
+import { createLive } from '../../src/notify/live.ts'
+import { completeSpec } from '../../src/task/task.ts'
 import { pathOf } from '../services/installed.ts'
-import { event, Listener, Process } from './stage.ts'
+import { event, Listener, liveOptions, Process } from './stage.ts'
 
 let process: Process
 let url: string
@@ -27,6 +30,17 @@ async function listen(to: string, ...filters: string[]): Promise<Listener> {
   const listener = await Listener.connect(to, filters)
   closing.push(() => listener.close())
   return listener
+}
+
+/** Subscribes to everything on a socket that a test may leave unread. */
+async function subscribeRaw(to: string): Promise<Socket> {
+  const { hostname, port } = new URL(to)
+  const socket = connect(Number(port), hostname)
+  socket.on('error', () => undefined)
+  socket.write('\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01s', 'latin1') // CONNECT as "s", without keep-alive
+  socket.write('\x82\x0d\x00\x01\x00\x08xqueue/#\x00', 'latin1') // SUBSCRIBE
+  for (let heard = ''; !heard.includes('\x90'); ) heard += (await once(socket, 'data'))[0].toString('latin1') // SUBACK
+  return socket
 }
 
 it('tells every state of a task in order, over TCP and over WebSocket', async () => {
@@ -177,6 +191,43 @@ it('tells statistics each second and which workers there are', async () => {
   expect(listener.on(`xqueue/workers/${worker}`)[0]).toMatchObject({ body: 'online', packet: { retain: true } })
 })
 
+it('publishes a worker whose name could not stand in a topic, escaped', async () => {
+  const listener = await listen(url, 'xqueue/workers/#')
+  const worker_id = 'a+b/#%世'
+  const consuming = process.call('POST', '/tasks/consume', { types: ['elsewhere'], wait: 3, worker_id })
+  await listener.until(() => expect(listener.on('xqueue/workers/a%2Bb%2F%23%25世')).not.toHaveLength(0))
+  const late = await listen(url, 'xqueue/workers/+')
+  await late.until(() => expect(late.on('xqueue/workers/a%2Bb%2F%23%25世')).toMatchObject([{ body: 'online' }]))
+  await consuming
+})
+
+it('cuts its subscribers off when changes are gone before they were told, so that they look anew', async () => {
+  const engine = await openEngine('sqlite::memory:', { eventsMax: 10 })
+  await engine.configureType('t', { declared: true })
+  const live = createLive({ ...liveOptions('embedded'), engine })
+  await live.start(null)
+  closing.push(
+    () => engine.close(),
+    () => live.stop(),
+  )
+  const broker = /mqtt:\/\/[\d.:]+/.exec(live.check().detail)![0]
+  const listener = await listen(broker, 'xqueue/events/#')
+  const stuck = await subscribeRaw(broker)
+  stuck.pause()
+  const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 100, startedAt: Date.now() }
+  const submit = (count: number) => engine.submit(Array.from({ length: count }, () => completeSpec({ type: 't' })))
+  await submit(40)
+  const { leases } = await engine.turn({ worker, want: 40 })
+  const outcome = { kind: 'success', result: 'x'.repeat(900_000) } as const
+  await engine.turn({ worker, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
+  await listener.until(() => expect(listener.heard.some(({ body }) => body.status === 'success')).toBe(true))
+  // The page that the stuck one does not take is on its way; behind it the outbox runs over.
+  for (let n = 0; n < 30; n++) await submit(1)
+  while ((await engine.sweep(100)).more);
+  await event(listener.client, 'close')
+  stuck.destroy()
+})
+
 it('serves the subscribers of each process what happens in any of them', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-mqtt-'))
   const engine = `sqlite:${join(folder, 'x.db')}`
@@ -199,12 +250,7 @@ it('serves the subscribers of each process what happens in any of them', async (
 })
 
 it('cuts off a subscriber that does not read; the others hear everything', async () => {
-  const { hostname, port } = new URL(url)
-  const stuck = connect(Number(port), hostname)
-  stuck.on('error', () => undefined)
-  stuck.write('\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01s', 'latin1') // CONNECT as "s", without keep-alive
-  stuck.write('\x82\x0d\x00\x01\x00\x08xqueue/#\x00', 'latin1') // SUBSCRIBE
-  await once(stuck, 'data')
+  const stuck = await subscribeRaw(url)
   stuck.pause()
   const listener = await listen(url, 'xqueue/events/quick/success/#')
   const payload = 'x'.repeat(200_000)

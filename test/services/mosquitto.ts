@@ -45,6 +45,13 @@ export class Mosquitto {
     await this.startAgain()
   }
 
+  /** Writes who may read and publish what; returns the file, which counts from the next start on. */
+  rules(text: string): string {
+    const file = join(this.#folder, 'rules')
+    writeFileSync(file, `${text}\n`, { mode: 0o600 })
+    return file
+  }
+
   get #key(): string {
     return join(this.#folder, 'key.pem')
   }
