@@ -7,12 +7,11 @@ import type { Page } from 'playwright-core'
 import { Browser } from '../test/services/chromium.ts'
 import { PAYLOAD } from './contenders/contender.ts'
 import { quantile, type Row, ratioRow } from './report.ts'
-import { type Running, startXQueue } from './servers.ts'
+import { startXQueue } from './servers.ts'
 
 /** Waiting, running, succeeded. */
 const CHANGES_PER_TASK = 3
 const STEP_MS = 30
-const MIB = 2 ** 20
 
 /** What a page in Chromium sees: how late a change arrives, whether any is lost, and what the dashboard takes. */
 export async function page(rounds: number, seconds: number): Promise<Row[]> {
@@ -31,15 +30,14 @@ export async function page(rounds: number, seconds: number): Promise<Row[]> {
     await tab.goto(`${server.url}/live.json`)
     await listen(tab, server.url)
     for (const perS of [100, 5_000]) {
-      const { late, lost, grownMib } = await changes(tab, server, perS, seconds)
+      const { late, lost } = await changes(tab, server.url, perS, seconds)
       const name = `page: change to callback at ${perS.toLocaleString('en')}/s`
       note(`${name}, p50`, 'ms', quantile(late, 0.5))
       note(`${name}, p99`, 'ms', quantile(late, 0.99))
       note(`${name}, lost`, 'changes', lost)
-      if (perS > 100) note(`page: memory of the server after ${seconds} s at 5,000/s against the half`, 'MiB', grownMib)
     }
     await tab.goto(server.url)
-    const { busy, framesPerS } = await drawing(tab, server, 10_000, seconds)
+    const { busy, framesPerS } = await drawing(tab, server.url, 10_000, seconds)
     note('page: main thread of the dashboard at 10,000/s', '%', busy * 100)
     note('page: frames of the dashboard at 10,000/s', 'per s', framesPerS)
     await browser.close()
@@ -79,18 +77,15 @@ async function listen(tab: Page, url: string): Promise<void> {
   })()`)
 }
 
-async function changes(tab: Page, server: Running, perS: number, seconds: number) {
+async function changes(tab: Page, url: string, perS: number, seconds: number) {
   await tab.evaluate('heard.length = 0')
-  const half = await load(server.url, perS, seconds / 2)
-  const before = residentMib(server.pid)
-  const tasks = half + (await load(server.url, perS, seconds / 2))
-  const grownMib = residentMib(server.pid) - before
+  const tasks = await load(url, perS, seconds)
   await wait(1_000)
   const late = (await tab.evaluate('heard')) as number[]
-  return { late, lost: tasks * CHANGES_PER_TASK - late.length, grownMib }
+  return { late, lost: tasks * CHANGES_PER_TASK - late.length }
 }
 
-async function drawing(tab: Page, server: Running, perS: number, seconds: number) {
+async function drawing(tab: Page, url: string, perS: number, seconds: number) {
   const session = await tab.context().newCDPSession(tab)
   await session.send('Performance.enable')
   const busyS = async () => {
@@ -102,9 +97,9 @@ async function drawing(tab: Page, server: Running, perS: number, seconds: number
     const count = () => { frames += 1; requestAnimationFrame(count) }
     count()
   }`)
-  await load(server.url, perS, 2)
+  await load(url, perS, 2)
   const [before, frames, started] = [await busyS(), (await tab.evaluate('frames')) as number, performance.now()]
-  await load(server.url, perS, seconds)
+  await load(url, perS, seconds)
   const tookS = (performance.now() - started) / 1_000
   const framesPerS = (((await tab.evaluate('frames')) as number) - frames) / tookS
   return { busy: ((await busyS()) - before) / tookS, framesPerS }
@@ -125,9 +120,4 @@ async function load(url: string, changesPerS: number, seconds: number): Promise<
     await wait(Math.max(1, STEP_MS - (performance.now() - started - now)))
   }
   return submitted
-}
-
-function residentMib(pid: number): number {
-  const [, kib] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!
-  return (Number(kib) * 1_024) / MIB
 }

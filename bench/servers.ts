@@ -7,7 +7,6 @@ const root = join(import.meta.dirname, '..')
 
 export interface Running {
   url: string
-  pid: number
   stop(): Promise<void>
 }
 
@@ -32,14 +31,14 @@ export async function startXQueue(engine: string, ...flags: string[]): Promise<R
   const args = [main, 'serve', '--port', '0', '--engine', engine, ...mqtt, '--handlers', handlers, ...flags]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /"address":"([^"]+)"/)
-  return { url: url!, pid: child.pid!, stop: () => stop(child) }
+  return { url: url!, stop: () => stop(child) }
 }
 
 /** Fastify with the same schemas and nothing behind them. */
 export async function startBare(): Promise<Running> {
   const child = spawn(process.execPath, [join(root, 'bench/bare-fastify.ts')], { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /listening on (\S+)/)
-  return { url: url!, pid: child.pid!, stop: () => stop(child) }
+  return { url: url!, stop: () => stop(child) }
 }
 
 async function until(child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {

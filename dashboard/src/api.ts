@@ -25,6 +25,7 @@ export interface Task {
   error: string | null
   tags: Record<string, string>
   idempotency_key: string | null
+  group: string | null
 }
 
 /** A change of a task, as MQTT and Server-Sent Events tell it. */
@@ -54,6 +55,8 @@ export interface TypeInfo {
   delayed: number
   processing: number
   max_concurrency: number | null
+  group_concurrency: number | null
+  rate: { max: number; per: number } | null
   paused: boolean
   workers: number
   throughput: number

@@ -14,6 +14,7 @@ const greeting = z.object({ name: z.string(), times: z.number().int().default(1)
 const handlers = normalizeHandlers({
   form: { payload: greeting, run: ({ payload }) => ({ greeting: `${payload.name} ${payload.times}` }) },
   quick: { run: (task) => task.payload },
+  'longer:than-a-phone-is-wide.and_then-some-more-of-it': { run: () => null },
   steps: {
     run: (_task, { progress }) => {
       progress(50)
