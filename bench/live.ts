@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { type Row, ratioRow } from './report.ts'
 import { freePort } from './servers.ts'
 
-const TASKS = 60_000
+const TASKS = 120_000
 /** Mosquitto takes a fraction of what the queue does, and 100,000 events wait for it. */
 const TASKS_MOSQUITTO = 20_000
 /** Two changes of each task while it is processed, on two topics. */

@@ -1,5 +1,6 @@
 export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
 export type Status = (typeof STATUSES)[number]
+export const TERMINAL: readonly string[] = ['success', 'failed', 'canceled', 'timeout']
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 export interface Task {

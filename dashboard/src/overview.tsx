@@ -31,7 +31,7 @@ export function OverviewView({ theme }: { theme: string }) {
           at={at}
           theme={theme}
           title={say('throughput')}
-          lines={[{ label: say('perSecond'), color: 'success', values: values(({ throughput }) => throughput) }]}
+          lines={[{ label: say('perSecond'), color: 'success', values: values(({ finished }) => finished) }]}
         />
         <ChartPanel
           at={at}
@@ -82,7 +82,7 @@ function Types({ types, history }: { types: TypeInfo[]; history: Point[] }) {
 function TypeRow({ type: info, history }: { type: TypeInfo; history: Point[] }) {
   const { type, pending, processing, max_concurrency: limit, paused, throughput, wait, run, workers } = info
   const failed = history.reduce((sum, point) => sum + (point.types.get(type)?.failed ?? 0), 0)
-  const trend = history.slice(-SPARKLINE_POINTS).map((point) => point.types.get(type)?.throughput ?? 0)
+  const trend = history.slice(-SPARKLINE_POINTS).map((point) => point.types.get(type)?.finished ?? 0)
   const running = limit === null ? number(processing) : say('of', number(processing), number(limit))
   return (
     <tr>

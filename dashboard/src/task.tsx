@@ -1,10 +1,8 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { type Change, call, type Explanation, get, Refusal, type Task } from './api.ts'
+import { type Change, call, type Explanation, get, Refusal, type Task, TERMINAL } from './api.ts'
 import { live, useLive } from './live.ts'
 import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
 import { duration, instant, moment, say, time, type Word } from './words.ts'
-
-const TERMINAL = ['success', 'failed', 'canceled', 'timeout']
 
 /** One task: what it is, all that happened to it, why it is not running, and what can be done about it. */
 export function TaskView({ id }: { id: string }) {

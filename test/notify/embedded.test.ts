@@ -96,6 +96,21 @@ it('answers who comes late with the present state, as retained, or with those of
   await all.until(() => expect(all.heard.map(({ body }) => body.status)).toEqual(['success', 'canceled']))
 })
 
+it('tells by wildcards that name one task what happens to it, and states with no more QoS than was asked for', async () => {
+  const id = await process.submit('slow')
+  const listener = await listen(url, `xqueue/events/+/+/${id}`, `xqueue/+/${id}/#`)
+  const plain = await listen(url)
+  await plain.client.subscribeAsync('xqueue/tasks/+', { qos: 0 })
+  await plain.until(() => expect(plain.on(`xqueue/tasks/${id}`)).not.toHaveLength(0))
+  const other = await process.submit('quick')
+  await process.call('DELETE', `/tasks/${id}`)
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('canceled'))
+  await listener.until(() => expect(listener.on(`xqueue/events/slow/canceled/${id}`)).toHaveLength(1))
+  await plain.until(() => expect(plain.statuses(`xqueue/tasks/${other}`).at(-1)).toBe('success'))
+  expect(listener.heard.filter(({ topic }) => topic.includes(other))).toEqual([])
+  expect(plain.heard.filter(({ packet }) => packet.qos > 0)).toEqual([])
+})
+
 it('never shows a subscriber who comes in the middle a task that goes back in time', async () => {
   const order = ['pending', 'processing', 'success']
   for (let round = 0; round < 40; round++) {
