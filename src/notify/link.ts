@@ -193,7 +193,7 @@ export class Link {
       free()
       return
     }
-    this.#stream.write(packets.slice(0, packets.length), (error) => {
+    this.#stream.write(packets.bytesOf({ start: 0, end: packets.length }), (error) => {
       free()
       if (!error) for (const page of written) page.done()
     })

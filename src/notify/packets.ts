@@ -11,6 +11,12 @@ export interface Publish {
   properties: string | null
 }
 
+/** A part of the memory: where it begins, and where the next one may. */
+export interface Piece {
+  start: number
+  end: number
+}
+
 const PUBLISH = 0x30
 const RETAIN = 1
 const FIRST_BYTES = 256 * 1024
@@ -37,12 +43,14 @@ export class Packets {
     if (this.#bytes.length > KEPT_BYTES_MAX) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
   }
 
-  /** Without copying: what is added later may stand elsewhere, this stays. */
-  slice(start: number, end: number): Buffer {
+  /** Not a copy: valid until the next one is added or all are cleared. */
+  bytesOf({ start, end }: Piece): Buffer {
     return this.#bytes.subarray(start, end)
   }
 
-  add(publish: Publish): void {
+  /** Returns where it stands. */
+  add(publish: Publish): Piece {
+    const start = this.#length
     const { topic, payload, qos, retain, id, properties } = publish
     const topicBytes = Buffer.byteLength(topic)
     const left = bytesAfterHead(publish, topicBytes)
@@ -61,6 +69,7 @@ export class Packets {
       this.#length += this.#bytes.write(properties, this.#length, 'latin1')
     }
     this.#length += this.#bytes.write(payload, this.#length)
+    return { start, end: this.#length }
   }
 
   #byte(value: number): void {

@@ -1,5 +1,5 @@
 import type { Client } from 'aedes'
-import { Packets, type Publish, type Qos } from './packets.ts'
+import { Packets, type Piece, type Publish, type Qos } from './packets.ts'
 import { fits, type Message } from './topics.ts'
 
 /** Of so many the hearers are remembered. */
@@ -79,33 +79,28 @@ export class Subscribers {
 
   /** Resolves when every subscriber has taken what was for it, or was cut off: reading goes no faster than they do. */
   async deliver(messages: readonly Message[], qosMax: Qos, passes: (client: Client, message: Message) => boolean) {
-    const shared = this.#free.pop() ?? new Packets()
+    const packets = this.#free.pop() ?? new Packets()
     const writes = new Map<Client, Outgoing>()
     for (const message of messages) {
       const { topic, shape } = message
       const hearers = this.#hearers(topic, shape)
       if (hearers.size === 0) continue
       const publish: Publish = { topic, payload: message.payload(), qos: 0, retain: false, id: 0, properties: null }
-      let start = -1
+      // What is acknowledged bears a number of the client's; all others get the same bytes.
+      let shared: Piece | undefined
       for (const [client, wanted] of hearers) {
         if (!passes(client, message)) continue
+        const qos = Math.min(qosMax, wanted) as Qos
+        if (qos === 0) shared ??= packets.add(publish)
+        const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: nextId(client) })
         const outgoing = writes.get(client) ?? new Outgoing()
         writes.set(client, outgoing)
-        const qos = Math.min(qosMax, wanted) as Qos
-        if (qos > 0) {
-          outgoing.addOwn({ ...publish, qos, id: nextId(client) })
-          continue
-        }
-        if (start < 0) {
-          start = shared.length
-          shared.add(publish)
-        }
-        outgoing.add(shared, start)
+        outgoing.add(piece)
       }
     }
-    await Promise.all([...writes].map(([client, outgoing]) => this.#write(client, outgoing)))
-    shared.clear()
-    this.#free.push(shared)
+    await Promise.all([...writes].map(([client, outgoing]) => this.#write(client, outgoing, packets)))
+    packets.clear()
+    this.#free.push(packets)
   }
 
   /** Each client once, with the highest quality of service of its filters that fit. */
@@ -143,7 +138,7 @@ export class Subscribers {
   }
 
   /** Resolves when the bytes are the system's, or the client is gone: then their memory is free again. */
-  async #write(client: Client, outgoing: Outgoing): Promise<void> {
+  async #write(client: Client, outgoing: Outgoing, packets: Packets): Promise<void> {
     const { conn } = client
     if (conn.destroyed) return
     await new Promise<void>((resolve) => {
@@ -154,35 +149,26 @@ export class Subscribers {
       }
       const late = setTimeout(() => conn.destroy(new Error('it takes nothing')), this.#drainMs)
       conn.on('close', done)
-      outgoing.writeTo(conn, done)
+      outgoing.writeTo(conn, packets, done)
     })
   }
 }
 
-/** What goes to one client: pieces of the memory that all share, and of its own where it wants acknowledgements. */
+/** What goes to one client: pieces of the memory that all share. */
 class Outgoing {
-  readonly #pieces: { packets: Packets; start: number; end: number }[] = []
-  #own: Packets | undefined
+  readonly #pieces: Piece[] = []
 
-  /** The last packet of `packets`, which begins at `start`. */
-  add(packets: Packets, start: number): void {
+  add({ start, end }: Piece): void {
     const last = this.#pieces.at(-1)
-    if (last?.packets === packets && last.end === start) last.end = packets.length
-    else this.#pieces.push({ packets, start, end: packets.length })
+    if (last?.end === start) last.end = end
+    else this.#pieces.push({ start, end })
   }
 
-  addOwn(publish: Publish): void {
-    this.#own ??= new Packets()
-    const start = this.#own.length
-    this.#own.add(publish)
-    this.add(this.#own, start)
-  }
-
-  writeTo(stream: Client['conn'], done: () => void): void {
+  writeTo(stream: Client['conn'], packets: Packets, done: () => void): void {
     const last = this.#pieces.length - 1
     stream.cork()
-    for (const [index, { packets, start, end }] of this.#pieces.entries()) {
-      stream.write(packets.slice(start, end), index === last ? done : undefined)
+    for (const [index, piece] of this.#pieces.entries()) {
+      stream.write(packets.bytesOf(piece), index === last ? done : undefined)
     }
     stream.uncork()
   }

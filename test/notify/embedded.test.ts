@@ -111,6 +111,20 @@ it('tells by wildcards that name one task what happens to it, and states with no
   expect(plain.heard.filter(({ packet }) => packet.qos > 0)).toEqual([])
 })
 
+it('tells subscribers with and without acknowledgements the same, at the same time', async () => {
+  const listeners = await Promise.all([listen(url), listen(url), listen(process.webSocket), listen(url)])
+  for (const [index, { client }] of listeners.entries()) {
+    await client.subscribeAsync('xqueue/events/#', { qos: (index % 2) as 0 | 1 })
+  }
+  const ids = await Promise.all(Array.from({ length: 100 }, (_, n) => process.submit('quick', 'é'.repeat(n * 20))))
+  for (const listener of listeners) {
+    await listener.until(() => expect(listener.heard).toHaveLength(ids.length * 3))
+    for (const [n, id] of ids.entries()) {
+      expect(listener.on(`xqueue/events/quick/success/${id}`)[0]!.body.result).toBe('é'.repeat(n * 20))
+    }
+  }
+})
+
 it('never shows a subscriber who comes in the middle a task that goes back in time', async () => {
   const order = ['pending', 'processing', 'success']
   for (let round = 0; round < 40; round++) {
