@@ -1,5 +1,4 @@
 import { connect } from 'node:net'
-import { takePackets } from '../../src/notify/packets.ts'
 
 /**
  * A subscriber that does as little as one can, so that what is measured is the other side: it counts PUBLISH packets and
@@ -35,3 +34,22 @@ socket.on('data', (chunk) => {
   })
   if (acknowledged.length > 0) socket.write(Buffer.from(acknowledged))
 })
+
+/** Hands over each whole packet: its first byte, and what follows its length. Returns what is left of the last one. */
+function takePackets(data: Buffer, onPacket: (head: number, body: Buffer) => void): Buffer {
+  let at = 0
+  while (at < data.length) {
+    let length = 0
+    let start = at + 1
+    for (let shift = 0; ; shift += 7, start++) {
+      if (start >= data.length) return data.subarray(at)
+      length |= (data[start]! & 127) << shift
+      if (data[start]! < 128) break
+    }
+    const end = start + 1 + length
+    if (end > data.length) return data.subarray(at)
+    onPacket(data[at]!, data.subarray(start + 1, end))
+    at = end
+  }
+  return data.subarray(at)
+}

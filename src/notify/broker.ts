@@ -123,6 +123,7 @@ export class EmbeddedBroker implements Live {
       const { topic, payload } = packet
       if (!this.#late.passesAsState(client, topic, payload)) return null
       packet.qos = Math.min(this.#options.qos, this.#subscribers.qosOf(client, topic)) as Qos
+      if (packet.qos > 0) packet.messageId = this.#subscribers.nextId(client)
       return packet
     }
     aedes.on('unsubscribe', (filters, client) => {

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { EventsPage, EventsReader } from '../engine/engine.ts'
-import { Link, type LinkOptions } from './link.ts'
+import type { LinkOptions } from './connect.ts'
+import { Link } from './link.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Topics, WORKER_STATES } from './topics.ts'
 

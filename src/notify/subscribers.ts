@@ -4,6 +4,8 @@ import { fits, type Message } from './topics.ts'
 
 /** Of so many the hearers are remembered. */
 const SHAPES_MAX = 10_000
+/** A packet's number has two bytes, and is not zero. */
+const IDS = 65_535
 
 /** Who hears every topic of a shape by a wildcard, and whose wildcards name one id of it. */
 interface WildHearers {
@@ -23,6 +25,8 @@ export class Subscribers {
   readonly #wild = new Set<Client>()
   /** Forgotten with each change of a wildcard. */
   readonly #shapes = new Map<string, WildHearers>()
+  /** What the last packet to each client that is acknowledged was numbered with. */
+  readonly #lastIds = new WeakMap<Client, number>()
   readonly #drainMs: number
   /** Memory of pages that were written. */
   readonly #free: Packets[] = []
@@ -68,6 +72,13 @@ export class Subscribers {
     for (const client of this.#filters.keys()) client.conn.destroy(new Error(because))
   }
 
+  /** One row of numbers for each client: also what Aedes sends it of itself is numbered from here. */
+  nextId(client: Client): number {
+    const id = ((this.#lastIds.get(client) ?? 0) % IDS) + 1
+    this.#lastIds.set(client, id)
+    return id
+  }
+
   isHeard(topic: string): boolean {
     return this.#hearers(topic, undefined).size > 0
   }
@@ -85,14 +96,14 @@ export class Subscribers {
       const { topic, shape } = message
       const hearers = this.#hearers(topic, shape)
       if (hearers.size === 0) continue
-      const publish: Publish = { topic, payload: message.payload(), qos: 0, retain: false, id: 0, properties: null }
+      const publish: Publish = { topic, payload: message.payload(), qos: 0, id: 0 }
       // What is acknowledged bears a number of the client's; all others get the same bytes.
       let shared: Piece | undefined
       for (const [client, wanted] of hearers) {
         if (!passes(client, message)) continue
         const qos = Math.min(qosMax, wanted) as Qos
         if (qos === 0) shared ??= packets.add(publish)
-        const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: nextId(client) })
+        const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: this.nextId(client) })
         const outgoing = writes.get(client) ?? new Outgoing()
         writes.set(client, outgoing)
         outgoing.add(piece)
@@ -192,12 +203,4 @@ function namesAt(filter: string, idLevel: number, shape: string): boolean {
 
 function add(hearers: Map<Client, Qos>, client: Client, qos: Qos): void {
   if (qos >= (hearers.get(client) ?? 0)) hearers.set(client, qos)
-}
-
-/** From the same row of numbers as the ids of what Aedes sends to this client by itself; it keeps none of them. */
-function nextId(client: Client): number {
-  const ids = client as Client & { _nextId: number }
-  const id = ids._nextId
-  ids._nextId = id >= 65_535 ? 1 : id + 1
-  return id
 }

@@ -125,6 +125,17 @@ it('tells subscribers with and without acknowledgements the same, at the same ti
   }
 })
 
+it('numbers what is to be acknowledged in one row for each subscriber, states and changes alike', async () => {
+  const before = await Promise.all(Array.from({ length: 20 }, () => process.submit('quick')))
+  const listener = await listen(url, 'xqueue/tasks/+')
+  await listener.until(() => expect(listener.heard).toHaveLength(before.length))
+  const last = await process.submit('quick')
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${last}`).at(-1)).toBe('success'))
+  const acknowledged = listener.heard.filter(({ packet }) => packet.qos > 0)
+  expect(acknowledged.length).toBeGreaterThan(before.length)
+  expect(acknowledged.map(({ packet }) => packet.messageId)).toEqual(acknowledged.map((_, index) => index + 1))
+})
+
 it('never shows a subscriber who comes in the middle a task that goes back in time', async () => {
   const order = ['pending', 'processing', 'success']
   for (let round = 0; round < 40; round++) {

@@ -29,8 +29,7 @@ export class Mosquitto {
     this.#makeCertificate()
     const passwords = join(this.#folder, 'passwords')
     if (login) {
-      writeFileSync(passwords, `${login.join(':')}\n`, { mode: 0o600 })
-      spawnSync(join(pathOf('mosquitto_sub')!, '..', 'mosquitto_passwd'), ['-U', passwords])
+      spawnSync(join(pathOf('mosquitto_sub')!, '..', 'mosquitto_passwd'), ['-c', '-b', passwords, ...login])
     }
     const lines = [
       login ? `allow_anonymous false\npassword_file ${passwords}` : 'allow_anonymous true',
