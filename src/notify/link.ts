@@ -45,7 +45,7 @@ export class Link {
   readonly #terms: Terms
   readonly #waiting: Page[] = []
   #inFlight = 0
-  #sending = false
+  #soon: NodeJS.Immediate | undefined
 
   /** @throws Error saying why not; `tryOtherVersion` tells that the broker may speak another version */
   static open(options: LinkOptions, version: 4 | 5): Promise<Link> {
@@ -132,15 +132,10 @@ export class Link {
     clearTimeout(late)
   }
 
-  /**
-   * As many as the broker takes at once, whichever call they belong to: what is sent in one go leaves in one write.
-   * Brokers acknowledge one by one: going on only when half of the room is free makes that write one of hundreds.
-   */
+  /** As many as the broker takes at once, whichever call they belong to: what is sent in one go leaves in one write. */
   #send(): void {
+    if (this.lost.aborted) return
     const { inFlightMax } = this.#terms
-    // Without acknowledgements a message may be done before the loop comes to the next one.
-    if (this.#sending || this.#inFlight > inFlightMax / 2) return
-    this.#sending = true
     for (let page = this.#waiting[0]; page && this.#inFlight < inFlightMax; page = this.#waiting[0]) {
       const { messages, qos, next, done } = page
       page.next += 1
@@ -154,10 +149,18 @@ export class Link {
       this.#client.publish(packet.topic, packet.payload, packet, (error) => {
         this.#inFlight -= 1
         done(error)
-        this.#send()
+        this.#sendSoon()
       })
     }
-    this.#sending = false
+  }
+
+  /** Acknowledgements that came together are answered with one write: each would have cost one of its own. */
+  #sendSoon(): void {
+    if (this.#soon || this.#waiting.length === 0) return
+    this.#soon = setImmediate(() => {
+      this.#soon = undefined
+      this.#send()
+    })
   }
 
   /** What is too large for the broker goes without its result, or not at all: it would end the connection each time. */

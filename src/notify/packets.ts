@@ -22,9 +22,9 @@ const KEPT_BYTES_MAX = 4 * 1024 * 1024
 const HEAD_BYTES_MAX = 5
 
 /**
- * PUBLISH packets of MQTT 3.1.1 one after the other in one piece of memory, so that a thousand of them are one write: a buffer for
- * each cost ten times as much. When it was written it can be cleared and used again: fresh memory for each page cost as
- * much as filling it.
+ * PUBLISH packets of MQTT 3.1.1 one after the other in one piece of memory, so that a thousand of them are one write: a
+ * buffer for each cost ten times as much. When it was written it can be cleared and used again: fresh memory for each
+ * page cost as much as filling it.
  */
 export class Packets {
   #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
