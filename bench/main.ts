@@ -5,6 +5,8 @@ import { parseArgs } from 'node:util'
 import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
 import { backlog, library } from './library.ts'
+import { live } from './live.ts'
+import { page } from './page.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
 import { startRedis } from './servers.ts'
@@ -25,6 +27,8 @@ const suites: Record<string, () => Promise<Row[]>> = {
   library: () => library(redis.port, rounds),
   'pick-up': () => pickUp(redis.port, seconds * 2),
   http: () => http(rounds, seconds),
+  live: () => live(rounds),
+  page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
   redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
   kafka: () => kafkaBesideOthers(redis.port, Math.min(rounds, 3), seconds * 2),

@@ -27,7 +27,8 @@ export async function startRedis(folder: string, ...flags: string[]): Promise<{ 
 export async function startXQueue(engine: string, ...flags: string[]): Promise<Running> {
   const main = join(root, 'src/cli/main.ts')
   const handlers = join(root, 'bench/handlers.ts')
-  const args = [main, 'serve', '--port', '0', '--engine', engine, '--mqtt', 'off', '--handlers', handlers, ...flags]
+  const mqtt = flags.includes('--mqtt') ? [] : ['--mqtt', 'off']
+  const args = [main, 'serve', '--port', '0', '--engine', engine, ...mqtt, '--handlers', handlers, ...flags]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /"address":"([^"]+)"/)
   return { url: url!, stop: () => stop(child) }
@@ -60,7 +61,7 @@ async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode === null) await once(child, 'exit')
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as { port: number }

@@ -1,5 +1,6 @@
 export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
 export type Status = (typeof STATUSES)[number]
+export const TERMINAL: readonly string[] = ['success', 'failed', 'canceled', 'timeout']
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 export interface Task {
@@ -25,6 +26,7 @@ export interface Task {
   error: string | null
   tags: Record<string, string>
   idempotency_key: string | null
+  group: string | null
 }
 
 /** A change of a task, as MQTT and Server-Sent Events tell it. */
@@ -54,6 +56,8 @@ export interface TypeInfo {
   delayed: number
   processing: number
   max_concurrency: number | null
+  group_concurrency: number | null
+  rate: { max: number; per: number } | null
   paused: boolean
   workers: number
   throughput: number

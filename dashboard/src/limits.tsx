@@ -3,7 +3,7 @@ import { call, get, type Holder, type TypeInfo } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
-import { number, say, time } from './words.ts'
+import { duration, number, say, time } from './words.ts'
 
 /** Each type's limit: what it is, what another would do, and who holds the permits. */
 export function LimitsView() {
@@ -34,15 +34,14 @@ function Limit({ info }: { info: TypeInfo }) {
     event.preventDefault()
     set(next)
   }
-  const used = limit === null ? number(processing) : say('of', processing, limit)
+  const used = limit === null ? number(processing) : say('of', number(processing), number(limit))
   return (
-    <Panel title={type}>
+    <Panel title={type} aside={<Terms info={info} />}>
       <div class="limit">
         <span class="used">
           <Meter value={processing} max={limit} label={`${type}: ${say('permits')}`} />
           {used} {say('inUse')}
           {limit === null && <span class="dim">{say('noLimit')}</span>}
-          {paused && <span class="badge paused">{say('paused')}</span>}
         </span>
         {may('admin') && (
           <form onSubmit={submit}>
@@ -85,6 +84,20 @@ function Limit({ info }: { info: TypeInfo }) {
   )
 }
 
+/** What else holds its tasks back, and how many wait. */
+function Terms({ info: { pending, group_concurrency: ofGroup, rate, paused } }: { info: TypeInfo }) {
+  return (
+    <span class="terms">
+      {paused && <span class="badge paused">{say('paused')}</span>}
+      {ofGroup !== null && <span>{say('eachGroup', number(ofGroup))}</span>}
+      {rate && <span>{say('rateOf', number(rate.max), duration(rate.per))}</span>}
+      <span>
+        {number(pending)} {say('pending')}
+      </span>
+    </span>
+  )
+}
+
 /** What a limit would do, before it is set. */
 function preview({ max_concurrency: limit, processing, pending, delayed }: TypeInfo, next: number | null): string {
   if (next === limit) return ''
@@ -111,8 +124,11 @@ function Holders({ type, processing }: { type: string; processing: number }) {
       <ul class="runs">
         {holders.map(({ task_id, worker_id, since, lease_expires_at }) => (
           <li key={task_id}>
-            <a href={`#/tasks/${task_id}`}>{task_id}</a> {worker_id} {time(since)}{' '}
-            <span class="dim">{say('expires', time(lease_expires_at))}</span>
+            <a href={`#/tasks/${task_id}`}>{task_id}</a>
+            <span>{worker_id}</span>
+            <span class="dim">
+              {time(since)} · {say('expires', time(lease_expires_at))}
+            </span>
           </li>
         ))}
       </ul>

@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
-import { type Change, get, type Stats, type Status, type Task, type TypeInfo } from './api.ts'
+import { type Change, get, type Stats, type Status, type Task, TERMINAL, type TypeInfo } from './api.ts'
 import { listen } from './mqtt.ts'
 
 /** Points of the charts: one a second. */
@@ -14,8 +14,9 @@ export interface Point {
   at: number
   waiting: number
   running: number
-  throughput: number
-  types: Map<string, { throughput: number; failed: number }>
+  /** In each second since the point before, as this page has heard. */
+  finished: number
+  types: Map<string, { finished: number; failed: number }>
 }
 
 /** A line of the list of tasks: little enough to keep thousands. */
@@ -47,7 +48,8 @@ export const live = {
   generation: 0,
 }
 
-let failed = new Map<string, number>()
+/** Of each type since the last point. */
+let ended = new Map<string, { finished: number; failed: number }>()
 const drawers = new Set<() => void>()
 let frame = 0
 
@@ -87,9 +89,16 @@ function note(change: Change): void {
   if (status === 'processing') row.progress ??= before?.progress ?? null
   live.rows.delete(id)
   live.rows.set(id, row)
-  if (status === 'failed' || status === 'timeout') failed.set(type, (failed.get(type) ?? 0) + 1)
+  if (TERMINAL.includes(status)) count(type, status === 'failed' || status === 'timeout')
   if (live.rows.size > ROWS_MAX) live.rows.delete(live.rows.keys().next().value as string)
   changed()
+}
+
+function count(type: string, isFailure: boolean): void {
+  const counted = ended.get(type) ?? { finished: 0, failed: 0 }
+  counted.finished += 1
+  if (isFailure) counted.failed += 1
+  ended.set(type, counted)
 }
 
 type Shown = Pick<Task, 'id' | 'type' | 'status' | 'attempts' | 'progress' | 'result' | 'error' | 'updated_at'>
@@ -102,14 +111,19 @@ export function rowOf({ id, type, status, attempts, progress, result, error, upd
 function noteStats(stats: Stats, types: TypeInfo[]): void {
   live.stats = stats
   live.types = types.sort((a, b) => (a.type < b.type ? -1 : 1))
+  const at = Date.now() / 1_000
+  const before = live.history.at(-1)
+  const seconds = before ? Math.max(at - before.at, 0.1) : Number.POSITIVE_INFINITY
+  const finished = [...ended.values()].reduce((sum, counted) => sum + counted.finished, 0)
   live.history.push({
-    at: Date.now() / 1_000,
+    at,
     waiting: stats.pending_tasks,
     running: stats.processing_tasks,
-    throughput: stats.throughput,
-    types: new Map(types.map(({ type, throughput }) => [type, { throughput, failed: failed.get(type) ?? 0 }])),
+    // Before the first point nobody has counted.
+    finished: before ? finished / seconds : stats.throughput,
+    types: new Map([...ended].map(([type, { finished: of, failed }]) => [type, { finished: of / seconds, failed }])),
   })
-  failed = new Map()
+  ended = new Map()
   if (live.history.length > HISTORY_MAX) live.history.shift()
   changed()
 }

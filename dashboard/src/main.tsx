@@ -112,7 +112,7 @@ function View({ view, id, query, theme }: { view: string; id: string; query: URL
     case 'limits':
       return <LimitsView />
     case 'submit':
-      return <SubmitView query={query} />
+      return <SubmitView key={query.toString()} query={query} />
     default:
       return <OverviewView theme={theme} />
   }

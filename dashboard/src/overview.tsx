@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import { get, type Health, STATUSES, type TypeInfo } from './api.ts'
 import { type Point, useEachSecond, useLive } from './live.ts'
-import { Chart, Meter, Panel, Sparkline, Times } from './parts.tsx'
+import { ChartPanel, Meter, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
 import { duration, number, say, type Word } from './words.ts'
 
 /** How the whole is: totals, charts, each type, the engine and the broker. */
@@ -27,25 +27,21 @@ export function OverviewView({ theme }: { theme: string }) {
         ))}
       </ul>
       <div class="columns">
-        <Panel title={say('throughput')}>
-          <Chart
-            at={at}
-            theme={theme}
-            label={say('throughput')}
-            lines={[{ label: say('perSecond'), color: '--success', values: values(({ throughput }) => throughput) }]}
-          />
-        </Panel>
-        <Panel title={say('backlog')}>
-          <Chart
-            at={at}
-            theme={theme}
-            label={say('backlog')}
-            lines={[
-              { label: say('waiting'), color: '--pending', values: values(({ waiting }) => waiting) },
-              { label: say('running'), color: '--processing', values: values(({ running }) => running) },
-            ]}
-          />
-        </Panel>
+        <ChartPanel
+          at={at}
+          theme={theme}
+          title={say('throughput')}
+          lines={[{ label: say('perSecond'), color: 'success', values: values(({ finished }) => finished) }]}
+        />
+        <ChartPanel
+          at={at}
+          theme={theme}
+          title={say('backlog')}
+          lines={[
+            { label: say('waiting'), color: 'pending', values: values(({ waiting }) => waiting) },
+            { label: say('running'), color: 'processing', values: values(({ running }) => running) },
+          ]}
+        />
       </div>
       <Panel title={say('types')}>
         {stats && types.length === 0 && <p class="dim">{say('noTypes')}</p>}
@@ -86,7 +82,7 @@ function Types({ types, history }: { types: TypeInfo[]; history: Point[] }) {
 function TypeRow({ type: info, history }: { type: TypeInfo; history: Point[] }) {
   const { type, pending, processing, max_concurrency: limit, paused, throughput, wait, run, workers } = info
   const failed = history.reduce((sum, point) => sum + (point.types.get(type)?.failed ?? 0), 0)
-  const trend = history.slice(-60).map((point) => point.types.get(type)?.throughput ?? 0)
+  const trend = history.slice(-SPARKLINE_POINTS).map((point) => point.types.get(type)?.finished ?? 0)
   const running = limit === null ? number(processing) : say('of', number(processing), number(limit))
   return (
     <tr>

@@ -2,7 +2,7 @@ import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
 import type { Json, Percentiles, Status, Task } from './api.ts'
-import { duration, say } from './words.ts'
+import { duration, number, say } from './words.ts'
 
 /** Small things that several views show. Text only ever reaches the page as text. */
 
@@ -30,7 +30,7 @@ export function Progress({ progress }: { progress: Task['progress'] }) {
   if (typeof progress !== 'number') return <span class="dim">{progress === null ? '' : JSON.stringify(progress)}</span>
   return (
     <span class="progress">
-      <Meter value={progress} max={100} label={say('progress')} /> {progress}%
+      <Meter value={progress} max={100} label={say('progress')} /> {number(progress)}%
     </span>
   )
 }
@@ -44,10 +44,14 @@ export function Times({ of }: { of: Percentiles | null }) {
   )
 }
 
+export const SPARKLINE_POINTS = 60
+
 export function Sparkline({ values, label }: { values: readonly number[]; label: string }) {
   const max = Math.max(...values, 1e-9)
-  const step = 100 / Math.max(values.length - 1, 1)
-  const points = values.map((value, index) => `${index * step},${23 - (22 * value) / max}`).join(' ')
+  // At the right edge is now; a page that was just opened has little to show on the left.
+  const step = 100 / (SPARKLINE_POINTS - 1)
+  const from = SPARKLINE_POINTS - values.length
+  const points = values.map((value, index) => `${(from + index) * step},${22 - (20 * value) / max}`).join(' ')
   return (
     <svg class="spark" viewBox="0 0 100 24" preserveAspectRatio="none" role="img" aria-label={label}>
       <polyline points={points} />
@@ -57,12 +61,36 @@ export function Sparkline({ values, label }: { values: readonly number[]; label:
 
 export interface Line {
   label: string
-  color: string
+  color: 'pending' | 'processing' | 'success'
   values: number[]
 }
 
-/** A chart over time; drawn anew for another theme, fed otherwise. */
-export function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label: string; theme: string }) {
+const CHART_PX = 170
+/** A page that was just opened shows at least this much time, so that the first points do not fill it. */
+const WINDOW_S = 60
+
+/** A chart over time, the latest values in its head. */
+export function ChartPanel({ at, lines, title, theme }: { at: number[]; lines: Line[]; title: string; theme: string }) {
+  return (
+    <Panel
+      title={title}
+      aside={
+        <span class="keys">
+          {lines.map(({ label, color, values }) => (
+            <span key={label} class={`key ${color}`}>
+              {label} <b>{values.length > 0 ? number(values.at(-1)!, 1) : '–'}</b>
+            </span>
+          ))}
+        </span>
+      }
+    >
+      <Chart at={at} lines={lines} label={title} theme={theme} />
+    </Panel>
+  )
+}
+
+/** Drawn anew for another theme, fed otherwise. */
+function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]; label: string; theme: string }) {
   const box = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot | null>(null)
   const data = [at, ...lines.map(({ values }) => values)] as uPlot.AlignedData
@@ -70,23 +98,27 @@ export function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]
   // Data goes in below; a new theme or language draws anew.
   useEffect(() => {
     const style = getComputedStyle(document.documentElement)
-    const color = (name: string) => style.getPropertyValue(name).trim()
+    const color = (name: string) => style.getPropertyValue(`--${name}`).trim()
     const axis = {
-      stroke: color('--dim'),
-      grid: { stroke: color('--line'), width: 1 },
+      stroke: color('dim'),
+      grid: { stroke: color('line'), width: 1 },
       ticks: { show: false },
       font: '11px system-ui',
     }
     const made = new uPlot(
       {
         width: box.current!.clientWidth,
-        height: 160,
-        cursor: { y: false },
-        legend: { live: false },
-        scales: { y: { range: (_plot, _min, max) => [0, Math.max(max * 1.1, 1)] } },
+        height: CHART_PX,
+        padding: [8, 26, 0, 0],
+        cursor: { show: false },
+        legend: { show: false },
+        scales: {
+          x: { range: (_plot, min, max) => [Math.min(min, max - WINDOW_S), max] },
+          y: { range: (_plot, _min, max) => [0, Math.max(max * 1.1, 1)] },
+        },
         axes: [
-          { ...axis, space: 80, values: (_plot, ticks) => ticks.map(clock) },
-          { ...axis, size: 44 },
+          { ...axis, space: 90, size: 26, values: (_plot, ticks) => ticks.map(clock) },
+          { ...axis, space: 40, size: 48, values: (_plot, ticks) => ticks.map((tick) => number(tick, 1)) },
         ],
         series: [
           {},
@@ -103,7 +135,7 @@ export function Chart({ at, lines, label, theme }: { at: number[]; lines: Line[]
       box.current!,
     )
     plot.current = made
-    const resize = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height: 160 }))
+    const resize = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height: CHART_PX }))
     resize.observe(box.current!)
     return () => {
       resize.disconnect()
@@ -129,16 +161,24 @@ export function JsonBlock({ value, label }: { value: Json; label: string }) {
 
 export function Panel({
   title,
+  aside,
   children,
   class: more = '',
 }: {
   title?: string
+  /** Beside the title, at the other end of its line. */
+  aside?: ComponentChildren
   children: ComponentChildren
   class?: string
 }) {
   return (
     <section class={`panel ${more}`} aria-label={title}>
-      {title && <h2>{title}</h2>}
+      {title && (
+        <div class="panel-head">
+          <h2>{title}</h2>
+          {aside}
+        </div>
+      )}
       {children}
     </section>
   )

@@ -1,11 +1,9 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { type Change, call, type Explanation, get, Refusal, type Task } from './api.ts'
+import { type Change, call, type Explanation, get, Refusal, type Task, TERMINAL } from './api.ts'
 import { live, useLive } from './live.ts'
 import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { duration, instant, moment, say, time, type Word } from './words.ts'
-
-const TERMINAL = ['success', 'failed', 'canceled', 'timeout']
 
 /** One task: what it is, all that happened to it, why it is not running, and what can be done about it. */
 export function TaskView({ id }: { id: string }) {
@@ -33,10 +31,12 @@ export function TaskView({ id }: { id: string }) {
   return (
     <>
       <div class="title">
-        <h1>
-          {task.type} <StatusBadge status={task.status} />
-        </h1>
-        <code class="id">{task.id}</code>
+        <div class="what">
+          <h1>
+            {task.type} <StatusBadge status={task.status} />
+          </h1>
+          <code class="id">{task.id}</code>
+        </div>
         <div class="actions">
           {open && may('submit') && (
             <button type="button" class="danger" onClick={() => run(() => call('DELETE', `/tasks/${id}`).then(read))}>
@@ -57,7 +57,7 @@ export function TaskView({ id }: { id: string }) {
       </div>
       <ErrorLine error={error} />
       {open && <Why id={id} status={task.status} />}
-      {progress !== null && (
+      {progress !== null && task.status !== 'success' && (
         <Panel title={say('progress')}>
           <Progress progress={progress} />
         </Panel>
@@ -150,33 +150,50 @@ function Timeline({ task, changes }: { task: Task; changes: Change[] }) {
 }
 
 function Details({ task }: { task: Task }) {
-  const seconds = (value: number) => (value === 0 ? '∞' : duration(value))
-  const rows: [string, string][] = [
-    ['priority', String(task.priority)],
+  const limit = (seconds: number) => (seconds === 0 ? say('noLimit') : duration(seconds))
+  const between = (from: string, to: string) => duration(Math.max(0, (Date.parse(to) - Date.parse(from)) / 1_000))
+  const { started_at: started, completed_at: completed, tags } = task
+  const rows: [Word, string | null][] = [
+    ['priorityOf', String(task.priority)],
+    ['group', task.group],
     ['attempts', say('of', task.attempts, task.max_retry + 1)],
     ['deliveries', String(task.deliveries)],
-    ['queue_timeout', seconds(task.queue_timeout)],
-    ['process_timeout', seconds(task.process_timeout)],
-    ['created_at', moment(task.created_at)],
-    ['run_at', moment(task.run_at)],
-    ['worker_id', task.worker_id ?? '–'],
-    ['idempotency_key', task.idempotency_key ?? '–'],
+    ['createdAt', moment(task.created_at)],
+    ['runAt', task.run_at === task.created_at ? null : moment(task.run_at)],
+    // Of one that was handed out again, the timeline tells it better.
+    ['waited', started && task.deliveries === 1 ? between(task.created_at, started) : null],
+    ['ran', started && completed && between(started, completed)],
+    ['queueTimeout', limit(task.queue_timeout)],
+    ['runTimeout', limit(task.process_timeout)],
     [
-      'tags',
-      Object.entries(task.tags)
-        .map(([key, value]) => `${key}:${value}`)
-        .join(', ') || '–',
+      'timeoutReason',
+      task.timeout_reason && say(task.timeout_reason === 'queue_wait' ? 'whileWaiting' : 'whileRunning'),
     ],
-    ...(task.timeout_reason ? ([['timeout_reason', task.timeout_reason]] as [string, string][]) : []),
+    ['worker', task.worker_id],
+    ['key', task.idempotency_key],
   ]
   return (
     <dl class="facts">
-      {rows.map(([name, value]) => (
-        <div key={name} class="fact">
-          <dt>{name}</dt>
-          <dd>{value}</dd>
+      {rows.map(([name, value]) =>
+        value === null ? null : (
+          <div key={name} class="fact">
+            <dt>{say(name)}</dt>
+            <dd>{value}</dd>
+          </div>
+        ),
+      )}
+      {Object.keys(tags).length > 0 && (
+        <div class="fact">
+          <dt>{say('tag')}</dt>
+          <dd>
+            {Object.entries(tags).map(([key, value]) => (
+              <a key={key} class="badge" href={`#/tasks?${new URLSearchParams({ tag: `${key}:${value}` })}`}>
+                {key}:{value}
+              </a>
+            ))}
+          </dd>
         </div>
-      ))}
+      )}
     </dl>
   )
 }
@@ -191,10 +208,12 @@ function Why({ id, status }: { id: string; status: string }) {
     <Panel title={say('why')}>
       <p>{sentence(why, id)}</p>
       {why.reason === 'limit_reached' && (
-        <ul>
+        <ul class="runs">
           {why.holders.map(({ task_id, worker_id, since }) => (
             <li key={task_id}>
-              <a href={`#/tasks/${task_id}`}>{task_id}</a> <span class="dim">{worker_id}</span> {time(since)}
+              <a href={`#/tasks/${task_id}`}>{task_id}</a>
+              <span>{worker_id}</span>
+              <span class="dim">{time(since)}</span>
             </li>
           ))}
         </ul>

@@ -114,8 +114,8 @@ function List({ filter }: { filter: Filter }) {
       <p class="dim count" aria-live="off">
         {say('shown', number(rows.length))} {filter.tag !== '' && say('tagNote')}
       </p>
-      {rows.length === 0 && <p class="empty">{say('noTasks')}</p>}
       <VirtualList
+        empty={say('noTasks')}
         items={rows}
         rowHeight={narrow ? ROW_PX.narrow : ROW_PX.wide}
         label={say('tasks')}

@@ -9,13 +9,15 @@ interface Props<T> {
   /** Every row has this height, in pixels. */
   rowHeight: number
   label: string
+  /** Said where there is no row. */
+  empty: string
   head: ComponentChildren
   row: (item: T, index: number) => ComponentChildren
   onEnd?: (() => void) | undefined
 }
 
 /** A list of which only the rows in sight are in the document, however long it is. */
-export function VirtualList<T>({ items, rowHeight, label, head, row, onEnd }: Props<T>) {
+export function VirtualList<T>({ items, rowHeight, label, empty, head, row, onEnd }: Props<T>) {
   const box = useRef<HTMLDivElement>(null)
   const [view, setView] = useState({ top: 0, height: 600 })
   useEffect(() => {
@@ -42,6 +44,11 @@ export function VirtualList<T>({ items, rowHeight, label, head, row, onEnd }: Pr
           {head}
         </div>
       </div>
+      {items.length === 0 && (
+        <div role="row" class="empty">
+          <span role="cell">{empty}</span>
+        </div>
+      )}
       <div role="rowgroup" class="list-body" style={{ height: `${items.length * rowHeight}px` }}>
         {items.slice(first, last).map((item, index) => (
           <div

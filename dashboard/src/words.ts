@@ -126,6 +126,21 @@ const en = {
   apiKey: 'API key',
   loginHint: 'Make one with: xqueue keys create NAME --scopes read,submit',
   notAllowed: 'This key does not allow anything that is shown here.',
+  group: 'Group',
+  worker: 'Worker',
+  priorityOf: 'Priority',
+  deliveries: 'Hand-outs',
+  createdAt: 'Submitted',
+  runAt: 'Due',
+  waited: 'Waited',
+  ran: 'Ran',
+  queueTimeout: 'May wait',
+  runTimeout: 'May run',
+  timeoutReason: 'Timed out',
+  whileWaiting: 'while it waited',
+  whileRunning: 'while it ran',
+  eachGroup: '{x} of each group',
+  rateOf: '{x} starts in {y}',
 }
 export type Word = keyof typeof en
 
@@ -254,6 +269,21 @@ const zh: Record<Word, string> = {
   apiKey: 'API 密钥',
   loginHint: '创建密钥：xqueue keys create NAME --scopes read,submit',
   notAllowed: '此密钥无权查看这里的内容。',
+  group: '分组',
+  worker: '工作进程',
+  priorityOf: '优先级',
+  deliveries: '派发次数',
+  createdAt: '提交时间',
+  runAt: '计划时间',
+  waited: '等待了',
+  ran: '运行了',
+  queueTimeout: '最长等待',
+  runTimeout: '最长运行',
+  timeoutReason: '超时',
+  whileWaiting: '等待时',
+  whileRunning: '运行时',
+  eachGroup: '每组 {x} 个',
+  rateOf: '每 {y} 启动 {x} 个',
 }
 
 const STORED = 'xqueue.language'
@@ -298,11 +328,24 @@ export function moment(iso: string): string {
   return `${date.toLocaleString(language === 'zh' ? 'zh-CN' : 'en-GB')}.${iso.slice(20, 23)}`
 }
 
+const UNITS = {
+  en: { us: 'µs', ms: 'ms', s: 's', min: 'min', h: 'h', d: 'd' },
+  zh: { us: '微秒', ms: '毫秒', s: '秒', min: '分', h: '小时', d: '天' },
+}
+
 /** Seconds in the unit that reads best. */
 export function duration(seconds: number): string {
-  if (seconds > 0 && seconds < 0.001) return `${number(seconds * 1e6)} µs`
-  if (seconds < 1) return `${number(seconds * 1_000)} ms`
-  if (seconds < 60) return `${number(seconds, 1)} s`
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} m ${Math.floor(seconds % 60)} s`
-  return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} m`
+  const unit = UNITS[language]
+  if (seconds > 0 && seconds < 0.001) return `${number(seconds * 1e6)} ${unit.us}`
+  if (seconds < 1) return `${number(seconds * 1_000)} ${unit.ms}`
+  if (seconds < 60) return `${number(seconds, 1)} ${unit.s}`
+  if (seconds < 3_600) return twoUnits(seconds / 60, unit.min, seconds % 60, unit.s)
+  if (seconds < 172_800) return twoUnits(seconds / 3_600, unit.h, (seconds % 3_600) / 60, unit.min)
+  return twoUnits(seconds / 86_400, unit.d, (seconds % 86_400) / 3_600, unit.h)
+}
+
+/** The smaller one only where there is any of it. */
+function twoUnits(large: number, unit: string, small: number, smaller: string): string {
+  const rest = Math.floor(small)
+  return `${Math.floor(large)} ${unit}${rest === 0 ? '' : ` ${rest} ${smaller}`}`
 }

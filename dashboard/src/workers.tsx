@@ -33,10 +33,12 @@ export function WorkersView() {
               <span>
                 {worker.host}, {say('process', worker.pid)}
               </span>
-              <span class="dim">{say('since', ago(worker.started_at))}</span>
+              <span class="dim">
+                {say('uptime')} {ago(worker.started_at)}
+              </span>
               <span class="dim">{say('lastSeen', ago(worker.last_seen))}</span>
             </p>
-            <p>
+            <p class="badges">
               {worker.types.map((type) => (
                 <span key={type} class="badge">
                   {type}
@@ -49,7 +51,9 @@ export function WorkersView() {
               <ul class="runs">
                 {tasks.map(({ id, type, started_at }) => (
                   <li key={id}>
-                    <a href={`#/tasks/${id}`}>{id}</a> {type} <span class="dim">{say('since', ago(started_at!))}</span>
+                    <a href={`#/tasks/${id}`}>{id}</a>
+                    <span>{type}</span>
+                    <span class="dim">{say('since', ago(started_at!))}</span>
                   </li>
                 ))}
               </ul>

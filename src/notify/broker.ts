@@ -8,6 +8,7 @@ import { Guests } from './guests.ts'
 import { LateStates } from './late.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Outlet } from './outlet.ts'
+import type { Qos } from './packets.ts'
 import { Subscribers } from './subscribers.ts'
 import { Topics } from './topics.ts'
 
@@ -56,6 +57,10 @@ export class EmbeddedBroker implements Live {
       isHeard: (topic) => this.#subscribers.isHeard(topic),
       publish: (messages) =>
         this.#subscribers.deliver(messages, options.qos, (client, message) => this.#late.passes(client, message)),
+      missed: () => {
+        options.logger.warn('events were gone before they were published: subscribers are cut off, to look anew')
+        this.#subscribers.cutOff('it has missed changes')
+      },
     })
     this.#setRules()
   }
@@ -124,10 +129,13 @@ export class EmbeddedBroker implements Live {
         (error: Error) => done(error),
       )
     }
-    // What is retained; the rest was looked at before it was handed over.
+    // Only what is retained comes through here.
     aedes.authorizeForward = (client, packet) => {
-      const { topic, payload, retain } = packet
-      return !retain || this.#late.passes(client, { topic, payload, retained: true }) ? packet : null
+      const { topic, payload } = packet
+      if (!this.#late.passesAsState(client, topic, payload)) return null
+      packet.qos = Math.min(this.#options.qos, this.#subscribers.qosOf(client, topic)) as Qos
+      if (packet.qos > 0) packet.messageId = this.#subscribers.nextId(client)
+      return packet
     }
     aedes.on('unsubscribe', (filters, client) => {
       for (const filter of filters) this.#subscribers.remove(client, filter)

@@ -44,16 +44,10 @@ export class LateStates {
    * Whether a message may go to a client. The state that the engine tells may already hold changes that are still on
    * their way as events, or be older than one that has just passed: nobody is to see a task go back in time.
    */
-  passes(client: Client, { topic, retained, payload }: Passing): boolean {
+  passes(client: Client, { topic, event }: Message): boolean {
     const seen = this.#waiting.get(client)?.get(topic)
-    if (!seen) return true
-    if (payload.length === 0) return true
-    const stamp = stampOf(payload)
-    if (retained) {
-      if (seen.passed && !isAfter(stamp, seen.passed)) return false
-      seen.state = stamp
-      return true
-    }
+    if (!seen || !event || event.kind === 'removed') return true
+    const stamp = { at: event.at, rank: rankOf(event.status) }
     seen.passed = stamp
     if (!seen.state) return true
     if (!isAfter(stamp, seen.state)) return false
@@ -61,11 +55,22 @@ export class LateStates {
     return true
   }
 
-  async *#packets(filters: readonly string[]): AsyncGenerator<Message & { cmd: 'publish'; qos: 1 }> {
+  /** The same for what the engine told, to a client that has just come. */
+  passesAsState(client: Client, topic: string, payload: string | Buffer): boolean {
+    const seen = this.#waiting.get(client)?.get(topic)
+    if (!seen) return true
+    const { timestamp, status } = JSON.parse(String(payload)) as { timestamp: string; status: string }
+    const stamp = { at: Date.parse(timestamp), rank: rankOf(status) }
+    if (seen.passed && !isAfter(stamp, seen.passed)) return false
+    seen.state = stamp
+    return true
+  }
+
+  async *#packets(filters: readonly string[]): AsyncGenerator<object> {
     for (const filter of filters) {
       try {
-        for await (const message of this.#states(filter)) {
-          yield { ...message, cmd: 'publish', qos: 1, payload: Buffer.from(message.payload) as never }
+        for await (const { topic, payload } of this.#states(filter)) {
+          yield { cmd: 'publish', qos: 1, topic, payload: Buffer.from(payload()) }
         }
       } catch {
         return // The engine is away: the changes tell of themselves when it is back.
@@ -84,17 +89,10 @@ export class LateStates {
     }
     if (!fits(filter, this.#topics.worker('any')) && !filter.startsWith(this.#topics.worker(''))) return
     for (const worker of await this.#engine.workers()) {
-      const topic = this.#topics.worker(worker.id)
-      if (fits(filter, topic)) yield { topic, payload: WORKER_STATES.here, retain: true }
+      const message = this.#topics.ofWorker(worker.id, WORKER_STATES.here)
+      if (fits(filter, message.topic)) yield message
     }
   }
-}
-
-/** `retained`: told to one client who has just come; else to all who listen. */
-interface Passing {
-  topic: string
-  payload: string | Buffer
-  retained?: boolean
 }
 
 interface Stamp {
@@ -102,9 +100,8 @@ interface Stamp {
   rank: number
 }
 
-function stampOf(payload: string | Buffer): Stamp {
-  const { timestamp, status } = JSON.parse(String(payload)) as { timestamp: string; status: string }
-  return { at: Date.parse(timestamp), rank: RANKS[status] ?? 2 }
+function rankOf(status: string): number {
+  return RANKS[status] ?? 2
 }
 
 /** In the same millisecond the status decides. */

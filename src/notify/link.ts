@@ -1,91 +1,95 @@
+import { once } from 'node:events'
 import type { Socket } from 'node:net'
-import mqtt, { type MqttClient } from 'mqtt'
-import { type Message, type Topics, WORKER_STATES } from './topics.ts'
+import { type IPublishPacket, type MqttClient, ReasonCodes } from 'mqtt'
+import type { TaskEvent } from '../task/event.ts'
+import { connect, type LinkOptions } from './connect.ts'
+import type { Qos } from './packets.ts'
+import { type Message, WORKER_STATES } from './topics.ts'
 
-const CONNECT_MS_MAX = 10_000
-const KEEPALIVE_S = 15
+const END_MS_MAX = 1_000
 /** Messages in flight at once, if the broker allows as many. */
 const IN_FLIGHT_MAX = 500
-/** Reason codes of both protocol versions that say that user, password or client id are not accepted. */
+/** Codes of both protocol versions that say that user, password or client id are not accepted. */
 const NOT_LET_IN = [2, 4, 5, 133, 134, 135, 138]
+/** What stands in a packet beside payload and topic, with a type of 100 characters in its properties. */
+const REST_BYTES_MAX = 400
 
-export interface LinkOptions {
-  url: string
-  clientId: string
-  qos: 0 | 1 | 2
-  retain: boolean
-  retentionMs: number
-  /** The worker whose `offline` the broker tells if this connection is lost. */
-  workerId: string | null
-  topics: Topics
+/** What the broker takes. */
+interface Terms {
+  version: 4 | 5
+  inFlightMax: number
+  packetBytesMax: number
+  qosMax: Qos
+  retains: boolean
+}
+
+/** Messages that were handed over together, `next` being the first that is not sent yet. */
+interface Page {
+  messages: readonly Message[]
+  qos: Qos
+  next: number
+  /** Of one message: the broker has it, or has refused it, or it was left out. */
+  done: (error?: Error | null) => void
 }
 
 /**
- * One connection to a broker, for as long as it lasts. It never reconnects: what was in flight when it broke is read
- * again from the outbox, so that no stale message of an old connection can follow newer ones of another process.
+ * One connection to a broker, for as long as it lasts: connecting → open → lost. It never reconnects: what was in
+ * flight when it broke is read again from the outbox, so that no stale message of an old connection can follow newer
+ * ones of another process.
  */
 export class Link {
   /** Fires when the connection is gone; its reason says why. */
   readonly lost: AbortSignal
   readonly #client: MqttClient
   readonly #options: LinkOptions
-  readonly #inFlightMax: number
-  readonly #sizeMax: number
-  readonly #waiting: { message: Message; qos: 0 | 1 | 2; done: (error?: Error | null) => void }[] = []
+  readonly #terms: Terms
+  readonly #waiting: Page[] = []
   #inFlight = 0
-  #sending = false
+  #soon: NodeJS.Immediate | undefined
 
   /** @throws Error saying why not; `tryOtherVersion` tells that the broker may speak another version */
-  static async open(options: LinkOptions, version: 4 | 5): Promise<Link> {
-    const { url, clientId, workerId, topics } = options
+  static open(options: LinkOptions, version: 4 | 5): Promise<Link> {
     const lost = new AbortController()
-    const will = workerId && { topic: topics.worker(workerId), payload: Buffer.from(WORKER_STATES.gone) }
-    const client = mqtt.connect(url, {
-      clientId,
-      protocolVersion: version,
-      clean: true,
-      reconnectPeriod: 0,
-      reconnectOnConnackError: false,
-      connectTimeout: CONNECT_MS_MAX,
-      keepalive: KEEPALIVE_S,
-      ...(will ? { will: { ...will, qos: 1 as const, retain: options.retain } } : {}),
-    })
+    const client = connect(options, version)
+    let because: Error | undefined
+    const fail = (error: Error) => {
+      because ??= error
+      client.stream.destroy()
+    }
+    client.on('error', fail)
+    client.on('disconnect', ({ reasonCode = 0 }) =>
+      fail(new Error(`the broker ended the connection: ${reasonOf(reasonCode)}`)),
+    )
     return new Promise((resolve, reject) => {
-      let because: (Error & { code?: unknown }) | undefined
-      client.on('error', (error) => {
-        because = error
-      })
       client.on('close', () => {
         const error = because ?? new Error('the broker closed the connection')
+        lost.abort(error)
         const { code } = error as { code?: unknown }
         // A system error or a refused login has nothing to do with the version.
         const tryOtherVersion = typeof code !== 'string' && !NOT_LET_IN.includes(code as number)
+        reject(Object.assign(new Error(error.message, { cause: error }), { tryOtherVersion }))
         client.end(true)
-        lost.abort(error)
-        reject(Object.assign(error, { tryOtherVersion }))
       })
-      client.once('connect', ({ properties }) => {
+      client.once('connect', ({ properties = {} }) => {
         // Small messages held back until earlier ones are acknowledged would cost 40 ms a page. WebSockets have no say.
         ;(client.stream as Partial<Socket>).setNoDelay?.(true)
-        const { receiveMaximum = IN_FLIGHT_MAX, maximumPacketSize = Number.POSITIVE_INFINITY } = properties ?? {}
-        const inFlightMax = Math.min(IN_FLIGHT_MAX, receiveMaximum)
-        resolve(new Link(client, options, lost.signal, inFlightMax, maximumPacketSize))
+        const terms = {
+          version,
+          inFlightMax: Math.min(IN_FLIGHT_MAX, properties.receiveMaximum ?? IN_FLIGHT_MAX),
+          packetBytesMax: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+          qosMax: (properties.maximumQoS ?? 2) as Qos,
+          retains: options.retain && (properties.retainAvailable ?? true),
+        }
+        resolve(new Link(client, options, lost.signal, terms))
       })
     })
   }
 
-  private constructor(
-    client: MqttClient,
-    options: LinkOptions,
-    lost: AbortSignal,
-    inFlightMax: number,
-    sizeMax: number,
-  ) {
+  private constructor(client: MqttClient, options: LinkOptions, lost: AbortSignal, terms: Terms) {
     this.#client = client
     this.#options = options
     this.lost = lost
-    this.#inFlightMax = inFlightMax
-    this.#sizeMax = sizeMax
+    this.#terms = terms
   }
 
   /**
@@ -95,78 +99,101 @@ export class Link {
   publish(messages: readonly Message[], qos = this.#options.qos): Promise<void> {
     if (messages.length === 0) return Promise.resolve()
     return new Promise((resolve, reject) => {
-      let left = messages.length
       const fail = () => reject(this.lost.reason)
-      const done = (error?: Error | null) => {
+      if (this.lost.aborted) return fail()
+      this.lost.addEventListener('abort', fail, { once: true })
+      let left = messages.length
+      const done = (error?: (Error & { code?: number }) | null) => {
         left -= 1
-        if (error) reject(error)
-        if (left > 0) return
+        // Without a code it is the loss of the connection, of which `lost` tells more.
+        if (error?.code) reject(new Error(`the broker refused a message: ${reasonOf(error.code)}`, { cause: error }))
+        if (left > 0 || (error && !error.code)) return
         this.lost.removeEventListener('abort', fail)
         resolve()
       }
-      if (this.lost.aborted) return fail()
-      this.lost.addEventListener('abort', fail, { once: true })
-      for (const message of messages) this.#waiting.push({ message, qos, done })
-      this.#sendWaiting()
+      this.#waiting.push({ messages, qos: Math.min(qos, this.#terms.qosMax) as Qos, next: 0, done })
+      this.#send()
     })
-  }
-
-  /** As many as the broker takes at once, whichever call they belong to. */
-  #sendWaiting(): void {
-    if (this.#sending) return // An acknowledgement that comes at once: the loop below goes on by itself.
-    this.#sending = true
-    while (this.#inFlight < this.#inFlightMax && this.#waiting.length > 0) {
-      const { message, qos, done } = this.#waiting.shift()!
-      this.#inFlight += 1
-      this.#send(message, qos, (error) => {
-        this.#inFlight -= 1
-        done(error)
-        this.#sendWaiting()
-      })
-    }
-    this.#sending = false
   }
 
   /** Ends at once: what is not acknowledged is lost to this link, and the broker tells the will. */
   abandon(): void {
-    this.#client.end(true)
+    this.#client.stream.destroy()
   }
 
   async close(): Promise<void> {
-    const { workerId, topics, retain } = this.#options
-    if (!this.lost.aborted && workerId) {
-      const message = { topic: topics.worker(workerId), payload: WORKER_STATES.gone, retain }
-      await this.publish([message]).catch(() => undefined) // The will says the same.
-    }
-    await this.#client.endAsync(this.lost.aborted)
+    const { workerId, topics } = this.#options
+    // The will says the same.
+    if (workerId) await this.publish([topics.ofWorker(workerId, WORKER_STATES.gone)]).catch(() => undefined)
+    if (this.lost.aborted) return
+    const late = setTimeout(() => this.abandon(), END_MS_MAX)
+    this.#client.end()
+    await once(this.lost, 'abort')
+    clearTimeout(late)
   }
 
-  #send({ topic, payload, retain, final, event }: Message, qos: 0 | 1 | 2, done: (error?: Error | null) => void): void {
-    const options = { qos, retain: retain && this.#options.retain }
-    if (this.#client.options.protocolVersion !== 5 || payload === '') {
-      this.#client.publish(topic, payload, options, done)
-      return
+  /** As many as the broker takes at once, whichever call they belong to: what is sent in one go leaves in one write. */
+  #send(): void {
+    if (this.lost.aborted) return
+    const { inFlightMax } = this.#terms
+    for (let page = this.#waiting[0]; page && this.#inFlight < inFlightMax; page = this.#waiting[0]) {
+      const { messages, qos, next, done } = page
+      page.next += 1
+      if (page.next === messages.length) this.#waiting.shift()
+      const packet = this.#packet(messages[next]!, qos)
+      if (!packet) {
+        done()
+        continue
+      }
+      this.#inFlight += 1
+      this.#client.publish(packet.topic, packet.payload, packet, (error) => {
+        this.#inFlight -= 1
+        done(error)
+        this.#sendSoon()
+      })
     }
-    const userProperties = event && {
-      event_id: event.id,
-      task_id: event.taskId,
-      task_type: event.type,
-      task_status: event.status,
-    }
+  }
+
+  /** Acknowledgements that came together are answered with one write: each would have cost one of its own. */
+  #sendSoon(): void {
+    if (this.#soon || this.#waiting.length === 0) return
+    this.#soon = setImmediate(() => {
+      this.#soon = undefined
+      this.#send()
+    })
+  }
+
+  /** What is too large for the broker goes without its result, or not at all: it would end the connection each time. */
+  #packet({ topic, payload, retain, final, event }: Message, qos: Qos): Omit<IPublishPacket, 'cmd' | 'dup'> | null {
+    const { version, packetBytesMax, retains } = this.#terms
+    const packet = { topic, payload: payload(), qos, retain: retain && retains }
+    const bytesMax = packetBytesMax - Buffer.byteLength(topic) - REST_BYTES_MAX
+    if (isLonger(packet.payload, bytesMax)) packet.payload = withoutResult(packet.payload)
+    if (isLonger(packet.payload, bytesMax)) return null
+    if (version !== 5 || packet.payload === '') return packet
     const properties = {
       payloadFormatIndicator: true,
       contentType: 'application/json',
       ...(final ? { messageExpiryInterval: Math.ceil(this.#options.retentionMs / 1_000) } : {}),
-      ...(userProperties ? { userProperties } : {}),
+      ...(event ? { userProperties: propertiesOf(event) } : {}),
     }
-    const text = payload.length * 3 < this.#sizeMax ? payload : within(payload, this.#sizeMax - topic.length - 500)
-    this.#client.publish(topic, text, { ...options, properties }, done)
+    return { ...packet, properties }
   }
 }
 
-/** A message above the broker's limit would end the connection, again and again: it goes without its result. */
-function within(payload: string, bytesMax: number): string {
-  if (Buffer.byteLength(payload) <= bytesMax) return payload
+function propertiesOf({ id, taskId, type, status }: TaskEvent): Record<string, string> {
+  return { event_id: id, task_id: taskId, task_type: type, task_status: status }
+}
+
+function reasonOf(code: number): string {
+  return ReasonCodes[code as keyof typeof ReasonCodes] ?? `code ${code}`
+}
+
+function isLonger(text: string, bytesMax: number): boolean {
+  return text.length * 3 > bytesMax && Buffer.byteLength(text) > bytesMax
+}
+
+function withoutResult(payload: string): string {
   const { error, ...rest } = JSON.parse(payload)
   return JSON.stringify({ ...rest, result: null, progress: null, error: error && String(error).slice(0, 200) })
 }

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { EventsPage, EventsReader } from '../engine/engine.ts'
-import { Link, type LinkOptions } from './link.ts'
+import type { LinkOptions } from './connect.ts'
+import { Link } from './link.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Topics, WORKER_STATES } from './topics.ts'
 
@@ -36,6 +37,7 @@ export class Notifier implements Live {
   readonly #where: string
   readonly #stopping = new AbortController()
   #version: 4 | 5 = 5
+  #placed = false
   #failures = 0
   #statsAt = 0
   /** Everything up to here was acknowledged; null: nothing since the lease was taken. */
@@ -83,6 +85,7 @@ export class Notifier implements Live {
   }
 
   async #connection(): Promise<void> {
+    await this.#fixPlace()
     const link = await Link.open(this.#link, this.#version)
     const { workerId, logger } = this.#options
     let giveUp: NodeJS.Timeout | undefined
@@ -92,7 +95,7 @@ export class Notifier implements Live {
     this.#stopping.signal.addEventListener('abort', stopping, { once: true })
     try {
       if (workerId) {
-        await link.publish([{ topic: this.#topics.worker(workerId), payload: WORKER_STATES.here, retain: true }])
+        await link.publish([this.#topics.ofWorker(workerId, WORKER_STATES.here)])
       }
       if (this.#failures > 0) logger.info({ broker: this.#where }, 'the MQTT broker is back: what waited is published')
       this.#failures = 0
@@ -102,6 +105,13 @@ export class Notifier implements Live {
       clearTimeout(giveUp)
       this.#stopping.signal.removeEventListener('abort', stopping)
     }
+  }
+
+  /** The first time of all: what happens before the broker lets anybody in waits for it too. */
+  async #fixPlace(): Promise<void> {
+    if (this.#placed) return
+    await this.#options.engine.events({ after: null, max: 1, reader: this.#reader(0) })
+    this.#placed = true
   }
 
   /** Until the link is lost or the process stops; gives the reader up at the end, so that another can go on. */
@@ -187,8 +197,7 @@ export class Notifier implements Live {
   async #publishStats(link: Link): Promise<void> {
     if (performance.now() < this.#statsAt) return
     this.#statsAt = performance.now() + STATS_MS
-    const payload = JSON.stringify(await this.#options.stats())
-    await link.publish([{ topic: this.#topics.stats, payload, retain: false }], 0)
+    await link.publish([this.#topics.ofStats(await this.#options.stats())], 0)
   }
 
   /** After a gap the retained states would be wrong for good: tells the present state of all that is kept. */

@@ -1,8 +1,15 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import type { EventsPage } from '../engine/engine.ts'
 import type { LiveOptions } from './live.ts'
 import { type Message, type Topics, WORKER_STATES } from './topics.ts'
 
-const PAGE = 500
+const PAGE = 1_000
+/**
+ * Each read waits for the disk to have what it shows. After a page of many events the next one is left to fill for a
+ * while, so that one sync and one write do for a thousand; after a few, it is read at once.
+ */
+const EVENTS_PER_MS = 10
+const APART_MS_MAX = 20
 const WAIT_MS = 10_000
 const TICK_MS = 1_000
 
@@ -11,6 +18,8 @@ export interface Outside {
   isHeard: (topic: string) => boolean
   /** Resolves when every subscriber has taken it, so that reading goes no faster than they do. */
   publish: (messages: readonly Message[]) => Promise<void>
+  /** Changes were gone before anybody could be told: whoever listens must look anew. */
+  missed: () => void
 }
 
 /**
@@ -61,8 +70,11 @@ export class Outlet {
     let failing = false
     while (after !== null && !signal.aborted) {
       try {
-        after = await this.#publishPage(after, signal)
+        const { last, events } = await this.#publishPage(after, signal)
+        after = last
         failing = false
+        const apartMs = Math.min(events.length / EVENTS_PER_MS, APART_MS_MAX)
+        if (apartMs >= 1 && events.length < PAGE) await pause(apartMs, signal)
       } catch (error) {
         if (!failing && !signal.aborted) this.#options.logger.warn({ err: error }, 'status over MQTT pauses')
         failing = true
@@ -71,11 +83,11 @@ export class Outlet {
     }
   }
 
-  async #publishPage(after: string, signal: AbortSignal): Promise<string> {
+  async #publishPage(after: string, signal: AbortSignal): Promise<EventsPage> {
     const page = await this.#options.engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
-    if (page.gap) this.#options.logger.warn('subscribers were too slow: events were gone before they were published')
+    if (page.gap) this.#outside.missed()
     await this.#outside.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
-    return page.last
+    return page
   }
 
   /** Statistics and workers, each second, as far as somebody listens. */
@@ -92,18 +104,13 @@ export class Outlet {
   }
 
   async #publishStats(): Promise<void> {
-    const topic = this.#topics.stats
-    if (!this.#outside.isHeard(topic)) return
-    const payload = JSON.stringify(await this.#options.stats())
-    await this.#outside.publish([{ topic, payload, retain: false }])
+    if (!this.#outside.isHeard(this.#topics.stats)) return
+    await this.#outside.publish([this.#topics.ofStats(await this.#options.stats())])
   }
 
   async #publishWorkers(): Promise<void> {
     const now = new Set((await this.#options.engine.workers()).map(({ id }) => id))
-    const tell = (id: string, payload: string) => {
-      const topic = this.#topics.worker(id)
-      return this.#outside.isHeard(topic) ? this.#outside.publish([{ topic, payload, retain: true }]) : undefined
-    }
+    const tell = (id: string, state: string) => this.#outside.publish([this.#topics.ofWorker(id, state)])
     for (const id of now) if (!this.#workers.has(id)) await tell(id, WORKER_STATES.here)
     for (const id of this.#workers) if (!now.has(id)) await tell(id, WORKER_STATES.gone)
     this.#workers = now

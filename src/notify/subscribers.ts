@@ -1,19 +1,35 @@
 import type { Client } from 'aedes'
+import { Packets, type Piece, type Publish, type Qos } from './packets.ts'
 import { fits, type Message } from './topics.ts'
 
-type Qos = 0 | 1 | 2
+/** Of so many the hearers are remembered. */
+const SHAPES_MAX = 10_000
+/** A packet's number has two bytes, and is not zero. */
+const IDS = 65_535
+
+/** Who hears every topic of a shape by a wildcard, and whose wildcards name one id of it. */
+interface WildHearers {
+  all: Map<Client, Qos>
+  some: [client: Client, filter: string, qos: Qos][]
+}
 
 /**
  * Who hears what in the embedded broker. A page of messages goes to a subscriber in one write: Aedes alone would match,
- * wrap and write each of them for itself, which took more than half of what the process could do. Subscribers that
- * want acknowledgements get theirs through Aedes.
+ * wrap and write each of them for itself, which took more than half of what the process could do. What is sent is not
+ * kept until it is acknowledged: without sessions there is nobody to send it to again.
  */
 export class Subscribers {
   readonly #filters = new Map<Client, Map<string, Qos>>()
   /** Filters without wildcards by their topic: a thousand pages that each watch one task cost no more than one. */
   readonly #exact = new Map<string, Set<Client>>()
   readonly #wild = new Set<Client>()
+  /** Forgotten with each change of a wildcard. */
+  readonly #shapes = new Map<string, WildHearers>()
+  /** What the last packet to each client that is acknowledged was numbered with. */
+  readonly #lastIds = new WeakMap<Client, number>()
   readonly #drainMs: number
+  /** Memory of pages that were written. */
+  readonly #free: Packets[] = []
 
   /** @param drainMs who takes nothing for so long is cut off */
   constructor(drainMs: number) {
@@ -31,6 +47,7 @@ export class Subscribers {
   add(client: Client, filter: string, qos: Qos): void {
     const filters = this.#filters.get(client) ?? new Map<string, Qos>()
     this.#filters.set(client, filters.set(filter, qos))
+    this.#shapes.clear()
     if (isWild(filter)) this.#wild.add(client)
     else this.#exact.set(filter, (this.#exact.get(filter) ?? new Set()).add(client))
   }
@@ -38,6 +55,7 @@ export class Subscribers {
   remove(client: Client, filter: string): void {
     const filters = this.#filters.get(client)
     if (!filters?.delete(filter)) return
+    this.#shapes.clear()
     const clients = this.#exact.get(filter)
     clients?.delete(client)
     if (clients?.size === 0) this.#exact.delete(filter)
@@ -49,59 +67,121 @@ export class Subscribers {
     for (const filter of [...(this.#filters.get(client)?.keys() ?? [])]) this.remove(client, filter)
   }
 
+  /** All of them: whoever connects again gets the present states. */
+  cutOff(because: string): void {
+    for (const client of this.#filters.keys()) client.conn.destroy(new Error(because))
+  }
+
+  /** One row of numbers for each client: also what Aedes sends it of itself is numbered from here. */
+  nextId(client: Client): number {
+    const id = ((this.#lastIds.get(client) ?? 0) % IDS) + 1
+    this.#lastIds.set(client, id)
+    return id
+  }
+
   isHeard(topic: string): boolean {
-    return this.#hearers(topic).size > 0
+    return this.#hearers(topic, undefined).size > 0
+  }
+
+  /** The highest quality of service of a client's filters that fit. */
+  qosOf(client: Client, topic: string): Qos {
+    return this.#hearers(topic, undefined).get(client) ?? 0
   }
 
   /** Resolves when every subscriber has taken what was for it, or was cut off: reading goes no faster than they do. */
   async deliver(messages: readonly Message[], qosMax: Qos, passes: (client: Client, message: Message) => boolean) {
-    const writes = new Map<Client, Buffer[]>()
-    const acknowledged: Promise<void>[] = []
+    const packets = this.#free.pop() ?? new Packets()
+    const writes = new Map<Client, Outgoing>()
     for (const message of messages) {
-      const { topic, payload } = message
-      let bytes: Buffer | undefined
-      for (const [client, wanted] of this.#hearers(topic)) {
-        const qos = Math.min(qosMax, wanted) as Qos
+      const { topic, shape } = message
+      const hearers = this.#hearers(topic, shape)
+      if (hearers.size === 0) continue
+      const publish: Publish = { topic, payload: message.payload(), qos: 0, id: 0 }
+      // What is acknowledged bears a number of the client's; all others get the same bytes.
+      let shared: Piece | undefined
+      for (const [client, wanted] of hearers) {
         if (!passes(client, message)) continue
-        if (qos > 0) {
-          const packet = { cmd: 'publish', topic, payload, qos, retain: false, dup: false } as const
-          acknowledged.push(new Promise((resolve) => client.publish(packet, () => resolve())))
-          continue
-        }
-        bytes ??= publishPacket(topic, payload)
-        const own = writes.get(client)
-        if (own) own.push(bytes)
-        else writes.set(client, [bytes])
+        const qos = Math.min(qosMax, wanted) as Qos
+        if (qos === 0) shared ??= packets.add(publish)
+        const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: this.nextId(client) })
+        const outgoing = writes.get(client) ?? new Outgoing()
+        writes.set(client, outgoing)
+        outgoing.add(piece)
       }
     }
-    const drained = [...writes].map(([client, parts]) => this.#write(client, Buffer.concat(parts)))
-    await Promise.all([...acknowledged, ...drained])
+    await Promise.all([...writes].map(([client, outgoing]) => this.#write(client, outgoing, packets)))
+    packets.clear()
+    this.#free.push(packets)
   }
 
   /** Each client once, with the highest quality of service of its filters that fit. */
-  #hearers(topic: string): Map<Client, Qos> {
-    const hearers = new Map<Client, Qos>()
-    for (const client of this.#exact.get(topic) ?? []) hearers.set(client, this.#filters.get(client)!.get(topic)!)
+  #hearers(topic: string, shape: string | undefined): ReadonlyMap<Client, Qos> {
+    const exact = this.#exact.size > 0 ? this.#exact.get(topic) : undefined
+    const wild = shape === undefined ? this.#wildHearers(topic) : this.#shapeHearers(shape)
+    if (!exact && wild.some.length === 0) return wild.all
+    const hearers = new Map(wild.all)
+    for (const client of exact ?? []) add(hearers, client, this.#filters.get(client)!.get(topic)!)
+    for (const [client, filter, qos] of wild.some) if (fits(filter, topic)) add(hearers, client, qos)
+    return hearers
+  }
+
+  #shapeHearers(shape: string): WildHearers {
+    let hearers = this.#shapes.get(shape)
+    if (!hearers) {
+      if (this.#shapes.size >= SHAPES_MAX) this.#shapes.clear()
+      hearers = this.#wildHearers(shape)
+      this.#shapes.set(shape, hearers)
+    }
+    return hearers
+  }
+
+  #wildHearers(shape: string): WildHearers {
+    const hearers: WildHearers = { all: new Map(), some: [] }
+    const idLevel = shape.split('/').indexOf('+')
     for (const client of this.#wild) {
       for (const [filter, qos] of this.#filters.get(client)!) {
-        if (isWild(filter) && fits(filter, topic) && qos >= (hearers.get(client) ?? 0)) hearers.set(client, qos)
+        if (!isWild(filter)) continue
+        if (fits(filter, shape)) add(hearers.all, client, qos)
+        else if (namesAt(filter, idLevel, shape)) hearers.some.push([client, filter, qos])
       }
     }
     return hearers
   }
 
-  async #write(client: Client, bytes: Buffer): Promise<void> {
+  /** Resolves when the bytes are the system's, or the client is gone: then their memory is free again. */
+  async #write(client: Client, outgoing: Outgoing, packets: Packets): Promise<void> {
     const { conn } = client
-    if (conn.destroyed || conn.write(bytes)) return
+    if (conn.destroyed) return
     await new Promise<void>((resolve) => {
       const done = () => {
         clearTimeout(late)
-        conn.off('drain', done).off('close', done)
+        conn.off('close', done)
         resolve()
       }
       const late = setTimeout(() => conn.destroy(new Error('it takes nothing')), this.#drainMs)
-      conn.on('drain', done).on('close', done)
+      conn.on('close', done)
+      outgoing.writeTo(conn, packets, done)
     })
+  }
+}
+
+/** What goes to one client: pieces of the memory that all share. */
+class Outgoing {
+  readonly #pieces: Piece[] = []
+
+  add({ start, end }: Piece): void {
+    const last = this.#pieces.at(-1)
+    if (last?.end === start) last.end = end
+    else this.#pieces.push({ start, end })
+  }
+
+  writeTo(stream: Client['conn'], packets: Packets, done: () => void): void {
+    const last = this.#pieces.length - 1
+    stream.cork()
+    for (const [index, piece] of this.#pieces.entries()) {
+      stream.write(packets.bytesOf(piece), index === last ? done : undefined)
+    }
+    stream.uncork()
   }
 }
 
@@ -109,20 +189,18 @@ function isWild(filter: string): boolean {
   return filter.includes('+') || filter.includes('#')
 }
 
-/** A PUBLISH with QoS 0: kind, length in groups of seven bits, topic, payload. */
-function publishPacket(topic: string, payload: string): Buffer {
-  const topicBytes = Buffer.byteLength(topic)
-  const length = 2 + topicBytes + Buffer.byteLength(payload)
-  const lengthBytes: number[] = []
-  for (let left = length; ; left >>= 7) {
-    lengthBytes.push(left > 127 ? (left & 127) | 128 : left)
-    if (left <= 127) break
-  }
-  const packet = Buffer.allocUnsafe(1 + lengthBytes.length + length)
-  packet.set([0x30, ...lengthBytes])
-  const start = 1 + lengthBytes.length
-  packet.writeUInt16BE(topicBytes, start)
-  packet.write(topic, start + 2)
-  packet.write(payload, start + 2 + topicBytes)
-  return packet
+/** Whether a filter that does not fit a shape fits topics of it: those with the one id that it names. */
+function namesAt(filter: string, idLevel: number, shape: string): boolean {
+  const id = filter.split('/')[idLevel]
+  return (
+    id !== undefined &&
+    fits(
+      filter,
+      shape.replace('+', () => id),
+    )
+  )
+}
+
+function add(hearers: Map<Client, Qos>, client: Client, qos: Qos): void {
+  if (qos >= (hearers.get(client) ?? 0)) hearers.set(client, qos)
 }

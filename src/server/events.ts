@@ -51,7 +51,7 @@ export function eventRoutes({ engine, access, closing }: ServerContext): Route[]
         if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
         const text = page.events
           .filter(wanted)
-          .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${JSON.stringify(eventJson(event))}\n\n`)
+          .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${eventJson(event)}\n\n`)
         if (text.length > 0) out.write(text.join(''))
       }
     } catch (error) {

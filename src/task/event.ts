@@ -24,19 +24,28 @@ export interface TaskEvent {
   at: number
 }
 
-/** The form in which an event leaves the process, over Server-Sent Events and MQTT alike. */
-export function eventJson(event: TaskEvent) {
-  return {
-    event_id: event.id,
-    task_id: event.taskId,
-    type: event.type,
-    status: event.status,
-    attempts: event.attempts,
-    progress: event.progress,
-    result: event.result,
-    error: event.error,
-    timeout_reason: event.timeoutReason,
-    worker_id: event.workerId,
-    timestamp: new Date(event.at).toISOString(),
-  }
+/**
+ * The form in which an event leaves the process, over Server-Sent Events and MQTT alike: JSON, put together by hand
+ * because each change of each task comes through here. Id, type and status hold nothing that JSON would escape. An `id`
+ * of '' is told as null.
+ */
+export function eventJson(event: TaskEvent): string {
+  const { id, taskId, type, status, attempts, progress, result, error, timeoutReason, workerId, at } = event
+  const head = `{"event_id":${id === '' ? 'null' : `"${id}"`},"task_id":"${taskId}","type":"${type}"`
+  const state = `"status":"${status}","attempts":${attempts},"progress":${json(progress)},"result":${json(result)}`
+  const reason = timeoutReason === null ? 'null' : `"${timeoutReason}"`
+  const end = `"worker_id":${json(workerId)},"timestamp":"${timestamp(at)}"}`
+  return `${head},${state},"error":${json(error)},"timeout_reason":${reason},${end}`
+}
+
+function json(value: Json): string {
+  return value === null ? 'null' : JSON.stringify(value)
+}
+
+/** Events of one step have one time: the last one written is kept. */
+let written = { at: 0, text: new Date(0).toISOString() }
+
+function timestamp(at: number): string {
+  if (written.at !== at) written = { at, text: new Date(at).toISOString() }
+  return written.text
 }

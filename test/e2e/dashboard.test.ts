@@ -111,6 +111,34 @@ it('retries a failed task, and shows its error as text and nothing else', async 
   expect(browser.complaints).toEqual([])
 })
 
+it('shows all that tasks and workers carry as text and nothing else, in every view', async () => {
+  const markup = '<img src=x onerror=alert(3)>"\'</script><script>alert(4)</script>'
+  const worker_id = markup.slice(0, 100)
+  const consume = () => server.call('POST', '/tasks/consume', { types: ['foreign'], wait: 20, worker_id })
+  const first = consume()
+  await vi.waitFor(async () => expect((await server.call('GET', '/handlers')).body.handlers).toContain('foreign'))
+  const task = { type: 'foreign', payload: { [markup]: markup }, tags: { t: markup }, group: markup, max_retry: 0 }
+  const id = (await server.call('POST', '/tasks', { ...task, idempotency_key: markup })).body.id as string
+  const { lease } = (await first).body.leases[0]
+  await server.call('POST', `/leases/${lease}/heartbeat`, { progress: { [markup]: markup } })
+  const shown = async (view: string, text: string) => {
+    await go(view)
+    await has(main(), text)
+    expect(await page.locator('main img, main script').count(), view).toBe(0)
+  }
+  await shown(`tasks/${id}`, markup)
+  await has(page.locator('.facts'), `t:${markup}`)
+  await has(page.getByRole('region', { name: 'Progress' }), 'onerror')
+  await shown('workers', worker_id)
+  await go('limits')
+  await page.getByRole('region', { name: 'foreign' }).locator('summary').click()
+  await shown('limits', worker_id)
+  await server.call('POST', `/leases/${lease}/fail`, { error: `${markup}\n at ${markup}`, retry: false })
+  await shown(`tasks/${id}`, `at ${markup}`)
+  await shown('tasks?type=foreign', markup)
+  expect(browser.complaints).toEqual([])
+})
+
 it('lists tasks as they come and go, by status, type, tag and id, in pages', async () => {
   await server.call('POST', '/tasks/batch', {
     tasks: Array.from({ length: 450 }, (_, n) => ({ type: 'quick', payload: n, tags: { half: String(n % 2) } })),

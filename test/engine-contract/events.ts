@@ -66,6 +66,12 @@ export function eventsContract(stage: Stage): void {
         expect(ids(await read('a'))).toEqual([])
       })
 
+      it('has its place from the first call on, also if that one only gave the lease back', async () => {
+        await read('a', null, { reader: reader('a', 0) })
+        const { id } = await submit()
+        expect(ids(await read('b'))).toEqual([id])
+      })
+
       it('waits for the next event, also when another process writes it', async () => {
         const { last } = await read('a')
         const waiting = read('a', last, { reader: reader('a', 40_000), waitMs: 20_000 })

@@ -1,14 +1,17 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
+import { openEngine } from '../../src/engine/open.ts'
+import { createLive } from '../../src/notify/live.ts'
+import { completeSpec } from '../../src/task/task.ts'
 import { pathOf } from '../services/installed.ts'
-import { event, Listener, Process } from './stage.ts'
+import { event, Listener, liveOptions, Process } from './stage.ts'
 
 let process: Process
 let url: string
@@ -27,6 +30,17 @@ async function listen(to: string, ...filters: string[]): Promise<Listener> {
   const listener = await Listener.connect(to, filters)
   closing.push(() => listener.close())
   return listener
+}
+
+/** Subscribes to everything on a socket that a test may leave unread. */
+async function subscribeRaw(to: string): Promise<Socket> {
+  const { hostname, port } = new URL(to)
+  const socket = connect(Number(port), hostname)
+  socket.on('error', () => undefined)
+  socket.write('\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01s', 'latin1') // CONNECT as "s", without keep-alive
+  socket.write('\x82\x0d\x00\x01\x00\x08xqueue/#\x00', 'latin1') // SUBSCRIBE
+  for (let heard = ''; !heard.includes('\x90'); ) heard += (await once(socket, 'data'))[0].toString('latin1') // SUBACK
+  return socket
 }
 
 it('tells every state of a task in order, over TCP and over WebSocket', async () => {
@@ -80,6 +94,46 @@ it('answers who comes late with the present state, as retained, or with those of
   await late.until(() => expect(late.statuses(`xqueue/tasks/${slow}`)).toEqual(['processing', 'canceled']))
   const all = await listen(url, 'xqueue/tasks/+')
   await all.until(() => expect(all.heard.map(({ body }) => body.status)).toEqual(['success', 'canceled']))
+})
+
+it('tells by wildcards that name one task what happens to it, and states with no more QoS than was asked for', async () => {
+  const id = await process.submit('slow')
+  const listener = await listen(url, `xqueue/events/+/+/${id}`, `xqueue/+/${id}/#`)
+  const plain = await listen(url)
+  await plain.client.subscribeAsync('xqueue/tasks/+', { qos: 0 })
+  await plain.until(() => expect(plain.on(`xqueue/tasks/${id}`)).not.toHaveLength(0))
+  const other = await process.submit('quick')
+  await process.call('DELETE', `/tasks/${id}`)
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('canceled'))
+  await listener.until(() => expect(listener.on(`xqueue/events/slow/canceled/${id}`)).toHaveLength(1))
+  await plain.until(() => expect(plain.statuses(`xqueue/tasks/${other}`).at(-1)).toBe('success'))
+  expect(listener.heard.filter(({ topic }) => topic.includes(other))).toEqual([])
+  expect(plain.heard.filter(({ packet }) => packet.qos > 0)).toEqual([])
+})
+
+it('tells subscribers with and without acknowledgements the same, at the same time', async () => {
+  const listeners = await Promise.all([listen(url), listen(url), listen(process.webSocket), listen(url)])
+  for (const [index, { client }] of listeners.entries()) {
+    await client.subscribeAsync('xqueue/events/#', { qos: (index % 2) as 0 | 1 })
+  }
+  const ids = await Promise.all(Array.from({ length: 100 }, (_, n) => process.submit('quick', 'é'.repeat(n * 20))))
+  for (const listener of listeners) {
+    await listener.until(() => expect(listener.heard).toHaveLength(ids.length * 3))
+    for (const [n, id] of ids.entries()) {
+      expect(listener.on(`xqueue/events/quick/success/${id}`)[0]!.body.result).toBe('é'.repeat(n * 20))
+    }
+  }
+})
+
+it('numbers what is to be acknowledged in one row for each subscriber, states and changes alike', async () => {
+  const before = await Promise.all(Array.from({ length: 20 }, () => process.submit('quick')))
+  const listener = await listen(url, 'xqueue/tasks/+')
+  await listener.until(() => expect(listener.heard).toHaveLength(before.length))
+  const last = await process.submit('quick')
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${last}`).at(-1)).toBe('success'))
+  const acknowledged = listener.heard.filter(({ packet }) => packet.qos > 0)
+  expect(acknowledged.length).toBeGreaterThan(before.length)
+  expect(acknowledged.map(({ packet }) => packet.messageId)).toEqual(acknowledged.map((_, index) => index + 1))
 })
 
 it('never shows a subscriber who comes in the middle a task that goes back in time', async () => {
@@ -177,6 +231,43 @@ it('tells statistics each second and which workers there are', async () => {
   expect(listener.on(`xqueue/workers/${worker}`)[0]).toMatchObject({ body: 'online', packet: { retain: true } })
 })
 
+it('publishes a worker whose name could not stand in a topic, escaped', async () => {
+  const listener = await listen(url, 'xqueue/workers/#')
+  const worker_id = 'a+b/#%世'
+  const consuming = process.call('POST', '/tasks/consume', { types: ['elsewhere'], wait: 3, worker_id })
+  await listener.until(() => expect(listener.on('xqueue/workers/a%2Bb%2F%23%25世')).not.toHaveLength(0))
+  const late = await listen(url, 'xqueue/workers/+')
+  await late.until(() => expect(late.on('xqueue/workers/a%2Bb%2F%23%25世')).toMatchObject([{ body: 'online' }]))
+  await consuming
+})
+
+it('cuts its subscribers off when changes are gone before they were told, so that they look anew', async () => {
+  const engine = await openEngine('sqlite::memory:', { eventsMax: 10 })
+  await engine.configureType('t', { declared: true })
+  const live = createLive({ ...liveOptions('embedded'), engine })
+  await live.start(null)
+  closing.push(
+    () => engine.close(),
+    () => live.stop(),
+  )
+  const broker = /mqtt:\/\/[\d.:]+/.exec(live.check().detail)![0]
+  const listener = await listen(broker, 'xqueue/events/#')
+  const stuck = await subscribeRaw(broker)
+  stuck.pause()
+  const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 100, startedAt: Date.now() }
+  const submit = (count: number) => engine.submit(Array.from({ length: count }, () => completeSpec({ type: 't' })))
+  await submit(40)
+  const { leases } = await engine.turn({ worker, want: 40 })
+  const outcome = { kind: 'success', result: 'x'.repeat(900_000) } as const
+  await engine.turn({ worker, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
+  await listener.until(() => expect(listener.heard.some(({ body }) => body.status === 'success')).toBe(true))
+  // The page that the stuck one does not take is on its way; behind it the outbox runs over.
+  for (let n = 0; n < 30; n++) await submit(1)
+  while ((await engine.sweep(100)).more);
+  await event(listener.client, 'close')
+  stuck.destroy()
+})
+
 it('serves the subscribers of each process what happens in any of them', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-mqtt-'))
   const engine = `sqlite:${join(folder, 'x.db')}`
@@ -199,12 +290,7 @@ it('serves the subscribers of each process what happens in any of them', async (
 })
 
 it('cuts off a subscriber that does not read; the others hear everything', async () => {
-  const { hostname, port } = new URL(url)
-  const stuck = connect(Number(port), hostname)
-  stuck.on('error', () => undefined)
-  stuck.write('\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01s', 'latin1') // CONNECT as "s", without keep-alive
-  stuck.write('\x82\x0d\x00\x01\x00\x08xqueue/#\x00', 'latin1') // SUBSCRIBE
-  await once(stuck, 'data')
+  const stuck = await subscribeRaw(url)
   stuck.pause()
   const listener = await listen(url, 'xqueue/events/quick/success/#')
   const payload = 'x'.repeat(200_000)

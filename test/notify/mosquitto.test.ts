@@ -10,8 +10,8 @@ import { loadConfig } from '../../src/config/config.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { createLive } from '../../src/notify/live.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { freePort, Mosquitto } from '../services/mosquitto.ts'
-import { Listener, MANY_MS, Process } from './stage.ts'
+import { Mosquitto } from '../services/mosquitto.ts'
+import { Listener, liveOptions, MANY_MS, Process } from './stage.ts'
 
 const broker = new Mosquitto()
 const folder = mkdtempSync(join(tmpdir(), 'xqueue-notifier-'))
@@ -65,41 +65,51 @@ it('publishes every change with MQTT 5: content type, properties, the state reta
   await late.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
 })
 
-it('delivers everything in order after the broker was away; tasks go on meanwhile, health says degraded', async () => {
-  await broker.start()
-  const process = await start()
-  const listener = await listen(['xqueue/tasks/+', 'xqueue/events/+/success/+'])
-  const ids: string[] = []
-  const submitMany = async () => {
-    for (let n = 0; n < 100; n++) ids.push(await process.submit('quick', n))
-  }
-  const before = submitMany()
-  await listener.until(() => expect(listener.heard.length).toBeGreaterThan(20))
-  await broker.stop()
-  await before
-  await vi.waitFor(async () => {
-    const check = await process.mqttCheck()
-    expect(check).toMatchObject({ status: 200, overall: 'degraded', ok: false })
-    expect(check.detail).toMatch(/events wait/)
-  }, MANY_MS)
-  await submitMany()
-  await vi.waitFor(async () => expect((await process.call('GET', '/stats')).body.success_tasks).toBe(200), MANY_MS)
-  await broker.startAgain()
-  const late = await listen(['xqueue/tasks/+'])
-  // What was told before the broker was killed, it has forgotten; who listened then has heard it.
-  const lastOf = (id: string) =>
-    [late, listener].map((heard) => heard.statuses(`xqueue/tasks/${id}`).at(-1)).find((status) => status === 'success')
-  await late.until(() => expect(ids.map(lastOf)).toEqual(ids.map(() => 'success')))
-  await vi.waitFor(async () => expect(await process.mqttCheck()).toMatchObject({ overall: 'healthy' }), MANY_MS)
-  // Who was connected all the time may hear some again, and hears nothing out of order.
-  await submitMany()
-  const last = ids.at(-1)!
-  await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${last}`)).not.toHaveLength(0))
-  for (const id of ids.slice(200)) expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES)
-})
+it.each([
+  ['TCP', () => broker.url],
+  ['WebSocket', () => `ws://127.0.0.1:${broker.webSocketPort}`],
+])(
+  'delivers everything in order after the broker was away, over %s; tasks go on, health says degraded',
+  async (_, url) => {
+    await broker.start()
+    const process = await start({ mqtt: url() })
+    const listener = await listen(['xqueue/tasks/+', 'xqueue/events/+/success/+'])
+    const ids: string[] = []
+    const submitMany = async () => {
+      for (let n = 0; n < 100; n++) ids.push(await process.submit('quick', n))
+    }
+    const before = submitMany()
+    await listener.until(() => expect(listener.heard.length).toBeGreaterThan(20))
+    await broker.stop()
+    await before
+    await vi.waitFor(async () => {
+      const check = await process.mqttCheck()
+      expect(check).toMatchObject({ status: 200, overall: 'degraded', ok: false })
+      expect(check.detail).toMatch(/events wait/)
+    }, MANY_MS)
+    await submitMany()
+    await vi.waitFor(async () => expect((await process.call('GET', '/stats')).body.success_tasks).toBe(200), MANY_MS)
+    await broker.startAgain()
+    const late = await listen(['xqueue/tasks/+'], { protocolVersion: 5 })
+    // What was told before the broker was killed, it has forgotten; who listened then has heard it.
+    const lastOf = (id: string) =>
+      [late, listener]
+        .map((heard) => heard.statuses(`xqueue/tasks/${id}`).at(-1))
+        .find((status) => status === 'success')
+    await late.until(() => expect(ids.map(lastOf)).toEqual(ids.map(() => 'success')))
+    await vi.waitFor(async () => expect(await process.mqttCheck()).toMatchObject({ overall: 'healthy' }), MANY_MS)
+    // A lost connection says nothing against the version that it spoke.
+    expect(late.heard.at(-1)!.packet.properties).toMatchObject({ contentType: 'application/json' })
+    // Who was connected all the time may hear some again, and hears nothing out of order.
+    await submitMany()
+    const last = ids.at(-1)!
+    await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${last}`)).not.toHaveLength(0))
+    for (const id of ids.slice(200)) expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES)
+  },
+)
 
 it('is let in with user and password only, says so when not, and shows the password to nobody', async () => {
-  await broker.start({ login: ['ann', 'secret'] })
+  await broker.start({ login: ['ann', 's:cr@t'] })
   const wrong = await Process.start({ mqtt: `mqtt://ann:wr0ng@127.0.0.1:${broker.port}` })
   closing.push(() => wrong.stop())
   await vi.waitFor(async () => {
@@ -107,10 +117,24 @@ it('is let in with user and password only, says so when not, and shows the passw
   }, MANY_MS)
   expect(await wrong.mqttCheck()).toMatchObject({ status: 200, overall: 'degraded' })
   expect(wrong.log.join('') + (await wrong.mqttCheck()).detail).not.toContain('wr0ng')
-  const right = await start({ mqtt: `mqtt://ann:secret@127.0.0.1:${broker.port}`, 'mqtt-prefix': 'some/where' })
-  const listener = await listen(['some/where/events/#'], { username: 'ann', password: 'secret' })
+  const right = await start({ mqtt: `mqtt://ann:s%3Acr%40t@127.0.0.1:${broker.port}`, 'mqtt-prefix': 'some/where' })
+  const listener = await listen(['some/where/events/#'], { username: 'ann', password: 's:cr@t' })
   const id = await right.submit('quick')
   await listener.until(() => expect(listener.on(`some/where/events/quick/success/${id}`)).toHaveLength(1))
+})
+
+it('says so when the broker lets it in and takes nothing from it, and goes on when it does', async () => {
+  await broker.start({ more: ['allow_anonymous true', `acl_file ${broker.rules('topic read #')}`] })
+  const process = await Process.start({ mqtt: broker.url })
+  closing.push(() => process.stop())
+  const id = await process.submit('quick')
+  await vi.waitFor(async () => expect((await process.mqttCheck()).detail).toMatch(/refused a message/), MANY_MS)
+  expect(await process.mqttCheck()).toMatchObject({ status: 200, overall: 'degraded' })
+  await broker.stop()
+  broker.rules('topic readwrite #')
+  await broker.startAgain()
+  const listener = await listen(['xqueue/tasks/+'])
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
 })
 
 it.each([
@@ -163,8 +187,7 @@ it('removes the retained state when retention removes the task', async () => {
   const engine = await openEngine('sqlite::memory:', { clock: () => now, retention: { ageMs: 60_000, countMax: 100 } })
   closing.push(() => engine.close())
   await engine.configureType('t', { declared: true })
-  const { logger, ...rest } = await liveOptions()
-  const live = createLive({ ...rest, logger, engine })
+  const live = createLive({ ...liveOptions(broker.url), engine })
   await live.start(null)
   closing.push(() => live.stop())
   await vi.waitFor(() => expect(live.check().ok).toBe(true), MANY_MS)
@@ -187,7 +210,7 @@ it('tells what is now when the events were gone before the broker came back', as
   closing.push(() => engine.close())
   await engine.configureType('t', { declared: true })
   await engine.events({ after: null, max: 1, reader: { name: 'mqtt', owner: 'x', leaseMs: 1 } })
-  const live = createLive({ ...(await liveOptions()), engine })
+  const live = createLive({ ...liveOptions(broker.url), engine })
   await live.start(null)
   closing.push(() => live.stop())
   const tasks = []
@@ -251,22 +274,3 @@ it('refuses settings that name no broker or no topic', async () => {
   await expect(load({ 'mqtt-prefix': 'a/#' })).rejects.toThrow('mqtt-prefix')
   await expect(load({ 'mqtt-qos': '3' })).rejects.toThrow('0 to 2')
 })
-
-async function liveOptions() {
-  const { pino } = await import('pino')
-  return {
-    logger: pino({ level: 'silent' }),
-    mqtt: broker.port === 0 ? `mqtt://127.0.0.1:${await freePort()}` : broker.url,
-    prefix: 'xqueue',
-    qos: 1 as const,
-    retain: true,
-    clientId: null,
-    host: '127.0.0.1',
-    port: 0,
-    origins: [],
-    instanceId: 'test-instance',
-    workerId: null,
-    retentionMs: 60_000,
-    stats: async () => ({ any: 1 }),
-  }
-}

@@ -14,6 +14,7 @@ const greeting = z.object({ name: z.string(), times: z.number().int().default(1)
 const handlers = normalizeHandlers({
   form: { payload: greeting, run: ({ payload }) => ({ greeting: `${payload.name} ${payload.times}` }) },
   quick: { run: (task) => task.payload },
+  'longer:than-a-phone-is-wide.and_then-some-more-of-it': { run: () => null },
   steps: {
     run: (_task, { progress }) => {
       progress(50)
@@ -72,7 +73,7 @@ export class Process {
     return { status, overall: body.status, ok, detail }
   }
 
-  /** Of the embedded broker's TCP listener. */
+  /** Of the embedded broker's TCP listener, or of the other broker. */
   async mqttUrl(): Promise<string> {
     return /mqtt:\/\/[\d.:]+/.exec((await this.mqttCheck()).detail)![0]
   }
@@ -131,4 +132,23 @@ export class Listener {
 /** The next event of an MQTT.js client, whose own types `once` does not know. */
 export function event(client: MqttClient, name: 'connect' | 'close'): Promise<unknown> {
   return once(client as unknown as EventEmitter, name)
+}
+
+/** Status over MQTT alone, to be put on an engine of the test's. */
+export function liveOptions(mqtt: string) {
+  return {
+    logger: pino({ level: 'silent' }),
+    mqtt,
+    prefix: 'xqueue',
+    qos: 1 as const,
+    retain: true,
+    clientId: null,
+    host: '127.0.0.1',
+    port: 0,
+    origins: [],
+    instanceId: 'test-instance',
+    workerId: null,
+    retentionMs: 60_000,
+    stats: async () => ({ any: 1 }),
+  }
 }

@@ -29,8 +29,7 @@ export class Mosquitto {
     this.#makeCertificate()
     const passwords = join(this.#folder, 'passwords')
     if (login) {
-      writeFileSync(passwords, `${login.join(':')}\n`, { mode: 0o600 })
-      spawnSync(join(pathOf('mosquitto_sub')!, '..', 'mosquitto_passwd'), ['-U', passwords])
+      spawnSync(join(pathOf('mosquitto_sub')!, '..', 'mosquitto_passwd'), ['-c', '-b', passwords, ...login])
     }
     const lines = [
       login ? `allow_anonymous false\npassword_file ${passwords}` : 'allow_anonymous true',
@@ -43,6 +42,13 @@ export class Mosquitto {
     ]
     writeFileSync(join(this.#folder, 'mosquitto.conf'), `${lines.join('\n')}\n`)
     await this.startAgain()
+  }
+
+  /** Writes who may read and publish what; returns the file, which counts from the next start on. */
+  rules(text: string): string {
+    const file = join(this.#folder, 'rules')
+    writeFileSync(file, `${text}\n`, { mode: 0o600 })
+    return file
   }
 
   get #key(): string {

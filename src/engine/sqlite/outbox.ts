@@ -1,3 +1,4 @@
+import type { TaskEvent } from '../../task/event.ts'
 import type { EventsPage, EventsQuery, EventsReader } from '../engine.ts'
 import { eventsOf } from './rows.ts'
 import type { Store } from './store.ts'
@@ -101,11 +102,12 @@ export class Outbox {
     // A position from before the file was replaced, or of another engine: go on from now.
     if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true, held: true }
     const first = (this.#store.get('firstEvents')?.first as number | undefined) ?? last + 1
-    const events = this.#store
-      .all('eventsAfter', after)
-      .flatMap(eventsOf)
-      .filter(({ id }) => Number(id) > after)
-      .slice(0, max)
+    const events: TaskEvent[] = []
+    // Row by row, so that nothing is read that the page does not take.
+    for (const row of last > after ? this.#store.each('eventsAfter', after) : []) {
+      events.push(...eventsOf(row, after, max - events.length))
+      if (events.length === max) break
+    }
     const gap = position !== '' && after < first - 1
     return { events, last: events.at(-1)?.id ?? position, gap, held: true }
   }

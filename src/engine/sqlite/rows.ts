@@ -169,14 +169,15 @@ export function eventBody(event: EventFields): string {
   return `${head},${values},${timeoutReason ? `"${timeoutReason}"` : 'null'},${worker}]`
 }
 
-/** The events of one outbox row. */
-export function eventsOf(row: Row): TaskEvent[] {
+/** The events of one outbox row after a position, at most so many. */
+export function eventsOf(row: Row, after: number, max: number): TaskEvent[] {
   const first = (row.last as number) - (row.count as number) + 1
   const bodies = JSON.parse(row.body as string) as Json[][]
-  return bodies.map(
+  const skipped = Math.max(0, after + 1 - first)
+  return bodies.slice(skipped, skipped + max).map(
     ([kind, taskId, type, status, attempts, progress, result, error, timeoutReason, workerId], index) =>
       ({
-        id: String(first + index),
+        id: String(first + skipped + index),
         kind,
         taskId,
         type,

@@ -59,6 +59,11 @@ export class Store {
     return this.#statement(name).all(...values) as unknown as Value[][]
   }
 
+  /** Row by row: whoever stops early has read no more than that. */
+  each(name: string, ...values: Value[]): Iterable<Row> {
+    return this.#statement(name).iterate(...values) as Iterable<Row>
+  }
+
   get(name: string, ...values: Value[]): Row | undefined {
     return this.#statement(name).get(...values) as Row | undefined
   }

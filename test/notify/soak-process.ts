@@ -1,0 +1,16 @@
+import { Process } from './stage.ts'
+
+/** `--expose-gc soak-process.ts '<flags as JSON>'`: a whole process that tells its heap, without what nobody holds. */
+const [, , flags] = process.argv
+const app = await Process.start(JSON.parse(flags!))
+process.on('message', async () => {
+  // What a first collection has finalized, the second one frees.
+  for (let round = 0; round < 3; round++) {
+    globalThis.gc!()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  app.log.length = 0
+  const { heapUsed, external, rss } = process.memoryUsage()
+  process.send!({ heapBytes: heapUsed + external, rss })
+})
+process.send!({ address: app.address, mqtt: await app.mqttUrl() })

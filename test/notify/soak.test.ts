@@ -1,0 +1,91 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import mqtt from 'mqtt'
+import { afterEach, expect, it, vi } from 'vitest'
+import { Mosquitto } from '../services/mosquitto.ts'
+import { event, MANY_MS } from './stage.ts'
+
+const BATCH = 1_000
+const FIRST = 15
+const MORE = 45
+/** What 45,000 tasks and 135,000 changes may leave behind: less than 100 bytes each. A leak of their events is 50 MB. */
+const LEFT_BYTES_MAX = 4 * 1024 * 1024
+
+const closing: (() => unknown)[] = []
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close()
+})
+
+async function startProcess(flags: Record<string, string>) {
+  const folder = mkdtempSync(join(tmpdir(), 'xqueue-soak-'))
+  const settings = { engine: `sqlite:${join(folder, 'x.db')}`, concurrency: '100', ...flags }
+  const child = fork(join(import.meta.dirname, 'soak-process.ts'), [JSON.stringify(settings)], {
+    execArgv: ['--expose-gc'],
+  })
+  closing.push(async () => {
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    rmSync(folder, { recursive: true })
+  })
+  const { address, mqtt: url } = (await said(child)) as { address: string; mqtt: string | null }
+  return { child, address, url }
+}
+
+async function said(child: ChildProcess): Promise<unknown> {
+  return (await once(child, 'message'))[0]
+}
+
+/** Counts what succeeds, and forgets it. */
+async function counted(url: string): Promise<{ succeeded: number }> {
+  const count = { succeeded: 0 }
+  const client = mqtt.connect(url, { protocolVersion: 4 })
+  closing.push(() => client.endAsync(true))
+  await event(client, 'connect')
+  client.on('message', (topic) => {
+    if (topic.includes('/success/')) count.succeeded += 1
+  })
+  await client.subscribeAsync('xqueue/#')
+  return count
+}
+
+async function heapAfter(child: ChildProcess, address: string, count: { succeeded: number }, batches: number) {
+  const tasks = Array.from({ length: BATCH }, () => ({ type: 'quick', payload: { text: 'x'.repeat(100) } }))
+  for (let batch = 0; batch < batches; batch++) {
+    const before = count.succeeded
+    const body = JSON.stringify({ tasks })
+    const headers = { 'Content-Type': 'application/json' }
+    await fetch(`${address}/api/v1/tasks/batch`, { method: 'POST', body, headers })
+    await vi.waitFor(() => expect(count.succeeded - before).toBeGreaterThanOrEqual(BATCH), {
+      timeout: MANY_MS,
+      interval: 2,
+    })
+  }
+  child.send('heap')
+  return (await said(child)) as { heapBytes: number; rss: number }
+}
+
+it.each([
+  ['that keeps few finished tasks', '500'],
+  ['that keeps all', '1000000'],
+])('holds no memory for changes that have gone out, in a process %s', async (_name, retention) => {
+  const { child, address, url } = await startProcess({ 'retention-count': retention })
+  const count = await counted(url!)
+  const first = await heapAfter(child, address, count, FIRST)
+  const more = await heapAfter(child, address, count, MORE)
+  if (process.env.XQUEUE_SOAK) console.log(retention, first, more)
+  expect(more.heapBytes - first.heapBytes).toBeLessThan(LEFT_BYTES_MAX)
+})
+
+it('holds none for what another broker has acknowledged', async () => {
+  const broker = new Mosquitto()
+  await broker.start()
+  closing.push(() => broker.remove())
+  const count = await counted(broker.url)
+  const { child, address } = await startProcess({ mqtt: broker.url })
+  const first = await heapAfter(child, address, count, FIRST)
+  const more = await heapAfter(child, address, count, MORE)
+  expect(more.heapBytes - first.heapBytes).toBeLessThan(LEFT_BYTES_MAX)
+})
