@@ -92,17 +92,16 @@ export function outcomeOf(value: Buffer | null): Remembered | null {
 
 /** A change as a CloudEvent in structured form. */
 export function eventRecord(topic: string, source: string, event: TaskEvent): LogRecord {
-  const data = eventJson(event)
-  const value = JSON.stringify({
+  const envelope = JSON.stringify({
     specversion: '1.0',
     id: event.id,
     source,
     type: `xqueue.task.${event.kind === 'status' ? event.status : event.kind}`,
     subject: event.taskId,
-    time: data.timestamp,
+    time: new Date(event.at).toISOString(),
     datacontenttype: 'application/json',
-    data,
   })
+  const value = `${envelope.slice(0, -1)},"data":${eventJson(event)}}`
   return { topic, key: event.taskId, value, headers: CLOUD_EVENT }
 }
 
