@@ -76,6 +76,8 @@ export async function redisVariants(port: number, rounds: number): Promise<Row[]
   const durable = await startRedis(folder, '--appendonly', 'yes', '--appendfsync', 'everysec')
   const [redis, onDisk] = [new Redis(port), new Redis(durable.port)]
   const plain: number[] = []
+  const oneByOne = 'processing, concurrency 1'
+  const notAhead = { ours: [] as number[], bullmq: [] as number[] }
   const variants = {
     'without a limit': [],
     'with a reader of events': [],
@@ -96,14 +98,21 @@ export async function redisVariants(port: number, rounds: number): Promise<Row[]
     run(OURS, String(port), `fill ${3 * HALF}`)
     const both = await Promise.all([processHalf(port), processHalf(port)])
     variants['two workers']!.push(both[0] + both[1])
+    await redis.flushall()
+    notAhead.ours.push(run(OURS, `${port} not-ahead`, oneByOne))
+    await redis.flushall()
+    notAhead.bullmq.push(run('bullmq', String(port), oneByOne))
   }
   redis.disconnect()
   onDisk.disconnect()
   await durable.stop()
   rmSync(folder, { recursive: true })
-  return Object.entries(variants).map(([name, figures]) =>
-    ratioRow(`Redis: ${measure}, ${name}`, 'tasks/s', figures, 'one worker, a limit', plain),
-  )
+  return [
+    ...Object.entries(variants).map(([name, figures]) =>
+      ratioRow(`Redis: ${measure}, ${name}`, 'tasks/s', figures, 'one worker, a limit', plain),
+    ),
+    ratioRow(`Redis: ${oneByOne}, not claiming ahead`, 'tasks/s', notAhead.ours, 'BullMQ', notAhead.bullmq),
+  ]
 }
 
 /** Rates of a Redis that holds very much already, beside the same with little. */

@@ -14,9 +14,10 @@ export const open: OpenContender = async (file) =>
   contend(await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } }))
 
 /** The library on any engine, with a limit that holds nothing up but is looked at. */
-export async function contend(engine: Engine, limit: number | null = 1_000): Promise<Contender> {
+export async function contend(engine: Engine, limit: number | null = 1_000, claimAhead?: number): Promise<Contender> {
   await engine.configureType('bench', { declared: true, maxConcurrency: limit })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
+  const ahead = claimAhead === undefined ? {} : { claimAhead }
   return {
     submitBatch: async (count) => {
       await engine.submit(Array.from({ length: count }, () => spec))
@@ -38,7 +39,7 @@ export async function contend(engine: Engine, limit: number | null = 1_000): Pro
         return { ok: true }
       }
       const handlers = normalizeHandlers({ bench: { concurrency: limit, retry: { base: 0 }, run } })
-      const worker = new Worker({ engine, handlers, logger, concurrency, onAttempt })
+      const worker = new Worker({ engine, handlers, logger, concurrency, onAttempt, ...ahead })
       await worker.start()
       await all.promise
       return async () => {
