@@ -1,7 +1,11 @@
+import { type After, MACHINE_TIME } from '../task/time.ts'
+
 /** What every engine is opened with, and what is meant where nothing is said. */
 export interface EngineOptions {
   /** Milliseconds since the epoch; tests hand in one that they move. */
   clock: () => number
+  /** How the embedded engine waits; a simulation hands in its own. What talks over a network waits in real time. */
+  after: After
   /** 0 ≤ x < 1, for jitter. */
   random: () => number
   /** How long a lease lives without renewal. */
@@ -22,7 +26,8 @@ export interface EngineOptions {
 }
 
 export const ENGINE_DEFAULTS: EngineOptions = {
-  clock: Date.now,
+  clock: MACHINE_TIME.now,
+  after: MACHINE_TIME.after,
   random: Math.random,
   leaseMs: 30_000,
   lostLeasesMax: 5,

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { MACHINE_TIME, type Time } from '../task/time.ts'
 import type { Engine } from './engine.ts'
 
 /** Tasks of each kind that one step of a sweep handles. */
@@ -11,15 +12,15 @@ const PAUSE_MS_MIN = 5
 export class Sweeper {
   readonly #engine: Engine
   readonly #logger: Logger
-  readonly #clock: () => number
-  #timer: NodeJS.Timeout | undefined
+  readonly #time: Time
+  #callOff: (() => void) | undefined
   #sweeping: Promise<void> = Promise.resolve()
   #stopped = true
 
-  constructor(engine: Engine, logger: Logger, clock: () => number = Date.now) {
+  constructor(engine: Engine, logger: Logger, time = MACHINE_TIME) {
     this.#engine = engine
     this.#logger = logger
-    this.#clock = clock
+    this.#time = time
   }
 
   start(): void {
@@ -29,15 +30,15 @@ export class Sweeper {
 
   async stop(): Promise<void> {
     this.#stopped = true
-    clearTimeout(this.#timer)
+    this.#callOff?.()
     await this.#sweeping
   }
 
   #schedule(pauseMs: number): void {
     if (this.#stopped) return
-    this.#timer = setTimeout(() => {
+    this.#callOff = this.#time.after(pauseMs, () => {
       this.#sweeping = this.#sweep()
-    }, pauseMs)
+    })
   }
 
   async #sweep(): Promise<void> {
@@ -46,7 +47,7 @@ export class Sweeper {
       const { more, nextAt } = await this.#engine.sweep(BATCH)
       if (more) pauseMs = 0
       else if (nextAt !== null) {
-        pauseMs = Math.min(Math.max(nextAt - this.#clock(), PAUSE_MS_MIN), PAUSE_MS_MAX)
+        pauseMs = Math.min(Math.max(nextAt - this.#time.now(), PAUSE_MS_MIN), PAUSE_MS_MAX)
       }
     } catch (error) {
       this.#logger.warn({ err: error }, 'a sweep failed; the next one comes in a second')

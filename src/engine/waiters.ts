@@ -1,3 +1,4 @@
+import { type After, MACHINE_TIME } from '../task/time.ts'
 import type { Turn, TurnAnswer } from './engine.ts'
 
 export interface Waiter {
@@ -12,6 +13,11 @@ export class Waiters {
   readonly #byType = new Map<string, Set<Waiter>>()
   readonly #byWorker = new Map<string, Set<Waiter>>()
   readonly #stop = new Map<Waiter, () => void>()
+  readonly #after: After
+
+  constructor(after: After = MACHINE_TIME.after) {
+    this.#after = after
+  }
 
   get size(): number {
     return this.#stop.size
@@ -29,10 +35,10 @@ export class Waiters {
       resolve(emptyAnswer())
       return
     }
-    const timer = setTimeout(giveUp, turn.waitMs)
+    const callOff = this.#after(turn.waitMs ?? 0, giveUp)
     turn.signal?.addEventListener('abort', giveUp, { once: true })
     this.#stop.set(waiter, () => {
-      clearTimeout(timer)
+      callOff()
       turn.signal?.removeEventListener('abort', giveUp)
     })
     for (const type of typesOf(turn)) insert(this.#byType, type, waiter)

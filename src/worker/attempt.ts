@@ -7,6 +7,7 @@ import type { Json } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
+import type { Time } from '../task/time.ts'
 import type { HandlerContext, RegisteredHandler } from './handlers.ts'
 
 /** Node cannot wait longer in one timer. */
@@ -23,6 +24,7 @@ export interface AttemptOptions {
   lease: Lease
   handler: RegisteredHandler
   logger: Logger
+  time: Time
   /** Called once, with what the lease is to be settled with. */
   ended: (outcome: Outcome) => void
   progressed: (value: Progress) => void
@@ -35,16 +37,17 @@ export interface AttemptOptions {
  */
 export class Attempt {
   readonly lease: Lease
-  readonly startedAt = Date.now()
+  readonly startedAt: number
   readonly #options: AttemptOptions
   #abort: AbortController | undefined
   #abortReason: unknown
-  #deadline: NodeJS.Timeout | undefined
+  #callOffDeadline: (() => void) | undefined
   #over = false
 
   constructor(options: AttemptOptions) {
     this.lease = options.lease
     this.#options = options
+    this.startedAt = options.time.now()
   }
 
   async run(): Promise<void> {
@@ -77,7 +80,7 @@ export class Attempt {
   /** The lease is gone: nothing is to be settled any more. */
   abandon(): void {
     this.#over = true
-    clearTimeout(this.#deadline)
+    this.#callOffDeadline?.()
     this.#stop(new DOMException('the lease was lost', 'AbortError'))
   }
 
@@ -119,22 +122,26 @@ export class Attempt {
   #armDeadline(): void {
     const { deadlineAt } = this.lease
     if (deadlineAt === null) return
+    const { now, after } = this.#options.time
+    const arm = (leftMs: number) => {
+      this.#callOffDeadline = after(Math.min(Math.max(leftMs, 0), TIMER_MS_MAX), timeOut)
+    }
     const timeOut = () => {
-      const leftMs = deadlineAt - Date.now()
+      const leftMs = deadlineAt - now()
       if (leftMs > 0) {
-        this.#deadline = setTimeout(timeOut, Math.min(leftMs, TIMER_MS_MAX))
+        arm(leftMs)
         return
       }
       this.#end({ kind: 'timeout' })
       this.#stop(new DOMException('the attempt ran out of time', 'TimeoutError'))
     }
-    this.#deadline = setTimeout(timeOut, Math.min(Math.max(deadlineAt - Date.now(), 0), TIMER_MS_MAX))
+    arm(deadlineAt - now())
   }
 
   #end(outcome: Outcome): void {
     if (this.#over) return
     this.#over = true
-    clearTimeout(this.#deadline)
+    this.#callOffDeadline?.()
     this.#options.ended(outcome)
   }
 }

@@ -1,4 +1,5 @@
 import type { Engine, WorkerIdentity } from '../engine/engine.ts'
+import { MACHINE_TIME, pause } from '../task/time.ts'
 import { tokensOn } from './lease-board.ts'
 
 /** What the renewal thread is started with. */
@@ -21,10 +22,11 @@ export async function renewLeases(
   { worker, board, leaseMs }: RenewalInput,
   signal: AbortSignal,
   lost: (leases: string[]) => void,
+  after = MACHINE_TIME.after,
 ): Promise<void> {
   let pauseMs = leaseMs / 3
   while (!signal.aborted) {
-    await pause(pauseMs, signal)
+    await pause(pauseMs, after, signal)
     const leases = signal.aborted ? [] : tokensOn(board)
     if (leases.length === 0) continue
     try {
@@ -36,15 +38,4 @@ export async function renewLeases(
       pauseMs = leaseMs / 30 // The engine is away; the worker's own turns log it.
     }
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done, { once: true })
-  })
 }

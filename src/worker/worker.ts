@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setImmediate as tick } from 'node:timers/promises'
-import { Worker as Thread } from 'node:worker_threads'
 import type { Logger } from 'pino'
 import { ENGINE_DEFAULTS, type Engine, type Lease, type TurnAnswer, type WorkerIdentity } from '../engine/engine.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { Progress } from '../task/task.ts'
-import { Attempt, currentAttempt } from './attempt.ts'
+import { pause } from '../task/time.ts'
+import { Attempt } from './attempt.ts'
 import { announce, type RegisteredHandler } from './handlers.ts'
+import { type Host, PROCESS } from './host.ts'
 import { LeaseBoard } from './lease-board.ts'
 import { Pace } from './pace.ts'
-import type { RenewalInput } from './renewal.ts'
 
 export interface WorkerOptions {
   engine: Engine
@@ -26,6 +26,8 @@ export interface WorkerOptions {
   shutdownMs?: number
   /** Told of each attempt that ended, for metrics. */
   onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
+  /** What it lives in; default this process. */
+  host?: Host
 }
 
 /** So many tasks make a second turn beside the first worth its while. */
@@ -50,6 +52,7 @@ const RETRY_MS_MAX = 2_000
 export class Worker {
   readonly identity: WorkerIdentity
   readonly #options: WorkerOptions
+  readonly #host: Host
   readonly #concurrency: number
   readonly #leaseMs: number
   readonly #board: LeaseBoard
@@ -57,7 +60,7 @@ export class Worker {
   readonly #held = new Map<string, { slot: number; attempt: Attempt | null }>()
   /** Held, and waiting for a slot. */
   readonly #ahead: Lease[] = []
-  #aheadTimer: NodeJS.Timeout | undefined
+  #callOffCheck: (() => void) | undefined
   #running = 0
   /** Attempts so far. */
   #ended = 0
@@ -67,14 +70,16 @@ export class Worker {
   #wanted = 0
   #beside = 0
   readonly #progress = new Map<string, Progress>()
-  #progressTimer: NodeJS.Timeout | undefined
+  #callOffProgress: (() => void) | undefined
   #wait: AbortController | undefined
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
   #loop: Promise<void> = Promise.resolve()
-  #thread: Thread | undefined
+  #stopRenewal: () => Promise<void> = async () => undefined
+  #ignoreStrays: () => void = () => undefined
 
   constructor(options: WorkerOptions) {
     this.#options = options
+    this.#host = options.host ?? PROCESS
     this.#concurrency = options.concurrency ?? 10
     this.#leaseMs = options.leaseMs ?? ENGINE_DEFAULTS.leaseMs
     const claimAhead = options.claimAhead ?? 128
@@ -86,7 +91,7 @@ export class Worker {
       pid: process.pid,
       types: [...options.handlers.keys()],
       concurrency: this.#concurrency,
-      startedAt: Date.now(),
+      startedAt: this.#host.time.now(),
     }
   }
 
@@ -95,8 +100,7 @@ export class Worker {
     await announce(this.#options.engine, this.#options.handlers)
     this.#state = 'running'
     this.#startRenewal()
-    process.on('uncaughtException', this.#onStray)
-    process.on('unhandledRejection', this.#onStray)
+    this.#ignoreStrays = this.#host.catchStrays(this.#options.logger)
     this.#loop = this.#turns()
   }
 
@@ -105,13 +109,12 @@ export class Worker {
     if (this.#state === 'running') this.#state = 'draining'
     this.#releaseAhead()
     this.#wait?.abort(SOMETHING_TO_REPORT)
-    const release = setTimeout(() => this.#releaseAll(), this.#options.shutdownMs ?? 30_000)
+    const callOffRelease = this.#host.time.after(this.#options.shutdownMs ?? 30_000, () => this.#releaseAll())
     await this.#loop
-    clearTimeout(release)
-    process.off('uncaughtException', this.#onStray)
-    process.off('unhandledRejection', this.#onStray)
-    clearTimeout(this.#progressTimer)
-    clearTimeout(this.#aheadTimer)
+    callOffRelease()
+    this.#ignoreStrays()
+    this.#callOffProgress?.()
+    this.#callOffCheck?.()
     await this.#stopRenewal()
   }
 
@@ -132,7 +135,7 @@ export class Worker {
         retryMs = RETRY_MS_MIN
       } catch (error) {
         logger.warn({ err: error, retry_ms: retryMs }, 'a turn failed; the worker tries again')
-        await new Promise((resolve) => setTimeout(resolve, retryMs))
+        await pause(retryMs, this.#host.time.after)
         retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
       }
     }
@@ -206,16 +209,17 @@ export class Worker {
     if (this.#running < this.#concurrency) this.#run(lease)
     else {
       this.#ahead.push(lease)
-      this.#aheadTimer ??= setTimeout(this.#checkAhead, AHEAD_MS_MAX, this.#ended)
+      if (!this.#callOffCheck) this.#checkSoon()
     }
   }
 
   #run(lease: Lease): void {
     const { handlers, logger, onAttempt } = this.#options
     const { type } = lease.task
-    const startedAt = performance.now()
+    const { time } = this.#host
+    const startedAt = time.elapsed()
     const ended = (outcome: Outcome) => {
-      const runMs = performance.now() - startedAt
+      const runMs = time.elapsed() - startedAt
       this.#running -= 1
       this.#ended += 1
       this.#pace.ended(runMs)
@@ -225,7 +229,7 @@ export class Worker {
       this.#runAhead()
     }
     const progressed = (value: Progress) => this.#report(lease.lease, value)
-    const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, ended, progressed })
+    const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, time, ended, progressed })
     this.#held.get(lease.lease)!.attempt = attempt
     this.#running += 1
     void attempt.run()
@@ -238,11 +242,14 @@ export class Worker {
   }
 
   /** Gives back what waits for a slot, if nothing has ended since it was looked at last. */
-  readonly #checkAhead = (endedBefore: number): void => {
-    this.#aheadTimer = undefined
-    if (this.#ahead.length === 0) return
-    if (this.#ended === endedBefore) this.#releaseAhead()
-    else this.#aheadTimer = setTimeout(this.#checkAhead, AHEAD_MS_MAX, this.#ended)
+  #checkSoon(): void {
+    const endedBefore = this.#ended
+    this.#callOffCheck = this.#host.time.after(AHEAD_MS_MAX, () => {
+      this.#callOffCheck = undefined
+      if (this.#ahead.length === 0) return
+      if (this.#ended === endedBefore) this.#releaseAhead()
+      else this.#checkSoon()
+    })
   }
 
   #releaseAhead(): void {
@@ -276,29 +283,16 @@ export class Worker {
 
   #report(lease: string, value: Progress): void {
     this.#progress.set(lease, value)
-    this.#progressTimer ??= setTimeout(() => {
-      this.#progressTimer = undefined
+    this.#callOffProgress ??= this.#host.time.after(PROGRESS_EVERY_MS, () => {
+      this.#callOffProgress = undefined
       this.#wait?.abort(SOMETHING_TO_REPORT)
-    }, PROGRESS_EVERY_MS)
+    })
   }
 
   #releaseAll(): void {
     this.#releaseAhead()
     for (const { attempt } of [...this.#held.values()]) attempt?.release()
     this.#wait?.abort(SOMETHING_TO_REPORT)
-  }
-
-  /** An exception or rejection that nobody caught: of an attempt, it fails that one; else it is a crash as ever. */
-  readonly #onStray = (error: unknown): void => {
-    const attempt = currentAttempt()
-    if (!attempt) {
-      this.#options.logger.fatal({ err: error }, 'an exception outside any handler')
-      process.exitCode = 1
-      setImmediate(() => process.exit(1))
-      return
-    }
-    this.#options.logger.warn({ err: error, task_id: attempt.lease.task.id }, 'a handler threw outside its promise')
-    attempt.fail(error)
   }
 
   /** A lease is gone: nothing is to be reported of it. */
@@ -316,42 +310,23 @@ export class Worker {
     }
   }
 
-  /** Waits for the end of its thread, which has the store open as well. */
-  async #stopRenewal(): Promise<void> {
-    const thread = this.#thread
-    if (!thread) return
-    thread.ref()
-    const ended = new Promise((resolve) => thread.once('exit', resolve))
-    thread.postMessage('stop')
-    await ended
-  }
-
   #startRenewal(): void {
     const { engine, logger } = this.#options
-    const workerData: RenewalInput = {
+    this.#stopRenewal = this.#host.renew({
+      engine,
       engineUrl: engine.url,
       worker: this.identity,
       board: this.#board.memory,
       leaseMs: this.#leaseMs,
-    }
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-    const thread = new Thread(new URL(`../renewal-thread.${extension}`, import.meta.url), { workerData })
-    thread.unref()
-    thread.on('message', (lost: string[]) => {
-      for (const lease of lost) {
-        if (!this.#held.has(lease)) continue
-        this.#abandon(lease)
-        logger.warn({ lease }, 'a lease was lost: its task was ended or handed out again')
-      }
-      this.#wait?.abort(SOMETHING_TO_REPORT)
+      logger,
+      lost: (leases) => {
+        for (const lease of leases) {
+          if (!this.#held.has(lease)) continue
+          this.#abandon(lease)
+          logger.warn({ lease }, 'a lease was lost: its task was ended or handed out again')
+        }
+        this.#wait?.abort(SOMETHING_TO_REPORT)
+      },
     })
-    thread.on('error', (error) => {
-      logger.error({ err: error }, 'the renewal thread failed; another one starts')
-      if (this.#state === 'running' || this.#state === 'draining') this.#startRenewal()
-    })
-    thread.once('exit', () => {
-      if (this.#thread === thread) this.#thread = undefined
-    })
-    this.#thread = thread
   }
 }

@@ -60,10 +60,10 @@ export class SqliteEngine implements Engine {
   readonly #life: Life
   readonly #look: Look
   readonly #writer: Writer
-  readonly #waiters = new Waiters()
+  readonly #waiters: Waiters
   readonly #outbox: Outbox
   readonly #watch: FileWatch
-  #dueTimer: NodeJS.Timeout | undefined
+  #callOffDue: (() => void) | undefined
   #closed = false
 
   /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
@@ -75,6 +75,7 @@ export class SqliteEngine implements Engine {
     const { path, inMemory, synchronous, sameUrl } = placeOf(url)
     this.url = sameUrl
     this.#options = options
+    this.#waiters = new Waiters(options.after)
     this.#store = new Store(path, inMemory, synchronous)
     this.#due = new Due(this.#store)
     this.#registry = new Registry(this.#store, options)
@@ -201,7 +202,7 @@ export class SqliteEngine implements Engine {
     this.#closed = true
     this.#waiters.close()
     this.#outbox.close()
-    clearTimeout(this.#dueTimer)
+    this.#callOffDue?.()
     this.#watch.close()
     if (!this.#rates.isEmpty) {
       void this.#writer.write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR).catch(() => undefined)
@@ -348,14 +349,15 @@ export class SqliteEngine implements Engine {
 
   /** Wakes the waiting turns when the next delayed task is due, or a rate allows the next start. */
   #armDueTimer(): void {
-    clearTimeout(this.#dueTimer)
+    this.#callOffDue?.()
     if (this.#waiters.size === 0 || this.#closed) return
     const now = this.#options.clock()
     const types = this.#waiters.types()
     const at = Math.min(this.#due.readyAt(), this.#life.rateAllowsAt(types, now))
     if (at === Number.POSITIVE_INFINITY) return
     const rated = types.filter((type) => this.#registry.rules(type)?.rate)
-    this.#dueTimer = setTimeout(() => this.#touch(rated, []), Math.min(Math.max(at - now, 1), TIMER_MS_MAX))
+    const inMs = Math.min(Math.max(at - now, 1), TIMER_MS_MAX)
+    this.#callOffDue = this.#options.after(inMs, () => this.#touch(rated, []))
   }
 
   #lookForChanges(): void {

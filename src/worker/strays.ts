@@ -1,0 +1,26 @@
+import type { Logger } from 'pino'
+import { currentAttempt } from './attempt.ts'
+
+/**
+ * An exception or rejection that nobody caught: of an attempt, it fails that one; else it is a crash as ever. Answers
+ * how to end this.
+ */
+export function catchStrays(logger: Logger): () => void {
+  const onStray = (error: unknown) => {
+    const attempt = currentAttempt()
+    if (!attempt) {
+      logger.fatal({ err: error }, 'an exception outside any handler')
+      process.exitCode = 1
+      setImmediate(() => process.exit(1))
+      return
+    }
+    logger.warn({ err: error, task_id: attempt.lease.task.id }, 'a handler threw outside its promise')
+    attempt.fail(error)
+  }
+  process.on('uncaughtException', onStray)
+  process.on('unhandledRejection', onStray)
+  return () => {
+    process.off('uncaughtException', onStray)
+    process.off('unhandledRejection', onStray)
+  }
+}
