@@ -202,7 +202,7 @@ function taskOf(answer: TaskAnswer): Task {
 }
 
 /** What is undefined is left out by JSON itself. */
-function inputOf(task: SubmitOptions & { type: string; payload: unknown }) {
+export function inputOf(task: SubmitOptions & { type: string; payload: unknown }) {
   return {
     type: task.type,
     payload: task.payload,

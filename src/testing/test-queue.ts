@@ -1,0 +1,276 @@
+import { pino } from 'pino'
+import { inputOf, type SubmitOptions, type TaskOf, TaskUnsuccessful } from '../client/client.ts'
+import type { Engine } from '../engine/engine.ts'
+import { openEngine } from '../engine/open.ts'
+import type { TaskInput } from '../server/schemas.ts'
+import { specOf, throwErrors } from '../server/task-input.ts'
+import { parseDurationMs } from '../task/duration.ts'
+import { type FieldError, XQueueError } from '../task/errors.ts'
+import type { TaskEvent } from '../task/event.ts'
+import type { Task } from '../task/task.ts'
+import {
+  checkPayload,
+  type Duration,
+  type Handlers,
+  normalizeHandlers,
+  type PayloadOf,
+  type RegisteredHandler,
+  type ResultOf,
+} from '../worker/handlers.ts'
+import { Worker } from '../worker/worker.ts'
+import { Mortal } from './mortal.ts'
+import type { Passage } from './passage.ts'
+import { Running } from './running.ts'
+import { VirtualTime } from './virtual-time.ts'
+
+export interface TestQueueOptions {
+  /** Where the clock starts; default now. */
+  startAt?: Date
+  /** Workers at the start; default 1. */
+  workers?: number
+  /** Tasks at once in each worker; default 10. */
+  concurrency?: number
+  /** 0 ≤ x < 1, draws the jitter of retries; default always 0, which means none. */
+  random?: () => number
+  /** How long a handler may take in real time before `runUntilIdle` gives up on it; default 5 s. */
+  patience?: Duration
+}
+
+/** What a call meets while the engine fails: nothing was changed; or it was, and the answer is lost. */
+export type EngineFailure = 'before' | 'after'
+
+const SWEEP_MAX = 1_000
+/** Of a page of what waits: enough to see whether anything of it will start by itself. */
+const LOOK_MAX = 100
+const PATIENCE = '5s'
+
+/**
+ * Your handlers on a queue whose time you move: the real engine in memory and real workers, with a clock that stands
+ * still. `createTestQueue` makes one.
+ */
+export class TestQueue<H extends Handlers> implements AsyncDisposable {
+  readonly #engine: Engine
+  readonly #time: VirtualTime
+  readonly #handlers: ReadonlyMap<string, RegisteredHandler>
+  readonly #options: TestQueueOptions
+  readonly #running: Running
+  readonly #workers: { worker: Worker; host: Mortal }[] = []
+  #failure: EngineFailure | null = null
+
+  static async open<H extends Handlers>(handlers: H, options: TestQueueOptions): Promise<TestQueue<H>> {
+    const time = new VirtualTime((options.startAt ?? new Date()).getTime())
+    const random = options.random ?? (() => 0)
+    const engine = await openEngine('sqlite::memory:', { clock: time.now, after: time.after, random })
+    const queue = new TestQueue(engine, time, handlers, options)
+    for (let started = 0; started < (options.workers ?? 1); started++) await queue.startWorker()
+    return queue
+  }
+
+  private constructor(engine: Engine, time: VirtualTime, handlers: H, options: TestQueueOptions) {
+    this.#engine = engine
+    this.#time = time
+    this.#options = options
+    this.#running = new Running(parseDurationMs(options.patience ?? PATIENCE))
+    this.#handlers = this.#running.watched(normalizeHandlers(handlers))
+  }
+
+  /** Milliseconds since the epoch, as the queue sees them. */
+  now(): number {
+    return this.#time.now()
+  }
+
+  /** @throws XQueueError what the server would answer: `invalid_payload`, `unknown_type`, … */
+  async submit<Type extends keyof H & string>(
+    type: Type,
+    payload: PayloadOf<H, Type>,
+    options: SubmitOptions = {},
+  ): Promise<TaskOf<H, Type>> {
+    const errors: FieldError[] = []
+    const handler = this.#handlers.get(type)
+    const known = handler && { defaults: handler.defaults, check: (given: never) => checkPayload(handler, given) }
+    // As it travels: what JSON does to a payload, it does here too.
+    const input = JSON.parse(JSON.stringify(inputOf({ ...options, type, payload }))) as TaskInput
+    const spec = await specOf(input, known ?? null, '', errors)
+    throwErrors(errors)
+    const [submitted] = await this.#passage('submit', () => this.#engine.submit([spec]))
+    return submitted!.task as never
+  }
+
+  /** @throws XQueueError `not_found` */
+  async get<Type extends keyof H & string>(task: string | TaskOf<H, Type>): Promise<TaskOf<H, Type>> {
+    const id = idOf(task)
+    const [found] = await this.#engine.get([id])
+    if (!found) throw new XQueueError('not_found', `there is no task ${id}: retention may have removed it`)
+    return found as never
+  }
+
+  /**
+   * What its handler returned.
+   * @throws TaskUnsuccessful when it ended in anything but success, or has not ended
+   */
+  async result<Type extends keyof H & string>(task: string | TaskOf<H, Type>): Promise<ResultOf<H, Type>> {
+    const now = await this.get(task)
+    if (now.status !== 'success') throw new TaskUnsuccessful(now as Task)
+    return now.result as never
+  }
+
+  /** Cancels a waiting task at once, and asks a running one to stop. */
+  async cancel(task: string | { id: string }): Promise<void> {
+    const [result] = (await this.#engine.cancel({ ids: [idOf(task)] })).results
+    if (result!.outcome === 'refused') throw new XQueueError('task_finished', `task ${idOf(task)} has finished`)
+    await this.#time.settle()
+  }
+
+  /** Runs a failed, canceled or timed-out task again. */
+  async retry(task: string | { id: string }): Promise<void> {
+    const [result] = (await this.#engine.retry({ ids: [idOf(task)] })).results
+    if (result!.outcome !== 'changed')
+      throw new XQueueError('task_not_retryable', `task ${idOf(task)} cannot be retried`)
+  }
+
+  /** Paused types accept tasks and start none. */
+  async pause(type: keyof H & string, paused = true): Promise<void> {
+    await this.#engine.configureType(type, { paused })
+  }
+
+  /** Every change so far, oldest first; of one task, or of all. */
+  async history(task?: string | { id: string }): Promise<TaskEvent[]> {
+    const events: TaskEvent[] = []
+    for (let after = ''; ; ) {
+      const page = await this.#engine.events({ after, max: SWEEP_MAX })
+      if (page.events.length === 0) break
+      events.push(...page.events)
+      after = page.last
+    }
+    return task === undefined ? events : events.filter(({ taskId }) => taskId === idOf(task))
+  }
+
+  /**
+   * Passes so much time, and does what becomes due on the way, each at its moment. Handlers that run are not waited
+   * for: one that hangs runs out of its time.
+   */
+  async advance(duration: Duration): Promise<void> {
+    const end = this.#time.elapsed() + parseDurationMs(duration)
+    await this.#sweep()
+    for (;;) {
+      const left = end - this.#time.elapsed()
+      const next = Math.min(this.#time.untilNext(), await this.#untilDue())
+      if (next > left) {
+        await this.#time.pass(left)
+        return
+      }
+      await this.#move(next)
+    }
+  }
+
+  /**
+   * Runs all that there is, and moves the clock to whatever comes next, until nothing runs and nothing would start by
+   * itself: a paused type's tasks stay, and so do all when no worker is left.
+   * @throws Error naming the handler that has not ended after `patience` of real time
+   */
+  async runUntilIdle(): Promise<void> {
+    for (;;) {
+      await this.#sweep()
+      if (await this.#running.ended()) continue
+      if (await this.#isIdle()) return
+      await this.#move(Math.min(this.#time.untilNext(), await this.#untilDue()))
+    }
+  }
+
+  /**
+   * Loses a worker, as if its process were killed: its tasks run again when their leases are over. Handlers that run
+   * go on unheard. Without a replacement (`startWorker`), nothing runs if it was the last one.
+   */
+  loseWorker(): void {
+    const lost = this.#workers.shift()
+    if (!lost) throw new Error('there is no worker left to lose: start one with startWorker()')
+    lost.host.lose()
+    this.#running.forget(lost.worker.identity.id)
+  }
+
+  async startWorker(): Promise<void> {
+    const host = new Mortal(this.#engine, this.#time, this.#passage)
+    const { concurrency } = this.#options
+    const worker = new Worker({
+      engine: host.engine,
+      handlers: this.#handlers,
+      logger: pino({ level: 'silent' }),
+      claimAhead: 0,
+      host,
+      ...(concurrency === undefined ? {} : { concurrency }),
+    })
+    this.#workers.push({ worker, host })
+    await worker.start()
+    await this.#time.settle()
+  }
+
+  /** From now on the engine cannot be reached, until `restoreEngine`: submissions are refused, workers try again. */
+  failEngine(failure: EngineFailure = 'before'): void {
+    this.#failure = failure
+  }
+
+  restoreEngine(): void {
+    this.#failure = null
+  }
+
+  async close(): Promise<void> {
+    for (const { host } of this.#workers) host.lose()
+    await this.#engine.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** Workers and submissions go this way; what the test itself asks does not. */
+  readonly #passage: Passage = async (verb, call) => {
+    if (this.#failure === 'before') throw unreachable()
+    const answer = await call()
+    // A turn that waited is answered by nobody when the engine fails meanwhile.
+    if (this.#failure !== null && verb !== 'events') throw unreachable()
+    return answer
+  }
+
+  async #move(ms: number): Promise<void> {
+    if (ms > 0) await this.#time.pass(Math.min(ms, this.#time.untilNext()))
+    else await this.#time.step()
+    await this.#sweep()
+  }
+
+  async #sweep(): Promise<void> {
+    while ((await this.#engine.sweep(SWEEP_MAX)).more);
+    await this.#time.settle()
+  }
+
+  async #untilDue(): Promise<number> {
+    const { nextAt } = await this.#engine.sweep(SWEEP_MAX)
+    return nextAt === null ? Number.POSITIVE_INFINITY : Math.max(nextAt - this.now(), 0)
+  }
+
+  async #isIdle(): Promise<boolean> {
+    const { counts } = await this.#engine.stats()
+    if (counts.processing > 0) return false
+    if (counts.pending === 0) return true
+    const { tasks } = await this.#engine.list({ status: 'pending', limit: LOOK_MAX })
+    const reasons = await Promise.all(tasks.map(async ({ id }) => (await this.#engine.explain(id))?.reason))
+    // A worker that was cut off for long may count as gone, and comes back.
+    const stays = (reason?: string) => reason === 'paused' || (reason === 'no_worker' && this.#workers.length === 0)
+    return reasons.every(stays)
+  }
+}
+
+/** A queue for your handlers, to test them with: see `TestQueue`. */
+export function createTestQueue<H extends Handlers>(
+  handlers: H,
+  options: TestQueueOptions = {},
+): Promise<TestQueue<H>> {
+  return TestQueue.open(handlers, options)
+}
+
+function idOf(task: string | { id: string }): string {
+  return typeof task === 'string' ? task : task.id
+}
+
+function unreachable(): XQueueError {
+  return new XQueueError('engine_unavailable', 'the test lets the engine fail: end that with restoreEngine()')
+}

@@ -1,0 +1,46 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import * as index from '../../src/index.ts'
+import * as testing from '../../src/testing.ts'
+
+const root = join(import.meta.dirname, '../..')
+const docs = readFileSync(join(root, 'docs/testing.md'), 'utf8')
+let folder: string
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-docs-'))
+  for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(folder, name))
+  for (const [, name, code] of docs.matchAll(/```ts\n\/\/ (\S+)\n([\s\S]*?)```/g)) {
+    writeFileSync(join(folder, name!), code!)
+  }
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+it('docs/testing.md shows tests that compile and pass', () => {
+  const settings = { extends: join(root, 'tsconfig.json'), include: ['*.ts'] }
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(settings))
+  const run = (...args: string[]) => execFileSync(process.execPath, args, { cwd: folder, encoding: 'utf8' })
+  run('node_modules/typescript/bin/tsc', '--noEmit', '--rootDir', '/', '-p', '.')
+  expect(run('--test', '--test-reporter=tap', 'handlers.test.ts')).toMatch(/# pass 4\n# fail 0/)
+})
+
+it('docs/testing.md tells every call', () => {
+  const calls = Object.getOwnPropertyNames(testing.TestQueue.prototype).filter((name) => name !== 'constructor')
+  expect(calls.length).toBeGreaterThan(10)
+  expect(calls.filter((name) => name !== 'close' && !docs.includes(name))).toEqual([])
+})
+
+it('exports what is meant to be public, and nothing else', () => {
+  expect(Object.keys(index).sort()).toEqual([
+    'DoNotRetry',
+    'RetryAfter',
+    'TaskUnsuccessful',
+    'XQueueError',
+    'createClient',
+    'defineHandlers',
+  ])
+  expect(Object.keys(testing).sort()).toEqual(['TestQueue', 'createTestQueue'])
+})
