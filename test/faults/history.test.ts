@@ -116,4 +116,30 @@ describe('the history checker', () => {
     expect(broken(({ events }) => Object.assign(events[7]!, { at: 1 }))).toEqual(['order'])
     expect(broken(({ events }) => Object.assign(events[7]!, { id: events[6]!.id }))).toEqual(['order'])
   })
+
+  it('sees one key for two tasks', () => {
+    const twice = (ids: string[]) => ids.map((id) => ({ what: 'accepted', id, at: 1_000, key: 'k' }) as const)
+    expect(broken(({ lines }) => lines.push(...twice(['a', 'a'])))).toEqual([])
+    expect(broken(({ lines }) => lines.push(...twice(['a', 'b'])))).toEqual(['key'])
+  })
+
+  it('sees one lease more than a group may have', () => {
+    const more = (groups: [string, string][]) => ({ ...story(), groupLimits: { t: 1 }, groupOf: new Map(groups) })
+    const both = more([
+      ['a', 'g'],
+      ['b', 'g'],
+    ])
+    expect(check(both)).toEqual([])
+    const changed = { ...both, limits: {}, events: [...both.events] }
+    changed.events.push(...changed.events.splice(5, 1))
+    expect(check(changed).map(({ rule }) => rule)).toEqual(['over_group_limit'])
+  })
+
+  it('sees starts beyond a rate, and a success that came too late', () => {
+    const rules = (more: Partial<Story>) => check({ ...story(), ...more }).map(({ rule }) => rule)
+    expect(rules({ rates: { t: { max: 2, perMs: 4 } } })).toEqual([])
+    expect(rules({ rates: { t: { max: 2, perMs: 5 } } })).toEqual(['over_rate'])
+    expect(rules({ processTimeouts: { t: 2 } })).toEqual([])
+    expect(rules({ processTimeouts: { t: 1 } })).toEqual(['too_late', 'too_late'])
+  })
 })

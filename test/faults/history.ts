@@ -3,8 +3,8 @@ import { canMove, isFinal, type Status } from '../../src/task/status.ts'
 
 /** What a process of a load wrote down: each line as it was told it, or as it did it. */
 export type Line =
-  /** A submission was acknowledged. */
-  | { what: 'accepted'; id: string; at: number }
+  /** A submission was acknowledged; `key` is its idempotency key. */
+  | { what: 'accepted'; id: string; at: number; key?: string }
   /** A submission failed. */
   | { what: 'refused'; code: string; afterMs: number; at: number }
   /** A handler began. */
@@ -22,23 +22,44 @@ export interface Story {
   limits: Readonly<Record<string, number>>
   /** What was acknowledged in one of these times may be lost, and with it what came of it. */
   mayLose?: readonly { from: number; to: number }[]
+  /** The most starts of a type in any window of `perMs`. */
+  rates?: Readonly<Record<string, { max: number; perMs: number }>>
+  /** The most leases of a group of a type at once, and the groups of tasks. */
+  groupLimits?: Readonly<Record<string, number>>
+  groupOf?: ReadonlyMap<string, string>
+  /** How long an attempt of a type may run. */
+  processTimeouts?: Readonly<Record<string, number>>
+  /** The engine's clock was set back: times are not compared. */
+  clockWentBack?: boolean
 }
 
 export interface Violation {
-  rule: 'lost' | 'not_finished' | 'finished_twice' | 'illegal_move' | 'over_limit' | 'fence' | 'untold_lease' | 'order'
+  rule:
+    | 'lost'
+    | 'not_finished'
+    | 'finished_twice'
+    | 'illegal_move'
+    | 'over_limit'
+    | 'over_group_limit'
+    | 'over_rate'
+    | 'too_late'
+    | 'fence'
+    | 'untold_lease'
+    | 'order'
+    | 'key'
   detail: string
 }
 
 /** Rules that every run must keep, whatever failed meanwhile: decided by what the engine and the processes wrote. */
 export function check(story: Story): Violation[] {
-  return [...replay(story), ...accepted(story), ...outcomes(story)]
+  return [...replay(story), ...accepted(story), ...keys(story), ...outcomes(story), ...groups(story), ...times(story)]
 }
 
 /** What the result of a handler is: a lease names the task and its fence, and no other hand-out has the same. */
 export const resultOf = (lease: string) => ({ lease })
 
 /** Goes through the events as they happened: moves, order, and permits at every moment. */
-function* replay({ events, limits }: Story): Generator<Violation> {
+function* replay({ events, limits, clockWentBack = false }: Story): Generator<Violation> {
   const tasks = new Map<string, TaskEvent>()
   const running = new Map<string, Set<string>>()
   const positions = new Set<string>()
@@ -47,7 +68,8 @@ function* replay({ events, limits }: Story): Generator<Violation> {
     if (positions.has(id)) yield { rule: 'order', detail: `two events have the position ${id}` }
     positions.add(id)
     const before = tasks.get(taskId)
-    if (before && before.at > at) yield { rule: 'order', detail: `${taskId}: ${status} is older than ${before.status}` }
+    if (before && before.at > at && !clockWentBack)
+      yield { rule: 'order', detail: `${taskId}: ${status} is older than ${before.status}` }
     if (kind === 'progress') {
       if (before?.status !== 'processing')
         yield { rule: 'illegal_move', detail: `${taskId}: progress, but not running` }
@@ -78,6 +100,59 @@ function* accepted({ events, lines, mayLose = [] }: Story): Generator<Violation>
     if (line.what !== 'accepted' || there.has(line.id)) continue
     if (mayLose.some(({ from, to }) => line.at >= from && line.at <= to)) continue
     yield { rule: 'lost', detail: `${line.id}, acknowledged at ${line.at}` }
+  }
+}
+
+/** A key is that of one task. */
+function* keys({ lines }: Story): Generator<Violation> {
+  const ids = new Map<string, string>()
+  for (const line of lines) {
+    if (line.what !== 'accepted' || line.key === undefined) continue
+    const before = ids.get(line.key)
+    if (before !== undefined && before !== line.id) {
+      yield { rule: 'key', detail: `${line.key} is the key of ${before} and of ${line.id}` }
+    }
+    ids.set(line.key, line.id)
+  }
+}
+
+/** No group of a type has more leases at once than it may. */
+function* groups({ events, groupLimits = {}, groupOf = new Map() }: Story): Generator<Violation> {
+  const running = new Map<string, Set<string>>()
+  for (const { kind, taskId, type, status } of events) {
+    const limit = groupLimits[type]
+    const group = groupOf.get(taskId)
+    if (kind === 'progress' || limit === undefined || group === undefined) continue
+    const leases = running.get(`${type} ${group}`) ?? new Set()
+    running.set(`${type} ${group}`, leases)
+    if (status === 'processing') leases.add(taskId)
+    else leases.delete(taskId)
+    if (leases.size > limit)
+      yield { rule: 'over_group_limit', detail: `${type}, ${group}: ${leases.size} leases at once` }
+  }
+}
+
+/** No more starts in a window than the rate allows, and no success of an attempt that had run out of time. */
+function* times({ events, rates = {}, processTimeouts = {}, clockWentBack = false }: Story): Generator<Violation> {
+  if (clockWentBack) return
+  const starts = new Map<string, number[]>()
+  const started = new Map<string, number>()
+  for (const { kind, taskId, type, status, at } of events) {
+    if (kind === 'status' && status === 'processing') {
+      const ofType = starts.get(type) ?? []
+      starts.set(type, ofType)
+      ofType.push(at)
+      started.set(taskId, at)
+      const rate = rates[type]
+      const first = rate && ofType.at(-1 - rate.max)
+      if (first !== undefined && at - first < rate!.perMs) {
+        yield { rule: 'over_rate', detail: `${type}: more than ${rate!.max} starts from ${first} to ${at}` }
+      }
+    }
+    const limit = processTimeouts[type]
+    if (status === 'success' && limit !== undefined && at - started.get(taskId)! >= limit) {
+      yield { rule: 'too_late', detail: `${taskId} succeeded after ${at - started.get(taskId)!} ms, it had ${limit}` }
+    }
   }
 }
 

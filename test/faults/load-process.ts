@@ -2,9 +2,9 @@ import { openSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
-import type { Engine, Turn } from '../../src/engine/engine.ts'
 import type { Task } from '../../src/task/task.ts'
 import type { Line } from './history.ts'
+import { watched } from './watched.ts'
 
 /**
  * One process of a load: `submit` or `work` until it is told to stop, by a message or by the end of its parent. Writes
@@ -84,7 +84,7 @@ async function work(): Promise<void> {
   const handlers = Object.entries(input.limits).map(([type, concurrency]) => [type, { concurrency, retry, run }])
   const sweeper = new Sweeper(engine, logger)
   const worker = new Worker({
-    engine: watched(engine),
+    engine: watched(engine, write),
     handlers: normalizeHandlers(Object.fromEntries(handlers)),
     logger,
     leaseMs: input.leaseMs,
@@ -95,29 +95,4 @@ async function work(): Promise<void> {
   if (!stopped.signal.aborted) await new Promise((resolve) => stopped.signal.addEventListener('abort', resolve))
   await worker.stop()
   await sweeper.stop()
-}
-
-/** The engine, with what it answers to outcomes written down. */
-function watched(engine: Engine): Engine {
-  const turn = async (asked: Turn) => {
-    const { outcomes = [] } = asked
-    try {
-      const answer = await engine.turn(asked)
-      answer.settled.forEach(({ accepted, status }, index) => {
-        const { lease, outcome } = outcomes[index]!
-        write({ what: 'settled', lease, kind: outcome.kind, accepted, status, at: Date.now() })
-      })
-      return answer
-    } catch (error) {
-      for (const { lease } of outcomes) write({ what: 'unsure', lease, at: Date.now() })
-      throw error
-    }
-  }
-  return new Proxy(engine, {
-    get(target, name) {
-      if (name === 'turn') return turn
-      const value = target[name as keyof Engine] as unknown
-      return typeof value === 'function' ? value.bind(target) : value
-    },
-  })
 }

@@ -1,0 +1,71 @@
+import type { XQueueError } from '../../src/task/errors.ts'
+import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import { pause } from '../../src/task/time.ts'
+import type { Dice } from './dice.ts'
+import type { World } from './world.ts'
+
+const TRY_AGAIN_MS_MAX = 100
+
+/** Submits batches until each is acknowledged, always with the same keys: what was lost on the way is found again. */
+export async function submitAll(world: World, dice: Dice, client: number, groupOf: Map<string, string>): Promise<void> {
+  const { plan, time } = world
+  const host = world.host()
+  for (let batch = 0; batch < plan.batches; batch++) {
+    const specs = Array.from({ length: plan.batch }, (_, index) => drawSpec(world, dice, `${client}-${batch}-${index}`))
+    for (let accepted = false; !accepted; ) {
+      try {
+        for (const { task } of await host.engine.submit(specs)) {
+          world.write({ what: 'accepted', id: task.id, at: time.now(), key: task.idempotencyKey! })
+          if (task.group !== null) groupOf.set(task.id, task.group)
+        }
+        accepted = true
+      } catch (error) {
+        if ((error as XQueueError).code !== 'engine_unavailable') throw error
+        await pause(dice.between(1, TRY_AGAIN_MS_MAX), time.after)
+      }
+    }
+    world.figures.tasks += specs.length
+    await pause(dice.between(1, 200), time.after)
+  }
+}
+
+/** Somebody who cancels, retries, changes limits and sets the clock. */
+export async function interfere(world: World, dice: Dice): Promise<void> {
+  const { plan, time, engine } = world
+  const { faults, types } = plan
+  const actions = dice.between(0, 6)
+  for (let action = 0; action < actions; action++) {
+    await pause(dice.between(1, 300), time.after)
+    const accepted = world.lines.flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
+    if (accepted.length === 0) continue
+    const which = { ids: [dice.one(accepted)] }
+    await (dice.chance(0.6) ? engine.cancel(which) : engine.retry(which))
+    if (faults.limitChanges) {
+      const type = dice.one(Object.keys(types))
+      const most = types[type]!.maxConcurrency
+      // Never above what the checker holds them to.
+      if (most !== null) await engine.configureType(type, { maxConcurrency: dice.between(1, most) })
+    }
+  }
+  for (let step = 0; step < faults.clockSteps; step++) {
+    await pause(dice.between(1, 300), time.after)
+    time.stepClock(faults.clockGoesBack && dice.chance(0.5) ? -dice.between(1, 400) : dice.between(1, plan.leaseMs * 2))
+    world.figures.clockSteps += 1
+  }
+}
+
+function drawSpec({ plan }: World, dice: Dice, idempotencyKey: string): TaskSpec {
+  const type = dice.one(Object.keys(plan.types))
+  const { processTimeoutMs, queueTimeoutMs } = plan.types[type]!
+  return completeSpec({
+    type,
+    payload: null,
+    priority: dice.between(0, 2),
+    maxRetry: dice.between(0, 2),
+    delayMs: dice.chance(0.2) ? dice.between(1, 300) : 0,
+    group: dice.one([null, 'g', 'h']),
+    processTimeoutMs,
+    queueTimeoutMs,
+    idempotencyKey,
+  })
+}

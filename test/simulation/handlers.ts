@@ -1,0 +1,68 @@
+import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
+import { pause } from '../../src/task/time.ts'
+import type { Mortal } from '../../src/testing/mortal.ts'
+import {
+  type HandlerContext,
+  normalizeHandlers,
+  type RegisteredHandler,
+  type TaskWith,
+} from '../../src/worker/handlers.ts'
+import { resultOf } from '../faults/history.ts'
+import type { Dice } from './dice.ts'
+import type { World } from './world.ts'
+
+/** Handlers that do what handlers do: end at once or late, report progress, throw, hang, and take their worker along. */
+export function drawnHandlers(
+  world: World,
+  host: Mortal,
+  dice: Dice,
+  die: () => void,
+): ReadonlyMap<string, RegisteredHandler> {
+  const { plan, time } = world
+  const sleep = (ms: number) => pause(ms, host.time.after)
+  const run = async ({ id, deliveries }: TaskWith<unknown>, { signal, progress }: HandlerContext) => {
+    const lease = `${id}.${deliveries}`
+    world.write({ what: 'started', lease, at: time.now() })
+    if (dice.chance(plan.faults.diesWithin)) host.time.after(dice.between(1, 30), die)
+    if (dice.chance(plan.quick)) return resultOf(lease)
+    await sleep(dice.between(1, 20))
+    if (dice.chance(0.2)) progress(dice.between(0, 100))
+    switch (dice.between(0, 9)) {
+      case 0:
+        throw new Error('as it happens')
+      case 1:
+        throw new DoNotRetry('no use')
+      case 2:
+        throw new RetryAfter(dice.between(1, 500))
+      case 3:
+        // Longer than a lease, which is renewed meanwhile.
+        await sleep(dice.between(1, plan.leaseMs * 2))
+        break
+      case 4:
+        // Until it is told to stop, or its worker gives it up.
+        await Promise.race([aborted(signal), sleep(plan.leaseMs * 4)])
+        signal.throwIfAborted()
+        break
+      case 5:
+        // Does not listen.
+        await sleep(plan.leaseMs * 3)
+    }
+    return resultOf(lease)
+  }
+  return normalizeHandlers(
+    Object.fromEntries(Object.keys(plan.types).map((type) => [type, { run, ...limitsOf(world, type) }])),
+  )
+}
+
+function limitsOf({ plan }: World, type: string) {
+  const { maxConcurrency: concurrency, groupConcurrency, rate } = plan.types[type]!
+  const retry = { base: '20ms', cap: '100ms' }
+  return { concurrency, groupConcurrency, rate: rate && { max: rate.max, per: `${rate.perMs}ms` }, retry }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

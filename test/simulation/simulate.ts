@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto'
+import type { Engine } from '../../src/engine/engine.ts'
+import type { TaskEvent } from '../../src/task/event.ts'
+import { check, type Story, type Violation } from '../faults/history.ts'
+import { interfere, submitAll } from './clients.ts'
+import { Dice } from './dice.ts'
+import type { Figures } from './figures.ts'
+import { drawPlan, type Plan } from './plan.ts'
+import { World } from './world.ts'
+
+/** Far more than any deadline, delay or lease of a plan: what is not over by then, hangs. */
+const STUCK_MS = 120_000
+const LOOK_EVERY_MS = 250
+
+export interface Run {
+  plan: Plan
+  violations: Violation[]
+  figures: Figures
+  /** Of all that happened, in order: the same for the same seed. */
+  trace: string
+}
+
+export interface Changes {
+  /** Another plan than the one that was drawn. */
+  changed?: (plan: Plan) => Plan
+  /** An engine that does not keep a rule, to show that it is seen. */
+  broken?: (engine: Engine) => Engine
+}
+
+/** Runs one seed from beginning to end, and judges what happened. */
+export async function simulate(seed: number, { changed = (plan) => plan, broken }: Changes = {}): Promise<Run> {
+  const dice = new Dice(seed)
+  const plan = changed(drawPlan(dice))
+  const world = await World.open(plan, dice, broken)
+  const { time, figures } = world
+  try {
+    const groupOf = new Map<string, string>()
+    let busy = true
+    const clients = Array.from({ length: plan.clients }, (_, client) => submitAll(world, dice.fork(), client, groupOf))
+    const done = Promise.all([...clients, interfere(world, dice.fork())]).finally(() => {
+      busy = false
+    })
+    await time.settle()
+    while (busy && (await time.step())) figures.steps += 1
+    await done
+    world.calm()
+    const isOver = async () => {
+      const { counts } = await world.engine.stats()
+      return counts.pending + counts.processing === 0
+    }
+    const end = time.elapsed() + STUCK_MS
+    for (let next = time.elapsed(); time.elapsed() < end; next = time.elapsed() + LOOK_EVERY_MS) {
+      while (time.elapsed() < next && (await time.step())) figures.steps += 1
+      if (await isOver()) break
+    }
+    const events = await allEvents(world)
+    figures.seeds = 1
+    figures.leases = events.filter(({ kind, status }) => kind === 'status' && status === 'processing').length
+    const violations = check(storyOf(world, events, groupOf))
+    return { plan, violations, figures, trace: traceOf(world, events) }
+  } finally {
+    await world.close()
+  }
+}
+
+function storyOf({ plan, lines }: World, events: TaskEvent[], groupOf: Map<string, string>): Story {
+  const types = Object.entries(plan.types)
+  const those = <T>(pick: (type: (typeof types)[number][1]) => T | null) =>
+    Object.fromEntries(types.flatMap(([type, rules]) => (pick(rules) === null ? [] : [[type, pick(rules)!]])))
+  return {
+    events,
+    lines,
+    limits: those(({ maxConcurrency }) => maxConcurrency),
+    groupLimits: those(({ groupConcurrency }) => groupConcurrency),
+    rates: those(({ rate }) => rate),
+    processTimeouts: those(({ processTimeoutMs }) => processTimeoutMs || null),
+    groupOf,
+    clockWentBack: plan.faults.clockGoesBack && plan.faults.clockSteps > 0,
+  }
+}
+
+async function allEvents({ engine }: World): Promise<TaskEvent[]> {
+  const all: TaskEvent[] = []
+  for (let after = ''; ; ) {
+    const { events, last } = await engine.events({ after, max: 10_000 })
+    if (events.length === 0) return all
+    all.push(...events)
+    after = last
+  }
+}
+
+/** Ids are random, so each task is called by the order in which it came. */
+function traceOf({ lines, time }: World, events: readonly TaskEvent[]): string {
+  const names = new Map<string, number>()
+  const nameOf = (id: string) => {
+    if (!names.has(id)) names.set(id, names.size)
+    return names.get(id)
+  }
+  const hash = createHash('sha1')
+  for (const { taskId, kind, status, attempts, at } of events) {
+    hash.update(`${nameOf(taskId)} ${kind} ${status} ${attempts} ${at}\n`)
+  }
+  for (const line of lines) {
+    const id = 'id' in line ? line.id : 'lease' in line ? line.lease.slice(0, 36) : ''
+    hash.update(`${line.what} ${nameOf(id)} ${line.at}\n`)
+  }
+  return hash.update(String(time.elapsed())).digest('hex')
+}

@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { acceptedTask, newTaskId } from '../../src/task/task.ts'
+import { add, faultsOf, noFigures } from './figures.ts'
+import type { Plan } from './plan.ts'
+import { simulate } from './simulate.ts'
+
+const SEEDS = 200
+const quiet = (plan: Plan): Plan => ({
+  ...plan,
+  faults: { ...plan.faults, refused: 0, answerLost: 0, late: 0, diesAround: 0, diesWithin: 0, clockSteps: 0 },
+})
+
+/** An engine of which one verb is another. */
+function having(engine: Engine, verbs: Partial<Engine>): Engine {
+  return new Proxy(engine, {
+    get(target, name: keyof Engine) {
+      const value: unknown = verbs[name] ?? target[name]
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+describe('the simulation', () => {
+  it('keeps every rule, whichever step of whom fails', async () => {
+    const first = Math.floor(Math.random() * 2 ** 31)
+    const sum = noFigures()
+    for (let seed = first; seed < first + SEEDS; seed++) {
+      const { violations, figures } = await simulate(seed)
+      expect(violations, `npm run test:simulate -- --seed ${seed}`).toEqual([])
+      add(sum, figures)
+    }
+    console.info(`simulation: ${JSON.stringify({ ...sum, faults: faultsOf(sum) })}`)
+    expect(faultsOf(sum)).toBeGreaterThan(SEEDS)
+    expect(sum.tasks).toBeGreaterThan(SEEDS)
+  })
+
+  it('does the same again for the same seed, and something else for another one', async () => {
+    const traces = []
+    for (const seed of [7, 7, 8]) traces.push((await simulate(seed)).trace)
+    expect(traces[0]).toBe(traces[1])
+    expect(traces[0]).not.toBe(traces[2])
+  })
+
+  it('has thousands of workers in one process', async () => {
+    const changed = ({ types: { a }, ...plan }: Plan): Plan => ({
+      ...plan,
+      types: { a: { ...a!, rate: null } },
+      workers: 2_000,
+      clients: 2,
+      batches: 10,
+      batch: 20,
+    })
+    const { violations, figures } = await simulate(3, { changed })
+    expect(violations).toEqual([])
+    expect(figures.workers).toBeGreaterThanOrEqual(2_000)
+    expect(figures.tasks).toBe(400)
+  })
+
+  it('sees an engine that refuses what took effect', async () => {
+    const broken = (engine: Engine) => {
+      const turn: Engine['turn'] = async (asked) => {
+        const answer = await engine.turn(asked)
+        return { ...answer, settled: answer.settled.map(() => ({ accepted: false, status: null })) }
+      }
+      return having(engine, { turn })
+    }
+    const { violations } = await simulate(1, { changed: quiet, broken })
+    expect(violations.map(({ rule }) => rule)).toContain('fence')
+  })
+
+  it('sees an engine that loses what it accepted', async () => {
+    const broken = (engine: Engine) => {
+      const submit: Engine['submit'] = async (specs) => {
+        const [kept] = await engine.submit(specs.slice(0, 1))
+        return specs.map((spec, index) =>
+          index === 0 ? kept! : { task: acceptedTask(spec, newTaskId(0), 0), existing: false },
+        )
+      }
+      return having(engine, { submit })
+    }
+    const changed = (plan: Plan) => ({ ...quiet(plan), batch: 3 })
+    const { violations } = await simulate(1, { changed, broken })
+    expect(violations.map(({ rule }) => rule)).toContain('lost')
+  })
+})

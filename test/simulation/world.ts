@@ -1,0 +1,163 @@
+import { pino } from 'pino'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { Sweeper } from '../../src/engine/sweeper.ts'
+import { XQueueError } from '../../src/task/errors.ts'
+import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
+import { pause } from '../../src/task/time.ts'
+import { Mortal } from '../../src/testing/mortal.ts'
+import type { Passage } from '../../src/testing/passage.ts'
+import { VirtualTime } from '../../src/testing/virtual-time.ts'
+import { Worker } from '../../src/worker/worker.ts'
+import type { Line } from '../faults/history.ts'
+import { watched } from '../faults/watched.ts'
+import type { Dice } from './dice.ts'
+import { noFigures } from './figures.ts'
+import { drawnHandlers } from './handlers.ts'
+import type { Plan } from './plan.ts'
+
+const START = 1_700_000_000_000
+const LATE_MS_MAX = 60
+const VERY_LATE = 0.05
+const RESPAWN_MS_MAX = 1_500
+const logger = pino({ level: 'silent' })
+
+/**
+ * One simulated system: an engine, and the workers, sweepers and clients that reach it through faults, all in one
+ * process and in virtual time.
+ */
+export class World {
+  readonly time: VirtualTime
+  readonly lines: Line[] = []
+  readonly figures = noFigures()
+  readonly engine: Engine
+  readonly plan: Plan
+  readonly #dice: Dice
+  readonly #living = new Set<Mortal>()
+  readonly #sweepers: { sweeper: Sweeper; host: Mortal }[] = []
+  /** From then on nothing fails any more, so that everything can end. */
+  #calm = false
+
+  static async open(plan: Plan, dice: Dice, broken = (engine: Engine) => engine): Promise<World> {
+    const time = new VirtualTime(START)
+    const engine = await openEngine('sqlite::memory:', {
+      clock: time.now,
+      after: time.after,
+      random: dice.fork().next,
+      leaseMs: plan.leaseMs,
+      cancelGraceMs: 200,
+      retention: { ageMs: 1e12, countMax: 1e9 },
+      eventsMax: 1e9,
+    })
+    const world = new World(broken(engine), time, plan, dice)
+    for (const [type, { maxConcurrency, groupConcurrency, rate }] of Object.entries(plan.types)) {
+      const retry = { ...RETRY_DEFAULTS, baseMs: 20, capMs: 100 }
+      const handler = { maxConcurrency, groupConcurrency, rate, retry, payloadSchema: null, defaults: {} }
+      await engine.configureType(type, { handler })
+    }
+    for (let index = 0; index < plan.sweepers; index++) world.#startSweeper()
+    for (let index = 0; index < plan.workers; index++) world.#startWorker()
+    return world
+  }
+
+  private constructor(engine: Engine, time: VirtualTime, plan: Plan, dice: Dice) {
+    this.engine = engine
+    this.time = time
+    this.plan = plan
+    this.#dice = dice
+  }
+
+  readonly write = (line: Line): void => {
+    this.lines.push(line)
+  }
+
+  /** Nothing fails any more; who is dead is replaced. */
+  calm(): void {
+    this.#calm = true
+  }
+
+  /** A host without a worker: a client's, or a sweeper's. */
+  host(): Mortal {
+    const dice = this.#dice.fork()
+    return new Mortal(
+      this.engine,
+      this.time,
+      this.#passage(dice, () => undefined),
+    )
+  }
+
+  async close(): Promise<void> {
+    for (const host of this.#living) host.lose()
+    for (const { host } of this.#sweepers) host.lose()
+    await this.engine.close()
+  }
+
+  #startSweeper(): void {
+    const host = this.host()
+    const sweeper = new Sweeper(host.engine, logger, host.time)
+    sweeper.start()
+    this.#sweepers.push({ sweeper, host })
+  }
+
+  #startWorker(): void {
+    const dice = this.#dice.fork()
+    const die = () => this.#kill(host)
+    const host: Mortal = new Mortal(this.engine, this.time, this.#passage(dice, die))
+    const { concurrency, claimAhead, leaseMs } = this.plan
+    const worker = new Worker({
+      engine: watched(host.engine, this.write, this.time.now),
+      handlers: drawnHandlers(this, host, dice.fork(), die),
+      logger,
+      concurrency,
+      claimAhead,
+      leaseMs,
+      host,
+    })
+    this.#living.add(host)
+    this.figures.workers += 1
+    // One that cannot make its types known ends, and whoever started it starts it again.
+    worker.start().catch(die)
+  }
+
+  #kill(host: Mortal): void {
+    if (!host.lives) return
+    host.lose()
+    this.#living.delete(host)
+    this.figures.deaths += 1
+    this.time.after(this.#dice.between(1, RESPAWN_MS_MAX), () => this.#startWorker())
+  }
+
+  /** Draws for each call what happens to it on its way. */
+  #passage(dice: Dice, die: () => void): Passage {
+    const { refused, answerLost, late, diesAround } = this.plan.faults
+    return async (_verb, call) => {
+      if (this.#calm) return call()
+      if (dice.chance(late)) await this.#delay(dice)
+      if (dice.chance(diesAround / 2)) die()
+      if (dice.chance(refused)) {
+        this.figures.refused += 1
+        throw unavailable()
+      }
+      const answer = await call()
+      if (this.#calm) return answer
+      if (dice.chance(late)) await this.#delay(dice)
+      if (dice.chance(diesAround / 2)) die()
+      if (dice.chance(answerLost)) {
+        this.figures.answersLost += 1
+        throw unavailable()
+      }
+      return answer
+    }
+  }
+
+  /** Mostly a little late; sometimes so much that leases are over. */
+  async #delay(dice: Dice): Promise<void> {
+    this.figures.late += 1
+    const most = dice.chance(VERY_LATE) ? this.plan.leaseMs * 1.5 : LATE_MS_MAX
+    await pause(dice.between(1, most), this.time.after)
+  }
+}
+
+function unavailable(): XQueueError {
+  return new XQueueError('engine_unavailable', 'as the seed has it')
+}
