@@ -1,0 +1,116 @@
+import { execFile, execFileSync } from 'node:child_process'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { MUTATIONS, type Mutation } from './mutations.ts'
+
+/**
+ * `npm run test:mutations -- [--engine SQLite|Redis] [--only TEXT]`: breaks each rule in a copy of the tree and runs the
+ * contract there, which must fail. For SQLite the simulation runs as well, to tell whether it sees it too.
+ */
+const root = join(import.meta.dirname, '../..')
+const CONTRACTS = {
+  SQLite: ['test/engine-contract/sqlite.test.ts', '-t', 'SQLite in memory'],
+  Redis: ['test/engine-contract/redis.test.ts'],
+}
+const SIMULATED_SEEDS = 150
+/** A broken engine may hang: that is caught by the time-out of a test, and this is above it. */
+const RUN_MS_MAX = 180_000
+
+interface Verdict {
+  failed: string | null
+  passed: number
+}
+
+const { values } = parseArgs({ options: { engine: { type: 'string' }, only: { type: 'string', default: '' } } })
+const chosen = MUTATIONS.filter(
+  ({ engine, rule }) => engine === (values.engine ?? engine) && rule.includes(values.only),
+)
+const folder = copyOfTree()
+try {
+  await refuseUnlessWhole()
+  const missed = []
+  for (const mutation of chosen) if (!(await isCaught(mutation))) missed.push(mutation)
+  console.info(`${chosen.length - missed.length} of ${chosen.length} mutations are caught`)
+  process.exitCode = missed.length > 0 ? 1 : 0
+} finally {
+  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
+}
+
+/** Without a mutation everything must pass, or a failure would show nothing. */
+async function refuseUnlessWhole(): Promise<void> {
+  for (const engine of new Set(chosen.map(({ engine }) => engine))) {
+    const { failed, passed } = await contract(engine)
+    if (failed !== null || passed === 0) throw new Error(`the contract fails on ${engine} as it is: ${failed}`)
+  }
+}
+
+async function isCaught({ engine, rule, file, from, to }: Mutation): Promise<boolean> {
+  const path = join(folder, file)
+  const whole = readFileSync(path, 'utf8')
+  writeFileSync(
+    path,
+    whole.replace(from, () => to),
+  )
+  try {
+    const { failed } = await contract(engine)
+    const simulated = engine === 'SQLite' ? await simulation() : ''
+    console.info(
+      [
+        engine.padEnd(6),
+        rule.padEnd(42),
+        failed === null ? 'MISSED' : 'caught',
+        simulated.padEnd(20),
+        failed ?? '',
+      ].join('  '),
+    )
+    return failed !== null
+  } finally {
+    writeFileSync(path, whole)
+  }
+}
+
+async function contract(engine: Mutation['engine']): Promise<Verdict> {
+  const report = join(folder, 'report.json')
+  rmSync(report, { force: true })
+  const vitest = join(root, 'node_modules/vitest/vitest.mjs')
+  const flags = ['--bail=1', '--reporter=json', `--outputFile=${report}`, '--testTimeout=15000']
+  await run([vitest, 'run', ...CONTRACTS[engine], ...flags])
+  const { testResults } = JSON.parse(readFileSync(report, 'utf8')) as Report
+  const tests = testResults.flatMap(({ assertionResults }) => assertionResults)
+  return {
+    failed: tests.find(({ status }) => status === 'failed')?.title ?? null,
+    passed: tests.filter(({ status }) => status === 'passed').length,
+  }
+}
+
+interface Report {
+  testResults: { assertionResults: { status: string; title: string }[] }[]
+}
+
+async function simulation(): Promise<string> {
+  const output = await run(['test/simulation/main.ts', '--seed', '1', '--seeds', String(SIMULATED_SEEDS)])
+  if (output.code === 0) return ''
+  const rule = /^ {2}(\w+): /m.exec(output.text)?.[1]
+  return `simulation: ${rule ?? 'crash'}`
+}
+
+function run(args: string[]): Promise<{ code: number; text: string }> {
+  const options = { cwd: folder, timeout: RUN_MS_MAX, maxBuffer: 1e8 }
+  return new Promise((resolve) => {
+    execFile(process.execPath, args, options, (error, stdout, stderr) => {
+      resolve({ code: error ? 1 : 0, text: stdout + stderr })
+    })
+  })
+}
+
+/** What git knows of, as it stands now. */
+function copyOfTree(): string {
+  const copy = mkdtempSync(join(tmpdir(), 'xqueue-mutations-'))
+  const listed = execFileSync('git', ['ls-files', '-co', '--exclude-standard', '-z'], { cwd: root, encoding: 'utf8' })
+  const files = listed.split('\0').filter((name) => name !== '' && !/^(dashboard|bench)\//.test(name))
+  for (const name of files) cpSync(join(root, name), join(copy, name), { force: true })
+  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'))
+  return copy
+}
