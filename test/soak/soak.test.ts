@@ -1,0 +1,16 @@
+import { expect, it } from 'vitest'
+import { Soak } from './soak.ts'
+import { complaintsOf } from './verdict.ts'
+
+it('takes no more and more under load and workers that come and go, and recovers from twice what it can do', async () => {
+  const plan = { measureMs: 2_000, steadyMs: 8_000, overloadMs: 3_000, turnoverMs: 1_500, samples: 4 }
+  const soaked = await Soak.run({ engine: 'sqlite', ...plan })
+  const { samples, ...figures } = soaked
+  console.info(`soak: ${JSON.stringify(figures)}`)
+  expect(complaintsOf(soaked)).toEqual([])
+  expect(soaked.workersLost).toBeGreaterThan(1)
+  expect(soaked.ended).toBe(soaked.accepted)
+  const overload = samples.find(({ phase }) => phase === 'overload')!
+  expect(overload.statuses['201']).toBeGreaterThan(0)
+  expect(samples.at(-1)!.waiting).toBe(0)
+}, 120_000)

@@ -1,0 +1,40 @@
+import type { Sample, Soaked } from './soak.ts'
+
+const MB = 1_000_000
+
+/** How much more than at the beginning still counts as flat. */
+const ALLOWED = {
+  heapBytes: { times: 1.5, more: 30 * MB },
+  files: { times: 1, more: 25 },
+  storeBytes: { times: 1.5, more: 60 * MB },
+}
+
+/** What a soak came to that it should not have; an empty list when all is well. Looks at no times. */
+export function complaintsOf({ samples, lost, endedTwice, gaps, accepted }: Soaked): string[] {
+  const complaints: string[] = []
+  if (lost > 0) complaints.push(`${lost} accepted tasks did not end`)
+  if (endedTwice > 0) complaints.push(`${endedTwice} ends more than tasks`)
+  if (gaps > 0) complaints.push('events were gone before they were read: the account is not whole')
+  if (accepted === 0) complaints.push('nothing was accepted')
+  const [rest] = samples
+  const steady = samples.filter(({ phase }) => phase === 'steady')
+  // What is kept fills up first.
+  const base = steady[Math.floor(steady.length / 4)] ?? rest!
+  const last = [...steady.slice(-1), ...samples.filter(({ phase }) => phase === 'after')]
+  for (const [what, { times, more }] of Object.entries(ALLOWED)) {
+    const field = what as keyof typeof ALLOWED
+    for (const sample of last) {
+      if (sample[field] <= base[field] * times + more) continue
+      complaints.push(`${field} grew from ${base[field]} to ${sample[field]} (${sample.phase})`)
+    }
+  }
+  for (const sample of samples) complaints.push(...unexpected(sample))
+  return complaints
+}
+
+/** A server under too much load refuses with 429 or takes its time; it does nothing else. */
+function unexpected({ phase, statuses }: Sample): string[] {
+  const allowed = phase === 'steady' ? ['201'] : ['201', '429']
+  const strange = Object.keys(statuses).filter((status) => !allowed.includes(status))
+  return strange.map((status) => `${phase}: ${statuses[status]} answers were ${status}`)
+}
