@@ -52,7 +52,8 @@ export function drawPlan(dice: Dice): Plan {
     leaseMs: dice.one([600, 1_000, 3_000]),
     types,
     sweepers: dice.between(1, 2),
-    quick: dice.one([0.2, 0.6, 1]),
+    // Many slow tasks behind one permit would only take long.
+    quick: isBig ? 0.95 : dice.one([0.2, 0.6, 1]),
     faults: {
       refused: share(0.08),
       answerLost: share(0.08),

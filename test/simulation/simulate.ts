@@ -8,8 +8,8 @@ import type { Figures } from './figures.ts'
 import { drawPlan, type Plan } from './plan.ts'
 import { World } from './world.ts'
 
-/** Far more than any deadline, delay or lease of a plan: what is not over by then, hangs. */
-const STUCK_MS = 120_000
+/** Far more than any deadline, delay or lease of a plan: where nothing changes for so long, something hangs. */
+const STUCK_MS = 60_000
 const LOOK_EVERY_MS = 250
 
 export interface Run {
@@ -44,15 +44,7 @@ export async function simulate(seed: number, { changed = (plan) => plan, broken 
     while (busy && (await time.step())) figures.steps += 1
     await done
     world.calm()
-    const isOver = async () => {
-      const { counts } = await world.engine.stats()
-      return counts.pending + counts.processing === 0
-    }
-    const end = time.elapsed() + STUCK_MS
-    for (let next = time.elapsed(); time.elapsed() < end; next = time.elapsed() + LOOK_EVERY_MS) {
-      while (time.elapsed() < next && (await time.step())) figures.steps += 1
-      if (await isOver()) break
-    }
+    await end(world)
     const events = await allEvents(world)
     figures.seeds = 1
     figures.leases = events.filter(({ kind, status }) => kind === 'status' && status === 'processing').length
@@ -60,6 +52,20 @@ export async function simulate(seed: number, { changed = (plan) => plan, broken 
     return { plan, violations, figures, trace: traceOf(world, events) }
   } finally {
     await world.close()
+  }
+}
+
+/** Goes on until everything has ended, or nothing changes any more. */
+async function end({ time, engine, figures }: World): Promise<void> {
+  let changedAt = time.elapsed()
+  for (let position = ''; time.elapsed() < changedAt + STUCK_MS; ) {
+    const { counts } = await engine.stats()
+    if (counts.pending + counts.processing === 0) return
+    const { last } = await engine.events({ after: null, max: 1 })
+    if (last !== position) changedAt = time.elapsed()
+    position = last
+    const next = time.elapsed() + LOOK_EVERY_MS
+    while (time.elapsed() < next && (await time.step())) figures.steps += 1
   }
 }
 
