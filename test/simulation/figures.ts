@@ -9,6 +9,7 @@ export interface Figures {
   refused: number
   answersLost: number
   late: number
+  cutOff: number
   deaths: number
   clockSteps: number
 }
@@ -23,6 +24,7 @@ export function noFigures(): Figures {
     refused: 0,
     answersLost: 0,
     late: 0,
+    cutOff: 0,
     deaths: 0,
     clockSteps: 0,
   }
@@ -32,6 +34,6 @@ export function add(sum: Figures, more: Figures): void {
   for (const name of Object.keys(sum) as (keyof Figures)[]) sum[name] += more[name]
 }
 
-export function faultsOf({ refused, answersLost, late, deaths, clockSteps }: Figures): number {
-  return refused + answersLost + late + deaths + clockSteps
+export function faultsOf({ refused, answersLost, late, cutOff, deaths, clockSteps }: Figures): number {
+  return refused + answersLost + late + cutOff + deaths + clockSteps
 }

@@ -26,6 +26,8 @@ export interface Plan {
     refused: number
     answerLost: number
     late: number
+    /** A call after which nothing gets through for a while, and what the handlers came to is told much later. */
+    cutOff: number
     /** A worker dies before a call, or after it and before the answer. */
     diesAround: number
     /** A worker dies while a handler runs. */
@@ -58,6 +60,7 @@ export function drawPlan(dice: Dice): Plan {
       refused: share(0.08),
       answerLost: share(0.08),
       late: share(0.2),
+      cutOff: share(0.15),
       diesAround: share(0.04),
       diesWithin: share(0.1),
       clockSteps: dice.chance(0.2) ? dice.between(1, 3) : 0,

@@ -8,7 +8,16 @@ import { simulate } from './simulate.ts'
 const SEEDS = 200
 const quiet = (plan: Plan): Plan => ({
   ...plan,
-  faults: { ...plan.faults, refused: 0, answerLost: 0, late: 0, diesAround: 0, diesWithin: 0, clockSteps: 0 },
+  faults: {
+    ...plan.faults,
+    refused: 0,
+    answerLost: 0,
+    late: 0,
+    cutOff: 0,
+    diesAround: 0,
+    diesWithin: 0,
+    clockSteps: 0,
+  },
 })
 
 /** An engine of which one verb is another. */

@@ -129,9 +129,15 @@ export class World {
 
   /** Draws for each call what happens to it on its way. */
   #passage(dice: Dice, die: () => void): Passage {
-    const { refused, answerLost, late, diesAround } = this.plan.faults
+    const { refused, answerLost, late, cutOff, diesAround } = this.plan.faults
+    let cutOffUntil = 0
     return async (_verb, call) => {
       if (this.#calm) return call()
+      if (dice.chance(cutOff)) {
+        this.figures.cutOff += 1
+        cutOffUntil = this.time.elapsed() + dice.between(1, this.plan.leaseMs * 3)
+      }
+      if (this.time.elapsed() < cutOffUntil) throw unavailable()
       if (dice.chance(late)) await this.#delay(dice)
       if (dice.chance(diesAround / 2)) die()
       if (dice.chance(refused)) {
