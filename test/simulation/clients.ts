@@ -5,6 +5,8 @@ import type { Dice } from './dice.ts'
 import type { World } from './world.ts'
 
 const TRY_AGAIN_MS_MAX = 100
+/** No plan cuts a client off for so long. */
+const TRIES_MAX = 1_000
 
 /** Submits batches until each is acknowledged, always with the same keys: what was lost on the way is found again. */
 export async function submitAll(world: World, dice: Dice, client: number, groupOf: Map<string, string>): Promise<void> {
@@ -12,7 +14,7 @@ export async function submitAll(world: World, dice: Dice, client: number, groupO
   const host = world.host()
   for (let batch = 0; batch < plan.batches; batch++) {
     const specs = Array.from({ length: plan.batch }, (_, index) => drawSpec(world, dice, `${client}-${batch}-${index}`))
-    for (let accepted = false; !accepted; ) {
+    for (let accepted = false, tries = 1; !accepted; tries++) {
       try {
         for (const { task } of await host.engine.submit(specs)) {
           world.write({ what: 'accepted', id: task.id, at: time.now(), key: task.idempotencyKey! })
@@ -20,7 +22,7 @@ export async function submitAll(world: World, dice: Dice, client: number, groupO
         }
         accepted = true
       } catch (error) {
-        if ((error as XQueueError).code !== 'engine_unavailable') throw error
+        if ((error as XQueueError).code !== 'engine_unavailable' || tries === TRIES_MAX) throw error
         await pause(dice.between(1, TRY_AGAIN_MS_MAX), time.after)
       }
     }

@@ -19,7 +19,13 @@ const started = performance.now()
 let broken = 0
 console.info(`seeds from ${first}`)
 for (let seed = first; seed < first + seeds && performance.now() - started < seconds * 1_000; seed++) {
-  const { plan, violations, figures, trace } = await simulate(seed)
+  const run = await simulate(seed).catch((error: Error) => error)
+  if (run instanceof Error) {
+    broken += 1
+    console.error(`seed ${seed} fails: npm run test:simulate -- --seed ${seed}\n  crash: ${run.message}`)
+    continue
+  }
+  const { plan, violations, figures, trace } = run
   add(sum, figures)
   if (given !== null && seeds === 1) console.info(JSON.stringify({ plan, trace }, null, 2))
   if (violations.length === 0) continue
