@@ -98,10 +98,21 @@ it('hands the tasks of a lost worker out again when its leases are over', async 
   expect(() => [queue.loseWorker(), queue.loseWorker()]).toThrow('no worker left')
 })
 
+it('is idle without a worker, until one comes', async () => {
+  queue.loseWorker()
+  const task = await queue.submit('square', { side: 2 }, { queueTimeout: 0 })
+  await queue.runUntilIdle()
+  expect((await queue.get(task)).status).toBe('pending')
+  await queue.startWorker()
+  await queue.runUntilIdle()
+  expect((await queue.get(task)).status).toBe('success')
+})
+
 it('refuses submissions while the engine fails, and goes on when it is back', async () => {
   const waiting = await queue.submit('square', { side: 1 }, { delay: '1m' })
   queue.failEngine()
   await expect(queue.submit('square', { side: 1 })).rejects.toMatchObject({ code: 'engine_unavailable' })
+  await expect(queue.runUntilIdle()).rejects.toMatchObject({ code: 'engine_unavailable' })
   await queue.advance('2m')
   expect((await queue.get(waiting)).status).not.toBe('success')
   queue.restoreEngine()
