@@ -2,12 +2,11 @@ import { pino } from 'pino'
 import { inputOf, type SubmitOptions, type TaskOf, TaskUnsuccessful } from '../client/client.ts'
 import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open.ts'
-import type { TaskInput } from '../server/schemas.ts'
-import { specOf, throwErrors } from '../server/task-input.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { Task } from '../task/task.ts'
+import { specOf, type TaskInput, throwErrors } from '../task/task-input.ts'
 import {
   checkPayload,
   type Duration,

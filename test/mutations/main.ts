@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { MUTATIONS, type Mutation } from './mutations.ts'
+import { fileOf, MUTATIONS, type Mutation } from './mutations.ts'
 
 /**
  * `npm run test:mutations -- [--engine SQLite|Redis] [--only TEXT]`: breaks each rule in a copy of the tree and runs the
@@ -46,8 +46,9 @@ async function refuseUnlessWhole(): Promise<void> {
   }
 }
 
-async function isCaught({ engine, rule, file, from, to }: Mutation): Promise<boolean> {
-  const path = join(folder, file)
+async function isCaught(mutation: Mutation): Promise<boolean> {
+  const { engine, rule, from, to } = mutation
+  const path = fileOf(mutation, folder)
   const whole = readFileSync(path, 'utf8')
   writeFileSync(
     path,

@@ -1,176 +1,144 @@
-/** One rule broken on purpose. `from` stands exactly once in the file. */
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** One rule broken on purpose. `from` stands exactly once in what the engine is made of, wherever that is. */
 export interface Mutation {
-  engine: 'SQLite' | 'Redis'
+  engine: keyof typeof SOURCES
   rule: string
-  file: string
   from: string
   to: string
 }
 
-const sqlite = (rule: string, file: string, from: string, to: string): Mutation => ({
-  engine: 'SQLite',
-  rule,
-  file: `src/${file}`,
-  from,
-  to,
-})
-const redis = (rule: string, file: string, from: string, to: string): Mutation => ({
-  engine: 'Redis',
-  rule,
-  file: `src/engine/redis/lua/${file}.lua`,
-  from,
-  to,
-})
+const SOURCES = {
+  SQLite: 'src/{task,engine/sqlite}/**/*.{ts,sql}',
+  Redis: 'src/engine/redis/lua/*.lua',
+}
 
-const LIFE = 'engine/sqlite/life.ts'
-const TASKS = 'engine/sqlite/sql/tasks.sql'
-const LEASES = 'engine/sqlite/sql/leases.sql'
-const SUBMIT = 'engine/sqlite/submit.ts'
-const OUTCOME = 'task/outcome.ts'
+/** The file, of a tree, that has the place. @throws Error naming the mutation when it is not there exactly once */
+export function fileOf({ engine, rule, from }: Mutation, tree: string): string {
+  const texts = globSync(SOURCES[engine], { cwd: tree }).map((file) => ({
+    file,
+    text: readFileSync(join(tree, file), 'utf8'),
+  }))
+  const found = texts.flatMap(({ file, text }) => Array.from({ length: text.split(from).length - 1 }, () => file))
+  if (found.length === 1) return join(tree, found[0]!)
+  throw new Error(`${engine}, ${rule}: its place is there ${found.length} times, and must be once: ${from}`)
+}
+
+const sqlite = (rule: string, from: string, to: string): Mutation => ({ engine: 'SQLite', rule, from, to })
+const redis = (rule: string, from: string, to: string): Mutation => ({ engine: 'Redis', rule, from, to })
 
 export const MUTATIONS: readonly Mutation[] = [
-  sqlite('the limit holds', LIFE, ': maxConcurrency - (store', ': 1 + maxConcurrency - (store'),
-  sqlite('the limit of a group holds', 'engine/sqlite/ring.ts', 'limit - (row.in_flight', 'limit + 1 - (row.in_flight'),
-  sqlite('a rate holds', 'engine/sqlite/rate-log.ts', 'return max - (this', 'return max + 1 - (this'),
-  sqlite('a paused type starts nothing', LIFE, '(type)?.paused === false)\n', '(type)?.paused !== undefined)\n'),
-  sqlite('higher priority goes first', TASKS, 'priority DESC, run_at, seq LIMIT', 'priority, run_at, seq LIMIT'),
-  sqlite('older goes first', TASKS, 'priority DESC, run_at, seq LIMIT', 'priority DESC, run_at DESC, seq DESC LIMIT'),
-  sqlite('groups take turns', 'engine/sqlite/ring.ts', "for (const key of ['served', ", 'for (const key of ['),
-  sqlite('the fence is compared', TASKS, 'AND deliveries = ?12', 'AND ?12 = ?12'),
-  sqlite('what has ended is not settled again', TASKS, 'AND status = ?11', 'AND ?11 = ?11'),
-  sqlite(
-    'the outcome of a lost lease is refused',
-    LIFE,
-    'accepted: false, status: null',
-    'accepted: true, status: null',
-  ),
-  sqlite('a permit comes back with its lease', LEASES, '(expires_at <= ?1 OR deadline', '(deadline'),
-  sqlite('a renewal renews', LIFE, "run('renewLease', expiresAt,", "run('renewLease', tx.now,"),
+  sqlite('the limit holds', ': maxConcurrency - (store', ': 1 + maxConcurrency - (store'),
+  sqlite('the limit of a group holds', 'limit - (row.in_flight', 'limit + 1 - (row.in_flight'),
+  sqlite('a rate holds', 'return max - (this', 'return max + 1 - (this'),
+  sqlite('a paused type starts nothing', '(type)?.paused === false)\n', '(type)?.paused !== undefined)\n'),
+  sqlite('higher priority goes first', 'priority DESC, run_at, seq LIMIT', 'priority, run_at, seq LIMIT'),
+  sqlite('older goes first', 'priority DESC, run_at, seq LIMIT', 'priority DESC, run_at DESC, seq DESC LIMIT'),
+  sqlite('groups take turns', "for (const key of ['served', ", 'for (const key of ['),
+  sqlite('the fence is compared', 'AND deliveries = ?12', 'AND ?12 = ?12'),
+  sqlite('what has ended is not settled again', 'AND status = ?11', 'AND ?11 = ?11'),
+  sqlite('the outcome of a lost lease is refused', 'accepted: false, status: null', 'accepted: true, status: null'),
+  sqlite('a permit comes back with its lease', '(expires_at <= ?1 OR deadline', '(deadline'),
+  sqlite('a renewal renews', "run('renewLease', expiresAt,", "run('renewLease', tx.now,"),
   sqlite(
     'a lost lease costs no attempt',
-    OUTCOME,
     "{ ...same, lostLeases, status: 'pending' }",
     "{ ...ended, lostLeases, status: 'pending' }",
   ),
-  sqlite('poison ends', OUTCOME, 'if (lostLeases < policy.lostLeasesMax)', 'if (lostLeases > 0)'),
-  sqlite('an attempt ends at its deadline', LEASES, ' OR deadline_at <= ?1 OR', ' OR'),
-  sqlite('a result after the deadline is refused', OUTCOME, 'now >= task.deadlineAt', 'now < 0'),
-  sqlite('a wait ends at its deadline', TASKS, 'AND deadline_at <= ? ORDER', 'AND deadline_at + 1000 <= ? ORDER'),
-  sqlite('a delayed task does not start early', SUBMIT, "runAt > now ? 'delayed'", "runAt < 0 ? 'delayed'"),
-  sqlite('retries end', OUTCOME, 'ended.attempts <= task.maxRetry', 'ended.attempts >= 0'),
-  sqlite('a released task costs nothing', OUTCOME, "{ ...same, status: 'pending' }", "{ ...ended, status: 'pending' }"),
-  sqlite('a canceled task ends as canceled', OUTCOME, 'if (task.cancelRequested)', 'if (task.attempts < 0)'),
-  sqlite('a running handler is told of a cancel', LIFE, '      tx.canceledWorkers.add(state.workerId!)\n', ''),
-  sqlite('a cancel ends after its grace', LEASES, ' OR cancel_at <= ?1 - ?2)', ' OR ?2 < 0)'),
+  sqlite('poison ends', 'if (lostLeases < policy.lostLeasesMax)', 'if (lostLeases > 0)'),
+  sqlite('an attempt ends at its deadline', ' OR deadline_at <= ?1 OR', ' OR'),
+  sqlite('a result after the deadline is refused', 'now >= task.deadlineAt', 'now < 0'),
+  sqlite('a wait ends at its deadline', 'AND deadline_at <= ? ORDER', 'AND deadline_at + 1000 <= ? ORDER'),
+  sqlite(
+    'a delayed task does not start early',
+    "const status = runAt > now ? 'delayed'",
+    "const status = runAt < 0 ? 'delayed'",
+  ),
+  sqlite('retries end', 'ended.attempts <= task.maxRetry', 'ended.attempts >= 0'),
+  sqlite('a released task costs nothing', "{ ...same, status: 'pending' }", "{ ...ended, status: 'pending' }"),
+  sqlite('a canceled task ends as canceled', 'if (task.cancelRequested)', 'if (task.attempts < 0)'),
+  sqlite('a running handler is told of a cancel', '      tx.canceledWorkers.add(state.workerId!)\n', ''),
+  sqlite('a cancel ends after its grace', ' OR cancel_at <= ?1 - ?2)', ' OR ?2 < 0)'),
   sqlite(
     'a change writes its event',
-    LIFE,
     'tx.addEvent(eventBody({ taskId: id, type, status, attempts, progress,',
     'void (({ taskId: id, type, status, attempts, progress,',
   ),
   sqlite(
     'a start writes its event',
-    LIFE,
     "      tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))\n",
     '',
   ),
-  sqlite('a known key answers its task', SUBMIT, 'if (key === null) return\n', 'if (key !== undefined) return\n'),
-  sqlite('a known key with another body is refused', SUBMIT, 'request !== sameRequest(spec)', 'request === null'),
-  sqlite('unknown types are refused', SUBMIT, 'if (unknown.size > 0) throw', 'if (unknown.size > 9) throw'),
-  sqlite('a full queue refuses', SUBMIT, 'waiting + more > pendingMax', 'waiting + more > pendingMax + 1'),
-  sqlite('retention keeps what has not finished', TASKS, 'WHERE completed_at IS NOT NULL\n', ''),
+  sqlite('a known key answers its task', 'if (key === null) return\n', 'if (key !== undefined) return\n'),
+  sqlite('a known key with another body is refused', 'request !== sameRequest(spec)', 'request === null'),
+  sqlite('unknown types are refused', 'if (unknown.size > 0) throw', 'if (unknown.size > 9) throw'),
+  sqlite('a full queue refuses', 'waiting + more > pendingMax', 'waiting + more > pendingMax + 1'),
+  sqlite('retention keeps what has not finished', 'WHERE completed_at IS NOT NULL\n', ''),
   sqlite(
     'retention tells what it removes',
-    LIFE,
     "      tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))\n",
     '',
   ),
-  sqlite(
-    'success is not retried',
-    'task/status.ts',
-    "['failed', 'canceled', 'timeout']",
-    "['success', 'failed', 'canceled', 'timeout']",
-  ),
-  sqlite(
-    'a reader holds its place alone',
-    'engine/sqlite/outbox.ts',
-    'row.owner !== owner && ',
-    'row.owner === owner && ',
-  ),
-  sqlite('whoever waits is woken', LIFE, '    tx.touchedTypes.add(held.type)\n', ''),
+  sqlite('success is not retried', "RETRYABLE_STATUSES = ['failed'", "RETRYABLE_STATUSES = ['success', 'failed'"),
+  sqlite('a reader holds its place alone', 'row.owner !== owner && ', 'row.owner === owner && '),
+  sqlite('whoever waits is woken', '    tx.touchedTypes.add(held.type)\n', ''),
 
-  redis('the limit holds', 'turn', "limit - call('ZCARD'", "limit + 1 - call('ZCARD'"),
-  redis('the limit of a group holds', 'turn', '>= group_limit then', '> group_limit then'),
-  redis('a rate holds', 'turn', 'return max - sum', 'return max + 1 - sum'),
-  redis('a paused type starts nothing', 'turn', "paused == '1' and 0 or want", "paused == '2' and 0 or want"),
-  redis('higher priority goes first', 'turn', 'for digit = 9, 0, -1 do', 'for digit = 0, 9 do'),
-  redis('groups take turns', 'turn', '    if started > 0 then served(part) end\n', ''),
-  redis('the fence is compared', 'turn', 'l.fence ~= o.fence then return LOST', 'l.fence == nil then return LOST'),
-  redis('what has ended is not settled again', 'turn', "  many('HDEL', P .. KEY.leases, ended)\n", ''),
+  redis('the limit holds', "limit - call('ZCARD'", "limit + 1 - call('ZCARD'"),
+  redis('the limit of a group holds', '>= group_limit then', '> group_limit then'),
+  redis('a rate holds', 'return max - sum', 'return max + 1 - sum'),
+  redis('a paused type starts nothing', "paused == '1' and 0 or want", "paused == '2' and 0 or want"),
+  redis('higher priority goes first', 'for digit = 9, 0, -1 do', 'for digit = 0, 9 do'),
+  redis('groups take turns', '    if started > 0 then served(part) end\n', ''),
+  redis('the fence is compared', 'l.fence ~= o.fence then return LOST', 'l.fence == nil then return LOST'),
+  redis('what has ended is not settled again', "  many('HDEL', P .. KEY.leases, ended)\n", ''),
   redis(
     'a permit comes back with its lease',
-    'turn',
     "  for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end\n",
     '',
   ),
+  redis('a lost lease is found', "ZRANGEBYSCORE', running, '-inf', NOW,", "ZRANGEBYSCORE', running, '-inf', '0',"),
   redis(
-    'a lost lease is found',
-    'sweep',
-    "ZRANGEBYSCORE', running, '-inf', NOW,",
-    "ZRANGEBYSCORE', running, '-inf', '0',",
+    'a renewal renews',
+    "then l.progress = '1' end\n  call('HSET', P .. KEY.leases, ref, join_lease(l))\n",
+    "then l.progress = '1' end\n",
   ),
-  redis('a renewal renews', 'turn', "  call('HSET', P .. KEY.leases, ref, join_lease(l))\n", ''),
-  redis('an attempt ends at its deadline', 'shared', 'if deadline > 0 and deadline < due then due = deadline end', ''),
-  redis('a result after the deadline is refused', 'turn', 'and now >= tonumber(l.deadline)', 'and now < 0'),
-  redis('a wait ends at its deadline', 'sweep', "head.started == '0' then", "head.started == '2' then"),
-  redis('a delayed task does not start early', 'submit', 'if run_at > ms then', 'if run_at < 0 then'),
+  redis('an attempt ends at its deadline', 'if deadline > 0 and deadline < due then due = deadline end', ''),
+  redis('a result after the deadline is refused', 'and now >= tonumber(l.deadline)', 'and now < 0'),
+  redis('a wait ends at its deadline', "head.started == '0' then", "head.started == '2' then"),
+  redis('a delayed task does not start early', 'if run_at > ms then', 'if run_at < 0 then'),
   redis(
     'a delayed task starts at its time',
-    'shared',
     "'-inf', NOW, 'LIMIT', 0, max)\n  for _, ref in ipairs(due) do\n    local lane",
     "'-inf', '0', 'LIMIT', 0, max)\n  for _, ref in ipairs(due) do\n    local lane",
   ),
   redis(
     'a running handler is told of a cancel',
-    'change',
     "    call('SADD', P .. KEY.cancels .. worker, ref .. '.' .. l.fence)\n",
     '',
   ),
   redis(
     'a decision on an old state is taken back',
-    'turn',
     "then return CHANGED end\n  if o.status == 'success'",
     "then return LOST end\n  if o.status == 'success'",
   ),
-  redis('a change writes its event', 'turn', '  tell(o.status, lane, l, progress, o.result, o.error, o.reason)\n', ''),
-  redis('a success writes its event', 'turn', '    tell_succeeded(turn)\n', ''),
-  redis('a known key answers its task', 'submit', '      earlier[index] = ref\n', ''),
-  redis(
-    'a known key with another body is refused',
-    'submit',
-    'if request ~= task.request then',
-    'if request == nil then',
-  ),
-  redis('unknown types are refused', 'submit', 'if #unknown > 0 then return', 'if #unknown > 9 then return'),
-  redis('a full queue refuses', 'submit', 'waiting + fresh > pending_max', 'waiting + fresh > pending_max + 1'),
-  redis('retention forgets by count', 'sweep', 'kept - retention_count < #refs and', 'kept >= 0 and'),
+  redis('a change writes its event', '  tell(o.status, lane, l, progress, o.result, o.error, o.reason)\n', ''),
+  redis('a success writes its event', '    tell_succeeded(turn)\n', ''),
+  redis('a known key answers its task', '      earlier[index] = ref\n', ''),
+  redis('a known key with another body is refused', 'if request ~= task.request then', 'if request == nil then'),
+  redis('unknown types are refused', 'if #unknown > 0 then return', 'if #unknown > 9 then return'),
+  redis('a full queue refuses', 'waiting + fresh > pending_max', 'waiting + fresh > pending_max + 1'),
+  redis('retention forgets by count', 'kept - retention_count < #refs and', 'kept >= 0 and'),
   redis(
     'retention tells what it removes',
-    'sweep',
     '        event(1, string.format(\'["removed"',
     '        string.len(string.format(\'["removed"',
   ),
   redis(
     'success is not retried',
-    'change',
     "if status ~= 'failed' and status",
     "if status ~= 'success' and status ~= 'failed' and status",
   ),
-  redis(
-    'a reader holds its place alone',
-    'reader',
-    'and tonumber(expires) > now then',
-    'and tonumber(expires) < 0 then',
-  ),
-  redis('whoever waits is woken', 'submit', 'then wake(lane.type, 1) end', 'then end'),
+  redis('a reader holds its place alone', 'and tonumber(expires) > now then', 'and tonumber(expires) < 0 then'),
+  redis('whoever waits is woken', 'then wake(lane.type, 1) end', 'then end'),
 ]
