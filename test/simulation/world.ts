@@ -34,7 +34,6 @@ export class World {
   readonly plan: Plan
   readonly #dice: Dice
   readonly #living = new Set<Mortal>()
-  readonly #sweepers: { sweeper: Sweeper; host: Mortal }[] = []
   /** From then on nothing fails any more, so that everything can end. */
   #calm = false
 
@@ -88,15 +87,13 @@ export class World {
 
   async close(): Promise<void> {
     for (const host of this.#living) host.lose()
-    for (const { host } of this.#sweepers) host.lose()
     await this.engine.close()
   }
 
   #startSweeper(): void {
     const host = this.host()
-    const sweeper = new Sweeper(host.engine, logger, host.time)
-    sweeper.start()
-    this.#sweepers.push({ sweeper, host })
+    new Sweeper(host.engine, logger, host.time).start()
+    this.#living.add(host)
   }
 
   #startWorker(): void {
