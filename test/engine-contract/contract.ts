@@ -34,6 +34,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     const stage = new Stage(open)
     beforeEach(() => {
       stage.now = START
+      stage.tickMs = 0
       return stage.start()
     })
     afterEach(() => stage.opened.cleanup())

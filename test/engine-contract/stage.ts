@@ -26,6 +26,8 @@ export type HandlerLimits = { groupConcurrency?: number | null; rate?: Rate | nu
 /** Where each test of the contract plays: a fresh engine, a clock that tests move, and the usual steps in short. */
 export class Stage {
   now = 0
+  /** Each look at the clock moves it by so much. */
+  tickMs = 0
   opened!: Opened
   readonly #open: Open
 
@@ -39,7 +41,10 @@ export class Stage {
 
   /** Time stands still unless a test moves it. */
   readonly options: Partial<EngineOptions> = {
-    clock: () => this.now,
+    clock: () => {
+      this.now += this.tickMs
+      return this.now
+    },
     random: () => 0,
     leaseMs: 1_000,
     workerTtlMs: 1e9,

@@ -64,6 +64,21 @@ export function sweepContract(stage: Stage): void {
       })
     })
 
+    it('takes no result at or after its deadline, also when that comes while the result is on its way', async () => {
+      for (let looksBefore = 0; looksBefore < 6; looksBefore++) {
+        const { id } = await submit({ processTimeoutMs: 500, maxRetry: 0 })
+        const { lease } = (await claim())[0]!
+        const deadline = stage.now + 500
+        stage.now = deadline - 1 - looksBefore
+        stage.tickMs = 1
+        const settled = await succeed(lease, 1)
+        stage.tickMs = 0
+        const task = await get(id)
+        expect(task.status).toBe(settled.accepted ? 'success' : 'timeout')
+        if (settled.accepted) expect(task.completedAt).toBeLessThan(deadline)
+      }
+    })
+
     it('ends waits with no worker alive, and says when to come next', async () => {
       const { id } = await submit({ queueTimeoutMs: 700 })
       expect((await stage.engine.sweep(100)).nextAt).toBe(stage.now + 700)

@@ -40,6 +40,7 @@ export async function simulate(seed: number, { changed = (plan) => plan, broken 
     const done = Promise.all([...clients, interfere(world, dice.fork())]).finally(() => {
       busy = false
     })
+    done.catch(() => undefined) // It is waited for when nothing is left to do.
     await time.settle()
     while (busy && (await time.step())) figures.steps += 1
     await done

@@ -130,7 +130,7 @@ export class World {
     let cutOffUntil = 0
     return async (_verb, call) => {
       if (this.#calm) return call()
-      if (dice.chance(cutOff)) {
+      if (this.time.elapsed() >= cutOffUntil && dice.chance(cutOff)) {
         this.figures.cutOff += 1
         cutOffUntil = this.time.elapsed() + dice.between(1, this.plan.leaseMs * 3)
       }

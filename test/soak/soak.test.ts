@@ -3,7 +3,7 @@ import { Soak } from './soak.ts'
 import { complaintsOf } from './verdict.ts'
 
 it('takes no more and more under load and workers that come and go, and recovers from twice what it can do', async () => {
-  const plan = { measureMs: 2_000, steadyMs: 8_000, overloadMs: 3_000, turnoverMs: 1_500, samples: 4 }
+  const plan = { measureMs: 2_000, steadyMs: 6_000, overloadMs: 3_000, turnoverMs: 1_000, samples: 4 }
   const soaked = await Soak.run({ engine: 'sqlite', ...plan })
   const { samples, ...figures } = soaked
   console.info(`soak: ${JSON.stringify(figures)}`)
