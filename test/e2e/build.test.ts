@@ -42,3 +42,15 @@ export default defineHandlers({
   child.kill('SIGTERM')
   expect((await once(child, 'exit'))[0]).toBe(0)
 })
+
+it('publishes what tests of handlers need', () => {
+  const entry = JSON.stringify(join(root, 'dist/src/testing.js'))
+  const script = `import { createTestQueue } from ${entry}
+const queue = await createTestQueue({ double: { run: ({ payload }) => payload * 2 } })
+const task = await queue.submit('double', 21, { delay: '1h' })
+await queue.runUntilIdle()
+console.log(await queue.result(task))
+await queue.close()`
+  const output = execFileSync(process.execPath, ['--input-type=module', '-e', script])
+  expect(output.toString()).toBe('42\n')
+})
