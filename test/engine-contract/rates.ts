@@ -101,6 +101,21 @@ export function ratesContract(stage: Stage): void {
       expect(await stage.engine.explain(third!)).toMatchObject({ reason: 'ready', until: null })
     })
 
+    it('wakes a waiting turn also when it comes to allow the start while it is looked at', async () => {
+      const perMs = 100
+      await limit('t', null, { rate: { max: 1, perMs } })
+      for (let looksBefore = 1; looksBefore <= 8; looksBefore++) {
+        await add(2)
+        expect(await claim()).toHaveLength(1)
+        stage.now += perMs - looksBefore
+        stage.tickMs = 1
+        const { leases } = await stage.engine.turn({ worker: WORKER, want: 1, waitMs: 3_000 })
+        stage.tickMs = 0
+        expect(leases).toHaveLength(1)
+        stage.now += perMs
+      }
+    })
+
     it('wakes a waiting turn when it allows the next start', async () => {
       await stage.opened.cleanup()
       await start({ clock: Date.now })

@@ -295,17 +295,18 @@ export class SqliteEngine implements Engine {
     this.#refresh()
     return new Promise((resolve) => {
       this.#waiters.add({ turn, resolve })
-      this.#lookAtWaiters(turn.want > 0 ? (turn.types ?? turn.worker.types) : [], [turn.worker.id])
-      this.#armDueTimer()
+      const now = this.#options.clock()
+      this.#lookAtWaiters(turn.want > 0 ? (turn.types ?? turn.worker.types) : [], [turn.worker.id], now)
+      this.#armDueTimer(now)
     })
   }
 
   /** Between a turn's empty claim and its wait something may have come: looks once more, without the write lock. */
-  #lookAtWaiters(types: readonly string[], workers: readonly string[]): void {
+  #lookAtWaiters(types: readonly string[], workers: readonly string[], now: number): void {
     if (this.#closed) return
-    const ready = types.filter((type) => this.#life.canClaim(this.#store, type, this.#options.clock()))
+    const ready = types.filter((type) => this.#life.canClaim(this.#store, type, now))
     const canceled = workers.filter((id) => this.#store.all('untoldCancels', id).length > 0)
-    if (ready.length === 0 && canceled.length === 0 && this.#due.readyAt() > this.#options.clock()) return
+    if (ready.length === 0 && canceled.length === 0 && this.#due.readyAt() > now) return
     this.#touch(ready, canceled)
   }
 
@@ -344,19 +345,21 @@ export class SqliteEngine implements Engine {
 
   #afterCommit(tx: Tx): void {
     if (tx.eventCount > 0) this.#outbox.wake()
-    this.#armDueTimer()
+    this.#armDueTimer(tx.now)
   }
 
-  /** Wakes the waiting turns when the next delayed task is due, or a rate allows the next start. */
-  #armDueTimer(): void {
+  /**
+   * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start: as seen at the moment at
+   * which they were looked at, or what came between then and now would wake nobody.
+   */
+  #armDueTimer(lookedAt: number): void {
     this.#callOffDue?.()
     if (this.#waiters.size === 0 || this.#closed) return
-    const now = this.#options.clock()
     const types = this.#waiters.types()
-    const at = Math.min(this.#due.readyAt(), this.#life.rateAllowsAt(types, now))
+    const at = Math.min(this.#due.readyAt(), this.#life.rateAllowsAt(types, lookedAt))
     if (at === Number.POSITIVE_INFINITY) return
     const rated = types.filter((type) => this.#registry.rules(type)?.rate)
-    const inMs = Math.min(Math.max(at - now, 1), TIMER_MS_MAX)
+    const inMs = Math.min(Math.max(at - this.#options.clock(), 1), TIMER_MS_MAX)
     this.#callOffDue = this.#options.after(inMs, () => this.#touch(rated, []))
   }
 
@@ -364,8 +367,9 @@ export class SqliteEngine implements Engine {
     if (this.#closed || (this.#waiters.size === 0 && !this.#outbox.isWaitedFor)) return
     if (!this.#refresh()) return
     this.#outbox.wake()
-    this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers())
-    this.#armDueTimer()
+    const now = this.#options.clock()
+    this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers(), now)
+    this.#armDueTimer(now)
   }
 
   #nothingToSweep(): boolean {
