@@ -349,8 +349,8 @@ export class SqliteEngine implements Engine {
   }
 
   /**
-   * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start: as seen at the moment at
-   * which they were looked at, or what came between then and now would wake nobody.
+   * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start: as seen when they were
+   * looked at, or what came between then and now would wake nobody.
    */
   #armDueTimer(lookedAt: number): void {
     this.#callOffDue?.()
