@@ -34,7 +34,7 @@ export async function openEngine(url: string, options: Partial<EngineOptions> = 
         import('./kafka/kafka-engine.ts'),
       ])
       const place = kafkaPlace(url)
-      const state = await openEngine(place.state, options)
+      const state = await openEngine(place.state, { ...options, isState: true })
       if (isState(state)) return KafkaEngine.open(place, { ...ENGINE_DEFAULTS, ...options }, state)
       await state.close()
       throw new XQueueError('engine_unusable', 'only Redis can hold the state for Kafka: write state=redis://host')

@@ -1,5 +1,6 @@
+import { XQueueError } from '../task/errors.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
-import type { Engine } from './engine.ts'
+import type { Engine, Submitted } from './engine.ts'
 
 /** An engine that takes tasks with the ids that they have. */
 export interface Restorable extends Engine {
@@ -17,6 +18,13 @@ export interface Restorable extends Engine {
 export interface State extends Restorable {
   /** Where tasks stand, in the order asked for; null where the state knows of none. */
   stands(ids: readonly string[]): Promise<(Stand | null)[]>
+
+  /**
+   * As every engine's, but refuses while the state has not everything that its log told it: what it accepted then could
+   * take the places of what is to be restored.
+   * @throws XQueueError `engine_unavailable` in that case too
+   */
+  submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
 
   /**
    * Whether the state has everything that its log told it. One that has not, being new or having lost all of it, is
@@ -42,6 +50,12 @@ export interface Remembered {
 
 /** `foreign`: this state cannot keep it under its id, because the id was made for another place. */
 export type Restored = 'restored' | 'known' | 'foreign'
+
+/** What is asked of a state that is not complete. */
+export function incomplete(): XQueueError {
+  const detail = 'the state has lost what it had and is being restored from its log: this can be done when it is'
+  return new XQueueError('engine_unavailable', detail, { retry_after: 1 })
+}
 
 /** Whether an engine can hold the state for another. */
 export function isState(engine: Engine): engine is State {

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { XQueueError } from '../../task/errors.ts'
 import { isFinal } from '../../task/status.ts'
 import type { Task, TaskSpec } from '../../task/task.ts'
 import type {
@@ -17,7 +16,7 @@ import type {
   TypeInfo,
   Which,
 } from '../engine.ts'
-import type { Remembered, Restorable, Restored, State } from '../state.ts'
+import { incomplete, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
 import { Group } from './group.ts'
 import { healthOf } from './health.ts'
 import { LanePartition } from './lane-partition.ts'
@@ -99,17 +98,10 @@ export class KafkaEngine implements Restorable {
   }
 
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    this.#refuseWhenIncomplete()
     // A closed state says so itself.
-    if (!this.#closed) {
-      this.#refuseWhenIncomplete()
-      await this.#log.ready()
-    }
-    return this.#accept(specs).catch(async (error: unknown) => {
-      // A state that has just lost everything knows no types either.
-      await this.#watch()
-      if (!this.#closed) this.#refuseWhenIncomplete()
-      throw error
-    })
+    if (!this.#closed) await this.#log.ready()
+    return this.#accept(specs)
   }
 
   async restore(tasks: readonly Remembered[]): Promise<Restored[]> {
@@ -133,7 +125,7 @@ export class KafkaEngine implements Restorable {
   }
 
   async cancel(which: Which): Promise<Changed> {
-    const changed = await this.#state.cancel(which)
+    const changed = await this.#found(await this.#state.cancel(which))
     const stopping = changed.results.flatMap(({ outcome, task }) => (outcome === 'stopping' && task ? [task] : []))
     // However its handler ends, it ends as canceled.
     await this.#log.write(stopping.map((task) => outcomeRecord(this.#topics.outcomes, canceled(task))))
@@ -141,10 +133,12 @@ export class KafkaEngine implements Restorable {
   }
 
   async retry(which: Which): Promise<Changed> {
-    return this.#told(await this.#state.retry(which))
+    return this.#told(await this.#found(await this.#state.retry(which)))
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    // A handler may tell of itself at any time: what it tells is what was told before.
+    if (!change.handler) await this.#refuseUnlessWhole()
     const info = await this.#state.configureType(type, change)
     await this.#types.write(type, change)
     return info
@@ -154,8 +148,10 @@ export class KafkaEngine implements Restorable {
     return this.#state.sweep(max)
   }
 
-  get(ids: readonly string[]) {
-    return this.#state.get(ids)
+  async get(ids: readonly string[]) {
+    const tasks = await this.#state.get(ids)
+    if (tasks.includes(null)) await this.#refuseUnlessWhole()
+    return tasks
   }
 
   list(query: ListQuery) {
@@ -254,8 +250,7 @@ export class KafkaEngine implements Restorable {
       await this.#log.write(tasks.map((task) => acceptedRecord(this.#topics.parked, task, asked)))
     }
     const mend = async (first: bigint, ids: readonly string[]) => {
-      await this.#watch()
-      this.#refuseWhenIncomplete()
+      await this.#refuseUnlessWhole()
       // What had ended before it was looked for is on its topic then.
       await this.#relay.caughtUp()
       const wanted = new Set(ids)
@@ -276,10 +271,20 @@ export class KafkaEngine implements Restorable {
     return changed
   }
 
+  /** What is unknown to a state that has lost something may well be there. */
+  async #found(changed: Changed): Promise<Changed> {
+    if (changed.results.some(({ outcome }) => outcome === 'unknown')) await this.#refuseUnlessWhole()
+    return changed
+  }
+
+  async #refuseUnlessWhole(): Promise<void> {
+    await this.#watch()
+    this.#refuseWhenIncomplete()
+  }
+
   #refuseWhenIncomplete(): void {
-    if (this.#isComplete) return
-    const detail = 'the state has lost what it had and is being restored from Kafka: submissions wait until it is'
-    throw new XQueueError('engine_unavailable', detail, { retry_after: 1 })
+    // A closed state says so itself.
+    if (!this.#isComplete && !this.#closed) throw incomplete()
   }
 
   /** Looks whether the state still has everything; if not, sees to it that it is restored. */

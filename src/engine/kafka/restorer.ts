@@ -12,6 +12,8 @@ import type { TypesLog } from './types-log.ts'
 const LEASE_MS = 10_000
 const RENEW_MS = 2_000
 const BATCH = 500
+/** Records carry the time of whoever wrote them; clocks of two machines are no further apart. */
+const SKEW_MAX_MS = 300_000
 
 /** What the log tells of tasks: those that have not ended, and those that have. */
 interface Told {
@@ -62,44 +64,48 @@ export class Restorer {
     try {
       await this.#types.restore(this.#state)
       const { open, ended } = await this.#read()
-      await this.restore(this.#kept([...ended.values()]))
-      await this.restore([...open.values()].sort(byId))
+      // One whose id belongs elsewhere is mended where its lane is watched, when the state accepts again.
+      await this.#restore(this.#kept([...ended.values()]))
+      await this.#restore([...open.values()].sort(byId))
       return (await this.#state.restoring(this.#owner, LEASE_MS, READER)) === 'complete'
     } finally {
       clearInterval(lease)
     }
   }
 
-  /** Tasks that the log knows and the state does not: takes back those that have not ended, answers the others. */
+  /**
+   * Tasks that the log knows and the state does not: takes back those that have not ended, answers the others. One
+   * whose id belongs elsewhere is accepted anew, and counts as ended.
+   */
   async mend(tasks: readonly Remembered[]): Promise<Set<string>> {
     if (tasks.length === 0) return new Set()
     const open = new Map(tasks.map((remembered) => [remembered.task.id, remembered]))
-    const since = Math.min(...tasks.map(({ task }) => task.createdAt))
+    const since = Math.min(...tasks.map(({ task }) => task.createdAt)) - SKEW_MAX_MS
     const { outcomes } = this.#topics
     const from = (await this.#log.offsetsAt([outcomes], BigInt(since))).get(outcomes) ?? new Map()
     // No record is that new: there is nothing to read.
     const known = new Map([...from].filter(([, offset]) => offset >= 0n))
     if (known.size > 0) await this.#readOutcomes({ open, ended: new Map() }, known)
-    const renamed = await this.restore([...open.values()].sort(byId))
-    return new Set(tasks.flatMap(({ task }) => (open.has(task.id) && !renamed.has(task.id) ? [] : [task.id])))
+    const foreign = await this.#restore([...open.values()].sort(byId))
+    // Each under a key of its own, so that it is accepted once only.
+    const specs = foreign.map(({ task, spec }) => {
+      const idempotencyKey = spec.idempotencyKey ?? `xqueue:${task.id}`
+      return { ...spec, runAt: task.runAt, delayMs: 0, idempotencyKey }
+    })
+    if (specs.length > 0) await this.#accept(specs)
+    for (const { task } of foreign) open.delete(task.id)
+    return new Set(tasks.flatMap(({ task }) => (open.has(task.id) ? [] : [task.id])))
   }
 
-  /** Takes back what was not before; one whose id belongs elsewhere is accepted anew: answers these ids. */
-  async restore(tasks: readonly Remembered[]): Promise<Set<string>> {
-    const renamed = new Set<string>()
+  /** Takes back what is not there; answers the unfinished whose ids belong elsewhere. */
+  async #restore(tasks: readonly Remembered[]): Promise<Remembered[]> {
+    const foreign: Remembered[] = []
     for (let from = 0; from < tasks.length; from += BATCH) {
       const some = tasks.slice(from, from + BATCH)
       const restored = await this.#state.restore(some)
-      const foreign = some.filter(({ task }, index) => restored[index] === 'foreign' && !isFinal(task.status))
-      // Each under a key of its own, so that it is accepted once only.
-      const specs = foreign.map(({ task, spec }) => {
-        const idempotencyKey = spec.idempotencyKey ?? `xqueue:${task.id}`
-        return { ...spec, runAt: task.runAt, delayMs: 0, idempotencyKey }
-      })
-      if (specs.length > 0) await this.#accept(specs)
-      for (const { task } of foreign) renamed.add(task.id)
+      foreign.push(...some.filter(({ task }, index) => restored[index] === 'foreign' && !isFinal(task.status)))
     }
-    return renamed
+    return foreign
   }
 
   async #read(): Promise<Told> {

@@ -10,6 +10,7 @@ import type { RedisStore } from './store.ts'
 /** A step carries no more tasks, and no more text, than this. */
 const TASKS_MAX = 500
 const LOOKS_MAX = 1_000
+const LEAST_COMPLETE_FIRST = ['empty', 'another', 'mine', 'complete'] as const
 const STANDS: Readonly<Record<string, Stand>> = { W: 'waiting', D: 'delayed', L: 'running', F: 'finished' }
 
 /** What an engine that keeps a log asks of Redis as its state, see state.ts. */
@@ -53,11 +54,19 @@ export class Restores {
     return restored
   }
 
-  /** The first partition stands for all: where there are several, each of them has its nodes' replicas. */
-  restoring(owner = '', leaseMs = 0, beginsReading = ''): Promise<Completeness> {
-    const first = this.#store.count === 1 ? '0' : '0:0'
-    // The lease is on the time of Redis whatever the clock says.
-    return this.#store.link.run<Completeness>('restoring', 0, ['', owner, String(leaseMs), beginsReading, first])
+  /** Each partition tells for itself, since a node can lose its own alone; all are as the least complete one. */
+  async restoring(owner = '', leaseMs = 0, beginsReading = ''): Promise<Completeness> {
+    const done = beginsReading === '' ? '' : '1'
+    const all = await Promise.all(
+      this.#store.perPartition((partition) => {
+        // Readers are kept in the first one.
+        const reader = partition === 0 ? [beginsReading, this.#store.count === 1 ? '0' : '0:0'] : ['', '']
+        // The lease is on the time of Redis whatever the clock says.
+        const args = ['', owner, String(leaseMs), done, ...reader]
+        return this.#store.link.run<Completeness>('restoring', partition, args)
+      }),
+    )
+    return LEAST_COMPLETE_FIRST.find((completeness) => all.includes(completeness))!
   }
 
   /** In each partition, some at a time, in the order given. What is no id of ours is left out. */

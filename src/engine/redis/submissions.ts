@@ -2,6 +2,7 @@ import type { XQueueError } from '../../task/errors.ts'
 import { acceptedTask, sameRequest, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
+import { incomplete } from '../state.ts'
 import { Trips } from '../trips.ts'
 import { idOf, idOfRef, type Numbers } from './ids.ts'
 import { NO_EXTRAS } from './keys.ts'
@@ -105,7 +106,7 @@ export class Submissions {
   }
 
   async #send(calls: (readonly TaskSpec[])[], onlyLook = false): Promise<Answer[]> {
-    const { typeTtlMs, pendingMax } = this.#options
+    const { typeTtlMs, pendingMax, isState } = this.#options
     const shapes = new Shapes()
     const tasks: (string | number)[] = []
     let count = 0
@@ -114,10 +115,19 @@ export class Submissions {
       tasks.push(specs.length)
       for (const spec of specs) writeTask(tasks, shapes.numberOf(spec), spec)
     }
-    const head = [onlyLook ? '1' : '', this.#numbers.take(count), typeTtlMs, pendingMax ?? '', shapes.count]
+    const head = [
+      isState ? '1' : '',
+      onlyLook ? '1' : '',
+      this.#numbers.take(count),
+      typeTtlMs,
+      pendingMax ?? '',
+      shapes.count,
+    ]
     const args = [...head, ...shapes.args, calls.length]
     for (const arg of tasks) args.push(arg)
-    const [numbers, answers] = await this.#store.run<[string[], Told[]]>('submit', this.#partition, args)
+    const answer = await this.#store.run<'incomplete' | [string[], Told[]]>('submit', this.#partition, args)
+    if (answer === 'incomplete') throw incomplete()
+    const [numbers, answers] = answer
     const lanes = shapes.lanes(numbers)
     return answers.map((told) => ({ told, lanes }))
   }

@@ -497,3 +497,8 @@ local function end_wait(lane, head, x, payload, retention_ms)
   count(lane.type, 'timeout', 1)
   tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
 end
+
+-- What `restoring` holds when the partition has everything that its log told it. The key is lost together with all
+-- else: that it is missing tells of the loss.
+local RESTORED = 'complete'
+local function is_restored() return call('GET', P .. KEY.restoring) == RESTORED end

@@ -1,13 +1,14 @@
 -- Accepts tasks. Several calls in one step, each of them whole or not at all.
 --
--- ARGV  now, '1' to look only whether they would be accepted, least n of the ids, how long a type stays known after
---       its last worker (ms), most waiting tasks or '',
+-- ARGV  now, '1' if nothing may be accepted before the partition is restored, '1' to look only whether they would be
+--       accepted, least n of the ids, how long a type stays known after its last worker (ms), most waiting tasks or '',
 --       number of shapes, (type, priority, head) each; number of calls; each call: number of tasks; each task: its
 --       shape's number (1…), its payload; with a minus before the number: also its extras, delay in ms or '', run_at
 --       or '', idempotency key or '', the request the key stands for
 -- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
 --       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
 --       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting}
+--       or 'incomplete': what was accepted now could take the places of what is to be restored
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
 local only_look, least_n, type_ttl, pending_max, known, waiting, runs, shapes, all_known
 
@@ -176,6 +177,7 @@ local function answer_call(tasks, unknown, keyed)
 end
 
 function steps.submit()
+  if arg() == '1' and not is_restored() then return 'incomplete' end
   only_look, least_n, type_ttl, pending_max = arg() == '1', number(), number(), number()
   known, runs = {}, {}
   -- What became due meanwhile has waited longer.
