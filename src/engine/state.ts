@@ -1,6 +1,6 @@
 import { XQueueError } from '../task/errors.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
-import type { Engine, Submitted } from './engine.ts'
+import type { Engine, EventsPage, EventsQuery, Submitted } from './engine.ts'
 
 /** An engine that takes tasks with the ids that they have. */
 export interface Restorable extends Engine {
@@ -33,9 +33,14 @@ export interface State extends Restorable {
    */
   restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness>
 
+  /** As every engine's; but a reader that `resumes` holds nothing until `restoring` has told where it begins. */
+  events(query: ResumingQuery): Promise<EventsPage>
+
   /** Whether the named reader of events has committed a position, or one after it. */
   hasRead(reader: string, position: string): Promise<boolean>
 }
+
+export type ResumingQuery = EventsQuery & { resumes?: boolean }
 
 export type Stand = 'waiting' | 'delayed' | 'running' | 'finished'
 

@@ -5,6 +5,7 @@ import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/ta
 import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['a', 'b'], concurrency: 10, startedAt: 0 }
+const READER = { name: 'reader', owner: 'me' }
 let redis: RunningRedis
 let state: State
 beforeAll(async () => {
@@ -104,7 +105,7 @@ it('is restored by one at a time, and knows when everything is lost', async () =
   expect(await state.restoring('one', 10_000, 'reader')).toBe('complete')
   expect(await state.restoring('two', 10_000)).toBe('complete')
   await submit([{}])
-  const reader = { name: 'reader', owner: 'me', leaseMs: 1_000 }
+  const reader = { ...READER, leaseMs: 1_000 }
   const { events, last } = await state.events({ after: null, max: 10, reader })
   expect(events).toHaveLength(1)
   expect(await state.hasRead('reader', last)).toBe(false)
@@ -112,4 +113,24 @@ it('is restored by one at a time, and knows when everything is lost', async () =
   expect(await state.hasRead('reader', last)).toBe(true)
   redisCli(redis.port, 'FLUSHALL')
   expect(await state.restoring()).toBe('empty')
+})
+
+it('takes nothing, and begins no reading, before it is complete', async () => {
+  const whole = (await openEngine(redis.url, { isState: true })) as State
+  const spec = completeSpec({ type: 'a', payload: 1 })
+  const read = () => whole.events({ after: null, max: 10, resumes: true, reader: { ...READER, leaseMs: 1_000 } })
+  try {
+    await expect(whole.submit([spec])).rejects.toMatchObject({ code: 'engine_unavailable' })
+    expect(await read()).toMatchObject({ held: false })
+    await whole.restoring('one', 10_000)
+    await whole.restoring('one', 10_000, READER.name)
+    const [{ task } = {}] = await whole.submit([spec])
+    expect(await read()).toMatchObject({ held: true, events: [{ taskId: task!.id }] })
+    redisCli(redis.port, 'FLUSHALL')
+    await declare()
+    await expect(whole.submit([spec])).rejects.toMatchObject({ code: 'engine_unavailable' })
+    expect(await read()).toMatchObject({ held: false })
+  } finally {
+    await whole.close()
+  }
 })

@@ -5,23 +5,27 @@ import { openEngine } from '../../src/engine/open.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { redisCli, startRedis } from '../services/redis.ts'
+import { startCluster } from '../services/redis-cluster.ts'
 import type { Line } from './history.ts'
 import { checkOverLoss, eventsOnTopic } from './kafka-story.ts'
 import { LIMITS, Load, WAIT_MS } from './load.ts'
 
 let kafka: RunningKafka
-let redis: RunningRedis
+let state: { url: string; stop(): Promise<void> }
 let load: Load
 let url: string
-const begin = async (...flags: string[]) => {
-  ;[kafka, redis] = await Promise.all([startKafka(), startRedis(...flags)])
-  url = `kafka://${kafka.address}?wait_ms=${2 * WAIT_MS}&state=${redis.url}?wait_ms=${WAIT_MS}`
+const begin = async <State extends typeof state>(starting: Promise<State>): Promise<State> => {
+  const [brokers, started] = await Promise.all([startKafka(), starting])
+  kafka = brokers
+  state = started
+  url = `kafka://${kafka.address}?wait_ms=${2 * WAIT_MS}&state=${state.url}?wait_ms=${WAIT_MS}`
   load = await Load.start(url)
+  return started
 }
 afterEach(async () => {
   await load?.stop()
-  await Promise.all([kafka?.stop(), redis?.stop()])
+  await Promise.all([kafka?.stop(), state?.stop()])
 })
 
 /** The events on the topic, when they tell of every accepted task that it has ended; or when that takes too long. */
@@ -50,9 +54,18 @@ async function expectNothingLost(scenario: string, lostAt: number): Promise<void
   expect(counts.finished).toBeGreaterThan(100)
 }
 
+/** What ended in the moments that were lost is told by its topic only. */
+async function expectAllEnd(): Promise<void> {
+  const lines = load.lines()
+  const accepted = lines.flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
+  const ended = new Set((await eventsOfAll(lines)).flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : [])))
+  expect(accepted.length).toBeGreaterThan(300)
+  expect(accepted.filter((id) => !ended.has(id))).toEqual([])
+}
+
 describe('the state of Kafka loses everything under a load', () => {
   it('is restored from the topics after FLUSHALL: unfinished tasks run, finished ones do not run again', async () => {
-    await begin()
+    const redis = await begin(startRedis())
     await load.progress()
     const flush = "redis.call('FLUSHALL') return redis.call('TIME')"
     const [seconds, micros] = redisCli(redis.port, 'EVAL', flush, '0').split('\n').map(Number)
@@ -62,7 +75,7 @@ describe('the state of Kafka loses everything under a load', () => {
   })
 
   it('is restored when Redis comes back empty, with types, limits and pauses', async () => {
-    await begin()
+    const redis = await begin(startRedis())
     const engine = await openEngine(url)
     await engine.configureType('mail', { maxConcurrency: 4 })
     await engine.configureType('quiet', { declared: true, paused: true, rate: { max: 5, perMs: 1_000 } })
@@ -84,7 +97,7 @@ describe('the state of Kafka loses everything under a load', () => {
 
 describe('the state of Kafka loses its last moments under a load', () => {
   it('takes back what was accepted in them', async () => {
-    await begin('--appendonly', 'yes', '--appendfsync', 'everysec')
+    const redis = await begin(startRedis('--appendonly', 'yes', '--appendfsync', 'everysec'))
     await load.progress()
     const folder = join(redis.folder, 'appendonlydir')
     const file = join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof'))!)
@@ -94,10 +107,24 @@ describe('the state of Kafka loses its last moments under a load', () => {
     truncateSync(file, size)
     await redis.start()
     await load.progress()
-    // What ended in those moments is told by its topic only.
-    const accepted = load.lines().flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
-    const ended = (await eventsOfAll(load.lines())).flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : []))
-    expect(accepted.length).toBeGreaterThan(300)
-    expect(accepted.filter((id) => !ended.includes(id))).toEqual([])
+    await expectAllEnd()
+  })
+})
+
+describe('the state of Kafka is a cluster under a load', () => {
+  it('is restored when one of its nodes comes back empty', async () => {
+    const { nodes, serves } = await begin(startCluster())
+    await load.progress()
+    for (const node of nodes) {
+      await node.kill()
+      await node.start()
+      await serves()
+      await load.progress()
+    }
+    const engine = await openEngine(url)
+    const limits = (await engine.types()).map(({ type, maxConcurrency }) => [type, maxConcurrency])
+    await engine.close()
+    expect(Object.fromEntries(limits)).toEqual(LIMITS)
+    await expectAllEnd()
   })
 })

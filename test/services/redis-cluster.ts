@@ -5,6 +5,8 @@ export interface RunningCluster {
   url: string
   /** In the order they were made: the masters first, then a replica for each of them. */
   nodes: RunningRedis[]
+  /** Resolves when every node says that the cluster serves. */
+  serves(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -23,18 +25,20 @@ export async function startCluster({ replicas = false, flags = [] as string[] } 
   const stop = async () => {
     await Promise.all(nodes.map((node) => node.stop()))
   }
+  const serves = () =>
+    until(() => nodes.every(({ port }) => redisCli(port, 'CLUSTER', 'INFO').startsWith('cluster_state:ok')))
   try {
     if (nodes.length < starts.length) throw started.find((result) => result.status === 'rejected')!.reason
     const addresses = nodes.map(({ port }) => `127.0.0.1:${port}`)
     const create = ['--cluster', 'create', ...addresses, '--cluster-replicas', replicas ? '1' : '0', '--cluster-yes']
     execFileSync('redis-cli', create, { stdio: 'ignore' })
-    await until(() => nodes.every(({ port }) => redisCli(port, 'CLUSTER', 'INFO').startsWith('cluster_state:ok')))
+    await serves()
     if (replicas) await until(() => nodes.every(({ port }) => hasItsPeer(redisCli(port, 'INFO', 'replication'))))
   } catch (error) {
     await stop()
     throw error
   }
-  return { url: `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(',')}`, nodes, stop }
+  return { url: `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(',')}`, nodes, serves, stop }
 }
 
 /** A master with its replica, or a replica that has what its master has. */

@@ -244,6 +244,7 @@ export class KafkaEngine implements Restorable {
     if (topic === this.#topics.submit) {
       return new SubmitPartition(this, this.#log, this.#topics, partition, from)
     }
+    const told = () => this.#relay.caughtUp()
     const park = async (ids: readonly string[]) => {
       const tasks = (await this.#state.get(ids)).filter((task) => task !== null)
       const asked = { delayMs: 0, runAt: null }
@@ -252,7 +253,7 @@ export class KafkaEngine implements Restorable {
     const mend = async (first: bigint, ids: readonly string[]) => {
       await this.#refuseUnlessWhole()
       // What had ended before it was looked for is on its topic then.
-      await this.#relay.caughtUp()
+      await told()
       const wanted = new Set(ids)
       const lost = []
       for await (const { records } of this.#log.read(topic, new Map([[partition, first]]), [partition])) {
@@ -263,7 +264,7 @@ export class KafkaEngine implements Restorable {
       }
       return this.#restorer.mend(lost)
     }
-    return new LanePartition(this.#state, { park, mend }, from)
+    return new LanePartition(this.#state, { told, park, mend }, from)
   }
 
   async #told(changed: Changed): Promise<Changed> {

@@ -15,6 +15,8 @@ interface Entry {
 
 /** What is done about accepted tasks that do not simply end. */
 export interface LaneCare {
+  /** Resolves when what came of tasks until now is on its topic: the state alone could lose it. */
+  told(): Promise<void>
   /** Writes tasks to where they hold up nobody. */
   park(ids: readonly string[]): Promise<void>
   /** Takes back what the state should know and does not; answers those that had ended and are forgotten by now. */
@@ -88,6 +90,7 @@ export class LanePartition implements PartitionReader {
     if (this.#from > 0) some.unshift(this.#entries[0]!)
     const stands = await this.#state.stands(some.map(({ id }) => id))
     const done = new Set(some.filter((_, index) => stands[index] === 'finished'))
+    if (done.size > 0) await this.#care.told()
     for (const entry of await this.#mend(some.filter((_, index) => stands[index] === null))) done.add(entry)
     if (!this.wants) for (const entry of await this.#park(some, stands)) done.add(entry)
     if (done.size > 0) this.#entries = this.#entries.filter((entry) => !done.has(entry))

@@ -37,6 +37,9 @@ export class Relay {
   readonly #lagMax: number
   #running: Promise<void> | undefined
   #told = Promise.withResolvers<void>()
+  /** Who waits until it has caught up: with what was at the time, and with what will be when that is done. */
+  #current: Promise<void> = Promise.resolve()
+  #next: Promise<void> | undefined
   #lagTimer: NodeJS.Timeout | undefined
   /** Where the outbox was at each look, oldest first, as far as Kafka has not been told of it. */
   #untold: { position: string; at: number }[] = []
@@ -73,12 +76,20 @@ export class Relay {
    * Resolves when everything that has happened until now is on its topic.
    * @throws XQueueError `engine_unavailable` when that takes too long
    */
-  async caughtUp(): Promise<void> {
-    const { last } = await this.#state.events({ after: null, max: 1 })
-    await this.hasTold(last)
+  caughtUp(): Promise<void> {
+    // Those that ask while it waits for somebody are waited for together after that.
+    this.#next ??= this.#current
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined
+        this.#current = this.#catchUp()
+        return this.#current
+      })
+    return this.#next
   }
 
-  async hasTold(position: string): Promise<void> {
+  async #catchUp(): Promise<void> {
+    const { last: position } = await this.#state.events({ after: null, max: 1 })
     const until = performance.now() + this.#waitMs
     while (!(await this.#state.hasRead(READER, position))) {
       if (performance.now() > until) {
@@ -112,12 +123,14 @@ export class Relay {
     }
     // The next one need not wait for the lease to end.
     const { name, owner } = this.#query().reader
-    await this.#state.events({ after, max: 1, reader: { name, owner, leaseMs: 0 } }).catch(() => undefined)
+    await this.#state
+      .events({ after, max: 1, resumes: true, reader: { name, owner, leaseMs: 0 } })
+      .catch(() => undefined)
   }
 
   #query() {
     const reader = { name: READER, owner: this.#owner, leaseMs: LEASE_MS }
-    return { max: PAGE_MAX, waitMs: WAIT_MS, signal: this.#stopped.signal, reader }
+    return { max: PAGE_MAX, waitMs: WAIT_MS, signal: this.#stopped.signal, reader, resumes: true }
   }
 
   async #recordsOf(events: readonly TaskEvent[]): Promise<LogRecord[]> {

@@ -5,7 +5,6 @@ import type {
   Changed,
   ChangeOutcome,
   EngineOptions,
-  EventsQuery,
   Health,
   KeyChange,
   Keys,
@@ -19,7 +18,7 @@ import type {
   Which,
 } from '../engine.ts'
 import { closedError, unknownTypes } from '../refusals.ts'
-import type { Completeness, Remembered, State } from '../state.ts'
+import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts'
 import { Trips } from '../trips.ts'
 import { keysOf } from './api-keys.ts'
 import { healthOf } from './health.ts'
@@ -198,7 +197,7 @@ export class RedisEngine implements State {
     return { counts, delayed, throughput, concurrencyLimits, stream }
   }
 
-  async events(query: EventsQuery) {
+  async events(query: ResumingQuery) {
     this.#refuseWhenClosed()
     return this.#tail.read(query)
   }

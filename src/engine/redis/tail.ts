@@ -1,7 +1,8 @@
 import type { TaskEvent } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
 import { isStatus, type Status } from '../../task/status.ts'
-import type { EventsPage, EventsQuery, EventsReader } from '../engine.ts'
+import type { EventsPage, EventsReader } from '../engine.ts'
+import type { ResumingQuery } from '../state.ts'
 import { idOf, idOfRef } from './ids.ts'
 import type { RedisStore } from './store.ts'
 
@@ -30,7 +31,7 @@ export class Tail {
     this.#listen = listen
   }
 
-  read(query: EventsQuery): Promise<EventsPage> {
+  read(query: ResumingQuery): Promise<EventsPage> {
     const { after, max, waitMs = 0, signal, reader } = query
     return reader ? this.#readNamed(query, reader) : this.#readFrom(after, max, waitMs, signal)
   }
@@ -59,10 +60,13 @@ export class Tail {
   }
 
   /** As `EventsReader` promises; the reader's place is kept in the first partition. */
-  async #readNamed({ after, max, waitMs = 0, signal }: EventsQuery, reader: EventsReader): Promise<EventsPage> {
+  async #readNamed(
+    { after, max, waitMs = 0, signal, resumes = false }: ResumingQuery,
+    reader: EventsReader,
+  ): Promise<EventsPage> {
     const endsAt = performance.now() + waitMs
     for (;;) {
-      const [state, position] = await this.#take(reader, after)
+      const [state, position] = await this.#take(reader, after, resumes)
       const leftMs = endsAt - performance.now()
       if (state === 'held') return this.#readFrom(position, max, Math.min(leftMs, reader.leaseMs / 2), signal)
       if (state === 'free' || leftMs <= 0 || signal?.aborted || this.#closed) {
@@ -75,13 +79,15 @@ export class Tail {
   async #take(
     { name, owner, leaseMs }: EventsReader,
     after: string | null,
+    resumes: boolean,
   ): Promise<['held' | 'free' | 'other', string]> {
     const take = (beginAt: string) => {
       const args = [name, owner, leaseMs, after === null ? '' : '1', after ?? '', beginAt]
       return this.#store.run<['held' | 'free' | 'other' | 'new', string]>('reader', 0, args)
     }
-    const answer = await take('')
-    return (answer[0] === 'new' ? await take(await this.#now()) : answer) as ['held', string]
+    let answer = await take('')
+    if (answer[0] === 'new') answer = resumes ? ['other', ''] : await take(await this.#now())
+    return answer as ['held' | 'free' | 'other', string]
   }
 
   async #now(): Promise<string> {
