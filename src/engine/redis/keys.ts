@@ -58,6 +58,8 @@ export const KEYS = {
   event_clock: 'events:clock',
   /** The number before the first event that there ever was. */
   event_birth: 'events:birth',
+  /** Where numbers were left out, `<last before>:<first after, less 1>`, newest first. */
+  event_skips: 'events:skips',
   /** Lease and place of a named reader of events. */
   reader: 'reader:',
   /** There while somebody reads events. */

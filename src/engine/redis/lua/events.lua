@@ -13,7 +13,10 @@ function steps.events()
   local first_entry = call('XRANGE', P .. KEY.events, '-', '+', 'COUNT', 1)[1]
   local birth = call('GET', P .. KEY.event_birth) or '0'
   local before = tonumber(last)
-  if first_entry then before = tonumber(first_entry[1]:match('^%d+')) - tonumber(first_entry[2][2]) end
+  if first_entry then
+    local its_last, skipped = first_entry[1]:match('^(%d+)-(%d+)$')
+    before = tonumber(its_last) - tonumber(first_entry[2][2]) - tonumber(skipped)
+  end
   local entries = {}
   if after ~= 'now' then
     local from = after == '' and '-' or string.format('%d', tonumber(after) + 1)

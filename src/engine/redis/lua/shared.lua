@@ -21,6 +21,8 @@ local call, P, ARGV, at, now, NOW
 local lanes, lanes_by_name, clock_ms, clock_n, clock_moved
 local counts, events, event_count, wakes, permits_freed, broadcasts
 local finished_texts, finished_refs
+-- By prefix: whether this server has given positions to events since it started. The only thing that outlives a step.
+local goes_on = {}
 
 local function begin(keys, args)
   call, P, ARGV, at = redis.call, keys[1], args, 1
@@ -220,21 +222,33 @@ local function wake_from(prefix, woken)
   end
 end
 
+-- Positions for events: the last of them, and how many are left out before the first. A server that has started again,
+-- or has taken over, may have lost the last ones that were given: it goes on above every one that there can have been,
+-- and so does a store that starts anew.
+local function give_positions()
+  local last = call('INCRBY', P .. KEY.event_clock, event_count)
+  local before = last - event_count
+  if goes_on[P] and before > 0 then return last, 0 end
+  goes_on[P] = true
+  local first = math.max(before, now * 1000)
+  last = first + event_count
+  call('SET', P .. KEY.event_clock, string.format('%d', last))
+  if before == 0 then
+    call('SET', P .. KEY.event_birth, string.format('%d', first))
+    return last, 0
+  end
+  if first > before then call('LPUSH', P .. KEY.event_skips, string.format('%d:%d', before, first)) end
+  return last, first - before
+end
+
 local function leave_behind()
   if clock_moved then call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n)) end
   for field, change in pairs(counts) do
     if change ~= 0 then call('HINCRBY', P .. KEY.counts, field, change) end
   end
   if event_count > 0 then
-    local last = call('INCRBY', P .. KEY.event_clock, event_count)
-    if last == event_count then
-      -- A store that starts anew goes on above every position that an older one can have given.
-      last = now * 1000 + event_count
-      call('SET', P .. KEY.event_birth, string.format('%d', now * 1000))
-      call('SET', P .. KEY.event_clock, string.format('%d', last))
-    end
     local body = '[' .. table.concat(events, ',') .. ']'
-    call('XADD', P .. KEY.events, string.format('%d-1', last), 'n', event_count, 't', NOW, 'b', body)
+    call('XADD', P .. KEY.events, string.format('%d-%d', give_positions()), 'n', event_count, 't', NOW, 'b', body)
     if call('EXISTS', P .. KEY.readers) == 1 then broadcast('events') end
   end
   wake_from(KEY.waiting, wakes)

@@ -260,6 +260,21 @@ local function is_keeper(process, keep_ms)
   return true
 end
 
+-- Positions that were left out are no events: what lies behind one that is not kept any more is forgotten.
+local function trim_events(keep)
+  local last = tonumber(call('GET', P .. KEY.event_clock) or '0')
+  local skips = call('LRANGE', P .. KEY.event_skips, 0, -1)
+  for index, skip in ipairs(skips) do
+    local from, to = skip:match('^(%d+):(%d+)$')
+    if last - to >= keep then
+      for _ = index, #skips do call('RPOP', P .. KEY.event_skips) end
+      break
+    end
+    keep, last = keep - (last - to), tonumber(from)
+  end
+  if last >= keep then call('XTRIM', P .. KEY.events, 'MINID', string.format('%d', last - keep + 1)) end
+end
+
 function steps.sweep()
   local keeps, another_ms = is_keeper(arg(), arg())
   if not keeps then return { '', another_ms } end
@@ -287,10 +302,7 @@ function steps.sweep()
   forget_workers()
   write_finished()
   leave_behind()
-  local last_event = call('GET', P .. KEY.event_clock)
-  if last_event then
-    call('XTRIM', P .. KEY.events, 'MINID', string.format('%d', tonumber(last_event) - events_max + 1))
-  end
+  trim_events(events_max)
   soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
   return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%d', next_at) or '', leases }
 end
