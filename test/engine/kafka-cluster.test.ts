@@ -91,9 +91,14 @@ describe('a cluster that is not as it must be', () => {
     const more = `?tls=on&ca=${kafka.authority}&wait_ms=1000&state=${redis.url}`
     engine = await openEngine(`kafka://ann:p%40ss@${kafka.address}${more}`)
     await engine.configureType('t', { declared: true })
-    const [submitted] = await engine.submit([completeSpec({ type: 't' })])
-    expect(submitted!.existing).toBe(false)
-    await expect(openEngine(`kafka://ann:wrong@${kafka.address}${more}`)).rejects.toThrow(/the user or the password/)
+    await engine.submit([completeSpec({ type: 't' })])
+    for (const sasl of ['', 'sasl=scram-sha-512&']) {
+      const again = await openEngine(`kafka://ann:p%40ss@${kafka.address}${more.replace('?', `?${sasl}`)}`)
+      const [submitted] = await again.submit([completeSpec({ type: 't' })]).finally(() => again.close())
+      expect(submitted!.existing).toBe(false)
+      const wrong = `kafka://ann:wrong@${kafka.address}${more.replace('?', `?${sasl}`)}`
+      await expect(openEngine(wrong)).rejects.toThrow(/the user or the password/)
+    }
   })
 })
 

@@ -7,6 +7,7 @@ import { isFinal } from '../../src/task/status.ts'
 import { type RunningKafka, startKafka } from '../services/kafka.ts'
 import { redisCli, startRedis } from '../services/redis.ts'
 import { startCluster } from '../services/redis-cluster.ts'
+import { startSentinel } from '../services/redis-sentinel.ts'
 import type { Line } from './history.ts'
 import { checkOverLoss, eventsOnTopic } from './kafka-story.ts'
 import { LIMITS, Load, WAIT_MS } from './load.ts'
@@ -106,6 +107,16 @@ describe('the state of Kafka loses its last moments under a load', () => {
     await redis.kill()
     truncateSync(file, size)
     await redis.start()
+    await load.progress()
+    await expectAllEnd()
+  })
+})
+
+describe('the state of Kafka is watched by Sentinel under a load', () => {
+  it('takes back what the old master had accepted and not passed on', async () => {
+    const { master } = await begin(startSentinel())
+    await load.progress()
+    await master.kill()
     await load.progress()
     await expectAllEnd()
   })

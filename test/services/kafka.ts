@@ -46,7 +46,7 @@ export interface RunningKafka {
  * themselves; topics of the brokers' own have as many replicas as there are brokers.
  *
  * @param more further lines of the configuration of each
- * @param login with it, clients speak TLS and SASL PLAIN
+ * @param login with it, clients speak TLS and SASL, PLAIN or SCRAM-SHA-512
  */
 export async function startKafka({
   brokers: count = 1,
@@ -66,7 +66,8 @@ export async function startKafka({
   const brokers = Array.from({ length: count }, (_, index) => {
     const [port, controller] = [ports[index]!, ports[count + index]!]
     const protocol = login ? 'SASL_SSL' : 'PLAINTEXT'
-    return makeBroker(jars, { id: index + 1, port, controller, voters, protocol, more: [...secured, ...more] })
+    const lines = [...secured, ...more]
+    return makeBroker(jars, { id: index + 1, port, controller, voters, protocol, login, more: lines })
   })
   const all = (act: (broker: Broker) => Promise<void>) => Promise.all(brokers.map(act)).then(() => undefined)
   const kill = () => all((broker) => broker.kill())
@@ -93,18 +94,19 @@ interface BrokerPlan {
   controller: number
   voters: string[]
   protocol: 'PLAINTEXT' | 'SASL_SSL'
+  login: Login | undefined
   more: string[]
 }
 
 function makeBroker(jars: string, plan: BrokerPlan): Broker & { folder: string } {
-  const { id, port } = plan
+  const { id, port, login } = plan
   const folder = removeAtExit(mkdtempSync(join(tmpdir(), `xqueue-kafka-${id}-`)))
   const settings = join(folder, 'server.properties')
   writeFileSync(settings, `${settingsOf(plan, join(folder, 'data')).join('\n')}\n`)
   const java = ['-cp', `${jars}/*${delimiter}${HERE}`, `-Dlog4j2.configurationFile=${join(HERE, 'log4j2.properties')}`]
-  execFileSync('java', [...JVM, ...java, 'kafka.tools.StorageTool', 'format', '-t', CLUSTER_ID, '-c', settings], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  })
+  const users = login ? ['--add-scram', `SCRAM-SHA-512=[name=${login.user},password=${login.password}]`] : []
+  const format = ['kafka.tools.StorageTool', 'format', '-t', CLUSTER_ID, '-c', settings, ...users]
+  execFileSync('java', [...JVM, ...java, ...format], { stdio: ['ignore', 'ignore', 'inherit'] })
   let server: ChildProcess | undefined
   const start = async () => {
     const args = [...JVM, ...java, 'kafka.Kafka', settings]
@@ -158,14 +160,15 @@ function securedBy({ user, password }: Login, folder: string): string[] {
   })
   const both = ['key.pem', 'cert.pem'].map((name) => readFileSync(join(folder, name), 'utf8'))
   writeFileSync(join(folder, 'both.pem'), both.join(''), { mode: 0o600 })
-  const module = 'org.apache.kafka.common.security.plain.PlainLoginModule'
+  const module = (name: string) => `org.apache.kafka.common.security.${name}LoginModule required`
   const users = `username="broker" password="secret" user_broker="secret" user_${user}="${password}"`
   return [
     'listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL',
     'security.inter.broker.protocol=SASL_SSL',
     'sasl.mechanism.inter.broker.protocol=PLAIN',
-    'sasl.enabled.mechanisms=PLAIN',
-    `listener.name.sasl_ssl.plain.sasl.jaas.config=${module} required ${users};`,
+    'sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512',
+    `listener.name.sasl_ssl.plain.sasl.jaas.config=${module('plain.Plain')} ${users};`,
+    `listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=${module('scram.Scram')};`,
     'ssl.keystore.type=PEM',
     `ssl.keystore.location=${join(folder, 'both.pem')}`,
     'ssl.truststore.type=PEM',
