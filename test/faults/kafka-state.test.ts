@@ -8,7 +8,6 @@ import { type RunningKafka, startKafka } from '../services/kafka.ts'
 import { redisCli, startRedis } from '../services/redis.ts'
 import { startCluster } from '../services/redis-cluster.ts'
 import { startSentinel } from '../services/redis-sentinel.ts'
-import type { Line } from './history.ts'
 import { checkOverLoss, eventsOnTopic } from './kafka-story.ts'
 import { LIMITS, Load, WAIT_MS } from './load.ts'
 
@@ -29,9 +28,12 @@ afterEach(async () => {
   await Promise.all([kafka?.stop(), state?.stop()])
 })
 
+const acceptedIds = () => load.lines().flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
+
 /** The events on the topic, when they tell of every accepted task that it has ended; or when that takes too long. */
-async function eventsOfAll(lines: readonly Line[]): Promise<TaskEvent[]> {
-  const accepted = lines.flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
+async function eventsOfAll(): Promise<TaskEvent[]> {
+  await load.end('submit')
+  const accepted = acceptedIds()
   let events: TaskEvent[] = []
   const haveEnded = async () => {
     events = await eventsOnTopic(kafka.address, 'xq.events')
@@ -47,8 +49,8 @@ async function eventsOfAll(lines: readonly Line[]): Promise<TaskEvent[]> {
 
 /** The whole story, from before the loss and after it, as Kafka tells it. */
 async function expectNothingLost(scenario: string, lostAt: number): Promise<void> {
+  const events = await eventsOfAll()
   const { lines, limits, counts } = await load.finish()
-  const events = await eventsOfAll(lines)
   const violations = checkOverLoss({ events, lines, limits }, lostAt)
   console.info(`${scenario}: ${JSON.stringify({ ...counts, violations: violations.length })}`)
   expect(violations.slice(0, 10)).toEqual([])
@@ -57,9 +59,8 @@ async function expectNothingLost(scenario: string, lostAt: number): Promise<void
 
 /** What ended in the moments that were lost is told by its topic only. */
 async function expectAllEnd(): Promise<void> {
-  const lines = load.lines()
-  const accepted = lines.flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
-  const ended = new Set((await eventsOfAll(lines)).flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : [])))
+  const ended = new Set((await eventsOfAll()).flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : [])))
+  const accepted = acceptedIds()
   expect(accepted.length).toBeGreaterThan(300)
   expect(accepted.filter((id) => !ended.has(id))).toEqual([])
 }

@@ -118,7 +118,7 @@ export class Load {
    * @param directUrl the same store over a network that works
    */
   async finish(directUrl = this.#url): Promise<Story & { counts: Record<string, number> }> {
-    await this.#end('submit')
+    await this.end('submit')
     const engine = await openEngine(directUrl, { eventsMax: 1e9, leaseMs: LEASE_MS })
     try {
       const open = async () => {
@@ -126,7 +126,7 @@ export class Load {
         return counts.pending + counts.processing
       }
       await this.until(async () => (await open()) === 0, 'everything is finished')
-      await this.#end('work')
+      await this.end('work')
       const limits = Object.entries(this.#options.limits).filter(([, limit]) => limit !== null)
       const story = {
         events: await allEvents(engine),
@@ -139,13 +139,8 @@ export class Load {
     }
   }
 
-  /** Ends everything at once, whatever the test came to. */
-  async stop(): Promise<void> {
-    await Promise.all(this.members.map((member) => this.kill(member)))
-    rmSync(this.#folder, { recursive: true, force: true })
-  }
-
-  async #end(role: Member['role']): Promise<void> {
+  /** Ends those that submit or those that work, as a deploy does. */
+  async end(role: Member['role']): Promise<void> {
     const ending = this.members.filter(({ child }) => child.exitCode === null && child.signalCode === null)
     await Promise.all(
       ending
@@ -156,6 +151,12 @@ export class Load {
           await ended
         }),
     )
+  }
+
+  /** Ends everything at once, whatever the test came to. */
+  async stop(): Promise<void> {
+    await Promise.all(this.members.map((member) => this.kill(member)))
+    rmSync(this.#folder, { recursive: true, force: true })
   }
 }
 
