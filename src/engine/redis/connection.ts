@@ -5,8 +5,6 @@ import type { Node, RedisPlace } from './place.ts'
 
 /** An idle connection is tried so often, in units of the longest wait for an answer. */
 const PING_AFTER = 2
-/** Opening is tried so often within that wait: one that hangs must not take all of it. */
-const OPEN_TRIES = 3
 /** Its life is looked at so often within that wait. */
 const LOOKS = 4
 
@@ -35,8 +33,6 @@ export class Connection {
    */
   static async open(place: RedisPlace, node: Node, onLost: (why: Error) => void): Promise<Connection> {
     const connection = new Connection(place, node, onLost)
-    // One that hangs leaves time for another try.
-    const timer = setTimeout(() => connection.end(new Error('no answer')), place.waitMs / OPEN_TRIES)
     try {
       await connection.#connect()
       // The network may accept for a node that does not answer.
@@ -47,8 +43,6 @@ export class Connection {
       connection.end(error as Error)
       // Nothing of anybody's was sent so far.
       throw error instanceof ErrorReply || error instanceof UnreachedError ? error : new UnreachedError(error as Error)
-    } finally {
-      clearTimeout(timer)
     }
   }
 
