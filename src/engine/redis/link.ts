@@ -107,7 +107,8 @@ export class Link {
           await connection.subscribe(channel, listener)
           return
         } catch (error) {
-          if (performance.now() > until) throw error
+          // After a close there is no next one, and to try on would keep the process from everything else.
+          if (this.#closed || performance.now() > until) throw error
           // It was lost in between: the next one is on its way.
         }
       }
