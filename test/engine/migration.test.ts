@@ -3,13 +3,13 @@ import { once } from 'node:events'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import { type RunningKafka, startKafka } from '../services/kafka.ts'
 import { removeAtExit } from '../services/processes.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
 
 const TASKS = 2_000
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image'], concurrency: 10, startedAt: 0 }
@@ -127,5 +127,24 @@ it('moves all from Redis to Kafka with their ids, although it is killed on the w
   const same = ({ id, createdAt, runAt, group, priority }: Task) => ({ id, createdAt, runAt, group, priority })
   expect(there.map(same)).toEqual(before.map(same))
   expect(await target.get([ended!.id])).toEqual([ended])
+  await Promise.all([source.close(), target.close()])
+}, 90_000)
+
+it('moves all from Kafka to Redis with their ids, and out of its topics', async () => {
+  const [from, to] = [`kafka://${kafka.address}?prefix=d&state=${redis.url}?prefix=d`, `${redis.url}?prefix=e`]
+  const source = await openEngine(from)
+  await fill(source)
+  const before = (await all(source, 'pending')).sort(byNumber)
+  await run(from, to)
+  const target = await openEngine(to)
+  const there = await expectAllThere(source, target)
+  expect(there.map(({ id }) => id)).toEqual(before.map(({ id }) => id))
+  // What has moved does not come back with a state that was lost.
+  redisCli(redis.port, 'EVAL', "for _, key in ipairs(redis.call('KEYS', 'd:*')) do redis.call('DEL', key) end", '0')
+  const patience = { timeout: 30_000, interval: 100 }
+  await vi.waitFor(async () => expect((await source.stats()).counts.canceled).toBe(TASKS), patience)
+  const check = async () => (await source.health()).checks.find(({ name }) => name === 'state')
+  await vi.waitFor(async () => expect(await check()).toMatchObject({ ok: true }), patience)
+  expect((await source.stats()).counts).toMatchObject({ pending: 0, canceled: TASKS, success: 1 })
   await Promise.all([source.close(), target.close()])
 }, 90_000)
