@@ -12,7 +12,10 @@ import { fileOf, MUTATIONS, type Mutation } from './mutations.ts'
 const root = join(import.meta.dirname, '../..')
 const CONTRACTS = {
   SQLite: ['test/engine-contract/sqlite.test.ts', '-t', 'SQLite in memory'],
-  Redis: ['test/engine-contract/redis.test.ts', 'test/engine/redis-wake.test.ts'],
+  Redis: [
+    'test/engine-contract/redis.test.ts',
+    ...['wake', 'restore', 'events'].map((of) => `test/engine/redis-${of}.test.ts`),
+  ],
 }
 const SIMULATED_SEEDS = 150
 /** A broken engine may hang: that is caught by the time-out of a test, and this is above it. */

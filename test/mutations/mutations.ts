@@ -141,4 +141,14 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   redis('a reader holds its place alone', 'and tonumber(expires) > now then', 'and tonumber(expires) < 0 then'),
   redis('whoever waits is woken', 'then wake(lane.type, 1) end', 'then end'),
+  redis(
+    'a state that has lost something takes nothing',
+    "if arg() == '1' and not is_restored() then",
+    "if arg() == '2' then",
+  ),
+  redis(
+    'a lost position is not given again',
+    'local first = math.max(before, now * 1000)',
+    'local first = math.max(before, 1)',
+  ),
 ]
