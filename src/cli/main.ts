@@ -6,6 +6,8 @@ import { benchCommand } from './bench.ts'
 import { completionCommand } from './completion.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
+import { healthCommand } from './health.ts'
+import { initCommand } from './init.ts'
 import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
 import { EXIT } from './output.ts'
@@ -30,6 +32,7 @@ const program = new Command('xqueue')
     '\nExit codes: 0 done, 1 the task or the call failed, 2 wrong usage or settings, 3 the server cannot be reached',
   )
 for (const command of [
+  initCommand(),
   ...serveCommands(),
   submitCommand(),
   ...taskCommands(),
@@ -37,6 +40,7 @@ for (const command of [
   ...systemCommands(),
   migrateCommand(),
   keysCommand(),
+  healthCommand(),
   doctorCommand(),
   configCommand(),
   benchCommand(),

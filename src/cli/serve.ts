@@ -1,7 +1,5 @@
 import { Command, Option } from 'commander'
 import { destination, type Logger, pino } from 'pino'
-import pretty from 'pino-pretty'
-import { startApp } from '../app.ts'
 import { type Config, loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
 import { withExamples } from './output.ts'
@@ -42,7 +40,9 @@ export function settingsOf(flags: object): Record<string, string> {
 
 async function run(flags: object, parts: { server: boolean; worker: boolean }): Promise<void> {
   const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
-  const logger = createLogger(config)
+  const logger = await createLogger(config)
+  // Loaded here, so that commands which only call a server start without one in memory.
+  const { startApp } = await import('../app.ts')
   const app = await startApp(config, parts, logger)
   logger.info({ engine: config.engine.split('@').at(-1), address: app.address }, 'xqueue is ready')
   let stopping = false
@@ -60,7 +60,9 @@ async function run(flags: object, parts: { server: boolean; worker: boolean }): 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void onSignal(signal))
 }
 
-function createLogger({ logLevel: level, logFormat }: Config): Logger {
+async function createLogger({ logLevel: level, logFormat }: Config): Promise<Logger> {
   const forPeople = logFormat === 'pretty' || (logFormat === 'auto' && process.stderr.isTTY)
-  return pino({ level }, forPeople ? pretty({ destination: 2, ignore: 'pid,hostname' }) : destination(2))
+  if (!forPeople) return pino({ level }, destination(2))
+  const { default: pretty } = await import('pino-pretty')
+  return pino({ level }, pretty({ destination: 2, ignore: 'pid,hostname' }))
 }

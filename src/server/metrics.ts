@@ -1,43 +1,71 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client'
-import type { Engine, TypeInfo } from '../engine/engine.ts'
+import type { TypeInfo } from '../engine/engine.ts'
+import { XQueueError } from '../task/errors.ts'
 import type { Outcome } from '../task/outcome.ts'
+import type { ServerOptions } from './server.ts'
 
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800]
 
-/** Gauges that are read from the engine when the metrics are: all processes show the same. */
-export function engineMetrics(engine: Engine, register: Registry): void {
-  collectDefaultMetrics({ register, prefix: 'xqueue_' })
-  const ofTypes = (name: string, help: string, value: (info: TypeInfo) => number | null) =>
+/**
+ * Gauges that are read from the engine when the metrics are: all processes show the same. While the engine is away they
+ * have no values, but `xqueue_health` says so: that is when somebody looks.
+ */
+export function engineMetrics({ engine, live, version, registry }: ServerOptions): void {
+  collectDefaultMetrics({ register: registry, prefix: 'xqueue_' })
+  const types = shared(() => engine.types())
+  const gauge = (name: string, help: string, label: string, read: () => Promise<[value: string, measured: number][]>) =>
     new Gauge({
       name,
       help,
-      labelNames: ['type'],
-      registers: [register],
+      labelNames: [label],
+      registers: [registry],
       async collect() {
         this.reset()
-        for (const info of await engine.types()) {
-          const measured = value(info)
-          if (measured !== null) this.set({ type: info.type }, measured)
-        }
+        for (const [value, measured] of await read().catch(noneWhileAway)) this.set({ [label]: value }, measured)
       },
     })
-  ofTypes('xqueue_tasks_pending', 'Waiting tasks', ({ pending }) => pending)
+  const ofTypes = (name: string, help: string, measure: (info: TypeInfo) => number | null) =>
+    gauge(name, help, 'type', async () => {
+      const measured = (await types()).map((info): [string, number | null] => [info.type, measure(info)])
+      return measured.filter((entry): entry is [string, number] => entry[1] !== null)
+    })
+  ofTypes('xqueue_tasks_pending', 'Waiting tasks, delayed ones included', ({ pending }) => pending)
+  ofTypes('xqueue_tasks_delayed', 'Waiting tasks whose time has not come', ({ delayed }) => delayed)
   ofTypes('xqueue_tasks_processing', 'Running tasks', ({ processing }) => processing)
+  ofTypes('xqueue_workers', 'Live workers that run the type', ({ workers }) => workers)
+  ofTypes('xqueue_paused', '1 while the type starts no tasks', ({ paused }) => Number(paused))
   ofTypes(
     'xqueue_concurrency_limit',
     'Most tasks of the type at once; absent without a limit',
     ({ maxConcurrency }) => maxConcurrency,
   )
-  new Gauge({
-    name: 'xqueue_tasks',
-    help: 'Tasks kept, by status',
-    labelNames: ['status'],
-    registers: [register],
-    async collect() {
-      const { counts } = await engine.stats()
-      for (const [status, count] of Object.entries(counts)) this.set({ status }, count)
+  gauge('xqueue_tasks', 'Tasks kept, by status', 'status', async () => Object.entries((await engine.stats()).counts))
+  gauge(
+    'xqueue_health',
+    '1 for each check of /api/v1/health that is passed, 0 for one that is not',
+    'check',
+    async () => {
+      const { checks } = await engine.health()
+      return [...checks, ...(live ? [live.check()] : [])].map(({ name, ok }) => [name, Number(ok)])
     },
-  })
+  )
+  gauge('xqueue_build_info', 'Always 1; the version is the label', 'version', async () => [[version, 1]])
+}
+
+/** Callers that come while an answer is under way get that one: all gauges of a type ask at once. */
+function shared<T>(ask: () => Promise<T>): () => Promise<T> {
+  let underWay: Promise<T> | null = null
+  return () => {
+    underWay ??= ask().finally(() => {
+      underWay = null
+    })
+    return underWay
+  }
+}
+
+function noneWhileAway(error: unknown): [] {
+  if (error instanceof XQueueError && error.code === 'engine_unavailable') return []
+  throw error
 }
 
 /** What this process' worker did: hand the result to its `onAttempt`. */

@@ -137,7 +137,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     },
   })
   await server.register(swaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
-  engineMetrics(engine, registry)
+  engineMetrics(options)
   const context: ServerContext = {
     ...options,
     access,

@@ -95,6 +95,7 @@ export async function readStats(engine: Engine, instanceId: string, startedAt: n
     canceled_tasks: counts.canceled,
     timeout_tasks: counts.timeout,
     delayed_tasks: delayed,
+    ready_tasks: Math.max(0, counts.pending - delayed), // What more workers could help with.
     total_workers: workers.length,
     active_workers: active(workers),
     stream_info: { length: stream.length, groups: stream.groups },

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { createServer } from '../../src/server/server.ts'
@@ -63,4 +63,16 @@ it('lets a submission wait for a Redis that is back within the bound', async () 
   const mended = new Promise((resolve) => setTimeout(resolve, WAIT_MS / 4)).then(() => proxy.mend())
   expect((await waiting).status).toBe(201)
   await mended
+})
+
+it('has metrics that say so, and those of the process', async () => {
+  const metrics = async () => (await fetch(`${base}/metrics`)).text()
+  expect(await metrics()).toMatch(/^xqueue_tasks_pending\{type="mail"\} \d+$/m)
+  proxy.cut()
+  const meanwhile = await metrics()
+  expect(meanwhile).toContain('xqueue_health{check="storage"} 0')
+  expect(meanwhile).toMatch(/^xqueue_process_cpu_seconds_total \d/m)
+  expect(meanwhile).not.toContain('xqueue_tasks_pending{')
+  proxy.mend()
+  await vi.waitFor(async () => expect(await metrics()).toContain('xqueue_health{check="storage"} 1'))
 })

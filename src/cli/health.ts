@@ -1,0 +1,51 @@
+import { Command } from 'commander'
+import { addressOf, authorizationOf, type Server } from '../client/call.ts'
+import { XQueueError } from '../task/errors.ts'
+import { type ClientOptions, EXIT, facts, show, withClientOptions, withExamples } from './output.ts'
+
+interface Health {
+  status: 'healthy' | 'degraded' | 'unhealthy'
+  engine?: string
+  durability?: string
+  checks?: { name: string; ok: boolean; detail: string }[]
+}
+
+const ANSWER_MS_MAX = 10_000
+
+/** `xqueue health`: what /api/v1/health says, as an exit code for containers and scripts. */
+export function healthCommand(): Command {
+  const command = withClientOptions(new Command('health'))
+    .description('whether the server accepts and keeps tasks; exits with 1 if not, with 3 if it does not answer')
+    .action(async (options: ClientOptions) => {
+      const health = await ask(options.server)
+      show(health, options, ({ checks = [], ...rest }) =>
+        facts({
+          ...rest,
+          ...Object.fromEntries(checks.map(({ name, ok, detail }) => [name, `${mark(ok)} ${detail}`])),
+        }),
+      )
+      if (health.status === 'unhealthy') process.exitCode = EXIT.failed
+    })
+  return withExamples(command, 'xqueue health', 'xqueue health --server https://queue.example --json')
+}
+
+/** Unlike other calls, this one has something to say when it answers with 503. */
+async function ask(server: Server): Promise<Health> {
+  try {
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX)
+    const response = await fetch(addressOf(server, '/health'), { headers: authorizationOf(server), signal })
+    const health = (await response.json()) as Health
+    if (!['healthy', 'degraded', 'unhealthy'].includes(health.status)) throw new Error('its answer is not XQueue’s')
+    return health
+  } catch (error) {
+    const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message
+    throw new XQueueError(
+      'engine_unavailable',
+      `${server.url} does not answer (${why}): is \`xqueue serve\` running there?`,
+    )
+  }
+}
+
+function mark(ok: boolean): string {
+  return ok ? '✓' : '✗'
+}

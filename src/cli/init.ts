@@ -1,0 +1,50 @@
+import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
+import { basename, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Command } from 'commander'
+import { XQueueError } from '../task/errors.ts'
+import { version } from '../version.ts'
+import { print, withExamples } from './output.ts'
+
+const STARTER = fileURLToPath(new URL('../../starter', import.meta.url))
+
+/** `xqueue init`: a project that runs, to begin from. */
+export function initCommand(): Command {
+  const command = new Command('init')
+    .description('write a starter project: handlers, a typed client, and what starts them')
+    .argument('[folder]', 'a new or empty one', '.')
+    .action((folder: string) => {
+      const target = resolve(folder)
+      writeProject(target)
+      const here = relative(process.cwd(), target)
+      print(`A project is in ${target}. Next:\n${here === '' ? '' : `  cd ${here}\n`}  npm install\n  npm start`)
+    })
+  return withExamples(command, 'xqueue init my-queue', 'npx xqueue init my-queue')
+}
+
+/** @throws XQueueError `invalid_config` where something is there already: nobody's files are overwritten */
+function writeProject(target: string): void {
+  if (existsSync(target) && readdirSync(target).length > 0) {
+    throw new XQueueError('invalid_config', `${target} is not empty: name a new folder, as in \`xqueue init my-queue\``)
+  }
+  mkdirSync(target, { recursive: true })
+  cpSync(STARTER, target, { recursive: true })
+  renameSync(join(target, 'gitignore'), join(target, '.gitignore')) // npm publishes no .gitignore.
+  writeFileSync(join(target, 'package.json'), `${JSON.stringify(manifest(target), null, 2)}\n`)
+}
+
+function manifest(target: string) {
+  const name = basename(target)
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+  return {
+    name: name === '' || name === 'xqueue' ? 'my-queue' : name, // A package cannot depend on one of its own name.
+    private: true,
+    type: 'module',
+    scripts: { start: 'xqueue serve --handlers handlers.ts', submit: 'node submit.ts' },
+    dependencies: { xqueue: `^${version}` },
+    devDependencies: { '@types/node': '^24.0.0' },
+    engines: { node: '>=24' },
+  }
+}

@@ -1,0 +1,130 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { parse } from 'yaml'
+import { type App, startApp } from '../../src/app.ts'
+import { loadConfig } from '../../src/config/config.ts'
+import { normalizeHandlers } from '../../src/worker/handlers.ts'
+
+const root = join(import.meta.dirname, '../..')
+const read = (file: string) => readFileSync(join(root, file), 'utf8')
+
+/** Labels that Prometheus adds by itself, and what rules name their own series. */
+const OF_PROMETHEUS = ['job', 'instance', 'le']
+
+let app: App
+/** Each metric that the server has told, with its labels. */
+const exported = new Map<string, Set<string>>()
+
+beforeAll(async () => {
+  const flags = { engine: 'sqlite::memory:', port: '0', 'mqtt-port': '0' }
+  const { config } = await loadConfig(flags, {}, import.meta.dirname)
+  const handlers = normalizeHandlers({
+    works: { concurrency: 2, run: () => null },
+    fails: { maxRetry: 0, run: () => Promise.reject(new Error('no')) },
+  })
+  app = await startApp(config, { server: true, worker: true }, pino({ level: 'silent' }), handlers)
+  for (const type of ['works', 'fails']) await submit(type)
+  await vi.waitFor(async () => {
+    const text = await (await fetch(`${app.address}/metrics`)).text()
+    expect(text).toContain('xqueue_attempts_total{type="works",outcome="success"} 1')
+    expect(text).toContain('xqueue_attempts_total{type="fails",outcome="failure"} 1')
+    for (const [, name, labels = ''] of text.matchAll(/^(\w+)(?:\{(.*)\})? \S+$/gm)) {
+      const known = exported.get(name!) ?? new Set()
+      for (const [, label] of labels.matchAll(/(\w+)="/g)) known.add(label!)
+      exported.set(name!, known)
+    }
+  })
+})
+afterAll(() => app.stop())
+
+async function submit(type: string): Promise<void> {
+  const headers = { 'Content-Type': 'application/json' }
+  const answer = await fetch(`${app.address}/api/v1/tasks`, { method: 'POST', headers, body: JSON.stringify({ type }) })
+  expect(answer.status).toBe(201)
+}
+
+interface Dashboard {
+  panels: {
+    id: number
+    gridPos: { x: number; y: number; w: number; h: number }
+    targets?: { expr: string }[]
+  }[]
+  templating: { list: { definition?: string }[] }
+}
+interface Rules {
+  groups: { rules: { alert: string; expr: string; annotations: { runbook: string } }[] }[]
+}
+
+const dashboard = JSON.parse(read('deploy/observability/grafana-dashboard.json')) as Dashboard
+const rules = (parse(read('deploy/observability/alerts.yaml')) as Rules).groups.flatMap((group) => group.rules)
+const adapter = parse(read('deploy/observability/prometheus-adapter.yaml')) as {
+  rules: { external: { seriesQuery: string; metricsQuery: string }[] }
+}
+
+const queries: [where: string, query: string][] = [
+  ...dashboard.panels.flatMap(({ id, targets = [] }) =>
+    targets.map(({ expr }): [string, string] => [`panel ${id}`, expr]),
+  ),
+  ...dashboard.templating.list.flatMap(({ definition }): [string, string][] =>
+    definition ? [['variable', definition]] : [],
+  ),
+  ...rules.map(({ alert, expr }): [string, string] => [alert, expr]),
+  ...adapter.rules.external.flatMap(({ seriesQuery, metricsQuery }): [string, string][] => [
+    ['adapter', seriesQuery],
+    ['adapter', metricsQuery],
+  ]),
+]
+
+it('exports every metric that the dashboard, the alerts and the autoscaler ask for', () => {
+  const asked = queries.flatMap(([where, query]) =>
+    [...query.matchAll(/xqueue_\w+/g)].map(([name]) => ({ where, name })),
+  )
+  expect(asked.length).toBeGreaterThan(40)
+  expect(asked.filter(({ name }) => !exported.has(name))).toEqual([])
+})
+
+it('exports every label that they choose by', () => {
+  const chosen = queries.flatMap(([where, query]) =>
+    [...query.matchAll(/(xqueue_\w+)\{([^}]*)\}/g)].flatMap(([, name, selector]) =>
+      [...selector!.matchAll(/(\w+)(?:=~|!~|!=|=)"/g)].map(([, label]) => ({ where, name: name!, label: label! })),
+    ),
+  )
+  expect(chosen.length).toBeGreaterThan(20)
+  const missing = ({ name, label }: { name: string; label: string }) =>
+    !OF_PROMETHEUS.includes(label) && !exported.get(name)!.has(label)
+  expect(chosen.filter(missing)).toEqual([])
+})
+
+it('tells figures of types by the type alone', () => {
+  const ofTypes = ['xqueue_tasks_pending', 'xqueue_tasks_delayed', 'xqueue_tasks_processing', 'xqueue_workers']
+  for (const name of [...ofTypes, 'xqueue_paused', 'xqueue_concurrency_limit']) {
+    expect([name, [...exported.get(name)!]]).toEqual([name, ['type']])
+  }
+})
+
+it('tells in the runbook what each metric and alert of its own means, and nothing that is not there', () => {
+  const runbook = read('docs/operations.md')
+  const told = new Set([...runbook.matchAll(/`(xqueue_\w+)`/g)].map(([, name]) => name!))
+  const own = [...exported.keys()]
+    .filter((name) => !/^xqueue_(process|nodejs)_/.test(name))
+    .map((name) => name.replace(/(?<=_seconds)_(bucket|sum|count)$/, ''))
+  expect([...new Set(own)].filter((name) => !told.has(name))).toEqual([])
+  expect([...told].filter((name) => !exported.has(name) && !exported.has(`${name}_bucket`))).toEqual([])
+  const sections = [...runbook.matchAll(/^### (.+)$/gm)].map(([, title]) => title!)
+  expect(rules.map(({ alert }) => alert).filter((alert) => !sections.includes(alert))).toEqual([])
+  for (const { alert, annotations } of rules) {
+    expect(annotations.runbook).toBe(`docs/operations.md#${alert.toLowerCase()}`)
+  }
+})
+
+it('has panels that can be told apart and lie on the grid', () => {
+  const { panels } = dashboard
+  expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)
+  const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
+    Array.from({ length: w * h }, (_, index) => `${x + (index % w)},${y + Math.floor(index / w)}`),
+  )
+  expect(new Set(cells).size).toBe(cells.length)
+  expect(panels.every(({ gridPos: { x, w } }) => x + w <= 24)).toBe(true)
+})

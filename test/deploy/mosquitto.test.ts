@@ -1,0 +1,57 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { type EventEmitter, once } from 'node:events'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import mqtt from 'mqtt'
+import { afterAll, expect, it, vi } from 'vitest'
+import { parse } from 'yaml'
+import { pathOf } from '../services/installed.ts'
+import { freePort } from '../services/ports.ts'
+import { endAtExit, removeAtExit } from '../services/processes.ts'
+
+const file = join(import.meta.dirname, '../../deploy/compose/redis.yaml')
+const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-compose-')))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+interface Compose {
+  services: { server: { environment: { XQUEUE_MQTT: string } }; mosquitto: { entrypoint: string[]; command: string[] } }
+  configs: { mosquitto: { content: string } }
+}
+
+/** In its container the broker begins as root and becomes `mosquitto`; who is not root here is the one and the other. */
+const IS_ROOT = process.getuid?.() === 0
+
+/** What Compose does with `$$` and `${NAME:-default}`. */
+const interpolated = (text: string) => text.replace(/\$\{\w+:-(\w+)\}/g, '$1').replaceAll('$$', '$')
+
+it('starts the broker of the compose file as the file says, and lets in XQueue alone', async () => {
+  const { services, configs } = parse(readFileSync(file, 'utf8'), { merge: true }) as Compose
+  const port = await freePort()
+  const here = (text: string) => text.replaceAll('/mosquitto/', `${folder}/`)
+  for (const name of ['data', 'config']) mkdirSync(join(folder, name))
+  chmodSync(folder, 0o755)
+  if (IS_ROOT) execFileSync('chown', ['mosquitto', join(folder, 'data')])
+  const config = here(configs.mosquitto.content).replace(/^listener 1883$/m, `listener ${port} 127.0.0.1`)
+  expect(config).toContain(`listener ${port}`)
+  writeFileSync(join(folder, 'config/mosquitto.conf'), config)
+
+  const url = new URL(interpolated(services.server.environment.XQUEUE_MQTT))
+  const [shell, ...flags] = services.mosquitto.entrypoint
+  const asWritten = here(services.mosquitto.command.map(interpolated).join('\n'))
+  const script = IS_ROOT ? asWritten : asWritten.replace(' -o mosquitto -g mosquitto', '')
+  const PATH = `${join(pathOf('mosquitto')!, '..')}:${process.env.PATH}`
+  const env = { ...process.env, PATH, PASSWORD: url.password }
+  const broker = endAtExit(spawn(shell!, [...flags, script], { env, stdio: 'ignore' }))
+  const connect = (login: object) =>
+    mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, { ...login, reconnectPeriod: 0 }, false)
+  const client = await vi.waitFor(() => connect({ username: url.username, password: url.password }), 20_000)
+  await client.subscribeAsync('xqueue/#', { qos: 1 })
+  const heard = once(client as unknown as EventEmitter, 'message')
+  await client.publishAsync('xqueue/tasks/1', '{}', { qos: 1, retain: true })
+  expect((await heard)[0]).toBe('xqueue/tasks/1')
+  await client.endAsync()
+  await expect(connect({})).rejects.toThrow(/not authori[sz]ed/i)
+  broker.kill('SIGTERM')
+  await once(broker, 'exit')
+})
