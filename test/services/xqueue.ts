@@ -20,9 +20,14 @@ export class XQueue {
   #child: ChildProcess | undefined
 
   static async start(...flags: string[]): Promise<XQueue> {
-    const server = new XQueue(await freePort(), flags)
+    const server = await XQueue.prepare(...flags)
     await server.startAgain()
     return server
+  }
+
+  /** Not started yet: what it needs can be put into its folder first. */
+  static async prepare(...flags: string[]): Promise<XQueue> {
+    return new XQueue(await freePort(), flags)
   }
 
   private constructor(port: number, flags: string[]) {
@@ -34,6 +39,7 @@ export class XQueue {
   async startAgain(): Promise<void> {
     const child = spawn(process.execPath, [join(root, 'src/cli/main.ts'), 'serve', ...this.#flags], {
       cwd: this.folder,
+      env: { ...process.env, XQUEUE_SERVER: this.url }, // where handlers that submit find it
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     this.#child = endAtExit(child)
