@@ -12,6 +12,10 @@ const PROGRAMS = {
   kcat: 'kcat',
   // Debian's own Python brings the module; another one in the path would not have it.
   '/usr/lib/python3/dist-packages/confluent_kafka': 'python3-confluent-kafka',
+  python3: 'python3',
+  go: 'golang-go',
+  curl: 'curl',
+  jq: 'jq',
 } as const
 type Program = keyof typeof PROGRAMS
 

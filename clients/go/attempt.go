@@ -1,0 +1,118 @@
+package xqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Attempt is one run of a handler: its task, and how to report.
+type Attempt struct {
+	Task *Task
+
+	lease     string
+	heartbeat time.Duration
+	cancel    context.CancelFunc
+	// Says to the heartbeats that there is progress to send.
+	reported chan struct{}
+
+	mutex    sync.Mutex
+	progress any
+	why      string
+	isLost   bool
+}
+
+// Number is 1 for the first attempt.
+func (a *Attempt) Number() int { return a.Task.Attempts + 1 }
+
+// Payload reads the task's payload into a value, as json.Unmarshal does. What does not fit is not worth a retry, and
+// the error says so to the worker.
+func (a *Attempt) Payload(into any) error {
+	if err := json.Unmarshal(a.Task.Payload, into); err != nil {
+		return DoNotRetry(err)
+	}
+	return nil
+}
+
+// Progress tells how far the task is: 0 to 100, or anything that is a JSON object. It is sent soon, the last value
+// wins.
+func (a *Attempt) Progress(value any) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.progress = value
+	select {
+	case a.reported <- struct{}{}:
+	default:
+	}
+}
+
+// takeProgress gives what was reported since it was last taken.
+func (a *Attempt) takeProgress() any {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	value := a.progress
+	a.progress = nil
+	select {
+	case <-a.reported:
+	default:
+	}
+	return value
+}
+
+// stop ends the handler's context. With isLost its outcome counts no more and is told to nobody. It says whether this
+// is news.
+func (a *Attempt) stop(why string, isLost bool) bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	isNews := a.why == ""
+	if isNews {
+		a.why = why
+	}
+	a.isLost = a.isLost || isLost
+	a.cancel()
+	return isNews
+}
+
+// fate says why it was stopped, if it was, and whether its lease is lost.
+func (a *Attempt) fate() (why string, isLost bool) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return a.why, a.isLost
+}
+
+type doNotRetry struct{ error }
+
+func (e doNotRetry) Unwrap() error { return e.error }
+
+// DoNotRetry marks an error: this task cannot succeed, do not try again.
+func DoNotRetry(err error) error { return doNotRetry{err} }
+
+type retryAfter struct {
+	error
+	delay time.Duration
+}
+
+func (e retryAfter) Unwrap() error { return e.error }
+
+// RetryAfter marks an error: try again, but not before the delay is over. It counts as an attempt.
+func RetryAfter(delay time.Duration, err error) error { return retryAfter{err, delay} }
+
+// failure is the body of a call that fails a lease.
+func failure(err error) map[string]any {
+	text := err.Error()
+	if len(text) > errorBytesMax {
+		text = text[:errorBytesMax]
+	}
+	body := map[string]any{"error": text}
+	var final doNotRetry
+	var later retryAfter
+	switch {
+	case errors.As(err, &final):
+		body["retry"] = false
+	case errors.As(err, &later):
+		body["delay"] = later.delay.Seconds()
+	}
+	return body
+}

@@ -1,0 +1,151 @@
+package xqueue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+const (
+	callTimeout   = 30 * time.Second
+	backoffFirst  = 100 * time.Millisecond
+	backoffMost   = 5 * time.Second
+	jitter        = 0.2
+	answerMaxSize = 64 << 20
+)
+
+// call is one call of the HTTP API: its answer is read into answer, unless that is nil.
+type call struct {
+	method, path string
+	body, answer any
+}
+
+// repeat makes a call, again and again while the server is away or full, as far as that is safe.
+func (c *Client) repeat(ctx context.Context, call call, repeatable bool, patience time.Duration) error {
+	giveUpAt := time.Now().Add(patience)
+	for delay := backoffFirst; ; delay = longer(delay, backoffMost) {
+		_, err := c.exchange(ctx, call, callTimeout)
+		var refused *Error
+		if err == nil || !errors.As(err, &refused) || !refused.mayRepeat(repeatable) {
+			return err
+		}
+		wait := refused.RetryAfter
+		if wait == 0 {
+			wait = shaken(delay)
+		}
+		if time.Now().Add(wait).After(giveUpAt) {
+			return err
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// exchange makes a call once.
+func (c *Client) exchange(ctx context.Context, call call, timeout time.Duration) (http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	response, err := c.send(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(response.Body, answerMaxSize))
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if response.StatusCode >= 300 { // Also what is no answer of XQueue: a redirect, a proxy's error page.
+		return nil, refusal(response, content)
+	}
+	if call.answer == nil {
+		return response.Header, nil
+	}
+	if err := json.Unmarshal(content, call.answer); err != nil {
+		detail := fmt.Sprintf("%s did not answer as XQueue does: %v", c.server, err)
+		return nil, &Error{Status: response.StatusCode, Code: "internal", Detail: detail, cause: err}
+	}
+	return response.Header, nil
+}
+
+// send makes a call and gives its answer to be read.
+func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
+	var body io.Reader
+	if call.body != nil {
+		text, err := json.Marshal(call.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, call.method, c.server+"/api/v1"+call.path, body)
+	if err != nil {
+		return nil, fmt.Errorf("the server must be a URL as http://127.0.0.1:8080: %w", err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.key != "" {
+		request.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	return response, nil
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	var network *net.OpError
+	isSent := !errors.As(err, &network) || network.Op != "dial"
+	detail := fmt.Sprintf("%s cannot be reached (%v): is `xqueue serve` running there?", c.server, err)
+	return &Error{Code: "engine_unavailable", Detail: detail, isSent: isSent, cause: err}
+}
+
+func refusal(response *http.Response, content []byte) *Error {
+	refused := &Error{}
+	// What is no problem+json is told by its status alone.
+	_ = json.Unmarshal(content, refused)
+	refused.Status = response.StatusCode
+	refused.isSent = true
+	if refused.Detail == "" {
+		refused.Detail = "the server answered " + response.Status
+	}
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+		refused.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return refused
+}
+
+func sleep(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func longer(delay, most time.Duration) time.Duration {
+	if 2*delay > most {
+		return most
+	}
+	return 2 * delay
+}
+
+func shaken(delay time.Duration) time.Duration {
+	return time.Duration(float64(delay) * (1 - jitter*rand.Float64()))
+}

@@ -1,0 +1,200 @@
+package xqueue_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"xqueue"
+)
+
+// The client against a real server, whose address is in XQUEUE_SERVER.
+
+var duration = func(seconds float64) map[string]float64 { return map[string]float64{"duration": seconds} }
+
+func key(t *testing.T) string { return fmt.Sprintf("%s-%d", t.Name(), time.Now().UnixNano()) }
+
+func refusedWith(t *testing.T, err error, code string) *xqueue.Error {
+	t.Helper()
+	var refused *xqueue.Error
+	if !errors.As(err, &refused) || refused.Code != code {
+		t.Fatalf("got the error %v, want code %s", err, code)
+	}
+	return refused
+}
+
+func submit(t *testing.T, task xqueue.NewTask) *xqueue.Task {
+	t.Helper()
+	accepted, err := xqueue.NewClient("", "").Submit(context.Background(), task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return accepted
+}
+
+func TestSubmitsWithEveryOptionAndReadsItBack(t *testing.T) {
+	runAt := time.Now().Add(time.Hour)
+	task := submit(t, xqueue.NewTask{
+		Type: "example", Payload: duration(1), Priority: 7, RunAt: runAt, MaxRetry: xqueue.Ptr(0),
+		QueueTimeout: xqueue.Ptr(90 * time.Minute), ProcessTimeout: xqueue.Ptr(2500 * time.Millisecond),
+		Tags: map[string]string{"order": "7"}, Group: "Müller & Co", IdempotencyKey: key(t),
+	})
+	again, err := xqueue.NewClient("", "").Get(context.Background(), task.ID)
+	if err != nil || !reflect.DeepEqual(again, task) {
+		t.Fatalf("got %+v (%v), want %+v", again, err, task)
+	}
+	if task.Status != xqueue.Pending || task.Priority != 7 || task.MaxRetry != 0 || task.QueueTimeout != 5400 ||
+		task.ProcessTimeout != 2.5 || task.Tags["order"] != "7" || task.Group != "Müller & Co" {
+		t.Fatalf("got %+v", task)
+	}
+	if off := task.RunAt.Sub(runAt); off > time.Millisecond || off < -time.Millisecond {
+		t.Fatalf("run_at is off by %s", off)
+	}
+}
+
+func TestSubmitsOnceForAKey(t *testing.T) {
+	task := xqueue.NewTask{Type: "example", Payload: duration(0), IdempotencyKey: key(t)}
+	if first, second := submit(t, task), submit(t, task); first.ID != second.ID {
+		t.Fatalf("submitted twice: %s and %s", first.ID, second.ID)
+	}
+	task.Payload = duration(1)
+	_, err := xqueue.NewClient("", "").Submit(context.Background(), task)
+	refusedWith(t, err, "idempotency_conflict")
+}
+
+func TestSubmitsManyAllOrNone(t *testing.T) {
+	ctx, client := context.Background(), xqueue.NewClient("", "")
+	tasks := []xqueue.NewTask{}
+	for priority := 0; priority < 3; priority++ {
+		tasks = append(tasks, xqueue.NewTask{Type: "example", Payload: duration(0), Priority: priority})
+	}
+	ids, err := client.SubmitMany(ctx, tasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for priority, id := range ids {
+		if task, err := client.Get(ctx, id); err != nil || task.Priority != priority {
+			t.Fatalf("got %+v (%v), want priority %d", task, err, priority)
+		}
+	}
+	tasks[1].Priority = 10
+	_, err = client.SubmitMany(ctx, tasks)
+	if refused := refusedWith(t, err, "invalid_request"); refused.Errors[0].Path != "tasks[1].priority" {
+		t.Fatalf("got %+v", refused.Errors)
+	}
+}
+
+func TestSaysWhatToMend(t *testing.T) {
+	ctx, client := context.Background(), xqueue.NewClient("", "")
+	_, err := client.Submit(ctx, xqueue.NewTask{Type: "nobody-runs-this"})
+	if refused := refusedWith(t, err, "unknown_type"); !strings.Contains(fmt.Sprint(refused.RegisteredTypes), "example") {
+		t.Fatalf("got %v", refused.RegisteredTypes)
+	}
+	_, err = client.Get(ctx, "no/such?task")
+	refusedWith(t, err, "not_found")
+}
+
+func TestWaitsForTheEnd(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	client := xqueue.NewClient("", "")
+	task, err := client.Wait(ctx, submit(t, xqueue.NewTask{Type: "example", Payload: duration(0.2)}).ID)
+	if err != nil || task.Status != xqueue.Success || string(task.Result) != `{"slept":0.2}` {
+		t.Fatalf("got %+v (%v)", task, err)
+	}
+	waiting := submit(t, xqueue.NewTask{Type: "example", Payload: duration(0), Delay: time.Minute})
+	short, leave := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer leave()
+	if _, err := client.Wait(short, waiting.ID); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestHearsOfAnEndWhileItWaits(t *testing.T) {
+	ctx, client := context.Background(), xqueue.NewClient("", "")
+	waiting := submit(t, xqueue.NewTask{Type: "example", Payload: duration(0), Delay: time.Minute})
+	time.AfterFunc(100*time.Millisecond, func() { _, _ = client.Cancel(ctx, waiting.ID) })
+	if task, err := client.Wait(ctx, waiting.ID); err != nil || task.Status != xqueue.Canceled {
+		t.Fatalf("got %+v (%v)", task, err)
+	}
+}
+
+func TestCancelsOnce(t *testing.T) {
+	ctx, client := context.Background(), xqueue.NewClient("", "")
+	waiting := submit(t, xqueue.NewTask{Type: "example", Payload: duration(0), Delay: time.Minute})
+	if task, err := client.Cancel(ctx, waiting.ID); err != nil || task.Status != xqueue.Canceled {
+		t.Fatalf("got %+v (%v)", task, err)
+	}
+	_, err := client.Cancel(ctx, waiting.ID)
+	refusedWith(t, err, "task_finished")
+}
+
+func TestMakesAnyCall(t *testing.T) {
+	var answer struct{ Handlers []string }
+	err := xqueue.NewClient("", "").Call(context.Background(), "GET", "/handlers", nil, &answer)
+	if err != nil || !strings.Contains(fmt.Sprint(answer.Handlers), "example") {
+		t.Fatalf("got %v (%v)", answer, err)
+	}
+}
+
+// breaks ends the first connections after it has read the call, then refuses each call in words.
+func breaks(t *testing.T) (server *httptest.Server, calls func() []string) {
+	var mutex sync.Mutex
+	var heard []string
+	server = httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		mutex.Lock()
+		heard = append(heard, request.Header.Get("Authorization"))
+		count := len(heard)
+		mutex.Unlock()
+		if count <= 2 {
+			panic(http.ErrAbortHandler)
+		}
+		response.WriteHeader(http.StatusUnauthorized)
+		_ = json.NewEncoder(response).Encode(map[string]string{"code": "unauthorized"})
+	}))
+	t.Cleanup(server.Close)
+	return server, func() []string {
+		mutex.Lock()
+		defer mutex.Unlock()
+		return heard
+	}
+}
+
+func TestASubmissionThatMayHaveArrivedIsNotRepeated(t *testing.T) {
+	server, calls := breaks(t)
+	_, err := xqueue.NewClient(server.URL, "").Submit(context.Background(), xqueue.NewTask{Type: "example"})
+	refusedWith(t, err, "engine_unavailable")
+	if len(calls()) != 1 {
+		t.Fatalf("got %d calls, want 1", len(calls()))
+	}
+}
+
+func TestOneWithAKeyIsRepeatedAndBringsWhoCalls(t *testing.T) {
+	server, calls := breaks(t)
+	task := xqueue.NewTask{Type: "example", IdempotencyKey: "once"}
+	_, err := xqueue.NewClient(server.URL, "secret").Submit(context.Background(), task)
+	refusedWith(t, err, "unauthorized")
+	if got := fmt.Sprint(calls()); got != "[Bearer secret Bearer secret Bearer secret]" {
+		t.Fatalf("got %s", got)
+	}
+}
+
+func TestOneThatWasNotSentIsRepeatedUntilPatienceEnds(t *testing.T) {
+	server, _ := breaks(t)
+	server.Close()
+	client := xqueue.NewClient(server.URL, "")
+	client.Patience = 500 * time.Millisecond
+	_, err := client.Submit(context.Background(), xqueue.NewTask{Type: "example"})
+	refused := refusedWith(t, err, "engine_unavailable")
+	if !strings.Contains(refused.Error(), "is `xqueue serve` running there?") {
+		t.Fatalf("got %v", refused)
+	}
+}

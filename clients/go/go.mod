@@ -1,0 +1,3 @@
+module xqueue
+
+go 1.19

@@ -1,0 +1,79 @@
+// A worker for the tests, with a handler for each way in which one can end. The one of the Python client is its twin.
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"xqueue"
+)
+
+func echo(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+	return map[string]any{"payload": attempt.Task.Payload, "attempt": attempt.Number()}, nil
+}
+
+// steps goes on until all its steps are done, or it is to stop.
+func steps(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
+	var payload struct{ Steps int }
+	if err := attempt.Payload(&payload); err != nil {
+		return nil, err
+	}
+	for step := 0; step < payload.Steps; step++ {
+		attempt.Progress(map[string]int{"step": step})
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return "all steps done", nil
+}
+
+func busyFirst(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+	if attempt.Number() == 1 {
+		return nil, xqueue.RetryAfter(10*time.Millisecond, errors.New("busy"))
+	}
+	return attempt.Number(), nil
+}
+
+func never(context.Context, *xqueue.Attempt) (any, error) {
+	return nil, xqueue.DoNotRetry(errors.New("this cannot work"))
+}
+
+func crash(context.Context, *xqueue.Attempt) (any, error) {
+	panic("out of order")
+}
+
+func strange(context.Context, *xqueue.Attempt) (any, error) {
+	return make(chan int), nil
+}
+
+func main() {
+	log.SetFlags(0)
+	shutdown := 30.0
+	if len(os.Args) > 1 {
+		shutdown, _ = strconv.ParseFloat(os.Args[1], 64)
+	}
+	client := xqueue.NewClient("", "")
+	client.Patience = -1
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	worker := xqueue.Worker{
+		Client: client,
+		Handlers: map[string]xqueue.Handler{
+			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange,
+		},
+		Concurrency: 3,
+		Shutdown:    time.Duration(shutdown * float64(time.Second)),
+		ID:          "worker-under-test",
+	}
+	if err := worker.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}

@@ -1,0 +1,134 @@
+"""The client against a real server, whose address is in XQUEUE_SERVER."""
+
+import threading
+import unittest
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from uuid import uuid4
+
+from xqueue import Client, NewTask, ServerUnreachable, XQueueError
+
+
+class AgainstAServer(unittest.TestCase):
+    def setUp(self):
+        self.client = Client()
+
+    def test_submits_with_every_option_and_reads_it_back(self):
+        run_at = datetime.now(timezone.utc) + timedelta(hours=1)
+        task = self.client.submit(
+            "example",
+            {"duration": 1},
+            priority=7,
+            run_at=run_at,
+            max_retry=0,
+            queue_timeout="1h30m",
+            process_timeout=2.5,
+            tags={"order": "7"},
+            group="Müller & Co",
+            idempotency_key=str(uuid4()),
+        )
+        self.assertEqual(self.client.get(task.id), task)
+        self.assertEqual((task.status, task.priority, task.max_retry), ("pending", 7, 0))
+        self.assertEqual((task.queue_timeout, task.process_timeout), (5400, 2.5))
+        self.assertEqual((task.tags, task.group, task.payload), ({"order": "7"}, "Müller & Co", {"duration": 1}))
+        self.assertLess(abs(task.run_at - run_at), timedelta(milliseconds=1))
+
+    def test_submits_once_for_a_key(self):
+        key = str(uuid4())
+        first = self.client.submit("example", {"duration": 0}, idempotency_key=key)
+        self.assertEqual(self.client.submit("example", {"duration": 0}, idempotency_key=key).id, first.id)
+        with self.assertRaises(XQueueError) as refused:
+            self.client.submit("example", {"duration": 1}, idempotency_key=key)
+        self.assertEqual((refused.exception.status, refused.exception.code), (409, "idempotency_conflict"))
+
+    def test_submits_many_all_or_none(self):
+        ids = self.client.submit_many(NewTask("example", {"duration": 0}, priority=n) for n in range(3))
+        self.assertEqual([self.client.get(task_id).priority for task_id in ids], [0, 1, 2])
+        with self.assertRaises(XQueueError) as refused:
+            self.client.submit_many([NewTask("example"), NewTask("example", priority=10)])
+        self.assertEqual(refused.exception.errors[0]["path"], "tasks[1].priority")
+
+    def test_says_what_to_mend(self):
+        with self.assertRaises(XQueueError) as refused:
+            self.client.submit("nobody-runs-this")
+        self.assertEqual(refused.exception.code, "unknown_type")
+        self.assertIn("example", refused.exception.registered_types)
+        with self.assertRaises(XQueueError) as missing:
+            self.client.get("no/such?task")
+        self.assertEqual(missing.exception.code, "not_found")
+        with self.assertRaises(ValueError):
+            Client("127.0.0.1:8080")
+
+    def test_waits_for_the_end(self):
+        task = self.client.wait(self.client.submit("example", {"duration": 0.2}).id, timeout=30)
+        self.assertEqual((task.status, task.result), ("success", {"slept": 0.2}))
+        self.assertEqual(self.client.wait(task.id), task)
+        waiting = self.client.submit("example", {"duration": 0}, delay=60)
+        with self.assertRaises(TimeoutError):
+            self.client.wait(waiting.id, timeout=0.1)
+
+    def test_hears_of_an_end_while_it_waits(self):
+        waiting = self.client.submit("example", {"duration": 0}, delay=60)
+        threading.Timer(0.1, lambda: self.client.cancel(waiting.id)).start()
+        self.assertEqual(self.client.wait(waiting.id, timeout=30).status, "canceled")
+
+    def test_cancels_once(self):
+        waiting = self.client.submit("example", {"duration": 0}, delay=60)
+        self.assertEqual(self.client.cancel(waiting.id).status, "canceled")
+        with self.assertRaises(XQueueError) as refused:
+            self.client.cancel(waiting.id)
+        self.assertEqual(refused.exception.code, "task_finished")
+
+    def test_makes_any_call(self):
+        self.assertIn("example", self.client.call("GET", "/handlers").body["handlers"])
+
+
+class WhereNobodyAnswers(unittest.TestCase):
+    """A server that breaks the first connections after it has read the call, then refuses each call in words."""
+
+    def setUp(self):
+        test = self
+        self.calls = []
+
+        class Breaks(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                test.calls.append(self.headers.get("Authorization"))
+                if len(test.calls) <= 2:
+                    self.connection.close()
+                else:
+                    self.send_error(401)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Breaks)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def tearDown(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def test_a_submission_that_may_have_arrived_is_not_repeated(self):
+        with self.assertRaises(ServerUnreachable) as lost:
+            Client(self.url).submit("example")
+        self.assertTrue(lost.exception.sent)
+        self.assertEqual(len(self.calls), 1)
+
+    def test_one_with_a_key_is_repeated_and_brings_who_calls(self):
+        with self.assertRaises(XQueueError) as refused:
+            Client(self.url, key="secret").submit("example", idempotency_key="once")
+        self.assertEqual(refused.exception.status, 401)
+        self.assertEqual(self.calls, ["Bearer secret"] * 3)
+
+    def test_one_that_was_not_sent_is_repeated_until_patience_ends(self):
+        self.tearDown()
+        with self.assertRaises(ServerUnreachable) as lost:
+            Client(self.url, patience=0.5).submit("example")
+        self.assertFalse(lost.exception.sent)
+        self.assertIn("is `xqueue serve` running there?", str(lost.exception))
+
+
+if __name__ == "__main__":
+    unittest.main()

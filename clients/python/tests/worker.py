@@ -1,0 +1,47 @@
+"""A worker for the tests, with a handler for each way in which one can end. The one of the Go client is its twin."""
+
+import logging
+import sys
+
+from xqueue import Attempt, Client, DoNotRetry, RetryAfter, Worker
+
+logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+
+
+def echo(attempt: Attempt) -> object:
+    return {"payload": attempt.payload, "attempt": attempt.number}
+
+
+def steps(attempt: Attempt) -> object:
+    """Goes on until all its steps are done, or it is to stop."""
+    for step in range(attempt.payload["steps"]):
+        attempt.progress({"step": step})
+        attempt.sleep(0.02)
+    return "all steps done"
+
+
+def busy_first(attempt: Attempt) -> object:
+    if attempt.number == 1:
+        raise RetryAfter(0.01, "busy")
+    return attempt.number
+
+
+def never(attempt: Attempt) -> object:
+    raise DoNotRetry("this cannot work")
+
+
+def crash(attempt: Attempt) -> object:
+    raise ValueError("out of order")
+
+
+def strange(attempt: Attempt) -> object:
+    return {"result": object()}
+
+
+Worker(
+    {"echo": echo, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange},
+    Client(patience=0),
+    concurrency=3,
+    shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,
+    worker_id="worker-under-test",
+).run()

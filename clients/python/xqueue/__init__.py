@@ -1,0 +1,21 @@
+"""Submit tasks to XQueue and run them: `Client` for the one, `Worker` for the other."""
+
+from .attempt import Attempt, Canceled, DoNotRetry, RetryAfter
+from .client import Client
+from .errors import ServerUnreachable, XQueueError
+from .task import Json, NewTask, Task
+from .worker import Worker
+
+__all__ = [
+    "Attempt",
+    "Canceled",
+    "Client",
+    "DoNotRetry",
+    "Json",
+    "NewTask",
+    "RetryAfter",
+    "ServerUnreachable",
+    "Task",
+    "Worker",
+    "XQueueError",
+]

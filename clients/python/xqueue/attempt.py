@@ -1,0 +1,96 @@
+"""One run of a handler, as the handler sees it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from .task import Json, Task
+
+# A handler that reports in a loop makes no more calls than this.
+PROGRESS_SECONDS_MIN = 0.2
+
+
+class DoNotRetry(Exception):
+    """Raised by a handler: this task cannot succeed, do not try again."""
+
+
+class RetryAfter(Exception):
+    """Raised by a handler: try again, but not before so many seconds. Counts as an attempt."""
+
+    def __init__(self, seconds: float, message: str | None = None) -> None:
+        super().__init__(message or f"try again after {seconds} s")
+        self.seconds = seconds
+
+
+class Canceled(BaseException):
+    """The run is to end: its message says why. No `except Exception` of a handler swallows it."""
+
+
+class Attempt:
+    """What a handler gets: its task, and how to report and to be stopped."""
+
+    def __init__(self, task: Task, lease: str, heartbeat_seconds: float) -> None:
+        self.task = task
+        self.lease = lease
+        self._heartbeat_seconds = heartbeat_seconds
+        self._beat_at = time.monotonic()
+        self._progress: Json = None
+        self._why: str | None = None
+        self._stopped = threading.Event()
+        self._held = True
+
+    @property
+    def payload(self) -> Json:
+        return self.task.payload
+
+    @property
+    def number(self) -> int:
+        """1 for the first attempt."""
+        return self.task.attempts + 1
+
+    def progress(self, value: Json) -> None:
+        """Tells how far the task is: 0–100, or a dict. Sent soon, the last value wins."""
+        self._progress = value
+
+    @property
+    def canceled(self) -> bool:
+        """Whether to stop: it was canceled, ran out of time, was lost, or the worker must go."""
+        return self._stopped.is_set()
+
+    def check(self) -> None:
+        """Raises Canceled when it is time to stop: for loops."""
+        if self._stopped.is_set():
+            raise Canceled(self._why)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleeps, or raises Canceled as soon as it is time to stop."""
+        self._stopped.wait(seconds)
+        self.check()
+
+    # What follows is for the worker.
+
+    @property
+    def held(self) -> bool:
+        """Whether the outcome still counts."""
+        return self._held
+
+    def stop(self, why: str, *, held: bool) -> None:
+        self._held = self._held and held
+        self._why = self._why or why
+        self._stopped.set()
+
+    def due_in(self, now: float) -> float:
+        """Seconds until its lease should be renewed."""
+        interval = self._heartbeat_seconds if self._progress is None else PROGRESS_SECONDS_MIN
+        return self._beat_at + interval - now
+
+    def take_progress(self, now: float) -> Json:
+        """What was reported since it was last taken, to send now."""
+        self._beat_at = now
+        value, self._progress = self._progress, None
+        return value
+
+    @property
+    def unsent(self) -> bool:
+        return self._progress is not None

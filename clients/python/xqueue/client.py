@@ -1,0 +1,136 @@
+"""Submit, look, wait, cancel."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable
+from random import random
+from typing import Any
+from urllib.parse import quote
+
+from .connection import Answer, Connection
+from .errors import ServerUnreachable, XQueueError
+from .task import FINAL_STATUSES, Json, NewTask, Task
+
+CALL_SECONDS_MAX = 30.0
+# The server sends a sign of life every 15 s.
+STREAM_SILENCE_SECONDS_MAX = 20.0
+BACKOFF_SECONDS = (0.1, 5.0)
+# Answers that a later call may not get: the key's rate or the queue is full; nothing was done.
+NOT_DONE = 429
+PERHAPS_DONE = (502, 503, 504)
+
+
+class Client:
+    """A server of XQueue. Safe to share between threads, each of which gets a connection of its own.
+
+    `server` defaults to XQUEUE_SERVER or http://127.0.0.1:8080, `key` (an API key, where the server wants one) to
+    XQUEUE_KEY. While the server is away or full, a call is repeated for up to `patience` seconds where that cannot do
+    its work twice: a submission is, when it has an idempotency key, or was not sent at all.
+
+    Every call raises XQueueError: what the server refused, or ServerUnreachable.
+    """
+
+    def __init__(self, server: str | None = None, key: str | None = None, *, patience: float = 10.0) -> None:
+        self.server = server or os.environ.get("XQUEUE_SERVER") or "http://127.0.0.1:8080"
+        self._key = key or os.environ.get("XQUEUE_KEY")
+        self._patience = patience
+        self._of_thread = threading.local()
+        self.connect()  # So that a server that is no URL is told at once.
+
+    def submit(self, type: str, payload: Json = None, **options: Any) -> Task:
+        """Submits a task, durable when this returns; `options` are the fields of `NewTask`."""
+        task = NewTask(type, payload, **options)
+        body = task.to_json()
+        return Task.from_json(self.call("POST", "/tasks", body, repeatable=task.idempotency_key is not None).body)
+
+    def submit_many(self, tasks: Iterable[NewTask]) -> list[str]:
+        """Submits up to 10,000 tasks, all or none; their ids, in order."""
+        batch = list(tasks)
+        body = {"tasks": [task.to_json() for task in batch]}
+        repeatable = all(task.idempotency_key is not None for task in batch)
+        answer = self.call("POST", "/tasks/batch", body, repeatable=repeatable)
+        return [task["id"] for task in answer.body["tasks"]]
+
+    def get(self, task_id: str) -> Task:
+        return Task.from_json(self.call("GET", _path_of(task_id)).body)
+
+    def cancel(self, task_id: str) -> Task:
+        """Cancels a task; a running one is asked to stop, and may still be `processing` in the answer."""
+        return Task.from_json(self.call("DELETE", _path_of(task_id), repeatable=False).body)
+
+    def wait(self, task_id: str, timeout: float | None = None) -> Task:
+        """Waits for the end of a task, whatever that is: look at its `status`. Raises TimeoutError."""
+        until = None if timeout is None else time.monotonic() + timeout
+        task = self.get(task_id)
+        while not task.is_final:
+            left = STREAM_SILENCE_SECONDS_MAX if until is None else until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"task {task_id} is {task.status} after {timeout} s")
+            task = self._wait_for_change(task, min(left, STREAM_SILENCE_SECONDS_MAX), until)
+        return task
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        *,
+        repeatable: bool = True,
+        patience: float | None = None,
+        timeout: float = CALL_SECONDS_MAX,
+    ) -> Answer:
+        """Any call of the HTTP API, as in `call("GET", "/stats")`."""
+        give_up_at = time.monotonic() + (self._patience if patience is None else patience)
+        delay, delay_max = BACKOFF_SECONDS
+        while True:
+            try:
+                return self._connection.exchange(method, path, body, timeout)
+            except XQueueError as error:
+                wait = error.retry_after or delay * (1 - random() / 5)
+                if not _may_repeat(error, repeatable) or time.monotonic() + wait > give_up_at:
+                    raise
+            time.sleep(wait)
+            delay = min(delay * 2, delay_max)
+
+    def connect(self) -> Connection:
+        """A connection of its own to the same server."""
+        return Connection(self.server, self._key)
+
+    @property
+    def _connection(self) -> Connection:
+        if not hasattr(self._of_thread, "connection"):
+            self._of_thread.connection = self.connect()
+        connection: Connection = self._of_thread.connection
+        return connection
+
+    def _wait_for_change(self, task: Task, silence: float, until: float | None) -> Task:
+        """The task after its end, or after its event stream broke or fell silent."""
+        path = f"/events?task_id={quote(task.id, safe='')}"
+        try:
+            with self.connect().stream(path, silence) as lines:
+                # Looked at once more when the stream is open, so that no end falls between.
+                task = self.get(task.id)
+                if task.is_final:
+                    return task
+                for line in lines:
+                    if line.startswith("data: ") and json.loads(line[6:]).get("status") in FINAL_STATUSES:
+                        break
+                    if until is not None and time.monotonic() > until:
+                        break
+        except ServerUnreachable:
+            pass  # The next look is repeated for as long as `patience` says.
+        return self.get(task.id)
+
+
+def _path_of(task_id: str) -> str:
+    return f"/tasks/{quote(task_id, safe='')}"
+
+
+def _may_repeat(error: XQueueError, repeatable: bool) -> bool:
+    if isinstance(error, ServerUnreachable):
+        return repeatable or not error.sent
+    return error.status == NOT_DONE or (repeatable and error.status in PERHAPS_DONE)

@@ -1,0 +1,151 @@
+"""One kept-alive HTTP connection: what is below JSON and retries."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from .errors import ServerUnreachable, XQueueError
+from .task import Json
+
+
+class Answer(NamedTuple):
+    body: Json
+    date: datetime | None
+    """The server's clock."""
+
+
+class Connection:
+    """For one thread at a time, but for `abort`, which another thread may call."""
+
+    def __init__(self, server: str, key: str | None) -> None:
+        url = urlsplit(server)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(f"server is {server!r}: it must be a URL as http://127.0.0.1:8080")
+        self._server = server
+        self._make: type[HTTPConnection | HTTPSConnection] = (
+            HTTPSConnection if url.scheme == "https" else HTTPConnection
+        )
+        self._address = (url.hostname, url.port)
+        self._path = f"{url.path.rstrip('/')}/api/v1"
+        self._headers = {"Accept": "application/json"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._http: HTTPConnection | None = None
+        self._aborted = False
+
+    def exchange(self, method: str, path: str, body: Json, timeout: float) -> Answer:
+        """One call, once. Raises XQueueError for what the server refuses, ServerUnreachable where no answer came."""
+        text = None if body is None else json.dumps(body, allow_nan=False).encode()
+        response = self._send(method, path, text, timeout)
+        try:
+            content = response.read()
+        except (OSError, HTTPException) as error:
+            raise self._broken(error, sent=True) from error
+        problem = _json(content)
+        if response.status >= 300:
+            # Also what is no answer of XQueue (a redirect, a proxy's error page) counts as refused.
+            raise XQueueError(response.status, problem if isinstance(problem, dict) else {}, _retry_after(response))
+        if problem is None:
+            raise XQueueError(response.status, {"detail": f"{self._server} answered no JSON: is it XQueue?"})
+        return Answer(problem, _date(response))
+
+    @contextmanager
+    def stream(self, path: str, timeout: float) -> Iterator[Iterator[str]]:
+        """The lines of an answer without an end; an error of the network ends them. Silence may last `timeout`."""
+        response = self._send("GET", path, None, timeout)
+        try:
+            if response.status != 200:
+                problem = _json(response.read())
+                raise XQueueError(response.status, problem if isinstance(problem, dict) else {}, _retry_after(response))
+            yield _lines(response)
+        finally:
+            response.close()
+            self.close()
+
+    def close(self) -> None:
+        if self._http:
+            self._http.close()
+            self._http = None
+
+    def __del__(self) -> None:
+        # A thread's connection ends with the thread.
+        if getattr(self, "_http", None):
+            self.close()
+
+    def abort(self) -> None:
+        """Ends the call that is under way, and every later one."""
+        self._aborted = True
+        sock = self._http.sock if self._http else None
+        if sock:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It has ended by itself.
+
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> HTTPResponse:
+        http = self._connected(timeout)
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        try:
+            http.request(method, self._path + path, body, headers)
+            return http.getresponse()
+        except (OSError, HTTPException) as error:
+            raise self._broken(error, sent=True) from error
+
+    def _connected(self, timeout: float) -> HTTPConnection:
+        if self._http and self._http.sock and _is_readable(self._http.sock):
+            self.close()  # Nothing was asked, so what can be read is its end: the server closes idle connections.
+        if self._http is None or self._http.sock is None:
+            self._http = self._make(*self._address, timeout=timeout)
+            try:
+                self._http.connect()
+            except OSError as error:
+                raise self._broken(error, sent=False) from error
+            self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._http.sock.settimeout(timeout)
+        if self._aborted:
+            raise self._broken("the call was given up", sent=False)
+        return self._http
+
+    def _broken(self, why: object, *, sent: bool) -> ServerUnreachable:
+        self.close()
+        return ServerUnreachable(self._server, why or type(why).__name__, sent=sent)
+
+
+def _lines(response: HTTPResponse) -> Iterator[str]:
+    try:
+        for line in response:
+            yield line.decode().rstrip("\n")
+    except (OSError, HTTPException):
+        return
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def _json(content: bytes) -> Json:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _retry_after(response: HTTPResponse) -> float | None:
+    text = response.getheader("Retry-After", "")
+    return float(text) if text.isdigit() else None
+
+
+def _date(response: HTTPResponse) -> datetime | None:
+    try:
+        return parsedate_to_datetime(response.getheader("Date", ""))
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,181 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { endAtExit, removeAtExit } from '../services/processes.ts'
+import { root, XQueue } from '../services/xqueue.ts'
+
+const clients = join(root, 'clients')
+const binary = join(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-go-'))), 'worker')
+
+/** The same worker in each language. */
+const LANGUAGES = {
+  python: { command: ['python3', join(clients, 'python/tests/worker.py')], build: () => undefined },
+  go: {
+    command: [binary],
+    build: () => execFileSync('go', ['build', '-o', binary, './internal/testworker'], { cwd: join(clients, 'go') }),
+  },
+} as const
+
+interface Running {
+  child: ChildProcess
+  log: string
+}
+
+describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command, build }) => {
+  let server: XQueue
+  let worker: Running
+
+  beforeAll(async () => {
+    build()
+    server = await XQueue.start('--lease', '2s')
+  }, 120_000)
+  afterAll(() => server.stop())
+  afterEach(async () => {
+    if (worker.child.exitCode !== null || worker.child.signalCode !== null) return
+    worker.child.kill('SIGKILL')
+    await once(worker.child, 'exit')
+  })
+
+  /** Starts one, and waits until it takes tasks. */
+  async function start(...args: string[]): Promise<void> {
+    const [program, ...own] = command
+    const env = { ...process.env, XQUEUE_SERVER: server.url, PYTHONPATH: join(clients, 'python') }
+    const child = spawn(program, [...own, ...args], { env, stdio: ['ignore', 'ignore', 'pipe'] })
+    const started: Running = { child: endAtExit(child), log: '' }
+    child.stderr.on('data', (chunk) => {
+      started.log += chunk
+    })
+    worker = started
+    await server.until(await server.submit('echo').catch(() => known()), { status: 'success' })
+  }
+  /** The first one of all makes its types known. */
+  async function known(): Promise<string> {
+    await server.untilKnown('echo')
+    return server.submit('echo')
+  }
+  const stopped = () => once(worker.child, 'exit')
+
+  it('runs tasks, and settles them in each way that a handler can end', async () => {
+    await start()
+    const payload = { text: 'Grüße', list: [1, null, { a: true }] }
+    const [echo, busy, never, crash, strange] = await Promise.all([
+      server.submit('echo', payload),
+      server.submit('busy'),
+      server.submit('never'),
+      server.submit('crash', {}, { max_retry: 0 }),
+      server.submit('strange'),
+    ])
+    const worker_id = 'worker-under-test'
+    await server.until(echo, { status: 'success', result: { payload, attempt: 1 }, worker_id, attempts: 1 })
+    await server.until(busy, { status: 'success', result: 2, attempts: 2 })
+    await server.until(never, { status: 'failed', error: 'this cannot work', attempts: 1 })
+    await server.until(crash, { status: 'failed', error: expect.stringContaining('out of order') })
+    await server.until(strange, { status: 'failed', error: expect.stringContaining('is no JSON'), attempts: 1 })
+  })
+
+  it('runs no more tasks at once than it may, and tells who it is', async () => {
+    await start()
+    const ids = await Promise.all(Array.from({ length: 5 }, () => server.submit('steps', { steps: 30 })))
+    for (const id of ids) await server.until(id, { status: 'success', result: 'all steps done' })
+    const at = (name: string) => Promise.all(ids.map(async (id) => Date.parse((await server.until(id, {}))[name])))
+    const [starts, ends] = [await at('started_at'), await at('completed_at')]
+    const together = starts.map((start) => starts.filter((other, i) => other <= start && ends[i]! > start).length)
+    expect(Math.max(...together)).toBeLessThanOrEqual(3)
+  })
+
+  it('keeps its lease with heartbeats, which bring progress to the server and a cancel to the handler', async () => {
+    await start()
+    const id = await server.submit('steps', { steps: 10_000 })
+    // Longer than a lease lives: step 120 is after 2.4 s.
+    const seen = await vi.waitFor(
+      async () => {
+        const task = await server.until(id, { status: 'processing' })
+        expect(task.progress?.step).toBeGreaterThan(120)
+        return task
+      },
+      { timeout: 30_000 },
+    )
+    expect(seen.deliveries).toBe(1)
+    expect((await server.call('DELETE', `/tasks/${id}`)).status).toBe(202)
+    await server.until(id, { status: 'canceled', attempts: 1 })
+    await vi.waitFor(() => expect(worker.log).toContain('canceled'))
+  })
+
+  it('gives up a run whose time is over', async () => {
+    await start()
+    const id = await server.submit('steps', { steps: 10_000 }, { process_timeout: 0.3, max_retry: 0 })
+    await server.until(id, { status: 'timeout', timeout_reason: 'processing' })
+    await vi.waitFor(() => expect(worker.log).toMatch(/lease .*lost|no longer held/), { timeout: 10_000 })
+    await server.until(await server.submit('echo'), { status: 'success' })
+  })
+
+  it('goes on by itself when the server was killed, and reports what it ran meanwhile', async () => {
+    await start()
+    const running = await server.submit('steps', { steps: 40 })
+    await server.until(running, { status: 'processing' })
+    await server.kill()
+    await vi.waitFor(() => expect(worker.log).toContain('no tasks can be taken'), { timeout: 10_000 })
+    await server.startAgain()
+    await server.until(running, { status: 'success', result: 'all steps done' })
+    await server.until(await server.submit('echo'), { status: 'success' })
+  })
+
+  it('drops the outcome of a lease that it lost, and the task is finished once', async () => {
+    await start()
+    const id = await server.submit('steps', { steps: 25 })
+    await server.until(id, { status: 'processing' })
+    worker.child.kill('SIGSTOP')
+    await server.until(id, { status: 'pending', attempts: 0 })
+    worker.child.kill('SIGCONT')
+    // While it stood still it may have been given the task once more.
+    const { attempts, deliveries } = await server.until(id, { status: 'success' })
+    expect([attempts, deliveries > 1]).toEqual([1, true])
+    await vi.waitFor(() => expect(worker.log).toMatch(/lease .*lost|no longer held/), { timeout: 10_000 })
+  })
+
+  it('ends at SIGTERM when its tasks have ended, and takes no more', async () => {
+    await start()
+    const running = await server.submit('steps', { steps: 50 })
+    await server.until(running, { status: 'processing' })
+    worker.child.kill('SIGTERM')
+    const ended = stopped()
+    await vi.waitFor(async () => expect(await takesNone()).toBe(true), { timeout: 10_000 })
+    expect(await ended).toEqual([0, null])
+    expect(await server.until(running, {})).toMatchObject({ status: 'success', attempts: 1 })
+  })
+
+  it('lets go of what has not ended in time, which costs no attempt', async () => {
+    await start('0.1')
+    const running = await server.submit('steps', { steps: 10_000 })
+    await server.until(running, { status: 'processing' })
+    worker.child.kill('SIGTERM')
+    expect(await stopped()).toEqual([0, null])
+    await server.until(running, { status: 'pending', attempts: 0 })
+    await server.call('DELETE', `/tasks/${running}`)
+  })
+
+  it('does not start where it is refused', async () => {
+    await start()
+    const key = { XQUEUE_SERVER: `${server.url}/nothing-here` }
+    const [program, ...own] = command
+    const env = { ...process.env, PYTHONPATH: join(clients, 'python'), ...key }
+    const child = spawn(program, own, { env, stdio: ['ignore', 'ignore', 'pipe'] })
+    let log = ''
+    child.stderr.on('data', (chunk) => {
+      log += chunk
+    })
+    expect((await once(child, 'close'))[0]).toBe(1)
+    expect(log).toContain('see /docs for every call')
+  })
+
+  /** A task that is submitted now stays where it is, because nobody waits for one. */
+  async function takesNone(): Promise<boolean> {
+    const id = await server.submit('echo')
+    const { body } = await server.call('GET', `/tasks/${id}/explain`)
+    await server.call('DELETE', `/tasks/${id}`)
+    return body.status === 'pending'
+  }
+})

@@ -1,0 +1,82 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { root, XQueue } from '../services/xqueue.ts'
+import { finish, node, start } from './stage.ts'
+
+let server: XQueue
+
+beforeAll(async () => {
+  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+})
+afterAll(() => server.stop())
+
+const script = join(root, 'examples/test_api.sh')
+
+it('test_api.sh makes every call that is documented, and all are answered as they should be', async () => {
+  expect(await finish(start(server, script, []))).toMatch(/OK: \d+ calls, all \d+ that are documented\n$/)
+  expect((await server.call('GET', '/stats')).body).toMatchObject({ pending_tasks: 0, processing_tasks: 0 })
+})
+
+type Answer = readonly [status: number, body: string]
+
+it.each<[string, string, (...answer: Answer) => Answer]>([
+  ['another status', 'POST /api/v1/tasks', (status, body) => [status === 201 ? 202 : status, body]],
+  ['a field that is missing', 'GET /api/v1/stats', (status) => [status, '{"pending_tasks": 0}']],
+  [
+    'a call that it does not know',
+    'GET /openapi.json',
+    (status, body) => [status, body.replace('"paths":{', '"paths":{"/api/v1/new":{"get":{}},')],
+  ],
+])('test_api.sh fails for %s', async (_, call, change) => {
+  const liar = await between(server.url, (made, ...answer) => (made === call ? change(...answer) : answer))
+  const output = await finish(start({ folder: server.folder, url: liar.url }, script, []), 1)
+  expect(output).toMatch(new RegExp(`FAILED (${call}|GET /api/v1/new): `))
+  liar.server.close()
+})
+
+it('stress.ts keeps a bounded load and says how fast it went', async () => {
+  const output = await finish(node(server, 'stress.ts', '--tasks', '250', '--batch', '20', '--waiting', '60'))
+  expect(output).toMatch(
+    /submitted {2}250 tasks, \d+ a second\nfinished {3}250 well, 0 not, \d+ a second\nwaited {5}p50/,
+  )
+})
+
+it('stress.ts says how many did not end well', async () => {
+  const flags = ['--tasks', '5', '--type', 'http', '--payload', '{"url": "http://127.0.0.1:9/"}']
+  expect(await finish(node(server, 'stress.ts', ...flags), 1)).toContain('0 well, 5 not')
+})
+
+it('stress.ts loads no other machine unless it is told to, and nothing without an end', async () => {
+  const elsewhere = await finish(node(server, 'stress.ts', '--server', 'http://192.0.2.1:8080'), 2)
+  expect(elsewhere).toContain('say --anywhere')
+  expect(await finish(node(server, 'stress.ts', '--tasks', 'many'), 2)).toContain('whole number')
+})
+
+/** Stands between a caller and the real server, and changes answers. */
+async function between(
+  url: string,
+  change: (call: string, ...answer: Answer) => Answer,
+): Promise<{ server: Server; url: string }> {
+  const proxy = createServer(async (request, response) => {
+    let text = ''
+    for await (const chunk of request) text += chunk
+    const sent = ['content-type', 'idempotency-key'].flatMap((name) => [[name, request.headers[name]]])
+    const headers = Object.fromEntries(sent.filter(([, value]) => value !== undefined)) as Record<string, string>
+    const answer = await fetch(url + request.url, { method: request.method!, headers, ...(text ? { body: text } : {}) })
+    const told = ['content-type', 'location'].map((name) => [name, answer.headers.get(name) ?? ''])
+    if (answer.headers.get('content-type') === 'text/event-stream') {
+      response.writeHead(answer.status, Object.fromEntries(told))
+      await pipeline(answer.body!, response).catch(() => undefined) // It ends when either side has heard enough.
+      return
+    }
+    const call = `${request.method} ${request.url!.split('?')[0]}`
+    const [status, body] = change(call, answer.status, await answer.text())
+    response.writeHead(status, Object.fromEntries(told)).end(body)
+  })
+  await once(proxy.listen(0, '127.0.0.1'), 'listening')
+  return { server: proxy, url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
+}
