@@ -4,7 +4,7 @@ import { Type } from 'typebox'
 import type { Turn, WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import type { Json } from '../task/json.ts'
+import { isTooDeep, type Json, TOO_DEEP } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, durationOf, TypeNameSchema } from '../task/task-input.ts'
@@ -89,6 +89,7 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       refusals: ['lease_lost'],
       handler: async (request) => {
         const { result = null } = (request.body ?? {}) as { result?: Json }
+        refuseTooDeep('result', result)
         return settle(request, { kind: 'success', result })
       },
     },
@@ -134,6 +135,7 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       handler: async (request) => {
         const { lease } = request.params as { lease: string }
         const { progress } = (request.body ?? {}) as { progress?: Progress }
+        refuseTooDeep('progress', progress)
         const renewals = [{ lease, ...(progress === undefined ? {} : { progress }) }]
         const worker = remoteWorker('settling', [])
         const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
@@ -146,6 +148,12 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
 
 function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdentity {
   return { id, host: hostname(), pid: process.pid, types, concurrency, startedAt: Date.now() }
+}
+
+/** @throws XQueueError `invalid_request` */
+function refuseTooDeep(path: string, value: unknown): void {
+  if (!isTooDeep(value)) return
+  throw new XQueueError('invalid_request', `${path} ${TOO_DEEP}`, { errors: [{ path, message: TOO_DEEP }] })
 }
 
 function lost(lease: string, why: string): XQueueError {

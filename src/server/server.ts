@@ -12,7 +12,7 @@ import type { TSchema } from 'typebox'
 import type { Access } from '../access/access.ts'
 import type { RouteScope } from '../access/principal.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { ErrorCode } from '../task/errors.ts'
+import { type ErrorCode, XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DURATION_FORMAT } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
@@ -228,6 +228,17 @@ function acceptEmptyBodies(server: FastifyInstance): void {
   server.removeContentTypeParser('application/json')
   server.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.length === 0) done(null, {})
-    else parse(request, body as string, done)
+    else
+      parse(request, body as string, (error, value) => done(error && (namesPrototype(body as string) ?? error), value))
   })
+}
+
+/** What Fastify's parser refuses although it is JSON: names that would reach the prototype of what they are copied to. */
+function namesPrototype(body: string): XQueueError | null {
+  try {
+    JSON.parse(body)
+  } catch {
+    return null
+  }
+  return new XQueueError('invalid_request', 'no field may be named __proto__, or constructor with a prototype in it')
 }

@@ -1,7 +1,7 @@
 import { Type } from 'typebox'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
-import type { Json } from './json.ts'
+import { isTooDeep, type Json, TOO_DEEP } from './json.ts'
 import { completeSpec, GROUP_PATTERN, type SpecDefaults, TASK_LIMITS, type TaskSpec, TYPE_PATTERN } from './task.ts'
 
 /** A task as it is asked for from outside, over HTTP or a topic: its shape, and the spec that it makes. */
@@ -120,7 +120,9 @@ export async function specOf(
   if (input.group !== undefined && !GROUP_PATTERN.test(input.group)) {
     errors.push({ path: `${at}group`, message: 'must not have control characters' })
   }
-  const bytes = Buffer.byteLength(JSON.stringify(payload))
+  const deep = isTooDeep(payload)
+  if (deep) errors.push({ path: `${at}payload`, message: TOO_DEEP })
+  const bytes = deep ? 0 : Buffer.byteLength(JSON.stringify(payload))
   if (bytes > TASK_LIMITS.payloadBytesMax) {
     const detail = `${at}payload has ${bytes} bytes and may have ${TASK_LIMITS.payloadBytesMax}`
     throw new XQueueError('too_large', `${detail}: keep the data elsewhere and submit where it is`)

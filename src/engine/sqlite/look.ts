@@ -60,7 +60,7 @@ export class Look {
     return query.status === 'pending' ? this.#listPending(query) : this.#listNewest(query)
   }
 
-  /** The ids of up to `max` tasks that a filter fits, whose stored status is one of `statuses`, unchanged since a time. */
+  /** The ids of up to `max` tasks that a filter fits, in one of the stored `statuses`, that have not changed since. */
   matching(filter: TaskFilter, statuses: readonly string[], since: number, max: number): string[] {
     const rows: Row[] = []
     const [where, values] = conditions(filter)
