@@ -39,7 +39,7 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, error:
   const { code, details, message, status } = error
   const { retry_after, challenge, ...members }: ErrorDetails = details
   if (challenge !== undefined) reply.header('WWW-Authenticate', challenge)
-  // Closed while a client still sends, it may never read why: what it sends is let go by, for as long as requests may take.
+  // Closed while a client still sends, it may never read why. What it sends is let go by, as long as requests may take.
   if (code === 'too_large') reply.removeHeader('connection')
   if (retry_after !== undefined || status === 503) reply.header('Retry-After', String(retry_after ?? 1))
   const problem = {

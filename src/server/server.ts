@@ -233,7 +233,7 @@ function acceptEmptyBodies(server: FastifyInstance): void {
   })
 }
 
-/** What Fastify's parser refuses although it is JSON: names that would reach the prototype of what they are copied to. */
+/** What the parser refuses although it is JSON: names that would reach the prototype of what they are copied to. */
 function namesPrototype(body: string): XQueueError | null {
   try {
     JSON.parse(body)
