@@ -34,10 +34,10 @@ function writeProject(target: string): void {
 }
 
 function manifest(target: string) {
-  const name = basename(target)
+  const words = basename(target)
     .toLowerCase()
-    .replace(/[^a-z0-9-]+/g, '-')
-    .replace(/^-+|-+$/g, '')
+    .split(/[^a-z0-9]/)
+  const name = words.filter((word) => word !== '').join('-')
   return {
     name: name === '' || name === 'xqueue' ? 'my-queue' : name, // A package cannot depend on one of its own name.
     private: true,

@@ -19,8 +19,8 @@ export interface Setting {
   doc: string
 }
 
-const MQTT_URL = /^(embedded|off|(mqtts?|wss?|tcp|ssl):\/\/[^\s/]+\S*)$/
-const BROKER_URL = /^(mqtts?|wss?):\/\/[^\s@/]+\S*$/
+const MQTT_URL = /^(embedded|off|(mqtts?|wss?|tcp|ssl):\/\/[^\s/]\S*)$/
+const BROKER_URL = /^(mqtts?|wss?):\/\/[^\s@/]\S*$/
 const HTTPS_URL = /^(https:\/\/|http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/])\S+$/
 const ORIGINS = /^https?:\/\/[^\s/,]+([,\s]+https?:\/\/[^\s/,]+)*$/
 const SECRET_CHARS_MIN = 32

@@ -36,7 +36,8 @@ export interface Engine {
 
   /**
    * Cancels: a waiting task at once; a running one is asked to stop, and ends as `canceled` when its handler does or
-   * when `cancelGraceMs` has passed. By filter, one call handles a bounded number: call again while `more`.
+   * when `cancelGraceMs` has passed. By filter, one call handles a bounded number: call again with the `next` of its
+   * answer while there is one.
    */
   cancel(which: Which): Promise<Changed>
 
@@ -174,8 +175,11 @@ export interface Lease {
   task: Task
 }
 
-/** Task ids, or everything that fits a filter. */
-export type Which = { ids: readonly string[] } | { filter: TaskFilter }
+/**
+ * Task ids, or everything that fits a filter. `before` is the `next` of the answer before: what has changed since the
+ * first call is left alone, for else tasks that fail as fast as they are retried would be retried for ever.
+ */
+export type Which = { ids: readonly string[] } | { filter: TaskFilter; before?: number }
 
 export interface TaskFilter {
   status?: Status
@@ -187,7 +191,8 @@ export interface TaskFilter {
 export interface Changed {
   /** By ids: one per id. By filter: one per task that was changed. */
   results: { id: string; outcome: ChangeOutcome; task: Task | null }[]
-  more: boolean
+  /** By filter: what to go on with; null: that was all. */
+  next: number | null
 }
 
 /**

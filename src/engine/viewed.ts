@@ -94,7 +94,7 @@ export class ViewedEngine implements Engine {
     return task && this.#view(task)
   }
 
-  #changed({ results, more }: Changed): Changed {
-    return { results: results.map((result) => ({ ...result, task: this.#shown(result.task) })), more }
+  #changed({ results, next }: Changed): Changed {
+    return { results: results.map((result) => ({ ...result, task: this.#shown(result.task) })), next }
   }
 }

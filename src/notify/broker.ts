@@ -156,7 +156,13 @@ export class EmbeddedBroker implements Live {
   }
 
   #handle(stream: Duplex, request?: IncomingMessage): void {
-    this.#aedes.handle(stream, request)
+    const client = this.#aedes.handle(stream, request)
+    // Behind Aedes's own listener: what it has read is in its parser, and what is left there is of one packet.
+    stream.on('readable', () => {
+      if (unfinishedBytes(client) <= RECEIVED_BYTES_MAX) return
+      this.#options.logger.debug({ client: client.id }, 'an MQTT client was cut off: its packet is too long')
+      stream.destroy()
+    })
   }
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
@@ -184,4 +190,9 @@ export class EmbeddedBroker implements Live {
     if (!parsed) return false
     return parsed.host === host || ['localhost', '127.0.0.1', '[::1]'].includes(parsed.hostname)
   }
+}
+
+/** Aedes would wait for the 256 MB that a packet may say of itself, also of somebody who has not said who they are. */
+function unfinishedBytes(client: Client): number {
+  return (client as unknown as { _parser: { _list: { length: number } } })._parser._list.length
 }

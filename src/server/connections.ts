@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http'
+import { type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
@@ -32,7 +32,9 @@ const REFUSALS: Readonly<Record<string, ErrorCode>> = {
 
 /** What cannot even be read as a request is answered as every other refusal is, and the connection ends. */
 export function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+  // Where a request was read and its answer is under way, this one would be taken for that.
+  const { _httpMessage: answer } = socket as Socket & { _httpMessage?: ServerResponse }
+  if (!socket.writable || answer?.req.complete || error.code === 'ECONNRESET') return void socket.destroy()
   const code = REFUSALS[error.code ?? ''] ?? 'invalid_request'
   const [status, title, remedy] = ERRORS[code]
   const detail = code === 'invalid_request' ? 'that is no HTTP request' : remedy

@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Interests } from '../access/principal.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
+import { ANSWERS } from './answers.ts'
 import { StatusSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
 
@@ -83,6 +84,7 @@ export function eventRoutes({ engine, access, closing }: ServerContext): Route[]
         },
         { additionalProperties: false },
       ),
+      answers: ANSWERS.events,
       handler: stream,
     },
   ]

@@ -4,11 +4,12 @@ import { Type } from 'typebox'
 import type { Turn, WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import type { Json } from '../task/json.ts'
+import { isTooDeep, type Json, TOO_DEEP } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
-import { type Progress, TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
-import { DurationSchema } from '../task/task-input.ts'
+import { type Progress, TASK_LIMITS } from '../task/task.ts'
+import { DurationSchema, durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
+import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
 
 const WAIT_MS_MAX = 60_000
@@ -35,19 +36,17 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       summary: 'Take tasks to run, waiting for them if there are none',
       body: Type.Object(
         {
-          types: Type.Array(Type.String({ maxLength: TASK_LIMITS.typeCharsMax }), { minItems: 1, maxItems: 100 }),
+          types: Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100 }),
           max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
-          wait: Type.Optional(DurationSchema),
+          wait: Type.Optional(durationOf({ most: WAIT_MS_MAX })),
           worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
         },
         { additionalProperties: false },
       ),
+      answers: ANSWERS.leases,
+      refusals: ['invalid_duration'],
       handler: async (request) => {
         const body = request.body as { types: string[]; max?: number; wait?: number | string; worker_id?: string }
-        const unusable = body.types.find((type) => !TYPE_PATTERN.test(type))
-        if (unusable !== undefined) {
-          throw new XQueueError('invalid_request', `${JSON.stringify(unusable)} cannot be a task type`)
-        }
         const waitMs = parseDurationMs(body.wait ?? 0)
         if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
         const gone = new AbortController()
@@ -86,8 +85,11 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
         { result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })) },
         { additionalProperties: false },
       ),
+      answers: ANSWERS.settled,
+      refusals: ['lease_lost'],
       handler: async (request) => {
         const { result = null } = (request.body ?? {}) as { result?: Json }
+        refuseTooDeep('result', result)
         return settle(request, { kind: 'success', result })
       },
     },
@@ -105,6 +107,8 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
         },
         { additionalProperties: false },
       ),
+      answers: ANSWERS.settled,
+      refusals: ['lease_lost', 'invalid_duration'],
       handler: async (request) => {
         const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
         const delayMs = delay === undefined ? null : parseDurationMs(delay)
@@ -126,9 +130,12 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
         },
         { additionalProperties: false },
       ),
+      answers: ANSWERS.renewed,
+      refusals: ['lease_lost'],
       handler: async (request) => {
         const { lease } = request.params as { lease: string }
         const { progress } = (request.body ?? {}) as { progress?: Progress }
+        refuseTooDeep('progress', progress)
         const renewals = [{ lease, ...(progress === undefined ? {} : { progress }) }]
         const worker = remoteWorker('settling', [])
         const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
@@ -141,6 +148,12 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
 
 function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdentity {
   return { id, host: hostname(), pid: process.pid, types, concurrency, startedAt: Date.now() }
+}
+
+/** @throws XQueueError `invalid_request` */
+function refuseTooDeep(path: string, value: unknown): void {
+  if (!isTooDeep(value)) return
+  throw new XQueueError('invalid_request', `${path} ${TOO_DEEP}`, { errors: [{ path, message: TOO_DEEP }] })
 }
 
 function lost(lease: string, why: string): XQueueError {

@@ -1,8 +1,12 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { ERRORS, type ErrorCode, type ErrorDetails, type FieldError, XQueueError } from '../task/errors.ts'
+import { FORMS } from '../task/task-input.ts'
 
 /** An answer names no more mistakes than this. */
 const ERRORS_MAX = 100
+
+/** With the part of the schema that it comes of: Ajv is told to be verbose. */
+type Validation = NonNullable<FastifyError['validation']>[number] & { schema?: unknown }
 
 /** What Fastify itself refuses, as the error that our callers know. */
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
@@ -13,20 +17,30 @@ const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
 /** Every error of the server leaves as RFC 9457 `application/problem+json`. */
 export function answerProblems(server: FastifyInstance): void {
   server.setErrorHandler((error: FastifyError, request, reply) => {
+    // What is wrong with a call that there is not, nobody needs to know.
+    if (request.is404 && !(error instanceof XQueueError)) return answerNoSuchCall(server, request, reply)
     const known = toXQueueError(error)
     if (known.status >= 500) request.log.error({ err: error }, 'a request failed')
     return sendProblem(reply, request, known)
   })
-  server.setNotFoundHandler((request, reply) => {
-    const detail = `there is no ${request.method} ${request.url.split('?')[0]}: see /docs for every call`
-    return sendProblem(reply, request, new XQueueError('not_found', detail))
-  })
+  server.setNotFoundHandler((request, reply) => answerNoSuchCall(server, request, reply))
+}
+
+function answerNoSuchCall(server: FastifyInstance, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const path = request.url.split('?')[0]!
+  const allow = methodsOf(server, path)
+  const detail = `there is no ${request.method} ${path}: see /docs for every call`
+  if (allow.length === 0) return sendProblem(reply, request, new XQueueError('not_found', detail))
+  reply.header('Allow', allow.join(', '))
+  return sendProblem(reply, request, new XQueueError('method_not_allowed', detail, { allow }))
 }
 
 export function sendProblem(reply: FastifyReply, request: FastifyRequest, error: XQueueError): FastifyReply {
   const { code, details, message, status } = error
   const { retry_after, challenge, ...members }: ErrorDetails = details
   if (challenge !== undefined) reply.header('WWW-Authenticate', challenge)
+  // Closed while a client still sends, it may never read why. What it sends is let go by, as long as requests may take.
+  if (code === 'too_large') reply.removeHeader('connection')
   if (retry_after !== undefined || status === 503) reply.header('Retry-After', String(retry_after ?? 1))
   const problem = {
     type: `urn:xqueue:problem:${code}`,
@@ -40,21 +54,22 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, error:
   return reply.status(status).type('application/problem+json').send(JSON.stringify(problem))
 }
 
-function toXQueueError(error: FastifyError): XQueueError {
+/** Those that a path can be asked with. The router looks for one method at a time, so the patterns are gone through. */
+function methodsOf(server: FastifyInstance, path: string): string[] {
+  const asked = path.split('/')
+  const isOf = (pattern: string) => {
+    const own = pattern.split('/')
+    return own.length === asked.length && own.every((part, at) => part === asked[at] || (part[0] === ':' && asked[at]))
+  }
+  const routes = [...server.routeScopes.keys()].map((route) => route.split(' ') as [method: string, pattern: string])
+  const named = routes.filter(([, pattern]) => pattern === path)
+  return (named.length > 0 ? named : routes.filter(([, pattern]) => isOf(pattern))).map(([method]) => method)
+}
+
+export function toXQueueError(error: FastifyError): XQueueError {
   if (error instanceof XQueueError) return error
   if (error.validation) {
-    const errors = error.validation
-      .slice(0, ERRORS_MAX)
-      .map(({ instancePath, message = 'is not valid', params }): FieldError => {
-        const at = instancePath
-          .slice(1)
-          .replace(/\/(\d+)(?=\/|$)/g, '[$1]')
-          .replaceAll('/', '.')
-        const { additionalProperty, missingProperty } = params as Record<string, string>
-        const field = additionalProperty ?? missingProperty
-        const told = additionalProperty ? 'is not a known field' : missingProperty ? 'is required' : message
-        return { path: [at, field].filter(Boolean).join('.'), message: told }
-      })
+    const errors = error.validation.slice(0, ERRORS_MAX).map(fieldErrorOf)
     const first = errors[0]
     const detail = `${error.validationContext ?? 'request'}: ${first?.path || 'it'} ${first?.message}`
     return new XQueueError('invalid_request', detail, { errors })
@@ -64,4 +79,39 @@ function toXQueueError(error: FastifyError): XQueueError {
   const status = error.statusCode ?? 500
   if (status < 500) return new XQueueError('invalid_request', error.message)
   return new XQueueError('internal', error.message, {}, { cause: error })
+}
+
+function fieldErrorOf(error: Validation): FieldError {
+  const at = error.instancePath
+    .slice(1)
+    .replace(/\/(\d+)(?=\/|$)/g, '[$1]')
+    .replaceAll('/', '.')
+  const { field, told } = inOurWords(error)
+  return { path: [at, field].filter(Boolean).join('.'), message: told ?? error.message ?? 'is not valid' }
+}
+
+/** Where Ajv tells of the schema instead of what was sent. */
+function inOurWords({ keyword, params, schema }: Validation): {
+  field?: string | undefined
+  told?: string | undefined
+} {
+  const { additionalProperty, missingProperty, pattern, format } = params as Record<string, string>
+  switch (keyword) {
+    case 'additionalProperties':
+      return { field: additionalProperty, told: 'is not a known field' }
+    case 'required':
+      return { field: missingProperty, told: 'is required' }
+    case 'pattern':
+    case 'format':
+      return { told: FORMS[pattern ?? format ?? ''] }
+    case 'not': {
+      const [field, ...others] = (schema as { required?: string[] }).required ?? []
+      const beside = others.length > 0 ? `together with ${others.join(' and ')}` : 'beside these values'
+      return { field, told: `cannot be given ${beside}` }
+    }
+    case 'anyOf':
+      return { told: 'needs one of the fields that are missing' }
+    default:
+      return {}
+  }
 }

@@ -1,5 +1,3 @@
-import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
 import {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -14,17 +12,22 @@ import type { TSchema } from 'typebox'
 import type { Access } from '../access/access.ts'
 import type { RouteScope } from '../access/principal.ts'
 import type { Engine } from '../engine/engine.ts'
+import { type ErrorCode, XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS } from '../task/task.ts'
+import { DURATION_FORMAT } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
 import { guard } from './access.ts'
+import { ANSWERS, refusalsOf } from './answers.ts'
 import { answerUnreadable, closeUnusedConnections, connectionOptions, PATIENCE, type Patience } from './connections.ts'
 import { eventRoutes } from './events.ts'
 import { addHeaders } from './headers.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { engineMetrics } from './metrics.ts'
+import { documentApi } from './openapi.ts'
 import { pageRoutes } from './page.ts'
-import { answerProblems } from './problems.ts'
+import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
+import { CURSOR_FORMAT } from './schemas.ts'
 import { sessionRoutes } from './session.ts'
 import { subscriptionRoutes } from './subscriptions.ts'
 import { systemRoutes } from './system.ts'
@@ -85,6 +88,10 @@ export interface Route {
   querystring?: TSchema
   body?: TSchema
   bodyLimit?: number
+  /** What it answers, by status; only what is hidden needs none. */
+  answers?: Readonly<Record<number, TSchema>>
+  /** Its own ways to refuse, beside those that any call has. */
+  refusals?: readonly ErrorCode[]
   /** Not an API call: left out of the documentation. */
   hidden?: boolean
   /** Looks at the request before its schemas do; throws what is to be answered. */
@@ -92,11 +99,16 @@ export interface Route {
   handler: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 }
 
-/** The documentation's own scripts and styles, some of which stand in its elements. */
-const DOCS_POLICY = [
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; font-src 'self'",
-  "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-].join('; ')
+const AJV_OPTIONS = {
+  removeAdditional: false,
+  coerceTypes: false,
+  allErrors: true,
+  useDefaults: false,
+  verbose: true, // An error tells the schema that it comes of: see problems.ts
+  formats: { [DURATION_FORMAT]: true as const, [CURSOR_FORMAT]: true as const },
+}
+/** As long as a URL may be: the schemas say how long each is. */
+const PARAM_CHARS_MAX = 16 * 1024
 /** Room around the payload for the other fields of a task. */
 const FIELDS_BYTES_MAX = 64 * 1024
 
@@ -111,11 +123,15 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     bodyLimit: TASK_LIMITS.payloadBytesMax,
     requestTimeout: connections.requestTimeout,
     clientErrorHandler: answerUnreadable,
+    // URLs that the router cannot read.
+    frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error)),
     forceCloseConnections: 'idle',
     ...(tls ? { https: { ...connections, ...tls } } : { http: connections }),
-    ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true, useDefaults: false } },
-    routerOptions: { maxParamLength: 200 },
+    ajv: { customOptions: AJV_OPTIONS },
+    routerOptions: { maxParamLength: PARAM_CHARS_MAX },
   })
+  // The schemas of answers are documentation: what is answered is written as it is.
+  server.setSerializerCompiler(() => JSON.stringify)
   answerProblems(server)
   server.addHook('preClose', async () => closing.abort())
   closeUnusedConnections(server)
@@ -129,14 +145,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   guard(server, { access, logger, servesHost: options.servesHost ?? (() => true), origins: corsOrigins })
   acceptEmptyBodies(server)
 
-  await server.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: { title: 'XQueue', version, description: 'Submit tasks, watch them, set limits. Errors are RFC 9457.' },
-      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
-    },
-  })
-  await server.register(swaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
+  await documentApi(server, version)
   engineMetrics(options)
   const context: ServerContext = {
     ...options,
@@ -157,6 +166,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     url: '/metrics',
     scope: 'read',
     summary: 'Prometheus metrics',
+    answers: ANSWERS.metrics,
     handler: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
   })
   server.get('/openapi.json', { schema: { hide: true }, config: { scope: 'open' } }, async () => server.swagger())
@@ -174,6 +184,7 @@ function add(server: FastifyInstance, route: Route): void {
     querystring,
     body,
     bodyLimit,
+    answers,
     hidden,
     before,
     handler,
@@ -189,6 +200,7 @@ function add(server: FastifyInstance, route: Route): void {
       ...(params ? { params } : {}),
       ...(querystring ? { querystring } : {}),
       ...(body ? { body } : {}),
+      ...(answers ? { response: { ...refusalsOf(route), ...answers } } : {}),
     },
     ...(bodyLimit ? { bodyLimit } : {}),
     preValidation: (request, _reply, done) => {
@@ -216,6 +228,17 @@ function acceptEmptyBodies(server: FastifyInstance): void {
   server.removeContentTypeParser('application/json')
   server.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.length === 0) done(null, {})
-    else parse(request, body as string, done)
+    else
+      parse(request, body as string, (error, value) => done(error && (namesPrototype(body as string) ?? error), value))
   })
+}
+
+/** What the parser refuses although it is JSON: names that would reach the prototype of what they are copied to. */
+function namesPrototype(body: string): XQueueError | null {
+  try {
+    JSON.parse(body)
+  } catch {
+    return null
+  }
+  return new XQueueError('invalid_request', 'no field may be named __proto__, or constructor with a prototype in it')
 }

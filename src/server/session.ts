@@ -4,6 +4,7 @@ import { notAccepted } from '../access/principal.ts'
 import { sessionCookie } from '../access/session-cookie.ts'
 import { SCOPES } from '../task/api-key.ts'
 import { isoTime } from '../task/task-json.ts'
+import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
 
 const KEY_CHARS_MAX = 8_192
@@ -18,6 +19,7 @@ export function sessionRoutes({ access, logger, hasTls }: ServerContext): Route[
       url: '/api/v1/session',
       scope: 'open',
       summary: 'Who calls, and what they may do',
+      answers: ANSWERS.session,
       handler: async ({ principal }) => ({
         access_control: access !== null,
         name: access && principal ? principal.name : null,
@@ -34,6 +36,8 @@ export function sessionRoutes({ access, logger, hasTls }: ServerContext): Route[
         { key: Type.String({ minLength: 1, maxLength: KEY_CHARS_MAX, description: 'An API key or a token (JWT)' }) },
         { additionalProperties: false },
       ),
+      answers: ANSWERS.session,
+      refusals: ['unauthorized'],
       handler: async (request, reply) => {
         if (!access) return { access_control: false, name: null, scopes: SCOPES, expires_at: null }
         const { key } = request.body as { key: string }
@@ -55,6 +59,7 @@ export function sessionRoutes({ access, logger, hasTls }: ServerContext): Route[
       url: '/api/v1/session',
       scope: 'open',
       summary: 'Log out: the session ends in every process',
+      answers: ANSWERS.loggedOut,
       handler: async (request, reply) => {
         const { principal } = request
         // A key in the Authorization header is no session, and is not dropped by this.

@@ -1,16 +1,16 @@
-import { Type } from 'typebox'
+import { type TSchema, Type } from 'typebox'
 import type { Interests } from '../access/principal.ts'
 import { topicsOf } from '../access/subscription.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import { TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
-import { DurationSchema } from '../task/task-input.ts'
+import { durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
+import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
 
 const NAMES_MAX = 100
-const TTL_MS = { default: 3_600_000, most: 86_400_000 }
-const TASK_ID = /^[^\s/+#]{1,100}$/
+const TTL_MS = { default: 3_600_000, least: 1_000, most: 86_400_000 }
+const TaskId = Type.String({ pattern: '^[^\\s/+#]{1,100}$' })
 
 interface SubscriptionInput {
   task_ids?: string[]
@@ -20,8 +20,7 @@ interface SubscriptionInput {
 
 /** POST /api/v1/subscriptions: what a page gets from its own server, to listen to its tasks and to nothing else. */
 export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Route[] {
-  const names = (charsMax: number) =>
-    Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: charsMax }), { minItems: 1, maxItems: NAMES_MAX }))
+  const listOf = (name: TSchema) => Type.Optional(Type.Array(name, { minItems: 1, maxItems: NAMES_MAX }))
   return [
     {
       method: 'POST',
@@ -29,9 +28,15 @@ export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Rou
       scope: 'read',
       summary: 'A token with which a page may listen to some tasks, or to some types, over MQTT or /api/v1/events',
       body: Type.Object(
-        { task_ids: names(100), types: names(TASK_LIMITS.typeCharsMax), ttl: Type.Optional(DurationSchema) },
-        { additionalProperties: false },
+        { task_ids: listOf(TaskId), types: listOf(TypeNameSchema), ttl: Type.Optional(durationOf(TTL_MS)) },
+        {
+          additionalProperties: false,
+          anyOf: [{ required: ['task_ids'] }, { required: ['types'] }],
+          not: { required: ['task_ids', 'types'] },
+        },
       ),
+      answers: ANSWERS.subscription,
+      refusals: ['access_control_off', 'mqtt_off'],
       handler: async (request, reply) => {
         const input = request.body as SubscriptionInput
         const interests = interestsOf(input)
@@ -52,21 +57,13 @@ export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Rou
 }
 
 function interestsOf({ task_ids: taskIds, types }: SubscriptionInput): Interests {
-  if ((taskIds === undefined) === (types === undefined))
-    throw refused('task_ids', 'or types must be given, one of them')
-  for (const [index, id] of (taskIds ?? []).entries()) {
-    if (!TASK_ID.test(id)) throw refused(`task_ids[${index}]`, 'is no id of a task')
-  }
-  for (const [index, type] of (types ?? []).entries()) {
-    if (!TYPE_PATTERN.test(type)) throw refused(`types[${index}]`, 'is no name of a task type')
-  }
   return taskIds ? { taskIds } : { types: types! }
 }
 
 function ttlOf({ ttl }: SubscriptionInput): number {
   if (ttl === undefined) return TTL_MS.default
   const ms = parseDurationMs(ttl)
-  if (ms < 1_000 || ms > TTL_MS.most) throw refused('ttl', 'must be from 1 second to 24 hours')
+  if (ms < TTL_MS.least || ms > TTL_MS.most) throw refused('ttl', 'must be from 1 second to 24 hours')
   return ms
 }
 

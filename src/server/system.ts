@@ -1,6 +1,7 @@
 import { may } from '../access/principal.ts'
 import type { Engine, WorkerInfo } from '../engine/engine.ts'
 import { isoTime } from '../task/task-json.ts'
+import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
 
 /** Statistics, health and workers. */
@@ -12,6 +13,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       url: '/api/v1/stats',
       scope: 'read',
       summary: 'Counts and rates over all processes',
+      answers: ANSWERS.stats,
       handler: () => readStats(engine, instanceId, startedAt),
     },
     {
@@ -19,6 +21,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       url: '/api/v1/health',
       scope: 'open',
       summary: 'Whether tasks can be accepted and kept',
+      answers: ANSWERS.health,
       handler: async (request, reply) => {
         const { engine: name, durability, checks } = await engine.health()
         const failed = checks.find(({ ok }) => !ok)
@@ -43,6 +46,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       url: '/api/v1/live',
       scope: 'open',
       summary: 'Whether the process runs',
+      answers: ANSWERS.alive,
       handler: async () => ({ status: 'alive' }),
     },
     {
@@ -50,6 +54,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       url: '/api/v1/stream',
       scope: 'read',
       summary: "The waiting work in the engine's own terms",
+      answers: ANSWERS.stream,
       handler: async () => ({ stream_info: (await engine.stats()).stream }),
     },
     {
@@ -57,6 +62,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       url: '/api/v1/workers',
       scope: 'read',
       summary: 'The live workers over all processes',
+      answers: ANSWERS.workers,
       handler: async () => {
         const workers = await engine.workers()
         return {

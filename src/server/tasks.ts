@@ -2,9 +2,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { TaskFilter } from '../engine/engine.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
-import { TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
+import { TASK_LIMITS } from '../task/task.ts'
 import { refuseTaskLimits, specOf, type TaskInput, TaskInputSchema, throwErrors } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
+import { ANSWERS } from './answers.ts'
 import { FilterSchema, IdParams, ListSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
 import { holderJson } from './type-json.ts'
@@ -55,11 +56,11 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
 
   const changeMany = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
     const filter = filterOf((request.body ?? {}) as Filter)
-    let count = 0
-    for (let more = true; more; ) {
-      const changed = await engine[change]({ filter })
-      count += changed.results.length
-      more = changed.more
+    let { results, next } = await engine[change]({ filter })
+    let count = results.length
+    while (next !== null) {
+      ;({ results, next } = await engine[change]({ filter, before: next }))
+      count += results.length
     }
     return reply.status(202).send({ count })
   }
@@ -73,6 +74,15 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       body: TaskInputSchema,
       bodyLimit: limits.taskBytesMax,
       before: (request) => refuseTaskLimits(request.body),
+      answers: ANSWERS.submitted,
+      refusals: [
+        'unknown_type',
+        'type_owns_limits',
+        'invalid_payload',
+        'invalid_duration',
+        'idempotency_conflict',
+        'queue_full',
+      ],
       handler: submitOne,
     },
     {
@@ -89,6 +99,15 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
         const { tasks } = (request.body ?? {}) as { tasks?: unknown }
         if (Array.isArray(tasks)) for (const task of tasks) refuseTaskLimits(task)
       },
+      answers: ANSWERS.batch,
+      refusals: [
+        'unknown_type',
+        'type_owns_limits',
+        'invalid_payload',
+        'invalid_duration',
+        'idempotency_conflict',
+        'queue_full',
+      ],
       handler: submitBatch,
     },
     {
@@ -97,6 +116,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       scope: 'read',
       summary: 'List tasks: newest first, pending ones in the order they will run',
       querystring: ListSchema,
+      answers: ANSWERS.tasks,
+      refusals: ['invalid_cursor'],
       handler: async (request) => {
         const { limit = 50, cursor, ...filter } = request.query as Filter & { limit?: number; cursor?: string }
         const query = { ...filterOf(filter), limit, ...(cursor === undefined ? {} : { cursor }) }
@@ -110,6 +131,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       scope: 'read',
       summary: 'One task',
       params: IdParams,
+      answers: ANSWERS.task,
+      refusals: ['not_found'],
       handler: async (request) => {
         const { id } = (request as Request).params
         const [task] = await engine.get([id])
@@ -123,6 +146,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       scope: 'read',
       summary: 'Why a task is not running',
       params: IdParams,
+      answers: ANSWERS.explanation,
+      refusals: ['not_found'],
       handler: async (request) => {
         const { id } = (request as Request).params
         const explanation = await engine.explain(id)
@@ -147,6 +172,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       scope: 'submit',
       summary: 'Cancel a task',
       params: IdParams,
+      answers: ANSWERS.canceled,
+      refusals: ['not_found', 'task_finished'],
       handler: changeOne('cancel'),
     },
     {
@@ -155,6 +182,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       scope: 'submit',
       summary: 'Run a failed, canceled or timed-out task again',
       params: IdParams,
+      answers: ANSWERS.task,
+      refusals: ['not_found', 'task_not_retryable'],
       handler: changeOne('retry'),
     },
     {
@@ -163,6 +192,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       scope: 'admin',
       summary: 'Cancel all that fit',
       body: FilterSchema,
+      answers: ANSWERS.changed,
       handler: changeMany('cancel'),
     },
     {
@@ -171,27 +201,20 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       scope: 'admin',
       summary: 'Retry all that fit',
       body: FilterSchema,
+      answers: ANSWERS.changed,
       handler: changeMany('retry'),
     },
   ]
 }
 
-/** @throws XQueueError `invalid_request` for a tag that is no `key:value` */
-export function filterOf({ status, type, tag, group }: Filter): TaskFilter {
+function filterOf({ status, type, tag, group }: Filter): TaskFilter {
   const filter: TaskFilter = {
     ...(status ? { status } : {}),
     ...(type === undefined ? {} : { type }),
     ...(group === undefined ? {} : { group }),
   }
-  if (type !== undefined && !TYPE_PATTERN.test(type)) {
-    throw new XQueueError('invalid_request', `type ${JSON.stringify(type)} is no name of a task type`)
-  }
   if (tag === undefined) return filter
   const colon = tag.indexOf(':')
-  if (colon < 1) {
-    const errors = [{ path: 'tag', message: 'must be key:value' }]
-    throw new XQueueError('invalid_request', `tag ${JSON.stringify(tag)} must be key:value`, { errors })
-  }
   return { ...filter, tag: { key: tag.slice(0, colon), value: tag.slice(colon + 1) } }
 }
 

@@ -3,7 +3,8 @@ import { Type } from 'typebox'
 import { RATE_LIMITS, type Rate, type TypeInfo } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import { DurationSchema } from '../task/task-input.ts'
+import { durationOf } from '../task/task-input.ts'
+import { ANSWERS } from './answers.ts'
 import { TypeParams } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
 import { holderJson, rateJson, typeJson } from './type-json.ts'
@@ -39,6 +40,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       url: '/api/v1/handlers',
       scope: 'read',
       summary: 'The task types that can be submitted',
+      answers: ANSWERS.handlers,
       handler: async () => {
         const handlers = (await engine.types()).map(({ type }) => type)
         return { handlers, count: handlers.length }
@@ -49,6 +51,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       url: '/api/v1/types',
       scope: 'read',
       summary: 'Each type: what waits, what runs, its limit and its rates',
+      answers: ANSWERS.types,
       handler: async () => {
         const types = (await engine.types()).map(typeJson)
         return { types, count: types.length }
@@ -60,6 +63,8 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       scope: 'admin',
       summary: 'Accept tasks of a type, start none',
       params: TypeParams,
+      answers: ANSWERS.type,
+      refusals: ['not_found'],
       handler: setPaused(true),
     },
     {
@@ -68,6 +73,8 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       scope: 'admin',
       summary: 'Start tasks of a type again',
       params: TypeParams,
+      answers: ANSWERS.type,
+      refusals: ['not_found'],
       handler: setPaused(false),
     },
     {
@@ -79,10 +86,16 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       body: Type.Object(
         {
           max: Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: RATE_LIMITS.max }),
-          per: Type.Optional(DurationSchema),
+          per: Type.Optional(durationOf({ least: 1, most: RATE_LIMITS.perMs })),
         },
-        { additionalProperties: false },
+        {
+          additionalProperties: false,
+          anyOf: [{ required: ['per'] }, { properties: { max: { type: 'null' } } }],
+          not: { required: ['per'], properties: { max: { type: 'null' } } },
+        },
       ),
+      answers: ANSWERS.type,
+      refusals: ['unknown_type'],
       handler: async (request) => {
         const { type } = request.params as { type: string }
         return typeJson(await engine.configureType(type, { rate: rateOf(request.body as RateInput) }))
@@ -93,6 +106,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       url: '/api/v1/concurrency',
       scope: 'read',
       summary: 'Every limit, and what is in use of it',
+      answers: ANSWERS.limits,
       handler: async () => {
         const limited = (await engine.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
         return {
@@ -108,6 +122,8 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       scope: 'read',
       summary: "A type's limit and who holds its permits",
       params: TypeParams,
+      answers: ANSWERS.limit,
+      refusals: ['not_found'],
       handler: async (request) => {
         const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(request)
         return {
@@ -131,13 +147,15 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
           max_concurrency: Type.Optional(LimitSchema),
           group_concurrency: Type.Optional(LimitSchema),
         },
-        { additionalProperties: false },
+        {
+          additionalProperties: false,
+          anyOf: [{ required: ['max_concurrency'] }, { required: ['group_concurrency'] }],
+        },
       ),
+      answers: ANSWERS.limitSet,
+      refusals: ['unknown_type'],
       handler: async (request) => {
         const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
-        if (max_concurrency === undefined && group_concurrency === undefined) {
-          throw refused('max_concurrency', 'is required, or group_concurrency, or both')
-        }
         const { maxConcurrency } = await engine.configureType(task_type, {
           ...(max_concurrency === undefined ? {} : { maxConcurrency: max_concurrency }),
           ...(group_concurrency === undefined ? {} : { groupConcurrency: group_concurrency }),
@@ -151,11 +169,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
 
 /** @throws XQueueError `invalid_request` */
 function rateOf({ max, per }: RateInput): Rate | null {
-  if (max === null) {
-    if (per !== undefined) throw refused('per', 'has no meaning where max is null, which removes the rate')
-    return null
-  }
-  if (per === undefined) throw refused('per', 'is required: the window in which at most `max` tasks start, as in "1m"')
+  if (max === null || per === undefined) return null
   let perMs: number
   try {
     perMs = parseDurationMs(per)

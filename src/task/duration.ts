@@ -43,7 +43,7 @@ function parseText(text: string): number {
 }
 
 function invalid(value: unknown, why: string): XQueueError {
-  const shown = JSON.stringify(value)?.slice(0, 80) ?? typeof value
+  const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value).slice(0, 80)
   return new XQueueError(
     'invalid_duration',
     `${shown} ${why}: give seconds as a number, or units as in "90s" or "1h30m"`,

@@ -1,18 +1,32 @@
 import { Type } from 'typebox'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
-import type { Json } from './json.ts'
-import { completeSpec, GROUP_PATTERN, type SpecDefaults, TASK_LIMITS, type TaskSpec } from './task.ts'
+import { isTooDeep, type Json, TOO_DEEP } from './json.ts'
+import { completeSpec, GROUP_PATTERN, type SpecDefaults, TASK_LIMITS, type TaskSpec, TYPE_PATTERN } from './task.ts'
 
 /** A task as it is asked for from outside, over HTTP or a topic: its shape, and the spec that it makes. */
 
-export const DurationSchema = Type.Unsafe<number | string>({
-  oneOf: [
-    { type: 'number', minimum: 0 },
-    { type: 'string', maxLength: 64 },
-  ],
-  description: 'Seconds, or a string with units: "90s", "1h30m"',
+/** A format of ours, so only its readers check it. */
+export const DURATION_FORMAT = 'duration-with-units'
+export const DurationSchema = durationOf({ most: TASK_LIMITS.durationMsMax })
+
+export const TypeNameSchema = Type.String({ maxLength: TASK_LIMITS.typeCharsMax, pattern: TYPE_PATTERN.source })
+
+/** GROUP_PATTERN without what only JavaScript understands. */
+const NO_CONTROLS = '^[^\\u0000-\\u001f\\u007f-\\u009f]+$'
+export const GroupSchema = Type.String({
+  minLength: 1,
+  maxLength: TASK_LIMITS.groupCharsMax,
+  pattern: NO_CONTROLS,
+  description: 'Tenant, account or customer: the groups of a type take turns, and may have a limit of their own',
 })
+
+/** What is told of a text that does not fit a pattern or a format of these schemas. */
+export const FORMS: Readonly<Record<string, string>> = {
+  [TYPE_PATTERN.source]: 'is no name of a task type: letters, digits and . _ : -, first a letter or digit',
+  [NO_CONTROLS]: 'must not have control characters',
+  'date-time': 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z',
+}
 
 export const TaskInputSchema = Type.Object(
   {
@@ -23,20 +37,21 @@ export const TaskInputSchema = Type.Object(
     queue_timeout: DurationSchema,
     process_timeout: DurationSchema,
     delay: DurationSchema,
-    run_at: Type.String({ maxLength: 40, description: 'RFC 3339; instead of delay' }),
+    run_at: Type.String({ maxLength: 40, format: 'date-time', description: 'Instead of delay; up to 366 days ahead' }),
     tags: Type.Record(
       Type.String({ minLength: 1, maxLength: TASK_LIMITS.tagKeyCharsMax }),
       Type.String({ maxLength: TASK_LIMITS.tagValueCharsMax }),
       { maxProperties: TASK_LIMITS.tagsMax },
     ),
     idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
-    group: Type.String({
-      minLength: 1,
-      maxLength: TASK_LIMITS.groupCharsMax,
-      description: 'Tenant, account or customer: the groups of a type take turns, and may have a limit of their own',
-    }),
+    group: GroupSchema,
   },
-  { additionalProperties: false, required: ['type'], examples: [{ type: 'example', payload: { duration: 2 } }] },
+  {
+    additionalProperties: false,
+    required: ['type'],
+    not: { required: ['run_at', 'delay'] },
+    examples: [{ type: 'example', payload: { duration: 2 } }],
+  },
 )
 
 export interface TaskInput {
@@ -105,7 +120,9 @@ export async function specOf(
   if (input.group !== undefined && !GROUP_PATTERN.test(input.group)) {
     errors.push({ path: `${at}group`, message: 'must not have control characters' })
   }
-  const bytes = Buffer.byteLength(JSON.stringify(payload))
+  const deep = isTooDeep(payload)
+  if (deep) errors.push({ path: `${at}payload`, message: TOO_DEEP })
+  const bytes = deep ? 0 : Buffer.byteLength(JSON.stringify(payload))
   if (bytes > TASK_LIMITS.payloadBytesMax) {
     const detail = `${at}payload has ${bytes} bytes and may have ${TASK_LIMITS.payloadBytesMax}`
     throw new XQueueError('too_large', `${detail}: keep the data elsewhere and submit where it is`)
@@ -144,4 +161,15 @@ function parseTime(text: string): number | undefined {
   const wellFormed = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$/.test(text)
   const at = wellFormed ? Date.parse(text) : Number.NaN
   return Number.isNaN(at) ? undefined : at
+}
+
+/** In milliseconds. Only whoever reads a duration can tell how long a text is. */
+export function durationOf({ least = 0, most }: { least?: number; most: number }) {
+  return Type.Unsafe<number | string>({
+    oneOf: [
+      { type: 'number', minimum: least / 1_000, maximum: most / 1_000 },
+      { type: 'string', maxLength: 64, format: DURATION_FORMAT },
+    ],
+    description: 'Seconds, or a string with units: "90s", "1h30m"',
+  })
 }

@@ -3,7 +3,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
 import type { Lease } from '../engine/engine.ts'
 import { describeError } from '../task/errors.ts'
-import type { Json } from '../task/json.ts'
+import { isTooDeep, type Json, TOO_DEEP } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
@@ -159,6 +159,7 @@ export function checkProgress(value: unknown): void {
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
   if (!inRange && !isObject) throw new TypeError('progress is a number from 0 to 100, or an object')
   JSON.stringify(value)
+  if (isTooDeep(value)) throw new TypeError(`the progress ${TOO_DEEP}`)
 }
 
 function successOf(result: unknown): Outcome {
@@ -171,6 +172,7 @@ function successOf(result: unknown): Outcome {
     if (bytes > TASK_LIMITS.resultBytesMax) {
       return failed(`the result has ${bytes} bytes and may have ${TASK_LIMITS.resultBytesMax}: keep it elsewhere`)
     }
+    if (isTooDeep(result)) return failed(`the result ${TOO_DEEP}`)
     return { kind: 'success', result: result as Json }
   } catch (error) {
     return failed(`the result cannot be written as JSON: ${describeError(error)}`)

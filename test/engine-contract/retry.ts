@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import type { Stage } from './stage.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type Stage, WORKER } from './stage.ts'
 
 export function retryContract(stage: Stage): void {
   const { submit, claim, succeed, fail } = stage
@@ -20,6 +21,24 @@ export function retryContract(stage: Stage): void {
       expect((await fail(first!.lease)).status).toBeNull()
       await succeed(second!.lease)
       expect((await stage.engine.retry({ ids: [id] })).results[0]!.outcome).toBe('refused')
+    })
+
+    it('comes to an end by filter though tasks fail as fast as they are retried', async () => {
+      await stage.engine.submit(Array.from({ length: 1_500 }, () => completeSpec({ type: 't', maxRetry: 0 })))
+      const failAll = async () => {
+        const leases = await claim(1_500)
+        stage.now += 1
+        const failure = { kind: 'failure', error: 'no', retry: true, delayMs: null } as const
+        const outcomes = leases.map(({ lease }) => ({ lease, outcome: failure }))
+        await stage.engine.turn({ worker: WORKER, want: 0, outcomes })
+      }
+      await failAll()
+      let { results, next } = await stage.engine.retry({ filter: { type: 't' } })
+      expect(results).toHaveLength(1_000)
+      await failAll()
+      ;({ results, next } = await stage.engine.retry({ filter: { type: 't' }, before: next! }))
+      expect([results.length, next]).toEqual([500, null])
+      expect(results.every(({ task }) => task?.deliveries === 1)).toBe(true)
     })
   })
 }

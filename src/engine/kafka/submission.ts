@@ -21,7 +21,9 @@ const EXTENSIONS: Readonly<Record<string, keyof TaskInput>> = {
 const NUMBERS: readonly string[] = ['priority', 'max_retry']
 const STRUCTURED = 'application/cloudevents+json'
 
-const isTaskInput = new Ajv2020({ strict: false, allErrors: true }).compile<TaskInput>(TaskInputSchema)
+const isTaskInput = new Ajv2020({ strict: false, allErrors: true, validateFormats: false }).compile<TaskInput>(
+  TaskInputSchema,
+)
 
 /** @throws XQueueError `invalid_request` | `type_owns_limits` saying what is wrong with it */
 export function submissionOf({ value, headers: pairs }: Pick<ReadRecord, 'value' | 'headers'>): TaskInput {

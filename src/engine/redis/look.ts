@@ -84,15 +84,15 @@ export class Look {
     return { tasks, nextCursor: cursor.step < steps.length ? writeCursor(cursor) : null }
   }
 
-  /** The ids of up to `max` tasks that a filter fits and whose status is one of `statuses`. */
-  async matching(filter: TaskFilter, statuses: readonly Status[], max: number): Promise<string[]> {
+  /** The ids of up to `max` tasks that a filter fits, whose status is one of `statuses`, and unchanged since a time. */
+  async matching(filter: TaskFilter, statuses: readonly Status[], since: number, max: number): Promise<string[]> {
     const ids: string[] = []
     for (const status of statuses) {
       let cursor: string | null = ''
       while (cursor !== null && ids.length < max) {
         const query: ListQuery = { ...filter, status, limit: max - ids.length, ...(cursor === '' ? {} : { cursor }) }
         const page: Page = await this.list(query)
-        ids.push(...page.tasks.map(({ id }) => id))
+        ids.push(...page.tasks.filter(({ updatedAt }) => updatedAt <= since).map(({ id }) => id))
         cursor = page.nextCursor
       }
     }

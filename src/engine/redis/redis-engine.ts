@@ -12,6 +12,7 @@ import type {
   Stats,
   Submitted,
   Swept,
+  TaskFilter,
   Turn,
   TypeChange,
   TypeInfo,
@@ -287,7 +288,8 @@ export class RedisEngine implements State {
   async #change(change: 'cancel' | 'retry', which: Which, from: readonly Status[]): Promise<Changed> {
     this.#refuseWhenClosed()
     const byFilter = 'filter' in which
-    const ids = byFilter ? await this.#matching(which.filter, from) : which.ids
+    const startedAt = this.#store.now()
+    const ids = byFilter ? await this.#matching(which.filter, from, which.before) : which.ids
     const outcomes = await Promise.all(
       ids.map((id) => {
         const place = placeOf(id)
@@ -298,12 +300,12 @@ export class RedisEngine implements State {
     const results = ids.map((id, at) => ({ id, outcome: outcomes[at] ?? ('unknown' as const), task: tasks[at]! }))
     // What ended by itself meanwhile was not changed.
     const done = byFilter ? results.filter(({ outcome }) => outcome !== 'refused' && outcome !== 'unknown') : results
-    return { results: done, more: byFilter && ids.length >= BULK_MAX }
+    return { results: done, next: byFilter && ids.length >= BULK_MAX ? (which.before ?? startedAt) : null }
   }
 
-  async #matching(filter: Extract<Which, { filter: unknown }>['filter'], from: readonly Status[]): Promise<string[]> {
+  async #matching(filter: TaskFilter, from: readonly Status[], before = Number.POSITIVE_INFINITY): Promise<string[]> {
     const statuses = filter.status === undefined ? from : from.filter((status) => status === filter.status)
-    return this.#look.matching(filter, statuses, BULK_MAX)
+    return this.#look.matching(filter, statuses, before, BULK_MAX)
   }
 
   async #sendChanges(partition: number, calls: { change: 'cancel' | 'retry'; ref: string }[]) {

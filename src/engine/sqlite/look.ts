@@ -60,8 +60,8 @@ export class Look {
     return query.status === 'pending' ? this.#listPending(query) : this.#listNewest(query)
   }
 
-  /** The ids of up to `max` tasks that a filter fits and whose stored status is one of `statuses`. */
-  matching(filter: TaskFilter, statuses: readonly string[], max: number): string[] {
+  /** The ids of up to `max` tasks that a filter fits, in one of the stored `statuses`, that have not changed since. */
+  matching(filter: TaskFilter, statuses: readonly string[], since: number, max: number): string[] {
     const rows: Row[] = []
     const [where, values] = conditions(filter)
     // Named as literals, so that the partial index of the status is used.
@@ -72,8 +72,8 @@ export class Look {
       return [status === 'delayed' ? inStatus : `${inStatus} AND ${UNSUCCESSFUL}`]
     })
     for (const part of parts) {
-      const sql = `SELECT t.id FROM tasks t WHERE ${part} ${where} LIMIT ?`
-      rows.push(...this.#store.query(sql, ...values, max - rows.length))
+      const sql = `SELECT t.id FROM tasks t WHERE ${part} AND t.updated_at <= ? ${where} LIMIT ?`
+      rows.push(...this.#store.query(sql, since, ...values, max - rows.length))
       if (rows.length >= max) break
     }
     return rows.map((row) => row.id as string)

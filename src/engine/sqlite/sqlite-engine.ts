@@ -268,7 +268,7 @@ export class SqliteEngine implements Engine {
 
   #change(which: Which, from: readonly string[], change: (tx: Tx, state: TaskState) => ChangeOutcome) {
     return this.#write((tx): Changed => {
-      const ids = 'ids' in which ? which.ids : this.#matching(which.filter, from)
+      const ids = 'ids' in which ? which.ids : this.#matching(which.filter, from, which.before)
       const outcomes = new Map<string, ChangeOutcome>()
       for (const values of this.#store.arrays('statesById', JSON.stringify(ids))) {
         const state = stateOf(values)
@@ -276,14 +276,15 @@ export class SqliteEngine implements Engine {
       }
       const tasks = this.#look.get(ids)
       const results = ids.map((id, index) => ({ id, outcome: outcomes.get(id) ?? 'unknown', task: tasks[index]! }))
-      return { results, more: 'filter' in which && ids.length === BULK_MAX }
+      const isAll = 'ids' in which || ids.length < BULK_MAX
+      return { results, next: isAll ? null : (which.before ?? tx.now) }
     })
   }
 
-  #matching(filter: TaskFilter, from: readonly string[]): string[] {
+  #matching(filter: TaskFilter, from: readonly string[], before = Number.MAX_SAFE_INTEGER): string[] {
     const wanted = filter.status === 'pending' ? ['pending', 'delayed'] : [filter.status]
     const statuses = filter.status === undefined ? from : from.filter((name) => wanted.includes(name as never))
-    return this.#look.matching(filter, statuses, BULK_MAX)
+    return this.#look.matching(filter, statuses, before, BULK_MAX)
   }
 
   async #writeRates(): Promise<void> {

@@ -1,0 +1,278 @@
+import { type TSchema, Type } from 'typebox'
+import { SCOPES } from '../task/api-key.ts'
+import { ERRORS, type ErrorCode } from '../task/errors.ts'
+import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
+import { StatusSchema } from './schemas.ts'
+import type { Route } from './server.ts'
+
+/**
+ * What calls answer, for the documentation: answers themselves are not filtered by it. A fuzzer holds every answer
+ * against these, so they say what is always there.
+ */
+
+type OfStatus = Readonly<Record<number, TSchema>>
+
+const orNull = (type: 'string' | 'integer' | 'number', more = {}) => Type.Unsafe({ type: [type, 'null'], ...more })
+const time = (description: string) => Type.String({ format: 'date-time', description })
+const timeOrNull = (description: string) => orNull('string', { format: 'date-time', description })
+const count = (description: string) => Type.Integer({ minimum: 0, description })
+const json = (description: string) => Type.Unsafe<unknown>({ description })
+const seconds = (description: string) => Type.Number({ minimum: 0, description: `${description}, in seconds` })
+const oneOf = (...schemas: object[]) => Type.Unsafe({ oneOf: schemas })
+const listOf = (name: string, items: TSchema) => Type.Object({ [name]: Type.Array(items), count: Type.Integer() })
+const ref = (name: string) => Type.Unsafe({ $ref: `${name}#` })
+
+const Task = Type.Object(
+  {
+    id: Type.String({ description: 'UUIDv7: sorts by time of submission' }),
+    type: Type.String(),
+    payload: json('Any JSON'),
+    priority: Type.Integer({ minimum: 0, maximum: 9 }),
+    status: StatusSchema,
+    attempts: count('Handler runs that ended by themselves or by their time-out'),
+    deliveries: count('Times it was handed to a worker'),
+    max_retry: count('Retries after the first attempt'),
+    queue_timeout: seconds('How long it may wait for its first start; 0 = no limit'),
+    process_timeout: seconds('How long one attempt may run; 0 = no limit'),
+    timeout_reason: Type.Unsafe({ enum: [...TIMEOUT_REASONS, null] }),
+    created_at: time('When it was accepted'),
+    run_at: time('When it may start'),
+    started_at: timeOrNull('Start of the latest attempt'),
+    updated_at: time('Its latest change'),
+    completed_at: timeOrNull('When it ended'),
+    worker_id: orNull('string', { description: 'Who runs it, or ran it last' }),
+    progress: Type.Unsafe({ type: ['number', 'object', 'null'], description: '0–100 or an object, the last reported' }),
+    result: json('Any JSON; null until it has one'),
+    error: orNull('string', { description: 'Of the latest attempt that failed' }),
+    tags: Type.Record(Type.String(), Type.String()),
+    idempotency_key: orNull('string'),
+    group: orNull('string', { description: 'Whose turns it takes within its type' }),
+  },
+  { $id: 'Task' },
+)
+
+const Rate = oneOf({ type: 'null' }, Type.Object({ max: Type.Integer(), per: seconds('The window') }))
+
+const Percentiles = oneOf(
+  { type: 'null' },
+  Type.Object({ p50: seconds('Half'), p95: seconds('19 of 20'), p99: seconds('99 of 100') }),
+)
+
+const TaskType = Type.Object(
+  {
+    type: Type.String(),
+    pending: count('Waiting tasks, delayed ones included'),
+    delayed: count('Tasks whose time has not come'),
+    processing: count('Running tasks'),
+    max_concurrency: orNull('integer', { description: 'Most tasks at once; null: no limit' }),
+    group_concurrency: orNull('integer', { description: 'The same for each of its groups' }),
+    rate: Rate,
+    paused: Type.Boolean(),
+    declared: Type.Boolean({ description: 'Known without a worker' }),
+    workers: count('Live workers that run it'),
+    throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
+    wait: Percentiles,
+    run: Percentiles,
+    payload_schema: json('JSON Schema of the payload, if its handler tells one'),
+  },
+  { $id: 'TaskType' },
+)
+
+const Holder = Type.Object(
+  {
+    task_id: Type.String(),
+    worker_id: Type.String(),
+    since: time('When it took the permit'),
+    lease_expires_at: time('Until when it has it, unless it renews'),
+    group: orNull('string'),
+  },
+  { $id: 'Holder' },
+)
+
+const Problem = Type.Object(
+  {
+    type: Type.String(),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String(),
+    code: Type.String({ description: 'What programs decide by' }),
+    errors: Type.Optional(Type.Array(Type.Object({ path: Type.String(), message: Type.String() }))),
+  },
+  { $id: 'Problem' },
+)
+
+/** Those with a name of their own in the documentation. */
+export const SHARED = [Task, TaskType, Holder, Problem]
+
+const StreamInfo = Type.Object({
+  length: count('Unfinished tasks'),
+  groups: count('Who reads'),
+  consumers: Type.Array(Type.Object({ name: Type.String(), pending: Type.Integer(), idle: Type.Number() })),
+  streams: Type.Array(Type.Object({ name: Type.String(), length: Type.Integer() })),
+})
+
+const Stats = Type.Object({
+  ...Object.fromEntries(STATUSES.map((status) => [`${status}_tasks`, Type.Integer()])),
+  delayed_tasks: Type.Integer(),
+  total_workers: Type.Integer(),
+  active_workers: Type.Integer(),
+  stream_info: Type.Object({ length: Type.Integer(), groups: Type.Integer() }),
+  concurrency_limits: Type.Record(Type.String(), Type.Integer()),
+  throughput: Type.Number(),
+  instance_id: Type.String(),
+  is_running: Type.Boolean(),
+  uptime: seconds('Since the start of this process'),
+})
+
+const Health = Type.Object({
+  status: Type.Unsafe({ enum: ['healthy', 'degraded', 'unhealthy'] }),
+  version: Type.Optional(Type.String()),
+  engine: Type.Optional(Type.String()),
+  durability: Type.Optional(Type.String({ description: 'What an accepted task survives' })),
+  uptime: Type.Optional(seconds('Since the start of this process')),
+  checks: Type.Optional(Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean(), detail: Type.String() }))),
+  failed_check: Type.Optional(Type.String()),
+})
+
+const Workers = Type.Object({
+  total_workers: Type.Integer(),
+  active_workers: Type.Integer(),
+  processed_tasks: Type.Integer(),
+  failed_tasks: Type.Integer(),
+  uptime: seconds('Since the start of this process'),
+  workers: Type.Array(
+    Type.Object({
+      id: Type.String(),
+      host: Type.String(),
+      pid: Type.Integer(),
+      types: Type.Array(Type.String()),
+      concurrency: Type.Integer(),
+      running: Type.Integer(),
+      started_at: time('When it started'),
+      last_seen: time('When it was last heard of'),
+    }),
+  ),
+})
+
+const REASONS = [
+  ...['ready', 'delayed', 'limit_reached', 'group_limit_reached', 'rate_limited', 'paused', 'no_worker'],
+  ...['behind', 'running', 'finished'],
+]
+
+const Explanation = Type.Object({
+  id: Type.String(),
+  type: Type.String(),
+  group: orNull('string'),
+  status: StatusSchema,
+  reason: Type.Unsafe({ enum: REASONS }),
+  max_concurrency: orNull('integer'),
+  holders: Type.Array(ref('Holder')),
+  ahead: count('Tasks that run before it'),
+  until: timeOrNull('When that may change'),
+})
+
+const Session = Type.Object({
+  access_control: Type.Boolean(),
+  name: orNull('string'),
+  scopes: Type.Array(Type.Unsafe({ enum: SCOPES })),
+  expires_at: timeOrNull('When it ends'),
+})
+
+const described = (schema: TSchema, description: string) => ({ ...schema, description }) as TSchema
+const ofText = (type: string, description: string): TSchema =>
+  ({ description, content: { [type]: { schema: { type: 'string' } } } }) as unknown as TSchema
+
+const settled = Type.Object({ status: StatusSchema })
+const changed = Type.Object({ count: count('Tasks that were changed') })
+const task = described(ref('Task'), 'The task')
+
+/** By what is asked for. */
+export const ANSWERS = {
+  submitted: { 201: described(task, 'Accepted'), 200: described(task, 'The earlier task of a known idempotency key') },
+  batch: { 201: listOf('tasks', Type.Object({ id: Type.String(), status: StatusSchema })) },
+  task: { 200: task },
+  canceled: { 200: described(task, 'Canceled'), 202: described(task, 'Its running handler is still stopping') },
+  tasks: {
+    200: Type.Object({ tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') }),
+  },
+  changed: { 202: changed },
+  explanation: { 200: Explanation },
+  handlers: { 200: listOf('handlers', Type.String()) },
+  types: { 200: listOf('types', ref('TaskType')) },
+  type: { 200: described(ref('TaskType'), 'The type') },
+  limits: {
+    200: Type.Object({
+      limits: Type.Record(Type.String(), Type.Integer()),
+      in_use: Type.Record(Type.String(), Type.Integer()),
+      count: Type.Integer(),
+    }),
+  },
+  limit: {
+    200: Type.Object({
+      task_type: Type.String(),
+      max_concurrency: orNull('integer'),
+      group_concurrency: orNull('integer'),
+      rate: Rate,
+      in_use: Type.Integer(),
+      holders: Type.Array(ref('Holder')),
+    }),
+  },
+  limitSet: {
+    200: Type.Object({
+      task_type: Type.String(),
+      max_concurrency: orNull('integer'),
+      group_concurrency: Type.Optional(orNull('integer')),
+    }),
+  },
+  leases: {
+    200: Type.Object({
+      leases: Type.Array(
+        Type.Object({ lease: Type.String(), expires_at: time('Unless it is renewed'), task: ref('Task') }),
+      ),
+    }),
+  },
+  settled: { 200: settled },
+  renewed: { 200: Type.Object({ expires_at: time('Unless it is renewed again'), cancel_requested: Type.Boolean() }) },
+  events: { 200: ofText('text/event-stream', 'A stream that does not end') },
+  subscription: {
+    201: Type.Object({
+      url: Type.String(),
+      topics: Type.Array(Type.String()),
+      username: Type.String(),
+      password: Type.String(),
+      expires_at: time('When the token ends'),
+    }),
+  },
+  session: { 200: Session },
+  loggedOut: { 204: Type.Null({ description: 'Logged out' }) },
+  stats: { 200: Stats },
+  health: { 200: Health, 503: described(Health, 'Unhealthy: `failed_check` says what') },
+  alive: { 200: Type.Object({ status: Type.String() }) },
+  stream: { 200: Type.Object({ stream_info: StreamInfo }) },
+  workers: { 200: Workers },
+  metrics: { 200: ofText('text/plain', 'Prometheus text') },
+} as const satisfies Record<string, OfStatus>
+
+/** Where any call may end: at the door, or in the engine. */
+const ANYWHERE: readonly ErrorCode[] = [
+  ...(['invalid_request', 'cross_site', 'request_timeout', 'headers_too_large'] as const),
+  ...(['internal', 'engine_unavailable'] as const),
+]
+const WITH_BODY: readonly ErrorCode[] = ['too_large', 'unsupported_media_type']
+const WITH_SCOPE: readonly ErrorCode[] = ['unauthorized', 'forbidden', 'too_many_calls', 'issuer_unavailable']
+
+/** The refusals of a call, one answer for each status, told by the table of errors. */
+export function refusalsOf({ method, scope, refusals = [] }: Pick<Route, 'method' | 'scope' | 'refusals'>) {
+  const atDoor = [...(method === 'POST' ? WITH_BODY : []), ...(scope === 'open' ? [] : WITH_SCOPE)]
+  const codes = [...new Set([...ANYWHERE, ...atDoor, ...refusals])]
+  const statuses = Map.groupBy(codes, (code) => ERRORS[code][0])
+  return Object.fromEntries(
+    [...statuses].map(([status, some]) => [
+      status,
+      {
+        description: some.map((code) => `\`${code}\`: ${ERRORS[code][1]}`).join('; '),
+        content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } },
+      },
+    ]),
+  )
+}

@@ -1,0 +1,163 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { Served } from './served.ts'
+
+let served: Served
+let paths: string[]
+beforeAll(async () => {
+  served = await Served.start()
+  const document = (await (await fetch(`${served.url}/openapi.json`)).json()) as { paths: Record<string, object> }
+  // Every call that takes a body; names that are not there do, for a body is read before they are looked for.
+  paths = Object.entries(document.paths)
+    .filter(([, methods]) => 'post' in methods && 'requestBody' in (methods.post as object))
+    .map(([path]) => path.replace('/api/v1', '').replaceAll(/\{(\w+)\}/g, 'echo'))
+})
+afterAll(() => served.stop())
+
+const FIELDS = [
+  'payload',
+  'result',
+  'progress',
+  'tags',
+  'tasks',
+  'types',
+  'type',
+  'key',
+  'delay',
+  'wait',
+  'max',
+  'error',
+]
+const deep = (levels: number, open = '[', close = ']') => open.repeat(levels) + close.repeat(levels)
+
+/** Sends a text to every call, alone and as each field; gives the statuses, each of which must be told as a problem. */
+async function everywhere(text: string): Promise<Map<number, number>> {
+  const bodies = [text, ...FIELDS.map((field) => `{"type":"echo","${field}":${text}}`)]
+  const statuses = new Map<number, number>()
+  for (const path of paths) {
+    for (const sent of bodies) {
+      const { status, body } = await served.call('POST', path, sent)
+      statuses.set(status, (statuses.get(status) ?? 0) + 1)
+      if (status >= 400)
+        expect(body, `${path} ${sent.slice(0, 80)}`).toMatchObject({ status, code: expect.any(String) })
+    }
+  }
+  return statuses
+}
+
+async function ended(type: string, payload: unknown) {
+  const { body } = await served.call('POST', '/tasks', { type, payload })
+  await vi.waitFor(
+    async () => expect((await served.call('GET', `/tasks/${body.id}`)).body.completed_at).not.toBeNull(),
+    {
+      timeout: 20_000,
+    },
+  )
+  return (await served.call('GET', `/tasks/${body.id}`)).body
+}
+
+afterAll(async () => expect(served.faults).toEqual([]))
+
+describe('JSON', () => {
+  it.each([
+    ['100,000 lists in each other', deep(100_000)],
+    ['100,000 objects in each other', `${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}`],
+    ['lists that do not end', '['.repeat(100_000)],
+    ['129 lists in each other', deep(129)],
+    ['100,000 fields', `{${Array.from({ length: 100_000 }, (_, at) => `"${at}":0`).join()}}`],
+    ['300,000 elements', `[${'0,'.repeat(300_000)}0]`],
+    ['a number of 100,000 digits', '9'.repeat(100_000)],
+    ['a number too large for any', '1e999'],
+    ['half a character', '"\\ud800"'],
+    ['a NUL', '"\\u0000"'],
+    ['megabytes of text', JSON.stringify('x'.repeat(3 * 1024 * 1024))],
+  ])('of %s is taken or refused in every body', { timeout: 120_000 }, async (_, text) => {
+    const statuses = await everywhere(text)
+    expect([...statuses.keys()].filter((status) => status >= 500)).toEqual([])
+    expect((await served.call('GET', '/health')).body.status).toBe('healthy')
+  })
+
+  it('of more levels than others can read is refused by its field', async () => {
+    const { status, body } = await served.call('POST', '/tasks', `{"type":"remote","payload":${deep(129)}}`)
+    expect([status, body.errors]).toEqual([400, [{ path: 'payload', message: 'is nested deeper than 128 levels' }]])
+    expect((await served.call('POST', '/tasks', `{"type":"echo","payload":${deep(128)}}`)).status).toBe(201)
+    expect(await ended('deep', 128)).toMatchObject({ status: 'success' })
+    expect(await ended('deep', 100_000)).toMatchObject({ status: 'failed', error: expect.stringContaining('result') })
+  })
+})
+
+describe('prototypes', () => {
+  const POISONS = [
+    '{"__proto__":{"polluted":1}}',
+    '{"constructor":{"prototype":{"polluted":1}}}',
+    '{"a":[{"__proto__":{"polluted":1}}]}',
+    '{"__pr\\u006fto__":{"polluted":1}}',
+    '"__proto__"',
+    '["__proto__","constructor"]',
+    '{"constructor":1,"hasOwnProperty":null,"toString":"x","valueOf":0,"then":{}}',
+  ]
+
+  it('stay what they are, whatever a body names', { timeout: 120_000 }, async () => {
+    const before = await ended('prototype', {})
+    for (const text of POISONS) {
+      const statuses = await everywhere(text)
+      expect([...statuses.keys()].filter((status) => status >= 500)).toEqual([])
+    }
+    expect((await served.call('POST', '/types/__proto__/pause')).status).toBe(400)
+    expect((await served.call('POST', '/types/constructor/pause')).status).toBe(404)
+    expect((await served.call('POST', '/tasks/__proto__/retry')).status).toBe(404)
+    for (const query of ['tag=__proto__:x', 'type=constructor', '__proto__=x', 'group=__proto__', 'toString=1']) {
+      expect((await served.call('GET', `/tasks?${query}`)).status).toBeLessThan(500)
+    }
+    for (const name of ['__proto__', 'constructor', 'toString', 'hasOwnProperty']) {
+      const { status, body } = await served.call('POST', '/tasks', { type: name })
+      expect([status, body.code]).toEqual([400, 'unknown_type'])
+      expect((await served.call('POST', '/concurrency', { task_type: name, max_concurrency: 1 })).status).toBe(400)
+    }
+    expect((await ended('prototype', {})).result).toEqual(before.result)
+  })
+
+  it('are no names of fields, and that is said', async () => {
+    const { status, body } = await served.call('POST', '/tasks', '{"type":"echo","payload":{"__proto__":1}}')
+    expect([status, body.detail]).toEqual([400, expect.stringContaining('__proto__')])
+  })
+
+  it('do not reach the tags, where each name is a name', async () => {
+    const tags = { constructor: 'a', toString: 'b', hasOwnProperty: 'c' }
+    const { body } = await served.call('POST', '/tasks', { type: 'remote', tags })
+    expect((await served.call('GET', `/tasks/${body.id}`)).body.tags).toEqual(tags)
+    const found = await served.call('GET', '/tasks?tag=constructor:a')
+    expect(found.body.tasks.map(({ id }: { id: string }) => id)).toContain(body.id)
+  })
+})
+
+describe('GET /api/v1/events', () => {
+  // The call that a fuzzer of whole answers has to leave out, because its answer does not end.
+  it.each([
+    ['', 200],
+    ['?type=echo&status=success', 200],
+    ['?task_id=', 200],
+    ['?status=done', 400],
+    ['?type=echo&type=remote', 400],
+    [`?type=${'x'.repeat(101)}`, 400],
+    ['?more=1', 400],
+    ['?access_token=x.y.z', 200],
+  ])('%s is answered with %i', async (query, status) => {
+    const stop = new AbortController()
+    const headers = { Authorization: `Bearer ${served.key}` }
+    const answer = await fetch(`${served.url}/api/v1/events${query}`, { headers, signal: stop.signal })
+    const type = status === 200 ? 'text/event-stream' : 'application/problem+json'
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([status, expect.stringContaining(type)])
+    stop.abort()
+  })
+
+  it.each(['1', '-1', '1e3', '0x1', 'a', ' ', '9'.repeat(400), '1.5', '__proto__'])(
+    'resumes after %j somewhere',
+    async (id) => {
+      const stop = new AbortController()
+      const headers = { Authorization: `Bearer ${served.key}`, 'Last-Event-ID': id }
+      const answer = await fetch(`${served.url}/api/v1/events`, { headers, signal: stop.signal })
+      expect(answer.status).toBe(200)
+      stop.abort()
+    },
+  )
+})

@@ -1,0 +1,326 @@
+import type { Socket } from 'node:net'
+import fc from 'fast-check'
+import mqtt, { type MqttClient } from 'mqtt'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { SEED } from './draw.ts'
+import { ask, closeOf, exchange, frame, lengthOf, open, packets, statusesOf, upgrade } from './raw.ts'
+import { Served } from './served.ts'
+
+/** At once: enough to keep the server busy, few enough for its machine. */
+const CONNECTIONS = 24
+const DRAWN = 1_500
+const GROWTH_MB_MAX = 96
+
+let served: Served
+let client: MqttClient
+let slow: Socket[]
+const heard = new Map<string, string[]>()
+const submitted: string[] = []
+let inputs = 0
+
+beforeAll(async () => {
+  served = await Served.start()
+  client = await mqtt.connectAsync(`mqtt://127.0.0.1:${served.mqttPort}`, { username: 'key', password: served.key })
+  client.on('message', (topic, payload) => {
+    const id = topic.split('/').at(-1)!
+    heard.set(id, [...(heard.get(id) ?? []), JSON.parse(String(payload)).status])
+  })
+  await client.subscribeAsync('xqueue/events/#', { qos: 1 })
+  // All the while there are clients that do not get on with their headers.
+  slow = await Promise.all(Array.from({ length: 50 }, () => open(served.port)))
+  for (const socket of slow) socket.write('GET /api/v1/live HTTP/1.1\r\nHost: localh')
+})
+afterAll(async () => {
+  console.log(`${inputs} malformed requests, frames and packets, FUZZ_SEED=${SEED}`)
+  await client.endAsync()
+  await served.stop()
+})
+
+/** Whatever it was sent, it goes on: a well-behaved client is answered, and gets its events. */
+afterEach(async () => {
+  expect([served.hasEnded, served.faults]).toEqual([false, []])
+  const { status, body } = await served.call('POST', '/tasks', { type: 'echo', payload: { at: submitted.length } })
+  expect(status).toBe(201)
+  submitted.push(body.id)
+  const ofAll = () => submitted.map((id) => heard.get(id))
+  await vi.waitFor(() => expect(ofAll()).toEqual(submitted.map(() => ['pending', 'processing', 'success'])), 20_000)
+})
+
+/** Some at a time. */
+async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+  const waiting = [...items]
+  const next = async () => {
+    for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) {
+      inputs++
+      await work(item)
+    }
+  }
+  await Promise.all(Array.from({ length: CONNECTIONS }, next))
+}
+
+/** A text with bytes changed, put in, taken out, repeated and cut off. */
+function mutated(originals: readonly Buffer[], count: number): Buffer[] {
+  const change = fc.record({
+    kind: fc.constantFrom('set', 'flip', 'insert', 'remove', 'repeat', 'cut'),
+    at: fc.nat(),
+    bytes: fc.uint8Array({ minLength: 1, maxLength: 6 }),
+  })
+  const arbitrary = fc.tuple(
+    fc.array(fc.constantFrom(...originals), { minLength: 1, maxLength: 4 }),
+    fc.array(change, { minLength: 1, maxLength: 6 }),
+  )
+  return fc.sample(arbitrary, { seed: SEED, numRuns: count }).map(([some, changes]) => {
+    let text = Buffer.concat(some)
+    for (const { kind, at, bytes } of changes) {
+      const place = at % Math.max(text.length, 1)
+      const [before, after] = [text.subarray(0, place), text.subarray(place)]
+      if (kind === 'set') text = Buffer.concat([before, bytes, after.subarray(bytes.length)])
+      if (kind === 'flip')
+        text = Buffer.concat([before, Buffer.from([(after[0] ?? 0) ^ (1 << (bytes[0]! % 8))]), after.subarray(1)])
+      if (kind === 'insert') text = Buffer.concat([before, bytes, after])
+      if (kind === 'remove') text = Buffer.concat([before, after.subarray(bytes.length)])
+      if (kind === 'repeat') text = Buffer.concat([before, after, after])
+      if (kind === 'cut') text = before
+      text = text.subarray(0, 20_000)
+    }
+    return text
+  })
+}
+
+const request = (line: string, headers: string[], body = '') =>
+  `${line} HTTP/1.1\r\n${['Host: localhost', ...headers].join('\r\n')}\r\n\r\n${body}`
+const submit = (headers: string[], body: string) =>
+  request(
+    'POST /api/v1/tasks',
+    ['Content-Type: application/json', `Authorization: Bearer ${served.key}`, ...headers],
+    body,
+  )
+const JSON_TASK = '{"type":"remote"}'
+const hidden = () => request('GET /api/v1/stats', [`Authorization: Bearer ${served.key}`])
+
+describe('HTTP', () => {
+  const SMUGGLING: [string, string[], (hidden: string) => string][] = [
+    ['a length and chunks', ['Content-Length: 4', 'Transfer-Encoding: chunked'], (more) => `0\r\n\r\n${more}`],
+    ['chunks and a length', ['Transfer-Encoding: chunked', 'Content-Length: 4'], (more) => `0\r\n\r\n${more}`],
+    ['two lengths', ['Content-Length: 0', 'Content-Length: 60'], (more) => more],
+    ['a list of lengths', ['Content-Length: 0, 60'], (more) => more],
+    ['a length with a sign', ['Content-Length: +0'], (more) => more],
+    ['a length below nothing', ['Content-Length: -1'], (more) => more],
+    ['a length in hexadecimal', ['Content-Length: 0x0'], (more) => more],
+    ['a length that no number holds', ['Content-Length: 99999999999999999999999'], (more) => more],
+    ['chunks that are not the last coding', ['Transfer-Encoding: chunked, identity'], (more) => `0\r\n\r\n${more}`],
+    ['an unknown coding', ['Transfer-Encoding: xchunked'], (more) => `0\r\n\r\n${more}`],
+    ['chunks twice', ['Transfer-Encoding: chunked', 'Transfer-Encoding: cow'], (more) => `0\r\n\r\n${more}`],
+    ['a space before the colon', ['Transfer-Encoding : chunked'], (more) => `0\r\n\r\n${more}`],
+    ['a folded header', ['Transfer-Encoding:', ' chunked'], (more) => `0\r\n\r\n${more}`],
+    ['a header that ends in a bare CR', ['X: y\rTransfer-Encoding: chunked'], (more) => `0\r\n\r\n${more}`],
+    ['a NUL in a header', ['X: y\0z'], (more) => more],
+    ['a chunk that is longer than it says', ['Transfer-Encoding: chunked'], (more) => `2\r\n{}x\r\n0\r\n\r\n${more}`],
+    ['a chunk size that is none', ['Transfer-Encoding: chunked'], (more) => `zz\r\n{}\r\n0\r\n\r\n${more}`],
+    [
+      'a chunk size that no number holds',
+      ['Transfer-Encoding: chunked'],
+      (more) => `fffffffffffffffff\r\n{}\r\n${more}`,
+    ],
+    ['a chunk that ends in LF alone', ['Transfer-Encoding: chunked'], (more) => `2\n{}\n0\n\n${more}`],
+    ['a chunk size below nothing', ['Transfer-Encoding: chunked'], (more) => `-1\r\n{}\r\n0\r\n\r\n${more}`],
+    [
+      'a megabyte of chunk extensions',
+      ['Transfer-Encoding: chunked'],
+      (more) => `2;${'x'.repeat(2 ** 20)}\r\n{}\r\n${more}`,
+    ],
+  ]
+
+  it.each(SMUGGLING)('with %s hides no second request', async (_, headers, body) => {
+    inputs++
+    const answer = await ask(served.port, submit(headers, body(hidden())))
+    const statuses = statusesOf(answer)
+    // None where the connection was cut while a megabyte was still on its way.
+    expect([statuses.length <= 1, answer.includes('pending_tasks')]).toEqual([true, false])
+    expect(statuses[0] ?? 400).toBeGreaterThanOrEqual(400)
+  })
+
+  it('with two requests one after the other, which is allowed, answers both', async () => {
+    const first = submit([`Content-Length: ${JSON_TASK.length}`], JSON_TASK)
+    expect(statusesOf(await ask(served.port, first + hidden()))).toEqual([201, 200, 200])
+    // What is wrong with the second is no answer to the first, which may have been accepted.
+    const broken = await ask(served.port, `${first}GET / HTTP/1.1\r\nbroken\r\n\r\n`)
+    expect(statusesOf(broken).filter((status) => status !== 201)).toEqual([])
+  })
+
+  it('of forms that nobody sends is refused or answered', async () => {
+    const forms = [
+      ...[
+        '',
+        '\r\n\r\n',
+        'GET',
+        'GET /\r\n\r\n',
+        'GET / HTTP/9.9\r\n\r\n',
+        'GET  /  HTTP/1.1\r\n\r\n',
+        '\0'.repeat(1_000),
+      ],
+      ...[
+        'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+        'CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n',
+        'FROB / HTTP/1.1\r\nHost: a\r\n\r\n',
+      ],
+      ...['GET http://other/api/v1/live HTTP/1.1\r\nHost: a\r\n\r\n', 'GET /api/v1/live HTTP/1.0\r\n\r\n'],
+      ...['GET /api/v1/live HTTP/1.1\r\n\r\n', 'GET /api/v1/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n'],
+      request('GET /%', []),
+      request('GET /%ff%00', []),
+      request('GET /api/v1/tasks/%c0%ae%c0%ae', [`Authorization: Bearer ${served.key}`]),
+      request('GET /../../etc/passwd', []),
+      request(`GET /${'a'.repeat(60_000)}`, []),
+      request('GET /api/v1/live', [`X: ${'y'.repeat(60_000)}`]),
+      request(
+        'GET /api/v1/live',
+        Array.from({ length: 5_000 }, (_, at) => `X${at}: y`),
+      ),
+      request('GET /api/v1/live', ['Expect: the-unexpected']),
+      request('GET /api/v1/live', ['Upgrade: h2c', 'Connection: Upgrade']),
+      request('GET /api/v1/live', ['Connection: close, keep-alive, x']),
+      submit(['Expect: 100-continue', 'Content-Length: 17'], JSON_TASK),
+      submit(['Content-Encoding: gzip', 'Content-Length: 17'], JSON_TASK),
+      submit(['Content-Length: 1000000'], JSON_TASK),
+      submit(['Transfer-Encoding: chunked', 'Trailer: Host'], `11\r\n${JSON_TASK}\r\n0\r\nHost: evil\r\nX: y\r\n\r\n`),
+    ]
+    await each(forms, async (form) => {
+      const statuses = statusesOf(await ask(served.port, form))
+      expect(
+        statuses.every((status) => status < 500),
+        form.slice(0, 100),
+      ).toBe(true)
+    })
+  })
+
+  it('with bytes changed anywhere is refused or answered, and makes no error of ours', {
+    timeout: 120_000,
+  }, async () => {
+    const chunked = submit(['Transfer-Encoding: chunked'], `8\r\n{"type":\r\n9\r\n"remote"}\r\n0\r\n\r\n`)
+    const whole = submit([`Content-Length: ${JSON_TASK.length}`], JSON_TASK)
+    const originals = [whole, chunked, hidden(), request('OPTIONS /docs', []), upgrade(served.key)].map((text) =>
+      Buffer.from(text),
+    )
+    await each(mutated(originals, DRAWN), async (text) => {
+      const answer = await ask(served.port, text)
+      expect(
+        statusesOf(answer).filter((status) => status >= 500),
+        JSON.stringify(String(text)),
+      ).toEqual([])
+    })
+  })
+})
+
+describe('WebSocket', () => {
+  const opened = (frames: readonly Buffer[]) => exchange(served.port, [upgrade(served.key), ...frames])
+
+  it('is opened by nothing but the right request', async () => {
+    const wrong = [
+      { 'Sec-WebSocket-Version': '12' },
+      { 'Sec-WebSocket-Key': 'short' },
+      { Upgrade: 'other' },
+      { 'Sec-WebSocket-Protocol': ',,' },
+    ]
+    for (const headers of [...wrong, { Origin: 'http://evil.example' }]) {
+      inputs++
+      const [status] = statusesOf(await exchange(served.port, [upgrade(served.key, headers)]))
+      expect(status, JSON.stringify(headers)).toBeGreaterThanOrEqual(400)
+    }
+  })
+
+  it('ends at frames that are against the rules', async () => {
+    const { connect, subscribe } = packets(served.key) as { connect: Buffer; subscribe: Buffer }
+    const forms: Buffer[][] = [
+      [frame(2, connect, { masked: false })],
+      ...[1, 2, 4, 7].map((rsv) => [frame(2, connect, { rsv })]),
+      ...[3, 4, 5, 6, 7, 11, 12, 15].map((opcode) => [frame(opcode, connect)]),
+      ...[8, 9, 10].map((opcode) => [frame(opcode, 'x', { fin: false })]),
+      ...[8, 9, 10].map((opcode) => [frame(opcode, 'x'.repeat(126))]),
+      ...[2n ** 63n, 2n ** 64n - 1n, 2n ** 40n, 2n ** 31n, 65_537n].map((length) => [frame(2, connect, { length })]),
+      [frame(0, connect)],
+      [frame(2, connect, { fin: false }), frame(2, connect)],
+      [frame(1, Buffer.from([0xff, 0xfe, 0xc0]))],
+      [frame(8, Buffer.from([3]))],
+      [frame(8, Buffer.from([0xff, 0xff]))],
+      [frame(2, connect), frame(2, Buffer.alloc(70_000))],
+      [frame(2, connect, { fin: false }), ...Array.from({ length: 5_000 }, () => frame(0, 'x', { fin: false }))],
+      [frame(2, connect), ...Array.from({ length: 2_000 }, () => frame(9, 'ping'))],
+      [...connect].map((byte) => frame(2, Buffer.from([byte]))),
+      [frame(2, Buffer.concat([connect, subscribe])), frame(1, 'text')],
+    ]
+    await each(forms, opened)
+  })
+
+  it('ends, or goes on, when bytes of its frames change', { timeout: 120_000 }, async () => {
+    const originals = Object.values(packets(served.key)).map((bytes) => frame(2, bytes))
+    await each(mutated(originals, DRAWN / 3), (bytes) => opened([bytes]))
+  })
+})
+
+describe('MQTT', () => {
+  it('lets nobody in by a packet that is wrong, and publishes nothing', { timeout: 120_000 }, async () => {
+    const right = packets(served.key)
+    const { connect } = right as { connect: Buffer }
+    const others = Object.values(right)
+    await each(mutated(others, DRAWN), (bytes) => exchange(served.mqttPort, [bytes]))
+    await each(mutated(others, DRAWN), (bytes) => exchange(served.mqttPort, [connect, bytes]))
+  })
+
+  it('in any order is taken or ends the connection', async () => {
+    const right = Object.values(packets(served.key))
+    const orders = fc.sample(fc.array(fc.constantFrom(...right), { minLength: 1, maxLength: 12 }), {
+      seed: SEED,
+      numRuns: 300,
+    })
+    await each(orders, (some) => exchange(served.mqttPort, some))
+  })
+
+  it('keeps no packet that is longer than any of a client may be', { timeout: 60_000 }, async () => {
+    const { connect } = packets(served.key) as { connect: Buffer }
+    const before = served.residentMb
+    const part = Buffer.alloc(1024 * 1024, 0x61)
+    const forms = [
+      (send: (bytes: Buffer) => void) => send(Buffer.concat([Buffer.from([0x30]), lengthOf(268_435_455)])),
+      (send: (bytes: Buffer) => void) => send(Buffer.concat([Buffer.from([0x10]), lengthOf(200_000_000)])),
+    ]
+    for (const begin of forms) {
+      for (const first of [connect, Buffer.alloc(0)]) {
+        inputs++
+        const socket = await open(served.mqttPort)
+        const closed = closeOf(socket)
+        if (first.length > 0) socket.write(first)
+        begin((bytes) => socket.write(bytes))
+        for (let sent = 0; sent < 64 && !socket.destroyed; sent++) {
+          if (!socket.write(part)) await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), closed])
+        }
+        await closed
+      }
+    }
+    const overWebSocket = [frame(2, connect), frame(2, Buffer.concat([Buffer.from([0x30]), lengthOf(100_000_000)]))]
+    await exchange(served.port, [
+      upgrade(served.key),
+      ...overWebSocket,
+      ...Array(64).fill(frame(2, part.subarray(0, 60_000))),
+    ])
+    expect(served.residentMb - before).toBeLessThan(GROWTH_MB_MAX)
+  })
+
+  it('takes memory that it gives back', { timeout: 120_000 }, async () => {
+    const others = Object.values(packets(served.key))
+    const round = () =>
+      each(mutated(others, DRAWN), (bytes) => exchange(served.mqttPort, [packets(served.key).connect!, bytes]))
+    await round()
+    const before = served.residentMb
+    await round()
+    expect(served.residentMb - before).toBeLessThan(GROWTH_MB_MAX)
+  })
+})
+
+it('has told those who did not get on with their headers that they were too slow', { timeout: 60_000 }, async () => {
+  const answers = slow.map(async (socket) => {
+    let answer = ''
+    for await (const chunk of socket) answer += chunk
+    return statusesOf(answer)
+  })
+  expect(await Promise.all(answers)).toEqual(slow.map(() => [408]))
+})
