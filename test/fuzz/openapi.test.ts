@@ -3,8 +3,8 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Served } from '../services/served.ts'
 import { schemathesis } from './schemathesis.ts'
-import { Served } from './served.ts'
 
 const here = import.meta.dirname
 /** FUZZ_SEED=N replays what was drawn; FUZZ_SECONDS=N goes on for longer. */
