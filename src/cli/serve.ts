@@ -1,9 +1,8 @@
 import { Command, Option } from 'commander'
-import { destination, type Logger, pino } from 'pino'
-import pretty from 'pino-pretty'
 import { startApp } from '../app.ts'
-import { type Config, loadConfig } from '../config/config.ts'
+import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
+import { createLogger } from './logger.ts'
 import { withExamples } from './output.ts'
 
 /** `xqueue serve` and `xqueue worker`: the processes that stay. */
@@ -58,9 +57,4 @@ async function run(flags: object, parts: { server: boolean; worker: boolean }): 
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void onSignal(signal))
-}
-
-function createLogger({ logLevel: level, logFormat }: Config): Logger {
-  const forPeople = logFormat === 'pretty' || (logFormat === 'auto' && process.stderr.isTTY)
-  return pino({ level }, forPeople ? pretty({ destination: 2, ignore: 'pid,hostname' }) : destination(2))
 }
