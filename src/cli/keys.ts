@@ -1,11 +1,13 @@
+import { hostname, userInfo } from 'node:os'
 import { Command } from 'commander'
 import { CALL_RATE_LIMITS } from '../access/call-rates.ts'
 import { KeyRing } from '../access/key-ring.ts'
-import { loadConfig } from '../config/config.ts'
+import { type Config, loadConfig } from '../config/config.ts'
 import { openEngine } from '../engine/open.ts'
 import { type ApiKey, type CallRate, isScope, KEY_NAME_PATTERN, SCOPES, type Scope } from '../task/api-key.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
+import { createLogger } from './logger.ts'
 import { print, table, withExamples } from './output.ts'
 
 interface KeyOptions {
@@ -35,7 +37,9 @@ export function keysCommand(): Command {
   const revoke = ofEngine(new Command('revoke'))
     .description('revoke a key and all sessions opened with it: within a second, in every process')
     .argument('<name>', 'its name or its id')
-    .action((name: string, options: KeyOptions) => onRing(options, (ring) => revokeKey(ring, name, options)))
+    .action((name: string, options: KeyOptions) =>
+      onRing(options, (ring, audit) => revokeKey(ring, audit, name, options)),
+    )
   const examples = [
     withExamples(
       create,
@@ -55,14 +59,25 @@ function ofEngine(command: Command): Command {
     .option('--json', 'print JSON')
 }
 
-async function onRing(options: KeyOptions, work: (ring: KeyRing) => Promise<void>): Promise<void> {
+type Audit = (action: string, key: ApiKey) => void
+
+async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) => Promise<void>): Promise<void> {
   const flags = options.engine === undefined ? {} : { engine: options.engine }
   const { config } = await loadConfig(flags, process.env, process.cwd())
   if (config.engine.startsWith('sqlite::memory:')) {
     throw new XQueueError('invalid_config', 'what is in the memory of a process only that process sees: name a file')
   }
   const engine = await openEngine(config.engine)
-  await work(new KeyRing(engine)).finally(() => engine.close())
+  await work(new KeyRing(engine), auditIn(config)).finally(() => engine.close())
+}
+
+/** In the form of a server's audit log; who it was is what the machine knows. */
+function auditIn(config: Config): Audit {
+  const log = (await createLogger(config)).child({ audit: true }, { level: 'info' })
+  const actor = `${userName()}@${hostname()}`
+  return (action, { id, name, scopes }) => {
+    log.info({ actor, actor_id: 'cli', action, target: id, name, scopes }, 'audit')
+  }
 }
 
 async function createKey(name: string, options: CreateOptions): Promise<void> {
@@ -72,8 +87,9 @@ async function createKey(name: string, options: CreateOptions): Promise<void> {
   const scopes = scopesOf(options.scopes)
   const rate = options.rate === undefined ? null : rateOf(options.rate)
   const expiresAt = options.expires === undefined ? null : Date.now() + parseDurationMs(options.expires)
-  await onRing(options, async (ring) => {
+  await onRing(options, async (ring, audit) => {
     const { token, key } = await ring.add({ name, scopes, rate, expiresAt, session: null })
+    audit('keys create', key)
     if (options.json) print(JSON.stringify({ ...keyJson(key), key: token }))
     else {
       print(token)
@@ -94,7 +110,7 @@ async function listKeys(ring: KeyRing, { json }: KeyOptions): Promise<void> {
   print(table(['NAME', 'ID', 'SCOPES', 'RATE', 'CREATED', 'EXPIRES', 'SESSIONS'], rows))
 }
 
-async function revokeKey(ring: KeyRing, nameOrId: string, { json }: KeyOptions): Promise<void> {
+async function revokeKey(ring: KeyRing, audit: Audit, nameOrId: string, { json }: KeyOptions): Promise<void> {
   const keys = (await ring.all()).filter(({ session }) => session === null)
   const key = keys.find(({ id, name }) => name === nameOrId || id === nameOrId)
   if (!key) {
@@ -102,6 +118,7 @@ async function revokeKey(ring: KeyRing, nameOrId: string, { json }: KeyOptions):
     throw new XQueueError('not_found', `there is no key ${JSON.stringify(nameOrId)}: ${have}`)
   }
   await ring.drop(key.id)
+  audit('keys revoke', key)
   print(json ? JSON.stringify(keyJson(key)) : `${key.name} (${key.id}) revoked`)
 }
 
@@ -129,4 +146,12 @@ function rateOf(text: string): CallRate {
   const { max: most, perMs } = CALL_RATE_LIMITS
   if (max !== undefined && rate.max <= most && rate.perMs >= 1 && rate.perMs <= perMs) return rate
   throw new XQueueError('invalid_config', `--rate ${text} must be calls/time, as in 100/1m: up to ${most} in up to 24h`)
+}
+
+function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return `uid-${process.getuid?.()}` // In a container a user may have no name.
+  }
 }

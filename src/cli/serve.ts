@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander'
-import { destination, type Logger, pino } from 'pino'
-import { type Config, loadConfig } from '../config/config.ts'
+import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
+import { createLogger } from './logger.ts'
 import { withExamples } from './output.ts'
 
 /** `xqueue serve` and `xqueue worker`: the processes that stay. */
@@ -58,11 +58,4 @@ async function run(flags: object, parts: { server: boolean; worker: boolean }): 
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void onSignal(signal))
-}
-
-async function createLogger({ logLevel: level, logFormat }: Config): Promise<Logger> {
-  const forPeople = logFormat === 'pretty' || (logFormat === 'auto' && process.stderr.isTTY)
-  if (!forPeople) return pino({ level }, destination(2))
-  const { default: pretty } = await import('pino-pretty')
-  return pino({ level }, pretty({ destination: 2, ignore: 'pid,hostname' }))
 }

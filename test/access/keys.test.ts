@@ -32,6 +32,13 @@ function xqueue(engine: string, ...args: string[]) {
   return { stdout: stdout.trim(), stderr, status }
 }
 
+/** The one line of the audit log that a command has written. */
+function auditOf(stderr: string) {
+  const lines = stderr.split('\n').filter((line) => line.includes('"audit":true'))
+  expect(lines).toHaveLength(1)
+  return JSON.parse(lines[0]!)
+}
+
 /** A server in a process of its own. */
 async function serve(engine: string): Promise<{ url: string; log: () => string; stop: () => Promise<void> }> {
   const flags = ['--auth', 'keys', '--engine', engine, '--port', '0', '--mqtt-port', '0', '--log-level', 'trace']
@@ -57,6 +64,8 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
     expect(servers[0]!.log()).toContain('there is no key yet')
     const made = xqueue(engine(), 'keys', 'create', 'shop', '--scopes', 'submit,read', '--rate', '1000/1m')
     expect([made.status, made.stdout]).toEqual([0, expect.stringMatching(/^xq_[\w-]{43}$/)])
+    expect(auditOf(made.stderr)).toMatchObject({ action: 'keys create', name: 'shop', scopes: ['submit', 'read'] })
+    expect(made.stderr).not.toContain(made.stdout)
     const ask = (url: string) => call(url, made.stdout, 'GET', '/stats').then(({ status }) => status)
     const all = (status: number) =>
       vi.waitFor(async () => expect(await Promise.all(servers.map(({ url }) => ask(url)))).toEqual([status, status]), {
@@ -69,7 +78,13 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
     ])
     expect(JSON.stringify(listed)).not.toContain(made.stdout)
     expect(xqueue(engine(), 'keys', 'list').stdout).toMatch(/shop +key-[0-9a-f]{12} +submit,read +1000\/60s/)
-    expect(xqueue(engine(), 'keys', 'revoke', 'shop').stdout).toContain('revoked')
+    const revoked = xqueue(engine(), 'keys', 'revoke', 'shop')
+    expect(revoked.stdout).toContain('revoked')
+    expect(auditOf(revoked.stderr)).toMatchObject({
+      action: 'keys revoke',
+      target: listed[0].id,
+      actor: expect.stringContaining('@'),
+    })
     await all(401)
     expect(xqueue(engine(), 'keys', 'list', '--json').stdout).toBe('[]')
     for (const server of servers) await server.stop()

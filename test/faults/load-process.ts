@@ -73,8 +73,8 @@ async function submit(): Promise<void> {
 
 async function work(): Promise<void> {
   const run = async ({ id, deliveries, startedAt }: Task) => {
-    // The token that it runs under, as the Redis engine makes it.
-    const lease = `${id}.${deliveries}${startedAt}`
+    // The token that it runs under, as its engine makes it.
+    const lease = input.url.startsWith('sqlite:') ? `${id}.${deliveries}` : `${id}.${deliveries}${startedAt}`
     write({ what: 'started', lease, at: Date.now() })
     await sleep(RUN_MS[0] + Math.random() * (RUN_MS[1] - RUN_MS[0]))
     if (Math.random() < FAIL_SHARE) throw new Error('as it happens')

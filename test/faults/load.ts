@@ -29,6 +29,8 @@ export interface LoadOptions {
   rate?: number
   /** Where the code is that a process runs, by its number; default this version. */
   source?: (index: number) => string
+  /** For each process, beside the test's own environment. */
+  env?: Record<string, string>
 }
 
 export interface Member {
@@ -56,16 +58,21 @@ export class Load {
 
   private constructor(url: string, options: LoadOptions) {
     this.#url = url
-    this.#options = { limits: LIMITS, workers: 2, submitters: 1, rate: 400, source: () => SOURCE, ...options }
+    this.#options = { limits: LIMITS, workers: 2, submitters: 1, rate: 400, source: () => SOURCE, env: {}, ...options }
   }
 
   async add(role: Member['role']): Promise<Member> {
     const index = this.members.length
     const log = join(this.#folder, `${role}-${index}.log`)
-    const { limits, rate, source } = this.#options
+    const { limits, rate, source, env } = this.#options
     const input: LoadInput = { role, source: source(index), url: this.#url, log, limits, leaseMs: LEASE_MS, rate }
     const args = [join(import.meta.dirname, 'load-process.ts'), JSON.stringify(input)]
-    const child = endAtExit(spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }))
+    const child = endAtExit(
+      spawn(process.execPath, args, {
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+        env: { ...process.env, ...env },
+      }),
+    )
     const member = { role, child, log }
     this.members.push(member)
     const ended = once(child, 'exit').then(([code]) =>
@@ -179,7 +186,7 @@ export async function repeatedly(fault: () => Promise<unknown>): Promise<number>
   return times
 }
 
-async function allEvents(engine: Engine): Promise<TaskEvent[]> {
+export async function allEvents(engine: Engine): Promise<TaskEvent[]> {
   const all: TaskEvent[] = []
   for (let after = ''; ; ) {
     const { events, last, gap } = await engine.events({ after, max: 10_000 })

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Served } from '../services/served.ts'
 import { schemathesis } from './schemathesis.ts'
-import { Served } from './served.ts'
 
 const here = import.meta.dirname
 /** The same draw in each run; FUZZ_SEED=N draws others, FUZZ_SECONDS=N goes on for longer. */

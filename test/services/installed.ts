@@ -10,6 +10,7 @@ const PROGRAMS = {
   java: 'openjdk-17-jre-headless',
   mvn: 'maven',
   kcat: 'kcat',
+  faketime: 'faketime',
   // Debian's own Python brings the module; another one in the path would not have it.
   '/usr/lib/python3/dist-packages/confluent_kafka': 'python3-confluent-kafka',
   python3: 'python3',

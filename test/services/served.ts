@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { KeyRing } from '../../src/access/key-ring.ts'
 import { openEngine } from '../../src/engine/open.ts'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
+import { endAtExit, removeAtExit } from './processes.ts'
 
 const root = join(import.meta.dirname, '../..')
 
@@ -27,7 +27,7 @@ export class Served {
     const key = { name: 'fuzzer', scopes: ['admin'] as const, rate: null, expiresAt: null, session: null }
     served.key = (await new KeyRing(engine).add(key)).token
     await engine.close()
-    const main = [join(root, 'src/cli/main.ts'), 'serve', '--handlers', join(root, 'test/fuzz/handlers.ts')]
+    const main = [join(root, 'src/cli/main.ts'), 'serve', '--handlers', join(root, 'test/services/served-handlers.ts')]
     const own = ['--engine', served.engineUrl, '--auth', 'keys', '--port', '0', '--mqtt-port', '0']
     const [program, ...args] = [...before, process.execPath, ...main, ...own, '--log-format', 'json', ...flags]
     const child = spawn(program!, args, { cwd: served.folder, stdio: ['ignore', 'ignore', 'pipe'] })
@@ -68,7 +68,7 @@ export class Served {
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
-  async call(method: string, path: string, body?: unknown): Promise<{ status: number; body: any }> {
+  readonly call = async (method: string, path: string, body?: unknown): Promise<{ status: number; body: any }> => {
     const headers = { Authorization: `Bearer ${this.key}`, 'Content-Type': 'application/json' }
     const text = body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }
     const answer = await fetch(`${this.url}/api/v1${path}`, { method, headers, ...text })

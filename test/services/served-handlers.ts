@@ -1,9 +1,11 @@
 import type { Json } from '../../src/task/json.ts'
 import type { Task } from '../../src/task/task.ts'
 
-/** What the fuzzed server runs. `remote`, which it declares, is for workers over HTTP. */
+/** What that server runs. `remote`, which it declares, is for workers over HTTP. */
 export default {
   echo: { run: ({ payload }: Task) => payload },
+  /** Tells under which lease it ran, for the checker of histories. */
+  leased: { run: ({ id, deliveries }: Task) => ({ lease: `${id}.${deliveries}` }) },
   broken: {
     maxRetry: 0,
     run: () => {

@@ -1,0 +1,27 @@
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseSync } from 'vite'
+import { expect, it } from 'vitest'
+
+const root = join(import.meta.dirname, '../..')
+const text = (file: string) => readFileSync(join(root, file), 'utf8')
+const declared = Object.keys(JSON.parse(text('package.json')).dependencies).sort()
+
+it('docs/dependencies.md gives the reason for each dependency, and for no other', () => {
+  const rows = [...text('docs/dependencies.md').matchAll(/^\| `(\S+)` +\| (\S.{10,}?) +\|$/gm)].map(([, name]) => name)
+  expect(rows.sort()).toEqual(declared)
+})
+
+it('the program imports what it depends on, and nothing else that is installed', () => {
+  const sources = globSync('{src,handlers}/**/*.ts', { cwd: root }).flatMap((file) => {
+    const { staticImports, staticExports } = parseSync(file, text(file)).module
+    const exported = staticExports.flatMap(({ entries }) => entries.map(({ moduleRequest }) => moduleRequest))
+    return [...staticImports.map(({ moduleRequest }) => moduleRequest), ...exported].flatMap(
+      (from) => from?.value ?? [],
+    )
+  })
+  const packages = sources
+    .filter((from) => !from.startsWith('.') && !from.startsWith('node:'))
+    .map((from) => from.split('/', from.startsWith('@') ? 2 : 1).join('/'))
+  expect([...new Set(packages)].sort()).toEqual(declared)
+})

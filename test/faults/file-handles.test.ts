@@ -1,0 +1,66 @@
+import type { Socket } from 'node:net'
+import { afterEach, expect, it, vi } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { open } from '../fuzz/raw.ts'
+import { Served } from '../services/served.ts'
+import { check, type Line } from './history.ts'
+import { allEvents } from './load.ts'
+
+const HANDLES = 96
+let served: Served | undefined
+const flood: Socket[] = []
+afterEach(async () => {
+  for (const socket of flood.splice(0)) socket.destroy()
+  await served?.stop()
+})
+
+it('goes on without file handles for new connections, and serves everybody again when they are back', async () => {
+  served = await Served.start({ before: ['prlimit', `--nofile=${HANDLES}:${HANDLES}`] })
+  const { call } = served
+  const lines: Line[] = []
+  const submit = async () => {
+    const started = performance.now()
+    try {
+      const { body, status } = await call('POST', '/tasks', { type: 'leased' })
+      if (status === 201) lines.push({ what: 'accepted', id: body.id, at: Date.now() })
+      else lines.push({ what: 'refused', code: body.code, afterMs: performance.now() - started, at: Date.now() })
+    } catch {
+      lines.push({ what: 'refused', code: 'no connection', afterMs: performance.now() - started, at: Date.now() })
+    }
+  }
+  const count = (what: Line['what']) => lines.filter((line) => line.what === what).length
+  for (let round = 0; round < 3; round++) {
+    // More than it has handles for; half of them in the middle of a request.
+    flood.push(...(await Promise.all(Array.from({ length: 2 * HANDLES }, () => open(served!.port)))))
+    for (const socket of flood.filter((_, index) => index % 2 === 0)) socket.write('GET /api/v1/live HTTP/1.1\r\nX:')
+    const before = count('refused')
+    await vi.waitFor(
+      async () => {
+        await Promise.all(Array.from({ length: 20 }, submit))
+        expect(count('refused')).toBeGreaterThan(before)
+      },
+      { timeout: 20_000 },
+    )
+    for (const socket of flood.splice(0)) socket.destroy()
+    const accepted = count('accepted')
+    await vi.waitFor(
+      async () => {
+        await submit()
+        expect(count('accepted')).toBeGreaterThan(accepted + 20)
+      },
+      { timeout: 20_000, interval: 5 },
+    )
+  }
+  await vi.waitFor(
+    async () => {
+      const { pending_tasks, processing_tasks } = (await call('GET', '/stats')).body
+      expect([pending_tasks, processing_tasks]).toEqual([0, 0])
+    },
+    { timeout: 20_000 },
+  )
+  const engine = await openEngine(served.engineUrl)
+  const events = await allEvents(engine)
+  await engine.close()
+  console.info(`no file handles: ${count('accepted')} accepted, ${count('refused')} refused`)
+  expect([served.hasEnded, check({ events, lines, limits: {} })]).toEqual([false, []])
+})
