@@ -163,8 +163,8 @@ export function newTaskId(now: number): string {
 }
 
 /**
- * What a known idempotency key is compared by: everything the caller asked for but the key itself and the trace that the
- * call was part of. `runAt` counts as given, so a repeated call with the same delay is the same call.
+ * What a known idempotency key is compared by: everything the caller asked for but the key itself and the trace that
+ * the call was part of. `runAt` counts as given, so a repeated call with the same delay is the same call.
  */
 export function sameRequest(spec: TaskSpec): string {
   const { idempotencyKey: _, group, ...asked } = spec
