@@ -1,4 +1,13 @@
-import { type Attributes, context, ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import {
+  type Attributes,
+  context,
+  ProxyTracerProvider,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+} from '@opentelemetry/api'
 import type { Submitted } from '../engine/engine.ts'
 import { describeError } from '../task/errors.ts'
 import type { Outcome } from '../task/outcome.ts'
@@ -96,6 +105,13 @@ export function logFields(span: Span): { trace_id?: string; span_id?: string } {
   if (!span.isRecording()) return {}
   const { traceId, spanId } = span.spanContext()
   return { trace_id: traceId, span_id: spanId }
+}
+
+/** Has the SDK send what it holds: before the process ends, because it collects spans for seconds. */
+export async function flushSpans(): Promise<void> {
+  const registered = trace.getTracerProvider()
+  const provider = registered instanceof ProxyTracerProvider ? registered.getDelegate() : registered
+  await (provider as { forceFlush?: () => Promise<void> }).forceFlush?.()
 }
 
 function nameOf(operation: string, type: string | null): string {

@@ -5,5 +5,6 @@ const step = async () => trace.getTracer('test').startActiveSpan('step', async (
 
 export default defineHandlers({
   traced: { run: step },
+  last: { run: async () => undefined },
   isolated: { isolate: true, run: step },
 })

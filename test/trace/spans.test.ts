@@ -1,5 +1,6 @@
 import { SpanStatusCode, trace } from '@opentelemetry/api'
-import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { NodeSDK } from '@opentelemetry/sdk-node'
+import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace'
 import { pino } from 'pino'
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { type App, startApp } from '../../src/app.ts'
@@ -25,12 +26,13 @@ const handlers = defineHandlers({
   },
 })
 const memory = new InMemorySpanExporter()
-const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(memory)] })
+const none = { metricReaders: [], logRecordProcessors: [], resourceDetectors: [] }
+const sdk = new NodeSDK({ spanProcessors: [new SimpleSpanProcessor({ exporter: memory })], ...none })
 const log: string[] = []
 let app: App
 
 beforeAll(async () => {
-  provider.register()
+  sdk.start()
   const { config } = await loadConfig({ engine: 'sqlite::memory:', port: '0', mqtt: 'off' }, {}, '/')
   const logger = pino({ level: 'info' }, { write: (line) => log.push(line) })
   app = await startApp(config, { server: true, worker: true }, logger, normalizeHandlers(handlers))
@@ -38,8 +40,7 @@ beforeAll(async () => {
 beforeEach(() => memory.reset())
 afterAll(async () => {
   await app.stopNow()
-  await provider.shutdown()
-  trace.disable()
+  await sdk.shutdown()
 })
 
 const client = () => createClient<typeof handlers>(app.address!)
