@@ -10,6 +10,7 @@ import { page } from './page.ts'
 import { redisBacklog, redisBesidePeers, redisVariants } from './redis.ts'
 import { machine, type Row, table } from './report.ts'
 import { startRedis } from './servers.ts'
+import { tracing } from './tracing.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -32,6 +33,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
   redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
   kafka: () => kafkaBesideOthers(redis.port, Math.min(rounds, 3), seconds * 2),
+  tracing: () => tracing(rounds),
   'redis-variants': () => redisVariants(redis.port, rounds),
   'redis-backlog': () => redisBacklog(Math.min(rounds, 3), [10_000, 1_000_000]),
 }

@@ -21,6 +21,7 @@ import { readStats } from './server/system.ts'
 import { typeJson } from './server/type-json.ts'
 import { XQueueError } from './task/errors.ts'
 import { redactionOf } from './task/redaction.ts'
+import { flushSpans } from './trace/spans.ts'
 import { version } from './version.ts'
 import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
 import { Worker } from './worker/worker.ts'
@@ -67,6 +68,7 @@ export async function startApp(
     for (const stop of stops.splice(0).reverse()) {
       await stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'))
     }
+    await flushSpans().catch((error: unknown) => logger.warn({ err: error }, 'the last spans were not sent'))
   }
   try {
     const sweeper = new Sweeper(engine, logger)

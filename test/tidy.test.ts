@@ -9,12 +9,13 @@ const text = (file: string) => readFileSync(join(root, file), 'utf8')
 /** Which folders of src a folder may import; the port is the one file of engine/ that others see. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   task: [],
+  trace: ['task', 'engine/engine.ts'],
   engine: ['task'],
-  worker: ['task', 'engine/engine.ts'],
+  worker: ['task', 'engine/engine.ts', 'trace'],
   access: ['task', 'engine/engine.ts'],
-  server: ['task', 'engine/engine.ts', 'access', 'worker/handlers.ts'],
+  server: ['task', 'engine/engine.ts', 'access', 'trace', 'worker/handlers.ts'],
   notify: ['task', 'engine/engine.ts'],
-  client: ['task', 'worker/handlers.ts'],
+  client: ['task', 'trace', 'worker/handlers.ts'],
   config: ['task'],
   testing: ['task', 'engine/engine.ts', 'engine/open.ts', 'worker', 'client/client.ts'],
 }

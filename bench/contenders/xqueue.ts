@@ -14,16 +14,21 @@ export const open: OpenContender = async (file) =>
   contend(await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } }))
 
 /** The library on any engine, with a limit that holds nothing up but is looked at. */
-export async function contend(engine: Engine, limit: number | null = 1_000, claimAhead?: number): Promise<Contender> {
+export async function contend(
+  engine: Engine,
+  limit: number | null = 1_000,
+  claimAhead?: number,
+  accept: Engine['submit'] = (specs) => engine.submit(specs),
+): Promise<Contender> {
   await engine.configureType('bench', { declared: true, maxConcurrency: limit })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
   const ahead = claimAhead === undefined ? {} : { claimAhead }
   return {
     submitBatch: async (count) => {
-      await engine.submit(Array.from({ length: count }, () => spec))
+      await accept(Array.from({ length: count }, () => spec))
     },
     submitOne: async () => {
-      await engine.submit([spec])
+      await accept([spec])
     },
     work: async (concurrency, count, failOnce = false) => {
       const sweeper = new Sweeper(engine, logger)

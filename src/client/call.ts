@@ -1,4 +1,5 @@
 import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
+import { injectContext } from '../trace/inject.ts'
 
 /** A server, and the key that it wants if it has access control. */
 export interface Server {
@@ -26,6 +27,7 @@ export async function call<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   const headers = authorizationOf(server)
+  await injectContext(headers)
   const request: RequestInit = { method, headers, ...(signal ? { signal } : {}) }
   if (body !== undefined) {
     request.body = JSON.stringify(body)

@@ -34,7 +34,7 @@ export async function addHeaders(server: FastifyInstance, origins: readonly stri
   await server.register(cors, {
     origin: [...origins],
     methods: ['GET', 'POST', 'DELETE'],
-    allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID'],
+    allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID', 'traceparent', 'tracestate'],
     exposedHeaders: ['Location', 'Retry-After', 'WWW-Authenticate'],
     // Another site brings a key or a token; the cookie is for this server's own page.
     credentials: false,

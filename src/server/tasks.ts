@@ -2,9 +2,11 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { TaskFilter } from '../engine/engine.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
-import { TASK_LIMITS } from '../task/task.ts'
+import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 import { refuseTaskLimits, specOf, type TaskInput, TaskInputSchema, throwErrors } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
+import type { TraceContext } from '../task/trace-context.ts'
+import { sending } from '../trace/spans.ts'
 import { ANSWERS } from './answers.ts'
 import { FilterSchema, IdParams, ListSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
@@ -15,12 +17,15 @@ type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
 export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
+  const submit = ({ headers }: FastifyRequest, specs: TaskSpec[]) =>
+    sending(headers as TraceContext, specs, (traced) => engine.submit(traced))
+
   const submitOne = async (request: FastifyRequest, reply: FastifyReply) => {
     const input = withHeaderKey(request.body as TaskInput, request.headers['idempotency-key'])
     const errors: FieldError[] = []
     const spec = await specOf(input, await types.of(input.type), '', errors)
     throwErrors(errors)
-    const [submitted] = await engine.submit([spec]).catch((error: unknown) => {
+    const [submitted] = await submit(request, [spec]).catch((error: unknown) => {
       throw withoutIndex(error)
     })
     const { task, existing } = submitted!
@@ -36,7 +41,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       specs.push(await specOf(input, await types.of(input.type), `tasks[${index}].`, errors))
     }
     throwErrors(errors)
-    const submitted = await engine.submit(specs)
+    const submitted = await submit(request, specs)
     const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
     return reply.status(201).send({ tasks: answers, count: answers.length })
   }

@@ -1,6 +1,7 @@
 import { v7 as uuidv7 } from 'uuid'
 import type { Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
+import { withoutTrace } from './trace-context.ts'
 
 /** A task as everyone sees it. Times are milliseconds since the epoch, durations milliseconds. */
 export interface Task {
@@ -162,11 +163,12 @@ export function newTaskId(now: number): string {
 }
 
 /**
- * What a known idempotency key is compared by: everything the caller asked for but the key itself. `runAt` counts as
- * given, so a repeated call with the same delay is the same call.
+ * What a known idempotency key is compared by: everything the caller asked for but the key itself and the trace that
+ * the call was part of. `runAt` counts as given, so a repeated call with the same delay is the same call.
  */
 export function sameRequest(spec: TaskSpec): string {
-  const { idempotencyKey: _, group, ...request } = spec
+  const { idempotencyKey: _, group, ...asked } = spec
+  const request = { ...asked, tags: withoutTrace(asked.tags) }
   // No group is left out, so that keys which were used before there were groups compare as they did.
   return canonical((group === null ? request : { ...request, group }) as unknown as Json)
 }

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Span } from '@opentelemetry/api'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
 import type { Lease } from '../engine/engine.ts'
@@ -8,6 +9,7 @@ import type { Outcome } from '../task/outcome.ts'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import type { Time } from '../task/time.ts'
+import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
 import type { HandlerContext, RegisteredHandler } from './handlers.ts'
 
 /** Node cannot wait longer in one timer. */
@@ -42,6 +44,7 @@ export class Attempt {
   #abort: AbortController | undefined
   #abortReason: unknown
   #callOffDeadline: (() => void) | undefined
+  #span: Span | undefined
   #over = false
 
   constructor(options: AttemptOptions) {
@@ -52,11 +55,13 @@ export class Attempt {
 
   async run(): Promise<void> {
     this.#armDeadline()
+    const span = startProcessing(this.lease.task)
+    this.#span = span
     try {
-      const result = await running.run(this, () => this.#handle())
+      const result = await running.run(this, () => inSpan(span, () => this.#handle(span)))
       this.#end(successOf(result))
     } catch (error) {
-      this.#end(failureOf(error))
+      this.#end(failureOf(error), error)
     }
   }
 
@@ -67,7 +72,7 @@ export class Attempt {
 
   /** Ends it with an error that came from outside its promise. */
   fail(error: unknown): void {
-    this.#end(failureOf(error))
+    this.#end(failureOf(error), error)
     this.#stop(error)
   }
 
@@ -79,12 +84,11 @@ export class Attempt {
 
   /** The lease is gone: nothing is to be settled any more. */
   abandon(): void {
-    this.#over = true
-    this.#callOffDeadline?.()
+    this.#close(null)
     this.#stop(new DOMException('the lease was lost', 'AbortError'))
   }
 
-  async #handle(): Promise<unknown> {
+  async #handle(span: Span): Promise<unknown> {
     const { handler, progressed, logger } = this.#options
     const { task } = this.lease
     const payload = handler.payload === null ? task.payload : await parsePayload(handler.payload, task.payload)
@@ -99,7 +103,7 @@ export class Attempt {
         if (!this.#over) progressed(value)
       },
       get log() {
-        return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1 })
+        return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1, ...logFields(span) })
       },
     }
     return handler.run({ ...task, payload } as never, context)
@@ -138,11 +142,17 @@ export class Attempt {
     arm(deadlineAt - now())
   }
 
-  #end(outcome: Outcome): void {
-    if (this.#over) return
+  #end(outcome: Outcome, thrown?: unknown): void {
+    if (this.#close(outcome, thrown)) this.#options.ended(outcome)
+  }
+
+  /** False when it had ended before. */
+  #close(outcome: Outcome | null, thrown?: unknown): boolean {
+    if (this.#over) return false
     this.#over = true
     this.#callOffDeadline?.()
-    this.#options.ended(outcome)
+    if (this.#span) endProcessing(this.#span, outcome, thrown)
+    return true
   }
 }
 

@@ -3,6 +3,7 @@ import { pino } from 'pino'
 import { describeError } from '../task/errors.ts'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import type { Progress } from '../task/task.ts'
+import { within } from '../trace/context.ts'
 import { checkProgress } from './attempt.ts'
 import { type Handlers, loadHandlers } from './handlers.ts'
 import type { FromThread, ToThread } from './isolate.ts'
@@ -27,7 +28,8 @@ port.on('message', (message: ToThread) => {
   else void run(message)
 })
 
-async function run({ type, task, payload, attempt }: Extract<ToThread, { kind: 'run' }>): Promise<void> {
+async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
+  const { type, task, payload, attempt, traceContext } = message
   abort = new AbortController()
   try {
     handlers ??= loadHandlers(workerData)
@@ -36,7 +38,8 @@ async function run({ type, task, payload, attempt }: Extract<ToThread, { kind: '
       checkProgress(value)
       tell({ kind: 'progress', value })
     }
-    const result = await handler.run({ ...task, payload } as never, { signal: abort.signal, attempt, progress, log })
+    const context = { signal: abort.signal, attempt, progress, log }
+    const result = await within(traceContext, () => handler.run({ ...task, payload } as never, context))
     tell({ kind: 'returned', result })
   } catch (thrown) {
     const delayMs = thrown instanceof RetryAfter ? thrown.delayMs : null

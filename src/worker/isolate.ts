@@ -1,6 +1,8 @@
 import { Worker as Thread } from 'node:worker_threads'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import type { Progress, Task } from '../task/task.ts'
+import type { TraceContext } from '../task/trace-context.ts'
+import { activeTraceContext } from '../trace/context.ts'
 import type { HandlerContext, TaskWith } from './handlers.ts'
 
 /** How long a handler may take to heed its signal before its thread is terminated. */
@@ -10,7 +12,14 @@ const IDLE_THREADS_MAX = 16
 
 /** What an isolated handler's thread is asked, and what it tells. */
 export type ToThread =
-  | { kind: 'run'; type: string; task: Omit<Task, 'payload'>; payload: unknown; attempt: number }
+  | {
+      kind: 'run'
+      type: string
+      task: Omit<Task, 'payload'>
+      payload: unknown
+      attempt: number
+      traceContext: TraceContext
+    }
   | { kind: 'abort'; reason: string }
 export type FromThread =
   | { kind: 'progress'; value: Progress }
@@ -61,7 +70,7 @@ export function runInThread(file: string, type: string) {
     thread.once('exit', leave)
     context.signal.addEventListener('abort', stop, { once: true })
     const { payload, ...rest } = task
-    post({ kind: 'run', type, task: rest, payload, attempt: context.attempt })
+    post({ kind: 'run', type, task: rest, payload, attempt: context.attempt, traceContext: activeTraceContext() })
     return promise.finally(() => {
       clearTimeout(terminate)
       context.signal.removeEventListener('abort', stop)

@@ -87,6 +87,15 @@ describe('submission through the topic', () => {
     expect(tasks).toMatchObject([{ priority: 3, idempotencyKey: '/shop#9' }])
   })
 
+  it('takes the trace that the headers of the record name', async () => {
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    kcat('{"type": "echo", "tags": {"from": "a trace"}}\n', '-H', `traceparent=${traceparent}`)
+    await until(async () => {
+      const { tasks } = await engine.list({ tag: { key: 'traceparent', value: traceparent }, limit: 10 })
+      expect(tasks).toMatchObject([{ tags: { from: 'a trace', traceparent }, status: 'success' }])
+    })
+  })
+
   it('puts what is no task with the others that wait aside, with the reason, and counts it', async () => {
     const poison = {
       'no JSON': /^invalid_request: the record is no JSON/,

@@ -3,7 +3,7 @@ import { connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
@@ -118,6 +118,38 @@ describe('POST /tasks', () => {
     expect((await post('/tasks', 'type=plain', { 'content-type': 'application/x-www-form-urlencoded' })).status).toBe(
       415,
     )
+  })
+})
+
+describe('trace context, in a server without an SDK', () => {
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+  const headers = { traceparent, tracestate: 'vendor=7' }
+
+  afterEach(() => post('/tasks/cancel', { type: 'plain' }))
+
+  it("hands the caller's on as tags of the task, and of each task of a batch", async () => {
+    const one = await post('/tasks', { type: 'plain', tags: { a: 'b' } }, headers)
+    expect(one.body.tags).toEqual({ a: 'b', ...headers })
+    await post('/tasks/batch', { tasks: [{ type: 'plain' }, { type: 'plain' }] }, headers)
+    const found = await get(`/tasks?tag=traceparent:${traceparent}`)
+    expect(found.body.tasks.map(({ tags }: { tags: object }) => tags)).toHaveLength(3)
+    for (const { lease, task } of await consume({ max: 3 })) {
+      expect(task).toMatchObject({ tags: headers })
+      await post(`/leases/${lease}/complete`, {})
+    }
+  })
+
+  it('ignores one that is not valid, and keeps one that the body gives', async () => {
+    expect((await post('/tasks', { type: 'plain' }, { traceparent: 'nonsense' })).body.tags).toEqual({})
+    const own = { traceparent: traceparent.replace(/01$/, '00') }
+    expect((await post('/tasks', { type: 'plain', tags: own }, headers)).body.tags).toEqual(own)
+  })
+
+  it('takes the same key from another trace as the same request', async () => {
+    const task = { type: 'plain', idempotency_key: 'traced' }
+    const [first, second] = [await post('/tasks', task, headers), await post('/tasks', task)]
+    expect([first.status, second.status]).toEqual([201, 200])
+    expect(second.body.tags).toEqual(headers)
   })
 })
 

@@ -1,6 +1,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { type FieldError, XQueueError } from '../../task/errors.ts'
 import { refuseTaskLimits, type TaskInput, TaskInputSchema } from '../../task/task-input.ts'
+import { type TraceContext, withTrace } from '../../task/trace-context.ts'
 import type { ReadRecord } from './fetched.ts'
 
 /** What a program has put into the submit topic: a task as over HTTP, as it is or in a CloudEvent. */
@@ -28,6 +29,11 @@ const isTaskInput = new Ajv2020({ strict: false, allErrors: true, validateFormat
 /** @throws XQueueError `invalid_request` | `type_owns_limits` saying what is wrong with it */
 export function submissionOf({ value, headers: pairs }: Pick<ReadRecord, 'value' | 'headers'>): TaskInput {
   const headers = new Map(pairs.map(([name, text]) => [String(name).toLowerCase(), String(text)]))
+  const task = taskOf(value, headers)
+  return { ...task, tags: withTrace(task.tags ?? {}, Object.fromEntries(headers) as TraceContext) }
+}
+
+function taskOf(value: Buffer | null, headers: ReadonlyMap<string, string>): TaskInput {
   const binary = headers.has('ce_specversion')
   const body = bodyOf(value, binary && !isJson(headers.get('content-type')))
   if (binary) return checked(taskOfEvent({ ...attributesOf(headers), data: body }))
