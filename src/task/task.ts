@@ -1,5 +1,5 @@
 import { v7 as uuidv7 } from 'uuid'
-import type { Json } from './json.ts'
+import { canonical, type Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
 
 /** A task as everyone sees it. Times are milliseconds since the epoch, durations milliseconds. */
@@ -169,13 +169,4 @@ export function sameRequest(spec: TaskSpec): string {
   const { idempotencyKey: _, group, ...request } = spec
   // No group is left out, so that keys which were used before there were groups compare as they did.
   return canonical((group === null ? request : { ...request, group }) as unknown as Json)
-}
-
-function canonical(value: Json): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
-  if (value === null || typeof value !== 'object') return JSON.stringify(value)
-  const fields = Object.keys(value)
-    .sort()
-    .map((key) => `${JSON.stringify(key)}:${canonical(value[key] as Json)}`)
-  return `{${fields.join(',')}}`
 }
