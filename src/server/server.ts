@@ -27,6 +27,7 @@ import { engineMetrics } from './metrics.ts'
 import { documentApi } from './openapi.ts'
 import { pageRoutes } from './page.ts'
 import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
+import { scheduleRoutes } from './schedules.ts'
 import { CURSOR_FORMAT } from './schemas.ts'
 import { sessionRoutes } from './session.ts'
 import { subscriptionRoutes } from './subscriptions.ts'
@@ -77,7 +78,7 @@ export interface ServerContext extends ServerOptions {
 
 /** One call: its documentation is generated from the same schemas that validate it. */
 export interface Route {
-  method: 'GET' | 'POST' | 'DELETE'
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   url: string
   /** Who may call it. */
   scope: RouteScope
@@ -159,7 +160,16 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     },
     closing: closing.signal,
   }
-  const resources = [taskRoutes, typeRoutes, leaseRoutes, eventRoutes, subscriptionRoutes, sessionRoutes, systemRoutes]
+  const resources = [
+    taskRoutes,
+    typeRoutes,
+    scheduleRoutes,
+    leaseRoutes,
+    eventRoutes,
+    subscriptionRoutes,
+    sessionRoutes,
+    systemRoutes,
+  ]
   for (const route of [...resources, pageRoutes].flatMap((make) => make(context))) add(server, route)
   add(server, {
     method: 'GET',

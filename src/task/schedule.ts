@@ -61,7 +61,7 @@ export function newSchedule(spec: ScheduleSpec, now: number): Schedule {
   return { ...spec, nextAt, lastAt: null, lastTaskId: null, createdAt: now, updatedAt: now }
 }
 
-/** A schedule after a change. One that gets other times, or goes on after a pause, counts from now: nothing was missed. */
+/** A schedule after a change. With other times, or after a pause, it counts from now: nothing was missed. */
 export function changedSchedule(schedule: Schedule, changes: ScheduleChanges, now: number): Schedule {
   const { task, ...rest } = changes
   const changed = { ...schedule, ...rest, task: { ...schedule.task, ...task }, updatedAt: now }

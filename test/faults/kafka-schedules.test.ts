@@ -47,7 +47,7 @@ async function records(): Promise<unknown[]> {
   const values: unknown[] = []
   if (end > 0n) {
     for await (const { value, offset } of stream) {
-      values.push(value && JSON.parse(value.toString()))
+      values.push(value ? JSON.parse(value.toString()) : null)
       if (offset + 1n >= end) break
     }
   }
@@ -102,9 +102,10 @@ it('makes no task again of a tick whose task the log has, though it has not hear
   await vi.waitFor(async () => expect(await records()).toContainEqual({ schedule: 'a', at: now, task: task!.id }))
   // The last tick as it was before.
   await drop('a last')
+  expect((await records()).at(-1)).toBeNull()
   redisCli(redis.port, 'FLUSHALL')
   await vi.waitFor(async () => expect(await engine.schedules()).toHaveLength(1), { timeout: 20_000, interval: 100 })
-  expect((await engine.schedules())[0]!.nextAt).toBe(now)
+  // The engine may have seen by itself that it is due.
   await sweep()
   expect((await engine.schedules())[0]).toMatchObject({ lastTaskId: task!.id, nextAt: now + MINUTE })
   expect((await engine.list({ limit: 9 })).tasks.map(({ id }) => id)).toEqual([task!.id])

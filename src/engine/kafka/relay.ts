@@ -23,8 +23,8 @@ const LAG_LOOK_MS = 1_000
 
 /**
  * The loop that brings the outbox to Kafka: outcomes to their compacted topic, every change to the topic of events, and
- * what schedules have made to its lane. One
- * process does it at a time, by the lease of a named reader; what it has not committed the next one reads again.
+ * what schedules have made to its lane. One process does it at a time, by the lease of a named reader; what it has not
+ * committed the next one reads again.
  *
  * It is the only one that writes outcomes, and writes a task as it is at that moment: so the last word about a task on
  * the topic is the last word there was, whoever changed it.
