@@ -1,7 +1,9 @@
 /** What XQueue offers to code; the rest is its own business. The command line is `xqueue`, the wire format is HTTP. */
 
-export { type Client, createClient, type SubmitOptions, type TaskOf, TaskUnsuccessful } from './client/client.ts'
+export { type Client, createClient, type TaskOf, TaskUnsuccessful } from './client/client.ts'
 export type { ChangesQuery, TaskChange } from './client/event-stream.ts'
+export type { ClientSchedule, ScheduleOptions } from './client/schedules.ts'
+export type { SubmitOptions } from './client/submission.ts'
 export { type ErrorCode, XQueueError } from './task/errors.ts'
 export { DoNotRetry, RetryAfter } from './task/retry.ts'
 export type { Status } from './task/status.ts'

@@ -11,6 +11,7 @@ import { initCommand } from './init.ts'
 import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
 import { EXIT } from './output.ts'
+import { scheduleCommand } from './schedule.ts'
 import { serveCommands } from './serve.ts'
 import { submitCommand } from './submit.ts'
 import { systemCommands } from './system.ts'
@@ -37,6 +38,7 @@ for (const command of [
   submitCommand(),
   ...taskCommands(),
   ...typeCommands(),
+  scheduleCommand(),
   ...systemCommands(),
   migrateCommand(),
   keysCommand(),

@@ -1,29 +1,11 @@
 import type { Json } from '../task/json.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { Progress, Task } from '../task/task.ts'
-import type { Duration, Handlers, PayloadOf, ResultOf } from '../worker/handlers.ts'
+import type { Handlers, PayloadOf, ResultOf } from '../worker/handlers.ts'
 import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
-
-/** What may be said of a task beside its type and payload; each has the default of its handler or of XQueue. */
-export interface SubmitOptions {
-  /** 0–9, higher runs first; default 0. */
-  priority?: number
-  /** How long it may not start yet; not together with `runAt`. */
-  delay?: Duration
-  runAt?: Date
-  /** Retries after the first attempt; default 3. */
-  maxRetry?: number
-  /** How long it may wait for its first start; default 10 min, 0 = no limit. */
-  queueTimeout?: Duration
-  /** How long an attempt may run; default 5 min, 0 = no limit. */
-  processTimeout?: Duration
-  tags?: Record<string, string>
-  /** A tenant, account or customer: the groups of a type take turns, and may have a limit of their own. */
-  group?: string
-  /** The same key with the same task is submitted once, however often it is called. */
-  idempotencyKey?: string
-}
+import { ScheduleClient } from './schedules.ts'
+import { inputOf, type SubmitOptions } from './submission.ts'
 
 /** A task of a client that knows its handlers: payload and result have their types. */
 export type TaskOf<H extends Handlers, Type extends keyof H> = Omit<Task, 'type' | 'payload' | 'result'> & {
@@ -55,10 +37,12 @@ export class TaskUnsuccessful extends Error {
  * submissions an `idempotencyKey` and call again.
  */
 export class Client<H extends Handlers> {
+  readonly schedules: ScheduleClient<H>
   readonly #server: Server
 
   constructor(server: Server) {
     this.#server = server
+    this.schedules = new ScheduleClient(server)
   }
 
   /** Submits a task; it is durable when this resolves. */
@@ -198,22 +182,5 @@ function taskOf(answer: TaskAnswer): Task {
     tags: answer.tags,
     idempotencyKey: answer.idempotency_key,
     group: answer.group,
-  }
-}
-
-/** What is undefined is left out by JSON itself. */
-export function inputOf(task: SubmitOptions & { type: string; payload: unknown }) {
-  return {
-    type: task.type,
-    payload: task.payload,
-    priority: task.priority,
-    delay: task.delay,
-    run_at: task.runAt?.toISOString(),
-    max_retry: task.maxRetry,
-    queue_timeout: task.queueTimeout,
-    process_timeout: task.processTimeout,
-    tags: task.tags,
-    idempotency_key: task.idempotencyKey,
-    group: task.group,
   }
 }

@@ -3,6 +3,7 @@ import type { TaskEvent } from '../task/event.ts'
 import type { Json } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { RetryPolicy } from '../task/retry.ts'
+import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
 import type { Status } from '../task/status.ts'
 import type { Progress, SpecDefaults, Task, TaskSpec } from '../task/task.ts'
 
@@ -49,8 +50,8 @@ export interface Engine {
 
   /**
    * Does what time makes due, at most `max` tasks of each kind: delayed tasks become ready, deadlines end, lost leases
-   * go back, canceled tasks whose grace is over end, finished tasks past retention go (an event of the kind `removed`
-   * tells of each), old events go. Safe anywhere, any number of times.
+   * go back, canceled tasks whose grace is over end, schedules make their tasks, finished tasks past retention go (an
+   * event of the kind `removed` tells of each), old events go. Safe anywhere, any number of times.
    */
   sweep(max: number): Promise<Swept>
 
@@ -89,6 +90,15 @@ export interface Engine {
    * oldest first. All processes see the change with their next call.
    */
   keys(change?: KeyChange): Promise<Keys>
+
+  /**
+   * Changes a schedule, durably, and answers all of them by their ids. `sweep` makes the tasks: of each tick one, over
+   * all processes, in the same atomic step as the move of `nextAt`, also of a type that has no worker any more. A tick
+   * that finds the queue full stays due.
+   * @throws XQueueError `schedule_exists`, `too_many_schedules`, `unknown_type` for one to add; `queue_full` for a run;
+   *   `not_found`
+   */
+  schedules(change?: ScheduleChange): Promise<Schedule[]>
 
   health(): Promise<Health>
 
@@ -389,6 +399,17 @@ export interface Keys {
   /** What tokens are signed with: 32 random bytes, base64url, made once for each store. */
   secret: string
 }
+
+/**
+ * `add` the same again changes nothing. `run` makes a task out of turn, whatever `overlap` says. `keep` takes one as it
+ * is, with its times, unless it is there already: for what was lost, or comes from another engine.
+ */
+export type ScheduleChange =
+  | { add: ScheduleSpec }
+  | { alter: string; to: ScheduleChanges }
+  | { drop: string }
+  | { run: string }
+  | { keep: Schedule }
 
 export interface Health {
   engine: string

@@ -1,7 +1,8 @@
 import { type FieldError, XQueueError } from '../task/errors.ts'
+import { SCHEDULE_LIMITS } from '../task/schedule.ts'
 import type { TaskSpec } from '../task/task.ts'
 
-/** Why an engine refuses a submission, in the same words whichever engine it is. */
+/** Why an engine refuses something, in the same words whichever engine it is. */
 
 /** How soon a full queue is worth asking again, seconds. */
 const RETRY_AFTER_FULL = 1
@@ -37,6 +38,20 @@ export function keyConflict(key: string, index: number, taskId: string | null): 
 export function queueFull(waiting: number, pendingMax: number, more: number): XQueueError {
   const detail = `the queue holds ${waiting} waiting tasks and may hold ${pendingMax}: ${more} more do not fit`
   return new XQueueError('queue_full', detail, { retry_after: RETRY_AFTER_FULL })
+}
+
+export function scheduleExists(id: string): XQueueError {
+  const detail = `there is another schedule "${id}": change it with PATCH /api/v1/schedules/${id}, or choose another id`
+  return new XQueueError('schedule_exists', detail)
+}
+
+export function tooManySchedules(): XQueueError {
+  const detail = `there are ${SCHEDULE_LIMITS.countMax} schedules, which is as many as there may be: remove one`
+  return new XQueueError('too_many_schedules', detail)
+}
+
+export function noSchedule(id: string): XQueueError {
+  return new XQueueError('not_found', `there is no schedule ${JSON.stringify(id)}: see /api/v1/schedules`)
 }
 
 export function closedError(): XQueueError {

@@ -1,6 +1,8 @@
 import type { Json } from '../task/json.ts'
+import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
-import type { Engine, Lease, Turn, TurnAnswer } from './engine.ts'
+import type { Engine, Lease, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
+import { noSchedule } from './refusals.ts'
 import { placeholder, type Seal } from './seal.ts'
 import { type View, ViewedEngine } from './viewed.ts'
 
@@ -41,6 +43,28 @@ export class SealingEngine extends ViewedEngine {
     return { ...answer, leases }
   }
 
+  override async schedules(change?: ScheduleChange) {
+    return super.schedules(change && (await this.#sealedChange(change)))
+  }
+
+  async #sealedChange(change: ScheduleChange): Promise<ScheduleChange> {
+    // The same under the same id: adding what is there already is known again.
+    const sealed = (id: string, type: string, payload: Json) =>
+      this.#seal.seal(payload, aboutPayload({ type }), `schedule:${id}`)
+    const whole = <S extends ScheduleSpec>(schedule: S): S => {
+      const { id, task } = schedule
+      return { ...schedule, task: { ...task, payload: sealed(id, task.type, task.payload) } }
+    }
+    if ('add' in change) return { add: whole(change.add) }
+    if ('keep' in change) return { keep: whole(change.keep) }
+    if (!('alter' in change) || change.to.task?.payload === undefined) return change
+    const { alter, to } = change
+    const schedule = (await this.#engine.schedules()).find(({ id }) => id === alter)
+    if (!schedule) throw noSchedule(alter)
+    const payload = sealed(alter, schedule.task.type, change.to.task.payload)
+    return { alter, to: { ...to, task: { ...to.task, payload } } }
+  }
+
   #sealed({ outcomes, renewals, ...turn }: Turn): Turn {
     const sealResult = (result: Json) => (result === null ? null : this.#seal.seal(result, 'result'))
     return {
@@ -77,7 +101,8 @@ function aboutPayload({ type }: Pick<Task, 'type'>): string {
 
 function openWith(seal: Seal): View {
   return (shown) => {
-    const opened = openOutcome(seal, shown)
+    // A schedule's task has come to nothing yet.
+    const opened = 'result' in shown ? (openOutcome(seal, shown) as unknown as typeof shown) : shown
     return shown.payload === undefined
       ? opened
       : { ...opened, payload: shownOf(seal.open(shown.payload, aboutPayload(shown))) }

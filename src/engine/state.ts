@@ -1,4 +1,5 @@
 import { XQueueError } from '../task/errors.ts'
+import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import type { Engine, EventsPage, EventsQuery, Submitted } from './engine.ts'
 
@@ -33,14 +34,25 @@ export interface State extends Restorable {
    */
   restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness>
 
-  /** As every engine's; but a reader that `resumes` holds nothing until `restoring` has told where it begins. */
-  events(query: ResumingQuery): Promise<EventsPage>
+  /**
+   * As every engine's; but what a tick has made is told as such, since the log has not heard of it, and a reader that
+   * `resumes` holds nothing until `restoring` has told where it begins.
+   */
+  events(query: ResumingQuery): Promise<StatePage>
 
   /** Whether the named reader of events has committed a position, or one after it. */
   hasRead(reader: string, position: string): Promise<boolean>
 }
 
 export type ResumingQuery = EventsQuery & { resumes?: boolean }
+
+export interface StateEvent extends TaskEvent {
+  ofSchedule?: true
+}
+
+export interface StatePage extends EventsPage {
+  events: StateEvent[]
+}
 
 export type Stand = 'waiting' | 'delayed' | 'running' | 'finished'
 

@@ -1,13 +1,24 @@
 import type { TaskEvent } from '../task/event.ts'
+import type { ScheduledTask } from '../task/schedule.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
-import type { Changed, Engine, EventsQuery, KeyChange, ListQuery, Turn, TypeChange, Which } from './engine.ts'
+import type {
+  Changed,
+  Engine,
+  EventsQuery,
+  KeyChange,
+  ListQuery,
+  ScheduleChange,
+  Turn,
+  TypeChange,
+  Which,
+} from './engine.ts'
 
-/** What is made of each task and event before it is shown. */
-export type View = <T extends (Task | TaskEvent) & { payload?: Task['payload'] }>(shown: T) => T
+/** What is made of each task, event and task of a schedule before it is shown. */
+export type View = <T extends (Task | TaskEvent | ScheduledTask) & { payload?: Task['payload'] }>(shown: T) => T
 
 /**
- * An engine whose tasks and events are shown through a view: with something hidden, or opened. Only a turn gives tasks
- * as they are, because a worker needs them so.
+ * An engine whose tasks, events and schedules are shown through a view: with something hidden, or opened. Only a turn
+ * gives tasks as they are, because a worker needs them so.
  */
 export class ViewedEngine implements Engine {
   readonly url: string
@@ -80,6 +91,11 @@ export class ViewedEngine implements Engine {
 
   keys(change?: KeyChange) {
     return this.#engine.keys(change)
+  }
+
+  async schedules(change?: ScheduleChange) {
+    const schedules = await this.#engine.schedules(change)
+    return schedules.map((schedule) => ({ ...schedule, task: this.#view(schedule.task) }))
   }
 
   health() {

@@ -33,7 +33,7 @@ export async function addHeaders(server: FastifyInstance, origins: readonly stri
   if (origins.length === 0) return
   await server.register(cors, {
     origin: [...origins],
-    methods: ['GET', 'POST', 'DELETE'],
+    methods: ['GET', 'POST', 'PATCH', 'DELETE'],
     allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID', 'traceparent', 'tracestate'],
     exposedHeaders: ['Location', 'Retry-After', 'WWW-Authenticate'],
     // Another site brings a key or a token; the cookie is for this server's own page.

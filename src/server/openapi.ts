@@ -13,7 +13,7 @@ interface Document {
   paths?: Record<string, Record<string, { requestBody?: { required?: boolean; content: Record<string, Content> } }>>
 }
 interface Content {
-  schema?: { required?: string[]; anyOf?: object[]; oneOf?: object[] }
+  schema?: { required?: string[]; minProperties?: number; anyOf?: object[]; oneOf?: object[] }
 }
 
 /** Reads the routes that are registered after it: `/docs`, and what `/openapi.json` answers with. */
@@ -35,8 +35,8 @@ export async function documentApi(server: FastifyInstance, version: string): Pro
 function withOptionalBodies(document: Document): Document {
   for (const { requestBody } of Object.values(document.paths ?? {}).flatMap((path) => Object.values(path))) {
     if (requestBody === undefined) continue
-    const { required = [], anyOf, oneOf } = requestBody.content['application/json']?.schema ?? {}
-    requestBody.required = required.length > 0 || anyOf !== undefined || oneOf !== undefined
+    const { required = [], minProperties = 0, anyOf, oneOf } = requestBody.content['application/json']?.schema ?? {}
+    requestBody.required = required.length + minProperties > 0 || anyOf !== undefined || oneOf !== undefined
   }
   return document
 }

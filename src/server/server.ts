@@ -13,6 +13,7 @@ import type { Access } from '../access/access.ts'
 import type { RouteScope } from '../access/principal.ts'
 import type { Engine } from '../engine/engine.ts'
 import { type ErrorCode, XQueueError } from '../task/errors.ts'
+import { CRON_FORMAT, TIMEZONE_FORMAT } from '../task/schedule-input.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { DURATION_FORMAT } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
@@ -27,6 +28,7 @@ import { engineMetrics } from './metrics.ts'
 import { documentApi } from './openapi.ts'
 import { pageRoutes } from './page.ts'
 import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
+import { scheduleRoutes } from './schedules.ts'
 import { CURSOR_FORMAT } from './schemas.ts'
 import { sessionRoutes } from './session.ts'
 import { subscriptionRoutes } from './subscriptions.ts'
@@ -77,7 +79,7 @@ export interface ServerContext extends ServerOptions {
 
 /** One call: its documentation is generated from the same schemas that validate it. */
 export interface Route {
-  method: 'GET' | 'POST' | 'DELETE'
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   url: string
   /** Who may call it. */
   scope: RouteScope
@@ -105,7 +107,12 @@ const AJV_OPTIONS = {
   allErrors: true,
   useDefaults: false,
   verbose: true, // An error tells the schema that it comes of: see problems.ts
-  formats: { [DURATION_FORMAT]: true as const, [CURSOR_FORMAT]: true as const },
+  formats: {
+    [DURATION_FORMAT]: true as const,
+    [CURSOR_FORMAT]: true as const,
+    [CRON_FORMAT]: true as const,
+    [TIMEZONE_FORMAT]: true as const,
+  },
 }
 /** As long as a URL may be: the schemas say how long each is. */
 const PARAM_CHARS_MAX = 16 * 1024
@@ -159,7 +166,16 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     },
     closing: closing.signal,
   }
-  const resources = [taskRoutes, typeRoutes, leaseRoutes, eventRoutes, subscriptionRoutes, sessionRoutes, systemRoutes]
+  const resources = [
+    taskRoutes,
+    typeRoutes,
+    scheduleRoutes,
+    leaseRoutes,
+    eventRoutes,
+    subscriptionRoutes,
+    sessionRoutes,
+    systemRoutes,
+  ]
   for (const route of [...resources, pageRoutes].flatMap((make) => make(context))) add(server, route)
   add(server, {
     method: 'GET',

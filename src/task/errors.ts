@@ -20,6 +20,8 @@ export const ERRORS = {
   idempotency_conflict: [409, 'Idempotency key used for another request', 'Use a new key, or send the same body.'],
   task_finished: [409, 'The task has finished', 'Only a waiting or running task can be canceled.'],
   task_not_retryable: [409, 'The task cannot be retried', 'Only failed, canceled and timed-out tasks can.'],
+  schedule_exists: [409, 'There is another schedule of that name', 'Change it with PATCH, or choose another id.'],
+  too_many_schedules: [409, 'There are too many schedules', 'Remove one that is not needed.'],
   lease_lost: [410, 'The lease is no longer held', 'Drop this run: the task was handed out again, or has ended.'],
   too_large: [413, 'Too large', 'Send less at once, or keep the data elsewhere and submit where it is.'],
   unsupported_media_type: [415, 'Unsupported media type', 'Send JSON with Content-Type: application/json.'],

@@ -11,3 +11,13 @@ export function isTooDeep(value: unknown, levels = LEVELS_MAX): boolean {
   const values: unknown[] = Array.isArray(value) ? value : Object.values(value)
   return values.some((inner) => isTooDeep(inner, levels - 1))
 }
+
+/** The same text for the same value, in whatever order its fields stand. */
+export function canonical(value: Json): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (value === null || typeof value !== 'object') return JSON.stringify(value)
+  const fields = Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${canonical(value[key] as Json)}`)
+  return `{${fields.join(',')}}`
+}

@@ -1,5 +1,5 @@
 import { v7 as uuidv7 } from 'uuid'
-import type { Json } from './json.ts'
+import { canonical, type Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import { withoutTrace } from './trace-context.ts'
 
@@ -171,13 +171,4 @@ export function sameRequest(spec: TaskSpec): string {
   const request = { ...asked, tags: withoutTrace(asked.tags) }
   // No group is left out, so that keys which were used before there were groups compare as they did.
   return canonical((group === null ? request : { ...request, group }) as unknown as Json)
-}
-
-function canonical(value: Json): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
-  if (value === null || typeof value !== 'object') return JSON.stringify(value)
-  const fields = Object.keys(value)
-    .sort()
-    .map((key) => `${JSON.stringify(key)}:${canonical(value[key] as Json)}`)
-  return `{${fields.join(',')}}`
 }

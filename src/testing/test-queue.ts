@@ -1,5 +1,6 @@
 import { pino } from 'pino'
-import { inputOf, type SubmitOptions, type TaskOf, TaskUnsuccessful } from '../client/client.ts'
+import { type TaskOf, TaskUnsuccessful } from '../client/client.ts'
+import { inputOf, type SubmitOptions } from '../client/submission.ts'
 import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open.ts'
 import { parseDurationMs } from '../task/duration.ts'

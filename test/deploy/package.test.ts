@@ -77,7 +77,7 @@ afterAll(() => {
 it('publishes what runs and what it is typed with, and nothing else', () => {
   const paths = packed.files.map(({ path }) => path)
   const allowed = [
-    /^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/,
+    /^(package\.json|README(\.zh-CN)?\.md|LICENSE|CHANGELOG\.md)$/,
     /^dist\/(src|handlers)\/.*(\.js|\.d\.ts)$/,
     /^dist\/src\/engine\/.*\.(sql|lua)$/,
     /^dist\/dashboard\/dist\/.*\.(html|js|css|svg)(\.br|\.gz)?$/,

@@ -14,11 +14,12 @@ it('docs/dependencies.md gives the reason for each dependency, and for no other'
 
 it('the program imports what it depends on, and nothing else that is installed', () => {
   const sources = globSync('{src,handlers}/**/*.ts', { cwd: root }).flatMap((file) => {
-    const { staticImports, staticExports } = parseSync(file, text(file)).module
+    const code = text(file)
+    const { staticImports, staticExports } = parseSync(file, code).module
+    const late = [...code.matchAll(/\bimport\('([^']+)'\)/g)].map(([, from]) => from!)
     const exported = staticExports.flatMap(({ entries }) => entries.map(({ moduleRequest }) => moduleRequest))
-    return [...staticImports.map(({ moduleRequest }) => moduleRequest), ...exported].flatMap(
-      (from) => from?.value ?? [],
-    )
+    const early = [...staticImports.map(({ moduleRequest }) => moduleRequest), ...exported]
+    return [...early.flatMap((from) => from?.value ?? []), ...late]
   })
   const packages = sources
     .filter((from) => !from.startsWith('.') && !from.startsWith('node:'))

@@ -14,6 +14,7 @@ import { listContract } from './list.ts'
 import { randomRun } from './random.ts'
 import { ratesContract } from './rates.ts'
 import { retryContract } from './retry.ts'
+import { schedulesContract } from './schedules.ts'
 import { type Open, Stage, WORKER } from './stage.ts'
 import { statsContract } from './stats.ts'
 import { submitContract } from './submit.ts'
@@ -55,6 +56,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     statsContract(stage)
     eventsContract(stage)
     keysContract(stage)
+    schedulesContract(stage)
     healthContract(stage)
     closeContract(stage)
 

@@ -84,3 +84,23 @@ it('takes keys into a file of version 2, and leaves its tasks as they are', asyn
   expect((await again.keys()).secret).toBe(secret)
   await again.close()
 })
+
+it('takes schedules into a file of version 3', async () => {
+  const db = new DatabaseSync(file)
+  for (const version of [2, 3]) {
+    db.exec(readFileSync(join(import.meta.dirname, `../../src/engine/sqlite/sql/migrate-${version}.sql`), 'utf8'))
+  }
+  db.exec('PRAGMA user_version = 3')
+  db.close()
+  const engine = await openEngine(`sqlite:${file}`, { clock: () => NOW })
+  expect(await engine.schedules()).toEqual([])
+  const task = { type: 't', payload: {}, priority: 0, maxRetry: 3, queueTimeoutMs: 0, processTimeoutMs: 0 }
+  const timing = { everyMs: 60_000 }
+  const more = { catchUp: 'one', overlap: 'allow', paused: false } as const
+  await engine.schedules({ add: { id: 's', task: { ...task, tags: {}, group: null }, timing, ...more } })
+  await engine.close()
+  const again = await openEngine(`sqlite:${file}`, { clock: () => NOW })
+  expect(await again.schedules()).toMatchObject([{ id: 's', nextAt: 1_700_000_040_000 }])
+  expect((await again.stats()).counts).toMatchObject({ pending: 3, processing: 1, success: 1 })
+  await again.close()
+})

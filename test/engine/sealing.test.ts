@@ -144,6 +144,23 @@ describe('a sealed store', () => {
     expect(leases.map(({ task }) => task.payload)).toEqual(['plain', 'old', 'new'])
   })
 
+  it('seals what schedules submit, and their tasks open as others do', async () => {
+    const engine = open(NEW)
+    const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', payload: { pin: 1 } })
+    const timing = { everyMs: 60_000 }
+    const spec = { id: 's', task, timing, catchUp: 'one', overlap: 'allow', paused: true } as const
+    await engine.schedules({ add: spec })
+    // The same again is known as the same.
+    expect(await engine.schedules({ add: spec })).toMatchObject([{ task: { payload: { pin: 1 } } }])
+    expect(JSON.stringify(await store.schedules())).not.toContain('pin')
+    const altered = await engine.schedules({ alter: 's', to: { task: { payload: { pin: 2 } } } })
+    expect(altered[0]!.task.payload).toEqual({ pin: 2 })
+    expect(JSON.stringify(await store.schedules())).not.toContain('pin')
+    await engine.schedules({ run: 's' })
+    const { leases } = await claim(engine)
+    expect(leases.map(({ task }) => task.payload)).toEqual([{ pin: 2 }])
+  })
+
   it('hands no handler what it cannot read: the attempt fails, and runs where the key is', async () => {
     const [submitted] = await open(OLD).submit([completeSpec({ type: 't', payload: 'old' })])
     const { id } = submitted!.task

@@ -35,15 +35,23 @@ async function eventsOfAll(): Promise<TaskEvent[]> {
   await load.end('submit')
   const accepted = acceptedIds()
   let events: TaskEvent[] = []
-  const haveEnded = async () => {
+  let open = Number.POSITIVE_INFINITY
+  const moreHaveEnded = async () => {
+    const before = open
     events = await eventsOnTopic(kafka.address, 'xq.events')
     const ended = new Set(events.flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : [])))
-    return accepted.every((id) => ended.has(id))
+    open = accepted.filter((id) => !ended.has(id)).length
+    return open < before
   }
   // What happened last may not be told yet.
   const engine = await openEngine(url)
-  await load.until(haveEnded, 'everything that was accepted has ended').catch(() => undefined)
-  await engine.close()
+  try {
+    while (open > 0) await load.until(moreHaveEnded, 'more of what was accepted has ended')
+  } catch {
+    // The rest is lost, which the caller tells.
+  } finally {
+    await engine.close()
+  }
   return events
 }
 

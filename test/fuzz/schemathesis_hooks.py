@@ -33,6 +33,10 @@ def times():
 
 schemathesis.openapi.format("duration-with-units", durations())
 schemathesis.openapi.format("date-time", times())
+CRONS = ["* * * * *", "30 2 * * MON-FRI", "*/5 0-6 1,15 * *"]
+ZONES = ["UTC", "Europe/Berlin", "Australia/Lord_Howe"]
+schemathesis.openapi.format("cron", st.sampled_from(CRONS))
+schemathesis.openapi.format("time-zone", st.sampled_from(ZONES))
 schemathesis.openapi.format("cursor", st.integers(1, 10**12).map(lambda seq: cursor_of(seq)))
 
 
@@ -49,8 +53,10 @@ def before_call(context, case, kwargs):
     body, query = case.body, case.query or {}
     if without_prototypes(body) != body:
         body = case.body = without_prototypes(body)  # Whatever is set is looked at anew, so only where it must be.
-    if case.meta and case.meta.generation.mode.is_positive:
-        with_durations(body)
+    with_formats(body)
+    # Whether a zone alone may be changed, only the schedule can say.
+    if case.method == "PATCH" and isinstance(body, dict) and isinstance(body.get("timezone"), str):
+        body.setdefault("cron", CRONS[0])
     if case.path == "/api/v1/tasks/consume" and isinstance(body, dict):
         if is_wait(body.get("wait")):
             body["wait"] = 0.01
@@ -60,12 +66,19 @@ def before_call(context, case, kwargs):
         query["cursor"] = cursor_of(0, 5, 0, 0)
 
 
-def with_durations(body):
-    """The generator forgets a format now and then."""
+def with_formats(body):
+    """The generator forgets a format now and then, and takes for valid what is a text of the right length."""
     for task in [body, *(body.get("tasks", []) if isinstance(body, dict) else [])]:
-        for name in ("delay", "queue_timeout", "process_timeout", "wait", "per", "ttl"):
-            if isinstance(task, dict) and isinstance(task.get(name), str) and not is_wait(task[name]):
+        for name in ("delay", "queue_timeout", "process_timeout", "wait", "per", "ttl", "every"):
+            if is_text(task, name, 64) and not is_wait(task[name]):
                 task[name] = "5s"
+        for name, known in (("cron", CRONS), ("timezone", ZONES)):
+            if is_text(task, name, 60) and task[name] not in known:
+                task[name] = known[0]
+
+
+def is_text(task, name, most):
+    return isinstance(task, dict) and isinstance(task.get(name), str) and len(task[name]) <= most
 
 
 def without_prototypes(value):
@@ -91,11 +104,12 @@ def is_wait(wait):
 def before_load_schema(context, raw_schema):
     """A type that nobody has is refused, and which there are only the server that runs can say."""
     names = {"enum": TYPES}
-    submit, batch, limit, rate = (
+    submit, batch, limit, rate, schedule = (
         raw_schema["paths"][f"/api/v1/{path}"]["post"]
-        for path in ("tasks", "tasks/batch", "concurrency", "types/{type}/rate")
+        for path in ("tasks", "tasks/batch", "concurrency", "types/{type}/rate", "schedules")
     )
     properties_of(submit)["type"] = names
+    properties_of(schedule)["type"] = names
     properties_of(batch)["tasks"]["items"]["properties"]["type"] = names
     properties_of(limit)["task_type"] = names
     rate["parameters"][0]["schema"] = names

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Schedule } from '../../task/schedule.ts'
 import { isFinal } from '../../task/status.ts'
-import type { Task, TaskSpec } from '../../task/task.ts'
+import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
 import type {
   Changed,
   EngineOptions,
@@ -8,6 +9,7 @@ import type {
   Health,
   KeyChange,
   ListQuery,
+  ScheduleChange,
   Stats,
   Submitted,
   Turn,
@@ -25,6 +27,7 @@ import type { KafkaPlace } from './place.ts'
 import { acceptedOf, acceptedRecord, outcomeRecord } from './records.ts'
 import { Relay } from './relay.ts'
 import { Restorer } from './restorer.ts'
+import { SchedulesLog } from './schedules-log.ts'
 import { StreamLook } from './stream-look.ts'
 import { SubmitPartition } from './submit-partition.ts'
 import { Topics } from './topics.ts'
@@ -49,6 +52,7 @@ export class KafkaEngine implements Restorable {
   readonly #log: Log
   readonly #topics: Topics
   readonly #types: TypesLog
+  readonly #schedules: SchedulesLog
   readonly #relay: Relay
   readonly #restorer: Restorer
   readonly #group: Group
@@ -82,8 +86,11 @@ export class KafkaEngine implements Restorable {
     this.#topics = new Topics(place)
     this.#log = new Log(place, this.#topics.group)
     this.#types = new TypesLog(this.#log, this.#topics.types)
-    this.#relay = new Relay(state, this.#log, this.#topics, LAG_MAX_MS)
-    this.#restorer = new Restorer(state, this.#log, this.#topics, this.#types, options, (specs) => this.#accept(specs))
+    this.#schedules = new SchedulesLog(this.#log, this.#topics.schedules)
+    const rememberTicks = (tasks: readonly Task[]) => this.#rememberTicks(tasks)
+    this.#relay = new Relay(state, this.#log, this.#topics, LAG_MAX_MS, rememberTicks)
+    const accept = (specs: readonly TaskSpec[]) => this.#accept(specs)
+    this.#restorer = new Restorer(state, this.#log, this.#topics, this.#types, this.#schedules, options, accept)
     this.#stream = new StreamLook(this.#log, this.#topics)
     const { submit } = this.#topics
     this.#group = new Group({
@@ -185,6 +192,20 @@ export class KafkaEngine implements Restorable {
     return this.#state.keys(change)
   }
 
+  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    if (!change || this.#closed) return this.#state.schedules(change)
+    await this.#refuseUnlessWhole()
+    await this.#log.ready()
+    const schedules = await this.#state.schedules(change)
+    if ('drop' in change) await this.#schedules.drop(change.drop)
+    else if ('run' in change) await this.#relay.caughtUp()
+    else {
+      const changed = 'add' in change ? change.add.id : 'keep' in change ? change.keep.id : change.alter
+      await this.#schedules.write(schedules.find(({ id }) => id === changed)!)
+    }
+    return schedules
+  }
+
   async health(): Promise<Health> {
     const health = await this.#state.health()
     return healthOf(this.#log, this.#topics, health, { isComplete: this.#isComplete, isBehind: this.#relay.isBehind })
@@ -222,6 +243,13 @@ export class KafkaEngine implements Restorable {
   async #remember(open: readonly Remembered[]): Promise<void> {
     const topics = await Promise.all(open.map(({ task }) => this.#lane(task)))
     await this.#log.write(open.map(({ task, spec }, index) => acceptedRecord(topics[index]!, task, spec)))
+  }
+
+  /** Each task before the tick that it is of. */
+  async #rememberTicks(tasks: readonly Task[]): Promise<void> {
+    const open = tasks.filter(({ status }) => !isFinal(status))
+    await this.#remember(open.map((task) => ({ task, spec: { ...specOfTask(task, task.runAt), runAt: null } })))
+    await this.#schedules.ticked(tasks)
   }
 
   /** The topic of a task's lane, made when the first task comes. */

@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { XQueueError } from '../../task/errors.ts'
 import type { TaskEvent } from '../../task/event.ts'
-import { FINAL_STATUSES, isFinal } from '../../task/status.ts'
-import type { EventsPage } from '../engine.ts'
-import type { State } from '../state.ts'
+import { tickOfKey } from '../../task/schedule.ts'
+import { isFinal, STATUSES } from '../../task/status.ts'
+import type { Task } from '../../task/task.ts'
+import type { State, StateEvent, StatePage } from '../state.ts'
 import type { Log, LogRecord } from './log.ts'
 import { eventRecord, outcomeRecord, removedRecord } from './records.ts'
 import type { Topics } from './topics.ts'
@@ -21,8 +22,9 @@ const LIST_MAX = 500
 const LAG_LOOK_MS = 1_000
 
 /**
- * The loop that brings the outbox to Kafka: outcomes to their compacted topic, every change to the topic of events. One
- * process does it at a time, by the lease of a named reader; what it has not committed the next one reads again.
+ * The loop that brings the outbox to Kafka: outcomes to their compacted topic, every change to the topic of events, and
+ * what schedules have made to its lane. One process does it at a time, by the lease of a named reader; what it has not
+ * committed the next one reads again.
  *
  * It is the only one that writes outcomes, and writes a task as it is at that moment: so the last word about a task on
  * the topic is the last word there was, whoever changed it.
@@ -35,6 +37,7 @@ export class Relay {
   readonly #owner = randomUUID()
   readonly #stopped = new AbortController()
   readonly #lagMax: number
+  readonly #rememberTicks: (tasks: readonly Task[]) => Promise<void>
   #running: Promise<void> | undefined
   #told = Promise.withResolvers<void>()
   /** Who waits until it has caught up: with what was at the time, and with what will be when that is done. */
@@ -44,13 +47,23 @@ export class Relay {
   /** Where the outbox was at each look, oldest first, as far as Kafka has not been told of it. */
   #untold: { position: string; at: number }[] = []
 
-  /** @param lagMaxMs so long may Kafka be behind the state before `isBehind` */
-  constructor(state: State, log: Log, topics: Topics, lagMaxMs: number) {
+  /**
+   * @param lagMaxMs so long may Kafka be behind the state before `isBehind`
+   * @param rememberTicks writes tasks that schedules have made to the log, as accepted
+   */
+  constructor(
+    state: State,
+    log: Log,
+    topics: Topics,
+    lagMaxMs: number,
+    rememberTicks: (tasks: readonly Task[]) => Promise<void>,
+  ) {
     this.#state = state
     this.#log = log
     this.#topics = topics
     this.#waitMs = log.place.waitMs
     this.#lagMax = lagMaxMs
+    this.#rememberTicks = rememberTicks
   }
 
   start(): void {
@@ -105,7 +118,7 @@ export class Relay {
     let after: string | null = null
     while (!this.#stopped.signal.aborted) {
       try {
-        const page: EventsPage = await this.#state.events({ ...this.#query(), after })
+        const page: StatePage = await this.#state.events({ ...this.#query(), after })
         this.#told.resolve()
         this.#told = Promise.withResolvers()
         if (!page.held) {
@@ -113,6 +126,7 @@ export class Relay {
           continue
         }
         if (page.gap) await this.#tellAll()
+        await this.#tellTicks(page.events)
         await this.#log.write(await this.#recordsOf(page.events))
         after = page.last
       } catch {
@@ -155,14 +169,26 @@ export class Relay {
     return `/xqueue/${this.#log.place.prefix}`
   }
 
-  /** Events are gone that were not told: writes all finished tasks that the state still has. */
+  /** Tasks that schedules have made: the log has not heard of them as it has of those that were submitted. */
+  async #tellTicks(events: readonly StateEvent[]): Promise<void> {
+    const ids = events.filter(({ ofSchedule }) => ofSchedule).map(({ taskId }) => taskId)
+    if (ids.length === 0) return
+    const tasks = await this.#state.get(ids)
+    await this.#rememberTicks(tasks.filter((task) => task !== null))
+  }
+
+  /**
+   * Events are gone that were not told: writes all finished tasks that the state still has, and of the others those
+   * that schedules have made.
+   */
   async #tellAll(): Promise<void> {
-    for (const status of FINAL_STATUSES) {
+    for (const status of STATUSES) {
       let cursor: string | null = null
       do {
         const query = { status, limit: LIST_MAX, ...(cursor === null ? {} : { cursor }) }
         const page: Awaited<ReturnType<State['list']>> = await this.#state.list(query)
-        await this.#log.write(page.tasks.map((task) => outcomeRecord(this.#topics.outcomes, task)))
+        if (isFinal(status)) await this.#log.write(page.tasks.map((task) => outcomeRecord(this.#topics.outcomes, task)))
+        else await this.#rememberTicks(page.tasks.filter(({ idempotencyKey }) => tickOfKey(idempotencyKey)))
         cursor = page.nextCursor
       } while (cursor !== null && !this.#stopped.signal.aborted)
     }

@@ -6,6 +6,7 @@ import type { Remembered, State } from '../state.ts'
 import type { Log } from './log.ts'
 import { acceptedOf, outcomeOf } from './records.ts'
 import { READER } from './relay.ts'
+import type { SchedulesLog } from './schedules-log.ts'
 import type { Topics } from './topics.ts'
 import type { TypesLog } from './types-log.ts'
 
@@ -23,13 +24,14 @@ interface Told {
 
 /**
  * Brings back what a state has lost: types first, so that no limit is missing; then finished tasks, so that none of
- * them runs again; then, with their ids, those that have not ended. It can be done any number of times.
+ * them runs again; then, with their ids, those that have not ended; then schedules. It can be done any number of times.
  */
 export class Restorer {
   readonly #state: State
   readonly #log: Log
   readonly #topics: Topics
   readonly #types: TypesLog
+  readonly #schedules: SchedulesLog
   readonly #retention: EngineOptions['retention']
   readonly #clock: () => number
   readonly #accept: (specs: readonly TaskSpec[]) => Promise<unknown>
@@ -41,6 +43,7 @@ export class Restorer {
     log: Log,
     topics: Topics,
     types: TypesLog,
+    schedules: SchedulesLog,
     { retention, clock }: EngineOptions,
     accept: (specs: readonly TaskSpec[]) => Promise<unknown>,
   ) {
@@ -49,6 +52,7 @@ export class Restorer {
     this.#log = log
     this.#topics = topics
     this.#types = types
+    this.#schedules = schedules
     this.#retention = retention
     this.#clock = clock
   }
@@ -67,6 +71,7 @@ export class Restorer {
       // One whose id belongs elsewhere is mended where its lane is watched, when the state accepts again.
       await this.#restore(this.#kept([...ended.values()]))
       await this.#restore([...open.values()].sort(byId))
+      await this.#schedules.restore(this.#state)
       return (await this.#state.restoring(this.#owner, LEASE_MS, READER)) === 'complete'
     } finally {
       clearInterval(lease)

@@ -23,6 +23,7 @@ const FOREVER = { 'retention.ms': '-1', 'retention.bytes': '-1' }
  *     <prefix>.outcomes          the whole finished task, compacted by its id
  *     <prefix>.events            changes of status, as CloudEvents
  *     <prefix>.types             limits, rates, pauses and declared types, compacted
+ *     <prefix>.schedules         schedules and their last ticks, compacted
  *     <prefix>.dead              what was put into `submit` and is no task, with the reason
  *
  * None of the names holds a `_`, which Kafka takes for the same as a `.` where it counts.
@@ -34,6 +35,7 @@ export class Topics {
   readonly outcomes: string
   readonly events: string
   readonly types: string
+  readonly schedules: string
   readonly dead: string
   readonly #lanePrefix: string
   readonly #place: KafkaPlace
@@ -47,6 +49,7 @@ export class Topics {
     this.outcomes = `${prefix}.outcomes`
     this.events = `${prefix}.events`
     this.types = `${prefix}.types`
+    this.schedules = `${prefix}.schedules`
     this.dead = `${prefix}.dead`
     this.#lanePrefix = `${prefix}.lane.`
   }
@@ -82,6 +85,7 @@ export class Topics {
       plan(this.outcomes, { 'cleanup.policy': 'compact,delete', ...days }),
       // In one partition: the last word about a type is the last one there.
       plan(this.types, { 'cleanup.policy': 'compact' }, 1),
+      plan(this.schedules, { 'cleanup.policy': 'compact' }, 1),
       plan(this.dead, { 'cleanup.policy': 'delete', ...days }, 1),
       ...(events ? [plan(this.events, { 'cleanup.policy': 'delete', ...days })] : []),
     ]

@@ -1,4 +1,5 @@
 import type { EngineOptions, Swept } from '../engine.ts'
+import type { Schedules } from './schedules.ts'
 import type { RedisStore } from './store.ts'
 import type { Turns } from './turns.ts'
 
@@ -7,7 +8,9 @@ const KEEP_MS = 5_000
 const TIMER_MS_MAX = 60_000
 const PROMOTED_MAX = 1_000
 
-type Answer = ['', anotherForMs: number] | ['swept', changed: number, more: number, nextAt: string, leases: string[]]
+type Answer =
+  | ['', anotherForMs: number]
+  | ['swept', changed: number, more: number, nextAt: string, leases: string[], now: string, schedules: string[]]
 
 /**
  * Does what time makes due in one partition, or leaves it to the process that does: of very many processes one sweeps,
@@ -17,6 +20,7 @@ export class Keeper {
   readonly #store: RedisStore
   readonly #partition: number
   readonly #turns: Turns
+  readonly #schedules: Schedules
   readonly #options: EngineOptions
   readonly #process: string
   #anotherUntil = 0
@@ -25,10 +29,18 @@ export class Keeper {
   #timerAt = Number.POSITIVE_INFINITY
   #closed = false
 
-  constructor(store: RedisStore, partition: number, turns: Turns, options: EngineOptions, process: string) {
+  constructor(
+    store: RedisStore,
+    partition: number,
+    turns: Turns,
+    schedules: Schedules,
+    options: EngineOptions,
+    process: string,
+  ) {
     this.#store = store
     this.#partition = partition
     this.#turns = turns
+    this.#schedules = schedules
     this.#options = options
     this.#process = process
   }
@@ -45,11 +57,17 @@ export class Keeper {
       this.#anotherUntil = performance.now() + answer[1] * (1 + Math.random())
       return nothing
     }
-    const [, changed, more, nextAt, leases] = answer
+    const [, changed, more, nextAt, leases, now, due] = answer
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
-    const next = nextAt === '' ? null : Number(nextAt)
+    const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)
+    const times = [nextAt === '' ? null : Number(nextAt), ticked.nextAt].filter((time) => time !== null)
+    const next = times.length === 0 ? null : Math.min(...times)
     this.dueAt(next)
-    return { changed: changed + ended, more: more === 1, nextAt: next === null ? null : this.#store.toLocal(next) }
+    return {
+      changed: changed + ended + ticked.changed,
+      more: more === 1 || ticked.more,
+      nextAt: next === null ? null : this.#store.toLocal(next),
+    }
   }
 
   /** Something becomes due then: sees to it at that time, if this is the process that does. */

@@ -88,6 +88,10 @@ export const KEYS = {
   /** The API keys by their ids, and what tokens are signed with; in the first partition. */
   api_keys: 'api_keys',
   secret: 'secret',
+  /** Schedules by their ids, when they tick next, and when each last made a task, and which. */
+  schedules: 'schedules',
+  ticks: 'ticks',
+  made: 'made',
   /** What finished in each slot of ten seconds. */
   rates: 'rates:',
 } as const

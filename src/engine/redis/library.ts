@@ -26,6 +26,8 @@ const STEPS = {
   restore: null,
   restoring: 'allow-oom',
   keys: 'allow-oom',
+  schedules: 'allow-oom',
+  tick: null,
 } as const
 export type StepName = keyof typeof STEPS
 /** Files that come before a step's own: it would be too long to read in one. */
@@ -41,6 +43,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'restore',
   'restoring',
   'keys',
+  'schedules',
 ])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */

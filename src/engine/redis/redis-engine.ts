@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Schedule } from '../../task/schedule.ts'
 import { FINAL_STATUSES, RETRYABLE_STATUSES, STATUSES, type Status } from '../../task/status.ts'
 import type { Task, TaskSpec } from '../../task/task.ts'
 import type {
@@ -9,6 +10,7 @@ import type {
   KeyChange,
   Keys,
   ListQuery,
+  ScheduleChange,
   Stats,
   Submitted,
   Swept,
@@ -30,6 +32,7 @@ import { Look } from './look.ts'
 import { redisPlace } from './place.ts'
 import { Registry, rulesOf } from './registry.ts'
 import { Restores } from './restores.ts'
+import { Schedules } from './schedules.ts'
 import { RedisStore } from './store.ts'
 import { Submissions } from './submissions.ts'
 import { Tail } from './tail.ts'
@@ -53,6 +56,7 @@ export class RedisEngine implements State {
   readonly #look: Look
   readonly #tail: Tail
   readonly #restores: Restores
+  readonly #schedules: Schedules
   readonly #keepers: Keeper[]
   readonly #submissions: Submissions[]
   readonly #changes: Trips<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
@@ -87,8 +91,11 @@ export class RedisEngine implements State {
     this.#tail = new Tail(this.#store, listen)
     this.#restores = new Restores(this.#store, options)
     const numbers = new Numbers()
-    this.#keepers = this.#store.perPartition((at) => new Keeper(this.#store, at, this.#turns, options, this.#process))
     const known = () => this.#registry.known()
+    this.#schedules = new Schedules(this.#store, options, numbers, known, dueAt)
+    this.#keepers = this.#store.perPartition(
+      (at) => new Keeper(this.#store, at, this.#turns, this.#schedules, options, this.#process),
+    )
     this.#submissions = this.#store.perPartition((at) => new Submissions(this.#store, at, options, numbers, known))
     this.#changes = this.#store.perPartition(
       (at) =>
@@ -226,6 +233,11 @@ export class RedisEngine implements State {
   async keys(change?: KeyChange): Promise<Keys> {
     this.#refuseWhenClosed()
     return keysOf(this.#store, change ?? null)
+  }
+
+  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    this.#refuseWhenClosed()
+    return change ? this.#schedules.change(change) : this.#schedules.list()
   }
 
   health(): Promise<Health> {

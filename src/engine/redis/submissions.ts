@@ -79,7 +79,7 @@ export class Submissions {
    */
   async check(specs: readonly TaskSpec[], indexes: readonly number[]): Promise<string[]> {
     const here = indexes.map((index) => specs[index]!)
-    const [answer] = await this.#send([here], true)
+    const [answer] = await this.#send([here], 'look')
     const told = answer!.told
     if (typeof told === 'string' || told[0] === 'some') return []
     if (told[0] === 'unknown') return told.slice(1) as string[]
@@ -105,26 +105,8 @@ export class Submissions {
     }
   }
 
-  async #send(calls: (readonly TaskSpec[])[], onlyLook = false): Promise<Answer[]> {
-    const { typeTtlMs, pendingMax, isState } = this.#options
-    const shapes = new Shapes()
-    const tasks: (string | number)[] = []
-    let count = 0
-    for (const specs of calls) {
-      count += specs.length
-      tasks.push(specs.length)
-      for (const spec of specs) writeTask(tasks, shapes.numberOf(spec), spec)
-    }
-    const head = [
-      isState ? '1' : '',
-      onlyLook ? '1' : '',
-      this.#numbers.take(count),
-      typeTtlMs,
-      pendingMax ?? '',
-      shapes.count,
-    ]
-    const args = [...head, ...shapes.args, calls.length]
-    for (const arg of tasks) args.push(arg)
+  async #send(calls: (readonly TaskSpec[])[], mode: '' | 'look' = ''): Promise<Answer[]> {
+    const { args, shapes } = submissionOf(mode, calls, this.#numbers, this.#options)
     const answer = await this.#store.run<'incomplete' | [string[], Told[]]>('submit', this.#partition, args)
     if (answer === 'incomplete') throw incomplete()
     const [numbers, answers] = answer
@@ -153,6 +135,27 @@ export class Submissions {
     })
     return { submitted, earlier }
   }
+}
+
+/** The arguments of submit.lua for some calls. */
+export function submissionOf(
+  mode: '' | 'look' | 'tick',
+  calls: readonly (readonly TaskSpec[])[],
+  numbers: Numbers,
+  { typeTtlMs, pendingMax, isState }: EngineOptions,
+) {
+  const shapes = new Shapes()
+  const tasks: (string | number)[] = []
+  let count = 0
+  for (const specs of calls) {
+    count += specs.length
+    tasks.push(specs.length)
+    for (const spec of specs) writeTask(tasks, shapes.numberOf(spec), spec)
+  }
+  const head = [isState ? '1' : '', mode, numbers.take(count), typeTtlMs, pendingMax ?? '', shapes.count]
+  const args = [...head, ...shapes.args, calls.length]
+  for (const arg of tasks) args.push(arg)
+  return { args, shapes }
 }
 
 /** What the tasks of a trip have in common, told once. */

@@ -1,8 +1,8 @@
 import type { TaskEvent } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
 import { isStatus, type Status } from '../../task/status.ts'
-import type { EventsPage, EventsReader } from '../engine.ts'
-import type { ResumingQuery } from '../state.ts'
+import type { EventsReader } from '../engine.ts'
+import type { ResumingQuery, StateEvent, StatePage } from '../state.ts'
 import { idOf, idOfRef } from './ids.ts'
 import type { RedisStore } from './store.ts'
 
@@ -31,7 +31,7 @@ export class Tail {
     this.#listen = listen
   }
 
-  read(query: ResumingQuery): Promise<EventsPage> {
+  read(query: ResumingQuery): Promise<StatePage> {
     const { after, max, waitMs = 0, signal, reader } = query
     return reader ? this.#readNamed(query, reader) : this.#readFrom(after, max, waitMs, signal)
   }
@@ -41,7 +41,7 @@ export class Tail {
     max: number,
     waitMs: number,
     signal: AbortSignal | undefined,
-  ): Promise<EventsPage> {
+  ): Promise<StatePage> {
     const until = Date.now() + waitMs
     if (waitMs > 0) await this.#listen()
     if (this.#closed) return { events: [], last: after ?? '', gap: false, held: true }
@@ -63,7 +63,7 @@ export class Tail {
   async #readNamed(
     { after, max, waitMs = 0, signal, resumes = false }: ResumingQuery,
     reader: EventsReader,
-  ): Promise<EventsPage> {
+  ): Promise<StatePage> {
     const endsAt = performance.now() + waitMs
     for (;;) {
       const [state, position] = await this.#take(reader, after, resumes)
@@ -126,7 +126,7 @@ export class Tail {
     })
   }
 
-  async #page(from: Positions | 'now' | '', max: number, stays: boolean): Promise<EventsPage> {
+  async #page(from: Positions | 'now' | '', max: number, stays: boolean): Promise<StatePage> {
     const answers = await this.#store.partitions.each(async (partition) => {
       const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
       const args = [position, Math.min(max, ENTRIES_MAX), stays ? '1' : '']
@@ -134,7 +134,7 @@ export class Tail {
     })
     let gap = false
     const at: Positions = new Map(typeof from === 'string' ? [] : from)
-    const events: TaskEvent[] = []
+    const events: StateEvent[] = []
     for (const { partition, position, answer } of answers) {
       const [last, before, birth, entries] = answer
       if (position === 'now') {
@@ -174,7 +174,7 @@ export class Tail {
 }
 
 /** The events of one entry: its last number, how many, when, and their records. */
-function* eventsOf(partition: number, [last, count, time, body]: readonly string[]): Generator<TaskEvent> {
+function* eventsOf(partition: number, [last, count, time, body]: readonly string[]): Generator<StateEvent> {
   let number = Number(last) - Number(count) + 1
   const at = Number(time)
   const nothing = { progress: null, result: null, error: null, timeoutReason: null, workerId: null }
@@ -200,11 +200,12 @@ function* eventsOf(partition: number, [last, count, time, body]: readonly string
     if (what === 'removed') {
       const [, , status, ref, attempts] = record as [string, string, Status, string, number]
       yield { ...plain(idOfRef(partition, ref), type, status, attempts, null), kind: 'removed' }
-    } else if (what === 'accepted') {
+    } else if (what === 'accepted' || what === 'ticked') {
       const [, , lane, first, tasks] = record as [string, string, number, string, number]
       const [ms = 0, n = 0] = first.split('-').map(Number)
       for (let index = 0; index < tasks; index++) {
-        yield plain(idOf(partition, lane, ms, n + index), type, 'pending', 0, null)
+        const event = plain(idOf(partition, lane, ms, n + index), type, 'pending', 0, null)
+        yield what === 'ticked' ? { ...event, ofSchedule: true } : event
       }
     } else if (what === 'started') {
       const [, , worker, refs, attempts] = record as [string, string, string, string, string]

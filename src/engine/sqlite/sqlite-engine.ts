@@ -1,3 +1,4 @@
+import type { Schedule } from '../../task/schedule.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type {
   Changed,
@@ -10,6 +11,7 @@ import type {
   KeyChange,
   Keys,
   ListQuery,
+  ScheduleChange,
   Swept,
   TaskFilter,
   Turn,
@@ -31,6 +33,7 @@ import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
 import { Ring } from './ring.ts'
 import { stateOf, type TaskState } from './rows.ts'
+import { Schedules } from './schedules.ts'
 import { Store, storeError } from './store.ts'
 import { submit } from './submit.ts'
 import { Registry } from './types.ts'
@@ -57,6 +60,7 @@ export class SqliteEngine implements Engine {
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #ring: Ring
+  readonly #schedules: Schedules
   readonly #life: Life
   readonly #look: Look
   readonly #writer: Writer
@@ -81,6 +85,7 @@ export class SqliteEngine implements Engine {
     this.#registry = new Registry(this.#store, options)
     this.#rates = new Rates(this.#store)
     this.#ring = new Ring(this.#store)
+    this.#schedules = new Schedules(this.#registry, this.#ring, options)
     const rateLog = new RateLog(this.#store)
     this.#life = new Life(this.#registry, this.#rates, this.#ring, rateLog, options)
     this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, rateLog, options)
@@ -134,6 +139,7 @@ export class SqliteEngine implements Engine {
         this.#life.promote(tx, max),
         this.#life.endWaits(tx, max),
         this.#life.endLeases(tx, max),
+        this.#schedules.tick(tx, max),
         this.#life.forgetFinished(tx, max),
         this.#ring.drop(max),
       ]
@@ -179,6 +185,11 @@ export class SqliteEngine implements Engine {
     if (change) return this.#write(({ store, now }) => changeKeys(store, change, now))
     const kept = await this.#read((now) => readKeys(this.#store, now))
     return kept ?? this.#write(({ store, now }) => changeKeys(store, null, now))
+  }
+
+  schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    if (change) return this.#write((tx) => this.#schedules.change(tx, change))
+    return this.#read(() => this.#schedules.list(this.#store))
   }
 
   async health(): Promise<Health> {
@@ -394,6 +405,7 @@ export class SqliteEngine implements Engine {
       this.#due.readyAt(),
       this.#due.waitEndsAt(),
       this.#store.get('nextLeaseDue', cancelGraceMs)!.at,
+      this.#schedules.nextAt(this.#store),
       oldest ? (oldest.completed_at as number) + retention.ageMs : null,
     ].filter((at) => typeof at === 'number')
     const next = Math.min(...times)

@@ -5,10 +5,11 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 3
+const SCHEMA_VERSION = 4
 const MEMORY_BUSY_MS = 1_000
 const STATEMENT_FILES = [
   ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers', 'keys'],
+  'schedules',
 ]
 
 export type Value = string | number | null
@@ -115,6 +116,7 @@ export class Store {
       if (user_version < 1) db.exec(readSql('schema'))
       if (user_version < 2) db.exec(readSql('migrate-2'))
       if (user_version < 3) db.exec(readSql('migrate-3'))
+      if (user_version < 4) db.exec(readSql('migrate-4'))
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }

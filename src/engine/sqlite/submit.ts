@@ -15,6 +15,11 @@ export function submit(
   specs: readonly TaskSpec[],
 ): Submitted[] {
   refuseUnknownTypes(tx, registry, specs)
+  return accept(tx, ring, options, specs)
+}
+
+/** The same for tasks whose types somebody has looked at before. */
+export function accept(tx: Tx, ring: Ring, options: EngineOptions, specs: readonly TaskSpec[]): Submitted[] {
   const earlier = findEarlier(tx, specs)
   refuseOverflow(tx, options, specs.length - earlier.size)
   const byKey = new Map<string, Task>()

@@ -79,7 +79,7 @@ export class Registry {
   /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
   configure(tx: Tx, ring: Ring, type: string, change: TypeChange): void {
     if (!change.handler && !change.declared && !this.rules(type)) throw unknownType(type, this.known(tx.now))
-    this.#insert(type)
+    this.insert(type)
     this.#rules.delete(type)
     const before = this.rules(type)!
     const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
@@ -130,7 +130,7 @@ export class Registry {
     this.#store.run('touchWorker', id, host, pid, types, concurrency, startedAt, tx.now, processed, failed)
     this.#touched.set(id, { at: tx.now, types: worker.types, processed: 0, failed: 0 })
     for (const type of worker.types) {
-      this.#insert(type)
+      this.insert(type)
       this.#store.run('typeSeen', tx.now, type)
       this.#rules.delete(type)
     }
@@ -153,7 +153,8 @@ export class Registry {
     this.#touched.clear()
   }
 
-  #insert(type: string): void {
+  /** Makes a type, as it is without anybody saying anything of it, unless it is there. */
+  insert(type: string): void {
     this.#store.run('insertType', type, JSON.stringify(retryDelaysMs(RETRY_DEFAULTS)), RETRY_DEFAULTS.jitter)
   }
 }

@@ -516,3 +516,14 @@ end
 -- else: that it is missing tells of the loss.
 local RESTORED = 'complete'
 local function is_restored() return call('GET', P .. KEY.restoring) == RESTORED end
+-- Schedules -----------------------------------------------------------------------------------------------------------
+
+-- Writes a schedule and when it ticks next, '' for never.
+local function move_schedule(id, text, next_at)
+  call('HSET', P .. KEY.schedules, id, text)
+  if next_at == '' then
+    call('ZREM', P .. KEY.ticks, id)
+  else
+    call('ZADD', P .. KEY.ticks, next_at, id)
+  end
+end

@@ -1,7 +1,8 @@
 -- Accepts tasks. Several calls in one step, each of them whole or not at all.
 --
--- ARGV  now, '1' if nothing may be accepted before the partition is restored, '1' to look only whether they would be
---       accepted, least n of the ids, how long a type stays known after its last worker (ms), most waiting tasks or '',
+-- ARGV  now, '1' if nothing may be accepted before the partition is restored, 'look' to look only whether they would be
+--       accepted, 'tick' for what a schedule makes, or ''; least n of the ids, how long a type stays known after its
+--       last worker (ms), most waiting tasks or '',
 --       number of shapes, (type, priority, head) each; number of calls; each call: number of tasks; each task: its
 --       shape's number (1…), its payload; with a minus before the number: also its extras, delay in ms or '', run_at
 --       or '', idempotency key or '', the request the key stands for
@@ -10,7 +11,7 @@
 --       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting}
 --       or 'incomplete': what was accepted now could take the places of what is to be restored
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local only_look, least_n, type_ttl, pending_max, known, waiting, runs, shapes, all_known
+local mode, least_n, type_ttl, pending_max, known, waiting, runs, shapes, all_known
 
 local function is_known(kind)
   if known[kind] == nil then
@@ -24,7 +25,8 @@ local function read_shapes()
   shapes, all_known = {}, true
   for index = 1, number() do
     shapes[index] = { type = arg(), priority = arg(), m = arg() }
-    all_known = is_known(shapes[index].type) and all_known
+    -- That of a schedule was known when it was made.
+    all_known = (mode == 'tick' or is_known(shapes[index].type)) and all_known
   end
 end
 
@@ -107,13 +109,14 @@ local function add_to_runs(lane, ms, n)
   run.count = run.count + 1
 end
 
--- Tells of tasks in a row, `["accepted", type, lane number, id of the first, how many]`, and adds them to the index of
--- all tasks, newest last: a place for the first, and then how many of which lane follow each other.
+-- Tells of tasks in a row, `["accepted" or "ticked", type, lane number, id of the first, how many]`, and adds them to
+-- the index of all tasks, newest last: a place for the first, and then how many of which lane follow each other.
 local function tell_runs()
   if #runs == 0 then return end
   local parts = {}
+  local what = mode == 'tick' and 'ticked' or 'accepted'
   for index, run in ipairs(runs) do
-    event(run.count, string.format('["accepted","%s",%s,"%s",%d]', run.type, run.no, run.first, run.count))
+    event(run.count, string.format('["%s","%s",%s,"%s",%d]', what, run.type, run.no, run.first, run.count))
     parts[index] = run.no .. '*' .. run.count
   end
   call('XADD', P .. KEY.index, runs[1].first, 'l', table.concat(parts, ' '))
@@ -172,13 +175,13 @@ local function answer_call(tasks, unknown, keyed)
     if earlier[place] or task.same then fresh = fresh - 1 end
   end
   if waiting and fresh > 0 and waiting + fresh > pending_max then return { 'full', waiting } end
-  if only_look then return '' end
+  if mode == 'look' then return '' end
   return write_call(tasks, earlier, fresh)
 end
 
 function steps.submit()
   if arg() == '1' and not is_restored() then return 'incomplete' end
-  only_look, least_n, type_ttl, pending_max = arg() == '1', number(), number(), number()
+  mode, least_n, type_ttl, pending_max = arg(), number(), number(), number()
   known, runs = {}, {}
   -- What became due meanwhile has waited longer.
   promote(1000)

@@ -3,8 +3,8 @@
 -- ARGV  now, this process, how long it goes on being the one (ms), max, how long a finished task may be kept (ms), how
 --       many finished tasks may be kept, events kept, how long a worker lives unseen (ms)
 -- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
---       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due: the caller
---       decides on them}
+--       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
+--       schedules that are due: the caller decides on them}
 -- Cost  a few commands for each type and lane, and for each task that is changed
 local max, retention_ms, retention_count, worker_ttl
 local changed, more, next_at
@@ -252,6 +252,12 @@ local function look_at_type(kind, leases)
   end
 end
 
+local function due_schedules()
+  local ids = call('ZRANGEBYSCORE', P .. KEY.ticks, '-inf', NOW, 'LIMIT', 0, max)
+  soonest(tonumber(call('ZRANGEBYSCORE', P .. KEY.ticks, '(' .. NOW, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
+  return #ids > 0 and call('HMGET', P .. KEY.schedules, unpack(ids)) or ids
+end
+
 -- Whether this process is the one that sweeps; if not, for how long another is.
 local function is_keeper(process, keep_ms)
   if call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then return true end
@@ -304,5 +310,7 @@ function steps.sweep()
   leave_behind()
   trim_events(events_max)
   soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
-  return { 'swept', changed, more and 1 or 0, next_at < math.huge and string.format('%d', next_at) or '', leases }
+  local due = due_schedules()
+  local next_text = next_at < math.huge and string.format('%d', next_at) or ''
+  return { 'swept', changed, more and 1 or 0, next_text, leases, NOW, due }
 end

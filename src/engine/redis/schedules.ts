@@ -1,0 +1,192 @@
+import {
+  changedSchedule,
+  dueTick,
+  isSameSchedule,
+  newSchedule,
+  SCHEDULE_LIMITS,
+  type Schedule,
+  type ScheduleSpec,
+  specAt,
+  type Tick,
+} from '../../task/schedule.ts'
+import type { ScheduleChange, Swept } from '../engine.ts'
+import type { EngineOptions } from '../options.ts'
+import { noSchedule, queueFull, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
+import { idOfRef, type Numbers, placeOf } from './ids.ts'
+import type { RedisStore } from './store.ts'
+import { submissionOf } from './submissions.ts'
+
+/** A tick that found the queue full is tried again after this long. */
+const FULL_MS = 1_000
+const REF = /^\d+\.\d{13}-\d{10}$/
+
+/** A schedule as it was seen; `text` is what a step compares. */
+interface Seen {
+  partition: number
+  text: string
+  schedule: Schedule
+}
+
+type Ticked = 'stale' | 'moved' | ['full', waiting: number]
+
+/**
+ * The schedules, each in the partition of its type, so that a tick and its task are one step there. Steps compare, this
+ * decides: what was changed meanwhile is looked at again.
+ */
+export class Schedules {
+  readonly #store: RedisStore
+  readonly #options: EngineOptions
+  readonly #numbers: Numbers
+  readonly #known: () => Promise<string[]>
+  readonly #dueAt: (partition: number, time: number) => void
+
+  /** @param known asks which types there are, @param dueAt is told when something becomes due */
+  constructor(
+    store: RedisStore,
+    options: EngineOptions,
+    numbers: Numbers,
+    known: () => Promise<string[]>,
+    dueAt: (partition: number, time: number) => void,
+  ) {
+    this.#store = store
+    this.#options = options
+    this.#numbers = numbers
+    this.#known = known
+    this.#dueAt = dueAt
+  }
+
+  async list(): Promise<Schedule[]> {
+    return (await this.#all()).map(({ schedule }) => schedule)
+  }
+
+  async change(change: ScheduleChange): Promise<Schedule[]> {
+    for (let attempt = 1; ; attempt++) {
+      const all = await this.#all()
+      const done = await this.#try(change, all, attempt)
+      if (done === 'nothing to do') return all.map(({ schedule }) => schedule)
+      if (done) return this.list()
+    }
+  }
+
+  /** Makes the tasks of what is due in a partition, at most `max`. */
+  async tick(partition: number, texts: readonly string[], now: number, max: number): Promise<Swept> {
+    let [ticks, more] = [0, false]
+    const times: number[] = []
+    for (let text of texts) {
+      let { nextAt, ...schedule } = JSON.parse(text) as Omit<Schedule, 'lastAt' | 'lastTaskId'>
+      while (nextAt !== null && nextAt <= now && ticks < max) {
+        const seen = { ...schedule, nextAt, lastAt: null, lastTaskId: null }
+        const tick = dueTick(seen, now)
+        const ticked = await this.#tick({ partition, text, schedule: seen }, tick, schedule.overlap === 'skip')
+        // Another process has it, and knows when it is due next; or there is no room for its task.
+        nextAt = ticked === 'moved' ? tick.nextAt : null
+        if (ticked === 'moved') ticks += 1
+        else if (ticked !== 'stale') times.push(now + FULL_MS)
+        text = textOf({ ...seen, nextAt })
+      }
+      if (nextAt !== null && nextAt <= now) more = true
+      else if (nextAt !== null) times.push(nextAt)
+    }
+    return {
+      changed: ticks,
+      more: more || texts.length === max,
+      nextAt: times.length === 0 ? null : Math.min(...times),
+    }
+  }
+
+  /** Whether it is done; false: something has changed meanwhile. */
+  async #try(change: ScheduleChange, all: readonly Seen[], attempt: number): Promise<boolean | 'nothing to do'> {
+    const now = this.#store.now()
+    const wanted = idIn(change)
+    const seen = all.find(({ schedule }) => schedule.id === wanted)
+    if ('add' in change) {
+      if (!seen) return this.#put(await this.#admitted(change.add, all.length, now), '')
+      if (!isSameSchedule(change.add, seen.schedule)) throw scheduleExists(wanted)
+      return 'nothing to do'
+    }
+    if ('keep' in change) return seen ? 'nothing to do' : this.#put(change.keep, '')
+    if (!seen) {
+      // It was this that dropped it, and the answer was lost.
+      if ('drop' in change && attempt > 1) return true
+      throw noSchedule(wanted)
+    }
+    if ('alter' in change) return this.#put(changedSchedule(seen.schedule, change.to, now), seen.text)
+    if ('drop' in change) return this.#step(seen.partition, [wanted, seen.text, '', '', ''])
+    return this.#run(seen, now)
+  }
+
+  async #admitted(spec: ScheduleSpec, count: number, now: number): Promise<Schedule> {
+    if (count >= SCHEDULE_LIMITS.countMax) throw tooManySchedules()
+    const known = await this.#known()
+    if (!known.includes(spec.task.type)) throw unknownType(spec.task.type, known)
+    return newSchedule(spec, now)
+  }
+
+  /** @param before the text that it must have, '' for one that is new */
+  async #put(schedule: Schedule, before: string): Promise<boolean> {
+    const { id, task, nextAt, lastAt, lastTaskId } = schedule
+    const partition = this.#store.partitionOf(task.type)
+    await this.#store.partitions.add(partition)
+    const made = before === '' && lastAt !== null ? `${lastAt} ${lastTaskId ? refOf(partition, lastTaskId) : '-'}` : ''
+    const done = await this.#step(partition, [id, before, textOf(schedule), nextAt ?? '', made])
+    if (done && nextAt !== null) this.#dueAt(partition, nextAt)
+    return done
+  }
+
+  async #run(seen: Seen, now: number): Promise<boolean> {
+    const { schedule } = seen
+    const ticked = await this.#tick(seen, { at: null, nextAt: schedule.nextAt }, false, now)
+    if (Array.isArray(ticked)) throw queueFull(ticked[1], this.#options.pendingMax!, 1)
+    return ticked === 'moved'
+  }
+
+  /** @param runAt when it runs out of turn */
+  #tick({ partition, text, schedule }: Seen, { at, nextAt }: Tick, skips: boolean, runAt: number | null = null) {
+    const { args } = submissionOf('tick', [[specAt(schedule, at)]], this.#numbers, this.#options)
+    const moved = [schedule.id, text, textOf({ ...schedule, nextAt }), nextAt ?? '', at ?? runAt ?? '']
+    return this.#store.run<Ticked>('tick', partition, [...moved, skips ? '1' : '', ...args])
+  }
+
+  async #step(partition: number, change: (string | number)[]): Promise<boolean> {
+    return (await this.#store.run<'stale' | string[]>('schedules', partition, change)) !== 'stale'
+  }
+
+  async #all(): Promise<Seen[]> {
+    const told = await this.#store.partitions.each(async (partition) => {
+      const all = await this.#store.run<string[]>('schedules', partition, ['', '', '', '', ''])
+      return seenOf(partition, all)
+    })
+    return told.flat().sort((a, b) => (a.schedule.id < b.schedule.id ? -1 : 1))
+  }
+}
+
+function idIn(change: ScheduleChange): string {
+  if ('add' in change) return change.add.id
+  if ('keep' in change) return change.keep.id
+  if ('alter' in change) return change.alter
+  return 'drop' in change ? change.drop : change.run
+}
+
+/** All of a schedule but what it made last, which has a place of its own. */
+function textOf({ lastAt: _, lastTaskId: __, ...schedule }: Schedule): string {
+  return JSON.stringify(schedule)
+}
+
+/** The answer of schedules.lua. */
+function seenOf(partition: number, told: readonly string[]): Seen[] {
+  const seen: Seen[] = []
+  for (let index = 0; index < told.length; index += 3) {
+    const [text, made] = [told[index + 1]!, told[index + 2]!]
+    const [at = '', task = '-'] = made.split(' ')
+    const lastTaskId = task === '-' ? null : REF.test(task) ? idOfRef(partition, task) : task
+    const last = { lastAt: at === '' ? null : Number(at), lastTaskId }
+    seen.push({ partition, text, schedule: { ...JSON.parse(text), ...last } })
+  }
+  return seen
+}
+
+/** How steps find the task; one that comes from elsewhere keeps its id, and is not found. */
+function refOf(partition: number, taskId: string): string {
+  const place = placeOf(taskId)
+  return place?.partition === partition ? place.ref : taskId
+}

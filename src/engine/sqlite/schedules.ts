@@ -1,0 +1,132 @@
+import type { XQueueError } from '../../task/errors.ts'
+import {
+  changedSchedule,
+  dueTick,
+  isSameSchedule,
+  newSchedule,
+  SCHEDULE_LIMITS,
+  type Schedule,
+  type ScheduleSpec,
+  specAt,
+} from '../../task/schedule.ts'
+import { isFinal, type Status } from '../../task/status.ts'
+import type { TaskSpec } from '../../task/task.ts'
+import type { ScheduleChange } from '../engine.ts'
+import type { EngineOptions } from '../options.ts'
+import { noSchedule, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
+import type { Ring } from './ring.ts'
+import type { Row, Store } from './store.ts'
+import { accept } from './submit.ts'
+import type { Registry } from './types.ts'
+import type { Tx } from './writer.ts'
+
+/** A tick that found the queue full is tried again after this long. */
+const FULL_MS = 1_000
+
+/** The schedules of a file. The transaction that it is handed is what makes of each tick one task. */
+export class Schedules {
+  readonly #registry: Registry
+  readonly #ring: Ring
+  readonly #options: EngineOptions
+  #fullUntil = 0
+
+  constructor(registry: Registry, ring: Ring, options: EngineOptions) {
+    this.#registry = registry
+    this.#ring = ring
+    this.#options = options
+  }
+
+  list(store: Store): Schedule[] {
+    return store.all('schedules').map(scheduleOf)
+  }
+
+  /** When the next one is due; while the queue is full, when it is tried again. */
+  nextAt(store: Store): number | null {
+    const at = store.get('nextTick')!.at as number | null
+    return at === null ? null : Math.max(at, this.#fullUntil)
+  }
+
+  change(tx: Tx, change: ScheduleChange): Schedule[] {
+    if ('add' in change) this.#add(tx, change.add)
+    else if ('alter' in change) put(tx, changedSchedule(this.#get(tx, change.alter), change.to, tx.now))
+    else if ('run' in change) this.#run(tx, this.#get(tx, change.run), null)
+    else if ('drop' in change) {
+      if (tx.store.run('dropSchedule', change.drop) === 0) throw noSchedule(change.drop)
+    } else if (!tx.store.get('scheduleById', change.keep.id)) {
+      this.#registry.insert(change.keep.task.type)
+      put(tx, change.keep)
+    }
+    return this.list(tx.store)
+  }
+
+  /** Makes the tasks of what is due; returns how many ticks that were. */
+  tick(tx: Tx, max: number): number {
+    let ticks = 0
+    if (this.#fullUntil > tx.now) return ticks
+    for (const row of tx.store.all('dueSchedules', tx.now, max)) {
+      const schedule = scheduleOf(row)
+      for (; ticks < max && schedule.nextAt !== null && schedule.nextAt <= tx.now; ticks++) {
+        const { at, nextAt } = dueTick(schedule, tx.now)
+        try {
+          if (at !== null && !this.#skips(tx, schedule)) this.#run(tx, schedule, at)
+        } catch (error) {
+          if ((error as XQueueError).code !== 'queue_full') throw error
+          this.#fullUntil = tx.now + FULL_MS
+          return ticks
+        }
+        tx.store.run('moveSchedule', schedule.id, nextAt)
+        schedule.nextAt = nextAt
+      }
+    }
+    return ticks
+  }
+
+  #add(tx: Tx, spec: ScheduleSpec): void {
+    const known = tx.store.get('scheduleById', spec.id)
+    if (known && !isSameSchedule(spec, scheduleOf(known))) throw scheduleExists(spec.id)
+    if (known) return
+    if ((tx.store.get('countSchedules')!.n as number) >= SCHEDULE_LIMITS.countMax) throw tooManySchedules()
+    const { type } = spec.task
+    if (!this.#registry.isKnown(type, tx.now)) throw unknownType(type, this.#registry.known(tx.now))
+    put(tx, newSchedule(spec, tx.now))
+  }
+
+  #get(tx: Tx, id: string): Schedule {
+    const row = tx.store.get('scheduleById', id)
+    if (!row) throw noSchedule(id)
+    return scheduleOf(row)
+  }
+
+  /** Whether the task of an earlier tick keeps this one from its own. */
+  #skips(tx: Tx, { overlap, lastTaskId }: Schedule): boolean {
+    if (overlap === 'allow' || lastTaskId === null) return false
+    const status = tx.store.get('taskStatus', lastTaskId)?.status as Status | undefined
+    return status !== undefined && !isFinal(status)
+  }
+
+  /** @param tick null: out of turn */
+  #run(tx: Tx, schedule: Schedule, tick: number | null): void {
+    schedule.lastTaskId = this.#accept(tx, specAt(schedule, tick))
+    tx.store.run('ranSchedule', schedule.id, tick ?? tx.now, schedule.lastTaskId)
+  }
+
+  /** Its id, or that of whatever else somebody has submitted under the key of this tick. */
+  #accept(tx: Tx, spec: TaskSpec): string {
+    try {
+      return accept(tx, this.#ring, this.#options, [spec])[0]!.task.id
+    } catch (error) {
+      const { code, details } = error as XQueueError
+      if (code === 'idempotency_conflict' && details.task_id) return details.task_id
+      throw error
+    }
+  }
+}
+
+function put({ store }: Tx, { nextAt, lastAt, lastTaskId, ...body }: Schedule): void {
+  store.run('putSchedule', body.id, JSON.stringify(body), nextAt, lastAt, lastTaskId)
+}
+
+function scheduleOf({ body, next_at, last_at, last_task_id }: Row): Schedule {
+  const state = { nextAt: next_at, lastAt: last_at, lastTaskId: last_task_id }
+  return { ...JSON.parse(body as string), ...state } as Schedule
+}

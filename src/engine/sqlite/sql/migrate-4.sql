@@ -1,0 +1,5 @@
+-- Version 4: schedules. body: the schedule as JSON, but for the columns beside it.
+CREATE TABLE schedules (
+  id TEXT PRIMARY KEY, body TEXT NOT NULL, next_at INTEGER, last_at INTEGER, last_task_id TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX schedules_next ON schedules (next_at) WHERE next_at IS NOT NULL;

@@ -1,0 +1,153 @@
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import type { ScheduleChange } from '../engine/engine.ts'
+import { XQueueError } from '../task/errors.ts'
+import type { Schedule } from '../task/schedule.ts'
+import {
+  type ScheduleChangesInput,
+  ScheduleChangesSchema,
+  type ScheduleInput,
+  ScheduleInputSchema,
+  scheduleChangesOf,
+  scheduleJson,
+  scheduleSpecOf,
+  type TimingInput,
+  TimingSchema,
+  timingOf,
+  upcomingOf,
+} from '../task/schedule-input.ts'
+import { IdParams } from './schemas.ts'
+import type { Route, ServerContext } from './server.ts'
+
+const orNull = (type: 'string' | 'number') => Type.Unsafe({ type: [type, 'null'] })
+const upcoming = Type.Array(Type.String({ format: 'date-time' }))
+const Answer = Type.Object({
+  id: Type.String(),
+  type: Type.String(),
+  payload: Type.Unsafe<unknown>({}),
+  priority: Type.Integer(),
+  group: orNull('string'),
+  tags: Type.Record(Type.String(), Type.String()),
+  max_retry: Type.Integer(),
+  queue_timeout: Type.Number(),
+  process_timeout: Type.Number(),
+  cron: orNull('string'),
+  timezone: orNull('string'),
+  every: orNull('number'),
+  catch_up: Type.String(),
+  overlap: Type.String(),
+  paused: Type.Boolean(),
+  next_at: orNull('string'),
+  last_at: orNull('string'),
+  last_task_id: orNull('string'),
+  created_at: Type.String(),
+  updated_at: Type.String(),
+  upcoming,
+})
+const List = Type.Object({ schedules: Type.Array(Answer), count: Type.Integer() })
+const Preview = Type.Object({ upcoming })
+
+/** /api/v1/schedules: tasks that are made again and again. */
+export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[] {
+  const idOf = (request: FastifyRequest) => (request.params as { id: string }).id
+  const find = async (id: string, change?: ScheduleChange): Promise<Schedule> => {
+    const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
+    // Also one that somebody has removed in the meantime.
+    if (!found) throw new XQueueError('not_found', `there is no schedule ${JSON.stringify(id)}: see /api/v1/schedules`)
+    return found
+  }
+  const answer = (schedule: Schedule) => scheduleJson(schedule, Date.now())
+  return [
+    {
+      method: 'POST',
+      url: '/api/v1/schedules',
+      scope: 'admin',
+      summary: 'Add a schedule; the same again changes nothing',
+      answers: { 201: Answer },
+      refusals: ['unknown_type', 'invalid_payload', 'schedule_exists', 'too_many_schedules'],
+      body: ScheduleInputSchema,
+      bodyLimit: limits.taskBytesMax,
+      handler: async (request, reply) => {
+        const input = request.body as ScheduleInput
+        const spec = await scheduleSpecOf(input, await types.of(input.type))
+        const added = await find(spec.id, { add: spec })
+        return reply.status(201).header('Location', `/api/v1/schedules/${spec.id}`).send(answer(added))
+      },
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/schedules/preview',
+      scope: 'read',
+      quiet: true,
+      summary: 'The next five times of a cron or an interval, without a schedule',
+      answers: { 200: Preview },
+      body: TimingSchema,
+      handler: async (request) => ({ upcoming: upcomingOf(timingOf(request.body as TimingInput), Date.now()) }),
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/schedules',
+      scope: 'read',
+      summary: 'All schedules by their ids',
+      answers: { 200: List },
+      handler: async () => {
+        const schedules = (await engine.schedules()).map(answer)
+        return { schedules, count: schedules.length }
+      },
+    },
+    {
+      method: 'GET',
+      url: '/api/v1/schedules/:id',
+      scope: 'read',
+      summary: 'One schedule, and its next five times',
+      answers: { 200: Answer },
+      refusals: ['not_found'],
+      params: IdParams,
+      handler: async (request) => answer(await find(idOf(request))),
+    },
+    {
+      method: 'PATCH',
+      url: '/api/v1/schedules/:id',
+      scope: 'admin',
+      summary: 'Change what is named of a schedule, also `paused`; the rest stays',
+      answers: { 200: Answer },
+      refusals: ['not_found', 'invalid_payload'],
+      params: IdParams,
+      body: ScheduleChangesSchema,
+      bodyLimit: limits.taskBytesMax,
+      handler: async (request) => {
+        const schedule = await find(idOf(request))
+        const known = await types.of(schedule.task.type)
+        const to = await scheduleChangesOf(request.body as ScheduleChangesInput, schedule, known)
+        return answer(await find(schedule.id, { alter: schedule.id, to }))
+      },
+    },
+    {
+      method: 'DELETE',
+      url: '/api/v1/schedules/:id',
+      scope: 'admin',
+      summary: 'Remove a schedule; tasks that it has made stay',
+      answers: { 200: Answer },
+      refusals: ['not_found'],
+      params: IdParams,
+      handler: async (request) => {
+        const schedule = await find(idOf(request))
+        await engine.schedules({ drop: schedule.id })
+        return answer(schedule)
+      },
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/schedules/:id/run',
+      scope: 'admin',
+      summary: 'Make its task now, out of turn, also while it is paused; `last_task_id` says which',
+      answers: { 201: Answer },
+      refusals: ['not_found', 'queue_full'],
+      params: IdParams,
+      handler: async (request, reply) => {
+        const id = idOf(request)
+        return reply.status(201).send(answer(await find(id, { run: id })))
+      },
+    },
+  ]
+}

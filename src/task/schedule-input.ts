@@ -1,0 +1,216 @@
+import { Type } from 'typebox'
+import { parseDurationMs } from './duration.ts'
+import { type FieldError, XQueueError } from './errors.ts'
+import {
+  CATCH_UPS,
+  type CatchUp,
+  OVERLAPS,
+  type Overlap,
+  SCHEDULE_DEFAULTS,
+  SCHEDULE_LIMITS,
+  type Schedule,
+  type ScheduleChanges,
+  type ScheduledTask,
+  type ScheduleSpec,
+} from './schedule.ts'
+import { TASK_LIMITS, TYPE_PATTERN } from './task.ts'
+import {
+  durationOf,
+  type KnownType,
+  SCHEDULE_ID,
+  specOf,
+  type TaskInput,
+  TaskInputSchema,
+  throwErrors,
+} from './task-input.ts'
+import { isoTime } from './task-json.ts'
+import { CRON_CHARS_MAX, checkCron, checkEvery, EVERY_MS_MIN, type Timing, upcoming } from './timing.ts'
+
+/** A schedule as it is asked for from outside, and as it is answered: snake_case, seconds, RFC 3339. */
+
+const UPCOMING = 5
+/** Formats of ours, so only their readers check them. */
+export const CRON_FORMAT = 'cron'
+export const TIMEZONE_FORMAT = 'time-zone'
+const TIMEZONE_DEFAULT = 'UTC'
+const { type, delay: _, run_at: __, idempotency_key: ___, ...taskFields } = TaskInputSchema.properties
+const closed = { additionalProperties: false }
+const id = Type.String({
+  maxLength: 100,
+  pattern: SCHEDULE_ID,
+  description: 'A name of your choice, of the form of a type',
+})
+
+const timingFields = {
+  cron: Type.String({
+    maxLength: CRON_CHARS_MAX,
+    format: CRON_FORMAT,
+    description: 'Five fields, as in "30 2 * * MON-FRI"',
+  }),
+  timezone: Type.String({ maxLength: 60, format: TIMEZONE_FORMAT, description: 'IANA name, with cron; default UTC' }),
+  every: durationOf({ least: EVERY_MS_MIN, most: TASK_LIMITS.durationMsMax }),
+}
+/** A cron with its zone, or an interval. */
+const oneTiming = [{ not: { required: ['every', 'cron'] } }, { not: { required: ['timezone', 'every'] } }]
+const anyTiming = [{ required: ['cron'] }, { required: ['every'] }]
+
+const changeFields = {
+  ...taskFields,
+  ...timingFields,
+  catch_up: Type.Enum([...CATCH_UPS], { description: 'What becomes of ticks that nobody was there for; default one' }),
+  overlap: Type.Enum([...OVERLAPS], { description: 'skip: no task while the last one has not ended; default allow' }),
+  paused: Type.Boolean(),
+}
+
+export const ScheduleInputSchema = Type.Object(
+  { id, type, ...changeFields },
+  { ...closed, required: ['id', 'type'], allOf: oneTiming, anyOf: anyTiming },
+)
+export const ScheduleChangesSchema = Type.Object(changeFields, {
+  ...closed,
+  required: [],
+  allOf: oneTiming,
+  minProperties: 1,
+})
+export const TimingSchema = Type.Object(timingFields, { ...closed, required: [], allOf: oneTiming, anyOf: anyTiming })
+
+export interface TimingInput {
+  cron?: string
+  timezone?: string
+  every?: number | string
+}
+
+export interface ScheduleChangesInput
+  extends TimingInput,
+    Omit<TaskInput, 'type' | 'delay' | 'run_at' | 'idempotency_key'> {
+  catch_up?: CatchUp
+  overlap?: Overlap
+  paused?: boolean
+}
+
+export interface ScheduleInput extends ScheduleChangesInput {
+  id: string
+  type: string
+}
+
+/** @throws XQueueError `invalid_request`, `invalid_payload` */
+export async function scheduleSpecOf(input: ScheduleInput, known: KnownType | null): Promise<ScheduleSpec> {
+  if (!TYPE_PATTERN.test(input.id)) {
+    throw refused('id', 'must be letters, digits and . _ : - after a first letter or digit, as in daily-report')
+  }
+  return {
+    id: input.id,
+    timing: timingOf(input),
+    task: await taskOf(input, known),
+    catchUp: input.catch_up ?? SCHEDULE_DEFAULTS.catchUp,
+    overlap: input.overlap ?? SCHEDULE_DEFAULTS.overlap,
+    paused: input.paused ?? SCHEDULE_DEFAULTS.paused,
+  }
+}
+
+/** What is not named stays; of a cron and its time zone, one may be changed alone. @throws like `scheduleSpecOf` */
+export async function scheduleChangesOf(
+  input: ScheduleChangesInput,
+  schedule: Schedule,
+  known: KnownType | null,
+): Promise<ScheduleChanges> {
+  const { cron, timezone, every, catch_up, overlap, paused, ...fields } = input
+  const { timing } = schedule
+  const before = 'cron' in timing && every === undefined ? timing : {}
+  const times = { ...before, ...given({ cron, timezone, every }) }
+  const isTimed = cron !== undefined || timezone !== undefined || every !== undefined
+  // A payload that stays is not judged again: one may always be paused.
+  const checked = await taskOf({ ...fields, type: schedule.task.type }, 'payload' in fields ? known : null)
+  const names = Object.keys(fields).map((name) => FIELDS[name as keyof typeof FIELDS])
+  const task = Object.fromEntries(names.map((name) => [name, checked[name]])) as ScheduleChanges['task']
+  return {
+    ...given({ catchUp: catch_up, overlap, paused }),
+    ...(isTimed ? { timing: timingOf(times) } : {}),
+    ...(names.length > 0 ? { task: task! } : {}),
+  }
+}
+
+const FIELDS = {
+  payload: 'payload',
+  priority: 'priority',
+  max_retry: 'maxRetry',
+  queue_timeout: 'queueTimeoutMs',
+  process_timeout: 'processTimeoutMs',
+  tags: 'tags',
+  group: 'group',
+} as const
+
+/** @throws XQueueError `invalid_request` */
+export function timingOf({ cron, timezone, every }: TimingInput): Timing {
+  if (cron !== undefined && every !== undefined) throw refused('every', 'cannot be given together with cron')
+  if (cron !== undefined) {
+    const timing = { cron, timezone: timezone ?? TIMEZONE_DEFAULT }
+    checkCron(timing.cron, timing.timezone)
+    return timing
+  }
+  if (timezone !== undefined) throw refused('timezone', 'has no meaning without cron: intervals count from 1970 in UTC')
+  if (every === undefined) throw refused('cron', 'is required, as in "30 2 * * MON-FRI", or every, as in "15m"')
+  let everyMs: number
+  try {
+    everyMs = parseDurationMs(every)
+  } catch (error) {
+    throw refused('every', (error as Error).message)
+  }
+  checkEvery(everyMs)
+  return { everyMs }
+}
+
+/** The next times, RFC 3339. */
+export function upcomingOf(timing: Timing, after: number): string[] {
+  return upcoming(timing, after, UPCOMING).map((at) => isoTime(at))
+}
+
+export function scheduleJson(schedule: Schedule, now: number) {
+  const { task, timing } = schedule
+  return {
+    id: schedule.id,
+    type: task.type,
+    payload: task.payload,
+    priority: task.priority,
+    group: task.group,
+    tags: task.tags,
+    max_retry: task.maxRetry,
+    queue_timeout: task.queueTimeoutMs / 1_000,
+    process_timeout: task.processTimeoutMs / 1_000,
+    cron: 'cron' in timing ? timing.cron : null,
+    timezone: 'cron' in timing ? timing.timezone : null,
+    every: 'everyMs' in timing ? timing.everyMs / 1_000 : null,
+    catch_up: schedule.catchUp,
+    overlap: schedule.overlap,
+    paused: schedule.paused,
+    next_at: isoTime(schedule.nextAt),
+    last_at: isoTime(schedule.lastAt),
+    last_task_id: schedule.lastTaskId,
+    created_at: isoTime(schedule.createdAt),
+    updated_at: isoTime(schedule.updatedAt),
+    upcoming: schedule.paused ? [] : upcomingOf(timing, now),
+  }
+}
+
+export type ScheduleJson = ReturnType<typeof scheduleJson>
+
+async function taskOf(input: TaskInput, known: KnownType | null): Promise<ScheduledTask> {
+  const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group } = input
+  const fields = given({ payload, priority, max_retry, queue_timeout, process_timeout, tags, group })
+  const errors: FieldError[] = []
+  const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = await specOf({ type, ...fields }, known, '', errors)
+  throwErrors(errors)
+  const bytes = Buffer.byteLength(JSON.stringify(task.payload))
+  if (bytes <= SCHEDULE_LIMITS.payloadBytesMax) return task
+  const detail = `payload has ${bytes} bytes, and that of a schedule may have ${SCHEDULE_LIMITS.payloadBytesMax}`
+  throw new XQueueError('too_large', `${detail}: keep the data elsewhere and say where it is`)
+}
+
+/** Without what is undefined. */
+function given<T extends object>(fields: T): { [Name in keyof T]?: Exclude<T[Name], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
+}
+
+function refused(path: string, message: string): XQueueError {
+  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
+}

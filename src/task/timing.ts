@@ -1,0 +1,160 @@
+import { Cron } from 'croner'
+import { XQueueError } from './errors.ts'
+import { TASK_LIMITS } from './task.ts'
+
+/**
+ * When a schedule ticks. A cron has five fields: minute, hour, day of the month, month, day of the week. An interval
+ * counts from 1970-01-01T00:00Z, so that `everyMs` of 15 minutes ticks at :00, :15, :30 and :45: when a tick is depends
+ * on nothing but the timing, and is the same everywhere.
+ *
+ * Where clocks are changed, a cron whose hour field names hours ticks once for each local time that it names: at the
+ * first of two, or, where there is none, at the moment to which the clocks are set. With `*` as hour it goes on in
+ * equal steps, through an hour that comes twice as well.
+ */
+export type Timing = { cron: string; timezone: string } | { everyMs: number }
+
+export const EVERY_MS_MIN = 1_000
+export const CRON_CHARS_MAX = 200
+
+const FIELDS = [
+  { name: 'minute', allowed: '0-59, as in */15 or 0,30', max: 59 },
+  { name: 'hour', allowed: '0-23, as in 8-18 or */2', max: 23 },
+  { name: 'day of the month', allowed: '1-31 or L for the last, as in 1,15' },
+  { name: 'month', allowed: '1-12 or JAN-DEC' },
+  { name: 'day of the week', allowed: '0-7 (0 and 7 are Sunday) or SUN-SAT, as in MON-FRI' },
+] as const
+const EXAMPLE = 'as in "30 2 * * MON-FRI": at 2:30 from Monday to Friday'
+/** Letters of names and of L, W and #; nothing that depends on the moment at which it is read. */
+const FIELD = /^[\dA-Za-z*/,#-]+$/
+const HOUR_MS = 3_600_000
+const CRONS_MAX = 1_000
+
+const crons = new Map<string, Cron>()
+
+/** The first tick after a time; null when there is none any more. */
+export function nextTick(timing: Timing, after: number): number | null {
+  if ('everyMs' in timing) return (Math.floor(after / timing.everyMs) + 1) * timing.everyMs
+  return cronOf(timing).nextRun(new Date(after))?.getTime() ?? null
+}
+
+/** The ticks from `from` to `to`, oldest first; if there are more than `max`, the latest of them. */
+export function ticksBetween(timing: Timing, from: number, to: number, max: number): number[] {
+  // Looks back further and further, so that a long time without anybody costs no more than a short one.
+  let backMs = 'everyMs' in timing ? timing.everyMs * max : HOUR_MS
+  for (;;) {
+    const start = Math.max(from, to - backMs)
+    const ticks: number[] = []
+    for (let at = nextTick(timing, start - 1); at !== null && at <= to; at = nextTick(timing, at)) ticks.push(at)
+    if (start === from || ticks.length >= max) return ticks.slice(-max)
+    backMs *= 4
+  }
+}
+
+/** The next times after `after`, as many as there are of `count`. */
+export function upcoming(timing: Timing, after: number, count: number): number[] {
+  const ticks: number[] = []
+  for (let at = nextTick(timing, after); at !== null && ticks.length < count; at = nextTick(timing, at)) ticks.push(at)
+  return ticks
+}
+
+/** @throws XQueueError `invalid_request` that says which field is wrong, or which time zones there are */
+export function checkCron(cron: string, timezone: string): void {
+  checkTimezone(timezone)
+  const fields = cron.trim().split(/\s+/)
+  if (fields.length !== FIELDS.length || cron.length > CRON_CHARS_MAX) {
+    const names = FIELDS.map(({ name }) => name).join(', ')
+    throw refused('cron', `"${cron.slice(0, 80)}" must have five fields (${names}), ${EXAMPLE}`)
+  }
+  for (const [index, { name, allowed }] of FIELDS.entries()) {
+    const field = fields[index]!
+    const alone = FIELDS.map((_, at) => (at === index ? field : '*')).join(' ')
+    if (FIELD.test(field) && isCron(alone)) continue
+    throw refused('cron', `"${cron}" has a ${name} "${field}" that cannot be: ${allowed}; ${EXAMPLE}`)
+  }
+  if (nextTick({ cron, timezone }, Date.now()) === null) {
+    throw refused('cron', `"${cron}" never comes: no such month has that day`)
+  }
+}
+
+/** @throws XQueueError `invalid_request` */
+export function checkEvery(everyMs: number): void {
+  if (everyMs >= EVERY_MS_MIN && everyMs <= TASK_LIMITS.durationMsMax) return
+  throw refused('every', 'must be from 1 second to 366 days, as in "15m"')
+}
+
+function checkTimezone(timezone: string): void {
+  if (/^[A-Za-z]/.test(timezone) && isTimezone(timezone)) return
+  const near = nearTimezones(timezone)
+  const remedy = near.length > 0 ? `did you mean ${near.join(' or ')}?` : 'give a name as in Europe/Berlin, or UTC'
+  throw refused('timezone', `"${timezone.slice(0, 60)}" is no IANA time zone: ${remedy}`)
+}
+
+function isTimezone(timezone: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: timezone })
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Up to three names that share most pairs of letters with what was written. */
+function nearTimezones(written: string): string[] {
+  const pairs = (text: string) => {
+    const letters = text.toLowerCase().replace(/[^a-z]/g, '')
+    return new Set(Array.from(letters.slice(1), (letter, index) => letters[index]! + letter))
+  }
+  const wanted = pairs(written)
+  const likeness = (name: string) => {
+    // A city alone is enough.
+    const parts = [pairs(name), pairs(name.slice(name.lastIndexOf('/') + 1))]
+    const shared = (of: Set<string>) => [...of].filter((pair) => wanted.has(pair)).length
+    return Math.max(...parts.map((of) => (2 * shared(of)) / (wanted.size + of.size || 1)))
+  }
+  return Intl.supportedValuesOf('timeZone')
+    .map((name) => ({ name, likeness: likeness(name) }))
+    .filter(({ likeness }) => likeness > 0.5)
+    .sort((a, b) => b.likeness - a.likeness)
+    .slice(0, 3)
+    .map(({ name }) => name)
+}
+
+function isCron(pattern: string): boolean {
+  try {
+    new Cron(pattern, { mode: '5-part', paused: true })
+    return true
+  } catch {
+    return false
+  }
+}
+
+function cronOf({ cron, timezone }: { cron: string; timezone: string }): Cron {
+  const name = `${timezone} ${cron}`
+  let parsed = crons.get(name)
+  if (!parsed) {
+    if (crons.size >= CRONS_MAX) crons.clear()
+    parsed = new Cron(spelledOut(cron), { mode: '5-part', timezone, paused: true, fixedTimeRule: 'no-wildcard' })
+    crons.set(name, parsed)
+  }
+  return parsed
+}
+
+/** Croner counts only what has no `*` and no step as a local time; an hour with a step names local times as well. */
+function spelledOut(cron: string): string {
+  const [minute, hour, ...days] = cron.trim().split(/\s+/) as [string, string, ...string[]]
+  if (hour === '*' || hour === '*/1') return [minute, '*', ...days].join(' ')
+  return [listOf(minute, FIELDS[0].max), listOf(hour, FIELDS[1].max), ...days].join(' ')
+}
+
+function listOf(field: string, max: number): string {
+  const values = field.split(',').flatMap((part) => {
+    const [range = '*', step = '1'] = part.split('/')
+    const [first = 0, last = first] = range === '*' ? [0, max] : range.split('-').map(Number)
+    return Array.from({ length: Math.floor((last - first) / Number(step)) + 1 }, (_, at) => first + at * Number(step))
+  })
+  return [...new Set(values)].join(',')
+}
+
+function refused(path: string, message: string): XQueueError {
+  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
+}

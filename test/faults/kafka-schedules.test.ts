@@ -1,0 +1,112 @@
+import { Consumer, Producer } from '@platformatic/kafka'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+
+const MINUTE = 60_000
+const TOPIC = 'xq.schedules'
+const WORKER = { id: 'w1', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
+
+let now: number
+let kafka: RunningKafka
+let redis: RunningRedis
+let engine: Engine
+beforeEach(async () => {
+  now = 1_700_000_040_000
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+  engine = await openEngine(`kafka://${kafka.address}?partitions=2&state=${redis.url}`, { clock: () => now })
+  await engine.configureType('t', { declared: true })
+})
+afterEach(async () => {
+  await engine?.close()
+  await Promise.all([kafka?.stop(), redis?.stop()])
+})
+
+const add = (id: string, more: Partial<ScheduleSpec> = {}) => {
+  const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', queueTimeoutMs: 0 })
+  const rest = { timing: { everyMs: MINUTE }, catchUp: 'all', overlap: 'allow', paused: false } as const
+  return engine.schedules({ add: { id, task, ...rest, ...more } })
+}
+const sweep = async () => {
+  while ((await engine.sweep(100)).more);
+}
+const keys = async () => {
+  const { tasks } = await engine.list({ limit: 100 })
+  return tasks.map(({ idempotencyKey }) => idempotencyKey).sort()
+}
+const client = () => ({ clientId: 'test', bootstrapBrokers: [kafka.address] })
+/** All values of the topic of schedules, which has one partition; null for those that drop a key. */
+async function records(): Promise<unknown[]> {
+  const consumer = new Consumer({ ...client(), groupId: `test-${Math.random()}` })
+  const [end = 0n] = (await consumer.listOffsets({ topics: [TOPIC] })).get(TOPIC)!
+  const stream = await consumer.consume({ topics: [TOPIC], mode: 'earliest', autocommit: false, maxWaitTime: 100 })
+  const values: unknown[] = []
+  if (end > 0n) {
+    for await (const { value, offset } of stream) {
+      values.push(value ? JSON.parse(value.toString()) : null)
+      if (offset + 1n >= end) break
+    }
+  }
+  await consumer.close(true)
+  return values
+}
+async function drop(key: string): Promise<void> {
+  const producer = new Producer({ ...client() })
+  // A tombstone: no value at all.
+  await producer.send({ messages: [{ topic: TOPIC, key: Buffer.from(key) }], acks: -1 })
+  await producer.close()
+}
+
+it('has the tasks of ticks in the log, and brings schedules back where they were when the state has lost them', async () => {
+  await add('a')
+  await add('dropped')
+  await engine.schedules({ drop: 'dropped' })
+  await add('b', { paused: true })
+  await engine.schedules({ alter: 'b', to: { task: { priority: 4 } } })
+  for (let minute = 0; minute < 2; minute++) {
+    now += MINUTE
+    await sweep()
+  }
+  const ticks = [now - MINUTE, now].map((tick) => tickKey('a', tick))
+  expect(await keys()).toEqual(ticks)
+  // What has ended before the loss does not run again.
+  const { leases } = await engine.turn({ worker: WORKER, want: 1 })
+  const outcome = { kind: 'success', result: 1 } as const
+  await engine.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }], durable: true })
+  const before = await engine.schedules()
+  expect(before.map(({ id, lastAt, nextAt }) => [id, lastAt, nextAt])).toEqual([
+    ['a', now, now + MINUTE],
+    ['b', null, null],
+  ])
+
+  redisCli(redis.port, 'FLUSHALL')
+  await vi.waitFor(async () => expect(await engine.schedules()).toEqual(before), { timeout: 20_000, interval: 100 })
+  await vi.waitFor(async () => expect((await engine.health()).checks.every(({ ok }) => ok)).toBe(true), 20_000)
+  await sweep()
+  expect(await keys()).toEqual(ticks)
+  expect((await engine.list({ limit: 9, status: 'success' })).tasks.map(({ id }) => id)).toEqual([leases[0]!.task.id])
+  now += MINUTE
+  await sweep()
+  expect(await keys()).toEqual([...ticks, tickKey('a', now)])
+})
+
+it('makes no task again of a tick whose task the log has, though it has not heard that the schedule went on', async () => {
+  await add('a')
+  now += MINUTE
+  await sweep()
+  const [task] = (await engine.list({ limit: 9 })).tasks
+  await vi.waitFor(async () => expect(await records()).toContainEqual({ schedule: 'a', at: now, task: task!.id }))
+  // The last tick as it was before.
+  await drop('a last')
+  expect((await records()).at(-1)).toBeNull()
+  redisCli(redis.port, 'FLUSHALL')
+  await vi.waitFor(async () => expect(await engine.schedules()).toHaveLength(1), { timeout: 20_000, interval: 100 })
+  // The engine may have seen by itself that it is due.
+  await sweep()
+  expect((await engine.schedules())[0]).toMatchObject({ lastTaskId: task!.id, nextAt: now + MINUTE })
+  expect((await engine.list({ limit: 9 })).tasks.map(({ id }) => id)).toEqual([task!.id])
+})

@@ -1,0 +1,164 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { z } from 'zod'
+import { createClient } from '../../src/client/client.ts'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { announce, defineHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+
+let engine: Engine
+let server: FastifyInstance
+let url: string
+
+const typed = defineHandlers({
+  plain: { run: () => null },
+  strict: { payload: z.object({ n: z.number() }), maxRetry: 7, run: () => null },
+})
+const handlers = normalizeHandlers(typed)
+
+beforeAll(async () => {
+  const logger = pino({ level: 'silent' })
+  engine = await openEngine('sqlite::memory:')
+  await announce(engine, handlers)
+  const registry = new Registry()
+  server = await createServer({ engine, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
+  url = await server.listen({ host: '127.0.0.1', port: 0 })
+})
+afterAll(async () => {
+  await server.close()
+  await engine.close()
+})
+afterEach(async () => {
+  for (const { id } of await engine.schedules()) await engine.schedules({ drop: id })
+})
+
+type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
+async function call(method: Method, path: string, body?: object) {
+  const answer = await server.inject({ method, url: `/api/v1/schedules${path}`, ...(body ? { payload: body } : {}) })
+  return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
+}
+const report = { id: 'report', type: 'strict', payload: { n: 1 }, cron: '30 2 * * MON-FRI', timezone: 'Europe/Berlin' }
+
+it('adds a schedule, once, with the defaults of its type and its next five times', async () => {
+  const { status, headers, body } = await call('POST', '', report)
+  expect([status, headers.location]).toEqual([201, '/api/v1/schedules/report'])
+  const defaults = { max_retry: 7, catch_up: 'one', overlap: 'allow', paused: false, every: null, last_at: null }
+  expect(body).toMatchObject({ ...report, ...defaults })
+  expect(body.upcoming).toHaveLength(5)
+  expect(body.upcoming[0]).toBe(body.next_at)
+  expect((await call('POST', '', report)).body).toMatchObject({ created_at: body.created_at })
+  expect((await call('GET', '')).body).toMatchObject({ count: 1, schedules: [{ id: 'report' }] })
+  const other = await call('POST', '', { ...report, payload: { n: 2 } })
+  expect([other.status, other.body.code]).toEqual([409, 'schedule_exists'])
+})
+
+it.each([
+  ['five fields', { cron: '* *' }, 'cron', 'must have five fields'],
+  ['a field that cannot be', { cron: '61 * * * *' }, 'cron', 'has a minute "61" that cannot be: 0-59'],
+  ['a zone that is none', { timezone: 'Europe/Belin' }, 'timezone', 'did you mean Europe/Berlin'],
+  ['both times', { every: '15m' }, 'every', 'cannot be given together with cron'],
+  ['no times', { cron: undefined, timezone: undefined }, 'cron', 'is required'],
+  ['a short interval', { cron: undefined, timezone: undefined, every: '10ms' }, 'every', 'must be from 1 second'],
+  ['a zone of an interval', { cron: undefined, every: '1h' }, 'timezone', 'cannot be given together with every'],
+  ['an id', { id: 'a b' }, 'id', 'must be letters, digits'],
+  ['its payload', { payload: { n: 'x' } }, 'payload.n', ''],
+  ['a field of tasks alone', { delay: '1h' }, 'delay', 'is not a known field'],
+  ['a catch-up', { catch_up: 'some' }, 'catch_up', 'must be equal to one of'],
+])('refuses %s that is wrong, and says how to mend it', async (_, wrong, path, message) => {
+  const { status, body } = await call('POST', '', { ...report, ...wrong })
+  expect(status).toBe(400)
+  expect(body.errors).toContainEqual({ path, message: expect.stringContaining(message) })
+  expect(await engine.schedules()).toEqual([])
+})
+
+it('names the known types for an unknown one', async () => {
+  const { status, body } = await call('POST', '', { id: 'a', type: 'nothing', every: '1h' })
+  expect([status, body.code]).toEqual([400, 'unknown_type'])
+  expect(body.registered_types).toEqual(['plain', 'strict'])
+})
+
+it('changes what is named and nothing else', async () => {
+  const { body: before } = await call('POST', '', report)
+  const { body: paused } = await call('PATCH', '/report', { paused: true })
+  expect(paused).toEqual({ ...before, paused: true, next_at: null, upcoming: [], updated_at: paused.updated_at })
+  const { body: zoned } = await call('PATCH', '/report', { timezone: 'Asia/Tokyo', paused: false, priority: 4 })
+  expect(zoned).toMatchObject({
+    cron: report.cron,
+    timezone: 'Asia/Tokyo',
+    priority: 4,
+    max_retry: 7,
+    payload: { n: 1 },
+  })
+  const { body: every } = await call('PATCH', '/report', { every: '1h', payload: { n: 2 } })
+  expect(every).toMatchObject({ every: 3600, cron: null, timezone: null, payload: { n: 2 }, priority: 4 })
+  expect((await call('PATCH', '/report', { payload: {} })).body.code).toBe('invalid_payload')
+  expect((await call('PATCH', '/report', { type: 'plain' })).status).toBe(400)
+  expect((await call('PATCH', '/report', {})).status).toBe(400)
+})
+
+it('runs one out of turn and removes it; its task stays', async () => {
+  await call('POST', '', { ...report, paused: true })
+  const { status, body } = await call('POST', '/report/run')
+  expect(status).toBe(201)
+  expect((await engine.get([body.last_task_id]))[0]).toMatchObject({ type: 'strict', payload: { n: 1 } })
+  expect((await call('DELETE', '/report')).status).toBe(200)
+  expect((await engine.get([body.last_task_id]))[0]).not.toBeNull()
+})
+
+it('knows nothing of one that is not there', async () => {
+  for (const [method, path, body] of [
+    ['GET', '/x'],
+    ['PATCH', '/x', { paused: true }],
+    ['DELETE', '/x'],
+    ['POST', '/x/run'],
+  ] as const) {
+    expect((await call(method, path, body)).body).toMatchObject({ status: 404, code: 'not_found' })
+  }
+})
+
+it('tells the next five times of what is no schedule yet', async () => {
+  const { status, body } = await call('POST', '/preview', { cron: '0 12 29 2 *' })
+  expect(status).toBe(200)
+  expect(body.upcoming.map((at: string) => at.slice(4))).toEqual(Array(5).fill('-02-29T12:00:00.000Z'))
+  expect((await call('POST', '/preview', { cron: '0 0 31 2 *' })).body.detail).toContain('never comes')
+})
+
+it('is there for typed clients', async () => {
+  const { schedules } = createClient<typeof typed>(url)
+  const added = await schedules.add('hourly', 'strict', { n: 3 }, { every: '1h', overlap: 'skip', maxRetry: 1 })
+  expect(added).toMatchObject({ id: 'hourly', type: 'strict', payload: { n: 3 }, everyMs: 3_600_000, maxRetry: 1 })
+  expect(added.upcoming[0]).toBe(added.nextAt)
+  expect(await schedules.list()).toMatchObject([{ id: 'hourly', overlap: 'skip' }])
+  expect((await schedules.pause('hourly')).nextAt).toBeNull()
+  expect((await schedules.resume('hourly')).paused).toBe(false)
+  expect((await schedules.change('hourly', { cron: '0 8 * * *', timezone: 'Europe/Berlin' })).everyMs).toBeNull()
+  const { lastTaskId } = await schedules.run('hourly')
+  expect((await schedules.get('hourly')).lastTaskId).toBe(lastTaskId)
+  await schedules.remove('hourly')
+  await expect(schedules.get('hourly')).rejects.toMatchObject({ code: 'not_found' })
+})
+
+it('is there on the command line', async () => {
+  const main = join(import.meta.dirname, '../../src/cli/main.ts')
+  const run = async (...args: string[]) => {
+    const { stdout } = await promisify(execFile)(process.execPath, [main, 'schedule', ...args, '--server', url])
+    return stdout.trim()
+  }
+  expect((await run('add', 'sync', 'strict', '{"n":1}', '--every', '15m', '--priority', '2')).split('\n')).toHaveLength(
+    6,
+  )
+  expect(await run('list')).toMatch(/^id .*\nsync +strict +every 900 s +on /)
+  expect(await run('pause', 'sync')).toBe('paused')
+  expect(await run('resume', 'sync')).toMatch(/^sync ticks next at \d{4}-/)
+  const taskId = await run('run', 'sync')
+  expect((await engine.get([taskId]))[0]).toMatchObject({ type: 'strict', priority: 2 })
+  expect(JSON.parse(await run('show', 'sync', '--json'))).toMatchObject({ every: 900, last_task_id: taskId })
+  expect(await run('remove', 'sync')).toBe('sync removed')
+  await expect(run('add', 'x', 'strict', '{"n":1}', '--cron', 'never')).rejects.toThrow('must have five fields')
+})
