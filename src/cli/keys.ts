@@ -67,12 +67,13 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
   if (config.engine.startsWith('sqlite::memory:')) {
     throw new XQueueError('invalid_config', 'what is in the memory of a process only that process sees: name a file')
   }
+  const audit = await auditIn(config)
   const engine = await openEngine(config.engine)
-  await work(new KeyRing(engine), auditIn(config)).finally(() => engine.close())
+  await work(new KeyRing(engine), audit).finally(() => engine.close())
 }
 
 /** In the form of a server's audit log; who it was is what the machine knows. */
-function auditIn(config: Config): Audit {
+async function auditIn(config: Config): Promise<Audit> {
   const log = (await createLogger(config)).child({ audit: true }, { level: 'info' })
   const actor = `${userName()}@${hostname()}`
   return (action, { id, name, scopes }) => {
