@@ -48,12 +48,13 @@ def before_call(context, case, kwargs):
     """
     body, query = case.body, case.query or {}
     if without_prototypes(body) != body:
-        body = case.body = without_prototypes(body)  # Whatever is set is looked at anew, so only where it must be.
+        # What is changed is judged anew, without our formats: so only where it must be, and with what fits them.
+        body = case.body = without_prototypes(body)
+        with_durations(body)
     if case.meta and case.meta.generation.mode.is_positive:
         with_durations(body)
-    if case.path == "/api/v1/tasks/consume" and isinstance(body, dict):
-        if is_wait(body.get("wait")):
-            body["wait"] = 0.01
+    if case.path == "/api/v1/tasks/consume" and isinstance(body, dict) and is_wait(body.get("wait", 0)):
+        body["wait"] = 0.01
         if are_types(body.get("types")):
             body["types"] = TYPES[-1:]
     if query.get("status") == "pending" and CURSOR.fullmatch(str(query.get("cursor"))):
