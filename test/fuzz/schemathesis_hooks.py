@@ -63,7 +63,8 @@ def before_call(context, case, kwargs):
 
 def with_durations(body):
     """The generator forgets a format now and then."""
-    for task in [body, *(body.get("tasks", []) if isinstance(body, dict) else [])]:
+    tasks = body.get("tasks") if isinstance(body, dict) else None
+    for task in [body, *(tasks if isinstance(tasks, list) else [])]:
         for name in ("delay", "queue_timeout", "process_timeout", "wait", "per", "ttl"):
             if isinstance(task, dict) and isinstance(task.get(name), str) and not is_wait(task[name]):
                 task[name] = "5s"
