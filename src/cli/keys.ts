@@ -67,8 +67,9 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
   if (config.engine.startsWith('sqlite::memory:')) {
     throw new XQueueError('invalid_config', 'what is in the memory of a process only that process sees: name a file')
   }
+  const audit = await auditIn(config)
   const engine = await openEngine(config.engine)
-  await work(new KeyRing(engine), await auditIn(config)).finally(() => engine.close())
+  await work(new KeyRing(engine), audit).finally(() => engine.close())
 }
 
 /** In the form of a server's audit log; who it was is what the machine knows. */

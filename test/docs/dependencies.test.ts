@@ -14,12 +14,11 @@ it('docs/dependencies.md gives the reason for each dependency, and for no other'
 
 it('the program imports what it depends on, and nothing else that is installed', () => {
   const sources = globSync('{src,handlers}/**/*.ts', { cwd: root }).flatMap((file) => {
-    const code = text(file)
-    const { staticImports, staticExports } = parseSync(file, code).module
-    const late = [...code.matchAll(/\bimport\('([^']+)'\)/g)].map(([, from]) => from!)
+    const { staticImports, staticExports, dynamicImports } = parseSync(file, text(file)).module
     const exported = staticExports.flatMap(({ entries }) => entries.map(({ moduleRequest }) => moduleRequest))
-    const early = [...staticImports.map(({ moduleRequest }) => moduleRequest), ...exported]
-    return [...early.flatMap((from) => from?.value ?? []), ...late]
+    const named = [...staticImports.map(({ moduleRequest }) => moduleRequest), ...exported].map((from) => from?.value)
+    const called = dynamicImports.map(({ moduleRequest: { start, end } }) => text(file).slice(start, end))
+    return [...named, ...called.map((from) => /^'(.+)'$/.exec(from)?.[1])].filter((from) => typeof from === 'string')
   })
   const packages = sources
     .filter((from) => !from.startsWith('.') && !from.startsWith('node:'))

@@ -52,14 +52,14 @@ def before_call(context, case, kwargs):
     """
     body, query = case.body, case.query or {}
     if without_prototypes(body) != body:
-        body = case.body = without_prototypes(body)  # Whatever is set is looked at anew, so only where it must be.
+        # What is changed is judged anew, without our formats: so only where it must be, and with what fits them.
+        body = case.body = without_prototypes(body)
     with_formats(body)
     # Whether a zone alone may be changed, only the schedule can say.
     if case.method == "PATCH" and isinstance(body, dict) and isinstance(body.get("timezone"), str):
         body.setdefault("cron", CRONS[0])
-    if case.path == "/api/v1/tasks/consume" and isinstance(body, dict):
-        if is_wait(body.get("wait")):
-            body["wait"] = 0.01
+    if case.path == "/api/v1/tasks/consume" and isinstance(body, dict) and is_wait(body.get("wait", 0)):
+        body["wait"] = 0.01
         if are_types(body.get("types")):
             body["types"] = TYPES[-1:]
     if query.get("status") == "pending" and CURSOR.fullmatch(str(query.get("cursor"))):
@@ -68,7 +68,8 @@ def before_call(context, case, kwargs):
 
 def with_formats(body):
     """The generator forgets a format now and then, and takes for valid what is a text of the right length."""
-    for task in [body, *(body.get("tasks", []) if isinstance(body, dict) else [])]:
+    tasks = body.get("tasks") if isinstance(body, dict) else None
+    for task in [body, *(tasks if isinstance(tasks, list) else [])]:
         for name in ("delay", "queue_timeout", "process_timeout", "wait", "per", "ttl", "every"):
             if is_text(task, name, 64) and not is_wait(task[name]):
                 task[name] = "5s"
