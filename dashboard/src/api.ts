@@ -121,6 +121,19 @@ export interface Holder {
   lease_expires_at: string
 }
 
+export interface Schedule {
+  id: string
+  type: string
+  cron: string | null
+  timezone: string | null
+  /** Seconds. */
+  every: number | null
+  paused: boolean
+  next_at: string | null
+  last_at: string | null
+  last_task_id: string | null
+}
+
 export interface Explanation {
   reason: string
   max_concurrency: number | null
@@ -140,7 +153,7 @@ export class Refusal extends Error {
 }
 
 /** One call of the API. @throws Refusal, or TypeError when the server cannot be reached */
-export async function call<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
+export async function call<T>(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<T> {
   const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
   const answer = await fetch(`/api/v1${path}`, { method, ...init })
   // The session has ended: the page that loads now asks for a key.

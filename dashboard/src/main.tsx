@@ -6,6 +6,7 @@ import { LimitsView } from './limits.tsx'
 import { start, useLive } from './live.ts'
 import { LoggedIn, LoginView } from './login.tsx'
 import { OverviewView } from './overview.tsx'
+import { SchedulesView } from './schedules.tsx'
 import { may, type Scope, session } from './session.ts'
 import { SubmitView } from './submit.tsx'
 import { TaskView } from './task.tsx'
@@ -14,7 +15,14 @@ import { say, switchLanguage, useLanguage, type Word } from './words.ts'
 import { WorkersView } from './workers.tsx'
 
 /** What each view needs. */
-const VIEWS = { overview: 'read', tasks: 'read', workers: 'read', limits: 'read', submit: 'submit' } as const
+const VIEWS = {
+  overview: 'read',
+  tasks: 'read',
+  workers: 'read',
+  limits: 'read',
+  schedules: 'read',
+  submit: 'submit',
+} as const
 const TABS = (Object.keys(VIEWS) as (keyof typeof VIEWS)[]).filter((view) => may(VIEWS[view]))
 const isLoggedOut = session.access_control && session.name === null
 const THEMES = ['auto', 'light', 'dark'] as const
@@ -111,6 +119,8 @@ function View({ view, id, query, theme }: { view: string; id: string; query: URL
       return <WorkersView />
     case 'limits':
       return <LimitsView />
+    case 'schedules':
+      return <SchedulesView />
     case 'submit':
       return <SubmitView key={query.toString()} query={query} />
     default:

@@ -8,7 +8,7 @@ import { MANY_MS, Process } from '../notify/stage.ts'
 import { Browser } from '../services/chromium.ts'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'submit']
+const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'schedules', 'submit']
 /** Looked at by people: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 
@@ -85,6 +85,30 @@ it('changes a limit, with a word on what it will do, and more tasks run at once'
   await has(panel, ids[0]!)
   await server.call('POST', '/concurrency', { task_type: 'slow', max_concurrency: 2 })
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
+})
+
+it('adds a schedule with a look at its times, runs it out of turn, pauses and removes it', async () => {
+  await go('schedules')
+  await page.getByText('Add a schedule').click()
+  await page.getByLabel('Name').fill('nightly')
+  await page.getByLabel('Type').selectOption('form')
+  await page.getByLabel('Payload').fill('{"name": "Ann", "times": 1}')
+  await page.getByLabel('Cron').last().fill('61 2 * * *')
+  await has(page.locator('.preview'), 'has a minute "61" that cannot be')
+  await page.getByLabel('Cron').last().fill('30 2 * * *')
+  await has(page.locator('.preview'), 'Next times: ')
+  await page.getByRole('button', { name: 'Add', exact: true }).click()
+  const panel = page.getByRole('region', { name: 'nightly' })
+  await has(panel, '30 2 * * *')
+  await panel.getByRole('button', { name: 'Pause' }).click()
+  await has(panel, 'paused')
+  await panel.getByRole('button', { name: 'Run now' }).click()
+  await panel.getByRole('link', { name: 'Task' }).click()
+  await has(main(), '"greeting": "Ann 1"')
+  await go('schedules')
+  await panel.getByRole('button', { name: 'Remove' }).click()
+  await has(main(), 'No schedule yet.')
+  expect(browser.complaints.filter((text) => !text.includes('400'))).toEqual([])
 })
 
 it('says why a task waits, and cancels a running one', async () => {
