@@ -20,7 +20,7 @@ async function run(folder: string, command: string, ...args: string[]): Promise<
 
 it('passes the tests of the Python client', async () => {
   expect(await run('python', 'python3', '-W', 'error', '-m', 'unittest', 'discover', '-s', 'tests', '-t', '.')).toMatch(
-    /Ran (1[1-9]|[2-9]\d) tests[\s\S]*\nOK\n$/,
+    /Ran (1[2-9]|[2-9]\d) tests[\s\S]*\nOK\n$/,
   )
 })
 
