@@ -198,3 +198,28 @@ func TestOneThatWasNotSentIsRepeatedUntilPatienceEnds(t *testing.T) {
 		t.Fatalf("got %v", refused)
 	}
 }
+
+func TestWaitsThoughNoStreamCanBeHad(t *testing.T) {
+	var calls []string
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		calls = append(calls, request.URL.Path)
+		if strings.HasSuffix(request.URL.Path, "/events") {
+			response.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		status := xqueue.Pending
+		if len(calls) > 4 {
+			status = xqueue.Success
+		}
+		_ = json.NewEncoder(response).Encode(map[string]any{"id": "7", "status": status})
+	}))
+	t.Cleanup(server.Close)
+	task, err := xqueue.NewClient(server.URL, "").Wait(context.Background(), "7")
+	if err != nil || task.Status != xqueue.Success {
+		t.Fatalf("got %+v (%v)", task, err)
+	}
+	const taskPath, eventsPath = "/api/v1/tasks/7", "/api/v1/events"
+	if want := []string{taskPath, eventsPath, taskPath, eventsPath, taskPath}; !reflect.DeepEqual(calls, want) {
+		t.Fatalf("got the calls %v, want %v", calls, want)
+	}
+}

@@ -22,8 +22,20 @@ func (c *Client) Wait(ctx context.Context, id string) (*Task, error) {
 		if err != nil || task.Status.IsFinal() {
 			return task, err
 		}
+		err = c.waitForEnd(ctx, id)
+		if err == nil {
+			continue
+		}
 		var lost *Error
-		if err := c.waitForEnd(ctx, id); err != nil && !(errors.As(err, &lost) && lost.Status == 0) {
+		if !errors.As(err, &lost) || !lost.mayRepeat(true) {
+			return nil, err
+		}
+		// Without a stream it looks from time to time.
+		pause := lost.RetryAfter
+		if pause == 0 {
+			pause = backoffFirst
+		}
+		if err := sleep(ctx, pause); err != nil {
 			return nil, err
 		}
 	}
@@ -37,6 +49,9 @@ func (c *Client) waitForEnd(ctx context.Context, id string) error {
 	defer silence.Stop()
 	response, err := c.send(streaming, call{"GET", "/events?task_id=" + url.QueryEscape(id), nil, nil})
 	if err != nil {
+		if streaming.Err() != nil {
+			return ctx.Err() // It was silent from the start.
+		}
 		return err
 	}
 	defer response.Body.Close()

@@ -20,14 +20,14 @@ async function run(folder: string, command: string, ...args: string[]): Promise<
 
 it('passes the tests of the Python client', async () => {
   expect(await run('python', 'python3', '-W', 'error', '-m', 'unittest', 'discover', '-s', 'tests', '-t', '.')).toMatch(
-    /Ran (1[1-9]|[2-9]\d) tests[\s\S]*\nOK\n$/,
+    /Ran (1[3-9]|[2-9]\d) tests[\s\S]*\nOK\n$/,
   )
 })
 
 it('passes the tests of the Go client', { timeout: 180_000 }, async () => {
   const output = await run('go', 'go', 'test', '-count=1', '-v', '.')
   expect(output).toMatch(/\nok\s+xqueue/)
-  expect(output.match(/--- PASS/g)!.length).toBeGreaterThanOrEqual(11)
+  expect(output.match(/--- PASS/g)!.length).toBeGreaterThanOrEqual(12)
 })
 
 it('formats the Go client as Go does, and finds nothing to complain of', { timeout: 180_000 }, async () => {

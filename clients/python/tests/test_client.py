@@ -1,5 +1,6 @@
 """The client against a real server, whose address is in XQUEUE_SERVER."""
 
+import json
 import threading
 import unittest
 from datetime import datetime, timedelta, timezone
@@ -128,6 +129,34 @@ class WhereNobodyAnswers(unittest.TestCase):
             Client(self.url, patience=0.5).submit("example")
         self.assertFalse(lost.exception.sent)
         self.assertIn("is `xqueue serve` running there?", str(lost.exception))
+
+
+class WithoutStreams(unittest.TestCase):
+    def test_waits_though_no_stream_can_be_had(self):
+        calls = []
+
+        class Full(BaseHTTPRequestHandler):
+            def do_GET(self):
+                calls.append(self.path)
+                if "/events" in self.path:
+                    self.send_error(503)
+                    return
+                body = json.dumps({"id": "7", "status": "pending" if len(calls) < 4 else "success"}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            task = Client(f"http://127.0.0.1:{server.server_port}").wait("7", timeout=30)
+            server.shutdown()
+        self.assertEqual(task.status, "success")
+        task_path, events_path = "/api/v1/tasks/7", "/api/v1/events?task_id=7"
+        self.assertEqual(calls, [task_path, events_path, task_path, events_path, task_path])
 
 
 if __name__ == "__main__":

@@ -121,8 +121,12 @@ class Client:
                         break
                     if until is not None and time.monotonic() > until:
                         break
-        except ServerUnreachable:
-            pass  # The next look is repeated for as long as `patience` says.
+        except XQueueError as error:
+            if not _may_repeat(error, repeatable=True):
+                raise
+            # Without a stream it looks from time to time, each look repeated for as long as `patience` says.
+            pause = error.retry_after or BACKOFF_SECONDS[0]
+            time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
         return self.get(task.id)
 
 

@@ -34,6 +34,8 @@ SETTLE_PATIENCE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.1, 10.0)
 # After their time at shutdown, handlers that heed `canceled` get this long to end.
 STOP_SECONDS = 1.0
+# A signal is heeded within this time.
+SIGNAL_SECONDS_MAX = 0.2
 ERROR_CHARS_MAX = 16_000
 LEASE_LOST = 410
 TRY_LATER = (0, 429, 500, 502, 503, 504)
@@ -81,7 +83,9 @@ class Worker:
         before = self._listen_to_signals()
         try:
             loop.start()
-            loop.join()
+            # A signal that arrives just before the wait, or in another thread, does not end it.
+            while loop.is_alive():
+                loop.join(SIGNAL_SECONDS_MAX)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
