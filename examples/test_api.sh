@@ -162,6 +162,20 @@ call POST "/api/v1/types/$type/rate" '{"max": 100, "per": "1m"}' && expect 200 '
 call POST "/api/v1/types/$type/rate" '{"max": null}' && expect 200 '.rate == null'
 call POST /api/v1/concurrency "{\"task_type\": \"$type\", \"max_concurrency\": null}" && expect 200 '.max_concurrency == null'
 
+echo "— schedules"
+call POST /api/v1/schedules/preview '{"cron": "30 2 * * MON-FRI", "timezone": "Europe/Berlin"}'
+expect 200 '.upcoming | length == 5'
+call POST /api/v1/schedules "{\"id\": \"$type\", \"type\": \"$type\", \"every\": \"366d\"}" && expect 201 '.every == 31622400'
+call POST /api/v1/schedules "{\"id\": \"$type\", \"type\": \"$type\", \"cron\": \"61 * * * *\"}" && expect 400 '.errors[0].path == "cron"'
+call GET /api/v1/schedules && expect 200 "[.schedules[].id] | index(\"$type\")" '.count >= 1'
+call PATCH "/api/v1/schedules/$type" '{"paused": true}' && expect 200 '.paused' '.upcoming == []'
+call GET "/api/v1/schedules/$type" && expect 200 '.paused' '.last_task_id == null'
+call POST "/api/v1/schedules/$type/run" && expect 201 '.last_task_id'
+ran=$(jq -r .last_task_id "$folder/body")
+call DELETE "/api/v1/tasks/$ran" && expect 200 '.status == "canceled"'
+call DELETE "/api/v1/schedules/$type" && expect 200
+call GET "/api/v1/schedules/$type" && expect 404 '.code == "not_found"'
+
 echo "— status as it changes"
 what="GET /api/v1/events"
 curl -sSN --max-time 60 "${auth[@]}" "$server/api/v1/events?type=$type" >"$folder/events" 2>/dev/null &
