@@ -3,7 +3,7 @@ import { call, get, type Schedule } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
-import { duration, say, time } from './words.ts'
+import { day, duration, say } from './words.ts'
 
 /** So long after the last key the server is asked for the times of what is written. */
 const PREVIEW_AFTER_MS = 300
@@ -40,10 +40,10 @@ function Row({ schedule, changed }: { schedule: Schedule; changed: () => Promise
           <span class="badge">{type}</span>
           <span>
             {say('next')}:{' '}
-            {next_at === null || paused ? say('never') : `${say('in', until(next_at))} (${time(next_at)})`}
+            {next_at === null || paused ? say('never') : `${say('in', until(next_at))} (${day(next_at)})`}
           </span>
           <span class="dim">
-            {say('last')}: {last_at === null ? say('never') : time(last_at)}{' '}
+            {say('last')}: {last_at === null ? say('never') : day(last_at)}{' '}
             {last_task_id && <a href={`#/tasks/${last_task_id}`}>{say('task')}</a>}
           </span>
         </span>
@@ -156,7 +156,7 @@ function Upcoming({ timing }: { timing: object }) {
     let isNewest = true
     const timer = setTimeout(async () => {
       const text = await call<{ upcoming: string[] }>('POST', '/schedules/preview', timing).then(
-        ({ upcoming }) => say('upcoming', upcoming.map((at) => time(at)).join(' · ')),
+        ({ upcoming }) => say('upcoming', upcoming.map(day).join(' · ')),
         (refused: Error) => refused.message,
       )
       if (isNewest) setTold(text)

@@ -352,6 +352,12 @@ export function time(iso: string | null): string {
   return iso === null ? '–' : new Date(iso).toLocaleTimeString(language === 'zh' ? 'zh-CN' : 'en-GB')
 }
 
+/** With its day, for what is far away. */
+export function day(iso: string): string {
+  const parts = { weekday: 'short', day: 'numeric', month: 'short' } as const
+  return `${new Date(iso).toLocaleDateString(language === 'zh' ? 'zh-CN' : 'en-GB', parts)} ${time(iso)}`
+}
+
 /** With milliseconds, for what happens quickly. */
 export function instant(iso: string): string {
   return `${time(iso)}.${iso.slice(20, 23)}`
