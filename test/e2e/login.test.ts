@@ -60,7 +60,7 @@ it('shows nothing but the form to who is not logged in, and says what is wrong w
 it('logs in for everything with an admin key: live over MQTT, and what is changed is changed', async () => {
   await logIn(await guarded.key(['admin'], { name: 'ann' }))
   await isLive()
-  expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Submit'])
+  expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Schedules', 'Submit'])
   await page.locator('.who').getByText('ann').waitFor()
   expect(await page.evaluate('document.cookie')).toBe('')
   expect(await cookies()).toMatchObject([{ httpOnly: true, sameSite: 'Strict' }])
@@ -83,7 +83,7 @@ it('shows who may only read no buttons that would be refused', async () => {
   await guarded.call(await guarded.key(['submit']), 'POST', '/tasks', { type: 'quick', delay: 3_600 })
   await logIn(await guarded.key(['read']))
   await isLive()
-  expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits'])
+  expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Schedules'])
   await page.getByRole('link', { name: 'Limits' }).click()
   await page.getByRole('region', { name: 'quick' }).waitFor()
   expect(await page.locator('main button, main input').count()).toBe(0)
