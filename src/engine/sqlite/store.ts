@@ -7,6 +7,9 @@ import { WalSync } from './wal-sync.ts'
 const APPLICATION_ID = 0x58517565
 const SCHEMA_VERSION = 4
 const MEMORY_BUSY_MS = 1_000
+/** Opening waits so long for another process, and blocks meanwhile. */
+const OPEN_WAIT_MS = 5_000
+const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
   ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers', 'keys'],
   'schedules',
@@ -28,7 +31,7 @@ export class Store {
     this.path = path
     this.inMemory = inMemory
     try {
-      this.db = new DatabaseSync(path, { timeout: 5_000 })
+      this.db = new DatabaseSync(path, { timeout: OPEN_WAIT_MS })
     } catch (error) {
       throw storeError(error, path)
     }
@@ -95,6 +98,20 @@ export class Store {
     return statement
   }
 
+  /** SQLite does not wait by itself for another process that is just doing the same with a new file. */
+  #logAhead(): void {
+    const until = performance.now() + OPEN_WAIT_MS
+    for (;;) {
+      try {
+        this.db.exec('PRAGMA journal_mode = WAL')
+        return
+      } catch (error) {
+        if (!isBusy(error) || performance.now() > until) throw error
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, OPEN_PAUSE_MS)
+      }
+    }
+  }
+
   #prepareFile(synchronous: string): void {
     const { db } = this
     const version = (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version
@@ -107,7 +124,7 @@ export class Store {
       const detail = `${this.path} was made by a newer XQueue (schema ${version}, this one knows ${SCHEMA_VERSION})`
       throw new XQueueError('engine_unusable', `${detail}: run that version, or choose another file`)
     }
-    if (!this.inMemory) db.exec('PRAGMA journal_mode = WAL')
+    if (!this.inMemory) this.#logAhead()
     db.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -65536`)
     db.exec('BEGIN IMMEDIATE')
     try {
