@@ -3,6 +3,7 @@ import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { ScheduleJson } from '../task/schedule-input.ts'
 import { type ClientOptions, facts, show, table, withClientOptions, withExamples } from './output.ts'
+import { parseJson } from './submit.ts'
 
 interface AddOptions extends ClientOptions {
   cron?: string
@@ -92,7 +93,8 @@ function stateOf({ paused, next_at }: ScheduleJson): string {
 
 async function addSchedule(id: string, type: string, text: string, options: AddOptions): Promise<void> {
   const { cron, timezone, every, catchUp, overlap, priority, maxRetry, group, paused } = options
-  const body = { id, type, payload: payloadOf(text), cron, timezone, every, catch_up: catchUp, overlap, group, paused }
+  const payload = parseJson(text, 'the payload')
+  const body = { id, type, payload, cron, timezone, every, catch_up: catchUp, overlap, group, paused }
   // What is undefined is left out by JSON itself.
   const numbers = { priority: numberOf('--priority', priority), max_retry: numberOf('--max-retry', maxRetry) }
   const added = await call<ScheduleJson>(options.server, 'POST', '/schedules', { ...body, ...numbers })
@@ -103,15 +105,8 @@ function ask({ server }: ClientOptions, method: string, id: string, body?: objec
   return call(server, method, `/schedules/${encodeURIComponent(id)}${path}`, body)
 }
 
-function payloadOf(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new XQueueError('invalid_config', `the payload is no JSON: ${(error as Error).message}`)
-  }
-}
-
 function numberOf(flag: string, value: string | undefined): number | undefined {
-  if (value === undefined || /^\d+$/.test(value)) return value === undefined ? undefined : Number(value)
+  if (value === undefined) return undefined
+  if (/^\d+$/.test(value)) return Number(value)
   throw new XQueueError('invalid_config', `${flag} ${value} must be a whole number`)
 }

@@ -48,7 +48,7 @@ async function submitOne(type: string | undefined, text: string, options: Submit
   const { priority, delay, maxRetry, key, group } = options
   const body = {
     type,
-    payload: parse(text, 'the payload'),
+    payload: parseJson(text, 'the payload'),
     ...(priority === undefined ? {} : { priority: Number(priority) }),
     ...(delay === undefined ? {} : { delay }),
     ...(maxRetry === undefined ? {} : { max_retry: Number(maxRetry) }),
@@ -82,7 +82,7 @@ async function submitFile(path: string, options: SubmitOptions): Promise<void> {
     for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
       number += 1
       if (line.trim() === '') continue
-      batch.push(parse(line, `line ${number}`))
+      batch.push(parseJson(line, `line ${number}`))
       if (batch.length === BATCH) await flush()
     }
     await flush()
@@ -103,7 +103,8 @@ function rate(count: number, since: number): number {
   return Math.round((count / Math.max(performance.now() - since, 1)) * 1_000)
 }
 
-function parse(text: string, what: string): unknown {
+/** @throws XQueueError `invalid_config` naming what was to be JSON */
+export function parseJson(text: string, what: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {

@@ -1,8 +1,8 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
-import type { TaskAnswer } from '../client/client.ts'
 import { changes } from '../client/event-stream.ts'
 import { isFinal, type Status } from '../task/status.ts'
+import type { TaskJson } from '../task/task-json.ts'
 import { type ClientOptions, EXIT, facts, print, show, table, withClientOptions, withExamples } from './output.ts'
 
 interface FilterOptions extends ClientOptions {
@@ -22,7 +22,7 @@ export function taskCommands(): Command[] {
     .description('show one task')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
-      const task = await call<TaskAnswer>(options.server, 'GET', `/tasks/${encodeURIComponent(id)}`)
+      const task = await call<TaskJson>(options.server, 'GET', `/tasks/${encodeURIComponent(id)}`)
       show(task, options, (fields) => facts({ ...fields }))
     })
   const watch = withClientOptions(new Command('watch'))
@@ -36,8 +36,8 @@ export function taskCommands(): Command[] {
     .option('--limit <n>', 'at most this many', '50')
     .action(async (options: FilterOptions) => {
       const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
-      const { tasks } = await call<{ tasks: TaskAnswer[] }>(options.server, 'GET', `/tasks?${query}`)
-      const rows = (all: TaskAnswer[]) =>
+      const { tasks } = await call<{ tasks: TaskJson[] }>(options.server, 'GET', `/tasks?${query}`)
+      const rows = (all: TaskJson[]) =>
         all.map((task) => [task.id, task.type, task.status, task.attempts, task.created_at])
       show(tasks, options, (all) => table(['ID', 'TYPE', 'STATUS', 'ATTEMPTS', 'CREATED'], rows(all)))
     })
@@ -59,7 +59,7 @@ export function taskCommands(): Command[] {
           return
         }
         const [method, path] = name === 'cancel' ? ['DELETE', ''] : ['POST', '/retry']
-        const task = await call<TaskAnswer>(options.server, method, `/tasks/${encodeURIComponent(id)}${path}`)
+        const task = await call<TaskJson>(options.server, method, `/tasks/${encodeURIComponent(id)}${path}`)
         show(task, options, ({ status }) => `${id} ${status}`)
       })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
@@ -86,9 +86,9 @@ export function taskCommands(): Command[] {
 }
 
 /** Resolves with the task once its status is final. */
-export async function waitForEnd(server: Server, id: string): Promise<TaskAnswer> {
+export async function waitForEnd(server: Server, id: string): Promise<TaskJson> {
   for (;;) {
-    const task = await call<TaskAnswer>(server, 'GET', `/tasks/${encodeURIComponent(id)}`)
+    const task = await call<TaskJson>(server, 'GET', `/tasks/${encodeURIComponent(id)}`)
     if (isFinal(task.status)) return task
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
@@ -99,7 +99,7 @@ async function follow(id: string | undefined, options: FilterOptions): Promise<v
   const stop = new AbortController()
   let failure: unknown
   const showCurrent = async () => {
-    const task = await call<TaskAnswer>(options.server, 'GET', `/tasks/${encodeURIComponent(id!)}`)
+    const task = await call<TaskJson>(options.server, 'GET', `/tasks/${encodeURIComponent(id!)}`)
     print(options.json ? JSON.stringify(task) : `${task.id} ${task.type} ${task.status}`)
     if (isFinal(task.status)) stop.abort()
   }

@@ -1,6 +1,6 @@
-import type { Json } from '../task/json.ts'
-import { isFinal, type Status } from '../task/status.ts'
-import type { Progress, Task } from '../task/task.ts'
+import { isFinal } from '../task/status.ts'
+import type { Task } from '../task/task.ts'
+import { type TaskJson, taskOfJson } from '../task/task-json.ts'
 import type { Handlers, PayloadOf, ResultOf } from '../worker/handlers.ts'
 import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
@@ -51,8 +51,8 @@ export class Client<H extends Handlers> {
     payload: PayloadOf<H, Type>,
     options: SubmitOptions = {},
   ): Promise<TaskOf<H, Type>> {
-    const answer = await call<TaskAnswer>(this.#server, 'POST', '/tasks', inputOf({ ...options, type, payload }))
-    return taskOf(answer) as never
+    const answer = await call<TaskJson>(this.#server, 'POST', '/tasks', inputOf({ ...options, type, payload }))
+    return taskOfJson(answer) as never
   }
 
   /** Submits up to 10,000 tasks, all or none; their ids, in order. */
@@ -63,17 +63,17 @@ export class Client<H extends Handlers> {
   }
 
   async get(id: string): Promise<Task> {
-    return taskOf(await call(this.#server, 'GET', `/tasks/${encodeURIComponent(id)}`))
+    return taskOfJson(await call(this.#server, 'GET', `/tasks/${encodeURIComponent(id)}`))
   }
 
   /** Cancels a task; a running one is asked to stop and may still be `processing` in the answer. */
   async cancel(id: string): Promise<Task> {
-    return taskOf(await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}`))
+    return taskOfJson(await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}`))
   }
 
   /** Runs a failed, canceled or timed-out task again. */
   async retry(id: string): Promise<Task> {
-    return taskOf(await call(this.#server, 'POST', `/tasks/${encodeURIComponent(id)}/retry`))
+    return taskOfJson(await call(this.#server, 'POST', `/tasks/${encodeURIComponent(id)}/retry`))
   }
 
   /**
@@ -127,60 +127,4 @@ export function createClient<H extends Handlers>(
   { key = process.env.XQUEUE_KEY }: { key?: string | undefined } = {},
 ): Client<H> {
   return new Client({ url: server, key: key ?? null })
-}
-
-/** A task as the HTTP API writes it. */
-export interface TaskAnswer {
-  id: string
-  type: string
-  payload: Json
-  priority: number
-  status: Status
-  attempts: number
-  deliveries: number
-  max_retry: number
-  queue_timeout: number
-  process_timeout: number
-  timeout_reason: Task['timeoutReason']
-  created_at: string
-  run_at: string
-  started_at: string | null
-  updated_at: string
-  completed_at: string | null
-  worker_id: string | null
-  progress: Progress | null
-  result: Json
-  error: string | null
-  tags: Record<string, string>
-  idempotency_key: string | null
-  group: string | null
-}
-
-function taskOf(answer: TaskAnswer): Task {
-  const time = (text: string | null) => (text === null ? null : Date.parse(text))
-  return {
-    id: answer.id,
-    type: answer.type,
-    payload: answer.payload,
-    priority: answer.priority,
-    status: answer.status,
-    attempts: answer.attempts,
-    deliveries: answer.deliveries,
-    maxRetry: answer.max_retry,
-    queueTimeoutMs: answer.queue_timeout * 1_000,
-    processTimeoutMs: answer.process_timeout * 1_000,
-    timeoutReason: answer.timeout_reason,
-    createdAt: Date.parse(answer.created_at),
-    runAt: Date.parse(answer.run_at),
-    startedAt: time(answer.started_at),
-    updatedAt: Date.parse(answer.updated_at),
-    completedAt: time(answer.completed_at),
-    workerId: answer.worker_id,
-    progress: answer.progress,
-    result: answer.result,
-    error: answer.error,
-    tags: answer.tags,
-    idempotencyKey: answer.idempotency_key,
-    group: answer.group,
-  }
 }

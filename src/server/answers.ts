@@ -1,6 +1,7 @@
 import { type TSchema, Type } from 'typebox'
 import { SCOPES } from '../task/api-key.ts'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
+import { CATCH_UPS, OVERLAPS } from '../task/schedule.ts'
 import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { StatusSchema } from './schemas.ts'
 import type { Route } from './server.ts'
@@ -101,8 +102,36 @@ const Problem = Type.Object(
   { $id: 'Problem' },
 )
 
+const upcoming = Type.Array(time('A tick'), { description: 'The next five times' })
+const Schedule = Type.Object(
+  {
+    id: Type.String(),
+    type: Type.String(),
+    payload: json('Any JSON'),
+    priority: Type.Integer(),
+    group: orNull('string'),
+    tags: Type.Record(Type.String(), Type.String()),
+    max_retry: Type.Integer(),
+    queue_timeout: seconds('How long each task may wait for its first start; 0 = no limit'),
+    process_timeout: seconds('How long one attempt may run; 0 = no limit'),
+    cron: orNull('string'),
+    timezone: orNull('string'),
+    every: orNull('number', { description: 'In seconds' }),
+    catch_up: Type.Unsafe({ enum: CATCH_UPS }),
+    overlap: Type.Unsafe({ enum: OVERLAPS }),
+    paused: Type.Boolean(),
+    next_at: timeOrNull('The tick that comes next'),
+    last_at: timeOrNull('When it last made a task'),
+    last_task_id: orNull('string'),
+    created_at: time('When it was added'),
+    updated_at: time('Its latest change'),
+    upcoming,
+  },
+  { $id: 'Schedule' },
+)
+
 /** Those with a name of their own in the documentation. */
-export const SHARED = [Task, TaskType, Holder, Problem]
+export const SHARED = [Task, TaskType, Holder, Schedule, Problem]
 
 const StreamInfo = Type.Object({
   length: count('Unfinished tasks'),
@@ -185,6 +214,7 @@ const ofText = (type: string, description: string): TSchema =>
 const settled = Type.Object({ status: StatusSchema })
 const changed = Type.Object({ count: count('Tasks that were changed') })
 const task = described(ref('Task'), 'The task')
+const schedule = described(ref('Schedule'), 'The schedule')
 
 /** By what is asked for. */
 export const ANSWERS = {
@@ -200,6 +230,10 @@ export const ANSWERS = {
   handlers: { 200: listOf('handlers', Type.String()) },
   types: { 200: listOf('types', ref('TaskType')) },
   type: { 200: described(ref('TaskType'), 'The type') },
+  schedules: { 200: listOf('schedules', ref('Schedule')) },
+  schedule: { 200: schedule },
+  scheduleAdded: { 201: schedule },
+  upcoming: { 200: Type.Object({ upcoming }) },
   limits: {
     200: Type.Object({
       limits: Type.Record(Type.String(), Type.Integer()),
@@ -263,7 +297,10 @@ const WITH_SCOPE: readonly ErrorCode[] = ['unauthorized', 'forbidden', 'too_many
 
 /** The refusals of a call, one answer for each status, told by the table of errors. */
 export function refusalsOf({ method, scope, refusals = [] }: Pick<Route, 'method' | 'scope' | 'refusals'>) {
-  const atDoor = [...(method === 'POST' ? WITH_BODY : []), ...(scope === 'open' ? [] : WITH_SCOPE)]
+  const atDoor = [
+    ...(method === 'POST' || method === 'PATCH' ? WITH_BODY : []),
+    ...(scope === 'open' ? [] : WITH_SCOPE),
+  ]
   const codes = [...new Set([...ANYWHERE, ...atDoor, ...refusals])]
   const statuses = Map.groupBy(codes, (code) => ERRORS[code][0])
   return Object.fromEntries(

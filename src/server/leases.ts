@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Turn, WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
-import { XQueueError } from '../task/errors.ts'
+import { invalidField, XQueueError } from '../task/errors.ts'
 import { isTooDeep, type Json, TOO_DEEP } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
@@ -153,7 +153,7 @@ function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdent
 /** @throws XQueueError `invalid_request` */
 function refuseTooDeep(path: string, value: unknown): void {
   if (!isTooDeep(value)) return
-  throw new XQueueError('invalid_request', `${path} ${TOO_DEEP}`, { errors: [{ path, message: TOO_DEEP }] })
+  throw invalidField(path, TOO_DEEP)
 }
 
 function lost(lease: string, why: string): XQueueError {

@@ -1,5 +1,4 @@
 import type { FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
 import type { ScheduleChange } from '../engine/engine.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Schedule } from '../task/schedule.ts'
@@ -16,36 +15,9 @@ import {
   timingOf,
   upcomingOf,
 } from '../task/schedule-input.ts'
+import { ANSWERS } from './answers.ts'
 import { IdParams } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
-
-const orNull = (type: 'string' | 'number') => Type.Unsafe({ type: [type, 'null'] })
-const upcoming = Type.Array(Type.String({ format: 'date-time' }))
-const Answer = Type.Object({
-  id: Type.String(),
-  type: Type.String(),
-  payload: Type.Unsafe<unknown>({}),
-  priority: Type.Integer(),
-  group: orNull('string'),
-  tags: Type.Record(Type.String(), Type.String()),
-  max_retry: Type.Integer(),
-  queue_timeout: Type.Number(),
-  process_timeout: Type.Number(),
-  cron: orNull('string'),
-  timezone: orNull('string'),
-  every: orNull('number'),
-  catch_up: Type.String(),
-  overlap: Type.String(),
-  paused: Type.Boolean(),
-  next_at: orNull('string'),
-  last_at: orNull('string'),
-  last_task_id: orNull('string'),
-  created_at: Type.String(),
-  updated_at: Type.String(),
-  upcoming,
-})
-const List = Type.Object({ schedules: Type.Array(Answer), count: Type.Integer() })
-const Preview = Type.Object({ upcoming })
 
 /** /api/v1/schedules: tasks that are made again and again. */
 export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[] {
@@ -63,7 +35,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules',
       scope: 'admin',
       summary: 'Add a schedule; the same again changes nothing',
-      answers: { 201: Answer },
+      answers: ANSWERS.scheduleAdded,
       refusals: ['unknown_type', 'invalid_payload', 'schedule_exists', 'too_many_schedules'],
       body: ScheduleInputSchema,
       bodyLimit: limits.taskBytesMax,
@@ -80,7 +52,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       scope: 'read',
       quiet: true,
       summary: 'The next five times of a cron or an interval, without a schedule',
-      answers: { 200: Preview },
+      answers: ANSWERS.upcoming,
       body: TimingSchema,
       handler: async (request) => ({ upcoming: upcomingOf(timingOf(request.body as TimingInput), Date.now()) }),
     },
@@ -89,7 +61,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules',
       scope: 'read',
       summary: 'All schedules by their ids',
-      answers: { 200: List },
+      answers: ANSWERS.schedules,
       handler: async () => {
         const schedules = (await engine.schedules()).map(answer)
         return { schedules, count: schedules.length }
@@ -100,7 +72,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules/:id',
       scope: 'read',
       summary: 'One schedule, and its next five times',
-      answers: { 200: Answer },
+      answers: ANSWERS.schedule,
       refusals: ['not_found'],
       params: IdParams,
       handler: async (request) => answer(await find(idOf(request))),
@@ -110,7 +82,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules/:id',
       scope: 'admin',
       summary: 'Change what is named of a schedule, also `paused`; the rest stays',
-      answers: { 200: Answer },
+      answers: ANSWERS.schedule,
       refusals: ['not_found', 'invalid_payload'],
       params: IdParams,
       body: ScheduleChangesSchema,
@@ -127,7 +99,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules/:id',
       scope: 'admin',
       summary: 'Remove a schedule; tasks that it has made stay',
-      answers: { 200: Answer },
+      answers: ANSWERS.schedule,
       refusals: ['not_found'],
       params: IdParams,
       handler: async (request) => {
@@ -141,7 +113,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules/:id/run',
       scope: 'admin',
       summary: 'Make its task now, out of turn, also while it is paused; `last_task_id` says which',
-      answers: { 201: Answer },
+      answers: ANSWERS.scheduleAdded,
       refusals: ['not_found', 'queue_full'],
       params: IdParams,
       handler: async (request, reply) => {

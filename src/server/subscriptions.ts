@@ -2,7 +2,7 @@ import { type TSchema, Type } from 'typebox'
 import type { Interests } from '../access/principal.ts'
 import { topicsOf } from '../access/subscription.ts'
 import { parseDurationMs } from '../task/duration.ts'
-import { XQueueError } from '../task/errors.ts'
+import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
@@ -63,10 +63,6 @@ function interestsOf({ task_ids: taskIds, types }: SubscriptionInput): Interests
 function ttlOf({ ttl }: SubscriptionInput): number {
   if (ttl === undefined) return TTL_MS.default
   const ms = parseDurationMs(ttl)
-  if (ms < TTL_MS.least || ms > TTL_MS.most) throw refused('ttl', 'must be from 1 second to 24 hours')
+  if (ms < TTL_MS.least || ms > TTL_MS.most) throw invalidField('ttl', 'must be from 1 second to 24 hours')
   return ms
-}
-
-function refused(path: string, message: string): XQueueError {
-  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
 }

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { TaskFilter } from '../engine/engine.ts'
-import { type FieldError, XQueueError } from '../task/errors.ts'
+import { type ErrorCode, type FieldError, XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 import { refuseTaskLimits, specOf, type TaskInput, TaskInputSchema, throwErrors } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
@@ -11,6 +11,11 @@ import { ANSWERS } from './answers.ts'
 import { FilterSchema, IdParams, ListSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
 import { holderJson } from './type-json.ts'
+
+const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
+  ...(['unknown_type', 'type_owns_limits', 'invalid_payload', 'invalid_duration'] as const),
+  ...(['idempotency_conflict', 'queue_full'] as const),
+]
 
 type Filter = { status?: TaskFilter['status']; type?: string; tag?: string; group?: string }
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
@@ -80,14 +85,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       bodyLimit: limits.taskBytesMax,
       before: (request) => refuseTaskLimits(request.body),
       answers: ANSWERS.submitted,
-      refusals: [
-        'unknown_type',
-        'type_owns_limits',
-        'invalid_payload',
-        'invalid_duration',
-        'idempotency_conflict',
-        'queue_full',
-      ],
+      refusals: SUBMISSION_REFUSALS,
       handler: submitOne,
     },
     {
@@ -105,14 +103,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
         if (Array.isArray(tasks)) for (const task of tasks) refuseTaskLimits(task)
       },
       answers: ANSWERS.batch,
-      refusals: [
-        'unknown_type',
-        'type_owns_limits',
-        'invalid_payload',
-        'invalid_duration',
-        'idempotency_conflict',
-        'queue_full',
-      ],
+      refusals: SUBMISSION_REFUSALS,
       handler: submitBatch,
     },
     {

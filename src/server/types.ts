@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { RATE_LIMITS, type Rate, type TypeInfo } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
-import { XQueueError } from '../task/errors.ts'
+import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf } from '../task/task-input.ts'
 import { ANSWERS } from './answers.ts'
 import { TypeParams } from './schemas.ts'
@@ -174,12 +174,8 @@ function rateOf({ max, per }: RateInput): Rate | null {
   try {
     perMs = parseDurationMs(per)
   } catch (error) {
-    throw refused('per', (error as Error).message)
+    throw invalidField('per', (error as Error).message)
   }
-  if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw refused('per', 'must be from 1 ms to 24 hours')
+  if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw invalidField('per', 'must be from 1 ms to 24 hours')
   return { max, perMs }
-}
-
-function refused(path: string, message: string): XQueueError {
-  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
 }

@@ -84,3 +84,8 @@ export function describeError(thrown: unknown): string {
     return 'an error that cannot be shown'
   }
 }
+
+/** A field of a request that cannot be as it is; the message goes on after its name. */
+export function invalidField(path: string, message: string): XQueueError {
+  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
+}

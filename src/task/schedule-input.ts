@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 import { parseDurationMs } from './duration.ts'
-import { type FieldError, XQueueError } from './errors.ts'
+import { type FieldError, invalidField, XQueueError } from './errors.ts'
 import {
   CATCH_UPS,
   type CatchUp,
@@ -14,15 +14,7 @@ import {
   type ScheduleSpec,
 } from './schedule.ts'
 import { TASK_LIMITS, TYPE_PATTERN } from './task.ts'
-import {
-  durationOf,
-  type KnownType,
-  SCHEDULE_ID,
-  specOf,
-  type TaskInput,
-  TaskInputSchema,
-  throwErrors,
-} from './task-input.ts'
+import { durationOf, type KnownType, specOf, type TaskInput, TaskInputSchema, throwErrors } from './task-input.ts'
 import { isoTime } from './task-json.ts'
 import { CRON_CHARS_MAX, checkCron, checkEvery, EVERY_MS_MIN, type Timing, upcoming } from './timing.ts'
 
@@ -37,7 +29,7 @@ const { type, delay: _, run_at: __, idempotency_key: ___, ...taskFields } = Task
 const closed = { additionalProperties: false }
 const id = Type.String({
   maxLength: 100,
-  pattern: SCHEDULE_ID,
+  pattern: TYPE_PATTERN.source,
   description: 'A name of your choice, of the form of a type',
 })
 
@@ -95,9 +87,6 @@ export interface ScheduleInput extends ScheduleChangesInput {
 
 /** @throws XQueueError `invalid_request`, `invalid_payload` */
 export async function scheduleSpecOf(input: ScheduleInput, known: KnownType | null): Promise<ScheduleSpec> {
-  if (!TYPE_PATTERN.test(input.id)) {
-    throw refused('id', 'must be letters, digits and . _ : - after a first letter or digit, as in daily-report')
-  }
   return {
     id: input.id,
     timing: timingOf(input),
@@ -142,19 +131,20 @@ const FIELDS = {
 
 /** @throws XQueueError `invalid_request` */
 export function timingOf({ cron, timezone, every }: TimingInput): Timing {
-  if (cron !== undefined && every !== undefined) throw refused('every', 'cannot be given together with cron')
+  if (cron !== undefined && every !== undefined) throw invalidField('every', 'cannot be given together with cron')
   if (cron !== undefined) {
     const timing = { cron, timezone: timezone ?? TIMEZONE_DEFAULT }
     checkCron(timing.cron, timing.timezone)
     return timing
   }
-  if (timezone !== undefined) throw refused('timezone', 'has no meaning without cron: intervals count from 1970 in UTC')
-  if (every === undefined) throw refused('cron', 'is required, as in "30 2 * * MON-FRI", or every, as in "15m"')
+  if (timezone !== undefined)
+    throw invalidField('timezone', 'has no meaning without cron: intervals count from 1970 in UTC')
+  if (every === undefined) throw invalidField('cron', 'is required, as in "30 2 * * MON-FRI", or every, as in "15m"')
   let everyMs: number
   try {
     everyMs = parseDurationMs(every)
   } catch (error) {
-    throw refused('every', (error as Error).message)
+    throw invalidField('every', (error as Error).message)
   }
   checkEvery(everyMs)
   return { everyMs }
@@ -209,8 +199,4 @@ async function taskOf(input: TaskInput, known: KnownType | null): Promise<Schedu
 /** Without what is undefined. */
 function given<T extends object>(fields: T): { [Name in keyof T]?: Exclude<T[Name], undefined> } {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
-}
-
-function refused(path: string, message: string): XQueueError {
-  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
 }

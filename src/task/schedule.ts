@@ -16,6 +16,9 @@ export type CatchUp = (typeof CATCH_UPS)[number]
 export const OVERLAPS = ['allow', 'skip'] as const
 export type Overlap = (typeof OVERLAPS)[number]
 
+/** A tick that found the queue full is tried again after this long. */
+export const TICK_AGAIN_MS = 1_000
+
 /** A schedule as it is asked for. */
 export interface ScheduleSpec {
   /** A name that the caller chooses, of the form that a type's has. */

@@ -21,13 +21,9 @@ export const GroupSchema = Type.String({
   description: 'Tenant, account or customer: the groups of a type take turns, and may have a limit of their own',
 })
 
-/** TYPE_PATTERN in other words, because other words are told of it. */
-export const SCHEDULE_ID = '^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$'
-
 /** What is told of a text that does not fit a pattern or a format of these schemas. */
 export const FORMS: Readonly<Record<string, string>> = {
-  [TYPE_PATTERN.source]: 'is no name of a task type: letters, digits and . _ : -, first a letter or digit',
-  [SCHEDULE_ID]: 'must be letters, digits and . _ : - after a first letter or digit, as in daily-report',
+  [TYPE_PATTERN.source]: 'must be letters, digits and . _ : - after a first letter or digit, as in daily-report',
   [NO_CONTROLS]: 'must not have control characters',
   'date-time': 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z',
 }

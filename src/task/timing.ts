@@ -1,5 +1,5 @@
 import { Cron } from 'croner'
-import { XQueueError } from './errors.ts'
+import { invalidField } from './errors.ts'
 import { TASK_LIMITS } from './task.ts'
 
 /**
@@ -63,30 +63,30 @@ export function checkCron(cron: string, timezone: string): void {
   const fields = cron.trim().split(/\s+/)
   if (fields.length !== FIELDS.length || cron.length > CRON_CHARS_MAX) {
     const names = FIELDS.map(({ name }) => name).join(', ')
-    throw refused('cron', `"${cron.slice(0, 80)}" must have five fields (${names}), ${EXAMPLE}`)
+    throw invalidField('cron', `"${cron.slice(0, 80)}" must have five fields (${names}), ${EXAMPLE}`)
   }
   for (const [index, { name, allowed }] of FIELDS.entries()) {
     const field = fields[index]!
     const alone = FIELDS.map((_, at) => (at === index ? field : '*')).join(' ')
     if (FIELD.test(field) && isCron(alone)) continue
-    throw refused('cron', `"${cron}" has a ${name} "${field}" that cannot be: ${allowed}; ${EXAMPLE}`)
+    throw invalidField('cron', `"${cron}" has a ${name} "${field}" that cannot be: ${allowed}; ${EXAMPLE}`)
   }
   if (nextTick({ cron, timezone }, Date.now()) === null) {
-    throw refused('cron', `"${cron}" never comes: no such month has that day`)
+    throw invalidField('cron', `"${cron}" never comes: no such month has that day`)
   }
 }
 
 /** @throws XQueueError `invalid_request` */
 export function checkEvery(everyMs: number): void {
   if (everyMs >= EVERY_MS_MIN && everyMs <= TASK_LIMITS.durationMsMax) return
-  throw refused('every', 'must be from 1 second to 366 days, as in "15m"')
+  throw invalidField('every', 'must be from 1 second to 366 days, as in "15m"')
 }
 
 function checkTimezone(timezone: string): void {
   if (/^[A-Za-z]/.test(timezone) && isTimezone(timezone)) return
   const near = nearTimezones(timezone)
   const remedy = near.length > 0 ? `did you mean ${near.join(' or ')}?` : 'give a name as in Europe/Berlin, or UTC'
-  throw refused('timezone', `"${timezone.slice(0, 60)}" is no IANA time zone: ${remedy}`)
+  throw invalidField('timezone', `"${timezone.slice(0, 60)}" is no IANA time zone: ${remedy}`)
 }
 
 function isTimezone(timezone: string): boolean {
@@ -153,8 +153,4 @@ function listOf(field: string, max: number): string {
     return Array.from({ length: Math.floor((last - first) / Number(step)) + 1 }, (_, at) => first + at * Number(step))
   })
   return [...new Set(values)].join(',')
-}
-
-function refused(path: string, message: string): XQueueError {
-  return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
 }

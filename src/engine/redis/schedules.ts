@@ -7,6 +7,7 @@ import {
   type Schedule,
   type ScheduleSpec,
   specAt,
+  TICK_AGAIN_MS,
   type Tick,
 } from '../../task/schedule.ts'
 import type { ScheduleChange, Swept } from '../engine.ts'
@@ -16,8 +17,6 @@ import { idOfRef, type Numbers, placeOf } from './ids.ts'
 import type { RedisStore } from './store.ts'
 import { submissionOf } from './submissions.ts'
 
-/** A tick that found the queue full is tried again after this long. */
-const FULL_MS = 1_000
 const REF = /^\d+\.\d{13}-\d{10}$/
 
 /** A schedule as it was seen; `text` is what a step compares. */
@@ -81,7 +80,7 @@ export class Schedules {
         // Another process has it, and knows when it is due next; or there is no room for its task.
         nextAt = ticked === 'moved' ? tick.nextAt : null
         if (ticked === 'moved') ticks += 1
-        else if (ticked !== 'stale') times.push(now + FULL_MS)
+        else if (ticked !== 'stale') times.push(now + TICK_AGAIN_MS)
         text = textOf({ ...seen, nextAt })
       }
       if (nextAt !== null && nextAt <= now) more = true

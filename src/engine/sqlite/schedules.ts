@@ -8,6 +8,7 @@ import {
   type Schedule,
   type ScheduleSpec,
   specAt,
+  TICK_AGAIN_MS,
 } from '../../task/schedule.ts'
 import { isFinal, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
@@ -19,9 +20,6 @@ import type { Row, Store } from './store.ts'
 import { accept } from './submit.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
-
-/** A tick that found the queue full is tried again after this long. */
-const FULL_MS = 1_000
 
 /** The schedules of a file. The transaction that it is handed is what makes of each tick one task. */
 export class Schedules {
@@ -71,7 +69,7 @@ export class Schedules {
           if (at !== null && !this.#skips(tx, schedule)) this.#run(tx, schedule, at)
         } catch (error) {
           if ((error as XQueueError).code !== 'queue_full') throw error
-          this.#fullUntil = tx.now + FULL_MS
+          this.#fullUntil = tx.now + TICK_AGAIN_MS
           return ticks
         }
         tx.store.run('moveSchedule', schedule.id, nextAt)
