@@ -4,6 +4,7 @@ import { type TaskJson, taskOfJson } from '../task/task-json.ts'
 import type { Handlers, PayloadOf, ResultOf } from '../worker/handlers.ts'
 import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
+import { Batch, Flow } from './flow.ts'
 import { ScheduleClient } from './schedules.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 
@@ -60,6 +61,16 @@ export class Client<H extends Handlers> {
     const body = { tasks: tasks.map(inputOf) }
     const answer = await call<{ tasks: { id: string }[] }>(this.#server, 'POST', '/tasks/batch', body)
     return answer.tasks.map(({ id }) => id)
+  }
+
+  /** A flow to add tasks to that wait for each other. @param name of its batch; default a new one */
+  flow(name?: string): Flow<H> {
+    return new Flow(this.#server, name)
+  }
+
+  /** The tasks that were submitted with that `batch`. */
+  batch(name: string): Batch {
+    return new Batch(this.#server, name)
   }
 
   async get(id: string): Promise<Task> {

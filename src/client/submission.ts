@@ -1,3 +1,4 @@
+import type { OnFailure } from '../task/flow.ts'
 import type { Duration } from '../worker/handlers.ts'
 
 /** What may be said of a task beside its type and payload; each has the default of its handler or of XQueue. */
@@ -16,6 +17,12 @@ export interface SubmitOptions {
   tags?: Record<string, string>
   /** A tenant, account or customer: the groups of a type take turns, and may have a limit of their own. */
   group?: string
+  /** Tasks to wait for, by their ids; with `submitMany` also by the places of earlier ones, from 0. See `flow`. */
+  after?: readonly (string | number)[]
+  /** When one of those ends without success: be canceled too, run all the same, or wait for its retry. */
+  onFailure?: OnFailure
+  /** A name that tasks are counted, listed, canceled and retried under together, see `batch`. */
+  batch?: string
   /** The same key with the same task is submitted once, however often it is called. */
   idempotencyKey?: string
 }
@@ -34,5 +41,8 @@ export function inputOf(task: SubmitOptions & { type?: string; payload?: unknown
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
     group: task.group,
+    after: task.after,
+    on_failure: task.onFailure,
+    batch: task.batch,
   }
 }

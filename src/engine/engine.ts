@@ -1,5 +1,6 @@
 import type { ApiKey } from '../task/api-key.ts'
 import type { TaskEvent } from '../task/event.ts'
+import type { BatchInfo, Predecessor } from '../task/flow.ts'
 import type { Json } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { RetryPolicy } from '../task/retry.ts'
@@ -27,8 +28,11 @@ export interface Engine {
   /**
    * Accepts all specs or none; durable when it resolves. A known idempotency key with the same request answers the
    * earlier task (`existing`).
-   * @throws XQueueError `unknown_type` (with the index of each in `errors`, path `tasks[i].type`),
-   *   `idempotency_conflict`, `queue_full`
+   *
+   * A task with `after` is pending until all of those have ended, each in a way that counts for it (`onFailure`): then
+   * it is ready, and its wait begins, or it is canceled at once. So it is also for those that have ended before.
+   * @throws XQueueError `unknown_type` and `unknown_predecessor` (with the index of each in `errors`, as in
+   *   `tasks[i].type`), `idempotency_conflict`, `queue_full`, `too_many_successors`
    */
   submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
 
@@ -42,7 +46,10 @@ export interface Engine {
    */
   cancel(which: Which): Promise<Changed>
 
-  /** Takes failed, canceled and timed-out tasks back to `pending`, attempts from 0. Bounded like `cancel`. */
+  /**
+   * Takes failed, canceled and timed-out tasks back to `pending`, attempts from 0. Bounded like `cancel`. One that waits
+   * for others waits again for those that have not ended in a way that counts, and is refused when such a one is gone.
+   */
   retry(which: Which): Promise<Changed>
 
   /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
@@ -64,6 +71,9 @@ export interface Engine {
    * @throws XQueueError `invalid_cursor`
    */
   list(query: ListQuery): Promise<Page>
+
+  /** How far the tasks of a batch are, or null when there is none that is kept. */
+  batch(name: string): Promise<BatchInfo | null>
 
   /** Why a task is not running, or null when there is no such task. */
   explain(id: string): Promise<Explanation | null>
@@ -183,6 +193,8 @@ export interface Lease {
   /** When the attempt runs out of time, or null. */
   deadlineAt: number | null
   task: Task
+  /** What the task has waited for, in the order of its `after`. */
+  predecessors: readonly Predecessor[]
 }
 
 /**
@@ -196,6 +208,7 @@ export interface TaskFilter {
   type?: string
   tag?: { key: string; value: string }
   group?: string
+  batch?: string
 }
 
 export interface Changed {
@@ -245,9 +258,11 @@ export const RATE_LIMITS = { max: 1_000_000, perMs: 86_400_000 } as const
 
 export interface TypeInfo {
   type: string
-  /** Waiting, delayed ones included. */
+  /** Waiting, delayed and dependent ones included. */
   pending: number
   delayed: number
+  /** Those that wait for other tasks. */
+  dependent: number
   processing: number
   maxConcurrency: number | null
   groupConcurrency: number | null
@@ -314,6 +329,7 @@ export interface Explanation {
   reason:
     | 'finished'
     | 'running'
+    | 'waits_for_tasks'
     | 'delayed'
     | 'paused'
     | 'no_worker'
@@ -328,14 +344,17 @@ export interface Explanation {
   maxConcurrency: number | null
   /** Tasks of its type that go first, as things stand (counted up to 10,000). */
   ahead: number
+  /** The tasks that it still waits for. */
+  waitsFor: readonly string[]
   /** Until when, where the reason has an end: run_at, the holder's lease expiry, the rate's next start. */
   until: number | null
 }
 
 export interface Stats {
-  /** Tasks kept, by status; `pending` includes the delayed ones. */
+  /** Tasks kept, by status; `pending` includes the delayed ones, and those that wait for others. */
   counts: Record<Status, number>
   delayed: number
+  dependent: number
   /** Tasks finished per second over the last minute. */
   throughput: number
   concurrencyLimits: Record<string, number>

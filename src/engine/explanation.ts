@@ -17,24 +17,28 @@ export interface Findings {
   /** When the type's rate lets the next task start; null: now. */
   nextStartAt: number | null
   ahead: number
+  /** Tasks that it still waits for. */
+  waitsFor: readonly string[]
 }
 
 /** The first reason that holds, in the order that the port gives. */
 export function explain(findings: Findings): Explanation {
   const { task, now, paused, hasWorker, maxConcurrency, groupConcurrency, holders, holdersOfGroup } = findings
-  const { nextStartAt, ahead } = findings
+  const { nextStartAt, ahead, waitsFor } = findings
   const because = (reason: Explanation['reason'], until: number | null = null, by = holders): Explanation => ({
     reason,
     task,
     holders: by,
     maxConcurrency,
     ahead,
+    waitsFor,
     until,
   })
   if (isFinal(task.status)) return because('finished')
   if (task.status === 'processing') {
     return because('running', holders.find(({ taskId }) => taskId === task.id)?.expiresAt ?? null)
   }
+  if (waitsFor.length > 0) return because('waits_for_tasks')
   if (task.runAt > now) return because('delayed', task.runAt)
   if (paused) return because('paused')
   if (!hasWorker) return because('no_worker')

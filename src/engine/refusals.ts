@@ -1,6 +1,6 @@
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import { SCHEDULE_LIMITS } from '../task/schedule.ts'
-import type { TaskSpec } from '../task/task.ts'
+import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 
 /** Why an engine refuses something, in the same words whichever engine it is. */
 
@@ -33,6 +33,27 @@ export function keyConflict(key: string, index: number, taskId: string | null): 
   const detail = `the idempotency key "${key}" was used for another request: use a new key, or send the same body`
   const errors = [{ path: `tasks[${index}].idempotency_key`, message: 'used for another request' }]
   return new XQueueError('idempotency_conflict', detail, { errors, ...(taskId === null ? {} : { task_id: taskId }) })
+}
+
+/** @param unknown which of a spec's predecessors are not there */
+export function unknownPredecessors(
+  specs: readonly TaskSpec[],
+  unknown: (index: number, id: string) => boolean,
+): XQueueError {
+  const errors = specs.flatMap(({ after }, index) =>
+    after.flatMap((id, place): FieldError[] =>
+      typeof id === 'string' && unknown(index, id)
+        ? [{ path: `tasks[${index}].after[${place}]`, message: `there is no task ${JSON.stringify(id)}` }]
+        : [],
+    ),
+  )
+  const detail = `a task can only wait for tasks that are there, and ${errors[0]!.message}`
+  return new XQueueError('unknown_predecessor', `${detail}: it never was, or retention removed it`, { errors })
+}
+
+export function tooManySuccessors(id: string): XQueueError {
+  const detail = `${TASK_LIMITS.successorsMax} tasks may wait for one, and for ${id} it would be more`
+  return new XQueueError('too_many_successors', `${detail}: let them wait for a task in between`)
 }
 
 export function queueFull(waiting: number, pendingMax: number, more: number): XQueueError {

@@ -37,7 +37,11 @@ export class SealingEngine extends ViewedEngine {
     for (const lease of answer.leases) {
       const opened = this.#seal.open(lease.task.payload, aboutPayload(lease.task))
       if ('keyId' in opened) lost.push({ lease: lease.lease, keyId: opened.keyId })
-      else leases.push({ ...lease, task: { ...openOutcome(this.#seal, lease.task), payload: opened.value } })
+      else {
+        const task = { ...openOutcome(this.#seal, lease.task), payload: opened.value }
+        const predecessors = lease.predecessors.map((one) => ({ ...one, result: openResult(this.#seal, one.result) }))
+        leases.push({ ...lease, task, predecessors })
+      }
     }
     if (lost.length > 0) await this.#giveUp(turn, lost)
     return { ...answer, leases }
@@ -111,9 +115,13 @@ function openWith(seal: Seal): View {
 
 /** What the task's attempts have come to, in a task and in an event alike. */
 function openOutcome<T extends Pick<Task, 'result' | 'progress'>>(seal: Seal, shown: T): T {
-  const result = shownOf(seal.open(shown.result, 'result'))
+  const result = openResult(seal, shown.result)
   const progress = shownOf(seal.open(shown.progress as Json, 'progress')) as Progress | null
   return { ...shown, result, progress }
+}
+
+function openResult(seal: Seal, result: Json): Json {
+  return shownOf(seal.open(result, 'result'))
 }
 
 function shownOf(opened: ReturnType<Seal['open']>): Json {

@@ -72,6 +72,10 @@ export class ViewedEngine implements Engine {
     return explanation && { ...explanation, task: this.#view(explanation.task) }
   }
 
+  batch(name: string) {
+    return this.#engine.batch(name)
+  }
+
   types(query?: { names?: readonly string[]; holders?: boolean }) {
     return this.#engine.types(query)
   }

@@ -1,8 +1,9 @@
 import { type TSchema, Type } from 'typebox'
 import { SCOPES } from '../task/api-key.ts'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
+import { ON_FAILURE } from '../task/flow.ts'
 import { CATCH_UPS, OVERLAPS } from '../task/schedule.ts'
-import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
+import { FINAL_STATUSES, STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { StatusSchema } from './schemas.ts'
 import type { Route } from './server.ts'
 
@@ -48,6 +49,9 @@ const Task = Type.Object(
     tags: Type.Record(Type.String(), Type.String()),
     idempotency_key: orNull('string'),
     group: orNull('string', { description: 'Whose turns it takes within its type' }),
+    after: Type.Array(Type.String(), { description: 'The tasks that it waits for, or has waited for' }),
+    on_failure: Type.Unsafe({ enum: ON_FAILURE }),
+    batch: orNull('string', { description: 'The name that it is counted under together with others' }),
   },
   { $id: 'Task' },
 )
@@ -62,8 +66,9 @@ const Percentiles = oneOf(
 const TaskType = Type.Object(
   {
     type: Type.String(),
-    pending: count('Waiting tasks, delayed ones included'),
+    pending: count('Waiting tasks, delayed and dependent ones included'),
     delayed: count('Tasks whose time has not come'),
+    dependent: count('Tasks that wait for others'),
     processing: count('Running tasks'),
     max_concurrency: orNull('integer', { description: 'Most tasks at once; null: no limit' }),
     group_concurrency: orNull('integer', { description: 'The same for each of its groups' }),
@@ -143,6 +148,7 @@ const StreamInfo = Type.Object({
 const Stats = Type.Object({
   ...Object.fromEntries(STATUSES.map((status) => [`${status}_tasks`, Type.Integer()])),
   delayed_tasks: Type.Integer(),
+  dependent_tasks: Type.Integer(),
   total_workers: Type.Integer(),
   active_workers: Type.Integer(),
   stream_info: Type.Object({ length: Type.Integer(), groups: Type.Integer() }),
@@ -185,7 +191,7 @@ const Workers = Type.Object({
 
 const REASONS = [
   ...['ready', 'delayed', 'limit_reached', 'group_limit_reached', 'rate_limited', 'paused', 'no_worker'],
-  ...['behind', 'running', 'finished'],
+  ...['behind', 'running', 'finished', 'waits_for_tasks'],
 ]
 
 const Explanation = Type.Object({
@@ -197,7 +203,25 @@ const Explanation = Type.Object({
   max_concurrency: orNull('integer'),
   holders: Type.Array(ref('Holder')),
   ahead: count('Tasks that run before it'),
+  waits_for: Type.Array(Type.String(), { description: 'The tasks that it still waits for' }),
   until: timeOrNull('When that may change'),
+})
+
+const Predecessor = Type.Object({
+  id: Type.String(),
+  type: Type.String(),
+  status: Type.Unsafe({ enum: [...FINAL_STATUSES, null], description: 'null: it is not known any more' }),
+  result: json('Any JSON'),
+  error: orNull('string'),
+})
+
+const Batch = Type.Object({
+  batch: Type.String(),
+  total: count('Tasks that were ever accepted with it'),
+  ...Object.fromEntries(STATUSES.map((status) => [status, count(`Tasks that are ${status}`)])),
+  removed: count('Tasks that have ended and are no longer kept'),
+  progress: Type.Number({ minimum: 0, maximum: 100, description: 'How many of them have ended, in percent' }),
+  done: Type.Boolean({ description: 'Whether all have ended' }),
 })
 
 const Session = Type.Object({
@@ -227,6 +251,7 @@ export const ANSWERS = {
   },
   changed: { 202: changed },
   explanation: { 200: Explanation },
+  batchInfo: { 200: described(Batch, 'How far its tasks are') },
   handlers: { 200: listOf('handlers', Type.String()) },
   types: { 200: listOf('types', ref('TaskType')) },
   type: { 200: described(ref('TaskType'), 'The type') },
@@ -261,7 +286,12 @@ export const ANSWERS = {
   leases: {
     200: Type.Object({
       leases: Type.Array(
-        Type.Object({ lease: Type.String(), expires_at: time('Unless it is renewed'), task: ref('Task') }),
+        Type.Object({
+          lease: Type.String(),
+          expires_at: time('Unless it is renewed'),
+          task: ref('Task'),
+          predecessors: Type.Array(Predecessor, { description: 'What it has waited for, in the order of `after`' }),
+        }),
       ),
     }),
   },

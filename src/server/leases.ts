@@ -67,10 +67,11 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
           await engine.turn({ worker, want: 0, outcomes })
         }
         return {
-          leases: leases.map(({ lease, expiresAt, task }) => ({
+          leases: leases.map(({ lease, expiresAt, task, predecessors }) => ({
             lease,
             expires_at: isoTime(expiresAt),
             task: taskJson(task),
+            predecessors,
           })),
         }
       },

@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 import { STATUSES } from '../task/status.ts'
-import { GroupSchema, TypeNameSchema } from '../task/task-input.ts'
+import { BatchSchema, GroupSchema, TypeNameSchema } from '../task/task-input.ts'
 
 /** The shapes that requests are validated with and OpenAPI is written from. */
 
@@ -17,6 +17,7 @@ export const FilterSchema = Type.Object(
     type: Type.Optional(TypeNameSchema),
     tag: Type.Optional(Type.String({ maxLength: 400, pattern: TAG, description: 'key:value' })),
     group: Type.Optional(GroupSchema),
+    batch: Type.Optional(BatchSchema),
   },
   closed,
 )

@@ -19,6 +19,7 @@ import { DURATION_FORMAT } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
 import { guard } from './access.ts'
 import { ANSWERS, refusalsOf } from './answers.ts'
+import { batchRoutes } from './batches.ts'
 import { answerUnreadable, closeUnusedConnections, connectionOptions, PATIENCE, type Patience } from './connections.ts'
 import { eventRoutes } from './events.ts'
 import { addHeaders } from './headers.ts'
@@ -168,6 +169,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   }
   const resources = [
     taskRoutes,
+    batchRoutes,
     typeRoutes,
     scheduleRoutes,
     leaseRoutes,

@@ -89,7 +89,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
 
 /** Counts and rates as `/api/v1/stats` answers them. */
 export async function readStats(engine: Engine, instanceId: string, startedAt: number) {
-  const [{ counts, delayed, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
+  const [{ counts, delayed, dependent, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
     engine.stats(),
     engine.workers(),
   ])
@@ -101,7 +101,8 @@ export async function readStats(engine: Engine, instanceId: string, startedAt: n
     canceled_tasks: counts.canceled,
     timeout_tasks: counts.timeout,
     delayed_tasks: delayed,
-    ready_tasks: Math.max(0, counts.pending - delayed), // What more workers could help with.
+    dependent_tasks: dependent,
+    ready_tasks: Math.max(0, counts.pending - delayed - dependent), // What more workers could help with.
     total_workers: workers.length,
     active_workers: active(workers),
     stream_info: { length: stream.length, groups: stream.groups },

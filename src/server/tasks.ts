@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { TaskFilter } from '../engine/engine.ts'
+import type { Engine, TaskFilter } from '../engine/engine.ts'
 import { type ErrorCode, type FieldError, XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 import { refuseTaskLimits, specOf, type TaskInput, TaskInputSchema, throwErrors } from '../task/task-input.ts'
@@ -14,10 +14,10 @@ import { holderJson } from './type-json.ts'
 
 const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
   ...(['unknown_type', 'type_owns_limits', 'invalid_payload', 'invalid_duration'] as const),
-  ...(['idempotency_conflict', 'queue_full'] as const),
+  ...(['idempotency_conflict', 'queue_full', 'unknown_predecessor', 'too_many_successors'] as const),
 ]
 
-type Filter = { status?: TaskFilter['status']; type?: string; tag?: string; group?: string }
+type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch'> & { tag?: string }
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
@@ -43,7 +43,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     const errors: FieldError[] = []
     const specs = []
     for (const [index, input] of tasks.entries()) {
-      specs.push(await specOf(input, await types.of(input.type), `tasks[${index}].`, errors))
+      specs.push(await specOf(input, await types.of(input.type), `tasks[${index}].`, errors, index))
     }
     throwErrors(errors)
     const submitted = await submit(request, specs)
@@ -65,13 +65,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
   }
 
   const changeMany = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
-    const filter = filterOf((request.body ?? {}) as Filter)
-    let { results, next } = await engine[change]({ filter })
-    let count = results.length
-    while (next !== null) {
-      ;({ results, next } = await engine[change]({ filter, before: next }))
-      count += results.length
-    }
+    const count = await changeAll(engine, change, filterOf((request.body ?? {}) as Filter))
     return reply.status(202).send({ count })
   }
 
@@ -148,7 +142,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
         const { id } = (request as Request).params
         const explanation = await engine.explain(id)
         if (!explanation) throw noTask(id)
-        const { reason, task, holders, maxConcurrency, ahead, until } = explanation
+        const { reason, task, holders, maxConcurrency, ahead, waitsFor, until } = explanation
         return {
           id,
           type: task.type,
@@ -158,6 +152,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
           max_concurrency: maxConcurrency,
           holders: holders.map(holderJson),
           ahead,
+          waits_for: waitsFor,
           until: isoTime(until),
         }
       },
@@ -203,11 +198,23 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
   ]
 }
 
-function filterOf({ status, type, tag, group }: Filter): TaskFilter {
+/** All that fit, some at a time; returns how many. */
+export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
+  let { results, next } = await engine[change]({ filter })
+  let count = results.length
+  while (next !== null) {
+    ;({ results, next } = await engine[change]({ filter, before: next }))
+    count += results.length
+  }
+  return count
+}
+
+function filterOf({ status, type, tag, group, batch }: Filter): TaskFilter {
   const filter: TaskFilter = {
     ...(status ? { status } : {}),
     ...(type === undefined ? {} : { type }),
     ...(group === undefined ? {} : { group }),
+    ...(batch === undefined ? {} : { batch }),
   }
   if (tag === undefined) return filter
   const colon = tag.indexOf(':')

@@ -10,6 +10,7 @@ export function typeJson(info: TypeInfo) {
     type: info.type,
     pending: info.pending,
     delayed: info.delayed,
+    dependent: info.dependent,
     processing: info.processing,
     max_concurrency: info.maxConcurrency,
     group_concurrency: info.groupConcurrency,

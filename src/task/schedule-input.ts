@@ -188,8 +188,9 @@ async function taskOf(input: TaskInput, known: KnownType | null): Promise<Schedu
   const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group } = input
   const fields = given({ payload, priority, max_retry, queue_timeout, process_timeout, tags, group })
   const errors: FieldError[] = []
-  const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = await specOf({ type, ...fields }, known, '', errors)
+  const spec = await specOf({ type, ...fields }, known, '', errors)
   throwErrors(errors)
+  const { delayMs: _, runAt: __, idempotencyKey: ___, after: ____, onFailure: _____, batch: ______, ...task } = spec
   const bytes = Buffer.byteLength(JSON.stringify(task.payload))
   if (bytes <= SCHEDULE_LIMITS.payloadBytesMax) return task
   const detail = `payload has ${bytes} bytes, and that of a schedule may have ${SCHEDULE_LIMITS.payloadBytesMax}`

@@ -1,9 +1,9 @@
 import { canonical, type Json } from './json.ts'
-import type { TaskSpec } from './task.ts'
+import { completeSpec, type TaskSpec } from './task.ts'
 import { nextTick, type Timing, ticksBetween } from './timing.ts'
 
 /** The task that a schedule makes at each of its ticks. */
-export type ScheduledTask = Omit<TaskSpec, 'delayMs' | 'runAt' | 'idempotencyKey'>
+export type ScheduledTask = Omit<TaskSpec, 'delayMs' | 'runAt' | 'idempotencyKey' | 'after' | 'onFailure' | 'batch'>
 
 /**
  * What becomes of the ticks that nobody was there for: `none` of them makes a task, or `one` does for all of them, or
@@ -101,7 +101,7 @@ export function dueTick({ nextAt, timing, catchUp, overlap }: Schedule, now: num
  * also by a schedule that was lost and is there again.
  */
 export function specAt({ id, task }: Schedule, tick: number | null): TaskSpec {
-  return { ...task, delayMs: 0, runAt: null, idempotencyKey: tick === null ? null : tickKey(id, tick) }
+  return completeSpec({ ...task, idempotencyKey: tick === null ? null : tickKey(id, tick) })
 }
 
 export function tickKey(id: string, tick: number): string {

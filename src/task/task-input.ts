@@ -1,6 +1,7 @@
 import { Type } from 'typebox'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
+import { ON_FAILURE, type OnFailure } from './flow.ts'
 import { isTooDeep, type Json, TOO_DEEP } from './json.ts'
 import { completeSpec, GROUP_PATTERN, type SpecDefaults, TASK_LIMITS, type TaskSpec, TYPE_PATTERN } from './task.ts'
 
@@ -19,6 +20,12 @@ export const GroupSchema = Type.String({
   maxLength: TASK_LIMITS.groupCharsMax,
   pattern: NO_CONTROLS,
   description: 'Tenant, account or customer: the groups of a type take turns, and may have a limit of their own',
+})
+export const BatchSchema = Type.String({
+  minLength: 1,
+  maxLength: TASK_LIMITS.groupCharsMax,
+  pattern: NO_CONTROLS,
+  description: 'A name that tasks are counted, listed, canceled and retried under together',
 })
 
 /** What is told of a text that does not fit a pattern or a format of these schemas. */
@@ -45,6 +52,15 @@ export const TaskInputSchema = Type.Object(
     ),
     idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
     group: GroupSchema,
+    after: Type.Array(Type.Union([Type.String({ maxLength: 100 }), Type.Integer({ minimum: 0 })]), {
+      maxItems: TASK_LIMITS.afterMax,
+      description: 'Tasks to wait for: ids, or in a batch also the places of earlier ones in it, from 0',
+    }),
+    on_failure: Type.Union(
+      ON_FAILURE.map((name) => Type.Literal(name)),
+      { description: 'When one of those ends without success: be canceled too, run all the same, or wait for a retry' },
+    ),
+    batch: BatchSchema,
   },
   {
     additionalProperties: false,
@@ -66,6 +82,9 @@ export interface TaskInput {
   tags?: Record<string, string>
   idempotency_key?: string
   group?: string
+  after?: (string | number)[]
+  on_failure?: OnFailure
+  batch?: string
 }
 
 /** What submissions of a type are completed and checked with. */
@@ -89,12 +108,17 @@ export function refuseTaskLimits(body: unknown): void {
   throw new XQueueError('type_owns_limits', `${field} is not a field of a task: ${remedy}`, { errors })
 }
 
-/** A checked request body as the spec to submit; adds to `errors` what is wrong with it, under `at`. */
+/**
+ * A checked request body as the spec to submit; adds to `errors` what is wrong with it, under `at`.
+ *
+ * @param place where in a batch it stands: it may wait for what stands before it
+ */
 export async function specOf(
   input: TaskInput,
   known: KnownType | null,
   at: string,
   errors: FieldError[],
+  place = 0,
 ): Promise<TaskSpec> {
   const before = errors.length
   const payload = (input.payload === undefined ? {} : input.payload) as Json
@@ -117,9 +141,12 @@ export async function specOf(
   } else if (runAt !== null && runAt > Date.now() + TASK_LIMITS.durationMsMax) {
     errors.push({ path: `${at}run_at`, message: 'is more than 366 days ahead' })
   }
-  if (input.group !== undefined && !GROUP_PATTERN.test(input.group)) {
-    errors.push({ path: `${at}group`, message: 'must not have control characters' })
+  for (const field of ['group', 'batch'] as const) {
+    const name = input[field]
+    if (name === undefined || GROUP_PATTERN.test(name)) continue
+    errors.push({ path: at + field, message: 'must not have control characters' })
   }
+  checkAfter(input.after ?? [], place, at, errors)
   const deep = isTooDeep(payload)
   if (deep) errors.push({ path: `${at}payload`, message: TOO_DEEP })
   const bytes = deep ? 0 : Buffer.byteLength(JSON.stringify(payload))
@@ -145,6 +172,21 @@ export async function specOf(
     ...(input.tags === undefined ? {} : { tags: input.tags }),
     ...(input.idempotency_key === undefined ? {} : { idempotencyKey: input.idempotency_key }),
     ...(input.group === undefined ? {} : { group: input.group }),
+    ...(input.after === undefined ? {} : { after: input.after }),
+    ...(input.on_failure === undefined ? {} : { onFailure: input.on_failure }),
+    ...(input.batch === undefined ? {} : { batch: input.batch }),
+  })
+}
+
+/** A task comes behind those of its batch that it waits for: so no two can wait for each other. */
+function checkAfter(after: readonly (string | number)[], place: number, at: string, errors: FieldError[]): void {
+  after.forEach((id, index) => {
+    const path = `${at}after[${index}]`
+    if (after.indexOf(id) < index) errors.push({ path, message: `names ${JSON.stringify(id)} a second time` })
+    if (typeof id === 'string' || id < place) return
+    const remedy = 'put a task behind those that it waits for; none can wait for itself, also not through others'
+    const message = at === '' ? 'is no id, and there is no batch here' : `names no earlier task of the batch: ${remedy}`
+    errors.push({ path, message })
   })
 }
 

@@ -39,6 +39,9 @@ export function taskJson(task: Task) {
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
     group: task.group,
+    after: task.after,
+    on_failure: task.onFailure,
+    batch: task.batch,
   }
 }
 
@@ -71,5 +74,9 @@ export function taskOfJson(json: TaskJson): Task {
     tags: json.tags,
     idempotencyKey: json.idempotency_key,
     group: json.group,
+    // Written before there was such a thing, it has none.
+    after: json.after ?? [],
+    onFailure: json.on_failure ?? 'cancel',
+    batch: json.batch ?? null,
   }
 }

@@ -1,4 +1,5 @@
 import { v7 as uuidv7 } from 'uuid'
+import type { OnFailure } from './flow.ts'
 import { canonical, type Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import { withoutTrace } from './trace-context.ts'
@@ -39,6 +40,11 @@ export interface Task {
   idempotencyKey: string | null
   /** The tenant, account or customer within its type whose turn it takes; null: of none. */
   group: string | null
+  /** The tasks that it waits for before it may start. */
+  after: readonly string[]
+  onFailure: OnFailure
+  /** The name that it is counted under together with others; null: of none. */
+  batch: string | null
 }
 
 export type Progress = number | { [key: string]: Json }
@@ -57,6 +63,10 @@ export interface TaskSpec {
   tags: Readonly<Record<string, string>>
   idempotencyKey: string | null
   group: string | null
+  /** Tasks to wait for: ids, or indexes of tasks that come earlier in the same batch. */
+  after: readonly (string | number)[]
+  onFailure: OnFailure
+  batch: string | null
 }
 
 /** What a task type's handler says of tasks that do not say it themselves. */
@@ -73,6 +83,9 @@ export const TASK_DEFAULTS = {
   tags: {},
   idempotencyKey: null,
   group: null,
+  after: [],
+  onFailure: 'cancel',
+  batch: null,
 } as const
 
 /** A limit on everything that a caller may ask for. */
@@ -92,9 +105,12 @@ export const TASK_LIMITS = {
   errorCharsMax: 16_384,
   batchBytesMax: 16 * 1024 * 1024,
   batchTasksMax: 10_000,
+  /** Tasks that one may wait for, and that may wait for one. */
+  afterMax: 1_000,
+  successorsMax: 10_000,
 } as const
 
-/** What a group may be called: 1 to 128 characters, none of them a control character. */
+/** What a group, or a batch, may be called: 1 to 128 characters, none of them a control character. */
 export const GROUP_PATTERN = /^\P{Cc}{1,128}$/u
 
 /**
@@ -108,8 +124,14 @@ export function completeSpec(input: Pick<TaskSpec, 'type'> & Partial<TaskSpec>):
   return { ...TASK_DEFAULTS, ...input }
 }
 
-/** A task as it is when it has just been accepted. */
-export function acceptedTask(spec: TaskSpec, id: string, now: number): Task {
+const NONE: readonly string[] = []
+
+/**
+ * A task as it is when it has just been accepted.
+ *
+ * @param after the tasks that it waits for, by their ids
+ */
+export function acceptedTask(spec: TaskSpec, id: string, now: number, after = NONE): Task {
   const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey, group } = spec
   return {
     id,
@@ -135,15 +157,18 @@ export function acceptedTask(spec: TaskSpec, id: string, now: number): Task {
     tags,
     idempotencyKey,
     group,
+    after,
+    onFailure: spec.onFailure,
+    batch: spec.batch,
   }
 }
 
 /** What a task was asked for, as far as it tells: a start that is still to come as a time, one that is over not. */
 export function specOfTask(task: Task, now: number): TaskSpec {
-  const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, runAt, tags, idempotencyKey, group } =
-    task
-  const asked = { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey, group }
-  return { ...asked, delayMs: 0, runAt: runAt > now ? runAt : null }
+  const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, runAt, tags, idempotencyKey } = task
+  const { group, after, onFailure, batch } = task
+  const asked = { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey }
+  return { ...asked, group, after, onFailure, batch, delayMs: 0, runAt: runAt > now ? runAt : null }
 }
 
 /** Random bytes are drawn many at a time: one draw per id costs as much as storing the task. */
@@ -163,12 +188,18 @@ export function newTaskId(now: number): string {
 }
 
 /**
- * What a known idempotency key is compared by: everything the caller asked for but the key itself and the trace that
- * the call was part of. `runAt` counts as given, so a repeated call with the same delay is the same call.
+ * What a known idempotency key is compared by: everything the caller asked for but the key itself, the batch it is
+ * counted under and the trace that the call was part of. `runAt` counts as given, so a repeated call with the same
+ * delay is the same call.
  */
 export function sameRequest(spec: TaskSpec): string {
-  const { idempotencyKey: _, group, ...asked } = spec
-  const request = { ...asked, tags: withoutTrace(asked.tags) }
-  // No group is left out, so that keys which were used before there were groups compare as they did.
-  return canonical((group === null ? request : { ...request, group }) as unknown as Json)
+  const { idempotencyKey: _, batch: __, group, after, onFailure, ...asked } = spec
+  const request = {
+    ...asked,
+    tags: withoutTrace(asked.tags),
+    // What is not asked for is left out, so that keys which were used before there was such a thing compare as they did.
+    ...(group === null ? {} : { group }),
+    ...(after.length === 0 ? {} : { after, onFailure }),
+  }
+  return canonical(request as unknown as Json)
 }

@@ -98,6 +98,7 @@ export class Attempt {
         return abort().signal
       },
       attempt: task.attempts + 1,
+      predecessors: this.lease.predecessors,
       progress: (value) => {
         checkProgress(value)
         if (!this.#over) progressed(value)

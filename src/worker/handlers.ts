@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { type Engine, RATE_LIMITS, type Rate } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { describeError, type FieldError, XQueueError } from '../task/errors.ts'
+import type { Predecessor } from '../task/flow.ts'
 import type { Json } from '../task/json.ts'
 import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { type Progress, type SpecDefaults, TASK_LIMITS, type Task, TYPE_PATTERN } from '../task/task.ts'
@@ -22,6 +23,8 @@ export interface HandlerContext {
   attempt: number
   /** Tells how far the task is: 0–100, or any JSON object. Sent with the next trip, the last value wins. */
   progress: (value: Progress) => void
+  /** The tasks that this one has waited for, in the order of its `after`, with what they came to. */
+  predecessors: readonly Predecessor[]
   /** Logs with the task's id, type and attempt. */
   log: Logger
 }

@@ -29,7 +29,7 @@ port.on('message', (message: ToThread) => {
 })
 
 async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
-  const { type, task, payload, attempt, traceContext } = message
+  const { type, task, payload, attempt, predecessors, traceContext } = message
   abort = new AbortController()
   try {
     handlers ??= loadHandlers(workerData)
@@ -38,7 +38,7 @@ async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
       checkProgress(value)
       tell({ kind: 'progress', value })
     }
-    const context = { signal: abort.signal, attempt, progress, log }
+    const context = { signal: abort.signal, attempt, predecessors, progress, log }
     const result = await within(traceContext, () => handler.run({ ...task, payload } as never, context))
     tell({ kind: 'returned', result })
   } catch (thrown) {

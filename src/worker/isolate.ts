@@ -1,4 +1,5 @@
 import { Worker as Thread } from 'node:worker_threads'
+import type { Predecessor } from '../task/flow.ts'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import type { Progress, Task } from '../task/task.ts'
 import type { TraceContext } from '../task/trace-context.ts'
@@ -18,6 +19,7 @@ export type ToThread =
       task: Omit<Task, 'payload'>
       payload: unknown
       attempt: number
+      predecessors: readonly Predecessor[]
       traceContext: TraceContext
     }
   | { kind: 'abort'; reason: string }
@@ -70,7 +72,8 @@ export function runInThread(file: string, type: string) {
     thread.once('exit', leave)
     context.signal.addEventListener('abort', stop, { once: true })
     const { payload, ...rest } = task
-    post({ kind: 'run', type, task: rest, payload, attempt: context.attempt, traceContext: activeTraceContext() })
+    const { attempt, predecessors } = context
+    post({ kind: 'run', type, task: rest, payload, attempt, predecessors, traceContext: activeTraceContext() })
     return promise.finally(() => {
       clearTimeout(terminate)
       context.signal.removeEventListener('abort', stop)

@@ -1,11 +1,13 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, it } from 'vitest'
 import { isFinal } from '../../src/task/status.ts'
+import { batchContract } from './batch.ts'
 import { cancelContract } from './cancel.ts'
 import { closeContract } from './close.ts'
 import { configureTypeContract } from './configure-type.ts'
 import { eventsContract } from './events.ts'
 import { explainContract } from './explain.ts'
+import { flowsContract } from './flows.ts'
 import { getContract } from './get.ts'
 import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
@@ -45,6 +47,8 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     sweepContract(stage)
     cancelContract(stage)
     retryContract(stage)
+    flowsContract(stage)
+    batchContract(stage)
     configureTypeContract(stage)
     groupsContract(stage)
     ratesContract(stage)

@@ -29,6 +29,7 @@ export class Stage {
   /** Each look at the clock moves it by so much. */
   tickMs = 0
   opened!: Opened
+  readonly worker = WORKER
   readonly #open: Open
 
   constructor(open: Open) {

@@ -30,11 +30,11 @@ async function run<Payload, Result>(
     ...completeSpec({ type: 'test' }),
     ...{ id: ID, payload, status: 'processing' as const, attempts: 0, deliveries: 1, timeoutReason: null },
     ...{ createdAt: 0, runAt: 0, startedAt: 0, updatedAt: 0, completedAt: null, workerId: 'w' },
-    ...{ progress: null, result: null, error: null, tags: {}, idempotencyKey: null },
+    ...{ progress: null, result: null, error: null, tags: {}, idempotencyKey: null, after: [] },
   }
   const { signal } = new AbortController()
   const log = pino({ level: 'silent' })
-  return handler.run(task, { signal, attempt: 1, progress: () => undefined, log, ...more })
+  return handler.run(task, { signal, attempt: 1, predecessors: [], progress: () => undefined, log, ...more })
 }
 
 /** What the worker makes of a run. */

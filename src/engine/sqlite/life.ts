@@ -1,3 +1,4 @@
+import type { Predecessor } from '../../task/flow.ts'
 import {
   type Ending,
   type Outcome,
@@ -9,11 +10,12 @@ import {
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
+import type { Decided, Ended, Flows } from './flows.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
 import type { Ready, Ring } from './ring.ts'
 import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from './rows.ts'
-import type { Row, Store } from './store.ts'
+import type { Row, Store, Value } from './store.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
@@ -21,6 +23,7 @@ import type { Tx } from './writer.ts'
 const DUE_BATCH = 1_000
 const CLAIM_PASSES = 5
 const STARTED_MAX = 100_000
+const NONE: readonly Predecessor[] = []
 
 /** Every change of a task between its submission and its removal, each inside the transaction it is handed. */
 export class Life {
@@ -28,11 +31,16 @@ export class Life {
   readonly #rates: Rates
   readonly #ring: Ring
   readonly #rateLog: RateLog
+  readonly #flows: Flows
   readonly #options: EngineOptions
+  /** Tasks that have ended and whose successors have not heard of it. */
+  readonly #ended: Ended[] = []
+  #isFollowing = false
   /** What this process started, by token: settling need not read it again, and notices if it has changed since. */
   readonly #started = new Map<string, TaskState>()
 
-  constructor(registry: Registry, rates: Rates, ring: Ring, rateLog: RateLog, options: EngineOptions) {
+  constructor(registry: Registry, rates: Rates, ring: Ring, rateLog: RateLog, flows: Flows, options: EngineOptions) {
+    this.#flows = flows
     this.#registry = registry
     this.#rates = rates
     this.#ring = ring
@@ -43,6 +51,8 @@ export class Life {
   /** After a rollback nothing that was noted in memory may be believed. */
   forget(): void {
     this.#started.clear()
+    this.#ended.length = 0
+    this.#flows.forget()
   }
 
   /** Makes delayed tasks ready whose time has come; returns how many. */
@@ -146,16 +156,33 @@ export class Life {
   }
 
   retry(tx: Tx, state: TaskState): ChangeOutcome {
-    const { seq, id, type, status, queueTimeoutMs } = state
+    const { seq, id, type, status, queueTimeoutMs, depends } = state
     if (!RETRYABLE_STATUSES.includes(status as never)) return 'refused'
-    tx.store.run('restart', tx.now, seq)
-    this.#ring.join({ ...state, runAt: tx.now })
-    if (queueTimeoutMs !== 0) tx.due.addWaitEnd(tx.now + queueTimeoutMs)
+    const fate = depends ? this.#flows.again(seq) : 'ready'
+    if (fate === null) return 'refused'
+    const stored = fate === 'waits' ? 'dependent' : 'pending'
+    tx.store.run('restart', tx.now, seq, stored)
+    if (stored === 'pending') {
+      this.#ring.join({ ...state, runAt: tx.now })
+      if (queueTimeoutMs !== 0) tx.due.addWaitEnd(tx.now + queueTimeoutMs)
+    }
     tx.count(type, status, -1)
-    tx.count(type, 'pending', 1)
+    tx.count(type, stored, 1)
     tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
     tx.touchedTypes.add(type)
     return 'changed'
+  }
+
+  /** What waited for other tasks starts, or ends. */
+  decide(tx: Tx, fates: readonly Decided[]): void {
+    const bySeq = new Map(fates.map(({ seq, fate }) => [seq, fate]))
+    for (const state of statesOf(tx, fates)) {
+      const fate = bySeq.get(state.seq)
+      if (fate === 'ready') this.#release(tx, state)
+      else if (typeof fate === 'object') {
+        this.#finish(tx, state, { ...unchanged(state), status: 'canceled', error: fate.canceledBecause })
+      }
+    }
   }
 
   /** Ends leases that are expired, out of time or past the grace of a cancel; returns how many. */
@@ -177,9 +204,15 @@ export class Life {
     if (!oldest || (excess <= 0 && (oldest.completed_at as number) > tx.now - ageMs)) return 0
     for (const row of tx.store.all('oldestFinished', max)) {
       if (excess <= 0 && (row.completed_at as number) > tx.now - ageMs) break
-      const { seq, id, type, status, attempts } = row as { seq: number; id: string; type: string } & Row
+      const { seq, id, type, status, attempts, batch } = row as { seq: number; id: string; type: string } & Row
       tx.store.run('deleteTask', seq)
       tx.store.run('deletePayload', seq)
+      if (row.depends === 1) tx.store.run('dropPredecessors', seq)
+      if (batch !== null) {
+        tx.store.run('leaveBatch', batch!)
+        tx.store.run('dropBatch', batch!)
+      }
+      this.decide(tx, this.#flows.removed(id))
       tx.count(type, status as string, -1)
       const last = { status: status as Status, attempts: attempts as number }
       tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))
@@ -218,7 +251,8 @@ export class Life {
       const { task, state } = startedOf(values, tx.now, worker.id, leaseMs)
       const lease = tokenOf(task)
       this.#started.set(lease, state)
-      leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task })
+      const predecessors = state.depends ? this.#flows.predecessors(state.seq) : NONE
+      leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task, predecessors })
     }
     const started = seqs.flatMap((seq) => leases.get(seq) ?? [])
     for (const { task } of started) {
@@ -314,11 +348,41 @@ export class Life {
     const runMs = state.status === 'processing' ? now - startedAt! : null
     if (final || attempts > state.attempts) this.#rates.ended(type, runMs, final)
     tx.addEvent(eventBody({ taskId: id, type, status, attempts, progress, result, error, timeoutReason, workerId }))
+    if (final) {
+      this.#ended.push({ id, type, status, result, error })
+      this.#follow(tx)
+    }
     return true
+  }
+
+  /** Tells those that wait for what has ended; some of them end by it, and are told of in their turn. */
+  #follow(tx: Tx): void {
+    if (this.#isFollowing) return
+    this.#isFollowing = true
+    try {
+      for (let at = 0; at < this.#ended.length; at++) this.decide(tx, this.#flows.ended(this.#ended[at]!))
+    } finally {
+      this.#ended.length = 0
+      this.#isFollowing = false
+    }
+  }
+
+  #release(tx: Tx, state: TaskState): void {
+    const { seq, type, queueTimeoutMs } = state
+    const runAt = Math.max(state.runAt, tx.now)
+    const stored = runAt > tx.now ? 'delayed' : 'pending'
+    const deadlineAt = queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs
+    tx.store.run('release', stored, runAt, deadlineAt, tx.now, seq)
+    if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
+    if (stored === 'delayed') tx.due.addReady(runAt)
+    else this.#ring.join({ ...state, runAt })
+    tx.count(type, 'dependent', -1)
+    tx.count(type, stored, 1)
+    tx.touchedTypes.add(type)
   }
 }
 
-function statesOf(tx: Tx, rows: readonly Row[]): TaskState[] {
+function statesOf(tx: Tx, rows: readonly { seq?: Value }[]): TaskState[] {
   if (rows.length === 0) return []
   return tx.store.arrays('statesBySeq', JSON.stringify(rows.map(({ seq }) => seq!))).map(stateOf)
 }

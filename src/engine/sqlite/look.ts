@@ -1,4 +1,5 @@
 import { XQueueError } from '../../task/errors.ts'
+import type { BatchInfo } from '../../task/flow.ts'
 import { STATUSES, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import type {
@@ -13,10 +14,11 @@ import type {
   WorkerInfo,
 } from '../engine.ts'
 import { explain } from '../explanation.ts'
+import type { Flows } from './flows.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
 import type { Ring } from './ring.ts'
-import { groupOf, taskOf } from './rows.ts'
+import { groupOf, publicStatus, taskOf } from './rows.ts'
 import type { Row, Store } from './store.ts'
 import { type Registry, rateOf } from './types.ts'
 
@@ -29,6 +31,12 @@ const WITHOUT_GROUP = "AND t.task_group = ''"
 const WITH_GROUP = "AND t.task_group <> ''"
 const UNSUCCESSFUL = "(t.status = 'failed' OR t.status = 'canceled' OR t.status = 'timeout')"
 
+/** What a list of waiting tasks goes on with after those that are ready, and by which time. */
+const PUT_ASIDE = [
+  ['delayed', 't.run_at'],
+  ['dependent', 't.created_at'],
+] as const
+
 type Values = (string | number)[]
 
 /** Everything that only reads. */
@@ -38,9 +46,19 @@ export class Look {
   readonly #rates: Rates
   readonly #ring: Ring
   readonly #rateLog: RateLog
+  readonly #flows: Flows
   readonly #options: EngineOptions
 
-  constructor(store: Store, registry: Registry, rates: Rates, ring: Ring, rateLog: RateLog, options: EngineOptions) {
+  constructor(
+    store: Store,
+    registry: Registry,
+    rates: Rates,
+    ring: Ring,
+    rateLog: RateLog,
+    flows: Flows,
+    options: EngineOptions,
+  ) {
+    this.#flows = flows
     this.#store = store
     this.#registry = registry
     this.#rates = rates
@@ -69,7 +87,7 @@ export class Look {
       const inStatus = `t.status = '${status}'`
       if (status === 'pending') return [`${inStatus} ${WITHOUT_GROUP}`, `${inStatus} ${WITH_GROUP}`]
       if (status === 'processing') return [`${inStatus} AND t.cancel_at IS NULL`]
-      return [status === 'delayed' ? inStatus : `${inStatus} AND ${UNSUCCESSFUL}`]
+      return [publicStatus(status) === 'pending' ? inStatus : `${inStatus} AND ${UNSUCCESSFUL}`]
     })
     for (const part of parts) {
       const sql = `SELECT t.id FROM tasks t WHERE ${part} AND t.updated_at <= ? ${where} LIMIT ?`
@@ -99,7 +117,17 @@ export class Look {
       holdersOfGroup: task.group === null ? [] : this.#store.all('holdersInGroup', type, task.group).map(holderOf),
       nextStartAt: rate && this.#rateLog.nextAt(type, rate, now),
       ahead,
+      waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
     })
+  }
+
+  batch(name: string): BatchInfo | null {
+    const batch = this.#store.get('batchByName', name)
+    if (!batch) return null
+    const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>
+    for (const { status, n } of this.#store.all('countsOfBatch', name))
+      counts[publicStatus(status as string)] += n as number
+    return { batch: name, total: batch.total as number, counts }
   }
 
   types(names: readonly string[] | undefined, withHolders: boolean, now: number): TypeInfo[] {
@@ -116,8 +144,9 @@ export class Look {
         const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
         return {
           type,
-          pending: count('pending') + count('delayed'),
+          pending: count('pending') + count('delayed') + count('dependent'),
           delayed: count('delayed'),
+          dependent: count('dependent'),
           processing: count('processing'),
           maxConcurrency: row.max_concurrency as number | null,
           groupConcurrency: row.group_concurrency as number | null,
@@ -158,13 +187,14 @@ export class Look {
   stats(now: number): Stats {
     const totals = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>
     const streams: { name: string; length: number }[] = []
-    let delayed = 0
+    let [delayed, dependent] = [0, 0]
     const byType = this.#counts()
     for (const [type, counts] of byType) {
-      for (const [status, n] of counts) totals[status === 'delayed' ? 'pending' : (status as Status)] += n
-      delayed += counts.get('delayed') ?? 0
+      for (const [status, n] of counts) totals[publicStatus(status)] += n
       const of = (status: string) => counts.get(status) ?? 0
-      streams.push({ name: type, length: of('pending') + of('delayed') + of('processing') })
+      delayed += of('delayed')
+      dependent += of('dependent')
+      streams.push({ name: type, length: of('pending') + of('delayed') + of('dependent') + of('processing') })
     }
     const limits = this.#store.all('allTypes').filter((row) => row.max_concurrency !== null)
     const rates = [...this.#rates.recent(now).values()]
@@ -176,6 +206,7 @@ export class Look {
     return {
       counts: totals,
       delayed,
+      dependent,
       throughput: rates.reduce((sum, { throughput }) => sum + throughput, 0),
       concurrencyLimits: Object.fromEntries(limits.map((row) => [row.type, row.max_concurrency as number])),
       stream: { length: totals.pending + totals.processing, groups: streams.length, consumers, streams },
@@ -201,19 +232,23 @@ export class Look {
       LOOKED_AT_MAX,
     )
     // The statuses with an index of their own need no window.
-    const indexed = status === 'processing' || (status !== undefined && status !== 'success')
+    const ofBatch = query.batch !== undefined
+    const indexed = ofBatch || status === 'processing' || (status !== undefined && status !== 'success')
     const from = indexed ? 0 : ((window[0]?.seq as number | undefined) ?? 0)
     let inStatus = status === undefined ? '' : `AND t.status = '${status}'`
-    // `+` keeps the planner from walking all tasks in order: what is in flight is few.
-    const order = status === 'processing' ? '+t.seq' : 't.seq'
-    if (indexed && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
+    // `+` keeps the planner from walking all tasks in order: what is in flight, or of one batch, is few.
+    const order = ofBatch || status === 'processing' ? '+t.seq' : 't.seq'
+    if (indexed && !ofBatch && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
     const sql = `${TASK} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${where} ORDER BY ${order} DESC LIMIT ?`
     const rows = this.#store.query(sql, before, from, ...values, limit)
     const last = rows.length === limit ? (rows.at(-1)!.seq as number) : from
     return { tasks: rows.map(taskOf), nextCursor: last > 0 ? writeCursor([last]) : null }
   }
 
-  /** The ready ones by priority and age, type by type, merged; then the delayed ones by `run_at`. */
+  /**
+   * The ready ones by priority and age, type by type, merged; then the delayed ones by `run_at`, then those that wait for
+   * others by age.
+   */
   #listPending(query: ListQuery): Page {
     const { limit } = query
     const at = query.cursor === undefined ? [0, 10, 0, 0] : readCursor(query.cursor, 4)
@@ -239,16 +274,18 @@ export class Look {
       )
       rows.splice(limit)
     }
-    if (rows.length < limit) {
-      const [from, fromSeq] = phase === 1 ? [runAt, seq] : [0, 0]
+    PUT_ASIDE.forEach(([status, time], index) => {
+      if (rows.length === limit || phase > index + 1) return
+      const [from, fromSeq] = phase === index + 1 ? [runAt, seq] : [0, 0]
       const [whereType, typeValues] = conditions(query)
-      const sql = `${TASK} WHERE t.status = 'delayed' AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?)) ${whereType}
-        ORDER BY t.run_at, t.seq LIMIT ?`
+      const sql = `${TASK} WHERE t.status = '${status}' AND (${time} > ? OR (${time} = ? AND t.seq > ?)) ${whereType}
+        ORDER BY ${time}, t.seq LIMIT ?`
       rows.push(...this.#store.query(sql, from, from, fromSeq, ...typeValues, limit - rows.length))
-    }
+    })
     const last = rows.at(-1)
     const more = rows.length === limit && last !== undefined
-    const position = last && [last.status === 'delayed' ? 1 : 0, last.priority, last.run_at, last.seq]
+    const lastPhase = PUT_ASIDE.findIndex(([status]) => status === last?.status) + 1
+    const position = last && [lastPhase, last.priority, last[lastPhase === 2 ? 'created_at' : 'run_at'], last.seq]
     return { tasks: rows.map(taskOf), nextCursor: more ? writeCursor(position as number[]) : null }
   }
 }
@@ -263,7 +300,7 @@ function holderOf(row: Row): Holder {
   }
 }
 
-function conditions({ type, tag, group }: TaskFilter): [where: string, values: Values] {
+function conditions({ type, tag, group, batch }: TaskFilter): [where: string, values: Values] {
   const parts: string[] = []
   const values: Values = []
   if (type !== undefined) {
@@ -273,6 +310,10 @@ function conditions({ type, tag, group }: TaskFilter): [where: string, values: V
   if (group !== undefined) {
     parts.push('AND t.task_group = ?')
     values.push(group)
+  }
+  if (batch !== undefined) {
+    parts.push('AND t.batch = ?')
+    values.push(batch)
   }
   if (tag !== undefined) {
     parts.push('AND EXISTS (SELECT 1 FROM json_each(t.tags) WHERE key = ? AND value = ?)')

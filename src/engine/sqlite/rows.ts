@@ -1,4 +1,5 @@
 import type { TaskEvent } from '../../task/event.ts'
+import type { OnFailure } from '../../task/flow.ts'
 import type { Json } from '../../task/json.ts'
 import type { Running } from '../../task/outcome.ts'
 import type { Status, TimeoutReason } from '../../task/status.ts'
@@ -12,7 +13,7 @@ export function taskOf(row: Row): Task {
     type: row.type as string,
     payload: JSON.parse(row.payload as string),
     priority: row.priority as number,
-    status: row.status === 'delayed' ? 'pending' : (row.status as Status),
+    status: publicStatus(row.status as string),
     attempts: row.attempts as number,
     deliveries: row.deliveries as number,
     maxRetry: row.max_retry as number,
@@ -31,7 +32,13 @@ export function taskOf(row: Row): Task {
     tags: (parse(row.tags) ?? {}) as Record<string, string>,
     idempotencyKey: row.idempotency_key as string | null,
     group: groupOf(row.task_group),
+    ...flowOf(row.waits_for, row.on_failure, row.batch),
   }
+}
+
+/** A stored status as everyone sees it. */
+export function publicStatus(stored: string): Status {
+  return stored === 'delayed' || stored === 'dependent' ? 'pending' : (stored as Status)
 }
 
 /** What every change of a task has to know of it; `progress` is JSON. */
@@ -42,7 +49,7 @@ export interface TaskState extends Running {
   priority: number
   /** '' for none, as stored. */
   group: string
-  /** As stored: one of the six, or `delayed`. */
+  /** As stored: one of the six, `delayed` or `dependent`. */
   status: string
   /** The fence of its lease. */
   deliveries: number
@@ -52,6 +59,8 @@ export interface TaskState extends Running {
   leaseMs: number | null
   progress: string | null
   error: string | null
+  /** Whether it waits for others, or has. */
+  depends: boolean
 }
 
 /** A row of `statesBySeq` or `statesById`. */
@@ -76,6 +85,7 @@ export function stateOf(values: readonly Value[]): TaskState {
     error: values[16] as string | null,
     priority: values[17] as number,
     group: values[18] as string,
+    depends: values[19] === 1,
   }
 }
 
@@ -89,7 +99,7 @@ export function startedOf(
   const task: Task = {
     id: values[1] as string,
     type: values[2] as string,
-    payload: JSON.parse(values[17] as string),
+    payload: JSON.parse(values[20] as string),
     priority: values[3] as number,
     status: 'processing',
     attempts: values[4] as number,
@@ -110,6 +120,7 @@ export function startedOf(
     tags: (parse(values[13]) ?? {}) as Record<string, string>,
     idempotencyKey: values[14] as string | null,
     group: groupOf(values[16]),
+    ...flowOf(values[17], values[18], values[19]),
   }
   const { id, type, priority, status, attempts, deliveries, maxRetry, queueTimeoutMs, runAt, error } = task
   const state: TaskState = {
@@ -132,8 +143,19 @@ export function startedOf(
     leaseMs,
     progress: null,
     error,
+    depends: task.after.length > 0,
   }
   return { task, state }
+}
+
+const NONE: readonly string[] = []
+
+function flowOf(waitsFor: Value | undefined, onFailure: Value | undefined, batch: Value | undefined) {
+  return {
+    after: waitsFor === null ? NONE : (JSON.parse(waitsFor as string) as string[]),
+    onFailure: onFailure as OnFailure,
+    batch: batch as string | null,
+  }
 }
 
 /** A stored group as everyone sees it. */

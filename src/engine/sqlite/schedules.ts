@@ -13,25 +13,21 @@ import {
 import { isFinal, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type { ScheduleChange } from '../engine.ts'
-import type { EngineOptions } from '../options.ts'
 import { noSchedule, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
-import type { Ring } from './ring.ts'
 import type { Row, Store } from './store.ts'
-import { accept } from './submit.ts'
+import type { Door } from './submit.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
 /** The schedules of a file. The transaction that it is handed is what makes of each tick one task. */
 export class Schedules {
   readonly #registry: Registry
-  readonly #ring: Ring
-  readonly #options: EngineOptions
+  readonly #door: Door
   #fullUntil = 0
 
-  constructor(registry: Registry, ring: Ring, options: EngineOptions) {
+  constructor(registry: Registry, door: Door) {
     this.#registry = registry
-    this.#ring = ring
-    this.#options = options
+    this.#door = door
   }
 
   list(store: Store): Schedule[] {
@@ -111,7 +107,7 @@ export class Schedules {
   /** Its id, or that of whatever else somebody has submitted under the key of this tick. */
   #accept(tx: Tx, spec: TaskSpec): string {
     try {
-      return accept(tx, this.#ring, this.#options, [spec])[0]!.task.id
+      return this.#door.accept(tx, [spec])[0]!.task.id
     } catch (error) {
       const { code, details } = error as XQueueError
       if (code === 'idempotency_conflict' && details.task_id) return details.task_id

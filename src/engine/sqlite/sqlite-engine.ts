@@ -24,6 +24,7 @@ import { closedError } from '../refusals.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
+import { Flows } from './flows.ts'
 import { changeKeys, readKeys } from './keys.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
@@ -35,7 +36,7 @@ import { Ring } from './ring.ts'
 import { stateOf, type TaskState } from './rows.ts'
 import { Schedules } from './schedules.ts'
 import { Store, storeError } from './store.ts'
-import { submit } from './submit.ts'
+import { Door } from './submit.ts'
 import { Registry } from './types.ts'
 import { type Tx, Writer } from './writer.ts'
 
@@ -60,8 +61,10 @@ export class SqliteEngine implements Engine {
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #ring: Ring
-  readonly #schedules: Schedules
+  readonly #flows: Flows
   readonly #life: Life
+  readonly #door: Door
+  readonly #schedules: Schedules
   readonly #look: Look
   readonly #writer: Writer
   readonly #waiters: Waiters
@@ -85,10 +88,12 @@ export class SqliteEngine implements Engine {
     this.#registry = new Registry(this.#store, options)
     this.#rates = new Rates(this.#store)
     this.#ring = new Ring(this.#store)
-    this.#schedules = new Schedules(this.#registry, this.#ring, options)
+    this.#flows = new Flows(this.#store)
     const rateLog = new RateLog(this.#store)
-    this.#life = new Life(this.#registry, this.#rates, this.#ring, rateLog, options)
-    this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, rateLog, options)
+    this.#life = new Life(this.#registry, this.#rates, this.#ring, rateLog, this.#flows, options)
+    this.#door = new Door(this.#registry, this.#ring, this.#flows, this.#life, options)
+    this.#schedules = new Schedules(this.#registry, this.#door)
+    this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, rateLog, this.#flows, options)
     this.#outbox = new Outbox(this.#store, {
       read: (work) => this.#read(work),
       write: (work) => this.#write(work, NOT_WAITED_FOR),
@@ -109,7 +114,7 @@ export class SqliteEngine implements Engine {
   }
 
   submit(specs: readonly TaskSpec[]) {
-    return this.#write((tx) => submit(tx, this.#registry, this.#ring, this.#options, specs))
+    return this.#write((tx) => this.#door.submit(tx, specs))
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
@@ -119,7 +124,9 @@ export class SqliteEngine implements Engine {
   }
 
   cancel(which: Which): Promise<Changed> {
-    return this.#change(which, ['pending', 'delayed', 'processing'], (tx, state) => this.#life.cancel(tx, state))
+    return this.#change(which, ['pending', 'delayed', 'dependent', 'processing'], (tx, state) =>
+      this.#life.cancel(tx, state),
+    )
   }
 
   retry(which: Which): Promise<Changed> {
@@ -161,6 +168,10 @@ export class SqliteEngine implements Engine {
 
   explain(id: string) {
     return this.#read((now) => this.#look.explain(id, now))
+  }
+
+  batch(name: string) {
+    return this.#read(() => this.#look.batch(name))
   }
 
   async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
@@ -260,6 +271,7 @@ export class SqliteEngine implements Engine {
     if (changed) {
       this.#due.forget()
       this.#ring.forget()
+      this.#flows.forget()
       this.#store.sync.committed()
     }
     return changed
@@ -293,7 +305,7 @@ export class SqliteEngine implements Engine {
   }
 
   #matching(filter: TaskFilter, from: readonly string[], before = Number.MAX_SAFE_INTEGER): string[] {
-    const wanted = filter.status === 'pending' ? ['pending', 'delayed'] : [filter.status]
+    const wanted = filter.status === 'pending' ? ['pending', 'delayed', 'dependent'] : [filter.status]
     const statuses = filter.status === undefined ? from : from.filter((name) => wanted.includes(name as never))
     return this.#look.matching(filter, statuses, before, BULK_MAX)
   }

@@ -1,42 +1,124 @@
 import { acceptedTask, newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
-import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
+import { keyConflict, queueFull, unknownPredecessors, unknownTypes } from '../refusals.ts'
+import type { Decided, Flows } from './flows.ts'
+import type { Life } from './life.ts'
 import type { Ring } from './ring.ts'
 import { eventBody, taskOf } from './rows.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
-/** Accepts all specs or none: everything that can be refused is looked at before the first row is written. */
-export function submit(
-  tx: Tx,
-  registry: Registry,
-  ring: Ring,
-  options: EngineOptions,
-  specs: readonly TaskSpec[],
-): Submitted[] {
-  refuseUnknownTypes(tx, registry, specs)
-  return accept(tx, ring, options, specs)
-}
+/** Where tasks come in: all specs or none, so everything that can be refused is looked at before the first is written. */
+export class Door {
+  readonly #registry: Registry
+  readonly #ring: Ring
+  readonly #flows: Flows
+  readonly #life: Life
+  readonly #options: EngineOptions
 
-/** The same for tasks whose types somebody has looked at before. */
-export function accept(tx: Tx, ring: Ring, options: EngineOptions, specs: readonly TaskSpec[]): Submitted[] {
-  const earlier = findEarlier(tx, specs)
-  refuseOverflow(tx, options, specs.length - earlier.size)
-  const byKey = new Map<string, Task>()
-  return specs.map((spec, index) => {
-    const existing = earlier.get(index)
-    if (existing)
-      return { task: existing === 'in this batch' ? byKey.get(spec.idempotencyKey!)! : existing, existing: true }
-    const task = insert(tx, ring, spec)
-    if (spec.idempotencyKey !== null) byKey.set(spec.idempotencyKey, task)
-    return { task, existing: false }
-  })
-}
+  constructor(registry: Registry, ring: Ring, flows: Flows, life: Life, options: EngineOptions) {
+    this.#registry = registry
+    this.#ring = ring
+    this.#flows = flows
+    this.#life = life
+    this.#options = options
+  }
 
-function refuseUnknownTypes(tx: Tx, registry: Registry, specs: readonly TaskSpec[]): void {
-  const unknown = new Set<string>()
-  for (const type of new Set(specs.map((spec) => spec.type))) if (!registry.isKnown(type, tx.now)) unknown.add(type)
-  if (unknown.size > 0) throw unknownTypes(specs, unknown, registry.known(tx.now))
+  submit(tx: Tx, specs: readonly TaskSpec[]): Submitted[] {
+    this.#refuseUnknownTypes(tx, specs)
+    return this.accept(tx, specs)
+  }
+
+  /** The same for tasks whose types somebody has looked at before. */
+  accept(tx: Tx, specs: readonly TaskSpec[]): Submitted[] {
+    const earlier = findEarlier(tx, specs)
+    this.#refuseOverflow(tx, specs.length - earlier.size)
+    const waiting = specs.filter(({ after }, index) => after.length > 0 && !earlier.has(index))
+    if (waiting.length > 0) this.#refusePredecessors(specs, waiting)
+    const byKey = new Map<string, Task>()
+    const fates: Decided[] = []
+    const submitted: Submitted[] = []
+    for (const [index, spec] of specs.entries()) {
+      const known = earlier.get(index)
+      if (known) {
+        const task = known === 'in this batch' ? byKey.get(spec.idempotencyKey!)! : known
+        submitted.push({ task, existing: true })
+        continue
+      }
+      const after = spec.after.map((id) => (typeof id === 'string' ? id : submitted[id]!.task.id))
+      const task = this.#insert(tx, spec, after, fates)
+      if (spec.idempotencyKey !== null) byKey.set(spec.idempotencyKey, task)
+      submitted.push({ task, existing: false })
+    }
+    this.#life.decide(tx, fates)
+    return submitted
+  }
+
+  #refuseUnknownTypes(tx: Tx, specs: readonly TaskSpec[]): void {
+    const unknown = new Set<string>()
+    for (const type of new Set(specs.map((spec) => spec.type))) {
+      if (!this.#registry.isKnown(type, tx.now)) unknown.add(type)
+    }
+    if (unknown.size > 0) throw unknownTypes(specs, unknown, this.#registry.known(tx.now))
+  }
+
+  #refuseOverflow(tx: Tx, more: number): void {
+    const { pendingMax } = this.#options
+    if (pendingMax === null || more === 0) return
+    const waiting = tx.waiting()
+    if (waiting + more > pendingMax) throw queueFull(waiting, pendingMax, more)
+  }
+
+  /** @param waiting those of the specs that are new and wait for others */
+  #refusePredecessors(specs: readonly TaskSpec[], waiting: readonly TaskSpec[]): void {
+    const ids = waiting.flatMap(({ after }) => after.filter((id) => typeof id === 'string'))
+    const unknown = this.#flows.unknown([...new Set(ids)])
+    if (unknown.size > 0) {
+      throw unknownPredecessors(specs, (index, id) => unknown.has(id) && waiting.includes(specs[index]!))
+    }
+    for (const [id, { length }] of Map.groupBy(ids, (id) => id)) this.#flows.refuseCrowd(id, length)
+  }
+
+  #insert(tx: Tx, spec: TaskSpec, after: readonly string[], fates: Decided[]): Task {
+    const { now, store } = tx
+    const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload, group } = spec
+    const id = newTaskId(now)
+    const task = acceptedTask(spec, id, now, after)
+    const { runAt } = task
+    const status = after.length > 0 ? 'dependent' : runAt > now ? 'delayed' : 'pending'
+    const deadlineAt = queueTimeoutMs === 0 || status === 'dependent' ? null : runAt + queueTimeoutMs
+    if (status === 'delayed') tx.due.addReady(runAt)
+    if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
+    const seq = store.insert(
+      'insertTask',
+      id,
+      type,
+      status,
+      priority,
+      maxRetry,
+      queueTimeoutMs,
+      processTimeoutMs,
+      now,
+      runAt,
+      deadlineAt,
+      now,
+      Object.keys(tags).length === 0 ? null : JSON.stringify(tags),
+      idempotencyKey,
+      idempotencyKey === null ? null : sameRequest(spec),
+      group ?? '',
+      after.length === 0 ? null : JSON.stringify(after),
+      spec.onFailure,
+      spec.batch,
+    )
+    if (group !== null && status === 'pending') this.#ring.join({ type, priority, group, runAt, seq })
+    if (status === 'dependent') fates.push({ seq, fate: this.#flows.begin(seq, after, spec.onFailure) })
+    if (spec.batch !== null) store.run('addToBatch', spec.batch)
+    store.run('insertPayload', seq, JSON.stringify(payload))
+    tx.count(type, status, 1)
+    tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
+    tx.touchedTypes.add(type)
+    return task
+  }
 }
 
 /** By index: the earlier task of a known key, or a mark that the key came earlier in this same batch. */
@@ -58,46 +140,4 @@ function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in
     earlier.set(index, row ? taskOf(row) : 'in this batch')
   })
   return earlier
-}
-
-function refuseOverflow(tx: Tx, { pendingMax }: EngineOptions, more: number): void {
-  if (pendingMax === null || more === 0) return
-  const waiting = tx.waiting()
-  if (waiting + more > pendingMax) throw queueFull(waiting, pendingMax, more)
-}
-
-function insert(tx: Tx, ring: Ring, spec: TaskSpec): Task {
-  const { now, store } = tx
-  const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload, group } = spec
-  const id = newTaskId(now)
-  const task = acceptedTask(spec, id, now)
-  const { runAt } = task
-  const status = runAt > now ? 'delayed' : 'pending'
-  const deadlineAt = queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs
-  if (status === 'delayed') tx.due.addReady(runAt)
-  if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
-  const seq = store.insert(
-    'insertTask',
-    id,
-    type,
-    status,
-    priority,
-    maxRetry,
-    queueTimeoutMs,
-    processTimeoutMs,
-    now,
-    runAt,
-    deadlineAt,
-    now,
-    Object.keys(tags).length === 0 ? null : JSON.stringify(tags),
-    idempotencyKey,
-    idempotencyKey === null ? null : sameRequest(spec),
-    group ?? '',
-  )
-  if (group !== null && status === 'pending') ring.join({ type, priority, group, runAt, seq })
-  store.run('insertPayload', seq, JSON.stringify(payload))
-  tx.count(type, status, 1)
-  tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
-  tx.touchedTypes.add(type)
-  return task
 }

@@ -7,7 +7,7 @@ UPDATE tasks SET status = 'processing', deliveries = deliveries + 1, started_at 
   lease_ms = ?3, expires_at = ?1 + ?3
 WHERE seq IN (SELECT value FROM json_each(?4)) AND (deadline_at IS NULL OR deadline_at > ?1)
 RETURNING seq, id, type, priority, attempts, deliveries, max_retry, queue_timeout_ms, process_timeout_ms, created_at,
-  run_at, deadline_at, error, tags, idempotency_key, lost_leases, task_group,
+  run_at, deadline_at, error, tags, idempotency_key, lost_leases, task_group, waits_for, on_failure, batch,
   (SELECT payload FROM payloads WHERE payloads.seq = tasks.seq);
 
 -- name: dueLeases

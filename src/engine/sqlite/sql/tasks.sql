@@ -4,8 +4,8 @@
 
 -- name: insertTask
 INSERT INTO tasks (id, type, status, priority, max_retry, queue_timeout_ms, process_timeout_ms, created_at, run_at,
-  deadline_at, updated_at, tags, idempotency_key, request, task_group)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+  deadline_at, updated_at, tags, idempotency_key, request, task_group, waits_for, on_failure, batch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insertPayload
 INSERT INTO payloads (seq, payload) VALUES (?, ?);
@@ -13,13 +13,13 @@ INSERT INTO payloads (seq, payload) VALUES (?, ?);
 -- name: statesBySeq, as arrays
 -- ?1 JSON array of seqs. See stateOf.
 SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
-  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group
+  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL
 FROM tasks WHERE seq IN (SELECT value FROM json_each(?));
 
 -- name: statesById, as arrays
 -- ?1 JSON array of ids. The same columns.
 SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
-  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group
+  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL
 FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: taskById
@@ -61,16 +61,17 @@ UPDATE tasks SET status = ?1, attempts = ?2, lost_leases = ?3, run_at = ?4, upda
 WHERE seq = ?10 AND status = ?11 AND deliveries = ?12 AND (cancel_at IS NOT NULL) = ?13;
 
 -- name: restart
--- An explicit retry: as if it had been submitted now, but for its id, its age in lists and its fence.
-UPDATE tasks SET status = 'pending', attempts = 0, lost_leases = 0, run_at = ?1, updated_at = ?1,
-  deadline_at = CASE queue_timeout_ms WHEN 0 THEN NULL ELSE ?1 + queue_timeout_ms END,
+-- An explicit retry: as if it had been submitted now, but for its id, its age in lists and its fence. ?3 'pending' or
+-- 'dependent'.
+UPDATE tasks SET status = ?3, attempts = 0, lost_leases = 0, run_at = ?1, updated_at = ?1,
+  deadline_at = CASE WHEN queue_timeout_ms = 0 OR ?3 = 'dependent' THEN NULL ELSE ?1 + queue_timeout_ms END,
   started_at = NULL, completed_at = NULL, worker_id = NULL, progress = NULL, result = NULL, error = NULL,
   timeout_reason = NULL
 WHERE seq = ?2;
 
 -- name: oldestFinished
-SELECT seq, id, type, status, attempts, completed_at FROM tasks WHERE completed_at IS NOT NULL
-ORDER BY completed_at LIMIT 0 + ?;
+SELECT seq, id, type, status, attempts, completed_at, waits_for IS NOT NULL AS depends, batch FROM tasks
+WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT 0 + ?;
 
 -- name: deleteTask
 DELETE FROM tasks WHERE seq = ?;

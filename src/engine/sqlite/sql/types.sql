@@ -40,7 +40,7 @@ INSERT INTO counts (type, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET 
 SELECT type, status, n FROM counts;
 
 -- name: waiting
-SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN ('pending', 'delayed');
+SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN ('pending', 'delayed', 'dependent');
 
 -- name: finished
 SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN ('success', 'failed', 'canceled', 'timeout');

@@ -1,0 +1,133 @@
+import { canceledBecause, canceledBecauseGone, effectOf, type OnFailure, type Predecessor } from '../../task/flow.ts'
+import { isFinal, type Status } from '../../task/status.ts'
+import { TASK_LIMITS } from '../../task/task.ts'
+import { tooManySuccessors } from '../refusals.ts'
+import type { Row, Store, Value } from './store.ts'
+
+/** A task that has ended, as far as others that wait for it want to know; the result is JSON. */
+export interface Ended {
+  id: string
+  type: string
+  status: Status
+  result: string | null
+  error: string | null
+}
+
+/** What becomes of a task that waits for others: it may start, it goes on waiting, or it is over for the reason given. */
+export type Fate = 'ready' | 'waits' | { canceledBecause: string }
+
+export interface Decided {
+  seq: number
+  fate: Fate
+}
+
+/** What a successor that retention has removed one for knows of it. */
+const GONE = 'null'
+
+/**
+ * Which task waits for which. What a task has waited for is kept with it as it ended, until the task itself goes; what
+ * it still waits for is a row without an outcome. A predecessor that ended in a way that does not count stays awaited:
+ * it may be retried.
+ */
+export class Flows {
+  readonly #store: Store
+  /** Whether anything is waited for; asked once, and again when another process may have written. */
+  #inUse: boolean | null = null
+
+  constructor(store: Store) {
+    this.#store = store
+  }
+
+  forget(): void {
+    this.#inUse = null
+  }
+
+  /** Which of these ids are none of a task that is kept. */
+  unknown(ids: readonly string[]): Set<string> {
+    return new Set(ids.filter((id) => !this.#store.get('endingById', id)))
+  }
+
+  /** @throws XQueueError `too_many_successors` when so many more are to wait for a task */
+  refuseCrowd(id: string, more: number): void {
+    const waiting = this.#store.get('countSuccessors', id)!.n as number
+    if (waiting + more > TASK_LIMITS.successorsMax) throw tooManySuccessors(id)
+  }
+
+  /** From now on a task waits for others, which are all there; answers what becomes of it as they stand. */
+  begin(successor: number, ids: readonly string[], onFailure: OnFailure): Fate {
+    let fate: Fate = 'ready'
+    ids.forEach((id, place) => {
+      const ended = endedOf(this.#store.get('endingById', id)!)
+      const effect = ended ? effectOf(ended.status, onFailure) : 'waits'
+      this.#store.run('insertPredecessor', successor, place, id, effect === 'counts' ? outcomeOf(ended!) : null)
+      if (effect === 'counts') return
+      this.#inUse = true
+      if (typeof fate === 'object') return
+      fate = effect === 'cancels' ? { canceledBecause: canceledBecause(id, ended!.status) } : 'waits'
+    })
+    return fate
+  }
+
+  /** A task has ended: what becomes of those that wait for it. */
+  ended(task: Ended): Decided[] {
+    if (!this.#isInUse()) return []
+    const decided: Decided[] = []
+    for (const { seq, status, on_failure } of this.#store.all('successorsOf', task.id)) {
+      const effect = effectOf(task.status, on_failure as OnFailure)
+      if (effect === 'counts') this.#store.run('setPredecessor', outcomeOf(task), seq!, task.id)
+      if (status !== 'dependent' || effect === 'waits') continue
+      if (effect === 'cancels') {
+        decided.push({ seq: seq as number, fate: { canceledBecause: canceledBecause(task.id, task.status) } })
+      } else if (!this.#awaits(seq as number)) decided.push({ seq: seq as number, fate: 'ready' })
+    }
+    return decided
+  }
+
+  /** Retention removes a task: who still waits for it waits in vain. */
+  removed(id: string): Decided[] {
+    if (!this.#isInUse()) return []
+    const decided: Decided[] = []
+    for (const { seq, status } of this.#store.all('successorsOf', id)) {
+      this.#store.run('setPredecessor', GONE, seq!, id)
+      if (status === 'dependent') {
+        decided.push({ seq: seq as number, fate: { canceledBecause: canceledBecauseGone(id) } })
+      }
+    }
+    return decided
+  }
+
+  /** What an explicit retry makes of a task that waited for others; null where it would wait in vain. */
+  again(successor: number): 'ready' | 'waits' | null {
+    if (this.#store.get('goneOf', successor)) return null
+    return this.#awaits(successor) ? 'waits' : 'ready'
+  }
+
+  /** The ids that a task still waits for. */
+  awaitedBy(successor: number): string[] {
+    return this.#store.all('awaitedBy', successor, TASK_LIMITS.afterMax).map(({ id }) => id as string)
+  }
+
+  predecessors(successor: number): Predecessor[] {
+    return this.#store.all('predecessorsOf', successor).map(({ id, outcome }) => {
+      const [status, type, result, error] = JSON.parse((outcome as string | null) ?? GONE) ?? [null, '', null, null]
+      return { id: id as string, type, status, result, error }
+    })
+  }
+
+  #awaits(successor: number): boolean {
+    return this.#store.get('awaitedBy', successor, 1) !== undefined
+  }
+
+  #isInUse(): boolean {
+    this.#inUse ??= this.#store.get('anyAwaited') !== undefined
+    return this.#inUse
+  }
+}
+
+function endedOf({ id, type, status, result, error }: Row): Ended | null {
+  return isFinal(status as Status) ? ({ id, type, status, result, error } as Record<string, Value> as never) : null
+}
+
+function outcomeOf({ status, type, result, error }: Ended): string {
+  return `["${status}","${type}",${result ?? 'null'},${error === null ? 'null' : JSON.stringify(error)}]`
+}

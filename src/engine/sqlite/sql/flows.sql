@@ -1,0 +1,53 @@
+-- name: endingById
+-- How a task stands, for one that is to wait for it.
+SELECT id, type, status, result, error FROM tasks WHERE id = ?;
+
+-- name: insertPredecessor
+INSERT INTO predecessors (successor, place, id, outcome) VALUES (?, ?, ?, ?);
+
+-- name: anyAwaited
+SELECT 1 FROM predecessors WHERE outcome IS NULL LIMIT 1;
+
+-- name: successorsOf
+-- The tasks that wait for one, oldest first.
+SELECT DISTINCT p.successor AS seq, t.status, t.on_failure
+FROM predecessors p JOIN tasks t ON t.seq = p.successor WHERE p.outcome IS NULL AND p.id = ? ORDER BY p.successor;
+
+-- name: countSuccessors
+SELECT count(*) AS n FROM predecessors WHERE outcome IS NULL AND id = ?;
+
+-- name: setPredecessor
+UPDATE predecessors SET outcome = ? WHERE successor = ? AND id = ? AND outcome IS NULL;
+
+-- name: awaitedBy
+-- What a task still waits for.
+SELECT id FROM predecessors WHERE successor = ? AND outcome IS NULL ORDER BY place LIMIT 0 + ?;
+
+-- name: goneOf
+-- Whether one that a task waits for was removed before it could succeed.
+SELECT 1 FROM predecessors WHERE successor = ? AND outcome = 'null' LIMIT 1;
+
+-- name: predecessorsOf
+SELECT id, outcome FROM predecessors WHERE successor = ? ORDER BY place;
+
+-- name: dropPredecessors
+DELETE FROM predecessors WHERE successor = ?;
+
+-- name: release
+UPDATE tasks SET status = ?, run_at = ?, deadline_at = ?, updated_at = ? WHERE seq = ?;
+
+-- name: addToBatch
+INSERT INTO batches (batch, total, kept) VALUES (?, 1, 1)
+ON CONFLICT DO UPDATE SET total = total + 1, kept = kept + 1;
+
+-- name: leaveBatch
+UPDATE batches SET kept = kept - 1 WHERE batch = ?;
+
+-- name: dropBatch
+DELETE FROM batches WHERE batch = ? AND kept = 0;
+
+-- name: batchByName
+SELECT total FROM batches WHERE batch = ?;
+
+-- name: countsOfBatch
+SELECT status, count(*) AS n FROM tasks WHERE batch = ? GROUP BY status;
