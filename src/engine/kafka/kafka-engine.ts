@@ -165,6 +165,10 @@ export class KafkaEngine implements Restorable {
     return this.#state.list(query)
   }
 
+  batch(name: string) {
+    return this.#state.batch(name)
+  }
+
   explain(id: string) {
     return this.#state.explain(id)
   }
