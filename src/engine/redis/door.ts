@@ -1,7 +1,7 @@
-import type { Task, TaskSpec } from '../../task/task.ts'
+import { TASK_LIMITS, type Task, type TaskSpec } from '../../task/task.ts'
 import type { Submitted } from '../engine.ts'
 import type { EngineOptions } from '../options.ts'
-import { unknownTypes } from '../refusals.ts'
+import { tooManySuccessors, unknownTypes } from '../refusals.ts'
 import { type Numbers, nameOf, placeOf } from './ids.ts'
 import type { Look } from './look.ts'
 import type { RedisStore } from './store.ts'
@@ -113,7 +113,11 @@ export class Door {
     return place ? nameOf(place) : PREDECESSOR.missing
   }
 
-  /** Tasks of other partitions that are waited for and not there; of its own a partition knows itself. */
+  /**
+   * Tasks of other partitions that are waited for and not there; of its own a partition knows itself. How many wait
+   * there is known when these have been told of.
+   * @throws XQueueError `too_many_successors`
+   */
   async #missing(specs: readonly TaskSpec[]): Promise<ReadonlySet<string>> {
     if (this.#store.count === 1) return new Set()
     const named = specs.flatMap(({ type, after }) => {
@@ -122,9 +126,21 @@ export class Door {
       return after.filter((id) => typeof id === 'string').filter((id) => placeOf(id)?.partition !== partition)
     })
     if (named.length === 0) return new Set()
-    const ids = [...new Set(named)]
-    const tasks = await this.#look.get(ids)
-    return new Set(ids.filter((_, index) => tasks[index] === null))
+    const missing = new Set<string>()
+    const byId = Map.groupBy(named, (id) => id)
+    for (const [partition, ids] of Map.groupBy(byId.keys(), (id) => placeOf(id)?.partition)) {
+      const refs = ids.map((id) => placeOf(id)?.ref ?? '')
+      const isOurs = partition !== undefined && partition < this.#store.count
+      const waiting = isOurs
+        ? await this.#store.run<(number | null)[]>('awaited', partition, [refs.length, ...refs])
+        : refs.map(() => null)
+      ids.forEach((id, index) => {
+        const there = waiting[index]!
+        if (there === null) missing.add(id)
+        else if (there + byId.get(id)!.length > TASK_LIMITS.successorsMax) throw tooManySuccessors(id)
+      })
+    }
+    return missing
   }
 
   async #to(partition: number, call: Call): Promise<Submitted[]> {

@@ -41,7 +41,7 @@ export const KEYS = {
   /** Tasks that wait for others, by their refs and by age. */
   dependent: 'dependent',
   dependents: 'dependents',
-  /** Of a task: what it waits for, as far as that has ended, and who waits for it; and of which tasks there is the latter. */
+  /** Of a task: what it waits for, as far as that has ended, and who waits for it; and who is waited for at all. */
   outcomes: 'outcomes:',
   successors: 'successors:',
   awaited: 'awaited',

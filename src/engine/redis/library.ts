@@ -31,6 +31,7 @@ const STEPS = {
   deliver: 'allow-oom',
   notices: 'allow-oom',
   batch: 'no-writes',
+  awaited: 'no-writes',
 } as const
 export type StepName = keyof typeof STEPS
 /** What all steps share. */
@@ -52,6 +53,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'deliver',
   'notices',
   'batch',
+  'awaited',
 ])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */

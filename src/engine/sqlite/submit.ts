@@ -8,7 +8,7 @@ import { eventBody, taskOf } from './rows.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
-/** Where tasks come in: all specs or none, so everything that can be refused is looked at before the first is written. */
+/** Where tasks come in, all or none: everything that can be refused is looked at before the first is written. */
 export class Door {
   readonly #registry: Registry
   readonly #ring: Ring

@@ -1,16 +1,15 @@
 -- Takes what other partitions have to tell of tasks that wait for each other. Each notice may come twice.
 --
--- ARGV  now, '1' if nothing may be taken before the partition is restored, how long a finished task may be kept (ms),
---       number of notices, each: what ('await' | 'ended' | 'cancel' | 'gone'), the ref here, the name of the other task,
---       and the policy, the outcome or the status
+-- ARGV  now, '1' if nothing may be taken before the partition is restored, how long a finished task may be kept (ms);
+--       number of notices, each: what ('await' | 'ended' | 'cancel' | 'gone'), the ref here, the name of the other
+--       task, and the policy, the outcome or the status
 -- Returns 'done' | 'incomplete'
 -- Cost  some five commands a notice
 local function hear_await(ref, successor, policy)
   local found, text = find(ref)
   if found == 'F' then
-    if tell_successor(policy .. ' ' .. successor, name_of(ref), text:match('^%l+'), outcome_of(lane_by_ref(ref).type, text)) then
-      return
-    end
+    local outcome = outcome_of(lane_by_ref(ref).type, text)
+    if tell_successor(policy .. ' ' .. successor, name_of(ref), text:match('^%l+'), outcome) then return end
   elseif not found then
     notify(successor, 'gone', name_of(ref), '')
     return

@@ -3,12 +3,12 @@
 -- A task is told over partitions by its name, `<partition>/<ref>`. One that waits is a text in `dependent`, as in
 -- `delayed`, and has a place in `dependents` by age. Its hash `outcomes:<ref>` has a field for each name that it waits
 -- for: '' while that is awaited, how it ended as JSON `[status, type, result, error]`, or `null` if it was removed and
--- had not succeeded; and in '#' how many are awaited. Outcomes are copies: retention may remove the one before the other
--- has run. They stay until the task goes, for it may be retried.
+-- had not succeeded; and in '#' how many are awaited. Outcomes are copies: retention may remove the one before the
+-- other has run. They stay until the task goes, for it may be retried.
 --
 -- The other way round, `successors:<ref>` holds those that await a task, `<c, r or w> <name>` with what a failure does
--- to them: it cancels them, they run all the same, or they wait for a retry. What ends in a way that does not count goes
--- on being awaited. `awaited` has the ref of each that has such a set, so that nobody else pays for it.
+-- to them: it cancels them, they run all the same, or they wait for a retry. What ends in a way that does not count
+-- goes on being awaited. `awaited` has the ref of each that has such a set, so that nobody else pays for it.
 --
 -- What concerns a task of another partition is left as a notice, which the sweep has delivered (notices.ts).
 local GONE, FORGOTTEN = 'null', '[null,"",null,null]'
@@ -33,7 +33,8 @@ local function id_of(name)
   end
   local time, number = hex(12, ms), hex(6, n)
   return table.concat({
-    time:sub(1, 8), time:sub(9), '7' .. number:sub(1, 3), '8' .. number:sub(4), hex(6, lane * 256 + partition) .. hex(6, check),
+    time:sub(1, 8), time:sub(9), '7' .. number:sub(1, 3), '8' .. number:sub(4),
+    hex(6, lane * 256 + partition) .. hex(6, check),
   }, '-')
 end
 

@@ -3,8 +3,8 @@
 -- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags'
 --       JSON or '', group or '', batch or '', status or ''
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
---       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'batch': of a batch, newest
---       first, in a status if one is given
+--       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'batch': of a batch,
+--       newest first, in a status if one is given
 -- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
 local from, looks, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status

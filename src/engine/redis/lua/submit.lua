@@ -11,8 +11,8 @@
 --       its extras come without these
 -- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
 --       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
---       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting} | {'no_predecessor', index, place, …} |
---       {'crowd', name of a task that too many would wait for}
+--       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting} | {'no_predecessor', index, place, …}
+--       | {'crowd', name of a task that too many would wait for}
 --       or 'incomplete': what was accepted now could take the places of what is to be restored
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
 local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, all_known, begun
@@ -240,7 +240,8 @@ end
 
 function steps.submit()
   if arg() == '1' and not is_restored() then return 'incomplete' end
-  mode, least_n, type_ttl, pending_max, retention_ms, successors_max = arg(), number(), number(), number(), number(), number()
+  mode, least_n, type_ttl, pending_max = arg(), number(), number(), number()
+  retention_ms, successors_max = number(), number()
   known, runs, begun = {}, {}, {}
   -- What became due meanwhile has waited longer.
   promote(1000)

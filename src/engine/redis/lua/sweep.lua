@@ -81,12 +81,13 @@ local function is_before(a, b)
 end
 
 local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
+local IS_FINAL = { success = true, failed = true, canceled = true, timeout = true }
 local function forget_finished()
   local kept = 0
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
     local status = all[index]:match(':(%l+)$')
-    if status ~= 'grouped' and status ~= 'delayed' and status ~= 'dependent' then kept = kept + tonumber(all[index + 1]) end
+    if IS_FINAL[status] then kept = kept + tonumber(all[index + 1]) end
   end
   local forgotten = 0
   while true do
