@@ -28,7 +28,7 @@ export function BatchView({ name }: { name: string }) {
   }
   useEachSecond(async () => {
     const began = performance.now()
-    if (began < restUntil.current) return
+    if (state === 'none' || began < restUntil.current) return
     await read()
     restUntil.current = performance.now() + (performance.now() - began) / COUNTING_SHARE
   }, [])

@@ -173,7 +173,6 @@ function Details({ task }: { task: Task }) {
     ],
     ['worker', task.worker_id],
     ['key', task.idempotency_key],
-    ['onFailure', after.length === 0 ? null : say(`on_failure_${task.on_failure}`)],
   ]
   return (
     <dl class="facts">
@@ -194,12 +193,18 @@ function Details({ task }: { task: Task }) {
         </div>
       )}
       {after.length > 0 && (
-        <div class="fact">
-          <dt>{say('after')}</dt>
-          <dd>
-            <TaskLinks ids={after} />
-          </dd>
-        </div>
+        <>
+          <div class="fact">
+            <dt>{say('after')}</dt>
+            <dd>
+              <TaskLinks ids={after} />
+            </dd>
+          </div>
+          <div class="fact">
+            <dt>{say('onFailure')}</dt>
+            <dd>{say(`on_failure_${task.on_failure}`)}</dd>
+          </div>
+        </>
       )}
       {Object.keys(tags).length > 0 && (
         <div class="fact">
