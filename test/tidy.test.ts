@@ -12,7 +12,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   trace: ['task', 'engine/engine.ts'],
   engine: ['task'],
   worker: ['task', 'engine/engine.ts', 'trace'],
-  access: ['task', 'engine/engine.ts'],
+  access: ['task', 'engine/engine.ts', 'notify/topics.ts'],
   server: ['task', 'engine/engine.ts', 'access', 'trace', 'worker/handlers.ts'],
   notify: ['task', 'engine/engine.ts'],
   client: ['task', 'trace', 'worker/handlers.ts'],

@@ -1,4 +1,5 @@
 import { decodeProtectedHeader, jwtVerify, SignJWT } from 'jose'
+import { Topics } from '../notify/topics.ts'
 import { type Interests, notAccepted, type Principal } from './principal.ts'
 
 const TYPE = 'xqueue-subscription'
@@ -72,7 +73,8 @@ function bytesOf(secret: string): Uint8Array {
 
 /** No `+` in any of them: whether a filter lies within one of these has a simple answer. */
 export function topicsOf(interests: Interests, prefix: string): string[] {
+  const topics = new Topics(prefix)
   return 'taskIds' in interests
-    ? interests.taskIds.flatMap((id) => [`${prefix}/tasks/${id}`, `${prefix}/tasks/${id}/progress`])
-    : interests.types.map((type) => `${prefix}/events/${type}/#`)
+    ? interests.taskIds.flatMap((id) => [topics.task(id), topics.progress(id)])
+    : interests.types.map((type) => topics.changesOf(type))
 }

@@ -53,7 +53,7 @@ export function scheduleCommand(): Command {
   for (const command of [
     withExamples(
       add,
-      'xqueue schedule add report example --cron "30 2 * * MON-FRI" --timezone Europe/Berlin',
+      'xqueue schedule add report example \'{"duration": 2}\' --cron "30 2 * * MON-FRI" --timezone Europe/Berlin',
       'xqueue schedule add sync example \'{"duration": 2}\' --every 15m --overlap skip',
     ),
     withExamples(list, 'xqueue schedule list --json'),

@@ -1,14 +1,14 @@
 import type { ApiKey } from '../task/api-key.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { BatchInfo, Predecessor } from '../task/flow.ts'
-import type { Json } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
-import type { RetryPolicy } from '../task/retry.ts'
 import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
 import type { Status } from '../task/status.ts'
-import type { Progress, SpecDefaults, Task, TaskSpec } from '../task/task.ts'
+import type { Progress, Task, TaskSpec } from '../task/task.ts'
+import type { Holder, TypeChange, TypeInfo } from './type-info.ts'
 
 export { ENGINE_DEFAULTS, type EngineOptions } from './options.ts'
+export { type Holder, type Percentiles, RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from './type-info.ts'
 
 /**
  * The port: what XQueue asks of the store that coordinates it. Everything is a batch, and everything that must be true
@@ -47,8 +47,9 @@ export interface Engine {
   cancel(which: Which): Promise<Changed>
 
   /**
-   * Takes failed, canceled and timed-out tasks back to `pending`, attempts from 0. Bounded like `cancel`. One that waits
-   * for others waits again for those that have not ended in a way that counts, and is refused when such a one is gone.
+   * Takes failed, canceled and timed-out tasks back to `pending`, attempts from 0. Bounded like `cancel`. One that
+   * waits for others waits again for those that have not ended in a way that counts; it is refused if one of these is
+   * gone.
    */
   retry(which: Which): Promise<Changed>
 
@@ -66,8 +67,9 @@ export interface Engine {
   get(ids: readonly string[]): Promise<(Task | null)[]>
 
   /**
-   * Newest first; with `status: 'pending'` in the order they will run, but for the turns that groups take. Each call
-   * looks at a bounded number of tasks: a page may be short and still have a `nextCursor`.
+   * Newest first; with `status: 'pending'` in the order they will run, but for the turns that groups take, and last those
+   * that wait for others. Those of a batch are always newest first. Each call looks at a bounded number of tasks: a page
+   * may be short and still have a `nextCursor`.
    * @throws XQueueError `invalid_cursor`
    */
   list(query: ListQuery): Promise<Page>
@@ -223,80 +225,6 @@ export interface Changed {
  * `unknown`: no such task.
  */
 export type ChangeOutcome = 'changed' | 'stopping' | 'refused' | 'unknown'
-
-export interface TypeChange {
-  /** What a worker's handler says of its type; limits and rate hold until someone sets another at run time. */
-  handler?: {
-    maxConcurrency: number | null
-    groupConcurrency: number | null
-    rate: Rate | null
-    retry: RetryPolicy
-    payloadSchema: Json
-    defaults: SpecDefaults
-  }
-  /** Known for good, with or without workers. */
-  declared?: boolean
-  /** Integer ≥ 1, or null to remove the limit. Wins over the handler's from then on. */
-  maxConcurrency?: number | null
-  /** The same for each group of the type; tasks without a group are not limited by it. */
-  groupConcurrency?: number | null
-  /** Null removes it. Wins over the handler's from then on. */
-  rate?: Rate | null
-  paused?: boolean
-}
-
-/**
- * At most `max` starts (1 to 1,000,000) in any window of `perMs` (1 to 86,400,000), over all processes: a start counts
- * from the moment a claim hands its task out until `perMs` later. Starts from before there was a rate do not count.
- */
-export interface Rate {
-  max: number
-  perMs: number
-}
-
-export const RATE_LIMITS = { max: 1_000_000, perMs: 86_400_000 } as const
-
-export interface TypeInfo {
-  type: string
-  /** Waiting, delayed and dependent ones included. */
-  pending: number
-  delayed: number
-  /** Those that wait for other tasks. */
-  dependent: number
-  processing: number
-  maxConcurrency: number | null
-  groupConcurrency: number | null
-  rate: Rate | null
-  paused: boolean
-  declared: boolean
-  /** Live workers that run it. */
-  workers: number
-  /** Tasks finished per second over the last minute. */
-  throughput: number
-  waitMs: Percentiles | null
-  runMs: Percentiles | null
-  /** JSON Schema of the payload, if the handler's validator can tell it. */
-  payloadSchema: Json
-  /** What its handler says of tasks that do not say it themselves. */
-  defaults: SpecDefaults
-  /** Live leases, oldest first, when asked for. */
-  holders: Holder[]
-}
-
-/** Of the tasks that finished in the last few minutes. Milliseconds. */
-export interface Percentiles {
-  p50: number
-  p95: number
-  p99: number
-}
-
-export interface Holder {
-  taskId: string
-  workerId: string
-  since: number
-  expiresAt: number
-  group: string | null
-}
 
 export interface WorkerInfo extends WorkerIdentity {
   running: number

@@ -35,17 +35,13 @@ export function keyConflict(key: string, index: number, taskId: string | null): 
   return new XQueueError('idempotency_conflict', detail, { errors, ...(taskId === null ? {} : { task_id: taskId }) })
 }
 
-/** @param unknown which of a spec's predecessors are not there */
-export function unknownPredecessors(
-  specs: readonly TaskSpec[],
-  unknown: (index: number, id: string) => boolean,
-): XQueueError {
-  const errors = specs.flatMap(({ after }, index) =>
-    after.flatMap((id, place): FieldError[] =>
-      typeof id === 'string' && unknown(index, id)
-        ? [{ path: `tasks[${index}].after[${place}]`, message: `there is no task ${JSON.stringify(id)}` }]
-        : [],
-    ),
+/** @param missing which tasks wait for what is not there: the task, the place in its `after`, and what stands there */
+export function unknownPredecessors(missing: readonly { index: number; place: number; id: string }[]): XQueueError {
+  const errors = missing.map(
+    ({ index, place, id }): FieldError => ({
+      path: `tasks[${index}].after[${place}]`,
+      message: `there is no task ${JSON.stringify(id)}`,
+    }),
   )
   const detail = `a task can only wait for tasks that are there, and ${errors[0]!.message}`
   return new XQueueError('unknown_predecessor', `${detail}: it never was, or retention removed it`, { errors })

@@ -12,13 +12,16 @@ import type { Qos } from './packets.ts'
 import { Subscribers } from './subscribers.ts'
 import { Topics } from './topics.ts'
 
-const PATH = '/mqtt'
-/** A subscriber that takes nothing for this long is cut off: others would wait for it. */
-const DRAIN_MS = 5_000
-const CLIENTS_MAX = 10_000
-const FILTERS_MAX = 1_000
-/** Clients only subscribe: nothing that they send is long. */
-const RECEIVED_BYTES_MAX = 64 * 1024
+export const PATH = '/mqtt'
+export const BROKER_LIMITS = {
+  clients: 10_000,
+  /** Filters of each. */
+  filters: 1_000,
+  /** Clients only subscribe: nothing that they send is long. */
+  receivedBytes: 64 * 1024,
+  /** A subscriber that takes nothing for this long is cut off: others would wait for it. */
+  drainMs: 5_000,
+} as const
 
 /**
  * The embedded broker: MQTT 3.1.1 over TCP and, at `/mqtt` of the HTTP server, over WebSocket. Clients may subscribe to
@@ -36,10 +39,10 @@ export class EmbeddedBroker implements Live {
   readonly #guests: Guests | null
   readonly #sockets = new WebSocketServer({
     noServer: true,
-    maxPayload: RECEIVED_BYTES_MAX,
+    maxPayload: BROKER_LIMITS.receivedBytes,
     handleProtocols: (offered) => [...offered].find((name) => name.startsWith('mqtt')) ?? false,
   })
-  readonly #subscribers = new Subscribers(DRAIN_MS)
+  readonly #subscribers = new Subscribers(BROKER_LIMITS.drainMs)
   readonly #outlet: Outlet
   #detail = 'not started'
 
@@ -52,7 +55,8 @@ export class EmbeddedBroker implements Live {
     this.#topics = new Topics(prefix)
     this.browser = { path: PATH, prefix }
     this.#late = new LateStates(engine, this.#topics)
-    this.#aedes = new Aedes({ drainTimeout: DRAIN_MS, maxTopicLevels: 16, persistence: this.#late.persistence() })
+    const { drainMs: drainTimeout } = BROKER_LIMITS
+    this.#aedes = new Aedes({ drainTimeout, maxTopicLevels: 16, persistence: this.#late.persistence() })
     this.#outlet = new Outlet(options, this.#topics, {
       isHeard: (topic) => this.#subscribers.isHeard(topic),
       publish: (messages) =>
@@ -105,8 +109,8 @@ export class EmbeddedBroker implements Live {
     const aedes = this.#aedes
     aedes.preConnect = (_client, packet, done) => {
       packet.clean = true // Told to the client: no session is present. Nothing is kept for who is not there.
-      const full = aedes.connectedClients >= CLIENTS_MAX
-      done(full ? new Error(`there are ${CLIENTS_MAX} clients already`) : null, !full)
+      const full = aedes.connectedClients >= BROKER_LIMITS.clients
+      done(full ? new Error(`there are ${BROKER_LIMITS.clients} clients already`) : null, !full)
     }
     const guests = this.#guests
     if (guests) aedes.authenticate = (client, _user, password, done) => guests.admit(client, password, done)
@@ -114,7 +118,7 @@ export class EmbeddedBroker implements Live {
     aedes.authorizeSubscribe = (client, subscription, done) => {
       const { topic, qos } = subscription
       const allowed = this.#topics.allows(topic) && (guests === null || guests.hears(client, topic))
-      if (!allowed || this.#subscribers.countOf(client) >= FILTERS_MAX) {
+      if (!allowed || this.#subscribers.countOf(client) >= BROKER_LIMITS.filters) {
         done(null, null) // The acknowledgement says that it is refused.
         return
       }
@@ -159,7 +163,7 @@ export class EmbeddedBroker implements Live {
     const client = this.#aedes.handle(stream, request)
     // Behind Aedes's own listener: what it has read is in its parser, and what is left there is of one packet.
     stream.on('readable', () => {
-      if (unfinishedBytes(client) <= RECEIVED_BYTES_MAX) return
+      if (unfinishedBytes(client) <= BROKER_LIMITS.receivedBytes) return
       this.#options.logger.debug({ client: client.id }, 'an MQTT client was cut off: its packet is too long')
       stream.destroy()
     })

@@ -1,5 +1,6 @@
-import mqtt, { type MqttClient } from 'mqtt'
+import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import type { Qos } from './packets.ts'
+import { propertiesOf } from './properties.ts'
 import { type Topics, WORKER_STATES } from './topics.ts'
 
 const CONNECT_MS_MAX = 10_000
@@ -17,9 +18,9 @@ export interface LinkOptions {
 }
 
 /** An MQTT.js client that connects once and never again. */
-export function connect({ url, clientId, retain, workerId, topics }: LinkOptions, version: 4 | 5): MqttClient {
+export function connect(options: LinkOptions, version: 4 | 5): MqttClient {
+  const { url, clientId } = options
   const { href, login } = withoutLogin(url)
-  const payload = Buffer.from(WORKER_STATES.gone)
   return mqtt.connect(href, {
     ...login,
     clientId,
@@ -32,8 +33,21 @@ export function connect({ url, clientId, retain, workerId, topics }: LinkOptions
     reschedulePings: false,
     log: () => undefined,
     wsOptions: { perMessageDeflate: false },
-    ...(workerId === null ? {} : { will: { topic: topics.worker(workerId), payload, qos: 1, retain } }),
+    ...willOf(options, version),
   })
+}
+
+/** What the broker is to tell if the connection is lost. */
+function willOf(
+  { qos, retain, retentionMs, workerId, topics }: LinkOptions,
+  version: 4 | 5,
+): Pick<IClientOptions, 'will'> {
+  if (workerId === null) return {}
+  const gone = topics.ofWorker(workerId, WORKER_STATES.gone)
+  const properties = version === 5 ? { properties: propertiesOf(gone, retentionMs) } : {}
+  const payload = Buffer.from(gone.payload())
+  // A broker that knows no QoS 2 would refuse the connection for it.
+  return { will: { topic: gone.topic, payload, qos: Math.min(qos, 1) as Qos, retain, ...properties } }
 }
 
 /** MQTT.js would take a user name to go on until the last colon, also of the password. */

@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.ts'
 import { fits, type Message, type Topics, WORKER_STATES } from './topics.ts'
 
 /** A subscriber to all tasks gets the states of this many, the newest; a subscriber to one gets that one. */
-const STATES_MAX = 1_000
+export const STATES_MAX = 1_000
 /** Its type files describe an older form that is no function. */
 const makeMemory = memory as unknown as () => object
 const RANKS: Readonly<Record<string, number>> = { pending: 0, processing: 1 }

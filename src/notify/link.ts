@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { type IPublishPacket, type MqttClient, ReasonCodes } from 'mqtt'
-import type { TaskEvent } from '../task/event.ts'
 import { connect, type LinkOptions } from './connect.ts'
 import type { Qos } from './packets.ts'
+import { propertiesOf } from './properties.ts'
 import { type Message, WORKER_STATES } from './topics.ts'
 
 const END_MS_MAX = 1_000
@@ -26,7 +26,6 @@ interface Terms {
 /** Messages that were handed over together, `next` being the first that is not sent yet. */
 interface Page {
   messages: readonly Message[]
-  qos: Qos
   next: number
   /** Of one message: the broker has it, or has refused it, or it was left out. */
   done: (error?: Error | null) => void
@@ -77,7 +76,7 @@ export class Link {
           version,
           inFlightMax: Math.min(IN_FLIGHT_MAX, properties.receiveMaximum ?? IN_FLIGHT_MAX),
           packetBytesMax: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
-          qosMax: (properties.maximumQoS ?? 2) as Qos,
+          qosMax: Math.min(options.qos, properties.maximumQoS ?? 2) as Qos,
           retains: options.retain && (properties.retainAvailable ?? true),
         }
         resolve(new Link(client, options, lost.signal, terms))
@@ -96,7 +95,7 @@ export class Link {
    * Sends all in order, after what was handed over before, many in flight. Resolves when the broker has acknowledged
    * each. @throws the loss, or what the broker refused a message with
    */
-  publish(messages: readonly Message[], qos = this.#options.qos): Promise<void> {
+  publish(messages: readonly Message[]): Promise<void> {
     if (messages.length === 0) return Promise.resolve()
     return new Promise((resolve, reject) => {
       const fail = () => reject(this.lost.reason)
@@ -111,7 +110,7 @@ export class Link {
         this.lost.removeEventListener('abort', fail)
         resolve()
       }
-      this.#waiting.push({ messages, qos: Math.min(qos, this.#terms.qosMax) as Qos, next: 0, done })
+      this.#waiting.push({ messages, next: 0, done })
       this.#send()
     })
   }
@@ -137,10 +136,10 @@ export class Link {
     if (this.lost.aborted) return
     const { inFlightMax } = this.#terms
     for (let page = this.#waiting[0]; page && this.#inFlight < inFlightMax; page = this.#waiting[0]) {
-      const { messages, qos, next, done } = page
+      const { messages, next, done } = page
       page.next += 1
       if (page.next === messages.length) this.#waiting.shift()
-      const packet = this.#packet(messages[next]!, qos)
+      const packet = this.#packet(messages[next]!)
       if (!packet) {
         done()
         continue
@@ -164,25 +163,17 @@ export class Link {
   }
 
   /** What is too large for the broker goes without its result, or not at all: it would end the connection each time. */
-  #packet({ topic, payload, retain, final, event }: Message, qos: Qos): Omit<IPublishPacket, 'cmd' | 'dup'> | null {
-    const { version, packetBytesMax, retains } = this.#terms
-    const packet = { topic, payload: payload(), qos, retain: retain && retains }
+  #packet(message: Message): Omit<IPublishPacket, 'cmd' | 'dup'> | null {
+    const { version, packetBytesMax, qosMax, retains } = this.#terms
+    const { kind, topic, payload } = message
+    const qos = Math.min(kind.qosMax, qosMax) as Qos
+    const packet = { topic, payload: payload(), qos, retain: kind.retain && retains }
     const bytesMax = packetBytesMax - Buffer.byteLength(topic) - REST_BYTES_MAX
     if (isLonger(packet.payload, bytesMax)) packet.payload = withoutResult(packet.payload)
     if (isLonger(packet.payload, bytesMax)) return null
     if (version !== 5 || packet.payload === '') return packet
-    const properties = {
-      payloadFormatIndicator: true,
-      contentType: 'application/json',
-      ...(final ? { messageExpiryInterval: Math.ceil(this.#options.retentionMs / 1_000) } : {}),
-      ...(event ? { userProperties: propertiesOf(event) } : {}),
-    }
-    return { ...packet, properties }
+    return { ...packet, properties: propertiesOf(message, this.#options.retentionMs) }
   }
-}
-
-function propertiesOf({ id, taskId, type, status }: TaskEvent): Record<string, string> {
-  return { event_id: id, task_id: taskId, task_type: type, task_status: status }
 }
 
 function reasonOf(code: number): string {

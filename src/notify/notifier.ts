@@ -197,7 +197,7 @@ export class Notifier implements Live {
   async #publishStats(link: Link): Promise<void> {
     if (performance.now() < this.#statsAt) return
     this.#statsAt = performance.now() + STATS_MS
-    await link.publish([this.#topics.ofStats(await this.#options.stats())], 0)
+    await link.publish([this.#topics.ofStats(await this.#options.stats())])
   }
 
   /** After a gap the retained states would be wrong for good: tells the present state of all that is kept. */

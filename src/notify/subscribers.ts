@@ -93,7 +93,7 @@ export class Subscribers {
     const packets = this.#free.pop() ?? new Packets()
     const writes = new Map<Client, Outgoing>()
     for (const message of messages) {
-      const { topic, shape } = message
+      const { kind, topic, shape } = message
       const hearers = this.#hearers(topic, shape)
       if (hearers.size === 0) continue
       const publish: Publish = { topic, payload: message.payload(), qos: 0, id: 0 }
@@ -101,7 +101,7 @@ export class Subscribers {
       let shared: Piece | undefined
       for (const [client, wanted] of hearers) {
         if (!passes(client, message)) continue
-        const qos = Math.min(qosMax, wanted) as Qos
+        const qos = Math.min(kind.qosMax, qosMax, wanted) as Qos
         if (qos === 0) shared ??= packets.add(publish)
         const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: this.nextId(client) })
         const outgoing = writes.get(client) ?? new Outgoing()

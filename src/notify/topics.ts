@@ -1,48 +1,113 @@
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import type { Task } from '../task/task.ts'
+import type { Qos } from './packets.ts'
 
 /** Types whose topics are kept made. */
 const TYPES_MAX = 1_000
 
-/** What is published: `retain` says that a late subscriber is to get it at once. */
+/** One kind of topic; docs/reference/mqtt.md is made of these. */
+export interface TopicKind {
+  /** Below the prefix, with the names that are filled in. */
+  path: string
+  tells: string
+  contentType: 'application/json' | 'text/plain'
+  /** Whether a late subscriber is to get the last message at once. */
+  retain: boolean
+  /** No more than this, whatever is set. */
+  qosMax: Qos
+}
+
+/** Every topic there is. */
+export const TOPICS = {
+  task: {
+    path: 'tasks/<id>',
+    tells: 'the state of one task: at once for who comes late, then each change of its status',
+    contentType: 'application/json',
+    retain: true,
+    qosMax: 2,
+  },
+  progress: {
+    path: 'tasks/<id>/progress',
+    tells: 'what its handler reports while it runs',
+    contentType: 'application/json',
+    retain: false,
+    qosMax: 2,
+  },
+  change: {
+    path: 'events/<type>/<status>/<id>',
+    tells: 'each change of status of every task, to be picked by type, by status or by both',
+    contentType: 'application/json',
+    retain: false,
+    qosMax: 2,
+  },
+  stats: {
+    path: 'stats',
+    tells: 'the figures of the queue and of each type, every second',
+    contentType: 'application/json',
+    retain: false,
+    qosMax: 0,
+  },
+  worker: {
+    path: 'workers/<id>',
+    tells: 'whether a worker is there: `online` or `offline`',
+    contentType: 'text/plain',
+    retain: true,
+    qosMax: 2,
+  },
+} as const satisfies Record<string, TopicKind>
+
+/** What is published. */
 export interface Message {
+  kind: TopicKind
   topic: string
   /** The topic with `+` for the task's id: all topics of a shape are heard by the same wildcards. */
   shape?: string
-  /** JSON, made when somebody first asks for it. */
+  /** Made when somebody first asks for it. */
   payload: () => string
-  retain: boolean
-  /** Of a task's state: whether it is its last one, and so may expire with the task. */
+  /** Whether it is the last state of what it tells of, and so may expire when the task is removed. */
   final?: boolean
   event?: TaskEvent
 }
 
 export const WORKER_STATES = { here: 'online', gone: 'offline' } as const
 
-/** Every topic there is, under one prefix. Ids and types need no escaping: both are checked where they are made. */
+/** The topics under one prefix. Ids and types need no escaping: both are checked where they are made. */
 export class Topics {
   readonly prefix: string
+  readonly #taskStart: string
+  readonly #progressEnd: string
   readonly #taskShape: string
   readonly #progressShape: string
   readonly #changes = new Map<string, Map<string, { start: string; shape: string }>>()
 
   constructor(prefix: string) {
     this.prefix = prefix
+    this.#taskStart = this.#of(TOPICS.task, '')
+    this.#progressEnd = TOPICS.progress.path.slice(TOPICS.task.path.length)
     this.#taskShape = this.task('+')
-    this.#progressShape = `${this.task('+')}/progress`
+    this.#progressShape = this.progress('+')
   }
 
   task(id: string): string {
-    return `${this.prefix}/tasks/${id}`
+    return this.#taskStart + id
+  }
+
+  progress(id: string): string {
+    return this.task(id) + this.#progressEnd
+  }
+
+  /** The filter for all changes of one type. */
+  changesOf(type: string): string {
+    return this.#of({ path: TOPICS.change.path.replace('<status>/<id>', '#') }, type)
   }
 
   /** A worker over HTTP names itself as it likes: what a topic may not hold is escaped as in URLs. */
   worker(id: string): string {
-    return `${this.prefix}/workers/${id.replace(/[%/+#\0]/g, encodeURIComponent)}`
+    return this.#of(TOPICS.worker, id.replace(/[%/+#\0]/g, encodeURIComponent))
   }
 
   get stats(): string {
-    return `${this.prefix}/stats`
+    return this.#of(TOPICS.stats)
   }
 
   /** A subscriber may ask for what lies under the prefix, and for nothing else. */
@@ -52,26 +117,25 @@ export class Topics {
 
   /** The id of a filter that names one task, or null. */
   taskIdOf(filter: string): string | null {
-    const start = this.task('')
-    const id = filter.slice(start.length)
-    return filter.startsWith(start) && /^[^/+#]+$/.test(id) ? id : null
+    const id = filter.slice(this.#taskStart.length)
+    return filter.startsWith(this.#taskStart) && /^[^/+#]+$/.test(id) ? id : null
   }
 
   /** What tells of an event, in the order in which it is to be published. */
   ofEvent(event: TaskEvent): Message[] {
     const { kind, taskId, type, status } = event
-    const state = this.task(taskId)
-    const shape = this.#taskShape
-    if (kind === 'removed') return [{ topic: state, shape, payload: () => '', retain: true, event }]
+    const state = { kind: TOPICS.task, topic: this.task(taskId), shape: this.#taskShape, event }
+    if (kind === 'removed') return [{ ...state, payload: () => '' }]
     const payload = once(() => eventJson(event))
     if (kind === 'progress') {
-      return [{ topic: `${state}/progress`, shape: this.#progressShape, payload, retain: false, event }]
+      const topic = this.progress(taskId)
+      return [{ kind: TOPICS.progress, topic, shape: this.#progressShape, payload, event }]
     }
     const final = status !== 'pending' && status !== 'processing'
-    const change = this.#changeTopics(type, status)
+    const { start, shape } = this.#changeTopics(type, status)
     return [
-      { topic: state, shape, payload, retain: true, final, event },
-      { topic: change.start + taskId, shape: change.shape, payload, retain: false, event },
+      { ...state, payload, final },
+      { kind: TOPICS.change, topic: start + taskId, shape, payload, event },
     ]
   }
 
@@ -81,15 +145,15 @@ export class Topics {
     const event: TaskEvent = { ...rest, taskId, at, id: '', kind: 'status' }
     const final = task.completedAt !== null
     const payload = once(() => eventJson(event))
-    return { topic: this.task(taskId), payload, retain: true, final, event }
+    return { kind: TOPICS.task, topic: this.task(taskId), payload, final, event }
   }
 
   ofWorker(id: string, state: string): Message {
-    return { topic: this.worker(id), payload: () => state, retain: true }
+    return { kind: TOPICS.worker, topic: this.worker(id), payload: () => state, final: state === WORKER_STATES.gone }
   }
 
   ofStats(stats: object): Message {
-    return { topic: this.stats, payload: () => JSON.stringify(stats), retain: false }
+    return { kind: TOPICS.stats, topic: this.stats, payload: () => JSON.stringify(stats) }
   }
 
   #changeTopics(type: string, status: string): { start: string; shape: string } {
@@ -97,11 +161,17 @@ export class Topics {
     let topics = ofType.get(status)
     if (!topics) {
       if (this.#changes.size >= TYPES_MAX) this.#changes.clear()
-      const start = `${this.prefix}/events/${type}/${status}/`
+      const start = this.#of(TOPICS.change, type, status, '')
       topics = { start, shape: `${start}+` }
       this.#changes.set(type, ofType.set(status, topics))
     }
     return topics
+  }
+
+  /** With the names of its path filled in, in their order. */
+  #of({ path }: Pick<TopicKind, 'path'>, ...names: string[]): string {
+    let next = 0
+    return `${this.prefix}/${path.replace(/<\w+>/g, () => names[next++] ?? '')}`
   }
 }
 

@@ -65,20 +65,23 @@ const Percentiles = oneOf(
 
 const TaskType = Type.Object(
   {
-    type: Type.String(),
+    type: Type.String({ description: 'Its name' }),
     pending: count('Waiting tasks, delayed and dependent ones included'),
     delayed: count('Tasks whose time has not come'),
     dependent: count('Tasks that wait for others'),
     processing: count('Running tasks'),
     max_concurrency: orNull('integer', { description: 'Most tasks at once; null: no limit' }),
     group_concurrency: orNull('integer', { description: 'The same for each of its groups' }),
-    rate: Rate,
-    paused: Type.Boolean(),
+    rate: { ...Rate, description: 'At most `max` starts in any `per` seconds; null: no limit' },
+    paused: Type.Boolean({ description: 'Accepts tasks and starts none' }),
     declared: Type.Boolean({ description: 'Known without a worker' }),
     workers: count('Live workers that run it'),
     throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
-    wait: Percentiles,
-    run: Percentiles,
+    wait: {
+      ...Percentiles,
+      description: 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: none of late',
+    },
+    run: { ...Percentiles, description: 'Seconds from the start to the end, in the same way' },
     payload_schema: json('JSON Schema of the payload, if its handler tells one'),
   },
   { $id: 'TaskType' },
@@ -146,16 +149,22 @@ const StreamInfo = Type.Object({
 })
 
 const Stats = Type.Object({
-  ...Object.fromEntries(STATUSES.map((status) => [`${status}_tasks`, Type.Integer()])),
-  delayed_tasks: Type.Integer(),
-  dependent_tasks: Type.Integer(),
-  total_workers: Type.Integer(),
-  active_workers: Type.Integer(),
-  stream_info: Type.Object({ length: Type.Integer(), groups: Type.Integer() }),
-  concurrency_limits: Type.Record(Type.String(), Type.Integer()),
-  throughput: Type.Number(),
-  instance_id: Type.String(),
-  is_running: Type.Boolean(),
+  ...Object.fromEntries(
+    STATUSES.map((status) => [`${status}_tasks`, count(`Tasks that are kept with the status ${status}`)]),
+  ),
+  delayed_tasks: count('Pending tasks whose time has not come'),
+  dependent_tasks: count('Pending tasks that wait for others'),
+  ready_tasks: count('Pending tasks that more workers could help with'),
+  total_workers: count('Live workers over all processes'),
+  active_workers: count('Those that run something'),
+  stream_info: Type.Object(
+    { length: count('Unfinished tasks'), groups: count('Who reads') },
+    { description: 'Unfinished tasks (`length`) in the terms of the engine; see GET /api/v1/stream' },
+  ),
+  concurrency_limits: Type.Record(Type.String(), Type.Integer(), { description: 'Limits by type' }),
+  throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
+  instance_id: Type.String({ description: 'The process that tells this' }),
+  is_running: Type.Boolean({ description: 'Always true' }),
   uptime: seconds('Since the start of this process'),
 })
 

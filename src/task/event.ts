@@ -1,5 +1,5 @@
 import type { Json } from './json.ts'
-import type { Status, TimeoutReason } from './status.ts'
+import { STATUSES, type Status, TIMEOUT_REASONS, type TimeoutReason } from './status.ts'
 import type { Progress } from './task.ts'
 
 /** One change of a task, written in the same atomic step as the change itself. */
@@ -22,6 +22,29 @@ export interface TaskEvent {
   workerId: string | null
   /** Milliseconds since the epoch. */
   at: number
+}
+
+/** The fields of `eventJson`, in its order; docs/reference/mqtt.md is made of these. */
+export const EVENT_FIELDS = [
+  {
+    name: 'event_id',
+    type: 'string, null',
+    is: "its place in the engine's outbox; null in a state that was looked up for who comes late",
+  },
+  { name: 'task_id', type: 'string', is: "the task's id" },
+  { name: 'type', type: 'string', is: "the task's type" },
+  { name: 'status', type: oneOf(STATUSES), is: 'the status that it has now' },
+  { name: 'attempts', type: 'integer', is: 'runs of its handler that ended by themselves or by their time-out' },
+  { name: 'progress', type: 'number, object, null', is: 'what its handler reported last: 0–100, or an object' },
+  { name: 'result', type: 'any JSON', is: 'what its handler returned; null until it has' },
+  { name: 'error', type: 'string, null', is: 'why its latest attempt failed; a change to `processing` tells none' },
+  { name: 'timeout_reason', type: `${oneOf(TIMEOUT_REASONS)} null`, is: 'with `timeout`: what took too long' },
+  { name: 'worker_id', type: 'string, null', is: 'who runs it, or ran it last' },
+  { name: 'timestamp', type: 'string', is: 'when it changed: RFC 3339, UTC, with milliseconds' },
+] as const
+
+function oneOf(words: readonly string[]): string {
+  return words.map((word) => `\`${word}\``).join(' ')
 }
 
 /**

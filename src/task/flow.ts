@@ -3,7 +3,7 @@ import type { Status } from './status.ts'
 
 /**
  * What becomes of a task when one that it waits for ends without success: it is canceled too (and so are those that
- * wait for it), it runs all the same once all have ended, or it goes on waiting until that one was retried and succeeds.
+ * wait for it), it runs all the same once all have ended, or it goes on waiting until that one, retried, succeeds.
  */
 export const ON_FAILURE = ['cancel', 'run', 'wait'] as const
 export type OnFailure = (typeof ON_FAILURE)[number]

@@ -95,7 +95,7 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
     case 'lost': {
       const lostLeases = task.lostLeases + 1
       if (lostLeases < policy.lostLeasesMax) return { ...same, lostLeases, status: 'pending' }
-      const error = `poison: ${lostLeases} workers in a row were lost while running it (max_deliveries)`
+      const error = `poison: ${lostLeases} workers were lost while running it (max_deliveries)`
       return { ...same, lostLeases, status: 'failed', error }
     }
   }

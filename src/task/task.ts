@@ -197,7 +197,7 @@ export function sameRequest(spec: TaskSpec): string {
   const request = {
     ...asked,
     tags: withoutTrace(asked.tags),
-    // What is not asked for is left out, so that keys which were used before there was such a thing compare as they did.
+    // What is not asked for is left out: keys that were used before there was such a thing compare as they did.
     ...(group === null ? {} : { group }),
     ...(after.length === 0 ? {} : { after, onFailure }),
   }

@@ -2,9 +2,43 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { reference } from '../../scripts/reference.ts'
+import { fits } from '../../src/notify/topics.ts'
+import { Listener, Process } from '../notify/stage.ts'
+
+const folder = join(import.meta.dirname, '../../docs/reference')
 
 it('docs/reference/ is what the program and the server say of themselves: else run `npm run reference`', async () => {
   for (const [name, text] of await reference()) {
-    expect(readFileSync(join(import.meta.dirname, '../../docs/reference', name), 'utf8'), name).toBe(text)
+    expect(readFileSync(join(folder, name), 'utf8'), name).toBe(text)
   }
+})
+
+it('docs/reference/mqtt.md has every topic and every field that a subscriber hears, and no other', async () => {
+  const text = readFileSync(join(folder, 'mqtt.md'), 'utf8')
+  /** The first column of the table under a heading, or of a later one there. */
+  const names = (heading: string, table = 0) => {
+    const [, section = ''] = text.split(`\n## ${heading}\n`)
+    const tables = [...section.split('\n## ')[0]!.matchAll(/^\|.*\n\| ---.*\n((?:\|.*\n?)*)/gm)].map(
+      ([, rows]) => rows!,
+    )
+    return [...tables[table]!.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name!)
+  }
+  const process = await Process.start({})
+  const listener = await Listener.connect(await process.mqttUrl(), ['xqueue/#'])
+  const id = await process.submit('steps')
+  await listener.until(() => expect(listener.on(`xqueue/events/steps/success/${id}`)).toHaveLength(1))
+  await listener.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
+
+  const filters = names('Topics').map((topic) => topic.replaceAll(/<\w+>/g, '+'))
+  const kindsOf = (topic: string) => filters.filter((filter) => fits(filter, topic))
+  expect(listener.heard.map(({ topic }) => kindsOf(topic).length)).toEqual(listener.heard.map(() => 1))
+  expect(filters.filter((filter) => !listener.heard.some(({ topic }) => fits(filter, topic)))).toEqual([])
+
+  const changes = listener.heard.filter(({ topic }) => topic.includes(id))
+  for (const { body } of changes) expect(Object.keys(body)).toEqual(names('What a change says'))
+  const { types, ...figures } = listener.on('xqueue/stats').at(-1)!.body
+  expect(Object.keys(figures)).toEqual(names('What `stats` says'))
+  for (const type of types) expect(Object.keys(type)).toEqual(names('What `stats` says', 1))
+  await listener.close()
+  await process.stop()
 })

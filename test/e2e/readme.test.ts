@@ -4,116 +4,135 @@ import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { snippetsOf, writeSnippets } from '../services/snippets.ts'
+import { root } from '../services/xqueue.ts'
 
-const root = join(import.meta.dirname, '../..')
-const readme = readFileSync(join(root, 'README.md'), 'utf8')
-let folder: string
-let child: ChildProcess | undefined
-let base: string
+const DOCUMENTS = ['README.md', 'README.zh-CN.md']
 
-/** The README's project in a folder of its own: what it says to write is written there, beside the real sources. */
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-readme-'))
-  for (const name of ['src', 'handlers', 'node_modules', 'package.json'])
-    symlinkSync(join(root, name), join(folder, name))
-  for (const [, name, code] of readme.matchAll(/```ts\n\/\/ (\S+)\n([\s\S]*?)```/g))
-    writeFileSync(join(folder, name!), code!)
-})
-afterEach(() => stop())
-afterAll(() => rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 }))
+/** A README's project in a folder of its own: what it says to write is written there, beside the real sources. */
+describe.each(DOCUMENTS)('%s', (document) => {
+  let folder: string
+  let child: ChildProcess | undefined
+  let base: string
 
-async function stop(): Promise<void> {
-  if (!child) return
-  child.kill('SIGKILL')
-  await once(child, 'close')
-  child = undefined
-}
-
-/** The fenced block that contains a text, as it stands. */
-function block(text: string): string {
-  const found = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)]
-    .map(([, code]) => code!)
-    .find((code) => code.includes(text))
-  if (!found) throw new Error(`README has no shell block with ${text}`)
-  return found
-}
-
-const environment = () => ({
-  ...process.env,
-  PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
-  XQUEUE_SERVER: base,
-})
-
-/** Runs a block in the shell, with the server's real port. */
-async function run(code: string): Promise<string> {
-  const script = `set -e\n${code.replaceAll('localhost:8080', new URL(base || 'http://127.0.0.1:8080').host)}`
-  const options = { cwd: folder, env: environment(), maxBuffer: 1e7 }
-  return (await promisify(execFile)('bash', ['-c', script], options)).stdout
-}
-
-/** Starts the command of a block that goes on, and waits until it says where it serves. */
-async function start(command: string, ...flags: string[]): Promise<void> {
-  const script = `exec ${command.replace('npm run xqueue --', 'node src/cli/main.ts')} ${flags.join(' ')}`
-  child = spawn('bash', ['-c', script], { cwd: folder, env: environment(), stdio: ['ignore', 'ignore', 'pipe'] })
-  base = await new Promise((resolve, reject) => {
-    let log = ''
-    child!.stderr!.on('data', (chunk) => {
-      log += chunk
-      const address = /"address":"([^"]+)"/.exec(log)?.[1]
-      if (address) resolve(address)
-    })
-    child!.once('close', () => reject(new Error(log)))
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'xqueue-readme-'))
+    for (const name of ['src', 'handlers', 'node_modules', 'package.json'])
+      symlinkSync(join(root, name), join(folder, name))
+    writeSnippets(document, folder)
   })
-}
+  afterEach(() => stop())
+  afterAll(() => rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 }))
 
-const startScript = () =>
-  (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts as { start: string }).start
-
-it('starts and takes the tasks that it shows', async () => {
-  expect(block('npm start')).toBe('npm ci && npm start\n')
-  await start(startScript(), '--port 0')
-  const output = await run(block('"type": "email"'))
-  const submitted = [...output.matchAll(/"id":"([^"]+)","type":"(\w+)"/g)].map(([, , type]) => type)
-  expect(submitted.slice(0, 3)).toEqual(['example', 'email', 'http'])
-  expect(output).toContain('"next_cursor"')
-})
-
-it('shows code that compiles', async () => {
-  base = ''
-  writeFileSync(join(folder, 'tsconfig.json'), `{"extends": "${join(root, 'tsconfig.json')}", "include": ["*.ts"]}`)
-  await run('node node_modules/typescript/bin/tsc --noEmit --rootDir / -p .')
-})
-
-it('runs the handlers and the client that it shows', async () => {
-  await start(block('serve --handlers my-handlers.ts').trim(), '--port 0')
-  expect(await run('node client.ts')).toBe('90000\n')
-})
-
-it('shows commands that work', async () => {
-  await start(startScript(), '--port 0 --engine sqlite::memory:')
-  const commands = ['limit example 10\n', '--group-limit'].flatMap((text) => block(text).trim().split('\n'))
-  expect(commands).toHaveLength(9)
-  for (const command of commands) {
-    // The doctor is asked about the settings that this server has.
-    const flags = command.endsWith('doctor') ? ` --port ${new URL(base).port}` : ''
-    expect(await run(command.replace('npm run xqueue --', 'npm run --silent xqueue --') + flags)).not.toBe('')
+  async function stop(): Promise<void> {
+    if (!child) return
+    child.kill('SIGKILL')
+    await once(child, 'close')
+    child = undefined
   }
+
+  /** The shell block that contains a text, as it stands. */
+  function block(text: string): string {
+    const found = snippetsOf(document).find(({ language, code }) => language === 'sh' && code.includes(text))
+    if (!found) throw new Error(`${document} has no shell block with ${text}`)
+    return found.code
+  }
+
+  const environment = () => ({
+    ...process.env,
+    PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+    XQUEUE_SERVER: base,
+  })
+
+  /** Runs a block in the shell, with the server's real port. */
+  async function run(code: string): Promise<string> {
+    const script = `set -e\n${code.replaceAll('localhost:8080', new URL(base || 'http://127.0.0.1:8080').host)}`
+    const options = { cwd: folder, env: environment(), maxBuffer: 1e7 }
+    return (await promisify(execFile)('bash', ['-c', script], options)).stdout
+  }
+
+  /** Starts the command of a block that goes on, and waits until it says where it serves. */
+  async function start(command: string, ...flags: string[]): Promise<void> {
+    const script = `exec ${command.replace('npm run xqueue --', 'node src/cli/main.ts')} ${flags.join(' ')}`
+    child = spawn('bash', ['-c', script], { cwd: folder, env: environment(), stdio: ['ignore', 'ignore', 'pipe'] })
+    base = await new Promise((resolve, reject) => {
+      let log = ''
+      child!.stderr!.on('data', (chunk) => {
+        log += chunk
+        const address = /"address":"([^"]+)"/.exec(log)?.[1]
+        if (address) resolve(address)
+      })
+      child!.once('close', () => reject(new Error(log)))
+    })
+  }
+
+  const startScript = () =>
+    (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts as { start: string }).start
+
+  it('starts and takes the tasks that it shows', async () => {
+    expect(block('npm start')).toBe('npm ci && npm start\n')
+    await start(startScript(), '--port 0')
+    const output = await run(block('"type": "email"'))
+    const submitted = [...output.matchAll(/"id":"([^"]+)","type":"(\w+)"/g)].map(([, , type]) => type)
+    expect(submitted.slice(0, 3)).toEqual(['example', 'email', 'http'])
+    expect(output).toContain('"next_cursor"')
+  })
+
+  it('shows code that compiles', async () => {
+    base = ''
+    writeFileSync(join(folder, 'tsconfig.json'), `{"extends": "${join(root, 'tsconfig.json')}", "include": ["*.ts"]}`)
+    await run('node node_modules/typescript/bin/tsc --noEmit --rootDir / -p .')
+  })
+
+  it('runs the handlers and the client that it shows', async () => {
+    await start(block('serve --handlers my-handlers.ts').trim(), '--port 0')
+    expect(await run('node client.ts')).toBe('90000\n')
+  })
+
+  it('shows commands that work', async () => {
+    await start(startScript(), '--port 0 --engine sqlite::memory:')
+    const blocks = ['limit example 10\n', '--group-limit', 'schedule add']
+    const commands = blocks.flatMap((text) => block(text).trim().split('\n'))
+    expect(commands).toHaveLength(12)
+    for (const command of commands) {
+      // The doctor is asked about the settings that this server has.
+      const flags = command.endsWith('doctor') ? ` --port ${new URL(base).port}` : ''
+      expect(await run(command.replace('npm run xqueue --', 'npm run --silent xqueue --') + flags)).not.toBe('')
+    }
+  })
+
+  it('makes keys, and a server that wants one, as it shows', async () => {
+    base = ''
+    const keys = block('keys create').replaceAll('npm run xqueue --', 'npm run --silent xqueue --')
+    const [admin = ''] = (await run(keys)).split('\n')
+    await start(block('serve --handlers handlers/index.ts --auth keys').trim(), '--port 0 --mqtt-port 0')
+    const ask = (headers = {}) => fetch(`${base}/api/v1/types`, { headers }).then(({ status }) => status)
+    expect([await ask(), await ask({ Authorization: `Bearer ${admin}` })]).toEqual([401, 200])
+  })
+
+  it('names every command', async () => {
+    base = ''
+    const help = await run('node src/cli/main.ts --help')
+    const names = [...help.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!).filter((name) => name !== 'help')
+    expect(names.length).toBeGreaterThan(20)
+    const text = readFileSync(join(root, document), 'utf8')
+    expect(names.filter((name) => !text.includes(`\`${name}\``))).toEqual([])
+  })
 })
 
-it('makes keys, and a server that wants one, as it shows', async () => {
-  base = ''
-  const keys = block('keys create').replaceAll('npm run xqueue --', 'npm run --silent xqueue --')
-  const [admin = ''] = (await run(keys)).split('\n')
-  await start(block('serve --handlers handlers/index.ts --auth keys').trim(), '--port 0 --mqtt-port 0')
-  const ask = (headers = {}) => fetch(`${base}/api/v1/types`, { headers }).then(({ status }) => status)
-  expect([await ask(), await ask({ Authorization: `Bearer ${admin}` })]).toEqual([401, 200])
-})
-
-it('names every command', async () => {
-  base = ''
-  const help = await run('node src/cli/main.ts --help')
-  const names = [...help.matchAll(/^ {2}([a-z]+) [[<]/gm)].map(([, name]) => name!).filter((name) => name !== 'help')
-  expect(names.length).toBeGreaterThan(15)
-  expect(names.filter((name) => !readme.includes(`\`${name}\``))).toEqual([])
+it('the READMEs show the same in each language', () => {
+  /** Comments and texts for people are each language's own. */
+  const shown = (document: string) =>
+    snippetsOf(document).map(({ language, name, code }) => [
+      language,
+      name,
+      code
+        .replaceAll(/ \/\/ .*$/gm, '')
+        .replaceAll(/(DoNotRetry|log\.info)\('.*?'\)/g, '$1(…)')
+        .replaceAll(/"(subject|text)": ".*?"/g, '"$1": …'),
+    ])
+  const [english, ...others] = DOCUMENTS.map(shown)
+  expect(english!.length).toBeGreaterThan(12)
+  for (const other of others) expect(other).toEqual(english)
 })

@@ -1,6 +1,5 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, it } from 'vitest'
-import { isFinal } from '../../src/task/status.ts'
 import { batchContract } from './batch.ts'
 import { cancelContract } from './cancel.ts'
 import { closeContract } from './close.ts'
@@ -75,7 +74,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
           for (const type of WORKER.types) await randomRun.prepare(fresh.engine, type)
           try {
             await fc.asyncModelRun(() => ({ model, real: fresh.engine }), commands)
-            await randomRun.checkHistory(model, fresh.engine, isFinal)
+            await randomRun.checkHistory(model, fresh.engine)
           } finally {
             await fresh.cleanup()
           }

@@ -287,6 +287,7 @@ export function flowsContract(stage: Stage): void {
       for (let from = 0; from < most; from += 2_000) {
         await submitAll(...Array.from({ length: 2_000 }, () => ({ after: [id] })))
       }
+      await settled()
       await expect(submit({ after: [id] })).rejects.toMatchObject({ code: 'too_many_successors' })
       await succeed(only(await claim()).lease, 1)
       await settled()

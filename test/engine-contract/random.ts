@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { expect } from 'vitest'
 import { ENGINE_DEFAULTS, type Engine, type Rate, type WorkerIdentity } from '../../src/engine/engine.ts'
-import type { Status } from '../../src/task/status.ts'
+import { effectOf, ON_FAILURE, type OnFailure } from '../../src/task/flow.ts'
+import { type FinalStatus, isFinal, type Status } from '../../src/task/status.ts'
 import { completeSpec } from '../../src/task/task.ts'
 
 const LEASE_MS = 1_000
@@ -19,6 +20,9 @@ interface ModelTask {
   lease: string | null
   expiresAt: number
   lost: number
+  /** What it still waits for. */
+  awaits: Set<ModelTask>
+  onFailure: OnFailure
 }
 
 /** The types differ: of `t` the tasks have groups with a limit, of `u` their starts have a rate. */
@@ -47,7 +51,9 @@ class Model {
     if (type === 'u' && this.starts.filter((at) => at > this.now - RATE.perMs).length >= RATE.max) return []
     const full = ({ group }: ModelTask) =>
       group !== null && running.filter((task) => task.group === group).length >= GROUP_LIMIT
-    const ready = this.tasks.filter((task) => task.type === type && task.status === 'pending' && task.runAt <= this.now)
+    const ready = this.tasks.filter(
+      (task) => task.type === type && task.status === 'pending' && task.awaits.size === 0 && task.runAt <= this.now,
+    )
     const open = ready.filter((task) => !full(task))
     const first = Math.max(...open.map(({ priority }) => priority))
     const byAge = open.filter(({ priority }) => priority === first)
@@ -56,6 +62,35 @@ class Model {
     const served = heads.map((task) => turns.get(placeOf(task)) ?? 0)
     return heads.filter((_, index) => served[index] === Math.min(...served))
   }
+
+  /** A task ends, and those that wait for it hear of it. */
+  end(task: ModelTask, status: FinalStatus): void {
+    task.status = status
+    for (const other of this.tasks) {
+      if (!other.awaits.has(task)) continue
+      const effect = effectOf(status, other.onFailure)
+      if (effect === 'counts') other.awaits.delete(task)
+      if (other.status !== 'pending') continue
+      if (effect === 'cancels') this.end(other, 'canceled')
+      else if (other.awaits.size === 0) other.runAt = Math.max(other.runAt, this.now)
+    }
+  }
+
+  /** A lost lease gives its task back, but for the last one that it may lose. */
+  loseLeases(): void {
+    for (const task of this.tasks) {
+      if (task.status !== 'processing' || task.expiresAt > this.now) continue
+      task.lost += 1
+      if (task.lost === LOST_LEASES_MAX) this.end(task, 'failed')
+      else task.status = 'pending'
+    }
+  }
+}
+
+/** What time makes due is done, and what tasks of two partitions have to tell each other is told. */
+async function settled(model: Model, engine: Engine): Promise<void> {
+  for (let step = 0; step < 4; step++) while ((await engine.sweep(100)).more);
+  model.loseLeases()
 }
 
 function placeOf({ priority, group }: ModelTask): string {
@@ -92,16 +127,34 @@ const submit = fc
     priority: fc.integer({ min: 0, max: 2 }),
     delayMs: fc.constantFrom(0, 0, 700),
     group: fc.constantFrom(null, 'a', 'b'),
+    onFailure: fc.constantFrom(...ON_FAILURE),
+    waitsFor: fc.oneof({ weight: 3, arbitrary: fc.constant<number[]>([]) }, fc.array(fc.nat(), { maxLength: 3 })),
   })
   .map(({ group, ...spec }) => ({ ...spec, group: spec.type === 't' ? group : null }))
-  .map((spec) =>
-    command(`submit(${JSON.stringify(spec)})`, async (model, engine) => {
-      const { task } = (await engine.submit([completeSpec({ ...spec, maxRetry: 1 })]))[0]!
+  .map(({ waitsFor, ...spec }) =>
+    command(`submit(${JSON.stringify({ ...spec, waitsFor })})`, async (model, engine) => {
+      const named = new Set(
+        model.tasks.length === 0 ? [] : waitsFor.map((pick) => model.tasks[pick % model.tasks.length]!),
+      )
+      const after = [...named].map(({ id }) => id)
+      const { task } = (await engine.submit([completeSpec({ ...spec, after, maxRetry: 1 })]))[0]!
       const { type, priority, group } = spec
       const runAt = model.now + spec.delayMs
       const order = model.tasks.length
-      const waiting = { status: 'pending', lease: null, expiresAt: 0, lost: 0 } as const
-      model.tasks.push({ id: task.id, type, priority, group, order, runAt, ...waiting })
+      const effects = [...named].map(({ status }) => (isFinal(status) ? effectOf(status, spec.onFailure) : 'waits'))
+      const awaits = new Set([...named].filter((_, index) => effects[index] !== 'counts'))
+      const waiting = {
+        status: 'pending',
+        lease: null,
+        expiresAt: 0,
+        lost: 0,
+        awaits,
+        onFailure: spec.onFailure,
+      } as const
+      const added: ModelTask = { id: task.id, type, priority, group, order, runAt, ...waiting }
+      model.tasks.push(added)
+      if (effects.includes('cancels')) model.end(added, 'canceled')
+      await settled(model, engine)
     }),
   )
 
@@ -130,11 +183,16 @@ const settle = fc.record({ pick: fc.nat(), ok: fc.boolean() }).map(({ pick, ok }
     const outcome = ok
       ? ({ kind: 'success', result: pick } as const)
       : ({ kind: 'failure', error: 'x', retry: false, delayMs: null } as const)
-    const { settled } = await engine.turn({ worker: WORKER, want: 0, outcomes: [{ lease: task.lease, outcome }] })
+    // In the same millisecond as a submission, what it makes ready may go before or behind that.
+    model.now += 1
+    model.loseLeases()
+    await settled(model, engine)
+    const answer = await engine.turn({ worker: WORKER, want: 0, outcomes: [{ lease: task.lease, outcome }] })
     // The last lease is kept in the model, so it is also tried after it was lost or settled.
     const held = task.status === 'processing'
-    expect(settled[0]!.accepted).toBe(held)
-    if (held) task.status = ok ? 'success' : 'failed'
+    expect(answer.settled[0]!.accepted).toBe(held)
+    if (held) model.end(task, ok ? 'success' : 'failed')
+    await settled(model, engine)
   }),
 )
 
@@ -142,9 +200,12 @@ const cancel = fc.nat().map((pick) =>
   command(`cancel(${pick})`, async (model, engine) => {
     const task = model.tasks[pick % Math.max(model.tasks.length, 1)]
     if (!task || task.status === 'processing') return
+    model.now += 1
+    await settled(model, engine)
     const { results } = await engine.cancel({ ids: [task.id] })
     expect(results[0]!.outcome).toBe(task.status === 'pending' ? 'changed' : 'refused')
-    if (task.status === 'pending') task.status = 'canceled'
+    if (task.status === 'pending') model.end(task, 'canceled')
+    await settled(model, engine)
   }),
 )
 
@@ -154,6 +215,7 @@ const retry = fc.nat().map((pick) =>
     if (!task) return
     // In the same millisecond as a submission it may go before or behind it.
     model.now += 1
+    await settled(model, engine)
     const { results } = await engine.retry({ ids: [task.id] })
     const allowed = task.status === 'failed' || task.status === 'canceled'
     expect(results[0]!.outcome).toBe(allowed ? 'changed' : 'refused')
@@ -174,18 +236,12 @@ const configure = fc
 const pass = fc.constantFrom(1, 300, 1_000).map((ms) =>
   command(`pass(${ms})`, async (model, engine) => {
     model.now += ms
-    while ((await engine.sweep(100)).more);
-    // A lost lease gives its task back, but for the last one that it may lose.
-    for (const task of model.tasks) {
-      if (task.status !== 'processing' || task.expiresAt > model.now) continue
-      task.lost += 1
-      task.status = task.lost === LOST_LEASES_MAX ? 'failed' : 'pending'
-    }
+    await settled(model, engine)
   }),
 )
 
 /** Each task: its changes are legal, in order, and as many final ones as it was retried and ended. */
-async function checkHistory(model: Model, engine: Engine, isFinal: (status: Status) => boolean): Promise<void> {
+async function checkHistory(model: Model, engine: Engine): Promise<void> {
   const history = new Map<string, Status[]>()
   let after = ''
   for (;;) {

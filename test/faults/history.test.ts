@@ -142,4 +142,19 @@ describe('the history checker', () => {
     expect(rules({ processTimeouts: { t: 2 } })).toEqual([])
     expect(rules({ processTimeouts: { t: 1 } })).toEqual(['too_late', 'too_late'])
   })
+
+  it('sees a task that started before one that it waits for had ended, or without its success', () => {
+    const waits = (id: string, after: string[], onFailure: 'cancel' | 'run'): Line => {
+      return { what: 'accepted', id, at: 1_000, after, onFailure }
+    }
+    const failed = (id: string) => [event(id, 'pending'), event(id, 'processing'), event(id, 'failed')]
+    expect(
+      broken(({ events, lines }) => [events.push(...failed('c')), lines.push(waits('c', ['a', 'b'], 'cancel'))]),
+    ).toEqual([])
+    expect(broken(({ lines }) => lines.push(waits('a', ['b'], 'run')))).toEqual(['too_early'])
+    const onFailure = (way: 'cancel' | 'run') =>
+      broken(({ events, lines }) => [events.push(...failed('c'), ...failed('d')), lines.push(waits('d', ['c'], way))])
+    expect(onFailure('run')).toEqual([])
+    expect(onFailure('cancel')).toEqual(['too_early'])
+  })
 })

@@ -1,10 +1,11 @@
 import type { TaskEvent } from '../../src/task/event.ts'
+import type { OnFailure } from '../../src/task/flow.ts'
 import { canMove, isFinal, type Status } from '../../src/task/status.ts'
 
 /** What a process of a load wrote down: each line as it was told it, or as it did it. */
 export type Line =
-  /** A submission was acknowledged; `key` is its idempotency key. */
-  | { what: 'accepted'; id: string; at: number; key?: string }
+  /** A submission was acknowledged; `key` is its idempotency key, `after` what it waits for. */
+  | { what: 'accepted'; id: string; at: number; key?: string; after?: readonly string[]; onFailure?: OnFailure }
   /** A submission failed. */
   | { what: 'refused'; code: string; afterMs: number; at: number }
   /** A handler began. */
@@ -43,6 +44,7 @@ export interface Violation {
     | 'over_group_limit'
     | 'over_rate'
     | 'too_late'
+    | 'too_early'
     | 'fence'
     | 'untold_lease'
     | 'order'
@@ -52,7 +54,15 @@ export interface Violation {
 
 /** Rules that every run must keep, whatever failed meanwhile: decided by what the engine and the processes wrote. */
 export function check(story: Story): Violation[] {
-  return [...replay(story), ...accepted(story), ...keys(story), ...outcomes(story), ...groups(story), ...times(story)]
+  return [
+    ...replay(story),
+    ...accepted(story),
+    ...keys(story),
+    ...outcomes(story),
+    ...groups(story),
+    ...times(story),
+    ...flows(story),
+  ]
 }
 
 /** What the result of a handler is: a lease names the task and its fence, and no other hand-out has the same. */
@@ -152,6 +162,29 @@ function* times({ events, rates = {}, processTimeouts = {}, clockWentBack = fals
     const limit = processTimeouts[type]
     if (status === 'success' && limit !== undefined && at - started.get(taskId)! >= limit) {
       yield { rule: 'too_late', detail: `${taskId} succeeded after ${at - started.get(taskId)!} ms, it had ${limit}` }
+    }
+  }
+}
+
+/** No task starts before those that it waits for have ended, each in a way that counts for it. */
+function* flows({ events, lines, clockWentBack = false }: Story): Generator<Violation> {
+  if (clockWentBack) return
+  const endedAt = new Map<string, number>()
+  const succeededAt = new Map<string, number>()
+  const startedAt = new Map<string, number>()
+  for (const { kind, taskId, status, at } of events) {
+    if (kind !== 'status') continue
+    // What was retried may have ended before: the first time counts.
+    const times = status === 'processing' ? startedAt : isFinal(status) ? endedAt : null
+    if (times && !times.has(taskId)) times.set(taskId, at)
+    if (status === 'success') succeededAt.set(taskId, at)
+  }
+  for (const line of lines) {
+    if (line.what !== 'accepted' || !line.after || !startedAt.has(line.id)) continue
+    const ended = line.onFailure === 'run' ? endedAt : succeededAt
+    for (const id of line.after) {
+      if (startedAt.get(line.id)! >= (ended.get(id) ?? Number.POSITIVE_INFINITY)) continue
+      yield { rule: 'too_early', detail: `${line.id} started before ${id}, which it waits for, had ended` }
     }
   }
 }

@@ -2,7 +2,7 @@ import { openSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
-import type { Task } from '../../src/task/task.ts'
+import type { Task, TaskSpec } from '../../src/task/task.ts'
 import type { Line } from './history.ts'
 import { watched } from './watched.ts'
 
@@ -55,20 +55,32 @@ async function submit(): Promise<void> {
   process.send?.('ready')
   for (let round = 0; !stopped.signal.aborted; round++) {
     // Some batches are of one type, others of several.
+    const isFlow = round % 4 === 3
     const specs = Array.from({ length: BATCH }, (_, index) => {
       const type = types[(round + (round % 3 === 0 ? index : 0)) % types.length]!
       const delayMs = index === 0 ? 30 : 0
-      return completeSpec({ type, payload: { round, index }, priority: index % 3, delayMs, queueTimeoutMs: 0 })
+      const flow = isFlow ? flowOf(index) : {}
+      return completeSpec({ type, payload: { round, index }, priority: index % 3, delayMs, queueTimeoutMs: 0, ...flow })
     })
     const started = performance.now()
     try {
-      for (const { task } of await engine.submit(specs)) write({ what: 'accepted', id: task.id, at: Date.now() })
+      for (const { task } of await engine.submit(specs)) {
+        const { id, after, onFailure } = task
+        write({ what: 'accepted', id, at: Date.now(), ...(after?.length ? { after, onFailure } : {}) })
+      }
     } catch (error) {
       const { code = String(error) } = error as { code?: string }
       write({ what: 'refused', code, afterMs: performance.now() - started, at: Date.now() })
     }
     await sleep(Math.max((BATCH / input.rate) * 1_000 - (performance.now() - started), 0))
   }
+}
+
+/** Two that come first and may fail for good, some that wait for one of them, and one that waits for these. */
+function flowOf(index: number): Partial<TaskSpec> {
+  if (index < 2) return { maxRetry: 0 }
+  if (index < BATCH - 1) return { after: [index % 2], maxRetry: 0 }
+  return { after: Array.from({ length: BATCH - 3 }, (_, place) => place + 2), onFailure: 'run' }
 }
 
 async function work(): Promise<void> {

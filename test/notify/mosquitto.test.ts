@@ -42,6 +42,8 @@ async function listen(filters: string[], options = {}, url = broker.url): Promis
 }
 
 const STATES = ['pending', 'processing', 'success']
+/** What MQTT 5 says of a worker that has gone: the broker forgets it, too. */
+const OFFLINE = { contentType: 'text/plain', messageExpiryInterval: 86_400 }
 
 it('publishes every change with MQTT 5: content type, properties, the state retained', async () => {
   await broker.start()
@@ -63,6 +65,10 @@ it('publishes every change with MQTT 5: content type, properties, the state reta
   expect(late.on(`xqueue/tasks/${id}`)).toMatchObject([{ body: { status: 'success' }, packet: { retain: true } }])
   expect(late.heard.find(({ topic }) => topic.startsWith('xqueue/workers/'))!.body).toBe('online')
   await late.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
+  expect(listener.on('xqueue/stats').at(-1)!.packet).toMatchObject({ qos: 0, retain: false })
+  await process.stop()
+  await listener.until(() => expect(listener.heard.at(-1)!.body).toBe('offline'))
+  expect(listener.heard.at(-1)!.packet.properties).toMatchObject(OFFLINE)
 })
 
 it.each([
@@ -228,7 +234,7 @@ it('is carried on by another process when the one that publishes is killed; the 
   const main = join(import.meta.dirname, '../../src/cli/main.ts')
   const handlers = join(import.meta.dirname, '../../handlers/index.ts')
   const flags = ['--engine', `sqlite:${database}`, '--mqtt', broker.url]
-  const listener = await listen(['xqueue/#'])
+  const listener = await listen(['xqueue/#'], { protocolVersion: 5 })
   const child = spawn(process.execPath, [main, 'worker', '--handlers', handlers, ...flags], { stdio: 'ignore' })
   await listener.until(() => expect(listener.heard.some(({ body }) => body === 'online')).toBe(true))
   await listener.until(() => expect(listener.on('xqueue/stats')).not.toHaveLength(0))
@@ -240,7 +246,8 @@ it('is carried on by another process when the one that publishes is killed; the 
   await once(child, 'exit')
   const ids = await Promise.all(Array.from({ length: 20 }, () => next.submit('quick')))
   for (const id of ids) await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES))
-  expect(listener.heard.some(({ body }) => body === 'offline')).toBe(true)
+  const offline = listener.heard.filter(({ body }) => body === 'offline')
+  expect(offline).toMatchObject([{ packet: { properties: OFFLINE } }])
 })
 
 it('publishes over TLS to a broker whose certificate it trusts, and to no other', async () => {

@@ -1,4 +1,5 @@
 import type { XQueueError } from '../../src/task/errors.ts'
+import { ON_FAILURE } from '../../src/task/flow.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { pause } from '../../src/task/time.ts'
 import type { Dice } from './dice.ts'
@@ -13,11 +14,15 @@ export async function submitAll(world: World, dice: Dice, client: number, groupO
   const { plan, time } = world
   const host = world.host()
   for (let batch = 0; batch < plan.batches; batch++) {
-    const specs = Array.from({ length: plan.batch }, (_, index) => drawSpec(world, dice, `${client}-${batch}-${index}`))
+    const specs = Array.from({ length: plan.batch }, (_, index) => {
+      const spec = drawSpec(world, dice, `${client}-${batch}-${index}`)
+      return dice.chance(plan.flows) ? { ...spec, ...drawFlow(dice, index) } : spec
+    })
     for (let accepted = false, tries = 1; !accepted; tries++) {
       try {
         for (const { task } of await host.engine.submit(specs)) {
-          world.write({ what: 'accepted', id: task.id, at: time.now(), key: task.idempotencyKey! })
+          const { id, after, onFailure, idempotencyKey } = task
+          world.write({ what: 'accepted', id, at: time.now(), key: idempotencyKey!, after, onFailure })
           if (task.group !== null) groupOf.set(task.id, task.group)
         }
         accepted = true
@@ -54,6 +59,12 @@ export async function interfere(world: World, dice: Dice): Promise<void> {
     time.stepClock(faults.clockGoesBack && dice.chance(0.5) ? -dice.between(1, 400) : dice.between(1, plan.leaseMs * 2))
     world.figures.clockSteps += 1
   }
+}
+
+/** Waits for some that come before it in its batch. */
+function drawFlow(dice: Dice, index: number): Pick<TaskSpec, 'after' | 'onFailure'> {
+  const after = Array.from({ length: index }, (_, place) => place).filter(() => dice.chance(0.5))
+  return { after, onFailure: dice.one(ON_FAILURE) }
 }
 
 function drawSpec({ plan }: World, dice: Dice, idempotencyKey: string): TaskSpec {

@@ -20,6 +20,8 @@ export interface Plan {
   leaseMs: number
   types: Record<string, PlannedType>
   sweepers: number
+  /** The share of tasks that wait for others of their batch. */
+  flows: number
   /** The share of handlers that end at once. */
   quick: number
   faults: {
@@ -54,6 +56,7 @@ export function drawPlan(dice: Dice): Plan {
     leaseMs: dice.one([600, 1_000, 3_000]),
     types,
     sweepers: dice.between(1, 2),
+    flows: dice.one([0, 0.2, 0.7]),
     // Many slow tasks behind one permit would only take long.
     quick: isBig ? 0.95 : dice.one([0.2, 0.6, 1]),
     faults: {

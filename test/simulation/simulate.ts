@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Engine } from '../../src/engine/engine.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
+import { isFinal } from '../../src/task/status.ts'
 import { check, type Story, type Violation } from '../faults/history.ts'
 import { interfere, submitAll } from './clients.ts'
 import { Dice } from './dice.ts'
@@ -11,6 +12,8 @@ import { World } from './world.ts'
 /** Far more than any deadline, delay or lease of a plan: where nothing changes for so long, something hangs. */
 const STUCK_MS = 60_000
 const LOOK_EVERY_MS = 250
+/** Where nothing changes for so long, what is left waits for something that nobody does any more. */
+const QUIET_MS = 10_000
 
 export interface Run {
   plan: Plan
@@ -65,8 +68,19 @@ async function end({ time, engine, figures }: World): Promise<void> {
     const { last } = await engine.events({ after: null, max: 1 })
     if (last !== position) changedAt = time.elapsed()
     position = last
+    if (time.elapsed() > changedAt + QUIET_MS) await giveUpWaiting(engine)
     const next = time.elapsed() + LOOK_EVERY_MS
     while (time.elapsed() < next && (await time.step())) figures.steps += 1
+  }
+}
+
+/** What waits for the retry of a task that has failed would wait for ever: nobody retries any more. */
+async function giveUpWaiting(engine: Engine): Promise<void> {
+  const { tasks } = await engine.list({ status: 'pending', limit: 1_000 })
+  for (const { id, after, onFailure } of tasks) {
+    if (after.length === 0 || onFailure === 'run') continue
+    const statuses = (await engine.get(after)).map((task) => task!.status)
+    if (statuses.some((status) => isFinal(status) && status !== 'success')) await engine.cancel({ ids: [id] })
   }
 }
 

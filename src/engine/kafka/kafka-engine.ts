@@ -165,6 +165,10 @@ export class KafkaEngine implements Restorable {
     return this.#state.list(query)
   }
 
+  batch(name: string) {
+    return this.#state.batch(name)
+  }
+
   explain(id: string) {
     return this.#state.explain(id)
   }
@@ -276,7 +280,9 @@ export class KafkaEngine implements Restorable {
     const park = async (ids: readonly string[]) => {
       const tasks = (await this.#state.get(ids)).filter((task) => task !== null)
       const asked = { delayMs: 0, runAt: null }
-      await this.#log.write(tasks.map((task) => acceptedRecord(this.#topics.parked, task, asked)))
+      await this.#log.write(
+        tasks.map((task) => acceptedRecord(this.#topics.parked, task, { ...asked, after: task.after })),
+      )
     }
     const mend = async (first: bigint, ids: readonly string[]) => {
       await this.#refuseUnlessWhole()

@@ -1,5 +1,6 @@
 import type { TaskEvent } from '../../task/event.ts'
 import { eventJson } from '../../task/event.ts'
+import type { OnFailure } from '../../task/flow.ts'
 import type { Json } from '../../task/json.ts'
 import { acceptedTask, specOfTask, TASK_DEFAULTS, type Task, type TaskSpec } from '../../task/task.ts'
 import { type TaskJson, taskJson, taskOfJson } from '../../task/task-json.ts'
@@ -24,14 +25,22 @@ interface AcceptedJson {
   /** As asked, ms: what its idempotency key stands for. */
   delay_ms?: number
   asked_run_ms?: number
+  /** As asked, with places of its batch: the same as `after` if it is not given. */
+  asked_after?: readonly (string | number)[]
   tags?: Readonly<Record<string, string>>
   idempotency_key?: string
   group?: string
+  after?: readonly string[]
+  on_failure?: OnFailure
+  batch?: string
 }
 
 const CLOUD_EVENT = new Map([['content-type', 'application/cloudevents+json']])
 
-export function acceptedRecord(topic: string, task: Task, spec: Pick<TaskSpec, 'delayMs' | 'runAt'>): LogRecord {
+/** What a task's times and predecessors were asked as. */
+export type Asked = Pick<TaskSpec, 'delayMs' | 'runAt' | 'after'>
+
+export function acceptedRecord(topic: string, task: Task, spec: Asked): LogRecord {
   const json: AcceptedJson = {
     id: task.id,
     type: task.type,
@@ -48,6 +57,12 @@ export function acceptedRecord(topic: string, task: Task, spec: Pick<TaskSpec, '
   if (Object.keys(task.tags).length > 0) json.tags = task.tags
   if (task.idempotencyKey !== null) json.idempotency_key = task.idempotencyKey
   if (task.group !== null) json.group = task.group
+  if (task.batch !== null) json.batch = task.batch
+  if (task.after.length > 0) {
+    json.after = task.after
+    json.on_failure = task.onFailure
+    if (spec.after.some((id) => typeof id === 'number')) json.asked_after = spec.after
+  }
   return { topic, key: task.id, value: JSON.stringify(json) }
 }
 
@@ -68,8 +83,11 @@ export function acceptedOf(value: Buffer | null): Remembered | null {
     tags: json.tags ?? {},
     idempotencyKey: json.idempotency_key ?? null,
     group: json.group ?? null,
+    after: json.asked_after ?? json.after ?? [],
+    onFailure: json.on_failure ?? 'cancel',
+    batch: json.batch ?? null,
   }
-  return { task: { ...acceptedTask(spec, json.id, json.created_ms), runAt: json.run_ms }, spec }
+  return { task: { ...acceptedTask(spec, json.id, json.created_ms, json.after), runAt: json.run_ms }, spec }
 }
 
 /** The whole task as it is now, in the words of the HTTP API. */

@@ -4,7 +4,7 @@ import type { Task } from '../../task/task.ts'
 import type { EngineOptions, Lease } from '../engine.ts'
 import { heldOf, lostOf, readTasks } from './parts.ts'
 import type { Registry } from './registry.ts'
-import { type Found, type LeaseState, leaseOf, taskOfParts, typeOfLane } from './rows.ts'
+import { type Found, type LeaseState, leaseOf, predecessorsOf, taskOfParts, typeOfLane } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
 const STARTED_MAX = 100_000
@@ -109,10 +109,12 @@ export class HeldLeases {
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     const leases: Lease[] = []
-    readTasks(answer, (ref, lane, head, payload, extras, error, isPlain) => {
+    readTasks(answer, (ref, lane, head, payload, extras, error, told, isPlain) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
       const lostLeases = lostOf(head)
-      leases.push(this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now, isPlain))
+      const predecessors = predecessorsOf(task.after, told)
+      const started = this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now, isPlain)
+      leases.push({ ...started, predecessors })
     })
     return leases
   }
@@ -123,7 +125,7 @@ export class HeldLeases {
     leaseMs: number,
     now: number,
     isPlain: boolean,
-  ): Lease {
+  ): Omit<Lease, 'predecessors'> {
     const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
     task.status = 'processing'
     task.deliveries += 1

@@ -12,6 +12,17 @@ export interface Place {
   ref: string
 }
 
+/** A task over all partitions, as scripts tell it: `<partition>/<ref>`. */
+export function nameOf({ partition, ref }: Place): string {
+  return `${partition}/${ref}`
+}
+
+/** The id of the task that scripts call so. */
+export function idOfName(name: string): string {
+  const slash = name.indexOf('/')
+  return idOfRef(Number(name.slice(0, slash)), name.slice(slash + 1))
+}
+
 /** The least n: it keeps all n at ten digits, so that entry ids sort as text. */
 const N_MIN = 1_000_000_000
 const N_SPAN = 1 << 24

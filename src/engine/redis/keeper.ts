@@ -1,4 +1,5 @@
 import type { EngineOptions, Swept } from '../engine.ts'
+import type { Notices } from './notices.ts'
 import type { Schedules } from './schedules.ts'
 import type { RedisStore } from './store.ts'
 import type { Turns } from './turns.ts'
@@ -10,7 +11,16 @@ const PROMOTED_MAX = 1_000
 
 type Answer =
   | ['', anotherForMs: number]
-  | ['swept', changed: number, more: number, nextAt: string, leases: string[], now: string, schedules: string[]]
+  | [
+      'swept',
+      changed: number,
+      more: number,
+      nextAt: string,
+      leases: string[],
+      now: string,
+      schedules: string[],
+      notices: string[],
+    ]
 
 /**
  * Does what time makes due in one partition, or leaves it to the process that does: of very many processes one sweeps,
@@ -21,6 +31,7 @@ export class Keeper {
   readonly #partition: number
   readonly #turns: Turns
   readonly #schedules: Schedules
+  readonly #notices: Notices
   readonly #options: EngineOptions
   readonly #process: string
   #anotherUntil = 0
@@ -34,6 +45,7 @@ export class Keeper {
     partition: number,
     turns: Turns,
     schedules: Schedules,
+    notices: Notices,
     options: EngineOptions,
     process: string,
   ) {
@@ -41,6 +53,7 @@ export class Keeper {
     this.#partition = partition
     this.#turns = turns
     this.#schedules = schedules
+    this.#notices = notices
     this.#options = options
     this.#process = process
   }
@@ -57,15 +70,16 @@ export class Keeper {
       this.#anotherUntil = performance.now() + answer[1] * (1 + Math.random())
       return nothing
     }
-    const [, changed, more, nextAt, leases, now, due] = answer
+    const [, changed, more, nextAt, leases, now, due, told] = answer
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
     const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)
+    const notices = told.length === 0 ? nothing : await this.#notices.deliver(this.#partition, told, max)
     const times = [nextAt === '' ? null : Number(nextAt), ticked.nextAt].filter((time) => time !== null)
     const next = times.length === 0 ? null : Math.min(...times)
     this.dueAt(next)
     return {
-      changed: changed + ended + ticked.changed,
-      more: more === 1 || ticked.more,
+      changed: changed + ended + ticked.changed + notices.changed,
+      more: more === 1 || ticked.more || notices.more,
       nextAt: next === null ? null : this.#store.toLocal(next),
     }
   }

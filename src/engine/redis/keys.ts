@@ -38,6 +38,18 @@ export const KEYS = {
   waits: 'waits',
   delayed: 'delayed',
   due: 'due',
+  /** Tasks that wait for others, by their refs and by age. */
+  dependent: 'dependent',
+  dependents: 'dependents',
+  /** Of a task: what it waits for, as far as that has ended, and who waits for it; and who is waited for at all. */
+  outcomes: 'outcomes:',
+  successors: 'successors:',
+  awaited: 'awaited',
+  /** What other partitions are to be told. */
+  notices: 'notices',
+  /** The tasks of a batch, in the order of submission, and how many of each batch are kept. */
+  batch: 'batch:',
+  batches: 'batches',
   leases: 'leases',
   /** Leases of a type, by when they are due. Its length is what the limit is checked against. */
   running: 'running:',

@@ -28,8 +28,14 @@ const STEPS = {
   keys: 'allow-oom',
   schedules: 'allow-oom',
   tick: null,
+  deliver: 'allow-oom',
+  notices: 'allow-oom',
+  batch: 'no-writes',
+  awaited: 'no-writes',
 } as const
 export type StepName = keyof typeof STEPS
+/** What all steps share. */
+const SHARED = ['shared', 'flows']
 /** Files that come before a step's own: it would be too long to read in one. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = { turn: ['turn-leases', 'turn-start', 'turn-claims'] }
 const HARMLESS: ReadonlySet<StepName> = new Set([
@@ -44,6 +50,10 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'restoring',
   'keys',
   'schedules',
+  'deliver',
+  'notices',
+  'batch',
+  'awaited',
 ])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */
@@ -67,7 +77,7 @@ export function loadLibrary(place: RedisPlace): Library {
     const files = [...(PARTS[step] ?? []), step]
     return `do\n${files.map(read).join('\n')}end\n`
   })
-  const body = nameConstants([read('shared'), ...steps].join('\n'), luaConstants(place))
+  const body = nameConstants([...SHARED.map(read), ...steps].join('\n'), luaConstants(place))
   const name = LIBRARY_PREFIX + createHash('sha1').update(body).digest('hex').slice(0, 12)
   const functionOf = (step: StepName) => `${name}_${step}`
   const registrations = Object.entries(STEPS).map(([step, flag]) => {

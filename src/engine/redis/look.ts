@@ -1,9 +1,10 @@
 import { XQueueError } from '../../task/errors.ts'
-import type { Status } from '../../task/status.ts'
+import type { BatchInfo } from '../../task/flow.ts'
+import { STATUSES, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import type { Explanation, ListQuery, Page, TaskFilter } from '../engine.ts'
 import { explain } from '../explanation.ts'
-import { placeOf } from './ids.ts'
+import { idOfName, placeOf } from './ids.ts'
 import type { Registry } from './registry.ts'
 import { type Found, taskOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
@@ -50,7 +51,13 @@ export class Look {
   }
 
   async get(ids: readonly string[]): Promise<(Task | null)[]> {
-    const found = new Map<string, Task>()
+    const found = await this.#find(ids)
+    return ids.map((id) => found.get(id)?.task ?? null)
+  }
+
+  /** Tasks by their ids, and those that they still wait for. */
+  async #find(ids: readonly string[]): Promise<Map<string, { task: Task; waitsFor: string[] }>> {
+    const found = new Map<string, { task: Task; waitsFor: string[] }>()
     const places = ids.flatMap((id) => {
       const place = placeOf(id)
       return place ? [{ id, ...place }] : []
@@ -62,11 +69,13 @@ export class Look {
         const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
         answers.forEach((answer, index) => {
           const { id, ref } = some[index]!
-          if (answer) found.set(id, taskOf(partition, ref, answer))
+          if (!answer) return
+          const waitsFor = answer[0] === 'A' && answer[3] !== '' ? answer[3].split(' ').map(idOfName) : []
+          found.set(id, { task: taskOf(partition, ref, answer), waitsFor })
         })
       }
     }
-    return ids.map((id) => found.get(id) ?? null)
+    return found
   }
 
   async list(query: ListQuery): Promise<Page> {
@@ -99,9 +108,24 @@ export class Look {
     return ids
   }
 
+  async batch(name: string): Promise<BatchInfo | null> {
+    const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as BatchInfo['counts']
+    const totals = await this.#store.partitions.each(async (partition) => {
+      for (let from = 0; ; from += LOOKS_MAX) {
+        const args = [name, from, LOOKS_MAX]
+        const [total, told] = await this.#store.run<[number, (string | number)[]]>('batch', partition, args)
+        for (let at = 0; at < told.length; at += 2) counts[told[at] as Status] += told[at + 1] as number
+        if (from + LOOKS_MAX >= total) return total
+      }
+    })
+    const total = totals.reduce((sum, here) => sum + here, 0)
+    return total === 0 ? null : { batch: name, total, counts }
+  }
+
   async explain(id: string): Promise<Explanation | null> {
-    const [task] = await this.get([id])
-    if (!task) return null
+    const found = (await this.#find([id])).get(id)
+    if (!found) return null
+    const { task, waitsFor } = found
     const [[info], workers] = await Promise.all([this.#registry.types([task.type], true), this.#registry.workers()])
     const { maxConcurrency = null, groupConcurrency = null, paused = false, nextStartAt = null } = info ?? {}
     const holders = info?.holders ?? []
@@ -117,15 +141,17 @@ export class Look {
       holdersOfGroup: holders.filter(({ group }) => group !== null && group === task.group),
       nextStartAt,
       ahead: task.status === 'pending' ? await this.#store.run<number>('ahead', partition, [ref, AHEAD_MAX]) : 0,
+      waitsFor,
     })
   }
 
-  async #steps({ status, type }: ListQuery): Promise<Step[]> {
+  async #steps({ status, type, batch }: ListQuery): Promise<Step[]> {
     const partitions = type === undefined ? await this.#store.partitions.used() : [this.#store.partitionOf(type)]
     const everywhere = (order: string, newestFirst = true): Step => ({
       sources: partitions.map((partition) => ({ partition, order })),
       newestFirst,
     })
+    if (batch !== undefined) return [everywhere('batch')]
     if (status === undefined) return [everywhere('index')]
     if (status === 'processing') return [everywhere('running')]
     if (status !== 'pending') return [everywhere(`done:${status}`)]
@@ -138,7 +164,7 @@ export class Look {
       sources: lanes.filter(({ order }) => order.endsWith(priority)),
       newestFirst: false,
     }))
-    return [...ready, everywhere('delayed', false)]
+    return [...ready, everywhere('delayed', false), everywhere('dependent', false)]
   }
 
   /** The next tasks over the sources of a step; `places` moves on to behind them. */
@@ -166,7 +192,7 @@ export class Look {
 
   async #walk(
     source: Source,
-    { type, tag, group }: TaskFilter,
+    { type, tag, group, batch, status }: TaskFilter,
     want: number,
     from: string | undefined,
     budget: { looks: number },
@@ -175,7 +201,8 @@ export class Look {
     let reached = from ?? ''
     const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
     while (items.length < want && reached !== END && budget.looks > 0) {
-      const args = [source.order, reached, LOOKS_MAX, want - items.length, type ?? '', tagJson, group ?? '']
+      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', status ?? '']
+      const args = [source.order, reached, LOOKS_MAX, want - items.length, ...filter]
       const [next, found] = await this.#store.run<[string, string[]]>('scan', source.partition, args)
       budget.looks -= LOOKS_MAX
       for (let at = 0; at < found.length; at += 6) {

@@ -182,6 +182,7 @@ type TakeTask = (
   payload: string,
   extras: string,
   error: string,
+  predecessors: string,
   isPlain: boolean,
 ) => void
 
@@ -190,13 +191,14 @@ export function readTasks(answer: readonly (string | number)[], take: TakeTask):
   for (let at = 0; at < answer.length; ) {
     const [lane, head] = [answer[at] as string, answer[at + 1] as string]
     if (head === '') {
-      const [ref, ownHead, payload, extras, error] = answer.slice(at + 2, at + 7) as [string, ...string[]]
-      take(ref, lane, ownHead!, payload!, extras!, error!, false)
-      at += 7
+      const [ref, ownHead, ...texts] = answer.slice(at + 2, at + 8) as [string, ...string[]]
+      const [payload, extras, error, predecessors] = texts
+      take(ref, lane, ownHead!, payload!, extras!, error!, predecessors!, false)
+      at += 8
       continue
     }
     const end = at + 4 + (answer[at + 2] as number) * 2
     const no = answer[at + 3] as string
-    for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '', true)
+    for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '', '', true)
   }
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Schedule } from '../../task/schedule.ts'
 import { FINAL_STATUSES, RETRYABLE_STATUSES, STATUSES, type Status } from '../../task/status.ts'
-import type { Task, TaskSpec } from '../../task/task.ts'
+import type { TaskSpec } from '../../task/task.ts'
 import type {
   Changed,
   ChangeOutcome,
@@ -20,21 +20,22 @@ import type {
   TypeInfo,
   Which,
 } from '../engine.ts'
-import { closedError, unknownTypes } from '../refusals.ts'
+import { closedError } from '../refusals.ts'
 import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts'
 import { Trips } from '../trips.ts'
 import { keysOf } from './api-keys.ts'
+import { Door } from './door.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
 import { Keeper } from './keeper.ts'
 import { channels } from './keys.ts'
 import { Look } from './look.ts'
+import { Notices } from './notices.ts'
 import { redisPlace } from './place.ts'
 import { Registry, rulesOf } from './registry.ts'
 import { Restores } from './restores.ts'
 import { Schedules } from './schedules.ts'
 import { RedisStore } from './store.ts'
-import { Submissions } from './submissions.ts'
 import { Tail } from './tail.ts'
 import { Turns } from './turns.ts'
 
@@ -58,7 +59,7 @@ export class RedisEngine implements State {
   readonly #restores: Restores
   readonly #schedules: Schedules
   readonly #keepers: Keeper[]
-  readonly #submissions: Submissions[]
+  readonly #door: Door
   readonly #changes: Trips<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
   readonly #options: EngineOptions
   readonly #process = randomUUID()
@@ -91,12 +92,13 @@ export class RedisEngine implements State {
     this.#tail = new Tail(this.#store, listen)
     this.#restores = new Restores(this.#store, options)
     const numbers = new Numbers()
+    const notices = new Notices(this.#store, options, (partition) => dueAt(partition, this.#store.now()))
     const known = () => this.#registry.known()
     this.#schedules = new Schedules(this.#store, options, numbers, known, dueAt)
     this.#keepers = this.#store.perPartition(
-      (at) => new Keeper(this.#store, at, this.#turns, this.#schedules, options, this.#process),
+      (at) => new Keeper(this.#store, at, this.#turns, this.#schedules, notices, options, this.#process),
     )
-    this.#submissions = this.#store.perPartition((at) => new Submissions(this.#store, at, options, numbers, known))
+    this.#door = new Door(this.#store, this.#look, options, numbers, known)
     this.#changes = this.#store.perPartition(
       (at) =>
         new Trips((calls) => this.#sendChanges(at, calls), { weightOf: () => 1, weightMax: BULK_MAX, underWayMax: 2 }),
@@ -110,15 +112,7 @@ export class RedisEngine implements State {
 
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenClosed()
-    const [first] = specs
-    if (!first) return []
-    const partition = this.#store.partitionOf(first.type)
-    // Looked at in full only where types lie in several partitions.
-    if (this.#store.count === 1 || specs.every(({ type }) => type === first.type)) {
-      return this.#submitTo(partition, specs)
-    }
-    const byPartition = Map.groupBy(specs.keys(), (index) => this.#store.partitionOf(specs[index]!.type))
-    return byPartition.size > 1 ? this.#submitSpread(specs, byPartition) : this.#submitTo(partition, specs)
+    return this.#door.submit(specs)
   }
 
   async turn(turn: Turn) {
@@ -162,6 +156,11 @@ export class RedisEngine implements State {
     return this.#look.list(query)
   }
 
+  async batch(name: string) {
+    this.#refuseWhenClosed()
+    return this.#look.batch(name)
+  }
+
   async explain(id: string) {
     this.#refuseWhenClosed()
     return this.#look.explain(id)
@@ -185,11 +184,14 @@ export class RedisEngine implements State {
     const { types, workers, lanes, throughput } = await this.#registry.all()
     const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Stats['counts']
     const concurrencyLimits: Stats['concurrencyLimits'] = {}
-    let delayed = 0
-    for (const [type, rules, , , , , , waiting, delayedHere, running, finished] of types) {
-      counts.pending += waiting + Number(delayedHere)
+    let [delayed, dependent] = [0, 0]
+    for (const answer of types) {
+      const [type, rules, , , , , , waiting, delayedHere, running, finished] = answer
+      const dependentHere = Number(answer[13])
+      counts.pending += waiting + Number(delayedHere) + dependentHere
       counts.processing += running
       delayed += Number(delayedHere)
+      dependent += dependentHere
       for (const status of FINAL_STATUSES) counts[status] += Number(finished[finished.indexOf(status) + 1])
       const { maxConcurrency } = rulesOf(rules)
       if (maxConcurrency !== null) concurrencyLimits[type] = maxConcurrency
@@ -202,7 +204,7 @@ export class RedisEngine implements State {
     }))
     const length = counts.pending + counts.processing
     const stream = { length, groups: lanes.length, consumers, streams: lanes }
-    return { counts, delayed, throughput, concurrencyLimits, stream }
+    return { counts, delayed, dependent, throughput, concurrencyLimits, stream }
   }
 
   async events(query: ResumingQuery) {
@@ -259,42 +261,6 @@ export class RedisEngine implements State {
 
   #refuseWhenClosed(): void {
     if (this.#closed) throw closedError()
-  }
-
-  async #submitTo(partition: number, specs: readonly TaskSpec[]): Promise<Submitted[]> {
-    const { submitted, earlier } = await this.#submissions[partition]!.add(specs)
-    if (earlier.size === 0) return submitted as Submitted[]
-    const tasks = await this.#look.get([...earlier.values()])
-    const places = [...earlier.keys()]
-    tasks.forEach((task, index) => {
-      submitted[places[index]!] = { task: task as Task, existing: true }
-    })
-    return submitted as Submitted[]
-  }
-
-  /**
-   * A batch of types that lie in several partitions. Everything that can be refused is looked at in all of them before
-   * the first is written.
-   */
-  async #submitSpread(specs: readonly TaskSpec[], byPartition: Map<number, number[]>): Promise<Submitted[]> {
-    const unknown = await Promise.all(
-      [...byPartition].map(([partition, indexes]) => this.#submissions[partition]!.check(specs, indexes)),
-    )
-    const types = new Set(unknown.flat())
-    if (types.size > 0) throw unknownTypes(specs, types, await this.#registry.known())
-    const submitted: Submitted[] = []
-    await Promise.all(
-      [...byPartition].map(async ([partition, indexes]) => {
-        const some = await this.#submitTo(
-          partition,
-          indexes.map((index) => specs[index]!),
-        )
-        some.forEach((one, at) => {
-          submitted[indexes[at]!] = one
-        })
-      }),
-    )
-    return submitted
   }
 
   async #change(change: 'cancel' | 'retry', which: Which, from: readonly Status[]): Promise<Changed> {

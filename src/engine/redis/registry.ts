@@ -31,6 +31,7 @@ type TypeAnswer = [
   finished: string[],
   holders: string[],
   starts: string[],
+  dependent: string,
 ]
 
 /** What is told of a type, with what only the engine asks. */
@@ -141,11 +142,13 @@ export class Registry {
       types.map((answer) => {
         const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing] = answer
         const { starts, ...rules } = rulesOf(text, answer[12])
+        const dependent = answer[13]
         const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
         return {
           type,
-          pending: waiting + Number(delayed),
+          pending: waiting + Number(delayed) + Number(dependent),
           delayed: Number(delayed),
+          dependent: Number(dependent),
           processing,
           ...rules,
           nextStartAt: nextStartAt(rules.rate, starts, now),

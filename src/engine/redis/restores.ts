@@ -2,7 +2,7 @@ import { isFinal } from '../../task/status.ts'
 import { sameRequest } from '../../task/task.ts'
 import type { EngineOptions } from '../engine.ts'
 import type { Completeness, Remembered, Restored, Stand } from '../state.ts'
-import { placeOf } from './ids.ts'
+import { nameOf, placeOf } from './ids.ts'
 import { NO_EXTRAS } from './keys.ts'
 import { extrasOf, headOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
@@ -11,7 +11,13 @@ import type { RedisStore } from './store.ts'
 const TASKS_MAX = 500
 const LOOKS_MAX = 1_000
 const LEAST_COMPLETE_FIRST = ['empty', 'another', 'mine', 'complete'] as const
-const STANDS: Readonly<Record<string, Stand>> = { W: 'waiting', D: 'delayed', L: 'running', F: 'finished' }
+const STANDS: Readonly<Record<string, Stand>> = {
+  W: 'waiting',
+  D: 'delayed',
+  A: 'delayed',
+  L: 'running',
+  F: 'finished',
+}
 
 /** What an engine that keeps a log asks of Redis as its state, see state.ts. */
 export class Restores {
@@ -94,7 +100,9 @@ function textsOf({ task, spec }: Remembered, ref: string): (string | number)[] {
   const worker = JSON.stringify(task.workerId)
   const again = [ref, attempts, 0, deliveries, runAt, startedAt ?? 0, updatedAt, worker]
   const head = `${headOf(task)},${again.join(',')}`
-  const what = [ref, type, priority, head, extrasOf(task) || NO_EXTRAS, JSON.stringify(payload)]
+  const names = task.after.flatMap((id) => placeOf(id) ?? []).map(nameOf)
+  const extras = `${extrasOf(task) || NO_EXTRAS}${names.length === 0 ? '' : `,${JSON.stringify(names)}`}`
+  const what = [ref, type, priority, head, extras, JSON.stringify(payload)]
   const request = task.idempotencyKey === null ? '' : sameRequest(spec)
   if (!isFinal(status)) return [...what, JSON.stringify(task.error), request, runAt, '']
   const { queueTimeoutMs, processTimeoutMs, maxRetry, completedAt } = task

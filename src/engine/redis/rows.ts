@@ -1,9 +1,9 @@
+import type { Predecessor } from '../../task/flow.ts'
 import type { Json } from '../../task/json.ts'
 import type { Running } from '../../task/outcome.ts'
 import type { Status, TimeoutReason } from '../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../task/task.ts'
-import { idOfRef } from './ids.ts'
-import { NO_EXTRAS } from './keys.ts'
+import { idOfName, idOfRef } from './ids.ts'
 
 /** The texts that scripts keep and answer, see shared.lua. */
 
@@ -19,23 +19,43 @@ export function headOf({
   return `${queueTimeoutMs},${processTimeoutMs},${maxRetry}`
 }
 
-/** Tags, idempotency key and group of a task; '' when it has none. */
-export function extrasOf({ tags, idempotencyKey, group }: Pick<Task, 'tags' | 'idempotencyKey' | 'group'>): string {
+/** What few tasks have. */
+type Extras = Pick<Task, 'tags' | 'idempotencyKey' | 'group' | 'after' | 'onFailure' | 'batch'>
+
+/**
+ * The extras of a task as JSON, '' when it has none: tags, idempotency key and group; its batch, if it has one or waits
+ * for others; then what a failure of those does to it, and their names, which submit.lua adds.
+ */
+export function extrasOf(task: Omit<Extras, 'after'> & { after: readonly unknown[] }): string {
+  const { tags, idempotencyKey, group, after, onFailure, batch } = task
   const tagged = Object.keys(tags).length > 0
-  if (!tagged && idempotencyKey === null && group === null) return ''
-  return `${tagged ? JSON.stringify(tags) : '{}'},${JSON.stringify(idempotencyKey)},${JSON.stringify(group)}`
+  const depends = after.length > 0
+  if (!tagged && idempotencyKey === null && group === null && batch === null && !depends) return ''
+  const first = `${tagged ? JSON.stringify(tags) : '{}'},${JSON.stringify(idempotencyKey)},${JSON.stringify(group)}`
+  if (batch === null && !depends) return first
+  return `${first},${JSON.stringify(batch)}${depends ? `,"${onFailure}"` : ''}`
 }
 
-/** Tags, idempotency key and group, as `extrasOf` wrote them. */
-export function readExtras(text: string): Pick<Task, 'tags' | 'idempotencyKey' | 'group'> {
-  if (text === '' || text === NO_EXTRAS) return { tags: {}, idempotencyKey: null, group: null }
-  const [tags, idempotencyKey, group] = JSON.parse(`[${text}]`)
-  return { tags, idempotencyKey, group }
+const NONE: readonly never[] = []
+
+/** Extras as they are stored. */
+export function readExtras(text: string): Extras {
+  const [tags, idempotencyKey, group, batch = null, onFailure = 'cancel', names = NONE] =
+    text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
+  return { tags, idempotencyKey, group, batch, onFailure, after: names.length === 0 ? NONE : names.map(idOfName) }
+}
+
+/** What a task has waited for, as `predecessors_of` of flows.lua tells it, in the order of its `after`. */
+export function predecessorsOf(after: readonly string[], told: string): readonly Predecessor[] {
+  if (told === '') return NONE
+  return (JSON.parse(told) as [Status | null, string, Json, string | null][]).map(
+    ([status, type, result, error], index) => ({ id: after[index]!, type, status, result, error }),
+  )
 }
 
 export function taskOf(partition: number, ref: string, [where, lane, text, more]: Found): Task {
   const [head = '', extras = '', payload = '', before = '', error, progress, result] = text.split('\n')
-  if (where === 'W' || where === 'D') return taskOfParts(partition, ref, lane, head, payload, extras, before)
+  if ('WDA'.includes(where)) return taskOfParts(partition, ref, lane, head, payload, extras, before)
   const task = taskOfParts(partition, ref, lane, '0,0,0', payload, extras, before)
   if (where === 'L') {
     const { startedAt, workerId, attempts, runAt } = leaseOf(text)

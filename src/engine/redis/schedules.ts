@@ -141,7 +141,12 @@ export class Schedules {
 
   /** @param runAt when it runs out of turn */
   #tick({ partition, text, schedule }: Seen, { at, nextAt }: Tick, skips: boolean, runAt: number | null = null) {
-    const { args } = submissionOf('tick', [[specAt(schedule, at)]], this.#numbers, this.#options)
+    const { args } = submissionOf(
+      'tick',
+      [{ specs: [specAt(schedule, at)], after: [[]] }],
+      this.#numbers,
+      this.#options,
+    )
     const moved = [schedule.id, text, textOf({ ...schedule, nextAt }), nextAt ?? '', at ?? runAt ?? '']
     return this.#store.run<Ticked>('tick', partition, [...moved, skips ? '1' : '', ...args])
   }

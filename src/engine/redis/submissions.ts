@@ -1,10 +1,10 @@
 import type { XQueueError } from '../../task/errors.ts'
-import { acceptedTask, sameRequest, type TaskSpec } from '../../task/task.ts'
+import { acceptedTask, sameRequest, TASK_LIMITS, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
-import { keyConflict, queueFull, unknownTypes } from '../refusals.ts'
+import { keyConflict, queueFull, tooManySuccessors, unknownPredecessors, unknownTypes } from '../refusals.ts'
 import { incomplete } from '../state.ts'
 import { Trips } from '../trips.ts'
-import { idOf, idOfRef, type Numbers } from './ids.ts'
+import { idOf, idOfName, idOfRef, type Numbers } from './ids.ts'
 import { NO_EXTRAS } from './keys.ts'
 import { extrasOf, headOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
@@ -22,6 +22,8 @@ type Told =
   | ['unknown', ...types: string[]]
   | ['conflict', index: number, ref: string]
   | ['full', waiting: number]
+  | ['no_predecessor', ...places: number[]]
+  | ['crowd', name: string]
 
 interface Answer {
   told: Told
@@ -42,7 +44,7 @@ export class Submissions {
   readonly #partition: number
   readonly #options: EngineOptions
   readonly #numbers: Numbers
-  readonly #trips: Trips<readonly TaskSpec[], Answer>
+  readonly #trips: Trips<Call, Answer>
   readonly #registered: () => Promise<string[]>
 
   /** @param registered asks which types there are, for a refusal */
@@ -59,31 +61,32 @@ export class Submissions {
     this.#numbers = numbers
     this.#registered = registered
     this.#trips = new Trips((calls) => this.#send(calls), {
-      weightOf: (specs) => Math.max(specs.length, CALL_WEIGHT),
+      weightOf: ({ specs }) => Math.max(specs.length, CALL_WEIGHT),
       weightMax: TASKS_MAX,
       underWayMax: TRIPS_MAX,
     })
   }
 
-  async add(specs: readonly TaskSpec[]): Promise<Accepted> {
-    const { told, lanes } = await this.#trips.add(specs)
-    if (typeof told === 'string') return this.#accepted(specs, lanes, told, [])
+  async add(call: Call): Promise<Accepted> {
+    const { specs } = call
+    const { told, lanes } = await this.#trips.add(call)
+    if (typeof told === 'string') return this.#accepted(call, lanes, told, [])
     if (told[0] !== 'some') throw await this.#refusal(specs, told)
     const [, first, ...existing] = told
-    return this.#accepted(specs, lanes, first, existing)
+    return this.#accepted(call, lanes, first, existing)
   }
 
   /**
-   * Whether those of a batch that belong here would be accepted: answers their types that are unknown.
+   * Whether a part of a batch would be accepted: answers its types that are unknown.
+   * @param indexes where the tasks stand in the batch
    * @throws XQueueError what else `add` would throw
    */
-  async check(specs: readonly TaskSpec[], indexes: readonly number[]): Promise<string[]> {
-    const here = indexes.map((index) => specs[index]!)
-    const [answer] = await this.#send([here], 'look')
+  async check(call: Call, indexes: readonly number[]): Promise<string[]> {
+    const [answer] = await this.#send([call], 'look')
     const told = answer!.told
     if (typeof told === 'string' || told[0] === 'some') return []
     if (told[0] === 'unknown') return told.slice(1) as string[]
-    throw await this.#refusal(here, told, indexes)
+    throw await this.#refusal(call.specs, told, indexes)
   }
 
   /** @param indexes where the specs stand in the caller's batch, if they are only some of it */
@@ -102,10 +105,14 @@ export class Submissions {
       }
       case 'full':
         return queueFull(answer[1], this.#options.pendingMax!, specs.length)
+      case 'crowd':
+        return tooManySuccessors(idOfName(answer[1]))
+      case 'no_predecessor':
+        return unknownPredecessors(missingOf(specs, answer.slice(1) as number[], indexes))
     }
   }
 
-  async #send(calls: (readonly TaskSpec[])[], mode: '' | 'look' = ''): Promise<Answer[]> {
+  async #send(calls: readonly Call[], mode: '' | 'look' = ''): Promise<Answer[]> {
     const { args, shapes } = submissionOf(mode, calls, this.#numbers, this.#options)
     const answer = await this.#store.run<'incomplete' | [string[], Told[]]>('submit', this.#partition, args)
     if (answer === 'incomplete') throw incomplete()
@@ -115,7 +122,7 @@ export class Submissions {
   }
 
   #accepted(
-    specs: readonly TaskSpec[],
+    { specs, after }: Call,
     lanes: ReadonlyMap<string, number>,
     first: string,
     existing: readonly (string | number)[],
@@ -127,32 +134,63 @@ export class Submissions {
     const dash = first.indexOf('-')
     const ms = Number(first.slice(0, dash))
     let n = Number(first.slice(dash + 1))
+    const ids: string[] = []
+    for (const [index, id] of earlier) ids[index] = id
     const submitted = specs.map((spec, index) => {
       if (earlier.has(index)) return null
-      const id = idOf(this.#partition, lanes.get(shapeOf(spec))!, ms, n)
+      ids[index] = idOf(this.#partition, lanes.get(shapeOf(spec))!, ms, n)
       n += 1
-      return { task: acceptedTask(spec, id, ms), existing: false }
+      const waitsFor = after[index]!.map((name) => (name[0] === '#' ? ids[Number(name.slice(1)) - 1]! : idOfName(name)))
+      return { task: acceptedTask(spec, ids[index], ms, waitsFor), existing: false }
     })
     return { submitted, earlier }
   }
 }
 
+/** Pairs of a task and a place in its `after`, counted from 1. */
+function missingOf(specs: readonly TaskSpec[], pairs: readonly number[], indexes?: readonly number[]) {
+  const missing: { index: number; place: number; id: string }[] = []
+  for (let at = 0; at < pairs.length; at += 2) {
+    const [task, place] = [pairs[at]! - 1, pairs[at + 1]! - 1]
+    missing.push({ index: indexes?.[task] ?? task, place, id: String(specs[task]!.after[place]) })
+  }
+  return missing
+}
+
+/** What a caller wants accepted together. */
+export interface Call {
+  specs: readonly TaskSpec[]
+  /** For each the tasks that it waits for, as submit.lua takes them. */
+  after: readonly (readonly string[])[]
+}
+
+/** How submit.lua takes a task that another one waits for: one of the same call, from 0; one of another partition's. */
+export const PREDECESSOR = {
+  ofCall: (place: number) => `#${place + 1}`,
+  /** To be looked at in another partition, where it is accepted first. */
+  elsewhere: '',
+  missing: '?',
+} as const
+
 /** The arguments of submit.lua for some calls. */
 export function submissionOf(
   mode: '' | 'look' | 'tick',
-  calls: readonly (readonly TaskSpec[])[],
+  calls: readonly Call[],
   numbers: Numbers,
-  { typeTtlMs, pendingMax, isState }: EngineOptions,
+  { typeTtlMs, pendingMax, isState, retention }: EngineOptions,
 ) {
   const shapes = new Shapes()
   const tasks: (string | number)[] = []
   let count = 0
-  for (const specs of calls) {
+  for (const { specs, after } of calls) {
     count += specs.length
     tasks.push(specs.length)
-    for (const spec of specs) writeTask(tasks, shapes.numberOf(spec), spec)
+    specs.forEach((spec, index) => {
+      writeTask(tasks, shapes.numberOf(spec), spec, after[index]!)
+    })
   }
-  const head = [isState ? '1' : '', mode, numbers.take(count), typeTtlMs, pendingMax ?? '', shapes.count]
+  const limits = [typeTtlMs, pendingMax ?? '', retention.ageMs, TASK_LIMITS.successorsMax]
+  const head = [isState ? '1' : '', mode, numbers.take(count), ...limits, shapes.count]
   const args = [...head, ...shapes.args, calls.length]
   for (const arg of tasks) args.push(arg)
   return { args, shapes }
@@ -181,7 +219,7 @@ class Shapes {
   }
 }
 
-function writeTask(args: (string | number)[], shape: number, spec: TaskSpec): void {
+function writeTask(args: (string | number)[], shape: number, spec: TaskSpec, after: readonly string[]): void {
   const payload = JSON.stringify(spec.payload)
   const extras = extrasOf(spec)
   if (extras === '' && spec.runAt === null && spec.delayMs === 0) {
@@ -190,7 +228,7 @@ function writeTask(args: (string | number)[], shape: number, spec: TaskSpec): vo
   }
   const key = spec.idempotencyKey ?? ''
   const request = key === '' ? '' : sameRequest(spec)
-  args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request)
+  args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request, after.length, ...after)
 }
 
 /** Tasks of the same shape go to the same lane with the same head. */

@@ -13,7 +13,7 @@ export interface Ended {
   error: string | null
 }
 
-/** What becomes of a task that waits for others: it may start, it goes on waiting, or it is over for the reason given. */
+/** What becomes of a task that waits for others: it may start, goes on waiting, or is over for the reason given. */
 export type Fate = 'ready' | 'waits' | { canceledBecause: string }
 
 export interface Decided {

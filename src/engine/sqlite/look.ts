@@ -75,7 +75,7 @@ export class Look {
   }
 
   list(query: ListQuery): Page {
-    return query.status === 'pending' ? this.#listPending(query) : this.#listNewest(query)
+    return query.status === 'pending' && query.batch === undefined ? this.#listPending(query) : this.#listNewest(query)
   }
 
   /** The ids of up to `max` tasks that a filter fits, in one of the stored `statuses`, that have not changed since. */
@@ -235,7 +235,7 @@ export class Look {
     const ofBatch = query.batch !== undefined
     const indexed = ofBatch || status === 'processing' || (status !== undefined && status !== 'success')
     const from = indexed ? 0 : ((window[0]?.seq as number | undefined) ?? 0)
-    let inStatus = status === undefined ? '' : `AND t.status = '${status}'`
+    let inStatus = status === undefined ? '' : `AND t.status IN (${storedAs(status)})`
     // `+` keeps the planner from walking all tasks in order: what is in flight, or of one batch, is few.
     const order = ofBatch || status === 'processing' ? '+t.seq' : 't.seq'
     if (indexed && !ofBatch && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
@@ -246,8 +246,8 @@ export class Look {
   }
 
   /**
-   * The ready ones by priority and age, type by type, merged; then the delayed ones by `run_at`, then those that wait for
-   * others by age.
+   * The ready ones by priority and age, type by type, merged; then the delayed ones by `run_at`, then by age those that
+   * wait for others.
    */
   #listPending(query: ListQuery): Page {
     const { limit } = query
@@ -288,6 +288,10 @@ export class Look {
     const position = last && [lastPhase, last.priority, last[lastPhase === 2 ? 'created_at' : 'run_at'], last.seq]
     return { tasks: rows.map(taskOf), nextCursor: more ? writeCursor(position as number[]) : null }
   }
+}
+
+function storedAs(status: Status): string {
+  return status === 'pending' ? "'pending', 'delayed', 'dependent'" : `'${status}'`
 }
 
 function holderOf(row: Row): Holder {

@@ -25,6 +25,7 @@ import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
+import { healthOf } from './health.ts'
 import { changeKeys, readKeys } from './keys.ts'
 import { Life } from './life.ts'
 import { Look } from './look.ts'
@@ -203,20 +204,8 @@ export class SqliteEngine implements Engine {
     return this.#read(() => this.#schedules.list(this.#store))
   }
 
-  async health(): Promise<Health> {
-    const started = performance.now()
-    let check = { name: 'storage', ok: true, detail: '' }
-    try {
-      await this.#write(({ store }) => store.writeNothing())
-      check.detail = `writable, one step took ${(performance.now() - started).toFixed(1)} ms`
-    } catch (error) {
-      check = { name: 'storage', ok: false, detail: storeError(error, this.#store.path).message }
-    }
-    const file = this.#store.sync.isOn
-      ? 'survives a crash of the process and a loss of power (WAL, synced before it is answered, as synchronous=FULL)'
-      : 'survives a crash of the process; the last moments may be lost with the power (WAL, synchronous=NORMAL)'
-    const durability = this.#store.inMemory ? 'lives as long as this process' : file
-    return { engine: 'sqlite', durability, checks: [check] }
+  health(): Promise<Health> {
+    return healthOf(this.#store, () => this.#write(({ store }) => store.writeNothing()))
   }
 
   async close(): Promise<void> {

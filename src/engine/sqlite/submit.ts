@@ -8,7 +8,7 @@ import { eventBody, taskOf } from './rows.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
-/** Where tasks come in: all specs or none, so everything that can be refused is looked at before the first is written. */
+/** Where tasks come in, all or none: everything that can be refused is looked at before the first is written. */
 export class Door {
   readonly #registry: Registry
   readonly #ring: Ring
@@ -33,8 +33,7 @@ export class Door {
   accept(tx: Tx, specs: readonly TaskSpec[]): Submitted[] {
     const earlier = findEarlier(tx, specs)
     this.#refuseOverflow(tx, specs.length - earlier.size)
-    const waiting = specs.filter(({ after }, index) => after.length > 0 && !earlier.has(index))
-    if (waiting.length > 0) this.#refusePredecessors(specs, waiting)
+    this.#refusePredecessors(specs, earlier)
     const byKey = new Map<string, Task>()
     const fates: Decided[] = []
     const submitted: Submitted[] = []
@@ -69,14 +68,15 @@ export class Door {
     if (waiting + more > pendingMax) throw queueFull(waiting, pendingMax, more)
   }
 
-  /** @param waiting those of the specs that are new and wait for others */
-  #refusePredecessors(specs: readonly TaskSpec[], waiting: readonly TaskSpec[]): void {
-    const ids = waiting.flatMap(({ after }) => after.filter((id) => typeof id === 'string'))
-    const unknown = this.#flows.unknown([...new Set(ids)])
-    if (unknown.size > 0) {
-      throw unknownPredecessors(specs, (index, id) => unknown.has(id) && waiting.includes(specs[index]!))
-    }
-    for (const [id, { length }] of Map.groupBy(ids, (id) => id)) this.#flows.refuseCrowd(id, length)
+  #refusePredecessors(specs: readonly TaskSpec[], earlier: ReadonlyMap<number, unknown>): void {
+    const named = specs.flatMap(({ after }, index) =>
+      earlier.has(index) ? [] : after.flatMap((id, place) => (typeof id === 'string' ? [{ index, place, id }] : [])),
+    )
+    if (named.length === 0) return
+    const byId = Map.groupBy(named, ({ id }) => id)
+    const unknown = this.#flows.unknown([...byId.keys()])
+    if (unknown.size > 0) throw unknownPredecessors(named.filter(({ id }) => unknown.has(id)))
+    for (const [id, { length }] of byId) this.#flows.refuseCrowd(id, length)
   }
 
   #insert(tx: Tx, spec: TaskSpec, after: readonly string[], fates: Decided[]): Task {

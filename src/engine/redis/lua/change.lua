@@ -4,7 +4,7 @@
 --       the ref of each
 -- Returns per task 'changed' | 'stopping' (a running handler was asked to stop) | 'refused' | 'unknown'
 -- Cost  a look-up and some five commands a task
-local grace_ms, retention_ms
+local grace_ms
 
 local function finish_canceled(lane, head, x, payload, e)
   finish(head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
@@ -20,6 +20,10 @@ local function cancel(ref)
   if found == 'F' then return 'refused' end
   local lane = lane_by_ref(ref)
   local m, x, payload, e = lines_of(text)
+  if found == 'A' then
+    leave_dependent(lane, ref)
+    return finish_canceled(lane, head_of(m, lane), x, payload, e)
+  end
   if found == 'D' then
     call('ZREM', P .. KEY.due, ref)
     call('HDEL', P .. KEY.delayed, ref)
@@ -56,10 +60,16 @@ local function retry(ref)
     q = q, p = p, r = r, ref = ref, attempts = '0', lost = '0', deliveries = deliveries, run_at = NOW, started = '0',
     worker = 'null',
   }
+  local again = wait_again(ref, x)
+  if again == 'refused' then return again end
   call('DEL', P .. KEY.finished .. ref)
   keep_key(key_and_group(x), nil)
   count(lane.type, status, -1)
-  enqueue(lane, ref, join_head(head), x, 'null', payload)
+  if again == 'waits' then
+    depend(lane, ref, join_head(head), x, 'null', payload)
+  else
+    enqueue(lane, ref, join_head(head), x, 'null', payload)
+  end
   tell('pending', lane, head, 'null', 'null', 'null', '')
   return 'changed'
 end

@@ -1,13 +1,18 @@
 -- Looks tasks up by their refs.
 --
 -- ARGV  now, number of tasks, the ref of each
--- Returns per task {where, lane's name, text, entry or progress}, see `find`; false where there is none
+-- Returns per task {where, lane's name, text, entry or progress}, see `find`; false where there is none. Of one that
+--       waits for others, in place of the last, the names of those
 -- Cost  up to five look-ups a task
 function steps.look()
   local answers = {}
   for index = 1, number() do
     local ref = arg()
     local found, text, where = find(ref)
+    if found == 'A' then
+      local _, x = lines_of(text)
+      where = table.concat(awaited_by(ref, x), ' ')
+    end
     answers[index] = found and { found, lane_by_ref(ref).name, text, where or '' } or false
   end
   return answers

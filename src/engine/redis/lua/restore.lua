@@ -5,7 +5,7 @@
 --       has not; and of one that has: its status, first line, error, progress and result
 -- Returns per task 'restored' | 'known' | 'foreign' (its ref names the lane of another type or priority)
 -- Cost  as accepting it, and a look-up
-local retention_ms, highest, last_place, place_of_runs, runs_of_place
+local highest, last_place, place_of_runs, runs_of_place
 
 local function read_task()
   local t = {
@@ -46,6 +46,14 @@ local function restore_waiting(t, lane, key, group)
   keep_request(t, key, nil)
   watch_waits(lane, t.m:match('^%d+'))
   local entry = t.ref:match('%.(.*)$')
+  local names, policy = names_in(t.x)
+  if names then
+    depend(lane, t.ref, t.m, t.x, t.e, t.payload)
+    -- It was not canceled, so it waits for a retry of what has failed.
+    local _, is_ready = begin_waiting(t.ref, names, policy)
+    if is_ready then release(t.ref) end
+    return
+  end
   if t.run_at > now then
     delay(lane, t.ref, string.format('%d', t.run_at), t.m, t.x, t.e, t.payload)
     return
@@ -130,6 +138,7 @@ function steps.restore()
     -- Twice in one call is once.
     if not find(t.ref) then
       local key, group = key_and_group(t.x)
+      join_batch(t.x, t.ref)
       if t.ended_at ~= '' then restore_finished(t, lane, key) else restore_waiting(t, lane, key, group) end
       add_to_index(t.ref)
     end

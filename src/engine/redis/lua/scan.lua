@@ -1,23 +1,30 @@
 -- Walks tasks in one of their orders, a bounded number at a time.
 --
 -- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags'
---       JSON or '', group or ''
+--       JSON or '', group or '', batch or '', status or ''
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
---       order they will run; 'delayed': by time; 'running': newest first
+--       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'batch': of a batch,
+--       newest first, in a status if one is given
 -- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
-local from, looks, most, wanted_type, wanted_tag, wanted_group
+local from, looks, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status
 local answers, next_from, found_tasks
 
 -- Groups of a lane whose tasks are listed.
 local GROUPS_MAX = 1000
+
+-- The public status of a task that was found.
+local function public_status(found, text)
+  if found == 'F' then return text:match('^%l+') end
+  return found == 'L' and 'processing' or 'pending'
+end
 
 -- Takes a task if it fits; returns false when the page is full.
 local function offer(ref, place, status)
   local lane = lane_by_ref(ref)
   if wanted_type == '' or (lane and lane.type == wanted_type) then
     local found, text, where = find(ref)
-    local fits = found and (not status or (found == 'F' and text:match('^%l+') == status))
+    local fits = found and (not status or public_status(found, text) == status)
     if fits and wanted_tag .. wanted_group ~= '' then
       local _, extras = lines_of(text)
       local _, group = key_and_group(extras)
@@ -120,6 +127,37 @@ local function walk_delayed()
   next_from = ''
 end
 
+-- `<time> <ref>` of the last.
+local function walk_dependent()
+  local skip = 0
+  if from ~= '' then
+    local time, ref = from:match('^(%S+) (%S+)$')
+    local rank = call('ZRANK', P .. KEY.dependents, ref)
+    skip = rank and rank + 1 or call('ZCOUNT', P .. KEY.dependents, '-inf', '(' .. time)
+  end
+  local all = call('ZRANGE', P .. KEY.dependents, skip, skip + looks - 1, 'WITHSCORES')
+  for index = 1, #all, 2 do
+    if not offer(all[index], all[index + 1] .. ' ' .. all[index]) then return end
+  end
+  next_from = ''
+end
+
+-- `<entry> <its place in the list>` of the last.
+local function walk_batch()
+  local key = P .. KEY.batch .. wanted_batch
+  local last = (from == '' and call('LLEN', key) or tonumber(from:match(' (%d+)$'))) - 1
+  local first = math.max(last - looks + 1, 0)
+  if last >= 0 then
+    local refs = call('LRANGE', key, first, last)
+    for place = last, first, -1 do
+      local ref = refs[place - first + 1]
+      local status = wanted_status ~= '' and wanted_status or nil
+      if not offer(ref, ref:match('%.(.*)$') .. ' ' .. place, status) then return end
+    end
+  end
+  next_from = ''
+end
+
 local function walk_running()
   local refs = {}
   for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do refs[#refs + 1] = { ref:match('%.(.*)$'), ref } end
@@ -133,11 +171,16 @@ end
 function steps.scan()
   local order = arg()
   from, looks, most, wanted_type, wanted_tag, wanted_group = arg(), number(), number(), arg(), arg(), arg()
+  wanted_batch, wanted_status = arg(), arg()
   answers, next_from, found_tasks = {}, '', 0
   if order == 'index' then
     walk_index()
   elseif order == 'delayed' then
     walk_delayed()
+  elseif order == 'dependent' then
+    walk_dependent()
+  elseif order == 'batch' then
+    walk_batch()
   elseif order == 'running' then
     walk_running()
   elseif order:sub(1, 5) == 'done:' then

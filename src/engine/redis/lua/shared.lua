@@ -8,6 +8,7 @@
 --   waiting    an entry of its lane's stream, or of its group's in that lane: its own or the one that `moved` names;
 --              `again` overrides what a lease that was given back has changed
 --   delayed    a text in `delayed`, its time in `due`
+--   dependent  a text in `dependent`, see flows.lua
 --   running    still that entry, in the workers' pending list; its lease is a record in `leases` and a place in the
 --              type's zset `running`, whose length is what the limit is checked against
 --   finished   a text in `finished:<ref>`, and a place in the stream of its status, oldest first
@@ -17,15 +18,21 @@
 -- What the engine calls, by name: each file adds one.
 local steps = {}
 
-local call, P, ARGV, at, now, NOW
+local call, P, PARTITION, ARGV, at, now, NOW
 local lanes, lanes_by_name, clock_ms, clock_n, clock_moved
 local counts, events, event_count, wakes, permits_freed, broadcasts
 local finished_texts, finished_refs
+-- How long a finished task may be kept (ms); set by the steps in which tasks end.
+local retention_ms
+-- Ref and text of tasks that ended in this step, and how far those that wait for them were told; whether anything is
+-- awaited, if it is known; notices that were left.
+local to_follow, followed, anything_awaited, noticed
 -- By prefix: whether this server has given positions to events since it started. The only thing that outlives a step.
 local goes_on = {}
 
 local function begin(keys, args)
   call, P, ARGV, at = redis.call, keys[1], args, 1
+  PARTITION = P:match('{(%d+)}')
   now = tonumber(args[1])
   if not now then
     local time = call('TIME')
@@ -35,6 +42,7 @@ local function begin(keys, args)
   lanes, lanes_by_name, clock_ms, clock_n, clock_moved = {}, {}, nil, nil, false
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs = {}, {}
+  to_follow, followed, anything_awaited, noticed = {}, 0, nil, 0
 end
 
 local function arg()
@@ -344,6 +352,8 @@ local function find(ref)
   if record then return 'L', record, call('HGET', P .. KEY.progress, ref) or 'null' end
   local delayed = call('HGET', P .. KEY.delayed, ref)
   if delayed then return 'D', delayed end
+  local dependent = call('HGET', P .. KEY.dependent, ref)
+  if dependent then return 'A', dependent end
   local lane, entry = lane_by_ref(ref)
   if not lane then return nil end
   local moved = call('HGET', P .. KEY.moved, ref)
@@ -458,6 +468,8 @@ local function finish(ref, status, text)
   local size = #finished_texts
   finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
   append(finished_refs, status, ref)
+  size = #to_follow
+  to_follow[size + 1], to_follow[size + 2] = ref, text
 end
 
 -- The text of a task that ended: `status|reason|completed|attempts|`, the tail as a lease has it, and what came of it.
@@ -470,16 +482,18 @@ local function finished_text(status, reason, head, x, payload, e, progress, resu
 end
 
 -- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
-local function keep_key(key, retention_ms)
+local function keep_key(key, kept_ms)
   if not key then return end
-  if retention_ms then
-    call('PEXPIRE', P .. KEY.key .. key, retention_ms)
+  if kept_ms then
+    call('PEXPIRE', P .. KEY.key .. key, kept_ms)
   else
     call('PERSIST', P .. KEY.key .. key)
   end
 end
 
+local follow
 local function write_finished()
+  follow()
   for from = 1, #finished_texts, CHUNK do
     call('MSET', unpack(finished_texts, from, math.min(from + CHUNK - 1, #finished_texts)))
   end
@@ -505,7 +519,7 @@ local function leave_lane(lane, ref, entry)
 end
 
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.
-local function end_wait(lane, head, x, payload, retention_ms)
+local function end_wait(lane, head, x, payload)
   finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
   keep_key(key_and_group(x), retention_ms)
   count(lane.type, 'timeout', 1)

@@ -2,16 +2,20 @@
 --
 -- ARGV  now, '1' if nothing may be accepted before the partition is restored, 'look' to look only whether they would be
 --       accepted, 'tick' for what a schedule makes, or ''; least n of the ids, how long a type stays known after its
---       last worker (ms), most waiting tasks or '',
+--       last worker (ms), most waiting tasks or '', how long a finished task may be kept (ms), most tasks that may wait
+--       for one,
 --       number of shapes, (type, priority, head) each; number of calls; each call: number of tasks; each task: its
 --       shape's number (1…), its payload; with a minus before the number: also its extras, delay in ms or '', run_at
---       or '', idempotency key or '', the request the key stands for
+--       or '', idempotency key or '', the request the key stands for, number of tasks that it waits for, each
+--       (`#<index>` of one of the same call, or a name; '' in a look for one of another call, '?' for what is no id);
+--       its extras come without these
 -- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
 --       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
---       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting}
+--       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting} | {'no_predecessor', index, place, …}
+--       | {'crowd', name of a task that too many would wait for}
 --       or 'incomplete': what was accepted now could take the places of what is to be restored
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local mode, least_n, type_ttl, pending_max, known, waiting, runs, shapes, all_known
+local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, all_known, begun
 
 local function is_known(kind)
   if known[kind] == nil then
@@ -32,18 +36,20 @@ end
 
 local function read_call()
   local tasks, unknown = {}, {}
-  local keyed = 0
+  local keyed, depends = 0, false
   for index = 1, number() do
     local shape = number()
     local task = { shape = shapes[shape < 0 and -shape or shape], payload = arg() }
     if shape < 0 then
-      task.x, task.delay, task.run_at, task.key, task.request = arg(), number(), number(), arg(), arg()
+      task.x, task.delay, task.run_at, task.key, task.request, task.after = arg(), number(), number(), arg(), arg(), {}
+      for place = 1, number() do task.after[place] = arg() end
+      depends = depends or #task.after > 0
       if task.key ~= '' then keyed = keyed + 1 end
     end
     if not all_known and not is_known(task.shape.type) then unknown[#unknown + 1] = task.shape.type end
     tasks[index] = task
   end
-  return tasks, unknown, keyed
+  return tasks, unknown, keyed, depends
 end
 
 -- The refs of tasks that a known key stands for, by index; or the index of one whose key stands for something else.
@@ -70,7 +76,39 @@ local function earlier_of(tasks)
   return earlier
 end
 
-local function accept(task, lane, ms, n)
+-- Whether what new tasks wait for is there, and not too much waited for; if not, the answer that says so.
+local function refuse_waiting(tasks, earlier)
+  local missing, crowds = { 'no_predecessor' }, {}
+  for index, task in ipairs(tasks) do
+    if not earlier[index] and not task.same then
+      for place, name in ipairs(task.after or {}) do
+        local is_here, ref = place_of(name)
+        if name == '?' or (is_here and not find(ref)) then
+          missing[#missing + 1], missing[#missing + 2] = index, place
+        elseif is_here then
+          crowds[ref] = (crowds[ref] or call('SCARD', P .. KEY.successors .. ref)) + 1
+          if crowds[ref] > successors_max then return { 'crowd', name } end
+        end
+      end
+    end
+  end
+  return missing[2] and missing
+end
+
+-- Puts a task aside that waits for others; what becomes of it is seen when all of the call are there.
+local function accept_dependent(task, lane, ref, run_at, ms, tasks)
+  local names = {}
+  for place, name in ipairs(task.after) do
+    local index = name:match('^#(%d+)$')
+    names[place] = index and name_of(tasks[tonumber(index)].ref) or name
+  end
+  task.x = task.x .. ',["' .. table.concat(names, '","') .. '"]'
+  local m = string.format('%s,%s,0,0,0,%d,0,%d,null', task.shape.m, ref, run_at, ms)
+  depend(lane, ref, m, task.x, 'null', task.payload)
+  begun[#begun + 1] = { ref = ref, names = names, x = task.x }
+end
+
+local function accept(task, lane, ms, n, tasks)
   local entry = entry_id(ms, n)
   local ref = lane.no .. '.' .. entry
   task.ref = ref
@@ -79,7 +117,12 @@ local function accept(task, lane, ms, n)
     return true
   end
   if task.key ~= '' then call('SET', P .. KEY.key .. task.key, ref .. ' ' .. task.request) end
-  local run_at = task.run_at or (task.delay and ms + task.delay) or ms
+  join_batch(task.x, ref)
+  local run_at = math.max(task.run_at or (task.delay and ms + task.delay) or ms, ms)
+  if #task.after > 0 then
+    accept_dependent(task, lane, ref, run_at, ms, tasks)
+    return false
+  end
   if run_at > ms then
     local at_text = string.format('%d', run_at)
     local m = string.format('%s,%s,0,0,0,%s,0,%d,null', task.shape.m, ref, at_text, ms)
@@ -127,7 +170,7 @@ local function count_waiting()
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
     local status = all[index]:match(':(%l+)$')
-    if status == 'grouped' or status == 'delayed' then total = total + all[index + 1] end
+    if status == 'grouped' or status == 'delayed' or status == 'dependent' then total = total + all[index + 1] end
   end
   for _, name in ipairs(call('HKEYS', P .. KEY.lanes)) do
     if name:sub(1, 1) ~= '#' then total = total + count_waiting_in(open_lane(name:sub(1, -3), name:sub(-1))) end
@@ -157,7 +200,7 @@ local function write_call(tasks, earlier, fresh)
       existing[#existing + 1] = ref
     else
       add_to_runs(lane, ms, n + added)
-      if accept(task, lane, ms, n + added) then wake(lane.type, 1) end
+      if accept(task, lane, ms, n + added, tasks) then wake(lane.type, 1) end
       added = added + 1
     end
   end
@@ -165,7 +208,7 @@ local function write_call(tasks, earlier, fresh)
   return existing[3] and existing or existing[2]
 end
 
-local function answer_call(tasks, unknown, keyed)
+local function answer_call(tasks, unknown, keyed, depends)
   if #unknown > 0 then return { 'unknown', unpack(unknown) } end
   local earlier, conflict, ref = {}, nil, nil
   if keyed > 0 then earlier, conflict, ref = earlier_of(tasks) end
@@ -175,14 +218,31 @@ local function answer_call(tasks, unknown, keyed)
     if earlier[place] or task.same then fresh = fresh - 1 end
   end
   if waiting and fresh > 0 and waiting + fresh > pending_max then return { 'full', waiting } end
+  local refused = depends and refuse_waiting(tasks, earlier)
+  if refused then return refused end
   if mode == 'look' then return '' end
   return write_call(tasks, earlier, fresh)
+end
+
+-- What becomes of those that wait for others, as these stand.
+local function begin_all()
+  for _, task in ipairs(begun) do
+    local _, policy = names_in(task.x)
+    local why, is_ready = begin_waiting(task.ref, task.names, policy)
+    if why then
+      cancel_dependent(task.ref, why)
+    elseif is_ready then
+      release(task.ref)
+    end
+  end
+  if #begun > 0 then write_finished() end
 end
 
 function steps.submit()
   if arg() == '1' and not is_restored() then return 'incomplete' end
   mode, least_n, type_ttl, pending_max = arg(), number(), number(), number()
-  known, runs = {}, {}
+  retention_ms, successors_max = number(), number()
+  known, runs, begun = {}, {}, {}
   -- What became due meanwhile has waited longer.
   promote(1000)
   waiting = pending_max and count_waiting()
@@ -190,6 +250,7 @@ function steps.submit()
   local answers = {}
   for index = 1, number() do answers[index] = answer_call(read_call()) end
   tell_runs()
+  begin_all()
   leave_behind()
   local numbers = {}
   for index, shape in ipairs(shapes) do numbers[index] = shape.lane and shape.lane.no or '' end

@@ -4,9 +4,9 @@
 --       many finished tasks may be kept, events kept, how long a worker lives unseen (ms)
 -- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
 --       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
---       schedules that are due: the caller decides on them}
+--       schedules that are due: the caller decides on them, {id, notice, …}: the caller delivers them}
 -- Cost  a few commands for each type and lane, and for each task that is changed
-local max, retention_ms, retention_count, worker_ttl
+local max, retention_count, worker_ttl
 local changed, more, next_at
 
 local function add(done, bound)
@@ -42,7 +42,7 @@ local function end_waits(lane, limit_ms, field, seen)
       end
       dead[#dead + 1] = entry
       call('HDEL', P .. KEY.moved, head.ref)
-      end_wait(lane, head, x, list[4], retention_ms)
+      end_wait(lane, head, x, list[4])
     end
   end
   if #dead > 0 then call('XDEL', lane.stream, unpack(dead)) end
@@ -63,7 +63,7 @@ local function end_group_waits()
       local ends = wait_ends(head)
       if ends and ends <= now then
         leave_lane(lane, ref, entry)
-        end_wait(lane, head, x, payload, retention_ms)
+        end_wait(lane, head, x, payload)
       end
     end
   end
@@ -81,12 +81,13 @@ local function is_before(a, b)
 end
 
 local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
+local IS_FINAL = { success = true, failed = true, canceled = true, timeout = true }
 local function forget_finished()
   local kept = 0
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
     local status = all[index]:match(':(%l+)$')
-    if status ~= 'grouped' and status ~= 'delayed' then kept = kept + tonumber(all[index + 1]) end
+    if IS_FINAL[status] then kept = kept + tonumber(all[index + 1]) end
   end
   local forgotten = 0
   while true do
@@ -111,6 +112,7 @@ local function forget_finished()
       if text and text:find(status .. '|', 1, true) == 1 and text:match('^%l+|[%l_]*|(%d+)|') == oldest[2][2] then
         local kind = lane_by_ref(ref).type
         call('DEL', P .. KEY.finished .. ref)
+        forget_flow(ref, text)
         count(kind, status, -1)
         -- Tells of one: `["removed", type, status, ref, attempts]`.
         local attempts = text:match('^%l+|[%l_]*|%d+|(%d+)')
@@ -143,13 +145,13 @@ local function state_of(place)
     end
   end
   -- The last one tells it mostly, and at no cost.
-  for _, key in ipairs({ KEY.delayed, KEY.moved, KEY.leases }) do
+  for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.moved, KEY.leases }) do
     if call('HEXISTS', P .. key, refs[#refs]) == 1 then return 'live' end
   end
   for from = 1, #refs, CHUNK do
     local to = math.min(from + CHUNK - 1, #refs)
     if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
-    for _, key in ipairs({ KEY.delayed, KEY.moved, KEY.leases }) do
+    for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.moved, KEY.leases }) do
       for _, value in ipairs(call('HMGET', P .. key, unpack(refs, from, to))) do
         if value then return 'live', #refs end
       end
@@ -258,6 +260,16 @@ local function due_schedules()
   return #ids > 0 and call('HMGET', P .. KEY.schedules, unpack(ids)) or ids
 end
 
+-- What other partitions are to be told.
+local function read_notices()
+  local notices = {}
+  for _, item in ipairs(call('XRANGE', P .. KEY.notices, '-', '+', 'COUNT', max)) do
+    notices[#notices + 1] = item[1]
+    notices[#notices + 1] = item[2][2]
+  end
+  return notices
+end
+
 -- Whether this process is the one that sweeps; if not, for how long another is.
 local function is_keeper(process, keep_ms)
   if call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then return true end
@@ -312,5 +324,5 @@ function steps.sweep()
   soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
   local due = due_schedules()
   local next_text = next_at < math.huge and string.format('%d', next_at) or ''
-  return { 'swept', changed, more and 1 or 0, next_text, leases, NOW, due }
+  return { 'swept', changed, more and 1 or 0, next_text, leases, NOW, due, read_notices() }
 end

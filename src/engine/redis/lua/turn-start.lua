@@ -48,7 +48,7 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   local extras = x == '' and NO_EXTRAS or x
   local ends = wait_ends(head)
   if ends and ends <= now then
-    end_wait(lane, head, extras, payload, retention_ms)
+    end_wait(lane, head, extras, payload)
     return nil
   end
   local deadline, due = '0', now + turn.lease_ms
@@ -63,7 +63,8 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
     call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
     call('HINCRBY', P .. KEY.busy, turn.worker_json, 1)
   end
-  for _, value in ipairs({ lane.name, '', ref, m, payload, x, e }) do tasks[#tasks + 1] = value end
+  local told = { lane.name, '', ref, m, payload, x, e, predecessors_of(ref, x) }
+  for _, value in ipairs(told) do tasks[#tasks + 1] = value end
   local record = table.concat({ table.concat(first, '|'), extras, payload, e == '' and 'null' or e }, '\n')
   return record, string.format('%d', due), ref, head.attempts
 end

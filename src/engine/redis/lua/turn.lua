@@ -16,7 +16,8 @@
 --       of its leases to be canceled}}
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
 --       changed; tasks: lane's name, head, how many of that kind follow each other, lane's number, (entry, payload)
---       each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '')
+--       each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '',
+--       what it has waited for as JSON or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
 --       per type or lane; a task of a group some ten commands
 
@@ -112,6 +113,7 @@ function steps.turn()
     answers[index] = { renewals, outcomes }
   end
   clear_ended()
+  follow()
   local _, due = promote(1000)
   next_due = due
   for index, turn in ipairs(turns) do

@@ -1,7 +1,7 @@
 -- Version 1, to which migrate-2.sql and its followers add. Times are milliseconds since the epoch.
 -- A task's row is thin and changes twice or more; its payload never does, so it stands apart.
--- status: the six public ones, 'delayed' for a pending task whose run_at has not come, and 'dependent' for one that waits
--- for others.
+-- status: the six public ones, 'delayed' for a pending task whose run_at has not come, and 'dependent' for one that
+-- waits for others.
 CREATE TABLE tasks (
   seq INTEGER PRIMARY KEY, -- order of submission
   id TEXT NOT NULL UNIQUE,

@@ -1,0 +1,79 @@
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { documentOf, table } from './markdown.ts'
+
+/** What any call may answer, told once. */
+const ANY = ['401', '403', '408', '415', '431', '500', '503']
+
+interface Operation {
+  summary?: string
+  description?: string
+  parameters?: { name: string; in: string; schema?: Schema; description?: string }[]
+  requestBody?: { content: Record<string, { schema?: Schema }> }
+  responses?: Record<string, { description?: string }>
+}
+interface Schema {
+  type?: string | string[]
+  description?: string
+  enum?: unknown[]
+  oneOf?: Schema[]
+  properties?: Record<string, Schema>
+  required?: string[]
+}
+
+/** Every call, by the server's own OpenAPI document. */
+export async function http(): Promise<string> {
+  const engine = await openEngine('sqlite::memory:')
+  const logger = pino({ level: 'silent' })
+  const registry = new Registry()
+  const server = await createServer({ engine, handlers: new Map(), logger, version: '0', instanceId: '', registry })
+  const document = (await server.inject('/openapi.json')).json()
+  await server.close()
+  await engine.close()
+  const paths = Object.entries(document.paths as Record<string, Record<string, Operation>>)
+  const calls = paths.flatMap(([path, methods]) =>
+    Object.entries(methods).flatMap(([method, operation]) => call(`${method.toUpperCase()} ${path}`, operation)),
+  )
+  const intro =
+    'Every call, its fields and its answers. A running server shows the same with all schemas at `/docs`, and as OpenAPI 3.1\n' +
+    'at `/openapi.json`. Errors are `application/problem+json` (RFC 9457) with a stable `code`;\n' +
+    `any call may answer ${ANY.join(', ')}, which the document at \`/openapi.json\` tells for each.`
+  return documentOf('# HTTP API', intro, ...calls)
+}
+
+function call(
+  title: string,
+  { summary, description, parameters = [], requestBody, responses = {} }: Operation,
+): string[] {
+  const body = requestBody?.content['application/json']?.schema
+  const fields = [
+    ...parameters.map(({ name, in: where, schema, description: says }) =>
+      row(name, where, schema, says ?? schema?.description),
+    ),
+    ...Object.entries(body?.properties ?? {}).map(([name, schema]) =>
+      row(name, body?.required?.includes(name) ? 'body, required' : 'body', schema, schema.description),
+    ),
+  ]
+  const answers = Object.entries(responses)
+    .filter(([status]) => !ANY.includes(status))
+    .map(([status, { description: says = '' }]) => `${status} ${says.replace('Default Response', '')}`.trim())
+  return [
+    `## ${title}`,
+    ...[summary, description].filter((text) => text !== undefined),
+    ...(fields.length === 0 ? [] : [table(['field', 'in', 'type', 'is'], fields)]),
+    `Answers: ${answers.join(' · ')}`,
+  ]
+}
+
+function row(name: string, where: string, schema: Schema | undefined, says: string | undefined): string[] {
+  return [`\`${name}\``, where, typeOf(schema), says ?? '']
+}
+
+/** The type of a JSON Schema, or the values that it allows. */
+export function typeOf(schema: Schema | undefined): string {
+  const values = schema?.enum?.map((value) => `\`${value}\``).join(' ')
+  const either = schema?.oneOf?.map(typeOf).join(', ')
+  return values ?? either ?? [schema?.type ?? ''].flat().join(', ')
+}

@@ -1,0 +1,156 @@
+import { TASK_LIMITS, type Task, type TaskSpec } from '../../task/task.ts'
+import type { Submitted } from '../engine.ts'
+import type { EngineOptions } from '../options.ts'
+import { tooManySuccessors, unknownTypes } from '../refusals.ts'
+import { type Numbers, nameOf, placeOf } from './ids.ts'
+import type { Look } from './look.ts'
+import type { RedisStore } from './store.ts'
+import { type Call, PREDECESSOR, Submissions } from './submissions.ts'
+
+const NONE: readonly string[] = []
+
+/** Where tasks come in: each batch to the partitions that its types lie in. */
+export class Door {
+  readonly #store: RedisStore
+  readonly #look: Look
+  readonly #registered: () => Promise<string[]>
+  readonly #submissions: Submissions[]
+
+  /** @param registered asks which types there are */
+  constructor(
+    store: RedisStore,
+    look: Look,
+    options: EngineOptions,
+    numbers: Numbers,
+    registered: () => Promise<string[]>,
+  ) {
+    this.#store = store
+    this.#look = look
+    this.#registered = registered
+    this.#submissions = store.perPartition((at) => new Submissions(store, at, options, numbers, registered))
+  }
+
+  async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    const [first] = specs
+    if (!first) return []
+    const partition = this.#store.partitionOf(first.type)
+    // Looked at in full only where types lie in several partitions.
+    const isAlone = this.#store.count === 1 || specs.every(({ type }) => type === first.type)
+    const byPartition = isAlone
+      ? new Map([[partition, [...specs.keys()]]])
+      : Map.groupBy(specs.keys(), (index) => this.#store.partitionOf(specs[index]!.type))
+    const missing = await this.#missing(specs)
+    if (byPartition.size > 1) return this.#spread(specs, byPartition, missing)
+    const after = specs.map((spec) =>
+      spec.after.length === 0 ? NONE : spec.after.map((id) => this.#nameIn(id, missing, PREDECESSOR.ofCall)),
+    )
+    return this.#to(partition, { specs, after })
+  }
+
+  /**
+   * A batch of types that lie in several partitions. Everything that can be refused is looked at in all of them before
+   * the first is written; then each task is accepted after those of other partitions that it waits for.
+   */
+  async #spread(
+    specs: readonly TaskSpec[],
+    byPartition: ReadonlyMap<number, number[]>,
+    missing: ReadonlySet<string>,
+  ): Promise<Submitted[]> {
+    const submitted: Submitted[] = []
+    const callOf = (indexes: readonly number[], nameElsewhere: (place: number) => string): Call => {
+      const places = new Map(indexes.map((index, at) => [index, at]))
+      const nameAt = (place: number) =>
+        places.has(place) ? PREDECESSOR.ofCall(places.get(place)!) : nameElsewhere(place)
+      const some = indexes.map((index) => specs[index]!)
+      return { specs: some, after: some.map((spec) => spec.after.map((id) => this.#nameIn(id, missing, nameAt))) }
+    }
+    const unknown = await Promise.all(
+      [...byPartition].map(([partition, indexes]) =>
+        this.#submissions[partition]!.check(
+          callOf(indexes, () => PREDECESSOR.elsewhere),
+          indexes,
+        ),
+      ),
+    )
+    const types = new Set(unknown.flat())
+    if (types.size > 0) throw unknownTypes(specs, types, await this.#registered())
+    for (const wave of this.#wavesOf(specs)) {
+      const here = Map.groupBy(wave, (index) => this.#store.partitionOf(specs[index]!.type))
+      await Promise.all(
+        [...here].map(async ([partition, indexes]) => {
+          const call = callOf(indexes, (place) => nameOf(placeOf(submitted[place]!.task.id)!))
+          const some = await this.#to(partition, call)
+          some.forEach((one, at) => {
+            submitted[indexes[at]!] = one
+          })
+        }),
+      )
+    }
+    return submitted
+  }
+
+  /** Places of a batch's tasks: those of a wave wait for none of another partition that is not in a wave before. */
+  #wavesOf(specs: readonly TaskSpec[]): number[][] {
+    const waves: number[][] = []
+    const waveOf: number[] = []
+    specs.forEach(({ type, after }, index) => {
+      const partition = this.#store.partitionOf(type)
+      const least = after.map((place) => {
+        if (typeof place === 'string') return 0
+        return waveOf[place]! + (this.#store.partitionOf(specs[place]!.type) === partition ? 0 : 1)
+      })
+      const wave = Math.max(0, ...least)
+      waveOf.push(wave)
+      waves[wave] ??= []
+      waves[wave].push(index)
+    })
+    return waves
+  }
+
+  #nameIn(id: string | number, missing: ReadonlySet<string>, nameAt: (place: number) => string): string {
+    if (typeof id === 'number') return nameAt(id)
+    const place = missing.has(id) ? null : placeOf(id)
+    return place ? nameOf(place) : PREDECESSOR.missing
+  }
+
+  /**
+   * Tasks of other partitions that are waited for and not there; of its own a partition knows itself. How many wait
+   * there is known when these have been told of.
+   * @throws XQueueError `too_many_successors`
+   */
+  async #missing(specs: readonly TaskSpec[]): Promise<ReadonlySet<string>> {
+    if (this.#store.count === 1) return new Set()
+    const named = specs.flatMap(({ type, after }) => {
+      if (after.length === 0) return []
+      const partition = this.#store.partitionOf(type)
+      return after.filter((id) => typeof id === 'string').filter((id) => placeOf(id)?.partition !== partition)
+    })
+    if (named.length === 0) return new Set()
+    const missing = new Set<string>()
+    const byId = Map.groupBy(named, (id) => id)
+    for (const [partition, ids] of Map.groupBy(byId.keys(), (id) => placeOf(id)?.partition)) {
+      const refs = ids.map((id) => placeOf(id)?.ref ?? '')
+      const isOurs = partition !== undefined && partition < this.#store.count
+      const waiting = isOurs
+        ? await this.#store.run<(number | null)[]>('awaited', partition, [refs.length, ...refs])
+        : refs.map(() => null)
+      ids.forEach((id, index) => {
+        const there = waiting[index]!
+        if (there === null) missing.add(id)
+        else if (there + byId.get(id)!.length > TASK_LIMITS.successorsMax) throw tooManySuccessors(id)
+      })
+    }
+    return missing
+  }
+
+  async #to(partition: number, call: Call): Promise<Submitted[]> {
+    const { submitted, earlier } = await this.#submissions[partition]!.add(call)
+    if (earlier.size === 0) return submitted as Submitted[]
+    const tasks = await this.#look.get([...earlier.values()])
+    const places = [...earlier.keys()]
+    tasks.forEach((task, index) => {
+      submitted[places[index]!] = { task: task as Task, existing: true }
+    })
+    return submitted as Submitted[]
+  }
+}

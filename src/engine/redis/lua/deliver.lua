@@ -1,0 +1,38 @@
+-- Takes what other partitions have to tell of tasks that wait for each other. Each notice may come twice.
+--
+-- ARGV  now, '1' if nothing may be taken before the partition is restored, how long a finished task may be kept (ms);
+--       number of notices, each: what ('await' | 'ended' | 'cancel' | 'gone'), the ref here, the name of the other
+--       task, and the policy, the outcome or the status
+-- Returns 'done' | 'incomplete'
+-- Cost  some five commands a notice
+local function hear_await(ref, successor, policy)
+  local found, text = find(ref)
+  if found == 'F' then
+    local outcome = outcome_of(lane_by_ref(ref).type, text)
+    if tell_successor(policy .. ' ' .. successor, name_of(ref), text:match('^%l+'), outcome) then return end
+  elseif not found then
+    notify(successor, 'gone', name_of(ref), '')
+    return
+  end
+  await(ref, policy .. ' ' .. successor)
+end
+
+function steps.deliver()
+  if arg() == '1' and not is_restored() then return 'incomplete' end
+  retention_ms = number()
+  for _ = 1, number() do
+    local what, ref, name, more = arg(), arg(), arg(), arg()
+    if what == 'await' then
+      hear_await(ref, name, more)
+    elseif what == 'ended' then
+      hear_outcome(ref, name, more)
+    elseif what == 'gone' then
+      hear_outcome(ref, name, GONE)
+    else
+      cancel_dependent(ref, because(name, more))
+    end
+  end
+  write_finished()
+  leave_behind()
+  return 'done'
+end

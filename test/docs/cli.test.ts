@@ -1,0 +1,59 @@
+import { execFile } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { snippetsOf } from '../services/snippets.ts'
+import { root, XQueue } from '../services/xqueue.ts'
+
+const text = readFileSync(join(root, 'docs/reference/cli.md'), 'utf8')
+const examples = [...text.matchAll(/^ {2}(xqueue .*)$/gm)].map(([, example]) => example!)
+/** Go on, take long, or speak to a machine that is not here; other tests run these commands. */
+const ELSEWHERE = /^xqueue (serve|worker|bench|migrate|watch --type)\b|redis:|queue\.example|\/var\/lib/
+const ID = /[0-9a-f]{8}-[0-9a-f-]{27}/
+let server: XQueue
+
+beforeAll(async () => {
+  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  writeFileSync(join(server.folder, 'tasks.ndjson'), '{"type": "example", "payload": {"duration": 0}}\n')
+})
+afterAll(() => server.stop())
+
+/** A task with which an example can do what it says. */
+async function taskFor(command: string): Promise<string> {
+  const isChanged = command === 'cancel' || command === 'retry'
+  const id = await server.submit('example', { duration: 0 }, isChanged ? { delay: '1h' } : {})
+  if (command === 'retry') await server.call('DELETE', `/tasks/${id}`)
+  return id
+}
+
+it('the help has examples of most commands', () => {
+  expect(examples.filter((example) => !ELSEWHERE.test(example)).length).toBeGreaterThan(25)
+})
+
+/** Runs it in the server's folder, with the settings that the server has. */
+async function run(script: string): Promise<string> {
+  const words = script
+    .replaceAll(/^xqueue/gm, `"${process.execPath}" "${join(root, 'src/cli/main.ts')}"`)
+    .replaceAll('localhost:8080', new URL(server.url).host)
+  const env = {
+    ...process.env,
+    HOME: server.folder,
+    XQUEUE_SERVER: server.url,
+    XQUEUE_PORT: new URL(server.url).port,
+    XQUEUE_MQTT_PORT: '0',
+    XQUEUE_ENGINE: `sqlite:${join(server.folder, 'xqueue.db')}`,
+  }
+  return (await promisify(execFile)('bash', ['-ec', words], { cwd: server.folder, env })).stdout
+}
+
+it.each(examples.filter((example) => !ELSEWHERE.test(example)))('%s', async (example) => {
+  const [, command] = example.split(' ')
+  const line = ID.test(example) ? example.replace(ID, await taskFor(command!)) : example
+  expect(await run(line.replace(/^(.*) > ~\/.*\/([^/]+)$/, '$1 > ~/$2 && cat ~/$2'))).not.toBe('')
+})
+
+it('docs/schedules.md adds schedules in both ways that it shows', async () => {
+  const output = await run(snippetsOf('docs/schedules.md').find(({ language }) => language === 'sh')!.code)
+  expect(output).toMatch(/^the next times:.*"id":"sync".*"next_at":"/s)
+})
