@@ -1,6 +1,9 @@
 export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
 export type Status = (typeof STATUSES)[number]
 export const TERMINAL: readonly string[] = ['success', 'failed', 'canceled', 'timeout']
+/** What becomes of a task when one that it waits for ends without success. */
+export const ON_FAILURE = ['cancel', 'run', 'wait'] as const
+export type OnFailure = (typeof ON_FAILURE)[number]
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 export interface Task {
@@ -27,6 +30,10 @@ export interface Task {
   tags: Record<string, string>
   idempotency_key: string | null
   group: string | null
+  /** The ids of tasks that it waits for, or has waited for. */
+  after: string[]
+  on_failure: OnFailure
+  batch: string | null
 }
 
 /** A change of a task, as MQTT and Server-Sent Events tell it. */
@@ -54,6 +61,8 @@ export interface TypeInfo {
   type: string
   pending: number
   delayed: number
+  /** Those that wait for other tasks. */
+  dependent: number
   processing: number
   max_concurrency: number | null
   group_concurrency: number | null
@@ -89,6 +98,7 @@ export interface Stats {
   canceled_tasks: number
   timeout_tasks: number
   delayed_tasks: number
+  dependent_tasks: number
   total_workers: number
   active_workers: number
   throughput: number
@@ -134,11 +144,23 @@ export interface Schedule {
   last_task_id: string | null
 }
 
+/** How far the tasks of a batch are; `removed` have ended, and retention has removed them. */
+export type BatchState = Record<Status, number> & {
+  batch: string
+  total: number
+  removed: number
+  /** How many have ended, 0–100. */
+  progress: number
+  done: boolean
+}
+
 export interface Explanation {
   reason: string
   max_concurrency: number | null
   holders: Holder[]
   ahead: number
+  /** Ids of tasks. */
+  waits_for: string[]
   until: string | null
 }
 

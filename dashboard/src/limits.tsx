@@ -99,11 +99,12 @@ function Terms({ info: { pending, group_concurrency: ofGroup, rate, paused } }: 
 }
 
 /** What a limit would do, before it is set. */
-function preview({ max_concurrency: limit, processing, pending, delayed }: TypeInfo, next: number | null): string {
+function preview(info: TypeInfo, next: number | null): string {
+  const { max_concurrency: limit, processing, pending, delayed, dependent } = info
   if (next === limit) return ''
   if (next === null) return say('previewFree')
   if (limit === null || next < limit) return say('previewLess', next)
-  const starts = Math.min(next - Math.max(processing, 0), pending - delayed)
+  const starts = Math.min(next - Math.max(processing, 0), pending - delayed - dependent)
   return starts > 0 ? say('previewMore', starts) : say('previewNone')
 }
 

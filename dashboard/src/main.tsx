@@ -2,6 +2,7 @@ import 'uplot/dist/uPlot.min.css'
 import './style.css'
 import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
+import { BatchView } from './batch.tsx'
 import { LimitsView } from './limits.tsx'
 import { start, useLive } from './live.ts'
 import { LoggedIn, LoginView } from './login.tsx'
@@ -14,7 +15,7 @@ import { TasksView } from './tasks.tsx'
 import { say, switchLanguage, useLanguage, type Word } from './words.ts'
 import { WorkersView } from './workers.tsx'
 
-/** What each view needs. */
+/** What each view needs. That of a batch is reached from its tasks. */
 const VIEWS = {
   overview: 'read',
   tasks: 'read',
@@ -22,8 +23,9 @@ const VIEWS = {
   limits: 'read',
   schedules: 'read',
   submit: 'submit',
+  batch: 'read',
 } as const
-const TABS = (Object.keys(VIEWS) as (keyof typeof VIEWS)[]).filter((view) => may(VIEWS[view]))
+const TABS = (Object.keys(VIEWS) as (keyof typeof VIEWS)[]).filter((view) => view !== 'batch' && may(VIEWS[view]))
 const isLoggedOut = session.access_control && session.name === null
 const THEMES = ['auto', 'light', 'dark'] as const
 const STORED_THEME = 'xqueue.theme'
@@ -72,6 +74,7 @@ function App() {
   useLanguage()
   const [theme, nextTheme] = useTheme()
   const { view, id, query } = usePlace()
+  const shownTab = view === 'batch' ? 'tasks' : view
   const shown = document.documentElement.dataset.theme ?? 'light'
   return (
     <>
@@ -95,7 +98,7 @@ function App() {
         </div>
         <nav aria-label={say('views')}>
           {TABS.map((tab) => (
-            <a key={tab} href={`#/${tab}`} aria-current={view === tab ? 'page' : undefined}>
+            <a key={tab} href={`#/${tab}`} aria-current={shownTab === tab ? 'page' : undefined}>
               {say(tab)}
             </a>
           ))}
@@ -115,6 +118,8 @@ function View({ view, id, query, theme }: { view: string; id: string; query: URL
   switch (view) {
     case 'tasks':
       return id === '' ? <TasksView query={query} /> : <TaskView key={id} id={id} />
+    case 'batch':
+      return <BatchView key={id} name={id} />
     case 'workers':
       return <WorkersView />
     case 'limits':

@@ -22,6 +22,11 @@ export function OverviewView({ theme }: { theme: string }) {
                   {number(stats.delayed_tasks)} {say('delayed')}
                 </small>
               )}
+              {status === 'pending' && stats && stats.dependent_tasks > 0 && (
+                <small>
+                  {number(stats.dependent_tasks)} {say('dependent')}
+                </small>
+              )}
             </a>
           </li>
         ))}

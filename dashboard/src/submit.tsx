@@ -1,12 +1,15 @@
 import { useEffect, useState } from 'preact/hooks'
-import { call, get, type Json, Refusal, type Schema, type Task, type TypeInfo } from './api.ts'
+import { call, get, type Json, ON_FAILURE, Refusal, type Schema, type Task, type TypeInfo } from './api.ts'
 import { useLive } from './live.ts'
 import { Panel, StatusBadge } from './parts.tsx'
 import { canBeForm, SchemaForm } from './schema-form.tsx'
 import { may } from './session.ts'
 import { say } from './words.ts'
 
-const OPTIONS = { priority: '', delay: '', max_retry: '', process_timeout: '', tags: '', idempotency_key: '' }
+const OPTIONS = {
+  ...{ priority: '', delay: '', max_retry: '', process_timeout: '', tags: '', idempotency_key: '' },
+  ...{ batch: '', after: '', on_failure: '' },
+}
 type Options = typeof OPTIONS
 
 /** A form made of what the type's handler says of its payload; as JSON where it says nothing. */
@@ -160,6 +163,22 @@ function OptionFields({ options, setOptions }: { options: Options; setOptions: (
       {field('process_timeout', say('processTimeout'), { type: 'number', min: 0 })}
       {field('tags', say('tagsField'))}
       {field('idempotency_key', say('key'))}
+      {field('batch', say('batch'))}
+      {field('after', say('afterField'), { spellcheck: false })}
+      <label>
+        {say('onFailure')}
+        <select
+          value={options.on_failure}
+          onChange={({ currentTarget }) => setOptions({ ...options, on_failure: currentTarget.value })}
+        >
+          <option value="">{say('default')}</option>
+          {ON_FAILURE.map((name) => (
+            <option key={name} value={name}>
+              {say(`on_failure_${name}`)}
+            </option>
+          ))}
+        </select>
+      </label>
     </div>
   )
 }
@@ -179,11 +198,13 @@ function Submitted({ ids }: { ids: string[] }) {
   )
 }
 
-function given({ priority, delay, max_retry, process_timeout, tags, idempotency_key }: Options): object {
+function given(options: Options): object {
+  const { priority, delay, max_retry, process_timeout, tags, idempotency_key, batch, after, on_failure } = options
   const pairs = tags.split(',').flatMap((tag) => {
     const colon = tag.indexOf(':')
     return colon < 1 ? [] : [[tag.slice(0, colon).trim(), tag.slice(colon + 1).trim()]]
   })
+  const ids = after.split(/[\s,]/).filter((id) => id !== '')
   const number = (text: string) => (/^[\d.]+$/.test(text) ? Number(text) : text)
   return {
     ...(priority === '' ? {} : { priority: Number(priority) }),
@@ -192,6 +213,9 @@ function given({ priority, delay, max_retry, process_timeout, tags, idempotency_
     ...(process_timeout === '' ? {} : { process_timeout: Number(process_timeout) }),
     ...(pairs.length === 0 ? {} : { tags: Object.fromEntries(pairs) }),
     ...(idempotency_key === '' ? {} : { idempotency_key }),
+    ...(batch === '' ? {} : { batch }),
+    ...(ids.length === 0 ? {} : { after: ids }),
+    ...(on_failure === '' ? {} : { on_failure }),
   }
 }
 

@@ -1,9 +1,10 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { type Change, call, type Explanation, get, Refusal, type Task, TERMINAL } from './api.ts'
+import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
 import { live, useLive } from './live.ts'
 import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
 import { may } from './session.ts'
-import { duration, instant, moment, say, time, type Word } from './words.ts'
+import { duration, instant, moment, number, say, time, type Word } from './words.ts'
 
 /** One task: what it is, all that happened to it, why it is not running, and what can be done about it. */
 export function TaskView({ id }: { id: string }) {
@@ -57,6 +58,7 @@ export function TaskView({ id }: { id: string }) {
       </div>
       <ErrorLine error={error} />
       {open && <Why id={id} status={task.status} />}
+      {(task.batch !== null || task.after.length > 0) && <FlowPanel batch={task.batch} task={task} />}
       {progress !== null && task.status !== 'success' && (
         <Panel title={say('progress')}>
           <Progress progress={progress} />
@@ -152,7 +154,7 @@ function Timeline({ task, changes }: { task: Task; changes: Change[] }) {
 function Details({ task }: { task: Task }) {
   const limit = (seconds: number) => (seconds === 0 ? say('noLimit') : duration(seconds))
   const between = (from: string, to: string) => duration(Math.max(0, (Date.parse(to) - Date.parse(from)) / 1_000))
-  const { started_at: started, completed_at: completed, tags } = task
+  const { started_at: started, completed_at: completed, tags, after, batch } = task
   const rows: [Word, string | null][] = [
     ['priorityOf', String(task.priority)],
     ['group', task.group],
@@ -182,6 +184,28 @@ function Details({ task }: { task: Task }) {
           </div>
         ),
       )}
+      {batch !== null && (
+        <div class="fact">
+          <dt>{say('batch')}</dt>
+          <dd>
+            <BatchLink batch={batch} />
+          </dd>
+        </div>
+      )}
+      {after.length > 0 && (
+        <>
+          <div class="fact">
+            <dt>{say('after')}</dt>
+            <dd>
+              <TaskLinks ids={after} />
+            </dd>
+          </div>
+          <div class="fact">
+            <dt>{say('onFailure')}</dt>
+            <dd>{say(`on_failure_${task.on_failure}`)}</dd>
+          </div>
+        </>
+      )}
       {Object.keys(tags).length > 0 && (
         <div class="fact">
           <dt>{say('tag')}</dt>
@@ -207,6 +231,7 @@ function Why({ id, status }: { id: string; status: string }) {
   return (
     <Panel title={say('why')}>
       <p>{sentence(why, id)}</p>
+      {why.reason === 'waits_for_tasks' && <TaskLinks ids={why.waits_for} />}
       {why.reason === 'limit_reached' && (
         <ul class="runs">
           {why.holders.map(({ task_id, worker_id, since }) => (
@@ -222,13 +247,15 @@ function Why({ id, status }: { id: string; status: string }) {
   )
 }
 
-function sentence({ reason, max_concurrency, ahead, until, holders }: Explanation, id: string): string {
+function sentence({ reason, max_concurrency, ahead, waits_for, until, holders }: Explanation, id: string): string {
   if (reason === 'ready') return say('ready')
+  if (reason === 'waits_for_tasks' && waits_for.length === 1) return say('reason_waits_for_one')
   const mine = holders.find(({ task_id }) => task_id === id)
   const filling: Record<string, string | number> = {
     delayed: until ? moment(until) : '',
     limit_reached: max_concurrency ?? '',
     behind: ahead,
+    waits_for_tasks: number(waits_for.length),
     running: mine?.worker_id ?? '',
   }
   return say(`reason_${reason}` as Word, filling[reason] ?? '')

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { get, STATUSES, type Task } from './api.ts'
+import { BatchLink } from './flow.tsx'
 import { live, type Row, rowOf, useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Progress, StatusBadge, useAction } from './parts.tsx'
 import { VirtualList } from './virtual-list.tsx'
@@ -14,16 +15,23 @@ interface Filter {
   status: string
   type: string
   tag: string
+  batch: string
 }
 
 /** The tasks that fit a filter, newest first, changing as they do. */
 export function TasksView({ query }: { query: URLSearchParams }) {
-  const filter = { status: query.get('status') ?? '', type: query.get('type') ?? '', tag: query.get('tag') ?? '' }
+  const of = (name: string) => query.get(name) ?? ''
+  const filter = { status: of('status'), type: of('type'), tag: of('tag'), batch: of('batch') }
   return (
     <>
       <h1>{say('tasks')}</h1>
       <FilterForm key={JSON.stringify(filter)} filter={filter} />
-      <List key={JSON.stringify(filter)} filter={filter} />
+      {filter.batch !== '' && (
+        <p class="count">
+          {say('batch')} <BatchLink batch={filter.batch} />
+        </p>
+      )}
+      <TaskList key={JSON.stringify(filter)} filter={filter} />
     </>
   )
 }
@@ -31,9 +39,10 @@ export function TasksView({ query }: { query: URLSearchParams }) {
 function FilterForm({ filter }: { filter: Filter }) {
   const { types } = useLive()
   const [tag, setTag] = useState(filter.tag)
+  const [batch, setBatch] = useState(filter.batch)
   const [id, setId] = useState('')
   const go = (change: Partial<Filter>) => {
-    const wanted = Object.entries({ ...filter, tag, ...change }).filter(([, value]) => value !== '')
+    const wanted = Object.entries({ ...filter, tag, batch, ...change }).filter(([, value]) => value !== '')
     location.hash = `#/tasks?${new URLSearchParams(wanted)}`
   }
   const submit = (event: Event) => {
@@ -70,6 +79,10 @@ function FilterForm({ filter }: { filter: Filter }) {
         <input value={tag} placeholder={say('tagHint')} onInput={(event) => setTag(event.currentTarget.value)} />
       </label>
       <label>
+        {say('batch')}
+        <input value={batch} spellcheck={false} onInput={(event) => setBatch(event.currentTarget.value)} />
+      </label>
+      <label>
         {say('findTask')}
         <input value={id} spellcheck={false} onInput={(event) => setId(event.currentTarget.value)} />
       </label>
@@ -79,10 +92,11 @@ function FilterForm({ filter }: { filter: Filter }) {
 }
 
 /** What was read from the API, and what was heard of since. */
-function List({ filter }: { filter: Filter }) {
+export function TaskList({ filter }: { filter: Filter }) {
   const { rows: heard } = useLive()
   const read = useRef(new Map<string, Row>())
-  const [next, setNext] = useState<string | null>(null)
+  // A new one with every page, so that what was read is drawn at once.
+  const [{ next }, setPage] = useState<{ next: string | null }>({ next: null })
   const [run, error] = useAction()
   const loading = useRef(false)
   const narrow = useNarrow()
@@ -96,13 +110,14 @@ function List({ filter }: { filter: Filter }) {
       const page = await get<{ tasks: Task[]; next_cursor: string | null }>(`/tasks?${search}`)
       if (cursor === null) read.current = new Map()
       for (const task of page.tasks) read.current.set(task.id, rowOf(task))
-      setNext(page.next_cursor)
+      setPage({ next: page.next_cursor })
     } finally {
       loading.current = false
     }
   }
   useEffect(() => run(() => load(null)), [live.generation])
-  useEachSecond(async () => (filter.tag === '' || read.current.size > PAGE ? null : load(null)), [])
+  const isUntold = filter.tag !== '' || filter.batch !== ''
+  useEachSecond(async () => (isUntold && read.current.size <= PAGE ? load(null) : null), [])
 
   const rows = rowsOf(filter, read.current, heard, next === null)
   const more = () => {
@@ -112,7 +127,7 @@ function List({ filter }: { filter: Filter }) {
     <>
       <ErrorLine error={error} />
       <p class="dim count" aria-live="off">
-        {say('shown', number(rows.length))} {filter.tag !== '' && say('tagNote')}
+        {say('shown', number(rows.length))} {isUntold && `· ${say('tagNote')}`}
       </p>
       <VirtualList
         empty={say('noTasks')}
@@ -135,12 +150,13 @@ function List({ filter }: { filter: Filter }) {
  * Newest first, and of tasks heard of only those that cannot lie on a page that was not read yet. A changed task shows
  * its change where it stands, and leaves when it no longer fits.
  */
-function rowsOf({ status, type, tag }: Filter, read: Map<string, Row>, heard: Map<string, Row>, all: boolean): Row[] {
+function rowsOf(filter: Filter, read: Map<string, Row>, heard: Map<string, Row>, all: boolean): Row[] {
+  const { status, type, tag, batch } = filter
   let oldest = ''
   if (!all) for (const id of read.keys()) if (oldest === '' || id < oldest) oldest = id
   const rows = new Map(read)
   for (const [id, row] of heard) {
-    if (rows.has(id) ? row.at >= rows.get(id)!.at : tag === '' && id > oldest) rows.set(id, row)
+    if (rows.has(id) ? row.at >= rows.get(id)!.at : tag === '' && batch === '' && id > oldest) rows.set(id, row)
   }
   return [...rows.values()]
     .filter((row) => (status === '' || row.status === status) && (type === '' || row.type === type))

@@ -1,13 +1,11 @@
-import { mkdirSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Locator, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { MANY_MS, Process } from '../notify/stage.ts'
-import { Browser } from '../services/chromium.ts'
+import { Browser, faultsOf, has } from '../services/chromium.ts'
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'schedules', 'submit']
 /** Looked at by people: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */
 const screenshots = process.env.XQUEUE_SCREENSHOTS
@@ -32,15 +30,6 @@ beforeEach(async () => {
   page = await browser.open(`${server.address}/`)
   await has(page.getByRole('status').first(), 'live over MQTT')
 })
-
-/** Waits for text on the page as it is: nothing here loads it again. */
-function has(where: Locator, text: string | RegExp): Promise<void> {
-  const fits = (have: string) => (typeof text === 'string' ? have.includes(text) : text.test(have))
-  return vi.waitFor(async () => expect(await where.textContent({ timeout: 1_000 })).toSatisfy(fits), {
-    timeout: MANY_MS,
-    interval: 50,
-  })
-}
 
 async function go(view: string): Promise<void> {
   await page.evaluate(`location.hash = '#/${view}'`)
@@ -262,10 +251,7 @@ it.each([
     if (view === 'tasks') await page.getByRole('table').getByRole('link').first().waitFor()
     const name = `${view.replaceAll(/[/?=]/g, '-').slice(0, 20)}-${colorScheme}-${width}.png`
     if (screenshots) await page.screenshot({ path: join(screenshots, name), fullPage: width < 500 })
-    // Handed over as text: the page's policy allows no script to be added, which is as it should be.
-    const violations = await page.evaluate(`(() => { ${axe}; return axe.run() })()
-      .then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join(' ')))`)
-    expect(violations, view).toEqual([])
+    expect(await faultsOf(page), view).toEqual([])
     expect(await page.evaluate('document.documentElement.scrollWidth'), view).toBeLessThanOrEqual(width)
   }
   await server.call('POST', '/tasks/cancel', { type: 'slow' })

@@ -1,14 +1,11 @@
-import { mkdirSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
-import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { Guarded } from '../access/stage.ts'
-import { MANY_MS } from '../notify/stage.ts'
-import { Browser } from '../services/chromium.ts'
+import { Browser, faultsOf, has } from '../services/chromium.ts'
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 const COOKIE = 'xqueue_session'
 let guarded: Guarded
@@ -36,20 +33,12 @@ async function logIn(key: string): Promise<void> {
   await page.getByLabel('API key').fill(key)
   await page.getByRole('button', { name: 'Log in' }).click()
 }
-function isLive(): Promise<void> {
-  const status = page.getByRole('status').first()
-  return vi.waitFor(async () => expect(await status.textContent({ timeout: 1_000 })).toBe('live over MQTT'), {
-    timeout: MANY_MS,
-    interval: 50,
-  })
-}
+const isLive = () => has(page.getByRole('status').first(), 'live over MQTT')
 const tabs = () => page.locator('nav').first().getByRole('link').allTextContents()
 const cookies = async () => (await page.context().cookies()).filter(({ name }) => name === COOKIE)
 
 it('shows nothing but the form to who is not logged in, and says what is wrong with a key', async () => {
-  const violations = await page.evaluate(`(() => { ${axe}; return axe.run() })()
-    .then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join(' ')))`)
-  expect(violations).toEqual([])
+  expect(await faultsOf(page)).toEqual([])
   if (screenshots) await page.screenshot({ path: join(screenshots, 'login.png') })
   await logIn(`xq_${'x'.repeat(43)}`)
   await page.getByRole('alert').getByText('the key is not valid').waitFor()
@@ -80,7 +69,7 @@ it('logs in for everything with an admin key: live over MQTT, and what is change
 })
 
 it('shows who may only read no buttons that would be refused', async () => {
-  await guarded.call(await guarded.key(['submit']), 'POST', '/tasks', { type: 'quick', delay: 3_600 })
+  await guarded.call(await guarded.key(['submit']), 'POST', '/tasks', { type: 'quick', delay: 3_600, batch: 'later' })
   await logIn(await guarded.key(['read']))
   await isLive()
   expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Schedules'])
@@ -91,6 +80,9 @@ it('shows who may only read no buttons that would be refused', async () => {
   await page.getByRole('table').getByRole('link').first().click()
   await page.locator('.timeline').waitFor()
   expect(await page.locator('main button, main a.button').count()).toBe(0)
+  await page.getByRole('link', { name: 'later' }).click()
+  await page.getByText('0 of 1 have ended').waitFor()
+  expect(await page.locator('main button').count()).toBe(0)
   await page.evaluate("location.hash = '#/submit'")
   await page.getByText('does not allow anything').waitFor()
   expect(browser.complaints).toEqual([])

@@ -1,9 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type BrowserContext, chromium, type Page } from 'playwright-core'
+import { type BrowserContext, chromium, type Locator, type Page } from 'playwright-core'
+import { expect, vi } from 'vitest'
 import { pathOf } from './installed.ts'
 
+const WAIT_MS = 30_000
 const ARGS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -54,4 +57,22 @@ export class Browser {
     await this.#context.close()
     rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   }
+}
+
+/** Waits for text on the page as it is: nothing here loads it again. */
+export function has(where: Locator, text: string | RegExp): Promise<void> {
+  const fits = (have: string) => (typeof text === 'string' ? have.includes(text) : text.test(have))
+  return vi.waitFor(async () => expect(await where.textContent({ timeout: 1_000 })).toSatisfy(fits), {
+    timeout: WAIT_MS,
+    interval: 50,
+  })
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+
+/** What axe finds wrong with the page. */
+export function faultsOf(page: Page): Promise<string[]> {
+  // Handed over as text: the page's policy allows no script to be added, which is as it should be.
+  return page.evaluate(`(() => { ${axe}; return axe.run() })()
+    .then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join(' ')))`)
 }

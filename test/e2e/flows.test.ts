@@ -1,0 +1,260 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { Process } from '../notify/stage.ts'
+import { Browser, faultsOf, has } from '../services/chromium.ts'
+
+/** Looked at by people, as those of dashboard.test.ts. */
+const screenshots = process.env.XQUEUE_SCREENSHOTS
+
+let server: Process
+let browser: Browser
+let page: Page
+
+beforeAll(async () => {
+  server = await Process.start({})
+  browser = await Browser.start()
+  if (screenshots) mkdirSync(screenshots, { recursive: true })
+  // Types that only the test runs, known because it has asked for them: each task ends when the test says so.
+  await server.call('POST', '/tasks/consume', { types: ['fetch', 'join', 'report'] })
+})
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+})
+beforeEach(async () => {
+  await page?.close()
+  browser.complaints.length = 0
+  page = await browser.open(`${server.address}/`)
+  await has(page.getByRole('status').first(), 'live over MQTT')
+})
+
+async function go(view: string): Promise<void> {
+  await page.evaluate(`location.hash = '#/${view}'`)
+}
+
+interface Step {
+  type: string
+  after?: (number | string)[]
+  on_failure?: string
+  batch?: string
+}
+
+async function submit(...tasks: Step[]): Promise<string[]> {
+  const answer = await server.call('POST', '/tasks/batch', { tasks })
+  expect(answer).toMatchObject({ status: 201 })
+  return answer.body.tasks.map(({ id }: { id: string }) => id)
+}
+
+/** Two that are fetched, what joins them, and a report. */
+const FLOW: Step[] = [
+  { type: 'fetch' },
+  { type: 'fetch' },
+  { type: 'join', after: [0, 1] },
+  { type: 'report', after: [2] },
+]
+const flow = (batch: string) => submit(...FLOW.map((step) => ({ ...step, batch })))
+
+/** Takes one task of a type, which has to be ready. */
+async function take(type: string): Promise<{ lease: string; id: string }> {
+  const { body } = await server.call('POST', '/tasks/consume', { types: [type], wait: 20 })
+  return { lease: body.leases[0].lease, id: body.leases[0].task.id }
+}
+const complete = ({ lease }: { lease: string }) => server.call('POST', `/leases/${lease}/complete`, { result: 1 })
+const fail = ({ lease }: { lease: string }) =>
+  server.call('POST', `/leases/${lease}/fail`, { error: 'no such page', retry: false })
+
+const main = () => page.locator('main')
+const drawing = () => page.getByRole('group', { name: 'Flow' })
+const node = (id: string) => drawing().locator(`a[href="#/tasks/${id}"]`)
+const lines = (status: string) => drawing().locator(`svg .${status}`)
+
+it('draws a flow from left to right, and shows how each task gets on', async () => {
+  const ids = await flow('diamond')
+  const [first, second, join, report] = ids as [string, string, string, string]
+  await go('overview')
+  await has(page.locator('.total.pending'), '2 wait for others')
+  await go(`tasks/${report}`)
+  await has(main(), 'It waits for one task:')
+  await page.evaluate('globalThis.isStillHere = true')
+  for (const id of ids) await has(node(id), 'waiting')
+  expect(await node(report).getAttribute('aria-current')).toBe('true')
+  expect(await node(join).getAttribute('aria-current')).toBeNull()
+  const [a, b, c, d] = await Promise.all(ids.map(async (id) => (await node(id).boundingBox())!))
+  expect(a!.x).toBe(b!.x)
+  expect(a!.x + a!.width).toBeLessThan(c!.x)
+  expect(c!.x + c!.width).toBeLessThan(d!.x)
+  expect(await lines('pending').count()).toBe(3)
+  const taken = [await take('fetch'), await take('fetch')]
+  await has(node(first), 'running')
+  await has(node(second), 'running')
+  await complete(taken[0]!)
+  await has(node(taken[0]!.id), 'succeeded')
+  await has(node(join), 'waiting')
+  await complete(taken[1]!)
+  await complete(await take('join'))
+  await has(node(join), 'succeeded')
+  await complete(await take('report'))
+  await has(page.getByRole('heading', { level: 1 }), 'succeeded')
+  for (const id of ids) await has(node(id), 'succeeded')
+  expect(await lines('success').count()).toBe(3)
+  expect(await page.evaluate('globalThis.isStillHere')).toBe(true)
+  await node(first).focus()
+  await page.keyboard.press('Enter')
+  await has(page.locator('.id'), first)
+  await has(page.locator('.facts'), 'diamond')
+  expect(browser.complaints).toEqual([])
+})
+
+it('shows in the view of a batch how one that fails cancels what waits for it, and runs all of that again', async () => {
+  const [, , join, report] = (await flow('nightly')) as [string, string, string, string]
+  await go('batch/nightly')
+  await has(main(), '0 of 4 have ended')
+  const failing = await take('fetch')
+  await has(node(failing.id), 'running')
+  await fail(failing)
+  await has(node(failing.id), 'failed')
+  await has(node(join), 'canceled')
+  await has(node(report), 'canceled')
+  await complete(await take('fetch'))
+  await has(main(), '4 of 4 have ended')
+  for (const [status, count] of Object.entries({ success: 1, failed: 1, canceled: 2 })) {
+    await has(page.locator(`.total.${status} strong`), String(count))
+  }
+  expect(await page.getByRole('button').filter({ hasText: 'Cancel what is left' }).count()).toBe(0)
+  const list = page.getByRole('table', { name: 'Tasks' })
+  await has(list, /canceled[\s\S]*no such page|no such page[\s\S]*canceled/)
+  await page.getByRole('button', { name: 'Run 3 again' }).click()
+  await has(node(report), 'waiting')
+  expect((await take('fetch').then(complete)).status).toBe(200)
+  await complete(await take('join'))
+  await complete(await take('report'))
+  await has(node(report), 'succeeded')
+  await has(page.locator('.terms'), '100 %')
+  expect(await page.getByRole('meter').first().getAttribute('aria-valuenow')).toBe('100')
+  await has(page.locator('.total.success strong'), '4')
+  expect(browser.complaints).toEqual([])
+})
+
+it('cancels what is left of a batch, which is found in the list of tasks', async () => {
+  await flow('given-up')
+  await submit({ type: 'report', batch: 'another' })
+  await go('tasks')
+  await page.getByLabel('Batch').fill('given-up')
+  await page.getByRole('button', { name: 'Filter' }).click()
+  await has(page.locator('.count').last(), '4 shown')
+  await page.getByRole('link', { name: 'given-up' }).click()
+  await page.getByRole('button', { name: 'Cancel what is left' }).click()
+  await has(page.locator('.total.canceled strong'), '4')
+  await page.locator('.total.canceled').click()
+  await has(page.locator('.count').last(), '4 shown')
+  expect(await page.evaluate('location.hash')).toBe('#/tasks?batch=given-up&status=canceled')
+  await go('batch/never-was')
+  await has(main(), 'There is no such batch')
+})
+
+it('follows what a task waits for where there is no batch, and what those waited for', async () => {
+  const [first, second, join] = (await submit(...FLOW.slice(0, 3))) as [string, string, string]
+  const [last] = (await submit({ type: 'report', after: [join], on_failure: 'run' })) as [string]
+  await go(`tasks/${last}`)
+  for (const id of [first, second, join, last]) await has(node(id), 'waiting')
+  await has(page.locator('.facts'), 'it runs all the same')
+  await has(page.locator('.facts'), join)
+  await go(`tasks/${join}`)
+  await has(main(), 'It waits for 2 tasks:')
+  await page.getByRole('region', { name: 'Why' }).getByRole('link', { name: first }).click()
+  await has(page.locator('.id'), first)
+  expect(await drawing().count()).toBe(0)
+  await server.call('POST', '/tasks/cancel', {})
+})
+
+it('draws many that are alike as one, and each of them when asked to', async () => {
+  const pages = Array.from({ length: 30 }, (): Step => ({ type: 'fetch', batch: 'wide' }))
+  const ids = await submit(...pages, { type: 'join', batch: 'wide', after: pages.map((_, place) => place) })
+  await go('batch/wide')
+  const pile = drawing().getByRole('button')
+  await has(pile, '30 × fetch')
+  await has(pile, '30 waiting')
+  const taken = await take('fetch')
+  await has(pile, '1 running · 29 waiting')
+  await complete(taken)
+  await has(pile, '29 waiting · 1 succeeded')
+  expect(await drawing().getByRole('link').count()).toBe(1)
+  await pile.click()
+  for (const id of ids.slice(0, 30)) await node(id).waitFor()
+  await has(node(taken.id), 'succeeded')
+  expect(await drawing().getByRole('button').count()).toBe(0)
+  await server.call('DELETE', '/batches/wide')
+})
+
+it('says how many tasks of a large batch are not drawn', async () => {
+  const steps = Array.from({ length: 300 }, (_, n): Step => ({ type: n < 299 ? 'fetch' : 'join', batch: 'large' }))
+  await submit(...steps.map((step, n) => (n === 299 ? { ...step, after: [0] } : step)))
+  await go('batch/large')
+  await has(page.getByRole('region', { name: 'Flow' }), '99 more are not drawn.')
+  await server.call('DELETE', '/batches/large')
+})
+
+it('takes a batch and what to wait for in the form', async () => {
+  const [first] = (await submit({ type: 'fetch' })) as [string]
+  await go('submit?type=quick')
+  await page.locator('summary').click()
+  await page.getByLabel('Batch').fill('by hand')
+  await page.getByLabel('Waits for (task ids').fill(` ${first}, `)
+  await page.getByLabel('If one of those fails').selectOption('it waits for a retry')
+  await page.locator('form').getByRole('button', { name: 'Submit' }).click()
+  await page.locator('.submitted a').click()
+  await has(page.locator('.facts'), 'it waits for a retry')
+  await has(page.getByRole('region', { name: 'Why' }), first)
+  await page.locator('.facts').getByRole('link', { name: 'by hand' }).click()
+  await has(main(), '0 of 1 have ended')
+  await complete(await take('fetch'))
+  await has(main(), '1 of 1 have ended')
+  expect(browser.complaints).toEqual([])
+})
+
+it('shows names of batches as text and nothing else, whatever is in them', async () => {
+  const batch = '<img src=x onerror=alert(1)>/?#%25&批次'
+  const [id] = (await flow(batch)) as [string]
+  await go(`tasks/${id}`)
+  await page.locator('.facts').getByRole('link', { name: batch }).click()
+  await has(page.locator('.id'), batch)
+  await has(main(), '0 of 4 have ended')
+  await page.reload()
+  await has(main(), '0 of 4 have ended')
+  await page.locator('.total.pending').click()
+  await has(page.locator('.count').last(), '4 shown')
+  expect(await page.locator('main img').count()).toBe(0)
+  expect(browser.complaints).toEqual([])
+  await server.call('DELETE', `/batches/${encodeURIComponent(batch)}`)
+})
+
+it.each([
+  ['light', 1200],
+  ['dark', 1200],
+  ['light', 390],
+  ['dark', 390],
+] as const)('has no fault that axe finds, and fits, in %s at %d pixels', async (colorScheme, width) => {
+  const batch = `${colorScheme}-${width}`
+  const ids = await submit(
+    ...FLOW.map((step) => ({ ...step, batch })),
+    ...Array.from({ length: 10 }, (): Step => ({ type: 'report', after: [0], batch })),
+    { type: 'join', after: [0, 3], on_failure: 'wait', batch },
+  )
+  await complete(await take('fetch'))
+  await fail(await take('fetch'))
+  await take('report')
+  await page.setViewportSize({ width, height: 900 })
+  await page.emulateMedia({ colorScheme })
+  for (const view of [`batch/${batch}`, `tasks/${ids[14]}`, `tasks?batch=${batch}`]) {
+    await go(view)
+    if (!view.startsWith('tasks?')) await has(node(ids[2]!), 'canceled')
+    else await has(page.locator('.count').last(), '15 shown')
+    const name = `flow-${view.split(/[/?]/)[0]}-${batch}.png`
+    if (screenshots) await page.screenshot({ path: join(screenshots, name), fullPage: width < 500 })
+    expect(await faultsOf(page), view).toEqual([])
+    expect(await page.evaluate('document.documentElement.scrollWidth'), view).toBeLessThanOrEqual(width)
+  }
+  await server.call('DELETE', `/batches/${batch}`)
+})
