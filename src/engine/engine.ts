@@ -38,7 +38,7 @@ export interface Engine {
   /**
    * Cancels: a waiting task at once; a running one is asked to stop, and ends as `canceled` when its handler does or
    * when `cancelGraceMs` has passed. By filter, one call handles a bounded number: call again with the `next` of its
-   * answer while there is one.
+   * answer while there is one. A filter does not fit those that were asked already.
    */
   cancel(which: Which): Promise<Changed>
 

@@ -19,6 +19,9 @@ interface Source {
   order: string
 }
 
+/** Of those that run, perhaps only those that nobody has asked to stop. */
+type Query = ListQuery & { unasked?: boolean }
+
 /** Sources whose tasks are merged, by what their places begin with. */
 interface Step {
   sources: Source[]
@@ -69,7 +72,7 @@ export class Look {
     return ids.map((id) => found.get(id) ?? null)
   }
 
-  async list(query: ListQuery): Promise<Page> {
+  async list(query: Query): Promise<Page> {
     const cursor = query.cursor === undefined ? { step: 0, places: {} } : readCursor(query.cursor)
     const steps = await this.#steps(query)
     const tasks: Task[] = []
@@ -84,14 +87,17 @@ export class Look {
     return { tasks, nextCursor: cursor.step < steps.length ? writeCursor(cursor) : null }
   }
 
-  /** The ids of up to `max` tasks that a filter fits, whose status is one of `statuses`, and unchanged since a time. */
+  /**
+   * The ids of up to `max` tasks that a filter fits, whose status is one of `statuses`, and unchanged since a time. A
+   * running one that was asked to stop has changed, so that the next step finds others.
+   */
   async matching(filter: TaskFilter, statuses: readonly Status[], since: number, max: number): Promise<string[]> {
     const ids: string[] = []
     for (const status of statuses) {
       let cursor: string | null = ''
       while (cursor !== null && ids.length < max) {
-        const query: ListQuery = { ...filter, status, limit: max - ids.length, ...(cursor === '' ? {} : { cursor }) }
-        const page: Page = await this.list(query)
+        const from = cursor === '' ? {} : { cursor }
+        const page: Page = await this.list({ ...filter, status, unasked: true, limit: max - ids.length, ...from })
         ids.push(...page.tasks.filter(({ updatedAt }) => updatedAt <= since).map(({ id }) => id))
         cursor = page.nextCursor
       }
@@ -120,14 +126,14 @@ export class Look {
     })
   }
 
-  async #steps({ status, type }: ListQuery): Promise<Step[]> {
+  async #steps({ status, type, unasked = false }: Query): Promise<Step[]> {
     const partitions = type === undefined ? await this.#store.partitions.used() : [this.#store.partitionOf(type)]
     const everywhere = (order: string, newestFirst = true): Step => ({
       sources: partitions.map((partition) => ({ partition, order })),
       newestFirst,
     })
     if (status === undefined) return [everywhere('index')]
-    if (status === 'processing') return [everywhere('running')]
+    if (status === 'processing') return [everywhere(unasked ? 'unasked' : 'running')]
     if (status !== 'pending') return [everywhere(`done:${status}`)]
     const lanes: Source[] = []
     for (const partition of partitions) {

@@ -3,7 +3,8 @@
 -- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags'
 --       JSON or '', group or ''
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
---       order they will run; 'delayed': by time; 'running': newest first
+--       order they will run; 'delayed': by time; 'running': newest first; 'unasked': those of them that nobody has
+--       asked to stop
 -- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
 local from, looks, most, wanted_type, wanted_tag, wanted_group
@@ -12,12 +13,12 @@ local answers, next_from, found_tasks
 -- Groups of a lane whose tasks are listed.
 local GROUPS_MAX = 1000
 
--- Takes a task if it fits; returns false when the page is full.
-local function offer(ref, place, status)
+-- Takes a task if it fits, and suits the order as it stands; returns false when the page is full.
+local function offer(ref, place, suits)
   local lane = lane_by_ref(ref)
   if wanted_type == '' or (lane and lane.type == wanted_type) then
     local found, text, where = find(ref)
-    local fits = found and (not status or (found == 'F' and text:match('^%l+') == status))
+    local fits = found and (not suits or suits(found, text))
     if fits and wanted_tag .. wanted_group ~= '' then
       local _, extras = lines_of(text)
       local _, group = key_and_group(extras)
@@ -60,12 +61,13 @@ end
 -- `<entry> <how many of it were looked at>`.
 local function walk_done(status)
   local entry, skip = from:match('^(%S+) (%d+)$')
+  local function has_ended(found, text) return found == 'F' and text:match('^%l+') == status end
   for _, place in ipairs(call('XREVRANGE', P .. KEY.done .. status, entry or '+', '-', 'COUNT', looks)) do
     local refs = {}
     for ref in place[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
     local first = #refs - (place[1] == entry and tonumber(skip) or 0)
     for index = first, 1, -1 do
-      if not offer(refs[index], place[1] .. ' ' .. (#refs - index + 1), status) then return end
+      if not offer(refs[index], place[1] .. ' ' .. (#refs - index + 1), has_ended) then return end
     end
   end
   next_from = ''
@@ -120,12 +122,14 @@ local function walk_delayed()
   next_from = ''
 end
 
-local function walk_running()
+local function is_unasked(found, text) return found == 'L' and text:find('^%d+|0|') ~= nil end
+
+local function walk_running(suits)
   local refs = {}
   for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do refs[#refs + 1] = { ref:match('%.(.*)$'), ref } end
   table.sort(refs, function(a, b) return a[1] > b[1] end)
   for _, pair in ipairs(refs) do
-    if (from == '' or pair[1] < from) and not offer(pair[2], pair[1]) then return end
+    if (from == '' or pair[1] < from) and not offer(pair[2], pair[1], suits) then return end
   end
   next_from = ''
 end
@@ -140,6 +144,8 @@ function steps.scan()
     walk_delayed()
   elseif order == 'running' then
     walk_running()
+  elseif order == 'unasked' then
+    walk_running(is_unasked)
   elseif order:sub(1, 5) == 'done:' then
     walk_done(order:sub(6))
   else
