@@ -1,7 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { ScheduleChange } from '../engine/engine.ts'
-import { XQueueError } from '../task/errors.ts'
-import type { Schedule } from '../task/schedule.ts'
+import { noSchedule, type Schedule } from '../task/schedule.ts'
 import {
   type ScheduleChangesInput,
   ScheduleChangesSchema,
@@ -25,7 +24,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
   const find = async (id: string, change?: ScheduleChange): Promise<Schedule> => {
     const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
     // Also one that somebody has removed in the meantime.
-    if (!found) throw new XQueueError('not_found', `there is no schedule ${JSON.stringify(id)}: see /api/v1/schedules`)
+    if (!found) throw noSchedule(id)
     return found
   }
   const answer = (schedule: Schedule) => scheduleJson(schedule, Date.now())
@@ -42,8 +41,13 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       handler: async (request, reply) => {
         const input = request.body as ScheduleInput
         const spec = await scheduleSpecOf(input, await types.of(input.type))
+        // Of two that come at once, both may be told that they have added it.
+        const known = (await engine.schedules()).some(({ id }) => id === spec.id)
         const added = await find(spec.id, { add: spec })
-        return reply.status(201).header('Location', `/api/v1/schedules/${spec.id}`).send(answer(added))
+        return reply
+          .status(known ? 200 : 201)
+          .header('Location', `/api/v1/schedules/${spec.id}`)
+          .send(answer(added))
       },
     },
     {
@@ -88,10 +92,9 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       body: ScheduleChangesSchema,
       bodyLimit: limits.taskBytesMax,
       handler: async (request) => {
-        const schedule = await find(idOf(request))
-        const known = await types.of(schedule.task.type)
-        const to = await scheduleChangesOf(request.body as ScheduleChangesInput, schedule, known)
-        return answer(await find(schedule.id, { alter: schedule.id, to }))
+        const { id, task } = await find(idOf(request))
+        const to = await scheduleChangesOf(request.body as ScheduleChangesInput, task.type, await types.of(task.type))
+        return answer(await find(id, { alter: id, to }))
       },
     },
     {
@@ -113,7 +116,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules/:id/run',
       scope: 'admin',
       summary: 'Make its task now, out of turn, also while it is paused; `last_task_id` says which',
-      answers: ANSWERS.scheduleAdded,
+      answers: ANSWERS.scheduleRun,
       refusals: ['not_found', 'queue_full'],
       params: IdParams,
       handler: async (request, reply) => {

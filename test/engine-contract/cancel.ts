@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Stage, WORKER } from './stage.ts'
 
+const WORKERS = [WORKER, { ...WORKER, id: 'w2' }]
+
 export function cancelContract(stage: Stage): void {
   const { submit, claim, succeed, get } = stage
 
@@ -47,6 +49,43 @@ export function cancelContract(stage: Stage): void {
       expect((await stage.engine.cancel({ filter: {} })).results).toHaveLength(3)
       expect((await stage.engine.retry({ filter: { status: 'canceled', type: 't' } })).results).toHaveLength(3)
       expect((await stage.engine.stats()).counts).toMatchObject({ pending: 3, canceled: 1 })
+    })
+
+    it('asks each of very many running tasks once, in bounded steps', async () => {
+      const ids: string[] = []
+      const leases = new Map(WORKERS.map(({ id }) => [id, [] as string[]]))
+      for (let batch = 0; batch < 5; batch++) {
+        const specs = Array.from({ length: 500 }, () => completeSpec({ type: 't' }))
+        ids.push(...(await stage.engine.submit(specs)).map(({ task }) => task.id))
+        const worker = WORKERS[batch % 2]!
+        leases.get(worker.id)!.push(...(await claim(500, worker)).map(({ lease }) => lease))
+      }
+      const other = await submit({ type: 'u' })
+      await claim()
+      const asked: string[] = []
+      const cancel = async () => {
+        const filter = { status: 'processing', type: 't' } as const
+        let [next, steps] = [undefined as number | null | undefined, 0]
+        for (; next !== null && steps < 10; steps++) {
+          const answer = await stage.engine.cancel({ filter, ...(next === undefined ? {} : { before: next }) })
+          for (const { id, outcome } of answer.results) {
+            expect(outcome).toBe('stopping')
+            asked.push(id)
+          }
+          next = answer.next
+        }
+        return { next, steps }
+      }
+      expect(await cancel()).toEqual({ next: null, steps: 3 })
+      expect(asked.sort()).toEqual(ids.sort())
+      // Nobody is asked again.
+      expect(await cancel()).toEqual({ next: null, steps: 1 })
+      expect(asked).toHaveLength(2_500)
+      for (const worker of WORKERS) {
+        const { cancelRequested } = await stage.engine.turn({ worker, want: 0 })
+        expect(cancelRequested.sort()).toEqual(leases.get(worker.id)!.sort())
+      }
+      expect(await get(other.id)).toMatchObject({ status: 'processing' })
     })
   })
 }

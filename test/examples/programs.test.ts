@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, globSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Locator } from 'playwright-core'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { Browser } from '../services/chromium.ts'
 import { removeAtExit } from '../services/processes.ts'
@@ -52,28 +53,51 @@ it('the worker in Go counts primes', { timeout: 180_000 }, async () => {
   expect(worker.child.exitCode).toBe(0)
 })
 
-it('the application shows in the browser how its orders go', async () => {
-  const app = node(server, 'live-status/app.ts')
+it('the Express application shows in the browser how its tasks go, and cancels them', async () => {
+  expect(commandOf('express/app.ts', 'npx node')).toBe('npx node examples/express/app.ts')
+  const app = node(server, 'express/app.ts')
+  const url = await untilPrinted(app, /http:\S+/)
   const browser = await Browser.start()
-  const page = await browser.open(await untilPrinted(app, /http:\S+/))
-  const [first, second] = [page.locator('li').nth(0), page.locator('li').nth(1)]
-  await page.getByRole('button', { name: 'Order' }).click()
-  await vi.waitFor(async () => expect(await first.textContent()).toContain('processing'), {
-    timeout: 30_000,
-    interval: 20,
-  })
-  await page.getByRole('button', { name: 'Order' }).click()
-  for (const row of [first, second]) {
-    await vi.waitFor(async () => expect(await row.textContent()).toContain('success'), {
+  const page = await browser.open(url)
+  const shows = (row: Locator, text: string) =>
+    vi.waitFor(async () => expect(await row.textContent({ timeout: 1_000 })).toContain(text), {
       timeout: 30_000,
       interval: 20,
     })
+  const submit = async (seconds: string) => {
+    const answer = page.waitForResponse((response) => response.request().method() === 'POST')
+    await page.getByLabel('Seconds').fill(seconds)
+    await page.getByRole('button', { name: 'Submit' }).click()
+    const { id } = await (await answer).json()
+    return { id, row: page.locator(`[id="${id}"]`) }
   }
+  const [short, long] = [await submit('1'), await submit('600')]
+  await shows(short.row, 'processing')
+  await vi.waitFor(
+    async () => {
+      const done = Number(await short.row.getByRole('progressbar').getAttribute('value'))
+      expect(done > 0 && done < 100).toBe(true)
+    },
+    { timeout: 30_000, interval: 10 },
+  )
+  await shows(short.row, 'success')
+  await shows(long.row, 'processing')
+  await long.row.getByRole('button', { name: 'Cancel' }).click()
+  await shows(long.row, 'canceled')
+  await server.until(long.id, { status: 'canceled' })
   await page.reload()
-  await vi.waitFor(async () => expect(await second.textContent()).toContain('success'), { timeout: 30_000 })
+  await shows(long.row, 'canceled')
+  await shows(short.row, 'success')
   expect(await page.locator('li').count()).toBe(2)
   expect(browser.complaints).toEqual([])
+  expect(browser.requested.filter((asked) => !asked.startsWith(url) && !asked.startsWith('data:'))).toEqual([])
   await browser.close()
+
+  // What XQueue refuses, the application says.
+  const headers = { 'Content-Type': 'application/json' }
+  const refused = await fetch(`${url}/tasks`, { method: 'POST', headers, body: '{"duration": -1}' })
+  expect([refused.status, await refused.json()]).toEqual([400, { detail: expect.stringContaining('payload.duration') }])
+  expect((await fetch(`${url}/tasks/${short.id}`, { method: 'DELETE' })).status).toBe(409)
   await stop(app)
 })
 

@@ -52,7 +52,8 @@ it('adds a schedule, once, with the defaults of its type and its next five times
   expect(body).toMatchObject({ ...report, ...defaults })
   expect(body.upcoming).toHaveLength(5)
   expect(body.upcoming[0]).toBe(body.next_at)
-  expect((await call('POST', '', report)).body).toMatchObject({ created_at: body.created_at })
+  const again = await call('POST', '', report)
+  expect([again.status, again.body, again.headers.location]).toEqual([200, body, headers.location])
   expect((await call('GET', '')).body).toMatchObject({ count: 1, schedules: [{ id: 'report' }] })
   const other = await call('POST', '', { ...report, payload: { n: 2 } })
   expect([other.status, other.body.code]).toEqual([409, 'schedule_exists'])
@@ -100,6 +101,18 @@ it('changes what is named and nothing else', async () => {
   expect((await call('PATCH', '/report', { payload: {} })).body.code).toBe('invalid_payload')
   expect((await call('PATCH', '/report', { type: 'plain' })).status).toBe(400)
   expect((await call('PATCH', '/report', {})).status).toBe(400)
+})
+
+it('loses nothing of two changes at once, and judges each by what it finds', async () => {
+  await call('POST', '', report)
+  const changes = [{ cron: '0 8 * * *' }, { timezone: 'Asia/Tokyo' }, { priority: 4 }]
+  await Promise.all(changes.map((change) => call('PATCH', '/report', change)))
+  expect((await call('GET', '/report')).body).toMatchObject(Object.assign({}, ...changes))
+  // Whichever comes first.
+  await Promise.all([{ every: '1h' }, { timezone: 'UTC' }].map((change) => call('PATCH', '/report', change)))
+  expect((await call('GET', '/report')).body).toMatchObject({ every: 3600, cron: null, timezone: null })
+  const { status, body } = await call('PATCH', '/report', { timezone: 'UTC' })
+  expect([status, body.errors]).toEqual([400, [{ path: 'timezone', message: expect.stringContaining('without cron') }]])
 })
 
 it('runs one out of turn and removes it; its task stays', async () => {

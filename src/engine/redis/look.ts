@@ -20,6 +20,9 @@ interface Source {
   order: string
 }
 
+/** Of those that run, perhaps only those that nobody has asked to stop. */
+type Query = ListQuery & { unasked?: boolean }
+
 /** Sources whose tasks are merged, by what their places begin with. */
 interface Step {
   sources: Source[]
@@ -78,7 +81,7 @@ export class Look {
     return found
   }
 
-  async list(query: ListQuery): Promise<Page> {
+  async list(query: Query): Promise<Page> {
     const cursor = query.cursor === undefined ? { step: 0, places: {} } : readCursor(query.cursor)
     const steps = await this.#steps(query)
     const tasks: Task[] = []
@@ -93,14 +96,17 @@ export class Look {
     return { tasks, nextCursor: cursor.step < steps.length ? writeCursor(cursor) : null }
   }
 
-  /** The ids of up to `max` tasks that a filter fits, whose status is one of `statuses`, and unchanged since a time. */
+  /**
+   * The ids of up to `max` tasks that a filter fits, whose status is one of `statuses`, and unchanged since a time. A
+   * running one that was asked to stop has changed, so that the next step finds others.
+   */
   async matching(filter: TaskFilter, statuses: readonly Status[], since: number, max: number): Promise<string[]> {
     const ids: string[] = []
     for (const status of statuses) {
       let cursor: string | null = ''
       while (cursor !== null && ids.length < max) {
-        const query: ListQuery = { ...filter, status, limit: max - ids.length, ...(cursor === '' ? {} : { cursor }) }
-        const page: Page = await this.list(query)
+        const from = cursor === '' ? {} : { cursor }
+        const page: Page = await this.list({ ...filter, status, unasked: true, limit: max - ids.length, ...from })
         ids.push(...page.tasks.filter(({ updatedAt }) => updatedAt <= since).map(({ id }) => id))
         cursor = page.nextCursor
       }
@@ -145,7 +151,7 @@ export class Look {
     })
   }
 
-  async #steps({ status, type, batch }: ListQuery): Promise<Step[]> {
+  async #steps({ status, type, batch, unasked = false }: Query): Promise<Step[]> {
     const partitions = type === undefined ? await this.#store.partitions.used() : [this.#store.partitionOf(type)]
     const everywhere = (order: string, newestFirst = true): Step => ({
       sources: partitions.map((partition) => ({ partition, order })),
@@ -153,7 +159,7 @@ export class Look {
     })
     if (batch !== undefined) return [everywhere('batch')]
     if (status === undefined) return [everywhere('index')]
-    if (status === 'processing') return [everywhere('running')]
+    if (status === 'processing') return [everywhere(unasked ? 'unasked' : 'running')]
     if (status !== 'pending') return [everywhere(`done:${status}`)]
     const lanes: Source[] = []
     for (const partition of partitions) {
@@ -170,7 +176,7 @@ export class Look {
   /** The next tasks over the sources of a step; `places` moves on to behind them. */
   async #merge(
     { sources, newestFirst }: Step,
-    filter: TaskFilter,
+    filter: Omit<Query, 'limit' | 'cursor'>,
     want: number,
     places: Cursor['places'],
     budget: { looks: number },
@@ -192,7 +198,7 @@ export class Look {
 
   async #walk(
     source: Source,
-    { type, tag, group, batch, status }: TaskFilter,
+    { type, tag, group, batch, status, unasked = false }: Omit<Query, 'limit' | 'cursor'>,
     want: number,
     from: string | undefined,
     budget: { looks: number },
@@ -201,7 +207,8 @@ export class Look {
     let reached = from ?? ''
     const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
     while (items.length < want && reached !== END && budget.looks > 0) {
-      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', status ?? '']
+      const stands = unasked && status === 'processing' ? 'unasked' : (status ?? '')
+      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', stands]
       const args = [source.order, reached, LOOKS_MAX, want - items.length, ...filter]
       const [next, found] = await this.#store.run<[string, string[]]>('scan', source.partition, args)
       budget.looks -= LOOKS_MAX

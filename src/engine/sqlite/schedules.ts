@@ -4,6 +4,7 @@ import {
   dueTick,
   isSameSchedule,
   newSchedule,
+  noSchedule,
   SCHEDULE_LIMITS,
   type Schedule,
   type ScheduleSpec,
@@ -13,7 +14,7 @@ import {
 import { isFinal, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type { ScheduleChange } from '../engine.ts'
-import { noSchedule, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
+import { scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
 import type { Row, Store } from './store.ts'
 import type { Door } from './submit.ts'
 import type { Registry } from './types.ts'

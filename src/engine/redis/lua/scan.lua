@@ -3,8 +3,8 @@
 -- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags'
 --       JSON or '', group or '', batch or '', status or ''
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
---       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'batch': of a batch,
---       newest first, in a status if one is given
+--       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked': those of
+--       them that nobody has asked to stop; 'batch': of a batch, newest first, in a status or 'unasked' if that is given
 -- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
 local from, looks, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status
@@ -13,18 +13,22 @@ local answers, next_from, found_tasks
 -- Groups of a lane whose tasks are listed.
 local GROUPS_MAX = 1000
 
--- The public status of a task that was found.
-local function public_status(found, text)
-  if found == 'F' then return text:match('^%l+') end
-  return found == 'L' and 'processing' or 'pending'
+local function is_unasked(found, text) return found == 'L' and text:find('^%d+|0|') ~= nil end
+
+-- Whether a task that was found has a status, or is 'unasked'.
+local function has_status(status)
+  if status == 'unasked' then return is_unasked end
+  if status == 'pending' then return function(found) return found ~= 'F' and found ~= 'L' end end
+  if status == 'processing' then return function(found) return found == 'L' end end
+  return function(found, text) return found == 'F' and text:match('^%l+') == status end
 end
 
--- Takes a task if it fits; returns false when the page is full.
-local function offer(ref, place, status)
+-- Takes a task if it fits, and suits the order as it stands; returns false when the page is full.
+local function offer(ref, place, suits)
   local lane = lane_by_ref(ref)
   if wanted_type == '' or (lane and lane.type == wanted_type) then
     local found, text, where = find(ref)
-    local fits = found and (not status or public_status(found, text) == status)
+    local fits = found and (not suits or suits(found, text))
     if fits and wanted_tag .. wanted_group ~= '' then
       local _, extras = lines_of(text)
       local _, group = key_and_group(extras)
@@ -67,12 +71,13 @@ end
 -- `<entry> <how many of it were looked at>`.
 local function walk_done(status)
   local entry, skip = from:match('^(%S+) (%d+)$')
+  local suits = has_status(status)
   for _, place in ipairs(call('XREVRANGE', P .. KEY.done .. status, entry or '+', '-', 'COUNT', looks)) do
     local refs = {}
     for ref in place[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
     local first = #refs - (place[1] == entry and tonumber(skip) or 0)
     for index = first, 1, -1 do
-      if not offer(refs[index], place[1] .. ' ' .. (#refs - index + 1), status) then return end
+      if not offer(refs[index], place[1] .. ' ' .. (#refs - index + 1), suits) then return end
     end
   end
   next_from = ''
@@ -142,21 +147,26 @@ local function walk_batch()
   local first = math.max(last - looks + 1, 0)
   if last >= 0 then
     local refs = call('LRANGE', key, first, last)
+    local suits = wanted_status ~= '' and has_status(wanted_status)
     for place = last, first, -1 do
       local ref = refs[place - first + 1]
-      local status = wanted_status ~= '' and wanted_status or nil
-      if not offer(ref, ref:match('%.(.*)$') .. ' ' .. place, status) then return end
+      if not offer(ref, ref:match('%.(.*)$') .. ' ' .. place, suits) then return end
     end
   end
   next_from = ''
 end
 
-local function walk_running()
-  local refs = {}
-  for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do refs[#refs + 1] = { ref:match('%.(.*)$'), ref } end
-  table.sort(refs, function(a, b) return a[1] > b[1] end)
-  for _, pair in ipairs(refs) do
-    if (from == '' or pair[1] < from) and not offer(pair[2], pair[1]) then return end
+local function walk_running(suits)
+  local places = {}
+  for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do
+    local lane, place = ref:match('^(.*)%.(.*)$')
+    if from == '' or place < from then places[#places + 1] = place .. ' ' .. lane end
+  end
+  -- There may be thousands: plain texts are sorted without a function of ours.
+  table.sort(places)
+  for index = #places, 1, -1 do
+    local place, lane = places[index]:match('^(%S+) (.*)$')
+    if not offer(lane .. '.' .. place, place, suits) then return end
   end
   next_from = ''
 end
@@ -176,6 +186,8 @@ function steps.scan()
     walk_batch()
   elseif order == 'running' then
     walk_running()
+  elseif order == 'unasked' then
+    walk_running(is_unasked)
   elseif order:sub(1, 5) == 'done:' then
     walk_done(order:sub(6))
   else
