@@ -96,7 +96,7 @@ export interface Engine {
    * all processes, in the same atomic step as the move of `nextAt`, also of a type that has no worker any more. A tick
    * that finds the queue full stays due.
    * @throws XQueueError `schedule_exists`, `too_many_schedules`, `unknown_type` for one to add; `queue_full` for a run;
-   *   `not_found`
+   *   `not_found`, also for a change meant for another type's; `invalid_request` for the time zone of an interval
    */
   schedules(change?: ScheduleChange): Promise<Schedule[]>
 

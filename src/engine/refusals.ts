@@ -50,10 +50,6 @@ export function tooManySchedules(): XQueueError {
   return new XQueueError('too_many_schedules', detail)
 }
 
-export function noSchedule(id: string): XQueueError {
-  return new XQueueError('not_found', `there is no schedule ${JSON.stringify(id)}: see /api/v1/schedules`)
-}
-
 export function closedError(): XQueueError {
   return new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
 }

@@ -2,7 +2,6 @@ import type { Json } from '../task/json.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import type { Engine, Lease, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
-import { noSchedule } from './refusals.ts'
 import { placeholder, type Seal } from './seal.ts'
 import { type View, ViewedEngine } from './viewed.ts'
 
@@ -44,10 +43,10 @@ export class SealingEngine extends ViewedEngine {
   }
 
   override async schedules(change?: ScheduleChange) {
-    return super.schedules(change && (await this.#sealedChange(change)))
+    return super.schedules(change && this.#sealedChange(change))
   }
 
-  async #sealedChange(change: ScheduleChange): Promise<ScheduleChange> {
+  #sealedChange(change: ScheduleChange): ScheduleChange {
     // The same under the same id: adding what is there already is known again.
     const sealed = (id: string, type: string, payload: Json) =>
       this.#seal.seal(payload, aboutPayload({ type }), `schedule:${id}`)
@@ -59,10 +58,8 @@ export class SealingEngine extends ViewedEngine {
     if ('keep' in change) return { keep: whole(change.keep) }
     if (!('alter' in change) || change.to.task?.payload === undefined) return change
     const { alter, to } = change
-    const schedule = (await this.#engine.schedules()).find(({ id }) => id === alter)
-    if (!schedule) throw noSchedule(alter)
-    const payload = sealed(alter, schedule.task.type, change.to.task.payload)
-    return { alter, to: { ...to, task: { ...to.task, payload } } }
+    const payload = sealed(alter, change.to.task.type, change.to.task.payload)
+    return { alter, to: { ...to, task: { ...change.to.task, payload } } }
   }
 
   #sealed({ outcomes, renewals, ...turn }: Turn): Turn {

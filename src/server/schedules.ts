@@ -1,7 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { ScheduleChange } from '../engine/engine.ts'
-import { XQueueError } from '../task/errors.ts'
-import type { Schedule } from '../task/schedule.ts'
+import { noSchedule, type Schedule } from '../task/schedule.ts'
 import {
   type ScheduleChangesInput,
   ScheduleChangesSchema,
@@ -25,7 +24,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
   const find = async (id: string, change?: ScheduleChange): Promise<Schedule> => {
     const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
     // Also one that somebody has removed in the meantime.
-    if (!found) throw new XQueueError('not_found', `there is no schedule ${JSON.stringify(id)}: see /api/v1/schedules`)
+    if (!found) throw noSchedule(id)
     return found
   }
   const answer = (schedule: Schedule) => scheduleJson(schedule, Date.now())
@@ -88,10 +87,9 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       body: ScheduleChangesSchema,
       bodyLimit: limits.taskBytesMax,
       handler: async (request) => {
-        const schedule = await find(idOf(request))
-        const known = await types.of(schedule.task.type)
-        const to = await scheduleChangesOf(request.body as ScheduleChangesInput, schedule, known)
-        return answer(await find(schedule.id, { alter: schedule.id, to }))
+        const { id, task } = await find(idOf(request))
+        const to = await scheduleChangesOf(request.body as ScheduleChangesInput, task.type, await types.of(task.type))
+        return answer(await find(id, { alter: id, to }))
       },
     },
     {

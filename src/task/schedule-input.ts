@@ -16,7 +16,18 @@ import {
 import { TASK_LIMITS, TYPE_PATTERN } from './task.ts'
 import { durationOf, type KnownType, specOf, type TaskInput, TaskInputSchema, throwErrors } from './task-input.ts'
 import { isoTime } from './task-json.ts'
-import { CRON_CHARS_MAX, checkCron, checkEvery, EVERY_MS_MIN, type Timing, upcoming } from './timing.ts'
+import {
+  CRON_CHARS_MAX,
+  checkCron,
+  checkEvery,
+  checkTimezone,
+  EVERY_MS_MIN,
+  TIMEZONE_DEFAULT,
+  type Timing,
+  type TimingChange,
+  timezoneAlone,
+  upcoming,
+} from './timing.ts'
 
 /** A schedule as it is asked for from outside, and as it is answered: snake_case, seconds, RFC 3339. */
 
@@ -24,7 +35,6 @@ const UPCOMING = 5
 /** Formats of ours, so only their readers check them. */
 export const CRON_FORMAT = 'cron'
 export const TIMEZONE_FORMAT = 'time-zone'
-const TIMEZONE_DEFAULT = 'UTC'
 const { type, delay: _, run_at: __, idempotency_key: ___, ...taskFields } = TaskInputSchema.properties
 const closed = { additionalProperties: false }
 const id = Type.String({
@@ -97,25 +107,25 @@ export async function scheduleSpecOf(input: ScheduleInput, known: KnownType | nu
   }
 }
 
-/** What is not named stays; of a cron and its time zone, one may be changed alone. @throws like `scheduleSpecOf` */
+/**
+ * What is not named stays.
+ * @param type that of the schedule, by which its payload is judged
+ * @throws like `scheduleSpecOf`
+ */
 export async function scheduleChangesOf(
   input: ScheduleChangesInput,
-  schedule: Schedule,
+  type: string,
   known: KnownType | null,
 ): Promise<ScheduleChanges> {
   const { cron, timezone, every, catch_up, overlap, paused, ...fields } = input
-  const { timing } = schedule
-  const before = 'cron' in timing && every === undefined ? timing : {}
-  const times = { ...before, ...given({ cron, timezone, every }) }
-  const isTimed = cron !== undefined || timezone !== undefined || every !== undefined
   // A payload that stays is not judged again: one may always be paused.
-  const checked = await taskOf({ ...fields, type: schedule.task.type }, 'payload' in fields ? known : null)
+  const checked = await taskOf({ ...fields, type }, 'payload' in fields ? known : null)
   const names = Object.keys(fields).map((name) => FIELDS[name as keyof typeof FIELDS])
-  const task = Object.fromEntries(names.map((name) => [name, checked[name]])) as ScheduleChanges['task']
+  const task = Object.fromEntries(names.map((name) => [name, checked[name]]))
+  const timing = timingChangeOf(given({ cron, timezone, every }))
   return {
-    ...given({ catchUp: catch_up, overlap, paused }),
-    ...(isTimed ? { timing: timingOf(times) } : {}),
-    ...(names.length > 0 ? { task: task! } : {}),
+    ...given({ catchUp: catch_up, overlap, paused, timing }),
+    ...(names.length > 0 ? { task: { ...task, type } } : {}),
   }
 }
 
@@ -137,8 +147,7 @@ export function timingOf({ cron, timezone, every }: TimingInput): Timing {
     checkCron(timing.cron, timing.timezone)
     return timing
   }
-  if (timezone !== undefined)
-    throw invalidField('timezone', 'has no meaning without cron: intervals count from 1970 in UTC')
+  if (timezone !== undefined) throw timezoneAlone()
   if (every === undefined) throw invalidField('cron', 'is required, as in "30 2 * * MON-FRI", or every, as in "15m"')
   let everyMs: number
   try {
@@ -148,6 +157,15 @@ export function timingOf({ cron, timezone, every }: TimingInput): Timing {
   }
   checkEvery(everyMs)
   return { everyMs }
+}
+
+/** @throws XQueueError `invalid_request` */
+function timingChangeOf(input: TimingInput): TimingChange | undefined {
+  const { cron, timezone, every } = input
+  if (every !== undefined) return timingOf(input)
+  if (timezone !== undefined) checkTimezone(timezone)
+  if (cron !== undefined) checkCron(cron, timezone ?? TIMEZONE_DEFAULT)
+  return cron === undefined && timezone === undefined ? undefined : given({ cron, timezone })
 }
 
 /** The next times, RFC 3339. */

@@ -1,6 +1,7 @@
+import { XQueueError } from './errors.ts'
 import { canonical, type Json } from './json.ts'
 import type { TaskSpec } from './task.ts'
-import { nextTick, type Timing, ticksBetween } from './timing.ts'
+import { changedTiming, nextTick, type Timing, type TimingChange, ticksBetween } from './timing.ts'
 
 /** The task that a schedule makes at each of its ticks. */
 export type ScheduledTask = Omit<TaskSpec, 'delayMs' | 'runAt' | 'idempotencyKey'>
@@ -41,9 +42,10 @@ export interface Schedule extends ScheduleSpec {
   updatedAt: number
 }
 
-/** What may be changed of a schedule. */
-export type ScheduleChanges = Partial<Omit<ScheduleSpec, 'id' | 'task'>> & {
-  task?: Partial<Omit<ScheduledTask, 'type'>>
+/** What may be changed of a schedule: of its task all but the type, which says what the rest was judged by. */
+export type ScheduleChanges = Partial<Omit<ScheduleSpec, 'id' | 'task' | 'timing'>> & {
+  timing?: TimingChange
+  task?: Partial<ScheduledTask> & Pick<ScheduledTask, 'type'>
 }
 
 export const SCHEDULE_DEFAULTS = { catchUp: 'one', overlap: 'allow', paused: false } as const
@@ -64,13 +66,23 @@ export function newSchedule(spec: ScheduleSpec, now: number): Schedule {
   return { ...spec, nextAt, lastAt: null, lastTaskId: null, createdAt: now, updatedAt: now }
 }
 
-/** A schedule after a change. With other times, or after a pause, it counts from now: nothing was missed. */
+/**
+ * A schedule after a change. With other times, or after a pause, it counts from now: nothing was missed.
+ * @throws XQueueError `not_found` if the change is for one of another type: that one has been removed meanwhile;
+ *   `invalid_request` for the time zone of an interval
+ */
 export function changedSchedule(schedule: Schedule, changes: ScheduleChanges, now: number): Schedule {
-  const { task, ...rest } = changes
-  const changed = { ...schedule, ...rest, task: { ...schedule.task, ...task }, updatedAt: now }
+  const { task, timing: times, ...rest } = changes
+  if (task && task.type !== schedule.task.type) throw noSchedule(schedule.id)
+  const timing = times ? changedTiming(schedule.timing, times) : schedule.timing
+  const changed = { ...schedule, ...rest, timing, task: { ...schedule.task, ...task }, updatedAt: now }
   if (changed.paused) return { ...changed, nextAt: null }
-  if (!schedule.paused && (!rest.timing || same(rest.timing, schedule.timing))) return changed
-  return { ...changed, nextAt: nextTick(changed.timing, now) }
+  if (!schedule.paused && same(timing, schedule.timing)) return changed
+  return { ...changed, nextAt: nextTick(timing, now) }
+}
+
+export function noSchedule(id: string): XQueueError {
+  return new XQueueError('not_found', `there is no schedule ${JSON.stringify(id)}: see /api/v1/schedules`)
 }
 
 /** Whether a schedule is asked for that is there already. */

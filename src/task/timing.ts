@@ -1,5 +1,5 @@
 import { Cron } from 'croner'
-import { invalidField } from './errors.ts'
+import { invalidField, type XQueueError } from './errors.ts'
 import { TASK_LIMITS } from './task.ts'
 
 /**
@@ -11,8 +11,14 @@ import { TASK_LIMITS } from './task.ts'
  * first of two, or, where there is none, at the moment to which the clocks are set. With `*` as hour it goes on in
  * equal steps, through an hour that comes twice as well.
  */
-export type Timing = { cron: string; timezone: string } | { everyMs: number }
+export type Timing = CronTiming | IntervalTiming
+type CronTiming = { cron: string; timezone: string }
+type IntervalTiming = { everyMs: number }
 
+/** Of a cron and its time zone, one may be changed alone. */
+export type TimingChange = Partial<CronTiming> | IntervalTiming
+
+export const TIMEZONE_DEFAULT = 'UTC'
 export const EVERY_MS_MIN = 1_000
 export const CRON_CHARS_MAX = 200
 
@@ -30,6 +36,19 @@ const HOUR_MS = 3_600_000
 const CRONS_MAX = 1_000
 
 const crons = new Map<string, Cron>()
+
+/** @throws XQueueError `invalid_request` for the time zone of an interval */
+export function changedTiming(timing: Timing, change: TimingChange): Timing {
+  if ('everyMs' in change) return change
+  const before = 'cron' in timing ? timing : { timezone: TIMEZONE_DEFAULT }
+  const { cron, timezone } = { ...before, ...change }
+  if (cron === undefined) throw timezoneAlone()
+  return { cron, timezone }
+}
+
+export function timezoneAlone(): XQueueError {
+  return invalidField('timezone', 'has no meaning without cron: intervals count from 1970 in UTC')
+}
 
 /** The first tick after a time; null when there is none any more. */
 export function nextTick(timing: Timing, after: number): number | null {
@@ -82,7 +101,8 @@ export function checkEvery(everyMs: number): void {
   throw invalidField('every', 'must be from 1 second to 366 days, as in "15m"')
 }
 
-function checkTimezone(timezone: string): void {
+/** @throws XQueueError `invalid_request` that says which there are */
+export function checkTimezone(timezone: string): void {
   if (/^[A-Za-z]/.test(timezone) && isTimezone(timezone)) return
   const near = nearTimezones(timezone)
   const remedy = near.length > 0 ? `did you mean ${near.join(' or ')}?` : 'give a name as in Europe/Berlin, or UTC'

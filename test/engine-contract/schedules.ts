@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
-import { type Schedule, type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
+import { type Schedule, type ScheduleChanges, type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import { type Stage, WORKER } from './stage.ts'
 
@@ -74,7 +74,10 @@ export function schedulesContract(stage: Stage): void {
     it('changes what is asked for and leaves the rest', async () => {
       const first = await add('a')
       stage.now += 1
-      const [altered] = await stage.engine.schedules({ alter: 'a', to: { task: { priority: 7 }, catchUp: 'none' } })
+      const [altered] = await stage.engine.schedules({
+        alter: 'a',
+        to: { task: { type: 't', priority: 7 }, catchUp: 'none' },
+      })
       expect(altered).toEqual({
         ...first,
         task: { ...first.task, priority: 7 },
@@ -88,6 +91,33 @@ export function schedulesContract(stage: Stage): void {
       expect(await made()).toEqual([])
       const [resumed] = await stage.engine.schedules({ alter: 'a', to: { paused: false } })
       expect(resumed).toMatchObject({ paused: false, nextAt: minute(1) })
+    })
+
+    it('changes a cron or its zone alone, and no schedule of another type that has the id meanwhile', async () => {
+      await add('a')
+      const alter = async (to: ScheduleChanges) => (await stage.engine.schedules({ alter: 'a', to }))[0]!
+      const zone = alter({ timing: { timezone: 'Asia/Tokyo' } })
+      await expect(zone).rejects.toMatchObject({ code: 'invalid_request', details: { errors: [{ path: 'timezone' }] } })
+      expect(await alter({ timing: { cron: '0 8 * * *' } })).toMatchObject({
+        timing: { cron: '0 8 * * *', timezone: 'UTC' },
+        nextAt: Date.parse('2023-11-15T08:00:00Z'),
+      })
+      expect(await alter({ timing: { timezone: 'Asia/Tokyo' } })).toMatchObject({
+        timing: { cron: '0 8 * * *', timezone: 'Asia/Tokyo' },
+        nextAt: Date.parse('2023-11-14T23:00:00Z'),
+      })
+      const second = await stage.opened.second()
+      await Promise.all([
+        alter({ timing: { cron: '0 9 * * *' } }),
+        second.schedules({ alter: 'a', to: { timing: { timezone: 'Europe/Berlin' } } }),
+        alter({ task: { type: 't', payload: 1 } }),
+        second.schedules({ alter: 'a', to: { task: { type: 't', priority: 2 } } }),
+      ])
+      const both = { timing: { cron: '0 9 * * *', timezone: 'Europe/Berlin' }, task: { payload: 1, priority: 2 } }
+      expect(await see('a')).toMatchObject(both)
+      await expect(alter({ task: { type: 'u', payload: 2 } })).rejects.toMatchObject({ code: 'not_found' })
+      expect(await see('a')).toMatchObject(both)
+      await second.close()
     })
 
     it('makes the task of a tick when it is due, says when that is, and remembers it', async () => {

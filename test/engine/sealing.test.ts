@@ -153,7 +153,7 @@ describe('a sealed store', () => {
     // The same again is known as the same.
     expect(await engine.schedules({ add: spec })).toMatchObject([{ task: { payload: { pin: 1 } } }])
     expect(JSON.stringify(await store.schedules())).not.toContain('pin')
-    const altered = await engine.schedules({ alter: 's', to: { task: { payload: { pin: 2 } } } })
+    const altered = await engine.schedules({ alter: 's', to: { task: { type: 't', payload: { pin: 2 } } } })
     expect(altered[0]!.task.payload).toEqual({ pin: 2 })
     expect(JSON.stringify(await store.schedules())).not.toContain('pin')
     await engine.schedules({ run: 's' })

@@ -1,7 +1,10 @@
 import { Consumer, Producer } from '@platformatic/kafka'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
+import { ENGINE_DEFAULTS, type Engine } from '../../src/engine/engine.ts'
+import { KafkaEngine } from '../../src/engine/kafka/kafka-engine.ts'
+import { kafkaPlace } from '../../src/engine/kafka/place.ts'
 import { openEngine } from '../../src/engine/open.ts'
+import { RedisEngine } from '../../src/engine/redis/redis-engine.ts'
 import { type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningKafka, startKafka } from '../services/kafka.ts'
@@ -18,7 +21,7 @@ let engine: Engine
 beforeEach(async () => {
   now = 1_700_000_040_000
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
-  engine = await openEngine(`kafka://${kafka.address}?partitions=2&state=${redis.url}`, { clock: () => now })
+  engine = await openEngine(url(), { clock: () => now })
   await engine.configureType('t', { declared: true })
 })
 afterEach(async () => {
@@ -26,6 +29,7 @@ afterEach(async () => {
   await Promise.all([kafka?.stop(), redis?.stop()])
 })
 
+const url = () => `kafka://${kafka.address}?partitions=2&state=${redis.url}`
 const add = (id: string, more: Partial<ScheduleSpec> = {}) => {
   const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', queueTimeoutMs: 0 })
   const rest = { timing: { everyMs: MINUTE }, catchUp: 'all', overlap: 'allow', paused: false } as const
@@ -66,7 +70,7 @@ it('has the tasks of ticks in the log, and brings schedules back where they were
   await add('dropped')
   await engine.schedules({ drop: 'dropped' })
   await add('b', { paused: true })
-  await engine.schedules({ alter: 'b', to: { task: { priority: 4 } } })
+  await engine.schedules({ alter: 'b', to: { task: { type: 't', priority: 4 } } })
   for (let minute = 0; minute < 2; minute++) {
     now += MINUTE
     await sweep()
@@ -92,6 +96,41 @@ it('has the tasks of ticks in the log, and brings schedules back where they were
   now += MINUTE
   await sweep()
   expect(await keys()).toEqual([...ticks, tickKey('a', now)])
+})
+
+it('has in the log what the state has, also when a process writes late and another was faster', async () => {
+  for (const id of ['changed', 'dropped', 'added-again']) await add(id)
+  // It stands still between the state's answer and the log.
+  const options = { ...ENGINE_DEFAULTS, clock: () => now }
+  const state = await RedisEngine.open(redis.url, { ...options, isState: true })
+  const goesOn = Promise.withResolvers<void>()
+  const step = state.schedules.bind(state)
+  state.schedules = async (change) => {
+    const answer = await step(change)
+    if (change) await goesOn.promise
+    return answer
+  }
+  const slow = await KafkaEngine.open(kafkaPlace(url()), options, state)
+  const to = (priority: number) => ({ task: { type: 't', priority } })
+  const late = [
+    slow.schedules({ alter: 'changed', to: to(1) }),
+    slow.schedules({ alter: 'dropped', to: to(1) }),
+    slow.schedules({ drop: 'added-again' }),
+  ]
+  const seen = async () => (await engine.schedules()).map(({ id, task }) => `${id} ${task.priority}`)
+  await vi.waitFor(async () => expect(await seen()).toEqual(['changed 1', 'dropped 1']), 10_000)
+  await engine.schedules({ alter: 'changed', to: to(2) })
+  await engine.schedules({ drop: 'dropped' })
+  await add('added-again')
+  goesOn.resolve()
+  await Promise.all(late)
+  await slow.close()
+  expect(await seen()).toEqual(['added-again 0', 'changed 2'])
+
+  redisCli(redis.port, 'FLUSHALL')
+  await vi.waitFor(async () => expect((await engine.schedules()).length).toBeGreaterThan(0), 20_000)
+  await vi.waitFor(async () => expect((await engine.health()).checks.every(({ ok }) => ok)).toBe(true), 20_000)
+  expect(await seen()).toEqual(['added-again 0', 'changed 2'])
 })
 
 it('makes no task again of a tick whose task the log has, though it has not heard that the schedule went on', async () => {

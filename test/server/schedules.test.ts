@@ -102,6 +102,18 @@ it('changes what is named and nothing else', async () => {
   expect((await call('PATCH', '/report', {})).status).toBe(400)
 })
 
+it('loses nothing of two changes at once, and judges each by what it finds', async () => {
+  await call('POST', '', report)
+  const changes = [{ cron: '0 8 * * *' }, { timezone: 'Asia/Tokyo' }, { priority: 4 }]
+  await Promise.all(changes.map((change) => call('PATCH', '/report', change)))
+  expect((await call('GET', '/report')).body).toMatchObject(Object.assign({}, ...changes))
+  // Whichever comes first.
+  await Promise.all([{ every: '1h' }, { timezone: 'UTC' }].map((change) => call('PATCH', '/report', change)))
+  expect((await call('GET', '/report')).body).toMatchObject({ every: 3600, cron: null, timezone: null })
+  const { status, body } = await call('PATCH', '/report', { timezone: 'UTC' })
+  expect([status, body.errors]).toEqual([400, [{ path: 'timezone', message: expect.stringContaining('without cron') }]])
+})
+
 it('runs one out of turn and removes it; its task stays', async () => {
   await call('POST', '', { ...report, paused: true })
   const { status, body } = await call('POST', '/report/run')

@@ -182,7 +182,7 @@ describe('a schedule', () => {
     expect(changedSchedule(paused, { paused: false }, minute(9) + 1).nextAt).toBe(minute(10))
     expect(changedSchedule(schedule, { timing: { everyMs: 120_000 } }, minute(9) + 1).nextAt).toBe(minute(10))
     // Of a change of anything else no tick is lost.
-    expect(changedSchedule(schedule, { task: { payload: 1 } }, minute(9) + 1)).toMatchObject({
+    expect(changedSchedule(schedule, { task: { type: 't', payload: 1 } }, minute(9) + 1)).toMatchObject({
       nextAt: minute(1),
       task: { type: 't', payload: 1 },
     })

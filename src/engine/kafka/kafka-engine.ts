@@ -197,12 +197,9 @@ export class KafkaEngine implements Restorable {
     await this.#refuseUnlessWhole()
     await this.#log.ready()
     const schedules = await this.#state.schedules(change)
-    if ('drop' in change) await this.#schedules.drop(change.drop)
-    else if ('run' in change) await this.#relay.caughtUp()
-    else {
-      const changed = 'add' in change ? change.add.id : 'keep' in change ? change.keep.id : change.alter
-      await this.#schedules.write(schedules.find(({ id }) => id === changed)!)
-    }
+    if ('run' in change) await this.#relay.caughtUp()
+    else if ('drop' in change) await this.#follow(change.drop)
+    else await this.#follow('add' in change ? change.add.id : 'keep' in change ? change.keep.id : change.alter)
     return schedules
   }
 
@@ -243,6 +240,15 @@ export class KafkaEngine implements Restorable {
   async #remember(open: readonly Remembered[]): Promise<void> {
     const topics = await Promise.all(open.map(({ task }) => this.#lane(task)))
     await this.#log.write(open.map(({ task, spec }, index) => acceptedRecord(topics[index]!, task, spec)))
+  }
+
+  #follow(scheduleId: string): Promise<void> {
+    return this.#schedules.follow(scheduleId, async () => {
+      const schedules = await this.#state.schedules()
+      // What the state has lost was not dropped.
+      await this.#refuseUnlessWhole()
+      return schedules
+    })
   }
 
   /** Each task before the tick that it is of. */

@@ -27,12 +27,22 @@ export class SchedulesLog {
     this.#topic = topic
   }
 
-  async write(schedule: Schedule): Promise<void> {
-    await this.#log.write([this.#record(schedule.id, schedule)])
-  }
-
-  async drop(id: string): Promise<void> {
-    await this.#log.write([this.#record(id, null), this.#record(lastKey(id), null)])
+  /**
+   * Writes a schedule as the state has it, or that it has none. Several processes may change one at once, and write in
+   * another order than the state took: so each looks again after it has written, until nothing has changed since.
+   *
+   * @param look answers what the state has; rejects if it has lost something
+   */
+  async follow(id: string, look: () => Promise<Schedule[]>): Promise<void> {
+    for (let written: string | undefined; ; ) {
+      const schedule = (await look()).find((one) => one.id === id) ?? null
+      // Ticks have records of their own.
+      const text = JSON.stringify(schedule && { ...schedule, nextAt: 0, lastAt: 0, lastTaskId: '' })
+      if (text === written) return
+      const dropped = schedule ? [] : [this.#record(lastKey(id), null)]
+      await this.#log.write([this.#record(id, schedule), ...dropped])
+      written = text
+    }
   }
 
   /** @param tasks those of ticks, in the order in which they were made */

@@ -3,6 +3,7 @@ import {
   dueTick,
   isSameSchedule,
   newSchedule,
+  noSchedule,
   SCHEDULE_LIMITS,
   type Schedule,
   type ScheduleSpec,
@@ -12,7 +13,7 @@ import {
 } from '../../task/schedule.ts'
 import type { ScheduleChange, Swept } from '../engine.ts'
 import type { EngineOptions } from '../options.ts'
-import { noSchedule, queueFull, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
+import { queueFull, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
 import { idOfRef, type Numbers, placeOf } from './ids.ts'
 import type { RedisStore } from './store.ts'
 import { submissionOf } from './submissions.ts'

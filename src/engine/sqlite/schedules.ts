@@ -4,6 +4,7 @@ import {
   dueTick,
   isSameSchedule,
   newSchedule,
+  noSchedule,
   SCHEDULE_LIMITS,
   type Schedule,
   type ScheduleSpec,
@@ -14,7 +15,7 @@ import { isFinal, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type { ScheduleChange } from '../engine.ts'
 import type { EngineOptions } from '../options.ts'
-import { noSchedule, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
+import { scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
 import type { Ring } from './ring.ts'
 import type { Row, Store } from './store.ts'
 import { accept } from './submit.ts'
