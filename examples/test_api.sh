@@ -166,6 +166,7 @@ echo "— schedules"
 call POST /api/v1/schedules/preview '{"cron": "30 2 * * MON-FRI", "timezone": "Europe/Berlin"}'
 expect 200 '.upcoming | length == 5'
 call POST /api/v1/schedules "{\"id\": \"$type\", \"type\": \"$type\", \"every\": \"366d\"}" && expect 201 '.every == 31622400'
+call POST /api/v1/schedules "{\"id\": \"$type\", \"type\": \"$type\", \"every\": \"366d\"}" && expect 200 '.every == 31622400'
 call POST /api/v1/schedules "{\"id\": \"$type\", \"type\": \"$type\", \"cron\": \"61 * * * *\"}" && expect 400 '.errors[0].path == "cron"'
 call GET /api/v1/schedules && expect 200 "[.schedules[].id] | index(\"$type\")" '.count >= 1'
 call PATCH "/api/v1/schedules/$type" '{"paused": true}' && expect 200 '.paused' '.upcoming == []'

@@ -232,7 +232,8 @@ export const ANSWERS = {
   type: { 200: described(ref('TaskType'), 'The type') },
   schedules: { 200: listOf('schedules', ref('Schedule')) },
   schedule: { 200: schedule },
-  scheduleAdded: { 201: schedule },
+  scheduleAdded: { 201: described(schedule, 'Added'), 200: described(schedule, 'It is there already, the same') },
+  scheduleRun: { 201: schedule },
   upcoming: { 200: Type.Object({ upcoming }) },
   limits: {
     200: Type.Object({

@@ -41,8 +41,13 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       handler: async (request, reply) => {
         const input = request.body as ScheduleInput
         const spec = await scheduleSpecOf(input, await types.of(input.type))
+        // Of two that come at once, both may be told that they have added it.
+        const known = (await engine.schedules()).some(({ id }) => id === spec.id)
         const added = await find(spec.id, { add: spec })
-        return reply.status(201).header('Location', `/api/v1/schedules/${spec.id}`).send(answer(added))
+        return reply
+          .status(known ? 200 : 201)
+          .header('Location', `/api/v1/schedules/${spec.id}`)
+          .send(answer(added))
       },
     },
     {
@@ -111,7 +116,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
       url: '/api/v1/schedules/:id/run',
       scope: 'admin',
       summary: 'Make its task now, out of turn, also while it is paused; `last_task_id` says which',
-      answers: ANSWERS.scheduleAdded,
+      answers: ANSWERS.scheduleRun,
       refusals: ['not_found', 'queue_full'],
       params: IdParams,
       handler: async (request, reply) => {
