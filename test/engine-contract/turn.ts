@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Stage, WORKER } from './stage.ts'
@@ -96,6 +96,29 @@ export function turnContract(stage: Stage): void {
       await submit()
       const [byResume] = await Promise.all([wait(), stage.engine.configureType('t', { paused: false })])
       expect(byResume.leases).toHaveLength(1)
+    })
+
+    it('makes known what its worker runs, though nobody has told of it, and hands it out', async () => {
+      const second = await stage.opened.second()
+      const worker = { ...WORKER, id: 'elsewhere', types: ['new', 'newer'] }
+      const waiting = stage.engine.turn({ worker, want: 1, waitMs: 20_000 })
+      const [submitted] = await vi.waitFor(() => second.submit([completeSpec({ type: 'new' })]), 10_000)
+      expect((await waiting).leases.map(({ task }) => task.id)).toEqual([submitted!.task.id])
+      expect(await second.types({ names: ['new'] })).toMatchObject([
+        { processing: 1, maxConcurrency: null, groupConcurrency: null, rate: null, paused: false, declared: false },
+      ])
+      expect(await second.configureType('newer', { maxConcurrency: 1 })).toMatchObject({ maxConcurrency: 1 })
+      await second.submit([completeSpec({ type: 'newer' }), completeSpec({ type: 'newer' })])
+      const [lease, ...more] = await claim(5, worker)
+      expect(more).toEqual([])
+      // Its failures are retried as those of a type that was told of.
+      await submit()
+      const [told] = await claim()
+      for (const { lease: token } of [lease!, told!]) expect(await fail(token)).toMatchObject({ status: 'pending' })
+      const [first, other] = await stage.engine.get([lease!.task.id, told!.task.id])
+      expect(first!.runAt).toBe(other!.runAt)
+      expect(first!.runAt).toBeGreaterThan(stage.now)
+      await second.close()
     })
 
     it('ends a wait by its signal, with nothing lost', async () => {

@@ -96,7 +96,7 @@ export class Registry {
   /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
   async configure(type: string, change: TypeChange): Promise<void> {
     const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
-    const args = [type, handler || declared ? '1' : '', writeBackOff(DEFAULT_BACK_OFF)]
+    const args = [type, handler || declared ? '1' : '']
     if (handler) {
       const { retry, payloadSchema, defaults } = handler
       const backOff = { delaysMs: retryDelaysMs(retry), jitter: retry.jitter }
@@ -317,12 +317,14 @@ function writeBackOff({ delaysMs, jitter }: BackOff): string {
   return [jitter, ...delaysMs].join(',')
 }
 
+/** @param text '' where no handler has told of one */
 function readBackOff(text: string): BackOff {
+  if (text === '') return DEFAULT_BACK_OFF
   const [jitter = 0, ...delaysMs] = text.split(',').map(Number)
   return { jitter, delaysMs }
 }
 
-/** `paused,limit,who,limit of a group,who,rate's max,window,who`, see configure.lua. */
+/** `paused,limit,who,limit of a group,who,rate's max,window,who`, see shared.lua. */
 export function rulesOf(text: string, starts: readonly string[] = []) {
   const [paused, limit, , groupLimit, , max, per] = text.split(',')
   const numberOrNull = (value: string | undefined) => (value === '' ? null : Number(value))

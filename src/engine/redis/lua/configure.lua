@@ -1,22 +1,19 @@
 -- Declares a type or changes it.
 --
--- ARGV  now, type, '1' if it may be new, the default back-off (as below);
+-- ARGV  now, type, '1' if it may be new;
 --       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
 --       back-off `jitter,delay,delay…`, payload schema or '', defaults;
 --       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
 --       window; paused '' | '0' | '1'
 -- Returns 'ok', or {'unknown'} for a type that nobody has made known
 -- Cost  some ten commands
---
--- Rules of a type: `paused,limit,who,limit of a group,who,rate's max,window,who`; who set it: h handler, o operator.
 function steps.configure()
-  local kind, may_be_new, back_off = arg(), arg(), arg()
+  local kind, may_be_new = arg(), arg()
   local rules = call('HGET', P .. KEY.rules, kind)
   if not rules and may_be_new ~= '1' then return { 'unknown' } end
   local is_paused, limit, limit_by, group, group_by, max, per, rate_by =
-    (rules or '0,,h,,h,,,h'):match('^(%d),(%d*),(%l),(%d*),(%l),(%d*),(%d*),(%l)$')
+    (rules or NEW_RULES):match('^(%d),(%d*),(%l),(%d*),(%l),(%d*),(%d*),(%l)$')
   local group_before = group
-  if not rules then call('HSET', P .. KEY.back_off, kind, back_off) end
 
   local by_handler = arg() == '1'
   local handler = { limit = arg(), group = arg(), max = arg(), per = arg(), back_off = arg() }

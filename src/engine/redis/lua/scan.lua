@@ -125,11 +125,16 @@ end
 local function is_unasked(found, text) return found == 'L' and text:find('^%d+|0|') ~= nil end
 
 local function walk_running(suits)
-  local refs = {}
-  for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do refs[#refs + 1] = { ref:match('%.(.*)$'), ref } end
-  table.sort(refs, function(a, b) return a[1] > b[1] end)
-  for _, pair in ipairs(refs) do
-    if (from == '' or pair[1] < from) and not offer(pair[2], pair[1], suits) then return end
+  local places = {}
+  for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do
+    local lane, place = ref:match('^(.*)%.(.*)$')
+    if from == '' or place < from then places[#places + 1] = place .. ' ' .. lane end
+  end
+  -- There may be thousands: plain texts are sorted without a function of ours.
+  table.sort(places)
+  for index = #places, 1, -1 do
+    local place, lane = places[index]:match('^(%S+) (.*)$')
+    if not offer(lane .. '.' .. place, place, suits) then return end
   end
   next_from = ''
 end

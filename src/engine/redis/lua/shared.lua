@@ -87,6 +87,10 @@ local function group_lane(lane, group)
   return part
 end
 
+-- Rules of a type: `paused,limit,who,limit of a group,who,rate's max,window,who`; who set it: h handler, o operator.
+-- A type without them is not handed out.
+local NEW_RULES = '0,,h,,h,,,h'
+
 -- The lanes of a type, highest priority first: `priorities` are pairs `<priority>:<number>`.
 local function lanes_of(kind, priorities)
   local found = {}

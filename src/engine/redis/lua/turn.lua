@@ -85,7 +85,11 @@ local function touch(turn)
     call('ZADD', P .. KEY.seen, NOW, worker)
     if turn.went_well ~= '0' then call('HINCRBY', P .. KEY.worked, '+' .. worker, turn.went_well) end
     if turn.failed ~= '0' then call('HINCRBY', P .. KEY.worked, '-' .. worker, turn.failed) end
-    for _, kind in ipairs(turn.types) do call('HSET', P .. KEY.known, kind, NOW) end
+    for _, kind in ipairs(turn.types) do
+      call('HSET', P .. KEY.known, kind, NOW)
+      -- A worker over HTTP tells nothing else of its types.
+      call('HSETNX', P .. KEY.rules, kind, NEW_RULES)
+    end
   end
 end
 
