@@ -114,9 +114,10 @@ export class Store {
 
   #prepareFile(synchronous: string): void {
     const { db } = this
-    const version = (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version
-    const application = (db.prepare('PRAGMA application_id').get() as { application_id: number }).application_id
+    // In this order: should another process be making the schema, its mark is there when its tables are.
     const tables = (db.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }).n
+    const application = (db.prepare('PRAGMA application_id').get() as { application_id: number }).application_id
+    const version = (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version
     if (tables > 0 && application !== APPLICATION_ID) {
       throw new XQueueError('engine_unusable', `${this.path} is a database of another program: choose another file`)
     }
