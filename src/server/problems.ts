@@ -109,6 +109,8 @@ function inOurWords({ keyword, params, schema }: Validation): {
       const beside = others.length > 0 ? `together with ${others.join(' and ')}` : 'beside these values'
       return { field, told: `cannot be given ${beside}` }
     }
+    case 'type':
+      return { told: Array.isArray(schema) ? `must be ${schema.join(' or ')}` : undefined }
     case 'anyOf':
       return { told: 'needs one of the fields that are missing' }
     default:
