@@ -10,6 +10,7 @@ interface FilterOptions extends ClientOptions {
   type?: string
   tag?: string
   group?: string
+  batch?: string
   limit?: string
   all?: boolean
 }
@@ -71,16 +72,19 @@ export function taskCommands(): Command[] {
       'xqueue list --status pending --type email',
       'xqueue list --tag customer:42 --limit 10',
       'xqueue list --group acme',
+      'xqueue list --batch nightly --status failed',
     ),
     withExamples(
       change('cancel', 'cancel a task, or all that fit'),
       `xqueue cancel ${id}`,
       'xqueue cancel --type email',
+      'xqueue cancel --batch nightly',
     ),
     withExamples(
       change('retry', 'run failed, canceled or timed-out tasks again'),
       `xqueue retry ${id}`,
       'xqueue retry --status failed --type email',
+      'xqueue retry --batch nightly',
     ),
   ]
 }
@@ -127,13 +131,15 @@ function withFilter(command: Command): Command {
     .option('--type <type>', 'task type')
     .option('--tag <key:value>', 'a tag')
     .option('--group <group>', 'a group')
+    .option('--batch <name>', 'a batch')
 }
 
-function filterOf({ status, type, tag, group }: FilterOptions): Record<string, string> {
+function filterOf({ status, type, tag, group, batch }: FilterOptions): Record<string, string> {
   return {
     ...(status ? { status } : {}),
     ...(type ? { type } : {}),
     ...(tag ? { tag } : {}),
     ...(group ? { group } : {}),
+    ...(batch ? { batch } : {}),
   }
 }
