@@ -54,6 +54,7 @@ export const TaskInputSchema = Type.Object(
     group: GroupSchema,
     after: Type.Array(Type.Unsafe<string | number>({ type: ['string', 'integer'], maxLength: 100, minimum: 0 }), {
       maxItems: TASK_LIMITS.afterMax,
+      uniqueItems: true,
       description: 'Tasks to wait for: ids, or in a batch also the places of earlier ones in it, from 0',
     }),
     on_failure: Type.Enum([...ON_FAILURE], {
@@ -180,23 +181,13 @@ export async function specOf(
 
 /** A task comes behind those of its batch that it waits for: so no two can wait for each other. */
 function checkAfter(after: readonly (string | number)[], place: number, at: string, errors: FieldError[]): void {
-  const named = new Set<string | number>()
-  for (const [index, id] of after.entries()) {
-    const message = named.has(id)
-      ? `names ${JSON.stringify(id)} a second time: name each task once`
-      : wrongPlace(id, place, at !== '')
-    if (message !== null) {
-      // One for each task is enough: a batch may name millions.
-      errors.push({ path: `${at}after[${index}]`, message })
-      return
-    }
-    named.add(id)
-  }
+  const inBatch = at !== ''
+  const index = after.findIndex((id) => typeof id === 'number' && !(inBatch && id < place))
+  // One for each task is enough: a batch may name millions.
+  if (index >= 0) errors.push({ path: `${at}after[${index}]`, message: wrongPlace(after[index]!, place, inBatch) })
 }
 
-/** What is wrong with waiting for that, as far as it is a place in the batch. */
-function wrongPlace(id: string | number, place: number, inBatch: boolean): string | null {
-  if (typeof id === 'string' || (inBatch && id < place)) return null
+function wrongPlace(id: string | number, place: number, inBatch: boolean): string {
   if (!inBatch) {
     const remedy = 'name tasks by their ids, or submit those that wait for each other together, as a batch'
     return `is ${id}, a place in a batch, and this task is submitted alone: ${remedy}`
