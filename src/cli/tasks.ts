@@ -55,8 +55,7 @@ export function taskCommands(): Command[] {
           return
         }
         if (id === undefined) {
-          const answer = await call<{ count: number }>(options.server, 'POST', `/tasks/${name}`, filter)
-          show(answer, options, ({ count }) => `${count} tasks`)
+          show(await changeAll(name, filter, options.server), options, ({ count }) => `${count} tasks`)
           return
         }
         const [method, path] = name === 'cancel' ? ['DELETE', ''] : ['POST', '/retry']
@@ -87,6 +86,19 @@ export function taskCommands(): Command[] {
       'xqueue retry --batch nightly',
     ),
   ]
+}
+
+/** A batch alone has calls of its own: they need no more than the right to submit, and know a name that there is not. */
+async function changeAll(
+  name: 'cancel' | 'retry',
+  { batch, ...others }: ReturnType<typeof filterOf>,
+  server: Server,
+): Promise<{ count: number }> {
+  if (batch === undefined || Object.keys(others).length > 0) {
+    return call(server, 'POST', `/tasks/${name}`, { ...others, ...(batch === undefined ? {} : { batch }) })
+  }
+  const path = `/batches/${encodeURIComponent(batch)}`
+  return name === 'cancel' ? call(server, 'DELETE', path) : call(server, 'POST', `${path}/retry`)
 }
 
 /** Resolves with the task once its status is final. */
@@ -134,7 +146,7 @@ function withFilter(command: Command): Command {
     .option('--batch <name>', 'a batch')
 }
 
-function filterOf({ status, type, tag, group, batch }: FilterOptions): Record<string, string> {
+function filterOf({ status, type, tag, group, batch }: FilterOptions): Record<string, string> & { batch?: string } {
   return {
     ...(status ? { status } : {}),
     ...(type ? { type } : {}),

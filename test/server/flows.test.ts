@@ -148,7 +148,7 @@ describe('what cannot be waited for', () => {
     ['half a place', places([], [0.5]), 'tasks[1].after[0]', 'must be string or integer'],
     ['what is neither', places([], [null]), 'tasks[1].after[0]', 'must be string or integer'],
     ['one that is no list', [{ type: 'fetch', after: 'x' }], 'tasks[0].after', 'must be array'],
-    ['another way', [{ type: 'fetch', on_failure: 'stop' }], 'tasks[0].on_failure', 'must be equal to one of'],
+    ['another way', [{ type: 'fetch', on_failure: 'stop' }], 'tasks[0].on_failure', 'must be one of cancel, run, wait'],
     ['a batch without a name', [{ type: 'fetch', batch: '' }], 'tasks[0].batch', 'fewer than 1'],
     ['a batch with a line break', [{ type: 'fetch', batch: 'a\nb' }], 'tasks[0].batch', 'control characters'],
     ['a long name', [{ type: 'fetch', batch: 'b'.repeat(129) }], 'tasks[0].batch', 'more than 128'],
