@@ -145,6 +145,33 @@ call POST "/api/v1/leases/$lease/heartbeat" '{}' && expect 200 '.cancel_requeste
 call POST "/api/v1/leases/$lease/complete" '{}' && expect 410
 call GET "/api/v1/tasks/$id" && expect 200 '.status == "canceled"'
 
+echo "— tasks that wait for others, and their batch"
+call GET "/api/v1/batches/$type" && expect 404 '.code == "not_found"'
+call POST /api/v1/tasks/batch "{\"tasks\": [{\"type\": \"$type\", \"batch\": \"$type\"},
+  {\"type\": \"$type\", \"after\": [0], \"on_failure\": \"cancel\", \"batch\": \"$type\"}]}"
+expect 201 '.count == 2'
+id=$(jq -r '.tasks[0].id' <<<"$body")
+waiting=$(jq -r '.tasks[1].id' <<<"$body")
+call GET "/api/v1/tasks/$waiting" && expect 200 '.status == "pending"' ".after == [\"$id\"]" ".batch == \"$type\""
+call GET "/api/v1/tasks/$waiting/explain" && expect 200 '.reason == "waits_for_tasks"' ".waits_for == [\"$id\"]"
+call GET /api/v1/stats && expect 200 '.dependent_tasks >= 1'
+call POST /api/v1/tasks "{\"type\": \"$type\", \"after\": [\"none\"]}" && expect 400 '.code == "unknown_predecessor"'
+call POST /api/v1/tasks "{\"type\": \"$type\", \"after\": [0]}" && expect 400 '.errors[0].path == "after[0]"'
+take
+call POST "/api/v1/leases/$lease/fail" '{"error": "no", "retry": false}' && expect 200 '.status == "failed"'
+call GET "/api/v1/tasks/$waiting" && expect 200 '.status == "canceled"' ".error | contains(\"$id\")"
+call GET "/api/v1/batches/$type" && expect 200 '.total == 2' '.failed == 1' '.canceled == 1' '.progress == 100' '.done'
+call POST "/api/v1/batches/$type/retry" && expect 202 '.count == 2'
+take
+call POST "/api/v1/leases/$lease/complete" '{"result": 7}' && expect 200
+first=$id id=$waiting
+take
+expect 200 ".leases[0].predecessors == [{\"id\": \"$first\", \"type\": \"$type\", \"status\": \"success\", \"result\": 7, \"error\": null}]"
+call POST "/api/v1/leases/$lease/complete" '{}' && expect 200
+call GET "/api/v1/tasks?batch=$type" && expect 200 '.count == 2' 'all(.tasks[]; .status == "success")'
+call POST /api/v1/tasks "{\"type\": \"$type\", \"batch\": \"$type\", \"delay\": 60}" && expect 201
+call DELETE "/api/v1/batches/$type" && expect 202 '.count == 1'
+
 echo "— limits of the type"
 call POST /api/v1/concurrency "{\"task_type\": \"$type\", \"max_concurrency\": 1}" && expect 200 '.max_concurrency == 1'
 call POST /api/v1/concurrency "{\"task_type\": \"$type\", \"max_concurrency\": 0}" && expect 400

@@ -11,6 +11,8 @@ import (
 // Attempt is one run of a handler: its task, and how to report.
 type Attempt struct {
 	Task *Task
+	// Predecessors are the tasks that this one has waited for, in the order of its After, with what they came to.
+	Predecessors []Predecessor
 
 	lease     string
 	heartbeat time.Duration

@@ -42,10 +42,12 @@ func submit(t *testing.T, task xqueue.NewTask) *xqueue.Task {
 
 func TestSubmitsWithEveryOptionAndReadsItBack(t *testing.T) {
 	runAt := time.Now().Add(time.Hour)
+	other := submit(t, xqueue.NewTask{Type: "example", Payload: duration(0), Delay: time.Minute})
 	task := submit(t, xqueue.NewTask{
 		Type: "example", Payload: duration(1), Priority: 7, RunAt: runAt, MaxRetry: xqueue.Ptr(0),
 		QueueTimeout: xqueue.Ptr(90 * time.Minute), ProcessTimeout: xqueue.Ptr(2500 * time.Millisecond),
 		Tags: map[string]string{"order": "7"}, Group: "Müller & Co", IdempotencyKey: key(t),
+		After: []string{other.ID}, OnFailure: xqueue.WaitForRetry, Batch: "of one",
 	})
 	again, err := xqueue.NewClient("", "").Get(context.Background(), task.ID)
 	if err != nil || !reflect.DeepEqual(again, task) {
@@ -53,6 +55,9 @@ func TestSubmitsWithEveryOptionAndReadsItBack(t *testing.T) {
 	}
 	if task.Status != xqueue.Pending || task.Priority != 7 || task.MaxRetry != 0 || task.QueueTimeout != 5400 ||
 		task.ProcessTimeout != 2.5 || task.Tags["order"] != "7" || task.Group != "Müller & Co" {
+		t.Fatalf("got %+v", task)
+	}
+	if len(task.After) != 1 || task.After[0] != other.ID || task.OnFailure != "wait" || task.Batch != "of one" {
 		t.Fatalf("got %+v", task)
 	}
 	if off := task.RunAt.Sub(runAt); off > time.Millisecond || off < -time.Millisecond {
@@ -68,6 +73,35 @@ func TestSubmitsOnceForAKey(t *testing.T) {
 	task.Payload = duration(1)
 	_, err := xqueue.NewClient("", "").Submit(context.Background(), task)
 	refusedWith(t, err, "idempotency_conflict")
+}
+
+func TestSubmitsTasksThatWaitForEachOther(t *testing.T) {
+	ctx, client, batch := context.Background(), xqueue.NewClient("", ""), key(t)
+	ids, err := client.SubmitMany(ctx, []xqueue.NewTask{
+		{Type: "example", Payload: duration(0.1), Batch: batch},
+		{Type: "example", Payload: duration(0), AfterPlaces: []int{0}, OnFailure: xqueue.RunAnyway, Batch: batch},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := submit(t, xqueue.NewTask{Type: "example", Payload: duration(0), After: ids, Batch: batch})
+	ended, err := client.Wait(ctx, last.ID)
+	if err != nil || ended.Status != xqueue.Success || !reflect.DeepEqual(ended.After, ids) {
+		t.Fatalf("got %+v (%v)", ended, err)
+	}
+	var state struct {
+		Total, Success int
+		Done           bool
+	}
+	if err := client.Call(ctx, "GET", "/batches/"+batch, nil, &state); err != nil || state.Total != 3 || !state.Done {
+		t.Fatalf("got %+v (%v)", state, err)
+	}
+	_, err = client.Submit(ctx, xqueue.NewTask{Type: "example", Payload: duration(0), After: []string{"none"}})
+	refusedWith(t, err, "unknown_predecessor")
+	_, err = client.SubmitMany(ctx, []xqueue.NewTask{{Type: "example", Payload: duration(0), AfterPlaces: []int{1}}})
+	if path := refusedWith(t, err, "invalid_request").Errors[0].Path; path != "tasks[0].after[0]" {
+		t.Fatalf("got the path %s", path)
+	}
 }
 
 func TestSubmitsManyAllOrNone(t *testing.T) {

@@ -24,6 +24,14 @@ type NewTask struct {
 	Tags           map[string]string
 	// Group is a tenant, account or customer: the groups of a type take turns.
 	Group string
+	// After are tasks to wait for, by their ids; see also AfterPlaces.
+	After []string
+	// AfterPlaces are more of them, by their places among those of the same SubmitMany, from 0: earlier ones only.
+	AfterPlaces []int
+	// OnFailure says what becomes of it when one of those ends without success; default CancelToo.
+	OnFailure OnFailure
+	// Batch is a name that tasks are counted, listed, canceled and retried under together.
+	Batch string
 	// IdempotencyKey: the same key with the same task is submitted once, however often it is called.
 	IdempotencyKey string
 }
@@ -43,17 +51,38 @@ func (t NewTask) MarshalJSON() ([]byte, error) {
 		ProcessTimeout *float64          `json:"process_timeout,omitempty"`
 		Tags           map[string]string `json:"tags,omitempty"`
 		Group          string            `json:"group,omitempty"`
+		After          []any             `json:"after,omitempty"`
+		OnFailure      OnFailure         `json:"on_failure,omitempty"`
+		Batch          string            `json:"batch,omitempty"`
 		IdempotencyKey string            `json:"idempotency_key,omitempty"`
 	}{
 		Type: t.Type, Payload: t.Payload, Priority: t.Priority, Delay: t.Delay.Seconds(), MaxRetry: t.MaxRetry,
 		QueueTimeout: seconds(t.QueueTimeout), ProcessTimeout: seconds(t.ProcessTimeout),
-		Tags: t.Tags, Group: t.Group, IdempotencyKey: t.IdempotencyKey,
+		Tags: t.Tags, Group: t.Group, OnFailure: t.OnFailure, Batch: t.Batch, IdempotencyKey: t.IdempotencyKey,
+	}
+	for _, id := range t.After {
+		input.After = append(input.After, id)
+	}
+	for _, place := range t.AfterPlaces {
+		input.After = append(input.After, place)
 	}
 	if !t.RunAt.IsZero() {
 		input.RunAt = t.RunAt.UTC().Format(time.RFC3339Nano)
 	}
 	return json.Marshal(input)
 }
+
+// OnFailure is what becomes of a task when one that it waits for ends without success.
+type OnFailure string
+
+const (
+	// CancelToo cancels it, and what waits for it.
+	CancelToo OnFailure = "cancel"
+	// RunAnyway runs it once all have ended, however.
+	RunAnyway OnFailure = "run"
+	// WaitForRetry goes on waiting until that one was retried and succeeds.
+	WaitForRetry OnFailure = "wait"
+)
 
 // Status is one of the six that a task can have.
 type Status string
@@ -99,6 +128,20 @@ type Task struct {
 	Tags           map[string]string `json:"tags"`
 	IdempotencyKey string            `json:"idempotency_key"`
 	Group          string            `json:"group"`
+	// After are the tasks that it waits for, or has waited for.
+	After     []string  `json:"after"`
+	OnFailure OnFailure `json:"on_failure"`
+	Batch     string    `json:"batch"`
+}
+
+// Predecessor is a task that another one has waited for, as it ended.
+type Predecessor struct {
+	ID   string `json:"id"`
+	Type string `json:"type"`
+	// Status is empty when it is not known any more.
+	Status Status          `json:"status"`
+	Result json.RawMessage `json:"result"`
+	Error  string          `json:"error"`
 }
 
 func seconds(duration *time.Duration) *float64 {

@@ -61,6 +61,8 @@ type lease struct {
 	Lease     string    `json:"lease"`
 	ExpiresAt time.Time `json:"expires_at"`
 	Task      *Task     `json:"task"`
+
+	Predecessors []Predecessor `json:"predecessors"`
 }
 
 // Run takes tasks until the context ends, then lets the running ones finish. It fails when the server refuses this
@@ -172,8 +174,10 @@ func (w *Worker) begin(lease lease, header http.Header) (*Attempt, context.Conte
 	if heartbeat > heartbeatMost {
 		heartbeat = heartbeatMost
 	}
-	reported := make(chan struct{}, 1)
-	return &Attempt{Task: lease.Task, lease: lease.Lease, heartbeat: heartbeat, cancel: cancel, reported: reported}, ctx
+	return &Attempt{
+		Task: lease.Task, Predecessors: lease.Predecessors,
+		lease: lease.Lease, heartbeat: heartbeat, cancel: cancel, reported: make(chan struct{}, 1),
+	}, ctx
 }
 
 // run runs the handler and settles the lease, which is renewed until then.

@@ -1,7 +1,8 @@
 /**
- * A pipeline of calls to a language model: each document is summarized, each summary translated. A model that says 429
- * is asked again when it says (`RetryAfter`), one that fails is asked again later, a wrong key is not tried twice; and
- * `rate` keeps all workers together within what the account allows.
+ * A pipeline of calls to a language model: each document is summarized, each summary translated, and a digest made of
+ * them all. Each step is a task that waits for those before it and is handed what they came to (submit.ts has the flow).
+ * A model that says 429 is asked again when it says (`RetryAfter`), one that fails is asked again later, a wrong key is
+ * not tried twice; and `rate` keeps all workers together within what the account allows.
  *
  *   npm run xqueue -- serve --handlers examples/ai-pipeline/handlers.ts
  *   npx node examples/ai-pipeline/submit.ts        (in another terminal)
@@ -9,7 +10,7 @@
  * Any server with OpenAI's API will do: OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL say which. Without them, a
  * stand-in on this machine answers (model.ts).
  */
-import { createClient, DoNotRetry, defineHandlers, RetryAfter, type TaskWith } from '../../src/index.ts'
+import { DoNotRetry, defineHandlers, type Predecessor, RetryAfter, type TaskWith } from '../../src/index.ts'
 import { startModel } from './model.ts'
 
 const { OPENAI_API_KEY = 'none', OPENAI_MODEL = 'stand-in' } = process.env
@@ -24,28 +25,33 @@ const calling = {
   retry: { base: '1s', cap: '1m' },
 }
 
-const handlers = defineHandlers({
+export default defineHandlers({
   summarize: {
     ...calling,
-    run: async ({ id, payload }: TaskWith<{ document: string }>, { signal }) => {
-      const summary = await ask(`Summarize in one sentence:\n${payload.document}`, signal)
-      // The key is this task's id: an attempt that runs twice submits the next stage once.
-      const next = await client.submit('translate', { text: summary, language: 'Finnish' }, { idempotencyKey: id })
-      return { summary, translation: next.id }
-    },
+    run: async ({ payload }: TaskWith<{ document: string }>, { signal }) => ({
+      text: await ask(`Summarize in one sentence:\n${payload.document}`, signal),
+    }),
   },
   translate: {
     ...calling,
-    run: async ({ payload }: TaskWith<{ text: string; language: string }>, { signal }) => ({
-      text: await ask(`Translate into ${payload.language}:\n${payload.text}`, signal),
-    }),
+    run: async ({ payload }: TaskWith<{ language: string }>, { signal, predecessors }) => {
+      const [summary = ''] = textsOf(predecessors)
+      return { text: await ask(`Translate into ${payload.language}:\n${summary}`, signal) }
+    },
+  },
+  digest: {
+    run: (_task: TaskWith<object>, { predecessors }) => {
+      const lines = textsOf(predecessors)
+      return { lines, missing: predecessors.length - lines.length }
+    },
   },
 })
-export default handlers
 
-const client = createClient<{
-  translate: { run: (task: TaskWith<{ text: string; language: string }>) => { text: string } }
-}>(process.env.XQUEUE_SERVER)
+/** What those before it have written, as far as they succeeded. */
+function textsOf(predecessors: readonly Predecessor[]): string[] {
+  const done = predecessors.filter(({ status }) => status === 'success')
+  return done.map(({ result }) => (result as { text: string }).text)
+}
 
 async function ask(prompt: string, signal: AbortSignal): Promise<string> {
   const answer = await fetch(`${base}/chat/completions`, {

@@ -12,11 +12,15 @@ const DOCUMENTS = [
 ]
 
 const client = createClient<typeof handlers>(process.env.XQUEUE_SERVER)
-const ids = await client.submitMany(DOCUMENTS.map((document) => ({ type: 'summarize', payload: { document } })))
-await Promise.all(
-  ids.map(async (id) => {
-    const { summary, translation } = await client.result<'summarize'>(id)
-    const { text } = await client.result<'translate'>(translation)
-    console.log(`${summary} → ${text}`)
-  }),
-)
+const flow = client.flow()
+const translations = DOCUMENTS.map((document) => {
+  const summary = flow.add('summarize', { document })
+  return flow.add('translate', { language: 'Finnish' }, { after: [summary] })
+})
+// What could not be had is missing in the digest, and does not keep it from being made.
+flow.add('digest', {}, { after: translations, onFailure: 'run' })
+const { ids, batch } = await flow.submit()
+
+await batch.ended({ onProgress: ({ progress }) => console.log(`${progress} % done`) })
+const { lines, missing } = await client.result<'digest'>(ids.at(-1)!)
+console.log(`${lines.join('\n')}\n${missing} missing`)

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { XQueueError } from '../task/errors.ts'
 import { version } from '../version.ts'
+import { batchCommand } from './batch.ts'
 import { benchCommand } from './bench.ts'
 import { completionCommand } from './completion.ts'
 import { configCommand } from './config.ts'
@@ -37,6 +38,7 @@ for (const command of [
   ...serveCommands(),
   submitCommand(),
   ...taskCommands(),
+  batchCommand(),
   ...typeCommands(),
   scheduleCommand(),
   ...systemCommands(),

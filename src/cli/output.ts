@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { Server } from '../client/call.ts'
+import { XQueueError } from '../task/errors.ts'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3 } as const
 
@@ -59,4 +60,13 @@ export function facts(value: Readonly<Record<string, unknown>>): string {
 
 function plain(text: string): string {
   return text.replace(/\p{Cc}/gu, (char) => (char === '\n' ? ' ' : '�'))
+}
+
+/** @throws XQueueError `invalid_config` naming what was to be JSON */
+export function parseJson(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new XQueueError('invalid_config', `${what} is no JSON: ${(error as Error).message}`)
+  }
 }

@@ -2,8 +2,7 @@ import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { ScheduleJson } from '../task/schedule-input.ts'
-import { type ClientOptions, facts, show, table, withClientOptions, withExamples } from './output.ts'
-import { parseJson } from './submit.ts'
+import { type ClientOptions, facts, parseJson, show, table, withClientOptions, withExamples } from './output.ts'
 
 interface AddOptions extends ClientOptions {
   cron?: string

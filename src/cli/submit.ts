@@ -1,14 +1,11 @@
-import { createReadStream } from 'node:fs'
-import { createInterface } from 'node:readline'
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
-import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
+import { EXIT, parseJson, show, withClientOptions, withExamples } from './output.ts'
+import { type FileOptions, submitFile } from './submit-file.ts'
 import { waitForEnd } from './tasks.ts'
 
-const BATCH = 1_000
-
-interface SubmitOptions extends ClientOptions {
+interface SubmitOptions extends FileOptions {
   file?: string
   wait?: boolean
   priority?: string
@@ -16,7 +13,12 @@ interface SubmitOptions extends ClientOptions {
   maxRetry?: string
   key?: string
   group?: string
+  after?: string[]
+  onFailure?: string
 }
+
+/** What is said of one task; in a file each line says its own. */
+const OF_ONE = ['wait', 'priority', 'delay', 'maxRetry', 'key', 'group', 'after', 'onFailure'] as const
 
 /** `xqueue submit`: one task from the arguments, or many from a file of lines. */
 export function submitCommand(): Command {
@@ -31,21 +33,35 @@ export function submitCommand(): Command {
     .option('--max-retry <n>', 'retries after the first attempt')
     .option('--key <key>', 'idempotency key')
     .option('--group <group>', 'tenant, account or customer: the groups of a type take turns')
-    .action((type: string | undefined, payload: string, options: SubmitOptions) =>
-      options.file === undefined ? submitOne(type, payload, options) : submitFile(options.file, options),
+    .option('--after <id...>', 'start only when these tasks have ended')
+    .option('--on-failure <way>', 'when one of them fails: cancel (default), run all the same, or wait for its retry')
+    .option(
+      '--batch <name>',
+      'a name to count, list, cancel and retry tasks under; of a file, for the lines without one',
     )
+    .option('--together', 'all of the file or none, up to 10,000 lines, which may wait for each other by their places')
+    .action((type: string | undefined, payload: string, options: SubmitOptions) => {
+      if (options.file === undefined) return submitOne(type, payload, options)
+      const given = OF_ONE.find((name) => options[name] !== undefined)
+      if (given === undefined) return submitFile(options.file, options)
+      const flag = command.options.find((option) => option.attributeName() === given)!.long
+      throw new XQueueError('invalid_config', `${flag} is said of one task: in a file, each line says it of its own`)
+    })
   return withExamples(
     command,
     'xqueue submit example \'{"duration": 2}\' --wait',
     'xqueue submit example \'{"duration": 2}\' --group acme',
+    'xqueue submit example \'{"duration": 2}\' --after ID --on-failure run --batch nightly',
     'xqueue submit --file tasks.ndjson',
+    'xqueue submit --file flow.ndjson --together --batch nightly',
     'generate-tasks | xqueue submit --file -',
   )
 }
 
 async function submitOne(type: string | undefined, text: string, options: SubmitOptions): Promise<void> {
   if (type === undefined) throw new XQueueError('invalid_config', 'name a task type, or give --file')
-  const { priority, delay, maxRetry, key, group } = options
+  if (options.together) throw new XQueueError('invalid_config', '--together is said of a --file')
+  const { priority, delay, maxRetry, key, group, after, onFailure, batch } = options
   const body = {
     type,
     payload: parseJson(text, 'the payload'),
@@ -54,6 +70,9 @@ async function submitOne(type: string | undefined, text: string, options: Submit
     ...(maxRetry === undefined ? {} : { max_retry: Number(maxRetry) }),
     ...(key === undefined ? {} : { idempotency_key: key }),
     ...(group === undefined ? {} : { group }),
+    ...(after === undefined ? {} : { after }),
+    ...(onFailure === undefined ? {} : { on_failure: onFailure }),
+    ...(batch === undefined ? {} : { batch }),
   }
   const task = await call<{ id: string; status: string }>(options.server, 'POST', '/tasks', body)
   if (!options.wait) {
@@ -63,51 +82,4 @@ async function submitOne(type: string | undefined, text: string, options: Submit
   const ended = await waitForEnd(options.server, task.id)
   show(ended, options, ({ id, status, error }) => `${id} ${status}${error ? `: ${error.split('\n')[0]}` : ''}`)
   if (ended.status !== 'success') process.exitCode = EXIT.failed
-}
-
-async function submitFile(path: string, options: SubmitOptions): Promise<void> {
-  const input = path === '-' ? process.stdin : createReadStream(path)
-  const startedAt = performance.now()
-  let batch: unknown[] = []
-  let submitted = 0
-  const flush = async () => {
-    if (batch.length === 0) return
-    const { count } = await call<{ count: number }>(options.server, 'POST', '/tasks/batch', { tasks: batch })
-    submitted += count
-    batch = []
-    if (process.stderr.isTTY) process.stderr.write(`\r${submitted} submitted, ${rate(submitted, startedAt)}/s `)
-  }
-  try {
-    let number = 0
-    for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
-      number += 1
-      if (line.trim() === '') continue
-      batch.push(parseJson(line, `line ${number}`))
-      if (batch.length === BATCH) await flush()
-    }
-    await flush()
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new XQueueError('invalid_config', `there is no file ${path}`)
-    }
-    process.stderr.write(`${submitted} tasks were submitted before this:\n`)
-    throw error
-  } finally {
-    if (process.stderr.isTTY) process.stderr.write('\n')
-  }
-  const done = { submitted, per_second: rate(submitted, startedAt) }
-  show(done, options, () => `${submitted} submitted, ${done.per_second}/s`)
-}
-
-function rate(count: number, since: number): number {
-  return Math.round((count / Math.max(performance.now() - since, 1)) * 1_000)
-}
-
-/** @throws XQueueError `invalid_config` naming what was to be JSON */
-export function parseJson(text: string, what: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new XQueueError('invalid_config', `${what} is no JSON: ${(error as Error).message}`)
-  }
 }

@@ -10,6 +10,7 @@ interface FilterOptions extends ClientOptions {
   type?: string
   tag?: string
   group?: string
+  batch?: string
   limit?: string
   all?: boolean
 }
@@ -54,8 +55,7 @@ export function taskCommands(): Command[] {
           return
         }
         if (id === undefined) {
-          const answer = await call<{ count: number }>(options.server, 'POST', `/tasks/${name}`, filter)
-          show(answer, options, ({ count }) => `${count} tasks`)
+          show(await changeAll(name, filter, options.server), options, ({ count }) => `${count} tasks`)
           return
         }
         const [method, path] = name === 'cancel' ? ['DELETE', ''] : ['POST', '/retry']
@@ -71,18 +71,34 @@ export function taskCommands(): Command[] {
       'xqueue list --status pending --type email',
       'xqueue list --tag customer:42 --limit 10',
       'xqueue list --group acme',
+      'xqueue list --batch nightly --status failed',
     ),
     withExamples(
       change('cancel', 'cancel a task, or all that fit'),
       `xqueue cancel ${id}`,
       'xqueue cancel --type email',
+      'xqueue cancel --batch nightly',
     ),
     withExamples(
       change('retry', 'run failed, canceled or timed-out tasks again'),
       `xqueue retry ${id}`,
       'xqueue retry --status failed --type email',
+      'xqueue retry --batch nightly',
     ),
   ]
+}
+
+/** A batch alone has calls of its own: they need no more than the right to submit, and know a name that there is not. */
+async function changeAll(
+  name: 'cancel' | 'retry',
+  { batch, ...others }: ReturnType<typeof filterOf>,
+  server: Server,
+): Promise<{ count: number }> {
+  if (batch === undefined || Object.keys(others).length > 0) {
+    return call(server, 'POST', `/tasks/${name}`, { ...others, ...(batch === undefined ? {} : { batch }) })
+  }
+  const path = `/batches/${encodeURIComponent(batch)}`
+  return name === 'cancel' ? call(server, 'DELETE', path) : call(server, 'POST', `${path}/retry`)
 }
 
 /** Resolves with the task once its status is final. */
@@ -127,13 +143,15 @@ function withFilter(command: Command): Command {
     .option('--type <type>', 'task type')
     .option('--tag <key:value>', 'a tag')
     .option('--group <group>', 'a group')
+    .option('--batch <name>', 'a batch')
 }
 
-function filterOf({ status, type, tag, group }: FilterOptions): Record<string, string> {
+function filterOf({ status, type, tag, group, batch }: FilterOptions): Record<string, string> & { batch?: string } {
   return {
     ...(status ? { status } : {}),
     ...(type ? { type } : {}),
     ...(tag ? { tag } : {}),
     ...(group ? { group } : {}),
+    ...(batch ? { batch } : {}),
   }
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { XQueueError } from '../task/errors.ts'
 import type { Status } from '../task/status.ts'
 import type { Handlers, PayloadOf } from '../worker/handlers.ts'
 import { call, type Server } from './call.ts'
@@ -31,22 +32,26 @@ export class Batch {
 
   /** @throws XQueueError `not_found` when none of its tasks is kept */
   state(): Promise<BatchState> {
-    return call(this.#server, 'GET', this.#path())
+    return this.#look()
   }
 
   /**
    * Waits until all of its tasks have ended, however they did.
    * @param onProgress is told of each change that is seen
+   * @throws the reason of `signal` when that fires
    */
   async ended({ signal, onProgress }: BatchWait = {}): Promise<BatchState> {
     let told = ''
     for (let lookMs = LOOK_MS.first; ; lookMs = Math.min(lookMs * 2, LOOK_MS.most)) {
-      const state = await this.state()
+      const state = await this.#look(signal)
       const seen = JSON.stringify(state)
       if (seen !== told) onProgress?.(state)
       told = seen
       if (state.done) return state
-      await sleep(lookMs, undefined, signal ? { signal } : {})
+      await sleep(lookMs, undefined, signal ? { signal } : {}).catch((error: unknown) => {
+        signal?.throwIfAborted()
+        throw error
+      })
     }
   }
 
@@ -58,6 +63,10 @@ export class Batch {
   /** Runs its failed, canceled and timed-out tasks again. Returns how many that were. */
   async retry(): Promise<number> {
     return (await call<{ count: number }>(this.#server, 'POST', `${this.#path()}/retry`)).count
+  }
+
+  #look(signal?: AbortSignal): Promise<BatchState> {
+    return call(this.#server, 'GET', this.#path(), undefined, signal)
   }
 
   #path(): string {
@@ -87,12 +96,14 @@ export type FlowOptions = Omit<SubmitOptions, 'after' | 'batch'> & {
  *     const flow = client.flow()
  *     const pages = urls.map((url) => flow.add('fetch', { url }))
  *     flow.add('report', {}, { after: pages })
- *     const batch = await flow.submit()
+ *     const { batch } = await flow.submit()
+ *     await batch.ended()
  */
 export class Flow<H extends Handlers> {
   readonly batch: Batch
   readonly #server: Server
   readonly #tasks: ReturnType<typeof inputOf>[] = []
+  readonly #added = new Set<FlowTask>()
 
   constructor(server: Server, name: string = randomUUID()) {
     this.#server = server
@@ -105,14 +116,23 @@ export class Flow<H extends Handlers> {
     payload: PayloadOf<H, Type>,
     { after = [], ...options }: FlowOptions = {},
   ): FlowTask<Type> {
-    const places = after.map((task) => (typeof task === 'string' ? task : task.place))
+    const places = after.map((task) => (typeof task === 'string' ? task : this.#placeOf(task)))
     const place = this.#tasks.push(inputOf({ ...options, type, payload, after: places, batch: this.batch.name })) - 1
-    return { type, place }
+    const added = { type, place }
+    this.#added.add(added)
+    return added
   }
 
   /** Submits all that was added; their ids, in that order, and the batch that tells how far they are. */
   async submit(): Promise<{ ids: string[]; batch: Batch }> {
     const answer = await call<{ tasks: { id: string }[] }>(this.#server, 'POST', '/tasks/batch', { tasks: this.#tasks })
     return { ids: answer.tasks.map(({ id }) => id), batch: this.batch }
+  }
+
+  /** A place says nothing in another flow. */
+  #placeOf(task: FlowTask): number {
+    if (this.#added.has(task)) return task.place
+    const remedy = 'wait for tasks of another flow by the ids that its submit() gives'
+    throw new XQueueError('invalid_request', `a task of type "${task.type}" was not added to this flow: ${remedy}`)
   }
 }

@@ -48,8 +48,8 @@ export function unknownPredecessors(missing: readonly { index: number; place: nu
 }
 
 export function tooManySuccessors(id: string): XQueueError {
-  const detail = `${TASK_LIMITS.successorsMax} tasks may wait for one, and for ${id} it would be more`
-  return new XQueueError('too_many_successors', `${detail}: let them wait for a task in between`)
+  const detail = `${TASK_LIMITS.successorsMax} tasks may wait for one, and for task ${id} it would be more`
+  return new XQueueError('too_many_successors', `${detail}: let the others wait for a task in between`)
 }
 
 export function queueFull(waiting: number, pendingMax: number, more: number): XQueueError {

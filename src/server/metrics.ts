@@ -29,8 +29,10 @@ export function engineMetrics({ engine, live, version, registry }: ServerOptions
       const measured = (await types()).map((info): [string, number | null] => [info.type, measure(info)])
       return measured.filter((entry): entry is [string, number] => entry[1] !== null)
     })
-  ofTypes('xqueue_tasks_pending', 'Waiting tasks, delayed ones included', ({ pending }) => pending)
+  ofTypes('xqueue_tasks_pending', 'Waiting tasks, delayed and dependent ones included', ({ pending }) => pending)
   ofTypes('xqueue_tasks_delayed', 'Waiting tasks whose time has not come', ({ delayed }) => delayed)
+  ofTypes('xqueue_tasks_dependent', 'Waiting tasks that wait for others', ({ dependent }) => dependent)
+  ofTypes('xqueue_tasks_ready', 'Waiting tasks that more workers could help with', readyOf)
   ofTypes('xqueue_tasks_processing', 'Running tasks', ({ processing }) => processing)
   ofTypes('xqueue_workers', 'Live workers that run the type', ({ workers }) => workers)
   ofTypes('xqueue_paused', '1 while the type starts no tasks', ({ paused }) => Number(paused))
@@ -50,6 +52,11 @@ export function engineMetrics({ engine, live, version, registry }: ServerOptions
     },
   )
   gauge('xqueue_build_info', 'Always 1; the version is the label', 'version', async () => [[version, 1]])
+}
+
+/** Counted one after the other, the figures of a busy moment need not fit each other. */
+function readyOf({ pending, delayed, dependent }: TypeInfo): number {
+  return Math.max(0, pending - delayed - dependent)
 }
 
 /** Callers that come while an answer is under way get that one: all gauges of a type ask at once. */

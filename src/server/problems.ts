@@ -109,6 +109,14 @@ function inOurWords({ keyword, params, schema }: Validation): {
       const beside = others.length > 0 ? `together with ${others.join(' and ')}` : 'beside these values'
       return { field, told: `cannot be given ${beside}` }
     }
+    case 'enum':
+      return { told: `must be one of ${(schema as unknown[]).join(', ')}` }
+    case 'uniqueItems': {
+      const { i, j } = params as { i: number; j: number }
+      return { told: `has the same twice, at ${Math.min(i, j)} and ${Math.max(i, j)}: name each once` }
+    }
+    case 'type':
+      return { told: Array.isArray(schema) ? `must be ${schema.join(' or ')}` : undefined }
     case 'anyOf':
       return { told: 'needs one of the fields that are missing' }
     default:

@@ -9,7 +9,7 @@ export const CURSOR_FORMAT = 'cursor'
 const TAG = '^[^:]+:'
 const closed = { additionalProperties: false }
 
-export const StatusSchema = Type.Union(STATUSES.map((status) => Type.Literal(status)))
+export const StatusSchema = Type.Enum([...STATUSES])
 
 export const FilterSchema = Type.Object(
   {

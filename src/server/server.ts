@@ -106,6 +106,7 @@ const AJV_OPTIONS = {
   removeAdditional: false,
   coerceTypes: false,
   allErrors: true,
+  allowUnionTypes: true,
   useDefaults: false,
   verbose: true, // An error tells the schema that it comes of: see problems.ts
   formats: {

@@ -1,8 +1,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Engine, TaskFilter } from '../engine/engine.ts'
+import type { Changed, Engine, TaskFilter } from '../engine/engine.ts'
 import { type ErrorCode, type FieldError, XQueueError } from '../task/errors.ts'
-import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
+import { RETRYABLE_STATUSES } from '../task/status.ts'
+import { TASK_LIMITS, type Task, type TaskSpec } from '../task/task.ts'
 import { refuseTaskLimits, specOf, type TaskInput, TaskInputSchema, throwErrors } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
@@ -58,8 +59,7 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     if (outcome === 'unknown' || !task) throw noTask(id)
     if (outcome === 'refused') {
       const code = change === 'cancel' ? 'task_finished' : 'task_not_retryable'
-      const why = change === 'cancel' ? 'it has ended already' : 'only failed, canceled and timeout can be retried'
-      throw new XQueueError(code, `task ${id} is ${task.status}: ${why}`)
+      throw new XQueueError(code, `task ${id} is ${task.status}: ${whyRefused(change, task)}`)
     }
     return reply.status(outcome === 'stopping' ? 202 : 200).send(taskJson(task))
   }
@@ -200,13 +200,22 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
 
 /** All that fit, some at a time; returns how many. */
 export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
-  let { results, next } = await engine[change]({ filter })
-  let count = results.length
-  while (next !== null) {
-    ;({ results, next } = await engine[change]({ filter, before: next }))
-    count += results.length
-  }
+  let count = 0
+  let before: number | null = null
+  do {
+    const { results, next }: Changed = await engine[change]({ filter, ...(before === null ? {} : { before }) })
+    count += results.filter(({ outcome }) => outcome !== 'refused').length
+    before = next
+  } while (before !== null)
   return count
+}
+
+function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string {
+  if (change === 'cancel') return 'it has ended already'
+  if (after.length === 0 || !RETRYABLE_STATUSES.includes(status as never)) {
+    return 'only failed, canceled and timeout can be retried'
+  }
+  return 'what it waited for is no longer kept and had not succeeded, so it would wait for ever: submit it anew'
 }
 
 function filterOf({ status, type, tag, group, batch }: Filter): TaskFilter {

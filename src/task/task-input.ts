@@ -52,14 +52,15 @@ export const TaskInputSchema = Type.Object(
     ),
     idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
     group: GroupSchema,
-    after: Type.Array(Type.Union([Type.String({ maxLength: 100 }), Type.Integer({ minimum: 0 })]), {
+    after: Type.Array(Type.Unsafe<string | number>({ type: ['string', 'integer'], maxLength: 100, minimum: 0 }), {
       maxItems: TASK_LIMITS.afterMax,
+      uniqueItems: true,
       description: 'Tasks to wait for: ids, or in a batch also the places of earlier ones in it, from 0',
     }),
-    on_failure: Type.Union(
-      ON_FAILURE.map((name) => Type.Literal(name)),
-      { description: 'When one of those ends without success: be canceled too, run all the same, or wait for a retry' },
-    ),
+    on_failure: Type.Enum([...ON_FAILURE], {
+      description:
+        'When one of those ends without success: be canceled too (default), run all the same, or wait for it',
+    }),
     batch: BatchSchema,
   },
   {
@@ -180,14 +181,19 @@ export async function specOf(
 
 /** A task comes behind those of its batch that it waits for: so no two can wait for each other. */
 function checkAfter(after: readonly (string | number)[], place: number, at: string, errors: FieldError[]): void {
-  after.forEach((id, index) => {
-    const path = `${at}after[${index}]`
-    if (after.indexOf(id) < index) errors.push({ path, message: `names ${JSON.stringify(id)} a second time` })
-    if (typeof id === 'string' || id < place) return
-    const remedy = 'put a task behind those that it waits for; none can wait for itself, also not through others'
-    const message = at === '' ? 'is no id, and there is no batch here' : `names no earlier task of the batch: ${remedy}`
-    errors.push({ path, message })
-  })
+  const inBatch = at !== ''
+  const index = after.findIndex((id) => typeof id === 'number' && !(inBatch && id < place))
+  // One for each task is enough: a batch may name millions.
+  if (index >= 0) errors.push({ path: `${at}after[${index}]`, message: wrongPlace(after[index]!, place, inBatch) })
+}
+
+function wrongPlace(id: string | number, place: number, inBatch: boolean): string {
+  if (!inBatch) {
+    const remedy = 'name tasks by their ids, or submit those that wait for each other together, as a batch'
+    return `is ${id}, a place in a batch, and this task is submitted alone: ${remedy}`
+  }
+  const which = id === place ? 'which is this task itself' : `and this is the task at place ${place}`
+  return `is ${id}, ${which}: a task can wait for earlier ones of its batch only, so put it behind them`
 }
 
 /** @throws XQueueError `invalid_request` when there is any */

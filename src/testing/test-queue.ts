@@ -258,8 +258,10 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     if (counts.pending === 0) return true
     const { tasks } = await this.#engine.list({ status: 'pending', limit: LOOK_MAX })
     const reasons = await Promise.all(tasks.map(async ({ id }) => (await this.#engine.explain(id))?.reason))
-    // A worker that was cut off for long may count as gone, and comes back.
-    const stays = (reason?: string) => reason === 'paused' || (reason === 'no_worker' && this.#workers.length === 0)
+    // What waits for others starts when those end, and whether they will is asked of them. A worker that was cut off
+    // for long may count as gone, and comes back.
+    const stays = (reason?: string) =>
+      reason === 'paused' || reason === 'waits_for_tasks' || (reason === 'no_worker' && this.#workers.length === 0)
     return reasons.every(stays)
   }
 }

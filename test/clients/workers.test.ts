@@ -76,6 +76,19 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(strange, { status: 'failed', error: expect.stringContaining('is no JSON'), attempts: 1 })
   })
 
+  it('hands the handler what came of the tasks that its own has waited for', async () => {
+    await start()
+    const echo = await server.submit('echo', 7)
+    const never = await server.submit('never')
+    const join = await server.submit('join', {}, { after: [never, echo], on_failure: 'run' })
+    const told = [
+      [never, 'never', 'failed', null, 'this cannot work'],
+      [echo, 'echo', 'success', { payload: 7, attempt: 1 }, null],
+    ]
+    await server.until(join, { status: 'success', result: told })
+    await server.until(await server.submit('join'), { status: 'success', result: [] })
+  })
+
   it('runs no more tasks at once than it may, and tells who it is', async () => {
     await start()
     const ids = await Promise.all(Array.from({ length: 5 }, () => server.submit('steps', { steps: 30 })))

@@ -98,8 +98,8 @@ it('exports every label that they choose by', () => {
 })
 
 it('tells figures of types by the type alone', () => {
-  const ofTypes = ['xqueue_tasks_pending', 'xqueue_tasks_delayed', 'xqueue_tasks_processing', 'xqueue_workers']
-  for (const name of [...ofTypes, 'xqueue_paused', 'xqueue_concurrency_limit']) {
+  const ofTypes = ['pending', 'delayed', 'dependent', 'ready', 'processing'].map((which) => `xqueue_tasks_${which}`)
+  for (const name of [...ofTypes, 'xqueue_workers', 'xqueue_paused', 'xqueue_concurrency_limit']) {
     expect([name, [...exported.get(name)!]]).toEqual([name, ['type']])
   }
 })

@@ -25,19 +25,20 @@ it('the guide from BullMQ: its code compiles, and does what it says', async () =
   server = await XQueue.prepare('--handlers', 'handlers.ts')
   for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(server.folder, name))
   const names = writeSnippets(guide, server.folder).flatMap(({ name }) => name ?? [])
-  expect(names).toEqual(['handlers.ts', 'submit.ts', 'many.ts'])
+  expect(names).toEqual(['handlers.ts', 'submit.ts', 'many.ts', 'flow.ts'])
   const settings = { extends: join(root, 'tsconfig.json'), include: ['*.ts'] }
   writeFileSync(join(server.folder, 'tsconfig.json'), JSON.stringify(settings))
   await run(process.execPath, 'node_modules/typescript/bin/tsc', '--noEmit', '--rootDir', '/', '-p', '.')
   await server.startAgain()
   expect(await run(process.execPath, 'submit.ts')).toBe('124\n')
   expect(await run(process.execPath, 'many.ts')).toBe('{ total: 62 }\nDoNotRetry: an invoice cannot be negative\n')
+  expect(await run(process.execPath, 'flow.ts')).toBe('{ total: 186 }\n')
 })
 
 it('the guide from Celery: its code does what it says', async () => {
   server = await XQueue.start()
   const names = writeSnippets('docs/migrating-from-celery.md', server.folder).flatMap(({ name }) => name ?? [])
-  expect(names).toEqual(['worker.py', 'limits.py', 'submit.py'])
+  expect(names).toEqual(['worker.py', 'limits.py', 'submit.py', 'flow.py'])
   const stdio = 'inherit' as const
   const worker = endAtExit(spawn('python3', ['worker.py'], { cwd: server.folder, env: env(), stdio }))
   await server.untilKnown('invoice')
@@ -45,6 +46,7 @@ it('the guide from Celery: its code does what it says', async () => {
   expect(await run('python3', 'submit.py')).toBe(
     "success {'total': 124} 2\nsuccess {'total': 62}\nfailed an invoice cannot be negative\n",
   )
+  expect(await run('python3', 'flow.py')).toBe("success {'total': 186}\n100 %\n")
   worker.kill('SIGTERM')
   expect(await once(worker, 'exit')).toEqual([0, null])
 })

@@ -90,6 +90,11 @@ describe.each(DOCUMENTS)('%s', (document) => {
     expect(await run('node client.ts')).toBe('90000\n')
   })
 
+  it('runs the flow that it shows', async () => {
+    await start('npm run xqueue -- serve --handlers album-handlers.ts', '--port 0')
+    expect(await run('node album.ts')).toBe("[ 'sunset.png', 'harbour.png' ]\n")
+  })
+
   it('shows commands that work', async () => {
     await start(startScript(), '--port 0 --engine sqlite::memory:')
     const blocks = ['limit example 10\n', '--group-limit', 'schedule add']

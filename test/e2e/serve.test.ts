@@ -226,6 +226,66 @@ it('is driven from the command line', async () => {
   expect(run('stats', '--server', 'http://127.0.0.1:9').status).toBe(3)
 })
 
+it('submits tasks that wait for each other from the command line, and follows their batch', async () => {
+  await serve('flows.db')
+  const run = (args: string[], ...lines: (object | '')[]) => {
+    const input = lines.map((line) => (line === '' ? line : JSON.stringify(line))).join('\n')
+    const env = { ...process.env, XQUEUE_SERVER: base }
+    const { stdout, stderr, status } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env, input })
+    return { stdout: stdout.trim(), stderr, status }
+  }
+  const example = (duration: number, more: object = {}) => ({ type: 'example', payload: { duration }, ...more })
+  const file = ['submit', '--file', '-']
+
+  const first = run(['submit', 'example', '{"duration": 1}', '--batch', 'one by one']).stdout
+  const flags = ['--after', first, '--on-failure', 'run', '--batch', 'one by one']
+  const second = run(['submit', 'example', '{"duration": 0}', ...flags]).stdout
+  expect(await task(second)).toMatchObject({ after: [first], on_failure: 'run', batch: 'one by one' })
+  expect(JSON.parse(run(['batch', 'one by one', '--wait', '--json']).stdout)).toMatchObject({ total: 2, success: 2 })
+
+  const graph = [
+    example(0.1, { after: [] }),
+    example(0.1, { after: [0] }),
+    example(0.1, { after: [0, 1], batch: 'own' }),
+  ]
+  const alone = run(file, ...graph)
+  expect([alone.status, alone.stderr]).toEqual([
+    2,
+    expect.stringContaining('line 2 waits for 0, a place in a batch: submit the file with --together'),
+  ])
+  expect(run([...file, '--together', '--batch', 'graph', '--json'], ...graph).stdout).toContain('"submitted":3')
+  expect(JSON.parse(run(['list', '--batch', 'own', '--json']).stdout)[0].after).toHaveLength(2)
+  expect(run(['batch', 'graph', '--wait'])).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^total +2\n(.+\n)*success +2\n(.+\n)*progress +100 %\n/m),
+  })
+
+  const wrong = run([...file, '--together'], example(0), '', example(0, { after: [3] }), example(0, { after: [0, 7] }))
+  expect(wrong.status).toBe(1)
+  expect(wrong.stderr).toContain('xqueue: line 3: after[0] is 3')
+  expect(wrong.stderr).toMatch(/^0 tasks were submitted before this:/)
+  const many = run([...file, '--together'], ...Array.from({ length: 10_001 }, () => example(0)))
+  expect([many.status, many.stderr]).toEqual([2, expect.stringContaining('one call takes 10000 tasks')])
+  expect(run([...file, '--group', 'acme'], example(0))).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('--group is said of one task'),
+  })
+  expect(run(['submit', 'example', '--together']).status).toBe(2)
+
+  run([...file, '--together', '--batch', 'bad'], example(60), example(0, { after: [0] }), example(0, { after: [1] }))
+  expect(run(['cancel', '--batch', 'bad', '--type', 'email']).stdout).toBe('0 tasks')
+  expect(run(['cancel', '--batch', 'bad']).stdout).toBe('3 tasks')
+  expect(run(['batch', 'bad', '--wait'])).toMatchObject({ status: 1, stdout: expect.stringMatching(/^canceled +3$/m) })
+  expect(run(['batch', 'bad'])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^done +true$/m) })
+  expect(run(['retry', '--batch', 'bad']).stdout).toBe('3 tasks')
+  run(['cancel', '--batch', 'bad'])
+  expect(run(['retry', '--batch', 'none']).stderr).toContain('there is no batch "none"')
+  expect(run(['batch', 'none'])).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('there is no batch "none"'),
+  })
+})
+
 it.each(['bash', 'zsh'])('completes commands and flags in %s', (shell) => {
   const script = spawnSync(process.execPath, [main, 'completion', shell], { encoding: 'utf8' }).stdout
   const ask = (...words: string[]) => {

@@ -34,10 +34,11 @@ it.runIf(program)(
     const drawn = ['--seed', String(seed), '--workers', '1', '--max-examples', '25', '--max-time', String(seconds)]
     const quiet = ['--generation-database', 'none', '--no-color', '--warnings', 'off']
     const args = ['--config-file', join(here, 'schemathesis.toml'), 'run', ...target, ...checks, ...excluded]
-    const hooks = { SCHEMATHESIS_HOOKS: 'schemathesis_hooks', PYTHONPATH: here, PYTHONDONTWRITEBYTECODE: '1' }
+    const { body: task } = await served.call('POST', '/tasks', { type: 'remote' })
+    const hooks = { SCHEMATHESIS_HOOKS: 'schemathesis_hooks', PYTHONPATH: here, XQUEUE_FUZZ_TASK: task.id }
     const child = spawn(program!, [...args, ...drawn, ...quiet], {
       cwd: served.folder,
-      env: { ...process.env, ...hooks },
+      env: { ...process.env, ...hooks, PYTHONDONTWRITEBYTECODE: '1' },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let report = ''

@@ -70,7 +70,7 @@ it.each([
   ['an id', { id: 'a b' }, 'id', 'must be letters, digits'],
   ['its payload', { payload: { n: 'x' } }, 'payload.n', ''],
   ['a field of tasks alone', { delay: '1h' }, 'delay', 'is not a known field'],
-  ['a catch-up', { catch_up: 'some' }, 'catch_up', 'must be equal to one of'],
+  ['a catch-up', { catch_up: 'some' }, 'catch_up', 'must be one of none, one, all'],
 ])('refuses %s that is wrong, and says how to mend it', async (_, wrong, path, message) => {
   const { status, body } = await call('POST', '', { ...report, ...wrong })
   expect(status).toBe(400)

@@ -18,6 +18,10 @@ const handlers = defineHandlers({
     },
   },
   slow: { concurrency: 1, run: ({ payload }: TaskWith<number>) => new Promise((done) => setTimeout(done, payload)) },
+  sum: {
+    run: (_task, { predecessors }) =>
+      predecessors.reduce((sum, { result }) => sum + ((result as { area: number } | null)?.area ?? 0), 0),
+  },
   stuck: { processTimeout: '5m', maxRetry: 0, run: () => new Promise<void>(() => undefined) },
 })
 let queue: TestQueue<typeof handlers>
@@ -129,4 +133,33 @@ it('cancels, also what runs, and runs it again', async () => {
   await expect(queue.cancel(running)).rejects.toMatchObject({ code: 'task_finished' })
   await queue.retry(running)
   expect((await queue.get(running)).status).toBe('processing')
+})
+
+it('runs tasks after those that they wait for, and is idle when these do not come', async () => {
+  const squares = [
+    await queue.submit('square', { side: 3 }, { delay: '1h' }),
+    await queue.submit('square', { side: 4 }),
+  ]
+  const sum = await queue.submit('sum', undefined as never, { after: squares.map(({ id }) => id) })
+  await queue.advance('59m')
+  expect((await queue.get(sum)).status).toBe('pending')
+  await queue.runUntilIdle()
+  expect(await queue.result(sum)).toBe(25)
+
+  const broken = await queue.submit('flaky', undefined as never)
+  const [canceled, all, waits] = [
+    await queue.submit('sum', undefined as never, { after: [broken.id] }),
+    await queue.submit('sum', undefined as never, { after: [broken.id, squares[1]!.id], onFailure: 'run' }),
+    await queue.submit('sum', undefined as never, { after: [broken.id], onFailure: 'wait' }),
+  ]
+  const before = queue.now()
+  await queue.runUntilIdle()
+  expect(queue.now() - before).toBe(70_000)
+  expect((await queue.get(canceled)).status).toBe('canceled')
+  expect(await queue.result(all)).toBe(16)
+  expect((await queue.get(waits)).status).toBe('pending')
+  await expect(queue.submit('sum', undefined as never, { after: ['none'] })).rejects.toMatchObject({
+    code: 'unknown_predecessor',
+    details: { errors: [{ path: 'tasks[0].after[0]' }] },
+  })
 })

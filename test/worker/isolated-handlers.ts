@@ -23,6 +23,10 @@ export default defineHandlers({
     run: (_task, { signal }) =>
       new Promise<never>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
   },
+  join: {
+    isolate: true,
+    run: (_task, { predecessors }) => predecessors.map(({ type, status, result }) => ({ type, status, result })),
+  },
   leave: { isolate: true, run: () => process.exit(7) },
   stray: {
     isolate: true,

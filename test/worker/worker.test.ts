@@ -261,6 +261,15 @@ describe('isolate', () => {
     }
   })
 
+  it('hands over what came of the tasks that one has waited for', async () => {
+    await start()
+    const reports = [await submit('report', { payload: { n: 1 } }), await submit('report', { payload: { n: 2 } })]
+    const { result } = await ended(await submit('join', { after: reports }))
+    const report = (n: number) => ({ id: reports[n - 1], attempt: 1, doubled: 2 * n })
+    expect(result).toEqual([1, 2].map((n) => ({ type: 'report', status: 'success', result: report(n) })))
+    expect((await ended(await submit('join'))).result).toEqual([])
+  })
+
   it('terminates one that blocks its thread, on cancel and on its time-out, while others go on', async () => {
     await start()
     const [canceled, late] = [await submit('block'), await submit('block', { processTimeoutMs: 50 })]

@@ -16,6 +16,7 @@ class AgainstAServer(unittest.TestCase):
 
     def test_submits_with_every_option_and_reads_it_back(self):
         run_at = datetime.now(timezone.utc) + timedelta(hours=1)
+        other = self.client.submit("example", {"duration": 0}, delay=60)
         task = self.client.submit(
             "example",
             {"duration": 1},
@@ -26,12 +27,16 @@ class AgainstAServer(unittest.TestCase):
             process_timeout=2.5,
             tags={"order": "7"},
             group="Müller & Co",
+            after=(other.id,),
+            on_failure="wait",
+            batch="of one",
             idempotency_key=str(uuid4()),
         )
         self.assertEqual(self.client.get(task.id), task)
         self.assertEqual((task.status, task.priority, task.max_retry), ("pending", 7, 0))
         self.assertEqual((task.queue_timeout, task.process_timeout), (5400, 2.5))
         self.assertEqual((task.tags, task.group, task.payload), ({"order": "7"}, "Müller & Co", {"duration": 1}))
+        self.assertEqual((task.after, task.on_failure, task.batch), ([other.id], "wait", "of one"))
         self.assertLess(abs(task.run_at - run_at), timedelta(milliseconds=1))
 
     def test_submits_once_for_a_key(self):
@@ -48,6 +53,26 @@ class AgainstAServer(unittest.TestCase):
         with self.assertRaises(XQueueError) as refused:
             self.client.submit_many([NewTask("example"), NewTask("example", priority=10)])
         self.assertEqual(refused.exception.errors[0]["path"], "tasks[1].priority")
+
+    def test_submits_tasks_that_wait_for_each_other(self):
+        batch = str(uuid4())
+        first, second = self.client.submit_many(
+            [
+                NewTask("example", {"duration": 0.1}, batch=batch),
+                NewTask("example", {"duration": 0}, after=[0], on_failure="run", batch=batch),
+            ]
+        )
+        last = self.client.submit("example", {"duration": 0}, after=[first, second], batch=batch)
+        ended = self.client.wait(last.id, timeout=30)
+        self.assertEqual((ended.status, ended.after), ("success", [first, second]))
+        state = self.client.call("GET", f"/batches/{batch}").body
+        self.assertEqual((state["total"], state["success"], state["done"]), (3, 3, True))
+        with self.assertRaises(XQueueError) as refused:
+            self.client.submit("example", {"duration": 0}, after=["none"])
+        self.assertEqual(refused.exception.code, "unknown_predecessor")
+        with self.assertRaises(XQueueError) as later:
+            self.client.submit_many([NewTask("example", {"duration": 0}, after=[1])])
+        self.assertEqual(later.exception.errors[0]["path"], "tasks[0].after[0]")
 
     def test_says_what_to_mend(self):
         with self.assertRaises(XQueueError) as refused:

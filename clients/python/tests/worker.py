@@ -38,8 +38,12 @@ def strange(attempt: Attempt) -> object:
     return {"result": object()}
 
 
+def join(attempt: Attempt) -> object:
+    return [[one.id, one.type, one.status, one.result, one.error] for one in attempt.predecessors]
+
+
 Worker(
-    {"echo": echo, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange},
+    {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

@@ -3,7 +3,7 @@
 from .attempt import Attempt, Canceled, DoNotRetry, RetryAfter
 from .client import Client
 from .errors import ServerUnreachable, XQueueError
-from .task import Json, NewTask, Task
+from .task import Json, NewTask, Predecessor, Task
 from .worker import Worker
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DoNotRetry",
     "Json",
     "NewTask",
+    "Predecessor",
     "RetryAfter",
     "ServerUnreachable",
     "Task",

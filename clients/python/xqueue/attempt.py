@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
-from .task import Json, Task
+from .task import Json, Predecessor, Task
 
 # A handler that reports in a loop makes no more calls than this.
 PROGRESS_SECONDS_MIN = 0.2
@@ -30,9 +31,13 @@ class Canceled(BaseException):
 class Attempt:
     """What a handler gets: its task, and how to report and to be stopped."""
 
-    def __init__(self, task: Task, lease: str, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, task: Task, lease: str, heartbeat_seconds: float, predecessors: Sequence[Predecessor] = ()
+    ) -> None:
         self.task = task
         self.lease = lease
+        self.predecessors = predecessors
+        """The tasks that this one has waited for, in the order of its `after`, with what they came to."""
         self._heartbeat_seconds = heartbeat_seconds
         self._beat_at = time.monotonic()
         self._progress: Json = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import Any, Union
@@ -37,6 +37,12 @@ class NewTask:
     tags: Mapping[str, str] | None = None
     group: str | None = None
     """A tenant, account or customer: the groups of a type take turns."""
+    after: Sequence[str | int] | None = None
+    """Tasks to wait for: ids, or with `submit_many` also the places of earlier ones, from 0."""
+    on_failure: str | None = None
+    """When one of those ends without success: `cancel` it too (default), `run` it all the same, or `wait` for a retry."""
+    batch: str | None = None
+    """A name that tasks are counted, listed, canceled and retried under together."""
     idempotency_key: str | None = None
     """The same key with the same task is submitted once, however often it is called."""
 
@@ -44,6 +50,8 @@ class NewTask:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.run_at is not None:
             given["run_at"] = self.run_at.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+        if self.after is not None:
+            given["after"] = list(self.after)
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -77,6 +85,10 @@ class Task:
     tags: Mapping[str, str]
     idempotency_key: str | None
     group: str | None
+    after: Sequence[str]
+    """The tasks that it waits for, or has waited for."""
+    on_failure: str
+    batch: str | None
 
     @property
     def is_final(self) -> bool:
@@ -89,6 +101,22 @@ class Task:
         for name in ("created_at", "run_at", "started_at", "updated_at", "completed_at"):
             known[name] = _time(known[name])
         return cls(**known)
+
+
+@dataclass(frozen=True)
+class Predecessor:
+    """A task that another one has waited for, as it ended."""
+
+    id: str
+    type: str
+    status: str | None
+    """None: it is not known any more."""
+    result: Json
+    error: str | None
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Json]) -> Predecessor:
+        return cls(**{field.name: answer.get(field.name) for field in fields(cls)})
 
 
 def _time(text: str | None) -> datetime | None:

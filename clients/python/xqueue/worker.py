@@ -18,7 +18,7 @@ from urllib.parse import quote
 from .attempt import Attempt, Canceled, DoNotRetry, RetryAfter
 from .client import Client
 from .errors import ServerUnreachable, XQueueError
-from .task import Json, Task
+from .task import Json, Predecessor, Task
 
 Handler = Callable[[Attempt], Json]
 
@@ -140,7 +140,9 @@ class Worker:
             left = (datetime.fromisoformat(item["expires_at"].replace("Z", "+00:00")) - now).total_seconds()
             shortest, longest = HEARTBEAT_SECONDS
             heartbeat_seconds = min(max(left / 3, shortest), longest)
-            attempts.append(Attempt(Task.from_json(item["task"]), item["lease"], heartbeat_seconds))
+            # A server from before there was such a thing tells of none.
+            predecessors = [Predecessor.from_json(one) for one in item.get("predecessors", [])]
+            attempts.append(Attempt(Task.from_json(item["task"]), item["lease"], heartbeat_seconds, predecessors))
         with self._changed:
             self._running.update(attempts)
             self._changed.notify_all()

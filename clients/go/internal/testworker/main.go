@@ -54,6 +54,18 @@ func strange(context.Context, *xqueue.Attempt) (any, error) {
 	return make(chan int), nil
 }
 
+func join(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+	rows := [][]any{}
+	for _, one := range attempt.Predecessors {
+		var failure any
+		if one.Error != "" {
+			failure = one.Error
+		}
+		rows = append(rows, []any{one.ID, one.Type, one.Status, one.Result, failure})
+	}
+	return rows, nil
+}
+
 func main() {
 	log.SetFlags(0)
 	shutdown := 30.0
@@ -67,7 +79,7 @@ func main() {
 	worker := xqueue.Worker{
 		Client: client,
 		Handlers: map[string]xqueue.Handler{
-			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange,
+			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),

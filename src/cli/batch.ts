@@ -1,0 +1,33 @@
+import { Command } from 'commander'
+import { Batch, type BatchState } from '../client/flow.ts'
+import { type ClientOptions, EXIT, facts, show, withClientOptions, withExamples } from './output.ts'
+
+/** `xqueue batch`: how far the tasks are that were submitted under one name. */
+export function batchCommand(): Command {
+  const command = withClientOptions(new Command('batch'))
+    .description('show how far a batch is')
+    .argument('<name>')
+    .option('--wait', 'wait until all its tasks have ended; exits with 1 unless all succeeded')
+    .action(async (name: string, options: ClientOptions & { wait?: boolean }) => {
+      const batch = new Batch(options.server, name)
+      const state = options.wait ? await batch.ended({ onProgress: told }) : await batch.state()
+      if (options.wait && process.stderr.isTTY) process.stderr.write('\n')
+      show(state, options, (fields) => facts({ ...fields, progress: `${fields.progress} %` }))
+      if (options.wait && hasFailures(state)) process.exitCode = EXIT.failed
+    })
+  return withExamples(
+    command,
+    'xqueue batch nightly',
+    'xqueue submit --file nightly.ndjson --together --batch nightly && xqueue batch nightly --wait',
+    'xqueue list --batch nightly --status failed',
+  )
+}
+
+function told({ batch, progress, total }: BatchState): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r${batch}: ${progress} % of ${total} tasks have ended `)
+}
+
+/** How those ended that are no longer kept, nobody knows. */
+function hasFailures({ success, removed, total }: BatchState): boolean {
+  return success + removed < total
+}

@@ -1,0 +1,326 @@
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { TASK_LIMITS } from '../../src/task/task.ts'
+import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+
+let engine: Engine
+let server: FastifyInstance
+let url: string
+/** Moved on by tests; real time goes on beside. */
+let aheadMs = 0
+
+const handlers = normalizeHandlers({
+  fetch: { run: () => null },
+  report: { run: () => null },
+})
+const RETENTION_MS = 3_600_000
+
+beforeAll(async () => {
+  const logger = pino({ level: 'silent' })
+  const retention = { ageMs: RETENTION_MS, countMax: 100_000 }
+  engine = await openEngine('sqlite::memory:', { clock: () => Date.now() + aheadMs, retention })
+  await announce(engine, handlers)
+  const registry = new Registry()
+  server = await createServer({ engine, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
+  url = await server.listen({ host: '127.0.0.1', port: 0 })
+})
+afterAll(async () => {
+  await server.close()
+  await engine.close()
+})
+afterEach(() => call('POST', '/tasks/cancel', {}))
+
+// biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
+type Answer = { status: number; body: any }
+
+async function call(method: string, path: string, body?: object): Promise<Answer> {
+  const request = body ? { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) } : {}
+  const answer = await fetch(`${url}/api/v1${path}`, { method, ...request })
+  return { status: answer.status, body: await answer.json() }
+}
+const get = async (path: string) => (await call('GET', path)).body
+const task = (id: string) => get(`/tasks/${id}`)
+/** Submits together, and gives the ids. */
+async function submitAll(...tasks: object[]): Promise<string[]> {
+  const all = tasks.map((one) => ({ type: 'fetch', max_retry: 0, ...one }))
+  const { status, body } = await call('POST', '/tasks/batch', { tasks: all })
+  expect({ status, body }).toMatchObject({ status: 201 })
+  return body.tasks.map(({ id }: { id: string }) => id)
+}
+const take = async (max = 1) => (await call('POST', '/tasks/consume', { types: ['fetch', 'report'], max })).body.leases
+async function end(how: 'complete' | 'fail', body: object): Promise<string> {
+  const [{ lease, task }] = await take()
+  expect((await call('POST', `/leases/${lease}/${how}`, body)).status).toBe(200)
+  return task.id
+}
+const succeed = (result: unknown = null) => end('complete', { result })
+const fail = (error = 'broken') => end('fail', { error, retry: false })
+
+describe('a graph in one batch', () => {
+  it('is accepted whole, runs in its order, and hands on what came of the ones before', async () => {
+    const tasks = [{}, { type: 'report', after: [0] }, { after: [0] }, { type: 'report', after: [2, 1] }]
+    const [first, left, right, last] = await submitAll(...tasks.map((one) => ({ ...one, batch: 'graph' })))
+    expect(await task(last!)).toMatchObject({
+      status: 'pending',
+      after: [right, left],
+      on_failure: 'cancel',
+      batch: 'graph',
+    })
+    expect(await task(first!)).toMatchObject({ after: [], batch: 'graph' })
+    expect(await get(`/tasks/${last}/explain`)).toMatchObject({ reason: 'waits_for_tasks', waits_for: [right, left] })
+    expect(await succeed('one')).toBe(first)
+    const middle = await take(9)
+    expect(middle.map((lease: { task: { id: string } }) => lease.task.id).sort()).toEqual([left, right].sort())
+    const one = { id: first, type: 'fetch', status: 'success', result: 'one', error: null }
+    for (const { lease, task, predecessors } of middle) {
+      expect(predecessors).toEqual([one])
+      await call('POST', `/leases/${lease}/complete`, { result: task.id === left ? { n: 1 } : [2] })
+    }
+    expect(await get(`/tasks/${last}/explain`)).toMatchObject({ reason: 'ready', waits_for: [] })
+    const [{ task: joined, predecessors, lease }] = await take(9)
+    expect(joined.id).toBe(last)
+    expect(predecessors).toEqual([
+      { id: right, type: 'fetch', status: 'success', result: [2], error: null },
+      { id: left, type: 'report', status: 'success', result: { n: 1 }, error: null },
+    ])
+    await call('POST', `/leases/${lease}/complete`, {})
+    expect(await get('/batches/graph')).toEqual({
+      batch: 'graph',
+      total: 4,
+      ...{ pending: 0, processing: 0, success: 4, failed: 0, canceled: 0, timeout: 0, removed: 0 },
+      progress: 100,
+      done: true,
+    })
+  })
+
+  it('may wait for tasks that are there already, also for ended ones, and answers one that is canceled by it', async () => {
+    const [ended, waiting] = await submitAll({}, { delay: '1h' })
+    expect(await succeed(7)).toBe(ended)
+    const { status, body } = await call('POST', '/tasks', { type: 'fetch', after: [waiting, ended] })
+    expect([status, body.after]).toEqual([201, [waiting, ended]])
+    expect((await get(`/tasks/${body.id}/explain`)).waits_for).toEqual([waiting])
+    await call('DELETE', `/tasks/${waiting}`)
+    const error = `task ${waiting}, which it waits for, ended as canceled`
+    expect(await task(body.id)).toMatchObject({ status: 'canceled', error })
+    const late = await call('POST', '/tasks', { type: 'fetch', after: [waiting] })
+    expect(late.status).toBe(201)
+    expect(await task(late.body.id)).toMatchObject({ status: 'canceled', error })
+  })
+
+  it('is known again by the keys of its tasks', async () => {
+    const tasks = (batch: string) => [
+      { type: 'fetch', idempotency_key: 'a', batch },
+      { type: 'fetch', idempotency_key: 'b', after: [0], batch },
+    ]
+    const first = await call('POST', '/tasks/batch', { tasks: tasks('first try') })
+    const again = await call('POST', '/tasks/batch', { tasks: tasks('second try') })
+    expect(again.body).toEqual(first.body)
+    const other = await call('POST', '/tasks', { type: 'fetch', idempotency_key: 'b' })
+    expect([other.status, other.body.code]).toEqual([409, 'idempotency_conflict'])
+  })
+})
+
+describe('what cannot be waited for', () => {
+  const places = (...afters: unknown[][]) => afters.map((after) => ({ type: 'fetch', after }))
+
+  it.each<[string, object[], string, string]>([
+    [
+      'a later task',
+      places([1], []),
+      'tasks[0].after[0]',
+      'is 1, and this is the task at place 0: a task can wait for earlier ones of its batch only, so put it behind them',
+    ],
+    [
+      'itself',
+      places([], [1]),
+      'tasks[1].after[0]',
+      'is 1, which is this task itself: a task can wait for earlier ones',
+    ],
+    ['a place beyond the batch', places([], [0, 7]), 'tasks[1].after[1]', 'is 7, and this is the task at place 1'],
+    ['the same place twice', places([], [0, 0]), 'tasks[1].after', 'has the same twice, at 0 and 1: name each once'],
+    ['the same id twice', places(['x', 'y', 'x']), 'tasks[0].after', 'has the same twice, at 0 and 2'],
+    ['a place below zero', places([], [-1]), 'tasks[1].after[0]', 'must be >= 0'],
+    ['half a place', places([], [0.5]), 'tasks[1].after[0]', 'must be string or integer'],
+    ['what is neither', places([], [null]), 'tasks[1].after[0]', 'must be string or integer'],
+    ['one that is no list', [{ type: 'fetch', after: 'x' }], 'tasks[0].after', 'must be array'],
+    ['another way', [{ type: 'fetch', on_failure: 'stop' }], 'tasks[0].on_failure', 'must be one of cancel, run, wait'],
+    ['a batch without a name', [{ type: 'fetch', batch: '' }], 'tasks[0].batch', 'fewer than 1'],
+    ['a batch with a line break', [{ type: 'fetch', batch: 'a\nb' }], 'tasks[0].batch', 'control characters'],
+    ['a long name', [{ type: 'fetch', batch: 'b'.repeat(129) }], 'tasks[0].batch', 'more than 128'],
+  ])('is refused: %s; nothing is accepted', async (_, tasks, path, message) => {
+    const before = await get('/stats')
+    const { status, body } = await call('POST', '/tasks/batch', { tasks })
+    expect([status, body.code]).toEqual([400, 'invalid_request'])
+    expect(body.errors).toContainEqual({ path, message: expect.stringContaining(message) })
+    expect((await get('/stats')).pending_tasks).toBe(before.pending_tasks)
+  })
+
+  it('is a place, of a task that is submitted alone', async () => {
+    const { status, body } = await call('POST', '/tasks', { type: 'fetch', after: [0] })
+    expect(status).toBe(400)
+    const message = /^is 0, a place in a batch, and this task is submitted alone: name tasks by their ids, or submit/
+    expect(body.errors).toEqual([{ path: 'after[0]', message: expect.stringMatching(message) }])
+    expect(body.detail).toBe(`after[0] ${body.errors[0].message}`)
+  })
+
+  it('is a task that is not there: each is named, and nothing is accepted', async () => {
+    const [known] = await submitAll({})
+    const tasks = [{ type: 'fetch' }, { type: 'fetch', after: [0, 'none'] }, { type: 'fetch', after: [known, 'gone'] }]
+    const { status, body } = await call('POST', '/tasks/batch', { tasks })
+    expect([status, body.code]).toEqual([400, 'unknown_predecessor'])
+    expect(body.detail).toMatch(/there is no task "none": it never was, or retention removed it$/)
+    expect(body.errors).toEqual([
+      { path: 'tasks[1].after[1]', message: 'there is no task "none"' },
+      { path: 'tasks[2].after[1]', message: 'there is no task "gone"' },
+    ])
+    const alone = await call('POST', '/tasks', { type: 'fetch', after: ['none'] })
+    expect([alone.body.code, alone.body.errors[0].path]).toEqual(['unknown_predecessor', 'after[0]'])
+    expect((await get('/stats')).pending_tasks).toBe(1)
+  })
+
+  it('is more than 1,000 tasks, and more than 10,000 cannot wait for one', async () => {
+    const many = places(Array.from({ length: TASK_LIMITS.afterMax + 1 }, (_, place) => place))
+    const { body } = await call('POST', '/tasks/batch', { tasks: many })
+    expect(body.errors[0]).toEqual({ path: 'tasks[0].after', message: 'must NOT have more than 1000 items' })
+    const [id] = await submitAll({ delay: '1h' })
+    const crowd = Array.from({ length: TASK_LIMITS.successorsMax }, () => ({ type: 'fetch', after: [id] }))
+    expect((await call('POST', '/tasks/batch', { tasks: crowd })).status).toBe(201)
+    const refused = await call('POST', '/tasks', { type: 'fetch', after: [id] })
+    expect([refused.status, refused.body.code]).toEqual([409, 'too_many_successors'])
+    expect(refused.body.detail).toMatch(`for task ${id} it would be more: let the others wait for a task in between`)
+  })
+
+  it('is told soon, however much of it there is', async () => {
+    const after = Array.from({ length: 1_000 }, (_, place) => place)
+    const tasks = Array.from({ length: 3_500 }, (_, place) => ({ type: 'fetch', after: place > 999 ? [place] : after }))
+    const { status, body } = await call('POST', '/tasks/batch', { tasks })
+    expect([status, body.errors.length]).toEqual([400, 3_500])
+  })
+})
+
+describe('when one ends without success', () => {
+  it.each([undefined, 'cancel'])('is canceled, and what waits for it too, with on_failure %s', async (on_failure) => {
+    const [first, second, third] = await submitAll({}, { after: [0], on_failure }, { after: [1] })
+    expect(await fail()).toBe(first)
+    const error = (id: string, status: string) => `task ${id}, which it waits for, ended as ${status}`
+    expect(await task(second!)).toMatchObject({ status: 'canceled', error: error(first!, 'failed'), attempts: 0 })
+    expect(await task(third!)).toMatchObject({ status: 'canceled', error: error(second!, 'canceled') })
+    expect(await take()).toEqual([])
+  })
+
+  it('runs once all have ended, however, with run', async () => {
+    const [bad, stopped, last] = await submitAll({}, {}, { after: [0, 1], on_failure: 'run' })
+    await fail('no luck')
+    expect((await get(`/tasks/${last}/explain`)).waits_for).toEqual([stopped])
+    await call('DELETE', `/tasks/${stopped}`)
+    const [{ task: ran, predecessors }] = await take()
+    expect(ran.id).toBe(last)
+    expect(predecessors).toEqual([
+      { id: bad, type: 'fetch', status: 'failed', result: null, error: 'no luck' },
+      { id: stopped, type: 'fetch', status: 'canceled', result: null, error: null },
+    ])
+  })
+
+  it('waits until that one was retried and succeeds, with wait', async () => {
+    const [first, second] = await submitAll({}, { after: [0], on_failure: 'wait' })
+    await fail()
+    expect(await get(`/tasks/${second}/explain`)).toMatchObject({ reason: 'waits_for_tasks', waits_for: [first] })
+    expect((await call('POST', `/tasks/${first}/retry`)).status).toBe(200)
+    await succeed(1)
+    const [{ predecessors }] = await take()
+    expect(predecessors).toMatchObject([{ id: first, status: 'success', result: 1 }])
+  })
+
+  it('cannot be retried when what it waited for is gone, and says so', async () => {
+    const [first, second] = await submitAll({ batch: 'gone' }, { batch: 'gone', after: [0], on_failure: 'wait' })
+    await fail()
+    aheadMs += RETENTION_MS + 1_000
+    while ((await engine.sweep(1_000)).more);
+    expect((await call('GET', `/tasks/${first}`)).status).toBe(404)
+    expect(await task(second!)).toMatchObject({ status: 'canceled', error: expect.stringContaining(first!) })
+    const { status, body } = await call('POST', `/tasks/${second}/retry`)
+    expect([status, body.code]).toEqual([409, 'task_not_retryable'])
+    expect(body.detail).toMatch(/is canceled: what it waited for is no longer kept .*submit it anew$/)
+    expect((await call('POST', '/batches/gone/retry')).body).toEqual({ count: 0 })
+    expect(await get('/batches/gone')).toMatchObject({ total: 2, canceled: 1, removed: 1, progress: 100, done: true })
+  })
+})
+
+describe('/batches', () => {
+  it('tells how far a batch is, of all types and from all calls', async () => {
+    await submitAll({ batch: 'b/1 ü' }, { type: 'report', batch: 'b/1 ü' }, { batch: 'another' })
+    await call('POST', '/tasks', { type: 'fetch', batch: 'b/1 ü', delay: '1h' })
+    const path = `/batches/${encodeURIComponent('b/1 ü')}`
+    expect(await get(path)).toMatchObject({ batch: 'b/1 ü', total: 3, pending: 3, progress: 0, done: false })
+    const [{ lease }] = await take()
+    expect(await get(path)).toMatchObject({ pending: 2, processing: 1, progress: 0 })
+    await call('POST', `/leases/${lease}/complete`, {})
+    expect(await get(path)).toMatchObject({ pending: 2, success: 1, progress: 33.3, done: false })
+  })
+
+  it('cancels what is left of it, and retries all that did not succeed, in any order', async () => {
+    const [first, second, third] = await submitAll(
+      { batch: 'again' },
+      { batch: 'again', after: [0] },
+      { batch: 'again', after: [1] },
+    )
+    const [other] = await submitAll({ delay: '1h' })
+    await fail()
+    expect(await get('/batches/again')).toMatchObject({ failed: 1, canceled: 2, progress: 100, done: true })
+    expect(await call('POST', '/batches/again/retry')).toEqual({ status: 202, body: { count: 3 } })
+    expect(await get('/batches/again')).toMatchObject({ pending: 3, progress: 0, done: false })
+    expect([await succeed(), await succeed(), await succeed()]).toEqual([first, second, third])
+    expect(await call('POST', '/batches/again/retry')).toEqual({ status: 202, body: { count: 0 } })
+    const [left] = await submitAll({ batch: 'again', delay: '1h' })
+    expect(await call('DELETE', '/batches/again')).toEqual({ status: 202, body: { count: 1 } })
+    expect((await task(left!)).status).toBe('canceled')
+    expect((await task(other!)).status).toBe('pending')
+  })
+
+  it('counts each task of a chain that it cancels', async () => {
+    await submitAll({ batch: 'chain' }, { batch: 'chain', after: [0] }, { batch: 'chain', after: [1] })
+    expect((await call('DELETE', '/batches/chain')).body).toEqual({ count: 3 })
+  })
+
+  it.each([
+    ['GET', ''],
+    ['DELETE', ''],
+    ['POST', '/retry'],
+  ])('%s answers 404 for one that is not there', async (method, rest) => {
+    const { status, body } = await call(method, `/batches/no%22ne${rest}`)
+    expect([status, body.code]).toEqual([404, 'not_found'])
+    expect(body.detail).toBe('there is no batch "no\\"ne": no task was submitted with it, or retention removed all')
+  })
+
+  it('takes names as long as they may be, and no longer', async () => {
+    const name = 'ü'.repeat(128)
+    await submitAll({ batch: name })
+    expect((await get(`/batches/${encodeURIComponent(name)}`)).total).toBe(1)
+    const { status, body } = await call('GET', `/batches/${encodeURIComponent(`${name}ü`)}`)
+    expect([status, body.errors[0].path]).toEqual([400, 'batch'])
+  })
+
+  it('is what tasks are listed, canceled and retried by', async () => {
+    const [one, two] = await submitAll({ batch: 'l' }, { batch: 'l', type: 'report' }, { batch: 'm' }, {})
+    const listed = async (query: string) => (await get(`/tasks?${query}`)).tasks.map(({ id }: { id: string }) => id)
+    expect((await listed('batch=l')).sort()).toEqual([one, two].sort())
+    expect(await listed('batch=l&type=report&status=pending')).toEqual([two])
+    expect(await listed('batch=none')).toEqual([])
+    const { body } = await call('POST', '/tasks/cancel', { batch: 'l', type: 'report' })
+    expect(body).toEqual({ count: 1 })
+    expect((await call('POST', '/tasks/retry', { batch: 'l' })).body).toEqual({ count: 1 })
+  })
+})
+
+it('counts those that wait, as a whole and by type', async () => {
+  await submitAll({}, { after: [0] }, { type: 'report', after: [0] }, { delay: '1h' })
+  expect(await get('/stats')).toMatchObject({ pending_tasks: 4, dependent_tasks: 2, delayed_tasks: 1, ready_tasks: 1 })
+  const { types } = await get('/types')
+  const [fetching] = types.filter(({ type }: { type: string }) => type === 'fetch')
+  expect(fetching).toMatchObject({ pending: 3, dependent: 1, delayed: 1 })
+})
