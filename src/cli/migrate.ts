@@ -30,10 +30,12 @@ export function migrateCommand(): Command {
   )
 }
 
-function told({ types, running, moved, copied, renamed }: Progress): string {
+function told({ types, running, moved, copied, renamed, withoutResults, left }: Progress): string {
   if (types !== undefined) return `${types} types are there, and paused here`
   if (running !== undefined) return `waiting for ${running} running tasks to end`
   if (copied !== undefined) return `${copied} finished tasks copied`
   if (renamed) return `${renamed.from} is ${renamed.to} there`
+  if (withoutResults) return `${withoutResults} gets no results of what it has waited for`
+  if (left) return `${left} stays: it waits for a task that has ended here without success; retry that, or cancel this`
   return `${moved} tasks moved`
 }

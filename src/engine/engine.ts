@@ -67,9 +67,9 @@ export interface Engine {
   get(ids: readonly string[]): Promise<(Task | null)[]>
 
   /**
-   * Newest first; with `status: 'pending'` in the order they will run, but for the turns that groups take, and last those
-   * that wait for others. Those of a batch are always newest first. Each call looks at a bounded number of tasks: a page
-   * may be short and still have a `nextCursor`.
+   * Newest first; with `status: 'pending'` in the order they will run, but for the turns that groups take, and last
+   * those that wait for others. Those of a batch are always newest first. Each call looks at a bounded number of tasks:
+   * a page may be short and still have a `nextCursor`.
    * @throws XQueueError `invalid_cursor`
    */
   list(query: ListQuery): Promise<Page>

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { FINAL_STATUSES } from '../task/status.ts'
+import { effectOf } from '../task/flow.ts'
+import { FINAL_STATUSES, isFinal } from '../task/status.ts'
 import { specOfTask, type Task } from '../task/task.ts'
 import type { Engine, ListQuery } from './engine.ts'
 import { isRestorable, type Remembered } from './state.ts'
@@ -19,6 +20,10 @@ export interface Progress {
   copied?: number
   /** The id that a task has there, if it could not keep its own. */
   renamed?: { from: string; to: string }
+  /** A task that has waited for others whose results do not come along: it has no predecessors there. */
+  withoutResults?: string
+  /** A task that stays here: it waits for the retry of one that has ended. */
+  left?: string
 }
 
 /**
@@ -74,22 +79,78 @@ async function copyFinished(from: Engine, to: Engine, clock: () => number, tell:
 }
 
 async function moveWaiting(from: Engine, to: Engine, clock: () => number, tell: (progress: Progress) => void) {
+  const ids: Ids = new Map()
+  const left = new Set<string>()
   let moved = 0
   // What was moved is not waiting any more: the list begins anew until it is empty.
   for (let more = true; more; ) {
     more = false
+    // One that is canceled takes along what waits for it: where there is such, all are there before the first one goes.
+    const isFlow = (await from.stats()).dependent > 0
+    const arrived: string[][] = []
     for await (const tasks of pages(from, { status: 'pending', limit: BATCH })) {
-      const now = clock()
-      const waiting = tasks.map((task) => ({ task, spec: specOfTask(task, now) }))
-      const isKept = isRestorable(to) ? (await to.restore(waiting)).map((restored) => restored !== 'foreign') : []
-      const others = waiting.filter((_, index) => !isKept[index])
-      for (const renamed of await accept(others, to)) tell({ renamed })
-      await from.cancel({ ids: tasks.map(({ id }) => id) })
-      moved += tasks.length
-      more = true
+      const here = await bring(tasks, from, to, isFlow ? ids : new Map(), left, clock(), tell)
+      if (isFlow) arrived.push(here)
+      else await from.cancel({ ids: here })
+      moved += here.length
+      more ||= here.length > 0
       tell({ moved })
     }
+    for (const here of arrived.reverse()) await from.cancel({ ids: here.reverse() })
   }
+}
+
+/** The ids that tasks have there, by those they have here. */
+type Ids = Map<string, string>
+
+/** Has tasks accepted there, but for those that are `left`; answers which those are. */
+async function bring(
+  tasks: readonly Task[],
+  from: Engine,
+  to: Engine,
+  ids: Ids,
+  left: Set<string>,
+  now: number,
+  tell: (progress: Progress) => void,
+): Promise<string[]> {
+  const waiting = tasks.map((task) => ({ task, spec: specOfTask(task, now) }))
+  const isKept = isRestorable(to) ? (await to.restore(waiting)).map((restored) => restored !== 'foreign') : []
+  tasks.forEach(({ id }, index) => {
+    if (isKept[index]) ids.set(id, id)
+  })
+  // One by one where they wait for each other: each needs the id that another one has there.
+  const others = waiting.filter((_, index) => !isKept[index])
+  const isFlow = others.some(({ task }) => task.after.length > 0)
+  for (const some of isFlow ? others.map((one) => [one]) : [others]) {
+    const specs: Remembered[] = []
+    for (const one of some) {
+      const after = await namedThere(one.task, from, ids, tell)
+      if (after !== null) specs.push({ task: one.task, spec: { ...one.spec, after } })
+      else if (!left.has(one.task.id)) {
+        left.add(one.task.id)
+        tell({ left: one.task.id })
+      }
+    }
+    for (const renamed of await accept(specs, to)) {
+      ids.set(renamed.from, renamed.to)
+      tell({ renamed })
+    }
+  }
+  return tasks.flatMap(({ id }) => (left.has(id) ? [] : [id]))
+}
+
+/**
+ * What a task waits for, by the ids there. What has ended cannot be named there: it counts as ended, and its result
+ * does not come along. Null where it would wait in vain: one of them stays here, or would have to be retried first.
+ */
+async function namedThere(task: Task, from: Engine, ids: Ids, tell: (progress: Progress) => void) {
+  const after = task.after.flatMap((id) => ids.get(id) ?? [])
+  if (after.length === task.after.length) return after
+  const ended = await from.get(task.after.filter((id) => !ids.has(id)))
+  const counts = ({ status }: Task) => isFinal(status) && effectOf(status, task.onFailure) === 'counts'
+  if (ended.some((other) => other && !counts(other))) return null
+  tell({ withoutResults: task.id })
+  return after
 }
 
 /** Accepts tasks under new ids, each by a key, so that it is the same one if it comes again. */

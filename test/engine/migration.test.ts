@@ -148,3 +148,66 @@ it('moves all from Kafka to Redis with their ids, and out of its topics', async 
   expect((await source.stats()).counts).toMatchObject({ pending: 0, canceled: TASKS, success: 1 })
   await Promise.all([source.close(), target.close()])
 }, 90_000)
+
+/** Two that come first, one that waits for both, one for that one, and one that waits for a retry. */
+async function fillFlow(engine: Engine): Promise<Task[]> {
+  for (const type of WORKER.types) await engine.configureType(type, { declared: true })
+  const specs = [
+    { type: 'mail', payload: 'ended' },
+    { type: 'image', payload: 'first' },
+    { type: 'mail', payload: 'join', after: [0, 1], batch: 'flow' },
+    { type: 'image', payload: 'last', after: [2] },
+    { type: 'mail', payload: 'failed', priority: 5, maxRetry: 0 },
+    { type: 'mail', payload: 'in vain', after: [4], onFailure: 'wait' as const },
+  ]
+  const tasks = (await engine.submit(specs.map((spec) => completeSpec(spec)))).map(({ task }) => task)
+  const { leases } = await engine.turn({ worker: WORKER, types: ['mail'], want: 2 })
+  const outcomes = leases.map(({ lease, task }) => {
+    const success = { kind: 'success', result: task.payload } as const
+    const failure = { kind: 'failure', error: 'no', retry: false, delayMs: null } as const
+    return { lease, outcome: task.payload === 'failed' ? failure : success }
+  })
+  await engine.turn({ worker: WORKER, want: 0, outcomes, leaving: true })
+  return tasks
+}
+
+async function next(engine: Engine) {
+  const { leases } = await engine.turn({ worker: WORKER, want: 9 })
+  const outcomes = leases.map(({ lease, task }) => {
+    return { lease, outcome: { kind: 'success', result: task.payload } as const }
+  })
+  await engine.turn({ worker: WORKER, want: 0, outcomes })
+  return leases.map(({ task, predecessors }) => [task.payload, predecessors.map(({ result }) => result)])
+}
+
+it('moves tasks that wait for each other, and tells of what cannot come along', async () => {
+  const [from, to] = [`sqlite:${folder}/flow.db`, `${redis.url}?prefix=flow`]
+  const source = await openEngine(from)
+  const tasks = await fillFlow(source)
+  const told = (await run(from, to)).map((line) => JSON.parse(line))
+  expect(told.flatMap(({ withoutResults }) => withoutResults ?? [])).toEqual([tasks[2]!.id])
+  expect(told.flatMap(({ left }) => left ?? [])).toEqual([tasks[5]!.id])
+  expect((await source.stats()).counts).toMatchObject({ pending: 1, canceled: 3 })
+  const target = await openEngine(to)
+  expect(await target.batch('flow')).toMatchObject({ counts: { pending: 1 } })
+  expect(await next(target)).toEqual([['first', []]])
+  expect(await next(target)).toEqual([['join', ['first']]])
+  expect(await next(target)).toEqual([['last', ['join']]])
+  await Promise.all([source.close(), target.close()])
+}, 90_000)
+
+it('moves them with all that they have waited for where they keep their ids', async () => {
+  const [from, to] = [`${redis.url}?prefix=flow2`, `${redis.url}?prefix=flow3`]
+  const source = await openEngine(from)
+  const tasks = await fillFlow(source)
+  const told = (await run(from, to)).map((line) => JSON.parse(line))
+  expect(told.filter((line) => line.left || line.withoutResults || line.renamed)).toEqual([])
+  const target = await openEngine(to)
+  expect(await next(target)).toEqual([['first', []]])
+  expect(await next(target)).toEqual([['join', ['ended', 'first']]])
+  expect(await next(target)).toEqual([['last', ['join']]])
+  await target.retry({ ids: [tasks[4]!.id] })
+  expect(await next(target)).toEqual([['failed', []]])
+  expect(await next(target)).toEqual([['in vain', ['failed']]])
+  await Promise.all([source.close(), target.close()])
+}, 90_000)

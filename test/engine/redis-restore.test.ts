@@ -134,3 +134,36 @@ it('takes nothing, and begins no reading, before it is complete', async () => {
     await whole.close()
   }
 })
+
+it('takes tasks back that wait for others, and what those have come to', async () => {
+  const [a, b, join, late] = await submit([
+    { payload: 'a' },
+    { type: 'b', payload: 'b' },
+    { payload: 'join', after: [0, 1], batch: 'batch' },
+    { payload: 'late', after: [2], onFailure: 'run' },
+  ])
+  const { leases } = await state.turn({ worker: WORKER, want: 9 })
+  const lease = leases.find(({ task }) => task.id === a!.id)!.lease
+  const outcomes = [{ lease, outcome: { kind: 'success', result: 1 } as const }]
+  await state.turn({ worker: WORKER, want: 0, outcomes })
+  const [ended] = await state.get([a!.id])
+  await loseAll()
+  await state.restore([ended!, b!, join!, late!].map(remember))
+  expect(await state.get([join!.id, late!.id])).toEqual([join, late])
+  expect(await state.explain(join!.id)).toMatchObject({ reason: 'waits_for_tasks', waitsFor: [b!.id] })
+  expect(await state.batch('batch')).toMatchObject({ total: 1, counts: { pending: 1 } })
+  const again = await state.turn({ worker: WORKER, want: 9 })
+  expect(again.leases.map(({ task }) => task.id)).toEqual([b!.id])
+  const failure = { kind: 'success', result: 2 } as const
+  await state.turn({ worker: WORKER, want: 0, outcomes: [{ lease: again.leases[0]!.lease, outcome: failure }] })
+  const [last] = (await state.turn({ worker: WORKER, want: 9 })).leases
+  expect(last).toMatchObject({ task: { id: join!.id }, predecessors: [{ result: 1 }, { type: 'b', result: 2 }] })
+})
+
+it('lets a task start that waits for others when its log has forgotten them', async () => {
+  const [a, b] = await submit([{}, { after: [0] }])
+  await loseAll()
+  await state.restore([b!].map(remember))
+  const [lease] = (await state.turn({ worker: WORKER, want: 9 })).leases
+  expect(lease).toMatchObject({ task: { id: b!.id }, predecessors: [{ id: a!.id, status: null, result: null }] })
+})

@@ -1,10 +1,10 @@
 -- Tasks that wait for others; the second part of what all steps share.
 --
 -- A task is told over partitions by its name, `<partition>/<ref>`. One that waits is a text in `dependent`, as in
--- `delayed`, and has a place in `dependents` by age. Its hash `outcomes:<ref>` has a field for each name that it waits
--- for: '' while that is awaited, how it ended as JSON `[status, type, result, error]`, or `null` if it was removed and
--- had not succeeded; and in '#' how many are awaited. Outcomes are copies: retention may remove the one before the
--- other has run. They stay until the task goes, for it may be retried.
+-- `delayed`, with a place in `dependents`, `<entry>.<lane>`. Its hash `outcomes:<ref>` has a field for each name that
+-- it waits for: '' while that is awaited, how it ended as JSON `[status, type, result, error]`, or `null` if it was
+-- removed and had not succeeded; and in '#' how many are awaited. Outcomes are copies: retention may remove the one
+-- before the other has run. They stay until the task goes, for it may be retried.
 --
 -- The other way round, `successors:<ref>` holds those that await a task, `<c, r or w> <name>` with what a failure does
 -- to them: it cancels them, they run all the same, or they wait for a retry. What ends in a way that does not count
@@ -86,9 +86,13 @@ local function because(name, status)
   return '"task ' .. id_of(name) .. ', which it waits for, ended as ' .. status .. '"'
 end
 
+-- A ref turned round, so that it sorts by the time of submission; and back.
+local function by_age(ref) return (ref:gsub('^(%d+)%.(.*)$', '%2.%1')) end
+local function ref_of_age(place) return (place:gsub('^(.*)%.(%d+)$', '%2.%1')) end
+
 local function leave_dependent(lane, ref)
   call('HDEL', P .. KEY.dependent, ref)
-  call('ZREM', P .. KEY.dependents, ref)
+  call('ZREM', P .. KEY.dependents, by_age(ref))
   count(lane.type, 'dependent', -1)
 end
 
@@ -124,7 +128,7 @@ end
 -- Puts a task aside until what it awaits has ended.
 local function depend(lane, ref, m, x, e, payload)
   call('HSET', P .. KEY.dependent, ref, table.concat({ m, x, payload, e }, '\n'))
-  call('ZADD', P .. KEY.dependents, ref:match('%.(%d+)-'), ref)
+  call('ZADD', P .. KEY.dependents, 0, by_age(ref))
   count(lane.type, 'dependent', 1)
 end
 

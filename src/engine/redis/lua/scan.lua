@@ -127,17 +127,10 @@ local function walk_delayed()
   next_from = ''
 end
 
--- `<time> <ref>` of the last.
 local function walk_dependent()
-  local skip = 0
-  if from ~= '' then
-    local time, ref = from:match('^(%S+) (%S+)$')
-    local rank = call('ZRANK', P .. KEY.dependents, ref)
-    skip = rank and rank + 1 or call('ZCOUNT', P .. KEY.dependents, '-inf', '(' .. time)
-  end
-  local all = call('ZRANGE', P .. KEY.dependents, skip, skip + looks - 1, 'WITHSCORES')
-  for index = 1, #all, 2 do
-    if not offer(all[index], all[index + 1] .. ' ' .. all[index]) then return end
+  local after = from == '' and '-' or '(' .. from
+  for _, place in ipairs(call('ZRANGEBYLEX', P .. KEY.dependents, after, '+', 'LIMIT', 0, looks)) do
+    if not offer(ref_of_age(place), place) then return end
   end
   next_from = ''
 end
