@@ -15,6 +15,8 @@ export const TypeNameSchema = Type.String({ maxLength: TASK_LIMITS.typeCharsMax,
 
 /** GROUP_PATTERN without what only JavaScript understands. */
 const NO_CONTROLS = '^[^\\u0000-\\u001f\\u007f-\\u009f]+$'
+/** A batch has an address, in which these two names would lead elsewhere. */
+const NO_DOTS = `^(?!\\.{1,2}$)${NO_CONTROLS.slice(1)}`
 export const GroupSchema = Type.String({
   minLength: 1,
   maxLength: TASK_LIMITS.groupCharsMax,
@@ -24,7 +26,7 @@ export const GroupSchema = Type.String({
 export const BatchSchema = Type.String({
   minLength: 1,
   maxLength: TASK_LIMITS.groupCharsMax,
-  pattern: NO_CONTROLS,
+  pattern: NO_DOTS,
   description: 'A name that tasks are counted, listed, canceled and retried under together',
 })
 
@@ -32,6 +34,7 @@ export const BatchSchema = Type.String({
 export const FORMS: Readonly<Record<string, string>> = {
   [TYPE_PATTERN.source]: 'must be letters, digits and . _ : - after a first letter or digit, as in daily-report',
   [NO_CONTROLS]: 'must not have control characters',
+  [NO_DOTS]: 'must not have control characters, nor be . or ..',
   'date-time': 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z',
 }
 

@@ -151,6 +151,7 @@ describe('what cannot be waited for', () => {
     ['another way', [{ type: 'fetch', on_failure: 'stop' }], 'tasks[0].on_failure', 'must be one of cancel, run, wait'],
     ['a batch without a name', [{ type: 'fetch', batch: '' }], 'tasks[0].batch', 'fewer than 1'],
     ['a batch with a line break', [{ type: 'fetch', batch: 'a\nb' }], 'tasks[0].batch', 'control characters'],
+    ['a batch that no address can name', [{ type: 'fetch', batch: '..' }], 'tasks[0].batch', 'nor be . or ..'],
     ['a long name', [{ type: 'fetch', batch: 'b'.repeat(129) }], 'tasks[0].batch', 'more than 128'],
   ])('is refused: %s; nothing is accepted', async (_, tasks, path, message) => {
     const before = await get('/stats')
@@ -303,6 +304,11 @@ describe('/batches', () => {
     expect((await get(`/batches/${encodeURIComponent(name)}`)).total).toBe(1)
     const { status, body } = await call('GET', `/batches/${encodeURIComponent(`${name}ü`)}`)
     expect([status, body.errors[0].path]).toEqual([400, 'batch'])
+  })
+
+  it.each(['...', '.a', '%2e', '?', '#', '/'])('may be called %s', async (batch) => {
+    await submitAll({ batch })
+    expect(await get(`/batches/${encodeURIComponent(batch)}`)).toMatchObject({ batch, total: 1 })
   })
 
   it('is what tasks are listed, canceled and retried by', async () => {
