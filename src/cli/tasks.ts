@@ -88,7 +88,7 @@ export function taskCommands(): Command[] {
   ]
 }
 
-/** A batch alone has calls of its own: they need no more than the right to submit, and know a name that there is not. */
+/** A batch alone has calls of its own: the right to submit is enough for them, and they know a name that is none. */
 async function changeAll(
   name: 'cancel' | 'retry',
   { batch, ...others }: ReturnType<typeof filterOf>,
