@@ -45,8 +45,9 @@ export const KEYS = {
   outcomes: 'outcomes:',
   successors: 'successors:',
   awaited: 'awaited',
-  /** What other partitions are to be told. */
+  /** What other partitions are to be told, and when and how far they were last asked again for what is awaited. */
   notices: 'notices',
+  asked_again: 'asked_again',
   /** The tasks of a batch, in the order of submission, and how many of each batch are kept. */
   batch: 'batch:',
   batches: 'batches',

@@ -1,0 +1,80 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import { redisCli } from '../services/redis.ts'
+import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image', 'report'], concurrency: 9, startedAt: 0 }
+let cluster: RunningCluster
+let engine: Engine
+let now = Date.now()
+beforeAll(async () => {
+  cluster = await startCluster()
+  engine = await openEngine(cluster.url, { clock: () => now })
+  for (const type of WORKER.types) await engine.configureType(type, { declared: true })
+})
+afterAll(async () => {
+  await engine?.close()
+  await cluster?.stop()
+})
+
+const submit = async (...specs: Partial<TaskSpec>[]) =>
+  (await engine.submit(specs.map((spec) => completeSpec({ type: 'mail', ...spec })))).map(({ task }) => task)
+const sweep = async () => {
+  for (let step = 0; step < 4; step++) while ((await engine.sweep(100)).more);
+}
+const finish = async () => {
+  const { leases } = await engine.turn({ worker: WORKER, want: 9 })
+  const outcome = { kind: 'success', result: 1 } as const
+  await engine.turn({ worker: WORKER, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
+  return leases.map(({ task }) => task.id)
+}
+/** Takes keys away that fit a pattern, or all entries of streams, on whichever node they are, as a failover may. */
+const lose = (pattern: string, isStream = false) => {
+  let lost = 0
+  for (const { port } of cluster.nodes) {
+    for (const key of redisCli(port, 'KEYS', pattern).split('\n').filter(Boolean)) {
+      lost += Number(isStream ? redisCli(port, 'XTRIM', key, 'MAXLEN', '0') : redisCli(port, 'DEL', key))
+    }
+  }
+  return lost
+}
+
+it('types of several partitions are there, or this would show nothing', async () => {
+  const tasks = await submit({}, { type: 'image' }, { type: 'report' })
+  const partitions = new Set(tasks.map(({ id }) => id.slice(28, 30)))
+  expect(partitions.size).toBe(3)
+  expect((await finish()).length).toBe(3)
+})
+
+it('a notice that could not be delivered is delivered later', async () => {
+  const [first, second] = await submit({}, { type: 'image', after: [0] })
+  await sweep()
+  expect(await finish()).toEqual([first!.id])
+  // What has ended is told only by a sweep; until then the notice waits where it was left.
+  expect((await engine.explain(second!.id))!.waitsFor).toEqual([first!.id])
+  await sweep()
+  expect(await finish()).toEqual([second!.id])
+})
+
+it('one that waits asks again for what a failover has lost', async () => {
+  const [first, second] = await submit({}, { type: 'image', after: [0] })
+  await sweep()
+  expect(lose('*:successors:*') + lose('*:awaited')).toBeGreaterThan(1)
+  expect(await finish()).toEqual([first!.id])
+  await sweep()
+  expect(await finish()).toEqual([])
+  now += 10_000
+  await sweep()
+  expect(await finish()).toEqual([second!.id])
+})
+
+it('one that waits for a task that a failover has lost does not wait for ever', async () => {
+  const [first, second] = await submit({}, { type: 'report', after: [0] })
+  await sweep()
+  expect(lose('*:s:mail:0', true)).toBe(1)
+  now += 10_000
+  await sweep()
+  expect(await engine.get([first!.id, second!.id])).toMatchObject([null, { status: 'canceled' }])
+})
