@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
-import { redisCli } from '../services/redis.ts'
+import { redisCli, startRedis } from '../services/redis.ts'
 import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image', 'report'], concurrency: 9, startedAt: 0 }
@@ -77,4 +77,25 @@ it('one that waits for a task that a failover has lost does not wait for ever', 
   now += 10_000
   await sweep()
   expect(await engine.get([first!.id, second!.id])).toMatchObject([null, { status: 'canceled' }])
+})
+
+it('one that waits on a single server looks again too: an older version of the program tells it nothing', async () => {
+  const redis = await startRedis()
+  const alone = await openEngine(redis.url, { clock: () => now })
+  try {
+    await alone.configureType('mail', { declared: true })
+    const specs = [{}, { after: [0] }].map((spec) => completeSpec({ type: 'mail', ...spec }))
+    const [, second] = await alone.submit(specs)
+    const { leases } = await alone.turn({ worker: WORKER, want: 9 })
+    redisCli(redis.port, 'DEL', 'xq:{0}:awaited')
+    const outcome = { kind: 'success', result: 1 } as const
+    await alone.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+    expect((await alone.turn({ worker: WORKER, want: 9 })).leases).toEqual([])
+    await alone.sweep(100)
+    const again = await alone.turn({ worker: WORKER, want: 9 })
+    expect(again.leases).toMatchObject([{ task: { id: second!.task.id }, predecessors: [{ result: 1 }] }])
+  } finally {
+    await alone.close()
+    await redis.stop()
+  }
 })

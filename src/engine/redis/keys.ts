@@ -45,9 +45,9 @@ export const KEYS = {
   outcomes: 'outcomes:',
   successors: 'successors:',
   awaited: 'awaited',
-  /** What other partitions are to be told, and when and how far they were last asked again for what is awaited. */
+  /** What other partitions are to be told, and when and how far it was last looked again at what is awaited. */
   notices: 'notices',
-  asked_again: 'asked_again',
+  looked_at_awaited: 'awaited:looked_at',
   /** The tasks of a batch, in the order of submission, and how many of each batch are kept. */
   batch: 'batch:',
   batches: 'batches',

@@ -5,25 +5,13 @@
 --       task, and the policy, the outcome or the status
 -- Returns 'done' | 'incomplete'
 -- Cost  some five commands a notice
-local function hear_await(ref, successor, policy)
-  local found, text = find(ref)
-  if found == 'F' then
-    local outcome = outcome_of(lane_by_ref(ref).type, text)
-    if tell_successor(policy .. ' ' .. successor, name_of(ref), text:match('^%l+'), outcome) then return end
-  elseif not found then
-    notify(successor, 'gone', name_of(ref), '')
-    return
-  end
-  await(ref, policy .. ' ' .. successor)
-end
-
 function steps.deliver()
   if arg() == '1' and not is_restored() then return 'incomplete' end
   retention_ms = number()
   for _ = 1, number() do
     local what, ref, name, more = arg(), arg(), arg(), arg()
     if what == 'await' then
-      hear_await(ref, name, more)
+      be_awaited(ref, more, name)
     elseif what == 'ended' then
       hear_outcome(ref, name, more)
     elseif what == 'gone' then

@@ -197,6 +197,12 @@ function follow()
   end
 end
 
+-- One that a task awaits is no more, and had not succeeded as far as anybody knows.
+local function tell_gone(name, gone)
+  local is_here, ref = place_of(name)
+  if is_here then hear_outcome(ref, gone, GONE) else notify(name, 'gone', gone, '') end
+end
+
 -- A finished task is removed: who still awaits it waits in vain. `text` is its own.
 local function forget_flow(ref, text)
   local x = text:match('^[^\n]*\n([^\n]*)')
@@ -208,15 +214,22 @@ local function forget_flow(ref, text)
   end
   if not is_awaited(ref) then return end
   local all = successors_of(ref)
-  for _, successor in ipairs(all) do
-    local is_here, other = place_of(successor:sub(3))
-    if is_here then
-      hear_outcome(other, name_of(ref), GONE)
-    else
-      notify(successor:sub(3), 'gone', name_of(ref), '')
+  for _, successor in ipairs(all) do tell_gone(successor:sub(3), name_of(ref)) end
+  leave_successors(ref, all)
+end
+
+-- Somebody awaits a task of here: is told how that has ended, or is sure to be told.
+local function be_awaited(ref, policy, name)
+  local found, text = find(ref)
+  if not found then return tell_gone(name, name_of(ref)) end
+  local successor = policy .. ' ' .. name
+  if found == 'F' then
+    local outcome = outcome_of(lane_by_ref(ref).type, text)
+    if tell_successor(successor, name_of(ref), text:match('^%l+'), outcome) then
+      return leave_successors(ref, { successor })
     end
   end
-  leave_successors(ref, all)
+  await(ref, successor)
 end
 
 local function join_batch(x, ref)

@@ -260,25 +260,30 @@ local function due_schedules()
   return #ids > 0 and call('HMGET', P .. KEY.schedules, unpack(ids)) or ids
 end
 
--- In a cluster asks again, now and then and some tasks at a time, for what is awaited of other partitions: what a
--- failover has lost of that is told again.
-local ASK_EVERY_MS, ASKED_MAX = 10000, 200
-local function ask_again()
-  if not CLUSTER then return end
-  local asked_at, from = (call('GET', P .. KEY.asked_again) or '0 -'):match('^(%d+) (.*)$')
-  local next_ask = asked_at + ASK_EVERY_MS
-  if next_ask > now then return soonest(next_ask) end
-  local places = call('ZRANGEBYLEX', P .. KEY.dependents, from, '+', 'LIMIT', 0, ASKED_MAX)
+-- Looks again, now and then and at some tasks at a time, at how those stand that are awaited: what a failover has lost,
+-- or an older version of the program did not tell, is told again.
+local LOOK_EVERY_MS, LOOKS_MAX = 10000, 500
+local function look_at_awaited()
+  local looked_at, from = (call('GET', P .. KEY.looked_at_awaited) or '0 -'):match('^(%d+) (.*)$')
+  local places = call('ZRANGEBYLEX', P .. KEY.dependents, from, '+', 'LIMIT', 0, LOOKS_MAX)
   if #places == 0 and from == '-' then return end
+  local next_look = looked_at + LOOK_EVERY_MS
+  if next_look > now then return soonest(next_look) end
+  local looks, last = 0, nil
   for _, place in ipairs(places) do
     local ref = ref_of_age(place)
     local _, x = lines_of(call('HGET', P .. KEY.dependent, ref))
     local _, policy = names_in(x)
     for _, name in ipairs(awaited_by(ref, x)) do
-      if not place_of(name) then notify(name, 'await', name_of(ref), policy) end
+      local is_here, other = place_of(name)
+      if is_here then be_awaited(other, policy, name_of(ref)) else notify(name, 'await', name_of(ref), policy) end
+      looks = looks + 1
     end
+    last = place
+    if looks >= LOOKS_MAX then break end
   end
-  call('SET', P .. KEY.asked_again, NOW .. ' ' .. (#places == ASKED_MAX and '(' .. places[#places] or '-'))
+  local is_over = #places < LOOKS_MAX and last == places[#places]
+  call('SET', P .. KEY.looked_at_awaited, NOW .. ' ' .. (is_over and '-' or '(' .. last))
 end
 
 -- What other partitions are to be told.
@@ -339,7 +344,7 @@ function steps.sweep()
   -- What lived on when the others were dropped is looked at again, round and round.
   tidy_index(KEY.index_looked_at, 5, true)
   forget_workers()
-  ask_again()
+  look_at_awaited()
   write_finished()
   leave_behind()
   trim_events(events_max)
