@@ -2,7 +2,7 @@
 --
 -- ARGV  now, '1' if nothing may be taken before the partition is restored, how long a finished task may be kept (ms);
 --       number of notices, each: what ('await' | 'ended' | 'cancel' | 'gone'), the ref here, the name of the other
---       task, and the policy, the outcome or the status
+--       task, and the policy and since when it is awaited, the outcome, or the status
 -- Returns 'done' | 'incomplete'
 -- Cost  some five commands a notice
 function steps.deliver()
@@ -11,7 +11,8 @@ function steps.deliver()
   for _ = 1, number() do
     local what, ref, name, more = arg(), arg(), arg(), arg()
     if what == 'await' then
-      be_awaited(ref, more, name)
+      local policy, since = more:match('^(%l) (%d+)$')
+      be_awaited(ref, policy, name, tonumber(since))
     elseif what == 'ended' then
       hear_outcome(ref, name, more)
     elseif what == 'gone' then

@@ -218,14 +218,17 @@ local function forget_flow(ref, text)
   leave_successors(ref, all)
 end
 
--- Somebody awaits a task of here: is told how that has ended, or is sure to be told.
-local function be_awaited(ref, policy, name)
+-- Somebody awaits a task of here: is told how that has ended, or is sure to be told. What was retried after a failure
+-- had canceled it waits for another end.
+local function be_awaited(ref, policy, name, since)
   local found, text = find(ref)
   if not found then return tell_gone(name, name_of(ref)) end
   local successor = policy .. ' ' .. name
-  if found == 'F' then
+  local status, ended_at = text:match('^(%l+)|[%l_]*|(%d+)')
+  local is_old = found == 'F' and effect_of(status, policy) == 'cancels' and tonumber(ended_at) <= since
+  if found == 'F' and not is_old then
     local outcome = outcome_of(lane_by_ref(ref).type, text)
-    if tell_successor(successor, name_of(ref), text:match('^%l+'), outcome) then
+    if tell_successor(successor, name_of(ref), status, outcome) then
       return leave_successors(ref, { successor })
     end
   end
@@ -256,7 +259,7 @@ local function begin_waiting(ref, names, policy)
       if effect == 'cancels' then why = why or because(name, status) end
       if outcome == '' then await(other, successor) end
     else
-      notify(name, 'await', name_of(ref), policy)
+      notify(name, 'await', name_of(ref), policy .. ' 0')
     end
     if outcome == '' then awaited = awaited + 1 end
     call('HSET', key, name, outcome)

@@ -272,11 +272,16 @@ local function look_at_awaited()
   local looks, last = 0, nil
   for _, place in ipairs(places) do
     local ref = ref_of_age(place)
-    local _, x = lines_of(call('HGET', P .. KEY.dependent, ref))
+    local m, x = lines_of(call('HGET', P .. KEY.dependent, ref))
     local _, policy = names_in(x)
+    local since = head_of(m, lane_by_ref(ref)).updated
     for _, name in ipairs(awaited_by(ref, x)) do
       local is_here, other = place_of(name)
-      if is_here then be_awaited(other, policy, name_of(ref)) else notify(name, 'await', name_of(ref), policy) end
+      if is_here then
+        be_awaited(other, policy, name_of(ref), tonumber(since))
+      else
+        notify(name, 'await', name_of(ref), policy .. ' ' .. since)
+      end
       looks = looks + 1
     end
     last = place
