@@ -14,7 +14,7 @@ const CONTRACTS = {
   SQLite: ['test/engine-contract/sqlite.test.ts', '-t', 'SQLite in memory'],
   Redis: [
     'test/engine-contract/redis.test.ts',
-    ...['wake', 'restore', 'events'].map((of) => `test/engine/redis-${of}.test.ts`),
+    ...['wake', 'restore', 'events', 'notices'].map((of) => `test/engine/redis-${of}.test.ts`),
   ],
 }
 const SIMULATED_SEEDS = 150
