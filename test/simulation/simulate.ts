@@ -12,8 +12,6 @@ import { World } from './world.ts'
 /** Far more than any deadline, delay or lease of a plan: where nothing changes for so long, something hangs. */
 const STUCK_MS = 60_000
 const LOOK_EVERY_MS = 250
-/** Where nothing changes for so long, what is left waits for something that nobody does any more. */
-const QUIET_MS = 10_000
 
 export interface Run {
   plan: Plan
@@ -63,12 +61,12 @@ export async function simulate(seed: number, { changed = (plan) => plan, broken 
 async function end({ time, engine, figures }: World): Promise<void> {
   let changedAt = time.elapsed()
   for (let position = ''; time.elapsed() < changedAt + STUCK_MS; ) {
-    const { counts } = await engine.stats()
+    const { counts, dependent } = await engine.stats()
     if (counts.pending + counts.processing === 0) return
     const { last } = await engine.events({ after: null, max: 1 })
     if (last !== position) changedAt = time.elapsed()
     position = last
-    if (time.elapsed() > changedAt + QUIET_MS) await giveUpWaiting(engine)
+    if (dependent > 0 && dependent === counts.pending + counts.processing) await giveUpWaiting(engine)
     const next = time.elapsed() + LOOK_EVERY_MS
     while (time.elapsed() < next && (await time.step())) figures.steps += 1
   }
