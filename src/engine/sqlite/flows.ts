@@ -2,6 +2,7 @@ import { canceledBecause, canceledBecauseGone, effectOf, type OnFailure, type Pr
 import { isFinal, type Status } from '../../task/status.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
 import { tooManySuccessors } from '../refusals.ts'
+import { onFailureOf } from './rows.ts'
 import type { Row, Store, Value } from './store.ts'
 
 /** A task that has ended, as far as others that wait for it want to know; the result is JSON. */
@@ -73,7 +74,7 @@ export class Flows {
     if (!this.#isInUse()) return []
     const decided: Decided[] = []
     for (const { seq, status, on_failure } of this.#store.all('successorsOf', task.id)) {
-      const effect = effectOf(task.status, on_failure as OnFailure)
+      const effect = effectOf(task.status, onFailureOf(on_failure))
       if (effect === 'counts') this.#store.run('setPredecessor', outcomeOf(task), seq!, task.id)
       if (status !== 'dependent' || effect === 'waits') continue
       if (effect === 'cancels') {

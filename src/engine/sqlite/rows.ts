@@ -32,7 +32,9 @@ export function taskOf(row: Row): Task {
     tags: (parse(row.tags) ?? {}) as Record<string, string>,
     idempotencyKey: row.idempotency_key as string | null,
     group: groupOf(row.task_group),
-    ...flowOf(row.waits_for, row.on_failure, row.batch),
+    after: afterOf(row.waits_for),
+    onFailure: onFailureOf(row.on_failure),
+    batch: row.batch as string | null,
   }
 }
 
@@ -120,7 +122,9 @@ export function startedOf(
     tags: (parse(values[13]) ?? {}) as Record<string, string>,
     idempotencyKey: values[14] as string | null,
     group: groupOf(values[16]),
-    ...flowOf(values[17], values[18], values[19]),
+    after: afterOf(values[17]),
+    onFailure: onFailureOf(values[18]),
+    batch: values[19] as string | null,
   }
   const { id, type, priority, status, attempts, deliveries, maxRetry, queueTimeoutMs, runAt, error } = task
   const state: TaskState = {
@@ -150,12 +154,13 @@ export function startedOf(
 
 const NONE: readonly string[] = []
 
-function flowOf(waitsFor: Value | undefined, onFailure: Value | undefined, batch: Value | undefined) {
-  return {
-    after: waitsFor === null ? NONE : (JSON.parse(waitsFor as string) as string[]),
-    onFailure: onFailure as OnFailure,
-    batch: batch as string | null,
-  }
+function afterOf(stored: Value | undefined): readonly string[] {
+  return stored === null ? NONE : JSON.parse(stored as string)
+}
+
+/** A stored `on_failure` as everyone sees it. */
+export function onFailureOf(stored: Value | undefined): OnFailure {
+  return (stored as OnFailure | null) ?? 'cancel'
 }
 
 /** A stored group as everyone sees it. */

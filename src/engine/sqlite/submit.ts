@@ -107,7 +107,7 @@ export class Door {
       idempotencyKey === null ? null : sameRequest(spec),
       group ?? '',
       after.length === 0 ? null : JSON.stringify(after),
-      spec.onFailure,
+      spec.onFailure === 'cancel' ? null : spec.onFailure,
       spec.batch,
     )
     if (group !== null && status === 'pending') this.#ring.join({ type, priority, group, runAt, seq })

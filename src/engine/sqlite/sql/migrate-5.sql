@@ -1,6 +1,6 @@
 -- Version 5: tasks that wait for others, and batches.
 ALTER TABLE tasks ADD COLUMN waits_for TEXT; -- JSON array of task ids, in the order asked for; NULL: none
-ALTER TABLE tasks ADD COLUMN on_failure TEXT NOT NULL DEFAULT 'cancel';
+ALTER TABLE tasks ADD COLUMN on_failure TEXT; -- NULL: 'cancel'
 ALTER TABLE tasks ADD COLUMN batch TEXT;
 CREATE INDEX tasks_dependent ON tasks (created_at) WHERE status = 'dependent';
 CREATE INDEX tasks_batch ON tasks (batch, status) WHERE batch IS NOT NULL;
