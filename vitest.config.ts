@@ -1,13 +1,28 @@
 import { defineConfig } from 'vitest/config'
 
+/** They measure, or break something in the midst of a load: beside others they would mean less. */
+const ALONE = ['test/faults/**/*.test.ts', 'test/simulation/**/*.test.ts', 'test/**/soak.test.ts']
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     globalSetup: ['test/services/installed.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     passWithNoTests: false,
     allowOnly: !process.env.CI,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'beside others',
+          include: ['test/**/*.test.ts'],
+          exclude: ALONE,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      { extends: true, test: { name: 'alone', include: ALONE, maxWorkers: 1, sequence: { groupOrder: 1 } } },
+    ],
   },
 })

@@ -183,10 +183,17 @@ export function kafkaJars(): string {
   if (existsSync(folder)) return folder
   console.error(`fetching Apache Kafka ${VERSION} from Maven Central, about 45 MB`)
   mkdirSync(join(cache, 'xqueue-tests'), { recursive: true })
-  // Under its name only when it is complete: two runs may come at once.
+  // Two may come at once: under its name only when it is complete, and each with a repository of its own, since Maven
+  // shares none safely.
   const part = mkdtempSync(`${folder}-`)
+  const own = mkdtempSync(`${folder}-repository-`)
   const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${part}`]
-  execFileSync('mvn', ['-B', '-q', '-f', join(HERE, 'pom.xml'), ...goal], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const args = ['-B', '-q', `-Dmaven.repo.local=${own}`, '-f', join(HERE, 'pom.xml'), ...goal]
+  try {
+    execFileSync('mvn', args, { stdio: ['ignore', 'ignore', 'inherit'] })
+  } finally {
+    rmSync(own, { recursive: true, force: true })
+  }
   try {
     renameSync(part, folder)
   } catch (error) {
