@@ -89,7 +89,10 @@ class Model {
 
 /** What time makes due is done, and what tasks of two partitions have to tell each other is told. */
 async function settled(model: Model, engine: Engine): Promise<void> {
-  for (let step = 0; step < 4; step++) while ((await engine.sweep(100)).more);
+  for (let again = true; again; ) {
+    const { more, changed } = await engine.sweep(100)
+    again = more || changed > 0
+  }
   model.loseLeases()
 }
 
