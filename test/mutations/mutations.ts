@@ -141,7 +141,6 @@ export const MUTATIONS: readonly Mutation[] = [
   redis('a flow: a failure cancels', "return policy == 'c' and 'cancels' or 'waits'", "return 'waits'"),
   redis('a flow: results are handed on', "return '[' .. table.concat(outcomes, ',') .. ']'", "return ''"),
   redis('a flow: an end is told', 'while followed < #to_follow do', 'while followed > #to_follow do'),
-  redis('a flow: nobody waits for what is gone', 'do tell_gone(successor:sub(3), name_of(ref)) end', 'do end'),
   redis('a flow: what is awaited is looked at again', '  look_at_awaited()\n', ''),
   redis('unknown types are refused', 'if #unknown > 0 then return', 'if #unknown > 9 then return'),
   redis('a full queue refuses', 'waiting + fresh > pending_max', 'waiting + fresh > pending_max + 1'),
