@@ -1,3 +1,4 @@
+import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { type Change, call, type Explanation, get, Refusal, type Task, TERMINAL } from './api.ts'
 import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
@@ -155,7 +156,12 @@ function Details({ task }: { task: Task }) {
   const limit = (seconds: number) => (seconds === 0 ? say('noLimit') : duration(seconds))
   const between = (from: string, to: string) => duration(Math.max(0, (Date.parse(to) - Date.parse(from)) / 1_000))
   const { started_at: started, completed_at: completed, tags, after, batch } = task
-  const rows: [Word, string | null][] = [
+  const tagged = Object.entries(tags).map(([key, value]) => (
+    <a key={key} class="badge" href={`#/tasks?${new URLSearchParams({ tag: `${key}:${value}` })}`}>
+      {key}:{value}
+    </a>
+  ))
+  const rows: [Word, ComponentChildren][] = [
     ['priorityOf', String(task.priority)],
     ['group', task.group],
     ['attempts', say('of', task.attempts, task.max_retry + 1)],
@@ -173,50 +179,20 @@ function Details({ task }: { task: Task }) {
     ],
     ['worker', task.worker_id],
     ['key', task.idempotency_key],
+    ['batch', batch !== null && <BatchLink batch={batch} />],
+    ['after', after.length > 0 && <TaskLinks ids={after} />],
+    ['onFailure', after.length > 0 && say(`on_failure_${task.on_failure}`)],
+    ['tag', tagged.length > 0 && tagged],
   ]
   return (
     <dl class="facts">
       {rows.map(([name, value]) =>
-        value === null ? null : (
+        value === null || value === false ? null : (
           <div key={name} class="fact">
             <dt>{say(name)}</dt>
             <dd>{value}</dd>
           </div>
         ),
-      )}
-      {batch !== null && (
-        <div class="fact">
-          <dt>{say('batch')}</dt>
-          <dd>
-            <BatchLink batch={batch} />
-          </dd>
-        </div>
-      )}
-      {after.length > 0 && (
-        <>
-          <div class="fact">
-            <dt>{say('after')}</dt>
-            <dd>
-              <TaskLinks ids={after} />
-            </dd>
-          </div>
-          <div class="fact">
-            <dt>{say('onFailure')}</dt>
-            <dd>{say(`on_failure_${task.on_failure}`)}</dd>
-          </div>
-        </>
-      )}
-      {Object.keys(tags).length > 0 && (
-        <div class="fact">
-          <dt>{say('tag')}</dt>
-          <dd>
-            {Object.entries(tags).map(([key, value]) => (
-              <a key={key} class="badge" href={`#/tasks?${new URLSearchParams({ tag: `${key}:${value}` })}`}>
-                {key}:{value}
-              </a>
-            ))}
-          </dd>
-        </div>
       )}
     </dl>
   )

@@ -25,6 +25,11 @@ export type FinalStatus = (typeof FINAL_STATUSES)[number]
 /** The final statuses that an explicit retry may take back to `pending`. */
 export const RETRYABLE_STATUSES = ['failed', 'canceled', 'timeout'] as const
 
+/** As many of each as there are of none. */
+export function noCounts(): Record<Status, number> {
+  return { pending: 0, processing: 0, success: 0, failed: 0, canceled: 0, timeout: 0 }
+}
+
 export function isStatus(value: unknown): value is Status {
   return STATUSES.includes(value as Status)
 }

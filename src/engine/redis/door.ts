@@ -8,6 +8,7 @@ import type { RedisStore } from './store.ts'
 import { type Call, PREDECESSOR, Submissions } from './submissions.ts'
 
 const NONE: readonly string[] = []
+const NONE_MISSING: ReadonlySet<string> = new Set()
 
 /** Where tasks come in: each batch to the partitions that its types lie in. */
 export class Door {
@@ -34,13 +35,12 @@ export class Door {
     const [first] = specs
     if (!first) return []
     const partition = this.#store.partitionOf(first.type)
+    const missing = this.#store.count === 1 ? NONE_MISSING : await this.#missing(specs)
     // Looked at in full only where types lie in several partitions.
-    const isAlone = this.#store.count === 1 || specs.every(({ type }) => type === first.type)
-    const byPartition = isAlone
-      ? new Map([[partition, [...specs.keys()]]])
-      : Map.groupBy(specs.keys(), (index) => this.#store.partitionOf(specs[index]!.type))
-    const missing = await this.#missing(specs)
-    if (byPartition.size > 1) return this.#spread(specs, byPartition, missing)
+    if (this.#store.count > 1 && specs.some(({ type }) => type !== first.type)) {
+      const byPartition = Map.groupBy(specs.keys(), (index) => this.#store.partitionOf(specs[index]!.type))
+      if (byPartition.size > 1) return this.#spread(specs, byPartition, missing)
+    }
     const after = specs.map((spec) =>
       spec.after.length === 0 ? NONE : spec.after.map((id) => this.#nameIn(id, missing, PREDECESSOR.ofCall)),
     )
@@ -119,13 +119,12 @@ export class Door {
    * @throws XQueueError `too_many_successors`
    */
   async #missing(specs: readonly TaskSpec[]): Promise<ReadonlySet<string>> {
-    if (this.#store.count === 1) return new Set()
     const named = specs.flatMap(({ type, after }) => {
       if (after.length === 0) return []
       const partition = this.#store.partitionOf(type)
       return after.filter((id) => typeof id === 'string').filter((id) => placeOf(id)?.partition !== partition)
     })
-    if (named.length === 0) return new Set()
+    if (named.length === 0) return NONE_MISSING
     const missing = new Set<string>()
     const byId = Map.groupBy(named, (id) => id)
     for (const [partition, ids] of Map.groupBy(byId.keys(), (id) => placeOf(id)?.partition)) {

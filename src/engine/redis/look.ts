@@ -1,6 +1,6 @@
 import { XQueueError } from '../../task/errors.ts'
 import type { BatchInfo } from '../../task/flow.ts'
-import { STATUSES, type Status } from '../../task/status.ts'
+import { noCounts, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import type { Explanation, ListQuery, Page, TaskFilter } from '../engine.ts'
 import { explain } from '../explanation.ts'
@@ -115,7 +115,7 @@ export class Look {
   }
 
   async batch(name: string): Promise<BatchInfo | null> {
-    const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as BatchInfo['counts']
+    const counts = noCounts()
     const totals = await this.#store.partitions.each(async (partition) => {
       for (let from = 0; ; from += LOOKS_MAX) {
         const args = [name, from, LOOKS_MAX]

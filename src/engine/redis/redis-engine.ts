@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Schedule } from '../../task/schedule.ts'
-import { FINAL_STATUSES, RETRYABLE_STATUSES, STATUSES, type Status } from '../../task/status.ts'
+import { FINAL_STATUSES, noCounts, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type {
   Changed,
@@ -182,7 +182,7 @@ export class RedisEngine implements State {
   async stats(): Promise<Stats> {
     this.#refuseWhenClosed()
     const { types, workers, lanes, throughput } = await this.#registry.all()
-    const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Stats['counts']
+    const counts = noCounts()
     const concurrencyLimits: Stats['concurrencyLimits'] = {}
     let [delayed, dependent] = [0, 0]
     for (const answer of types) {

@@ -1,6 +1,6 @@
 import { XQueueError } from '../../task/errors.ts'
 import type { BatchInfo } from '../../task/flow.ts'
-import { STATUSES, type Status } from '../../task/status.ts'
+import { noCounts } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import type {
   EngineOptions,
@@ -18,7 +18,7 @@ import type { Flows } from './flows.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
 import type { Ring } from './ring.ts'
-import { groupOf, publicStatus, taskOf } from './rows.ts'
+import { groupOf, publicStatus, storedAs, taskOf } from './rows.ts'
 import type { Row, Store } from './store.ts'
 import { type Registry, rateOf } from './types.ts'
 
@@ -124,7 +124,7 @@ export class Look {
   batch(name: string): BatchInfo | null {
     const batch = this.#store.get('batchByName', name)
     if (!batch) return null
-    const counts = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>
+    const counts = noCounts()
     for (const { status, n } of this.#store.all('countsOfBatch', name))
       counts[publicStatus(status as string)] += n as number
     return { batch: name, total: batch.total as number, counts }
@@ -185,7 +185,7 @@ export class Look {
   }
 
   stats(now: number): Stats {
-    const totals = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>
+    const totals = noCounts()
     const streams: { name: string; length: number }[] = []
     let [delayed, dependent] = [0, 0]
     const byType = this.#counts()
@@ -235,7 +235,7 @@ export class Look {
     const ofBatch = query.batch !== undefined
     const indexed = ofBatch || status === 'processing' || (status !== undefined && status !== 'success')
     const from = indexed ? 0 : ((window[0]?.seq as number | undefined) ?? 0)
-    let inStatus = status === undefined ? '' : `AND t.status IN (${storedAs(status)})`
+    let inStatus = status === undefined ? '' : `AND t.status IN ('${storedAs(status).join("', '")}')`
     // `+` keeps the planner from walking all tasks in order: what is in flight, or of one batch, is few.
     const order = ofBatch || status === 'processing' ? '+t.seq' : 't.seq'
     if (indexed && !ofBatch && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
@@ -288,10 +288,6 @@ export class Look {
     const position = last && [lastPhase, last.priority, last[lastPhase === 2 ? 'created_at' : 'run_at'], last.seq]
     return { tasks: rows.map(taskOf), nextCursor: more ? writeCursor(position as number[]) : null }
   }
-}
-
-function storedAs(status: Status): string {
-  return status === 'pending' ? "'pending', 'delayed', 'dependent'" : `'${status}'`
 }
 
 function holderOf(row: Row): Holder {

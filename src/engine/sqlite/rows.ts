@@ -38,9 +38,15 @@ export function taskOf(row: Row): Task {
   }
 }
 
+/** What a status that everyone sees is stored as. */
+export function storedAs(status: Status): readonly string[] {
+  return status === 'pending' ? PENDING : [status]
+}
+const PENDING = ['pending', 'delayed', 'dependent']
+
 /** A stored status as everyone sees it. */
 export function publicStatus(stored: string): Status {
-  return stored === 'delayed' || stored === 'dependent' ? 'pending' : (stored as Status)
+  return PENDING.includes(stored) ? 'pending' : (stored as Status)
 }
 
 /** What every change of a task has to know of it; `progress` is JSON. */

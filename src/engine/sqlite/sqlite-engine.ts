@@ -34,7 +34,7 @@ import { placeOf } from './place.ts'
 import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
 import { Ring } from './ring.ts'
-import { stateOf, type TaskState } from './rows.ts'
+import { publicStatus, stateOf, storedAs, type TaskState } from './rows.ts'
 import { Schedules } from './schedules.ts'
 import { Store, storeError } from './store.ts'
 import { Door } from './submit.ts'
@@ -125,9 +125,7 @@ export class SqliteEngine implements Engine {
   }
 
   cancel(which: Which): Promise<Changed> {
-    return this.#change(which, ['pending', 'delayed', 'dependent', 'processing'], (tx, state) =>
-      this.#life.cancel(tx, state),
-    )
+    return this.#change(which, [...storedAs('pending'), 'processing'], (tx, state) => this.#life.cancel(tx, state))
   }
 
   retry(which: Which): Promise<Changed> {
@@ -294,8 +292,8 @@ export class SqliteEngine implements Engine {
   }
 
   #matching(filter: TaskFilter, from: readonly string[], before = Number.MAX_SAFE_INTEGER): string[] {
-    const wanted = filter.status === 'pending' ? ['pending', 'delayed', 'dependent'] : [filter.status]
-    const statuses = filter.status === undefined ? from : from.filter((name) => wanted.includes(name as never))
+    const { status } = filter
+    const statuses = status === undefined ? from : from.filter((stored) => publicStatus(stored) === status)
     return this.#look.matching(filter, statuses, before, BULK_MAX)
   }
 

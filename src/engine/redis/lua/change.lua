@@ -8,7 +8,7 @@ local grace_ms
 
 local function finish_canceled(lane, head, x, payload, e)
   finish(head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
-  keep_key(key_and_group(x), retention_ms)
+  keep_key(labels_in(x), retention_ms)
   count(lane.type, 'canceled', 1)
   tell('canceled', lane, head, 'null', 'null', e, '')
   return 'changed'
@@ -63,7 +63,7 @@ local function retry(ref)
   local again = wait_again(ref, x)
   if again == 'refused' then return again end
   call('DEL', P .. KEY.finished .. ref)
-  keep_key(key_and_group(x), nil)
+  keep_key(labels_in(x), nil)
   count(lane.type, status, -1)
   if again == 'waits' then
     depend(lane, ref, join_head(head), x, 'null', payload)

@@ -45,12 +45,6 @@ local function names_in(x)
   return extras[6], extras[5]:sub(1, 1)
 end
 
-local function batch_in(x)
-  if x == NO_EXTRAS then return nil end
-  local batch = cjson.decode('[' .. x .. ']')[4]
-  return batch ~= cjson.null and batch or nil
-end
-
 local function name_of(ref) return PARTITION .. '/' .. ref end
 
 -- Whether it is of this partition, and its ref.
@@ -104,7 +98,7 @@ local function cancel_dependent(ref, error)
   local head = head_of(m, lane)
   leave_dependent(lane, ref)
   finish(ref, 'canceled', finished_text('canceled', '', head, x, payload, error, 'null', 'null'))
-  keep_key(key_and_group(x), retention_ms)
+  keep_key(labels_in(x), retention_ms)
   count(lane.type, 'canceled', 1)
   tell('canceled', lane, head, 'null', 'null', error, '')
 end
@@ -207,7 +201,7 @@ end
 local function forget_flow(ref, text)
   local x = text:match('^[^\n]*\n([^\n]*)')
   if x:sub(-1) == ']' then call('DEL', P .. KEY.outcomes .. ref) end
-  local batch = batch_in(x)
+  local _, _, batch = labels_in(x)
   if batch and call('HINCRBY', P .. KEY.batches, batch, -1) == 0 then
     call('DEL', P .. KEY.batch .. batch)
     call('HDEL', P .. KEY.batches, batch)
@@ -235,8 +229,7 @@ local function be_awaited(ref, policy, name, since)
   await(ref, successor)
 end
 
-local function join_batch(x, ref)
-  local batch = batch_in(x)
+local function join_batch(batch, ref)
   if not batch then return end
   call('RPUSH', P .. KEY.batch .. batch, ref)
   call('HINCRBY', P .. KEY.batches, batch, 1)
@@ -280,11 +273,11 @@ local function predecessors_of(ref, x)
   return '[' .. table.concat(outcomes, ',') .. ']'
 end
 
--- The names that a task still awaits.
-local function awaited_by(ref, x)
+-- Those of the names that a task waits for which it still awaits.
+local function awaited_by(ref, names)
   local awaited = {}
-  for _, name in ipairs(names_in(x)) do
-    if call('HGET', P .. KEY.outcomes .. ref, name) == '' then awaited[#awaited + 1] = name end
+  for index, outcome in ipairs(call('HMGET', P .. KEY.outcomes .. ref, unpack(names))) do
+    if outcome == '' then awaited[#awaited + 1] = names[index] end
   end
   return awaited
 end

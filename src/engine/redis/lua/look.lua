@@ -11,7 +11,7 @@ function steps.look()
     local found, text, where = find(ref)
     if found == 'A' then
       local _, x = lines_of(text)
-      where = table.concat(awaited_by(ref, x), ' ')
+      where = table.concat(awaited_by(ref, (names_in(x))), ' ')
     end
     answers[index] = found and { found, lane_by_ref(ref).name, text, where or '' } or false
   end

@@ -137,8 +137,8 @@ function steps.restore()
     local t, lane = pair[1], pair[2]
     -- Twice in one call is once.
     if not find(t.ref) then
-      local key, group = key_and_group(t.x)
-      join_batch(t.x, t.ref)
+      local key, group, batch = labels_in(t.x)
+      join_batch(batch, t.ref)
       if t.ended_at ~= '' then restore_finished(t, lane, key) else restore_waiting(t, lane, key, group) end
       add_to_index(t.ref)
     end

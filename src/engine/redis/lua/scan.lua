@@ -31,7 +31,7 @@ local function offer(ref, place, suits)
     local fits = found and (not suits or suits(found, text))
     if fits and wanted_tag .. wanted_group ~= '' then
       local _, extras = lines_of(text)
-      local _, group = key_and_group(extras)
+      local _, group = labels_in(extras)
       fits = (wanted_tag == '' or extras:find(wanted_tag, 1, true) ~= nil)
         and (wanted_group == '' or group == wanted_group)
     end

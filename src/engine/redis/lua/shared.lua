@@ -279,10 +279,12 @@ local function entry_of(stream, entry)
   return fields
 end
 
-local function key_and_group(x)
-  if x == NO_EXTRAS then return nil, nil end
-  local extras = cjson.decode('[' .. x .. ']')
-  return extras[2] ~= cjson.null and extras[2] or nil, extras[3] ~= cjson.null and extras[3] or nil
+-- The idempotency key, the group and the batch of extras, each nil where there is none.
+local function labels_in(x)
+  if x == NO_EXTRAS then return nil end
+  local _, key, group, batch = unpack(cjson.decode('[' .. x .. ']'))
+  local function given(label) return label ~= cjson.null and label or nil end
+  return given(key), given(group), given(batch)
 end
 
 -- The head of an entry is what was asked for, `queue_timeout,process_timeout,max_retry`, and for a task that does not
@@ -433,7 +435,7 @@ local function enqueue(lane, ref, m, x, e, payload)
     fields[#fields + 1] = 'e'
     fields[#fields + 1] = e
   end
-  local _, group = key_and_group(x)
+  local _, group = labels_in(x)
   if group then
     add_to_group(lane, group, ref, id, fields, wait_ends(head_of(m, lane, id)))
   else
@@ -525,7 +527,7 @@ end
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.
 local function end_wait(lane, head, x, payload)
   finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
-  keep_key(key_and_group(x), retention_ms)
+  keep_key(labels_in(x), retention_ms)
   count(lane.type, 'timeout', 1)
   tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
 end

@@ -105,7 +105,7 @@ local function accept_dependent(task, lane, ref, run_at, ms, tasks)
   task.x = task.x .. ',["' .. table.concat(names, '","') .. '"]'
   local m = string.format('%s,%s,0,0,0,%d,0,%d,null', task.shape.m, ref, run_at, ms)
   depend(lane, ref, m, task.x, 'null', task.payload)
-  begun[#begun + 1] = { ref = ref, names = names, x = task.x }
+  begun[#begun + 1] = task
 end
 
 local function accept(task, lane, ms, n, tasks)
@@ -117,7 +117,8 @@ local function accept(task, lane, ms, n, tasks)
     return true
   end
   if task.key ~= '' then call('SET', P .. KEY.key .. task.key, ref .. ' ' .. task.request) end
-  join_batch(task.x, ref)
+  local _, group, batch = labels_in(task.x)
+  join_batch(batch, ref)
   local run_at = math.max(task.run_at or (task.delay and ms + task.delay) or ms, ms)
   if #task.after > 0 then
     accept_dependent(task, lane, ref, run_at, ms, tasks)
@@ -133,7 +134,6 @@ local function accept(task, lane, ms, n, tasks)
   if task.x ~= NO_EXTRAS then
     fields[5], fields[6] = 'x', task.x
   end
-  local _, group = key_and_group(task.x)
   if group then
     add_to_group(lane, group, ref, entry, fields, wait_ends(head_of(task.shape.m, lane, entry)))
   else
@@ -227,8 +227,7 @@ end
 -- What becomes of those that wait for others, as these stand.
 local function begin_all()
   for _, task in ipairs(begun) do
-    local _, policy = names_in(task.x)
-    local why, is_ready = begin_waiting(task.ref, task.names, policy)
+    local why, is_ready = begin_waiting(task.ref, names_in(task.x))
     if why then
       cancel_dependent(task.ref, why)
     elseif is_ready then

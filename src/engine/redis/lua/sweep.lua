@@ -273,9 +273,9 @@ local function look_at_awaited()
   for _, place in ipairs(places) do
     local ref = ref_of_age(place)
     local m, x = lines_of(call('HGET', P .. KEY.dependent, ref))
-    local _, policy = names_in(x)
+    local names, policy = names_in(x)
     local since = head_of(m, lane_by_ref(ref)).updated
-    for _, name in ipairs(awaited_by(ref, x)) do
+    for _, name in ipairs(awaited_by(ref, names)) do
       local is_here, other = place_of(name)
       if is_here then
         be_awaited(other, policy, name_of(ref), tonumber(since))

@@ -88,7 +88,7 @@ local function settle(o, l, lane)
   local progress = l.progress == '1' and call('HGET', P .. KEY.progress, o.ref) or 'null'
   local attempts = o.attempts or string.format('%d', l.attempts + 1)
   local ran = attempts ~= l.attempts
-  local key, group = key_and_group(l.x)
+  local key, group = labels_in(l.x)
   local part = group_lane(lane, group)
   l.ref, l.attempts = o.ref, attempts
   l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
