@@ -247,6 +247,17 @@ export function schedulesContract(stage: Stage): void {
       expect(await ticks()).toEqual([tickKey('a', tick)])
     })
 
+    it('counts tasks that wait for others against the cap', async () => {
+      await stage.opened.cleanup()
+      await start({ pendingMax: 3 })
+      await add('a')
+      const { id } = await submit({ delayMs: 60 * MINUTE })
+      await submit({ after: [id] })
+      const runs = await Promise.allSettled(['a', 'a', 'a'].map((run) => stage.engine.schedules({ run })))
+      expect(runs.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected', 'rejected'])
+      expect((await stage.engine.stats()).counts.pending).toBe(3)
+    })
+
     it('makes no task of a tick whose key was used before', async () => {
       await add('a')
       const task = await submit({ payload: 'mine', idempotencyKey: tickKey('a', minute(1)) })

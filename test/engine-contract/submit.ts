@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { completeSpec } from '../../src/task/task.ts'
+import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import type { Stage } from './stage.ts'
 
 export function submitContract(stage: Stage): void {
@@ -51,5 +51,34 @@ export function submitContract(stage: Stage): void {
       await submit()
       expect((await stage.engine.stats()).counts.pending).toBe(2)
     })
+
+    it.each([
+      ['plain', (_after: string) => [{}]],
+      ['delayed', () => [{ delayMs: 60_000 }]],
+      ['dependent', (after) => [{ after: [after] }]],
+      ['grouped', () => [{ group: 'g' }]],
+      ['in a batch', () => [{}, { delayMs: 60_000 }]],
+      ['in a flow', (after) => [{ after: [after] }, { after: [0] }]],
+    ] as [string, (after: string) => Partial<TaskSpec>[]][])(
+      'never exceeds the cap on waiting tasks: %s',
+      async (_kind, tasks) => {
+        await stage.opened.cleanup()
+        await start({ pendingMax: 11 })
+        const second = await stage.opened.second()
+        try {
+          const { id } = await submit({ delayMs: 60_000 })
+          const specs = tasks(id).map((task) => completeSpec({ type: 't', ...task }))
+          const calls = Array.from({ length: 60 }, (_, index) => (index % 2 ? second : stage.engine).submit(specs))
+          const answers = await Promise.allSettled(calls)
+          const accepted = answers.filter(({ status }) => status === 'fulfilled')
+          const refusals = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason.code] : []))
+          expect(accepted).toHaveLength(10 / specs.length)
+          expect(new Set(refusals)).toEqual(new Set(['queue_full']))
+          expect((await stage.engine.stats()).counts.pending).toBe(11)
+        } finally {
+          await second.close()
+        }
+      },
+    )
   })
 }

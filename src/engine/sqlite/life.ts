@@ -7,7 +7,7 @@ import {
   settle,
   WAITED_TOO_LONG,
 } from '../../task/outcome.ts'
-import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
+import { FINAL_STATUSES, isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
 import type { Decided, Ended, Flows } from './flows.ts'
@@ -24,6 +24,8 @@ import type { Tx } from './writer.ts'
 const DUE_BATCH = 1_000
 const CLAIM_PASSES = 5
 const STARTED_MAX = 100_000
+/** The stored statuses that retention counts. */
+export const FINISHED = JSON.stringify(FINAL_STATUSES)
 const NONE: readonly Predecessor[] = []
 
 /** Every change of a task between its submission and its removal, each inside the transaction it is handed. */
@@ -199,7 +201,7 @@ export class Life {
   /** Removes finished tasks past retention; returns how many. */
   forgetFinished(tx: Tx, max: number): number {
     const { ageMs, countMax } = this.#options.retention
-    let excess = (tx.store.get('finished')!.n as number) - countMax
+    let excess = (tx.store.get('countIn', FINISHED)!.n as number) - countMax
     let removed = 0
     const [oldest] = tx.store.all('oldestFinished', 1)
     if (!oldest || (excess <= 0 && (oldest.completed_at as number) > tx.now - ageMs)) return 0

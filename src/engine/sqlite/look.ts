@@ -18,7 +18,7 @@ import type { Flows } from './flows.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
 import type { Ring } from './ring.ts'
-import { groupOf, publicStatus, storedAs, taskOf } from './rows.ts'
+import { groupOf, publicStatus, storedAs, taskOf, WAITING } from './rows.ts'
 import type { Row, Store } from './store.ts'
 import { type Registry, rateOf } from './types.ts'
 
@@ -144,7 +144,7 @@ export class Look {
         const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
         return {
           type,
-          pending: count('pending') + count('delayed') + count('dependent'),
+          pending: WAITING.reduce((sum, status) => sum + count(status), 0),
           delayed: count('delayed'),
           dependent: count('dependent'),
           processing: count('processing'),
@@ -194,7 +194,7 @@ export class Look {
       const of = (status: string) => counts.get(status) ?? 0
       delayed += of('delayed')
       dependent += of('dependent')
-      streams.push({ name: type, length: of('pending') + of('delayed') + of('dependent') + of('processing') })
+      streams.push({ name: type, length: [...WAITING, 'processing'].reduce((sum, status) => sum + of(status), 0) })
     }
     const limits = this.#store.all('allTypes').filter((row) => row.max_concurrency !== null)
     const rates = [...this.#rates.recent(now).values()]

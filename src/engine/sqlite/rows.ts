@@ -40,13 +40,15 @@ export function taskOf(row: Row): Task {
 
 /** What a status that everyone sees is stored as. */
 export function storedAs(status: Status): readonly string[] {
-  return status === 'pending' ? PENDING : [status]
+  return status === 'pending' ? WAITING : [status]
 }
-const PENDING = ['pending', 'delayed', 'dependent']
+
+/** How a waiting task is stored: the one list that bounds, counts and filters are made of. */
+export const WAITING: readonly string[] = ['pending', 'delayed', 'dependent']
 
 /** A stored status as everyone sees it. */
 export function publicStatus(stored: string): Status {
-  return PENDING.includes(stored) ? 'pending' : (stored as Status)
+  return WAITING.includes(stored) ? 'pending' : (stored as Status)
 }
 
 /** What every change of a task has to know of it; `progress` is JSON. */

@@ -27,7 +27,7 @@ import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
 import { healthOf } from './health.ts'
 import { changeKeys, readKeys } from './keys.ts'
-import { Life } from './life.ts'
+import { FINISHED, Life } from './life.ts'
 import { Look } from './look.ts'
 import { Outbox } from './outbox.ts'
 import { placeOf } from './place.ts'
@@ -393,7 +393,7 @@ export class SqliteEngine implements Engine {
     const { eventsMax, retention } = this.#options
     const first = this.#store.get('firstEvents')?.first as number | undefined
     const last = this.#store.get('lastEvent')!.last as number
-    const finished = this.#store.get('finished')!.n as number
+    const finished = this.#store.get('countIn', FINISHED)!.n as number
     return (first === undefined || last - first < eventsMax) && finished <= retention.countMax
   }
 

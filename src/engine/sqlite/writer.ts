@@ -1,5 +1,6 @@
 import { XQueueError } from '../../task/errors.ts'
 import type { Due } from './due.ts'
+import { WAITING } from './rows.ts'
 import { isBusy, type Row, type Store, storeError } from './store.ts'
 
 /** A file that stays locked this long makes the waiting calls fail with `engine_unavailable`. */
@@ -17,6 +18,8 @@ export class Tx {
   readonly canceledWorkers = new Set<string>()
   readonly #events: string[] = []
   readonly #counts = new Map<string, Map<string, number>>()
+  /** Counts are written at the end, so the file has those of before until then. */
+  #waitingBefore: number | undefined
 
   constructor(store: Store, due: Due, now: number) {
     this.store = store
@@ -40,9 +43,11 @@ export class Tx {
     ofType.set(status, (ofType.get(status) ?? 0) + change)
   }
 
+  /** Tasks that wait, as this transaction stands. */
   waiting(): number {
-    let waiting = this.store.get('waiting')?.n as number
-    for (const counts of this.#counts.values()) waiting += (counts.get('pending') ?? 0) + (counts.get('delayed') ?? 0)
+    this.#waitingBefore ??= this.store.get('countIn', JSON.stringify(WAITING))!.n as number
+    let waiting = this.#waitingBefore
+    for (const counts of this.#counts.values()) for (const status of WAITING) waiting += counts.get(status) ?? 0
     return waiting
   }
 

@@ -165,12 +165,18 @@ local function tell_runs()
   call('XADD', P .. KEY.index, runs[1].first, 'l', table.concat(parts, ' '))
 end
 
+-- What waits outside the streams of lanes, as counts have it.
+local PUT_ASIDE = { grouped = true, delayed = true, dependent = true }
+
 local function count_waiting()
   local total = 0
   local all = call('HGETALL', P .. KEY.counts)
   for index = 1, #all, 2 do
-    local status = all[index]:match(':(%l+)$')
-    if status == 'grouped' or status == 'delayed' or status == 'dependent' then total = total + all[index + 1] end
+    if PUT_ASIDE[all[index]:match(':(%l+)$')] then total = total + all[index + 1] end
+  end
+  -- What this step has changed so far is written at its end.
+  for field, change in pairs(counts) do
+    if PUT_ASIDE[field:match(':(%l+)$')] then total = total + change end
   end
   for _, name in ipairs(call('HKEYS', P .. KEY.lanes)) do
     if name:sub(1, 1) ~= '#' then total = total + count_waiting_in(open_lane(name:sub(1, -3), name:sub(-1))) end

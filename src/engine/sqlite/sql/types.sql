@@ -39,11 +39,9 @@ INSERT INTO counts (type, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET 
 -- name: allCounts
 SELECT type, status, n FROM counts;
 
--- name: waiting
-SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN ('pending', 'delayed', 'dependent');
-
--- name: finished
-SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN ('success', 'failed', 'canceled', 'timeout');
+-- name: countIn
+-- Tasks in some stored statuses: ?1 JSON array of them.
+SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN (SELECT value FROM json_each(?));
 
 -- name: rateSlot
 SELECT finished, wait, run FROM rates WHERE type = ? AND slot = ?;
