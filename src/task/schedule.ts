@@ -1,6 +1,6 @@
 import { XQueueError } from './errors.ts'
 import { canonical, type Json } from './json.ts'
-import { completeSpec, type TaskSpec } from './task.ts'
+import { completeSpec, isSameAsked, type TaskSpec, withoutDefaults } from './task.ts'
 import { changedTiming, nextTick, type Timing, type TimingChange, ticksBetween } from './timing.ts'
 
 /** The task that a schedule makes at each of its ticks. */
@@ -76,6 +76,8 @@ export function changedSchedule(schedule: Schedule, changes: ScheduleChanges, no
   if (task && task.type !== schedule.task.type) throw noSchedule(schedule.id)
   const timing = times ? changedTiming(schedule.timing, times) : schedule.timing
   const changed = { ...schedule, ...rest, timing, task: { ...schedule.task, ...task }, updatedAt: now }
+  const { byDefault } = schedule.task
+  if (byDefault && task) changed.task.byDefault = byDefault.filter((field) => task[field] === undefined)
   if (changed.paused) return { ...changed, nextAt: null }
   if (!schedule.paused && same(timing, schedule.timing)) return changed
   return { ...changed, nextAt: nextTick(timing, now) }
@@ -87,8 +89,10 @@ export function noSchedule(id: string): XQueueError {
 
 /** Whether a schedule is asked for that is there already. */
 export function isSameSchedule(spec: ScheduleSpec, schedule: Schedule): boolean {
-  const { id, task, timing, catchUp, overlap, paused } = schedule
-  return same(spec, { id, task, timing, catchUp, overlap, paused })
+  const { id, timing, catchUp, overlap, paused } = schedule
+  const { task, ...asked } = spec
+  if (!same(asked, { id, timing, catchUp, overlap, paused })) return false
+  return isSameAsked(withoutDefaults(schedule.task), withoutDefaults(task))
 }
 
 /** The tick that makes a task now, if any, and the one that is next after it: it may be due as well. */

@@ -3,7 +3,16 @@ import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
 import { ON_FAILURE, type OnFailure } from './flow.ts'
 import { isTooDeep, type Json, TOO_DEEP } from './json.ts'
-import { completeSpec, GROUP_PATTERN, type SpecDefaults, TASK_LIMITS, type TaskSpec, TYPE_PATTERN } from './task.ts'
+import {
+  completeSpec,
+  DEFAULTED_FIELDS,
+  type DefaultedField,
+  GROUP_PATTERN,
+  type SpecDefaults,
+  TASK_LIMITS,
+  type TaskSpec,
+  TYPE_PATTERN,
+} from './task.ts'
 
 /** A task as it is asked for from outside, over HTTP or a topic: its shape, and the spec that it makes. */
 
@@ -167,6 +176,7 @@ export async function specOf(
     type: input.type,
     payload,
     runAt: runAt ?? null,
+    byDefault: leftOut(input),
     ...known?.defaults,
     ...(input.priority === undefined ? {} : { priority: input.priority }),
     ...(delayMs === undefined ? {} : { delayMs }),
@@ -180,6 +190,20 @@ export async function specOf(
     ...(input.on_failure === undefined ? {} : { onFailure: input.on_failure }),
     ...(input.batch === undefined ? {} : { batch: input.batch }),
   })
+}
+
+const LEFT_OUT_ALL: readonly DefaultedField[] = DEFAULTED_FIELDS
+const INPUT_NAMES = {
+  maxRetry: 'max_retry',
+  queueTimeoutMs: 'queue_timeout',
+  processTimeoutMs: 'process_timeout',
+} as const satisfies Record<DefaultedField, keyof TaskInput>
+
+/** The fields that a default fills. */
+function leftOut(input: TaskInput): readonly DefaultedField[] {
+  const fields = DEFAULTED_FIELDS.filter((field) => input[INPUT_NAMES[field]] === undefined)
+  // Most callers set none: their specs share one list.
+  return fields.length === DEFAULTED_FIELDS.length ? LEFT_OUT_ALL : fields
 }
 
 /** A task comes behind those of its batch that it waits for: so no two can wait for each other. */

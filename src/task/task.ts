@@ -67,10 +67,16 @@ export interface TaskSpec {
   after: readonly (string | number)[]
   onFailure: OnFailure
   batch: string | null
+  /** The fields that the caller left out and a default has filled: they are no part of the request. */
+  byDefault?: readonly DefaultedField[]
 }
 
-/** What a task type's handler says of tasks that do not say it themselves. */
-export type SpecDefaults = Partial<Pick<TaskSpec, 'maxRetry' | 'queueTimeoutMs' | 'processTimeoutMs'>>
+/** The fields whose defaults the handler of a type may set. */
+export const DEFAULTED_FIELDS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs'] as const
+export type DefaultedField = (typeof DEFAULTED_FIELDS)[number]
+
+/** The handler's defaults for tasks that do not set these fields themselves. */
+export type SpecDefaults = Partial<Pick<TaskSpec, DefaultedField>>
 
 export const TASK_DEFAULTS = {
   payload: {},
@@ -188,18 +194,45 @@ export function newTaskId(now: number): string {
 }
 
 /**
- * What a known idempotency key is compared by: everything the caller asked for but the key itself, the batch it is
- * counted under and the trace that the call was part of. `runAt` counts as given, so a repeated call with the same
- * delay is the same call.
+ * The text that a known idempotency key is compared by: everything the caller asked for but the key itself, the batch
+ * it is counted under and the trace that the call was part of. Defaults are left out: a handler may change them
+ * between two calls. `runAt` counts as given, so a repeated call with the same delay is the same call.
  */
 export function sameRequest(spec: TaskSpec): string {
-  const { idempotencyKey: _, batch: __, group, after, onFailure, ...asked } = spec
-  const request = {
+  return canonical(requestOf(spec) as unknown as Json)
+}
+
+/** Whether a stored request, as `sameRequest` wrote it, is the one that is made now. */
+export function isSameRequest(stored: string, spec: TaskSpec): boolean {
+  return stored === sameRequest(spec) || isSameAsked(JSON.parse(stored), requestOf(spec))
+}
+
+/**
+ * Whether the same was asked for twice, each without its defaults. Earlier versions stored defaults as if they had been
+ * asked for: a stored request that has all these fields is compared only by those that the caller sets now.
+ */
+export function isSameAsked(stored: object, asked: object): boolean {
+  const before = stored as Record<string, unknown>
+  const hasAll = DEFAULTED_FIELDS.every((field) => field in before)
+  const filled = hasAll ? Object.fromEntries(DEFAULTED_FIELDS.map((field) => [field, before[field]])) : {}
+  return canonical(stored as Json) === canonical({ ...filled, ...asked } as Json)
+}
+
+/** Without the fields that a default has filled. */
+export function withoutDefaults<T extends Partial<TaskSpec>>({ byDefault = [], ...asked }: T): Omit<T, 'byDefault'> {
+  if (byDefault.length === 0) return asked
+  return Object.fromEntries(
+    Object.entries(asked).filter(([name]) => !byDefault.includes(name as DefaultedField)),
+  ) as typeof asked
+}
+
+function requestOf(spec: TaskSpec): object {
+  const { idempotencyKey: _, batch: __, group, after, onFailure, ...asked } = withoutDefaults(spec)
+  return {
     ...asked,
     tags: withoutTrace(asked.tags),
     // What is not asked for is left out: keys that were used before there was such a thing compare as they did.
     ...(group === null ? {} : { group }),
     ...(after.length === 0 ? {} : { after, onFailure }),
   }
-  return canonical(request as unknown as Json)
 }

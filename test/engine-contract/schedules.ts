@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { type Schedule, type ScheduleChanges, type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
-import { completeSpec, type Task } from '../../src/task/task.ts'
+import { completeSpec, DEFAULTED_FIELDS, type Task } from '../../src/task/task.ts'
 import { type Stage, WORKER } from './stage.ts'
 
 const MINUTE = 60_000
@@ -55,6 +55,19 @@ export function schedulesContract(stage: Stage): void {
       expect(await second.schedules({ drop: 'a' })).toEqual([b])
       expect(await stage.engine.schedules()).toEqual([b])
       await second.close()
+    })
+
+    it('takes the same again after the defaults of its type have changed, as stored by any version', async () => {
+      const { task } = spec('a')
+      const defaulted = { ...task, byDefault: DEFAULTED_FIELDS }
+      const first = await add('a', { task: defaulted })
+      expect(await add('a', { task: { ...defaulted, maxRetry: 9 } })).toEqual(first)
+      const { byDefault: _, ...asked } = defaulted
+      await expect(add('a', { task: { ...asked, maxRetry: 9 } })).rejects.toMatchObject({ code: 'schedule_exists' })
+      const before = await add('b')
+      expect(await add('b', { task: { ...spec('b').task, maxRetry: 9, byDefault: DEFAULTED_FIELDS } })).toEqual(before)
+      await stage.engine.schedules({ alter: 'a', to: { task: { type: 't', maxRetry: 5 } } })
+      await expect(add('a', { task: defaulted })).rejects.toMatchObject({ code: 'schedule_exists' })
     })
 
     it('takes the same again, refuses another one of that id, a type that nobody knows, and changes of none', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import { completeSpec, DEFAULTED_FIELDS, type TaskSpec } from '../../src/task/task.ts'
 import type { Stage } from './stage.ts'
 
 export function submitContract(stage: Stage): void {
@@ -40,6 +40,31 @@ export function submitContract(stage: Stage): void {
         code: 'idempotency_conflict',
       })
       expect((await stage.engine.stats()).counts.pending).toBe(1)
+    })
+
+    it('compares what the caller asked for under a key, not what defaults have made of it', async () => {
+      const key = (more: Partial<TaskSpec>) => completeSpec({ type: 't', idempotencyKey: 'k', maxRetry: 3, ...more })
+      const [first] = await stage.engine.submit([key({ byDefault: DEFAULTED_FIELDS })])
+      const [again] = await stage.engine.submit([
+        key({ maxRetry: 7, processTimeoutMs: 1_000, byDefault: DEFAULTED_FIELDS }),
+      ])
+      expect(again).toMatchObject({ existing: true, task: { id: first!.task.id, maxRetry: 3 } })
+      const asked = key({ byDefault: ['queueTimeoutMs', 'processTimeoutMs'] })
+      await expect(stage.engine.submit([asked])).rejects.toMatchObject({ code: 'idempotency_conflict' })
+    })
+
+    it('knows a key that was stored with its defaults, as earlier versions did', async () => {
+      const specs = ['a', 'b'].map((idempotencyKey) => completeSpec({ type: 't', idempotencyKey, maxRetry: 3 }))
+      const first = await stage.engine.submit(specs)
+      const now = specs.map((spec) => ({ ...spec, maxRetry: 9, byDefault: DEFAULTED_FIELDS }))
+      const again = await stage.engine.submit([...now, completeSpec({ type: 't' })])
+      expect(again.map(({ existing }) => existing)).toEqual([true, true, false])
+      expect(again[1]!.task.id).toBe(first[1]!.task.id)
+      const other = { ...now[1]!, payload: 'other' }
+      await expect(stage.engine.submit([now[0]!, other])).rejects.toMatchObject({
+        code: 'idempotency_conflict',
+        details: { errors: [{ path: 'tasks[1].idempotency_key' }], task_id: first[1]!.task.id },
+      })
     })
 
     it('refuses what a full queue cannot take, whole', async () => {

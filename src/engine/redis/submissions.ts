@@ -1,5 +1,5 @@
 import type { XQueueError } from '../../task/errors.ts'
-import { acceptedTask, sameRequest, TASK_LIMITS, type TaskSpec } from '../../task/task.ts'
+import { acceptedTask, isSameRequest, sameRequest, TASK_LIMITS, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, tooManySuccessors, unknownPredecessors, unknownTypes } from '../refusals.ts'
 import { incomplete } from '../state.ts'
@@ -20,10 +20,13 @@ type Told =
   | string
   | ['some', first: string, ...existing: (string | number)[]]
   | ['unknown', ...types: string[]]
-  | ['conflict', index: number, ref: string]
+  | Conflicts
   | ['full', waiting: number]
   | ['no_predecessor', ...places: number[]]
   | ['crowd', name: string]
+
+/** Index from 1, ref of the earlier task and its request for each; ref and request '' for one of the same call. */
+type Conflicts = ['conflict', ...(string | number)[]]
 
 interface Answer {
   told: Told
@@ -69,7 +72,7 @@ export class Submissions {
 
   async add(call: Call): Promise<Accepted> {
     const { specs } = call
-    const { told, lanes } = await this.#trips.add(call)
+    const { told, lanes } = await this.#ask(call, (asked) => this.#trips.add(asked))
     if (typeof told === 'string') return this.#accepted(call, lanes, told, [])
     if (told[0] !== 'some') throw await this.#refusal(specs, told)
     const [, first, ...existing] = told
@@ -82,11 +85,29 @@ export class Submissions {
    * @throws XQueueError what else `add` would throw
    */
   async check(call: Call, indexes: readonly number[]): Promise<string[]> {
-    const [answer] = await this.#send([call], 'look')
-    const told = answer!.told
+    const { told } = await this.#ask(call, async (asked) => (await this.#send([asked], 'look'))[0]!)
     if (typeof told === 'string' || told[0] === 'some') return []
     if (told[0] === 'unknown') return told.slice(1) as string[]
     throw await this.#refusal(call.specs, told, indexes)
+  }
+
+  /**
+   * The step compares requests as texts. Where those differ though the caller asks for the same (an earlier version
+   * wrote the defaults too), it is asked once more with the texts that it has.
+   */
+  async #ask(call: Call, send: (call: Call) => Promise<Answer>): Promise<Answer> {
+    const answer = await send(call)
+    const { told } = answer
+    if (typeof told === 'string' || told[0] !== 'conflict') return answer
+    const requests = new Map<number, string>()
+    for (let at = 1; at < told.length; at += 3) {
+      const [index, request] = [Number(told[at]) - 1, String(told[at + 2])]
+      if (request === '' || !isSameRequest(request, call.specs[index]!)) {
+        return { ...answer, told: ['conflict', told[at]!, told[at + 1]!, request] }
+      }
+      requests.set(index, request)
+    }
+    return send({ ...call, requests })
   }
 
   /** @param indexes where the specs stand in the caller's batch, if they are only some of it */
@@ -99,7 +120,7 @@ export class Submissions {
       case 'unknown':
         return unknownTypes(specs, new Set(answer.slice(1) as string[]), await this.#registered())
       case 'conflict': {
-        const [, place, ref] = answer
+        const [place, ref] = [Number(answer[1]), String(answer[2])]
         const taskId = ref === '' ? null : idOfRef(this.#partition, ref)
         return keyConflict(specs[place - 1]!.idempotencyKey!, indexes?.[place - 1] ?? place - 1, taskId)
       }
@@ -162,6 +183,8 @@ export interface Call {
   specs: readonly TaskSpec[]
   /** For each the tasks that it waits for, as submit.lua takes them. */
   after: readonly (readonly string[])[]
+  /** By index, the text of a request where it is not the one that its spec makes. */
+  requests?: ReadonlyMap<number, string>
 }
 
 /** How submit.lua takes a task that another one waits for: one of the same call, from 0; one of another partition's. */
@@ -182,11 +205,11 @@ export function submissionOf(
   const shapes = new Shapes()
   const tasks: (string | number)[] = []
   let count = 0
-  for (const { specs, after } of calls) {
+  for (const { specs, after, requests } of calls) {
     count += specs.length
     tasks.push(specs.length)
     specs.forEach((spec, index) => {
-      writeTask(tasks, shapes.numberOf(spec), spec, after[index]!)
+      writeTask(tasks, shapes.numberOf(spec), spec, after[index]!, requests?.get(index))
     })
   }
   const limits = [typeTtlMs, pendingMax ?? '', retention.ageMs, TASK_LIMITS.successorsMax]
@@ -219,7 +242,13 @@ class Shapes {
   }
 }
 
-function writeTask(args: (string | number)[], shape: number, spec: TaskSpec, after: readonly string[]): void {
+function writeTask(
+  args: (string | number)[],
+  shape: number,
+  spec: TaskSpec,
+  after: readonly string[],
+  stored: string | undefined,
+): void {
   const payload = JSON.stringify(spec.payload)
   const extras = extrasOf(spec)
   if (extras === '' && spec.runAt === null && spec.delayMs === 0) {
@@ -227,7 +256,7 @@ function writeTask(args: (string | number)[], shape: number, spec: TaskSpec, aft
     return
   }
   const key = spec.idempotencyKey ?? ''
-  const request = key === '' ? '' : sameRequest(spec)
+  const request = stored ?? (key === '' ? '' : sameRequest(spec))
   args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request, after.length, ...after)
 }
 

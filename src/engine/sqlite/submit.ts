@@ -1,4 +1,4 @@
-import { acceptedTask, newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
+import { acceptedTask, isSameRequest, newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, unknownPredecessors, unknownTypes } from '../refusals.ts'
 import type { Decided, Flows } from './flows.ts'
@@ -134,7 +134,7 @@ function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in
       requests.set(key, sameRequest(spec))
       return
     }
-    if (request !== sameRequest(spec)) {
+    if (!isSameRequest(request, spec)) {
       throw keyConflict(key, index, row ? (row.id as string) : null)
     }
     earlier.set(index, row ? taskOf(row) : 'in this batch')

@@ -11,7 +11,8 @@
 --       its extras come without these
 -- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
 --       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
---       {'unknown', type, …} | {'conflict', index, ref or ''} | {'full', waiting} | {'no_predecessor', index, place, …}
+--       {'unknown', type, …} | {'conflict', (index, ref or '', the request that the key stands for) …}
+--       | {'full', waiting} | {'no_predecessor', index, place, …}
 --       | {'crowd', name of a task that too many would wait for}
 --       or 'incomplete': what was accepted now could take the places of what is to be restored
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
@@ -52,14 +53,18 @@ local function read_call()
   return tasks, unknown, keyed, depends
 end
 
--- The refs of tasks that a known key stands for, by index; or the index of one whose key stands for something else.
+-- The refs of tasks that a known key stands for, by index; and the conflicts, where a key stands for another text.
 local function earlier_of(tasks)
-  local earlier, firsts = {}, {}
+  local earlier, firsts, conflicts = {}, {}, { 'conflict' }
+  local function conflict(index, ref, request)
+    local size = #conflicts
+    conflicts[size + 1], conflicts[size + 2], conflicts[size + 3] = index, ref, request
+  end
   for index, task in ipairs(tasks) do
     if task.key and task.key ~= '' then
       local first = firsts[task.key]
       if first then
-        if tasks[first].request ~= task.request then return nil, index, '' end
+        if tasks[first].request ~= task.request then conflict(index, '', '') end
         task.same = first
       else
         firsts[task.key] = index
@@ -67,13 +72,13 @@ local function earlier_of(tasks)
         local ref, request
         if stored then ref, request = stored:match('^(%S+) (.*)$') end
         if ref and find(ref) then
-          if request ~= task.request then return nil, index, ref end
+          if request ~= task.request then conflict(index, ref, request) end
           earlier[index] = ref
         end
       end
     end
   end
-  return earlier
+  return earlier, conflicts[2] and conflicts
 end
 
 -- Whether what new tasks wait for is there, and not too much waited for; if not, the answer that says so.
@@ -216,9 +221,9 @@ end
 
 local function answer_call(tasks, unknown, keyed, depends)
   if #unknown > 0 then return { 'unknown', unpack(unknown) } end
-  local earlier, conflict, ref = {}, nil, nil
-  if keyed > 0 then earlier, conflict, ref = earlier_of(tasks) end
-  if conflict then return { 'conflict', conflict, ref } end
+  local earlier, conflicts = {}, nil
+  if keyed > 0 then earlier, conflicts = earlier_of(tasks) end
+  if conflicts then return conflicts end
   local fresh = #tasks
   for place, task in ipairs(tasks) do
     if earlier[place] or task.same then fresh = fresh - 1 end

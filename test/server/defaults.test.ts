@@ -1,0 +1,35 @@
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { expect, it } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+import { announce, type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+
+it('answers a repeated submission or schedule the same after a deploy has changed the defaults of its handler', async () => {
+  const engine = await openEngine('sqlite::memory:')
+  const deploy = async (defaults: { maxRetry?: number; processTimeout?: string }) => {
+    const handlers = normalizeHandlers({ t: { ...defaults, run: () => null } } as Handlers)
+    await announce(engine, handlers)
+    const logger = pino({ level: 'silent' })
+    const registry = new Registry()
+    const server = await createServer({ engine, handlers, logger, version: '1', instanceId: 'i', registry })
+    const post = async (url: string, payload: object) => {
+      const answer = await server.inject({ method: 'POST', url: `/api/v1${url}`, payload })
+      return { status: answer.statusCode, body: answer.json() }
+    }
+    return { post, close: () => server.close() }
+  }
+  const task = { type: 't', payload: { n: 1 }, idempotency_key: 'k' }
+  const schedule = { id: 's', type: 't', payload: { n: 1 }, every: '1h' }
+  const before = await deploy({ maxRetry: 3 })
+  const first = await before.post('/tasks', task)
+  const added = await before.post('/schedules', schedule)
+  await before.close()
+  const after = await deploy({ maxRetry: 9, processTimeout: '5s' })
+  expect(await after.post('/tasks', task)).toEqual({ status: 200, body: first.body })
+  expect(await after.post('/schedules', schedule)).toMatchObject({ status: 200, body: { next_at: added.body.next_at } })
+  const other = await after.post('/tasks', { ...task, max_retry: 9 })
+  expect([other.status, other.body.code]).toEqual([409, 'idempotency_conflict'])
+  await after.close()
+  await engine.close()
+})
