@@ -9,6 +9,8 @@ export default defineConfig({
     globalSetup: ['test/services/installed.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // Go programs need no C compiler: Debian's Go comes without one.
+    env: { CGO_ENABLED: '0' },
     passWithNoTests: false,
     allowOnly: !process.env.CI,
     projects: [

@@ -11,12 +11,15 @@ const dist = join(root, 'dist')
 const built = join(dist, 'index.html')
 
 if (process.argv.includes('--if-older') && isFresh()) process.exit(0)
-const vite = await import('vite').catch(() => null)
+const vite = await import('vite').catch((error: NodeJS.ErrnoException) => {
+  if (error.code === 'ERR_MODULE_NOT_FOUND' && error.message.includes("'vite'")) return null
+  throw error
+})
 if (vite) {
   await vite.build({ root, logLevel: 'warn' })
   for (const file of globSync('**/*.{html,js,css,svg}', { cwd: dist })) compress(join(dist, file))
 } else {
-  console.error('the dashboard is not built: Vite is a development dependency, and those were left out')
+  console.error('The dashboard is not built: Vite is a development dependency, and npm left those out (--omit=dev)')
 }
 
 function isFresh(): boolean {

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { installRedis } from './installed.ts'
 import { freePort } from './ports.ts'
 import { endAtExit, removeAtExit } from './processes.ts'
 
@@ -47,27 +48,6 @@ export async function startRedis(...flags: string[]): Promise<RunningRedis> {
 /** Runs redis-cli and gives what it prints. */
 export function redisCli(port: number, ...args: string[]): string {
   return execFileSync('redis-cli', ['-p', String(port), ...args], { encoding: 'utf8' }).trim()
-}
-
-let installed = false
-
-/** The tests need the real server: where it is missing and may be installed, it is. */
-export function installRedis(): void {
-  if (installed) return
-  try {
-    execFileSync('redis-server', ['--version'], { stdio: 'ignore' })
-  } catch {
-    console.error('redis-server is missing: installing it with apt-get')
-    try {
-      execFileSync('apt-get', ['update'], { stdio: 'ignore' })
-      execFileSync('apt-get', ['install', '-y', '--no-install-recommends', 'redis-server'], { stdio: 'ignore' })
-    } catch (error) {
-      throw new Error('the tests need redis-server 7.0 or newer: install it (apt-get install redis-server)', {
-        cause: error,
-      })
-    }
-  }
-  installed = true
 }
 
 /** Waits until it says so. */
