@@ -45,6 +45,7 @@ export class EmbeddedBroker implements Live {
   readonly #subscribers = new Subscribers(BROKER_LIMITS.drainMs)
   readonly #outlet: Outlet
   #detail = 'not started'
+  #leaveServer: () => void = () => undefined
 
   constructor(options: LiveOptions) {
     const { engine, prefix, publicUrl: url = null, tls, admit } = options
@@ -72,9 +73,9 @@ export class EmbeddedBroker implements Live {
   async start(server: Server | null): Promise<void> {
     const { host, port, logger, tls } = this.#options
     await this.#aedes.listen()
-    server?.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
-      this.#upgrade(request, socket, head)
-    })
+    const upgrade = (request: IncomingMessage, socket: Socket, head: Buffer) => this.#upgrade(request, socket, head)
+    server?.on('upgrade', upgrade)
+    this.#leaveServer = () => server?.off('upgrade', upgrade)
     this.#tcp.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => this.#handle(socket))
     const failed = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
       this.#tcp.once('error', resolve)
@@ -99,6 +100,7 @@ export class EmbeddedBroker implements Live {
   }
 
   async stop(): Promise<void> {
+    this.#leaveServer() // From here on, the server itself answers those that want to open a WebSocket.
     await this.#outlet.stop()
     await new Promise<void>((resolve) => this.#aedes.close(resolve))
     this.#sockets.close()
@@ -173,7 +175,6 @@ export class EmbeddedBroker implements Live {
     const refuse = (status: string) =>
       socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
     socket.on('error', () => socket.destroy())
-    if (request.url?.split('?')[0] !== PATH) return void refuse('404 Not Found')
     if (!this.#isWelcome(request)) {
       const { origin } = request.headers
       this.#options.logger.warn({ origin }, 'a page of another site was refused: --mqtt-origins lets it in')

@@ -330,7 +330,7 @@ export const ANSWERS = {
 /** Where any call may end: at the door, or in the engine. */
 const ANYWHERE: readonly ErrorCode[] = [
   ...(['invalid_request', 'cross_site', 'request_timeout', 'headers_too_large'] as const),
-  ...(['internal', 'engine_unavailable'] as const),
+  ...(['internal', 'engine_unavailable', 'shutting_down'] as const),
 ]
 const WITH_BODY: readonly ErrorCode[] = ['too_large', 'unsupported_media_type']
 const WITH_SCOPE: readonly ErrorCode[] = ['unauthorized', 'forbidden', 'too_many_calls', 'issuer_unavailable']

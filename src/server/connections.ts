@@ -1,4 +1,4 @@
-import { type ServerResponse, STATUS_CODES } from 'node:http'
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
@@ -22,6 +22,17 @@ export function connectionOptions({ headersMs, requestMs, lookMs }: Patience) {
     connectionsCheckingInterval: lookMs,
     maxHeaderSize: HEADERS_BYTES_MAX,
     handshakeTimeout: headersMs,
+  }
+}
+
+/**
+ * Which requests leave HTTP: WebSockets that open `path`, while something listens. Many clients offer another protocol
+ * by the way (Java, curl and some proxies: HTTP/2) and expect an ordinary answer.
+ */
+export function upgradesAt(path: string | null) {
+  return function (this: Server, { method, url, headers }: IncomingMessage): boolean {
+    if (this.listenerCount('upgrade') === 0 || method !== 'GET' || url?.split('?')[0] !== path) return false
+    return headers.upgrade?.toLowerCase() === 'websocket'
   }
 }
 

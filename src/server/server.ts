@@ -20,7 +20,14 @@ import type { RegisteredHandler } from '../worker/handlers.ts'
 import { guard } from './access.ts'
 import { ANSWERS, refusalsOf } from './answers.ts'
 import { batchRoutes } from './batches.ts'
-import { answerUnreadable, closeUnusedConnections, connectionOptions, PATIENCE, type Patience } from './connections.ts'
+import {
+  answerUnreadable,
+  closeUnusedConnections,
+  connectionOptions,
+  PATIENCE,
+  type Patience,
+  upgradesAt,
+} from './connections.ts'
 import { eventRoutes } from './events.ts'
 import { addHeaders } from './headers.ts'
 import { KnownTypes } from './known-types.ts'
@@ -124,7 +131,10 @@ const FIELDS_BYTES_MAX = 64 * 1024
 /** The HTTP API, ready to listen. Closing it ends its event streams and waiting calls. */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { logger, version, registry, engine, access = null, corsOrigins = [], tls = null } = options
-  const connections = connectionOptions(options.patience ?? PATIENCE)
+  const connections = {
+    ...connectionOptions(options.patience ?? PATIENCE),
+    shouldUpgradeCallback: upgradesAt(options.live?.browser?.path ?? null),
+  }
   const closing = new AbortController()
   const server = fastify({
     loggerInstance: logger as FastifyBaseLogger,
@@ -135,6 +145,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     // URLs that the router cannot read.
     frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error)),
     forceCloseConnections: 'idle',
+    return503OnClosing: false, // It would be no problem document: see refuseWhileClosing.
     ...(tls ? { https: { ...connections, ...tls } } : { http: connections }),
     ajv: { customOptions: AJV_OPTIONS },
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
@@ -151,6 +162,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     })
   }
   await addHeaders(server, corsOrigins, tls !== null)
+  refuseWhileClosing(server, closing.signal)
   guard(server, { access, logger, servesHost: options.servesHost ?? (() => true), origins: corsOrigins })
   acceptEmptyBodies(server)
 
@@ -190,6 +202,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   })
   server.get('/openapi.json', { schema: { hide: true }, config: { scope: 'open' } }, async () => server.swagger())
   return server
+}
+
+/** A connection that is open may bring more requests than the one that it is kept for. */
+function refuseWhileClosing(server: FastifyInstance, closing: AbortSignal): void {
+  server.addHook('onRequest', (_request, _reply, done) => {
+    done(closing.aborted ? new XQueueError('shutting_down', 'this server is shutting down') : undefined)
+  })
 }
 
 function add(server: FastifyInstance, route: Route): void {

@@ -12,6 +12,7 @@ const PROGRAMS = {
   chromium: 'chromium',
   openssl: 'openssl',
   java: 'default-jre-headless',
+  javac: 'default-jdk-headless',
   mvn: 'maven',
   kcat: 'kcat',
   faketime: 'faketime',

@@ -1,0 +1,55 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { pino } from 'pino'
+import { Registry } from 'prom-client'
+import { expect, it, vi } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { createServer } from '../../src/server/server.ts'
+
+/** What comes until the server ends the connection, from its answer with this status on. */
+async function answerOf(status: number, socket: Socket): Promise<{ headers: string; body: string }> {
+  const heard = await text(socket)
+  const at = heard.indexOf(`HTTP/1.1 ${status}`)
+  expect(at, heard).toBeGreaterThan(0)
+  const [headers, body] = heard.slice(at).split('\r\n\r\n', 2)
+  return { headers: headers!, body: body! }
+}
+
+it('while it closes, a server answers every route with a problem and Retry-After', async () => {
+  const engine = await openEngine('sqlite::memory:')
+  const server = await createServer({
+    ...{ engine, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' },
+    registry: new Registry(),
+  })
+  await server.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = server.server.address() as AddressInfo
+  const routes = [...server.routeScopes.keys()]
+    .map((route) => route.replace('HEAD,', '')) // Routes of files name two methods.
+    .filter((route) => !route.startsWith('HEAD '))
+    .map((route) => route.split(' ') as [method: string, url: string])
+  routes.push(['GET', '/nowhere'])
+  // Each connection is kept open by a request that has not arrived in full.
+  const sockets: Socket[] = []
+  for (const _ of routes) {
+    const socket = connect(port, '127.0.0.1')
+    const head = 'POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n'
+    const begun = once(server.server, 'request')
+    socket.write(`${head}\r\n{`)
+    await begun
+    sockets.push(socket)
+  }
+  const closed = server.close()
+  await vi.waitFor(() => expect(server.server.listening).toBe(false))
+  for (const [at, [method, url]] of routes.entries()) {
+    const socket = sockets[at]!
+    const path = url.replace(/:\w+/g, 'x').replace('*', 'x')
+    socket.write(`}${method} ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n`)
+    const { headers, body } = await answerOf(503, socket)
+    expect(headers).toMatch(/^content-type: application\/problem\+json/im)
+    expect(headers).toMatch(/^retry-after: \d+/im)
+    expect(JSON.parse(body), `${method} ${path}`).toMatchObject({ status: 503, code: 'shutting_down' })
+  }
+  await closed
+  await engine.close()
+})
