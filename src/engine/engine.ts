@@ -362,5 +362,6 @@ export interface Health {
   engine: string
   /** What an accepted task survives, in words. */
   durability: string
-  checks: { name: string; ok: boolean; detail: string }[]
+  /** `degrades`: without it tasks are accepted and run all the same, so the process stays in service. */
+  checks: { name: string; ok: boolean; detail: string; degrades?: true }[]
 }

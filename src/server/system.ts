@@ -24,16 +24,21 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       answers: ANSWERS.health,
       handler: async (request, reply) => {
         const { engine: name, durability, checks } = await engine.health()
-        const failed = checks.find(({ ok }) => !ok)
+        const failed = checks.find(({ ok, degrades }) => !ok && !degrades)
+        const isDegraded = checks.some(({ ok }) => !ok)
         const mqtt = live?.check()
         // Without its broker everything but the notices goes on: a load balancer must not take the server out.
         const answer = {
-          status: failed ? 'unhealthy' : mqtt?.ok === false ? 'degraded' : 'healthy',
+          status: failed ? 'unhealthy' : isDegraded || mqtt?.ok === false ? 'degraded' : 'healthy',
           version,
           engine: name,
           durability,
           uptime: uptime(),
-          checks: mqtt ? [...checks, mqtt] : checks,
+          checks: [...checks, ...(mqtt ? [mqtt] : [])].map(({ name: check, ok, detail }) => ({
+            name: check,
+            ok,
+            detail,
+          })),
           ...(failed ? { failed_check: failed.name } : {}),
         }
         // A load balancer needs no key to learn whether to send anybody here; the rest is for who may read.

@@ -7,7 +7,7 @@ import { keysCommand } from '../../src/cli/keys.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { SETTINGS } from '../../src/config/settings.ts'
 import type { Engine } from '../../src/engine/engine.ts'
-import { submissionOf } from '../../src/engine/kafka/submission.ts'
+import { submissionsOf } from '../../src/engine/kafka/submission.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { idOfRef, placeOf } from '../../src/engine/redis/ids.ts'
 import { fits, Topics } from '../../src/notify/topics.ts'
@@ -162,7 +162,9 @@ describe('whatever it is given, what reads', () => {
     const property = fc.asyncProperty(bodies, headers, async (body, pairs) => {
       inputs++
       const outcome = await settledOf(async () => {
-        const input = submissionOf({ value: Buffer.from(body), headers: pairs as never })
+        const [first] = submissionsOf({ key: null, value: Buffer.from(body), headers: pairs as never })
+        const input = first!.input
+        if (input instanceof XQueueError) throw input
         return specOf(input, null, '', [])
       })
       return 'refused' in outcome || typeof outcome.value.type === 'string'

@@ -19,6 +19,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
   RECORD_LIST_TOO_LARGE: 'the topic takes no record of this size: raise its max.message.bytes',
 }
 
+const TOO_LARGE: readonly string[] = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']
+
 /** The error for the caller. It names hosts and ports, never a password. */
 export function failureOf(error: unknown, { brokers }: KafkaPlace): XQueueError {
   if (error instanceof XQueueError) return error
@@ -29,6 +31,11 @@ export function failureOf(error: unknown, { brokers }: KafkaPlace): XQueueError 
   const because = all.at(-1)?.message || 'no reason is given'
   const detail = name ? `${where} refuses: ${REMEDIES[name]} (${name})` : `${where} cannot be reached (${because})`
   return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
+}
+
+/** Whether Kafka refused a record for its size: it will never take it. */
+export function isTooLarge(error: unknown): boolean {
+  return [...within(error)].some((one) => TOO_LARGE.includes(nameOf(one) ?? ''))
 }
 
 /** An error and all that led to it, the innermost last. */

@@ -30,6 +30,7 @@ export interface FetchedPartition {
 const PARTITION_BYTES_MAX = 2_097_152
 const UNKNOWN_EPOCH = -1
 const NO_ERROR = 0
+const CONTROL_BATCH = 0x20
 
 /** What to ask of each node: partitions by the node that leads them. Those without a leader are left out for now. */
 export function wantedByNode(metadata: ClusterMetadata, wanted: readonly Wanted[]): Map<number, FetchRequestTopic[]> {
@@ -69,7 +70,9 @@ export function fetchedOf(
       if (asked === undefined || errorCode !== NO_ERROR) return []
       const fetched: FetchedPartition = { topic, partition, records: [], next: asked }
       for (const batch of batches ?? []) {
-        for (const { offsetDelta, timestampDelta, key, value, headers } of batch.records) {
+        // What ends a transaction of the producer is for clients, and no record of anybody's.
+        const isControl = (batch.attributes & CONTROL_BATCH) !== 0
+        for (const { offsetDelta, timestampDelta, key, value, headers } of isControl ? [] : batch.records) {
           const offset = batch.firstOffset + BigInt(offsetDelta)
           if (offset < asked) continue
           const at = Number(batch.firstTimestamp + timestampDelta)

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type FetchedPartition, notBefore, type ReadRecord } from './fetched.ts'
 import type { Log } from './log.ts'
 import { Membership } from './membership.ts'
+import { type Trouble, troubleAt } from './trouble.ts'
 
 /** Takes the records of one partition, in order, and says how far they are done with. */
 export interface PartitionReader {
@@ -10,6 +11,8 @@ export interface PartitionReader {
   take(records: readonly ReadRecord[]): void
   /** Everything before this offset is done with, and will never be needed again. */
   readonly doneTo: bigint
+  /** Why it does not move on; null if nothing fails. */
+  readonly trouble: Trouble | null
   close(): void
 }
 
@@ -30,6 +33,8 @@ interface Assigned {
   reader: PartitionReader
   committed: bigint
   cut: bigint
+  /** Why nothing more can be fetched of it. */
+  unread: Trouble | null
 }
 
 const COMMIT_MS = 500
@@ -59,6 +64,15 @@ export class Group {
     const { log, group, reads } = options
     this.#options = options
     this.#membership = new Membership(log, group, reads, () => this.#reassign())
+  }
+
+  /** The partitions of this process whose readers have not moved on for so long, and why. */
+  stuck(forMs: number): (Trouble & { topic: string; partition: number })[] {
+    const since = performance.now() - forMs
+    return [...this.#assigned.values()].flatMap(({ topic, partition, reader, unread }) => {
+      const trouble = reader.trouble ?? unread
+      return trouble && trouble.since <= since ? [{ topic, partition, ...trouble }] : []
+    })
   }
 
   start(): void {
@@ -101,7 +115,7 @@ export class Group {
       if (this.#assigned.has(key) || begin === undefined) continue
       const next = notBefore(begin, committed.get(topic)?.get(partition) ?? begin)
       const reader = open(topic, partition, next)
-      this.#assigned.set(key, { topic, partition, next, reader, committed: next, cut: begin })
+      this.#assigned.set(key, { topic, partition, next, reader, committed: next, cut: begin, unread: null })
     }
   }
 
@@ -137,11 +151,13 @@ export class Group {
       const asked = wanted.map(({ topic, partition, next }) => ({ topic, partition, next }))
       try {
         const round = await this.#options.log.fetch(this.#membership.consumer, asked)
+        for (const assigned of wanted) assigned.unread = null
         for (const fetched of round) this.#deliver(fetched)
         // No partition has a leader just now.
         if (round.length === 0) await sleep(IDLE_MS)
-      } catch {
+      } catch (error) {
         if (this.#stopped.signal.aborted) return
+        for (const assigned of wanted) assigned.unread = troubleAt(assigned.next, error, assigned.unread)
         await this.#recover().catch(() => undefined)
         await sleep(PAUSE_MS)
       }

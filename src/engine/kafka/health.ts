@@ -2,6 +2,7 @@ import type { Health } from '../engine.ts'
 import type { Log } from './log.ts'
 import { faultsOfTopics } from './topic-check.ts'
 import type { Topics } from './topics.ts'
+import type { Trouble } from './trouble.ts'
 
 type Check = Health['checks'][number]
 
@@ -9,6 +10,8 @@ type Check = Health['checks'][number]
 export interface Progress {
   isComplete: boolean
   isBehind: boolean
+  /** Partitions whose records are not gone on with. */
+  stuck: readonly (Trouble & { topic: string; partition: number })[]
 }
 
 /** Whether the brokers answer and keep what they are given, beside what the state says of itself. */
@@ -24,6 +27,7 @@ export async function healthOf(log: Log, topics: Topics, state: Health, progress
       { name: 'topics', ok: faults.length === 0, detail: faults.join('; ') || 'are set as they must be' },
       completeness(progress),
       relay(progress),
+      readers(progress),
     ]
     return { engine: 'kafka', durability: durabilityOf(replicas), checks: [...checks, ...own] }
   } catch (error) {
@@ -61,6 +65,17 @@ function relay({ isBehind }: Progress): Check {
     ? 'outcomes wait for Kafka: nothing more is handed out until they are written'
     : 'outcomes are written as they come'
   return { name: 'relay', ok: !isBehind, detail }
+}
+
+/** Other partitions, submissions over HTTP and workers go on: no load balancer is to take this process out. */
+function readers({ stuck }: Progress): Check {
+  const [first, ...others] = stuck
+  const seconds = (since: number) => Math.round((performance.now() - since) / 1_000)
+  const detail = first
+    ? `partition ${first.partition} of ${first.topic} has not gone on at offset ${first.offset} for ` +
+      `${seconds(first.since)} s (${first.because})${others.length > 0 ? `, and ${others.length} more` : ''}`
+    : 'every record is gone on with'
+  return { name: 'readers', ok: first === undefined, detail, degrades: true }
 }
 
 function durabilityOf(replicas: number): string {

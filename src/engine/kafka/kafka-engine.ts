@@ -19,14 +19,15 @@ import type {
   Which,
 } from '../engine.ts'
 import { incomplete, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
+import { DeadLetters } from './dead-letters.ts'
 import { Group } from './group.ts'
 import { healthOf } from './health.ts'
-import { LanePartition } from './lane-partition.ts'
+import { type Entry, LanePartition } from './lane-partition.ts'
 import { Log } from './log.ts'
 import type { KafkaPlace } from './place.ts'
-import { acceptedOf, acceptedRecord, outcomeRecord } from './records.ts'
+import { acceptedOf, acceptedRecord, outcomeRecord, readable } from './records.ts'
 import { Relay } from './relay.ts'
-import { Restorer } from './restorer.ts'
+import { type Lost, Restorer } from './restorer.ts'
 import { SchedulesLog } from './schedules-log.ts'
 import { StreamLook } from './stream-look.ts'
 import { SubmitPartition } from './submit-partition.ts'
@@ -39,6 +40,8 @@ const LOOK_MS = 250
 const OPEN_WAIT_MS = 10_000
 /** Nothing more is handed out while what came of tasks waits longer than this for Kafka. */
 const LAG_MAX_MS = 5_000
+/** A partition that is not gone on with for so long is told of. */
+const STUCK_MS = 10_000
 
 /**
  * Tasks on Kafka: its topics hold what was accepted and what came of it, and another engine holds the live state, which
@@ -57,6 +60,7 @@ export class KafkaEngine implements Restorable {
   readonly #restorer: Restorer
   readonly #group: Group
   readonly #stream: StreamLook
+  readonly #deadLetters: DeadLetters
   readonly #lanes = new Map<string, Promise<string>>()
   #isComplete = false
   #completing: Promise<void> | undefined
@@ -85,12 +89,14 @@ export class KafkaEngine implements Restorable {
     this.turnsAtOnce = state.turnsAtOnce
     this.#topics = new Topics(place)
     this.#log = new Log(place, this.#topics.group)
-    this.#types = new TypesLog(this.#log, this.#topics.types)
-    this.#schedules = new SchedulesLog(this.#log, this.#topics.schedules)
+    this.#deadLetters = new DeadLetters(this.#log, this.#topics.dead)
+    this.#types = new TypesLog(this.#log, this.#topics.types, this.#deadLetters)
+    this.#schedules = new SchedulesLog(this.#log, this.#topics.schedules, this.#deadLetters)
     const rememberTicks = (tasks: readonly Task[]) => this.#rememberTicks(tasks)
     this.#relay = new Relay(state, this.#log, this.#topics, LAG_MAX_MS, rememberTicks)
     const accept = (specs: readonly TaskSpec[]) => this.#accept(specs)
-    this.#restorer = new Restorer(state, this.#log, this.#topics, this.#types, this.#schedules, options, accept)
+    const logs = { log: this.#log, types: this.#types, schedules: this.#schedules, deadLetters: this.#deadLetters }
+    this.#restorer = new Restorer(state, this.#topics, logs, options, accept)
     this.#stream = new StreamLook(this.#log, this.#topics)
     const { submit } = this.#topics
     this.#group = new Group({
@@ -209,7 +215,11 @@ export class KafkaEngine implements Restorable {
 
   async health(): Promise<Health> {
     const health = await this.#state.health()
-    return healthOf(this.#log, this.#topics, health, { isComplete: this.#isComplete, isBehind: this.#relay.isBehind })
+    return healthOf(this.#log, this.#topics, health, {
+      isComplete: this.#isComplete,
+      isBehind: this.#relay.isBehind,
+      stuck: this.#group.stuck(STUCK_MS),
+    })
   }
 
   async close(): Promise<void> {
@@ -280,7 +290,7 @@ export class KafkaEngine implements Restorable {
 
   #openPartition(topic: string, partition: number, from: bigint) {
     if (topic === this.#topics.submit) {
-      return new SubmitPartition(this, this.#log, this.#topics, partition, from)
+      return new SubmitPartition(this, this.#deadLetters, topic, partition, from)
     }
     const told = () => this.#relay.caughtUp()
     const park = async (ids: readonly string[]) => {
@@ -290,19 +300,25 @@ export class KafkaEngine implements Restorable {
         tasks.map((task) => acceptedRecord(this.#topics.parked, task, { ...asked, after: task.after })),
       )
     }
-    const mend = async (first: bigint, ids: readonly string[]) => {
+    const mend = async (entries: readonly Entry[]) => {
       await this.#refuseUnlessWhole()
       // What had ended before it was looked for is on its topic then.
       await told()
-      const wanted = new Set(ids)
-      const lost = []
-      for await (const { records } of this.#log.read(topic, new Map([[partition, first]]), [partition])) {
-        for (const { value } of records) {
-          const remembered = acceptedOf(value)
-          if (remembered && wanted.has(remembered.task.id)) lost.push(remembered)
+      // One that is no longer in the topic is done with.
+      const done = new Set(entries.map(({ offset }) => offset))
+      const lost: Lost[] = []
+      for await (const { records } of this.#log.read(topic, new Map([[partition, entries[0]!.offset]]), [partition])) {
+        for (const record of records) {
+          if (!done.has(record.offset)) continue
+          const remembered = readable(() => acceptedOf(record.value))
+          const place = { topic, partition, record }
+          if (remembered instanceof Error) await this.#deadLetters.write([{ ...place, error: remembered }])
+          else lost.push({ remembered, place })
         }
       }
-      return this.#restorer.mend(lost)
+      const ended = await this.#restorer.mend(lost)
+      for (const { remembered, place } of lost) if (!ended.has(remembered.task.id)) done.delete(place.record.offset)
+      return done
     }
     return new LanePartition(this.#state, { told, park, mend }, from)
   }

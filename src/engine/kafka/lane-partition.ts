@@ -1,6 +1,7 @@
 import type { Stand, State } from '../state.ts'
 import type { ReadRecord } from './fetched.ts'
 import type { PartitionReader } from './group.ts'
+import { type Trouble, troubleAt } from './trouble.ts'
 
 /** So many records of a partition are in view; it is read no further while the first of them has not ended. */
 const WINDOW_MAX = 4_096
@@ -8,7 +9,8 @@ const WINDOW_MAX = 4_096
 const LOOKS_MAX = 512
 const PAUSE_MS = { least: 100, most: 3_000 } as const
 
-interface Entry {
+/** A record in view. The id of one that is no accepted task is known to nobody. */
+export interface Entry {
   offset: bigint
   id: string
 }
@@ -19,8 +21,11 @@ export interface LaneCare {
   told(): Promise<void>
   /** Writes tasks to where they hold up nobody. */
   park(ids: readonly string[]): Promise<void>
-  /** Takes back what the state should know and does not; answers those that had ended and are forgotten by now. */
-  mend(from: bigint, ids: readonly string[]): Promise<ReadonlySet<string>>
+  /**
+   * Takes back what the state should know and does not, and puts records aside that are no accepted tasks; answers the
+   * offsets that are done with: of these, and of tasks that had ended and are forgotten by now.
+   */
+  mend(entries: readonly Entry[]): Promise<ReadonlySet<bigint>>
 }
 
 /**
@@ -37,6 +42,7 @@ export class LanePartition implements PartitionReader {
   #from = 0
   #timer: NodeJS.Timeout | undefined
   #pauseMs: number = PAUSE_MS.least
+  #trouble: Trouble | null = null
   #closed = false
 
   constructor(state: State, care: LaneCare, from: bigint) {
@@ -49,13 +55,17 @@ export class LanePartition implements PartitionReader {
     return this.#span < WINDOW_MAX
   }
 
+  get trouble(): Trouble | null {
+    return this.#trouble
+  }
+
   get doneTo(): bigint {
     return this.#entries[0]?.offset ?? this.#next
   }
 
   take(records: readonly ReadRecord[]): void {
     for (const { offset, key } of records) {
-      if (key) this.#entries.push({ offset, id: key.toString() })
+      this.#entries.push({ offset, id: key?.toString() ?? '' })
       this.#next = offset + 1n
     }
     this.#lookIn(PAUSE_MS.least)
@@ -75,7 +85,16 @@ export class LanePartition implements PartitionReader {
     if (this.#closed || this.#timer || this.#entries.length === 0) return
     this.#timer = setTimeout(async () => {
       // The state or Kafka may be away: what is in view is looked at again.
-      const done = await this.#look().catch(() => 0)
+      const done = await this.#look().then(
+        (count) => {
+          this.#trouble = null
+          return count
+        },
+        (error: unknown) => {
+          this.#trouble = troubleAt(this.doneTo, error, this.#trouble)
+          return 0
+        },
+      )
       this.#timer = undefined
       this.#pauseMs = done > 0 ? PAUSE_MS.least : Math.min(this.#pauseMs * 2, PAUSE_MS.most)
       this.#lookIn(done >= LOOKS_MAX / 2 ? 0 : this.#pauseMs)
@@ -100,9 +119,8 @@ export class LanePartition implements PartitionReader {
 
   async #mend(unknown: readonly Entry[]): Promise<Entry[]> {
     if (unknown.length === 0) return []
-    const ids = unknown.map(({ id }) => id)
-    const ended = await this.#care.mend(unknown[0]!.offset, ids)
-    return unknown.filter(({ id }) => ended.has(id))
+    const done = await this.#care.mend(unknown)
+    return unknown.filter(({ offset }) => done.has(offset))
   }
 
   /** Waiting tasks are in each other's order: they are parked only if most of what came after them has ended. */

@@ -1,8 +1,21 @@
+import type { ValidateFunction } from 'ajv'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { type TSchema, Type } from 'typebox'
+import { XQueueError } from '../../task/errors.ts'
 import type { TaskEvent } from '../../task/event.ts'
 import { eventJson } from '../../task/event.ts'
-import type { OnFailure } from '../../task/flow.ts'
+import { ON_FAILURE, type OnFailure } from '../../task/flow.ts'
 import type { Json } from '../../task/json.ts'
-import { acceptedTask, specOfTask, TASK_DEFAULTS, type Task, type TaskSpec } from '../../task/task.ts'
+import { isFinal, STATUSES } from '../../task/status.ts'
+import {
+  acceptedTask,
+  specOfTask,
+  TASK_DEFAULTS,
+  TASK_LIMITS,
+  type Task,
+  type TaskSpec,
+  TYPE_PATTERN,
+} from '../../task/task.ts'
 import { type TaskJson, taskJson, taskOfJson } from '../../task/task-json.ts'
 import type { Remembered } from '../state.ts'
 import type { LogRecord } from './log.ts'
@@ -35,6 +48,61 @@ interface AcceptedJson {
   batch?: string
 }
 
+const ajv = new Ajv2020({ strict: false })
+const Id = Type.String({ pattern: '^[0-9a-f-]{36}$' })
+const Count = Type.Integer({ minimum: 0 })
+const Duration = Type.Number({ minimum: 0 })
+const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+/** Fields that a task has in both forms. */
+const COMMON = {
+  id: Id,
+  type: Type.String({ pattern: TYPE_PATTERN.source }),
+  payload: Type.Unknown(),
+  priority: Type.Integer({ minimum: 0, maximum: TASK_LIMITS.priorityMax }),
+  max_retry: Count,
+  queue_timeout: Duration,
+  process_timeout: Duration,
+}
+const Tags = Type.Record(Type.String(), Type.String())
+const Failure = Type.Enum([...ON_FAILURE])
+
+const isAccepted = ajv.compile(
+  Type.Object({
+    ...COMMON,
+    created_ms: Count,
+    run_ms: Count,
+    delay_ms: Type.Optional(Duration),
+    asked_run_ms: Type.Optional(Type.Number()),
+    asked_after: Type.Optional(Type.Array(Type.Union([Type.String(), Count]))),
+    tags: Type.Optional(Tags),
+    idempotency_key: Type.Optional(Type.String()),
+    group: Type.Optional(Type.String()),
+    after: Type.Optional(Type.Array(Type.String())),
+    on_failure: Type.Optional(Failure),
+    batch: Type.Optional(Type.String()),
+  }),
+)
+const isOutcome = ajv.compile(
+  Type.Object({
+    ...COMMON,
+    status: Type.Enum([...STATUSES]),
+    attempts: Count,
+    deliveries: Count,
+    created_at: Type.String(),
+    run_at: Type.String(),
+    updated_at: Type.String(),
+    started_at: Nullable(Type.String()),
+    completed_at: Nullable(Type.String()),
+    error: Nullable(Type.String()),
+    tags: Tags,
+    idempotency_key: Nullable(Type.String()),
+    group: Nullable(Type.String()),
+    after: Type.Optional(Type.Array(Type.String())),
+    on_failure: Type.Optional(Failure),
+    batch: Type.Optional(Nullable(Type.String())),
+  }),
+)
+
 const CLOUD_EVENT = new Map([['content-type', 'application/cloudevents+json']])
 
 /** What a task's times and predecessors were asked as. */
@@ -66,10 +134,12 @@ export function acceptedRecord(topic: string, task: Task, spec: Asked): LogRecor
   return { topic, key: task.id, value: JSON.stringify(json) }
 }
 
-/** Reads what `acceptedRecord` has written; null for what is no such record. */
-export function acceptedOf(value: Buffer | null): Remembered | null {
-  const json = jsonOf(value) as AcceptedJson | null
-  if (typeof json?.id !== 'string' || typeof json.type !== 'string') return null
+/**
+ * Reads what `acceptedRecord` has written.
+ * @throws XQueueError `invalid_request` for any other record: the topic is open to other programs
+ */
+export function acceptedOf(value: Buffer | null): Remembered {
+  const json = read<AcceptedJson>(value, isAccepted, 'an accepted task')
   const spec: TaskSpec = {
     ...TASK_DEFAULTS,
     type: json.type,
@@ -100,11 +170,16 @@ export function removedRecord(topic: string, taskId: string): LogRecord {
   return { topic, key: taskId, value: null }
 }
 
-/** Reads what `outcomeRecord` has written; null for what is no such record. */
-export function outcomeOf(value: Buffer | null): Remembered | null {
-  const json = jsonOf(value) as TaskJson | null
-  if (typeof json?.id !== 'string' || typeof json.status !== 'string') return null
-  const task = taskOfJson(json)
+/**
+ * Reads what `outcomeRecord` has written.
+ * @throws XQueueError `invalid_request` for any other record
+ */
+export function outcomeOf(value: Buffer): Remembered {
+  const task = taskOfJson(read<TaskJson>(value, isOutcome, 'a task'))
+  const times = [task.createdAt, task.runAt, task.updatedAt, task.startedAt ?? 0, task.completedAt ?? 0]
+  if (times.some(Number.isNaN) || (isFinal(task.status) && task.completedAt === null)) {
+    throw new XQueueError('invalid_request', 'the record is not a task: its times cannot be read')
+  }
   return { task, spec: specOfTask(task, task.runAt) }
 }
 
@@ -123,12 +198,29 @@ export function eventRecord(topic: string, source: string, event: TaskEvent): Lo
   return { topic, key: event.taskId, value, headers: CLOUD_EVENT }
 }
 
-/** What a record holds as JSON, or null. */
-export function jsonOf(value: Buffer | null): unknown {
-  if (value === null) return null
+/**
+ * What a record holds as JSON, of a form that is checked.
+ * @param what names the form in the error
+ * @throws XQueueError `invalid_request`
+ */
+export function read<T>(value: Buffer | null, isValid: ValidateFunction, what: string): T {
+  let json: unknown
   try {
-    return JSON.parse(value.toString())
-  } catch {
-    return null
+    json = JSON.parse(value?.toString() ?? '')
+  } catch (error) {
+    throw new XQueueError('invalid_request', `the record is not ${what}: it is no JSON (${(error as Error).message})`)
+  }
+  if (isValid(json)) return json as T
+  const [{ instancePath, message } = { instancePath: '', message: '' }] = isValid.errors ?? []
+  throw new XQueueError('invalid_request', `the record is not ${what}: ${instancePath || 'the value'} ${message}`)
+}
+
+/** What was read, or why it cannot be. */
+export function readable<T>(look: () => T): T | XQueueError {
+  try {
+    return look()
+  } catch (error) {
+    if (error instanceof XQueueError) return error
+    throw error
   }
 }

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto'
+import { XQueueError } from '../../task/errors.ts'
 import { isFinal } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type { EngineOptions } from '../engine.ts'
 import type { Remembered, State } from '../state.ts'
+import { takeApart } from './apart.ts'
+import type { DeadLetter, DeadLetters } from './dead-letters.ts'
 import type { Log } from './log.ts'
-import { acceptedOf, outcomeOf } from './records.ts'
+import { acceptedOf, outcomeOf, readable } from './records.ts'
 import { READER } from './relay.ts'
 import type { SchedulesLog } from './schedules-log.ts'
 import type { Topics } from './topics.ts'
@@ -15,11 +18,25 @@ const RENEW_MS = 2_000
 const BATCH = 500
 /** Records carry the time of whoever wrote them; clocks of two machines are no further apart. */
 const SKEW_MAX_MS = 300_000
+const OTHER_KEY = 'the record has the key of another task'
+
+/** A task that the log tells, and the record that tells it. */
+export interface Lost {
+  remembered: Remembered
+  place: Omit<DeadLetter, 'error'>
+}
 
 /** What the log tells of tasks: those that have not ended, and those that have. */
 interface Told {
-  open: Map<string, Remembered>
-  ended: Map<string, Remembered>
+  open: Map<string, Lost>
+  ended: Map<string, Lost>
+}
+
+interface Logs {
+  log: Log
+  types: TypesLog
+  schedules: SchedulesLog
+  deadLetters: DeadLetters
 }
 
 /**
@@ -32,6 +49,7 @@ export class Restorer {
   readonly #topics: Topics
   readonly #types: TypesLog
   readonly #schedules: SchedulesLog
+  readonly #deadLetters: DeadLetters
   readonly #retention: EngineOptions['retention']
   readonly #clock: () => number
   readonly #accept: (specs: readonly TaskSpec[]) => Promise<unknown>
@@ -40,10 +58,8 @@ export class Restorer {
   /** @param accept has tasks accepted anew, and written to the log */
   constructor(
     state: State,
-    log: Log,
     topics: Topics,
-    types: TypesLog,
-    schedules: SchedulesLog,
+    { log, types, schedules, deadLetters }: Logs,
     { retention, clock }: EngineOptions,
     accept: (specs: readonly TaskSpec[]) => Promise<unknown>,
   ) {
@@ -53,6 +69,7 @@ export class Restorer {
     this.#topics = topics
     this.#types = types
     this.#schedules = schedules
+    this.#deadLetters = deadLetters
     this.#retention = retention
     this.#clock = clock
   }
@@ -82,16 +99,18 @@ export class Restorer {
    * Tasks that the log knows and the state does not: takes back those that have not ended, answers the others. One
    * whose id belongs elsewhere is accepted anew, and counts as ended.
    */
-  async mend(tasks: readonly Remembered[]): Promise<Set<string>> {
+  async mend(tasks: readonly Lost[]): Promise<Set<string>> {
     if (tasks.length === 0) return new Set()
-    const open = new Map(tasks.map((remembered) => [remembered.task.id, remembered]))
-    const since = Math.min(...tasks.map(({ task }) => task.createdAt)) - SKEW_MAX_MS
+    const open = new Map(tasks.map((lost) => [lost.remembered.task.id, lost]))
+    const since = Math.min(...tasks.map(({ remembered }) => remembered.task.createdAt)) - SKEW_MAX_MS
     const { outcomes } = this.#topics
     const from = (await this.#log.offsetsAt([outcomes], BigInt(since))).get(outcomes) ?? new Map()
     // No record is that new: there is nothing to read.
     const known = new Map([...from].filter(([, offset]) => offset >= 0n))
+    // Records that are no tasks were put aside by the restoration, and are read over here.
     if (known.size > 0) await this.#readOutcomes({ open, ended: new Map() }, known)
-    const foreign = await this.#restore([...open.values()].sort(byId))
+    const { foreign, refused } = await this.#restore([...open.values()].sort(byId))
+    for (const { remembered } of refused) open.delete(remembered.task.id)
     // Each under a key of its own, so that it is accepted once only.
     const specs = foreign.map(({ task, spec }) => {
       const idempotencyKey = spec.idempotencyKey ?? `xqueue:${task.id}`
@@ -99,59 +118,84 @@ export class Restorer {
     })
     if (specs.length > 0) await this.#accept(specs)
     for (const { task } of foreign) open.delete(task.id)
-    return new Set(tasks.flatMap(({ task }) => (open.has(task.id) ? [] : [task.id])))
+    return new Set(tasks.flatMap(({ remembered: { task } }) => (open.has(task.id) ? [] : [task.id])))
   }
 
-  /** Takes back what is not there; answers the unfinished whose ids belong elsewhere. */
-  async #restore(tasks: readonly Remembered[]): Promise<Remembered[]> {
+  /**
+   * Takes back what is not there; answers the unfinished whose ids belong elsewhere, and those that the state cannot
+   * take, which are put aside: one of them keeps no other from being restored.
+   */
+  async #restore(tasks: readonly Lost[]): Promise<{ foreign: Remembered[]; refused: Lost[] }> {
     const foreign: Remembered[] = []
-    for (let from = 0; from < tasks.length; from += BATCH) {
-      const some = tasks.slice(from, from + BATCH)
-      const restored = await this.#state.restore(some)
-      foreign.push(...some.filter(({ task }, index) => restored[index] === 'foreign' && !isFinal(task.status)))
+    const refused: (Lost & { error: unknown })[] = []
+    const take = async (some: readonly Lost[]) => {
+      const restored = await this.#state.restore(some.map(({ remembered }) => remembered))
+      const elsewhere = some.filter((_, index) => restored[index] === 'foreign')
+      foreign.push(...elsewhere.flatMap(({ remembered }) => (isFinal(remembered.task.status) ? [] : [remembered])))
     }
-    return foreign
+    for (let from = 0; from < tasks.length; from += BATCH) {
+      await takeApart(tasks.slice(from, from + BATCH), take, (lost, error) => refused.push({ ...lost, error }))
+    }
+    await this.#deadLetters.write(refused.map(({ place, error }) => ({ ...place, error })))
+    return { foreign, refused }
   }
 
   async #read(): Promise<Told> {
+    const bad: DeadLetter[] = []
     const told: Told = { open: new Map(), ended: new Map() }
     const lanes = await this.#log.topics((topic) => this.#topics.holdsTasks(topic))
     const committed = await this.#log.committed(this.#topics.group, lanes)
     for (const topic of lanes) {
-      for await (const { records } of this.#log.read(topic, committed.get(topic) ?? new Map())) {
-        for (const { value } of records) {
-          const remembered = acceptedOf(value)
-          if (remembered) told.open.set(remembered.task.id, remembered)
+      for await (const { partition, records } of this.#log.read(topic, committed.get(topic) ?? new Map())) {
+        for (const record of records) {
+          const place = { topic, partition, record }
+          const remembered = readable(() => acceptedOf(record.value))
+          if (remembered instanceof XQueueError) bad.push({ ...place, error: remembered })
+          else told.open.set(remembered.task.id, { remembered, place })
         }
       }
     }
-    await this.#readOutcomes(told, new Map())
+    bad.push(...(await this.#readOutcomes(told, new Map())))
+    await this.#deadLetters.write(bad)
     return told
   }
 
-  /** The last word about a task is the last one in its partition. */
-  async #readOutcomes({ open, ended }: Told, from: ReadonlyMap<number, bigint>): Promise<void> {
-    for await (const { records } of this.#log.read(this.#topics.outcomes, from)) {
-      for (const { key, value } of records) {
-        if (!key) continue
-        const id = key.toString()
-        const remembered = outcomeOf(value)
+  /**
+   * The last word about a task is the last one in its partition. Answers the records that are no word about a task:
+   * they change nothing.
+   */
+  async #readOutcomes({ open, ended }: Told, from: ReadonlyMap<number, bigint>): Promise<DeadLetter[]> {
+    const bad: DeadLetter[] = []
+    const topic = this.#topics.outcomes
+    for await (const { partition, records } of this.#log.read(topic, from)) {
+      for (const record of records) {
+        const { key, value } = record
+        const id = key?.toString() ?? ''
+        const place = { topic, partition, record }
+        const remembered = value === null ? null : readable(() => outcomeOf(value))
+        if (remembered instanceof XQueueError || (remembered && remembered.task.id !== id)) {
+          const error = remembered instanceof XQueueError ? remembered : new XQueueError('invalid_request', OTHER_KEY)
+          bad.push({ ...place, error })
+          continue
+        }
         ended.delete(id)
         if (!remembered || isFinal(remembered.task.status)) open.delete(id)
-        if (remembered && isFinal(remembered.task.status)) ended.set(id, remembered)
+        if (remembered && isFinal(remembered.task.status)) ended.set(id, { remembered, place })
         // It was taken back from its end by a retry.
-        if (remembered && !isFinal(remembered.task.status)) open.set(id, waiting(remembered))
+        if (remembered && !isFinal(remembered.task.status)) open.set(id, { remembered: waiting(remembered), place })
       }
     }
+    return bad
   }
 
   /** As many finished tasks as are kept, oldest first. */
-  #kept(ended: Remembered[]): Remembered[] {
+  #kept(ended: Lost[]): Lost[] {
     const { ageMs, countMax } = this.#retention
     if (ended.length === 0) return []
     const since = this.#clock() - ageMs
-    const young = ended.filter(({ task }) => task.completedAt! > since)
-    young.sort((a, b) => a.task.completedAt! - b.task.completedAt!)
+    const endOf = ({ remembered }: Lost) => remembered.task.completedAt!
+    const young = ended.filter((lost) => endOf(lost) > since)
+    young.sort((a, b) => endOf(a) - endOf(b))
     return young.slice(Math.max(young.length - countMax, 0))
   }
 }
@@ -161,6 +205,6 @@ function waiting({ task, spec }: Remembered): Remembered {
   return { task: { ...task, status: 'pending' }, spec }
 }
 
-function byId(a: Remembered, b: Remembered): number {
+function byId({ remembered: a }: Lost, { remembered: b }: Lost): number {
   return a.task.id < b.task.id ? -1 : 1
 }

@@ -1,10 +1,16 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { Type } from 'typebox'
+import { XQueueError } from '../../task/errors.ts'
 import type { Schedule } from '../../task/schedule.ts'
-import { tickOfKey } from '../../task/schedule.ts'
+import { CATCH_UPS, OVERLAPS, tickOfKey } from '../../task/schedule.ts'
 import type { Task } from '../../task/task.ts'
+import { TypeNameSchema } from '../../task/task-input.ts'
 import { nextTick } from '../../task/timing.ts'
 import type { State } from '../state.ts'
+import { takeApart } from './apart.ts'
+import type { DeadLetter, DeadLetters } from './dead-letters.ts'
 import type { Log, LogRecord } from './log.ts'
-import { jsonOf } from './records.ts'
+import { read, readable } from './records.ts'
 
 /** What was made last of a schedule. */
 interface Last {
@@ -14,6 +20,29 @@ interface Last {
   task: string
 }
 
+interface Kept {
+  schedule: Schedule
+  place: Omit<DeadLetter, 'error'>
+}
+
+const Time = Type.Integer()
+const TimeOrNull = Type.Union([Time, Type.Null()])
+const isTold = new Ajv2020({ strict: false }).compile(
+  Type.Union([
+    Type.Object({ schedule: TypeNameSchema, at: Time, task: Type.String() }),
+    Type.Object({
+      id: TypeNameSchema,
+      task: Type.Object({ type: TypeNameSchema, payload: Type.Unknown() }),
+      timing: Type.Object({}),
+      catchUp: Type.Enum([...CATCH_UPS]),
+      overlap: Type.Enum([...OVERLAPS]),
+      paused: Type.Boolean(),
+      nextAt: TimeOrNull,
+      createdAt: Time,
+    }),
+  ]),
+)
+
 /**
  * The schedules, in a compacted topic: each as it was last changed under its id, and its last tick under `<id> last`.
  * A tick is written behind its task, so that one that was lost with the state is due again when it is restored.
@@ -21,9 +50,11 @@ interface Last {
 export class SchedulesLog {
   readonly #log: Log
   readonly #topic: string
+  readonly #deadLetters: DeadLetters
 
-  constructor(log: Log, topic: string) {
+  constructor(log: Log, topic: string, deadLetters: DeadLetters) {
     this.#log = log
+    this.#deadLetters = deadLetters
     this.#topic = topic
   }
 
@@ -58,20 +89,31 @@ export class SchedulesLog {
 
   /** Makes all schedules in a state that has its tasks already: they are what keeps a tick from being made again. */
   async restore(state: State): Promise<void> {
-    const schedules = new Map<string, Schedule>()
+    const schedules = new Map<string, Kept>()
     const lasts = new Map<string, Last>()
-    for await (const { records } of this.#log.read(this.#topic, new Map())) {
-      for (const { key, value } of records) {
+    const bad: DeadLetter[] = []
+    const topic = this.#topic
+    for await (const { partition, records } of this.#log.read(topic, new Map())) {
+      for (const record of records) {
+        const { key, value } = record
         const id = key?.toString() ?? ''
-        const read = jsonOf(value) as Schedule | Last | null
-        if (read === null) schedules.delete(id)
-        else if ('schedule' in read) lasts.set(read.schedule, read)
-        else schedules.set(id, read)
+        const place = { topic, partition, record }
+        const told =
+          value === null ? null : readable(() => read<Schedule | Last>(value, isTold, 'a schedule or a tick'))
+        if (told === null) schedules.delete(id)
+        else if (told instanceof XQueueError) bad.push({ ...place, error: told })
+        else if ('schedule' in told) lasts.set(told.schedule, told)
+        else schedules.set(id, { schedule: told, place })
       }
     }
-    for (const schedule of schedules.values()) {
+    const take = async ([kept]: readonly Kept[]) => {
+      const { schedule } = kept!
       await state.schedules({ keep: withLast(schedule, lasts.get(schedule.id)) })
     }
+    for (const kept of schedules.values()) {
+      await takeApart([kept], take, ({ place }, error) => bad.push({ ...place, error }))
+    }
+    await this.#deadLetters.write(bad)
   }
 
   #record(key: string, value: Schedule | Last | null): LogRecord {

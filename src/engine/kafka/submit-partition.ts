@@ -1,26 +1,27 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describeError, type FieldError, XQueueError } from '../../task/errors.ts'
+import { type FieldError, XQueueError } from '../../task/errors.ts'
 import { PayloadSchemas } from '../../task/payload-schemas.ts'
-import type { TaskSpec } from '../../task/task.ts'
-import { type KnownType, specOf, throwErrors } from '../../task/task-input.ts'
+import { type TaskSpec, TYPE_PATTERN } from '../../task/task.ts'
+import { type KnownType, specOf, type TaskInput, throwErrors } from '../../task/task-input.ts'
 import type { Engine } from '../engine.ts'
+import { isPassing, takeApart } from './apart.ts'
+import type { DeadLetter, DeadLetters } from './dead-letters.ts'
 import type { ReadRecord } from './fetched.ts'
 import type { PartitionReader } from './group.ts'
-import type { Log, LogRecord } from './log.ts'
-import { submissionOf } from './submission.ts'
-import type { Topics } from './topics.ts'
+import { submissionsOf } from './submission.ts'
+import { type Trouble, troubleAt } from './trouble.ts'
 
 const BATCH = 500
+const BATCH_BYTES_MAX = 4 * 1_048_576
 const QUEUE_MAX = 2_000
+const QUEUE_BYTES_MAX = 16 * 1_048_576
 const PAUSE_MS = 500
+const TYPES_MAX = 1_000
 /** How long what the engine said of a type is believed. */
 const BELIEVED_MS = 1_000
-/** These pass: it is tried again, and offsets stay where they are. */
-const PASSING: readonly string[] = ['engine_unavailable', 'queue_full', 'internal']
-
-/** A record that is to be accepted, and where it stands in the batch. */
+/** A task that is to be accepted, and the record that is put aside if it is refused. */
 interface Candidate {
-  record: ReadRecord
+  record: DeadLetter['record']
   spec: TaskSpec
 }
 
@@ -30,26 +31,38 @@ interface Candidate {
  */
 export class SubmitPartition implements PartitionReader {
   readonly #engine: Pick<Engine, 'submit' | 'types'>
-  readonly #log: Log
-  readonly #topics: Topics
+  readonly #deadLetters: DeadLetters
+  readonly #topic: string
   readonly #partition: number
   readonly #schemas = new PayloadSchemas()
   readonly #types = new Map<string, { at: number; known: Promise<KnownType | null> }>()
   #queue: ReadRecord[] = []
+  #queueBytes = 0
+  #trouble: Trouble | null = null
   #doneTo: bigint
   #working = false
   #closed = false
 
-  constructor(engine: Pick<Engine, 'submit' | 'types'>, log: Log, topics: Topics, partition: number, from: bigint) {
+  constructor(
+    engine: Pick<Engine, 'submit' | 'types'>,
+    deadLetters: DeadLetters,
+    topic: string,
+    partition: number,
+    from: bigint,
+  ) {
     this.#engine = engine
-    this.#log = log
-    this.#topics = topics
+    this.#deadLetters = deadLetters
+    this.#topic = topic
     this.#partition = partition
     this.#doneTo = from
   }
 
   get wants(): boolean {
-    return this.#queue.length < QUEUE_MAX
+    return this.#queue.length < QUEUE_MAX && this.#queueBytes < QUEUE_BYTES_MAX
+  }
+
+  get trouble(): Trouble | null {
+    return this.#trouble
   }
 
   get doneTo(): bigint {
@@ -57,7 +70,10 @@ export class SubmitPartition implements PartitionReader {
   }
 
   take(records: readonly ReadRecord[]): void {
-    this.#queue.push(...records)
+    for (const record of records) {
+      this.#queue.push(record)
+      this.#queueBytes += record.value?.length ?? 0
+    }
     void this.#work()
   }
 
@@ -69,13 +85,16 @@ export class SubmitPartition implements PartitionReader {
     if (this.#working) return
     this.#working = true
     while (this.#queue.length > 0 && !this.#closed) {
-      const batch = this.#queue.slice(0, BATCH)
+      const batch = batchOf(this.#queue)
       try {
         await this.#accept(batch)
         this.#queue.splice(0, batch.length)
+        for (const { value } of batch) this.#queueBytes -= value?.length ?? 0
         this.#doneTo = batch.at(-1)!.offset + 1n
-      } catch {
-        // The state or Kafka is away, and health says so; it is tried again from here.
+        this.#trouble = null
+      } catch (error) {
+        // The state or Kafka is away, or full: it is tried again from here.
+        this.#trouble = troubleAt(this.#doneTo, error, this.#trouble)
         await sleep(PAUSE_MS)
       }
     }
@@ -83,40 +102,41 @@ export class SubmitPartition implements PartitionReader {
   }
 
   async #accept(batch: readonly ReadRecord[]): Promise<void> {
-    const dead: LogRecord[] = []
-    let candidates: Candidate[] = []
-    for (const record of batch) {
-      try {
-        candidates.push({ record, spec: await this.#specOf(record) })
-      } catch (error) {
-        if (isPassing(error)) throw error
-        dead.push(this.#deadLetter(record, error))
+    const dead: DeadLetter[] = []
+    const candidates: Candidate[] = []
+    for (const { offset, ...record } of batch) {
+      for (const { input, source } of submissionsOf(record)) {
+        const candidate = { record: { ...source, offset } }
+        try {
+          candidates.push({ ...candidate, spec: await this.#specOf(input, offset) })
+        } catch (error) {
+          if (isPassing(error) || isInternal(error)) throw error
+          dead.push(this.#deadLetter(candidate, error))
+        }
       }
     }
-    while (candidates.length > 0) {
-      try {
-        await this.#engine.submit(candidates.map(({ spec }) => spec))
-        break
-      } catch (error) {
-        if (isPassing(error)) throw error
-        const refused = refusedOf(error, candidates.length)
-        dead.push(...candidates.filter((_, at) => refused.has(at)).map(({ record }) => this.#deadLetter(record, error)))
-        candidates = candidates.filter((_, at) => !refused.has(at))
-      }
+    const take = async (some: readonly Candidate[]) => {
+      await this.#engine.submit(some.map(({ spec }) => spec))
     }
-    await this.#log.write(dead)
+    for (let from = 0; from < candidates.length; from += BATCH) {
+      const refuse = (candidate: Candidate, error: unknown) => dead.push(this.#deadLetter(candidate, error))
+      await takeApart(candidates.slice(from, from + BATCH), take, refuse)
+    }
+    await this.#deadLetters.write(dead)
   }
 
-  async #specOf(record: ReadRecord): Promise<TaskSpec> {
-    const input = submissionOf(record)
+  async #specOf(input: TaskInput | XQueueError, offset: bigint): Promise<TaskSpec> {
+    if (input instanceof XQueueError) throw input
     const errors: FieldError[] = []
     const spec = await specOf(input, await this.#typeOf(input.type), '', errors)
     throwErrors(errors)
-    const place = `${this.#topics.submit}/${this.#partition}/${record.offset}`
+    const place = `${this.#topic}/${this.#partition}/${offset}`
     return { ...spec, idempotencyKey: spec.idempotencyKey ?? place }
   }
 
-  #typeOf(type: string): Promise<KnownType | null> {
+  async #typeOf(type: string): Promise<KnownType | null> {
+    // The store is asked for names only that a type can have.
+    if (!TYPE_PATTERN.test(type)) return null
     const told = this.#types.get(type)
     if (told && Date.now() - told.at < BELIEVED_MS) return told.known
     const known = this.#engine.types({ names: [type] }).then(([info]) => {
@@ -126,31 +146,27 @@ export class SubmitPartition implements PartitionReader {
         check: (payload) => this.#schemas.check(info.payloadSchema, payload),
       } as KnownType
     })
+    if (this.#types.size >= TYPES_MAX) this.#types.clear()
     this.#types.set(type, { at: Date.now(), known })
     known.catch(() => this.#types.delete(type))
     return known
   }
 
-  #deadLetter(record: ReadRecord, error: unknown): LogRecord {
-    const reason = error instanceof XQueueError ? `${error.code}: ${error.message}` : describeError(error)
-    const headers = new Map<string | Buffer, string | Buffer>([
-      ['xqueue_reason', reason],
-      ['xqueue_topic', this.#topics.submit],
-      ['xqueue_partition', String(this.#partition)],
-      ['xqueue_offset', String(record.offset)],
-    ])
-    for (const [name, value] of record.headers) if (name && value) headers.set(name, value)
-    return { topic: this.#topics.dead, key: record.key, value: record.value, headers }
+  #deadLetter({ record }: Pick<Candidate, 'record'>, error: unknown): DeadLetter {
+    return { topic: this.#topic, partition: this.#partition, record, error }
   }
 }
 
-function isPassing(error: unknown): boolean {
-  return error instanceof XQueueError ? PASSING.includes(error.code) || error.code === 'shutting_down' : false
+function isInternal(error: unknown): boolean {
+  return error instanceof XQueueError && error.code === 'internal'
 }
 
-/** Which of a batch an error is about; one that names none is about all. */
-function refusedOf(error: unknown, count: number): Set<number> {
-  const errors = error instanceof XQueueError ? (error.details.errors ?? []) : []
-  const named = errors.flatMap(({ path }) => /^tasks\[(\d+)\]/.exec(path)?.slice(1).map(Number) ?? [])
-  return new Set(named.length > 0 ? named : Array.from({ length: count }, (_, index) => index))
+/** The first records of the queue, as many as one step takes. */
+function batchOf(queue: readonly ReadRecord[]): ReadRecord[] {
+  let bytes = 0
+  const end = queue.findIndex(({ value }, index) => {
+    bytes += value?.length ?? 0
+    return index > 0 && (index === BATCH || bytes > BATCH_BYTES_MAX)
+  })
+  return queue.slice(0, end < 0 ? queue.length : end)
 }

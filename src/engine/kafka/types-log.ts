@@ -1,7 +1,24 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { Type } from 'typebox'
+import { XQueueError } from '../../task/errors.ts'
+import { TypeNameSchema } from '../../task/task-input.ts'
 import type { TypeChange } from '../engine.ts'
 import type { State } from '../state.ts'
+import { takeApart } from './apart.ts'
+import type { DeadLetter, DeadLetters } from './dead-letters.ts'
 import type { Log, LogRecord } from './log.ts'
-import { jsonOf } from './records.ts'
+import { read, readable } from './records.ts'
+
+interface TypeSetting {
+  type: string
+  change: TypeChange
+}
+
+type Setting = TypeSetting & { place: Omit<DeadLetter, 'error'> }
+
+const isSetting = new Ajv2020({ strict: false }).compile(
+  Type.Object({ type: TypeNameSchema, change: Type.Record(Type.String(), Type.Unknown()) }),
+)
 
 /**
  * What was set of task types, in a compacted topic: each field of a type under a key of its own, `<type> <field>`, so
@@ -10,9 +27,11 @@ import { jsonOf } from './records.ts'
 export class TypesLog {
   readonly #log: Log
   readonly #topic: string
+  readonly #deadLetters: DeadLetters
 
-  constructor(log: Log, topic: string) {
+  constructor(log: Log, topic: string, deadLetters: DeadLetters) {
     this.#log = log
+    this.#deadLetters = deadLetters
     this.#topic = topic
   }
 
@@ -28,21 +47,34 @@ export class TypesLog {
 
   /** Makes all types in a state as they were set last. */
   async restore(state: State): Promise<void> {
-    const last = new Map<string, { type: string; change: TypeChange }>()
-    for await (const { records } of this.#log.read(this.#topic, new Map())) {
-      for (const { key, value } of records) {
-        const set = jsonOf(value) as { type: string; change: TypeChange } | null
-        if (key && set) last.set(key.toString(), set)
+    const last = new Map<string, Setting>()
+    const bad: DeadLetter[] = []
+    const topic = this.#topic
+    for await (const { partition, records } of this.#log.read(topic, new Map())) {
+      for (const record of records) {
+        const key = record.key?.toString() ?? ''
+        if (record.value === null) {
+          last.delete(key)
+          continue
+        }
+        const place = { topic, partition, record }
+        const set = readable(() => read<TypeSetting>(record.value, isSetting, 'a setting of a type'))
+        if (set instanceof XQueueError) bad.push({ ...place, error: set })
+        else last.set(key, { ...set, place })
       }
     }
     // What makes a type known goes first.
     const isFirst = ({ change }: { change: TypeChange }) => Number('handler' in change || 'declared' in change)
     const changes = [...last.values()].sort((a, b) => isFirst(b) - isFirst(a))
-    for (const { type, change } of changes) {
+    const take = async ([setting]: readonly Setting[]) => {
       // A type that neither a handler nor anybody has declared is not there to be limited.
-      await state.configureType(type, change).catch((error: { code?: string }) => {
+      await state.configureType(setting!.type, setting!.change).catch((error: { code?: string }) => {
         if (error.code !== 'unknown_type') throw error
       })
     }
+    for (const change of changes) {
+      await takeApart([change], take, ({ place }, error) => bad.push({ ...place, error }))
+    }
+    await this.#deadLetters.write(bad)
   }
 }
