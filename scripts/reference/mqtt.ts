@@ -4,7 +4,7 @@ import { variableOf } from '../../src/config/config.ts'
 import { SETTINGS, type Setting } from '../../src/config/settings.ts'
 import { ENGINE_DEFAULTS } from '../../src/engine/engine.ts'
 import { BROKER_LIMITS, PATH } from '../../src/notify/broker.ts'
-import { STATES_MAX } from '../../src/notify/late.ts'
+import { STATES_BYTES_MAX, STATES_MAX } from '../../src/notify/snapshots.ts'
 import { propertiesOf } from '../../src/notify/properties.ts'
 import { fits, type Message, TOPICS, type TopicKind, Topics, WORKER_STATES } from '../../src/notify/topics.ts'
 import { ANSWERS, SHARED } from '../../src/server/answers.ts'
@@ -106,8 +106,8 @@ your own; the embedded one tells of all workers, those over HTTP as well.`
 
 const LATE = `\`+\` stands for one level, \`#\` at the end for any number, none included. A filter must begin with \`${PREFIX}/\`: the embedded broker
 refuses any other in its acknowledgement (\`0x80\`). Who subscribes to \`${topics.task('<id>')}\` gets the present state of the task
-at once, and who subscribes to a filter that fits every task's topic, those of the ${number(STATES_MAX)} newest tasks; with a broker of
-your own all that it has retained. A filter such as \`${topics.task('<id>')}/#\` hears the changes alone from the embedded broker.`
+at once, and who subscribes to a filter that fits every task's topic, those of the ${number(STATES_MAX)} newest tasks, up to
+${number(STATES_BYTES_MAX / 2 ** 20)} MiB; with a broker of your own all that it has retained. A filter such as \`${topics.task('<id>')}/#\` hears the changes alone from the embedded broker.`
 
 const REMOVED = `An **empty payload** on \`${topics.task('<id>')}\` says that retention has removed the task. What \`--redact\` names stands there as
 \`[redacted]\`. A message that is too large for the broker of your own goes without its result and progress, or, should

@@ -8,7 +8,7 @@ import { Guests } from './guests.ts'
 import { LateStates } from './late.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Outlet } from './outlet.ts'
-import type { Qos } from './packets.ts'
+import type { State } from './snapshots.ts'
 import { Subscribers } from './subscribers.ts'
 import { Topics } from './topics.ts'
 
@@ -135,14 +135,10 @@ export class EmbeddedBroker implements Live {
         (error: Error) => done(error),
       )
     }
-    // Only what is retained comes through here.
-    aedes.authorizeForward = (client, packet) => {
-      const { topic, payload } = packet
-      if (!this.#late.passesAsState(client, topic, payload)) return null
-      packet.qos = Math.min(this.#options.qos, this.#subscribers.qosOf(client, topic)) as Qos
-      if (packet.qos > 0) packet.messageId = this.#subscribers.nextId(client)
-      return packet
-    }
+    aedes.on('subscribe', (subscriptions, client) => {
+      const granted = subscriptions.filter(({ qos }) => qos <= 2).map(({ topic }) => topic)
+      void this.#sendStates(client, granted)
+    })
     aedes.on('unsubscribe', (filters, client) => {
       for (const filter of filters) this.#subscribers.remove(client, filter)
       if (this.#subscribers.isEmpty) this.#outlet.close()
@@ -154,6 +150,17 @@ export class EmbeddedBroker implements Live {
     }
     aedes.on('clientError', refused)
     aedes.on('connectionError', refused)
+  }
+
+  async #sendStates(client: Client, filters: readonly string[]): Promise<void> {
+    const { qos, logger } = this.#options
+    const passes = (state: State) => this.#late.passesAsState(client, state)
+    try {
+      await this.#subscribers.sendStates(client, this.#late.states(filters), qos, passes)
+    } catch (error) {
+      logger.warn({ err: error }, 'a subscriber did not get the present states')
+      client.conn.destroy()
+    }
   }
 
   #forget(client: Client): void {

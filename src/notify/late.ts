@@ -2,10 +2,9 @@ import { Readable } from 'node:stream'
 import type { Client } from 'aedes'
 import memory from 'aedes-persistence'
 import type { Engine } from '../engine/engine.ts'
+import { Snapshots, type State } from './snapshots.ts'
 import { fits, type Message, type Topics, WORKER_STATES } from './topics.ts'
 
-/** A subscriber to all tasks gets the states of this many, the newest; a subscriber to one gets that one. */
-export const STATES_MAX = 1_000
 /** Its type files describe an older form that is no function. */
 const makeMemory = memory as unknown as () => object
 const RANKS: Readonly<Record<string, number>> = { pending: 0, processing: 1 }
@@ -17,18 +16,21 @@ const RANKS: Readonly<Record<string, number>> = { pending: 0, processing: 1 }
 export class LateStates {
   readonly #engine: Engine
   readonly #topics: Topics
+  readonly #snapshots: Snapshots
   readonly #waiting = new WeakMap<Client, Map<string, { state?: Stamp; passed?: Stamp }>>()
 
   constructor(engine: Engine, topics: Topics) {
     this.#engine = engine
+    this.#snapshots = new Snapshots(engine, topics)
     this.#topics = topics
   }
 
-  /** For Aedes: keeps nothing for anybody who is not connected, and reads what is retained from the engine. */
+  /** For Aedes: keeps nothing, neither for clients that are not connected nor what is retained. */
   persistence() {
     return Object.assign(makeMemory(), {
       storeRetained: async () => undefined,
-      createRetainedStreamCombi: (filters: string[]) => Readable.from(this.#packets(filters)),
+      // It knows no client to wait for: `states` is sent beside it.
+      createRetainedStreamCombi: () => Readable.from([]),
       outgoingClearMessageId: async () => undefined,
     })
   }
@@ -56,7 +58,7 @@ export class LateStates {
   }
 
   /** The same for what the engine told, to a client that has just come. */
-  passesAsState(client: Client, topic: string, payload: string | Buffer): boolean {
+  passesAsState(client: Client, { topic, payload }: State): boolean {
     const seen = this.#waiting.get(client)?.get(topic)
     if (!seen) return true
     const { timestamp, status } = JSON.parse(String(payload)) as { timestamp: string; status: string }
@@ -66,33 +68,40 @@ export class LateStates {
     return true
   }
 
-  async *#packets(filters: readonly string[]): AsyncGenerator<object> {
+  /** The present states that filters ask for. They must have been subscribed to: what changes from then on is told. */
+  async *states(filters: readonly string[]): AsyncGenerator<State> {
     for (const filter of filters) {
       try {
-        for await (const { topic, payload } of this.#states(filter)) {
-          yield { cmd: 'publish', qos: 1, topic, payload: Buffer.from(payload()) }
-        }
+        yield* this.#statesOf(filter)
       } catch {
         return // The engine is away: the changes tell of themselves when it is back.
       }
     }
   }
 
-  async *#states(filter: string): AsyncGenerator<Message> {
+  async *#statesOf(filter: string): AsyncGenerator<State> {
     const id = this.#topics.taskIdOf(filter)
     if (id !== null) {
       const [task] = await this.#engine.get([id])
-      if (task) yield this.#topics.ofTask(task)
+      if (task) yield stateOf(this.#topics.ofTask(task))
     } else if (fits(filter, this.#topics.task('any'))) {
-      const { tasks } = await this.#engine.list({ limit: STATES_MAX })
-      for (const task of tasks.reverse()) yield this.#topics.ofTask(task)
+      const { states, release } = await this.#snapshots.take()
+      try {
+        yield* states
+      } finally {
+        release()
+      }
     }
     if (!fits(filter, this.#topics.worker('any')) && !filter.startsWith(this.#topics.worker(''))) return
     for (const worker of await this.#engine.workers()) {
       const message = this.#topics.ofWorker(worker.id, WORKER_STATES.here)
-      if (fits(filter, message.topic)) yield message
+      if (fits(filter, message.topic)) yield stateOf(message)
     }
   }
+}
+
+function stateOf({ topic, payload }: Message): State {
+  return { topic, payload: Buffer.from(payload()) }
 }
 
 interface Stamp {

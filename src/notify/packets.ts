@@ -2,10 +2,12 @@ export type Qos = 0 | 1 | 2
 
 export interface Publish {
   topic: string
-  payload: string
+  payload: string | Buffer
   qos: Qos
   /** What it is acknowledged by; only with QoS 1 and 2. */
   id: number
+  /** Whether it is a state from before the subscription. */
+  retain?: boolean
 }
 
 /** A part of the memory: where it begins, and where the next one may. */
@@ -27,12 +29,22 @@ const HEAD_BYTES_MAX = 5
  * page cost as much as filling it.
  */
 export class Packets {
-  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
+  readonly #firstBytes: number
+  #bytes: Buffer
   #length = 0
+
+  constructor(firstBytes = FIRST_BYTES) {
+    this.#firstBytes = firstBytes
+    this.#bytes = Buffer.allocUnsafeSlow(firstBytes)
+  }
+
+  get length(): number {
+    return this.#length
+  }
 
   clear(): void {
     this.#length = 0
-    if (this.#bytes.length > KEPT_BYTES_MAX) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
+    if (this.#bytes.length > KEPT_BYTES_MAX) this.#bytes = Buffer.allocUnsafeSlow(this.#firstBytes)
   }
 
   /** Not a copy: valid until the next one is added or all are cleared. */
@@ -41,12 +53,12 @@ export class Packets {
   }
 
   /** Returns where it stands. */
-  add({ topic, payload, qos, id }: Publish): Piece {
+  add({ topic, payload, qos, id, retain }: Publish): Piece {
     const start = this.#length
     const topicBytes = Buffer.byteLength(topic)
     const left = 2 + topicBytes + (qos > 0 ? 2 : 0) + Buffer.byteLength(payload)
     this.#reserve(HEAD_BYTES_MAX + left)
-    this.#byte(PUBLISH | (qos << 1))
+    this.#byte(PUBLISH | (qos << 1) | Number(retain === true))
     this.#size(left)
     this.#byte(topicBytes >> 8)
     this.#byte(topicBytes & 255)
@@ -55,7 +67,8 @@ export class Packets {
       this.#byte(id >> 8)
       this.#byte(id & 255)
     }
-    this.#length += this.#bytes.write(payload, this.#length)
+    this.#length +=
+      typeof payload === 'string' ? this.#bytes.write(payload, this.#length) : payload.copy(this.#bytes, this.#length)
     return { start, end: this.#length }
   }
 

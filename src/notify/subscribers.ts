@@ -1,9 +1,13 @@
 import type { Client } from 'aedes'
 import { Packets, type Piece, type Publish, type Qos } from './packets.ts'
+import type { State } from './snapshots.ts'
 import { fits, type Message } from './topics.ts'
 
 /** Of so many the hearers are remembered. */
 const SHAPES_MAX = 10_000
+/** States go to a client in writes of about this size: what systems take at once. */
+const CHUNK_BYTES = 32 * 1024
+const STATES_MS_MAX = 60_000
 /** A packet's number has two bytes, and is not zero. */
 const IDS = 65_535
 
@@ -72,8 +76,8 @@ export class Subscribers {
     for (const client of this.#filters.keys()) client.conn.destroy(new Error(because))
   }
 
-  /** One row of numbers for each client: also what Aedes sends it of itself is numbered from here. */
-  nextId(client: Client): number {
+  /** One row of numbers for each client. */
+  #nextId(client: Client): number {
     const id = ((this.#lastIds.get(client) ?? 0) % IDS) + 1
     this.#lastIds.set(client, id)
     return id
@@ -81,11 +85,6 @@ export class Subscribers {
 
   isHeard(topic: string): boolean {
     return this.#hearers(topic, undefined).size > 0
-  }
-
-  /** The highest quality of service of a client's filters that fit. */
-  qosOf(client: Client, topic: string): Qos {
-    return this.#hearers(topic, undefined).get(client) ?? 0
   }
 
   /** Resolves when every subscriber has taken what was for it, or was cut off: reading goes no faster than they do. */
@@ -103,7 +102,7 @@ export class Subscribers {
         if (!passes(client, message)) continue
         const qos = Math.min(kind.qosMax, qosMax, wanted) as Qos
         if (qos === 0) shared ??= packets.add(publish)
-        const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: this.nextId(client) })
+        const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: this.#nextId(client) })
         const outgoing = writes.get(client) ?? new Outgoing()
         writes.set(client, outgoing)
         outgoing.add(piece)
@@ -112,6 +111,31 @@ export class Subscribers {
     await Promise.all([...writes].map(([client, outgoing]) => this.#write(client, outgoing, packets)))
     packets.clear()
     this.#free.push(packets)
+  }
+
+  /**
+   * Sends states from before a subscription to its client, as fast as that takes them: some bytes at a time, and no more
+   * before the system has those. A client that takes them too slowly is cut off.
+   */
+  async sendStates(client: Client, states: AsyncIterable<State>, qosMax: Qos, passes: (state: State) => boolean) {
+    const until = performance.now() + STATES_MS_MAX
+    const packets = new Packets(CHUNK_BYTES)
+    let outgoing = new Outgoing()
+    for await (const state of states) {
+      // It may have left, or have gone back on its subscription.
+      const wanted = this.#hearers(state.topic, undefined).get(client)
+      if (wanted === undefined || !passes(state)) continue
+      const qos = Math.min(qosMax, wanted) as Qos
+      const id = qos === 0 ? 0 : this.#nextId(client)
+      outgoing.add(packets.add({ ...state, qos, id, retain: true }))
+      if (packets.length < CHUNK_BYTES) continue
+      await this.#write(client, outgoing, packets)
+      packets.clear()
+      outgoing = new Outgoing()
+      if (performance.now() > until) client.conn.destroy(new Error('it takes the states too slowly'))
+      if (client.conn.destroyed) return
+    }
+    if (packets.length > 0) await this.#write(client, outgoing, packets)
   }
 
   /** Each client once, with the highest quality of service of its filters that fit. */

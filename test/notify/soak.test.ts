@@ -14,16 +14,19 @@ const MORE = 45
 /** What 45,000 tasks and 135,000 changes may leave behind: less than 100 bytes each. A leak of their events is 50 MB. */
 const LEFT_BYTES_MAX = 4 * 1024 * 1024
 
+/** The process alone needs about half of it. */
+const SMALL_HEAP_MB = 100
+
 const closing: (() => unknown)[] = []
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close()
 })
 
-async function startProcess(flags: Record<string, string>) {
+async function startProcess(flags: Record<string, string>, execArgv: string[] = []) {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-soak-'))
   const settings = { engine: `sqlite:${join(folder, 'x.db')}`, concurrency: '100', ...flags }
   const child = fork(join(import.meta.dirname, 'soak-process.ts'), [JSON.stringify(settings)], {
-    execArgv: ['--expose-gc'],
+    execArgv: ['--expose-gc', ...execArgv],
   })
   closing.push(async () => {
     child.kill('SIGKILL')
@@ -88,4 +91,35 @@ it('holds none for what another broker has acknowledged', async () => {
   const first = await heapAfter(child, address, count, FIRST)
   const more = await heapAfter(child, address, count, MORE)
   expect(more.heapBytes - first.heapBytes).toBeLessThan(LEFT_BYTES_MAX)
+})
+
+it('sends the states of a thousand tasks to 50 subscribers that come at once, with a small heap', async () => {
+  const flags = { mqtt: 'embedded', engine: 'sqlite::memory:' }
+  const { child, address, url } = await startProcess(flags, [`--max-old-space-size=${SMALL_HEAP_MB}`])
+  const tasks = Array.from({ length: BATCH }, () => ({ type: 'quick', payload: 'x'.repeat(1_000) }))
+  const headers = { 'Content-Type': 'application/json' }
+  await fetch(`${address}/api/v1/tasks/batch`, { method: 'POST', body: JSON.stringify({ tasks }), headers })
+  const ended = async () => {
+    const stats = (await (await fetch(`${address}/api/v1/stats`)).json()) as { success_tasks: number }
+    expect(stats.success_tasks).toBe(BATCH)
+  }
+  await vi.waitFor(ended, { timeout: MANY_MS })
+  const clients = await Promise.all(
+    Array.from({ length: 50 }, async () => {
+      const client = mqtt.connect(url!, { protocolVersion: 4, reconnectPeriod: 0 })
+      closing.push(() => client.endAsync(true))
+      await event(client, 'connect')
+      return client
+    }),
+  )
+  const states = clients.map((client) => {
+    const seen = new Set<string>()
+    client.on('message', (topic, payload) => {
+      if (topic.startsWith('xqueue/tasks/') && payload.length > 1_000) seen.add(topic)
+    })
+    return seen
+  })
+  await Promise.all(clients.map((client) => client.subscribeAsync('xqueue/#', { qos: 1 })))
+  await vi.waitFor(() => expect(states.map(({ size }) => size)).toEqual(states.map(() => BATCH)), { timeout: MANY_MS })
+  expect(child.exitCode).toBe(null)
 })
