@@ -188,7 +188,10 @@ export interface Renewed {
   cancelRequested: boolean
 }
 
-/** The permit to run one task. Its token is the fence: no other hand-out ever has the same. */
+/**
+ * The permit to run one task. Its token is the fence: no other hand-out ever has the same. Nobody but the worker that
+ * the task was handed to can know it, so nothing that others are shown may contain it.
+ */
 export interface Lease {
   lease: string
   expiresAt: number

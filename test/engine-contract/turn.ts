@@ -35,6 +35,45 @@ export function turnContract(stage: Stage): void {
       expect(info!.holders).toHaveLength(2)
     })
 
+    it('hands out tokens that nobody can guess from what others are shown', async () => {
+      await submit()
+      const { id } = await submit()
+      const [other] = await claim(1, { ...WORKER, id: 'other' })
+      const [lease] = await claim()
+      expect(lease!.task.id).toBe(id)
+      // Another worker knows its own token, and by the scope `read` the task, its deliveries and its start.
+      const { deliveries, startedAt } = await get(id)
+      const secretOf = (token: string) => token.slice(token.lastIndexOf('.') + 1)
+      const guesses = [deliveries, `${deliveries}${startedAt}`, secretOf(other!.lease)].map((guess) => `${id}.${guess}`)
+      for (const guess of guesses) {
+        expect(await succeed(guess)).toEqual({ accepted: false, status: null })
+        const { renewed } = await stage.engine.turn({ worker: WORKER, want: 0, renewals: [{ lease: guess }] })
+        expect(renewed).toEqual([null])
+      }
+      expect(await succeed(lease!.lease)).toEqual({ accepted: true, status: 'success' })
+      // 96 bits are 29 digits.
+      for (const token of [other!, lease!]) expect(secretOf(token.lease).length).toBeGreaterThanOrEqual(30)
+    })
+
+    it('shows tokens to nobody: not in tasks, holders, events, explanations or lists', async () => {
+      const { id } = await submit()
+      const [lease] = await claim()
+      const { engine } = stage
+      const shown = await Promise.all([
+        engine.get([id]),
+        engine.list({ limit: 10 }),
+        engine.explain(id),
+        engine.types({ holders: true }),
+        engine.workers(),
+        engine.stats(),
+        engine.events({ after: '', max: 100 }),
+      ])
+      const secret = lease!.lease.slice(lease!.lease.lastIndexOf('.') + 2)
+      expect(JSON.stringify(shown)).not.toContain(secret)
+      await fail(lease!.lease, { retry: false })
+      expect(JSON.stringify([await get(id), await engine.events({ after: '', max: 100 })])).not.toContain(secret)
+    })
+
     it('gives a task one final status: a second outcome is refused and changes nothing', async () => {
       const { id } = await submit()
       const [lease] = await claim()

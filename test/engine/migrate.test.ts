@@ -53,6 +53,17 @@ it('goes on with the tasks of a file of version 1, and takes groups and rates be
   await engine.close()
 })
 
+it('settles a lease that was handed out before tokens had a secret', async () => {
+  const engine = await openEngine(`sqlite:${file}`, { clock: () => NOW })
+  const { startedAt, deliveries } = (await engine.get(['held']))[0]!
+  expect([startedAt, deliveries]).toEqual([1_700_000_000_000, 1])
+  const settle = (lease: string) =>
+    engine.turn({ worker: WORKER, want: 0, outcomes: [{ lease, outcome: { kind: 'success', result: 1 } }] })
+  expect((await settle('held.1')).settled).toEqual([{ accepted: true, status: 'success' }])
+  expect((await settle('held.1')).settled).toEqual([{ accepted: false, status: null }])
+  await engine.close()
+})
+
 it('changes a file of version 1 wholly or not at all, and only once', async () => {
   const db = new DatabaseSync(file)
   db.exec('CREATE TABLE rate_log (in_the_way)')

@@ -1,3 +1,4 @@
+import { SECRET_DIGITS } from '../../src/engine/lease-secret.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import type { OnFailure } from '../../src/task/flow.ts'
 import { canMove, isFinal, type Status } from '../../src/task/status.ts'
@@ -225,8 +226,8 @@ function taskOf(lease: string): string {
   return lease.slice(0, lease.indexOf('.'))
 }
 
-/** The number of the hand-out that a token is of; the time of it, 13 digits, may follow. */
+/** The number of the hand-out that a token is of; its secret follows. */
 function handOutOf(lease: string): number {
   const fence = lease.slice(lease.indexOf('.') + 1)
-  return Number(fence.length > 13 ? fence.slice(0, -13) : fence)
+  return Number(fence.length > SECRET_DIGITS ? fence.slice(0, -SECRET_DIGITS) : fence)
 }

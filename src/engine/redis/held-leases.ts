@@ -105,6 +105,7 @@ export class HeldLeases {
     workerId: string,
     leaseMs: number,
     now: number,
+    secret: string,
   ): Lease[] {
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
@@ -113,7 +114,8 @@ export class HeldLeases {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
       const lostLeases = lostOf(head)
       const predecessors = predecessorsOf(task.after, told)
-      const started = this.#start(task, { partition, ref, lane, workerId, lostLeases }, leaseMs, now, isPlain)
+      const known = { partition, ref, lane, workerId, lostLeases }
+      const started = this.#start(task, known, leaseMs, now, secret, isPlain)
       leases.push({ ...started, predecessors })
     })
     return leases
@@ -124,6 +126,7 @@ export class HeldLeases {
     known: Pick<LeaseState, 'partition' | 'ref' | 'lane' | 'workerId' | 'lostLeases'>,
     leaseMs: number,
     now: number,
+    secret: string,
     isPlain: boolean,
   ): Omit<Lease, 'predecessors'> {
     const { id, type, attempts, maxRetry, runAt, processTimeoutMs } = task
@@ -132,7 +135,7 @@ export class HeldLeases {
     task.startedAt = now
     task.updatedAt = now
     task.workerId = known.workerId
-    const fence = `${task.deliveries}${now}`
+    const fence = `${task.deliveries}${secret}`
     const lease = `${id}.${fence}`
     const deadlineAt = processTimeoutMs === 0 ? null : now + processTimeoutMs
     const expiresAt = now + leaseMs

@@ -18,6 +18,8 @@ export interface Part {
   renewals: { ref: string; fence: string; progress: string }[]
   outcomes: OutcomePart[]
   want: number
+  /** Of the leases that it gets. */
+  secret: string
   waits: boolean
   types: readonly string[]
   /** It need not wait for a node that is away: other nodes are asked as well. */
@@ -67,6 +69,7 @@ export function emptyPart(worker: WorkerIdentity): Part {
     renewals: [],
     outcomes: [],
     want: 0,
+    secret: '',
     waits: false,
     types: [],
     isBrief: false,
@@ -102,12 +105,12 @@ export function emptyPlacedPart(worker: WorkerIdentity): PlacedPart {
 }
 
 export function writePart(args: (string | number)[], part: Part): void {
-  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, waits, types } = part
+  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, secret, waits, types } = part
   const { well, failed } = worked
   args.push(worker.id, JSON.stringify(worker.id), about, well, failed, leaving ? '1' : '', leaseMs, renewals.length)
   for (const { ref, fence, progress } of renewals) args.push(ref, fence, progress)
   writeOutcomes(args, outcomes)
-  args.push(want, waits ? '1' : '', types.length, ...types)
+  args.push(want, secret, waits ? '1' : '', types.length, ...types)
 }
 
 /** Plain successes that follow each other and were claimed together go as one group. */

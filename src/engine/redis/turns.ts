@@ -1,5 +1,6 @@
 import { isFinal } from '../../task/status.ts'
 import type { EngineOptions, Renewed, Settled, Turn, TurnAnswer } from '../engine.ts'
+import { leaseSecret } from '../lease-secret.ts'
 import { closedError } from '../refusals.ts'
 import { Trips } from '../trips.ts'
 import { emptyAnswer, isEmpty, type Waiter, Waiters } from '../waiters.ts'
@@ -245,7 +246,7 @@ export class Turns {
         if (verdict === VERDICT.changed) again.push(place)
         if (verdict === VERDICT.done) settled[place] = this.#settled(outcomes[place]!, decisions[place]!)
       })
-      answer.leases.push(...this.#leases.start(partition, tasks, worker.id, leaseMs, now))
+      answer.leases.push(...this.#leases.start(partition, tasks, worker.id, leaseMs, now, part.secret))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
       if (part.waits && tasks.length + cancels.length === 0) this.#heard.expect(part.types, since)
     }
@@ -260,6 +261,7 @@ export class Turns {
       }
       for (const [partition, part] of byPartition) {
         part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
+        if (part.want > 0) part.secret = leaseSecret()
         part.isBrief = byPartition.size > 1 && part.outcomes.length + part.renewals.length === 0 && !leaving
         await visit(partition, part).catch((error: unknown) => {
           // A node that is away keeps nobody from the tasks of the others.

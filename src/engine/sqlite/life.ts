@@ -10,6 +10,7 @@ import {
 import { FINAL_STATUSES, isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
+import { leaseSecret } from '../lease-secret.ts'
 import type { Decided, Ended, Flows } from './flows.ts'
 import { merged } from './merged.ts'
 import type { RateLog } from './rate-log.ts'
@@ -247,12 +248,13 @@ export class Life {
   #start(tx: Tx, seqs: readonly number[], { worker, leaseMs = this.#options.leaseMs }: Turn): Lease[] {
     if (seqs.length === 0) return []
     const expiresAt = tx.now + leaseMs
+    const secret = leaseSecret()
     const leases = new Map<number, Lease>()
     // Leases that are lost elsewhere stay in the memory of this process; it is only that.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
-    for (const values of tx.store.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs))) {
-      const { task, state } = startedOf(values, tx.now, worker.id, leaseMs)
-      const lease = tokenOf(task)
+    for (const values of tx.store.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs), secret)) {
+      const { task, state } = startedOf(values, tx.now, worker.id, leaseMs, secret)
+      const lease = tokenOf(state)
       this.#started.set(lease, state)
       const predecessors = state.depends ? this.#flows.predecessors(state.seq) : NONE
       leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task, predecessors })

@@ -61,8 +61,9 @@ export interface TaskState extends Running {
   group: string
   /** As stored: one of the six, `delayed` or `dependent`. */
   status: string
-  /** The fence of its lease. */
+  /** With the secret, the fence of its lease. */
   deliveries: number
+  leaseSecret: string | null
   queueTimeoutMs: number
   workerId: string | null
   startedAt: number | null
@@ -96,6 +97,7 @@ export function stateOf(values: readonly Value[]): TaskState {
     priority: values[17] as number,
     group: values[18] as string,
     depends: values[19] === 1,
+    leaseSecret: values[20] as string | null,
   }
 }
 
@@ -105,6 +107,7 @@ export function startedOf(
   now: number,
   workerId: string,
   leaseMs: number,
+  leaseSecret: string,
 ): { task: Task; state: TaskState } {
   const task: Task = {
     id: values[1] as string,
@@ -156,6 +159,7 @@ export function startedOf(
     progress: null,
     error,
     depends: task.after.length > 0,
+    leaseSecret,
   }
   return { task, state }
 }
@@ -176,9 +180,9 @@ export function groupOf(stored: Value | undefined): string | null {
   return stored === '' ? null : (stored as string)
 }
 
-/** The token of a task's lease: its id and its fence. */
-export function tokenOf({ id, deliveries }: { id: string; deliveries: number }): string {
-  return `${id}.${deliveries}`
+/** The token of a task's lease. One that was handed out before schema 6 has no secret, and is settled without it. */
+export function tokenOf({ id, deliveries, leaseSecret }: Pick<TaskState, 'id' | 'deliveries' | 'leaseSecret'>): string {
+  return `${id}.${deliveries}${leaseSecret ?? ''}`
 }
 
 /** What of an event is not the same for its whole transaction; `progress` and `result` are JSON already. */

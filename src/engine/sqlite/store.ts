@@ -5,7 +5,7 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 5
+const SCHEMA_VERSION = 6
 const MEMORY_BUSY_MS = 1_000
 /** Opening waits so long for another process, and blocks meanwhile. */
 const OPEN_WAIT_MS = 5_000
@@ -136,6 +136,7 @@ export class Store {
       if (user_version < 3) db.exec(readSql('migrate-3'))
       if (user_version < 4) db.exec(readSql('migrate-4'))
       if (user_version < 5) db.exec(readSql('migrate-5'))
+      if (user_version < 6) db.exec(readSql('migrate-6'))
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }

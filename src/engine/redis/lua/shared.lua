@@ -321,7 +321,8 @@ end
 -- A lease: `fence|cancel_at|progress|deadline|lease_ms|expires|entry|attempts|` and then the tail, which goes over into
 -- the text of the finished task as it is: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the head.
 -- 0 is none, progress is 1 where some was reported, the worker is JSON. The fence is the number of deliveries and the
--- time of this one: should Redis lose its last moments, the same delivery comes again at another time.
+-- secret of the hand-out, in digits: nobody but its worker can name the lease, and should Redis lose its last moments,
+-- the same delivery comes again with another secret.
 local LEASE = '^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$'
 local TAIL = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$'
 local function lease_of(record)

@@ -11,7 +11,7 @@
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
 --         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
 --         result
---       how many tasks it wants, '1' if it waits, number of types, each type
+--       how many tasks it wants, the secret of the leases that it gets, '1' if it waits, number of types, each type
 -- Returns {now, when the next thing is due for whoever waits or '', one for each turn: {renewals, outcomes, tasks, refs
 --       of its leases to be canceled}}
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
@@ -55,7 +55,7 @@ local function read_turn()
   }
   for index = 1, number() do turn.renewals[index] = { ref = arg(), fence = arg(), progress = arg() } end
   for index = 1, number() do turn.outcomes[index] = read_outcome() end
-  turn.want, turn.waits = number(), arg()
+  turn.want, turn.secret, turn.waits = number(), arg(), arg()
   for index = 1, number() do turn.types[index] = arg() end
   return turn
 end

@@ -13,13 +13,13 @@ INSERT INTO payloads (seq, payload) VALUES (?, ?);
 -- name: statesBySeq, as arrays
 -- ?1 JSON array of seqs. See stateOf.
 SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
-  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL
+  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL, lease_secret
 FROM tasks WHERE seq IN (SELECT value FROM json_each(?));
 
 -- name: statesById, as arrays
 -- ?1 JSON array of ids. The same columns.
 SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
-  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL
+  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL, lease_secret
 FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: taskById
@@ -57,7 +57,7 @@ UPDATE tasks SET progress = ?, updated_at = ? WHERE seq = ?;
 -- ?11 to ?13: the state that this was decided on. Changes nothing if the task has moved on since.
 UPDATE tasks SET status = ?1, attempts = ?2, lost_leases = ?3, run_at = ?4, updated_at = ?5, completed_at = ?6,
   result = ?7, error = ?8, timeout_reason = ?9, deadline_at = NULL, lease_ms = NULL, expires_at = NULL,
-  cancel_at = NULL, cancel_told = 0
+  lease_secret = NULL, cancel_at = NULL, cancel_told = 0
 WHERE seq = ?10 AND status = ?11 AND deliveries = ?12 AND (cancel_at IS NOT NULL) = ?13;
 
 -- name: restart
