@@ -5,8 +5,11 @@ import { createSecureContext } from 'node:tls'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
 import { Access } from './access/access.ts'
+import { AuditLog } from './access/audit.ts'
+import { clientAddress } from './access/client-address.ts'
 import { isLocalName, refuseExposure } from './access/exposure.ts'
 import { admitListeners } from './access/listeners.ts'
+import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
 import type { Engine } from './engine/engine.ts'
 import { openEngine } from './engine/open.ts'
@@ -15,6 +18,7 @@ import { SealingEngine } from './engine/sealing.ts'
 import { Sweeper } from './engine/sweeper.ts'
 import { ViewedEngine } from './engine/viewed.ts'
 import { createLive, type Live, type LiveOptions } from './notify/live.ts'
+import { PATIENCE } from './server/connections.ts'
 import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
 import { readStats } from './server/system.ts'
@@ -57,6 +61,7 @@ export async function startApp(
   if (parts.server) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
   const redact = redactionOf(config.redact)
   const tls = readTls(config)
+  const addressOf = clientAddress(config.trustedProxies)
   const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys) : null
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
@@ -89,18 +94,21 @@ export async function startApp(
     // Everything that leaves the process but what goes to workers.
     const shown = config.redact.length > 0 ? new ViewedEngine(engine, redact) : engine
     const access = parts.server ? await accessOf(config, engine, logger) : null
+    const audit = access && new AuditLog(logger)
+    if (audit) stops.push(async () => audit.close())
     const instanceId = worker?.identity.id ?? randomUUID()
     const isGuarded = access !== null || config.insecure
     const servesHost = (name: string | undefined) =>
       isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host
     const own = { engine: shown, servesHost, logger, instanceId, workerId: worker?.identity.id ?? null }
-    const admit = access && admitListeners(access, config.mqttPrefix)
-    const live = liveOf(config, parts, { ...own, admit, tls })
+    const admit = access && admitListeners({ access, audit: audit!, addressOf }, config.mqttPrefix)
+    const newcomers = new Newcomers({ handshakeMs: PATIENCE.headersMs })
+    const live = liveOf(config, parts, { ...own, admit, newcomers, tls })
     let http: Server | null = null
     if (parts.server) {
-      const { corsOrigins } = config
-      const rights = { access, corsOrigins, tls }
-      const server = await createServer({ ...own, ...rights, handlers, version, registry, live })
+      const { corsOrigins, trustedProxies } = config
+      const rights = { access, audit, corsOrigins, trustedProxies, tls }
+      const server = await createServer({ ...own, ...rights, newcomers, handlers, version, registry, live })
       stops.push(() => server.close())
       address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
         throw cannotListen(error, config)
@@ -122,7 +130,10 @@ export async function startApp(
   }
 }
 
-type Own = Pick<LiveOptions, 'engine' | 'logger' | 'instanceId' | 'workerId' | 'admit' | 'tls' | 'servesHost'>
+type Own = Pick<
+  LiveOptions,
+  'engine' | 'logger' | 'instanceId' | 'workerId' | 'admit' | 'newcomers' | 'tls' | 'servesHost'
+>
 
 /** The broker is embedded in servers only; to an external one every process may publish. */
 function liveOf(config: Config, { server }: Parts, own: Own): Live | null {

@@ -1,17 +1,42 @@
 import type { IncomingMessage } from 'node:http'
+import { XQueueError } from '../task/errors.ts'
 import type { Access } from './access.ts'
+import type { AuditLog } from './audit.ts'
+import type { ClientAddress } from './client-address.ts'
 import { may, notAllowed, notSignedIn, type Principal } from './principal.ts'
 import { isOwnOrigin, sessionOf } from './session-cookie.ts'
 import { topicsOf } from './subscription.ts'
+
+interface Admission {
+  access: Access
+  audit: AuditLog
+  addressOf: ClientAddress
+}
+
+/** What an MQTT client brings along. */
+interface Login {
+  password: string | null
+  /** Of a WebSocket. */
+  request: IncomingMessage | undefined
+  /** Of the connection. */
+  address: string | null
+}
 
 /**
  * Who may listen over MQTT: the password is a key or a token, whatever the user is called; a page of this server's own
  * that somebody has logged in to needs none. The scope `read` hears everything, a subscription token what it names.
  */
-export function admitListeners(access: Access, prefix: string) {
-  return async (password: string | null, request: IncomingMessage | undefined) => {
-    const principal = await listenerOf(access, password, request)
-    if (!may(principal, 'listen')) throw notAllowed(principal, 'listen')
+export function admitListeners({ access, audit, addressOf }: Admission, prefix: string) {
+  return async ({ password, request, address }: Login) => {
+    const refused = (principal: Principal | null, error: unknown) => {
+      const ip = request ? addressOf(request) : address
+      const isRefusal = error instanceof XQueueError && (error.status === 401 || error.status === 403)
+      const audited = { action: 'MQTT CONNECT', target: null, status: null, ip }
+      if (isRefusal) audit.refused(principal, audited, error.message)
+      throw error
+    }
+    const principal = await listenerOf(access, password, request).catch((error) => refused(null, error))
+    if (!may(principal, 'listen')) return refused(principal, notAllowed(principal, 'listen'))
     const { interests } = principal
     const topics = interests && topicsOf(interests, prefix)
     return {

@@ -16,6 +16,7 @@ export interface Config {
   /** PEM files. */
   tls: { cert: string; key: string } | null
   corsOrigins: readonly string[]
+  trustedProxies: readonly string[]
   redact: readonly string[]
   payloadKeys: readonly string[]
   mqtt: string
@@ -87,6 +88,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     tokenSecret: value('token-secret'),
     tls: tlsOf(value),
     corsOrigins: words(value('cors-origins')),
+    trustedProxies: words(value('trusted-proxies')),
     redact: words(value('redact')),
     payloadKeys: words(value('payload-keys')),
     mqtt: value('mqtt'),

@@ -23,6 +23,8 @@ const MQTT_URL = /^(embedded|off|(mqtts?|wss?|tcp|ssl):\/\/[^\s/]\S*)$/
 const BROKER_URL = /^(mqtts?|wss?):\/\/[^\s@/]\S*$/
 const HTTPS_URL = /^(https:\/\/|http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/])\S+$/
 const ORIGINS = /^https?:\/\/[^\s/,]+([,\s]+https?:\/\/[^\s/,]+)*$/
+const NETWORK = String.raw`(loopback|linklocal|uniquelocal|[\da-fA-F.:]+(/\d{1,3})?)`
+const NETWORKS = new RegExp(`^${NETWORK}([,\\s]+${NETWORK})*$`)
 const SECRET_CHARS_MIN = 32
 const MQTT_PREFIX = /^[\w.-]+(\/[\w.-]+)*$/
 
@@ -68,6 +70,12 @@ export const SETTINGS = [
     { kind: 'text', like: { pattern: ORIGINS, says: 'must be origins with commas, as in https://app.example' } },
     null,
     'Other sites whose pages may call the API, with commas',
+  ),
+  row(
+    'trusted-proxies',
+    { kind: 'text', like: { pattern: NETWORKS, says: 'must be addresses or networks with commas, as in 10.0.0.0/8' } },
+    null,
+    'Proxies whose X-Forwarded-For names the client, with commas: addresses, networks, loopback',
   ),
   row(
     'payload-keys',

@@ -21,6 +21,8 @@ export const BROKER_LIMITS = {
   receivedBytes: 64 * 1024,
   /** A subscriber that takes nothing for this long is cut off: others would wait for it. */
   drainMs: 5_000,
+  /** A connection must say who it is within this. */
+  connectMs: 10_000,
 } as const
 
 /**
@@ -57,7 +59,12 @@ export class EmbeddedBroker implements Live {
     this.browser = { path: PATH, prefix }
     this.#late = new LateStates(engine, this.#topics)
     const { drainMs: drainTimeout } = BROKER_LIMITS
-    this.#aedes = new Aedes({ drainTimeout, maxTopicLevels: 16, persistence: this.#late.persistence() })
+    this.#aedes = new Aedes({
+      drainTimeout,
+      connectTimeout: BROKER_LIMITS.connectMs,
+      maxTopicLevels: 16,
+      persistence: this.#late.persistence(),
+    })
     this.#outlet = new Outlet(options, this.#topics, {
       isHeard: (topic) => this.#subscribers.isHeard(topic),
       publish: (messages) =>
@@ -71,12 +78,17 @@ export class EmbeddedBroker implements Live {
   }
 
   async start(server: Server | null): Promise<void> {
-    const { host, port, logger, tls } = this.#options
+    const { host, port, logger, tls, newcomers } = this.#options
     await this.#aedes.listen()
     const upgrade = (request: IncomingMessage, socket: Socket, head: Buffer) => this.#upgrade(request, socket, head)
     server?.on('upgrade', upgrade)
     this.#leaveServer = () => server?.off('upgrade', upgrade)
-    this.#tcp.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => this.#handle(socket))
+    this.#tcp.on('connection', (socket: Socket) => newcomers?.add(socket, Boolean(tls)))
+    if (tls) this.#tcp.on('tlsClientError', (_error, socket) => socket.destroy())
+    this.#tcp.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => {
+      newcomers?.secured(socket)
+      this.#handle(socket)
+    })
     const failed = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
       this.#tcp.once('error', resolve)
       this.#tcp.listen(port, host, () => resolve(null))
@@ -104,6 +116,7 @@ export class EmbeddedBroker implements Live {
     await this.#outlet.stop()
     await new Promise<void>((resolve) => this.#aedes.close(resolve))
     this.#sockets.close()
+    this.#options.newcomers?.closeUnused()
     if (this.#tcp.listening) await new Promise((resolve) => this.#tcp.close(resolve))
   }
 
@@ -143,6 +156,8 @@ export class EmbeddedBroker implements Live {
       for (const filter of filters) this.#subscribers.remove(client, filter)
       if (this.#subscribers.isEmpty) this.#outlet.close()
     })
+    // Known by now, or everybody may listen.
+    aedes.on('clientReady', ({ conn, req }) => this.#options.newcomers?.admit(req ? req.socket : (conn as Socket)))
     aedes.on('clientDisconnect', (client) => this.#forget(client))
     const refused = (client: Client, error: Error) => {
       this.#forget(client)

@@ -18,7 +18,8 @@ export class Guests {
   }
 
   admit(client: Client, password: Readonly<Buffer | undefined>, done: Done): void {
-    this.#admit(password?.toString() ?? null, client.req).then(
+    const { remoteAddress: address = null } = client.conn as unknown as { remoteAddress?: string | null }
+    this.#admit({ password: password?.toString() ?? null, request: client.req, address: address ?? null }).then(
       (admission) => {
         if (client.closed) return
         this.#admissions.set(client, admission)

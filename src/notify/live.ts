@@ -1,4 +1,5 @@
 import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
 import { EmbeddedBroker } from './broker.ts'
@@ -25,7 +26,19 @@ export interface Admission {
 }
 
 /** Who may listen: by the password, or by what came with the request that opened the WebSocket. */
-export type Admit = (password: string | null, request: IncomingMessage | undefined) => Promise<Admission>
+export type Admit = (login: {
+  password: string | null
+  request: IncomingMessage | undefined
+  address: string | null
+}) => Promise<Admission>
+
+/** Counts connections until their clients have shown who they are. */
+export interface Newcomers {
+  add(socket: Socket, hasTls: boolean): void
+  secured(socket: Socket): void
+  admit(socket: Socket): void
+  closeUnused(): void
+}
 
 export interface LiveOptions {
   engine: Engine
@@ -43,6 +56,7 @@ export interface LiveOptions {
   port: number
   /** Embedded broker: certificate and key (PEM) of its port; null: no TLS. */
   tls?: { cert: Buffer; key: Buffer } | null
+  newcomers?: Newcomers
   /** Embedded broker: null lets everybody listen. */
   admit?: Admit | null
   /** Where subscribers are told to connect, if not where this process does. */

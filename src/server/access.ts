@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
-import type { Logger } from 'pino'
 import type { Access } from '../access/access.ts'
+import type { AuditDetails, Audited, AuditLog } from '../access/audit.ts'
 import {
   ANYONE,
   may,
@@ -12,6 +12,7 @@ import {
 } from '../access/principal.ts'
 import { isOwnOrigin, sessionOf } from '../access/session-cookie.ts'
 import { XQueueError } from '../task/errors.ts'
+import { toXQueueError } from './problems.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -21,6 +22,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who calls; null for nobody that is known, whom only open routes answer. */
     principal: Principal | null
+    /** What the route wants the audit log to say of its change. */
+    audited: AuditDetails | null
   }
   interface FastifyContextConfig {
     scope?: RouteScope
@@ -32,7 +35,8 @@ declare module 'fastify' {
 export interface GuardOptions {
   /** Null: no access control, everybody may do everything. */
   access: Access | null
-  logger: Logger
+  /** With access control. */
+  audit: AuditLog | null
   /** Whether what a Host header names is this server. */
   servesHost: (host: string | undefined) => boolean
   /** Other sites whose pages may call. */
@@ -48,10 +52,11 @@ const OPEN_BY_PLUGINS = /^(\/docs(\/|$)|\*$)/
  * A request passes these in turn: it comes from no other site's page, its caller is known, may call this, and has calls
  * left. What it changed is written into the audit log.
  */
-export function guard(server: FastifyInstance, { access, logger, servesHost, origins }: GuardOptions): void {
+export function guard(server: FastifyInstance, { access, audit, servesHost, origins }: GuardOptions): void {
   const scopes = new Map<string, RouteScope>()
   server.decorate('routeScopes', scopes)
   server.decorateRequest('principal', null)
+  server.decorateRequest('audited', null)
   server.addHook('onRoute', (route: RouteOptions) => {
     if (OPEN_BY_PLUGINS.test(route.url)) route.config = { ...route.config, scope: 'open' }
     if (!route.config?.scope) throw new Error(`the route ${route.method} ${route.url} names no scope`)
@@ -68,13 +73,7 @@ export function guard(server: FastifyInstance, { access, logger, servesHost, ori
       done(error as Error)
     }
   })
-  if (access) {
-    // Of its own level: an audit log must not get lost in a setting for noise.
-    const audit = logger.child({ audit: true }, { level: logger.level === 'silent' ? 'silent' : 'info' })
-    server.addHook('onResponse', async (request, reply) => {
-      if (isAudited(request, reply)) audit.info(auditOf(request, reply), 'audit')
-    })
-  }
+  if (audit) writeAudits(server, audit)
 }
 
 /**
@@ -133,21 +132,48 @@ async function callerOf(access: Access, { headers, query, routeOptions }: Fastif
   return session === null ? null : access.bySession(session)
 }
 
-function isAudited({ method, principal, routeOptions }: FastifyRequest, { statusCode }: FastifyReply): boolean {
-  if (method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || principal === null) return false
-  return statusCode === 403 || (statusCode < 400 && !routeOptions.config.quiet)
+/**
+ * The line is written when the answer is known, before it is sent: a client that has hung up meanwhile gets no answer,
+ * and `onResponse` would never run for it.
+ */
+function writeAudits(server: FastifyInstance, audit: AuditLog): void {
+  server.addHook('onError', (request, reply, error, done) => {
+    const { status } = toXQueueError(error)
+    const { authorization, cookie } = request.headers
+    // Nobody who brings nothing was refused as somebody; a log-in brings its key in the body.
+    const isTried = authorization !== undefined || sessionOf(cookie) !== null || request.principal !== null
+    const isLogin = request.routeOptions.config.scope === 'open' && request.method === 'POST'
+    if (status === 403 || (status === 401 && (isTried || isLogin || hasTokenInUrl(request)))) {
+      audit.refused(request.principal, auditedOf(request, reply, status), error.message)
+    }
+    done()
+  })
+  server.addHook('onSend', (request, reply, _payload, done) => {
+    const { method, principal, routeOptions } = request
+    const { statusCode: status } = reply
+    const isRead = method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
+    // With an error of the server's own nobody knows whether the change was made.
+    const isChange = !isRead && !routeOptions.config.quiet && (status < 400 || status >= 500)
+    if (isChange && principal !== null) audit.changed(principal, auditedOf(request, reply, status))
+    done()
+  })
 }
 
-function auditOf({ method, principal, routeOptions, ip, params, body }: FastifyRequest, reply: FastifyReply) {
-  const { id, type, lease } = (params ?? {}) as Record<string, string>
+function hasTokenInUrl({ query }: FastifyRequest): boolean {
+  return (query as { access_token?: unknown } | undefined)?.access_token !== undefined
+}
+
+function auditedOf(request: FastifyRequest, reply: FastifyReply, status: number): Audited {
+  const { method, routeOptions, ip, params, body, audited } = request
+  const { id, type, batch, lease } = (params ?? {}) as Record<string, string>
   const { task_type, type: submitted } = (body ?? {}) as Record<string, unknown>
-  const made = reply.getHeader('location') as string | undefined
-  return {
-    actor: principal!.name,
-    actor_id: principal!.id,
-    action: `${method} ${routeOptions.url}`,
-    target: id ?? type ?? lease ?? made?.split('/').at(-1) ?? task_type ?? submitted ?? null,
-    status: reply.statusCode,
-    ip,
-  }
+  const made = (reply.getHeader('location') as string | undefined)?.split('/').at(-1)
+  const named = [id, type, batch, lease && taskOfLease(lease), made, task_type, submitted]
+  const target = named.find((name) => typeof name === 'string') ?? null
+  return { action: `${method} ${routeOptions.url}`, target: target as string | null, status, ip, details: audited }
+}
+
+/** A lease's token is its holder's secret; the task that it begins with is not. */
+function taskOfLease(lease: string): string {
+  return lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
 }

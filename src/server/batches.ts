@@ -20,7 +20,9 @@ export function batchRoutes({ engine }: ServerContext): Route[] {
   }
   const change = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
     const { batch } = await known(nameIn(request))
-    return reply.status(202).send({ count: await changeAll(engine, change, { batch }) })
+    const count = await changeAll(engine, change, { batch })
+    request.audited = { matched: count }
+    return reply.status(202).send({ count })
   }
   return [
     {

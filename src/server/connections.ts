@@ -1,6 +1,7 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
+import type { Newcomers } from '../access/newcomers.ts'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
 
 /** How long a client may take: to send its headers, and to send everything. Slower ones would hold connections. */
@@ -44,7 +45,12 @@ const REFUSALS: Readonly<Record<string, ErrorCode>> = {
 /** What cannot even be read as a request is answered as every other refusal is, and the connection ends. */
 export function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
   // Where a request was read and its answer is under way, this one would be taken for that.
-  const { _httpMessage: answer } = socket as Socket & { _httpMessage?: ServerResponse }
+  const { _httpMessage: answer, secureConnecting } = socket as Socket & {
+    _httpMessage?: ServerResponse
+    secureConnecting?: boolean
+  }
+  // Before its TLS handshake has ended nothing can be written, and a socket that waits for that would never close.
+  if (secureConnecting) return void socket.destroy()
   if (!socket.writable || answer?.req.complete || error.code === 'ECONNRESET') return void socket.destroy()
   const code = REFUSALS[error.code ?? ''] ?? 'invalid_request'
   const [status, title, remedy] = ERRORS[code]
@@ -59,26 +65,25 @@ export function answerUnreadable(error: Error & { code?: string }, socket: Socke
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }
 
-/**
- * A connection over which nothing was asked yet (browsers open them ahead, or its TLS handshake has not ended) counts
- * as busy for Node, and would hold up the close for a minute. Told apart by their ends: with TLS, a request knows
- * another socket than the one that was connected.
- */
-export function closeUnusedConnections(server: FastifyInstance): void {
-  const unused = new Map<string, Socket>()
-  const endOf = ({ remoteAddress, remotePort }: Socket) => `${remoteAddress} ${remotePort}`
-  server.server.on('connection', (socket: Socket) => {
-    const end = endOf(socket)
-    unused.set(end, socket)
-    socket.once('close', () => {
-      if (unused.get(end) === socket) unused.delete(end)
-    })
-  })
+/** Keeps count of who has connected and not shown who they are; when the server closes, it waits for none of them. */
+export function watchConnections(server: FastifyInstance, newcomers: Newcomers, hasTls: boolean): void {
+  server.server.on('connection', (socket: Socket) => newcomers.add(socket, hasTls))
+  if (hasTls) server.server.on('secureConnection', (socket: Socket) => newcomers.secured(socket))
   server.addHook('onRequest', (request, _reply, done) => {
-    unused.delete(endOf(request.raw.socket))
+    newcomers.asked(request.raw.socket)
     done()
   })
-  server.addHook('preClose', async () => {
-    for (const socket of unused.values()) socket.destroy()
+  server.addHook('preClose', async () => newcomers.closeUnused())
+}
+
+/** After who calls is known. */
+export function admitKnown(server: FastifyInstance, newcomers: Newcomers): void {
+  const admitted = new WeakSet<Socket>()
+  server.addHook('onRequest', ({ principal, raw: { socket } }, _reply, done) => {
+    if (principal !== null && !admitted.has(socket)) {
+      admitted.add(socket)
+      newcomers.admit(socket)
+    }
+    done()
   })
 }

@@ -158,5 +158,6 @@ function refuseTooDeep(path: string, value: unknown): void {
 }
 
 function lost(lease: string, why: string): XQueueError {
-  return new XQueueError('lease_lost', `the lease ${lease} is no longer held: ${why}`)
+  const task = lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
+  return new XQueueError('lease_lost', `the lease of task ${JSON.stringify(task)} is no longer held: ${why}`)
 }

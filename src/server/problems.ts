@@ -1,4 +1,5 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { withoutTokens } from '../access/masking.ts'
 import { ERRORS, type ErrorCode, type ErrorDetails, type FieldError, XQueueError } from '../task/errors.ts'
 import { FORMS } from '../task/task-input.ts'
 
@@ -29,7 +30,7 @@ export function answerProblems(server: FastifyInstance): void {
 function answerNoSuchCall(server: FastifyInstance, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const path = request.url.split('?')[0]!
   const allow = methodsOf(server, path)
-  const detail = `there is no ${request.method} ${path}: see /docs for every call`
+  const detail = `there is no ${request.method} ${withoutTokens(path)}: see /docs for every call`
   if (allow.length === 0) return sendProblem(reply, request, new XQueueError('not_found', detail))
   reply.header('Allow', allow.join(', '))
   return sendProblem(reply, request, new XQueueError('method_not_allowed', detail, { allow }))

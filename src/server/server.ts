@@ -10,6 +10,9 @@ import type { Logger } from 'pino'
 import type { Registry } from 'prom-client'
 import type { TSchema } from 'typebox'
 import type { Access } from '../access/access.ts'
+import type { AuditLog } from '../access/audit.ts'
+import { withoutTokens } from '../access/masking.ts'
+import { Newcomers } from '../access/newcomers.ts'
 import type { RouteScope } from '../access/principal.ts'
 import type { Engine } from '../engine/engine.ts'
 import { type ErrorCode, XQueueError } from '../task/errors.ts'
@@ -21,12 +24,13 @@ import { guard } from './access.ts'
 import { ANSWERS, refusalsOf } from './answers.ts'
 import { batchRoutes } from './batches.ts'
 import {
+  admitKnown,
   answerUnreadable,
-  closeUnusedConnections,
   connectionOptions,
   PATIENCE,
   type Patience,
   upgradesAt,
+  watchConnections,
 } from './connections.ts'
 import { eventRoutes } from './events.ts'
 import { addHeaders } from './headers.ts'
@@ -57,13 +61,19 @@ export interface ServerOptions {
   live?: LiveStatus | null
   /** Who may do what; null: everybody everything. */
   access?: Access | null
+  /** Where changes and refusals are written; default nowhere. */
+  audit?: AuditLog | null
   /** Whether what a Host header names is this server; default anything. */
   servesHost?: (host: string | undefined) => boolean
   /** Other sites whose pages may call the API. */
   corsOrigins?: readonly string[]
+  /** Proxies whose word for the client's address is believed. */
+  trustedProxies?: readonly string[]
   /** PEM. */
   tls?: { cert: Buffer; key: Buffer } | null
   patience?: Patience
+  /** Shared with other ports of the process; default its own. */
+  newcomers?: Newcomers
 }
 
 /** What the routes tell of it: whether it works, and where the page finds it. */
@@ -130,7 +140,16 @@ const FIELDS_BYTES_MAX = 64 * 1024
 
 /** The HTTP API, ready to listen. Closing it ends its event streams and waiting calls. */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
-  const { logger, version, registry, engine, access = null, corsOrigins = [], tls = null } = options
+  const {
+    logger,
+    version,
+    registry,
+    engine,
+    access = null,
+    corsOrigins = [],
+    trustedProxies = [],
+    tls = null,
+  } = options
   const connections = {
     ...connectionOptions(options.patience ?? PATIENCE),
     shouldUpgradeCallback: upgradesAt(options.live?.browser?.path ?? null),
@@ -146,6 +165,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error)),
     forceCloseConnections: 'idle',
     return503OnClosing: false, // It would be no problem document: see refuseWhileClosing.
+    trustProxy: trustedProxies.length > 0 && [...trustedProxies],
     ...(tls ? { https: { ...connections, ...tls } } : { http: connections }),
     ajv: { customOptions: AJV_OPTIONS },
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
@@ -154,16 +174,23 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   server.setSerializerCompiler(() => JSON.stringify)
   answerProblems(server)
   server.addHook('preClose', async () => closing.abort())
-  closeUnusedConnections(server)
+  const newcomers = options.newcomers ?? new Newcomers({ handshakeMs: connections.handshakeTimeout })
+  watchConnections(server, newcomers, tls !== null)
   if (logger.isLevelEnabled('debug')) {
     server.addHook('onResponse', async (request, reply) => {
-      const url = request.url.split('?')[0] // What is asked may be nobody's business, or a token.
+      const url = withoutTokens(request.url.split('?')[0]!) // What is asked may be nobody's business, or a token.
       request.log.debug({ method: request.method, url, status: reply.statusCode }, 'answered')
     })
   }
   await addHeaders(server, corsOrigins, tls !== null)
   refuseWhileClosing(server, closing.signal)
-  guard(server, { access, logger, servesHost: options.servesHost ?? (() => true), origins: corsOrigins })
+  guard(server, {
+    access,
+    audit: options.audit ?? null,
+    servesHost: options.servesHost ?? (() => true),
+    origins: corsOrigins,
+  })
+  admitKnown(server, newcomers)
   acceptEmptyBodies(server)
 
   await documentApi(server, version)

@@ -10,7 +10,7 @@ import type { Route, ServerContext } from './server.ts'
 const KEY_CHARS_MAX = 8_192
 
 /** Logging in with a key, for pages: the key is typed once, and from then on a cookie stands for it. */
-export function sessionRoutes({ access, logger, hasTls }: ServerContext): Route[] {
+export function sessionRoutes({ access, hasTls }: ServerContext): Route[] {
   // A proxy in front may have done the TLS: then the page's own address says so.
   const isSecure = ({ headers }: FastifyRequest) => hasTls || headers.origin?.startsWith('https:') === true
   return [
@@ -41,10 +41,7 @@ export function sessionRoutes({ access, logger, hasTls }: ServerContext): Route[
       handler: async (request, reply) => {
         if (!access) return { access_control: false, name: null, scopes: SCOPES, expires_at: null }
         const { key } = request.body as { key: string }
-        const principal = await access.authenticate(key.trim()).catch((error: unknown) => {
-          logger.warn({ audit: true, action: 'POST /api/v1/session', refused: true, ip: request.ip }, 'a login failed')
-          throw error
-        })
+        const principal = await access.authenticate(key.trim())
         if (principal.interests) throw notAccepted('a subscription token opens no session: log in with a key')
         const { token, expiresAt } = await access.openSession(principal)
         request.principal = principal

@@ -65,7 +65,9 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
   }
 
   const changeMany = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
-    const count = await changeAll(engine, change, filterOf((request.body ?? {}) as Filter))
+    const filter = (request.body ?? {}) as Filter
+    const count = await changeAll(engine, change, filterOf(filter))
+    request.audited = { filter, matched: count }
     return reply.status(202).send({ count })
   }
 

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { RATE_LIMITS, type Rate, type TypeInfo } from '../engine/engine.ts'
+import { RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf } from '../task/task-input.ts'
@@ -17,6 +17,9 @@ interface LimitInput {
   group_concurrency?: number | null
 }
 
+/** Names of the API. */
+const CHANGED: Record<string, string> = { maxConcurrency: 'max_concurrency', groupConcurrency: 'group_concurrency' }
+
 interface RateInput {
   max: number | null
   per?: number | string
@@ -30,9 +33,19 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
     if (!info) throw new XQueueError('not_found', `there is no task type ${JSON.stringify(type)}: see /api/v1/types`)
     return info
   }
+  /** Changes a type; the audit log gets what was changed, from what to what. */
+  const change = async (request: FastifyRequest, type: string, to: TypeChange): Promise<TypeInfo> => {
+    const [before] = await engine.types({ names: [type] })
+    const after = await engine.configureType(type, to)
+    const names = Object.keys(to) as (keyof TypeChange & keyof TypeInfo)[]
+    const valuesOf = (info: TypeInfo | undefined) =>
+      Object.fromEntries(names.map((name) => [CHANGED[name] ?? name, info?.[name] ?? null]))
+    request.audited = { from: valuesOf(before), to: valuesOf(after) }
+    return after
+  }
   const setPaused = (paused: boolean) => async (request: FastifyRequest) => {
     const { type } = await oneType(request)
-    return typeJson(await engine.configureType(type, { paused }))
+    return typeJson(await change(request, type, { paused }))
   }
   return [
     {
@@ -98,7 +111,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       refusals: ['unknown_type'],
       handler: async (request) => {
         const { type } = request.params as { type: string }
-        return typeJson(await engine.configureType(type, { rate: rateOf(request.body as RateInput) }))
+        return typeJson(await change(request, type, { rate: rateOf(request.body as RateInput) }))
       },
     },
     {
@@ -156,7 +169,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       refusals: ['unknown_type'],
       handler: async (request) => {
         const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
-        const { maxConcurrency } = await engine.configureType(task_type, {
+        const { maxConcurrency } = await change(request, task_type, {
           ...(max_concurrency === undefined ? {} : { maxConcurrency: max_concurrency }),
           ...(group_concurrency === undefined ? {} : { groupConcurrency: group_concurrency }),
         })

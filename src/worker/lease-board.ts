@@ -25,7 +25,7 @@ export class LeaseBoard {
     if (slot === undefined) throw new Error('the lease board is full')
     const at = slot * SLOT_BYTES
     const { read, written } = this.#encoder.encodeInto(token, this.#bytes.subarray(at + 1, at + 1 + TOKEN_BYTES_MAX))
-    if (read !== token.length) throw new Error(`the lease ${token} is longer than ${TOKEN_BYTES_MAX} bytes`)
+    if (read !== token.length) throw new Error(`a lease token is longer than ${TOKEN_BYTES_MAX} bytes`)
     Atomics.store(this.#bytes, at, written)
     return slot
   }

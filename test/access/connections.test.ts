@@ -152,6 +152,26 @@ describe('with TLS', () => {
     }
   })
 
+  it('ends handshakes that do not end, on both ports, also of clients that drip', { timeout: 60_000 }, async () => {
+    const { checks } = (await ask('GET', '/health')).body
+    const mqtt = Number(/mqtts:\/\/[\d.]+:(\d+)/.exec(JSON.stringify(checks))![1])
+    const ends: Promise<unknown>[] = []
+    const dripping: NodeJS.Timeout[] = []
+    for (const port of [Number(new URL(guarded.url).port), mqtt]) {
+      for (const drips of [false, true]) {
+        const socket = connect(port, '127.0.0.1')
+        socket.on('error', () => undefined)
+        ends.push(once(socket, 'close'))
+        // The beginning of a ClientHello of 512 bytes, which never comes.
+        socket.write(Buffer.from('1603010200010001fc0303', 'hex'))
+        if (drips) dripping.push(setInterval(() => socket.write('x'), 500))
+      }
+    }
+    await Promise.all(ends)
+    for (const timer of dripping) clearInterval(timer)
+    expect((await ask('GET', '/stats')).status).toBe(200)
+  })
+
   it('closes although handshakes have not ended', async () => {
     const files = makeCertificate()
     const closing = await Guarded.start({ 'tls-cert': files.cert, 'tls-key': files.key })

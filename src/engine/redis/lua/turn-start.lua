@@ -58,7 +58,8 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   end
   local deliveries = string.format('%d', head.deliveries + 1)
   local tail = table.concat({ head.lost, deliveries, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
-  local first = { deliveries .. turn.secret, '0', '0', deadline, turn.lease_text, turn.expires, entry, head.attempts, tail }
+  local fence = deliveries .. turn.secret
+  local first = { fence, '0', '0', deadline, turn.lease_text, turn.expires, entry, head.attempts, tail }
   if lane.group then
     call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
     call('HINCRBY', P .. KEY.busy, turn.worker_json, 1)

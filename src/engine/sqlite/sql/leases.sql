@@ -1,7 +1,8 @@
 -- A lease is a task that is processing; its fence is the task's number of deliveries with a secret.
 
 -- name: start, as arrays
--- ?1 now, ?2 worker, ?3 lease in ms, ?4 JSON array of seqs, ?5 secret. Not those that have waited too long. See startedOf.
+-- ?1 now, ?2 worker, ?3 lease in ms, ?4 JSON array of seqs, ?5 secret of the tokens. Not those that have waited too
+-- long. See startedOf.
 UPDATE tasks SET status = 'processing', deliveries = deliveries + 1, started_at = ?1, updated_at = ?1, worker_id = ?2,
   progress = NULL, deadline_at = CASE process_timeout_ms WHEN 0 THEN NULL ELSE ?1 + process_timeout_ms END,
   lease_ms = ?3, expires_at = ?1 + ?3, lease_secret = ?5

@@ -1,0 +1,114 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { DatabaseSync } from 'node:sqlite'
+import mqtt from 'mqtt'
+import { pino } from 'pino'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { AuditLog } from '../../src/access/audit.ts'
+import { ANYONE } from '../../src/access/principal.ts'
+import { Guarded } from './stage.ts'
+
+const SOON_MS = 30_000
+let guarded: Guarded
+let admin: string
+beforeAll(async () => {
+  guarded = await Guarded.start({ 'trusted-proxies': '127.0.0.0/8' })
+  admin = await guarded.key(['admin'], { name: 'ann' })
+})
+afterAll(() => guarded.stop())
+
+const linesOf = (action: string) => guarded.audits().filter((line) => line.action === action)
+
+it('has the line of a change although its client hung up before it was made', async () => {
+  const lock = new DatabaseSync(guarded.engine.url.slice('sqlite:'.length))
+  lock.exec('BEGIN IMMEDIATE') // Keeps the change waiting until the client is gone.
+  const socket: Socket = connect(Number(new URL(guarded.url).port), '127.0.0.1')
+  socket.on('error', () => undefined).resume()
+  const head = ['POST /api/v1/concurrency HTTP/1.1', 'Host: x', `Authorization: Bearer ${admin}`]
+  const body = JSON.stringify({ task_type: 'quick', max_concurrency: 7 })
+  const rest = ['Content-Type: application/json', `Content-Length: ${body.length}`]
+  socket.end(`${[...head, ...rest].join('\r\n')}\r\n\r\n${body}`)
+  await once(socket, 'close')
+  lock.exec('ROLLBACK')
+  lock.close()
+  await vi.waitFor(() => expect(linesOf('POST /api/v1/concurrency')).toHaveLength(1), { timeout: SOON_MS })
+  expect(linesOf('POST /api/v1/concurrency')[0]).toMatchObject({ actor: 'ann', target: 'quick', status: 200 })
+  expect((await guarded.call(admin, 'GET', '/concurrency/quick')).body.max_concurrency).toBe(7)
+})
+
+it('tells from what to what a limit, a rate and a pause were changed', async () => {
+  await guarded.call(admin, 'POST', '/concurrency', { task_type: 'show', max_concurrency: 3, group_concurrency: 2 })
+  await guarded.call(admin, 'POST', '/concurrency', { task_type: 'show', max_concurrency: null })
+  await guarded.call(admin, 'POST', '/types/show/rate', { max: 5, per: '1m' })
+  await guarded.call(admin, 'POST', '/types/show/pause')
+  await guarded.call(admin, 'POST', '/types/show/resume')
+  const lines = guarded.audits().filter(({ target }) => target === 'show')
+  expect(lines.map(({ from, to }) => [from, to])).toEqual([
+    [
+      { max_concurrency: null, group_concurrency: null },
+      { max_concurrency: 3, group_concurrency: 2 },
+    ],
+    [{ max_concurrency: 3 }, { max_concurrency: null }],
+    [{ rate: null }, { rate: { max: 5, perMs: 60_000 } }],
+    [{ paused: false }, { paused: true }],
+    [{ paused: true }, { paused: false }],
+  ])
+})
+
+it('tells what a bulk change matched', async () => {
+  const task = { type: 'quick', delay: 60, batch: 'b1' }
+  await guarded.call(admin, 'POST', '/tasks/batch', { tasks: [task, task, task] })
+  await guarded.call(admin, 'POST', '/tasks/cancel', { type: 'quick', batch: 'b1' })
+  expect(linesOf('POST /api/v1/tasks/cancel')).toMatchObject([{ filter: { type: 'quick', batch: 'b1' }, matched: 3 }])
+  await guarded.call(admin, 'POST', '/batches/b1/retry')
+  expect(linesOf('POST /api/v1/batches/:batch/retry')).toMatchObject([{ target: 'b1', matched: 3 }])
+})
+
+it('has what was refused: reads, wrong keys, logins over HTTP and MQTT', async () => {
+  const submitter = await guarded.key(['submit'], { name: 'sam' })
+  const wrong = `xq_${'w'.repeat(43)}`
+  await guarded.call(submitter, 'GET', '/tasks')
+  await guarded.call(wrong, 'GET', '/workers')
+  await guarded.call(null, 'POST', '/session', { key: wrong })
+  const url = await guarded.mqttUrl(admin)
+  for (const password of [wrong, submitter]) {
+    const client = mqtt.connect(url, { username: 'key', password, reconnectPeriod: 0, protocolVersion: 4 })
+    await once(client as never, 'error')
+    await client.endAsync(true)
+  }
+  const refused = guarded.audits().filter((line) => line.refused)
+  expect(refused).toMatchObject([
+    { actor: 'sam', action: 'GET /api/v1/tasks', status: 403 },
+    { actor: null, action: 'GET /api/v1/workers', status: 401 },
+    { actor: null, action: 'POST /api/v1/session', status: 401 },
+    { actor: null, action: 'MQTT CONNECT', ip: '127.0.0.1' },
+    { actor: 'sam', action: 'MQTT CONNECT', ip: '127.0.0.1' },
+  ])
+  expect(guarded.log.join('')).not.toContain(wrong)
+  expect(guarded.log.join('')).not.toContain(submitter)
+})
+
+it('names the client behind a trusted proxy, and what one that is not trusted claims to be is ignored', async () => {
+  const from = { 'X-Forwarded-For': '6.6.6.6, 203.0.113.7' }
+  await guarded.call(admin, 'POST', '/types/quick/pause', undefined, from)
+  expect(linesOf('POST /api/v1/types/:type/pause').at(-1)).toMatchObject({ ip: '203.0.113.7' })
+  const trusting = await Guarded.start()
+  const key = await trusting.key(['admin'])
+  await trusting.call(key, 'POST', '/types/quick/pause', undefined, from)
+  expect(trusting.audits().at(-1)).toMatchObject({ action: 'POST /api/v1/types/:type/pause', ip: '127.0.0.1' })
+  await trusting.stop()
+})
+
+describe('refusals without end', () => {
+  it('share a line with their count, of each address alone', () => {
+    const lines: { ip: string; action: string; count?: number }[] = []
+    const audit = new AuditLog(pino({}, { write: (line) => void lines.push(JSON.parse(line)) }))
+    for (let n = 0; n < 100; n++) audit.refused(null, called('10.0.0.1'), 'no')
+    audit.refused(ANYONE, called('10.0.0.2'), 'no')
+    audit.close()
+    expect(lines.filter(({ ip }) => ip === '10.0.0.1')).toHaveLength(21)
+    expect(lines.filter(({ ip }) => ip === '10.0.0.2')).toHaveLength(1)
+    expect(lines.at(-1)).toMatchObject({ action: 'more refusals', count: 80, ip: '10.0.0.1' })
+  })
+  const called = (ip: string) => ({ action: 'GET /api/v1/tasks', target: null, status: 401, ip })
+})

@@ -1,0 +1,58 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { Newcomers } from '../../src/access/newcomers.ts'
+
+const SOON_MS = 30_000
+let server: Server
+let newcomers: Newcomers
+let accepted: Socket[]
+const clients: Socket[] = []
+beforeEach(async () => {
+  newcomers = new Newcomers({ max: 3, handshakeMs: 100 })
+  accepted = []
+  server = createServer((socket) => {
+    accepted.push(socket)
+    newcomers.add(socket, false)
+  })
+  server.listen(0)
+  await once(server, 'listening')
+})
+afterEach(() => {
+  for (const socket of clients.splice(0)) socket.destroy()
+  server.close()
+})
+
+/** @param from an address of this machine's own */
+async function open(from = '127.0.0.1'): Promise<Socket> {
+  const count = accepted.length
+  const socket = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', localAddress: from })
+  socket.on('error', () => undefined)
+  clients.push(socket)
+  await vi.waitFor(() => expect(accepted).toHaveLength(count + 1), { timeout: SOON_MS })
+  return socket
+}
+
+it('keeps no more unknown connections than it may: the address with most of them loses its oldest', async () => {
+  const other = await open('127.0.0.2')
+  const [first, second] = [await open(), await open()]
+  await Promise.all([once(first, 'close'), open()])
+  expect([other.destroyed, second.destroyed]).toEqual([false, false])
+})
+
+it('does not count those that are known', async () => {
+  const known = [await open(), await open(), await open()]
+  for (const socket of accepted) newcomers.admit(socket)
+  const unknown = [await open(), await open(), await open()]
+  await Promise.all([once(unknown[0]!, 'close'), open()])
+  expect(known.map(({ destroyed }) => destroyed)).toEqual([false, false, false])
+})
+
+it('closes those over which nothing was asked, and no others', async () => {
+  const [unused, used] = [await open(), await open()]
+  newcomers.asked(accepted[1]!)
+  const closed = once(unused, 'close')
+  newcomers.closeUnused()
+  await closed
+  expect(used.destroyed).toBe(false)
+})
