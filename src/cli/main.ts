@@ -4,6 +4,7 @@ import { XQueueError } from '../task/errors.ts'
 import { version } from '../version.ts'
 import { batchCommand } from './batch.ts'
 import { benchCommand } from './bench.ts'
+import { changeCommands } from './change.ts'
 import { completionCommand } from './completion.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
@@ -38,6 +39,7 @@ for (const command of [
   ...serveCommands(),
   submitCommand(),
   ...taskCommands(),
+  ...changeCommands(),
   batchCommand(),
   ...typeCommands(),
   scheduleCommand(),

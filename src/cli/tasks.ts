@@ -1,23 +1,14 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
 import { changes } from '../client/event-stream.ts'
-import { isFinal, type Status } from '../task/status.ts'
+import { isFinal } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
-import { type ClientOptions, EXIT, facts, print, show, table, withClientOptions, withExamples } from './output.ts'
-
-interface FilterOptions extends ClientOptions {
-  status?: Status
-  type?: string
-  tag?: string
-  group?: string
-  batch?: string
-  limit?: string
-  all?: boolean
-}
+import { type FilterOptions, filterOf, withFilter } from './filter.ts'
+import { type ClientOptions, facts, print, show, table, withClientOptions, withExamples } from './output.ts'
 
 const POLL_MS = 100
 
-/** get, watch, list, cancel, retry. */
+/** get, watch, list. */
 export function taskCommands(): Command[] {
   const get = withClientOptions(new Command('get'))
     .description('show one task')
@@ -35,33 +26,13 @@ export function taskCommands(): Command[] {
   const list = withFilter(withClientOptions(new Command('list')))
     .description('list tasks, newest first; pending ones in the order they will run')
     .option('--limit <n>', 'at most this many', '50')
-    .action(async (options: FilterOptions) => {
+    .action(async (options: FilterOptions & { limit?: string }) => {
       const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
       const { tasks } = await call<{ tasks: TaskJson[] }>(options.server, 'GET', `/tasks?${query}`)
       const rows = (all: TaskJson[]) =>
         all.map((task) => [task.id, task.type, task.status, task.attempts, task.created_at])
       show(tasks, options, (all) => table(['ID', 'TYPE', 'STATUS', 'ATTEMPTS', 'CREATED'], rows(all)))
     })
-  const change = (name: 'cancel' | 'retry', description: string) =>
-    withFilter(withClientOptions(new Command(name)))
-      .description(description)
-      .argument('[id]')
-      .option('--all', 'every task that fits the filter')
-      .action(async (id: string | undefined, options: FilterOptions) => {
-        const filter = filterOf(options)
-        if (id === undefined && Object.keys(filter).length === 0 && !options.all) {
-          process.stderr.write(`xqueue: ${name} needs an id, a filter, or --all\n`)
-          process.exitCode = EXIT.usage
-          return
-        }
-        if (id === undefined) {
-          show(await changeAll(name, filter, options.server), options, ({ count }) => `${count} tasks`)
-          return
-        }
-        const [method, path] = name === 'cancel' ? ['DELETE', ''] : ['POST', '/retry']
-        const task = await call<TaskJson>(options.server, method, `/tasks/${encodeURIComponent(id)}${path}`)
-        show(task, options, ({ status }) => `${id} ${status}`)
-      })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return [
     withExamples(get, `xqueue get ${id}`, `xqueue get ${id} --json`),
@@ -73,32 +44,7 @@ export function taskCommands(): Command[] {
       'xqueue list --group acme',
       'xqueue list --batch nightly --status failed',
     ),
-    withExamples(
-      change('cancel', 'cancel a task, or all that fit'),
-      `xqueue cancel ${id}`,
-      'xqueue cancel --type email',
-      'xqueue cancel --batch nightly',
-    ),
-    withExamples(
-      change('retry', 'run failed, canceled or timed-out tasks again'),
-      `xqueue retry ${id}`,
-      'xqueue retry --status failed --type email',
-      'xqueue retry --batch nightly',
-    ),
   ]
-}
-
-/** A batch alone has calls of its own: the right to submit is enough for them, and they know a name that is none. */
-async function changeAll(
-  name: 'cancel' | 'retry',
-  { batch, ...others }: ReturnType<typeof filterOf>,
-  server: Server,
-): Promise<{ count: number }> {
-  if (batch === undefined || Object.keys(others).length > 0) {
-    return call(server, 'POST', `/tasks/${name}`, { ...others, ...(batch === undefined ? {} : { batch }) })
-  }
-  const path = `/batches/${encodeURIComponent(batch)}`
-  return name === 'cancel' ? call(server, 'DELETE', path) : call(server, 'POST', `${path}/retry`)
 }
 
 /** Resolves with the task once its status is final. */
@@ -135,23 +81,4 @@ async function follow(id: string | undefined, options: FilterOptions): Promise<v
     if (id !== undefined && isFinal(status)) return
   }
   if (failure) throw failure
-}
-
-function withFilter(command: Command): Command {
-  return command
-    .option('--status <status>', 'pending, processing, success, failed, canceled or timeout')
-    .option('--type <type>', 'task type')
-    .option('--tag <key:value>', 'a tag')
-    .option('--group <group>', 'a group')
-    .option('--batch <name>', 'a batch')
-}
-
-function filterOf({ status, type, tag, group, batch }: FilterOptions): Record<string, string> & { batch?: string } {
-  return {
-    ...(status ? { status } : {}),
-    ...(type ? { type } : {}),
-    ...(tag ? { tag } : {}),
-    ...(group ? { group } : {}),
-    ...(batch ? { batch } : {}),
-  }
 }

@@ -246,6 +246,13 @@ const ofText = (type: string, description: string): TSchema =>
 
 const settled = Type.Object({ status: StatusSchema })
 const changed = Type.Object({ count: count('Tasks that were changed') })
+const counted = Type.Object(
+  {
+    count: count('Tasks that would change, at most 100,000'),
+    more: Type.Boolean({ description: 'true: there are more tasks than were counted' }),
+  },
+  { description: 'A dry run: nothing was changed' },
+)
 const task = described(ref('Task'), 'The task')
 const schedule = described(ref('Schedule'), 'The schedule')
 
@@ -259,6 +266,7 @@ export const ANSWERS = {
     200: Type.Object({ tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') }),
   },
   changed: { 202: changed },
+  bulk: { 202: changed, 200: counted },
   explanation: { 200: Explanation },
   batchInfo: { 200: described(Batch, 'How far its tasks are') },
   handlers: { 200: listOf('handlers', Type.String()) },

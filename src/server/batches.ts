@@ -5,8 +5,8 @@ import type { BatchInfo } from '../task/flow.ts'
 import { FINAL_STATUSES } from '../task/status.ts'
 import { BatchSchema } from '../task/task-input.ts'
 import { ANSWERS } from './answers.ts'
+import { changeAll } from './bulk.ts'
 import type { Route, ServerContext } from './server.ts'
-import { changeAll } from './tasks.ts'
 
 const BatchParams = Type.Object({ batch: BatchSchema })
 

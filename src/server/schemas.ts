@@ -22,6 +22,14 @@ export const FilterSchema = Type.Object(
   closed,
 )
 
+export const BulkSchema = Type.Object(
+  {
+    ...FilterSchema.properties,
+    dry_run: Type.Optional(Type.Boolean({ description: 'true: change nothing, only count the matching tasks' })),
+  },
+  closed,
+)
+
 export const ListSchema = Type.Object(
   {
     ...FilterSchema.properties,

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Changed, Engine, TaskFilter } from '../engine/engine.ts'
+import type { TaskFilter } from '../engine/engine.ts'
 import { type ErrorCode, type FieldError, XQueueError } from '../task/errors.ts'
 import { RETRYABLE_STATUSES } from '../task/status.ts'
 import { TASK_LIMITS, type Task, type TaskSpec } from '../task/task.ts'
@@ -9,7 +9,8 @@ import { isoTime, taskJson } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
 import { ANSWERS } from './answers.ts'
-import { FilterSchema, IdParams, ListSchema } from './schemas.ts'
+import { changeAll, countAll } from './bulk.ts'
+import { BulkSchema, IdParams, ListSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
 import { holderJson } from './type-json.ts'
 
@@ -65,7 +66,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
   }
 
   const changeMany = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
-    const filter = (request.body ?? {}) as Filter
+    const { dry_run: isDryRun = false, ...filter } = (request.body ?? {}) as Filter & { dry_run?: boolean }
+    if (isDryRun) return reply.status(200).send(await countAll(engine, change, filterOf(filter)))
     const count = await changeAll(engine, change, filterOf(filter))
     request.audited = { filter, matched: count }
     return reply.status(202).send({ count })
@@ -184,8 +186,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       url: '/api/v1/tasks/cancel',
       scope: 'admin',
       summary: 'Cancel all that fit',
-      body: FilterSchema,
-      answers: ANSWERS.changed,
+      body: BulkSchema,
+      answers: ANSWERS.bulk,
       handler: changeMany('cancel'),
     },
     {
@@ -193,23 +195,11 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       url: '/api/v1/tasks/retry',
       scope: 'admin',
       summary: 'Retry all that fit',
-      body: FilterSchema,
-      answers: ANSWERS.changed,
+      body: BulkSchema,
+      answers: ANSWERS.bulk,
       handler: changeMany('retry'),
     },
   ]
-}
-
-/** All that fit, some at a time; returns how many. */
-export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
-  let count = 0
-  let before: number | null = null
-  do {
-    const { results, next }: Changed = await engine[change]({ filter, ...(before === null ? {} : { before }) })
-    count += results.filter(({ outcome }) => outcome !== 'refused').length
-    before = next
-  } while (before !== null)
-  return count
 }
 
 function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string {

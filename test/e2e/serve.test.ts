@@ -273,13 +273,13 @@ it('submits tasks that wait for each other from the command line, and follows th
   expect(run(['submit', 'example', '--together']).status).toBe(2)
 
   run([...file, '--together', '--batch', 'bad'], example(60), example(0, { after: [0] }), example(0, { after: [1] }))
-  expect(run(['cancel', '--batch', 'bad', '--type', 'email']).stdout).toBe('0 tasks')
-  expect(run(['cancel', '--batch', 'bad']).stdout).toBe('3 tasks')
+  expect(run(['cancel', '--batch', 'bad', '--type', 'email', '--yes']).stdout).toBe('0 tasks')
+  expect(run(['cancel', '--batch', 'bad', '--yes']).stdout).toBe('3 tasks')
   expect(run(['batch', 'bad', '--wait'])).toMatchObject({ status: 1, stdout: expect.stringMatching(/^canceled +3$/m) })
   expect(run(['batch', 'bad'])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^done +true$/m) })
-  expect(run(['retry', '--batch', 'bad']).stdout).toBe('3 tasks')
-  run(['cancel', '--batch', 'bad'])
-  expect(run(['retry', '--batch', 'none']).stderr).toContain('there is no batch "none"')
+  expect(run(['retry', '--batch', 'bad', '--yes']).stdout).toBe('3 tasks')
+  run(['cancel', '--batch', 'bad', '--yes'])
+  expect(run(['retry', '--batch', 'none', '--yes']).stderr).toContain('there is no batch "none"')
   expect(run(['batch', 'none'])).toMatchObject({
     status: 1,
     stderr: expect.stringContaining('there is no batch "none"'),

@@ -1,0 +1,41 @@
+import type { Changed, Engine, TaskFilter } from '../engine/engine.ts'
+import { RETRYABLE_STATUSES, type Status } from '../task/status.ts'
+
+/** A dry run counts at most this many tasks: it reads each of them. */
+export const DRY_RUN_MAX = 100_000
+const PAGE = 1_000
+const CHANGEABLE: Readonly<Record<'cancel' | 'retry', readonly Status[]>> = {
+  cancel: ['pending', 'processing'],
+  retry: RETRYABLE_STATUSES,
+}
+
+/** Changes every task that matches, a bounded number at a time; returns how many. */
+export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
+  let count = 0
+  let before: number | null = null
+  do {
+    const { results, next }: Changed = await engine[change]({ filter, ...(before === null ? {} : { before }) })
+    count += results.filter(({ outcome }) => outcome !== 'refused').length
+    before = next
+  } while (before !== null)
+  return count
+}
+
+/** Returns how many tasks `changeAll` would change now; `more` says that it stopped counting at the maximum. */
+export async function countAll(
+  engine: Engine,
+  change: 'cancel' | 'retry',
+  filter: TaskFilter,
+): Promise<{ count: number; more: boolean }> {
+  let count = 0
+  for (const status of CHANGEABLE[change].filter((each) => filter.status === undefined || each === filter.status)) {
+    let cursor: string | null = null
+    do {
+      const page = await engine.list({ ...filter, status, limit: PAGE, ...(cursor === null ? {} : { cursor }) })
+      count += page.tasks.length
+      cursor = page.nextCursor
+      if (count >= DRY_RUN_MAX) return { count: DRY_RUN_MAX, more: count > DRY_RUN_MAX || cursor !== null }
+    } while (cursor !== null)
+  }
+  return { count, more: false }
+}

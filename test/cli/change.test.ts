@@ -1,0 +1,80 @@
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { root, XQueue } from '../services/xqueue.ts'
+
+const main = join(root, 'src/cli/main.ts')
+let server: XQueue
+
+beforeAll(async () => {
+  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+})
+afterAll(() => server.stop())
+beforeEach(async () => {
+  await server.call('POST', '/tasks/cancel', {})
+  for (const tag of ['a', 'a', 'b']) {
+    await server.submit('example', { duration: 0 }, { delay: '1h', tags: { team: tag }, batch: `batch-${tag}` })
+  }
+})
+
+const env = () => ({ ...process.env, XQUEUE_SERVER: server.url })
+
+function run(...args: string[]): SpawnSyncReturns<string> {
+  return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: env() })
+}
+
+/** On a terminal of its own, where `answer` is typed. */
+function runOnTerminal(answer: string, ...args: string[]): SpawnSyncReturns<string> {
+  const command = [process.execPath, main, ...args].map((word) => `'${word}'`).join(' ')
+  return spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', env: env(), input: `${answer}\n` })
+}
+
+async function pending(): Promise<number> {
+  return (await server.call('GET', '/tasks?status=pending')).body.count
+}
+
+it.each([
+  ['cancel', '--tag', 'team:a'],
+  ['cancel', '--batch', 'batch-a'],
+  ['cancel', '--status', 'pending'],
+  ['cancel', '--all'],
+  ['retry', '--status', 'canceled'],
+  ['retry', '--all'],
+])('xqueue %s %s %s changes nothing without a terminal and --yes', async (...args) => {
+  const { status, stderr } = run(...args)
+  expect(stderr).toMatch(/--yes.*--dry-run/)
+  expect(status).toBe(2)
+  expect(await pending()).toBe(3)
+})
+
+it('cancels and retries every matching task with --yes', async () => {
+  expect(run('cancel', '--tag', 'team:a', '--yes')).toMatchObject({ status: 0, stdout: '2 tasks\n' })
+  expect(await pending()).toBe(1)
+  expect(run('retry', '--batch', 'batch-a', '--yes').status).toBe(0)
+  expect((await server.call('GET', '/tasks?batch=batch-a&status=canceled')).body.count).toBe(0)
+})
+
+it('counts with --dry-run and changes nothing', async () => {
+  expect(run('cancel', '--tag', 'team:a', '--dry-run')).toMatchObject({ status: 0, stdout: '2 tasks\n' })
+  expect(JSON.parse(run('cancel', '--all', '--dry-run', '--json').stdout)).toEqual({ count: 3, more: false })
+  expect(run('cancel', '--batch', 'batch-b', '--dry-run').stdout).toMatch(/^\d+ tasks?\n$/)
+  expect(run('cancel', '--status', 'success', '--dry-run').stdout).toBe('0 tasks\n')
+  expect(await pending()).toBe(3)
+})
+
+it('asks on a terminal, with the count, and takes nothing but yes for yes', async () => {
+  const refused = runOnTerminal('', 'cancel', '--tag', 'team:a')
+  expect(refused.stdout).toContain('cancel 2 tasks? [y/N]')
+  expect(refused.status).toBe(1)
+  expect(await pending()).toBe(3)
+  expect(runOnTerminal('y', 'cancel', '--tag', 'team:a').status).toBe(0)
+  expect(await pending()).toBe(1)
+})
+
+it('takes either an ID or a filter', () => {
+  expect(run('cancel', 'some-id', '--type', 'example')).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('either an ID or a filter'),
+  })
+  expect(run('cancel')).toMatchObject({ status: 2, stderr: expect.stringContaining('an ID, a filter or --all') })
+})
