@@ -28,6 +28,13 @@ export function unknownTypes(
   return new XQueueError('unknown_type', message, { ...details, errors })
 }
 
+/** The store has lost everything, and the workers are about to tell it of their types again. */
+export function lostTypes(specs: readonly TaskSpec[]): XQueueError {
+  const types = [...new Set(specs.map(({ type }) => type))].slice(0, 3).join(', ')
+  const detail = `the store has lost its data, and its workers have not declared all types again (asked for: ${types})`
+  return new XQueueError('engine_unavailable', `${detail}: try again in a moment`, { retry_after: 1 })
+}
+
 /** @param taskId the task that the key stands for, if it was there before this batch */
 export function keyConflict(key: string, index: number, taskId: string | null): XQueueError {
   const detail = `the idempotency key "${key}" was used for another request: use a new key, or send the same body`

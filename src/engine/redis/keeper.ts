@@ -62,7 +62,8 @@ export class Keeper {
     const nothing = { changed: 0, more: false, nextAt: null }
     if (!this.#isKeeper && performance.now() < this.#anotherUntil) return nothing
     const { retention, eventsMax, workerTtlMs } = this.#options
-    const args = [this.#process, KEEP_MS, max, retention.ageMs, retention.countMax, eventsMax, workerTtlMs]
+    const about = [this.#process, KEEP_MS, this.#store.wasMet(this.#partition)]
+    const args = [...about, max, retention.ageMs, retention.countMax, eventsMax, workerTtlMs]
     const answer = await this.#store.run<Answer>('sweep', this.#partition, args)
     this.#isKeeper = answer[0] === 'swept'
     if (answer[0] !== 'swept') {
@@ -70,6 +71,7 @@ export class Keeper {
       this.#anotherUntil = performance.now() + answer[1] * (1 + Math.random())
       return nothing
     }
+    this.#store.met(this.#partition)
     const [, changed, more, nextAt, leases, now, due, told] = answer
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
     const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)

@@ -82,6 +82,8 @@ export const KEYS = {
   restoring: 'restoring',
   /** Type → what may start, `<type>/lanes` → its lanes. */
   rules: 'rules',
+  /** When the store was found to have lost everything, 0 if it never was; lost with everything else. */
+  birth: 'birth',
   back_off: 'back_off',
   schemas: 'schemas',
   defaults: 'defaults',

@@ -22,6 +22,11 @@ export class Partitions {
     if (this.#store.count > 1 && !this.#listed.has(partition)) await this.used()
   }
 
+  /** The list may be lost: it is written again. */
+  forget(): void {
+    this.#listed.clear()
+  }
+
   /** This process works there. */
   note(partition: number): void {
     this.#used.add(partition)

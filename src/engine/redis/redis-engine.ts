@@ -64,7 +64,8 @@ export class RedisEngine implements State {
   readonly #options: EngineOptions
   readonly #process = randomUUID()
   readonly #ratesTimer: NodeJS.Timeout
-  #listening: Promise<unknown> | undefined
+  #hearing: Promise<unknown> | undefined
+  #isListening = false
   readonly #closing = Promise.withResolvers<void>()
   #closed = false
 
@@ -130,6 +131,8 @@ export class RedisEngine implements State {
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
     this.#refuseWhenClosed()
+    // Should the store lose everything, a process with handlers has to tell of them again.
+    if (change.handler) await this.#hearNews()
     await this.#registry.configure(type, change)
     const [info] = await this.types({ names: [type] })
     return info!
@@ -301,13 +304,21 @@ export class RedisEngine implements State {
     return outcomes
   }
 
-  /** From now on messages of all processes, and those to this one, are heard. */
+  /** From now on messages of all processes, and those to this one, are heard, and what is due is done on time. */
   async #listen(): Promise<void> {
-    this.#listening ??= this.#subscribe().catch((error: unknown) => {
-      this.#listening = undefined
+    await this.#hearNews()
+    if (this.#isListening || this.#closed) return
+    this.#isListening = true
+    // Where turns wait, delays end on time also with no sweeper.
+    this.sweep(BULK_MAX).catch(() => undefined)
+  }
+
+  async #hearNews(): Promise<void> {
+    this.#hearing ??= this.#subscribe().catch((error: unknown) => {
+      this.#hearing = undefined
       throw error
     })
-    await Promise.race([this.#listening, this.#closing.promise])
+    await Promise.race([this.#hearing, this.#closing.promise])
   }
 
   async #subscribe(): Promise<void> {
@@ -317,8 +328,6 @@ export class RedisEngine implements State {
       const [prefix = '', type = ''] = message.split(' ')
       void this.#turns.wake(this.#store.partitionBy(prefix), type)
     })
-    // Where turns wait, delays end on time also with no sweeper.
-    this.sweep(BULK_MAX).catch(() => undefined)
   }
 
   #hear(message: string): void {
@@ -332,6 +341,9 @@ export class RedisEngine implements State {
       case 'due':
         this.#keepers[partition]?.dueAt(Number(about))
         return
+      case 'lost':
+        void this.#restored().catch(() => undefined)
+        return
       case 'cancel':
         void this.#turns.wakeWorker(about)
         return
@@ -344,6 +356,7 @@ export class RedisEngine implements State {
   /** Redis is back: messages may have been missed meanwhile, and what was told it last been lost. */
   async #restored(): Promise<void> {
     this.#tail.wake()
+    this.#store.partitions.forget()
     // Should it be away again, this comes again as well.
     await this.#registry.tellAgain().catch(() => undefined)
     await this.#turns.wakeAll()

@@ -97,7 +97,8 @@ export class Registry {
   /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
   async configure(type: string, change: TypeChange): Promise<void> {
     const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
-    const args = [type, handler || declared ? '1' : '']
+    const partition = this.#store.partitionOf(type)
+    const args = [this.#store.wasMet(partition), type, handler || declared ? '1' : '']
     if (handler) {
       const { retry, payloadSchema, defaults } = handler
       const backOff = { delaysMs: retryDelaysMs(retry), jitter: retry.jitter }
@@ -109,20 +110,22 @@ export class Registry {
     const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
     args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
     args.push(String(rate?.perMs ?? ''), flag(paused))
-    const partition = this.#store.partitionOf(type)
     if (handler || declared) await this.#store.partitions.add(partition)
     const answer = await this.#store.run<Reply>('configure', partition, args)
+    this.#store.met(partition)
     this.forget(type)
     if (answer !== 'ok') throw unknownType(type, await this.known())
     if (handler) this.#told.set(type, { handler })
   }
 
-  /** Redis was away, and may have come back without what it was told last, or without anything. */
+  /** Redis may have lost what it was told last, or everything. */
   async tellAgain(): Promise<void> {
     const told = [...this.#told.keys()]
     if (told.length === 0) return
     const abouts = await this.#about(told, false)
-    const known = new Set(abouts.flatMap(({ types }) => types.map(([type]) => type)))
+    // Only a handler tells of a back-off.
+    const complete = abouts.flatMap(({ types }) => types.filter(([, , backOff]) => backOff !== ''))
+    const known = new Set(complete.map(([type]) => type))
     for (const type of told) if (!known.has(type)) await this.configure(type, this.#told.get(type)!)
   }
 

@@ -147,6 +147,7 @@ export class Schedules {
       [{ specs: [specAt(schedule, at)], after: [[]] }],
       this.#numbers,
       this.#options,
+      '',
     )
     const moved = [schedule.id, text, textOf({ ...schedule, nextAt }), nextAt ?? '', at ?? runAt ?? '']
     return this.#store.run<Ticked>('tick', partition, [...moved, skips ? '1' : '', ...args])

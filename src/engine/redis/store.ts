@@ -12,6 +12,8 @@ export class RedisStore {
   /** How many partitions there is room for. */
   readonly count: number
   readonly partitions: Partitions
+  /** Partitions that have answered this process: they know it when they have lost everything. */
+  readonly #met = new Set<number>()
   readonly #clock: EngineOptions['clock']
   readonly #prefixes: string[]
   /** Server's time less this machine's; leases and deadlines are on the server's. */
@@ -48,6 +50,15 @@ export class RedisStore {
     const time = this.#clock === Date.now ? '' : String(this.#clock())
     const texts = [time, ...args.map((value) => (typeof value === 'string' ? value : String(value)))]
     return this.link.run<Answer>(step, partition, texts, isBrief)
+  }
+
+  /** What a step that notices a loss is told: '1' if the partition has answered such a step of this process before. */
+  wasMet(partition: number): '1' | '' {
+    return this.#met.has(partition) ? '1' : ''
+  }
+
+  met(partition: number): void {
+    this.#met.add(partition)
   }
 
   /** The time there. */

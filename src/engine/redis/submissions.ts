@@ -1,7 +1,7 @@
 import type { XQueueError } from '../../task/errors.ts'
 import { acceptedTask, isSameRequest, sameRequest, TASK_LIMITS, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
-import { keyConflict, queueFull, tooManySuccessors, unknownPredecessors, unknownTypes } from '../refusals.ts'
+import { keyConflict, lostTypes, queueFull, tooManySuccessors, unknownPredecessors, unknownTypes } from '../refusals.ts'
 import { incomplete } from '../state.ts'
 import { Trips } from '../trips.ts'
 import { idOf, idOfName, idOfRef, type Numbers } from './ids.ts'
@@ -20,6 +20,7 @@ type Told =
   | string
   | ['some', first: string, ...existing: (string | number)[]]
   | ['unknown', ...types: string[]]
+  | ['lost']
   | Conflicts
   | ['full', waiting: number]
   | ['no_predecessor', ...places: number[]]
@@ -119,6 +120,8 @@ export class Submissions {
     switch (answer[0]) {
       case 'unknown':
         return unknownTypes(specs, new Set(answer.slice(1) as string[]), await this.#registered())
+      case 'lost':
+        return lostTypes(specs)
       case 'conflict': {
         const [place, ref] = [Number(answer[1]), String(answer[2])]
         const taskId = ref === '' ? null : idOfRef(this.#partition, ref)
@@ -134,7 +137,13 @@ export class Submissions {
   }
 
   async #send(calls: readonly Call[], mode: '' | 'look' = ''): Promise<Answer[]> {
-    const { args, shapes } = submissionOf(mode, calls, this.#numbers, this.#options)
+    const { args, shapes } = submissionOf(
+      mode,
+      calls,
+      this.#numbers,
+      this.#options,
+      this.#store.wasMet(this.#partition),
+    )
     const answer = await this.#store.run<'incomplete' | [string[], Told[]]>('submit', this.#partition, args)
     if (answer === 'incomplete') throw incomplete()
     const [numbers, answers] = answer
@@ -201,6 +210,7 @@ export function submissionOf(
   calls: readonly Call[],
   numbers: Numbers,
   { typeTtlMs, pendingMax, isState, retention }: EngineOptions,
+  wasMet: '1' | '',
 ) {
   const shapes = new Shapes()
   const tasks: (string | number)[] = []
@@ -213,7 +223,7 @@ export function submissionOf(
     })
   }
   const limits = [typeTtlMs, pendingMax ?? '', retention.ageMs, TASK_LIMITS.successorsMax]
-  const head = [isState ? '1' : '', mode, numbers.take(count), ...limits, shapes.count]
+  const head = [wasMet, isState ? '1' : '', mode, numbers.take(count), ...limits, shapes.count]
   const args = [...head, ...shapes.args, calls.length]
   for (const arg of tasks) args.push(arg)
   return { args, shapes }

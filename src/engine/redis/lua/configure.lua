@@ -1,6 +1,6 @@
 -- Declares a type or changes it.
 --
--- ARGV  now, type, '1' if it may be new;
+-- ARGV  now, '1' from a process that has met the store before, type, '1' if it may be new;
 --       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
 --       back-off `jitter,delay,delay…`, payload schema or '', defaults;
 --       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
@@ -8,6 +8,7 @@
 -- Returns 'ok', or {'unknown'} for a type that nobody has made known
 -- Cost  some ten commands
 function steps.configure()
+  has_lost(arg())
   local kind, may_be_new = arg(), arg()
   local rules = call('HGET', P .. KEY.rules, kind)
   if not rules and may_be_new ~= '1' then return { 'unknown' } end

@@ -223,6 +223,20 @@ end
 -- Tells every process.
 local function broadcast(message) broadcasts[#broadcasts + 1] = message end
 
+-- A store that has lost everything (FLUSHDB) is not complete before all processes have told it of their handlers
+-- again, which they do at once when they are told of the loss. Until then a type without rules is not handed out, and
+-- one that is not known may well be. `was_here`: '1' from a process that has met the store before.
+local TOLD_AGAIN_MS = 10000
+local function has_lost(was_here)
+  local birth = call('GET', P .. KEY.birth)
+  if not birth then
+    birth = was_here == '1' and NOW or '0'
+    call('SET', P .. KEY.birth, birth)
+    if was_here == '1' then broadcast('lost') end
+  end
+  return tonumber(birth) + TOLD_AGAIN_MS > now
+end
+
 local function wake_from(prefix, woken)
   for kind, most in pairs(woken) do
     while most > 0 do

@@ -1,6 +1,7 @@
 -- Accepts tasks. Several calls in one step, each of them whole or not at all.
 --
--- ARGV  now, '1' if nothing may be accepted before the partition is restored, 'look' to look only whether they would be
+-- ARGV  now, '1' from a process that has met the store before, '1' if nothing may be accepted before the partition is
+--       restored, 'look' to look only whether they would be
 --       accepted, 'tick' for what a schedule makes, or ''; least n of the ids, how long a type stays known after its
 --       last worker (ms), most waiting tasks or '', how long a finished task may be kept (ms), most tasks that may wait
 --       for one,
@@ -11,12 +12,12 @@
 --       its extras come without these
 -- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
 --       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
---       {'unknown', type, …} | {'conflict', (index, ref or '', the request that the key stands for) …}
+--       {'unknown', type, …} | {'lost'}: the type is not known, but the store has lost everything and is not complete | {'conflict', (index, ref or '', the request that the key stands for) …}
 --       | {'full', waiting} | {'no_predecessor', index, place, …}
 --       | {'crowd', name of a task that too many would wait for}
 --       or 'incomplete': what was accepted now could take the places of what is to be restored
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, all_known, begun
+local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, all_known, begun, was_here
 
 local function is_known(kind)
   if known[kind] == nil then
@@ -220,7 +221,7 @@ local function write_call(tasks, earlier, fresh)
 end
 
 local function answer_call(tasks, unknown, keyed, depends)
-  if #unknown > 0 then return { 'unknown', unpack(unknown) } end
+  if #unknown > 0 then return has_lost(was_here) and { 'lost' } or { 'unknown', unpack(unknown) } end
   local earlier, conflicts = {}, nil
   if keyed > 0 then earlier, conflicts = earlier_of(tasks) end
   if conflicts then return conflicts end
@@ -249,6 +250,7 @@ local function begin_all()
 end
 
 function steps.submit()
+  was_here = arg()
   if arg() == '1' and not is_restored() then return 'incomplete' end
   mode, least_n, type_ttl, pending_max = arg(), number(), number(), number()
   retention_ms, successors_max = number(), number()

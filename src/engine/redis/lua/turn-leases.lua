@@ -1,6 +1,6 @@
 -- A turn's leases: renewed, settled, and what that leaves behind. The first part of the turn, which
 -- turn.lua ends.
-local process, grace_ms
+local process, was_here, grace_ms
 local woken_in_vain, outcome_refs, turns
 local held, heads_of_turn
 local ended, ended_of, left, freed, claimed, succeeded
