@@ -1,4 +1,5 @@
 import type { Engine } from '../engine/engine.ts'
+import type { ApiKey } from '../task/api-key.ts'
 import { CallRates } from './call-rates.ts'
 import { Issuer, type IssuerOptions } from './issuer.ts'
 import { KeyRing, PREFIXES } from './key-ring.ts'
@@ -18,7 +19,8 @@ export interface AccessOptions {
 const SESSION_MS = 12 * 3_600_000
 /** Of one key, or one name that an issuer vouches for: the oldest ends when another is opened. */
 const SESSIONS_MAX = 50
-const LOOK_MS = 1_000
+/** With how long keys are believed, less than the second within which a revocation is promised. */
+const LOOK_MS = 400
 
 /**
  * Who may do what, over HTTP and MQTT alike. Where there is none of these, there is no access control.
@@ -85,6 +87,26 @@ export class Access {
     if (keyId !== null) await this.#ring.drop(keyId)
   }
 
+  /** Keys and sessions, oldest first. */
+  keys(): Promise<ApiKey[]> {
+    return this.#ring.all()
+  }
+
+  /** A key or a session. */
+  key(id: string): Promise<ApiKey | null> {
+    return this.#ring.byId(id)
+  }
+
+  /** Ends a key with all its sessions and tokens, or a session. */
+  revoke({ id }: ApiKey): Promise<void> {
+    return this.#ring.drop(id)
+  }
+
+  /** Ends the subscription tokens that were made with a key, or a session, until now. */
+  revokeTokens(key: ApiKey): Promise<void> {
+    return this.#ring.revokeTokens(key)
+  }
+
   async signSubscription(claims: SubscriptionClaims, by: Principal): Promise<string> {
     return signSubscription(claims, by, await this.#secret())
   }
@@ -120,14 +142,18 @@ export class Access {
     }
   }
 
-  async #holds({ keyId, expiresAt }: Principal): Promise<boolean> {
+  async #holds({ keyId, expiresAt, issuedAt }: Principal): Promise<boolean> {
     if (expiresAt !== null && expiresAt <= Date.now()) return false
-    return keyId === null || this.#ring.has(keyId)
+    if (keyId === null) return true
+    const key = await this.#ring.byId(keyId)
+    if (key === null || issuedAt === undefined) return key !== null
+    const of = key.session?.of ? await this.#ring.byId(key.session.of) : null
+    return issuedAt > Math.max(key.tokensFrom ?? 0, of?.tokensFrom ?? 0)
   }
 
   async #byKey(token: string, refusal: string): Promise<Principal> {
     const key = await this.#ring.find(token)
-    if (!key || (key.expiresAt !== null && key.expiresAt <= Date.now())) throw notAccepted(refusal)
+    if (!key) throw notAccepted(refusal)
     const { id, name, scopes, rate, expiresAt, session } = key
     // The calls of all sessions of a key count as that key's.
     return { id: session?.of ?? id, name, scopes, rate, keyId: id, expiresAt, interests: null }

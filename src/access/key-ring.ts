@@ -3,8 +3,8 @@ import type { Engine, KeyChange, Keys } from '../engine/engine.ts'
 import type { ApiKey } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 
-/** What was read of the keys is believed for so long: a revoked key works no longer than that, in any process. */
-const BELIEVED_MS = 1_000
+/** What was read of the keys is believed for so long: a revoked key works no longer for a call, in any process. */
+const BELIEVED_MS = 400
 /** A key that is not known may be new: it is looked for again, but no more often than this. */
 const LOOK_AGAIN_MS = 100
 const TOKEN_BYTES = 32
@@ -19,7 +19,7 @@ export type NewKey = Pick<ApiKey, 'name' | 'scopes' | 'rate' | 'expiresAt' | 'se
 export class KeyRing {
   readonly #engine: Engine
   #reading: { at: number; keys: Promise<Map<string, ApiKey>> } | undefined
-  #ids: ReadonlySet<string> = new Set()
+  #ids: ReadonlyMap<string, ApiKey> = new Map()
   #secret = ''
 
   constructor(engine: Engine) {
@@ -28,17 +28,19 @@ export class KeyRing {
 
   async find(token: string): Promise<ApiKey | null> {
     const hash = hashOf(token)
-    return (await this.#byHash()).get(hash) ?? (await this.#byHash(LOOK_AGAIN_MS)).get(hash) ?? null
+    const key = (await this.#byHash()).get(hash) ?? (await this.#byHash(LOOK_AGAIN_MS)).get(hash)
+    return key && this.#isValid(key) ? key : null
   }
 
-  async has(id: string): Promise<boolean> {
+  /** The key or session of that id, if it still may do anything. */
+  async byId(id: string): Promise<ApiKey | null> {
     await this.#byHash()
-    return this.#ids.has(id)
+    const key = this.#ids.get(id)
+    return key && this.#isValid(key) ? key : null
   }
 
   async all(): Promise<ApiKey[]> {
-    const now = Date.now()
-    return [...(await this.#byHash()).values()].filter(({ expiresAt }) => expiresAt === null || expiresAt > now)
+    return [...(await this.#byHash()).values()].filter((key) => this.#isValid(key))
   }
 
   /** What tokens of this store are signed with. */
@@ -66,6 +68,19 @@ export class KeyRing {
     await this.#change({ drop: id })
   }
 
+  /** Ends the subscription tokens that were made with a key, or a session, until now. */
+  async revokeTokens(key: ApiKey): Promise<void> {
+    await this.#change({ alter: { ...key, tokensFrom: Date.now() } })
+  }
+
+  /** A session needs its key: one that an older process has stored after the key was dropped counts for nothing. */
+  #isValid({ expiresAt, session }: ApiKey): boolean {
+    if (expiresAt !== null && expiresAt <= Date.now()) return false
+    if (!session || session.of === null) return true
+    const parent = this.#ids.get(session.of)
+    return parent !== undefined && !parent.session && this.#isValid(parent)
+  }
+
   async #change(change: KeyChange): Promise<void> {
     const at = performance.now()
     const keys = this.#engine.keys(change).then((kept) => this.#keep(kept))
@@ -88,7 +103,7 @@ export class KeyRing {
 
   #keep({ keys, secret }: Keys): Map<string, ApiKey> {
     this.#secret = secret
-    this.#ids = new Set(keys.map(({ id }) => id))
+    this.#ids = new Map(keys.map((key) => [key.id, key]))
     return new Map(keys.map((key) => [key.hash, key]))
   }
 }

@@ -20,6 +20,8 @@ export interface Principal {
   /** The key or session with which this ends; null for what an issuer of tokens vouches for. */
   keyId: string | null
   expiresAt: number | null
+  /** Of a subscription token: when it was made (ms). */
+  issuedAt?: number
   /** Of a subscription token. */
   interests: Interests | null
 }

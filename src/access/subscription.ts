@@ -25,6 +25,7 @@ export async function signSubscription(
     // The form that EMQX reads; everything that is not named is denied.
     acl: [...allowed, { permission: 'deny', action: 'all', topic: '#' }],
     key_id: by.keyId,
+    made_at: Date.now(),
   }
   return new SignJWT(claims)
     .setProtectedHeader({ alg: 'HS256', typ: TYPE })
@@ -55,7 +56,8 @@ export async function verifySubscription(token: string, secret: string): Promise
     task_ids: taskIds,
     types,
     key_id: keyId,
-  } = payload as { task_ids?: string[]; types?: string[]; key_id: string }
+    made_at: issuedAt = (payload.iat ?? 0) * 1_000,
+  } = payload as { task_ids?: string[]; types?: string[]; key_id: string; made_at?: number }
   return {
     id: payload.sub!,
     name: `a subscriber of ${payload.sub}`,
@@ -63,6 +65,7 @@ export async function verifySubscription(token: string, secret: string): Promise
     rate: null,
     keyId,
     expiresAt: payload.exp! * 1_000,
+    issuedAt,
     interests: taskIds ? { taskIds } : { types: types ?? [] },
   }
 }

@@ -15,6 +15,14 @@ interface KeyOptions {
   json?: boolean
 }
 
+interface ListOptions extends KeyOptions {
+  sessions?: boolean
+}
+
+interface RevokeOptions extends KeyOptions {
+  tokensOnly?: boolean
+}
+
 interface CreateOptions extends KeyOptions {
   scopes: string
   expires?: string
@@ -33,11 +41,13 @@ export function keysCommand(): Command {
     .action(createKey)
   const list = ofEngine(new Command('list'))
     .description('list the keys, and how many are logged in with each')
-    .action((options: KeyOptions) => onRing(options, (ring) => listKeys(ring, options)))
+    .option('--sessions', 'list the sessions instead')
+    .action((options: ListOptions) => onRing(options, (ring) => listKeys(ring, options)))
   const revoke = ofEngine(new Command('revoke'))
-    .description('revoke a key and all sessions opened with it: within a second, in every process')
-    .argument('<name>', 'its name or its id')
-    .action((name: string, options: KeyOptions) =>
+    .description('revoke a key and all sessions opened with it, or one session: within a second, in every process')
+    .argument('<name>', 'the name or the id of a key, or the id of a session')
+    .option('--tokens-only', 'revoke only the subscription tokens made with it until now')
+    .action((name: string, options: RevokeOptions) =>
       onRing(options, (ring, audit) => revokeKey(ring, audit, name, options)),
     )
   const examples = [
@@ -46,8 +56,8 @@ export function keysCommand(): Command {
       'xqueue keys create admin --scopes admin',
       'xqueue keys create shop --scopes submit,read --expires 90d --rate 100/1m',
     ),
-    withExamples(list, 'xqueue keys list', 'xqueue keys list --engine redis://localhost --json'),
-    withExamples(revoke, 'xqueue keys revoke shop'),
+    withExamples(list, 'xqueue keys list', 'xqueue keys list --sessions --engine redis://localhost --json'),
+    withExamples(revoke, 'xqueue keys revoke shop', 'xqueue keys revoke shop --tokens-only'),
   ]
   for (const command of examples) keys.addCommand(command.exitOverride())
   return keys
@@ -99,8 +109,9 @@ async function createKey(name: string, options: CreateOptions): Promise<void> {
   })
 }
 
-async function listKeys(ring: KeyRing, { json }: KeyOptions): Promise<void> {
+async function listKeys(ring: KeyRing, { json, sessions: asSessions = false }: ListOptions): Promise<void> {
   const all = await ring.all()
+  if (asSessions) return listSessions(all, json)
   const keys = all.filter(({ session }) => session === null)
   const sessions = (id: string) => all.filter(({ session }) => session?.of === id).length
   if (json) return print(JSON.stringify(keys.map((key) => ({ ...keyJson(key), sessions: sessions(key.id) }))))
@@ -111,16 +122,36 @@ async function listKeys(ring: KeyRing, { json }: KeyOptions): Promise<void> {
   print(table(['NAME', 'ID', 'SCOPES', 'RATE', 'CREATED', 'EXPIRES', 'SESSIONS'], rows))
 }
 
-async function revokeKey(ring: KeyRing, audit: Audit, nameOrId: string, { json }: KeyOptions): Promise<void> {
-  const keys = (await ring.all()).filter(({ session }) => session === null)
-  const key = keys.find(({ id, name }) => name === nameOrId || id === nameOrId)
+function listSessions(all: readonly ApiKey[], json: boolean | undefined): void {
+  const sessions = all.flatMap((key) => (key.session ? [{ ...keyJson(key), opened_with: key.session.of }] : []))
+  if (json) {
+    print(JSON.stringify(sessions))
+    return
+  }
+  const rows = sessions.map(({ id, name, scopes, opened_with, created_at, expires_at }) => {
+    return [id, name, opened_with, scopes.join(','), created_at, expires_at]
+  })
+  print(table(['ID', 'NAME', 'OPENED WITH', 'SCOPES', 'CREATED', 'EXPIRES'], rows))
+}
+
+async function revokeKey(
+  ring: KeyRing,
+  audit: Audit,
+  nameOrId: string,
+  { json, tokensOnly = false }: RevokeOptions,
+): Promise<void> {
+  const all = await ring.all()
+  const keys = all.filter(({ session }) => session === null)
+  const key = keys.find(({ name }) => name === nameOrId) ?? all.find(({ id }) => id === nameOrId)
   if (!key) {
     const have = keys.length > 0 ? `there are ${keys.map(({ name }) => name).join(', ')}` : 'there is none'
     throw new XQueueError('not_found', `there is no key ${JSON.stringify(nameOrId)}: ${have}`)
   }
-  await ring.drop(key.id)
-  audit('keys revoke', key)
-  print(json ? JSON.stringify(keyJson(key)) : `${key.name} (${key.id}) revoked`)
+  if (tokensOnly) await ring.revokeTokens(key)
+  else await ring.drop(key.id)
+  audit(tokensOnly ? 'keys revoke --tokens-only' : 'keys revoke', key)
+  const what = tokensOnly ? `subscription tokens of ${key.name} (${key.id})` : `${key.name} (${key.id})`
+  print(json ? JSON.stringify(keyJson(key)) : `${what} revoked`)
 }
 
 function keyJson({ id, name, scopes, rate, createdAt, expiresAt }: ApiKey) {

@@ -98,8 +98,10 @@ export interface Engine {
   events(query: EventsQuery): Promise<EventsPage>
 
   /**
-   * Adds a key, or drops one and the sessions that were opened with it, durably; answers those that have not expired,
-   * oldest first. All processes see the change with their next call.
+   * Adds a key, changes one, or drops one and the sessions that were opened with it, durably; answers those that have
+   * not expired, oldest first. All processes see the change with their next call. A session is stored only while the
+   * key that it was opened with is kept, and a key that was dropped meanwhile is not changed: both in one step.
+   * @throws XQueueError `unauthorized` for a session whose key is no longer kept
    */
   keys(change?: KeyChange): Promise<Keys>
 
@@ -342,7 +344,7 @@ export interface EventsPage {
   held: boolean
 }
 
-export type KeyChange = { add: ApiKey } | { drop: string }
+export type KeyChange = { add: ApiKey } | { alter: ApiKey } | { drop: string }
 
 export interface Keys {
   keys: ApiKey[]

@@ -14,6 +14,11 @@ export function unknownType(type: string, registered: string[]): XQueueError {
   return new XQueueError('unknown_type', detail, { registered_types: registered })
 }
 
+/** Whoever logs in with a key that is revoked meanwhile gets no session. */
+export function sessionWithoutKey(): XQueueError {
+  return new XQueueError('unauthorized', 'the key is no longer valid: it was revoked or has expired')
+}
+
 /** The same for a batch, with the index of each task that is of an unknown type. */
 export function unknownTypes(
   specs: readonly TaskSpec[],

@@ -233,6 +233,17 @@ const Batch = Type.Object({
   done: Type.Boolean({ description: 'Whether all have ended' }),
 })
 
+const Key = Type.Object({
+  id: Type.String(),
+  kind: Type.Enum(['key', 'session']),
+  opened_with: orNull('string', { description: 'Of a session: the id of its key; null for a token of an issuer' }),
+  name: Type.String(),
+  scopes: Type.Array(Type.Enum([...SCOPES])),
+  rate: Type.Unsafe({ type: ['object', 'null'], properties: { max: Type.Integer(), per: Type.Number() } }),
+  created_at: time('When it was made'),
+  expires_at: timeOrNull('After which it no longer works'),
+  tokens_valid_from: timeOrNull('Subscription tokens that were made before are revoked'),
+})
 const Session = Type.Object({
   access_control: Type.Boolean(),
   name: orNull('string'),
@@ -326,6 +337,8 @@ export const ANSWERS = {
     }),
   },
   session: { 200: Session },
+  keys: { 200: Type.Object({ keys: Type.Array(Key), count: Type.Integer() }) },
+  key: { 200: Key },
   loggedOut: { 204: Type.Null({ description: 'Logged out' }) },
   stats: { 200: Stats },
   health: { 200: Health, 503: described(Health, 'Unhealthy: `failed_check` says what') },

@@ -34,6 +34,7 @@ import {
 } from './connections.ts'
 import { eventRoutes } from './events.ts'
 import { addHeaders } from './headers.ts'
+import { keyRoutes } from './keys.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { engineMetrics } from './metrics.ts'
@@ -216,6 +217,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     eventRoutes,
     subscriptionRoutes,
     sessionRoutes,
+    keyRoutes,
     systemRoutes,
   ]
   for (const route of [...resources, pageRoutes].flatMap((make) => make(context))) add(server, route)

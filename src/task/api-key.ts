@@ -22,6 +22,8 @@ export interface ApiKey {
   rate: CallRate | null
   createdAt: number
   expiresAt: number | null
+  /** Subscription tokens that were made before are no longer valid. */
+  tokensFrom?: number
   /** Of a session (somebody has logged in): the key it was opened with, if it was one, and with which it ends. */
   session: { of: string | null } | null
 }

@@ -43,6 +43,29 @@ export function keysContract(stage: Stage): void {
       expect(await ids()).toEqual(['b', 'b-1', 'nobodys'])
     })
 
+    it('stores no session of a key that is gone, however the two meet', async () => {
+      await stage.engine.keys({ add: key('a') })
+      await stage.engine.keys({ drop: 'a' })
+      const late = stage.engine.keys({ add: key('late', { session: { of: 'a' } }) })
+      await expect(late).rejects.toMatchObject({ code: 'unauthorized' })
+      const second = await stage.opened.second()
+      for (let n = 0; n < 20; n++) {
+        await stage.engine.keys({ add: key('b') })
+        const login = stage.engine.keys({ add: key(`session-${n}`, { session: { of: 'b' } }) }).catch(() => undefined)
+        await Promise.all([login, second.keys({ drop: 'b' })])
+      }
+      expect(await ids()).toEqual([])
+      await second.close()
+    })
+
+    it('changes a key that is kept, and does not bring back one that was dropped', async () => {
+      await stage.engine.keys({ add: key('a') })
+      const { keys } = await stage.engine.keys({ alter: key('a', { tokensFrom: 7 }) })
+      expect(keys).toEqual([key('a', { tokensFrom: 7 })])
+      await stage.engine.keys({ drop: 'a' })
+      expect((await stage.engine.keys({ alter: key('a') })).keys).toEqual([])
+    })
+
     it('does not give what has expired', async () => {
       await stage.engine.keys({ add: key('short', { expiresAt: stage.now + 1_000 }) })
       await stage.engine.keys({ add: key('long', { expiresAt: stage.now + 2_000 }) })

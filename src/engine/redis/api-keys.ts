@@ -1,22 +1,33 @@
 import { randomBytes } from 'node:crypto'
 import type { ApiKey } from '../../task/api-key.ts'
 import type { KeyChange, Keys } from '../engine.ts'
+import { sessionWithoutKey } from '../refusals.ts'
 import type { RedisStore } from './store.ts'
 
-/** Reads the keys, or changes them. Keys are few, so what expires and what a dropped key takes along is found here. */
+/** Reads the keys, or changes them. Keys are few, so what has expired is found here. */
 export async function keysOf(store: RedisStore, change: KeyChange | null): Promise<Keys> {
-  const kept = await step(store, [], null)
+  const kept = (await step(store, [], null))!
   if (!change) return valid(store, kept)
-  const gone = 'drop' in change ? ({ id, session }: ApiKey) => id === change.drop || session?.of === change.drop : null
-  const drops = kept.keys.filter((key) => isExpired(store, key) || gone?.(key)).map(({ id }) => id)
-  return valid(store, await step(store, drops, 'add' in change ? change.add : null))
+  const expired = kept.keys.filter((key) => isExpired(store, key)).map(({ id }) => id)
+  if ('drop' in change) return valid(store, (await step(store, [...expired, change.drop], null))!)
+  const [key, needed] = 'add' in change ? [change.add, change.add.session?.of ?? ''] : [change.alter, '1']
+  const changed = await step(store, expired, key, needed)
+  if (changed) return valid(store, changed)
+  if ('add' in change) throw sessionWithoutKey()
+  return keysOf(store, null)
 }
 
-async function step(store: RedisStore, drops: readonly string[], add: ApiKey | null): Promise<Keys> {
+/** Null where a key that had to be there was not. */
+async function step(
+  store: RedisStore,
+  drops: readonly string[],
+  key: ApiKey | null,
+  needed = '',
+): Promise<Keys | null> {
   const ifNone = randomBytes(32).toString('base64url')
-  const args = [ifNone, drops.length, ...drops, add?.id ?? '', add ? JSON.stringify(add) : '']
+  const args = [ifNone, drops.length, ...drops, key?.id ?? '', key ? JSON.stringify(key) : '', needed]
   const [secret, ...bodies] = await store.run<string[]>('keys', 0, args)
-  return { keys: bodies.map((body) => JSON.parse(body)), secret: secret! }
+  return secret === undefined ? null : { keys: bodies.map((body) => JSON.parse(body)), secret }
 }
 
 function valid(store: RedisStore, { keys, secret }: Keys): Keys {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { KeyChange, Keys } from '../engine.ts'
+import { sessionWithoutKey } from '../refusals.ts'
 import type { Store } from './store.ts'
 
 /** The keys that have not expired; null where the store has no secret yet, which takes a change to make. */
@@ -16,7 +17,11 @@ export function changeKeys(store: Store, change: KeyChange | null, now: number):
   store.run('dropExpiredKeys', now)
   if (change && 'add' in change) {
     const { id, createdAt, expiresAt, session } = change.add
+    if (session && session.of !== null && !store.get('key', session.of)) throw sessionWithoutKey()
     store.run('addKey', id, createdAt, expiresAt, session?.of ?? null, JSON.stringify(change.add))
+  } else if (change && 'alter' in change) {
+    const { id, expiresAt } = change.alter
+    store.run('alterKey', id, expiresAt, JSON.stringify(change.alter))
   } else if (change) store.run('dropKey', change.drop)
   return readKeys(store, now)!
 }

@@ -1,13 +1,25 @@
 -- The API keys, and the secret that tokens are signed with; kept in the first partition.
 --
--- ARGV  now, a new secret, kept if there is none yet; number of keys to drop, the id of each;
---       the id of a key to add or '', the key as JSON
--- Returns {secret, each key as JSON}
+-- ARGV  now, a new secret, kept if there is none yet; number of keys to drop, the id of each: the sessions opened with
+--       them go too; the id of a key to add or to change or '', the key as JSON, '1' if it must be there already, or the
+--       id of the key that it was opened with and that must be there, or ''
+-- Returns {secret, each key as JSON}, or {} if what had to be there is not
 -- Cost  three to five commands; grows with the number of keys
 function steps.keys()
   call('SET', P .. KEY.secret, arg(), 'NX')
-  for _ = 1, number() do call('HDEL', P .. KEY.api_keys, arg()) end
-  local id, json = arg(), arg()
+  local dropped = {}
+  for _ = 1, number() do dropped[arg()] = true end
+  if next(dropped) then
+    local kept = call('HGETALL', P .. KEY.api_keys)
+    for index = 1, #kept, 2 do
+      local session = cjson.decode(kept[index + 1]).session
+      local of = type(session) == 'table' and session.of
+      if dropped[kept[index]] or (of and dropped[of]) then call('HDEL', P .. KEY.api_keys, kept[index]) end
+    end
+  end
+  local id, json, needed = arg(), arg(), arg()
+  if needed == '1' then needed = id end
+  if needed ~= '' and call('HEXISTS', P .. KEY.api_keys, needed) == 0 then return {} end
   if id ~= '' then call('HSET', P .. KEY.api_keys, id, json) end
   return { call('GET', P .. KEY.secret), unpack(call('HVALS', P .. KEY.api_keys)) }
 end

@@ -1,6 +1,12 @@
 -- name: addKey
 INSERT OR REPLACE INTO keys (id, created_at, expires_at, session_of, body) VALUES (?, ?, ?, ?, ?);
 
+-- name: key
+SELECT id FROM keys WHERE id = ?;
+
+-- name: alterKey
+UPDATE keys SET expires_at = ?2, body = ?3 WHERE id = ?1;
+
 -- name: dropKey
 DELETE FROM keys WHERE id = ?1 OR session_of = ?1;
 

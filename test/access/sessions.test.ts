@@ -1,0 +1,93 @@
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { Access } from '../../src/access/access.ts'
+import { KeyRing } from '../../src/access/key-ring.ts'
+import type { Engine, KeyChange } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { Guarded } from './stage.ts'
+
+const SOON_MS = 30_000
+let guarded: Guarded
+let admin: string
+beforeAll(async () => {
+  guarded = await Guarded.start()
+  admin = await guarded.key(['admin'])
+})
+afterAll(() => guarded.stop())
+
+async function login(key: string): Promise<string> {
+  const { headers } = await guarded.call(null, 'POST', '/session', { key })
+  return headers.get('set-cookie')!.split(';')[0]!
+}
+const nameOf = async (cookie: string) =>
+  (await guarded.call(null, 'GET', '/session', undefined, { Cookie: cookie })).body.name
+
+/** The engine, with another way to change keys. */
+function withKeys(engine: Engine, keys: Engine['keys']): Engine {
+  return new Proxy(engine, { get: (target, name: keyof Engine) => (name === 'keys' ? keys : target[name]) })
+}
+
+it('opens no session with a key that is revoked during the login', async () => {
+  const engine = await openEngine('sqlite::memory:')
+  const rights = { scopes: ['admin'], rate: null, expiresAt: null, session: null } as const
+  const { token, key } = await new KeyRing(engine).add({ name: 'shop', ...rights })
+  // Between the check of the key and the storing of the session another process revokes it.
+  const revoking = withKeys(engine, async (change?: KeyChange) => {
+    if (change && 'add' in change) await engine.keys({ drop: key.id })
+    return engine.keys(change)
+  })
+  const access = new Access({ engine: revoking, keys: true, issuer: null, tokenSecret: null })
+  const principal = await access.authenticate(token)
+  await expect(access.openSession(principal)).rejects.toMatchObject({ code: 'unauthorized' })
+  expect((await engine.keys()).keys).toEqual([])
+  await engine.close()
+})
+
+it('does not believe a session whose key is gone, though a process of the version before has stored it', async () => {
+  const engine = await openEngine('sqlite::memory:')
+  const rights = { scopes: ['admin'], rate: null, expiresAt: null } as const
+  const { token, key } = await new KeyRing(engine).add({ name: 'orphan', ...rights, session: { of: null } })
+  const { secret } = await engine.keys()
+  const stored = withKeys(engine, async () => ({ keys: [{ ...key, session: { of: 'key-gone' } }], secret }))
+  const access = new Access({ engine: stored, keys: true, issuer: null, tokenSecret: null })
+  await expect(access.bySession(token.replace('xq_', 'xqs_'))).rejects.toMatchObject({ code: 'unauthorized' })
+  expect(await access.keys()).toEqual([])
+  await engine.close()
+})
+
+it('lists keys and sessions, and revokes one session or all that a key has opened', async () => {
+  const { token, key } = await guarded.newKey(['read'], { name: 'rita' })
+  const cookies = [await login(token), await login(token)]
+  const { body } = await guarded.call(admin, 'GET', '/keys')
+  const [made, first, second] = body.keys.filter(({ name }: { name: string }) => name === 'rita')
+  expect([made, first, second]).toMatchObject([
+    { id: key.id, kind: 'key', opened_with: null, scopes: ['read'] },
+    { kind: 'session', opened_with: key.id },
+    { kind: 'session', opened_with: key.id },
+  ])
+  expect(JSON.stringify(body)).not.toContain(key.hash)
+  expect((await guarded.call(admin, 'DELETE', `/keys/${first.id}`)).status).toBe(200)
+  const names = await Promise.all(cookies.map(nameOf))
+  expect(names.filter((name) => name === 'rita')).toHaveLength(1)
+  expect((await guarded.call(admin, 'DELETE', `/keys/${key.id}`)).status).toBe(200)
+  expect(await Promise.all(cookies.map(nameOf))).toEqual([null, null])
+  expect((await guarded.call(admin, 'DELETE', `/keys/${key.id}`)).status).toBe(404)
+  expect((await guarded.call(await guarded.key(['read', 'submit', 'work']), 'GET', '/keys')).status).toBe(403)
+})
+
+it('revokes the subscription tokens of a key and of its sessions, and none that are made later', async () => {
+  const { token, key } = await guarded.newKey(['read'])
+  const bySession = { Cookie: await login(token), Origin: guarded.url }
+  const make = async (by: string | null, headers = {}) =>
+    (await guarded.call(by, 'POST', '/subscriptions', { types: ['quick'] }, headers)).body.password as string
+  const listens = async (password: string) => {
+    const end = new AbortController()
+    const { status } = await fetch(`${guarded.url}/api/v1/events?access_token=${password}`, { signal: end.signal })
+    end.abort()
+    return status
+  }
+  const [old, oldOfSession] = [await make(token), await make(null, bySession)]
+  expect([await listens(old), await listens(oldOfSession)]).toEqual([200, 200])
+  expect((await guarded.call(admin, 'DELETE', `/keys/${key.id}/tokens`)).body.tokens_valid_from).not.toBeNull()
+  await vi.waitFor(async () => expect([await listens(old), await listens(oldOfSession)]).toEqual([401, 401]), SOON_MS)
+  expect(await listens(await make(token))).toBe(200)
+})
