@@ -114,8 +114,8 @@ export class Subscribers {
   }
 
   /**
-   * Sends states from before a subscription to its client, as fast as that takes them: some bytes at a time, and no more
-   * before the system has those. A client that takes them too slowly is cut off.
+   * Sends states from before a subscription to its client, as fast as that takes them: some bytes at a time, and no
+   * more before the system has those. A client that takes them too slowly is cut off.
    */
   async sendStates(client: Client, states: AsyncIterable<State>, qosMax: Qos, passes: (state: State) => boolean) {
     const until = performance.now() + STATES_MS_MAX

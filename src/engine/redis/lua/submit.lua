@@ -12,7 +12,8 @@
 --       its extras come without these
 -- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
 --       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
---       {'unknown', type, …} | {'lost'}: the type is not known, but the store has lost everything and is not complete | {'conflict', (index, ref or '', the request that the key stands for) …}
+--       {'unknown', type, …} | {'lost'}: the type is not known, but the store has lost everything and is not
+--       complete | {'conflict', (index, ref or '', the request that the key stands for) …}
 --       | {'full', waiting} | {'no_predecessor', index, place, …}
 --       | {'crowd', name of a task that too many would wait for}
 --       or 'incomplete': what was accepted now could take the places of what is to be restored

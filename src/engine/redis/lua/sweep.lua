@@ -1,6 +1,7 @@
 -- Does what time makes due, at most `max` tasks of each kind; one process at a time does it.
 --
--- ARGV  now, this process, how long it goes on being the one (ms), '1' if it has met the store before, max, how long a finished task may be kept (ms), how
+-- ARGV  now, this process, how long it goes on being the one (ms), '1' if it has met the store before, max, how
+--       long a finished task may be kept (ms), how
 --       many finished tasks may be kept, events kept, how long a worker lives unseen (ms)
 -- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
 --       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
