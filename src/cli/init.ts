@@ -42,7 +42,7 @@ function manifest(target: string) {
     name: name === '' || name === 'xqueue' ? 'my-queue' : name, // A package cannot depend on one of its own name.
     private: true,
     type: 'module',
-    scripts: { start: 'xqueue serve --handlers handlers.ts', submit: 'node submit.ts' },
+    scripts: { start: 'exec xqueue serve --handlers handlers.ts', submit: 'node submit.ts' },
     dependencies: { xqueue: `^${version}` },
     devDependencies: { '@types/node': '^24.0.0' },
     engines: { node: '>=24' },

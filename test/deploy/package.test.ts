@@ -136,8 +136,8 @@ it('writes a project that runs a task, and whose code compiles', async () => {
   run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project], project)
 
   const { scripts } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8'))
-  expect(scripts).toEqual({ start: 'xqueue serve --handlers handlers.ts', submit: 'node submit.ts' })
-  await start(...scripts.start.split(' ').slice(1))
+  expect(scripts).toEqual({ start: 'exec xqueue serve --handlers handlers.ts', submit: 'node submit.ts' })
+  await start(...scripts.start.split(' ').slice(2))
   expect(ask('npm', 'run', '--silent', 'submit', 'Bo')).toBe('Hello, Bo!\n')
   expect(JSON.parse(ask(xqueue, 'list', '--json'))).toMatchObject([{ type: 'greet', status: 'success' }])
   expect(ask(xqueue, 'health')).toMatch(/^status +healthy$/m)

@@ -1,11 +1,18 @@
 """The client against a real server, whose address is in XQUEUE_SERVER."""
 
 import json
+import os
 import threading
 import unittest
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
+
+try:
+    import resource
+except ImportError:
+    resource = None
 
 from xqueue import Client, NewTask, ServerUnreachable, XQueueError
 
@@ -154,6 +161,20 @@ class WhereNobodyAnswers(unittest.TestCase):
             Client(self.url, patience=0.5).submit("example")
         self.assertFalse(lost.exception.sent)
         self.assertIn("is `xqueue serve` running there?", str(lost.exception))
+
+
+@unittest.skipIf(resource is None, "this system has no limit of open files to raise")
+class WithManyFiles(unittest.TestCase):
+    def test_calls_again_and_again_beside_more_than_1024_open_files(self):
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 1_200), before[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        with ExitStack() as stack:
+            for _ in range(1_100):
+                stack.enter_context(open(os.devnull))
+            client = Client()
+            for _ in range(3):
+                self.assertEqual(client.submit("example", {"duration": 0}).type, "example")
 
 
 class WithoutStreams(unittest.TestCase):

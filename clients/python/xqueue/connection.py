@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import select
+import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,8 +128,14 @@ def _lines(response: HTTPResponse) -> Iterator[str]:
         return
 
 
+# select() takes no descriptor above 1,023; poll() does, and unlike epoll needs none of its own.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
 def _is_readable(sock: socket.socket) -> bool:
-    return bool(select.select([sock], [], [], 0)[0])
+    with _Selector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _json(content: bytes) -> Json:
