@@ -60,6 +60,8 @@ export const KEYS = {
   finished: 'finished:',
   /** Stream of what has ended in a status, by time. */
   done: 'done:',
+  /** Of tasks that were taken back from a status, `<ref> <status>`: the last place there before that. */
+  taken_back: 'taken_back',
   /** Stream of all tasks, by submission. */
   index: 'index',
   index_tidied: 'index:tidied',

@@ -268,7 +268,7 @@ export class SqliteEngine implements Engine {
     if (this.#closed) throw closedError()
     try {
       this.#refresh()
-      const answer = work(this.#options.clock())
+      const answer = this.#store.atOneMoment(() => work(this.#options.clock()))
       if (this.#store.sync.isBehind) await this.#store.sync.durable()
       return answer
     } catch (error) {

@@ -82,6 +82,16 @@ export class Store {
     return this.#statement(name).run(...values).changes as number
   }
 
+  /** Has several reads see the file as it is at one moment, whatever other processes write meanwhile. */
+  atOneMoment<T>(read: () => T): T {
+    this.run('beginRead')
+    try {
+      return read()
+    } finally {
+      this.run('commit')
+    }
+  }
+
   /** A query whose text depends on the filter asked for. */
   query(sql: string, ...values: Value[]): Row[] {
     return this.db.prepare(sql).all(...values) as Row[]

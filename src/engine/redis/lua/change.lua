@@ -63,6 +63,7 @@ local function retry(ref)
   local again = wait_again(ref, x)
   if again == 'refused' then return again end
   call('DEL', P .. KEY.finished .. ref)
+  note_taken_back(ref, status)
   keep_key(labels_in(x), nil)
   count(lane.type, status, -1)
   if again == 'waits' then

@@ -28,7 +28,7 @@ local function offer(ref, place, suits)
   local lane = lane_by_ref(ref)
   if wanted_type == '' or (lane and lane.type == wanted_type) then
     local found, text, where = find(ref)
-    local fits = found and (not suits or suits(found, text))
+    local fits = found and (not suits or suits(found, text, ref))
     if fits and wanted_tag .. wanted_group ~= '' then
       local _, extras = lines_of(text)
       local _, group = labels_in(extras)
@@ -71,9 +71,9 @@ end
 -- `<entry> <how many of it were looked at>`.
 local function walk_done(status)
   local entry, skip = from:match('^(%S+) (%d+)$')
-  local suits = has_status(status)
   for _, place in ipairs(call('XREVRANGE', P .. KEY.done .. status, entry or '+', '-', 'COUNT', looks)) do
     local refs = {}
+    local function suits(found, text, ref) return found == 'F' and is_its_place(ref, status, place, text) end
     for ref in place[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
     local first = #refs - (place[1] == entry and tonumber(skip) or 0)
     for index = first, 1, -1 do

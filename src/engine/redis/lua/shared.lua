@@ -523,6 +523,22 @@ local function write_finished()
   end
 end
 
+-- A place among those that ended in a status holds for a task only if it has not been taken back since: one that has
+-- ended there again has another place.
+local function note_taken_back(ref, status)
+  local last = call('XREVRANGE', P .. KEY.done .. status, '+', '-', 'COUNT', 1)[1]
+  if last then call('HSET', P .. KEY.taken_back, ref .. ' ' .. status, last[1]) end
+end
+local function is_its_place(ref, status, place, text)
+  if text:match('^(%l+)|') ~= status or text:match('^%l+|[%l_]*|(%d+)|') ~= place[2][2] then return false end
+  local before = call('HGET', P .. KEY.taken_back, ref .. ' ' .. status)
+  if not before then return true end
+  local ms, n = before:match('^(%d+)-(%d+)$')
+  local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
+  ms, place_ms = tonumber(ms), tonumber(place_ms)
+  return place_ms > ms or (place_ms == ms and tonumber(place_n) > tonumber(n))
+end
+
 -- Tells of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
 local function tell(status, lane, head, progress, result, e, reason)
   event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,

@@ -110,9 +110,10 @@ local function forget_finished()
     for _, ref in ipairs(refs) do
       local text = call('GET', P .. KEY.finished .. ref)
       -- One that was taken back and has ended again stands further on.
-      if text and text:find(status .. '|', 1, true) == 1 and text:match('^%l+|[%l_]*|(%d+)|') == oldest[2][2] then
+      if text and is_its_place(ref, status, oldest, text) then
         local kind = lane_by_ref(ref).type
         call('DEL', P .. KEY.finished .. ref)
+        for _, final in ipairs(FINAL) do call('HDEL', P .. KEY.taken_back, ref .. ' ' .. final) end
         forget_flow(ref, text)
         count(kind, status, -1)
         -- Tells of one: `["removed", type, status, ref, attempts]`.
