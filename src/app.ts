@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { createSecureContext } from 'node:tls'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
 import { Access } from './access/access.ts'
 import { AuditLog } from './access/audit.ts'
+import { Certificate } from './access/certificate.ts'
 import { clientAddress } from './access/client-address.ts'
 import { isLocalName, refuseExposure } from './access/exposure.ts'
 import { admitListeners } from './access/listeners.ts'
@@ -60,7 +59,7 @@ export async function startApp(
 ): Promise<App> {
   if (parts.server) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
   const redact = redactionOf(config.redact)
-  const tls = readTls(config)
+  const tls = parts.server && config.tls ? new Certificate(config.tls, logger) : null
   const addressOf = clientAddress(config.trustedProxies)
   const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys) : null
   giveHandlersTheirSettings(config)
@@ -68,7 +67,7 @@ export async function startApp(
   const { leaseMs, retention, pendingMax } = config
   const store = await openEngine(config.engine, { leaseMs, retention, pendingMax })
   const engine = seal ? new SealingEngine(store, seal) : store
-  const stops: (() => Promise<unknown>)[] = [() => engine.close()]
+  const stops: (() => Promise<unknown>)[] = [async () => tls?.close(), () => engine.close()]
   const stopAll = async () => {
     for (const stop of stops.splice(0).reverse()) {
       await stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'))
@@ -156,26 +155,6 @@ async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, l
     logger.warn('there is no key yet, so nobody can call: `xqueue keys create admin --scopes admin` makes one')
   }
   return access
-}
-
-/** @throws XQueueError `invalid_config` naming the file that cannot be read */
-function readTls({ tls }: Config): { cert: Buffer; key: Buffer } | null {
-  if (tls === null) return null
-  const read = (name: 'cert' | 'key') => {
-    try {
-      return readFileSync(tls[name])
-    } catch (error) {
-      throw new XQueueError('invalid_config', `--tls-${name} cannot be read: ${(error as Error).message}`)
-    }
-  }
-  const pair = { cert: read('cert'), key: read('key') }
-  try {
-    createSecureContext(pair)
-    return pair
-  } catch (error) {
-    const detail = `${tls.cert} and ${tls.key} are no certificate and its key (PEM): ${(error as Error).message}`
-    throw new XQueueError('invalid_config', detail)
-  }
 }
 
 /** The handlers that come along read their settings from the environment, as anybody's handlers do. */

@@ -34,31 +34,35 @@ const program = new Command('xqueue')
     'after',
     '\nExit codes: 0 done, 1 the task or the call failed, 2 wrong usage or settings, 3 the server cannot be reached',
   )
-for (const command of [
-  initCommand(),
-  ...serveCommands(),
-  submitCommand(),
-  ...taskCommands(),
-  ...changeCommands(),
-  batchCommand(),
-  ...typeCommands(),
-  scheduleCommand(),
-  ...systemCommands(),
-  migrateCommand(),
-  keysCommand(),
-  healthCommand(),
-  doctorCommand(),
-  configCommand(),
-  benchCommand(),
-  completionCommand(program),
-]) {
-  program.addCommand(command.exitOverride())
-}
-
 try {
+  addCommands()
   await program.parseAsync()
 } catch (error) {
   process.exitCode = exitCodeOf(error)
+}
+
+/** Some read their defaults from the environment: what is wrong there is reported as any other wrong setting. */
+function addCommands(): void {
+  for (const command of [
+    initCommand(),
+    ...serveCommands(),
+    submitCommand(),
+    ...taskCommands(),
+    ...changeCommands(),
+    batchCommand(),
+    ...typeCommands(),
+    scheduleCommand(),
+    ...systemCommands(),
+    migrateCommand(),
+    keysCommand(),
+    healthCommand(),
+    doctorCommand(),
+    configCommand(),
+    benchCommand(),
+    completionCommand(program),
+  ]) {
+    program.addCommand(command.exitOverride())
+  }
 }
 
 function exitCodeOf(error: unknown): number {

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { Server } from '../client/call.ts'
+import { readSecret } from '../config/secret-file.ts'
 import { XQueueError } from '../task/errors.ts'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3 } as const
@@ -12,9 +13,13 @@ export interface ClientOptions {
 
 export function withClientOptions(command: Command): Command {
   // Not a flag: whoever lists the processes of a machine sees their flags.
-  const key = process.env.XQUEUE_KEY || null
+  const { XQUEUE_KEY, XQUEUE_KEY_FILE } = process.env
+  const key = XQUEUE_KEY || (XQUEUE_KEY_FILE ? readSecret('XQUEUE_KEY_FILE', XQUEUE_KEY_FILE) : null)
   const server = process.env.XQUEUE_SERVER ?? 'http://127.0.0.1:8080'
-  const option = command.createOption('--server <url>', 'the server (also XQUEUE_SERVER; its key in XQUEUE_KEY)')
+  const option = command.createOption(
+    '--server <url>',
+    'the server (also XQUEUE_SERVER; its key in XQUEUE_KEY or the file XQUEUE_KEY_FILE)',
+  )
   return command
     .addOption(option.argParser((url): Server => ({ url, key })).default({ url: server, key }, server))
     .option('--json', 'print JSON')

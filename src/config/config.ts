@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { XQueueError } from '../task/errors.ts'
+import { FILE_SUFFIX, readSecret } from './secret-file.ts'
 import { readValue, SETTINGS, type Setting, type SettingName } from './settings.ts'
 
 /** Durations are milliseconds. */
@@ -154,6 +155,8 @@ function find(
   file: string,
 ): [text: string | null, source: string] {
   if (flags[name] !== undefined) return [flags[name], `--${name}`]
+  const fromSecret = secretFile(name, env)
+  if (fromSecret !== null) return fromSecret
   for (const variable of [variableOf(name), ...aliases]) if (env[variable]) return [env[variable], variable]
   if (name === 'engine') {
     // Well-known names that choose an engine, when nothing else does.
@@ -163,6 +166,24 @@ function find(
   }
   if (fromFile[name] !== undefined) return [fromFile[name], file]
   return [fallback, 'default']
+}
+
+/**
+ * `XQUEUE_NAME_FILE` names a file that holds the value, as containers mount secrets: it appears neither in the environment
+ * nor in the list of processes. One line break at its end does not count.
+ * @throws XQueueError `invalid_config` if the file cannot be read, or the variable without `_FILE` is set as well
+ */
+function secretFile(name: string, env: Values): [text: string, source: string] | null {
+  const variable = variableOf(name)
+  const file = env[`${variable}${FILE_SUFFIX}`]
+  if (!file) return null
+  if (env[variable]) {
+    throw new XQueueError(
+      'invalid_config',
+      `${variable} and ${variable}${FILE_SUFFIX} are both set: remove one of them`,
+    )
+  }
+  return [readSecret(`${variable}${FILE_SUFFIX}`, file), `${variable}${FILE_SUFFIX}`]
 }
 
 function read(setting: Setting, text: string, source: string): string | number | boolean {
@@ -196,10 +217,12 @@ function refuseUnknown(names: readonly string[], source: string): void {
   throw new XQueueError('invalid_config', `"${unknown}" in ${source} is no setting: ${remedy}`)
 }
 
-/** XQUEUE_SERVER and XQUEUE_KEY are the clients' own; everything else of that prefix must be a setting. */
+/** XQUEUE_SERVER and XQUEUE_KEY (or XQUEUE_KEY_FILE) are the clients' own; everything else of that prefix must be a setting. */
 function refuseUnknownVariables(env: Values): void {
-  const known = ['XQUEUE_SERVER', 'XQUEUE_KEY', ...SETTINGS.map(({ name }) => variableOf(name))]
-  const unknown = Object.keys(env).find((name) => name.startsWith('XQUEUE_') && !known.includes(name))
+  const own = ['XQUEUE_SERVER', 'XQUEUE_KEY', 'XQUEUE_KEY_FILE']
+  const settings = SETTINGS.flatMap(({ name }) => [variableOf(name), `${variableOf(name)}${FILE_SUFFIX}`])
+  const known = new Set([...own, ...settings])
+  const unknown = Object.keys(env).find((name) => name.startsWith('XQUEUE_') && !known.has(name))
   if (unknown)
     refuseUnknown([unknown.slice('XQUEUE_'.length).toLowerCase().replaceAll('_', '-')], `variable ${unknown}`)
 }

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server } from 'node:http'
 import { type AddressInfo, createServer, type Socket, type Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { createServer as createTlsServer } from 'node:tls'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { Aedes, type Client } from 'aedes'
 import { createWebSocketStream, WebSocketServer } from 'ws'
 import { Guests } from './guests.ts'
@@ -53,7 +53,8 @@ export class EmbeddedBroker implements Live {
     const { engine, prefix, publicUrl: url = null, tls, admit } = options
     this.#options = options
     this.subscribeAt = { url, prefix }
-    this.#tcp = tls ? createTlsServer(tls) : createServer()
+    this.#tcp = tls ? createTlsServer(tls.pair) : createServer()
+    tls?.follow(this.#tcp as TlsServer)
     this.#guests = admit ? new Guests(admit) : null
     this.#topics = new Topics(prefix)
     this.browser = { path: PATH, prefix }

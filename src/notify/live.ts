@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Server as TlsServer } from 'node:tls'
 import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
 import { EmbeddedBroker } from './broker.ts'
@@ -54,8 +55,8 @@ export interface LiveOptions {
   /** Embedded broker: where it listens for plain MQTT. */
   host: string
   port: number
-  /** Embedded broker: certificate and key (PEM) of its port; null: no TLS. */
-  tls?: { cert: Buffer; key: Buffer } | null
+  /** Embedded broker: the certificate of its port, which `follow` renews; null: no TLS. */
+  tls?: { readonly pair: { cert: Buffer; key: Buffer }; follow(server: TlsServer): void } | null
   newcomers?: Newcomers
   /** Embedded broker: null lets everybody listen. */
   admit?: Admit | null

@@ -1,3 +1,4 @@
+import type { Server as TlsServer } from 'node:tls'
 import {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -11,6 +12,7 @@ import type { Registry } from 'prom-client'
 import type { TSchema } from 'typebox'
 import type { Access } from '../access/access.ts'
 import type { AuditLog } from '../access/audit.ts'
+import type { Certificate } from '../access/certificate.ts'
 import { withoutTokens } from '../access/masking.ts'
 import { Newcomers } from '../access/newcomers.ts'
 import type { RouteScope } from '../access/principal.ts'
@@ -70,8 +72,8 @@ export interface ServerOptions {
   corsOrigins?: readonly string[]
   /** Proxies whose word for the client's address is believed. */
   trustedProxies?: readonly string[]
-  /** PEM. */
-  tls?: { cert: Buffer; key: Buffer } | null
+  /** With it, the server speaks TLS. */
+  tls?: Certificate | null
   patience?: Patience
   /** Shared with other ports of the process; default its own. */
   newcomers?: Newcomers
@@ -167,10 +169,11 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     forceCloseConnections: 'idle',
     return503OnClosing: false, // It would be no problem document: see refuseWhileClosing.
     trustProxy: trustedProxies.length > 0 && [...trustedProxies],
-    ...(tls ? { https: { ...connections, ...tls } } : { http: connections }),
+    ...(tls ? { https: { ...connections, ...tls.pair } } : { http: connections }),
     ajv: { customOptions: AJV_OPTIONS },
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
   })
+  tls?.follow(server.server as unknown as TlsServer)
   // The schemas of answers are documentation: what is answered is written as it is.
   server.setSerializerCompiler(() => JSON.stringify)
   answerProblems(server)

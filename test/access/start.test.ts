@@ -35,7 +35,7 @@ it.each([
   [['--jwt-jwks', 'http://elsewhere.example/jwks'], /must be an https URL/],
   [['--tls-cert', 'no.pem'], /--tls-cert needs --tls-key/],
   [['--tls-cert', 'none.pem', '--tls-key', 'no.pem'], /--tls-cert cannot be read/],
-  [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are no certificate and its key/],
+  [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are not a certificate and its key/],
   [['--token-secret', 'short'], /32 characters/],
   [['--cors-origins', '*'], /as in https:\/\/app\.example/],
   [['--redact', 'password'], /begins with one of payload/],

@@ -25,6 +25,10 @@ const EVERYTHING = [
   'handlers=/app/my/handlers.ts',
   'env.TZ=UTC',
   'envFromSecrets={smtp}',
+  'secretFiles.XQUEUE_HTTP_SECRET.secret=webhooks',
+  'secretFiles.XQUEUE_HTTP_SECRET.key=signing',
+  `image.digest=sha256:${'a'.repeat(64)}`,
+  'networkPolicy.clients[0].podSelector.matchLabels.app=shop',
   'autoscaling.kind=keda',
   'autoscaling.keda.keySecret=reader',
   'ingress.enabled=true',
@@ -163,6 +167,38 @@ it('leaves the number of workers to the autoscaler', () => {
   const [trigger] = one(render(EVERYTHING), 'ScaledObject').spec.triggers
   expect(trigger).toMatchObject({ type: 'metrics-api', metadata: { valueLocation: 'ready_tasks', authMode: 'bearer' } })
   expect(trigger.metadata.url).toBe('http://main-xqueue.queue.svc:80/api/v1/stats')
+})
+
+it('opens to other pods only the ports that they need', () => {
+  const policies = render(REDIS).filter(({ kind }) => kind === 'NetworkPolicy')
+  const ports = (policy: Resource) =>
+    policy.spec.ingress.map((rule: Resource) => [rule.ports.map(({ port }: Resource) => port), rule.from !== undefined])
+  expect(ports(one(policies, 'NetworkPolicy', '-server'))).toEqual([[['http', 'mqtt'], false]])
+  expect(ports(one(policies, 'NetworkPolicy', '-worker'))).toEqual([[['http'], true]])
+  const [server, worker] = ['-server', '-worker'].map((name) => one(render(EVERYTHING), 'NetworkPolicy', name))
+  expect(ports(server)).toEqual([
+    [['http', 'mqtt'], true],
+    [['http'], true],
+  ])
+  for (const [name, policy] of Object.entries({ server, worker })) {
+    const { labels } = one(render(EVERYTHING), 'Deployment', `-${name}`).spec.template.metadata
+    expect(labels).toMatchObject(policy.spec.podSelector.matchLabels)
+  }
+  expect(render([]).filter(({ kind }) => kind === 'NetworkPolicy')).toHaveLength(1)
+  expect(render(['networkPolicy.enabled=false']).some(({ kind }) => kind === 'NetworkPolicy')).toBe(false)
+})
+
+it('mounts secrets as files, and pins the image by its digest', () => {
+  const { spec } = one(render(EVERYTHING), 'Deployment', '-server').spec.template
+  const [container] = spec.containers
+  expect(container.image).toBe(`xqueue@sha256:${'a'.repeat(64)}`)
+  const variable = container.env.find(({ name }: Resource) => name === 'XQUEUE_HTTP_SECRET_FILE')
+  const mount = container.volumeMounts.find(({ name }: Resource) => name === 'secrets')
+  const volume = spec.volumes.find(({ name }: Resource) => name === 'secrets')
+  expect(volume.projected.sources).toEqual([
+    { secret: { name: 'webhooks', items: [{ key: 'signing', path: 'XQUEUE_HTTP_SECRET' }] } },
+  ])
+  expect(variable.value).toBe(`${mount.mountPath}/XQUEUE_HTTP_SECRET`)
 })
 
 it('refuses what would not work, saying what would', () => {

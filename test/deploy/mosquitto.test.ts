@@ -16,16 +16,17 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 interface Compose {
   services: { server: { environment: { XQUEUE_MQTT: string } }; mosquitto: { entrypoint: string[]; command: string[] } }
-  configs: { mosquitto: { content: string } }
+  configs: { mosquitto: { content: string }; 'mosquitto-acl': { content: string } }
 }
 
 /** In its container the broker begins as root and becomes `mosquitto`; who is not root here is the one and the other. */
 const IS_ROOT = process.getuid?.() === 0
 
-/** What Compose does with `$$` and `${NAME:-default}`. */
-const interpolated = (text: string) => text.replace(/\$\{\w+:-(\w+)\}/g, '$1').replaceAll('$$', '$')
+/** What Compose does with `$$` and `${NAME:?message}`, the value of each variable being its name in lower case. */
+const interpolated = (text: string) =>
+  text.replace(/\$\{(\w+):\?[^}]*\}/g, (_, name: string) => name.toLowerCase()).replaceAll('$$', '$')
 
-it('starts the broker of the compose file as the file says, and lets in XQueue alone', async () => {
+it('starts the broker of the compose file as the file says, lets XQueue publish and readers only read', async () => {
   const { services, configs } = parse(readFileSync(file, 'utf8'), { merge: true }) as Compose
   const port = await freePort()
   const here = (text: string) => text.replaceAll('/mosquitto/', `${folder}/`)
@@ -35,13 +36,14 @@ it('starts the broker of the compose file as the file says, and lets in XQueue a
   const config = here(configs.mosquitto.content).replace(/^listener 1883$/m, `listener ${port} 127.0.0.1`)
   expect(config).toContain(`listener ${port}`)
   writeFileSync(join(folder, 'config/mosquitto.conf'), config)
+  writeFileSync(join(folder, 'config/acl'), interpolated(configs['mosquitto-acl'].content))
 
   const url = new URL(interpolated(services.server.environment.XQUEUE_MQTT))
   const [shell, ...flags] = services.mosquitto.entrypoint
   const asWritten = here(services.mosquitto.command.map(interpolated).join('\n'))
-  const script = IS_ROOT ? asWritten : asWritten.replace(' -o mosquitto -g mosquitto', '')
+  const script = IS_ROOT ? asWritten : asWritten.replaceAll(' -o mosquitto -g mosquitto', '')
   const PATH = `${join(pathOf('mosquitto')!, '..')}:${process.env.PATH}`
-  const env = { ...process.env, PATH, PASSWORD: url.password }
+  const env = { ...process.env, PATH, PASSWORD: url.password, READER_PASSWORD: 'reads' }
   const broker = endAtExit(spawn(shell!, [...flags, script], { env, stdio: 'ignore' }))
   const connect = (login: object) =>
     mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, { ...login, reconnectPeriod: 0 }, false)
@@ -50,7 +52,10 @@ it('starts the broker of the compose file as the file says, and lets in XQueue a
   const heard = once(client as unknown as EventEmitter, 'message')
   await client.publishAsync('xqueue/tasks/1', '{}', { qos: 1, retain: true })
   expect((await heard)[0]).toBe('xqueue/tasks/1')
-  await client.endAsync()
+  const reader = await connect({ username: 'reader', password: 'reads', protocolVersion: 5 })
+  expect(await reader.subscribeAsync('xqueue/#', { qos: 1 })).toMatchObject([{ qos: 1 }])
+  await expect(reader.publishAsync('xqueue/tasks/1', 'forged', { qos: 1 })).rejects.toThrow(/not authorized/i)
+  for (const one of [client, reader]) await one.endAsync()
   await expect(connect({})).rejects.toThrow(/not authori[sz]ed/i)
   broker.kill('SIGTERM')
   await once(broker, 'exit')

@@ -23,7 +23,7 @@ interface Service {
   environment?: Record<string, string | number>
   ports?: string[]
   volumes?: string[]
-  configs?: { source: string }[]
+  configs?: { source: string; target: string }[]
   depends_on?: Record<string, { condition: string }>
   healthcheck?: object
 }
@@ -61,7 +61,7 @@ it('gives only settings that there are, and values that they take', () => {
     const setting = SETTINGS.find(({ name }) => variableOf(name) === variable)
     if (!setting) return [`${where}: ${variable} is no setting`]
     try {
-      readValue(setting, value.replace(/\$\{\w+:-(\w+)\}/g, '$1'))
+      readValue(setting, value.replace(/\$\{\w+:\?[^}]*\}/g, 'secret'))
       return []
     } catch (error) {
       return [`${where}: ${variable} ${(error as Error).message}`]
@@ -81,6 +81,18 @@ it('serves nothing to other machines without access control', () => {
   expect(exposed).toEqual([])
   const own = services.filter(({ service }) => service.image === 'xqueue')
   expect(own.map(({ service }) => service.environment?.XQUEUE_AUTH)).toEqual(own.map(() => 'keys'))
+})
+
+it('starts no service with a password that is written here, and no store without one', () => {
+  for (const [file, { services, configs = {} }] of compose) {
+    const text = read(file)
+    expect(text, `${file} has a default for a secret`).not.toMatch(/\$\{\w*(PASSWORD|SECRET|KEY)\w*(:-|-|\})/)
+    for (const { image, configs: used = [] } of Object.values(services)) {
+      if (!image.startsWith('redis:')) continue
+      const written = used.map(({ source }) => (configs[source] as { content: string }).content).join('\n')
+      expect(written, `${file}: Redis`).toMatch(/^requirepass \$\{\w+:\?[^}]+\}$/m)
+    }
+  }
 })
 
 it('names what there is: files, services, volumes, exact images', () => {

@@ -75,6 +75,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- range $name, $_ := $values.secretFiles }}
+- name: {{ $name }}_FILE
+  value: /run/secrets/xqueue/{{ $name }}
+{{- end }}
 {{- end }}
 
 {{/* The pod of a component: (dict "root" $ "component" "server" "args" (list "serve")) */}}
@@ -106,7 +110,9 @@ spec:
       type: RuntimeDefault
   containers:
     - name: xqueue
-      image: "{{ $values.image.repository }}:{{ $values.image.tag | default .root.Chart.AppVersion }}"
+      {{- with $values.image }}
+      image: "{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.root.Chart.AppVersion }}{{ end }}"
+      {{- end }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       args:
         {{- toYaml .args | nindent 8 }}
@@ -158,7 +164,22 @@ spec:
       volumeMounts:
         - { name: data, mountPath: /data }
         - { name: tmp, mountPath: /tmp }
+        {{- if $values.secretFiles }}
+        - { name: secrets, mountPath: /run/secrets/xqueue, readOnly: true }
+        {{- end }}
   volumes:
+    {{- if $values.secretFiles }}
+    - name: secrets
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range $name, $from := $values.secretFiles }}
+          - secret:
+              name: {{ $from.secret }}
+              items:
+                - { key: {{ $from.key | quote }}, path: {{ $name }} }
+          {{- end }}
+    {{- end }}
     - name: data
       {{- if include "xqueue.isEmbedded" .root }}
       persistentVolumeClaim:
