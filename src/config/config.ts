@@ -169,8 +169,8 @@ function find(
 }
 
 /**
- * `XQUEUE_NAME_FILE` names a file that holds the value, as containers mount secrets: it appears neither in the environment
- * nor in the list of processes. One line break at its end does not count.
+ * `XQUEUE_NAME_FILE` names a file that holds the value, as containers mount secrets: neither the environment nor the
+ * list of processes shows it. One line break at its end does not count.
  * @throws XQueueError `invalid_config` if the file cannot be read, or the variable without `_FILE` is set as well
  */
 function secretFile(name: string, env: Values): [text: string, source: string] | null {
@@ -217,7 +217,7 @@ function refuseUnknown(names: readonly string[], source: string): void {
   throw new XQueueError('invalid_config', `"${unknown}" in ${source} is no setting: ${remedy}`)
 }
 
-/** XQUEUE_SERVER and XQUEUE_KEY (or XQUEUE_KEY_FILE) are the clients' own; everything else of that prefix must be a setting. */
+/** XQUEUE_SERVER and XQUEUE_KEY are for clients; every other variable of that prefix must be a setting. */
 function refuseUnknownVariables(env: Values): void {
   const own = ['XQUEUE_SERVER', 'XQUEUE_KEY', 'XQUEUE_KEY_FILE']
   const settings = SETTINGS.flatMap(({ name }) => [variableOf(name), `${variableOf(name)}${FILE_SUFFIX}`])
