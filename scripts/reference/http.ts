@@ -15,6 +15,7 @@ interface Operation {
   responses?: Record<string, { description?: string }>
 }
 interface Schema {
+  $ref?: string
   type?: string | string[]
   description?: string
   enum?: unknown[]
@@ -32,7 +33,8 @@ export async function http(): Promise<string> {
   const document = (await server.inject('/openapi.json')).json()
   await server.close()
   await engine.close()
-  const paths = Object.entries(document.paths as Record<string, Record<string, Operation>>)
+  const { schemas } = document.components as { schemas: Record<string, Schema> }
+  const paths = Object.entries(whole(document.paths, schemas) as Record<string, Record<string, Operation>>)
   const calls = paths.flatMap(([path, methods]) =>
     Object.entries(methods).flatMap(([method, operation]) => call(`${method.toUpperCase()} ${path}`, operation)),
   )
@@ -41,6 +43,17 @@ export async function http(): Promise<string> {
     'at `/openapi.json`. Errors are `application/problem+json` (RFC 9457) with a stable `code`;\n' +
     `any call may answer ${ANY.join(', ')}, which the document at \`/openapi.json\` tells for each.`
   return documentOf('# HTTP API', intro, ...calls)
+}
+
+/** The same without references: readers of the page see the fields where they are used. */
+function whole<T>(value: T, schemas: Record<string, Schema>): T {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map((item) => whole(item, schemas)) as T
+  const { $ref, ...rest } = value as Schema
+  const named = $ref === undefined ? {} : schemas[$ref.split('/').at(-1)!]
+  return Object.fromEntries(
+    Object.entries({ ...named, ...rest }).map(([key, item]) => [key, whole(item, schemas)]),
+  ) as T
 }
 
 function call(

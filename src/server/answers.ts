@@ -3,7 +3,7 @@ import { SCOPES } from '../task/api-key.ts'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
 import { ON_FAILURE } from '../task/flow.ts'
 import { CATCH_UPS, OVERLAPS } from '../task/schedule.ts'
-import { FINAL_STATUSES, STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
+import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { StatusSchema } from './schemas.ts'
 import type { Route } from './server.ts'
 
@@ -20,8 +20,12 @@ const timeOrNull = (description: string) => orNull('string', { format: 'date-tim
 const count = (description: string) => Type.Integer({ minimum: 0, description })
 const json = (description: string) => Type.Unsafe<unknown>({ description })
 const seconds = (description: string) => Type.Number({ minimum: 0, description: `${description}, in seconds` })
-const oneOf = (...schemas: object[]) => Type.Unsafe({ oneOf: schemas })
-const listOf = (name: string, items: TSchema) => Type.Object({ [name]: Type.Array(items), count: Type.Integer() })
+const nullable = (schema: object, description: string) =>
+  Type.Unsafe({ oneOf: [schema, { type: 'null' }], description })
+/** What the document names by its title: see digestible.ts. */
+const titled = (title: string, schema: TSchema) => ({ ...schema, title }) as TSchema
+const listOf = (name: string, items: TSchema, title: string) =>
+  Type.Object({ [name]: Type.Array(items), count: Type.Integer() }, { title })
 const ref = (name: string) => Type.Unsafe({ $ref: `${name}#` })
 
 const Task = Type.Object(
@@ -36,14 +40,17 @@ const Task = Type.Object(
     max_retry: count('Retries after the first attempt'),
     queue_timeout: seconds('How long it may wait for its first start; 0 = no limit'),
     process_timeout: seconds('How long one attempt may run; 0 = no limit'),
-    timeout_reason: Type.Unsafe({ enum: [...TIMEOUT_REASONS, null] }),
+    timeout_reason: nullable(Type.Unsafe({ title: 'TimeoutReason', enum: [...TIMEOUT_REASONS] }), 'Which time ran out'),
     created_at: time('When it was accepted'),
     run_at: time('When it may start'),
     started_at: timeOrNull('Start of the latest attempt'),
     updated_at: time('Its latest change'),
     completed_at: timeOrNull('When it ended'),
     worker_id: orNull('string', { description: 'Who runs it, or ran it last' }),
-    progress: Type.Unsafe({ type: ['number', 'object', 'null'], description: '0–100 or an object, the last reported' }),
+    progress: Type.Unsafe({
+      oneOf: [{ type: 'number' }, { type: 'object' }, { type: 'null' }],
+      description: '0–100 or an object, the last reported',
+    }),
     result: json('Any JSON; null until it has one'),
     error: orNull('string', { description: 'Of the latest attempt that failed' }),
     tags: Type.Record(Type.String(), Type.String()),
@@ -56,11 +63,11 @@ const Task = Type.Object(
   { $id: 'Task' },
 )
 
-const Rate = oneOf({ type: 'null' }, Type.Object({ max: Type.Integer(), per: seconds('The window') }))
+const Rate = Type.Object({ max: Type.Integer(), per: seconds('The window') }, { title: 'Rate' })
 
-const Percentiles = oneOf(
-  { type: 'null' },
-  Type.Object({ p50: seconds('Half'), p95: seconds('19 of 20'), p99: seconds('99 of 100') }),
+const Percentiles = Type.Object(
+  { p50: seconds('Half'), p95: seconds('19 of 20'), p99: seconds('99 of 100') },
+  { title: 'Percentiles' },
 )
 
 const TaskType = Type.Object(
@@ -72,16 +79,13 @@ const TaskType = Type.Object(
     processing: count('Running tasks'),
     max_concurrency: orNull('integer', { description: 'Most tasks at once; null: no limit' }),
     group_concurrency: orNull('integer', { description: 'The same for each of its groups' }),
-    rate: { ...Rate, description: 'At most `max` starts in any `per` seconds; null: no limit' },
+    rate: nullable(Rate, 'At most `max` starts in any `per` seconds; null: no limit'),
     paused: Type.Boolean({ description: 'Accepts tasks and starts none' }),
     declared: Type.Boolean({ description: 'Known without a worker' }),
     workers: count('Live workers that run it'),
     throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
-    wait: {
-      ...Percentiles,
-      description: 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: none of late',
-    },
-    run: { ...Percentiles, description: 'Seconds from the start to the end, in the same way' },
+    wait: nullable(Percentiles, 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: none of late'),
+    run: nullable(Percentiles, 'Seconds from the start to the end, in the same way'),
     payload_schema: json('JSON Schema of the payload, if its handler tells one'),
   },
   { $id: 'TaskType' },
@@ -105,10 +109,33 @@ const Problem = Type.Object(
     status: Type.Integer(),
     detail: Type.String(),
     code: Type.String({ description: 'What programs decide by' }),
-    errors: Type.Optional(Type.Array(Type.Object({ path: Type.String(), message: Type.String() }))),
+    request_id: Type.Optional(Type.String({ description: 'What the log of the server calls this request' })),
+    errors: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            path: Type.String({ description: 'As in `tasks[3].priority`' }),
+            message: Type.String({ description: 'What is wrong, and what would be right' }),
+          },
+          { title: 'FieldError' },
+        ),
+        { description: 'Each field that is wrong' },
+      ),
+    ),
+    registered_types: Type.Optional(Type.Array(Type.String(), { description: '`unknown_type`: the types there are' })),
+    task_id: Type.Optional(Type.String({ description: 'The task that is meant' })),
+    allow: Type.Optional(Type.Array(Type.String(), { description: '`method_not_allowed`: the methods there are' })),
+    required_scope: Type.Optional(Type.String({ description: '`forbidden`: the scope that the call needs' })),
+    scopes: Type.Optional(Type.Array(Type.String(), { description: '`forbidden`: the scopes that the key has' })),
   },
   { $id: 'Problem' },
 )
+
+export const PROBLEM_EXAMPLE = {
+  ...{ type: 'urn:xqueue:problem:invalid_request', title: ERRORS.invalid_request[1], status: 400 },
+  ...{ detail: 'body: priority must be <= 9', code: 'invalid_request', request_id: 'req-1' },
+  errors: [{ path: 'priority', message: 'must be <= 9' }],
+}
 
 const upcoming = Type.Array(time('A tick'), { description: 'The next five times' })
 const Schedule = Type.Object(
@@ -141,149 +168,187 @@ const Schedule = Type.Object(
 /** Those with a name of their own in the documentation. */
 export const SHARED = [Task, TaskType, Holder, Schedule, Problem]
 
-const StreamInfo = Type.Object({
-  length: count('Unfinished tasks'),
-  groups: count('Who reads'),
-  consumers: Type.Array(Type.Object({ name: Type.String(), pending: Type.Integer(), idle: Type.Number() })),
-  streams: Type.Array(Type.Object({ name: Type.String(), length: Type.Integer() })),
-})
+const StreamInfo = titled(
+  'StreamInfo',
+  Type.Object({
+    length: count('Unfinished tasks'),
+    groups: count('Who reads'),
+    consumers: Type.Array(Type.Object({ name: Type.String(), pending: Type.Integer(), idle: Type.Number() })),
+    streams: Type.Array(Type.Object({ name: Type.String(), length: Type.Integer() })),
+  }),
+)
 
-const Stats = Type.Object({
-  ...Object.fromEntries(
-    STATUSES.map((status) => [`${status}_tasks`, count(`Tasks that are kept with the status ${status}`)]),
-  ),
-  delayed_tasks: count('Pending tasks whose time has not come'),
-  dependent_tasks: count('Pending tasks that wait for others'),
-  ready_tasks: count('Pending tasks that more workers could help with'),
-  total_workers: count('Live workers over all processes'),
-  active_workers: count('Those that run something'),
-  stream_info: Type.Object(
-    { length: count('Unfinished tasks'), groups: count('Who reads') },
-    { description: 'Unfinished tasks (`length`) in the terms of the engine; see GET /api/v1/stream' },
-  ),
-  concurrency_limits: Type.Record(Type.String(), Type.Integer(), { description: 'Limits by type' }),
-  throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
-  instance_id: Type.String({ description: 'The process that tells this' }),
-  is_running: Type.Boolean({ description: 'Always true' }),
-  uptime: seconds('Since the start of this process'),
-})
+const Stats = titled(
+  'Stats',
+  Type.Object({
+    ...Object.fromEntries(
+      STATUSES.map((status) => [`${status}_tasks`, count(`Tasks that are kept with the status ${status}`)]),
+    ),
+    delayed_tasks: count('Pending tasks whose time has not come'),
+    dependent_tasks: count('Pending tasks that wait for others'),
+    ready_tasks: count('Pending tasks that more workers could help with'),
+    total_workers: count('Live workers over all processes'),
+    active_workers: count('Those that run something'),
+    stream_info: Type.Object(
+      { length: count('Unfinished tasks'), groups: count('Who reads') },
+      { description: 'Unfinished tasks (`length`) in the terms of the engine; see GET /api/v1/stream' },
+    ),
+    concurrency_limits: Type.Record(Type.String(), Type.Integer(), { description: 'Limits by type' }),
+    throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
+    instance_id: Type.String({ description: 'The process that tells this' }),
+    is_running: Type.Boolean({ description: 'Always true' }),
+    uptime: seconds('Since the start of this process'),
+  }),
+)
 
-const Health = Type.Object({
-  status: Type.Unsafe({ enum: ['healthy', 'degraded', 'unhealthy'] }),
-  version: Type.Optional(Type.String()),
-  engine: Type.Optional(Type.String()),
-  durability: Type.Optional(Type.String({ description: 'What an accepted task survives' })),
-  uptime: Type.Optional(seconds('Since the start of this process')),
-  checks: Type.Optional(Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean(), detail: Type.String() }))),
-  failed_check: Type.Optional(Type.String()),
-})
+const Health = titled(
+  'Health',
+  Type.Object({
+    status: Type.Unsafe({ enum: ['healthy', 'degraded', 'unhealthy'] }),
+    version: Type.Optional(Type.String()),
+    engine: Type.Optional(Type.String()),
+    durability: Type.Optional(Type.String({ description: 'What an accepted task survives' })),
+    uptime: Type.Optional(seconds('Since the start of this process')),
+    checks: Type.Optional(Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean(), detail: Type.String() }))),
+    failed_check: Type.Optional(Type.String()),
+  }),
+)
 
-const Workers = Type.Object({
-  total_workers: Type.Integer(),
-  active_workers: Type.Integer(),
-  processed_tasks: Type.Integer(),
-  failed_tasks: Type.Integer(),
-  uptime: seconds('Since the start of this process'),
-  workers: Type.Array(
-    Type.Object({
-      id: Type.String(),
-      host: Type.String(),
-      pid: Type.Integer(),
-      types: Type.Array(Type.String()),
-      concurrency: Type.Integer(),
-      running: Type.Integer(),
-      started_at: time('When it started'),
-      last_seen: time('When it was last heard of'),
-    }),
-  ),
-})
+const Workers = titled(
+  'WorkerList',
+  Type.Object({
+    total_workers: Type.Integer(),
+    active_workers: Type.Integer(),
+    processed_tasks: Type.Integer(),
+    failed_tasks: Type.Integer(),
+    uptime: seconds('Since the start of this process'),
+    workers: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        host: Type.String(),
+        pid: Type.Integer(),
+        types: Type.Array(Type.String()),
+        concurrency: Type.Integer(),
+        running: Type.Integer(),
+        started_at: time('When it started'),
+        last_seen: time('When it was last heard of'),
+      }),
+    ),
+  }),
+)
 
 const REASONS = [
   ...['ready', 'delayed', 'limit_reached', 'group_limit_reached', 'rate_limited', 'paused', 'no_worker'],
   ...['behind', 'running', 'finished', 'waits_for_tasks'],
 ]
 
-const Explanation = Type.Object({
-  id: Type.String(),
-  type: Type.String(),
-  group: orNull('string'),
-  status: StatusSchema,
-  reason: Type.Unsafe({ enum: REASONS }),
-  max_concurrency: orNull('integer'),
-  holders: Type.Array(ref('Holder')),
-  ahead: count('Tasks that run before it'),
-  waits_for: Type.Array(Type.String(), { description: 'The tasks that it still waits for' }),
-  until: timeOrNull('When that may change'),
-})
+const Explanation = titled(
+  'Explanation',
+  Type.Object({
+    id: Type.String(),
+    type: Type.String(),
+    group: orNull('string'),
+    status: StatusSchema,
+    reason: Type.Unsafe({ enum: REASONS }),
+    max_concurrency: orNull('integer'),
+    holders: Type.Array(ref('Holder')),
+    ahead: count('Tasks that run before it'),
+    waits_for: Type.Array(Type.String(), { description: 'The tasks that it still waits for' }),
+    until: timeOrNull('When that may change'),
+  }),
+)
 
-const Predecessor = Type.Object({
-  id: Type.String(),
-  type: Type.String(),
-  status: Type.Unsafe({ enum: [...FINAL_STATUSES, null], description: 'null: it is not known any more' }),
-  result: json('Any JSON'),
-  error: orNull('string'),
-})
+const Predecessor = titled(
+  'Predecessor',
+  Type.Object({
+    id: Type.String(),
+    type: Type.String(),
+    status: nullable(StatusSchema, 'How it ended; null: it is not known any more'),
+    result: json('Any JSON'),
+    error: orNull('string'),
+  }),
+)
 
-const Batch = Type.Object({
-  batch: Type.String(),
-  total: count('Tasks that were ever accepted with it'),
-  ...Object.fromEntries(STATUSES.map((status) => [status, count(`Tasks that are ${status}`)])),
-  removed: count('Tasks that have ended and are no longer kept'),
-  progress: Type.Number({ minimum: 0, maximum: 100, description: 'How many of them have ended, in percent' }),
-  done: Type.Boolean({ description: 'Whether all have ended' }),
-})
+const Batch = titled(
+  'Batch',
+  Type.Object({
+    batch: Type.String(),
+    total: count('Tasks that were ever accepted with it'),
+    ...Object.fromEntries(STATUSES.map((status) => [status, count(`Tasks that are ${status}`)])),
+    removed: count('Tasks that have ended and are no longer kept'),
+    progress: Type.Number({ minimum: 0, maximum: 100, description: 'How many of them have ended, in percent' }),
+    done: Type.Boolean({ description: 'Whether all have ended' }),
+  }),
+)
 
-const Key = Type.Object({
-  id: Type.String(),
-  kind: Type.Enum(['key', 'session']),
-  opened_with: orNull('string', { description: 'Of a session: the id of its key; null for a token of an issuer' }),
-  name: Type.String(),
-  scopes: Type.Array(Type.Enum([...SCOPES])),
-  rate: Type.Unsafe({ type: ['object', 'null'], properties: { max: Type.Integer(), per: Type.Number() } }),
-  created_at: time('When it was made'),
-  expires_at: timeOrNull('After which it no longer works'),
-  tokens_valid_from: timeOrNull('Subscription tokens that were made before are revoked'),
-})
-const Session = Type.Object({
-  access_control: Type.Boolean(),
-  name: orNull('string'),
-  scopes: Type.Array(Type.Unsafe({ enum: SCOPES })),
-  expires_at: timeOrNull('When it ends'),
-})
+const Key = titled(
+  'ApiKey',
+  Type.Object({
+    id: Type.String(),
+    kind: Type.Enum(['key', 'session'], { title: 'ApiKeyKind' }),
+    opened_with: orNull('string', { description: 'Of a session: the id of its key; null for a token of an issuer' }),
+    name: Type.String(),
+    scopes: Type.Array(Type.Enum([...SCOPES], { title: 'Scope' })),
+    rate: nullable(Rate, 'How often it may call; null: no limit'),
+    created_at: time('When it was made'),
+    expires_at: timeOrNull('After which it no longer works'),
+    tokens_valid_from: timeOrNull('Subscription tokens that were made before are revoked'),
+  }),
+)
+
+const Session = titled(
+  'Session',
+  Type.Object({
+    access_control: Type.Boolean(),
+    name: orNull('string'),
+    scopes: Type.Array(Type.Enum([...SCOPES], { title: 'Scope' })),
+    expires_at: timeOrNull('When it ends'),
+  }),
+)
 
 const described = (schema: TSchema, description: string) => ({ ...schema, description }) as TSchema
 const ofText = (type: string, description: string): TSchema =>
   ({ description, content: { [type]: { schema: { type: 'string' } } } }) as unknown as TSchema
 
-const settled = Type.Object({ status: StatusSchema })
-const changed = Type.Object({ count: count('Tasks that were changed') })
+const settled = Type.Object({ status: StatusSchema }, { title: 'Settled' })
+const changed = Type.Object({ count: count('Tasks that were changed') }, { title: 'Changed' })
 const counted = Type.Object(
   {
     count: count('Tasks that would change, at most 100,000'),
     more: Type.Boolean({ description: 'true: there are more tasks than were counted' }),
   },
-  { description: 'A dry run: nothing was changed' },
+  { title: 'Counted', description: 'A dry run: nothing was changed' },
 )
+
 const task = described(ref('Task'), 'The task')
 const schedule = described(ref('Schedule'), 'The schedule')
 
 /** By what is asked for. */
 export const ANSWERS = {
   submitted: { 201: described(task, 'Accepted'), 200: described(task, 'The earlier task of a known idempotency key') },
-  batch: { 201: listOf('tasks', Type.Object({ id: Type.String(), status: StatusSchema })) },
+  batch: {
+    201: listOf(
+      'tasks',
+      Type.Object({ id: Type.String(), status: StatusSchema }, { title: 'SubmittedTask' }),
+      'SubmittedTasks',
+    ),
+  },
   task: { 200: task },
   canceled: { 200: described(task, 'Canceled'), 202: described(task, 'Its running handler is still stopping') },
   tasks: {
-    200: Type.Object({ tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') }),
+    200: Type.Object(
+      { tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') },
+      { title: 'TaskList' },
+    ),
   },
   changed: { 202: changed },
   bulk: { 202: changed, 200: counted },
   explanation: { 200: Explanation },
   batchInfo: { 200: described(Batch, 'How far its tasks are') },
-  handlers: { 200: listOf('handlers', Type.String()) },
-  types: { 200: listOf('types', ref('TaskType')) },
+  handlers: { 200: listOf('handlers', Type.String(), 'HandlerList') },
+  types: { 200: listOf('types', ref('TaskType'), 'TaskTypeList') },
   type: { 200: described(ref('TaskType'), 'The type') },
-  schedules: { 200: listOf('schedules', ref('Schedule')) },
+  schedules: { 200: listOf('schedules', ref('Schedule'), 'ScheduleList') },
   schedule: { 200: schedule },
   scheduleAdded: { 201: described(schedule, 'Added'), 200: described(schedule, 'It is there already, the same') },
   scheduleRun: { 201: schedule },
@@ -300,7 +365,7 @@ export const ANSWERS = {
       task_type: Type.String(),
       max_concurrency: orNull('integer'),
       group_concurrency: orNull('integer'),
-      rate: Rate,
+      rate: nullable(Rate, 'At most `max` starts in any `per` seconds'),
       in_use: Type.Integer(),
       holders: Type.Array(ref('Holder')),
     }),
@@ -337,7 +402,7 @@ export const ANSWERS = {
     }),
   },
   session: { 200: Session },
-  keys: { 200: Type.Object({ keys: Type.Array(Key), count: Type.Integer() }) },
+  keys: { 200: listOf('keys', Key, 'ApiKeyList') },
   key: { 200: Key },
   loggedOut: { 204: Type.Null({ description: 'Logged out' }) },
   stats: { 200: Stats },

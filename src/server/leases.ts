@@ -38,7 +38,7 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
         {
           types: Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100 }),
           max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
-          wait: Type.Optional(durationOf({ most: WAIT_MS_MAX })),
+          wait: Type.Optional(durationOf({ title: 'ConsumeWait', most: WAIT_MS_MAX })),
           worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
         },
         { additionalProperties: false },

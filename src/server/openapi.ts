@@ -1,7 +1,9 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
-import { SHARED } from './answers.ts'
+import { PROBLEM_EXAMPLE, SHARED } from './answers.ts'
+import { digestible, type OpenApi } from './digestible.ts'
+import { TAGS } from './operations.ts'
 
 /** The documentation's own scripts and styles, some of which stand in its elements. */
 const DOCS_POLICY = [
@@ -9,12 +11,27 @@ const DOCS_POLICY = [
   "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 ].join('; ')
 
-interface Document {
-  paths?: Record<string, Record<string, { requestBody?: { required?: boolean; content: Record<string, Content> } }>>
-}
-interface Content {
-  schema?: { required?: string[]; minProperties?: number; anyOf?: object[]; oneOf?: object[] }
-}
+const ABOUT = `Submit tasks, watch them, set limits.
+
+A key is sent as \`Authorization: Bearer KEY\`. Each call names the scope that the key needs. Pages log in for a cookie.
+Errors are problem documents (RFC 9457): programs decide by \`code\`, \`errors\` names each field that is wrong.`
+
+/** Where callers show who they are. A server without access control asks for none of them. */
+const SECURITY_SCHEMES = {
+  key: { type: 'http', scheme: 'bearer', description: 'An API key (`xqueue keys create`) or a token of an issuer' },
+  cookie: {
+    type: 'apiKey',
+    in: 'cookie',
+    name: 'xqueue_session',
+    description: 'What POST /api/v1/session sets, for pages of this server',
+  },
+  token: {
+    type: 'apiKey',
+    in: 'query',
+    name: 'access_token',
+    description: 'A subscription token, for EventSource, which cannot send headers',
+  },
+} as const
 
 /** Reads the routes that are registered after it: `/docs`, and what `/openapi.json` answers with. */
 export async function documentApi(server: FastifyInstance, version: string): Promise<void> {
@@ -22,21 +39,19 @@ export async function documentApi(server: FastifyInstance, version: string): Pro
   await server.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title: 'XQueue', version, description: 'Submit tasks, watch them, set limits. Errors are RFC 9457.' },
-      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
+      info: {
+        title: 'XQueue',
+        version,
+        description: ABOUT,
+        contact: { name: 'The XQueue project' },
+        license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
+      },
+      servers: [{ url: '/', description: 'This server' }],
+      tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
+      components: { securitySchemes: SECURITY_SCHEMES },
     },
     refResolver: { buildLocalReference: ({ $id }) => String($id) },
-    transformObject: (made) => withOptionalBodies((made as { openapiObject: Document }).openapiObject),
+    transformObject: (made) => digestible((made as { openapiObject: OpenApi }).openapiObject, PROBLEM_EXAMPLE) as never,
   })
   await server.register(swaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
-}
-
-/** No body is read as `{}`, so it is required only where that would be refused. */
-function withOptionalBodies(document: Document): Document {
-  for (const { requestBody } of Object.values(document.paths ?? {}).flatMap((path) => Object.values(path))) {
-    if (requestBody === undefined) continue
-    const { required = [], minProperties = 0, anyOf, oneOf } = requestBody.content['application/json']?.schema ?? {}
-    requestBody.required = required.length + minProperties > 0 || anyOf !== undefined || oneOf !== undefined
-  }
-  return document
 }

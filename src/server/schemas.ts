@@ -9,7 +9,8 @@ export const CURSOR_FORMAT = 'cursor'
 const TAG = '^[^:]+:'
 const closed = { additionalProperties: false }
 
-export const StatusSchema = Type.Enum([...STATUSES])
+/** Titles are the names of schemas in the document. */
+export const StatusSchema = Type.Enum([...STATUSES], { title: 'Status' })
 
 export const FilterSchema = Type.Object(
   {
@@ -27,7 +28,7 @@ export const BulkSchema = Type.Object(
     ...FilterSchema.properties,
     dry_run: Type.Optional(Type.Boolean({ description: 'true: change nothing, only count the matching tasks' })),
   },
-  closed,
+  { ...closed, title: 'TaskFilter' },
 )
 
 export const ListSchema = Type.Object(

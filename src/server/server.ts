@@ -41,6 +41,7 @@ import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { engineMetrics } from './metrics.ts'
 import { documentApi } from './openapi.ts'
+import { OPERATIONS } from './operations.ts'
 import { pageRoutes } from './page.ts'
 import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
 import { scheduleRoutes } from './schedules.ts'
@@ -259,14 +260,17 @@ function add(server: FastifyInstance, route: Route): void {
     before,
     handler,
   } = route
+  const operation = OPERATIONS[`${method} ${url}`]
+  if (!operation && !hidden) throw new Error(`the route ${method} ${url} is not in the table of operations`)
   server.route({
     method,
     url,
     config: { scope, quiet },
     schema: {
       summary,
-      ...(scope === 'open' ? {} : { security: [{ key: [] }], description: `Scope: \`${scope}\`` }),
-      ...(hidden ? { hide: true } : { tags: [url.split('/')[3] ?? 'system'] }),
+      description: scope === 'open' ? 'Needs no key.' : `Scope: \`${scope}\``,
+      security: securityOf(scope),
+      ...(operation ? { operationId: operation.id, tags: [operation.tag] } : { hide: true }),
       ...(params ? { params } : {}),
       ...(querystring ? { querystring } : {}),
       ...(body ? { body } : {}),
@@ -285,6 +289,12 @@ function add(server: FastifyInstance, route: Route): void {
     },
     handler,
   })
+}
+
+/** Any one of these is enough. */
+function securityOf(scope: RouteScope): Record<string, []>[] {
+  if (scope === 'open') return []
+  return [{ key: [] }, { cookie: [] }, ...(scope === 'listen' ? [{ token: [] as [] }] : [])]
 }
 
 /** A query string holds only text: numbers in it are read as numbers. Bodies are taken as they are. */

@@ -28,7 +28,11 @@ export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Rou
       scope: 'read',
       summary: 'A token with which a page may listen to some tasks, or to some types, over MQTT or /api/v1/events',
       body: Type.Object(
-        { task_ids: listOf(TaskId), types: listOf(TypeNameSchema), ttl: Type.Optional(durationOf(TTL_MS)) },
+        {
+          task_ids: listOf(TaskId),
+          types: listOf(TypeNameSchema),
+          ttl: Type.Optional(durationOf({ title: 'TokenLife', ...TTL_MS })),
+        },
         {
           additionalProperties: false,
           anyOf: [{ required: ['task_ids'] }, { required: ['types'] }],

@@ -99,7 +99,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       body: Type.Object(
         {
           max: Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: RATE_LIMITS.max }),
-          per: Type.Optional(durationOf({ least: 1, most: RATE_LIMITS.perMs })),
+          per: Type.Optional(durationOf({ title: 'RateWindow', least: 1, most: RATE_LIMITS.perMs })),
         },
         {
           additionalProperties: false,

@@ -50,7 +50,7 @@ const timingFields = {
     description: 'Five fields, as in "30 2 * * MON-FRI"',
   }),
   timezone: Type.String({ maxLength: 60, format: TIMEZONE_FORMAT, description: 'IANA name, with cron; default UTC' }),
-  every: durationOf({ least: EVERY_MS_MIN, most: TASK_LIMITS.durationMsMax }),
+  every: durationOf({ title: 'Interval', least: EVERY_MS_MIN, most: TASK_LIMITS.durationMsMax }),
 }
 /** A cron with its zone, or an interval. */
 const oneTiming = [{ not: { required: ['every', 'cron'] } }, { not: { required: ['timezone', 'every'] } }]
@@ -66,15 +66,22 @@ const changeFields = {
 
 export const ScheduleInputSchema = Type.Object(
   { id, type, ...changeFields },
-  { ...closed, required: ['id', 'type'], allOf: oneTiming, anyOf: anyTiming },
+  { ...closed, title: 'ScheduleInput', required: ['id', 'type'], allOf: oneTiming, anyOf: anyTiming },
 )
 export const ScheduleChangesSchema = Type.Object(changeFields, {
   ...closed,
+  title: 'ScheduleChanges',
   required: [],
   allOf: oneTiming,
   minProperties: 1,
 })
-export const TimingSchema = Type.Object(timingFields, { ...closed, required: [], allOf: oneTiming, anyOf: anyTiming })
+export const TimingSchema = Type.Object(timingFields, {
+  ...closed,
+  title: 'Timing',
+  required: [],
+  allOf: oneTiming,
+  anyOf: anyTiming,
+})
 
 export interface TimingInput {
   cron?: string

@@ -18,7 +18,7 @@ import {
 
 /** A format of ours, so only its readers check it. */
 export const DURATION_FORMAT = 'duration-with-units'
-export const DurationSchema = durationOf({ most: TASK_LIMITS.durationMsMax })
+export const DurationSchema = durationOf({ title: 'Duration', most: TASK_LIMITS.durationMsMax })
 
 export const TypeNameSchema = Type.String({ maxLength: TASK_LIMITS.typeCharsMax, pattern: TYPE_PATTERN.source })
 
@@ -47,6 +47,14 @@ export const FORMS: Readonly<Record<string, string>> = {
   'date-time': 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z',
 }
 
+const TaskReferenceSchema = Type.Unsafe<string | number>({
+  title: 'TaskReference',
+  oneOf: [
+    { type: 'string', maxLength: 100 },
+    { type: 'integer', minimum: 0 },
+  ],
+})
+
 export const TaskInputSchema = Type.Object(
   {
     type: Type.String({ minLength: 1, maxLength: TASK_LIMITS.typeCharsMax, description: 'A registered task type' }),
@@ -64,7 +72,7 @@ export const TaskInputSchema = Type.Object(
     ),
     idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
     group: GroupSchema,
-    after: Type.Array(Type.Unsafe<string | number>({ type: ['string', 'integer'], maxLength: 100, minimum: 0 }), {
+    after: Type.Array(TaskReferenceSchema, {
       maxItems: TASK_LIMITS.afterMax,
       uniqueItems: true,
       description: 'Tasks to wait for: ids, or in a batch also the places of earlier ones in it, from 0',
@@ -79,7 +87,7 @@ export const TaskInputSchema = Type.Object(
     additionalProperties: false,
     required: ['type'],
     not: { required: ['run_at', 'delay'] },
-    examples: [{ type: 'example', payload: { duration: 2 } }],
+    title: 'TaskInput',
   },
 )
 
@@ -239,8 +247,9 @@ function parseTime(text: string): number | undefined {
 }
 
 /** In milliseconds. Only whoever reads a duration can tell how long a text is. */
-export function durationOf({ least = 0, most }: { least?: number; most: number }) {
+export function durationOf({ title, least = 0, most }: { title: string; least?: number; most: number }) {
   return Type.Unsafe<number | string>({
+    title,
     oneOf: [
       { type: 'number', minimum: least / 1_000, maximum: most / 1_000 },
       { type: 'string', maxLength: 64, format: DURATION_FORMAT },

@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import schemathesis
+from schemathesis.generation import GenerationMode
 from hypothesis import strategies as st
 
 # The types of test/services/served-handlers.ts, and the one that is declared.
@@ -56,6 +57,8 @@ def before_call(context, case, kwargs):
         # What is changed is judged anew, without our formats: so only where it must be, and with what fits them.
         body = case.body = without_prototypes(body)
     with_formats(body)
+    if isinstance(body, dict) and is_positive(case):
+        with_one_of_each(case.path, body)
     # Whether a zone alone may be changed, only the schedule can say.
     if case.method == "PATCH" and isinstance(body, dict) and isinstance(body.get("timezone"), str):
         body.setdefault("cron", CRONS[0])
@@ -104,24 +107,52 @@ def is_wait(wait):
     return isinstance(wait, (int, float)) and not isinstance(wait, bool) and 0 <= wait <= 60
 
 
+def is_positive(case):
+    return case.meta is not None and case.meta.generation.mode == GenerationMode.POSITIVE
+
+
+# What excludes each other: no schema says it, because generators of clients could not read the document then.
+EXCLUDED = (("delay", "run_at"), ("cron", "every"), ("every", "timezone"), ("task_ids", "types"))
+NEEDED = {
+    "/api/v1/schedules": (("cron", "every"), "15m"),
+    "/api/v1/schedules/preview": (("cron", "every"), "15m"),
+    "/api/v1/subscriptions": (("task_ids", "types"), TYPES),
+    "/api/v1/concurrency": (("max_concurrency", "group_concurrency"), None),
+}
+
+
+def with_one_of_each(path, body):
+    """One of the fields that exclude each other stays, and one of those that are needed is there."""
+    tasks = body.get("tasks") if isinstance(body, dict) else None
+    for task in [body, *(tasks if isinstance(tasks, list) else [])]:
+        if not isinstance(task, dict):
+            continue
+        for kept, dropped in EXCLUDED:
+            if kept in task:
+                task.pop(dropped, None)
+    if not isinstance(body, dict):
+        return
+    names, value = NEEDED.get(path, ((), None))
+    if names and not any(name in body for name in names):
+        body[names[1]] = value
+    if path == "/api/v1/schedules/preview" and "cron" not in body:
+        body.pop("timezone", None)
+    if path == "/api/v1/types/{type}/rate":
+        if body.get("max") is None:
+            body.pop("per", None)
+        else:
+            body.setdefault("per", 60)
+
+
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
     """Types and tasks that nobody has are refused, and which there are only the server that runs can say."""
     names = {"enum": TYPES}
-    submit, batch, limit, rate, schedule = (
-        raw_schema["paths"][f"/api/v1/{path}"]["post"]
-        for path in ("tasks", "tasks/batch", "concurrency", "types/{type}/rate", "schedules")
-    )
-    properties_of(submit)["type"] = names
-    properties_of(submit)["after"]["items"] = {"enum": [os.environ["XQUEUE_FUZZ_TASK"]]}
-    properties_of(schedule)["type"] = names
-    of_batch = properties_of(batch)["tasks"]["items"]["properties"]
-    of_batch["type"] = names
-    # Which places there are depends on the task's own: flows.test.ts goes through them.
-    del of_batch["after"]
-    properties_of(limit)["task_type"] = names
-    rate["parameters"][0]["schema"] = names
-
-
-def properties_of(operation):
-    return operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    schemas = raw_schema["components"]["schemas"]
+    task = schemas["TaskInput"]["properties"]
+    task["type"] = names
+    # In a batch, places of earlier tasks are references, too: flows.test.ts goes through them.
+    task["after"]["items"] = {"enum": [os.environ["XQUEUE_FUZZ_TASK"]]}
+    schemas["ScheduleInput"]["properties"]["type"] = names
+    schemas["SetLimitRequest"]["properties"]["task_type"] = names
+    raw_schema["paths"]["/api/v1/types/{type}/rate"]["post"]["parameters"][0]["schema"] = names

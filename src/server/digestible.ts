@@ -1,0 +1,98 @@
+import { OPERATIONS } from './operations.ts'
+
+/**
+ * Makes of the schemas that requests are checked with a document that generators of clients can read. Each of them knows
+ * a part of JSON Schema only: they need names, types at enumerations, and objects without conditions. What is left out
+ * here (fields that exclude each other) is still checked, and described in words.
+ */
+
+export interface OpenApi {
+  paths: Record<string, Record<string, Described>>
+  components: { schemas: Record<string, Schema> }
+}
+interface Described {
+  operationId?: string
+  requestBody?: { required?: boolean; content: Record<string, Content> }
+  responses: Record<string, { content?: Record<string, Content> }>
+}
+interface Content {
+  schema?: Schema
+  example?: unknown
+}
+type Schema = { [keyword: string]: unknown; title?: string; properties?: Record<string, Schema> }
+
+interface Conditions {
+  required?: string[]
+  minProperties?: number
+  anyOf?: object[]
+}
+
+/** What relates fields to each other: no generator makes a type of it. */
+const CONDITIONS = ['anyOf', 'allOf', 'not', 'uniqueItems'] as const
+/** Their values are no schemas. */
+const DATA = new Set(['example', 'examples', 'default', 'enum', 'required', 'const'])
+
+export function digestible(document: OpenApi, problem: unknown): OpenApi {
+  const made = structuredClone(document)
+  for (const [path, methods] of Object.entries(made.paths)) {
+    for (const [method, described] of Object.entries(methods)) {
+      const route = `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ':$1')}`
+      complete(described, OPERATIONS[route]!, problem)
+    }
+  }
+  const { schemas } = made.components
+  for (const [name, schema] of Object.entries(schemas)) schemas[name] = named<Schema>(schema, schemas)
+  made.paths = named(made.paths, schemas)
+  return made
+}
+
+function complete(described: Described, operation: (typeof OPERATIONS)[string], problem: unknown): void {
+  const { id, request, answer } = operation
+  const name = id[0]!.toUpperCase() + id.slice(1)
+  const { requestBody, responses } = described
+  const body = requestBody?.content['application/json']
+  if (body?.schema) {
+    const { required = [], minProperties = 0, anyOf } = body.schema as Conditions
+    // No body is read as `{}`, so it is required only where that would be refused.
+    requestBody!.required = required.length + minProperties > 0 || anyOf !== undefined
+    body.schema.title ??= `${name}Request`
+    if (request) body.example = request
+  }
+  let isFirst = true
+  for (const [status, { content = {} }] of Object.entries(responses)) {
+    for (const [type, media] of Object.entries(content)) {
+      if (type === 'application/problem+json') media.example = problem
+      else if (isFirst && status.startsWith('2') && answer !== undefined) media.example = answer
+      if (media.schema?.type === 'object') media.schema.title ??= `${name}Result`
+    }
+    if (status.startsWith('2')) isFirst = false
+  }
+}
+
+/** The same with each schema that has a title under that name, among the shared ones, and referred to. */
+function named<T>(value: T, schemas: Record<string, Schema>): T {
+  if (Array.isArray(value)) return value.map((item) => named(item, schemas)) as never
+  if (typeof value !== 'object' || value === null) return value
+  const mended = mend(value as Schema)
+  const entries = Object.entries(mended).map(([key, item]) => [key, DATA.has(key) ? item : named(item, schemas)])
+  const { title, ...schema } = Object.fromEntries(entries) as Schema
+  if (typeof title !== 'string') return Object.fromEntries(entries) as never
+  schemas[title] ??= { ...schema, title }
+  return { $ref: `#/components/schemas/${title}` } as never
+}
+
+function mend(schema: Schema): Schema {
+  const mended = { ...schema }
+  if (Array.isArray(schema.enum)) mended.type ??= typeOfAll(schema.enum)
+  if (schema.type === 'array' || schema.properties) for (const condition of CONDITIONS) delete mended[condition]
+  const { patternProperties } = schema as { patternProperties?: Record<string, Schema> }
+  if (patternProperties) {
+    delete mended.patternProperties
+    mended.additionalProperties = Object.values(patternProperties)[0]
+  }
+  return mended
+}
+
+function typeOfAll(values: readonly unknown[]): string | string[] {
+  return values.includes(null) ? ['string', 'null'] : 'string'
+}
