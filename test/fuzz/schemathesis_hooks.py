@@ -123,20 +123,16 @@ NEEDED = {
 
 def with_one_of_each(path, body):
     """One of the fields that exclude each other stays, and one of those that are needed is there."""
-    tasks = body.get("tasks") if isinstance(body, dict) else None
+    names, value = NEEDED.get(path, ((), None))
+    if names and not any(name in body for name in names):
+        body[names[1]] = value
+    tasks = body.get("tasks")
     for task in [body, *(tasks if isinstance(tasks, list) else [])]:
         if not isinstance(task, dict):
             continue
         for kept, dropped in EXCLUDED:
             if kept in task:
                 task.pop(dropped, None)
-    if not isinstance(body, dict):
-        return
-    names, value = NEEDED.get(path, ((), None))
-    if names and not any(name in body for name in names):
-        body[names[1]] = value
-    if path == "/api/v1/schedules/preview" and "cron" not in body:
-        body.pop("timezone", None)
     if path == "/api/v1/types/{type}/rate":
         if body.get("max") is None:
             body.pop("per", None)
@@ -153,6 +149,8 @@ def before_load_schema(context, raw_schema):
     task["type"] = names
     # In a batch, places of earlier tasks are references, too: flows.test.ts goes through them.
     task["after"]["items"] = {"enum": [os.environ["XQUEUE_FUZZ_TASK"]]}
+    for name in ("TaskInput", "ScheduleInput", "ScheduleChanges"):
+        schemas[name]["properties"]["after"]["uniqueItems"] = True
     schemas["ScheduleInput"]["properties"]["type"] = names
     schemas["SetLimitRequest"]["properties"]["task_type"] = names
     raw_schema["paths"]["/api/v1/types/{type}/rate"]["post"]["parameters"][0]["schema"] = names
