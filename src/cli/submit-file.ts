@@ -1,5 +1,4 @@
 import { createReadStream } from 'node:fs'
-import { createInterface } from 'node:readline'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS } from '../task/task.ts'
@@ -49,7 +48,7 @@ async function* piecesOf(path: string, { together = false, batch }: FileOptions)
   const input = path === '-' ? process.stdin : createReadStream(path)
   let piece: Line[] = []
   let number = 0
-  for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+  for await (const text of linesOf(input)) {
     number += 1
     if (text.trim() === '') continue
     const task = parseJson(text, `line ${number}`)
@@ -61,6 +60,18 @@ async function* piecesOf(path: string, { together = false, batch }: FileOptions)
     piece = []
   }
   if (piece.length > 0) yield piece
+}
+
+/** Lines as JSON Lines has them. Node's readline also ends one at U+2028 and U+2029, which JSON allows in a text. */
+async function* linesOf(input: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder() // Leaves out a byte order mark at the start.
+  let begun = ''
+  for await (const chunk of input) {
+    const lines = (begun + decoder.decode(chunk, { stream: true })).split('\n')
+    begun = lines.pop()!
+    yield* lines
+  }
+  yield begun + decoder.decode()
 }
 
 /** A place counts within one call, and nobody sees where a piece begins. */

@@ -52,6 +52,7 @@ export async function* changes(
       const signals = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
       const response = await fetch(url, { headers, signal: signals }).catch(() => null)
       if (response?.ok && response.body) {
+        last ??= response.headers.get('last-event-id')
         opened?.()
         for await (const { id, data } of records(response.body)) {
           last = id ?? last
@@ -77,7 +78,9 @@ async function* records(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: 
     const parts = (text + chunk).split('\n\n')
     text = parts.pop() ?? ''
     for (const part of parts) {
-      const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(part)?.[1] ?? null
+      // Not by a pattern: for those, a line also ends at U+2028 and U+2029, which may stand in a text of a task.
+      const lines = part.split('\n')
+      const field = (name: string) => lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? null
       const isChange = field('event') === 'status' || field('event') === 'progress'
       yield { id: field('id'), data: isChange ? field('data') : null }
     }

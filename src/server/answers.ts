@@ -1,11 +1,10 @@
 import { type TSchema, Type } from 'typebox'
 import { SCOPES } from '../task/api-key.ts'
-import { ERRORS, type ErrorCode } from '../task/errors.ts'
 import { ON_FAILURE } from '../task/flow.ts'
 import { CATCH_UPS, OVERLAPS } from '../task/schedule.ts'
 import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
+import { Problem } from './refusals.ts'
 import { StatusSchema } from './schemas.ts'
-import type { Route } from './server.ts'
 
 /**
  * What calls answer, for the documentation: answers themselves are not filtered by it. A fuzzer holds every answer
@@ -101,41 +100,6 @@ const Holder = Type.Object(
   },
   { $id: 'Holder' },
 )
-
-const Problem = Type.Object(
-  {
-    type: Type.String(),
-    title: Type.String(),
-    status: Type.Integer(),
-    detail: Type.String(),
-    code: Type.String({ description: 'What programs decide by' }),
-    request_id: Type.Optional(Type.String({ description: 'What the log of the server calls this request' })),
-    errors: Type.Optional(
-      Type.Array(
-        Type.Object(
-          {
-            path: Type.String({ description: 'As in `tasks[3].priority`' }),
-            message: Type.String({ description: 'What is wrong, and what would be right' }),
-          },
-          { title: 'FieldError' },
-        ),
-        { description: 'Each field that is wrong' },
-      ),
-    ),
-    registered_types: Type.Optional(Type.Array(Type.String(), { description: '`unknown_type`: the types there are' })),
-    task_id: Type.Optional(Type.String({ description: 'The task that is meant' })),
-    allow: Type.Optional(Type.Array(Type.String(), { description: '`method_not_allowed`: the methods there are' })),
-    required_scope: Type.Optional(Type.String({ description: '`forbidden`: the scope that the call needs' })),
-    scopes: Type.Optional(Type.Array(Type.String(), { description: '`forbidden`: the scopes that the key has' })),
-  },
-  { $id: 'Problem' },
-)
-
-export const PROBLEM_EXAMPLE = {
-  ...{ type: 'urn:xqueue:problem:invalid_request', title: ERRORS.invalid_request[1], status: 400 },
-  ...{ detail: 'body: priority must be <= 9', code: 'invalid_request', request_id: 'req-1' },
-  errors: [{ path: 'priority', message: 'must be <= 9' }],
-}
 
 const upcoming = Type.Array(time('A tick'), { description: 'The next five times' })
 const Schedule = Type.Object(
@@ -412,30 +376,3 @@ export const ANSWERS = {
   workers: { 200: Workers },
   metrics: { 200: ofText('text/plain', 'Prometheus text') },
 } as const satisfies Record<string, OfStatus>
-
-/** Where any call may end: at the door, or in the engine. */
-const ANYWHERE: readonly ErrorCode[] = [
-  ...(['invalid_request', 'cross_site', 'request_timeout', 'headers_too_large'] as const),
-  ...(['internal', 'engine_unavailable', 'shutting_down'] as const),
-]
-const WITH_BODY: readonly ErrorCode[] = ['too_large', 'unsupported_media_type']
-const WITH_SCOPE: readonly ErrorCode[] = ['unauthorized', 'forbidden', 'too_many_calls', 'issuer_unavailable']
-
-/** The refusals of a call, one answer for each status, told by the table of errors. */
-export function refusalsOf({ method, scope, refusals = [] }: Pick<Route, 'method' | 'scope' | 'refusals'>) {
-  const atDoor = [
-    ...(method === 'POST' || method === 'PATCH' ? WITH_BODY : []),
-    ...(scope === 'open' ? [] : WITH_SCOPE),
-  ]
-  const codes = [...new Set([...ANYWHERE, ...atDoor, ...refusals])]
-  const statuses = Map.groupBy(codes, (code) => ERRORS[code][0])
-  return Object.fromEntries(
-    [...statuses].map(([status, some]) => [
-      status,
-      {
-        description: some.map((code) => `\`${code}\`: ${ERRORS[code][1]}`).join('; '),
-        content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } },
-      },
-    ]),
-  )
-}

@@ -10,9 +10,11 @@ export interface Patience {
   requestMs: number
   /** How often that is looked at. */
   lookMs: number
+  /** How often an event stream says that it is still there. */
+  heartbeatMs: number
 }
 
-export const PATIENCE: Patience = { headersMs: 10_000, requestMs: 60_000, lookMs: 1_000 }
+export const PATIENCE: Patience = { headersMs: 10_000, requestMs: 60_000, lookMs: 1_000, heartbeatMs: 15_000 }
 const HEADERS_BYTES_MAX = 16 * 1024
 
 /** For Node's server, plain or with TLS. */

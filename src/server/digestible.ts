@@ -1,7 +1,7 @@
 import { OPERATIONS } from './operations.ts'
 
 /**
- * Makes of the schemas that requests are checked with a document that generators of clients can read. Each of them knows
+ * Makes of the schemas that check requests a document that generators of clients can read. Each of them knows
  * a part of JSON Schema only: they need names, types at enumerations, and objects without conditions. What is left out
  * here (fields that exclude each other) is still checked, and described in words.
  */

@@ -4,18 +4,19 @@ import { Type } from 'typebox'
 import type { Interests } from '../access/principal.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import { ANSWERS } from './answers.ts'
+import { PATIENCE } from './connections.ts'
 import { StatusSchema } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
 
 const PAGE = 1_000
 const WAIT_MS = 10_000
-const HEARTBEAT_MS = 15_000
 const GAP = '{"detail":"earlier events are gone: read the tasks"}'
 /** A subscriber that does not read is cut off at this much; it resumes with Last-Event-ID. */
 const UNSENT_BYTES_MAX = 8 * 1024 * 1024
 
 /** GET /api/v1/events: each connection reads the outbox at its own place, so a slow one holds up nobody. */
-export function eventRoutes({ engine, access, closing }: ServerContext): Route[] {
+export function eventRoutes({ engine, access, closing, patience = PATIENCE }: ServerContext): Route[] {
+  const { heartbeatMs } = patience
   const stream = async (request: FastifyRequest, reply: FastifyReply) => {
     const { task_id, type, status } = request.query as { task_id?: string; type?: string; status?: string }
     const principal = request.principal!
@@ -42,9 +43,12 @@ export function eventRoutes({ engine, access, closing }: ServerContext): Route[]
       'Content-Type': 'text/event-stream',
       Connection: 'close', // Kept alive after its end, it would hold up the close of the server
       'X-Accel-Buffering': 'no',
+      'Last-Event-ID': after,
     })
-    out.write(`retry: 1000\nid: ${after}\n\n`)
-    const heartbeat = setInterval(() => out.write(': still here\n\n'), HEARTBEAT_MS)
+    // No block of its own: readers take fields without data for an event. A reconnect before the first event is told
+    // the place by the header.
+    out.write('retry: 1000\n')
+    const heartbeat = setInterval(() => out.write(':\n'), heartbeatMs)
     try {
       while (!gone.signal.aborted && out.writableLength < UNSENT_BYTES_MAX) {
         const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal: gone.signal })

@@ -35,7 +35,7 @@ export async function addHeaders(server: FastifyInstance, origins: readonly stri
     origin: [...origins],
     methods: ['GET', 'POST', 'PATCH', 'DELETE'],
     allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID', 'traceparent', 'tracestate'],
-    exposedHeaders: ['Location', 'Retry-After', 'WWW-Authenticate'],
+    exposedHeaders: ['Last-Event-ID', 'Location', 'Retry-After', 'WWW-Authenticate'],
     // Another site brings a key or a token; the cookie is for this server's own page.
     credentials: false,
     maxAge: PREFLIGHT_S,

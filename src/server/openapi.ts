@@ -1,9 +1,10 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
-import { PROBLEM_EXAMPLE, SHARED } from './answers.ts'
+import { SHARED } from './answers.ts'
 import { digestible, type OpenApi } from './digestible.ts'
 import { TAGS } from './operations.ts'
+import { PROBLEM_EXAMPLE } from './refusals.ts'
 
 /** The documentation's own scripts and styles, some of which stand in its elements. */
 const DOCS_POLICY = [

@@ -28,7 +28,10 @@ describe('slow and broken clients', () => {
     const serve = async (headersMs: number, requestMs: number) => {
       const logger = pino({ level: 'silent' })
       const options = { engine, logger, version: '1', instanceId: 'i', registry: new Registry(), handlers: new Map() }
-      const server = await createServer({ ...options, patience: { headersMs, requestMs, lookMs: 50 } })
+      const server = await createServer({
+        ...options,
+        patience: { headersMs, requestMs, lookMs: 50, heartbeatMs: 15_000 },
+      })
       servers.push(server)
       return Number(new URL(await server.listen({ host: '127.0.0.1', port: 0 })).port)
     }

@@ -119,6 +119,21 @@ it('follows changes as they happen', async () => {
   expect(seen.at(-1)).toBe('success')
 })
 
+it('follows changes whose text has line separators that end a line in JavaScript only', async () => {
+  const stop = new AbortController()
+  const seen: unknown[] = []
+  const name = 'a\u2028b\u2029c\u0085d'
+  const following = (async () => {
+    for await (const change of client().changes({ type: 'greet', status: 'success' }, stop.signal)) {
+      seen.push(change.result)
+      stop.abort()
+    }
+  })()
+  while (!stop.signal.aborted) await client().result(await client().submit('greet', { name, times: 1 }))
+  await following
+  expect(seen).toEqual([{ greeting: `hello ${name}` }])
+})
+
 it('says that a server cannot be reached', async () => {
   const nobody = createClient<typeof handlers>('http://127.0.0.1:9')
   await expect(nobody.submit('hang', {})).rejects.toMatchObject({ code: 'engine_unavailable' })

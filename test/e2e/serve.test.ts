@@ -166,11 +166,12 @@ it('leaves at once at a second signal; the task runs again elsewhere', async () 
 
 it('is driven from the command line', async () => {
   await serve('cli.db')
+  let input = '{"type":"example","payload":{"duration":0}}\n'.repeat(3)
   const run = (...args: string[]) => {
     const { stdout, stderr, status } = spawnSync(process.execPath, [main, ...args], {
       encoding: 'utf8',
       env: { ...process.env, XQUEUE_SERVER: base },
-      input: '{"type":"example","payload":{"duration":0}}\n'.repeat(3),
+      input,
     })
     return { stdout: stdout.trim(), stderr, status }
   }
@@ -181,6 +182,12 @@ it('is driven from the command line', async () => {
   expect(run('submit', 'nope')).toMatchObject({ status: 1, stderr: expect.stringContaining('email, example, http') })
   expect(run('submit', 'example', '{bad')).toMatchObject({ status: 2, stderr: expect.stringContaining('no JSON') })
   expect(run('submit', '--file', '-', '--json').stdout).toContain('"submitted":3')
+  // With a byte order mark, line ends of Windows, and separators that end a line in JavaScript only.
+  const separated = 'a\u2028b\u2029c'
+  const line = JSON.stringify({ type: 'example', payload: { duration: 0 }, tags: { file: separated } })
+  input = `\uFEFF${line}\r\n\r\n${line}`
+  expect(run('submit', '--file', '-', '--json')).toMatchObject({ status: 0 })
+  expect(run('list', '--tag', `file:${separated}`, '--json').stdout.split(separated)).toHaveLength(3)
   const id = run('submit', 'example', '{"duration":60}').stdout
   expect(run('watch', run('submit', 'example', '{"duration":0.2}').stdout).stdout).toContain('success')
   expect(JSON.parse(run('get', id, '--json').stdout)).toMatchObject({ id, type: 'example' })
