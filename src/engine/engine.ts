@@ -5,10 +5,18 @@ import type { Outcome } from '../task/outcome.ts'
 import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
 import type { Status } from '../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
-import type { Holder, TypeChange, TypeInfo } from './type-info.ts'
+import type { HandlerSettings, Holder, TypeChange, TypeInfo } from './type-info.ts'
 
 export { ENGINE_DEFAULTS, type EngineOptions } from './options.ts'
-export { type Holder, type Percentiles, RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from './type-info.ts'
+export {
+  type HandlerSettings,
+  type Holder,
+  type Percentiles,
+  RATE_LIMITS,
+  type Rate,
+  type TypeChange,
+  type TypeInfo,
+} from './type-info.ts'
 
 /**
  * The port: what XQueue asks of the store that coordinates it. Everything is a batch, and everything that must be true
@@ -55,6 +63,9 @@ export interface Engine {
 
   /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
   configureType(type: string, change: TypeChange): Promise<TypeInfo>
+
+  /** The same for the handlers of a process, many types in one step; at most 1,000 a call. */
+  declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void>
 
   /**
    * Does what time makes due, at most `max` tasks of each kind: delayed tasks become ready, deadlines end, lost leases

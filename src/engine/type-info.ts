@@ -4,16 +4,18 @@ import type { SpecDefaults } from '../task/task.ts'
 
 /** What the port says of task types: part of engine.ts. */
 
+/** What a handler says of its type; limits and rate hold until someone sets another at run time. */
+export interface HandlerSettings {
+  maxConcurrency: number | null
+  groupConcurrency: number | null
+  rate: Rate | null
+  retry: RetryPolicy
+  payloadSchema: Json
+  defaults: SpecDefaults
+}
+
 export interface TypeChange {
-  /** What a worker's handler says of its type; limits and rate hold until someone sets another at run time. */
-  handler?: {
-    maxConcurrency: number | null
-    groupConcurrency: number | null
-    rate: Rate | null
-    retry: RetryPolicy
-    payloadSchema: Json
-    defaults: SpecDefaults
-  }
+  handler?: HandlerSettings
   /** Known for good, with or without workers. */
   declared?: boolean
   /** Integer ≥ 1, or null to remove the limit. Wins over the handler's from then on. */

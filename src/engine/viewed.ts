@@ -5,6 +5,7 @@ import type {
   Changed,
   Engine,
   EventsQuery,
+  HandlerSettings,
   KeyChange,
   ListQuery,
   ScheduleChange,
@@ -52,6 +53,10 @@ export class ViewedEngine implements Engine {
 
   configureType(type: string, change: TypeChange) {
     return this.#engine.configureType(type, change)
+  }
+
+  declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>) {
+    return this.#engine.declareHandlers(handlers)
   }
 
   sweep(max: number) {

@@ -145,12 +145,17 @@ export async function loadHandlers(path: string): Promise<Handlers> {
   return handlers as Handlers
 }
 
+/** Types that one step takes: some milliseconds. */
+const ANNOUNCED_AT_ONCE = 500
+
 /** Makes the types of handlers known to an engine, with all that others have to know of them. */
 export async function announce(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
-  for (const [type, { payloadSchemaJson: payloadSchema, ...handler }] of handlers) {
+  const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
     const { maxConcurrency, groupConcurrency, rate, retry, defaults } = handler
-    const told = { maxConcurrency, groupConcurrency, rate, retry, payloadSchema, defaults }
-    await engine.configureType(type, { handler: told })
+    return [type, { maxConcurrency, groupConcurrency, rate, retry, payloadSchema, defaults }] as const
+  })
+  for (let from = 0; from < told.length; from += ANNOUNCED_AT_ONCE) {
+    await engine.declareHandlers(new Map(told.slice(from, from + ANNOUNCED_AT_ONCE)))
   }
 }
 

@@ -6,6 +6,7 @@ import type {
   Changed,
   EngineOptions,
   EventsQuery,
+  HandlerSettings,
   Health,
   KeyChange,
   ListQuery,
@@ -153,8 +154,13 @@ export class KafkaEngine implements Restorable {
     // A handler may tell of itself at any time: what it tells is what was told before.
     if (!change.handler) await this.#refuseUnlessWhole()
     const info = await this.#state.configureType(type, change)
-    await this.#types.write(type, change)
+    await this.#types.write([[type, change]])
     return info
+  }
+
+  async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    await this.#state.declareHandlers(handlers)
+    await this.#types.write([...handlers].map(([type, handler]) => [type, { handler }]))
   }
 
   sweep(max: number) {

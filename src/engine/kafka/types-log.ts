@@ -35,13 +35,17 @@ export class TypesLog {
     this.#topic = topic
   }
 
-  async write(type: string, change: TypeChange): Promise<void> {
-    const fields = Object.entries(change).filter(([, value]) => value !== undefined)
-    const records: LogRecord[] = fields.map(([field, value]) => ({
-      topic: this.#topic,
-      key: `${type} ${field}`,
-      value: JSON.stringify({ type, change: { [field]: value } }),
-    }))
+  async write(changes: readonly (readonly [type: string, change: TypeChange])[]): Promise<void> {
+    const records = changes.flatMap(([type, change]) => {
+      const fields = Object.entries(change).filter(([, value]) => value !== undefined)
+      return fields.map(
+        ([field, value]): LogRecord => ({
+          topic: this.#topic,
+          key: `${type} ${field}`,
+          value: JSON.stringify({ type, change: { [field]: value } }),
+        }),
+      )
+    })
     await this.#log.write(records)
   }
 

@@ -32,6 +32,7 @@ const STEPS = {
   notices: 'allow-oom',
   batch: 'no-writes',
   awaited: 'no-writes',
+  back_offs: 'no-writes',
 } as const
 export type StepName = keyof typeof STEPS
 /** What all steps share. */
@@ -54,6 +55,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'notices',
   'batch',
   'awaited',
+  'back_offs',
 ])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */

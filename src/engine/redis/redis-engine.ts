@@ -6,6 +6,7 @@ import type {
   Changed,
   ChangeOutcome,
   EngineOptions,
+  HandlerSettings,
   Health,
   KeyChange,
   Keys,
@@ -136,6 +137,12 @@ export class RedisEngine implements State {
     await this.#registry.configure(type, change)
     const [info] = await this.types({ names: [type] })
     return info!
+  }
+
+  async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    this.#refuseWhenClosed()
+    await this.#hearNews()
+    await this.#registry.declare(handlers)
   }
 
   async sweep(max: number): Promise<Swept> {

@@ -1,5 +1,5 @@
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
-import type { EngineOptions, Holder, Rate, TypeChange, TypeInfo, WorkerInfo } from '../engine.ts'
+import type { EngineOptions, HandlerSettings, Holder, Rate, TypeChange, TypeInfo, WorkerInfo } from '../engine.ts'
 import { GatheredRates, type RecentRates, RecentSlots, SLOT_MS, type Slot } from '../rates.ts'
 import { unknownType } from '../refusals.ts'
 import { idOfRef } from './ids.ts'
@@ -16,6 +16,8 @@ export interface BackOff {
 const DEFAULT_BACK_OFF: BackOff = { delaysMs: retryDelaysMs(RETRY_DEFAULTS), jitter: RETRY_DEFAULTS.jitter }
 /** A back-off is asked for again after this long, should the message of its change have been lost. */
 const BELIEVE_MS = 10_000
+/** Types that one step is asked about. */
+const TYPES_AT_ONCE = 500
 
 type TypeAnswer = [
   type: string,
@@ -67,7 +69,7 @@ export class Registry {
   readonly #store: RedisStore
   readonly #options: EngineOptions
   /** What this process said of its handlers, should Redis lose it. */
-  readonly #told = new Map<string, TypeChange>()
+  readonly #told = new Map<string, HandlerSettings>()
   readonly #backOffs = new Map<string, BackOff & { at: number }>()
 
   constructor(store: RedisStore, options: EngineOptions) {
@@ -83,9 +85,14 @@ export class Registry {
   async know(types: readonly string[]): Promise<void> {
     const now = Date.now()
     const unknown = [...new Set(types)].filter((type) => now - (this.#backOffs.get(type)?.at ?? 0) > BELIEVE_MS)
-    if (unknown.length === 0) return
-    for (const { types: answers } of await this.#about(unknown, false)) {
-      for (const [type, , backOff] of answers) this.#backOffs.set(type, { ...readBackOff(backOff), at: now })
+    for (const [partition, some] of Map.groupBy(unknown, (type) => this.#store.partitionOf(type))) {
+      for (let from = 0; from < some.length; from += TYPES_AT_ONCE) {
+        const asked = some.slice(from, from + TYPES_AT_ONCE)
+        const answers = await this.#store.run<(string | null)[]>('back_offs', partition, [asked.length, ...asked])
+        answers.forEach((text, index) => {
+          this.#backOffs.set(asked[index]!, { ...readBackOff(text ?? ''), at: now })
+        })
+      }
     }
   }
 
@@ -96,37 +103,46 @@ export class Registry {
 
   /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
   async configure(type: string, change: TypeChange): Promise<void> {
-    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
-    const partition = this.#store.partitionOf(type)
-    const args = [this.#store.wasMet(partition), type, handler || declared ? '1' : '']
-    if (handler) {
-      const { retry, payloadSchema, defaults } = handler
-      const backOff = { delaysMs: retryDelaysMs(retry), jitter: retry.jitter }
-      const limits = [handler.maxConcurrency, handler.groupConcurrency, handler.rate?.max, handler.rate?.perMs]
-      args.push('1', ...limits.map((limit) => String(limit ?? '')), writeBackOff(backOff))
-      args.push(payloadSchema === null ? '' : JSON.stringify(payloadSchema), JSON.stringify(defaults))
-    } else args.push('', '', '', '', '', '', '', '')
-    const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
-    const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
-    args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
-    args.push(String(rate?.perMs ?? ''), flag(paused))
-    if (handler || declared) await this.#store.partitions.add(partition)
-    const answer = await this.#store.run<Reply>('configure', partition, args)
-    this.#store.met(partition)
-    this.forget(type)
+    const [answer] = await this.#configure(this.#store.partitionOf(type), [[type, change]])
     if (answer !== 'ok') throw unknownType(type, await this.known())
-    if (handler) this.#told.set(type, { handler })
+  }
+
+  /** Tells of this process's handlers. */
+  async declare(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    await this.#tell(handlers)
   }
 
   /** Redis may have lost what it was told last, or everything. */
   async tellAgain(): Promise<void> {
-    const told = [...this.#told.keys()]
-    if (told.length === 0) return
-    const abouts = await this.#about(told, false)
-    // Only a handler tells of a back-off.
-    const complete = abouts.flatMap(({ types }) => types.filter(([, , backOff]) => backOff !== ''))
-    const known = new Set(complete.map(([type]) => type))
-    for (const type of told) if (!known.has(type)) await this.configure(type, this.#told.get(type)!)
+    const told = [...this.#told]
+    for (let from = 0; from < told.length; from += TYPES_AT_ONCE) {
+      await this.#tell(new Map(told.slice(from, from + TYPES_AT_ONCE)), true)
+    }
+  }
+
+  async #tell(handlers: ReadonlyMap<string, HandlerSettings>, ifMissing = false): Promise<void> {
+    const changes = [...handlers].map(([type, handler]) => [type, { handler }] as const)
+    for (const [partition, some] of Map.groupBy(changes, ([type]) => this.#store.partitionOf(type))) {
+      await this.#configure(partition, some, ifMissing)
+    }
+  }
+
+  /** @param ifMissing leaves alone what a handler has told of before */
+  async #configure(
+    partition: number,
+    changes: readonly (readonly [type: string, change: TypeChange])[],
+    ifMissing = false,
+  ): Promise<Reply[]> {
+    const args = [this.#store.wasMet(partition), ifMissing ? '1' : '', changes.length]
+    for (const [type, change] of changes) args.push(...argsOf(type, change))
+    if (changes.some(([, { handler, declared }]) => handler || declared)) await this.#store.partitions.add(partition)
+    const answers = await this.#store.run<Reply[]>('configure', partition, args)
+    this.#store.met(partition)
+    for (const [index, [type, { handler }]] of changes.entries()) {
+      this.forget(type)
+      if (handler && answers[index] === 'ok') this.#told.set(type, handler)
+    }
+    return answers
   }
 
   /** The types that may be submitted. */
@@ -317,6 +333,24 @@ function pairs(list: readonly (string | number)[]): Map<string, number> {
   const found = new Map<string, number>()
   for (let index = 0; index < list.length; index += 2) found.set(String(list[index]), Number(list[index + 1]))
   return found
+}
+
+/** A type and its change, as configure.lua takes them. */
+function argsOf(type: string, change: TypeChange): string[] {
+  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
+  const args = [type, handler || declared ? '1' : '']
+  if (handler) {
+    const { retry, payloadSchema, defaults } = handler
+    const backOff = { delaysMs: retryDelaysMs(retry), jitter: retry.jitter }
+    const limits = [handler.maxConcurrency, handler.groupConcurrency, handler.rate?.max, handler.rate?.perMs]
+    args.push('1', ...limits.map((limit) => String(limit ?? '')), writeBackOff(backOff))
+    args.push(payloadSchema === null ? '' : JSON.stringify(payloadSchema), JSON.stringify(defaults))
+  } else args.push('', '', '', '', '', '', '', '')
+  const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
+  const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
+  args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
+  args.push(String(rate?.perMs ?? ''), flag(paused))
+  return args
 }
 
 function writeBackOff({ delaysMs, jitter }: BackOff): string {

@@ -131,12 +131,12 @@ export class Look {
   }
 
   types(names: readonly string[] | undefined, withHolders: boolean, now: number): TypeInfo[] {
-    const counts = this.#counts()
-    const rates = this.#rates.recent(now)
+    const counts = this.#counts(names)
+    const rates = this.#rates.recent(now, names)
     const workers = this.workers(now)
-    return this.#store
-      .all('allTypes')
-      .filter(({ type }) => !names || names.includes(type as string))
+    // A single type costs the same however many there are.
+    const rows = names && [...names].sort().flatMap((name): Row[] => this.#store.all('typeByName', name))
+    return (rows ?? this.#store.all('allTypes'))
       .filter(({ type }) => names || this.#registry.isKnown(type as string, now) || counts.has(type as string))
       .map((row) => {
         const type = row.type as string
@@ -213,9 +213,11 @@ export class Look {
     }
   }
 
-  #counts(): Map<string, Map<string, number>> {
+  /** @param types default all */
+  #counts(types?: readonly string[]): Map<string, Map<string, number>> {
     const counts = new Map<string, Map<string, number>>()
-    for (const { type, status, n } of this.#store.all('allCounts')) {
+    const rows = types?.flatMap((type) => this.#store.all('countsOf', type))
+    for (const { type, status, n } of rows ?? this.#store.all('allCounts')) {
       const ofType = counts.get(type as string) ?? new Map<string, number>()
       counts.set(type as string, ofType.set(status as string, n as number))
     }

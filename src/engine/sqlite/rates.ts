@@ -27,9 +27,12 @@ export class Rates extends GatheredRates {
     this.#store.run('dropRates', number - KEPT_SLOTS)
   }
 
-  recent(now: number): Map<string, RecentRates> {
+  /** @param types default all */
+  recent(now: number, types?: readonly string[]): Map<string, RecentRates> {
     const recent = new RecentSlots(now)
-    for (const row of this.#store.all('recentRates', Math.floor(now / SLOT_MS) - PERCENTILE_SLOTS)) {
+    const since = Math.floor(now / SLOT_MS) - PERCENTILE_SLOTS
+    const rows = types?.flatMap((type) => this.#store.all('recentRatesOf', since, type))
+    for (const row of rows ?? this.#store.all('recentRates', since)) {
       const [wait, run] = [JSON.parse(row.wait as string), JSON.parse(row.run as string)]
       recent.add(row.type as string, row.slot as number, { finished: row.finished as number, wait, run })
     }

@@ -7,6 +7,7 @@ import type {
   EngineOptions,
   EventsPage,
   EventsQuery,
+  HandlerSettings,
   Health,
   KeyChange,
   Keys,
@@ -136,6 +137,12 @@ export class SqliteEngine implements Engine {
     await this.#write((tx) => this.#registry.configure(tx, this.#ring, type, change))
     const [info] = await this.types({ names: [type] })
     return info!
+  }
+
+  declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    return this.#write((tx) => {
+      for (const [type, handler] of handlers) this.#registry.configure(tx, this.#ring, type, { handler })
+    })
   }
 
   async sweep(max: number): Promise<Swept> {

@@ -1,17 +1,16 @@
--- Declares a type or changes it.
+-- Declares types or changes them.
 --
--- ARGV  now, '1' from a process that has met the store before, type, '1' if it may be new;
+-- ARGV  now, '1' from a process that has met the store before, '1' to leave alone what a handler has told of before,
+--       number of types, each: type, '1' if it may be new;
 --       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
 --       back-off `jitter,delay,delay…`, payload schema or '', defaults;
 --       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
 --       window; paused '' | '0' | '1'
--- Returns 'ok', or {'unknown'} for a type that nobody has made known
--- Cost  some ten commands
-function steps.configure()
-  has_lost(arg())
+-- Returns for each 'ok', or 'unknown' for a type that nobody has made known
+-- Cost  some ten commands a type
+local function configure(if_missing)
   local kind, may_be_new = arg(), arg()
   local rules = call('HGET', P .. KEY.rules, kind)
-  if not rules and may_be_new ~= '1' then return { 'unknown' } end
   local is_paused, limit, limit_by, group, group_by, max, per, rate_by =
     (rules or NEW_RULES):match('^(%d),(%d*),(%l),(%d*),(%l),(%d*),(%d*),(%l)$')
   local group_before = group
@@ -19,6 +18,11 @@ function steps.configure()
   local by_handler = arg() == '1'
   local handler = { limit = arg(), group = arg(), max = arg(), per = arg(), back_off = arg() }
   local schema, defaults = arg(), arg()
+  local declared = arg()
+  local new_limit, new_group, new_max, new_per, paused = arg(), arg(), arg(), arg(), arg()
+  if not rules and may_be_new ~= '1' then return 'unknown' end
+  local back_off = by_handler and call('HGET', P .. KEY.back_off, kind)
+  if back_off and if_missing then return 'ok' end
   if by_handler then
     call('HSET', P .. KEY.back_off, kind, handler.back_off)
     call('HSET', P .. KEY.schemas, kind, schema)
@@ -31,17 +35,15 @@ function steps.configure()
     end
   end
 
-  local declared = arg()
   if declared == '1' then call('SADD', P .. KEY.declared, kind) end
   if declared == '0' then call('SREM', P .. KEY.declared, kind) end
   local function set(value, before, by)
     if value == '' then return before, by end
     return value == 'none' and '' or value, 'o'
   end
-  limit, limit_by = set(arg(), limit, limit_by)
-  group, group_by = set(arg(), group, group_by)
-  max, rate_by = set(arg(), max, rate_by)
-  local new_per, paused = arg(), arg()
+  limit, limit_by = set(new_limit, limit, limit_by)
+  group, group_by = set(new_group, group, group_by)
+  max, rate_by = set(new_max, max, rate_by)
   if new_per ~= '' then per = new_per end
   if paused ~= '' then is_paused = paused end
 
@@ -56,8 +58,15 @@ function steps.configure()
     end
   end
   local changed = table.concat({ is_paused, limit, limit_by, group, group_by, max, per, rate_by }, ',')
-  call('HSET', P .. KEY.rules, kind, changed)
-  broadcast('type ' .. kind)
-  leave_behind()
+  if changed ~= rules then call('HSET', P .. KEY.rules, kind, changed) end
+  if changed ~= rules or (by_handler and back_off ~= handler.back_off) then broadcast('type ' .. kind) end
   return 'ok'
+end
+
+function steps.configure()
+  has_lost(arg())
+  local if_missing, answers = arg() == '1', {}
+  for index = 1, number() do answers[index] = configure(if_missing) end
+  leave_behind()
+  return answers
 end

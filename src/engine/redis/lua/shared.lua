@@ -111,12 +111,17 @@ end
 local function lanes_of_type(kind) return lanes_of(kind, call('HGET', P .. KEY.rules, kind .. '/lanes')) end
 
 -- The lane of a type and priority; made when the first task comes, with a number that no other has ever had here.
+-- The highest is noted; versions before did not, so it is only where to begin.
 local function next_lane_number()
-  local highest = 0
-  for _, field in ipairs(call('HKEYS', P .. KEY.lanes)) do
-    highest = math.max(highest, tonumber(field:match('^#(%d+)$') or 0))
+  local highest = tonumber(call('HGET', P .. KEY.lanes, '#highest') or 0)
+  if highest == 0 then
+    for _, field in ipairs(call('HKEYS', P .. KEY.lanes)) do
+      highest = math.max(highest, tonumber(field:match('^#(%d+)$') or 0))
+    end
   end
-  return string.format('%d', highest + 1)
+  repeat highest = highest + 1 until call('HEXISTS', P .. KEY.lanes, '#' .. string.format('%d', highest)) == 0
+  call('HSET', P .. KEY.lanes, '#highest', string.format('%d', highest))
+  return string.format('%d', highest)
 end
 
 -- @param its_no the number that a lane which is made gets, if it had one before

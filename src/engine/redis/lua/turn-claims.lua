@@ -153,7 +153,12 @@ local function rules_of(kinds, want)
     fields[#fields + 1] = kind
     fields[#fields + 1] = kind .. '/lanes'
   end
-  local values = call('HMGET', P .. KEY.rules, unpack(fields))
+  local values = {}
+  for from = 1, #fields, CHUNK do
+    for _, value in ipairs(call('HMGET', P .. KEY.rules, unpack(fields, from, math.min(from + CHUNK - 1, #fields)))) do
+      values[#values + 1] = value
+    end
+  end
   for index, kind in ipairs(kinds) do
     local text = values[index * 2 - 1]
     if not text and not has_lost(was_here) then

@@ -39,6 +39,9 @@ INSERT INTO counts (type, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET 
 -- name: allCounts
 SELECT type, status, n FROM counts;
 
+-- name: countsOf
+SELECT type, status, n FROM counts WHERE type = ?;
+
 -- name: countIn
 -- Tasks in some stored statuses: ?1 JSON array of them.
 SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN (SELECT value FROM json_each(?));
@@ -52,6 +55,9 @@ ON CONFLICT DO UPDATE SET finished = excluded.finished, wait = excluded.wait, ru
 
 -- name: recentRates
 SELECT type, slot, finished, wait, run FROM rates WHERE slot > ?;
+
+-- name: recentRatesOf
+SELECT type, slot, finished, wait, run FROM rates WHERE slot > ? AND type = ?;
 
 -- name: dropRates
 DELETE FROM rates WHERE slot <= ?;
