@@ -4,6 +4,7 @@ import { batchContract } from './batch.ts'
 import { cancelContract } from './cancel.ts'
 import { closeContract } from './close.ts'
 import { configureTypeContract } from './configure-type.ts'
+import { declareHandlersContract } from './declare-handlers.ts'
 import { eventsContract } from './events.ts'
 import { explainContract } from './explain.ts'
 import { flowsContract } from './flows.ts'
@@ -49,6 +50,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     flowsContract(stage)
     batchContract(stage)
     configureTypeContract(stage)
+    declareHandlersContract(stage)
     groupsContract(stage)
     ratesContract(stage)
     getContract(stage)

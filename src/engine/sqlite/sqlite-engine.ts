@@ -140,9 +140,7 @@ export class SqliteEngine implements Engine {
   }
 
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
-    return this.#write((tx) => {
-      for (const [type, handler] of handlers) this.#registry.configure(tx, this.#ring, type, { handler })
-    })
+    return this.#write((tx) => this.#registry.declare(tx, this.#ring, handlers))
   }
 
   async sweep(max: number): Promise<Swept> {

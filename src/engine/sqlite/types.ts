@@ -1,5 +1,5 @@
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
-import type { EngineOptions, Rate, TypeChange, WorkerIdentity } from '../engine.ts'
+import type { EngineOptions, HandlerSettings, Rate, TypeChange, WorkerIdentity } from '../engine.ts'
 import { unknownType } from '../refusals.ts'
 import type { Ring } from './ring.ts'
 import type { Row, Store } from './store.ts'
@@ -111,6 +111,10 @@ export class Registry {
     if (after.groupConcurrency !== before.groupConcurrency) ring.limitChanged(type)
     if (before.rate && !after.rate) this.#store.run('dropStarts', type)
     tx.touchedTypes.add(type)
+  }
+
+  declare(tx: Tx, ring: Ring, handlers: ReadonlyMap<string, HandlerSettings>): void {
+    for (const [type, handler] of handlers) this.configure(tx, ring, type, { handler })
   }
 
   /** Whether it was written lately that a worker lives. */
