@@ -1,8 +1,8 @@
-import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import { join, resolve } from 'node:path'
 import { createTransport } from 'nodemailer'
 import { type Static, Type } from 'typebox'
+import { writePrivateFile } from '../src/engine/private-files.ts'
 import { DoNotRetry } from '../src/task/retry.ts'
 import type { Handler } from '../src/worker/handlers.ts'
 import { standard } from './schema.ts'
@@ -85,13 +85,10 @@ async function send(url: string, message: object & { messageId: string }, signal
   }
 }
 
-/** Written aside and renamed, so that nobody reads half a message. */
 async function writeToOutbox(id: string, message: object): Promise<string> {
   const folder = resolve(process.env.XQUEUE_OUTBOX ?? './outbox')
-  await mkdir(folder, { recursive: true })
   const composed = await createTransport({ streamTransport: true, buffer: true, newline: 'windows' }).sendMail(message)
   const file = join(folder, `${id}.eml`)
-  await writeFile(`${file}.part`, composed.message as Buffer)
-  await rename(`${file}.part`, file)
+  await writePrivateFile(file, composed.message as Buffer)
   return file
 }

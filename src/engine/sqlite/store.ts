@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { XQueueError } from '../../task/errors.ts'
+import { createPrivateFile } from '../private-files.ts'
 import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
@@ -31,6 +32,7 @@ export class Store {
     this.path = path
     this.inMemory = inMemory
     try {
+      if (!inMemory) createPrivateFile(path)
       this.db = new DatabaseSync(path, { timeout: OPEN_WAIT_MS })
     } catch (error) {
       throw storeError(error, path)
