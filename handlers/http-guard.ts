@@ -5,11 +5,14 @@ import { DoNotRetry } from '../src/task/retry.ts'
 /** All that is given out of IPv6 to the public network (IANA, IPv6 Global Unicast Address Assignments). */
 const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
 
+/** Public by its number, but only ever a cloud's own machinery: Azure's WireServer, reached from its machines alone. */
+const CLOUD_INTERNAL = ['168.63.129.16']
+
 /** Whether an address may be called: public unicast only, also when it is an IPv4 address inside an IPv6 one. */
 export function isPublicAddress(text: string): boolean {
   if (!ipaddr.isValid(text)) return false
   const address = ipaddr.process(text)
-  if (address.range() !== 'unicast') return false
+  if (address.range() !== 'unicast' || CLOUD_INTERNAL.includes(address.toString())) return false
   if (address.kind() === 'ipv4') return true
   if (!(address as ipaddr.IPv6).match(GLOBAL_UNICAST)) return false
   // Prefixes that carry an IPv4 address and could so name a private one.

@@ -10,8 +10,14 @@ const REDIRECTS_MAX = 5
 const BODY_BYTES_MAX = 64 * 1024
 const RETRY_AFTER_MS_MAX = 86_400_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
-/** Not sent on to another origin: what is secret, and the name of the first one. */
-const HEADERS_OF_ORIGIN = ['authorization', 'cookie', 'proxy-authorization', 'host']
+/** Not sent on to another origin: what is secret. */
+const HEADERS_OF_ORIGIN = ['authorization', 'cookie', 'proxy-authorization']
+/**
+ * Not a submitter's to set. Another `Host` would reach a site behind the address that was checked; the others belong to the
+ * connection.
+ */
+const HEADERS_OF_OURS =
+  /^(host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-length|expect|proxy-connection)$/
 /** undici's words for a request that can never be sent. */
 const UNSENDABLE = ['UND_ERR_INVALID_ARG', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH', 'UND_ERR_NOT_SUPPORTED']
 
@@ -42,11 +48,16 @@ export const http: Handler<Call, Answer> = {
   run: async (task, { signal }) => {
     const { method = task.payload.body === undefined ? 'GET' : 'POST', body } = task.payload
     const text = body === undefined ? null : typeof body === 'string' ? body : JSON.stringify(body)
-    const given = Object.entries(task.payload.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value])
+    const given = Object.entries(task.payload.headers ?? {}).map(
+      ([name, value]) => [name.toLowerCase(), value] as const,
+    )
+    const own = given.find(([name]) => HEADERS_OF_OURS.test(name))
+    if (own) throw new DoNotRetry(`headers.${own[0]} cannot be set by a task: leave it out`)
     const headers: Record<string, string> = {
       'user-agent': 'XQueue',
       ...(text !== null && typeof body !== 'string' ? { 'content-type': 'application/json' } : {}),
-      ...Object.fromEntries(given),
+      // What the receiver trusts to come from XQueue comes from nobody else.
+      ...Object.fromEntries(given.filter(([name]) => !name.startsWith('x-xqueue-'))),
       'x-xqueue-task-id': task.id,
     }
     return follow({ url: urlOf(task.payload.url), method, headers, body: text, trusted: true }, signal)
@@ -91,7 +102,7 @@ function redirected({ url, method, headers, body, trusted }: Hop, next: URL, sta
 }
 
 function urlOf(text: string, base?: URL): URL {
-  if (!URL.canParse(text, base?.href)) throw new DoNotRetry(`${JSON.stringify(text.slice(0, 200))} is no URL`)
+  if (!URL.canParse(text, base?.href)) throw new DoNotRetry('the URL cannot be read: write it as https://host/path')
   return new URL(text, base?.href)
 }
 
@@ -106,12 +117,20 @@ async function answerOf(response: Dispatcher.ResponseData, url: URL): Promise<An
   const body = await readSome(response.body)
   if (status >= 200 && status < 300) {
     const type = headers['content-type']
-    return { status, url: url.href, content_type: typeof type === 'string' ? type : null, body }
+    return { status, url: withoutLogin(url), content_type: typeof type === 'string' ? type : null, body }
   }
   const told = `${url.origin}${url.pathname} answered ${status}: ${body.slice(0, 500)}`
   if (status !== 408 && status !== 429 && status < 500) throw new DoNotRetry(told)
   const delayMs = retryAfterMs(headers['retry-after'], Date.now())
   throw delayMs === null ? new Error(told) : new RetryAfter(delayMs, told)
+}
+
+/** What is stored of a URL: a password in it is not. */
+function withoutLogin(url: URL): string {
+  const shown = new URL(url)
+  shown.username = ''
+  shown.password = ''
+  return shown.href
 }
 
 /** Up to 64 KiB of the body as text; what comes after is not read. */

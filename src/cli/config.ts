@@ -1,9 +1,11 @@
 import { Command } from 'commander'
 import { loadConfig } from '../config/config.ts'
+import { SETTINGS } from '../config/settings.ts'
 import { print, table, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 
-const SECRETS = ['http-secret', 'smtp-url', 'token-secret', 'payload-keys']
+/** Those that are URLs are shown without their passwords. */
+const URLS = ['engine', 'mqtt']
 
 /** `xqueue config`: each setting, its value, and where it came from. */
 export function configCommand(): Command {
@@ -11,10 +13,11 @@ export function configCommand(): Command {
     .description('show every setting and where its value comes from')
     .option('--json', 'print JSON')
     .action(async ({ json, ...flags }: { json?: boolean }) => {
+      const secrets = new Set(SETTINGS.flatMap(({ name, secret }) => (secret && !URLS.includes(name) ? [name] : [])))
       const { sources } = await loadConfig(settingsOf(flags), process.env, process.cwd())
       const shown = sources.map(({ name, value, source }) => ({
         name,
-        value: value !== null && SECRETS.includes(name) ? '(set)' : withoutPassword(value),
+        value: value !== null && secrets.has(name) ? '(set)' : withoutPassword(value),
         source,
       }))
       const rows = shown.map(({ name, value, source }) => [name, value, source])
@@ -25,5 +28,5 @@ export function configCommand(): Command {
 
 /** Of a URL with one in it, as an engine's or a broker's may be. */
 function withoutPassword(value: string | number | boolean | null) {
-  return typeof value === 'string' ? value.replace(/^([a-z+]+:\/\/[^:@/\s]*):[^@\s]*@/, '$1:(set)@') : value
+  return typeof value === 'string' ? value.replaceAll(/([a-z+]+:\/\/[^:@/\s]*):[^@\s]*@/g, '$1:(set)@') : value
 }

@@ -190,7 +190,8 @@ function read(setting: Setting, text: string, source: string): string | number |
   try {
     return readValue(setting, text)
   } catch (error) {
-    const detail = `${setting.name} is ${JSON.stringify(text)} (from ${source}): it ${(error as Error).message}`
+    const what = setting.secret ? '' : ` is ${JSON.stringify(text)}`
+    const detail = `${setting.name}${what} (from ${source}): it ${(error as Error).message}`
     throw new XQueueError('invalid_config', detail)
   }
 }

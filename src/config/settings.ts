@@ -14,6 +14,8 @@ export interface Setting {
   /** Other variables it is read from, the first that is set. */
   aliases: readonly string[]
   type: Kind
+  /** Holds a secret, or a URL with a password: its value is never shown. */
+  secret: boolean
   /** As it would be written; null: not set. */
   default: string | null
   doc: string
@@ -27,6 +29,9 @@ const NETWORK = String.raw`(loopback|linklocal|uniquelocal|[\da-fA-F.:]+(/\d{1,3
 const NETWORKS = new RegExp(`^${NETWORK}([,\\s]+${NETWORK})*$`)
 const SECRET_CHARS_MIN = 32
 const MQTT_PREFIX = /^[\w.-]+(\/[\w.-]+)*$/
+
+/** Their values are shown to nobody, also not in an error. */
+const SECRETS = ['engine', 'mqtt', 'token-secret', 'payload-keys', 'smtp-url', 'http-secret']
 
 /** Every setting, one row each. */
 export const SETTINGS = [
@@ -180,5 +185,5 @@ function row<Name extends string>(
   doc: string,
   aliases: readonly string[] = [],
 ): Setting & { name: Name } {
-  return { name, type, default: fallback, doc, aliases }
+  return { name, type, default: fallback, doc, aliases, secret: SECRETS.includes(name) }
 }

@@ -42,7 +42,9 @@ export async function openEngine(url: string, options: Partial<EngineOptions> = 
     default:
       throw new XQueueError(
         'engine_unusable',
-        `no engine for "${url.slice(0, 40)}": there are sqlite:./file.db, sqlite::memory:, redis://host:port and ` +
+        // The rest of the URL is not shown: it may hold a password.
+        `no engine for ${/^[a-z+]{1,20}$/.test(scheme) ? `${scheme}:` : 'that URL'}: there are sqlite:./file.db, ` +
+          'sqlite::memory:, redis://host:port and ' +
           'kafka://broker:port?state=redis://host:port',
       )
   }

@@ -34,9 +34,9 @@ describe('a Kafka URL', () => {
     [`kafka://b?color=red&${STATE}`, /unknown parameter color/],
     [`kafka://b?partitions=0&${STATE}`, /partitions is a whole number from 1 to 1000/],
     [`kafka://b?prefix=a_b&${STATE}`, /letters, digits and - only/],
-    [`kafka://b:99999?${STATE}`, /"b:99999" is no host:port/],
+    [`kafka://b:99999?${STATE}`, /a broker is not written as host:port/],
     [`kafka://b?sasl=plain&${STATE}`, /sasl needs user:password@/],
-    [`kafka://ann:x@b?sasl=kerberos&${STATE}`, /sasl is plain, scram-sha-256 or scram-sha-512, not kerberos/],
+    [`kafka://ann:x@b?sasl=kerberos&${STATE}`, /sasl is plain, scram-sha-256 or scram-sha-512;/],
     [`kafka://b?ca=/nowhere.pem&${STATE}`, /ca cannot be read/],
     [`kafka://b?retention=soon&${STATE}`, /retention: "soon" is not a duration/],
   ])('is refused with the way out: %s', (url, why) => {

@@ -195,6 +195,8 @@ describe('the guard of the http handler', () => {
     'http://127。0。0。1',
     'http://public.example@127.0.0.1',
     'http://169.254.169.254/latest/meta-data',
+    'http://168.63.129.16/machine?comp=goalstate',
+    'http://[::ffff:168.63.129.16]',
     'http://[::1]',
     'http://[::]',
     'http://[0:0:0:0:0:0:0:1]',
@@ -526,9 +528,19 @@ describe('the http handler', () => {
 
     it('to another origin under that origin’s own host name', async () => {
       redirects(307, `${other}/next`)
-      await run(http, { url: base, headers: { Host: 'virtual.example' } })
-      expect(calls.map(({ headers }) => headers.host)).toEqual(['virtual.example', new URL(other).host])
+      await run(http, { url: base })
+      expect(calls.map(({ headers }) => headers.host)).toEqual([new URL(base).host, new URL(other).host])
     })
+
+    it.each(['Host', 'Transfer-Encoding', 'Connection', 'content-length'])(
+      'but not with a header %s of the submitter’s',
+      async (name) => {
+        await expect(run(http, { url: base, headers: { [name]: 'x' } })).rejects.toThrow(
+          `headers.${name.toLowerCase()} cannot be set by a task`,
+        )
+        expect(calls).toEqual([])
+      },
+    )
 
     it('with a signature that fits the body that is sent', async () => {
       vi.stubEnv('XQUEUE_HTTP_SECRET', 's3cret')

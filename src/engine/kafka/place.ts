@@ -28,6 +28,7 @@ const LIMITS = { partitions: 1_000, replication: 10, waitMs: [100, 60_000] } as 
 const MECHANISMS = { plain: 'PLAIN', 'scram-sha-256': 'SCRAM-SHA-256', 'scram-sha-512': 'SCRAM-SHA-512' } as const
 const DEFAULTS = { partitions: '3', retention: '7d', wait_ms: '5000', prefix: 'xq', events: 'on', tls: 'off' }
 const PARAMETERS = [...Object.keys(DEFAULTS), 'replication', 'sasl', 'ca', 'cert', 'key']
+const IN_PASSWORDS = 'in a password write @ : / ? # and % percent-encoded'
 const HELP =
   'write kafka://[user:password@]broker:9092,broker:9092?state=redis://host, before state= also prefix=name if two ' +
   'queues share the brokers, partitions=3, replication=3, retention=7d, events=off, wait_ms=5000, tls=on with ca=, ' +
@@ -47,7 +48,8 @@ export function kafkaPlace(url: string): KafkaPlace {
   const [, login, hosts = '', query = ''] = parts
   const search = new URLSearchParams(query)
   const stranger = [...search.keys()].find((key) => !PARAMETERS.includes(key))
-  if (stranger) throw refused(`unknown parameter ${stranger}`)
+  if (stranger)
+    throw refused(/^\w{1,20}$/.test(stranger) ? `unknown parameter ${stranger}` : `unknown parameter; ${IN_PASSWORDS}`)
   const value = (name: keyof typeof DEFAULTS) => search.get(name) ?? DEFAULTS[name]
   const prefix = value('prefix')
   if (!/^[A-Za-z0-9-]{1,40}$/.test(prefix)) throw refused('the prefix may hold letters, digits and - only')
@@ -82,16 +84,17 @@ function tlsOf(search: URLSearchParams, wanted: boolean): Pick<KafkaPlace, 'tls'
 function saslOf(named: string | null, login: string | undefined): Pick<KafkaPlace, 'sasl'> {
   if (named === null && login === undefined) return {}
   const mechanism = MECHANISMS[(named ?? 'plain') as keyof typeof MECHANISMS]
-  if (!mechanism) throw refused(`sasl is plain, scram-sha-256 or scram-sha-512, not ${named}`)
+  if (!mechanism) throw refused(`sasl is plain, scram-sha-256 or scram-sha-512`)
   const [username = '', password = ''] = (login ?? '').split(/:(.*)/s).map(decode)
   if (username === '' || password === '') throw refused('sasl needs user:password@ before the brokers')
   return { sasl: { mechanism, username, password } }
 }
 
 function brokerOf(text: string): string {
-  const [, bracketed, plain, port = String(PORT)] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text) ?? []
+  const [, bracketed, plain, port = String(PORT)] = /^(?:\[([^\]]+)\]|([^:@]+))(?::(\d+))?$/.exec(text) ?? []
   const host = bracketed ?? plain
-  if (!host || Number(port) < 1 || Number(port) > 65_535) throw refused(`"${text.slice(0, 60)}" is no host:port`)
+  if (!host || Number(port) < 1 || Number(port) > 65_535)
+    throw refused(`a broker is not written as host:port; ${IN_PASSWORDS}`)
   return `${host}:${port}`
 }
 

@@ -37,6 +37,7 @@ const CLUSTER_PARTITIONS = 64
 const DATABASES = 16_384
 const WAIT_MS = { least: 100, default: 5_000, most: 60_000 }
 const PARAMETERS = ['prefix', 'wait_ms', 'ca', 'cert', 'key']
+const IN_PASSWORDS = 'in a password write @ : / ? # and % percent-encoded'
 const HELP =
   'write redis[s]://[user:password@]host[:port][/database], redis+cluster://host:port,host:port or ' +
   'redis+sentinel://host:port,host:port/master[/database], each with ?prefix=name if two queues share a Redis, ' +
@@ -60,12 +61,12 @@ export function redisPlace(url: string): RedisPlace {
   if (kind === 'sentinel' && master === '') throw refused('the name of the master is missing')
   const database = Number(steps.shift() ?? 0)
   if (!Number.isInteger(database) || database < 0 || database > DATABASES || steps.length > 0) {
-    throw refused(`${path} is no database number`)
+    throw refused(`what follows the host is no database number; ${IN_PASSWORDS}`)
   }
   if (kind === 'cluster' && database !== 0) throw refused('a cluster has only database 0')
   const search = new URLSearchParams(query)
   const stranger = [...search.keys()].find((key) => !PARAMETERS.includes(key))
-  if (stranger) throw refused(`unknown parameter ${stranger}`)
+  if (stranger) throw refused(unknownParameter(stranger))
   const prefix = search.get('prefix') ?? 'xq'
   if (!/^[A-Za-z0-9._-]{1,50}$/.test(prefix)) throw refused(`the prefix may hold letters, digits and . _ - only`)
   const waitMs = Number(search.get('wait_ms') ?? WAIT_MS.default)
@@ -88,11 +89,16 @@ export function redisPlace(url: string): RedisPlace {
 }
 
 function nodeOf(text: string, defaultPort: number): { host: string; port: number } {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text) ?? []
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:@]+))(?::(\d+))?$/.exec(text) ?? []
   const host = bracketed ?? plain
   const number = port === undefined ? defaultPort : Number(port)
-  if (!host || number < 1 || number > 65_535) throw refused(`"${text.slice(0, 60)}" is no host:port`)
+  if (!host || number < 1 || number > 65_535) throw refused(`a host is not written as host:port; ${IN_PASSWORDS}`)
   return { host, port: number }
+}
+
+/** What is no name may be a part of a password. */
+function unknownParameter(name: string): string {
+  return /^\w{1,20}$/.test(name) ? `unknown parameter ${name}` : `unknown parameter; ${IN_PASSWORDS}`
 }
 
 /** The URL itself is not shown: it may hold a password. */
