@@ -37,6 +37,8 @@ describe('a server that is given secrets by every route', () => {
     await guarded.call(admin, 'POST', '/tasks', { type: 'away' })
     const { body } = await guarded.call(admin, 'POST', '/tasks/consume', { types: ['away'] })
     const lease = body.leases[0].lease
+    expect((await guarded.call(admin, 'POST', `/leases/${lease}/heartbeat`, {})).status).toBe(200)
+    expect((await guarded.call(admin, 'POST', `/leases/${lease}/complete`, {})).status).toBe(200)
     const wrong = `xq_${'W'.repeat(43)}`
     const jwt = `eyJhbGciOiJIUzI1NiJ9.${Buffer.from('{"sub":"m4rked"}').toString('base64url')}.c2lnbmF0dXJl`
     Object.assign(secrets, settings, { admin, session, subscription, lease, wrong, jwt })
