@@ -8,9 +8,9 @@ const FOLDER_MODE = 0o700
 
 /**
  * Makes an empty file for its owner alone, whatever the umask is, unless there is one: SQLite would make a database
- * that all may read, and gives its log the mode of the database. A file that is there keeps its mode, and is not opened:
- * closing it would drop the locks that SQLite holds on it in this process. What stands in the way of that, whoever
- * opens it meets as well, and tells.
+ * that all may read, and gives its log the mode of the database. A file that is there keeps its mode, and is not
+ * opened: closing it would drop the locks that SQLite holds on it in this process. What stands in the way of that,
+ * whoever opens it meets as well, and tells.
  */
 export function createPrivateFile(path: string): void {
   const target = behindLinks(path)
