@@ -10,6 +10,7 @@ import { isLocalName, refuseExposure } from './access/exposure.ts'
 import { admitListeners } from './access/listeners.ts'
 import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
+import { BoundedEngine } from './engine/bounded.ts'
 import type { Engine } from './engine/engine.ts'
 import { openEngine } from './engine/open.ts'
 import { Seal } from './engine/seal.ts'
@@ -22,12 +23,15 @@ import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
 import { readStats } from './server/system.ts'
 import { typeJson } from './server/type-json.ts'
+import { type Bounds, boundsText } from './task/bounds.ts'
 import { XQueueError } from './task/errors.ts'
 import { redactionOf } from './task/redaction.ts'
 import { flushSpans } from './trace/spans.ts'
 import { version } from './version.ts'
 import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
 import { Worker } from './worker/worker.ts'
+
+const TENANTS_MAX = 1_000
 
 /** Which parts a process runs. */
 export interface Parts {
@@ -140,12 +144,22 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
   if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
   const { host, mqttPort: port, mqttOrigins: origins, mqttPublicUrl: publicUrl, retention } = config
   const startedAt = Date.now()
-  const stats = async () => {
-    const types = (await own.engine.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
-    return { ...(await readStats(own.engine, own.instanceId, startedAt)), types }
+  const statsBy = async (engine: Engine) => {
+    const types = (await engine.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
+    return { ...(await readStats(engine, own.instanceId, startedAt)), types }
+  }
+  const stats = () => statsBy(own.engine)
+  // Kept, because each counts its tenant's tasks now and then.
+  const tenants = new Map<string, Engine>()
+  const statsOf = (bounds: Bounds) => {
+    const name = boundsText(bounds)
+    const engine = tenants.get(name) ?? new BoundedEngine(own.engine, bounds)
+    if (tenants.size >= TENANTS_MAX) tenants.clear()
+    tenants.set(name, engine)
+    return statsBy(engine)
   }
   const where = { host, port, origins, publicUrl, retentionMs: retention.ageMs }
-  return createLive({ ...own, ...where, mqtt, prefix, qos, retain, clientId, stats })
+  return createLive({ ...own, ...where, mqtt, prefix, qos, retain, clientId, stats, statsOf })
 }
 
 async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, logger: Logger): Promise<Access | null> {

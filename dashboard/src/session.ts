@@ -2,7 +2,7 @@ import { get } from './api.ts'
 
 const AGAIN_MS = 1_000
 
-export type Scope = 'submit' | 'read' | 'work' | 'admin'
+export type Scope = 'submit' | 'view' | 'read' | 'work' | 'admin'
 
 /** Who looks at this page, and what they may do; without access control, everything. */
 export interface Session {
@@ -15,7 +15,9 @@ export interface Session {
 export const session: Session = await readSession()
 
 export function may(scope: Scope): boolean {
-  return session.scopes.includes(scope) || session.scopes.includes('admin')
+  if (session.scopes.includes(scope) || session.scopes.includes('admin')) return true
+  // Pages show what there is: without payloads, where those are not for this key.
+  return scope === 'read' && session.scopes.includes('view')
 }
 
 async function readSession(): Promise<Session> {

@@ -72,6 +72,7 @@ export class Access {
     name,
     scopes,
     rate,
+    bounds,
     keyId,
     expiresAt,
   }: Principal): Promise<{ token: string; expiresAt: number }> {
@@ -79,7 +80,7 @@ export class Access {
     for (const { id } of own.slice(0, Math.max(0, own.length - SESSIONS_MAX + 1))) await this.#ring.drop(id)
     const until = Math.min(Date.now() + SESSION_MS, expiresAt ?? Number.POSITIVE_INFINITY)
     const session = { of: keyId }
-    const { token } = await this.#ring.add({ name, scopes, rate, expiresAt: until, session })
+    const { token } = await this.#ring.add({ name, scopes, rate, bounds, expiresAt: until, session })
     return { token, expiresAt: until }
   }
 
@@ -154,9 +155,9 @@ export class Access {
   async #byKey(token: string, refusal: string): Promise<Principal> {
     const key = await this.#ring.find(token)
     if (!key) throw notAccepted(refusal)
-    const { id, name, scopes, rate, expiresAt, session } = key
+    const { id, name, scopes, rate, bounds = null, expiresAt, session } = key
     // The calls of all sessions of a key count as that key's.
-    return { id: session?.of ?? id, name, scopes, rate, keyId: id, expiresAt, interests: null }
+    return { id: session?.of ?? id, name, scopes, rate, keyId: id, expiresAt, interests: null, bounds }
   }
 
   async #bySubscription(token: string): Promise<Principal> {

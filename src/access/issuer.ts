@@ -1,5 +1,6 @@
 import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify } from 'jose'
 import { isScope, type Scope } from '../task/api-key.ts'
+import { type Bounds, boundsOf } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 import { notAccepted, type Principal } from './principal.ts'
 
@@ -53,6 +54,7 @@ export class Issuer {
       keyId: null,
       expiresAt: payload.exp! * 1_000,
       interests: null,
+      bounds: boundsIn(payload),
     }
   }
 
@@ -79,6 +81,21 @@ export class Issuer {
     // What is left are failures to fetch the keys, which are not the caller's fault.
     const detail = `the keys of the token's issuer cannot be read from ${jwksUrl} (${(error as Error).message})`
     return new XQueueError('issuer_unavailable', detail, { retry_after: 1 }, { cause: error })
+  }
+}
+
+/** What the issuer bounds its holder to, as `--types` and `--groups` do a key. @throws XQueueError `unauthorized` */
+function boundsIn(payload: JWTPayload): Bounds | null {
+  const list = (claim: string) => {
+    const value = payload[claim]
+    if (value === undefined || (Array.isArray(value) && value.every((name) => typeof name === 'string'))) return value
+    throw notAccepted(`the token's claim "${claim}" must be a list of names`)
+  }
+  const [types, groups] = [list('xqueue_types'), list('xqueue_groups')]
+  try {
+    return boundsOf(types, groups)
+  } catch (error) {
+    throw notAccepted(`the token's claim xqueue_${(error as Error).message}`)
   }
 }
 

@@ -10,7 +10,7 @@ const LOOK_AGAIN_MS = 100
 const TOKEN_BYTES = 32
 export const PREFIXES = { key: 'xq_', session: 'xqs_' } as const
 
-export type NewKey = Pick<ApiKey, 'name' | 'scopes' | 'rate' | 'expiresAt' | 'session'>
+export type NewKey = Pick<ApiKey, 'name' | 'scopes' | 'rate' | 'bounds' | 'expiresAt' | 'session'>
 
 /**
  * The keys of all processes, as this one knows them. Tokens are 256 random bits, so one round of SHA-256 hides them as

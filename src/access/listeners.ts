@@ -3,7 +3,7 @@ import { XQueueError } from '../task/errors.ts'
 import type { Access } from './access.ts'
 import type { AuditLog } from './audit.ts'
 import type { ClientAddress } from './client-address.ts'
-import { may, notAllowed, notSignedIn, type Principal } from './principal.ts'
+import { may, notAllowed, notSignedIn, type Principal, sightOf } from './principal.ts'
 import { isOwnOrigin, sessionOf } from './session-cookie.ts'
 import { topicsOf } from './subscription.ts'
 
@@ -40,6 +40,7 @@ export function admitListeners({ access, audit, addressOf }: Admission, prefix: 
     const { interests } = principal
     const topics = interests && topicsOf(interests, prefix)
     return {
+      ...sightOf(principal),
       hears: (filter: string) => topics === null || topics.some((topic) => lies(filter, topic)),
       lapses: (end: () => void) => access.lapses(principal, end),
     }

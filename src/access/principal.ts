@@ -1,14 +1,18 @@
 import { type CallRate, includes, type Scope } from '../task/api-key.ts'
+import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 
 /**
  * What a route asks of its caller: a scope; `listen`, which `read` has and a subscription token too, for what it was
- * made for; or nothing (`open`).
+ * made for; or nothing (`open`). What needs `read` also answers `view`, with less: see `Sight`.
  */
 export type RouteScope = Scope | 'listen' | 'open'
 
 /** What a subscription token lets its holder listen to. */
-export type Interests = { taskIds: readonly string[] } | { types: readonly string[] }
+export type Interests = ({ taskIds: readonly string[] } | { types: readonly string[] }) & {
+  /** Made by a key that does not see payloads, results and errors. */
+  isView?: boolean
+}
 
 /** Who calls, as far as the rest of the server needs to know. */
 export interface Principal {
@@ -24,6 +28,18 @@ export interface Principal {
   issuedAt?: number
   /** Of a subscription token. */
   interests: Interests | null
+  /** The tenant's part of the queue: nothing else exists for this caller. Null: all of it. */
+  bounds: Bounds | null
+}
+
+/** How much of the queue a caller sees: which part, and whether with payloads, results and errors. */
+export interface Sight {
+  bounds: Bounds | null
+  isFull: boolean
+}
+
+export function sightOf({ bounds, scopes, interests }: Principal): Sight {
+  return { bounds, isFull: interests ? !interests.isView : includes(scopes, 'read') }
 }
 
 /** Where there is no access control. */
@@ -35,14 +51,14 @@ export const ANYONE: Principal = {
   keyId: null,
   expiresAt: null,
   interests: null,
+  bounds: null,
 }
 
 export function may(principal: Principal | null, scope: RouteScope): boolean {
   if (scope === 'open') return true
   if (principal === null) return false
-  return scope === 'listen'
-    ? principal.interests !== null || includes(principal.scopes, 'read')
-    : includes(principal.scopes, scope)
+  if (scope === 'listen') return principal.interests !== null || includes(principal.scopes, 'view')
+  return includes(principal.scopes, scope === 'read' ? 'view' : scope)
 }
 
 const REALM = 'Bearer realm="xqueue"'
@@ -56,6 +72,11 @@ export function notSignedIn(): XQueueError {
 /** @param why without the credential itself, which must not come back in an answer or a log */
 export function notAccepted(why: string): XQueueError {
   return new XQueueError('unauthorized', why, { challenge: `${REALM}, error="invalid_token"` })
+}
+
+export function notForTenants({ name }: Principal): XQueueError {
+  const detail = `this call tells of the whole server, and ${name} is bound to a part of it: use a key without bounds`
+  return new XQueueError('forbidden', detail)
 }
 
 export function notAllowed({ name, scopes }: Principal, scope: RouteScope): XQueueError {

@@ -1,5 +1,6 @@
 import { decodeProtectedHeader, jwtVerify, SignJWT } from 'jose'
 import { Topics } from '../notify/topics.ts'
+import type { Bounds } from '../task/bounds.ts'
 import { type Interests, notAccepted, type Principal } from './principal.ts'
 
 const TYPE = 'xqueue-subscription'
@@ -26,6 +27,9 @@ export async function signSubscription(
     acl: [...allowed, { permission: 'deny', action: 'all', topic: '#' }],
     key_id: by.keyId,
     made_at: Date.now(),
+    // A token never sees more than the key that made it.
+    ...(by.bounds ? { bounds: by.bounds } : {}),
+    ...(interests.isView ? { view: true } : {}),
   }
   return new SignJWT(claims)
     .setProtectedHeader({ alg: 'HS256', typ: TYPE })
@@ -57,7 +61,16 @@ export async function verifySubscription(token: string, secret: string): Promise
     types,
     key_id: keyId,
     made_at: issuedAt = (payload.iat ?? 0) * 1_000,
-  } = payload as { task_ids?: string[]; types?: string[]; key_id: string; made_at?: number }
+    bounds = null,
+    view = false,
+  } = payload as {
+    task_ids?: string[]
+    types?: string[]
+    key_id: string
+    made_at?: number
+    bounds?: Bounds
+    view?: boolean
+  }
   return {
     id: payload.sub!,
     name: `a subscriber of ${payload.sub}`,
@@ -66,7 +79,8 @@ export async function verifySubscription(token: string, secret: string): Promise
     keyId,
     expiresAt: payload.exp! * 1_000,
     issuedAt,
-    interests: taskIds ? { taskIds } : { types: types ?? [] },
+    interests: { ...(taskIds ? { taskIds } : { types: types ?? [] }), isView: view },
+    bounds,
   }
 }
 

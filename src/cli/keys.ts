@@ -5,6 +5,7 @@ import { KeyRing } from '../access/key-ring.ts'
 import { type Config, loadConfig } from '../config/config.ts'
 import { openEngine } from '../engine/open.ts'
 import { type ApiKey, type CallRate, isScope, KEY_NAME_PATTERN, SCOPES, type Scope } from '../task/api-key.ts'
+import { boundsOf } from '../task/bounds.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
 import { createLogger } from './logger.ts'
@@ -27,6 +28,8 @@ interface CreateOptions extends KeyOptions {
   scopes: string
   expires?: string
   rate?: string
+  types?: string
+  groups?: string
 }
 
 /** `xqueue keys`: works on the engine itself, so the first key needs no server and no key. */
@@ -35,7 +38,9 @@ export function keysCommand(): Command {
   const create = ofEngine(new Command('create'))
     .description('create a key, and print it this once: only its hash is kept')
     .argument('<name>', 'what it is for; shown in lists and in the audit log')
-    .requiredOption('--scopes <scopes>', `of ${SCOPES.join(', ')}, with commas; admin includes all`)
+    .requiredOption('--scopes <scopes>', `of ${SCOPES.join(', ')}, with commas; admin includes all, read includes view`)
+    .option('--types <types>', 'only these task types exist for it, with commas; report.* is all that begin so')
+    .option('--groups <groups>', 'only tasks of these groups exist for it, with commas')
     .option('--expires <duration>', 'after which it no longer works, as in 90d; default never')
     .option('--rate <max/per>', 'calls in any window of time, as in 100/1m; default no limit')
     .action(createKey)
@@ -55,6 +60,7 @@ export function keysCommand(): Command {
       create,
       'xqueue keys create admin --scopes admin',
       'xqueue keys create shop --scopes submit,read --expires 90d --rate 100/1m',
+      'xqueue keys create acme --scopes submit,read --types email,report.* --groups acme',
     ),
     withExamples(list, 'xqueue keys list', 'xqueue keys list --sessions --engine redis://localhost --json'),
     withExamples(revoke, 'xqueue keys revoke shop', 'xqueue keys revoke shop --tokens-only'),
@@ -86,8 +92,8 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
 async function auditIn(config: Config): Promise<Audit> {
   const log = (await createLogger(config)).child({ audit: true }, { level: 'info' })
   const actor = `${userName()}@${hostname()}`
-  return (action, { id, name, scopes }) => {
-    log.info({ actor, actor_id: 'cli', action, target: id, name, scopes }, 'audit')
+  return (action, { id, name, scopes, bounds }) => {
+    log.info({ actor, actor_id: 'cli', action, target: id, name, scopes, ...(bounds ? { bounds } : {}) }, 'audit')
   }
 }
 
@@ -97,9 +103,10 @@ async function createKey(name: string, options: CreateOptions): Promise<void> {
   }
   const scopes = scopesOf(options.scopes)
   const rate = options.rate === undefined ? null : rateOf(options.rate)
+  const bounds = boundsOf(namesIn(options.types), namesIn(options.groups))
   const expiresAt = options.expires === undefined ? null : Date.now() + parseDurationMs(options.expires)
   await onRing(options, async (ring, audit) => {
-    const { token, key } = await ring.add({ name, scopes, rate, expiresAt, session: null })
+    const { token, key } = await ring.add({ name, scopes, rate, bounds, expiresAt, session: null })
     audit('keys create', key)
     if (options.json) print(JSON.stringify({ ...keyJson(key), key: token }))
     else {
@@ -116,10 +123,20 @@ async function listKeys(ring: KeyRing, { json, sessions: asSessions = false }: L
   const sessions = (id: string) => all.filter(({ session }) => session?.of === id).length
   if (json) return print(JSON.stringify(keys.map((key) => ({ ...keyJson(key), sessions: sessions(key.id) }))))
   const rows = keys.map((key) => {
-    const { id, name, scopes, rate, created_at, expires_at } = keyJson(key)
-    return [name, id, scopes.join(','), rate && `${rate.max}/${rate.per}s`, created_at, expires_at, sessions(id)]
+    const { id, name, scopes, types, groups, rate, created_at, expires_at } = keyJson(key)
+    const within = [types?.join(','), groups?.join(',')].filter((names) => names !== undefined).join(' / ')
+    return [
+      name,
+      id,
+      scopes.join(','),
+      within,
+      rate && `${rate.max}/${rate.per}s`,
+      created_at,
+      expires_at,
+      sessions(id),
+    ]
   })
-  print(table(['NAME', 'ID', 'SCOPES', 'RATE', 'CREATED', 'EXPIRES', 'SESSIONS'], rows))
+  print(table(['NAME', 'ID', 'SCOPES', 'WITHIN', 'RATE', 'CREATED', 'EXPIRES', 'SESSIONS'], rows))
 }
 
 function listSessions(all: readonly ApiKey[], json: boolean | undefined): void {
@@ -154,15 +171,21 @@ async function revokeKey(
   print(json ? JSON.stringify(keyJson(key)) : `${what} revoked`)
 }
 
-function keyJson({ id, name, scopes, rate, createdAt, expiresAt }: ApiKey) {
+function keyJson({ id, name, scopes, rate, bounds, createdAt, expiresAt }: ApiKey) {
   return {
     id,
     name,
     scopes,
+    types: bounds?.types ?? null,
+    groups: bounds?.groups ?? null,
     rate: rate && { max: rate.max, per: rate.perMs / 1_000 },
     created_at: new Date(createdAt).toISOString(),
     expires_at: expiresAt === null ? null : new Date(expiresAt).toISOString(),
   }
+}
+
+function namesIn(text: string | undefined): string[] | undefined {
+  return text?.split(',').map((name) => name.trim())
 }
 
 function scopesOf(text: string): Scope[] {

@@ -74,13 +74,13 @@ export interface Engine {
    */
   sweep(max: number): Promise<Swept>
 
-  /** In the order asked for; null where there is none. */
-  get(ids: readonly string[]): Promise<(Task | null)[]>
+  /** In the order asked for; null where there is none. `bare` as for `list`. */
+  get(ids: readonly string[], look?: { bare?: boolean }): Promise<(Task | null)[]>
 
   /**
    * Newest first; with `status: 'pending'` in the order they will run, but for the turns that groups take, and last
-   * those that wait for others. Those of a batch are always newest first. Each call looks at a bounded number of tasks:
-   * a page may be short and still have a `nextCursor`.
+   * those that wait for others. Those of a batch are always newest first. Each call looks at a bounded number of tasks
+   * and reads a bounded number of bytes: a page may be short and still have a `nextCursor`.
    * @throws XQueueError `invalid_cursor`
    */
   list(query: ListQuery): Promise<Page>
@@ -161,6 +161,11 @@ export interface Turn {
    */
   want: number
   types?: readonly string[]
+  /**
+   * Claims only tasks of these groups, in the order of the list. Such a turn does not wait: what it would be told of may
+   * be another group's.
+   */
+  groups?: readonly string[]
   /** With nothing to answer, waits up to this long for a task to claim or a cancel to pass on. */
   waitMs?: number
   /** Ends the wait early, with what there is. Claimed tasks are always answered. */
@@ -261,7 +266,12 @@ export interface Swept {
 export interface ListQuery extends TaskFilter {
   limit: number
   cursor?: string
+  /** Leaves payload, result and error null, and a progress that is more than a number; does not read them. */
+  bare?: boolean
 }
+
+/** A page of tasks or of events ends when what was read of it has so many bytes. */
+export const PAGE_BYTES_MAX = 4 * 1024 * 1024
 
 export interface Page {
   tasks: Task[]

@@ -1,7 +1,7 @@
 import type { Json } from '../task/json.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
-import type { Engine, Lease, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
+import type { Engine, Lease, ListQuery, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
 import { placeholder, type Seal } from './seal.ts'
 import { type View, ViewedEngine } from './viewed.ts'
 
@@ -18,6 +18,15 @@ export class SealingEngine extends ViewedEngine {
     super(engine, openWith(seal))
     this.#engine = engine
     this.#seal = seal
+  }
+
+  /** Nothing of a bare task is sealed. */
+  override get(ids: readonly string[], look?: { bare?: boolean }) {
+    return look?.bare ? this.#engine.get(ids, look) : super.get(ids, look)
+  }
+
+  override list(query: ListQuery) {
+    return query.bare ? this.#engine.list(query) : super.list(query)
   }
 
   override submit(specs: readonly TaskSpec[]) {

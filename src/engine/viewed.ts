@@ -63,8 +63,8 @@ export class ViewedEngine implements Engine {
     return this.#engine.sweep(max)
   }
 
-  async get(ids: readonly string[]) {
-    return (await this.#engine.get(ids)).map((task) => this.#shown(task))
+  async get(ids: readonly string[], look?: { bare?: boolean }) {
+    return (await this.#engine.get(ids, look)).map((task) => this.#shown(task))
   }
 
   async list(query: ListQuery) {

@@ -8,6 +8,7 @@ import { Guests } from './guests.ts'
 import { LateStates } from './late.ts'
 import type { Live, LiveOptions } from './live.ts'
 import { Outlet } from './outlet.ts'
+import { Sights } from './sights.ts'
 import type { State } from './snapshots.ts'
 import { Subscribers } from './subscribers.ts'
 import { Topics } from './topics.ts'
@@ -36,6 +37,7 @@ export class EmbeddedBroker implements Live {
   readonly #options: LiveOptions
   readonly #topics: Topics
   readonly #late: LateStates
+  readonly #sights: Sights
   readonly #aedes: Aedes
   readonly #tcp: TcpServer
   readonly #guests: Guests | null
@@ -58,6 +60,7 @@ export class EmbeddedBroker implements Live {
     this.#guests = admit ? new Guests(admit) : null
     this.#topics = new Topics(prefix)
     this.browser = { path: PATH, prefix }
+    this.#sights = new Sights(engine, (client) => this.#guests?.admissionOf(client))
     this.#late = new LateStates(engine, this.#topics)
     const { drainMs: drainTimeout } = BROKER_LIMITS
     this.#aedes = new Aedes({
@@ -69,7 +72,12 @@ export class EmbeddedBroker implements Live {
     this.#outlet = new Outlet(options, this.#topics, {
       isHeard: (topic) => this.#subscribers.isHeard(topic),
       publish: (messages) =>
-        this.#subscribers.deliver(messages, options.qos, (client, message) => this.#late.passes(client, message)),
+        this.#subscribers.deliver(messages, options.qos, (client, message) => {
+          const shown = this.#sights.shown(client, message)
+          return shown && this.#late.passes(client, shown) ? shown : null
+        }),
+      prepare: (events) => this.#sights.prepare(events, this.#subscribers.clients),
+      tenants: () => this.#sights.tenantsOf(this.#subscribers.clients),
       missed: () => {
         options.logger.warn('events were gone before they were published: subscribers are cut off, to look anew')
         this.#subscribers.cutOff('it has missed changes')
@@ -170,9 +178,12 @@ export class EmbeddedBroker implements Live {
 
   async #sendStates(client: Client, filters: readonly string[]): Promise<void> {
     const { qos, logger } = this.#options
-    const passes = (state: State) => this.#late.passesAsState(client, state)
+    const shown = (state: State) => {
+      const seen = this.#sights.shownState(client, state)
+      return seen && this.#late.passesAsState(client, seen) ? seen : null
+    }
     try {
-      await this.#subscribers.sendStates(client, this.#late.states(filters), qos, passes)
+      await this.#subscribers.sendStates(client, this.#late.states(filters), qos, shown)
     } catch (error) {
       logger.warn({ err: error }, 'a subscriber did not get the present states')
       client.conn.destroy()

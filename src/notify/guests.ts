@@ -36,6 +36,10 @@ export class Guests {
     )
   }
 
+  admissionOf(client: Client): Admission | undefined {
+    return this.#admissions.get(client)
+  }
+
   hears(client: Client, filter: string): boolean {
     return this.#admissions.get(client)?.hears(filter) ?? false
   }

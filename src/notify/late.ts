@@ -83,7 +83,7 @@ export class LateStates {
     const id = this.#topics.taskIdOf(filter)
     if (id !== null) {
       const [task] = await this.#engine.get([id])
-      if (task) yield stateOf(this.#topics.ofTask(task))
+      if (task) yield stateOf(this.#topics.ofTask(task), task)
     } else if (fits(filter, this.#topics.task('any'))) {
       const { states, release } = await this.#snapshots.take()
       try {
@@ -100,8 +100,8 @@ export class LateStates {
   }
 }
 
-function stateOf({ topic, payload }: Message): State {
-  return { topic, payload: Buffer.from(payload()) }
+function stateOf({ topic, payload }: Message, task?: State['task']): State {
+  return { topic, payload: Buffer.from(payload()), ...(task ? { task } : {}) }
 }
 
 interface Stamp {

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import type { Server as TlsServer } from 'node:tls'
 import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
+import type { Bounds } from '../task/bounds.ts'
 import { EmbeddedBroker } from './broker.ts'
 import { Notifier } from './notifier.ts'
 
@@ -22,6 +23,10 @@ export interface Live {
 /** What somebody who was let in may listen to. */
 export interface Admission {
   hears(filter: string): boolean
+  /** The part of the queue that they may hear of; null: all of it. */
+  readonly bounds: Bounds | null
+  /** Whether they are told results and errors. */
+  readonly isFull: boolean
   /** Calls `end` when that right has ended; returns what says that they have left. */
   lapses(end: () => void): () => void
 }
@@ -74,6 +79,8 @@ export interface LiveOptions {
   retentionMs: number
   /** What `<prefix>/stats` carries. */
   stats: () => Promise<object>
+  /** The same for a tenant. */
+  statsOf?: (bounds: Bounds) => Promise<object>
 }
 
 export function createLive(options: LiveOptions): Live {

@@ -1,5 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { EventsPage } from '../engine/engine.ts'
+import type { Bounds } from '../task/bounds.ts'
+import type { TaskEvent } from '../task/event.ts'
 import type { LiveOptions } from './live.ts'
 import { type Message, type Topics, WORKER_STATES } from './topics.ts'
 
@@ -16,6 +18,10 @@ const TICK_MS = 1_000
 export interface Outside {
   /** Whether anybody has subscribed to a topic. */
   isHeard: (topic: string) => boolean
+  /** Before what these events tell is published. */
+  prepare: (events: readonly TaskEvent[]) => Promise<void>
+  /** Those who hear of a part of the queue alone. */
+  tenants: () => Map<string, Bounds>
   /** Resolves when every subscriber has taken it, so that reading goes no faster than they do. */
   publish: (messages: readonly Message[]) => Promise<void>
   /** Changes were gone before anybody could be told: whoever listens must look anew. */
@@ -86,6 +92,7 @@ export class Outlet {
   async #publishPage(after: string, signal: AbortSignal): Promise<EventsPage> {
     const page = await this.#options.engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
     if (page.gap) this.#outside.missed()
+    await this.#outside.prepare(page.events)
     await this.#outside.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
     return page
   }
@@ -106,6 +113,10 @@ export class Outlet {
   async #publishStats(): Promise<void> {
     if (!this.#outside.isHeard(this.#topics.stats)) return
     await this.#outside.publish([this.#topics.ofStats(await this.#options.stats())])
+    const { statsOf } = this.#options
+    for (const [tenant, bounds] of statsOf ? this.#outside.tenants() : []) {
+      await this.#outside.publish([this.#topics.ofStats(await statsOf!(bounds), tenant)])
+    }
   }
 
   async #publishWorkers(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Engine } from '../engine/engine.ts'
+import type { Task } from '../task/task.ts'
 import type { Topics } from './topics.ts'
 
 /** A subscriber to all tasks gets the states of the newest tasks: as many as this, and as many bytes. */
@@ -12,6 +13,8 @@ const SNAPSHOTS_MAX = 8
 export interface State {
   topic: string
   payload: Buffer
+  /** The task whose state it is; a worker's has none. */
+  task?: Pick<Task, 'id' | 'type' | 'group'>
 }
 
 /**
@@ -72,7 +75,8 @@ export class Snapshots {
       const page = await this.#engine.list({ limit: PAGE, ...(cursor === undefined ? {} : { cursor }) })
       for (const task of page.tasks) {
         const { topic, payload } = this.#topics.ofTask(task)
-        const state = { topic, payload: Buffer.from(payload()) }
+        const { id, type, group } = task
+        const state = { topic, payload: Buffer.from(payload()), task: { id, type, group } }
         bytes += state.payload.length
         if (states.length === STATES_MAX || bytes > STATES_BYTES_MAX) return states.reverse()
         states.push(state)

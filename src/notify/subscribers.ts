@@ -40,6 +40,10 @@ export class Subscribers {
     this.#drainMs = drainMs
   }
 
+  get clients(): Iterable<Client> {
+    return this.#filters.keys()
+  }
+
   get isEmpty(): boolean {
     return this.#filters.size === 0
   }
@@ -88,21 +92,27 @@ export class Subscribers {
   }
 
   /** Resolves when every subscriber has taken what was for it, or was cut off: reading goes no faster than they do. */
-  async deliver(messages: readonly Message[], qosMax: Qos, passes: (client: Client, message: Message) => boolean) {
+  async deliver(
+    messages: readonly Message[],
+    qosMax: Qos,
+    shown: (client: Client, message: Message) => Message | null,
+  ) {
     const packets = this.#free.pop() ?? new Packets()
     const writes = new Map<Client, Outgoing>()
     for (const message of messages) {
       const { kind, topic, shape } = message
       const hearers = this.#hearers(topic, shape)
       if (hearers.size === 0) continue
-      const publish: Publish = { topic, payload: message.payload(), qos: 0, id: 0 }
-      // What is acknowledged bears a number of the client's; all others get the same bytes.
-      let shared: Piece | undefined
+      // What is acknowledged bears a number of the client's; all others that are shown the same get the same bytes.
+      let shared: { form: Message; publish: Publish; piece?: Piece } | undefined
       for (const [client, wanted] of hearers) {
-        if (!passes(client, message)) continue
+        const form = shown(client, message)
+        if (form === null) continue
+        if (shared?.form !== form) shared = { form, publish: { topic, payload: form.payload(), qos: 0, id: 0 } }
+        const { publish } = shared
         const qos = Math.min(kind.qosMax, qosMax, wanted) as Qos
-        if (qos === 0) shared ??= packets.add(publish)
-        const piece = qos === 0 ? shared! : packets.add({ ...publish, qos, id: this.#nextId(client) })
+        if (qos === 0) shared.piece ??= packets.add(publish)
+        const piece = qos === 0 ? shared.piece! : packets.add({ ...publish, qos, id: this.#nextId(client) })
         const outgoing = writes.get(client) ?? new Outgoing()
         writes.set(client, outgoing)
         outgoing.add(piece)
@@ -117,17 +127,18 @@ export class Subscribers {
    * Sends states from before a subscription to its client, as fast as that takes them: some bytes at a time, and no
    * more before the system has those. A client that takes them too slowly is cut off.
    */
-  async sendStates(client: Client, states: AsyncIterable<State>, qosMax: Qos, passes: (state: State) => boolean) {
+  async sendStates(client: Client, states: AsyncIterable<State>, qosMax: Qos, shown: (state: State) => State | null) {
     const until = performance.now() + STATES_MS_MAX
     const packets = new Packets(CHUNK_BYTES)
     let outgoing = new Outgoing()
     for await (const state of states) {
       // It may have left, or have gone back on its subscription.
       const wanted = this.#hearers(state.topic, undefined).get(client)
-      if (wanted === undefined || !passes(state)) continue
+      const form = wanted === undefined ? null : shown(state)
+      if (wanted === undefined || form === null) continue
       const qos = Math.min(qosMax, wanted) as Qos
       const id = qos === 0 ? 0 : this.#nextId(client)
-      outgoing.add(packets.add({ ...state, qos, id, retain: true }))
+      outgoing.add(packets.add({ topic: form.topic, payload: form.payload, qos, id, retain: true }))
       if (packets.length < CHUNK_BYTES) continue
       await this.#write(client, outgoing, packets)
       packets.clear()

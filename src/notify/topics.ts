@@ -67,6 +67,8 @@ export interface Message {
   /** Whether it is the last state of what it tells of, and so may expire when the task is removed. */
   final?: boolean
   event?: TaskEvent
+  /** The tenant that it is for alone, by its `boundsText`. */
+  tenant?: string
 }
 
 export const WORKER_STATES = { here: 'online', gone: 'offline' } as const
@@ -152,8 +154,9 @@ export class Topics {
     return { kind: TOPICS.worker, topic: this.worker(id), payload: () => state, final: state === WORKER_STATES.gone }
   }
 
-  ofStats(stats: object): Message {
-    return { kind: TOPICS.stats, topic: this.stats, payload: () => JSON.stringify(stats) }
+  ofStats(stats: object, tenant?: string): Message {
+    const message = { kind: TOPICS.stats, topic: this.stats, payload: () => JSON.stringify(stats) }
+    return tenant === undefined ? message : { ...message, tenant }
   }
 
   #changeTopics(type: string, status: string): { start: string; shape: string } {

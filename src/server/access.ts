@@ -6,6 +6,7 @@ import {
   may,
   notAccepted,
   notAllowed,
+  notForTenants,
   notSignedIn,
   type Principal,
   type RouteScope,
@@ -29,6 +30,8 @@ declare module 'fastify' {
     scope?: RouteScope
     /** Changes nothing that an audit is interested in. */
     quiet?: boolean
+    /** Tells of the whole server: nothing for keys with bounds. */
+    whole?: boolean
   }
 }
 
@@ -106,6 +109,7 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
   })
   request.principal = principal
   if (!may(principal, scope)) throw principal ? notAllowed(principal, scope) : notSignedIn()
+  if (principal?.bounds && request.routeOptions.config.whole) throw notForTenants(principal)
   if (!principal || scope === 'open') return
   const waitMs = access.count(principal)
   if (waitMs === 0) return

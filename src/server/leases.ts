@@ -54,7 +54,9 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
         request.raw.socket.once('close', leave)
         closing.addEventListener('abort', leave, { once: true })
         const left = access?.lapses(request.principal!, leave)
-        const worker = remoteWorker(body.worker_id ?? `http-${request.ip}`, body.types, body.max)
+        // Each key has its own names: nobody's worker is listed in place of another's.
+        const id = body.worker_id ?? `http-${request.ip}`
+        const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, body.types, body.max)
         const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal, durable: true }
         const { leases } = await engine.turn(turn).finally(() => {
           request.raw.socket.off('close', leave)

@@ -25,6 +25,7 @@ import type { RegisteredHandler } from '../worker/handlers.ts'
 import { guard } from './access.ts'
 import { ANSWERS } from './answers.ts'
 import { batchRoutes } from './batches.ts'
+import { Callers } from './caller.ts'
 import {
   admitKnown,
   answerUnreadable,
@@ -94,7 +95,8 @@ export interface ServerContext extends ServerOptions {
   access: Access | null
   hasTls: boolean
   startedAt: number
-  types: KnownTypes
+  /** As the caller of the present request may use them. */
+  types: Pick<KnownTypes, 'of'>
   limits: { taskBytesMax: number; batchBytesMax: number }
   /** Fires when the server closes: streams and waiting calls end. */
   closing: AbortSignal
@@ -108,6 +110,8 @@ export interface Route {
   scope: RouteScope
   /** Changes nothing that an audit is interested in. */
   quiet?: boolean
+  /** Tells of the whole server: nothing for keys with bounds. */
+  whole?: boolean
   summary: string
   params?: TSchema
   querystring?: TSchema
@@ -201,12 +205,17 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
   await documentApi(server, version)
   engineMetrics(options)
+  const callers = new Callers(engine)
+  // Behind the reading of the body, in whose events a caller would be lost.
+  server.addHook('preHandler', (request, _reply, done) => callers.run(request.principal, done))
+  const types = new KnownTypes(engine, options.handlers)
   const context: ServerContext = {
     ...options,
+    engine: callers.engine,
     access,
     hasTls: tls !== null,
     startedAt: options.startedAt ?? Date.now(),
-    types: new KnownTypes(engine, options.handlers),
+    types: { of: async (type) => (callers.mayUse(type) ? types.of(type) : null) },
     limits: {
       taskBytesMax: TASK_LIMITS.payloadBytesMax + FIELDS_BYTES_MAX,
       batchBytesMax: TASK_LIMITS.batchBytesMax,
@@ -230,6 +239,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     method: 'GET',
     url: '/metrics',
     scope: 'read',
+    whole: true,
     summary: 'Prometheus metrics',
     answers: ANSWERS.metrics,
     handler: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
@@ -251,6 +261,7 @@ function add(server: FastifyInstance, route: Route): void {
     url,
     scope,
     quiet = false,
+    whole = false,
     summary,
     params,
     querystring,
@@ -266,7 +277,7 @@ function add(server: FastifyInstance, route: Route): void {
   server.route({
     method,
     url,
-    config: { scope, quiet },
+    config: { scope, quiet, whole },
     schema: {
       summary,
       description: scope === 'open' ? 'Needs no key.' : `Scope: \`${scope}\``,

@@ -1,14 +1,20 @@
 import { type TSchema, Type } from 'typebox'
-import type { Interests } from '../access/principal.ts'
+import { type Interests, sightOf } from '../access/principal.ts'
 import { topicsOf } from '../access/subscription.ts'
+import type { Engine } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
+import { noTask } from './tasks.ts'
+import { noType } from './types.ts'
 
 const NAMES_MAX = 100
+const NOT_BY_TOPICS =
+  'a broker outside of this server cannot hold back what this key may not see: use a key with `read` and without ' +
+  'groups, or name tasks'
 const TTL_MS = { default: 3_600_000, least: 1_000, most: 86_400_000 }
 const TaskId = Type.String({ pattern: '^[^\\s/+#]{1,100}$' })
 
@@ -19,7 +25,7 @@ interface SubscriptionInput {
 }
 
 /** POST /api/v1/subscriptions: what a page gets from its own server, to listen to its tasks and to nothing else. */
-export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Route[] {
+export function subscriptionRoutes({ engine, access, live, types, hasTls }: ServerContext): Route[] {
   const listOf = (name: TSchema) => Type.Optional(Type.Array(name, { minItems: 1, maxItems: NAMES_MAX }))
   return [
     {
@@ -40,15 +46,22 @@ export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Rou
         },
       ),
       answers: ANSWERS.subscription,
-      refusals: ['access_control_off', 'mqtt_off'],
+      refusals: ['access_control_off', 'mqtt_off', 'not_found'],
       handler: async (request, reply) => {
         const input = request.body as SubscriptionInput
-        const interests = interestsOf(input)
+        const principal = request.principal!
+        const sight = sightOf(principal)
+        const interests: Interests = { ...interestsOf(input), ...(sight.isFull ? {} : { isView: true }) }
         if (!access) throw new XQueueError('access_control_off', 'everybody may listen here: subscribe without a token')
         if (!live) throw new XQueueError('mqtt_off', 'this server publishes nothing over MQTT: start it with --mqtt')
+        if (sight.bounds) await refuseForeign(engine, types, input)
+        // Another broker goes by topics alone.
+        const isOurs = live.browser !== null
+        if (!isOurs && (!sight.isFull || (sight.bounds?.groups && !input.task_ids))) {
+          throw new XQueueError('forbidden', NOT_BY_TOPICS)
+        }
         const { url, prefix } = live.subscribeAt
         const topics = topicsOf(interests, prefix)
-        const principal = request.principal!
         const expiresAt = Math.min(Date.now() + ttlOf(input), principal.expiresAt ?? Number.POSITIVE_INFINITY)
         const password = await access.signSubscription({ interests, topics, expiresAt }, principal)
         const own = `${hasTls ? 'wss' : 'ws'}://${request.headers.host}/mqtt`
@@ -58,6 +71,15 @@ export function subscriptionRoutes({ access, live, hasTls }: ServerContext): Rou
       },
     },
   ]
+}
+
+/** @throws XQueueError `not_found` for what does not exist for the caller */
+async function refuseForeign(engine: Engine, types: ServerContext['types'], input: SubscriptionInput): Promise<void> {
+  const ids = input.task_ids ?? []
+  const tasks = await engine.get(ids, { bare: true })
+  const missing = ids.find((_, index) => tasks[index] === null)
+  if (missing !== undefined) throw noTask(missing)
+  for (const type of input.types ?? []) if ((await types.of(type)) === null) throw noType(type)
 }
 
 function interestsOf({ task_ids: taskIds, types }: SubscriptionInput): Interests {

@@ -30,7 +30,7 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
   const oneType = async (request: FastifyRequest): Promise<TypeInfo> => {
     const { type } = request.params as { type: string }
     const [info] = await engine.types({ names: [type], holders: true })
-    if (!info) throw new XQueueError('not_found', `there is no task type ${JSON.stringify(type)}: see /api/v1/types`)
+    if (!info) throw noType(type)
     return info
   }
   /** Changes a type; the audit log gets what was changed, from what to what. */
@@ -178,6 +178,10 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       },
     },
   ]
+}
+
+export function noType(type: string): XQueueError {
+  return new XQueueError('not_found', `there is no task type ${JSON.stringify(type)}: see /api/v1/types`)
 }
 
 /** @throws XQueueError `invalid_request` */

@@ -1,5 +1,10 @@
-/** What a caller may do. `admin` includes the others. */
-export const SCOPES = ['submit', 'read', 'work', 'admin'] as const
+import type { Bounds } from './bounds.ts'
+
+/**
+ * What a caller may do. `admin` includes the others, and `read` includes `view`: to see tasks without their payloads,
+ * results and errors.
+ */
+export const SCOPES = ['submit', 'view', 'read', 'work', 'admin'] as const
 export type Scope = (typeof SCOPES)[number]
 
 /** A name is shown in lists and in the audit log. */
@@ -20,6 +25,8 @@ export interface ApiKey {
   hash: string
   scopes: readonly Scope[]
   rate: CallRate | null
+  /** The tenant's part of the queue; not there in keys of older versions, which have no bounds. */
+  bounds?: Bounds | null
   createdAt: number
   expiresAt: number | null
   /** Subscription tokens that were made before are no longer valid. */
@@ -33,5 +40,5 @@ export function isScope(text: string): text is Scope {
 }
 
 export function includes(scopes: readonly Scope[], wanted: Scope): boolean {
-  return scopes.includes(wanted) || scopes.includes('admin')
+  return scopes.includes(wanted) || scopes.includes('admin') || (wanted === 'view' && scopes.includes('read'))
 }

@@ -93,7 +93,7 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
 
 it.each([
   [['create', 'a b', '--scopes', 'read'], 2, 'cannot be a name'],
-  [['create', 'x', '--scopes', 'read,write'], 2, 'there are submit, read, work, admin'],
+  [['create', 'x', '--scopes', 'read,write'], 2, 'there are submit, view, read, work, admin'],
   [['create', 'x'], 2, '--scopes'],
   [['create', 'x', '--scopes', 'read', '--rate', '5'], 2, 'as in 100/1m'],
   [['create', 'x', '--scopes', 'read', '--rate', '0/1m'], 2, 'as in 100/1m'],

@@ -40,6 +40,22 @@ export function groupsContract(stage: Stage): void {
       expect(await next(9)).toBe('b1 -2 a2 -3')
     })
 
+    it('alone may be claimed, by priority, within the limits, and without a wait', async () => {
+      await add('a1 b1 -1 a2 c1')
+      await add('a3', { priority: 5 })
+      const of = async (groups: string[], want = 9) => {
+        const turn = { worker: { ...WORKER, id: 'w-groups' }, want, groups, waitMs: 60_000 }
+        return names((await stage.engine.turn(turn)).leases)
+      }
+      expect(await of(['z'])).toBe('')
+      expect(await of(['a'], 2)).toBe('a3 a1')
+      await limit('t', null, { groupConcurrency: 3 })
+      await add('a4 a5')
+      expect(await of(['a', 'c'])).toBe('a2 c1')
+      expect(await of(['a', 'c'])).toBe('')
+      expect(await next(9)).toBe('b1 -1')
+    })
+
     it('take turns within one priority only', async () => {
       await add('a1 b1 -1 a2')
       await add('a3 a4 b2 -2', { priority: 5 })

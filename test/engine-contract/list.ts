@@ -58,5 +58,28 @@ export function listContract(stage: Stage): void {
         expect((await all({ status })).sort()).toEqual(others.map((task) => task.id).sort())
       },
     )
+
+    it.each(['pending', 'processing', 'success'] as const)(
+      'ends a page of %s tasks by the bytes of what it holds, and misses none over the pages',
+      async (status) => {
+        const long = 'x'.repeat(900 * 1_024)
+        for (let n = 0; n < 12; n++) await submit({ type: n % 2 === 0 ? 't' : 'u', payload: [n, long] })
+        if (status !== 'pending') {
+          const leases = await stage.claim(12)
+          if (status === 'success') for (const { lease } of leases) await stage.succeed(lease)
+        }
+        const pages: unknown[][] = []
+        for (let cursor: string | null | undefined; cursor !== null; ) {
+          const page = await stage.engine.list({ status, limit: 1_000, ...(cursor ? { cursor } : {}) })
+          pages.push(page.tasks.map(({ payload }) => (payload as [number])[0]))
+          cursor = page.nextCursor
+        }
+        expect(pages.flat().sort((a, b) => Number(a) - Number(b))).toEqual([...Array(12).keys()])
+        for (const page of pages) expect(page.length).toBeLessThanOrEqual(6)
+        if (status === 'pending') expect(pages.flat()).toEqual([...Array(12).keys()])
+        const bare = await stage.engine.list({ status, limit: 1_000, bare: true })
+        expect(bare.tasks.map(({ payload, result }) => [payload, result])).toEqual(Array(12).fill([null, null]))
+      },
+    )
   })
 }

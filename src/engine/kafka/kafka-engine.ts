@@ -167,8 +167,8 @@ export class KafkaEngine implements Restorable {
     return this.#state.sweep(max)
   }
 
-  async get(ids: readonly string[]) {
-    const tasks = await this.#state.get(ids)
+  async get(ids: readonly string[], look?: { bare?: boolean }) {
+    const tasks = await this.#state.get(ids, look)
     if (tasks.includes(null)) await this.#refuseUnlessWhole()
     return tasks
   }

@@ -72,7 +72,7 @@ export class HeldLeases {
       ({ partition }) => partition,
     )
     for (const [partition, leases] of byPartition) {
-      const args = [leases.length, ...leases.map(({ ref }) => ref)]
+      const args = ['1', leases.length, ...leases.map(({ ref }) => ref)]
       const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
       answers.forEach((answer, index) => {
         const { token, ref, fence } = leases[index]!

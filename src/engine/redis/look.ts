@@ -2,7 +2,7 @@ import { XQueueError } from '../../task/errors.ts'
 import type { BatchInfo } from '../../task/flow.ts'
 import { noCounts, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import type { Explanation, ListQuery, Page, TaskFilter } from '../engine.ts'
+import { type Explanation, type ListQuery, PAGE_BYTES_MAX, type Page, type TaskFilter } from '../engine.ts'
 import { explain } from '../explanation.ts'
 import { idOfName, placeOf } from './ids.ts'
 import type { Registry } from './registry.ts'
@@ -29,6 +29,12 @@ interface Step {
   newestFirst: boolean
 }
 
+/** What a page may still look at, and read. */
+interface Budget {
+  looks: number
+  bytes: number
+}
+
 interface Item {
   task: Task
   /** Where to go on after it. */
@@ -53,13 +59,13 @@ export class Look {
     this.#registry = registry
   }
 
-  async get(ids: readonly string[]): Promise<(Task | null)[]> {
-    const found = await this.#find(ids)
+  async get(ids: readonly string[], { bare = false } = {}): Promise<(Task | null)[]> {
+    const found = await this.#find(ids, bare)
     return ids.map((id) => found.get(id)?.task ?? null)
   }
 
   /** Tasks by their ids, and those that they still wait for. */
-  async #find(ids: readonly string[]): Promise<Map<string, { task: Task; waitsFor: string[] }>> {
+  async #find(ids: readonly string[], bare = false): Promise<Map<string, { task: Task; waitsFor: string[] }>> {
     const found = new Map<string, { task: Task; waitsFor: string[] }>()
     const places = ids.flatMap((id) => {
       const place = placeOf(id)
@@ -68,7 +74,7 @@ export class Look {
     for (const [partition, group] of Map.groupBy(places, (place) => place.partition)) {
       for (let from = 0; from < group.length; from += LOOKS_MAX) {
         const some = group.slice(from, from + LOOKS_MAX)
-        const args = [some.length, ...some.map(({ ref }) => ref)]
+        const args = [bare ? '1' : '', some.length, ...some.map(({ ref }) => ref)]
         const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
         answers.forEach((answer, index) => {
           const { id, ref } = some[index]!
@@ -85,8 +91,8 @@ export class Look {
     const cursor = query.cursor === undefined ? { step: 0, places: {} } : readCursor(query.cursor)
     const steps = await this.#steps(query)
     const tasks: Task[] = []
-    const budget = { looks: LOOKED_AT_MAX }
-    while (tasks.length < query.limit && cursor.step < steps.length && budget.looks > 0) {
+    const budget = { looks: LOOKED_AT_MAX, bytes: PAGE_BYTES_MAX }
+    while (tasks.length < query.limit && cursor.step < steps.length && budget.looks > 0 && budget.bytes > 0) {
       const step = steps[cursor.step]!
       tasks.push(...(await this.#merge(step, query, query.limit - tasks.length, cursor.places, budget)))
       if (step.sources.some((source) => cursor.places[nameOf(source)] !== END)) continue
@@ -106,7 +112,14 @@ export class Look {
       let cursor: string | null = ''
       while (cursor !== null && ids.length < max) {
         const from = cursor === '' ? {} : { cursor }
-        const page: Page = await this.list({ ...filter, status, unasked: true, limit: max - ids.length, ...from })
+        const page: Page = await this.list({
+          ...filter,
+          status,
+          unasked: true,
+          limit: max - ids.length,
+          bare: true,
+          ...from,
+        })
         ids.push(...page.tasks.filter(({ updatedAt }) => updatedAt <= since).map(({ id }) => id))
         cursor = page.nextCursor
       }
@@ -179,15 +192,21 @@ export class Look {
     filter: Omit<Query, 'limit' | 'cursor'>,
     want: number,
     places: Cursor['places'],
-    budget: { looks: number },
+    budget: Budget,
   ): Promise<Task[]> {
     const walks = []
-    for (const source of sources) walks.push(await this.#walk(source, filter, want, places[nameOf(source)], budget))
+    const bytes = Math.ceil(budget.bytes / sources.length)
+    for (const source of sources) {
+      walks.push(await this.#walk(source, filter, want, places[nameOf(source)], { budget, bytes }))
+    }
     const sign = newestFirst ? -1 : 1
     const key = ({ place }: Item) => place.split(' ', 1)[0]!
     const items = walks.flatMap(({ items }) => items)
     items.sort((a, b) => (key(a) === key(b) ? 0 : key(a) < key(b) ? -sign : sign))
-    const taken = new Set(items.slice(0, want))
+    // Where the bytes have ended a walk, what comes behind its last task may not be told before the rest of it.
+    const ends = walks.flatMap(({ items: found, isCut }) => (isCut ? found.slice(-1) : []))
+    const firstEnd = Math.min(...ends.map((item) => items.indexOf(item) + 1))
+    const taken = new Set(items.slice(0, Math.min(want, firstEnd)))
     for (const { source, items: found, reached } of walks) {
       const last = found.filter((item) => taken.has(item)).at(-1)
       if (found.every((item) => taken.has(item))) places[nameOf(source)] = reached
@@ -198,27 +217,31 @@ export class Look {
 
   async #walk(
     source: Source,
-    { type, tag, group, batch, status, unasked = false }: Omit<Query, 'limit' | 'cursor'>,
+    { type, tag, group, batch, status, unasked = false, bare = false }: Omit<Query, 'limit' | 'cursor'>,
     want: number,
     from: string | undefined,
-    budget: { looks: number },
+    { budget, bytes }: { budget: Budget; bytes: number },
   ) {
     const items: Item[] = []
+    let [bytesLeft, isCut] = [bytes, false]
     let reached = from ?? ''
     const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
-    while (items.length < want && reached !== END && budget.looks > 0) {
+    while (items.length < want && reached !== END && budget.looks > 0 && !isCut) {
       const stands = unasked && status === 'processing' ? 'unasked' : (status ?? '')
-      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', stands]
+      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', stands, bare ? '1' : '', bytesLeft]
       const args = [source.order, reached, LOOKS_MAX, want - items.length, ...filter]
-      const [next, found] = await this.#store.run<[string, string[]]>('scan', source.partition, args)
+      const [next, cut, found] = await this.#store.run<[string, string, string[]]>('scan', source.partition, args)
       budget.looks -= LOOKS_MAX
       for (let at = 0; at < found.length; at += 6) {
         const [ref, where, lane, text, more, place] = found.slice(at, at + 6) as [string, ...string[]]
+        bytesLeft -= text!.length + more!.length
+        budget.bytes -= text!.length + more!.length
         items.push({ task: taskOf(source.partition, ref, [where!, lane!, text!, more!]), place: place! })
       }
       reached = next === '' ? END : next
+      isCut = reached !== END && (cut === '1' || bytesLeft <= 0)
     }
-    return { source, items, reached }
+    return { source, items, reached, isCut }
   }
 }
 

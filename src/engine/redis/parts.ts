@@ -22,6 +22,8 @@ export interface Part {
   secret: string
   waits: boolean
   types: readonly string[]
+  /** Claims of these groups alone; none: of all. */
+  groups: readonly string[]
   /** It need not wait for a node that is away: other nodes are asked as well. */
   isBrief: boolean
 }
@@ -72,6 +74,7 @@ export function emptyPart(worker: WorkerIdentity): Part {
     secret: '',
     waits: false,
     types: [],
+    groups: [],
     isBrief: false,
   }
 }
@@ -105,12 +108,12 @@ export function emptyPlacedPart(worker: WorkerIdentity): PlacedPart {
 }
 
 export function writePart(args: (string | number)[], part: Part): void {
-  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, secret, waits, types } = part
+  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, secret, waits, types, groups } = part
   const { well, failed } = worked
   args.push(worker.id, JSON.stringify(worker.id), about, well, failed, leaving ? '1' : '', leaseMs, renewals.length)
   for (const { ref, fence, progress } of renewals) args.push(ref, fence, progress)
   writeOutcomes(args, outcomes)
-  args.push(want, secret, waits ? '1' : '', types.length, ...types)
+  args.push(want, secret, waits ? '1' : '', types.length, ...types, groups.length, ...groups)
 }
 
 /** Plain successes that follow each other and were claimed together go as one group. */

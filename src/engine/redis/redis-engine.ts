@@ -156,9 +156,9 @@ export class RedisEngine implements State {
     }
   }
 
-  async get(ids: readonly string[]) {
+  async get(ids: readonly string[], look?: { bare?: boolean }) {
     this.#refuseWhenClosed()
-    return this.#look.get(ids)
+    return this.#look.get(ids, look)
   }
 
   async list(query: ListQuery) {
@@ -284,7 +284,15 @@ export class RedisEngine implements State {
         return place ? this.#changes[place.partition]?.add({ change, ref: place.ref }) : undefined
       }),
     )
-    const tasks = await this.#look.get(ids)
+    // By filter they may be many: whole are only those that are to end as canceled, which a log remembers.
+    const tasks = await this.#look.get(ids, { bare: byFilter })
+    if (byFilter) {
+      const stopping = ids.flatMap((id, at) => (outcomes[at] === 'stopping' ? [{ id, at }] : []))
+      const whole = await this.#look.get(stopping.map(({ id }) => id))
+      stopping.forEach(({ at }, index) => {
+        tasks[at] = whole[index]!
+      })
+    }
     const results = ids.map((id, at) => ({ id, outcome: outcomes[at] ?? ('unknown' as const), task: tasks[at]! }))
     // What ended by itself meanwhile was not changed.
     const done = byFilter ? results.filter(({ outcome }) => outcome !== 'refused' && outcome !== 'unknown') : results

@@ -74,7 +74,7 @@ export class Turns {
   async turn(turn: Turn): Promise<TurnAnswer> {
     const { outcomes = [], renewals = [], waitMs = 0, leaving = false } = turn
     const reports = leaving || outcomes.length + renewals.length > 0
-    const waits = waitMs > 0 && !reports
+    const waits = waitMs > 0 && !reports && turn.groups === undefined
     if (waits) {
       await this.#listen()
       if (this.#closed) return emptyAnswer()
@@ -199,7 +199,13 @@ export class Turns {
     const about = leaving ? '' : this.#described.aboutOf(worker, this.#store.now())
     const byPartition = new Map<number, PlacedPart>()
     const partOf = (partition: number) => {
-      const part = byPartition.get(partition) ?? { ...emptyPlacedPart(worker), about, leaving, leaseMs }
+      const part = byPartition.get(partition) ?? {
+        ...emptyPlacedPart(worker),
+        about,
+        leaving,
+        leaseMs,
+        groups: turn.groups ?? [],
+      }
       byPartition.set(partition, part)
       return part
     }

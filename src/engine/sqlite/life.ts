@@ -92,7 +92,7 @@ export class Life {
     // Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
     for (let ended = DUE_BATCH, passes = 0; ended === DUE_BATCH && passes < CLAIM_PASSES; passes++) {
       ended = this.endWaits(tx)
-      leases.push(...this.#start(tx, this.#heads(tx, types, turn.want - leases.length), turn))
+      leases.push(...this.#start(tx, this.#heads(tx, types, turn.want - leases.length, turn.groups), turn))
       if (leases.length === turn.want) break
     }
     return leases
@@ -227,10 +227,14 @@ export class Life {
   }
 
   /** The tasks to run next over all types: highest priority, then longest ready. */
-  #heads(tx: Tx, types: readonly string[], want: number): number[] {
+  #heads(tx: Tx, types: readonly string[], want: number, groups?: readonly string[]): number[] {
     const perType = types.map((type) => {
       const free = this.#permits(tx.store, type, want, tx.now)
-      return free > 0 ? this.#ring.next(type, free, this.#registry.rules(type)!.groupConcurrency) : []
+      if (free <= 0) return []
+      const { groupConcurrency } = this.#registry.rules(type)!
+      return groups
+        ? this.#ring.nextOf(groups, type, free, groupConcurrency)
+        : this.#ring.next(type, free, groupConcurrency)
     })
     const busy = perType.filter((heads) => heads.length > 0)
     const heads = busy.length === 1 ? busy[0]! : merged(busy, want)

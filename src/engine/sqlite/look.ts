@@ -2,16 +2,17 @@ import { XQueueError } from '../../task/errors.ts'
 import type { BatchInfo } from '../../task/flow.ts'
 import { noCounts } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import type {
-  EngineOptions,
-  Explanation,
-  Holder,
-  ListQuery,
-  Page,
-  Stats,
-  TaskFilter,
-  TypeInfo,
-  WorkerInfo,
+import {
+  type EngineOptions,
+  type Explanation,
+  type Holder,
+  type ListQuery,
+  PAGE_BYTES_MAX,
+  type Page,
+  type Stats,
+  type TaskFilter,
+  type TypeInfo,
+  type WorkerInfo,
 } from '../engine.ts'
 import { explain } from '../explanation.ts'
 import type { Flows } from './flows.ts'
@@ -25,7 +26,11 @@ import { type Registry, rateOf } from './types.ts'
 /** A page looks at no more tasks than this, however few of them fit the filter. */
 const LOOKED_AT_MAX = 50_000
 const AHEAD_MAX = 10_000
-const TASK = 'SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq'
+/** Everything of a task but what may be long, which is read for those alone that a page has room for. */
+const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry, t.queue_timeout_ms,
+  t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at, t.updated_at, t.completed_at,
+  t.worker_id, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress, NULL AS result, NULL AS error, t.tags, t.idempotency_key, t.task_group, t.waits_for,
+  t.on_failure, t.batch, 'null' AS payload FROM tasks t`
 /** Each has an index of the ready tasks, and those of both are in none. */
 const WITHOUT_GROUP = "AND t.task_group = ''"
 const WITH_GROUP = "AND t.task_group <> ''"
@@ -67,9 +72,9 @@ export class Look {
     this.#options = options
   }
 
-  get(ids: readonly string[]): (Task | null)[] {
+  get(ids: readonly string[], { bare = false } = {}): (Task | null)[] {
     return ids.map((id) => {
-      const row = this.#store.get('taskById', id)
+      const row = bare ? this.#store.query(`${BARE} WHERE t.id = ?`, id)[0] : this.#store.get('taskById', id)
       return row ? taskOf(row) : null
     })
   }
@@ -241,10 +246,12 @@ export class Look {
     // `+` keeps the planner from walking all tasks in order: what is in flight, or of one batch, is few.
     const order = ofBatch || status === 'processing' ? '+t.seq' : 't.seq'
     if (indexed && !ofBatch && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
-    const sql = `${TASK} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${where} ORDER BY ${order} DESC LIMIT ?`
+    const sql = `${BARE} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${where} ORDER BY ${order} DESC LIMIT ?`
     const rows = this.#store.query(sql, before, from, ...values, limit)
-    const last = rows.length === limit ? (rows.at(-1)!.seq as number) : from
-    return { tasks: rows.map(taskOf), nextCursor: last > 0 ? writeCursor([last]) : null }
+    const tasks = this.#filled(rows, query)
+    const more = rows.length === limit || tasks.length < rows.length
+    const last = more ? (rows[tasks.length - 1]!.seq as number) : from
+    return { tasks, nextCursor: last > 0 ? writeCursor([last]) : null }
   }
 
   /**
@@ -262,7 +269,7 @@ export class Look {
       const types = query.type ? [query.type] : [...this.#counts().keys()]
       const after = '(t.priority < ? OR (t.priority = ? AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?))))'
       for (const part of query.group === undefined ? [WITHOUT_GROUP, WITH_GROUP] : [WITH_GROUP]) {
-        const sql = `${TASK} WHERE t.status = 'pending' AND t.type = ? ${part} AND ${after} ${where}
+        const sql = `${BARE} WHERE t.status = 'pending' AND t.type = ? ${part} AND ${after} ${where}
           ORDER BY t.priority DESC, t.run_at, t.seq LIMIT ?`
         for (const type of types) {
           rows.push(...this.#store.query(sql, type, priority, priority, runAt, runAt, seq, ...values, limit))
@@ -280,15 +287,30 @@ export class Look {
       if (rows.length === limit || phase > index + 1) return
       const [from, fromSeq] = phase === index + 1 ? [runAt, seq] : [0, 0]
       const [whereType, typeValues] = conditions(query)
-      const sql = `${TASK} WHERE t.status = '${status}' AND (${time} > ? OR (${time} = ? AND t.seq > ?)) ${whereType}
+      const sql = `${BARE} WHERE t.status = '${status}' AND (${time} > ? OR (${time} = ? AND t.seq > ?)) ${whereType}
         ORDER BY ${time}, t.seq LIMIT ?`
       rows.push(...this.#store.query(sql, from, from, fromSeq, ...typeValues, limit - rows.length))
     })
-    const last = rows.at(-1)
-    const more = rows.length === limit && last !== undefined
+    const tasks = this.#filled(rows, query)
+    const last = rows[tasks.length - 1]
+    const more = (rows.length === limit || tasks.length < rows.length) && last !== undefined
     const lastPhase = PUT_ASIDE.findIndex(([status]) => status === last?.status) + 1
     const position = last && [lastPhase, last.priority, last[lastPhase === 2 ? 'created_at' : 'run_at'], last.seq]
-    return { tasks: rows.map(taskOf), nextCursor: more ? writeCursor(position as number[]) : null }
+    return { tasks, nextCursor: more ? writeCursor(position as number[]) : null }
+  }
+
+  /** The first of these tasks with what is missing of them, as many as a page has room for, and at least one. */
+  #filled(rows: readonly Row[], { bare = false }: ListQuery): Task[] {
+    if (bare) return rows.map(taskOf)
+    const tasks: Task[] = []
+    let bytes = 0
+    for (const row of rows) {
+      if (bytes >= PAGE_BYTES_MAX) break
+      const parts = this.#store.get('longParts', row.seq!)!
+      for (const part of Object.values(parts)) bytes += part === null ? 0 : (part as string).length
+      tasks.push(taskOf({ ...row, ...parts }))
+    }
+    return tasks
   }
 }
 

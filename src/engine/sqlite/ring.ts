@@ -94,6 +94,15 @@ export class Ring {
     return planned
   }
 
+  /** The ready tasks of a type in these groups alone, group by group, and by priority over all. */
+  nextOf(groups: readonly string[], type: string, want: number, limit: number | null): Row[] {
+    const heads = groups.flatMap((group) => {
+      const free = limit === null ? want : limit - this.#store.all('holdersInGroup', type, group).length
+      return free > 0 ? this.#store.all('headsOfGroup', type, group, Math.min(want, free)) : []
+    })
+    return heads.sort((a, b) => (b.priority as number) - (a.priority as number)).slice(0, want)
+  }
+
   /** Tasks were started, in this order: their groups go to the end of the ring. */
   served(tasks: readonly Task[], limitOf: (type: string) => number | null): void {
     const last = new Map<string, Task>()

@@ -162,8 +162,8 @@ export class SqliteEngine implements Engine {
     }, NOT_WAITED_FOR)
   }
 
-  get(ids: readonly string[]) {
-    return this.#read(() => this.#look.get(ids))
+  get(ids: readonly string[], look?: { bare?: boolean }) {
+    return this.#read(() => this.#look.get(ids, look))
   }
 
   list(query: ListQuery) {
@@ -231,9 +231,9 @@ export class SqliteEngine implements Engine {
   }
 
   async #turn(turn: Turn): Promise<TurnAnswer> {
-    const { outcomes = [], renewals = [], waitMs = 0, worker, leaving = false } = turn
+    const { outcomes = [], renewals = [], waitMs = 0, worker, leaving = false, groups } = turn
     const reports = leaving || outcomes.length + renewals.length > 0
-    const waits = waitMs > 0 && !reports
+    const waits = waitMs > 0 && !reports && groups === undefined
     // What only waits needs no transaction, unless there is something to claim.
     if (waits && this.#registry.isFresh(worker, this.#options.clock())) return this.#wait(turn)
     const answer = await this.#write((tx) => {
@@ -289,7 +289,8 @@ export class SqliteEngine implements Engine {
         const state = stateOf(values)
         outcomes.set(state.id, change(tx, state))
       }
-      const tasks = this.#look.get(ids)
+      // By filter they may be many, and their payloads are not asked for.
+      const tasks = this.#look.get(ids, { bare: 'filter' in which })
       const results = ids.map((id, index) => ({ id, outcome: outcomes.get(id) ?? 'unknown', task: tasks[index]! }))
       const isAll = 'ids' in which || ids.length < BULK_MAX
       return { results, next: isAll ? null : (which.before ?? tx.now) }

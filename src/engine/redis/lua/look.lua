@@ -1,11 +1,11 @@
 -- Looks tasks up by their refs.
 --
--- ARGV  now, number of tasks, the ref of each
+-- ARGV  now, '1' for bare ones, number of tasks, the ref of each
 -- Returns per task {where, lane's name, text, entry or progress}, see `find`; false where there is none. Of one that
 --       waits for others, in place of the last, the names of those
 -- Cost  up to five look-ups a task
 function steps.look()
-  local answers = {}
+  local answers, bare = {}, arg() == '1'
   for index = 1, number() do
     local ref = arg()
     local found, text, where = find(ref)
@@ -13,6 +13,8 @@ function steps.look()
       local _, x = lines_of(text)
       where = table.concat(awaited_by(ref, (names_in(x))), ' ')
     end
+    if found and bare then text = bare_text(text) end
+    if bare and found == 'L' and #where > 24 then where = 'null' end
     answers[index] = found and { found, lane_by_ref(ref).name, text, where or '' } or false
   end
   return answers

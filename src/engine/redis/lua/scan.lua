@@ -1,13 +1,14 @@
 -- Walks tasks in one of their orders, a bounded number at a time.
 --
 -- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags'
---       JSON or '', group or '', batch or '', status or ''
+--       JSON or '', group or '', batch or '', status or '', '1' for bare ones, most bytes
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
 --       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked': those of
 --       them that nobody has asked to stop; 'batch': of a batch, newest first, in a status or 'unasked' if one is given
--- Returns {where to go on or '' at the end, {ref, where, lane's name, text, entry or progress, place, …}}
+-- Returns {where to go on or '' at the end, '1' if the bytes ended it, {ref, where, lane's name, text, entry or progress, place, …}}
 -- Cost  a look-up for each task looked at
 local from, looks, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status
+local is_bare, bytes_left
 local answers, next_from, found_tasks
 
 -- Groups of a lane whose tasks are listed.
@@ -36,6 +37,11 @@ local function offer(ref, place, suits)
         and (wanted_group == '' or group == wanted_group)
     end
     if fits then
+      if is_bare then
+        text = bare_text(text)
+        if found == 'L' and #where > 24 then where = 'null' end
+      end
+      bytes_left = bytes_left - #text - (found == 'L' and #where or 0)
       for _, value in ipairs({ ref, found, lane.name, text, where or '', place }) do
         answers[#answers + 1] = value
       end
@@ -44,7 +50,7 @@ local function offer(ref, place, suits)
   end
   looks = looks - 1
   next_from = place
-  return looks > 0 and found_tasks < most
+  return looks > 0 and found_tasks < most and bytes_left > 0
 end
 
 -- Where to go on is the last task that was looked at.
@@ -174,7 +180,7 @@ end
 function steps.scan()
   local order = arg()
   from, looks, most, wanted_type, wanted_tag, wanted_group = arg(), number(), number(), arg(), arg(), arg()
-  wanted_batch, wanted_status = arg(), arg()
+  wanted_batch, wanted_status, is_bare, bytes_left = arg(), arg(), arg() == '1', number()
   answers, next_from, found_tasks = {}, '', 0
   if order == 'index' then
     walk_index()
@@ -193,5 +199,5 @@ function steps.scan()
   else
     walk_lane(order:sub(6, -3), order:sub(-1))
   end
-  return { next_from, answers }
+  return { next_from, bytes_left <= 0 and '1' or '', answers }
 end

@@ -396,6 +396,9 @@ local function find(ref)
   return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry, lane
 end
 
+-- A text without what may be long.
+local function bare_text(text) return (text:match('^[^\n]*\n[^\n]*')) .. '\nnull' end
+
 -- Head, extras, payload and error before of a text.
 local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
 

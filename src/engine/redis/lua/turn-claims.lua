@@ -82,6 +82,28 @@ local function take_in_turns(turn, lane, most, tasks, group_limit)
   return got
 end
 
+-- Of these groups alone, one after the other, in the lanes of one priority.
+local function take_of_groups(turn, open, tasks, rules, want)
+  local got = 0
+  for _, lane in ipairs(open) do
+    local rule = rules[lane.type]
+    for _, group in ipairs(turn.groups) do
+      local part = group_lane(lane, group)
+      for _ = 1, want + PASSES do
+        local most = math.min(want - got, rule.free)
+        if rule.group_limit then
+          most = math.min(most, rule.group_limit - call('SCARD', P .. KEY.held .. lane.type .. '|' .. group))
+        end
+        if most <= 0 or call('EXISTS', part.stream) == 0 or not first_of(part) then break end
+        local _, started = take(turn, part, most, tasks)
+        if started > 0 then served(part) end
+        got, rule.free = got + started, rule.free - started
+      end
+    end
+  end
+  return got
+end
+
 -- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
 local function take_by_age(turn, open, tasks, rules, want)
   local parts, firsts = {}, {}
@@ -203,7 +225,9 @@ local function claim(turn)
     local open = by_priority[tostring(digit)]
     if open and want > 0 then
       local lane, rule = open[1], rules[open[1].type]
-      if #open > 1 then
+      if #turn.groups > 0 then
+        want = want - take_of_groups(turn, open, tasks, rules, want)
+      elseif #open > 1 then
         want = want - take_by_age(turn, open, tasks, rules, want)
       elseif rule.rings[lane] then
         local got = take_in_turns(turn, lane, math.min(want, rule.free), tasks, rule.group_limit)

@@ -12,7 +12,8 @@
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
 --         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
 --         result
---       how many tasks it wants, the secret of the leases that it gets, '1' if it waits, number of types, each type
+--       how many tasks it wants, the secret of the leases that it gets, '1' if it waits, number of types, each type,
+--       number of groups or 0 for all, each
 -- Returns {now, when the next thing is due for whoever waits or '', one for each turn: {renewals, outcomes, tasks, refs
 --       of its leases to be canceled}}
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
@@ -58,6 +59,8 @@ local function read_turn()
   for index = 1, number() do turn.outcomes[index] = read_outcome() end
   turn.want, turn.secret, turn.waits = number(), arg(), arg()
   for index = 1, number() do turn.types[index] = arg() end
+  turn.groups = {}
+  for index = 1, number() do turn.groups[index] = arg() end
   return turn
 end
 

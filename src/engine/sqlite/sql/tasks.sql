@@ -25,6 +25,10 @@ FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 -- name: taskById
 SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.id = ?;
 
+-- name: longParts
+-- What of a task may be long, and its list has not read.
+SELECT t.progress, t.result, t.error, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.seq = ?;
+
 -- name: taskByKey
 SELECT t.*, p.payload FROM tasks t JOIN payloads p ON p.seq = t.seq WHERE t.idempotency_key = ?;
 

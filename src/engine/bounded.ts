@@ -1,0 +1,449 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
+import { invalidField, XQueueError } from '../task/errors.ts'
+import type { TaskEvent } from '../task/event.ts'
+import { noSchedule, type Schedule } from '../task/schedule.ts'
+import type { Task, TaskSpec } from '../task/task.ts'
+import type {
+  Changed,
+  Engine,
+  EventsQuery,
+  Explanation,
+  Holder,
+  Keys,
+  ListQuery,
+  Page,
+  ScheduleChange,
+  Stats,
+  TaskFilter,
+  Turn,
+  TurnAnswer,
+  TypeChange,
+  TypeInfo,
+  Which,
+  WorkerInfo,
+} from './engine.ts'
+import { unknownPredecessors, unknownType, unknownTypes } from './refusals.ts'
+import { Tally } from './tally.ts'
+import { TenantNames } from './tenant-names.ts'
+import { emptyAnswer } from './waiters.ts'
+
+/** A page of a list is made of at most so many of the store's. */
+const PAGES_MAX = 5
+const AHEAD_MAX = 1_000
+/** How often a turn that waits for tasks of some groups looks for them. */
+const LOOK_AGAIN_MS = 200
+/** Groups of tasks that events have told of. */
+const PLACES_MAX = 10_000
+
+/**
+ * The queue as one tenant sees it: what lies outside its bounds does not exist. It is refused as what never was, found
+ * by no list, and counted nowhere. Each verb is confined here, so that whoever is handed this engine cannot forget to.
+ */
+export class BoundedEngine implements Engine {
+  readonly url: string
+  readonly turnsAtOnce: number
+  readonly #engine: Engine
+  readonly #bounds: Bounds
+  readonly #names: TenantNames
+  readonly #tally: Tally
+  readonly #places = new Map<string, boolean>()
+
+  constructor(engine: Engine, bounds: Bounds) {
+    this.url = engine.url
+    this.turnsAtOnce = engine.turnsAtOnce
+    this.#engine = engine
+    this.#bounds = bounds
+    this.#names = new TenantNames(bounds)
+    this.#tally = new Tally((query) => this.#page(query))
+  }
+
+  async submit(specs: readonly TaskSpec[]) {
+    const unknown = new Set(specs.map(({ type }) => type).filter((type) => !allowsType(this.#bounds, type)))
+    if (unknown.size > 0) throw unknownTypes(specs, unknown, await this.#typeNames())
+    const own = specs.map((spec, index): TaskSpec => {
+      const { idempotencyKey: key, batch } = spec
+      const group = this.#groupFor(spec.group, `tasks[${index}].group`)
+      const [ownKey, ownBatch] = [key, batch].map((name) => (name === null ? null : this.#names.stored(name)))
+      return { ...spec, group, idempotencyKey: ownKey!, batch: ownBatch! }
+    })
+    await this.#refuseForeign(own)
+    const submitted = await this.#engine.submit(own).catch(async (error: unknown) => {
+      throw await this.#inOwnNames(error, specs)
+    })
+    const tasks = await this.#shown(submitted.map(({ task }) => task))
+    return submitted.map(({ existing }, index) => ({ task: tasks[index]!, existing }))
+  }
+
+  async turn(turn: Turn): Promise<TurnAnswer> {
+    const { groups } = this.#bounds
+    const asked = turn.types ?? turn.worker.types
+    const types = asked.filter((type) => allowsType(this.#bounds, type))
+    if (turn.want > 0 && types.length === 0) throw unknownType(asked[0] ?? '', await this.#typeNames())
+    const worker = { ...turn.worker, id: this.#names.stored(turn.worker.id), types }
+    const { outcomes = [], renewals = [] } = turn
+    const held = await this.#heldHere([...outcomes, ...renewals].map(({ lease }) => lease))
+    const own: Turn = {
+      ...turn,
+      worker,
+      types,
+      outcomes: outcomes.filter(({ lease }) => held.has(lease)),
+      renewals: renewals.filter(({ lease }) => held.has(lease)),
+      ...(groups ? { groups } : {}),
+    }
+    const answer = await (groups ? this.#turnOfGroups(own) : this.#engine.turn(own))
+    const [settled, renewed] = [[...answer.settled], [...answer.renewed]]
+    const tasks = await this.#shown(answer.leases.map(({ task }) => task))
+    const before = answer.leases.flatMap(({ predecessors }) => predecessors.map(({ id }) => id))
+    const visible = await this.#visible(before)
+    return {
+      ...answer,
+      settled: outcomes.map(({ lease }) => (held.has(lease) ? settled.shift()! : { accepted: false, status: null })),
+      renewed: renewals.map(({ lease }) => (held.has(lease) ? renewed.shift()! : null)),
+      leases: answer.leases.map((lease, index) => ({
+        ...lease,
+        task: tasks[index]!,
+        predecessors: lease.predecessors.filter(({ id }) => visible.has(id)),
+      })),
+    }
+  }
+
+  cancel(which: Which) {
+    return this.#change('cancel', which)
+  }
+
+  retry(which: Which) {
+    return this.#change('retry', which)
+  }
+
+  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    if (!allowsType(this.#bounds, type)) throw unknownType(type, await this.#typeNames())
+    if (this.#bounds.groups) {
+      const why = 'a key that is bound to groups cannot change a type, which others use as well'
+      throw new XQueueError('forbidden', `${why}: use a key without groups`)
+    }
+    await this.#engine.configureType(type, change)
+    const [info] = await this.types({ names: [type] })
+    return info!
+  }
+
+  sweep(max: number) {
+    return this.#engine.sweep(max)
+  }
+
+  async get(ids: readonly string[], look?: { bare?: boolean }) {
+    const found = await this.#engine.get(ids, look)
+    const shown = await this.#shown(found.filter((task) => task !== null && this.#has(task)) as Task[])
+    const byId = new Map(shown.map((task) => [task.id, task]))
+    return ids.map((id) => byId.get(id) ?? null)
+  }
+
+  async list(query: ListQuery): Promise<Page> {
+    const page = await this.#page(query)
+    return { ...page, tasks: await this.#shown(page.tasks) }
+  }
+
+  async batch(name: string) {
+    const info = await this.#engine.batch(this.#names.stored(name))
+    return info && { ...info, batch: name }
+  }
+
+  async explain(id: string): Promise<Explanation | null> {
+    const found = await this.#engine.explain(id)
+    if (!found || !this.#has(found.task)) return null
+    const [task] = await this.#shown([found.task])
+    const visible = await this.#visible(found.waitsFor)
+    const holders = this.#holders(found.holders)
+    const ahead = this.#bounds.groups && found.ahead > 0 ? await this.#ahead(found.task) : found.ahead
+    // When another tenant's permit may come free is none of this one's business.
+    const isOwnEnd = found.holders.length === holders.length
+    return {
+      ...found,
+      task: task!,
+      reason: found.reason === 'behind' && ahead === 0 ? 'ready' : found.reason,
+      holders,
+      ahead,
+      waitsFor: found.waitsFor.filter((id) => visible.has(id)),
+      until: isOwnEnd || !found.reason.endsWith('limit_reached') ? found.until : null,
+    }
+  }
+
+  async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}): Promise<TypeInfo[]> {
+    const within = names?.filter((name) => allowsType(this.#bounds, name))
+    const infos = await this.#engine.types({ ...(within ? { names: within } : {}), holders })
+    const workers = await this.workers()
+    const counts = this.#bounds.groups ? await this.#tally.byType() : null
+    return infos
+      .filter(({ type }) => allowsType(this.#bounds, type))
+      .map((info) => ({
+        ...info,
+        ...(counts ? counts(info.type) : {}),
+        workers: workers.filter(({ types }) => types.includes(info.type)).length,
+        holders: this.#holders(info.holders),
+      }))
+  }
+
+  /** Its own; and, where whole types are the tenant's, those of nobody in particular that run them. */
+  async workers(): Promise<WorkerInfo[]> {
+    return (await this.#engine.workers()).flatMap((worker) => {
+      const isOwn = this.#names.isOwn(worker.id)
+      const id = this.#names.shown(worker.id)
+      const types = worker.types.filter((type) => allowsType(this.#bounds, type))
+      if (id === null || types.length === 0 || (!isOwn && this.#bounds.groups)) return []
+      const isWhole = isOwn || types.length === worker.types.length
+      return [{ ...worker, id, types, ...(isWhole ? {} : { running: 0, processed: 0, failed: 0 }) }]
+    })
+  }
+
+  async stats(): Promise<Stats> {
+    const [types, workers, { counts, throughput }] = await Promise.all([
+      this.types(),
+      this.workers(),
+      this.#tally.all(),
+    ])
+    const sum = (of: (info: TypeInfo) => number) => types.reduce((all, info) => all + of(info), 0)
+    const [pending, processing] = [sum((info) => info.pending), sum((info) => info.processing)]
+    const limited = types.filter(({ maxConcurrency }) => maxConcurrency !== null)
+    const now = Date.now()
+    return {
+      counts: { ...counts, pending, processing },
+      delayed: sum(({ delayed }) => delayed),
+      dependent: sum(({ dependent }) => dependent),
+      throughput: this.#bounds.groups ? throughput : sum((info) => info.throughput),
+      concurrencyLimits: Object.fromEntries(limited.map(({ type, maxConcurrency }) => [type, maxConcurrency!])),
+      stream: {
+        length: pending + processing,
+        groups: types.length,
+        consumers: workers.map(({ id, running, lastSeen }) => ({ name: id, pending: running, idle: now - lastSeen })),
+        streams: types.map((info) => ({ name: info.type, length: info.pending + info.processing })),
+      },
+    }
+  }
+
+  async events(query: EventsQuery) {
+    const page = await this.#engine.events(query)
+    const ofTypes = page.events.filter(({ type }) => allowsType(this.#bounds, type))
+    const visible = this.#bounds.groups ? await this.#eventsHere(ofTypes) : ofTypes
+    return { ...page, events: visible.map((event) => this.#withShownWorker(event)) }
+  }
+
+  async keys(): Promise<Keys> {
+    throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use one without')
+  }
+
+  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    const here = change ? await this.#changeSchedule(change) : await this.#engine.schedules()
+    const visible = here.filter((schedule) => this.#hasSchedule(schedule))
+    const shown = visible.map((schedule) => ({ schedule, id: this.#names.shown(schedule.id)! }))
+    const own = new Set(visible.filter(({ id }) => this.#names.isOwn(id)).map(({ id }) => this.#names.shown(id)))
+    // Of two by the same name, the tenant means its own.
+    return shown
+      .filter(({ schedule, id }) => this.#names.isOwn(schedule.id) || !own.has(id))
+      .map(({ schedule, id }) => ({ ...schedule, id }))
+  }
+
+  health() {
+    return this.#engine.health()
+  }
+
+  async close(): Promise<void> {}
+
+  #has(placed: Placed): boolean {
+    return allows(this.#bounds, placed)
+  }
+
+  async #typeNames(): Promise<string[]> {
+    return (await this.#engine.types()).map(({ type }) => type).filter((type) => allowsType(this.#bounds, type))
+  }
+
+  /** @throws XQueueError `invalid_request` for a group that is none of the tenant's */
+  #groupFor(group: string | null, path: string): string | null {
+    const { groups } = this.#bounds
+    if (groups === null || (group !== null && groups.includes(group))) return group
+    if (group === null && groups.length === 1) return groups[0]!
+    const have = `must be one of ${groups.slice(0, 10).join(', ')}${groups.length > 10 ? ', …' : ''}`
+    throw invalidField(path, `${group === null ? 'is missing and' : `is ${JSON.stringify(group)} and`} ${have}`)
+  }
+
+  async #refuseForeign(specs: readonly TaskSpec[]): Promise<void> {
+    const named = specs.flatMap(({ after }, index) =>
+      after.flatMap((id, place) => (typeof id === 'string' ? [{ index, place, id }] : [])),
+    )
+    if (named.length === 0) return
+    const visible = await this.#visible(named.map(({ id }) => id))
+    const missing = named.filter(({ id }) => !visible.has(id))
+    if (missing.length > 0) throw unknownPredecessors(missing)
+  }
+
+  /** A refusal of the store's, without what the tenant has not said and may not know. */
+  async #inOwnNames(error: unknown, specs: readonly TaskSpec[]): Promise<unknown> {
+    if (!(error instanceof XQueueError)) return error
+    if (error.code === 'unknown_type') {
+      const registered = await this.#typeNames()
+      const unknown = new Set(specs.map(({ type }) => type).filter((type) => !registered.includes(type)))
+      return unknownTypes(specs, unknown.size > 0 ? unknown : new Set([specs[0]!.type]), registered)
+    }
+    const keys = specs.flatMap(({ idempotencyKey: key }) => (key === null ? [] : [key]))
+    const message = keys.reduce((text, key) => text.replaceAll(this.#names.stored(key), key), error.message)
+    return new XQueueError(error.code, message, error.details, { cause: error })
+  }
+
+  /** Which of these leases are of tasks within the bounds. */
+  async #heldHere(leases: readonly string[]): Promise<Set<string>> {
+    if (leases.length === 0) return new Set()
+    const visible = await this.#visible(leases.map(idOfLease))
+    return new Set(leases.filter((lease) => visible.has(idOfLease(lease))))
+  }
+
+  async #visible(ids: readonly string[]): Promise<Set<string>> {
+    const different = [...new Set(ids)]
+    if (different.length === 0) return new Set()
+    const tasks = await this.#engine.get(different, { bare: true })
+    return new Set(different.filter((_, index) => tasks[index] && this.#has(tasks[index])))
+  }
+
+  async #turnOfGroups(turn: Turn): Promise<TurnAnswer> {
+    const until = performance.now() + (turn.waitMs ?? 0)
+    for (;;) {
+      const answer = await this.#engine.turn(turn)
+      const hasReported = turn.outcomes!.length + turn.renewals!.length > 0 || turn.leaving === true
+      const isEmpty = answer.leases.length + answer.cancelRequested.length === 0
+      const leftMs = until - performance.now()
+      if (!isEmpty || hasReported || leftMs <= 0) return answer
+      await sleep(Math.min(leftMs, LOOK_AGAIN_MS), undefined, { signal: turn.signal! }).catch(() => undefined)
+      if (turn.signal?.aborted) return emptyAnswer()
+    }
+  }
+
+  async #change(change: 'cancel' | 'retry', which: Which): Promise<Changed> {
+    if ('filter' in which) return this.#changeMatching(change, which)
+    const visible = await this.#visible(which.ids)
+    const own = which.ids.filter((id) => visible.has(id))
+    const { results } = own.length > 0 ? await this.#engine[change]({ ids: own }) : { results: [] }
+    const shown = await this.#shownResults(results)
+    const byId = new Map(shown.map((result) => [result.id, result]))
+    const none = (id: string) => ({ id, outcome: 'unknown' as const, task: null })
+    return { results: which.ids.map((id) => byId.get(id) ?? none(id)), next: null }
+  }
+
+  async #changeMatching(change: 'cancel' | 'retry', { filter, before }: Extract<Which, { filter: TaskFilter }>) {
+    const results: Changed['results'] = []
+    for (const within of await this.#filters(filter)) {
+      const asked = { filter: within, ...(before === undefined ? {} : { before }) }
+      const changed = await this.#engine[change](asked)
+      results.push(...(await this.#shownResults(changed.results)))
+      if (changed.next !== null) return { results, next: changed.next }
+    }
+    return { results, next: null }
+  }
+
+  /** Filters that together fit what one fits within the bounds. */
+  async #filters(filter: TaskFilter): Promise<TaskFilter[]> {
+    const { types, groups } = this.#bounds
+    const ofTypes = filter.type !== undefined ? [filter.type] : types === null ? [undefined] : await this.#typeNames()
+    const ofGroups = filter.group !== undefined ? [filter.group] : (groups ?? [undefined])
+    const batch = filter.batch === undefined ? {} : { batch: this.#names.stored(filter.batch) }
+    return ofTypes.flatMap((type) =>
+      ofGroups.flatMap((group) => {
+        if (type !== undefined && !allowsType(this.#bounds, type)) return []
+        if (group !== undefined && !allowsGroup(this.#bounds, group)) return []
+        const within = { ...(type === undefined ? {} : { type }), ...(group === undefined ? {} : { group }) }
+        return [{ ...filter, ...batch, ...within }]
+      }),
+    )
+  }
+
+  async #shownResults(results: Changed['results']): Promise<Changed['results']> {
+    const tasks = await this.#shown(results.flatMap(({ task }) => (task ? [task] : [])))
+    const byId = new Map(tasks.map((task) => [task.id, task]))
+    return results.map((result) => ({ ...result, task: byId.get(result.id) ?? null }))
+  }
+
+  /** A page of what lies within the bounds, in the store's own names. */
+  async #page(query: ListQuery): Promise<Page> {
+    const { types, groups } = this.#bounds
+    const { type, group, batch } = query
+    const isOutside = type !== undefined && !allowsType(this.#bounds, type)
+    if (isOutside || (group !== undefined && !allowsGroup(this.#bounds, group))) return { tasks: [], nextCursor: null }
+    const own: ListQuery = {
+      ...query,
+      ...(type === undefined && types?.length === 1 && !types[0]!.endsWith('*') ? { type: types[0]! } : {}),
+      ...(group === undefined && groups?.length === 1 ? { group: groups[0]! } : {}),
+      ...(batch === undefined ? {} : { batch: this.#names.stored(batch) }),
+    }
+    let cursor = query.cursor
+    for (let pages = 1; ; pages++) {
+      const page = await this.#engine.list({ ...own, ...(cursor === undefined ? {} : { cursor }) })
+      const tasks = page.tasks.filter((task) => this.#has(task))
+      if (tasks.length > 0 || page.nextCursor === null || pages === PAGES_MAX) return { ...page, tasks }
+      cursor = page.nextCursor
+    }
+  }
+
+  /** Tasks of its own that go before one, counted to a bound. */
+  async #ahead({ id, type, priority }: Task): Promise<number> {
+    const { tasks } = await this.#page({ status: 'pending', type, limit: AHEAD_MAX, bare: true })
+    const at = tasks.findIndex((task) => task.id === id)
+    return at >= 0 ? at : tasks.filter((task) => task.priority >= priority).length
+  }
+
+  #holders(holders: readonly Holder[]): Holder[] {
+    return holders.flatMap((holder) => {
+      if (!allowsGroup(this.#bounds, holder.group)) return []
+      return [{ ...holder, workerId: this.#names.shown(holder.workerId) ?? '' }]
+    })
+  }
+
+  /** Tasks as the tenant knows them: with its own names, and without what they wait for outside its bounds. */
+  async #shown(tasks: readonly Task[]): Promise<Task[]> {
+    const visible = await this.#visible(tasks.flatMap(({ after }) => after))
+    return tasks.map((task) => ({
+      ...this.#withShownWorker(task),
+      idempotencyKey: this.#names.shown(task.idempotencyKey),
+      batch: this.#names.shown(task.batch),
+      after: task.after.length === 0 ? task.after : task.after.filter((id) => visible.has(id)),
+    }))
+  }
+
+  #withShownWorker<T extends { workerId: string | null }>(shown: T): T {
+    return { ...shown, workerId: this.#names.shown(shown.workerId) }
+  }
+
+  /** An event does not tell its task's group: the task does, once. */
+  async #eventsHere(events: readonly TaskEvent[]): Promise<TaskEvent[]> {
+    const unknown = [...new Set(events.map(({ taskId }) => taskId))].filter((id) => !this.#places.has(id))
+    const visible = await this.#visible(unknown)
+    if (this.#places.size > PLACES_MAX) this.#places.clear()
+    const found = new Map(unknown.map((id) => [id, visible.has(id)]))
+    for (const [id, isHere] of found) this.#places.set(id, isHere)
+    return events.filter(({ taskId }) => found.get(taskId) ?? this.#places.get(taskId) ?? false)
+  }
+
+  #hasSchedule({ id, task }: Schedule): boolean {
+    return this.#has(task) && this.#names.shown(id) !== null
+  }
+
+  async #changeSchedule(change: ScheduleChange): Promise<Schedule[]> {
+    if ('keep' in change) throw new XQueueError('forbidden', 'a key with bounds cannot restore schedules')
+    if ('add' in change) {
+      const { id, task } = change.add
+      if (!allowsType(this.#bounds, task.type)) throw unknownType(task.type, await this.#typeNames())
+      const group = this.#groupFor(task.group, 'group')
+      return this.#engine.schedules({ add: { ...change.add, id: this.#names.stored(id), task: { ...task, group } } })
+    }
+    const named = 'alter' in change ? change.alter : 'drop' in change ? change.drop : change.run
+    const all = (await this.#engine.schedules()).filter((schedule) => this.#hasSchedule(schedule))
+    const stored = [this.#names.stored(named), named].find((id) => all.some((schedule) => schedule.id === id))
+    if (stored === undefined) throw noSchedule(named)
+    if ('drop' in change) return this.#engine.schedules({ drop: stored })
+    if ('run' in change) return this.#engine.schedules({ run: stored })
+    const { task } = change.to
+    if (task?.group !== undefined) this.#groupFor(task.group, 'group')
+    return this.#engine.schedules({ alter: stored, to: change.to })
+  }
+}
+
+/** The task of a lease: its token begins with the id, which holds no dot. */
+function idOfLease(lease: string): string {
+  return lease.split('.', 1)[0]!
+}

@@ -1,0 +1,62 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { type Principal, sightOf } from '../access/principal.ts'
+import { BoundedEngine } from '../engine/bounded.ts'
+import type { Engine } from '../engine/engine.ts'
+import { withoutContents } from '../engine/view-scope.ts'
+import { allowsType, boundsText } from '../task/bounds.ts'
+
+/** Tenants whose engines are kept made. */
+const TENANTS_MAX = 1_000
+
+/**
+ * The engine as the caller of the present request sees it. Routes are handed this one and know of no tenants: what a
+ * key may not see, no route can answer, also one that is added tomorrow. Outside of a request it answers nothing.
+ */
+export class Callers {
+  readonly engine: Engine
+  readonly #engine: Engine
+  readonly #caller = new AsyncLocalStorage<Principal | null>()
+  readonly #made = new Map<string, Engine>()
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+    this.engine = new Proxy(engine, {
+      get: (_, name) => {
+        const own = this.#engineOf()
+        const verb = own[name as keyof Engine] as unknown
+        return typeof verb === 'function' ? verb.bind(own) : verb
+      },
+    })
+  }
+
+  /** Everything that comes of `work` is done for this caller. */
+  run(principal: Principal | null, work: () => void): void {
+    this.#caller.run(principal, work)
+  }
+
+  mayUse(type: string): boolean {
+    const bounds = this.#principal()?.bounds ?? null
+    return bounds === null || allowsType(bounds, type)
+  }
+
+  #principal(): Principal | null {
+    const principal = this.#caller.getStore()
+    if (principal === undefined) throw new Error('a route asked the engine outside of a request')
+    return principal
+  }
+
+  #engineOf(): Engine {
+    const principal = this.#principal()
+    const { bounds, isFull } = principal ? sightOf(principal) : { bounds: null, isFull: false }
+    if (bounds === null && isFull) return this.#engine
+    const name = `${isFull} ${bounds && boundsText(bounds)}`
+    let made = this.#made.get(name)
+    if (!made) {
+      const within = bounds ? new BoundedEngine(this.#engine, bounds) : this.#engine
+      made = isFull ? within : withoutContents(within)
+      if (this.#made.size >= TENANTS_MAX) this.#made.clear()
+      this.#made.set(name, made)
+    }
+    return made
+  }
+}

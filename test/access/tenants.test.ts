@@ -1,0 +1,374 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { Scope } from '../../src/task/api-key.ts'
+import type { Bounds } from '../../src/task/bounds.ts'
+import { Listener } from '../notify/stage.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { Guarded } from './stage.ts'
+
+/**
+ * Two tenants have everything there is, and all of it bears their marks. Each call of the server's own document is made
+ * with the keys of one, in every way that names something of the other's: no answer may hold a mark of the other. A new
+ * route, parameter or field is called as well, or fails the test until `NAMED` says what to call it with.
+ */
+
+interface Tenant {
+  mark: string
+  type: string
+  group: string | null
+  key: string
+  task: string
+  ended: string
+  lease: string
+  taken: string
+  batch: string
+  schedule: string
+}
+
+interface Call {
+  method: string
+  path: string
+  body: Json
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: of every shape
+type Json = any
+
+const SCOPES: Scope[] = ['submit', 'read', 'work', 'admin']
+/** What no route may change with these calls: each would end the test's own key. */
+const SKIPPED = ['DELETE /api/v1/session']
+
+/** By the name of a parameter or a field: what it is called with to reach something of a tenant. */
+const NAMED: Readonly<Record<string, (of: Tenant) => Json[]>> = {
+  id: ({ task, ended, taken, schedule }) => [task, ended, taken, schedule],
+  type: ({ type }) => [type],
+  task_type: ({ type }) => [type],
+  types: ({ type }) => [[type]],
+  batch: ({ batch }) => [batch],
+  lease: ({ lease }) => [lease],
+  group: ({ group, mark }) => [group ?? `${mark}-none`],
+  after: ({ task, ended }) => [[task, ended]],
+  task_id: ({ task }) => [task],
+  task_ids: ({ task }) => [[task]],
+  tag: ({ mark }) => [`owner:${mark}-tag`],
+  tags: ({ mark }) => [{ owner: `${mark}-tag` }],
+  idempotency_key: ({ mark }) => [`${mark}-key`],
+  worker_id: ({ mark }) => [`${mark}-worker`],
+  tasks: ({ type, task }) => [[{ type }, { type, after: [task] }]],
+}
+/** What names nothing of anybody's. */
+const PLAIN: Readonly<Record<string, Json>> = {
+  ...{ status: 'pending', limit: 1_000, max: 1, per: '1m', paused: false, cron: '0 0 * * *', every: '1h' },
+  ...{ error: 'no', result: 1, payload: {}, max_concurrency: 5, group_concurrency: 5, key: 'xq_wrong', wait: 0 },
+}
+
+let redis: RunningRedis
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterAll(() => redis.stop())
+
+describe.each([
+  ['types, on SQLite', 'types', {}],
+  ['groups, on SQLite', 'groups', {}],
+  ['types and groups, on SQLite', 'both', {}],
+  ['types, on Redis', 'types', { on: 'redis' }],
+  ['groups, on Redis', 'groups', { on: 'redis' }],
+] as const)('tenants bound by %s', (_name, by, where: { on?: string }) => {
+  let guarded: Guarded
+  let [one, other]: Tenant[] = []
+  let operations: { method: string; path: string; params: Json[]; body: Json }[]
+
+  beforeAll(async () => {
+    guarded = await Guarded.start(where.on ? { engine: `${redis.url}?prefix=${by}` } : {})
+    ;[one, other] = [await tenant('zebra'), await tenant('quokka')]
+    const { paths } = (await (await fetch(`${guarded.url}/openapi.json`)).json()) as Json
+    operations = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.entries(methods as Json).map(([method, operation]: [string, Json]) => ({
+        method: method.toUpperCase(),
+        path,
+        params: operation.parameters ?? [],
+        body: operation.requestBody?.content?.['application/json']?.schema?.properties ?? null,
+      })),
+    )
+  })
+  afterAll(() => guarded.stop())
+
+  function boundsOf(mark: string): Bounds {
+    const types = by === 'groups' ? null : [`${mark}-*`]
+    return { types, groups: by === 'types' ? null : [`${mark}-group`] }
+  }
+
+  /** Everything that a tenant can have, made with its own keys. */
+  async function tenant(mark: string): Promise<Tenant> {
+    const type = by === 'groups' ? 'shared' : `${mark}-type`
+    const group = by === 'types' ? null : `${mark}-group`
+    await guarded.engine.configureType(type, { declared: true })
+    const key = await guarded.key(SCOPES, { name: `${mark}-admin`, bounds: boundsOf(mark) })
+    const send = async (method: string, path: string, body?: object, status = 201) => {
+      const answer = await guarded.call(key, method, path, body)
+      expect(answer, JSON.stringify(answer.body)).toMatchObject({ status })
+      return answer.body
+    }
+    const payload = { secret: `${mark}-payload` }
+    const marked = { type, payload, tags: { owner: `${mark}-tag` } }
+    const submit = async (more = {}) => (await send('POST', '/tasks', { ...marked, ...more })).id as string
+    const take = async (): Promise<{ lease: string; task: { id: string } }> =>
+      (await send('POST', '/tasks/consume', { types: [type], worker_id: `${mark}-worker` }, 200)).leases[0]
+    await submit()
+    const done = await take()
+    await send('POST', `/leases/${done.lease}/heartbeat`, { progress: { at: `${mark}-progress` } }, 200)
+    await send('POST', `/leases/${done.lease}/complete`, { result: `${mark}-result` }, 200)
+    await submit({ max_retry: 0 })
+    await send('POST', `/leases/${(await take()).lease}/fail`, { error: `${mark}-error`, retry: false }, 200)
+    await submit()
+    const { lease, task: running } = await take()
+    const task = await submit({ delay: '1h', idempotency_key: `${mark}-key`, batch: `${mark}-batch` })
+    await submit({ after: [task] })
+    const schedule = `${mark}-schedule`
+    await send('POST', '/schedules', { id: schedule, type, every: '1h', payload })
+    return {
+      ...{ mark, type, group, key, task, lease, schedule },
+      ...{ ended: done.task.id, taken: running.id, batch: `${mark}-batch` },
+    }
+  }
+
+  /** All that would show the tenant; what the others share is none of it. */
+  function marksOf({ mark, task, ended, taken, lease }: Tenant): string[] {
+    return [`${mark}-`, task, ended, taken, lease]
+  }
+
+  function fillings(names: readonly string[], of: Tenant): Record<string, Json>[] {
+    const unknown = names.find((name) => !(name in NAMED))
+    if (unknown !== undefined)
+      throw new Error(`the parameter ${unknown} is new: say in NAMED what reaches a tenant by it`)
+    return names.reduce<Record<string, Json>[]>(
+      (all, name) => all.flatMap((one) => NAMED[name]!(of).map((value) => ({ ...one, [name]: value }))),
+      [{}],
+    )
+  }
+
+  /** Each call with things of a tenant: bare, and with each parameter and field alone and all together. */
+  function* callsAbout(of: Tenant): Generator<Call> {
+    for (const { method, path, params, body } of operations) {
+      const route = `${method} ${path}`
+      if (SKIPPED.includes(route)) continue
+      const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!)
+      const inQuery = params.filter((param: Json) => param.in === 'query').map(({ name }: Json) => name as string)
+      const queries = [
+        {},
+        ...inQuery.flatMap((name: string) =>
+          name in NAMED
+            ? NAMED[name]!(of).map((value) => ({ [name]: value }))
+            : name in PLAIN
+              ? [{ [name]: PLAIN[name] }]
+              : [],
+        ),
+      ]
+      const value = (name: string) => NAMED[name]?.(of)[0] ?? PLAIN[name]
+      const fields = Object.keys(body ?? {}).filter((name) => value(name) !== undefined)
+      const base = Object.fromEntries(
+        fields
+          .filter((name) => ['type', 'types', 'task_type', 'tasks', 'error', 'id', 'key'].includes(name))
+          .map((name) => [name, value(name)]),
+      )
+      const bodies =
+        body === null ? [undefined] : [{}, base, ...fields.map((name) => ({ ...base, [name]: value(name) }))]
+      for (const filled of fillings(inPath, of)) {
+        const at = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(filled[name]))
+        for (const query of queries) {
+          for (const sent of bodies) yield { method, path: `${at}?${new URLSearchParams(query as never)}`, body: sent }
+        }
+      }
+    }
+  }
+
+  async function textOf(key: string, { method, path, body }: Call): Promise<string> {
+    const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', 'Last-Event-ID': '0' }
+    const stop = new AbortController()
+    const sent = body === undefined ? {} : { body: JSON.stringify(body) }
+    if (body === undefined) headers['Content-Type'] = 'text/plain'
+    const answer = await fetch(guarded.url + path, { method, headers, ...sent, signal: stop.signal })
+    const head = JSON.stringify([...answer.headers])
+    if (!answer.headers.get('content-type')?.startsWith('text/event-stream')) return `${head}\n${await answer.text()}`
+    const first = await answer.body!.getReader().read()
+    stop.abort()
+    return `${head}\n${Buffer.from(first.value ?? []).toString()}`
+  }
+
+  it('has marks everywhere, which a key without bounds sees', async () => {
+    const all = await guarded.key(['admin'])
+    const reads = [...callsAbout(other!)].filter(({ method, path }) => method === 'GET' && !path.includes('/events'))
+    const seen = (await Promise.all(reads.map((call) => textOf(all, call)))).join('\n')
+    const kinds = ['payload', 'result', 'error', 'tag', 'key', 'batch', 'schedule', 'worker', 'progress']
+    const missing = kinds.filter((kind) => !seen.includes(`${other!.mark}-${kind}`))
+    expect(missing).toEqual([])
+  })
+
+  /** What answers to these calls tell of the other tenant, made with keys of each scope. */
+  async function leaksIn(calls: Iterable<Call>, said: Set<string> = new Set()): Promise<string[]> {
+    const keys = [one!.key]
+    for (const scope of ['submit', 'view', 'read', 'work'] as const) {
+      keys.push(await guarded.key([scope], { bounds: boundsOf(one!.mark) }))
+    }
+    const leaks: string[] = []
+    for (const call of calls) {
+      const words =
+        (decodeURIComponent(call.path) + JSON.stringify(call.body ?? null)).match(/[\w-]+(\.[\w-]+)*/g) ?? []
+      if (call.method !== 'GET') for (const word of words) if (word.startsWith(other!.mark)) said.add(word)
+      for (const key of keys) {
+        let text = await textOf(key, call)
+        // What the caller has said itself may be repeated, or stand in what it has made.
+        const spoken = [...words, ...said].filter((word) => word.length > 4).sort((a, b) => b.length - a.length)
+        for (const word of spoken) text = text.replaceAll(word, '')
+        const leaked = marksOf(other!).filter((mark) => text.includes(mark))
+        if (leaked.length > 0)
+          leaks.push(`${call.method} ${call.path} ${JSON.stringify(call.body)}: ${leaked} in ${text}`)
+      }
+    }
+    return leaks
+  }
+
+  it('tells one nothing of the other, whatever it looks at', async () => {
+    const looks = [...callsAbout(other!), ...callsAbout(one!)].filter(({ method }) => method === 'GET')
+    expect(looks.length).toBeGreaterThan(50)
+    expect(await leaksIn(looks)).toEqual([])
+  }, 120_000)
+
+  it('answers what is the other tenant’s as what never was', async () => {
+    const nothing: Tenant = {
+      ...{ mark: 'nobody', type: 'nobody-type', group: 'nobody-group', key: '', batch: 'nobody-batch' },
+      ...{ task: one!.task.replace(/.$/, '_'), ended: 'nobody-1', taken: 'nobody-2', schedule: 'nobody-schedule' },
+      lease: `${one!.task.replace(/.$/, '_')}.1`,
+    }
+    const different: string[] = []
+    for (const { method, path } of operations) {
+      if (!path.includes('{') || SKIPPED.includes(`${method} ${path}`)) continue
+      // Where types are shared, a type is no tenant's.
+      if (by === 'groups' && path.includes('{type}')) continue
+      const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!)
+      const ask = async (of: Tenant, filled: Record<string, Json>) => {
+        const at = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(filled[name]))
+        const sent =
+          method === 'GET'
+            ? undefined
+            : path.endsWith('/fail')
+              ? { error: 'no' }
+              : path.endsWith('rate')
+                ? { max: null }
+                : {}
+        const answer = await guarded.call(one!.key, method, at.replace('/api/v1', ''), sent)
+        const text = JSON.stringify(answer.body)
+        return `${answer.status} ${Object.values(filled).reduce((all, name) => all.replaceAll(name, '…'), text)}`
+          .replaceAll(of.mark, 'mark')
+          .replace(/"request_id":"[^"]*"/, '')
+      }
+      for (const [index, filled] of fillings(names, other!).entries()) {
+        const there = await ask(other!, filled)
+        const never = await ask(nothing, fillings(names, nothing)[index]!)
+        if (there !== never) different.push(`${method} ${path}: ${there} but ${never}`)
+      }
+    }
+    expect(different).toEqual([])
+  })
+
+  it('tells one nothing of the other over MQTT, whatever it subscribes to', async () => {
+    const url = await guarded.mqttUrl(await guarded.key(['read']))
+    const filters = [
+      'xqueue/#',
+      'xqueue/tasks/+',
+      `xqueue/tasks/${other!.task}`,
+      'xqueue/events/#',
+      'xqueue/workers/#',
+      'xqueue/stats',
+    ]
+    const listener = await Listener.connect(url, filters, { username: 'key', password: one!.key })
+    const late = await guarded.call(other!.key, 'POST', '/tasks', { type: other!.type, payload: `${other!.mark}-late` })
+    await guarded.call(other!.key, 'DELETE', `/tasks/${late.body.id}`)
+    const own = await guarded.call(one!.key, 'POST', '/tasks', { type: one!.type, delay: '1h' })
+    const seen = () => listener.heard.map(({ topic, body }) => `${topic} ${JSON.stringify(body)}`)
+    await vi.waitFor(() => expect(seen().some((text) => text.includes(own.body.id))).toBe(true), { timeout: 30_000 })
+    await vi.waitFor(() => expect(seen().some((text) => text.startsWith('xqueue/stats '))).toBe(true), {
+      timeout: 30_000,
+    })
+    const leaks = seen().filter((text) => [...marksOf(other!), late.body.id].some((mark) => text.includes(mark)))
+    expect(leaks).toEqual([])
+    await listener.close()
+  })
+
+  it('gives no subscription token for what is the other’s, and none that sees more than its key', async () => {
+    const bounded = await guarded.key(['read'], { bounds: boundsOf(one!.mark) })
+    const subscribe = (body: object) => guarded.call(bounded, 'POST', '/subscriptions', body)
+    expect(await subscribe({ task_ids: [other!.task] })).toMatchObject({ status: 404 })
+    if (by !== 'groups') expect(await subscribe({ types: [other!.type] })).toMatchObject({ status: 404 })
+    const { body } = await subscribe({ types: [one!.type] })
+    const events = `/api/v1/events?access_token=${body.password}`
+    const text = await fetch(guarded.url + events, { headers: { 'Last-Event-ID': '0' } }).then(async (answer) => {
+      const { value } = await answer.body!.getReader().read()
+      return Buffer.from(value ?? []).toString()
+    })
+    expect(marksOf(other!).filter((mark) => text.includes(mark))).toEqual([])
+  })
+
+  it('confines what a key submits: its type, its group, what it waits for, its idempotency keys', async () => {
+    const submit = (body: object) => guarded.call(one!.key, 'POST', '/tasks', { type: one!.type, delay: '1h', ...body })
+    const { body } = await submit({ idempotency_key: `${other!.mark}-key`, batch: other!.batch })
+    expect(body).toMatchObject({ idempotency_key: `${other!.mark}-key`, batch: other!.batch, group: one!.group })
+    expect(body.id).not.toBe(other!.task)
+    expect(await submit({ idempotency_key: `${other!.mark}-key`, payload: 2 })).toMatchObject({
+      status: 409,
+      body: { code: 'idempotency_conflict', task_id: body.id },
+    })
+    expect(await submit({ after: [other!.task] })).toMatchObject({ status: 400, body: { code: 'unknown_predecessor' } })
+    if (by !== 'groups') {
+      const refused = await submit({ type: other!.type })
+      expect(refused).toMatchObject({ status: 400, body: { code: 'unknown_type', registered_types: [one!.type] } })
+    }
+    if (one!.group) {
+      expect(await submit({ group: other!.group })).toMatchObject({ status: 400, body: { code: 'invalid_request' } })
+    }
+  })
+
+  it('tells one nothing of the other, and changes nothing of it, whatever it does', async () => {
+    const ids = [other!.task, other!.ended, other!.taken]
+    const before = await guarded.engine.get(ids)
+    const changes = [...callsAbout(other!), ...callsAbout(one!)].filter(({ method }) => method !== 'GET')
+    expect(changes.length).toBeGreaterThan(100)
+    expect(await leaksIn(changes)).toEqual([])
+    expect(await guarded.engine.get(ids)).toEqual(before)
+    const schedules = (await guarded.call(other!.key, 'GET', '/schedules')).body.schedules
+    expect(schedules).toMatchObject([{ id: other!.schedule, paused: false }])
+  }, 240_000)
+})
+
+it('shows a key with `view` states and figures, and no contents', async () => {
+  const guarded = await Guarded.start()
+  const [all, view, submitter] = [
+    await guarded.key(['admin']),
+    await guarded.key(['view']),
+    await guarded.key(['submit']),
+  ]
+  const submit = (key: string) =>
+    guarded.call(key, 'POST', '/tasks', { type: 'quick', payload: { secret: 'hidden-1' } })
+  const sent = await submit(submitter)
+  expect(sent).toMatchObject({ status: 201, body: { payload: null, type: 'quick' } })
+  const { id } = sent.body
+  await vi.waitFor(async () => {
+    expect((await guarded.call(all, 'GET', `/tasks/${id}`)).body).toMatchObject({ result: { secret: 'hidden-1' } })
+  }, 30_000)
+  expect(await guarded.call(view, 'GET', `/tasks/${id}`)).toMatchObject({
+    status: 200,
+    body: { status: 'success', payload: null, result: null, error: null, attempts: 1 },
+  })
+  const listed = await guarded.call(view, 'GET', '/tasks')
+  expect(JSON.stringify(listed.body)).not.toContain('hidden-1')
+  expect(listed.body.tasks).toHaveLength(1)
+  expect(await guarded.call(view, 'DELETE', `/tasks/${id}`)).toMatchObject({ status: 403 })
+  const refused = await guarded.call(submitter, 'DELETE', `/tasks/${id}`)
+  expect(JSON.stringify(refused.body)).not.toContain('hidden-1')
+  const listener = await Listener.connect(await guarded.mqttUrl(all), ['xqueue/#'], { username: 'key', password: view })
+  const next = await submit(all)
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${next.body.id}`).at(-1)).toBe('success'))
+  expect(JSON.stringify(listener.heard)).not.toContain('hidden-1')
+  await listener.close()
+  await guarded.stop()
+})
