@@ -162,8 +162,8 @@ export interface Turn {
   want: number
   types?: readonly string[]
   /**
-   * Claims only tasks of these groups, in the order of the list. Such a turn does not wait: what it would be told of may
-   * be another group's.
+   * Claims only tasks of these groups, in the order of the list. Such a turn does not wait: what wakes one could be
+   * another group's.
    */
   groups?: readonly string[]
   /** With nothing to answer, waits up to this long for a task to claim or a cancel to pass on. */

@@ -1,7 +1,7 @@
 import type { Client } from 'aedes'
 import type { Engine } from '../engine/engine.ts'
-import { hideContents } from '../engine/view-scope.ts'
 import { allows, allowsGroup, allowsType, type Bounds, boundsText } from '../task/bounds.ts'
+import { hideContents } from '../task/contents.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import type { Admission } from './live.ts'
 import type { State } from './snapshots.ts'

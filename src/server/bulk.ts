@@ -31,7 +31,13 @@ export async function countAll(
   for (const status of CHANGEABLE[change].filter((each) => filter.status === undefined || each === filter.status)) {
     let cursor: string | null = null
     do {
-      const page = await engine.list({ ...filter, status, limit: PAGE, ...(cursor === null ? {} : { cursor }) })
+      const page = await engine.list({
+        ...filter,
+        status,
+        limit: PAGE,
+        bare: true,
+        ...(cursor === null ? {} : { cursor }),
+      })
       count += page.tasks.length
       cursor = page.nextCursor
       if (count >= DRY_RUN_MAX) return { count: DRY_RUN_MAX, more: count > DRY_RUN_MAX || cursor !== null }

@@ -1,9 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type Principal, sightOf } from '../access/principal.ts'
-import { BoundedEngine } from '../engine/bounded.ts'
 import type { Engine } from '../engine/engine.ts'
-import { withoutContents } from '../engine/view-scope.ts'
 import { allowsType, boundsText } from '../task/bounds.ts'
+import { BoundedEngine } from '../tenants/bounded.ts'
+import { withoutContents } from '../tenants/without-contents.ts'
 
 /** Tenants whose engines are kept made. */
 const TENANTS_MAX = 1_000

@@ -27,10 +27,11 @@ import { type Registry, rateOf } from './types.ts'
 const LOOKED_AT_MAX = 50_000
 const AHEAD_MAX = 10_000
 /** Everything of a task but what may be long, which is read for those alone that a page has room for. */
-const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry, t.queue_timeout_ms,
-  t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at, t.updated_at, t.completed_at,
-  t.worker_id, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress, NULL AS result, NULL AS error, t.tags, t.idempotency_key, t.task_group, t.waits_for,
-  t.on_failure, t.batch, 'null' AS payload FROM tasks t`
+const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry,
+  t.queue_timeout_ms, t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at,
+  t.updated_at, t.completed_at, t.worker_id, t.tags, t.idempotency_key, t.task_group, t.waits_for, t.on_failure,
+  t.batch, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress,
+  NULL AS result, NULL AS error, 'null' AS payload FROM tasks t`
 /** Each has an index of the ready tasks, and those of both are in none. */
 const WITHOUT_GROUP = "AND t.task_group = ''"
 const WITH_GROUP = "AND t.task_group <> ''"

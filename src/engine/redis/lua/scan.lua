@@ -5,7 +5,8 @@
 --       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
 --       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked': those of
 --       them that nobody has asked to stop; 'batch': of a batch, newest first, in a status or 'unasked' if one is given
--- Returns {where to go on or '' at the end, '1' if the bytes ended it, {ref, where, lane's name, text, entry or progress, place, …}}
+-- Returns {where to go on or '' at the end, '1' if the bytes ended it, {ref, where, lane's name, text, entry or
+--       progress, place, …}}
 -- Cost  a look-up for each task looked at
 local from, looks, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status
 local is_bare, bytes_left

@@ -1,6 +1,6 @@
+import type { ListQuery, Page, TypeInfo } from '../engine/engine.ts'
 import { isFinal, noCounts, type Status } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
-import type { ListQuery, Page, TypeInfo } from './engine.ts'
 
 const PAGE = 1_000
 const PAGES_MAX = 10

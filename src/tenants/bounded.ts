@@ -1,9 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
-import { invalidField, XQueueError } from '../task/errors.ts'
-import type { TaskEvent } from '../task/event.ts'
-import { noSchedule, type Schedule } from '../task/schedule.ts'
-import type { Task, TaskSpec } from '../task/task.ts'
 import type {
   Changed,
   Engine,
@@ -22,11 +17,16 @@ import type {
   TypeInfo,
   Which,
   WorkerInfo,
-} from './engine.ts'
-import { unknownPredecessors, unknownType, unknownTypes } from './refusals.ts'
+} from '../engine/engine.ts'
+import { unknownPredecessors, unknownType, unknownTypes } from '../engine/refusals.ts'
+import { emptyAnswer } from '../engine/waiters.ts'
+import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
+import { XQueueError } from '../task/errors.ts'
+import type { TaskEvent } from '../task/event.ts'
+import type { Task, TaskSpec } from '../task/task.ts'
+import { TenantNames } from './names.ts'
+import { groupWithin, TenantSchedules } from './schedules.ts'
 import { Tally } from './tally.ts'
-import { TenantNames } from './tenant-names.ts'
-import { emptyAnswer } from './waiters.ts'
 
 /** A page of a list is made of at most so many of the store's. */
 const PAGES_MAX = 5
@@ -47,6 +47,7 @@ export class BoundedEngine implements Engine {
   readonly #bounds: Bounds
   readonly #names: TenantNames
   readonly #tally: Tally
+  readonly #schedules: TenantSchedules
   readonly #places = new Map<string, boolean>()
 
   constructor(engine: Engine, bounds: Bounds) {
@@ -56,6 +57,7 @@ export class BoundedEngine implements Engine {
     this.#bounds = bounds
     this.#names = new TenantNames(bounds)
     this.#tally = new Tally((query) => this.#page(query))
+    this.#schedules = new TenantSchedules(engine, bounds, this.#names)
   }
 
   async submit(specs: readonly TaskSpec[]) {
@@ -63,7 +65,7 @@ export class BoundedEngine implements Engine {
     if (unknown.size > 0) throw unknownTypes(specs, unknown, await this.#typeNames())
     const own = specs.map((spec, index): TaskSpec => {
       const { idempotencyKey: key, batch } = spec
-      const group = this.#groupFor(spec.group, `tasks[${index}].group`)
+      const group = groupWithin(this.#bounds, spec.group, `tasks[${index}].group`)
       const [ownKey, ownBatch] = [key, batch].map((name) => (name === null ? null : this.#names.stored(name)))
       return { ...spec, group, idempotencyKey: ownKey!, batch: ownBatch! }
     })
@@ -125,6 +127,10 @@ export class BoundedEngine implements Engine {
     await this.#engine.configureType(type, change)
     const [info] = await this.types({ names: [type] })
     return info!
+  }
+
+  async declareHandlers(): Promise<void> {
+    throw new XQueueError('forbidden', 'handlers are declared by workers on the engine itself')
   }
 
   sweep(max: number) {
@@ -231,15 +237,8 @@ export class BoundedEngine implements Engine {
     throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use one without')
   }
 
-  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
-    const here = change ? await this.#changeSchedule(change) : await this.#engine.schedules()
-    const visible = here.filter((schedule) => this.#hasSchedule(schedule))
-    const shown = visible.map((schedule) => ({ schedule, id: this.#names.shown(schedule.id)! }))
-    const own = new Set(visible.filter(({ id }) => this.#names.isOwn(id)).map(({ id }) => this.#names.shown(id)))
-    // Of two by the same name, the tenant means its own.
-    return shown
-      .filter(({ schedule, id }) => this.#names.isOwn(schedule.id) || !own.has(id))
-      .map(({ schedule, id }) => ({ ...schedule, id }))
+  schedules(change?: ScheduleChange) {
+    return this.#schedules.change(change)
   }
 
   health() {
@@ -254,15 +253,6 @@ export class BoundedEngine implements Engine {
 
   async #typeNames(): Promise<string[]> {
     return (await this.#engine.types()).map(({ type }) => type).filter((type) => allowsType(this.#bounds, type))
-  }
-
-  /** @throws XQueueError `invalid_request` for a group that is none of the tenant's */
-  #groupFor(group: string | null, path: string): string | null {
-    const { groups } = this.#bounds
-    if (groups === null || (group !== null && groups.includes(group))) return group
-    if (group === null && groups.length === 1) return groups[0]!
-    const have = `must be one of ${groups.slice(0, 10).join(', ')}${groups.length > 10 ? ', …' : ''}`
-    throw invalidField(path, `${group === null ? 'is missing and' : `is ${JSON.stringify(group)} and`} ${have}`)
   }
 
   async #refuseForeign(specs: readonly TaskSpec[]): Promise<void> {
@@ -417,29 +407,6 @@ export class BoundedEngine implements Engine {
     const found = new Map(unknown.map((id) => [id, visible.has(id)]))
     for (const [id, isHere] of found) this.#places.set(id, isHere)
     return events.filter(({ taskId }) => found.get(taskId) ?? this.#places.get(taskId) ?? false)
-  }
-
-  #hasSchedule({ id, task }: Schedule): boolean {
-    return this.#has(task) && this.#names.shown(id) !== null
-  }
-
-  async #changeSchedule(change: ScheduleChange): Promise<Schedule[]> {
-    if ('keep' in change) throw new XQueueError('forbidden', 'a key with bounds cannot restore schedules')
-    if ('add' in change) {
-      const { id, task } = change.add
-      if (!allowsType(this.#bounds, task.type)) throw unknownType(task.type, await this.#typeNames())
-      const group = this.#groupFor(task.group, 'group')
-      return this.#engine.schedules({ add: { ...change.add, id: this.#names.stored(id), task: { ...task, group } } })
-    }
-    const named = 'alter' in change ? change.alter : 'drop' in change ? change.drop : change.run
-    const all = (await this.#engine.schedules()).filter((schedule) => this.#hasSchedule(schedule))
-    const stored = [this.#names.stored(named), named].find((id) => all.some((schedule) => schedule.id === id))
-    if (stored === undefined) throw noSchedule(named)
-    if ('drop' in change) return this.#engine.schedules({ drop: stored })
-    if ('run' in change) return this.#engine.schedules({ run: stored })
-    const { task } = change.to
-    if (task?.group !== undefined) this.#groupFor(task.group, 'group')
-    return this.#engine.schedules({ alter: stored, to: change.to })
   }
 }
 

@@ -1,0 +1,16 @@
+import type { TaskEvent } from './event.ts'
+import type { ScheduledTask } from './schedule.ts'
+import type { Task } from './task.ts'
+
+/** A number is a figure; what else a handler reports of its progress is content. */
+export function hideContents<T extends (Task | TaskEvent | ScheduledTask) & { payload?: Task['payload'] }>(
+  shown: T,
+): T {
+  const hidden: T = { ...shown }
+  const fields = hidden as Partial<Task>
+  if ('payload' in fields) fields.payload = null
+  if ('result' in fields) fields.result = null
+  if ('error' in fields) fields.error = null
+  if (typeof fields.progress === 'object') fields.progress = null
+  return hidden
+}

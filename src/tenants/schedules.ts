@@ -1,0 +1,72 @@
+import type { Engine, ScheduleChange } from '../engine/engine.ts'
+import { unknownType } from '../engine/refusals.ts'
+import { allows, allowsType, type Bounds } from '../task/bounds.ts'
+import { invalidField, XQueueError } from '../task/errors.ts'
+import { noSchedule, type Schedule } from '../task/schedule.ts'
+import type { TenantNames } from './names.ts'
+
+/** Schedules whose tasks lie within a tenant's bounds: its own, by its own names, and those of nobody in particular. */
+export class TenantSchedules {
+  readonly #engine: Engine
+  readonly #bounds: Bounds
+  readonly #names: TenantNames
+
+  constructor(engine: Engine, bounds: Bounds, names: TenantNames) {
+    this.#engine = engine
+    this.#bounds = bounds
+    this.#names = names
+  }
+
+  /** As `Engine.schedules`. */
+  async change(change?: ScheduleChange): Promise<Schedule[]> {
+    const all = await this.#engine.schedules(change && (await this.#own(change)))
+    const visible = all.filter((schedule) => this.#has(schedule))
+    const own = new Set(visible.filter(({ id }) => this.#names.isOwn(id)).map(({ id }) => this.#names.shown(id)))
+    // Of two by the same name, the tenant means its own.
+    return visible
+      .map((schedule) => ({ isOwn: this.#names.isOwn(schedule.id), ...this.#shown(schedule) }))
+      .filter(({ isOwn, id }) => isOwn || !own.has(id))
+      .map(({ isOwn: _, ...schedule }) => schedule)
+  }
+
+  /** In the names that the store knows. @throws XQueueError `not_found` | `unknown_type` | `invalid_request` */
+  async #own(change: ScheduleChange): Promise<ScheduleChange> {
+    if ('keep' in change) throw new XQueueError('forbidden', 'a key with bounds cannot restore schedules')
+    if ('add' in change) {
+      const { id, task } = change.add
+      if (!allowsType(this.#bounds, task.type)) throw unknownType(task.type, [])
+      const group = groupWithin(this.#bounds, task.group, 'group')
+      return { add: { ...change.add, id: this.#names.stored(id), task: { ...task, group } } }
+    }
+    const named = 'alter' in change ? change.alter : 'drop' in change ? change.drop : change.run
+    const stored = await this.#storedName(named)
+    if ('drop' in change) return { drop: stored }
+    if ('run' in change) return { run: stored }
+    const { task } = change.to
+    if (task?.group !== undefined) task.group = groupWithin(this.#bounds, task.group, 'group')
+    return { alter: stored, to: change.to }
+  }
+
+  async #storedName(name: string): Promise<string> {
+    const visible = (await this.#engine.schedules()).filter((schedule) => this.#has(schedule))
+    const stored = [this.#names.stored(name), name].find((id) => visible.some((schedule) => schedule.id === id))
+    if (stored === undefined) throw noSchedule(name)
+    return stored
+  }
+
+  #has({ id, task }: Schedule): boolean {
+    return allows(this.#bounds, task) && this.#names.shown(id) !== null
+  }
+
+  #shown(schedule: Schedule): Schedule {
+    return { ...schedule, id: this.#names.shown(schedule.id)! }
+  }
+}
+
+/** The group that a task gets. @throws XQueueError `invalid_request` for a group that is none of the tenant's */
+export function groupWithin({ groups }: Bounds, group: string | null, path: string): string | null {
+  if (groups === null || (group !== null && groups.includes(group))) return group
+  if (group === null && groups.length === 1) return groups[0]!
+  const have = `must be one of ${groups.slice(0, 10).join(', ')}${groups.length > 10 ? ', …' : ''}`
+  throw invalidField(path, `${group === null ? 'is missing and' : `is ${JSON.stringify(group)} and`} ${have}`)
+}
