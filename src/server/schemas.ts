@@ -6,7 +6,7 @@ import { BatchSchema, GroupSchema, TypeNameSchema } from '../task/task-input.ts'
 
 /** A format of ours: the engine that wrote it reads it. */
 export const CURSOR_FORMAT = 'cursor'
-const TAG = '^[^:]+:'
+const TAG = '^([^:]|\\\\:)+:'
 const closed = { additionalProperties: false }
 
 /** Titles are the names of schemas in the document. */
@@ -16,7 +16,9 @@ export const FilterSchema = Type.Object(
   {
     status: Type.Optional(StatusSchema),
     type: Type.Optional(TypeNameSchema),
-    tag: Type.Optional(Type.String({ maxLength: 400, pattern: TAG, description: 'key:value' })),
+    tag: Type.Optional(
+      Type.String({ maxLength: 400, pattern: TAG, description: 'key:value; a colon in the key is written as \\:' }),
+    ),
     group: Type.Optional(GroupSchema),
     batch: Type.Optional(BatchSchema),
   },

@@ -210,6 +210,9 @@ function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string
   return 'what it waited for is no longer kept and had not succeeded, so it would wait for ever: submit it anew'
 }
 
+/** Key and value; in the key `\:` stands for a colon. */
+const TAG_PARTS = /^((?:\\:|[^:])*):(.*)$/s
+
 function filterOf({ status, type, tag, group, batch }: Filter): TaskFilter {
   const filter: TaskFilter = {
     ...(status ? { status } : {}),
@@ -218,8 +221,8 @@ function filterOf({ status, type, tag, group, batch }: Filter): TaskFilter {
     ...(batch === undefined ? {} : { batch }),
   }
   if (tag === undefined) return filter
-  const colon = tag.indexOf(':')
-  return { ...filter, tag: { key: tag.slice(0, colon), value: tag.slice(colon + 1) } }
+  const [, key = '', value = ''] = TAG_PARTS.exec(tag) ?? []
+  return { ...filter, tag: { key: key.replaceAll('\\:', ':'), value } }
 }
 
 export function noTask(id: string): XQueueError {

@@ -46,6 +46,8 @@ export function retryDelayMs(delaysMs: readonly number[], jitter: number, retry:
 /** Checks a policy and fills its gaps. @throws XQueueError `invalid_handlers` naming the field. */
 export function completeRetryPolicy(input: Partial<RetryPolicy>): RetryPolicy {
   const policy = { ...RETRY_DEFAULTS, ...input }
+  // A first delay above the default cap is meant as it is.
+  if (input.capMs === undefined) policy.capMs = Math.max(policy.capMs, policy.baseMs)
   const rules: [keyof RetryPolicy, boolean, string][] = [
     ['baseMs', policy.baseMs >= 0 && Number.isFinite(policy.baseMs), 'a duration of 0 or more'],
     ['factor', policy.factor >= 1 && policy.factor <= 100, 'a number from 1 to 100'],
@@ -54,6 +56,10 @@ export function completeRetryPolicy(input: Partial<RetryPolicy>): RetryPolicy {
   ]
   for (const [field, holds, allowed] of rules) {
     if (!holds) throw new XQueueError('invalid_handlers', `retry.${field} is ${policy[field]}: it must be ${allowed}`)
+  }
+  if (policy.baseMs > policy.capMs) {
+    const detail = `retry.baseMs is ${policy.baseMs} and retry.capMs ${policy.capMs}: the base must not exceed the cap`
+    throw new XQueueError('invalid_handlers', detail)
   }
   return policy
 }

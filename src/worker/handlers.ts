@@ -164,9 +164,25 @@ export async function checkPayload(handler: RegisteredHandler, payload: Json): P
   if (!handler.payload) return []
   const { issues } = await handler.payload['~standard'].validate(payload)
   return (issues ?? []).map(({ message, path = [] }) => ({
-    path: ['payload', ...path.map((part) => String(typeof part === 'object' ? part.key : part))].join('.'),
+    path: ['payload', ...path.map(keyOf)].join('.'),
     message,
   }))
+}
+
+/** One step of an issue's path. A validator may say anything there, also an object as the key of a Map. */
+function keyOf(part: unknown): string {
+  const key: unknown = typeof part === 'object' && part !== null && 'key' in part ? part.key : part
+  if (typeof key === 'string' || typeof key === 'number') return String(key)
+  if (typeof key === 'symbol') return key.description ?? 'symbol'
+  return key === null || key === undefined ? String(key) : (safeJson(key) ?? typeof key)
+}
+
+function safeJson(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value)?.slice(0, 80)
+  } catch {
+    return undefined
+  }
 }
 
 function normalize(type: string, handler: Handlers[string], file: string | null): RegisteredHandler {

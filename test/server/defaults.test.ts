@@ -33,3 +33,25 @@ it('answers a repeated submission or schedule the same after a deploy has change
   await after.close()
   await engine.close()
 })
+
+it('finds tasks by a tag whose key has colons', async () => {
+  const engine = await openEngine('sqlite::memory:')
+  const handlers = normalizeHandlers({ t: { run: () => null } } as Handlers)
+  await announce(engine, handlers)
+  const registry = new Registry()
+  const logger = pino({ level: 'silent' })
+  const server = await createServer({ engine, handlers, logger, version: '1', instanceId: 'i', registry })
+  const tags = { 'team:eu': 'a:b', team: 'eu:a:b' }
+  for (const [key, value] of Object.entries(tags)) {
+    const payload = { type: 't', tags: { [key]: value } }
+    await server.inject({ method: 'POST', url: '/api/v1/tasks', payload })
+  }
+  const found = async (tag: string) => {
+    const answer = await server.inject({ method: 'GET', url: '/api/v1/tasks', query: { tag } })
+    return (answer.json().tasks as { tags: object }[]).map((task) => task.tags)
+  }
+  expect(await found('team\\:eu:a:b')).toEqual([{ 'team:eu': 'a:b' }])
+  expect(await found('team:eu:a:b')).toEqual([{ team: 'eu:a:b' }])
+  await server.close()
+  await engine.close()
+})

@@ -560,7 +560,10 @@ local function leave_lane(lane, ref, entry)
   call('ZREM', lane.back, entry)
   call('HDEL', P .. KEY.again, lane.no .. '.' .. entry)
   call('HDEL', P .. KEY.moved, ref)
-  if lane.group then count(lane.type, 'grouped', -1) end
+  if lane.group then
+    count(lane.type, 'grouped', -1)
+    call('ZREM', P .. KEY.group_waits, ref)
+  end
 end
 
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.

@@ -44,7 +44,10 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   local head = head_of(m, lane, entry)
   local ref = head.ref
   if lane.group or ref ~= lane.no .. '.' .. entry then call('HDEL', P .. KEY.moved, ref) end
-  if lane.group then count(lane.type, 'grouped', -1) end
+  if lane.group then
+    count(lane.type, 'grouped', -1)
+    if wait_ends(head) then call('ZREM', P .. KEY.group_waits, ref) end
+  end
   local extras = x == '' and NO_EXTRAS or x
   local ends = wait_ends(head)
   if ends and ends <= now then
