@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { Server } from '../client/call.ts'
 import { readSecret } from '../config/secret-file.ts'
 import { XQueueError } from '../task/errors.ts'
+import { faultInText } from '../task/json.ts'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3 } as const
 
@@ -69,9 +70,13 @@ function plain(text: string): string {
 
 /** @throws XQueueError `invalid_config` naming what was to be JSON */
 export function parseJson(text: string, what: string): unknown {
+  let value: unknown
   try {
-    return JSON.parse(text)
+    value = JSON.parse(text)
   } catch (error) {
     throw new XQueueError('invalid_config', `${what} is no JSON: ${(error as Error).message}`)
   }
+  const fault = faultInText(text)
+  if (!fault) return value
+  throw new XQueueError('invalid_config', `${what}${fault.path && `: ${fault.path}`} ${fault.message}`)
 }

@@ -1,6 +1,7 @@
 import type { ApiKey } from '../task/api-key.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { BatchInfo, Predecessor } from '../task/flow.ts'
+import type { JsonText } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
 import type { Status } from '../task/status.ts'
@@ -150,7 +151,7 @@ export interface WorkerIdentity {
 export interface Turn {
   worker: WorkerIdentity
   outcomes?: readonly { lease: string; outcome: Outcome }[]
-  renewals?: readonly { lease: string; progress?: Progress }[]
+  renewals?: readonly { lease: string; progress?: Progress | JsonText }[]
   /**
    * Claims at most this many of the worker's types, or of `types`: ready, not paused, within rate, limit and the limit
    * of its group, not past its wait deadline. Of a type, highest priority first. Within one priority the groups that

@@ -59,6 +59,12 @@ export function unknownPredecessors(missing: readonly { index: number; place: nu
   return new XQueueError('unknown_predecessor', `${detail}: it never was, or retention removed it`, { errors })
 }
 
+/** What the checks before it have let through and a store cannot keep. */
+export function unstorable(index: number): XQueueError {
+  const errors = [{ path: `tasks[${index}]`, message: 'cannot be stored' }]
+  return new XQueueError('invalid_request', `tasks[${index}] holds a value that cannot be stored`, { errors })
+}
+
 export function tooManySuccessors(id: string): XQueueError {
   const detail = `${TASK_LIMITS.successorsMax} tasks may wait for one, and for task ${id} it would be more`
   return new XQueueError('too_many_successors', `${detail}: let the others wait for a task in between`)

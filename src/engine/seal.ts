@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import { XQueueError } from '../task/errors.ts'
-import type { Json } from '../task/json.ts'
+import { type Json, type JsonText, textOf } from '../task/json.ts'
 
 const CIPHER = 'aes-256-gcm'
 const KEY_BYTES = 32
@@ -41,9 +41,9 @@ export class Seal {
    * @param about what the value is: it opens only as that
    * @param same where given, the same value seals to the same text under it, for whoever compares sealed values
    */
-  seal(value: Json, about: string, same: string | null = null): string {
+  seal(value: Json | JsonText, about: string, same: string | null = null): string {
     const { id, bytes, forNonce } = this.#first
-    const text = Buffer.from(JSON.stringify(value))
+    const text = Buffer.from(textOf(value))
     // Only of the same value under the same name is the nonce the same again, which tells nothing but that.
     const made =
       same === null ? null : createHmac('sha256', forNonce).update(`${about}\n${same}\n`).update(text).digest()

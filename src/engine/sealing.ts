@@ -1,4 +1,4 @@
-import type { Json } from '../task/json.ts'
+import { type Json, JsonText } from '../task/json.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import type { Engine, Lease, ListQuery, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
@@ -76,7 +76,7 @@ export class SealingEngine extends ViewedEngine {
   }
 
   #sealed({ outcomes, renewals, ...turn }: Turn): Turn {
-    const sealResult = (result: Json) => (result === null ? null : this.#seal.seal(result, 'result'))
+    const sealResult = (result: Json | JsonText) => (result === null ? null : this.#seal.seal(result, 'result'))
     return {
       ...turn,
       ...(outcomes && {
@@ -88,8 +88,8 @@ export class SealingEngine extends ViewedEngine {
       ...(renewals && {
         renewals: renewals.map(({ lease, progress }) => {
           if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
-          // An engine only keeps it: that it is text now matters to nobody.
-          return { lease, progress: this.#seal.seal(progress as Json, 'progress') as unknown as Progress }
+          const sealed = this.#seal.seal(progress as Json | JsonText, 'progress')
+          return { lease, progress: new JsonText(JSON.stringify(sealed)) }
         }),
       }),
     }

@@ -4,8 +4,9 @@ import { Type } from 'typebox'
 import type { Turn, WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
-import { isTooDeep, type Json, TOO_DEEP } from '../task/json.ts'
+import { type Json, joined, write } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
+import { reportedProgress } from '../task/progress.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
@@ -47,7 +48,7 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       refusals: ['invalid_duration'],
       handler: async (request) => {
         const body = request.body as { types: string[]; max?: number; wait?: number | string; worker_id?: string }
-        const waitMs = parseDurationMs(body.wait ?? 0)
+        const waitMs = durationMs('wait', body.wait ?? 0)
         if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
         const gone = new AbortController()
         const leave = () => gone.abort()
@@ -82,6 +83,7 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       method: 'POST',
       url: '/api/v1/leases/:lease/complete',
       scope: 'work',
+      repairsText: true,
       summary: 'The task succeeded',
       params: LeaseParams,
       body: Type.Object(
@@ -92,14 +94,16 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       refusals: ['lease_lost'],
       handler: async (request) => {
         const { result = null } = (request.body ?? {}) as { result?: Json }
-        refuseTooDeep('result', result)
-        return settle(request, { kind: 'success', result })
+        const outcome = write(result)
+        if ('fault' in outcome) throw invalidField(joined('result', outcome.fault.path), outcome.fault.message)
+        return settle(request, { kind: 'success', result: outcome.written })
       },
     },
     {
       method: 'POST',
       url: '/api/v1/leases/:lease/fail',
       scope: 'work',
+      repairsText: true,
       summary: 'The task failed',
       params: LeaseParams,
       body: Type.Object(
@@ -114,7 +118,7 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       refusals: ['lease_lost', 'invalid_duration'],
       handler: async (request) => {
         const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
-        const delayMs = delay === undefined ? null : parseDurationMs(delay)
+        const delayMs = delay === undefined ? null : durationMs('delay', delay)
         return settle(request, { kind: 'failure', error, retry, delayMs })
       },
     },
@@ -122,13 +126,17 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       method: 'POST',
       url: '/api/v1/leases/:lease/heartbeat',
       scope: 'work',
+      repairsText: true,
       quiet: true,
       summary: 'Keep a lease, and learn whether its task was canceled',
       params: LeaseParams,
       body: Type.Object(
         {
           progress: Type.Optional(
-            Type.Unsafe<Progress>({ oneOf: [{ type: 'number', minimum: 0, maximum: 100 }, { type: 'object' }] }),
+            Type.Unsafe<Progress>({
+              oneOf: [{ type: 'number' }, { type: 'object' }],
+              description: '0–100 (a number beyond is taken as the nearest), or an object of 16 KiB at most',
+            }),
           ),
         },
         { additionalProperties: false },
@@ -138,8 +146,9 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       handler: async (request) => {
         const { lease } = request.params as { lease: string }
         const { progress } = (request.body ?? {}) as { progress?: Progress }
-        refuseTooDeep('progress', progress)
-        const renewals = [{ lease, ...(progress === undefined ? {} : { progress }) }]
+        const reported = progress === undefined ? {} : reportedProgress(progress)
+        if ('ignored' in reported) throw invalidField('progress', `cannot be taken: ${reported.ignored}`)
+        const renewals = [{ lease, ...reported }]
         const worker = remoteWorker('settling', [])
         const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
         if (!renewed[0]) throw lost(lease, 'it expired or was settled')
@@ -153,10 +162,14 @@ function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdent
   return { id, host: hostname(), pid: process.pid, types, concurrency, startedAt: Date.now() }
 }
 
-/** @throws XQueueError `invalid_request` */
-function refuseTooDeep(path: string, value: unknown): void {
-  if (!isTooDeep(value)) return
-  throw invalidField(path, TOO_DEEP)
+/** @throws XQueueError `invalid_duration` with the path */
+function durationMs(path: string, value: number | string): number {
+  try {
+    return parseDurationMs(value)
+  } catch (error) {
+    const { message } = error as Error
+    throw new XQueueError('invalid_duration', `${path}: ${message}`, { errors: [{ path, message }] })
+  }
 }
 
 function lost(lease: string, why: string): XQueueError {

@@ -25,6 +25,7 @@ import type { RegisteredHandler } from '../worker/handlers.ts'
 import { guard } from './access.ts'
 import { ANSWERS } from './answers.ts'
 import { batchRoutes } from './batches.ts'
+import { readBodies } from './bodies.ts'
 import { Callers } from './caller.ts'
 import {
   admitKnown,
@@ -112,6 +113,8 @@ export interface Route {
   quiet?: boolean
   /** Tells of the whole server: nothing for keys with bounds. */
   whole?: boolean
+  /** Half surrogate pairs in its body are repaired, not refused. */
+  repairsText?: boolean
   summary: string
   params?: TSchema
   querystring?: TSchema
@@ -201,7 +204,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     origins: corsOrigins,
   })
   admitKnown(server, newcomers)
-  acceptEmptyBodies(server)
+  readBodies(server)
 
   await documentApi(server, version)
   engineMetrics(options)
@@ -262,6 +265,7 @@ function add(server: FastifyInstance, route: Route): void {
     scope,
     quiet = false,
     whole = false,
+    repairsText = false,
     summary,
     params,
     querystring,
@@ -277,7 +281,7 @@ function add(server: FastifyInstance, route: Route): void {
   server.route({
     method,
     url,
-    config: { scope, quiet, whole },
+    config: { scope, quiet, whole, repairsText },
     schema: {
       summary,
       description: scope === 'open' ? 'Needs no key.' : `Scope: \`${scope}\``,
@@ -312,25 +316,4 @@ function securityOf(scope: RouteScope): Record<string, []>[] {
 /** A query string holds only text: numbers in it are read as numbers. Bodies are taken as they are. */
 function coerceQuery(query: Record<string, unknown>): void {
   if (typeof query.limit === 'string' && /^\d{1,6}$/.test(query.limit)) query.limit = Number(query.limit)
-}
-
-/** `POST …/retry` and the like need no body: an empty one with a JSON content type counts as `{}`. */
-function acceptEmptyBodies(server: FastifyInstance): void {
-  const parse = server.getDefaultJsonParser('error', 'error')
-  server.removeContentTypeParser('application/json')
-  server.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body.length === 0) done(null, {})
-    else
-      parse(request, body as string, (error, value) => done(error && (namesPrototype(body as string) ?? error), value))
-  })
-}
-
-/** What the parser refuses although it is JSON: names that would reach the prototype of what they are copied to. */
-function namesPrototype(body: string): XQueueError | null {
-  try {
-    JSON.parse(body)
-  } catch {
-    return null
-  }
-  return new XQueueError('invalid_request', 'no field may be named __proto__, or constructor with a prototype in it')
 }

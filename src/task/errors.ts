@@ -1,3 +1,5 @@
+import { isInstance } from './brand.ts'
+
 /**
  * Every error that a caller can meet, one row each: the HTTP status it is answered with, its title, and what to do.
  * The documentation is generated from this table.
@@ -60,8 +62,15 @@ export interface ErrorDetails {
   challenge?: string
 }
 
+const BRAND = Symbol.for('xqueue.XQueueError')
+
 /** An error for the caller: a stable code, a message that names the thing, the value and the way out. */
 export class XQueueError extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
+    return isInstance(value, this, XQueueError, BRAND)
+  }
+
   readonly code: ErrorCode
   readonly details: ErrorDetails
 
@@ -75,15 +84,9 @@ export class XQueueError extends Error {
   get status(): number {
     return ERRORS[this.code][0]
   }
-}
 
-/** The first lines of whatever was thrown, also when it is no Error at all. */
-export function describeError(thrown: unknown): string {
-  if (thrown instanceof Error) return thrown.stack ?? `${thrown.name}: ${thrown.message}`
-  try {
-    return typeof thrown === 'string' ? thrown : (JSON.stringify(thrown) ?? String(thrown))
-  } catch {
-    return 'an error that cannot be shown'
+  get [BRAND](): true {
+    return true
   }
 }
 

@@ -1,15 +1,234 @@
+import { hasBrand } from './brand.ts'
+import { describeError } from './thrown.ts'
+
 /** Any value that JSON can carry. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 /** Readers in other languages stop at as many levels, and writing JSON runs out of stack at some thousands. */
 const LEVELS_MAX = 128
 export const TOO_DEEP = `is nested deeper than ${LEVELS_MAX} levels`
+/** What is said of text with a lone surrogate. */
+export const ILL_FORMED = 'holds half a surrogate pair, which is no Unicode: cut text between characters'
+const REMEDY = 'send it as a string'
 
-export function isTooDeep(value: unknown, levels = LEVELS_MAX): boolean {
-  if (typeof value !== 'object' || value === null) return false
-  if (levels === 0) return true
-  const values: unknown[] = Array.isArray(value) ? value : Object.values(value)
-  return values.some((inner) => isTooDeep(inner, levels - 1))
+/** What is wrong with a value, and where in it: `path` as in `cards[2].number`, '' for the value itself. */
+export interface JsonFault {
+  path: string
+  message: string
+}
+
+/**
+ * What keeps a value from going through JSON as it is: numbers and big integers that JSON has no form for, text that is
+ * no Unicode, and too many levels. Null: nothing. What JSON leaves out (`undefined`, functions) is no fault.
+ */
+export function faultIn(value: unknown, levels = LEVELS_MAX): JsonFault | null {
+  switch (typeof value) {
+    case 'string':
+      return value.isWellFormed() ? null : { path: '', message: ILL_FORMED }
+    case 'number':
+      return Number.isFinite(value) ? null : { path: '', message: `is ${value}, which JSON cannot carry: ${REMEDY}` }
+    case 'bigint':
+      return { path: '', message: `is a BigInt, which JSON cannot carry: ${REMEDY}` }
+    case 'object':
+      return value === null ? null : faultInside(value, levels)
+    default:
+      return null
+  }
+}
+
+function faultInside(value: object, levels: number): JsonFault | null {
+  if (levels === 0) return { path: '', message: TOO_DEEP }
+  if (value instanceof ChangedNumber) return faultOfNumber(value)
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) {
+      const fault = faultIn(value[index], levels - 1)
+      if (fault) return under(`[${index}]`, fault)
+    }
+    return null
+  }
+  for (const key in value) {
+    if (!Object.hasOwn(value, key)) continue
+    if (!key.isWellFormed()) return { path: key.toWellFormed(), message: ILL_FORMED }
+    const fault = faultIn((value as Record<string, unknown>)[key], levels - 1)
+    if (fault) return under(key, fault)
+  }
+  return null
+}
+
+/** A fault as seen from further outside; how deep it lies is of no use to anybody. */
+function under(key: string, { path, message }: JsonFault): JsonFault {
+  return message === TOO_DEEP ? { path: '', message } : { path: joined(key, path), message }
+}
+
+/** A path of two parts. */
+export function joined(path: string, inner: string): string {
+  return path === '' || inner === '' || inner[0] === '[' ? path + inner : `${path}.${inner}`
+}
+
+const JSON_TEXT: unique symbol = Symbol.for('xqueue.JsonText')
+
+/**
+ * JSON that was written once and is kept as text: what it was made of may change, and nobody writes it again. Copies of
+ * the package know each other's.
+ */
+export class JsonText {
+  readonly text: string
+
+  constructor(text: string) {
+    this.text = text
+  }
+
+  get [JSON_TEXT](): true {
+    return true
+  }
+}
+
+export function isJsonText(value: unknown): value is JsonText {
+  return value instanceof JsonText || hasBrand(value, JSON_TEXT)
+}
+
+/** The JSON of a value, which may have been written before. */
+export function textOf(value: Json | JsonText): string {
+  return isJsonText(value) ? value.text : JSON.stringify(value)
+}
+
+/**
+ * Writes a value as JSON once, for good; half surrogate pairs become U+FFFD. Or says why it cannot be written: it has
+ * no form in JSON, goes round in circles, is nested too deep. Never throws.
+ */
+export function write(value: unknown): { written: JsonText } | { fault: JsonFault } {
+  if (isJsonText(value)) return { written: value }
+  try {
+    const text = JSON.stringify(value) as string | undefined
+    if (text === undefined) return { fault: { path: '', message: `is a ${typeof value}, which JSON cannot carry` } }
+    if (isTooDeep(text)) return { fault: { path: '', message: TOO_DEEP } }
+    return { written: new JsonText(text.includes('\\ud') ? text.replace(ESCAPES, repaired) : text) }
+  } catch (error) {
+    return { fault: unwritable(value, error) }
+  }
+}
+
+function unwritable(value: unknown, error: unknown): JsonFault {
+  if (error instanceof RangeError) return { path: '', message: TOO_DEEP }
+  try {
+    const fault = faultIn(value)
+    if (fault && fault.message !== TOO_DEEP) return fault
+  } catch {
+    // What it throws when it is looked at is what it threw when it was written.
+  }
+  return { path: '', message: `cannot be written as JSON: ${describeError(error).split('\n', 1)[0]}` }
+}
+
+/** JSON escapes of surrogates only those that have no other half. */
+const ESCAPES = /\\(?:u(d[89a-f][0-9a-f]{2})|.)/g
+function repaired(match: string, surrogate: string | undefined): string {
+  return surrogate === undefined ? match : '\uFFFD'
+}
+
+/** Whether JSON text is nested too deep; what it was made of may be changing. */
+export function isTooDeep(text: string): boolean {
+  if (text.length <= LEVELS_MAX) return false
+  let levels = 0
+  for (let at = 0; at < text.length; at++) {
+    const char = text.charCodeAt(at)
+    if (char === QUOTE) at = endOfString(text, at)
+    else if (char === BRACKET || char === BRACE) {
+      levels += 1
+      if (levels > LEVELS_MAX) return true
+    } else if (char === BRACKET_END || char === BRACE_END) levels -= 1
+  }
+  return false
+}
+const [QUOTE, BACKSLASH, BRACKET, BRACKET_END, BRACE, BRACE_END] = [0x22, 0x5c, 0x5b, 0x5d, 0x7b, 0x7d]
+
+/** Where the quote stands that ends a string of JSON. */
+function endOfString(text: string, start: number): number {
+  for (let at = text.indexOf('"', start + 1); ; at = text.indexOf('"', at + 1)) {
+    if (at < 0) return text.length
+    let backslashes = 0
+    while (text.charCodeAt(at - 1 - backslashes) === BACKSLASH) backslashes += 1
+    if (backslashes % 2 === 0) return at
+  }
+}
+
+/** Long digits, or an exponent of three: only there can be a number that JavaScript does not keep. */
+const MAY_CHANGE = /\d{16}|\d[eE][+-]?\d{3}/
+const MAY_BE_ILL_FORMED = /\\u[dD][89a-fA-F]/
+/** JavaScript, Go and others write whole numbers of more digits with an exponent. */
+const DIGITS_MAX = 21
+
+/**
+ * What JSON text says that would come back as something else: an integer or an exponent beyond what a number keeps
+ * (9007199254740993, 1e400), and half surrogate pairs. Null: nothing. Text that is no JSON has no fault.
+ *
+ * @param strings false to look at numbers only
+ */
+export function faultInText(text: string, { strings = true }: { strings?: boolean } = {}): JsonFault | null {
+  const number = MAY_CHANGE.test(text) ? changedNumber(text) : null
+  if (number || !strings || !MAY_BE_ILL_FORMED.test(text)) return number
+  try {
+    return faultIn(JSON.parse(text))
+  } catch {
+    return null
+  }
+}
+
+/** In place of a number that does not keep what was written; as JSON it is what was written. */
+class ChangedNumber {
+  readonly source: string
+
+  constructor(source: string) {
+    this.source = source
+  }
+
+  toJSON(): unknown {
+    return (JSON as unknown as { rawJSON: (text: string) => unknown }).rawJSON(this.source)
+  }
+}
+
+/**
+ * Reads JSON in which a number that would change is a fault (`faultIn`) where it stands, for readers of many tasks:
+ * only its own is refused.
+ * @throws SyntaxError
+ */
+export function readMarked(text: string): unknown {
+  if (!MAY_CHANGE.test(text)) return JSON.parse(text)
+  const read = (_key: string, value: unknown, { source = '' }: { source?: string }) =>
+    typeof value === 'number' && isChanged(value, source) ? new ChangedNumber(source) : value
+  return (JSON.parse as (text: string, read: unknown) => unknown)(text, read)
+}
+
+function changedNumber(text: string): JsonFault | null {
+  try {
+    return faultOfNumber(readMarked(text))
+  } catch (error) {
+    // Reading with a function runs out of stack where reading alone does not.
+    return error instanceof RangeError ? { path: '', message: TOO_DEEP } : null
+  }
+}
+
+function faultOfNumber(value: unknown): JsonFault | null {
+  if (typeof value !== 'object' || value === null) return null
+  if (value instanceof ChangedNumber) {
+    return { path: '', message: `is ${value.source.slice(0, 40)}, which a number does not keep: ${REMEDY}` }
+  }
+  for (const [key, inner] of Object.entries(value)) {
+    const fault = faultOfNumber(inner)
+    if (fault) return under(Array.isArray(value) ? `[${key}]` : key, fault)
+  }
+  return null
+}
+
+function isChanged(value: number, source: string): boolean {
+  if (!Number.isFinite(value)) return true
+  if (value === 0) return /[1-9]/.test(source.split(/[eE]/, 1)[0]!)
+  if (Number.isSafeInteger(value) || !/^-?\d+$/.test(source)) return false
+  return source.length > DIGITS_MAX + 1 || BigInt(source) !== BigInt(writtenBack(value))
+}
+
+function writtenBack(value: number): string {
+  const text = String(value)
+  return text.includes('e') ? '0' : text
 }
 
 /** The same text for the same value, in whatever order its fields stand. */

@@ -1,6 +1,7 @@
-import type { Json } from './json.ts'
+import type { Json, JsonText } from './json.ts'
 import { retryDelayMs } from './retry.ts'
 import type { Status, TimeoutReason } from './status.ts'
+import { TASK_LIMITS } from './task.ts'
 
 /** The error of a task that ended in `timeout` before its first start. */
 export const WAITED_TOO_LONG = 'it waited longer than its queue_timeout for a worker'
@@ -10,11 +11,29 @@ export const WAITED_TOO_LONG = 'it waited longer than its queue_timeout for a wo
  * `canceled` whatever its handler comes back with.
  */
 export type Outcome =
-  | { kind: 'success'; result: Json }
+  | { kind: 'success'; result: Json | JsonText }
   /** `retry: false` ends it now; `delayMs` overrides the type's back-off. */
   | { kind: 'failure'; error: string; retry: boolean; delayMs: number | null }
   | { kind: 'timeout' }
   | { kind: 'released' }
+
+/** A failure, with as much of its error as is kept; one whose delay cannot be used says so, and is retried as ever. */
+export function failureOf(
+  error: string,
+  { retry, delayMs, unusable }: { retry: boolean; delayMs: number | null; unusable: string | null },
+): Outcome {
+  const note = unusable === null ? '' : `(a delay of ${unusable} is none up to 366 days: the type's back-off is used) `
+  return { kind: 'failure', error: bounded(note + error), retry, delayMs }
+}
+
+/** What a task's attempt ends as whose outcome cannot be stored: the others of its turn are none the worse for it. */
+export function refusedOutcome(reason: string): Outcome {
+  return failureOf(`the outcome was refused: ${reason}`, { retry: false, delayMs: null, unusable: null })
+}
+
+function bounded(error: string): string {
+  return error.slice(0, TASK_LIMITS.errorCharsMax).toWellFormed()
+}
 
 /** How a lease ended: the worker's outcome, or `lost` when it expired. */
 export type Ending = Outcome | { kind: 'lost' }
@@ -44,7 +63,7 @@ export interface Settlement {
   attempts: number
   lostLeases: number
   runAt: number
-  result: Json
+  result: Json | JsonText
   error: string | null
   timeoutReason: TimeoutReason | null
 }
@@ -81,7 +100,7 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
   const kind = late && (ending.kind === 'success' || ending.kind === 'failure') ? 'timeout' : ending.kind
   switch (kind) {
     case 'success':
-      return { ...ended, status: 'success', result: (ending as { result: Json }).result }
+      return { ...ended, status: 'success', result: (ending as { result: Json | JsonText }).result }
     case 'failure': {
       const { error, retry, delayMs } = ending as Extract<Outcome, { kind: 'failure' }>
       return retry && retriesLeft ? again(error, delayMs) : { ...ended, status: 'failed', error }

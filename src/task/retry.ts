@@ -1,4 +1,7 @@
+import { hasBrand, isInstance } from './brand.ts'
+import { parseDurationMs } from './duration.ts'
 import { XQueueError } from './errors.ts'
+import { TASK_LIMITS } from './task.ts'
 
 /** How long to wait before the next attempt. Durations in milliseconds. */
 export interface RetryPolicy {
@@ -64,18 +67,81 @@ export function completeRetryPolicy(input: Partial<RetryPolicy>): RetryPolicy {
   return policy
 }
 
+const DO_NOT_RETRY = Symbol.for('xqueue.DoNotRetry')
+const RETRY_AFTER = Symbol.for('xqueue.RetryAfter')
+
 /** Thrown by a handler: this task cannot succeed, do not retry it. */
 export class DoNotRetry extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
+    return isInstance(value, this, DoNotRetry, DO_NOT_RETRY)
+  }
+
   override name = 'DoNotRetry'
+
+  get [DO_NOT_RETRY](): true {
+    return true
+  }
 }
 
-/** Thrown by a handler: retry, but not before `delayMs`. Counts as an attempt. */
+/**
+ * Thrown by a handler: retry, but not before `delay`, up to 366 days. Counts as an attempt. A delay that cannot be used
+ * (`NaN`, longer than that) is replaced by the type's back-off, and the task's error says so.
+ */
 export class RetryAfter extends Error {
-  override name = 'RetryAfter'
-  readonly delayMs: number
-
-  constructor(delayMs: number, message = `retry after ${delayMs} ms`, options?: ErrorOptions) {
-    super(message, options)
-    this.delayMs = delayMs
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
+    return isInstance(value, this, RetryAfter, RETRY_AFTER)
   }
+
+  override name = 'RetryAfter'
+  /** As it was given. */
+  readonly delay: number | string
+
+  /** @param delay milliseconds, or a string with units: `"90s"` */
+  constructor(delay: number | string, message = `retry after ${delayText(delay)}`, options?: ErrorOptions) {
+    super(message, options)
+    this.delay = delay
+  }
+
+  /** Whole milliseconds; null for a delay that cannot be used. */
+  get delayMs(): number | null {
+    return usableDelayMs(this.delay)
+  }
+
+  get [RETRY_AFTER](): true {
+    return true
+  }
+}
+
+/** A delay as whole milliseconds, 0 for a time that is over; null for what is none of up to 366 days. */
+export function usableDelayMs(delay: unknown): number | null {
+  if (typeof delay === 'string' && /[a-z]\s*$/.test(delay)) {
+    try {
+      return parseDurationMs(delay)
+    } catch {
+      return null
+    }
+  }
+  if (typeof delay !== 'number' || Number.isNaN(delay) || delay > TASK_LIMITS.durationMsMax) return null
+  return Math.max(Math.round(delay), 0)
+}
+
+/** What a thrown value says of the next attempt. Never throws. */
+export function retryOf(thrown: unknown): { retry: boolean; delayMs: number | null; unusable: string | null } {
+  if (!hasBrand(thrown, RETRY_AFTER)) return { retry: !hasBrand(thrown, DO_NOT_RETRY), delayMs: null, unusable: null }
+  try {
+    // Another copy of the package may be of a version that tells its milliseconds only.
+    const { delay, delayMs: told } = thrown as RetryAfter
+    const given = delay ?? told
+    const delayMs = usableDelayMs(given)
+    return { retry: true, delayMs, unusable: delayMs === null ? delayText(given) : null }
+  } catch {
+    return { retry: true, delayMs: null, unusable: 'its delay cannot be read' }
+  }
+}
+
+function delayText(delay: unknown): string {
+  if (typeof delay === 'number') return `${delay} ms`
+  return typeof delay === 'string' ? delay.slice(0, 80) : typeof delay
 }

@@ -1,5 +1,5 @@
 import { XQueueError } from './errors.ts'
-import { canonical, type Json } from './json.ts'
+import { canonical, type Json, write } from './json.ts'
 import { completeSpec, isSameAsked, type TaskSpec, withoutDefaults } from './task.ts'
 import { changedTiming, nextTick, type Timing, type TimingChange, ticksBetween } from './timing.ts'
 
@@ -117,7 +117,15 @@ export function dueTick({ nextAt, timing, catchUp, overlap }: Schedule, now: num
  * also by a schedule that was lost and is there again.
  */
 export function specAt({ id, task }: Schedule, tick: number | null): TaskSpec {
-  return completeSpec({ ...task, idempotencyKey: tick === null ? null : tickKey(id, tick) })
+  return completeSpec({ ...wellFormed(task), idempotencyKey: tick === null ? null : tickKey(id, tick) })
+}
+
+/** One that was made before such text was refused goes on: what is no Unicode is repaired. */
+function wellFormed(task: ScheduledTask): ScheduledTask {
+  const text = JSON.stringify(task)
+  if (!text.includes('\\ud')) return task
+  const outcome = write(task)
+  return 'written' in outcome ? JSON.parse(outcome.written.text) : task
 }
 
 export function tickKey(id: string, tick: number): string {

@@ -2,7 +2,7 @@ import { Type } from 'typebox'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
 import { ON_FAILURE, type OnFailure } from './flow.ts'
-import { isTooDeep, type Json, TOO_DEEP } from './json.ts'
+import { faultIn, isTooDeep, type Json, type JsonFault, joined, TOO_DEEP } from './json.ts'
 import {
   completeSpec,
   DEFAULTED_FIELDS,
@@ -168,9 +168,8 @@ export async function specOf(
     errors.push({ path: at + field, message: 'must not have control characters' })
   }
   checkAfter(input.after ?? [], place, at, errors)
-  const deep = isTooDeep(payload)
-  if (deep) errors.push({ path: `${at}payload`, message: TOO_DEEP })
-  const bytes = deep ? 0 : Buffer.byteLength(JSON.stringify(payload))
+  const { fault, bytes } = measured(payload)
+  if (fault) errors.push({ path: at + joined('payload', fault.path), message: fault.message })
   if (bytes > TASK_LIMITS.payloadBytesMax) {
     const detail = `${at}payload has ${bytes} bytes and may have ${TASK_LIMITS.payloadBytesMax}`
     throw new XQueueError('too_large', `${detail}: keep the data elsewhere and submit where it is`)
@@ -212,6 +211,19 @@ function leftOut(input: TaskInput): readonly DefaultedField[] {
   const fields = DEFAULTED_FIELDS.filter((field) => input[INPUT_NAMES[field]] === undefined)
   // Most callers set none: their specs share one list.
   return fields.length === DEFAULTED_FIELDS.length ? LEFT_OUT_ALL : fields
+}
+
+/** How large a payload is as JSON, or what is wrong with it. It was read from JSON, so only text can be ill-formed. */
+function measured(payload: Json): { fault: JsonFault | null; bytes: number } {
+  let text: string
+  try {
+    text = JSON.stringify(payload)
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    return { fault: { path: '', message: TOO_DEEP }, bytes: 0 }
+  }
+  if (isTooDeep(text)) return { fault: { path: '', message: TOO_DEEP }, bytes: 0 }
+  return { fault: text.includes('\\ud') ? faultIn(payload) : null, bytes: Buffer.byteLength(text) }
 }
 
 /** A task comes behind those of its batch that it waits for: so no two can wait for each other. */

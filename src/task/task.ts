@@ -108,6 +108,7 @@ export const TASK_LIMITS = {
   groupCharsMax: 128,
   payloadBytesMax: 1024 * 1024,
   resultBytesMax: 1024 * 1024,
+  progressBytesMax: 16 * 1024,
   errorCharsMax: 16_384,
   batchBytesMax: 16 * 1024 * 1024,
   batchTasksMax: 10_000,

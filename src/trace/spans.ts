@@ -9,9 +9,9 @@ import {
   trace,
 } from '@opentelemetry/api'
 import type { Submitted } from '../engine/engine.ts'
-import { describeError } from '../task/errors.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
+import { describeError, errorOf } from '../task/thrown.ts'
 import { type TraceContext, withTrace } from '../task/trace-context.ts'
 import { callersContext, spanContextOf, traceContextOf } from './context.ts'
 
@@ -119,8 +119,8 @@ function nameOf(operation: string, type: string | null): string {
 }
 
 function fail(span: Span, message: string, thrown: unknown): void {
-  if (thrown instanceof Error) span.recordException(thrown)
-  else if (thrown !== undefined) span.recordException(message)
-  span.setAttribute('error.type', thrown instanceof Error ? thrown.name : '_OTHER')
+  const error = thrown === undefined ? null : errorOf(thrown)
+  if (error) span.recordException(error)
+  span.setAttribute('error.type', error?.name ?? '_OTHER')
   span.setStatus({ code: SpanStatusCode.ERROR, message: message.split('\n', 1)[0]! })
 }

@@ -3,11 +3,12 @@ import type { Span } from '@opentelemetry/api'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
 import type { Lease } from '../engine/engine.ts'
-import { describeError } from '../task/errors.ts'
-import { isTooDeep, type Json, TOO_DEEP } from '../task/json.ts'
-import type { Outcome } from '../task/outcome.ts'
-import { DoNotRetry, RetryAfter } from '../task/retry.ts'
-import { type Progress, TASK_LIMITS } from '../task/task.ts'
+import { type Json, type JsonText, joined, write } from '../task/json.ts'
+import { failureOf, type Outcome } from '../task/outcome.ts'
+import { reportedProgress } from '../task/progress.ts'
+import { DoNotRetry, retryOf } from '../task/retry.ts'
+import { TASK_LIMITS } from '../task/task.ts'
+import { describeError } from '../task/thrown.ts'
 import type { Time } from '../task/time.ts'
 import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
 import type { HandlerContext, RegisteredHandler } from './handlers.ts'
@@ -29,7 +30,7 @@ export interface AttemptOptions {
   time: Time
   /** Called once, with what the lease is to be settled with. */
   ended: (outcome: Outcome) => void
-  progressed: (value: Progress) => void
+  progressed: (value: number | JsonText) => void
 }
 
 /**
@@ -46,6 +47,7 @@ export class Attempt {
   #callOffDeadline: (() => void) | undefined
   #span: Span | undefined
   #over = false
+  #hasIgnored = false
 
   constructor(options: AttemptOptions) {
     this.lease = options.lease
@@ -61,7 +63,7 @@ export class Attempt {
       const result = await running.run(this, () => inSpan(span, () => this.#handle(span)))
       this.#end(successOf(result))
     } catch (error) {
-      this.#end(failureOf(error), error)
+      this.#end(failureFrom(error), error)
     }
   }
 
@@ -72,7 +74,7 @@ export class Attempt {
 
   /** Ends it with an error that came from outside its promise. */
   fail(error: unknown): void {
-    this.#end(failureOf(error), error)
+    this.#end(failureFrom(error), error)
     this.#stop(error)
   }
 
@@ -89,7 +91,7 @@ export class Attempt {
   }
 
   async #handle(span: Span): Promise<unknown> {
-    const { handler, progressed, logger } = this.#options
+    const { handler, logger } = this.#options
     const { task } = this.lease
     const payload = handler.payload === null ? task.payload : await parsePayload(handler.payload, task.payload)
     const abort = this.#abortController
@@ -99,15 +101,26 @@ export class Attempt {
       },
       attempt: task.attempts + 1,
       predecessors: this.lease.predecessors,
-      progress: (value) => {
-        checkProgress(value)
-        if (!this.#over) progressed(value)
-      },
+      progress: (value) => this.#report(value),
       get log() {
         return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1, ...logFields(span) })
       },
     }
     return handler.run({ ...task, payload } as never, context)
+  }
+
+  /** What is no progress is ignored, and told of once. */
+  #report(value: unknown): void {
+    if (this.#over) return
+    const reported = reportedProgress(value)
+    if ('progress' in reported) {
+      this.#options.progressed(reported.progress)
+      return
+    }
+    if (this.#hasIgnored) return
+    this.#hasIgnored = true
+    const { id, type } = this.lease.task
+    this.#options.logger.warn({ task_id: id, type, why: reported.ignored }, 'progress was ignored')
   }
 
   /** Made when it is first asked for: most handlers never look at their signal. */
@@ -164,38 +177,22 @@ async function parsePayload(schema: StandardSchemaV1, payload: Json): Promise<un
   throw new DoNotRetry(`the payload does not fit the handler's schema: ${issues.join('; ')}`)
 }
 
-/** @throws TypeError for what is no progress */
-export function checkProgress(value: unknown): void {
-  const inRange = typeof value === 'number' && value >= 0 && value <= 100
-  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-  if (!inRange && !isObject) throw new TypeError('progress is a number from 0 to 100, or an object')
-  JSON.stringify(value)
-  if (isTooDeep(value)) throw new TypeError(`the progress ${TOO_DEEP}`)
+function failureFrom(thrown: unknown): Outcome {
+  return failureOf(describeError(thrown), retryOf(thrown))
 }
 
+/** Written once, for good: what a handler has returned may go on changing. */
 function successOf(result: unknown): Outcome {
   if (result === undefined || result === null) return { kind: 'success', result: null }
-  const failed = (why: string): Outcome => ({ kind: 'failure', error: why, retry: false, delayMs: null })
-  try {
-    const text = JSON.stringify(result) as string | undefined
-    if (text === undefined) return failed(`the handler returned a ${typeof result}, which JSON cannot carry`)
-    const bytes = Buffer.byteLength(text)
-    if (bytes > TASK_LIMITS.resultBytesMax) {
-      return failed(`the result has ${bytes} bytes and may have ${TASK_LIMITS.resultBytesMax}: keep it elsewhere`)
-    }
-    if (isTooDeep(result)) return failed(`the result ${TOO_DEEP}`)
-    return { kind: 'success', result: result as Json }
-  } catch (error) {
-    return failed(`the result cannot be written as JSON: ${describeError(error)}`)
+  const failed = (why: string) => failureOf(why, { retry: false, delayMs: null, unusable: null })
+  const outcome = write(result)
+  if ('fault' in outcome) {
+    const { path, message } = outcome.fault
+    return failed(`the result cannot be written as JSON: ${joined('result', path)} ${message}`)
   }
-}
-
-function failureOf(thrown: unknown): Outcome {
-  const error = describeError(thrown).slice(0, TASK_LIMITS.errorCharsMax)
-  return {
-    kind: 'failure',
-    error,
-    retry: !(thrown instanceof DoNotRetry),
-    delayMs: thrown instanceof RetryAfter ? thrown.delayMs : null,
+  const bytes = Buffer.byteLength(outcome.written.text)
+  if (bytes > TASK_LIMITS.resultBytesMax) {
+    return failed(`the result has ${bytes} bytes and may have ${TASK_LIMITS.resultBytesMax}: keep it elsewhere`)
   }
+  return { kind: 'success', result: outcome.written }
 }

@@ -5,11 +5,12 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
 import { type Engine, RATE_LIMITS, type Rate } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
-import { describeError, type FieldError, XQueueError } from '../task/errors.ts'
+import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Predecessor } from '../task/flow.ts'
 import type { Json } from '../task/json.ts'
 import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { type Progress, type SpecDefaults, TASK_LIMITS, type Task, TYPE_PATTERN } from '../task/task.ts'
+import { describeError } from '../task/thrown.ts'
 import { runInThread } from './isolate.ts'
 
 /** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */

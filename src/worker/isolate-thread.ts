@@ -1,10 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { pino } from 'pino'
-import { describeError } from '../task/errors.ts'
-import { DoNotRetry, RetryAfter } from '../task/retry.ts'
+import { joined, write } from '../task/json.ts'
+import { failureOf, type Outcome } from '../task/outcome.ts'
+import { retryOf } from '../task/retry.ts'
 import type { Progress } from '../task/task.ts'
+import { describeError } from '../task/thrown.ts'
 import { within } from '../trace/context.ts'
-import { checkProgress } from './attempt.ts'
 import { type Handlers, loadHandlers } from './handlers.ts'
 import type { FromThread, ToThread } from './isolate.ts'
 
@@ -35,17 +36,41 @@ async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
     handlers ??= loadHandlers(workerData)
     const handler = (await handlers)[type]!
     const progress = (value: Progress) => {
-      checkProgress(value)
-      tell({ kind: 'progress', value })
+      // Written here, once: a copy in the other thread would have lost what a `toJSON` has to say.
+      const reported = typeof value === 'number' ? null : write(value)
+      if (reported === null) tell({ kind: 'progress', number: value as number })
+      else tell({ kind: 'progress', text: 'written' in reported ? reported.written.text : 'null' })
     }
     const context = { signal: abort.signal, attempt, predecessors, progress, log }
     const result = await within(traceContext, () => handler.run({ ...task, payload } as never, context))
-    tell({ kind: 'returned', result })
+    tell(returned(result))
   } catch (thrown) {
-    const delayMs = thrown instanceof RetryAfter ? thrown.delayMs : null
-    tell({ kind: 'thrown', error: describeError(thrown), retry: !(thrown instanceof DoNotRetry), delayMs })
+    tell(failed(thrown, false))
   }
 }
+
+function returned(result: unknown): FromThread {
+  if (result === undefined || result === null) return { kind: 'returned', text: undefined }
+  const outcome = write(result)
+  if ('written' in outcome) return { kind: 'returned', text: outcome.written.text }
+  const { path, message } = outcome.fault
+  const error = `the result cannot be written as JSON: ${joined('result', path)} ${message}`
+  return { kind: 'thrown', error, retry: false, delayMs: null, ends: false }
+}
+
+function failed(thrown: unknown, ends: boolean): FromThread {
+  const outcome = failureOf(describeError(thrown), retryOf(thrown)) as Extract<Outcome, { kind: 'failure' }>
+  const { error, retry, delayMs } = outcome
+  return { kind: 'thrown', error, retry, delayMs, ends }
+}
+
+/** Node cannot hand every thrown value to another thread; described, each can be. */
+function leave(thrown: unknown): void {
+  tell(failed(thrown, true))
+  process.exit(1)
+}
+process.on('uncaughtException', leave)
+process.on('unhandledRejection', leave)
 
 function tell(message: FromThread): void {
   port.postMessage(message)

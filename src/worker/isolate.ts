@@ -1,5 +1,6 @@
 import { Worker as Thread } from 'node:worker_threads'
 import type { Predecessor } from '../task/flow.ts'
+import { JsonText } from '../task/json.ts'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import type { Progress, Task } from '../task/task.ts'
 import type { TraceContext } from '../task/trace-context.ts'
@@ -24,10 +25,13 @@ export type ToThread =
     }
   | { kind: 'abort'; reason: string }
 export type FromThread =
-  | { kind: 'progress'; value: Progress }
+  | { kind: 'progress'; number: number }
+  | { kind: 'progress'; text: string }
   | { kind: 'log'; level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'; fields: object; message: string }
-  | { kind: 'returned'; result: unknown }
-  | { kind: 'thrown'; error: string; retry: boolean; delayMs: number | null }
+  /** JSON; undefined where there is none. */
+  | { kind: 'returned'; text: string | undefined }
+  /** `ends`: it was thrown where nobody waits for it, and the thread ends. */
+  | { kind: 'thrown'; error: string; retry: boolean; delayMs: number | null; ends: boolean }
 
 const idle = new Map<string, Thread[]>()
 
@@ -51,17 +55,17 @@ export function runInThread(file: string, type: string) {
     const hear = (message: FromThread) => {
       switch (message.kind) {
         case 'progress':
-          context.progress(message.value)
+          context.progress(('text' in message ? new JsonText(message.text) : message.number) as Progress)
           return
         case 'log':
           context.log[message.level](message.fields, message.message)
           return
         case 'returned':
           keep(file, thread)
-          resolve(message.result)
+          resolve(message.text === undefined ? undefined : new JsonText(message.text))
           return
         case 'thrown':
-          keep(file, thread)
+          if (!message.ends) keep(file, thread)
           reject(thrownOf(message))
       }
     }

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { errorOf } from '../task/thrown.ts'
 import { currentAttempt } from './attempt.ts'
 
 /**
@@ -9,12 +10,12 @@ export function catchStrays(logger: Logger): () => void {
   const onStray = (error: unknown) => {
     const attempt = currentAttempt()
     if (!attempt) {
-      logger.fatal({ err: error }, 'an exception outside any handler')
+      logger.fatal({ err: errorOf(error) }, 'an exception outside any handler')
       process.exitCode = 1
       setImmediate(() => process.exit(1))
       return
     }
-    logger.warn({ err: error, task_id: attempt.lease.task.id }, 'a handler threw outside its promise')
+    logger.warn({ err: errorOf(error), task_id: attempt.lease.task.id }, 'a handler threw outside its promise')
     attempt.fail(error)
   }
   process.on('uncaughtException', onStray)

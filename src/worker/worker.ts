@@ -3,8 +3,10 @@ import { hostname } from 'node:os'
 import { setImmediate as tick } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { ENGINE_DEFAULTS, type Engine, type Lease, type TurnAnswer, type WorkerIdentity } from '../engine/engine.ts'
-import type { Outcome } from '../task/outcome.ts'
-import type { Progress } from '../task/task.ts'
+import { XQueueError } from '../task/errors.ts'
+import type { JsonText } from '../task/json.ts'
+import { type Outcome, refusedOutcome } from '../task/outcome.ts'
+import { describeError } from '../task/thrown.ts'
 import { pause } from '../task/time.ts'
 import { Attempt } from './attempt.ts'
 import { announce, type RegisteredHandler } from './handlers.ts'
@@ -40,6 +42,15 @@ const AHEAD_MS_MAX = 20
 const PROGRESS_EVERY_MS = 100
 const RETRY_MS_MIN = 50
 const RETRY_MS_MAX = 2_000
+/** So often an outcome is offered that the store refuses, the last time as the failure that it becomes. */
+const TRIES_MAX = 4
+/** The store is away: what these refuse will be taken later. */
+const PASSING: readonly unknown[] = ['engine_unavailable', 'engine_unusable', 'shutting_down']
+
+interface Reported {
+  lease: string
+  outcome: Outcome
+}
 
 /**
  * Runs handlers. One loop: each turn reports what ended since the last, renews what progressed, and claims as many
@@ -65,11 +76,13 @@ export class Worker {
   /** Attempts so far. */
   #ended = 0
   readonly #pace: Pace
-  #outcomes: { lease: string; outcome: Outcome }[] = []
+  #outcomes: Reported[] = []
   /** Tasks that turns under way have asked for. */
   #wanted = 0
   #beside = 0
-  readonly #progress = new Map<string, Progress>()
+  /** The last of each attempt that was not sent yet. */
+  readonly #progress = new Map<string, number | JsonText>()
+  #isProgressDue = false
   #callOffProgress: (() => void) | undefined
   #wait: AbortController | undefined
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
@@ -165,8 +178,7 @@ export class Worker {
     const { engine } = this.#options
     const outcomes = this.#outcomes
     this.#outcomes = []
-    const renewals = [...this.#progress].map(([lease, progress]) => ({ lease, progress }))
-    this.#progress.clear()
+    const renewals = this.#takeProgress(outcomes)
     const room = this.#concurrency + this.#pace.ahead()
     // One turn asks for no more than a part of it, so that another can be under way beside it.
     const wantMax = Math.max(Math.ceil(room / engine.turnsAtOnce), WANT_MIN)
@@ -189,12 +201,57 @@ export class Worker {
       return more
     } catch (error) {
       this.#wanted -= want
-      this.#outcomes = [...outcomes, ...this.#outcomes]
+      if (isPassing(error)) this.#outcomes = [...outcomes, ...this.#outcomes]
+      else await this.#reportApart(outcomes)
       throw error
     }
   }
 
-  #take(answer: TurnAnswer, outcomes: { lease: string; outcome: Outcome }[]): void {
+  /** What the store refuses may lie in one of them, and must not keep the others from being stored. */
+  async #reportApart(outcomes: readonly Reported[]): Promise<void> {
+    for (const [index, reported] of outcomes.entries()) {
+      try {
+        await this.#reportAlone(reported)
+      } catch {
+        // The store is away: all that is left is reported when it is back.
+        this.#outcomes = [...outcomes.slice(index), ...this.#outcomes]
+        return
+      }
+    }
+  }
+
+  /** An outcome that is refused again and again becomes a failure that says why. */
+  async #reportAlone({ lease, outcome }: Reported): Promise<void> {
+    const { engine, logger } = this.#options
+    let refusal: unknown
+    for (let tries = 1; tries <= TRIES_MAX; tries++) {
+      const told = tries < TRIES_MAX ? outcome : refusedOutcome(describeError(refusal))
+      try {
+        const outcomes = [{ lease, outcome: told }]
+        this.#take(await engine.turn({ worker: this.identity, want: 0, outcomes }), outcomes)
+        return
+      } catch (error) {
+        if (isPassing(error)) throw error
+        refusal = error
+        await pause(RETRY_MS_MIN, this.#host.time.after)
+      }
+    }
+    logger.error({ err: refusal, lease }, 'an outcome was refused, and so was the failure in its place')
+  }
+
+  /** What is due to be sent, and what belongs to attempts that have ended. */
+  #takeProgress(outcomes: readonly Reported[]): { lease: string; progress: number | JsonText }[] {
+    if (this.#progress.size === 0) return []
+    const leases = this.#isProgressDue ? [...this.#progress.keys()] : outcomes.map(({ lease }) => lease)
+    this.#isProgressDue = false
+    return leases.flatMap((lease) => {
+      const progress = this.#progress.get(lease)
+      this.#progress.delete(lease)
+      return progress === undefined ? [] : [{ lease, progress }]
+    })
+  }
+
+  #take(answer: TurnAnswer, outcomes: readonly Reported[]): void {
     answer.settled.forEach(({ accepted }, index) => {
       const { lease, outcome } = outcomes[index]!
       if (!accepted) this.#options.logger.debug({ lease, outcome: outcome.kind }, 'an outcome came too late')
@@ -228,7 +285,7 @@ export class Worker {
       onAttempt?.({ type, outcome: outcome.kind, waitMs, runMs })
       this.#runAhead()
     }
-    const progressed = (value: Progress) => this.#report(lease.lease, value)
+    const progressed = (value: number | JsonText) => this.#report(lease.lease, value)
     const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, time, ended, progressed })
     this.#held.get(lease.lease)!.attempt = attempt
     this.#running += 1
@@ -281,10 +338,11 @@ export class Worker {
     return held.attempt
   }
 
-  #report(lease: string, value: Progress): void {
+  #report(lease: string, value: number | JsonText): void {
     this.#progress.set(lease, value)
     this.#callOffProgress ??= this.#host.time.after(PROGRESS_EVERY_MS, () => {
       this.#callOffProgress = undefined
+      this.#isProgressDue = true
       this.#wait?.abort(SOMETHING_TO_REPORT)
     })
   }
@@ -329,4 +387,8 @@ export class Worker {
       },
     })
   }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof XQueueError && PASSING.includes(error.code)
 }

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, it } from 'vitest'
+import { admissionContract } from './admission.ts'
 import { batchContract } from './batch.ts'
 import { cancelContract } from './cancel.ts'
 import { closeContract } from './close.ts'
@@ -43,6 +44,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     afterEach(() => stage.opened.cleanup())
 
     submitContract(stage)
+    admissionContract(stage)
     turnContract(stage)
     sweepContract(stage)
     cancelContract(stage)

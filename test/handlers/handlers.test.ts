@@ -44,7 +44,7 @@ async function fate(running: Promise<unknown>): Promise<'succeeds' | 'fails for 
     return 'succeeds'
   } catch (error) {
     if (error instanceof DoNotRetry) return 'fails for good'
-    return error instanceof RetryAfter ? error.delayMs : 'is retried'
+    return error instanceof RetryAfter ? (error.delayMs ?? Number.NaN) : 'is retried'
   }
 }
 

@@ -291,7 +291,7 @@ describe('isolate', () => {
   it.each([
     ['leave', /thread of the handler ended \(code 7\)/],
     ['stray', /stray/],
-    ['uncloneable', /could not be cloned/],
+    ['uncloneable', /result is a function, which JSON cannot carry/],
   ])('fails only the task of one that does %s', async (type, error) => {
     await start()
     expect(await ended(await submit(type))).toMatchObject({ status: 'failed', error: expect.stringMatching(error) })

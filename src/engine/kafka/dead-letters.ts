@@ -1,4 +1,5 @@
-import { describeError, XQueueError } from '../../task/errors.ts'
+import { XQueueError } from '../../task/errors.ts'
+import { describeError } from '../../task/thrown.ts'
 import { isTooLarge } from './failures.ts'
 import type { ReadRecord } from './fetched.ts'
 import type { Log, LogRecord } from './log.ts'

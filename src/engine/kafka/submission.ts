@@ -1,9 +1,11 @@
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { describeError, type FieldError, XQueueError } from '../../task/errors.ts'
+import { type FieldError, XQueueError } from '../../task/errors.ts'
+import { readMarked } from '../../task/json.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
 import { refuseTaskLimits, type TaskInput, TaskInputSchema } from '../../task/task-input.ts'
+import { describeError } from '../../task/thrown.ts'
 import { type TraceContext, withTrace } from '../../task/trace-context.ts'
 import type { ReadRecord } from './fetched.ts'
 
@@ -115,7 +117,8 @@ function dataOf(bytes: Buffer, contentType: string | undefined): unknown {
 function parsed(bytes: Buffer, what: string): unknown {
   if (!isUtf8(bytes)) throw invalid(`${what} is not UTF-8`)
   try {
-    return JSON.parse(bytes.toString())
+    // The one task that holds a number which would change is refused, not the others of its batch.
+    return readMarked(bytes.toString())
   } catch (error) {
     throw invalid(`${what} is no JSON (${(error as Error).message})`)
   }

@@ -74,8 +74,8 @@ export class Keeper {
     this.#store.met(this.#partition)
     const [, changed, more, nextAt, leases, now, due, told] = answer
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
-    const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)
     const notices = told.length === 0 ? nothing : await this.#notices.deliver(this.#partition, told, max)
+    const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)
     const times = [nextAt === '' ? null : Number(nextAt), ticked.nextAt].filter((time) => time !== null)
     const next = times.length === 0 ? null : Math.min(...times)
     this.dueAt(next)

@@ -1,3 +1,4 @@
+import { textOf } from '../../task/json.ts'
 import type { Settlement } from '../../task/outcome.ts'
 import type { WorkerIdentity } from '../engine.ts'
 import { idOfRef, placeOf } from './ids.ts'
@@ -40,8 +41,8 @@ interface PlainSuccess {
   result: string
 }
 
-/** What became of an outcome: done, the lease was lost, or it has changed and is to be decided on again. */
-export const VERDICT = { done: 0, lost: 1, changed: 2 } as const
+/** What became of an outcome: done, the lease was lost, it has changed and is decided on again, it cannot be stored. */
+export const VERDICT = { done: 0, lost: 1, changed: 2, unstorable: 3 } as const
 export type Verdict = (typeof VERDICT)[keyof typeof VERDICT]
 
 export type PartAnswer = [
@@ -92,7 +93,7 @@ export function addOutcome(
   part.lanes.set(lane, state.lane)
   const { plain: prefix, deadlineAt, workerId } = state
   if (prefix !== undefined && workerId === by && settlement.status === 'success') {
-    const result = JSON.stringify(settlement.result)
+    const result = textOf(settlement.result)
     part.outcomes.push({ lane, prefix, deadlineAt: deadlineAt ?? 0, entry: state.ref.slice(dot + 1), result })
   } else part.outcomes.push(outcomeArgs(state, settlement, by, onlyWhenDue))
 }
@@ -145,7 +146,7 @@ function writeOutcomes(args: (string | number)[], outcomes: readonly OutcomePart
 function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, onlyWhenDue: boolean): string[] {
   const { ref, fence, cancelRequested, workerId } = state
   const { status, attempts, lostLeases, runAt, timeoutReason, error, result } = settlement
-  if (status === 'success' && workerId === by) return ['S', ref, fence, JSON.stringify(result)]
+  if (status === 'success' && workerId === by) return ['S', ref, fence, textOf(result)]
   return [
     'O',
     ref,
@@ -158,7 +159,7 @@ function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, only
     String(runAt),
     timeoutReason ?? '',
     JSON.stringify(error),
-    JSON.stringify(result),
+    textOf(result),
   ]
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Schedule } from '../../task/schedule.ts'
 import { FINAL_STATUSES, noCounts, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
+import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
 import type {
   Changed,
   ChangeOutcome,
@@ -114,12 +115,13 @@ export class RedisEngine implements State {
 
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenClosed()
+    refuseUnstorable(specs)
     return this.#door.submit(specs)
   }
 
   async turn(turn: Turn) {
     this.#refuseWhenClosed()
-    return this.#turns.turn(turn)
+    return this.#turns.turn(storableTurn(turn))
   }
 
   cancel(which: Which): Promise<Changed> {
@@ -249,6 +251,7 @@ export class RedisEngine implements State {
 
   async schedules(change?: ScheduleChange): Promise<Schedule[]> {
     this.#refuseWhenClosed()
+    if (change) refuseUnstorableSchedule(change)
     return change ? this.#schedules.change(change) : this.#schedules.list()
   }
 

@@ -1,3 +1,4 @@
+import { XQueueError } from '../../task/errors.ts'
 import {
   changedSchedule,
   dueTick,
@@ -13,7 +14,7 @@ import {
 } from '../../task/schedule.ts'
 import type { ScheduleChange, Swept } from '../engine.ts'
 import type { EngineOptions } from '../options.ts'
-import { queueFull, scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
+import { queueFull, scheduleExists, tooManySchedules, unknownType, unstorable } from '../refusals.ts'
 import { idOfRef, type Numbers, placeOf } from './ids.ts'
 import type { RedisStore } from './store.ts'
 import { submissionOf } from './submissions.ts'
@@ -27,7 +28,7 @@ interface Seen {
   schedule: Schedule
 }
 
-type Ticked = 'stale' | 'moved' | ['full', waiting: number]
+type Ticked = 'stale' | 'moved' | ['full', waiting: number] | ['unstorable', 1]
 
 /**
  * The schedules, each in the partition of its type, so that a tick and its task are one step there. Steps compare, this
@@ -72,12 +73,23 @@ export class Schedules {
   async tick(partition: number, texts: readonly string[], now: number, max: number): Promise<Swept> {
     let [ticks, more] = [0, false]
     const times: number[] = []
+    let refusal: unknown
     for (let text of texts) {
       let { nextAt, ...schedule } = JSON.parse(text) as Omit<Schedule, 'lastAt' | 'lastTaskId'>
       while (nextAt !== null && nextAt <= now && ticks < max) {
         const seen = { ...schedule, nextAt, lastAt: null, lastTaskId: null }
         const tick = dueTick(seen, now)
-        const ticked = await this.#tick({ partition, text, schedule: seen }, tick, schedule.overlap === 'skip')
+        let ticked: Ticked
+        try {
+          ticked = await this.#tick({ partition, text, schedule: seen }, tick, schedule.overlap === 'skip')
+        } catch (error) {
+          // Away for one, away for all; what is refused of one must not keep the others from their tasks.
+          if (error instanceof XQueueError && error.code === 'engine_unavailable') throw error
+          refusal = error
+          times.push(now + TICK_AGAIN_MS)
+          nextAt = null
+          break
+        }
         // Another process has it, and knows when it is due next; or there is no room for its task.
         nextAt = ticked === 'moved' ? tick.nextAt : null
         if (ticked === 'moved') ticks += 1
@@ -87,6 +99,7 @@ export class Schedules {
       if (nextAt !== null && nextAt <= now) more = true
       else if (nextAt !== null) times.push(nextAt)
     }
+    if (refusal !== undefined && ticks === 0) throw refusal
     return {
       changed: ticks,
       more: more || texts.length === max,
@@ -141,7 +154,7 @@ export class Schedules {
   }
 
   /** @param runAt when it runs out of turn */
-  #tick({ partition, text, schedule }: Seen, { at, nextAt }: Tick, skips: boolean, runAt: number | null = null) {
+  async #tick({ partition, text, schedule }: Seen, { at, nextAt }: Tick, skips: boolean, runAt: number | null = null) {
     const { args } = submissionOf(
       'tick',
       [{ specs: [specAt(schedule, at)], after: [[]] }],
@@ -150,7 +163,9 @@ export class Schedules {
       '',
     )
     const moved = [schedule.id, text, textOf({ ...schedule, nextAt }), nextAt ?? '', at ?? runAt ?? '']
-    return this.#store.run<Ticked>('tick', partition, [...moved, skips ? '1' : '', ...args])
+    const ticked = await this.#store.run<Ticked>('tick', partition, [...moved, skips ? '1' : '', ...args])
+    if (ticked[0] === 'unstorable') throw unstorable(0)
+    return ticked
   }
 
   async #step(partition: number, change: (string | number)[]): Promise<boolean> {

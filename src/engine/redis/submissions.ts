@@ -1,7 +1,15 @@
 import type { XQueueError } from '../../task/errors.ts'
 import { acceptedTask, isSameRequest, sameRequest, TASK_LIMITS, type TaskSpec } from '../../task/task.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
-import { keyConflict, lostTypes, queueFull, tooManySuccessors, unknownPredecessors, unknownTypes } from '../refusals.ts'
+import {
+  keyConflict,
+  lostTypes,
+  queueFull,
+  tooManySuccessors,
+  unknownPredecessors,
+  unknownTypes,
+  unstorable,
+} from '../refusals.ts'
 import { incomplete } from '../state.ts'
 import { Trips } from '../trips.ts'
 import { idOf, idOfName, idOfRef, type Numbers } from './ids.ts'
@@ -25,6 +33,7 @@ type Told =
   | ['full', waiting: number]
   | ['no_predecessor', ...places: number[]]
   | ['crowd', name: string]
+  | ['unstorable', index: number]
 
 /** Index from 1, ref of the earlier task and its request for each; ref and request '' for one of the same call. */
 type Conflicts = ['conflict', ...(string | number)[]]
@@ -131,6 +140,8 @@ export class Submissions {
         return queueFull(answer[1], this.#options.pendingMax!, specs.length)
       case 'crowd':
         return tooManySuccessors(idOfName(answer[1]))
+      case 'unstorable':
+        return unstorable(indexes?.[answer[1] - 1] ?? answer[1] - 1)
       case 'no_predecessor':
         return unknownPredecessors(missingOf(specs, answer.slice(1) as number[], indexes))
     }

@@ -1,3 +1,5 @@
+import { textOf } from '../../task/json.ts'
+import { type Outcome, refusedOutcome } from '../../task/outcome.ts'
 import { isFinal } from '../../task/status.ts'
 import type { EngineOptions, Renewed, Settled, Turn, TurnAnswer } from '../engine.ts'
 import { leaseSecret } from '../lease-secret.ts'
@@ -30,6 +32,15 @@ const WEIGHT_MAX = 64
 const APART_MS = 0.2
 /** A decision that was overtaken is taken again on the state as it is. */
 const DECISIONS_MAX = 5
+
+/** In place of an outcome that the checks before it have let through and Redis cannot keep. */
+const UNSTORABLE = refusedOutcome('it holds a value that cannot be stored')
+
+/** An outcome to be decided on once more, or in place of the one that was reported. */
+interface Again {
+  place: number
+  outcome: Outcome
+}
 
 /** The turns of this process's workers, and those that wait. */
 export class Turns {
@@ -213,7 +224,7 @@ export class Turns {
       const held = heldOf(lease)
       if (!held) return
       const part = partOf(held.partition)
-      part.renewals.push({ ...held, progress: progress === undefined ? '' : JSON.stringify(progress) })
+      part.renewals.push({ ...held, progress: progress === undefined ? '' : textOf(progress) })
       part.renewalAt.push(index)
     })
     decisions.forEach((decision, index) => {
@@ -228,7 +239,7 @@ export class Turns {
     }
     if (byPartition.size === 0) partOf(0)
     const answer: TurnAnswer = { settled, renewed, ...this.#untold.take(turn) }
-    const again: number[] = []
+    const again: Again[] = []
     const visit = async (partition: number, part: PlacedPart) => {
       // Told once, not to each partition.
       const worked = about === '' ? undefined : this.#described.takeWorked(worker.id)
@@ -249,7 +260,9 @@ export class Turns {
       })
       verdicts.forEach((verdict, index) => {
         const place = part.outcomeAt[index]!
-        if (verdict === VERDICT.changed) again.push(place)
+        if (verdict === VERDICT.changed) again.push({ place, outcome: outcomes[place]!.outcome })
+        if (verdict === VERDICT.unstorable && outcomes[place]!.outcome !== UNSTORABLE)
+          again.push({ place, outcome: UNSTORABLE })
         if (verdict === VERDICT.done) settled[place] = this.#settled(outcomes[place]!, decisions[place]!)
       })
       answer.leases.push(...this.#leases.start(partition, tasks, worker.id, leaseMs, now, part.secret))
@@ -285,13 +298,13 @@ export class Turns {
   }
 
   /** The outcomes whose state had changed are decided on what it is now. */
-  async #decideAgain(turn: Turn, places: number[], settled: Settled[], tries = 1): Promise<string[]> {
+  async #decideAgain(turn: Turn, again: readonly Again[], settled: Settled[], tries = 1): Promise<string[]> {
     if (tries > DECISIONS_MAX) return []
-    const outcomes = places.map((place) => turn.outcomes![place]!)
+    const outcomes = again.map(({ place, outcome }) => ({ lease: turn.outcomes![place]!.lease, outcome }))
     for (const { lease } of outcomes) this.#leases.forget(lease)
     const answer = await this.#go({ worker: turn.worker, want: 0, types: [], outcomes }, false)
     answer.settled.forEach((item, index) => {
-      settled[places[index]!] = item
+      settled[again[index]!.place] = item
     })
     return answer.cancelRequested
   }

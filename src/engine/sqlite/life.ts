@@ -1,4 +1,5 @@
 import type { Predecessor } from '../../task/flow.ts'
+import { type JsonText, textOf } from '../../task/json.ts'
 import {
   type Ending,
   type Outcome,
@@ -128,14 +129,14 @@ export class Life {
   }
 
   /** Renews leases; one answer each, in order. */
-  renew(tx: Tx, renewals: readonly { lease: string; progress?: Progress }[]): (Renewed | null)[] {
+  renew(tx: Tx, renewals: readonly { lease: string; progress?: Progress | JsonText }[]): (Renewed | null)[] {
     const held = this.#held(tx, renewals)
     return renewals.map(({ lease, progress }) => {
       const state = held.get(lease)
       if (!state) return null
       const expiresAt = tx.now + state.leaseMs!
       tx.store.run('renewLease', expiresAt, state.seq)
-      if (progress !== undefined) this.#report(tx, state, JSON.stringify(progress))
+      if (progress !== undefined) this.#report(tx, state, textOf(progress))
       return { expiresAt, cancelRequested: state.cancelRequested }
     })
   }
@@ -345,7 +346,7 @@ export class Life {
     const { status, attempts, lostLeases, runAt, error, timeoutReason } = next
     const final = isFinal(status)
     const stored = status === 'pending' && runAt > now ? 'delayed' : status
-    const result = next.result === null ? null : JSON.stringify(next.result)
+    const result = next.result === null ? null : textOf(next.result)
     const completedAt = final ? now : null
     const task = [stored, attempts, lostLeases, runAt, now, completedAt, result, error, timeoutReason, seq]
     if (tx.store.run('settle', ...task, state.status, state.deliveries, Number(state.cancelRequested)) === 0)

@@ -20,11 +20,16 @@ import type { Door } from './submit.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
+/** A schedule whose task was refused is tried again after this long. */
+const APART_MS = 60_000
+
 /** The schedules of a file. The transaction that it is handed is what makes of each tick one task. */
 export class Schedules {
   readonly #registry: Registry
   readonly #door: Door
   #fullUntil = 0
+  /** Schedules whose task was refused, and until when they are left alone. */
+  readonly #apart = new Map<string, number>()
 
   constructor(registry: Registry, door: Door) {
     this.#registry = registry
@@ -37,11 +42,14 @@ export class Schedules {
 
   /** When the next one is due; while the queue is full, when it is tried again. */
   nextAt(store: Store): number | null {
-    const at = store.get('nextTick')!.at as number | null
-    return at === null ? null : Math.max(at, this.#fullUntil)
+    const apart = [...this.#apart.keys()]
+    const next = apart.length === 0 ? store.get('nextTick') : store.get('nextTickBut', JSON.stringify(apart))
+    const at = Math.min((next!.at as number | null) ?? Number.POSITIVE_INFINITY, ...this.#apart.values())
+    return at === Number.POSITIVE_INFINITY ? null : Math.max(at, this.#fullUntil)
   }
 
   change(tx: Tx, change: ScheduleChange): Schedule[] {
+    this.#apart.clear()
     if ('add' in change) this.#add(tx, change.add)
     else if ('alter' in change) put(tx, changedSchedule(this.#get(tx, change.alter), change.to, tx.now))
     else if ('run' in change) this.#run(tx, this.#get(tx, change.run), null)
@@ -60,12 +68,18 @@ export class Schedules {
     if (this.#fullUntil > tx.now) return ticks
     for (const row of tx.store.all('dueSchedules', tx.now, max)) {
       const schedule = scheduleOf(row)
+      if ((this.#apart.get(schedule.id) ?? 0) > tx.now) continue
+      this.#apart.delete(schedule.id)
       for (; ticks < max && schedule.nextAt !== null && schedule.nextAt <= tx.now; ticks++) {
         const { at, nextAt } = dueTick(schedule, tx.now)
         try {
           if (at !== null && !this.#skips(tx, schedule)) this.#run(tx, schedule, at)
         } catch (error) {
-          if ((error as XQueueError).code !== 'queue_full') throw error
+          if ((error as XQueueError).code !== 'queue_full') {
+            // Next time the others are not kept from theirs.
+            this.#apart.set(schedule.id, tx.now + APART_MS)
+            throw error
+          }
           this.#fullUntil = tx.now + TICK_AGAIN_MS
           return ticks
         }

@@ -1,5 +1,6 @@
 import type { Schedule } from '../../task/schedule.ts'
 import type { TaskSpec } from '../../task/task.ts'
+import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
 import type {
   Changed,
   ChangeOutcome,
@@ -115,12 +116,13 @@ export class SqliteEngine implements Engine {
     this.#watch = new FileWatch(inMemory ? null : path, () => this.#lookForChanges())
   }
 
-  submit(specs: readonly TaskSpec[]) {
+  async submit(specs: readonly TaskSpec[]) {
+    refuseUnstorable(specs)
     return this.#write((tx) => this.#door.submit(tx, specs))
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
-    const answer = await this.#turn(turn)
+    const answer = await this.#turn(storableTurn(turn))
     if (turn.durable) await this.#durable()
     return answer
   }
@@ -202,7 +204,8 @@ export class SqliteEngine implements Engine {
     return kept ?? this.#write(({ store, now }) => changeKeys(store, null, now))
   }
 
-  schedules(change?: ScheduleChange): Promise<Schedule[]> {
+  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    if (change) refuseUnstorableSchedule(change)
     if (change) return this.#write((tx) => this.#schedules.change(tx, change))
     return this.#read(() => this.#schedules.list(this.#store))
   }

@@ -168,6 +168,15 @@ export function isBusy(error: unknown): boolean {
   return BUSY.includes(primaryCode(error) ?? -1)
 }
 
+/** Errors, constraints, values of a wrong kind or too large: all else is about the file. */
+const OF_ONE_OPERATION = [1, 18, 19, 20, 25]
+
+/** Whether an error comes of what was to be written, and would not of something else. */
+export function isOfOneOperation(error: unknown): boolean {
+  const code = primaryCode(error)
+  return code === undefined ? !(error instanceof XQueueError) : OF_ONE_OPERATION.includes(code)
+}
+
 /** What SQLite threw, as the error for the caller: what is wrong with which file, and the way out. */
 export function storeError(error: unknown, path: string): XQueueError {
   if (error instanceof XQueueError) return error

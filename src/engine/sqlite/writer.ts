@@ -1,7 +1,7 @@
 import { XQueueError } from '../../task/errors.ts'
 import type { Due } from './due.ts'
 import { WAITING } from './rows.ts'
-import { isBusy, type Row, type Store, storeError } from './store.ts'
+import { isBusy, isOfOneOperation, type Row, type Store, storeError } from './store.ts'
 
 /** A file that stays locked this long makes the waiting calls fail with `engine_unavailable`. */
 const BUSY_MS_MAX = 10_000
@@ -88,7 +88,8 @@ export interface WriterHooks {
  * groups grow by themselves.
  *
  * An operation that throws XQueueError has checked before it wrote: only it fails. Anything else rolls the whole
- * transaction back and fails all of its operations.
+ * transaction back; if it comes of an operation and not of the file, each of them then has a transaction of its own, so
+ * that only the one fails that cannot be carried out.
  */
 export class Writer {
   readonly #store: Store
@@ -96,6 +97,8 @@ export class Writer {
   readonly #clock: () => number
   readonly #hooks: WriterHooks
   #queue: Operation[] = []
+  /** Of a group that failed: each goes alone. */
+  #alone: Operation[] = []
   #scheduled = false
   #busySince: number | null = null
   #retry: NodeJS.Timeout | undefined
@@ -119,8 +122,9 @@ export class Writer {
   drain(): void {
     clearTimeout(this.#retry)
     this.#flush()
-    for (const { reject } of this.#queue) reject(new XQueueError('engine_unavailable', 'the engine was closed'))
-    this.#queue = []
+    while (this.#alone.length > 0 && this.#busySince === null) this.#flush()
+    const left = [...this.#alone.splice(0), ...this.#queue.splice(0)]
+    for (const { reject } of left) reject(new XQueueError('engine_unavailable', 'the engine was closed'))
     clearTimeout(this.#retry)
   }
 
@@ -132,8 +136,7 @@ export class Writer {
 
   #flush(): void {
     this.#scheduled = false
-    if (this.#queue.length === 0) return
-    const { db } = this.#store
+    if (this.#queue.length + this.#alone.length === 0) return
     try {
       this.#store.run('begin')
       this.#busySince = null
@@ -141,8 +144,13 @@ export class Writer {
       this.#waitOrFail(error)
       return
     }
-    const operations = this.#queue
-    this.#queue = []
+    const operations = this.#alone.length > 0 ? this.#alone.splice(0, 1) : this.#queue.splice(0)
+    this.#carryOut(operations)
+    if (this.#queue.length + this.#alone.length > 0) this.#schedule()
+  }
+
+  #carryOut(operations: Operation[]): void {
+    const { db } = this.#store
     const committed: (() => void)[] = []
     const durable: { answer: () => void; reject: (error: unknown) => void }[] = []
     const tx = new Tx(this.#store, this.#due, this.#clock())
@@ -165,6 +173,10 @@ export class Writer {
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK')
       this.#hooks.rolledBack()
+      if (operations.length > 1 && isOfOneOperation(error)) {
+        this.#alone.push(...operations)
+        return
+      }
       const failure = storeError(error, this.#store.path)
       for (const { reject } of operations) reject(failure)
       return
@@ -197,6 +209,6 @@ export class Writer {
     }
     this.#busySince = null
     const failure = storeError(error, this.#store.path)
-    for (const { reject } of this.#queue.splice(0)) reject(failure)
+    for (const { reject } of [...this.#alone.splice(0), ...this.#queue.splice(0)]) reject(failure)
   }
 }

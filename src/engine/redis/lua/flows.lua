@@ -41,7 +41,7 @@ end
 -- The names that a task waits for, in order, and what a failure does to it; nil when it waits for none.
 local function names_in(x)
   if x:sub(-1) ~= ']' then return nil end
-  local extras = cjson.decode('[' .. x .. ']')
+  local extras = extras_in(x)
   return extras[6], extras[5]:sub(1, 1)
 end
 

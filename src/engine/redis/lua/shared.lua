@@ -298,12 +298,23 @@ local function entry_of(stream, entry)
   return fields
 end
 
+-- Reads extras; fails where they are no JSON.
+local function read_extras(x) return cjson.decode('[' .. x .. ']') end
+-- The same for those that are stored: tasks were accepted with halves of surrogate pairs before these were refused.
+local function extras_in(x)
+  local is_read, extras = pcall(read_extras, x)
+  return is_read and extras or read_extras((x:gsub('\\ud[89a-f]%x%x', '\\ufffd')))
+end
+
 -- The idempotency key, the group and the batch of extras, each nil where there is none.
-local function labels_in(x)
-  if x == NO_EXTRAS then return nil end
-  local _, key, group, batch = unpack(cjson.decode('[' .. x .. ']'))
+local function labels_of(extras)
+  local _, key, group, batch = unpack(extras)
   local function given(label) return label ~= cjson.null and label or nil end
   return given(key), given(group), given(batch)
+end
+local function labels_in(x)
+  if x == NO_EXTRAS then return nil end
+  return labels_of(extras_in(x))
 end
 
 -- The head of an entry is what was asked for, `queue_timeout,process_timeout,max_retry`, and for a task that does not

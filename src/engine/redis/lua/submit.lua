@@ -16,9 +16,11 @@
 --       complete | {'conflict', (index, ref or '', the request that the key stands for) …}
 --       | {'full', waiting} | {'no_predecessor', index, place, …}
 --       | {'crowd', name of a task that too many would wait for}
+--       | {'unstorable', index of a task}: nothing of the call is written
 --       or 'incomplete': what was accepted now could take the places of what is to be restored
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, all_known, begun, was_here
+local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, shape_count, all_known, begun
+local was_here
 
 local function is_known(kind)
   if known[kind] == nil then
@@ -29,30 +31,58 @@ local function is_known(kind)
 end
 
 local function read_shapes()
-  shapes, all_known = {}, true
-  for index = 1, number() do
-    shapes[index] = { type = arg(), priority = arg(), m = arg() }
+  shapes, all_known, shape_count = {}, true, number()
+  for index = 1, shape_count do
+    local shape = { type = arg(), priority = arg(), m = arg() }
+    -- A shape that is none is left out, and so are its tasks.
+    if shape.priority:match('^%d$') and shape.m:match('^%d+,%d+,%d+$') then shapes[index] = shape end
     -- That of a schedule was known when it was made.
-    all_known = (mode == 'tick' or is_known(shapes[index].type)) and all_known
+    all_known = (mode == 'tick' or is_known(shape.type)) and all_known
   end
 end
 
+-- A time or '' for none; NaN, which nothing is equal to, for what is neither.
+local function time()
+  local text = arg()
+  if text == '' then return nil end
+  return text:match('^%d+$') and #text < 16 and tonumber(text) or 0 / 0
+end
+local function is_time(at_ms) return at_ms == nil or at_ms == at_ms end
+
+-- Whether everything of a task can be stored; extras are read here, once.
+local function is_storable(task)
+  if not task.shape or not task.payload then return false end
+  if not task.x then return true end
+  local is_read, extras = true, nil
+  if task.x ~= NO_EXTRAS then is_read, extras = pcall(read_extras, task.x) end
+  if is_read and extras then
+    local _
+    _, task.group, task.batch = labels_of(extras)
+  end
+  return is_read and is_time(task.delay) and is_time(task.run_at)
+end
+
+-- Reads all of a call before anything of any call is written; `bad` is the first task of it that cannot be stored.
 local function read_call()
   local tasks, unknown = {}, {}
-  local keyed, depends = 0, false
+  local keyed, depends, bad = 0, false, nil
   for index = 1, number() do
     local shape = number()
     local task = { shape = shapes[shape < 0 and -shape or shape], payload = arg() }
     if shape < 0 then
-      task.x, task.delay, task.run_at, task.key, task.request, task.after = arg(), number(), number(), arg(), arg(), {}
+      task.x, task.delay, task.run_at, task.key, task.request, task.after = arg(), time(), time(), arg(), arg(), {}
       for place = 1, number() do task.after[place] = arg() end
       depends = depends or #task.after > 0
       if task.key ~= '' then keyed = keyed + 1 end
     end
-    if not all_known and not is_known(task.shape.type) then unknown[#unknown + 1] = task.shape.type end
+    if not is_storable(task) then
+      bad = bad or index
+    elseif not all_known and not is_known(task.shape.type) then 
+      unknown[#unknown + 1] = task.shape.type
+    end
     tasks[index] = task
   end
-  return tasks, unknown, keyed, depends
+  return { tasks = tasks, unknown = unknown, keyed = keyed, depends = depends, bad = bad }
 end
 
 -- The refs of tasks that a known key stands for, by index; and the conflicts, where a key stands for another text.
@@ -124,7 +154,7 @@ local function accept(task, lane, ms, n, tasks)
     return true
   end
   if task.key ~= '' then call('SET', P .. KEY.key .. task.key, ref .. ' ' .. task.request) end
-  local _, group, batch = labels_in(task.x)
+  local group, batch = task.group, task.batch
   join_batch(batch, ref)
   local run_at = math.max(task.run_at or (task.delay and ms + task.delay) or ms, ms)
   if #task.after > 0 then
@@ -221,17 +251,19 @@ local function write_call(tasks, earlier, fresh)
   return existing[3] and existing or existing[2]
 end
 
-local function answer_call(tasks, unknown, keyed, depends)
+local function answer_call(read)
+  local tasks, unknown = read.tasks, read.unknown
+  if read.bad then return { 'unstorable', read.bad } end
   if #unknown > 0 then return has_lost(was_here) and { 'lost' } or { 'unknown', unpack(unknown) } end
   local earlier, conflicts = {}, nil
-  if keyed > 0 then earlier, conflicts = earlier_of(tasks) end
+  if read.keyed > 0 then earlier, conflicts = earlier_of(tasks) end
   if conflicts then return conflicts end
   local fresh = #tasks
   for place, task in ipairs(tasks) do
     if earlier[place] or task.same then fresh = fresh - 1 end
   end
   if waiting and fresh > 0 and waiting + fresh > pending_max then return { 'full', waiting } end
-  local refused = depends and refuse_waiting(tasks, earlier)
+  local refused = read.depends and refuse_waiting(tasks, earlier)
   if refused then return refused end
   if mode == 'look' then return '' end
   return write_call(tasks, earlier, fresh)
@@ -256,16 +288,20 @@ function steps.submit()
   mode, least_n, type_ttl, pending_max = arg(), number(), number(), number()
   retention_ms, successors_max = number(), number()
   known, runs, begun = {}, {}, {}
+  read_shapes()
+  local calls, answers = {}, {}
+  for index = 1, number() do calls[index] = read_call() end
   -- What became due meanwhile has waited longer.
   promote(1000)
   waiting = pending_max and count_waiting()
-  read_shapes()
-  local answers = {}
-  for index = 1, number() do answers[index] = answer_call(read_call()) end
+  for index, read in ipairs(calls) do answers[index] = answer_call(read) end
   tell_runs()
   begin_all()
   leave_behind()
   local numbers = {}
-  for index, shape in ipairs(shapes) do numbers[index] = shape.lane and shape.lane.no or '' end
+  for index = 1, shape_count do
+    local shape = shapes[index]
+    numbers[index] = shape and shape.lane and shape.lane.no or ''
+  end
   return { numbers, answers }
 end

@@ -3,7 +3,7 @@
 --
 -- ARGV  now, id, the text that it must have, its new text, its next tick or '', the tick that makes a task or '' for
 --       none, '1' for none while the last one has not ended; then what submit.lua takes, in one call with one task
--- Returns 'stale' | 'moved' | {'full', waiting}, and then nothing has changed
+-- Returns 'stale' | 'moved' | {'full', waiting} | {'unstorable', 1}, and then nothing has changed
 -- Cost  four commands more than submit.lua
 function steps.tick()
   local id, text, new_text, next_at, tick, skips = arg(), arg(), arg(), arg(), arg(), arg()
@@ -20,7 +20,7 @@ function steps.tick()
     if submitted == 'incomplete' then return 'stale' end
     local numbers, answers = unpack(submitted)
     local told = answers[1]
-    if told[1] == 'full' then return told end
+    if told[1] == 'full' or told[1] == 'unstorable' then return told end
     local ref
     if type(told) == 'string' then
       ref = numbers[1] .. '.' .. told

@@ -6,7 +6,7 @@ local held, heads_of_turn
 local ended, ended_of, left, freed, claimed, succeeded
 local next_due
 
-local OK, LOST, CHANGED = 0, 1, 2
+local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 -- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
 local TAIL_AT = 42
@@ -137,6 +137,7 @@ local function try_settle(o)
   local record = held[o.ref]
   local l = record and lease_of(record)
   if not l or l.fence ~= o.fence then return LOST end
+  if o.is_bad then return UNSTORABLE end
   if (l.cancel_at ~= '0') ~= (o.cancel == '1') then return CHANGED end
   if o.status == 'success' and l.deadline ~= '0' and now >= tonumber(l.deadline) then return CHANGED end
   if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end

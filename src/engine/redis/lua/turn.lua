@@ -17,7 +17,8 @@
 -- Returns {now, when the next thing is due for whoever waits or '', one for each turn: {renewals, outcomes, tasks, refs
 --       of its leases to be canceled}}
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
---       changed; tasks: lane's name, head, how many of that kind follow each other, lane's number, (entry, payload)
+--       changed | 3 it cannot be stored, nothing of it is written;
+--       tasks: lane's name, head, how many of that kind follow each other, lane's number, (entry, payload)
 --       each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '',
 --       what it has waited for as JSON or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
@@ -38,16 +39,22 @@ local function read_run()
   return run
 end
 
+-- A whole number that is written as one: what is not ends a step in the midst of its writes.
+local function is_count(text) return text:match('^%d+$') ~= nil and #text < 16 end
+local STATUSES = { pending = true, success = true, failed = true, canceled = true, timeout = true }
+
 local function read_outcome()
   local kind = arg()
   if kind == 'R' then return read_run() end
   local ref, fence = arg(), arg()
   outcome_refs[#outcome_refs + 1] = ref
   if kind == 'S' then return success(ref, fence, arg()) end
-  return {
+  local o = {
     ref = ref, fence = fence, cancel = arg(), due = arg(), status = arg(), attempts = arg(), lost = arg(),
     run_at = arg(), reason = arg(), error = arg(), result = arg(),
   }
+  o.is_bad = not (STATUSES[o.status] and is_count(o.attempts) and is_count(o.lost) and is_count(o.run_at))
+  return o
 end
 
 local function read_turn()

@@ -10,6 +10,10 @@ SELECT * FROM schedules WHERE next_at <= ? ORDER BY next_at LIMIT 0 + ?;
 -- name: nextTick
 SELECT min(next_at) AS at FROM schedules WHERE next_at IS NOT NULL;
 
+-- name: nextTickBut
+SELECT min(next_at) AS at FROM schedules
+ WHERE next_at IS NOT NULL AND id NOT IN (SELECT value FROM json_each(?));
+
 -- name: countSchedules
 SELECT count(*) AS n FROM schedules;
 

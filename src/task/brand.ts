@@ -1,0 +1,21 @@
+/**
+ * Whether a value is of a class, told by a symbol that all copies of this package share: a handlers project with
+ * `node_modules` of its own, a bundle and CommonJS beside ESM each have a copy, and `instanceof` alone knows only its
+ * own. Never throws, whatever the value does when it is looked at.
+ */
+export function hasBrand(value: unknown, brand: symbol): boolean {
+  try {
+    return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[brand] === true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * `Symbol.hasInstance` of a class with a brand: the class itself goes by the brand, its subclasses by their prototype.
+ *
+ * @param asked the class on the right of `instanceof`
+ */
+export function isInstance(value: unknown, asked: object, branded: object, brand: symbol): boolean {
+  return asked === branded ? hasBrand(value, brand) : Function.prototype[Symbol.hasInstance].call(asked, value)
+}

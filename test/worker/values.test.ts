@@ -1,0 +1,222 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { runInNewContext } from 'node:vm'
+import { pino } from 'pino'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { Engine, Turn } from '../../src/engine/engine.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { ViewedEngine } from '../../src/engine/viewed.ts'
+import { XQueueError } from '../../src/task/errors.ts'
+import { textOf } from '../../src/task/json.ts'
+import { RetryAfter } from '../../src/task/retry.ts'
+import { isFinal } from '../../src/task/status.ts'
+import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
+import { describeError } from '../../src/task/thrown.ts'
+import { type Handlers, loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
+import { THROWN } from './thrown-handlers.ts'
+
+/** What handlers may throw, return and report, and nobody else is the worse for it. */
+
+let lines: string[]
+const logger = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) })
+let folder: string
+let engine: Engine
+let workers: Worker[]
+beforeEach(async () => {
+  lines = []
+  folder = mkdtempSync(join(tmpdir(), 'xqueue-values-'))
+  engine = await openEngine(`sqlite:${join(folder, 'x.db')}`)
+  workers = []
+})
+afterEach(async () => {
+  await Promise.all(workers.map((worker) => worker.stopNow()))
+  await engine.close()
+  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
+})
+
+async function start(handlers: WorkerOptions['handlers'], options: Partial<WorkerOptions> = {}): Promise<void> {
+  const worker = new Worker({ engine, handlers, logger, ...options })
+  workers.push(worker)
+  await worker.start()
+}
+const startWith = (handlers: Handlers, options?: Partial<WorkerOptions>) => start(normalizeHandlers(handlers), options)
+const submit = async (type: string, spec: Partial<TaskSpec> = {}) =>
+  (await engine.submit([completeSpec({ type, maxRetry: 0, ...spec })]))[0]!.task.id
+const until = (id: string, reached: (task: Task) => boolean) =>
+  vi.waitFor(
+    async () => {
+      const [task] = await engine.get([id])
+      expect(task && reached(task)).toBe(true)
+      return task!
+    },
+    { timeout: 30_000, interval: 5 },
+  )
+const ended = (id: string) => until(id, ({ status }) => isFinal(status))
+
+describe('what cannot be described', () => {
+  const file = join(import.meta.dirname, 'thrown-handlers.ts')
+  it.each(Object.keys(THROWN))(
+    'thrown as %s fails the task alone, here, in a thread, and outside its promise',
+    async (how) => {
+      await start(normalizeHandlers(await loadHandlers(file), file))
+      const types = ['here', 'isolated', 'stray', 'isolated_stray']
+      const ids = await Promise.all(types.map((type) => submit(type, { payload: how })))
+      for (const id of ids) {
+        const { status, error } = await ended(id)
+        expect([status, typeof error, error!.length > 0]).toEqual(['failed', 'string', true])
+      }
+      expect(await ended(await submit('fine'))).toMatchObject({ status: 'success' })
+    },
+  )
+
+  it('is told as far as it can be: names that are symbols, errors of another realm, causes and inner errors', () => {
+    const symbolic = Object.assign(new Error('of a symbol'), { name: Symbol('Odd'), stack: undefined })
+    expect(describeError(symbolic)).toBe('Symbol(Odd): of a symbol')
+    expect(describeError(runInNewContext('new TypeError("elsewhere")'))).toMatch(/^TypeError: elsewhere\n {4}at /)
+    const deep = new Error('outer', { cause: new AggregateError([new Error('first'), 'second'], 'several') })
+    const told = describeError(deep)
+    for (const part of ['Error: outer', '[cause]: AggregateError: several', '[errors 0]: Error: first', 'second']) {
+      expect(told).toContain(part)
+    }
+    const round = new Error('round')
+    round.cause = round
+    expect(describeError(round).match(/round/g)!.length).toBeGreaterThan(0)
+    expect(describeError(`${'x'.repeat(16_383)}😀`).isWellFormed()).toBe(true)
+  })
+
+  it('keeps the causes of a failure in the error of the task, also from a thread', async () => {
+    await start(normalizeHandlers(await loadHandlers(file), file))
+    for (const type of ['caused', 'isolated_caused']) {
+      const { error } = await ended(await submit(type))
+      expect(error).toMatch(/outer[\s\S]*\[cause\]: Error: inner/)
+    }
+  })
+})
+
+it('keeps a result as it was returned, though it turns into what cannot be written', async () => {
+  const kept: Record<string, unknown>[] = []
+  await startWith({
+    changing: {
+      run: (_, { progress }) => {
+        const value: Record<string, unknown> = { n: 1 }
+        progress(value as never)
+        kept.push(value)
+        setImmediate(() => {
+          value.self = value
+          value.big = 1n
+        })
+        return value
+      },
+    },
+  })
+  const ids = await Promise.all(Array.from({ length: 20 }, () => submit('changing')))
+  for (const id of ids)
+    expect(await ended(id)).toMatchObject({ status: 'success', result: { n: 1 }, progress: { n: 1 } })
+  expect(kept[0]!.self).toBe(kept[0])
+})
+
+it('never fails a task for its progress: bounds it, and says once what was ignored', async () => {
+  await startWith({
+    noisy: {
+      run: (_, { progress }) => {
+        for (const value of [Number.NaN, 'half', [1], null, { n: 1n }, { big: 'x'.repeat(20_000) }])
+          progress(value as never)
+        progress(100.00000000000001)
+        return 'done'
+      },
+    },
+  })
+  const id = await submit('noisy')
+  expect(await ended(id)).toMatchObject({ status: 'success', result: 'done', progress: 100 })
+  expect(lines.filter((line) => line.includes('progress was ignored'))).toHaveLength(1)
+})
+
+it('sends no more of the progress of a task than the last at each time, and the last of all with its end', async () => {
+  let last = 0
+  await startWith({
+    busy: {
+      run: async (_, { progress }) => {
+        for (let step = 1; step <= 500; step++) {
+          progress({ step, list: 'x'.repeat(10_000) })
+          await new Promise(setImmediate)
+        }
+        last = 500
+      },
+    },
+    other: { run: () => 1 },
+  })
+  const id = await submit('busy')
+  // Others end meanwhile, and each of their turns could take progress along.
+  const others = Promise.all(Array.from({ length: 200 }, () => submit('other').then(ended)))
+  expect(await ended(id)).toMatchObject({ progress: { step: 500 } })
+  await others
+  const { events } = await engine.events({ after: '', max: 10_000 })
+  const reported = events.filter(({ kind, taskId }) => kind === 'progress' && taskId === id)
+  expect(last).toBe(500)
+  expect(reported.length).toBeLessThan(100)
+})
+
+it.each([Number.NaN, Number.POSITIVE_INFINITY, 1e17, 'soon'])(
+  'retries by the back-off after RetryAfter(%s), and says so; others of its turn succeed',
+  async (delay) => {
+    await startWith({
+      later: {
+        run: () => {
+          throw new RetryAfter(delay, 'busy')
+        },
+      },
+      fine: { run: () => 'ok' },
+    })
+    const [later, ...fine] = await Promise.all([
+      submit('later', { maxRetry: 3 }),
+      ...Array.from({ length: 20 }, () => submit('fine')),
+    ])
+    const waiting = await until(later!, ({ attempts }) => attempts === 1)
+    expect(waiting.runAt - waiting.updatedAt).toBeLessThanOrEqual(1_000)
+    expect(waiting.error).toMatch(/back-off is used.*busy/)
+    for (const id of fine) expect(await ended(id)).toMatchObject({ status: 'success' })
+  },
+)
+
+it('waits for whole milliseconds or a duration with units', async () => {
+  const delays: (number | string)[] = [3_600_000.4, '1h']
+  await startWith({
+    later: {
+      run: ({ payload }) => {
+        throw new RetryAfter(delays[payload as number]!)
+      },
+    },
+  } as Handlers)
+  for (const payload of [0, 1]) {
+    const waiting = await until(await submit('later', { payload, maxRetry: 1 }), ({ attempts }) => attempts === 1)
+    expect(waiting.runAt - waiting.updatedAt).toBe(3_600_000)
+  }
+})
+
+class Picky extends ViewedEngine {
+  override turn(turn: Turn) {
+    const isBad = turn.outcomes?.some(({ outcome }) => outcome.kind === 'success' && textOf(outcome.result) === '"bad"')
+    return isBad ? Promise.reject(new XQueueError('internal', 'the store cannot take this')) : super.turn(turn)
+  }
+}
+
+it('sets apart an outcome that the store refuses: it fails with the reason, and the others are stored', async () => {
+  const held = new Set<string>()
+  const picky = new Picky(engine, (shown) => shown)
+  const together = Promise.withResolvers<void>()
+  const run =
+    (result: string) =>
+    async ({ id }: Task) => {
+      held.add(id)
+      if (held.size === 6) together.resolve()
+      await together.promise
+      return result
+    }
+  await startWith({ fine: { run: run('fine') as never }, bad: { run: run('bad') as never } }, { engine: picky })
+  const ids = await Promise.all(['fine', 'fine', 'bad', 'fine', 'fine', 'fine'].map((type) => submit(type)))
+  const tasks = await Promise.all(ids.map(ended))
+  expect(tasks.map(({ status }) => status)).toEqual(['success', 'success', 'failed', 'success', 'success', 'success'])
+  expect(tasks[2]!.error).toMatch(/the outcome was refused: .*the store cannot take this/)
+})
