@@ -3,7 +3,9 @@ import { Type } from 'typebox'
 import type { Handler } from '../src/worker/handlers.ts'
 import { standard } from './schema.ts'
 
-const STEPS = 10
+/** Reports are no closer than that, and of a long sleep there are a hundred. */
+const REPORT_MS_MIN = 100
+const REPORTS_MAX = 100
 
 const payload = Type.Object({
   duration: Type.Number({ minimum: 0, maximum: 3_600, default: 1, description: 'Seconds to sleep' }),
@@ -15,9 +17,14 @@ export const example: Handler<{ duration: number }, { slept: number }> = {
   payload: standard(payload),
   run: async (task, { signal, progress }) => {
     const { duration } = task.payload
-    for (let step = 1; step <= STEPS; step++) {
-      await sleep((duration * 1_000) / STEPS, undefined, { signal })
-      progress((step * 100) / STEPS)
+    const endMs = duration * 1_000
+    const stepMs = Math.max(REPORT_MS_MIN, endMs / REPORTS_MAX)
+    const startedAt = performance.now()
+    for (let sleptMs = 0; sleptMs < endMs; ) {
+      const nextMs = Math.min(sleptMs + stepMs, endMs)
+      await sleep(nextMs - (performance.now() - startedAt), undefined, { signal })
+      sleptMs = nextMs
+      progress((sleptMs * 100) / endMs)
     }
     return { slept: duration }
   },

@@ -1,14 +1,15 @@
 import { createHmac } from 'node:crypto'
+import type { Logger } from 'pino'
 import { type Static, Type } from 'typebox'
 import { Agent, type Dispatcher, request } from 'undici'
 import { DoNotRetry, RetryAfter } from '../src/task/retry.ts'
 import type { Handler } from '../src/worker/handlers.ts'
 import { checkUrl, publicLookup } from './http-guard.ts'
+import { retryAfterMs, retryAfterNote } from './retry-after.ts'
 import { standard } from './schema.ts'
 
 const REDIRECTS_MAX = 5
 const BODY_BYTES_MAX = 64 * 1024
-const RETRY_AFTER_MS_MAX = 86_400_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 /** Not sent on to another origin: what is secret. */
 const HEADERS_OF_ORIGIN = ['authorization', 'cookie', 'proxy-authorization']
@@ -37,15 +38,19 @@ type Answer = { status: number; url: string; content_type: string | null; body: 
 const publicAgent = new Agent({ connect: { lookup: publicLookup as never } })
 const anyAgent = new Agent()
 
+/** How long it may take is up to the task: its signal ends the call. */
+const NO_TIME_OUTS = { headersTimeout: 0, bodyTimeout: 0 }
+
 /**
  * Calls a URL: a webhook with no worker written. 2xx succeeds; network errors, 408, 429 and 5xx are retried, after
- * Retry-After where it is given; any other answer fails at once. The body is signed when XQUEUE_HTTP_SECRET is set:
+ * Retry-After where it is given, at most a day; any other answer fails at once. It may take as long as the task's
+ * `process_timeout` allows. The body is signed when XQUEUE_HTTP_SECRET is set:
  * X-XQueue-Signature is `sha256=` and the HMAC of `<X-XQueue-Timestamp>.<body>`.
  */
 export const http: Handler<Call, Answer> = {
   processTimeout: '1m',
   payload: standard(payload),
-  run: async (task, { signal }) => {
+  run: async (task, { signal, log }) => {
     const { method = task.payload.body === undefined ? 'GET' : 'POST', body } = task.payload
     const text = body === undefined ? null : typeof body === 'string' ? body : JSON.stringify(body)
     const given = Object.entries(task.payload.headers ?? {}).map(
@@ -60,7 +65,7 @@ export const http: Handler<Call, Answer> = {
       ...Object.fromEntries(given.filter(([name]) => !name.startsWith('x-xqueue-'))),
       'x-xqueue-task-id': task.id,
     }
-    return follow({ url: urlOf(task.payload.url), method, headers, body: text, trusted: true }, signal)
+    return follow({ url: urlOf(task.payload.url), method, headers, body: text, trusted: true }, signal, log)
   },
 }
 
@@ -73,18 +78,22 @@ interface Hop {
   trusted: boolean
 }
 
-async function follow(first: Hop, signal: AbortSignal): Promise<Answer> {
+async function follow(first: Hop, signal: AbortSignal, log: Logger): Promise<Answer> {
   const allowPrivate = process.env.XQUEUE_HTTP_ALLOW_PRIVATE === 'true'
   const dispatcher = allowPrivate ? anyAgent : publicAgent
   let hop = first
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects++) {
+    hop = withoutCredentials(hop)
     const { url, method, headers, body, trusted } = hop
     checkUrl(url, allowPrivate)
     const signed = { ...headers, ...(trusted ? signature(body ?? '') : {}) }
-    const response = await request(url, { method, headers: signed, body, signal, dispatcher }).catch(judge)
+    const call = { method, headers: signed, body, signal, dispatcher, ...NO_TIME_OUTS }
+    const response = await request(url, call).catch(judge)
     const location = response.headers.location
     const { statusCode: status } = response
-    if (![301, 302, 303, 307, 308].includes(status) || typeof location !== 'string') return answerOf(response, url)
+    if (![301, 302, 303, 307, 308].includes(status) || typeof location !== 'string') {
+      return answerOf(response, url, log)
+    }
     await response.body.dump({ limit: BODY_BYTES_MAX })
     hop = redirected(hop, urlOf(location, url), status)
   }
@@ -112,7 +121,7 @@ function judge(error: Error & { code?: string }): never {
   throw error
 }
 
-async function answerOf(response: Dispatcher.ResponseData, url: URL): Promise<Answer> {
+async function answerOf(response: Dispatcher.ResponseData, url: URL, log: Logger): Promise<Answer> {
   const { statusCode: status, headers } = response
   const body = await readSome(response.body)
   if (status >= 200 && status < 300) {
@@ -121,7 +130,10 @@ async function answerOf(response: Dispatcher.ResponseData, url: URL): Promise<An
   }
   const told = `${url.origin}${url.pathname} answered ${status}: ${body.slice(0, 500)}`
   if (status !== 408 && status !== 429 && status < 500) throw new DoNotRetry(told)
-  const delayMs = retryAfterMs(headers['retry-after'], Date.now())
+  const [header, now] = [headers['retry-after'], Date.now()]
+  const delayMs = retryAfterMs(header, now)
+  const note = retryAfterNote(header, now)
+  if (note !== null) log.info({ status, retry_after: header, delay_ms: delayMs }, note)
   throw delayMs === null ? new Error(told) : new RetryAfter(delayMs, told)
 }
 
@@ -145,11 +157,30 @@ async function readSome(stream: Dispatcher.ResponseData['body']): Promise<string
   return Buffer.concat(chunks).subarray(0, BODY_BYTES_MAX).toString()
 }
 
-/** Seconds or a date (RFC 9110, 10.2.3), as milliseconds from now, at most a day; null when it says nothing. */
-export function retryAfterMs(header: string | string[] | undefined, now: number): number | null {
-  if (typeof header !== 'string') return null
-  const ms = /^\d+$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - now
-  return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), RETRY_AFTER_MS_MAX)
+/**
+ * Credentials in a URL are sent as Basic authentication (RFC 7617), unless the headers bring their own, and stand
+ * neither in the result nor in an error.
+ */
+function withoutCredentials(hop: Hop): Hop {
+  const { username, password } = hop.url
+  if (username === '' && password === '') return hop
+  const url = new URL(hop.url)
+  url.username = ''
+  url.password = ''
+  if ('authorization' in hop.headers) return { ...hop, url }
+  const user = decoded(username)
+  if (user.includes(':'))
+    throw new DoNotRetry(`the user of ${url.origin} has a colon, which Basic authentication cannot carry`)
+  const authorization = `Basic ${Buffer.from(`${user}:${decoded(password)}`).toString('base64')}`
+  return { ...hop, url, headers: { ...hop.headers, authorization } }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text // A % that stands for itself.
+  }
 }
 
 function signature(body: string): Record<string, string> {

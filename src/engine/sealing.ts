@@ -1,6 +1,7 @@
 import { type Json, JsonText } from '../task/json.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
+import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from './admission.ts'
 import type { Engine, Lease, ListQuery, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
 import { placeholder, type Seal } from './seal.ts'
 import { type View, ViewedEngine } from './viewed.ts'
@@ -29,7 +30,9 @@ export class SealingEngine extends ViewedEngine {
     return query.bare ? this.#engine.list(query) : super.list(query)
   }
 
-  override submit(specs: readonly TaskSpec[]) {
+  override async submit(specs: readonly TaskSpec[]) {
+    // An engine cannot look into what is sealed.
+    refuseUnstorable(specs)
     // A repeated submission must be the same as it was, or it would be taken for another one under the same key.
     const sealed = specs.map((spec) => ({
       ...spec,
@@ -39,7 +42,7 @@ export class SealingEngine extends ViewedEngine {
   }
 
   override async turn(turn: Turn): Promise<TurnAnswer> {
-    const answer = await this.#engine.turn(this.#sealed(turn))
+    const answer = await this.#engine.turn(this.#sealed(storableTurn(turn)))
     const leases: Lease[] = []
     const lost: { lease: string; keyId: string }[] = []
     for (const lease of answer.leases) {
@@ -56,6 +59,7 @@ export class SealingEngine extends ViewedEngine {
   }
 
   override async schedules(change?: ScheduleChange) {
+    if (change) refuseUnstorableSchedule(change)
     return super.schedules(change && this.#sealedChange(change))
   }
 

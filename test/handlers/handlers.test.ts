@@ -8,11 +8,14 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { pino } from 'pino'
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server'
+// @ts-expect-error It has no types, and is there for tests.
+import { tick } from 'undici/lib/util/timers.js'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { email } from '../../handlers/email.ts'
 import { example } from '../../handlers/example.ts'
-import { http, retryAfterMs } from '../../handlers/http.ts'
+import { http } from '../../handlers/http.ts'
 import { checkUrl, isPublicAddress, publicLookup } from '../../handlers/http-guard.ts'
+import { retryAfterMs, retryAfterNote } from '../../handlers/retry-after.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { completeSpec, type Progress } from '../../src/task/task.ts'
 import type { Handler, HandlerContext } from '../../src/worker/handlers.ts'
@@ -429,6 +432,41 @@ describe('the http handler', () => {
       expect(retryAfterMs('Tue, 01 Jan 2030 00:01:30 GMT', now)).toBe(90_000)
     })
 
+    it.each([
+      ['1.5', 1_500],
+      ['.5', 500],
+      [' 7 ', 7_000],
+      ['0', 0],
+      ['Tuesday, 01-Jan-30 00:01:30 GMT', 90_000],
+      ['Tue Jan  1 00:01:30 2030', 90_000],
+      ['2030-01-01T01:01:30+01:00', 90_000],
+      ['Friday, 31-Dec-99 23:59:59 GMT', 0],
+      ['Tue, 01 Jan 2030 00:01:30 CET', null],
+      ['01/01/2030', null],
+      ['1,5', null],
+      ['-1', null],
+      ['1e3', null],
+    ])('%s, whatever the time zone of this machine', (header, ms) => {
+      expect(retryAfterMs(header, Date.UTC(2030, 0, 1))).toBe(ms)
+    })
+
+    it('and says in the log what it made of it', async () => {
+      const lines: string[] = []
+      const log = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) })
+      for (const [header, note] of [
+        ['7', /after Retry-After/],
+        ['soon', /cannot be read: the back-off/],
+        ['1e9'.padEnd(3), /cannot be read/],
+        ['999999999', /more than a day/],
+        ['Fri, 31 Dec 1999 23:59:59 GMT', /is over/],
+      ] as const) {
+        answers(503, { 'Retry-After': header })
+        await fate(run(http, { url: base }, { log }))
+        expect(JSON.parse(lines.at(-1)!)).toMatchObject({ retry_after: header.trim(), msg: note })
+      }
+      expect(retryAfterNote(undefined, 0)).toBeNull()
+    })
+
     it('for a day at most, however many seconds it asks for', () => {
       fc.assert(
         fc.property(fc.bigInt({ min: 86_400n, max: 10n ** 400n }), (seconds) => {
@@ -444,6 +482,63 @@ describe('the http handler', () => {
           return ms === null || (ms >= 0 && ms <= 86_400_000)
         }),
       )
+    })
+  })
+
+  it('waits for an answer as long as the task allows, and no time-out of its own ends it', async () => {
+    const asked = Promise.withResolvers<void>()
+    const late = Promise.withResolvers<void>()
+    answer = (_request, response) => {
+      asked.resolve()
+      void late.promise.then(() => {
+        response.writeHead(200).write('first, ')
+        setImmediate(() => {
+          tick(400_000)
+          response.end('then the rest')
+        })
+      })
+    }
+    const running = run(http, { url: base })
+    await asked.promise
+    // undici counts its time-outs by a clock of its own, which this moves.
+    tick(400_000)
+    late.resolve()
+    expect(await running).toMatchObject({ status: 200, body: 'first, then the rest' })
+  })
+
+  describe('sends credentials of the URL', () => {
+    const withUser = (user: string) => base.replace('//', `//${user}@`)
+    const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
+
+    it.each([
+      ['ann:secret', 'ann:secret'],
+      ['ann', 'ann:'],
+      ['gr%C3%BC%C3%9Fe:p%40ss%3A', 'grüße:p@ss:'],
+    ])('%s as Basic authentication, and shows them nowhere', async (user, sent) => {
+      const result = await run(http, { url: `${withUser(user)}/a` })
+      expect(calls[0]!.headers.authorization).toBe(basic(sent))
+      expect(result.url).toBe(`${base}/a`)
+    })
+
+    it('unless the headers bring their own', async () => {
+      const headers = { Authorization: 'Bearer token' }
+      const result = await run(http, { url: withUser('ann:secret'), headers })
+      expect([calls[0]!.headers.authorization, result.url]).toEqual(['Bearer token', `${base}/`])
+    })
+
+    it('to no other origin', async () => {
+      redirects(302, `${other}/b`)
+      await run(http, { url: withUser('ann:secret') })
+      expect(calls.map(({ headers }) => headers.authorization)).toEqual([basic('ann:secret'), undefined])
+    })
+
+    it('and refuses a user that it cannot carry', async () => {
+      expect(await fate(run(http, { url: withUser('a%3Ab:c') }))).toBe('fails for good')
+      expect(calls).toEqual([])
+    })
+
+    it.each([`not a url //ann:secret@host`, `http://ann:secret@[bad`])('and no error shows them: %s', async (url) => {
+      await expect(run(http, { url })).rejects.toThrow(/^(?!.*secret)/s)
     })
   })
 
@@ -909,11 +1004,17 @@ describe('the email handler', () => {
 })
 
 describe('the example handler', () => {
-  it('tells how far it is, up to 100', async () => {
+  it('tells how far it is every 100 ms, up to 100', async () => {
     const seen: Progress[] = []
-    const result = await run(example, { duration: 0 }, { progress: (value) => seen.push(value) })
-    expect(result).toEqual({ slept: 0 })
-    expect(seen).toEqual([10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
+    const result = await run(example, { duration: 0.25 }, { progress: (value) => seen.push(value) })
+    expect(result).toEqual({ slept: 0.25 })
+    expect(seen).toEqual([40, 80, 100])
+  })
+
+  it('ends at once, and tells nothing, when there is nothing to sleep', async () => {
+    const seen: Progress[] = []
+    expect(await run(example, { duration: 0 }, { progress: (value) => seen.push(value) })).toEqual({ slept: 0 })
+    expect(seen).toEqual([])
   })
 
   it('stops between two steps when it is aborted', async () => {
@@ -921,10 +1022,10 @@ describe('the example handler', () => {
     const seen: Progress[] = []
     const progress = (value: Progress) => {
       seen.push(value)
-      if (value === 30) controller.abort()
+      controller.abort()
     }
-    await expect(run(example, { duration: 0 }, { signal: controller.signal, progress })).rejects.toThrow('abort')
-    expect(seen).toEqual([10, 20, 30])
+    await expect(run(example, { duration: 10 }, { signal: controller.signal, progress })).rejects.toThrow('abort')
+    expect(seen).toEqual([1])
   })
 
   it('wakes from its sleep when it is aborted', async () => {
