@@ -137,8 +137,7 @@ export class SqliteEngine implements Engine {
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
     await this.#write((tx) => this.#registry.configure(tx, this.#ring, type, change))
-    const [info] = await this.types({ names: [type] })
-    return info!
+    return (await this.types({ names: [type] }))[0]!
   }
 
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
@@ -205,9 +204,9 @@ export class SqliteEngine implements Engine {
   }
 
   async schedules(change?: ScheduleChange): Promise<Schedule[]> {
-    if (change) refuseUnstorableSchedule(change)
-    if (change) return this.#write((tx) => this.#schedules.change(tx, change))
-    return this.#read(() => this.#schedules.list(this.#store))
+    if (!change) return this.#read(() => this.#schedules.list(this.#store))
+    refuseUnstorableSchedule(change)
+    return this.#write((tx) => this.#schedules.change(tx, change))
   }
 
   health(): Promise<Health> {
