@@ -126,7 +126,7 @@ async function answerOf(response: Dispatcher.ResponseData, url: URL, log: Logger
   const body = await readSome(response.body)
   if (status >= 200 && status < 300) {
     const type = headers['content-type']
-    return { status, url: withoutLogin(url), content_type: typeof type === 'string' ? type : null, body }
+    return { status, url: url.href, content_type: typeof type === 'string' ? type : null, body }
   }
   const told = `${url.origin}${url.pathname} answered ${status}: ${body.slice(0, 500)}`
   if (status !== 408 && status !== 429 && status < 500) throw new DoNotRetry(told)
@@ -135,14 +135,6 @@ async function answerOf(response: Dispatcher.ResponseData, url: URL, log: Logger
   const note = retryAfterNote(header, now)
   if (note !== null) log.info({ status, retry_after: header, delay_ms: delayMs }, note)
   throw delayMs === null ? new Error(told) : new RetryAfter(delayMs, told)
-}
-
-/** What is stored of a URL: a password in it is not. */
-function withoutLogin(url: URL): string {
-  const shown = new URL(url)
-  shown.username = ''
-  shown.password = ''
-  return shown.href
 }
 
 /** Up to 64 KiB of the body as text; what comes after is not read. */

@@ -123,7 +123,10 @@ export class SqliteEngine implements Engine {
 
   async turn(turn: Turn): Promise<TurnAnswer> {
     const answer = await this.#turn(storableTurn(turn))
-    if (turn.durable) await this.#durable()
+    if (!turn.durable) return answer
+    await this.#store.sync.durable().catch((error: unknown) => {
+      throw storeError(error, this.#store.path)
+    })
     return answer
   }
 
@@ -250,12 +253,6 @@ export class SqliteEngine implements Engine {
       return { settled, renewed, leases, cancelRequested }
     }, NOT_WAITED_FOR)
     return waits && answer.leases.length + answer.cancelRequested.length === 0 ? this.#wait(turn) : answer
-  }
-
-  async #durable(): Promise<void> {
-    await this.#store.sync.durable().catch((error: unknown) => {
-      throw storeError(error, this.#store.path)
-    })
   }
 
   /** Whether another process has written since the last call. */
