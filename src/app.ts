@@ -7,6 +7,7 @@ import { AuditLog } from './access/audit.ts'
 import { Certificate } from './access/certificate.ts'
 import { clientAddress } from './access/client-address.ts'
 import { isLocalName, refuseExposure } from './access/exposure.ts'
+import { IdentityProvider } from './access/identity-provider.ts'
 import { admitListeners } from './access/listeners.ts'
 import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
@@ -110,7 +111,11 @@ export async function startApp(
     let http: Server | null = null
     if (parts.server) {
       const { corsOrigins, trustedProxies } = config
-      const rights = { access, audit, corsOrigins, trustedProxies, tls }
+      const identity = config.identity && {
+        provider: new IdentityProvider(config.identity),
+        redirectUrl: config.identity.redirectUrl,
+      }
+      const rights = { access, audit, identity, corsOrigins, trustedProxies, tls }
       const server = await createServer({ ...own, ...rights, newcomers, handlers, version, registry, live })
       stops.push(() => server.close())
       address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {

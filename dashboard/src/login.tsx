@@ -2,7 +2,20 @@ import { useState } from 'preact/hooks'
 import { call } from './api.ts'
 import { ErrorLine, Panel, useAction } from './parts.tsx'
 import { session } from './session.ts'
-import { say } from './words.ts'
+import { say, type Word } from './words.ts'
+
+/** Why the identity provider's login failed: the server sends the browser back with a code, which is shown once. */
+function takeLoginError(): string | null {
+  const code = /^#login-error=(\w+)$/.exec(location.hash)?.[1]
+  if (code === undefined) return null
+  history.replaceState(null, '', location.pathname)
+  return say(LOGIN_ERRORS[code] ?? 'loginFailed')
+}
+const LOGIN_ERRORS: Readonly<Record<string, Word>> = {
+  forbidden: 'loginNoRole',
+  issuer_unavailable: 'loginUnavailable',
+}
+const loginError = takeLoginError()
 
 /** A key is typed once; a cookie that no script can read stands for it from then on. */
 export function LoginView() {
@@ -18,6 +31,14 @@ export function LoginView() {
   return (
     <>
       <h1>{say('login')}</h1>
+      <ErrorLine error={loginError ?? ''} />
+      {session.login_url && (
+        <Panel>
+          <a class="button" href={session.login_url}>
+            {say('loginProvider')}
+          </a>
+        </Panel>
+      )}
       <Panel>
         <form class="login" onSubmit={submit}>
           <label>

@@ -9,6 +9,8 @@ export interface Session {
   access_control: boolean
   name: string | null
   scopes: Scope[]
+  /** Where the identity provider logs in; null without one. */
+  login_url: string | null
 }
 
 /** It changes only with a new load of the page: nothing of what one key showed is left for the next. */

@@ -15,6 +15,26 @@ export function sessionCookie(token: string, seconds: number, isSecure: boolean)
   return `${NAME}=${token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=${seconds}${secure}`
 }
 
+const PENDING = 'xqueue_login'
+const PENDING_VALUE = new RegExp(`(?:^|; *)${PENDING}=([\\w-]{1,1000})(?:;|$)`)
+const PENDING_S = 600
+
+/**
+ * What a browser keeps while its user is at the identity provider. It comes back by a link, with which `Lax` sends it.
+ * @param text null removes it
+ */
+export function pendingLoginCookie(text: string | null, isSecure: boolean): string {
+  const value = Buffer.from(text ?? '').toString('base64url')
+  const secure = isSecure ? '; Secure' : ''
+  return `${PENDING}=${value}; Path=/; HttpOnly; SameSite=Lax; Max-Age=${text === null ? 0 : PENDING_S}${secure}`
+}
+
+/** The text in a Cookie header, or null. */
+export function pendingLoginOf(header: string | undefined): string | null {
+  const value = PENDING_VALUE.exec(header ?? '')?.[1]
+  return value === undefined ? null : Buffer.from(value, 'base64url').toString()
+}
+
 /** Whether a browser says that a page of this very server asks: only then a cookie counts. */
 export function isOwnOrigin(origin: string | undefined, host: string | undefined): boolean {
   return origin !== undefined && host !== undefined && URL.parse(origin)?.host === host

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { isScope, SCOPES, type Scope } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 import { FILE_SUFFIX, readSecret } from './secret-file.ts'
 import { readValue, SETTINGS, type Setting, type SettingName } from './settings.ts'
@@ -13,6 +14,7 @@ export interface Config {
   auth: Auth
   insecure: boolean
   issuer: IssuerConfig | null
+  identity: IdentityConfig | null
   tokenSecret: string | null
   /** PEM files. */
   tls: { cert: string; key: string } | null
@@ -53,6 +55,17 @@ export interface IssuerConfig {
   scopeClaim: string
 }
 
+/** An identity provider for the dashboard. */
+export interface IdentityConfig {
+  issuer: string
+  clientId: string
+  clientSecret: string | null
+  redirectUrl: string | null
+  scopes: string
+  rolesClaim: string
+  roles: ReadonlyMap<string, readonly Scope[]>
+}
+
 /** Where each value came from, for `xqueue config`. */
 export interface LoadedConfig {
   config: Config
@@ -86,6 +99,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     auth: value('auth'),
     insecure: value('insecure'),
     issuer: issuerOf(value),
+    identity: identityOf(value),
     tokenSecret: value('token-secret'),
     tls: tlsOf(value),
     corsOrigins: words(value('cors-origins')),
@@ -135,6 +149,32 @@ function issuerOf(value: Value): IssuerConfig | null {
   if (missing) throw new XQueueError('invalid_config', `--auth ${value('auth')} needs --${missing} as well`)
   const [jwksUrl, issuer, audience] = names.map((name) => value<string>(name)) as [string, string, string]
   return { jwksUrl, issuer, audience, scopeClaim: value('jwt-scope-claim') }
+}
+
+function identityOf(value: Value): IdentityConfig | null {
+  const [issuer, clientId] = [value<string | null>('oidc-issuer'), value<string | null>('oidc-client-id')]
+  if (issuer === null) return null
+  if (clientId === null) throw new XQueueError('invalid_config', '--oidc-issuer needs --oidc-client-id as well')
+  if (value<Auth>('auth') === 'off') {
+    throw new XQueueError('invalid_config', '--oidc-issuer needs access control: set --auth to keys, jwt or keys+jwt')
+  }
+  return {
+    issuer,
+    clientId,
+    clientSecret: value('oidc-client-secret'),
+    redirectUrl: value('oidc-redirect-url'),
+    scopes: value('oidc-scopes'),
+    rolesClaim: value('oidc-roles-claim'),
+    roles: new Map(words(value('oidc-roles')).map((role) => rolesOf(role))),
+  }
+}
+
+function rolesOf(text: string): [role: string, scopes: Scope[]] {
+  const [role, names] = text.split('=') as [string, string]
+  const scopes = names.split('+')
+  const unknown = scopes.find((name) => !isScope(name))
+  if (unknown === undefined) return [role, scopes as Scope[]]
+  throw new XQueueError('invalid_config', `oidc-roles: "${unknown}" is not a scope: use ${SCOPES.join(', ')}`)
 }
 
 function tlsOf(value: Value): Config['tls'] {

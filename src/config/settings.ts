@@ -24,6 +24,8 @@ export interface Setting {
 const MQTT_URL = /^(embedded|off|(mqtts?|wss?|tcp|ssl):\/\/[^\s/]\S*)$/
 const BROKER_URL = /^(mqtts?|wss?):\/\/[^\s@/]\S*$/
 const HTTPS_URL = /^(https:\/\/|http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/])\S+$/
+const CALLBACK_URL = /^https?:\/\/\S+\/login\/callback$/
+const ROLES = /^[^\s,=]+=[a-z]+(\+[a-z]+)*([,\s]+[^\s,=]+=[a-z]+(\+[a-z]+)*)*$/
 const ORIGINS = /^https?:\/\/[^\s/,]+([,\s]+https?:\/\/[^\s/,]+)*$/
 const NETWORK = String.raw`(loopback|linklocal|uniquelocal|[\da-fA-F.:]+(/\d{1,3})?)`
 const NETWORKS = new RegExp(`^${NETWORK}([,\\s]+${NETWORK})*$`)
@@ -31,7 +33,7 @@ const SECRET_CHARS_MIN = 32
 const MQTT_PREFIX = /^[\w.-]+(\/[\w.-]+)*$/
 
 /** Their values are shown to nobody, also not in an error. */
-const SECRETS = ['engine', 'mqtt', 'token-secret', 'payload-keys', 'smtp-url', 'http-secret']
+const SECRETS = ['engine', 'mqtt', 'token-secret', 'oidc-client-secret', 'payload-keys', 'smtp-url', 'http-secret']
 
 /** Every setting, one row each. */
 export const SETTINGS = [
@@ -56,6 +58,28 @@ export const SETTINGS = [
   row('jwt-issuer', { kind: 'text' }, null, 'Issuer that tokens must name'),
   row('jwt-audience', { kind: 'text' }, null, 'Audience that tokens must name'),
   row('jwt-scope-claim', { kind: 'text' }, 'scope', 'Claim that holds the scopes: submit, read, work, admin'),
+  row(
+    'oidc-issuer',
+    { kind: 'text', like: { pattern: HTTPS_URL, says: 'must be an https URL' } },
+    null,
+    'Identity provider (OpenID Connect) that people log in to the dashboard with',
+  ),
+  row('oidc-client-id', { kind: 'text' }, null, 'Client id that the provider knows XQueue by'),
+  row('oidc-client-secret', { kind: 'text' }, null, 'Its secret; without one, XQueue is a public client (PKCE)'),
+  row(
+    'oidc-redirect-url',
+    { kind: 'text', like: { pattern: CALLBACK_URL, says: 'must be a URL that ends with /login/callback' } },
+    null,
+    'Where the provider sends browsers back; default the host that was asked, with /login/callback',
+  ),
+  row('oidc-scopes', { kind: 'text' }, 'profile', 'What the provider is asked for beside openid, with spaces between'),
+  row('oidc-roles-claim', { kind: 'text' }, 'roles', 'Claim that holds the roles, as in realm_access.roles'),
+  row(
+    'oidc-roles',
+    { kind: 'text', like: { pattern: ROLES, says: 'must be roles with scopes, as in ops=admin,support=read+submit' } },
+    null,
+    'Scopes of each role: ops=admin,support=read+submit; roles named as scopes need none',
+  ),
   row(
     'token-secret',
     {

@@ -267,6 +267,7 @@ const Session = titled(
     name: orNull('string'),
     scopes: Type.Array(Type.Enum([...SCOPES], { title: 'Scope' })),
     expires_at: timeOrNull('When it ends'),
+    login_url: Type.Optional(orNull('string', { description: 'Where the identity provider logs in, if there is one' })),
   }),
 )
 

@@ -13,6 +13,7 @@ import type { TSchema } from 'typebox'
 import type { Access } from '../access/access.ts'
 import type { AuditLog } from '../access/audit.ts'
 import type { Certificate } from '../access/certificate.ts'
+import type { IdentityProvider } from '../access/identity-provider.ts'
 import { withoutTokens } from '../access/masking.ts'
 import { Newcomers } from '../access/newcomers.ts'
 import type { RouteScope } from '../access/principal.ts'
@@ -41,6 +42,7 @@ import { addHeaders } from './headers.ts'
 import { keyRoutes } from './keys.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
+import { loginRoutes } from './login.ts'
 import { engineMetrics } from './metrics.ts'
 import { documentApi } from './openapi.ts'
 import { OPERATIONS } from './operations.ts'
@@ -68,6 +70,8 @@ export interface ServerOptions {
   live?: LiveStatus | null
   /** Who may do what; null: everybody everything. */
   access?: Access | null
+  /** Logs people in to the dashboard; `redirectUrl` is where it sends them back, null: to the host that was asked. */
+  identity?: { provider: IdentityProvider; redirectUrl: string | null } | null
   /** Where changes and refusals are written; default nowhere. */
   audit?: AuditLog | null
   /** Whether what a Host header names is this server; default anything. */
@@ -234,6 +238,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     eventRoutes,
     subscriptionRoutes,
     sessionRoutes,
+    loginRoutes,
     keyRoutes,
     systemRoutes,
   ]

@@ -10,7 +10,7 @@ import type { Route, ServerContext } from './server.ts'
 const KEY_CHARS_MAX = 8_192
 
 /** Logging in with a key, for pages: the key is typed once, and from then on a cookie stands for it. */
-export function sessionRoutes({ access, hasTls }: ServerContext): Route[] {
+export function sessionRoutes({ access, identity, hasTls }: ServerContext): Route[] {
   // A proxy in front may have done the TLS: then the page's own address says so.
   const isSecure = ({ headers }: FastifyRequest) => hasTls || headers.origin?.startsWith('https:') === true
   return [
@@ -25,6 +25,8 @@ export function sessionRoutes({ access, hasTls }: ServerContext): Route[] {
         name: access && principal ? principal.name : null,
         scopes: access === null ? SCOPES : (principal?.scopes ?? []),
         expires_at: isoTime(principal?.expiresAt ?? null),
+        // Relative to the dashboard, wherever a proxy serves it.
+        login_url: access && identity ? 'login' : null,
       }),
     },
     {

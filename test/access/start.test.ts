@@ -33,6 +33,13 @@ it.each([
   [['--auth', 'jwt'], /needs --jwt-jwks/],
   [['--auth', 'jwt', '--jwt-jwks', 'https://x/jwks', '--jwt-issuer', 'x'], /needs --jwt-audience/],
   [['--jwt-jwks', 'http://elsewhere.example/jwks'], /must be an https URL/],
+  [['--oidc-issuer', 'https://x', '--auth', 'keys'], /needs --oidc-client-id/],
+  [['--oidc-issuer', 'https://x', '--oidc-client-id', 'x'], /needs access control/],
+  [['--oidc-issuer', 'http://elsewhere.example'], /must be an https URL/],
+  [
+    ['--oidc-issuer', 'https://x', '--oidc-client-id', 'x', '--auth', 'keys', '--oidc-roles', 'ops=boss'],
+    /"boss" is not a scope/,
+  ],
   [['--tls-cert', 'no.pem'], /--tls-cert needs --tls-key/],
   [['--tls-cert', 'none.pem', '--tls-key', 'no.pem'], /--tls-cert cannot be read/],
   [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are not a certificate and its key/],

@@ -1,0 +1,31 @@
+import { isScope, type Scope } from '../task/api-key.ts'
+
+const SCOPE_PREFIX = 'xqueue:'
+
+/**
+ * The scopes that an identity provider's claims give: those of each known role, and names of scopes themselves, with or
+ * without `xqueue:` in front.
+ * @param path the claim with the roles (a list, or words with spaces between); dots lead into objects
+ */
+export function scopesIn(claims: object, path: string, roles: ReadonlyMap<string, readonly Scope[]>): Scope[] {
+  const value = valueAt(claims, path)
+  const names = Array.isArray(value) ? value.map(String) : String(value ?? '').split(' ')
+  const scopes = names.flatMap((name) => {
+    const known = roles.get(name)
+    if (known) return known
+    const scope = name.startsWith(SCOPE_PREFIX) ? name.slice(SCOPE_PREFIX.length) : name
+    return isScope(scope) ? [scope] : []
+  })
+  return [...new Set(scopes)]
+}
+
+/** A claim of exactly that name wins: some providers name claims by a URL, with dots in it. */
+function valueAt(claims: object, path: string): unknown {
+  if (Object.hasOwn(claims, path)) return (claims as Record<string, unknown>)[path]
+  let value: unknown = claims
+  for (const step of path.split('.')) {
+    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, step)) return undefined
+    value = (value as Record<string, unknown>)[step]
+  }
+  return value
+}

@@ -1,0 +1,86 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import type { PendingLogin } from '../access/identity-provider.ts'
+import { notAccepted } from '../access/principal.ts'
+import { pendingLoginCookie, pendingLoginOf, sessionCookie } from '../access/session-cookie.ts'
+import { XQueueError } from '../task/errors.ts'
+import { toXQueueError } from './problems.ts'
+import type { Route, ServerContext } from './server.ts'
+
+const CALLBACK = '/login/callback'
+/** The dashboard as a link of the callback: it stays true below whatever path a proxy serves it. */
+const DASHBOARD = '../'
+
+/**
+ * Logging in with an identity provider: the browser leaves for it, and comes back with a code. These are
+ * pages for browsers, not calls of the API.
+ */
+export function loginRoutes({ access, audit, identity, hasTls, closing }: ServerContext): Route[] {
+  const isSecure = (request: FastifyRequest) => hasTls || request.protocol === 'https'
+  const redirectUrl = (request: FastifyRequest) =>
+    identity?.redirectUrl ?? `${isSecure(request) ? 'https' : 'http'}://${request.host}${CALLBACK}`
+  const provider = () => {
+    if (access && identity) return identity.provider
+    throw new XQueueError('not_found', 'no identity provider is configured: --oidc-issuer names one')
+  }
+  const audited = ({ ip }: FastifyRequest, status: number) => ({ action: 'log in', target: null, status, ip })
+
+  const start = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { url, login } = await provider().start(redirectUrl(request))
+    reply.header('Set-Cookie', pendingLoginCookie(JSON.stringify(login), isSecure(request)))
+    return reply.redirect(url.href, 302)
+  }
+
+  const finish = async (request: FastifyRequest, reply: FastifyReply) => {
+    const ended = pendingLoginCookie(null, isSecure(request))
+    try {
+      const principal = await provider().finish(answered(request), pending(request))
+      const { token, expiresAt } = await access!.openSession(principal)
+      const seconds = Math.floor((expiresAt - Date.now()) / 1_000)
+      audit?.changed(principal, audited(request, 302))
+      reply.header('Set-Cookie', [ended, sessionCookie(token, seconds, isSecure(request))])
+      return reply.redirect(DASHBOARD, 302)
+    } catch (error) {
+      if (closing.aborted) throw error
+      const { code, status, message } = toXQueueError(error as FastifyError)
+      audit?.refused(null, audited(request, status), message)
+      reply.header('Set-Cookie', ended)
+      // The page says what the code means: a text in a link could be anybody's.
+      return reply.redirect(`${DASHBOARD}#login-error=${code}`, 302)
+    }
+  }
+  /** The redirect URL with what the provider appended. */
+  const answered = (request: FastifyRequest) => {
+    const url = new URL(redirectUrl(request))
+    url.search = new URL(request.url, url).search
+    return url
+  }
+
+  return [
+    {
+      method: 'GET',
+      url: '/login',
+      scope: 'open',
+      summary: 'Log in with the identity provider: redirects a browser to it',
+      hidden: true,
+      handler: start,
+    },
+    {
+      method: 'GET',
+      url: CALLBACK,
+      scope: 'open',
+      summary: 'Where the identity provider sends the browser back: redirects it to the dashboard',
+      hidden: true,
+      handler: finish,
+    },
+  ]
+}
+
+function pending(request: FastifyRequest): PendingLogin {
+  const text = pendingLoginOf(request.headers.cookie)
+  try {
+    const { state, nonce, verifier } = JSON.parse(text ?? '') as PendingLogin
+    return { state: String(state), nonce: String(nonce), verifier: String(verifier) }
+  } catch {
+    throw notAccepted('no login was begun in this browser, or it took longer than ten minutes: log in again')
+  }
+}
