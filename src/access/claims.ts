@@ -1,4 +1,6 @@
 import { isScope, type Scope } from '../task/api-key.ts'
+import { type Bounds, boundsOf } from '../task/bounds.ts'
+import { notAccepted } from './principal.ts'
 
 const SCOPE_PREFIX = 'xqueue:'
 
@@ -7,16 +9,34 @@ const SCOPE_PREFIX = 'xqueue:'
  * without `xqueue:` in front.
  * @param path the claim with the roles (a list, or words with spaces between); dots lead into objects
  */
-export function scopesIn(claims: object, path: string, roles: ReadonlyMap<string, readonly Scope[]>): Scope[] {
+export function scopesIn(claims: object, path: string, roles?: ReadonlyMap<string, readonly Scope[]>): Scope[] {
   const value = valueAt(claims, path)
   const names = Array.isArray(value) ? value.map(String) : String(value ?? '').split(' ')
   const scopes = names.flatMap((name) => {
-    const known = roles.get(name)
+    const known = roles?.get(name)
     if (known) return known
     const scope = name.startsWith(SCOPE_PREFIX) ? name.slice(SCOPE_PREFIX.length) : name
     return isScope(scope) ? [scope] : []
   })
   return [...new Set(scopes)]
+}
+
+/**
+ * The types and groups that claims bound their holder to, as `--types` and `--groups` bound a key.
+ * @throws XQueueError `unauthorized`
+ */
+export function boundsIn(claims: object): Bounds | null {
+  const list = (claim: string) => {
+    const value = (claims as Record<string, unknown>)[claim]
+    if (value === undefined || (Array.isArray(value) && value.every((name) => typeof name === 'string'))) return value
+    throw notAccepted(`the token's claim "${claim}" must be a list of names`)
+  }
+  const [types, groups] = [list('xqueue_types'), list('xqueue_groups')]
+  try {
+    return boundsOf(types, groups)
+  } catch (error) {
+    throw notAccepted(`the token's claim xqueue_${(error as Error).message}`)
+  }
 }
 
 /** A claim of exactly that name wins: some providers name claims by a URL, with dots in it. */

@@ -1,7 +1,7 @@
 import * as oidc from 'openid-client'
 import type { Scope } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
-import { scopesIn } from './claims.ts'
+import { boundsIn, scopesIn } from './claims.ts'
 import { notAccepted, type Principal } from './principal.ts'
 
 export interface IdentityProviderOptions {
@@ -75,7 +75,16 @@ export class IdentityProvider {
       const remedy = 'an administrator of the identity provider assigns one'
       throw new XQueueError('forbidden', `${name} has no role of XQueue in the claim ${rolesClaim}: ${remedy}`)
     }
-    return { id: `oidc:${claims.sub}`, name, scopes, rate: null, keyId: null, expiresAt: null, interests: null }
+    return {
+      id: `oidc:${claims.sub}`,
+      name,
+      scopes,
+      rate: null,
+      keyId: null,
+      expiresAt: null,
+      interests: null,
+      bounds: boundsIn(claims),
+    }
   }
 
   async #configuration(): Promise<oidc.Configuration> {

@@ -1,7 +1,6 @@
-import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify } from 'jose'
-import { isScope, type Scope } from '../task/api-key.ts'
-import { type Bounds, boundsOf } from '../task/bounds.ts'
+import { createRemoteJWKSet, errors, jwtVerify } from 'jose'
 import { XQueueError } from '../task/errors.ts'
+import { boundsIn, scopesIn } from './claims.ts'
 import { notAccepted, type Principal } from './principal.ts'
 
 export interface IssuerOptions {
@@ -20,7 +19,6 @@ const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 const COOLDOWN_MS = 10_000
 const FETCH_MS_MAX = 5_000
 const CLOCK_SKEW_S = 5
-const SCOPE_PREFIX = 'xqueue:'
 
 /**
  * Somebody else who vouches for callers: an identity provider whose tokens (JWT) are checked with its public keys. They
@@ -49,7 +47,7 @@ export class Issuer {
     return {
       id: `jwt:${subject}`,
       name: subject,
-      scopes: scopesOf(payload, scopeClaim),
+      scopes: scopesIn(payload, scopeClaim),
       rate: null,
       keyId: null,
       expiresAt: payload.exp! * 1_000,
@@ -82,26 +80,4 @@ export class Issuer {
     const detail = `the keys of the token's issuer cannot be read from ${jwksUrl} (${(error as Error).message})`
     return new XQueueError('issuer_unavailable', detail, { retry_after: 1 }, { cause: error })
   }
-}
-
-/** What the issuer bounds its holder to, as `--types` and `--groups` do a key. @throws XQueueError `unauthorized` */
-function boundsIn(payload: JWTPayload): Bounds | null {
-  const list = (claim: string) => {
-    const value = payload[claim]
-    if (value === undefined || (Array.isArray(value) && value.every((name) => typeof name === 'string'))) return value
-    throw notAccepted(`the token's claim "${claim}" must be a list of names`)
-  }
-  const [types, groups] = [list('xqueue_types'), list('xqueue_groups')]
-  try {
-    return boundsOf(types, groups)
-  } catch (error) {
-    throw notAccepted(`the token's claim xqueue_${(error as Error).message}`)
-  }
-}
-
-function scopesOf(payload: JWTPayload, claim: string): Scope[] {
-  const value = payload[claim]
-  const words = Array.isArray(value) ? value.map(String) : String(value ?? '').split(' ')
-  const names = words.map((word) => (word.startsWith(SCOPE_PREFIX) ? word.slice(SCOPE_PREFIX.length) : word))
-  return [...new Set(names.filter(isScope))]
 }

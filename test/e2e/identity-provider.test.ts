@@ -14,10 +14,11 @@ let page: Page
 
 const startHere = () =>
   startProvider(providerPort, `${guarded.url}${CALLBACK}`, {
-    ann: ['ops'],
-    bob: ['support'],
-    cyd: ['xqueue:read'],
-    dee: ['sales'],
+    ann: { roles: ['ops'] },
+    bob: { roles: ['support'] },
+    cyd: { roles: ['xqueue:read'] },
+    dee: { roles: ['sales'] },
+    eve: { roles: ['support'], xqueue_groups: ['acme'] },
   })
 
 beforeAll(async () => {
@@ -84,6 +85,17 @@ it('refuses an account without a role, says so on the page and in the audit log,
   expect(guarded.audits()).toContainEqual(
     expect.objectContaining({ action: 'log in', status: 403, refused: true, why: expect.stringContaining('no role') }),
   )
+})
+
+it('confines an account to the groups that its claims name', async () => {
+  const admin = await guarded.key(['admin'])
+  for (const group of ['acme', 'globex']) await guarded.call(admin, 'POST', '/tasks', { type: 'quick', group })
+  await logIn('eve')
+  await page.locator('.who').getByText('eve').waitFor()
+  const { tasks } = (await page.evaluate("fetch('api/v1/tasks').then((answer) => answer.json())")) as {
+    tasks: { group: string }[]
+  }
+  expect(tasks.map(({ group }) => group)).toEqual(['acme'])
 })
 
 it('takes no answer that it did not ask for: another state, another browser, a used code, none at all', async () => {
