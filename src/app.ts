@@ -13,6 +13,7 @@ import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
 import type { Engine } from './engine/engine.ts'
 import { openEngine } from './engine/open.ts'
+import { Patience } from './engine/patience.ts'
 import { Seal } from './engine/seal.ts'
 import { SealingEngine } from './engine/sealing.ts'
 import { Sweeper } from './engine/sweeper.ts'
@@ -21,6 +22,7 @@ import { createLive, type Live, type LiveOptions } from './notify/live.ts'
 import { PATIENCE } from './server/connections.ts'
 import { attemptMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
+import { Starting } from './server/starting.ts'
 import { readStats } from './server/system.ts'
 import { typeJson } from './server/type-json.ts'
 import { type Bounds, boundsText } from './task/bounds.ts'
@@ -33,6 +35,8 @@ import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } fro
 import { Worker } from './worker/worker.ts'
 
 const TENANTS_MAX = 1_000
+
+const OPEN_ATTEMPT_MS = 100
 
 /** Which parts a process runs. */
 export interface Parts {
@@ -70,9 +74,29 @@ export async function startApp(
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   const { leaseMs, retention, pendingMax } = config
-  const store = await openEngine(config.engine, { leaseMs, retention, pendingMax })
+  const patience = new Patience(config.storeWaitMs, logger)
+  // An attempt to open a locked file blocks, so it is short.
+  const options = { leaseMs, retention, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
+  let starting: Promise<Starting | null> | undefined
+  // On a free port nobody can ask yet; a port that is in use is reported when the server listens.
+  const answerMeanwhile = () => {
+    if (parts.server && config.port !== 0) starting ??= Starting.listen(config, tls?.pair ?? null).catch(() => null)
+  }
+  const open = () =>
+    openEngine(config.engine, options).catch((error: unknown) => {
+      answerMeanwhile()
+      throw error
+    })
+  const store = await patience.with(open).catch(async (error: unknown) => {
+    await (await starting)?.close()
+    throw error
+  })
   const engine = seal ? new SealingEngine(store, seal) : store
-  const stops: (() => Promise<unknown>)[] = [async () => tls?.close(), () => engine.close()]
+  const endStarting = async () => {
+    await (await starting)?.close()
+    starting = undefined
+  }
+  const stops: (() => Promise<unknown>)[] = [async () => tls?.close(), () => engine.close(), endStarting]
   const stopAll = async () => {
     for (const stop of stops.splice(0).reverse()) {
       await stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'))
@@ -89,15 +113,17 @@ export async function startApp(
       const { concurrency, claimAhead, shutdownMs } = config
       const onAttempt = attemptMetrics(registry)
       worker = new Worker({ engine, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
-      await worker.start()
+      await patience.with(() => worker!.start())
       stops.push(() => worker!.stop())
     } else {
-      await announce(engine, handlers)
+      await patience.with(() => announce(engine, handlers))
     }
     let address: string | null = null
     // Everything that leaves the process but what goes to workers.
     const shown = config.redact.length > 0 ? new ViewedEngine(engine, redact) : engine
-    const access = parts.server ? await accessOf(config, engine, logger) : null
+    const access = parts.server ? await patience.with(() => accessOf(config, engine, logger)) : null
+    patience.over()
+    await endStarting()
     const audit = access && new AuditLog(logger)
     if (audit) stops.push(async () => audit.close())
     const instanceId = worker?.identity.id ?? randomUUID()

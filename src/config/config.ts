@@ -37,6 +37,7 @@ export interface Config {
   shutdownMs: number
   retention: { ageMs: number; countMax: number }
   pendingMax: number | null
+  storeWaitMs: number | null
   logLevel: string
   logFormat: string
   smtpUrl: string | null
@@ -121,6 +122,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     shutdownMs: value('shutdown'),
     retention: { ageMs: value('retention-age'), countMax: value('retention-count') },
     pendingMax: value('max-pending'),
+    storeWaitMs: value('store-wait'),
     logLevel: value('log-level'),
     logFormat: value('log-format'),
     smtpUrl: value('smtp-url'),

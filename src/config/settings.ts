@@ -159,6 +159,12 @@ export const SETTINGS = [
   row('retention-count', { kind: 'integer', min: 0, max: 1e9 }, '100000', 'How many finished tasks are kept'),
   row('max-pending', { kind: 'integer', min: 1, max: 1e9 }, null, 'Waiting tasks above which submissions get 429'),
   row(
+    'store-wait',
+    { kind: 'duration', minMs: 0 },
+    null,
+    'How long a start waits for a store that is away or locked; default for ever',
+  ),
+  row(
     'log-level',
     { kind: 'choice', of: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] },
     'info',

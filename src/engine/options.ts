@@ -23,6 +23,8 @@ export interface EngineOptions {
   eventsMax: number
   /** Waiting tasks over all types above which submissions are refused; null: no cap. */
   pendingMax: number | null
+  /** How long opening a locked file waits, which blocks the event loop. */
+  openWaitMs: number
   /** It holds the state for an engine that keeps a log, see state.ts. */
   isState: boolean
 }
@@ -39,5 +41,6 @@ export const ENGINE_DEFAULTS: EngineOptions = {
   retention: { ageMs: 86_400_000, countMax: 100_000 },
   eventsMax: 100_000,
   pendingMax: null,
+  openWaitMs: 5_000,
   isState: false,
 }

@@ -86,7 +86,7 @@ export class SqliteEngine implements Engine {
     this.url = sameUrl
     this.#options = options
     this.#waiters = new Waiters(options.after)
-    this.#store = new Store(path, inMemory, synchronous)
+    this.#store = new Store(path, inMemory, synchronous, options.openWaitMs)
     this.#due = new Due(this.#store)
     this.#registry = new Registry(this.#store, options)
     this.#rates = new Rates(this.#store)

@@ -8,8 +8,6 @@ import { WalSync } from './wal-sync.ts'
 const APPLICATION_ID = 0x58517565
 const SCHEMA_VERSION = 6
 const MEMORY_BUSY_MS = 1_000
-/** Opening waits so long for another process, and blocks meanwhile. */
-const OPEN_WAIT_MS = 5_000
 const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
   ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers', 'keys'],
@@ -28,17 +26,17 @@ export class Store {
   readonly #statements = new Map<string, StatementSync>()
 
   /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
-  constructor(path: string, inMemory: boolean, synchronous: 'FULL' | 'NORMAL') {
+  constructor(path: string, inMemory: boolean, synchronous: 'FULL' | 'NORMAL', openWaitMs: number) {
     this.path = path
     this.inMemory = inMemory
     try {
       if (!inMemory) createPrivateFile(path)
-      this.db = new DatabaseSync(path, { timeout: OPEN_WAIT_MS })
+      this.db = new DatabaseSync(path, { timeout: openWaitMs })
     } catch (error) {
       throw storeError(error, path)
     }
     try {
-      this.#prepareFile(synchronous)
+      this.#prepareFile(synchronous, openWaitMs)
       for (const file of STATEMENT_FILES) {
         for (const { name, asArrays, sql } of named(readSql(file))) {
           const statement = this.db.prepare(sql)
@@ -111,8 +109,8 @@ export class Store {
   }
 
   /** SQLite does not wait by itself for another process that is just doing the same with a new file. */
-  #logAhead(): void {
-    const until = performance.now() + OPEN_WAIT_MS
+  #logAhead(openWaitMs: number): void {
+    const until = performance.now() + openWaitMs
     for (;;) {
       try {
         this.db.exec('PRAGMA journal_mode = WAL')
@@ -124,7 +122,7 @@ export class Store {
     }
   }
 
-  #prepareFile(synchronous: string): void {
+  #prepareFile(synchronous: string, openWaitMs: number): void {
     const { db } = this
     // In this order: should another process be making the schema, its mark is there when its tables are.
     const tables = (db.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }).n
@@ -137,7 +135,7 @@ export class Store {
       const detail = `${this.path} was made by a newer XQueue (schema ${version}, this one knows ${SCHEMA_VERSION})`
       throw new XQueueError('engine_unusable', `${detail}: run that version, or choose another file`)
     }
-    if (!this.inMemory) this.#logAhead()
+    if (!this.inMemory) this.#logAhead(openWaitMs)
     db.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -65536`)
     db.exec('BEGIN IMMEDIATE')
     try {

@@ -1,0 +1,55 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import { XQueueError } from '../task/errors.ts'
+
+const PAUSE_MS_MIN = 100
+const PAUSE_MS_MAX = 2_000
+const BUSY_CODES = [5, 6]
+
+/**
+ * Repeats what a process does with its store at its start, while the store is away or locked by another process. The
+ * log has one line at the begin of the wait and one at its end.
+ *
+ * @param waitMs how long in all; null: for ever
+ * @throws what the store does not get over by itself, at once; `engine_unavailable` when the time is over
+ */
+export class Patience {
+  readonly #logger: Logger
+  readonly #until: number
+  #waitsSince: number | null = null
+
+  constructor(waitMs: number | null, logger: Logger) {
+    this.#logger = logger
+    this.#until = waitMs === null ? Number.POSITIVE_INFINITY : performance.now() + waitMs
+  }
+
+  async with<T>(work: () => Promise<T>): Promise<T> {
+    for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
+      try {
+        return await work()
+      } catch (error) {
+        if (!passes(error) || performance.now() + pauseMs > this.#until) throw error
+        if (this.#waitsSince === null) {
+          const why = (error as Error).message
+          this.#logger.warn({ why }, 'the store is away or locked: the start waits for it (--store-wait)')
+        }
+        this.#waitsSince ??= performance.now()
+        await sleep(pauseMs)
+      }
+    }
+  }
+
+  /** Everything that had to wait is done. */
+  over(): void {
+    if (this.#waitsSince === null) return
+    const waitedMs = Math.round(performance.now() - this.#waitsSince)
+    this.#logger.info({ waited_ms: waitedMs }, 'the store is there: the start goes on')
+  }
+}
+
+/** A server that does not answer, or a file that another process holds; not one that cannot be opened or written. */
+function passes(error: unknown): boolean {
+  if (!(error instanceof XQueueError) || error.code !== 'engine_unavailable') return false
+  const { errcode } = (error.cause ?? {}) as { errcode?: number }
+  return errcode === undefined || BUSY_CODES.includes(errcode & 0xff)
+}

@@ -1,0 +1,56 @@
+import { once } from 'node:events'
+import { createServer as createHttp, type RequestListener, type Server } from 'node:http'
+import { createServer as createHttps } from 'node:https'
+import { XQueueError } from '../task/errors.ts'
+
+const RETRY_AFTER_S = 1
+
+/**
+ * Answers in place of the server while the process waits for its store: it is alive, and anything else is to be tried
+ * again.
+ */
+export class Starting {
+  readonly #server: Server
+
+  static async listen(
+    { host, port }: { host: string; port: number },
+    pair: { cert: Buffer; key: Buffer } | null,
+  ): Promise<Starting> {
+    const server = pair ? createHttps(pair, answer) : createHttp(answer)
+    server.listen(port, host)
+    await once(server, 'listening')
+    return new Starting(server)
+  }
+
+  private constructor(server: Server) {
+    this.#server = server
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.#server, 'close')
+    this.#server.close()
+    this.#server.closeAllConnections()
+    await closed
+  }
+}
+
+const answer: RequestListener = ({ url = '' }, response) => {
+  const json = (status: number, type: string, body: object) => {
+    const headers = { 'Content-Type': type, 'Cache-Control': 'no-store', 'Retry-After': String(RETRY_AFTER_S) }
+    response.writeHead(status, { ...headers, Connection: 'close' }).end(JSON.stringify(body))
+  }
+  if (url.split('?', 1)[0] === '/api/v1/live') {
+    json(200, 'application/json', { status: 'alive' })
+    return
+  }
+  const detail = 'the process starts and waits for its store: try again in a moment'
+  const error = new XQueueError('engine_unavailable', detail, { retry_after: RETRY_AFTER_S })
+  json(error.status, 'application/problem+json', {
+    type: 'about:blank',
+    title: 'The engine cannot be reached',
+    status: error.status,
+    detail,
+    code: error.code,
+    retry_after: RETRY_AFTER_S,
+  })
+}

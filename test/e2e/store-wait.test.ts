@@ -1,0 +1,87 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { afterEach, expect, it, vi } from 'vitest'
+import { openEngine } from '../../src/engine/open.ts'
+import { freePort } from '../services/ports.ts'
+import { endAtExit, removeAtExit } from '../services/processes.ts'
+import { startRedis } from '../services/redis.ts'
+import { root } from '../services/xqueue.ts'
+
+const ends: (() => unknown)[] = []
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end()
+})
+
+function start(...args: string[]) {
+  const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-wait-')))
+  const child: ChildProcess = endAtExit(
+    spawn(process.execPath, [join(root, 'src/cli/main.ts'), ...args, '--log-format', 'json'], {
+      cwd: folder,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    }),
+  )
+  const process_ = { child, log: '' }
+  child.stderr!.on('data', (chunk) => {
+    process_.log += chunk
+  })
+  ends.push(async () => {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+    rmSync(folder, { recursive: true, force: true })
+  })
+  return process_
+}
+const times = (log: string, text: string) => log.split(text).length - 1
+const WAITS = 'the start waits for it'
+const GOES_ON = 'the start goes on'
+const READY = 'xqueue is ready'
+
+it('a server that starts before its Redis waits, is alive meanwhile, and says so once', async () => {
+  const redis = await startRedis()
+  ends.push(() => redis.stop())
+  await redis.kill()
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}/api/v1`
+  const server = start('serve', '--port', String(port), '--mqtt', 'off', '--engine', `${redis.url}?wait_ms=500`)
+  await vi.waitFor(async () => expect((await fetch(`${url}/live`)).status).toBe(200), { timeout: 30_000 })
+  const refused = await fetch(`${url}/tasks`)
+  expect([refused.status, refused.headers.get('content-type'), refused.headers.get('retry-after')]).toEqual([
+    503,
+    'application/problem+json',
+    '1',
+  ])
+  expect(await refused.json()).toMatchObject({ code: 'engine_unavailable', status: 503 })
+  await redis.start()
+  await vi.waitFor(() => expect(server.log).toContain(READY), { timeout: 30_000 })
+  expect([times(server.log, WAITS), times(server.log, GOES_ON)]).toEqual([1, 1])
+  expect((await fetch(`${url}/tasks`)).status).toBe(200)
+}, 60_000)
+
+it.each(['worker', 'serve'])(
+  'a %s that starts while another process holds the file waits, and ends only after --store-wait',
+  async (command) => {
+    const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-lock-')))
+    const path = join(folder, 'x.db')
+    await (await openEngine(`sqlite:${path}`)).close()
+    const lock = new DatabaseSync(path)
+    ends.push(() => lock.close())
+    lock.exec('BEGIN IMMEDIATE')
+    const port = command === 'serve' ? ['--port', '0'] : []
+    const flags = [...port, '--mqtt', 'off', '--engine', `sqlite:${path}`]
+    const patient = start(command, ...flags)
+    const hasty = start(command, ...flags, '--store-wait', '1s')
+    await vi.waitFor(() => expect(patient.log).toContain(WAITS), { timeout: 30_000 })
+    await vi.waitFor(() => expect(hasty.child.exitCode).toBe(3), { timeout: 30_000 })
+    expect(patient.child.exitCode).toBeNull()
+    lock.exec('ROLLBACK')
+    await vi.waitFor(() => expect(patient.log).toContain(READY), { timeout: 30_000 })
+    expect([times(patient.log, WAITS), times(patient.log, GOES_ON)]).toEqual([1, 1])
+  },
+  60_000,
+)
