@@ -171,7 +171,14 @@ type Own = Pick<
 
 /** The broker is embedded in servers only; to an external one every process may publish. */
 function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
-  const { mqtt, mqttPrefix: prefix, mqttQos: qos, mqttRetain: retain, mqttClientId: clientId } = config
+  const {
+    mqtt,
+    mqttPrefix: prefix,
+    mqttQos: qos,
+    mqttRetain: retain,
+    mqttVersion: version,
+    mqttClientId: clientId,
+  } = config
   if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
   const { host, mqttPort: port, mqttOrigins: origins, mqttPublicUrl: publicUrl, retention } = config
   const startedAt = Date.now()
@@ -190,7 +197,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
     return statsBy(engine)
   }
   const where = { host, port, origins, publicUrl, retentionMs: retention.ageMs }
-  return createLive({ ...own, ...where, mqtt, prefix, qos, retain, clientId, stats, statsOf })
+  return createLive({ ...own, ...where, mqtt, prefix, qos, version, retain, clientId, stats, statsOf })
 }
 
 async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, logger: Logger): Promise<Access | null> {

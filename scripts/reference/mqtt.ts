@@ -96,9 +96,12 @@ export function mqtt(): string {
 }
 
 const INTRO = `Every topic lies under a prefix, \`${PREFIX}\` unless \`--mqtt-prefix\` says otherwise. Where to connect: to the **embedded
-broker** (\`--mqtt embedded\`, what \`serve\` does by default) with MQTT 3.1.1 on port ${settingOf('mqtt-port').default}, or over WebSocket at
+broker** (\`--mqtt embedded\`, what \`serve\` does by default) with MQTT 5 and 3.1.1 on port ${settingOf('mqtt-port').default}, or over WebSocket at
 \`${PATH}\` of the HTTP server; or to the **broker of your own** that \`--mqtt mqtt://…\` names, to which XQueue publishes with
-MQTT 5 or, where that is not known, 3.1.1. Only XQueue publishes; nothing is done by publishing to a topic.`
+MQTT 5 or, where that is not known, 3.1.1 (\`--mqtt-version\` forces one). Only XQueue publishes. The embedded broker refuses what
+a client publishes with reason code 0x87 (MQTT 5), or acknowledges and drops it (3.1.1, which has no refusal), and logs it
+once for each connection. It has no shared subscriptions, no subscription identifiers and no enhanced authentication;
+its CONNACK says so. A client's maximum packet size is heeded: larger messages are left out.`
 
 const WORDS = `\`<id>\` is the task's, \`<type>\` its type, \`<status>\` one of the six. A worker's id is as it stands in
 \`GET /api/v1/workers\`, with \`% / + #\` (and the byte 0) escaped as in URLs. A process tells of its own worker to a broker of
@@ -129,6 +132,9 @@ const RETAINED = `| topic | embedded | a broker of your own |
 | --- | --- | --- |
 | \`${topics.task('<id>')}\` | looked up in the engine, until retention removes the task | retained (\`--mqtt-retain false\`: not); removed with the task by an empty payload. With MQTT 5 a final state also expires \`--retention-age\` after it was published |
 | \`${topics.worker('<id>')}\` | \`${WORKER_STATES.here}\` of the workers that there are | retained in the same way: \`${WORKER_STATES.here}\` when the process has connected, \`${WORKER_STATES.gone}\` when it stops, or by its will when its connection is lost. With MQTT 5 \`${WORKER_STATES.gone}\` expires \`--retention-age\` later |
+
+With a broker of your own also \`${topics.ofMark().topic}\`: without it, the broker is new or was restarted without what it had, and
+is given all states again.
 
 Nothing else is retained. A late subscriber knows a state that was retained by the flag \`retain\` of the message.`
 

@@ -28,6 +28,7 @@ export interface Config {
   mqttOrigins: readonly string[]
   mqttPrefix: string
   mqttQos: 0 | 1 | 2
+  mqttVersion: 'auto' | '5' | '3.1.1'
   mqttRetain: boolean
   mqttClientId: string | null
   concurrency: number
@@ -113,6 +114,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     mqttOrigins: words(value('mqtt-origins')),
     mqttPrefix: value('mqtt-prefix'),
     mqttQos: value('mqtt-qos'),
+    mqttVersion: value('mqtt-version'),
     mqttRetain: value('mqtt-retain'),
     mqttClientId: value('mqtt-client-id'),
     concurrency: value('concurrency'),

@@ -143,6 +143,12 @@ export const SETTINGS = [
     'What every topic starts with',
   ),
   row('mqtt-qos', { kind: 'integer', min: 0, max: 2 }, '1', 'Quality of service of what is published'),
+  row(
+    'mqtt-version',
+    { kind: 'choice', of: ['auto', '5', '3.1.1'] },
+    'auto',
+    'Version that an external broker is spoken to in; auto: 5, and 3.1.1 where that is refused',
+  ),
   row('mqtt-retain', { kind: 'flag' }, 'true', 'Whether an external broker retains the states of tasks and workers'),
   row('mqtt-client-id', { kind: 'text' }, null, 'Client id at an external broker; default one of its own a process'),
   row('concurrency', { kind: 'integer', min: 1, max: 10_000 }, '10', 'Tasks at once in this process'),

@@ -7,6 +7,7 @@ import { createWebSocketStream, WebSocketServer } from 'ws'
 import { Guests } from './guests.ts'
 import { LateStates } from './late.ts'
 import type { Live, LiveOptions } from './live.ts'
+import { Mqtt5, whenVersionKnown } from './mqtt5.ts'
 import { Outlet } from './outlet.ts'
 import { Sights } from './sights.ts'
 import type { State } from './snapshots.ts'
@@ -26,9 +27,13 @@ export const BROKER_LIMITS = {
   connectMs: 10_000,
 } as const
 
+/** Where dropped messages go: no filter under the prefix fits it. */
+const NOWHERE = '$refused'
+const TOPIC_CHARS_SHOWN = 200
+
 /**
- * The embedded broker: MQTT 3.1.1 over TCP and, at `/mqtt` of the HTTP server, over WebSocket. Clients may subscribe to
- * what lies under the prefix; only the server publishes. It keeps no sessions and no retained messages: who subscribes
+ * The embedded broker: MQTT 5 and 3.1.1 over TCP and, at `/mqtt` of the HTTP server, over WebSocket. Clients may subscribe
+ * to what lies under the prefix; only the server publishes. It keeps no sessions and no retained messages: who subscribes
  * gets the present state from the engine. Each process that embeds one serves its own subscribers.
  */
 export class EmbeddedBroker implements Live {
@@ -48,6 +53,8 @@ export class EmbeddedBroker implements Live {
   })
   readonly #subscribers = new Subscribers(BROKER_LIMITS.drainMs)
   readonly #outlet: Outlet
+  /** Connections whose publishing was told of. */
+  readonly #publishers = new WeakSet<Duplex>()
   #detail = 'not started'
   #leaveServer: () => void = () => undefined
 
@@ -138,7 +145,13 @@ export class EmbeddedBroker implements Live {
     }
     const guests = this.#guests
     if (guests) aedes.authenticate = (client, _user, password, done) => guests.admit(client, password, done)
-    aedes.authorizePublish = (_client, { topic }, done) => done(new Error(`only the server publishes, not to ${topic}`))
+    // MQTT 3.1.1 has no refusal of a publish: it is acknowledged and dropped, since a client whose connection were cut
+    // would connect and publish again and again. Nobody can subscribe to the topic that it goes to.
+    aedes.authorizePublish = (client, packet, done) => {
+      if (client) this.#refusedPublish(client.conn, packet.topic)
+      Object.assign(packet, { topic: NOWHERE, payload: Buffer.alloc(0), retain: false })
+      done(null)
+    }
     aedes.authorizeSubscribe = (client, subscription, done) => {
       const { topic, qos } = subscription
       const allowed = this.#topics.allows(topic) && (guests === null || guests.hears(client, topic))
@@ -158,7 +171,9 @@ export class EmbeddedBroker implements Live {
       )
     }
     aedes.on('subscribe', (subscriptions, client) => {
-      const granted = subscriptions.filter(({ qos }) => qos <= 2).map(({ topic }) => topic)
+      const { conn } = client
+      const wants = (filter: string) => !(conn instanceof Mqtt5) || conn.wantsStates(filter)
+      const granted = subscriptions.filter(({ topic, qos }) => qos <= 2 && wants(topic)).map(({ topic }) => topic)
       void this.#sendStates(client, granted)
     })
     aedes.on('unsubscribe', (filters, client) => {
@@ -166,7 +181,10 @@ export class EmbeddedBroker implements Live {
       if (this.#subscribers.isEmpty) this.#outlet.close()
     })
     // Known by now, or everybody may listen.
-    aedes.on('clientReady', ({ conn, req }) => this.#options.newcomers?.admit(req ? req.socket : (conn as Socket)))
+    aedes.on('clientReady', ({ conn, req }) => {
+      const socket = (conn instanceof Mqtt5 ? conn.stream : conn) as Socket
+      this.#options.newcomers?.admit(req ? req.socket : socket)
+    })
     aedes.on('clientDisconnect', (client) => this.#forget(client))
     const refused = (client: Client, error: Error) => {
       this.#forget(client)
@@ -190,12 +208,34 @@ export class EmbeddedBroker implements Live {
     }
   }
 
+  /** Told once of each connection: a client may publish many times a second. */
+  #refusedPublish(stream: Duplex, topic: string): void {
+    if (this.#publishers.has(stream)) return
+    this.#publishers.add(stream)
+    const { logger, prefix } = this.#options
+    const remedy = `only the server publishes under ${prefix}/, so its messages are dropped`
+    logger.warn({ topic: topic.slice(0, TOPIC_CHARS_SHOWN).toWellFormed() }, `an MQTT client publishes: ${remedy}`)
+  }
+
   #forget(client: Client): void {
     this.#subscribers.forget(client)
     if (this.#subscribers.isEmpty) this.#outlet.close()
   }
 
   #handle(stream: Duplex, request?: IncomingMessage): void {
+    // Until somebody else listens: one that is reset at once must not end the process.
+    stream.on('error', () => stream.destroy())
+    whenVersionKnown(stream, BROKER_LIMITS.connectMs, (version) => {
+      const options = {
+        receivedBytesMax: BROKER_LIMITS.receivedBytes,
+        filtersMax: 2 * BROKER_LIMITS.filters,
+        onRefusedPublish: (topic: string) => this.#refusedPublish(stream, topic),
+      }
+      this.#handleFromHere(version === 5 ? new Mqtt5(stream, options) : stream, request)
+    })
+  }
+
+  #handleFromHere(stream: Duplex, request?: IncomingMessage): void {
     const client = this.#aedes.handle(stream, request)
     // Behind Aedes's own listener: what it has read is in its parser, and what is left there is of one packet.
     stream.on('readable', () => {

@@ -7,6 +7,8 @@ import { propertiesOf } from './properties.ts'
 import { type Message, WORKER_STATES } from './topics.ts'
 
 const END_MS_MAX = 1_000
+/** A retained message comes right behind the acknowledgement of its subscription. */
+const RETAINED_WAIT_MS = 1_000
 /** Messages in flight at once, if the broker allows as many. */
 const IN_FLIGHT_MAX = 500
 /** Codes of both protocol versions that say that user, password or client id are not accepted. */
@@ -113,6 +115,30 @@ export class Link {
       this.#waiting.push({ messages, next: 0, done })
       this.#send()
     })
+  }
+
+  /**
+   * Whether the broker, which retains messages, has none on a topic. Where that cannot be known, since subscriptions are
+   * refused, it has.
+   */
+  async hasLost(topic: string): Promise<boolean> {
+    if (!this.#terms.retains) return false
+    const found = Promise.withResolvers<boolean>()
+    const heard = (at: string) => {
+      if (at === topic) found.resolve(false)
+    }
+    this.#client.on('message', heard)
+    const late = AbortSignal.any([this.lost, AbortSignal.timeout(RETAINED_WAIT_MS)])
+    late.addEventListener('abort', () => found.resolve(!this.lost.aborted), { once: true })
+    try {
+      await this.#client.subscribeAsync(topic, { qos: 1 })
+      return await found.promise
+    } catch {
+      return false
+    } finally {
+      this.#client.off('message', heard)
+      if (!this.lost.aborted) this.#client.unsubscribe(topic)
+    }
   }
 
   /** Ends at once: what is not acknowledged is lost to this link, and the broker tells the will. */

@@ -53,6 +53,8 @@ export interface LiveOptions {
   mqtt: string
   prefix: string
   qos: 0 | 1 | 2
+  /** External broker: the version that it is spoken to in; default `auto`, 5 and then 3.1.1. */
+  version?: 'auto' | '5' | '3.1.1'
   /** External broker: whether the state of each task is retained. */
   retain: boolean
   /** External broker; null: one that is made of `instanceId`. */

@@ -36,7 +36,7 @@ export class Notifier implements Live {
   /** URL without user and password, for people. */
   readonly #where: string
   readonly #stopping = new AbortController()
-  #version: 4 | 5 = 5
+  #version: 4 | 5
   #placed = false
   #failures = 0
   #statsAt = 0
@@ -48,6 +48,7 @@ export class Notifier implements Live {
   constructor(options: LiveOptions) {
     const { mqtt: url, qos, retain, retentionMs, workerId } = options
     this.#options = options
+    this.#version = options.version === '3.1.1' ? 4 : 5
     this.#topics = new Topics(options.prefix)
     const { protocol, host } = new URL(url)
     this.#where = `${protocol}//${host}`
@@ -147,9 +148,16 @@ export class Notifier implements Live {
     const renewing = this.#renew(over, signal)
     const inFlight: Promise<void>[] = []
     let handled = Promise.resolve()
+    let hasLost = false
+    let isFirst = true
+    // What changes from here on is told over this link.
+    const openedAt = Date.now()
+    void link.hasLost(this.#topics.ofMark().topic).then((lost) => {
+      hasLost = lost
+    })
     try {
       for (let page = first; !signal.aborted; ) {
-        if (page.gap) await this.#publishStates(link)
+        if (page.gap) await this.#publishStates(link, 'events were gone before they were published')
         const { last } = page
         const published = link.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
         // In the order of the outbox: no position before the ones before it.
@@ -160,6 +168,12 @@ export class Notifier implements Live {
         inFlight.push(handled)
         if (inFlight.length > PAGES_AHEAD) await inFlight.shift()
         await this.#publishStats(link)
+        // Only when all that waited is told: no state is told before the changes that led to it.
+        if (hasLost && page.events.length < PAGE && !isFirst) {
+          hasLost = false
+          await this.#retainAgain(link, openedAt)
+        }
+        isFirst = false
         const waitMs = Math.max(1, this.#statsAt - performance.now())
         page = await this.#options.engine.events({ after: last, max: PAGE, waitMs, signal })
       }
@@ -200,20 +214,32 @@ export class Notifier implements Live {
     await link.publish([this.#topics.ofStats(await this.#options.stats())])
   }
 
-  /** After a gap the retained states would be wrong for good: tells the present state of all that is kept. */
-  async #publishStates(link: Link): Promise<void> {
-    const text = 'events were gone before they were published: publishing what is now'
-    this.#options.logger.warn({ broker: this.#where }, text)
+  /**
+   * A broker that retains a mark of ours retains the rest, too. One without it is new, or was restarted without what it
+   * had: late subscribers would find nothing there.
+   *
+   * @param before ms; what has changed since is told as a change
+   */
+  async #retainAgain(link: Link, before: number): Promise<void> {
+    await this.#publishStates(link, 'the broker has no retained states of this queue', before)
+    await link.publish([this.#topics.ofMark()])
+  }
+
+  /** Where retained states would be wrong for good: tells the present state of all that is kept. */
+  async #publishStates(link: Link, because: string, before = Number.POSITIVE_INFINITY): Promise<void> {
+    this.#options.logger.warn({ broker: this.#where }, `${because}: publishing what is now`)
     let cursor: string | null = null
     do {
       const page = await this.#options.engine.list({ limit: PAGE, ...(cursor === null ? {} : { cursor }) })
-      await link.publish(page.tasks.map((task) => this.#topics.ofTask(task)))
+      const unchanged = page.tasks.filter(({ updatedAt }) => updatedAt <= before)
+      await link.publish(unchanged.map((task) => this.#topics.ofTask(task)))
       cursor = page.nextCursor
     } while (cursor !== null)
   }
 
   #down(error: Error & { tryOtherVersion?: boolean }): void {
-    if (error.tryOtherVersion) this.#version = this.#version === 5 ? 4 : 5
+    const isFree = (this.#options.version ?? 'auto') === 'auto'
+    if (isFree && error.tryOtherVersion) this.#version = this.#version === 5 ? 4 : 5
     const first = this.#state.ok || this.#failures === 0
     this.#failures += 1
     const because = error.message || String((error as NodeJS.ErrnoException).code)

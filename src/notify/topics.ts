@@ -54,6 +54,13 @@ export const TOPICS = {
     retain: true,
     qosMax: 2,
   },
+  mark: {
+    path: 'retained',
+    tells: 'that a broker of your own has the states retained; without it they are published again',
+    contentType: 'text/plain',
+    retain: true,
+    qosMax: 1,
+  },
 } as const satisfies Record<string, TopicKind>
 
 /** What is published. */
@@ -152,6 +159,10 @@ export class Topics {
 
   ofWorker(id: string, state: string): Message {
     return { kind: TOPICS.worker, topic: this.worker(id), payload: () => state, final: state === WORKER_STATES.gone }
+  }
+
+  ofMark(): Message {
+    return { kind: TOPICS.mark, topic: this.#of(TOPICS.mark), payload: () => 'yes' }
   }
 
   ofStats(stats: object, tenant?: string): Message {

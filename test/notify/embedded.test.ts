@@ -157,8 +157,8 @@ it('grants subscriptions under the prefix only, and publishes for nobody', async
   }
   const intruder = mqtt.connect(url, { reconnectPeriod: 0 })
   await event(intruder, 'connect')
-  intruder.publish(`xqueue/tasks/${id}`, 'not even JSON', { qos: 0, retain: true })
-  await event(intruder, 'close')
+  await intruder.publishAsync(`xqueue/tasks/${id}`, 'not even JSON', { qos: 1, retain: true })
+  await intruder.endAsync()
   const dying = mqtt.connect(url, {
     reconnectPeriod: 0,
     will: { topic: `xqueue/tasks/${id}`, payload: Buffer.from('a will'), qos: 0, retain: false },

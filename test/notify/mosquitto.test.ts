@@ -187,6 +187,60 @@ it('takes 3.1.1 where the broker knows no other', async () => {
   await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
 })
 
+it.each([
+  ['5', 5],
+  ['3.1.1', 4],
+])('speaks version %s alone when the setting says so', async (version, protocol) => {
+  const asked: number[] = []
+  const other = new Aedes()
+  await other.listen()
+  other.preConnect = (_client, packet, done) => {
+    asked.push((packet as { protocolVersion: number }).protocolVersion)
+    done(new Error('try another version'), false)
+  }
+  const server = createServer(other.handle).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const mqtt = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const process = await Process.start({ mqtt, 'mqtt-version': version })
+  closing.push(async () => {
+    await process.stop()
+    server.close()
+    other.close()
+  })
+  await vi.waitFor(() => expect(asked.length).toBeGreaterThan(2), MANY_MS)
+  expect(new Set(asked)).toEqual(new Set([protocol]))
+})
+
+it('gives a broker that has lost its retained states all of them again, and one that has them none', async () => {
+  await broker.start()
+  const process = await start()
+  const ids = await Promise.all(Array.from({ length: 20 }, (_, n) => process.submit('quick', n)))
+  const waiting = await process.submit('slow')
+  const first = await listen(['xqueue/tasks/#', 'xqueue/retained'])
+  await first.until(() => {
+    for (const id of ids) expect(first.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success')
+    expect(first.on('xqueue/retained')).toHaveLength(1)
+  })
+  await broker.stop()
+  const whileAway = await process.submit('quick')
+  await broker.startAgain()
+  await first.until(() => expect(first.on('xqueue/retained').length).toBeGreaterThan(1))
+  const late = await listen(['xqueue/tasks/#', 'xqueue/retained'])
+  await late.until(() => {
+    for (const id of [...ids, whileAway]) expect(late.statuses(`xqueue/tasks/${id}`)).toEqual(['success'])
+    expect(late.on(`xqueue/tasks/${waiting}`)).toMatchObject([{ packet: { retain: true } }])
+    expect(late.on('xqueue/retained')).toHaveLength(1)
+  })
+  const told = () => process.log.filter((line) => line.includes('has no retained states')).length
+  const before = told()
+  const again = await Process.start({ mqtt: broker.url })
+  closing.push(() => again.stop())
+  await vi.waitFor(async () => expect((await again.mqttCheck()).ok).toBe(true), MANY_MS)
+  const id = await again.submit('quick')
+  await first.until(() => expect(first.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
+  expect([told() - before, again.log.filter((line) => line.includes('has no retained states')).length]).toEqual([0, 0])
+})
+
 it('removes the retained state when retention removes the task', async () => {
   await broker.start()
   let now = Date.now()

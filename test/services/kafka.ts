@@ -1,8 +1,9 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { jarsOf } from './maven.ts'
 import { freePort } from './ports.ts'
 import { endAtExit, removeAtExit } from './processes.ts'
 import { ready } from './redis.ts'
@@ -178,27 +179,5 @@ function securedBy({ user, password }: Login, folder: string): string[] {
 
 /** The folder with the jars: fetched once, into the cache of the user, and not into the project. */
 export function kafkaJars(): string {
-  const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
-  const folder = join(cache, 'xqueue-tests', `kafka-${VERSION}`)
-  if (existsSync(folder)) return folder
-  console.error(`fetching Apache Kafka ${VERSION} from Maven Central, about 45 MB`)
-  mkdirSync(join(cache, 'xqueue-tests'), { recursive: true })
-  // Two may come at once: under its name only when it is complete, and each with a repository of its own, since Maven
-  // shares none safely.
-  const part = mkdtempSync(`${folder}-`)
-  const own = mkdtempSync(`${folder}-repository-`)
-  const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${part}`]
-  const args = ['-B', '-q', `-Dmaven.repo.local=${own}`, '-f', join(HERE, 'pom.xml'), ...goal]
-  try {
-    execFileSync('mvn', args, { stdio: ['ignore', 'ignore', 'inherit'] })
-  } finally {
-    rmSync(own, { recursive: true, force: true })
-  }
-  try {
-    renameSync(part, folder)
-  } catch (error) {
-    if (!existsSync(folder)) throw error
-    rmSync(part, { recursive: true, force: true })
-  }
-  return folder
+  return jarsOf(join(HERE, 'pom.xml'), `kafka-${VERSION}`)
 }
