@@ -24,7 +24,7 @@ const SUBSCRIPTION_REFUSED = 0x80
 const NEVER_STATES = 2
 const STATES_OF_NEW_ONLY = 1
 
-/** Calls `ready` with the version that the first packet asks for, and all bytes still to be read; `null`: no version. */
+/** Calls `ready` with the version that the first packet asks for, all bytes still to be read; null: no version. */
 export function whenVersionKnown(stream: Duplex, waitMs: number, ready: (version: number | null) => void): void {
   let head = Buffer.alloc(0)
   const late = setTimeout(() => stream.destroy(), waitMs).unref()
