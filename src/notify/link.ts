@@ -118,8 +118,8 @@ export class Link {
   }
 
   /**
-   * Whether the broker, which retains messages, has none on a topic. If it refuses the subscription, this cannot be known
-   * and is false.
+   * Whether the broker, which retains messages, has none on a topic. If it refuses the subscription, this cannot be
+   * known, and is false.
    */
   async hasLost(topic: string): Promise<boolean> {
     if (!this.#terms.retains) return false
