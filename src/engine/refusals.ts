@@ -4,14 +4,18 @@ import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 
 /** Why an engine refuses something, in the same words whichever engine it is. */
 
+/** Types that a refusal names. */
+const NAMES_MAX = 20
 /** How soon a full queue is worth asking again, seconds. */
 const RETRY_AFTER_FULL = 1
 
 export function unknownType(type: string, registered: string[]): XQueueError {
-  const have = registered.length > 0 ? `registered are ${registered.join(', ')}` : 'none is registered'
+  const some = registered.slice(0, NAMES_MAX)
+  const more = registered.length > some.length ? `, and ${registered.length - some.length} more` : ''
+  const have = some.length > 0 ? `registered are ${some.join(', ')}${more}` : 'none is registered'
   const remedy = 'start a worker that has a handler for it'
   const detail = `no handler is registered for the task type "${type}" (${have}): ${remedy}`
-  return new XQueueError('unknown_type', detail, { registered_types: registered })
+  return new XQueueError('unknown_type', detail, { registered_types: some })
 }
 
 /** Whoever logs in with a key that is revoked meanwhile gets no session. */

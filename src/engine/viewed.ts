@@ -1,3 +1,4 @@
+import { invalidField } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { ScheduledTask } from '../task/schedule.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
@@ -9,6 +10,7 @@ import type {
   KeyChange,
   ListQuery,
   ScheduleChange,
+  TaskFilter,
   Turn,
   TypeChange,
   Which,
@@ -44,10 +46,12 @@ export class ViewedEngine implements Engine {
   }
 
   async cancel(which: Which) {
+    if ('filter' in which) this.#refuseHidden(which.filter)
     return this.#changed(await this.#engine.cancel(which))
   }
 
   async retry(which: Which) {
+    if ('filter' in which) this.#refuseHidden(which.filter)
     return this.#changed(await this.#engine.retry(which))
   }
 
@@ -68,6 +72,7 @@ export class ViewedEngine implements Engine {
   }
 
   async list(query: ListQuery) {
+    this.#refuseHidden(query)
     const page = await this.#engine.list(query)
     return { ...page, tasks: page.tasks.map((task) => this.#view(task)) }
   }
@@ -113,6 +118,14 @@ export class ViewedEngine implements Engine {
 
   close() {
     return this.#engine.close()
+  }
+
+  /** A filter by what is hidden would confirm guesses. @throws XQueueError `invalid_request` */
+  #refuseHidden({ tag }: TaskFilter): void {
+    if (tag === undefined) return
+    const shown = this.#view({ tags: { [tag.key]: tag.value } } as unknown as ScheduledTask)
+    if (shown.tags?.[tag.key] === tag.value) return
+    throw invalidField('tag', `"${tag.key}" is hidden on this server, so no filter may ask for it`)
   }
 
   #shown(task: Task | null): Task | null {

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Turn, WorkerIdentity } from '../engine/engine.ts'
+import type { Engine, Lease, Turn, WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { type Json, joined, write } from '../task/json.ts'
@@ -14,6 +14,9 @@ import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
 
 const WAIT_MS_MAX = 60_000
+/** A call that takes many tasks stops when they have so many bytes; it looks after each step. */
+const ANSWER_BYTES_MAX = 8 * 1024 * 1024
+const TAKEN_AT_ONCE = 16
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
 
 /** Workers in any language: take leases, settle them, keep them alive. */
@@ -59,7 +62,7 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
         const id = body.worker_id ?? `http-${request.ip}`
         const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, body.types, body.max)
         const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal, durable: true }
-        const { leases } = await engine.turn(turn).finally(() => {
+        const leases = await takeSome(engine, turn).finally(() => {
           request.raw.socket.off('close', leave)
           closing.removeEventListener('abort', leave)
           left?.()
@@ -156,6 +159,25 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       },
     },
   ]
+}
+
+/** Leases in the form in which they are answered, a bounded number of bytes: the rest is there for the next call. */
+async function takeSome(engine: Engine, turn: Turn): Promise<Lease[]> {
+  const leases: Lease[] = []
+  let bytes = 0
+  for (;;) {
+    const want = Math.min(turn.want - leases.length, TAKEN_AT_ONCE)
+    const waitMs = leases.length === 0 ? (turn.waitMs ?? 0) : 0
+    const taken = (await engine.turn({ ...turn, want, waitMs })).leases
+    leases.push(...taken)
+    if (taken.length < want || leases.length >= turn.want || turn.signal?.aborted) return leases
+    bytes += taken.reduce((sum, lease) => sum + bytesOf(lease), 0)
+    if (bytes >= ANSWER_BYTES_MAX) return leases
+  }
+}
+
+function bytesOf({ task, predecessors }: Lease): number {
+  return JSON.stringify(task.payload).length + JSON.stringify(predecessors).length
 }
 
 function remoteWorker(id: string, types: string[], concurrency = 1): WorkerIdentity {

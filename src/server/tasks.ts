@@ -1,10 +1,18 @@
+import { setImmediate as immediate } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { TaskFilter } from '../engine/engine.ts'
 import { type ErrorCode, type FieldError, XQueueError } from '../task/errors.ts'
 import { RETRYABLE_STATUSES } from '../task/status.ts'
 import { TASK_LIMITS, type Task, type TaskSpec } from '../task/task.ts'
-import { refuseTaskLimits, specOf, type TaskInput, TaskInputSchema, throwErrors } from '../task/task-input.ts'
+import {
+  refuseManyEdges,
+  refuseTaskLimits,
+  specOf,
+  type TaskInput,
+  TaskInputSchema,
+  throwErrors,
+} from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
@@ -18,6 +26,8 @@ const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
   ...(['unknown_type', 'type_owns_limits', 'invalid_payload', 'invalid_duration'] as const),
   ...(['idempotency_conflict', 'queue_full', 'unknown_predecessor', 'too_many_successors'] as const),
 ]
+
+const CHECKED_AT_ONCE = 500
 
 type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch'> & { tag?: string }
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
@@ -46,6 +56,8 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
     const specs = []
     for (const [index, input] of tasks.entries()) {
       specs.push(await specOf(input, await types.of(input.type), `tasks[${index}].`, errors, index))
+      // A large batch lets other calls by.
+      if (index % CHECKED_AT_ONCE === CHECKED_AT_ONCE - 1) await immediate()
     }
     throwErrors(errors)
     const submitted = await submit(request, specs)
@@ -98,7 +110,9 @@ export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
       bodyLimit: limits.batchBytesMax,
       before: (request) => {
         const { tasks } = (request.body ?? {}) as { tasks?: unknown }
-        if (Array.isArray(tasks)) for (const task of tasks) refuseTaskLimits(task)
+        if (!Array.isArray(tasks)) return
+        for (const task of tasks) refuseTaskLimits(task)
+        refuseManyEdges(tasks)
       },
       answers: ANSWERS.batch,
       refusals: SUBMISSION_REFUSALS,

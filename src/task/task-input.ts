@@ -129,6 +129,18 @@ export function refuseTaskLimits(body: unknown): void {
   throw new XQueueError('type_owns_limits', `${field} is not a field of a task: ${remedy}`, { errors })
 }
 
+/** Looks before anything else does: each further look at so many costs as well. @throws XQueueError `too_large` */
+export function refuseManyEdges(tasks: readonly unknown[]): void {
+  let edges = 0
+  for (const task of tasks) {
+    const { after } = (task ?? {}) as { after?: unknown }
+    if (Array.isArray(after)) edges += after.length
+  }
+  if (edges <= TASK_LIMITS.edgesMax) return
+  const detail = `the tasks name ${edges} others in \`after\` and may name ${TASK_LIMITS.edgesMax} in one call`
+  throw new XQueueError('too_large', `${detail}: submit them in parts, or let them wait for a task in between`)
+}
+
 /**
  * A checked request body as the spec to submit; adds to `errors` what is wrong with it, under `at`.
  *

@@ -114,6 +114,8 @@ export const TASK_LIMITS = {
   batchTasksMax: 10_000,
   /** Tasks that one may wait for, and that may wait for one. */
   afterMax: 1_000,
+  /** What all tasks of one submission wait for together: each is a row, written in one step. */
+  edgesMax: 20_000,
   successorsMax: 10_000,
 } as const
 

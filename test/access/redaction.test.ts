@@ -11,6 +11,18 @@ import { engineContract } from '../engine-contract/contract.ts'
 import { Listener } from '../notify/stage.ts'
 import { Guarded, given } from './stage.ts'
 
+it('takes no filter by a tag that is hidden: it would confirm guesses', async () => {
+  const engine = await openEngine('sqlite::memory:')
+  const shown = new ViewedEngine(engine, redactionOf(['tags.card']))
+  const filter = { tag: { key: 'card', value: '4711' } }
+  const refused = { code: 'invalid_request', message: expect.stringContaining('"card" is hidden') }
+  await expect(shown.list({ ...filter, limit: 1 })).rejects.toMatchObject(refused)
+  await expect(shown.cancel({ filter })).rejects.toMatchObject(refused)
+  await expect(shown.retry({ filter })).rejects.toMatchObject(refused)
+  expect((await shown.list({ tag: { key: 'other', value: '4711' }, limit: 1 })).tasks).toEqual([])
+  await engine.close()
+})
+
 describe('paths', () => {
   const hide = (paths: string, payload: Json) => redactionOf(paths.split(','))({ payload }).payload
 

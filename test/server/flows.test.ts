@@ -200,7 +200,10 @@ describe('what cannot be waited for', () => {
     const after = Array.from({ length: 1_000 }, (_, place) => place)
     const tasks = Array.from({ length: 3_500 }, (_, place) => ({ type: 'fetch', after: place > 999 ? [place] : after }))
     const { status, body } = await call('POST', '/tasks/batch', { tasks })
-    expect([status, body.errors.length]).toEqual([400, 3_500])
+    expect([status, body.code]).toEqual([413, 'too_large'])
+    expect(body.detail).toContain('1002500 others in `after` and may name 20000')
+    const fewer = await call('POST', '/tasks/batch', { tasks: tasks.slice(0, 20) })
+    expect([fewer.status, fewer.body.errors.length]).toEqual([400, 20])
   })
 })
 

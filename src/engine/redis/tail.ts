@@ -1,7 +1,7 @@
 import type { TaskEvent } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
 import { isStatus, type Status } from '../../task/status.ts'
-import type { EventsReader } from '../engine.ts'
+import { type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
 import type { ResumingQuery, StateEvent, StatePage } from '../state.ts'
 import { idOf, idOfRef } from './ids.ts'
 import type { RedisStore } from './store.ts'
@@ -129,7 +129,8 @@ export class Tail {
   async #page(from: Positions | 'now' | '', max: number, stays: boolean): Promise<StatePage> {
     const answers = await this.#store.partitions.each(async (partition) => {
       const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
-      const args = [position, Math.min(max, ENTRIES_MAX), stays ? '1' : '']
+      const bytesMax = Math.ceil(PAGE_BYTES_MAX / this.#store.count)
+      const args = [position, Math.min(max, ENTRIES_MAX), stays ? '1' : '', bytesMax]
       return { partition, position, answer: await this.#store.run<Answer>('events', partition, args) }
     })
     let gap = false

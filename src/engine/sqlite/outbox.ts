@@ -1,5 +1,5 @@
 import type { TaskEvent } from '../../task/event.ts'
-import type { EventsPage, EventsQuery, EventsReader } from '../engine.ts'
+import { type EventsPage, type EventsQuery, type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
 import { eventsOf } from './rows.ts'
 import type { Store } from './store.ts'
 import type { Tx } from './writer.ts'
@@ -104,9 +104,11 @@ export class Outbox {
     const first = (this.#store.get('firstEvents')?.first as number | undefined) ?? last + 1
     const events: TaskEvent[] = []
     // Row by row, so that nothing is read that the page does not take.
+    let bytes = 0
     for (const row of last > after ? this.#store.each('eventsAfter', after) : []) {
       events.push(...eventsOf(row, after, max - events.length))
-      if (events.length === max) break
+      bytes += (row.body as string).length
+      if (events.length === max || bytes >= PAGE_BYTES_MAX) break
     }
     const gap = position !== '' && after < first - 1
     return { events, last: events.at(-1)?.id ?? position, gap, held: true }

@@ -1,12 +1,13 @@
 -- Reads the outbox.
 --
 -- ARGV  now, position to go on from: 'now', '' for all that is kept, or a number; most entries,
---       '1' to be told by a message of what comes next
+--       '1' to be told by a message of what comes next, most bytes: with the entry that exceeds them it is enough
 -- Returns {last number there is, the number before the first that is kept, the same of the first that ever was,
 --       {entry's last number, count, time, body, …}}
--- Cost  one XRANGE
+-- Cost  an XRANGE for each 25 entries
 function steps.events()
-  local after, most, stays = arg(), number(), arg()
+  local after, most, stays, bytes_left = arg(), number(), arg(), number()
+  local AT_ONCE = 25
   local READER_MS = 5000
   if stays == '1' then call('SET', P .. KEY.readers, 1, 'PX', READER_MS) end
   local last = call('GET', P .. KEY.event_clock) or '0'
@@ -20,9 +21,16 @@ function steps.events()
   local entries = {}
   if after ~= 'now' then
     local from = after == '' and '-' or string.format('%d', tonumber(after) + 1)
-    for _, entry in ipairs(call('XRANGE', P .. KEY.events, from, '+', 'COUNT', most)) do
-      entries[#entries + 1] = entry[1]:match('^%d+')
-      for index = 2, 6, 2 do entries[#entries + 1] = entry[2][index] end
+    while most > 0 and bytes_left > 0 do
+      local some = call('XRANGE', P .. KEY.events, from, '+', 'COUNT', math.min(most, AT_ONCE))
+      for _, entry in ipairs(some) do
+        if bytes_left <= 0 then break end
+        entries[#entries + 1] = entry[1]:match('^%d+')
+        for index = 2, 6, 2 do entries[#entries + 1] = entry[2][index] end
+        bytes_left = bytes_left - #entry[2][6]
+      end
+      most = #some < AT_ONCE and 0 or most - #some
+      if #some > 0 then from = '(' .. some[#some][1] end
     end
   end
   return { last, string.format('%d', before), birth, entries }

@@ -1,0 +1,113 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Listener } from '../notify/stage.ts'
+import { Served } from '../services/served.ts'
+
+/** More than the heap of the server holds, in tasks whose payloads, and later results, are nearly 1 MB each. */
+const HEAP_MB = 220
+const TASKS = 280
+const LONG = 'x'.repeat(950_000)
+const AT_ONCE = 8
+
+let served: Served
+
+beforeAll(async () => {
+  served = await Served.start({ before: ['env', `NODE_OPTIONS=--max-old-space-size=${HEAP_MB}`] })
+  await inTurns(TASKS, (index) => served.call('POST', '/tasks', { type: 'remote', payload: [index, LONG] }))
+}, 240_000)
+afterAll(() => served.stop())
+
+async function inTurns(count: number, work: (index: number) => Promise<unknown>): Promise<void> {
+  let next = 0
+  const worker = async () => {
+    while (next < count) await work(next++)
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+}
+
+async function expectAlive(): Promise<void> {
+  expect(served.hasEnded, served.log.slice(-2_000)).toBe(false)
+  expect((await served.call('GET', '/live')).body).toEqual({ status: 'alive' })
+}
+
+it('lists long tasks in pages that fit, and misses none', async () => {
+  const seen = new Set<string>()
+  const pages = async () => {
+    for (let cursor = ''; ; ) {
+      const { body } = await served.call('GET', `/tasks?limit=1000${cursor}`)
+      for (const { id } of body.tasks) seen.add(id)
+      if (body.next_cursor === null) return
+      expect(body.count).toBeLessThan(10)
+      cursor = `&cursor=${body.next_cursor}`
+    }
+  }
+  await Promise.all([pages(), pages(), pages()])
+  expect(seen.size).toBe(TASKS)
+  await expectAlive()
+}, 120_000)
+
+it('hands out long tasks as many as fit in an answer, and the rest with the next call', async () => {
+  const leases: string[] = []
+  while (leases.length < TASKS) {
+    const { body } = await served.call('POST', '/tasks/consume', { types: ['remote'], max: 1_000 })
+    expect(body.leases.length).toBeGreaterThan(0)
+    expect(body.leases.length).toBeLessThan(40)
+    leases.push(...body.leases.map(({ lease }: { lease: string }) => lease))
+  }
+  await inTurns(TASKS, (index) => served.call('POST', `/leases/${leases[index]}/complete`, { result: LONG }))
+  await expectAlive()
+}, 240_000)
+
+it('replays long events to many streams at once, each whole', async () => {
+  const replay = async () => {
+    const headers = { Authorization: `Bearer ${served.key}`, 'Last-Event-ID': '0' }
+    const stop = new AbortController()
+    const answer = await fetch(`${served.url}/api/v1/events?status=success`, { headers, signal: stop.signal })
+    let seen = 0
+    for await (const chunk of answer.body!) {
+      seen += Buffer.from(chunk).toString('latin1').split('"task_id":"').length - 1
+      if (seen === TASKS) break
+    }
+    stop.abort()
+    return seen
+  }
+  expect(await Promise.all(Array.from({ length: 4 }, replay))).toEqual(Array(4).fill(TASKS))
+  await expectAlive()
+}, 240_000)
+
+it('tells late subscribers of long tasks over MQTT', async () => {
+  const listen = () =>
+    Listener.connect(`mqtt://127.0.0.1:${served.mqttPort}`, ['xqueue/tasks/+'], {
+      username: 'key',
+      password: served.key,
+    })
+  const listeners = await Promise.all(Array.from({ length: 4 }, listen))
+  for (const listener of listeners) await listener.until(() => expect(listener.heard.length).toBeGreaterThan(5))
+  for (const listener of listeners) await listener.close()
+  await expectAlive()
+}, 120_000)
+
+it('refuses a batch that names too many tasks in `after`, before it looks at any of them', async () => {
+  const { id } = (await served.call('POST', '/tasks', { type: 'remote' })).body
+  const after = Array.from({ length: 1_000 }, (_, index) => index)
+  const tasks = Array.from({ length: 4_000 }, (_, index) => ({ type: 'remote', after: index < 1_000 ? [id] : after }))
+  const refused = await served.call('POST', '/tasks/batch', { tasks })
+  expect(refused).toMatchObject({ status: 413, body: { code: 'too_large' } })
+  expect(refused.body.detail).toContain('may name 20000 in one call')
+  expect((await served.call('GET', '/tasks?status=pending')).body.count).toBe(1)
+}, 60_000)
+
+it('answers HEAD of the event stream at once', async () => {
+  const headers = { Authorization: `Bearer ${served.key}` }
+  const answer = await fetch(`${served.url}/api/v1/events`, { method: 'HEAD', headers })
+  expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'text/event-stream'])
+})
+
+it('opens a bounded number of event streams for one caller', async () => {
+  const stop = new AbortController()
+  const open = () =>
+    fetch(`${served.url}/api/v1/events`, { headers: { Authorization: `Bearer ${served.key}` }, signal: stop.signal })
+  const statuses: number[] = []
+  for (let n = 0; n < 101; n++) statuses.push((await open()).status)
+  expect(statuses).toEqual([...Array(100).fill(200), 429])
+  stop.abort()
+}, 60_000)
