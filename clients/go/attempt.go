@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -38,8 +39,8 @@ func (a *Attempt) Payload(into any) error {
 	return nil
 }
 
-// Progress tells how far the task is: 0 to 100, or anything that is a JSON object. It is sent soon, the last value
-// wins.
+// Progress tells how far the task is: 0 to 100, or anything that is a JSON object of at most 16 KiB. It is sent soon,
+// the last value wins.
 func (a *Attempt) Progress(value any) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -98,7 +99,8 @@ type retryAfter struct {
 
 func (e retryAfter) Unwrap() error { return e.error }
 
-// RetryAfter marks an error: try again, but not before the delay is over. It counts as an attempt.
+// RetryAfter marks an error: try again, but not before the delay is over, up to 366 days. It counts as an attempt. A
+// longer one is replaced by the back-off of the type, and the task's error says so; one below zero is none.
 func RetryAfter(delay time.Duration, err error) error { return retryAfter{err, delay} }
 
 // failure is the body of a call that fails a lease.
@@ -114,7 +116,28 @@ func failure(err error) map[string]any {
 	case errors.As(err, &final):
 		body["retry"] = false
 	case errors.As(err, &later):
-		body["delay"] = later.delay.Seconds()
+		switch delay := later.delay; {
+		case delay < -delayMost || delay > delayMost:
+			note := fmt.Sprintf("(a delay of %v is none up to 366 days: the type's back-off is used) ", delay)
+			body["error"] = note + text
+		case delay < 0:
+			body["delay"] = 0
+		default:
+			body["delay"] = delay.Seconds()
+		}
 	}
 	return body
+}
+
+// plainly is the same failure without what a server may have refused, with the reason.
+func plainly(body map[string]any, refusal error) map[string]any {
+	text := fmt.Sprintf("the outcome was refused: %v; %v", refusal, body["error"])
+	if len(text) > errorBytesMax {
+		text = text[:errorBytesMax]
+	}
+	plain := map[string]any{"error": text}
+	if retry, isSaid := body["retry"]; isSaid {
+		plain["retry"] = retry
+	}
+	return plain
 }

@@ -31,6 +31,7 @@ const (
 	concurrencyDefault = 4
 	shutdownDefault    = 30 * time.Second
 	errorBytesMax      = 16_000
+	delayMost          = 366 * 24 * time.Hour
 	leaseLost          = "the lease was lost: out of time, or handed to another worker"
 )
 
@@ -238,6 +239,11 @@ func (w *Worker) settle(attempt *Attempt, result any, err error) {
 		w.Log("task %s: %v", attempt.Task.ID, err)
 	case errors.As(err, &refused) && !refused.isPassing() && verb == "complete":
 		w.settle(attempt, nil, DoNotRetry(fmt.Errorf("the result was refused: %w", err)))
+	case errors.As(err, &refused) && !refused.isPassing():
+		call := attempt.call("fail", plainly(body, err), nil)
+		if err := w.Client.repeat(context.Background(), call, true, settlePatience); err != nil {
+			w.Log("task %s will run again, its outcome could not be told: %v", attempt.Task.ID, err)
+		}
 	default:
 		w.Log("task %s will run again, its outcome could not be told: %v", attempt.Task.ID, err)
 	}
@@ -283,6 +289,9 @@ func (w *Worker) beat(attempt *Attempt, progress any) {
 		w.stop(attempt, leaseLost, true)
 	case err != nil && (refused == nil || refused.Status != 0):
 		w.Log("task %s: a heartbeat was refused: %v", attempt.Task.ID, err)
+		if progress != nil && (refused == nil || !refused.isPassing()) {
+			w.beat(attempt, nil) // What is no progress must not cost the lease.
+		}
 	}
 }
 

@@ -1,4 +1,6 @@
-import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
+import { ERRORS, type ErrorCode, invalidField, XQueueError } from '../task/errors.ts'
+import { faultIn } from '../task/json.ts'
+import { describeError } from '../task/thrown.ts'
 import { injectContext } from '../trace/inject.ts'
 
 /** A server, and the key that it wants if it has access control. */
@@ -13,6 +15,16 @@ export function addressOf({ url }: Server, path: string): string {
 
 export function authorizationOf({ key }: Server): Record<string, string> {
   return key === null ? {} : { Authorization: `Bearer ${key}` }
+}
+
+/** @throws XQueueError `invalid_request` with the path of what JSON cannot carry */
+function jsonOf(body: unknown): string {
+  try {
+    return JSON.stringify(body)
+  } catch (error) {
+    const { path, message } = faultIn(body) ?? { path: 'the body', message: `is no JSON: ${describeError(error)}` }
+    throw invalidField(path, message)
+  }
 }
 
 /**
@@ -30,7 +42,7 @@ export async function call<T>(
   await injectContext(headers)
   const request: RequestInit = { method, headers, ...(signal ? { signal } : {}) }
   if (body !== undefined) {
-    request.body = JSON.stringify(body)
+    request.body = jsonOf(body)
     headers['Content-Type'] = 'application/json'
   }
   let response: Response

@@ -76,6 +76,24 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(strange, { status: 'failed', error: expect.stringContaining('is no JSON'), attempts: 1 })
   })
 
+  it('fails with the reason what the server cannot take, and no outcome is dropped', async () => {
+    await start()
+    const delays = ['nan', 'inf', '-inf', '1e9']
+    const never = await Promise.all(delays.map((delay) => server.submit('later', delay, { max_retry: 0 })))
+    const [over, big] = [await server.submit('later', '-5'), await server.submit('big')]
+    for (const id of never) {
+      await server.until(id, { status: 'failed', attempts: 1, error: expect.stringMatching(/back-off is used.*busy/) })
+    }
+    await server.until(over, { status: 'success', result: 2, attempts: 2 })
+    await server.until(big, { status: 'failed', attempts: 1, error: expect.stringMatching(/result\.id.*as a string/) })
+  })
+
+  it('keeps its lease though what it reports is no progress', async () => {
+    await start()
+    const loud = await server.submit('loud')
+    await server.until(loud, { status: 'success', result: 'kept', attempts: 1, deliveries: 1, progress: null })
+  })
+
   it('hands the handler what came of the tasks that its own has waited for', async () => {
     await start()
     const echo = await server.submit('echo', 7)

@@ -26,6 +26,24 @@ def busy_first(attempt: Attempt) -> object:
     return attempt.number
 
 
+def later(attempt: Attempt) -> object:
+    if attempt.number == 1:
+        raise RetryAfter(float(attempt.payload), "busy")
+    return attempt.number
+
+
+def big(attempt: Attempt) -> object:
+    return {"id": 2**53 + 1}
+
+
+def loud(attempt: Attempt) -> object:
+    """Runs for longer than its lease lives, and reports what is no progress all the time."""
+    for step in range(60):
+        attempt.progress({"text": "x" * 20_000} if step % 2 else float("nan"))
+        attempt.sleep(0.05)
+    return "kept"
+
+
 def never(attempt: Attempt) -> object:
     raise DoNotRetry("this cannot work")
 
@@ -43,7 +61,8 @@ def join(attempt: Attempt) -> object:
 
 
 Worker(
-    {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange},
+    {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
+    | {"later": later, "big": big, "loud": loud},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from .task import Json, Predecessor, Task
 
+# Longest delay of a retry.
+DELAY_SECONDS_MAX = 366 * 86_400
 # A handler that reports in a loop makes no more calls than this.
 PROGRESS_SECONDS_MIN = 0.2
 
@@ -17,11 +19,22 @@ class DoNotRetry(Exception):
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: try again, but not before so many seconds. Counts as an attempt."""
+    """
+    Raised by a handler: try again, but not before so many seconds, up to 366 days. Counts as an attempt. What is no
+    such time (`nan`, `inf`) is replaced by the back-off of the type, and the task's error says so.
+    """
 
     def __init__(self, seconds: float, message: str | None = None) -> None:
         super().__init__(message or f"try again after {seconds} s")
         self.seconds = seconds
+
+    @property
+    def delay(self) -> float | None:
+        """Seconds to wait, 0 for a time that is over; None for what is none."""
+        seconds = self.seconds
+        if not isinstance(seconds, (int, float)) or not abs(seconds) <= DELAY_SECONDS_MAX:
+            return None
+        return max(seconds, 0)
 
 
 class Canceled(BaseException):
@@ -55,7 +68,7 @@ class Attempt:
         return self.task.attempts + 1
 
     def progress(self, value: Json) -> None:
-        """Tells how far the task is: 0–100, or a dict. Sent soon, the last value wins."""
+        """Tells how far the task is: 0–100, or a dict of at most 16 KiB as JSON. Sent soon, the last value wins."""
         self._progress = value
 
     @property

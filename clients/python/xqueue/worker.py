@@ -155,7 +155,7 @@ class Worker:
         except DoNotRetry as error:
             self._settle(attempt, "fail", {"error": _words(error), "retry": False})
         except RetryAfter as error:
-            self._settle(attempt, "fail", {"error": _words(error), "delay": error.seconds})
+            self._settle(attempt, "fail", _later(error))
         except Canceled as stop:
             self._settle(attempt, "fail", {"error": str(stop)})
         except BaseException as error:  # Also SystemExit: a handler must not end the worker.
@@ -181,8 +181,20 @@ class Worker:
                 log.info("task %s: %s", attempt.task.id, error)
             elif verb == "complete" and error.status in range(400, 429):
                 self._settle(attempt, "fail", {"error": f"the result was refused: {error}", "retry": False})
+            elif error.status in range(400, 429) and verb == "fail":
+                self._fail_plainly(attempt, body, error)
             else:
                 log.warning("task %s will run again, its outcome could not be told: %s", attempt.task.id, error)
+
+    def _fail_plainly(self, attempt: Attempt, body: dict[str, Json], refusal: XQueueError) -> None:
+        """A failure that is refused fails with the reason, and is tried again as it would have been."""
+        plain: dict[str, Json] = {"error": f"the outcome was refused: {refusal}; {body.get('error')}"[:ERROR_CHARS_MAX]}
+        if body.get("retry") is False:
+            plain["retry"] = False
+        try:
+            self._call(attempt, "fail", plain, patience=SETTLE_PATIENCE_SECONDS)
+        except XQueueError as error:
+            log.warning("task %s will run again, its outcome could not be told: %s", attempt.task.id, error)
 
     def _heartbeats(self) -> None:
         while True:
@@ -206,11 +218,14 @@ class Worker:
             pass  # The next one may arrive; the loop says that the server is away.
         except (TypeError, ValueError) as error:
             log.warning("task %s reported progress that is no JSON: %s", attempt.task.id, error)
+            self._beat(attempt)
         except XQueueError as error:
             if error.status == LEASE_LOST:
                 self._stop(attempt, "the lease was lost: out of time, or handed to another worker", held=False)
             else:
                 log.warning("task %s: a heartbeat was refused: %s", attempt.task.id, error)
+                if progress is not None and error.status in range(400, 429):
+                    self._beat(attempt)  # Without it: what is no progress must not cost the lease.
 
     def _stop(self, attempt: Attempt, why: str, *, held: bool) -> None:
         if not attempt.canceled:
@@ -253,6 +268,14 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, stop)
         return before
+
+
+def _later(error: RetryAfter) -> dict[str, Json]:
+    delay = error.delay
+    if delay is not None:
+        return {"error": _words(error), "delay": delay}
+    note = f"(a delay of {error.seconds!r} s is none up to 366 days: the type's back-off is used) "
+    return {"error": (note[:200] + _words(error))[:ERROR_CHARS_MAX]}
 
 
 def _words(error: BaseException) -> str:

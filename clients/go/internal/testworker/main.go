@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"log"
+	"math"
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,6 +42,42 @@ func busyFirst(_ context.Context, attempt *xqueue.Attempt) (any, error) {
 		return nil, xqueue.RetryAfter(10*time.Millisecond, errors.New("busy"))
 	}
 	return attempt.Number(), nil
+}
+
+func later(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+	if attempt.Number() > 1 {
+		return attempt.Number(), nil
+	}
+	var payload string
+	if err := attempt.Payload(&payload); err != nil {
+		return nil, err
+	}
+	seconds, err := strconv.ParseFloat(payload, 64)
+	if err != nil {
+		return nil, err
+	}
+	return nil, xqueue.RetryAfter(time.Duration(seconds*float64(time.Second)), errors.New("busy"))
+}
+
+func big(context.Context, *xqueue.Attempt) (any, error) {
+	return map[string]int64{"id": 1<<53 + 1}, nil
+}
+
+// loud runs for longer than its lease lives, and reports what is no progress all the time.
+func loud(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
+	for step := 0; step < 60; step++ {
+		if step%2 == 0 {
+			attempt.Progress(math.NaN())
+		} else {
+			attempt.Progress(map[string]string{"text": strings.Repeat("x", 20_000)})
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return "kept", nil
 }
 
 func never(context.Context, *xqueue.Attempt) (any, error) {
@@ -80,6 +118,7 @@ func main() {
 		Client: client,
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
+			"later": later, "big": big, "loud": loud,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
