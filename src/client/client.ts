@@ -1,3 +1,4 @@
+import { isInstance } from '../task/brand.ts'
 import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
 import { type TaskJson, taskOfJson } from '../task/task-json.ts'
@@ -21,14 +22,25 @@ type NewTask<H extends Handlers, Type extends keyof H & string> = SubmitOptions 
   payload: PayloadOf<H, Type>
 }
 
+const UNSUCCESSFUL = Symbol.for('xqueue.TaskUnsuccessful')
+
 /** What failed for good: its task is in `task`. */
 export class TaskUnsuccessful extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
+    return isInstance(value, this, TaskUnsuccessful, UNSUCCESSFUL)
+  }
+
   override name = 'TaskUnsuccessful'
   readonly task: Task
 
   constructor(task: Task) {
     super(`task ${task.id} of type ${task.type} ended as ${task.status}${task.error ? `: ${task.error}` : ''}`)
     this.task = task
+  }
+
+  get [UNSUCCESSFUL](): true {
+    return true
   }
 }
 

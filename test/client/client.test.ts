@@ -34,6 +34,16 @@ beforeAll(async () => {
 })
 afterAll(() => app.stopNow())
 
+it('names what of a payload JSON cannot carry, or would change', async () => {
+  const anyone = createClient(app.address!)
+  for (const [n, message] of [
+    [1n, /^payload\.n is a BigInt.*as a string/],
+    ['cut \ud83d', /^payload\.n holds half a surrogate pair/],
+  ] as const) {
+    await expect(anyone.submit('greet', { n } as never)).rejects.toMatchObject({ code: 'invalid_request', message })
+  }
+})
+
 it('submits with the types of the handlers and gives their results', async () => {
   const task = await client().submit(
     'greet',

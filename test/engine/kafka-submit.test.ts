@@ -148,6 +148,7 @@ describe('submission through the topic', () => {
       'no JSON': /^invalid_request: the record is no JSON/,
       '{"type": "nobody"}': /^unknown_type: .*"nobody"/,
       '{"type": "echo", "colour": "red"}': /^invalid_request: colour/,
+      '{"type": "echo", "payload": {"id": 9007199254740993}}': /payload\.id is 9007199254740993, .*as a string/,
       '{"type": "echo", "max_concurrency": 3}': /^type_owns_limits: /,
       '{"type": "strict", "payload": {"from": "ann"}}': /^invalid_payload: payload/,
       '{"type": "echo", "idempotency_key": "one", "payload": "another"}': /^idempotency_conflict: /,
