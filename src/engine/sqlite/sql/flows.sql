@@ -21,7 +21,8 @@ UPDATE predecessors SET outcome = ? WHERE successor = ? AND id = ? AND outcome I
 
 -- name: awaitedBy
 -- What a task still waits for.
-SELECT id FROM predecessors WHERE successor = ? AND outcome IS NULL ORDER BY place LIMIT 0 + ?;
+SELECT id FROM predecessors INDEXED BY predecessors_waiting
+WHERE successor = ? AND outcome IS NULL ORDER BY place LIMIT 0 + ?;
 
 -- name: goneOf
 -- Whether one that a task waits for was removed before it could succeed.
