@@ -70,7 +70,7 @@ export async function startApp(
   const redact = redactionOf(config.redact)
   const tls = parts.server && config.tls ? new Certificate(config.tls, logger) : null
   const addressOf = clientAddress(config.trustedProxies)
-  const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys) : null
+  const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys, { strict: config.payloadStrict }) : null
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   const { leaseMs, retention, pendingMax } = config

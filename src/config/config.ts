@@ -22,6 +22,7 @@ export interface Config {
   trustedProxies: readonly string[]
   redact: readonly string[]
   payloadKeys: readonly string[]
+  payloadStrict: boolean
   mqtt: string
   mqttPublicUrl: string | null
   mqttPort: number
@@ -108,6 +109,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     trustedProxies: words(value('trusted-proxies')),
     redact: words(value('redact')),
     payloadKeys: words(value('payload-keys')),
+    payloadStrict: strictOf(value),
     mqtt: value('mqtt'),
     mqttPublicUrl: value('mqtt-public-url'),
     mqttPort: value('mqtt-port'),
@@ -179,6 +181,12 @@ function rolesOf(text: string): [role: string, scopes: Scope[]] {
   const unknown = scopes.find((name) => !isScope(name))
   if (unknown === undefined) return [role, scopes as Scope[]]
   throw new XQueueError('invalid_config', `oidc-roles: "${unknown}" is not a scope: use ${SCOPES.join(', ')}`)
+}
+
+function strictOf(value: Value): boolean {
+  const isStrict = value<boolean>('payload-strict')
+  if (!isStrict || value('payload-keys') !== null) return isStrict
+  throw new XQueueError('invalid_config', '--payload-strict needs --payload-keys as well')
 }
 
 function tlsOf(value: Value): Config['tls'] {

@@ -112,6 +112,7 @@ export const SETTINGS = [
     null,
     'Keys that payloads and results are encrypted with: see docs/security.md',
   ),
+  row('payload-strict', { kind: 'flag' }, 'false', 'Accepts encrypted payloads and results only; needs --payload-keys'),
   row('redact', { kind: 'text' }, null, 'Paths that only workers are to see, with commas: payload.password,result.*'),
   row(
     'mqtt',

@@ -18,8 +18,8 @@ interface Key {
 }
 
 /** The value that stands where one could not be opened. */
-export function placeholder(keyId: string): string {
-  return `[encrypted with the key ${keyId}]`
+export function placeholder(keyId: string | null): string {
+  return keyId === null ? '[not encrypted]' : `[encrypted with the key ${keyId}]`
 }
 
 /**
@@ -29,9 +29,15 @@ export function placeholder(keyId: string): string {
 export class Seal {
   readonly #keys: Map<string, Key>
   readonly #first: Key
+  readonly #isStrict: boolean
 
-  /** @param keys `<id>=<32 bytes in base64>` each. @throws XQueueError `invalid_config` */
-  constructor(keys: readonly string[]) {
+  /**
+   * @param keys `<id>=<32 bytes in base64>` each
+   * @param strict opens neither plain text nor what an older version sealed, which was bound to less
+   * @throws XQueueError `invalid_config`
+   */
+  constructor(keys: readonly string[], { strict = false }: { strict?: boolean } = {}) {
+    this.#isStrict = strict
     this.#keys = new Map(keys.map(readKey).map((key) => [key.id, key]))
     this.#first = [...this.#keys.values()][0]!
     if (this.#keys.size < keys.length) throw new XQueueError('invalid_config', 'payload-keys has two keys of one id')
@@ -53,23 +59,37 @@ export class Seal {
     return `sealed:${id}:${Buffer.concat([nonce, cipher.getAuthTag(), sealed]).toString('base64url')}`
   }
 
-  /** Null where its key is not here, or it is not what was sealed. What was never sealed is given back as it is. */
-  open(value: Json, about: string): { value: Json } | { keyId: string } {
+  /**
+   * Opens a value. It stays closed if its key is missing or it was sealed as something else. Plain text is returned
+   * unchanged, unless the seal is strict.
+   * @param before what an older version would have sealed it as
+   */
+  open(value: Json, about: string, before = about): Opened {
     const [, keyId, text] = (typeof value === 'string' && SEALED.exec(value)) || []
-    if (keyId === undefined || text === undefined) return { value }
+    if (keyId === undefined || text === undefined) return this.#isStrict ? { keyId: null } : { value }
     const key = this.#keys.get(keyId)
     if (!key) return { keyId }
-    const parts = Buffer.from(text, 'base64url')
-    const [nonce, tag] = [parts.subarray(0, NONCE_BYTES), parts.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES)]
-    if (tag.length < TAG_BYTES) return { keyId }
-    const decipher = createDecipheriv(CIPHER, key.bytes, nonce, { authTagLength: TAG_BYTES })
-    decipher.setAAD(Buffer.from(about)).setAuthTag(tag)
-    try {
-      const opened = Buffer.concat([decipher.update(parts.subarray(NONCE_BYTES + TAG_BYTES)), decipher.final()])
-      return { value: JSON.parse(opened.toString()) }
-    } catch {
-      return { keyId } // Sealed with another key of the same id, or changed since.
-    }
+    const opened = openAs(key, text, about)
+    if (opened || this.#isStrict || before === about) return opened ?? { keyId }
+    return openAs(key, text, before) ?? { keyId }
+  }
+}
+
+/** `keyId` names the key that a closed value asks for; null: it is plain text, which is not accepted. */
+export type Opened = { value: Json } | { keyId: string | null }
+
+/** Null if it was sealed as something else, with another key of the same id, or has changed since. */
+function openAs(key: Key, text: string, about: string): { value: Json } | null {
+  const parts = Buffer.from(text, 'base64url')
+  const [nonce, tag] = [parts.subarray(0, NONCE_BYTES), parts.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES)]
+  if (tag.length < TAG_BYTES) return null
+  const decipher = createDecipheriv(CIPHER, key.bytes, nonce, { authTagLength: TAG_BYTES })
+  decipher.setAAD(Buffer.from(about)).setAuthTag(tag)
+  try {
+    const opened = Buffer.concat([decipher.update(parts.subarray(NONCE_BYTES + TAG_BYTES)), decipher.final()])
+    return { value: JSON.parse(opened.toString()) }
+  } catch {
+    return null
   }
 }
 

@@ -3,7 +3,7 @@ import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from './admission.ts'
 import type { Engine, Lease, ListQuery, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
-import { placeholder, type Seal } from './seal.ts'
+import { type Opened, placeholder, type Seal } from './seal.ts'
 import { type View, ViewedEngine } from './viewed.ts'
 
 /**
@@ -44,13 +44,17 @@ export class SealingEngine extends ViewedEngine {
   override async turn(turn: Turn): Promise<TurnAnswer> {
     const answer = await this.#engine.turn(this.#sealed(storableTurn(turn)))
     const leases: Lease[] = []
-    const lost: { lease: string; keyId: string }[] = []
+    const lost: { lease: string; keyId: string | null }[] = []
     for (const lease of answer.leases) {
-      const opened = this.#seal.open(lease.task.payload, aboutPayload(lease.task))
+      const opened = openPayload(this.#seal, lease.task)
       if ('keyId' in opened) lost.push({ lease: lease.lease, keyId: opened.keyId })
       else {
-        const task = { ...openOutcome(this.#seal, lease.task), payload: opened.value }
-        const predecessors = lease.predecessors.map((one) => ({ ...one, result: openResult(this.#seal, one.result) }))
+        const { id } = lease.task
+        const task = { ...openOutcome(this.#seal, lease.task, id), payload: opened.value }
+        const predecessors = lease.predecessors.map((one) => ({
+          ...one,
+          result: openResult(this.#seal, one.result, one.id),
+        }))
         leases.push({ ...lease, task, predecessors })
       }
     }
@@ -60,39 +64,45 @@ export class SealingEngine extends ViewedEngine {
 
   override async schedules(change?: ScheduleChange) {
     if (change) refuseUnstorableSchedule(change)
-    return super.schedules(change && this.#sealedChange(change))
+    return super.schedules(change && (await this.#sealedChange(change)))
   }
 
-  #sealedChange(change: ScheduleChange): ScheduleChange {
+  async #sealedChange(change: ScheduleChange): Promise<ScheduleChange> {
     // The same under the same id: adding what is there already is known again.
-    const sealed = (id: string, type: string, payload: Json) =>
-      this.#seal.seal(payload, aboutPayload({ type }), `schedule:${id}`)
+    const sealed = (id: string, task: Bound, payload: Json) =>
+      this.#seal.seal(payload, aboutPayload(task), `schedule:${id}`)
     const whole = <S extends ScheduleSpec>(schedule: S): S => {
       const { id, task } = schedule
-      return { ...schedule, task: { ...task, payload: sealed(id, task.type, task.payload) } }
+      return { ...schedule, task: { ...task, payload: sealed(id, task, task.payload) } }
     }
     if ('add' in change) return { add: whole(change.add) }
     if ('keep' in change) return { keep: whole(change.keep) }
-    if (!('alter' in change) || change.to.task?.payload === undefined) return change
+    if (!('alter' in change) || !change.to.task) return change
     const { alter, to } = change
-    const payload = sealed(alter, change.to.task.type, change.to.task.payload)
-    return { alter, to: { ...to, task: { ...change.to.task, payload } } }
+    const { task } = change.to
+    if (task.payload === undefined && task.group === undefined) return change
+    // The payload is bound to the group: a new group needs it sealed again, and a new payload needs the group.
+    const present = (await super.schedules()).find(({ id }) => id === alter)?.task
+    const { payload = present?.payload, group = present?.group ?? null } = task
+    if (payload === undefined) return change
+    return { alter, to: { ...to, task: { ...task, payload: sealed(alter, { type: task.type, group }, payload) } } }
   }
 
   #sealed({ outcomes, renewals, ...turn }: Turn): Turn {
-    const sealResult = (result: Json | JsonText) => (result === null ? null : this.#seal.seal(result, 'result'))
+    const sealResult = (result: Json | JsonText, lease: string) =>
+      result === null ? null : this.#seal.seal(result, aboutResult(taskOf(lease)))
     return {
       ...turn,
       ...(outcomes && {
         outcomes: outcomes.map(({ lease, outcome }) => ({
           lease,
-          outcome: outcome.kind === 'success' ? { ...outcome, result: sealResult(outcome.result) } : outcome,
+          outcome: outcome.kind === 'success' ? { ...outcome, result: sealResult(outcome.result, lease) } : outcome,
         })),
       }),
       ...(renewals && {
         renewals: renewals.map(({ lease, progress }) => {
           if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
-          const sealed = this.#seal.seal(progress as Json | JsonText, 'progress')
+          const sealed = this.#seal.seal(progress as Json | JsonText, aboutProgress(taskOf(lease)))
           return { lease, progress: new JsonText(JSON.stringify(sealed)) }
         }),
       }),
@@ -100,40 +110,72 @@ export class SealingEngine extends ViewedEngine {
   }
 
   /** No handler may get a payload that it cannot read: the attempt fails, and the next one may be where the key is. */
-  async #giveUp({ worker }: Turn, lost: readonly { lease: string; keyId: string }[]): Promise<void> {
+  async #giveUp({ worker }: Turn, lost: readonly { lease: string; keyId: string | null }[]): Promise<void> {
     const outcomes = lost.map(({ lease, keyId }) => {
-      const error = `the payload is encrypted with the key ${keyId}, which this worker does not have (--payload-keys)`
+      const error =
+        keyId === null
+          ? 'the payload is not encrypted, and --payload-strict accepts encrypted payloads only'
+          : `the payload cannot be decrypted with the key ${keyId} of this worker (--payload-keys)`
       return { lease, outcome: { kind: 'failure', error, retry: true, delayMs: null } as const }
     })
     await this.#engine.turn({ worker, want: 0, outcomes })
   }
 }
 
-function aboutPayload({ type }: Pick<Task, 'type'>): string {
-  return `payload of ${type}`
+type Bound = Pick<Task, 'type' | 'group'>
+
+/**
+ * Sealed values are bound to their place, so that none can take the place of another: a payload, which is sealed before
+ * its task has an id, to type and group; a result and progress to their task.
+ */
+function aboutPayload({ type, group }: Bound): string {
+  return group === null ? aboutType(type) : `${aboutType(type)} in ${group}`
+}
+
+const aboutResult = (id: string) => `result of ${id}`
+const aboutProgress = (id: string) => `progress of ${id}`
+
+/** What versions before bound a payload, a result and progress to. */
+const aboutType = (type: string) => `payload of ${type}`
+const BEFORE = { result: 'result', progress: 'progress' } as const
+
+/** A lease's token begins with the id of its task. */
+function taskOf(lease: string): string {
+  return lease.slice(0, lease.lastIndexOf('.'))
+}
+
+function openPayload(seal: Seal, { payload, ...task }: Bound & Pick<Task, 'payload'>): Opened {
+  return seal.open(payload, aboutPayload(task), aboutType(task.type))
 }
 
 function openWith(seal: Seal): View {
   return (shown) => {
     // A schedule's task has come to nothing yet.
-    const opened = 'result' in shown ? (openOutcome(seal, shown) as unknown as typeof shown) : shown
-    return shown.payload === undefined
-      ? opened
-      : { ...opened, payload: shownOf(seal.open(shown.payload, aboutPayload(shown))) }
+    const opened =
+      'result' in shown
+        ? (openOutcome(seal, shown, 'taskId' in shown ? shown.taskId : shown.id) as unknown as typeof shown)
+        : shown
+    if (shown.payload === undefined) return opened
+    return { ...opened, payload: shownOf(openPayload(seal, shown as Bound & Pick<Task, 'payload'>)) }
   }
 }
 
-/** What the task's attempts have come to, in a task and in an event alike. */
-function openOutcome<T extends Pick<Task, 'result' | 'progress'>>(seal: Seal, shown: T): T {
-  const result = openResult(seal, shown.result)
-  const progress = shownOf(seal.open(shown.progress as Json, 'progress')) as Progress | null
-  return { ...shown, result, progress }
+/** What the attempts of a task have come to, in a task and in an event alike. */
+function openOutcome<T extends Pick<Task, 'result' | 'progress'>>(seal: Seal, shown: T, id: string): T {
+  const { progress } = shown
+  const opened =
+    // Numbers are not sealed.
+    typeof progress === 'string' || (typeof progress === 'object' && progress !== null)
+      ? (shownOf(seal.open(progress as Json, aboutProgress(id), BEFORE.progress)) as Progress)
+      : progress
+  return { ...shown, result: openResult(seal, shown.result, id), progress: opened }
 }
 
-function openResult(seal: Seal, result: Json): Json {
-  return shownOf(seal.open(result, 'result'))
+/** No result is stored as it is. */
+function openResult(seal: Seal, result: Json, id: string): Json {
+  return result === null ? null : shownOf(seal.open(result, aboutResult(id), BEFORE.result))
 }
 
-function shownOf(opened: ReturnType<Seal['open']>): Json {
+function shownOf(opened: Opened): Json {
   return 'keyId' in opened ? placeholder(opened.keyId) : opened.value
 }

@@ -40,6 +40,7 @@ it.each([
     ['--oidc-issuer', 'https://x', '--oidc-client-id', 'x', '--auth', 'keys', '--oidc-roles', 'ops=boss'],
     /"boss" is not a scope/,
   ],
+  [['--payload-strict'], /needs --payload-keys/],
   [['--tls-cert', 'no.pem'], /--tls-cert needs --tls-key/],
   [['--tls-cert', 'none.pem', '--tls-key', 'no.pem'], /--tls-cert cannot be read/],
   [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are not a certificate and its key/],

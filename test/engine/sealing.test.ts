@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
@@ -22,7 +23,7 @@ engineContract(
   async (options) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
     const open = async () =>
-      new SealingEngine(await openEngine(`sqlite:${join(folder, 'x.db')}`, options), new Seal([NEW]))
+      new SealingEngine(await openEngine(`sqlite:${join(folder, 'x.db')}`, options), new Seal([NEW], { strict: true }))
     const engine = await open()
     const cleanup = async () => {
       await engine.close()
@@ -168,6 +169,87 @@ describe('a sealed store', () => {
     expect((await claim(without)).leases).toEqual([])
     const [task] = await without.get([id])
     expect(task).toMatchObject({ status: 'pending', attempts: 1, payload: '[encrypted with the key 2025]' })
-    expect(task!.error).toContain('which this worker does not have (--payload-keys)')
+    expect(task!.error).toContain('cannot be decrypted with the key 2025 of this worker (--payload-keys)')
+  })
+
+  /** Runs one task of each payload to success; its result is the payload again. */
+  async function finish(engine: Engine, ...specs: { group: string; payload: Json }[]): Promise<string[]> {
+    const submitted = await engine.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
+    const { leases } = await claim(engine)
+    const outcomes = leases.map(({ lease, task }) => ({
+      lease,
+      outcome: { kind: 'success', result: task.payload } as const,
+    }))
+    await engine.turn({ worker: WORKER, want: 0, outcomes })
+    return submitted.map(({ task }) => task.id)
+  }
+
+  /** Somebody who can write to the file. */
+  function tamper(sql: string, ...values: string[]): void {
+    const file = new DatabaseSync(join(folder, 'x.db'))
+    file.prepare(sql).run(...values)
+    file.close()
+  }
+
+  it('shows no result that was moved from another task, and no payload from another group', async () => {
+    const engine = open(NEW)
+    const [first, second] = await finish(engine, { group: 'acme', payload: 'a' }, { group: 'globex', payload: 'b' })
+    const seq = (place: string) => `(SELECT seq FROM tasks WHERE id = ${place})`
+    const moved = `(SELECT payload FROM payloads WHERE seq = ${seq('?')})`
+    expect((await engine.get([first!]))[0]).toMatchObject({ payload: 'a', result: 'a' })
+    tamper(`UPDATE payloads SET payload = ${moved} WHERE seq = ${seq('?')}`, second!, first!)
+    tamper(
+      'UPDATE tasks SET result = (SELECT result FROM tasks AS other WHERE other.id = ?) WHERE id = ?',
+      second!,
+      first!,
+    )
+    const closed = '[encrypted with the key 2026]'
+    expect((await engine.get([first!]))[0]).toMatchObject({ payload: closed, result: closed })
+    expect((await engine.get([second!]))[0]).toMatchObject({ payload: 'b', result: 'b' })
+  })
+
+  it('strict: neither shows nor runs plain text in the place of what is sealed', async () => {
+    const strict = new SealingEngine(store, new Seal([NEW], { strict: true }))
+    const [forged] = await store.submit([completeSpec({ type: 't', payload: 'forged' })])
+    expect((await claim(strict)).leases).toEqual([])
+    expect((await strict.get([forged!.task.id]))[0]).toMatchObject({
+      payload: '[not encrypted]',
+      error: 'the payload is not encrypted, and --payload-strict accepts encrypted payloads only',
+    })
+    expect((await open(NEW).get([forged!.task.id]))[0]!.payload).toBe('forged')
+    const [id] = await finish(strict, { group: 'acme', payload: 'own' })
+    expect((await strict.get([id!]))[0]).toMatchObject({ payload: 'own', result: 'own' })
+  })
+
+  it('reads what the version before has sealed, unless it is strict', async () => {
+    const before = new Seal([NEW])
+    const [task] = await store.submit([
+      completeSpec({ type: 't', group: 'acme', payload: before.seal('old payload', 'payload of t') }),
+    ])
+    const { leases } = await store.turn({ worker: WORKER, want: 1 })
+    const { lease } = leases[0]!
+    const outcome: Outcome = { kind: 'success', result: before.seal('old result', 'result') }
+    await store.turn({ worker: WORKER, want: 0, outcomes: [{ lease, outcome }] })
+    const { id } = task!.task
+    expect((await open(NEW).get([id]))[0]).toMatchObject({ payload: 'old payload', result: 'old result' })
+    const closed = '[encrypted with the key 2026]'
+    const strict = new SealingEngine(store, new Seal([NEW], { strict: true }))
+    expect((await strict.get([id]))[0]).toMatchObject({ payload: closed, result: closed })
+  })
+
+  it('a schedule whose group changes keeps a payload that its tasks can read', async () => {
+    const engine = new SealingEngine(store, new Seal([NEW], { strict: true }))
+    const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', payload: { pin: 1 } })
+    const timing = { everyMs: 60_000 }
+    await engine.schedules({ add: { id: 's', task, timing, catchUp: 'one', overlap: 'allow', paused: true } })
+    await engine.schedules({ alter: 's', to: { task: { type: 't', group: 'acme' } } })
+    await engine.schedules({ run: 's' })
+    await engine.schedules({ alter: 's', to: { task: { type: 't', payload: { pin: 2 } } } })
+    await engine.schedules({ run: 's' })
+    const { leases } = await claim(engine)
+    expect(leases.map(({ task }) => [task.group, task.payload])).toEqual([
+      ['acme', { pin: 1 }],
+      ['acme', { pin: 2 }],
+    ])
   })
 })
