@@ -17,10 +17,12 @@ const WAIT_MS_MAX = 60_000
 /** A call that takes many tasks stops when they have so many bytes; it looks after each step. */
 const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 const TAKEN_AT_ONCE = 16
+/** Workers over HTTP add no type beyond these. */
+const TYPES_MAX = 1_000
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
 
 /** Workers in any language: take leases, settle them, keep them alive. */
-export function leaseRoutes({ engine, access, closing }: ServerContext): Route[] {
+export function leaseRoutes({ engine, access, types, closing }: ServerContext): Route[] {
   const settle = async (request: FastifyRequest, outcome: Outcome) => {
     const { lease } = request.params as { lease: string }
     const outcomes = [{ lease, outcome }]
@@ -48,11 +50,12 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
         { additionalProperties: false },
       ),
       answers: ANSWERS.leases,
-      refusals: ['invalid_duration'],
+      refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
       handler: async (request) => {
         const body = request.body as { types: string[]; max?: number; wait?: number | string; worker_id?: string }
         const waitMs = durationMs('wait', body.wait ?? 0)
         if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
+        await refuseManyTypes(engine, types, body.types)
         const gone = new AbortController()
         const leave = () => gone.abort()
         request.raw.socket.once('close', leave)
@@ -159,6 +162,18 @@ export function leaseRoutes({ engine, access, closing }: ServerContext): Route[]
       },
     },
   ]
+}
+
+/** A worker over HTTP makes the types that it names: a bounded number. @throws XQueueError `too_many_types` */
+async function refuseManyTypes(engine: Engine, known: ServerContext['types'], named: readonly string[]): Promise<void> {
+  const asked = [...new Set(named)]
+  const found = await Promise.all(asked.map((type) => known.of(type)))
+  const unknown = asked.filter((_, index) => found[index] === null)
+  if (unknown.length === 0) return
+  const { length } = await engine.types()
+  if (length + unknown.length <= TYPES_MAX) return
+  const detail = `there are ${length} task types and may be ${TYPES_MAX}: "${unknown[0]}" would be one more`
+  throw new XQueueError('too_many_types', `${detail}; name types that exist (GET /api/v1/types)`)
 }
 
 /** Leases in the form in which they are answered, a bounded number of bytes: the rest is there for the next call. */

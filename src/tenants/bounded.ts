@@ -80,7 +80,10 @@ export class BoundedEngine implements Engine {
   async turn(turn: Turn): Promise<TurnAnswer> {
     const { groups } = this.#bounds
     const asked = turn.types ?? turn.worker.types
-    const types = asked.filter((type) => allowsType(this.#bounds, type))
+    const allowed = asked.filter((type) => allowsType(this.#bounds, type))
+    // A tenant's worker makes no types.
+    const known = turn.want > 0 ? new Set((await this.#engine.types({ names: allowed })).map(({ type }) => type)) : null
+    const types = allowed.filter((type) => known?.has(type) ?? true)
     if (turn.want > 0 && types.length === 0) throw unknownType(asked[0] ?? '', await this.#typeNames())
     const worker = { ...turn.worker, id: this.#names.stored(turn.worker.id), types }
     const { outcomes = [], renewals = [] } = turn

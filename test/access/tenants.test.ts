@@ -81,13 +81,15 @@ describe.each([
   beforeAll(async () => {
     guarded = await Guarded.start(where.on ? { engine: `${redis.url}?prefix=${by}` } : {})
     ;[one, other] = [await tenant('zebra'), await tenant('quokka')]
-    const { paths } = (await (await fetch(`${guarded.url}/openapi.json`)).json()) as Json
+    const { paths, components } = (await (await fetch(`${guarded.url}/openapi.json`)).json()) as Json
+    const schemaOf = (schema: Json): Json =>
+      schema?.$ref ? schemaOf(components.schemas[schema.$ref.split('/').at(-1)]) : schema
     operations = Object.entries(paths).flatMap(([path, methods]) =>
       Object.entries(methods as Json).map(([method, operation]: [string, Json]) => ({
         method: method.toUpperCase(),
         path,
         params: operation.parameters ?? [],
-        body: operation.requestBody?.content?.['application/json']?.schema?.properties ?? null,
+        body: schemaOf(operation.requestBody?.content?.['application/json']?.schema)?.properties ?? null,
       })),
     )
   })

@@ -86,6 +86,21 @@ it('tells late subscribers of long tasks over MQTT', async () => {
   await expectAlive()
 }, 120_000)
 
+it('makes a bounded number of types for workers that invent their names', async () => {
+  const before = (await served.call('GET', '/types')).body.count
+  const invent = (from: number) =>
+    served.call('POST', '/tasks/consume', { types: Array.from({ length: 100 }, (_, index) => `t-${from + index}`) })
+  const statuses: number[] = []
+  for (let from = 0; from < 1_100; from += 100) statuses.push((await invent(from)).status)
+  expect(statuses.slice(0, 9)).toEqual(Array(9).fill(200))
+  expect(await invent(5_000)).toMatchObject({ status: 409, body: { code: 'too_many_types' } })
+  expect((await served.call('GET', '/types')).body.count).toBe(before + 900)
+  expect((await served.call('POST', '/tasks/consume', { types: ['t-1', 'remote'] })).status).toBe(200)
+  const unknown = await served.call('POST', '/tasks', { type: 'nobody-knows-it' })
+  expect(unknown.body.registered_types).toHaveLength(20)
+  expect(unknown.body.detail.length).toBeLessThan(500)
+}, 60_000)
+
 it('refuses a batch that names too many tasks in `after`, before it looks at any of them', async () => {
   const { id } = (await served.call('POST', '/tasks', { type: 'remote' })).body
   const after = Array.from({ length: 1_000 }, (_, index) => index)
