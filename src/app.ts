@@ -13,6 +13,7 @@ import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
 import type { Engine } from './engine/engine.ts'
 import { openEngine } from './engine/open.ts'
+import { Outages } from './engine/outages.ts'
 import { Patience } from './engine/patience.ts'
 import { Seal } from './engine/seal.ts'
 import { SealingEngine } from './engine/sealing.ts'
@@ -20,7 +21,7 @@ import { Sweeper } from './engine/sweeper.ts'
 import { ViewedEngine } from './engine/viewed.ts'
 import { createLive, type Live, type LiveOptions } from './notify/live.ts'
 import { PATIENCE } from './server/connections.ts'
-import { attemptMetrics } from './server/metrics.ts'
+import { attemptMetrics, outageMetrics } from './server/metrics.ts'
 import { createServer } from './server/server.ts'
 import { Starting } from './server/starting.ts'
 import { readStats } from './server/system.ts'
@@ -111,7 +112,7 @@ export async function startApp(
     let worker: Worker | undefined
     if (parts.worker) {
       const { concurrency, claimAhead, shutdownMs } = config
-      const onAttempt = attemptMetrics(registry)
+      const onAttempt = attemptMetrics(registry, handlers.keys())
       worker = new Worker({ engine, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
       await patience.with(() => worker!.start())
       stops.push(() => worker!.stop())
@@ -149,6 +150,19 @@ export async function startApp(
       })
       http = server.server
     }
+    // The link to another MQTT broker tells of itself.
+    const look = async () => (await engine.health()).checks
+    const first = await look().catch(() => [])
+    const outages = new Outages({
+      look,
+      logger,
+      ...outageMetrics(
+        registry,
+        first.map(({ name }) => name),
+      ),
+    })
+    outages.start()
+    stops.push(() => outages.stop())
     if (live) {
       stops.push(() => live.stop())
       await live.start(http)

@@ -16,6 +16,7 @@ export class Sweeper {
   #callOff: (() => void) | undefined
   #sweeping: Promise<void> = Promise.resolve()
   #stopped = true
+  #failing = false
 
   constructor(engine: Engine, logger: Logger, time = MACHINE_TIME) {
     this.#engine = engine
@@ -45,12 +46,15 @@ export class Sweeper {
     let pauseMs = PAUSE_MS_MAX
     try {
       const { more, nextAt } = await this.#engine.sweep(BATCH)
+      this.#failing = false
       if (more) pauseMs = 0
       else if (nextAt !== null) {
         pauseMs = Math.min(Math.max(nextAt - this.#time.now(), PAUSE_MS_MIN), PAUSE_MS_MAX)
       }
     } catch (error) {
-      this.#logger.warn({ err: error }, 'a sweep failed; the next one comes in a second')
+      // An outage may last for hours.
+      this.#logger[this.#failing ? 'debug' : 'warn']({ err: error }, 'a sweep failed; the next one comes in a second')
+      this.#failing = true
     }
     this.#schedule(pauseMs)
   }

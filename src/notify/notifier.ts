@@ -39,6 +39,8 @@ export class Notifier implements Live {
   #version: 4 | 5
   #placed = false
   #failures = 0
+  /** ms, monotonic. */
+  #awaySince: number | null = null
   #statsAt = 0
   /** Everything up to here was acknowledged; null: nothing since the lease was taken. */
   #handled: string | null = null
@@ -98,7 +100,11 @@ export class Notifier implements Live {
       if (workerId) {
         await link.publish([this.#topics.ofWorker(workerId, WORKER_STATES.here)])
       }
-      if (this.#failures > 0) logger.info({ broker: this.#where }, 'the MQTT broker is back: what waited is published')
+      if (this.#awaySince !== null) {
+        const seconds = Math.round(performance.now() - this.#awaySince) / 1_000
+        logger.info({ broker: this.#where, seconds }, 'the MQTT broker is back: what waited is published')
+      }
+      this.#awaySince = null
       this.#failures = 0
       await this.#publishAll(link)
     } finally {
@@ -240,7 +246,8 @@ export class Notifier implements Live {
   #down(error: Error & { tryOtherVersion?: boolean }): void {
     const isFree = (this.#options.version ?? 'auto') === 'auto'
     if (isFree && error.tryOtherVersion) this.#version = this.#version === 5 ? 4 : 5
-    const first = this.#state.ok || this.#failures === 0
+    const first = this.#awaySince === null
+    this.#awaySince ??= performance.now()
     this.#failures += 1
     const because = error.message || String((error as NodeJS.ErrnoException).code)
     this.#state = { ok: false, detail: `${this.#where}: ${because}; events wait, tasks go on` }

@@ -1,9 +1,15 @@
+import type { FastifyInstance } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client'
 import type { TypeInfo } from '../engine/engine.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { ServerOptions } from './server.ts'
 
+const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
+const SUBMIT_ROUTES = ['/api/v1/tasks', '/api/v1/tasks/batch']
+/** Of requests that no route takes. */
+const NO_ROUTE = 'none'
+const OUTCOMES: readonly Outcome['kind'][] = ['success', 'failure', 'timeout', 'released']
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800]
 
 /**
@@ -11,7 +17,9 @@ const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_80
  * have no values, but `xqueue_health` says so: that is when somebody looks.
  */
 export function engineMetrics({ engine, live, version, registry }: ServerOptions): void {
-  collectDefaultMetrics({ register: registry, prefix: 'xqueue_' })
+  collectDefaultMetrics({ register: registry })
+  // Gauges by another name than Prometheus has for gauges; those by type of resource tell the same.
+  for (const name of MISNAMED) registry.removeSingleMetric(name)
   const types = shared(() => engine.types())
   const gauge = (name: string, help: string, label: string, read: () => Promise<[value: string, measured: number][]>) =>
     new Gauge({
@@ -75,8 +83,57 @@ function noneWhileAway(error: unknown): [] {
   throw error
 }
 
-/** What this process' worker did: hand the result to its `onAttempt`. */
-export function attemptMetrics(register: Registry) {
+/** Counts requests by the route that took them, of which there are few. */
+export function requestMetrics(server: FastifyInstance, register: Registry, count: CountSubmissions): void {
+  const requests = new Counter({
+    name: 'xqueue_http_requests_total',
+    help: 'HTTP requests that this process has answered, by route and status',
+    labelNames: ['method', 'route', 'status'],
+    registers: [register],
+  })
+  server.addHook('onResponse', (request, reply, done) => {
+    const { url } = request.routeOptions
+    const known = url === undefined ? { method: NO_ROUTE, route: NO_ROUTE } : { method: request.method, route: url }
+    requests.inc({ ...known, status: String(reply.statusCode) })
+    if (request.method === 'POST' && SUBMIT_ROUTES.includes(url ?? '') && reply.statusCode >= 400) count('refused', 1)
+    done()
+  })
+}
+
+export type CountSubmissions = (outcome: 'accepted' | 'existing' | 'refused', count: number) => void
+
+/** Tasks that were submitted over HTTP, and calls that were refused: these submit none. */
+export function submissionMetrics(register: Registry): CountSubmissions {
+  const submissions = new Counter({
+    name: 'xqueue_submissions_total',
+    help: 'Submissions over HTTP: tasks accepted, tasks existing (known by their key), calls refused',
+    labelNames: ['outcome'],
+    registers: [register],
+  })
+  for (const outcome of ['accepted', 'existing', 'refused']) submissions.inc({ outcome }, 0)
+  return (outcome, count) => submissions.inc({ outcome }, count)
+}
+
+/** Outages of what health checks. */
+export function outageMetrics(register: Registry, checks: readonly string[]) {
+  const of = (name: string, help: string) => new Counter({ name, help, labelNames: ['check'], registers: [register] })
+  const outages = of('xqueue_outages_total', 'Times that a check of health began to fail in this process')
+  const seconds = of('xqueue_outage_seconds_total', 'Length of outages that are over')
+  for (const check of checks) {
+    outages.inc({ check }, 0)
+    seconds.inc({ check }, 0)
+  }
+  return {
+    began: (check: string) => outages.inc({ check }),
+    ended: (check: string, length: number) => seconds.inc({ check }, length),
+  }
+}
+
+/**
+ * What this process' worker did: hand the result to its `onAttempt`.
+ * @param types have all their series from the start: a rate sees no first failure of a series that begins with it
+ */
+export function attemptMetrics(register: Registry, types: Iterable<string>) {
   const labelNames = ['type'] as const
   const attempts = new Counter({
     name: 'xqueue_attempts_total',
@@ -88,6 +145,10 @@ export function attemptMetrics(register: Registry) {
     new Histogram({ name, help, labelNames, buckets: SECONDS, registers: [register] })
   const wait = histogram('xqueue_task_wait_seconds', 'From run_at to the start of the attempt')
   const run = histogram('xqueue_task_run_seconds', 'From the start of the attempt to its end')
+  for (const type of types) {
+    for (const outcome of OUTCOMES) attempts.inc({ type, outcome }, 0)
+    for (const seconds of [wait, run]) seconds.zero({ type })
+  }
   return ({
     type,
     outcome,

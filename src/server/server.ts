@@ -43,7 +43,7 @@ import { keyRoutes } from './keys.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { loginRoutes } from './login.ts'
-import { engineMetrics } from './metrics.ts'
+import { type CountSubmissions, engineMetrics, requestMetrics, submissionMetrics } from './metrics.ts'
 import { documentApi } from './openapi.ts'
 import { OPERATIONS } from './operations.ts'
 import { pageRoutes } from './page.ts'
@@ -101,6 +101,7 @@ export interface ServerContext extends ServerOptions {
   hasTls: boolean
   startedAt: number
   /** As the caller of the present request may use them. */
+  countSubmissions: CountSubmissions
   types: Pick<KnownTypes, 'of'>
   limits: { taskBytesMax: number; batchBytesMax: number }
   /** Fires when the server closes: streams and waiting calls end. */
@@ -199,6 +200,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
       request.log.debug({ method: request.method, url, status: reply.statusCode }, 'answered')
     })
   }
+  const countSubmissions = submissionMetrics(registry)
+  requestMetrics(server, registry, countSubmissions)
   await addHeaders(server, corsOrigins, tls !== null)
   refuseWhileClosing(server, closing.signal)
   guard(server, {
@@ -222,6 +225,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     access,
     hasTls: tls !== null,
     startedAt: options.startedAt ?? Date.now(),
+    countSubmissions,
     types: { of: async (type) => (callers.mayUse(type) ? types.of(type) : null) },
     limits: {
       taskBytesMax: TASK_LIMITS.payloadBytesMax + FIELDS_BYTES_MAX,

@@ -33,9 +33,14 @@ type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch'> & { tag?: 
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
-export function taskRoutes({ engine, types, limits }: ServerContext): Route[] {
-  const submit = ({ headers }: FastifyRequest, specs: TaskSpec[]) =>
-    sending(headers as TraceContext, specs, (traced) => engine.submit(traced))
+export function taskRoutes({ engine, types, limits, countSubmissions }: ServerContext): Route[] {
+  const submit = async ({ headers }: FastifyRequest, specs: TaskSpec[]) => {
+    const submitted = await sending(headers as TraceContext, specs, (traced) => engine.submit(traced))
+    const known = submitted.filter(({ existing }) => existing).length
+    countSubmissions('accepted', submitted.length - known)
+    countSubmissions('existing', known)
+    return submitted
+  }
 
   const submitOne = async (request: FastifyRequest, reply: FastifyReply) => {
     const input = withHeaderKey(request.body as TaskInput, request.headers['idempotency-key'])

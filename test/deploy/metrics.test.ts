@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -6,6 +7,7 @@ import { parse } from 'yaml'
 import { type App, startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { unpacked } from '../services/debian.ts'
 
 const root = join(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
@@ -14,6 +16,9 @@ const read = (file: string) => readFileSync(join(root, file), 'utf8')
 const OF_PROMETHEUS = ['job', 'instance', 'le']
 
 let app: App
+/** As it was before anything was submitted, and after some attempts. */
+let atFirst = ''
+let text = ''
 /** Each metric that the server has told, with its labels. */
 const exported = new Map<string, Set<string>>()
 
@@ -25,9 +30,10 @@ beforeAll(async () => {
     fails: { maxRetry: 0, run: () => Promise.reject(new Error('no')) },
   })
   app = await startApp(config, { server: true, worker: true }, pino({ level: 'silent' }), handlers)
+  atFirst = await (await fetch(`${app.address}/metrics`)).text()
   for (const type of ['works', 'fails']) await submit(type)
   await vi.waitFor(async () => {
-    const text = await (await fetch(`${app.address}/metrics`)).text()
+    text = await (await fetch(`${app.address}/metrics`)).text()
     expect(text).toContain('xqueue_attempts_total{type="works",outcome="success"} 1')
     expect(text).toContain('xqueue_attempts_total{type="fails",outcome="failure"} 1')
     for (const [, name, labels = ''] of text.matchAll(/^(\w+)(?:\{(.*)\})? \S+$/gm)) {
@@ -79,9 +85,9 @@ const queries: [where: string, query: string][] = [
 
 it('exports every metric that the dashboard, the alerts and the autoscaler ask for', () => {
   const asked = queries.flatMap(([where, query]) =>
-    [...query.matchAll(/xqueue_\w+/g)].map(([name]) => ({ where, name })),
+    [...query.matchAll(/\b(?:xqueue|process|nodejs)_\w+/g)].map(([name]) => ({ where, name })),
   )
-  expect(asked.length).toBeGreaterThan(40)
+  expect(asked.length).toBeGreaterThan(35)
   expect(asked.filter(({ name }) => !exported.has(name))).toEqual([])
 })
 
@@ -108,7 +114,7 @@ it('tells in the runbook what each metric and alert of its own means, and nothin
   const runbook = read('docs/operations.md')
   const told = new Set([...runbook.matchAll(/`(xqueue_\w+)`/g)].map(([, name]) => name!))
   const own = [...exported.keys()]
-    .filter((name) => !/^xqueue_(process|nodejs)_/.test(name))
+    .filter((name) => name.startsWith('xqueue_'))
     .map((name) => name.replace(/(?<=_seconds)_(bucket|sum|count)$/, ''))
   expect([...new Set(own)].filter((name) => !told.has(name))).toEqual([])
   expect([...told].filter((name) => !exported.has(name) && !exported.has(`${name}_bucket`))).toEqual([])
@@ -127,4 +133,38 @@ it('has panels that can be told apart and lie on the grid', () => {
   )
   expect(new Set(cells).size).toBe(cells.length)
   expect(panels.every(({ gridPos: { x, w } }) => x + w <= 24)).toBe(true)
+})
+
+it('passes promtool, which knows how metrics are named', () => {
+  const promtool = join(unpacked('prometheus'), 'usr/bin/promtool')
+  expect(execFileSync(promtool, ['check', 'metrics'], { input: text, encoding: 'utf8' })).toBe('')
+})
+
+it('has every series of failures from the start, so that a rate sees the first one', () => {
+  for (const type of ['works', 'fails']) {
+    for (const outcome of ['success', 'failure', 'timeout', 'released']) {
+      expect(atFirst).toContain(`xqueue_attempts_total{type="${type}",outcome="${outcome}"} 0`)
+    }
+    expect(atFirst).toContain(`xqueue_task_wait_seconds_count{type="${type}"} 0`)
+  }
+  expect(atFirst).toContain('xqueue_submissions_total{outcome="refused"} 0')
+  expect(atFirst).toContain('xqueue_outages_total{check="storage"} 0')
+})
+
+it('has the metrics of the process under the names that everybody knows', () => {
+  for (const name of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'process_open_fds']) {
+    expect(exported.has(name)).toBe(true)
+  }
+})
+
+it('counts submissions by what came of them, and requests by their route', async () => {
+  await fetch(`${app.address}/api/v1/tasks`, { method: 'POST' })
+  await fetch(`${app.address}/api/v1/tasks/no-id-${Math.random()}`)
+  await fetch(`${app.address}/no/such/${Math.random()}`)
+  const counted = await (await fetch(`${app.address}/metrics`)).text()
+  expect(counted).toContain('xqueue_submissions_total{outcome="accepted"} 2')
+  expect(counted).toContain('xqueue_submissions_total{outcome="refused"} 1')
+  expect(counted).toContain('xqueue_http_requests_total{method="POST",route="/api/v1/tasks",status="201"} 2')
+  expect(counted).toContain('xqueue_http_requests_total{method="GET",route="/api/v1/tasks/:id",status="404"} 1')
+  expect(counted).toContain('xqueue_http_requests_total{method="none",route="none",status="404"} 1')
 })

@@ -71,7 +71,7 @@ it('has metrics that say so, and those of the process', async () => {
   proxy.cut()
   const meanwhile = await metrics()
   expect(meanwhile).toContain('xqueue_health{check="storage"} 0')
-  expect(meanwhile).toMatch(/^xqueue_process_cpu_seconds_total \d/m)
+  expect(meanwhile).toMatch(/^process_cpu_seconds_total \d/m)
   expect(meanwhile).not.toContain('xqueue_tasks_pending{')
   proxy.mend()
   await vi.waitFor(async () => expect(await metrics()).toContain('xqueue_health{check="storage"} 1'))
