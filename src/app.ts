@@ -30,7 +30,7 @@ import { type Bounds, boundsText } from './task/bounds.ts'
 import { XQueueError } from './task/errors.ts'
 import { redactionOf } from './task/redaction.ts'
 import { BoundedEngine } from './tenants/bounded.ts'
-import { flushSpans } from './trace/spans.ts'
+import { flushSpans, unusableApi } from './trace/spans.ts'
 import { version } from './version.ts'
 import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
 import { Worker } from './worker/worker.ts'
@@ -74,6 +74,7 @@ export async function startApp(
   const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys, { strict: config.payloadStrict }) : null
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
+  warnOfUnusableApi(logger)
   const { leaseMs, retention, pendingMax } = config
   const patience = new Patience(config.storeWaitMs, logger)
   // An attempt to open a locked file blocks, so it is short.
@@ -221,6 +222,17 @@ async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, l
     logger.warn('there is no key yet, so nobody can call: `xqueue keys create admin --scopes admin` makes one')
   }
   return access
+}
+
+/** After the handlers, which may have registered an SDK. */
+function warnOfUnusableApi(logger: Logger): void {
+  const version = unusableApi()
+  if (version === null) return
+  const remedy = `install the same version for both (\`npm ls @opentelemetry/api\` shows the copies)`
+  logger.warn(
+    { registered: version },
+    `no spans: an OpenTelemetry SDK is registered with a copy of @opentelemetry/api ${version} that XQueue cannot use: ${remedy}`,
+  )
 }
 
 /** The handlers that come along read their settings from the environment, as anybody's handlers do. */

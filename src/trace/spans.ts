@@ -1,13 +1,4 @@
-import {
-  type Attributes,
-  context,
-  ProxyTracerProvider,
-  ROOT_CONTEXT,
-  type Span,
-  SpanKind,
-  SpanStatusCode,
-  trace,
-} from '@opentelemetry/api'
+import { type Attributes, context, ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import type { Submitted } from '../engine/engine.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
@@ -109,9 +100,32 @@ export function logFields(span: Span): { trace_id?: string; span_id?: string } {
 
 /** Has the SDK send what it holds: before the process ends, because it collects spans for seconds. */
 export async function flushSpans(): Promise<void> {
-  const registered = trace.getTracerProvider()
-  const provider = registered instanceof ProxyTracerProvider ? registered.getDelegate() : registered
-  await (provider as { forceFlush?: () => Promise<void> }).forceFlush?.()
+  // Of another copy of the API, it is no instance of our class.
+  const registered = trace.getTracerProvider() as Flushable & { getDelegate?: () => Flushable }
+  await (registered.getDelegate?.() ?? registered).forceFlush?.()
+}
+
+interface Flushable {
+  forceFlush?: () => Promise<void>
+}
+
+/**
+ * The version of an OpenTelemetry API whose SDK this process cannot use, or null. The API hands spans to the SDK of
+ * another copy of itself only if that is of the same major version and not older: else it says nothing and does nothing.
+ */
+export function unusableApi(): string | null {
+  const places = Object.getOwnPropertySymbols(globalThis).filter(({ description }) =>
+    description?.startsWith('opentelemetry.js.api.'),
+  )
+  const all = places.map((place) => (globalThis as Record<symbol, unknown>)[place] as Registered | undefined)
+  const ours = trace.getTracerProvider()
+  return all.find((registered) => registered?.trace && registered.trace !== ours)?.version ?? null
+}
+
+/** What each copy of the API leaves for all others of its major version. */
+interface Registered {
+  version: string
+  trace?: unknown
 }
 
 function nameOf(operation: string, type: string | null): string {

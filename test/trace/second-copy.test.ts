@@ -1,0 +1,60 @@
+import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { pino } from 'pino'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { startApp } from '../../src/app.ts'
+import { loadConfig } from '../../src/config/config.ts'
+import { removeAtExit } from '../services/processes.ts'
+
+type Api = typeof import('@opentelemetry/api')
+
+const require = createRequire(import.meta.url)
+const installed = dirname(dirname(require.resolve('@opentelemetry/api')))
+let provider: { getTracer: () => never; forceFlush: () => Promise<void> }
+let flushed: number
+
+beforeEach(() => {
+  flushed = 0
+  provider = {
+    getTracer: () => {
+      throw new Error('no span is made here')
+    },
+    forceFlush: async () => void flushed++,
+  }
+})
+afterEach(() => {
+  delete (globalThis as Record<symbol, unknown>)[Symbol.for('opentelemetry.js.api.1')]
+})
+
+/** A copy of the API of its own, as handlers have it that come with their own node_modules. */
+function copyOfApi(version: string | null): Api {
+  const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-otel-')))
+  cpSync(installed, folder, { recursive: true })
+  for (const name of version ? ['dist/version.cjs', 'dist/internal/global-utils.cjs'] : []) {
+    const file = join(folder, name)
+    writeFileSync(file, readFileSync(file, 'utf8').replace(/"1\.\d+\.\d+"/g, `"${version}"`))
+  }
+  return require(join(folder, 'dist/index.cjs')) as Api
+}
+
+async function logOfApp(): Promise<string[]> {
+  const log: string[] = []
+  const { config } = await loadConfig({ engine: 'sqlite::memory:', port: '0', mqtt: 'off' }, {}, '/')
+  const logger = pino({ level: 'warn' }, { write: (line) => log.push(JSON.parse(line).msg) })
+  const app = await startApp(config, { server: true, worker: false }, logger, new Map())
+  await app.stop()
+  return log
+}
+
+it('says that the SDK of an older copy of the OpenTelemetry API gets no spans', async () => {
+  copyOfApi('1.0.0').trace.setGlobalTracerProvider(provider)
+  expect(await logOfApp()).toEqual([expect.stringMatching(/no spans.*@opentelemetry\/api 1\.0\.0.*install the same/)])
+})
+
+it('uses the SDK of another copy that fits without a word, and has it send what it holds at the end', async () => {
+  copyOfApi(null).trace.setGlobalTracerProvider(provider)
+  expect(await logOfApp()).toEqual([])
+  expect(flushed).toBe(1)
+})
