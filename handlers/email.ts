@@ -15,8 +15,9 @@ const payload = Type.Object(
     cc: Type.Optional(address),
     bcc: Type.Optional(address),
     reply_to: Type.Optional(address),
-    subject: Type.String({ maxLength: 998 }),
+    subject: Type.Optional(Type.String({ maxLength: 998, description: 'Default: (no subject)' })),
     text: Type.Optional(Type.String()),
+    body: Type.Optional(Type.String({ description: 'Another name of text' })),
     html: Type.Optional(Type.String()),
   },
   { additionalProperties: false },
@@ -35,9 +36,10 @@ export const email: Handler<Email, { sent: boolean; message_id: string; response
   payload: standard(payload),
   run: async (task, { signal, log }) => {
     signal.throwIfAborted()
-    const { reply_to: replyTo, from = 'XQueue <xqueue@localhost>', text, html, ...fields } = task.payload
+    const { reply_to: replyTo, body, text = body, html, ...fields } = task.payload
+    const headers = { from: 'XQueue <xqueue@localhost>', subject: '(no subject)', ...fields }
     const message = {
-      ...inOneLine({ ...fields, from, ...(replyTo ? { replyTo } : {}) }),
+      ...inOneLine({ ...headers, ...(replyTo ? { replyTo } : {}) }),
       messageId: `<${task.id}@xqueue>`,
       ...(text === undefined ? {} : { text: withLineFeeds(text) }),
       ...(html === undefined ? {} : { html: withLineFeeds(html) }),

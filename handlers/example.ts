@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import type { Handler } from '../src/worker/handlers.ts'
 import { standard } from './schema.ts'
 
@@ -8,15 +8,17 @@ const REPORT_MS_MIN = 100
 const REPORTS_MAX = 100
 
 const payload = Type.Object({
-  duration: Type.Number({ minimum: 0, maximum: 3_600, default: 1, description: 'Seconds to sleep' }),
+  duration: Type.Optional(Type.Number({ minimum: 0, maximum: 3_600, default: 1, description: 'Seconds to sleep' })),
+  message: Type.Optional(Type.String({ maxLength: 10_000, description: 'Given back in the result' })),
 })
+type Example = Static<typeof payload>
 
 /** Sleeps for `duration` seconds and reports progress on the way: something to watch, cancel and time out. */
-export const example: Handler<{ duration: number }, { slept: number }> = {
+export const example: Handler<Example, { slept: number; message?: string }> = {
   concurrency: 3,
   payload: standard(payload),
   run: async (task, { signal, progress }) => {
-    const { duration } = task.payload
+    const { duration = 1, message } = task.payload
     const endMs = duration * 1_000
     const stepMs = Math.max(REPORT_MS_MIN, endMs / REPORTS_MAX)
     const startedAt = performance.now()
@@ -26,6 +28,6 @@ export const example: Handler<{ duration: number }, { slept: number }> = {
       sleptMs = nextMs
       progress((sleptMs * 100) / endMs)
     }
-    return { slept: duration }
+    return { slept: duration, ...(message === undefined ? {} : { message }) }
   },
 }

@@ -39,7 +39,7 @@ const Task = Type.Object(
     max_retry: count('Retries after the first attempt'),
     queue_timeout: seconds('How long it may wait for its first start; 0 = no limit'),
     process_timeout: seconds('How long one attempt may run; 0 = no limit'),
-    timeout_reason: nullable(Type.Unsafe({ title: 'TimeoutReason', enum: [...TIMEOUT_REASONS] }), 'Which time ran out'),
+    timeout_reason: Type.Unsafe({ enum: [...TIMEOUT_REASONS, null], description: 'Which time ran out' }),
     created_at: time('When it was accepted'),
     run_at: time('When it may start'),
     started_at: timeOrNull('Start of the latest attempt'),
@@ -153,6 +153,8 @@ const Stats = titled(
     ready_tasks: count('Pending tasks that more workers could help with'),
     total_workers: count('Live workers over all processes'),
     active_workers: count('Those that run something'),
+    processed_tasks: count('Tasks that are kept and have ended'),
+    failed_tasks_count: count('The same as `failed_tasks`'),
     stream_info: Type.Object(
       { length: count('Unfinished tasks'), groups: count('Who reads') },
       { description: 'Unfinished tasks (`length`) in the terms of the engine; see GET /api/v1/stream' },
@@ -169,6 +171,7 @@ const Health = titled(
   'Health',
   Type.Object({
     status: Type.Unsafe({ enum: ['healthy', 'degraded', 'unhealthy'] }),
+    timestamp: time('When this was answered'),
     version: Type.Optional(Type.String()),
     engine: Type.Optional(Type.String()),
     durability: Type.Optional(Type.String({ description: 'What an accepted task survives' })),

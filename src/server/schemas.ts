@@ -7,6 +7,8 @@ import { BatchSchema, GroupSchema, TypeNameSchema } from '../task/task-input.ts'
 /** A format of ours: the engine that wrote it reads it. */
 export const CURSOR_FORMAT = 'cursor'
 const TAG = '^([^:]|\\\\:)+:'
+/** Each task that is left out is read: beyond this, `cursor` is the way. */
+const OFFSET_MAX = 10_000
 const closed = { additionalProperties: false }
 
 /** Titles are the names of schemas in the document. */
@@ -37,6 +39,9 @@ export const ListSchema = Type.Object(
   {
     ...FilterSchema.properties,
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000, default: 50 })),
+    offset: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: OFFSET_MAX, description: 'Tasks to leave out; better use `cursor`' }),
+    ),
     cursor: Type.Optional(
       Type.String({ maxLength: 200, format: CURSOR_FORMAT, description: 'next_cursor of the page before' }),
     ),

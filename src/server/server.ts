@@ -324,5 +324,8 @@ function securityOf(scope: RouteScope): Record<string, []>[] {
 
 /** A query string holds only text: numbers in it are read as numbers. Bodies are taken as they are. */
 function coerceQuery(query: Record<string, unknown>): void {
-  if (typeof query.limit === 'string' && /^\d{1,6}$/.test(query.limit)) query.limit = Number(query.limit)
+  for (const name of ['limit', 'offset']) {
+    const value = query[name]
+    if (typeof value === 'string' && /^\d{1,6}$/.test(value)) query[name] = Number(value)
+  }
 }

@@ -1,5 +1,6 @@
 import { may } from '../access/principal.ts'
 import type { Engine, WorkerInfo } from '../engine/engine.ts'
+import { FINAL_STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
@@ -30,6 +31,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
         // Without its broker everything but the notices goes on: a load balancer must not take the server out.
         const answer = {
           status: failed ? 'unhealthy' : isDegraded || mqtt?.ok === false ? 'degraded' : 'healthy',
+          timestamp: isoTime(Date.now()),
           version,
           engine: name,
           durability,
@@ -42,7 +44,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
           ...(failed ? { failed_check: failed.name } : {}),
         }
         // A load balancer needs no key to learn whether to send anybody here; the rest is for who may read.
-        const shown = may(request.principal, 'read') ? answer : { status: answer.status }
+        const shown = may(request.principal, 'read') ? answer : { status: answer.status, timestamp: answer.timestamp }
         return reply.status(failed ? 503 : 200).send(shown)
       },
     },
@@ -110,6 +112,9 @@ export async function readStats(engine: Engine, instanceId: string, startedAt: n
     ready_tasks: Math.max(0, counts.pending - delayed - dependent), // What more workers could help with.
     total_workers: workers.length,
     active_workers: active(workers),
+    // As the Go XQueue names them.
+    processed_tasks: FINAL_STATUSES.reduce((sum, status) => sum + counts[status], 0),
+    failed_tasks_count: counts.failed,
     stream_info: { length: stream.length, groups: stream.groups },
     concurrency_limits: concurrencyLimits,
     throughput,

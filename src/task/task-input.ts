@@ -47,6 +47,9 @@ export const FORMS: Readonly<Record<string, string>> = {
   'date-time': 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z',
 }
 
+/** Queues with priorities up to 10 are common, the Go XQueue among them: its highest one is ours. */
+const PRIORITY_ACCEPTED_MAX = 10
+
 const TaskReferenceSchema = Type.Unsafe<string | number>({
   title: 'TaskReference',
   oneOf: [
@@ -59,7 +62,11 @@ export const TaskInputSchema = Type.Object(
   {
     type: Type.String({ minLength: 1, maxLength: TASK_LIMITS.typeCharsMax, description: 'A registered task type' }),
     payload: Type.Unsafe<unknown>({ description: 'Any JSON; default {}' }),
-    priority: Type.Integer({ minimum: 0, maximum: TASK_LIMITS.priorityMax, description: 'Higher runs first' }),
+    priority: Type.Integer({
+      minimum: 0,
+      maximum: PRIORITY_ACCEPTED_MAX,
+      description: 'Higher runs first; 10 counts as 9',
+    }),
     max_retry: Type.Integer({ minimum: 0, maximum: TASK_LIMITS.retryMax }),
     queue_timeout: DurationSchema,
     process_timeout: DurationSchema,
@@ -197,7 +204,7 @@ export async function specOf(
     runAt: runAt ?? null,
     byDefault: leftOut(input),
     ...known?.defaults,
-    ...(input.priority === undefined ? {} : { priority: input.priority }),
+    ...(input.priority === undefined ? {} : { priority: Math.min(input.priority, TASK_LIMITS.priorityMax) }),
     ...(delayMs === undefined ? {} : { delayMs }),
     ...(input.max_retry === undefined ? {} : { maxRetry: input.max_retry }),
     ...(queueTimeoutMs === undefined ? {} : { queueTimeoutMs }),
