@@ -1,5 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
+/** They compile whole clients, with all cores: beside others, both would take too long. */
+const GENERATORS = ['test/generators/**/*.test.ts']
 /** They measure, or break something in the midst of a load: beside others they would mean less. */
 const ALONE = ['test/faults/**/*.test.ts', 'test/simulation/**/*.test.ts', 'test/**/soak.test.ts']
 
@@ -19,12 +21,16 @@ export default defineConfig({
         test: {
           name: 'beside others',
           include: ['test/**/*.test.ts'],
-          exclude: ALONE,
+          exclude: [...ALONE, ...GENERATORS],
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },
       },
       { extends: true, test: { name: 'alone', include: ALONE, maxWorkers: 1, sequence: { groupOrder: 1 } } },
+      {
+        extends: true,
+        test: { name: 'generators', include: GENERATORS, maxWorkers: 1, sequence: { groupOrder: 2 } },
+      },
     ],
   },
 })
