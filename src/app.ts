@@ -228,11 +228,9 @@ async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, l
 function warnOfUnusableApi(logger: Logger): void {
   const version = unusableApi()
   if (version === null) return
-  const remedy = `install the same version for both (\`npm ls @opentelemetry/api\` shows the copies)`
-  logger.warn(
-    { registered: version },
-    `no spans: an OpenTelemetry SDK is registered with a copy of @opentelemetry/api ${version} that XQueue cannot use: ${remedy}`,
-  )
+  const remedy = 'install the same version for both (`npm ls @opentelemetry/api` shows the copies)'
+  const why = `the OpenTelemetry SDK is registered with @opentelemetry/api ${version}, which XQueue cannot use`
+  logger.warn({ registered: version }, `no spans: ${why}: ${remedy}`)
 }
 
 /** The handlers that come along read their settings from the environment, as anybody's handlers do. */

@@ -42,7 +42,9 @@ export function leaseRoutes({ engine, access, types, closing }: ServerContext): 
       summary: 'Take tasks to run, waiting for them if there are none',
       body: Type.Object(
         {
-          types: Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100 }),
+          types: Type.Optional(
+            Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100, description: 'Default: every type' }),
+          ),
           max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
           wait: Type.Optional(durationOf({ title: 'ConsumeWait', most: WAIT_MS_MAX })),
           worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
@@ -52,10 +54,11 @@ export function leaseRoutes({ engine, access, types, closing }: ServerContext): 
       answers: ANSWERS.leases,
       refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
       handler: async (request) => {
-        const body = request.body as { types: string[]; max?: number; wait?: number | string; worker_id?: string }
+        const body = request.body as { types?: string[]; max?: number; wait?: number | string; worker_id?: string }
         const waitMs = durationMs('wait', body.wait ?? 0)
         if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
-        await refuseManyTypes(engine, types, body.types)
+        if (body.types) await refuseManyTypes(engine, types, body.types)
+        const taken = body.types ?? (await engine.types()).map(({ type }) => type)
         const gone = new AbortController()
         const leave = () => gone.abort()
         request.raw.socket.once('close', leave)
@@ -63,7 +66,7 @@ export function leaseRoutes({ engine, access, types, closing }: ServerContext): 
         const left = access?.lapses(request.principal!, leave)
         // Each key has its own names: nobody's worker is listed in place of another's.
         const id = body.worker_id ?? `http-${request.ip}`
-        const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, body.types, body.max)
+        const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, taken, body.max)
         const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal, durable: true }
         const leases = await takeSome(engine, turn).finally(() => {
           request.raw.socket.off('close', leave)

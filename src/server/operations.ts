@@ -173,14 +173,27 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     answer: {
       ...{ pending_tasks: 4, processing_tasks: 2, success_tasks: 90, failed_tasks: 1, canceled_tasks: 0 },
       ...{ timeout_tasks: 0, delayed_tasks: 1, dependent_tasks: 0, ready_tasks: 3, total_workers: 1 },
-      ...{ active_workers: 1, processed_tasks: 91, failed_tasks_count: 1, stream_info: { length: 6, groups: 1 }, concurrency_limits: { example: 2 } },
+      ...{
+        active_workers: 1,
+        processed_tasks: 91,
+        failed_tasks_count: 1,
+        stream_info: { length: 6, groups: 1 },
+        concurrency_limits: { example: 2 },
+      },
       ...{ throughput: 0.5, instance_id: 'host-1-4242', is_running: true, uptime: 3600 },
     },
   },
   'GET /api/v1/health': {
     ...{ id: 'getHealth', tag: 'System' },
     answer: {
-      ...{ status: 'healthy', timestamp: completed_at, version: '0.1.0', engine: 'sqlite', durability: 'loss of power', uptime: 3600 },
+      ...{
+        status: 'healthy',
+        timestamp: completed_at,
+        version: '0.1.0',
+        engine: 'sqlite',
+        durability: 'loss of power',
+        uptime: 3600,
+      },
       checks: [{ name: 'engine', ok: true, detail: 'xqueue.db' }],
     },
   },

@@ -30,7 +30,9 @@ export function answerProblems(server: FastifyInstance): void {
 function answerNoSuchCall(server: FastifyInstance, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const path = request.url.split('?')[0]!
   const allow = methodsOf(server, path)
-  const detail = `there is no ${request.method} ${withoutTokens(path)}: see /docs for every call`
+  const isVersioned = methodsOf(server, `/api/v1${path}`).includes(request.method)
+  const remedy = isVersioned ? `it is at /api/v1${withoutTokens(path)}` : 'see /docs for every call'
+  const detail = `there is no ${request.method} ${withoutTokens(path)}: ${remedy}`
   if (allow.length === 0) return sendProblem(reply, request, new XQueueError('not_found', detail))
   reply.header('Allow', allow.join(', '))
   return sendProblem(reply, request, new XQueueError('method_not_allowed', detail, { allow }))

@@ -1,8 +1,8 @@
 import { setImmediate as immediate } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { TaskFilter } from '../engine/engine.ts'
-import { type ErrorCode, type FieldError, XQueueError } from '../task/errors.ts'
+import type { Engine, ListQuery, TaskFilter } from '../engine/engine.ts'
+import { type ErrorCode, type FieldError, invalidField, XQueueError } from '../task/errors.ts'
 import { RETRYABLE_STATUSES } from '../task/status.ts'
 import { TASK_LIMITS, type Task, type TaskSpec } from '../task/task.ts'
 import {
@@ -28,8 +28,14 @@ const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
 ]
 
 const CHECKED_AT_ONCE = 500
+const PAGE_MAX = 1_000
 
 type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch'> & { tag?: string }
+interface Page {
+  limit?: number
+  offset?: number
+  cursor?: string
+}
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
@@ -132,9 +138,12 @@ export function taskRoutes({ engine, types, limits, countSubmissions }: ServerCo
       answers: ANSWERS.tasks,
       refusals: ['invalid_cursor'],
       handler: async (request) => {
-        const { limit = 50, cursor, ...filter } = request.query as Filter & { limit?: number; cursor?: string }
-        const query = { ...filterOf(filter), limit, ...(cursor === undefined ? {} : { cursor }) }
-        const { tasks, nextCursor } = await engine.list(query)
+        const { limit = 50, offset = 0, cursor: from, ...filter } = request.query as Filter & Page
+        if (offset > 0 && from !== undefined) throw invalidField('offset', 'cannot be given together with cursor')
+        const query = filterOf(filter)
+        const cursor = from ?? (await cursorBehind(engine, query, offset))
+        if (cursor === null) return { tasks: [], count: 0, next_cursor: null }
+        const { tasks, nextCursor } = await engine.list({ ...query, limit, ...(cursor === '' ? {} : { cursor }) })
         return { tasks: tasks.map(taskJson), count: tasks.length, next_cursor: nextCursor }
       },
     },
@@ -231,6 +240,16 @@ function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string
 
 /** Key and value; in the key `\:` stands for a colon. */
 const TAG_PARTS = /^((?:\\:|[^:])*):(.*)$/s
+
+/** Where a list goes on behind so many tasks; empty at its start, null when it has no more. */
+async function cursorBehind(engine: Engine, filter: TaskFilter, offset: number): Promise<string | null> {
+  let cursor: string | null = ''
+  for (let left = offset; left > 0 && cursor !== null; left -= PAGE_MAX) {
+    const page: ListQuery = { ...filter, limit: Math.min(left, PAGE_MAX), ...(cursor === '' ? {} : { cursor }) }
+    cursor = (await engine.list(page)).nextCursor
+  }
+  return cursor
+}
 
 function filterOf({ status, type, tag, group, batch }: Filter): TaskFilter {
   const filter: TaskFilter = {

@@ -111,7 +111,7 @@ interface Flushable {
 
 /**
  * The version of an OpenTelemetry API whose SDK this process cannot use, or null. The API hands spans to the SDK of
- * another copy of itself only if that is of the same major version and not older: else it says nothing and does nothing.
+ * another copy of itself only if that has the same major version and is not older: else it does nothing, silently.
  */
 export function unusableApi(): string | null {
   const places = Object.getOwnPropertySymbols(globalThis).filter(({ description }) =>

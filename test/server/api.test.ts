@@ -79,7 +79,7 @@ describe('POST /tasks', () => {
   it.each([
     ['no type', {}, 'type'],
     ['an unknown field', { type: 'plain', foo: 1 }, 'foo'],
-    ['a priority out of range', { type: 'plain', priority: 10 }, 'priority'],
+    ['a priority out of range', { type: 'plain', priority: 11 }, 'priority'],
     ['a priority as text', { type: 'plain', priority: '1' }, 'priority'],
     ['a negative duration', { type: 'plain', delay: -1 }, 'delay'],
     ['an absurd duration', { type: 'plain', queue_timeout: '9999d' }, 'queue_timeout'],
