@@ -5,7 +5,12 @@ import { openEngine } from '../engine/open.ts'
 import { print, withExamples } from './output.ts'
 
 /** Nothing of either is forgotten while it goes on. */
-const KEEP_ALL = { ...ENGINE_DEFAULTS, retention: { ageMs: 366 * 86_400_000, countMax: 1e9 }, eventsMax: 1e9 }
+const KEEP_ALL = {
+  ...ENGINE_DEFAULTS,
+  retention: { ageMs: 366 * 86_400_000, countMax: 1e9 },
+  eventsMax: 1e9,
+  eventsAgeMs: 366 * 86_400_000,
+}
 
 /** `xqueue migrate`: everything from one engine to another. */
 export function migrateCommand(): Command {

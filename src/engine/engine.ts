@@ -349,7 +349,7 @@ export interface EventsQuery {
  * reading goes on at the committed place; the very first time from now on. `leaseMs: 0` commits, gives the lease back
  * and answers `held: false`. Waiting does not renew: it ends at half of `leaseMs`.
  *
- * Events past `eventsMax` may go before they were read: then `gap` is true.
+ * Events past `eventsMax` or `eventsAgeMs` may go before they were read: then `gap` is true.
  */
 export interface EventsReader {
   name: string

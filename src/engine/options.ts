@@ -21,6 +21,8 @@ export interface EngineOptions {
   retention: { ageMs: number; countMax: number }
   /** Events kept for readers that resume. */
   eventsMax: number
+  /** How long, at most. */
+  eventsAgeMs: number
   /** Waiting tasks over all types above which submissions are refused; null: no cap. */
   pendingMax: number | null
   /** How long opening a locked file waits, which blocks the event loop. */
@@ -40,6 +42,7 @@ export const ENGINE_DEFAULTS: EngineOptions = {
   typeTtlMs: 86_400_000,
   retention: { ageMs: 86_400_000, countMax: 100_000 },
   eventsMax: 100_000,
+  eventsAgeMs: 86_400_000,
   pendingMax: null,
   openWaitMs: 5_000,
   isState: false,

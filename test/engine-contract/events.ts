@@ -7,6 +7,24 @@ export function eventsContract(stage: Stage): void {
   const { start, submit, claim, succeed } = stage
 
   describe('events', () => {
+    it('drops events by their age, but for the newest', async () => {
+      await stage.opened.cleanup()
+      await stage.start({ eventsAgeMs: 60_000 })
+      await stage.submit()
+      stage.now += 30_000
+      const { id } = await stage.submit()
+      stage.now += 30_000
+      await stage.engine.sweep(100)
+      const kept = async () => (await stage.engine.events({ after: '', max: 100 })).events.map(({ taskId }) => taskId)
+      expect(await kept()).toEqual([id])
+      stage.now += 60_000
+      await stage.engine.sweep(100)
+      expect(await kept()).toEqual([id])
+      const task = await stage.submit()
+      await stage.engine.sweep(100)
+      expect(await kept()).toEqual([task.id])
+    })
+
     it('tells each change once, in order, to a reader that waits or resumes', async () => {
       const { last } = await stage.engine.events({ after: null, max: 10 })
       const waiting = stage.engine.events({ after: last, max: 10, waitMs: 20_000 })

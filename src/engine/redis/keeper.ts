@@ -61,9 +61,9 @@ export class Keeper {
   async sweep(max: number): Promise<Swept> {
     const nothing = { changed: 0, more: false, nextAt: null }
     if (!this.#isKeeper && performance.now() < this.#anotherUntil) return nothing
-    const { retention, eventsMax, workerTtlMs } = this.#options
+    const { retention, eventsMax, eventsAgeMs, workerTtlMs } = this.#options
     const about = [this.#process, KEEP_MS, this.#store.wasMet(this.#partition)]
-    const args = [...about, max, retention.ageMs, retention.countMax, eventsMax, workerTtlMs]
+    const args = [...about, max, retention.ageMs, retention.countMax, eventsMax, eventsAgeMs, workerTtlMs]
     const answer = await this.#store.run<Answer>('sweep', this.#partition, args)
     this.#isKeeper = answer[0] === 'swept'
     if (answer[0] !== 'swept') {

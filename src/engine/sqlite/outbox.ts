@@ -1,11 +1,14 @@
 import type { TaskEvent } from '../../task/event.ts'
-import { type EventsPage, type EventsQuery, type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
+import { type EngineOptions, type EventsPage, type EventsQuery, type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
 import { eventsOf } from './rows.ts'
 import type { Store } from './store.ts'
 import type { Tx } from './writer.ts'
 
 /** How often a reader whose lease is another's looks whether it has come free. */
 const LOOK_AGAIN_MS = 250
+
+/** Rows that one sweep drops; each may hold 500 events. */
+const ROWS_DROPPED_MAX = 100
 
 /** The steps that the outbox takes in the file; each shows only what is durable. */
 export interface OutboxSteps {
@@ -33,6 +36,11 @@ export class Outbox {
   /** There may be news: whoever waits looks again. */
   wake(): void {
     for (const look of [...this.#waiting]) look()
+  }
+
+  /** Drops events that are too many or too old; true when there may be more of them. */
+  drop(now: number, { eventsMax, eventsAgeMs }: Pick<EngineOptions, 'eventsMax' | 'eventsAgeMs'>): boolean {
+    return this.#store.run('dropEvents', eventsMax, now - eventsAgeMs, ROWS_DROPPED_MAX) === ROWS_DROPPED_MAX
   }
 
   close(): void {

@@ -46,8 +46,6 @@ import { type Tx, Writer } from './writer.ts'
 /** A bulk cancel or retry changes this many in one step. */
 const BULK_MAX = 1_000
 const TIMER_MS_MAX = 60_000
-/** Rows of the outbox that one sweep drops; each may hold 500 events. */
-const EVENT_ROWS_MAX = 100
 /** For what only has to be in force: nobody is shown it before it is durable, and a loss of power may undo it. */
 const NOT_WAITED_FOR = { durable: false }
 
@@ -159,10 +157,10 @@ export class SqliteEngine implements Engine {
         this.#ring.drop(max),
       ]
       if (!this.#rates.isEmpty) this.#rates.write(tx.now)
-      const eventRows = this.#store.run('dropEvents', this.#options.eventsMax, EVENT_ROWS_MAX)
+      const moreEvents = this.#outbox.drop(tx.now, this.#options)
       this.#store.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
       const changed = done.reduce((sum, n) => sum + n, 0)
-      return { changed, more: eventRows === EVENT_ROWS_MAX || done.some((n) => n >= max), nextAt: this.#nextAt() }
+      return { changed, more: moreEvents || done.some((n) => n >= max), nextAt: this.#nextAt() }
     }, NOT_WAITED_FOR)
   }
 
@@ -395,11 +393,12 @@ export class SqliteEngine implements Engine {
   }
 
   #nothingToForget(): boolean {
-    const { eventsMax, retention } = this.#options
-    const first = this.#store.get('firstEvents')?.first as number | undefined
+    const { eventsMax, eventsAgeMs, retention } = this.#options
+    const first = this.#store.get('firstEvents')
     const last = this.#store.get('lastEvent')!.last as number
+    const isOld = first && (first.at as number) <= this.#options.clock() - eventsAgeMs && first.first !== last
     const finished = this.#store.get('countIn', FINISHED)!.n as number
-    return (first === undefined || last - first < eventsMax) && finished <= retention.countMax
+    return !isOld && (!first || last - (first.first as number) < eventsMax) && finished <= retention.countMax
   }
 
   #nextAt(): number | null {

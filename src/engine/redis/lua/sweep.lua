@@ -2,7 +2,7 @@
 --
 -- ARGV  now, this process, how long it goes on being the one (ms), '1' if it has met the store before, max, how
 --       long a finished task may be kept (ms), how
---       many finished tasks may be kept, events kept, how long a worker lives unseen (ms)
+--       many finished tasks may be kept, events kept, how long (ms), how long a worker lives unseen (ms)
 -- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
 --       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
 --       schedules that are due: the caller decides on them, {id, notice, …}: the caller delivers them}
@@ -326,12 +326,24 @@ local function trim_events(keep)
   if last >= keep then call('XTRIM', P .. KEY.events, 'MINID', string.format('%d', last - keep + 1)) end
 end
 
+-- The newest stays, as the place that readers go on from.
+local function trim_old_events(age_ms)
+  local entries = call('XRANGE', P .. KEY.events, '-', '+', 'COUNT', 1000)
+  local keeps
+  for index, entry in ipairs(entries) do
+    keeps = entry[1]
+    if tonumber(entry[2][4]) > now - age_ms then break end
+    if index == 1000 then more = true end
+  end
+  if keeps and keeps ~= entries[1][1] then call('XTRIM', P .. KEY.events, 'MINID', keeps) end
+end
+
 function steps.sweep()
   local keeps, another_ms = is_keeper(arg(), arg())
   if not keeps then return { '', another_ms } end
   has_lost(arg())
   max, retention_ms, retention_count = number(), number(), number()
-  local events_max = number()
+  local events_max, events_age = number(), number()
   worker_ttl = number()
   changed, more, next_at = 0, false, math.huge
   local promoted = promote(max)
@@ -356,6 +368,7 @@ function steps.sweep()
   write_finished()
   leave_behind()
   trim_events(events_max)
+  trim_old_events(events_age)
   soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
   local due = due_schedules()
   local next_text = next_at < math.huge and string.format('%d', next_at) or ''

@@ -8,10 +8,11 @@ INSERT INTO events (last, count, at, body) VALUES (?, ?, ?, ?);
 SELECT last, count, at, body FROM events WHERE last > ? ORDER BY last LIMIT 20;
 
 -- name: firstEvents
-SELECT last - count + 1 AS first FROM events ORDER BY last LIMIT 1;
+SELECT last - count + 1 AS first, at FROM events ORDER BY last LIMIT 1;
 
 -- name: dropEvents
--- Old rows, never the newest one: it keeps the numbering.
+-- Old rows, by their number (?1 are kept) or age (?2), never the newest one: it keeps the numbering.
 DELETE FROM events WHERE last IN (
-  SELECT last FROM events WHERE last <= (SELECT max(last) FROM events) - max(?, 1) ORDER BY last LIMIT 0 + ?
+  SELECT last FROM events WHERE last < (SELECT max(last) FROM events)
+    AND (last <= (SELECT max(last) FROM events) - max(?1, 1) OR at <= ?2) ORDER BY last LIMIT 0 + ?3
 );
