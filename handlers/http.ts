@@ -1,10 +1,10 @@
-import { createHmac } from 'node:crypto'
 import type { Logger } from 'pino'
 import { type Static, Type } from 'typebox'
 import { Agent, type Dispatcher, request } from 'undici'
 import { DoNotRetry, RetryAfter } from '../src/task/retry.ts'
 import type { Handler } from '../src/worker/handlers.ts'
 import { checkUrl, publicLookup } from './http-guard.ts'
+import { SIGNATURE_HEADERS, signatureOf } from './http-signature.ts'
 import { retryAfterMs, retryAfterNote } from './retry-after.ts'
 import { standard } from './schema.ts'
 
@@ -44,8 +44,8 @@ const NO_TIME_OUTS = { headersTimeout: 0, bodyTimeout: 0 }
 /**
  * Calls a URL: a webhook with no worker written. 2xx succeeds; network errors, 408, 429 and 5xx are retried, after
  * Retry-After where it is given, at most a day; any other answer fails at once. It may take as long as the task's
- * `process_timeout` allows. The body is signed when XQUEUE_HTTP_SECRET is set:
- * X-XQueue-Signature is `sha256=` and the HMAC of `<X-XQueue-Timestamp>.<body>`.
+ * `process_timeout` allows. It is signed where XQUEUE_HTTP_SECRET or XQUEUE_HTTP_SECRETS has a secret for the destination:
+ * see `signatureOf`.
  */
 export const http: Handler<Call, Answer> = {
   processTimeout: '1m',
@@ -62,14 +62,17 @@ export const http: Handler<Call, Answer> = {
       'user-agent': 'XQueue',
       ...(text !== null && typeof body !== 'string' ? { 'content-type': 'application/json' } : {}),
       // What the receiver trusts to come from XQueue comes from nobody else.
-      ...Object.fromEntries(given.filter(([name]) => !name.startsWith('x-xqueue-'))),
+      ...Object.fromEntries(given.filter(([name]) => !SIGNATURE_HEADERS.test(name))),
       'x-xqueue-task-id': task.id,
     }
-    return follow({ url: urlOf(task.payload.url), method, headers, body: text, trusted: true }, signal, log)
+    const first = { id: task.id, url: urlOf(task.payload.url), method, headers, body: text, trusted: true }
+    return follow(first, signal, log)
   },
 }
 
 interface Hop {
+  /** Of the task. */
+  id: string
   url: URL
   method: Dispatcher.HttpMethod
   headers: Record<string, string>
@@ -86,7 +89,10 @@ async function follow(first: Hop, signal: AbortSignal, log: Logger): Promise<Ans
     hop = withoutCredentials(hop)
     const { url, method, headers, body, trusted } = hop
     checkUrl(url, allowPrivate)
-    const signed = { ...headers, ...(trusted ? signature(body ?? '') : {}) }
+    const signed = {
+      ...headers,
+      ...(trusted ? signatureOf({ id: first.id, method, url, body: body ?? '' }, Date.now()) : {}),
+    }
     const call = { method, headers: signed, body, signal, dispatcher, ...NO_TIME_OUTS }
     const response = await request(url, call).catch(judge)
     const location = response.headers.location
@@ -101,12 +107,12 @@ async function follow(first: Hop, signal: AbortSignal, log: Logger): Promise<Ans
 }
 
 /** As browsers do (Fetch standard, HTTP-redirect fetch): 303, and 301/302 of a POST, go on as GET without a body. */
-function redirected({ url, method, headers, body, trusted }: Hop, next: URL, status: number): Hop {
+function redirected({ id, url, method, headers, body, trusted }: Hop, next: URL, status: number): Hop {
   const asGet = status === 303 || (status < 303 && method === 'POST')
   const stays = next.origin === url.origin
   const kept = Object.entries(headers).filter(([name]) => stays || !HEADERS_OF_ORIGIN.includes(name))
   const fields = Object.fromEntries(kept.filter(([name]) => !asGet || !name.startsWith('content-')))
-  const hop = { url: next, headers: fields, trusted: trusted && stays }
+  const hop = { id, url: next, headers: fields, trusted: trusted && stays }
   return asGet && method !== 'HEAD' ? { ...hop, method: 'GET', body: null } : { ...hop, method, body }
 }
 
@@ -173,12 +179,4 @@ function decoded(text: string): string {
   } catch {
     return text // A % that stands for itself.
   }
-}
-
-function signature(body: string): Record<string, string> {
-  const secret = process.env.XQUEUE_HTTP_SECRET
-  if (!secret) return {}
-  const timestamp = String(Math.floor(Date.now() / 1_000))
-  const digest = createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex')
-  return { 'x-xqueue-timestamp': timestamp, 'x-xqueue-signature': `sha256=${digest}` }
 }

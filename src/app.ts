@@ -234,12 +234,13 @@ function warnOfUnusableApi(logger: Logger): void {
 }
 
 /** The handlers that come along read their settings from the environment, as anybody's handlers do. */
-function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecret }: Config): void {
+function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecret, httpSecrets }: Config): void {
   const settings = {
     XQUEUE_SMTP_URL: smtpUrl,
     XQUEUE_OUTBOX: outbox,
     XQUEUE_HTTP_ALLOW_PRIVATE: String(httpAllowPrivate),
     XQUEUE_HTTP_SECRET: httpSecret,
+    XQUEUE_HTTP_SECRETS: httpSecrets,
   }
   for (const [name, value] of Object.entries(settings)) if (value !== null) process.env[name] = value
 }

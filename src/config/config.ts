@@ -46,6 +46,7 @@ export interface Config {
   outbox: string
   httpAllowPrivate: boolean
   httpSecret: string | null
+  httpSecrets: string | null
 }
 
 /** Who may call: everybody, or who brings a key, a token of the issuer, or either. */
@@ -133,6 +134,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     outbox: value('outbox'),
     httpAllowPrivate: value('http-allow-private'),
     httpSecret: value('http-secret'),
+    httpSecrets: value('http-secrets'),
   }
   return { config, sources }
 }

@@ -26,6 +26,7 @@ const BROKER_URL = /^(mqtts?|wss?):\/\/[^\s@/]\S*$/
 const HTTPS_URL = /^(https:\/\/|http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/])\S+$/
 const CALLBACK_URL = /^https?:\/\/\S+\/login\/callback$/
 const ROLES = /^[^\s,=]+=[a-z]+(\+[a-z]+)*([,\s]+[^\s,=]+=[a-z]+(\+[a-z]+)*)*$/
+const HTTP_SECRETS = /^https?:\/\/[^\s/=]+=\S+(\s+https?:\/\/[^\s/=]+=\S+)*$/
 const ORIGINS = /^https?:\/\/[^\s/,]+([,\s]+https?:\/\/[^\s/,]+)*$/
 const NETWORK = String.raw`(loopback|linklocal|uniquelocal|[\da-fA-F.:]+(/\d{1,3})?)`
 const NETWORKS = new RegExp(`^${NETWORK}([,\\s]+${NETWORK})*$`)
@@ -33,7 +34,16 @@ const SECRET_CHARS_MIN = 32
 const MQTT_PREFIX = /^[\w.-]+(\/[\w.-]+)*$/
 
 /** Their values are shown to nobody, also not in an error. */
-const SECRETS = ['engine', 'mqtt', 'token-secret', 'oidc-client-secret', 'payload-keys', 'smtp-url', 'http-secret']
+const SECRETS = [
+  'engine',
+  'mqtt',
+  'token-secret',
+  'oidc-client-secret',
+  'payload-keys',
+  'smtp-url',
+  'http-secret',
+  'http-secrets',
+]
 
 /** Every setting, one row each. */
 export const SETTINGS = [
@@ -182,7 +192,16 @@ export const SETTINGS = [
   row('smtp-url', { kind: 'text' }, null, 'SMTP server of the email handler, smtp://user:password@host:port'),
   row('outbox', { kind: 'text' }, './outbox', 'Where the email handler writes messages without an SMTP server'),
   row('http-allow-private', { kind: 'flag' }, 'false', 'Lets the http handler call private and loopback addresses'),
-  row('http-secret', { kind: 'text' }, null, 'Key that the http handler signs its requests with'),
+  row('http-secret', { kind: 'text' }, null, 'Secret that the http handler signs its requests with'),
+  row(
+    'http-secrets',
+    {
+      kind: 'text',
+      like: { pattern: HTTP_SECRETS, says: 'must be origins with secrets, as in https://a.example=SECRET' },
+    },
+    null,
+    'Secrets of single destinations, with spaces between: https://a.example=SECRET',
+  ),
 ] as const satisfies readonly Setting[]
 
 export type SettingName = (typeof SETTINGS)[number]['name']

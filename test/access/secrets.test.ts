@@ -16,6 +16,7 @@ describe('a server that is given secrets by every route', () => {
   const settings = {
     'token-secret': 'm4rked-token-secret-of-the-server-0123456789',
     'http-secret': 'm4rked-http-secret',
+    'http-secrets': 'https://hook.example=m4rked-secret-of-a-destination',
   }
   let guarded: Guarded
   /** By what they are: none may be found anywhere. */

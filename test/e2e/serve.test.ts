@@ -111,7 +111,7 @@ it('delivers mail and calls URLs for real', async () => {
   expect(called.result).toMatchObject({ status: 200, body: '{"ok":true}' })
   const hook = received.find(({ url }) => url === '/hook')!
   expect(hook.body).toBe('{"a":1}')
-  expect(hook.headers['x-xqueue-signature']).toMatch(/^sha256=[0-9a-f]{64}$/)
+  expect(hook.headers['x-xqueue-signature']).toMatch(/^v2=[0-9a-f]{64}$/)
 
   expect(await until(await submit('http', { url: `${targetUrl}/busy` }), 'success')).toMatchObject({ attempts: 2 })
   expect(await until(await submit('http', { url: `${targetUrl}/gone` }), 'failed')).toMatchObject({ attempts: 1 })

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { pino } from 'pino'
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server'
+import { Webhook } from 'standardwebhooks'
 // @ts-expect-error It has no types, and is there for tests.
 import { tick } from 'undici/lib/util/timers.js'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -19,6 +20,7 @@ import { retryAfterMs, retryAfterNote } from '../../handlers/retry-after.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { completeSpec, type Progress } from '../../src/task/task.ts'
 import type { Handler, HandlerContext } from '../../src/worker/handlers.ts'
+import { snippetsOf } from '../services/snippets.ts'
 
 const ID = '01912345-6789-7abc-8def-0123456789ab'
 const KIB = 1024
@@ -63,7 +65,7 @@ async function closedPort(): Promise<number> {
 }
 
 beforeEach(() => {
-  for (const name of ['SMTP_URL', 'OUTBOX', 'HTTP_ALLOW_PRIVATE', 'HTTP_SECRET']) {
+  for (const name of ['SMTP_URL', 'OUTBOX', 'HTTP_ALLOW_PRIVATE', 'HTTP_SECRET', 'HTTP_SECRETS']) {
     vi.stubEnv(`XQUEUE_${name}`, undefined)
   }
 })
@@ -305,8 +307,11 @@ describe('the http handler', () => {
       response.end('arrived')
     }
   }
-  const sign = ({ headers, body }: Call, secret: string) =>
-    `sha256=${createHmac('sha256', secret).update(`${headers['x-xqueue-timestamp']}.${body}`).digest('hex')}`
+  /** What a receiver computes from what it was sent. */
+  const sign = ({ method, url, headers, body }: Call, secret: string) => {
+    const text = [headers['x-xqueue-timestamp'], method, `http://${headers.host}${url}`, body].join('\n')
+    return `v2=${createHmac('sha256', secret).update(text).digest('hex')}`
+  }
 
   describe('calls', () => {
     it('a URL with GET, names itself and the task, and returns what was answered', async () => {
@@ -754,6 +759,56 @@ describe('the http handler', () => {
       await run(http, { url: base, headers: { 'X-XQueue-Signature': 'forged', 'X-XQueue-Timestamp': '1' } })
       expect(calls[0]!.headers['x-xqueue-timestamp']).not.toBe('1')
       expect(calls[0]!.headers['x-xqueue-signature']).toBe(sign(calls[0]!, 's3cret'))
+    })
+
+    it('method and URL: neither fits another one', async () => {
+      vi.stubEnv('XQUEUE_HTTP_SECRET', 's3cret')
+      await run(http, { url: `${base}/a?b=c`, method: 'PUT', body: 'x' })
+      const [call] = calls
+      const { 'x-xqueue-signature': signature } = call!.headers
+      expect(signature).toBe(sign(call!, 's3cret'))
+      for (const other of [{ method: 'POST' }, { url: '/a' }, { url: '/a?b=c.' }, { body: 'y' }]) {
+        expect(sign({ ...call!, ...other }, 's3cret')).not.toBe(signature)
+      }
+    })
+
+    it.each(['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'a secret of our own'])(
+      'as Standard Webhooks does, so that its library accepts it: %s',
+      async (secret) => {
+        vi.stubEnv('XQUEUE_HTTP_SECRET', secret)
+        await run(http, { url: base, body: { a: 'ü' }, headers: { 'Webhook-Signature': 'v1,forged' } })
+        const { headers, body } = calls[0]!
+        const receiver = new Webhook(secret, secret.startsWith('whsec_') ? {} : { format: 'raw' })
+        expect(receiver.verify(body, headers as Record<string, string>)).toEqual({ a: 'ü' })
+        expect(headers['webhook-id']).toBe(ID)
+        expect(() => receiver.verify(`${body} `, headers as Record<string, string>)).toThrow()
+      },
+    )
+
+    it('so that the receiver in docs/security.md accepts it, and nothing else', async () => {
+      const { code } = snippetsOf('docs/security.md').find(({ code }) => code.includes('isFromXQueue'))!
+      const { isFromXQueue } = await import(`data:text/javascript,${encodeURIComponent(code)}`)
+      vi.stubEnv('XQUEUE_HTTP_SECRET', 's3cret')
+      await run(http, { url: `${base}/a?b=c`, body: { a: 'ü' } })
+      const { method, url, headers, body } = calls[0]!
+      const full = `http://${headers.host}${url}`
+      expect(isFromXQueue('s3cret', method, full, headers, body)).toBe(true)
+      expect(isFromXQueue('another', method, full, headers, body)).toBe(false)
+      expect(isFromXQueue('s3cret', 'PUT', full, headers, body)).toBe(false)
+      expect(isFromXQueue('s3cret', method, `${full}&d=e`, headers, body)).toBe(false)
+      expect(isFromXQueue('s3cret', method, full, { ...headers, 'x-xqueue-timestamp': '1' }, body)).toBe(false)
+      expect(isFromXQueue('s3cret', method, full, {}, body)).toBe(false)
+    })
+
+    it('with the secret of the destination, where it has one of its own', async () => {
+      vi.stubEnv('XQUEUE_HTTP_SECRET', 'for all others')
+      vi.stubEnv('XQUEUE_HTTP_SECRETS', `${base}=of-this-one\nhttps://other.example=of-another`)
+      await run(http, { url: `${base}/x` })
+      await run(http, { url: other })
+      expect(calls.map(({ headers }) => headers['x-xqueue-signature'])).toEqual([
+        sign(calls[0]!, 'of-this-one'),
+        sign(calls[1]!, 'for all others'),
+      ])
     })
 
     it('nothing without a secret', async () => {
