@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from './ports.ts'
 import { endAtExit, removeAtExit } from './processes.ts'
-import { type RunningRedis, ready, redisCli, startRedis } from './redis.ts'
+import { type RunningRedis, ready, redisCli, serverProgram, startRedis } from './redis.ts'
 
 export interface WatchedRedis {
   url: string
@@ -39,7 +39,7 @@ export async function startSentinel(...flags: string[]): Promise<WatchedRedis> {
   ]
   writeFileSync(join(folder, 'sentinel.conf'), config.join('\n'))
   const sentinel = endAtExit(
-    spawn('redis-server', [join(folder, 'sentinel.conf'), '--sentinel'], { stdio: ['ignore', 'pipe', 'inherit'] }),
+    spawn(serverProgram(), [join(folder, 'sentinel.conf'), '--sentinel'], { stdio: ['ignore', 'pipe', 'inherit'] }),
   )
   const stop = async () => {
     sentinel.kill('SIGKILL')

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { installRedis } from './installed.ts'
+import { NEWER, type Newer, newerRedis } from './newer-redis.ts'
 import { freePort } from './ports.ts'
 import { endAtExit, removeAtExit } from './processes.ts'
 
@@ -29,7 +30,7 @@ export async function startRedis(...flags: string[]): Promise<RunningRedis> {
   let server: ChildProcess
   const start = async () => {
     const args = ['--port', String(port), '--dir', folder, '--save', '', '--appendonly', 'no', '--bind', '127.0.0.1']
-    server = endAtExit(spawn('redis-server', [...args, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] }))
+    server = endAtExit(spawn(serverProgram(), [...args, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] }))
     await ready(server)
   }
   const kill = async () => {
@@ -43,6 +44,14 @@ export async function startRedis(...flags: string[]): Promise<RunningRedis> {
     rmSync(folder, { recursive: true, force: true })
   }
   return { url: `redis://127.0.0.1:${port}`, port, folder, kill, start, signal: (name) => server.kill(name), stop }
+}
+
+/** The system's Redis, or the one that `XQUEUE_TEST_REDIS` names. */
+export function serverProgram(): string {
+  const name = process.env.XQUEUE_TEST_REDIS
+  if (!name) return 'redis-server'
+  if (name in NEWER) return newerRedis(name as Newer)
+  throw new Error(`XQUEUE_TEST_REDIS is ${name} and must be one of ${Object.keys(NEWER).join(', ')}`)
 }
 
 /** Runs redis-cli and gives what it prints. */

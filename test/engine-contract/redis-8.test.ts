@@ -1,0 +1,12 @@
+import { expect, it } from 'vitest'
+import { redisCli, startRedis } from '../services/redis.ts'
+
+/** The contract on Redis 8 of Debian 13, with the program that stands for the system's Redis. */
+process.env.XQUEUE_TEST_REDIS = 'redis-8'
+await import('./redis.test.ts')
+
+it('runs on Redis 8', async () => {
+  const redis = await startRedis()
+  expect(redisCli(redis.port, 'INFO', 'server')).toContain('redis_version:8.')
+  await redis.stop()
+})
