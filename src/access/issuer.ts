@@ -76,7 +76,14 @@ export class Issuer {
     if (error instanceof errors.JWTInvalid || error instanceof errors.JWSInvalid) {
       return notAccepted('that is no JWT')
     }
-    // What is left are failures to fetch the keys, which are not the caller's fault.
+    // Of what is left, these are faults of the token: what it demands of its reader (`crit`), or a key that fits twice.
+    if (error instanceof errors.JOSENotSupported) {
+      return notAccepted('the token demands something that is not supported here (its header `crit` or `alg`)')
+    }
+    if (error instanceof errors.JWKSMultipleMatchingKeys) {
+      return notAccepted('several keys of the issuer fit the token: its header must name one (`kid`)')
+    }
+    // The rest are failures to fetch the keys, which are not the caller's fault.
     const detail = `the keys of the token's issuer cannot be read from ${jwksUrl} (${(error as Error).message})`
     return new XQueueError('issuer_unavailable', detail, { retry_after: 1 }, { cause: error })
   }

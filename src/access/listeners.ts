@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { XQueueError } from '../task/errors.ts'
 import type { Access } from './access.ts'
@@ -39,8 +40,12 @@ export function admitListeners({ access, audit, addressOf }: Admission, prefix: 
     if (!may(principal, 'listen')) return refused(principal, notAllowed(principal, 'listen'))
     const { interests } = principal
     const topics = interests && topicsOf(interests, prefix)
+    // Of a token each is one of its own: it names the key that it was made with, and must not use up what that has.
+    const kind = interests ? ('token' as const) : ('key' as const)
     return {
       ...sightOf(principal),
+      kind,
+      principal: interests ? `token:${hash('sha256', password ?? '', 'base64url')}` : principal.id,
       hears: (filter: string) => topics === null || topics.some((topic) => lies(filter, topic)),
       lapses: (end: () => void) => access.lapses(principal, end),
     }

@@ -1,3 +1,5 @@
+import type { IncomingHttpHeaders } from 'node:http'
+
 const NAME = 'xqueue_session'
 const VALUE = new RegExp(`(?:^|; *)${NAME}=([\\w-]{1,100})(?:;|$)`)
 
@@ -35,7 +37,17 @@ export function pendingLoginOf(header: string | undefined): string | null {
   return value === undefined ? null : Buffer.from(value, 'base64url').toString()
 }
 
-/** Whether a browser says that a page of this very server asks: only then a cookie counts. */
+/**
+ * Whether the session's cookie counts for a request: not when the browser says that another page asks, also one of the
+ * same site, to which a browser sends it, and one that `--cors-origins` lets in.
+ */
+export function countsSession(headers: IncomingHttpHeaders): boolean {
+  const { origin, host, 'sec-fetch-site': from } = headers
+  if (origin !== undefined) return isOwnOrigin(origin, host)
+  return from === undefined || from === 'same-origin' || from === 'none'
+}
+
+/** Whether a browser says that a page of this very server asks. */
 export function isOwnOrigin(origin: string | undefined, host: string | undefined): boolean {
   return origin !== undefined && host !== undefined && URL.parse(origin)?.host === host
 }

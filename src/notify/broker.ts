@@ -64,7 +64,7 @@ export class EmbeddedBroker implements Live {
     this.subscribeAt = { url, prefix }
     this.#tcp = tls ? createTlsServer(tls.pair) : createServer()
     tls?.follow(this.#tcp as TlsServer)
-    this.#guests = admit ? new Guests(admit) : null
+    this.#guests = admit ? new Guests(admit, (client) => this.#subscribers.countOf(client)) : null
     this.#topics = new Topics(prefix)
     this.browser = { path: PATH, prefix }
     this.#sights = new Sights(engine, (client) => this.#guests?.admissionOf(client))
@@ -267,7 +267,9 @@ export class EmbeddedBroker implements Live {
     if (origin === undefined || origins.includes('*') || origins.includes(origin)) return true
     const parsed = URL.parse(origin)
     if (!parsed) return false
-    return parsed.host === host || ['localhost', '127.0.0.1', '[::1]'].includes(parsed.hostname)
+    // Pages of this machine's other programs only as long as nobody has said which pages may.
+    const isLocal = ['localhost', '127.0.0.1', '[::1]'].includes(parsed.hostname)
+    return parsed.host === host || (isLocal && origins.length === 0)
   }
 }
 

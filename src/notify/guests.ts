@@ -1,5 +1,6 @@
 import type { AuthenticateError, Client } from 'aedes'
 import { XQueueError } from '../task/errors.ts'
+import { BUDGETS, Budgets } from './budgets.ts'
 import type { Admission, Admit } from './live.ts'
 
 type Done = (error: AuthenticateError | null, success: boolean | null) => void
@@ -12,9 +13,12 @@ const NOT_AUTHORIZED = 5
 export class Guests {
   readonly #admit: Admit
   readonly #admissions = new WeakMap<Client, Admission>()
+  readonly #budgets: Budgets<Client>
 
-  constructor(admit: Admit) {
+  /** @param filtersOf how many filters a client has */
+  constructor(admit: Admit, filtersOf: (client: Client) => number) {
     this.#admit = admit
+    this.#budgets = new Budgets(filtersOf)
   }
 
   admit(client: Client, password: Readonly<Buffer | undefined>, done: Done): void {
@@ -22,6 +26,18 @@ export class Guests {
     this.#admit({ password: password?.toString() ?? null, request: client.req, address: address ?? null }).then(
       (admission) => {
         if (client.closed) return
+        const { principal, kind } = admission
+        if (!this.#budgets.connect(principal, kind, client)) {
+          const most = BUDGETS.connections[kind]
+          done(
+            Object.assign(new Error(`${principal} has ${most} connections already`), { returnCode: UNAVAILABLE }),
+            false,
+          )
+          return
+        }
+        client.conn.once('close', () => this.#budgets.leave(principal, client))
+        // Who takes a client id that is in use ends the connection that has it: so each principal has ids of its own.
+        Object.assign(client, { id: `${principal} ${client.id}` })
         this.#admissions.set(client, admission)
         client.conn.once(
           'close',
@@ -40,7 +56,12 @@ export class Guests {
     return this.#admissions.get(client)
   }
 
+  /** Whether a client may listen to that, and has not asked for too much; who goes on asking all the same is cut off. */
   hears(client: Client, filter: string): boolean {
-    return this.#admissions.get(client)?.hears(filter) ?? false
+    const admission = this.#admissions.get(client)
+    if (!admission) return false
+    const answer = this.#budgets.subscribe(admission.principal, filter)
+    if (answer === 'cut off') client.conn.destroy(new Error('it subscribes too often'))
+    return answer === 'allowed' && admission.hears(filter)
   }
 }

@@ -22,6 +22,9 @@ export interface Live {
 
 /** What somebody who was let in may listen to. */
 export interface Admission {
+  /** Whose budget it uses: a key with its sessions, or one token. */
+  principal: string
+  kind: 'key' | 'token'
   hears(filter: string): boolean
   /** The part of the queue that they may hear of; null: all of it. */
   readonly bounds: Bounds | null

@@ -11,7 +11,7 @@ import {
   type Principal,
   type RouteScope,
 } from '../access/principal.ts'
-import { isOwnOrigin, sessionOf } from '../access/session-cookie.ts'
+import { countsSession, isOwnOrigin, sessionOf } from '../access/session-cookie.ts'
 import { XQueueError } from '../task/errors.ts'
 import { toXQueueError } from './problems.ts'
 
@@ -132,7 +132,7 @@ async function callerOf(access: Access, { headers, query, routeOptions }: Fastif
     if (principal.interests) return principal
     throw notAccepted('a URL may hold a subscription token only, because URLs are logged: send others in Authorization')
   }
-  const session = sessionOf(headers.cookie)
+  const session = countsSession(headers) ? sessionOf(headers.cookie) : null
   return session === null ? null : access.bySession(session)
 }
 

@@ -5,8 +5,11 @@ import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './server.ts'
 
+const HEALTH_BELIEVED_MS = 1_000
+
 /** Statistics, health and workers. */
 export function systemRoutes({ engine, version, instanceId, startedAt, live }: ServerContext): Route[] {
+  const sharedHealth = shared(HEALTH_BELIEVED_MS, () => engine.health())
   const uptime = () => (Date.now() - startedAt) / 1_000
   return [
     {
@@ -24,7 +27,9 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       summary: 'Whether tasks can be accepted and kept',
       answers: ANSWERS.health,
       handler: async (request, reply) => {
-        const { engine: name, durability, checks } = await engine.health()
+        // Anybody may ask, and a look writes to the disk: those that nobody knows share one for a second.
+        const mayRead = may(request.principal, 'read')
+        const { engine: name, durability, checks } = await (mayRead ? engine.health() : sharedHealth())
         const failed = checks.find(({ ok, degrades }) => !ok && !degrades)
         const isDegraded = checks.some(({ ok }) => !ok)
         const mqtt = live?.check()
@@ -44,7 +49,7 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
           ...(failed ? { failed_check: failed.name } : {}),
         }
         // A load balancer needs no key to learn whether to send anybody here; the rest is for who may read.
-        const shown = may(request.principal, 'read') ? answer : { status: answer.status, timestamp: answer.timestamp }
+        const shown = mayRead ? answer : { status: answer.status, timestamp: answer.timestamp }
         return reply.status(failed ? 503 : 200).send(shown)
       },
     },
@@ -92,6 +97,16 @@ export function systemRoutes({ engine, version, instanceId, startedAt, live }: S
       },
     },
   ]
+}
+
+/** What is asked again within `ms` gets the same answer. */
+function shared<T>(ms: number, ask: () => Promise<T>): () => Promise<T> {
+  let last: { at: number; answer: Promise<T> } | undefined
+  return () => {
+    const now = performance.now()
+    if (!last || now - last.at >= ms) last = { at: now, answer: ask() }
+    return last.answer
+  }
 }
 
 /** Counts and rates as `/api/v1/stats` answers them. */

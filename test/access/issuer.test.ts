@@ -66,6 +66,19 @@ it.each([
   if (status === 403) expect(answer.body.detail).toContain('needs the scope read, and ann has')
 })
 
+it('refuses a token that demands what is not known here, and does not blame the issuer for it', async () => {
+  const [header, ...rest] = (await sign(first)).split('.')
+  const demanding = {
+    ...JSON.parse(Buffer.from(header!, 'base64url').toString()),
+    crit: ['b64', 'x'],
+    b64: false,
+    x: 1,
+  }
+  const token = [Buffer.from(JSON.stringify(demanding)).toString('base64url'), ...rest].join('.')
+  const answer = await ask(token)
+  expect([answer.status, answer.body.code]).toEqual([401, 'unauthorized'])
+})
+
 it.each([
   ['is of another issuer', { iss: 'https://other.example' }, `"iss" does not fit: it must be "${ISSUER}"`],
   ['is for another audience', { aud: 'another' }, '"aud" does not fit: it must be "xqueue"'],

@@ -3,6 +3,7 @@ import { jwtVerify } from 'jose'
 import mqtt from 'mqtt'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
+import { BUDGETS } from '../../src/notify/budgets.ts'
 import { event, Listener } from '../notify/stage.ts'
 import { Guarded } from './stage.ts'
 
@@ -236,4 +237,43 @@ it('says so where nothing is published', async () => {
   const { status, body } = await silent.call(await silent.key(['read']), 'POST', '/subscriptions', { types: ['a'] })
   expect([status, body.code]).toEqual([409, 'mqtt_off'])
   await silent.stop()
+})
+
+it('lets nobody end the connection of another principal by taking its client id', async () => {
+  const [own, other] = [await guarded.key(['read']), (await subscribe({ task_ids: ['x'] })).body.password]
+  const connect = async (password: string) => {
+    const client = mqtt.connect(url, { username: 'key', password, clientId: 'dashboard', reconnectPeriod: 0 })
+    await once(client as never, 'connect')
+    return client
+  }
+  const first = await connect(own)
+  let isClosed = false
+  first.on('close', () => (isClosed = true))
+  const second = await connect(other)
+  await first.subscribeAsync('xqueue/events/#') // A trip there and back: it would be closed by now.
+  expect([isClosed, first.connected, second.connected]).toEqual([false, true, true])
+  for (const client of [first, second]) await client.endAsync(true)
+})
+
+it('bounds the connections of one token', async () => {
+  const { password } = (await subscribe({ task_ids: ['x'] })).body
+  const clients = Array.from({ length: BUDGETS.connections.token }, () =>
+    mqtt.connect(url, { username: 'x', password, reconnectPeriod: 0, protocolVersion: 4 }),
+  )
+  await Promise.all(clients.map((client) => once(client as never, 'connect')))
+  expect(await refusalOf({ username: 'x', password })).toBe(3)
+  expect(await refusalOf({ username: 'x', password: 'nonsense' })).toBe(5)
+  await (await listen(reader, ['xqueue/events/#'])).close() // Others are let in all the same.
+  for (const client of clients) await client.endAsync(true)
+})
+
+it('cuts off a client that subscribes in a loop, and serves everybody else meanwhile', async () => {
+  const looping = mqtt.connect(url, { username: 'key', password: await guarded.key(['read']), reconnectPeriod: 0 })
+  await once(looping as never, 'connect')
+  looping.on('error', () => undefined) // It writes to a connection that has been closed.
+  const closed = new Promise((resolve) => looping.on('close', resolve as never))
+  for (let n = 0; n < BUDGETS.subscriptions.burst + BUDGETS.refusals + 10_000; n++) looping.subscribe('xqueue/tasks/x')
+  expect((await guarded.call(reader, 'GET', '/stats')).status).toBe(200)
+  await closed
+  await (await listen(reader, ['xqueue/events/#'])).close()
 })

@@ -85,6 +85,25 @@ describe('a session', () => {
   })
 })
 
+describe('a page of another origin', () => {
+  const other = { Origin: APP }
+  it.each([
+    ['one that --cors-origins lets in', other],
+    ['another port of the same host', { Origin: 'http://127.0.0.1:1' }],
+    ['one of the same site, by the other header', { 'Sec-Fetch-Site': 'same-site' }],
+  ])('gets nothing by the cookie: %s', async (_, headers) => {
+    expect((await asPage('GET', '/stats', headers)).status).toBe(401)
+    expect((await asPage('GET', '/session', headers)).body.name).toBeNull()
+  })
+
+  it('changes nothing by the cookie, but with a key of its own where --cors-origins lets it in', async () => {
+    expect((await asPage('POST', '/types/quick/resume', other)).status).toBe(401)
+    expect((await asPage('DELETE', '/session', other)).status).toBe(204)
+    expect((await asPage('GET', '/stats', { 'Sec-Fetch-Site': 'same-origin' })).status).toBe(200)
+    expect((await guarded.call(key, 'POST', '/types/quick/resume', undefined, other)).status).toBe(200)
+  })
+})
+
 describe('a page of another site', () => {
   it.each([
     ['another site', { Origin: 'https://evil.example' }],

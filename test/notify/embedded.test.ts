@@ -201,8 +201,8 @@ it('lets pages of its own and of this machine in, and no others', async () => {
   expect(await ask(undefined, '/else')).toBe(404)
   await process.stop()
   process = await Process.start({ 'mqtt-origins': 'https://one.example, null' })
-  const named = ['https://one.example', 'null', 'https://evil.example']
-  expect(await Promise.all(named.map((origin) => ask(origin)))).toEqual([101, 101, 403])
+  const named = ['https://one.example', 'null', process.address, 'https://evil.example', 'http://localhost:5173']
+  expect(await Promise.all(named.map((origin) => ask(origin)))).toEqual([101, 101, 101, 403, 403])
 })
 
 it('says which port is in use, and goes on with WebSocket', async () => {
