@@ -1,5 +1,6 @@
 import type { Engine } from '../engine/engine.ts'
 import type { ApiKey } from '../task/api-key.ts'
+import { XQueueError } from '../task/errors.ts'
 import { CallRates } from './call-rates.ts'
 import { Issuer, type IssuerOptions } from './issuer.ts'
 import { KeyRing, PREFIXES } from './key-ring.ts'
@@ -112,9 +113,17 @@ export class Access {
     return signSubscription(claims, by, await this.#secret())
   }
 
-  /** Counts a call: after how many milliseconds it may be made, if it is one too many, else 0. */
-  count({ id, rate }: Principal): number {
-    return rate ? this.#rates.count(id, rate, performance.now()) : 0
+  /**
+   * Counts a call, a login or a connection; what a session or a token of a key does counts as the key's.
+   * @throws XQueueError `too_many_calls`
+   */
+  spend({ id, name, rate }: Principal): void {
+    if (!rate) return
+    const waitMs = this.#rates.count(id, rate, performance.now())
+    if (waitMs === 0) return
+    const seconds = Math.ceil(waitMs / 1_000)
+    const detail = `${name} may make ${rate.max} calls in ${rate.perMs / 1_000} s: the next one in ${seconds} s`
+    throw new XQueueError('too_many_calls', detail, { retry_after: seconds })
   }
 
   /** Calls `end` when the rights of somebody who stays connected have ended. Returns what says that they have left. */
@@ -162,7 +171,10 @@ export class Access {
 
   async #bySubscription(token: string): Promise<Principal> {
     const principal = await verifySubscription(token, await this.#secret())
-    if (await this.#holds(principal)) return principal
+    if (await this.#holds(principal)) {
+      const key = principal.keyId === null ? null : await this.#ring.byId(principal.keyId)
+      return { ...principal, rate: key?.rate ?? null }
+    }
     throw notAccepted('the key that this subscription token was made with is no longer valid')
   }
 

@@ -46,7 +46,7 @@ export class Guests {
         done(null, true)
       },
       (refusal: Error) => {
-        const isAway = refusal instanceof XQueueError && refusal.status === 503
+        const isAway = refusal instanceof XQueueError && (refusal.status === 503 || refusal.status === 429)
         done(Object.assign(refusal, { returnCode: isAway ? UNAVAILABLE : NOT_AUTHORIZED }), false)
       },
     )
@@ -56,7 +56,7 @@ export class Guests {
     return this.#admissions.get(client)
   }
 
-  /** Whether a client may listen to that, and has not asked for too much; who goes on asking all the same is cut off. */
+  /** Whether a client may listen to that and has not asked for too much. One that goes on all the same is cut off. */
   hears(client: Client, filter: string): boolean {
     const admission = this.#admissions.get(client)
     if (!admission) return false

@@ -111,12 +111,7 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
   if (!may(principal, scope)) throw principal ? notAllowed(principal, scope) : notSignedIn()
   if (principal?.bounds && request.routeOptions.config.whole) throw notForTenants(principal)
   if (!principal || scope === 'open') return
-  const waitMs = access.count(principal)
-  if (waitMs === 0) return
-  const { max, perMs } = principal.rate!
-  const seconds = Math.ceil(waitMs / 1_000)
-  const detail = `${principal.name} may make ${max} calls in ${perMs / 1_000} s: the next one in ${seconds} s`
-  throw new XQueueError('too_many_calls', detail, { retry_after: seconds })
+  access.spend(principal)
 }
 
 async function callerOf(access: Access, { headers, query, routeOptions }: FastifyRequest): Promise<Principal | null> {

@@ -39,12 +39,13 @@ export function sessionRoutes({ access, identity, hasTls }: ServerContext): Rout
         { additionalProperties: false },
       ),
       answers: ANSWERS.session,
-      refusals: ['unauthorized'],
+      refusals: ['unauthorized', 'too_many_calls'],
       handler: async (request, reply) => {
         if (!access) return { access_control: false, name: null, scopes: SCOPES, expires_at: null }
         const { key } = request.body as { key: string }
         const principal = await access.authenticate(key.trim())
         if (principal.interests) throw notAccepted('a subscription token opens no session: log in with a key')
+        access.spend(principal)
         const { token, expiresAt } = await access.openSession(principal)
         request.principal = principal
         const seconds = Math.floor((expiresAt - Date.now()) / 1_000)

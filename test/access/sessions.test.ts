@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import mqtt from 'mqtt'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { Access } from '../../src/access/access.ts'
 import { KeyRing } from '../../src/access/key-ring.ts'
@@ -90,4 +92,37 @@ it('revokes the subscription tokens of a key and of its sessions, and none that 
   expect((await guarded.call(admin, 'DELETE', `/keys/${key.id}/tokens`)).body.tokens_valid_from).not.toBeNull()
   await vi.waitFor(async () => expect([await listens(old), await listens(oldOfSession)]).toEqual([401, 401]), SOON_MS)
   expect(await listens(await make(token))).toBe(200)
+})
+
+it('counts logins, MQTT connections and the use of tokens with the rate of their key', async () => {
+  const limited = () => guarded.key(['read'], { rate: { max: 3, perMs: 3_600_000 } })
+  const use: Record<string, (key: string) => Promise<number>> = {
+    login: async (key) => (await guarded.call(null, 'POST', '/session', { key })).status,
+    mqtt: async (key) => {
+      const client = mqtt.connect(url, { username: 'key', password: key, reconnectPeriod: 0, protocolVersion: 4 })
+      const code = await Promise.race([
+        once(client as never, 'connect').then(() => 0),
+        new Promise<number>((resolve) => client.on('error', (error) => resolve((error as { code: number }).code))),
+      ])
+      await client.endAsync(true)
+      return code
+    },
+  }
+  const url = await guarded.mqttUrl(admin)
+  for (const [name, [well, refused]] of Object.entries({ login: [200, 429], mqtt: [0, 3] })) {
+    const key = await limited()
+    const answers: number[] = []
+    for (let n = 0; n < 4; n++) answers.push(await use[name]!(key))
+    expect(answers, name).toEqual([well, well, well, refused])
+  }
+  const key = await limited()
+  const { password } = (await guarded.call(key, 'POST', '/subscriptions', { types: ['quick'] })).body
+  const streams: number[] = []
+  for (let n = 0; n < 3; n++) {
+    const end = new AbortController()
+    const stream = await fetch(`${guarded.url}/api/v1/events?access_token=${password}`, { signal: end.signal })
+    streams.push(stream.status)
+    end.abort()
+  }
+  expect(streams).toEqual([200, 200, 429])
 })
