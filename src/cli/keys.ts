@@ -63,7 +63,7 @@ export function keysCommand(): Command {
       'xqueue keys create acme --scopes submit,read --types email,report.* --groups acme',
     ),
     withExamples(list, 'xqueue keys list', 'xqueue keys list --sessions --engine redis://localhost --json'),
-    withExamples(revoke, 'xqueue keys revoke shop', 'xqueue keys revoke shop --tokens-only'),
+    withExamples(revoke, 'xqueue keys revoke shop --tokens-only', 'xqueue keys revoke shop'),
   ]
   for (const command of examples) keys.addCommand(command.exitOverride())
   return keys

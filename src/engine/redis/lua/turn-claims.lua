@@ -96,7 +96,7 @@ local function take_of_groups(turn, open, tasks, rules, want)
         end
         if most <= 0 or call('EXISTS', part.stream) == 0 or not first_of(part) then break end
         local _, started = take(turn, part, most, tasks)
-        if started > 0 then served(part) end
+        if started ~= 0 then served(part) end
         got, rule.free = got + started, rule.free - started
       end
     end

@@ -29,7 +29,8 @@ SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND ta
 -- The ready tasks of one group, in the order in which they would run if there were no other.
 SELECT seq, priority, run_at FROM tasks
 WHERE status = 'pending' AND task_group <> '' AND type = ? AND task_group = '' || ?
-ORDER BY priority DESC, run_at, seq LIMIT 0 + ?;
+ORDER BY priority DESC, run_at, seq
+LIMIT 0 + ?;
 
 -- name: headsInGroup
 -- The ready tasks of a group that follow a given one.
