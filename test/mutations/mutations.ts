@@ -33,8 +33,16 @@ export const MUTATIONS: readonly Mutation[] = [
   sqlite('the limit of a group holds', 'limit - (row.in_flight', 'limit + 1 - (row.in_flight'),
   sqlite('a rate holds', 'return max - (this', 'return max + 1 - (this'),
   sqlite('a paused type starts nothing', '(type)?.paused === false)\n', '(type)?.paused !== undefined)\n'),
-  sqlite('higher priority goes first', 'priority DESC, run_at, seq LIMIT', 'priority, run_at, seq LIMIT'),
-  sqlite('older goes first', 'priority DESC, run_at, seq LIMIT', 'priority DESC, run_at DESC, seq DESC LIMIT'),
+  sqlite(
+    'higher priority goes first',
+    "'pending' AND type = ?\nORDER BY priority DESC, run_at, seq LIMIT",
+    "'pending' AND type = ?\nORDER BY priority, run_at, seq LIMIT",
+  ),
+  sqlite(
+    'older goes first',
+    "'pending' AND type = ?\nORDER BY priority DESC, run_at, seq LIMIT",
+    "'pending' AND type = ?\nORDER BY priority DESC, run_at DESC, seq DESC LIMIT",
+  ),
   sqlite('groups take turns', "for (const key of ['served', ", 'for (const key of ['),
   sqlite('the fence is compared', 'AND deliveries = ?12', 'AND ?12 = ?12'),
   sqlite('what has ended is not settled again', 'AND status = ?11', 'AND ?11 = ?11'),
@@ -67,7 +75,7 @@ export const MUTATIONS: readonly Mutation[] = [
     '',
   ),
   sqlite('a known key answers its task', 'if (key === null) return\n', 'if (key !== undefined) return\n'),
-  sqlite('a known key with another body is refused', 'request !== sameRequest(spec)', 'request === null'),
+  sqlite('a known key with another body is refused', '!isSameRequest(request, spec)', 'request === null'),
   sqlite(
     'unknown types are refused',
     'if (unknown.size > 0) throw unknownTypes',
@@ -99,7 +107,11 @@ export const MUTATIONS: readonly Mutation[] = [
   redis('a rate holds', 'return max - sum', 'return max + 1 - sum'),
   redis('a paused type starts nothing', "paused == '1' and 0 or want", "paused == '2' and 0 or want"),
   redis('higher priority goes first', 'for digit = 9, 0, -1 do', 'for digit = 0, 9 do'),
-  redis('groups take turns', '    if started > 0 then served(part) end\n', ''),
+  redis(
+    'groups take turns',
+    'take(turn, part, 1, tasks)\n    if started > 0 then served(part) end\n',
+    'take(turn, part, 1, tasks)\n',
+  ),
   redis('the fence is compared', 'l.fence ~= o.fence then return LOST', 'l.fence == nil then return LOST'),
   redis('what has ended is not settled again', "  many('HDEL', P .. KEY.leases, ended)\n", ''),
   redis(
