@@ -199,12 +199,12 @@ function* outcomes({ events, lines, mayLose = [] }: Story): Generator<Violation>
     if (kind === 'status' && status === 'processing') deliveries.set(taskId, fence + 1)
     if (status !== 'success') continue
     const { lease } = result as { lease: string }
-    took.add(runOf(lease))
+    took.add(lease)
     if (taskOf(lease) !== taskId || handOutOf(lease) !== fence)
       yield { rule: 'fence', detail: `${lease} ended ${taskId} at hand-out ${fence}` }
   }
   const isLossy = (at: number) => mayLose.some(({ from, to }) => at >= from && at <= to)
-  const unsure = new Set(lines.flatMap((line) => (line.what === 'unsure' ? [runOf(line.lease)] : [])))
+  const unsure = new Set(lines.flatMap((line) => (line.what === 'unsure' ? [line.lease] : [])))
   for (const line of lines) {
     if (line.what === 'started') {
       const known = deliveries.get(taskOf(line.lease)) ?? 0
@@ -213,18 +213,13 @@ function* outcomes({ events, lines, mayLose = [] }: Story): Generator<Violation>
       }
     }
     if (line.what !== 'settled' || line.kind !== 'success') continue
-    if (line.accepted && !took.has(runOf(line.lease)) && !isLossy(line.at)) {
+    if (line.accepted && !took.has(line.lease) && !isLossy(line.at)) {
       yield { rule: 'lost', detail: `the result of ${line.lease} was accepted and is not there` }
     }
-    if (!line.accepted && took.has(runOf(line.lease)) && !unsure.has(runOf(line.lease))) {
+    if (!line.accepted && took.has(line.lease) && !unsure.has(line.lease)) {
       yield { rule: 'fence', detail: `the result of ${line.lease} was refused and took effect` }
     }
   }
-}
-
-/** The task and its hand-out: what a handler knows of its lease, without the secret. */
-function runOf(lease: string): string {
-  return `${taskOf(lease)}.${handOutOf(lease)}`
 }
 
 function taskOf(lease: string): string {

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
 import type { Task, TaskSpec } from '../../src/task/task.ts'
 import type { Line } from './history.ts'
-import { watched } from './watched.ts'
+import { Tokens, watched } from './watched.ts'
 
 /**
  * One process of a load: `submit` or `work` until it is told to stop, by a message or by the end of its parent. Writes
@@ -84,9 +84,9 @@ function flowOf(index: number): Partial<TaskSpec> {
 }
 
 async function work(): Promise<void> {
-  const run = async ({ id, deliveries, startedAt }: Task) => {
-    // The token that it runs under, as its engine makes it.
-    const lease = input.url.startsWith('sqlite:') ? `${id}.${deliveries}` : `${id}.${deliveries}${startedAt}`
+  const tokens = new Tokens()
+  const run = async (task: Task) => {
+    const lease = tokens.take(task)
     write({ what: 'started', lease, at: Date.now() })
     await sleep(RUN_MS[0] + Math.random() * (RUN_MS[1] - RUN_MS[0]))
     if (Math.random() < FAIL_SHARE) throw new Error('as it happens')
@@ -96,7 +96,7 @@ async function work(): Promise<void> {
   const handlers = Object.entries(input.limits).map(([type, concurrency]) => [type, { concurrency, retry, run }])
   const sweeper = new Sweeper(engine, logger)
   const worker = new Worker({
-    engine: watched(engine, write),
+    engine: watched(engine, write, tokens),
     handlers: normalizeHandlers(Object.fromEntries(handlers)),
     logger,
     leaseMs: input.leaseMs,

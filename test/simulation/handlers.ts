@@ -8,6 +8,7 @@ import {
   type TaskWith,
 } from '../../src/worker/handlers.ts'
 import { resultOf } from '../faults/history.ts'
+import type { Tokens } from '../faults/watched.ts'
 import type { Dice } from './dice.ts'
 import type { World } from './world.ts'
 
@@ -17,11 +18,12 @@ export function drawnHandlers(
   host: Mortal,
   dice: Dice,
   die: () => void,
+  tokens: Tokens,
 ): ReadonlyMap<string, RegisteredHandler> {
   const { plan, time } = world
   const sleep = (ms: number) => pause(ms, host.time.after)
-  const run = async ({ id, deliveries }: TaskWith<unknown>, { signal, progress }: HandlerContext) => {
-    const lease = `${id}.${deliveries}`
+  const run = async (task: TaskWith<unknown>, { signal, progress }: HandlerContext) => {
+    const lease = tokens.take(task)
     world.write({ what: 'started', lease, at: time.now() })
     if (dice.chance(plan.faults.diesWithin)) host.time.after(dice.between(1, 30), die)
     if (dice.chance(plan.quick)) return resultOf(lease)

@@ -10,7 +10,7 @@ import type { Passage } from '../../src/testing/passage.ts'
 import { VirtualTime } from '../../src/testing/virtual-time.ts'
 import { Worker } from '../../src/worker/worker.ts'
 import type { Line } from '../faults/history.ts'
-import { watched } from '../faults/watched.ts'
+import { Tokens, watched } from '../faults/watched.ts'
 import type { Dice } from './dice.ts'
 import { noFigures } from './figures.ts'
 import { drawnHandlers } from './handlers.ts'
@@ -101,9 +101,10 @@ export class World {
     const die = () => this.#kill(host)
     const host: Mortal = new Mortal(this.engine, this.time, this.#passage(dice, die))
     const { concurrency, claimAhead, leaseMs } = this.plan
+    const tokens = new Tokens()
     const worker = new Worker({
-      engine: watched(host.engine, this.write, this.time.now),
-      handlers: drawnHandlers(this, host, dice.fork(), die),
+      engine: watched(host.engine, this.write, tokens, this.time.now),
+      handlers: drawnHandlers(this, host, dice.fork(), die, tokens),
       logger,
       concurrency,
       claimAhead,
