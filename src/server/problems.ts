@@ -72,7 +72,7 @@ function methodsOf(server: FastifyInstance, path: string): string[] {
 export function toXQueueError(error: FastifyError): XQueueError {
   if (error instanceof XQueueError) return error
   if (error.validation) {
-    const errors = error.validation.slice(0, ERRORS_MAX).map(fieldErrorOf)
+    const errors = withoutAlternatives(error.validation).slice(0, ERRORS_MAX).map(fieldErrorOf)
     const first = errors[0]
     const detail = `${error.validationContext ?? 'request'}: ${first?.path || 'it'} ${first?.message}`
     return new XQueueError('invalid_request', detail, { errors })
@@ -82,6 +82,34 @@ export function toXQueueError(error: FastifyError): XQueueError {
   const status = error.statusCode ?? 500
   if (status < 500) return new XQueueError('invalid_request', error.message)
   return new XQueueError('internal', error.message, {}, { cause: error })
+}
+
+/**
+ * Where a value may be one of several forms, Ajv reports what each form misses, and then that none fits. A caller needs one
+ * of these: what is wrong with the form that it chose, or which types there are.
+ */
+function withoutAlternatives(errors: readonly Validation[]): Validation[] {
+  const kept: Validation[] = []
+  for (const error of errors) {
+    if (error.keyword !== 'oneOf') {
+      kept.push(error)
+      continue
+    }
+    const isOfForm = ({ instancePath, schemaPath }: Validation) =>
+      instancePath.startsWith(error.instancePath) && schemaPath.startsWith(`${error.schemaPath}/`)
+    const ofForms = kept.filter(isOfForm)
+    if (ofForms.length === 0) {
+      kept.push(error)
+      continue
+    }
+    const isOtherType = ({ keyword, instancePath }: Validation) =>
+      keyword === 'type' && instancePath === error.instancePath
+    const types = ofForms.filter(isOtherType).map(({ schema }) => schema)
+    const ofChosen = ofForms.filter((each) => !isOtherType(each))
+    const instead = ofChosen.length > 0 ? ofChosen : [{ ...error, keyword: 'type', schema: types }]
+    kept.splice(0, kept.length, ...kept.filter((each) => !isOfForm(each)), ...instead)
+  }
+  return kept
 }
 
 function fieldErrorOf(error: Validation): FieldError {
