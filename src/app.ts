@@ -138,12 +138,12 @@ export async function startApp(
     const live = liveOf(config, parts, { ...own, admit, newcomers, tls })
     let http: Server | null = null
     if (parts.server) {
-      const { corsOrigins, trustedProxies } = config
+      const { corsOrigins, trustedProxies, basePath } = config
       const identity = config.identity && {
         provider: new IdentityProvider(config.identity),
         redirectUrl: config.identity.redirectUrl,
       }
-      const rights = { access, audit, identity, corsOrigins, trustedProxies, tls }
+      const rights = { basePath, access, audit, identity, corsOrigins, trustedProxies, tls }
       const server = await createServer({ ...own, ...rights, newcomers, handlers, version, registry, live })
       stops.push(() => server.close())
       address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {

@@ -177,7 +177,7 @@ export class Refusal extends Error {
 /** One call of the API. @throws Refusal, or TypeError when the server cannot be reached */
 export async function call<T>(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<T> {
   const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
-  const answer = await fetch(`/api/v1${path}`, { method, ...init })
+  const answer = await fetch(`api/v1${path}`, { method, ...init })
   // The session has ended: the page that loads now asks for a key.
   if (answer.status === 401 && path !== '/session') location.reload()
   const text = await answer.text()

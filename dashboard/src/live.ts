@@ -141,7 +141,11 @@ async function followMqtt(): Promise<void> {
   const { path, prefix } = mqtt
   const text = new TextDecoder()
   let opened = false
-  listen(`${location.protocol.replace('http', 'ws')}//${location.host}${path}`, filters(prefix), {
+  // Below the page, wherever a proxy serves it.
+  const url = new URL(`.${path}`, location.href)
+  url.protocol = location.protocol.replace('http', 'ws')
+  url.hash = ''
+  listen(url.href, filters(prefix), {
     onOpen: () => {
       opened = true
       connected('mqtt')
@@ -166,7 +170,7 @@ const filters = (prefix: string) => [`${prefix}/events/#`, `${prefix}/tasks/+/pr
 async function askServer(): Promise<{ mqtt: { path: string; prefix: string } | null }> {
   for (;;) {
     try {
-      const answer = await fetch('/live.json')
+      const answer = await fetch('live.json')
       return await answer.json()
     } catch {
       connected('away')
@@ -181,7 +185,7 @@ async function readStats(): Promise<void> {
 }
 
 function followEvents(forMs: number): void {
-  const events = new EventSource('/api/v1/events')
+  const events = new EventSource('api/v1/events')
   const take = ({ data }: MessageEvent<string>) => note(JSON.parse(data))
   events.addEventListener('status', take)
   events.addEventListener('progress', take)

@@ -83,12 +83,12 @@ function App() {
       </button>
       <header>
         <a class="brand" href="#/">
-          <img src="/icon.svg" alt="" width="24" height="24" /> XQueue
+          <img src="icon.svg" alt="" width="24" height="24" /> XQueue
         </a>
         {may('read') && <Connection />}
         <div class="tools">
           <LoggedIn />
-          <a href="/docs">{say('api')}</a>
+          <a href="docs">{say('api')}</a>
           <button type="button" class="plain" onClick={nextTheme}>
             {say('theme', say(theme as Word))}
           </button>

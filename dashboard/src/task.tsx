@@ -96,7 +96,7 @@ function useHistory(id: string): Change[] {
   const known = useRef(new Map<string, Change>())
   useEffect(() => {
     const stop = new AbortController()
-    void readStream(`/api/v1/events?task_id=${id}`, stop.signal, (change) => {
+    void readStream(`api/v1/events?task_id=${id}`, stop.signal, (change) => {
       known.current.set(change.event_id!, change)
       setChanges([...known.current.values()])
     }).catch(() => undefined)

@@ -11,10 +11,11 @@ export function sessionOf(header: string | undefined): string | null {
 /**
  * Not readable by scripts, and sent with no request that another site makes.
  * @param seconds 0 removes it
+ * @param basePath path of the proxy, so that other programs on the same host are not sent the cookie
  */
-export function sessionCookie(token: string, seconds: number, isSecure: boolean): string {
+export function sessionCookie(token: string, seconds: number, isSecure: boolean, basePath: string): string {
   const secure = isSecure ? '; Secure' : ''
-  return `${NAME}=${token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=${seconds}${secure}`
+  return `${NAME}=${token}; Path=${basePath}/; HttpOnly; SameSite=Strict; Max-Age=${seconds}${secure}`
 }
 
 const PENDING = 'xqueue_login'
@@ -25,10 +26,11 @@ const PENDING_S = 600
  * What a browser keeps while its user is at the identity provider. It comes back by a link, with which `Lax` sends it.
  * @param text null removes it
  */
-export function pendingLoginCookie(text: string | null, isSecure: boolean): string {
+export function pendingLoginCookie(text: string | null, isSecure: boolean, basePath: string): string {
   const value = Buffer.from(text ?? '').toString('base64url')
   const secure = isSecure ? '; Secure' : ''
-  return `${PENDING}=${value}; Path=/; HttpOnly; SameSite=Lax; Max-Age=${text === null ? 0 : PENDING_S}${secure}`
+  const seconds = text === null ? 0 : PENDING_S
+  return `${PENDING}=${value}; Path=${basePath}/; HttpOnly; SameSite=Lax; Max-Age=${seconds}${secure}`
 }
 
 /** The text in a Cookie header, or null. */

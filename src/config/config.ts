@@ -11,6 +11,8 @@ export interface Config {
   engine: string
   host: string
   port: number
+  /** Empty, or as in `/queue`. */
+  basePath: string
   auth: Auth
   insecure: boolean
   issuer: IssuerConfig | null
@@ -100,6 +102,7 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     engine: value('engine'),
     host: value('host'),
     port: value('port'),
+    basePath: value('base-path') ?? '',
     auth: value('auth'),
     insecure: value('insecure'),
     issuer: issuerOf(value),

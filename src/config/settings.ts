@@ -27,6 +27,7 @@ const HTTPS_URL = /^(https:\/\/|http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/])\S
 const CALLBACK_URL = /^https?:\/\/\S+\/login\/callback$/
 const ROLES = /^[^\s,=]+=[a-z]+(\+[a-z]+)*([,\s]+[^\s,=]+=[a-z]+(\+[a-z]+)*)*$/
 const HTTP_SECRETS = /^https?:\/\/[^\s/=]+=\S+(\s+https?:\/\/[^\s/=]+=\S+)*$/
+const BASE_PATH = /^(\/[\w.~-]+)+$/
 const ORIGINS = /^https?:\/\/[^\s/,]+([,\s]+https?:\/\/[^\s/,]+)*$/
 const NETWORK = String.raw`(loopback|linklocal|uniquelocal|[\da-fA-F.:]+(/\d{1,3})?)`
 const NETWORKS = new RegExp(`^${NETWORK}([,\\s]+${NETWORK})*$`)
@@ -57,6 +58,12 @@ export const SETTINGS = [
   row('port', { kind: 'integer', min: 0, max: 65_535 }, '8080', 'Port of the HTTP server; 0 takes a free one', [
     'SERVER_PORT',
   ]),
+  row(
+    'base-path',
+    { kind: 'text', like: { pattern: BASE_PATH, says: 'must be a path as /queue, without a slash at its end' } },
+    null,
+    'Path below which a proxy serves this server, as in /queue',
+  ),
   row('auth', { kind: 'choice', of: ['off', 'keys', 'jwt', 'keys+jwt'] }, 'off', 'Who may call: see docs/security.md'),
   row('insecure', { kind: 'flag' }, 'false', 'Lets other machines reach a server without access control'),
   row(

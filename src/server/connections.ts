@@ -29,12 +29,15 @@ export function connectionOptions({ headersMs, requestMs, lookMs }: Patience) {
 }
 
 /**
- * Which requests leave HTTP: WebSockets that open `path`, while something listens. Many clients offer another protocol
- * by the way (Java, curl and some proxies: HTTP/2) and expect an ordinary answer.
+ * Which requests leave HTTP: WebSockets that open `path`, with or without the path of a proxy before it, while
+ * something listens. Many clients offer another protocol by the way (Java, curl, some proxies: HTTP/2) and expect an
+ * ordinary answer.
  */
-export function upgradesAt(path: string | null) {
+export function upgradesAt(path: string | null, basePath: string) {
+  const paths = path === null ? [] : [path, basePath + path]
   return function (this: Server, { method, url, headers }: IncomingMessage): boolean {
-    if (this.listenerCount('upgrade') === 0 || method !== 'GET' || url?.split('?')[0] !== path) return false
+    if (this.listenerCount('upgrade') === 0 || method !== 'GET' || !paths.includes(url?.split('?')[0] ?? ''))
+      return false
     return headers.upgrade?.toLowerCase() === 'websocket'
   }
 }

@@ -14,10 +14,10 @@ const DASHBOARD = '../'
  * Logging in with an identity provider: the browser leaves for it, and comes back with a code. These are
  * pages for browsers, not calls of the API.
  */
-export function loginRoutes({ access, audit, identity, hasTls, closing }: ServerContext): Route[] {
+export function loginRoutes({ access, audit, identity, hasTls, basePath, closing }: ServerContext): Route[] {
   const isSecure = (request: FastifyRequest) => hasTls || request.protocol === 'https'
   const redirectUrl = (request: FastifyRequest) =>
-    identity?.redirectUrl ?? `${isSecure(request) ? 'https' : 'http'}://${request.host}${CALLBACK}`
+    identity?.redirectUrl ?? `${isSecure(request) ? 'https' : 'http'}://${request.host}${basePath}${CALLBACK}`
   const provider = () => {
     if (access && identity) return identity.provider
     throw new XQueueError('not_found', 'no identity provider is configured: --oidc-issuer names one')
@@ -26,18 +26,18 @@ export function loginRoutes({ access, audit, identity, hasTls, closing }: Server
 
   const start = async (request: FastifyRequest, reply: FastifyReply) => {
     const { url, login } = await provider().start(redirectUrl(request))
-    reply.header('Set-Cookie', pendingLoginCookie(JSON.stringify(login), isSecure(request)))
+    reply.header('Set-Cookie', pendingLoginCookie(JSON.stringify(login), isSecure(request), basePath))
     return reply.redirect(url.href, 302)
   }
 
   const finish = async (request: FastifyRequest, reply: FastifyReply) => {
-    const ended = pendingLoginCookie(null, isSecure(request))
+    const ended = pendingLoginCookie(null, isSecure(request), basePath)
     try {
       const principal = await provider().finish(answered(request), pending(request))
       const { token, expiresAt } = await access!.openSession(principal)
       const seconds = Math.floor((expiresAt - Date.now()) / 1_000)
       audit?.changed(principal, audited(request, 302))
-      reply.header('Set-Cookie', [ended, sessionCookie(token, seconds, isSecure(request))])
+      reply.header('Set-Cookie', [ended, sessionCookie(token, seconds, isSecure(request), basePath)])
       return reply.redirect(DASHBOARD, 302)
     } catch (error) {
       if (closing.aborted) throw error

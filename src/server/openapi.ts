@@ -35,7 +35,7 @@ const SECURITY_SCHEMES = {
 } as const
 
 /** Reads the routes that are registered after it: `/docs`, and what `/openapi.json` answers with. */
-export async function documentApi(server: FastifyInstance, version: string): Promise<void> {
+export async function documentApi(server: FastifyInstance, version: string, basePath: string): Promise<void> {
   for (const schema of SHARED) server.addSchema(schema)
   await server.register(swagger, {
     openapi: {
@@ -47,12 +47,12 @@ export async function documentApi(server: FastifyInstance, version: string): Pro
         contact: { name: 'The XQueue project' },
         license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
       },
-      servers: [{ url: '/', description: 'This server' }],
+      servers: [{ url: basePath || '/', description: 'This server' }],
       tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
       components: { securitySchemes: SECURITY_SCHEMES },
     },
     refResolver: { buildLocalReference: ({ $id }) => String($id) },
     transformObject: (made) => digestible((made as { openapiObject: OpenApi }).openapiObject, PROBLEM_EXAMPLE) as never,
   })
-  await server.register(swaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
+  await server.register(swaggerUi, { routePrefix: '/docs', indexPrefix: basePath, staticCSP: DOCS_POLICY })
 }

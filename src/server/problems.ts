@@ -85,8 +85,8 @@ export function toXQueueError(error: FastifyError): XQueueError {
 }
 
 /**
- * Where a value may be one of several forms, Ajv reports what each form misses, and then that none fits. A caller needs one
- * of these: what is wrong with the form that it chose, or which types there are.
+ * Where a value may be one of several forms, Ajv reports what each form misses, and then that none fits. A caller needs
+ * one of these: what is wrong with the form that it chose, or which types there are.
  */
 function withoutAlternatives(errors: readonly Validation[]): Validation[] {
   const kept: Validation[] = []

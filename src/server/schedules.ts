@@ -19,7 +19,7 @@ import { IdParams } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
 
 /** /api/v1/schedules: tasks that are made again and again. */
-export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[] {
+export function scheduleRoutes({ engine, types, limits, basePath }: ServerContext): Route[] {
   const idOf = (request: FastifyRequest) => (request.params as { id: string }).id
   const find = async (id: string, change?: ScheduleChange): Promise<Schedule> => {
     const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
@@ -46,7 +46,7 @@ export function scheduleRoutes({ engine, types, limits }: ServerContext): Route[
         const added = await find(spec.id, { add: spec })
         return reply
           .status(known ? 200 : 201)
-          .header('Location', `/api/v1/schedules/${spec.id}`)
+          .header('Location', `${basePath}/api/v1/schedules/${spec.id}`)
           .send(answer(added))
       },
     },

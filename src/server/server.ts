@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { Server as TlsServer } from 'node:tls'
 import {
   type FastifyBaseLogger,
@@ -76,6 +77,8 @@ export interface ServerOptions {
   audit?: AuditLog | null
   /** Whether what a Host header names is this server; default anything. */
   servesHost?: (host: string | undefined) => boolean
+  /** Path below which a proxy serves this server, as in `/queue`; default none. It may be stripped or sent along. */
+  basePath?: string
   /** Other sites whose pages may call the API. */
   corsOrigins?: readonly string[]
   /** Proxies whose word for the client's address is believed. */
@@ -99,6 +102,7 @@ export interface LiveStatus {
 export interface ServerContext extends ServerOptions {
   access: Access | null
   hasTls: boolean
+  basePath: string
   startedAt: number
   /** As the caller of the present request may use them. */
   countSubmissions: CountSubmissions
@@ -166,10 +170,11 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     corsOrigins = [],
     trustedProxies = [],
     tls = null,
+    basePath = '',
   } = options
   const connections = {
     ...connectionOptions(options.patience ?? PATIENCE),
-    shouldUpgradeCallback: upgradesAt(options.live?.browser?.path ?? null),
+    shouldUpgradeCallback: upgradesAt(options.live?.browser?.path ?? null, basePath),
   }
   const closing = new AbortController()
   const server = fastify({
@@ -184,6 +189,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     return503OnClosing: false, // It would be no problem document: see refuseWhileClosing.
     trustProxy: trustedProxies.length > 0 && [...trustedProxies],
     ...(tls ? { https: { ...connections, ...tls.pair } } : { http: connections }),
+    rewriteUrl: ({ url = '/' }: IncomingMessage) => below(basePath, url),
     ajv: { customOptions: AJV_OPTIONS },
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
   })
@@ -213,7 +219,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   admitKnown(server, newcomers)
   readBodies(server)
 
-  await documentApi(server, version)
+  await documentApi(server, version, basePath)
   engineMetrics(options)
   const callers = new Callers(engine)
   // Behind the reading of the body, in whose events a caller would be lost.
@@ -224,6 +230,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     engine: callers.engine,
     access,
     hasTls: tls !== null,
+    basePath,
     startedAt: options.startedAt ?? Date.now(),
     countSubmissions,
     types: { of: async (type) => (callers.mayUse(type) ? types.of(type) : null) },
@@ -258,6 +265,14 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   })
   server.get('/openapi.json', { schema: { hide: true }, config: { scope: 'open' } }, async () => server.swagger())
   return server
+}
+
+/** The URL of a request without the path of the proxy, which may have stripped it already. */
+function below(basePath: string, url: string): string {
+  if (basePath === '') return url
+  if (url !== basePath && !url.startsWith(`${basePath}/`) && !url.startsWith(`${basePath}?`)) return url
+  const rest = url.slice(basePath.length)
+  return rest.startsWith('/') ? rest : `/${rest}`
 }
 
 /** A connection that is open may bring more requests than the one that it is kept for. */

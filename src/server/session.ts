@@ -10,9 +10,10 @@ import type { Route, ServerContext } from './server.ts'
 const KEY_CHARS_MAX = 8_192
 
 /** Logging in with a key, for pages: the key is typed once, and from then on a cookie stands for it. */
-export function sessionRoutes({ access, identity, hasTls }: ServerContext): Route[] {
+export function sessionRoutes({ access, identity, hasTls, basePath }: ServerContext): Route[] {
   // A proxy in front may have done the TLS: then the page's own address says so.
-  const isSecure = ({ headers }: FastifyRequest) => hasTls || headers.origin?.startsWith('https:') === true
+  const isSecure = ({ headers, protocol }: FastifyRequest) =>
+    hasTls || protocol === 'https' || headers.origin?.startsWith('https:') === true
   return [
     {
       method: 'GET',
@@ -49,7 +50,7 @@ export function sessionRoutes({ access, identity, hasTls }: ServerContext): Rout
         const { token, expiresAt } = await access.openSession(principal)
         request.principal = principal
         const seconds = Math.floor((expiresAt - Date.now()) / 1_000)
-        reply.header('Set-Cookie', sessionCookie(token, seconds, isSecure(request)))
+        reply.header('Set-Cookie', sessionCookie(token, seconds, isSecure(request), basePath))
         const { name, scopes } = principal
         return { access_control: true, name, scopes, expires_at: isoTime(expiresAt) }
       },
@@ -64,7 +65,7 @@ export function sessionRoutes({ access, identity, hasTls }: ServerContext): Rout
         const { principal } = request
         // A key in the Authorization header is no session, and is not dropped by this.
         if (access && principal && request.headers.authorization === undefined) await access.closeSession(principal)
-        reply.header('Set-Cookie', sessionCookie('', 0, isSecure(request)))
+        reply.header('Set-Cookie', sessionCookie('', 0, isSecure(request), basePath))
         return reply.status(204).send()
       },
     },

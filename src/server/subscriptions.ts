@@ -25,7 +25,7 @@ interface SubscriptionInput {
 }
 
 /** POST /api/v1/subscriptions: what a page gets from its own server, to listen to its tasks and to nothing else. */
-export function subscriptionRoutes({ engine, access, live, types, hasTls }: ServerContext): Route[] {
+export function subscriptionRoutes({ engine, access, live, types, hasTls, basePath }: ServerContext): Route[] {
   const listOf = (name: TSchema) => Type.Optional(Type.Array(name, { minItems: 1, maxItems: NAMES_MAX }))
   return [
     {
@@ -64,7 +64,7 @@ export function subscriptionRoutes({ engine, access, live, types, hasTls }: Serv
         const topics = topicsOf(interests, prefix)
         const expiresAt = Math.min(Date.now() + ttlOf(input), principal.expiresAt ?? Number.POSITIVE_INFINITY)
         const password = await access.signSubscription({ interests, topics, expiresAt }, principal)
-        const own = `${hasTls ? 'wss' : 'ws'}://${request.headers.host}/mqtt`
+        const own = `${hasTls || request.protocol === 'https' ? 'wss' : 'ws'}://${request.host}${basePath}/mqtt`
         return reply
           .status(201)
           .send({ url: url ?? own, topics, username: 'subscription', password, expires_at: isoTime(expiresAt) })

@@ -39,7 +39,7 @@ interface Page {
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
-export function taskRoutes({ engine, types, limits, countSubmissions }: ServerContext): Route[] {
+export function taskRoutes({ engine, types, limits, basePath, countSubmissions }: ServerContext): Route[] {
   const submit = async ({ headers }: FastifyRequest, specs: TaskSpec[]) => {
     const submitted = await sending(headers as TraceContext, specs, (traced) => engine.submit(traced))
     const known = submitted.filter(({ existing }) => existing).length
@@ -57,7 +57,7 @@ export function taskRoutes({ engine, types, limits, countSubmissions }: ServerCo
       throw withoutIndex(error)
     })
     const { task, existing } = submitted!
-    reply.header('Location', `/api/v1/tasks/${task.id}`)
+    reply.header('Location', `${basePath}/api/v1/tasks/${task.id}`)
     return reply.status(existing ? 200 : 201).send(taskJson(task))
   }
 

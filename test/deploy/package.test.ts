@@ -97,8 +97,8 @@ it('publishes what runs and what it is typed with, and nothing else', () => {
       'dist/starter/gitignore',
     ]),
   )
-  expect(packed.size).toBeLessThan(600_000)
-  expect(packed.unpackedSize).toBeLessThan(1_800_000)
+  expect(packed.size).toBeLessThan(750_000)
+  expect(packed.unpackedSize).toBeLessThan(2_200_000)
 })
 
 it('points at files that it publishes', () => {

@@ -24,7 +24,8 @@ export class Browser {
   readonly #folder: string
   readonly #context: BrowserContext
 
-  static async start(): Promise<Browser> {
+  /** @param options.ignoreHTTPSErrors for a certificate that vouches for itself */
+  static async start(options: { ignoreHTTPSErrors?: boolean } = {}): Promise<Browser> {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-chromium-'))
     const context = await chromium.launchPersistentContext(folder, {
       executablePath: pathOf('chromium')!,
@@ -32,6 +33,7 @@ export class Browser {
       args: ARGS,
       viewport: { width: 1360, height: 900 },
       locale: 'en-US',
+      ...options,
     })
     return new Browser(folder, context)
   }

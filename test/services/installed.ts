@@ -21,6 +21,7 @@ const PROGRAMS = {
   git: 'git',
   curl: 'curl',
   jq: 'jq',
+  nginx: 'nginx',
 } as const
 type Program = keyof typeof PROGRAMS
 

@@ -1,0 +1,101 @@
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Guarded } from '../access/stage.ts'
+import { Browser, has } from '../services/chromium.ts'
+import { startNginx } from '../services/nginx.ts'
+import { snippetsOf } from '../services/snippets.ts'
+
+/** A process with access control behind a real nginx, configured as docs/deployment.md shows, with and without stripping. */
+const { code: stripping } = snippetsOf('docs/deployment.md').find(({ language }) => language === 'nginx')!
+let guarded: Guarded
+let nginx: Awaited<ReturnType<typeof startNginx>>
+let browser: Browser
+let key: string
+
+beforeAll(async () => {
+  guarded = await Guarded.start({ 'base-path': '/queue', 'trusted-proxies': 'loopback' })
+  const here = stripping.replaceAll('http://127.0.0.1:8080/', `${guarded.url}/`)
+  const passing = here
+    .replace('location /queue/', 'location /as-it-is/queue/')
+    .replace(`${guarded.url}/`, `${guarded.url}/queue/`)
+  nginx = await startNginx(`${here}\n${passing}`)
+  browser = await Browser.start({ ignoreHTTPSErrors: true })
+  key = await guarded.key(['admin'], { name: 'ann' })
+})
+afterAll(async () => {
+  await browser.close()
+  nginx.stop()
+  await guarded.stop()
+})
+
+async function fetchThere(path: string, init: RequestInit = {}): Promise<Response> {
+  // The page's own fetch would need a login; the certificate vouches for itself.
+  process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'
+  return fetch(`${nginx.url}${path}`, init)
+}
+
+async function logIn(): Promise<Page> {
+  const page = await browser.open(`${nginx.url}/queue/`)
+  await page.getByLabel('API key').fill(key)
+  await page.getByRole('button', { name: 'Log in' }).click()
+  await page.locator('.who').getByText('ann').waitFor()
+  return page
+}
+
+it('the dashboard logs in, is live over MQTT, changes a limit and shows a task', async () => {
+  const page = await logIn()
+  await has(page.getByRole('status').first(), 'live over MQTT')
+  const [cookie] = await page.context().cookies()
+  expect(cookie).toMatchObject({ name: 'xqueue_session', path: '/queue/', secure: true, httpOnly: true })
+  await page.getByRole('link', { name: 'Limits' }).click()
+  const panel = page.getByRole('region', { name: 'quick' })
+  await panel.getByRole('spinbutton').fill('4')
+  await panel.getByRole('button', { name: 'Set' }).click()
+  await panel.getByText('0 of 4 in use').waitFor()
+  const { id } = (await guarded.call(key, 'POST', '/tasks', { type: 'quick' })).body
+  await page.goto(`${nginx.url}/queue/#/tasks/${id}`)
+  await page.getByRole('heading', { name: 'quick' }).waitFor()
+  expect(browser.complaints).toEqual([])
+  expect(browser.requested.filter((url) => !new URL(url).pathname.startsWith('/queue/'))).toEqual([])
+  expect(browser.requested).toContainEqual(expect.stringMatching(/^wss:\/\/[^/]+\/queue\/mqtt$/))
+  await page.close()
+})
+
+it('the documentation of the API loads, and its calls go below the path', async () => {
+  browser.requested.length = 0
+  const page = await browser.open(`${nginx.url}/queue/docs`)
+  await page.getByText('Submit a task').first().waitFor()
+  expect(browser.requested.filter((url) => !new URL(url).pathname.startsWith('/queue/'))).toEqual([])
+  expect(browser.complaints).toEqual([])
+  const { servers } = (await (await fetchThere('/queue/openapi.json')).json()) as { servers: { url: string }[] }
+  expect(servers.map(({ url }) => url)).toEqual(['/queue'])
+  await page.close()
+})
+
+it.each(['/queue', '/as-it-is/queue'])(
+  'links lead back through the proxy, which strips the path or not: %s',
+  async (at) => {
+    const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' }
+    const answer = await fetchThere(`${at}/api/v1/tasks`, { method: 'POST', headers, body: '{"type": "quick"}' })
+    const { id } = (await answer.json()) as { id: string }
+    expect(answer.headers.get('location')).toBe(`/queue/api/v1/tasks/${id}`)
+    expect((await fetchThere(answer.headers.get('location')!, { headers })).status).toBe(200)
+    const subscribed = await fetchThere(`${at}/api/v1/subscriptions`, {
+      method: 'POST',
+      headers,
+      body: '{"types": ["quick"]}',
+    })
+    const { url } = (await subscribed.json()) as { url: string }
+    expect(url).toBe(`${nginx.url.replace('https', 'wss')}/queue/mqtt`)
+  },
+)
+
+it('events come through at once, and the audit log names the client', async () => {
+  const stream = await fetchThere('/queue/api/v1/events', { headers: { Authorization: `Bearer ${key}` } })
+  const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader()
+  await guarded.call(key, 'POST', '/tasks', { type: 'quick' })
+  let text = ''
+  while (!text.includes('"success"')) text += (await reader.read()).value
+  await reader.cancel()
+  expect(guarded.audits().map(({ ip }) => ip)).toContain('127.0.0.1')
+})
