@@ -8,7 +8,7 @@ interface LimitOptions extends ClientOptions {
   rate?: string
 }
 
-/** limit, pause, resume: what is set for a task type. */
+/** declare, limit, pause, resume: what is set for a task type. */
 export function typeCommands(): Command[] {
   const limit = withClientOptions(new Command('limit'))
     .description('show or set how many tasks of a type run at once and how often one starts, over all processes')
@@ -17,6 +17,16 @@ export function typeCommands(): Command[] {
     .option('--group-limit <n>', 'of each group of the type: an integer of 1 or more, or "none"')
     .option('--rate <max/per>', 'starts in any window of time, as in 100/1m, or "none"')
     .action(setLimits)
+  const declare = withClientOptions(new Command('declare'))
+    .description('make a task type known without a worker, and set the most that its tasks may ask for')
+    .argument('<type>')
+    .option('--max-retry <n>', 'ceiling of max_retry: 0 to 1000, or "none"')
+    .option('--priority <n>', 'ceiling of priority: 0 to 9, or "none"')
+    .option('--queue-timeout <time>', 'ceiling of queue_timeout, as in 10m, or "none"')
+    .option('--process-timeout <time>', 'ceiling of process_timeout, as in 10m, or "none"')
+    .option('--payload-bytes <n>', 'ceiling of the payload as JSON, or "none"')
+    .option('--undo', 'it is known only as long as workers serve it')
+    .action(declareType)
   const set = (name: 'pause' | 'resume', description: string) =>
     withClientOptions(new Command(name))
       .description(description)
@@ -27,6 +37,12 @@ export function typeCommands(): Command[] {
       })
   return [
     withExamples(
+      declare,
+      'xqueue declare email',
+      'xqueue declare email --process-timeout 5m --max-retry 5',
+      'xqueue declare email --max-retry none',
+    ),
+    withExamples(
       limit,
       'xqueue limit email',
       'xqueue limit email 10 --group-limit 2',
@@ -36,6 +52,37 @@ export function typeCommands(): Command[] {
     withExamples(set('pause', 'start no more tasks of a type; they are accepted and wait'), 'xqueue pause email'),
     withExamples(set('resume', 'start again'), 'xqueue resume email'),
   ]
+}
+
+interface DeclareOptions extends ClientOptions {
+  maxRetry?: string
+  priority?: string
+  queueTimeout?: string
+  processTimeout?: string
+  payloadBytes?: string
+  undo?: boolean
+}
+
+async function declareType(type: string, options: DeclareOptions): Promise<void> {
+  const { maxRetry, priority, queueTimeout, processTimeout, payloadBytes } = options
+  const time = (value: string | undefined) => (value === 'none' ? null : value)
+  const ceilings = {
+    ...(maxRetry === undefined ? {} : { max_retry: numberOf('--max-retry', maxRetry) }),
+    ...(priority === undefined ? {} : { priority: numberOf('--priority', priority) }),
+    ...(queueTimeout === undefined ? {} : { queue_timeout: time(queueTimeout) }),
+    ...(processTimeout === undefined ? {} : { process_timeout: time(processTimeout) }),
+    ...(payloadBytes === undefined ? {} : { payload_bytes: numberOf('--payload-bytes', payloadBytes) }),
+  }
+  const body = { declared: !options.undo, ...(Object.keys(ceilings).length > 0 ? { ceilings } : {}) }
+  const path = `/types/${encodeURIComponent(type)}`
+  const answer = await call<{ declared: boolean; ceilings: object }>(options.server, 'POST', path, body)
+  show(answer, options, ({ declared, ceilings }) => facts({ type, declared, ...ceilings }))
+}
+
+function numberOf(what: string, value: string): number | null {
+  if (value === 'none') return null
+  if (/^\d+$/.test(value)) return Number(value)
+  throw new XQueueError('invalid_config', `${what} ${value} must be an integer of 0 or more, or "none"`)
 }
 
 /** Sets what is given and shows it; with nothing given, shows how the type's limits stand and who holds its permits. */

@@ -1,3 +1,4 @@
+import type { CeilingChanges, Ceilings } from '../task/ceilings.ts'
 import type { Json } from '../task/json.ts'
 import type { RetryPolicy } from '../task/retry.ts'
 import type { SpecDefaults } from '../task/task.ts'
@@ -25,6 +26,8 @@ export interface TypeChange {
   /** Null removes it. Wins over the handler's from then on. */
   rate?: Rate | null
   paused?: boolean
+  /** The most that tasks may ask for which are submitted from then on. */
+  ceilings?: CeilingChanges
 }
 
 /**
@@ -61,6 +64,8 @@ export interface TypeInfo {
   payloadSchema: Json
   /** What its handler says of tasks that do not say it themselves. */
   defaults: SpecDefaults
+  /** As operators have set them. */
+  ceilings: Ceilings
   /** Live leases, oldest first, when asked for. */
   holders: Holder[]
 }

@@ -69,6 +69,17 @@ const Percentiles = Type.Object(
   { title: 'Percentiles' },
 )
 
+const Ceilings = Type.Object(
+  {
+    max_retry: orNull('integer'),
+    priority: orNull('integer'),
+    queue_timeout: orNull('number', { description: 'Seconds' }),
+    process_timeout: orNull('number', { description: 'Seconds' }),
+    payload_bytes: orNull('integer'),
+  },
+  { title: 'Ceilings', description: 'The most that a task may ask for, as operators have set it; null: not set' },
+)
+
 const TaskType = Type.Object(
   {
     type: Type.String({ description: 'Its name' }),
@@ -86,6 +97,7 @@ const TaskType = Type.Object(
     wait: nullable(Percentiles, 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: none of late'),
     run: nullable(Percentiles, 'Seconds from the start to the end, in the same way'),
     payload_schema: json('JSON Schema of the payload, if its handler tells one'),
+    ceilings: Ceilings,
   },
   { $id: 'TaskType' },
 )

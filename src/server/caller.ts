@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type Principal, sightOf } from '../access/principal.ts'
 import type { Engine } from '../engine/engine.ts'
+import { includes } from '../task/api-key.ts'
 import { allowsType, boundsText } from '../task/bounds.ts'
 import { BoundedEngine } from '../tenants/bounded.ts'
 import { withoutContents } from '../tenants/without-contents.ts'
@@ -37,6 +38,12 @@ export class Callers {
   mayUse(type: string): boolean {
     const bounds = this.#principal()?.bounds ?? null
     return bounds === null || allowsType(bounds, type)
+  }
+
+  /** Whether the caller may ask for no more than a type's handler does: every key but those of operators. */
+  isConfined(): boolean {
+    const principal = this.#principal()
+    return principal !== null && !(principal.bounds === null && includes(principal.scopes, 'admin'))
   }
 
   #principal(): Principal | null {

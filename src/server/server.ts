@@ -22,7 +22,7 @@ import type { Engine } from '../engine/engine.ts'
 import { type ErrorCode, XQueueError } from '../task/errors.ts'
 import { CRON_FORMAT, TIMEZONE_FORMAT } from '../task/schedule-input.ts'
 import { TASK_LIMITS } from '../task/task.ts'
-import { DURATION_FORMAT } from '../task/task-input.ts'
+import { DURATION_FORMAT, type KnownType } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
 import { guard } from './access.ts'
 import { ANSWERS } from './answers.ts'
@@ -106,7 +106,7 @@ export interface ServerContext extends ServerOptions {
   startedAt: number
   /** As the caller of the present request may use them. */
   countSubmissions: CountSubmissions
-  types: Pick<KnownTypes, 'of'>
+  types: { of(type: string): Promise<KnownType | null>; forget(type: string): void }
   limits: { taskBytesMax: number; batchBytesMax: number }
   /** Fires when the server closes: streams and waiting calls end. */
   closing: AbortSignal
@@ -233,7 +233,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     basePath,
     startedAt: options.startedAt ?? Date.now(),
     countSubmissions,
-    types: { of: async (type) => (callers.mayUse(type) ? types.of(type) : null) },
+    types: {
+      of: async (type) => (callers.mayUse(type) ? types.of(type, callers.isConfined()) : null),
+      forget: (type) => types.forget(type),
+    },
     limits: {
       taskBytesMax: TASK_LIMITS.payloadBytesMax + FIELDS_BYTES_MAX,
       batchBytesMax: TASK_LIMITS.batchBytesMax,

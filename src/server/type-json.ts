@@ -1,4 +1,5 @@
 import type { Holder, TypeInfo } from '../engine/engine.ts'
+import type { Ceilings } from '../task/ceilings.ts'
 import { isoTime } from '../task/task-json.ts'
 
 /** The forms in which types and permits leave the process: snake_case, seconds, RFC 3339. */
@@ -22,6 +23,19 @@ export function typeJson(info: TypeInfo) {
     wait: percentiles(info.waitMs),
     run: percentiles(info.runMs),
     payload_schema: info.payloadSchema,
+    ceilings: ceilingsJson(info.ceilings),
+  }
+}
+
+/** Null: none is set. */
+export function ceilingsJson(ceilings: Ceilings) {
+  const seconds = (ms: number | undefined) => (ms === undefined ? null : ms / 1_000)
+  return {
+    max_retry: ceilings.maxRetry ?? null,
+    priority: ceilings.priority ?? null,
+    queue_timeout: seconds(ceilings.queueTimeoutMs),
+    process_timeout: seconds(ceilings.processTimeoutMs),
+    payload_bytes: ceilings.payloadBytes ?? null,
   }
 }
 

@@ -7,7 +7,8 @@ import { durationOf } from '../task/task-input.ts'
 import { ANSWERS } from './answers.ts'
 import { TypeParams } from './schemas.ts'
 import type { Route, ServerContext } from './server.ts'
-import { holderJson, rateJson, typeJson } from './type-json.ts'
+import { ceilingsOf, type TypeInput, TypeInputSchema } from './type-input.ts'
+import { ceilingsJson, holderJson, rateJson, typeJson } from './type-json.ts'
 
 const LimitSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
 
@@ -26,7 +27,7 @@ interface RateInput {
 }
 
 /** /api/v1/handlers, /types and /concurrency. */
-export function typeRoutes({ engine }: ServerContext): Route[] {
+export function typeRoutes({ engine, types }: ServerContext): Route[] {
   const oneType = async (request: FastifyRequest): Promise<TypeInfo> => {
     const { type } = request.params as { type: string }
     const [info] = await engine.types({ names: [type], holders: true })
@@ -37,9 +38,10 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
   const change = async (request: FastifyRequest, type: string, to: TypeChange): Promise<TypeInfo> => {
     const [before] = await engine.types({ names: [type] })
     const after = await engine.configureType(type, to)
+    types.forget(type)
     const names = Object.keys(to) as (keyof TypeChange & keyof TypeInfo)[]
     const valuesOf = (info: TypeInfo | undefined) =>
-      Object.fromEntries(names.map((name) => [CHANGED[name] ?? name, info?.[name] ?? null]))
+      Object.fromEntries(names.map((name) => [CHANGED[name] ?? name, toldOf(info, name)]))
     request.audited = { from: valuesOf(before), to: valuesOf(after) }
     return after
   }
@@ -68,6 +70,22 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
       handler: async () => {
         const types = (await engine.types()).map(typeJson)
         return { types, count: types.length }
+      },
+    },
+    {
+      method: 'POST',
+      url: '/api/v1/types/:type',
+      scope: 'admin',
+      summary: 'Declare a type, so that it is known without a worker; set the most that its tasks may ask for',
+      params: TypeParams,
+      body: TypeInputSchema,
+      answers: ANSWERS.type,
+      refusals: ['unknown_type', 'invalid_duration', 'too_many_types'],
+      handler: async (request) => {
+        const { type } = request.params as { type: string }
+        const { declared = true, ceilings } = request.body as TypeInput
+        const to = ceilings === undefined ? { declared } : { declared, ceilings: ceilingsOf(ceilings) }
+        return typeJson(await change(request, type, to))
       },
     },
     {
@@ -182,6 +200,11 @@ export function typeRoutes({ engine }: ServerContext): Route[] {
 
 export function noType(type: string): XQueueError {
   return new XQueueError('not_found', `there is no task type ${JSON.stringify(type)}: see /api/v1/types`)
+}
+
+/** The value of a field of a type, as the audit log names it. */
+function toldOf(info: TypeInfo | undefined, name: keyof TypeChange & keyof TypeInfo): unknown {
+  return name === 'ceilings' ? info && ceilingsJson(info.ceilings) : (info?.[name] ?? null)
 }
 
 /** @throws XQueueError `invalid_request` */

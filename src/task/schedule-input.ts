@@ -126,7 +126,8 @@ export async function scheduleChangesOf(
 ): Promise<ScheduleChanges> {
   const { cron, timezone, every, catch_up, overlap, paused, ...fields } = input
   // A payload that stays is not judged again: one may always be paused.
-  const checked = await taskOf({ ...fields, type }, 'payload' in fields ? known : null)
+  const judge = 'payload' in fields ? known : known && { ...known, check: () => [] }
+  const checked = await taskOf({ ...fields, type }, judge)
   const names = Object.keys(fields).map((name) => FIELDS[name as keyof typeof FIELDS])
   const task = Object.fromEntries(names.map((name) => [name, checked[name]]))
   const timing = timingChangeOf(given({ cron, timezone, every }))

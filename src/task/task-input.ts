@@ -1,4 +1,5 @@
 import { Type } from 'typebox'
+import { aboveCeilings, type Ceilings } from './ceilings.ts'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
 import { ON_FAILURE, type OnFailure } from './flow.ts'
@@ -118,6 +119,7 @@ export interface TaskInput {
 /** What submissions of a type are completed and checked with. */
 export interface KnownType {
   defaults: SpecDefaults
+  ceilings: Ceilings
   check(payload: Json): FieldError[] | Promise<FieldError[]>
 }
 
@@ -198,7 +200,7 @@ export async function specOf(
   if (known && errors.length === before) {
     for (const { path, message } of await known.check(payload)) errors.push({ path: at + path, message })
   }
-  return completeSpec({
+  const spec = completeSpec({
     type: input.type,
     payload,
     runAt: runAt ?? null,
@@ -216,6 +218,8 @@ export async function specOf(
     ...(input.on_failure === undefined ? {} : { onFailure: input.on_failure }),
     ...(input.batch === undefined ? {} : { batch: input.batch }),
   })
+  if (known && errors.length === before) errors.push(...aboveCeilings(spec, bytes, known.ceilings, at))
+  return spec
 }
 
 const LEFT_OUT_ALL: readonly DefaultedField[] = DEFAULTED_FIELDS

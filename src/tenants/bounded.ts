@@ -27,6 +27,7 @@ import type { Task, TaskSpec } from '../task/task.ts'
 import { TenantNames } from './names.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { Tally } from './tally.ts'
+import { refuseTypeChange } from './type-changes.ts'
 
 /** A page of a list is made of at most so many of the store's. */
 const PAGES_MAX = 5
@@ -123,10 +124,7 @@ export class BoundedEngine implements Engine {
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
     if (!allowsType(this.#bounds, type)) throw unknownType(type, await this.#typeNames())
-    if (this.#bounds.groups) {
-      const why = 'a key that is bound to groups cannot change a type, which others use as well'
-      throw new XQueueError('forbidden', `${why}: use a key without groups`)
-    }
+    refuseTypeChange(this.#bounds, change)
     await this.#engine.configureType(type, change)
     const [info] = await this.types({ names: [type] })
     return info!

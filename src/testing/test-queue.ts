@@ -87,7 +87,8 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   ): Promise<TaskOf<H, Type>> {
     const errors: FieldError[] = []
     const handler = this.#handlers.get(type)
-    const known = handler && { defaults: handler.defaults, check: (given: never) => checkPayload(handler, given) }
+    const check = (given: never) => checkPayload(handler!, given)
+    const known = handler && { defaults: handler.defaults, ceilings: {}, check }
     // As it travels: what JSON does to a payload, it does here too.
     const input = JSON.parse(JSON.stringify(inputOf({ ...options, type, payload }))) as TaskInput
     const spec = await specOf(input, known ?? null, '', errors)

@@ -9,7 +9,7 @@ import { loadConfig } from '../../src/config/config.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import type { Scope } from '../../src/task/api-key.ts'
-import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 
 /** What the handler `show` was given. */
 export const given: unknown[] = []
@@ -43,14 +43,16 @@ export class Guarded {
   readonly #app: App
   readonly #folder: string
 
-  static async start(flags: Record<string, string> = {}): Promise<Guarded> {
+  /** @param more handlers beside `quick` and `show` */
+  static async start(flags: Record<string, string> = {}, more: Handlers = {}): Promise<Guarded> {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-access-'))
     const engine = `sqlite:${join(folder, 'x.db')}`
     const log: string[] = []
     const defaults = { engine, port: '0', 'mqtt-port': '0', auth: 'keys' }
     const { config } = await loadConfig({ ...defaults, ...flags }, {}, folder)
     const logger = pino({ level: 'trace' }, { write: (line) => log.push(line) })
-    const app = await startApp(config, { server: true, worker: true }, logger, handlers)
+    const all = new Map([...handlers, ...normalizeHandlers(more)])
+    const app = await startApp(config, { server: true, worker: true }, logger, all)
     return new Guarded(app, await openEngine(config.engine), folder, log, config.auth.includes('keys'))
   }
 

@@ -78,3 +78,14 @@ it('takes either an ID or a filter', () => {
   })
   expect(run('cancel')).toMatchObject({ status: 2, stderr: expect.stringContaining('an ID, a filter or --all') })
 })
+
+it('declares a type, and sets and removes the ceilings that are named', () => {
+  expect(run('declare', 'letter', '--process-timeout', '5m', '--max-retry', '5').stdout).toMatch(/process_timeout +300/)
+  const { status, stdout } = run('declare', 'letter', '--max-retry', 'none', '--priority', '0', '--json')
+  expect(status).toBe(0)
+  const ceilings = { max_retry: null, priority: 0, queue_timeout: null, process_timeout: 300, payload_bytes: null }
+  expect(JSON.parse(stdout)).toMatchObject({ type: 'letter', declared: true, workers: 0, ceilings })
+  expect(run('declare', 'letter', '--priority', '10').stderr).toMatch(/priority/)
+  expect(run('declare', 'letter', '--max-retry', 'many').stderr).toMatch(/--max-retry many must be an integer/)
+  expect(JSON.parse(run('declare', 'letter', '--undo', '--json').stdout)).toMatchObject({ declared: false, ceilings })
+})

@@ -23,6 +23,18 @@ export function configureTypeContract(stage: Stage): void {
       expect(await claim()).toHaveLength(1)
     })
 
+    it('keeps ceilings for every process until each is removed, also when the handler is declared again', async () => {
+      await stage.engine.configureType('t', { ceilings: { maxRetry: 5, processTimeoutMs: 31_622_400_000 } })
+      const changed = await stage.engine.configureType('t', { ceilings: { priority: 0, maxRetry: null } })
+      const ceilings = { priority: 0, processTimeoutMs: 31_622_400_000 }
+      expect(changed.ceilings).toEqual(ceilings)
+      expect((await limit('t', 5)).ceilings).toEqual(ceilings)
+      const second = await stage.opened.second()
+      const [info, other] = await second.types({ names: ['t', 'u'] })
+      await second.close()
+      expect([info!.ceilings, other!.ceilings]).toEqual([ceilings, {}])
+    })
+
     it('refuses a type that nobody made known', async () => {
       await expect(stage.engine.configureType('nope', { maxConcurrency: 1 })).rejects.toMatchObject({
         code: 'unknown_type',

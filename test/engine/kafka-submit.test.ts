@@ -134,6 +134,26 @@ describe('submission through the topic', () => {
     ])
   })
 
+  it('puts aside a task above a ceiling of its type, and runs the others within it', async () => {
+    await engine.configureType('echo', { ceilings: { maxRetry: 1, processTimeoutMs: 9_000 } })
+    const before = read('xq.dead').length
+    const task = { type: 'echo', tags: { from: 'ceilings' } }
+    const lines = [{ ...task, max_retry: 2 }, { ...task, process_timeout: 0 }, task].map((one) => JSON.stringify(one))
+    kcat(`${lines.join('\n')}\n`)
+    await until(() => expect(read('xq.dead')).toHaveLength(before + 2))
+    const dead = read('xq.dead').slice(before)
+    const reasons = dead.map(({ headers = [] }) => headers[headers.indexOf('xqueue_reason') + 1])
+    expect(reasons).toEqual([
+      expect.stringMatching(/max_retry is 2, above the ceiling of 1 .*POST \/api\/v1\/types\/echo/),
+      expect.stringMatching(/process_timeout is 0 \(no limit\), above the ceiling of 9 s/),
+    ])
+    await until(async () => {
+      const { tasks } = await engine.list({ tag: { key: 'from', value: 'ceilings' }, limit: 10 })
+      expect(tasks).toMatchObject([{ maxRetry: 1, processTimeoutMs: 9_000, status: 'success' }])
+    })
+    await engine.configureType('echo', { ceilings: { maxRetry: null, processTimeoutMs: null } })
+  })
+
   it('takes the trace that the headers of the record name', async () => {
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     kcat('{"type": "echo", "tags": {"from": "a trace"}}\n', '-H', `traceparent=${traceparent}`)

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { changeTo } from '../../task/ceilings.ts'
 import type { Schedule } from '../../task/schedule.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
@@ -154,7 +155,9 @@ export class KafkaEngine implements Restorable {
     // A handler may tell of itself at any time: what it tells is what was told before.
     if (!change.handler) await this.#refuseUnlessWhole()
     const info = await this.#state.configureType(type, change)
-    await this.#types.write([[type, change]])
+    // The last record of a field has to tell all of it.
+    const whole = change.ceilings ? { ...change, ceilings: changeTo(info.ceilings) } : change
+    await this.#types.write([[type, whole]])
     return info
   }
 

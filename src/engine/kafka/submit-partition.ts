@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { defaultsWithin } from '../../task/ceilings.ts'
 import { type FieldError, XQueueError } from '../../task/errors.ts'
 import { PayloadSchemas } from '../../task/payload-schemas.ts'
 import { type TaskSpec, TYPE_PATTERN } from '../../task/task.ts'
@@ -142,7 +143,8 @@ export class SubmitPartition implements PartitionReader {
     const known = this.#engine.types({ names: [type] }).then(([info]) => {
       if (!info) return null
       return {
-        defaults: info.defaults,
+        defaults: defaultsWithin(info.ceilings, info.defaults),
+        ceilings: info.ceilings,
         check: (payload) => this.#schemas.check(info.payloadSchema, payload),
       } as KnownType
     })

@@ -89,6 +89,7 @@ export const KEYS = {
   back_off: 'back_off',
   schemas: 'schemas',
   defaults: 'defaults',
+  ceilings: 'ceilings',
   /** When a type was last served, and those known for good. */
   known: 'known',
   declared: 'declared',

@@ -34,6 +34,7 @@ type TypeAnswer = [
   holders: string[],
   starts: string[],
   dependent: string,
+  ceilings: string,
 ]
 
 /** What is told of a type, with what only the engine asks. */
@@ -161,7 +162,7 @@ export class Registry {
       types.map((answer) => {
         const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing] = answer
         const { starts, ...rules } = rulesOf(text, answer[12])
-        const dependent = answer[13]
+        const [dependent, ceilings] = [answer[13], answer[14]]
         const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
         return {
           type,
@@ -178,6 +179,7 @@ export class Registry {
           runMs,
           payloadSchema: schema === '' ? null : JSON.parse(schema),
           defaults: defaults === '' ? {} : JSON.parse(defaults),
+          ceilings: ceilings === '' ? {} : JSON.parse(ceilings),
           holders: holdersOf(partition, answer),
           known: declared === 1 || Number(lastSeen) > now - this.#options.typeTtlMs,
         }
@@ -337,7 +339,7 @@ function pairs(list: readonly (string | number)[]): Map<string, number> {
 
 /** A type and its change, as configure.lua takes them. */
 function argsOf(type: string, change: TypeChange): string[] {
-  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
+  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings } = change
   const args = [type, handler || declared ? '1' : '']
   if (handler) {
     const { retry, payloadSchema, defaults } = handler
@@ -349,7 +351,7 @@ function argsOf(type: string, change: TypeChange): string[] {
   const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
   const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
   args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
-  args.push(String(rate?.perMs ?? ''), flag(paused))
+  args.push(String(rate?.perMs ?? ''), flag(paused), ceilings === undefined ? '' : JSON.stringify(ceilings))
   return args
 }
 

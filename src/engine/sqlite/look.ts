@@ -165,6 +165,7 @@ export class Look {
           runMs,
           payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
           defaults: JSON.parse(row.spec_defaults as string),
+          ceilings: JSON.parse(row.ceilings as string),
           holders: withHolders ? this.holders(type) : [],
         }
       })

@@ -6,7 +6,7 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 7
+const SCHEMA_VERSION = 8
 const MEMORY_BUSY_MS = 1_000
 const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
@@ -148,6 +148,7 @@ export class Store {
       if (user_version < 5) db.exec(readSql('migrate-5'))
       if (user_version < 6) db.exec(readSql('migrate-6'))
       if (user_version < 7) db.exec(readSql('migrate-7'))
+      if (user_version < 8) db.exec(readSql('migrate-8'))
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }

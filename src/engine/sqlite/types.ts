@@ -1,3 +1,4 @@
+import { type Ceilings, changedCeilings } from '../../task/ceilings.ts'
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
 import type { EngineOptions, HandlerSettings, Rate, TypeChange, WorkerIdentity } from '../engine.ts'
 import { unknownType } from '../refusals.ts'
@@ -15,6 +16,7 @@ export interface TypeRules {
   paused: boolean
   delaysMs: number[]
   jitter: number
+  ceilings: Ceilings
 }
 
 /** A worker row and its types are written again only when this old, not with every turn. */
@@ -59,6 +61,7 @@ export class Registry {
             paused: row.paused === 1,
             delaysMs: JSON.parse(row.retry_delays_ms as string),
             jitter: row.retry_jitter as number,
+            ceilings: JSON.parse(row.ceilings as string),
           }
         : null
       this.#rules.set(type, rules)
@@ -82,7 +85,7 @@ export class Registry {
     this.insert(type)
     this.#rules.delete(type)
     const before = this.rules(type)!
-    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused } = change
+    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings } = change
     if (handler) {
       const delays = JSON.stringify(retryDelaysMs(handler.retry))
       const schema = handler.payloadSchema === null ? null : JSON.stringify(handler.payloadSchema)
@@ -106,6 +109,9 @@ export class Registry {
     if (groupConcurrency !== undefined) this.#store.run('setGroupLimit', groupConcurrency, type)
     if (rate !== undefined) this.#store.run('setRate', rate?.max ?? null, rate?.perMs ?? null, type)
     if (paused !== undefined) this.#store.run('setPaused', paused ? 1 : 0, type)
+    if (ceilings !== undefined) {
+      this.#store.run('setCeilings', JSON.stringify(changedCeilings(before.ceilings, ceilings)), type)
+    }
     this.#rules.delete(type)
     const after = this.rules(type)!
     if (after.groupConcurrency !== before.groupConcurrency) ring.limitChanged(type)

@@ -5,7 +5,7 @@
 --       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
 --       back-off `jitter,delay,delay…`, payload schema or '', defaults;
 --       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
---       window; paused '' | '0' | '1'
+--       window; paused '' | '0' | '1'; ceilings to set as JSON, null: none, or ''
 -- Returns for each 'ok', or 'unknown' for a type that nobody has made known
 -- Cost  some ten commands a type
 local function configure(if_missing)
@@ -19,7 +19,7 @@ local function configure(if_missing)
   local handler = { limit = arg(), group = arg(), max = arg(), per = arg(), back_off = arg() }
   local schema, defaults = arg(), arg()
   local declared = arg()
-  local new_limit, new_group, new_max, new_per, paused = arg(), arg(), arg(), arg(), arg()
+  local new_limit, new_group, new_max, new_per, paused, ceilings = arg(), arg(), arg(), arg(), arg(), arg()
   if not rules and may_be_new ~= '1' then return 'unknown' end
   local back_off = by_handler and call('HGET', P .. KEY.back_off, kind)
   if back_off and if_missing then return 'ok' end
@@ -46,6 +46,11 @@ local function configure(if_missing)
   max, rate_by = set(new_max, max, rate_by)
   if new_per ~= '' then per = new_per end
   if paused ~= '' then is_paused = paused end
+  if ceilings ~= '' then
+    local all = cjson.decode(call('HGET', P .. KEY.ceilings, kind) or '{}')
+    for field, value in pairs(cjson.decode(ceilings)) do all[field] = value ~= cjson.null and value or nil end
+    call('HSET', P .. KEY.ceilings, kind, cjson.encode(all))
+  end
 
   if max == '' then
     per = ''

@@ -27,6 +27,9 @@ UPDATE types SET rate_max = ?, rate_per_ms = ?, rate_source = 'operator' WHERE t
 -- name: setPaused
 UPDATE types SET paused = ? WHERE type = ?;
 
+-- name: setCeilings
+UPDATE types SET ceilings = ? WHERE type = ?;
+
 -- name: declare
 UPDATE types SET declared = ? WHERE type = ?;
 
