@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { groups } from './groups.ts'
 import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
 import { backlog, library } from './library.ts'
@@ -33,6 +34,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
   redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
   kafka: () => kafkaBesideOthers(redis.port, Math.min(rounds, 3), seconds * 2),
+  groups: () => groups(redis.port, rounds),
   tracing: () => tracing(rounds),
   'redis-variants': () => redisVariants(redis.port, rounds),
   'redis-backlog': () => redisBacklog(Math.min(rounds, 3), [10_000, 1_000_000]),

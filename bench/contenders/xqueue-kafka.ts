@@ -2,8 +2,9 @@ import { openEngine } from '../../src/engine/open.ts'
 import type { OpenContender } from './contender.ts'
 import { contend } from './xqueue.ts'
 
-/** The Kafka engine: `<its URL>`. */
-export const open: OpenContender = async (url) => {
+/** The Kafka engine: `<its URL>`, and after it `groups` for tasks that are each in a group of their own. */
+export const open: OpenContender = async (where) => {
+  const [url, variant] = where.split(' ')
   const retention = { ageMs: 86_400_000, countMax: 10_000_000 }
-  return contend(await openEngine(url, { retention }))
+  return contend(await openEngine(url!, { retention }), { ownGroups: variant === 'groups' })
 }

@@ -4,17 +4,18 @@ import { contend } from './xqueue.ts'
 
 /**
  * The Redis engine, on the same Redis as its peers: `<port>`, and after it `no-limit` for a type without one, `not-ahead`
- * for a worker that claims no more than it runs, or `events` while somebody reads all events.
+ * for a worker that claims no more than it runs, `groups` for tasks that are each in a group of their own, or `events` while
+ * somebody reads all events.
  */
 export const open: OpenContender = async (where) => {
   const [port, variant] = where.split(' ')
   const retention = { ageMs: 86_400_000, countMax: 10_000_000 }
   const engine = await openEngine(`redis://127.0.0.1:${port}`, { retention })
-  const contender = await contend(
-    engine,
-    variant === 'no-limit' ? null : 1_000,
-    variant === 'not-ahead' ? 0 : undefined,
-  )
+  const contender = await contend(engine, {
+    limit: variant === 'no-limit' ? null : 1_000,
+    claimAhead: variant === 'not-ahead' ? 0 : undefined,
+    ownGroups: variant === 'groups',
+  })
   if (variant !== 'events') return contender
   const stop = new AbortController()
   const reading = (async () => {

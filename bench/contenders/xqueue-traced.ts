@@ -20,7 +20,7 @@ export async function traced(file: string, share: number | null) {
     new NodeSDK({ spanProcessors, sampler, metricReaders: [], logRecordProcessors: [], resourceDetectors: [] }).start()
   }
   const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
-  return contend(engine, 1_000, undefined, (specs) => sending({}, specs, (asked) => engine.submit(asked)))
+  return contend(engine, { accept: (specs) => sending({}, specs, (asked) => engine.submit(asked)) })
 }
 
 export const open: OpenContender = (file) => traced(file, 1)

@@ -9,26 +9,38 @@ import { type Contender, type OpenContender, PAYLOAD } from './contender.ts'
 
 const logger = pino({ level: 'error' })
 
-/** The embedded engine on a file, as durable as it is by default: WAL, synchronous=FULL. */
-export const open: OpenContender = async (file) =>
-  contend(await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } }))
+/**
+ * The embedded engine on a file, as durable as it is by default: WAL, synchronous=FULL. `<file>`, and after it `groups`
+ * for tasks that are each in a group of their own.
+ */
+export const open: OpenContender = async (where) => {
+  const [file, variant] = where.split(' ')
+  const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
+  return contend(engine, { ownGroups: variant === 'groups' })
+}
 
-/** The library on any engine, with a limit that holds nothing up but is looked at. */
-export async function contend(
-  engine: Engine,
-  limit: number | null = 1_000,
-  claimAhead?: number,
-  accept: Engine['submit'] = (specs) => engine.submit(specs),
-): Promise<Contender> {
+interface Options {
+  limit?: number | null
+  claimAhead?: number | undefined
+  accept?: Engine['submit']
+  /** Each task is in a group of its own. */
+  ownGroups?: boolean
+}
+
+/** The library on any engine, with a limit that delays nothing but is checked. */
+export async function contend(engine: Engine, options: Options = {}): Promise<Contender> {
+  const { limit = 1_000, claimAhead, accept = (specs) => engine.submit(specs), ownGroups = false } = options
   await engine.configureType('bench', { declared: true, maxConcurrency: limit })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
   const ahead = claimAhead === undefined ? {} : { claimAhead }
+  let groups = 0
+  const next = () => (ownGroups ? { ...spec, group: `group-${++groups}` } : spec)
   return {
     submitBatch: async (count) => {
-      await accept(Array.from({ length: count }, () => spec))
+      await accept(Array.from({ length: count }, next))
     },
     submitOne: async () => {
-      await accept([spec])
+      await accept([next()])
     },
     work: async (concurrency, count, failOnce = false) => {
       const sweeper = new Sweeper(engine, logger)

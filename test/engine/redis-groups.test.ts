@@ -22,3 +22,55 @@ it('keeps nothing of the waits of grouped tasks that have started or were cancel
     await redis.stop()
   }
 })
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 100, startedAt: 0 }
+
+it('spends few commands on a task, however many groups came in the same millisecond, and keeps nothing of them', async () => {
+  const redis = await startRedis()
+  const engine = await openEngine(redis.url)
+  const tasks = 1_000
+  try {
+    await engine.configureType('t', { declared: true })
+    await engine.submit(Array.from({ length: tasks }, (_, index) => completeSpec({ type: 't', group: `g${index}` })))
+    redisCli(redis.port, 'CONFIG', 'RESETSTAT')
+    const order: string[] = []
+    while (order.length < tasks) {
+      const { leases } = await engine.turn({ worker: WORKER, want: 20 })
+      order.push(...leases.map(({ task }) => task.group!))
+      const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+      await engine.turn({ worker: WORKER, want: 0, outcomes })
+    }
+    expect(order).toEqual(Array.from({ length: tasks }, (_, index) => `g${index}`))
+    const calls = [...redisCli(redis.port, 'INFO', 'commandstats').matchAll(/calls=(\d+)/g)]
+    expect(calls.reduce((sum, [, count]) => sum + Number(count), 0) / tasks).toBeLessThan(15)
+    expect(redisCli(redis.port, 'KEYS', 'xq:{0}:g:*')).toBe('')
+    expect(redisCli(redis.port, 'KEYS', 'xq:{0}:held:*')).toBe('')
+    await engine.sweep(1_000)
+    await engine.sweep(1_000)
+    for (const key of ['served', 'newcomers', 'idle', 'ring']) {
+      expect(redisCli(redis.port, 'EXISTS', `xq:{0}:${key}:t:0`), key).toBe('0')
+    }
+    expect(redisCli(redis.port, 'EXISTS', 'xq:{0}:busy')).toBe('0')
+  } finally {
+    await engine.close()
+    await redis.stop()
+  }
+})
+
+it('serves groups that an older version has added, in the order in which they came', async () => {
+  const redis = await startRedis()
+  const engine = await openEngine(redis.url)
+  const submit = (groups: string[]) => engine.submit(groups.map((group) => completeSpec({ type: 't', group })))
+  try {
+    await engine.configureType('t', { declared: true })
+    await submit(['c', 'b', 'd', 'b'])
+    // That version keeps no list of newcomers.
+    redisCli(redis.port, 'DEL', 'xq:{0}:newcomers:t:0')
+    await submit(['a'])
+    const { leases } = await engine.turn({ worker: WORKER, want: 9 })
+    expect(leases.map(({ task }) => task.group).join(' ')).toBe('c b d a b')
+  } finally {
+    await engine.close()
+    await redis.stop()
+  }
+})

@@ -103,15 +103,11 @@ export const MUTATIONS: readonly Mutation[] = [
   sqlite('whoever waits is woken', '    tx.touchedTypes.add(held.type)\n', ''),
 
   redis('the limit holds', "limit - call('ZCARD'", "limit + 1 - call('ZCARD'"),
-  redis('the limit of a group holds', '>= group_limit then', '> group_limit then'),
+  redis('the limit of a group holds', '< group_limit then return false', '<= group_limit then return false'),
   redis('a rate holds', 'return max - sum', 'return max + 1 - sum'),
   redis('a paused type starts nothing', "paused == '1' and 0 or want", "paused == '2' and 0 or want"),
   redis('higher priority goes first', 'for digit = 9, 0, -1 do', 'for digit = 0, 9 do'),
-  redis(
-    'groups take turns',
-    'take(turn, part, 1, tasks)\n    if started > 0 then served(part) end\n',
-    'take(turn, part, 1, tasks)\n',
-  ),
+  redis('groups take turns', '= its_turn, group', "= '0', group"),
   redis('the fence is compared', 'l.fence ~= o.fence then return LOST', 'l.fence == nil then return LOST'),
   redis('what has ended is not settled again', "  many('HDEL', P .. KEY.leases, ended)\n", ''),
   redis(

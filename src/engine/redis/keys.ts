@@ -17,7 +17,9 @@ export const KEYS = {
   ring: 'ring:',
   ring_clock: 'ring_clock:',
   served: 'served:',
-  /** Groups that have come to their limit, and those that had nothing left. */
+  /** Groups of the rotation that were never served, `<entry of the first task>|<group>`, in that order. */
+  newcomers: 'newcomers:',
+  /** Groups that have come to their limit, and those that have nothing left. */
   aside: 'aside:',
   idle: 'idle:',
   /** Leases of a group, `held:<type>|<group>`, and of each worker those of groups. */

@@ -38,7 +38,9 @@ export type StepName = keyof typeof STEPS
 /** What all steps share. */
 const SHARED = ['shared', 'flows']
 /** Files that come before a step's own: it would be too long to read in one. */
-const PARTS: Partial<Record<StepName, readonly string[]>> = { turn: ['turn-leases', 'turn-start', 'turn-claims'] }
+const PARTS: Partial<Record<StepName, readonly string[]>> = {
+  turn: ['turn-leases', 'turn-start', 'turn-groups', 'turn-claims'],
+}
 const HARMLESS: ReadonlySet<StepName> = new Set([
   'look',
   'scan',

@@ -54,9 +54,11 @@ local function number()
   return tonumber(ARGV[at])
 end
 
+-- A command for any number of values, after the key if there is one.
 local function many(command, key, values)
   for from = 1, #values, CHUNK do
-    call(command, key, unpack(values, from, math.min(from + CHUNK - 1, #values)))
+    local to = math.min(from + CHUNK - 1, #values)
+    if key then call(command, key, unpack(values, from, to)) else call(command, unpack(values, from, to)) end
   end
 end
 
@@ -425,17 +427,40 @@ local function age_of(entry) return string.format('%d', NEVER_SERVED + entry:sub
 
 local function ring_of(lane) return P .. KEY.ring .. lane.name end
 
--- A task of a group became ready, or a permit of it came free.
-local function join_ring(lane, entry)
+-- A task of a group became ready, or a permit of it came free. Scores tell newcomers apart by the ms only; `newcomers`
+-- has their exact order.
+local function join_ring(lane, entry, has_new_stream)
+  local group, aside = lane.group or '', P .. KEY.aside .. lane.name
+  if not has_new_stream then
+    if call('ZSCORE', ring_of(lane), group) or call('SISMEMBER', aside, group) == 1 then return end
+  end
+  local served_at = call('HGET', P .. KEY.served .. lane.name, group)
+  local added = call('ZADD', ring_of(lane), 'NX', served_at or age_of(entry), group)
+  if added == 1 and not served_at then call('ZADD', P .. KEY.newcomers .. lane.name, 0, entry .. '|' .. group) end
+end
+
+-- The first task of a group is gone: a group that was never served is now as old as its next task.
+local function renew_age(lane, entry)
   local group = lane.group or ''
-  if call('ZSCORE', ring_of(lane), group) or call('SISMEMBER', P .. KEY.aside .. lane.name, group) == 1 then return end
-  call('ZADD', ring_of(lane), call('HGET', P .. KEY.served .. lane.name, group) or age_of(entry), group)
+  if call('ZREM', P .. KEY.newcomers .. lane.name, entry .. '|' .. group) == 0 then return end
+  call('ZREM', ring_of(lane), group)
+  local first = first_of(lane)
+  if first then join_ring(lane, first) end
+end
+
+-- Groups whose streams are empty give them up, and leave the rotation: each member of it has a stream. The sweep
+-- forgets when they were last served.
+local function remove_groups(lane_name, streams, groups)
+  many('DEL', nil, streams)
+  many('ZREM', P .. KEY.ring .. lane_name, groups)
+  many('SADD', P .. KEY.idle .. lane_name, groups)
 end
 
 -- A group's limit may let more of it start.
 local function end_aside(lane, group)
   if call('SREM', P .. KEY.aside .. lane.name, group) == 0 then return end
   local part = group_lane(lane, group)
+  if call('EXISTS', part.stream) == 0 then return end
   local first = first_of(part)
   if first then
     join_ring(part, first)
@@ -449,12 +474,13 @@ end
 -- Adds an entry to a lane, or to its group's part, where it is looked for by its ref.
 local function add_to_group(lane, group, ref, entry, fields, ends)
   local part = group_lane(lane, group)
-  if call('EXISTS', part.stream) == 0 then call('XGROUP', 'CREATE', part.stream, WORKERS, '0', 'MKSTREAM') end
+  local is_new = call('EXISTS', part.stream) == 0
+  if is_new then call('XGROUP', 'CREATE', part.stream, WORKERS, '0', 'MKSTREAM') end
   call('XADD', part.stream, entry, unpack(fields))
   call('HSET', P .. KEY.moved, ref, entry .. '|' .. group)
   if ends then call('ZADD', P .. KEY.group_waits, string.format('%d', ends), ref) end
   count(lane.type, 'grouped', 1)
-  join_ring(part, entry)
+  join_ring(part, entry, is_new)
 end
 
 -- Puts a task that is ready at the end of its lane.
@@ -575,6 +601,8 @@ local function leave_lane(lane, ref, entry)
     count(lane.type, 'grouped', -1)
     call('ZREM', P .. KEY.group_waits, ref)
   end
+  renew_age(lane, entry)
+  if lane.group and call('XLEN', lane.stream) == 0 then remove_groups(lane.name, { lane.stream }, { lane.group }) end
 end
 
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.

@@ -20,6 +20,7 @@ end
 
 -- Payloads are read with the entries: not too many at once.
 local ENTRIES_MAX = 100
+local GROUPS_MAX = 1000
 
 -- Ends tasks that waited too long for their first start.
 local function end_waits(lane, limit_ms, field, seen)
@@ -208,24 +209,30 @@ local function forget_workers()
   end
 end
 
--- Groups that had nothing to hand out, some at a time: forgotten if it is still so.
+-- Groups that have nothing left, some at a time: forgotten if it is still so.
 local function forget_groups(lane)
-  for _, group in ipairs(call('SPOP', P .. KEY.idle .. lane.name, 100)) do
-    local part = group_lane(lane, group)
-    if not call('ZSCORE', ring_of(lane), group) then
-      if call('XLEN', part.stream) == 0 then
-        call('DEL', part.stream, part.back)
-        call('HDEL', P .. KEY.served .. lane.name, group)
+  local groups = call('SPOP', P .. KEY.idle .. lane.name, GROUPS_MAX)
+  if #groups == 0 then return end
+  local scores = call('ZMSCORE', ring_of(lane), unpack(groups))
+  local streams, forgotten, again, empty = {}, {}, {}, {}
+  for index, group in ipairs(groups) do streams[index] = group_lane(lane, group).stream end
+  local all_gone = call('EXISTS', unpack(streams)) == 0
+  for index, group in ipairs(groups) do
+    if not scores[index] then
+      if all_gone then
+        forgotten[#forgotten + 1] = group
+      elseif call('XLEN', streams[index]) == 0 then
+        forgotten[#forgotten + 1] = group
+        empty[#empty + 1] = streams[index]
       else
-        call('SADD', P .. KEY.idle .. lane.name .. ':again', group)
+        again[#again + 1] = group
       end
     end
   end
-  local again = P .. KEY.idle .. lane.name .. ':again'
-  if call('EXISTS', again) == 1 then
-    call('SUNIONSTORE', P .. KEY.idle .. lane.name, P .. KEY.idle .. lane.name, again)
-    call('DEL', again)
-  end
+  if #groups == GROUPS_MAX and #again == 0 then more = true end
+  many('HDEL', P .. KEY.served .. lane.name, forgotten)
+  many('DEL', nil, empty)
+  many('SADD', P .. KEY.idle .. lane.name, again)
 end
 
 -- Leases of a type that are due, for the caller to decide on; and what only a lost message keeps from running.

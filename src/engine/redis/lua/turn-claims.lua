@@ -1,87 +1,6 @@
--- A turn's claims: whose task is next. The third part of the turn, which turn.lua ends.
+-- A turn's claims: whose task is next. The fourth part of the turn, which turn.lua ends.
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
--- Groups that came in the same millisecond and are told apart.
-local TIES_MAX = 100
-
--- Hands out up to `most` entries of a lane, what was given back first; returns how many it handed out and started.
-local function take(turn, lane, most, tasks)
-  local entries = {}
-  local back = call('ZRANGE', lane.back, 0, most - 1)
-  if #back > 0 then
-    call('ZREM', lane.back, unpack(back))
-    call('XCLAIM', lane.stream, WORKERS, turn.worker, 0, unpack(back))
-    for index, entry in ipairs(back) do
-      entries[index] = call('XRANGE', lane.stream, entry, entry)[1]
-      entries[index].again = true
-    end
-  end
-  if #entries < most then
-    local most_read = most - #entries
-    local read_now = call('XREADGROUP', 'GROUP', WORKERS, turn.worker, 'COUNT', most_read, 'STREAMS', lane.stream, '>')
-    if read_now then
-      for _, item in ipairs(read_now[1][2]) do entries[#entries + 1] = item end
-    end
-  end
-  if #entries == 0 then return 0, 0 end
-  return #entries, start(turn, lane, entries, tasks)
-end
-
--- The part of a lane whose turn it is, and its first entry; nil when no group has anything that may start.
-local function whose_turn(lane, group_limit)
-  local ring = ring_of(lane)
-  local alone = first_of(lane)
-  if alone and not call('ZSCORE', ring, '') then join_ring(lane, alone) end
-  for _ = 1, 10000 do
-    local top = call('ZRANGE', ring, 0, 0, 'WITHSCORES')
-    if not top[1] then return nil end
-    local group = top[1]
-    local part = group_lane(lane, group)
-    local first = first_of(part)
-    if first and tonumber(top[2]) < 0 then
-      for _, other in ipairs(call('ZRANGEBYSCORE', ring, top[2], top[2], 'LIMIT', 1, TIES_MAX)) do
-        local other_part = group_lane(lane, other)
-        local other_first = first_of(other_part)
-        if other_first and other_first < first then
-          group, part, first = other, other_part, other_first
-        end
-      end
-    end
-    if not first then
-      call('ZREM', ring, group)
-      if group ~= '' then call('SADD', P .. KEY.idle .. lane.name, group) end
-    elseif tonumber(top[2]) < 0 and tonumber(age_of(first)) ~= tonumber(top[2]) then
-      -- Its first task is another one by now.
-      call('ZADD', ring, age_of(first), group)
-    elseif group ~= '' and group_limit and call('SCARD', P .. KEY.held .. lane.type .. '|' .. group) >= group_limit then
-      call('ZREM', ring, group)
-      call('SADD', P .. KEY.aside .. lane.name, group)
-    else
-      return part, first
-    end
-  end
-end
-
-local function served(part)
-  local turn_no = string.format('%d', call('INCR', P .. KEY.ring_clock .. part.name))
-  local group = part.group or ''
-  call('ZADD', ring_of(part), turn_no, group)
-  call('HSET', P .. KEY.served .. part.name, group, turn_no)
-end
-
--- One of each group in turn.
-local function take_in_turns(turn, lane, most, tasks, group_limit)
-  local got = 0
-  for _ = 1, most + PASSES do
-    local part = got < most and whose_turn(lane, group_limit)
-    if not part then break end
-    local _, started = take(turn, part, 1, tasks)
-    if started > 0 then served(part) end
-    got = got + started
-  end
-  return got
-end
-
 -- Of these groups alone, one after the other, in the lanes of one priority.
 local function take_of_groups(turn, open, tasks, rules, want)
   local got = 0
@@ -94,9 +13,10 @@ local function take_of_groups(turn, open, tasks, rules, want)
         if rule.group_limit then
           most = math.min(most, rule.group_limit - call('SCARD', P .. KEY.held .. lane.type .. '|' .. group))
         end
-        if most <= 0 or call('EXISTS', part.stream) == 0 or not first_of(part) then break end
+        local first = most > 0 and call('EXISTS', part.stream) == 1 and first_of(part)
+        if not first then break end
         local _, started = take(turn, part, most, tasks)
-        if started ~= 0 then served(part) end
+        if started ~= 0 then serve(lane, { { part, first } }) else renew_age(part, first) end
         got, rule.free = got + started, rule.free - started
       end
     end
@@ -106,16 +26,19 @@ end
 
 -- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
 local function take_by_age(turn, open, tasks, rules, want)
-  local parts, firsts = {}, {}
+  local parts, firsts, entries = {}, {}, {}
   local function look(index)
     local lane = open[index]
     if rules[lane.type].rings[lane] then
-      parts[index], firsts[index] = whose_turn(lane, rules[lane.type].group_limit)
+      parts[index], firsts[index], entries[index] = whose_turn(lane, rules[lane.type].group_limit)
     else
       parts[index], firsts[index] = lane, first_of(lane)
     end
   end
-  for index = 1, #open do look(index) end
+  for index, lane in ipairs(open) do
+    if rules[lane.type].rings[lane] then join_alone(lane) end
+    look(index)
+  end
   local got = 0
   for _ = 1, want + PASSES do
     local oldest, second
@@ -140,7 +63,13 @@ local function take_by_age(turn, open, tasks, rules, want)
       most = last and math.max(1, #call('XRANGE', part.stream, '(' .. last, second, 'COUNT', most)) or 1
     end
     local _, started = take(turn, part, most, tasks)
-    if started > 0 and rule.rings[open[oldest]] then served(part) end
+    if rule.rings[open[oldest]] then
+      if started > 0 then
+        serve(open[oldest], { { part, entries[oldest] } })
+      elseif entries[oldest] then
+        renew_age(part, entries[oldest])
+      end
+    end
     got = got + started
     rule.free = rule.free - started
     look(oldest)
@@ -209,6 +138,9 @@ end
 local function claim(turn)
   local tasks, want = {}, turn.want
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
+  -- Each entry that was given back has its record there.
+  turn.has_back = call('EXISTS', P .. KEY.again) == 1
+  turn.begun = { types = {}, moved = {}, waits = {} }
   turn.lease_text = string.format('%d', turn.lease_ms)
   turn.expires = string.format('%d', now + turn.lease_ms)
   local rules = rules_of(turn.types, want)
@@ -243,6 +175,7 @@ local function claim(turn)
       end
     end
   end
+  write_begun(turn)
   for kind, rule in pairs(rules) do
     local starts = (claimed[kind] or 0) - before[kind]
     if rule.max and starts > 0 then log_starts(kind, starts) end

@@ -4,9 +4,12 @@ local process, was_here, grace_ms
 local woken_in_vain, outcome_refs, turns
 local held, heads_of_turn
 local ended, ended_of, left, freed, claimed, succeeded
+-- By worker: how many more leases of groups it has now; by type: the lanes in which groups are set aside.
+local busy_changes, lanes_with_aside
 local next_due
 
 local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
+local NO_ERROR = '\nnull'
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 -- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
 local TAIL_AT = 42
@@ -48,8 +51,23 @@ end
 local function leave_group(lane, group, ref, worker)
   if not group then return end
   call('SREM', P .. KEY.held .. lane.type .. '|' .. group, ref)
-  if call('HINCRBY', P .. KEY.busy, worker, -1) <= 0 then call('HDEL', P .. KEY.busy, worker) end
-  for _, other in ipairs(lanes_of_type(lane.type)) do end_aside(other, group) end
+  busy_changes[worker] = (busy_changes[worker] or 0) - 1
+  local lanes_to_look_at = lanes_with_aside[lane.type]
+  if not lanes_to_look_at then
+    -- Only claims set groups aside, and a step settles before it claims.
+    lanes_to_look_at = {}
+    for _, other in ipairs(lanes_of_type(lane.type)) do
+      if call('EXISTS', P .. KEY.aside .. other.name) == 1 then lanes_to_look_at[#lanes_to_look_at + 1] = other end
+    end
+    lanes_with_aside[lane.type] = lanes_to_look_at
+  end
+  for _, other in ipairs(lanes_to_look_at) do end_aside(other, group) end
+end
+
+local function write_busy()
+  for worker, change in pairs(busy_changes) do
+    if change ~= 0 and call('HINCRBY', P .. KEY.busy, worker, change) <= 0 then call('HDEL', P .. KEY.busy, worker) end
+  end
 end
 
 local function told_of(lane)
@@ -62,13 +80,26 @@ local function told_of(lane)
 end
 
 -- Successes of this turn's own worker are told together, by lane.
-local function succeed(ref, lane, entry, attempts, tail, result)
-  leave_lease(ref, lane)
-  append(left, lane, entry)
-  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
+local function tell_success(lane, ref, attempts, result)
   local told = told_of(lane)
   local place = #told.refs + 1
   told.refs[place], told.attempts[place], told.results[place] = ref, attempts, result
+end
+
+-- The lease had no progress and no error of an attempt before, so its tail is a part of the text as it is.
+local function succeed(ref, lane, entry, attempts, tail, result)
+  leave_lease(ref, lane)
+  local part = lane
+  if not tail:find(PLAIN, 1, true) then
+    local worker, x = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n')
+    local key, group = labels_in(x)
+    part = group_lane(lane, group)
+    keep_key(key, retention_ms)
+    leave_group(lane, group, ref, worker)
+  end
+  append(left, part, entry)
+  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
+  tell_success(lane, ref, attempts, result)
 end
 
 -- Tells of many: `["ended", type, worker, status, refs, attempts, [results]]`.
@@ -143,7 +174,7 @@ local function try_settle(o)
   if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end
   held[o.ref] = nil
   local lane = lane_by_ref(o.ref)
-  if o.own and l.progress == '0' and l.tail:find(PLAIN, 1, true) then
+  if o.own and l.progress == '0' and l.tail:sub(-#NO_ERROR) == NO_ERROR then
     succeed(o.ref, lane, l.entry, string.format('%d', l.attempts + 1), l.tail, o.result)
   else
     settle(o, l, lane)
@@ -172,11 +203,18 @@ local function clear_ended()
   if #ended == 0 then return end
   many('HDEL', P .. KEY.leases, ended)
   for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
+  local streams, groups = {}, {}
   for lane, entries in pairs(left) do
     for from = 1, #entries, CHUNK do
       local to = math.min(from + CHUNK - 1, #entries)
-      call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
       call('XDEL', lane.stream, unpack(entries, from, to))
+      if lane.group and call('XLEN', lane.stream) == 0 then
+        append(streams, lane.name, lane.stream)
+        append(groups, lane.name, lane.group)
+      else
+        call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
+      end
     end
   end
+  for lane_name, gone in pairs(groups) do remove_groups(lane_name, streams[lane_name], gone) end
 end

@@ -1,4 +1,7 @@
 -- How tasks start: their leases, and what is told of them. The second part of the turn, which turn.lua ends.
+-- Lua has room for 200 locals in all files together: what no other file needs ends with the block.
+local start, write_begun
+do
 
 -- What all fresh tasks of a turn with the same head have in common; false for a head that is not of a fresh one.
 local function plain_head(turn, m)
@@ -22,12 +25,42 @@ local function plain_head(turn, m)
         due = string.format('%d', due),
         prefix = '1' .. turn.secret .. '|0|0|' .. deadline .. '|' .. turn.lease_text .. '|' .. turn.expires .. '|',
         middle = '|0|0|1|' .. q .. '|' .. p .. '|' .. r .. '|',
-        suffix = '|' .. NOW .. '|' .. turn.worker_json .. PLAIN,
+        suffix = '|' .. NOW .. '|' .. turn.worker_json .. '\n',
       }
     end
     heads[m] = head
   end
   return head
+end
+
+-- What is no longer known of a waiting task of a group once it has started.
+local function leave_waiting(turn, lane, ref, has_wait)
+  local begun = turn.begun
+  begun.moved[#begun.moved + 1] = ref
+  count(lane.type, 'grouped', -1)
+  if has_wait then begun.waits[#begun.waits + 1] = ref end
+end
+
+local function hold_permit(turn, lane, ref)
+  call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
+  busy_changes[turn.worker_json] = (busy_changes[turn.worker_json] or 0) + 1
+end
+
+local function hand_out(tasks, lane, ref, m, payload, x, e)
+  local size = #tasks
+  tasks[size + 1], tasks[size + 2], tasks[size + 3], tasks[size + 4] = lane.name, '', ref, m
+  tasks[size + 5], tasks[size + 6], tasks[size + 7], tasks[size + 8] = payload, x, e, predecessors_of(ref, x)
+end
+
+-- Starts one that comes for the first time and has extras; returns its lease's record.
+local function start_labeled(turn, lane, entry, list, head, tasks)
+  local ref, m, payload, x = lane.no .. '.' .. entry, list[2], list[4], list[6]
+  if lane.group then
+    leave_waiting(turn, lane, ref, head.wait_ms ~= 0)
+    hold_permit(turn, lane, ref)
+  end
+  hand_out(tasks, lane, ref, m, payload, x, '')
+  return head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. x .. '\n' .. payload .. NO_ERROR, ref
 end
 
 -- Starts one that is not plain; returns its lease's record, when that is due, its ref and attempts, or nil if it had
@@ -43,10 +76,10 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   end
   local head = head_of(m, lane, entry)
   local ref = head.ref
-  if lane.group or ref ~= lane.no .. '.' .. entry then call('HDEL', P .. KEY.moved, ref) end
   if lane.group then
-    count(lane.type, 'grouped', -1)
-    if wait_ends(head) then call('ZREM', P .. KEY.group_waits, ref) end
+    leave_waiting(turn, lane, ref, wait_ends(head) ~= nil)
+  elseif ref ~= lane.no .. '.' .. entry then
+    turn.begun.moved[#turn.begun.moved + 1] = ref
   end
   local extras = x == '' and NO_EXTRAS or x
   local ends = wait_ends(head)
@@ -63,31 +96,56 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   local tail = table.concat({ head.lost, deliveries, head.q, head.p, head.r, head.run_at, NOW, turn.worker_json }, '|')
   local fence = deliveries .. turn.secret
   local first = { fence, '0', '0', deadline, turn.lease_text, turn.expires, entry, head.attempts, tail }
-  if lane.group then
-    call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
-    call('HINCRBY', P .. KEY.busy, turn.worker_json, 1)
-  end
-  local told = { lane.name, '', ref, m, payload, x, e, predecessors_of(ref, x) }
-  for _, value in ipairs(told) do tasks[#tasks + 1] = value end
+  if lane.group then hold_permit(turn, lane, ref) end
+  hand_out(tasks, lane, ref, m, payload, x, e)
   local record = table.concat({ table.concat(first, '|'), extras, payload, e == '' and 'null' or e }, '\n')
   return record, string.format('%d', due), ref, head.attempts
 end
 
+-- Of the tasks of a type that a turn starts: what is written and told at its end.
+local function begun_of(turn, kind)
+  local of_type = turn.begun.types[kind]
+  if not of_type then
+    of_type = { leases = {}, running = {}, refs = {}, attempts = {} }
+    turn.begun.types[kind] = of_type
+  end
+  return of_type
+end
+
+-- Writes the leases of all tasks that a turn has started. Until then only `held` and `claimed` know of them.
+function write_begun(turn)
+  local begun = turn.begun
+  if #begun.moved > 0 then many('HDEL', P .. KEY.moved, begun.moved) end
+  if #begun.waits > 0 then many('ZREM', P .. KEY.group_waits, begun.waits) end
+  for kind, of_type in pairs(begun.types) do
+    many('HSET', P .. KEY.leases, of_type.leases)
+    many('ZADD', P .. KEY.running .. kind, of_type.running)
+    -- Tells of many: `["started", type, worker, refs, attempts]`.
+    event(#of_type.refs, '["started","' .. kind .. '",' .. turn.worker_json .. ',"' .. table.concat(of_type.refs, ' ')
+      .. '","' .. table.concat(of_type.attempts, ' ') .. '"]')
+  end
+end
+
 -- Starts the entries that a lane has handed out; those that have waited too long end instead. Returns how many started.
-local function start(turn, lane, entries, tasks)
-  local leases, running, refs, attempts, dead = {}, {}, {}, {}, {}
-  local started = 0
-  local prefix = lane.no .. '.'
+function start(turn, lane, entries, tasks)
+  local of_type, dead = begun_of(turn, lane.type), {}
+  local leases, running, refs, attempts = of_type.leases, of_type.running, of_type.refs, of_type.attempts
+  local started, before = 0, #refs
+  local prefix, plain_suffix = lane.no .. '.', '|' .. NOW .. '|' .. turn.worker_json .. PLAIN
   local run_of, run_place
   for _, item in ipairs(entries) do
     local entry, list = item[1], item[2]
     local m = list[2]
-    local head = not list[5] and not item.again and plain_head(turn, m)
+    local head = not item.again and not list[7] and (not list[5] or list[5] == 'x') and plain_head(turn, m)
+    if head and head.wait_ms ~= 0 and entry:sub(1, 13) + head.wait_ms <= now then head = false end
     local record, due, ref, attempt
-    if head and (head.wait_ms == 0 or entry:sub(1, 13) + head.wait_ms > now) then
+    if head and list[5] then
+      run_of, due, attempt = nil, head.due, '0'
+      record, ref = start_labeled(turn, lane, entry, list, head, tasks)
+    elseif head then
       local payload = list[4]
       ref, due, attempt = prefix .. entry, head.due, '0'
-      record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. payload .. '\nnull'
+      record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. plain_suffix .. payload .. NO_ERROR
       if run_of ~= m then
         run_of, run_place = m, #tasks + 3
         tasks[run_place - 2], tasks[run_place - 1], tasks[run_place], tasks[run_place + 1] = lane.name, m, 0, lane.no
@@ -101,10 +159,10 @@ local function start(turn, lane, entries, tasks)
     end
     if record then
       started = started + 1
-      local place = started * 2
-      leases[place - 1], leases[place] = ref, record
-      running[place - 1], running[place] = due, ref
-      refs[started], attempts[started] = ref, attempt
+      local all = before + started
+      leases[all * 2 - 1], leases[all * 2] = ref, record
+      running[all * 2 - 1], running[all * 2] = due, ref
+      refs[all], attempts[all] = ref, attempt
     else
       dead[#dead + 1] = entry
     end
@@ -113,13 +171,8 @@ local function start(turn, lane, entries, tasks)
     call('XACK', lane.stream, WORKERS, unpack(dead))
     call('XDEL', lane.stream, unpack(dead))
   end
-  if started > 0 then
-    many('HSET', P .. KEY.leases, leases)
-    many('ZADD', P .. KEY.running .. lane.type, running)
-    -- Tells of many: `["started", type, worker, refs, attempts]`.
-    event(started, '["started","' .. lane.type .. '",' .. turn.worker_json .. ',"' .. table.concat(refs, ' ') .. '","'
-      .. table.concat(attempts, ' ') .. '"]')
-    claimed[lane.type] = (claimed[lane.type] or 0) + started
-  end
+  if started > 0 then claimed[lane.type] = (claimed[lane.type] or 0) + started end
   return started
+end
+
 end

@@ -22,7 +22,7 @@
 --       each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '',
 --       what it has waited for as JSON or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
---       per type or lane; a task of a group some ten commands
+--       per type or lane; a task of a group six commands more
 
 -- Reading -------------------------------------------------------------------------------------------------------------
 
@@ -112,6 +112,7 @@ function steps.turn()
   read()
   heads_of_turn, claimed = {}, {}
   ended, ended_of, left, freed, succeeded = {}, {}, {}, {}, {}
+  busy_changes, lanes_with_aside = {}, {}
   read_leases()
   local answers = {}
   for index, turn in ipairs(turns) do
@@ -144,6 +145,7 @@ function steps.turn()
     wake(kind, 1)
     free_permits(kind, 1)
   end
+  write_busy()
   write_finished()
   leave_behind()
   return { NOW, next_due, answers }
