@@ -75,10 +75,10 @@ export async function startApp(
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   warnOfUnusableApi(logger)
-  const { leaseMs, retention, pendingMax } = config
+  const { leaseMs, retention, events, pendingMax } = config
   const patience = new Patience(config.storeWaitMs, logger)
   // An attempt to open a locked file blocks, so it is short.
-  const options = { leaseMs, retention, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
+  const options = { leaseMs, retention, ...events, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
   let starting: Promise<Starting | null> | undefined
   // On a free port nobody can ask yet; a port that is in use is reported when the server listens.
   const answerMeanwhile = () => {

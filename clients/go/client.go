@@ -78,6 +78,11 @@ func (c *Client) Cancel(ctx context.Context, id string) (*Task, error) {
 	return answered(task, c.repeat(ctx, call{"DELETE", pathOf(id), nil, task}, false, c.patience()))
 }
 
+// Purge erases a finished task: payload, result, error, tags, idempotency key, and what events hold of it.
+func (c *Client) Purge(ctx context.Context, id string) error {
+	return c.repeat(ctx, call{"DELETE", pathOf(id) + "?purge=true", nil, nil}, false, c.patience())
+}
+
 // Call makes any call of the HTTP API, as in Call(ctx, "GET", "/stats", nil, &stats). It is repeated while the server
 // is away if it is a GET.
 func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {

@@ -171,6 +171,20 @@ func TestCancelsOnce(t *testing.T) {
 	refusedWith(t, err, "task_finished")
 }
 
+func TestPurgesWhatHasFinished(t *testing.T) {
+	ctx, client := context.Background(), xqueue.NewClient("", "")
+	waiting := submit(t, xqueue.NewTask{Type: "example", Payload: duration(0), Delay: time.Minute})
+	refusedWith(t, client.Purge(ctx, waiting.ID), "task_not_finished")
+	if _, err := client.Cancel(ctx, waiting.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Purge(ctx, waiting.ID); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.Get(ctx, waiting.ID)
+	refusedWith(t, err, "not_found")
+}
+
 func TestMakesAnyCall(t *testing.T) {
 	var answer struct{ Handlers []string }
 	err := xqueue.NewClient("", "").Call(context.Background(), "GET", "/handlers", nil, &answer)

@@ -112,7 +112,7 @@ refuses any other in its acknowledgement (\`0x80\`). Who subscribes to \`${topic
 at once, and who subscribes to a filter that fits every task's topic, those of the ${number(STATES_MAX)} newest tasks, up to
 ${number(STATES_BYTES_MAX / 2 ** 20)} MiB; with a broker of your own all that it has retained. A filter such as \`${topics.task('<id>')}/#\` hears the changes alone from the embedded broker.`
 
-const REMOVED = `An **empty payload** on \`${topics.task('<id>')}\` says that retention has removed the task. What \`--redact\` names stands there as
+const REMOVED = `An **empty payload** on \`${topics.task('<id>')}\` says that retention or a purge has removed the task. What \`--redact\` names stands there as
 \`[redacted]\`. A message that is too large for the broker of your own goes without its result and progress, or, should
 that not do, not at all.`
 

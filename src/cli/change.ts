@@ -4,7 +4,7 @@ import { call, type Server } from '../client/call.ts'
 import type { BatchState } from '../client/flow.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
-import { EXIT, show, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
 
 interface ChangeOptions extends FilterOptions {
   all?: boolean
@@ -12,7 +12,7 @@ interface ChangeOptions extends FilterOptions {
   dryRun?: boolean
 }
 
-/** cancel and retry: one task, or every task that matches a filter. */
+/** cancel and retry: one task, or every task that matches a filter. delete: one finished task. */
 export function changeCommands(): Command[] {
   const change = (name: 'cancel' | 'retry', description: string) =>
     withFilter(withClientOptions(new Command(name)))
@@ -24,6 +24,13 @@ export function changeCommands(): Command[] {
       .action((id: string | undefined, options: ChangeOptions) =>
         id === undefined ? changeMany(name, options) : changeOne(name, id, options),
       )
+  const remove = withClientOptions(new Command('delete'))
+    .description('erase a finished task: payload, result, error, tags and what events hold of it')
+    .argument('<id>')
+    .action(async (id: string, options: ClientOptions) => {
+      await call(options.server, 'DELETE', `/tasks/${encodeURIComponent(id)}?purge=true`)
+      show({ id, deleted: true }, options, () => `${id} deleted`)
+    })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return [
     withExamples(
@@ -38,6 +45,7 @@ export function changeCommands(): Command[] {
       'xqueue retry --status failed --type email --yes',
       'xqueue retry --batch nightly --dry-run',
     ),
+    withExamples(remove, `xqueue delete ${id}`),
   ]
 }
 

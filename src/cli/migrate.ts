@@ -10,6 +10,7 @@ const KEEP_ALL = {
   retention: { ageMs: 366 * 86_400_000, countMax: 1e9 },
   eventsMax: 1e9,
   eventsAgeMs: 366 * 86_400_000,
+  eventsBytesMax: 1e15,
 }
 
 /** `xqueue migrate`: everything from one engine to another. */

@@ -49,7 +49,7 @@ export async function call<T>(
   let answer: Record<string, unknown>
   try {
     response = await fetch(addressOf(server, path), request)
-    answer = (await response.json()) as Record<string, unknown>
+    answer = response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>)
   } catch (error) {
     signal?.throwIfAborted()
     const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message

@@ -94,6 +94,14 @@ export class Client<H extends Handlers> {
     return taskOfJson(await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}`))
   }
 
+  /**
+   * Erases a finished task: payload, result, error, tags, idempotency key, and what events hold of it.
+   * @throws XQueueError `task_not_finished`
+   */
+  async purge(id: string): Promise<void> {
+    await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}?purge=true`)
+  }
+
   /** Runs a failed, canceled or timed-out task again. */
   async retry(id: string): Promise<Task> {
     return taskOfJson(await call(this.#server, 'POST', `/tasks/${encodeURIComponent(id)}/retry`))

@@ -40,6 +40,8 @@ export interface Config {
   leaseMs: number
   shutdownMs: number
   retention: { ageMs: number; countMax: number }
+  /** What is kept of events: the first bound that is reached holds. */
+  events: { eventsAgeMs: number; eventsMax: number; eventsBytesMax: number }
   pendingMax: number | null
   storeWaitMs: number | null
   logLevel: string
@@ -129,6 +131,11 @@ export async function loadConfig(flags: Values, env: Values, cwd: string): Promi
     leaseMs: value('lease'),
     shutdownMs: value('shutdown'),
     retention: { ageMs: value('retention-age'), countMax: value('retention-count') },
+    events: {
+      eventsAgeMs: value('events-age'),
+      eventsMax: value('events-count'),
+      eventsBytesMax: value('events-bytes'),
+    },
     pendingMax: value('max-pending'),
     storeWaitMs: value('store-wait'),
     logLevel: value('log-level'),

@@ -6,6 +6,7 @@ type Kind =
   | { kind: 'integer'; min: number; max: number }
   | { kind: 'choice'; of: readonly string[] }
   | { kind: 'duration'; minMs: number }
+  | { kind: 'bytes'; min: number }
   | { kind: 'flag' }
 
 export interface Setting {
@@ -181,6 +182,9 @@ export const SETTINGS = [
   row('shutdown', { kind: 'duration', minMs: 0 }, '30s', 'How long running tasks may take at shutdown'),
   row('retention-age', { kind: 'duration', minMs: 0 }, '24h', 'How long finished tasks are kept'),
   row('retention-count', { kind: 'integer', min: 0, max: 1e9 }, '100000', 'How many finished tasks are kept'),
+  row('events-age', { kind: 'duration', minMs: 1_000 }, '24h', 'How long events are kept for readers that resume'),
+  row('events-count', { kind: 'integer', min: 1_000, max: 1e9 }, '100000', 'How many events are kept at most'),
+  row('events-bytes', { kind: 'bytes', min: 1024 * 1024 }, '64MB', 'How many bytes of events are kept at most'),
   row('max-pending', { kind: 'integer', min: 1, max: 1e9 }, null, 'Waiting tasks above which submissions get 429'),
   row(
     'store-wait',
@@ -235,10 +239,23 @@ export function readValue({ type }: Setting, text: string): string | number | bo
       if (ms < type.minMs) throw new Error(`must be at least ${type.minMs / 1_000} s`)
       return ms
     }
+    case 'bytes': {
+      const bytes = bytesOf(text)
+      if (bytes === null) throw new Error('must be bytes, as in 67108864, 512KB, 64MB or 1GB')
+      if (bytes < type.min) throw new Error(`must be at least ${type.min} bytes`)
+      return bytes
+    }
     case 'flag':
       if (text !== 'true' && text !== 'false') throw new Error('must be true or false')
       return text === 'true'
   }
+}
+
+const BYTES_OF: Readonly<Record<string, number>> = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 }
+
+function bytesOf(text: string): number | null {
+  const [, digits, unit = ''] = /^(\d{1,12})(?:([KMG])i?B)?$/i.exec(text) ?? []
+  return digits === undefined ? null : Number(digits) * BYTES_OF[unit.toUpperCase()]!
 }
 
 function row<Name extends string>(

@@ -62,6 +62,13 @@ export interface Engine {
    */
   retry(which: Which): Promise<Changed>
 
+  /**
+   * Erases finished tasks: payload, result, error, progress, tags, idempotency key, what events in the outbox hold of
+   * them, and the copies of their results that successors keep. Each is told of by an event of the kind `removed`.
+   * `changed` is answered without a task; one that has not finished is `refused`. At most 1,000 a call.
+   */
+  erase(ids: readonly string[]): Promise<Changed>
+
   /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
   configureType(type: string, change: TypeChange): Promise<TypeInfo>
 
@@ -103,6 +110,7 @@ export interface Engine {
   /**
    * Events after the position `after` (null: from now on, '': all that are kept), oldest first. Waits up to `waitMs`
    * for the first one. `gap` says that events after `after` are already gone, or that nothing is known of that place.
+   * Of a task that retention or an erasure has removed, only its `removed` event is answered.
    *
    * With `reader`, the position is kept by the engine under that name and read by one owner at a time, so that many
    * processes share the work and what one has not handled the next one gets: see `EventsReader`.
@@ -349,7 +357,7 @@ export interface EventsQuery {
  * reading goes on at the committed place; the very first time from now on. `leaseMs: 0` commits, gives the lease back
  * and answers `held: false`. Waiting does not renew: it ends at half of `leaseMs`.
  *
- * Events past `eventsMax` or `eventsAgeMs` may go before they were read: then `gap` is true.
+ * Events past `eventsMax`, `eventsAgeMs` or `eventsBytesMax` may go before they were read: then `gap` is true.
  */
 export interface EventsReader {
   name: string

@@ -23,6 +23,8 @@ export interface EngineOptions {
   eventsMax: number
   /** How long, at most. */
   eventsAgeMs: number
+  /** How many bytes of them, at most; the newest entry is kept whatever its size. */
+  eventsBytesMax: number
   /** Waiting tasks over all types above which submissions are refused; null: no cap. */
   pendingMax: number | null
   /** How long opening a locked file waits, which blocks the event loop. */
@@ -43,6 +45,7 @@ export const ENGINE_DEFAULTS: EngineOptions = {
   retention: { ageMs: 86_400_000, countMax: 100_000 },
   eventsMax: 100_000,
   eventsAgeMs: 86_400_000,
+  eventsBytesMax: 64 * 1024 * 1024,
   pendingMax: null,
   openWaitMs: 5_000,
   isState: false,

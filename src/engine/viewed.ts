@@ -55,6 +55,10 @@ export class ViewedEngine implements Engine {
     return this.#changed(await this.#engine.retry(which))
   }
 
+  async erase(ids: readonly string[]) {
+    return this.#changed(await this.#engine.erase(ids))
+  }
+
   configureType(type: string, change: TypeChange) {
     return this.#engine.configureType(type, change)
   }

@@ -314,7 +314,11 @@ export const ANSWERS = {
     ),
   },
   task: { 200: task },
-  canceled: { 200: described(task, 'Canceled'), 202: described(task, 'Its running handler is still stopping') },
+  canceled: {
+    200: described(task, 'Canceled'),
+    202: described(task, 'Its running handler is still stopping'),
+    204: Type.Null({ description: 'Purged' }),
+  },
   tasks: {
     200: Type.Object(
       { tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') },

@@ -88,6 +88,19 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
     return reply.status(outcome === 'stopping' ? 202 : 200).send(taskJson(task))
   }
 
+  const purge = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { id } = (request as Request).params
+    const { results } = await engine.erase([id])
+    const { outcome, task } = results[0]!
+    if (outcome === 'unknown') throw noTask(id)
+    if (outcome === 'refused') {
+      const state = `task ${id} is ${task?.status ?? 'not finished'} and cannot be purged`
+      throw new XQueueError('task_not_finished', `${state}: cancel it, wait for its end, then purge it`)
+    }
+    request.audited = { purged: true }
+    return reply.status(204).send()
+  }
+
   const changeMany = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
     const { dry_run: isDryRun = false, ...filter } = (request.body ?? {}) as Filter & { dry_run?: boolean }
     if (isDryRun) return reply.status(200).send(await countAll(engine, change, filterOf(filter)))
@@ -193,11 +206,16 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
       method: 'DELETE',
       url: '/api/v1/tasks/:id',
       scope: 'submit',
-      summary: 'Cancel a task',
+      summary: 'Cancel a task; with purge=true, erase a finished one with its payload, result, error and events',
       params: IdParams,
+      querystring: Type.Object(
+        { purge: Type.Optional(Type.Boolean({ description: 'true: erase the task, which must have finished' })) },
+        { additionalProperties: false },
+      ),
       answers: ANSWERS.canceled,
-      refusals: ['not_found', 'task_finished'],
-      handler: changeOne('cancel'),
+      refusals: ['not_found', 'task_finished', 'task_not_finished'],
+      handler: (request, reply) =>
+        (request.query as { purge?: boolean }).purge ? purge(request, reply) : changeOne('cancel')(request, reply),
     },
     {
       method: 'POST',

@@ -22,6 +22,7 @@ export const ERRORS = {
   mqtt_off: [409, 'There is no MQTT to subscribe to', 'Start the server with --mqtt, or use /api/v1/events.'],
   idempotency_conflict: [409, 'Idempotency key used for another request', 'Use a new key, or send the same body.'],
   task_finished: [409, 'The task has finished', 'Only a waiting or running task can be canceled.'],
+  task_not_finished: [409, 'The task has not finished', 'Cancel it, wait for its end, then purge it.'],
   task_not_retryable: [409, 'The task cannot be retried', 'Only failed, canceled and timed-out tasks can.'],
   schedule_exists: [409, 'There is another schedule of that name', 'Change it with PATCH, or choose another id.'],
   too_many_successors: [409, 'Too many tasks wait for one', 'Let them wait for one in between.'],

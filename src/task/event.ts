@@ -7,8 +7,8 @@ export interface TaskEvent {
   /** Its position in the engine's outbox, which reading can go on from. What is in it is the engine's own. */
   id: string
   /**
-   * `status` when the status changed, `progress` when a running task reported progress, `removed` when retention has
-   * removed the task (its last status, and nothing else of it).
+   * `status` when the status changed, `progress` when a running task reported progress, `removed` when retention or
+   * a purge has removed the task (its last status, and nothing else of it).
    */
   kind: 'status' | 'progress' | 'removed'
   taskId: string

@@ -24,6 +24,7 @@ import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../ta
 import { XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
+import { filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { Tally } from './tally.ts'
@@ -120,6 +121,10 @@ export class BoundedEngine implements Engine {
 
   retry(which: Which) {
     return this.#change('retry', which)
+  }
+
+  erase(ids: readonly string[]) {
+    return this.#changeOwn(ids, (own) => this.#engine.erase(own))
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
@@ -308,40 +313,29 @@ export class BoundedEngine implements Engine {
 
   async #change(change: 'cancel' | 'retry', which: Which): Promise<Changed> {
     if ('filter' in which) return this.#changeMatching(change, which)
-    const visible = await this.#visible(which.ids)
-    const own = which.ids.filter((id) => visible.has(id))
-    const { results } = own.length > 0 ? await this.#engine[change]({ ids: own }) : { results: [] }
+    return this.#changeOwn(which.ids, (own) => this.#engine[change]({ ids: own }))
+  }
+
+  async #changeOwn(ids: readonly string[], change: (own: string[]) => Promise<Changed>): Promise<Changed> {
+    const visible = await this.#visible(ids)
+    const own = ids.filter((id) => visible.has(id))
+    const { results } = own.length > 0 ? await change(own) : { results: [] }
     const shown = await this.#shownResults(results)
     const byId = new Map(shown.map((result) => [result.id, result]))
     const none = (id: string) => ({ id, outcome: 'unknown' as const, task: null })
-    return { results: which.ids.map((id) => byId.get(id) ?? none(id)), next: null }
+    return { results: ids.map((id) => byId.get(id) ?? none(id)), next: null }
   }
 
   async #changeMatching(change: 'cancel' | 'retry', { filter, before }: Extract<Which, { filter: TaskFilter }>) {
     const results: Changed['results'] = []
-    for (const within of await this.#filters(filter)) {
+    const names = filter.type === undefined && this.#bounds.types ? await this.#typeNames() : []
+    for (const within of filtersWithin(this.#bounds, filter, names, this.#names)) {
       const asked = { filter: within, ...(before === undefined ? {} : { before }) }
       const changed = await this.#engine[change](asked)
       results.push(...(await this.#shownResults(changed.results)))
       if (changed.next !== null) return { results, next: changed.next }
     }
     return { results, next: null }
-  }
-
-  /** Filters that together fit what one fits within the bounds. */
-  async #filters(filter: TaskFilter): Promise<TaskFilter[]> {
-    const { types, groups } = this.#bounds
-    const ofTypes = filter.type !== undefined ? [filter.type] : types === null ? [undefined] : await this.#typeNames()
-    const ofGroups = filter.group !== undefined ? [filter.group] : (groups ?? [undefined])
-    const batch = filter.batch === undefined ? {} : { batch: this.#names.stored(filter.batch) }
-    return ofTypes.flatMap((type) =>
-      ofGroups.flatMap((group) => {
-        if (type !== undefined && !allowsType(this.#bounds, type)) return []
-        if (group !== undefined && !allowsGroup(this.#bounds, group)) return []
-        const within = { ...(type === undefined ? {} : { type }), ...(group === undefined ? {} : { group }) }
-        return [{ ...filter, ...batch, ...within }]
-      }),
-    )
   }
 
   async #shownResults(results: Changed['results']): Promise<Changed['results']> {

@@ -129,6 +129,12 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
       throw new XQueueError('task_not_retryable', `task ${idOf(task)} cannot be retried`)
   }
 
+  /** Erases a finished task. */
+  async purge(task: string | { id: string }): Promise<void> {
+    const [result] = (await this.#engine.erase([idOf(task)])).results
+    if (result!.outcome === 'refused') throw new XQueueError('task_not_finished', `task ${idOf(task)} has not finished`)
+  }
+
   /** Paused types accept tasks and start none. */
   async pause(type: keyof H & string, paused = true): Promise<void> {
     await this.#engine.configureType(type, { paused })

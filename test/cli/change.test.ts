@@ -89,3 +89,11 @@ it('declares a type, and sets and removes the ceilings that are named', () => {
   expect(run('declare', 'letter', '--max-retry', 'many').stderr).toMatch(/--max-retry many must be an integer/)
   expect(JSON.parse(run('declare', 'letter', '--undo', '--json').stdout)).toMatchObject({ declared: false, ceilings })
 })
+
+it('deletes a finished task, and refuses one that waits', async () => {
+  const [{ id }] = (await server.call('GET', '/tasks?limit=1')).body.tasks
+  expect(run('delete', id).stderr).toContain('cancel it, wait for its end, then purge it')
+  run('cancel', id)
+  expect(run('delete', id)).toMatchObject({ status: 0, stdout: `${id} deleted\n` })
+  expect(run('get', id).status).toBe(1)
+})

@@ -24,9 +24,9 @@ afterAll(() => server.stop())
 
 /** A task with which an example can do what it says. */
 async function taskFor(command: string): Promise<string> {
-  const isChanged = command === 'cancel' || command === 'retry'
+  const isChanged = ['cancel', 'retry', 'delete'].includes(command)
   const id = await server.submit('example', { duration: 0 }, isChanged ? { delay: '1h' } : {})
-  if (command === 'retry') await server.call('DELETE', `/tasks/${id}`)
+  if (isChanged && command !== 'cancel') await server.call('DELETE', `/tasks/${id}`)
   return id
 }
 

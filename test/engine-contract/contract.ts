@@ -6,6 +6,7 @@ import { cancelContract } from './cancel.ts'
 import { closeContract } from './close.ts'
 import { configureTypeContract } from './configure-type.ts'
 import { declareHandlersContract } from './declare-handlers.ts'
+import { eraseContract } from './erase.ts'
 import { eventsContract } from './events.ts'
 import { explainContract } from './explain.ts'
 import { flowsContract } from './flows.ts'
@@ -49,6 +50,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     sweepContract(stage)
     cancelContract(stage)
     retryContract(stage)
+    eraseContract(stage)
     flowsContract(stage)
     batchContract(stage)
     configureTypeContract(stage)

@@ -25,6 +25,32 @@ export function eventsContract(stage: Stage): void {
       expect(await kept()).toEqual([task.id])
     })
 
+    it('drops events by their bytes, but for the newest', async () => {
+      await stage.opened.cleanup()
+      await start({ eventsBytesMax: 200_000, eventsMax: 1_000_000 })
+      for (let n = 0; n < 50; n++) {
+        await submit()
+        await stage.engine.turn({
+          worker: stage.worker,
+          want: 0,
+          outcomes: [{ lease: (await claim())[0]!.lease, outcome: { kind: 'success', result: 'ü'.repeat(5_000) } }],
+        })
+      }
+      while ((await stage.engine.sweep(100)).more);
+      const events = []
+      for (let after = ''; ; ) {
+        const page = await stage.engine.events({ after, max: 1_000 })
+        if (page.events.length === 0) break
+        events.push(...page.events)
+        after = page.last
+      }
+      const bytes = events.reduce((sum, { result }) => sum + Buffer.byteLength(String(result ?? '')), 0)
+      expect(bytes).toBeLessThanOrEqual(200_000)
+      // Where two types are apart, each has half of the room; an entry takes some more than 10 kB.
+      expect(bytes).toBeGreaterThanOrEqual(80_000)
+      expect(events.at(-1)!.status).toBe('success')
+    })
+
     it('tells each change once, in order, to a reader that waits or resumes', async () => {
       const { last } = await stage.engine.events({ after: null, max: 10 })
       const waiting = stage.engine.events({ after: last, max: 10, waitMs: 20_000 })

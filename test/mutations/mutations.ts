@@ -95,9 +95,11 @@ export const MUTATIONS: readonly Mutation[] = [
   sqlite('retention keeps what has not finished', 'WHERE completed_at IS NOT NULL ORDER', 'ORDER'),
   sqlite(
     'retention tells what it removes',
-    "      tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))\n",
+    "    tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))\n",
     '',
   ),
+  sqlite('what is removed is not told again', 'if (removed.length === 0) return', 'if (removed.length < 1e9) return'),
+  sqlite('only what has finished is erased', '        if (!isFinal(status as Status)) continue\n', ''),
   sqlite('success is not retried', "RETRYABLE_STATUSES = ['failed'", "RETRYABLE_STATUSES = ['success', 'failed'"),
   sqlite('a reader holds its place alone', 'row.owner !== owner && ', 'row.owner === owner && '),
   sqlite('whoever waits is woken', '    tx.touchedTypes.add(held.type)\n', ''),
@@ -152,11 +154,17 @@ export const MUTATIONS: readonly Mutation[] = [
   redis('a flow: what is awaited is looked at again', '  look_at_awaited()\n', ''),
   redis('unknown types are refused', 'if #unknown > 0 then return', 'if #unknown > 9 then return'),
   redis('a full queue refuses', 'waiting + fresh > pending_max', 'waiting + fresh > pending_max + 1'),
+  redis('what is removed is not told again', '  note_removed(tonumber(ended_at))\n', ''),
+  redis(
+    'only what has finished is erased',
+    "if found ~= 'F' then return { 'refused' }",
+    "if found == 'Q' then return { 'refused' }",
+  ),
   redis('retention forgets by count', 'kept - retention_count < #refs and', 'kept >= 0 and'),
   redis(
     'retention tells what it removes',
-    '        event(1, string.format(\'["removed"',
-    '        string.len(string.format(\'["removed"',
+    '  event(1, string.format(\'["removed"',
+    '  string.len(string.format(\'["removed"',
   ),
   redis(
     'success is not retried',

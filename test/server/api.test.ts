@@ -39,7 +39,7 @@ async function call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unkn
   const payload = body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }
   const json = body === undefined ? {} : { 'content-type': 'application/json' }
   const answer = await server.inject({ method, url: `/api/v1${path}`, ...payload, headers: { ...json, ...headers } })
-  return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
+  return { status: answer.statusCode, headers: answer.headers, body: answer.body === '' ? null : answer.json() }
 }
 const get = (path: string) => call('GET', path)
 const post = (path: string, body?: unknown, headers = {}) => call('POST', path, body, headers)
@@ -202,6 +202,19 @@ describe('a task', () => {
     expect((await post(`/tasks/${id}/retry`)).status).toBe(409)
     for (const path of ['/tasks/none', '/tasks/none/explain']) expect((await get(path)).status).toBe(404)
     expect((await call('DELETE', '/tasks/none')).status).toBe(404)
+  })
+
+  it('purges a finished task, and says what to do with one that has not finished', async () => {
+    const { id } = await submit({ delay: '1h' })
+    const refused = await call('DELETE', `/tasks/${id}?purge=true`)
+    expect([refused.status, refused.body.code]).toEqual([409, 'task_not_finished'])
+    expect(refused.body.detail).toContain(`task ${id} is pending and cannot be purged: cancel it`)
+    expect((await call('DELETE', `/tasks/${id}?purge=false`)).body.status).toBe('canceled')
+    expect(await call('DELETE', `/tasks/${id}?purge=true`)).toMatchObject({ status: 204, body: null })
+    expect((await get(`/tasks/${id}`)).status).toBe(404)
+    expect((await call('DELETE', `/tasks/${id}?purge=true`)).status).toBe(404)
+    expect((await call('DELETE', `/tasks/${id}?purge=maybe`)).status).toBe(400)
+    expect((await call('DELETE', `/tasks/${id}?erase=true`)).status).toBe(400)
   })
 
   it('has a group, which lists and changes in bulk go by', async () => {

@@ -112,6 +112,17 @@ class AgainstAServer(unittest.TestCase):
             self.client.cancel(waiting.id)
         self.assertEqual(refused.exception.code, "task_finished")
 
+    def test_purges_what_has_finished(self):
+        waiting = self.client.submit("example", {"duration": 0}, delay=60)
+        with self.assertRaises(XQueueError) as refused:
+            self.client.purge(waiting.id)
+        self.assertEqual(refused.exception.code, "task_not_finished")
+        self.client.cancel(waiting.id)
+        self.client.purge(waiting.id)
+        with self.assertRaises(XQueueError) as unknown:
+            self.client.get(waiting.id)
+        self.assertEqual(unknown.exception.code, "not_found")
+
     def test_makes_any_call(self):
         self.assertIn("example", self.client.call("GET", "/handlers").body["handlers"])
 

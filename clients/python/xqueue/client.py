@@ -62,6 +62,10 @@ class Client:
         """Cancels a task; a running one is asked to stop, and may still be `processing` in the answer."""
         return Task.from_json(self.call("DELETE", _path_of(task_id), repeatable=False).body)
 
+    def purge(self, task_id: str) -> None:
+        """Erases a finished task: payload, result, error, tags, idempotency key, and what events hold of it."""
+        self.call("DELETE", f"{_path_of(task_id)}?purge=true", repeatable=False)
+
     def wait(self, task_id: str, timeout: float | None = None) -> Task:
         """Waits for the end of a task, whatever that is: look at its `status`. Raises TimeoutError."""
         until = None if timeout is None else time.monotonic() + timeout

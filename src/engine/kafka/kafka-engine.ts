@@ -151,6 +151,11 @@ export class KafkaEngine implements Restorable {
     return this.#told(await this.#found(await this.#state.retry(which)))
   }
 
+  /** The record without a value that its `removed` event becomes has Kafka drop its outcome when it compacts. */
+  async erase(ids: readonly string[]): Promise<Changed> {
+    return this.#told(await this.#found(await this.#state.erase(ids)))
+  }
+
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
     // A handler may tell of itself at any time: what it tells is what was told before.
     if (!change.handler) await this.#refuseUnlessWhole()

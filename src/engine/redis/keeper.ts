@@ -61,9 +61,10 @@ export class Keeper {
   async sweep(max: number): Promise<Swept> {
     const nothing = { changed: 0, more: false, nextAt: null }
     if (!this.#isKeeper && performance.now() < this.#anotherUntil) return nothing
-    const { retention, eventsMax, eventsAgeMs, workerTtlMs } = this.#options
+    const { retention, eventsMax, eventsAgeMs, eventsBytesMax, workerTtlMs } = this.#options
     const about = [this.#process, KEEP_MS, this.#store.wasMet(this.#partition)]
-    const args = [...about, max, retention.ageMs, retention.countMax, eventsMax, eventsAgeMs, workerTtlMs]
+    const events = [eventsMax, eventsAgeMs, Math.ceil(eventsBytesMax / Math.max(this.#store.partitions.count, 1))]
+    const args = [...about, max, retention.ageMs, retention.countMax, ...events, workerTtlMs]
     const answer = await this.#store.run<Answer>('sweep', this.#partition, args)
     this.#isKeeper = answer[0] === 'swept'
     if (answer[0] !== 'swept') {

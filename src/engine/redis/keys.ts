@@ -46,6 +46,8 @@ export const KEYS = {
   /** Of a task: what it waits for, as far as that has ended, and who waits for it; and who is waited for at all. */
   outcomes: 'outcomes:',
   successors: 'successors:',
+  /** Of a finished task: the names of those that have a copy of its result. */
+  copies: 'copies:',
   awaited: 'awaited',
   /** What other partitions are to be told, and when and how far it was last looked again at what is awaited. */
   notices: 'notices',
@@ -72,6 +74,12 @@ export const KEYS = {
   key: 'key:',
   counts: 'counts',
   events: 'events',
+  /** Entries whose contents were erased, by number: they take the place of those in the stream. */
+  erased_events: 'events:erased',
+  /** Bytes of all events that there ever were. */
+  event_bytes: 'events:bytes',
+  /** When the tasks that were removed had ended, at the latest: no event after that is of one of them. */
+  ended_until: 'ended_until',
   event_clock: 'events:clock',
   /** The number before the first event that there ever was. */
   event_birth: 'events:birth',

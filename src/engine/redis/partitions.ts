@@ -22,6 +22,11 @@ export class Partitions {
     if (this.#store.count > 1 && !this.#listed.has(partition)) await this.used()
   }
 
+  /** How many are in use, as far as this process knows. */
+  get count(): number {
+    return this.#used.size
+  }
+
   /** The list may be lost: it is written again. */
   forget(): void {
     this.#listed.clear()

@@ -27,6 +27,7 @@ import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts
 import { Trips } from '../trips.ts'
 import { keysOf } from './api-keys.ts'
 import { Door } from './door.ts'
+import { Erasure } from './erasure.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
 import { Keeper } from './keeper.ts'
@@ -62,6 +63,7 @@ export class RedisEngine implements State {
   readonly #schedules: Schedules
   readonly #keepers: Keeper[]
   readonly #door: Door
+  readonly #erasure: Erasure
   readonly #changes: Trips<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
   readonly #options: EngineOptions
   readonly #process = randomUUID()
@@ -92,7 +94,8 @@ export class RedisEngine implements State {
     const dueAt = (partition: number, time: number) => this.#keepers[partition]?.dueAt(time)
     this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen, dueAt)
     this.#look = new Look(this.#store, this.#registry)
-    this.#tail = new Tail(this.#store, listen)
+    this.#tail = new Tail(this.#store, listen, (ids) => this.#restores.stands(ids))
+    this.#erasure = new Erasure(this.#store)
     this.#restores = new Restores(this.#store, options)
     const numbers = new Numbers()
     const notices = new Notices(this.#store, options, (partition) => dueAt(partition, this.#store.now()))
@@ -130,6 +133,13 @@ export class RedisEngine implements State {
 
   retry(which: Which): Promise<Changed> {
     return this.#change('retry', which, RETRYABLE_STATUSES)
+  }
+
+  async erase(ids: readonly string[]): Promise<Changed> {
+    this.#refuseWhenClosed()
+    const outcomes = await this.#erasure.erase(ids)
+    const tasks = await this.#look.get(ids, { bare: true })
+    return { results: ids.map((id, at) => ({ id, outcome: outcomes[at]!, task: tasks[at]! })), next: null }
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {

@@ -2,7 +2,7 @@ import type { TaskEvent } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
 import { isStatus, type Status } from '../../task/status.ts'
 import { type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
-import type { ResumingQuery, StateEvent, StatePage } from '../state.ts'
+import type { ResumingQuery, Stand, StateEvent, StatePage } from '../state.ts'
 import { idOf, idOfRef } from './ids.ts'
 import type { RedisStore } from './store.ts'
 
@@ -13,7 +13,7 @@ const LEASE_LOOK_MS = 250
 /** Entries of the outbox that are read at once; each holds what one step changed. */
 const ENTRIES_MAX = 100
 
-type Answer = [last: string, before: string, birth: string, entries: string[]]
+type Answer = [last: string, before: string, birth: string, entries: string[], endedUntil: string]
 
 /** Where to go on in each partition: `<partition>:<number>,…`, for one partition its number alone. */
 type Positions = Map<number, string>
@@ -23,12 +23,21 @@ export class Tail {
   readonly #store: RedisStore
   readonly #readers = new Set<() => void>()
   readonly #listen: () => Promise<void>
+  readonly #stands: (ids: readonly string[]) => Promise<(Stand | null)[]>
   #closed = false
 
-  /** @param listen resolves when messages are heard */
-  constructor(store: RedisStore, listen: () => Promise<void>) {
+  /**
+   * @param listen resolves when messages are heard
+   * @param stands answers null for tasks that are not kept
+   */
+  constructor(
+    store: RedisStore,
+    listen: () => Promise<void>,
+    stands: (ids: readonly string[]) => Promise<(Stand | null)[]>,
+  ) {
     this.#store = store
     this.#listen = listen
+    this.#stands = stands
   }
 
   read(query: ResumingQuery): Promise<StatePage> {
@@ -47,16 +56,25 @@ export class Tail {
     if (this.#closed) return { events: [], last: after ?? '', gap: false, held: true }
     const from = after === null ? 'now' : this.#parse(after)
     if (from === null) return { events: [], last: await this.#now(), gap: true, held: true }
-    let page = await this.#page(from, max, waitMs > 0)
+    let page = await this.#told(from, max, waitMs > 0)
     const position = this.#parse(page.last) ?? 'now'
     while (page.events.length === 0 && !page.gap && !signal?.aborted && !this.#closed) {
       const leftMs = until - Date.now()
       if (leftMs <= 0) break
       await this.#news(Math.min(leftMs, LOOK_AGAIN_MS), signal)
       if (this.#closed) break
-      page = await this.#page(position, max, true)
+      page = await this.#told(position, max, true)
     }
     return page
+  }
+
+  /** The next events, past those of removed tasks. */
+  async #told(from: Positions | 'now' | '', max: number, stays: boolean): Promise<StatePage> {
+    for (let at = from; ; ) {
+      const { hidden, ...page } = await this.#page(at, max, stays)
+      if (page.events.length > 0 || hidden === 0 || this.#closed) return page
+      at = this.#parse(page.last) ?? 'now'
+    }
   }
 
   /** As `EventsReader` promises; the reader's place is kept in the first partition. */
@@ -126,7 +144,7 @@ export class Tail {
     })
   }
 
-  async #page(from: Positions | 'now' | '', max: number, stays: boolean): Promise<StatePage> {
+  async #page(from: Positions | 'now' | '', max: number, stays: boolean): Promise<StatePage & { hidden: number }> {
     const answers = await this.#store.partitions.each(async (partition) => {
       const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
       const bytesMax = Math.ceil(PAGE_BYTES_MAX / this.#store.count)
@@ -136,8 +154,10 @@ export class Tail {
     let gap = false
     const at: Positions = new Map(typeof from === 'string' ? [] : from)
     const events: StateEvent[] = []
+    /** Tasks whose events may be of ones that were removed. */
+    const doubtful = new Set<string>()
     for (const { partition, position, answer } of answers) {
-      const [last, before, birth, entries] = answer
+      const [last, before, birth, entries, endedUntil] = answer
       if (position === 'now') {
         at.set(partition, last)
         continue
@@ -152,10 +172,20 @@ export class Tail {
           if (events.length === max || Number(event.id) <= after) continue
           at.set(partition, event.id)
           events.push({ ...event, id: this.#write(at) })
+          if (event.at <= Number(endedUntil) && event.kind !== 'removed') doubtful.add(event.taskId)
         }
       }
     }
-    return { events, last: this.#write(at), gap, held: true }
+    const kept = await this.#ofKept(events, [...doubtful])
+    return { events: kept, last: this.#write(at), gap, held: true, hidden: events.length - kept.length }
+  }
+
+  /** Without the events of tasks that were removed, but for those that tell so. */
+  async #ofKept(events: StateEvent[], doubtful: readonly string[]): Promise<StateEvent[]> {
+    if (doubtful.length === 0) return events
+    const stands = await this.#stands(doubtful)
+    const removed = new Set(doubtful.filter((_, index) => stands[index] === null))
+    return events.filter(({ kind, taskId }) => kind === 'removed' || !removed.has(taskId))
   }
 
   #write(at: Positions): string {

@@ -97,6 +97,11 @@ export class Flows {
     return decided
   }
 
+  /** A task is erased: those that have waited for it keep how it ended, and nothing else. */
+  erased(task: Pick<Ended, 'id' | 'type' | 'status'>): void {
+    this.#store.run('blankCopies', outcomeOf({ ...task, result: null, error: null }), task.id)
+  }
+
   /** What an explicit retry makes of a task that waited for others; null where it would wait in vain. */
   again(successor: number): 'ready' | 'waits' | null {
     if (this.#store.get('goneOf', successor)) return null

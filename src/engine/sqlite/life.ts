@@ -8,7 +8,7 @@ import {
   settle,
   WAITED_TOO_LONG,
 } from '../../task/outcome.ts'
-import { FINAL_STATUSES, isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
+import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
 import { leaseSecret } from '../lease-secret.ts'
@@ -26,8 +26,6 @@ import type { Tx } from './writer.ts'
 const DUE_BATCH = 1_000
 const CLAIM_PASSES = 5
 const STARTED_MAX = 100_000
-/** The stored statuses that retention counts. */
-export const FINISHED = JSON.stringify(FINAL_STATUSES)
 const NONE: readonly Predecessor[] = []
 
 /** Every change of a task between its submission and its removal, each inside the transaction it is handed. */
@@ -198,33 +196,6 @@ export class Life {
       this.#end(tx, state, { kind: late ? 'timeout' : 'lost' })
     }
     return due.length
-  }
-
-  /** Removes finished tasks past retention; returns how many. */
-  forgetFinished(tx: Tx, max: number): number {
-    const { ageMs, countMax } = this.#options.retention
-    let excess = (tx.store.get('countIn', FINISHED)!.n as number) - countMax
-    let removed = 0
-    const [oldest] = tx.store.all('oldestFinished', 1)
-    if (!oldest || (excess <= 0 && (oldest.completed_at as number) > tx.now - ageMs)) return 0
-    for (const row of tx.store.all('oldestFinished', max)) {
-      if (excess <= 0 && (row.completed_at as number) > tx.now - ageMs) break
-      const { seq, id, type, status, attempts, batch } = row as { seq: number; id: string; type: string } & Row
-      tx.store.run('deleteTask', seq)
-      tx.store.run('deletePayload', seq)
-      if (row.depends === 1) tx.store.run('dropPredecessors', seq)
-      if (batch !== null) {
-        tx.store.run('leaveBatch', batch!)
-        tx.store.run('dropBatch', batch!)
-      }
-      this.decide(tx, this.#flows.removed(id))
-      tx.count(type, status as string, -1)
-      const last = { status: status as Status, attempts: attempts as number }
-      tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))
-      excess -= 1
-      removed += 1
-    }
-    return removed
   }
 
   /** The tasks to run next over all types: highest priority, then longest ready. */

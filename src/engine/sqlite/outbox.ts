@@ -1,11 +1,15 @@
 import type { TaskEvent } from '../../task/event.ts'
 import { type EngineOptions, type EventsPage, type EventsQuery, type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
+import { blanked, withoutContents } from '../erasure.ts'
 import { eventsOf } from './rows.ts'
 import type { Store } from './store.ts'
 import type { Tx } from './writer.ts'
 
 /** How often a reader whose lease is another's looks whether it has come free. */
 const LOOK_AGAIN_MS = 250
+
+/** Where an event has progress, result and error. */
+const CONTENTS = [5, 6, 7]
 
 /** Rows that one sweep drops; each may hold 500 events. */
 const ROWS_DROPPED_MAX = 100
@@ -39,8 +43,30 @@ export class Outbox {
   }
 
   /** Drops events that are too many or too old; true when there may be more of them. */
-  drop(now: number, { eventsMax, eventsAgeMs }: Pick<EngineOptions, 'eventsMax' | 'eventsAgeMs'>): boolean {
-    return this.#store.run('dropEvents', eventsMax, now - eventsAgeMs, ROWS_DROPPED_MAX) === ROWS_DROPPED_MAX
+  drop(now: number, { eventsMax, eventsAgeMs, eventsBytesMax }: EngineOptions): boolean {
+    const bounds = [eventsMax, now - eventsAgeMs, eventsBytesMax]
+    return this.#store.run('dropEvents', ...bounds, ROWS_DROPPED_MAX) === ROWS_DROPPED_MAX
+  }
+
+  /** Whether there are none that are too many or too old, as far as the oldest and the newest tell. */
+  isWithin({ eventsMax, eventsAgeMs, eventsBytesMax }: EngineOptions, now: number): boolean {
+    const oldest = this.#store.get('firstEvents')
+    const last = Number(this.#last())
+    if (!oldest || oldest.first === last) return true
+    const bytes = (this.#store.get('totalOfEvents')!.total as number) - (oldest.before as number)
+    const isYoung = (oldest.at as number) > now - eventsAgeMs
+    return isYoung && last - (oldest.first as number) < eventsMax && bytes <= eventsBytesMax
+  }
+
+  /** Removes what events tell of a task beside how it stood. */
+  erase(tx: Tx, taskId: string): void {
+    const name = `"${taskId}"`
+    for (const row of tx.store.all('eventsNaming', name)) {
+      const body = withoutContents(row.body as string, name, (event) =>
+        event[1] === name ? blanked(event, CONTENTS) : event,
+      )
+      tx.store.run('rewriteEvents', body, row.last!)
+    }
   }
 
   close(): void {
@@ -94,10 +120,19 @@ export class Outbox {
   }
 
   async #from(position: string, max: number, waitMs: number, signal: AbortSignal | undefined): Promise<EventsPage> {
-    const page = await this.#steps.read(() => this.#after(position, max))
+    const page = await this.#told(position, max)
     if (page.events.length > 0 || page.gap || waitMs <= 0 || signal?.aborted || this.#closed) return page
     await wait(this.#waiting, waitMs, signal)
-    return this.#closed ? page : this.#steps.read(() => this.#after(position, max))
+    return this.#closed ? page : this.#told(page.last, max)
+  }
+
+  /** The next events, past those of removed tasks. */
+  async #told(position: string, max: number): Promise<EventsPage> {
+    for (let from = position; ; ) {
+      const page = await this.#steps.read(() => this.#after(from, max))
+      if (page.events.length > 0 || page.gap || page.last === from || this.#closed) return page
+      from = page.last
+    }
   }
 
   #last(): string {
@@ -119,7 +154,17 @@ export class Outbox {
       if (events.length === max || bytes >= PAGE_BYTES_MAX) break
     }
     const gap = position !== '' && after < first - 1
-    return { events, last: events.at(-1)?.id ?? position, gap, held: true }
+    return { events: this.#ofKept(events), last: events.at(-1)?.id ?? position, gap, held: true }
+  }
+
+  /** Without those of tasks that were removed, which only events from before the last such end can be. */
+  #ofKept(events: readonly TaskEvent[]): TaskEvent[] {
+    const until = this.#store.get('endedUntil')!.until as number
+    const ids = new Set(events.flatMap(({ at, kind, taskId }) => (at > until || kind === 'removed' ? [] : [taskId])))
+    const removed = ids.size === 0 ? [] : this.#store.all('notKept', JSON.stringify([...ids]))
+    if (removed.length === 0) return [...events]
+    const gone = new Set(removed.map(({ id }) => id))
+    return events.filter(({ kind, taskId }) => kind === 'removed' || !gone.has(taskId))
   }
 }
 

@@ -29,12 +29,13 @@ import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
 import { healthOf } from './health.ts'
 import { changeKeys, readKeys } from './keys.ts'
-import { FINISHED, Life } from './life.ts'
+import { Life } from './life.ts'
 import { Look } from './look.ts'
 import { Outbox } from './outbox.ts'
 import { placeOf } from './place.ts'
 import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
+import { Removal } from './removal.ts'
 import { Ring } from './ring.ts'
 import { publicStatus, stateOf, storedAs, type TaskState } from './rows.ts'
 import { Schedules } from './schedules.ts'
@@ -67,6 +68,7 @@ export class SqliteEngine implements Engine {
   readonly #door: Door
   readonly #schedules: Schedules
   readonly #look: Look
+  readonly #removal: Removal
   readonly #writer: Writer
   readonly #waiters: Waiters
   readonly #outbox: Outbox
@@ -99,6 +101,7 @@ export class SqliteEngine implements Engine {
       read: (work) => this.#read(work),
       write: (work) => this.#write(work, NOT_WAITED_FOR),
     })
+    this.#removal = new Removal(this.#life, this.#flows, this.#outbox, options)
     this.#writer = new Writer(this.#store, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
@@ -136,6 +139,10 @@ export class SqliteEngine implements Engine {
     return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, state) => this.#life.retry(tx, state))
   }
 
+  erase(ids: readonly string[]): Promise<Changed> {
+    return this.#write((tx) => ({ results: this.#results(ids, this.#removal.erase(tx, ids), true), next: null }))
+  }
+
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
     await this.#write((tx) => this.#registry.configure(tx, this.#ring, type, change))
     return (await this.types({ names: [type] }))[0]!
@@ -153,7 +160,7 @@ export class SqliteEngine implements Engine {
         this.#life.endWaits(tx, max),
         this.#life.endLeases(tx, max),
         this.#schedules.tick(tx, max),
-        this.#life.forgetFinished(tx, max),
+        this.#removal.forgetFinished(tx, max),
         this.#ring.drop(max),
       ]
       if (!this.#rates.isEmpty) this.#rates.write(tx.now)
@@ -287,11 +294,15 @@ export class SqliteEngine implements Engine {
         outcomes.set(state.id, change(tx, state))
       }
       // By filter they may be many, and their payloads are not asked for.
-      const tasks = this.#look.get(ids, { bare: 'filter' in which })
-      const results = ids.map((id, index) => ({ id, outcome: outcomes.get(id) ?? 'unknown', task: tasks[index]! }))
+      const results = this.#results(ids, outcomes, 'filter' in which)
       const isAll = 'ids' in which || ids.length < BULK_MAX
       return { results, next: isAll ? null : (which.before ?? tx.now) }
     })
+  }
+
+  #results(ids: readonly string[], outcomes: ReadonlyMap<string, ChangeOutcome>, bare: boolean): Changed['results'] {
+    const tasks = this.#look.get(ids, { bare })
+    return ids.map((id, index) => ({ id, outcome: outcomes.get(id) ?? 'unknown', task: tasks[index]! }))
   }
 
   #matching(filter: TaskFilter, from: readonly string[], before = Number.MAX_SAFE_INTEGER): string[] {
@@ -389,16 +400,7 @@ export class SqliteEngine implements Engine {
   #nothingToSweep(): boolean {
     const now = this.#options.clock()
     const nextAt = this.#nextAt()
-    return this.#rates.isEmpty && (nextAt === null || nextAt > now) && this.#nothingToForget()
-  }
-
-  #nothingToForget(): boolean {
-    const { eventsMax, eventsAgeMs, retention } = this.#options
-    const first = this.#store.get('firstEvents')
-    const last = this.#store.get('lastEvent')!.last as number
-    const isOld = first && (first.at as number) <= this.#options.clock() - eventsAgeMs && first.first !== last
-    const finished = this.#store.get('countIn', FINISHED)!.n as number
-    return !isOld && (!first || last - (first.first as number) < eventsMax) && finished <= retention.countMax
+    return this.#rates.isEmpty && (nextAt === null || nextAt > now) && !this.#removal.isDue(this.#store, now)
   }
 
   #nextAt(): number | null {

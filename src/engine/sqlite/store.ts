@@ -6,7 +6,7 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 8
+const SCHEMA_VERSION = 9
 const MEMORY_BUSY_MS = 1_000
 const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
@@ -46,6 +46,8 @@ export class Store {
       }
       // From here on a busy file is waited for without blocking the event loop, and the log is synced by ourselves.
       // In memory there is no log: a commit waits for the reads of other threads, which take microseconds.
+      // What is deleted or replaced within a page is overwritten there, so that erased tasks leave nothing behind.
+      this.db.exec('PRAGMA secure_delete = FAST')
       this.db.exec(`PRAGMA busy_timeout = ${inMemory ? MEMORY_BUSY_MS : 0}; PRAGMA synchronous = NORMAL`)
       this.sync = new WalSync(inMemory || synchronous === 'NORMAL' ? null : path)
     } catch (error) {
@@ -89,6 +91,16 @@ export class Store {
       return read()
     } finally {
       this.run('commit')
+    }
+  }
+
+  /** Overwrites in the file also the pages that `work` frees; others keep their content until they are used again. */
+  overwriting<T>(work: () => T): T {
+    this.db.exec('PRAGMA secure_delete = ON')
+    try {
+      return work()
+    } finally {
+      this.db.exec('PRAGMA secure_delete = FAST')
     }
   }
 
@@ -149,6 +161,7 @@ export class Store {
       if (user_version < 6) db.exec(readSql('migrate-6'))
       if (user_version < 7) db.exec(readSql('migrate-7'))
       if (user_version < 8) db.exec(readSql('migrate-8'))
+      if (user_version < 9) db.exec(readSql('migrate-9'))
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }

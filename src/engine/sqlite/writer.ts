@@ -58,10 +58,13 @@ export class Tx {
     }
     if (this.#events.length === 0) return
     let last = (this.store.get('lastEvent') as Row).last as number
+    let total = (this.store.get('totalOfEvents') as Row).total as number
     for (let from = 0; from < this.#events.length; from += EVENTS_PER_ROW) {
       const part = this.#events.slice(from, from + EVENTS_PER_ROW)
+      const body = `[${part.join(',')}]`
       last += part.length
-      this.store.run('insertEvents', last, part.length, this.now, `[${part.join(',')}]`)
+      total += Buffer.byteLength(body)
+      this.store.run('insertEvents', last, part.length, this.now, body, total)
     }
   }
 }

@@ -3,7 +3,7 @@
 -- ARGV  now, position to go on from: 'now', '' for all that is kept, or a number; most entries,
 --       '1' to be told by a message of what comes next, most bytes: with the entry that exceeds them it is enough
 -- Returns {last number there is, the number before the first that is kept, the same of the first that ever was,
---       {entry's last number, count, time, body, …}}
+--       {entry's last number, count, time, body, …}, the time up to which events may be of tasks that were removed}
 -- Cost  an XRANGE for each 25 entries
 function steps.events()
   local after, most, stays, bytes_left = arg(), number(), arg(), number()
@@ -11,7 +11,7 @@ function steps.events()
   local READER_MS = 5000
   if stays == '1' then call('SET', P .. KEY.readers, 1, 'PX', READER_MS) end
   local last = call('GET', P .. KEY.event_clock) or '0'
-  local first_entry = call('XRANGE', P .. KEY.events, '-', '+', 'COUNT', 1)[1]
+  local first_entry = outbox_entries('-', 1)[1]
   local birth = call('GET', P .. KEY.event_birth) or '0'
   local before = tonumber(last)
   if first_entry then
@@ -22,7 +22,7 @@ function steps.events()
   if after ~= 'now' then
     local from = after == '' and '-' or string.format('%d', tonumber(after) + 1)
     while most > 0 and bytes_left > 0 do
-      local some = call('XRANGE', P .. KEY.events, from, '+', 'COUNT', math.min(most, AT_ONCE))
+      local some = outbox_entries(from, math.min(most, AT_ONCE))
       for _, entry in ipairs(some) do
         if bytes_left <= 0 then break end
         entries[#entries + 1] = entry[1]:match('^%d+')
@@ -33,5 +33,5 @@ function steps.events()
       if #some > 0 then from = '(' .. some[#some][1] end
     end
   end
-  return { last, string.format('%d', before), birth, entries }
+  return { last, string.format('%d', before), birth, entries, call('GET', P .. KEY.ended_until) or '0' }
 end

@@ -126,6 +126,9 @@ local function depend(lane, ref, m, x, e, payload)
   count(lane.type, 'dependent', 1)
 end
 
+-- A task of a name has a copy of the result of one here.
+local function note_copy(ref, name) call('SADD', P .. KEY.copies .. ref, name) end
+
 local function await(ref, successor)
   call('SADD', P .. KEY.successors .. ref, successor)
   call('HSET', P .. KEY.awaited, ref, '1')
@@ -151,6 +154,8 @@ local function tell_successor(successor, name, status, outcome)
   if effect == 'waits' then return false end
   local is_here, ref = place_of(other)
   if effect == 'counts' then
+    local _, its_ref = place_of(name)
+    note_copy(its_ref, other)
     if is_here then hear_outcome(ref, name, outcome) else notify(other, 'ended', name, outcome) end
     return true
   end
@@ -212,6 +217,20 @@ local function forget_flow(ref, text)
   leave_successors(ref, all)
 end
 
+-- Removes a finished task whose text is given. Tells of one: `["removed", type, status, ref, attempts]`.
+local function remove_finished(ref, text)
+  local kind, status = lane_by_ref(ref).type, text:match('^%l+')
+  call('DEL', P .. KEY.finished .. ref, P .. KEY.copies .. ref)
+  for _, final in ipairs({ 'success', 'failed', 'canceled', 'timeout' }) do
+    call('HDEL', P .. KEY.taken_back, ref .. ' ' .. final)
+  end
+  forget_flow(ref, text)
+  count(kind, status, -1)
+  local ended_at, attempts = text:match('^%l+|[%l_]*|(%d+)|(%d+)')
+  event(1, string.format('["removed","%s","%s","%s",%s]', kind, status, ref, attempts))
+  note_removed(tonumber(ended_at))
+end
+
 -- Somebody awaits a task of here: is told how that has ended, or is sure to be told. What was retried after a failure
 -- had canceled it waits for another end.
 local function be_awaited(ref, policy, name, since)
@@ -248,7 +267,10 @@ local function begin_waiting(ref, names, policy)
       local status = found == 'F' and text:match('^%l+')
       local effect = status and effect_of(status, policy) or 'waits'
       if not found then outcome = FORGOTTEN end
-      if effect == 'counts' then outcome = outcome_of(lane_by_ref(other).type, text) end
+      if effect == 'counts' then
+        outcome = outcome_of(lane_by_ref(other).type, text)
+        note_copy(other, name_of(ref))
+      end
       if effect == 'cancels' then why = why or because(name, status) end
       if outcome == '' then await(other, successor) end
     else

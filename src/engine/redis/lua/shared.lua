@@ -274,6 +274,30 @@ local function give_positions()
   return last, first - before
 end
 
+-- Entries of the outbox from a place on (`-`, `<number>` or `(<number>-<left out>`), as XRANGE answers them: how many
+-- events, when, their records, and the bytes of all records up to these. Those that were erased stand in a zset, since
+-- an entry of a stream cannot be changed.
+local function outbox_entries(from, most)
+  local found = call('XRANGE', P .. KEY.events, from, '+', 'COUNT', most)
+  if call('EXISTS', P .. KEY.erased_events) == 0 then return found end
+  local last = #found == most and found[most][1]:match('^%d+') or '+inf'
+  local first = from == '-' and '-inf' or from:match('^%(?%d+')
+  for _, text in ipairs(call('ZRANGEBYSCORE', P .. KEY.erased_events, first, last, 'LIMIT', 0, most)) do
+    local id, n, t, s, b = text:match('^([^|]*)|([^|]*)|([^|]*)|([^|]*)|(.*)$')
+    found[#found + 1] = { id, { 'n', n, 't', t, 'b', b, 's', s } }
+  end
+  table.sort(found, function(a, b) return tonumber(a[1]:match('^%d+')) < tonumber(b[1]:match('^%d+')) end)
+  for index = #found, most + 1, -1 do found[index] = nil end
+  return found
+end
+
+-- Notes that a task was removed: events up to its end are told only of tasks that are kept.
+local function note_removed(ended_at)
+  if ended_at > tonumber(call('GET', P .. KEY.ended_until) or '0') then
+    call('SET', P .. KEY.ended_until, string.format('%d', ended_at))
+  end
+end
+
 local function leave_behind()
   if clock_moved then call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n)) end
   for field, change in pairs(counts) do
@@ -281,7 +305,9 @@ local function leave_behind()
   end
   if event_count > 0 then
     local body = '[' .. table.concat(events, ',') .. ']'
-    call('XADD', P .. KEY.events, string.format('%d-%d', give_positions()), 'n', event_count, 't', NOW, 'b', body)
+    local bytes = string.format('%d', call('INCRBY', P .. KEY.event_bytes, #body))
+    local place = string.format('%d-%d', give_positions())
+    call('XADD', P .. KEY.events, place, 'n', event_count, 't', NOW, 'b', body, 's', bytes)
     if call('EXISTS', P .. KEY.readers) == 1 then broadcast('events') end
   end
   wake_from(KEY.waiting, wakes)

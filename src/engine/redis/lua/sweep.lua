@@ -2,7 +2,8 @@
 --
 -- ARGV  now, this process, how long it goes on being the one (ms), '1' if it has met the store before, max, how
 --       long a finished task may be kept (ms), how
---       many finished tasks may be kept, events kept, how long (ms), how long a worker lives unseen (ms)
+--       many finished tasks may be kept, events kept, how long (ms), in how many bytes; how long a worker lives
+--       unseen (ms)
 -- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
 --       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
 --       schedules that are due: the caller decides on them, {id, notice, …}: the caller delivers them}
@@ -112,14 +113,7 @@ local function forget_finished()
       local text = call('GET', P .. KEY.finished .. ref)
       -- One that was taken back and has ended again stands further on.
       if text and is_its_place(ref, status, oldest, text) then
-        local kind = lane_by_ref(ref).type
-        call('DEL', P .. KEY.finished .. ref)
-        for _, final in ipairs(FINAL) do call('HDEL', P .. KEY.taken_back, ref .. ' ' .. final) end
-        forget_flow(ref, text)
-        count(kind, status, -1)
-        -- Tells of one: `["removed", type, status, ref, attempts]`.
-        local attempts = text:match('^%l+|[%l_]*|%d+|(%d+)')
-        event(1, string.format('["removed","%s","%s","%s",%s]', kind, status, ref, attempts))
+        remove_finished(ref, text)
         kept = kept - 1
       end
       forgotten = forgotten + 1
@@ -318,6 +312,11 @@ local function is_keeper(process, keep_ms)
   return true
 end
 
+local function drop_events_before(number)
+  call('XTRIM', P .. KEY.events, 'MINID', string.format('%d', number))
+  call('ZREMRANGEBYSCORE', P .. KEY.erased_events, '-inf', string.format('(%d', number))
+end
+
 -- Positions that were left out are no events: what lies behind one that is not kept any more is forgotten.
 local function trim_events(keep)
   local last = tonumber(call('GET', P .. KEY.event_clock) or '0')
@@ -330,19 +329,29 @@ local function trim_events(keep)
     end
     keep, last = keep - (last - to), tonumber(from)
   end
-  if last >= keep then call('XTRIM', P .. KEY.events, 'MINID', string.format('%d', last - keep + 1)) end
+  if last >= keep then drop_events_before(last - keep + 1) end
 end
 
--- The newest stays, as the place that readers go on from.
-local function trim_old_events(age_ms)
-  local entries = call('XRANGE', P .. KEY.events, '-', '+', 'COUNT', 1000)
-  local keeps
-  for index, entry in ipairs(entries) do
-    keeps = entry[1]
-    if tonumber(entry[2][4]) > now - age_ms then break end
-    if index == 1000 then more = true end
-  end
-  if keeps and keeps ~= entries[1][1] then call('XTRIM', P .. KEY.events, 'MINID', keeps) end
+-- By age and bytes. The newest stays, as the place that readers go on from. Entries are read with their records: one
+-- where nothing is to be dropped.
+local function trim_old_events(age_ms, bytes_max)
+  local bytes = tonumber(call('GET', P .. KEY.event_bytes) or '0')
+  local from, first, keeps, looked_at = '-', nil, nil, 0
+  repeat
+    local entries = outbox_entries(from, first and 20 or 1)
+    for _, entry in ipairs(entries) do
+      local its_bytes = bytes - tonumber(entry[2][8] or 0) + #entry[2][6]
+      keeps, from = entry[1]:match('^%d+'), '(' .. entry[1]
+      first = first or keeps
+      looked_at = looked_at + 1
+      if tonumber(entry[2][4]) > now - age_ms and its_bytes <= bytes_max then
+        entries = {}
+        break
+      end
+    end
+    if looked_at > 1000 then more = true end
+  until #entries == 0 or looked_at > 1000
+  if keeps ~= first then drop_events_before(tonumber(keeps)) end
 end
 
 function steps.sweep()
@@ -350,7 +359,7 @@ function steps.sweep()
   if not keeps then return { '', another_ms } end
   has_lost(arg())
   max, retention_ms, retention_count = number(), number(), number()
-  local events_max, events_age = number(), number()
+  local events_max, events_age, events_bytes = number(), number(), number()
   worker_ttl = number()
   changed, more, next_at = 0, false, math.huge
   local promoted = promote(max)
@@ -375,7 +384,7 @@ function steps.sweep()
   write_finished()
   leave_behind()
   trim_events(events_max)
-  trim_old_events(events_age)
+  trim_old_events(events_age, events_bytes)
   soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))
   local due = due_schedules()
   local next_text = next_at < math.huge and string.format('%d', next_at) or ''

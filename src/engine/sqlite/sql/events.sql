@@ -1,18 +1,42 @@
 -- name: lastEvent
 SELECT ifnull(max(last), 0) AS last FROM events;
 
+-- name: totalOfEvents
+SELECT ifnull((SELECT total FROM events ORDER BY last DESC LIMIT 1), 0) AS total;
+
 -- name: insertEvents
-INSERT INTO events (last, count, at, body) VALUES (?, ?, ?, ?);
+INSERT INTO events (last, count, at, body, total) VALUES (?, ?, ?, ?, ?);
 
 -- name: eventsAfter
 SELECT last, count, at, body FROM events WHERE last > ? ORDER BY last LIMIT 20;
 
 -- name: firstEvents
-SELECT last - count + 1 AS first, at FROM events ORDER BY last LIMIT 1;
+SELECT last - count + 1 AS first, at, total - length(CAST(body AS BLOB)) AS before FROM events ORDER BY last LIMIT 1;
 
 -- name: dropEvents
--- Old rows, by their number (?1 are kept) or age (?2), never the newest one: it keeps the numbering.
+-- Old rows, by their number (?1 are kept), age (?2) or bytes (?3 are kept), never the newest one: it keeps the
+-- numbering. The search ends at the first row that is kept, since all three grow with the rows.
 DELETE FROM events WHERE last IN (
-  SELECT last FROM events WHERE last < (SELECT max(last) FROM events)
-    AND (last <= (SELECT max(last) FROM events) - max(?1, 1) OR at <= ?2) ORDER BY last LIMIT 0 + ?3
+  SELECT last FROM events WHERE last < (
+    SELECT last FROM events WHERE last = (SELECT max(last) FROM events) OR (
+      last > (SELECT max(last) FROM events) - max(?1, 1) AND at > ?2
+      AND (SELECT total FROM events ORDER BY last DESC LIMIT 1) - total + length(CAST(body AS BLOB)) <= ?3
+    ) ORDER BY last LIMIT 1
+  ) ORDER BY last LIMIT 0 + ?4
 );
+
+-- name: endedUntil
+SELECT ended_until AS until FROM removals;
+
+-- name: noteRemoved
+UPDATE removals SET ended_until = max(ended_until, ?);
+
+-- name: notKept
+-- ?1 JSON array of task ids: those of tasks that are not kept.
+SELECT value AS id FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = value);
+
+-- name: eventsNaming
+SELECT last, body FROM events WHERE instr(body, ?) > 0;
+
+-- name: rewriteEvents
+UPDATE events SET body = ? WHERE last = ?;

@@ -31,6 +31,10 @@ SELECT 1 FROM predecessors WHERE successor = ? AND outcome = 'null' LIMIT 1;
 -- name: predecessorsOf
 SELECT id, outcome FROM predecessors WHERE successor = ? ORDER BY place;
 
+-- name: blankCopies
+-- Those that a task has waited for keep how it ended, without its result and error.
+UPDATE predecessors SET outcome = ? WHERE id = ? AND outcome IS NOT NULL AND outcome <> 'null';
+
 -- name: dropPredecessors
 DELETE FROM predecessors WHERE successor = ?;
 

@@ -77,6 +77,9 @@ WHERE seq = ?2;
 SELECT seq, id, type, status, attempts, completed_at, waits_for IS NOT NULL AS depends, batch FROM tasks
 WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT 0 + ?;
 
+-- name: finishedBySeq
+SELECT seq, id, type, status, attempts, completed_at, waits_for IS NOT NULL AS depends, batch FROM tasks WHERE seq = ?;
+
 -- name: deleteTask
 DELETE FROM tasks WHERE seq = ?;
 

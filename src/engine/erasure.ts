@@ -1,0 +1,37 @@
+/**
+ * Removes the contents of erased tasks from stored events. Events of other tasks in the same entry keep their exact
+ * text: they are cut out of the JSON, not parsed and written again.
+ */
+
+/** The texts of the elements of a JSON array, in order. */
+export function elementsOf(array: string): string[] {
+  const elements: string[] = []
+  let [depth, from, inString] = [0, 1, false]
+  for (let at = 0; at < array.length; at++) {
+    const char = array[at]
+    if (inString) {
+      if (char === '\\') at += 1
+      else if (char === '"') inString = false
+    } else if (char === '"') inString = true
+    else if (char === '[' || char === '{') depth += 1
+    else if (char === ']' || char === '}') depth -= 1
+    if (depth > 1 || inString || (depth === 1 && char !== ',') || (depth === 0 && char !== ']')) continue
+    const element = array.slice(from, at).trim()
+    if (element !== '') elements.push(element)
+    from = at + 1
+  }
+  return elements
+}
+
+/** An outbox entry without the contents of one task. @param erase answers an event of that task without its contents */
+export function withoutContents(body: string, name: string, erase: (fields: string[]) => string[]): string {
+  const events = elementsOf(body).map((event) =>
+    event.includes(name) ? `[${erase(elementsOf(event)).join(',')}]` : event,
+  )
+  return `[${events.join(',')}]`
+}
+
+/** The fields with null at these places. */
+export function blanked(fields: readonly string[], places: readonly number[]): string[] {
+  return fields.map((field, place) => (places.includes(place) ? 'null' : field))
+}

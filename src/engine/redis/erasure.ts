@@ -1,0 +1,77 @@
+import type { ChangeOutcome } from '../engine.ts'
+import { blanked, elementsOf, withoutContents } from '../erasure.ts'
+import { nameOf, type Place, placeOf } from './ids.ts'
+import type { RedisStore } from './store.ts'
+
+/** Where a record of one task has progress, result and error, see tail.ts. */
+const CONTENTS = [5, 6, 7]
+const ENTRIES_AT_ONCE = 100
+const BYTES_AT_ONCE = 1024 * 1024
+
+/** Outcome, what takes the place of copies, and the names of those in other partitions that have one. */
+type Erased = string[]
+
+/**
+ * Erases finished tasks: first what events tell of each, so that one that was cut off can be done again, then the task
+ * with the copies of its result, in the step that finds it finished.
+ */
+export class Erasure {
+  readonly #store: RedisStore
+
+  constructor(store: RedisStore) {
+    this.#store = store
+  }
+
+  async erase(ids: readonly string[]): Promise<ChangeOutcome[]> {
+    const outcomes: ChangeOutcome[] = []
+    for (const id of ids) {
+      const place = placeOf(id)
+      outcomes.push(place && place.partition < this.#store.count ? await this.#eraseOne(place) : 'unknown')
+    }
+    return outcomes
+  }
+
+  async #eraseOne(place: Place): Promise<ChangeOutcome> {
+    const { partition, ref } = place
+    const [looked] = await this.#store.run<Erased[]>('erase', partition, ['look', 1, ref])
+    const found = looked![0] as ChangeOutcome
+    if (found !== 'changed') return found
+    await this.#eraseEvents(place)
+    const [erased] = await this.#store.run<Erased[]>('erase', partition, ['task', 1, ref])
+    const [outcome, blank, ...copies] = erased!
+    for (const copy of copies) {
+      const slash = copy.indexOf('/')
+      const there = Number(copy.slice(0, slash))
+      await this.#store.run('erase', there, ['copy', 1, copy.slice(slash + 1), nameOf(place), blank!])
+    }
+    return outcome as ChangeOutcome
+  }
+
+  async #eraseEvents({ partition, ref }: Place): Promise<void> {
+    const name = `"${ref}"`
+    for (let after = ''; ; ) {
+      const args = [after, ENTRIES_AT_ONCE, '', BYTES_AT_ONCE]
+      const [, , , entries] = await this.#store.run<[string, string, string, string[]]>('events', partition, args)
+      const rewritten: string[] = []
+      for (let at = 0; at < entries.length; at += 4) {
+        const [last, body] = [entries[at]!, entries[at + 3]!]
+        if (body.includes(ref)) {
+          const erased = withoutContents(body, ref, (record) => eraseRecord(record, ref, name))
+          if (erased !== body) rewritten.push(last, erased)
+        }
+        after = last
+      }
+      if (rewritten.length > 0) await this.#store.run('rewrite', partition, [rewritten.length / 2, ...rewritten])
+      if (entries.length === 0) return
+    }
+  }
+}
+
+/** A record as tail.ts reads it: many tasks that ended alike, or one. */
+function eraseRecord(record: string[], ref: string, name: string): string[] {
+  if (record[0] !== '"ended"') return record[3] === name && record.length > 5 ? blanked(record, CONTENTS) : record
+  const place = (JSON.parse(record[4]!) as string).split(' ').indexOf(ref)
+  if (place < 0) return record
+  const results = blanked(elementsOf(record[6]!), [place])
+  return record.with(6, `[${results.join(',')}]`)
+}

@@ -1,0 +1,61 @@
+-- Erases finished tasks.
+--
+-- ARGV  now, 'look' to change nothing, 'task' or 'copy'; number of them; each: the ref of a task, and for a copy the
+--       name of the task whose result it is of, and the outcome without it
+-- Returns per task 'changed' | 'refused' (it has not finished) | 'unknown', and the names of tasks in other partitions
+--       that have a copy of its result, with the outcome that is to take its place: {outcome of the call, outcome,
+--       name, …}; for copies 'done'
+-- Cost  some ten commands a task, and one look at the notices that wait
+
+-- A successor keeps how the task ended, and nothing else.
+local function blank_copy(ref, name, blank)
+  local key = P .. KEY.outcomes .. ref
+  local outcome = call('HGET', key, name)
+  if outcome and outcome ~= '' and outcome ~= GONE then call('HSET', key, name, blank) end
+end
+
+-- A result may be on its way to another partition.
+local function blank_notices(name, blank)
+  for _, item in ipairs(call('XRANGE', P .. KEY.notices, '-', '+')) do
+    local head = item[2][2]:match('^(%d+ ended %S+ ' .. name:gsub('[%.%-]', '%%%0') .. ' )')
+    if head then
+      call('XDEL', P .. KEY.notices, item[1])
+      call('XADD', P .. KEY.notices, '*', 'n', head .. blank)
+    end
+  end
+end
+
+local function erase(ref, only_looks)
+  local found, text = find(ref)
+  if not found then return { 'unknown' } end
+  if found ~= 'F' then return { 'refused' } end
+  if only_looks then return { 'changed' } end
+  local blank = string.format('["%s","%s",null,null]', text:match('^%l+'), lane_by_ref(ref).type)
+  local answer = { 'changed', blank }
+  for _, successor in ipairs(call('SMEMBERS', P .. KEY.copies .. ref)) do
+    local is_here, other = place_of(successor)
+    if is_here then blank_copy(other, name_of(ref), blank) else answer[#answer + 1] = successor end
+  end
+  if #answer > 2 then blank_notices(name_of(ref), blank) end
+  local key = labels_in(text:match('^[^\n]*\n([^\n]*)'))
+  local stored = key and call('GET', P .. KEY.key .. key)
+  if stored and stored:match('^%S+') == ref then call('DEL', P .. KEY.key .. key) end
+  remove_finished(ref, text)
+  return answer
+end
+
+function steps.erase()
+  local what, answers = arg(), {}
+  for index = 1, number() do
+    local ref = arg()
+    if what == 'copy' then
+      blank_copy(ref, arg(), arg())
+      answers[index] = 'done'
+    else
+      answers[index] = erase(ref, what == 'look')
+    end
+  end
+  write_finished()
+  leave_behind()
+  return answers
+end

@@ -1,0 +1,84 @@
+import { FINAL_STATUSES, isFinal, type Status } from '../../task/status.ts'
+import type { ChangeOutcome, EngineOptions } from '../engine.ts'
+import type { Flows } from './flows.ts'
+import type { Life } from './life.ts'
+import type { Outbox } from './outbox.ts'
+import { eventBody, stateOf } from './rows.ts'
+import type { Row, Store } from './store.ts'
+import type { Tx } from './writer.ts'
+
+/** The stored statuses that retention counts. */
+const FINISHED = JSON.stringify(FINAL_STATUSES)
+
+/** Takes finished tasks out of the file: those past retention, and those that are erased. */
+export class Removal {
+  readonly #life: Life
+  readonly #flows: Flows
+  readonly #outbox: Outbox
+  readonly #options: EngineOptions
+
+  constructor(life: Life, flows: Flows, outbox: Outbox, options: EngineOptions) {
+    this.#life = life
+    this.#flows = flows
+    this.#outbox = outbox
+    this.#options = options
+  }
+
+  /** Whether there are events or finished tasks beyond what is kept, but for tasks that are too old. */
+  isDue(store: Store, now: number): boolean {
+    const finished = store.get('countIn', FINISHED)!.n as number
+    return finished > this.#options.retention.countMax || !this.#outbox.isWithin(this.#options, now)
+  }
+
+  /** Removes finished tasks past retention; returns how many. */
+  forgetFinished(tx: Tx, max: number): number {
+    const { ageMs, countMax } = this.#options.retention
+    let excess = (tx.store.get('countIn', FINISHED)!.n as number) - countMax
+    let removed = 0
+    const [oldest] = tx.store.all('oldestFinished', 1)
+    if (!oldest || (excess <= 0 && (oldest.completed_at as number) > tx.now - ageMs)) return 0
+    let endedUntil = 0
+    for (const row of tx.store.all('oldestFinished', max)) {
+      if (excess <= 0 && (row.completed_at as number) > tx.now - ageMs) break
+      this.#remove(tx, row)
+      endedUntil = row.completed_at as number
+      excess -= 1
+      removed += 1
+    }
+    tx.store.run('noteRemoved', endedUntil)
+    return removed
+  }
+
+  /** Erases finished tasks with what events and successors hold of them. */
+  erase(tx: Tx, ids: readonly string[]): Map<string, ChangeOutcome> {
+    const outcomes = new Map<string, ChangeOutcome>()
+    tx.store.overwriting(() => {
+      for (const values of tx.store.arrays('statesById', JSON.stringify(ids))) {
+        const { seq, id, type, status } = stateOf(values)
+        outcomes.set(id, isFinal(status as Status) ? 'changed' : 'refused')
+        if (!isFinal(status as Status)) continue
+        this.#flows.erased({ id, type, status: status as Status })
+        const row = tx.store.get('finishedBySeq', seq)!
+        this.#remove(tx, row)
+        tx.store.run('noteRemoved', row.completed_at!)
+        this.#outbox.erase(tx, id)
+      }
+    })
+    return outcomes
+  }
+
+  #remove(tx: Tx, row: Row): void {
+    const { seq, id, type, status, attempts, batch } = row as { seq: number; id: string; type: string } & Row
+    tx.store.run('deleteTask', seq)
+    tx.store.run('deletePayload', seq)
+    if (row.depends === 1) tx.store.run('dropPredecessors', seq)
+    if (batch !== null) {
+      tx.store.run('leaveBatch', batch!)
+      tx.store.run('dropBatch', batch!)
+    }
+    this.#life.decide(tx, this.#flows.removed(id))
+    tx.count(type, status as string, -1)
+    const last = { status: status as Status, attempts: attempts as number }
+    tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))
+  }
+}
