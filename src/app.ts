@@ -59,6 +59,7 @@ export interface App {
  * fails at the start takes down what was started before it.
  *
  * @param handlers default: those of the file that the configuration names
+ * @param stopping ends a start that waits for its store
  * @throws XQueueError `engine_unusable` | `engine_unavailable` | `invalid_handlers` | `invalid_config`
  */
 export async function startApp(
@@ -66,6 +67,7 @@ export async function startApp(
   parts: Parts,
   logger: Logger,
   handlers?: ReadonlyMap<string, RegisteredHandler>,
+  stopping?: AbortSignal,
 ): Promise<App> {
   if (parts.server) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
   const redact = redactionOf(config.redact)
@@ -76,7 +78,7 @@ export async function startApp(
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   warnOfUnusableApi(logger)
   const { leaseMs, retention, events, pendingMax } = config
-  const patience = new Patience(config.storeWaitMs, logger)
+  const patience = new Patience(config.storeWaitMs, logger, stopping)
   // An attempt to open a locked file blocks, so it is short.
   const options = { leaseMs, retention, ...events, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
   let starting: Promise<Starting | null> | undefined

@@ -3,6 +3,7 @@ import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
 import { createLogger } from './logger.ts'
 import { withExamples } from './output.ts'
+import { START_ENDS_MS, StopSignals } from './stop-signals.ts'
 
 /** `xqueue serve` and `xqueue worker`: the processes that stay. */
 export function serveCommands(): Command[] {
@@ -39,23 +40,24 @@ export function settingsOf(flags: object): Record<string, string> {
 }
 
 async function run(flags: object, parts: { server: boolean; worker: boolean }): Promise<void> {
+  const stop = new StopSignals()
   const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
   const logger = await createLogger(config)
+  stop.on((signal, isStarting) => {
+    const what = isStarting ? 'stopping before the start is complete' : 'shutting down: running tasks may finish'
+    logger.info({ signal, up_to_ms: isStarting ? START_ENDS_MS : config.shutdownMs }, what)
+  })
   // Loaded here, so that commands which only call a server start without one in memory.
   const { startApp } = await import('../app.ts')
-  const app = await startApp(config, parts, logger)
-  logger.info({ engine: config.engine.split('@').at(-1), address: app.address }, 'xqueue is ready')
-  let stopping = false
-  const onSignal = async (signal: string) => {
-    if (stopping) {
-      logger.warn('a second signal: leaving at once')
-      process.exit(1)
-    }
-    stopping = true
-    logger.info({ signal, up_to_ms: config.shutdownMs }, 'shutting down: running tasks may finish')
-    await app.stop()
-    logger.info('stopped')
-    process.exit(0)
+  const app = await startApp(config, parts, logger, undefined, stop.signal).catch((error: unknown) => {
+    if (stop.signal.aborted) return null
+    throw error
+  })
+  if (app && !stop.signal.aborted) {
+    logger.info({ engine: config.engine.split('@').at(-1), address: app.address }, 'xqueue is ready')
+    await stop.wanted()
   }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void onSignal(signal))
+  await app?.stop()
+  logger.info('stopped')
+  process.exit(0)
 }

@@ -11,20 +11,24 @@ const BUSY_CODES = [5, 6]
  * log has one line at the begin of the wait and one at its end.
  *
  * @param waitMs how long in all; null: for ever
+ * @param stopping ends the wait: nobody wants the process to start any more
  * @throws what the store does not get over by itself, at once; `engine_unavailable` when the time is over
  */
 export class Patience {
   readonly #logger: Logger
   readonly #until: number
+  readonly #stopping: AbortSignal | undefined
   #waitsSince: number | null = null
 
-  constructor(waitMs: number | null, logger: Logger) {
+  constructor(waitMs: number | null, logger: Logger, stopping?: AbortSignal) {
     this.#logger = logger
+    this.#stopping = stopping
     this.#until = waitMs === null ? Number.POSITIVE_INFINITY : performance.now() + waitMs
   }
 
   async with<T>(work: () => Promise<T>): Promise<T> {
     for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
+      this.#stopping?.throwIfAborted()
       try {
         return await work()
       } catch (error) {
@@ -34,7 +38,7 @@ export class Patience {
           this.#logger.warn({ why }, 'the store is away or locked: the start waits for it (--store-wait)')
         }
         this.#waitsSince ??= performance.now()
-        await sleep(pauseMs)
+        await sleep(pauseMs, undefined, this.#stopping && { signal: this.#stopping })
       }
     }
   }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -85,3 +85,29 @@ it.each(['worker', 'serve'])(
   },
   60_000,
 )
+
+it.each(['SIGTERM', 'SIGINT'] as const)(
+  '%s ends a process that waits for its store',
+  async (signal) => {
+    const port = await freePort()
+    const nobody = `redis://127.0.0.1:${port}?wait_ms=200`
+    const waiting = start('worker', '--engine', nobody)
+    await vi.waitFor(() => expect(waiting.log).toContain(WAITS), { timeout: 30_000 })
+    waiting.child.kill(signal)
+    const [code] = await once(waiting.child, 'exit')
+    expect([code, times(waiting.log, 'stopping before the start is complete'), times(waiting.log, 'stopped')]).toEqual([
+      0, 1, 1,
+    ])
+  },
+  60_000,
+)
+
+it('a signal in the middle of the start stops the process in order', async () => {
+  const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-signal-')))
+  ends.push(() => rmSync(folder, { recursive: true, force: true }))
+  const handlers = join(folder, 'handlers.mjs')
+  writeFileSync(handlers, "process.kill(process.pid, 'SIGTERM')\nexport default {}\n")
+  const early = start('serve', '--port', '0', '--mqtt', 'off', '--handlers', handlers)
+  const [code] = await once(early.child, 'exit')
+  expect([code, times(early.log, 'stopped'), times(early.log, READY)]).toEqual([0, 1, 0])
+}, 60_000)
