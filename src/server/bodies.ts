@@ -18,9 +18,11 @@ declare module 'fastify' {
  */
 export function readBodies(server: FastifyInstance): void {
   const parse = server.getDefaultJsonParser('error', 'error')
-  server.removeContentTypeParser('application/json')
+  server.removeContentTypeParser(['application/json', 'text/plain'])
   server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
     if (bytes.length === 0) return done(null, {})
+    const encoding = request.headers['content-encoding']
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity') return done(encoded(encoding))
     if (!isUtf8(bytes as Buffer)) {
       return done(new XQueueError('invalid_request', 'the body is not valid UTF-8: encode its JSON as UTF-8'))
     }
@@ -29,7 +31,7 @@ export function readBodies(server: FastifyInstance): void {
     const { repairsText = false } = request.routeOptions.config
     const fault = faultInText(text, { strings: !repairsText })
     if (fault) return done(fault.path === '' ? whole(fault.message) : invalidField(fault.path, fault.message))
-    parse(request, text, (error, value) => done(error && (namesPrototype(text) ?? error), value))
+    parse(request, text, (error, value) => done(error && unreadable(text), value))
   })
 }
 
@@ -37,12 +39,19 @@ function whole(message: string): XQueueError {
   return new XQueueError('invalid_request', `the body ${message}`)
 }
 
-/** What the parser refuses although it is JSON: names that would reach the prototype of what they are copied to. */
-function namesPrototype(text: string): XQueueError | null {
+function encoded(encoding: string): XQueueError {
+  const detail = `the body has Content-Encoding ${encoding.slice(0, 40)}: send it as it is, without that header`
+  return new XQueueError('unsupported_media_type', detail)
+}
+
+/** Text that is no JSON, or JSON with names that would reach the prototype of the object that they are copied to. */
+function unreadable(text: string): XQueueError {
   try {
     JSON.parse(text)
-  } catch {
-    return null
+  } catch (error) {
+    // Without the text around the fault: it may hold a key, and a refusal may be logged.
+    const why = (error as Error).message.replace(/, (?:\.\.\.)?".*$/s, '')
+    return new XQueueError('invalid_request', `the body is not valid JSON: ${why}`)
   }
   return new XQueueError('invalid_request', 'no field may be named __proto__, or constructor with a prototype in it')
 }

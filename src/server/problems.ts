@@ -20,7 +20,7 @@ export function answerProblems(server: FastifyInstance): void {
   server.setErrorHandler((error: FastifyError, request, reply) => {
     // What is wrong with a call that there is not, nobody needs to know.
     if (request.is404 && !(error instanceof XQueueError)) return answerNoSuchCall(server, request, reply)
-    const known = toXQueueError(error)
+    const known = toXQueueError(error, request)
     if (known.status >= 500) request.log.error({ err: error }, 'a request failed')
     return sendProblem(reply, request, known)
   })
@@ -69,16 +69,16 @@ function methodsOf(server: FastifyInstance, path: string): string[] {
   return (named.length > 0 ? named : routes.filter(([, pattern]) => isOf(pattern))).map(([method]) => method)
 }
 
-export function toXQueueError(error: FastifyError): XQueueError {
+export function toXQueueError(error: FastifyError, request?: FastifyRequest): XQueueError {
   if (error instanceof XQueueError) return error
   if (error.validation) {
-    const errors = withoutAlternatives(error.validation).slice(0, ERRORS_MAX).map(fieldErrorOf)
+    const errors = withoutAlternatives(meant(error.validation)).slice(0, ERRORS_MAX).map(fieldErrorOf)
     const first = errors[0]
     const detail = `${error.validationContext ?? 'request'}: ${first?.path || 'it'} ${first?.message}`
     return new XQueueError('invalid_request', detail, { errors })
   }
   const code = FASTIFY_CODES[error.code]
-  if (code) return new XQueueError(code, error.message)
+  if (code) return new XQueueError(code, refusalOf(code, error, request))
   const status = error.statusCode ?? 500
   if (status < 500) return new XQueueError('invalid_request', error.message)
   return new XQueueError('internal', error.message, {}, { cause: error })
@@ -110,6 +110,25 @@ function withoutAlternatives(errors: readonly Validation[]): Validation[] {
     kept.splice(0, kept.length, ...kept.filter((each) => !isOfForm(each)), ...instead)
   }
   return kept
+}
+
+/** A schema that forbids fields together is also broken by what is no object at all: that says nothing. */
+function meant(errors: readonly Validation[]): readonly Validation[] {
+  const mistyped = new Set(errors.filter(({ keyword }) => keyword === 'type').map(({ instancePath }) => instancePath))
+  if (mistyped.size === 0) return errors
+  return errors.filter(({ keyword, instancePath }) => keyword !== 'not' || !mistyped.has(instancePath))
+}
+
+/** Fastify says less than the request does. */
+function refusalOf(code: ErrorCode, error: FastifyError, request: FastifyRequest | undefined): string {
+  if (!request) return error.message
+  if (code === 'too_large') {
+    const bytesMax = request.routeOptions.bodyLimit
+    return `the body has more than ${bytesMax} bytes: send less at once, or keep the data elsewhere`
+  }
+  const type = request.headers['content-type']?.slice(0, 80)
+  const has = type ? `Content-Type ${type}` : 'no Content-Type'
+  return `the body has ${has}: send JSON with Content-Type: application/json`
 }
 
 function fieldErrorOf(error: Validation): FieldError {

@@ -1,14 +1,14 @@
 import { Type } from 'typebox'
 import { STATUSES } from '../task/status.ts'
-import { BatchSchema, GroupSchema, TypeNameSchema } from '../task/task-input.ts'
+import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '../task/task-input.ts'
 
 /** The shapes that requests are validated with and OpenAPI is written from. */
 
 /** A format of ours: the engine that wrote it reads it. */
 export const CURSOR_FORMAT = 'cursor'
-const TAG = '^([^:]|\\\\:)+:'
 /** Each task that is left out is read: beyond this, `cursor` is the way. */
 const OFFSET_MAX = 10_000
+const TAG_FILTER = 'key:value; a colon in the key is written as \\:'
 const closed = { additionalProperties: false }
 
 /** Titles are the names of schemas in the document. */
@@ -18,9 +18,7 @@ export const FilterSchema = Type.Object(
   {
     status: Type.Optional(StatusSchema),
     type: Type.Optional(TypeNameSchema),
-    tag: Type.Optional(
-      Type.String({ maxLength: 400, pattern: TAG, description: 'key:value; a colon in the key is written as \\:' }),
-    ),
+    tag: Type.Optional(Type.String({ maxLength: 400, pattern: TAG_FILTER_PATTERN, description: TAG_FILTER })),
     group: Type.Optional(GroupSchema),
     batch: Type.Optional(BatchSchema),
   },

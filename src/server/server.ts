@@ -184,7 +184,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     requestTimeout: connections.requestTimeout,
     clientErrorHandler: answerUnreadable,
     // URLs that the router cannot read.
-    frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error)),
+    frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error, request)),
     forceCloseConnections: 'idle',
     return503OnClosing: false, // It would be no problem document: see refuseWhileClosing.
     trustProxy: trustedProxies.length > 0 && [...trustedProxies],
@@ -344,7 +344,7 @@ function securityOf(scope: RouteScope): Record<string, []>[] {
 function coerceQuery(query: Record<string, unknown>): void {
   for (const name of ['limit', 'offset']) {
     const value = query[name]
-    if (typeof value === 'string' && /^\d{1,6}$/.test(value)) query[name] = Number(value)
+    if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
   }
   if (query.purge === 'true' || query.purge === 'false') query.purge = query.purge === 'true'
 }

@@ -40,11 +40,15 @@ export const BatchSchema = Type.String({
   description: 'A name that tasks are counted, listed, canceled and retried under together',
 })
 
+/** A filter by a tag. */
+export const TAG_FILTER_PATTERN = '^([^:]|\\\\:)+:'
+
 /** What is told of a text that does not fit a pattern or a format of these schemas. */
 export const FORMS: Readonly<Record<string, string>> = {
   [TYPE_PATTERN.source]: 'must be letters, digits and . _ : - after a first letter or digit, as in daily-report',
   [NO_CONTROLS]: 'must not have control characters',
   [NO_DOTS]: 'must not have control characters, nor be . or ..',
+  [TAG_FILTER_PATTERN]: 'must be key:value, as in customer:7',
   'date-time': 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z',
 }
 
@@ -203,7 +207,8 @@ export async function specOf(
   const spec = completeSpec({
     type: input.type,
     payload,
-    runAt: runAt ?? null,
+    // Before 1970, as .NET and Go write a time that was never set, it is due as any time in the past is.
+    runAt: runAt === null || runAt === undefined ? null : Math.max(runAt, 0),
     byDefault: leftOut(input),
     ...known?.defaults,
     ...(input.priority === undefined ? {} : { priority: Math.min(input.priority, TASK_LIMITS.priorityMax) }),

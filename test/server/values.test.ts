@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
@@ -26,9 +27,12 @@ afterAll(async () => {
 })
 beforeEach(() => post('/tasks/cancel', '{}'))
 
-// biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
-async function post(path: string, body: string | Uint8Array<ArrayBuffer>): Promise<{ status: number; body: any }> {
-  const headers = { 'content-type': 'application/json' }
+async function post(
+  path: string,
+  body: string | Uint8Array<ArrayBuffer>,
+  headers: Record<string, string> = { 'content-type': 'application/json' },
+  // biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
+): Promise<{ status: number; body: any }> {
   const answer = await fetch(url + path, { method: 'POST', headers, body })
   return { status: answer.status, body: await answer.json() }
 }
@@ -77,6 +81,72 @@ it('takes a body with a byte order mark, whole pairs, and digits that are text o
   const payload = '{"pair":"\\ud83d\\ude00","id":"1234567890123456789","float":1.5e300,"most":9007199254740991}'
   const { status, body } = await post('/tasks', `\ufeff{"type":"plain","payload":${payload}}`)
   expect([status, body.payload]).toEqual([201, JSON.parse(payload)])
+})
+
+it('names the Content-Encoding that it does not read', async () => {
+  const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip' }
+  const { status, body } = await post('/tasks', new Uint8Array(gzipSync('{"type":"plain"}')), headers)
+  expect([status, body.code, body.detail]).toEqual([
+    415,
+    'unsupported_media_type',
+    'the body has Content-Encoding gzip: send it as it is, without that header',
+  ])
+  const plain = { ...headers, 'content-encoding': 'identity' }
+  expect((await post('/tasks', '{"type":"plain"}', plain)).status).toBe(201)
+})
+
+it.each([
+  ['a form', 'application/x-www-form-urlencoded', /^the body has Content-Type application\/x-www-form-urlencoded: /],
+  ['text', 'text/plain', /^the body has Content-Type text\/plain: /],
+])('says of %s what to send instead', async (_, type, detail) => {
+  const { status, body } = await post('/tasks', '{"type":"plain"}', { 'content-type': type })
+  expect([status, body.detail]).toEqual([415, expect.stringMatching(detail)])
+  expect(body.detail).toMatch(/: send JSON with Content-Type: application\/json$/)
+})
+
+it('says how large a body may be', async () => {
+  const { status, body } = await post('/tasks', `{"type":"plain","payload":"${'x'.repeat(2_000_000)}"}`)
+  expect([status, body.detail]).toEqual([413, expect.stringMatching(/^the body has more than 1114112 bytes: /)])
+})
+
+it.each([
+  ['{"type":"plain",}', /^the body is not valid JSON: .*double-quoted property name.* at position 16/],
+  ['{"type":"plain","payload":NaN}', /^the body is not valid JSON: Unexpected token 'N'$/],
+  ['{"type":"plain"', /^the body is not valid JSON: .* at position 15/],
+])('says where %s is no JSON, and repeats nothing of it', async (text, detail) => {
+  const { status, body } = await post('/tasks', text)
+  expect([status, body.detail]).toEqual([400, expect.stringMatching(detail)])
+  expect(body.detail).not.toContain('plain')
+})
+
+it.each([
+  ['/tasks', '[{"type":"plain"}]', '', 'body: it must be object'],
+  ['/tasks', '"plain"', '', 'body: it must be object'],
+  ['/tasks/batch', '{"tasks":["plain"]}', 'tasks[0]', 'body: tasks[0] must be object'],
+  ['/schedules', '[]', '', 'body: it must be object'],
+])('of what is no object at %s, says only that: %s', async (path, text, at, detail) => {
+  const { status, body } = await post(path, text)
+  expect([status, body.errors, body.detail]).toEqual([400, [{ path: at, message: 'must be object' }], detail])
+})
+
+it.each(['0001-01-01T00:00:00Z', '1969-12-31T23:59:59.999Z', '2020-01-01T00:00:00+14:00'])(
+  'takes %s as a time that is over',
+  async (time) => {
+    const { status, body } = await post('/tasks', `{"type":"plain","run_at":"${time}"}`)
+    expect([status, body.status]).toEqual([201, 'pending'])
+    expect(await (await fetch(`${url}/tasks/${body.id}/explain`)).json()).not.toMatchObject({ reason: 'delayed' })
+  },
+)
+
+it.each([
+  ['limit=-1', 'limit', 'must be >= 1'],
+  ['offset=-1', 'offset', 'must be >= 0'],
+  ['limit=1000000000', 'limit', 'must be <= 1000'],
+  ['limit=ten', 'limit', 'must be integer'],
+  ['tag=customer', 'tag', 'must be key:value, as in customer:7'],
+])('says what is wrong with %s of a list', async (query, path, message) => {
+  const answer = await fetch(`${url}/tasks?${query}`)
+  expect([answer.status, await answer.json()]).toEqual([400, expect.objectContaining({ errors: [{ path, message }] })])
 })
 
 describe('of a worker over HTTP', () => {
