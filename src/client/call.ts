@@ -1,5 +1,5 @@
 import { ERRORS, type ErrorCode, invalidField, XQueueError } from '../task/errors.ts'
-import { faultIn } from '../task/json.ts'
+import { emptiedIn, faultIn } from '../task/json.ts'
 import { describeError } from '../task/thrown.ts'
 import { injectContext } from '../trace/inject.ts'
 
@@ -19,12 +19,16 @@ export function authorizationOf({ key }: Server): Record<string, string> {
 
 /** @throws XQueueError `invalid_request` with the path of what JSON cannot carry */
 function jsonOf(body: unknown): string {
+  let text: string
   try {
-    return JSON.stringify(body)
+    text = JSON.stringify(body)
   } catch (error) {
     const { path, message } = faultIn(body) ?? { path: 'the body', message: `is no JSON: ${describeError(error)}` }
     throw invalidField(path, message)
   }
+  const lost = emptiedIn(body, text)
+  if (lost) throw invalidField(lost.path, lost.message)
+  return text
 }
 
 /**

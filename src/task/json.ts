@@ -39,6 +39,7 @@ export function faultIn(value: unknown, levels = LEVELS_MAX): JsonFault | null {
 function faultInside(value: object, levels: number): JsonFault | null {
   if (levels === 0) return { path: '', message: TOO_DEEP }
   if (value instanceof ChangedNumber) return faultOfNumber(value)
+  if (value instanceof Map || value instanceof Set) return { path: '', message: emptied(value) }
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) {
       const fault = faultIn(value[index], levels - 1)
@@ -51,6 +52,30 @@ function faultInside(value: object, levels: number): JsonFault | null {
     if (!key.isWellFormed()) return { path: key.toWellFormed(), message: ILL_FORMED }
     const fault = faultIn((value as Record<string, unknown>)[key], levels - 1)
     if (fault) return under(key, fault)
+  }
+  return null
+}
+
+/** JSON writes these as `{}`, without a word. */
+function emptied(value: Map<unknown, unknown> | Set<unknown>): string {
+  return value instanceof Map
+    ? 'is a Map, which JSON writes as {}: give Object.fromEntries(map)'
+    : 'is a Set, which JSON writes as {}: give [...set]'
+}
+
+/** Where a value holds a Map or a Set that its JSON has lost. What writes itself (`toJSON`) is left alone. */
+export function emptiedIn(value: unknown, text: string): JsonFault | null {
+  return text.includes('{}') ? collectionIn(value, LEVELS_MAX) : null
+}
+
+function collectionIn(value: unknown, levels: number): JsonFault | null {
+  if (typeof value !== 'object' || value === null || levels === 0) return null
+  if ('toJSON' in value) return null
+  if (value instanceof Map || value instanceof Set) return { path: '', message: emptied(value) }
+  const isList = Array.isArray(value)
+  for (const [key, inner] of Object.entries(value)) {
+    const fault = collectionIn(inner, levels - 1)
+    if (fault) return under(isList ? `[${key}]` : key, fault)
   }
   return null
 }
@@ -102,6 +127,8 @@ export function write(value: unknown): { written: JsonText } | { fault: JsonFaul
     const text = JSON.stringify(value) as string | undefined
     if (text === undefined) return { fault: { path: '', message: `is a ${typeof value}, which JSON cannot carry` } }
     if (isTooDeep(text)) return { fault: { path: '', message: TOO_DEEP } }
+    const lost = emptiedIn(value, text)
+    if (lost) return { fault: lost }
     return { written: new JsonText(text.includes('\\ud') ? text.replace(ESCAPES, repaired) : text) }
   } catch (error) {
     return { fault: unwritable(value, error) }

@@ -113,6 +113,7 @@ export function admissionContract(stage: Stage): void {
       ['a payload', { payload: { to: [HALF] } }, /payload\.to\[0\]/],
       ['a number that JSON has no form for', { payload: { n: Number.NaN } }, /payload\.n is NaN/],
       ['a BigInt', { payload: { n: 1n as never } }, /payload\.n is a BigInt.*string/],
+      ['a Map', { payload: { n: new Map() as never } }, /payload\.n is a Map/],
       ['a delay that is none', { delayMs: Number.NaN }, /delayMs/],
       ['a time-out with a fraction', { processTimeoutMs: 1.5 }, /processTimeoutMs/],
       ['a time that is none', { runAt: Number.POSITIVE_INFINITY }, /runAt/],

@@ -60,3 +60,18 @@ it('is what the command line reads payloads with', () => {
   expect(() => parseJson('"\\ud83d"', 'line 7')).toThrow(/^line 7 holds half a surrogate pair/)
   expect(() => parseJson('{', 'line 7')).toThrow(/^line 7 is no JSON/)
 })
+
+it.each([
+  [new Map([['a', 1]]), 'is a Map, which JSON writes as {}: give Object.fromEntries(map)', ''],
+  [{ seen: [{}, new Set([1])] }, 'is a Set, which JSON writes as {}: give [...set]', 'seen[1]'],
+])('refuses %o, whose content JSON would leave out', (value, message, path) => {
+  expect(write(value)).toEqual({ fault: { path, message } })
+  expect(faultIn(value)).toEqual({ path, message })
+})
+
+it('writes what is empty, and what says itself how it is written', () => {
+  const own = { toJSON: () => ({}), map: new Map() }
+  expect(write([{}, own, new Date(0), [new Date(1)]])).toEqual({
+    written: expect.objectContaining({ text: '[{},{},"1970-01-01T00:00:00.000Z",["1970-01-01T00:00:00.001Z"]]' }),
+  })
+})
