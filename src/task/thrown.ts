@@ -1,3 +1,5 @@
+import { inspect } from 'node:util'
+
 /** A description has no more characters; the causes of an error come after its own stack. */
 export const DESCRIPTION_CHARS_MAX = 16_384
 /** Causes of causes, and errors of an AggregateError, that are described. */
@@ -79,7 +81,16 @@ function valueText(value: unknown): string {
   try {
     return typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
   } catch {
-    return typeof value === 'bigint' ? `${value}n` : UNKNOWN
+    return inspected(value)
+  }
+}
+
+/** What JSON cannot carry: big integers, circles, and objects that throw when their fields are read. */
+function inspected(value: unknown): string {
+  try {
+    return inspect(value, { customInspect: false, maxStringLength: DESCRIPTION_CHARS_MAX })
+  } catch {
+    return UNKNOWN
   }
 }
 

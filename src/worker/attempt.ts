@@ -8,7 +8,7 @@ import { failureOf, type Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import { DoNotRetry, retryOf } from '../task/retry.ts'
 import { TASK_LIMITS } from '../task/task.ts'
-import { describeError } from '../task/thrown.ts'
+import { describeError, errorOf } from '../task/thrown.ts'
 import type { Time } from '../task/time.ts'
 import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
 import type { HandlerContext, RegisteredHandler } from './handlers.ts'
@@ -157,7 +157,20 @@ export class Attempt {
   }
 
   #end(outcome: Outcome, thrown?: unknown): void {
-    if (this.#close(outcome, thrown)) this.#options.ended(outcome)
+    if (!this.#close(outcome, thrown)) return
+    this.#logFailure(outcome, thrown)
+    this.#options.ended(outcome)
+  }
+
+  #logFailure(outcome: Outcome, thrown: unknown): void {
+    const { logger } = this.#options
+    const { task } = this.lease
+    const fields = { task_id: task.id, type: task.type, attempt: task.attempts + 1 }
+    if (outcome.kind === 'timeout') logger.warn(fields, 'an attempt ran out of time')
+    // One that was canceled has only done as it was asked.
+    if (outcome.kind !== 'failure' || this.#abortReason !== undefined) return
+    const reason = thrown === undefined ? { why: outcome.error } : { err: errorOf(thrown) }
+    logger.warn({ ...fields, ...reason }, 'an attempt failed')
   }
 
   /** False when it had ended before. */

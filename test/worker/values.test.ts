@@ -95,6 +95,46 @@ describe('what cannot be described', () => {
   })
 })
 
+it('tells of a thrown object what JSON cannot carry', () => {
+  const round: Record<string, unknown> = { code: 7 }
+  round.self = round
+  expect(describeError({ code: 7, rows: 1n })).toMatch(/code: 7, rows: 1n/)
+  expect(describeError(round)).toMatch(/code: 7, self: \[Circular/)
+  expect(describeError(1n)).toBe('1n')
+})
+
+it('fails a task whose result is a Map, rather than keep an empty object', async () => {
+  await startWith({ counts: { run: () => ({ by: new Map([['a', 1]]) }) as never } })
+  const { status, error, attempts } = await ended(await submit('counts', { maxRetry: 3 }))
+  expect([status, attempts]).toEqual(['failed', 1])
+  expect(error).toMatch(/result\.by is a Map, which JSON writes as \{\}: give Object\.fromEntries\(map\)/)
+})
+
+it('logs each attempt that fails or runs out of time with its task, and none that was canceled', async () => {
+  await startWith({
+    broken: { run: () => Promise.reject(new Error('no disk')), retry: { base: '1ms' } },
+    huge: { run: () => 'x'.repeat(2_000_000) },
+    slow: { run: (_, { signal }) => new Promise((_resolve, fail) => signal.addEventListener('abort', fail)) },
+  })
+  const broken = await submit('broken', { maxRetry: 1 })
+  const huge = await submit('huge')
+  const slow = await submit('slow', { processTimeoutMs: 20 })
+  await Promise.all([broken, huge, slow].map(ended))
+  const canceled = await submit('slow')
+  await until(canceled, ({ status }) => status === 'processing')
+  await engine.cancel({ ids: [canceled] })
+  expect((await ended(canceled)).status).toBe('canceled')
+  const logged = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg.startsWith('an attempt'))
+  const of = (id: string) => logged.filter(({ task_id }) => task_id === id)
+  expect(of(broken)).toMatchObject(
+    [1, 2].map((attempt) => ({ level: 40, type: 'broken', attempt, err: { message: 'no disk' }, msg: FAILED })),
+  )
+  expect(of(huge)).toMatchObject([{ attempt: 1, why: expect.stringMatching(/2000002 bytes/), msg: FAILED }])
+  expect(of(slow)).toMatchObject([{ attempt: 1, msg: 'an attempt ran out of time' }])
+  expect(of(canceled)).toEqual([])
+})
+const FAILED = 'an attempt failed'
+
 it('keeps a result as it was returned, though it turns into what cannot be written', async () => {
   const kept: Record<string, unknown>[] = []
   await startWith({
