@@ -15,6 +15,7 @@ export {
   type Percentiles,
   RATE_LIMITS,
   type Rate,
+  TYPES_NAMED_MAX,
   type TypeChange,
   type TypeInfo,
 } from './type-info.ts'
@@ -166,7 +167,7 @@ export interface Turn {
    * have ready tasks take turns, those without a group being one group of their own; within a group, the task that has
    * been ready longest (by `runAt`, then by submission). The next turn is that of the group served longest ago; one
    * that never was goes first, of several the one whose first task has been ready longest. A group with nothing ready
-   * may be forgotten.
+   * may be forgotten. A type that the worker names and nobody has made known is made, up to `TYPES_NAMED_MAX`.
    */
   want: number
   types?: readonly string[]

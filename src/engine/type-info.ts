@@ -39,6 +39,12 @@ export interface Rate {
   perMs: number
 }
 
+/**
+ * Workers that only name their types make no type beyond so many, counting those that were served lately. Declared
+ * types and those of handlers always come into being. On Redis it holds for each partition.
+ */
+export const TYPES_NAMED_MAX = 1_000
+
 export const RATE_LIMITS = { max: 1_000_000, perMs: 86_400_000 } as const
 
 export interface TypeInfo {

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Engine, Lease, Turn, WorkerIdentity } from '../engine/engine.ts'
+import { type Engine, type Lease, type Turn, TYPES_NAMED_MAX, type WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { type Json, joined, write } from '../task/json.ts'
@@ -17,8 +17,6 @@ const WAIT_MS_MAX = 60_000
 /** A call that takes many tasks stops when they have so many bytes; it looks after each step. */
 const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 const TAKEN_AT_ONCE = 16
-/** Workers over HTTP add no type beyond these. */
-const TYPES_MAX = 1_000
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
 
 /** Workers in any language: take leases, settle them, keep them alive. */
@@ -167,16 +165,18 @@ export function leaseRoutes({ engine, access, types, closing }: ServerContext): 
   ]
 }
 
-/** A worker over HTTP makes the types that it names: a bounded number. @throws XQueueError `too_many_types` */
+/** The engine makes no more types than these; here a worker learns why. @throws XQueueError `too_many_types` */
 async function refuseManyTypes(engine: Engine, known: ServerContext['types'], named: readonly string[]): Promise<void> {
   const asked = [...new Set(named)]
   const found = await Promise.all(asked.map((type) => known.of(type)))
   const unknown = asked.filter((_, index) => found[index] === null)
   if (unknown.length === 0) return
   const { length } = await engine.types()
-  if (length + unknown.length <= TYPES_MAX) return
-  const detail = `there are ${length} task types and may be ${TYPES_MAX}: "${unknown[0]}" would be one more`
-  throw new XQueueError('too_many_types', `${detail}; name types that exist (GET /api/v1/types)`)
+  if (length + unknown.length <= TYPES_NAMED_MAX) return
+  const [name] = unknown
+  const detail = `there are ${length} task types, and a worker may name new ones up to ${TYPES_NAMED_MAX}`
+  const remedy = `name a type that exists, or have an operator declare this one with POST /api/v1/types/${name}`
+  throw new XQueueError('too_many_types', `${detail}, so "${name}" is not added: ${remedy}`)
 }
 
 /** Leases in the form in which they are answered, a bounded number of bytes: the rest is there for the next call. */

@@ -18,6 +18,9 @@ interface LimitInput {
   group_concurrency?: number | null
 }
 
+/** Types that operators may declare; handlers may bring more. */
+const DECLARED_MAX = 10_000
+
 /** Names of the API. */
 const CHANGED: Record<string, string> = { maxConcurrency: 'max_concurrency', groupConcurrency: 'group_concurrency' }
 
@@ -84,6 +87,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       handler: async (request) => {
         const { type } = request.params as { type: string }
         const { declared = true, ceilings } = request.body as TypeInput
+        if (declared) await refuseManyDeclared(engine, type)
         const to = ceilings === undefined ? { declared } : { declared, ceilings: ceilingsOf(ceilings) }
         return typeJson(await change(request, type, to))
       },
@@ -196,6 +200,15 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       },
     },
   ]
+}
+
+/** @throws XQueueError `too_many_types` */
+async function refuseManyDeclared(engine: ServerContext['engine'], type: string): Promise<void> {
+  if ((await engine.types({ names: [type] })).length > 0) return
+  const { length } = await engine.types()
+  if (length < DECLARED_MAX) return
+  const remedy = 'undo declarations that are not needed (`xqueue declare TYPE --undo`)'
+  throw new XQueueError('too_many_types', `there are ${length} task types and may be ${DECLARED_MAX}: ${remedy}`)
 }
 
 export function noType(type: string): XQueueError {

@@ -26,7 +26,7 @@ export const ERRORS = {
   task_not_retryable: [409, 'The task cannot be retried', 'Only failed, canceled and timed-out tasks can.'],
   schedule_exists: [409, 'There is another schedule of that name', 'Change it with PATCH, or choose another id.'],
   too_many_successors: [409, 'Too many tasks wait for one', 'Let them wait for one in between.'],
-  too_many_types: [409, 'Too many task types', 'Use a type that exists.'],
+  too_many_types: [409, 'Too many task types', 'Use a type that exists, or have it declared.'],
   too_many_schedules: [409, 'There are too many schedules', 'Remove one that is not needed.'],
   lease_lost: [410, 'The lease is no longer held', 'Drop this run: the task was handed out again, or has ended.'],
   too_large: [413, 'Too large', 'Send less at once, or keep the data elsewhere and submit where it is.'],

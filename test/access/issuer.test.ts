@@ -92,6 +92,39 @@ it.each([
   expect(headers.get('www-authenticate')).toContain('invalid_token')
 })
 
+it('bounds a token to the types and groups of its claims', async () => {
+  const scope = 'submit read admin'
+  const bound = await sign(first, { scope, sub: 'acme', xqueue_types: ['quick'], xqueue_groups: ['acme'] })
+  const free = await sign(first, { scope })
+  const submit = (token: string, task: object) => call(guarded.url, token, 'POST', '/tasks', task)
+  const seen = async (token: string, id: string) => (await call(guarded.url, token, 'GET', `/tasks/${id}`)).status
+  const own = await submit(bound, { type: 'quick', delay: '1h' })
+  expect(own).toMatchObject({ status: 201, body: { group: 'acme' } })
+  const others = [
+    await submit(free, { type: 'quick', delay: '1h', group: 'rival' }),
+    await submit(free, { type: 'quick', delay: '1h' }),
+    await submit(free, { type: 'show', delay: '1h', group: 'acme' }),
+  ]
+  expect(await Promise.all(others.map(({ body }) => seen(free, body.id)))).toEqual([200, 200, 200])
+  expect(await Promise.all(others.map(({ body }) => seen(bound, body.id)))).toEqual([404, 404, 404])
+  expect(await seen(bound, own.body.id)).toBe(200)
+  const { tasks } = (await call(guarded.url, bound, 'GET', '/tasks')).body
+  expect(tasks.map(({ id }: { id: string }) => id)).toEqual([own.body.id])
+  expect((await call(guarded.url, bound, 'GET', '/types')).body).toMatchObject({ count: 1, types: [{ pending: 1 }] })
+  expect((await submit(bound, { type: 'show' })).body).toMatchObject({ status: 400, registered_types: ['quick'] })
+  expect((await submit(bound, { type: 'quick', group: 'rival' })).status).toBe(400)
+})
+
+it.each([
+  ['xqueue_types', 'quick', 'must be a list of names'],
+  ['xqueue_types', [], 'has 0 names: give 1 to 100'],
+  ['xqueue_types', ['no spaces'], 'has "no spaces"'],
+  ['xqueue_groups', ['acme', 7], 'must be a list of names'],
+])('refuses a token whose claim %s is %j, rather than giving it everything', async (claim, value, words) => {
+  const { status, body } = await ask(await sign(first, { [claim]: value }))
+  expect([status, body.detail]).toEqual([401, expect.stringContaining(words)])
+})
+
 it('refuses tokens that the issuer did not sign', async () => {
   const stranger = await pair('first')
   expect((await ask(await sign(stranger))).body.detail).toContain('signature of the token is wrong')

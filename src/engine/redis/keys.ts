@@ -1,4 +1,5 @@
 import { WAITED_TOO_LONG } from '../../task/outcome.ts'
+import { TYPES_NAMED_MAX } from '../type-info.ts'
 
 /**
  * The names of everything that XQueue keeps in Redis, after the partition's prefix `<prefix>:{<partition>}:`. All keys
@@ -154,5 +155,6 @@ export function luaConstants(place: Names & { kind: string }): Map<string, strin
     ['CLUSTER', String(place.kind === 'cluster')],
     // Lua passes at most some 8000 values to a call.
     ['CHUNK', '4000'],
+    ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
   ])
 }

@@ -337,7 +337,7 @@ export class Turns {
   }
 
   #headArgs(partition: number): (string | number)[] {
-    const { cancelGraceMs, retention } = this.#options
-    return [this.#process, this.#store.wasMet(partition), cancelGraceMs, retention.ageMs]
+    const { cancelGraceMs, retention, typeTtlMs } = this.#options
+    return [this.#process, this.#store.wasMet(partition), cancelGraceMs, retention.ageMs, typeTtlMs]
   }
 }

@@ -1,6 +1,13 @@
 import { type Ceilings, changedCeilings } from '../../task/ceilings.ts'
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
-import type { EngineOptions, HandlerSettings, Rate, TypeChange, WorkerIdentity } from '../engine.ts'
+import {
+  type EngineOptions,
+  type HandlerSettings,
+  type Rate,
+  TYPES_NAMED_MAX,
+  type TypeChange,
+  type WorkerIdentity,
+} from '../engine.ts'
 import { unknownType } from '../refusals.ts'
 import type { Ring } from './ring.ts'
 import type { Row, Store } from './store.ts'
@@ -139,11 +146,24 @@ export class Registry {
     const { processed = 0, failed = 0 } = before ?? {}
     this.#store.run('touchWorker', id, host, pid, types, concurrency, startedAt, tx.now, processed, failed)
     this.#touched.set(id, { at: tx.now, types: worker.types, processed: 0, failed: 0 })
+    let room: number | undefined
     for (const type of worker.types) {
-      this.insert(type)
+      if (!this.rules(type)) {
+        room ??= this.#roomForNamed(tx.now)
+        if (room <= 0) continue
+        room -= 1
+        this.insert(type)
+      }
       this.#store.run('typeSeen', tx.now, type)
       this.#rules.delete(type)
     }
+  }
+
+  /** How many types may still be made by naming them; names that were served long ago and never used go first. */
+  #roomForNamed(now: number): number {
+    const stale = now - this.#options.typeTtlMs
+    if (this.#store.run('dropUnusedTypes', stale) > 0) this.#rules.clear()
+    return TYPES_NAMED_MAX - (this.#store.get('countServed', stale)!.n as number)
   }
 
   /** Counts an attempt of a worker, to be written with its next touch. */

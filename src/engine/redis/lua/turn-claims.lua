@@ -112,10 +112,7 @@ local function rules_of(kinds, want)
   end
   for index, kind in ipairs(kinds) do
     local text = values[index * 2 - 1]
-    if not text and not has_lost(was_here) then
-      text = NEW_RULES
-      call('HSET', P .. KEY.rules, kind, text)
-    end
+    if not text and not has_lost(was_here) and make_type(kind) then text = NEW_RULES end
     if text then
       local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
       local rule = { free = paused == '1' and 0 or want, rings = {}, group_limit = tonumber(group_limit) }

@@ -1,6 +1,7 @@
 -- A turn's leases: renewed, settled, and what that leaves behind. The first part of the turn, which
 -- turn.lua ends.
 local process, was_here, grace_ms
+local type_ttl_ms, types_room
 local woken_in_vain, outcome_refs, turns
 local held, heads_of_turn
 local ended, ended_of, left, freed, claimed, succeeded
@@ -13,6 +14,34 @@ local NO_ERROR = '\nnull'
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 -- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
 local TAIL_AT = 42
+
+-- How many types may still be made by naming them; names that were served long ago and never used go first.
+local function room_for_named()
+  local served, known = 0, call('HGETALL', P .. KEY.known)
+  for index = 1, #known, 2 do
+    local kind = known[index]
+    if tonumber(known[index + 1]) > now - type_ttl_ms then
+      served = served + 1
+    elseif call('HGET', P .. KEY.rules, kind) == NEW_RULES and call('HEXISTS', P .. KEY.rules, kind .. '/lanes') == 0
+      and call('HEXISTS', P .. KEY.back_off, kind) == 0 and call('HEXISTS', P .. KEY.ceilings, kind) == 0
+      and call('SISMEMBER', P .. KEY.declared, kind) == 0 then
+      call('HDEL', P .. KEY.known, kind)
+      call('HDEL', P .. KEY.rules, kind)
+    end
+  end
+  return TYPES_NAMED_MAX - served
+end
+
+-- Whether there is a type, which is made if a worker names it and there is room.
+local function make_type(kind)
+  if call('HEXISTS', P .. KEY.rules, kind) == 1 then return true end
+  types_room = types_room or room_for_named()
+  if types_room <= 0 then return false end
+  types_room = types_room - 1
+  call('HSET', P .. KEY.rules, kind, NEW_RULES)
+  call('HSET', P .. KEY.known, kind, NOW)
+  return true
+end
 
 -- A success of a lease that its own worker reports, decided while no cancel was asked for.
 local function success(ref, fence, result)

@@ -1,7 +1,7 @@
 -- Turns of workers: renew leases, settle outcomes, claim tasks. Several turns in one step.
 --
 -- ARGV  now, this process, '1' if it has met the store before, grace of a cancel (ms), how long a finished task may be
---       kept (ms); number of types that this
+--       kept (ms), how long a type stays known that is not served (ms); number of types that this
 --       process was woken for in vain, each; number of lanes that leases are of, (number, name) each; number of turns;
 --       each turn: the worker's id, the same as JSON, its description as JSON or '' (nothing new), attempts that went
 --       well and that did not since then, '1' if it leaves, lease in ms; number of renewals, (ref, fence, progress or
@@ -72,7 +72,7 @@ local function read_turn()
 end
 
 local function read()
-  process, was_here, grace_ms, retention_ms = arg(), arg(), number(), number()
+  process, was_here, grace_ms, retention_ms, type_ttl_ms, types_room = arg(), arg(), number(), number(), number(), nil
   woken_in_vain, outcome_refs, turns = {}, {}, {}
   for index = 1, number() do woken_in_vain[index] = arg() end
   for _ = 1, number() do
@@ -99,9 +99,11 @@ local function touch(turn)
     if turn.failed ~= '0' then call('HINCRBY', P .. KEY.worked, '-' .. worker, turn.failed) end
     local is_whole = not has_lost(was_here)
     for _, kind in ipairs(turn.types) do
-      call('HSET', P .. KEY.known, kind, NOW)
       -- A worker over HTTP tells nothing else of its types.
-      if is_whole then call('HSETNX', P .. KEY.rules, kind, NEW_RULES) end
+      local is_made = is_whole and make_type(kind)
+      if is_made or (not is_whole and call('HLEN', P .. KEY.known) < TYPES_NAMED_MAX) then
+        call('HSET', P .. KEY.known, kind, NOW)
+      end
     end
   end
 end

@@ -7,6 +7,18 @@ SELECT * FROM types ORDER BY type;
 -- name: insertType
 INSERT OR IGNORE INTO types (type, retry_delays_ms, retry_jitter) VALUES (?, ?, ?);
 
+-- name: countServed
+SELECT count(*) AS n FROM types WHERE last_seen > ?;
+
+-- name: dropUnusedTypes
+-- Of which nothing is known but a name, and which no worker has served since ?1.
+DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceilings = '{}'
+  AND max_concurrency_source = 'handler' AND group_concurrency_source = 'handler' AND rate_source = 'handler'
+  AND max_concurrency IS NULL AND group_concurrency IS NULL AND rate_max IS NULL
+  AND payload_schema IS NULL AND spec_defaults = '{}'
+  AND NOT EXISTS (SELECT 1 FROM counts WHERE counts.type = types.type)
+  AND NOT EXISTS (SELECT 1 FROM schedules WHERE json_extract(body, '$.task.type') = types.type);
+
 -- name: setHandler
 UPDATE types SET retry_delays_ms = ?2, retry_jitter = ?3, payload_schema = ?4, spec_defaults = ?7, last_seen = ?5,
   max_concurrency = CASE max_concurrency_source WHEN 'handler' THEN ?6 ELSE max_concurrency END,

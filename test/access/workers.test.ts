@@ -1,0 +1,57 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Bounds } from '../../src/task/bounds.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { Guarded } from './stage.ts'
+
+let redis: RunningRedis
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterAll(() => redis.stop())
+
+describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_id, on %s', (store) => {
+  let guarded: Guarded
+  beforeAll(async () => {
+    guarded = await Guarded.start(store === 'Redis' ? { engine: `${redis.url}?prefix=workers` } : {})
+  })
+  afterAll(() => guarded.stop())
+
+  it.each([
+    ['no bounds', null, null],
+    ['bounds of their own', 'acme', 'rival'],
+  ])('are two workers, with %s: neither sees, ends or replaces the other', async (name, oneGroup, otherGroup) => {
+    const type = `shared-${name.length}`
+    await guarded.engine.configureType(type, { declared: true })
+    const boundsOf = (group: string | null): Bounds | null => (group ? { types: null, groups: [group] } : null)
+    const all = await guarded.key(['submit', 'read'])
+    const keys = [
+      await guarded.key(['work'], { name: `one-${type}`, bounds: boundsOf(oneGroup) }),
+      await guarded.key(['work'], { name: `other-${type}`, bounds: boundsOf(otherGroup) }),
+    ]
+    for (const group of [oneGroup, otherGroup]) {
+      const task = { type, ...(group ? { group } : {}) }
+      expect((await guarded.call(all, 'POST', '/tasks', task)).status).toBe(201)
+    }
+    const take = async (key: string) =>
+      (await guarded.call(key, 'POST', '/tasks/consume', { types: [type], worker_id: 'same' })).body.leases
+    const [[first], [second]] = [await take(keys[0]!), await take(keys[1]!)]
+    expect(first.task.id).not.toBe(second.task.id)
+
+    const listed = (await guarded.call(all, 'GET', '/workers')).body.workers
+    const own = listed.filter(({ types }: { types: string[] }) => types.includes(type))
+    expect(new Set(own.map(({ id }: { id: string }) => id)).size).toBe(2)
+    expect(own.map(({ running }: { running: number }) => running)).toEqual([1, 1])
+    for (const { id } of own) expect(id).toMatch(/(^|:)(one|other)-.*\/same$/)
+
+    // A cancel is passed on to the worker that runs the task alone.
+    await guarded.call(all, 'DELETE', `/tasks/${first.task.id}`)
+    const beat = async (key: string, lease: string) =>
+      (await guarded.call(key, 'POST', `/leases/${lease}/heartbeat`, {})).body.cancel_requested
+    expect(await beat(keys[0]!, first.lease)).toBe(true)
+    expect(await beat(keys[1]!, second.lease)).toBe(false)
+    const done = await guarded.call(keys[1]!, 'POST', `/leases/${second.lease}/complete`, { result: 1 })
+    expect(done.body.status).toBe('success')
+    const task = (await guarded.call(all, 'GET', `/tasks/${second.task.id}`)).body
+    expect(task.worker_id).toMatch(/other-.*\/same$/)
+  })
+})
