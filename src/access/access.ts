@@ -34,13 +34,14 @@ export class Access {
   readonly #ring: KeyRing
   readonly #options: AccessOptions
   readonly #issuer: Issuer | null
-  readonly #rates = new CallRates()
+  readonly #rates: CallRates
   readonly #connected = new Set<{ principal: Principal; end: () => void }>()
   #looking: NodeJS.Timeout | undefined
 
   constructor(options: AccessOptions) {
     this.#options = options
     this.#ring = new KeyRing(options.engine)
+    this.#rates = new CallRates(options.engine)
     this.#issuer = options.issuer && new Issuer(options.issuer)
   }
 
@@ -68,15 +69,13 @@ export class Access {
     return this.#byKey(token, ended)
   }
 
-  /** Logs somebody in, for half a day and no longer than what was logged in with. */
-  async openSession({
-    name,
-    scopes,
-    rate,
-    bounds,
-    keyId,
-    expiresAt,
-  }: Principal): Promise<{ token: string; expiresAt: number }> {
+  /**
+   * Logs somebody in, for half a day and no longer than what was logged in with. Counts as a call.
+   * @throws XQueueError `too_many_calls` | `unauthorized` | `engine_unavailable`
+   */
+  async openSession(principal: Principal): Promise<{ token: string; expiresAt: number }> {
+    await this.spend(principal)
+    const { name, scopes, rate, bounds, keyId, expiresAt } = principal
     const own = (await this.#ring.all()).filter(({ session, name: of }) => session?.of === keyId && of === name)
     for (const { id } of own.slice(0, Math.max(0, own.length - SESSIONS_MAX + 1))) await this.#ring.drop(id)
     const until = Math.min(Date.now() + SESSION_MS, expiresAt ?? Number.POSITIVE_INFINITY)
@@ -114,12 +113,13 @@ export class Access {
   }
 
   /**
-   * Counts a call, a login or a connection; what a session or a token of a key does counts as the key's.
-   * @throws XQueueError `too_many_calls`
+   * Counts a call or a connection; what a session or a token of a key does counts as the key's. A key without a rate
+   * costs nothing.
+   * @throws XQueueError `too_many_calls` | `engine_unavailable`
    */
-  spend({ id, name, rate }: Principal): void {
+  async spend({ id, name, rate }: Principal): Promise<void> {
     if (!rate) return
-    const waitMs = this.#rates.count(id, rate, performance.now())
+    const waitMs = await this.#rates.count(id, rate)
     if (waitMs === 0) return
     const seconds = Math.ceil(waitMs / 1_000)
     const detail = `${name} may make ${rate.max} calls in ${rate.perMs / 1_000} s: the next one in ${seconds} s`

@@ -38,7 +38,7 @@ export function admitListeners({ access, audit, addressOf }: Admission, prefix: 
     }
     const principal = await listenerOf(access, password, request).catch((error) => refused(null, error))
     if (!may(principal, 'listen')) return refused(principal, notAllowed(principal, 'listen'))
-    access.spend(principal)
+    await access.spend(principal)
     const { interests } = principal
     const topics = interests && topicsOf(interests, prefix)
     // Of a token each is one of its own: it names the key that it was made with, and must not use up what that has.

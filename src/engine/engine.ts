@@ -1,4 +1,4 @@
-import type { ApiKey } from '../task/api-key.ts'
+import type { ApiKey, CallRate } from '../task/api-key.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { BatchInfo, Predecessor } from '../task/flow.ts'
 import type { JsonText } from '../task/json.ts'
@@ -125,6 +125,13 @@ export interface Engine {
    * @throws XQueueError `unauthorized` for a session whose key is no longer kept
    */
   keys(change?: KeyChange): Promise<Keys>
+
+  /**
+   * Counts up to so many calls of a key, exactly and over all processes: no window of the rate ever holds more than its
+   * `max`, and none is refused that the rate allows. A loss of power may undo the last counts. Logs of windows that are
+   * over go by themselves.
+   */
+  countCalls(key: string, rate: CallRate, calls: number): Promise<CallsCounted>
 
   /**
    * Changes a schedule, durably, and answers all of them by their ids. `sweep` makes the tasks: of each tick one, over
@@ -381,6 +388,13 @@ export interface Keys {
   keys: ApiKey[]
   /** What tokens are signed with: 32 random bytes, base64url, made once for each store. */
   secret: string
+}
+
+export interface CallsCounted {
+  /** How many of them the rate allows; only these are counted. */
+  allowed: number
+  /** After how many milliseconds the rate allows the next one; 0 if it allows all. */
+  nextInMs: number
 }
 
 /**

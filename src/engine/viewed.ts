@@ -1,3 +1,4 @@
+import type { CallRate } from '../task/api-key.ts'
 import { invalidField } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { ScheduledTask } from '../task/schedule.ts'
@@ -109,6 +110,10 @@ export class ViewedEngine implements Engine {
 
   keys(change?: KeyChange) {
     return this.#engine.keys(change)
+  }
+
+  countCalls(key: string, rate: CallRate, calls: number) {
+    return this.#engine.countCalls(key, rate, calls)
   }
 
   async schedules(change?: ScheduleChange) {

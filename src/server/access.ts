@@ -111,7 +111,7 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
   if (!may(principal, scope)) throw principal ? notAllowed(principal, scope) : notSignedIn()
   if (principal?.bounds && request.routeOptions.config.whole) throw notForTenants(principal)
   if (!principal || scope === 'open') return
-  access.spend(principal)
+  await access.spend(principal)
 }
 
 async function callerOf(access: Access, { headers, query, routeOptions }: FastifyRequest): Promise<Principal | null> {

@@ -46,7 +46,6 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
         const { key } = request.body as { key: string }
         const principal = await access.authenticate(key.trim())
         if (principal.interests) throw notAccepted('a subscription token opens no session: log in with a key')
-        access.spend(principal)
         const { token, expiresAt } = await access.openSession(principal)
         request.principal = principal
         const seconds = Math.floor((expiresAt - Date.now()) / 1_000)

@@ -5,7 +5,6 @@ import type {
   EventsQuery,
   Explanation,
   Holder,
-  Keys,
   ListQuery,
   Page,
   ScheduleChange,
@@ -239,9 +238,8 @@ export class BoundedEngine implements Engine {
     return { ...page, events: visible.map((event) => this.#withShownWorker(event)) }
   }
 
-  async keys(): Promise<Keys> {
-    throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use one without')
-  }
+  readonly keys = refuseKeys
+  readonly countCalls = refuseKeys
 
   schedules(change?: ScheduleChange) {
     return this.#schedules.change(change)
@@ -408,4 +406,8 @@ export class BoundedEngine implements Engine {
 /** The task of a lease: its token begins with the id, which holds no dot. */
 function idOfLease(lease: string): string {
   return lease.split('.', 1)[0]!
+}
+
+async function refuseKeys(): Promise<never> {
+  throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use one without')
 }

@@ -3,6 +3,7 @@ import type { ApiKey } from '../../src/task/api-key.ts'
 import type { Stage } from './stage.ts'
 
 export function keysContract(stage: Stage): void {
+  countCallsContract(stage)
   const key = (id: string, more: Partial<ApiKey> = {}): ApiKey => ({
     id,
     name: `name of ${id}`,
@@ -82,6 +83,67 @@ export function keysContract(stage: Stage): void {
       expect(secrets[0]!.secret).toMatch(/^[\w-]{43}$/)
       expect(new Set(secrets.map(({ secret }) => secret)).size).toBe(1)
       await second.close()
+    })
+  })
+}
+
+/** At most so many calls of a key in any window of time. */
+function countCallsContract(stage: Stage): void {
+  const rate = { max: 5, perMs: 1_000 }
+  const count = async (calls: number, key = 'a') => (await stage.engine.countCalls(key, rate, calls)).allowed
+
+  describe('countCalls', () => {
+    it('allows a call when the one before has left the window, to the millisecond, and tells when that is', async () => {
+      expect(await stage.engine.countCalls('a', rate, 3)).toEqual({ allowed: 3, nextInMs: 0 })
+      stage.now += 400
+      expect(await stage.engine.countCalls('a', rate, 4)).toEqual({ allowed: 2, nextInMs: 600 })
+      stage.now += 599
+      expect(await stage.engine.countCalls('a', rate, 1)).toEqual({ allowed: 0, nextInMs: 1 })
+      stage.now += 1
+      expect(await stage.engine.countCalls('a', rate, 5)).toEqual({ allowed: 3, nextInMs: 400 })
+      stage.now += 100_000
+      expect(await stage.engine.countCalls('a', rate, 9)).toEqual({ allowed: 5, nextInMs: 1_000 })
+    })
+
+    it('never lets a window hold more, wherever it begins', async () => {
+      const calls: number[] = []
+      for (let step = 0; step < 60; step++) {
+        for (let allowed = await count((step % 4) + 1); allowed > 0; allowed--) calls.push(stage.now)
+        stage.now += (step * 37) % 211
+      }
+      expect(calls.length).toBeGreaterThan(25)
+      for (const from of calls) {
+        expect(calls.filter((at) => at >= from && at < from + rate.perMs).length).toBeLessThanOrEqual(rate.max)
+      }
+    })
+
+    it('is of one key, whatever types are named, and over all processes', async () => {
+      const second = await stage.opened.second()
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? stage.engine : second).countCalls('a', rate, 1)),
+      )
+      expect(answers.reduce((sum, { allowed }) => sum + allowed, 0)).toBe(rate.max)
+      expect((await second.countCalls('b', rate, 9)).allowed).toBe(5)
+      expect((await stage.engine.countCalls('t', rate, 1)).allowed).toBe(1)
+      await second.close()
+    })
+
+    it('refuses nobody for longer than the window when the clock was set back', async () => {
+      expect(await count(9)).toBe(5)
+      stage.now -= 3_600_000
+      expect(await count(9)).toBe(5)
+      expect(await count(1)).toBe(0)
+      stage.now += rate.perMs
+      expect(await count(9)).toBe(5)
+    })
+
+    it('counts on when logs of others are forgotten that are over', async () => {
+      for (let key = 0; key < 20; key++) await count(5, `key-${key}`)
+      stage.now += 90_000_000
+      await count(3)
+      expect(await count(9)).toBe(2)
+      expect(await count(9, 'key-7')).toBe(5)
+      expect(await count(9, 'key-7')).toBe(0)
     })
   })
 }

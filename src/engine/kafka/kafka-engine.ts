@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { CallRate } from '../../task/api-key.ts'
 import { changeTo } from '../../task/ceilings.ts'
 import type { Schedule } from '../../task/schedule.ts'
 import { isFinal } from '../../task/status.ts'
@@ -214,6 +215,10 @@ export class KafkaEngine implements Restorable {
 
   keys(change?: KeyChange) {
     return this.#state.keys(change)
+  }
+
+  countCalls(key: string, rate: CallRate, calls: number) {
+    return this.#state.countCalls(key, rate, calls)
   }
 
   async schedules(change?: ScheduleChange): Promise<Schedule[]> {

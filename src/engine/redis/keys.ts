@@ -117,6 +117,8 @@ export const KEYS = {
   /** The API keys by their ids, and what tokens are signed with; in the first partition. */
   api_keys: 'api_keys',
   secret: 'secret',
+  /** Calls of an API key that count for its rate. */
+  calls: 'calls:',
   /** Schedules by their ids, when they tick next, and when each last made a task, and which. */
   schedules: 'schedules',
   ticks: 'ticks',

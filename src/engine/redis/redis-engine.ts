@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import type { CallRate } from '../../task/api-key.ts'
 import type { Schedule } from '../../task/schedule.ts'
 import { FINAL_STATUSES, noCounts, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
 import type {
+  CallsCounted,
   Changed,
   ChangeOutcome,
   EngineOptions,
@@ -257,6 +259,13 @@ export class RedisEngine implements State {
   async keys(change?: KeyChange): Promise<Keys> {
     this.#refuseWhenClosed()
     return keysOf(this.#store, change ?? null)
+  }
+
+  async countCalls(key: string, { max, perMs }: CallRate, calls: number): Promise<CallsCounted> {
+    this.#refuseWhenClosed()
+    const partition = this.#store.partitionOf(key)
+    const [allowed, nextInMs] = await this.#store.run<number[]>('calls', partition, [key, max, perMs, calls])
+    return { allowed: allowed!, nextInMs: nextInMs! }
   }
 
   async schedules(change?: ScheduleChange): Promise<Schedule[]> {

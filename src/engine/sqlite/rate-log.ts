@@ -1,5 +1,12 @@
-import type { Rate } from '../engine.ts'
+import type { CallRate } from '../../task/api-key.ts'
+import type { CallsCounted, Rate } from '../engine.ts'
 import type { Store } from './store.ts'
+
+/** Calls of an API key are logged as starts of this and its id; no type can be named so, because of the spaces. */
+const CALLS_OF = 'calls of '
+/** The longest window that the calls of a key may be counted in. */
+const WINDOW_MS_MAX = 86_400_000
+const FORGET_EVERY_MS = 600_000
 
 /**
  * The starts of the types that have a rate, over all processes. A start at `t` counts until `t + perMs`, so that no
@@ -7,6 +14,7 @@ import type { Store } from './store.ts'
  */
 export class RateLog {
   readonly #store: Store
+  #forgotAt = 0
 
   constructor(store: Store) {
     this.#store = store
@@ -27,5 +35,25 @@ export class RateLog {
   add(type: string, { perMs }: Rate, now: number, count: number): void {
     this.#store.run('logStarts', type, now, count)
     this.#store.run('trimStarts', type, now - perMs)
+  }
+
+  /** Counts calls of an API key, as many as its rate allows. */
+  count(key: string, rate: CallRate, calls: number, now: number): CallsCounted {
+    this.#forgetIdleCalls(now)
+    const name = CALLS_OF + key
+    // Of a clock that was set back since: nothing is known of when these were.
+    if ((this.#store.get('lastStart', name)!.at as number) > now + rate.perMs) this.#store.run('dropStarts', name)
+    const allowed = Math.max(0, Math.min(calls, this.allows(name, rate, now)))
+    if (allowed > 0) this.add(name, rate, now, allowed)
+    return { allowed, nextInMs: allowed < calls ? this.nextAt(name, rate, now)! - now : 0 }
+  }
+
+  /** Logs of keys whose windows are over go, a bounded part at a time: the keys may be gone themselves. */
+  #forgetIdleCalls(now: number): void {
+    if (Math.abs(now - this.#forgotAt) < FORGET_EVERY_MS) return
+    this.#forgotAt = now
+    for (const { type } of this.#store.all('idleStarts', CALLS_OF, now - WINDOW_MS_MAX)) {
+      this.#store.run('forgetStarts', type as string)
+    }
   }
 }

@@ -1,7 +1,9 @@
+import type { CallRate } from '../../task/api-key.ts'
 import type { Schedule } from '../../task/schedule.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
 import type {
+  CallsCounted,
   Changed,
   ChangeOutcome,
   Engine,
@@ -15,7 +17,6 @@ import type {
   ListQuery,
   ScheduleChange,
   Swept,
-  TaskFilter,
   Turn,
   TurnAnswer,
   TypeChange,
@@ -24,6 +25,7 @@ import type {
 } from '../engine.ts'
 import { closedError } from '../refusals.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
+import { changeThese, resultsOf } from './bulk.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
@@ -37,15 +39,13 @@ import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
 import { Removal } from './removal.ts'
 import { Ring } from './ring.ts'
-import { publicStatus, stateOf, storedAs, type TaskState } from './rows.ts'
+import { storedAs, type TaskState } from './rows.ts'
 import { Schedules } from './schedules.ts'
 import { Store, storeError } from './store.ts'
 import { Door } from './submit.ts'
 import { Registry } from './types.ts'
 import { type Tx, Writer } from './writer.ts'
 
-/** A bulk cancel or retry changes this many in one step. */
-const BULK_MAX = 1_000
 const TIMER_MS_MAX = 60_000
 /** For what only has to be in force: nobody is shown it before it is durable, and a loss of power may undo it. */
 const NOT_WAITED_FOR = { durable: false }
@@ -69,6 +69,7 @@ export class SqliteEngine implements Engine {
   readonly #schedules: Schedules
   readonly #look: Look
   readonly #removal: Removal
+  readonly #rateLog: RateLog
   readonly #writer: Writer
   readonly #waiters: Waiters
   readonly #outbox: Outbox
@@ -92,11 +93,11 @@ export class SqliteEngine implements Engine {
     this.#rates = new Rates(this.#store)
     this.#ring = new Ring(this.#store)
     this.#flows = new Flows(this.#store)
-    const rateLog = new RateLog(this.#store)
-    this.#life = new Life(this.#registry, this.#rates, this.#ring, rateLog, this.#flows, options)
+    this.#rateLog = new RateLog(this.#store)
+    this.#life = new Life(this.#registry, this.#rates, this.#ring, this.#rateLog, this.#flows, options)
     this.#door = new Door(this.#registry, this.#ring, this.#flows, this.#life, options)
     this.#schedules = new Schedules(this.#registry, this.#door)
-    this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, rateLog, this.#flows, options)
+    this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, this.#rateLog, this.#flows, options)
     this.#outbox = new Outbox(this.#store, {
       read: (work) => this.#read(work),
       write: (work) => this.#write(work, NOT_WAITED_FOR),
@@ -140,7 +141,10 @@ export class SqliteEngine implements Engine {
   }
 
   erase(ids: readonly string[]): Promise<Changed> {
-    return this.#write((tx) => ({ results: this.#results(ids, this.#removal.erase(tx, ids), true), next: null }))
+    return this.#write((tx) => ({
+      results: resultsOf(this.#look, ids, this.#removal.erase(tx, ids), true),
+      next: null,
+    }))
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
@@ -209,6 +213,10 @@ export class SqliteEngine implements Engine {
     if (change) return this.#write(({ store, now }) => changeKeys(store, change, now))
     const kept = await this.#read((now) => readKeys(this.#store, now))
     return kept ?? this.#write(({ store, now }) => changeKeys(store, null, now))
+  }
+
+  countCalls(key: string, rate: CallRate, calls: number): Promise<CallsCounted> {
+    return this.#write(({ now }) => this.#rateLog.count(key, rate, calls, now), NOT_WAITED_FOR)
   }
 
   async schedules(change?: ScheduleChange): Promise<Schedule[]> {
@@ -286,29 +294,7 @@ export class SqliteEngine implements Engine {
   }
 
   #change(which: Which, from: readonly string[], change: (tx: Tx, state: TaskState) => ChangeOutcome) {
-    return this.#write((tx): Changed => {
-      const ids = 'ids' in which ? which.ids : this.#matching(which.filter, from, which.before)
-      const outcomes = new Map<string, ChangeOutcome>()
-      for (const values of this.#store.arrays('statesById', JSON.stringify(ids))) {
-        const state = stateOf(values)
-        outcomes.set(state.id, change(tx, state))
-      }
-      // By filter they may be many, and their payloads are not asked for.
-      const results = this.#results(ids, outcomes, 'filter' in which)
-      const isAll = 'ids' in which || ids.length < BULK_MAX
-      return { results, next: isAll ? null : (which.before ?? tx.now) }
-    })
-  }
-
-  #results(ids: readonly string[], outcomes: ReadonlyMap<string, ChangeOutcome>, bare: boolean): Changed['results'] {
-    const tasks = this.#look.get(ids, { bare })
-    return ids.map((id, index) => ({ id, outcome: outcomes.get(id) ?? 'unknown', task: tasks[index]! }))
-  }
-
-  #matching(filter: TaskFilter, from: readonly string[], before = Number.MAX_SAFE_INTEGER): string[] {
-    const { status } = filter
-    const statuses = status === undefined ? from : from.filter((stored) => publicStatus(stored) === status)
-    return this.#look.matching(filter, statuses, before, BULK_MAX)
+    return this.#write((tx) => changeThese(tx, this.#look, which, from, change))
   }
 
   async #writeRates(): Promise<void> {

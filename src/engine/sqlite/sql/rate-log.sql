@@ -24,3 +24,21 @@ DELETE FROM rate_log WHERE type = ?1 AND at IN (
 
 -- name: dropStarts
 DELETE FROM rate_log WHERE type = ?;
+
+-- name: lastStart
+SELECT ifnull(max(at), 0) AS at FROM rate_log WHERE type = ?;
+
+-- name: idleStarts
+-- Names that begin with ?1 and whose last start was before ?2; one look into the index for each name.
+WITH RECURSIVE names (type) AS (
+  SELECT min(type) FROM rate_log WHERE type > ?1 AND type < ?1 || char(0x10ffff)
+  UNION ALL
+  SELECT (SELECT min(type) FROM rate_log WHERE type > names.type AND type < ?1 || char(0x10ffff)) FROM names
+  WHERE names.type IS NOT NULL
+)
+SELECT type FROM names
+WHERE type IS NOT NULL AND (SELECT max(at) FROM rate_log WHERE rate_log.type = names.type) < ?2;
+
+-- name: forgetStarts
+-- Oldest first: the last total must stay the last.
+DELETE FROM rate_log WHERE type = ?1 AND at IN (SELECT at FROM rate_log WHERE type = ?1 ORDER BY at LIMIT 1000);

@@ -1,0 +1,47 @@
+-- Counts calls of an API key, exactly: no window holds more of them than its rate allows.
+--
+-- ARGV  now, the key's id, the rate's max and window (ms), how many calls
+-- Returns {how many of them are allowed, ms until the next one is; 0 if all are}
+-- Cost  some five commands, and one for each time of a call that has left the window
+
+-- The list is `<time>,<calls up to and with it>`, oldest first. One entry from before the window stays: the calls
+-- in the window are the difference of two totals.
+local function entry(log, index)
+  local text = call('LINDEX', log, index)
+  if not text then return nil end
+  local time, total = text:match('^(%d+),(%d+)$')
+  return tonumber(time), tonumber(total)
+end
+
+-- The log outlives its window by so much: this server's clock may differ from the one that the times are of.
+local KEPT_LONGER_MS = 3600000
+
+function steps.calls()
+  local log = P .. KEY.calls .. arg()
+  local max, per_ms, calls = number(), number(), number()
+  local last_at, total = entry(log, -1)
+  -- Of a clock that was set back since: nothing is known of when these were.
+  if last_at and last_at > now + per_ms then
+    call('DEL', log)
+    last_at = nil
+  end
+  if not last_at then
+    last_at, total = 0, 0
+    call('RPUSH', log, '0,0')
+  end
+  local oldest_at = entry(log, 1)
+  while oldest_at and oldest_at + per_ms <= now do
+    call('LPOP', log)
+    oldest_at = entry(log, 1)
+  end
+  local _, before = entry(log, 0)
+  local allowed = math.max(0, math.min(calls, max - (total - before)))
+  if allowed > 0 then
+    local at = math.max(now, last_at)
+    if at == last_at then call('RPOP', log) end
+    call('RPUSH', log, string.format('%d,%d', at, total + allowed))
+    call('PEXPIRE', log, per_ms + KEPT_LONGER_MS)
+    oldest_at = oldest_at or at
+  end
+  return { allowed, allowed < calls and oldest_at + per_ms - now or 0 }
+end
