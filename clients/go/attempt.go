@@ -103,9 +103,19 @@ func (e retryAfter) Unwrap() error { return e.error }
 // longer one is replaced by the back-off of the type, and the task's error says so; one below zero is none.
 func RetryAfter(delay time.Duration, err error) error { return retryAfter{err, delay} }
 
+// words is the text of an error, also of one whose Error method panics, as that of a nil pointer does.
+func words(err error) (text string) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			text = fmt.Sprintf("%T, whose text cannot be read: %v", err, thrown)
+		}
+	}()
+	return err.Error()
+}
+
 // failure is the body of a call that fails a lease.
 func failure(err error) map[string]any {
-	text := err.Error()
+	text := words(err)
 	if len(text) > errorBytesMax {
 		text = text[:errorBytesMax]
 	}

@@ -61,12 +61,13 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
   it('runs tasks, and settles them in each way that a handler can end', async () => {
     await start()
     const payload = { text: 'Grüße', list: [1, null, { a: true }] }
-    const [echo, busy, never, crash, strange] = await Promise.all([
+    const [echo, busy, never, crash, strange, wordless] = await Promise.all([
       server.submit('echo', payload),
       server.submit('busy'),
       server.submit('never'),
       server.submit('crash', {}, { max_retry: 0 }),
       server.submit('strange'),
+      server.submit('wordless', {}, { max_retry: 0 }),
     ])
     const worker_id = 'worker-under-test'
     await server.until(echo, { status: 'success', result: { payload, attempt: 1 }, worker_id, attempts: 1 })
@@ -74,6 +75,8 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(never, { status: 'failed', error: 'this cannot work', attempts: 1 })
     await server.until(crash, { status: 'failed', error: expect.stringContaining('out of order') })
     await server.until(strange, { status: 'failed', error: expect.stringContaining('is no JSON'), attempts: 1 })
+    const unreadable = expect.stringMatching(/wordlessError.*text cannot be read/i)
+    await server.until(wordless, { status: 'failed', error: unreadable, attempts: 1 })
   })
 
   it('fails with the reason what the server cannot take, and no outcome is dropped', async () => {

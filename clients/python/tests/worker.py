@@ -52,6 +52,17 @@ def crash(attempt: Attempt) -> object:
     raise ValueError("out of order")
 
 
+class WordlessError(Exception):
+    """One whose text cannot be read."""
+
+    def __str__(self) -> str:
+        raise KeyError("text")
+
+
+def wordless(attempt: Attempt) -> object:
+    raise WordlessError
+
+
 def strange(attempt: Attempt) -> object:
     return {"result": object()}
 
@@ -62,7 +73,7 @@ def join(attempt: Attempt) -> object:
 
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
-    | {"later": later, "big": big, "loud": loud},
+    | {"later": later, "big": big, "loud": loud, "wordless": wordless},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

@@ -281,6 +281,13 @@ def _later(error: RetryAfter) -> dict[str, Json]:
 def _words(error: BaseException) -> str:
     """The error in a line, then where it happened, unless the handler raised it to say something."""
     if isinstance(error, (DoNotRetry, RetryAfter)):
-        return str(error)[:ERROR_CHARS_MAX]
+        return _text(error)[:ERROR_CHARS_MAX]
     where = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return f"{type(error).__name__}: {error}\n{where}"[:ERROR_CHARS_MAX]
+    return f"{type(error).__name__}: {_text(error)}\n{where}"[:ERROR_CHARS_MAX]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as unreadable:  # It is the handler's own class: its task fails, not its report.
+        return f"its text cannot be read ({type(unreadable).__name__})"

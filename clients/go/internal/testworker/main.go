@@ -88,6 +88,16 @@ func crash(context.Context, *xqueue.Attempt) (any, error) {
 	panic("out of order")
 }
 
+type wordlessError struct{ text string }
+
+func (e *wordlessError) Error() string { return e.text }
+
+// wordless fails with an error whose text cannot be read: a nil pointer in an interface, as is easily returned.
+func wordless(context.Context, *xqueue.Attempt) (any, error) {
+	var err *wordlessError
+	return nil, err
+}
+
 func strange(context.Context, *xqueue.Attempt) (any, error) {
 	return make(chan int), nil
 }
@@ -118,7 +128,7 @@ func main() {
 		Client: client,
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
-			"later": later, "big": big, "loud": loud,
+			"later": later, "big": big, "loud": loud, "wordless": wordless,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
