@@ -119,7 +119,7 @@ func TestSubmitsManyAllOrNone(t *testing.T) {
 			t.Fatalf("got %+v (%v), want priority %d", task, err, priority)
 		}
 	}
-	tasks[1].Priority = 10
+	tasks[1].Priority = 11
 	_, err = client.SubmitMany(ctx, tasks)
 	if refused := refusedWith(t, err, "invalid_request"); refused.Errors[0].Path != "tasks[1].priority" {
 		t.Fatalf("got %+v", refused.Errors)

@@ -57,8 +57,16 @@ it('leaves nothing of a purged task in the file of SQLite', async () => {
 it('leaves nothing of a purged task in the memory of Redis', async () => {
   const redis = await startRedis()
   try {
-    const engine = await openEngine(redis.url)
+    let now = Date.now()
+    const engine = await openEngine(redis.url, { clock: () => now })
+    for (const type of WORKER.types) await engine.configureType(type, { handler })
+    const submitOthers = async () => {
+      for (let n = 0; n < 20; n++, now += 60_000) await engine.submit([completeSpec({ type: 't', delayMs: 1e9 })])
+    }
+    // Events of before and after are not looked at.
+    await submitOthers()
     const id = await runTasks(engine)
+    await submitOthers()
     const found = () => everything(redis.port)
     expect(found()).toContain(SECRET)
     expect((await engine.erase([id])).results[0]!.outcome).toBe('changed')

@@ -58,7 +58,7 @@ class AgainstAServer(unittest.TestCase):
         ids = self.client.submit_many(NewTask("example", {"duration": 0}, priority=n) for n in range(3))
         self.assertEqual([self.client.get(task_id).priority for task_id in ids], [0, 1, 2])
         with self.assertRaises(XQueueError) as refused:
-            self.client.submit_many([NewTask("example"), NewTask("example", priority=10)])
+            self.client.submit_many([NewTask("example"), NewTask("example", priority=11)])
         self.assertEqual(refused.exception.errors[0]["path"], "tasks[1].priority")
 
     def test_submits_tasks_that_wait_for_each_other(self):

@@ -8,6 +8,12 @@ const CONTENTS = [5, 6, 7]
 const ENTRIES_AT_ONCE = 100
 const BYTES_AT_ONCE = 1024 * 1024
 
+/** Clocks of two machines, of which one took over from the other, are no further apart. */
+const SKEW_MS = 10_000
+
+/** The last number, that before the first, that before any; of each entry its number, count, time and records. */
+type Page = [last: string, before: string, birth: string, entries: string[]]
+
 /** Outcome, what takes the place of copies, and the names of those in other partitions that have one. */
 type Erased = string[]
 
@@ -36,7 +42,7 @@ export class Erasure {
     const [looked] = await this.#store.run<Erased[]>('erase', partition, ['look', 1, ref])
     const found = looked![0] as ChangeOutcome
     if (found !== 'changed') return found
-    await this.#eraseEvents(place)
+    await this.#eraseEvents(place, Number(looked![1]))
     const [erased] = await this.#store.run<Erased[]>('erase', partition, ['task', 1, ref])
     const [outcome, blank, ...copies] = erased!
     for (const copy of copies) {
@@ -47,11 +53,12 @@ export class Erasure {
     return outcome as ChangeOutcome
   }
 
-  async #eraseEvents({ partition, ref }: Place): Promise<void> {
+  /** Events of a task lie between its acceptance and its end: the others need not be read. */
+  async #eraseEvents({ partition, ref }: Place, endedAt: number): Promise<void> {
     const name = `"${ref}"`
-    for (let after = ''; ; ) {
-      const args = [after, ENTRIES_AT_ONCE, '', BYTES_AT_ONCE]
-      const [, , , entries] = await this.#store.run<[string, string, string, string[]]>('events', partition, args)
+    const acceptedAt = Number(ref.slice(ref.indexOf('.') + 1, ref.indexOf('-')))
+    for (let after = await this.#placeBefore(partition, acceptedAt - SKEW_MS); ; ) {
+      const { entries } = await this.#entries(partition, after, ENTRIES_AT_ONCE)
       const rewritten: string[] = []
       for (let at = 0; at < entries.length; at += 4) {
         const [last, body] = [entries[at]!, entries[at + 3]!]
@@ -62,8 +69,27 @@ export class Erasure {
         after = last
       }
       if (rewritten.length > 0) await this.#store.run('rewrite', partition, [rewritten.length / 2, ...rewritten])
-      if (entries.length === 0) return
+      if (entries.length === 0 || Number(entries.at(-2)) > endedAt + SKEW_MS) return
     }
+  }
+
+  /** A place in the outbox that all events from a time on come after. */
+  async #placeBefore(partition: number, time: number): Promise<string> {
+    const { before, last } = await this.#entries(partition, '', 1)
+    let [low, high] = [before, last]
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2)
+      const { entries } = await this.#entries(partition, String(middle), 1)
+      if (entries.length > 0 && Number(entries[2]) < time) low = Math.max(Number(entries[0]), middle + 1)
+      else high = middle
+    }
+    return String(low)
+  }
+
+  async #entries(partition: number, after: string, most: number) {
+    const args = [after, most, '', BYTES_AT_ONCE]
+    const [last, before, , entries] = await this.#store.run<Page>('events', partition, args)
+    return { last: Number(last), before: Number(before), entries }
   }
 }
 

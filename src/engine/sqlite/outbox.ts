@@ -59,9 +59,9 @@ export class Outbox {
   }
 
   /** Removes what events tell of a task beside how it stood. */
-  erase(tx: Tx, taskId: string): void {
+  erase(tx: Tx, taskId: string, createdAt: number, completedAt: number): void {
     const name = `"${taskId}"`
-    for (const row of tx.store.all('eventsNaming', name)) {
+    for (const row of tx.store.all('eventsNaming', name, createdAt, completedAt)) {
       const body = withoutContents(row.body as string, name, (event) =>
         event[1] === name ? blanked(event, CONTENTS) : event,
       )

@@ -61,7 +61,7 @@ export class Removal {
         const row = tx.store.get('finishedBySeq', seq)!
         this.#remove(tx, row)
         tx.store.run('noteRemoved', row.completed_at!)
-        this.#outbox.erase(tx, id)
+        this.#outbox.erase(tx, id, row.created_at as number, row.completed_at as number)
       }
     })
     return outcomes

@@ -2,9 +2,9 @@
 --
 -- ARGV  now, 'look' to change nothing, 'task' or 'copy'; number of them; each: the ref of a task, and for a copy the
 --       name of the task whose result it is of, and the outcome without it
--- Returns per task 'changed' | 'refused' (it has not finished) | 'unknown', and the names of tasks in other partitions
---       that have a copy of its result, with the outcome that is to take its place: {outcome of the call, outcome,
---       name, …}; for copies 'done'
+-- Returns per task {'changed' | 'refused' (it has not finished) | 'unknown', more}; more is for a look when it ended,
+--       else what is to take the place of copies of its result, and the names of tasks in other partitions that have
+--       one; for a copy 'done'
 -- Cost  some ten commands a task, and one look at the notices that wait
 
 -- A successor keeps how the task ended, and nothing else.
@@ -29,7 +29,7 @@ local function erase(ref, only_looks)
   local found, text = find(ref)
   if not found then return { 'unknown' } end
   if found ~= 'F' then return { 'refused' } end
-  if only_looks then return { 'changed' } end
+  if only_looks then return { 'changed', (text:match('^%l+|[%l_]*|(%d+)')) } end
   local blank = string.format('["%s","%s",null,null]', text:match('^%l+'), lane_by_ref(ref).type)
   local answer = { 'changed', blank }
   for _, successor in ipairs(call('SMEMBERS', P .. KEY.copies .. ref)) do

@@ -36,7 +36,8 @@ UPDATE removals SET ended_until = max(ended_until, ?);
 SELECT value AS id FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = value);
 
 -- name: eventsNaming
-SELECT last, body FROM events WHERE instr(body, ?) > 0;
+-- Events that name a task; ?2 and ?3 are when it was accepted and when it ended. Others need not be read.
+SELECT last, body FROM events WHERE at >= ?2 - 10000 AND at <= ?3 + 10000 AND instr(body, ?1) > 0;
 
 -- name: rewriteEvents
 UPDATE events SET body = ? WHERE last = ?;

@@ -78,7 +78,8 @@ SELECT seq, id, type, status, attempts, completed_at, waits_for IS NOT NULL AS d
 WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT 0 + ?;
 
 -- name: finishedBySeq
-SELECT seq, id, type, status, attempts, completed_at, waits_for IS NOT NULL AS depends, batch FROM tasks WHERE seq = ?;
+SELECT seq, id, type, status, attempts, created_at, completed_at, waits_for IS NOT NULL AS depends, batch
+FROM tasks WHERE seq = ?;
 
 -- name: deleteTask
 DELETE FROM tasks WHERE seq = ?;
