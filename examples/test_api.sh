@@ -101,7 +101,7 @@ call POST /api/v1/tasks "{\"type\": \"$type\", \"delay\": 61}" -H "Idempotency-K
 expect 409 '.code == "idempotency_conflict"'
 call POST /api/v1/tasks/batch "{\"tasks\": [{\"type\": \"$type\", \"delay\": 60}, {\"type\": \"$type\", \"delay\": 60}]}"
 expect 201 '.count == 2' '[.tasks[].status] == ["pending", "pending"]'
-call POST /api/v1/tasks/batch "{\"tasks\": [{\"type\": \"$type\"}, {\"type\": \"$type\", \"priority\": 10}]}"
+call POST /api/v1/tasks/batch "{\"tasks\": [{\"type\": \"$type\"}, {\"type\": \"$type\", \"priority\": 11}]}"
 expect 400 '.errors[0].path == "tasks[1].priority"'
 call POST /api/v1/tasks/cancel "{\"type\": \"$type\"}" && expect 202 '.count == 4'
 call POST /api/v1/tasks/retry "{\"type\": \"$type\", \"tag\": \"order:7\"}" && expect 202 '.count == 1'
@@ -204,11 +204,17 @@ call DELETE "/api/v1/tasks/$ran" && expect 200 '.status == "canceled"'
 call DELETE "/api/v1/schedules/$type" && expect 200
 call GET "/api/v1/schedules/$type" && expect 404 '.code == "not_found"'
 
+echo "— keys, which a server without access control does not have"
+call GET /api/v1/keys && { [ "$status" = 200 ] || expect 409 '.code == "access_control_off"'; }
+for path in none none/tokens; do
+  call DELETE "/api/v1/keys/$path" && { [ "$status" = 404 ] || expect 409 '.code == "access_control_off"'; }
+done
+
 echo "— status as it changes"
 what="GET /api/v1/events"
-curl -sSN --max-time 60 "${auth[@]}" "$server/api/v1/events?type=$type" >"$folder/events" 2>/dev/null &
+curl -sSNi --max-time 60 "${auth[@]}" "$server/api/v1/events?type=$type" >"$folder/events" 2>/dev/null &
 echo "$what" >>"$folder/made"
-until_in "$folder/events" '^id: '
+until_in "$folder/events" '^HTTP/[0-9.]* 200'
 call POST /api/v1/tasks/cancel "{\"type\": \"$type\"}" && expect 202 '.count == 2'
 until_in "$folder/events" "\"task_id\":\"$id\".*\"status\":\"canceled\""
 

@@ -1,7 +1,25 @@
-/** Keys and sessions, JWTs, and lease tokens: a task's id, a dot, and more digits than any count has. */
-const TOKENS = /\bxqs?_[\w-]{20,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*|\b([\da-f]{8}-[\da-f-]{27})\.\d{30,}/g
+const WORDS = /[\w.-]{20,}/g
+const KEY = /(?:^|-)xqs?_[\w-]{20}/
+/** A lease's token is its task's id, a dot, and more digits than any count has. */
+const SECRET_OF_LEASE = /^\d{30,}$/
+const JWT_CHARS_MIN = 11
 
-/** A text without the tokens in it. Of a lease's token the task's id stays. */
+/** A text without keys, sessions, JWTs and lease tokens. Of a lease's token the task's id stays. */
 export function withoutTokens(text: string): string {
-  return text.replace(TOKENS, (_token, taskId: string | undefined) => (taskId ? `${taskId}.[token]` : '[token]'))
+  return text.replace(WORDS, (word) => {
+    const parts = word.split('.')
+    // A JWT has three parts; the first one is JSON in base64.
+    const jwt = parts.findIndex((part, at) => at + 2 < parts.length && isJwtHeader(part))
+    if (jwt >= 0) parts.splice(jwt, parts.length, '[token]')
+    return parts.map((part, at) => (at > 0 && SECRET_OF_LEASE.test(part) ? '[token]' : withoutKey(part))).join('.')
+  })
+}
+
+function withoutKey(part: string): string {
+  const at = part.search(KEY)
+  return at < 0 ? part : `${part.slice(0, part.indexOf('x', at))}[token]`
+}
+
+function isJwtHeader(part: string): boolean {
+  return part.length >= JWT_CHARS_MIN && part.startsWith('eyJ')
 }

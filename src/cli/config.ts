@@ -26,7 +26,17 @@ export function configCommand(): Command {
   return withExamples(command, 'xqueue config', 'XQUEUE_PORT=9000 xqueue config --json')
 }
 
-/** Of a URL with one in it, as an engine's or a broker's may be. */
+/** A setting without the passwords of the URLs in it, as those of an engine or a broker have them. */
 function withoutPassword(value: string | number | boolean | null) {
-  return typeof value === 'string' ? value.replaceAll(/([a-z+]+:\/\/[^:@/\s]*):[^@\s]*@/g, '$1:(set)@') : value
+  if (typeof value !== 'string') return value
+  const [first, ...urls] = value.split('://')
+  return [first, ...urls.map(maskCredentials)].join('://')
+}
+
+/** @param url from its host on, with `user:password@` before that */
+function maskCredentials(url: string): string {
+  const end = url.search(/[\s?]/)
+  const authority = end < 0 ? url : url.slice(0, end)
+  const [colon, at] = [authority.indexOf(':'), authority.lastIndexOf('@')]
+  return colon >= 0 && colon < at ? `${url.slice(0, colon)}:(set)${url.slice(at)}` : url
 }
