@@ -182,6 +182,7 @@ submit
 call GET "/api/v1/tasks/$id/explain" && expect 200 '.reason == "limit_reached"' '.holders[0].worker_id == "test-api"'
 call GET "/api/v1/concurrency/$type" && expect 200 '.in_use == 1' '.holders[0].lease_expires_at'
 call POST "/api/v1/leases/$lease/complete" '{}' && expect 200
+call POST "/api/v1/types/$type" '{"declared": false, "ceilings": {"max_retry": 500}}' && expect 200 '.ceilings.max_retry == 500'
 call POST "/api/v1/types/$type/pause" && expect 200 '.paused'
 call GET "/api/v1/tasks/$id/explain" && expect 200 '.reason == "paused"'
 call POST "/api/v1/types/$type/resume" && expect 200 '.paused == false'
