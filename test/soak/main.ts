@@ -33,7 +33,8 @@ process.exitCode = complaints.length > 0 ? 1 : 0
 
 function line(sample: Sample): string {
   const mb = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`
-  const { phase, accepted, waiting, p50Ms, p99Ms, heapBytes, rssBytes, files, storeBytes, statuses } = sample
+  const { phase, accepted, waiting, p50Ms, p99Ms, heapBytes, rssBytes, files, storeBytes, databaseBytes, statuses } =
+    sample
   const parts = [
     phase.padEnd(8),
     `${accepted} accepted`,
@@ -41,7 +42,7 @@ function line(sample: Sample): string {
     `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`,
     `heap ${mb(heapBytes)}, rss ${mb(rssBytes)}`,
     `${files} files`,
-    `store ${mb(storeBytes)}`,
+    `store ${mb(storeBytes)}, of it the database ${mb(databaseBytes)}`,
     JSON.stringify(statuses),
   ]
   return parts.join('  ')

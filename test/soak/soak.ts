@@ -25,6 +25,7 @@ export interface SoakPlan {
 export interface Sample extends Resources {
   phase: 'rest' | 'steady' | 'overload' | 'after'
   storeBytes: number
+  databaseBytes: number
   waiting: number
   accepted: number
   p50Ms: number
@@ -153,7 +154,7 @@ export class Soak {
     const sample = {
       phase,
       ...resources,
-      storeBytes: this.#store.bytes(),
+      ...this.#store.bytes(),
       waiting: counts.pending,
       accepted: this.#ledger.accepted,
       p50Ms: at(0.5),

@@ -7,22 +7,27 @@ import { redisCli, startRedis } from '../services/redis.ts'
 /** Where a soak keeps its tasks. */
 export interface SoakStore {
   url: string
-  bytes(): number
+  /** What it takes in all, and of that the database itself: of SQLite the file without its log. */
+  bytes(): { storeBytes: number; databaseBytes: number }
   stop(): Promise<void>
 }
 
 export async function openStore(engine: string): Promise<SoakStore> {
   if (engine === 'redis') {
     const redis = await startRedis()
-    const bytes = () => Number(/used_memory:(\d+)/.exec(redisCli(redis.port, 'INFO', 'memory'))![1])
+    const bytes = () => {
+      const used = Number(/used_memory:(\d+)/.exec(redisCli(redis.port, 'INFO', 'memory'))![1])
+      return { storeBytes: used, databaseBytes: used }
+    }
     return { url: redis.url, bytes, stop: redis.stop }
   }
   if (engine !== 'sqlite') throw new Error(`--engine ${engine}: it is sqlite or redis`)
   const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-soak-')))
-  const files = ['x.db', 'x.db-wal'].map((name) => join(folder, name))
+  const [database, log] = [join(folder, 'x.db'), join(folder, 'x.db-wal')]
+  const size = (file: string) => (existsSync(file) ? statSync(file).size : 0)
   return {
-    url: `sqlite:${files[0]}`,
-    bytes: () => files.reduce((sum, file) => sum + (existsSync(file) ? statSync(file).size : 0), 0),
+    url: `sqlite:${database}`,
+    bytes: () => ({ storeBytes: size(database) + size(log), databaseBytes: size(database) }),
     stop: async () => rmSync(folder, { recursive: true, force: true }),
   }
 }

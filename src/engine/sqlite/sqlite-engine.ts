@@ -41,6 +41,7 @@ import { Removal } from './removal.ts'
 import { Ring } from './ring.ts'
 import { storedAs, type TaskState } from './rows.ts'
 import { Schedules } from './schedules.ts'
+import { Space } from './space.ts'
 import { Store, storeError } from './store.ts'
 import { Door } from './submit.ts'
 import { Registry } from './types.ts'
@@ -63,6 +64,7 @@ export class SqliteEngine implements Engine {
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #ring: Ring
+  readonly #space: Space
   readonly #flows: Flows
   readonly #life: Life
   readonly #door: Door
@@ -92,6 +94,7 @@ export class SqliteEngine implements Engine {
     this.#registry = new Registry(this.#store, options)
     this.#rates = new Rates(this.#store)
     this.#ring = new Ring(this.#store)
+    this.#space = new Space(this.#store)
     this.#flows = new Flows(this.#store)
     this.#rateLog = new RateLog(this.#store)
     this.#life = new Life(this.#registry, this.#rates, this.#ring, this.#rateLog, this.#flows, options)
@@ -158,7 +161,7 @@ export class SqliteEngine implements Engine {
 
   async sweep(max: number): Promise<Swept> {
     if (this.#nothingToSweep()) return { changed: 0, more: false, nextAt: this.#nextAt() }
-    return this.#write((tx) => {
+    const swept = await this.#write((tx) => {
       const done = [
         this.#life.promote(tx, max),
         this.#life.endWaits(tx, max),
@@ -169,10 +172,13 @@ export class SqliteEngine implements Engine {
       ]
       if (!this.#rates.isEmpty) this.#rates.write(tx.now)
       const moreEvents = this.#outbox.drop(tx.now, this.#options)
+      const moreSpace = this.#space.giveBack()
       this.#store.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
       const changed = done.reduce((sum, n) => sum + n, 0)
-      return { changed, more: moreEvents || done.some((n) => n >= max), nextAt: this.#nextAt() }
+      return { changed, more: moreEvents || moreSpace || done.some((n) => n >= max), nextAt: this.#nextAt() }
     }, NOT_WAITED_FOR)
+    if (!swept.more && !this.#closed) this.#space.shrinkFile()
+    return swept
   }
 
   get(ids: readonly string[], look?: { bare?: boolean }) {
@@ -386,7 +392,8 @@ export class SqliteEngine implements Engine {
   #nothingToSweep(): boolean {
     const now = this.#options.clock()
     const nextAt = this.#nextAt()
-    return this.#rates.isEmpty && (nextAt === null || nextAt > now) && !this.#removal.isDue(this.#store, now)
+    if (!this.#rates.isEmpty || (nextAt !== null && nextAt <= now)) return false
+    return !this.#removal.isDue(this.#store, now) && !this.#space.isTooMuch()
   }
 
   #nextAt(): number | null {

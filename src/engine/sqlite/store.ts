@@ -7,11 +7,13 @@ import { WalSync } from './wal-sync.ts'
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
 const SCHEMA_VERSION = 9
+/** Twice the size of a log between checkpoints. A log that grew because a long read held it up is cut to this. */
+const WAL_BYTES_KEPT = 128 * 1_024 * 1_024
 const MEMORY_BUSY_MS = 1_000
 const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
   ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers', 'keys'],
-  ...['schedules', 'flows'],
+  ...['schedules', 'flows', 'space'],
 ]
 
 export type Value = string | number | null
@@ -147,8 +149,13 @@ export class Store {
       const detail = `${this.path} was made by a newer XQueue (schema ${version}, this one knows ${SCHEMA_VERSION})`
       throw new XQueueError('engine_unusable', `${detail}: run that version, or choose another file`)
     }
-    if (!this.inMemory) this.#logAhead(openWaitMs)
+    if (!this.inMemory) {
+      // It must be said before the first page is written; an older file stays as it is.
+      if (tables === 0) db.exec('PRAGMA auto_vacuum = INCREMENTAL')
+      this.#logAhead(openWaitMs)
+    }
     db.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -65536`)
+    db.exec(`PRAGMA journal_size_limit = ${WAL_BYTES_KEPT}`)
     db.exec('BEGIN IMMEDIATE')
     try {
       // Asked again inside the lock: another process may have made the schema meanwhile.

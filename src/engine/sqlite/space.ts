@@ -1,0 +1,43 @@
+import type { Store } from './store.ts'
+
+/** `PRAGMA auto_vacuum` of files that can give pages back; older files cannot. */
+const INCREMENTAL = 2
+/** Free pages that stay in the file for what comes next: 16 MiB, or a quarter of the file. */
+const FREE_KEPT = 4_096
+const FREE_SHARE_KEPT = 0.25
+
+/**
+ * Gives space that the file no longer needs back to the disk, in small steps of the sweep. SQLite by itself uses free
+ * pages again but never gives them back: the file would stay as large as the most that it has ever held.
+ */
+export class Space {
+  readonly #store: Store
+  readonly #canGiveBack: boolean
+  #gave = false
+
+  constructor(store: Store) {
+    this.#store = store
+    this.#canGiveBack = !store.inMemory && store.get('vacuumMode')!.auto_vacuum === INCREMENTAL
+  }
+
+  isTooMuch(): boolean {
+    if (!this.#canGiveBack) return false
+    const free = this.#store.get('freePages')!.freelist_count as number
+    return free > FREE_KEPT && free > FREE_SHARE_KEPT * (this.#store.get('pages')!.page_count as number)
+  }
+
+  /** Takes one step within a transaction; true when another one is worth it. */
+  giveBack(): boolean {
+    if (!this.isTooMuch()) return false
+    this.#store.all('giveBack')
+    this.#gave = true
+    return this.isTooMuch()
+  }
+
+  /** Makes the file as short as it can be by now, after the last step and outside of a transaction. */
+  shrinkFile(): void {
+    if (!this.#gave) return
+    this.#gave = false
+    this.#store.all('shrinkFile')
+  }
+}
