@@ -40,8 +40,9 @@ func (a *Attempt) Payload(into any) error {
 }
 
 // Progress tells how far the task is: 0 to 100, or anything that is a JSON object of at most 16 KiB. It is sent soon,
-// the last value wins.
+// the last value wins. The value is written as JSON at once, so it may go on changing.
 func (a *Attempt) Progress(value any) {
+	value = written(value)
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.progress = value
@@ -50,6 +51,24 @@ func (a *Attempt) Progress(value any) {
 	default:
 	}
 }
+
+// written is the JSON of a value as it is now; for a value without any, its heartbeat says why.
+func written(value any) (text any) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			text = unwritable{fmt.Errorf("panic: %v", thrown)}
+		}
+	}()
+	bytes, err := json.Marshal(value)
+	if err != nil {
+		return unwritable{err}
+	}
+	return json.RawMessage(bytes)
+}
+
+type unwritable struct{ why error }
+
+func (u unwritable) MarshalJSON() ([]byte, error) { return nil, u.why }
 
 // takeProgress gives what was reported since it was last taken.
 func (a *Attempt) takeProgress() any {

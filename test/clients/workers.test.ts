@@ -97,6 +97,12 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(loud, { status: 'success', result: 'kept', attempts: 1, deliveries: 1, progress: null })
   })
 
+  it('keeps its lease, and the other tasks, though a handler reports what breaks its writer', async () => {
+    await start()
+    const unruly = await server.submit('unruly')
+    await server.until(unruly, { status: 'success', result: 'kept', attempts: 1, deliveries: 1 })
+  })
+
   it('hands the handler what came of the tasks that its own has waited for', async () => {
     await start()
     const echo = await server.submit('echo', 7)

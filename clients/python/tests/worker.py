@@ -44,6 +44,17 @@ def loud(attempt: Attempt) -> object:
     return "kept"
 
 
+def unruly(attempt: Attempt) -> object:
+    """Reports what breaks its writer, for longer than its lease lives."""
+    deep: object = {}
+    for _ in range(100_000):
+        deep = {"in": deep}
+    for _ in range(60):
+        attempt.progress(deep)
+        attempt.sleep(0.05)
+    return "kept"
+
+
 def never(attempt: Attempt) -> object:
     raise DoNotRetry("this cannot work")
 
@@ -73,7 +84,7 @@ def join(attempt: Attempt) -> object:
 
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
-    | {"later": later, "big": big, "loud": loud, "wordless": wordless},
+    | {"later": later, "big": big, "loud": loud, "wordless": wordless, "unruly": unruly},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

@@ -31,6 +31,8 @@ CONSUME_SILENCE_SECONDS_MAX = 30.0
 HEARTBEAT_SECONDS = (0.2, 5.0)
 # An outcome is offered for as long; if the lease was lost meanwhile, the server says so at once.
 SETTLE_PATIENCE_SECONDS = 60.0
+# What json.dumps raises: also for a value that is nested too deep, or that another thread is changing.
+NO_JSON = (TypeError, ValueError, RuntimeError)
 BACKOFF_SECONDS = (0.1, 10.0)
 # After their time at shutdown, handlers that heed `canceled` get this long to end.
 STOP_SECONDS = 1.0
@@ -174,7 +176,7 @@ class Worker:
             return
         try:
             self._call(attempt, verb, body, patience=SETTLE_PATIENCE_SECONDS)
-        except (TypeError, ValueError) as error:
+        except NO_JSON as error:
             self._settle(attempt, "fail", {"error": f"the result is no JSON: {error}", "retry": False})
         except XQueueError as error:
             if error.status == LEASE_LOST:
@@ -216,7 +218,7 @@ class Worker:
                 self._stop(attempt, "the task was canceled", held=True)
         except ServerUnreachable:
             pass  # The next one may arrive; the loop says that the server is away.
-        except (TypeError, ValueError) as error:
+        except NO_JSON as error:
             log.warning("task %s reported progress that is no JSON: %s", attempt.task.id, error)
             self._beat(attempt)
         except XQueueError as error:

@@ -80,6 +80,26 @@ func loud(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	return "kept", nil
 }
 
+type panicking struct{}
+
+func (panicking) MarshalJSON() ([]byte, error) { panic("no JSON of this") }
+
+// unruly reports a map that it goes on changing, and values that break their writer, for longer than its lease lives.
+func unruly(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
+	counts := map[string]int{}
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		attempt.Progress(panicking{})
+		for step := 0; step < 10_000; step++ {
+			counts[strconv.Itoa(step%100)] = step
+			attempt.Progress(counts)
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return "kept", nil
+}
+
 func never(context.Context, *xqueue.Attempt) (any, error) {
 	return nil, xqueue.DoNotRetry(errors.New("this cannot work"))
 }
@@ -128,7 +148,7 @@ func main() {
 		Client: client,
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
-			"later": later, "big": big, "loud": loud, "wordless": wordless,
+			"later": later, "big": big, "loud": loud, "wordless": wordless, "unruly": unruly,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
