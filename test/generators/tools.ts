@@ -3,15 +3,18 @@ import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { pathWithNewGo } from '../services/go.ts'
 
 const CACHE = join(import.meta.dirname, '../../.cache')
 export const here = import.meta.dirname
 /** Two cores are enough to share with other tests, and little memory. */
 const QUIET = { MAVEN_OPTS: '-Xmx512m', GOFLAGS: '-mod=mod', NO_COLOR: '1' }
 
+const PATH = pathWithNewGo()
+
 /** Runs a program to its end; what it says is in the error if it fails. */
 export async function run(folder: string, command: string, ...args: string[]): Promise<string> {
-  const options = { cwd: folder, env: { ...process.env, ...QUIET }, maxBuffer: 64 * 1024 * 1024 }
+  const options = { cwd: folder, env: { ...process.env, ...QUIET, PATH }, maxBuffer: 64 * 1024 * 1024 }
   try {
     const { stdout } = await promisify(execFile)(command, args, options)
     return stdout
