@@ -21,7 +21,7 @@ const SESSION_MS = 12 * 3_600_000
 /** Of one key, or one name that an issuer vouches for: the oldest ends when another is opened. */
 const SESSIONS_MAX = 50
 /** With how long keys are believed, less than the second within which a revocation is promised. */
-const LOOK_MS = 400
+export const LOOK_MS = 400
 
 /**
  * Who may do what, over HTTP and MQTT alike. Where there is none of these, there is no access control.

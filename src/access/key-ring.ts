@@ -4,7 +4,7 @@ import type { ApiKey } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 
 /** What was read of the keys is believed for so long: a revoked key works no longer for a call, in any process. */
-const BELIEVED_MS = 400
+export const BELIEVED_MS = 400
 /** A key that is not known may be new: it is looked for again, but no more often than this. */
 const LOOK_AGAIN_MS = 100
 const TOKEN_BYTES = 32

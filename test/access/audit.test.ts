@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { AuditLog } from '../../src/access/audit.ts'
 import { ANYONE } from '../../src/access/principal.ts'
+import { Served } from '../services/served.ts'
 import { Guarded } from './stage.ts'
 
 const SOON_MS = 30_000
@@ -111,4 +112,22 @@ describe('refusals without end', () => {
     expect(lines.at(-1)).toMatchObject({ action: 'more refusals', count: 80, ip: '10.0.0.1' })
   })
   const called = (ip: string) => ({ action: 'GET /api/v1/tasks', target: null, status: 401, ip })
+})
+
+it('has what a process did last before it ended: a change, and the count of refusals without a line', async () => {
+  const served = await Served.start()
+  const wrong = { Authorization: `Bearer xq_${'w'.repeat(43)}` }
+  for (let n = 0; n < 25; n++) await fetch(`${served.url}/api/v1/stats`, { headers: wrong })
+  expect((await served.call('POST', '/types/remote/pause')).status).toBe(200)
+  await served.stop()
+  const lines = () => served.log.split('\n').filter((line) => line.includes('"audit":true'))
+  await vi.waitFor(
+    () => {
+      const last = lines().map((line) => JSON.parse(line))
+      expect(last.filter(({ action }) => action === 'POST /api/v1/types/:type/pause')).toHaveLength(1)
+      const refusals = last.filter(({ refused }) => refused).map(({ count = 1 }) => count)
+      expect(refusals.reduce((sum, count) => sum + count, 0)).toBe(25)
+    },
+    { timeout: SOON_MS },
+  )
 })

@@ -1,0 +1,51 @@
+import { once } from 'node:events'
+import mqtt from 'mqtt'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { LOOK_MS } from '../../src/access/access.ts'
+import { BELIEVED_MS, KeyRing } from '../../src/access/key-ring.ts'
+import { openEngine } from '../../src/engine/open.ts'
+import { Served } from '../services/served.ts'
+
+const SOON = { timeout: 30_000, interval: 20 }
+let served: Served
+let ring: KeyRing
+let close: () => Promise<void>
+beforeAll(async () => {
+  served = await Served.start()
+  const engine = await openEngine(served.engineUrl)
+  ring = new KeyRing(engine)
+  close = () => engine.close()
+})
+afterAll(async () => {
+  await close?.()
+  await served?.stop()
+})
+
+it('a revocation in one process ends calls, sessions, event streams and MQTT connections in another', async () => {
+  const rights = { scopes: ['read'] as const, rate: null, expiresAt: null, session: null }
+  const { token, key } = await ring.add({ name: 'shop', ...rights })
+  const ask = (headers: Record<string, string>) => fetch(`${served.url}/api/v1/stats`, { headers })
+  const bearer = { Authorization: `Bearer ${token}` }
+  await vi.waitFor(async () => expect((await ask(bearer)).status).toBe(200), SOON)
+  const body = JSON.stringify({ key: token })
+  const headers = { 'Content-Type': 'application/json' }
+  const login = await fetch(`${served.url}/api/v1/session`, { method: 'POST', body, headers })
+  const cookie = { Cookie: login.headers.get('set-cookie')!.split(';')[0]! }
+  expect((await ask(cookie)).status).toBe(200)
+  const stream = (await fetch(`${served.url}/api/v1/events`, { headers: bearer })).body!.getReader()
+  const options = { username: 'key', password: token, reconnectPeriod: 0, protocolVersion: 4 } as const
+  const client = mqtt.connect(`mqtt://127.0.0.1:${served.mqttPort}`, options)
+  await once(client as never, 'connect')
+  const cutOff = once(client as never, 'close')
+
+  await ring.drop(key.id)
+  await vi.waitFor(async () => expect((await ask(bearer)).status).toBe(401), SOON)
+  expect((await ask(cookie)).status).toBe(401)
+  await cutOff
+  while (!(await stream.read()).done);
+  await client.endAsync(true)
+})
+
+it('a process believes what it has read of the keys, and waits between two looks, for less than a second together', () => {
+  expect(BELIEVED_MS + LOOK_MS).toBeLessThan(1_000)
+})
