@@ -4,6 +4,7 @@ import { failureOf, type Outcome, refusedOutcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import { usableDelayMs } from '../task/retry.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
+import { refuseManyEdges } from '../task/task-input.ts'
 import { describeError } from '../task/thrown.ts'
 import type { ScheduleChange, Turn } from './engine.ts'
 
@@ -15,8 +16,9 @@ import type { ScheduleChange, Turn } from './engine.ts'
 
 const COUNTS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs', 'delayMs'] as const
 
-/** @throws XQueueError `invalid_request`, `invalid_payload` naming the first field that cannot be stored */
+/** @throws XQueueError `too_large`, or `invalid_request`, `invalid_payload` naming the first field that is refused */
 export function refuseUnstorable(specs: readonly TaskSpec[]): void {
+  refuseManyEdges(specs)
   for (const [index, spec] of specs.entries()) refuseTask(spec, `tasks[${index}].`)
 }
 

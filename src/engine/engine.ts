@@ -42,7 +42,8 @@ export interface Engine {
    * A task with `after` is pending until all of those have ended, each in a way that counts for it (`onFailure`): then
    * it is ready, and its wait begins, or it is canceled at once. So it is also for those that have ended before.
    * @throws XQueueError `unknown_type` and `unknown_predecessor` (with the index of each in `errors`, as in
-   *   `tasks[i].type`), `idempotency_conflict`, `queue_full`, `too_many_successors`
+   *   `tasks[i].type`), `idempotency_conflict`, `queue_full`, `too_many_successors`, `too_large`
+   *   for more names in `after` over all of them than `TASK_LIMITS.edgesMax`
    */
   submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
 

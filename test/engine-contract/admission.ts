@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Lease, Turn } from '../../src/engine/engine.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import type { ScheduleSpec } from '../../src/task/schedule.ts'
-import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import { completeSpec, TASK_LIMITS, type TaskSpec } from '../../src/task/task.ts'
 import { type Stage, WORKER } from './stage.ts'
 
 const HALF = 'cut \ud83d'
@@ -21,6 +21,20 @@ export function admissionContract(stage: Stage): void {
     )
 
   describe('admission', () => {
+    it('refuses a call whose tasks wait for too many others together, and takes as many as are allowed', async () => {
+      const { afterMax, edgesMax } = TASK_LIMITS
+      const first = Array.from({ length: afterMax }, () => spec({ delayMs: 1e9 }))
+      const after = (await stage.engine.submit(first)).map(({ task }) => task.id)
+      const most = Array.from({ length: edgesMax / afterMax }, () => spec({ after }))
+      const tooMany = stage.engine.submit([...most, spec({ after: after.slice(0, 1) })])
+      await expect(tooMany).rejects.toMatchObject({
+        code: 'too_large',
+        message: expect.stringMatching(/name 20001 others .* may name 20000/),
+      })
+      expect(await stage.engine.submit(most)).toHaveLength(most.length)
+      expect((await stage.engine.stats()).dependent).toBe(most.length)
+    }, 60_000)
+
     it.each(NO_DELAYS)('retries by the back-off where a delay of %s was asked for, and says so', async (delayMs) => {
       const tasks = [await submit(), await submit(), await submit()]
       const [first, bad, last] = await claim(3)

@@ -154,6 +154,23 @@ describe('submission through the topic', () => {
     await engine.configureType('echo', { ceilings: { maxRetry: null, processTimeoutMs: null } })
   })
 
+  it('takes records whose tasks wait for more others together than one step may have', async () => {
+    const ended = { type: 'echo', delayMs: 3_600_000, batch: 'awaited' }
+    const after = (await engine.submit(Array.from({ length: 1_000 }, () => completeSpec(ended)))).map(
+      ({ task }) => task.id,
+    )
+    const before = read('xq.dead').length
+    const line = JSON.stringify({ type: 'echo', after, batch: 'waits' })
+    kcat(`${line}\n`.repeat(25))
+    await until(async () => expect((await engine.batch('waits'))?.counts.pending).toBe(25))
+    expect(read('xq.dead')).toHaveLength(before)
+    for (const batch of ['waits', 'awaited']) {
+      let next: number | null = null
+      do next = (await engine.cancel({ filter: { batch }, ...(next === null ? {} : { before: next }) })).next
+      while (next !== null)
+    }
+  })
+
   it('takes the trace that the headers of the record name', async () => {
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     kcat('{"type": "echo", "tags": {"from": "a trace"}}\n', '-H', `traceparent=${traceparent}`)

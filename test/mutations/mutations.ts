@@ -89,7 +89,7 @@ export const MUTATIONS: readonly Mutation[] = [
   sqlite('a flow: all are waited for', '} else if (!this.#awaits(seq as number)) decided', '} else decided'),
   sqlite('a flow: a failure cancels', "return onFailure === 'cancel' ? 'cancels' : 'waits'", "return 'waits'"),
   sqlite('a flow: results are handed on', 'state.depends ? this.#flows.predecessors(state.seq) : NONE', 'NONE'),
-  sqlite('a flow: an end is told', '(tx, this.#flows.ended(this.#ended[at]!))', '(tx, [])'),
+  sqlite('a flow: an end is told', '(tx, this.#flows.ended(tx, this.#ended[at]!))', '(tx, [])'),
   sqlite('a flow: nobody waits for what is gone', 'this.#life.decide(tx, this.#flows.removed(id))', ''),
   sqlite('a full queue refuses', 'waiting + more > pendingMax', 'waiting + more > pendingMax + 1'),
   sqlite('retention keeps what has not finished', 'WHERE completed_at IS NOT NULL ORDER', 'ORDER'),

@@ -4,6 +4,7 @@ import { TASK_LIMITS } from '../../task/task.ts'
 import { tooManySuccessors } from '../refusals.ts'
 import { onFailureOf } from './rows.ts'
 import type { Row, Store, Value } from './store.ts'
+import type { Tx } from './writer.ts'
 
 /** A task that has ended, as far as others that wait for it want to know; the result is JSON. */
 export interface Ended {
@@ -21,6 +22,9 @@ export interface Decided {
   seq: number
   fate: Fate
 }
+
+/** Tasks that one transaction tells of the end of others: some tens of milliseconds. */
+export const FOLLOWED_MAX = 1_000
 
 /** What a successor that retention has removed one for knows of it. */
 const GONE = 'null'
@@ -69,11 +73,24 @@ export class Flows {
     return fate
   }
 
-  /** A task has ended: what becomes of those that wait for it. */
-  ended(task: Ended): Decided[] {
+  /**
+   * A task has ended: what becomes of those that wait for it. A transaction tells a bounded number of them, since all
+   * other calls wait for it; the rest is noted in the same transaction, and told in the next ones.
+   * @param behind the last one that was told before
+   */
+  ended(tx: Tx, task: Ended, behind = 0): Decided[] {
     if (!this.#isInUse()) return []
     const decided: Decided[] = []
-    for (const { seq, status, on_failure } of this.#store.all('successorsOf', task.id)) {
+    const room = FOLLOWED_MAX - tx.followed
+    const some = this.#store.all('someSuccessorsOf', task.id, behind, Math.max(room, 1))
+    if (some.length > 0 && some.length >= room) {
+      const told = room > 0
+      this.#store.run('putOff', task.id, told ? (some.at(-1)!.seq as number) : behind)
+      tx.hasPutOff = true
+      if (!told) return []
+    }
+    tx.followed += some.length
+    for (const { seq, status, on_failure } of some) {
       const effect = effectOf(task.status, onFailureOf(on_failure))
       if (effect === 'counts') this.#store.run('setPredecessor', outcomeOf(task), seq!, task.id)
       if (status !== 'dependent' || effect === 'waits') continue
@@ -82,6 +99,21 @@ export class Flows {
       } else if (!this.#awaits(seq as number)) decided.push({ seq: seq as number, fate: 'ready' })
     }
     return decided
+  }
+
+  /** Whether a transaction has left some to be told by the next one. */
+  hasPutOff(): boolean {
+    return this.#store.get('firstPutOff') !== undefined
+  }
+
+  /** The next that ended and has not told all; it is noted again if this transaction cannot tell the rest. */
+  takePutOff(): { task: Ended | null; behind: number } | null {
+    const row = this.#store.get('firstPutOff')
+    if (!row) return null
+    this.#store.run('dropPutOff', row.n!)
+    // One that was retried meanwhile tells when it ends again; one that was removed has told that it is gone.
+    const found = this.#store.get('endingById', row.id!)
+    return { task: found ? endedOf(found) : null, behind: row.behind as number }
   }
 
   /** Retention removes a task: who still waits for it waits in vain. */

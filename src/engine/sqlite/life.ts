@@ -12,7 +12,7 @@ import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { Progress } from '../../task/task.ts'
 import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from '../engine.ts'
 import { leaseSecret } from '../lease-secret.ts'
-import type { Decided, Ended, Flows } from './flows.ts'
+import { type Decided, type Ended, type Flows, FOLLOWED_MAX } from './flows.ts'
 import { merged } from './merged.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
@@ -174,6 +174,18 @@ export class Life {
     tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
     tx.touchedTypes.add(type)
     return 'changed'
+  }
+
+  /** Goes on with what earlier transactions have left, within the bound of one; returns how many were told. */
+  followOn(tx: Tx): number {
+    const before = tx.followed
+    while (tx.followed < FOLLOWED_MAX) {
+      const next = this.#flows.takePutOff()
+      if (!next) break
+      if (next.task) this.decide(tx, this.#flows.ended(tx, next.task, next.behind))
+    }
+    tx.hasPutOff = this.#flows.hasPutOff()
+    return tx.followed - before
   }
 
   /** What waited for other tasks starts, or ends. */
@@ -341,7 +353,7 @@ export class Life {
     if (this.#isFollowing) return
     this.#isFollowing = true
     try {
-      for (let at = 0; at < this.#ended.length; at++) this.decide(tx, this.#flows.ended(this.#ended[at]!))
+      for (let at = 0; at < this.#ended.length; at++) this.decide(tx, this.#flows.ended(tx, this.#ended[at]!))
     } finally {
       this.#ended.length = 0
       this.#isFollowing = false

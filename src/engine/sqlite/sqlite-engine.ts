@@ -109,7 +109,11 @@ export class SqliteEngine implements Engine {
     this.#writer = new Writer(this.#store, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
-      afterCommit: (tx) => this.#afterCommit(tx),
+      afterCommit: (tx) => {
+        if (tx.eventCount > 0) this.#outbox.wake()
+        this.#armDueTimer(tx.now)
+        if (tx.hasPutOff) void this.#write((next) => this.#life.followOn(next), NOT_WAITED_FOR).catch(() => undefined)
+      },
       rolledBack: () => {
         this.#registry.forget()
         this.#due.forget()
@@ -168,6 +172,7 @@ export class SqliteEngine implements Engine {
         this.#life.endLeases(tx, max),
         this.#schedules.tick(tx, max),
         this.#removal.forgetFinished(tx, max),
+        this.#life.followOn(tx),
         this.#ring.drop(max),
       ]
       if (!this.#rates.isEmpty) this.#rates.write(tx.now)
@@ -175,7 +180,8 @@ export class SqliteEngine implements Engine {
       const moreSpace = this.#space.giveBack()
       this.#store.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
       const changed = done.reduce((sum, n) => sum + n, 0)
-      return { changed, more: moreEvents || moreSpace || done.some((n) => n >= max), nextAt: this.#nextAt() }
+      const more = moreEvents || moreSpace || tx.hasPutOff || done.some((n) => n >= max)
+      return { changed, more, nextAt: this.#nextAt() }
     }, NOT_WAITED_FOR)
     if (!swept.more && !this.#closed) this.#space.shrinkFile()
     return swept
@@ -360,11 +366,6 @@ export class SqliteEngine implements Engine {
     return served
   }
 
-  #afterCommit(tx: Tx): void {
-    if (tx.eventCount > 0) this.#outbox.wake()
-    this.#armDueTimer(tx.now)
-  }
-
   /**
    * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start: as seen when they were
    * looked at, or what came between then and now would wake nobody.
@@ -400,7 +401,7 @@ export class SqliteEngine implements Engine {
     const { cancelGraceMs, retention } = this.#options
     const [oldest] = this.#store.all('oldestFinished', 1)
     const times = [
-      this.#due.readyAt(),
+      this.#flows.hasPutOff() ? 0 : this.#due.readyAt(),
       this.#due.waitEndsAt(),
       this.#store.get('nextLeaseDue', cancelGraceMs)!.at,
       this.#schedules.nextAt(this.#store),

@@ -16,6 +16,9 @@ export class Tx {
   readonly touchedTypes = new Set<string>()
   /** Workers that have a cancel to hear of. */
   readonly canceledWorkers = new Set<string>()
+  /** Tasks that were told of the end of others, and whether some were left to the next transaction. */
+  followed = 0
+  hasPutOff = false
   readonly #events: string[] = []
   readonly #counts = new Map<string, Map<string, number>>()
   /** Counts are written at the end, so the file has those of before until then. */

@@ -13,6 +13,21 @@ SELECT 1 FROM predecessors WHERE outcome IS NULL LIMIT 1;
 SELECT DISTINCT p.successor AS seq, t.status, t.on_failure
 FROM predecessors p JOIN tasks t ON t.seq = p.successor WHERE p.outcome IS NULL AND p.id = ? ORDER BY p.successor;
 
+-- name: someSuccessorsOf
+-- The same behind one of them, a bounded number.
+SELECT DISTINCT p.successor AS seq, t.status, t.on_failure
+FROM predecessors p JOIN tasks t ON t.seq = p.successor
+WHERE p.outcome IS NULL AND p.id = ? AND p.successor > ? ORDER BY p.successor LIMIT 0 + ?;
+
+-- name: putOff
+INSERT INTO put_off (id, behind) VALUES (?, ?);
+
+-- name: firstPutOff
+SELECT n, id, behind FROM put_off ORDER BY n LIMIT 1;
+
+-- name: dropPutOff
+DELETE FROM put_off WHERE n = ?;
+
 -- name: countSuccessors
 SELECT count(*) AS n FROM predecessors WHERE outcome IS NULL AND id = ?;
 

@@ -1,0 +1,2 @@
+-- Version 10: tasks that have ended and have not told all that wait for them. behind: the seq of the last one told.
+CREATE TABLE put_off (n INTEGER PRIMARY KEY, id TEXT NOT NULL, behind INTEGER NOT NULL) STRICT;
