@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
+import { withoutTokens } from '../access/masking.ts'
 import { RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
@@ -87,6 +88,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       handler: async (request) => {
         const { type } = request.params as { type: string }
         const { declared = true, ceilings } = request.body as TypeInput
+        refuseSecret(type)
         if (declared) await refuseManyDeclared(engine, type)
         const to = ceilings === undefined ? { declared } : { declared, ceilings: ceilingsOf(ceilings) }
         return typeJson(await change(request, type, to))
@@ -231,4 +233,10 @@ function rateOf({ max, per }: RateInput): Rate | null {
   }
   if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw invalidField('per', 'must be from 1 ms to 24 hours')
   return { max, perMs }
+}
+
+/** A name is shown to everybody: one that somebody took from the wrong variable must not be kept. */
+function refuseSecret(type: string): void {
+  if (withoutTokens(type) === type) return
+  throw new XQueueError('invalid_request', 'the type has the form of a key or token: give it the name of a task type')
 }

@@ -54,7 +54,8 @@ describe.each(DOCUMENTS)('%s', (document) => {
 
   /** Starts the command of a block that goes on, and waits until it says where it serves. */
   async function start(command: string, ...flags: string[]): Promise<void> {
-    const script = `exec ${command.replace('npm run xqueue --', 'node src/cli/main.ts')} ${flags.join(' ')}`
+    const program = command.replace('npm run xqueue --', 'node src/cli/main.ts').replace(/^exec /, '')
+    const script = `exec ${program} ${flags.join(' ')}`
     child = spawn('bash', ['-c', script], { cwd: folder, env: environment(), stdio: ['ignore', 'ignore', 'pipe'] })
     base = await new Promise((resolve, reject) => {
       let log = ''
