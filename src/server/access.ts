@@ -153,8 +153,9 @@ function writeAudits(server: FastifyInstance, audit: AuditLog): void {
     const isRead = method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
     // With an error of the server's own nobody knows whether the change was made.
     const isChange = !isRead && !routeOptions.config.quiet && (status < 400 || status >= 500)
-    if (isChange && principal !== null) audit.changed(principal, auditedOf(request, reply, status))
-    done()
+    if (!isChange || principal === null) return done()
+    audit.changed(principal, auditedOf(request, reply, status))
+    setImmediate(done) // The log is written at the end of this turn: the line is there before the answer.
   })
 }
 
