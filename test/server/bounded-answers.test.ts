@@ -11,7 +11,10 @@ const AT_ONCE = 8
 let served: Served
 
 beforeAll(async () => {
-  served = await Served.start({ before: ['env', `NODE_OPTIONS=--max-old-space-size=${HEAP_MB}`] })
+  served = await Served.start({
+    before: ['env', `NODE_OPTIONS=--max-old-space-size=${HEAP_MB}`],
+    flags: ['--events-bytes', '1GB'], // Of all of them, so that a replay has them all.
+  })
   await inTurns(TASKS, (index) => served.call('POST', '/tasks', { type: 'remote', payload: [index, LONG] }))
 }, 240_000)
 afterAll(() => served.stop())
