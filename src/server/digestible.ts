@@ -81,7 +81,16 @@ function named<T>(value: T, schemas: Record<string, Schema>): T {
   return { $ref: `#/components/schemas/${title}` } as never
 }
 
-function mend(schema: Schema): Schema {
+/** No generator makes a type of a union that may also be null: the union alone stays, and words tell of null. */
+function withoutNull(schema: Schema): Schema {
+  const [union, none, ...others] = (schema.oneOf ?? []) as Schema[]
+  if (others.length > 0 || none?.type !== 'null' || !union?.oneOf) return schema
+  const { oneOf: _, ...rest } = schema
+  return { ...rest, ...union }
+}
+
+function mend(given: Schema): Schema {
+  const schema = withoutNull(given)
   const mended = { ...schema }
   if (Array.isArray(schema.enum)) mended.type ??= typeOfAll(schema.enum)
   if (schema.type === 'array' || schema.properties) for (const condition of CONDITIONS) delete mended[condition]

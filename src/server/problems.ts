@@ -104,7 +104,7 @@ function withoutAlternatives(errors: readonly Validation[]): Validation[] {
     }
     const isOtherType = ({ keyword, instancePath }: Validation) =>
       keyword === 'type' && instancePath === error.instancePath
-    const types = ofForms.filter(isOtherType).map(({ schema }) => schema)
+    const types = ofForms.filter(isOtherType).flatMap(({ schema }) => schema)
     const ofChosen = ofForms.filter((each) => !isOtherType(each))
     const instead = ofChosen.length > 0 ? ofChosen : [{ ...error, keyword: 'type', schema: types }]
     kept.splice(0, kept.length, ...kept.filter((each) => !isOfForm(each)), ...instead)

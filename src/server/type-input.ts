@@ -17,13 +17,10 @@ const ceiling = (field: keyof typeof CEILING_RANGES, description?: string) => {
     }),
   )
 }
-const timeoutCeiling = (field: 'queueTimeoutMs' | 'processTimeoutMs') => {
+const timeoutCeiling = (title: string, field: 'queueTimeoutMs' | 'processTimeoutMs') => {
   const [least, most] = CEILING_RANGES[field]
-  const { oneOf, description } = durationOf({ title: '', least, most }) as unknown as {
-    oneOf: object[]
-    description: string
-  }
-  return Type.Optional(Type.Unsafe<number | string | null>({ oneOf: [...oneOf, { type: 'null' }], description }))
+  const duration = durationOf({ title, least, most })
+  return Type.Optional(Type.Unsafe<number | string | null>({ oneOf: [duration, { type: 'null' }] }))
 }
 
 export const TypeInputSchema = Type.Object(
@@ -36,8 +33,8 @@ export const TypeInputSchema = Type.Object(
         {
           max_retry: ceiling('maxRetry'),
           priority: ceiling('priority'),
-          queue_timeout: timeoutCeiling('queueTimeoutMs'),
-          process_timeout: timeoutCeiling('processTimeoutMs'),
+          queue_timeout: timeoutCeiling('QueueTimeoutCeiling', 'queueTimeoutMs'),
+          process_timeout: timeoutCeiling('ProcessTimeoutCeiling', 'processTimeoutMs'),
           payload_bytes: ceiling('payloadBytes', 'Of the payload as JSON'),
         },
         { additionalProperties: false, description: 'What is left out stays; null removes a ceiling' },

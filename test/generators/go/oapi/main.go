@@ -38,7 +38,7 @@ func main() {
 		found = found || listed.Id == id
 	}
 	check(found)
-	canceled, err := api.CancelTaskWithResponse(ctx, id)
+	canceled, err := api.CancelTaskWithResponse(ctx, id, nil)
 	must(err)
 	check(canceled.JSON200.Status == client.StatusCanceled)
 
