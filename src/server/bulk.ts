@@ -1,8 +1,8 @@
 import type { Changed, Engine, TaskFilter } from '../engine/engine.ts'
 import { RETRYABLE_STATUSES, type Status } from '../task/status.ts'
 
-/** A dry run counts at most this many tasks: it reads each of them. */
-export const DRY_RUN_MAX = 100_000
+/** A dry run counts at most this many tasks: it reads each of them, without its payload. */
+const DRY_RUN_MAX = 100_000
 const PAGE = 1_000
 const CHANGEABLE: Readonly<Record<'cancel' | 'retry', readonly Status[]>> = {
   cancel: ['pending', 'processing'],
