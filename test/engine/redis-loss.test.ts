@@ -21,6 +21,7 @@ beforeEach(async () => {
   const limits = { maxConcurrency: 1, groupConcurrency: null, rate: { max: 100, perMs: 60_000 } }
   const handler = { ...limits, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: { maxRetry: 7 } }
   await owner.configureType('t', { handler })
+  await owner.configureType('u', { handler })
   await other.turn({ worker: HTTP_WORKER, want: 0 })
 })
 afterEach(async () => {
@@ -29,10 +30,10 @@ afterEach(async () => {
 })
 
 /** As a client does: a 503 is tried again, any other refusal is final. */
-const submitted = async () => {
+const submitted = async (type = 't') => {
   for (;;) {
     try {
-      return await other.submit([completeSpec({ type: 't' })])
+      return await other.submit([completeSpec({ type })])
     } catch (error) {
       if ((error as { code: string }).code !== 'engine_unavailable') throw error
     }
@@ -54,6 +55,19 @@ it('restores the limit and the rate that a handler sets before anything is claim
   leases.push(...(await other.turn({ worker: HTTP_WORKER, want: 3 })).leases)
   expect(leases).toHaveLength(1)
   expect(await seen()).toMatchObject({ rate: { max: 100, perMs: 60_000 }, defaults: { maxRetry: 7 } })
+})
+
+it('hands out a task under its own id beside the outcome of a lease from before the loss', async () => {
+  await submitted('t')
+  const [before] = (await other.turn({ worker: HTTP_WORKER, want: 1 })).leases
+  redisCli(redis.port, 'FLUSHDB')
+  // The first lane of the empty store is now the one of another type.
+  const [accepted] = await submitted('u')
+  const outcomes = [{ lease: before!.lease, outcome: { kind: 'success' as const, result: null } }]
+  const worker = { ...HTTP_WORKER, types: ['u'] }
+  const { settled, leases } = await other.turn({ worker, outcomes, want: 1 })
+  expect(settled).toEqual([{ accepted: false, status: null }])
+  expect(leases.map((lease) => lease.task.id)).toEqual([accepted!.task.id])
 })
 
 it('notices the loss by the sweep alone', async () => {

@@ -12,8 +12,6 @@ export interface Part {
   about: string
   /** Attempts that went well and that did not, since its description was written last. */
   worked: { well: number; failed: number }
-  /** Number and name of each lane that its outcomes are of. */
-  lanes: Map<string, string>
   leaving: boolean
   leaseMs: number
   renewals: { ref: string; fence: string; progress: string }[]
@@ -66,7 +64,6 @@ export function emptyPart(worker: WorkerIdentity): Part {
     worker,
     about: '',
     worked: { well: 0, failed: 0 },
-    lanes: new Map(),
     leaving: false,
     leaseMs: 0,
     renewals: [],
@@ -80,7 +77,6 @@ export function emptyPart(worker: WorkerIdentity): Part {
   }
 }
 
-/** Adds an outcome, and tells its lane by the way, so that it need not be looked up. */
 export function addOutcome(
   part: Part,
   state: LeaseState,
@@ -88,12 +84,11 @@ export function addOutcome(
   by: string,
   onlyWhenDue = false,
 ): void {
-  const dot = state.ref.indexOf('.')
-  const lane = state.ref.slice(0, dot)
-  part.lanes.set(lane, state.lane)
   const { plain: prefix, deadlineAt, workerId } = state
   if (prefix !== undefined && workerId === by && settlement.status === 'success') {
     const result = textOf(settlement.result)
+    const dot = state.ref.indexOf('.')
+    const lane = state.ref.slice(0, dot)
     part.outcomes.push({ lane, prefix, deadlineAt: deadlineAt ?? 0, entry: state.ref.slice(dot + 1), result })
   } else part.outcomes.push(outcomeArgs(state, settlement, by, onlyWhenDue))
 }

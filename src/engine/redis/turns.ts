@@ -197,7 +197,7 @@ export class Turns {
   }
 
   async #passOn(partition: number, type: string): Promise<void> {
-    await this.#store.run('turn', partition, [...this.#headArgs(partition), 1, type, 0, 0]).catch(() => undefined)
+    await this.#store.run('turn', partition, [...this.#headArgs(partition), 1, type, 0]).catch(() => undefined)
   }
 
   /** One turn over all partitions that it concerns. */
@@ -322,10 +322,7 @@ export class Turns {
 
   async #send(partition: number, parts: Part[]): Promise<PartAnswer[]> {
     if (this.#closed && parts.every(({ outcomes, leaving }) => outcomes.length === 0 && !leaving)) throw closedError()
-    const lanes = new Map(parts.flatMap((part) => [...part.lanes]))
-    const args: (string | number)[] = [...this.#headArgs(partition), 0, lanes.size]
-    for (const [no, name] of lanes) args.push(no, name)
-    args.push(parts.length)
+    const args: (string | number)[] = [...this.#headArgs(partition), 0, parts.length]
     for (const part of parts) writePart(args, part)
     const isBrief = parts.every((part) => part.isBrief)
     const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args, isBrief)

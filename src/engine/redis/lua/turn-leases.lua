@@ -211,9 +211,10 @@ local function try_settle(o)
   return OK
 end
 
--- Successes of leases whose records nothing has touched: what follows their common begin has a fixed width.
+-- Successes of leases whose records nothing has touched: what follows their common begin has a fixed width. The store
+-- alone knows the name of their lane: one that lost everything may have given the same number to another lane.
 local function settle_run(run, verdicts)
-  local lane, prefix, width = run.lane, run.prefix, #run.prefix
+  local lane, prefix, width = lane_by_ref(run.refs[1]), run.prefix, #run.prefix
   local in_time = run.deadline == 0 or now < run.deadline
   for index, ref in ipairs(run.refs) do
     local record = held[ref]

@@ -2,7 +2,7 @@
 --
 -- ARGV  now, this process, '1' if it has met the store before, grace of a cancel (ms), how long a finished task may be
 --       kept (ms), how long a type stays known that is not served (ms); number of types that this
---       process was woken for in vain, each; number of lanes that leases are of, (number, name) each; number of turns;
+--       process was woken for in vain, each; number of turns;
 --       each turn: the worker's id, the same as JSON, its description as JSON or '' (nothing new), attempts that went
 --       well and that did not since then, '1' if it leaves, lease in ms; number of renewals, (ref, fence, progress or
 --       '') each; number of groups of outcomes, each one of
@@ -27,8 +27,8 @@
 -- Reading -------------------------------------------------------------------------------------------------------------
 
 local function read_run()
-  local run = { lane = lanes[arg()], prefix = arg(), deadline = number(), entries = {}, results = {}, refs = {} }
-  local begin_ref, size = run.lane.no .. '.', #outcome_refs
+  local begin_ref, size = arg() .. '.', #outcome_refs
+  local run = { prefix = arg(), deadline = number(), entries = {}, results = {}, refs = {} }
   for index = 1, number() do
     local entry = ARGV[at + 1]
     local ref = begin_ref .. entry
@@ -75,10 +75,6 @@ local function read()
   process, was_here, grace_ms, retention_ms, type_ttl_ms, types_room = arg(), arg(), number(), number(), number(), nil
   woken_in_vain, outcome_refs, turns = {}, {}, {}
   for index = 1, number() do woken_in_vain[index] = arg() end
-  for _ = 1, number() do
-    local no, name = arg(), arg()
-    lane_of(name:sub(1, -3), name:sub(-1), no)
-  end
   for index = 1, number() do turns[index] = read_turn() end
 end
 
