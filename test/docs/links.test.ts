@@ -65,6 +65,6 @@ it.each(documents)('every link in %s leads somewhere', (document) => {
 it('finds a link that leads nowhere', () => {
   expect(problemOf('README.md', 'docs/nowhere.md')).toBe('does not exist')
   expect(problemOf('docs/clients.md', '../README.md#nowhere')).toBe('has no heading #nowhere')
-  expect(problemOf('docs/clients.md', '../README.md#on-redis')).toBeNull()
+  expect(problemOf('docs/clients.md', '../README.md#redis-and-kafka')).toBeNull()
   expect(problemOf('docs/clients.md', '#settling')).toBeNull()
 })
