@@ -35,7 +35,9 @@ const UPCOMING = 5
 /** Formats of ours, so only their readers check them. */
 export const CRON_FORMAT = 'cron'
 export const TIMEZONE_FORMAT = 'time-zone'
-const { type, delay: _, run_at: __, idempotency_key: ___, ...taskFields } = TaskInputSchema.properties
+const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group } = TaskInputSchema.properties
+/** The fields of the tasks that a schedule submits. */
+const taskFields = { payload, priority, max_retry, queue_timeout, process_timeout, tags, group }
 const closed = { additionalProperties: false }
 const id = Type.String({
   maxLength: 100,
@@ -91,7 +93,7 @@ export interface TimingInput {
 
 export interface ScheduleChangesInput
   extends TimingInput,
-    Omit<TaskInput, 'type' | 'delay' | 'run_at' | 'idempotency_key'> {
+    Omit<TaskInput, 'type' | 'delay' | 'run_at' | 'idempotency_key' | 'after' | 'on_failure' | 'batch'> {
   catch_up?: CatchUp
   overlap?: Overlap
   paused?: boolean

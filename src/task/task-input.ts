@@ -59,7 +59,7 @@ const TaskReferenceSchema = Type.Unsafe<string | number>({
   title: 'TaskReference',
   oneOf: [
     { type: 'string', maxLength: 100 },
-    { type: 'integer', minimum: 0 },
+    { type: 'integer', minimum: 0, maximum: TASK_LIMITS.batchTasksMax - 1 },
   ],
 })
 

@@ -70,6 +70,9 @@ it.each([
   ['an id', { id: 'a b' }, 'id', 'must be letters, digits'],
   ['its payload', { payload: { n: 'x' } }, 'payload.n', ''],
   ['a field of tasks alone', { delay: '1h' }, 'delay', 'is not a known field'],
+  ['tasks to wait for', { after: ['x'] }, 'after', 'is not a known field'],
+  ['what their failure does', { on_failure: 'run' }, 'on_failure', 'is not a known field'],
+  ['a batch', { batch: 'b' }, 'batch', 'is not a known field'],
   ['a catch-up', { catch_up: 'some' }, 'catch_up', 'must be one of none, one, all'],
 ])('refuses %s that is wrong, and says how to mend it', async (_, wrong, path, message) => {
   const { status, body } = await call('POST', '', { ...report, ...wrong })
