@@ -1,10 +1,10 @@
 import { fastify } from 'fastify'
 import { Type } from 'typebox'
-import { TaskInputSchema } from '../src/server/schemas.ts'
+import { AJV_OPTIONS } from '../src/server/server.ts'
+import { TaskInputSchema } from '../src/task/task-input.ts'
 
 /** What HTTP and validation cost alone: the same bodies, the same schemas, an answer of the same kind, and no queue. */
-const customOptions = { removeAdditional: false, coerceTypes: false, allErrors: true, useDefaults: false } as const
-const server = fastify({ ajv: { customOptions }, bodyLimit: 16 * 1024 * 1024 })
+const server = fastify({ ajv: { customOptions: AJV_OPTIONS }, bodyLimit: 16 * 1024 * 1024 })
 server.post('/api/v1/tasks', { schema: { body: TaskInputSchema } }, async (request, reply) =>
   reply.status(201).send(request.body),
 )

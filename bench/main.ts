@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { access } from './access.ts'
 import { groups } from './groups.ts'
 import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
@@ -29,6 +30,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   library: () => library(redis.port, rounds),
   'pick-up': () => pickUp(redis.port, seconds * 2),
   http: () => http(rounds, seconds),
+  access: () => access(redis.port, rounds, seconds),
   live: () => live(rounds),
   page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),

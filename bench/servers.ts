@@ -1,12 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 
-const root = join(import.meta.dirname, '..')
+export const root = join(import.meta.dirname, '..')
 
 export interface Running {
   url: string
+  /** What its process has used of the CPU, in microseconds. */
+  cpuMicros(): number
   stop(): Promise<void>
 }
 
@@ -31,25 +34,38 @@ export async function startXQueue(engine: string, ...flags: string[]): Promise<R
   const args = [main, 'serve', '--port', '0', '--engine', engine, ...mqtt, '--handlers', handlers, ...flags]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /"address":"([^"]+)"/)
-  return { url: url!, stop: () => stop(child) }
+  return runningAt(url!, child)
 }
 
 /** Fastify with the same schemas and nothing behind them. */
 export async function startBare(): Promise<Running> {
   const child = spawn(process.execPath, [join(root, 'bench/bare-fastify.ts')], { stdio: ['ignore', 'ignore', 'pipe'] })
   const [, url] = await until(child, /listening on (\S+)/)
-  return { url: url!, stop: () => stop(child) }
+  return runningAt(url!, child)
+}
+
+function runningAt(url: string, child: ChildProcess): Running {
+  return { url, cpuMicros: () => cpuMicrosOf(child.pid!), stop: () => stop(child) }
+}
+
+/** Linux counts in hundredths of a second, so a measure needs some seconds. */
+function cpuMicrosOf(pid: number): number {
+  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ').slice(11)
+  return (Number(user) + Number(system)) * 10_000
 }
 
 async function until(child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {
   let text = ''
   const found = Promise.withResolvers<RegExpExecArray>()
   for (const stream of [child.stdout, child.stderr]) {
-    stream?.on('data', (chunk) => {
+    const look = (chunk: Buffer) => {
       text = (text + chunk).slice(-10_000)
       const match = ready.exec(text)
-      if (match) found.resolve(match)
-    })
+      if (!match) return
+      stream?.off('data', look).resume()
+      found.resolve(match)
+    }
+    stream?.on('data', look)
   }
   child.once('error', found.reject)
   child.once('exit', (code) => found.reject(new Error(`it ended with ${code}: ${text}`)))

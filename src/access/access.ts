@@ -35,6 +35,7 @@ export class Access {
   readonly #options: AccessOptions
   readonly #issuer: Issuer | null
   readonly #rates: CallRates
+  readonly #principals = new WeakMap<ApiKey, Principal>()
   readonly #connected = new Set<{ principal: Principal; end: () => void }>()
   #looking: NodeJS.Timeout | undefined
 
@@ -60,6 +61,12 @@ export class Access {
       return this.#issuer.verify(token)
     }
     throw notAccepted(`that is neither a key of XQueue (they begin with ${PREFIXES.key}) nor a JWT`)
+  }
+
+  /** Who `authenticate` would say, where that is known without waiting; null where it has to be looked for. */
+  recall(token: string): Principal | null {
+    const key = this.#options.keys && token.startsWith(PREFIXES.key) ? this.#ring.recall(token) : null
+    return key && this.#principalOf(key)
   }
 
   /** Who brings this session in the cookie. @throws XQueueError `unauthorized` | `engine_unavailable` */
@@ -164,9 +171,18 @@ export class Access {
   async #byKey(token: string, refusal: string): Promise<Principal> {
     const key = await this.#ring.find(token)
     if (!key) throw notAccepted(refusal)
-    const { id, name, scopes, rate, bounds = null, expiresAt, session } = key
-    // The calls of all sessions of a key count as that key's.
-    return { id: session?.of ?? id, name, scopes, rate, keyId: id, expiresAt, interests: null, bounds }
+    return this.#principalOf(key)
+  }
+
+  #principalOf(key: ApiKey): Principal {
+    let principal = this.#principals.get(key)
+    if (!principal) {
+      const { id, name, scopes, rate, bounds = null, expiresAt, session } = key
+      // The calls of all sessions of a key count as that key's.
+      principal = { id: session?.of ?? id, name, scopes, rate, keyId: id, expiresAt, interests: null, bounds }
+      this.#principals.set(key, principal)
+    }
+    return principal
   }
 
   async #bySubscription(token: string): Promise<Principal> {

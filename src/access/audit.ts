@@ -28,6 +28,8 @@ const ADDRESSES_MAX = 10_000
  */
 export class AuditLog {
   readonly #log: Logger
+  /** A caller is one object for all its calls of some hundred milliseconds: its part of the line is made once. */
+  readonly #logs = new WeakMap<Principal, Logger>()
   readonly #refusals = new Map<string, { lines: number; more: number }>()
   #window: NodeJS.Timeout | undefined
 
@@ -36,7 +38,12 @@ export class AuditLog {
   }
 
   changed(by: Principal, audited: Audited): void {
-    this.#log.info(lineOf(by, audited), 'audit')
+    let log = this.#logs.get(by)
+    if (!log) {
+      log = this.#log.child(actorOf(by))
+      this.#logs.set(by, log)
+    }
+    log.info(callOf(audited), 'audit')
   }
 
   /**
@@ -50,7 +57,7 @@ export class AuditLog {
     if (!seen && this.#refusals.size < ADDRESSES_MAX) this.#refusals.set(address, { lines: 1, more: 0 })
     else if (seen && ++seen.lines > REFUSALS_MAX) seen.more += 1
     this.#window ??= setTimeout(() => this.#summarize(), WINDOW_MS).unref()
-    if (!seen || seen.more === 0) this.#log.warn({ ...lineOf(by, audited), refused: true, why }, 'audit')
+    if (!seen || seen.more === 0) this.#log.warn({ ...actorOf(by), ...callOf(audited), refused: true, why }, 'audit')
   }
 
   /** Writes what is still to be told. */
@@ -68,14 +75,10 @@ export class AuditLog {
   }
 }
 
-function lineOf(by: Principal | null, { action, target, status, ip, details }: Audited) {
-  return {
-    actor: by?.name ?? null,
-    actor_id: by?.id ?? null,
-    action,
-    target: target === null ? null : withoutTokens(target),
-    ...details,
-    status,
-    ip,
-  }
+function actorOf(by: Principal | null) {
+  return { actor: by?.name ?? null, actor_id: by?.id ?? null }
+}
+
+function callOf({ action, target, status, ip, details }: Audited) {
+  return { action, target: target === null ? null : withoutTokens(target), ...details, status, ip }
 }

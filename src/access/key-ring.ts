@@ -19,6 +19,10 @@ export type NewKey = Pick<ApiKey, 'name' | 'scopes' | 'rate' | 'bounds' | 'expir
 export class KeyRing {
   readonly #engine: Engine
   #reading: { at: number; keys: Promise<Map<string, ApiKey>> } | undefined
+  /** When what is kept was asked for. */
+  #keptAt = Number.NEGATIVE_INFINITY
+  /** By token, of what was read last: a token is not hashed for each call. As many as there are keys at most. */
+  #recalled = new Map<string, ApiKey>()
   #ids: ReadonlyMap<string, ApiKey> = new Map()
   #secret = ''
 
@@ -29,6 +33,15 @@ export class KeyRing {
   async find(token: string): Promise<ApiKey | null> {
     const hash = hashOf(token)
     const key = (await this.#byHash()).get(hash) ?? (await this.#byHash(LOOK_AGAIN_MS)).get(hash)
+    if (!key || !this.#isValid(key)) return null
+    if (this.#ids.get(key.id) === key) this.#recalled.set(token, key)
+    return key
+  }
+
+  /** What `find` would answer, without waiting. Null where it has to look: the key may be valid all the same. */
+  recall(token: string): ApiKey | null {
+    if (performance.now() - this.#keptAt >= BELIEVED_MS) return null
+    const key = this.#recalled.get(token)
     return key && this.#isValid(key) ? key : null
   }
 
@@ -83,7 +96,7 @@ export class KeyRing {
 
   async #change(change: KeyChange): Promise<void> {
     const at = performance.now()
-    const keys = this.#engine.keys(change).then((kept) => this.#keep(kept))
+    const keys = this.#engine.keys(change).then((kept) => this.#keep(kept, at))
     await keys
     this.#reading = { at, keys }
   }
@@ -91,7 +104,7 @@ export class KeyRing {
   #byHash(believedMs = BELIEVED_MS): Promise<Map<string, ApiKey>> {
     const at = performance.now()
     if (this.#reading && at - this.#reading.at < believedMs) return this.#reading.keys
-    const keys = this.#engine.keys().then((kept) => this.#keep(kept))
+    const keys = this.#engine.keys().then((kept) => this.#keep(kept, at))
     const reading = { at, keys }
     this.#reading = reading
     // What failed is asked again by the next call.
@@ -101,9 +114,13 @@ export class KeyRing {
     return keys
   }
 
-  #keep({ keys, secret }: Keys): Map<string, ApiKey> {
-    this.#secret = secret
-    this.#ids = new Map(keys.map((key) => [key.id, key]))
+  #keep({ keys, secret }: Keys, at: number): Map<string, ApiKey> {
+    if (at >= this.#keptAt) {
+      this.#keptAt = at
+      this.#secret = secret
+      this.#ids = new Map(keys.map((key) => [key.id, key]))
+      this.#recalled = new Map()
+    }
     return new Map(keys.map((key) => [key.hash, key]))
   }
 }

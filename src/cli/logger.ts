@@ -12,24 +12,32 @@ export async function createLogger({ logLevel: level, logFormat }: Config): Prom
   return pino({ level, hooks }, pretty({ destination: 2, ignore: 'pid,hostname' }))
 }
 
-/** Above this a turn of the event loop writes more than once. One write takes no more. */
-const BUFFERED_BYTES_MAX = 16 * 1024 - 1
+/** Above this a turn of the event loop writes more than once: readers of pipes take some 16 KiB at once. */
+const BUFFERED_CHARS_MAX = 15_000
 
 /**
  * Writes the lines of one turn of the event loop at once, at its end: a write for each line costs more than the line,
  * and the audit log has one for each change. What a process has logged is written before it exits.
  */
 function writtenPerTurn(fd: number) {
-  const stream = destination({ dest: fd, sync: true, minLength: BUFFERED_BYTES_MAX })
+  // Its flushSync() would also wait for the disk, at each turn.
+  const stream = destination({ dest: fd, sync: true })
+  let lines = ''
   let isDue = false
+  const writeOut = () => {
+    const due = lines
+    lines = ''
+    if (due !== '') stream.write(due)
+  }
   const flush = () => {
     isDue = false
-    stream.flushSync()
+    writeOut()
   }
   process.on('exit', flush)
   return {
     write(line: string) {
-      stream.write(line)
+      lines += line
+      if (lines.length > BUFFERED_CHARS_MAX) writeOut()
       if (isDue) return
       isDue = true
       setImmediate(flush)

@@ -69,8 +69,9 @@ export function guard(server: FastifyInstance, { access, audit, servesHost, orig
     try {
       if (!servesHost(request.headers.host)) throw strangeHost(request)
       refuseOtherSites(request, origins)
-      if (access) return void admit(access, request).then(() => done(), done)
-      request.principal = ANYONE
+      const known = access ? recalled(access, request) : ANYONE
+      if (access && !known) return void admit(access, request).then(() => done(), done)
+      letIn(known, request)
       done()
     } catch (error) {
       done(error as Error)
@@ -107,11 +108,25 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
     if (scope !== 'open' || (!isRefused && request.method === 'DELETE')) throw error
     return null
   })
-  request.principal = principal
-  if (!may(principal, scope)) throw principal ? notAllowed(principal, scope) : notSignedIn()
-  if (principal?.bounds && request.routeOptions.config.whole) throw notForTenants(principal)
+  letIn(principal, request)
   if (!principal || scope === 'open') return
   await access.spend(principal)
+}
+
+/** Most calls bring a key that was looked at a moment ago: they need not wait for anything. */
+function recalled(access: Access, { headers: { authorization }, is404 }: FastifyRequest): Principal | null {
+  if (authorization === undefined || is404) return null
+  const token = BEARER.exec(authorization)?.[1]
+  const principal = token === undefined ? null : access.recall(token)
+  return principal?.rate ? null : principal
+}
+
+/** @throws XQueueError where the caller may not call this. It is known all the same, for the audit log. */
+function letIn(principal: Principal | null, request: FastifyRequest): void {
+  const { scope, whole } = request.routeOptions.config
+  request.principal = principal
+  if (!may(principal, scope!)) throw principal ? notAllowed(principal, scope!) : notSignedIn()
+  if (principal?.bounds && whole) throw notForTenants(principal)
 }
 
 async function callerOf(access: Access, { headers, query, routeOptions }: FastifyRequest): Promise<Principal | null> {
@@ -136,6 +151,7 @@ async function callerOf(access: Access, { headers, query, routeOptions }: Fastif
  * and `onResponse` would never run for it.
  */
 function writeAudits(server: FastifyInstance, audit: AuditLog): void {
+  const whenWritten = afterThisTurn()
   server.addHook('onError', (request, reply, error, done) => {
     const { status } = toXQueueError(error)
     const { authorization, cookie } = request.headers
@@ -155,8 +171,21 @@ function writeAudits(server: FastifyInstance, audit: AuditLog): void {
     const isChange = !isRead && !routeOptions.config.quiet && (status < 400 || status >= 500)
     if (!isChange || principal === null) return done()
     audit.changed(principal, auditedOf(request, reply, status))
-    setImmediate(done) // The log is written at the end of this turn: the line is there before the answer.
+    whenWritten(done) // The log is written at the end of this turn: the line is there before the answer.
   })
+}
+
+/** Calls back at the end of the turn of the event loop, one timer for all. */
+function afterThisTurn(): (call: () => void) => void {
+  let waiting: (() => void)[] = []
+  const callAll = () => {
+    const due = waiting
+    waiting = []
+    for (const call of due) call()
+  }
+  return (call) => {
+    if (waiting.push(call) === 1) setImmediate(callAll)
+  }
 }
 
 function hasTokenInUrl({ query }: FastifyRequest): boolean {
@@ -165,12 +194,22 @@ function hasTokenInUrl({ query }: FastifyRequest): boolean {
 
 function auditedOf(request: FastifyRequest, reply: FastifyReply, status: number): Audited {
   const { method, routeOptions, ip, params, body, audited } = request
-  const { id, type, batch, lease } = (params ?? {}) as Record<string, string>
-  const { task_type, type: submitted } = (body ?? {}) as Record<string, unknown>
-  const made = (reply.getHeader('location') as string | undefined)?.split('/').at(-1)
-  const named = [id, type, batch, lease && taskOfLease(lease), made, task_type, submitted]
-  const target = named.find((name) => typeof name === 'string') ?? null
-  return { action: `${method} ${routeOptions.url}`, target: target as string | null, status, ip, details: audited }
+  const { id, type, batch, lease } = (params ?? NOTHING) as Partial<Record<string, string>>
+  const target = id ?? type ?? batch ?? (lease ? taskOfLease(lease) : null) ?? madeBy(reply) ?? typeIn(body)
+  return { action: `${method} ${routeOptions.url}`, target, status, ip, details: audited }
+}
+
+const NOTHING = {}
+
+/** What was made: the last part of its address. */
+function madeBy(reply: FastifyReply): string | null {
+  const location = reply.getHeader('location')
+  return typeof location === 'string' ? location.slice(location.lastIndexOf('/') + 1) : null
+}
+
+function typeIn(body: unknown): string | null {
+  const { task_type, type } = (body ?? NOTHING) as Record<string, unknown>
+  return ([task_type, type].find((name) => typeof name === 'string') as string | undefined) ?? null
 }
 
 /** A lease's token is its holder's secret; the task that it begins with is not. */

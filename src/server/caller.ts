@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type Principal, sightOf } from '../access/principal.ts'
+import { type Principal, type Sight, sightOf } from '../access/principal.ts'
 import type { Engine } from '../engine/engine.ts'
 import { includes } from '../task/api-key.ts'
 import { allowsType, boundsText } from '../task/bounds.ts'
@@ -18,6 +18,8 @@ export class Callers {
   readonly #engine: Engine
   readonly #caller = new AsyncLocalStorage<Principal | null>()
   readonly #made = new Map<string, Engine>()
+  /** The same by caller: a caller is one object for all calls of some hundred milliseconds. */
+  readonly #madeFor = new WeakMap<Principal, Engine>()
 
   constructor(engine: Engine) {
     this.#engine = engine
@@ -54,7 +56,16 @@ export class Callers {
 
   #engineOf(): Engine {
     const principal = this.#principal()
-    const { bounds, isFull } = principal ? sightOf(principal) : { bounds: null, isFull: false }
+    if (principal === null) return this.#make({ bounds: null, isFull: false })
+    let made = this.#madeFor.get(principal)
+    if (!made) {
+      made = this.#make(sightOf(principal))
+      this.#madeFor.set(principal, made)
+    }
+    return made
+  }
+
+  #make({ bounds, isFull }: Sight): Engine {
     if (bounds === null && isFull) return this.#engine
     const name = `${isFull} ${bounds && boundsText(bounds)}`
     let made = this.#made.get(name)

@@ -140,7 +140,7 @@ export interface Route {
   handler: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 }
 
-const AJV_OPTIONS = {
+export const AJV_OPTIONS = {
   removeAdditional: false,
   coerceTypes: false,
   allErrors: true,

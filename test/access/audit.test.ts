@@ -131,3 +131,15 @@ it('has what a process did last before it ended: a change, and the count of refu
     { timeout: SOON_MS },
   )
 })
+
+it('does not wait for the disk with each turn of the event loop that has written something', async () => {
+  const spy = `const fs = process.getBuiltinModule('fs')
+    const sync = fs.fsyncSync
+    fs.fsyncSync = (fd) => (fd === 2 ? fs.writeSync(2, 'the log was synced') : sync(fd))`
+  const preload = `--import=data:text/javascript,${encodeURIComponent(spy)}`
+  const served = await Served.start({ before: ['env', `NODE_OPTIONS=${preload}`] })
+  expect((await served.call('POST', '/types/remote/pause')).status).toBe(200)
+  await vi.waitFor(() => expect(served.log).toContain('/pause'), { timeout: SOON_MS })
+  expect(served.log).not.toContain('synced')
+  await served.stop()
+})
