@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { LATE_READER_MS } from '../../src/engine/engine.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Stage, WORKER } from './stage.ts'
 
@@ -37,6 +38,11 @@ export function eraseContract(stage: Stage): void {
       expect(await erase(id)).toEqual({ id, outcome: 'changed', task: null })
       expect((await stage.engine.get([id]))[0]).toBeNull()
       expect((await stage.engine.stats()).counts.success).toBe(1)
+      const contents = (await toldFromTheStart(stage)).flatMap((event) =>
+        event.taskId === id ? [event.progress, event.result, event.error] : [],
+      )
+      expect(contents.filter((content) => content !== null)).toEqual([])
+      stage.now += LATE_READER_MS + 1
       const told = await toldFromTheStart(stage)
       expect(told.filter(({ taskId }) => taskId === id).map(({ kind, status }) => [kind, status])).toEqual([
         ['removed', 'success'],
@@ -95,7 +101,7 @@ export function eraseContract(stage: Stage): void {
   describe('events of removed tasks', () => {
     it('are not told again, also page by page, to no reader', async () => {
       await stage.opened.cleanup()
-      await start({ retention: { ageMs: 10_000, countMax: 100 }, eventsAgeMs: 1e9 })
+      await start({ retention: { ageMs: LATE_READER_MS, countMax: 100 }, eventsAgeMs: 1e9 })
       for (let n = 0; n < 5; n++) await submit()
       for (const { lease } of await claim(5)) await succeed(lease, 42)
       stage.now += 5_000
@@ -103,7 +109,7 @@ export function eraseContract(stage: Stage): void {
       await stage.fail((await claim())[0]!.lease, { retry: false })
       const reader = { name: 'r', owner: 'o', leaseMs: 1_000_000 }
       await stage.engine.events({ after: null, max: 1, reader })
-      stage.now += 5_001
+      stage.now += LATE_READER_MS - 4_999
       while ((await stage.engine.sweep(100)).more);
       const told = []
       for (let after = ''; ; ) {
@@ -119,6 +125,20 @@ export function eraseContract(stage: Stage): void {
       )
       const named = await stage.engine.events({ after: null, max: 100, reader })
       expect(named.events.every(({ kind }) => kind === 'removed')).toBe(true)
+    })
+
+    it('reach a reader that lags by a moment, though retention removes tasks as soon as they end', async () => {
+      await stage.opened.cleanup()
+      await start({ retention: { ageMs: 1, countMax: 1 } })
+      for (let n = 0; n < 5; n++) await submit()
+      for (const { lease } of await claim(5)) await succeed(lease, 42)
+      stage.now += 1_000
+      while ((await stage.engine.sweep(100)).more);
+      expect((await stage.engine.stats()).counts.success).toBe(0)
+      const ended = (await toldFromTheStart(stage)).filter(
+        ({ kind, status }) => kind === 'status' && status === 'success',
+      )
+      expect(ended.map(({ result }) => result)).toEqual([42, 42, 42, 42, 42])
     })
   })
 }

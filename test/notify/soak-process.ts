@@ -10,7 +10,7 @@ process.on('message', async () => {
     await new Promise((resolve) => setImmediate(resolve))
   }
   app.log.length = 0
-  const { heapUsed, external, rss } = process.memoryUsage()
-  process.send!({ heapBytes: heapUsed + external, rss })
+  const { heapUsed, external } = process.memoryUsage()
+  process.send!(heapUsed + external)
 })
 process.send!({ address: app.address, mqtt: await app.mqttUrl() })

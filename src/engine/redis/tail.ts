@@ -1,7 +1,7 @@
 import type { TaskEvent } from '../../task/event.ts'
 import type { Json } from '../../task/json.ts'
 import { isStatus, type Status } from '../../task/status.ts'
-import { type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
+import { type EventsReader, LATE_READER_MS, PAGE_BYTES_MAX } from '../engine.ts'
 import type { ResumingQuery, Stand, StateEvent, StatePage } from '../state.ts'
 import { idOf, idOfRef } from './ids.ts'
 import type { RedisStore } from './store.ts'
@@ -156,6 +156,7 @@ export class Tail {
     const events: StateEvent[] = []
     /** Tasks whose events may be of ones that were removed. */
     const doubtful = new Set<string>()
+    const lateUntil = this.#store.now() - LATE_READER_MS
     for (const { partition, position, answer } of answers) {
       const [last, before, birth, entries, endedUntil] = answer
       if (position === 'now') {
@@ -172,7 +173,8 @@ export class Tail {
           if (events.length === max || Number(event.id) <= after) continue
           at.set(partition, event.id)
           events.push({ ...event, id: this.#write(at) })
-          if (event.at <= Number(endedUntil) && event.kind !== 'removed') doubtful.add(event.taskId)
+          const isOld = event.at <= Math.min(Number(endedUntil), lateUntil)
+          if (isOld && event.kind !== 'removed') doubtful.add(event.taskId)
         }
       }
     }

@@ -1,5 +1,12 @@
 import type { TaskEvent } from '../../task/event.ts'
-import { type EngineOptions, type EventsPage, type EventsQuery, type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
+import {
+  type EngineOptions,
+  type EventsPage,
+  type EventsQuery,
+  type EventsReader,
+  LATE_READER_MS,
+  PAGE_BYTES_MAX,
+} from '../engine.ts'
 import { blanked, withoutContents } from '../erasure.ts'
 import { eventsOf } from './rows.ts'
 import type { Store } from './store.ts'
@@ -129,7 +136,7 @@ export class Outbox {
   /** The next events, past those of removed tasks. */
   async #told(position: string, max: number): Promise<EventsPage> {
     for (let from = position; ; ) {
-      const page = await this.#steps.read(() => this.#after(from, max))
+      const page = await this.#steps.read((now) => this.#after(from, max, now))
       if (page.events.length > 0 || page.gap || page.last === from || this.#closed) return page
       from = page.last
     }
@@ -139,7 +146,7 @@ export class Outbox {
     return String(this.#store.get('lastEvent')!.last)
   }
 
-  #after(position: string, max: number): EventsPage {
+  #after(position: string, max: number, now: number): EventsPage {
     const last = Number(this.#last())
     const after = Number(position)
     // A position from before the file was replaced, or of another engine: go on from now.
@@ -154,12 +161,12 @@ export class Outbox {
       if (events.length === max || bytes >= PAGE_BYTES_MAX) break
     }
     const gap = position !== '' && after < first - 1
-    return { events: this.#ofKept(events), last: events.at(-1)?.id ?? position, gap, held: true }
+    return { events: this.#ofKept(events, now), last: events.at(-1)?.id ?? position, gap, held: true }
   }
 
   /** Without those of tasks that were removed, which only events from before the last such end can be. */
-  #ofKept(events: readonly TaskEvent[]): TaskEvent[] {
-    const until = this.#store.get('endedUntil')!.until as number
+  #ofKept(events: readonly TaskEvent[], now: number): TaskEvent[] {
+    const until = Math.min(this.#store.get('endedUntil')!.until as number, now - LATE_READER_MS)
     const ids = new Set(events.flatMap(({ at, kind, taskId }) => (at > until || kind === 'removed' ? [] : [taskId])))
     const removed = ids.size === 0 ? [] : this.#store.all('notKept', JSON.stringify([...ids]))
     if (removed.length === 0) return [...events]
