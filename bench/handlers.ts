@@ -1,4 +1,4 @@
-import { defineHandlers } from '../src/worker/handlers.ts'
+import { defineHandlers } from '../src/worker/handler.ts'
 
 /** Answers when it was started, on the clock that all processes of a machine share. */
 export default defineHandlers({

@@ -4,7 +4,7 @@ import { createTransport } from 'nodemailer'
 import { type Static, Type } from 'typebox'
 import { writePrivateFile } from '../src/engine/private-files.ts'
 import { DoNotRetry } from '../src/task/retry.ts'
-import type { Handler } from '../src/worker/handlers.ts'
+import type { Handler } from '../src/worker/handler.ts'
 import { standard } from './schema.ts'
 
 const address = Type.String({ minLength: 3, maxLength: 2_000, pattern: '@', description: 'a@example.com, or several' })

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Static, Type } from 'typebox'
-import type { Handler } from '../src/worker/handlers.ts'
+import type { Handler } from '../src/worker/handler.ts'
 import { standard } from './schema.ts'
 
 /** Reports are no closer than that, and of a long sleep there are a hundred. */

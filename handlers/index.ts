@@ -1,4 +1,4 @@
-import { defineHandlers } from '../src/worker/handlers.ts'
+import { defineHandlers } from '../src/worker/handler.ts'
 import { email } from './email.ts'
 import { example } from './example.ts'
 import { http } from './http.ts'

@@ -16,7 +16,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   tenants: ['task', 'engine'],
   server: ['task', 'engine/engine.ts', 'tenants', 'access', 'trace', 'worker/handlers.ts'],
   notify: ['task', 'engine/engine.ts'],
-  client: ['task', 'trace', 'worker/handlers.ts'],
+  client: ['task', 'trace', 'worker/handler.ts'],
   config: ['task'],
   testing: ['task', 'engine/engine.ts', 'engine/open.ts', 'worker', 'client'],
 }
@@ -32,6 +32,25 @@ it('imports only in the directions that the architecture has', () => {
       .map((path) => `${file} imports ${path}`)
   })
   expect(wrong).toEqual([])
+})
+
+it('has no import cycle, not even of types', () => {
+  const imports = new Map(
+    files.map((file) => [
+      file,
+      [...text(file).matchAll(/from '(\.[^']+)'/g)].map(([, path]) => join(dirname(file), path!)),
+    ]),
+  )
+  const done = new Set<string>()
+  const cycles: string[] = []
+  const visit = (file: string, path: readonly string[]) => {
+    if (path.includes(file)) cycles.push([...path.slice(path.indexOf(file)), file].join(' → '))
+    if (path.includes(file) || done.has(file)) return
+    for (const next of imports.get(file) ?? []) visit(next, [...path, file])
+    done.add(file)
+  }
+  for (const file of files) visit(file, [])
+  expect(cycles).toEqual([])
 })
 
 it('names engines only in open.ts', () => {

@@ -47,7 +47,7 @@ export function admitListeners({ access, audit, addressOf }: Admission, prefix: 
       ...sightOf(principal),
       kind,
       principal: interests ? `token:${hash('sha256', password ?? '', 'base64url')}` : principal.id,
-      hears: (filter: string) => topics === null || topics.some((topic) => lies(filter, topic)),
+      maySubscribe: (filter: string) => topics === null || topics.some((topic) => lies(filter, topic)),
       lapses: (end: () => void) => access.lapses(principal, end),
     }
   }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { XQueueError } from '../task/errors.ts'
 import type { Status } from '../task/status.ts'
-import type { Handlers, PayloadOf } from '../worker/handlers.ts'
+import type { Handlers, PayloadOf } from '../worker/handler.ts'
 import { call, type Server } from './call.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 

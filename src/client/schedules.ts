@@ -1,6 +1,6 @@
 import type { CatchUp, Overlap } from '../task/schedule.ts'
 import type { ScheduleJson } from '../task/schedule-input.ts'
-import type { Duration, Handlers, PayloadOf } from '../worker/handlers.ts'
+import type { Duration, Handlers, PayloadOf } from '../worker/handler.ts'
 import { call, type Server } from './call.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 

@@ -1,5 +1,5 @@
 import type { OnFailure } from '../task/flow.ts'
-import type { Duration } from '../worker/handlers.ts'
+import type { Duration } from '../worker/handler.ts'
 
 /** What may be said of a task beside its type and payload; each has the default of its handler or of XQueue. */
 export interface SubmitOptions {

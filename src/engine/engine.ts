@@ -291,12 +291,6 @@ export interface ListQuery extends TaskFilter {
 /** A page of tasks or of events ends when what was read of it has so many bytes. */
 export const PAGE_BYTES_MAX = 4 * 1024 * 1024
 
-/**
- * Events of removed tasks are left out once they are older than this. A reader of the stream that lags by less receives
- * every status, even if retention removes tasks as soon as they end.
- */
-export const LATE_READER_MS = 60_000
-
 export interface Page {
   tasks: Task[]
   nextCursor: string | null

@@ -50,3 +50,9 @@ export const ENGINE_DEFAULTS: EngineOptions = {
   openWaitMs: 5_000,
   isState: false,
 }
+
+/**
+ * Events of removed tasks are left out once they are older than this. A reader of the stream that lags by less receives
+ * every status, even if retention removes tasks as soon as they end.
+ */
+export const LATE_READER_MS = 60_000

@@ -4,12 +4,12 @@ import type { Duplex } from 'node:stream'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { Aedes, type Client } from 'aedes'
 import { createWebSocketStream, WebSocketServer } from 'ws'
-import { Guests } from './guests.ts'
-import { LateStates } from './late.ts'
+import { ClientAuthorization } from './client-authorization.ts'
+import { EventPublisher } from './event-publisher.ts'
 import type { Live, LiveOptions } from './live.ts'
+import { MessageViews } from './message-views.ts'
 import { Mqtt5, whenVersionKnown } from './mqtt5.ts'
-import { Outlet } from './outlet.ts'
-import { Sights } from './sights.ts'
+import { RetainedStates } from './retained-state.ts'
 import type { State } from './snapshots.ts'
 import { Subscribers } from './subscribers.ts'
 import { Topics } from './topics.ts'
@@ -41,18 +41,18 @@ export class EmbeddedBroker implements Live {
   readonly subscribeAt: Live['subscribeAt']
   readonly #options: LiveOptions
   readonly #topics: Topics
-  readonly #late: LateStates
-  readonly #sights: Sights
+  readonly #retained: RetainedStates
+  readonly #views: MessageViews
   readonly #aedes: Aedes
   readonly #tcp: TcpServer
-  readonly #guests: Guests | null
+  readonly #authorization: ClientAuthorization | null
   readonly #sockets = new WebSocketServer({
     noServer: true,
     maxPayload: BROKER_LIMITS.receivedBytes,
     handleProtocols: (offered) => [...offered].find((name) => name.startsWith('mqtt')) ?? false,
   })
   readonly #subscribers = new Subscribers(BROKER_LIMITS.drainMs)
-  readonly #outlet: Outlet
+  readonly #publisher: EventPublisher
   /** Connections whose publishing was told of. */
   readonly #publishers = new WeakSet<Duplex>()
   #detail = 'not started'
@@ -64,27 +64,27 @@ export class EmbeddedBroker implements Live {
     this.subscribeAt = { url, prefix }
     this.#tcp = tls ? createTlsServer(tls.pair) : createServer()
     tls?.follow(this.#tcp as TlsServer)
-    this.#guests = admit ? new Guests(admit, (client) => this.#subscribers.countOf(client)) : null
+    this.#authorization = admit ? new ClientAuthorization(admit, (client) => this.#subscribers.countOf(client)) : null
     this.#topics = new Topics(prefix)
     this.browser = { path: PATH, prefix }
-    this.#sights = new Sights(engine, (client) => this.#guests?.admissionOf(client))
-    this.#late = new LateStates(engine, this.#topics)
+    this.#views = new MessageViews(engine, (client) => this.#authorization?.authorizationOf(client))
+    this.#retained = new RetainedStates(engine, this.#topics)
     const { drainMs: drainTimeout } = BROKER_LIMITS
     this.#aedes = new Aedes({
       drainTimeout,
       connectTimeout: BROKER_LIMITS.connectMs,
       maxTopicLevels: 16,
-      persistence: this.#late.persistence(),
+      persistence: this.#retained.persistence(),
     })
-    this.#outlet = new Outlet(options, this.#topics, {
+    this.#publisher = new EventPublisher(options, this.#topics, {
       isHeard: (topic) => this.#subscribers.isHeard(topic),
       publish: (messages) =>
         this.#subscribers.deliver(messages, options.qos, (client, message) => {
-          const shown = this.#sights.shown(client, message)
-          return shown && this.#late.passes(client, shown) ? shown : null
+          const shown = this.#views.shown(client, message)
+          return shown && this.#retained.passes(client, shown) ? shown : null
         }),
-      prepare: (events) => this.#sights.prepare(events, this.#subscribers.clients),
-      tenants: () => this.#sights.tenantsOf(this.#subscribers.clients),
+      prepare: (events) => this.#views.prepare(events, this.#subscribers.clients),
+      tenants: () => this.#views.tenantsOf(this.#subscribers.clients),
       missed: () => {
         options.logger.warn('events were gone before they were published: subscribers are cut off, to look anew')
         this.#subscribers.cutOff('it has missed changes')
@@ -129,7 +129,7 @@ export class EmbeddedBroker implements Live {
 
   async stop(): Promise<void> {
     this.#leaveServer() // From here on, the server itself answers those that want to open a WebSocket.
-    await this.#outlet.stop()
+    await this.#publisher.stop()
     await new Promise<void>((resolve) => this.#aedes.close(resolve))
     this.#sockets.close()
     this.#options.newcomers?.closeUnused()
@@ -143,8 +143,9 @@ export class EmbeddedBroker implements Live {
       const full = aedes.connectedClients >= BROKER_LIMITS.clients
       done(full ? new Error(`there are ${BROKER_LIMITS.clients} clients already`) : null, !full)
     }
-    const guests = this.#guests
-    if (guests) aedes.authenticate = (client, _user, password, done) => guests.admit(client, password, done)
+    const authorization = this.#authorization
+    if (authorization)
+      aedes.authenticate = (client, _user, password, done) => authorization.admit(client, password, done)
     // MQTT 3.1.1 has no refusal of a publish: it is acknowledged and dropped, since a client whose connection were cut
     // would connect and publish again and again. Nobody can subscribe to the topic that it goes to.
     aedes.authorizePublish = (client, packet, done) => {
@@ -154,16 +155,17 @@ export class EmbeddedBroker implements Live {
     }
     aedes.authorizeSubscribe = (client, subscription, done) => {
       const { topic, qos } = subscription
-      const allowed = this.#topics.allows(topic) && (guests === null || guests.hears(client, topic))
+      const allowed =
+        this.#topics.allows(topic) && (authorization === null || authorization.maySubscribe(client, topic))
       if (!allowed || this.#subscribers.countOf(client) >= BROKER_LIMITS.filters) {
         done(null, null) // The acknowledgement says that it is refused.
         return
       }
       // The place in the outbox is fixed before the subscription is acknowledged: nothing after that is missed.
-      this.#outlet.open().then(
+      this.#publisher.open().then(
         () => {
           if (client.closed) return
-          this.#late.expect(client, topic)
+          this.#retained.expect(client, topic)
           this.#subscribers.add(client, topic, qos)
           done(null, subscription)
         },
@@ -178,7 +180,7 @@ export class EmbeddedBroker implements Live {
     })
     aedes.on('unsubscribe', (filters, client) => {
       for (const filter of filters) this.#subscribers.remove(client, filter)
-      if (this.#subscribers.isEmpty) this.#outlet.close()
+      if (this.#subscribers.isEmpty) this.#publisher.close()
     })
     // Known by now, or everybody may listen.
     aedes.on('clientReady', ({ conn, req }) => {
@@ -197,11 +199,11 @@ export class EmbeddedBroker implements Live {
   async #sendStates(client: Client, filters: readonly string[]): Promise<void> {
     const { qos, logger } = this.#options
     const shown = (state: State) => {
-      const seen = this.#sights.shownState(client, state)
-      return seen && this.#late.passesAsState(client, seen) ? seen : null
+      const seen = this.#views.shownState(client, state)
+      return seen && this.#retained.passesAsState(client, seen) ? seen : null
     }
     try {
-      await this.#subscribers.sendStates(client, this.#late.states(filters), qos, shown)
+      await this.#subscribers.sendStates(client, this.#retained.states(filters), qos, shown)
     } catch (error) {
       logger.warn({ err: error }, 'a subscriber did not get the present states')
       client.conn.destroy()
@@ -219,7 +221,7 @@ export class EmbeddedBroker implements Live {
 
   #forget(client: Client): void {
     this.#subscribers.forget(client)
-    if (this.#subscribers.isEmpty) this.#outlet.close()
+    if (this.#subscribers.isEmpty) this.#publisher.close()
   }
 
   #handle(stream: Duplex, request?: IncomingMessage): void {

@@ -4,8 +4,6 @@ import type { Server as TlsServer } from 'node:tls'
 import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
 import type { Bounds } from '../task/bounds.ts'
-import { EmbeddedBroker } from './broker.ts'
-import { Notifier } from './notifier.ts'
 
 /** Status over MQTT as the rest of a process sees it. */
 export interface Live {
@@ -21,11 +19,11 @@ export interface Live {
 }
 
 /** What somebody who was let in may listen to. */
-export interface Admission {
+export interface Authorization {
   /** Whose budget it uses: a key with its sessions, or one token. */
   principal: string
   kind: 'key' | 'token'
-  hears(filter: string): boolean
+  maySubscribe(filter: string): boolean
   /** The part of the queue that they may hear of; null: all of it. */
   readonly bounds: Bounds | null
   /** Whether they are told results and errors. */
@@ -35,11 +33,11 @@ export interface Admission {
 }
 
 /** Who may listen: by the password, or by what came with the request that opened the WebSocket. */
-export type Admit = (login: {
+export type Authorize = (login: {
   password: string | null
   request: IncomingMessage | undefined
   address: string | null
-}) => Promise<Admission>
+}) => Promise<Authorization>
 
 /** Counts connections until their clients have shown who they are. */
 export interface Newcomers {
@@ -69,7 +67,7 @@ export interface LiveOptions {
   tls?: { readonly pair: { cert: Buffer; key: Buffer }; follow(server: TlsServer): void } | null
   newcomers?: Newcomers
   /** Embedded broker: null lets everybody listen. */
-  admit?: Admit | null
+  admit?: Authorize | null
   /** Where subscribers are told to connect, if not where this process does. */
   publicUrl?: string | null
   /** Embedded broker: whether what a WebSocket's Host header names is this server; default anything. */
@@ -86,8 +84,4 @@ export interface LiveOptions {
   stats: () => Promise<object>
   /** The same for a tenant. */
   statsOf?: (bounds: Bounds) => Promise<object>
-}
-
-export function createLive(options: LiveOptions): Live {
-  return options.mqtt === 'embedded' ? new EmbeddedBroker(options) : new Notifier(options)
 }

@@ -6,7 +6,7 @@ import { FINAL_STATUSES } from '../task/status.ts'
 import { BatchSchema } from '../task/task-input.ts'
 import { ANSWERS } from './answers.ts'
 import { changeAll } from './bulk.ts'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 
 const BatchParams = Type.Object({ batch: BatchSchema })
 

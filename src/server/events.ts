@@ -7,8 +7,8 @@ import { XQueueError } from '../task/errors.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import { ANSWERS } from './answers.ts'
 import { PATIENCE } from './connections.ts'
+import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
-import type { Route, ServerContext } from './server.ts'
 
 const PAGE = 1_000
 const WAIT_MS = 10_000

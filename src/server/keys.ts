@@ -4,7 +4,7 @@ import type { ApiKey } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 
 const KeyParams = Type.Object({ id: Type.String({ minLength: 1, maxLength: 100 }) })
 

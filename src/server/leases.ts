@@ -11,7 +11,7 @@ import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 
 const WAIT_MS_MAX = 60_000
 /** A call that takes many tasks stops when they have so many bytes; it looks after each step. */

@@ -4,7 +4,7 @@ import { notAccepted } from '../access/principal.ts'
 import { pendingLoginCookie, pendingLoginOf, sessionCookie } from '../access/session-cookie.ts'
 import { XQueueError } from '../task/errors.ts'
 import { toXQueueError } from './problems.ts'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 
 const CALLBACK = '/login/callback'
 /** The dashboard as a link of the callback: it stays true below whatever path a proxy serves it. */

@@ -3,7 +3,8 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 
 import type { TypeInfo } from '../engine/engine.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Outcome } from '../task/outcome.ts'
-import type { ServerOptions } from './server.ts'
+import { ANSWERS } from './answers.ts'
+import type { CountSubmissions, Route, ServerContext, ServerOptions } from './route.ts'
 
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
 const SUBMIT_ROUTES = ['/api/v1/tasks', '/api/v1/tasks/batch']
@@ -100,8 +101,6 @@ export function requestMetrics(server: FastifyInstance, register: Registry, coun
   })
 }
 
-export type CountSubmissions = (outcome: 'accepted' | 'existing' | 'refused', count: number) => void
-
 /** Tasks that were submitted over HTTP, and calls that were refused: these submit none. */
 export function submissionMetrics(register: Registry): CountSubmissions {
   const submissions = new Counter({
@@ -164,4 +163,18 @@ export function attemptMetrics(register: Registry, types: Iterable<string>) {
     wait.observe({ type }, Math.max(0, waitMs) / 1_000)
     run.observe({ type }, runMs / 1_000)
   }
+}
+
+export function metricsRoutes({ registry }: ServerContext): Route[] {
+  return [
+    {
+      method: 'GET',
+      url: '/metrics',
+      scope: 'read',
+      whole: true,
+      summary: 'Prometheus metrics',
+      answers: ANSWERS.metrics,
+      handler: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
+    },
+  ]
 }

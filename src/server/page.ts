@@ -2,7 +2,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 
 /** Where `npm run build` and npm's install put it, beside the source as beside what is published. */
 const BUILT = fileURLToPath(new URL('../../dashboard/dist/', import.meta.url))

@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
-import type { Route } from './server.ts'
+import type { Route } from './route.ts'
 
 /** What calls refuse with, for the documentation, by the table of errors. */
 

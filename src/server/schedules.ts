@@ -15,8 +15,8 @@ import {
   upcomingOf,
 } from '../task/schedule-input.ts'
 import { ANSWERS } from './answers.ts'
+import type { Route, ServerContext } from './route.ts'
 import { IdParams } from './schemas.ts'
-import type { Route, ServerContext } from './server.ts'
 
 /** /api/v1/schedules: tasks that are made again and again. */
 export function scheduleRoutes({ engine, types, limits, basePath }: ServerContext): Route[] {

@@ -5,7 +5,7 @@ import { sessionCookie } from '../access/session-cookie.ts'
 import { SCOPES } from '../task/api-key.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 
 const KEY_CHARS_MAX = 8_192
 

@@ -7,7 +7,7 @@ import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 import { noTask } from './tasks.ts'
 import { noType } from './types.ts'
 

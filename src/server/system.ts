@@ -3,7 +3,7 @@ import type { Engine, WorkerInfo } from '../engine/engine.ts'
 import { FINAL_STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
-import type { Route, ServerContext } from './server.ts'
+import type { Route, ServerContext } from './route.ts'
 
 const HEALTH_BELIEVED_MS = 1_000
 

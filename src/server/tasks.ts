@@ -18,8 +18,8 @@ import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
 import { ANSWERS } from './answers.ts'
 import { changeAll, countAll } from './bulk.ts'
+import type { Route, ServerContext } from './route.ts'
 import { BulkSchema, IdParams, ListSchema } from './schemas.ts'
-import type { Route, ServerContext } from './server.ts'
 import { holderJson } from './type-json.ts'
 
 const SUBMISSION_REFUSALS: readonly ErrorCode[] = [

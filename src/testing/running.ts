@@ -1,5 +1,6 @@
 import type { Json } from '../task/json.ts'
-import type { Handler, RegisteredHandler } from '../worker/handlers.ts'
+import type { Handler } from '../worker/handler.ts'
+import type { RegisteredHandler } from '../worker/handlers.ts'
 
 interface Run {
   type: string

@@ -8,18 +8,11 @@ import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { Task } from '../task/task.ts'
 import { specOf, type TaskInput, throwErrors } from '../task/task-input.ts'
-import {
-  checkPayload,
-  type Duration,
-  type Handlers,
-  normalizeHandlers,
-  type PayloadOf,
-  type RegisteredHandler,
-  type ResultOf,
-} from '../worker/handlers.ts'
+import type { Duration, Handlers, PayloadOf, ResultOf } from '../worker/handler.ts'
+import { checkPayload, normalizeHandlers, type RegisteredHandler } from '../worker/handlers.ts'
 import { Worker } from '../worker/worker.ts'
-import { Mortal } from './mortal.ts'
-import type { Passage } from './passage.ts'
+import { CrashableRuntime } from './crashable-runtime.ts'
+import type { Interceptor } from './interceptor.ts'
 import { Running } from './running.ts'
 import { VirtualTime } from './virtual-time.ts'
 
@@ -54,7 +47,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   readonly #handlers: ReadonlyMap<string, RegisteredHandler>
   readonly #options: TestQueueOptions
   readonly #running: Running
-  readonly #workers: { worker: Worker; host: Mortal }[] = []
+  readonly #workers: { worker: Worker; runtime: CrashableRuntime }[] = []
   #failure: EngineFailure | null = null
 
   static async open<H extends Handlers>(handlers: H, options: TestQueueOptions): Promise<TestQueue<H>> {
@@ -93,7 +86,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     const input = JSON.parse(JSON.stringify(inputOf({ ...options, type, payload }))) as TaskInput
     const spec = await specOf(input, known ?? null, '', errors)
     throwErrors(errors)
-    const [submitted] = await this.#passage('submit', () => this.#engine.submit([spec]))
+    const [submitted] = await this.#interceptor('submit', () => this.#engine.submit([spec]))
     return submitted!.task as never
   }
 
@@ -195,24 +188,24 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   loseWorker(): void {
     const lost = this.#workers.shift()
     if (!lost) throw new Error('there is no worker left to lose: start one with startWorker()')
-    lost.host.lose()
+    lost.runtime.lose()
     this.#running.forget(lost.worker.identity.id)
   }
 
   /** @throws XQueueError `engine_unavailable` while the engine fails */
   async startWorker(): Promise<void> {
-    const host = new Mortal(this.#engine, this.#time, this.#passage)
+    const runtime = new CrashableRuntime(this.#engine, this.#time, this.#interceptor)
     const { concurrency } = this.#options
     const worker = new Worker({
-      engine: host.engine,
+      engine: runtime.engine,
       handlers: this.#handlers,
       logger: pino({ level: 'silent' }),
       claimAhead: 0,
-      host,
+      runtime,
       ...(concurrency === undefined ? {} : { concurrency }),
     })
     await worker.start()
-    this.#workers.push({ worker, host })
+    this.#workers.push({ worker, runtime })
     await this.#time.settle()
   }
 
@@ -226,7 +219,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
-    for (const { host } of this.#workers) host.lose()
+    for (const { runtime } of this.#workers) runtime.lose()
     await this.#engine.close()
   }
 
@@ -235,7 +228,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   }
 
   /** Workers and submissions go this way; what the test itself asks does not. */
-  readonly #passage: Passage = async (_verb, call) => {
+  readonly #interceptor: Interceptor = async (_verb, call) => {
     if (this.#failure === 'before') throw unreachable()
     const answer = await call()
     // Nor is a turn answered that began to wait before the engine failed.

@@ -11,7 +11,8 @@ import { TASK_LIMITS } from '../task/task.ts'
 import { describeError, errorOf } from '../task/thrown.ts'
 import type { Time } from '../task/time.ts'
 import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
-import type { HandlerContext, RegisteredHandler } from './handlers.ts'
+import type { HandlerContext } from './handler.ts'
+import type { RegisteredHandler } from './handlers.ts'
 
 /** Node cannot wait longer in one timer. */
 const TIMER_MS_MAX = 2 ** 31 - 1

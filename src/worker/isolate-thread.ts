@@ -6,7 +6,8 @@ import { retryOf } from '../task/retry.ts'
 import type { Progress } from '../task/task.ts'
 import { describeError } from '../task/thrown.ts'
 import { within } from '../trace/context.ts'
-import { type Handlers, loadHandlers } from './handlers.ts'
+import type { Handlers } from './handler.ts'
+import { loadHandlers } from './handlers.ts'
 import type { FromThread, ToThread } from './isolate.ts'
 
 /** The entry of an isolated handler's thread: loads the handlers once more and runs one task after the other. */

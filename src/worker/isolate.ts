@@ -5,7 +5,7 @@ import { DoNotRetry, RetryAfter } from '../task/retry.ts'
 import type { Progress, Task } from '../task/task.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { activeTraceContext } from '../trace/context.ts'
-import type { HandlerContext, TaskWith } from './handlers.ts'
+import type { HandlerContext, TaskWith } from './handler.ts'
 
 /** How long a handler may take to heed its signal before its thread is terminated. */
 const TERMINATE_MS = 1_000

@@ -1,6 +1,6 @@
 import type { Engine, WorkerIdentity } from '../engine/engine.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
-import { tokensOn } from './lease-board.ts'
+import { tokensOn } from './shared-leases.ts'
 
 /** What the renewal thread is started with. */
 export interface RenewalInput {

@@ -10,9 +10,9 @@ import { describeError } from '../task/thrown.ts'
 import { pause } from '../task/time.ts'
 import { Attempt } from './attempt.ts'
 import { announce, type RegisteredHandler } from './handlers.ts'
-import { type Host, PROCESS } from './host.ts'
-import { LeaseBoard } from './lease-board.ts'
-import { Pace } from './pace.ts'
+import { Prefetch } from './prefetch.ts'
+import { PROCESS, type Runtime } from './runtime.ts'
+import { SharedLeases } from './shared-leases.ts'
 
 export interface WorkerOptions {
   engine: Engine
@@ -20,7 +20,7 @@ export interface WorkerOptions {
   logger: Logger
   /** Tasks at once in this worker; default 10. */
   concurrency?: number
-  /** Tasks that it may hold beside those, while its handlers end at once; default 128, 0 for none. See `Pace`. */
+  /** Tasks that it may hold beside those, while its handlers end at once; default 128, 0 for none. See `Prefetch`. */
   claimAhead?: number
   /** How long a lease lives without renewal; default 30 s. */
   leaseMs?: number
@@ -29,7 +29,7 @@ export interface WorkerOptions {
   /** Told of each attempt that ended, for metrics. */
   onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
   /** What it lives in; default this process. */
-  host?: Host
+  runtime?: Runtime
 }
 
 /** So many tasks make a second turn beside the first worth its while. */
@@ -63,10 +63,10 @@ interface Reported {
 export class Worker {
   readonly identity: WorkerIdentity
   readonly #options: WorkerOptions
-  readonly #host: Host
+  readonly #runtime: Runtime
   readonly #concurrency: number
   readonly #leaseMs: number
-  readonly #board: LeaseBoard
+  readonly #board: SharedLeases
   /** The leases that it holds: their place on the board, and their attempts once these run. */
   readonly #held = new Map<string, { slot: number; attempt: Attempt | null }>()
   /** Held, and waiting for a slot. */
@@ -75,7 +75,7 @@ export class Worker {
   #running = 0
   /** Attempts so far. */
   #ended = 0
-  readonly #pace: Pace
+  readonly #prefetch: Prefetch
   #outcomes: Reported[] = []
   /** Tasks that turns under way have asked for. */
   #wanted = 0
@@ -88,23 +88,23 @@ export class Worker {
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
   #loop: Promise<void> = Promise.resolve()
   #stopRenewal: () => Promise<void> = async () => undefined
-  #ignoreStrays: () => void = () => undefined
+  #ignoreUncaught: () => void = () => undefined
 
   constructor(options: WorkerOptions) {
     this.#options = options
-    this.#host = options.host ?? PROCESS
+    this.#runtime = options.runtime ?? PROCESS
     this.#concurrency = options.concurrency ?? 10
     this.#leaseMs = options.leaseMs ?? ENGINE_DEFAULTS.leaseMs
     const claimAhead = options.claimAhead ?? 128
-    this.#pace = new Pace(this.#concurrency, claimAhead)
-    this.#board = new LeaseBoard(this.#concurrency + claimAhead)
+    this.#prefetch = new Prefetch(this.#concurrency, claimAhead)
+    this.#board = new SharedLeases(this.#concurrency + claimAhead)
     this.identity = {
       id: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
       host: hostname(),
       pid: process.pid,
       types: [...options.handlers.keys()],
       concurrency: this.#concurrency,
-      startedAt: this.#host.time.now(),
+      startedAt: this.#runtime.time.now(),
     }
   }
 
@@ -113,7 +113,7 @@ export class Worker {
     await announce(this.#options.engine, this.#options.handlers)
     this.#state = 'running'
     this.#startRenewal()
-    this.#ignoreStrays = this.#host.catchStrays(this.#options.logger)
+    this.#ignoreUncaught = this.#runtime.catchUncaught(this.#options.logger)
     this.#loop = this.#turns()
   }
 
@@ -122,10 +122,10 @@ export class Worker {
     if (this.#state === 'running') this.#state = 'draining'
     this.#releaseAhead()
     this.#wait?.abort(SOMETHING_TO_REPORT)
-    const callOffRelease = this.#host.time.after(this.#options.shutdownMs ?? 30_000, () => this.#releaseAll())
+    const callOffRelease = this.#runtime.time.after(this.#options.shutdownMs ?? 30_000, () => this.#releaseAll())
     await this.#loop
     callOffRelease()
-    this.#ignoreStrays()
+    this.#ignoreUncaught()
     this.#callOffProgress?.()
     this.#callOffCheck?.()
     await this.#stopRenewal()
@@ -148,7 +148,7 @@ export class Worker {
         retryMs = RETRY_MS_MIN
       } catch (error) {
         logger.warn({ err: error, retry_ms: retryMs }, 'a turn failed; the worker tries again')
-        await pause(retryMs, this.#host.time.after)
+        await pause(retryMs, this.#runtime.time.after)
         retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
       }
     }
@@ -179,7 +179,7 @@ export class Worker {
     const outcomes = this.#outcomes
     this.#outcomes = []
     const renewals = this.#takeProgress(outcomes)
-    const room = this.#concurrency + this.#pace.ahead()
+    const room = this.#concurrency + this.#prefetch.ahead()
     // One turn asks for no more than a part of it, so that another can be under way beside it.
     const wantMax = Math.max(Math.ceil(room / engine.turnsAtOnce), WANT_MIN)
     const free = this.#state === 'running' ? Math.max(room - this.#held.size - this.#wanted, 0) : 0
@@ -233,7 +233,7 @@ export class Worker {
       } catch (error) {
         if (isPassing(error)) throw error
         refusal = error
-        await pause(RETRY_MS_MIN, this.#host.time.after)
+        await pause(RETRY_MS_MIN, this.#runtime.time.after)
       }
     }
     logger.error({ err: refusal, lease }, 'an outcome was refused, and so was the failure in its place')
@@ -273,13 +273,13 @@ export class Worker {
   #run(lease: Lease): void {
     const { handlers, logger, onAttempt } = this.#options
     const { type } = lease.task
-    const { time } = this.#host
+    const { time } = this.#runtime
     const startedAt = time.elapsed()
     const ended = (outcome: Outcome) => {
       const runMs = time.elapsed() - startedAt
       this.#running -= 1
       this.#ended += 1
-      this.#pace.ended(runMs)
+      this.#prefetch.ended(runMs)
       this.#settle(lease.lease, outcome)
       const waitMs = (lease.task.startedAt ?? attempt.startedAt) - lease.task.runAt
       onAttempt?.({ type, outcome: outcome.kind, waitMs, runMs })
@@ -301,7 +301,7 @@ export class Worker {
   /** Gives back what waits for a slot, if nothing has ended since it was looked at last. */
   #checkSoon(): void {
     const endedBefore = this.#ended
-    this.#callOffCheck = this.#host.time.after(AHEAD_MS_MAX, () => {
+    this.#callOffCheck = this.#runtime.time.after(AHEAD_MS_MAX, () => {
       this.#callOffCheck = undefined
       if (this.#ahead.length === 0) return
       if (this.#ended === endedBefore) this.#releaseAhead()
@@ -310,7 +310,7 @@ export class Worker {
   }
 
   #releaseAhead(): void {
-    this.#pace.slow()
+    this.#prefetch.slow()
     for (const { lease } of this.#ahead.splice(0)) this.#settle(lease, { kind: 'released' })
   }
 
@@ -340,7 +340,7 @@ export class Worker {
 
   #report(lease: string, value: number | JsonText): void {
     this.#progress.set(lease, value)
-    this.#callOffProgress ??= this.#host.time.after(PROGRESS_EVERY_MS, () => {
+    this.#callOffProgress ??= this.#runtime.time.after(PROGRESS_EVERY_MS, () => {
       this.#callOffProgress = undefined
       this.#isProgressDue = true
       this.#wait?.abort(SOMETHING_TO_REPORT)
@@ -370,7 +370,7 @@ export class Worker {
 
   #startRenewal(): void {
     const { engine, logger } = this.#options
-    this.#stopRenewal = this.#host.renew({
+    this.#stopRenewal = this.#runtime.renew({
       engine,
       engineUrl: engine.url,
       worker: this.identity,

@@ -9,7 +9,8 @@ import { loadConfig } from '../../src/config/config.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import type { Scope } from '../../src/task/api-key.ts'
-import { type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import type { Handlers } from '../../src/worker/handler.ts'
+import { normalizeHandlers } from '../../src/worker/handlers.ts'
 
 /** What the handler `show` was given. */
 export const given: unknown[] = []

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { LATE_READER_MS } from '../../src/engine/engine.ts'
+import { LATE_READER_MS } from '../../src/engine/options.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Stage, WORKER } from './stage.ts'
 

@@ -19,7 +19,7 @@ import { checkUrl, isPublicAddress, publicLookup } from '../../handlers/http-gua
 import { retryAfterMs, retryAfterNote } from '../../handlers/retry-after.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { completeSpec, type Progress } from '../../src/task/task.ts'
-import type { Handler, HandlerContext } from '../../src/worker/handlers.ts'
+import type { Handler, HandlerContext } from '../../src/worker/handler.ts'
 import { snippetsOf } from '../services/snippets.ts'
 
 const ID = '01912345-6789-7abc-8def-0123456789ab'

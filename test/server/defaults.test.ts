@@ -3,7 +3,8 @@ import { Registry } from 'prom-client'
 import { expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/open.ts'
 import { createServer } from '../../src/server/server.ts'
-import { announce, type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import type { Handlers } from '../../src/worker/handler.ts'
+import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
 it('answers a repeated submission or schedule the same after a deploy has changed the defaults of its handler', async () => {
   const engine = await openEngine('sqlite::memory:')

@@ -10,7 +10,8 @@ import { createClient } from '../../src/client/client.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { createServer } from '../../src/server/server.ts'
-import { announce, defineHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { defineHandlers } from '../../src/worker/handler.ts'
+import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
 let engine: Engine
 let server: FastifyInstance

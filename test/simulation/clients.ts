@@ -12,7 +12,7 @@ const TRIES_MAX = 1_000
 /** Submits batches until each is acknowledged, always with the same keys: what was lost on the way is found again. */
 export async function submitAll(world: World, dice: Dice, client: number, groupOf: Map<string, string>): Promise<void> {
   const { plan, time } = world
-  const host = world.host()
+  const host = world.runtime()
   for (let batch = 0; batch < plan.batches; batch++) {
     const specs = Array.from({ length: plan.batch }, (_, index) => {
       const spec = drawSpec(world, dice, `${client}-${batch}-${index}`)

@@ -1,12 +1,8 @@
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { pause } from '../../src/task/time.ts'
-import type { Mortal } from '../../src/testing/mortal.ts'
-import {
-  type HandlerContext,
-  normalizeHandlers,
-  type RegisteredHandler,
-  type TaskWith,
-} from '../../src/worker/handlers.ts'
+import type { CrashableRuntime } from '../../src/testing/crashable-runtime.ts'
+import type { HandlerContext, TaskWith } from '../../src/worker/handler.ts'
+import { normalizeHandlers, type RegisteredHandler } from '../../src/worker/handlers.ts'
 import { resultOf } from '../faults/history.ts'
 import type { Tokens } from '../faults/watched.ts'
 import type { Dice } from './dice.ts'
@@ -15,17 +11,17 @@ import type { World } from './world.ts'
 /** Handlers that do what handlers do: end at once or late, report progress, throw, hang, and take their worker along. */
 export function drawnHandlers(
   world: World,
-  host: Mortal,
+  runtime: CrashableRuntime,
   dice: Dice,
   die: () => void,
   tokens: Tokens,
 ): ReadonlyMap<string, RegisteredHandler> {
   const { plan, time } = world
-  const sleep = (ms: number) => pause(ms, host.time.after)
+  const sleep = (ms: number) => pause(ms, runtime.time.after)
   const run = async (task: TaskWith<unknown>, { signal, progress }: HandlerContext) => {
     const lease = tokens.take(task)
     world.write({ what: 'started', lease, at: time.now() })
-    if (dice.chance(plan.faults.diesWithin)) host.time.after(dice.between(1, 30), die)
+    if (dice.chance(plan.faults.diesWithin)) runtime.time.after(dice.between(1, 30), die)
     if (dice.chance(plan.quick)) return resultOf(lease)
     await sleep(dice.between(1, 20))
     if (dice.chance(0.2)) progress(dice.between(0, 100))

@@ -5,8 +5,8 @@ import { Sweeper } from '../../src/engine/sweeper.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { pause } from '../../src/task/time.ts'
-import { Mortal } from '../../src/testing/mortal.ts'
-import type { Passage } from '../../src/testing/passage.ts'
+import { CrashableRuntime } from '../../src/testing/crashable-runtime.ts'
+import type { Interceptor } from '../../src/testing/interceptor.ts'
 import { VirtualTime } from '../../src/testing/virtual-time.ts'
 import { Worker } from '../../src/worker/worker.ts'
 import type { Line } from '../faults/history.ts'
@@ -33,7 +33,7 @@ export class World {
   readonly engine: Engine
   readonly plan: Plan
   readonly #dice: Dice
-  readonly #living = new Set<Mortal>()
+  readonly #living = new Set<CrashableRuntime>()
   /** From then on nothing fails any more, so that everything can end. */
   #calm = false
 
@@ -75,58 +75,58 @@ export class World {
     this.#calm = true
   }
 
-  /** A host without a worker: a client's, or a sweeper's. */
-  host(): Mortal {
+  /** A runtime without a worker: a client's, or a sweeper's. */
+  runtime(): CrashableRuntime {
     const dice = this.#dice.fork()
-    return new Mortal(
+    return new CrashableRuntime(
       this.engine,
       this.time,
-      this.#passage(dice, () => undefined),
+      this.#interceptor(dice, () => undefined),
     )
   }
 
   async close(): Promise<void> {
-    for (const host of this.#living) host.lose()
+    for (const runtime of this.#living) runtime.lose()
     await this.engine.close()
   }
 
   #startSweeper(): void {
-    const host = this.host()
-    new Sweeper(host.engine, logger, host.time).start()
-    this.#living.add(host)
+    const runtime = this.runtime()
+    new Sweeper(runtime.engine, logger, runtime.time).start()
+    this.#living.add(runtime)
   }
 
   #startWorker(): void {
     const dice = this.#dice.fork()
-    const die = () => this.#kill(host)
-    const host: Mortal = new Mortal(this.engine, this.time, this.#passage(dice, die))
+    const die = () => this.#kill(runtime)
+    const runtime: CrashableRuntime = new CrashableRuntime(this.engine, this.time, this.#interceptor(dice, die))
     const { concurrency, claimAhead, leaseMs } = this.plan
     const tokens = new Tokens()
     const worker = new Worker({
-      engine: watched(host.engine, this.write, tokens, this.time.now),
-      handlers: drawnHandlers(this, host, dice.fork(), die, tokens),
+      engine: watched(runtime.engine, this.write, tokens, this.time.now),
+      handlers: drawnHandlers(this, runtime, dice.fork(), die, tokens),
       logger,
       concurrency,
       claimAhead,
       leaseMs,
-      host,
+      runtime,
     })
-    this.#living.add(host)
+    this.#living.add(runtime)
     this.figures.workers += 1
     // One that cannot make its types known ends, and whoever started it starts it again.
     worker.start().catch(die)
   }
 
-  #kill(host: Mortal): void {
-    if (!host.lives) return
-    host.lose()
-    this.#living.delete(host)
+  #kill(runtime: CrashableRuntime): void {
+    if (!runtime.lives) return
+    runtime.lose()
+    this.#living.delete(runtime)
     this.figures.deaths += 1
     this.time.after(this.#dice.between(1, RESPAWN_MS_MAX), () => this.#startWorker())
   }
 
   /** Draws for each call what happens to it on its way. */
-  #passage(dice: Dice, die: () => void): Passage {
+  #interceptor(dice: Dice, die: () => void): Interceptor {
     const { refused, answerLost, late, cutOff, diesAround } = this.plan.faults
     let cutOffUntil = 0
     return async (_verb, call) => {

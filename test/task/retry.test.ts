@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import { completeRetryPolicy, retryDelaysMs } from '../../src/task/retry.ts'
-import { checkPayload, type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import type { Handlers } from '../../src/worker/handler.ts'
+import { checkPayload, normalizeHandlers } from '../../src/worker/handlers.ts'
 
 it('keeps a first delay above the default cap, and refuses one above a cap that is set', () => {
   expect(retryDelaysMs(completeRetryPolicy({ baseMs: 3_600_000 }))).toEqual([3_600_000])

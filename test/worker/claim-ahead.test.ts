@@ -3,7 +3,8 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import type { Engine, Turn } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
-import { type Handlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import type { Handlers } from '../../src/worker/handler.ts'
+import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
 
 /** More than the quick attempts that have to come first. */

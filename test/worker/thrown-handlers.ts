@@ -1,5 +1,5 @@
 import { runInNewContext } from 'node:vm'
-import { defineHandlers, type Handlers } from '../../src/worker/handlers.ts'
+import { defineHandlers, type Handlers } from '../../src/worker/handler.ts'
 
 /** Values that break whoever looks at them, by name. */
 export const THROWN: Readonly<Record<string, () => unknown>> = {

@@ -11,7 +11,8 @@ import { XQueueError } from '../../src/task/errors.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
-import { defineHandlers, type Handlers, loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { defineHandlers, type Handlers } from '../../src/worker/handler.ts'
+import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
 
 const logger = pino({ level: 'silent' })

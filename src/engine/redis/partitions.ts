@@ -1,16 +1,22 @@
-import type { RedisStore } from './store.ts'
+import type { Reply } from './link.ts'
+
+/** What the list asks of its store: how many partitions there is room for, and the step that reads and extends it. */
+interface ListedIn {
+  readonly count: number
+  run<Answer extends Reply>(step: 'partitions', partition: number, args: (string | number)[]): Promise<Answer>
+}
 
 /**
  * The partitions that have ever had a type. What looks everywhere looks only there: of the many that a cluster has room
  * for, most stay empty. They are listed in the first one; should a failover lose one, whoever uses it adds it again.
  */
 export class Partitions {
-  readonly #store: RedisStore
+  readonly #store: ListedIn
   /** In use, as far as this process knows. */
   readonly #used = new Set<number>()
   readonly #listed = new Set<number>()
 
-  constructor(store: RedisStore) {
+  constructor(store: ListedIn) {
     this.#store = store
     // Where there is only one, nothing has to be asked.
     if (store.count === 1) this.#used.add(0)

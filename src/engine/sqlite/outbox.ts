@@ -1,13 +1,7 @@
 import type { TaskEvent } from '../../task/event.ts'
-import {
-  type EngineOptions,
-  type EventsPage,
-  type EventsQuery,
-  type EventsReader,
-  LATE_READER_MS,
-  PAGE_BYTES_MAX,
-} from '../engine.ts'
+import { type EngineOptions, type EventsPage, type EventsQuery, type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
 import { blanked, withoutContents } from '../erasure.ts'
+import { LATE_READER_MS } from '../options.ts'
 import { eventsOf } from './rows.ts'
 import type { Store } from './store.ts'
 import type { Tx } from './writer.ts'

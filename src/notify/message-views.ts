@@ -3,7 +3,7 @@ import type { Engine } from '../engine/engine.ts'
 import { allows, allowsGroup, allowsType, type Bounds, boundsText } from '../task/bounds.ts'
 import { hideContents } from '../task/contents.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
-import type { Admission } from './live.ts'
+import type { Authorization } from './live.ts'
 import type { State } from './snapshots.ts'
 import { type Message, TOPICS } from './topics.ts'
 
@@ -11,21 +11,21 @@ import { type Message, TOPICS } from './topics.ts'
 const PLACES_MAX = 50_000
 
 /** What each client of the embedded broker is shown of a message: all of it, states alone, or nothing. */
-export class Sights {
+export class MessageViews {
   readonly #engine: Engine
-  readonly #admissionOf: (client: Client) => Admission | undefined
+  readonly #authorizationOf: (client: Client) => Authorization | undefined
   readonly #groups = new Map<string, string | null>()
   readonly #states = new WeakMap<Message, Message>()
   readonly #names = new WeakMap<Bounds, string>()
 
-  constructor(engine: Engine, admissionOf: (client: Client) => Admission | undefined) {
+  constructor(engine: Engine, authorizationOf: (client: Client) => Authorization | undefined) {
     this.#engine = engine
-    this.#admissionOf = admissionOf
+    this.#authorizationOf = authorizationOf
   }
 
   /** Learns of which groups the tasks of events are, if any client's bounds ask for that. */
   async prepare(events: readonly TaskEvent[], clients: Iterable<Client>): Promise<void> {
-    const asksForGroups = [...clients].some((client) => this.#admissionOf(client)?.bounds?.groups)
+    const asksForGroups = [...clients].some((client) => this.#authorizationOf(client)?.bounds?.groups)
     if (!asksForGroups) return
     const unknown = [...new Set(events.map(({ taskId }) => taskId))].filter((id) => !this.#groups.has(id))
     const tasks = unknown.length > 0 ? await this.#engine.get(unknown, { bare: true }) : []
@@ -37,7 +37,7 @@ export class Sights {
   tenantsOf(clients: Iterable<Client>): Map<string, Bounds> {
     const tenants = new Map<string, Bounds>()
     for (const client of clients) {
-      const bounds = this.#admissionOf(client)?.bounds
+      const bounds = this.#authorizationOf(client)?.bounds
       if (bounds) tenants.set(this.#nameOf(bounds), bounds)
     }
     return tenants
@@ -45,7 +45,7 @@ export class Sights {
 
   /** The message as a client may see it; null: not at all. */
   shown(client: Client, message: Message): Message | null {
-    const admission = this.#admissionOf(client)
+    const admission = this.#authorizationOf(client)
     const { bounds, isFull } = admission ?? { bounds: null, isFull: true }
     const { kind, event, tenant } = message
     if (kind === TOPICS.stats) return (bounds ? this.#nameOf(bounds) : undefined) === tenant ? message : null
@@ -55,7 +55,7 @@ export class Sights {
 
   /** The same for the present state of a task, or a worker, that a client is told when it comes. */
   shownState(client: Client, state: State): State | null {
-    const { bounds, isFull } = this.#admissionOf(client) ?? { bounds: null, isFull: true }
+    const { bounds, isFull } = this.#authorizationOf(client) ?? { bounds: null, isFull: true }
     const { task, payload } = state
     if (bounds && !(task && allows(bounds, task))) return null
     if (isFull || !task) return state

@@ -13,7 +13,7 @@ const RANKS: Readonly<Record<string, number>> = { pending: 0, processing: 1 }
  * What late subscribers of the embedded broker get at once. Retained messages are not kept: the engine knows the state
  * of each task, so it is asked, and a million tasks cost no memory.
  */
-export class LateStates {
+export class RetainedStates {
   readonly #engine: Engine
   readonly #topics: Topics
   readonly #snapshots: Snapshots

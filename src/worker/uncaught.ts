@@ -6,7 +6,7 @@ import { currentAttempt } from './attempt.ts'
  * An exception or rejection that nobody caught: of an attempt, it fails that one; else it is a crash as ever. Answers
  * how to end this.
  */
-export function catchStrays(logger: Logger): () => void {
+export function catchUncaught(logger: Logger): () => void {
   const onStray = (error: unknown) => {
     const attempt = currentAttempt()
     if (!attempt) {

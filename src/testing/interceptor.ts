@@ -6,15 +6,15 @@ export type Verb = {
 }[keyof Engine]
 
 /** Carries a call to the engine and its answer back, or does not: that is where faults happen. */
-export type Passage = <Answer>(verb: Verb, call: () => Promise<Answer>) => Promise<Answer>
+export type Interceptor = <Answer>(verb: Verb, call: () => Promise<Answer>) => Promise<Answer>
 
-/** An engine that is reached through `passage`. */
-export function reachedThrough(engine: Engine, passage: Passage): Engine {
+/** An engine that is reached through `interceptor`. */
+export function intercepted(engine: Engine, interceptor: Interceptor): Engine {
   return new Proxy(engine, {
     get(target, name: Verb) {
       const value: unknown = target[name]
       if (typeof value !== 'function') return value
-      return (...args: unknown[]) => passage(name, () => value.apply(target, args) as Promise<unknown>)
+      return (...args: unknown[]) => interceptor(name, () => value.apply(target, args) as Promise<unknown>)
     },
   })
 }

@@ -15,7 +15,7 @@ const APART_MS_MAX = 20
 const WAIT_MS = 10_000
 const TICK_MS = 1_000
 
-export interface Outside {
+export interface PublisherTarget {
   /** Whether anybody has subscribed to a topic. */
   isHeard: (topic: string) => boolean
   /** Before what these events tell is published. */
@@ -32,17 +32,17 @@ export interface Outside {
  * Brings the engine's events to the subscribers of this process. It reads only while there are any: closed → open (the
  * place is fixed) → reading → closed again when the last one has gone.
  */
-export class Outlet {
+export class EventPublisher {
   readonly #options: LiveOptions
   readonly #topics: Topics
-  readonly #outside: Outside
+  readonly #target: PublisherTarget
   #reading: { place: Promise<string>; stop: AbortController; done: Promise<unknown> } | undefined
   #workers = new Set<string>()
 
-  constructor(options: LiveOptions, topics: Topics, outside: Outside) {
+  constructor(options: LiveOptions, topics: Topics, target: PublisherTarget) {
     this.#options = options
     this.#topics = topics
-    this.#outside = outside
+    this.#target = target
   }
 
   /** Resolves when everything that happens from now on will be published. */
@@ -91,9 +91,9 @@ export class Outlet {
 
   async #publishPage(after: string, signal: AbortSignal): Promise<EventsPage> {
     const page = await this.#options.engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
-    if (page.gap) this.#outside.missed()
-    await this.#outside.prepare(page.events)
-    await this.#outside.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
+    if (page.gap) this.#target.missed()
+    await this.#target.prepare(page.events)
+    await this.#target.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
     return page
   }
 
@@ -111,17 +111,17 @@ export class Outlet {
   }
 
   async #publishStats(): Promise<void> {
-    if (!this.#outside.isHeard(this.#topics.stats)) return
-    await this.#outside.publish([this.#topics.ofStats(await this.#options.stats())])
+    if (!this.#target.isHeard(this.#topics.stats)) return
+    await this.#target.publish([this.#topics.ofStats(await this.#options.stats())])
     const { statsOf } = this.#options
-    for (const [tenant, bounds] of statsOf ? this.#outside.tenants() : []) {
-      await this.#outside.publish([this.#topics.ofStats(await statsOf!(bounds), tenant)])
+    for (const [tenant, bounds] of statsOf ? this.#target.tenants() : []) {
+      await this.#target.publish([this.#topics.ofStats(await statsOf!(bounds), tenant)])
     }
   }
 
   async #publishWorkers(): Promise<void> {
     const now = new Set((await this.#options.engine.workers()).map(({ id }) => id))
-    const tell = (id: string, state: string) => this.#outside.publish([this.#topics.ofWorker(id, state)])
+    const tell = (id: string, state: string) => this.#target.publish([this.#topics.ofWorker(id, state)])
     for (const id of now) if (!this.#workers.has(id)) await tell(id, WORKER_STATES.here)
     for (const id of this.#workers) if (!now.has(id)) await tell(id, WORKER_STATES.gone)
     this.#workers = now

@@ -1,7 +1,7 @@
 import type { AuthenticateError, Client } from 'aedes'
 import { XQueueError } from '../task/errors.ts'
 import { BUDGETS, Budgets } from './budgets.ts'
-import type { Admission, Admit } from './live.ts'
+import type { Authorization, Authorize } from './live.ts'
 
 type Done = (error: AuthenticateError | null, success: boolean | null) => void
 
@@ -10,20 +10,20 @@ const UNAVAILABLE = 3
 const NOT_AUTHORIZED = 5
 
 /** By what right the clients of the embedded broker are there. They are cut off when it ends. */
-export class Guests {
-  readonly #admit: Admit
-  readonly #admissions = new WeakMap<Client, Admission>()
+export class ClientAuthorization {
+  readonly #authorize: Authorize
+  readonly #authorizations = new WeakMap<Client, Authorization>()
   readonly #budgets: Budgets<Client>
 
   /** @param filtersOf how many filters a client has */
-  constructor(admit: Admit, filtersOf: (client: Client) => number) {
-    this.#admit = admit
+  constructor(admit: Authorize, filtersOf: (client: Client) => number) {
+    this.#authorize = admit
     this.#budgets = new Budgets(filtersOf)
   }
 
   admit(client: Client, password: Readonly<Buffer | undefined>, done: Done): void {
     const { remoteAddress: address = null } = client.conn as unknown as { remoteAddress?: string | null }
-    this.#admit({ password: password?.toString() ?? null, request: client.req, address: address ?? null }).then(
+    this.#authorize({ password: password?.toString() ?? null, request: client.req, address: address ?? null }).then(
       (admission) => {
         if (client.closed) return
         const { principal, kind } = admission
@@ -38,7 +38,7 @@ export class Guests {
         client.conn.once('close', () => this.#budgets.leave(principal, client))
         // Who takes a client id that is in use ends the connection that has it: so each principal has ids of its own.
         Object.assign(client, { id: `${principal} ${client.id}` })
-        this.#admissions.set(client, admission)
+        this.#authorizations.set(client, admission)
         client.conn.once(
           'close',
           admission.lapses(() => client.close()),
@@ -52,16 +52,16 @@ export class Guests {
     )
   }
 
-  admissionOf(client: Client): Admission | undefined {
-    return this.#admissions.get(client)
+  authorizationOf(client: Client): Authorization | undefined {
+    return this.#authorizations.get(client)
   }
 
   /** Whether a client may listen to that and has not asked for too much. One that goes on all the same is cut off. */
-  hears(client: Client, filter: string): boolean {
-    const admission = this.#admissions.get(client)
+  maySubscribe(client: Client, filter: string): boolean {
+    const admission = this.#authorizations.get(client)
     if (!admission) return false
     const answer = this.#budgets.subscribe(admission.principal, filter)
     if (answer === 'cut off') client.conn.destroy(new Error('it subscribes too often'))
-    return answer === 'allowed' && admission.hears(filter)
+    return answer === 'allowed' && admission.maySubscribe(filter)
   }
 }

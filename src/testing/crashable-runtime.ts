@@ -1,31 +1,31 @@
 import type { Engine } from '../engine/engine.ts'
 import type { Time } from '../task/time.ts'
-import type { Host, Renewal } from '../worker/host.ts'
 import { renewLeases } from '../worker/renewal.ts'
-import { never, type Passage, reachedThrough } from './passage.ts'
+import type { Renewal, Runtime } from '../worker/runtime.ts'
+import { type Interceptor, intercepted, never } from './interceptor.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
 /**
  * Where one worker lives that may be lost at any moment, as with a process that is killed: from then on none of its
  * timers runs, none of its calls is sent, and no answer reaches it. What its handlers do after that nobody hears.
  */
-export class Mortal implements Host {
+export class CrashableRuntime implements Runtime {
   readonly time: Time
   /** How it reaches the engine. */
   readonly engine: Engine
   #lives = true
 
-  constructor(engine: Engine, time: VirtualTime, passage: Passage) {
+  constructor(engine: Engine, time: VirtualTime, interceptor: Interceptor) {
     this.time = {
       now: time.now,
       elapsed: time.elapsed,
       after: (ms, run) => time.after(ms, () => this.#lives && run()),
     }
-    this.engine = reachedThrough(engine, async (verb, call) => {
+    this.engine = intercepted(engine, async (verb, call) => {
       if (!this.#lives) return never()
       time.signOfLife()
       try {
-        return await passage(verb, call)
+        return await interceptor(verb, call)
       } finally {
         time.signOfLife()
         if (!this.#lives) await never()
@@ -52,5 +52,5 @@ export class Mortal implements Host {
   }
 
   /** The process is the tests', and so is what nobody caught in it. */
-  readonly catchStrays = () => () => undefined
+  readonly catchUncaught = () => () => undefined
 }

@@ -7,7 +7,7 @@ const SLOT_BYTES = TOKEN_BYTES_MAX + 2
  * no message, and the thread sees them while the handlers' event loop is blocked. A slot is a length, then the token;
  * the length is cleared first and set last, so a slot that is half written reads as empty or as a token nobody holds.
  */
-export class LeaseBoard {
+export class SharedLeases {
   readonly memory: SharedArrayBuffer
   readonly #bytes: Uint8Array
   readonly #free: number[]

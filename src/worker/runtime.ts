@@ -3,15 +3,15 @@ import type { Logger } from 'pino'
 import type { Engine } from '../engine/engine.ts'
 import { MACHINE_TIME, type Time } from '../task/time.ts'
 import type { RenewalInput } from './renewal.ts'
-import { catchStrays } from './strays.ts'
+import { catchUncaught } from './uncaught.ts'
 
 /** What a worker lives in: this process, or a simulation that has thousands of them in one. */
-export interface Host {
+export interface Runtime {
   time: Time
   /** Starts to renew the leases on a board; ends with what it answers. */
   renew: (renewal: Renewal) => () => Promise<void>
   /** Ends the attempt that an exception or rejection came from which nobody caught; until what it answers is called. */
-  catchStrays: (logger: Logger) => () => void
+  catchUncaught: (logger: Logger) => () => void
 }
 
 export interface Renewal extends RenewalInput {
@@ -21,7 +21,7 @@ export interface Renewal extends RenewalInput {
   lost: (leases: string[]) => void
 }
 
-export const PROCESS: Host = { time: MACHINE_TIME, renew: renewInThread, catchStrays }
+export const PROCESS: Runtime = { time: MACHINE_TIME, renew: renewInThread, catchUncaught }
 
 /** In a thread of its own, which a handler that blocks the event loop does not hold up. One that fails is replaced. */
 function renewInThread({ engine, logger, lost, ...input }: Renewal): () => Promise<void> {

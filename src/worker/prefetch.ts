@@ -10,7 +10,7 @@ const WEIGHT = 1 / 32
  * How quickly this worker's handlers end. Where they take no longer than a trip to the engine, the trip is what a task
  * costs; then it pays to hold some tasks more than are running, which begin as slots come free.
  */
-export class Pace {
+export class Prefetch {
   readonly #concurrency: number
   readonly #aheadMax: number
   #quick = 0

@@ -1,0 +1,70 @@
+import type { FastifyInstance } from 'fastify'
+import type { RouteScope } from '../access/principal.ts'
+import { OPERATIONS } from './operations.ts'
+import { refusalsOf } from './refusals.ts'
+import type { Route } from './route.ts'
+
+/** Registers a route with its schemas, its scope and its entry in the table of operations. */
+export function addRoute(server: FastifyInstance, route: Route): void {
+  const {
+    method,
+    url,
+    scope,
+    quiet = false,
+    whole = false,
+    repairsText = false,
+    summary,
+    params,
+    querystring,
+    body,
+    bodyLimit,
+    answers,
+    hidden,
+    before,
+    handler,
+  } = route
+  const operation = OPERATIONS[`${method} ${url}`]
+  if (!operation && !hidden) throw new Error(`the route ${method} ${url} is not in the table of operations`)
+  server.route({
+    method,
+    url,
+    config: { scope, quiet, whole, repairsText },
+    schema: {
+      summary,
+      description: scope === 'open' ? 'Needs no key.' : `Scope: \`${scope}\``,
+      security: securityOf(scope),
+      ...(operation ? { operationId: operation.id, tags: [operation.tag] } : { hide: true }),
+      ...(params ? { params } : {}),
+      ...(querystring ? { querystring } : {}),
+      ...(body ? { body } : {}),
+      ...(answers ? { response: { ...refusalsOf(route), ...answers } } : {}),
+    },
+    ...(bodyLimit ? { bodyLimit } : {}),
+    preValidation: (request, _reply, done) => {
+      if (querystring) coerceQuery(request.query as Record<string, unknown>)
+      if (request.body === undefined && method === 'POST') request.body = {}
+      try {
+        before?.(request)
+        done()
+      } catch (error) {
+        done(error as Error)
+      }
+    },
+    handler,
+  })
+}
+
+/** Any one of these is enough. */
+function securityOf(scope: RouteScope): Record<string, []>[] {
+  if (scope === 'open') return []
+  return [{ key: [] }, { cookie: [] }, ...(scope === 'listen' ? [{ token: [] as [] }] : [])]
+}
+
+/** A query string holds only text: numbers and flags in it are read as such. Bodies are taken as they are. */
+function coerceQuery(query: Record<string, unknown>): void {
+  for (const name of ['limit', 'offset']) {
+    const value = query[name]
+    if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
+  }
+  if (query.purge === 'true' || query.purge === 'false') query.purge = query.purge === 'true'
+}

@@ -1,0 +1,64 @@
+import type { IncomingMessage } from 'node:http'
+import type { Server as TlsServer } from 'node:tls'
+import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify'
+import { CRON_FORMAT, TIMEZONE_FORMAT } from '../task/schedule-input.ts'
+import { TASK_LIMITS } from '../task/task.ts'
+import { DURATION_FORMAT } from '../task/task-input.ts'
+import { answerUnreadable, type connectionOptions, upgradesAt } from './connections.ts'
+import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
+import type { ServerOptions } from './route.ts'
+import { CURSOR_FORMAT } from './schemas.ts'
+
+const AJV_OPTIONS = {
+  removeAdditional: false,
+  coerceTypes: false,
+  allErrors: true,
+  allowUnionTypes: true,
+  useDefaults: false,
+  verbose: true, // An error tells the schema that it comes of: see problems.ts
+  formats: {
+    [DURATION_FORMAT]: true as const,
+    [CURSOR_FORMAT]: true as const,
+    [CRON_FORMAT]: true as const,
+    [TIMEZONE_FORMAT]: true as const,
+  },
+}
+/** As long as a URL may be: the schemas say how long each is. */
+const PARAM_CHARS_MAX = 16 * 1024
+/** Fastify with the limits, the validation and the error documents that every route has; no routes yet. */
+export function fastifyInstance(
+  { logger, live, trustedProxies = [], tls = null, basePath = '' }: ServerOptions,
+  timeouts: ReturnType<typeof connectionOptions>,
+): FastifyInstance {
+  const shouldUpgradeCallback = upgradesAt(live?.browser?.path ?? null, basePath)
+  const connections = { ...timeouts, shouldUpgradeCallback }
+  const server = fastify({
+    loggerInstance: logger as FastifyBaseLogger,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: TASK_LIMITS.payloadBytesMax,
+    requestTimeout: timeouts.requestTimeout,
+    clientErrorHandler: answerUnreadable,
+    // URLs that the router cannot read.
+    frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error, request)),
+    forceCloseConnections: 'idle',
+    return503OnClosing: false, // It would be no problem document: see refuseWhileClosing in server.ts.
+    trustProxy: trustedProxies.length > 0 && [...trustedProxies],
+    ...(tls ? { https: { ...connections, ...tls.pair } } : { http: connections }),
+    rewriteUrl: ({ url = '/' }: IncomingMessage) => below(basePath, url),
+    ajv: { customOptions: AJV_OPTIONS },
+    routerOptions: { maxParamLength: PARAM_CHARS_MAX },
+  })
+  tls?.follow(server.server as unknown as TlsServer)
+  // The schemas of answers are documentation: answers are written without them.
+  server.setSerializerCompiler(() => JSON.stringify)
+  answerProblems(server)
+  return server
+}
+
+/** The URL of a request without the path of the proxy, which may have stripped it already. */
+function below(basePath: string, url: string): string {
+  if (basePath === '') return url
+  if (url !== basePath && !url.startsWith(`${basePath}/`) && !url.startsWith(`${basePath}?`)) return url
+  const rest = url.slice(basePath.length)
+  return rest.startsWith('/') ? rest : `/${rest}`
+}
