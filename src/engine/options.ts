@@ -1,5 +1,8 @@
 import { type After, MACHINE_TIME } from '../task/time.ts'
 
+/** Tasks that one step of a store tells of the end of others: some tens of milliseconds, for which all calls wait. */
+export const FOLLOWED_MAX = 1_000
+
 /** What every engine is opened with, and what is meant where nothing is said. */
 export interface EngineOptions {
   /** Milliseconds since the epoch; tests hand in one that they move. */

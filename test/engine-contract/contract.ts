@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, it } from 'vitest'
 import { admissionContract } from './admission.ts'
 import { batchContract } from './batch.ts'
 import { cancelContract } from './cancel.ts'
+import { cascadesContract } from './cascades.ts'
 import { closeContract } from './close.ts'
 import { configureTypeContract } from './configure-type.ts'
 import { declareHandlersContract } from './declare-handlers.ts'
@@ -52,6 +53,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     retryContract(stage)
     eraseContract(stage)
     flowsContract(stage)
+    cascadesContract(stage)
     batchContract(stage)
     configureTypeContract(stage)
     declareHandlersContract(stage)

@@ -94,7 +94,7 @@ function everything(port: number): string {
   const keys = cli('KEYS', '*').split('\n').filter(Boolean)
   return keys
     .map((key) => {
-      const [command, ...rest] = read[cli('TYPE', key).trim()]!
+      const [command, ...rest] = read[cli('TYPE', key).trim()] ?? ['EXISTS'] // It has expired since.
       return `${key}\n${cli(command!, key, ...rest)}`
     })
     .join('\n')

@@ -12,16 +12,27 @@ const root = join(import.meta.dirname, '../..')
 /** One real server in a process of its own, with access control, a worker, and MQTT beside and over HTTP. */
 export class Served {
   readonly folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-fuzz-')))
-  readonly engineUrl = `sqlite:${join(this.folder, 'x.db')}`
+  readonly engineUrl: string
   log = ''
   url = ''
   mqttPort = 0
   key = ''
   #child!: ChildProcess
 
-  /** @param before the program that runs it, and its arguments */
-  static async start({ flags = [] as string[], before = [] as string[] } = {}): Promise<Served> {
-    const served = new Served()
+  private constructor(engineUrl: string | undefined) {
+    this.engineUrl = engineUrl ?? `sqlite:${join(this.folder, 'x.db')}`
+  }
+
+  /**
+   * @param before the program that runs it, and its arguments
+   * @param engine default SQLite, in a file of its own
+   */
+  static async start({
+    flags = [] as string[],
+    before = [] as string[],
+    engine: url = undefined as string | undefined,
+  } = {}): Promise<Served> {
+    const served = new Served(url)
     const engine = await openEngine(served.engineUrl)
     await engine.configureType('remote', { declared: true })
     const key = { name: 'fuzzer', scopes: ['admin'] as const, rate: null, expiresAt: null, session: null }

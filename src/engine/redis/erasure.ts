@@ -43,7 +43,8 @@ export class Erasure {
     const found = looked![0] as ChangeOutcome
     if (found !== 'changed') return found
     await this.#eraseEvents(place, Number(looked![1]))
-    const [erased] = await this.#store.run<Erased[]>('erase', partition, ['task', 1, ref])
+    let [erased] = await this.#store.run<Erased[]>('erase', partition, ['task', 1, ref])
+    while (erased![0] === 'more') [erased] = await this.#store.run<Erased[]>('erase', partition, ['task', 1, ref])
     const [outcome, blank, ...copies] = erased!
     for (const copy of copies) {
       const slash = copy.indexOf('/')

@@ -1,4 +1,5 @@
 import { WAITED_TOO_LONG } from '../../task/outcome.ts'
+import { FOLLOWED_MAX } from '../options.ts'
 import { TYPES_NAMED_MAX } from '../type-info.ts'
 
 /**
@@ -50,6 +51,8 @@ export const KEYS = {
   /** Of a finished task: the names of those that have a copy of its result. */
   copies: 'copies:',
   awaited: 'awaited',
+  /** Tasks that have ended, or are gone, and have not told all that wait for them. */
+  put_off: 'put_off',
   /** What other partitions are to be told, and when and how far it was last looked again at what is awaited. */
   notices: 'notices',
   looked_at_awaited: 'awaited:looked_at',
@@ -158,5 +161,6 @@ export function luaConstants(place: Names & { kind: string }): Map<string, strin
     // Lua passes at most some 8000 values to a call.
     ['CHUNK', '4000'],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
+    ['FOLLOWED_MAX', String(FOLLOWED_MAX)],
   ])
 }

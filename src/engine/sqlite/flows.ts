@@ -1,6 +1,7 @@
 import { canceledBecause, canceledBecauseGone, effectOf, type OnFailure, type Predecessor } from '../../task/flow.ts'
 import { isFinal, type Status } from '../../task/status.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
+import { FOLLOWED_MAX } from '../options.ts'
 import { tooManySuccessors } from '../refusals.ts'
 import { onFailureOf } from './rows.ts'
 import type { Row, Store, Value } from './store.ts'
@@ -22,9 +23,6 @@ export interface Decided {
   seq: number
   fate: Fate
 }
-
-/** Tasks that one transaction tells of the end of others: some tens of milliseconds. */
-export const FOLLOWED_MAX = 1_000
 
 /** What a successor that retention has removed one for knows of it. */
 const GONE = 'null'
@@ -116,17 +114,28 @@ export class Flows {
     return { task: found ? endedOf(found) : null, behind: row.behind as number }
   }
 
-  /** Retention removes a task: who still waits for it waits in vain. */
-  removed(id: string): Decided[] {
-    if (!this.#isInUse()) return []
-    const decided: Decided[] = []
-    for (const { seq, status } of this.#store.all('successorsOf', id)) {
-      this.#store.run('setPredecessor', GONE, seq!, id)
-      if (status === 'dependent') {
-        decided.push({ seq: seq as number, fate: { canceledBecause: canceledBecauseGone(id) } })
-      }
-    }
-    return decided
+  /**
+   * A finished task is to be removed: mostly those that still wait for it wait in vain; those that its end has not yet
+   * been told are told it now. It stays until all are told, in as many transactions as that takes.
+   * @param isErased nothing of its result may be told
+   * @returns what becomes of them, and whether these were all
+   */
+  removed(tx: Tx, id: string, isErased: boolean): { decided: Decided[]; isLast: boolean } {
+    const room = Math.max(FOLLOWED_MAX - tx.followed, 0)
+    const some = this.#isInUse() ? this.#store.all('someSuccessorsOf', id, 0, room + 1) : []
+    if (some.length === 0) return { decided: [], isLast: true }
+    const ended = endedOf(this.#store.get('endingById', id)!)!
+    const task = isErased ? { ...ended, result: null, error: null } : ended
+    const decided = some.slice(0, room).flatMap(({ seq, status, on_failure }) => {
+      const effect = effectOf(task.status, onFailureOf(on_failure))
+      this.#store.run('setPredecessor', effect === 'counts' ? outcomeOf(task) : GONE, seq!, task.id)
+      if (status !== 'dependent') return []
+      if (effect === 'counts') return this.#awaits(seq as number) ? [] : { seq: seq as number, fate: 'ready' as const }
+      const why = effect === 'cancels' ? canceledBecause(task.id, task.status) : canceledBecauseGone(task.id)
+      return { seq: seq as number, fate: { canceledBecause: why } }
+    })
+    tx.followed += Math.min(some.length, room)
+    return { decided, isLast: some.length <= room }
   }
 
   /** A task is erased: those that have waited for it keep how it ended, and nothing else. */

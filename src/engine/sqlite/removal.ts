@@ -1,7 +1,9 @@
 import { FINAL_STATUSES, isFinal, type Status } from '../../task/status.ts'
-import type { ChangeOutcome, EngineOptions } from '../engine.ts'
+import type { Changed, ChangeOutcome, EngineOptions } from '../engine.ts'
+import { resultsOf } from './bulk.ts'
 import type { Flows } from './flows.ts'
 import type { Life } from './life.ts'
+import type { Look } from './look.ts'
 import type { Outbox } from './outbox.ts'
 import { eventBody, stateOf } from './rows.ts'
 import type { Row, Store } from './store.ts'
@@ -40,35 +42,50 @@ export class Removal {
     let endedUntil = 0
     for (const row of tx.store.all('oldestFinished', max)) {
       if (excess <= 0 && (row.completed_at as number) > tx.now - ageMs) break
-      this.#remove(tx, row)
+      if (!this.#remove(tx, row)) break
       endedUntil = row.completed_at as number
       excess -= 1
       removed += 1
     }
-    tx.store.run('noteRemoved', endedUntil)
+    if (removed > 0) tx.store.run('noteRemoved', endedUntil)
     return removed
   }
 
-  /** Erases finished tasks with what events and successors hold of them. */
-  erase(tx: Tx, ids: readonly string[]): Map<string, ChangeOutcome> {
+  /**
+   * Erases finished tasks with what events and successors hold of them. One that more wait for than a transaction may
+   * tell is kept, and left to another transaction.
+   */
+  erase(tx: Tx, ids: readonly string[], look: Look): { erased: Changed['results']; left: Set<string> } {
     const outcomes = new Map<string, ChangeOutcome>()
+    const left = new Set<string>()
     tx.store.overwriting(() => {
       for (const values of tx.store.arrays('statesById', JSON.stringify(ids))) {
         const { seq, id, type, status } = stateOf(values)
-        outcomes.set(id, isFinal(status as Status) ? 'changed' : 'refused')
-        if (!isFinal(status as Status)) continue
-        this.#flows.erased({ id, type, status: status as Status })
+        if (!isFinal(status as Status)) {
+          outcomes.set(id, 'refused')
+          continue
+        }
         const row = tx.store.get('finishedBySeq', seq)!
-        this.#remove(tx, row)
+        if (!this.#remove(tx, row, true)) {
+          left.add(id)
+          continue
+        }
+        outcomes.set(id, 'changed')
+        this.#flows.erased({ id, type, status: status as Status })
         tx.store.run('noteRemoved', row.completed_at!)
         this.#outbox.erase(tx, id, row.created_at as number, row.completed_at as number)
       }
     })
-    return outcomes
+    const done = ids.filter((id) => !left.has(id))
+    return { erased: resultsOf(look, done, outcomes, true), left }
   }
 
-  #remove(tx: Tx, row: Row): void {
+  /** False if too many wait for it to tell all of them in this transaction: then it is still there. */
+  #remove(tx: Tx, row: Row, isErased = false): boolean {
     const { seq, id, type, status, attempts, batch } = row as { seq: number; id: string; type: string } & Row
+    const { decided, isLast } = this.#flows.removed(tx, id, isErased)
+    this.#life.decide(tx, decided)
+    if (!isLast) return false
     tx.store.run('deleteTask', seq)
     tx.store.run('deletePayload', seq)
     if (row.depends === 1) tx.store.run('dropPredecessors', seq)
@@ -76,9 +93,9 @@ export class Removal {
       tx.store.run('leaveBatch', batch!)
       tx.store.run('dropBatch', batch!)
     }
-    this.#life.decide(tx, this.#flows.removed(id))
     tx.count(type, status as string, -1)
     const last = { status: status as Status, attempts: attempts as number }
     tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))
+    return true
   }
 }

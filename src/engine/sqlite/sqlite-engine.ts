@@ -23,9 +23,10 @@ import type {
   TypeInfo,
   Which,
 } from '../engine.ts'
+import { FOLLOWED_MAX } from '../options.ts'
 import { closedError } from '../refusals.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
-import { changeThese, resultsOf } from './bulk.ts'
+import { changeThese } from './bulk.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
@@ -147,11 +148,14 @@ export class SqliteEngine implements Engine {
     return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, state) => this.#life.retry(tx, state))
   }
 
-  erase(ids: readonly string[]): Promise<Changed> {
-    return this.#write((tx) => ({
-      results: resultsOf(this.#look, ids, this.#removal.erase(tx, ids), true),
-      next: null,
-    }))
+  async erase(ids: readonly string[]): Promise<Changed> {
+    const results = new Map<string, Changed['results'][number]>()
+    for (let asked = ids; asked.length > 0; ) {
+      const { erased, left } = await this.#write((tx) => this.#removal.erase(tx, asked, this.#look))
+      for (const result of erased) results.set(result.id, result)
+      asked = [...left]
+    }
+    return { results: ids.map((id) => results.get(id)!), next: null }
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
@@ -180,7 +184,8 @@ export class SqliteEngine implements Engine {
       const moreSpace = this.#space.giveBack()
       this.#store.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
       const changed = done.reduce((sum, n) => sum + n, 0)
-      const more = moreEvents || moreSpace || tx.hasPutOff || done.some((n) => n >= max)
+      const isFull = tx.hasPutOff || tx.followed >= FOLLOWED_MAX || done.some((n) => n >= max)
+      const more = moreEvents || moreSpace || isFull
       return { changed, more, nextAt: this.#nextAt() }
     }, NOT_WAITED_FOR)
     if (!swept.more && !this.#closed) this.#space.shrinkFile()

@@ -2,7 +2,8 @@
 --
 -- ARGV  now, 'look' to change nothing, 'task' or 'copy'; number of them; each: the ref of a task, and for a copy the
 --       name of the task whose result it is of, and the outcome without it
--- Returns per task {'changed' | 'refused' (it has not finished) | 'unknown', more}; more is for a look when it ended,
+-- Returns per task {'changed' | 'refused' (it has not finished) | 'unknown' | 'more' (too many wait for it to tell them
+--       all: another call goes on), more}; more is for a look when it ended,
 --       else what is to take the place of copies of its result, and the names of tasks in other partitions that have
 --       one; for a copy 'done'
 -- Cost  some ten commands a task, and one look at the notices that wait
@@ -40,8 +41,7 @@ local function erase(ref, only_looks)
   local key = labels_in(text:match('^[^\n]*\n([^\n]*)'))
   local stored = key and call('GET', P .. KEY.key .. key)
   if stored and stored:match('^%S+') == ref then call('DEL', P .. KEY.key .. key) end
-  remove_finished(ref, text)
-  return answer
+  return remove_finished(ref, text, blank) and answer or { 'more' }
 end
 
 function steps.erase()

@@ -11,6 +11,10 @@
 -- goes on being awaited. `awaited` has the ref of each that has such a set, so that nobody else pays for it.
 --
 -- What concerns a task of another partition is left as a notice, which the sweep has delivered (notices.ts).
+--
+-- A step tells FOLLOWED_MAX tasks at most, because all other calls wait for it. The rest is noted in `put_off` in the
+-- same step, as `<ref>|<when it ended>|<last that was told>`, and told by the next sweeps in order. A task that is to
+-- be removed stays until all have been told.
 local GONE, FORGOTTEN = 'null', '[null,"",null,null]'
 
 local function imul(a, b)
@@ -163,11 +167,31 @@ local function tell_successor(successor, name, status, outcome)
   return false
 end
 
--- By age.
-local function successors_of(ref)
-  local all = call('SMEMBERS', P .. KEY.successors .. ref)
-  table.sort(all, function(a, b) return a:match('%.(.*)$') < b:match('%.(.*)$') end)
-  return all
+-- Notes that a task has more to tell than this step may.
+function cascade.put_off(ref, ended_at, behind)
+  local length = call('LPUSH', P .. KEY.put_off, table.concat({ ref, ended_at, behind }, '|'))
+  if length == 1 then broadcast('due ' .. NOW) end
+end
+
+-- Those that await a task, by age, as many as this step may still tell; the place of the last one if there are more.
+-- @param behind the place of the last one that was told before, or ''
+function cascade.some_successors(ref, behind)
+  local room = FOLLOWED_MAX - cascade.told
+  if room <= 0 then return {}, behind end
+  local places, by_place = {}, {}
+  for _, successor in ipairs(call('SMEMBERS', P .. KEY.successors .. ref)) do
+    -- Lanes have entries of their own, so the ones of a moment are told apart by the rest.
+    local place = successor:match('%.(.*)$') .. ' ' .. successor
+    if place > behind then
+      places[#places + 1] = place
+      by_place[place] = successor
+    end
+  end
+  table.sort(places)
+  local some = {}
+  for index = 1, math.min(room, #places) do some[index] = by_place[places[index]] end
+  cascade.told = cascade.told + #some
+  return some, #some < #places and places[#some] or nil
 end
 
 local function is_awaited(ref)
@@ -180,19 +204,37 @@ local function leave_successors(ref, told)
   if call('EXISTS', P .. KEY.successors .. ref) == 0 then call('HDEL', P .. KEY.awaited, ref) end
 end
 
+-- Tells those that wait for a task which has ended, as many as this step may.
+function cascade.tell_ended(ref, text, behind)
+  local status, ended_at = text:match('^(%l+)|[%l_]*|(%d+)')
+  local outcome = outcome_of(lane_by_ref(ref).type, text)
+  local some, last = cascade.some_successors(ref, behind)
+  local told = {}
+  for _, successor in ipairs(some) do
+    if tell_successor(successor, name_of(ref), status, outcome) then told[#told + 1] = successor end
+  end
+  leave_successors(ref, told)
+  if last then cascade.put_off(ref, ended_at, last) end
+end
+
+-- Goes on with what earlier steps have put off. What was retried since tells when it ends again; what was removed since
+-- has told all.
+function cascade.follow_on()
+  while cascade.told < FOLLOWED_MAX do
+    local record = call('RPOP', P .. KEY.put_off)
+    if not record then return end
+    local ref, ended_at, behind = record:match('^([^|]*)|([^|]*)|(.*)$')
+    local found, text = find(ref)
+    if found == 'F' and text:match('^%l+|[%l_]*|(%d+)') == ended_at then cascade.tell_ended(ref, text, behind) end
+  end
+end
+
 -- Tells those that wait for what has ended in this step; some of them end by it, and are told of in their turn.
 function follow()
   while followed < #to_follow do
     local ref, text = to_follow[followed + 1], to_follow[followed + 2]
     followed = followed + 2
-    if is_awaited(ref) then
-      local status, outcome = text:match('^%l+'), outcome_of(lane_by_ref(ref).type, text)
-      local told = {}
-      for _, successor in ipairs(successors_of(ref)) do
-        if tell_successor(successor, name_of(ref), status, outcome) then told[#told + 1] = successor end
-      end
-      leave_successors(ref, told)
-    end
+    if is_awaited(ref) then cascade.tell_ended(ref, text, '') end
   end
 end
 
@@ -202,7 +244,27 @@ local function tell_gone(name, gone)
   if is_here then hear_outcome(ref, gone, GONE) else notify(name, 'gone', gone, '') end
 end
 
--- A finished task is removed: who still awaits it waits in vain. `text` is its own.
+-- Tells those that still await a task which is to be removed, as many as this step may; returns whether these were all.
+-- Mostly they wait in vain; those that its end had not yet been told are told it now.
+function cascade.tell_removed(ref, status, outcome)
+  local name = name_of(ref)
+  local some, last = cascade.some_successors(ref, '')
+  for _, successor in ipairs(some) do
+    local policy, other = successor:match('^(%l) (.*)$')
+    local effect = effect_of(status, policy)
+    local is_here, its_ref = place_of(other)
+    if effect == 'counts' then
+      if is_here then hear_outcome(its_ref, name, outcome) else notify(other, 'ended', name, outcome) end
+    else
+      if effect == 'cancels' and is_here then cancel_dependent(its_ref, because(name, status)) end
+      tell_gone(other, name)
+    end
+  end
+  leave_successors(ref, some)
+  return not last
+end
+
+-- A finished task is removed: what it waited for, and its batch, know it no longer.
 local function forget_flow(ref, text)
   local x = text:match('^[^\n]*\n([^\n]*)')
   if x:sub(-1) == ']' then call('DEL', P .. KEY.outcomes .. ref) end
@@ -211,15 +273,14 @@ local function forget_flow(ref, text)
     call('DEL', P .. KEY.batch .. batch)
     call('HDEL', P .. KEY.batches, batch)
   end
-  if not is_awaited(ref) then return end
-  local all = successors_of(ref)
-  for _, successor in ipairs(all) do tell_gone(successor:sub(3), name_of(ref)) end
-  leave_successors(ref, all)
 end
 
--- Removes a finished task whose text is given. Tells of one: `["removed", type, status, ref, attempts]`.
-local function remove_finished(ref, text)
+-- Removes a finished task whose text is given; returns false if that has to go on in another step, because too many
+-- wait for it. Tells of one: `["removed", type, status, ref, attempts]`.
+-- @param outcome what those may be told that were not yet told how it ended, if that is not all
+local function remove_finished(ref, text, outcome)
   local kind, status = lane_by_ref(ref).type, text:match('^%l+')
+  if is_awaited(ref) and not cascade.tell_removed(ref, status, outcome or outcome_of(kind, text)) then return false end
   call('DEL', P .. KEY.finished .. ref, P .. KEY.copies .. ref)
   for _, final in ipairs({ 'success', 'failed', 'canceled', 'timeout' }) do
     call('HDEL', P .. KEY.taken_back, ref .. ' ' .. final)
@@ -229,6 +290,7 @@ local function remove_finished(ref, text)
   local ended_at, attempts = text:match('^%l+|[%l_]*|(%d+)|(%d+)')
   event(1, string.format('["removed","%s","%s","%s",%s]', kind, status, ref, attempts))
   note_removed(tonumber(ended_at))
+  return true
 end
 
 -- Somebody awaits a task of here: is told how that has ended, or is sure to be told. What was retried after a failure

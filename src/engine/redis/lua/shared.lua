@@ -27,6 +27,8 @@ local retention_ms
 -- Ref and text of tasks that ended in this step, and how far those that wait for them were told; whether anything is
 -- awaited, if it is known; notices that were left.
 local to_follow, followed, anything_awaited, noticed
+-- How many were told in this step, and the functions that bound it (flows.lua): Lua allows 200 locals in a file.
+local cascade = {}
 -- By prefix: whether this server has given positions to events since it started. The only thing that outlives a step.
 local goes_on = {}
 
@@ -42,7 +44,7 @@ local function begin(keys, args)
   lanes, lanes_by_name, clock_ms, clock_n, clock_moved = {}, {}, nil, nil, false
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs = {}, {}
-  to_follow, followed, anything_awaited, noticed = {}, 0, nil, 0
+  to_follow, followed, anything_awaited, noticed, cascade.told = {}, 0, nil, 0, 0
 end
 
 local function arg()

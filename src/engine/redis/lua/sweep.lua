@@ -113,7 +113,7 @@ local function forget_finished()
       local text = call('GET', P .. KEY.finished .. ref)
       -- One that was taken back and has ended again stands further on.
       if text and is_its_place(ref, status, oldest, text) then
-        remove_finished(ref, text)
+        if not remove_finished(ref, text) then return max end
         kept = kept - 1
       end
       forgotten = forgotten + 1
@@ -375,6 +375,8 @@ function steps.sweep()
   for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
     if not kind:find('/', 1, true) then look_at_type(kind, leases) end
   end
+  cascade.follow_on()
+  add(cascade.told, FOLLOWED_MAX)
   add(forget_finished(), max)
   tidy_index(KEY.index_tidied, 100, false)
   -- What lived on when the others were dropped is looked at again, round and round.
@@ -382,6 +384,10 @@ function steps.sweep()
   forget_workers()
   look_at_awaited()
   write_finished()
+  if call('EXISTS', P .. KEY.put_off) == 1 then
+    more = true
+    soonest(now)
+  end
   leave_behind()
   trim_events(events_max)
   trim_old_events(events_age, events_bytes)

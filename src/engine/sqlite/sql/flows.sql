@@ -8,13 +8,8 @@ INSERT INTO predecessors (successor, place, id, outcome) VALUES (?, ?, ?, ?);
 -- name: anyAwaited
 SELECT 1 FROM predecessors WHERE outcome IS NULL LIMIT 1;
 
--- name: successorsOf
--- The tasks that wait for one, oldest first.
-SELECT DISTINCT p.successor AS seq, t.status, t.on_failure
-FROM predecessors p JOIN tasks t ON t.seq = p.successor WHERE p.outcome IS NULL AND p.id = ? ORDER BY p.successor;
-
 -- name: someSuccessorsOf
--- The same behind one of them, a bounded number.
+-- The tasks that wait for one, oldest first, behind one of them and a bounded number.
 SELECT DISTINCT p.successor AS seq, t.status, t.on_failure
 FROM predecessors p JOIN tasks t ON t.seq = p.successor
 WHERE p.outcome IS NULL AND p.id = ? AND p.successor > ? ORDER BY p.successor LIMIT 0 + ?;

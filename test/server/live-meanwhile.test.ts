@@ -1,0 +1,76 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { Served } from '../services/served.ts'
+
+/** The most that one call may submit, and that may wait for one task. */
+const TASKS = 10_000
+/** Calls of /live that always wait for their answers. */
+const ASKERS = 4
+/** A call that is carried out in one piece lets hardly any of them by. */
+const ANSWERS_MIN = 10
+
+let redis: RunningRedis
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterAll(() => redis.stop())
+
+describe.each(['SQLite', 'Redis'])('a server on %s answers /live while it carries out', (store) => {
+  let served: Served
+  beforeAll(async () => {
+    served = await Served.start({ engine: store === 'Redis' ? redis.url : undefined })
+  })
+  afterAll(() => served.stop())
+
+  /** How often /live is answered between the beginning and the end of something. */
+  async function answersDuring(work: () => Promise<unknown>): Promise<number> {
+    let answers = 0
+    let isOver = false
+    const ask = async () => {
+      while (!isOver) {
+        expect((await fetch(`${served.url}/api/v1/live`)).status).toBe(200)
+        if (!isOver) answers += 1
+      }
+    }
+    const asking = Promise.all(Array.from({ length: ASKERS }, ask))
+    await work().finally(() => {
+      isOver = true
+    })
+    await asking
+    return answers
+  }
+  const submitted = async (tasks: object[]) => {
+    const { status, body } = await served.call('POST', '/tasks/batch', { tasks })
+    expect(status, JSON.stringify(body).slice(0, 500)).toBe(201)
+    return body.tasks as { id: string }[]
+  }
+  const untilNoneWaits = async () => {
+    while ((await served.call('GET', '/stats')).body.dependent > 0);
+  }
+
+  it('the largest batch, with the most edges', async () => {
+    const after = (index: number) => (index < 2 ? {} : { after: [index - 1, index - 2] })
+    const tasks = Array.from({ length: TASKS }, (_, index) => ({ type: 'remote', batch: 'large', ...after(index) }))
+    expect(await answersDuring(() => submitted(tasks))).toBeGreaterThan(ANSWERS_MIN)
+  }, 120_000)
+
+  it('its cancellation', async () => {
+    const cancel = async () => {
+      expect(await served.call('POST', '/tasks/cancel', { batch: 'large' })).toMatchObject({ status: 202 })
+      await untilNoneWaits()
+    }
+    expect(await answersDuring(cancel)).toBeGreaterThan(ANSWERS_MIN)
+    expect((await served.call('GET', '/batches/large')).body).toMatchObject({ canceled: TASKS })
+  }, 120_000)
+
+  it('the end of a task that as many wait for as may', async () => {
+    const [root] = await submitted([{ type: 'remote' }])
+    await submitted(Array.from({ length: TASKS }, () => ({ type: 'remote', batch: 'wide', after: [root!.id] })))
+    const end = async () => {
+      expect(await served.call('DELETE', `/tasks/${root!.id}`)).toMatchObject({ status: 200 })
+      await untilNoneWaits()
+    }
+    expect(await answersDuring(end)).toBeGreaterThan(ANSWERS_MIN)
+    expect((await served.call('GET', '/batches/wide')).body).toMatchObject({ canceled: TASKS })
+  }, 120_000)
+})
