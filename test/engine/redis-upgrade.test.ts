@@ -43,3 +43,108 @@ it('renews and settles a lease that was handed out before tokens had a secret', 
   ])
   await other.close()
 })
+
+/** Puts tasks where the version before has them: a stream for each group, and its order. */
+async function withStreams(groups: readonly string[]): Promise<string[]> {
+  const client = await createClient({ url: redis.url }).connect()
+  await engine.submit([completeSpec({ type: 'a' })])
+  await engine.cancel({ filter: { type: 'a' } })
+  const no = (await client.hGet('xq:{0}:lanes', 'a:0'))!
+  const refs: string[] = []
+  for (const [index, group] of groups.entries()) {
+    const entry = `1700000000000-${1_000_000_000 + index}`
+    const stream = `xq:{0}:g:a:0|${group}`
+    if ((await client.exists(stream)) === 0) {
+      await client.xGroupCreate(stream, 'workers', '0', { MKSTREAM: true })
+      await client.zAdd('xq:{0}:ring:a:0', { score: -9e15 + 1_700_000_000_000, value: group })
+      await client.zAdd('xq:{0}:newcomers:a:0', { score: 0, value: `${entry}|${group}` })
+    }
+    await client.xAdd(stream, entry, { m: '0,0,3', p: `${index}`, x: `{},null,"${group}"` })
+    await client.hSet('xq:{0}:moved', `${no}.${entry}`, `${entry}|${group}`)
+    await client.hIncrBy('xq:{0}:counts', 'a:grouped', 1)
+    refs.push(`${no}.${entry}`)
+  }
+  await client.close()
+  return refs
+}
+
+const keysOfGroups = async () => {
+  const client = await createClient({ url: redis.url }).connect()
+  const keys = await client.keys('xq:{0}:*')
+  await client.close()
+  return keys.filter((key) => /:(g|ring|ring_clock|served|newcomers|aside|idle|held|moved):?/.test(key.slice(6)))
+}
+
+it('hands out tasks that wait in the streams of groups, in their turn, and removes the streams', async () => {
+  await withStreams(['c', 'b', 'c', 'a'])
+  const [late] = await engine.submit([completeSpec({ type: 'a', group: 'b' })])
+  const { leases } = await engine.turn({ worker: WORKER, want: 9 })
+  expect(leases.map(({ task }) => task.group).join(' ')).toBe('c b a c b')
+  expect(leases.at(-1)!.task.id).toBe(late!.task.id)
+  expect((await engine.types({ names: ['a'] }))[0]).toMatchObject({ pending: 0, processing: 5 })
+  const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+  await engine.turn({ worker: WORKER, want: 0, outcomes })
+  await engine.sweep(1_000)
+  expect(await keysOfGroups()).toEqual([])
+})
+
+it('finds, cancels and lists tasks that wait in the streams of groups', async () => {
+  await withStreams(['c', 'b', 'c'])
+  await engine.sweep(1_000)
+  const { tasks } = await engine.list({ status: 'pending', limit: 9 })
+  expect(tasks.map(({ group, payload }) => [group, payload])).toEqual([
+    ['c', 0],
+    ['b', 1],
+    ['c', 2],
+  ])
+  expect((await engine.cancel({ ids: [tasks[0]!.id] })).results[0]!.outcome).toBe('changed')
+  const { leases } = await engine.turn({ worker: WORKER, want: 9 })
+  expect(leases.map(({ task }) => task.payload)).toEqual([1, 2])
+})
+
+it('settles a lease that was handed out from the stream of a group, and counts it for the limit of the group', async () => {
+  await engine.configureType('a', { groupConcurrency: 1 })
+  const [ref] = await withStreams(['c', 'c'])
+  const client = await createClient({ url: redis.url }).connect()
+  const [entry] = ref!.split('.').slice(1)
+  await client.xReadGroup('workers', 'w', { key: 'xq:{0}:g:a:0|c', id: '>' }, { COUNT: 1 })
+  const expires = Date.now() + 60_000
+  const head = `17|0|0|0|60000|${expires}|${entry}|0|0|1|0|0|3|1700000000000|${Date.now()}|"w"`
+  await client.hSet('xq:{0}:leases', ref!, `${head}\n{},null,"c"\n0\nnull`)
+  await client.zAdd('xq:{0}:running:a', { score: expires, value: ref! })
+  await client.sAdd('xq:{0}:held:a|c', ref!)
+  await client.hSet('xq:{0}:served:a:0', 'c', '1')
+  await client.hDel('xq:{0}:moved', ref!)
+  await client.hIncrBy('xq:{0}:counts', 'a:grouped', -1)
+  await client.hIncrBy('xq:{0}:busy', '"w"', 1)
+  expect((await engine.turn({ worker: WORKER, want: 9 })).leases).toEqual([])
+  const [running] = (await engine.list({ status: 'processing', limit: 1 })).tasks
+  const outcomes = [{ lease: `${running!.id}.17`, outcome: { kind: 'success', result: 1 } as const }]
+  const next = await engine.turn({ worker: WORKER, want: 9, outcomes })
+  expect(next.settled).toEqual([{ accepted: true, status: 'success' }])
+  expect(next.leases.map(({ task }) => task.payload)).toEqual([1])
+  await engine.turn({
+    worker: WORKER,
+    want: 0,
+    outcomes: [{ lease: next.leases[0]!.lease, outcome: { kind: 'success', result: 1 } }],
+  })
+  await engine.sweep(1_000)
+  await engine.sweep(1_000)
+  expect(await keysOfGroups()).toEqual([])
+  await client.close()
+})
+
+it('notices that the version before has given the permit of a group back', async () => {
+  await engine.configureType('a', { groupConcurrency: 1 })
+  await engine.submit([1, 2].map((payload) => completeSpec({ type: 'a', group: 'c', payload })))
+  expect((await engine.turn({ worker: WORKER, want: 9 })).leases).toHaveLength(1)
+  expect((await engine.turn({ worker: WORKER, want: 9 })).leases).toEqual([])
+  const client = await createClient({ url: redis.url }).connect()
+  const [ref] = await client.hKeys('xq:{0}:leases')
+  await client.hDel('xq:{0}:leases', ref!)
+  await client.zRem('xq:{0}:running:a', ref!)
+  await client.sRem('xq:{0}:held:a|c', ref!)
+  await client.close()
+  await engine.sweep(1_000)
+  expect((await engine.turn({ worker: WORKER, want: 9 })).leases.map(({ task }) => task.payload)).toEqual([2])
+})

@@ -11,17 +11,27 @@ export const KEYS = {
   lanes: 'lanes',
   /** Stream of a lane: `s:<type>:<priority>`. */
   lane: 's:',
-  /** Stream of a group's part of a lane: `g:<type>:<priority>|<group>`. */
-  group_lane: 'g:',
+  /** Waiting tasks of groups, by lane and entry, and their order in each lane, `<bytes>|<group>|<entry>`. */
+  grouped: 'grouped',
+  group_queue: 'group_queue:',
   /** When tasks of groups give up waiting. */
   group_waits: 'group_waits',
-  /** Groups of a lane by whose turn it is, the number of the last turn, and when each had its own. */
+  /** Groups of a lane by whose turn it is, and the number of the last turn. */
+  rotation: 'rotation:',
+  rotation_clock: 'rotation_clock:',
+  /** Groups of the rotation that were never served, `<entry of the first task>|<group>`, in that order. */
+  unserved: 'unserved:',
+  /** Groups that may have several tasks waiting. */
+  crowded: 'crowded:',
+  /** Groups that have come to their limit, and those that have nothing left, with when they were last served. */
+  at_limit: 'at_limit:',
+  rested: 'rested:',
+  /** What the version before keeps of groups: a stream for each, and their order. */
+  group_stream: 'g:',
   ring: 'ring:',
   ring_clock: 'ring_clock:',
   served: 'served:',
-  /** Groups of the rotation that were never served, `<entry of the first task>|<group>`, in that order. */
   newcomers: 'newcomers:',
-  /** Groups that have come to their limit, and those that have nothing left. */
   aside: 'aside:',
   idle: 'idle:',
   /** Leases of a group, `held:<type>|<group>`, and of each worker those of groups. */
@@ -115,8 +125,8 @@ export const KEYS = {
   /** Processes that wait for a task of a type, and for a permit of it. */
   waiting: 'waiting:',
   blocked: 'blocked:',
-  /** The process that sweeps. */
-  keeper: 'keeper',
+  /** The process that sweeps; the version before has one of its own. */
+  keeper: 'maintainer',
   /** The API keys by their ids, and what tokens are signed with; in the first partition. */
   api_keys: 'api_keys',
   secret: 'secret',

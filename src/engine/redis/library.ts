@@ -39,7 +39,7 @@ const STEPS = {
 } as const
 export type StepName = keyof typeof STEPS
 /** What all steps share. */
-const SHARED = ['shared', 'flows']
+const SHARED = ['shared', 'groups', 'changes', 'flows']
 /** Files that come before a step's own: it would be too long to read in one. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
   turn: ['turn-leases', 'turn-start', 'turn-groups', 'turn-claims'],

@@ -176,7 +176,7 @@ export function lostOf(head: string): number {
   return parts.length > 5 ? Number(parts[5]) : 0
 }
 
-/** @param isPlain it came for the first time, without extras */
+/** @param isPlain it came for the first time */
 type TakeTask = (
   ref: string,
   lane: string,
@@ -199,8 +199,13 @@ export function readTasks(answer: readonly (string | number)[], take: TakeTask):
       at += 8
       continue
     }
-    const end = at + 4 + (answer[at + 2] as number) * 2
+    const count = answer[at + 2] as number
+    const end = at + 4 + Math.abs(count) * 2
     const no = answer[at + 3] as string
-    for (at += 4; at < end; at += 2) take(`${no}.${answer[at]}`, lane, head, answer[at + 1] as string, '', '', '', true)
+    for (at += 4; at < end; at += 2) {
+      const [entry, text] = [answer[at], answer[at + 1] as string]
+      const [extras, payload] = count < 0 ? (text.split('\n', 2) as [string, string]) : ['', text]
+      take(`${no}.${entry}`, lane, head, payload, extras, '', '', true)
+    }
   }
 }

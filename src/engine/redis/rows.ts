@@ -136,7 +136,7 @@ export interface LeaseState extends Running {
   startedAt: number
   expiresAt: number
   workerId: string
-  /** How its record begins if it came for the first time, without extras, and nothing has happened to it since. */
+  /** How its record begins if it came for the first time and nothing has happened to it since. */
   plain?: string
 }
 

@@ -8,6 +8,7 @@ local bound
 
 -- Waiting entries of a part of a lane, before `entry` if that is given.
 local function waiting_before(part, entry, most)
+  if part.group then return count_entries(part, entry) end
   local back = call('ZRANGE', part.back, 0, -1)
   local waiting = 0
   for _, other in ipairs(back) do
@@ -23,8 +24,8 @@ end
 local function turn_of(lane, part)
   local first = first_of(part)
   if not first then return nil end
-  local score = call('ZSCORE', ring_of(lane), part.group or '')
-    or call('HGET', P .. KEY.served .. lane.name, part.group or '')
+  local score = call('ZSCORE', P .. KEY.rotation .. lane.name, part.group or '')
+    or call('HGET', P .. KEY.rested .. lane.name, part.group or '')
   if not score or tonumber(score) < 0 then score = age_of(first) end
   return tonumber(score), first
 end
@@ -32,7 +33,7 @@ end
 -- All parts of a lane that may have something to hand out.
 local function parts_of(lane)
   local parts = { lane }
-  for _, group in ipairs(call('ZRANGE', ring_of(lane), 0, bound)) do
+  for _, group in ipairs(call('ZRANGE', P .. KEY.rotation .. lane.name, 0, bound)) do
     if group ~= '' then parts[#parts + 1] = group_lane(lane, group) end
   end
   return parts
@@ -47,7 +48,7 @@ function steps.ahead()
   local before = ahead
   for _, lane in ipairs(lanes_of_type(own.type)) do
     if lane.priority > own.priority then
-      for _, part in ipairs(parts_of(lane)) do ahead = ahead + count_waiting_in(part) end
+      for _, part in ipairs(parts_of(lane)) do ahead = ahead + (part.group and count_entries(part) or count_waiting_in(part)) end
     elseif lane.priority == own.priority then
       -- Each of the others has as many turns before it as its own group, and one more if it comes first.
       local mine, my_first = turn_of(lane, own)

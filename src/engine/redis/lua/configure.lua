@@ -59,7 +59,7 @@ local function configure(if_missing)
   end
   if group ~= group_before then
     for _, lane in ipairs(lanes_of_type(kind)) do
-      for _, name in ipairs(call('SMEMBERS', P .. KEY.aside .. lane.name)) do end_aside(lane, name) end
+      for _, name in ipairs(call('HKEYS', P .. KEY.at_limit .. lane.name)) do end_at_limit(lane, name) end
     end
   end
   local changed = table.concat({ is_paused, limit, limit_by, group, group_by, max, per, rate_by }, ',')

@@ -1,4 +1,4 @@
--- Tasks that wait for others; the second part of what all steps share.
+-- Tasks that wait for others; the fourth part of what all steps share.
 --
 -- A task is told over partitions by its name, `<partition>/<ref>`. One that waits is a text in `dependent`, as in
 -- `delayed`, with a place in `dependents`, `<entry>.<lane>`. Its hash `outcomes:<ref>` has a field for each name that

@@ -92,6 +92,10 @@ end
 
 -- Adds the next entries of a part of a lane, what was given back first.
 local function add_entries(part, entries)
+  if part.group then
+    for _, entry in ipairs(entries_of(part, looks, from)) do entries[#entries + 1] = { entry, part } end
+    return
+  end
   for _, entry in ipairs(call('ZRANGE', part.back, 0, -1)) do
     if entry > from then entries[#entries + 1] = { entry, part } end
   end
@@ -107,8 +111,8 @@ local function walk_lane(kind, priority)
   local lane = open_lane(kind, priority)
   local entries = {}
   add_entries(lane, entries)
-  local groups = call('ZRANGE', ring_of(lane), 0, GROUPS_MAX - 1)
-  for _, group in ipairs(call('SMEMBERS', P .. KEY.aside .. lane.name)) do groups[#groups + 1] = group end
+  local groups = call('ZRANGE', P .. KEY.rotation .. lane.name, 0, GROUPS_MAX - 1)
+  for _, group in ipairs(call('HKEYS', P .. KEY.at_limit .. lane.name)) do groups[#groups + 1] = group end
   for _, group in ipairs(groups) do
     if group ~= '' then add_entries(group_lane(lane, group), entries) end
   end
@@ -116,9 +120,14 @@ local function walk_lane(kind, priority)
   local full = #entries >= looks
   for _, item in ipairs(entries) do
     local entry, part = item[1], item[2]
-    local fields = entry_of(part.stream, entry)
-    local again = call('HGET', P .. KEY.again, part.no .. '.' .. entry)
-    local head = head_of(again and again:match('^[^\n]*') or fields.m, part, entry)
+    local m
+    if part.group then
+      m = call('HGET', P .. KEY.grouped, part.no .. '.' .. entry):match('^[^\n]*')
+    else
+      local again = call('HGET', P .. KEY.again, part.no .. '.' .. entry)
+      m = again and again:match('^[^\n]*') or entry_of(part.stream, entry).m
+    end
+    local head = head_of(m, part, entry)
     if not offer(head.ref, entry) then return end
   end
   if not full then next_from = '' end

@@ -5,8 +5,8 @@
 --
 -- A task is told by its ref, `<lane>.<ms>-<n>`: the number of its lane (a type and a priority) and the stream entry
 -- that it was accepted as. Where it stands by now:
---   waiting    an entry of its lane's stream, or of its group's in that lane: its own or the one that `moved` names;
---              `again` overrides what a lease that was given back has changed
+--   waiting    an entry of its lane's stream, or for a task of a group a text in `grouped`, see groups.lua: its own
+--              entry or the one that `moved` names; `again` overrides what a lease that was given back has changed
 --   delayed    a text in `delayed`, its time in `due`
 --   dependent  a text in `dependent`, see flows.lua
 --   running    still that entry, in the workers' pending list; its lease is a record in `leases` and a place in the
@@ -29,6 +29,8 @@ local retention_ms
 local to_follow, followed, anything_awaited, noticed
 -- How many were told in this step, and the functions that bound it (flows.lua): Lua allows 200 locals in a file.
 local cascade = {}
+-- Tasks of groups that begin to wait: their texts, and what the queues of their lanes get; see groups.lua.
+local arrived, arriving
 -- By prefix: whether this server has given positions to events since it started. The only thing that outlives a step.
 local goes_on = {}
 
@@ -45,6 +47,7 @@ local function begin(keys, args)
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs = {}, {}
   to_follow, followed, anything_awaited, noticed, cascade.told = {}, 0, nil, 0, 0
+  arrived, arriving = {}, {}
 end
 
 local function arg()
@@ -82,21 +85,6 @@ local function lane_of(kind, priority, no)
   lane.back = P .. KEY.back .. name
   lanes[no], lanes_by_name[name] = lane, lane
   return lane
-end
-
--- The part of a lane that holds the tasks of a group.
-local function group_lane(lane, group)
-  if not group or group == '' then return lane end
-  local key = lane.name .. '|' .. group
-  local part = lanes[key]
-  if not part then
-    part = {
-      no = lane.no, type = lane.type, priority = lane.priority, name = lane.name, group = group,
-      stream = P .. KEY.group_lane .. key, back = P .. KEY.back .. key,
-    }
-    lanes[key] = part
-  end
-  return part
 end
 
 -- Rules of a type: `paused,limit,who,limit of a group,who,rate's max,window,who`; who set it: h handler, o operator.
@@ -171,19 +159,6 @@ local function last_handed_out(lane)
   for index = 1, #group, 2 do
     if group[index] == 'last-delivered-id' then return group[index + 1] end
   end
-end
-
--- The entry that a lane would hand out next, or nil; and the last one that it has, if that comes out of the stream.
-local function first_of(lane)
-  local back = call('ZRANGE', lane.back, 0, 0)[1]
-  if back then return back end
-  local last = last_handed_out(lane)
-  local following = call('XRANGE', lane.stream, '(' .. last, '+', 'COUNT', 1)[1]
-  return following and following[1], last
-end
-
-local function count_waiting_in(lane)
-  return call('XLEN', lane.stream) - call('XPENDING', lane.stream, WORKERS)[1] + call('ZCARD', lane.back)
 end
 
 -- The clock of entries ------------------------------------------------------------------------------------------------
@@ -300,7 +275,9 @@ local function note_removed(ended_at)
   end
 end
 
+local write_arrivals
 local function leave_behind()
+  write_arrivals()
   if clock_moved then call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n)) end
   for field, change in pairs(counts) do
     if change ~= 0 then call('HINCRBY', P .. KEY.counts, field, change) end
@@ -336,6 +313,9 @@ local function extras_in(x)
   return is_read and extras or read_extras((x:gsub('\\ud[89a-f]%x%x', '\\ufffd')))
 end
 
+-- The group of extras that name nothing else, and need no decoding.
+local function group_alone(x) return x:match('^{},null,"([^"\\%c]+)"$') end
+
 -- The idempotency key, the group and the batch of extras, each nil where there is none.
 local function labels_of(extras)
   local _, key, group, batch = unpack(extras)
@@ -344,6 +324,9 @@ local function labels_of(extras)
 end
 local function labels_in(x)
   if x == NO_EXTRAS then return nil end
+  -- Most that have any have a group alone.
+  local only_group = group_alone(x)
+  if only_group then return nil, only_group end
   return labels_of(extras_in(x))
 end
 
@@ -408,251 +391,4 @@ local function due_of(l, grace_ms)
   if deadline > 0 and deadline < due then due = deadline end
   if cancel_at > 0 and cancel_at + grace_ms < due then due = cancel_at + grace_ms end
   return due
-end
-
--- The letter of where a task was found, its text, and for W its entry and lane, for L its progress. Nil when there is
--- none.
-local function find(ref)
-  local finished = call('GET', P .. KEY.finished .. ref)
-  if finished then return 'F', finished end
-  local record = call('HGET', P .. KEY.leases, ref)
-  if record then return 'L', record, call('HGET', P .. KEY.progress, ref) or 'null' end
-  local delayed = call('HGET', P .. KEY.delayed, ref)
-  if delayed then return 'D', delayed end
-  local dependent = call('HGET', P .. KEY.dependent, ref)
-  if dependent then return 'A', dependent end
-  local lane, entry = lane_by_ref(ref)
-  if not lane then return nil end
-  local moved = call('HGET', P .. KEY.moved, ref)
-  if moved then
-    local group
-    entry, group = moved:match('^([^|]+)|?(.*)$')
-    lane = group_lane(lane, group)
-  end
-  local fields = entry_of(lane.stream, entry)
-  if not fields then return nil end
-  local head, e = fields.m, fields.e or 'null'
-  local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
-  if again then head, e = again:match('^([^\n]*)\n(.*)$') end
-  return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry, lane
-end
-
--- A text without what may be long.
-local function bare_text(text) return (text:match('^[^\n]*\n[^\n]*')) .. '\nnull' end
-
--- Head, extras, payload and error before of a text.
-local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
-
--- Groups --------------------------------------------------------------------------------------------------------------
-
--- Whose turn it is among the groups of a lane: a zset of those that may have something to hand out, by when they were
--- last served. What was never served stands before all that were, by the age of its first task; among those of one ms
--- the entries tell. A group whose limit is reached is set aside until a permit of it comes free; one that turns out to
--- have nothing leaves.
-local NEVER_SERVED = -9e15
-
-local function age_of(entry) return string.format('%d', NEVER_SERVED + entry:sub(1, 13)) end
-
-local function ring_of(lane) return P .. KEY.ring .. lane.name end
-
--- A task of a group became ready, or a permit of it came free. Scores tell newcomers apart by the ms only; `newcomers`
--- has their exact order.
-local function join_ring(lane, entry, has_new_stream)
-  local group, aside = lane.group or '', P .. KEY.aside .. lane.name
-  if not has_new_stream then
-    if call('ZSCORE', ring_of(lane), group) or call('SISMEMBER', aside, group) == 1 then return end
-  end
-  local served_at = call('HGET', P .. KEY.served .. lane.name, group)
-  local added = call('ZADD', ring_of(lane), 'NX', served_at or age_of(entry), group)
-  if added == 1 and not served_at then call('ZADD', P .. KEY.newcomers .. lane.name, 0, entry .. '|' .. group) end
-end
-
--- The first task of a group is gone: a group that was never served is now as old as its next task.
-local function renew_age(lane, entry)
-  local group = lane.group or ''
-  if call('ZREM', P .. KEY.newcomers .. lane.name, entry .. '|' .. group) == 0 then return end
-  call('ZREM', ring_of(lane), group)
-  local first = first_of(lane)
-  if first then join_ring(lane, first) end
-end
-
--- Groups whose streams are empty give them up, and leave the rotation: each member of it has a stream. The sweep
--- forgets when they were last served.
-local function remove_groups(lane_name, streams, groups)
-  many('DEL', nil, streams)
-  many('ZREM', P .. KEY.ring .. lane_name, groups)
-  many('SADD', P .. KEY.idle .. lane_name, groups)
-end
-
--- A group's limit may let more of it start.
-local function end_aside(lane, group)
-  if call('SREM', P .. KEY.aside .. lane.name, group) == 0 then return end
-  local part = group_lane(lane, group)
-  if call('EXISTS', part.stream) == 0 then return end
-  local first = first_of(part)
-  if first then
-    join_ring(part, first)
-    wake(lane.type, 1)
-    free_permits(lane.type, 1)
-  end
-end
-
--- Changes -------------------------------------------------------------------------------------------------------------
-
--- Adds an entry to a lane, or to its group's part, where it is looked for by its ref.
-local function add_to_group(lane, group, ref, entry, fields, ends)
-  local part = group_lane(lane, group)
-  local is_new = call('EXISTS', part.stream) == 0
-  if is_new then call('XGROUP', 'CREATE', part.stream, WORKERS, '0', 'MKSTREAM') end
-  call('XADD', part.stream, entry, unpack(fields))
-  call('HSET', P .. KEY.moved, ref, entry .. '|' .. group)
-  if ends then call('ZADD', P .. KEY.group_waits, string.format('%d', ends), ref) end
-  count(lane.type, 'grouped', 1)
-  join_ring(part, entry, is_new)
-end
-
--- Puts a task that is ready at the end of its lane.
-local function enqueue(lane, ref, m, x, e, payload)
-  local id = entry_id(reserve(1))
-  local fields = { 'm', m, 'p', payload }
-  if x ~= NO_EXTRAS then
-    fields[#fields + 1] = 'x'
-    fields[#fields + 1] = x
-  end
-  if e ~= 'null' then
-    fields[#fields + 1] = 'e'
-    fields[#fields + 1] = e
-  end
-  local _, group = labels_in(x)
-  if group then
-    add_to_group(lane, group, ref, id, fields, wait_ends(head_of(m, lane, id)))
-  else
-    call('XADD', lane.stream, id, unpack(fields))
-    call('HSET', P .. KEY.moved, ref, id)
-  end
-  wake(lane.type, 1)
-end
-
--- Puts a task aside until its time.
-local function delay(lane, ref, run_at, m, x, e, payload)
-  call('HSET', P .. KEY.delayed, ref, table.concat({ m, x, payload, e }, '\n'))
-  call('ZADD', P .. KEY.due, run_at, ref)
-  count(lane.type, 'delayed', 1)
-  if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then broadcast('due ' .. run_at) end
-end
-
--- Makes delayed tasks ready whose time has come; returns how many, and when the next one is ready or ''.
-local function promote(max)
-  local first = call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')
-  if not first[1] or tonumber(first[2]) > now then return 0, first[2] or '' end
-  local due = call('ZRANGEBYSCORE', P .. KEY.due, '-inf', NOW, 'LIMIT', 0, max)
-  for _, ref in ipairs(due) do
-    local lane = lane_by_ref(ref)
-    local m, x, payload, e = lines_of(call('HGET', P .. KEY.delayed, ref))
-    enqueue(lane, ref, m, x, e, payload)
-    count(lane.type, 'delayed', -1)
-  end
-  many('ZREM', P .. KEY.due, due)
-  many('HDEL', P .. KEY.delayed, due)
-  return #due, call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
-end
-
--- Texts to write, and refs by status for the order of retention.
-local function finish(ref, status, text)
-  local size = #finished_texts
-  finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
-  append(finished_refs, status, ref)
-  size = #to_follow
-  to_follow[size + 1], to_follow[size + 2] = ref, text
-end
-
--- The text of a task that ended: `status|reason|completed|attempts|`, the tail as a lease has it, and what came of it.
-local function finished_text(status, reason, head, x, payload, e, progress, result)
-  local tail = table.concat({
-    head.lost, head.deliveries, head.q, head.p, head.r, head.run_at, head.started, head.worker,
-  }, '|')
-  local first = table.concat({ status, reason, NOW, head.attempts, tail }, '|')
-  return table.concat({ first, x, payload, 'null', e, progress, result }, '\n')
-end
-
--- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
-local function keep_key(key, kept_ms)
-  if not key then return end
-  if kept_ms then
-    call('PEXPIRE', P .. KEY.key .. key, kept_ms)
-  else
-    call('PERSIST', P .. KEY.key .. key)
-  end
-end
-
-local follow
-local function write_finished()
-  follow()
-  for from = 1, #finished_texts, CHUNK do
-    call('MSET', unpack(finished_texts, from, math.min(from + CHUNK - 1, #finished_texts)))
-  end
-  for status, refs in pairs(finished_refs) do
-    call('XADD', P .. KEY.done .. status, '*', 't', NOW, 'r', table.concat(refs, ' '))
-  end
-end
-
--- A place among those that ended in a status holds for a task only if it has not been taken back since: one that has
--- ended there again has another place.
-local function note_taken_back(ref, status)
-  local last = call('XREVRANGE', P .. KEY.done .. status, '+', '-', 'COUNT', 1)[1]
-  if last then call('HSET', P .. KEY.taken_back, ref .. ' ' .. status, last[1]) end
-end
-local function is_its_place(ref, status, place, text)
-  if text:match('^(%l+)|') ~= status or text:match('^%l+|[%l_]*|(%d+)|') ~= place[2][2] then return false end
-  local before = call('HGET', P .. KEY.taken_back, ref .. ' ' .. status)
-  if not before then return true end
-  local ms, n = before:match('^(%d+)-(%d+)$')
-  local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
-  ms, place_ms = tonumber(ms), tonumber(place_ms)
-  return place_ms > ms or (place_ms == ms and tonumber(place_n) > tonumber(n))
-end
-
--- Tells of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
-local function tell(status, lane, head, progress, result, e, reason)
-  event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
-    head.attempts, progress, result, e, reason))
-end
-
--- Takes a waiting task out of its lane.
-local function leave_lane(lane, ref, entry)
-  call('XACK', lane.stream, WORKERS, entry)
-  call('XDEL', lane.stream, entry)
-  call('ZREM', lane.back, entry)
-  call('HDEL', P .. KEY.again, lane.no .. '.' .. entry)
-  call('HDEL', P .. KEY.moved, ref)
-  if lane.group then
-    count(lane.type, 'grouped', -1)
-    call('ZREM', P .. KEY.group_waits, ref)
-  end
-  renew_age(lane, entry)
-  if lane.group and call('XLEN', lane.stream) == 0 then remove_groups(lane.name, { lane.stream }, { lane.group }) end
-end
-
--- Ends a task that waited too long for its first start; its entry is the caller's to remove.
-local function end_wait(lane, head, x, payload)
-  finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
-  keep_key(labels_in(x), retention_ms)
-  count(lane.type, 'timeout', 1)
-  tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
-end
-
--- What `restoring` holds when the partition has everything that its log told it. The key is lost together with all
--- else: that it is missing tells of the loss.
-local RESTORED = 'complete'
-local function is_restored() return call('GET', P .. KEY.restoring) == RESTORED end
--- Schedules -----------------------------------------------------------------------------------------------------------
-
--- Writes a schedule and when it ticks next, '' for never.
-local function move_schedule(id, text, next_at)
-  call('HSET', P .. KEY.schedules, id, text)
-  if next_at == '' then
-    call('ZREM', P .. KEY.ticks, id)
-  else
-    call('ZADD', P .. KEY.ticks, next_at, id)
-  end
 end

@@ -54,7 +54,8 @@ local function is_storable(task)
   if not task.shape or not task.payload then return false end
   if not task.x then return true end
   local is_read, extras = true, nil
-  if task.x ~= NO_EXTRAS then is_read, extras = pcall(read_extras, task.x) end
+  task.group = group_alone(task.x)
+  if task.x ~= NO_EXTRAS and not task.group then is_read, extras = pcall(read_extras, task.x) end
   if is_read and extras then
     local _
     _, task.group, task.batch = labels_of(extras)
@@ -167,15 +168,18 @@ local function accept(task, lane, ms, n, tasks)
     delay(lane, ref, at_text, m, task.x, 'null', task.payload)
     return false
   end
+  if group then
+    local shape = task.shape
+    shape.wait_ms = shape.wait_ms or tonumber(shape.m:match('^%d+'))
+    local ends = shape.wait_ms > 0 and ms + shape.wait_ms or nil
+    arrive(lane, group, entry, shape.m .. '\n' .. task.x .. '\n' .. task.payload .. '\nnull', ref, ends)
+    return true
+  end
   local fields = { 'm', task.shape.m, 'p', task.payload }
   if task.x ~= NO_EXTRAS then
     fields[5], fields[6] = 'x', task.x
   end
-  if group then
-    add_to_group(lane, group, ref, entry, fields, wait_ends(head_of(task.shape.m, lane, entry)))
-  else
-    call('XADD', lane.stream, entry, unpack(fields))
-  end
+  call('XADD', lane.stream, entry, unpack(fields))
   return true
 end
 

@@ -21,7 +21,6 @@ end
 
 -- Payloads are read with the entries: not too many at once.
 local ENTRIES_MAX = 100
-local GROUPS_MAX = 1000
 
 -- Ends tasks that waited too long for their first start.
 local function end_waits(lane, limit_ms, field, seen)
@@ -142,13 +141,13 @@ local function state_of(place)
     end
   end
   -- The last one tells it mostly, and at no cost.
-  for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.moved, KEY.leases }) do
+  for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.grouped, KEY.moved, KEY.leases }) do
     if call('HEXISTS', P .. key, refs[#refs]) == 1 then return 'live' end
   end
   for from = 1, #refs, CHUNK do
     local to = math.min(from + CHUNK - 1, #refs)
     if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
-    for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.moved, KEY.leases }) do
+    for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.grouped, KEY.moved, KEY.leases }) do
       for _, value in ipairs(call('HMGET', P .. key, unpack(refs, from, to))) do
         if value then return 'live', #refs end
       end
@@ -203,30 +202,12 @@ local function forget_workers()
   end
 end
 
--- Groups that have nothing left, some at a time: forgotten if it is still so.
+-- When groups were served that have nothing waiting now is forgotten; of tasks without a group it is kept.
 local function forget_groups(lane)
-  local groups = call('SPOP', P .. KEY.idle .. lane.name, GROUPS_MAX)
-  if #groups == 0 then return end
-  local scores = call('ZMSCORE', ring_of(lane), unpack(groups))
-  local streams, forgotten, again, empty = {}, {}, {}, {}
-  for index, group in ipairs(groups) do streams[index] = group_lane(lane, group).stream end
-  local all_gone = call('EXISTS', unpack(streams)) == 0
-  for index, group in ipairs(groups) do
-    if not scores[index] then
-      if all_gone then
-        forgotten[#forgotten + 1] = group
-      elseif call('XLEN', streams[index]) == 0 then
-        forgotten[#forgotten + 1] = group
-        empty[#empty + 1] = streams[index]
-      else
-        again[#again + 1] = group
-      end
-    end
-  end
-  if #groups == GROUPS_MAX and #again == 0 then more = true end
-  many('HDEL', P .. KEY.served .. lane.name, forgotten)
-  many('DEL', nil, empty)
-  many('SADD', P .. KEY.idle .. lane.name, again)
+  local rested = P .. KEY.rested .. lane.name
+  local alone = call('HGET', rested, '')
+  call('UNLINK', rested)
+  if alone then call('HSET', rested, '', alone) end
 end
 
 -- Leases of a type that are due, for the caller to decide on; and what only a lost message keeps from running.
@@ -249,7 +230,9 @@ local function look_at_type(kind, leases)
   local waiting = tonumber(call('HGET', P .. KEY.counts, kind .. ':grouped') or 0)
   for _, lane in ipairs(lanes_of_type(kind)) do
     waiting = waiting + count_waiting_in(lane)
-    if call('EXISTS', P .. KEY.idle .. lane.name) == 1 then forget_groups(lane) end
+    if has_streams_of_groups(lane) and adopt_groups(lane) then more = true end
+    if call('EXISTS', P .. KEY.rested .. lane.name) == 1 then forget_groups(lane) end
+    look_at_limits(lane)
   end
   if waiting > 0 then
     wake(kind, 1)
@@ -364,6 +347,7 @@ function steps.sweep()
   changed, more, next_at = 0, false, math.huge
   local promoted = promote(max)
   add(promoted, max)
+  write_arrivals()
   local waits = call('HGETALL', P .. KEY.waits)
   for index = 1, #waits, 2 do
     local no, limit = waits[index]:match('^(%d+):(%d+)$')

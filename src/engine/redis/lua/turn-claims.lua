@@ -1,4 +1,7 @@
 -- A turn's claims: whose task is next. The fourth part of the turn, which turn.lua ends.
+local claim, wait
+do
+
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
 -- Of these groups alone, one after the other, in the lanes of one priority.
@@ -13,10 +16,9 @@ local function take_of_groups(turn, open, tasks, rules, want)
         if rule.group_limit then
           most = math.min(most, rule.group_limit - call('SCARD', P .. KEY.held .. lane.type .. '|' .. group))
         end
-        local first = most > 0 and call('EXISTS', part.stream) == 1 and first_of(part)
-        if not first then break end
-        local _, started = take(turn, part, most, tasks)
-        if started ~= 0 then serve(lane, { { part, first } }) else renew_age(part, first) end
+        local handed_out, started = 0, 0
+        if most > 0 then handed_out, started = take_of_group(turn, lane, part, most, tasks) end
+        if handed_out == 0 then break end
         got, rule.free = got + started, rule.free - started
       end
     end
@@ -26,17 +28,18 @@ end
 
 -- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
 local function take_by_age(turn, open, tasks, rules, want)
-  local parts, firsts, entries = {}, {}, {}
+  local places, firsts = {}, {}
   local function look(index)
     local lane = open[index]
-    if rules[lane.type].rings[lane] then
-      parts[index], firsts[index], entries[index] = whose_turn(lane, rules[lane.type].group_limit)
+    if rules[lane.type].rotates[lane] then
+      places[index] = whose_turn(lane, rules[lane.type].group_limit)
+      firsts[index] = places[index] and places[index].entry
     else
-      parts[index], firsts[index] = lane, first_of(lane)
+      firsts[index] = first_of(lane)
     end
   end
   for index, lane in ipairs(open) do
-    if rules[lane.type].rings[lane] then join_alone(lane) end
+    if rules[lane.type].rotates[lane] then join_alone(lane) end
     look(index)
   end
   local got = 0
@@ -53,22 +56,19 @@ local function take_by_age(turn, open, tasks, rules, want)
       end
     end
     if not oldest or got == want then break end
-    local rule, part = rules[open[oldest].type], parts[oldest]
+    local lane, started = open[oldest], nil
+    local rule = rules[lane.type]
     local most = math.min(want - got, rule.free)
-    if rule.rings[open[oldest]] then
-      most = 1
-    elseif second then
-      -- As many as are older than the next lane's first.
-      local _, last = first_of(part)
-      most = last and math.max(1, #call('XRANGE', part.stream, '(' .. last, second, 'COUNT', most)) or 1
-    end
-    local _, started = take(turn, part, most, tasks)
-    if rule.rings[open[oldest]] then
-      if started > 0 then
-        serve(open[oldest], { { part, entries[oldest] } })
-      elseif entries[oldest] then
-        renew_age(part, entries[oldest])
+    if rule.rotates[lane] then
+      started = take_one(turn, lane, places[oldest], tasks)
+    else
+      if second then
+        -- As many as are older than the next lane's first.
+        local _, last = first_of(lane)
+        most = last and math.max(1, #call('XRANGE', lane.stream, '(' .. last, second, 'COUNT', most)) or 1
       end
+      local _
+      _, started = take(turn, lane, most, tasks)
     end
     got = got + started
     rule.free = rule.free - started
@@ -115,7 +115,7 @@ local function rules_of(kinds, want)
     if not text and not has_lost(was_here) and make_type(kind) then text = NEW_RULES end
     if text then
       local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
-      local rule = { free = paused == '1' and 0 or want, rings = {}, group_limit = tonumber(group_limit) }
+      local rule = { free = paused == '1' and 0 or want, rotates = {}, group_limit = tonumber(group_limit) }
       rules[kind] = rule
       if limit ~= '' and rule.free > 0 then
         rule.free = math.min(rule.free, limit - call('ZCARD', P .. KEY.running .. kind))
@@ -132,7 +132,7 @@ local function rules_of(kinds, want)
   return rules
 end
 
-local function claim(turn)
+function claim(turn)
   local tasks, want = {}, turn.want
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
   -- Each entry that was given back has its record there.
@@ -147,7 +147,8 @@ local function claim(turn)
     before[kind] = claimed[kind] or 0
     for _, lane in ipairs(rule and rule.lanes or {}) do
       append(by_priority, lane.priority, lane)
-      rule.rings[lane] = call('EXISTS', ring_of(lane)) == 1
+      if has_streams_of_groups(lane) then adopt_groups(lane) end
+      rule.rotates[lane] = call('EXISTS', P .. KEY.rotation .. lane.name) == 1
     end
   end
   for digit = 9, 0, -1 do
@@ -158,7 +159,7 @@ local function claim(turn)
         want = want - take_of_groups(turn, open, tasks, rules, want)
       elseif #open > 1 then
         want = want - take_by_age(turn, open, tasks, rules, want)
-      elseif rule.rings[lane] then
+      elseif rule.rotates[lane] then
         local got = take_in_turns(turn, lane, math.min(want, rule.free), tasks, rule.group_limit)
         want, rule.free = want - got, rule.free - got
       else
@@ -192,12 +193,12 @@ local function rate_allows_at(kind, rule)
 end
 
 -- Until something comes: whoever waits for a task is told of one, whoever waits for a permit of one that comes free.
-local function wait(turn, rules)
+function wait(turn, rules)
   for _, kind in ipairs(turn.types) do
     local rule = rules[kind]
     local blocked = rule and rule.limited ~= nil
-    for lane in pairs(rule and rule.rings or {}) do
-      blocked = blocked or call('EXISTS', P .. KEY.aside .. lane.name) == 1
+    for lane in pairs(rule and rule.rotates or {}) do
+      blocked = blocked or call('EXISTS', P .. KEY.at_limit .. lane.name) == 1
     end
     if blocked then call('SADD', P .. KEY.blocked .. kind, process) end
     if not blocked or not rule.limited then call('SADD', P .. KEY.waiting .. kind, process) end
@@ -207,4 +208,6 @@ local function wait(turn, rules)
       broadcast('due ' .. allowed_at)
     end
   end
+end
+
 end

@@ -4,9 +4,9 @@ local process, was_here, grace_ms
 local type_ttl_ms, types_room
 local woken_in_vain, outcome_refs, turns
 local held, heads_of_turn
-local ended, ended_of, left, freed, claimed, succeeded
--- By worker: how many more leases of groups it has now; by type: the lanes in which groups are set aside.
-local busy_changes, lanes_with_aside
+local ended, ended_of, left, left_groups, freed, claimed, succeeded
+-- By worker: how many more leases of groups it has now; by type: the lanes in which groups are at their limit.
+local busy_changes, lanes_at_limit
 local next_due
 
 local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
@@ -14,6 +14,10 @@ local NO_ERROR = '\nnull'
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 -- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
 local TAIL_AT = 42
+
+local make_type, success, renew, write_busy, tell_succeeded, read_leases
+local try_settle, settle_run, clear_ended
+do
 
 -- How many types may still be made by naming them; names that were served long ago and never used go first.
 local function room_for_named()
@@ -33,7 +37,7 @@ local function room_for_named()
 end
 
 -- Whether there is a type, which is made if a worker names it and there is room.
-local function make_type(kind)
+function make_type(kind)
   if call('HEXISTS', P .. KEY.rules, kind) == 1 then return true end
   types_room = types_room or room_for_named()
   if types_room <= 0 then return false end
@@ -44,14 +48,14 @@ local function make_type(kind)
 end
 
 -- A success of a lease that its own worker reports, decided while no cancel was asked for.
-local function success(ref, fence, result)
+function success(ref, fence, result)
   return {
     ref = ref, fence = fence, cancel = '0', status = 'success', reason = '', error = 'null', own = true,
     result = result,
   }
 end
 
-local function renew(renewal)
+function renew(renewal)
   local ref = renewal.ref
   local record = call('HGET', P .. KEY.leases, ref)
   local l = record and lease_of(record)
@@ -76,24 +80,25 @@ local function leave_lease(ref, lane)
   freed[lane.type] = (freed[lane.type] or 0) + 1
 end
 
--- A permit of a group comes free; its lanes may have something for it.
-local function leave_group(lane, group, ref, worker)
-  if not group then return end
+-- A lease of a group ends; its lanes may have something for the permit that comes free.
+local function leave_group(lane, group, ref, entry, worker)
+  append(left_groups, lane, group)
+  append(left_groups, lane, entry)
   call('SREM', P .. KEY.held .. lane.type .. '|' .. group, ref)
   busy_changes[worker] = (busy_changes[worker] or 0) - 1
-  local lanes_to_look_at = lanes_with_aside[lane.type]
+  local lanes_to_look_at = lanes_at_limit[lane.type]
   if not lanes_to_look_at then
-    -- Only claims set groups aside, and a step settles before it claims.
+    -- Only claims find groups at their limit, and a step settles before it claims.
     lanes_to_look_at = {}
     for _, other in ipairs(lanes_of_type(lane.type)) do
-      if call('EXISTS', P .. KEY.aside .. other.name) == 1 then lanes_to_look_at[#lanes_to_look_at + 1] = other end
+      if call('EXISTS', P .. KEY.at_limit .. other.name) == 1 then lanes_to_look_at[#lanes_to_look_at + 1] = other end
     end
-    lanes_with_aside[lane.type] = lanes_to_look_at
+    lanes_at_limit[lane.type] = lanes_to_look_at
   end
-  for _, other in ipairs(lanes_to_look_at) do end_aside(other, group) end
+  for _, other in ipairs(lanes_to_look_at) do end_at_limit(other, group) end
 end
 
-local function write_busy()
+function write_busy()
   for worker, change in pairs(busy_changes) do
     if change ~= 0 and call('HINCRBY', P .. KEY.busy, worker, change) <= 0 then call('HDEL', P .. KEY.busy, worker) end
   end
@@ -118,21 +123,23 @@ end
 -- The lease had no progress and no error of an attempt before, so its tail is a part of the text as it is.
 local function succeed(ref, lane, entry, attempts, tail, result)
   leave_lease(ref, lane)
-  local part = lane
+  local group
   if not tail:find(PLAIN, 1, true) then
-    local worker, x = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n')
-    local key, group = labels_in(x)
-    part = group_lane(lane, group)
+    local worker, x = tail:match('|([^|\n]*)\n([^\n]*)\n')
+    -- A worker's name may have a bar in it.
+    if worker:byte(1) ~= 34 then worker, x = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n') end
+    local key
+    key, group = labels_in(x)
     keep_key(key, retention_ms)
-    leave_group(lane, group, ref, worker)
+    if group then leave_group(lane, group, ref, entry, worker) end
   end
-  append(left, part, entry)
+  if not group then append(left, lane, entry) end
   finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
   tell_success(lane, ref, attempts, result)
 end
 
 -- Tells of many: `["ended", type, worker, status, refs, attempts, [results]]`.
-local function tell_succeeded(turn)
+function tell_succeeded(turn)
   for lane, told in pairs(succeeded) do
     local tasks = #told.refs
     count(lane.type, 'success', tasks)
@@ -149,28 +156,24 @@ local function settle(o, l, lane)
   local attempts = o.attempts or string.format('%d', l.attempts + 1)
   local ran = attempts ~= l.attempts
   local key, group = labels_in(l.x)
-  local part = group_lane(lane, group)
   l.ref, l.attempts = o.ref, attempts
   l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
   leave_lease(o.ref, lane)
   if l.progress == '1' then call('HDEL', P .. KEY.progress, o.ref) end
   if o.status == 'pending' and not ran and tonumber(l.run_at) <= now then
     -- Given back: it keeps its place in the lane.
-    call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
-    call('ZADD', part.back, 0, l.entry)
-    call('XCLAIM', part.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
+    if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', P .. KEY.moved, o.ref, l.entry) end
     if group then
-      call('HSET', P .. KEY.moved, o.ref, l.entry .. '|' .. group)
-      count(lane.type, 'grouped', 1)
-    elseif l.entry ~= o.ref:match('%.(.*)$') then
-      call('HSET', P .. KEY.moved, o.ref, l.entry)
+      arrive(lane, group, l.entry, table.concat({ join_head(l), l.x, l.payload, l.e }, '\n'))
+      leave_group(lane, group, o.ref, l.entry, l.worker)
+    else
+      call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
+      call('ZADD', lane.back, 0, l.entry)
+      call('XCLAIM', lane.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
     end
-    leave_group(lane, group, o.ref, l.worker)
-    if group then join_ring(part, l.entry) end
     wake(lane.type, 1)
   else
-    append(left, part, l.entry)
-    leave_group(lane, group, o.ref, l.worker)
+    if group then leave_group(lane, group, o.ref, l.entry, l.worker) else append(left, lane, l.entry) end
     if o.status ~= 'pending' then
       finish(o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
       keep_key(key, retention_ms)
@@ -184,7 +187,7 @@ local function settle(o, l, lane)
   tell(o.status, lane, l, progress, o.result, o.error, o.reason)
 end
 
-local function read_leases()
+function read_leases()
   held = {}
   for from = 1, #outcome_refs, CHUNK do
     local to = math.min(from + CHUNK - 1, #outcome_refs)
@@ -193,7 +196,7 @@ local function read_leases()
   end
 end
 
-local function try_settle(o)
+function try_settle(o)
   local record = held[o.ref]
   local l = record and lease_of(record)
   if not l or l.fence ~= o.fence then return LOST end
@@ -213,7 +216,7 @@ end
 
 -- Successes of leases whose records nothing has touched: what follows their common begin has a fixed width. The store
 -- alone knows the name of their lane: one that lost everything may have given the same number to another lane.
-local function settle_run(run, verdicts)
+function settle_run(run, verdicts)
   local lane, prefix, width = lane_by_ref(run.refs[1]), run.prefix, #run.prefix
   local in_time = run.deadline == 0 or now < run.deadline
   for index, ref in ipairs(run.refs) do
@@ -229,22 +232,18 @@ local function settle_run(run, verdicts)
 end
 
 -- What settlements took away, at once: limits are looked at after it.
-local function clear_ended()
+function clear_ended()
   if #ended == 0 then return end
   many('HDEL', P .. KEY.leases, ended)
   for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
-  local streams, groups = {}, {}
   for lane, entries in pairs(left) do
     for from = 1, #entries, CHUNK do
       local to = math.min(from + CHUNK - 1, #entries)
       call('XDEL', lane.stream, unpack(entries, from, to))
-      if lane.group and call('XLEN', lane.stream) == 0 then
-        append(streams, lane.name, lane.stream)
-        append(groups, lane.name, lane.group)
-      else
-        call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
-      end
+      call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
     end
   end
-  for lane_name, gone in pairs(groups) do remove_groups(lane_name, streams[lane_name], gone) end
+  for lane, entries in pairs(left_groups) do leave_streams_of_groups(lane, entries) end
+end
+
 end

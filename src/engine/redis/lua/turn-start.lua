@@ -1,6 +1,6 @@
 -- How tasks start: their leases, and what is told of them. The second part of the turn, which turn.lua ends.
 -- Lua has room for 200 locals in all files together: what no other file needs ends with the block.
-local start, write_begun
+local start, start_grouped, write_begun
 do
 
 -- What all fresh tasks of a turn with the same head have in common; false for a head that is not of a fresh one.
@@ -35,10 +35,8 @@ end
 
 -- What is no longer known of a waiting task of a group once it has started.
 local function leave_waiting(turn, lane, ref, has_wait)
-  local begun = turn.begun
-  begun.moved[#begun.moved + 1] = ref
   count(lane.type, 'grouped', -1)
-  if has_wait then begun.waits[#begun.waits + 1] = ref end
+  if has_wait then turn.begun.waits[#turn.begun.waits + 1] = ref end
 end
 
 local function hold_permit(turn, lane, ref)
@@ -53,12 +51,8 @@ local function hand_out(tasks, lane, ref, m, payload, x, e)
 end
 
 -- Starts one that comes for the first time and has extras; returns its lease's record.
-local function start_labeled(turn, lane, entry, list, head, tasks)
+local function start_labeled(lane, entry, list, head, tasks)
   local ref, m, payload, x = lane.no .. '.' .. entry, list[2], list[4], list[6]
-  if lane.group then
-    leave_waiting(turn, lane, ref, head.wait_ms ~= 0)
-    hold_permit(turn, lane, ref)
-  end
   hand_out(tasks, lane, ref, m, payload, x, '')
   return head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. x .. '\n' .. payload .. NO_ERROR, ref
 end
@@ -76,11 +70,8 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   end
   local head = head_of(m, lane, entry)
   local ref = head.ref
-  if lane.group then
-    leave_waiting(turn, lane, ref, wait_ends(head) ~= nil)
-  elseif ref ~= lane.no .. '.' .. entry then
-    turn.begun.moved[#turn.begun.moved + 1] = ref
-  end
+  if lane.group then leave_waiting(turn, lane, ref, wait_ends(head) ~= nil) end
+  if ref ~= lane.no .. '.' .. entry then turn.begun.moved[#turn.begun.moved + 1] = ref end
   local extras = x == '' and NO_EXTRAS or x
   local ends = wait_ends(head)
   if ends and ends <= now then
@@ -126,30 +117,45 @@ function write_begun(turn)
   end
 end
 
+-- Notes a task that starts at the end of what its turn writes.
+local function note_begun(of_type, ref, record, due, attempts)
+  local all = #of_type.refs + 1
+  of_type.leases[all * 2 - 1], of_type.leases[all * 2] = ref, record
+  of_type.running[all * 2 - 1], of_type.running[all * 2] = due, ref
+  of_type.refs[all], of_type.attempts[all] = ref, attempts
+end
+
+-- The head of a fresh task that has not waited too long; false for another one.
+local function fresh_head(turn, m, entry)
+  local head = plain_head(turn, m)
+  return head and (head.wait_ms == 0 or entry:sub(1, 13) + head.wait_ms > now) and head
+end
+
+-- Begins a run of fresh tasks in the answer; returns where it counts them.
+local function begin_run(tasks, lane, m)
+  local place = #tasks + 3
+  tasks[place - 2], tasks[place - 1], tasks[place], tasks[place + 1] = lane.name, m, 0, lane.no
+  return place
+end
+
 -- Starts the entries that a lane has handed out; those that have waited too long end instead. Returns how many started.
 function start(turn, lane, entries, tasks)
-  local of_type, dead = begun_of(turn, lane.type), {}
-  local leases, running, refs, attempts = of_type.leases, of_type.running, of_type.refs, of_type.attempts
-  local started, before = 0, #refs
+  local of_type, dead, started = begun_of(turn, lane.type), {}, 0
   local prefix, plain_suffix = lane.no .. '.', '|' .. NOW .. '|' .. turn.worker_json .. PLAIN
   local run_of, run_place
   for _, item in ipairs(entries) do
     local entry, list = item[1], item[2]
     local m = list[2]
-    local head = not item.again and not list[7] and (not list[5] or list[5] == 'x') and plain_head(turn, m)
-    if head and head.wait_ms ~= 0 and entry:sub(1, 13) + head.wait_ms <= now then head = false end
+    local head = not item.again and not list[7] and (not list[5] or list[5] == 'x') and fresh_head(turn, m, entry)
     local record, due, ref, attempt
     if head and list[5] then
       run_of, due, attempt = nil, head.due, '0'
-      record, ref = start_labeled(turn, lane, entry, list, head, tasks)
+      record, ref = start_labeled(lane, entry, list, head, tasks)
     elseif head then
       local payload = list[4]
       ref, due, attempt = prefix .. entry, head.due, '0'
       record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. plain_suffix .. payload .. NO_ERROR
-      if run_of ~= m then
-        run_of, run_place = m, #tasks + 3
-        tasks[run_place - 2], tasks[run_place - 1], tasks[run_place], tasks[run_place + 1] = lane.name, m, 0, lane.no
-      end
+      if run_of ~= m then run_of, run_place = m, begin_run(tasks, lane, m) end
       tasks[run_place] = tasks[run_place] + 1
       local size = #tasks
       tasks[size + 1], tasks[size + 2] = entry, payload
@@ -159,10 +165,7 @@ function start(turn, lane, entries, tasks)
     end
     if record then
       started = started + 1
-      local all = before + started
-      leases[all * 2 - 1], leases[all * 2] = ref, record
-      running[all * 2 - 1], running[all * 2] = due, ref
-      refs[all], attempts[all] = ref, attempt
+      note_begun(of_type, ref, record, due, attempt)
     else
       dead[#dead + 1] = entry
     end
@@ -170,6 +173,49 @@ function start(turn, lane, entries, tasks)
   if #dead > 0 then
     call('XACK', lane.stream, WORKERS, unpack(dead))
     call('XDEL', lane.stream, unpack(dead))
+  end
+  if started > 0 then claimed[lane.type] = (claimed[lane.type] or 0) + started end
+  return started
+end
+
+-- The same for tasks of groups, {part, entry} each, which have left their queue, and their texts; notes at each whether
+-- it has started. What follows the head of a text goes over into the record of the lease, and to the worker, as it is.
+function start_grouped(turn, lane, picked, texts, tasks)
+  local of_type, started, fresh = begun_of(turn, lane.type), 0, 0
+  local held, prefix = P .. KEY.held .. lane.type .. '|', lane.no .. '.'
+  local run_of, run_place
+  for index, one in ipairs(picked) do
+    local entry, text = one.entry, texts[index]
+    local m_ends = text:find('\n', 1, true)
+    local m, lines = text:sub(1, m_ends - 1), text:sub(m_ends + 1)
+    local head = fresh_head(turn, m, entry)
+    -- Extras that end so name what the task has waited for.
+    if head and lines:find(']\n', 1, true) == lines:find('\n', 1, true) - 1 then head = false end
+    local record, due, ref, attempts
+    if head then
+      ref, due, attempts = prefix .. entry, head.due, '0'
+      record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. lines
+      if run_of ~= m then run_of, run_place = m, begin_run(tasks, lane, m) end
+      tasks[run_place] = tasks[run_place] - 1
+      local size = #tasks
+      tasks[size + 1], tasks[size + 2] = entry, lines
+      call('SADD', held .. one.part.group, ref)
+      fresh = fresh + 1
+      if head.wait_ms ~= 0 then turn.begun.waits[#turn.begun.waits + 1] = ref end
+    else
+      run_of = nil
+      local _, x, payload, e = lines_of(text)
+      local list = { 'm', m, 'p', payload, 'x', x, e ~= 'null' and 'e' or nil, e }
+      record, due, ref, attempts = start_special(turn, one.part, entry, list, false, tasks)
+    end
+    if record then
+      one.started, started = true, started + 1
+      note_begun(of_type, ref, record, due, attempts)
+    end
+  end
+  if fresh > 0 then
+    count(lane.type, 'grouped', -fresh)
+    busy_changes[turn.worker_json] = (busy_changes[turn.worker_json] or 0) + fresh
   end
   if started > 0 then claimed[lane.type] = (claimed[lane.type] or 0) + started end
   return started

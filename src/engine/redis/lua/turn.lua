@@ -8,7 +8,7 @@
 --       '') each; number of groups of outcomes, each one of
 --         'R', lane's number, begin of the record that all these leases have if nothing has happened to them, their
 --         deadline or 0, how many, (entry, result) each: successes of this worker's leases of tasks that came for the
---         first time and had no extras
+--         first time
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
 --         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
 --         result
@@ -19,10 +19,10 @@
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
 --       changed | 3 it cannot be stored, nothing of it is written;
 --       tasks: lane's name, head, how many of that kind follow each other, lane's number, (entry, payload)
---       each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '',
+--       each, or if they are of groups minus how many, (entry, lines of extras, payload and null) each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '',
 --       what it has waited for as JSON or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
---       per type or lane; a task of a group six commands more
+--       per type or lane; a task of a group three commands more
 
 -- Reading -------------------------------------------------------------------------------------------------------------
 
@@ -109,8 +109,8 @@ end
 function steps.turn()
   read()
   heads_of_turn, claimed = {}, {}
-  ended, ended_of, left, freed, succeeded = {}, {}, {}, {}, {}
-  busy_changes, lanes_with_aside = {}, {}
+  ended, ended_of, left, left_groups, freed, succeeded = {}, {}, {}, {}, {}, {}
+  busy_changes, lanes_at_limit = {}, {}
   read_leases()
   local answers = {}
   for index, turn in ipairs(turns) do
@@ -131,6 +131,7 @@ function steps.turn()
   follow()
   local _, due = promote(1000)
   next_due = due
+  write_arrivals()
   for index, turn in ipairs(turns) do
     local tasks, rules = claim(turn)
     local cancels = call('SMEMBERS', P .. KEY.cancels .. turn.worker)

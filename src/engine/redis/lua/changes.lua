@@ -1,0 +1,200 @@
+-- Where tasks stand, and how they come to stand elsewhere; the third part of what all steps share.
+
+-- Head, extras, payload and error before of a text.
+local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
+
+-- The letter of where a task was found, its text, and for W its entry and lane, for L its progress. Nil when there is
+-- none.
+local function find(ref)
+  local finished = call('GET', P .. KEY.finished .. ref)
+  if finished then return 'F', finished end
+  local record = call('HGET', P .. KEY.leases, ref)
+  if record then return 'L', record, call('HGET', P .. KEY.progress, ref) or 'null' end
+  local delayed = call('HGET', P .. KEY.delayed, ref)
+  if delayed then return 'D', delayed end
+  local dependent = call('HGET', P .. KEY.dependent, ref)
+  if dependent then return 'A', dependent end
+  local lane, entry = lane_by_ref(ref)
+  if not lane then return nil end
+  write_arrivals()
+  local moved, group_before = call('HGET', P .. KEY.moved, ref), ''
+  if moved then entry, group_before = moved:match('^([^|]+)|?(.*)$') end
+  local grouped = call('HGET', P .. KEY.grouped, lane.no .. '.' .. entry)
+  if grouped then
+    local _, x = lines_of(grouped)
+    local _, group = labels_in(x)
+    return 'W', grouped, entry, group_lane(lane, group)
+  end
+  local stream = lane.stream
+  -- The version before has put it into a stream of its group.
+  if group_before ~= '' then
+    lane = group_lane(lane, group_before)
+    stream = P .. KEY.group_stream .. lane.name .. '|' .. group_before
+  end
+  local fields = entry_of(stream, entry)
+  if not fields then return nil end
+  local head, e = fields.m, fields.e or 'null'
+  local again = call('HGET', P .. KEY.again, lane.no .. '.' .. entry)
+  if again then head, e = again:match('^([^\n]*)\n(.*)$') end
+  return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry, lane
+end
+
+-- A text without what may be long.
+local function bare_text(text) return (text:match('^[^\n]*\n[^\n]*')) .. '\nnull' end
+
+-- Changes -------------------------------------------------------------------------------------------------------------
+
+-- Puts a task that is ready at the end of its lane.
+local function enqueue(lane, ref, m, x, e, payload)
+  local id = entry_id(reserve(1))
+  local _, group = labels_in(x)
+  if group then
+    local ends = wait_ends(head_of(m, lane, id))
+    arrive(lane, group, id, table.concat({ m, x, payload, e }, '\n'), ref, ends)
+    call('HSET', P .. KEY.moved, ref, id)
+  else
+    local fields = { 'm', m, 'p', payload }
+    if x ~= NO_EXTRAS then
+      fields[#fields + 1] = 'x'
+      fields[#fields + 1] = x
+    end
+    if e ~= 'null' then
+      fields[#fields + 1] = 'e'
+      fields[#fields + 1] = e
+    end
+    call('XADD', lane.stream, id, unpack(fields))
+    call('HSET', P .. KEY.moved, ref, id)
+  end
+  wake(lane.type, 1)
+end
+
+-- Puts a task aside until its time.
+local function delay(lane, ref, run_at, m, x, e, payload)
+  call('HSET', P .. KEY.delayed, ref, table.concat({ m, x, payload, e }, '\n'))
+  call('ZADD', P .. KEY.due, run_at, ref)
+  count(lane.type, 'delayed', 1)
+  if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then broadcast('due ' .. run_at) end
+end
+
+-- Makes delayed tasks ready whose time has come; returns how many, and when the next one is ready or ''.
+local function promote(max)
+  local first = call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')
+  if not first[1] or tonumber(first[2]) > now then return 0, first[2] or '' end
+  local due = call('ZRANGEBYSCORE', P .. KEY.due, '-inf', NOW, 'LIMIT', 0, max)
+  for _, ref in ipairs(due) do
+    local lane = lane_by_ref(ref)
+    local m, x, payload, e = lines_of(call('HGET', P .. KEY.delayed, ref))
+    enqueue(lane, ref, m, x, e, payload)
+    count(lane.type, 'delayed', -1)
+  end
+  many('ZREM', P .. KEY.due, due)
+  many('HDEL', P .. KEY.delayed, due)
+  return #due, call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
+end
+
+-- Texts to write, and refs by status for the order of retention.
+local function finish(ref, status, text)
+  local size = #finished_texts
+  finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
+  append(finished_refs, status, ref)
+  size = #to_follow
+  to_follow[size + 1], to_follow[size + 2] = ref, text
+end
+
+-- The text of a task that ended: `status|reason|completed|attempts|`, the tail as a lease has it, and what came of it.
+local function finished_text(status, reason, head, x, payload, e, progress, result)
+  local tail = table.concat({
+    head.lost, head.deliveries, head.q, head.p, head.r, head.run_at, head.started, head.worker,
+  }, '|')
+  local first = table.concat({ status, reason, NOW, head.attempts, tail }, '|')
+  return table.concat({ first, x, payload, 'null', e, progress, result }, '\n')
+end
+
+-- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
+local function keep_key(key, kept_ms)
+  if not key then return end
+  if kept_ms then
+    call('PEXPIRE', P .. KEY.key .. key, kept_ms)
+  else
+    call('PERSIST', P .. KEY.key .. key)
+  end
+end
+
+local follow
+local function write_finished()
+  follow()
+  for from = 1, #finished_texts, CHUNK do
+    call('MSET', unpack(finished_texts, from, math.min(from + CHUNK - 1, #finished_texts)))
+  end
+  for status, refs in pairs(finished_refs) do
+    call('XADD', P .. KEY.done .. status, '*', 't', NOW, 'r', table.concat(refs, ' '))
+  end
+end
+
+-- A place among those that ended in a status holds for a task only if it has not been taken back since: one that has
+-- ended there again has another place.
+local function note_taken_back(ref, status)
+  local last = call('XREVRANGE', P .. KEY.done .. status, '+', '-', 'COUNT', 1)[1]
+  if last then call('HSET', P .. KEY.taken_back, ref .. ' ' .. status, last[1]) end
+end
+local function is_its_place(ref, status, place, text)
+  if text:match('^(%l+)|') ~= status or text:match('^%l+|[%l_]*|(%d+)|') ~= place[2][2] then return false end
+  local before = call('HGET', P .. KEY.taken_back, ref .. ' ' .. status)
+  if not before then return true end
+  local ms, n = before:match('^(%d+)-(%d+)$')
+  local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
+  ms, place_ms = tonumber(ms), tonumber(place_ms)
+  return place_ms > ms or (place_ms == ms and tonumber(place_n) > tonumber(n))
+end
+
+-- Tells of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
+local function tell(status, lane, head, progress, result, e, reason)
+  event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
+    head.attempts, progress, result, e, reason))
+end
+
+-- Takes a waiting task out of its lane.
+local function leave_lane(lane, ref, entry)
+  if lane.group then
+    local queue, member = P .. KEY.group_queue .. lane.name, lane.prefix .. entry
+    if call('ZREM', queue, member) == 0 then
+      repeat until adopt_group(lane, CHUNK) == 0
+      write_arrivals()
+      call('ZREM', queue, member)
+    end
+    call('HDEL', P .. KEY.grouped, lane.no .. '.' .. entry)
+    count(lane.type, 'grouped', -1)
+    call('ZREM', P .. KEY.group_waits, ref)
+  else
+    call('XACK', lane.stream, WORKERS, entry)
+    call('XDEL', lane.stream, entry)
+    call('ZREM', lane.back, entry)
+    call('HDEL', P .. KEY.again, lane.no .. '.' .. entry)
+  end
+  call('HDEL', P .. KEY.moved, ref)
+  renew_age(lane, entry)
+end
+
+-- Ends a task that waited too long for its first start; its entry is the caller's to remove.
+local function end_wait(lane, head, x, payload)
+  finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
+  keep_key(labels_in(x), retention_ms)
+  count(lane.type, 'timeout', 1)
+  tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
+end
+
+-- What `restoring` holds when the partition has everything that its log told it. The key is lost together with all
+-- else: that it is missing tells of the loss.
+local RESTORED = 'complete'
+local function is_restored() return call('GET', P .. KEY.restoring) == RESTORED end
+-- Schedules -----------------------------------------------------------------------------------------------------------
+
+-- Writes a schedule and when it ticks next, '' for never.
+local function move_schedule(id, text, next_at)
+  call('HSET', P .. KEY.schedules, id, text)
+  if next_at == '' then
+    call('ZREM', P .. KEY.ticks, id)
+  else
+    call('ZADD', P .. KEY.ticks, next_at, id)
+  end
+end
