@@ -48,7 +48,9 @@ function steps.ahead()
   local before = ahead
   for _, lane in ipairs(lanes_of_type(own.type)) do
     if lane.priority > own.priority then
-      for _, part in ipairs(parts_of(lane)) do ahead = ahead + (part.group and count_entries(part) or count_waiting_in(part)) end
+      for _, part in ipairs(parts_of(lane)) do
+        ahead = ahead + (part.group and count_entries(part) or count_waiting_in(part))
+      end
     elseif lane.priority == own.priority then
       -- Each of the others has as many turns before it as its own group, and one more if it comes first.
       local mine, my_first = turn_of(lane, own)

@@ -115,8 +115,8 @@ function write_arrivals()
   end
 end
 
--- A task of a group waits; `text` has its head, extras, payload and error before. `ends` is when it gives up waiting, if
--- it does.
+-- A task of a group waits; `text` has its head, extras, payload and error before. `ends` is when it gives up waiting,
+-- or nil.
 local function arrive(lane, group, entry, text, ref, ends)
   local size = #arrived
   arrived[size + 1], arrived[size + 2] = lane.no .. '.' .. entry, text

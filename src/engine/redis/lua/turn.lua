@@ -19,7 +19,8 @@
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
 --       changed | 3 it cannot be stored, nothing of it is written;
 --       tasks: lane's name, head, how many of that kind follow each other, lane's number, (entry, payload)
---       each, or if they are of groups minus how many, (entry, lines of extras, payload and null) each; or, where the head is '', one with (ref, its own head, payload, extras or '', error or '',
+--       each, or if they are of groups minus how many, (entry, lines of extras, payload and null) each; or, where
+--       the head is '', one with (ref, its own head, payload, extras or '', error or '',
 --       what it has waited for as JSON or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
 --       per type or lane; a task of a group three commands more
