@@ -22,97 +22,125 @@ const STREAMS_MAX = 100
 const DRAIN_MS = 30_000
 const PIECE_CHARS = 256 * 1024
 
-/** GET /api/v1/events: each connection reads the outbox at its own place, so a slow one holds up nobody. */
-export function eventRoutes({ engine, access, closing, patience = PATIENCE }: ServerContext): Route[] {
-  const { heartbeatMs } = patience
-  /** Open streams by their callers. */
-  const streams = new Map<string, number>()
-  const stream = async (request: FastifyRequest, reply: FastifyReply) => {
-    const { task_id, type, status } = request.query as { task_id?: string; type?: string; status?: string }
-    const principal = request.principal!
-    // A stream has no end, so neither would an answer without a body have one.
-    if (request.method === 'HEAD') return reply.type('text/event-stream').send()
-    const wanted = (event: TaskEvent) =>
-      event.kind !== 'removed' &&
-      isOf(principal.interests, event) &&
-      (task_id === undefined || event.taskId === task_id) &&
-      (type === undefined || event.type === type) &&
-      (status === undefined || event.status === status)
-    const resumeAt = request.headers['last-event-id']
-    // The place is fixed before the answer starts: what happens after the headers arrive is never missed.
-    let after = typeof resumeAt === 'string' ? resumeAt : (await engine.events({ after: null, max: 1 })).last
+/** GET /api/v1/events: each connection reads the outbox at its own position, so a slow one does not delay others. */
+export function eventRoutes(context: ServerContext): Route[] {
+  return [streamEvents(context)]
+}
 
-    const open = (streams.get(principal.id) ?? 0) + 1
-    if (open > STREAMS_MAX) throw tooManyStreams()
-    streams.set(principal.id, open)
-    const out = reply.raw
-    out.once('close', () => {
-      const left = streams.get(principal.id)! - 1
-      if (left > 0) streams.set(principal.id, left)
-      else streams.delete(principal.id)
-    })
-    const gone = new AbortController()
-    const leave = () => gone.abort()
-    out.once('close', leave)
-    closing.addEventListener('abort', leave, { once: true })
-    if (out.destroyed || closing.aborted) leave()
-    const left = access?.lapses(principal, leave)
-    reply.hijack()
-    out.writeHead(200, {
-      ...(reply.getHeaders() as OutgoingHttpHeaders),
-      'Content-Type': 'text/event-stream',
-      Connection: 'close', // Kept alive after its end, it would hold up the close of the server
-      'X-Accel-Buffering': 'no',
-      'Last-Event-ID': after,
-    })
-    // No block of its own: readers take fields without data for an event. A reconnect before the first event is told
-    // the place by the header.
-    out.write('retry: 1000\n')
-    const heartbeat = setInterval(() => out.write(':\n'), heartbeatMs)
-    try {
-      while (!gone.signal.aborted && out.writableLength < UNSENT_BYTES_MAX) {
-        const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal: gone.signal })
-        after = page.last
-        if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
-        const text = page.events
-          .filter(wanted)
-          .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${eventJson(event)}\n\n`)
-        // What was read is taken before more is: else each stream would hold several pages.
-        for (const piece of piecesOf(text)) if (!out.write(piece)) await drained(out, gone.signal)
-      }
-    } catch (error) {
-      request.log.warn({ err: error }, 'an event stream ended: the engine failed')
-    } finally {
-      clearInterval(heartbeat)
-      closing.removeEventListener('abort', leave)
-      left?.()
-      out.end()
-    }
-  }
-  return [
-    {
-      method: 'GET',
-      url: '/api/v1/events',
-      scope: 'listen',
-      summary: 'Status changes as Server-Sent Events; Last-Event-ID resumes',
-      querystring: Type.Object(
-        {
-          task_id: Type.Optional(Type.String({ maxLength: 100 })),
-          type: Type.Optional(Type.String({ maxLength: 100 })),
-          status: Type.Optional(StatusSchema),
-          access_token: Type.Optional(
-            Type.String({
-              maxLength: 16_384,
-              description: 'A subscription token, for EventSource, which has no headers',
-            }),
-          ),
-        },
-        { additionalProperties: false },
-      ),
-      answers: ANSWERS.events,
-      handler: stream,
+function streamEvents(context: ServerContext): Route {
+  const open = new OpenStreams()
+  return {
+    method: 'GET',
+    url: '/api/v1/events',
+    scope: 'listen',
+    summary: 'Status changes as Server-Sent Events; Last-Event-ID resumes',
+    querystring: Type.Object(
+      {
+        task_id: Type.Optional(Type.String({ maxLength: 100 })),
+        type: Type.Optional(Type.String({ maxLength: 100 })),
+        status: Type.Optional(StatusSchema),
+        access_token: Type.Optional(
+          Type.String({
+            maxLength: 16_384,
+            description: 'A subscription token, for EventSource, which has no headers',
+          }),
+        ),
+      },
+      { additionalProperties: false },
+    ),
+    answers: ANSWERS.events,
+    handler: async (request, reply) => {
+      // A stream has no end, so a HEAD request gets the headers alone.
+      if (request.method === 'HEAD') return reply.type('text/event-stream').send()
+      const resumeAt = request.headers['last-event-id']
+      // The position is fixed before the answer starts: no event after the headers is missed.
+      const after =
+        typeof resumeAt === 'string' ? resumeAt : (await context.engine.events({ after: null, max: 1 })).last
+      open.add(request.principal!.id, reply.raw)
+      await stream(context, request, reply, after)
     },
-  ]
+  }
+}
+
+/** Counts the streams of each caller until they close. */
+class OpenStreams {
+  readonly #counts = new Map<string, number>()
+
+  /** @throws XQueueError `too_many_calls` */
+  add(caller: string, out: ServerResponse): void {
+    if (out.destroyed) return
+    const open = (this.#counts.get(caller) ?? 0) + 1
+    if (open > STREAMS_MAX) throw tooManyStreams()
+    this.#counts.set(caller, open)
+    out.once('close', () => {
+      const left = this.#counts.get(caller)! - 1
+      if (left > 0) this.#counts.set(caller, left)
+      else this.#counts.delete(caller)
+    })
+  }
+}
+
+/** Writes events until the client disconnects, its access ends, or the server closes. */
+async function stream(
+  { engine, access, closing, patience = PATIENCE }: ServerContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  from: string,
+): Promise<void> {
+  const out = reply.raw
+  const wanted = filterOf(request)
+  const gone = new AbortController()
+  const leave = () => gone.abort()
+  out.once('close', leave)
+  closing.addEventListener('abort', leave, { once: true })
+  if (out.destroyed || closing.aborted) leave()
+  const left = access?.lapses(request.principal!, leave)
+  writeHead(reply, from)
+  const heartbeat = setInterval(() => out.write(':\n'), patience.heartbeatMs)
+  try {
+    for (let after = from; !gone.signal.aborted && out.writableLength < UNSENT_BYTES_MAX; ) {
+      const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal: gone.signal })
+      after = page.last
+      if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
+      const text = page.events
+        .filter(wanted)
+        .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${eventJson(event)}\n\n`)
+      // A page is sent before the next one is read, so a stream holds one page at most.
+      for (const piece of piecesOf(text)) if (!out.write(piece)) await drained(out, gone.signal)
+    }
+  } catch (error) {
+    request.log.warn({ err: error }, 'an event stream ended: the engine failed')
+  } finally {
+    clearInterval(heartbeat)
+    closing.removeEventListener('abort', leave)
+    left?.()
+    out.end()
+  }
+}
+
+function writeHead(reply: FastifyReply, after: string): void {
+  reply.hijack()
+  reply.raw.writeHead(200, {
+    ...(reply.getHeaders() as OutgoingHttpHeaders),
+    'Content-Type': 'text/event-stream',
+    Connection: 'close', // A connection kept alive after the stream would delay the close of the server.
+    'X-Accel-Buffering': 'no',
+    'Last-Event-ID': after,
+  })
+  // Not a block of its own: clients take fields without data for an event. The header carries the position for a
+  // reconnect before the first event.
+  reply.raw.write('retry: 1000\n')
+}
+
+function filterOf(request: FastifyRequest): (event: TaskEvent) => boolean {
+  const { task_id, type, status } = request.query as { task_id?: string; type?: string; status?: string }
+  const { interests } = request.principal!
+  return (event) =>
+    event.kind !== 'removed' &&
+    isOf(interests, event) &&
+    (task_id === undefined || event.taskId === task_id) &&
+    (type === undefined || event.type === type) &&
+    (status === undefined || event.status === status)
 }
 
 function* piecesOf(texts: readonly string[]): Generator<string> {

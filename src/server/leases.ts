@@ -7,6 +7,7 @@ import { invalidField, XQueueError } from '../task/errors.ts'
 import { type Json, joined, write } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
+import type { Status } from '../task/status.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
@@ -20,149 +21,154 @@ const TAKEN_AT_ONCE = 16
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
 
 /** Workers in any language: take leases, settle them, keep them alive. */
-export function leaseRoutes({ engine, access, types, closing }: ServerContext): Route[] {
-  const settle = async (request: FastifyRequest, outcome: Outcome) => {
-    const { lease } = request.params as { lease: string }
-    const outcomes = [{ lease, outcome }]
-    const worker = remoteWorker('settling', [])
-    const { settled } = await engine.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
-    const { accepted, status } = settled[0]!
-    if (status === null) throw lost(lease, 'it was lost or settled before')
-    if (!accepted) throw lost(lease, `the task is ${status}, and this result came too late`)
-    return { status }
+export function leaseRoutes(context: ServerContext): Route[] {
+  return [consumeTasks(context), completeTask(context), failTask(context), renewLease(context)]
+}
+
+function consumeTasks({ engine, access, types, closing }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks/consume',
+    scope: 'work',
+    quiet: true,
+    summary: 'Take tasks to run, waiting for them if there are none',
+    body: Type.Object(
+      {
+        types: Type.Optional(
+          Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100, description: 'Default: every type' }),
+        ),
+        max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
+        wait: Type.Optional(durationOf({ title: 'ConsumeWait', most: WAIT_MS_MAX })),
+        worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+      },
+      { additionalProperties: false },
+    ),
+    answers: ANSWERS.leases,
+    refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
+    handler: async (request) => {
+      const body = request.body as { types?: string[]; max?: number; wait?: number | string; worker_id?: string }
+      const waitMs = durationMs('wait', body.wait ?? 0)
+      if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
+      if (body.types) await refuseManyTypes(engine, types, body.types)
+      const taken = body.types ?? (await engine.types()).map(({ type }) => type)
+      // Each key has its own names: nobody's worker is listed in place of another's.
+      const id = body.worker_id ?? `http-${request.ip}`
+      const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, taken, body.max)
+      const turn = { worker, want: body.max ?? 1, waitMs, durable: true }
+      const leases = await whileConnected(request, { access, closing }, (signal) =>
+        takeSome(engine, { ...turn, signal }),
+      )
+      if (request.raw.socket.destroyed && leases.length > 0) {
+        // Nobody is there to run them: they go back at no cost.
+        const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
+        await engine.turn({ worker, want: 0, outcomes })
+      }
+      return {
+        leases: leases.map(({ lease, expiresAt, task, predecessors }) => ({
+          lease,
+          expires_at: isoTime(expiresAt),
+          task: taskJson(task),
+          predecessors,
+        })),
+      }
+    },
   }
-  return [
-    {
-      method: 'POST',
-      url: '/api/v1/tasks/consume',
-      scope: 'work',
-      quiet: true,
-      summary: 'Take tasks to run, waiting for them if there are none',
-      body: Type.Object(
-        {
-          types: Type.Optional(
-            Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100, description: 'Default: every type' }),
-          ),
-          max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
-          wait: Type.Optional(durationOf({ title: 'ConsumeWait', most: WAIT_MS_MAX })),
-          worker_id: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
-        },
-        { additionalProperties: false },
-      ),
-      answers: ANSWERS.leases,
-      refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
-      handler: async (request) => {
-        const body = request.body as { types?: string[]; max?: number; wait?: number | string; worker_id?: string }
-        const waitMs = durationMs('wait', body.wait ?? 0)
-        if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
-        if (body.types) await refuseManyTypes(engine, types, body.types)
-        const taken = body.types ?? (await engine.types()).map(({ type }) => type)
-        const gone = new AbortController()
-        const leave = () => gone.abort()
-        request.raw.socket.once('close', leave)
-        closing.addEventListener('abort', leave, { once: true })
-        const left = access?.lapses(request.principal!, leave)
-        // Each key has its own names: nobody's worker is listed in place of another's.
-        const id = body.worker_id ?? `http-${request.ip}`
-        const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, taken, body.max)
-        const turn: Turn = { worker, want: body.max ?? 1, waitMs, signal: gone.signal, durable: true }
-        const leases = await takeSome(engine, turn).finally(() => {
-          request.raw.socket.off('close', leave)
-          closing.removeEventListener('abort', leave)
-          left?.()
-        })
-        if (request.raw.socket.destroyed && leases.length > 0) {
-          // Nobody is there to run them: they go back at no cost.
-          const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
-          await engine.turn({ worker, want: 0, outcomes })
-        }
-        return {
-          leases: leases.map(({ lease, expiresAt, task, predecessors }) => ({
-            lease,
-            expires_at: isoTime(expiresAt),
-            task: taskJson(task),
-            predecessors,
-          })),
-        }
-      },
+}
+
+function completeTask({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/leases/:lease/complete',
+    scope: 'work',
+    repairsText: true,
+    summary: 'The task succeeded',
+    params: LeaseParams,
+    body: Type.Object(
+      { result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })) },
+      { additionalProperties: false },
+    ),
+    answers: ANSWERS.settled,
+    refusals: ['lease_lost'],
+    handler: async (request) => {
+      const { result = null } = (request.body ?? {}) as { result?: Json }
+      const outcome = write(result)
+      if ('fault' in outcome) throw invalidField(joined('result', outcome.fault.path), outcome.fault.message)
+      return settle(engine, request, { kind: 'success', result: outcome.written })
     },
-    {
-      method: 'POST',
-      url: '/api/v1/leases/:lease/complete',
-      scope: 'work',
-      repairsText: true,
-      summary: 'The task succeeded',
-      params: LeaseParams,
-      body: Type.Object(
-        { result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })) },
-        { additionalProperties: false },
-      ),
-      answers: ANSWERS.settled,
-      refusals: ['lease_lost'],
-      handler: async (request) => {
-        const { result = null } = (request.body ?? {}) as { result?: Json }
-        const outcome = write(result)
-        if ('fault' in outcome) throw invalidField(joined('result', outcome.fault.path), outcome.fault.message)
-        return settle(request, { kind: 'success', result: outcome.written })
+  }
+}
+
+function failTask({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/leases/:lease/fail',
+    scope: 'work',
+    repairsText: true,
+    summary: 'The task failed',
+    params: LeaseParams,
+    body: Type.Object(
+      {
+        error: Type.String({ maxLength: TASK_LIMITS.errorCharsMax }),
+        retry: Type.Optional(Type.Boolean({ default: true })),
+        delay: Type.Optional(DurationSchema),
       },
+      { additionalProperties: false },
+    ),
+    answers: ANSWERS.settled,
+    refusals: ['lease_lost', 'invalid_duration'],
+    handler: async (request) => {
+      const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
+      const delayMs = delay === undefined ? null : durationMs('delay', delay)
+      return settle(engine, request, { kind: 'failure', error, retry, delayMs })
     },
-    {
-      method: 'POST',
-      url: '/api/v1/leases/:lease/fail',
-      scope: 'work',
-      repairsText: true,
-      summary: 'The task failed',
-      params: LeaseParams,
-      body: Type.Object(
-        {
-          error: Type.String({ maxLength: TASK_LIMITS.errorCharsMax }),
-          retry: Type.Optional(Type.Boolean({ default: true })),
-          delay: Type.Optional(DurationSchema),
-        },
-        { additionalProperties: false },
-      ),
-      answers: ANSWERS.settled,
-      refusals: ['lease_lost', 'invalid_duration'],
-      handler: async (request) => {
-        const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
-        const delayMs = delay === undefined ? null : durationMs('delay', delay)
-        return settle(request, { kind: 'failure', error, retry, delayMs })
+  }
+}
+
+function renewLease({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/leases/:lease/heartbeat',
+    scope: 'work',
+    repairsText: true,
+    quiet: true,
+    summary: 'Keep a lease, and learn whether its task was canceled',
+    params: LeaseParams,
+    body: Type.Object(
+      {
+        progress: Type.Optional(
+          Type.Unsafe<Progress>({
+            oneOf: [{ type: 'number' }, { type: 'object' }],
+            description: '0–100 (a number beyond is taken as the nearest), or an object of 16 KiB at most',
+          }),
+        ),
       },
+      { additionalProperties: false },
+    ),
+    answers: ANSWERS.renewed,
+    refusals: ['lease_lost'],
+    handler: async (request) => {
+      const { lease } = request.params as { lease: string }
+      const { progress } = (request.body ?? {}) as { progress?: Progress }
+      const reported = progress === undefined ? {} : reportedProgress(progress)
+      if ('ignored' in reported) throw invalidField('progress', `cannot be taken: ${reported.ignored}`)
+      const renewals = [{ lease, ...reported }]
+      const worker = remoteWorker('settling', [])
+      const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
+      if (!renewed[0]) throw lost(lease, 'it expired or was settled')
+      return { expires_at: isoTime(renewed[0].expiresAt), cancel_requested: renewed[0].cancelRequested }
     },
-    {
-      method: 'POST',
-      url: '/api/v1/leases/:lease/heartbeat',
-      scope: 'work',
-      repairsText: true,
-      quiet: true,
-      summary: 'Keep a lease, and learn whether its task was canceled',
-      params: LeaseParams,
-      body: Type.Object(
-        {
-          progress: Type.Optional(
-            Type.Unsafe<Progress>({
-              oneOf: [{ type: 'number' }, { type: 'object' }],
-              description: '0–100 (a number beyond is taken as the nearest), or an object of 16 KiB at most',
-            }),
-          ),
-        },
-        { additionalProperties: false },
-      ),
-      answers: ANSWERS.renewed,
-      refusals: ['lease_lost'],
-      handler: async (request) => {
-        const { lease } = request.params as { lease: string }
-        const { progress } = (request.body ?? {}) as { progress?: Progress }
-        const reported = progress === undefined ? {} : reportedProgress(progress)
-        if ('ignored' in reported) throw invalidField('progress', `cannot be taken: ${reported.ignored}`)
-        const renewals = [{ lease, ...reported }]
-        const worker = remoteWorker('settling', [])
-        const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
-        if (!renewed[0]) throw lost(lease, 'it expired or was settled')
-        return { expires_at: isoTime(renewed[0].expiresAt), cancel_requested: renewed[0].cancelRequested }
-      },
-    },
-  ]
+  }
+}
+
+async function settle(engine: Engine, request: FastifyRequest, outcome: Outcome): Promise<{ status: Status }> {
+  const { lease } = request.params as { lease: string }
+  const outcomes = [{ lease, outcome }]
+  const worker = remoteWorker('settling', [])
+  const { settled } = await engine.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
+  const { accepted, status } = settled[0]!
+  if (status === null) throw lost(lease, 'it was lost or settled before')
+  if (!accepted) throw lost(lease, `the task is ${status}, and this result came too late`)
+  return { status }
 }
 
 /** The engine makes no more types than these; here a worker learns why. @throws XQueueError `too_many_types` */
@@ -177,6 +183,26 @@ async function refuseManyTypes(engine: Engine, known: ServerContext['types'], na
   const detail = `there are ${length} task types, and a worker may name new ones up to ${TYPES_NAMED_MAX}`
   const remedy = `name a type that exists, or have an operator declare this one with POST /api/v1/types/${name}`
   throw new XQueueError('too_many_types', `${detail}, so "${name}" is not added: ${remedy}`)
+}
+
+/** Aborts when the client disconnects, when its access ends, and when the server closes. */
+async function whileConnected<T>(
+  request: FastifyRequest,
+  { access, closing }: Pick<ServerContext, 'access' | 'closing'>,
+  call: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const gone = new AbortController()
+  const leave = () => gone.abort()
+  request.raw.socket.once('close', leave)
+  closing.addEventListener('abort', leave, { once: true })
+  const left = access?.lapses(request.principal!, leave)
+  try {
+    return await call(gone.signal)
+  } finally {
+    request.raw.socket.off('close', leave)
+    closing.removeEventListener('abort', leave)
+    left?.()
+  }
 }
 
 /** Leases in the form in which they are answered, a bounded number of bytes: the rest is there for the next call. */

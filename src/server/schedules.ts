@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { ScheduleChange } from '../engine/engine.ts'
+import type { Engine, ScheduleChange } from '../engine/engine.ts'
 import { noSchedule, type Schedule } from '../task/schedule.ts'
 import {
   type ScheduleChangesInput,
@@ -19,110 +19,145 @@ import type { Route, ServerContext } from './route.ts'
 import { IdParams } from './schemas.ts'
 
 /** /api/v1/schedules: tasks that are made again and again. */
-export function scheduleRoutes({ engine, types, limits, basePath }: ServerContext): Route[] {
-  const idOf = (request: FastifyRequest) => (request.params as { id: string }).id
-  const find = async (id: string, change?: ScheduleChange): Promise<Schedule> => {
-    const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
-    // Also one that somebody has removed in the meantime.
-    if (!found) throw noSchedule(id)
-    return found
-  }
-  const answer = (schedule: Schedule) => scheduleJson(schedule, Date.now())
+export function scheduleRoutes(context: ServerContext): Route[] {
   return [
-    {
-      method: 'POST',
-      url: '/api/v1/schedules',
-      scope: 'admin',
-      summary: 'Add a schedule; the same again changes nothing',
-      answers: ANSWERS.scheduleAdded,
-      refusals: ['unknown_type', 'invalid_payload', 'schedule_exists', 'too_many_schedules'],
-      body: ScheduleInputSchema,
-      bodyLimit: limits.taskBytesMax,
-      handler: async (request, reply) => {
-        const input = request.body as ScheduleInput
-        const spec = await scheduleSpecOf(input, await types.of(input.type))
-        // Of two that come at once, both may be told that they have added it.
-        const known = (await engine.schedules()).some(({ id }) => id === spec.id)
-        const added = await find(spec.id, { add: spec })
-        return reply
-          .status(known ? 200 : 201)
-          .header('Location', `${basePath}/api/v1/schedules/${spec.id}`)
-          .send(answer(added))
-      },
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/schedules/preview',
-      scope: 'read',
-      quiet: true,
-      summary: 'The next five times of a cron or an interval, without a schedule',
-      answers: ANSWERS.upcoming,
-      body: TimingSchema,
-      handler: async (request) => ({ upcoming: upcomingOf(timingOf(request.body as TimingInput), Date.now()) }),
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/schedules',
-      scope: 'read',
-      summary: 'All schedules by their ids',
-      answers: ANSWERS.schedules,
-      handler: async () => {
-        const schedules = (await engine.schedules()).map(answer)
-        return { schedules, count: schedules.length }
-      },
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/schedules/:id',
-      scope: 'read',
-      summary: 'One schedule, and its next five times',
-      answers: ANSWERS.schedule,
-      refusals: ['not_found'],
-      params: IdParams,
-      handler: async (request) => answer(await find(idOf(request))),
-    },
-    {
-      method: 'PATCH',
-      url: '/api/v1/schedules/:id',
-      scope: 'admin',
-      summary: 'Change what is named of a schedule, also `paused`; the rest stays',
-      answers: ANSWERS.schedule,
-      refusals: ['not_found', 'invalid_payload'],
-      params: IdParams,
-      body: ScheduleChangesSchema,
-      bodyLimit: limits.taskBytesMax,
-      handler: async (request) => {
-        const { id, task } = await find(idOf(request))
-        const to = await scheduleChangesOf(request.body as ScheduleChangesInput, task.type, await types.of(task.type))
-        return answer(await find(id, { alter: id, to }))
-      },
-    },
-    {
-      method: 'DELETE',
-      url: '/api/v1/schedules/:id',
-      scope: 'admin',
-      summary: 'Remove a schedule; tasks that it has made stay',
-      answers: ANSWERS.schedule,
-      refusals: ['not_found'],
-      params: IdParams,
-      handler: async (request) => {
-        const schedule = await find(idOf(request))
-        await engine.schedules({ drop: schedule.id })
-        return answer(schedule)
-      },
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/schedules/:id/run',
-      scope: 'admin',
-      summary: 'Make its task now, out of turn, also while it is paused; `last_task_id` says which',
-      answers: ANSWERS.scheduleRun,
-      refusals: ['not_found', 'queue_full'],
-      params: IdParams,
-      handler: async (request, reply) => {
-        const id = idOf(request)
-        return reply.status(201).send(answer(await find(id, { run: id })))
-      },
-    },
+    addSchedule(context),
+    previewSchedule(),
+    listSchedules(context),
+    getSchedule(context),
+    changeSchedule(context),
+    removeSchedule(context),
+    runSchedule(context),
   ]
+}
+
+function addSchedule({ engine, types, limits, basePath }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/schedules',
+    scope: 'admin',
+    summary: 'Add a schedule; the same again changes nothing',
+    answers: ANSWERS.scheduleAdded,
+    refusals: ['unknown_type', 'invalid_payload', 'schedule_exists', 'too_many_schedules'],
+    body: ScheduleInputSchema,
+    bodyLimit: limits.taskBytesMax,
+    handler: async (request, reply) => {
+      const input = request.body as ScheduleInput
+      const spec = await scheduleSpecOf(input, await types.of(input.type))
+      // Of two that come at once, both may be told that they have added it.
+      const known = (await engine.schedules()).some(({ id }) => id === spec.id)
+      const added = await find(engine, spec.id, { add: spec })
+      return reply
+        .status(known ? 200 : 201)
+        .header('Location', `${basePath}/api/v1/schedules/${spec.id}`)
+        .send(answer(added))
+    },
+  }
+}
+
+function previewSchedule(): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/schedules/preview',
+    scope: 'read',
+    quiet: true,
+    summary: 'The next five times of a cron or an interval, without a schedule',
+    answers: ANSWERS.upcoming,
+    body: TimingSchema,
+    handler: async (request) => ({ upcoming: upcomingOf(timingOf(request.body as TimingInput), Date.now()) }),
+  }
+}
+
+function listSchedules({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/schedules',
+    scope: 'read',
+    summary: 'All schedules by their ids',
+    answers: ANSWERS.schedules,
+    handler: async () => {
+      const schedules = (await engine.schedules()).map(answer)
+      return { schedules, count: schedules.length }
+    },
+  }
+}
+
+function getSchedule({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/schedules/:id',
+    scope: 'read',
+    summary: 'One schedule, and its next five times',
+    answers: ANSWERS.schedule,
+    refusals: ['not_found'],
+    params: IdParams,
+    handler: async (request) => answer(await find(engine, idOf(request))),
+  }
+}
+
+function changeSchedule({ engine, types, limits }: ServerContext): Route {
+  return {
+    method: 'PATCH',
+    url: '/api/v1/schedules/:id',
+    scope: 'admin',
+    summary: 'Change what is named of a schedule, also `paused`; the rest stays',
+    answers: ANSWERS.schedule,
+    refusals: ['not_found', 'invalid_payload'],
+    params: IdParams,
+    body: ScheduleChangesSchema,
+    bodyLimit: limits.taskBytesMax,
+    handler: async (request) => {
+      const { id, task } = await find(engine, idOf(request))
+      const to = await scheduleChangesOf(request.body as ScheduleChangesInput, task.type, await types.of(task.type))
+      return answer(await find(engine, id, { alter: id, to }))
+    },
+  }
+}
+
+function removeSchedule({ engine }: ServerContext): Route {
+  return {
+    method: 'DELETE',
+    url: '/api/v1/schedules/:id',
+    scope: 'admin',
+    summary: 'Remove a schedule; tasks that it has made stay',
+    answers: ANSWERS.schedule,
+    refusals: ['not_found'],
+    params: IdParams,
+    handler: async (request) => {
+      const schedule = await find(engine, idOf(request))
+      await engine.schedules({ drop: schedule.id })
+      return answer(schedule)
+    },
+  }
+}
+
+function runSchedule({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/schedules/:id/run',
+    scope: 'admin',
+    summary: 'Make its task now, out of turn, also while it is paused; `last_task_id` says which',
+    answers: ANSWERS.scheduleRun,
+    refusals: ['not_found', 'queue_full'],
+    params: IdParams,
+    handler: async (request, reply) => {
+      const id = idOf(request)
+      return reply.status(201).send(answer(await find(engine, id, { run: id })))
+    },
+  }
+}
+
+function idOf(request: FastifyRequest): string {
+  return (request.params as { id: string }).id
+}
+
+/** The schedule after the change, if there is one. @throws XQueueError `not_found`, also for one removed meanwhile */
+async function find(engine: Engine, id: string, change?: ScheduleChange): Promise<Schedule> {
+  const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
+  if (!found) throw noSchedule(id)
+  return found
+}
+
+function answer(schedule: Schedule) {
+  return scheduleJson(schedule, Date.now())
 }

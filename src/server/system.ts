@@ -8,95 +8,108 @@ import type { Route, ServerContext } from './route.ts'
 const HEALTH_BELIEVED_MS = 1_000
 
 /** Statistics, health and workers. */
-export function systemRoutes({ engine, version, instanceId, startedAt, live }: ServerContext): Route[] {
+export function systemRoutes(context: ServerContext): Route[] {
+  return [getStats(context), getHealth(context), getLiveness(), getStream(context), listWorkers(context)]
+}
+
+function getStats({ engine, instanceId, startedAt }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/stats',
+    scope: 'read',
+    summary: 'Counts and rates over all processes',
+    answers: ANSWERS.stats,
+    handler: () => readStats(engine, instanceId, startedAt),
+  }
+}
+
+function getHealth({ engine, version, startedAt, live }: ServerContext): Route {
   const sharedHealth = shared(HEALTH_BELIEVED_MS, () => engine.health())
-  const uptime = () => (Date.now() - startedAt) / 1_000
-  return [
-    {
-      method: 'GET',
-      url: '/api/v1/stats',
-      scope: 'read',
-      summary: 'Counts and rates over all processes',
-      answers: ANSWERS.stats,
-      handler: () => readStats(engine, instanceId, startedAt),
+  return {
+    method: 'GET',
+    url: '/api/v1/health',
+    scope: 'open',
+    summary: 'Whether tasks can be accepted and kept',
+    answers: ANSWERS.health,
+    handler: async (request, reply) => {
+      // Anybody may ask, and a look writes to the disk: those that nobody knows share one for a second.
+      const mayRead = may(request.principal, 'read')
+      const { engine: name, durability, checks } = await (mayRead ? engine.health() : sharedHealth())
+      const failed = checks.find(({ ok, degrades }) => !ok && !degrades)
+      const isDegraded = checks.some(({ ok }) => !ok)
+      const mqtt = live?.check()
+      // Without its broker everything but the notices goes on: a load balancer must not take the server out.
+      const answer = {
+        status: failed ? 'unhealthy' : isDegraded || mqtt?.ok === false ? 'degraded' : 'healthy',
+        timestamp: isoTime(Date.now()),
+        version,
+        engine: name,
+        durability,
+        uptime: secondsSince(startedAt),
+        checks: [...checks, ...(mqtt ? [mqtt] : [])].map(({ name: check, ok, detail }) => ({
+          name: check,
+          ok,
+          detail,
+        })),
+        ...(failed ? { failed_check: failed.name } : {}),
+      }
+      // A load balancer needs no key to learn whether to send anybody here; the rest is for who may read.
+      const shown = mayRead ? answer : { status: answer.status, timestamp: answer.timestamp }
+      return reply.status(failed ? 503 : 200).send(shown)
     },
-    {
-      method: 'GET',
-      url: '/api/v1/health',
-      scope: 'open',
-      summary: 'Whether tasks can be accepted and kept',
-      answers: ANSWERS.health,
-      handler: async (request, reply) => {
-        // Anybody may ask, and a look writes to the disk: those that nobody knows share one for a second.
-        const mayRead = may(request.principal, 'read')
-        const { engine: name, durability, checks } = await (mayRead ? engine.health() : sharedHealth())
-        const failed = checks.find(({ ok, degrades }) => !ok && !degrades)
-        const isDegraded = checks.some(({ ok }) => !ok)
-        const mqtt = live?.check()
-        // Without its broker everything but the notices goes on: a load balancer must not take the server out.
-        const answer = {
-          status: failed ? 'unhealthy' : isDegraded || mqtt?.ok === false ? 'degraded' : 'healthy',
-          timestamp: isoTime(Date.now()),
-          version,
-          engine: name,
-          durability,
-          uptime: uptime(),
-          checks: [...checks, ...(mqtt ? [mqtt] : [])].map(({ name: check, ok, detail }) => ({
-            name: check,
-            ok,
-            detail,
-          })),
-          ...(failed ? { failed_check: failed.name } : {}),
-        }
-        // A load balancer needs no key to learn whether to send anybody here; the rest is for who may read.
-        const shown = mayRead ? answer : { status: answer.status, timestamp: answer.timestamp }
-        return reply.status(failed ? 503 : 200).send(shown)
-      },
+  }
+}
+
+function getLiveness(): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/live',
+    scope: 'open',
+    summary: 'Whether the process runs',
+    answers: ANSWERS.alive,
+    handler: async () => ({ status: 'alive' }),
+  }
+}
+
+function getStream({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/stream',
+    scope: 'read',
+    summary: "The waiting work in the engine's own terms",
+    answers: ANSWERS.stream,
+    handler: async () => ({ stream_info: (await engine.stats()).stream }),
+  }
+}
+
+function listWorkers({ engine, startedAt }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/workers',
+    scope: 'read',
+    summary: 'The live workers over all processes',
+    answers: ANSWERS.workers,
+    handler: async () => {
+      const workers = await engine.workers()
+      return {
+        total_workers: workers.length,
+        active_workers: active(workers),
+        processed_tasks: workers.reduce((sum, { processed }) => sum + processed, 0),
+        failed_tasks: workers.reduce((sum, { failed }) => sum + failed, 0),
+        uptime: secondsSince(startedAt),
+        workers: workers.map(({ id, host, pid, types, concurrency, running, startedAt: since, lastSeen }) => ({
+          id,
+          host,
+          pid,
+          types,
+          concurrency,
+          running,
+          started_at: isoTime(since),
+          last_seen: isoTime(lastSeen),
+        })),
+      }
     },
-    {
-      method: 'GET',
-      url: '/api/v1/live',
-      scope: 'open',
-      summary: 'Whether the process runs',
-      answers: ANSWERS.alive,
-      handler: async () => ({ status: 'alive' }),
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/stream',
-      scope: 'read',
-      summary: "The waiting work in the engine's own terms",
-      answers: ANSWERS.stream,
-      handler: async () => ({ stream_info: (await engine.stats()).stream }),
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/workers',
-      scope: 'read',
-      summary: 'The live workers over all processes',
-      answers: ANSWERS.workers,
-      handler: async () => {
-        const workers = await engine.workers()
-        return {
-          total_workers: workers.length,
-          active_workers: active(workers),
-          processed_tasks: workers.reduce((sum, { processed }) => sum + processed, 0),
-          failed_tasks: workers.reduce((sum, { failed }) => sum + failed, 0),
-          uptime: uptime(),
-          workers: workers.map(({ id, host, pid, types, concurrency, running, startedAt: since, lastSeen }) => ({
-            id,
-            host,
-            pid,
-            types,
-            concurrency,
-            running,
-            started_at: isoTime(since),
-            last_seen: isoTime(lastSeen),
-          })),
-        }
-      },
-    },
-  ]
+  }
 }
 
 /** What is asked again within `ms` gets the same answer. */
@@ -135,8 +148,12 @@ export async function readStats(engine: Engine, instanceId: string, startedAt: n
     throughput,
     instance_id: instanceId,
     is_running: true,
-    uptime: (Date.now() - startedAt) / 1_000,
+    uptime: secondsSince(startedAt),
   }
+}
+
+function secondsSince(startedAt: number): number {
+  return (Date.now() - startedAt) / 1_000
 }
 
 function active(workers: readonly WorkerInfo[]): number {
