@@ -147,7 +147,7 @@ func failure(err error) map[string]any {
 	case errors.As(err, &later):
 		switch delay := later.delay; {
 		case delay < -delayMost || delay > delayMost:
-			note := fmt.Sprintf("(a delay of %v is none up to 366 days: the type's back-off is used) ", delay)
+			note := fmt.Sprintf("(the delay %v is not valid, use at most 366 days: the type's back-off applies) ", delay)
 			body["error"] = note + text
 		case delay < 0:
 			body["delay"] = 0

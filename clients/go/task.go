@@ -10,7 +10,7 @@ type NewTask struct {
 	Type string
 	// Payload is anything that encoding/json takes; nil is {}.
 	Payload any
-	// Priority is 0 to 9, higher runs first.
+	// Priority is 0 to 9, 0 to 9; tasks with a higher priority run first.
 	Priority int
 	// Delay is how long it may not start yet; not together with RunAt.
 	Delay time.Duration
@@ -22,7 +22,7 @@ type NewTask struct {
 	// ProcessTimeout is how long one attempt may run; default 5 minutes, 0 for no limit.
 	ProcessTimeout *time.Duration
 	Tags           map[string]string
-	// Group is a tenant, account or customer: the groups of a type take turns.
+	// Group is a tenant, account or customer; the groups of a type take turns.
 	Group string
 	// After are tasks to wait for, by their ids; see also AfterPlaces.
 	After []string

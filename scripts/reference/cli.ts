@@ -4,17 +4,22 @@ import { block, documentOf } from './markdown.ts'
 
 const MAIN = join(import.meta.dirname, '../../src/cli/main.ts')
 
-/** Every command, by its own help. */
+/** All commands, from their help. */
 export function commandLine(): string {
   const top = help()
   const parts = commandsIn(top).flatMap((name) => {
     const text = help(name)
     return [`## ${name}`, block(text), ...commandsIn(text).map((sub) => block(help(name, sub)))]
   })
-  return documentOf('# Command line', block(top), ...parts)
+  const intro =
+    'This page shows the help of every command. Settings are read from flags, then from `XQUEUE_*` variables, then from\n' +
+    '`xqueue.config.ts`, `.js` or `.json`, then defaults apply. `xqueue config` shows each value with its source, and a\n' +
+    'misspelled setting stops the start. `REDIS_ADDR`, `KAFKA_BROKERS`, `MQTT_BROKER`, `SERVER_PORT` and `LOG_LEVEL` are\n' +
+    'read as well. Several processes can share one database file: `serve --no-worker` and `worker` run the two parts.'
+  return documentOf('# Command line', intro, block(top), ...parts)
 }
 
-/** Neither a file of settings nor a variable of whoever runs this changes what is the default. */
+/** Runs without configuration file and environment, so that the defaults are shown. */
 function help(...words: string[]): string {
   const args = [MAIN, ...words, '--help']
   return execFileSync(process.execPath, args, { encoding: 'utf8', env: {}, cwd: '/' }).trim()

@@ -4,7 +4,7 @@ import { openEngine } from '../../src/engine/open.ts'
 import { createServer } from '../../src/server/server.ts'
 import { documentOf, table } from './markdown.ts'
 
-/** What any call may answer, told once. */
+/** Answers that any call may give, listed once. */
 const ANY = ['401', '403', '408', '415', '431', '500', '503']
 
 interface Operation {
@@ -24,7 +24,7 @@ interface Schema {
   required?: string[]
 }
 
-/** Every call, by the server's own OpenAPI document. */
+/** All calls, from the server's OpenAPI document. */
 export async function http(): Promise<string> {
   const engine = await openEngine('sqlite::memory:')
   const logger = pino({ level: 'silent' })
@@ -39,9 +39,9 @@ export async function http(): Promise<string> {
     Object.entries(methods).flatMap(([method, operation]) => call(`${method.toUpperCase()} ${path}`, operation)),
   )
   const intro =
-    'Every call, its fields and its answers. A running server shows the same with all schemas at `/docs`, and as OpenAPI 3.1\n' +
-    'at `/openapi.json`. Errors are `application/problem+json` (RFC 9457) with a stable `code`;\n' +
-    `any call may answer ${ANY.join(', ')}, which the document at \`/openapi.json\` tells for each.`
+    'This page lists every call with its fields and answers. A running server shows the same with all schemas at `/docs`, and as\n' +
+    'OpenAPI 3.1 at `/openapi.json`. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Any call may answer\n' +
+    `${ANY.join(', ')}; \`/openapi.json\` has the details.`
   return documentOf('# HTTP API', intro, ...calls)
 }
 
@@ -75,7 +75,7 @@ function call(
   return [
     `## ${title}`,
     ...[summary, description].filter((text) => text !== undefined),
-    ...(fields.length === 0 ? [] : [table(['field', 'in', 'type', 'is'], fields)]),
+    ...(fields.length === 0 ? [] : [table(['field', 'in', 'type', 'meaning'], fields)]),
     `Answers: ${answers.join(' · ')}`,
   ]
 }

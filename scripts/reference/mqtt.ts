@@ -37,21 +37,21 @@ const MESSAGES: readonly Message[] = [
   topics.ofWorker(EVENT.workerId!, WORKER_STATES.here),
 ]
 
-const FILTERS: readonly [filter: string, hears: string][] = [
-  [topics.task('<id>'), 'the state of one task, and its changes'],
+const FILTERS: readonly [filter: string, receives: string][] = [
+  [topics.task('<id>'), 'the state of one task and its changes'],
   [topics.task('+'), 'the states of all tasks'],
   [topics.progress('<id>'), 'the progress of one task'],
   [topics.changesOf('<type>'), 'all changes of one type'],
   [`${PREFIX}/events/+/failed/#`, 'all failures'],
   [`${PREFIX}/events/<type>/failed/#`, 'the failures of one type'],
-  [`${PREFIX}/events/+/+/<id>`, 'the changes of one task, whatever its type'],
-  [`${PREFIX}/workers/+`, 'which workers there are'],
+  [`${PREFIX}/events/+/+/<id>`, 'the changes of one task of any type'],
+  [`${PREFIX}/workers/+`, 'the statuses of all workers'],
   [`${PREFIX}/#`, 'everything'],
 ]
 
-/** Who listens, and what their token was made for; null: anything under the prefix. */
-const LISTENERS: readonly [who: string, interests: Interests | null][] = [
-  ['anybody, with `--auth off`', null],
+/** Kinds of clients, with the interests of their token; null: everything under the prefix. */
+const CLIENTS: readonly [client: string, interests: Interests | null][] = [
+  ['any client, with `--auth off`', null],
   ['a key, or a token of an identity provider, with the scope `read`', null],
   ['a subscription token for tasks', { taskIds: ['<id>'] }],
   ['a subscription token for types', { types: ['<type>'] }],
@@ -59,7 +59,7 @@ const LISTENERS: readonly [who: string, interests: Interests | null][] = [
 
 const OTHER_SETTINGS = ['auth', 'token-secret', 'tls-cert', 'tls-key', 'redact', 'retention-age']
 
-/** What is told over MQTT, by the tables that the notifier works with. */
+/** The reference of the status over MQTT, from the tables that the notifier uses. */
 export function mqtt(): string {
   return documentOf(
     '# Status over MQTT',
@@ -70,82 +70,86 @@ export function mqtt(): string {
     '## Subscribing',
     filterTable(),
     LATE,
-    '## What a change says',
-    'On `tasks/<id>`, `tasks/<id>/progress` and `events/…` the payload is this object, with all of these fields:',
+    '## Fields of a change',
+    'The payload on `tasks/<id>`, `tasks/<id>/progress` and `events/…` is an object with these fields:',
     fieldTable(),
     block(JSON.stringify(JSON.parse(topics.ofEvent(EVENT)[0]!.payload()), null, 2), 'json'),
     REMOVED,
-    '## What `stats` says',
-    'What `GET /api/v1/stats` answers, and `types`, a list with the figures of each type:',
+    '## Fields of `stats`',
+    'The payload is the answer of `GET /api/v1/stats`, and `types`, a list with the figures of each type:',
     statsTable(),
-    'Of each type, as `GET /api/v1/types` answers but for `payload_schema`:',
+    'Each type has the fields of `GET /api/v1/types` without `payload_schema`:',
     schemaTable(typeSchema()),
-    '## Quality of service, order, repetition',
+    '## Delivery',
     QUALITY,
-    '## What is retained',
+    '## Retained messages',
     RETAINED,
-    '## Properties of MQTT 5',
+    '## MQTT 5 properties',
     PROPERTIES,
     propertyTable(),
-    '## Who may subscribe',
-    listenerTable(),
+    '## Permissions',
+    clientTable(),
     LISTENING,
     '## Settings',
     settingTable(),
   )
 }
 
-const INTRO = `Every topic lies under a prefix, \`${PREFIX}\` unless \`--mqtt-prefix\` says otherwise. Where to connect: to the **embedded
-broker** (\`--mqtt embedded\`, what \`serve\` does by default) with MQTT 5 and 3.1.1 on port ${settingOf('mqtt-port').default}, or over WebSocket at
-\`${PATH}\` of the HTTP server; or to the **broker of your own** that \`--mqtt mqtt://…\` names, to which XQueue publishes with
-MQTT 5 or, where that is not known, 3.1.1 (\`--mqtt-version\` forces one). Only XQueue publishes. The embedded broker refuses what
-a client publishes with reason code 0x87 (MQTT 5), or acknowledges and drops it (3.1.1, which has no refusal), and logs it
-once for each connection. It has no shared subscriptions, no subscription identifiers and no enhanced authentication;
-its CONNACK says so. A client's maximum packet size is heeded: larger messages are left out.`
+const INTRO = `This page lists the topics, messages and permissions of the live status over MQTT. See [live status](../live.md) for an introduction.
 
-const WORDS = `\`<id>\` is the task's, \`<type>\` its type, \`<status>\` one of the six. A worker's id is as it stands in
-\`GET /api/v1/workers\`, with \`% / + #\` (and the byte 0) escaped as in URLs. A process tells of its own worker to a broker of
-your own; the embedded one tells of all workers, those over HTTP as well.`
+Every topic begins with a prefix: \`${PREFIX}\`, or the value of \`--mqtt-prefix\`. Subscribe at one of two brokers:
 
-const LATE = `\`+\` stands for one level, \`#\` at the end for any number, none included. A filter must begin with \`${PREFIX}/\`: the embedded broker
-refuses any other in its acknowledgement (\`0x80\`). Who subscribes to \`${topics.task('<id>')}\` gets the present state of the task
-at once, and who subscribes to a filter that fits every task's topic, those of the ${number(STATES_MAX)} newest tasks, up to
-${number(STATES_BYTES_MAX / 2 ** 20)} MiB; with a broker of your own all that it has retained. A filter such as \`${topics.task('<id>')}/#\` hears the changes alone from the embedded broker.`
+- the **embedded broker** (\`--mqtt embedded\`, the default of \`serve\`), with MQTT 5 and 3.1.1 on port ${settingOf('mqtt-port').default}, or over
+  WebSocket at \`${PATH}\` of the HTTP server;
+- an **external broker** (\`--mqtt mqtt://…\`), to which XQueue publishes with MQTT 5, or with 3.1.1 if the broker does not support 5
+  (\`--mqtt-version\` selects one).
 
-const REMOVED = `An **empty payload** on \`${topics.task('<id>')}\` says that retention or a purge has removed the task. What \`--redact\` names stands there as
-\`[redacted]\`. A message that is too large for the broker of your own goes without its result and progress, or, should
-that not do, not at all.`
+Only XQueue publishes. The embedded broker refuses messages of clients with reason code 0x87 (MQTT 5), or acknowledges and drops them
+(3.1.1 has no refusal), and logs this once per connection. It has no shared subscriptions, no subscription identifiers and no enhanced
+authentication; its CONNACK says so. It respects a client's maximum packet size and omits larger messages.`
 
-const QUALITY = `A message is sent with the least of \`--mqtt-qos\`, what the table of topics says and what the subscription asks for.
+const WORDS = `\`<id>\` is the id of a task, \`<type>\` its type, and \`<status>\` one of the six statuses. The id of a worker is the same as in
+\`GET /api/v1/workers\`, with \`% / + #\` (and the byte 0) escaped as in URLs. A process publishes the status of its own worker to an
+external broker. The embedded broker publishes that of all workers, including workers over HTTP.`
 
-- The changes of a task come in their order, and each after it was kept by the engine as the engine keeps it.
-- **Embedded:** each change once for as long as the connection lasts, however many filters of a client fit. There are no
-  sessions: what a client misses while it is not connected is not sent again, it subscribes again and gets the states.
-  Who takes nothing for ${BROKER_LIMITS.drainMs / 1_000} s, or would miss changes because the outbox ran over, is cut off, so that it does. At most
-  ${number(BROKER_LIMITS.clients)} clients, ${number(BROKER_LIMITS.filters)} filters for each; who sends a packet of more than ${BROKER_LIMITS.receivedBytes / 1024} KiB is cut off.
-- **A broker of your own:** each change at least once. One process of all publishes, and another goes on where it stopped;
-  what was not acknowledged is published again, so a change may come twice: \`event_id\` is the same then. While the
-  broker is away up to ${number(ENGINE_DEFAULTS.eventsMax)} events wait; should there be more, the present state of every task is published
-  instead, with \`event_id\` null.`
+const LATE = `\`+\` matches one level, and \`#\` at the end matches any number of levels, including none. A filter must begin with \`${PREFIX}/\`; the
+embedded broker refuses other filters (\`0x80\`). A subscription to \`${topics.task('<id>')}\` receives the current state of the task at once.
+A subscription that matches the topics of all tasks receives the states of the ${number(STATES_MAX)} newest tasks, up to
+${number(STATES_BYTES_MAX / 2 ** 20)} MiB; with an external broker, it receives all retained states. From the embedded broker, a filter such as
+\`${topics.task('<id>')}/#\` receives changes only.`
 
-const RETAINED = `| topic | embedded | a broker of your own |
+const REMOVED = `An **empty payload** on \`${topics.task('<id>')}\` means that retention or a purge has deleted the task. Values of \`--redact\` paths appear as
+\`[redacted]\`. A message that is too large for the external broker is sent without its result and progress, or not at all if it is
+still too large.`
+
+const QUALITY = `The quality of service of a message is the lowest of \`--mqtt-qos\`, the table of topics, and the subscription.
+
+- The changes of a task arrive in order, and each one only after the engine has stored it durably.
+- **Embedded broker:** each change arrives once per connection, even if several filters match. There are no sessions: a client that
+  reconnects subscribes again and receives the current states. The broker disconnects a client that reads nothing for
+  ${BROKER_LIMITS.drainMs / 1_000} s, that would miss changes because the outbox was trimmed, or that sends a packet of more than ${BROKER_LIMITS.receivedBytes / 1024} KiB. It accepts at most
+  ${number(BROKER_LIMITS.clients)} clients with ${number(BROKER_LIMITS.filters)} filters each.
+- **External broker:** each change arrives at least once. One process publishes, and another one continues if it stops. Unacknowledged
+  messages are published again with the same \`event_id\`. While the broker is unavailable, up to ${number(ENGINE_DEFAULTS.eventsMax)} events wait. If there are more,
+  XQueue publishes the current state of every task instead, with \`event_id\` null.`
+
+const RETAINED = `| topic | embedded broker | external broker |
 | --- | --- | --- |
-| \`${topics.task('<id>')}\` | looked up in the engine, until retention removes the task | retained (\`--mqtt-retain false\`: not); removed with the task by an empty payload. With MQTT 5 a final state also expires \`--retention-age\` after it was published |
-| \`${topics.worker('<id>')}\` | \`${WORKER_STATES.here}\` of the workers that there are | retained in the same way: \`${WORKER_STATES.here}\` when the process has connected, \`${WORKER_STATES.gone}\` when it stops, or by its will when its connection is lost. With MQTT 5 \`${WORKER_STATES.gone}\` expires \`--retention-age\` later |
+| \`${topics.task('<id>')}\` | read from the engine until the task is deleted | retained (not with \`--mqtt-retain false\`); an empty payload removes it with the task. With MQTT 5, a final state also expires \`--retention-age\` after its publication |
+| \`${topics.worker('<id>')}\` | \`${WORKER_STATES.here}\` for each live worker | retained: \`${WORKER_STATES.here}\` when the process has connected, \`${WORKER_STATES.gone}\` when it stops, or by its will when its connection is lost. With MQTT 5, \`${WORKER_STATES.gone}\` expires after \`--retention-age\` |
 
-With a broker of your own also \`${topics.ofMark().topic}\`: without it, the broker is new or was restarted without what it had, and
-is given all states again.
+With an external broker, \`${topics.ofMark().topic}\` is retained as well. If it is missing, the broker is new or has lost its data, and
+XQueue publishes all states again.
 
-Nothing else is retained. A late subscriber knows a state that was retained by the flag \`retain\` of the message.`
+Nothing else is retained. The flag \`retain\` of a message marks a retained state.`
 
-const PROPERTIES = `To a broker of your own, where it speaks MQTT 5, each message with a payload has these, here for the change of above:`
+const PROPERTIES = `Over MQTT 5, each message with a payload to an external broker has these properties, shown for the change above:`
 
-const LISTENING = `A key or token is the **password**, whatever the user is called. A key without \`read\`, a wrong or expired one and a missing
-one are refused with return code 5; code 3 says that keys cannot be looked up at the moment. The connection ends when the
-right to it does. A page of the server itself, over WebSocket, needs no password when somebody has logged in. Pages of
-other sites are let in when \`--mqtt-origins\` names them. Get subscription tokens with
-\`POST /api/v1/subscriptions\`; a broker of your own must check passwords and filters itself: see
-[who may do what](../security.md#mqtt).`
+const LISTENING = `Send a key or token as the **password**, with any user name. A key without \`read\`, an invalid or expired key and a missing key are
+refused with return code 5; code 3 means that keys cannot be checked at the moment. The connection ends when the key or token
+expires or is revoked. Pages of the server itself, over WebSocket, use the session of a logged-in user. Pages of other sites can connect
+if \`--mqtt-origins\` names them. Create subscription tokens with \`POST /api/v1/subscriptions\`. An external broker must check passwords
+and filters itself: see [security](../security.md#mqtt).`
 
 function topicTable(): string {
   const rows = Object.values<TopicKind>(TOPICS).map(({ path, tells, contentType, qosMax, retain }) => [
@@ -155,27 +159,27 @@ function topicTable(): string {
     qosMax === 0 ? '0' : '`--mqtt-qos`',
     retain ? 'yes' : 'no',
   ])
-  return table(['topic', 'tells', 'payload', 'QoS', 'retained'], rows)
+  return table(['topic', 'messages', 'payload', 'QoS', 'retained'], rows)
 }
 
-/** What a filter hears is asked of the function that the broker asks. */
+/** The topics of a filter, by the function that the broker uses. */
 function filterTable(): string {
-  const rows = FILTERS.map(([filter, hears]) => {
+  const rows = FILTERS.map(([filter, receives]) => {
     const own = filter.replace('<id>', EVENT.taskId).replace('<type>', EVENT.type)
     if (!topics.allows(own)) throw new Error(`${filter} is not allowed`)
-    const heard = MESSAGES.filter(({ topic }) => fits(own, topic)).map(({ kind }) => code(kind.path))
-    if (heard.length === 0) throw new Error(`${filter} hears nothing`)
-    return [code(filter), hears, heard.join(', ')]
+    const matching = MESSAGES.filter(({ topic }) => fits(own, topic)).map(({ kind }) => code(kind.path))
+    if (matching.length === 0) throw new Error(`${filter} matches nothing`)
+    return [code(filter), receives, matching.join(', ')]
   })
-  return table(['filter', 'hears', 'topics'], rows)
+  return table(['filter', 'receives', 'topics'], rows)
 }
 
-/** Refuses to tell of fields that are not there, or not of those that are. */
+/** Fails if the documented fields differ from the actual ones. */
 function fieldTable(): string {
   const names = Object.keys(JSON.parse(topics.ofEvent(EVENT)[0]!.payload()))
   if (String(names) !== String(EVENT_FIELDS.map(({ name }) => name))) throw new Error(`events have ${names}`)
   const rows = EVENT_FIELDS.map(({ name, type, is }) => [code(name), type, is])
-  return table(['field', 'type', 'is'], rows)
+  return table(['field', 'type', 'meaning'], rows)
 }
 
 interface ObjectSchema {
@@ -190,8 +194,8 @@ function typeSchema(): ObjectSchema {
   const { properties } = SHARED.find(
     (schema) => '$id' in schema && schema.$id === 'TaskType',
   ) as unknown as ObjectSchema
-  const { payload_schema: _, ...told } = properties
-  return { properties: told }
+  const { payload_schema: _, ...others } = properties
+  return { properties: others }
 }
 
 function schemaTable({ properties }: ObjectSchema): string {
@@ -200,7 +204,7 @@ function schemaTable({ properties }: ObjectSchema): string {
     typeOf(schema),
     schema?.description ?? '',
   ])
-  return table(['field', 'type', 'is'], rows)
+  return table(['field', 'type', 'meaning'], rows)
 }
 
 function propertyTable(): string {
@@ -216,14 +220,14 @@ function retentionMs(): number {
   return ENGINE_DEFAULTS.retention.ageMs
 }
 
-function listenerTable(): string {
-  const rows = LISTENERS.map(([who, interests]) => {
+function clientTable(): string {
+  const rows = CLIENTS.map(([client, interests]) => {
     const allowed = interests ? topicsOf(interests, PREFIX) : [`${PREFIX}/#`]
     const exactly = allowed.every((topic) => !topic.endsWith('#'))
-    const what = allowed.map(code).join(' and ')
-    return [who, exactly ? `${what}, nothing else` : `${what} and whatever lies under it`]
+    const filters = allowed.map(code).join(' and ')
+    return [client, exactly ? `only ${filters}` : `${filters} and all topics below`]
   })
-  return table(['who', 'may subscribe to'], [...rows, ['a key without `read`, and anybody without one', 'nothing']])
+  return table(['client', 'allowed filters'], [...rows, ['a key without `read`, or no key', 'none']])
 }
 
 function settingTable(): string {
@@ -235,7 +239,7 @@ function settingTable(): string {
       setting.doc,
     ],
   )
-  return table(['setting', 'variables', 'default', 'is'], rows)
+  return table(['setting', 'variables', 'default', 'meaning'], rows)
 }
 
 function settingOf(name: string): Setting {

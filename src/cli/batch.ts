@@ -2,10 +2,10 @@ import { Command } from 'commander'
 import { Batch, type BatchState } from '../client/flow.ts'
 import { type ClientOptions, EXIT, facts, show, withClientOptions, withExamples } from './output.ts'
 
-/** `xqueue batch`: how far the tasks are that were submitted under one name. */
+/** `xqueue batch`: the progress of the tasks that were submitted under one name. */
 export function batchCommand(): Command {
   const command = withClientOptions(new Command('batch'))
-    .description('show how far a batch is')
+    .description('show the progress of a batch')
     .argument('<name>')
     .option('--wait', 'wait until all its tasks have ended; exits with 1 unless all succeeded')
     .action(async (name: string, options: ClientOptions & { wait?: boolean }) => {
@@ -27,7 +27,7 @@ function told({ batch, progress, total }: BatchState): void {
   if (process.stderr.isTTY) process.stderr.write(`\r${batch}: ${progress} % of ${total} tasks have ended `)
 }
 
-/** How those ended that are no longer kept, nobody knows. */
+/** The final status of deleted tasks is unknown. */
 function hasFailures({ success, removed, total }: BatchState): boolean {
   return success + removed < total
 }

@@ -26,13 +26,13 @@ const SPEC = completeSpec({
   payload: { to: 'ann@example.com', subject: 'Your order has shipped', order: 7 },
 })
 
-/** `xqueue bench`: what this machine does, in one process, with handlers that do nothing. */
+/** `xqueue bench`: the throughput of this machine, in one process, with handlers that do nothing. */
 export function benchCommand(): Command {
   const command = new Command('bench')
-    .description('measure submissions and processing on this machine, with handlers that do nothing')
-    .option('--engine <url>', 'default a new SQLite file in the temporary folder; its tasks of this bench stay in it')
-    .option('--tasks <n>', 'tasks for each figure', '20000')
-    .option('--concurrency <n>', 'tasks at once', '100')
+    .description('measure the throughput of this machine with handlers that do nothing')
+    .option('--engine <url>', 'engine to measure (default: a temporary SQLite file); the tasks stay in it')
+    .option('--tasks <n>', 'number of tasks per figure', '20000')
+    .option('--concurrency <n>', 'number of tasks that run at once', '100')
     .option('--json', 'print JSON')
     .action(run)
   return withExamples(command, 'xqueue bench', 'xqueue bench --tasks 100000 --engine sqlite:/data/bench.db')

@@ -18,14 +18,14 @@ export function changeCommands(): Command[] {
     withFilter(withClientOptions(new Command(name)))
       .description(description)
       .argument('[id]')
-      .option('--all', 'every task')
-      .option('--dry-run', 'change nothing: print how many tasks match')
-      .option('--yes', 'do not ask before many tasks are changed')
+      .option('--all', 'select every task')
+      .option('--dry-run', 'print the number of matching tasks without changing them')
+      .option('--yes', 'skip the confirmation')
       .action((id: string | undefined, options: ChangeOptions) =>
         id === undefined ? changeMany(name, options) : changeOne(name, id, options),
       )
   const remove = withClientOptions(new Command('delete'))
-    .description('erase a finished task: payload, result, error, tags and what events hold of it')
+    .description('erase a finished task with its payload, result, error, tags and events')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
       await call(options.server, 'DELETE', `/tasks/${encodeURIComponent(id)}?purge=true`)
@@ -34,7 +34,7 @@ export function changeCommands(): Command[] {
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return [
     withExamples(
-      change('cancel', 'cancel a task, or all that fit'),
+      change('cancel', 'cancel a task, or all matching tasks'),
       `xqueue cancel ${id}`,
       'xqueue cancel --type email --dry-run',
       'xqueue cancel --batch nightly --yes',
@@ -51,7 +51,7 @@ export function changeCommands(): Command[] {
 
 async function changeOne(name: 'cancel' | 'retry', id: string, options: ChangeOptions): Promise<void> {
   const mixed = Object.keys(filterOf(options)).length > 0 || options.all || options.dryRun
-  if (mixed) return refuse(`${name} takes either an ID or a filter. --all and --dry-run belong to a filter`)
+  if (mixed) return refuse(`${name} takes either an ID or a filter. Use --all and --dry-run only with a filter`)
   const [method, path] = name === 'cancel' ? ['DELETE', ''] : ['POST', '/retry']
   const task = await call<TaskJson>(options.server, method, `/tasks/${encodeURIComponent(id)}${path}`)
   show(task, options, ({ status }) => `${id} ${status}`)
@@ -96,7 +96,7 @@ function refuse(message: string, code: number = EXIT.usage): void {
   process.exitCode = code
 }
 
-/** A batch alone has calls of its own: the scopes `submit` and `read` are enough, and an unknown name is an error. */
+/** A filter by batch only uses the calls of the batch: they need less scope, and report an unknown name. */
 async function changeAll(name: 'cancel' | 'retry', filter: Filter, server: Server): Promise<Counted> {
   if (!isBatchAlone(filter)) return call(server, 'POST', `/tasks/${name}`, filter)
   const path = `/batches/${encodeURIComponent(filter.batch)}`

@@ -4,7 +4,7 @@ import { print, withExamples } from './output.ts'
 const SHELLS = ['bash', 'zsh', 'fish'] as const
 type Shell = (typeof SHELLS)[number]
 
-/** `xqueue completion`: a script for the shell, written from the commands themselves. */
+/** `xqueue completion`: a completion script, generated from the commands. */
 export function completionCommand(program: Command): Command {
   const command = new Command('completion')
     .description('print a completion script for your shell')

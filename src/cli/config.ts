@@ -4,13 +4,13 @@ import { SETTINGS } from '../config/settings.ts'
 import { print, table, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 
-/** Those that are URLs are shown without their passwords. */
+/** Settings that are URLs: shown without their passwords. */
 const URLS = ['engine', 'mqtt']
 
-/** `xqueue config`: each setting, its value, and where it came from. */
+/** `xqueue config`: each setting with its value and source. */
 export function configCommand(): Command {
   const command = withSettings(new Command('config'))
-    .description('show every setting and where its value comes from')
+    .description('show every setting with its value and source')
     .option('--json', 'print JSON')
     .action(async ({ json, ...flags }: { json?: boolean }) => {
       const secrets = new Set(SETTINGS.flatMap(({ name, secret }) => (secret && !URLS.includes(name) ? [name] : [])))
@@ -26,14 +26,14 @@ export function configCommand(): Command {
   return withExamples(command, 'xqueue config', 'XQUEUE_PORT=9000 xqueue config --json')
 }
 
-/** A setting without the passwords of the URLs in it, as those of an engine or a broker have them. */
+/** Removes passwords from the URLs in a setting. */
 function withoutPassword(value: string | number | boolean | null) {
   if (typeof value !== 'string') return value
   const [first, ...urls] = value.split('://')
   return [first, ...urls.map(maskCredentials)].join('://')
 }
 
-/** @param url from its host on, with `user:password@` before that */
+/** @param url the URL after its scheme: `user:password@host…` */
 function maskCredentials(url: string): string {
   const end = url.search(/[\s?]/)
   const authority = end < 0 ? url : url.slice(0, end)

@@ -30,10 +30,10 @@ const MQTT_PORTS: Readonly<Record<string, number>> = {
 }
 const DISK_FREE_BYTES_MIN = 1024 ** 3
 
-/** `xqueue doctor`: tries what `xqueue serve` with the same settings needs, and says what is wrong. */
+/** `xqueue doctor`: checks everything that `xqueue serve` needs with the same settings. */
 export function doctorCommand(): Command {
   const command = withSettings(new Command('doctor'))
-    .description('check that `serve` with these settings would work; exits with 1 if not')
+    .description('check whether `serve` would work with these settings; exits with 1 if not')
     .option('--json', 'print JSON')
     .action(async ({ json, ...flags }: { json?: boolean }) => {
       const findings = await examine(settingsOf(flags))
@@ -47,7 +47,8 @@ export function doctorCommand(): Command {
 async function examine(flags: Record<string, string>): Promise<Finding[]> {
   const node = await find('node', async () => {
     const major = Number(process.versions.node.split('.')[0])
-    if (major < NODE_MAJOR_MIN) throw new Error(`${process.version} runs this: install Node ${NODE_MAJOR_MIN} or newer`)
+    if (major < NODE_MAJOR_MIN)
+      throw new Error(`XQueue needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.version}`)
     return process.version
   })
   let loadedConfig: Config | undefined
@@ -66,12 +67,12 @@ async function examine(flags: Record<string, string>): Promise<Finding[]> {
     await find('engine', () => useEngine(engine)),
     await find('disk', () => findRoom(engine)),
     await find('handlers', async () => {
-      if (handlers === null) return 'none: this process could only serve, not run tasks (--handlers)'
+      if (handlers === null) return 'none: this process can serve but not run tasks; set --handlers to run tasks'
       return [...normalizeHandlers(await loadHandlers(handlers), handlers).keys()].join(', ')
     }),
     await find('access', async () => {
       await refuseExposure(host, auth !== 'off', insecure)
-      return auth === 'off' ? 'off: everybody who can reach it may do everything' : auth
+      return auth === 'off' ? 'off: any caller that can reach this server has full access' : auth
     }),
     await find('port', () => listen(host, port)),
     await find('mqtt', () => reachMqtt(config)),
@@ -98,7 +99,7 @@ async function useEngine(url: string): Promise<string> {
   }
 }
 
-/** A URL may hold that of another engine, each with a login of its own. */
+/** Removes logins. A URL can contain that of another engine, each with its own login. */
 function withoutLogins(url: string): string {
   return url.replaceAll(/:\/\/[^@/?&]*@/g, '://')
 }
@@ -106,11 +107,11 @@ function withoutLogins(url: string): string {
 async function findRoom(engine: string): Promise<string> {
   const file = engine.replace(/^sqlite:/, '').split('?')[0]!
   const folder = dirname(file)
-  if (!existsSync(folder)) return 'nothing is kept on this disk'
+  if (!existsSync(folder)) return 'not used: the engine does not store data on this disk'
   const { bavail, bsize } = await statfs(folder)
   const free = bavail * bsize
   const text = `${(free / 1024 ** 3).toFixed(1)} GiB free in ${folder}`
-  if (free < DISK_FREE_BYTES_MIN) throw new Error(`${text}: make room, or put the database elsewhere`)
+  if (free < DISK_FREE_BYTES_MIN) throw new Error(`${text}: free disk space, or move the database`)
   return text
 }
 
@@ -123,12 +124,12 @@ async function listen(host: string, port: number): Promise<string> {
   server.close()
   if (failure === null) return `${host}:${port} is free`
   const taken = failure.code === 'EADDRINUSE'
-  if (taken && (await isXQueue(`http://${host}:${port}`))) return `an XQueue server answers at ${host}:${port}`
-  const remedy = taken ? 'end the program that has it, or choose another with --port' : failure.message
+  if (taken && (await isXQueue(`http://${host}:${port}`))) return `an XQueue server already runs at ${host}:${port}`
+  const remedy = taken ? 'stop the program that uses the port, or choose another port with --port' : failure.message
   throw new Error(`${host}:${port} cannot be used: ${remedy}`)
 }
 
-/** The embedded broker goes on without its port, so that only an external one that does not answer is a fault. */
+/** The embedded broker works without its port, so only an external broker that does not answer is an error. */
 async function reachMqtt({ mqtt, mqttPort, host }: Config): Promise<string> {
   if (mqtt === 'off') return 'off: status over /api/v1/events only'
   if (mqtt === 'embedded') {
@@ -144,7 +145,7 @@ async function reachMqtt({ mqtt, mqttPort, host }: Config): Promise<string> {
   try {
     await Promise.race([
       once(socket, 'connect'),
-      once(socket, 'timeout').then(() => Promise.reject(new Error('it does not answer'))),
+      once(socket, 'timeout').then(() => Promise.reject(new Error('no answer'))),
     ])
     return `${where} accepts connections`
   } catch (error) {

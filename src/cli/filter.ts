@@ -10,14 +10,14 @@ export interface FilterOptions extends ClientOptions {
   batch?: string
 }
 
-/** Options that choose tasks. */
+/** Options that select tasks. */
 export function withFilter(command: Command): Command {
   return command
-    .option('--status <status>', 'pending, processing, success, failed, canceled or timeout')
-    .option('--type <type>', 'task type')
-    .option('--tag <key:value>', 'a tag')
-    .option('--group <group>', 'a group')
-    .option('--batch <name>', 'a batch')
+    .option('--status <status>', 'select by status: pending, processing, success, failed, canceled, timeout')
+    .option('--type <type>', 'select by task type')
+    .option('--tag <key:value>', 'select by tag')
+    .option('--group <group>', 'select by group')
+    .option('--batch <name>', 'select by batch')
 }
 
 /** The filter as the API names it. */

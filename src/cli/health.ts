@@ -12,10 +12,10 @@ interface Health {
 
 const ANSWER_MS_MAX = 10_000
 
-/** `xqueue health`: what /api/v1/health says, as an exit code for containers and scripts. */
+/** `xqueue health`: the answer of /api/v1/health as an exit code for containers and scripts. */
 export function healthCommand(): Command {
   const command = withClientOptions(new Command('health'))
-    .description('whether the server accepts and keeps tasks; exits with 1 if not, with 3 if it does not answer')
+    .description('check whether the server accepts tasks; exits with 1 if not, with 3 without an answer')
     .action(async (options: ClientOptions) => {
       const health = await ask(options.server)
       show(health, options, ({ checks = [], ...rest }) =>
@@ -29,19 +29,19 @@ export function healthCommand(): Command {
   return withExamples(command, 'xqueue health', 'xqueue health --server https://queue.example --json')
 }
 
-/** Unlike other calls, this one has something to say when it answers with 503. */
+/** Unlike other calls, this one also returns data with status 503. */
 async function ask(server: Server): Promise<Health> {
   try {
     const signal = AbortSignal.timeout(ANSWER_MS_MAX)
     const response = await fetch(addressOf(server, '/health'), { headers: authorizationOf(server), signal })
     const health = (await response.json()) as Health
-    if (!['healthy', 'degraded', 'unhealthy'].includes(health.status)) throw new Error('its answer is not XQueue’s')
+    if (!['healthy', 'degraded', 'unhealthy'].includes(health.status)) throw new Error('the answer is not from XQueue')
     return health
   } catch (error) {
     const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message
     throw new XQueueError(
       'engine_unavailable',
-      `${server.url} does not answer (${why}): is \`xqueue serve\` running there?`,
+      `${server.url} does not answer (${why}): check that \`xqueue serve\` runs there`,
     )
   }
 }

@@ -8,24 +8,27 @@ import { print, withExamples } from './output.ts'
 
 const STARTER = fileURLToPath(new URL('../../starter', import.meta.url))
 
-/** `xqueue init`: a project that runs, to begin from. */
+/** `xqueue init`: a runnable starter project. */
 export function initCommand(): Command {
   const command = new Command('init')
-    .description('write a starter project: handlers, a typed client, and what starts them')
-    .argument('[folder]', 'a new or empty one', '.')
+    .description('create a starter project with handlers, a typed client and start scripts')
+    .argument('[folder]', 'new or empty folder', '.')
     .action((folder: string) => {
       const target = resolve(folder)
       writeProject(target)
       const here = relative(process.cwd(), target)
-      print(`A project is in ${target}. Next:\n${here === '' ? '' : `  cd ${here}\n`}  npm install\n  npm start`)
+      print(`Created a project in ${target}. Next:\n${here === '' ? '' : `  cd ${here}\n`}  npm install\n  npm start`)
     })
   return withExamples(command, 'xqueue init my-queue', 'npx xqueue init my-queue')
 }
 
-/** @throws XQueueError `invalid_config` where something is there already: nobody's files are overwritten */
+/** @throws XQueueError `invalid_config` if the folder is not empty: existing files are never overwritten */
 function writeProject(target: string): void {
   if (existsSync(target) && readdirSync(target).length > 0) {
-    throw new XQueueError('invalid_config', `${target} is not empty: name a new folder, as in \`xqueue init my-queue\``)
+    throw new XQueueError(
+      'invalid_config',
+      `${target} is not empty: choose a new folder, as in \`xqueue init my-queue\``,
+    )
   }
   mkdirSync(target, { recursive: true })
   cpSync(STARTER, target, { recursive: true })
@@ -39,7 +42,7 @@ function manifest(target: string) {
     .split(/[^a-z0-9]/)
   const name = words.filter((word) => word !== '').join('-')
   return {
-    name: name === '' || name === 'xqueue' ? 'my-queue' : name, // A package cannot depend on one of its own name.
+    name: name === '' || name === 'xqueue' ? 'my-queue' : name, // A package cannot depend on its own name.
     private: true,
     type: 'module',
     scripts: { start: 'exec xqueue serve --handlers handlers.ts', submit: 'node submit.ts' },

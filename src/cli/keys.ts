@@ -32,26 +32,29 @@ interface CreateOptions extends KeyOptions {
   groups?: string
 }
 
-/** `xqueue keys`: works on the engine itself, so the first key needs no server and no key. */
+/** `xqueue keys`: accesses the engine directly, so the first key needs no server and no key. */
 export function keysCommand(): Command {
-  const keys = new Command('keys').description('API keys: create, list, revoke; on the engine itself, without a server')
+  const keys = new Command('keys').description('create, list and revoke API keys, directly on the engine')
   const create = ofEngine(new Command('create'))
-    .description('create a key, and print it this once: only its hash is kept')
-    .argument('<name>', 'what it is for; shown in lists and in the audit log')
-    .requiredOption('--scopes <scopes>', `of ${SCOPES.join(', ')}, with commas; admin includes all, read includes view`)
-    .option('--types <types>', 'only these task types exist for it, with commas; report.* is all that begin so')
-    .option('--groups <groups>', 'only tasks of these groups exist for it, with commas')
-    .option('--expires <duration>', 'after which it no longer works, as in 90d; default never')
-    .option('--rate <max/per>', 'calls in any window of time, as in 100/1m; default no limit')
+    .description('create a key and print it once; only its hash is stored')
+    .argument('<name>', 'name of the key, shown in lists and in the audit log')
+    .requiredOption(
+      '--scopes <scopes>',
+      `comma-separated scopes: ${SCOPES.join(', ')}; admin includes all, read includes view`,
+    )
+    .option('--types <types>', 'restrict the key to these task types, comma-separated; report.* is a prefix')
+    .option('--groups <groups>', 'restrict the key to tasks of these groups, comma-separated')
+    .option('--expires <duration>', 'lifetime of the key, such as 90d (default: unlimited)')
+    .option('--rate <max/per>', 'maximum number of calls in any window, such as 100/1m (default: unlimited)')
     .action(createKey)
   const list = ofEngine(new Command('list'))
-    .description('list the keys, and how many are logged in with each')
+    .description('list the keys with the number of their sessions')
     .option('--sessions', 'list the sessions instead')
     .action((options: ListOptions) => onRing(options, (ring) => listKeys(ring, options)))
   const revoke = ofEngine(new Command('revoke'))
-    .description('revoke a key and all sessions opened with it, or one session: within a second, in every process')
-    .argument('<name>', 'the name or the id of a key, or the id of a session')
-    .option('--tokens-only', 'revoke only the subscription tokens made with it until now')
+    .description('revoke a key with its sessions, or one session, in all processes within a second')
+    .argument('<name>', 'name or id of a key, or id of a session')
+    .option('--tokens-only', 'revoke only the subscription tokens created with it until now')
     .action((name: string, options: RevokeOptions) =>
       onRing(options, (ring, audit) => revokeKey(ring, audit, name, options)),
     )
@@ -71,7 +74,7 @@ export function keysCommand(): Command {
 
 function ofEngine(command: Command): Command {
   return command
-    .option('--engine <url>', 'where the keys are kept, as for `serve` (also XQUEUE_ENGINE)')
+    .option('--engine <url>', 'engine that stores the keys, as for `serve` (or XQUEUE_ENGINE)')
     .option('--json', 'print JSON')
 }
 
@@ -81,14 +84,14 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
   const flags = options.engine === undefined ? {} : { engine: options.engine }
   const { config } = await loadConfig(flags, process.env, process.cwd())
   if (config.engine.startsWith('sqlite::memory:')) {
-    throw new XQueueError('invalid_config', 'what is in the memory of a process only that process sees: name a file')
+    throw new XQueueError('invalid_config', 'the engine sqlite::memory: is visible to its own process only: use a file')
   }
   const audit = await auditIn(config)
   const engine = await openEngine(config.engine)
   await work(new KeyRing(engine), audit).finally(() => engine.close())
 }
 
-/** In the form of a server's audit log; who it was is what the machine knows. */
+/** Writes a line in the format of a server's audit log, with the user and the host of this machine. */
 async function auditIn(config: Config): Promise<Audit> {
   const log = (await createLogger(config)).child({ audit: true }, { level: 'info' })
   const actor = `${userName()}@${hostname()}`
@@ -99,7 +102,10 @@ async function auditIn(config: Config): Promise<Audit> {
 
 async function createKey(name: string, options: CreateOptions): Promise<void> {
   if (!KEY_NAME_PATTERN.test(name)) {
-    throw new XQueueError('invalid_config', `"${name}" cannot be a name: use up to 64 letters, digits and . _ @ -`)
+    throw new XQueueError(
+      'invalid_config',
+      `the name ${JSON.stringify(name)} is not valid: use up to 64 letters, digits and . _ @ -`,
+    )
   }
   const scopes = scopesOf(options.scopes)
   const rate = options.rate === undefined ? null : rateOf(options.rate)
@@ -111,7 +117,7 @@ async function createKey(name: string, options: CreateOptions): Promise<void> {
     if (options.json) print(JSON.stringify({ ...keyJson(key), key: token }))
     else {
       print(token)
-      process.stderr.write(`This is the only time that ${name} (${key.id}) is shown: keep it like a password.\n`)
+      process.stderr.write(`The key ${name} (${key.id}) is not shown again: store it like a password.\n`)
     }
   })
 }
@@ -161,8 +167,8 @@ async function revokeKey(
   const keys = all.filter(({ session }) => session === null)
   const key = keys.find(({ name }) => name === nameOrId) ?? all.find(({ id }) => id === nameOrId)
   if (!key) {
-    const have = keys.length > 0 ? `there are ${keys.map(({ name }) => name).join(', ')}` : 'there is none'
-    throw new XQueueError('not_found', `there is no key ${JSON.stringify(nameOrId)}: ${have}`)
+    const have = keys.length > 0 ? `known keys are ${keys.map(({ name }) => name).join(', ')}` : 'there are no keys'
+    throw new XQueueError('not_found', `key ${JSON.stringify(nameOrId)} not found: ${have}`)
   }
   if (tokensOnly) await ring.revokeTokens(key)
   else await ring.drop(key.id)
@@ -192,7 +198,7 @@ function scopesOf(text: string): Scope[] {
   const words = text.split(',').map((word) => word.trim())
   const unknown = words.find((word) => !isScope(word))
   if (unknown === undefined) return [...new Set(words as Scope[])]
-  throw new XQueueError('invalid_config', `--scopes has "${unknown}": there are ${SCOPES.join(', ')}`)
+  throw new XQueueError('invalid_config', `--scopes contains "${unknown}": use ${SCOPES.join(', ')}`)
 }
 
 function rateOf(text: string): CallRate {
@@ -200,13 +206,16 @@ function rateOf(text: string): CallRate {
   const rate = { max: Number(max), perMs: per === undefined ? 0 : parseDurationMs(per) }
   const { max: most, perMs } = CALL_RATE_LIMITS
   if (max !== undefined && rate.max <= most && rate.perMs >= 1 && rate.perMs <= perMs) return rate
-  throw new XQueueError('invalid_config', `--rate ${text} must be calls/time, as in 100/1m: up to ${most} in up to 24h`)
+  throw new XQueueError(
+    'invalid_config',
+    `--rate ${text} must be calls/time, such as 100/1m: at most ${most} calls in at most 24h`,
+  )
 }
 
 function userName(): string {
   try {
     return userInfo().username
   } catch {
-    return `uid-${process.getuid?.()}` // In a container a user may have no name.
+    return `uid-${process.getuid?.()}` // In a container, a user may have no name.
   }
 }

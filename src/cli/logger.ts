@@ -2,22 +2,22 @@ import { destination, type Logger, pino } from 'pino'
 import { withoutTokens } from '../access/masking.ts'
 import type { Config } from '../config/config.ts'
 
-/** On standard error: standard output is for what a command was asked for. */
+/** Logs to standard error: standard output is for the output of a command. */
 export async function createLogger({ logLevel: level, logFormat }: Config): Promise<Logger> {
   const forPeople = logFormat === 'pretty' || (logFormat === 'auto' && process.stderr.isTTY)
-  // Nothing writes a token by intention; a handler's own line or a library's message may hold one.
+  // XQueue logs no tokens, but a line of a handler or a message of a library may contain one.
   const hooks = { streamWrite: withoutTokens }
   if (!forPeople) return pino({ level, hooks }, writtenPerTurn(2))
   const { default: pretty } = await import('pino-pretty')
   return pino({ level, hooks }, pretty({ destination: 2, ignore: 'pid,hostname' }))
 }
 
-/** Above this a turn of the event loop writes more than once: readers of pipes take some 16 KiB at once. */
+/** Bound of one write, because readers of pipes take some 16 KiB at once. An iteration with more text writes again. */
 const BUFFERED_CHARS_MAX = 15_000
 
 /**
- * Writes the lines of one turn of the event loop at once, at its end: a write for each line costs more than the line,
- * and the audit log has one for each change. What a process has logged is written before it exits.
+ * Writes the lines of one iteration of the event loop together, at its end: a write per line costs more than the line,
+ * and the audit log has a line for each change. All lines are written before the process exits.
  */
 function writtenPerTurn(fd: number) {
   // Its flushSync() would also wait for the disk, at each turn.

@@ -21,18 +21,18 @@ import { taskCommands } from './tasks.ts'
 import { typeCommands } from './types.ts'
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(EXIT.ok) // The reader (head, grep -q) has seen enough.
+  if (error.code === 'EPIPE') process.exit(EXIT.ok) // The reader (head, grep -q) has closed the pipe.
   throw error
 })
 
 const program = new Command('xqueue')
-  .description('A distributed task queue: submit tasks, run them, watch them.')
+  .description('XQueue, a distributed task queue: submit, run and watch tasks.')
   .version(version)
   .showHelpAfterError('(see --help)')
   .exitOverride()
   .addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 the task or the call failed, 2 wrong usage or settings, 3 the server cannot be reached',
+    '\nExit codes: 0 success, 1 the task or the call failed, 2 invalid usage or settings, 3 the server is unavailable',
   )
 try {
   addCommands()
@@ -41,7 +41,7 @@ try {
   process.exitCode = exitCodeOf(error)
 }
 
-/** Some read their defaults from the environment: what is wrong there is reported as any other wrong setting. */
+/** Some commands read defaults from the environment; errors there are reported like any other invalid setting. */
 function addCommands(): void {
   for (const command of [
     initCommand(),

@@ -6,20 +6,20 @@ import { faultInText } from '../task/json.ts'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3 } as const
 
-/** Options that every command which talks to a server has. */
+/** The options of every command that calls a server. */
 export interface ClientOptions {
   server: Server
   json?: boolean
 }
 
 export function withClientOptions(command: Command): Command {
-  // Not a flag: whoever lists the processes of a machine sees their flags.
+  // Not a flag: the flags of a process are visible to other users of the machine.
   const { XQUEUE_KEY, XQUEUE_KEY_FILE } = process.env
   const key = XQUEUE_KEY || (XQUEUE_KEY_FILE ? readSecret('XQUEUE_KEY_FILE', XQUEUE_KEY_FILE) : null)
   const server = process.env.XQUEUE_SERVER ?? 'http://127.0.0.1:8080'
   const option = command.createOption(
     '--server <url>',
-    'the server (also XQUEUE_SERVER; its key in XQUEUE_KEY or the file XQUEUE_KEY_FILE)',
+    'URL of the server (or XQUEUE_SERVER); set its key in XQUEUE_KEY or XQUEUE_KEY_FILE',
   )
   return command
     .addOption(option.argParser((url): Server => ({ url, key })).default({ url: server, key }, server))
@@ -35,12 +35,12 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
-/** JSON for scripts, else what `human` makes of it. */
+/** Prints JSON for scripts, or else the text of `human`. */
 export function show<T>(value: T, options: ClientOptions, human: (value: T) => string): void {
   print(options.json ? JSON.stringify(value) : human(value))
 }
 
-/** Columns as wide as their widest cell. Control characters of what users sent stay out of the terminal. */
+/** Columns as wide as their widest cell. Control characters in user data are removed. */
 export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
   const lines = [head, ...rows].map((cells) => cells.map((cell) => plain(String(cell ?? '–'))))
   const widths = head.map((_, column) => Math.max(...lines.map((cells) => cells[column]!.length)))
@@ -54,7 +54,7 @@ export function table(head: readonly string[], rows: readonly (readonly unknown[
     .join('\n')
 }
 
-/** One fact a line. */
+/** One fact per line. */
 export function facts(value: Readonly<Record<string, unknown>>): string {
   const rows = Object.entries(value).map(([name, fact]) => [
     name,
@@ -68,13 +68,13 @@ function plain(text: string): string {
   return text.replace(/\p{Cc}/gu, (char) => (char === '\n' ? ' ' : '�'))
 }
 
-/** @throws XQueueError `invalid_config` naming what was to be JSON */
+/** @throws XQueueError `invalid_config` with the name of the invalid value */
 export function parseJson(text: string, what: string): unknown {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (error) {
-    throw new XQueueError('invalid_config', `${what} is no JSON: ${(error as Error).message}`)
+    throw new XQueueError('invalid_config', `${what} is not valid JSON: ${(error as Error).message}`)
   }
   const fault = faultInText(text)
   if (!fault) return value

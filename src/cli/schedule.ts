@@ -16,9 +16,9 @@ interface AddOptions extends ClientOptions {
   paused?: boolean
 }
 
-/** `xqueue schedule`: tasks that are made again and again. */
+/** `xqueue schedule`: recurring tasks. */
 export function scheduleCommand(): Command {
-  const schedule = new Command('schedule').description('tasks that are made again and again, by a cron or an interval')
+  const schedule = new Command('schedule').description('manage recurring tasks, by a cron expression or an interval')
   const ofServer = (name: string, description: string) => withClientOptions(new Command(name)).description(description)
   const ofOne = (
     name: string,
@@ -30,25 +30,25 @@ export function scheduleCommand(): Command {
       .argument('<id>')
       .action(async (id: string, options: ClientOptions) => show(await act(id, options), options, told))
   const set = (paused: boolean) => (id: string, options: ClientOptions) => ask(options, 'PATCH', id, { paused })
-  const add = ofServer('add', 'add a schedule; the same again changes nothing')
-    .argument('<id>', 'a name of your choice')
+  const add = ofServer('add', 'add a schedule; adding an equal one changes nothing')
+    .argument('<id>', 'name of the schedule')
     .argument('<type>', 'task type')
     .argument('[payload]', 'JSON', '{}')
-    .option('--cron <fields>', 'minute, hour, day of the month, month, day of the week')
-    .option('--timezone <name>', 'IANA name, with --cron; default UTC')
-    .option('--every <duration>', 'instead of --cron, as in 15m')
-    .option('--catch-up <which>', 'ticks that nobody was there for: none, one or all; default one')
-    .option('--overlap <how>', 'allow, or skip while the last task has not ended; default allow')
-    .option('--priority <0-9>', 'higher runs first')
+    .option('--cron <fields>', 'cron expression: minute, hour, day of month, month, day of week')
+    .option('--timezone <name>', 'IANA time zone for --cron (default: UTC)')
+    .option('--every <duration>', 'interval instead of --cron, such as 15m')
+    .option('--catch-up <which>', 'handling of missed ticks: none, one or all (default: one)')
+    .option('--overlap <how>', 'allow, or skip while the previous task has not ended (default: allow)')
+    .option('--priority <0-9>', '0 to 9; tasks with a higher priority run first')
     .option('--max-retry <n>', 'retries after the first attempt')
-    .option('--group <group>', 'tenant, account or customer')
-    .option('--paused', 'begin without ticks, until it is resumed')
+    .option('--group <group>', 'group of the task: a tenant, account or customer')
+    .option('--paused', 'add it paused')
     .action(addSchedule)
-  const list = ofServer('list', 'list the schedules and when they tick next').action(async (options: ClientOptions) => {
+  const list = ofServer('list', 'list the schedules with their next ticks').action(async (options: ClientOptions) => {
     const answer = await call<{ schedules: ScheduleJson[] }>(options.server, 'GET', '/schedules')
     show(answer, options, ({ schedules }) => table(HEAD, schedules.map(rowOf)))
   })
-  const next = ({ id, next_at }: ScheduleJson) => `${id} ticks next at ${next_at ?? 'no time'}`
+  const next = ({ id, next_at }: ScheduleJson) => `${id}: next tick ${next_at ?? 'none'}`
   for (const command of [
     withExamples(
       add,
@@ -56,18 +56,18 @@ export function scheduleCommand(): Command {
       'xqueue schedule add sync example \'{"duration": 2}\' --every 15m --overlap skip',
     ),
     withExamples(list, 'xqueue schedule list --json'),
-    ofOne('show', 'show one, and its next five times', (id, options) => ask(options, 'GET', id), facts),
-    ofOne('pause', 'make no more tasks; what is missed meanwhile is not caught up on', set(true), stateOf),
-    ofOne('resume', 'go on from now', set(false), next),
+    ofOne('show', 'show a schedule with its next five ticks', (id, options) => ask(options, 'GET', id), facts),
+    ofOne('pause', 'pause a schedule; ticks during the pause create no tasks', set(true), stateOf),
+    ofOne('resume', 'resume a schedule', set(false), next),
     ofOne(
       'remove',
-      'remove one; its tasks stay',
+      'remove a schedule; its tasks stay',
       (id, options) => ask(options, 'DELETE', id),
       ({ id }) => `${id} removed`,
     ),
     ofOne(
       'run',
-      'make its task now, out of turn, and print its id',
+      'create the task of a schedule now, and print its id',
       (id, options) => ask(options, 'POST', id, undefined, '/run'),
       ({ last_task_id }) => String(last_task_id),
     ),
@@ -94,10 +94,10 @@ async function addSchedule(id: string, type: string, text: string, options: AddO
   const { cron, timezone, every, catchUp, overlap, priority, maxRetry, group, paused } = options
   const payload = parseJson(text, 'the payload')
   const body = { id, type, payload, cron, timezone, every, catch_up: catchUp, overlap, group, paused }
-  // What is undefined is left out by JSON itself.
+  // JSON omits undefined fields.
   const numbers = { priority: numberOf('--priority', priority), max_retry: numberOf('--max-retry', maxRetry) }
   const added = await call<ScheduleJson>(options.server, 'POST', '/schedules', { ...body, ...numbers })
-  show(added, options, ({ upcoming }) => ['the next times:', ...upcoming].join('\n'))
+  show(added, options, ({ upcoming }) => ['next ticks:', ...upcoming].join('\n'))
 }
 
 function ask({ server }: ClientOptions, method: string, id: string, body?: object, path = ''): Promise<ScheduleJson> {

@@ -1,9 +1,9 @@
-/** A signal during the start leaves it this long to unwind; then the process ends. */
+/** Time for the start to unwind after a signal; then the process ends. */
 export const START_ENDS_MS = 5_000
 
 /**
- * SIGTERM and SIGINT, caught from the first line of a process on. Process 1 of a container ignores signals that it does
- * not catch: while it waited for its store, it could only be killed. A process that ends half started would keep its
+ * SIGTERM and SIGINT, caught from the first line of a process. Process 1 of a container ignores signals that it does
+ * not catch, so it could only be killed while it waits for its store. A process that ends half started would keep its
  * leases until they expire. A second signal ends the process at once.
  */
 export class StopSignals {
@@ -20,7 +20,7 @@ export class StopSignals {
     return this.#stop.signal
   }
 
-  /** Reports the first signal, also one that has come before. */
+  /** Reports the first signal, also one that arrived earlier. */
   on(tell: (signal: string, isStarting: boolean) => void): void {
     this.#tell = tell
     if (this.signal.aborted) tell(this.signal.reason, true)

@@ -4,13 +4,13 @@ import { XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { type ClientOptions, parseJson, show } from './output.ts'
 
-/** Tasks of one call, when the file may go in several. */
+/** Tasks per call, if the file is submitted in several calls. */
 const PIECE = 1_000
 
 export interface FileOptions extends ClientOptions {
-  /** All of the file in one call. */
+  /** Submits the file in one call. */
   together?: boolean
-  /** For the lines that name none. */
+  /** The batch of lines without one. */
   batch?: string
 }
 
@@ -19,7 +19,7 @@ interface Line {
   task: unknown
 }
 
-/** Submits a task a line: in pieces, or all or none. */
+/** Submits one task per line: in several calls, or all or none. */
 export async function submitFile(path: string, options: FileOptions): Promise<void> {
   const startedAt = performance.now()
   let submitted = 0
@@ -32,9 +32,9 @@ export async function submitFile(path: string, options: FileOptions): Promise<vo
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new XQueueError('invalid_config', `there is no file ${path}`)
+      throw new XQueueError('invalid_config', `the file ${path} does not exist`)
     }
-    process.stderr.write(`${submitted} tasks were submitted before this:\n`)
+    process.stderr.write(`${submitted} tasks were submitted before this error:\n`)
     throw error
   } finally {
     if (process.stderr.isTTY) process.stderr.write('\n')
@@ -43,7 +43,7 @@ export async function submitFile(path: string, options: FileOptions): Promise<vo
   show(done, options, () => `${submitted} submitted, ${done.per_second}/s`)
 }
 
-/** What goes in one call each. */
+/** The lines of each call. */
 async function* piecesOf(path: string, { together = false, batch }: FileOptions): AsyncGenerator<Line[]> {
   const input = path === '-' ? process.stdin : createReadStream(path)
   let piece: Line[] = []
@@ -62,9 +62,9 @@ async function* piecesOf(path: string, { together = false, batch }: FileOptions)
   if (piece.length > 0) yield piece
 }
 
-/** Lines as JSON Lines has them. Node's readline also ends one at U+2028 and U+2029, which JSON allows in a text. */
+/** Lines of JSON Lines. Node's readline also breaks at U+2028 and U+2029, which JSON allows in a string. */
 async function* linesOf(input: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder() // Leaves out a byte order mark at the start.
+  const decoder = new TextDecoder() // Skips a byte order mark at the start.
   let begun = ''
   for await (const chunk of input) {
     const lines = (begun + decoder.decode(chunk, { stream: true })).split('\n')
@@ -74,21 +74,21 @@ async function* linesOf(input: AsyncIterable<Uint8Array>): AsyncGenerator<string
   yield begun + decoder.decode()
 }
 
-/** A place counts within one call, and nobody sees where a piece begins. */
+/** A position counts within one call, and the caller does not see where a call begins. */
 function refusePlaces(task: unknown, line: number): void {
   const { after } = task as { after?: unknown[] }
   const place = isObject(task) && Array.isArray(after) ? after.find((id) => typeof id === 'number') : undefined
   if (place === undefined) return
-  const remedy = 'submit the file with --together, which is one call'
-  throw new XQueueError('invalid_config', `line ${line} waits for ${place}, a place in a batch: ${remedy}`)
+  const remedy = 'submit the file in one call with --together'
+  throw new XQueueError('invalid_config', `line ${line} has the position ${place} in after: ${remedy}`)
 }
 
 function tooMany(): XQueueError {
-  const most = `one call takes ${TASK_LIMITS.batchTasksMax} tasks, and the file has more`
-  return new XQueueError('invalid_config', `${most}: leave out --together, or make several files of it`)
+  const most = `the file has more than ${TASK_LIMITS.batchTasksMax} lines, the maximum of one call`
+  return new XQueueError('invalid_config', `${most}: omit --together, or split the file`)
 }
 
-/** What the server says of a task of the call, said of its line. */
+/** The server's error about a task of the call, with its line number. */
 function byLine(error: unknown, lines: readonly Line[]): unknown {
   if (!(error instanceof XQueueError)) return error
   const named = (text: string) => text.replace(/\btasks\[(\d+)\]\.?/g, (_, index) => `line ${lines[index]?.number}: `)

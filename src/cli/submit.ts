@@ -17,35 +17,32 @@ interface SubmitOptions extends FileOptions {
   onFailure?: string
 }
 
-/** What is said of one task; in a file each line says its own. */
+/** Options of a single task; in a file, each line has its own. */
 const OF_ONE = ['wait', 'priority', 'delay', 'maxRetry', 'key', 'group', 'after', 'onFailure'] as const
 
 /** `xqueue submit`: one task from the arguments, or many from a file of lines. */
 export function submitCommand(): Command {
   const command = withClientOptions(new Command('submit'))
-    .description('submit a task, or a file of them')
+    .description('submit a task, or the tasks in a file')
     .argument('[type]', 'task type')
     .argument('[payload]', 'JSON', '{}')
-    .option('--file <path>', 'NDJSON, one task a line as for the API; - reads standard input')
-    .option('--wait', 'wait for the end; exits with 1 unless it is success')
-    .option('--priority <0-9>', 'higher runs first')
-    .option('--delay <duration>', 'start later, as in 90s')
+    .option('--file <path>', 'NDJSON file with one task per line, as for the API; - reads standard input')
+    .option('--wait', 'wait until the task ends; exits with 1 unless it succeeds')
+    .option('--priority <0-9>', 'tasks with a higher priority run first')
+    .option('--delay <duration>', 'delay before the start, such as 90s')
     .option('--max-retry <n>', 'retries after the first attempt')
     .option('--key <key>', 'idempotency key')
-    .option('--group <group>', 'tenant, account or customer: the groups of a type take turns')
-    .option('--after <id...>', 'start only when these tasks have ended')
-    .option('--on-failure <way>', 'when one of them fails: cancel (default), run all the same, or wait for its retry')
-    .option(
-      '--batch <name>',
-      'a name to count, list, cancel and retry tasks under; of a file, for the lines without one',
-    )
-    .option('--together', 'all of the file or none, up to 10,000 lines, which may wait for each other by their places')
+    .option('--group <group>', 'tenant, account or customer; the groups of a type take turns')
+    .option('--after <id...>', 'start when these tasks have ended')
+    .option('--on-failure <way>', 'if one of them fails: cancel (default), run anyway, or wait for its retry')
+    .option('--batch <name>', 'batch to count, list, cancel and retry tasks together; in a file, for lines without one')
+    .option('--together', 'submit all lines of the file or none, up to 10,000; "after" can name positions of lines')
     .action((type: string | undefined, payload: string, options: SubmitOptions) => {
       if (options.file === undefined) return submitOne(type, payload, options)
       const given = OF_ONE.find((name) => options[name] !== undefined)
       if (given === undefined) return submitFile(options.file, options)
       const flag = command.options.find((option) => option.attributeName() === given)!.long
-      throw new XQueueError('invalid_config', `${flag} is said of one task: in a file, each line says it of its own`)
+      throw new XQueueError('invalid_config', `${flag} belongs to a single task: in a file, set it in each line`)
     })
   return withExamples(
     command,
@@ -59,8 +56,8 @@ export function submitCommand(): Command {
 }
 
 async function submitOne(type: string | undefined, text: string, options: SubmitOptions): Promise<void> {
-  if (type === undefined) throw new XQueueError('invalid_config', 'name a task type, or give --file')
-  if (options.together) throw new XQueueError('invalid_config', '--together is said of a --file')
+  if (type === undefined) throw new XQueueError('invalid_config', 'no task type: name one, or use --file')
+  if (options.together) throw new XQueueError('invalid_config', '--together needs --file')
   const { priority, delay, maxRetry, key, group, after, onFailure, batch } = options
   const body = {
     type,

@@ -9,12 +9,12 @@ interface Workers {
 /** stats, workers. */
 export function systemCommands(): Command[] {
   const stats = withClientOptions(new Command('stats'))
-    .description('counts and rates over all processes')
+    .description('show counts and rates over all processes')
     .action(async (options: ClientOptions) => {
       show(await call<object>(options.server, 'GET', '/stats'), options, (fields) => facts({ ...fields }))
     })
   const workers = withClientOptions(new Command('workers'))
-    .description('the live workers over all processes')
+    .description('list the live workers over all processes')
     .action(async (options: ClientOptions) => {
       const answer = await call<Workers>(options.server, 'GET', '/workers')
       const rows = answer.workers.map((worker) => [

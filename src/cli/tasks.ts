@@ -18,14 +18,14 @@ export function taskCommands(): Command[] {
       show(task, options, (fields) => facts({ ...fields }))
     })
   const watch = withClientOptions(new Command('watch'))
-    .description('follow one task to its end, or all status changes')
+    .description('follow one task until it ends, or all status changes')
     .argument('[id]')
     .option('--type <type>')
     .option('--status <status>')
     .action(follow)
   const list = withFilter(withClientOptions(new Command('list')))
-    .description('list tasks, newest first; pending ones in the order they will run')
-    .option('--limit <n>', 'at most this many', '50')
+    .description('list tasks, newest first; pending tasks in the order of their starts')
+    .option('--limit <n>', 'maximum number of tasks', '50')
     .action(async (options: FilterOptions & { limit?: string }) => {
       const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
       const { tasks } = await call<{ tasks: TaskJson[] }>(options.server, 'GET', `/tasks?${query}`)
@@ -56,7 +56,7 @@ export async function waitForEnd(server: Server, id: string): Promise<TaskJson> 
   }
 }
 
-/** Prints changes as they happen; with an id, first how the task stands, and until it has ended. */
+/** Prints changes as they happen; with an id, first the current status, and until the task has ended. */
 async function follow(id: string | undefined, options: FilterOptions): Promise<void> {
   const stop = new AbortController()
   let failure: unknown
@@ -65,7 +65,7 @@ async function follow(id: string | undefined, options: FilterOptions): Promise<v
     print(options.json ? JSON.stringify(task) : `${task.id} ${task.type} ${task.status}`)
     if (isFinal(task.status)) stop.abort()
   }
-  // Looked at when the stream is open, so that no change falls between.
+  // Read after the stream is open, so that no change is missed in between.
   const opened = () => {
     if (id === undefined) return
     showCurrent().catch((error: unknown) => {

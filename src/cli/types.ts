@@ -8,24 +8,24 @@ interface LimitOptions extends ClientOptions {
   rate?: string
 }
 
-/** declare, limit, pause, resume: what is set for a task type. */
+/** declare, limit, pause, resume: the settings of a task type. */
 export function typeCommands(): Command[] {
   const limit = withClientOptions(new Command('limit'))
-    .description('show or set how many tasks of a type run at once and how often one starts, over all processes')
+    .description('show or set the limits of a task type over all processes')
     .argument('<type>')
-    .argument('[limit]', 'of the type: an integer of 1 or more, or "none"')
-    .option('--group-limit <n>', 'of each group of the type: an integer of 1 or more, or "none"')
-    .option('--rate <max/per>', 'starts in any window of time, as in 100/1m, or "none"')
+    .argument('[limit]', 'tasks of the type that run at once: an integer of 1 or more, or "none"')
+    .option('--group-limit <n>', 'the same for each group of the type: an integer of 1 or more, or "none"')
+    .option('--rate <max/per>', 'maximum number of starts in any window, such as 100/1m, or "none"')
     .action(setLimits)
   const declare = withClientOptions(new Command('declare'))
-    .description('make a task type known without a worker, and set the most that its tasks may ask for')
+    .description('declare a task type without a worker, and set the ceilings of its tasks')
     .argument('<type>')
     .option('--max-retry <n>', 'ceiling of max_retry: 0 to 1000, or "none"')
     .option('--priority <n>', 'ceiling of priority: 0 to 9, or "none"')
-    .option('--queue-timeout <time>', 'ceiling of queue_timeout, as in 10m, or "none"')
-    .option('--process-timeout <time>', 'ceiling of process_timeout, as in 10m, or "none"')
-    .option('--payload-bytes <n>', 'ceiling of the payload as JSON, or "none"')
-    .option('--undo', 'it is known only as long as workers serve it')
+    .option('--queue-timeout <time>', 'ceiling of queue_timeout, such as 10m, or "none"')
+    .option('--process-timeout <time>', 'ceiling of process_timeout, such as 10m, or "none"')
+    .option('--payload-bytes <n>', 'ceiling of the payload size in bytes, or "none"')
+    .option('--undo', 'remove the declaration: the type is then known only while workers run it')
     .action(declareType)
   const set = (name: 'pause' | 'resume', description: string) =>
     withClientOptions(new Command(name))
@@ -49,8 +49,8 @@ export function typeCommands(): Command[] {
       'xqueue limit email --rate 100/1m',
       'xqueue limit email none --group-limit none --rate none',
     ),
-    withExamples(set('pause', 'start no more tasks of a type; they are accepted and wait'), 'xqueue pause email'),
-    withExamples(set('resume', 'start again'), 'xqueue resume email'),
+    withExamples(set('pause', 'start no more tasks of a type; new tasks are accepted and wait'), 'xqueue pause email'),
+    withExamples(set('resume', 'start tasks of a type again'), 'xqueue resume email'),
   ]
 }
 
@@ -85,7 +85,7 @@ function numberOf(what: string, value: string): number | null {
   throw new XQueueError('invalid_config', `${what} ${value} must be an integer of 0 or more, or "none"`)
 }
 
-/** Sets what is given and shows it; with nothing given, shows how the type's limits stand and who holds its permits. */
+/** Sets and shows the given limits; without any, shows the type's limits and the holders of its permits. */
 async function setLimits(type: string, value: string | undefined, options: LimitOptions): Promise<void> {
   const { server, groupLimit, rate } = options
   const limits = {
@@ -115,5 +115,5 @@ function rateOf(value: string): { max: number | null; per?: string } {
   if (value === 'none') return { max: null }
   const [, max, per] = /^(\d+)\/(.+)$/.exec(value) ?? []
   if (max !== undefined && per !== undefined) return { max: Number(max), per }
-  throw new XQueueError('invalid_config', `--rate ${value} must be starts/time, as in 100/1m, or "none"`)
+  throw new XQueueError('invalid_config', `--rate ${value} must be starts/time, such as 100/1m, or "none"`)
 }

@@ -11,7 +11,7 @@ export interface Config {
   engine: string
   host: string
   port: number
-  /** Empty, or as in `/queue`. */
+  /** Empty, or a path such as `/queue`. */
   basePath: string
   auth: Auth
   insecure: boolean
@@ -40,7 +40,7 @@ export interface Config {
   leaseMs: number
   shutdownMs: number
   retention: { ageMs: number; countMax: number }
-  /** What is kept of events: the first bound that is reached holds. */
+  /** Bounds of stored events: the first bound that is reached applies. */
   events: { eventsAgeMs: number; eventsMax: number; eventsBytesMax: number }
   pendingMax: number | null
   storeWaitMs: number | null
@@ -53,7 +53,7 @@ export interface Config {
   httpSecrets: string | null
 }
 
-/** Who may call: everybody, or who brings a key, a token of the issuer, or either. */
+/** Access control: off, API keys, tokens of the issuer, or both. */
 export type Auth = 'off' | 'keys' | 'jwt' | 'keys+jwt'
 
 export interface IssuerConfig {
@@ -74,7 +74,7 @@ export interface IdentityConfig {
   roles: ReadonlyMap<string, readonly Scope[]>
 }
 
-/** Where each value came from, for `xqueue config`. */
+/** The source of each value, for `xqueue config`. */
 export interface LoadedConfig {
   config: Config
   sources: { name: SettingName; value: string | number | boolean | null; source: string }[]
@@ -86,7 +86,7 @@ const FILES = ['xqueue.config.ts', 'xqueue.config.js', 'xqueue.config.json']
 
 /**
  * Flags over environment over `xqueue.config.ts|js|json` over defaults.
- * @throws XQueueError `invalid_config` naming key, value, source and what is allowed
+ * @throws XQueueError `invalid_config` with key, value, source and allowed values
  */
 export async function loadConfig(flags: Values, env: Values, cwd: string): Promise<LoadedConfig> {
   const [file, fromFile] = await readFile(cwd)
@@ -159,12 +159,12 @@ function words(text: string | null): string[] {
   return (text ?? '').split(/[,\s]+/).filter(Boolean)
 }
 
-/** Settings that have a meaning only together. */
+/** Settings that need each other. */
 function issuerOf(value: Value): IssuerConfig | null {
   if (!value<Auth>('auth').includes('jwt')) return null
   const names = ['jwt-jwks', 'jwt-issuer', 'jwt-audience'] as const
   const missing = names.find((name) => value(name) === null)
-  if (missing) throw new XQueueError('invalid_config', `--auth ${value('auth')} needs --${missing} as well`)
+  if (missing) throw new XQueueError('invalid_config', `--auth ${value('auth')} needs --${missing}`)
   const [jwksUrl, issuer, audience] = names.map((name) => value<string>(name)) as [string, string, string]
   return { jwksUrl, issuer, audience, scopeClaim: value('jwt-scope-claim') }
 }
@@ -172,7 +172,7 @@ function issuerOf(value: Value): IssuerConfig | null {
 function identityOf(value: Value): IdentityConfig | null {
   const [issuer, clientId] = [value<string | null>('oidc-issuer'), value<string | null>('oidc-client-id')]
   if (issuer === null) return null
-  if (clientId === null) throw new XQueueError('invalid_config', '--oidc-issuer needs --oidc-client-id as well')
+  if (clientId === null) throw new XQueueError('invalid_config', '--oidc-issuer needs --oidc-client-id')
   if (value<Auth>('auth') === 'off') {
     throw new XQueueError('invalid_config', '--oidc-issuer needs access control: set --auth to keys, jwt or keys+jwt')
   }
@@ -198,7 +198,7 @@ function rolesOf(text: string): [role: string, scopes: Scope[]] {
 function strictOf(value: Value): boolean {
   const isStrict = value<boolean>('payload-strict')
   if (!isStrict || value('payload-keys') !== null) return isStrict
-  throw new XQueueError('invalid_config', '--payload-strict needs --payload-keys as well')
+  throw new XQueueError('invalid_config', '--payload-strict needs --payload-keys')
 }
 
 function tlsOf(value: Value): Config['tls'] {
@@ -207,7 +207,7 @@ function tlsOf(value: Value): Config['tls'] {
   if (cert === null && key === null) return null
   throw new XQueueError(
     'invalid_config',
-    `--tls-${cert === null ? 'key' : 'cert'} needs --tls-${cert === null ? 'cert' : 'key'} as well`,
+    `--tls-${cert === null ? 'key' : 'cert'} needs --tls-${cert === null ? 'cert' : 'key'}`,
   )
 }
 
@@ -223,7 +223,7 @@ function find(
   if (fromSecret !== null) return fromSecret
   for (const variable of [variableOf(name), ...aliases]) if (env[variable]) return [env[variable], variable]
   if (name === 'engine') {
-    // Well-known names that choose an engine, when nothing else does.
+    // Well-known variables that select an engine if no other setting does.
     const { REDIS_ADDR: redis, KAFKA_BROKERS: kafka } = env
     if (kafka) return [`kafka://${kafka}${redis ? `?state=redis://${redis}` : ''}`, 'KAFKA_BROKERS']
     if (redis) return [`redis://${redis}`, 'REDIS_ADDR']
@@ -233,8 +233,8 @@ function find(
 }
 
 /**
- * `XQUEUE_NAME_FILE` names a file that holds the value, as containers mount secrets: neither the environment nor the
- * list of processes shows it. One line break at its end does not count.
+ * `XQUEUE_NAME_FILE` names a file with the value, such as a secret mounted into a container: neither the environment
+ * nor the list of processes shows it. A line break at its end is dropped.
  * @throws XQueueError `invalid_config` if the file cannot be read, or the variable without `_FILE` is set as well
  */
 function secretFile(name: string, env: Values): [text: string, source: string] | null {
@@ -242,10 +242,7 @@ function secretFile(name: string, env: Values): [text: string, source: string] |
   const file = env[`${variable}${FILE_SUFFIX}`]
   if (!file) return null
   if (env[variable]) {
-    throw new XQueueError(
-      'invalid_config',
-      `${variable} and ${variable}${FILE_SUFFIX} are both set: remove one of them`,
-    )
+    throw new XQueueError('invalid_config', `${variable} and ${variable}${FILE_SUFFIX} are both set: unset one of them`)
   }
   return [readSecret(`${variable}${FILE_SUFFIX}`, file), `${variable}${FILE_SUFFIX}`]
 }
@@ -278,11 +275,11 @@ function refuseUnknown(names: readonly string[], source: string): void {
   const unknown = names.find((name) => !known.includes(name))
   if (unknown === undefined) return
   const near = known.find((name) => distance(name, unknown) <= 2)
-  const remedy = near ? `did you mean "${near}"?` : `known are ${known.join(', ')}`
-  throw new XQueueError('invalid_config', `"${unknown}" in ${source} is no setting: ${remedy}`)
+  const remedy = near ? `did you mean "${near}"?` : `use one of ${known.join(', ')}`
+  throw new XQueueError('invalid_config', `"${unknown}" in ${source} is not a setting: ${remedy}`)
 }
 
-/** XQUEUE_SERVER and XQUEUE_KEY are for clients; every other variable of that prefix must be a setting. */
+/** XQUEUE_SERVER and XQUEUE_KEY are for clients; every other variable with the prefix must be a setting. */
 function refuseUnknownVariables(env: Values): void {
   const own = ['XQUEUE_SERVER', 'XQUEUE_KEY', 'XQUEUE_KEY_FILE']
   const settings = SETTINGS.flatMap(({ name }) => [variableOf(name), `${variableOf(name)}${FILE_SUFFIX}`])

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { XQueueError } from '../task/errors.ts'
 
-/** Appended to a variable's name, it names a file that holds the value. */
+/** Suffix of a variable that names a file with the value. */
 export const FILE_SUFFIX = '_FILE'
 
 /**
- * Reads a secret from a file; one line break at its end does not count.
+ * Reads a secret from a file, without a line break at its end.
  * @throws XQueueError `invalid_config` naming the variable
  */
 export function readSecret(variable: string, file: string): string {

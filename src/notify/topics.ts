@@ -21,21 +21,21 @@ export interface TopicKind {
 export const TOPICS = {
   task: {
     path: 'tasks/<id>',
-    tells: 'the state of one task: at once for who comes late, then each change of its status',
+    tells: 'the state of one task: the current one on subscription, then each change of its status',
     contentType: 'application/json',
     retain: true,
     qosMax: 2,
   },
   progress: {
     path: 'tasks/<id>/progress',
-    tells: 'what its handler reports while it runs',
+    tells: 'progress that the handler reports',
     contentType: 'application/json',
     retain: false,
     qosMax: 2,
   },
   change: {
     path: 'events/<type>/<status>/<id>',
-    tells: 'each change of status of every task, to be picked by type, by status or by both',
+    tells: 'each change of status of every task; select by type, status or both',
     contentType: 'application/json',
     retain: false,
     qosMax: 2,
@@ -49,14 +49,14 @@ export const TOPICS = {
   },
   worker: {
     path: 'workers/<id>',
-    tells: 'whether a worker is there: `online` or `offline`',
+    tells: 'the status of a worker: `online` or `offline`',
     contentType: 'text/plain',
     retain: true,
     qosMax: 2,
   },
   mark: {
     path: 'retained',
-    tells: 'that a broker of your own has the states retained; without it they are published again',
+    tells: 'a mark that an external broker has retained the states; without it, XQueue publishes them again',
     contentType: 'text/plain',
     retain: true,
     qosMax: 1,

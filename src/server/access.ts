@@ -89,13 +89,13 @@ function refuseOtherSites({ method, headers, is404 }: FastifyRequest, origins: r
   const { origin, host } = headers
   if (origin === undefined ? headers['sec-fetch-site'] !== 'cross-site' : isOwnOrigin(origin, host)) return
   if (origin !== undefined && origins.includes(origin)) return
-  const detail = `a page of ${origin ?? 'another site'} may change nothing here: --cors-origins lets it in`
+  const detail = `pages of ${origin ?? 'another site'} cannot change data here: allow their origin with --cors-origins`
   throw new XQueueError('cross_site', detail)
 }
 
 function strangeHost({ headers: { host } }: FastifyRequest): XQueueError {
-  const remedy = 'start with --auth, or with --insecure where a proxy in front decides who comes through'
-  return new XQueueError('cross_site', `without access control nobody is served as ${host}: ${remedy}`)
+  const remedy = 'start with --auth, or with --insecure if a proxy in front decides about access'
+  return new XQueueError('cross_site', `the host ${host} is refused without access control: ${remedy}`)
 }
 
 async function admit(access: Access, request: FastifyRequest): Promise<void> {
@@ -140,7 +140,9 @@ async function callerOf(access: Access, { headers, query, routeOptions }: Fastif
   if (typeof inUrl === 'string' && routeOptions.config.scope === 'listen') {
     const principal = await access.authenticate(inUrl)
     if (principal.interests) return principal
-    throw notAccepted('a URL may hold a subscription token only, because URLs are logged: send others in Authorization')
+    throw notAccepted(
+      'a URL can contain only a subscription token, because URLs are logged: send keys in the Authorization header',
+    )
   }
   const session = countsSession(headers) ? sessionOf(headers.cookie) : null
   return session === null ? null : access.bySession(session)

@@ -29,35 +29,35 @@ const ref = (name: string) => Type.Unsafe({ $ref: `${name}#` })
 
 const Task = Type.Object(
   {
-    id: Type.String({ description: 'UUIDv7: sorts by time of submission' }),
+    id: Type.String({ description: 'UUIDv7, which sorts by the time of submission' }),
     type: Type.String(),
     payload: json('Any JSON'),
     priority: Type.Integer({ minimum: 0, maximum: 9 }),
     status: StatusSchema,
-    attempts: count('Handler runs that ended by themselves or by their time-out'),
-    deliveries: count('Times it was handed to a worker'),
+    attempts: count('Handler runs that ended by themselves or by the time-out'),
+    deliveries: count('Number of hand-outs to workers'),
     max_retry: count('Retries after the first attempt'),
-    queue_timeout: seconds('How long it may wait for its first start; 0 = no limit'),
-    process_timeout: seconds('How long one attempt may run; 0 = no limit'),
-    timeout_reason: Type.Unsafe({ enum: [...TIMEOUT_REASONS, null], description: 'Which time ran out' }),
-    created_at: time('When it was accepted'),
-    run_at: time('When it may start'),
+    queue_timeout: seconds('Maximum wait for the first start; 0 = no limit'),
+    process_timeout: seconds('Maximum duration of an attempt; 0 = no limit'),
+    timeout_reason: Type.Unsafe({ enum: [...TIMEOUT_REASONS, null], description: 'The time-out that ended the task' }),
+    created_at: time('Time of acceptance'),
+    run_at: time('Earliest start'),
     started_at: timeOrNull('Start of the latest attempt'),
-    updated_at: time('Its latest change'),
-    completed_at: timeOrNull('When it ended'),
-    worker_id: orNull('string', { description: 'Who runs it, or ran it last' }),
+    updated_at: time('Time of the latest change'),
+    completed_at: timeOrNull('Time of the end'),
+    worker_id: orNull('string', { description: 'Worker of the current or latest run' }),
     progress: Type.Unsafe({
       oneOf: [{ type: 'number' }, { type: 'object' }, { type: 'null' }],
-      description: '0–100 or an object, the last reported',
+      description: 'Latest progress: 0–100 or an object',
     }),
-    result: json('Any JSON; null until it has one'),
-    error: orNull('string', { description: 'Of the latest attempt that failed' }),
+    result: json('Any JSON; null before the task has succeeded'),
+    error: orNull('string', { description: 'Error of the latest failed attempt' }),
     tags: Type.Record(Type.String(), Type.String()),
     idempotency_key: orNull('string'),
-    group: orNull('string', { description: 'Whose turns it takes within its type' }),
-    after: Type.Array(Type.String(), { description: 'The tasks that it waits for, or has waited for' }),
+    group: orNull('string', { description: 'Group within the type' }),
+    after: Type.Array(Type.String(), { description: 'The tasks that it waits for or waited for' }),
     on_failure: Type.Unsafe({ enum: ON_FAILURE }),
-    batch: orNull('string', { description: 'The name that it is counted under together with others' }),
+    batch: orNull('string', { description: 'Batch of the task' }),
   },
   { $id: 'Task' },
 )
@@ -77,26 +77,26 @@ const Ceilings = Type.Object(
     process_timeout: orNull('number', { description: 'Seconds' }),
     payload_bytes: orNull('integer'),
   },
-  { title: 'Ceilings', description: 'The most that a task may ask for, as operators have set it; null: not set' },
+  { title: 'Ceilings', description: 'Maximum values of a submission, set by operators; null: not set' },
 )
 
 const TaskType = Type.Object(
   {
-    type: Type.String({ description: 'Its name' }),
-    pending: count('Waiting tasks, delayed and dependent ones included'),
-    delayed: count('Tasks whose time has not come'),
-    dependent: count('Tasks that wait for others'),
+    type: Type.String({ description: 'Name of the type' }),
+    pending: count('Waiting tasks, including delayed and dependent ones'),
+    delayed: count('Tasks with a start time in the future'),
+    dependent: count('Tasks that wait for other tasks'),
     processing: count('Running tasks'),
-    max_concurrency: orNull('integer', { description: 'Most tasks at once; null: no limit' }),
-    group_concurrency: orNull('integer', { description: 'The same for each of its groups' }),
+    max_concurrency: orNull('integer', { description: 'Maximum number of running tasks; null: no limit' }),
+    group_concurrency: orNull('integer', { description: 'The same for each group' }),
     rate: nullable(Rate, 'At most `max` starts in any `per` seconds; null: no limit'),
-    paused: Type.Boolean({ description: 'Accepts tasks and starts none' }),
-    declared: Type.Boolean({ description: 'Known without a worker' }),
+    paused: Type.Boolean({ description: 'true: accepts tasks but starts none' }),
+    declared: Type.Boolean({ description: 'true: known without a worker' }),
     workers: count('Live workers that run it'),
-    throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
-    wait: nullable(Percentiles, 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: none of late'),
-    run: nullable(Percentiles, 'Seconds from the start to the end, in the same way'),
-    payload_schema: json('JSON Schema of the payload, if its handler tells one'),
+    throughput: Type.Number({ description: 'Ended tasks per second, over the last minute' }),
+    wait: nullable(Percentiles, 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: no recent tasks'),
+    run: nullable(Percentiles, 'Seconds from the start to the end: `p50`, `p95`, `p99`'),
+    payload_schema: json('JSON Schema of the payload, if the handler has one'),
     ceilings: Ceilings,
   },
   { $id: 'TaskType' },
@@ -106,14 +106,14 @@ const Holder = Type.Object(
   {
     task_id: Type.String(),
     worker_id: Type.String(),
-    since: time('When it took the permit'),
-    lease_expires_at: time('Until when it has it, unless it renews'),
+    since: time('Time at which the task took the permit'),
+    lease_expires_at: time('Expiry of the permit unless it is renewed'),
     group: orNull('string'),
   },
   { $id: 'Holder' },
 )
 
-const upcoming = Type.Array(time('A tick'), { description: 'The next five times' })
+const upcoming = Type.Array(time('A tick'), { description: 'The next five ticks' })
 const Schedule = Type.Object(
   {
     id: Type.String(),
@@ -123,19 +123,19 @@ const Schedule = Type.Object(
     group: orNull('string'),
     tags: Type.Record(Type.String(), Type.String()),
     max_retry: Type.Integer(),
-    queue_timeout: seconds('How long each task may wait for its first start; 0 = no limit'),
-    process_timeout: seconds('How long one attempt may run; 0 = no limit'),
+    queue_timeout: seconds('Maximum wait of each task for its first start; 0 = no limit'),
+    process_timeout: seconds('Maximum duration of an attempt; 0 = no limit'),
     cron: orNull('string'),
     timezone: orNull('string'),
     every: orNull('number', { description: 'In seconds' }),
     catch_up: Type.Unsafe({ enum: CATCH_UPS }),
     overlap: Type.Unsafe({ enum: OVERLAPS }),
     paused: Type.Boolean(),
-    next_at: timeOrNull('The tick that comes next'),
-    last_at: timeOrNull('When it last made a task'),
+    next_at: timeOrNull('The next tick'),
+    last_at: timeOrNull('Time of the latest task'),
     last_task_id: orNull('string'),
-    created_at: time('When it was added'),
-    updated_at: time('Its latest change'),
+    created_at: time('Time of creation'),
+    updated_at: time('Time of the latest change'),
     upcoming,
   },
   { $id: 'Schedule' },
@@ -148,7 +148,7 @@ const StreamInfo = titled(
   'StreamInfo',
   Type.Object({
     length: count('Unfinished tasks'),
-    groups: count('Who reads'),
+    groups: count('Number of readers'),
     consumers: Type.Array(Type.Object({ name: Type.String(), pending: Type.Integer(), idle: Type.Number() })),
     streams: Type.Array(Type.Object({ name: Type.String(), length: Type.Integer() })),
   }),
@@ -158,24 +158,24 @@ const Stats = titled(
   'Stats',
   Type.Object({
     ...Object.fromEntries(
-      STATUSES.map((status) => [`${status}_tasks`, count(`Tasks that are kept with the status ${status}`)]),
+      STATUSES.map((status) => [`${status}_tasks`, count(`Stored tasks with the status ${status}`)]),
     ),
-    delayed_tasks: count('Pending tasks whose time has not come'),
-    dependent_tasks: count('Pending tasks that wait for others'),
-    ready_tasks: count('Pending tasks that more workers could help with'),
+    delayed_tasks: count('Pending tasks with a start time in the future'),
+    dependent_tasks: count('Pending tasks that wait for other tasks'),
+    ready_tasks: count('Pending tasks that more workers could start'),
     total_workers: count('Live workers over all processes'),
-    active_workers: count('Those that run something'),
-    processed_tasks: count('Tasks that are kept and have ended'),
+    active_workers: count('Workers with running tasks'),
+    processed_tasks: count('Stored tasks that have ended'),
     failed_tasks_count: count('The same as `failed_tasks`'),
     stream_info: Type.Object(
-      { length: count('Unfinished tasks'), groups: count('Who reads') },
-      { description: 'Unfinished tasks (`length`) in the terms of the engine; see GET /api/v1/stream' },
+      { length: count('Unfinished tasks'), groups: count('Number of readers') },
+      { description: 'Unfinished tasks (`length`) in the engine; see GET /api/v1/stream' },
     ),
     concurrency_limits: Type.Record(Type.String(), Type.Integer(), { description: 'Limits by type' }),
-    throughput: Type.Number({ description: 'Tasks that ended per second, over the last minute' }),
-    instance_id: Type.String({ description: 'The process that tells this' }),
+    throughput: Type.Number({ description: 'Ended tasks per second, over the last minute' }),
+    instance_id: Type.String({ description: 'The process that answers' }),
     is_running: Type.Boolean({ description: 'Always true' }),
-    uptime: seconds('Since the start of this process'),
+    uptime: seconds('Time since the start of this process'),
   }),
 )
 
@@ -183,11 +183,11 @@ const Health = titled(
   'Health',
   Type.Object({
     status: Type.Unsafe({ enum: ['healthy', 'degraded', 'unhealthy'] }),
-    timestamp: time('When this was answered'),
+    timestamp: time('Time of the answer'),
     version: Type.Optional(Type.String()),
     engine: Type.Optional(Type.String()),
-    durability: Type.Optional(Type.String({ description: 'What an accepted task survives' })),
-    uptime: Type.Optional(seconds('Since the start of this process')),
+    durability: Type.Optional(Type.String({ description: 'Failures that an accepted task survives' })),
+    uptime: Type.Optional(seconds('Time since the start of this process')),
     checks: Type.Optional(Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean(), detail: Type.String() }))),
     failed_check: Type.Optional(Type.String()),
   }),
@@ -200,7 +200,7 @@ const Workers = titled(
     active_workers: Type.Integer(),
     processed_tasks: Type.Integer(),
     failed_tasks: Type.Integer(),
-    uptime: seconds('Since the start of this process'),
+    uptime: seconds('Time since the start of this process'),
     workers: Type.Array(
       Type.Object({
         id: Type.String(),
@@ -209,8 +209,8 @@ const Workers = titled(
         types: Type.Array(Type.String()),
         concurrency: Type.Integer(),
         running: Type.Integer(),
-        started_at: time('When it started'),
-        last_seen: time('When it was last heard of'),
+        started_at: time('Time of the start'),
+        last_seen: time('Time of the latest call'),
       }),
     ),
   }),
@@ -231,9 +231,9 @@ const Explanation = titled(
     reason: Type.Unsafe({ enum: REASONS }),
     max_concurrency: orNull('integer'),
     holders: Type.Array(ref('Holder')),
-    ahead: count('Tasks that run before it'),
+    ahead: count('Number of tasks that run before it'),
     waits_for: Type.Array(Type.String(), { description: 'The tasks that it still waits for' }),
-    until: timeOrNull('When that may change'),
+    until: timeOrNull('Time of the next possible change'),
   }),
 )
 
@@ -242,7 +242,7 @@ const Predecessor = titled(
   Type.Object({
     id: Type.String(),
     type: Type.String(),
-    status: nullable(StatusSchema, 'How it ended; null: it is not known any more'),
+    status: nullable(StatusSchema, 'Final status; null: no longer known'),
     result: json('Any JSON'),
     error: orNull('string'),
   }),
@@ -252,11 +252,11 @@ const Batch = titled(
   'Batch',
   Type.Object({
     batch: Type.String(),
-    total: count('Tasks that were ever accepted with it'),
-    ...Object.fromEntries(STATUSES.map((status) => [status, count(`Tasks that are ${status}`)])),
-    removed: count('Tasks that have ended and are no longer kept'),
-    progress: Type.Number({ minimum: 0, maximum: 100, description: 'How many of them have ended, in percent' }),
-    done: Type.Boolean({ description: 'Whether all have ended' }),
+    total: count('Tasks ever accepted in the batch'),
+    ...Object.fromEntries(STATUSES.map((status) => [status, count(`Tasks with the status ${status}`)])),
+    removed: count('Ended tasks that have been deleted'),
+    progress: Type.Number({ minimum: 0, maximum: 100, description: 'Percentage of ended tasks' }),
+    done: Type.Boolean({ description: 'true: all tasks have ended' }),
   }),
 )
 
@@ -265,13 +265,13 @@ const Key = titled(
   Type.Object({
     id: Type.String(),
     kind: Type.Enum(['key', 'session'], { title: 'ApiKeyKind' }),
-    opened_with: orNull('string', { description: 'Of a session: the id of its key; null for a token of an issuer' }),
+    opened_with: orNull('string', { description: 'Session: id of its key; null for a token of an issuer' }),
     name: Type.String(),
     scopes: Type.Array(Type.Enum([...SCOPES], { title: 'Scope' })),
-    rate: nullable(Rate, 'How often it may call; null: no limit'),
-    created_at: time('When it was made'),
-    expires_at: timeOrNull('After which it no longer works'),
-    tokens_valid_from: timeOrNull('Subscription tokens that were made before are revoked'),
+    rate: nullable(Rate, 'Maximum rate of calls; null: no limit'),
+    created_at: time('Time of creation'),
+    expires_at: timeOrNull('Time of expiry'),
+    tokens_valid_from: timeOrNull('Subscription tokens created before this time are revoked'),
   }),
 )
 
@@ -281,8 +281,10 @@ const Session = titled(
     access_control: Type.Boolean(),
     name: orNull('string'),
     scopes: Type.Array(Type.Enum([...SCOPES], { title: 'Scope' })),
-    expires_at: timeOrNull('When it ends'),
-    login_url: Type.Optional(orNull('string', { description: 'Where the identity provider logs in, if there is one' })),
+    expires_at: timeOrNull('Time of expiry'),
+    login_url: Type.Optional(
+      orNull('string', { description: 'URL for the login with the identity provider, if one is configured' }),
+    ),
   }),
 )
 
@@ -291,13 +293,13 @@ const ofText = (type: string, description: string): TSchema =>
   ({ description, content: { [type]: { schema: { type: 'string' } } } }) as unknown as TSchema
 
 const settled = Type.Object({ status: StatusSchema }, { title: 'Settled' })
-const changed = Type.Object({ count: count('Tasks that were changed') }, { title: 'Changed' })
+const changed = Type.Object({ count: count('Number of changed tasks') }, { title: 'Changed' })
 const counted = Type.Object(
   {
-    count: count('Tasks that would change, at most 100,000'),
-    more: Type.Boolean({ description: 'true: there are more tasks than were counted' }),
+    count: count('Number of matching tasks, at most 100,000'),
+    more: Type.Boolean({ description: 'true: there are more matching tasks' }),
   },
-  { title: 'Counted', description: 'A dry run: nothing was changed' },
+  { title: 'Counted', description: 'A dry run: no task was changed' },
 )
 
 const task = described(ref('Task'), 'The task')
@@ -316,7 +318,7 @@ export const ANSWERS = {
   task: { 200: task },
   canceled: {
     200: described(task, 'Canceled'),
-    202: described(task, 'Its running handler is still stopping'),
+    202: described(task, 'The running handler has not stopped yet'),
     204: Type.Null({ description: 'Purged' }),
   },
   tasks: {
@@ -328,13 +330,13 @@ export const ANSWERS = {
   changed: { 202: changed },
   bulk: { 202: changed, 200: counted },
   explanation: { 200: Explanation },
-  batchInfo: { 200: described(Batch, 'How far its tasks are') },
+  batchInfo: { 200: described(Batch, 'Progress of the batch') },
   handlers: { 200: listOf('handlers', Type.String(), 'HandlerList') },
   types: { 200: listOf('types', ref('TaskType'), 'TaskTypeList') },
   type: { 200: described(ref('TaskType'), 'The type') },
   schedules: { 200: listOf('schedules', ref('Schedule'), 'ScheduleList') },
   schedule: { 200: schedule },
-  scheduleAdded: { 201: described(schedule, 'Added'), 200: described(schedule, 'It is there already, the same') },
+  scheduleAdded: { 201: described(schedule, 'Added'), 200: described(schedule, 'An equal schedule exists') },
   scheduleRun: { 201: schedule },
   upcoming: { 200: Type.Object({ upcoming }) },
   limits: {
@@ -366,23 +368,25 @@ export const ANSWERS = {
       leases: Type.Array(
         Type.Object({
           lease: Type.String(),
-          expires_at: time('Unless it is renewed'),
+          expires_at: time('Expiry unless the lease is renewed'),
           task: ref('Task'),
-          predecessors: Type.Array(Predecessor, { description: 'What it has waited for, in the order of `after`' }),
+          predecessors: Type.Array(Predecessor, { description: 'Results of the tasks in `after`, in that order' }),
         }),
       ),
     }),
   },
   settled: { 200: settled },
-  renewed: { 200: Type.Object({ expires_at: time('Unless it is renewed again'), cancel_requested: Type.Boolean() }) },
-  events: { 200: ofText('text/event-stream', 'A stream that does not end') },
+  renewed: {
+    200: Type.Object({ expires_at: time('Expiry unless the lease is renewed'), cancel_requested: Type.Boolean() }),
+  },
+  events: { 200: ofText('text/event-stream', 'An endless stream') },
   subscription: {
     201: Type.Object({
       url: Type.String(),
       topics: Type.Array(Type.String()),
       username: Type.String(),
       password: Type.String(),
-      expires_at: time('When the token ends'),
+      expires_at: time('Expiry of the token'),
     }),
   },
   session: { 200: Session },
@@ -390,9 +394,9 @@ export const ANSWERS = {
   key: { 200: Key },
   loggedOut: { 204: Type.Null({ description: 'Logged out' }) },
   stats: { 200: Stats },
-  health: { 200: Health, 503: described(Health, 'Unhealthy: `failed_check` says what') },
+  health: { 200: Health, 503: described(Health, 'Unhealthy: `failed_check` names the failed check') },
   alive: { 200: Type.Object({ status: Type.String() }) },
   stream: { 200: Type.Object({ stream_info: StreamInfo }) },
   workers: { 200: Workers },
-  metrics: { 200: ofText('text/plain', 'Prometheus text') },
+  metrics: { 200: ofText('text/plain', 'Metrics in the Prometheus text format') },
 } as const satisfies Record<string, OfStatus>

@@ -29,7 +29,7 @@ export function batchRoutes({ engine }: ServerContext): Route[] {
       method: 'GET',
       url: '/api/v1/batches/:batch',
       scope: 'read',
-      summary: 'How far the tasks of a batch are',
+      summary: 'Get the progress of a batch',
       params: BatchParams,
       answers: ANSWERS.batchInfo,
       refusals: ['not_found'],
@@ -39,7 +39,7 @@ export function batchRoutes({ engine }: ServerContext): Route[] {
       method: 'DELETE',
       url: '/api/v1/batches/:batch',
       scope: 'submit',
-      summary: 'Cancel what is left of a batch',
+      summary: 'Cancel the unfinished tasks of a batch',
       params: BatchParams,
       answers: ANSWERS.changed,
       refusals: ['not_found'],
@@ -67,6 +67,6 @@ function batchJson({ batch, total, counts }: BatchInfo) {
 }
 
 function noBatch(name: string): XQueueError {
-  const detail = `there is no batch ${JSON.stringify(name)}: no task was submitted with it, or retention removed all`
+  const detail = `batch ${JSON.stringify(name)} not found: it has no tasks, or they have been deleted`
   return new XQueueError('not_found', detail)
 }

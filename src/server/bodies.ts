@@ -40,7 +40,7 @@ function whole(message: string): XQueueError {
 }
 
 function encoded(encoding: string): XQueueError {
-  const detail = `the body has Content-Encoding ${encoding.slice(0, 40)}: send it as it is, without that header`
+  const detail = `the body has Content-Encoding ${encoding.slice(0, 40)}: send it uncompressed, without this header`
   return new XQueueError('unsupported_media_type', detail)
 }
 
@@ -53,5 +53,8 @@ function unreadable(text: string): XQueueError {
     const why = (error as Error).message.replace(/, (?:\.\.\.)?".*$/s, '')
     return new XQueueError('invalid_request', `the body is not valid JSON: ${why}`)
   }
-  return new XQueueError('invalid_request', 'no field may be named __proto__, or constructor with a prototype in it')
+  return new XQueueError(
+    'invalid_request',
+    'a field is named __proto__, or constructor with a prototype inside: rename it',
+  )
 }

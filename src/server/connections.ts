@@ -59,7 +59,7 @@ export function answerUnreadable(error: Error & { code?: string }, socket: Socke
   if (!socket.writable || answer?.req.complete || error.code === 'ECONNRESET') return void socket.destroy()
   const code = REFUSALS[error.code ?? ''] ?? 'invalid_request'
   const [status, title, remedy] = ERRORS[code]
-  const detail = code === 'invalid_request' ? 'that is no HTTP request' : remedy
+  const detail = code === 'invalid_request' ? 'invalid HTTP request' : remedy
   const body = JSON.stringify({ type: `urn:xqueue:problem:${code}`, title, status, detail, code })
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,

@@ -12,7 +12,7 @@ import { StatusSchema } from './schemas.ts'
 
 const PAGE = 1_000
 const WAIT_MS = 10_000
-const GAP = '{"detail":"earlier events are gone: read the tasks"}'
+const GAP = '{"detail":"earlier events have been deleted: read the tasks"}'
 /** A subscriber that does not read is cut off at this much; it resumes with Last-Event-ID. */
 const UNSENT_BYTES_MAX = 8 * 1024 * 1024
 
@@ -33,7 +33,7 @@ function streamEvents(context: ServerContext): Route {
     method: 'GET',
     url: '/api/v1/events',
     scope: 'listen',
-    summary: 'Status changes as Server-Sent Events; Last-Event-ID resumes',
+    summary: 'Stream status changes as Server-Sent Events; Last-Event-ID resumes',
     querystring: Type.Object(
       {
         task_id: Type.Optional(Type.String({ maxLength: 100 })),
@@ -42,7 +42,7 @@ function streamEvents(context: ServerContext): Route {
         access_token: Type.Optional(
           Type.String({
             maxLength: 16_384,
-            description: 'A subscription token, for EventSource, which has no headers',
+            description: 'A subscription token, for EventSource, which cannot send headers',
           }),
         ),
       },
@@ -162,7 +162,7 @@ async function drained(out: ServerResponse, gone: AbortSignal): Promise<void> {
 }
 
 function tooManyStreams(): XQueueError {
-  const detail = `there are ${STREAMS_MAX} event streams of this caller already: close one, or use MQTT`
+  const detail = `this caller has ${STREAMS_MAX} open event streams, the maximum: close one, or use MQTT`
   return new XQueueError('too_many_calls', detail, { retry_after: 1 })
 }
 

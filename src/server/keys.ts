@@ -12,12 +12,12 @@ const KeyParams = Type.Object({ id: Type.String({ minLength: 1, maxLength: 100 }
 export function keyRoutes({ access }: ServerContext): Route[] {
   const guarded = (): Access => {
     if (access) return access
-    throw new XQueueError('access_control_off', 'there are no keys without access control: start with --auth')
+    throw new XQueueError('access_control_off', 'access control is off, so there are no keys: start with --auth')
   }
   const known = async (request: { params: unknown }): Promise<ApiKey> => {
     const { id } = request.params as { id: string }
     const key = await guarded().key(id)
-    if (!key) throw new XQueueError('not_found', `there is no key or session ${JSON.stringify(id)}: see /api/v1/keys`)
+    if (!key) throw new XQueueError('not_found', `key or session ${JSON.stringify(id)} not found: see /api/v1/keys`)
     return key
   }
   return [
@@ -26,7 +26,7 @@ export function keyRoutes({ access }: ServerContext): Route[] {
       url: '/api/v1/keys',
       scope: 'admin',
       whole: true,
-      summary: 'The keys, and the sessions that were opened with them',
+      summary: 'List the keys and their sessions',
       answers: ANSWERS.keys,
       refusals: ['access_control_off'],
       handler: async () => {
@@ -54,7 +54,7 @@ export function keyRoutes({ access }: ServerContext): Route[] {
       url: '/api/v1/keys/:id/tokens',
       scope: 'admin',
       whole: true,
-      summary: 'Revoke the subscription tokens that were made with a key, or with its sessions, until now',
+      summary: 'Revoke the subscription tokens that a key and its sessions have created until now',
       params: KeyParams,
       answers: ANSWERS.key,
       refusals: ['not_found', 'access_control_off'],

@@ -31,11 +31,11 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
     url: '/api/v1/tasks/consume',
     scope: 'work',
     quiet: true,
-    summary: 'Take tasks to run, waiting for them if there are none',
+    summary: 'Take tasks to run, and wait if none are ready',
     body: Type.Object(
       {
         types: Type.Optional(
-          Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100, description: 'Default: every type' }),
+          Type.Array(TypeNameSchema, { minItems: 1, maxItems: 100, description: 'Default: all types' }),
         ),
         max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
         wait: Type.Optional(durationOf({ title: 'ConsumeWait', most: WAIT_MS_MAX })),
@@ -48,7 +48,7 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
     handler: async (request) => {
       const body = request.body as { types?: string[]; max?: number; wait?: number | string; worker_id?: string }
       const waitMs = durationMs('wait', body.wait ?? 0)
-      if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait may be at most 60 seconds')
+      if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait must be at most 60 seconds')
       if (body.types) await refuseManyTypes(engine, types, body.types)
       const taken = body.types ?? (await engine.types()).map(({ type }) => type)
       // Each key has its own names: nobody's worker is listed in place of another's.
@@ -81,7 +81,7 @@ function completeTask({ engine }: ServerContext): Route {
     url: '/api/v1/leases/:lease/complete',
     scope: 'work',
     repairsText: true,
-    summary: 'The task succeeded',
+    summary: 'Report success',
     params: LeaseParams,
     body: Type.Object(
       { result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })) },
@@ -104,7 +104,7 @@ function failTask({ engine }: ServerContext): Route {
     url: '/api/v1/leases/:lease/fail',
     scope: 'work',
     repairsText: true,
-    summary: 'The task failed',
+    summary: 'Report a failure',
     params: LeaseParams,
     body: Type.Object(
       {
@@ -131,14 +131,14 @@ function renewLease({ engine }: ServerContext): Route {
     scope: 'work',
     repairsText: true,
     quiet: true,
-    summary: 'Keep a lease, and learn whether its task was canceled',
+    summary: 'Renew a lease, and get whether its task was canceled',
     params: LeaseParams,
     body: Type.Object(
       {
         progress: Type.Optional(
           Type.Unsafe<Progress>({
             oneOf: [{ type: 'number' }, { type: 'object' }],
-            description: '0–100 (a number beyond is taken as the nearest), or an object of 16 KiB at most',
+            description: '0–100 (a number outside becomes the nearest bound), or an object of at most 16 KiB',
           }),
         ),
       },
@@ -150,7 +150,7 @@ function renewLease({ engine }: ServerContext): Route {
       const { lease } = request.params as { lease: string }
       const { progress } = (request.body ?? {}) as { progress?: Progress }
       const reported = progress === undefined ? {} : reportedProgress(progress)
-      if ('ignored' in reported) throw invalidField('progress', `cannot be taken: ${reported.ignored}`)
+      if ('ignored' in reported) throw invalidField('progress', `is not valid: ${reported.ignored}`)
       const renewals = [{ lease, ...reported }]
       const worker = remoteWorker('settling', [])
       const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
@@ -166,8 +166,8 @@ async function settle(engine: Engine, request: FastifyRequest, outcome: Outcome)
   const worker = remoteWorker('settling', [])
   const { settled } = await engine.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
   const { accepted, status } = settled[0]!
-  if (status === null) throw lost(lease, 'it was lost or settled before')
-  if (!accepted) throw lost(lease, `the task is ${status}, and this result came too late`)
+  if (status === null) throw lost(lease, 'it expired or was settled')
+  if (!accepted) throw lost(lease, `the task is ${status}, and this outcome is too late`)
   return { status }
 }
 
@@ -180,9 +180,9 @@ async function refuseManyTypes(engine: Engine, known: ServerContext['types'], na
   const { length } = await engine.types()
   if (length + unknown.length <= TYPES_NAMED_MAX) return
   const [name] = unknown
-  const detail = `there are ${length} task types, and a worker may name new ones up to ${TYPES_NAMED_MAX}`
-  const remedy = `name a type that exists, or have an operator declare this one with POST /api/v1/types/${name}`
-  throw new XQueueError('too_many_types', `${detail}, so "${name}" is not added: ${remedy}`)
+  const detail = `there are ${length} task types, and workers can create types up to ${TYPES_NAMED_MAX}`
+  const remedy = `use an existing type, or let an operator declare this one with POST /api/v1/types/${name}`
+  throw new XQueueError('too_many_types', `${detail}, so "${name}" is not created: ${remedy}`)
 }
 
 /** Aborts when the client disconnects, when its access ends, and when the server closes. */

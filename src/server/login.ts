@@ -20,7 +20,7 @@ export function loginRoutes({ access, audit, identity, hasTls, basePath, closing
     identity?.redirectUrl ?? `${isSecure(request) ? 'https' : 'http'}://${request.host}${basePath}${CALLBACK}`
   const provider = () => {
     if (access && identity) return identity.provider
-    throw new XQueueError('not_found', 'no identity provider is configured: --oidc-issuer names one')
+    throw new XQueueError('not_found', 'no identity provider is configured: set one with --oidc-issuer')
   }
   const audited = ({ ip }: FastifyRequest, status: number) => ({ action: 'log in', target: null, status, ip })
 
@@ -68,7 +68,7 @@ export function loginRoutes({ access, audit, identity, hasTls, basePath, closing
       method: 'GET',
       url: CALLBACK,
       scope: 'open',
-      summary: 'Where the identity provider sends the browser back: redirects it to the dashboard',
+      summary: 'Callback of the identity provider: redirects the browser to the dashboard',
       hidden: true,
       handler: finish,
     },
@@ -81,6 +81,6 @@ function pending(request: FastifyRequest): PendingLogin {
     const { state, nonce, verifier } = JSON.parse(text ?? '') as PendingLogin
     return { state: String(state), nonce: String(nonce), verifier: String(verifier) }
   } catch {
-    throw notAccepted('no login was begun in this browser, or it took longer than ten minutes: log in again')
+    throw notAccepted('this browser started no login, or the login took longer than ten minutes: log in again')
   }
 }

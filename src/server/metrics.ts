@@ -38,29 +38,24 @@ export function engineMetrics({ engine, live, version, registry }: ServerOptions
       const measured = (await types()).map((info): [string, number | null] => [info.type, measure(info)])
       return measured.filter((entry): entry is [string, number] => entry[1] !== null)
     })
-  ofTypes('xqueue_tasks_pending', 'Waiting tasks, delayed and dependent ones included', ({ pending }) => pending)
-  ofTypes('xqueue_tasks_delayed', 'Waiting tasks whose time has not come', ({ delayed }) => delayed)
-  ofTypes('xqueue_tasks_dependent', 'Waiting tasks that wait for others', ({ dependent }) => dependent)
-  ofTypes('xqueue_tasks_ready', 'Waiting tasks that more workers could help with', readyOf)
+  ofTypes('xqueue_tasks_pending', 'Waiting tasks, including delayed and dependent ones', ({ pending }) => pending)
+  ofTypes('xqueue_tasks_delayed', 'Waiting tasks with a start time in the future', ({ delayed }) => delayed)
+  ofTypes('xqueue_tasks_dependent', 'Waiting tasks that wait for other tasks', ({ dependent }) => dependent)
+  ofTypes('xqueue_tasks_ready', 'Waiting tasks that more workers could start', readyOf)
   ofTypes('xqueue_tasks_processing', 'Running tasks', ({ processing }) => processing)
   ofTypes('xqueue_workers', 'Live workers that run the type', ({ workers }) => workers)
-  ofTypes('xqueue_paused', '1 while the type starts no tasks', ({ paused }) => Number(paused))
+  ofTypes('xqueue_paused', '1 while the type is paused', ({ paused }) => Number(paused))
   ofTypes(
     'xqueue_concurrency_limit',
-    'Most tasks of the type at once; absent without a limit',
+    'Maximum number of running tasks of the type; absent without a limit',
     ({ maxConcurrency }) => maxConcurrency,
   )
-  gauge('xqueue_tasks', 'Tasks kept, by status', 'status', async () => Object.entries((await engine.stats()).counts))
-  gauge(
-    'xqueue_health',
-    '1 for each check of /api/v1/health that is passed, 0 for one that is not',
-    'check',
-    async () => {
-      const { checks } = await engine.health()
-      return [...checks, ...(live ? [live.check()] : [])].map(({ name, ok }) => [name, Number(ok)])
-    },
-  )
-  gauge('xqueue_build_info', 'Always 1; the version is the label', 'version', async () => [[version, 1]])
+  gauge('xqueue_tasks', 'Stored tasks by status', 'status', async () => Object.entries((await engine.stats()).counts))
+  gauge('xqueue_health', '1 for each passed check of /api/v1/health, 0 for a failed one', 'check', async () => {
+    const { checks } = await engine.health()
+    return [...checks, ...(live ? [live.check()] : [])].map(({ name, ok }) => [name, Number(ok)])
+  })
+  gauge('xqueue_build_info', 'Always 1; the label is the version', 'version', async () => [[version, 1]])
 }
 
 /** Counted one after the other, the figures of a busy moment need not fit each other. */
@@ -88,7 +83,7 @@ function noneWhileAway(error: unknown): [] {
 export function requestMetrics(server: FastifyInstance, register: Registry, count: CountSubmissions): void {
   const requests = new Counter({
     name: 'xqueue_http_requests_total',
-    help: 'HTTP requests that this process has answered, by route and status',
+    help: 'HTTP requests answered by this process, by route and status',
     labelNames: ['method', 'route', 'status'],
     registers: [register],
   })
@@ -105,7 +100,7 @@ export function requestMetrics(server: FastifyInstance, register: Registry, coun
 export function submissionMetrics(register: Registry): CountSubmissions {
   const submissions = new Counter({
     name: 'xqueue_submissions_total',
-    help: 'Submissions over HTTP: tasks accepted, tasks existing (known by their key), calls refused',
+    help: 'Submissions over HTTP: accepted tasks, existing tasks (known idempotency key), refused calls',
     labelNames: ['outcome'],
     registers: [register],
   })
@@ -116,8 +111,8 @@ export function submissionMetrics(register: Registry): CountSubmissions {
 /** Outages of what health checks. */
 export function outageMetrics(register: Registry, checks: readonly string[]) {
   const of = (name: string, help: string) => new Counter({ name, help, labelNames: ['check'], registers: [register] })
-  const outages = of('xqueue_outages_total', 'Times that a check of health began to fail in this process')
-  const seconds = of('xqueue_outage_seconds_total', 'Length of outages that are over')
+  const outages = of('xqueue_outages_total', 'Number of times that a health check began to fail in this process')
+  const seconds = of('xqueue_outage_seconds_total', 'Total duration of ended outages')
   for (const check of checks) {
     outages.inc({ check }, 0)
     seconds.inc({ check }, 0)

@@ -14,8 +14,8 @@ const DOCS_POLICY = [
 
 const ABOUT = `Submit tasks, watch them, set limits.
 
-A key is sent as \`Authorization: Bearer KEY\`. Each call names the scope that the key needs. Pages log in for a cookie.
-Errors are problem documents (RFC 9457): programs decide by \`code\`, \`errors\` names each field that is wrong.`
+Send a key as \`Authorization: Bearer KEY\`. Each call names the required scope. Pages log in for a cookie.
+Errors are problem documents (RFC 9457): \`code\` is stable, and \`errors\` lists the invalid fields.`
 
 /** Where callers show who they are. A server without access control asks for none of them. */
 const SECURITY_SCHEMES = {
@@ -24,7 +24,7 @@ const SECURITY_SCHEMES = {
     type: 'apiKey',
     in: 'cookie',
     name: 'xqueue_session',
-    description: 'What POST /api/v1/session sets, for pages of this server',
+    description: 'Set by POST /api/v1/session, for pages of this server',
   },
   token: {
     type: 'apiKey',

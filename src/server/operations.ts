@@ -11,13 +11,13 @@ export interface Operation {
 
 export const TAGS = {
   Tasks: 'Submit tasks, list them, cancel and retry them.',
-  Batches: 'Tasks that were submitted under one name, as one.',
-  Types: 'Task types: what waits, what runs, limits and rates.',
-  Schedules: 'Tasks that are submitted again and again.',
-  Leases: 'Workers in any language: take tasks, report what came of them.',
+  Batches: 'Tasks that were submitted under one name.',
+  Types: 'Task types with their figures, limits and rates.',
+  Schedules: 'Recurring tasks.',
+  Leases: 'Workers in any language: take tasks and report outcomes.',
   Events: 'Status changes as they happen.',
-  Session: 'Who calls, and the login of pages.',
-  Keys: 'Keys and sessions: list and revoke them.',
+  Session: 'The current caller, and the login of pages.',
+  Keys: 'List and revoke keys and sessions.',
   System: 'Health, statistics and metrics.',
 } as const
 

@@ -18,7 +18,7 @@ const POLICY = [
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 ].join('; ')
 const NOT_BUILT =
-  '<!doctype html><title>XQueue</title><p>The dashboard is not built: run <code>npm run dashboard</code>.'
+  '<!doctype html><title>XQueue</title><p>The dashboard has not been built: run <code>npm run dashboard</code>.'
 
 /** The dashboard at `/`: a few files that were compressed when they were built, and where it finds its broker. */
 export function pageRoutes({ live, version }: ServerContext): Route[] {
@@ -35,7 +35,7 @@ export function pageRoutes({ live, version }: ServerContext): Route[] {
     method: 'GET',
     url: '/live.json',
     scope: 'open',
-    summary: 'Where the dashboard finds MQTT',
+    summary: 'MQTT connection of the dashboard',
     hidden: true,
     handler: async () => liveJson,
   }

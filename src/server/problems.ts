@@ -31,8 +31,8 @@ function answerNoSuchCall(server: FastifyInstance, request: FastifyRequest, repl
   const path = request.url.split('?')[0]!
   const allow = methodsOf(server, path)
   const isVersioned = methodsOf(server, `/api/v1${path}`).includes(request.method)
-  const remedy = isVersioned ? `it is at /api/v1${withoutTokens(path)}` : 'see /docs for every call'
-  const detail = `there is no ${request.method} ${withoutTokens(path)}: ${remedy}`
+  const remedy = isVersioned ? `use /api/v1${withoutTokens(path)}` : 'see /docs for all calls'
+  const detail = `${request.method} ${withoutTokens(path)} does not exist: ${remedy}`
   if (allow.length === 0) return sendProblem(reply, request, new XQueueError('not_found', detail))
   reply.header('Allow', allow.join(', '))
   return sendProblem(reply, request, new XQueueError('method_not_allowed', detail, { allow }))
@@ -124,7 +124,7 @@ function refusalOf(code: ErrorCode, error: FastifyError, request: FastifyRequest
   if (!request) return error.message
   if (code === 'too_large') {
     const bytesMax = request.routeOptions.bodyLimit
-    return `the body has more than ${bytesMax} bytes: send less at once, or keep the data elsewhere`
+    return `the body has more than ${bytesMax} bytes: send less data, or store the data elsewhere`
   }
   const type = request.headers['content-type']?.slice(0, 80)
   const has = type ? `Content-Type ${type}` : 'no Content-Type'
@@ -163,12 +163,12 @@ function inOurWords({ keyword, params, schema }: Validation): {
       return { told: `must be one of ${(schema as unknown[]).join(', ')}` }
     case 'uniqueItems': {
       const { i, j } = params as { i: number; j: number }
-      return { told: `has the same twice, at ${Math.min(i, j)} and ${Math.max(i, j)}: name each once` }
+      return { told: `has equal entries at ${Math.min(i, j)} and ${Math.max(i, j)}: use each once` }
     }
     case 'type':
       return { told: Array.isArray(schema) ? `must be ${schema.join(' or ')}` : undefined }
     case 'anyOf':
-      return { told: 'needs one of the fields that are missing' }
+      return { told: 'lacks one of the alternative fields' }
     default:
       return {}
   }

@@ -8,7 +8,7 @@ import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '..
 export const CURSOR_FORMAT = 'cursor'
 /** Each task that is left out is read: beyond this, `cursor` is the way. */
 const OFFSET_MAX = 10_000
-const TAG_FILTER = 'key:value; a colon in the key is written as \\:'
+const TAG_FILTER = 'key:value; write a colon in the key as \\:'
 const closed = { additionalProperties: false }
 
 /** Titles are the names of schemas in the document. */
@@ -28,7 +28,7 @@ export const FilterSchema = Type.Object(
 export const BulkSchema = Type.Object(
   {
     ...FilterSchema.properties,
-    dry_run: Type.Optional(Type.Boolean({ description: 'true: change nothing, only count the matching tasks' })),
+    dry_run: Type.Optional(Type.Boolean({ description: 'true: count the matching tasks without changing them' })),
   },
   { ...closed, title: 'TaskFilter' },
 )
@@ -38,10 +38,10 @@ export const ListSchema = Type.Object(
     ...FilterSchema.properties,
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000, default: 50 })),
     offset: Type.Optional(
-      Type.Integer({ minimum: 0, maximum: OFFSET_MAX, description: 'Tasks to leave out; better use `cursor`' }),
+      Type.Integer({ minimum: 0, maximum: OFFSET_MAX, description: 'Number of tasks to skip; prefer `cursor`' }),
     ),
     cursor: Type.Optional(
-      Type.String({ maxLength: 200, format: CURSOR_FORMAT, description: 'next_cursor of the page before' }),
+      Type.String({ maxLength: 200, format: CURSOR_FORMAT, description: 'next_cursor of the previous page' }),
     ),
   },
   closed,

@@ -19,7 +19,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
       method: 'GET',
       url: '/api/v1/session',
       scope: 'open',
-      summary: 'Who calls, and what they may do',
+      summary: 'Get the current caller and its rights',
       answers: ANSWERS.session,
       handler: async ({ principal }) => ({
         access_control: access !== null,
@@ -34,7 +34,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
       method: 'POST',
       url: '/api/v1/session',
       scope: 'open',
-      summary: 'Log in with a key; answers with a cookie',
+      summary: 'Log in with a key; sets a cookie',
       body: Type.Object(
         { key: Type.String({ minLength: 1, maxLength: KEY_CHARS_MAX, description: 'An API key or a token (JWT)' }) },
         { additionalProperties: false },
@@ -45,7 +45,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
         if (!access) return { access_control: false, name: null, scopes: SCOPES, expires_at: null }
         const { key } = request.body as { key: string }
         const principal = await access.authenticate(key.trim())
-        if (principal.interests) throw notAccepted('a subscription token opens no session: log in with a key')
+        if (principal.interests) throw notAccepted('a subscription token cannot open a session: log in with a key')
         const { token, expiresAt } = await access.openSession(principal)
         request.principal = principal
         const seconds = Math.floor((expiresAt - Date.now()) / 1_000)
@@ -58,7 +58,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
       method: 'DELETE',
       url: '/api/v1/session',
       scope: 'open',
-      summary: 'Log out: the session ends in every process',
+      summary: 'Log out: ends the session in all processes',
       answers: ANSWERS.loggedOut,
       handler: async (request, reply) => {
         const { principal } = request

@@ -43,11 +43,11 @@ const answer: RequestListener = ({ url = '' }, response) => {
     json(200, 'application/json', { status: 'alive' })
     return
   }
-  const detail = 'the process starts and waits for its store: try again in a moment'
+  const detail = 'the process is starting and waits for its store: repeat the call in a moment'
   const error = new XQueueError('engine_unavailable', detail, { retry_after: RETRY_AFTER_S })
   json(error.status, 'application/problem+json', {
     type: 'about:blank',
-    title: 'The engine cannot be reached',
+    title: 'Engine unavailable',
     status: error.status,
     detail,
     code: error.code,

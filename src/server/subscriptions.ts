@@ -13,7 +13,7 @@ import { noType } from './types.ts'
 
 const NAMES_MAX = 100
 const NOT_BY_TOPICS =
-  'a broker outside of this server cannot hold back what this key may not see: use a key with `read` and without ' +
+  'an external broker cannot filter messages by the bounds of this key: use a key with `read` and without ' +
   'groups, or name tasks'
 const TTL_MS = { default: 3_600_000, least: 1_000, most: 86_400_000 }
 const TaskId = Type.String({ pattern: '^[^\\s/+#]{1,100}$' })
@@ -32,7 +32,7 @@ export function subscriptionRoutes({ engine, access, live, types, hasTls, basePa
       method: 'POST',
       url: '/api/v1/subscriptions',
       scope: 'read',
-      summary: 'A token with which a page may listen to some tasks, or to some types, over MQTT or /api/v1/events',
+      summary: 'Create a token for a page to subscribe to some tasks or types, over MQTT or /api/v1/events',
       body: Type.Object(
         {
           task_ids: listOf(TaskId),
@@ -52,8 +52,8 @@ export function subscriptionRoutes({ engine, access, live, types, hasTls, basePa
         const principal = request.principal!
         const sight = sightOf(principal)
         const interests: Interests = { ...interestsOf(input), ...(sight.isFull ? {} : { isView: true }) }
-        if (!access) throw new XQueueError('access_control_off', 'everybody may listen here: subscribe without a token')
-        if (!live) throw new XQueueError('mqtt_off', 'this server publishes nothing over MQTT: start it with --mqtt')
+        if (!access) throw new XQueueError('access_control_off', 'access control is off: subscribe without a token')
+        if (!live) throw new XQueueError('mqtt_off', 'MQTT is off: start the server with --mqtt')
         if (sight.bounds) await refuseForeign(engine, types, input)
         // Another broker goes by topics alone.
         const isOurs = live.browser !== null

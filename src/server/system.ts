@@ -17,7 +17,7 @@ function getStats({ engine, instanceId, startedAt }: ServerContext): Route {
     method: 'GET',
     url: '/api/v1/stats',
     scope: 'read',
-    summary: 'Counts and rates over all processes',
+    summary: 'Get counts and rates over all processes',
     answers: ANSWERS.stats,
     handler: () => readStats(engine, instanceId, startedAt),
   }
@@ -29,7 +29,7 @@ function getHealth({ engine, version, startedAt, live }: ServerContext): Route {
     method: 'GET',
     url: '/api/v1/health',
     scope: 'open',
-    summary: 'Whether tasks can be accepted and kept',
+    summary: 'Get whether tasks can be accepted and stored',
     answers: ANSWERS.health,
     handler: async (request, reply) => {
       // Anybody may ask, and a look writes to the disk: those that nobody knows share one for a second.
@@ -65,7 +65,7 @@ function getLiveness(): Route {
     method: 'GET',
     url: '/api/v1/live',
     scope: 'open',
-    summary: 'Whether the process runs',
+    summary: 'Get whether the process runs',
     answers: ANSWERS.alive,
     handler: async () => ({ status: 'alive' }),
   }
@@ -76,7 +76,7 @@ function getStream({ engine }: ServerContext): Route {
     method: 'GET',
     url: '/api/v1/stream',
     scope: 'read',
-    summary: "The waiting work in the engine's own terms",
+    summary: "Get the engine's own figures about waiting tasks",
     answers: ANSWERS.stream,
     handler: async () => ({ stream_info: (await engine.stats()).stream }),
   }
@@ -87,7 +87,7 @@ function listWorkers({ engine, startedAt }: ServerContext): Route {
     method: 'GET',
     url: '/api/v1/workers',
     scope: 'read',
-    summary: 'The live workers over all processes',
+    summary: 'List the live workers over all processes',
     answers: ANSWERS.workers,
     handler: async () => {
       const workers = await engine.workers()

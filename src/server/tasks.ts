@@ -126,7 +126,7 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
       method: 'POST',
       url: '/api/v1/tasks/batch',
       scope: 'submit',
-      summary: 'Submit many tasks: all or none',
+      summary: 'Submit many tasks: accepts all or none',
       body: Type.Object(
         { tasks: Type.Array(TaskInputSchema, { minItems: 1, maxItems: TASK_LIMITS.batchTasksMax }) },
         { additionalProperties: false },
@@ -146,7 +146,7 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
       method: 'GET',
       url: '/api/v1/tasks',
       scope: 'read',
-      summary: 'List tasks: newest first, pending ones in the order they will run',
+      summary: 'List tasks, newest first; pending tasks in the order of their starts',
       querystring: ListSchema,
       answers: ANSWERS.tasks,
       refusals: ['invalid_cursor'],
@@ -164,7 +164,7 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
       method: 'GET',
       url: '/api/v1/tasks/:id',
       scope: 'read',
-      summary: 'One task',
+      summary: 'Get a task',
       params: IdParams,
       answers: ANSWERS.task,
       refusals: ['not_found'],
@@ -179,7 +179,7 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
       method: 'GET',
       url: '/api/v1/tasks/:id/explain',
       scope: 'read',
-      summary: 'Why a task is not running',
+      summary: 'Explain why a task is not running',
       params: IdParams,
       answers: ANSWERS.explanation,
       refusals: ['not_found'],
@@ -231,7 +231,7 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
       method: 'POST',
       url: '/api/v1/tasks/cancel',
       scope: 'admin',
-      summary: 'Cancel all that fit',
+      summary: 'Cancel all matching tasks',
       body: BulkSchema,
       answers: ANSWERS.bulk,
       handler: changeMany('cancel'),
@@ -240,7 +240,7 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
       method: 'POST',
       url: '/api/v1/tasks/retry',
       scope: 'admin',
-      summary: 'Retry all that fit',
+      summary: 'Retry all matching tasks',
       body: BulkSchema,
       answers: ANSWERS.bulk,
       handler: changeMany('retry'),
@@ -249,11 +249,11 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
 }
 
 function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string {
-  if (change === 'cancel') return 'it has ended already'
+  if (change === 'cancel') return 'it has already ended'
   if (after.length === 0 || !RETRYABLE_STATUSES.includes(status as never)) {
-    return 'only failed, canceled and timeout can be retried'
+    return 'only failed, canceled and timed-out tasks can be retried'
   }
-  return 'what it waited for is no longer kept and had not succeeded, so it would wait for ever: submit it anew'
+  return 'a task in its after ended without success and has been deleted: submit it again'
 }
 
 /** Key and value; in the key `\:` stands for a colon. */
@@ -282,7 +282,10 @@ function filterOf({ status, type, tag, group, batch }: Filter): TaskFilter {
 }
 
 export function noTask(id: string): XQueueError {
-  return new XQueueError('not_found', `there is no task ${JSON.stringify(id)}: it never was, or retention removed it`)
+  return new XQueueError(
+    'not_found',
+    `task ${JSON.stringify(id)} not found: it may have been deleted after its retention time`,
+  )
 }
 
 function withHeaderKey(input: TaskInput, header: string | string[] | undefined): TaskInput {
@@ -290,7 +293,7 @@ function withHeaderKey(input: TaskInput, header: string | string[] | undefined):
   const key = String(header)
   const { idempotency_key = key } = input
   if (idempotency_key !== key) {
-    throw new XQueueError('invalid_request', 'Idempotency-Key and idempotency_key differ: give one of them')
+    throw new XQueueError('invalid_request', 'Idempotency-Key and idempotency_key differ: send only one of them')
   }
   if (key.length === 0 || key.length > TASK_LIMITS.idempotencyKeyCharsMax) {
     const allowed = `1 to ${TASK_LIMITS.idempotencyKeyCharsMax} characters`

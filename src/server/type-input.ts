@@ -26,7 +26,7 @@ const timeoutCeiling = (title: string, field: 'queueTimeoutMs' | 'processTimeout
 export const TypeInputSchema = Type.Object(
   {
     declared: Type.Optional(
-      Type.Boolean({ default: true, description: 'false: it is known only as long as workers serve it' }),
+      Type.Boolean({ default: true, description: 'false: the type is known only while workers run it' }),
     ),
     ceilings: Type.Optional(
       Type.Object(
@@ -35,9 +35,9 @@ export const TypeInputSchema = Type.Object(
           priority: ceiling('priority'),
           queue_timeout: timeoutCeiling('QueueTimeoutCeiling', 'queueTimeoutMs'),
           process_timeout: timeoutCeiling('ProcessTimeoutCeiling', 'processTimeoutMs'),
-          payload_bytes: ceiling('payloadBytes', 'Of the payload as JSON'),
+          payload_bytes: ceiling('payloadBytes', 'Size of the payload as JSON'),
         },
-        { additionalProperties: false, description: 'What is left out stays; null removes a ceiling' },
+        { additionalProperties: false, description: 'Missing fields stay unchanged; null removes a ceiling' },
       ),
     ),
   },

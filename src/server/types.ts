@@ -58,7 +58,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'GET',
       url: '/api/v1/handlers',
       scope: 'read',
-      summary: 'The task types that can be submitted',
+      summary: 'List the task types that can be submitted',
       answers: ANSWERS.handlers,
       handler: async () => {
         const handlers = (await engine.types()).map(({ type }) => type)
@@ -69,7 +69,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'GET',
       url: '/api/v1/types',
       scope: 'read',
-      summary: 'Each type: what waits, what runs, its limit and its rates',
+      summary: 'List the types with their figures, limits and rates',
       answers: ANSWERS.types,
       handler: async () => {
         const types = (await engine.types()).map(typeJson)
@@ -80,7 +80,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'POST',
       url: '/api/v1/types/:type',
       scope: 'admin',
-      summary: 'Declare a type, so that it is known without a worker; set the most that its tasks may ask for',
+      summary: 'Declare a type without a worker, and set the ceilings of its tasks',
       params: TypeParams,
       body: TypeInputSchema,
       answers: ANSWERS.type,
@@ -98,7 +98,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'POST',
       url: '/api/v1/types/:type/pause',
       scope: 'admin',
-      summary: 'Accept tasks of a type, start none',
+      summary: 'Pause a type: accept tasks, start none',
       params: TypeParams,
       answers: ANSWERS.type,
       refusals: ['not_found'],
@@ -108,7 +108,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'POST',
       url: '/api/v1/types/:type/resume',
       scope: 'admin',
-      summary: 'Start tasks of a type again',
+      summary: 'Resume a type',
       params: TypeParams,
       answers: ANSWERS.type,
       refusals: ['not_found'],
@@ -118,7 +118,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'POST',
       url: '/api/v1/types/:type/rate',
       scope: 'admin',
-      summary: 'Start at most `max` tasks of a type in any window of `per`, over all processes; max null removes it',
+      summary: 'Set a rate: at most `max` starts in any window of `per`, over all processes; max null removes it',
       params: TypeParams,
       body: Type.Object(
         {
@@ -142,7 +142,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'GET',
       url: '/api/v1/concurrency',
       scope: 'read',
-      summary: 'Every limit, and what is in use of it',
+      summary: 'List all limits with their use',
       answers: ANSWERS.limits,
       handler: async () => {
         const limited = (await engine.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
@@ -157,7 +157,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'GET',
       url: '/api/v1/concurrency/:type',
       scope: 'read',
-      summary: "A type's limit and who holds its permits",
+      summary: "Get a type's limit and the holders of its permits",
       params: TypeParams,
       answers: ANSWERS.limit,
       refusals: ['not_found'],
@@ -177,7 +177,7 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'POST',
       url: '/api/v1/concurrency',
       scope: 'admin',
-      summary: "Set a type's limit over all processes, and that of each of its groups; null removes it",
+      summary: 'Set the limits of a type and of each of its groups, over all processes; null removes a limit',
       body: Type.Object(
         {
           task_type: Type.String({ minLength: 1 }),
@@ -209,12 +209,12 @@ async function refuseManyDeclared(engine: ServerContext['engine'], type: string)
   if ((await engine.types({ names: [type] })).length > 0) return
   const { length } = await engine.types()
   if (length < DECLARED_MAX) return
-  const remedy = 'undo declarations that are not needed (`xqueue declare TYPE --undo`)'
-  throw new XQueueError('too_many_types', `there are ${length} task types and may be ${DECLARED_MAX}: ${remedy}`)
+  const remedy = 'remove unneeded declarations (`xqueue declare TYPE --undo`)'
+  throw new XQueueError('too_many_types', `there are ${length} task types, the maximum is ${DECLARED_MAX}: ${remedy}`)
 }
 
 export function noType(type: string): XQueueError {
-  return new XQueueError('not_found', `there is no task type ${JSON.stringify(type)}: see /api/v1/types`)
+  return new XQueueError('not_found', `task type ${JSON.stringify(type)} not found: see /api/v1/types`)
 }
 
 /** The value of a field of a type, as the audit log names it. */
@@ -238,5 +238,5 @@ function rateOf({ max, per }: RateInput): Rate | null {
 /** A name is shown to everybody: one that somebody took from the wrong variable must not be kept. */
 function refuseSecret(type: string): void {
   if (withoutTokens(type) === type) return
-  throw new XQueueError('invalid_request', 'the type has the form of a key or token: give it the name of a task type')
+  throw new XQueueError('invalid_request', 'the type looks like a key or token: use the name of a task type')
 }

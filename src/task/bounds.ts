@@ -46,11 +46,11 @@ export function boundsOf(types: readonly string[] | undefined, groups: readonly 
     if (names === undefined) return null
     const most = BOUNDS_LIMITS[of]
     if (names.length === 0 || names.length > most) {
-      throw new XQueueError('invalid_config', `${of} has ${names.length} names: give 1 to ${most}`)
+      throw new XQueueError('invalid_config', `${of} has ${names.length} names: use 1 to ${most}`)
     }
     const wrong = names.find((name) => !fits(name))
     if (wrong === undefined) return [...new Set(names)]
-    const form = of === 'types' ? 'a task type, or the beginning of one with * after it' : '1 to 128 characters'
+    const form = of === 'types' ? 'a task type, or a prefix of one followed by *' : '1 to 128 characters'
     throw new XQueueError('invalid_config', `${of} has ${JSON.stringify(wrong)}: each name must be ${form}`)
   }
   return {

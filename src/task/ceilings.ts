@@ -80,7 +80,7 @@ export function aboveCeilings(spec: TaskSpec, payloadBytes: number, ceilings: Ce
     const value = name === 'payloadBytes' ? payloadBytes : spec[name]
     const ceiling = ceilings[name]!
     if (!isAbove(name, value, ceiling)) continue
-    const remedy = `ask for less, or raise the ceiling with POST /api/v1/types/${spec.type}`
+    const remedy = `use a lower value, or raise the ceiling with POST /api/v1/types/${spec.type}`
     const what = `${said(name, value)}, above the ceiling of ${inUnit(name, ceiling)}`
     errors.push({ path: at + API_NAMES[name], message: `${what} for tasks of the type "${spec.type}": ${remedy}` })
   }

@@ -46,6 +46,6 @@ function invalid(value: unknown, why: string): XQueueError {
   const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value).slice(0, 80)
   return new XQueueError(
     'invalid_duration',
-    `${shown} ${why}: give seconds as a number, or units as in "90s" or "1h30m"`,
+    `${shown} ${why}: use seconds as a number, or units such as "90s" or "1h30m"`,
   )
 }

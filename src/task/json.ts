@@ -8,7 +8,7 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 const LEVELS_MAX = 128
 export const TOO_DEEP = `is nested deeper than ${LEVELS_MAX} levels`
 /** What is said of text with a lone surrogate. */
-export const ILL_FORMED = 'holds half a surrogate pair, which is no Unicode: cut text between characters'
+export const ILL_FORMED = 'contains an unpaired surrogate, which is not valid Unicode: cut text between characters'
 const REMEDY = 'send it as a string'
 
 /** What is wrong with a value, and where in it: `path` as in `cards[2].number`, '' for the value itself. */
@@ -26,9 +26,11 @@ export function faultIn(value: unknown, levels = LEVELS_MAX): JsonFault | null {
     case 'string':
       return value.isWellFormed() ? null : { path: '', message: ILL_FORMED }
     case 'number':
-      return Number.isFinite(value) ? null : { path: '', message: `is ${value}, which JSON cannot carry: ${REMEDY}` }
+      return Number.isFinite(value)
+        ? null
+        : { path: '', message: `is ${value}, which JSON cannot represent: ${REMEDY}` }
     case 'bigint':
-      return { path: '', message: `is a BigInt, which JSON cannot carry: ${REMEDY}` }
+      return { path: '', message: `is a BigInt, which JSON cannot represent: ${REMEDY}` }
     case 'object':
       return value === null ? null : faultInside(value, levels)
     default:
@@ -59,8 +61,8 @@ function faultInside(value: object, levels: number): JsonFault | null {
 /** JSON writes these as `{}`, without a word. */
 function emptied(value: Map<unknown, unknown> | Set<unknown>): string {
   return value instanceof Map
-    ? 'is a Map, which JSON writes as {}: give Object.fromEntries(map)'
-    : 'is a Set, which JSON writes as {}: give [...set]'
+    ? 'is a Map, which JSON writes as {}: use Object.fromEntries(map)'
+    : 'is a Set, which JSON writes as {}: use [...set]'
 }
 
 /** Where a value holds a Map or a Set that its JSON has lost. What writes itself (`toJSON`) is left alone. */
@@ -125,7 +127,7 @@ export function write(value: unknown): { written: JsonText } | { fault: JsonFaul
   if (isJsonText(value)) return { written: value }
   try {
     const text = JSON.stringify(value) as string | undefined
-    if (text === undefined) return { fault: { path: '', message: `is a ${typeof value}, which JSON cannot carry` } }
+    if (text === undefined) return { fault: { path: '', message: `is a ${typeof value}, which JSON cannot represent` } }
     if (isTooDeep(text)) return { fault: { path: '', message: TOO_DEEP } }
     const lost = emptiedIn(value, text)
     if (lost) return { fault: lost }
@@ -237,7 +239,7 @@ function changedNumber(text: string): JsonFault | null {
 function faultOfNumber(value: unknown): JsonFault | null {
   if (typeof value !== 'object' || value === null) return null
   if (value instanceof ChangedNumber) {
-    return { path: '', message: `is ${value.source.slice(0, 40)}, which a number does not keep: ${REMEDY}` }
+    return { path: '', message: `is ${value.source.slice(0, 40)}, which a number cannot represent: ${REMEDY}` }
   }
   for (const [key, inner] of Object.entries(value)) {
     const fault = faultOfNumber(inner)

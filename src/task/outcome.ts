@@ -4,7 +4,7 @@ import type { Status, TimeoutReason } from './status.ts'
 import { TASK_LIMITS } from './task.ts'
 
 /** The error of a task that ended in `timeout` before its first start. */
-export const WAITED_TOO_LONG = 'it waited longer than its queue_timeout for a worker'
+export const WAITED_TOO_LONG = 'the task waited longer than its queue_timeout for a worker'
 
 /**
  * What a lease is settled with. `released` gives the task back untouched (shutdown, deploy). A cancelled task ends as
@@ -22,7 +22,8 @@ export function failureOf(
   error: string,
   { retry, delayMs, unusable }: { retry: boolean; delayMs: number | null; unusable: string | null },
 ): Outcome {
-  const note = unusable === null ? '' : `(a delay of ${unusable} is none up to 366 days: the type's back-off is used) `
+  const note =
+    unusable === null ? '' : `(the delay ${unusable} is not valid, use at most 366 days: the type's back-off applies) `
   return { kind: 'failure', error: bounded(note + error), retry, delayMs }
 }
 
@@ -114,7 +115,7 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
     case 'lost': {
       const lostLeases = task.lostLeases + 1
       if (lostLeases < policy.lostLeasesMax) return { ...same, lostLeases, status: 'pending' }
-      const error = `poison: ${lostLeases} workers were lost while running it (max_deliveries)`
+      const error = `poison: ${lostLeases} workers were lost while they ran the task (max_deliveries)`
       return { ...same, lostLeases, status: 'failed', error }
     }
   }

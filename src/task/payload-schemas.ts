@@ -15,7 +15,7 @@ export class PayloadSchemas {
     } catch {
       return [] // A schema without an end, as in {"$ref": "#"}: that, too, is left to the worker.
     }
-    return (validate.errors ?? []).map(({ instancePath, message = 'does not fit' }) => ({
+    return (validate.errors ?? []).map(({ instancePath, message = 'is not valid' }) => ({
       path: `payload${instancePath.replaceAll('/', '.')}`,
       message,
     }))

@@ -19,7 +19,7 @@ export function reportedProgress(value: unknown): Reported {
   if (!text.startsWith('{')) return { ignored: 'it is neither a number nor an object' }
   const bytes = Buffer.byteLength(text)
   const { progressBytesMax } = TASK_LIMITS
-  if (bytes > progressBytesMax) return { ignored: `it has ${bytes} bytes and may have ${progressBytesMax}` }
+  if (bytes > progressBytesMax) return { ignored: `it has ${bytes} bytes, the maximum is ${progressBytesMax}` }
   return { progress: outcome.written }
 }
 

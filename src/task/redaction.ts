@@ -41,8 +41,8 @@ export function redactionOf(paths: readonly string[]): Redact {
 function readPath(path: string): Hidden {
   const [field, ...steps] = path.split('.')
   if (FIELDS.includes(field as Field) && steps.every((step) => NAME.test(step))) return { field: field as Field, steps }
-  const allowed = `a path begins with one of ${FIELDS.join(', ')}, as in payload.password or payload.cards.*.number`
-  throw new XQueueError('invalid_config', `redact has the path "${path}": ${allowed}`)
+  const allowed = `begin the path with one of ${FIELDS.join(', ')}, as in payload.password or payload.cards.*.number`
+  throw new XQueueError('invalid_config', `redact contains the path "${path}": ${allowed}`)
 }
 
 /** Copies only what lies on the way to something hidden. */

@@ -42,16 +42,20 @@ const closed = { additionalProperties: false }
 const id = Type.String({
   maxLength: 100,
   pattern: TYPE_PATTERN.source,
-  description: 'A name of your choice, of the form of a type',
+  description: 'Name of the schedule, with the same characters as a type',
 })
 
 const timingFields = {
   cron: Type.String({
     maxLength: CRON_CHARS_MAX,
     format: CRON_FORMAT,
-    description: 'Five fields, as in "30 2 * * MON-FRI"',
+    description: 'Five fields, such as "30 2 * * MON-FRI"',
   }),
-  timezone: Type.String({ maxLength: 60, format: TIMEZONE_FORMAT, description: 'IANA name, with cron; default UTC' }),
+  timezone: Type.String({
+    maxLength: 60,
+    format: TIMEZONE_FORMAT,
+    description: 'IANA time zone of cron (default: UTC)',
+  }),
   every: durationOf({ title: 'Interval', least: EVERY_MS_MIN, most: TASK_LIMITS.durationMsMax }),
 }
 /** A cron with its zone, or an interval. */
@@ -61,8 +65,10 @@ const anyTiming = [{ required: ['cron'] }, { required: ['every'] }]
 const changeFields = {
   ...taskFields,
   ...timingFields,
-  catch_up: Type.Enum([...CATCH_UPS], { description: 'What becomes of ticks that nobody was there for; default one' }),
-  overlap: Type.Enum([...OVERLAPS], { description: 'skip: no task while the last one has not ended; default allow' }),
+  catch_up: Type.Enum([...CATCH_UPS], { description: 'Handling of missed ticks (default: one)' }),
+  overlap: Type.Enum([...OVERLAPS], {
+    description: 'skip: no task while the previous one has not ended (default: allow)',
+  }),
   paused: Type.Boolean(),
 }
 
@@ -158,7 +164,8 @@ export function timingOf({ cron, timezone, every }: TimingInput): Timing {
     return timing
   }
   if (timezone !== undefined) throw timezoneAlone()
-  if (every === undefined) throw invalidField('cron', 'is required, as in "30 2 * * MON-FRI", or every, as in "15m"')
+  if (every === undefined)
+    throw invalidField('cron', 'is required, such as "30 2 * * MON-FRI", or use every, such as "15m"')
   let everyMs: number
   try {
     everyMs = parseDurationMs(every)
@@ -221,8 +228,8 @@ async function taskOf(input: TaskInput, known: KnownType | null): Promise<Schedu
   const { delayMs: _, runAt: __, idempotencyKey: ___, after: ____, onFailure: _____, batch: ______, ...task } = spec
   const bytes = Buffer.byteLength(JSON.stringify(task.payload))
   if (bytes <= SCHEDULE_LIMITS.payloadBytesMax) return task
-  const detail = `payload has ${bytes} bytes, and that of a schedule may have ${SCHEDULE_LIMITS.payloadBytesMax}`
-  throw new XQueueError('too_large', `${detail}: keep the data elsewhere and say where it is`)
+  const detail = `payload has ${bytes} bytes, the maximum of a schedule is ${SCHEDULE_LIMITS.payloadBytesMax}`
+  throw new XQueueError('too_large', `${detail}: store the data elsewhere and submit a reference`)
 }
 
 /** Without what is undefined. */

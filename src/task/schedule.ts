@@ -84,7 +84,7 @@ export function changedSchedule(schedule: Schedule, changes: ScheduleChanges, no
 }
 
 export function noSchedule(id: string): XQueueError {
-  return new XQueueError('not_found', `there is no schedule ${JSON.stringify(id)}: see /api/v1/schedules`)
+  return new XQueueError('not_found', `schedule ${JSON.stringify(id)} not found: see /api/v1/schedules`)
 }
 
 /** Whether a schedule is asked for that is there already. */

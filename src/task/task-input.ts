@@ -31,13 +31,13 @@ export const GroupSchema = Type.String({
   minLength: 1,
   maxLength: TASK_LIMITS.groupCharsMax,
   pattern: NO_CONTROLS,
-  description: 'Tenant, account or customer: the groups of a type take turns, and may have a limit of their own',
+  description: 'Tenant, account or customer; the groups of a type take turns and can have their own limit',
 })
 export const BatchSchema = Type.String({
   minLength: 1,
   maxLength: TASK_LIMITS.groupCharsMax,
   pattern: NO_DOTS,
-  description: 'A name that tasks are counted, listed, canceled and retried under together',
+  description: 'Name under which tasks are counted, listed, canceled and retried together',
 })
 
 /** A filter by a tag. */
@@ -45,11 +45,12 @@ export const TAG_FILTER_PATTERN = '^([^:]|\\\\:)+:'
 
 /** What is told of a text that does not fit a pattern or a format of these schemas. */
 export const FORMS: Readonly<Record<string, string>> = {
-  [TYPE_PATTERN.source]: 'must be letters, digits and . _ : - after a first letter or digit, as in daily-report',
-  [NO_CONTROLS]: 'must not have control characters',
-  [NO_DOTS]: 'must not have control characters, nor be . or ..',
-  [TAG_FILTER_PATTERN]: 'must be key:value, as in customer:7',
-  'date-time': 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z',
+  [TYPE_PATTERN.source]:
+    'must begin with a letter or digit, followed by letters, digits and . _ : -, such as daily-report',
+  [NO_CONTROLS]: 'must not contain control characters',
+  [NO_DOTS]: 'must not contain control characters and must not be . or ..',
+  [TAG_FILTER_PATTERN]: 'must be key:value, such as customer:7',
+  'date-time': 'must be an RFC 3339 time, such as 2030-01-31T12:00:00Z',
 }
 
 /** Queues with priorities up to 10 are common, the Go XQueue among them: its highest one is ours. */
@@ -65,18 +66,22 @@ const TaskReferenceSchema = Type.Unsafe<string | number>({
 
 export const TaskInputSchema = Type.Object(
   {
-    type: Type.String({ minLength: 1, maxLength: TASK_LIMITS.typeCharsMax, description: 'A registered task type' }),
-    payload: Type.Unsafe<unknown>({ description: 'Any JSON; default {}' }),
+    type: Type.String({ minLength: 1, maxLength: TASK_LIMITS.typeCharsMax, description: 'Task type' }),
+    payload: Type.Unsafe<unknown>({ description: 'Any JSON (default: {})' }),
     priority: Type.Integer({
       minimum: 0,
       maximum: PRIORITY_ACCEPTED_MAX,
-      description: 'Higher runs first; 10 counts as 9',
+      description: 'Tasks with a higher priority run first; 10 counts as 9',
     }),
     max_retry: Type.Integer({ minimum: 0, maximum: TASK_LIMITS.retryMax }),
     queue_timeout: DurationSchema,
     process_timeout: DurationSchema,
     delay: DurationSchema,
-    run_at: Type.String({ maxLength: 40, format: 'date-time', description: 'Instead of delay; up to 366 days ahead' }),
+    run_at: Type.String({
+      maxLength: 40,
+      format: 'date-time',
+      description: 'Time of the start, instead of delay; up to 366 days ahead',
+    }),
     tags: Type.Record(
       Type.String({ minLength: 1, maxLength: TASK_LIMITS.tagKeyCharsMax }),
       Type.String({ maxLength: TASK_LIMITS.tagValueCharsMax }),
@@ -87,11 +92,11 @@ export const TaskInputSchema = Type.Object(
     after: Type.Array(TaskReferenceSchema, {
       maxItems: TASK_LIMITS.afterMax,
       uniqueItems: true,
-      description: 'Tasks to wait for: ids, or in a batch also the places of earlier ones in it, from 0',
+      description: 'Tasks to wait for: ids, or in a batch also positions of earlier tasks, from 0',
     }),
     on_failure: Type.Enum([...ON_FAILURE], {
       description:
-        'When one of those ends without success: be canceled too (default), run all the same, or wait for it',
+        'If one of these ends without success: cancel the task (default), run it anyway, or wait for a retry',
     }),
     batch: BatchSchema,
   },
@@ -150,8 +155,11 @@ export function refuseManyEdges(tasks: readonly unknown[]): void {
     if (Array.isArray(after)) edges += after.length
   }
   if (edges <= TASK_LIMITS.edgesMax) return
-  const detail = `the tasks name ${edges} others in \`after\` and may name ${TASK_LIMITS.edgesMax} in one call`
-  throw new XQueueError('too_large', `${detail}: submit them in parts, or let them wait for a task in between`)
+  const detail = `\`after\` has ${edges} entries in all tasks of this call, the maximum is ${TASK_LIMITS.edgesMax}`
+  throw new XQueueError(
+    'too_large',
+    `${detail}: submit the tasks in several calls, or let them wait for an intermediate task`,
+  )
 }
 
 /**
@@ -181,7 +189,7 @@ export async function specOf(
   const delayMs = ms('delay')
   const runAt = input.run_at === undefined ? null : parseTime(input.run_at)
   if (runAt === undefined) {
-    errors.push({ path: `${at}run_at`, message: 'is no RFC 3339 time, as in 2030-01-31T12:00:00Z' })
+    errors.push({ path: `${at}run_at`, message: 'must be an RFC 3339 time, such as 2030-01-31T12:00:00Z' })
   } else if (runAt !== null && delayMs !== undefined) {
     errors.push({ path: `${at}run_at`, message: 'cannot be given together with delay' })
   } else if (runAt !== null && runAt > Date.now() + TASK_LIMITS.durationMsMax) {
@@ -190,14 +198,14 @@ export async function specOf(
   for (const field of ['group', 'batch'] as const) {
     const name = input[field]
     if (name === undefined || GROUP_PATTERN.test(name)) continue
-    errors.push({ path: at + field, message: 'must not have control characters' })
+    errors.push({ path: at + field, message: 'must not contain control characters' })
   }
   checkAfter(input.after ?? [], place, at, errors)
   const { fault, bytes } = measured(payload)
   if (fault) errors.push({ path: at + joined('payload', fault.path), message: fault.message })
   if (bytes > TASK_LIMITS.payloadBytesMax) {
-    const detail = `${at}payload has ${bytes} bytes and may have ${TASK_LIMITS.payloadBytesMax}`
-    throw new XQueueError('too_large', `${detail}: keep the data elsewhere and submit where it is`)
+    const detail = `${at}payload has ${bytes} bytes, the maximum is ${TASK_LIMITS.payloadBytesMax}`
+    throw new XQueueError('too_large', `${detail}: store the data elsewhere and submit a reference`)
   }
   const queueTimeoutMs = ms('queue_timeout')
   const processTimeoutMs = ms('process_timeout')
@@ -264,11 +272,11 @@ function checkAfter(after: readonly (string | number)[], place: number, at: stri
 
 function wrongPlace(id: string | number, place: number, inBatch: boolean): string {
   if (!inBatch) {
-    const remedy = 'name tasks by their ids, or submit those that wait for each other together, as a batch'
-    return `is ${id}, a place in a batch, and this task is submitted alone: ${remedy}`
+    const remedy = 'use the ids of tasks, or submit the tasks together as a batch'
+    return `is the position ${id} in a batch, but this task is submitted alone: ${remedy}`
   }
-  const which = id === place ? 'which is this task itself' : `and this is the task at place ${place}`
-  return `is ${id}, ${which}: a task can wait for earlier ones of its batch only, so put it behind them`
+  const which = id === place ? 'the position of this task itself' : `but this task has the position ${place}`
+  return `is ${id}, ${which}: a task can wait for earlier tasks of its batch only, so move it behind them`
 }
 
 /** @throws XQueueError `invalid_request` when there is any */
@@ -294,6 +302,6 @@ export function durationOf({ title, least = 0, most }: { title: string; least?: 
       { type: 'number', minimum: least / 1_000, maximum: most / 1_000 },
       { type: 'string', maxLength: 64, format: DURATION_FORMAT },
     ],
-    description: 'Seconds, or a string with units: "90s", "1h30m"',
+    description: 'Seconds, or text with units: "90s", "1h30m"',
   })
 }

@@ -23,13 +23,13 @@ export const EVERY_MS_MIN = 1_000
 export const CRON_CHARS_MAX = 200
 
 const FIELDS = [
-  { name: 'minute', allowed: '0-59, as in */15 or 0,30', max: 59 },
-  { name: 'hour', allowed: '0-23, as in 8-18 or */2', max: 23 },
-  { name: 'day of the month', allowed: '1-31 or L for the last, as in 1,15' },
+  { name: 'minute', allowed: '0-59, such as */15 or 0,30', max: 59 },
+  { name: 'hour', allowed: '0-23, such as 8-18 or */2', max: 23 },
+  { name: 'day of the month', allowed: '1-31 or L for the last day, such as 1,15' },
   { name: 'month', allowed: '1-12 or JAN-DEC' },
-  { name: 'day of the week', allowed: '0-7 (0 and 7 are Sunday) or SUN-SAT, as in MON-FRI' },
+  { name: 'day of the week', allowed: '0-7 (0 and 7 are Sunday) or SUN-SAT, such as MON-FRI' },
 ] as const
-const EXAMPLE = 'as in "30 2 * * MON-FRI": at 2:30 from Monday to Friday'
+const EXAMPLE = 'such as "30 2 * * MON-FRI" for 2:30 from Monday to Friday'
 /** Letters of names and of L, W and #; nothing that depends on the moment at which it is read. */
 const FIELD = /^[\dA-Za-z*/,#-]+$/
 const HOUR_MS = 3_600_000
@@ -47,7 +47,7 @@ export function changedTiming(timing: Timing, change: TimingChange): Timing {
 }
 
 export function timezoneAlone(): XQueueError {
-  return invalidField('timezone', 'has no meaning without cron: intervals count from 1970 in UTC')
+  return invalidField('timezone', 'needs cron: intervals count from 1970 in UTC')
 }
 
 /** The first tick after a time; null when there is none any more. */
@@ -88,25 +88,25 @@ export function checkCron(cron: string, timezone: string): void {
     const field = fields[index]!
     const alone = FIELDS.map((_, at) => (at === index ? field : '*')).join(' ')
     if (FIELD.test(field) && isCron(alone)) continue
-    throw invalidField('cron', `"${cron}" has a ${name} "${field}" that cannot be: ${allowed}; ${EXAMPLE}`)
+    throw invalidField('cron', `"${cron}" has the invalid ${name} "${field}": use ${allowed}; ${EXAMPLE}`)
   }
   if (nextTick({ cron, timezone }, Date.now()) === null) {
-    throw invalidField('cron', `"${cron}" never comes: no such month has that day`)
+    throw invalidField('cron', `"${cron}" never ticks: these months do not have this day`)
   }
 }
 
 /** @throws XQueueError `invalid_request` */
 export function checkEvery(everyMs: number): void {
   if (everyMs >= EVERY_MS_MIN && everyMs <= TASK_LIMITS.durationMsMax) return
-  throw invalidField('every', 'must be from 1 second to 366 days, as in "15m"')
+  throw invalidField('every', 'must be from 1 second to 366 days, such as "15m"')
 }
 
 /** @throws XQueueError `invalid_request` that says which there are */
 export function checkTimezone(timezone: string): void {
   if (/^[A-Za-z]/.test(timezone) && isTimezone(timezone)) return
   const near = nearTimezones(timezone)
-  const remedy = near.length > 0 ? `did you mean ${near.join(' or ')}?` : 'give a name as in Europe/Berlin, or UTC'
-  throw invalidField('timezone', `"${timezone.slice(0, 60)}" is no IANA time zone: ${remedy}`)
+  const remedy = near.length > 0 ? `did you mean ${near.join(' or ')}?` : 'use a name such as Europe/Berlin, or UTC'
+  throw invalidField('timezone', `"${timezone.slice(0, 60)}" is not an IANA time zone: ${remedy}`)
 }
 
 function isTimezone(timezone: string): boolean {

@@ -117,7 +117,7 @@ it('bounds a token to the types and groups of its claims', async () => {
 
 it.each([
   ['xqueue_types', 'quick', 'must be a list of names'],
-  ['xqueue_types', [], 'has 0 names: give 1 to 100'],
+  ['xqueue_types', [], 'has 0 names: use 1 to 100'],
   ['xqueue_types', ['no spaces'], 'has "no spaces"'],
   ['xqueue_groups', ['acme', 7], 'must be a list of names'],
 ])('refuses a token whose claim %s is %j, rather than giving it everything', async (claim, value, words) => {

@@ -92,14 +92,14 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
 })
 
 it.each([
-  [['create', 'a b', '--scopes', 'read'], 2, 'cannot be a name'],
-  [['create', 'x', '--scopes', 'read,write'], 2, 'there are submit, view, read, work, admin'],
+  [['create', 'a b', '--scopes', 'read'], 2, 'is not valid: use up to 64'],
+  [['create', 'x', '--scopes', 'read,write'], 2, 'use submit, view, read, work, admin'],
   [['create', 'x'], 2, '--scopes'],
-  [['create', 'x', '--scopes', 'read', '--rate', '5'], 2, 'as in 100/1m'],
-  [['create', 'x', '--scopes', 'read', '--rate', '0/1m'], 2, 'as in 100/1m'],
+  [['create', 'x', '--scopes', 'read', '--rate', '5'], 2, 'such as 100/1m'],
+  [['create', 'x', '--scopes', 'read', '--rate', '0/1m'], 2, 'such as 100/1m'],
   [['create', 'x', '--scopes', 'read', '--expires', 'soon'], 1, 'not a duration'],
-  [['revoke', 'nobody'], 1, 'there is none'],
-  [['list', '--engine', 'sqlite::memory:'], 2, 'name a file'],
+  [['revoke', 'nobody'], 1, 'there are no keys'],
+  [['list', '--engine', 'sqlite::memory:'], 2, 'use a file'],
 ])('refuses %j', (args, status, words) => {
   const answer = xqueue(`sqlite:${join(folder, 'refused.db')}`, 'keys', ...args)
   expect([answer.status, answer.stderr]).toEqual([status, expect.stringContaining(words)])

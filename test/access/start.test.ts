@@ -45,8 +45,8 @@ it.each([
   [['--tls-cert', 'none.pem', '--tls-key', 'no.pem'], /--tls-cert cannot be read/],
   [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are not a certificate and its key/],
   [['--token-secret', 'short'], /32 characters/],
-  [['--cors-origins', '*'], /as in https:\/\/app\.example/],
-  [['--redact', 'password'], /begins with one of payload/],
+  [['--cors-origins', '*'], /such as https:\/\/app\.example/],
+  [['--redact', 'password'], /begin the path with one of payload/],
 ])('does not start with %j, and says why', (flags, message) => {
   const args = [main, 'serve', '--port', '0', '--mqtt', 'off', '--engine', 'sqlite::memory:', ...flags]
   const { stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder, timeout: 30_000 })

@@ -38,7 +38,7 @@ it('names what of a payload JSON cannot carry, or would change', async () => {
   const anyone = createClient(app.address!)
   for (const [n, message] of [
     [1n, /^payload\.n is a BigInt.*as a string/],
-    ['cut \ud83d', /^payload\.n holds half a surrogate pair/],
+    ['cut \ud83d', /^payload\.n contains an unpaired surrogate/],
     [new Map([[1, 2]]), /^payload\.n is a Map, which JSON writes as \{\}: give Object\.fromEntries/],
   ] as const) {
     await expect(anyone.submit('greet', { n } as never)).rejects.toMatchObject({ code: 'invalid_request', message })

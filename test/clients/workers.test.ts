@@ -85,7 +85,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     const never = await Promise.all(delays.map((delay) => server.submit('later', delay, { max_retry: 0 })))
     const [over, big] = [await server.submit('later', '-5'), await server.submit('big')]
     for (const id of never) {
-      await server.until(id, { status: 'failed', attempts: 1, error: expect.stringMatching(/back-off is used.*busy/) })
+      await server.until(id, { status: 'failed', attempts: 1, error: expect.stringMatching(/back-off applies.*busy/) })
     }
     await server.until(over, { status: 'success', result: 2, attempts: 2 })
     await server.until(big, { status: 'failed', attempts: 1, error: expect.stringMatching(/result\.id.*as a string/) })
@@ -208,7 +208,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
       log += chunk
     })
     expect((await once(child, 'close'))[0]).toBe(1)
-    expect(log).toContain('see /docs for every call')
+    expect(log).toContain('see /docs for all calls')
   })
 
   /** A task that is submitted now stays where it is, because nobody waits for one. */

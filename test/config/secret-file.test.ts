@@ -39,7 +39,7 @@ it('refuses a value that is given twice, and an empty file', async () => {
   await expect(loadConfig({}, { XQUEUE_HTTP_SECRET_FILE: fileWith('\n') }, folder)).rejects.toThrow(
     'names an empty file',
   )
-  await expect(loadConfig({}, { XQUEUE_NOTHING_FILE: file }, folder)).rejects.toThrow('is no setting')
+  await expect(loadConfig({}, { XQUEUE_NOTHING_FILE: file }, folder)).rejects.toThrow('is not a setting')
 })
 
 it('commands read the key from a file, and say in one line that it cannot be read', () => {

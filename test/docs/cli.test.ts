@@ -58,5 +58,5 @@ it.each(examples.filter((example) => !ELSEWHERE.test(example)))('%s', async (exa
 
 it('docs/schedules.md adds schedules in both ways that it shows', async () => {
   const output = await run(snippetsOf('docs/schedules.md').find(({ language }) => language === 'sh')!.code)
-  expect(output).toMatch(/^the next times:.*"id":"sync".*"next_at":"/s)
+  expect(output).toMatch(/^next ticks:.*"id":"sync".*"next_at":"/s)
 })

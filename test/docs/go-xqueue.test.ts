@@ -68,5 +68,5 @@ it('hands out tasks of every type to a consumer that names none', async () => {
 
 it('names the new place of a path without its version', async () => {
   const answer = await fetch(`${server.url}/stats`)
-  expect(await answer.json()).toMatchObject({ status: 404, detail: 'there is no GET /stats: it is at /api/v1/stats' })
+  expect(await answer.json()).toMatchObject({ status: 404, detail: 'GET /stats does not exist: use /api/v1/stats' })
 })

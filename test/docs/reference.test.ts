@@ -37,10 +37,10 @@ it('docs/reference/mqtt.md has every topic and every field that a subscriber hea
   expect(unheard).toEqual(['xqueue/retained'])
 
   const changes = listener.heard.filter(({ topic }) => topic.includes(id))
-  for (const { body } of changes) expect(Object.keys(body)).toEqual(names('What a change says'))
+  for (const { body } of changes) expect(Object.keys(body)).toEqual(names('Fields of a change'))
   const { types, ...figures } = listener.on('xqueue/stats').at(-1)!.body
-  expect(Object.keys(figures)).toEqual(names('What `stats` says'))
-  for (const type of types) expect(Object.keys(type)).toEqual(names('What `stats` says', 1))
+  expect(Object.keys(figures)).toEqual(names('Fields of `stats`'))
+  for (const type of types) expect(Object.keys(type)).toEqual(names('Fields of `stats`', 1))
   await listener.close()
   await process.stop()
 })

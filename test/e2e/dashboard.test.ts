@@ -83,7 +83,7 @@ it('adds a schedule with a look at its times, runs it out of turn, pauses and re
   await page.getByLabel('Type').selectOption('form')
   await page.getByLabel('Payload').fill('{"name": "Ann", "times": 1}')
   await page.getByLabel('Cron').last().fill('61 2 * * *')
-  await has(page.locator('.preview'), 'has a minute "61" that cannot be')
+  await has(page.locator('.preview'), 'has the invalid minute "61"')
   await page.getByLabel('Cron').last().fill('30 2 * * *')
   await has(page.locator('.preview'), 'Next times: ')
   await page.getByRole('button', { name: 'Add', exact: true }).click()

@@ -140,6 +140,6 @@ it('speaks Chinese', async () => {
 
 it('runs the documentation under the policy that it is sent with', async () => {
   await page.goto(`${guarded.url}/docs/`)
-  await page.getByText('Submit many tasks: all or none').waitFor()
+  await page.getByText('Submit many tasks: accepts all or none').waitFor()
   expect(browser.complaints).toEqual([])
 })

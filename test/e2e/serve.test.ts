@@ -180,7 +180,7 @@ it('is driven from the command line', async () => {
     stdout: expect.stringContaining('success'),
   })
   expect(run('submit', 'nope')).toMatchObject({ status: 1, stderr: expect.stringContaining('email, example, http') })
-  expect(run('submit', 'example', '{bad')).toMatchObject({ status: 2, stderr: expect.stringContaining('no JSON') })
+  expect(run('submit', 'example', '{bad')).toMatchObject({ status: 2, stderr: expect.stringContaining('is not valid JSON') })
   expect(run('submit', '--file', '-', '--json').stdout).toContain('"submitted":3')
   // With a byte order mark, line ends of Windows, and separators that end a line in JavaScript only.
   const separated = 'a\u2028b\u2029c'
@@ -214,7 +214,7 @@ it('is driven from the command line', async () => {
   expect(run('cancel').status).toBe(2)
   const { host, port } = { host: '127.0.0.1', port: new URL(base).port }
   const healthy = run('doctor', '--engine', 'sqlite::memory:', '--host', host, '--port', port)
-  expect(healthy).toMatchObject({ status: 0, stdout: expect.stringContaining('an XQueue server answers') })
+  expect(healthy).toMatchObject({ status: 0, stdout: expect.stringContaining('an XQueue server already runs') })
   const sickFlags = [
     '--engine',
     'sqlite:/nowhere/x.db',
@@ -258,7 +258,7 @@ it('submits tasks that wait for each other from the command line, and follows th
   const alone = run(file, ...graph)
   expect([alone.status, alone.stderr]).toEqual([
     2,
-    expect.stringContaining('line 2 waits for 0, a place in a batch: submit the file with --together'),
+    expect.stringContaining('line 2 has the position 0 in after: submit the file in one call with --together'),
   ])
   expect(run([...file, '--together', '--batch', 'graph', '--json'], ...graph).stdout).toContain('"submitted":3')
   expect(JSON.parse(run(['list', '--batch', 'own', '--json']).stdout)[0].after).toHaveLength(2)
@@ -270,12 +270,12 @@ it('submits tasks that wait for each other from the command line, and follows th
   const wrong = run([...file, '--together'], example(0), '', example(0, { after: [3] }), example(0, { after: [0, 7] }))
   expect(wrong.status).toBe(1)
   expect(wrong.stderr).toContain('xqueue: line 3: after[0] is 3')
-  expect(wrong.stderr).toMatch(/^0 tasks were submitted before this:/)
+  expect(wrong.stderr).toMatch(/^0 tasks were submitted before this error:/)
   const many = run([...file, '--together'], ...Array.from({ length: 10_001 }, () => example(0)))
-  expect([many.status, many.stderr]).toEqual([2, expect.stringContaining('one call takes 10000 tasks')])
+  expect([many.status, many.stderr]).toEqual([2, expect.stringContaining('the file has more than 10000 lines')])
   expect(run([...file, '--group', 'acme'], example(0))).toMatchObject({
     status: 2,
-    stderr: expect.stringContaining('--group is said of one task'),
+    stderr: expect.stringContaining('--group belongs to a single task'),
   })
   expect(run(['submit', 'example', '--together']).status).toBe(2)
 
@@ -286,10 +286,10 @@ it('submits tasks that wait for each other from the command line, and follows th
   expect(run(['batch', 'bad'])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^done +true$/m) })
   expect(run(['retry', '--batch', 'bad', '--yes']).stdout).toBe('3 tasks')
   run(['cancel', '--batch', 'bad', '--yes'])
-  expect(run(['retry', '--batch', 'none', '--yes']).stderr).toContain('there is no batch "none"')
+  expect(run(['retry', '--batch', 'none', '--yes']).stderr).toContain('batch "none" not found')
   expect(run(['batch', 'none'])).toMatchObject({
     status: 1,
-    stderr: expect.stringContaining('there is no batch "none"'),
+    stderr: expect.stringContaining('batch "none" not found'),
   })
 })
 

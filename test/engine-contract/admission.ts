@@ -29,7 +29,7 @@ export function admissionContract(stage: Stage): void {
       const tooMany = stage.engine.submit([...most, spec({ after: after.slice(0, 1) })])
       await expect(tooMany).rejects.toMatchObject({
         code: 'too_large',
-        message: expect.stringMatching(/name 20001 others .* may name 20000/),
+        message: expect.stringMatching(/has 20001 entries .* the maximum is 20000/),
       })
       expect(await stage.engine.submit(most)).toHaveLength(most.length)
       expect((await stage.engine.stats()).dependent).toBe(most.length)

@@ -110,7 +110,7 @@ it('refuses a batch that names too many tasks in `after`, before it looks at any
   const tasks = Array.from({ length: 4_000 }, (_, index) => ({ type: 'remote', after: index < 1_000 ? [id] : after }))
   const refused = await served.call('POST', '/tasks/batch', { tasks })
   expect(refused).toMatchObject({ status: 413, body: { code: 'too_large' } })
-  expect(refused.body.detail).toContain('may name 20000 in one call')
+  expect(refused.body.detail).toContain('in all tasks of this call, the maximum is 20000')
   expect((await served.call('GET', '/tasks?status=pending')).body.count).toBe(1)
 }, 60_000)
 

@@ -133,17 +133,17 @@ describe('what cannot be waited for', () => {
       'a later task',
       places([1], []),
       'tasks[0].after[0]',
-      'is 1, and this is the task at place 0: a task can wait for earlier ones of its batch only, so put it behind them',
+      'is 1, but this task has the position 0: a task can wait for earlier tasks of its batch only, so move it behind them',
     ],
     [
       'itself',
       places([], [1]),
       'tasks[1].after[0]',
-      'is 1, which is this task itself: a task can wait for earlier ones',
+      'is 1, the position of this task itself: a task can wait for earlier tasks',
     ],
-    ['a place beyond the batch', places([], [0, 7]), 'tasks[1].after[1]', 'is 7, and this is the task at place 1'],
-    ['the same place twice', places([], [0, 0]), 'tasks[1].after', 'has the same twice, at 0 and 1: name each once'],
-    ['the same id twice', places(['x', 'y', 'x']), 'tasks[0].after', 'has the same twice, at 0 and 2'],
+    ['a place beyond the batch', places([], [0, 7]), 'tasks[1].after[1]', 'is 7, but this task has the position 1'],
+    ['the same place twice', places([], [0, 0]), 'tasks[1].after', 'has equal entries at 0 and 1: use each once'],
+    ['the same id twice', places(['x', 'y', 'x']), 'tasks[0].after', 'has equal entries at 0 and 2'],
     ['a place below zero', places([], [-1]), 'tasks[1].after[0]', 'must be >= 0'],
     ['half a place', places([], [0.5]), 'tasks[1].after[0]', 'must be string or integer'],
     ['what is neither', places([], [null]), 'tasks[1].after[0]', 'must be string or integer'],
@@ -151,7 +151,7 @@ describe('what cannot be waited for', () => {
     ['another way', [{ type: 'fetch', on_failure: 'stop' }], 'tasks[0].on_failure', 'must be one of cancel, run, wait'],
     ['a batch without a name', [{ type: 'fetch', batch: '' }], 'tasks[0].batch', 'fewer than 1'],
     ['a batch with a line break', [{ type: 'fetch', batch: 'a\nb' }], 'tasks[0].batch', 'control characters'],
-    ['a batch that no address can name', [{ type: 'fetch', batch: '..' }], 'tasks[0].batch', 'nor be . or ..'],
+    ['a batch that no address can name', [{ type: 'fetch', batch: '..' }], 'tasks[0].batch', 'must not be . or ..'],
     ['a long name', [{ type: 'fetch', batch: 'b'.repeat(129) }], 'tasks[0].batch', 'more than 128'],
   ])('is refused: %s; nothing is accepted', async (_, tasks, path, message) => {
     const before = await get('/stats')
@@ -164,7 +164,7 @@ describe('what cannot be waited for', () => {
   it('is a place, of a task that is submitted alone', async () => {
     const { status, body } = await call('POST', '/tasks', { type: 'fetch', after: [0] })
     expect(status).toBe(400)
-    const message = /^is 0, a place in a batch, and this task is submitted alone: name tasks by their ids, or submit/
+    const message = /^is the position 0 in a batch, but this task is submitted alone: use the ids of tasks, or submit/
     expect(body.errors).toEqual([{ path: 'after[0]', message: expect.stringMatching(message) }])
     expect(body.detail).toBe(`after[0] ${body.errors[0].message}`)
   })
@@ -201,7 +201,7 @@ describe('what cannot be waited for', () => {
     const tasks = Array.from({ length: 3_500 }, (_, place) => ({ type: 'fetch', after: place > 999 ? [place] : after }))
     const { status, body } = await call('POST', '/tasks/batch', { tasks })
     expect([status, body.code]).toEqual([413, 'too_large'])
-    expect(body.detail).toContain('1002500 others in `after` and may name 20000')
+    expect(body.detail).toContain('has 1002500 entries')
     const fewer = await call('POST', '/tasks/batch', { tasks: tasks.slice(0, 20) })
     expect([fewer.status, fewer.body.errors.length]).toEqual([400, 20])
   })
@@ -249,7 +249,9 @@ describe('when one ends without success', () => {
     expect(await task(second!)).toMatchObject({ status: 'canceled', error: expect.stringContaining(first!) })
     const { status, body } = await call('POST', `/tasks/${second}/retry`)
     expect([status, body.code]).toEqual([409, 'task_not_retryable'])
-    expect(body.detail).toMatch(/is canceled: what it waited for is no longer kept .*submit it anew$/)
+    expect(body.detail).toMatch(
+      /is canceled: a task in its after ended without success and has been deleted: submit it again$/,
+    )
     expect((await call('POST', '/batches/gone/retry')).body).toEqual({ count: 0 })
     expect(await get('/batches/gone')).toMatchObject({ total: 2, canceled: 1, removed: 1, progress: 100, done: true })
   })
@@ -298,7 +300,7 @@ describe('/batches', () => {
   ])('%s answers 404 for one that is not there', async (method, rest) => {
     const { status, body } = await call(method, `/batches/no%22ne${rest}`)
     expect([status, body.code]).toEqual([404, 'not_found'])
-    expect(body.detail).toBe('there is no batch "no\\"ne": no task was submitted with it, or retention removed all')
+    expect(body.detail).toBe('batch "no\\"ne" not found: it has no tasks, or they have been deleted')
   })
 
   it('takes names as long as they may be, and no longer', async () => {

@@ -43,8 +43,8 @@ const take = async () => {
 }
 const taskOf = async (id: string) => (await engine.get([id]))[0]!
 
-const NUMBER = /which a number does not keep: send it as a string/
-const TEXT = /half a surrogate pair/
+const NUMBER = /which a number cannot represent: send it as a string/
+const TEXT = /an unpaired surrogate/
 const REFUSED: [string, string, string, string, RegExp][] = [
   ['an integer', '/tasks', '{"type":"plain","payload":{"a":[{"id":9007199254740993}]}}', 'payload.a[0].id', NUMBER],
   ['a long id', '/tasks', '{"type":"plain","payload":1234567890123456789}', 'payload', NUMBER],
@@ -89,7 +89,7 @@ it('names the Content-Encoding that it does not read', async () => {
   expect([status, body.code, body.detail]).toEqual([
     415,
     'unsupported_media_type',
-    'the body has Content-Encoding gzip: send it as it is, without that header',
+    'the body has Content-Encoding gzip: send it uncompressed, without this header',
   ])
   const plain = { ...headers, 'content-encoding': 'identity' }
   expect((await post('/tasks', '{"type":"plain"}', plain)).status).toBe(201)
@@ -143,7 +143,7 @@ it.each([
   ['offset=-1', 'offset', 'must be >= 0'],
   ['limit=1000000000', 'limit', 'must be <= 1000'],
   ['limit=ten', 'limit', 'must be integer'],
-  ['tag=customer', 'tag', 'must be key:value, as in customer:7'],
+  ['tag=customer', 'tag', 'must be key:value, such as customer:7'],
 ])('says what is wrong with %s of a list', async (query, path, message) => {
   const answer = await fetch(`${url}/tasks?${query}`)
   expect([answer.status, await answer.json()]).toEqual([400, expect.objectContaining({ errors: [{ path, message }] })])

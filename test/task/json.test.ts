@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { parseJson } from '../../src/cli/output.ts'
 import { faultIn, faultInText, isTooDeep, readMarked, write } from '../../src/task/json.ts'
 
-const NUMBER = 'which a number does not keep: send it as a string'
+const NUMBER = 'which a number cannot represent: send it as a string'
 
 it.each([
   ['9007199254740993', ''],
@@ -57,13 +57,13 @@ it('is what the command line reads payloads with', () => {
   expect(() => parseJson('{"id":9007199254740993}', 'the payload')).toThrow(
     /^the payload: id is 9007199254740993.*string/,
   )
-  expect(() => parseJson('"\\ud83d"', 'line 7')).toThrow(/^line 7 holds half a surrogate pair/)
-  expect(() => parseJson('{', 'line 7')).toThrow(/^line 7 is no JSON/)
+  expect(() => parseJson('"\\ud83d"', 'line 7')).toThrow(/^line 7 contains an unpaired surrogate/)
+  expect(() => parseJson('{', 'line 7')).toThrow(/^line 7 is not valid JSON/)
 })
 
 it.each([
-  [new Map([['a', 1]]), 'is a Map, which JSON writes as {}: give Object.fromEntries(map)', ''],
-  [{ seen: [{}, new Set([1])] }, 'is a Set, which JSON writes as {}: give [...set]', 'seen[1]'],
+  [new Map([['a', 1]]), 'is a Map, which JSON writes as {}: use Object.fromEntries(map)', ''],
+  [{ seen: [{}, new Set([1])] }, 'is a Set, which JSON writes as {}: use [...set]', 'seen[1]'],
 ])('refuses %o, whose content JSON would leave out', (value, message, path) => {
   expect(write(value)).toEqual({ fault: { path, message } })
   expect(faultIn(value)).toEqual({ path, message })

@@ -108,7 +108,7 @@ it('fails a task whose result is a Map, rather than keep an empty object', async
   await startWith({ counts: { run: () => ({ by: new Map([['a', 1]]) }) as never } })
   const { status, error, attempts } = await ended(await submit('counts', { maxRetry: 3 }))
   expect([status, attempts]).toEqual(['failed', 1])
-  expect(error).toMatch(/result\.by is a Map, which JSON writes as \{\}: give Object\.fromEntries\(map\)/)
+  expect(error).toMatch(/result\.by is a Map, which JSON writes as \{\}: use Object\.fromEntries\(map\)/)
 })
 
 it('logs each attempt that fails or runs out of time with its task, and none that was canceled', async () => {
@@ -216,7 +216,7 @@ it.each([Number.NaN, Number.POSITIVE_INFINITY, 1e17, 'soon'])(
     ])
     const waiting = await until(later!, ({ attempts }) => attempts === 1)
     expect(waiting.runAt - waiting.updatedAt).toBeLessThanOrEqual(1_000)
-    expect(waiting.error).toMatch(/back-off is used.*busy/)
+    expect(waiting.error).toMatch(/back-off applies.*busy/)
     for (const id of fine) expect(await ended(id)).toMatchObject({ status: 'success' })
   },
 )

@@ -292,7 +292,7 @@ describe('isolate', () => {
   it.each([
     ['leave', /thread of the handler ended \(code 7\)/],
     ['stray', /stray/],
-    ['uncloneable', /result is a function, which JSON cannot carry/],
+    ['uncloneable', /result is a function, which JSON cannot represent/],
   ])('fails only the task of one that does %s', async (type, error) => {
     await start()
     expect(await ended(await submit(type))).toMatchObject({ status: 'failed', error: expect.stringMatching(error) })

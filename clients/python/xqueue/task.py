@@ -24,7 +24,7 @@ class NewTask:
     payload: Json = None
     """Any JSON; None is `{}`."""
     priority: int | None = None
-    """0–9, higher runs first; default 0."""
+    """0–9, 0 to 9; tasks with a higher priority run first; default 0."""
     delay: Duration | None = None
     """How long it may not start yet; not together with `run_at`."""
     run_at: datetime | None = None
@@ -36,7 +36,7 @@ class NewTask:
     """How long one attempt may run; default 5 minutes, 0 for no limit."""
     tags: Mapping[str, str] | None = None
     group: str | None = None
-    """A tenant, account or customer: the groups of a type take turns."""
+    """A tenant, account or customer; the groups of a type take turns."""
     after: Sequence[str | int] | None = None
     """Tasks to wait for: ids, or with `submit_many` also the places of earlier ones, from 0."""
     on_failure: str | None = None

@@ -276,7 +276,7 @@ def _later(error: RetryAfter) -> dict[str, Json]:
     delay = error.delay
     if delay is not None:
         return {"error": _words(error), "delay": delay}
-    note = f"(a delay of {error.seconds!r} s is none up to 366 days: the type's back-off is used) "
+    note = f"(the delay {error.seconds!r} s is not valid, use at most 366 days: the type's back-off applies) "
     return {"error": (note[:200] + _words(error))[:ERROR_CHARS_MAX]}
 
 
