@@ -180,7 +180,10 @@ it('is driven from the command line', async () => {
     stdout: expect.stringContaining('success'),
   })
   expect(run('submit', 'nope')).toMatchObject({ status: 1, stderr: expect.stringContaining('email, example, http') })
-  expect(run('submit', 'example', '{bad')).toMatchObject({ status: 2, stderr: expect.stringContaining('is not valid JSON') })
+  expect(run('submit', 'example', '{bad')).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('is not valid JSON'),
+  })
   expect(run('submit', '--file', '-', '--json').stdout).toContain('"submitted":3')
   // With a byte order mark, line ends of Windows, and separators that end a line in JavaScript only.
   const separated = 'a\u2028b\u2029c'
