@@ -183,6 +183,7 @@ call GET "/api/v1/tasks/$id/explain" && expect 200 '.reason == "limit_reached"' 
 call GET "/api/v1/concurrency/$type" && expect 200 '.in_use == 1' '.holders[0].lease_expires_at'
 call POST "/api/v1/leases/$lease/complete" '{}' && expect 200
 call POST "/api/v1/types/$type" '{"declared": false, "ceilings": {"max_retry": 500}}' && expect 200 '.ceilings.max_retry == 500'
+call POST "/api/v1/types/$type" '{"declared": false, "retention": {"failed": "30d"}}' && expect 200 '.retention.failed == 2592000'
 call POST "/api/v1/types/$type/pause" && expect 200 '.paused'
 call GET "/api/v1/tasks/$id/explain" && expect 200 '.reason == "paused"'
 call POST "/api/v1/types/$type/resume" && expect 200 '.paused == false'

@@ -18,13 +18,17 @@ export function typeCommands(): Command[] {
     .option('--rate <max/per>', 'maximum number of starts in any window, such as 100/1m, or "none"')
     .action(setLimits)
   const declare = withClientOptions(new Command('declare'))
-    .description('declare a task type without a worker, and set the ceilings of its tasks')
+    .description('declare a task type without a worker, and set the ceilings and the retention of its tasks')
     .argument('<type>')
     .option('--max-retry <n>', 'ceiling of max_retry: 0 to 1000, or "none"')
     .option('--priority <n>', 'ceiling of priority: 0 to 9, or "none"')
     .option('--queue-timeout <time>', 'ceiling of queue_timeout, such as 10m, or "none"')
     .option('--process-timeout <time>', 'ceiling of process_timeout, such as 10m, or "none"')
     .option('--payload-bytes <n>', 'ceiling of the payload size in bytes, or "none"')
+    .option('--keep-success <time>', 'how long to keep successful tasks, such as 1h; 0 deletes them at once; "none": default')
+    .option('--keep-failed <time>', 'how long to keep failed tasks, such as 30d')
+    .option('--keep-canceled <time>', 'how long to keep canceled tasks')
+    .option('--keep-timeout <time>', 'how long to keep tasks that timed out')
     .option('--undo', 'remove the declaration: the type is then known only while workers run it')
     .action(declareType)
   const set = (name: 'pause' | 'resume', description: string) =>
@@ -41,6 +45,7 @@ export function typeCommands(): Command[] {
       'xqueue declare email',
       'xqueue declare email --process-timeout 5m --max-retry 5',
       'xqueue declare email --max-retry none',
+      'xqueue declare email --keep-success 1h --keep-failed 30d',
     ),
     withExamples(
       limit,
@@ -54,12 +59,22 @@ export function typeCommands(): Command[] {
   ]
 }
 
+interface Declared {
+  declared: boolean
+  ceilings: object
+  retention: object
+}
+
 interface DeclareOptions extends ClientOptions {
   maxRetry?: string
   priority?: string
   queueTimeout?: string
   processTimeout?: string
   payloadBytes?: string
+  keepSuccess?: string
+  keepFailed?: string
+  keepCanceled?: string
+  keepTimeout?: string
   undo?: boolean
 }
 
@@ -73,10 +88,26 @@ async function declareType(type: string, options: DeclareOptions): Promise<void>
     ...(processTimeout === undefined ? {} : { process_timeout: time(processTimeout) }),
     ...(payloadBytes === undefined ? {} : { payload_bytes: numberOf('--payload-bytes', payloadBytes) }),
   }
-  const body = { declared: !options.undo, ...(Object.keys(ceilings).length > 0 ? { ceilings } : {}) }
+  const keep = {
+    success: options.keepSuccess,
+    failed: options.keepFailed,
+    canceled: options.keepCanceled,
+    timeout: options.keepTimeout,
+  }
+  const retention = Object.fromEntries(
+    Object.entries(keep).flatMap(([status, value]) => (value === undefined ? [] : [[status, time(value)]])),
+  )
+  const body = {
+    declared: !options.undo,
+    ...(Object.keys(ceilings).length > 0 ? { ceilings } : {}),
+    ...(Object.keys(retention).length > 0 ? { retention } : {}),
+  }
   const path = `/types/${encodeURIComponent(type)}`
-  const answer = await call<{ declared: boolean; ceilings: object }>(options.server, 'POST', path, body)
-  show(answer, options, ({ declared, ceilings }) => facts({ type, declared, ...ceilings }))
+  const answer = await call<Declared>(options.server, 'POST', path, body)
+  show(answer, options, ({ declared, ceilings, retention }) => {
+    const kept = Object.entries(retention).map(([status, seconds]) => [`keep_${status}`, seconds])
+    return facts({ type, declared, ...ceilings, ...Object.fromEntries(kept) })
+  })
 }
 
 function numberOf(what: string, value: string): number | null {

@@ -42,10 +42,11 @@ export async function migrate(from: Engine, to: Engine, clock: () => number, tel
 async function moveTypes(from: Engine, to: Engine): Promise<number> {
   const there = new Set((await to.types()).map(({ type }) => type))
   const types = await from.types()
-  for (const { type, maxConcurrency, groupConcurrency, rate, paused, ceilings } of types) {
+  for (const { type, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } of types) {
     // One that is there already has its own settings, perhaps from a run that was cut off after it paused it here.
     if (!there.has(type)) {
-      await to.configureType(type, { declared: true, maxConcurrency, groupConcurrency, rate, paused, ceilings })
+      const limits = { maxConcurrency, groupConcurrency, rate, paused, ceilings }
+      await to.configureType(type, { declared: true, ...limits, retention: retention.set })
     }
     await from.configureType(type, { paused: true })
   }

@@ -1,5 +1,6 @@
 import type { CeilingChanges, Ceilings } from '../task/ceilings.ts'
 import type { Json } from '../task/json.ts'
+import type { Retention, RetentionChanges, TypeRetention } from '../task/retention.ts'
 import type { RetryPolicy } from '../task/retry.ts'
 import type { SpecDefaults } from '../task/task.ts'
 
@@ -13,6 +14,8 @@ export interface HandlerSettings {
   retry: RetryPolicy
   payloadSchema: Json
   defaults: SpecDefaults
+  /** How long finished tasks are kept; left out: as the engine keeps those of any type. */
+  retention?: Retention
 }
 
 export interface TypeChange {
@@ -28,6 +31,11 @@ export interface TypeChange {
   paused?: boolean
   /** The most that tasks may ask for which are submitted from then on. */
   ceilings?: CeilingChanges
+  /**
+   * How long tasks are kept that end from then on in each final status, 0 to 366 days. Wins over the handler's. Those
+   * that ended before stay as long as they were to stay then.
+   */
+  retention?: RetentionChanges
 }
 
 /**
@@ -72,6 +80,7 @@ export interface TypeInfo {
   defaults: SpecDefaults
   /** As operators have set them. */
   ceilings: Ceilings
+  retention: TypeRetention
   /** Live leases, oldest first, when asked for. */
   holders: Holder[]
 }

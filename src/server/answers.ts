@@ -2,7 +2,7 @@ import { type TSchema, Type } from 'typebox'
 import { SCOPES } from '../task/api-key.ts'
 import { ON_FAILURE } from '../task/flow.ts'
 import { CATCH_UPS, OVERLAPS } from '../task/schedule.ts'
-import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
+import { FINAL_STATUSES, STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { Problem } from './refusals.ts'
 import { StatusSchema } from './schemas.ts'
 
@@ -80,6 +80,14 @@ const Ceilings = Type.Object(
   { title: 'Ceilings', description: 'Maximum values of a submission, set by operators; null: not set' },
 )
 
+const Retention = Type.Object(
+  Object.fromEntries(FINAL_STATUSES.map((status) => [status, orNull('number', { description: 'Seconds' })])),
+  {
+    title: 'Retention',
+    description: "How long tasks are kept after they have ended, by their status; null: the server's retention-age",
+  },
+)
+
 const TaskType = Type.Object(
   {
     type: Type.String({ description: 'Name of the type' }),
@@ -98,6 +106,7 @@ const TaskType = Type.Object(
     run: nullable(Percentiles, 'Seconds from the start to the end: `p50`, `p95`, `p99`'),
     payload_schema: json('JSON Schema of the payload, if the handler has one'),
     ceilings: Ceilings,
+    retention: Retention,
   },
   { $id: 'TaskType' },
 )

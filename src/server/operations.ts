@@ -39,11 +39,12 @@ const success = {
 }
 const canceled = { ...pending, status: 'canceled', updated_at: completed_at, completed_at }
 const ceilings = { max_retry: 5, priority: null, queue_timeout: null, process_timeout: 300, payload_bytes: null }
+const retention = { success: 3600, failed: 2_592_000, canceled: null, timeout: null }
 const percentiles = { p50: 0.004, p95: 0.02, p99: 0.1 }
 const type = {
   ...{ type: 'example', pending: 4, delayed: 1, dependent: 0, processing: 2, max_concurrency: 2 },
   ...{ group_concurrency: null, rate: { max: 100, per: 60 }, paused: false, declared: false, workers: 1 },
-  ...{ throughput: 0.5, wait: percentiles, run: percentiles, payload_schema: null, ceilings },
+  ...{ throughput: 0.5, wait: percentiles, run: percentiles, payload_schema: null, ceilings, retention },
 }
 const holder = { task_id: id, worker_id, since: started_at, lease_expires_at: completed_at, group: null }
 const upcoming = ['02-01', '02-02', '02-03', '02-04', '02-05'].map((day) => `2030-${day}T02:30:00.000Z`)
@@ -104,7 +105,8 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /api/v1/handlers': { id: 'listHandlers', tag: 'Types', answer: { handlers: ['email', 'example'], count: 2 } },
   'GET /api/v1/types': { id: 'listTypes', tag: 'Types', answer: { types: [type], count: 1 } },
   'POST /api/v1/types/:type': {
-    ...{ id: 'setType', tag: 'Types', request: { ceilings: { process_timeout: '5m', max_retry: 5 } } },
+    ...{ id: 'setType', tag: 'Types' },
+    request: { ceilings: { process_timeout: '5m', max_retry: 5 }, retention: { success: '1h', failed: '30d' } },
     answer: { ...type, declared: true },
   },
   'POST /api/v1/types/:type/pause': { id: 'pauseType', tag: 'Types', answer: { ...type, paused: true } },

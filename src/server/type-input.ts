@@ -2,6 +2,9 @@ import { Type } from 'typebox'
 import { CEILING_RANGES, type CeilingChanges } from '../task/ceilings.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField } from '../task/errors.ts'
+import type { RetentionChanges } from '../task/retention.ts'
+import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
+import { TASK_LIMITS } from '../task/task.ts'
 import { durationOf } from '../task/task-input.ts'
 
 /** How a type is declared: part of types.ts. */
@@ -17,10 +20,15 @@ const ceiling = (field: keyof typeof CEILING_RANGES, description?: string) => {
     }),
   )
 }
-const timeoutCeiling = (title: string, field: 'queueTimeoutMs' | 'processTimeoutMs') => {
-  const [least, most] = CEILING_RANGES[field]
-  const duration = durationOf({ title, least, most })
+const durationOrNull = (title: string, least: number) => {
+  const duration = durationOf({ title, least, most: TASK_LIMITS.durationMsMax })
   return Type.Optional(Type.Unsafe<number | string | null>({ oneOf: [duration, { type: 'null' }] }))
+}
+const TITLES: Readonly<Record<FinalStatus, string>> = {
+  success: 'RetentionOfSuccess',
+  failed: 'RetentionOfFailed',
+  canceled: 'RetentionOfCanceled',
+  timeout: 'RetentionOfTimeout',
 }
 
 export const TypeInputSchema = Type.Object(
@@ -33,12 +41,20 @@ export const TypeInputSchema = Type.Object(
         {
           max_retry: ceiling('maxRetry'),
           priority: ceiling('priority'),
-          queue_timeout: timeoutCeiling('QueueTimeoutCeiling', 'queueTimeoutMs'),
-          process_timeout: timeoutCeiling('ProcessTimeoutCeiling', 'processTimeoutMs'),
+          queue_timeout: durationOrNull('QueueTimeoutCeiling', 1),
+          process_timeout: durationOrNull('ProcessTimeoutCeiling', 1),
           payload_bytes: ceiling('payloadBytes', 'Size of the payload as JSON'),
         },
         { additionalProperties: false, description: 'Missing fields stay unchanged; null removes a ceiling' },
       ),
+    ),
+    retention: Type.Optional(
+      Type.Object(Object.fromEntries(FINAL_STATUSES.map((status) => [status, durationOrNull(TITLES[status], 0)])), {
+        additionalProperties: false,
+        description:
+          'How long to keep tasks that end from now on, by their status; 0 deletes them at once. ' +
+          "Missing fields stay unchanged; null uses the handler's retention, or the server's retention-age",
+      }),
     ),
   },
   { additionalProperties: false },
@@ -53,29 +69,37 @@ export interface TypeInput {
     process_timeout?: number | string | null
     payload_bytes?: number | null
   }
+  retention?: { [Status in FinalStatus]?: number | string | null }
 }
 
 /** @throws XQueueError `invalid_request` */
 export function ceilingsOf(input: NonNullable<TypeInput['ceilings']>): CeilingChanges {
-  const ms = (name: 'queue_timeout' | 'process_timeout', [least, most]: readonly [number, number]) => {
-    const value = input[name]
-    if (value === null || value === undefined) return value
-    const path = `ceilings.${name}`
-    let parsed: number
-    try {
-      parsed = parseDurationMs(value)
-    } catch (error) {
-      throw invalidField(path, (error as Error).message)
-    }
-    if (parsed < least || parsed > most) throw invalidField(path, `is ${value}: it must be from 1 ms to 366 days`)
+  const ms = (name: 'queue_timeout' | 'process_timeout') => {
+    const parsed = durationMs(input[name], `ceilings.${name}`)
+    if (parsed === 0) throw invalidField(`ceilings.${name}`, `is ${input[name]}: it must be from 1 ms to 366 days`)
     return parsed
   }
   const changes = {
     maxRetry: input.max_retry,
     priority: input.priority,
-    queueTimeoutMs: ms('queue_timeout', CEILING_RANGES.queueTimeoutMs),
-    processTimeoutMs: ms('process_timeout', CEILING_RANGES.processTimeoutMs),
+    queueTimeoutMs: ms('queue_timeout'),
+    processTimeoutMs: ms('process_timeout'),
     payloadBytes: input.payload_bytes,
   }
   return Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
+}
+
+/** @throws XQueueError `invalid_request` */
+export function retentionOf(input: NonNullable<TypeInput['retention']>): RetentionChanges {
+  const changes = Object.entries(input).map(([status, value]) => [status, durationMs(value, `retention.${status}`)])
+  return Object.fromEntries(changes)
+}
+
+function durationMs(value: number | string | null | undefined, path: string): number | null | undefined {
+  if (value === null || value === undefined) return value
+  try {
+    return parseDurationMs(value)
+  } catch (error) {
+    throw invalidField(path, (error as Error).message)
+  }
 }

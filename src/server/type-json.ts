@@ -1,5 +1,6 @@
 import type { Holder, TypeInfo } from '../engine/engine.ts'
 import type { Ceilings } from '../task/ceilings.ts'
+import { retentionOf, type TypeRetention } from '../task/retention.ts'
 import { isoTime } from '../task/task-json.ts'
 
 /** The forms in which types and permits leave the process: snake_case, seconds, RFC 3339. */
@@ -24,6 +25,7 @@ export function typeJson(info: TypeInfo) {
     run: percentiles(info.runMs),
     payload_schema: info.payloadSchema,
     ceilings: ceilingsJson(info.ceilings),
+    retention: retentionJson(info.retention),
   }
 }
 
@@ -37,6 +39,13 @@ export function ceilingsJson(ceilings: Ceilings) {
     process_timeout: seconds(ceilings.processTimeoutMs),
     payload_bytes: ceilings.payloadBytes ?? null,
   }
+}
+
+/** What is in force; null: the server's default. */
+export function retentionJson(retention: TypeRetention) {
+  const { success, failed, canceled, timeout } = retentionOf(retention)
+  const seconds = (ms: number | undefined) => (ms === undefined ? null : ms / 1_000)
+  return { success: seconds(success), failed: seconds(failed), canceled: seconds(canceled), timeout: seconds(timeout) }
 }
 
 export function rateJson(rate: TypeInfo['rate']) {

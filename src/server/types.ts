@@ -8,8 +8,8 @@ import { durationOf } from '../task/task-input.ts'
 import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './route.ts'
 import { TypeParams } from './schemas.ts'
-import { ceilingsOf, type TypeInput, TypeInputSchema } from './type-input.ts'
-import { ceilingsJson, holderJson, rateJson, typeJson } from './type-json.ts'
+import { ceilingsOf, retentionOf, type TypeInput, TypeInputSchema } from './type-input.ts'
+import { ceilingsJson, holderJson, rateJson, retentionJson, typeJson } from './type-json.ts'
 
 const LimitSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
 
@@ -80,17 +80,19 @@ export function typeRoutes({ engine, types }: ServerContext): Route[] {
       method: 'POST',
       url: '/api/v1/types/:type',
       scope: 'admin',
-      summary: 'Declare a type without a worker, and set the ceilings of its tasks',
+      summary: 'Declare a type without a worker; set its ceilings and its retention',
       params: TypeParams,
       body: TypeInputSchema,
       answers: ANSWERS.type,
       refusals: ['unknown_type', 'invalid_duration', 'too_many_types'],
       handler: async (request) => {
         const { type } = request.params as { type: string }
-        const { declared = true, ceilings } = request.body as TypeInput
+        const { declared = true, ceilings, retention } = request.body as TypeInput
         refuseSecret(type)
         if (declared) await refuseManyDeclared(engine, type)
-        const to = ceilings === undefined ? { declared } : { declared, ceilings: ceilingsOf(ceilings) }
+        const to: TypeChange = { declared }
+        if (ceilings !== undefined) to.ceilings = ceilingsOf(ceilings)
+        if (retention !== undefined) to.retention = retentionOf(retention)
         return typeJson(await change(request, type, to))
       },
     },
@@ -219,7 +221,9 @@ export function noType(type: string): XQueueError {
 
 /** The value of a field of a type, as the audit log names it. */
 function toldOf(info: TypeInfo | undefined, name: keyof TypeChange & keyof TypeInfo): unknown {
-  return name === 'ceilings' ? info && ceilingsJson(info.ceilings) : (info?.[name] ?? null)
+  if (name === 'ceilings') return info && ceilingsJson(info.ceilings)
+  if (name === 'retention') return info && retentionJson(info.retention)
+  return info?.[name] ?? null
 }
 
 /** @throws XQueueError `invalid_request` */

@@ -6,12 +6,12 @@ import { XQueueError } from '../task/errors.ts'
  * What a key with bounds may not change of a type within them.
  * @throws XQueueError `forbidden`
  */
-export function refuseTypeChange({ groups }: Bounds, { declared, ceilings }: TypeChange): void {
+export function refuseTypeChange({ groups }: Bounds, { declared, ceilings, retention }: TypeChange): void {
   if (groups) {
     const why = 'a key that is bound to groups cannot change a type, which others use as well'
     throw new XQueueError('forbidden', `${why}: use a key without groups`)
   }
-  if (declared === undefined && ceilings === undefined) return
-  const why = 'a key with bounds cannot declare a type or set its ceilings, which protect others from its tasks'
+  if (declared === undefined && ceilings === undefined && retention === undefined) return
+  const why = 'a key with bounds cannot declare a type, nor set its ceilings or retention, which protect others'
   throw new XQueueError('forbidden', `${why}: use a key without bounds`)
 }

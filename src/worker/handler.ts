@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
 import type { Predecessor } from '../task/flow.ts'
+import type { FinalStatus } from '../task/status.ts'
 import type { Progress, Task } from '../task/task.ts'
 
 /** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */
@@ -39,6 +40,11 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   maxRetry?: number
   /** Back-off; default 1 s doubling up to 5 min, of which a fifth is drawn at random. */
   retry?: { base?: Duration; factor?: number; cap?: Duration; jitter?: number }
+  /**
+   * How long tasks are kept after they have ended in a status: `{ success: '1h', failed: '30d' }`; 0 = not at all.
+   * What an operator sets wins. Default: as the server keeps those of any type (`--retention-age`).
+   */
+  retention?: { [Status in FinalStatus]?: Duration }
   /**
    * Runs it in a thread of its own, for code that blocks, leaks or crashes: one that does not heed its signal within a
    * second is terminated. The thread loads the handlers' file again, and payload and result are copied. Default false.

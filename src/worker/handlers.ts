@@ -6,7 +6,9 @@ import { type Engine, RATE_LIMITS, type Rate } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
+import type { Retention } from '../task/retention.ts'
 import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
+import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { type SpecDefaults, TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
 import { describeError } from '../task/thrown.ts'
 import type { Duration, Handler, Handlers } from './handler.ts'
@@ -21,6 +23,7 @@ const FIELDS: Record<keyof Handler, true> = {
   queueTimeout: true,
   maxRetry: true,
   retry: true,
+  retention: true,
   payload: true,
   isolate: true,
   run: true,
@@ -35,6 +38,7 @@ export interface RegisteredHandler {
   /** Of tasks that do not say it themselves. */
   defaults: SpecDefaults
   retry: RetryPolicy
+  retention: Retention
   payload: StandardSchemaV1 | null
   /** JSON Schema of the payload, if the validator can tell it. */
   payloadSchemaJson: Json
@@ -75,8 +79,8 @@ const ANNOUNCED_AT_ONCE = 500
 /** Makes the types of handlers known to an engine, with all that others have to know of them. */
 export async function announce(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
   const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
-    const { maxConcurrency, groupConcurrency, rate, retry, defaults } = handler
-    return [type, { maxConcurrency, groupConcurrency, rate, retry, payloadSchema, defaults }] as const
+    const { maxConcurrency, groupConcurrency, rate, retry, retention, defaults } = handler
+    return [type, { maxConcurrency, groupConcurrency, rate, retry, retention, payloadSchema, defaults }] as const
   })
   for (let from = 0; from < told.length; from += ANNOUNCED_AT_ONCE) {
     await engine.declareHandlers(new Map(told.slice(from, from + ANNOUNCED_AT_ONCE)))
@@ -162,6 +166,7 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
       ...(factor === undefined ? {} : { factor }),
       ...(jitter === undefined ? {} : { jitter }),
     }),
+    retention: retentionOf(where, handler.retention ?? {}, ms),
     payload,
     payloadSchemaJson: payload === null ? null : jsonSchemaOf(payload),
     run: isolate ? runInThread(file!, type) : handler.run,
@@ -188,6 +193,25 @@ function rateOf(where: string, rate: unknown, ms: (per: Duration | undefined) =>
   const perMs = ms(per) ?? 0
   if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw invalid(`${where} has rate.per ${per}: it must be 1 ms to 24 hours`)
   return { max, perMs }
+}
+
+function retentionOf(
+  where: string,
+  given: unknown,
+  ms: (field: string, value: Duration | undefined) => number | null,
+): Retention {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw invalid(`${where} has a retention that is no object: write \`retention: { success: '1h', failed: '30d' }\``)
+  }
+  const retention: Retention = {}
+  for (const [status, value] of Object.entries(given)) {
+    if (!FINAL_STATUSES.includes(status as FinalStatus)) {
+      throw invalid(`${where} has retention.${status}: statuses that a task ends in are ${FINAL_STATUSES.join(', ')}`)
+    }
+    const keptMs = ms(`retention.${status}`, value)
+    if (keptMs !== null) retention[status as FinalStatus] = keptMs
+  }
+  return retention
 }
 
 /** By the Standard JSON Schema extension, which not every validator has. */

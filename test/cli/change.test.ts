@@ -90,6 +90,14 @@ it('declares a type, and sets and removes the ceilings that are named', () => {
   expect(JSON.parse(run('declare', 'letter', '--undo', '--json').stdout)).toMatchObject({ declared: false, ceilings })
 })
 
+it('sets and removes how long finished tasks of a type are kept', () => {
+  expect(run('declare', 'letter', '--keep-failed', '30d').stdout).toMatch(/keep_failed +2592000/)
+  const { stdout } = run('declare', 'letter', '--keep-success', '0', '--keep-failed', 'none', '--json')
+  const retention = { success: 0, failed: null, canceled: null, timeout: null }
+  expect(JSON.parse(stdout)).toMatchObject({ type: 'letter', retention })
+  expect(run('declare', 'letter', '--keep-failed', '400d').stderr).toMatch(/retention.failed.* longer than 366 days/)
+})
+
 it('deletes a finished task, and refuses one that waits', async () => {
   const [{ id }] = (await server.call('GET', '/tasks?limit=1')).body.tasks
   expect(run('delete', id).stderr).toContain('cancel it, wait for its end, then purge it')

@@ -18,6 +18,7 @@ import { keysContract } from './keys.ts'
 import { listContract } from './list.ts'
 import { randomRun } from './random.ts'
 import { ratesContract } from './rates.ts'
+import { retentionContract } from './retention.ts'
 import { retryContract } from './retry.ts'
 import { schedulesContract } from './schedules.ts'
 import { type Open, Stage, WORKER } from './stage.ts'
@@ -52,6 +53,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     cancelContract(stage)
     retryContract(stage)
     eraseContract(stage)
+    retentionContract(stage)
     flowsContract(stage)
     cascadesContract(stage)
     batchContract(stage)

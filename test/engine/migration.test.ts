@@ -25,7 +25,8 @@ afterAll(async () => {
 
 /** Tasks of all kinds: with keys, groups, priorities and delays, one that has ended and one that was tried. */
 async function fill(engine: Engine): Promise<void> {
-  await engine.configureType('mail', { declared: true, maxConcurrency: 7, ceilings: { maxRetry: 9 } })
+  const limits = { maxConcurrency: 7, ceilings: { maxRetry: 9 }, retention: { failed: 9 } }
+  await engine.configureType('mail', { declared: true, ...limits })
   await engine.configureType('image', { declared: true, paused: true, rate: { max: 9, perMs: 1_000 } })
   await engine.submit([completeSpec({ type: 'mail', payload: 'ended' })])
   const { leases } = await engine.turn({ worker: WORKER, want: 1 })
@@ -85,7 +86,8 @@ async function expectAllThere(from: Engine, to: Engine): Promise<Task[]> {
   const there = (await all(to, 'pending')).sort(byNumber)
   expect(there.map(numberOf)).toEqual(Array.from({ length: TASKS }, (_, n) => n))
   const types = new Map((await to.types()).map((info) => [info.type, info]))
-  expect(types.get('mail')).toMatchObject({ maxConcurrency: 7, ceilings: { maxRetry: 9 }, paused: false })
+  const set = { maxConcurrency: 7, ceilings: { maxRetry: 9 }, retention: { set: { failed: 9 } }, paused: false }
+  expect(types.get('mail')).toMatchObject(set)
   expect(types.get('image')).toMatchObject({ paused: true, rate: { max: 9, perMs: 1_000 } })
   const again = completeSpec({
     type: 'mail',

@@ -69,6 +69,17 @@ it('takes finished tasks back as they were, and what their keys stand for', asyn
   expect(await state.submit([again])).toMatchObject([{ existing: true, task: { id: task!.id } }])
 })
 
+it('keeps finished tasks that it takes back as long as their type says', async () => {
+  const tasks = await submit([{ payload: 1 }, { type: 'b', payload: 2 }])
+  const daysAgo = { startedAt: Date.now() - 172_800_000, completedAt: Date.now() - 172_800_000 }
+  const ended = tasks.map((task): Task => ({ ...task, ...daysAgo, status: 'success', attempts: 1, result: 1 }))
+  await loseAll()
+  await state.configureType('a', { retention: { success: 2_592_000_000 } })
+  expect(await state.restore(ended.map(remember))).toEqual(['restored', 'restored'])
+  await state.sweep(100)
+  expect((await listed()).map(({ type, status }) => [type, status])).toEqual([['a', 'success']])
+})
+
 it('takes back what is older than what is there already, and lists all of it', async () => {
   const [old] = await submit([{ payload: 'old' }])
   await loseAll()

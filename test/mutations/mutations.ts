@@ -92,7 +92,12 @@ export const MUTATIONS: readonly Mutation[] = [
   sqlite('a flow: an end is told', '(tx, this.#flows.ended(tx, this.#ended[at]!))', '(tx, [])'),
   sqlite('a flow: nobody waits for what is gone', 'this.#life.decide(tx, this.#flows.removed(id))', ''),
   sqlite('a full queue refuses', 'waiting + more > pendingMax', 'waiting + more > pendingMax + 1'),
-  sqlite('retention keeps what has not finished', 'WHERE completed_at IS NOT NULL ORDER', 'ORDER'),
+  sqlite(
+    'retention keeps what has not finished',
+    'WHERE completed_at IS NOT NULL AND keep_until IS NULL ORDER',
+    'WHERE keep_until IS NULL ORDER',
+  ),
+  sqlite('retention of a type holds', 'keptMs === undefined ? null : now + keptMs', 'null'),
   sqlite(
     'retention tells what it removes',
     "    tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))\n",
@@ -160,6 +165,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "if found ~= 'F' then return { 'refused' }",
     "if found == 'Q' then return { 'refused' }",
   ),
+  redis('retention of a type holds', "own and string.format('%s %d', status, own) or status", 'status'),
   redis('retention forgets by count', 'kept - retention_count < #refs and', 'kept >= 0 and'),
   redis(
     'retention tells what it removes',

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRate } from '../../task/api-key.ts'
 import { changeTo } from '../../task/ceilings.ts'
+import { changeToRetention } from '../../task/retention.ts'
 import type { Schedule } from '../../task/schedule.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
@@ -162,7 +163,9 @@ export class KafkaEngine implements Restorable {
     if (!change.handler) await this.#refuseUnlessWhole()
     const info = await this.#state.configureType(type, change)
     // The last record of a field has to tell all of it.
-    const whole = change.ceilings ? { ...change, ceilings: changeTo(info.ceilings) } : change
+    const whole = { ...change }
+    if (change.ceilings) whole.ceilings = changeTo(info.ceilings)
+    if (change.retention) whole.retention = changeToRetention(info.retention.set)
     await this.#types.write([[type, whole]])
     return info
   }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { XQueueError } from '../../task/errors.ts'
-import { isFinal } from '../../task/status.ts'
+import { retentionOf } from '../../task/retention.ts'
+import { type FinalStatus, isFinal } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import type { EngineOptions } from '../engine.ts'
 import type { Remembered, State } from '../state.ts'
@@ -86,7 +87,7 @@ export class Restorer {
       await this.#types.restore(this.#state)
       const { open, ended } = await this.#read()
       // One whose id belongs elsewhere is mended where its lane is watched, when the state accepts again.
-      await this.#restore(this.#kept([...ended.values()]))
+      await this.#restore(await this.#kept([...ended.values()]))
       await this.#restore([...open.values()].sort(byId))
       await this.#schedules.restore(this.#state)
       return (await this.#state.restoring(this.#owner, LEASE_MS, READER)) === 'complete'
@@ -189,14 +190,19 @@ export class Restorer {
   }
 
   /** As many finished tasks as are kept, oldest first. */
-  #kept(ended: Lost[]): Lost[] {
+  async #kept(ended: Lost[]): Promise<Lost[]> {
     const { ageMs, countMax } = this.#retention
     if (ended.length === 0) return []
-    const since = this.#clock() - ageMs
+    const types = await this.#state.types()
+    const ofTypes = new Map(types.map(({ type, retention }) => [type, retentionOf(retention)]))
     const endOf = ({ remembered }: Lost) => remembered.task.completedAt!
-    const young = ended.filter((lost) => endOf(lost) > since)
-    young.sort((a, b) => endOf(a) - endOf(b))
-    return young.slice(Math.max(young.length - countMax, 0))
+    const goesAt = (lost: Lost) => {
+      const { type, status } = lost.remembered.task
+      return endOf(lost) + (ofTypes.get(type)?.[status as FinalStatus] ?? ageMs)
+    }
+    const now = this.#clock()
+    const young = ended.filter((lost) => goesAt(lost) > now).sort((a, b) => goesAt(a) - goesAt(b))
+    return young.slice(Math.max(young.length - countMax, 0)).sort((a, b) => endOf(a) - endOf(b))
   }
 }
 

@@ -78,6 +78,10 @@ export const KEYS = {
   finished: 'finished:',
   /** Stream of what has ended in a status, by time. */
   done: 'done:',
+  /** Of these, `<status> <entry>`, those whose types say how long they are kept, by when they go. */
+  kept: 'kept',
+  /** By status: up to where the oldest in `done:` are such. */
+  kept_passed: 'kept:passed',
   /** Of tasks that were taken back from a status, `<ref> <status>`: the last place there before that. */
   taken_back: 'taken_back',
   /** Stream of all tasks, by submission. */
@@ -114,6 +118,8 @@ export const KEYS = {
   schemas: 'schemas',
   defaults: 'defaults',
   ceilings: 'ceilings',
+  /** Type → how long what has ended is kept, as JSON of what operators `set` and of what the `handler` says. */
+  retention: 'retention',
   /** When a type was last served, and those known for good. */
   known: 'known',
   declared: 'declared',

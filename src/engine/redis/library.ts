@@ -42,6 +42,7 @@ export type StepName = keyof typeof STEPS
 const SHARED = ['shared', 'groups', 'changes', 'flows']
 /** Files that come before a step's own: it would be too long to read in one. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
+  sweep: ['sweep-finished'],
   turn: ['turn-leases', 'turn-start', 'turn-groups', 'turn-claims'],
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([

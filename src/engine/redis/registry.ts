@@ -1,3 +1,4 @@
+import { NO_RETENTION } from '../../task/retention.ts'
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
 import type { EngineOptions, HandlerSettings, Holder, Rate, TypeChange, TypeInfo, WorkerInfo } from '../engine.ts'
 import { GatheredRates, type RecentRates, RecentSlots, SLOT_MS, type Slot } from '../rates.ts'
@@ -35,6 +36,7 @@ type TypeAnswer = [
   starts: string[],
   dependent: string,
   ceilings: string,
+  retention: string,
 ]
 
 /** What is told of a type, with what only the engine asks. */
@@ -162,7 +164,7 @@ export class Registry {
       types.map((answer) => {
         const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing] = answer
         const { starts, ...rules } = rulesOf(text, answer[12])
-        const [dependent, ceilings] = [answer[13], answer[14]]
+        const [dependent, ceilings, retention] = [answer[13], answer[14], answer[15]]
         const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
         return {
           type,
@@ -180,6 +182,7 @@ export class Registry {
           payloadSchema: schema === '' ? null : JSON.parse(schema),
           defaults: defaults === '' ? {} : JSON.parse(defaults),
           ceilings: ceilings === '' ? {} : JSON.parse(ceilings),
+          retention: retention === '' ? NO_RETENTION : JSON.parse(retention),
           holders: holdersOf(partition, answer),
           known: declared === 1 || Number(lastSeen) > now - this.#options.typeTtlMs,
         }
@@ -339,7 +342,7 @@ function pairs(list: readonly (string | number)[]): Map<string, number> {
 
 /** A type and its change, as configure.lua takes them. */
 function argsOf(type: string, change: TypeChange): string[] {
-  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings } = change
+  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } = change
   const args = [type, handler || declared ? '1' : '']
   if (handler) {
     const { retry, payloadSchema, defaults } = handler
@@ -351,7 +354,9 @@ function argsOf(type: string, change: TypeChange): string[] {
   const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
   const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
   args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
-  args.push(String(rate?.perMs ?? ''), flag(paused), ceilings === undefined ? '' : JSON.stringify(ceilings))
+  const json = (value: object | undefined) => (value === undefined ? '' : JSON.stringify(value))
+  args.push(String(rate?.perMs ?? ''), flag(paused), json(ceilings), json(retention))
+  args.push(handler ? JSON.stringify(handler.retention ?? {}) : '')
   return args
 }
 

@@ -332,9 +332,11 @@ export class Life {
     const stored = status === 'pending' && runAt > now ? 'delayed' : status
     const result = next.result === null ? null : textOf(next.result)
     const completedAt = final ? now : null
+    const keptMs = final ? this.#registry.rules(type)?.keptMs[status] : undefined
+    const keepUntil = keptMs === undefined ? null : now + keptMs
     const task = [stored, attempts, lostLeases, runAt, now, completedAt, result, error, timeoutReason, seq]
-    if (tx.store.run('settle', ...task, state.status, state.deliveries, Number(state.cancelRequested)) === 0)
-      return false
+    const decidedOn = [state.status, state.deliveries, Number(state.cancelRequested)]
+    if (tx.store.run('settle', ...task, ...decidedOn, keepUntil) === 0) return false
     if (stored === 'delayed') tx.due.addReady(runAt)
     if (stored === 'pending') this.#ring.join({ ...state, runAt })
     tx.count(type, state.status, -1)

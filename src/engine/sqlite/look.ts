@@ -166,6 +166,7 @@ export class Look {
           payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
           defaults: JSON.parse(row.spec_defaults as string),
           ceilings: JSON.parse(row.ceilings as string),
+          retention: JSON.parse(row.retention as string),
           holders: withHolders ? this.holders(type) : [],
         }
       })

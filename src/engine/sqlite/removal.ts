@@ -32,23 +32,40 @@ export class Removal {
     return finished > this.#options.retention.countMax || !this.#outbox.isWithin(this.#options, now)
   }
 
-  /** Removes finished tasks past retention; returns how many. */
+  /** When the next finished task is past retention, or null. */
+  nextAt(store: Store): number | null {
+    const [next] = this.#soonest(store, 1)
+    return next ? this.#goesAt(next) : null
+  }
+
+  /** Removes finished tasks past retention, and of those above the count the ones that would go first. */
   forgetFinished(tx: Tx, max: number): number {
-    const { ageMs, countMax } = this.#options.retention
-    let excess = (tx.store.get('countIn', FINISHED)!.n as number) - countMax
+    let excess = (tx.store.get('countIn', FINISHED)!.n as number) - this.#options.retention.countMax
+    const nextAt = this.nextAt(tx.store)
+    if (nextAt === null || (excess <= 0 && nextAt > tx.now)) return 0
     let removed = 0
-    const [oldest] = tx.store.all('oldestFinished', 1)
-    if (!oldest || (excess <= 0 && (oldest.completed_at as number) > tx.now - ageMs)) return 0
     let endedUntil = 0
-    for (const row of tx.store.all('oldestFinished', max)) {
-      if (excess <= 0 && (row.completed_at as number) > tx.now - ageMs) break
+    for (const row of this.#soonest(tx.store, max)) {
+      if (excess <= 0 && this.#goesAt(row) > tx.now) break
       if (!this.#remove(tx, row)) break
-      endedUntil = row.completed_at as number
+      endedUntil = Math.max(endedUntil, row.completed_at as number)
       excess -= 1
       removed += 1
     }
     if (removed > 0) tx.store.run('noteRemoved', endedUntil)
     return removed
+  }
+
+  /** The finished tasks that go first. */
+  #soonest(store: Store, max: number): Row[] {
+    const kept = store.all('soonestKept', max)
+    const others = store.all('oldestFinished', max)
+    if (kept.length === 0) return others
+    return [...others, ...kept].sort((a, b) => this.#goesAt(a) - this.#goesAt(b)).slice(0, max)
+  }
+
+  #goesAt({ completed_at, keep_until }: Row): number {
+    return (keep_until as number | undefined) ?? (completed_at as number) + this.#options.retention.ageMs
   }
 
   /**

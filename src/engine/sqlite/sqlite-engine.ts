@@ -403,14 +403,13 @@ export class SqliteEngine implements Engine {
   }
 
   #nextAt(): number | null {
-    const { cancelGraceMs, retention } = this.#options
-    const [oldest] = this.#store.all('oldestFinished', 1)
+    const { cancelGraceMs } = this.#options
     const times = [
       this.#flows.hasPutOff() ? 0 : this.#due.readyAt(),
       this.#due.waitEndsAt(),
       this.#store.get('nextLeaseDue', cancelGraceMs)!.at,
       this.#schedules.nextAt(this.#store),
-      oldest ? (oldest.completed_at as number) + retention.ageMs : null,
+      this.#removal.nextAt(this.#store),
     ].filter((at) => typeof at === 'number')
     const next = Math.min(...times)
     return next === Number.POSITIVE_INFINITY ? null : next

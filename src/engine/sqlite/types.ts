@@ -1,4 +1,5 @@
 import { type Ceilings, changedCeilings } from '../../task/ceilings.ts'
+import { changedRetention, type Retention, retentionOf, type TypeRetention } from '../../task/retention.ts'
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
 import {
   type EngineOptions,
@@ -24,6 +25,9 @@ export interface TypeRules {
   delaysMs: number[]
   jitter: number
   ceilings: Ceilings
+  retention: TypeRetention
+  /** What is in force of it. */
+  keptMs: Retention
 }
 
 /** A worker row and its types are written again only when this old, not with every turn. */
@@ -58,7 +62,8 @@ export class Registry {
     let rules = this.#rules.get(type)
     if (rules === undefined) {
       const row = this.#store.get('typeByName', type)
-      rules = row
+      const retention = row && (JSON.parse(row.retention as string) as TypeRetention)
+      rules = retention
         ? {
             declared: row.declared === 1,
             lastSeen: row.last_seen as number,
@@ -69,6 +74,8 @@ export class Registry {
             delaysMs: JSON.parse(row.retry_delays_ms as string),
             jitter: row.retry_jitter as number,
             ceilings: JSON.parse(row.ceilings as string),
+            retention,
+            keptMs: retentionOf(retention),
           }
         : null
       this.#rules.set(type, rules)
@@ -92,7 +99,7 @@ export class Registry {
     this.insert(type)
     this.#rules.delete(type)
     const before = this.rules(type)!
-    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings } = change
+    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } = change
     if (handler) {
       const delays = JSON.stringify(retryDelaysMs(handler.retry))
       const schema = handler.payloadSchema === null ? null : JSON.stringify(handler.payloadSchema)
@@ -118,6 +125,11 @@ export class Registry {
     if (paused !== undefined) this.#store.run('setPaused', paused ? 1 : 0, type)
     if (ceilings !== undefined) {
       this.#store.run('setCeilings', JSON.stringify(changedCeilings(before.ceilings, ceilings)), type)
+    }
+    if (handler || retention) {
+      const set = changedRetention(before.retention.set, retention ?? {})
+      const after = { set, handler: handler ? (handler.retention ?? {}) : before.retention.handler }
+      this.#store.run('setRetention', JSON.stringify(after), type)
     }
     this.#rules.delete(type)
     const after = this.rules(type)!

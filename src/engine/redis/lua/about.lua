@@ -3,7 +3,7 @@
 -- ARGV  now, number of types or 0 for all, each; '1' to name the holders of their permits
 -- Returns {now, types: {type, rules, back-off, schema, defaults, last seen, declared, waiting, delayed, running,
 --       {status, count, …}, {ref, lease's head and extras, …},
---       starts that count for the rate, dependent, ceilings} each, {worker, description, last seen, …},
+--       starts that count for the rate, dependent, ceilings, retention} each, {worker, description, last seen, …},
 --       {sign and worker, attempts, …}, {worker, running, …}, {stream, length, …}, {slot, {field, count, …}, …}}
 -- Cost  some ten commands for each type and lane
 local HOLDERS_MAX = 1000
@@ -64,6 +64,7 @@ function steps.about()
         call('ZCARD', running), finished, holders,
         with_holders and call('LRANGE', P .. KEY.starts .. kind, 0, -1) or {},
         counts_now[kind .. ':dependent'] or '0', call('HGET', P .. KEY.ceilings, kind) or '',
+        call('HGET', P .. KEY.retention, kind) or '',
       }
     end
   end

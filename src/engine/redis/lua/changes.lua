@@ -92,11 +92,39 @@ local function promote(max)
   return #due, call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
 end
 
--- Texts to write, and refs by status for the order of retention.
-local function finish(ref, status, text)
+-- How long what ends in a status is kept (ms) if its type says so, else nil. In a cluster tasks of other partitions may
+-- have begun to wait for it, of which it is told a few steps later: it stays for that.
+local KEPT_MS_MIN = CLUSTER and 10000 or 0
+function retention.own_ms(kind, status)
+  local own = retention.of_types[kind]
+  if own == nil then
+    local text = call('HGET', P .. KEY.retention, kind)
+    own = text and cjson.decode(text)
+    retention.of_types[kind] = own
+  end
+  local kept = own and (own.set[status] or own.handler[status])
+  return kept and math.max(kept, KEPT_MS_MIN)
+end
+
+-- The same for a key; `ended_for` is how long ago it ended.
+function retention.kept_ms(kind, status, ended_for)
+  return math.max((retention.own_ms(kind, status) or retention_ms) - (ended_for or 0), 1)
+end
+
+-- Adds tasks that ended at a time to the order of their status, and to that in which they go.
+function retention.add_done(status, ended_at, refs, own)
+  local time = string.format('%d', ended_at)
+  if not own then return call('XADD', P .. KEY.done .. status, '*', 't', time, 'r', refs) end
+  local entry = call('XADD', P .. KEY.done .. status, '*', 't', time, 'r', refs, 'k', 'own')
+  call('ZADD', P .. KEY.kept, string.format('%d', ended_at + own), status .. ' ' .. entry)
+end
+
+-- Texts to write, and refs by status, and by how long they are kept, for the order of retention.
+local function finish(lane, ref, status, text)
   local size = #finished_texts
   finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
-  append(finished_refs, status, ref)
+  local own = retention.own_ms(lane.type, status)
+  append(finished_refs, own and string.format('%s %d', status, own) or status, ref)
   size = #to_follow
   to_follow[size + 1], to_follow[size + 2] = ref, text
 end
@@ -126,8 +154,9 @@ local function write_finished()
   for from = 1, #finished_texts, CHUNK do
     call('MSET', unpack(finished_texts, from, math.min(from + CHUNK - 1, #finished_texts)))
   end
-  for status, refs in pairs(finished_refs) do
-    call('XADD', P .. KEY.done .. status, '*', 't', NOW, 'r', table.concat(refs, ' '))
+  for order, refs in pairs(finished_refs) do
+    local status, own = order:match('^(%l+) ?(%d*)$')
+    retention.add_done(status, now, table.concat(refs, ' '), tonumber(own))
   end
 end
 
@@ -177,8 +206,9 @@ end
 
 -- Ends a task that waited too long for its first start; its entry is the caller's to remove.
 local function end_wait(lane, head, x, payload)
-  finish(head.ref, 'timeout', finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null'))
-  keep_key(labels_in(x), retention_ms)
+  local text = finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null')
+  finish(lane, head.ref, 'timeout', text)
+  keep_key(labels_in(x), retention.kept_ms(lane.type, 'timeout'))
   count(lane.type, 'timeout', 1)
   tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
 end

@@ -5,9 +5,26 @@
 --       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
 --       back-off `jitter,delay,delay…`, payload schema or '', defaults;
 --       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
---       window; paused '' | '0' | '1'; ceilings to set as JSON, null: none, or ''
+--       window; paused '' | '0' | '1'; ceilings to set as JSON, null: none, or ''; the same of retention, and that of
+--       the handler as JSON
 -- Returns for each 'ok', or 'unknown' for a type that nobody has made known
 -- Cost  some ten commands a type
+local function set_fields(all, change)
+  for field, value in pairs(cjson.decode(change)) do all[field] = value ~= cjson.null and value or nil end
+end
+
+local function retain(kind, set, of_handler)
+  local stored = call('HGET', P .. KEY.retention, kind)
+  local retention = stored and cjson.decode(stored) or { set = {}, handler = {} }
+  if set ~= '' then set_fields(retention.set, set) end
+  if of_handler ~= '' then retention.handler = cjson.decode(of_handler) end
+  if next(retention.set) or next(retention.handler) then
+    call('HSET', P .. KEY.retention, kind, cjson.encode(retention))
+  elseif stored then
+    call('HDEL', P .. KEY.retention, kind)
+  end
+end
+
 local function configure(if_missing)
   local kind, may_be_new = arg(), arg()
   local rules = call('HGET', P .. KEY.rules, kind)
@@ -20,6 +37,7 @@ local function configure(if_missing)
   local schema, defaults = arg(), arg()
   local declared = arg()
   local new_limit, new_group, new_max, new_per, paused, ceilings = arg(), arg(), arg(), arg(), arg(), arg()
+  local new_retention, handler_retention = arg(), arg()
   if not rules and may_be_new ~= '1' then return 'unknown' end
   local back_off = by_handler and call('HGET', P .. KEY.back_off, kind)
   if back_off and if_missing then return 'ok' end
@@ -48,9 +66,11 @@ local function configure(if_missing)
   if paused ~= '' then is_paused = paused end
   if ceilings ~= '' then
     local all = cjson.decode(call('HGET', P .. KEY.ceilings, kind) or '{}')
-    for field, value in pairs(cjson.decode(ceilings)) do all[field] = value ~= cjson.null and value or nil end
+    set_fields(all, ceilings)
     call('HSET', P .. KEY.ceilings, kind, cjson.encode(all))
   end
+
+  if new_retention ~= '' or by_handler then retain(kind, new_retention, handler_retention) end
 
   if max == '' then
     per = ''

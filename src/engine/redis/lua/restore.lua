@@ -27,23 +27,23 @@ local function own_lane(t)
   return open_lane(t.type, t.priority, no)
 end
 
-local function keep_request(t, key, ended_for)
+local function keep_request(t, key, kind, ended_for)
   if not key or call('EXISTS', P .. KEY.key .. key) == 1 then return end
   call('SET', P .. KEY.key .. key, t.ref .. ' ' .. t.request)
-  if ended_for then keep_key(key, math.max(retention_ms - ended_for, 1)) end
+  if ended_for then keep_key(key, kept_ms(kind, t.status, ended_for)) end
 end
 
 local function restore_finished(t, lane, key)
   local text = table.concat({ t.first, t.x, t.payload, 'null', t.error, t.progress, t.result }, '\n')
   call('SET', P .. KEY.finished .. t.ref, text)
-  call('XADD', P .. KEY.done .. t.status, '*', 't', t.ended_at, 'r', t.ref)
+  add_done(t.status, tonumber(t.ended_at), t.ref, own_ms(lane.type, t.status))
   count(lane.type, t.status, 1)
-  keep_request(t, key, now - t.ended_at)
+  keep_request(t, key, lane.type, now - t.ended_at)
 end
 
 -- Waits where it was accepted, if nothing that came later stands there yet; else at the end of its lane.
 local function restore_waiting(t, lane, key, group)
-  keep_request(t, key, nil)
+  keep_request(t, key)
   watch_waits(lane, t.m:match('^%d+'))
   local entry = t.ref:match('%.(.*)$')
   local names, policy = names_in(t.x)

@@ -22,12 +22,14 @@ local call, P, PARTITION, ARGV, at, now, NOW
 local lanes, lanes_by_name, clock_ms, clock_n, clock_moved
 local counts, events, event_count, wakes, permits_freed, broadcasts
 local finished_texts, finished_refs
--- How long a finished task may be kept (ms); set by the steps in which tasks end.
+-- How long a finished task may be kept (ms), set by the steps in which tasks end; what types say of it, as it was read,
+-- and the functions that know it (changes.lua): Lua allows 200 locals in a file.
 local retention_ms
+local retention = {}
 -- Ref and text of tasks that ended in this step, and how far those that wait for them were told; whether anything is
 -- awaited, if it is known; notices that were left.
 local to_follow, followed, anything_awaited, noticed
--- How many were told in this step, and the functions that bound it (flows.lua): Lua allows 200 locals in a file.
+-- How many were told in this step, and the functions that bound it (flows.lua).
 local cascade = {}
 -- Tasks of groups that begin to wait: their texts, and what the queues of their lanes get; see groups.lua.
 local arrived, arriving
@@ -45,7 +47,7 @@ local function begin(keys, args)
   NOW = string.format('%d', now)
   lanes, lanes_by_name, clock_ms, clock_n, clock_moved = {}, {}, nil, nil, false
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
-  finished_texts, finished_refs = {}, {}
+  finished_texts, finished_refs, retention.of_types = {}, {}, {}
   to_follow, followed, anything_awaited, noticed, cascade.told = {}, 0, nil, 0, 0
   arrived, arriving = {}, {}
 end

@@ -8,16 +8,7 @@
 --       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
 --       schedules that are due: the caller decides on them, {id, notice, …}: the caller delivers them}
 -- Cost  a few commands for each type and lane, and for each task that is changed
-local max, retention_count, worker_ttl
-local changed, more, next_at
-
-local function add(done, bound)
-  changed = changed + done
-  if done >= bound then more = true end
-end
-local function soonest(time)
-  if time and time < next_at then next_at = time end
-end
+local worker_ttl
 
 -- Payloads are read with the entries: not too many at once.
 local ENTRIES_MAX = 100
@@ -72,53 +63,6 @@ local function end_group_waits()
   if #due > 0 then many('ZREM', P .. KEY.group_waits, due) end
   add(#due, max)
   soonest(tonumber(call('ZRANGE', P .. KEY.group_waits, 0, 0, 'WITHSCORES')[2]))
-end
-
--- Forgets finished tasks past retention, oldest first, as they were finished together.
-local function is_before(a, b)
-  local a_ms, a_n = a:match('^(%d+)-(%d+)$')
-  local b_ms, b_n = b:match('^(%d+)-(%d+)$')
-  if a_ms ~= b_ms then return tonumber(a_ms) < tonumber(b_ms) end
-  return tonumber(a_n) < tonumber(b_n)
-end
-
-local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
-local IS_FINAL = { success = true, failed = true, canceled = true, timeout = true }
-local function forget_finished()
-  local kept = 0
-  local all = call('HGETALL', P .. KEY.counts)
-  for index = 1, #all, 2 do
-    local status = all[index]:match(':(%l+)$')
-    if IS_FINAL[status] then kept = kept + tonumber(all[index + 1]) end
-  end
-  local forgotten = 0
-  while true do
-    local oldest, status
-    for _, final in ipairs(FINAL) do
-      local first = call('XRANGE', P .. KEY.done .. final, '-', '+', 'COUNT', 1)[1]
-      if first and (not oldest or is_before(first[1], oldest[1])) then
-        oldest, status = first, final
-      end
-    end
-    if not oldest then return forgotten end
-    local ended_at, refs = tonumber(oldest[2][2]), {}
-    for ref in oldest[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
-    if kept - retention_count < #refs and ended_at > now - retention_ms then
-      soonest(ended_at + retention_ms)
-      return forgotten
-    end
-    if forgotten >= max then return math.max(forgotten, max) end
-    for _, ref in ipairs(refs) do
-      local text = call('GET', P .. KEY.finished .. ref)
-      -- One that was taken back and has ended again stands further on.
-      if text and is_its_place(ref, status, oldest, text) then
-        if not remove_finished(ref, text) then return max end
-        kept = kept - 1
-      end
-      forgotten = forgotten + 1
-    end
-    call('XDEL', P .. KEY.done .. status, oldest[1])
-  end
 end
 
 -- Whether the tasks of a place in the index are all gone, or some finished one is kept, or some live on.

@@ -58,10 +58,11 @@ SELECT min(deadline_at) AS at FROM tasks WHERE status = 'pending' AND deadline_a
 UPDATE tasks SET progress = ?, updated_at = ? WHERE seq = ?;
 
 -- name: settle
--- ?11 to ?13: the state that this was decided on. Changes nothing if the task has moved on since.
+-- ?11 to ?13: the state that this was decided on. Changes nothing if the task has moved on since. ?14: until when it is
+-- kept, if its type says so.
 UPDATE tasks SET status = ?1, attempts = ?2, lost_leases = ?3, run_at = ?4, updated_at = ?5, completed_at = ?6,
   result = ?7, error = ?8, timeout_reason = ?9, deadline_at = NULL, lease_ms = NULL, expires_at = NULL,
-  lease_secret = NULL, cancel_at = NULL, cancel_told = 0
+  lease_secret = NULL, cancel_at = NULL, cancel_told = 0, keep_until = ?14
 WHERE seq = ?10 AND status = ?11 AND deliveries = ?12 AND (cancel_at IS NOT NULL) = ?13;
 
 -- name: restart
@@ -70,12 +71,18 @@ WHERE seq = ?10 AND status = ?11 AND deliveries = ?12 AND (cancel_at IS NOT NULL
 UPDATE tasks SET status = ?3, attempts = 0, lost_leases = 0, run_at = ?1, updated_at = ?1,
   deadline_at = CASE WHEN queue_timeout_ms = 0 OR ?3 = 'dependent' THEN NULL ELSE ?1 + queue_timeout_ms END,
   started_at = NULL, completed_at = NULL, worker_id = NULL, progress = NULL, result = NULL, error = NULL,
-  timeout_reason = NULL
+  timeout_reason = NULL, keep_until = NULL
 WHERE seq = ?2;
 
 -- name: oldestFinished
+-- Of those that are kept as long as any other.
 SELECT seq, id, type, status, attempts, completed_at, waits_for IS NOT NULL AS depends, batch FROM tasks
-WHERE completed_at IS NOT NULL ORDER BY completed_at LIMIT 0 + ?;
+WHERE completed_at IS NOT NULL AND keep_until IS NULL ORDER BY completed_at LIMIT 0 + ?;
+
+-- name: soonestKept
+-- Of those whose type says how long they are kept.
+SELECT seq, id, type, status, attempts, completed_at, waits_for IS NOT NULL AS depends, batch, keep_until FROM tasks
+WHERE keep_until IS NOT NULL ORDER BY keep_until LIMIT 0 + ?;
 
 -- name: finishedBySeq
 SELECT seq, id, type, status, attempts, created_at, completed_at, waits_for IS NOT NULL AS depends, batch

@@ -13,6 +13,7 @@ SELECT count(*) AS n FROM types WHERE last_seen > ?;
 -- name: dropUnusedTypes
 -- Of which nothing is known but a name, and which no worker has served since ?1.
 DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceilings = '{}'
+  AND retention = '{"set":{},"handler":{}}'
   AND max_concurrency_source = 'handler' AND group_concurrency_source = 'handler' AND rate_source = 'handler'
   AND max_concurrency IS NULL AND group_concurrency IS NULL AND rate_max IS NULL
   AND payload_schema IS NULL AND spec_defaults = '{}'
@@ -41,6 +42,9 @@ UPDATE types SET paused = ? WHERE type = ?;
 
 -- name: setCeilings
 UPDATE types SET ceilings = ? WHERE type = ?;
+
+-- name: setRetention
+UPDATE types SET retention = ? WHERE type = ?;
 
 -- name: declare
 UPDATE types SET declared = ? WHERE type = ?;

@@ -1,0 +1,52 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Guarded } from './stage.ts'
+
+let guarded: Guarded
+let operator: string
+beforeAll(async () => {
+  guarded = await Guarded.start({}, { report: { retention: { success: '1h', failed: 60 }, run: () => null } })
+  operator = await guarded.key(['submit', 'read', 'admin'])
+})
+afterAll(() => guarded.stop())
+
+const set = (retention: unknown, key = operator) => guarded.call(key, 'POST', '/types/report', { retention })
+
+it('an operator sets how long finished tasks are kept over what the handler says, and back', async () => {
+  expect((await set({ failed: '30d', timeout: 0 })).body).toMatchObject({
+    retention: { success: 3_600, failed: 2_592_000, canceled: null, timeout: 0 },
+  })
+  const { body } = await guarded.call(operator, 'GET', '/types')
+  const types = body.types as { type: string; retention: object }[]
+  const retentionOf = (name: string) => types.find(({ type }) => type === name)!.retention
+  expect(retentionOf('report')).toMatchObject({ failed: 2_592_000, canceled: null })
+  expect(retentionOf('quick')).toEqual({ success: null, failed: null, canceled: null, timeout: null })
+  expect((await set({ failed: null, timeout: null })).body).toMatchObject({
+    retention: { success: 3_600, failed: 60, canceled: null, timeout: null },
+  })
+})
+
+it.each([
+  [{ failed: -1 }, 'retention.failed', /must be >= 0/],
+  [{ failed: '-1h' }, 'retention.failed', /"-1h" is not a duration/],
+  [{ failed: '367d' }, 'retention.failed', /"367d" is longer than 366 days/],
+  [{ failed: 31_622_401 }, 'retention.failed', /31622400/],
+  [{ failed: true }, 'retention.failed', /./],
+  [{ pending: '1h' }, 'retention.pending', /./],
+  ['1h', 'retention', /./],
+])('refuses the retention %j', async (retention, path, message) => {
+  const { status, body } = await set(retention)
+  expect(status).toBe(400)
+  expect(body.errors).toContainEqual({ path, message: expect.stringMatching(message) })
+})
+
+it('a key with bounds does not set it, also with admin', async () => {
+  const tenant = await guarded.key(['submit', 'admin'], { bounds: { types: ['report'], groups: null } })
+  expect((await set({ failed: 1 }, tenant)).body).toMatchObject({ code: 'forbidden' })
+})
+
+it('writes to the audit log from which retention to which', async () => {
+  await set({ canceled: 5 })
+  await set({ canceled: 6 })
+  const all = JSON.stringify(guarded.audits().filter(({ action }) => action === 'POST /api/v1/types/:type'))
+  expect(all).toMatch(/"from":.*"canceled":5.*"to":.*"canceled":6/)
+})
