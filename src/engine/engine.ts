@@ -6,9 +6,11 @@ import type { Outcome } from '../task/outcome.ts'
 import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
 import type { Status } from '../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
+import type { Stats } from './stats.ts'
 import type { HandlerSettings, Holder, TypeChange, TypeInfo } from './type-info.ts'
 
 export { ENGINE_DEFAULTS, type EngineOptions } from './options.ts'
+export type { PartitionInfo, Stats, StreamInfo } from './stats.ts'
 export {
   type HandlerSettings,
   type Holder,
@@ -320,34 +322,6 @@ export interface Explanation {
   waitsFor: readonly string[]
   /** Until when, where the reason has an end: run_at, the holder's lease expiry, the rate's next start. */
   until: number | null
-}
-
-export interface Stats {
-  /** Tasks kept, by status; `pending` includes the delayed ones, and those that wait for others. */
-  counts: Record<Status, number>
-  delayed: number
-  dependent: number
-  /** Tasks finished per second over the last minute. */
-  throughput: number
-  concurrencyLimits: Record<string, number>
-  stream: StreamInfo
-}
-
-/** The waiting work in the engine's own terms. */
-export interface StreamInfo {
-  /** Unfinished tasks. */
-  length: number
-  groups: number
-  consumers: { name: string; pending: number; idle: number }[]
-  /** With partitions where there are any: the first and the next offset, and what is not done with between them. */
-  streams: { name: string; length: number; partitions?: PartitionInfo[] }[]
-}
-
-export interface PartitionInfo {
-  partition: number
-  begin: number
-  end: number
-  lag: number
 }
 
 export interface EventsQuery {

@@ -1,0 +1,31 @@
+import type { Status } from '../task/status.ts'
+
+/** What the port says of tasks in numbers: part of engine.ts. */
+
+export interface Stats {
+  /** Tasks kept, by status; `pending` includes the delayed ones, and those that wait for others. */
+  counts: Record<Status, number>
+  delayed: number
+  dependent: number
+  /** Tasks finished per second over the last minute. */
+  throughput: number
+  concurrencyLimits: Record<string, number>
+  stream: StreamInfo
+}
+
+/** The waiting work in the engine's own terms. */
+export interface StreamInfo {
+  /** Unfinished tasks. */
+  length: number
+  groups: number
+  consumers: { name: string; pending: number; idle: number }[]
+  /** With partitions where there are any: the first and the next offset, and what is not done with between them. */
+  streams: { name: string; length: number; partitions?: PartitionInfo[] }[]
+}
+
+export interface PartitionInfo {
+  partition: number
+  begin: number
+  end: number
+  lag: number
+}
