@@ -97,6 +97,13 @@ export interface Engine {
    */
   list(query: ListQuery): Promise<Page>
 
+  /**
+   * One of those that a task has waited for, whole, while its lease is held: also where the claim left out the result.
+   * Null where the task waits for no such one.
+   * @throws XQueueError `lease_lost`
+   */
+  predecessor(lease: string, id: string): Promise<Predecessor | null>
+
   /** How far the tasks of a batch are, or null when there is none that is kept. */
   batch(name: string): Promise<BatchInfo | null>
 
@@ -236,7 +243,10 @@ export interface Lease {
   /** When the attempt runs out of time, or null. */
   deadlineAt: number | null
   task: Task
-  /** What the task has waited for, in the order of its `after`. */
+  /**
+   * What the task has waited for, in the order of its `after`. Results are handed on in that order as long as they fit
+   * `TASK_LIMITS.predecessorsBytesMax`; the others are `omitted`, and not read.
+   */
   predecessors: readonly Predecessor[]
 }
 

@@ -1,3 +1,4 @@
+import type { Predecessor } from '../task/flow.ts'
 import { type Json, JsonText } from '../task/json.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
@@ -51,15 +52,20 @@ export class SealingEngine extends ViewedEngine {
       else {
         const { id } = lease.task
         const task = { ...openOutcome(this.#seal, lease.task, id), payload: opened.value }
-        const predecessors = lease.predecessors.map((one) => ({
-          ...one,
-          result: openResult(this.#seal, one.result, one.id),
-        }))
-        leases.push({ ...lease, task, predecessors })
+        leases.push({ ...lease, task, predecessors: lease.predecessors.map((one) => this.#opened(one)) })
       }
     }
     if (lost.length > 0) await this.#giveUp(turn, lost)
     return { ...answer, leases }
+  }
+
+  override async predecessor(lease: string, id: string) {
+    const found = await this.#engine.predecessor(lease, id)
+    return found && this.#opened(found)
+  }
+
+  #opened(predecessor: Predecessor): Predecessor {
+    return { ...predecessor, result: openResult(this.#seal, predecessor.result, predecessor.id) }
   }
 
   override async schedules(change?: ScheduleChange) {

@@ -87,6 +87,10 @@ export class ViewedEngine implements Engine {
     return explanation && { ...explanation, task: this.#view(explanation.task) }
   }
 
+  predecessor(lease: string, id: string) {
+    return this.#engine.predecessor(lease, id)
+  }
+
   batch(name: string) {
     return this.#engine.batch(name)
   }

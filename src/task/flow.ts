@@ -16,6 +16,11 @@ export interface Predecessor {
   status: Status | null
   result: Json
   error: string | null
+  /**
+   * Result and error are null here because all results together are too large for one answer: the context's
+   * `predecessor(id)` reads them.
+   */
+  omitted?: true
 }
 
 /** How a task may end, for one that waits for it: it counts as ended, it is still waited for, or all is over. */

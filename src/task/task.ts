@@ -114,6 +114,8 @@ export const TASK_LIMITS = {
   batchTasksMax: 10_000,
   /** Tasks that one may wait for, and that may wait for one. */
   afterMax: 1_000,
+  /** Results of predecessors that a task is handed with its lease; the others are read one by one. */
+  predecessorsBytesMax: 1024 * 1024,
   /** What all tasks of one submission wait for together: each is a row, written in one step. */
   edgesMax: 20_000,
   successorsMax: 10_000,

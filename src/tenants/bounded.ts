@@ -17,7 +17,7 @@ import type {
   Which,
   WorkerInfo,
 } from '../engine/engine.ts'
-import { unknownPredecessors, unknownType, unknownTypes } from '../engine/refusals.ts'
+import { leaseLost, unknownPredecessors, unknownType, unknownTypes } from '../engine/refusals.ts'
 import { emptyAnswer } from '../engine/waiters.ts'
 import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
@@ -152,6 +152,11 @@ export class BoundedEngine implements Engine {
   async list(query: ListQuery): Promise<Page> {
     const page = await this.#page(query)
     return { ...page, tasks: await this.#shown(page.tasks) }
+  }
+
+  async predecessor(lease: string, id: string) {
+    if (!(await this.#heldHere([lease])).has(lease)) throw leaseLost(lease)
+    return (await this.#visible([id])).has(id) ? this.#engine.predecessor(lease, id) : null
   }
 
   async batch(name: string) {

@@ -16,6 +16,7 @@ import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
 import { keysContract } from './keys.ts'
 import { listContract } from './list.ts'
+import { predecessorContract } from './predecessor.ts'
 import { randomRun } from './random.ts'
 import { ratesContract } from './rates.ts'
 import { retentionContract } from './retention.ts'
@@ -55,6 +56,7 @@ export function engineContract(name: string, open: Open, randomRuns = 60): void 
     eraseContract(stage)
     retentionContract(stage)
     flowsContract(stage)
+    predecessorContract(stage)
     cascadesContract(stage)
     batchContract(stage)
     configureTypeContract(stage)

@@ -89,6 +89,29 @@ export function eraseContract(stage: Stage): void {
       )
     })
 
+    it('blanks the copies of large results, also of a task that runs', async () => {
+      const tasks = [await submit(), await submit()]
+      const after = tasks.map(({ id }) => id)
+      const early = await submit({ type: 'u', after })
+      for (const { lease } of await claim(2)) {
+        const outcome = { kind: 'success', result: 'x'.repeat(900_000) } as const
+        await stage.engine.turn({ worker: stage.worker, want: 0, outcomes: [{ lease, outcome }] })
+      }
+      for (let step = 0; step < 5; step++) while ((await stage.engine.sweep(100)).more);
+      const late = await submit({ after })
+      const leases = await claim(2)
+      expect(leases.map(({ task }) => task.id).sort()).toEqual([early.id, late.id].sort())
+      for (const { predecessors } of leases)
+        expect(predecessors.map(({ omitted }) => omitted)).toEqual([undefined, true])
+      for (const id of after) expect((await erase(id)).outcome).toBe('changed')
+      for (const { lease } of leases) {
+        for (const id of after) {
+          const blank = { id, type: 't', status: 'success', result: null, error: null }
+          expect(await stage.engine.predecessor(lease, id)).toEqual(blank)
+        }
+      }
+    })
+
     it('cancels what still waits for a retry of it', async () => {
       const { id } = await submit({ maxRetry: 0 })
       const waiting = await submit({ after: [id], onFailure: 'wait' })

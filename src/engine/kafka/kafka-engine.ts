@@ -189,6 +189,10 @@ export class KafkaEngine implements Restorable {
     return this.#state.list(query)
   }
 
+  predecessor(lease: string, id: string) {
+    return this.#state.predecessor(lease, id)
+  }
+
   batch(name: string) {
     return this.#state.batch(name)
   }

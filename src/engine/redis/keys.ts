@@ -1,4 +1,5 @@
 import { WAITED_TOO_LONG } from '../../task/outcome.ts'
+import { TASK_LIMITS } from '../../task/task.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import { TYPES_NAMED_MAX } from '../type-info.ts'
 
@@ -164,6 +165,9 @@ export function channels({ prefix, database }: Names): { news: string; wake: str
 /** Extras of a task that has none: its tags, idempotency key and group as JSON. */
 export const NO_EXTRAS = '{},null,null'
 
+/** Notices are read until they have so many bytes. */
+export const NOTICES_BYTES_MAX = 1024 * 1024
+
 /** The constants of scripts, as Lua writes them. */
 export function luaConstants(place: Names & { kind: string }): Map<string, string> {
   const text = (value: string) => `'${value}'`
@@ -178,5 +182,7 @@ export function luaConstants(place: Names & { kind: string }): Map<string, strin
     ['CHUNK', '4000'],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
     ['FOLLOWED_MAX', String(FOLLOWED_MAX)],
+    ['NOTICES_BYTES_MAX', String(NOTICES_BYTES_MAX)],
+    ['PREDECESSORS_BYTES_MAX', String(TASK_LIMITS.predecessorsBytesMax)],
   ])
 }

@@ -36,6 +36,7 @@ const STEPS = {
   batch: 'no-writes',
   awaited: 'no-writes',
   back_offs: 'no-writes',
+  outcome: 'no-writes',
 } as const
 export type StepName = keyof typeof STEPS
 /** What all steps share. */
@@ -65,6 +66,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'batch',
   'awaited',
   'back_offs',
+  'outcome',
 ])
 
 /** Running it twice does no harm: it may be run again when its answer was lost. */

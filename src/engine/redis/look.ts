@@ -1,12 +1,13 @@
 import { XQueueError } from '../../task/errors.ts'
-import type { BatchInfo } from '../../task/flow.ts'
+import type { BatchInfo, Predecessor } from '../../task/flow.ts'
 import { noCounts, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import { type Explanation, type ListQuery, PAGE_BYTES_MAX, type Page, type TaskFilter } from '../engine.ts'
 import { explain } from '../explanation.ts'
-import { idOfName, placeOf } from './ids.ts'
+import { leaseLost } from '../refusals.ts'
+import { idOfName, nameOf as nameOfPlace, placeOf } from './ids.ts'
 import type { Registry } from './registry.ts'
-import { type Found, taskOf } from './rows.ts'
+import { type Found, predecessorOf, taskOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
 /** A page looks at no more tasks than this, however few of them fit the filter; a script at no more than that. */
@@ -125,6 +126,17 @@ export class Look {
       }
     }
     return ids
+  }
+
+  /** @throws XQueueError `lease_lost` */
+  async predecessor(lease: string, id: string): Promise<Predecessor | null> {
+    const end = lease.lastIndexOf('.')
+    const [place, other] = [placeOf(lease.slice(0, end)), placeOf(id)]
+    if (!place || place.partition >= this.#store.count) throw leaseLost(lease)
+    const args = [place.ref, lease.slice(end + 1), other ? nameOfPlace(other) : '']
+    const outcome = await this.#store.run<string>('outcome', place.partition, args)
+    if (outcome === 'lost') throw leaseLost(lease)
+    return outcome === '' ? null : predecessorOf(id, JSON.parse(outcome))
   }
 
   async batch(name: string): Promise<BatchInfo | null> {

@@ -1,4 +1,5 @@
 import type { EngineOptions } from '../options.ts'
+import { NOTICES_BYTES_MAX } from './keys.ts'
 import type { RedisStore } from './store.ts'
 
 /**
@@ -35,6 +36,9 @@ export class Notices {
       this.#left(to)
     }
     if (arrived.length > 0) await this.#store.run('notices', from, [arrived.length, ...arrived])
-    return { changed: arrived.length, more: arrived.length > 0 && notices.length === max }
+    // In characters, of which there are fewer: at worst the rest comes with the next sweep.
+    const bytes = told.reduce((sum, text) => sum + text.length, 0)
+    const isCut = notices.length >= max || bytes >= NOTICES_BYTES_MAX
+    return { changed: arrived.length, more: arrived.length > 0 && isCut }
   }
 }

@@ -180,6 +180,11 @@ export class RedisEngine implements State {
     return this.#look.list(query)
   }
 
+  async predecessor(lease: string, id: string) {
+    this.#refuseWhenClosed()
+    return this.#look.predecessor(lease, id)
+  }
+
   async batch(name: string) {
     this.#refuseWhenClosed()
     return this.#look.batch(name)

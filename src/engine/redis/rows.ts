@@ -48,9 +48,15 @@ export function readExtras(text: string): Extras {
 /** What a task has waited for, as `predecessors_of` of flows.lua tells it, in the order of its `after`. */
 export function predecessorsOf(after: readonly string[], told: string): readonly Predecessor[] {
   if (told === '') return NONE
-  return (JSON.parse(told) as [Status | null, string, Json, string | null][]).map(
-    ([status, type, result, error], index) => ({ id: after[index]!, type, status, result, error }),
-  )
+  return (JSON.parse(told) as ToldOutcome[]).map((outcome, index) => predecessorOf(after[index]!, outcome))
+}
+
+/** Status and type alone where the rest was left out. */
+export type ToldOutcome = [Status | null, string] | [Status | null, string, Json, string | null]
+
+export function predecessorOf(id: string, [status, type, result = null, error]: ToldOutcome): Predecessor {
+  if (error === undefined) return { id, type, status, result: null, error: null, omitted: true }
+  return { id, type, status, result, error }
 }
 
 export function taskOf(partition: number, ref: string, [where, lane, text, more]: Found): Task {

@@ -24,6 +24,9 @@ export interface Decided {
   fate: Fate
 }
 
+/** Larger outcomes are kept apart. */
+const INLINE_BYTES_MAX = 1_024
+
 /** What a successor that retention has removed one for knows of it. */
 const GONE = 'null'
 
@@ -47,7 +50,7 @@ export class Flows {
 
   /** Which of these ids are none of a task that is kept. */
   unknown(ids: readonly string[]): Set<string> {
-    return new Set(ids.filter((id) => !this.#store.get('endingById', id)))
+    return new Set(ids.filter((id) => !this.#store.get('statusById', id)))
   }
 
   /** @throws XQueueError `too_many_successors` when so many more are to wait for a task */
@@ -60,13 +63,14 @@ export class Flows {
   begin(successor: number, ids: readonly string[], onFailure: OnFailure): Fate {
     let fate: Fate = 'ready'
     ids.forEach((id, place) => {
-      const ended = endedOf(this.#store.get('endingById', id)!)
-      const effect = ended ? effectOf(ended.status, onFailure) : 'waits'
-      this.#store.run('insertPredecessor', successor, place, id, effect === 'counts' ? outcomeOf(ended!) : null)
+      const status = this.#store.get('statusById', id)!.status as Status
+      const effect = isFinal(status) ? effectOf(status, onFailure) : 'waits'
+      const kept = effect === 'counts' ? this.#keep(endedOf(this.#store.get('endingById', id)!)!) : [null, null, 0]
+      this.#store.run('insertPredecessor', successor, place, id, ...kept)
       if (effect === 'counts') return
       this.#inUse = true
       if (typeof fate === 'object') return
-      fate = effect === 'cancels' ? { canceledBecause: canceledBecause(id, ended!.status) } : 'waits'
+      fate = effect === 'cancels' ? { canceledBecause: canceledBecause(id, status) } : 'waits'
     })
     return fate
   }
@@ -88,9 +92,13 @@ export class Flows {
       if (!told) return []
     }
     tx.followed += some.length
+    let kept: Value[] | undefined
     for (const { seq, status, on_failure } of some) {
       const effect = effectOf(task.status, onFailureOf(on_failure))
-      if (effect === 'counts') this.#store.run('setPredecessor', outcomeOf(task), seq!, task.id)
+      if (effect === 'counts') {
+        kept ??= this.#keep(task)
+        this.#store.run('setPredecessor', ...kept, seq!, task.id)
+      }
       if (status !== 'dependent' || effect === 'waits') continue
       if (effect === 'cancels') {
         decided.push({ seq: seq as number, fate: { canceledBecause: canceledBecause(task.id, task.status) } })
@@ -126,9 +134,11 @@ export class Flows {
     if (some.length === 0) return { decided: [], isLast: true }
     const ended = endedOf(this.#store.get('endingById', id)!)!
     const task = isErased ? { ...ended, result: null, error: null } : ended
+    let kept: Value[] | undefined
     const decided = some.slice(0, room).flatMap(({ seq, status, on_failure }) => {
       const effect = effectOf(task.status, onFailureOf(on_failure))
-      this.#store.run('setPredecessor', effect === 'counts' ? outcomeOf(task) : GONE, seq!, task.id)
+      if (effect === 'counts') kept ??= this.#keep(task)
+      this.#store.run('setPredecessor', ...(effect === 'counts' ? kept! : [GONE, null, 0]), seq!, task.id)
       if (status !== 'dependent') return []
       if (effect === 'counts') return this.#awaits(seq as number) ? [] : { seq: seq as number, fate: 'ready' as const }
       const why = effect === 'cancels' ? canceledBecause(task.id, task.status) : canceledBecauseGone(task.id)
@@ -140,7 +150,16 @@ export class Flows {
 
   /** A task is erased: those that have waited for it keep how it ended, and nothing else. */
   erased(task: Pick<Ended, 'id' | 'type' | 'status'>): void {
+    const copies = this.#store.all('copiesOf', task.id)
     this.#store.run('blankCopies', outcomeOf({ ...task, result: null, error: null }), task.id)
+    this.#dropUnused(copies)
+  }
+
+  /** A task goes, and with it what it has waited for. */
+  dropPredecessors(successor: number): void {
+    const copies = this.#store.all('copiesFor', successor)
+    this.#store.run('dropPredecessors', successor)
+    this.#dropUnused(copies)
   }
 
   /** What an explicit retry makes of a task that waited for others; null where it would wait in vain. */
@@ -154,11 +173,33 @@ export class Flows {
     return this.#store.all('awaitedBy', successor, TASK_LIMITS.afterMax).map(({ id }) => id as string)
   }
 
+  /** What a task has waited for, with as many of the results as one answer may have. */
   predecessors(successor: number): Predecessor[] {
-    return this.#store.all('predecessorsOf', successor).map(({ id, outcome }) => {
-      const [status, type, result, error] = JSON.parse((outcome as string | null) ?? GONE) ?? [null, '', null, null]
-      return { id: id as string, type, status, result, error }
+    let left: number = TASK_LIMITS.predecessorsBytesMax
+    return this.#store.all('predecessorsOf', successor).map(({ id, outcome, copy, bytes }) => {
+      const size = copy === null ? Buffer.byteLength((outcome as string | null) ?? GONE) : (bytes as number)
+      if (size > left) return { ...predecessorOf(id, outcome), result: null, error: null, omitted: true }
+      left -= size
+      return predecessorOf(id, copy === null ? outcome : this.#store.get('copyOf', copy!)!.outcome)
     })
+  }
+
+  /** One of them as a whole, or null. */
+  predecessor(successor: number, id: string): Predecessor | null {
+    const row = this.#store.get('predecessorOf', successor, id)
+    return row ? predecessorOf(row.id, row.outcome) : null
+  }
+
+  /** How a task ended, for those that have waited for it: outcome, copy and bytes of their rows. */
+  #keep(task: Ended): Value[] {
+    const outcome = outcomeOf(task)
+    const bytes = Buffer.byteLength(outcome)
+    if (bytes <= INLINE_BYTES_MAX) return [outcome, null, bytes]
+    return [JSON.stringify([task.status, task.type]), this.#store.insert('insertCopy', outcome), bytes]
+  }
+
+  #dropUnused(copies: readonly Row[]): void {
+    for (const { copy } of copies) this.#store.run('dropCopy', copy!)
   }
 
   #awaits(successor: number): boolean {
@@ -173,6 +214,11 @@ export class Flows {
 
 function endedOf({ id, type, status, result, error }: Row): Ended | null {
   return isFinal(status as Status) ? ({ id, type, status, result, error } as Record<string, Value> as never) : null
+}
+
+function predecessorOf(id: Value | undefined, outcome: Value | undefined): Predecessor {
+  const [status, type, result = null, error = null] = JSON.parse((outcome as string | null) ?? GONE) ?? [null, '']
+  return { id: id as string, type, status, result, error }
 }
 
 function outcomeOf({ status, type, result, error }: Ended): string {

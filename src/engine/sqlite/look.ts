@@ -1,5 +1,5 @@
 import { XQueueError } from '../../task/errors.ts'
-import type { BatchInfo } from '../../task/flow.ts'
+import type { BatchInfo, Predecessor } from '../../task/flow.ts'
 import { noCounts } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import {
@@ -15,11 +15,12 @@ import {
   type WorkerInfo,
 } from '../engine.ts'
 import { explain } from '../explanation.ts'
+import { leaseLost } from '../refusals.ts'
 import type { Flows } from './flows.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
 import type { Ring } from './ring.ts'
-import { groupOf, publicStatus, storedAs, taskOf, WAITING } from './rows.ts'
+import { groupOf, publicStatus, stateOf, storedAs, taskOf, tokenOf, WAITING } from './rows.ts'
 import type { Row, Store } from './store.ts'
 import { type Registry, rateOf } from './types.ts'
 
@@ -125,6 +126,14 @@ export class Look {
       ahead,
       waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
     })
+  }
+
+  /** @throws XQueueError `lease_lost` */
+  predecessor(lease: string, id: string): Predecessor | null {
+    const [values] = this.#store.arrays('statesById', JSON.stringify([lease.slice(0, lease.lastIndexOf('.'))]))
+    const state = values && stateOf(values)
+    if (state?.status !== 'processing' || tokenOf(state) !== lease) throw leaseLost(lease)
+    return this.#flows.predecessor(state.seq, id)
   }
 
   batch(name: string): BatchInfo | null {

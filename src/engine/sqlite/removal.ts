@@ -105,7 +105,7 @@ export class Removal {
     if (!isLast) return false
     tx.store.run('deleteTask', seq)
     tx.store.run('deletePayload', seq)
-    if (row.depends === 1) tx.store.run('dropPredecessors', seq)
+    if (row.depends === 1) this.#flows.dropPredecessors(seq)
     if (batch !== null) {
       tx.store.run('leaveBatch', batch!)
       tx.store.run('dropBatch', batch!)

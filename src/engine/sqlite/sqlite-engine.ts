@@ -204,6 +204,10 @@ export class SqliteEngine implements Engine {
     return this.#read((now) => this.#look.explain(id, now))
   }
 
+  predecessor(lease: string, id: string) {
+    return this.#read(() => this.#look.predecessor(lease, id))
+  }
+
   batch(name: string) {
     return this.#read(() => this.#look.batch(name))
   }
@@ -248,14 +252,12 @@ export class SqliteEngine implements Engine {
 
   async close(): Promise<void> {
     if (this.#closed) return
+    void this.#writeRates().catch(() => undefined)
     this.#closed = true
     this.#waiters.close()
     this.#outbox.close()
     this.#callOffDue?.()
     this.#watch.close()
-    if (!this.#rates.isEmpty) {
-      void this.#writer.write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR).catch(() => undefined)
-    }
     this.#writer.drain()
     await this.#store.sync.close()
     this.#store.db.close()

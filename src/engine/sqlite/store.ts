@@ -6,7 +6,7 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header, so that another program's database is recognised: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 11
+const SCHEMA_VERSION = 12
 /** Twice the size of a log between checkpoints. A log that grew because a long read held it up is cut to this. */
 const WAL_BYTES_KEPT = 128 * 1_024 * 1_024
 const MEMORY_BUSY_MS = 1_000
@@ -171,6 +171,7 @@ export class Store {
       if (user_version < 9) db.exec(readSql('migrate-9'))
       if (user_version < 10) db.exec(readSql('migrate-10'))
       if (user_version < 11) db.exec(readSql('migrate-11'))
+      if (user_version < 12) db.exec(readSql('migrate-12'))
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }

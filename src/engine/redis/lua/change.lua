@@ -8,7 +8,7 @@ local grace_ms
 
 local function finish_canceled(lane, head, x, payload, e)
   finish(lane, head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
-  keep_key(labels_in(x), kept_ms(lane.type, 'canceled'))
+  keep_key(labels_in(x), retention.kept_ms(lane.type, 'canceled'))
   count(lane.type, 'canceled', 1)
   tell('canceled', lane, head, 'null', 'null', e, '')
   return 'changed'

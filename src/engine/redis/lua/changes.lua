@@ -94,7 +94,6 @@ end
 
 -- How long what ends in a status is kept (ms) if its type says so, else nil. In a cluster tasks of other partitions may
 -- have begun to wait for it, of which it is told a few steps later: it stays for that.
-local KEPT_MS_MIN = CLUSTER and 10000 or 0
 function retention.own_ms(kind, status)
   local own = retention.of_types[kind]
   if own == nil then
@@ -103,7 +102,7 @@ function retention.own_ms(kind, status)
     retention.of_types[kind] = own
   end
   local kept = own and (own.set[status] or own.handler[status])
-  return kept and math.max(kept, KEPT_MS_MIN)
+  return kept and math.max(kept, CLUSTER and 10000 or 0)
 end
 
 -- The same for a key; `ended_for` is how long ago it ended.

@@ -15,11 +15,11 @@ end
 
 local function retain(kind, set, of_handler)
   local stored = call('HGET', P .. KEY.retention, kind)
-  local retention = stored and cjson.decode(stored) or { set = {}, handler = {} }
-  if set ~= '' then set_fields(retention.set, set) end
-  if of_handler ~= '' then retention.handler = cjson.decode(of_handler) end
-  if next(retention.set) or next(retention.handler) then
-    call('HSET', P .. KEY.retention, kind, cjson.encode(retention))
+  local kept = stored and cjson.decode(stored) or { set = {}, handler = {} }
+  if set ~= '' then set_fields(kept.set, set) end
+  if of_handler ~= '' then kept.handler = cjson.decode(of_handler) end
+  if next(kept.set) or next(kept.handler) then
+    call('HSET', P .. KEY.retention, kind, cjson.encode(kept))
   elseif stored then
     call('HDEL', P .. KEY.retention, kind)
   end

@@ -12,7 +12,10 @@
 local function blank_copy(ref, name, blank)
   local key = P .. KEY.outcomes .. ref
   local outcome = call('HGET', key, name)
-  if outcome and outcome ~= '' and outcome ~= GONE then call('HSET', key, name, blank) end
+  if not outcome or outcome == '' or outcome == GONE then return end
+  call('HINCRBY', key, '#bytes', string.format('%d', -#outcome))
+  call('HDEL', key, '@' .. name)
+  put_outcome(key, name, blank)
 end
 
 -- A result may be on its way to another partition.

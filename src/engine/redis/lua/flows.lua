@@ -3,8 +3,9 @@
 -- A task is told over partitions by its name, `<partition>/<ref>`. One that waits is a text in `dependent`, as in
 -- `delayed`, with a place in `dependents`, `<entry>.<lane>`. Its hash `outcomes:<ref>` has a field for each name that
 -- it waits for: '' while that is awaited, how it ended as JSON `[status, type, result, error]`, or `null` if it was
--- removed and had not succeeded; and in '#' how many are awaited. Outcomes are copies: retention may remove the one
--- before the other has run. They stay until the task goes, for it may be retried.
+-- removed and had not succeeded; in '#' how many are awaited, in '#bytes' how much all have, and in '@<name>' status
+-- and type of a large one. Outcomes are copies: retention may remove the one before the other has run. They stay until
+-- the task goes, for it may be retried.
 --
 -- The other way round, `successors:<ref>` holds those that await a task, `<c, r or w> <name>` with what a failure does
 -- to them: it cancels them, they run all the same, or they wait for a retry. What ends in a way that does not count
@@ -68,6 +69,16 @@ local function outcome_of(kind, text)
   return string.format('["%s","%s",', status, kind) .. result .. ',' .. e .. ']'
 end
 
+-- What of an outcome is told without the rest.
+local function outline_of(outcome) return outcome:match('^%["%l+","[^"]*"') .. ']' end
+
+-- Notes how one that a task waits for has ended. What versions before have noted is not counted in '#bytes'.
+local function put_outcome(key, name, outcome)
+  call('HSET', key, name, outcome)
+  call('HINCRBY', key, '#bytes', #outcome)
+  if #outcome > 1024 then call('HSET', key, '@' .. name, outline_of(outcome)) end
+end
+
 -- Tells another partition something: `<its number> <what> <ref there> <other name> <more>`.
 local function notify(name, what, other, more)
   local partition, ref = name:match('^(%d+)/(.*)$')
@@ -102,7 +113,7 @@ local function cancel_dependent(ref, error)
   local head = head_of(m, lane)
   leave_dependent(lane, ref)
   finish(lane, ref, 'canceled', finished_text('canceled', '', head, x, payload, error, 'null', 'null'))
-  keep_key(labels_in(x), kept_ms(lane.type, 'canceled'))
+  keep_key(labels_in(x), retention.kept_ms(lane.type, 'canceled'))
   count(lane.type, 'canceled', 1)
   tell('canceled', lane, head, 'null', 'null', error, '')
 end
@@ -143,7 +154,7 @@ end
 local function hear_outcome(ref, name, outcome)
   local key = P .. KEY.outcomes .. ref
   if call('HGET', key, name) ~= '' then return end
-  call('HSET', key, name, outcome)
+  put_outcome(key, name, outcome)
   if outcome == GONE then
     cancel_dependent(ref, because(name, 'gone'))
   elseif call('HINCRBY', key, '#', -1) == 0 then
@@ -338,18 +349,37 @@ local function begin_waiting(ref, names, policy)
     else
       notify(name, 'await', name_of(ref), policy .. ' 0')
     end
-    if outcome == '' then awaited = awaited + 1 end
-    call('HSET', key, name, outcome)
+    if outcome == '' then
+      awaited = awaited + 1
+      call('HSET', key, name, '')
+    else
+      put_outcome(key, name, outcome)
+    end
   end
   call('HSET', key, '#', awaited)
   return why, awaited == 0
 end
 
--- What a task has waited for, as JSON, in order.
+-- What a task has waited for, as JSON, in order: whole while it fits, and of the others status and type, unread.
 local function predecessors_of(ref, x)
   local names = names_in(x)
   if not names then return '' end
-  local outcomes = call('HMGET', P .. KEY.outcomes .. ref, unpack(names))
+  local key, outcomes, left = P .. KEY.outcomes .. ref, nil, PREDECESSORS_BYTES_MAX
+  local bytes = call('HGET', key, '#bytes')
+  if bytes and tonumber(bytes) <= left then
+    outcomes = call('HMGET', key, unpack(names))
+  else
+    outcomes = {}
+    for index, name in ipairs(names) do
+      local size = call('HSTRLEN', key, name)
+      if size <= left then
+        left = left - size
+        outcomes[index] = call('HGET', key, name)
+      else
+        outcomes[index] = call('HGET', key, '@' .. name) or outline_of(call('HGET', key, name))
+      end
+    end
+  end
   for index = 1, #names do
     local outcome = outcomes[index]
     if not outcome or outcome == '' or outcome == GONE then outcomes[index] = FORGOTTEN end
@@ -357,11 +387,11 @@ local function predecessors_of(ref, x)
   return '[' .. table.concat(outcomes, ',') .. ']'
 end
 
--- Those of the names that a task waits for which it still awaits.
+-- Those of the names that a task waits for which it still awaits. Outcomes may be large: none is read.
 local function awaited_by(ref, names)
-  local awaited = {}
-  for index, outcome in ipairs(call('HMGET', P .. KEY.outcomes .. ref, unpack(names))) do
-    if outcome == '' then awaited[#awaited + 1] = names[index] end
+  local key, awaited = P .. KEY.outcomes .. ref, {}
+  for _, name in ipairs(names) do
+    if call('HSTRLEN', key, name) == 0 and call('HEXISTS', key, name) == 1 then awaited[#awaited + 1] = name end
   end
   return awaited
 end
@@ -370,10 +400,9 @@ end
 local function wait_again(ref, x)
   local names = names_in(x)
   if not names then return 'ready' end
-  local awaited = 0
-  for _, outcome in ipairs(call('HMGET', P .. KEY.outcomes .. ref, unpack(names))) do
-    if outcome == GONE then return 'refused' end
-    if outcome == '' then awaited = awaited + 1 end
+  local key = P .. KEY.outcomes .. ref
+  for _, name in ipairs(names) do
+    if call('HSTRLEN', key, name) == #GONE and call('HGET', key, name) == GONE then return 'refused' end
   end
-  return awaited > 0 and 'waits' or 'ready'
+  return #awaited_by(ref, names) > 0 and 'waits' or 'ready'
 end

@@ -30,13 +30,13 @@ end
 local function keep_request(t, key, kind, ended_for)
   if not key or call('EXISTS', P .. KEY.key .. key) == 1 then return end
   call('SET', P .. KEY.key .. key, t.ref .. ' ' .. t.request)
-  if ended_for then keep_key(key, kept_ms(kind, t.status, ended_for)) end
+  if ended_for then keep_key(key, retention.kept_ms(kind, t.status, ended_for)) end
 end
 
 local function restore_finished(t, lane, key)
   local text = table.concat({ t.first, t.x, t.payload, 'null', t.error, t.progress, t.result }, '\n')
   call('SET', P .. KEY.finished .. t.ref, text)
-  add_done(t.status, tonumber(t.ended_at), t.ref, own_ms(lane.type, t.status))
+  retention.add_done(t.status, tonumber(t.ended_at), t.ref, retention.own_ms(lane.type, t.status))
   count(lane.type, t.status, 1)
   keep_request(t, key, lane.type, now - t.ended_at)
 end

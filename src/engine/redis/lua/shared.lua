@@ -212,7 +212,6 @@ local function broadcast(message) broadcasts[#broadcasts + 1] = message end
 -- A store that has lost everything (FLUSHDB) is not complete before all processes have told it of their handlers
 -- again, which they do at once when they are told of the loss. Until then a type without rules is not handed out, and
 -- one that is not known may well be. `was_here`: '1' from a process that has met the store before.
-local TOLD_AGAIN_MS = 10000
 local function has_lost(was_here)
   local birth = call('GET', P .. KEY.birth)
   if not birth then
@@ -220,7 +219,8 @@ local function has_lost(was_here)
     call('SET', P .. KEY.birth, birth)
     if was_here == '1' then broadcast('lost') end
   end
-  return tonumber(birth) + TOLD_AGAIN_MS > now
+  local told_again_ms = 10000
+  return tonumber(birth) + told_again_ms > now
 end
 
 local function wake_from(prefix, woken)
@@ -334,7 +334,6 @@ end
 
 -- The head of an entry is what was asked for, `queue_timeout,process_timeout,max_retry`, and for a task that does not
 -- come for the first time `,ref,attempts,lost,deliveries,run_at,started,updated,worker` after it.
-local AGAIN = '^,([^,]+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$'
 local function head_of(m, lane, entry)
   local head = {}
   local rest
@@ -345,7 +344,7 @@ local function head_of(m, lane, entry)
     head.started, head.updated, head.worker = '0', head.run_at, 'null'
   else
     head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started, head.updated, head.worker =
-      rest:match(AGAIN)
+      rest:match('^,([^,]+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$')
   end
   return head
 end
@@ -368,16 +367,16 @@ end
 -- 0 is none, progress is 1 where some was reported, the worker is JSON. The fence is the number of deliveries and the
 -- secret of the hand-out, in digits: nobody but its worker can name the lease, and should Redis lose its last moments,
 -- the same delivery comes again with another secret.
-local LEASE = '^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$'
-local TAIL = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$'
 local function lease_of(record)
   local l = {}
-  l.fence, l.cancel_at, l.progress, l.deadline, l.lease_ms, l.expires, l.entry, l.attempts, l.tail = record:match(LEASE)
+  l.fence, l.cancel_at, l.progress, l.deadline, l.lease_ms, l.expires, l.entry, l.attempts, l.tail =
+    record:match('^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$')
   return l
 end
 
 local function read_tail(l)
-  l.lost, l.deliveries, l.q, l.p, l.r, l.run_at, l.started, l.worker, l.x, l.payload, l.e = l.tail:match(TAIL)
+  l.lost, l.deliveries, l.q, l.p, l.r, l.run_at, l.started, l.worker, l.x, l.payload, l.e =
+    l.tail:match('^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
 end
 
 local function join_lease(l)

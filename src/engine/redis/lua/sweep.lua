@@ -221,13 +221,18 @@ local function look_at_awaited()
   call('SET', P .. KEY.looked_at_awaited, NOW .. ' ' .. (is_over and '-' or '(' .. last))
 end
 
--- What other partitions are to be told.
+-- What other partitions are to be told, a bounded number of bytes: a notice may carry a result.
+local NOTICES_AT_ONCE = 8
 local function read_notices()
-  local notices = {}
-  for _, item in ipairs(call('XRANGE', P .. KEY.notices, '-', '+', 'COUNT', max)) do
-    notices[#notices + 1] = item[1]
-    notices[#notices + 1] = item[2][2]
-  end
+  local notices, from, bytes, read = {}, '-', 0, nil
+  repeat
+    read = call('XRANGE', P .. KEY.notices, from, '+', 'COUNT', NOTICES_AT_ONCE)
+    for _, item in ipairs(read) do
+      notices[#notices + 1] = item[1]
+      notices[#notices + 1] = item[2][2]
+      from, bytes = '(' .. item[1], bytes + #item[2][2]
+    end
+  until #read < NOTICES_AT_ONCE or #notices >= 2 * max or bytes >= NOTICES_BYTES_MAX
   return notices
 end
 
@@ -259,26 +264,24 @@ local function trim_events(keep)
   if last >= keep then drop_events_before(last - keep + 1) end
 end
 
--- By age and bytes. The newest stays, as the place that readers go on from. Entries are read with their records: one
--- where nothing is to be dropped.
+-- By age and bytes. The newest stays, as the place that readers go on from. Entries are read with their records, which
+-- may be large: the first one to stay is searched for, and the others are not read.
 local function trim_old_events(age_ms, bytes_max)
   local bytes = tonumber(call('GET', P .. KEY.event_bytes) or '0')
-  local from, first, keeps, looked_at = '-', nil, nil, 0
-  repeat
-    local entries = outbox_entries(from, first and 20 or 1)
-    for _, entry in ipairs(entries) do
-      local its_bytes = bytes - tonumber(entry[2][8] or 0) + #entry[2][6]
-      keeps, from = entry[1]:match('^%d+'), '(' .. entry[1]
-      first = first or keeps
-      looked_at = looked_at + 1
-      if tonumber(entry[2][4]) > now - age_ms and its_bytes <= bytes_max then
-        entries = {}
-        break
-      end
-    end
-    if looked_at > 1000 then more = true end
-  until #entries == 0 or looked_at > 1000
-  if keeps ~= first then drop_events_before(tonumber(keeps)) end
+  local function number_of(entry) return tonumber((entry[1]:match('^%d+'))) end
+  local function stays(entry)
+    local its_bytes = bytes - tonumber(entry[2][8] or 0) + #entry[2][6]
+    return tonumber(entry[2][4]) > now - age_ms and its_bytes <= bytes_max
+  end
+  local first = outbox_entries('-', 1)[1]
+  if not first or stays(first) then return end
+  local low, high = number_of(first) + 1, number_of(call('XREVRANGE', P .. KEY.events, '+', '-', 'COUNT', 1)[1])
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local entry = outbox_entries(string.format('%d', middle), 1)[1]
+    if stays(entry) then high = middle else low = math.min(number_of(entry) + 1, high) end
+  end
+  if high > number_of(first) then drop_events_before(high) end
 end
 
 function steps.sweep()

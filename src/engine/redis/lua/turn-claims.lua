@@ -4,9 +4,6 @@ do
 
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
-local claim
-do
-
 -- Of these groups alone, one after the other, in the lanes of one priority.
 local function take_of_groups(turn, open, tasks, rules, want)
   local got = 0
@@ -182,8 +179,6 @@ function claim(turn)
     if rule.max and starts > 0 then log_starts(kind, starts) end
   end
   return tasks, rules
-end
-
 end
 
 -- When a rate lets the next task start.

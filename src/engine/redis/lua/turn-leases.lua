@@ -28,7 +28,7 @@ local function room_for_named()
       served = served + 1
     elseif call('HGET', P .. KEY.rules, kind) == NEW_RULES and call('HEXISTS', P .. KEY.rules, kind .. '/lanes') == 0
       and call('HEXISTS', P .. KEY.back_off, kind) == 0 and call('HEXISTS', P .. KEY.ceilings, kind) == 0
-      and call('SISMEMBER', P .. KEY.declared, kind) == 0 then
+      and call('SISMEMBER', P .. KEY.declared, kind) == 0 and call('HEXISTS', P .. KEY.retention, kind) == 0 then
       call('HDEL', P .. KEY.known, kind)
       call('HDEL', P .. KEY.rules, kind)
     end
@@ -104,18 +104,13 @@ function write_busy()
   end
 end
 
-local function told_of(lane)
+-- Successes of this turn's own worker are told together, by lane.
+local function tell_success(lane, ref, attempts, result)
   local told = succeeded[lane]
   if not told then
     told = { refs = {}, attempts = {}, results = {} }
     succeeded[lane] = told
   end
-  return told
-end
-
--- Successes of this turn's own worker are told together, by lane.
-local function tell_success(lane, ref, attempts, result)
-  local told = told_of(lane)
   local place = #told.refs + 1
   told.refs[place], told.attempts[place], told.results[place] = ref, attempts, result
 end
@@ -130,11 +125,11 @@ local function succeed(ref, lane, entry, attempts, tail, result)
     if worker:byte(1) ~= 34 then worker, x = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n') end
     local key
     key, group = labels_in(x)
-    keep_key(key, retention_ms)
+    keep_key(key, retention.kept_ms(lane.type, 'success'))
     if group then leave_group(lane, group, ref, entry, worker) end
   end
   if not group then append(left, lane, entry) end
-  finish(ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
+  finish(lane, ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
   tell_success(lane, ref, attempts, result)
 end
 
@@ -175,8 +170,8 @@ local function settle(o, l, lane)
   else
     if group then leave_group(lane, group, o.ref, l.entry, l.worker) else append(left, lane, l.entry) end
     if o.status ~= 'pending' then
-      finish(o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
-      keep_key(key, retention_ms)
+      finish(lane, o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
+      keep_key(key, retention.kept_ms(lane.type, o.status))
       count(lane.type, o.status, 1)
     elseif tonumber(l.run_at) > now then
       delay(lane, o.ref, l.run_at, join_head(l), l.x, o.error, l.payload)

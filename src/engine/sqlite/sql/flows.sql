@@ -2,8 +2,14 @@
 -- How a task stands, for one that is to wait for it.
 SELECT id, type, status, result, error FROM tasks WHERE id = ?;
 
+-- name: statusById
+SELECT status FROM tasks WHERE id = ?;
+
 -- name: insertPredecessor
-INSERT INTO predecessors (successor, place, id, outcome) VALUES (?, ?, ?, ?);
+INSERT INTO predecessors (successor, place, id, outcome, copy, bytes) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: insertCopy
+INSERT INTO copies (outcome) VALUES (?);
 
 -- name: anyAwaited
 SELECT 1 FROM predecessors WHERE outcome IS NULL LIMIT 1;
@@ -27,7 +33,7 @@ DELETE FROM put_off WHERE n = ?;
 SELECT count(*) AS n FROM predecessors WHERE outcome IS NULL AND id = ?;
 
 -- name: setPredecessor
-UPDATE predecessors SET outcome = ? WHERE successor = ? AND id = ? AND outcome IS NULL;
+UPDATE predecessors SET outcome = ?, copy = ?, bytes = ? WHERE successor = ? AND id = ? AND outcome IS NULL;
 
 -- name: awaitedBy
 -- What a task still waits for.
@@ -39,11 +45,30 @@ WHERE successor = ? AND outcome IS NULL ORDER BY place LIMIT 0 + ?;
 SELECT 1 FROM predecessors WHERE successor = ? AND outcome = 'null' LIMIT 1;
 
 -- name: predecessorsOf
-SELECT id, outcome FROM predecessors WHERE successor = ? ORDER BY place;
+-- Small ones whole; of large ones status and type. Versions before 12 stored all of them whole.
+SELECT id, outcome, copy, bytes FROM predecessors WHERE successor = ? ORDER BY place;
+
+-- name: predecessorOf
+SELECT p.id, ifnull(c.outcome, p.outcome) AS outcome FROM predecessors p LEFT JOIN copies c ON c.n = p.copy
+WHERE p.successor = ? AND p.id = ? LIMIT 1;
+
+-- name: copyOf
+SELECT outcome FROM copies WHERE n = ?;
+
+-- name: copiesFor
+SELECT copy FROM predecessors WHERE successor = ? AND copy IS NOT NULL;
+
+-- name: copiesOf
+SELECT DISTINCT copy FROM predecessors WHERE id = ? AND outcome IS NOT NULL AND copy IS NOT NULL;
+
+-- name: dropCopy
+-- Unless another task has it.
+DELETE FROM copies WHERE n = ?1 AND NOT EXISTS (SELECT 1 FROM predecessors WHERE copy = ?1);
 
 -- name: blankCopies
 -- Those that a task has waited for keep how it ended, without its result and error.
-UPDATE predecessors SET outcome = ? WHERE id = ? AND outcome IS NOT NULL AND outcome <> 'null';
+UPDATE predecessors SET outcome = ?, copy = NULL, bytes = 0
+WHERE id = ? AND outcome IS NOT NULL AND outcome <> 'null';
 
 -- name: dropPredecessors
 DELETE FROM predecessors WHERE successor = ?;

@@ -1,0 +1,13 @@
+-- Reads how one that a running task has waited for has ended.
+--
+-- ARGV  now, the ref of the running task, the fence of its lease, the name of the other
+-- Returns 'lost' where the lease is not held, '' where it does not wait for the other, else the outcome, see flows.lua
+-- Cost  two look-ups
+function steps.outcome()
+  local ref, fence, name = arg(), arg(), arg()
+  local record = call('HGET', P .. KEY.leases, ref)
+  if not record or record:match('^%d+') ~= fence then return 'lost' end
+  local outcome = call('HGET', P .. KEY.outcomes .. ref, name)
+  if outcome == '' or outcome == GONE then return FORGOTTEN end
+  return outcome or ''
+end
