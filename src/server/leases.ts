@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { type Engine, type Lease, type Turn, TYPES_NAMED_MAX, type WorkerIdentity } from '../engine/engine.ts'
+import type { Engine, Lease, Turn, WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { type Json, joined, write } from '../task/json.ts'
@@ -12,6 +12,7 @@ import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
+import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
 
 const WAIT_MS_MAX = 60_000
@@ -26,6 +27,7 @@ export function leaseRoutes(context: ServerContext): Route[] {
 }
 
 function consumeTasks({ engine, access, types, closing }: ServerContext): Route {
+  const named = new NamedTypes(engine, types)
   return {
     method: 'POST',
     url: '/api/v1/tasks/consume',
@@ -49,7 +51,7 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
       const body = request.body as { types?: string[]; max?: number; wait?: number | string; worker_id?: string }
       const waitMs = durationMs('wait', body.wait ?? 0)
       if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait must be at most 60 seconds')
-      if (body.types) await refuseManyTypes(engine, types, body.types)
+      if (body.types) await named.admit(request.principal!, body.types)
       const taken = body.types ?? (await engine.types()).map(({ type }) => type)
       // Each key has its own names: nobody's worker is listed in place of another's.
       const id = body.worker_id ?? `http-${request.ip}`
@@ -169,20 +171,6 @@ async function settle(engine: Engine, request: FastifyRequest, outcome: Outcome)
   if (status === null) throw lost(lease, 'it expired or was settled')
   if (!accepted) throw lost(lease, `the task is ${status}, and this outcome is too late`)
   return { status }
-}
-
-/** The engine makes no more types than these; here a worker learns why. @throws XQueueError `too_many_types` */
-async function refuseManyTypes(engine: Engine, known: ServerContext['types'], named: readonly string[]): Promise<void> {
-  const asked = [...new Set(named)]
-  const found = await Promise.all(asked.map((type) => known.of(type)))
-  const unknown = asked.filter((_, index) => found[index] === null)
-  if (unknown.length === 0) return
-  const { length } = await engine.types()
-  if (length + unknown.length <= TYPES_NAMED_MAX) return
-  const [name] = unknown
-  const detail = `there are ${length} task types, and workers can create types up to ${TYPES_NAMED_MAX}`
-  const remedy = `use an existing type, or let an operator declare this one with POST /api/v1/types/${name}`
-  throw new XQueueError('too_many_types', `${detail}, so "${name}" is not created: ${remedy}`)
 }
 
 /** Aborts when the client disconnects, when its access ends, and when the server closes. */

@@ -54,4 +54,27 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     const task = (await guarded.call(all, 'GET', `/tasks/${second.task.id}`)).body
     expect(task.worker_id).toMatch(/other-.*\/same$/)
   })
+
+  it('leaves room for the new types of others, however many one key names', async () => {
+    const [greedy, other, admin] = [
+      await guarded.key(['work']),
+      await guarded.key(['work']),
+      await guarded.key(['admin']),
+    ]
+    const name = (key: string, mark: string, from: number, count: number) => {
+      const types = Array.from({ length: count }, (_, index) => `${mark}-${from + index}`)
+      return guarded.call(key, 'POST', '/tasks/consume', { types })
+    }
+    const answers = await Promise.all([0, 30, 60, 90].map((from) => name(greedy, 'greedy', from, 30)))
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 409])
+    const refused = answers.find(({ status }) => status === 409)!
+    expect(refused.body).toMatchObject({ code: 'too_many_types' })
+    expect(refused.body.detail).toContain('has named 100 new task types')
+    expect((await name(greedy, 'greedy', 200, 10)).status).toBe(200)
+    expect((await name(greedy, 'greedy', 210, 1)).status).toBe(409)
+    // What it has named goes on, and so do others.
+    expect((await name(greedy, 'greedy', 200, 10)).status).toBe(200)
+    expect((await name(other, 'other', 0, 100)).status).toBe(200)
+    for (const from of [0, 100]) expect((await name(admin, 'admin', from, 100)).status).toBe(200)
+  })
 })

@@ -90,7 +90,7 @@ export const MUTATIONS: readonly Mutation[] = [
   sqlite('a flow: a failure cancels', "return onFailure === 'cancel' ? 'cancels' : 'waits'", "return 'waits'"),
   sqlite('a flow: results are handed on', 'state.depends ? this.#flows.predecessors(state.seq) : NONE', 'NONE'),
   sqlite('a flow: an end is told', '(tx, this.#flows.ended(tx, this.#ended[at]!))', '(tx, [])'),
-  sqlite('a flow: nobody waits for what is gone', 'this.#life.decide(tx, this.#flows.removed(id))', ''),
+  sqlite('a flow: nobody waits for what is gone', 'this.#life.decide(tx, decided)\n', ''),
   sqlite('a full queue refuses', 'waiting + more > pendingMax', 'waiting + more > pendingMax + 1'),
   sqlite(
     'retention keeps what has not finished',
@@ -104,7 +104,7 @@ export const MUTATIONS: readonly Mutation[] = [
     '',
   ),
   sqlite('what is removed is not told again', 'if (removed.length === 0) return', 'if (removed.length < 1e9) return'),
-  sqlite('only what has finished is erased', '        if (!isFinal(status as Status)) continue\n', ''),
+  sqlite('only what has finished is erased', '        if (!isFinal(status as Status)) {\n', '        if (!status) {\n'),
   sqlite('success is not retried', "RETRYABLE_STATUSES = ['failed'", "RETRYABLE_STATUSES = ['success', 'failed'"),
   sqlite('a reader holds its place alone', 'row.owner !== owner && ', 'row.owner === owner && '),
   sqlite('whoever waits is woken', '    tx.touchedTypes.add(held.type)\n', ''),
