@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Server } from 'node:http'
+import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
 import { Access } from './access/access.ts'
@@ -20,9 +20,10 @@ import { SealingEngine } from './engine/sealing.ts'
 import { Sweeper } from './engine/sweeper.ts'
 import { ViewedEngine } from './engine/viewed.ts'
 import { createLive } from './notify/create-live.ts'
-import type { Live, LiveOptions } from './notify/live.ts'
+import type { Live } from './notify/live.ts'
 import { PATIENCE } from './server/connections.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
+import type { ServerOptions } from './server/route.ts'
 import { createServer } from './server/server.ts'
 import { Starting } from './server/starting.ts'
 import { readStats } from './server/system.ts'
@@ -56,8 +57,8 @@ export interface App {
 }
 
 /**
- * Puts a process together: engine → sweeper → worker → server → status over MQTT. It stops in the reverse order. What
- * fails at the start takes down what was started before it.
+ * Puts a process together: engine → sweeper → worker → server → status over MQTT. It stops in the reverse order. If a
+ * part fails at the start, the parts before it are stopped.
  *
  * @param handlers default: those of the file that the configuration names
  * @param stopping ends a start that waits for its store
@@ -71,121 +72,174 @@ export async function startApp(
   stopping?: AbortSignal,
 ): Promise<App> {
   if (parts.server) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
-  const redact = redactionOf(config.redact)
   const tls = parts.server && config.tls ? new Certificate(config.tls, logger) : null
-  const addressOf = clientAddress(config.trustedProxies)
-  const seal = config.payloadKeys.length > 0 ? new Seal(config.payloadKeys, { strict: config.payloadStrict }) : null
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   warnOfUnusableApi(logger)
-  const { leaseMs, retention, events, pendingMax } = config
   const patience = new Patience(config.storeWaitMs, logger, stopping)
-  // An attempt to open a locked file blocks, so it is short.
-  const options = { leaseMs, retention, ...events, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
-  let starting: Promise<Starting | null> | undefined
-  // On a free port nobody can ask yet; a port that is in use is reported when the server listens.
-  const answerMeanwhile = () => {
-    if (parts.server && config.port !== 0) starting ??= Starting.listen(config, tls?.pair ?? null).catch(() => null)
-  }
-  const open = () =>
-    openEngine(config.engine, options).catch((error: unknown) => {
-      answerMeanwhile()
-      throw error
-    })
-  const store = await patience.with(open).catch(async (error: unknown) => {
-    await (await starting)?.close()
-    throw error
-  })
-  const engine = seal ? new SealingEngine(store, seal) : store
-  const endStarting = async () => {
-    await (await starting)?.close()
-    starting = undefined
-  }
-  const stops: (() => Promise<unknown>)[] = [async () => tls?.close(), () => engine.close(), endStarting]
-  const stopAll = async () => {
-    for (const stop of stops.splice(0).reverse()) {
-      await stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'))
-    }
-    await flushSpans().catch((error: unknown) => logger.warn({ err: error }, 'the last spans were not sent'))
-  }
+  const stops = new Stops(logger)
+  stops.add(async () => tls?.close())
   try {
+    const meanwhile = new AnswersMeanwhile(config, parts, tls)
+    stops.add(() => meanwhile.end())
+    const engine = await openStore(config, patience, meanwhile)
+    stops.add(() => engine.close())
     const sweeper = new Sweeper(engine, logger)
     sweeper.start()
-    stops.push(() => sweeper.stop())
+    stops.add(() => sweeper.stop())
     const registry = new Registry()
-    let worker: Worker | undefined
-    if (parts.worker) {
-      const { concurrency, claimAhead, shutdownMs } = config
-      const onAttempt = attemptMetrics(registry, handlers.keys())
-      worker = new Worker({ engine, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
-      await patience.with(() => worker!.start())
-      stops.push(() => worker!.stop())
-    } else {
-      await patience.with(() => announce(engine, handlers))
-    }
-    let address: string | null = null
-    // Everything that leaves the process but what goes to workers.
-    const shown = config.redact.length > 0 ? new ViewedEngine(engine, redact) : engine
+    const worker = parts.worker ? workerOf(config, engine, handlers, logger, registry) : null
+    await patience.with(() => (worker ? worker.start() : announce(engine, handlers)))
+    if (worker) stops.add(() => worker.stop())
     const access = parts.server ? await patience.with(() => accessOf(config, engine, logger)) : null
     patience.over()
-    await endStarting()
+    await meanwhile.end()
     const audit = access && new AuditLog(logger)
-    if (audit) stops.push(async () => audit.close())
-    const instanceId = worker?.identity.id ?? randomUUID()
-    const isGuarded = access !== null || config.insecure
-    const servesHost = (name: string | undefined) =>
-      isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host
-    const own = { engine: shown, servesHost, logger, instanceId, workerId: worker?.identity.id ?? null }
-    const admit = access && admitListeners({ access, audit: audit!, addressOf }, config.mqttPrefix)
-    const newcomers = new Newcomers({ handshakeMs: PATIENCE.headersMs })
-    const live = liveOf(config, parts, { ...own, admit, newcomers, tls })
-    let http: Server | null = null
-    if (parts.server) {
-      const { corsOrigins, trustedProxies, basePath } = config
-      const identity = config.identity && {
-        provider: new IdentityProvider(config.identity),
-        redirectUrl: config.identity.redirectUrl,
-      }
-      const rights = { basePath, access, audit, identity, corsOrigins, trustedProxies, tls }
-      const server = await createServer({ ...own, ...rights, newcomers, handlers, version, registry, live })
-      stops.push(() => server.close())
+    if (audit) stops.add(async () => audit.close())
+    const own = ownOf(config, engine, logger, { worker, access, audit, tls })
+    const live = liveOf(config, parts, own)
+    const server = parts.server && (await serverOf(config, own, { access, audit, handlers, registry, live }))
+    let address: string | null = null
+    if (server) {
+      stops.add(() => server.close())
       address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
         throw cannotListen(error, config)
       })
-      http = server.server
     }
-    // The link to another MQTT broker tells of itself.
-    const look = async () => (await engine.health()).checks
-    const first = await look().catch(() => [])
-    const outages = new Outages({
-      look,
-      logger,
-      ...outageMetrics(
-        registry,
-        first.map(({ name }) => name),
-      ),
-    })
-    outages.start()
-    stops.push(() => outages.stop())
+    const outages = await outagesOf(engine, logger, registry)
+    stops.add(() => outages.stop())
     if (live) {
-      stops.push(() => live.stop())
-      await live.start(http)
+      stops.add(() => live.stop())
+      await live.start(server ? server.server : null)
     }
     const stopNow = async () => {
       await worker?.stopNow()
-      await stopAll()
+      await stops.all()
     }
-    return { address, stop: stopAll, stopNow }
+    return { address, stop: () => stops.all(), stopNow }
   } catch (error) {
-    await stopAll()
+    await stops.all()
     throw error
   }
 }
 
-type Own = Pick<
-  LiveOptions,
-  'engine' | 'logger' | 'instanceId' | 'workerId' | 'admit' | 'newcomers' | 'tls' | 'servesHost'
->
+/** What stops the parts that have started, the last one first. */
+class Stops {
+  readonly #logger: Logger
+  readonly #stops: (() => Promise<unknown>)[] = []
+
+  constructor(logger: Logger) {
+    this.#logger = logger
+  }
+
+  add(stop: () => Promise<unknown>): void {
+    this.#stops.push(stop)
+  }
+
+  async all(): Promise<void> {
+    for (const stop of this.#stops.splice(0).reverse()) {
+      await stop().catch((error: unknown) => this.#logger.error({ err: error }, 'a part did not stop cleanly'))
+    }
+    await flushSpans().catch((error: unknown) => this.#logger.warn({ err: error }, 'the last spans were not sent'))
+  }
+}
+
+/** Answers `/live` and refusals at the server's address while the store is away. */
+class AnswersMeanwhile {
+  readonly #config: Config
+  readonly #isServer: boolean
+  readonly #tls: Certificate | null
+  #starting: Promise<Starting | null> | undefined
+
+  constructor(config: Config, parts: Parts, tls: Certificate | null) {
+    this.#config = config
+    this.#isServer = parts.server
+    this.#tls = tls
+  }
+
+  /** Nobody can know a free port yet; a port that is in use is reported when the server listens. */
+  begin(): void {
+    if (!this.#isServer || this.#config.port === 0) return
+    this.#starting ??= Starting.listen(this.#config, this.#tls?.pair ?? null).catch(() => null)
+  }
+
+  async end(): Promise<void> {
+    await (await this.#starting)?.close()
+    this.#starting = undefined
+  }
+}
+
+async function openStore(config: Config, patience: Patience, meanwhile: AnswersMeanwhile): Promise<Engine> {
+  const { leaseMs, retention, events, pendingMax, payloadKeys, payloadStrict } = config
+  // An attempt to open a locked file blocks, so it is short.
+  const options = { leaseMs, retention, ...events, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
+  const store = await patience.with(() =>
+    openEngine(config.engine, options).catch((error: unknown) => {
+      meanwhile.begin()
+      throw error
+    }),
+  )
+  return payloadKeys.length > 0 ? new SealingEngine(store, new Seal(payloadKeys, { strict: payloadStrict })) : store
+}
+
+function workerOf(
+  { concurrency, claimAhead, leaseMs, shutdownMs }: Config,
+  engine: Engine,
+  handlers: ReadonlyMap<string, RegisteredHandler>,
+  logger: Logger,
+  registry: Registry,
+): Worker {
+  const onAttempt = attemptMetrics(registry, handlers.keys())
+  return new Worker({ engine, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
+}
+
+/** What the server and the status over MQTT share of this process. */
+function ownOf(
+  config: Config,
+  engine: Engine,
+  logger: Logger,
+  rest: { worker: Worker | null; access: Access | null; audit: AuditLog | null; tls: Certificate | null },
+) {
+  const { worker, access, audit, tls } = rest
+  const isGuarded = access !== null || config.insecure
+  const admit = access && {
+    access,
+    audit: audit!,
+    addressOf: clientAddress(config.trustedProxies),
+  }
+  return {
+    // Payloads are shown to workers alone as they are.
+    engine: config.redact.length > 0 ? new ViewedEngine(engine, redactionOf(config.redact)) : engine,
+    servesHost: (name: string | undefined) =>
+      isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host,
+    logger,
+    instanceId: worker?.identity.id ?? randomUUID(),
+    workerId: worker?.identity.id ?? null,
+    admit: admit && admitListeners(admit, config.mqttPrefix),
+    newcomers: new Newcomers({ handshakeMs: PATIENCE.headersMs }),
+    tls,
+  }
+}
+
+type Own = ReturnType<typeof ownOf>
+
+function serverOf(
+  { basePath, corsOrigins, trustedProxies, identity }: Config,
+  own: Own,
+  rest: Pick<ServerOptions, 'access' | 'audit' | 'handlers' | 'registry' | 'live'>,
+): Promise<FastifyInstance> {
+  const provider = identity && { provider: new IdentityProvider(identity), redirectUrl: identity.redirectUrl }
+  return createServer({ ...own, ...rest, basePath, corsOrigins, trustedProxies, identity: provider, version })
+}
+
+/** Logs and counts outages of the store; the connection to another MQTT broker logs its own. */
+async function outagesOf(engine: Engine, logger: Logger, registry: Registry): Promise<Outages> {
+  const look = async () => (await engine.health()).checks
+  const names = (await look().catch(() => [])).map(({ name }) => name)
+  const outages = new Outages({ look, logger, ...outageMetrics(registry, names) })
+  outages.start()
+  return outages
+}
 
 /** The broker is embedded in servers only; to an external one every process may publish. */
 function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
