@@ -25,7 +25,10 @@ export function typeCommands(): Command[] {
     .option('--queue-timeout <time>', 'ceiling of queue_timeout, such as 10m, or "none"')
     .option('--process-timeout <time>', 'ceiling of process_timeout, such as 10m, or "none"')
     .option('--payload-bytes <n>', 'ceiling of the payload size in bytes, or "none"')
-    .option('--keep-success <time>', 'how long to keep successful tasks, such as 1h; 0 deletes them at once; "none": default')
+    .option(
+      '--keep-success <time>',
+      'how long to keep successful tasks, such as 1h; 0 deletes them at once; "none": default',
+    )
     .option('--keep-failed <time>', 'how long to keep failed tasks, such as 30d')
     .option('--keep-canceled <time>', 'how long to keep canceled tasks')
     .option('--keep-timeout <time>', 'how long to keep tasks that timed out')
