@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { Bounds } from '../../src/task/bounds.ts'
 import { Listener } from '../notify/stage.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { startKafka } from '../services/kafka.ts'
+import { startRedis } from '../services/redis.ts'
+import { startCluster } from '../services/redis-cluster.ts'
 import { Guarded } from './stage.ts'
 
 /**
@@ -61,25 +63,41 @@ const PLAIN: Readonly<Record<string, Json>> = {
   ...{ error: 'no', result: 1, payload: {}, max_concurrency: 5, group_concurrency: 5, key: 'xq_wrong', wait: 0 },
 }
 
-let redis: RunningRedis
-beforeAll(async () => {
-  redis = await startRedis()
-})
-afterAll(() => redis.stop())
+/** Starts the store of a suite, and stops it. */
+const STORES: Record<string, () => Promise<{ engine?: string; stop: () => Promise<unknown> }>> = {
+  SQLite: async () => ({ stop: async () => undefined }),
+  Redis: async () => {
+    const redis = await startRedis()
+    return { engine: redis.url, stop: () => redis.stop() }
+  },
+  'Redis Cluster': async () => {
+    const cluster = await startCluster()
+    return { engine: cluster.url, stop: () => cluster.stop() }
+  },
+  Kafka: async () => {
+    const [kafka, redis] = await Promise.all([startKafka(), startRedis()])
+    const engine = `kafka://${kafka.address}?partitions=2&state=${redis.url}`
+    return { engine, stop: () => Promise.all([kafka.stop(), redis.stop()]) }
+  },
+}
 
 describe.each([
-  ['types, on SQLite', 'types', {}],
-  ['groups, on SQLite', 'groups', {}],
-  ['types and groups, on SQLite', 'both', {}],
-  ['types, on Redis', 'types', { on: 'redis' }],
-  ['groups, on Redis', 'groups', { on: 'redis' }],
-] as const)('tenants bound by %s', (_name, by, where: { on?: string }) => {
+  ['types', 'SQLite'],
+  ['groups', 'SQLite'],
+  ['both', 'SQLite'],
+  ['types', 'Redis'],
+  ['groups', 'Redis'],
+  ['both', 'Redis Cluster'],
+  ['both', 'Kafka'],
+] as const)('tenants bound by types, groups or both: %s, on %s', (by, on) => {
+  let store: { engine?: string; stop: () => Promise<unknown> }
   let guarded: Guarded
   let [one, other]: Tenant[] = []
   let operations: { method: string; path: string; params: Json[]; body: Json }[]
 
   beforeAll(async () => {
-    guarded = await Guarded.start(where.on ? { engine: `${redis.url}?prefix=${by}` } : {})
+    store = await STORES[on]!()
+    guarded = await Guarded.start(store.engine === undefined ? {} : { engine: store.engine })
     ;[one, other] = [await tenant('zebra'), await tenant('quokka')]
     const { paths, components } = (await (await fetch(`${guarded.url}/openapi.json`)).json()) as Json
     const schemaOf = (schema: Json): Json =>
@@ -93,7 +111,10 @@ describe.each([
       })),
     )
   })
-  afterAll(() => guarded.stop())
+  afterAll(async () => {
+    await guarded?.stop()
+    await store.stop()
+  })
 
   function boundsOf(mark: string): Bounds {
     const types = by === 'groups' ? null : [`${mark}-*`]
