@@ -116,8 +116,7 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
 /** Most calls bring a key that was looked at a moment ago: they need not wait for anything. */
 function recalled(access: Access, { headers: { authorization }, is404 }: FastifyRequest): Principal | null {
   if (authorization === undefined || is404) return null
-  const token = BEARER.exec(authorization)?.[1]
-  const principal = token === undefined ? null : access.recall(token)
+  const principal = authorization.startsWith('Bearer ') ? access.recall(authorization.slice('Bearer '.length)) : null
   return principal?.rate ? null : principal
 }
 

@@ -58,7 +58,9 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
     })
     const { task, existing } = submitted!
     reply.header('Location', `${basePath}/api/v1/tasks/${task.id}`)
-    return reply.status(existing ? 200 : 201).send(taskJson(task))
+    reply.status(existing ? 200 : 201)
+    // Not the reply: the promise of a handler would wait for its end, with listeners for each call.
+    return taskJson(task)
   }
 
   const submitBatch = async (request: FastifyRequest, reply: FastifyReply) => {
@@ -73,7 +75,8 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
     throwErrors(errors)
     const submitted = await submit(request, specs)
     const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
-    return reply.status(201).send({ tasks: answers, count: answers.length })
+    reply.status(201)
+    return { tasks: answers, count: answers.length }
   }
 
   const changeOne = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
