@@ -6,7 +6,7 @@ export const PERCENTILE_SLOTS = 30
 const RATE_SLOTS = 6
 
 /** Histogram bounds grow by √2 from 1 ms to about 18 hours; a percentile is therefore within 20 % of the truth. */
-const BUCKETS = 53
+export const BUCKETS = 53
 
 /** What finished in one slot, with histograms of how long tasks waited and ran. */
 export interface Slot {

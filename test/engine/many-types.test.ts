@@ -1,30 +1,112 @@
-import { expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { Engine, Lease } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
-import { redisCli, startRedis } from '../services/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
 
-it('asks Redis for a number of steps and reads that does not grow with each of many types', async () => {
-  const types = Array.from({ length: 9_000 }, (_, index) => `type-${index}`)
-  const handlers = normalizeHandlers(
-    Object.fromEntries(types.map((type) => [type, { concurrency: 5, run: () => null }])),
-  )
-  const redis = await startRedis()
-  const engine = await openEngine(redis.url)
-  const calls = (command: string) => {
-    const line = redisCli(redis.port, 'INFO', 'commandstats').match(new RegExp(`cmdstat_${command}:calls=(\\d+)`))
-    return Number(line?.[1] ?? 0)
+const COUNT = 9_000
+const types = Array.from({ length: COUNT }, (_, index) => `type-${index}`)
+const specs = types.map((type) => completeSpec({ type }))
+const WORKER = { id: 'w', host: 'h', pid: 1, types, concurrency: 10, startedAt: 0 }
+
+let redis: RunningRedis
+let engine: Engine
+beforeEach(async () => {
+  redis = await startRedis()
+  engine = await openEngine(redis.url, { pendingMax: 100_000 })
+})
+afterEach(async () => {
+  await engine.close()
+  await redis.stop()
+})
+
+/** The commands that a call makes Redis run, by name; steps are `fcall`, the commands in them count too. */
+async function commandsOf(call: () => Promise<unknown>): Promise<Map<string, number>> {
+  redisCli(redis.port, 'CONFIG', 'RESETSTAT')
+  await call()
+  const stats = redisCli(redis.port, 'INFO', 'commandstats')
+  return new Map([...stats.matchAll(/cmdstat_(\S+?):calls=(\d+)/g)].map(([, name, calls]) => [name!, Number(calls)]))
+}
+const sum = (commands: Map<string, number>) => [...commands.values()].reduce((all, calls) => all + calls, 0)
+
+function declare(): Promise<void> {
+  const told = Object.fromEntries(types.map((type) => [type, { concurrency: 5, run: () => null }]))
+  return announce(engine, normalizeHandlers(told))
+}
+
+const succeed = (leases: readonly Lease[]) =>
+  engine.turn({
+    worker: WORKER,
+    want: 0,
+    outcomes: leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } })),
+  })
+
+it('declares many types, and hands out their tasks, with a number of commands that does not grow with the types', async () => {
+  expect(sum(await commandsOf(declare))).toBeLessThan(500)
+  expect(sum(await commandsOf(() => engine.turn({ worker: WORKER, want: 10 })))).toBeLessThan(100)
+  const idle = await commandsOf(() => engine.turn({ worker: WORKER, want: 10 }))
+  expect(sum(idle)).toBeLessThan(50)
+  const submitted = await commandsOf(() => engine.submit(specs))
+  expect(submitted.get('hkeys') ?? 0).toBeLessThan(10)
+  let leases: Lease[] = []
+  const busy = await commandsOf(async () => {
+    leases = (await engine.turn({ worker: WORKER, want: 10 })).leases
+  })
+  expect(leases.map(({ task }) => task.type)).toEqual(types.slice(0, 10))
+  expect(sum(busy)).toBeLessThan(300)
+})
+
+it('passes over types of many that are at their limit or paused, until they may start again', async () => {
+  await engine.declareHandlers(new Map())
+  for (const type of types.slice(0, 70)) await engine.configureType(type, { declared: true, maxConcurrency: 1 })
+  const worker = { ...WORKER, types: types.slice(0, 70) }
+  await engine.submit([0, 0, 1, 1, 2].map((index) => completeSpec({ type: types[index]! })))
+  await engine.configureType(types[1]!, { paused: true })
+  const claim = async () => (await engine.turn({ worker, want: 9 })).leases
+  const first = await claim()
+  expect(first.map(({ task }) => task.type)).toEqual([types[0], types[2]])
+  expect(await claim()).toEqual([])
+  await succeed(first)
+  expect((await claim()).map(({ task }) => task.type)).toEqual([types[0]])
+  await engine.configureType(types[1]!, { paused: false })
+  expect((await claim()).map(({ task }) => task.type)).toEqual([types[1]])
+})
+
+it('wakes a turn that waits for one of many types', async () => {
+  await engine.configureType(types[5]!, { declared: true })
+  const waiting = engine.turn({ worker: WORKER, want: 1, waitMs: 60_000 })
+  await expect.poll(() => redisCli(redis.port, 'EXISTS', 'xq:{0}:waiting_typesets')).toBe('1')
+  await engine.submit([completeSpec({ type: types[5]! })])
+  expect((await waiting).leases.map(({ task }) => task.type)).toEqual([types[5]])
+})
+
+it('costs Redis next to nothing while many types that were used have nothing to do', async () => {
+  await declare()
+  await engine.submit(types.map((type) => completeSpec({ type, queueTimeout: 60_000 } as never)))
+  for (let left = COUNT; left > 0; ) {
+    const { leases } = await engine.turn({ worker: WORKER, want: 500 })
+    await succeed(leases)
+    left -= leases.length
   }
-  try {
-    redisCli(redis.port, 'CONFIG', 'RESETSTAT')
-    await announce(engine, handlers)
-    expect(calls('fcall')).toBeLessThan(50)
-    await engine.submit(types.map((type) => completeSpec({ type })))
-    expect(calls('hkeys')).toBeLessThan(10)
-    const worker = { id: 'w', host: 'h', pid: 1, types, concurrency: 10, startedAt: 0 }
-    expect((await engine.turn({ worker, want: 10 })).leases).toHaveLength(10)
-  } finally {
-    await engine.close()
-    await redis.stop()
-  }
+  await engine.sweep(1_000)
+  expect(sum(await commandsOf(() => engine.sweep(1_000)))).toBeLessThan(2_000)
+})
+
+it('counts what waits for a full queue without looking at each of many types', async () => {
+  await declare()
+  await engine.submit(specs)
+  const commands = await commandsOf(() => engine.submit(specs.slice(0, 1)))
+  expect(sum(commands)).toBeLessThan(50)
+})
+
+it('tells of many types in several steps', async () => {
+  await declare()
+  await engine.submit(specs)
+  let infos: Awaited<ReturnType<Engine['types']>> = []
+  const commands = await commandsOf(async () => {
+    infos = await engine.types()
+  })
+  expect(infos.map(({ pending }) => pending)).toEqual(types.map(() => 1))
+  expect(commands.get('fcall')).toBeGreaterThan(COUNT / 1_000)
 })

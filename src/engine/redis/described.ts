@@ -6,20 +6,19 @@ const TOUCH_MS = 20_000
 
 /** What Redis was told of this process's workers, and what it will be told next. */
 export class Described {
-  readonly #told = new Map<string, { at: number; types: string }>()
+  readonly #told = new Map<string, { at: number; types: readonly string[] }>()
   /** Attempts of workers since they were described last. */
   readonly #worked = new Map<string, Part['worked']>()
 
   /** What has to be told of a worker, or '' if that has been told lately. */
   aboutOf(worker: WorkerIdentity, now: number): string {
     const before = this.#told.get(worker.id)
-    const types = String(worker.types)
-    if (before && before.types === types && now - before.at < TOUCH_MS && now >= before.at) return ''
+    if (before && isSame(before.types, worker.types) && now - before.at < TOUCH_MS && now >= before.at) return ''
     return JSON.stringify(worker)
   }
 
   told({ id, types }: WorkerIdentity, now: number): void {
-    this.#told.set(id, { at: now, types: String(types) })
+    this.#told.set(id, { at: now, types })
   }
 
   /** It is told again; false if it was going to be anyway. */
@@ -47,4 +46,8 @@ export class Described {
     this.#worked.delete(workerId)
     return worked
   }
+}
+
+function isSame(a: readonly string[], b: readonly string[]): boolean {
+  return a === b || String(a) === String(b)
 }

@@ -51,6 +51,8 @@ export const KEYS = {
   clock: 'clock',
   /** Limits on the wait of a lane's tasks, and how far a sweep has looked. */
   waits: 'waits',
+  /** When a task of them may have waited for too long, at the earliest. */
+  waits_due: 'waits_due',
   delayed: 'delayed',
   due: 'due',
   /** Tasks that wait for others, by their refs and by age. */
@@ -73,6 +75,8 @@ export const KEYS = {
   leases: 'leases',
   /** Leases of a type, by when they are due. Its length is what the limit is checked against. */
   running: 'running:',
+  /** When a lease of a type may be due, at the earliest. */
+  leases_due: 'leases_due',
   progress: 'progress',
   /** Leases of a worker that it has to be told to cancel. */
   cancels: 'cancels:',
@@ -92,6 +96,8 @@ export const KEYS = {
   /** The task that an idempotency key stands for. */
   key: 'key:',
   counts: 'counts',
+  /** How many tasks are unfinished and finished, over all types. */
+  totals: 'totals',
   events: 'events',
   /** Entries whose contents were erased, by number: they take the place of those in the stream. */
   erased_events: 'events:erased',
@@ -127,13 +133,26 @@ export const KEYS = {
   workers: 'workers',
   seen: 'seen',
   worked: 'worked',
-  /** Workers that have left, whose traces are to be removed. */
+  /** Workers that have left, whose traces are to be removed; those that are being looked for, and that still hold. */
   gone: 'gone',
+  going: 'going',
+  holding: 'holding',
+  /** Where the next sweep goes on in hashes that are looked at in turn. */
+  rounds: 'rounds',
   /** Processes that wait for a task of a type, and for a permit of it. */
   waiting: 'waiting:',
   blocked: 'blocked:',
+  /** Lanes that have something to hand out, in their order, and the entry of each; types that may start nothing. */
+  ready: 'ready',
+  ready_lanes: 'ready:lanes',
+  parked: 'parked',
+  /** The many types of a worker, by their digest; the processes that wait for one of them, and for which there are any. */
+  typeset: 'typeset:',
+  waiting_for_typeset: 'waiting_for_typeset:',
+  waiting_typesets: 'waiting_typesets',
   /** The process that sweeps; the version before has one of its own. */
   keeper: 'maintainer',
+  keeper_before: 'keeper',
   /** The API keys by their ids, and what tokens are signed with; in the first partition. */
   api_keys: 'api_keys',
   secret: 'secret',

@@ -20,6 +20,7 @@ const STEPS = {
   look: 'no-writes',
   scan: 'no-writes',
   about: 'no-writes',
+  who: 'no-writes',
   ahead: 'no-writes',
   events: 'allow-oom',
   reader: 'allow-oom',
@@ -40,7 +41,7 @@ const STEPS = {
 } as const
 export type StepName = keyof typeof STEPS
 /** What all steps share. */
-const SHARED = ['shared', 'groups', 'changes', 'flows']
+const SHARED = ['shared', 'ready', 'groups', 'changes', 'flows']
 /** Files that come before a step's own: it would be too long to read in one. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
   sweep: ['sweep-finished'],
@@ -50,6 +51,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'look',
   'scan',
   'about',
+  'who',
   'ahead',
   'events',
   'rewrite',

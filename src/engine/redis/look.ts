@@ -157,7 +157,10 @@ export class Look {
     const found = (await this.#find([id])).get(id)
     if (!found) return null
     const { task, waitsFor } = found
-    const [[info], workers] = await Promise.all([this.#registry.types([task.type], true), this.#registry.workers()])
+    const [[info], hasWorker] = await Promise.all([
+      this.#registry.types([task.type], true),
+      this.#registry.isServed(task.type),
+    ])
     const { maxConcurrency = null, groupConcurrency = null, paused = false, nextStartAt = null } = info ?? {}
     const holders = info?.holders ?? []
     const { partition, ref } = placeOf(id)!
@@ -165,7 +168,7 @@ export class Look {
       task,
       now: this.#store.now(),
       paused,
-      hasWorker: workers.some(({ types }) => types.includes(task.type)),
+      hasWorker,
       maxConcurrency,
       groupConcurrency,
       holders,

@@ -21,6 +21,8 @@ export interface Part {
   secret: string
   waits: boolean
   types: readonly string[]
+  /** The digest of its types if they are very many: they are named only where it is not known. */
+  typeset: string
   /** Claims of these groups alone; none: of all. */
   groups: readonly string[]
   /** It need not wait for a node that is away: other nodes are asked as well. */
@@ -72,6 +74,7 @@ export function emptyPart(worker: WorkerIdentity): Part {
     secret: '',
     waits: false,
     types: [],
+    typeset: '',
     groups: [],
     isBrief: false,
   }
@@ -103,13 +106,17 @@ export function emptyPlacedPart(worker: WorkerIdentity): PlacedPart {
   return { ...emptyPart(worker), outcomeAt: [], renewalAt: [] }
 }
 
-export function writePart(args: (string | number)[], part: Part): void {
-  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, secret, waits, types, groups } = part
+/** @param named whether very many types are named too */
+export function writePart(args: (string | number)[], part: Part, named: boolean): void {
+  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, secret, waits, typeset, groups } = part
+  const types = typeset !== '' && !named ? [] : part.types
   const { well, failed } = worked
   args.push(worker.id, JSON.stringify(worker.id), about, well, failed, leaving ? '1' : '', leaseMs, renewals.length)
   for (const { ref, fence, progress } of renewals) args.push(ref, fence, progress)
   writeOutcomes(args, outcomes)
-  args.push(want, secret, waits ? '1' : '', types.length, ...types, groups.length, ...groups)
+  args.push(want, secret, waits ? '1' : '', typeset, types.length)
+  for (const type of types) args.push(type)
+  args.push(groups.length, ...groups)
 }
 
 /** Plain successes that follow each other and were claimed together go as one group. */

@@ -390,8 +390,11 @@ export class RedisEngine implements State {
         void this.#turns.wakeWorker(about)
         return
       case 'type':
-        this.#registry.forget(about)
-        void this.#turns.wake(partition, about, false)
+      case 'types':
+        for (const type of rest) {
+          this.#registry.forget(type)
+          void this.#turns.wake(partition, type, false)
+        }
     }
   }
 

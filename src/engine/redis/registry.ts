@@ -1,12 +1,13 @@
 import { NO_RETENTION } from '../../task/retention.ts'
 import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
 import type { EngineOptions, HandlerSettings, Holder, Rate, TypeChange, TypeInfo, WorkerInfo } from '../engine.ts'
-import { GatheredRates, type RecentRates, RecentSlots, SLOT_MS, type Slot } from '../rates.ts'
+import { BUCKETS, GatheredRates, PERCENTILE_SLOTS, type RecentRates, RecentSlots, SLOT_MS } from '../rates.ts'
 import { unknownType } from '../refusals.ts'
 import { idOfRef } from './ids.ts'
 import type { Reply } from './link.ts'
 import { leaseOf, readExtras } from './rows.ts'
 import type { RedisStore } from './store.ts'
+import { pairs, readWorkers, slotsOf, workersOf } from './who.ts'
 
 /** How a type's failures are retried; the rest of its rules is looked at inside scripts. */
 export interface BackOff {
@@ -19,6 +20,9 @@ const DEFAULT_BACK_OFF: BackOff = { delaysMs: retryDelaysMs(RETRY_DEFAULTS), jit
 const BELIEVE_MS = 10_000
 /** Types that one step is asked about. */
 const TYPES_AT_ONCE = 500
+/** Fields of statistics that one step reads, about; and types of which it reads no others'. */
+const FIELDS_AT_ONCE = 20_000
+const NAMES_ALONE_MAX = 10
 
 type TypeAnswer = [
   type: string,
@@ -56,14 +60,15 @@ interface About {
   rates: Map<string, RecentRates>
 }
 
-type AboutAnswer = [
-  now: string,
-  types: TypeAnswer[],
+type AboutAnswer = [now: string, types: TypeAnswer[], running: (string | number)[], streams: (string | number)[]]
+
+type WhoAnswer = [
+  types: string[],
   workers: string[],
   worked: string[],
-  running: (string | number)[],
-  streams: (string | number)[],
+  groupsRunning: string[],
   slots: (string | string[])[],
+  next: string,
 ]
 
 /** Types and workers. */
@@ -137,6 +142,7 @@ export class Registry {
     ifMissing = false,
   ): Promise<Reply[]> {
     const args = [this.#store.wasMet(partition), ifMissing ? '1' : '', changes.length]
+    for (const [type] of changes) args.push(type)
     for (const [type, change] of changes) args.push(...argsOf(type, change))
     if (changes.some(([, { handler, declared }]) => handler || declared)) await this.#store.partitions.add(partition)
     const answers = await this.#store.run<Reply[]>('configure', partition, args)
@@ -159,7 +165,10 @@ export class Registry {
     await this.writeRates()
     const now = this.#store.now()
     const abouts = await this.#about(names, withHolders)
-    const workers = workersOf(abouts)
+    const served = new Map<string, number>()
+    for (const type of workersOf(abouts).flatMap(({ types }) => [...new Set(types)])) {
+      served.set(type, (served.get(type) ?? 0) + 1)
+    }
     const infos = abouts.flatMap(({ partition, types, rates }) =>
       types.map((answer) => {
         const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing] = answer
@@ -175,7 +184,7 @@ export class Registry {
           ...rules,
           nextStartAt: nextStartAt(rules.rate, starts, now),
           declared: declared === 1,
-          workers: workers.filter(({ types }) => types.includes(type)).length,
+          workers: served.get(type) ?? 0,
           throughput,
           waitMs,
           runMs,
@@ -194,6 +203,14 @@ export class Registry {
   async workers(): Promise<WorkerInfo[]> {
     const alive = this.#store.now() - this.#options.workerTtlMs
     return workersOf(await this.#about(undefined, false)).filter(({ lastSeen }) => lastSeen > alive)
+  }
+
+  /** Whether a live worker runs a type. */
+  async isServed(type: string): Promise<boolean> {
+    const alive = this.#store.now() - this.#options.workerTtlMs
+    const whos = await this.#store.partitions.each((partition) => this.#who(partition, [type]))
+    const workers = whos.flatMap(({ workers, worked, groupsRunning }) => readWorkers(workers, worked, groupsRunning))
+    return workers.some(({ types, lastSeen }) => lastSeen > alive && types.includes(type))
   }
 
   /** Everything at once, for statistics. */
@@ -248,25 +265,50 @@ export class Registry {
       byPartition.set(partition, [...(byPartition.get(partition) ?? []), name])
     }
     const ask = async (partition: number): Promise<About> => {
-      const asked = byPartition.get(partition) ?? []
-      const args = [asked.length, ...asked, withHolders ? '1' : '']
-      const answer = await this.#store.run<AboutAnswer>('about', partition, args)
-      const [time, types, workers, worked, running, streams, slots] = answer
-      this.#store.sawTime(time)
-      const recent = new RecentSlots(Number(time))
-      for (let index = 0; index < slots.length; index += 2) {
-        for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
+      const who = await this.#who(partition, names && (byPartition.get(partition) ?? []))
+      const about: About = { partition, types: [], workers: [], lanes: [], rates: who.rates }
+      const running = who.groupsRunning
+      for (let from = 0; from < who.types.length; from += TYPES_AT_ONCE) {
+        const asked = who.types.slice(from, from + TYPES_AT_ONCE)
+        const args = [asked.length, ...asked, withHolders ? '1' : '']
+        const [time, types, held, streams] = await this.#store.run<AboutAnswer>('about', partition, args)
+        this.#store.sawTime(time)
+        about.types.push(...types)
+        for (const [worker, tasks] of pairs(held)) running.set(worker, (running.get(worker) ?? 0) + tasks)
+        for (const [name, length] of pairs(streams)) about.lanes.push({ name, length })
       }
-      return {
-        partition,
-        types,
-        workers: readWorkers(workers, pairs(worked), pairs(running)),
-        lanes: [...pairs(streams)].map(([name, length]) => ({ name, length })),
-        rates: recent.rates(),
-      }
+      about.workers = readWorkers(who.workers, who.worked, running)
+      return about
     }
     const where = partitions ?? (names && [...byPartition.keys()])
     return where ? Promise.all(where.map(ask)) : this.#store.partitions.each(ask)
+  }
+
+  /** The types of a partition, or some of them; its workers; and what finished lately. Each step is bounded. */
+  async #who(partition: number, names?: readonly string[]) {
+    const now = this.#store.now()
+    const last = Math.floor(now / SLOT_MS)
+    const recent = new RecentSlots(now)
+    const few = names !== undefined && names.length <= NAMES_ALONE_MAX ? names : []
+    let [next, answer]: [number, WhoAnswer | null] = [last - PERCENTILE_SLOTS + 1, null]
+    do {
+      const args = [names || answer ? '' : '1', next, last, FIELDS_AT_ONCE, few.length, ...few, BUCKETS]
+      const some: WhoAnswer = await this.#store.run<WhoAnswer>('who', partition, args)
+      const [slots, on] = [some[4], some[5]]
+      for (let index = 0; index < slots.length; index += 2) {
+        for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
+      }
+      answer ??= some
+      next = on === '' ? Number.POSITIVE_INFINITY : Number(on)
+    } while (next <= last)
+    const [types, workers, worked, groupsRunning] = answer
+    return {
+      types: names ?? types,
+      workers,
+      worked: pairs(worked),
+      groupsRunning: new Map([...pairs(groupsRunning)].map(([json, tasks]) => [JSON.parse(json) as string, tasks])),
+      rates: recent.rates(),
+    }
   }
 }
 
@@ -278,66 +320,6 @@ function holdersOf(partition: number, [, , , , , , , , , , , holders]: TypeAnswe
     found.push({ taskId: idOfRef(partition, holders[index]!), workerId, group, since: startedAt, expiresAt })
   }
   return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
-}
-
-/** Workers of all partitions: one that serves types in several is there more than once. */
-function workersOf(abouts: readonly About[]): WorkerInfo[] {
-  const all = new Map<string, WorkerInfo>()
-  for (const worker of abouts.flatMap(({ workers }) => workers)) {
-    const same = all.get(worker.id)
-    all.set(worker.id, same ? together(same, worker) : worker)
-  }
-  return [...all.values()].sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))
-}
-
-function together(a: WorkerInfo, b: WorkerInfo): WorkerInfo {
-  return {
-    ...a,
-    running: a.running + b.running,
-    lastSeen: Math.max(a.lastSeen, b.lastSeen),
-    processed: a.processed + b.processed,
-    failed: a.failed + b.failed,
-  }
-}
-
-function readWorkers(
-  workers: readonly string[],
-  worked: Map<string, number>,
-  running: Map<string, number>,
-): WorkerInfo[] {
-  const found: WorkerInfo[] = []
-  for (let index = 0; index < workers.length; index += 3) {
-    const id = workers[index]!
-    const json = JSON.stringify(id)
-    found.push({
-      ...JSON.parse(workers[index + 1]!),
-      lastSeen: Number(workers[index + 2]),
-      running: running.get(id) ?? 0,
-      processed: worked.get(`+${json}`) ?? 0,
-      failed: worked.get(`-${json}`) ?? 0,
-    })
-  }
-  return found
-}
-
-/** The fields of one slot, by type; see rates.lua. */
-function slotsOf(fields: readonly string[]): Map<string, Slot> {
-  const slots = new Map<string, Slot>()
-  for (const [field, n] of pairs(fields)) {
-    const [type = '', what = ''] = field.split(' ')
-    const slot = slots.get(type) ?? { finished: 0, wait: [], run: [] }
-    slots.set(type, slot)
-    if (what === 'f') slot.finished = n
-    else (what[0] === 'w' ? slot.wait : slot.run)[Number(what.slice(1))] = n
-  }
-  return slots
-}
-
-/** `[name, number, name, number, …]` */
-function pairs(list: readonly (string | number)[]): Map<string, number> {
-  const found = new Map<string, number>()
-  for (let index = 0; index < list.length; index += 2) found.set(String(list[index]), Number(list[index + 1]))
-  return found
 }
 
 /** A type and its change, as configure.lua takes them. */

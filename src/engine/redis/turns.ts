@@ -24,6 +24,7 @@ import {
 import type { Registry } from './registry.ts'
 import { type LeaseState, leaseOf, typeOfLane } from './rows.ts'
 import type { RedisStore } from './store.ts'
+import { Typesets } from './typesets.ts'
 import { Untold } from './untold.ts'
 
 const TRIPS_MAX = 3
@@ -51,6 +52,7 @@ export class Turns {
   readonly #trips: Trips<Part, PartAnswer>[]
   readonly #leases: HeldLeases
   readonly #described = new Described()
+  readonly #typesets: Typesets
   readonly #waiters = new Waiters()
   readonly #untold = new Untold()
   readonly #heard = new Heard()
@@ -77,6 +79,7 @@ export class Turns {
     this.#process = process
     this.#listen = listen
     this.#leases = new HeldLeases(store, registry, options)
+    this.#typesets = new Typesets((type) => store.partitionOf(type))
     const weightOf = (part: Part) => 1 + part.outcomes.length + part.want
     const trips = { weightOf, weightMax: WEIGHT_MAX, underWayMax: TRIPS_MAX, apartMs: APART_MS }
     this.#trips = store.perPartition((partition) => new Trips((parts) => this.#send(partition, parts), trips))
@@ -233,9 +236,9 @@ export class Turns {
       addOutcome(part, decision.state, decision.settlement, worker.id)
       part.outcomeAt.push(index)
     })
-    for (const type of turn.types ?? worker.types) {
-      const part = partOf(this.#store.partitionOf(type))
-      part.types = [...part.types, type]
+    for (const [partition, { types, typeset }] of this.#typesets.byPartition(turn.types ?? worker.types)) {
+      // Claims of named groups look at each type.
+      Object.assign(partOf(partition), { types, typeset: turn.groups?.length ? '' : typeset })
     }
     if (byPartition.size === 0) partOf(0)
     const answer: TurnAnswer = { settled, renewed, ...this.#untold.take(turn) }
@@ -323,9 +326,15 @@ export class Turns {
   async #send(partition: number, parts: Part[]): Promise<PartAnswer[]> {
     if (this.#closed && parts.every(({ outcomes, leaving }) => outcomes.length === 0 && !leaving)) throw closedError()
     const args: (string | number)[] = [...this.#headArgs(partition), 0, parts.length]
-    for (const part of parts) writePart(args, part)
     const isBrief = parts.every((part) => part.isBrief)
-    const [time, due, answers] = await this.#store.run<[string, string, PartAnswer[]]>('turn', partition, args, isBrief)
+    const run = (named: boolean) => {
+      const all = [...args]
+      for (const part of parts) writePart(all, part, named)
+      return this.#store.run<[string, string, PartAnswer[]] | ['types']>('turn', partition, all, isBrief)
+    }
+    let answer = await run(false)
+    if (answer[0] === 'types') answer = await run(true)
+    const [time, due, answers] = answer as [string, string, PartAnswer[]]
     this.#store.sawTime(time)
     if (parts.some(({ about }) => about !== '')) this.#store.met(partition)
     for (const answer of answers) answer.push(Number(time))

@@ -38,7 +38,9 @@ local function cancel(ref)
   if l.cancel_at == '0' then
     l.cancel_at = NOW
     call('HSET', P .. KEY.leases, ref, join_lease(l))
-    call('ZADD', P .. KEY.running .. lane.type, string.format('%d', due_of(l, grace_ms)), ref)
+    local due = string.format('%d', due_of(l, grace_ms))
+    call('ZADD', P .. KEY.running .. lane.type, due, ref)
+    call('ZADD', P .. KEY.leases_due, 'LT', due, lane.type)
     read_tail(l)
     local worker = cjson.decode(l.worker)
     call('SADD', P .. KEY.cancels .. worker, ref .. '.' .. l.fence)
@@ -66,6 +68,7 @@ local function retry(ref)
   note_taken_back(ref, status)
   keep_key(labels_in(x), nil)
   count(lane.type, status, -1)
+  opened = opened + 1
   if again == 'waits' then
     depend(lane, ref, join_head(head), x, 'null', payload)
   else

@@ -1,4 +1,4 @@
--- Where tasks stand, and how they come to stand elsewhere; the third part of what all steps share.
+-- Where tasks stand, and how they come to stand elsewhere; the fourth part of what all steps share.
 
 -- Head, extras, payload and error before of a text.
 local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
@@ -64,6 +64,8 @@ local function enqueue(lane, ref, m, x, e, payload)
     end
     call('XADD', lane.stream, id, unpack(fields))
     call('HSET', P .. KEY.moved, ref, id)
+    watch_waits(lane, m:match('^%d+'))
+    note_ready(lane, id)
   end
   wake(lane.type, 1)
 end
@@ -120,6 +122,7 @@ end
 
 -- Texts to write, and refs by status, and by how long they are kept, for the order of retention.
 local function finish(lane, ref, status, text)
+  opened = opened - 1
   local size = #finished_texts
   finished_texts[size + 1], finished_texts[size + 2] = P .. KEY.finished .. ref, text
   local own = retention.own_ms(lane.type, status)

@@ -1,36 +1,58 @@
 -- Declares types or changes them.
 --
 -- ARGV  now, '1' from a process that has met the store before, '1' to leave alone what a handler has told of before,
---       number of types, each: type, '1' if it may be new;
+--       number of types, the name of each; and each again: type, '1' if it may be new;
 --       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
 --       back-off `jitter,delay,delay…`, payload schema or '', defaults;
 --       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
 --       window; paused '' | '0' | '1'; ceilings to set as JSON, null: none, or ''; the same of retention, and that of
 --       the handler as JSON
 -- Returns for each 'ok', or 'unknown' for a type that nobody has made known
--- Cost  some ten commands a type
+-- Cost  two commands for each field of all types together, and some for a type whose limits change
+local written, changed_kinds
+local TOLD_AT_ONCE = 500
+
+-- What all types have before, by field, in the order of the call; each is read once.
+local function read_before(kinds)
+  local before = {}
+  for _, key in ipairs({ KEY.rules, KEY.back_off, KEY.retention }) do
+    before[key] = {}
+    for from = 1, #kinds, CHUNK do
+      local to = math.min(from + CHUNK - 1, #kinds)
+      for index, value in ipairs(call('HMGET', P .. key, unpack(kinds, from, to))) do
+        before[key][kinds[from + index - 1]] = value
+      end
+    end
+  end
+  return before
+end
+
+local function write(key, kind, value)
+  append(written, key, kind)
+  append(written, key, value)
+end
+
 local function set_fields(all, change)
   for field, value in pairs(cjson.decode(change)) do all[field] = value ~= cjson.null and value or nil end
 end
 
-local function retain(kind, set, of_handler)
-  local stored = call('HGET', P .. KEY.retention, kind)
+local function retain(kind, stored, set, of_handler)
   local kept = stored and cjson.decode(stored) or { set = {}, handler = {} }
   if set ~= '' then set_fields(kept.set, set) end
   if of_handler ~= '' then kept.handler = cjson.decode(of_handler) end
   if next(kept.set) or next(kept.handler) then
-    call('HSET', P .. KEY.retention, kind, cjson.encode(kept))
+    write(KEY.retention, kind, cjson.encode(kept))
   elseif stored then
     call('HDEL', P .. KEY.retention, kind)
   end
 end
 
-local function configure(if_missing)
+local function configure(before, if_missing)
   local kind, may_be_new = arg(), arg()
-  local rules = call('HGET', P .. KEY.rules, kind)
+  local rules = before[KEY.rules][kind]
   local is_paused, limit, limit_by, group, group_by, max, per, rate_by =
     (rules or NEW_RULES):match('^(%d),(%d*),(%l),(%d*),(%l),(%d*),(%d*),(%l)$')
-  local group_before = group
+  local group_before, max_before = group, max
 
   local by_handler = arg() == '1'
   local handler = { limit = arg(), group = arg(), max = arg(), per = arg(), back_off = arg() }
@@ -39,13 +61,13 @@ local function configure(if_missing)
   local new_limit, new_group, new_max, new_per, paused, ceilings = arg(), arg(), arg(), arg(), arg(), arg()
   local new_retention, handler_retention = arg(), arg()
   if not rules and may_be_new ~= '1' then return 'unknown' end
-  local back_off = by_handler and call('HGET', P .. KEY.back_off, kind)
+  local back_off = by_handler and before[KEY.back_off][kind]
   if back_off and if_missing then return 'ok' end
   if by_handler then
-    call('HSET', P .. KEY.back_off, kind, handler.back_off)
-    call('HSET', P .. KEY.schemas, kind, schema)
-    call('HSET', P .. KEY.defaults, kind, defaults)
-    call('HSET', P .. KEY.known, kind, NOW)
+    write(KEY.back_off, kind, handler.back_off)
+    write(KEY.schemas, kind, schema)
+    write(KEY.defaults, kind, defaults)
+    write(KEY.known, kind, NOW)
     if limit_by == 'h' then limit = handler.limit end
     if group_by == 'h' then group = handler.group end
     if rate_by == 'h' then
@@ -70,10 +92,12 @@ local function configure(if_missing)
     call('HSET', P .. KEY.ceilings, kind, cjson.encode(all))
   end
 
-  if new_retention ~= '' or by_handler then retain(kind, new_retention, handler_retention) end
+  if new_retention ~= '' or by_handler then
+    retain(kind, before[KEY.retention][kind], new_retention, handler_retention)
+  end
 
-  if max == '' then
-    per = ''
+  if max == '' then per = '' end
+  if max == '' and max_before ~= '' then
     call('DEL', P .. KEY.starts .. kind)
     call('HDEL', P .. KEY.started, kind)
   end
@@ -83,15 +107,34 @@ local function configure(if_missing)
     end
   end
   local changed = table.concat({ is_paused, limit, limit_by, group, group_by, max, per, rate_by }, ',')
-  if changed ~= rules then call('HSET', P .. KEY.rules, kind, changed) end
-  if changed ~= rules or (by_handler and back_off ~= handler.back_off) then broadcast('type ' .. kind) end
+  if changed ~= rules then
+    write(KEY.rules, kind, changed)
+    before[KEY.rules][kind] = changed
+    if rules then unpark(kind) end
+  end
+  if changed ~= rules or (by_handler and back_off ~= handler.back_off) then
+    changed_kinds[#changed_kinds + 1] = kind
+  end
   return 'ok'
 end
 
 function steps.configure()
   has_lost(arg())
-  local if_missing, answers = arg() == '1', {}
-  for index = 1, number() do answers[index] = configure(if_missing) end
+  local if_missing, count, kinds, answers = arg() == '1', number(), {}, {}
+  for index = 1, count do kinds[index] = arg() end
+  written, changed_kinds = {}, {}
+  local before = read_before(kinds)
+  for index = 1, count do answers[index] = configure(before, if_missing) end
+  for key, values in pairs(written) do many('HSET', P .. key, values) end
+  -- The version before hears of one type in a message.
+  if #changed_kinds == 1 then
+    broadcast('type ' .. changed_kinds[1])
+  else
+    for from = 1, #changed_kinds, TOLD_AT_ONCE do
+      local to = math.min(from + TOLD_AT_ONCE - 1, #changed_kinds)
+      broadcast('types ' .. table.concat(changed_kinds, ' ', from, to))
+    end
+  end
   leave_behind()
   return answers
 end

@@ -1,4 +1,4 @@
--- Tasks that wait for others; the fourth part of what all steps share.
+-- Tasks that wait for others; the fifth part of what all steps share.
 --
 -- A task is told over partitions by its name, `<partition>/<ref>`. One that waits is a text in `dependent`, as in
 -- `delayed`, with a place in `dependents`, `<entry>.<lane>`. Its hash `outcomes:<ref>` has a field for each name that
@@ -17,6 +17,13 @@
 -- same step, as `<ref>|<when it ended>|<last that was told>`, and told by the next sweeps in order. A task that is to
 -- be removed stays until all have been told.
 local GONE, FORGOTTEN = 'null', '[null,"",null,null]'
+
+-- What other files use; Lua has room for 200 locals in all of them together.
+local names_in, name_of, place_of, notify, because, ref_of_age, leave_dependent, cancel_dependent, release
+local depend, await, hear_outcome, remove_finished, be_awaited, join_batch, begin_waiting, predecessors_of
+local awaited_by, wait_again
+local put_outcome
+do
 
 local function imul(a, b)
   a, b = a % 4294967296, b % 4294967296
@@ -44,16 +51,16 @@ local function id_of(name)
 end
 
 -- The names that a task waits for, in order, and what a failure does to it; nil when it waits for none.
-local function names_in(x)
+function names_in(x)
   if x:sub(-1) ~= ']' then return nil end
   local extras = extras_in(x)
   return extras[6], extras[5]:sub(1, 1)
 end
 
-local function name_of(ref) return PARTITION .. '/' .. ref end
+function name_of(ref) return PARTITION .. '/' .. ref end
 
 -- Whether it is of this partition, and its ref.
-local function place_of(name)
+function place_of(name)
   local partition, ref = name:match('^(%d+)/(.*)$')
   return partition == PARTITION, ref
 end
@@ -73,14 +80,14 @@ end
 local function outline_of(outcome) return outcome:match('^%["%l+","[^"]*"') .. ']' end
 
 -- Notes how one that a task waits for has ended. What versions before have noted is not counted in '#bytes'.
-local function put_outcome(key, name, outcome)
+function put_outcome(key, name, outcome)
   call('HSET', key, name, outcome)
   call('HINCRBY', key, '#bytes', #outcome)
   if #outcome > 1024 then call('HSET', key, '@' .. name, outline_of(outcome)) end
 end
 
 -- Tells another partition something: `<its number> <what> <ref there> <other name> <more>`.
-local function notify(name, what, other, more)
+function notify(name, what, other, more)
   local partition, ref = name:match('^(%d+)/(.*)$')
   if noticed == 0 then broadcast('due ' .. NOW) end
   noticed = noticed + 1
@@ -88,7 +95,7 @@ local function notify(name, what, other, more)
 end
 
 -- Why a task is canceled, as JSON.
-local function because(name, status)
+function because(name, status)
   if status == 'gone' then
     return '"task ' .. id_of(name) .. ', which it waits for, ended without success and is no longer kept"'
   end
@@ -97,15 +104,15 @@ end
 
 -- A ref turned round, so that it sorts by the time of submission; and back.
 local function by_age(ref) return (ref:gsub('^(%d+)%.(.*)$', '%2.%1')) end
-local function ref_of_age(place) return (place:gsub('^(.*)%.(%d+)$', '%2.%1')) end
+function ref_of_age(place) return (place:gsub('^(.*)%.(%d+)$', '%2.%1')) end
 
-local function leave_dependent(lane, ref)
+function leave_dependent(lane, ref)
   call('HDEL', P .. KEY.dependent, ref)
   call('ZREM', P .. KEY.dependents, by_age(ref))
   count(lane.type, 'dependent', -1)
 end
 
-local function cancel_dependent(ref, error)
+function cancel_dependent(ref, error)
   local text = call('HGET', P .. KEY.dependent, ref)
   if not text then return end
   local lane = lane_by_ref(ref)
@@ -119,7 +126,7 @@ local function cancel_dependent(ref, error)
 end
 
 -- All that it waited for has ended: it is ready, or delayed for what is left of that.
-local function release(ref)
+function release(ref)
   local text = call('HGET', P .. KEY.dependent, ref)
   if not text then return end
   local lane = lane_by_ref(ref)
@@ -135,7 +142,7 @@ local function release(ref)
 end
 
 -- Puts a task aside until what it awaits has ended.
-local function depend(lane, ref, m, x, e, payload)
+function depend(lane, ref, m, x, e, payload)
   call('HSET', P .. KEY.dependent, ref, table.concat({ m, x, payload, e }, '\n'))
   call('ZADD', P .. KEY.dependents, 0, by_age(ref))
   count(lane.type, 'dependent', 1)
@@ -144,14 +151,14 @@ end
 -- A task of a name has a copy of the result of one here.
 local function note_copy(ref, name) call('SADD', P .. KEY.copies .. ref, name) end
 
-local function await(ref, successor)
+function await(ref, successor)
   call('SADD', P .. KEY.successors .. ref, successor)
   call('HSET', P .. KEY.awaited, ref, '1')
   anything_awaited = true
 end
 
 -- One that a task waits for has ended so that it counts, or is gone.
-local function hear_outcome(ref, name, outcome)
+function hear_outcome(ref, name, outcome)
   local key = P .. KEY.outcomes .. ref
   if call('HGET', key, name) ~= '' then return end
   put_outcome(key, name, outcome)
@@ -289,7 +296,7 @@ end
 -- Removes a finished task whose text is given; returns false if that has to go on in another step, because too many
 -- wait for it. Tells of one: `["removed", type, status, ref, attempts]`.
 -- @param outcome what those may be told that were not yet told how it ended, if that is not all
-local function remove_finished(ref, text, outcome)
+function remove_finished(ref, text, outcome)
   local kind, status = lane_by_ref(ref).type, text:match('^%l+')
   if is_awaited(ref) and not cascade.tell_removed(ref, status, outcome or outcome_of(kind, text)) then return false end
   call('DEL', P .. KEY.finished .. ref, P .. KEY.copies .. ref)
@@ -306,7 +313,7 @@ end
 
 -- Somebody awaits a task of here: is told how that has ended, or is sure to be told. What was retried after a failure
 -- had canceled it waits for another end.
-local function be_awaited(ref, policy, name, since)
+function be_awaited(ref, policy, name, since)
   local found, text = find(ref)
   if not found then return tell_gone(name, name_of(ref)) end
   local successor = policy .. ' ' .. name
@@ -321,7 +328,7 @@ local function be_awaited(ref, policy, name, since)
   await(ref, successor)
 end
 
-local function join_batch(batch, ref)
+function join_batch(batch, ref)
   if not batch then return end
   call('RPUSH', P .. KEY.batch .. batch, ref)
   call('HINCRBY', P .. KEY.batches, batch, 1)
@@ -329,7 +336,7 @@ end
 
 -- Has a task, which is put aside, wait for others as they stand; returns why it is to be canceled, if it is, and
 -- whether there is nothing left to wait for. What is not here any more was once: it counts as forgotten.
-local function begin_waiting(ref, names, policy)
+function begin_waiting(ref, names, policy)
   local key, successor = P .. KEY.outcomes .. ref, policy .. ' ' .. name_of(ref)
   local awaited, why = 0, nil
   for _, name in ipairs(names) do
@@ -361,7 +368,7 @@ local function begin_waiting(ref, names, policy)
 end
 
 -- What a task has waited for, as JSON, in order: whole while it fits, and of the others status and type, unread.
-local function predecessors_of(ref, x)
+function predecessors_of(ref, x)
   local names = names_in(x)
   if not names then return '' end
   local key, outcomes, left = P .. KEY.outcomes .. ref, nil, PREDECESSORS_BYTES_MAX
@@ -388,7 +395,7 @@ local function predecessors_of(ref, x)
 end
 
 -- Those of the names that a task waits for which it still awaits. Outcomes may be large: none is read.
-local function awaited_by(ref, names)
+function awaited_by(ref, names)
   local key, awaited = P .. KEY.outcomes .. ref, {}
   for _, name in ipairs(names) do
     if call('HSTRLEN', key, name) == 0 and call('HEXISTS', key, name) == 1 then awaited[#awaited + 1] = name end
@@ -397,7 +404,7 @@ local function awaited_by(ref, names)
 end
 
 -- What a retry makes of a task that waited for others: 'ready' | 'waits', or 'refused' where it would wait in vain.
-local function wait_again(ref, x)
+function wait_again(ref, x)
   local names = names_in(x)
   if not names then return 'ready' end
   local key = P .. KEY.outcomes .. ref
@@ -405,4 +412,6 @@ local function wait_again(ref, x)
     if call('HSTRLEN', key, name) == #GONE and call('HGET', key, name) == GONE then return 'refused' end
   end
   return #awaited_by(ref, names) > 0 and 'waits' or 'ready'
+end
+
 end

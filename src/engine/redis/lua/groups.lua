@@ -1,4 +1,4 @@
--- Waiting tasks of groups; the second part of what all steps share.
+-- Waiting tasks of groups; the third part of what all steps share.
 --
 -- They stand in no stream. `grouped` has the text of each, as `delayed` has, by `<lane number>.<entry>`; the zset
 -- `group_queue` of the lane has a member `<bytes of the group>|<group>|<entry>` for each, in the order of the text, so
@@ -58,11 +58,6 @@ local function first_of(lane)
   return following and following[1], last
 end
 
--- Those of its groups are counted beside it.
-local function count_waiting_in(lane)
-  return call('XLEN', lane.stream) - call('XPENDING', lane.stream, WORKERS)[1] + call('ZCARD', lane.back)
-end
-
 -- Groups that have their first tasks enter the rotation. A group that is in it, or at its limit, keeps its place.
 local function join_rotation(lane, groups, firsts)
   local rotation, at_limit, rested = P .. KEY.rotation .. lane.name, P .. KEY.at_limit .. lane.name,
@@ -89,6 +84,8 @@ local function join_rotation(lane, groups, firsts)
       end
     end
     many('ZADD', rotation, places)
+    if back[1] then note_ready(lane, ANY_ENTRY) end
+    if newcomers[2] then note_ready(lane, newcomers[2]:sub(1, 24)) end
     many('ZADD', P .. KEY.unserved .. lane.name, newcomers)
     many('HDEL', rested, back)
     many('SADD', P .. KEY.crowded .. lane.name, crowded)

@@ -66,6 +66,7 @@ local function restore_waiting(t, lane, key, group)
       fields[5], fields[6] = 'x', t.x
     end
     call('XADD', lane.stream, entry, unpack(fields))
+    note_ready(lane, entry)
     wake(lane.type, 1)
   else
     enqueue(lane, t.ref, t.m, t.x, t.e, t.payload)
@@ -139,7 +140,12 @@ function steps.restore()
     if not find(t.ref) then
       local key, group, batch = labels_in(t.x)
       join_batch(batch, t.ref)
-      if t.ended_at ~= '' then restore_finished(t, lane, key) else restore_waiting(t, lane, key, group) end
+      if t.ended_at ~= '' then
+        restore_finished(t, lane, key)
+      else
+        opened = opened + 1
+        restore_waiting(t, lane, key, group)
+      end
       add_to_index(t.ref)
     end
   end

@@ -33,6 +33,8 @@ local to_follow, followed, anything_awaited, noticed
 local cascade = {}
 -- Tasks of groups that begin to wait: their texts, and what the queues of their lanes get; see groups.lua.
 local arrived, arriving
+-- How many tasks began to be unfinished in this step, less those that ended.
+local opened
 -- By prefix: whether this server has given positions to events since it started. The only thing that outlives a step.
 local goes_on = {}
 
@@ -49,7 +51,7 @@ local function begin(keys, args)
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs, retention.of_types = {}, {}, {}
   to_follow, followed, anything_awaited, noticed, cascade.told = {}, 0, nil, 0, 0
-  arrived, arriving = {}, {}
+  arrived, arriving, opened = {}, {}, 0
 end
 
 local function arg()
@@ -140,7 +142,10 @@ end
 local function watch_waits(lane, limit_ms)
   if limit_ms == '0' or lane[limit_ms] then return end
   lane[limit_ms] = true
-  call('HSETNX', P .. KEY.waits, lane.no .. ':' .. limit_ms, '0-0')
+  local field = lane.no .. ':' .. limit_ms
+  if call('HSETNX', P .. KEY.waits, field, '0-0') == 1 then
+    call('ZADD', P .. KEY.waits_due, string.format('%d', now + limit_ms), field)
+  end
 end
 
 -- The lane and the entry that a ref was accepted as.
@@ -187,6 +192,12 @@ local function entry_id(ms, n) return string.format('%d-%d', ms, n) end
 
 -- What a step leaves behind: counts, events, wakes --------------------------------------------------------------------
 
+local is_of_final
+do
+  local final = { success = true, failed = true, canceled = true, timeout = true }
+  function is_of_final(field) return final[field:match(':(%l+)$')] end
+end
+
 local function count(kind, status, change)
   local field = kind .. ':' .. status
   counts[field] = (counts[field] or 0) + change
@@ -209,10 +220,15 @@ end
 -- Tells every process.
 local function broadcast(message) broadcasts[#broadcasts + 1] = message end
 
+local has_lost, outbox_entries, note_removed, leave_behind
+-- See groups.lua.
+local write_arrivals
+do
+
 -- A store that has lost everything (FLUSHDB) is not complete before all processes have told it of their handlers
 -- again, which they do at once when they are told of the loss. Until then a type without rules is not handed out, and
 -- one that is not known may well be. `was_here`: '1' from a process that has met the store before.
-local function has_lost(was_here)
+function has_lost(was_here)
   local birth = call('GET', P .. KEY.birth)
   if not birth then
     birth = was_here == '1' and NOW or '0'
@@ -223,8 +239,24 @@ local function has_lost(was_here)
   return tonumber(birth) + told_again_ms > now
 end
 
+-- Processes that wait for a type as one of many.
+local function wake_of_typesets(kind, most)
+  for _, id in ipairs(call('SMEMBERS', P .. KEY.waiting_typesets)) do
+    if call('SISMEMBER', P .. KEY.typeset .. id, kind) == 1 then
+      local process = call('SPOP', P .. KEY.waiting_for_typeset .. id)
+      if not process then call('SREM', P .. KEY.waiting_typesets, id) end
+      if process and (call('PUBLISH', CHANNEL.wake .. process, P .. ' ' .. kind) > 0 or CLUSTER) then
+        most = most - 1
+      end
+      if most <= 0 then return end
+    end
+  end
+end
+
 local function wake_from(prefix, woken)
+  local of_typesets = next(woken) and call('EXISTS', P .. KEY.waiting_typesets) == 1
   for kind, most in pairs(woken) do
+    if of_typesets and most > 0 then wake_of_typesets(kind, most) end
     while most > 0 do
       local process = call('SPOP', P .. prefix .. kind)
       if not process then break end
@@ -256,7 +288,7 @@ end
 -- Entries of the outbox from a place on (`-`, `<number>` or `(<number>-<left out>`), as XRANGE answers them: how many
 -- events, when, their records, and the bytes of all records up to these. Those that were erased stand in a zset, since
 -- an entry of a stream cannot be changed.
-local function outbox_entries(from, most)
+function outbox_entries(from, most)
   local found = call('XRANGE', P .. KEY.events, from, '+', 'COUNT', most)
   if call('EXISTS', P .. KEY.erased_events) == 0 then return found end
   local last = #found == most and found[most][1]:match('^%d+') or '+inf'
@@ -271,19 +303,22 @@ local function outbox_entries(from, most)
 end
 
 -- Notes that a task was removed: events up to its end are told only of tasks that are kept.
-local function note_removed(ended_at)
+function note_removed(ended_at)
   if ended_at > tonumber(call('GET', P .. KEY.ended_until) or '0') then
     call('SET', P .. KEY.ended_until, string.format('%d', ended_at))
   end
 end
 
-local write_arrivals
-local function leave_behind()
+function leave_behind()
   write_arrivals()
   if clock_moved then call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n)) end
+  local finished = 0
   for field, change in pairs(counts) do
     if change ~= 0 then call('HINCRBY', P .. KEY.counts, field, change) end
+    if is_of_final(field) then finished = finished + change end
   end
+  if finished ~= 0 then call('HINCRBY', P .. KEY.totals, 'finished', finished) end
+  if opened ~= 0 then call('HINCRBY', P .. KEY.totals, 'open', opened) end
   if event_count > 0 then
     local body = '[' .. table.concat(events, ',') .. ']'
     local bytes = string.format('%d', call('INCRBY', P .. KEY.event_bytes, #body))
@@ -294,6 +329,8 @@ local function leave_behind()
   wake_from(KEY.waiting, wakes)
   wake_from(KEY.blocked, permits_freed)
   for _, message in ipairs(broadcasts) do call('PUBLISH', CHANNEL.news, P .. ' ' .. message) end
+end
+
 end
 
 -- Tasks where they stand ----------------------------------------------------------------------------------------------

@@ -152,6 +152,7 @@ local function accept(task, lane, ms, n, tasks)
   task.ref = ref
   if not task.x then
     call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload)
+    note_ready(lane, entry)
     return true
   end
   if task.key ~= '' then call('SET', P .. KEY.key .. task.key, ref .. ' ' .. task.request) end
@@ -180,6 +181,7 @@ local function accept(task, lane, ms, n, tasks)
     fields[5], fields[6] = 'x', task.x
   end
   call('XADD', lane.stream, entry, unpack(fields))
+  note_ready(lane, entry)
   return true
 end
 
@@ -204,25 +206,6 @@ local function tell_runs()
     parts[index] = run.no .. '*' .. run.count
   end
   call('XADD', P .. KEY.index, runs[1].first, 'l', table.concat(parts, ' '))
-end
-
--- What waits outside the streams of lanes, as counts have it.
-local PUT_ASIDE = { grouped = true, delayed = true, dependent = true }
-
-local function count_waiting()
-  local total = 0
-  local all = call('HGETALL', P .. KEY.counts)
-  for index = 1, #all, 2 do
-    if PUT_ASIDE[all[index]:match(':(%l+)$')] then total = total + all[index + 1] end
-  end
-  -- What this step has changed so far is written at its end.
-  for field, change in pairs(counts) do
-    if PUT_ASIDE[field:match(':(%l+)$')] then total = total + change end
-  end
-  for _, name in ipairs(call('HKEYS', P .. KEY.lanes)) do
-    if name:sub(1, 1) ~= '#' then total = total + count_waiting_in(open_lane(name:sub(1, -3), name:sub(-1))) end
-  end
-  return total
 end
 
 local function lane_of_shape(shape)
@@ -251,6 +234,7 @@ local function write_call(tasks, earlier, fresh)
       added = added + 1
     end
   end
+  opened = opened + added
   if waiting then waiting = waiting + added end
   return existing[3] and existing or existing[2]
 end
@@ -295,9 +279,10 @@ function steps.submit()
   read_shapes()
   local calls, answers = {}, {}
   for index = 1, number() do calls[index] = read_call() end
+  if pending_max then look_at_totals() end
   -- What became due meanwhile has waited longer.
   promote(1000)
-  waiting = pending_max and count_waiting()
+  waiting = pending_max and total('open') + opened - call('HLEN', P .. KEY.leases)
   for index, read in ipairs(calls) do answers[index] = answer_call(read) end
   tell_runs()
   begin_all()

@@ -20,7 +20,6 @@ local function is_before(a, b)
 end
 
 local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
-local IS_FINAL = { success = true, failed = true, canceled = true, timeout = true }
 local PASSED_MAX = 1000
 local function oldest_of(status)
   local stream, from = P .. KEY.done .. status, call('HGET', P .. KEY.kept_passed, status)
@@ -53,12 +52,7 @@ local function goes_before(a, b)
 end
 
 local function forget_finished()
-  local kept = 0
-  local all = call('HGETALL', P .. KEY.counts)
-  for index = 1, #all, 2 do
-    local status = all[index]:match(':(%l+)$')
-    if IS_FINAL[status] then kept = kept + tonumber(all[index + 1]) end
-  end
+  local kept = total('finished')
   local heads = { kept = soonest_kept() }
   for _, status in ipairs(FINAL) do heads[status] = oldest_of(status) end
   local forgotten = 0

@@ -7,11 +7,21 @@
 -- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
 --       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
 --       schedules that are due: the caller decides on them, {id, notice, …}: the caller delivers them}
--- Cost  a few commands for each type and lane, and for each task that is changed
+-- Cost  a few commands for each task that is changed, and for each of some fifty types: these are looked at in turn,
+--       the others when something of them is due
 local worker_ttl
 
 -- Payloads are read with the entries: not too many at once.
 local ENTRIES_MAX = 100
+-- Fields of a hash that one sweep looks at in turn, about: a type has two in `rules`.
+local FIELDS_AT_ONCE = 100
+
+-- The next fields of a hash and their values; round and round, over many sweeps.
+local function next_fields(key)
+  local found = call('HSCAN', P .. key, call('HGET', P .. KEY.rounds, key) or '0', 'COUNT', FIELDS_AT_ONCE)
+  call('HSET', P .. KEY.rounds, key, found[1])
+  return found[2], found[1] == '0'
+end
 
 -- Ends tasks that waited too long for their first start.
 local function end_waits(lane, limit_ms, field, seen)
@@ -42,7 +52,23 @@ local function end_waits(lane, limit_ms, field, seen)
   if #entries > 0 then call('HSET', P .. KEY.waits, field, seen) end
   add(#entries == bound and max or #dead, max)
   local following = call('XRANGE', lane.stream, '(' .. seen, '+', 'COUNT', 1)[1]
-  if following then soonest(tonumber(following[1]:match('^%d+')) + limit_ms) end
+  if following then
+    call('ZADD', P .. KEY.waits_due, string.format('%d', following[1]:match('^%d+') + limit_ms), field)
+  else
+    call('HDEL', P .. KEY.waits, field)
+    call('ZREM', P .. KEY.waits_due, field)
+  end
+end
+
+-- Of lanes whose first task may have waited too long.
+local function end_all_waits()
+  local fields = next_fields(KEY.waits)
+  for index = 1, #fields, 2 do call('ZADD', P .. KEY.waits_due, 'NX', '0', fields[index]) end
+  for _, field in ipairs(call('ZRANGEBYSCORE', P .. KEY.waits_due, '-inf', NOW, 'LIMIT', 0, max)) do
+    local no, limit = field:match('^(%d+):(%d+)$')
+    end_waits(lane_by_ref(no .. '.0'), tonumber(limit), field, call('HGET', P .. KEY.waits, field) or '0-0')
+  end
+  soonest(tonumber(call('ZRANGE', P .. KEY.waits_due, 0, 0, 'WITHSCORES')[2]))
 end
 
 -- The same for tasks of groups, which have a list of their own; it may still hold what has started meanwhile.
@@ -65,6 +91,17 @@ local function end_group_waits()
   soonest(tonumber(call('ZRANGE', P .. KEY.group_waits, 0, 0, 'WITHSCORES')[2]))
 end
 
+-- Whether a task of runs of a place, {lane number, first n, how many} each, stands in the stream of its lane.
+local RUNS_FIRST = 10
+local function any_in_stream(ms, runs)
+  for _, run in ipairs(runs) do
+    local lane = lane_by_ref(run[1] .. '.0')
+    local first, last = entry_id(ms, run[2]), entry_id(ms, run[2] + run[3] - 1)
+    if #call('XRANGE', lane.stream, first, last, 'COUNT', 1) > 0 then return true end
+  end
+  return false
+end
+
 -- Whether the tasks of a place in the index are all gone, or some finished one is kept, or some live on.
 local function state_of(place)
   if place[2][1] == 'r' then
@@ -73,24 +110,32 @@ local function state_of(place)
   end
   local ms, n = place[1]:match('^(%d+)-(%d+)$')
   n = tonumber(n)
-  local refs, keys = {}, {}
+  local refs, keys, runs = {}, {}, {}
   for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
-    local lane = lane_by_ref(no .. '.0')
-    local first, last = entry_id(ms, n), entry_id(ms, n + tonumber(tasks) - 1)
-    if #call('XRANGE', lane.stream, first, last, 'COUNT', 1) > 0 then return 'live' end
-    for _ = 1, tonumber(tasks) do
-      refs[#refs + 1] = no .. '.' .. entry_id(ms, n)
+    runs[#runs + 1] = { no, n, tonumber(tasks) }
+    n = n + tasks
+  end
+  if #runs <= RUNS_FIRST and any_in_stream(ms, runs) then return 'live' end
+  -- Where they are of very many lanes these are looked at last. Mostly the last task tells that the place is kept.
+  local last_run = runs[#runs]
+  if call('EXISTS', P .. KEY.finished .. last_run[1] .. '.' .. entry_id(ms, n - 1)) == 1 then return 'kept', 1 end
+  for _, run in ipairs(runs) do
+    for its_n = run[2], run[2] + run[3] - 1 do
+      refs[#refs + 1] = run[1] .. '.' .. entry_id(ms, its_n)
       keys[#keys + 1] = P .. KEY.finished .. refs[#refs]
-      n = n + 1
     end
   end
+  for from = 1, #keys, CHUNK do
+    local to = math.min(from + CHUNK - 1, #keys)
+    if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
+  end
+  if #runs > RUNS_FIRST and any_in_stream(ms, runs) then return 'live' end
   -- The last one tells it mostly, and at no cost.
   for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.grouped, KEY.moved, KEY.leases }) do
     if call('HEXISTS', P .. key, refs[#refs]) == 1 then return 'live' end
   end
   for from = 1, #refs, CHUNK do
     local to = math.min(from + CHUNK - 1, #refs)
-    if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
     for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.grouped, KEY.moved, KEY.leases }) do
       for _, value in ipairs(call('HMGET', P .. key, unpack(refs, from, to))) do
         if value then return 'live', #refs end
@@ -121,29 +166,39 @@ local function tidy_index(key, most, on)
   call('SET', P .. key, from)
 end
 
+local WORKERS_AT_ONCE = 10
 local function forget_workers()
-  for _, worker in ipairs(call('ZRANGEBYSCORE', P .. KEY.seen, '-inf', now - worker_ttl)) do
+  for _, worker in ipairs(call('ZRANGEBYSCORE', P .. KEY.seen, '-inf', now - worker_ttl, 'LIMIT', 0, max)) do
     call('HDEL', P .. KEY.workers, worker)
     call('ZREM', P .. KEY.seen, worker)
     call('SADD', P .. KEY.gone, worker)
   end
-  local gone = call('SRANDMEMBER', P .. KEY.gone, 10)
-  if #gone == 0 then return end
-  local names = call('HKEYS', P .. KEY.lanes)
-  for _, worker in ipairs(gone) do
-    local holds = false
-    for _, name in ipairs(names) do
-      if name:sub(1, 1) ~= '#' then
-        local stream = P .. KEY.lane .. name
+  -- Those of a round are looked for in all lanes, some at a time.
+  local going = call('SMEMBERS', P .. KEY.going)
+  if #going == 0 then
+    going = call('SRANDMEMBER', P .. KEY.gone, WORKERS_AT_ONCE)
+    if #going == 0 then return end
+    call('SADD', P .. KEY.going, unpack(going))
+    call('HDEL', P .. KEY.rounds, KEY.lanes)
+  end
+  local names, is_over = next_fields(KEY.lanes)
+  for index = 1, #names, 2 do
+    if names[index]:sub(1, 1) ~= '#' then
+      local stream = P .. KEY.lane .. names[index]
+      for _, worker in ipairs(going) do
         if #call('XPENDING', stream, WORKERS, '-', '+', 1, worker) > 0 then
-          holds = true
+          call('SADD', P .. KEY.holding, worker)
         else
           call('XGROUP', 'DELCONSUMER', stream, WORKERS, worker)
         end
       end
     end
-    if not holds then call('SREM', P .. KEY.gone, worker) end
   end
+  if not is_over then return end
+  for _, worker in ipairs(going) do
+    if call('SISMEMBER', P .. KEY.holding, worker) == 0 then call('SREM', P .. KEY.gone, worker) end
+  end
+  call('DEL', P .. KEY.going, P .. KEY.holding)
 end
 
 -- When groups were served that have nothing waiting now is forgotten; of tasks without a group it is kept.
@@ -154,7 +209,7 @@ local function forget_groups(lane)
   if alone then call('HSET', rested, '', alone) end
 end
 
--- Leases of a type that are due, for the caller to decide on; and what only a lost message keeps from running.
+-- Leases of a type that are due, for the caller to decide on.
 local function look_at_type(kind, leases)
   local running = P .. KEY.running .. kind
   local refs = call('ZRANGEBYSCORE', running, '-inf', NOW, 'LIMIT', 0, max)
@@ -168,20 +223,56 @@ local function look_at_type(kind, leases)
       end
     end
     if #refs >= max then more = true end
-  else
-    soonest(tonumber(call('ZRANGE', running, 0, 0, 'WITHSCORES')[2]))
   end
+  local first = call('ZRANGE', running, 0, 0, 'WITHSCORES')
+  if first[1] then
+    call('ZADD', P .. KEY.leases_due, first[2], kind)
+  else
+    call('ZREM', P .. KEY.leases_due, kind)
+  end
+end
+
+-- What a lost message, or a process of the version before, keeps from running.
+local function look_at_lanes(kind, rules)
   local waiting = tonumber(call('HGET', P .. KEY.counts, kind .. ':grouped') or 0)
-  for _, lane in ipairs(lanes_of_type(kind)) do
+  local lanes_here = lanes_of_type(kind)
+  for _, lane in ipairs(lanes_here) do
     waiting = waiting + count_waiting_in(lane)
     if has_streams_of_groups(lane) and adopt_groups(lane) then more = true end
     if call('EXISTS', P .. KEY.rested .. lane.name) == 1 then forget_groups(lane) end
     look_at_limits(lane)
   end
+  local parked_until = call('ZSCORE', P .. KEY.parked, kind)
+  local paused, limit = rules:match('^(%d),(%d*),')
+  local may_start = paused == '0' and (limit == '' or call('ZCARD', P .. KEY.running .. kind) < tonumber(limit))
+  if parked_until == 'inf' and may_start then unpark(kind) end
+  for _, lane in ipairs(lanes_here) do
+    local entry = call('HGET', P .. KEY.ready_lanes, lane.name)
+    if waiting == 0 and entry then place_lane(lane, nil, entry) end
+    if waiting > 0 and not entry and not parked_until then note_ready(lane, ANY_ENTRY) end
+  end
   if waiting > 0 then
     wake(kind, 1)
     free_permits(kind, 1)
   end
+end
+
+local function look_at_types(leases)
+  local looked_at, fields = {}, next_fields(KEY.rules)
+  for index = 1, #fields, 2 do
+    local kind = fields[index]
+    if not kind:find('/', 1, true) then
+      looked_at[kind] = true
+      look_at_type(kind, leases)
+      look_at_lanes(kind, fields[index + 1])
+    end
+  end
+  for _, kind in ipairs(call('ZRANGEBYSCORE', P .. KEY.leases_due, '-inf', NOW, 'LIMIT', 0, max)) do
+    if not looked_at[kind] then look_at_type(kind, leases) end
+  end
+  for _, kind in ipairs(call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', NOW, 'LIMIT', 0, max)) do unpark(kind) end
+  soonest(tonumber(call('ZRANGE', P .. KEY.leases_due, 0, 0, 'WITHSCORES')[2]))
+  soonest(tonumber(call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
 end
 
 local function due_schedules()
@@ -292,20 +383,14 @@ function steps.sweep()
   local events_max, events_age, events_bytes = number(), number(), number()
   worker_ttl = number()
   changed, more, next_at = 0, false, math.huge
+  look_at_totals()
   local promoted = promote(max)
   add(promoted, max)
   write_arrivals()
-  local waits = call('HGETALL', P .. KEY.waits)
-  for index = 1, #waits, 2 do
-    local no, limit = waits[index]:match('^(%d+):(%d+)$')
-    end_waits(lane_by_ref(no .. '.0'), tonumber(limit), waits[index], waits[index + 1])
-  end
-
+  end_all_waits()
   end_group_waits()
   local leases = {}
-  for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
-    if not kind:find('/', 1, true) then look_at_type(kind, leases) end
-  end
+  look_at_types(leases)
   cascade.follow_on()
   add(cascade.told, FOLLOWED_MAX)
   add(forget_finished(), max)

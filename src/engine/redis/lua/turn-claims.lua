@@ -4,6 +4,8 @@ do
 
 -- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
 local PASSES = 20
+-- Places of `ready` that are read at once, and lanes that one claim looks at.
+local LANES_AT_ONCE, LANES_MAX = 32, 1000
 -- Of these groups alone, one after the other, in the lanes of one priority.
 local function take_of_groups(turn, open, tasks, rules, want)
   local got = 0
@@ -95,6 +97,17 @@ local function log_starts(kind, starts)
   call('HINCRBY', P .. KEY.started, kind, starts)
 end
 
+-- When a rate lets the next task start.
+local function rate_allows_at(kind, rule)
+  local sum = tonumber(call('HGET', P .. KEY.started, kind) or 0)
+  for _, entry in ipairs(call('LRANGE', P .. KEY.starts .. kind, 0, -1)) do
+    local time, starts = entry:match('^(%d+),(%d+)$')
+    sum = sum - starts
+    if sum < rule.max then return time + rule.per end
+  end
+  return now
+end
+
 -- What the rules of the types let start: {lanes, free, limited ('type' or 'rate'), group_limit, rate} by type.
 local function rules_of(kinds, want)
   local rules = {}
@@ -118,12 +131,14 @@ local function rules_of(kinds, want)
       local rule = { free = paused == '1' and 0 or want, rotates = {}, group_limit = tonumber(group_limit) }
       rules[kind] = rule
       if limit ~= '' and rule.free > 0 then
-        rule.free = math.min(rule.free, limit - call('ZCARD', P .. KEY.running .. kind))
+        local free = limit - call('ZCARD', P .. KEY.running .. kind)
+        if free < rule.free then rule.free, rule.bound = free, 'type' end
         if rule.free <= 0 then rule.limited = 'type' end
       end
       if max ~= '' then
         rule.max, rule.per = tonumber(max), tonumber(per)
-        rule.free = math.min(rule.free, starts_left(kind, rule.max, rule.per))
+        local free = starts_left(kind, rule.max, rule.per)
+        if free < rule.free then rule.free, rule.bound = free, 'rate' end
         if rule.free <= 0 then rule.limited = rule.limited or 'rate' end
       end
       rule.lanes = rule.free > 0 and lanes_of(kind, values[index * 2]) or {}
@@ -132,23 +147,20 @@ local function rules_of(kinds, want)
   return rules
 end
 
-function claim(turn)
-  local tasks, want = {}, turn.want
-  if want <= 0 or turn.leaves == '1' then return tasks, {} end
-  -- Each entry that was given back has its record there.
-  turn.has_back = call('EXISTS', P .. KEY.again) == 1
-  turn.begun = { types = {}, moved = {}, waits = {} }
-  turn.lease_text = string.format('%d', turn.lease_ms)
-  turn.expires = string.format('%d', now + turn.lease_ms)
+local function look_at_groups(rule, lane)
+  if has_streams_of_groups(lane) then adopt_groups(lane) end
+  rule.rotates[lane] = call('EXISTS', P .. KEY.rotation .. lane.name) == 1
+end
+
+-- Claims from each of a few types.
+local function claim_of_types(turn, tasks, want)
   local rules = rules_of(turn.types, want)
-  local by_priority, before = {}, {}
+  local by_priority = {}
   for _, kind in ipairs(turn.types) do
     local rule = rules[kind]
-    before[kind] = claimed[kind] or 0
     for _, lane in ipairs(rule and rule.lanes or {}) do
       append(by_priority, lane.priority, lane)
-      if has_streams_of_groups(lane) then adopt_groups(lane) end
-      rule.rotates[lane] = call('EXISTS', P .. KEY.rotation .. lane.name) == 1
+      look_at_groups(rule, lane)
     end
   end
   for digit = 9, 0, -1 do
@@ -173,27 +185,148 @@ function claim(turn)
       end
     end
   end
+  return rules
+end
+
+local claim_of_typeset
+do
+
+-- A type may start nothing for now.
+local function park(kind, rule)
+  local allowed_at = rule.bound == 'rate' and string.format('%d', rate_allows_at(kind, rule)) or '+inf'
+  call('ZADD', P .. KEY.parked, allowed_at, kind)
+  for _, lane in ipairs(lanes_of_type(kind)) do
+    place_lane(lane, nil, call('HGET', P .. KEY.ready_lanes, lane.name))
+    lane.ready_from = nil
+  end
+end
+
+-- Starts tasks of a lane that are no younger than `until_entry`, if that is given; returns how many, and the lane's
+-- first entry then. `first` is what `ready` has: if the lane's first task is another one, nothing starts.
+local function take_first(turn, lane, rule, most, tasks, first, until_entry)
+  local rotates, place, entry, last = rule.rotates[lane], nil, nil, nil
+  local function look()
+    if rotates then
+      place = whose_turn(lane, rule.group_limit)
+      entry = place and place.entry
+    else
+      entry, last = first_of(lane)
+    end
+  end
+  if rotates then join_alone(lane) end
+  look()
+  if entry ~= first then return 0, entry end
+  local started
+  if rotates then
+    started = take_one(turn, lane, place, tasks)
+  else
+    if until_entry then
+      most = last and math.max(1, #call('XRANGE', lane.stream, '(' .. last, until_entry, 'COUNT', most)) or 1
+    end
+    local _
+    _, started = take(turn, lane, most, tasks)
+  end
+  look()
+  return started, entry
+end
+
+-- Claims from the lane at a place of `ready`; returns how many started, and where to go on.
+local function claim_at(turn, tasks, want, rules, member, until_entry)
+  local kind, entry = member:sub(27), member:sub(2, 25)
+  local name = string.format('%s:%d', kind, 9 - member:sub(1, 1))
+  local rule = rules[kind] or rules_of({ kind }, turn.want)[kind]
+  local on = '(' .. member
+  if not rule then return 0, on end
+  rules[kind] = rule
+  if rule.free <= 0 then
+    park(kind, rule)
+    return 0, on
+  end
+  local lane
+  for _, other in ipairs(rule.lanes) do
+    if other.name == name then lane = other end
+  end
+  local started, first = 0, nil
+  if lane then
+    look_at_groups(rule, lane)
+    started, first = take_first(turn, lane, rule, math.min(want, rule.free), tasks, entry, until_entry)
+    rule.free = rule.free - started
+    if first ~= entry then place_lane(lane, first, entry) end
+    lane.ready_from = first
+  else
+    call('ZREM', P .. KEY.ready, member)
+    call('HDEL', P .. KEY.ready_lanes, name)
+  end
+  return started, first and first <= entry and '[' .. ready_member(lane, first) or on
+end
+
+-- Claims from those of very many types that have something ready, in the order of `ready`.
+function claim_of_typeset(turn, tasks, want)
+  for _, kind in ipairs(call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', NOW, 'LIMIT', 0, LANES_AT_ONCE)) do
+    unpark(kind)
+  end
+  local rules, from, claims = {}, '-', 0
+  while want > 0 and claims < LANES_MAX do
+    local members = call('ZRANGEBYLEX', P .. KEY.ready, from, '+', 'LIMIT', 0, LANES_AT_ONCE)
+    if not members[1] then break end
+    local kinds, mine, following = {}, nil, nil
+    for index, member in ipairs(members) do kinds[index] = member:sub(27) end
+    for index, is_mine in ipairs(call('SMISMEMBER', P .. KEY.typeset .. turn.typeset, unpack(kinds))) do
+      if is_mine == 1 and not mine then
+        mine = members[index]
+      elseif is_mine == 1 then
+        following = members[index]
+        break
+      end
+    end
+    -- What comes behind these is not known, so the last of them is taken for it.
+    if not following and #members == LANES_AT_ONCE then following = members[#members] end
+    from = '(' .. members[#members]
+    if mine then
+      local is_next = following and following:sub(1, 1) == mine:sub(1, 1)
+      local started
+      started, from = claim_at(turn, tasks, want, rules, mine, is_next and following:sub(2, 25) or nil)
+      want, claims = want - started, claims + 1
+    end
+  end
+  return rules
+end
+
+end
+
+function claim(turn)
+  local tasks, want = {}, turn.want
+  if want <= 0 or turn.leaves == '1' then return tasks, {} end
+  -- Each entry that was given back has its record there.
+  turn.has_back = call('EXISTS', P .. KEY.again) == 1
+  turn.begun = { types = {}, moved = {}, waits = {} }
+  turn.lease_text = string.format('%d', turn.lease_ms)
+  turn.expires = string.format('%d', now + turn.lease_ms)
+  local before = {}
+  for kind, starts in pairs(claimed) do before[kind] = starts end
+  local rules = turn.typeset ~= '' and claim_of_typeset(turn, tasks, want) or claim_of_types(turn, tasks, want)
   write_begun(turn)
   for kind, rule in pairs(rules) do
-    local starts = (claimed[kind] or 0) - before[kind]
+    local starts = (claimed[kind] or 0) - (before[kind] or 0)
     if rule.max and starts > 0 then log_starts(kind, starts) end
   end
   return tasks, rules
 end
 
--- When a rate lets the next task start.
-local function rate_allows_at(kind, rule)
-  local sum = tonumber(call('HGET', P .. KEY.started, kind) or 0)
-  for _, entry in ipairs(call('LRANGE', P .. KEY.starts .. kind, 0, -1)) do
-    local time, starts = entry:match('^(%d+),(%d+)$')
-    sum = sum - starts
-    if sum < rule.max then return time + rule.per end
-  end
-  return now
+local function be_due(allowed_at)
+  if next_due == '' or allowed_at < next_due then next_due = allowed_at end
+  broadcast('due ' .. allowed_at)
 end
 
 -- Until something comes: whoever waits for a task is told of one, whoever waits for a permit of one that comes free.
 function wait(turn, rules)
+  if turn.typeset ~= '' then
+    call('SADD', P .. KEY.waiting_for_typeset .. turn.typeset, process)
+    call('SADD', P .. KEY.waiting_typesets, turn.typeset)
+    local next_allowed = call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    if next_allowed then be_due(string.format('%d', next_allowed)) end
+    return
+  end
   for _, kind in ipairs(turn.types) do
     local rule = rules[kind]
     local blocked = rule and rule.limited ~= nil
@@ -204,8 +337,8 @@ function wait(turn, rules)
     if not blocked or not rule.limited then call('SADD', P .. KEY.waiting .. kind, process) end
     if rule and rule.limited == 'rate' then
       local allowed_at = string.format('%d', rate_allows_at(kind, rule))
-      if next_due == '' or allowed_at < next_due then next_due = allowed_at end
-      broadcast('due ' .. allowed_at)
+      call('ZADD', P .. KEY.parked, allowed_at, kind)
+      be_due(allowed_at)
     end
   end
 end

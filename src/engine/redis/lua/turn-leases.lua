@@ -9,15 +9,15 @@ local ended, ended_of, left, left_groups, freed, claimed, succeeded
 local busy_changes, lanes_at_limit
 local next_due
 
-local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
 local NO_ERROR = '\nnull'
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
--- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
-local TAIL_AT = 42
-
 local make_type, success, renew, write_busy, tell_succeeded, read_leases
 local try_settle, settle_run, clear_ended
 do
+
+local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
+-- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
+local TAIL_AT = 42
 
 -- How many types may still be made by naming them; names that were served long ago and never used go first.
 local function room_for_named()
@@ -164,6 +164,7 @@ local function settle(o, l, lane)
     else
       call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
       call('ZADD', lane.back, 0, l.entry)
+      note_ready(lane, l.entry)
       call('XCLAIM', lane.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
     end
     wake(lane.type, 1)
@@ -231,6 +232,9 @@ function clear_ended()
   if #ended == 0 then return end
   many('HDEL', P .. KEY.leases, ended)
   for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
+  if call('EXISTS', P .. KEY.parked) == 1 then
+    for kind in pairs(ended_of) do unpark(kind, true) end
+  end
   for lane, entries in pairs(left) do
     for from = 1, #entries, CHUNK do
       local to = math.min(from + CHUNK - 1, #entries)

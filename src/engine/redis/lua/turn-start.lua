@@ -111,6 +111,10 @@ function write_begun(turn)
   for kind, of_type in pairs(begun.types) do
     many('HSET', P .. KEY.leases, of_type.leases)
     many('ZADD', P .. KEY.running .. kind, of_type.running)
+    -- All leases of a turn are due at the same time, but for attempts with less time.
+    local soonest = math.huge
+    for index = 1, #of_type.running, 2 do soonest = math.min(soonest, of_type.running[index]) end
+    if soonest < math.huge then call('ZADD', P .. KEY.leases_due, 'LT', string.format('%d', soonest), kind) end
     -- Tells of many: `["started", type, worker, refs, attempts]`.
     event(#of_type.refs, '["started","' .. kind .. '",' .. turn.worker_json .. ',"' .. table.concat(of_type.refs, ' ')
       .. '","' .. table.concat(of_type.attempts, ' ') .. '"]')

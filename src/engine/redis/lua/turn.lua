@@ -12,9 +12,11 @@
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
 --         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
 --         result
---       how many tasks it wants, the secret of the leases that it gets, '1' if it waits, number of types, each type,
+--       how many tasks it wants, the secret of the leases that it gets, '1' if it waits, the digest of its types if
+--       they are very many, or ''; number of types, or 0 where the digest is known, each type,
 --       number of groups or 0 for all, each
--- Returns {now, when the next thing is due for whoever waits or '', one for each turn: {renewals, outcomes, tasks, refs
+-- Returns {'types'}, and then nothing has changed: a digest is not known, and the types have to be named; or {now, when
+--       the next thing is due for whoever waits or '', one for each turn: {renewals, outcomes, tasks, refs
 --       of its leases to be canceled}}
 --       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
 --       changed | 3 it cannot be stored, nothing of it is written;
@@ -26,6 +28,9 @@
 --       per type or lane; a task of a group three commands more
 
 -- Reading -------------------------------------------------------------------------------------------------------------
+
+local read
+do
 
 local function read_run()
   local begin_ref, size = arg() .. '.', #outcome_refs
@@ -65,21 +70,57 @@ local function read_turn()
   }
   for index = 1, number() do turn.renewals[index] = { ref = arg(), fence = arg(), progress = arg() } end
   for index = 1, number() do turn.outcomes[index] = read_outcome() end
-  turn.want, turn.secret, turn.waits = number(), arg(), arg()
+  turn.want, turn.secret, turn.waits, turn.typeset = number(), arg(), arg(), arg()
   for index = 1, number() do turn.types[index] = arg() end
   turn.groups = {}
   for index = 1, number() do turn.groups[index] = arg() end
   return turn
 end
 
-local function read()
+function read()
   process, was_here, grace_ms, retention_ms, type_ttl_ms, types_room = arg(), arg(), number(), number(), number(), nil
   woken_in_vain, outcome_refs, turns = {}, {}, {}
   for index = 1, number() do woken_in_vain[index] = arg() end
   for index = 1, number() do turns[index] = read_turn() end
 end
 
+end
+
 -- Workers -------------------------------------------------------------------------------------------------------------
+
+-- The types of a worker are served. One over HTTP tells nothing else of them.
+local function know_types(turn)
+  local kinds = turn.types
+  if #kinds == 0 and turn.typeset ~= '' then kinds = call('SMEMBERS', P .. KEY.typeset .. turn.typeset) end
+  local is_whole, served = not has_lost(was_here), {}
+  for from = 1, #kinds, CHUNK do
+    local to = math.min(from + CHUNK - 1, #kinds)
+    for index, rules in ipairs(call('HMGET', P .. KEY.rules, unpack(kinds, from, to))) do
+      local kind = kinds[from + index - 1]
+      local is_made = is_whole and (rules or make_type(kind))
+      if is_made or (not is_whole and call('HLEN', P .. KEY.known) + #served / 2 < TYPES_NAMED_MAX) then
+        served[#served + 1], served[#served + 2] = kind, NOW
+      end
+    end
+  end
+  many('HSET', P .. KEY.known, served)
+end
+
+-- Very many types are named once, and told by their digest from then on. It is forgotten when nobody uses it.
+local TYPESET_KEPT_S = 3600
+local function all_typesets_known()
+  for _, turn in ipairs(turns) do
+    local key = P .. KEY.typeset .. turn.typeset
+    if turn.typeset ~= '' and #turn.types == 0 and call('EXISTS', key) == 0 then return false end
+  end
+  for _, turn in ipairs(turns) do
+    if turn.typeset ~= '' and (#turn.types > 0 or turn.about ~= '') then
+      many('SADD', P .. KEY.typeset .. turn.typeset, turn.types)
+      call('EXPIRE', P .. KEY.typeset .. turn.typeset, TYPESET_KEPT_S)
+    end
+  end
+  return true
+end
 
 local function touch(turn)
   local worker = turn.worker
@@ -94,14 +135,7 @@ local function touch(turn)
     call('ZADD', P .. KEY.seen, NOW, worker)
     if turn.went_well ~= '0' then call('HINCRBY', P .. KEY.worked, '+' .. worker, turn.went_well) end
     if turn.failed ~= '0' then call('HINCRBY', P .. KEY.worked, '-' .. worker, turn.failed) end
-    local is_whole = not has_lost(was_here)
-    for _, kind in ipairs(turn.types) do
-      -- A worker over HTTP tells nothing else of its types.
-      local is_made = is_whole and make_type(kind)
-      if is_made or (not is_whole and call('HLEN', P .. KEY.known) < TYPES_NAMED_MAX) then
-        call('HSET', P .. KEY.known, kind, NOW)
-      end
-    end
+    know_types(turn)
   end
 end
 
@@ -109,6 +143,7 @@ end
 
 function steps.turn()
   read()
+  if not all_typesets_known() then return { 'types' } end
   heads_of_turn, claimed = {}, {}
   ended, ended_of, left, left_groups, freed, succeeded = {}, {}, {}, {}, {}, {}
   busy_changes, lanes_at_limit = {}, {}
