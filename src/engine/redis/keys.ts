@@ -146,7 +146,7 @@ export const KEYS = {
   ready: 'ready',
   ready_lanes: 'ready:lanes',
   parked: 'parked',
-  /** The many types of a worker, by their digest; the processes that wait for one of them, and for which there are any. */
+  /** The many types of a worker, by their digest; processes that wait for one of them, and for which there are any. */
   typeset: 'typeset:',
   waiting_for_typeset: 'waiting_for_typeset:',
   waiting_typesets: 'waiting_typesets',

@@ -3,7 +3,8 @@
 -- ARGV  now, number of types, each; '1' to name the holders of their permits
 -- Returns {now, types: {type, rules, back-off, schema, defaults, last seen, declared, waiting, delayed, running,
 --       {status, count, …}, {ref, lease's head and extras, …},
---       starts that count for the rate, dependent, ceilings, retention} each, {worker, running, …}, {stream, length, …}}
+--       starts that count for the rate, dependent, ceilings, retention} each, {worker, running, …},
+--       {stream, length, …}}
 -- Cost  some ten commands for each type and lane
 local HOLDERS_MAX = 1000
 local COUNTED = { 'success', 'failed', 'canceled', 'timeout', 'grouped', 'delayed', 'dependent' }
