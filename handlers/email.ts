@@ -17,7 +17,7 @@ const payload = Type.Object(
     reply_to: Type.Optional(address),
     subject: Type.Optional(Type.String({ maxLength: 998, description: 'Default: (no subject)' })),
     text: Type.Optional(Type.String()),
-    body: Type.Optional(Type.String({ description: 'Another name of text' })),
+    body: Type.Optional(Type.String({ description: 'Alias of text' })),
     html: Type.Optional(Type.String()),
   },
   { additionalProperties: false },

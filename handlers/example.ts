@@ -9,7 +9,7 @@ const REPORTS_MAX = 100
 
 const payload = Type.Object({
   duration: Type.Optional(Type.Number({ minimum: 0, maximum: 3_600, default: 1, description: 'Seconds to sleep' })),
-  message: Type.Optional(Type.String({ maxLength: 10_000, description: 'Given back in the result' })),
+  message: Type.Optional(Type.String({ maxLength: 10_000, description: 'Returned in the result' })),
 })
 type Example = Static<typeof payload>
 

@@ -23,7 +23,7 @@ export function isPublicAddress(text: string): boolean {
 /** @throws DoNotRetry for anything but http(s) to a host that may be called */
 export function checkUrl(url: URL, allowPrivate: boolean): void {
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw new DoNotRetry(`${url.protocol} is not called: the URL must start with http:// or https://`)
+    throw new DoNotRetry(`${url.protocol} is not supported: the URL must start with http:// or https://`)
   }
   const host = url.hostname.replace(/^\[|\]$/g, '')
   if (allowPrivate) return
@@ -51,5 +51,5 @@ export function publicLookup(hostname: string, options: LookupOptions, callback:
 
 function refused(host: string, address = host): DoNotRetry {
   const what = `${host}${address === host ? '' : ` (${address})`}`
-  return new DoNotRetry(`${what} is a private, loopback or reserved address: allow those with http-allow-private`)
+  return new DoNotRetry(`${what} is a private, loopback or reserved address: allow it with http-allow-private`)
 }

@@ -27,7 +27,7 @@ const payload = Type.Object(
     url: Type.String({ minLength: 8, maxLength: 8_000 }),
     method: Type.Optional(Type.Unsafe<(typeof METHODS)[number]>(Type.Enum([...METHODS]))),
     headers: Type.Optional(Type.Record(Type.String(), Type.String())),
-    body: Type.Optional(Type.Unknown({ description: 'A string as it is, anything else as JSON' })),
+    body: Type.Optional(Type.Unknown({ description: 'A string is sent unchanged, any other value as JSON' })),
   },
   { additionalProperties: false },
 )
@@ -57,7 +57,7 @@ export const http: Handler<Call, Answer> = {
       ([name, value]) => [name.toLowerCase(), value] as const,
     )
     const own = given.find(([name]) => HEADERS_OF_OURS.test(name))
-    if (own) throw new DoNotRetry(`headers.${own[0]} cannot be set by a task: leave it out`)
+    if (own) throw new DoNotRetry(`headers.${own[0]} cannot be set by a task: remove it`)
     const headers: Record<string, string> = {
       'user-agent': 'XQueue',
       ...(text !== null && typeof body !== 'string' ? { 'content-type': 'application/json' } : {}),
@@ -117,13 +117,13 @@ function redirected({ id, url, method, headers, body, trusted }: Hop, next: URL,
 }
 
 function urlOf(text: string, base?: URL): URL {
-  if (!URL.canParse(text, base?.href)) throw new DoNotRetry('the URL cannot be read: write it as https://host/path')
+  if (!URL.canParse(text, base?.href)) throw new DoNotRetry('the URL is not valid: use the form https://host/path')
   return new URL(text, base?.href)
 }
 
 /** A network error may pass; headers that cannot be sent will not. */
 function judge(error: Error & { code?: string }): never {
-  if (UNSENDABLE.includes(error.code ?? '')) throw new DoNotRetry(`it cannot be sent: ${error.message}`)
+  if (UNSENDABLE.includes(error.code ?? '')) throw new DoNotRetry(`the request cannot be sent: ${error.message}`)
   throw error
 }
 
@@ -168,7 +168,7 @@ function withoutCredentials(hop: Hop): Hop {
   if ('authorization' in hop.headers) return { ...hop, url }
   const user = decoded(username)
   if (user.includes(':'))
-    throw new DoNotRetry(`the user of ${url.origin} has a colon, which Basic authentication cannot carry`)
+    throw new DoNotRetry(`the user of ${url.origin} contains a colon, which Basic authentication does not allow`)
   const authorization = `Basic ${Buffer.from(`${user}:${decoded(password)}`).toString('base64')}`
   return { ...hop, url, headers: { ...hop.headers, authorization } }
 }

@@ -22,9 +22,11 @@ export function retryAfterMs(header: Header, now: number): number | null {
 export function retryAfterNote(header: Header, now: number): string | null {
   if (header === undefined) return null
   const asked = askedMs(header, now)
-  if (asked === null) return 'Retry-After cannot be read: the back-off of the type is used'
-  if (asked > DELAY_MS_MAX) return 'Retry-After asks for more than a day: it is retried after a day'
-  return asked < 0 ? 'Retry-After names a time that is over: it is retried at once' : 'it is retried after Retry-After'
+  if (asked === null) return 'Retry-After is not valid: the back-off of the type applies'
+  if (asked > DELAY_MS_MAX) return 'Retry-After is longer than a day: the next attempt starts after a day'
+  return asked < 0
+    ? 'Retry-After is in the past: the next attempt starts at once'
+    : 'the next attempt starts after Retry-After'
 }
 
 /** As it says, also less than 0 or Infinity. Of several headers the first counts. */

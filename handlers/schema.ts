@@ -11,7 +11,7 @@ export function standard<Schema extends TSchema>(schema: Schema): StandardSchema
       message,
       path: instancePath.split('/').slice(1),
     }))
-    return { issues: issues.length > 0 ? issues : [{ message: 'does not fit the schema' }] }
+    return { issues: issues.length > 0 ? issues : [{ message: 'does not match the schema' }] }
   }
   const jsonSchema = {
     input: () => JSON.parse(JSON.stringify(schema)),

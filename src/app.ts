@@ -138,7 +138,7 @@ class Stops {
 
   async all(): Promise<void> {
     for (const stop of this.#stops.splice(0).reverse()) {
-      await stop().catch((error: unknown) => this.#logger.error({ err: error }, 'a part did not stop cleanly'))
+      await stop().catch((error: unknown) => this.#logger.error({ err: error }, 'a component did not stop cleanly'))
     }
     await flushSpans().catch((error: unknown) => this.#logger.warn({ err: error }, 'the last spans were not sent'))
   }
@@ -276,7 +276,9 @@ async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, l
   if (auth === 'off') return null
   const access = new Access({ engine, keys: auth.includes('keys'), issuer, tokenSecret })
   if (!issuer && !(await access.hasKeys())) {
-    logger.warn('there is no key yet, so nobody can call: `xqueue keys create admin --scopes admin` makes one')
+    logger.warn(
+      'there are no keys, so every call is refused: create one with `xqueue keys create admin --scopes admin`',
+    )
   }
   return access
 }
@@ -304,10 +306,10 @@ function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecr
 
 function cannotListen(error: NodeJS.ErrnoException, { host, port }: Config): unknown {
   const why: Record<string, string> = {
-    EADDRINUSE: `port ${port} is in use: end the program that has it, or choose another with --port`,
-    EACCES: `port ${port} is not allowed for this user: choose one above 1023 with --port`,
-    EADDRNOTAVAIL: `${host} is no address of this machine: choose another with --host`,
-    ENOTFOUND: `${host} is no known host: choose another with --host`,
+    EADDRINUSE: `port ${port} is in use: stop the program that uses it, or choose another port with --port`,
+    EACCES: `port ${port} is not allowed for this user: choose a port above 1023 with --port`,
+    EADDRNOTAVAIL: `${host} is not an address of this machine: choose another address with --host`,
+    ENOTFOUND: `${host} is not a known host: choose another host with --host`,
   }
   const detail = why[error.code ?? '']
   return detail ? new XQueueError('invalid_config', `cannot listen on ${host}:${port}: ${detail}`) : error

@@ -109,7 +109,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	}
 	var network *net.OpError
 	isSent := !errors.As(err, &network) || network.Op != "dial"
-	detail := fmt.Sprintf("%s cannot be reached (%v): is `xqueue serve` running there?", c.server, err)
+	detail := fmt.Sprintf("%s cannot be reached (%v): check that `xqueue serve` runs there", c.server, err)
 	return &Error{Code: "engine_unavailable", Detail: detail, isSent: isSent, cause: err}
 }
 

@@ -242,7 +242,7 @@ func TestOneThatWasNotSentIsRepeatedUntilPatienceEnds(t *testing.T) {
 	client.Patience = 500 * time.Millisecond
 	_, err := client.Submit(context.Background(), xqueue.NewTask{Type: "example"})
 	refused := refusedWith(t, err, "engine_unavailable")
-	if !strings.Contains(refused.Error(), "is `xqueue serve` running there?") {
+	if !strings.Contains(refused.Error(), "check that `xqueue serve` runs there") {
 		t.Fatalf("got %v", refused)
 	}
 }

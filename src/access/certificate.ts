@@ -58,7 +58,7 @@ export class Certificate {
       this.#logger.info({ file: this.#files.cert }, 'the certificate was renewed')
     } catch (error) {
       const { message } = error as Error
-      if (message !== this.#reported) this.#logger.error(`the old certificate stays in use: ${message}`)
+      if (message !== this.#reported) this.#logger.error(`the old certificate remains in use: ${message}`)
       this.#reported = message
     }
   }
@@ -77,7 +77,7 @@ function readPair(files: { cert: string; key: string }): Pair {
     createSecureContext(pair)
     return pair
   } catch (error) {
-    const detail = `${files.cert} and ${files.key} are not a certificate and its key (PEM): ${(error as Error).message}`
+    const detail = `${files.cert} and ${files.key} are no matching PEM pair: ${(error as Error).message}`
     throw new XQueueError('invalid_config', detail)
   }
 }

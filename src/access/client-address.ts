@@ -20,6 +20,6 @@ function compile(trusted: readonly string[]) {
     return proxyAddr.compile([...trusted])
   } catch (error) {
     const detail = `--trusted-proxies ${trusted.join(',')}: ${(error as Error).message}`
-    throw new XQueueError('invalid_config', `${detail}: name addresses or networks, as in 10.0.0.0/8`)
+    throw new XQueueError('invalid_config', `${detail}: use addresses or networks, such as 10.0.0.0/8`)
   }
 }

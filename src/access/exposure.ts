@@ -10,9 +10,9 @@ export async function refuseExposure(host: string, isGuarded: boolean, insecure:
   if (isGuarded || insecure || (await isLoopback(host))) return
   throw new XQueueError(
     'invalid_config',
-    `--host ${host} can be reached from other machines, and there is no access control: make a key with ` +
-      '`xqueue keys create admin --scopes admin` and start with --auth keys; or listen on 127.0.0.1; or, where ' +
-      'everybody who can reach it may do everything, start with --insecure',
+    `--host ${host} is reachable from other machines, but access control is off: create a key with ` +
+      '`xqueue keys create admin --scopes admin` and start with --auth keys, listen on 127.0.0.1, or, to give ' +
+      'every client full access, start with --insecure',
   )
 }
 

@@ -72,7 +72,7 @@ export class IdentityProvider {
     const scopes = scopesIn(claims, rolesClaim, roles)
     const name = String(claims.preferred_username ?? claims.email ?? claims.sub).slice(0, NAME_CHARS_MAX)
     if (scopes.length === 0) {
-      const remedy = 'an administrator of the identity provider assigns one'
+      const remedy = 'ask an administrator of the identity provider to assign one'
       throw new XQueueError('forbidden', `${name} has no role of XQueue in the claim ${rolesClaim}: ${remedy}`)
     }
     return {
@@ -111,9 +111,9 @@ export class IdentityProvider {
       return notAccepted(`the identity provider refused the login: ${error.error_description ?? error.error}`)
     }
     if (error instanceof oidc.ResponseBodyError && error.status < 500) {
-      return notAccepted(`the identity provider did not accept the code: ${error.error_description ?? error.error}`)
+      return notAccepted(`the identity provider refused the code: ${error.error_description ?? error.error}`)
     }
-    if (error instanceof oidc.ClientError) return notAccepted(`the login does not fit: ${message}. Log in again`)
+    if (error instanceof oidc.ClientError) return notAccepted(`the login is not valid: ${message}. Log in again`)
     return unavailable(this.#options.issuer, error)
   }
 }

@@ -62,26 +62,26 @@ export class Issuer {
     if (error instanceof errors.JWTClaimValidationFailed) {
       const wanted: Record<string, string> = { iss: `"${issuer}"`, aud: `"${audience}"` }
       const must = wanted[error.claim] ? `it must be ${wanted[error.claim]}` : error.reason
-      return notAccepted(`the token's claim "${error.claim}" does not fit: ${must}`)
+      return notAccepted(`the token's claim "${error.claim}" is not valid: ${must}`)
     }
     if (error instanceof errors.JWKSNoMatchingKey) {
       return notAccepted(`the token was signed with a key that is not at ${jwksUrl}`)
     }
     if (error instanceof errors.JWSSignatureVerificationFailed) {
-      return notAccepted('the signature of the token is wrong')
+      return notAccepted('the signature of the token is not valid')
     }
     if (error instanceof errors.JOSEAlgNotAllowed) {
-      return notAccepted(`the token is signed in a way that is not accepted: use one of ${ALGORITHMS.join(', ')}`)
+      return notAccepted(`the algorithm of the token's signature is not accepted: use one of ${ALGORITHMS.join(', ')}`)
     }
     if (error instanceof errors.JWTInvalid || error instanceof errors.JWSInvalid) {
-      return notAccepted('that is no JWT')
+      return notAccepted('the token is not a JWT')
     }
     // Of what is left, these are faults of the token: what it demands of its reader (`crit`), or a key that fits twice.
     if (error instanceof errors.JOSENotSupported) {
-      return notAccepted('the token demands something that is not supported here (its header `crit` or `alg`)')
+      return notAccepted('the token requires an unsupported feature (its header `crit` or `alg`)')
     }
     if (error instanceof errors.JWKSMultipleMatchingKeys) {
-      return notAccepted('several keys of the issuer fit the token: its header must name one (`kid`)')
+      return notAccepted('several keys of the issuer match the token: name one in its header (`kid`)')
     }
     // The rest are failures to fetch the keys, which are not the caller's fault.
     const detail = `the keys of the token's issuer cannot be read from ${jwksUrl} (${(error as Error).message})`

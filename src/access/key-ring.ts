@@ -66,8 +66,8 @@ export class KeyRing {
   async add(key: NewKey): Promise<{ token: string; key: ApiKey }> {
     const keys = await this.all()
     if (!key.session && keys.some(({ name, session }) => !session && name === key.name)) {
-      const remedy = 'choose another name, or revoke that one first'
-      throw new XQueueError('invalid_request', `there is a key named ${key.name} already: ${remedy}`)
+      const remedy = 'choose another name, or revoke that key first'
+      throw new XQueueError('invalid_request', `a key named ${key.name} exists: ${remedy}`)
     }
     const kind = key.session ? 'session' : 'key'
     const token = PREFIXES[kind] + randomBytes(TOKEN_BYTES).toString('base64url')

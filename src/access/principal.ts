@@ -65,7 +65,7 @@ const REALM = 'Bearer realm="xqueue"'
 
 export function notSignedIn(): XQueueError {
   const detail =
-    'this call needs a key: send Authorization: Bearer KEY (`xqueue keys create NAME --scopes …` makes one)'
+    'this call needs a key: send Authorization: Bearer KEY (create one with `xqueue keys create NAME --scopes …`)'
   return new XQueueError('unauthorized', detail, { challenge: REALM })
 }
 
@@ -75,15 +75,15 @@ export function notAccepted(why: string): XQueueError {
 }
 
 export function notForTenants({ name }: Principal): XQueueError {
-  const detail = `this call tells of the whole server, and ${name} is bound to a part of it: use a key without bounds`
+  const detail = `this call concerns the whole server, but ${name} is bound to a part of it: use a key without bounds`
   return new XQueueError('forbidden', detail)
 }
 
 export function notAllowed({ name, scopes }: Principal, scope: RouteScope): XQueueError {
   const required = scope === 'listen' ? 'read' : scope
-  const has = scopes.length > 0 ? `has ${scopes.join(', ')}` : 'has no scope of XQueue'
+  const has = scopes.length > 0 ? `has ${scopes.join(', ')}` : 'has no scope'
   const details = { required_scope: required, scopes }
   const challenge = `${REALM}, error="insufficient_scope", scope="${required}"`
-  const detail = `this call needs the scope ${required}, and ${name} ${has}: use another key`
+  const detail = `this call needs the scope ${required}, but ${name} ${has}: use another key`
   return new XQueueError('forbidden', detail, { ...details, challenge })
 }

@@ -53,7 +53,7 @@ export function isSubscription(token: string): boolean {
 export async function verifySubscription(token: string, secret: string): Promise<Principal> {
   const checks = { issuer: ISSUER, algorithms: ['HS256'], typ: TYPE, requiredClaims: ['exp', 'sub'] }
   const { payload } = await jwtVerify(token, bytesOf(secret), checks).catch((error: { code?: string }) => {
-    const why = error.code === 'ERR_JWT_EXPIRED' ? 'has expired' : 'is not one of this queue'
+    const why = error.code === 'ERR_JWT_EXPIRED' ? 'has expired' : 'was not issued by this queue'
     throw notAccepted(`the subscription token ${why}: get a new one with POST /api/v1/subscriptions`)
   })
   const {

@@ -23,7 +23,10 @@ function jsonOf(body: unknown): string {
   try {
     text = JSON.stringify(body)
   } catch (error) {
-    const { path, message } = faultIn(body) ?? { path: 'the body', message: `is no JSON: ${describeError(error)}` }
+    const { path, message } = faultIn(body) ?? {
+      path: 'the body',
+      message: `is not valid JSON: ${describeError(error)}`,
+    }
     throw invalidField(path, message)
   }
   const lost = emptiedIn(body, text)
@@ -59,7 +62,7 @@ export async function call<T>(
     const why = (error as { cause?: Error }).cause?.message ?? (error as Error).message
     throw new XQueueError(
       'engine_unavailable',
-      `${server.url} cannot be reached (${why}): is \`xqueue serve\` running there?`,
+      `${server.url} cannot be reached (${why}): check that \`xqueue serve\` runs there`,
     )
   }
   if (response.ok) return answer as T

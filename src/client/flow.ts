@@ -132,7 +132,7 @@ export class Flow<H extends Handlers> {
   /** A place says nothing in another flow. */
   #placeOf(task: FlowTask): number {
     if (this.#added.has(task)) return task.place
-    const remedy = 'wait for tasks of another flow by the ids that its submit() gives'
+    const remedy = 'use the ids from submit() to wait for tasks of another flow'
     throw new XQueueError('invalid_request', `a task of type "${task.type}" was not added to this flow: ${remedy}`)
   }
 }

@@ -86,8 +86,10 @@ export class EmbeddedBroker implements Live {
       prepare: (events) => this.#views.prepare(events, this.#subscribers.clients),
       tenants: () => this.#views.tenantsOf(this.#subscribers.clients),
       missed: () => {
-        options.logger.warn('events were gone before they were published: subscribers are cut off, to look anew')
-        this.#subscribers.cutOff('it has missed changes')
+        options.logger.warn(
+          'events were deleted before they were published: subscribers are disconnected, so that they read again',
+        )
+        this.#subscribers.cutOff('the client has missed changes')
       },
     })
     this.#setRules()
@@ -112,8 +114,8 @@ export class EmbeddedBroker implements Live {
     if (failed) {
       const why = failed.code === 'EADDRINUSE' ? `port ${port} is in use` : `port ${port}: ${failed.message}`
       this.#detail = `WebSocket at ${PATH} only: ${why}`
-      const remedy = 'choose another with --mqtt-port, or name the broker that has it with --mqtt mqtt://…'
-      logger.warn({ host, port }, `no plain MQTT: ${why}; WebSocket at ${PATH} goes on: ${remedy}`)
+      const remedy = 'choose another port with --mqtt-port, or use the broker on this port with --mqtt mqtt://…'
+      logger.warn({ host, port }, `no MQTT over TCP: ${why}; only WebSocket at ${PATH}: ${remedy}`)
     } else {
       const { port: listening } = this.#tcp.address() as AddressInfo
       const mqtt = `${tls ? 'mqtts' : 'mqtt'}://${host}:${listening}`
@@ -141,7 +143,7 @@ export class EmbeddedBroker implements Live {
     aedes.preConnect = (_client, packet, done) => {
       packet.clean = true // Told to the client: no session is present. Nothing is kept for who is not there.
       const full = aedes.connectedClients >= BROKER_LIMITS.clients
-      done(full ? new Error(`there are ${BROKER_LIMITS.clients} clients already`) : null, !full)
+      done(full ? new Error(`the broker has ${BROKER_LIMITS.clients} clients, the maximum`) : null, !full)
     }
     const authorization = this.#authorization
     if (authorization)
@@ -190,7 +192,7 @@ export class EmbeddedBroker implements Live {
     aedes.on('clientDisconnect', (client) => this.#forget(client))
     const refused = (client: Client, error: Error) => {
       this.#forget(client)
-      this.#options.logger.debug({ client: client.id, because: error.message }, 'an MQTT client was cut off')
+      this.#options.logger.debug({ client: client.id, because: error.message }, 'an MQTT client was disconnected')
     }
     aedes.on('clientError', refused)
     aedes.on('connectionError', refused)
@@ -205,7 +207,7 @@ export class EmbeddedBroker implements Live {
     try {
       await this.#subscribers.sendStates(client, this.#retained.states(filters), qos, shown)
     } catch (error) {
-      logger.warn({ err: error }, 'a subscriber did not get the present states')
+      logger.warn({ err: error }, 'a subscriber did not receive the current states')
       client.conn.destroy()
     }
   }
@@ -215,7 +217,7 @@ export class EmbeddedBroker implements Live {
     if (this.#publishers.has(stream)) return
     this.#publishers.add(stream)
     const { logger, prefix } = this.#options
-    const remedy = `only the server publishes under ${prefix}/, so its messages are dropped`
+    const remedy = `only the server can publish under ${prefix}/, so messages of this client are dropped`
     logger.warn({ topic: topic.slice(0, TOPIC_CHARS_SHOWN).toWellFormed() }, `an MQTT client publishes: ${remedy}`)
   }
 
@@ -242,7 +244,7 @@ export class EmbeddedBroker implements Live {
     // Behind Aedes's own listener: what it has read is in its parser, and what is left there is of one packet.
     stream.on('readable', () => {
       if (unfinishedBytes(client) <= BROKER_LIMITS.receivedBytes) return
-      this.#options.logger.debug({ client: client.id }, 'an MQTT client was cut off: its packet is too long')
+      this.#options.logger.debug({ client: client.id }, 'an MQTT client was disconnected: its packet is too long')
       stream.destroy()
     })
   }
@@ -253,7 +255,7 @@ export class EmbeddedBroker implements Live {
     socket.on('error', () => socket.destroy())
     if (!this.#isWelcome(request)) {
       const { origin } = request.headers
-      this.#options.logger.warn({ origin }, 'a page of another site was refused: --mqtt-origins lets it in')
+      this.#options.logger.warn({ origin }, 'a page of another site was refused: allow its origin with --mqtt-origins')
       return void refuse('403 Forbidden')
     }
     this.#sockets.handleUpgrade(request, socket, head, (client) => this.#handle(createWebSocketStream(client), request))

@@ -30,7 +30,7 @@ export class ClientAuthorization {
         if (!this.#budgets.connect(principal, kind, client)) {
           const most = BUDGETS.connections[kind]
           done(
-            Object.assign(new Error(`${principal} has ${most} connections already`), { returnCode: UNAVAILABLE }),
+            Object.assign(new Error(`${principal} has ${most} connections, the maximum`), { returnCode: UNAVAILABLE }),
             false,
           )
           return
@@ -61,7 +61,7 @@ export class ClientAuthorization {
     const admission = this.#authorizations.get(client)
     if (!admission) return false
     const answer = this.#budgets.subscribe(admission.principal, filter)
-    if (answer === 'cut off') client.conn.destroy(new Error('it subscribes too often'))
+    if (answer === 'cut off') client.conn.destroy(new Error('the client subscribes too often'))
     return answer === 'allowed' && admission.maySubscribe(filter)
   }
 }

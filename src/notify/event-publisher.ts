@@ -82,7 +82,7 @@ export class EventPublisher {
         const apartMs = Math.min(events.length / EVENTS_PER_MS, APART_MS_MAX)
         if (apartMs >= 1 && events.length < PAGE) await pause(apartMs, signal)
       } catch (error) {
-        if (!failing && !signal.aborted) this.#options.logger.warn({ err: error }, 'status over MQTT pauses')
+        if (!failing && !signal.aborted) this.#options.logger.warn({ err: error }, 'status over MQTT is interrupted')
         failing = true
         await pause(TICK_MS, signal)
       }

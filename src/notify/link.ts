@@ -59,7 +59,7 @@ export class Link {
     }
     client.on('error', fail)
     client.on('disconnect', ({ reasonCode = 0 }) =>
-      fail(new Error(`the broker ended the connection: ${reasonOf(reasonCode)}`)),
+      fail(new Error(`the broker closed the connection: ${reasonOf(reasonCode)}`)),
     )
     return new Promise((resolve, reject) => {
       client.on('close', () => {

@@ -16,9 +16,9 @@ const CONNACK_REASONS: readonly [code: number, text: string][] = [
   [0, ''],
   [0x84, 'the protocol version is not supported'],
   [0x85, 'the client id is not valid'],
-  [0x88, 'the server is not available, try again'],
+  [0x88, 'the server is unavailable, try again'],
   [0x86, 'the user name or password is not accepted'],
-  [0x87, 'the key is missing, not accepted, or does not allow this'],
+  [0x87, 'the key is missing or invalid, or does not allow this'],
 ]
 const SUBSCRIPTION_REFUSED = 0x80
 const NEVER_STATES = 2
@@ -96,7 +96,7 @@ export class Mqtt5 extends Duplex {
       } catch (error) {
         this.destroy(error as Error)
       }
-      if (pendingBytes(this.#fromClient) > options.receivedBytesMax) this.destroy(new Error('its packet is too long'))
+      if (pendingBytes(this.#fromClient) > options.receivedBytesMax) this.destroy(new Error('the packet is too long'))
     })
     stream.once('end', () => this.push(null))
     stream.once('close', () => this.destroy())
@@ -181,7 +181,7 @@ export class Mqtt5 extends Duplex {
 
   #connecting(packet: IConnectPacket): void {
     if (packet.properties?.authenticationMethod !== undefined) {
-      const properties = { reasonString: 'there is no enhanced authentication: send the key as the password' }
+      const properties = { reasonString: 'enhanced authentication is not supported: send the key as the password' }
       this.#end({ cmd: 'connack', sessionPresent: false, reasonCode: REASONS.badMethod, properties })
       return
     }
@@ -208,7 +208,7 @@ export class Mqtt5 extends Duplex {
       else this.#withoutStates.delete(topic)
       this.#subscribed.add(topic)
     }
-    if (this.#subscribed.size > this.#options.filtersMax) this.destroy(new Error('it subscribes to too much'))
+    if (this.#subscribed.size > this.#options.filtersMax) this.destroy(new Error('too many subscriptions'))
     const plain = subscriptions.map(({ topic, qos }) => ({ topic, qos }))
     this.#pass({ cmd: 'subscribe', messageId: messageId!, subscriptions: plain })
   }
@@ -216,7 +216,7 @@ export class Mqtt5 extends Duplex {
   #refusePublish(topic: string, qos: number, messageId: number | undefined): void {
     this.#options.onRefusedPublish(topic)
     if (qos === 0) return
-    const properties = { reasonString: 'only the server publishes' }
+    const properties = { reasonString: 'only the server can publish' }
     const cmd = qos === 1 ? 'puback' : 'pubrec'
     this.#send({ cmd, messageId: messageId!, reasonCode: REASONS.notAuthorized, properties } as Packet)
     this.#flush()

@@ -102,7 +102,7 @@ export class Notifier implements Live {
       }
       if (this.#awaySince !== null) {
         const seconds = Math.round(performance.now() - this.#awaySince) / 1_000
-        logger.info({ broker: this.#where, seconds }, 'the MQTT broker is back: what waited is published')
+        logger.info({ broker: this.#where, seconds }, 'the MQTT broker is back: waiting events are published')
       }
       this.#awaySince = null
       this.#failures = 0
@@ -163,7 +163,7 @@ export class Notifier implements Live {
     })
     try {
       for (let page = first; !signal.aborted; ) {
-        if (page.gap) await this.#publishStates(link, 'events were gone before they were published')
+        if (page.gap) await this.#publishStates(link, 'events were deleted before they were published')
         const { last } = page
         const published = link.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
         // In the order of the outbox: no position before the ones before it.
@@ -233,7 +233,7 @@ export class Notifier implements Live {
 
   /** Where retained states would be wrong for good: tells the present state of all that is kept. */
   async #publishStates(link: Link, because: string, before = Number.POSITIVE_INFINITY): Promise<void> {
-    this.#options.logger.warn({ broker: this.#where }, `${because}: publishing what is now`)
+    this.#options.logger.warn({ broker: this.#where }, `${because}: publishing the current states`)
     let cursor: string | null = null
     do {
       const page = await this.#options.engine.list({ limit: PAGE, ...(cursor === null ? {} : { cursor }) })
@@ -250,8 +250,8 @@ export class Notifier implements Live {
     this.#awaySince ??= performance.now()
     this.#failures += 1
     const because = error.message || String((error as NodeJS.ErrnoException).code)
-    this.#state = { ok: false, detail: `${this.#where}: ${because}; events wait, tasks go on` }
-    const text = 'status is not published over MQTT for now: events wait, tasks go on'
+    this.#state = { ok: false, detail: `${this.#where}: ${because}; events wait, tasks continue` }
+    const text = 'status over MQTT is interrupted: events wait, tasks continue'
     this.#options.logger[first ? 'warn' : 'debug']({ broker: this.#where, because }, text)
   }
 }

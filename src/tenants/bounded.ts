@@ -135,7 +135,7 @@ export class BoundedEngine implements Engine {
   }
 
   async declareHandlers(): Promise<void> {
-    throw new XQueueError('forbidden', 'handlers are declared by workers on the engine itself')
+    throw new XQueueError('forbidden', 'a key with bounds cannot declare handlers: use a worker on the engine itself')
   }
 
   sweep(max: number) {
@@ -414,5 +414,5 @@ function idOfLease(lease: string): string {
 }
 
 async function refuseKeys(): Promise<never> {
-  throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use one without')
+  throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use a key without bounds')
 }

@@ -8,10 +8,10 @@ import { XQueueError } from '../task/errors.ts'
  */
 export function refuseTypeChange({ groups }: Bounds, { declared, ceilings, retention }: TypeChange): void {
   if (groups) {
-    const why = 'a key that is bound to groups cannot change a type, which others use as well'
+    const why = 'a key with groups cannot change a type, because other tenants use it as well'
     throw new XQueueError('forbidden', `${why}: use a key without groups`)
   }
   if (declared === undefined && ceilings === undefined && retention === undefined) return
-  const why = 'a key with bounds cannot declare a type, nor set its ceilings or retention, which protect others'
+  const why = 'a key with bounds cannot declare a type or set its ceilings or retention, which protect other tenants'
   throw new XQueueError('forbidden', `${why}: use a key without bounds`)
 }

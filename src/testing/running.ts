@@ -64,7 +64,7 @@ export class Running {
 
   #hanging(): Error {
     const types = [...new Set([...this.#runs].map(({ type }) => type))].join(', ')
-    const remedy = 'let it run out of its time with advance(), or give more `patience`'
+    const remedy = 'let it time out with advance(), or raise `patience`'
     return new Error(`a handler of ${types} has not ended after ${this.#patienceMs / 1_000} s: ${remedy}`)
   }
 }

@@ -94,7 +94,8 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   async get<Type extends keyof H & string>(task: string | TaskOf<H, Type>): Promise<TaskOf<H, Type>> {
     const id = idOf(task)
     const [found] = await this.#engine.get([id])
-    if (!found) throw new XQueueError('not_found', `there is no task ${id}: retention may have removed it`)
+    if (!found)
+      throw new XQueueError('not_found', `task ${id} not found: it may have been deleted after its retention time`)
     return found as never
   }
 
@@ -187,7 +188,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
    */
   loseWorker(): void {
     const lost = this.#workers.shift()
-    if (!lost) throw new Error('there is no worker left to lose: start one with startWorker()')
+    if (!lost) throw new Error('no worker is left to lose: start one with startWorker()')
     lost.runtime.lose()
     this.#running.forget(lost.worker.identity.id)
   }
@@ -279,5 +280,5 @@ function idOf(task: string | { id: string }): string {
 }
 
 function unreachable(): XQueueError {
-  return new XQueueError('engine_unavailable', 'the test lets the engine fail: end that with restoreEngine()')
+  return new XQueueError('engine_unavailable', 'the test has failed the engine: call restoreEngine()')
 }

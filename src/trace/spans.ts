@@ -80,7 +80,7 @@ export function endProcessing(span: Span, outcome: Outcome | null, thrown?: unkn
     if (outcome?.kind === 'failure') fail(span, outcome.error, thrown)
     if (outcome?.kind === 'timeout') {
       span.setAttribute('error.type', 'timeout')
-      span.setStatus({ code: SpanStatusCode.ERROR, message: 'the attempt ran out of time' })
+      span.setStatus({ code: SpanStatusCode.ERROR, message: 'the attempt timed out' })
     }
   }
   span.end()

@@ -121,7 +121,7 @@ export class Attempt {
     if (this.#hasIgnored) return
     this.#hasIgnored = true
     const { id, type } = this.lease.task
-    this.#options.logger.warn({ task_id: id, type, why: reported.ignored }, 'progress was ignored')
+    this.#options.logger.warn({ task_id: id, type, why: reported.ignored }, 'invalid progress was ignored')
   }
 
   /** Made when it is first asked for: most handlers never look at their signal. */
@@ -152,7 +152,7 @@ export class Attempt {
         return
       }
       this.#end({ kind: 'timeout' })
-      this.#stop(new DOMException('the attempt ran out of time', 'TimeoutError'))
+      this.#stop(new DOMException('the attempt timed out', 'TimeoutError'))
     }
     arm(deadlineAt - now())
   }
@@ -167,7 +167,7 @@ export class Attempt {
     const { logger } = this.#options
     const { task } = this.lease
     const fields = { task_id: task.id, type: task.type, attempt: task.attempts + 1 }
-    if (outcome.kind === 'timeout') logger.warn(fields, 'an attempt ran out of time')
+    if (outcome.kind === 'timeout') logger.warn(fields, 'an attempt timed out')
     // One that was canceled has only done as it was asked.
     if (outcome.kind !== 'failure' || this.#abortReason !== undefined) return
     const reason = thrown === undefined ? { why: outcome.error } : { err: errorOf(thrown) }
@@ -188,7 +188,7 @@ async function parsePayload(schema: StandardSchemaV1, payload: Json): Promise<un
   const parsed = await schema['~standard'].validate(payload)
   if (!parsed.issues) return parsed.value
   const issues = parsed.issues.map(({ message, path }) => `${path?.join('.') ?? 'payload'}: ${message}`)
-  throw new DoNotRetry(`the payload does not fit the handler's schema: ${issues.join('; ')}`)
+  throw new DoNotRetry(`the payload does not match the handler's schema: ${issues.join('; ')}`)
 }
 
 function failureFrom(thrown: unknown): Outcome {
@@ -206,7 +206,7 @@ function successOf(result: unknown): Outcome {
   }
   const bytes = Buffer.byteLength(outcome.written.text)
   if (bytes > TASK_LIMITS.resultBytesMax) {
-    return failed(`the result has ${bytes} bytes and may have ${TASK_LIMITS.resultBytesMax}: keep it elsewhere`)
+    return failed(`the result has ${bytes} bytes, the maximum is ${TASK_LIMITS.resultBytesMax}: store it elsewhere`)
   }
   return { kind: 'success', result: outcome.written }
 }

@@ -64,7 +64,7 @@ export async function loadHandlers(path: string): Promise<Handlers> {
   try {
     module = await import(pathToFileURL(file).href)
   } catch (error) {
-    throw invalid(`the handlers file ${path} failed while it was loaded: ${describeError(error)}`)
+    throw invalid(`the handlers file ${path} cannot be loaded: ${describeError(error)}`)
   }
   const handlers = module.default ?? module.handlers
   if (typeof handlers !== 'object' || handlers === null) {
@@ -116,7 +116,7 @@ function safeJson(value: unknown): string | undefined {
 function normalize(type: string, handler: Handlers[string], file: string | null): RegisteredHandler {
   const where = `the handler of "${type}"`
   if (!TYPE_PATTERN.test(type)) {
-    throw invalid(`the task type "${type}" is not usable: letters, digits and . _ : - only, at most 100 of them`)
+    throw invalid(`the task type "${type}" is not valid: use at most 100 letters, digits and . _ : -`)
   }
   if (typeof handler?.run !== 'function') throw invalid(`${where} has no function \`run\``)
   const known = Object.keys(FIELDS)
@@ -132,11 +132,11 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
     throw invalid(`${where} has maxRetry ${maxRetry}: it must be an integer from 0 to ${TASK_LIMITS.retryMax}`)
   }
   if (payload !== null && typeof payload['~standard']?.validate !== 'function') {
-    throw invalid(`${where} has a \`payload\` that is no Standard Schema validator`)
+    throw invalid(`${where} has a \`payload\` that is not a Standard Schema validator`)
   }
   if (typeof isolate !== 'boolean') throw invalid(`${where} has isolate ${isolate}: it must be true or false`)
   if (isolate && file === null) {
-    throw invalid(`${where} has \`isolate\`: its thread must load it from a file, so name that with --handlers`)
+    throw invalid(`${where} has \`isolate\`, which needs a handlers file: set it with --handlers`)
   }
   const ms = (field: string, value: Duration | undefined) => {
     try {
@@ -183,7 +183,7 @@ function rateOf(where: string, rate: unknown, ms: (per: Duration | undefined) =>
       : typeof rate
   if (given !== 'max,per') {
     throw invalid(
-      `${where} has a rate that is not { max, per }: write \`rate: { max: 100, per: '1m' }\`, or null for none`,
+      `${where} has a rate that is not { max, per }: use \`rate: { max: 100, per: '1m' }\`, or null for none`,
     )
   }
   const { max, per } = rate as { max: number; per: Duration }

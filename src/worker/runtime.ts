@@ -35,7 +35,7 @@ function renewInThread({ engine, logger, lost, ...input }: Renewal): () => Promi
     thread.unref()
     thread.on('message', lost)
     thread.on('error', (error) => {
-      logger.error({ err: error }, 'the renewal thread failed; another one starts')
+      logger.error({ err: error }, 'the renewal thread failed; starting another one')
       if (!stopped) start()
     })
     thread.once('exit', () => {

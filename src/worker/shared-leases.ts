@@ -22,7 +22,7 @@ export class SharedLeases {
   /** Puts a token up; returns its slot. */
   add(token: string): number {
     const slot = this.#free.pop()
-    if (slot === undefined) throw new Error('the lease board is full')
+    if (slot === undefined) throw new Error('the shared leases are full')
     const at = slot * SLOT_BYTES
     const { read, written } = this.#encoder.encodeInto(token, this.#bytes.subarray(at + 1, at + 1 + TOKEN_BYTES_MAX))
     if (read !== token.length) throw new Error(`a lease token is longer than ${TOKEN_BYTES_MAX} bytes`)

@@ -147,14 +147,14 @@ export class Worker {
         await this.#turn(WAIT_MS)
         retryMs = RETRY_MS_MIN
       } catch (error) {
-        logger.warn({ err: error, retry_ms: retryMs }, 'a turn failed; the worker tries again')
+        logger.warn({ err: error, retry_ms: retryMs }, 'a turn failed; the worker will retry')
         await pause(retryMs, this.#runtime.time.after)
         retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
       }
     }
     this.#state = 'stopped'
     await engine.turn({ worker: this.identity, want: 0, leaving: true }).catch((error: unknown) => {
-      logger.warn({ err: error }, 'the worker could not say good-bye; it will be forgotten by itself')
+      logger.warn({ err: error }, 'the worker could not sign off; its entry will expire')
     })
   }
 
@@ -236,7 +236,7 @@ export class Worker {
         await pause(RETRY_MS_MIN, this.#runtime.time.after)
       }
     }
-    logger.error({ err: refusal, lease }, 'an outcome was refused, and so was the failure in its place')
+    logger.error({ err: refusal, lease }, 'the store refused an outcome, and the failure in its place as well')
   }
 
   /** What is due to be sent, and what belongs to attempts that have ended. */
@@ -254,7 +254,7 @@ export class Worker {
   #take(answer: TurnAnswer, outcomes: readonly Reported[]): void {
     answer.settled.forEach(({ accepted }, index) => {
       const { lease, outcome } = outcomes[index]!
-      if (!accepted) this.#options.logger.debug({ lease, outcome: outcome.kind }, 'an outcome came too late')
+      if (!accepted) this.#options.logger.debug({ lease, outcome: outcome.kind }, 'an outcome was too late')
     })
     for (const lease of answer.leases) this.#start(lease)
     for (const lease of answer.cancelRequested) this.#cancel(lease)
@@ -381,7 +381,7 @@ export class Worker {
         for (const lease of leases) {
           if (!this.#held.has(lease)) continue
           this.#abandon(lease)
-          logger.warn({ lease }, 'a lease was lost: its task was ended or handed out again')
+          logger.warn({ lease }, 'a lease was lost: its task has ended or was handed out again')
         }
         this.#wait?.abort(SOMETHING_TO_REPORT)
       },

@@ -29,7 +29,7 @@ it('a renewed certificate is used on both ports without a restart; one that does
   expect(await shown()).toEqual([first, first])
 
   writeFileSync(files.cert, readFileSync(other.cert)) // Its key is still the old one.
-  await vi.waitFor(() => expect(served.log.join('')).toContain('the old certificate stays in use'), 30_000)
+  await vi.waitFor(() => expect(served.log.join('')).toContain('the old certificate remains in use'), 30_000)
   expect(await shown()).toEqual([first, first])
 
   copyFileSync(renewed.cert, files.cert)

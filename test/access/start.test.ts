@@ -17,7 +17,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 it.each(['0.0.0.0', '::', '192.0.2.1', '::ffff:192.0.2.1'])(
   'does not listen on %s without access control',
   async (host) => {
-    await expect(refuseExposure(host, false, false)).rejects.toThrow('can be reached from other machines')
+    await expect(refuseExposure(host, false, false)).rejects.toThrow('is reachable from other machines')
     await refuseExposure(host, true, false)
     await refuseExposure(host, false, true)
   },
@@ -28,7 +28,7 @@ it.each(['127.0.0.1', '127.9.9.9', '::1', 'localhost', '::ffff:127.0.0.1'])('lis
 })
 
 it.each([
-  [['--host', '0.0.0.0'], /--auth keys; or listen on 127\.0\.0\.1; or.*--insecure/],
+  [['--host', '0.0.0.0'], /--auth keys, listen on 127\.0\.0\.1, or.*--insecure/],
   [['--auth', 'on'], /one of off, keys, jwt, keys\+jwt/],
   [['--auth', 'jwt'], /needs --jwt-jwks/],
   [['--auth', 'jwt', '--jwt-jwks', 'https://x/jwks', '--jwt-issuer', 'x'], /needs --jwt-audience/],
@@ -43,7 +43,7 @@ it.each([
   [['--payload-strict'], /needs --payload-keys/],
   [['--tls-cert', 'no.pem'], /--tls-cert needs --tls-key/],
   [['--tls-cert', 'none.pem', '--tls-key', 'no.pem'], /--tls-cert cannot be read/],
-  [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are not a certificate and its key/],
+  [['--tls-cert', 'no.pem', '--tls-key', 'no.pem'], /are no matching PEM pair/],
   [['--token-secret', 'short'], /32 characters/],
   [['--cors-origins', '*'], /such as https:\/\/app\.example/],
   [['--redact', 'password'], /begin the path with one of payload/],

@@ -83,7 +83,7 @@ it('waits for tasks that are there already, and refuses those of another flow', 
     client()
       .flow()
       .add('sum', none, { after: [foreign] }),
-  ).toThrow('a task of type "number" was not added to this flow: wait for tasks of another flow by the ids')
+  ).toThrow('a task of type "number" was not added to this flow: use the ids from submit()')
 })
 
 it('accepts all of a flow or nothing', async () => {

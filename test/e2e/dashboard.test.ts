@@ -43,7 +43,7 @@ it('submits through the form and shows the states as they change', async () => {
   await page.getByLabel('name').fill('<b>Ann</b>')
   await page.getByLabel('times').fill('3')
   await page.locator('form').getByRole('button', { name: 'Submit' }).click()
-  await has(page.locator('.submitted'), 'succeeded')
+  await has(page.locator('.submitted'), 'success')
   await page.locator('.submitted a').click()
   await has(main(), '"greeting": "<b>Ann</b> 3"')
   await has(page.locator('.timeline'), /waiting[\s\S]*running[\s\S]*succeeded/)
@@ -58,7 +58,7 @@ it('shows what the server says of a payload that does not fit', async () => {
   await has(page.getByRole('alert'), 'payload.times')
   await page.getByLabel('Payload').fill('{')
   await page.locator('form').getByRole('button', { name: 'Submit' }).click()
-  await has(page.getByRole('alert'), 'This is no JSON')
+  await has(page.getByRole('alert'), 'Invalid JSON')
 })
 
 it('changes a limit, with a word on what it will do, and more tasks run at once', async () => {
@@ -109,7 +109,7 @@ it('says why a task waits, and cancels a running one', async () => {
   await page.getByRole('button', { name: 'Cancel' }).click()
   await has(page.getByRole('heading', { level: 1 }), 'canceled')
   await go(`tasks/${third}`)
-  await has(page.getByRole('heading', { level: 1 }), 'running')
+  await has(page.getByRole('heading', { level: 1 }), 'processing')
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 

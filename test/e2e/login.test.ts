@@ -61,7 +61,7 @@ it('logs in for everything with an admin key: live over MQTT, and what is change
   await page.getByRole('link', { name: 'Submit' }).click()
   await page.locator('select').selectOption('show')
   await page.locator('form').getByRole('button', { name: 'Submit' }).click()
-  await page.locator('.submitted').getByText('succeeded').waitFor()
+  await page.locator('.submitted').getByText('success').waitFor()
   if (screenshots) await page.screenshot({ path: join(screenshots, 'logged-in.png') })
   await page.reload()
   await isLive()
@@ -84,7 +84,7 @@ it('shows who may only read no buttons that would be refused', async () => {
   await page.getByText('0 of 1 have ended').waitFor()
   expect(await page.locator('main button').count()).toBe(0)
   await page.evaluate("location.hash = '#/submit'")
-  await page.getByText('does not allow anything').waitFor()
+  await page.getByText('does not allow access').waitFor()
   expect(browser.complaints).toEqual([])
 })
 

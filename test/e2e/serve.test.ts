@@ -328,10 +328,7 @@ it.each([
 it('does not start with a handlers file that throws, and shows where it does', () => {
   const args = [main, 'serve', '--handlers', 'throws.mjs']
   const { stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder })
-  expect([status, stderr]).toEqual([
-    2,
-    expect.stringMatching(/failed while it was loaded: Error: out of order\n.*throws\.mjs:1/),
-  ])
+  expect([status, stderr]).toEqual([2, expect.stringMatching(/cannot be loaded: Error: out of order\n.*throws\.mjs:1/)])
 })
 
 it('names a setting that was misspelled in the environment, and a port that is taken', async () => {

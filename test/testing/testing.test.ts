@@ -99,7 +99,7 @@ it('hands the tasks of a lost worker out again when its leases are over', async 
   expect(await queue.get(task)).toMatchObject({ status: 'processing', deliveries: 1 })
   await queue.advance('1s')
   expect(await queue.get(task)).toMatchObject({ status: 'processing', deliveries: 2, attempts: 0 })
-  expect(() => [queue.loseWorker(), queue.loseWorker()]).toThrow('no worker left')
+  expect(() => [queue.loseWorker(), queue.loseWorker()]).toThrow('no worker is left')
 })
 
 it('is idle without a worker, until one comes', async () => {

@@ -131,7 +131,7 @@ it('logs each attempt that fails or runs out of time with its task, and none tha
     [1, 2].map((attempt) => ({ level: 40, type: 'broken', attempt, err: { message: 'no disk' }, msg: FAILED })),
   )
   expect(of(huge)).toMatchObject([{ attempt: 1, why: expect.stringMatching(/2000002 bytes/), msg: FAILED }])
-  expect(of(slow)).toMatchObject([{ attempt: 1, msg: 'an attempt ran out of time' }])
+  expect(of(slow)).toMatchObject([{ attempt: 1, msg: 'an attempt timed out' }])
   expect(of(canceled)).toEqual([])
 })
 const FAILED = 'an attempt failed'
@@ -171,7 +171,7 @@ it('never fails a task for its progress: bounds it, and says once what was ignor
   })
   const id = await submit('noisy')
   expect(await ended(id)).toMatchObject({ status: 'success', result: 'done', progress: 100 })
-  expect(lines.filter((line) => line.includes('progress was ignored'))).toHaveLength(1)
+  expect(lines.filter((line) => line.includes('invalid progress was ignored'))).toHaveLength(1)
 })
 
 it('sends no more of the progress of a task than the last at each time, and the last of all with its end', async () => {

@@ -171,7 +171,7 @@ class WhereNobodyAnswers(unittest.TestCase):
         with self.assertRaises(ServerUnreachable) as lost:
             Client(self.url, patience=0.5).submit("example")
         self.assertFalse(lost.exception.sent)
-        self.assertIn("is `xqueue serve` running there?", str(lost.exception))
+        self.assertIn("check that `xqueue serve` runs there", str(lost.exception))
 
 
 @unittest.skipIf(resource is None, "this system has no limit of open files to raise")

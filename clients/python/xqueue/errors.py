@@ -26,6 +26,6 @@ class ServerUnreachable(XQueueError):
     """No answer came. Unless `sent` is false, the call may have been carried out all the same."""
 
     def __init__(self, server: str, why: object, *, sent: bool) -> None:
-        detail = f"{server} cannot be reached ({why}): is `xqueue serve` running there?"
+        detail = f"{server} cannot be reached ({why}): check that `xqueue serve` runs there"
         super().__init__(0, {"code": "engine_unavailable", "detail": detail})
         self.sent = sent
