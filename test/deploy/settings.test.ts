@@ -123,7 +123,8 @@ it('is of one version everywhere', () => {
   const lock = JSON.parse(read('package-lock.json')) as { packages: Record<string, { version: string }> }
   const stages = readDockerfile(join(root, 'deploy/Dockerfile'))
   expect(stages).toHaveLength(3)
-  for (const { base } of stages) expect(base).toBe(`node:${lock.packages['node_modules/node']!.version}-bookworm-slim`)
+  const tag = `node:${lock.packages['node_modules/node']!.version}-bookworm-slim`
+  for (const { base } of stages) expect(base.split('@')[0]).toBe(tag)
 })
 
 it('copies into the image what is in the repository, as a user without rights, and checks its health', () => {
@@ -138,4 +139,14 @@ it('copies into the image what is in the repository, as a user without rights, a
   }
   const kinds = stages.at(-1)!.steps.map(({ kind }) => kind)
   expect(kinds).toEqual(expect.arrayContaining(['USER', 'HEALTHCHECK', 'ENTRYPOINT', 'CMD', 'VOLUME']))
+})
+
+it('pins every image that it does not build itself by its digest', () => {
+  const composed = globSync('deploy/compose/*.yaml', { cwd: root }).flatMap((file) =>
+    Object.values((parse(read(file), { merge: true }) as Compose).services).map(({ image }) => image),
+  )
+  const based = [...read('deploy/Dockerfile').matchAll(/^FROM (?:--\S+ )?(\S+)/gm)].map(([, image]) => image!)
+  const foreign = [...composed, ...based].filter((image) => image !== 'xqueue')
+  expect(foreign.length).toBeGreaterThanOrEqual(7)
+  expect(foreign.filter((image) => !/^[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}$/.test(image))).toEqual([])
 })
