@@ -1,0 +1,55 @@
+import { Command } from 'commander'
+import { version } from '../version.ts'
+import { batchCommand } from './batch.ts'
+import { benchCommand } from './bench.ts'
+import { changeCommands } from './change.ts'
+import { completionCommand } from './completion.ts'
+import { configCommand } from './config.ts'
+import { doctorCommand } from './doctor.ts'
+import { healthCommand } from './health.ts'
+import { initCommand } from './init.ts'
+import { keysCommand } from './keys.ts'
+import { migrateCommand } from './migrate.ts'
+import { scheduleCommand } from './schedule.ts'
+import { serveCommands } from './serve.ts'
+import { submitCommand } from './submit.ts'
+import { systemCommands } from './system.ts'
+import { taskCommands } from './tasks.ts'
+import { typeCommands } from './types.ts'
+
+/**
+ * The command line. Some commands read defaults from the environment.
+ * @throws XQueueError `invalid_config`
+ */
+export function programOf(): Command {
+  const program = new Command('xqueue')
+    .description('XQueue, a distributed task queue: submit, run and watch tasks.')
+    .version(version)
+    .showHelpAfterError('(see --help)')
+    .exitOverride()
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 success, 1 the task or the call failed, 2 invalid usage or settings, 3 the server is unavailable',
+    )
+  for (const command of [
+    initCommand(),
+    ...serveCommands(),
+    submitCommand(),
+    ...taskCommands(),
+    ...changeCommands(),
+    batchCommand(),
+    ...typeCommands(),
+    scheduleCommand(),
+    ...systemCommands(),
+    migrateCommand(),
+    keysCommand(),
+    healthCommand(),
+    doctorCommand(),
+    configCommand(),
+    benchCommand(),
+    completionCommand(program),
+  ]) {
+    program.addCommand(command.exitOverride())
+  }
+  return program
+}
