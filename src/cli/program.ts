@@ -17,6 +17,9 @@ import { systemCommands } from './system.ts'
 import { taskCommands } from './tasks.ts'
 import { typeCommands } from './types.ts'
 
+const EXIT_CODES = `
+Exit codes: 0 success, 1 the task or the call failed, 2 invalid usage or settings, 3 the server is unavailable`
+
 /**
  * The command line. Some commands read defaults from the environment.
  * @throws XQueueError `invalid_config`
@@ -27,10 +30,7 @@ export function programOf(): Command {
     .version(version)
     .showHelpAfterError('(see --help)')
     .exitOverride()
-    .addHelpText(
-      'after',
-      '\nExit codes: 0 success, 1 the task or the call failed, 2 invalid usage or settings, 3 the server is unavailable',
-    )
+    .addHelpText('after', EXIT_CODES)
   for (const command of [
     initCommand(),
     ...serveCommands(),
