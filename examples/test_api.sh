@@ -167,6 +167,8 @@ call POST "/api/v1/leases/$lease/complete" '{"result": 7}' && expect 200
 first=$id id=$waiting
 take
 expect 200 ".leases[0].predecessors == [{\"id\": \"$first\", \"type\": \"$type\", \"status\": \"success\", \"result\": 7, \"error\": null}]"
+call GET "/api/v1/leases/$lease/predecessors/$first" && expect 200 '.result == 7'
+call GET "/api/v1/leases/$lease/predecessors/none" && expect 404 '.code == "not_found"'
 call POST "/api/v1/leases/$lease/complete" '{}' && expect 200
 call GET "/api/v1/tasks?batch=$type" && expect 200 '.count == 2' 'all(.tasks[]; .status == "success")'
 call POST /api/v1/tasks "{\"type\": \"$type\", \"batch\": \"$type\", \"delay\": 60}" && expect 201

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -15,6 +16,7 @@ type Attempt struct {
 	// Predecessors are the tasks that this one has waited for, in the order of its After, with what they came to.
 	Predecessors []Predecessor
 
+	client    *Client
 	lease     string
 	heartbeat time.Duration
 	cancel    context.CancelFunc
@@ -37,6 +39,21 @@ func (a *Attempt) Payload(into any) error {
 		return DoNotRetry(err)
 	}
 	return nil
+}
+
+// Predecessor is one of Predecessors whole: where its result was left out of the lease, it is read from the server.
+func (a *Attempt) Predecessor(ctx context.Context, id string) (*Predecessor, error) {
+	for index := range a.Predecessors {
+		if handed := &a.Predecessors[index]; handed.ID == id && !handed.Omitted {
+			return handed, nil
+		}
+	}
+	var read Predecessor
+	path := "/leases/" + url.PathEscape(a.lease) + "/predecessors/" + url.PathEscape(id)
+	if err := a.client.Call(ctx, "GET", path, nil, &read); err != nil {
+		return nil, err
+	}
+	return &read, nil
 }
 
 // Progress tells how far the task is: 0 to 100, or anything that is a JSON object of at most 16 KiB. It is sent soon,

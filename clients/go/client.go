@@ -80,7 +80,7 @@ func (c *Client) Cancel(ctx context.Context, id string) (*Task, error) {
 
 // Purge erases a finished task: payload, result, error, tags, idempotency key, and what events hold of it.
 func (c *Client) Purge(ctx context.Context, id string) error {
-	return c.repeat(ctx, call{"DELETE", pathOf(id) + "?purge=true", nil, nil}, false, c.patience())
+	return c.repeat(ctx, call{"POST", pathOf(id) + "/purge", nil, nil}, false, c.patience())
 }
 
 // Call makes any call of the HTTP API, as in Call(ctx, "GET", "/stats", nil, &stats). It is repeated while the server

@@ -142,6 +142,9 @@ type Predecessor struct {
 	Status Status          `json:"status"`
 	Result json.RawMessage `json:"result"`
 	Error  string          `json:"error"`
+	// Omitted says that Result and Error are left out because all together have more than 1 MiB: Attempt.Predecessor
+	// reads them.
+	Omitted bool `json:"omitted"`
 }
 
 func seconds(duration *time.Duration) *float64 {

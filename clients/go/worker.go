@@ -177,7 +177,7 @@ func (w *Worker) begin(lease lease, header http.Header) (*Attempt, context.Conte
 	}
 	return &Attempt{
 		Task: lease.Task, Predecessors: lease.Predecessors,
-		lease: lease.Lease, heartbeat: heartbeat, cancel: cancel, reported: make(chan struct{}, 1),
+		client: w.Client, lease: lease.Lease, heartbeat: heartbeat, cancel: cancel, reported: make(chan struct{}, 1),
 	}, ctx
 }
 

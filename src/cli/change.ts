@@ -28,7 +28,7 @@ export function changeCommands(): Command[] {
     .description('erase a finished task with its payload, result, error, tags and events')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
-      await call(options.server, 'DELETE', `/tasks/${encodeURIComponent(id)}?purge=true`)
+      await call(options.server, 'POST', `/tasks/${encodeURIComponent(id)}/purge`)
       show({ id, deleted: true }, options, () => `${id} deleted`)
     })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'

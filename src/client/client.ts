@@ -99,7 +99,7 @@ export class Client<H extends Handlers> {
    * @throws XQueueError `task_not_finished`
    */
   async purge(id: string): Promise<void> {
-    await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}?purge=true`)
+    await call(this.#server, 'POST', `/tasks/${encodeURIComponent(id)}/purge`)
   }
 
   /** Runs a failed, canceled or timed-out task again. */

@@ -92,9 +92,3 @@ export function tooManySchedules(): XQueueError {
 export function closedError(): XQueueError {
   return new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
 }
-
-/** @param why ends the sentence */
-export function leaseLost(lease: string, why = 'it expired or was settled'): XQueueError {
-  const task = lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
-  return new XQueueError('lease_lost', `the lease of task ${JSON.stringify(task)} is no longer held: ${why}`)
-}

@@ -60,11 +60,10 @@ function securityOf(scope: RouteScope): Record<string, []>[] {
   return [{ key: [] }, { cookie: [] }, ...(scope === 'listen' ? [{ token: [] as [] }] : [])]
 }
 
-/** A query string holds only text: numbers and flags in it are read as such. Bodies are taken as they are. */
+/** A query string holds only text: numbers in it are read as such. Bodies are taken as they are. */
 function coerceQuery(query: Record<string, unknown>): void {
   for (const name of ['limit', 'offset']) {
     const value = query[name]
     if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
   }
-  if (query.purge === 'true' || query.purge === 'false') query.purge = query.purge === 'true'
 }

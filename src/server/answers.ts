@@ -254,6 +254,13 @@ const Predecessor = titled(
     status: nullable(StatusSchema, 'Final status; null: no longer known'),
     result: json('Any JSON'),
     error: orNull('string'),
+    omitted: Type.Optional(
+      Type.Boolean({
+        description:
+          'Result and error are null because all together have more than 1 MiB: ' +
+          'read them with GET /api/v1/leases/{lease}/predecessors/{id}',
+      }),
+    ),
   }),
 )
 
@@ -328,8 +335,8 @@ export const ANSWERS = {
   canceled: {
     200: described(task, 'Canceled'),
     202: described(task, 'The running handler has not stopped yet'),
-    204: Type.Null({ description: 'Purged' }),
   },
+  purged: { 204: Type.Null({ description: 'Purged' }) },
   tasks: {
     200: Type.Object(
       { tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') },
@@ -384,6 +391,7 @@ export const ANSWERS = {
       ),
     }),
   },
+  predecessor: { 200: Predecessor },
   settled: { 200: settled },
   renewed: {
     200: Type.Object({ expires_at: time('Expiry unless the lease is renewed'), cancel_requested: Type.Boolean() }),

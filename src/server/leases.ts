@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Engine, Lease, Turn, WorkerIdentity } from '../engine/engine.ts'
 import { parseDurationMs } from '../task/duration.ts'
-import { invalidField, XQueueError } from '../task/errors.ts'
+import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
 import { type Json, joined, write } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
@@ -20,10 +20,11 @@ const WAIT_MS_MAX = 60_000
 const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 const TAKEN_AT_ONCE = 16
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
+const PredecessorParams = Type.Object({ lease: Type.String({ maxLength: 200 }), id: Type.String({ maxLength: 200 }) })
 
 /** Workers in any language: take leases, settle them, keep them alive. */
 export function leaseRoutes(context: ServerContext): Route[] {
-  return [consumeTasks(context), completeTask(context), failTask(context), renewLease(context)]
+  return [consumeTasks(context), completeTask(context), failTask(context), getPredecessor(context), renewLease(context)]
 }
 
 function consumeTasks({ engine, access, types, closing }: ServerContext): Route {
@@ -126,6 +127,25 @@ function failTask({ engine }: ServerContext): Route {
   }
 }
 
+function getPredecessor({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/leases/:lease/predecessors/:id',
+    scope: 'work',
+    summary: 'Get a predecessor with its result, also where the lease omitted it',
+    params: PredecessorParams,
+    answers: ANSWERS.predecessor,
+    refusals: ['lease_lost', 'not_found'],
+    handler: async (request) => {
+      const { lease, id } = request.params as { lease: string; id: string }
+      const found = await engine.predecessor(lease, id)
+      if (found) return found
+      const remedy = 'give the id of one of its predecessors'
+      throw new XQueueError('not_found', `the task has not waited for ${JSON.stringify(id)}: ${remedy}`)
+    },
+  }
+}
+
 function renewLease({ engine }: ServerContext): Route {
   return {
     method: 'POST',
@@ -156,7 +176,7 @@ function renewLease({ engine }: ServerContext): Route {
       const renewals = [{ lease, ...reported }]
       const worker = remoteWorker('settling', [])
       const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
-      if (!renewed[0]) throw lost(lease, 'it expired or was settled')
+      if (!renewed[0]) throw leaseLost(lease, 'it expired or was settled')
       return { expires_at: isoTime(renewed[0].expiresAt), cancel_requested: renewed[0].cancelRequested }
     },
   }
@@ -168,8 +188,8 @@ async function settle(engine: Engine, request: FastifyRequest, outcome: Outcome)
   const worker = remoteWorker('settling', [])
   const { settled } = await engine.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
   const { accepted, status } = settled[0]!
-  if (status === null) throw lost(lease, 'it expired or was settled')
-  if (!accepted) throw lost(lease, `the task is ${status}, and this outcome is too late`)
+  if (status === null) throw leaseLost(lease, 'it expired or was settled')
+  if (!accepted) throw leaseLost(lease, `the task is ${status}, and this outcome is too late`)
   return { status }
 }
 
@@ -224,9 +244,4 @@ function durationMs(path: string, value: number | string): number {
     const { message } = error as Error
     throw new XQueueError('invalid_duration', `${path}: ${message}`, { errors: [{ path, message }] })
   }
-}
-
-function lost(lease: string, why: string): XQueueError {
-  const task = lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
-  return new XQueueError('lease_lost', `the lease of task ${JSON.stringify(task)} is no longer held: ${why}`)
 }

@@ -86,6 +86,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     },
   },
   'DELETE /api/v1/tasks/:id': { id: 'cancelTask', tag: 'Tasks', answer: canceled },
+  'POST /api/v1/tasks/:id/purge': { id: 'purgeTask', tag: 'Tasks' },
   'POST /api/v1/tasks/:id/retry': { id: 'retryTask', tag: 'Tasks', answer: pending },
   'POST /api/v1/tasks/cancel': {
     ...{ id: 'cancelTasks', tag: 'Tasks', request: { type: 'example', status: 'pending' }, answer: counted },
@@ -146,6 +147,10 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'POST /api/v1/tasks/consume': {
     ...{ id: 'consumeTasks', tag: 'Leases', request: { types: ['example'], max: 1, wait: '20s', worker_id } },
     answer: { leases: [{ lease, expires_at: completed_at, task: processing, predecessors: [] }] },
+  },
+  'GET /api/v1/leases/:lease/predecessors/:id': {
+    ...{ id: 'getPredecessor', tag: 'Leases' },
+    answer: { id, type: 'example', status: 'success', result: { waited: 2 }, error: null },
   },
   'POST /api/v1/leases/:lease/complete': {
     ...{ id: 'completeTask', tag: 'Leases', request: { result: { waited: 2 } }, answer: { status: 'success' } },

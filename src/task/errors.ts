@@ -100,3 +100,9 @@ export class XQueueError extends Error {
 export function invalidField(path: string, message: string): XQueueError {
   return new XQueueError('invalid_request', `${path} ${message}`, { errors: [{ path, message }] })
 }
+
+/** @param why ends the sentence */
+export function leaseLost(lease: string, why = 'it expired or was settled'): XQueueError {
+  const task = lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
+  return new XQueueError('lease_lost', `the lease of task ${JSON.stringify(task)} is no longer held: ${why}`)
+}

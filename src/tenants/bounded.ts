@@ -17,10 +17,10 @@ import type {
   Which,
   WorkerInfo,
 } from '../engine/engine.ts'
-import { leaseLost, unknownPredecessors, unknownType, unknownTypes } from '../engine/refusals.ts'
+import { unknownPredecessors, unknownType, unknownTypes } from '../engine/refusals.ts'
 import { emptyAnswer } from '../engine/waiters.ts'
 import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
-import { XQueueError } from '../task/errors.ts'
+import { leaseLost, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { filtersWithin } from './filters.ts'

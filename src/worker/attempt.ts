@@ -3,6 +3,7 @@ import type { Span } from '@opentelemetry/api'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Logger } from 'pino'
 import type { Lease } from '../engine/engine.ts'
+import type { Predecessor } from '../task/flow.ts'
 import { type Json, type JsonText, joined, write } from '../task/json.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
@@ -32,6 +33,8 @@ export interface AttemptOptions {
   /** Called once, with what the lease is to be settled with. */
   ended: (outcome: Outcome) => void
   progressed: (value: number | JsonText) => void
+  /** Reads one that the task has waited for; null: there is no such one. */
+  read: (id: string) => Promise<Predecessor | null>
 }
 
 /**
@@ -102,12 +105,21 @@ export class Attempt {
       },
       attempt: task.attempts + 1,
       predecessors: this.lease.predecessors,
+      predecessor: (id) => this.#predecessor(id),
       progress: (value) => this.#report(value),
       get log() {
         return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1, ...logFields(span) })
       },
     }
     return handler.run({ ...task, payload } as never, context)
+  }
+
+  async #predecessor(id: string): Promise<Predecessor> {
+    const handed = this.lease.predecessors.find((one) => one.id === id)
+    if (handed && !handed.omitted) return handed
+    const read = handed && (await this.#options.read(id))
+    if (read) return read
+    throw new Error(`this task has not waited for ${JSON.stringify(id)}: give the id of one of its predecessors`)
   }
 
   /** What is no progress is ignored, and told of once. */

@@ -17,6 +17,11 @@ export interface HandlerContext {
   progress: (value: Progress) => void
   /** The tasks that this one has waited for, in the order of its `after`, with what they came to. */
   predecessors: readonly Predecessor[]
+  /**
+   * One of them whole. Where all results together are larger than 1 MiB, those that do not fit are `omitted` above, and
+   * are read here: `const { result } = await predecessor(id)`.
+   */
+  predecessor: (id: string) => Promise<Predecessor>
   /** Logs with the task's id, type and attempt. */
   log: Logger
 }

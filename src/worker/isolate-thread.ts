@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { pino } from 'pino'
+import type { Predecessor } from '../task/flow.ts'
 import { joined, write } from '../task/json.ts'
 import { failureOf, type Outcome } from '../task/outcome.ts'
 import { retryOf } from '../task/retry.ts'
@@ -14,6 +15,8 @@ import type { FromThread, ToThread } from './isolate.ts'
 const port = parentPort!
 let handlers: Promise<Handlers> | undefined
 let abort = new AbortController()
+/** Who waits for a predecessor, by its id. */
+const asked = new Map<string, PromiseWithResolvers<Predecessor>[]>()
 
 const log = pino(
   { level: 'trace', base: null, timestamp: false },
@@ -27,6 +30,7 @@ const log = pino(
 
 port.on('message', (message: ToThread) => {
   if (message.kind === 'abort') abort.abort(new DOMException(message.reason, 'AbortError'))
+  else if (message.kind === 'predecessor') read(message)
   else void run(message)
 })
 
@@ -42,12 +46,28 @@ async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
       if (reported === null) tell({ kind: 'progress', number: value as number })
       else tell({ kind: 'progress', text: 'written' in reported ? reported.written.text : 'null' })
     }
-    const context = { signal: abort.signal, attempt, predecessors, progress, log }
+    const context = { signal: abort.signal, attempt, predecessors, predecessor, progress, log }
     const result = await within(traceContext, () => handler.run({ ...task, payload } as never, context))
     tell(returned(result))
   } catch (thrown) {
     tell(failed(thrown, false))
   }
+}
+
+/** Asks the process, which has the engine. */
+function predecessor(id: string): Promise<Predecessor> {
+  const waiting = Promise.withResolvers<Predecessor>()
+  asked.set(id, [...(asked.get(id) ?? []), waiting])
+  tell({ kind: 'predecessor', id })
+  return waiting.promise
+}
+
+function read(message: Extract<ToThread, { kind: 'predecessor' }>): void {
+  const [first, ...others] = asked.get(message.id) ?? []
+  if (others.length > 0) asked.set(message.id, others)
+  else asked.delete(message.id)
+  if ('found' in message) first?.resolve(message.found)
+  else first?.reject(new Error(message.error))
 }
 
 function returned(result: unknown): FromThread {

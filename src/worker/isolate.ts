@@ -24,7 +24,10 @@ export type ToThread =
       traceContext: TraceContext
     }
   | { kind: 'abort'; reason: string }
+  | { kind: 'predecessor'; id: string; found: Predecessor }
+  | { kind: 'predecessor'; id: string; error: string }
 export type FromThread =
+  | { kind: 'predecessor'; id: string }
   | { kind: 'progress'; number: number }
   | { kind: 'progress'; text: string }
   | { kind: 'log'; level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'; fields: object; message: string }
@@ -54,6 +57,12 @@ export function runInThread(file: string, type: string) {
     }
     const hear = (message: FromThread) => {
       switch (message.kind) {
+        case 'predecessor':
+          context.predecessor(message.id).then(
+            (found) => post({ ...message, found }),
+            (error: Error) => post({ ...message, error: error.message }),
+          )
+          return
         case 'progress':
           context.progress(('text' in message ? new JsonText(message.text) : message.number) as Progress)
           return

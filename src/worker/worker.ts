@@ -271,7 +271,7 @@ export class Worker {
   }
 
   #run(lease: Lease): void {
-    const { handlers, logger, onAttempt } = this.#options
+    const { engine, handlers, logger, onAttempt } = this.#options
     const { type } = lease.task
     const { time } = this.#runtime
     const startedAt = time.elapsed()
@@ -286,7 +286,8 @@ export class Worker {
       this.#runAhead()
     }
     const progressed = (value: number | JsonText) => this.#report(lease.lease, value)
-    const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, time, ended, progressed })
+    const read = (id: string) => engine.predecessor(lease.lease, id)
+    const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, time, ended, progressed, read })
     this.#held.get(lease.lease)!.attempt = attempt
     this.#running += 1
     void attempt.run()

@@ -116,6 +116,14 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(await server.submit('join'), { status: 'success', result: [] })
   })
 
+  it('reads results of predecessors that are too large to come with the lease', async () => {
+    await start()
+    const text = 'x'.repeat(600_000)
+    const after = await Promise.all([text, 'short', text].map((payload) => server.submit('echo', payload)))
+    const id = await server.submit('lengths', {}, { after })
+    await server.until(id, { status: 'success', result: [600_000, 5, 600_000] })
+  })
+
   it('runs no more tasks at once than it may, and tells who it is', async () => {
     await start()
     const ids = await Promise.all(Array.from({ length: 5 }, () => server.submit('steps', { steps: 30 })))

@@ -39,7 +39,9 @@ async function run<Payload, Result>(
   }
   const { signal } = new AbortController()
   const log = pino({ level: 'silent' })
-  return handler.run(task, { signal, attempt: 1, predecessors: [], progress: () => undefined, log, ...more })
+  const predecessor = () => Promise.reject(new Error('there are none'))
+  const none = { predecessors: [], predecessor, progress: () => undefined }
+  return handler.run(task, { signal, attempt: 1, ...none, log, ...more })
 }
 
 /** What the worker makes of a run. */

@@ -206,15 +206,14 @@ describe('a task', () => {
 
   it('purges a finished task, and says what to do with one that has not finished', async () => {
     const { id } = await submit({ delay: '1h' })
-    const refused = await call('DELETE', `/tasks/${id}?purge=true`)
+    const refused = await post(`/tasks/${id}/purge`)
     expect([refused.status, refused.body.code]).toEqual([409, 'task_not_finished'])
     expect(refused.body.detail).toContain(`task ${id} is pending and cannot be purged: cancel it`)
-    expect((await call('DELETE', `/tasks/${id}?purge=false`)).body.status).toBe('canceled')
-    expect(await call('DELETE', `/tasks/${id}?purge=true`)).toMatchObject({ status: 204, body: null })
+    expect((await call('DELETE', `/tasks/${id}?purge=true`)).status).toBe(400)
+    expect((await call('DELETE', `/tasks/${id}`)).body.status).toBe('canceled')
+    expect(await post(`/tasks/${id}/purge`)).toMatchObject({ status: 204, body: null })
     expect((await get(`/tasks/${id}`)).status).toBe(404)
-    expect((await call('DELETE', `/tasks/${id}?purge=true`)).status).toBe(404)
-    expect((await call('DELETE', `/tasks/${id}?purge=maybe`)).status).toBe(400)
-    expect((await call('DELETE', `/tasks/${id}?erase=true`)).status).toBe(400)
+    expect((await post(`/tasks/${id}/purge`)).status).toBe(404)
   })
 
   it('has a group, which lists and changes in bulk go by', async () => {

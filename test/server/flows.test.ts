@@ -98,6 +98,25 @@ describe('a graph in one batch', () => {
     })
   })
 
+  it('hands on large results one by one, as long as the lease is held', async () => {
+    const [first, second, last] = await submitAll({}, {}, { after: [0, 1] })
+    const text = 'x'.repeat(600_000)
+    for (let ended = 0; ended < 2; ended++) await succeed(text)
+    const [{ lease, task, predecessors }] = await take()
+    expect(task.id).toBe(last)
+    const [handed, omitted] = [first, second].map((id) => ({ id, type: 'fetch', status: 'success', error: null }))
+    expect(predecessors).toEqual([
+      { ...handed, result: text },
+      { ...omitted, result: null, omitted: true },
+    ])
+    const read = (id: string) => call('GET', `/leases/${lease}/predecessors/${id}`)
+    for (const id of [first!, second!])
+      expect(await read(id)).toMatchObject({ status: 200, body: { id, result: text } })
+    expect(await read(last!)).toMatchObject({ status: 404, body: { code: 'not_found' } })
+    await call('POST', `/leases/${lease}/complete`, {})
+    expect(await read(second!)).toMatchObject({ status: 410, body: { code: 'lease_lost' } })
+  })
+
   it('may wait for tasks that are there already, also for ended ones, and answers one that is canceled by it', async () => {
     const [ended, waiting] = await submitAll({}, { delay: '1h' })
     expect(await succeed(7)).toBe(ended)

@@ -1,5 +1,12 @@
 import { z } from 'zod'
-import { DoNotRetry, defineHandlers } from '../../src/index.ts'
+import { DoNotRetry, defineHandlers, type HandlerContext } from '../../src/index.ts'
+
+async function lengths(_task: unknown, { predecessors, predecessor }: HandlerContext) {
+  const omitted = predecessors.filter((one) => one.omitted).length
+  const whole = await Promise.all([...predecessors, ...predecessors].map(({ id }) => predecessor(id)))
+  const stranger = await predecessor('none').catch((error: Error) => error.message)
+  return { omitted, stranger, lengths: whole.map(({ result }) => String(result).length) }
+}
 
 /** Loaded by threads of their own, see isolate.test.ts. */
 export default defineHandlers({
@@ -27,6 +34,9 @@ export default defineHandlers({
     isolate: true,
     run: (_task, { predecessors }) => predecessors.map(({ type, status, result }) => ({ type, status, result })),
   },
+  large: { run: () => 'x'.repeat(600_000) },
+  lengths: { isolate: true, run: lengths },
+  lengths_here: { run: lengths },
   leave: { isolate: true, run: () => process.exit(7) },
   stray: {
     isolate: true,

@@ -276,6 +276,15 @@ describe('isolate', () => {
     expect((await ended(await submit('join'))).result).toEqual([])
   })
 
+  it.each(['lengths', 'lengths_here'])('reads large results of predecessors when asked for: %s', async (type) => {
+    await start()
+    const after = [await submit('large'), await submit('large'), await submit('join')]
+    const { result } = await ended(await submit(type, { after }))
+    const lengths = [600_000, 600_000, 0, 600_000, 600_000, 0]
+    const stranger = expect.stringContaining('has not waited for "none"')
+    expect(result).toEqual({ omitted: 1, stranger, lengths })
+  })
+
   it('terminates one that blocks its thread, on cancel and on its time-out, while others go on', async () => {
     await start()
     const [canceled, late] = [await submit('block'), await submit('block', { processTimeoutMs: 50 })]

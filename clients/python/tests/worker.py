@@ -82,9 +82,13 @@ def join(attempt: Attempt) -> object:
     return [[one.id, one.type, one.status, one.result, one.error] for one in attempt.predecessors]
 
 
+def lengths(attempt: Attempt) -> object:
+    return [len(one.result["payload"]) for one in attempt.predecessors]
+
+
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
-    | {"later": later, "big": big, "loud": loud, "wordless": wordless, "unruly": unruly},
+    | {"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

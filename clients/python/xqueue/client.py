@@ -64,7 +64,7 @@ class Client:
 
     def purge(self, task_id: str) -> None:
         """Erases a finished task: payload, result, error, tags, idempotency key, and what events hold of it."""
-        self.call("DELETE", f"{_path_of(task_id)}?purge=true", repeatable=False)
+        self.call("POST", f"{_path_of(task_id)}/purge", repeatable=False)
 
     def wait(self, task_id: str, timeout: float | None = None) -> Task:
         """Waits for the end of a task, whatever that is: look at its `status`. Raises TimeoutError."""

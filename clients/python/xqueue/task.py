@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import Any, Union
@@ -103,20 +103,46 @@ class Task:
         return cls(**known)
 
 
-@dataclass(frozen=True)
 class Predecessor:
-    """A task that another one has waited for, as it ended."""
+    """
+    A task that another one has waited for, as it ended. Where all results together have more than 1 MiB, some come
+    without: these are read from the server when `result` or `error` is first asked for, which needs the lease.
+    """
 
-    id: str
-    type: str
-    status: str | None
-    """None: it is not known any more."""
-    result: Json
-    error: str | None
+    def __init__(
+        self, answer: Mapping[str, Json], read: Callable[[str], Mapping[str, Json]] | None = None
+    ) -> None:
+        self._answer = answer
+        self._read = read
 
-    @classmethod
-    def from_json(cls, answer: Mapping[str, Json]) -> Predecessor:
-        return cls(**{field.name: answer.get(field.name) for field in fields(cls)})
+    @property
+    def id(self) -> str:
+        return self._answer["id"]
+
+    @property
+    def type(self) -> str:
+        return self._answer["type"]
+
+    @property
+    def status(self) -> str | None:
+        """None: it is not known any more."""
+        return self._answer["status"]
+
+    @property
+    def result(self) -> Json:
+        return self._whole().get("result")
+
+    @property
+    def error(self) -> str | None:
+        return self._whole().get("error")
+
+    def _whole(self) -> Mapping[str, Json]:
+        if self._answer.get("omitted") and self._read:
+            self._answer = self._read(self.id)
+        return self._answer
+
+    def __repr__(self) -> str:
+        return f"Predecessor(id={self.id!r}, type={self.type!r}, status={self.status!r})"
 
 
 def _time(text: str | None) -> datetime | None:

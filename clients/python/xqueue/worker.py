@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import partial
 from random import random
 from typing import Any, Callable
 from urllib.parse import quote
@@ -143,7 +144,8 @@ class Worker:
             shortest, longest = HEARTBEAT_SECONDS
             heartbeat_seconds = min(max(left / 3, shortest), longest)
             # A server from before there was such a thing tells of none.
-            predecessors = [Predecessor.from_json(one) for one in item.get("predecessors", [])]
+            read = partial(self._predecessor, item["lease"])
+            predecessors = [Predecessor(one, read) for one in item.get("predecessors", [])]
             attempts.append(Attempt(Task.from_json(item["task"]), item["lease"], heartbeat_seconds, predecessors))
         with self._changed:
             self._running.update(attempts)
@@ -237,6 +239,9 @@ class Worker:
     def _call(self, attempt: Attempt, verb: str, body: Json, *, patience: float = 0.0) -> Json:
         path = f"/leases/{quote(attempt.lease, safe='')}/{verb}"
         return self._client.call("POST", path, body, patience=patience, timeout=HEARTBEAT_SECONDS[1]).body
+
+    def _predecessor(self, lease: str, task_id: str) -> Json:
+        return self._client.call("GET", f"/leases/{quote(lease, safe='')}/predecessors/{quote(task_id, safe='')}").body
 
     def _wait_for_room(self) -> int:
         """How many tasks more it can run; 0 when it is to stop."""

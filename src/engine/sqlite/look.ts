@@ -1,4 +1,4 @@
-import { XQueueError } from '../../task/errors.ts'
+import { leaseLost, XQueueError } from '../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../task/flow.ts'
 import { noCounts } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
@@ -15,7 +15,6 @@ import {
   type WorkerInfo,
 } from '../engine.ts'
 import { explain } from '../explanation.ts'
-import { leaseLost } from '../refusals.ts'
 import type { Flows } from './flows.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'

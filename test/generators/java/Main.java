@@ -22,7 +22,8 @@ public class Main {
         check(tasks.getTask(task.getId()).getPayload().equals(Map.of("n", 1)));
         check(tasks.listTasks(Status.PENDING, "remote", null, null, null, null, null, null).getTasks().stream()
             .anyMatch(listed -> listed.getId().equals(task.getId())));
-        check(tasks.cancelTask(task.getId(), null).getStatus() == Status.CANCELED);
+        check(tasks.cancelTask(task.getId()).getStatus() == Status.CANCELED);
+        tasks.purgeTask(task.getId());
         SetLimitRequest limit = new SetLimitRequest().taskType("remote");
         check(types.setLimit(limit.maxConcurrency(2)).getMaxConcurrency() == 2);
         check(types.getLimit("remote").getMaxConcurrency() == 2);

@@ -16,6 +16,8 @@ const { data: list } = await client.GET('/api/v1/tasks', { params: { query: { ty
 assert(list?.tasks.some(({ id }) => id === task.id))
 const { data: canceled } = await client.DELETE('/api/v1/tasks/{id}', { params: { path } })
 assert.equal(canceled?.status, 'canceled')
+const { response } = await client.POST('/api/v1/tasks/{id}/purge', { params: { path } })
+assert.equal(response.status, 204)
 for (const max_concurrency of [2, null]) {
   await client.POST('/api/v1/concurrency', { body: { task_type: 'remote', max_concurrency } })
   const { data: limit } = await client.GET('/api/v1/concurrency/{type}', { params: { path: { type: 'remote' } } })

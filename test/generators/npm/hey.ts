@@ -1,7 +1,7 @@
 /** The client that @hey-api/openapi-ts makes. */
 import assert from 'node:assert/strict'
 import { client } from './hey/client.gen'
-import { cancelTask, getLimit, getTask, listTasks, setLimit, submitTask } from './hey/sdk.gen'
+import { cancelTask, getLimit, getTask, listTasks, purgeTask, setLimit, submitTask } from './hey/sdk.gen'
 
 const [baseUrl, key] = process.argv.slice(2) as [string, string]
 client.setConfig({ baseUrl, auth: key })
@@ -13,7 +13,8 @@ assert.deepEqual(got.payload, { n: 1 })
 const { data: list } = await listTasks({ query: { type: 'remote', status: 'pending' }, throwOnError: true })
 assert(list.tasks.some(({ id }) => id === task.id))
 const { data: canceled } = await cancelTask({ path: { id: task.id }, throwOnError: true })
-assert(canceled && canceled.status === 'canceled')
+assert.equal(canceled.status, 'canceled')
+await purgeTask({ path: { id: task.id }, throwOnError: true })
 for (const max_concurrency of [2, null]) {
   await setLimit({ body: { task_type: 'remote', max_concurrency }, throwOnError: true })
   const { data: limit } = await getLimit({ path: { type: 'remote' }, throwOnError: true })

@@ -3,7 +3,7 @@
 import sys
 
 from x_queue_client import AuthenticatedClient
-from x_queue_client.api.tasks import cancel_task, get_task, list_tasks, submit_task
+from x_queue_client.api.tasks import cancel_task, get_task, list_tasks, purge_task, submit_task
 from x_queue_client.api.types import get_limit, set_limit
 from x_queue_client.models import Problem, SetLimitRequest, Status, TaskInput
 
@@ -13,6 +13,7 @@ with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2]) as client:
     listed = list_tasks.sync(client=client, type_="remote", status=Status.PENDING)
     assert task.id in [each.id for each in listed.tasks]
     assert cancel_task.sync(task.id, client=client).status == Status.CANCELED
+    assert purge_task.sync_detailed(task.id, client=client).status_code == 204
     for limit in (2, None):
         body = SetLimitRequest(task_type="remote", max_concurrency=limit)
         assert set_limit.sync(client=client, body=body).max_concurrency == limit

@@ -11,6 +11,7 @@ with api.ApiClient(configuration) as client:
     assert tasks.get_task(task.id).payload == {"n": 1}
     assert task.id in [listed.id for listed in tasks.list_tasks(type="remote", status=api.Status.PENDING).tasks]
     assert tasks.cancel_task(task.id).status == api.Status.CANCELED
+    tasks.purge_task(task.id)
     assert types.set_limit(api.SetLimitRequest(task_type="remote", max_concurrency=2)).max_concurrency == 2
     assert types.get_limit("remote").max_concurrency == 2
     assert types.set_limit(api.SetLimitRequest(task_type="remote", max_concurrency=None)).max_concurrency is None

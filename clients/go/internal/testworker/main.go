@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log"
 	"math"
@@ -122,9 +123,13 @@ func strange(context.Context, *xqueue.Attempt) (any, error) {
 	return make(chan int), nil
 }
 
-func join(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+func join(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	rows := [][]any{}
-	for _, one := range attempt.Predecessors {
+	for _, handed := range attempt.Predecessors {
+		one, err := attempt.Predecessor(ctx, handed.ID)
+		if err != nil {
+			return nil, err
+		}
 		var failure any
 		if one.Error != "" {
 			failure = one.Error
@@ -132,6 +137,22 @@ func join(_ context.Context, attempt *xqueue.Attempt) (any, error) {
 		rows = append(rows, []any{one.ID, one.Type, one.Status, one.Result, failure})
 	}
 	return rows, nil
+}
+
+func lengths(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
+	lengths := []int{}
+	for _, handed := range attempt.Predecessors {
+		one, err := attempt.Predecessor(ctx, handed.ID)
+		if err != nil {
+			return nil, err
+		}
+		var result struct{ Payload string }
+		if err := json.Unmarshal(one.Result, &result); err != nil {
+			return nil, err
+		}
+		lengths = append(lengths, len(result.Payload))
+	}
+	return lengths, nil
 }
 
 func main() {
@@ -148,7 +169,7 @@ func main() {
 		Client: client,
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
-			"later": later, "big": big, "loud": loud, "wordless": wordless, "unruly": unruly,
+			"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),

@@ -35,6 +35,8 @@ func main() {
 	canceled, _, err := api.TasksAPI.CancelTask(ctx, task.GetId()).Execute()
 	must(err)
 	check(canceled.Status == client.CANCELED)
+	_, err = api.TasksAPI.PurgeTask(ctx, task.GetId()).Execute()
+	must(err)
 
 	request := client.NewSetLimitRequest("remote")
 	request.SetMaxConcurrency(2)

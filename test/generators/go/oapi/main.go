@@ -38,9 +38,12 @@ func main() {
 		found = found || listed.Id == id
 	}
 	check(found)
-	canceled, err := api.CancelTaskWithResponse(ctx, id, nil)
+	canceled, err := api.CancelTaskWithResponse(ctx, id)
 	must(err)
 	check(canceled.JSON200.Status == client.StatusCanceled)
+	purged, err := api.PurgeTaskWithResponse(ctx, id)
+	must(err)
+	check(purged.StatusCode() == 204)
 
 	two := client.SetLimitRequest{TaskType: "remote", MaxConcurrency: nullable.NewNullableWithValue(2)}
 	limit, err := api.SetLimitWithResponse(ctx, two)

@@ -47,6 +47,10 @@ func main() {
 	canceled, err := api.CancelTask(ctx, client.CancelTaskParams{ID: id})
 	must(err)
 	check(canceled.(*client.CancelTaskOK).Status == client.StatusCanceled)
+	purged, err := api.PurgeTask(ctx, client.PurgeTaskParams{ID: id})
+	must(err)
+	_, isPurged := purged.(*client.PurgeTaskNoContent)
+	check(isPurged)
 
 	request := client.SetLimitRequest{TaskType: "remote", MaxConcurrency: client.NewOptNilInt(2)}
 	limit, err := api.SetLimit(ctx, &request)
