@@ -165,13 +165,15 @@ function writeAudits(server: FastifyInstance, audit: AuditLog): void {
     done()
   })
   server.addHook('onSend', (request, reply, _payload, done) => {
-    const { method, principal, routeOptions } = request
+    const { method, principal } = request
     const { statusCode: status } = reply
     const isRead = method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
     // With an error of the server's own nobody knows whether the change was made.
-    const isChange = !isRead && !routeOptions.config.quiet && (status < 400 || status >= 500)
+    const isChange = !isRead && (status < 400 || status >= 500)
     if (!isChange || principal === null) return done()
-    audit.changed(principal, auditedOf(request, reply, status))
+    const { routeOptions } = request // Made anew at each look.
+    if (routeOptions.config.quiet) return done()
+    audit.changed(principal, auditedOf(request, reply, status, routeOptions.url))
     whenWritten(done) // The log is written at the end of this turn: the line is there before the answer.
   })
 }
@@ -179,25 +181,37 @@ function writeAudits(server: FastifyInstance, audit: AuditLog): void {
 /** Calls back at the end of the turn of the event loop, one timer for all. */
 function afterThisTurn(): (call: () => void) => void {
   let waiting: (() => void)[] = []
+  const later = (call: () => void) => {
+    if (waiting.push(call) === 1) setImmediate(callAll)
+  }
   const callAll = () => {
     const due = waiting
     waiting = []
-    for (const call of due) call()
+    let called = 0
+    try {
+      while (called < due.length) due[called++]!()
+    } finally {
+      // One that throws keeps no other answer back.
+      for (const call of due.slice(called)) later(call)
+    }
   }
-  return (call) => {
-    if (waiting.push(call) === 1) setImmediate(callAll)
-  }
+  return later
 }
 
 function hasTokenInUrl({ query }: FastifyRequest): boolean {
   return (query as { access_token?: unknown } | undefined)?.access_token !== undefined
 }
 
-function auditedOf(request: FastifyRequest, reply: FastifyReply, status: number): Audited {
-  const { method, routeOptions, ip, params, body, audited } = request
+function auditedOf(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  status: number,
+  url = request.routeOptions.url,
+): Audited {
+  const { method, ip, params, body, audited } = request
   const { id, type, batch, lease } = (params ?? NOTHING) as Partial<Record<string, string>>
   const target = id ?? type ?? batch ?? (lease ? taskOfLease(lease) : null) ?? madeBy(reply) ?? typeIn(body)
-  return { action: `${method} ${routeOptions.url}`, target, status, ip, details: audited }
+  return { action: `${method} ${url}`, target, status, ip, details: audited }
 }
 
 const NOTHING = {}

@@ -9,7 +9,7 @@ import { answerProblems, sendProblem, toXQueueError } from './problems.ts'
 import type { ServerOptions } from './route.ts'
 import { CURSOR_FORMAT } from './schemas.ts'
 
-const AJV_OPTIONS = {
+export const AJV_OPTIONS = {
   removeAdditional: false,
   coerceTypes: false,
   allErrors: true,
