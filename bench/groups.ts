@@ -2,16 +2,29 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import { startKafka } from '../test/services/kafka.ts'
-import { run } from './library.ts'
+import { runWithCpu } from './library.ts'
 import { type Row, ratioRow } from './report.ts'
 
-const MEASURES = ['batch submit of 1000', 'processing, concurrency 10', 'processing, concurrency 100']
+/** What is measured, and how many tasks it submits. */
+const MEASURES = [
+  ['batch submit of 1000', 51_000],
+  ['processing, concurrency 10', 20_000],
+  ['processing, concurrency 100', 50_000],
+] as const
 
-/** Tasks that are each in a group of their own, beside tasks without groups, on each store. */
-export async function groups(redisPort: number, rounds: number): Promise<Row[]> {
+/**
+ * Tasks that are each in a group of their own, beside tasks without groups, on each store: the rate, and the CPU time of
+ * the process and of Redis for each task. On a machine that others use, the CPU time is the figure to compare.
+ */
+export async function groups(redisPort: number, rounds: number, only: readonly string[] = []): Promise<Row[]> {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-groups-'))
-  const kafka = await startKafka({ more: ['num.io.threads=8', 'broker.session.timeout.ms=18000'] })
+  const isAsked = (store: string) => only.length === 0 || only.includes(store)
+  const kafka = isAsked('Kafka')
+    ? await startKafka({ more: ['num.io.threads=8', 'broker.session.timeout.ms=18000'] })
+    : null
+  const redis = new Redis(redisPort)
   const prefix = () => `b${randomUUID().slice(0, 8)}`
   const stores: [name: string, contender: string, place: () => string][] = [
     ['SQLite', 'xqueue', () => join(folder, `${randomUUID()}.db`)],
@@ -21,25 +34,49 @@ export async function groups(redisPort: number, rounds: number): Promise<Row[]> 
       'xqueue-kafka',
       () => {
         const own = prefix()
-        return `kafka://${kafka.address}?prefix=${own}&state=redis://127.0.0.1:${redisPort}?prefix=${own}`
+        return `kafka://${kafka!.address}?prefix=${own}&state=redis://127.0.0.1:${redisPort}?prefix=${own}`
       },
     ],
   ]
   const rows: Row[] = []
   try {
-    for (const [name, contender, place] of stores) {
-      for (const measure of MEASURES) {
-        const [grouped, plain]: [number[], number[]] = [[], []]
+    for (const [name, contender, place] of stores.filter(([store]) => isAsked(store))) {
+      for (const [measure, tasks] of MEASURES) {
+        const [grouped, plain]: [Round[], Round[]] = [[], []]
         for (let round = 0; round < rounds; round++) {
-          grouped.push(run(contender, `${place()} groups`, measure))
-          plain.push(run(contender, place(), measure))
+          grouped.push(await measured(redis, contender, `${place()} groups`, measure, tasks))
+          plain.push(await measured(redis, contender, place(), measure, tasks))
         }
-        rows.push(ratioRow(`${name}: ${measure}, each task in its own group`, 'tasks/s', grouped, 'no groups', plain))
+        const what = `${name}: ${measure}, each task in its own group`
+        const row = (label: string, unit: string, figureOf: (round: Round) => number) =>
+          ratioRow(label, unit, grouped.map(figureOf), 'no groups', plain.map(figureOf))
+        rows.push(row(what, 'tasks/s', ({ figure }) => figure))
+        rows.push(row(`${what}: CPU per task`, 'µs', ({ cpuUs }) => cpuUs))
       }
     }
   } finally {
-    await kafka.stop()
+    redis.disconnect()
+    await kafka?.stop()
     rmSync(folder, { recursive: true })
   }
   return rows
+}
+
+interface Round {
+  figure: number
+  cpuUs: number
+}
+
+/** A figure, and the CPU time of the process and of Redis for each task. */
+async function measured(redis: Redis, contender: string, place: string, measure: string, tasks: number) {
+  await redis.flushall()
+  const before = await cpuOf(redis)
+  const { figure, cpuUs } = runWithCpu(contender, place, measure)
+  return { figure, cpuUs: (cpuUs + (await cpuOf(redis)) - before) / tasks }
+}
+
+async function cpuOf(redis: Redis): Promise<number> {
+  const info = await redis.info('cpu')
+  const seconds = (name: string) => Number(new RegExp(`^${name}:(\\S+)`, 'm').exec(info)![1])
+  return (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1e6
 }

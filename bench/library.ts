@@ -32,9 +32,14 @@ export async function library(redisPort: number, rounds: number): Promise<Row[]>
 
 /** One figure, taken in a process of its own. */
 export function run(contender: string, where: string, measure: string): number {
+  return runWithCpu(contender, where, measure).figure
+}
+
+/** The same, with the CPU time of that process (µs), its start and the submission included. */
+export function runWithCpu(contender: string, where: string, measure: string): { figure: number; cpuUs: number } {
   const args = [join(import.meta.dirname, 'measure.ts'), contender, where, measure]
   const output = execFileSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
-  return (JSON.parse(output.trim().split('\n').at(-1)!) as { figure: number }).figure
+  return JSON.parse(output.trim().split('\n').at(-1)!) as { figure: number; cpuUs: number }
 }
 
 async function bytesPerWaitingTask(redis: Redis, redisPort: number): Promise<Row> {

@@ -19,6 +19,7 @@ const { values, positionals } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '5' },
+    stores: { type: 'string' },
     out: { type: 'string', default: join(import.meta.dirname, 'results/latest.json') },
   },
 })
@@ -36,7 +37,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),
   redis: () => redisBesidePeers(redis.port, rounds, seconds * 2),
   kafka: () => kafkaBesideOthers(redis.port, Math.min(rounds, 3), seconds * 2),
-  groups: () => groups(redis.port, rounds),
+  groups: () => groups(redis.port, rounds, values.stores?.split(',')),
   tracing: () => tracing(rounds),
   'redis-variants': () => redisVariants(redis.port, rounds),
   'redis-backlog': () => redisBacklog(Math.min(rounds, 3), [10_000, 1_000_000]),

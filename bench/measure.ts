@@ -73,6 +73,7 @@ if (import.meta.main) {
   if (fill === 'fill') await (contender.fill ?? submit)(contender, Number(count), kind)
   else figure = await { ...MEASURES, ...FAILING, ...ON_TOP }[measure!]!(contender)
   await contender.close()
-  console.log(JSON.stringify({ figure }))
+  const { user, system } = globalThis.process.cpuUsage()
+  console.log(JSON.stringify({ figure, cpuUs: user + system }))
   globalThis.process.exit(0)
 }

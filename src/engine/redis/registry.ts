@@ -265,18 +265,24 @@ export class Registry {
       byPartition.set(partition, [...(byPartition.get(partition) ?? []), name])
     }
     const ask = async (partition: number): Promise<About> => {
-      const who = await this.#who(partition, names && (byPartition.get(partition) ?? []))
-      const about: About = { partition, types: [], workers: [], lanes: [], rates: who.rates }
-      const running = who.groupsRunning
-      for (let from = 0; from < who.types.length; from += TYPES_AT_ONCE) {
-        const asked = who.types.slice(from, from + TYPES_AT_ONCE)
-        const args = [asked.length, ...asked, withHolders ? '1' : '']
-        const [time, types, held, streams] = await this.#store.run<AboutAnswer>('about', partition, args)
-        this.#store.sawTime(time)
-        about.types.push(...types)
-        for (const [worker, tasks] of pairs(held)) running.set(worker, (running.get(worker) ?? 0) + tasks)
-        for (const [name, length] of pairs(streams)) about.lanes.push({ name, length })
+      const asked = names && (byPartition.get(partition) ?? [])
+      const asking = this.#who(partition, asked)
+      const about: About = { partition, types: [], workers: [], lanes: [], rates: new Map() }
+      const running = new Map<string, number>()
+      const tell = async (types: readonly string[]) => {
+        for (let from = 0; from < types.length; from += TYPES_AT_ONCE) {
+          const some = types.slice(from, from + TYPES_AT_ONCE)
+          const args = [some.length, ...some, withHolders ? '1' : '']
+          const [time, answers, held, streams] = await this.#store.run<AboutAnswer>('about', partition, args)
+          this.#store.sawTime(time)
+          about.types.push(...answers)
+          for (const [worker, tasks] of pairs(held)) running.set(worker, (running.get(worker) ?? 0) + tasks)
+          for (const [name, length] of pairs(streams)) about.lanes.push({ name, length })
+        }
       }
+      const [who] = await Promise.all([asking, tell(asked ?? (await asking).types)])
+      about.rates = who.rates
+      for (const [worker, tasks] of who.groupsRunning) running.set(worker, (running.get(worker) ?? 0) + tasks)
       about.workers = readWorkers(who.workers, who.worked, running)
       return about
     }

@@ -112,9 +112,9 @@ export class Ring {
       last.delete(place)
       last.set(place, task)
     }
-    for (const { type, priority, group } of last.values()) {
-      this.#store.run('ringServed', type, priority, group ?? '', limitOf(type))
-    }
+    if (last.size === 0) return
+    const served = [...last.values()].map(({ type, priority, group }) => [type, priority, group ?? '', limitOf(type)])
+    this.#store.run('ringServed', JSON.stringify(served))
   }
 
   /** Removes up to `max` groups that have nothing ready; returns how many. */
@@ -154,15 +154,22 @@ export class Ring {
   #groups(type: string, priority: number, want: number, limit: number | null, permits: Map<string, number>): Place[] {
     for (;;) {
       // Those that this plan has filled already still stand among them.
-      const rows = this.#store.all('ringNext', type, priority, want + permits.size)
+      const rows = this.#store.all('ringNext', Number(limit !== null), type, priority, want + permits.size)
       if (rows.filter((row) => this.#setRight(type, priority, row, limit)).length > 0) continue
       return rows.map((row) => {
         const group = row.task_group as string
-        let after: Row = { run_at: -1, seq: 0 }
+        const first: Row = { seq: row.first_seq!, priority, run_at: row.first_run_at! }
+        let after: Row | null = null
         const take = (count: number) => {
           const free = limit === null ? count : (permits.get(group) ?? limit - (row.in_flight as number))
           const most = Math.min(count, free)
-          const heads = this.#store.all('headsInGroup', type, priority, group, after.run_at!, after.seq!, most)
+          // The first one is known; most groups have one each at a claim.
+          const heads = after === null && most > 0 ? [first] : []
+          const last = heads[0] ?? after
+          if (last && most > heads.length) {
+            const more = most - heads.length
+            heads.push(...this.#store.all('headsInGroup', type, priority, group, last.run_at!, last.seq!, more))
+          }
           after = heads.at(-1) ?? after
           if (limit !== null) permits.set(group, free - heads.length)
           return heads

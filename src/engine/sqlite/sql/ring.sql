@@ -11,16 +11,17 @@ SELECT 1 FROM ring WHERE state = 'ready' AND type = ? LIMIT 1;
 SELECT max(priority) AS priority FROM ring WHERE state = 'ready' AND type = ? AND priority < ?;
 
 -- name: ringNext
--- The groups whose turn is next, each with its first ready task and its tasks in flight.
+-- ?1 whether groups have a limit, ?2 type, ?3 priority, ?4 how many: the groups whose turn is next, each with its
+-- first ready task and, if there is a limit, its tasks in flight.
 SELECT task_group, served, since, since_seq,
   (SELECT t.seq FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
     AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_seq,
   (SELECT t.run_at FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
     AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_run_at,
-  (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.task_group <> '' AND t.type = r.type
-    AND t.task_group = r.task_group) AS in_flight
-FROM ring r WHERE state = 'ready' AND type = ? AND priority = ?
-ORDER BY served, since, since_seq LIMIT 0 + ?;
+  CASE WHEN ?1 THEN (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.task_group <> ''
+    AND t.type = r.type AND t.task_group = r.task_group) END AS in_flight
+FROM ring r WHERE state = 'ready' AND type = ?2 AND priority = ?3
+ORDER BY served, since, since_seq LIMIT 0 + ?4;
 
 -- name: ringPlace
 SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND task_group = ?;
@@ -48,15 +49,21 @@ ON CONFLICT DO UPDATE SET state = 'ready', since = min(since, excluded.since),
 WHERE state <> 'ready' OR (excluded.since, excluded.since_seq) < (since, since_seq);
 
 -- name: ringServed
--- ?1 type, ?2 priority, ?3 group, ?4 limit of a group: it goes to the end, and aside if it has nothing more to serve.
+-- ?1 a JSON list of [type, priority, group, limit of a group], in order: each goes to the end, and aside if it has
+-- nothing more to serve.
 INSERT INTO ring (type, priority, task_group, served, state)
-VALUES (?1, ?2, ?3, (SELECT ifnull(max(served), 0) + 1 FROM ring), CASE
-  WHEN ?3 = '' THEN 'alone'
-  WHEN NOT EXISTS (SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ?1
-    AND task_group = '' || ?3 AND priority = ?2) THEN 'empty'
-  WHEN ?4 <= (SELECT count(*) FROM tasks WHERE status = 'processing' AND task_group <> '' AND type = ?1
-    AND task_group = '' || ?3) THEN 'full'
-  ELSE 'ready' END)
+SELECT type, priority, task_group, (SELECT ifnull(max(served), 0) FROM ring) + place, CASE
+  WHEN task_group = '' THEN 'alone'
+  WHEN NOT EXISTS (SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = s.type
+    AND t.task_group = s.task_group AND t.priority = s.priority) THEN 'empty'
+  WHEN most IS NOT NULL AND most <= (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.task_group <> ''
+    AND t.type = s.type AND t.task_group = s.task_group) THEN 'full'
+  ELSE 'ready' END
+FROM (
+  SELECT key + 1 AS place, value ->> 0 AS type, value ->> 1 AS priority, value ->> 2 AS task_group, value ->> 3 AS most
+  FROM json_each(?1)
+) s
+WHERE true
 ON CONFLICT DO UPDATE SET served = excluded.served, state = excluded.state;
 
 -- name: ringAside
