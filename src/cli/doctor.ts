@@ -18,7 +18,6 @@ interface Finding {
   detail: string
 }
 
-const NODE_MAJOR_MIN = 24
 const ANSWER_MS_MAX = 2_000
 const MQTT_PORTS: Readonly<Record<string, number>> = {
   'mqtt:': 1883,
@@ -46,9 +45,9 @@ export function doctorCommand(): Command {
 
 async function examine(flags: Record<string, string>): Promise<Finding[]> {
   const node = await find('node', async () => {
-    const major = Number(process.versions.node.split('.')[0])
-    if (major < NODE_MAJOR_MIN)
-      throw new Error(`XQueue needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.version}`)
+    const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+    if (major < 24 || (major === 24 && minor < 9))
+      throw new Error(`XQueue needs Node 24.9 or newer; this is ${process.version}`)
     return process.version
   })
   let loadedConfig: Config | undefined

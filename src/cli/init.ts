@@ -48,6 +48,6 @@ function manifest(target: string) {
     scripts: { start: 'exec xqueue serve --handlers handlers.ts', submit: 'node submit.ts' },
     dependencies: { xqueue: `^${version}` },
     devDependencies: { '@types/node': '^24.0.0' },
-    engines: { node: '>=24' },
+    engines: { node: '>=24.9' },
   }
 }

@@ -109,7 +109,7 @@ it('points at files that it publishes', () => {
     .map((target) => target.replace(/^\.\//, ''))
   expect(targets.length).toBeGreaterThan(4)
   expect(targets.filter((target) => !paths.includes(target))).toEqual([])
-  expect(manifest).toMatchObject({ type: 'module', license: 'MIT', engines: { node: '>=24' } })
+  expect(manifest).toMatchObject({ type: 'module', license: 'MIT', engines: { node: '>=24.9' } })
   expect(manifest.private).toBeUndefined()
   expect(readFileSync(join(root, manifest.bin.xqueue), 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/)
 })
@@ -183,8 +183,8 @@ it('writes over nothing', () => {
   expect(readdirSync(unpacked)).not.toContain('handlers.ts')
 })
 
-it('says what is wrong to who has an older Node', () => {
-  const old = "Object.defineProperty(process.versions, 'node', { value: '20.1.0' })"
+it.each(['20.1.0', '24.8.0'])('says what is wrong with Node %s', (version) => {
+  const old = `Object.defineProperty(process.versions, 'node', { value: '${version}' })`
   const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(old)}`
-  expect(() => attempt(['--version'], { NODE_OPTIONS })).toThrow(/install Node 24 or newer/)
+  expect(() => attempt(['--version'], { NODE_OPTIONS })).toThrow(/needs Node 24.9 or newer/)
 })
