@@ -60,6 +60,11 @@ export class AuditLog {
     if (!seen || seen.more === 0) this.#log.warn({ ...actorOf(by), ...callOf(audited), refused: true, why }, 'audit')
   }
 
+  /** Brings what was written to where the log goes, where the log is one that gathers lines. */
+  flush(): void {
+    this.#log.flush()
+  }
+
   /** Writes what is still to be told. */
   close(): void {
     this.#summarize()

@@ -42,6 +42,10 @@ function writtenPerTurn(fd: number) {
       isDue = true
       setImmediate(flush)
     },
+    flush(written?: () => void) {
+      writeOut()
+      written?.()
+    },
     flushSync: flush,
   }
 }

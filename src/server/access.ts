@@ -152,7 +152,7 @@ async function callerOf(access: Access, { headers, query, routeOptions }: Fastif
  * and `onResponse` would never run for it.
  */
 function writeAudits(server: FastifyInstance, audit: AuditLog): void {
-  const whenWritten = afterThisTurn()
+  const whenWritten = withOthers(() => audit.flush())
   server.addHook('onError', (request, reply, error, done) => {
     const { status } = toXQueueError(error)
     const { authorization, cookie } = request.headers
@@ -174,25 +174,32 @@ function writeAudits(server: FastifyInstance, audit: AuditLog): void {
     const { routeOptions } = request // Made anew at each look.
     if (routeOptions.config.quiet) return done()
     audit.changed(principal, auditedOf(request, reply, status, routeOptions.url))
-    whenWritten(done) // The log is written at the end of this turn: the line is there before the answer.
+    whenWritten(done) // The line is there before the answer.
   })
 }
 
-/** Calls back at the end of the turn of the event loop, one timer for all. */
-function afterThisTurn(): (call: () => void) => void {
+/**
+ * Calls back after `before`, once for all that are answered together: the store answers many calls at once, and a tick
+ * comes when what these have set off is done.
+ */
+function withOthers(before: () => void): (call: () => void) => void {
   let waiting: (() => void)[] = []
   const later = (call: () => void) => {
-    if (waiting.push(call) === 1) setImmediate(callAll)
+    if (waiting.push(call) === 1) process.nextTick(callAll)
   }
   const callAll = () => {
     const due = waiting
     waiting = []
     let called = 0
     try {
-      while (called < due.length) due[called++]!()
+      before()
     } finally {
-      // One that throws keeps no other answer back.
-      for (const call of due.slice(called)) later(call)
+      try {
+        while (called < due.length) due[called++]!()
+      } finally {
+        // One that throws keeps no other answer back.
+        for (const call of due.slice(called)) later(call)
+      }
     }
   }
   return later
