@@ -39,47 +39,242 @@ interface Page {
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
 /** /api/v1/tasks: submit, look, cancel, retry. */
-export function taskRoutes({ engine, types, limits, basePath, countSubmissions }: ServerContext): Route[] {
-  const submit = async ({ headers }: FastifyRequest, specs: TaskSpec[]) => {
-    const submitted = await sending(headers as TraceContext, specs, (traced) => engine.submit(traced))
-    const known = submitted.filter(({ existing }) => existing).length
-    countSubmissions('accepted', submitted.length - known)
-    countSubmissions('existing', known)
-    return submitted
-  }
+export function taskRoutes(context: ServerContext): Route[] {
+  return [
+    submitTask(context),
+    submitTasks(context),
+    listTasks(context),
+    getTask(context),
+    explainTask(context),
+    cancelTask(context),
+    purgeTask(context),
+    retryTask(context),
+    cancelTasks(context),
+    retryTasks(context),
+  ]
+}
 
-  const submitOne = async (request: FastifyRequest, reply: FastifyReply) => {
-    const input = withHeaderKey(request.body as TaskInput, request.headers['idempotency-key'])
-    const errors: FieldError[] = []
-    const spec = await specOf(input, await types.of(input.type), '', errors)
-    throwErrors(errors)
-    const [submitted] = await submit(request, [spec]).catch((error: unknown) => {
-      throw withoutIndex(error)
-    })
-    const { task, existing } = submitted!
-    reply.header('Location', `${basePath}/api/v1/tasks/${task.id}`)
-    reply.status(existing ? 200 : 201)
-    // Not the reply: the promise of a handler would wait for its end, with listeners for each call.
-    return taskJson(task)
+function submitTask(context: ServerContext): Route {
+  const { types, limits, basePath } = context
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks',
+    scope: 'submit',
+    summary: 'Submit a task',
+    body: TaskInputSchema,
+    bodyLimit: limits.taskBytesMax,
+    before: (request) => refuseTaskLimits(request.body),
+    answers: ANSWERS.submitted,
+    refusals: SUBMISSION_REFUSALS,
+    handler: async (request, reply) => {
+      const input = withHeaderKey(request.body as TaskInput, request.headers['idempotency-key'])
+      const errors: FieldError[] = []
+      const spec = await specOf(input, await types.of(input.type), '', errors)
+      throwErrors(errors)
+      const [submitted] = await submit(context, request, [spec]).catch((error: unknown) => {
+        throw withoutIndex(error)
+      })
+      const { task, existing } = submitted!
+      reply.header('Location', `${basePath}/api/v1/tasks/${task.id}`)
+      reply.status(existing ? 200 : 201)
+      // Not the reply: the promise of a handler would wait for its end, with listeners for each call.
+      return taskJson(task)
+    },
   }
+}
 
-  const submitBatch = async (request: FastifyRequest, reply: FastifyReply) => {
-    const { tasks } = request.body as { tasks: TaskInput[] }
-    const errors: FieldError[] = []
-    const specs = []
-    for (const [index, input] of tasks.entries()) {
-      specs.push(await specOf(input, await types.of(input.type), `tasks[${index}].`, errors, index))
-      // A large batch lets other calls by.
-      if (index % CHECKED_AT_ONCE === CHECKED_AT_ONCE - 1) await immediate()
-    }
-    throwErrors(errors)
-    const submitted = await submit(request, specs)
-    const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
-    reply.status(201)
-    return { tasks: answers, count: answers.length }
+function submitTasks(context: ServerContext): Route {
+  const { types, limits } = context
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks/batch',
+    scope: 'submit',
+    summary: 'Submit many tasks: accepts all or none',
+    body: Type.Object(
+      { tasks: Type.Array(TaskInputSchema, { minItems: 1, maxItems: TASK_LIMITS.batchTasksMax }) },
+      { additionalProperties: false },
+    ),
+    bodyLimit: limits.batchBytesMax,
+    before: (request) => {
+      const { tasks } = (request.body ?? {}) as { tasks?: unknown }
+      if (!Array.isArray(tasks)) return
+      for (const task of tasks) refuseTaskLimits(task)
+      refuseManyEdges(tasks)
+    },
+    answers: ANSWERS.batch,
+    refusals: SUBMISSION_REFUSALS,
+    handler: async (request, reply) => {
+      const { tasks } = request.body as { tasks: TaskInput[] }
+      const errors: FieldError[] = []
+      const specs = []
+      for (const [index, input] of tasks.entries()) {
+        specs.push(await specOf(input, await types.of(input.type), `tasks[${index}].`, errors, index))
+        // A large batch lets other calls run in between.
+        if (index % CHECKED_AT_ONCE === CHECKED_AT_ONCE - 1) await immediate()
+      }
+      throwErrors(errors)
+      const submitted = await submit(context, request, specs)
+      const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
+      reply.status(201)
+      return { tasks: answers, count: answers.length }
+    },
   }
+}
 
-  const changeOne = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
+function listTasks({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/tasks',
+    scope: 'read',
+    summary: 'List tasks, newest first; pending tasks in the order of their starts',
+    querystring: ListSchema,
+    answers: ANSWERS.tasks,
+    refusals: ['invalid_cursor'],
+    handler: async (request) => {
+      const { limit = 50, offset = 0, cursor: from, ...filter } = request.query as Filter & Page
+      if (offset > 0 && from !== undefined) throw invalidField('offset', 'cannot be given together with cursor')
+      const query = filterOf(filter)
+      const cursor = from ?? (await cursorBehind(engine, query, offset))
+      if (cursor === null) return { tasks: [], count: 0, next_cursor: null }
+      const { tasks, nextCursor } = await engine.list({ ...query, limit, ...(cursor === '' ? {} : { cursor }) })
+      return { tasks: tasks.map(taskJson), count: tasks.length, next_cursor: nextCursor }
+    },
+  }
+}
+
+function getTask({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/tasks/:id',
+    scope: 'read',
+    summary: 'Get a task',
+    params: IdParams,
+    answers: ANSWERS.task,
+    refusals: ['not_found'],
+    handler: async (request) => {
+      const { id } = (request as Request).params
+      const [task] = await engine.get([id])
+      if (!task) throw noTask(id)
+      return taskJson(task)
+    },
+  }
+}
+
+function explainTask({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/tasks/:id/explain',
+    scope: 'read',
+    summary: 'Explain why a task is not running',
+    params: IdParams,
+    answers: ANSWERS.explanation,
+    refusals: ['not_found'],
+    handler: async (request) => {
+      const { id } = (request as Request).params
+      const explanation = await engine.explain(id)
+      if (!explanation) throw noTask(id)
+      const { reason, task, holders, maxConcurrency, ahead, waitsFor, until } = explanation
+      return {
+        id,
+        type: task.type,
+        group: task.group,
+        status: task.status,
+        reason,
+        max_concurrency: maxConcurrency,
+        holders: holders.map(holderJson),
+        ahead,
+        waits_for: waitsFor,
+        until: isoTime(until),
+      }
+    },
+  }
+}
+
+function cancelTask({ engine }: ServerContext): Route {
+  return {
+    method: 'DELETE',
+    url: '/api/v1/tasks/:id',
+    scope: 'submit',
+    summary: 'Cancel a task',
+    params: IdParams,
+    querystring: Type.Object({}, { additionalProperties: false }),
+    answers: ANSWERS.canceled,
+    refusals: ['not_found', 'task_finished'],
+    handler: changeOne(engine, 'cancel'),
+  }
+}
+
+function purgeTask({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks/:id/purge',
+    scope: 'submit',
+    summary: 'Erase a finished task with its payload, result, error and events',
+    params: IdParams,
+    answers: ANSWERS.purged,
+    refusals: ['not_found', 'task_not_finished'],
+    handler: async (request, reply) => {
+      const { id } = (request as Request).params
+      const { results } = await engine.erase([id])
+      const { outcome, task } = results[0]!
+      if (outcome === 'unknown') throw noTask(id)
+      if (outcome === 'refused') {
+        const state = `task ${id} is ${task?.status ?? 'not finished'} and cannot be purged`
+        throw new XQueueError('task_not_finished', `${state}: cancel it, wait for its end, then purge it`)
+      }
+      request.audited = { purged: true }
+      return reply.status(204).send()
+    },
+  }
+}
+
+function retryTask({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks/:id/retry',
+    scope: 'submit',
+    summary: 'Run a failed, canceled or timed-out task again',
+    params: IdParams,
+    answers: ANSWERS.task,
+    refusals: ['not_found', 'task_not_retryable'],
+    handler: changeOne(engine, 'retry'),
+  }
+}
+
+function cancelTasks({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks/cancel',
+    scope: 'admin',
+    summary: 'Cancel all matching tasks',
+    body: BulkSchema,
+    answers: ANSWERS.bulk,
+    handler: changeMany(engine, 'cancel'),
+  }
+}
+
+function retryTasks({ engine }: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/tasks/retry',
+    scope: 'admin',
+    summary: 'Retry all matching tasks',
+    body: BulkSchema,
+    answers: ANSWERS.bulk,
+    handler: changeMany(engine, 'retry'),
+  }
+}
+
+async function submit({ engine, countSubmissions }: ServerContext, { headers }: FastifyRequest, specs: TaskSpec[]) {
+  const submitted = await sending(headers as TraceContext, specs, (traced) => engine.submit(traced))
+  const known = submitted.filter(({ existing }) => existing).length
+  countSubmissions('accepted', submitted.length - known)
+  countSubmissions('existing', known)
+  return submitted
+}
+
+function changeOne(engine: Engine, change: 'cancel' | 'retry') {
+  return async (request: FastifyRequest, reply: FastifyReply) => {
     const { id } = (request as Request).params
     const { results } = await engine[change]({ ids: [id] })
     const { outcome, task } = results[0]!
@@ -90,171 +285,16 @@ export function taskRoutes({ engine, types, limits, basePath, countSubmissions }
     }
     return reply.status(outcome === 'stopping' ? 202 : 200).send(taskJson(task))
   }
+}
 
-  const purge = async (request: FastifyRequest, reply: FastifyReply) => {
-    const { id } = (request as Request).params
-    const { results } = await engine.erase([id])
-    const { outcome, task } = results[0]!
-    if (outcome === 'unknown') throw noTask(id)
-    if (outcome === 'refused') {
-      const state = `task ${id} is ${task?.status ?? 'not finished'} and cannot be purged`
-      throw new XQueueError('task_not_finished', `${state}: cancel it, wait for its end, then purge it`)
-    }
-    request.audited = { purged: true }
-    return reply.status(204).send()
-  }
-
-  const changeMany = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
+function changeMany(engine: Engine, change: 'cancel' | 'retry') {
+  return async (request: FastifyRequest, reply: FastifyReply) => {
     const { dry_run: isDryRun = false, ...filter } = (request.body ?? {}) as Filter & { dry_run?: boolean }
     if (isDryRun) return reply.status(200).send(await countAll(engine, change, filterOf(filter)))
     const count = await changeAll(engine, change, filterOf(filter))
     request.audited = { filter, matched: count }
     return reply.status(202).send({ count })
   }
-
-  return [
-    {
-      method: 'POST',
-      url: '/api/v1/tasks',
-      scope: 'submit',
-      summary: 'Submit a task',
-      body: TaskInputSchema,
-      bodyLimit: limits.taskBytesMax,
-      before: (request) => refuseTaskLimits(request.body),
-      answers: ANSWERS.submitted,
-      refusals: SUBMISSION_REFUSALS,
-      handler: submitOne,
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/tasks/batch',
-      scope: 'submit',
-      summary: 'Submit many tasks: accepts all or none',
-      body: Type.Object(
-        { tasks: Type.Array(TaskInputSchema, { minItems: 1, maxItems: TASK_LIMITS.batchTasksMax }) },
-        { additionalProperties: false },
-      ),
-      bodyLimit: limits.batchBytesMax,
-      before: (request) => {
-        const { tasks } = (request.body ?? {}) as { tasks?: unknown }
-        if (!Array.isArray(tasks)) return
-        for (const task of tasks) refuseTaskLimits(task)
-        refuseManyEdges(tasks)
-      },
-      answers: ANSWERS.batch,
-      refusals: SUBMISSION_REFUSALS,
-      handler: submitBatch,
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/tasks',
-      scope: 'read',
-      summary: 'List tasks, newest first; pending tasks in the order of their starts',
-      querystring: ListSchema,
-      answers: ANSWERS.tasks,
-      refusals: ['invalid_cursor'],
-      handler: async (request) => {
-        const { limit = 50, offset = 0, cursor: from, ...filter } = request.query as Filter & Page
-        if (offset > 0 && from !== undefined) throw invalidField('offset', 'cannot be given together with cursor')
-        const query = filterOf(filter)
-        const cursor = from ?? (await cursorBehind(engine, query, offset))
-        if (cursor === null) return { tasks: [], count: 0, next_cursor: null }
-        const { tasks, nextCursor } = await engine.list({ ...query, limit, ...(cursor === '' ? {} : { cursor }) })
-        return { tasks: tasks.map(taskJson), count: tasks.length, next_cursor: nextCursor }
-      },
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/tasks/:id',
-      scope: 'read',
-      summary: 'Get a task',
-      params: IdParams,
-      answers: ANSWERS.task,
-      refusals: ['not_found'],
-      handler: async (request) => {
-        const { id } = (request as Request).params
-        const [task] = await engine.get([id])
-        if (!task) throw noTask(id)
-        return taskJson(task)
-      },
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/tasks/:id/explain',
-      scope: 'read',
-      summary: 'Explain why a task is not running',
-      params: IdParams,
-      answers: ANSWERS.explanation,
-      refusals: ['not_found'],
-      handler: async (request) => {
-        const { id } = (request as Request).params
-        const explanation = await engine.explain(id)
-        if (!explanation) throw noTask(id)
-        const { reason, task, holders, maxConcurrency, ahead, waitsFor, until } = explanation
-        return {
-          id,
-          type: task.type,
-          group: task.group,
-          status: task.status,
-          reason,
-          max_concurrency: maxConcurrency,
-          holders: holders.map(holderJson),
-          ahead,
-          waits_for: waitsFor,
-          until: isoTime(until),
-        }
-      },
-    },
-    {
-      method: 'DELETE',
-      url: '/api/v1/tasks/:id',
-      scope: 'submit',
-      summary: 'Cancel a task',
-      params: IdParams,
-      querystring: Type.Object({}, { additionalProperties: false }),
-      answers: ANSWERS.canceled,
-      refusals: ['not_found', 'task_finished'],
-      handler: changeOne('cancel'),
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/tasks/:id/purge',
-      scope: 'submit',
-      summary: 'Erase a finished task with its payload, result, error and events',
-      params: IdParams,
-      answers: ANSWERS.purged,
-      refusals: ['not_found', 'task_not_finished'],
-      handler: purge,
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/tasks/:id/retry',
-      scope: 'submit',
-      summary: 'Run a failed, canceled or timed-out task again',
-      params: IdParams,
-      answers: ANSWERS.task,
-      refusals: ['not_found', 'task_not_retryable'],
-      handler: changeOne('retry'),
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/tasks/cancel',
-      scope: 'admin',
-      summary: 'Cancel all matching tasks',
-      body: BulkSchema,
-      answers: ANSWERS.bulk,
-      handler: changeMany('cancel'),
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/tasks/retry',
-      scope: 'admin',
-      summary: 'Retry all matching tasks',
-      body: BulkSchema,
-      answers: ANSWERS.bulk,
-      handler: changeMany('retry'),
-    },
-  ]
 }
 
 function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string {

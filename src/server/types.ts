@@ -31,179 +31,227 @@ interface RateInput {
 }
 
 /** /api/v1/handlers, /types and /concurrency. */
-export function typeRoutes({ engine, types }: ServerContext): Route[] {
-  const oneType = async (request: FastifyRequest): Promise<TypeInfo> => {
-    const { type } = request.params as { type: string }
-    const [info] = await engine.types({ names: [type], holders: true })
-    if (!info) throw noType(type)
-    return info
-  }
-  /** Changes a type; the audit log gets what was changed, from what to what. */
-  const change = async (request: FastifyRequest, type: string, to: TypeChange): Promise<TypeInfo> => {
-    const [before] = await engine.types({ names: [type] })
-    const after = await engine.configureType(type, to)
-    types.forget(type)
-    const names = Object.keys(to) as (keyof TypeChange & keyof TypeInfo)[]
-    const valuesOf = (info: TypeInfo | undefined) =>
-      Object.fromEntries(names.map((name) => [CHANGED[name] ?? name, toldOf(info, name)]))
-    request.audited = { from: valuesOf(before), to: valuesOf(after) }
-    return after
-  }
-  const setPaused = (paused: boolean) => async (request: FastifyRequest) => {
-    const { type } = await oneType(request)
-    return typeJson(await change(request, type, { paused }))
-  }
+export function typeRoutes(context: ServerContext): Route[] {
   return [
-    {
-      method: 'GET',
-      url: '/api/v1/handlers',
-      scope: 'read',
-      summary: 'List the task types that can be submitted',
-      answers: ANSWERS.handlers,
-      handler: async () => {
-        const handlers = (await engine.types()).map(({ type }) => type)
-        return { handlers, count: handlers.length }
-      },
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/types',
-      scope: 'read',
-      summary: 'List the types with their figures, limits and rates',
-      answers: ANSWERS.types,
-      handler: async () => {
-        const types = (await engine.types()).map(typeJson)
-        return { types, count: types.length }
-      },
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/types/:type',
-      scope: 'admin',
-      summary: 'Declare a type without a worker; set its ceilings and its retention',
-      params: TypeParams,
-      body: TypeInputSchema,
-      answers: ANSWERS.type,
-      refusals: ['unknown_type', 'invalid_duration', 'too_many_types'],
-      handler: async (request) => {
-        const { type } = request.params as { type: string }
-        const { declared = true, ceilings, retention } = request.body as TypeInput
-        refuseSecret(type)
-        if (declared) await refuseManyDeclared(engine, type)
-        const to: TypeChange = { declared }
-        if (ceilings !== undefined) to.ceilings = ceilingsOf(ceilings)
-        if (retention !== undefined) to.retention = retentionOf(retention)
-        return typeJson(await change(request, type, to))
-      },
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/types/:type/pause',
-      scope: 'admin',
-      summary: 'Pause a type: accept tasks, start none',
-      params: TypeParams,
-      answers: ANSWERS.type,
-      refusals: ['not_found'],
-      handler: setPaused(true),
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/types/:type/resume',
-      scope: 'admin',
-      summary: 'Resume a type',
-      params: TypeParams,
-      answers: ANSWERS.type,
-      refusals: ['not_found'],
-      handler: setPaused(false),
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/types/:type/rate',
-      scope: 'admin',
-      summary: 'Set a rate: at most `max` starts in any window of `per`, over all processes; max null removes it',
-      params: TypeParams,
-      body: Type.Object(
-        {
-          max: Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: RATE_LIMITS.max }),
-          per: Type.Optional(durationOf({ title: 'RateWindow', least: 1, most: RATE_LIMITS.perMs })),
-        },
-        {
-          additionalProperties: false,
-          anyOf: [{ required: ['per'] }, { properties: { max: { type: 'null' } } }],
-          not: { required: ['per'], properties: { max: { type: 'null' } } },
-        },
-      ),
-      answers: ANSWERS.type,
-      refusals: ['unknown_type'],
-      handler: async (request) => {
-        const { type } = request.params as { type: string }
-        return typeJson(await change(request, type, { rate: rateOf(request.body as RateInput) }))
-      },
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/concurrency',
-      scope: 'read',
-      summary: 'List all limits with their use',
-      answers: ANSWERS.limits,
-      handler: async () => {
-        const limited = (await engine.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
-        return {
-          limits: Object.fromEntries(limited.map(({ type, maxConcurrency }) => [type, maxConcurrency])),
-          in_use: Object.fromEntries(limited.map(({ type, processing }) => [type, processing])),
-          count: limited.length,
-        }
-      },
-    },
-    {
-      method: 'GET',
-      url: '/api/v1/concurrency/:type',
-      scope: 'read',
-      summary: "Get a type's limit and the holders of its permits",
-      params: TypeParams,
-      answers: ANSWERS.limit,
-      refusals: ['not_found'],
-      handler: async (request) => {
-        const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(request)
-        return {
-          task_type: type,
-          max_concurrency: maxConcurrency,
-          group_concurrency: groupConcurrency,
-          rate: rateJson(rate),
-          in_use: processing,
-          holders: holders.map(holderJson),
-        }
-      },
-    },
-    {
-      method: 'POST',
-      url: '/api/v1/concurrency',
-      scope: 'admin',
-      summary: 'Set the limits of a type and of each of its groups, over all processes; null removes a limit',
-      body: Type.Object(
-        {
-          task_type: Type.String({ minLength: 1 }),
-          max_concurrency: Type.Optional(LimitSchema),
-          group_concurrency: Type.Optional(LimitSchema),
-        },
-        {
-          additionalProperties: false,
-          anyOf: [{ required: ['max_concurrency'] }, { required: ['group_concurrency'] }],
-        },
-      ),
-      answers: ANSWERS.limitSet,
-      refusals: ['unknown_type'],
-      handler: async (request) => {
-        const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
-        const { maxConcurrency } = await change(request, task_type, {
-          ...(max_concurrency === undefined ? {} : { maxConcurrency: max_concurrency }),
-          ...(group_concurrency === undefined ? {} : { groupConcurrency: group_concurrency }),
-        })
-        const groups = group_concurrency === undefined ? {} : { group_concurrency }
-        return { task_type, max_concurrency: maxConcurrency, ...groups }
-      },
-    },
+    listHandlers(context),
+    listTypes(context),
+    setType(context),
+    pauseType(context),
+    resumeType(context),
+    setRate(context),
+    listLimits(context),
+    getLimit(context),
+    setLimit(context),
   ]
+}
+
+function listHandlers({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/handlers',
+    scope: 'read',
+    summary: 'List the task types that can be submitted',
+    answers: ANSWERS.handlers,
+    handler: async () => {
+      const handlers = (await engine.types()).map(({ type }) => type)
+      return { handlers, count: handlers.length }
+    },
+  }
+}
+
+function listTypes({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/types',
+    scope: 'read',
+    summary: 'List the types with their figures, limits and rates',
+    answers: ANSWERS.types,
+    handler: async () => {
+      const types = (await engine.types()).map(typeJson)
+      return { types, count: types.length }
+    },
+  }
+}
+
+function setType(context: ServerContext): Route {
+  const { engine } = context
+  return {
+    method: 'POST',
+    url: '/api/v1/types/:type',
+    scope: 'admin',
+    summary: 'Declare a type without a worker; set its ceilings and its retention',
+    params: TypeParams,
+    body: TypeInputSchema,
+    answers: ANSWERS.type,
+    refusals: ['unknown_type', 'invalid_duration', 'too_many_types'],
+    handler: async (request) => {
+      const { type } = request.params as { type: string }
+      const { declared = true, ceilings, retention } = request.body as TypeInput
+      refuseSecret(type)
+      if (declared) await refuseManyDeclared(engine, type)
+      const to: TypeChange = { declared }
+      if (ceilings !== undefined) to.ceilings = ceilingsOf(ceilings)
+      if (retention !== undefined) to.retention = retentionOf(retention)
+      return typeJson(await change(context, request, type, to))
+    },
+  }
+}
+
+function pauseType(context: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/types/:type/pause',
+    scope: 'admin',
+    summary: 'Pause a type: accept tasks, start none',
+    params: TypeParams,
+    answers: ANSWERS.type,
+    refusals: ['not_found'],
+    handler: setPaused(context, true),
+  }
+}
+
+function resumeType(context: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/types/:type/resume',
+    scope: 'admin',
+    summary: 'Resume a type',
+    params: TypeParams,
+    answers: ANSWERS.type,
+    refusals: ['not_found'],
+    handler: setPaused(context, false),
+  }
+}
+
+function setRate(context: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/types/:type/rate',
+    scope: 'admin',
+    summary: 'Set a rate: at most `max` starts in any window of `per`, over all processes; max null removes it',
+    params: TypeParams,
+    body: Type.Object(
+      {
+        max: Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: RATE_LIMITS.max }),
+        per: Type.Optional(durationOf({ title: 'RateWindow', least: 1, most: RATE_LIMITS.perMs })),
+      },
+      {
+        additionalProperties: false,
+        anyOf: [{ required: ['per'] }, { properties: { max: { type: 'null' } } }],
+        not: { required: ['per'], properties: { max: { type: 'null' } } },
+      },
+    ),
+    answers: ANSWERS.type,
+    refusals: ['unknown_type'],
+    handler: async (request) => {
+      const { type } = request.params as { type: string }
+      return typeJson(await change(context, request, type, { rate: rateOf(request.body as RateInput) }))
+    },
+  }
+}
+
+function listLimits({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/concurrency',
+    scope: 'read',
+    summary: 'List all limits with their use',
+    answers: ANSWERS.limits,
+    handler: async () => {
+      const limited = (await engine.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
+      return {
+        limits: Object.fromEntries(limited.map(({ type, maxConcurrency }) => [type, maxConcurrency])),
+        in_use: Object.fromEntries(limited.map(({ type, processing }) => [type, processing])),
+        count: limited.length,
+      }
+    },
+  }
+}
+
+function getLimit({ engine }: ServerContext): Route {
+  return {
+    method: 'GET',
+    url: '/api/v1/concurrency/:type',
+    scope: 'read',
+    summary: "Get a type's limit and the holders of its permits",
+    params: TypeParams,
+    answers: ANSWERS.limit,
+    refusals: ['not_found'],
+    handler: async (request) => {
+      const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(engine, request)
+      return {
+        task_type: type,
+        max_concurrency: maxConcurrency,
+        group_concurrency: groupConcurrency,
+        rate: rateJson(rate),
+        in_use: processing,
+        holders: holders.map(holderJson),
+      }
+    },
+  }
+}
+
+function setLimit(context: ServerContext): Route {
+  return {
+    method: 'POST',
+    url: '/api/v1/concurrency',
+    scope: 'admin',
+    summary: 'Set the limits of a type and of each of its groups, over all processes; null removes a limit',
+    body: Type.Object(
+      {
+        task_type: Type.String({ minLength: 1 }),
+        max_concurrency: Type.Optional(LimitSchema),
+        group_concurrency: Type.Optional(LimitSchema),
+      },
+      {
+        additionalProperties: false,
+        anyOf: [{ required: ['max_concurrency'] }, { required: ['group_concurrency'] }],
+      },
+    ),
+    answers: ANSWERS.limitSet,
+    refusals: ['unknown_type'],
+    handler: async (request) => {
+      const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
+      const { maxConcurrency } = await change(context, request, task_type, {
+        ...(max_concurrency === undefined ? {} : { maxConcurrency: max_concurrency }),
+        ...(group_concurrency === undefined ? {} : { groupConcurrency: group_concurrency }),
+      })
+      const groups = group_concurrency === undefined ? {} : { group_concurrency }
+      return { task_type, max_concurrency: maxConcurrency, ...groups }
+    },
+  }
+}
+
+/** @throws XQueueError `not_found` */
+async function oneType(engine: ServerContext['engine'], request: FastifyRequest): Promise<TypeInfo> {
+  const { type } = request.params as { type: string }
+  const [info] = await engine.types({ names: [type], holders: true })
+  if (!info) throw noType(type)
+  return info
+}
+
+/** Changes a type; the audit log gets the changed values, before and after. */
+async function change(
+  { engine, types }: ServerContext,
+  request: FastifyRequest,
+  type: string,
+  to: TypeChange,
+): Promise<TypeInfo> {
+  const [before] = await engine.types({ names: [type] })
+  const after = await engine.configureType(type, to)
+  types.forget(type)
+  const names = Object.keys(to) as (keyof TypeChange & keyof TypeInfo)[]
+  const valuesOf = (info: TypeInfo | undefined) =>
+    Object.fromEntries(names.map((name) => [CHANGED[name] ?? name, toldOf(info, name)]))
+  request.audited = { from: valuesOf(before), to: valuesOf(after) }
+  return after
+}
+
+function setPaused(context: ServerContext, paused: boolean) {
+  return async (request: FastifyRequest) => {
+    const { type } = await oneType(context.engine, request)
+    return typeJson(await change(context, request, type, { paused }))
+  }
 }
 
 /** @throws XQueueError `too_many_types` */

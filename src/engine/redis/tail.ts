@@ -1,10 +1,7 @@
-import type { TaskEvent } from '../../task/event.ts'
-import type { Json } from '../../task/json.ts'
-import { isStatus, type Status } from '../../task/status.ts'
 import { type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
 import { LATE_READER_MS } from '../options.ts'
 import type { ResumingQuery, Stand, StateEvent, StatePage } from '../state.ts'
-import { idOf, idOfRef } from './ids.ts'
+import { eventsOf } from './event-records.ts'
 import type { RedisStore } from './store.ts'
 
 /** A reader that waits looks again after this long, should a message have been lost; it marks itself before that. */
@@ -204,85 +201,5 @@ export class Tail {
     if (this.#store.count === 1) return /^\d{1,16}$/.test(position) ? new Map([[0, position]]) : null
     if (!/^(\d{1,3}:\d{1,16})(,\d{1,3}:\d{1,16})*$/.test(position)) return null
     return new Map(position.split(',').map((part) => [Number(part.split(':')[0]), part.split(':')[1]!]))
-  }
-}
-
-/** The events of one entry: its last number, how many, when, and their records. */
-function* eventsOf(partition: number, [last, count, time, body]: readonly string[]): Generator<StateEvent> {
-  let number = Number(last) - Number(count) + 1
-  const at = Number(time)
-  const nothing = { progress: null, result: null, error: null, timeoutReason: null, workerId: null }
-  const plain = (
-    taskId: string,
-    type: string,
-    status: Status,
-    attempts: number,
-    workerId: string | null,
-  ): TaskEvent => ({
-    ...nothing,
-    id: String(number++),
-    kind: 'status',
-    taskId,
-    type,
-    status,
-    attempts,
-    workerId,
-    at,
-  })
-  for (const record of JSON.parse(body!) as Json[][]) {
-    const [what, type] = record as [string, string]
-    if (what === 'removed') {
-      const [, , status, ref, attempts] = record as [string, string, Status, string, number]
-      yield { ...plain(idOfRef(partition, ref), type, status, attempts, null), kind: 'removed' }
-    } else if (what === 'accepted' || what === 'ticked') {
-      const [, , lane, first, tasks] = record as [string, string, number, string, number]
-      const [ms = 0, n = 0] = first.split('-').map(Number)
-      for (let index = 0; index < tasks; index++) {
-        const event = plain(idOf(partition, lane, ms, n + index), type, 'pending', 0, null)
-        yield what === 'ticked' ? { ...event, ofSchedule: true } : event
-      }
-    } else if (what === 'started') {
-      const [, , worker, refs, attempts] = record as [string, string, string, string, string]
-      const each = attempts.split(' ')
-      for (const [index, ref] of refs.split(' ').entries()) {
-        yield plain(idOfRef(partition, ref), type, 'processing', Number(each[index]), worker)
-      }
-    } else if (what === 'ended') {
-      const [, , worker, status, refs, attempts, results] = record as [
-        string,
-        string,
-        string,
-        Status,
-        string,
-        string,
-        Json[],
-      ]
-      const each = attempts.split(' ')
-      for (const [index, ref] of refs.split(' ').entries()) {
-        const event = plain(idOfRef(partition, ref), type, status, Number(each[index]), worker)
-        yield { ...event, result: results[index] ?? null }
-      }
-    } else {
-      const [, , workerId, ref, attempts, progress, result, error, reason] = record as unknown as [
-        string,
-        string,
-        string | null,
-        string,
-        number,
-        TaskEvent['progress'],
-        Json,
-        string | null,
-        TaskEvent['timeoutReason'] | '',
-      ]
-      const status = isStatus(what) ? what : 'processing'
-      yield {
-        ...plain(idOfRef(partition, ref), type, status, attempts, workerId),
-        kind: isStatus(what) ? 'status' : 'progress',
-        progress,
-        result,
-        error,
-        timeoutReason: reason || null,
-      }
-    }
   }
 }

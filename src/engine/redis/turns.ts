@@ -203,14 +203,9 @@ export class Turns {
     await this.#store.run('turn', partition, [...this.#headArgs(partition), 1, type, 0]).catch(() => undefined)
   }
 
-  /** One turn over all partitions that it concerns. */
-  async #go(turn: Turn, waits: boolean): Promise<TurnAnswer> {
-    const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
-    const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
-    const renewed: (Renewed | null)[] = renewals.map(() => null)
-    const since = this.#heard.count
-    const decisions = await this.#leases.decide(outcomes)
-    const about = leaving ? '' : this.#described.aboutOf(worker, this.#store.now())
+  /** What a turn says to each partition. */
+  #partsOf(turn: Turn, decisions: readonly (Decision | null)[], about: string): Map<number, PlacedPart> {
+    const { worker, renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const byPartition = new Map<number, PlacedPart>()
     const partOf = (partition: number) => {
       const part = byPartition.get(partition) ?? {
@@ -241,6 +236,18 @@ export class Turns {
       Object.assign(partOf(partition), { types, typeset: turn.groups?.length ? '' : typeset })
     }
     if (byPartition.size === 0) partOf(0)
+    return byPartition
+  }
+
+  /** One turn over all partitions that it concerns. */
+  async #go(turn: Turn, waits: boolean): Promise<TurnAnswer> {
+    const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
+    const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
+    const renewed: (Renewed | null)[] = renewals.map(() => null)
+    const since = this.#heard.count
+    const decisions = await this.#leases.decide(outcomes)
+    const about = leaving ? '' : this.#described.aboutOf(worker, this.#store.now())
+    const byPartition = this.#partsOf(turn, decisions, about)
     const answer: TurnAnswer = { settled, renewed, ...this.#untold.take(turn) }
     const again: Again[] = []
     const visit = async (partition: number, part: PlacedPart) => {
