@@ -16,7 +16,7 @@ export interface CallRate {
   perMs: number
 }
 
-/** What is kept of a key: everything but the token itself, which only its holder has. */
+/** The stored record of a key. It does not contain the token, which only the key's holder has. */
 export interface ApiKey {
   /** Not secret. */
   id: string
@@ -25,13 +25,13 @@ export interface ApiKey {
   hash: string
   scopes: readonly Scope[]
   rate: CallRate | null
-  /** The tenant's part of the queue; not there in keys of older versions, which have no bounds. */
+  /** The tenant's part of the queue. Keys of older versions lack it and have no bounds. */
   bounds?: Bounds | null
   createdAt: number
   expiresAt: number | null
-  /** Subscription tokens that were made before are no longer valid. */
+  /** Subscription tokens created earlier are no longer valid. */
   tokensFrom?: number
-  /** Of a session (somebody has logged in): the key it was opened with, if it was one, and with which it ends. */
+  /** Session only: the key that opened it, if any. The session ends with the key. */
   session: { of: string | null } | null
 }
 

@@ -1,16 +1,16 @@
 import { XQueueError } from './errors.ts'
 import { GROUP_PATTERN, TYPE_PATTERN } from './task.ts'
 
-/** The part of the queue that a key may use: a tenant's. Null is no bound. */
+/** The part of the queue that a key can use. Null means no bound. */
 export interface Bounds {
-  /** Names of types, or beginnings of names that end in `*`, as in `report.*`. */
+  /** Names of types, or prefixes that end in `*`, such as `report.*`. */
   types: readonly string[] | null
   groups: readonly string[] | null
 }
 
 export const BOUNDS_LIMITS = { types: 100, groups: 100 } as const
 
-/** What has a place in or outside of bounds: a task, its event, or a permit. */
+/** A task, event or permit that is inside or outside of bounds. */
 export interface Placed {
   type: string
   group: string | null
@@ -29,15 +29,15 @@ export function allows(bounds: Bounds, { type, group }: Placed): boolean {
   return allowsType(bounds, type) && allowsGroup(bounds, group)
 }
 
-/** The same bounds always give the same text. */
+/** Equal bounds always give the same text. */
 export function boundsText({ types, groups }: Bounds): string {
   const sorted = (names: readonly string[] | null) => names && [...new Set(names)].sort()
   return JSON.stringify([sorted(types), sorted(groups)])
 }
 
 /**
- * Bounds from lists of names; null where neither is given.
- * @throws XQueueError `invalid_config` that names the list and the name which is wrong
+ * Bounds from lists of names; null if neither is given.
+ * @throws XQueueError `invalid_config` with the list and the invalid name
  */
 export function boundsOf(types: readonly string[] | undefined, groups: readonly string[] | undefined): Bounds | null {
   if (types === undefined && groups === undefined) return null

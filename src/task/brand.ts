@@ -1,7 +1,7 @@
 /**
- * Whether a value is of a class, told by a symbol that all copies of this package share: a handlers project with
+ * Whether a value is of a class, by a symbol that all copies of this package share. A handlers project with
  * `node_modules` of its own, a bundle and CommonJS beside ESM each have a copy, and `instanceof` alone knows only its
- * own. Never throws, whatever the value does when it is looked at.
+ * own. Never throws, even if reading the value's fields throws.
  */
 export function hasBrand(value: unknown, brand: symbol): boolean {
   try {
@@ -12,7 +12,7 @@ export function hasBrand(value: unknown, brand: symbol): boolean {
 }
 
 /**
- * `Symbol.hasInstance` of a class with a brand: the class itself goes by the brand, its subclasses by their prototype.
+ * `Symbol.hasInstance` of a class with a brand: the class itself uses the brand, its subclasses their prototype.
  *
  * @param asked the class on the right of `instanceof`
  */

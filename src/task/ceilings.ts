@@ -1,7 +1,7 @@
 import type { FieldError } from './errors.ts'
 import { DEFAULTED_FIELDS, type SpecDefaults, TASK_DEFAULTS, TASK_LIMITS, type TaskSpec } from './task.ts'
 
-/** The most that a task of a type may ask for. A field that is left out has no ceiling. */
+/** Upper bounds of the values in a submission for a type. A missing field has no ceiling. */
 export interface Ceilings {
   maxRetry?: number
   priority?: number
@@ -10,7 +10,7 @@ export interface Ceilings {
   payloadBytes?: number
 }
 
-/** What is left out stays as it is; null removes a ceiling. */
+/** Missing fields stay unchanged; null removes a ceiling. */
 export type CeilingChanges = { [Field in keyof Ceilings]?: number | null }
 
 /** The range of each ceiling. A time-out of 0 means no limit, so it cannot be a ceiling. */
@@ -28,13 +28,13 @@ export function changedCeilings(before: Ceilings, change: CeilingChanges): Ceili
   return Object.fromEntries(changed) as Ceilings
 }
 
-/** A change that makes any ceilings these. */
+/** A change that turns any ceilings into these. */
 export function changeTo(ceilings: Ceilings): CeilingChanges {
   const none = Object.fromEntries(Object.keys(CEILING_RANGES).map((field) => [field, null]))
   return { ...none, ...ceilings }
 }
 
-/** For callers that are confined, where neither an operator nor the handler sets one: no task holds a slot for ever. */
+/** Default for confined callers if neither operator nor handler sets one, so that no task holds a slot for ever. */
 const PROCESS_TIMEOUT_CONFINED_MS = 86_400_000
 
 const TIMEOUTS: readonly string[] = ['queueTimeoutMs', 'processTimeoutMs']
@@ -47,7 +47,7 @@ const API_NAMES: Readonly<Record<keyof Ceilings, string>> = {
 }
 
 /**
- * The ceilings for a caller that may not overrule the handler: those that operators have set, else the handler's own
+ * The ceilings for a caller that cannot overrule the handler: those set by operators, otherwise the handler's own
  * values. A handler's time-out of 0 sets none.
  */
 export function confinedCeilings(set: Ceilings, handler: SpecDefaults): Ceilings {
@@ -60,7 +60,7 @@ export function confinedCeilings(set: Ceilings, handler: SpecDefaults): Ceilings
   return { ...ofHandler, ...set }
 }
 
-/** Defaults that no ceiling refuses: a caller that asks for nothing gets the most that is allowed. */
+/** Defaults lowered to the ceilings, so that a submission without values is never refused. */
 export function defaultsWithin(ceilings: Ceilings, handler: SpecDefaults): SpecDefaults {
   const defaults: SpecDefaults = { ...handler }
   for (const field of DEFAULTED_FIELDS) {

@@ -2,7 +2,7 @@ import type { TaskEvent } from './event.ts'
 import type { ScheduledTask } from './schedule.ts'
 import type { Task } from './task.ts'
 
-/** A number is a figure; what else a handler reports of its progress is content. */
+/** Numbers are figures; any other progress of a handler is content. */
 export function hideContents<T extends (Task | TaskEvent | ScheduledTask) & { payload?: Task['payload'] }>(
   shown: T,
 ): T {

@@ -9,7 +9,7 @@ const PART = /(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)/g
  * Reads a duration: a number of seconds, or a string with units such as `"90s"`, `"1h30m"`, `"250ms"`. A string of
  * digits alone counts as seconds. Returns whole milliseconds.
  *
- * @throws XQueueError `invalid_duration` when it is no duration, negative, or longer than a year.
+ * @throws XQueueError `invalid_duration` if the value is not a duration, negative, or longer than 366 days.
  */
 export function parseDurationMs(value: unknown): number {
   const ms = typeof value === 'number' ? value * 1_000 : typeof value === 'string' ? parseText(value) : Number.NaN
@@ -19,7 +19,7 @@ export function parseDurationMs(value: unknown): number {
   return Math.round(ms)
 }
 
-/** Writes a duration in the shortest units that lose nothing: 5400000 → `1h30m`. */
+/** Formats a duration without loss in the shortest units: 5400000 → `1h30m`. */
 export function formatDuration(ms: number): string {
   if (ms === 0) return '0s'
   let rest = ms

@@ -4,11 +4,11 @@ import type { Progress } from './task.ts'
 
 /** One change of a task, written in the same atomic step as the change itself. */
 export interface TaskEvent {
-  /** Its position in the engine's outbox, which reading can go on from. What is in it is the engine's own. */
+  /** Position in the engine's outbox, from which a reader can resume. Its format belongs to the engine. */
   id: string
   /**
    * `status` when the status changed, `progress` when a running task reported progress, `removed` when retention or
-   * a purge has removed the task (its last status, and nothing else of it).
+   * a purge has removed the task (with its last status, and no other data).
    */
   kind: 'status' | 'progress' | 'removed'
   taskId: string
@@ -48,9 +48,8 @@ function oneOf(words: readonly string[]): string {
 }
 
 /**
- * The form in which an event leaves the process, over Server-Sent Events and MQTT alike: JSON, put together by hand
- * because each change of each task comes through here. Id, type and status hold nothing that JSON would escape. An `id`
- * of '' is told as null.
+ * The wire format of an event, for Server-Sent Events and MQTT: JSON, concatenated by hand because every change of
+ * every task is formatted here. Id, type and status contain no characters that JSON escapes. An `id` of '' becomes null.
  */
 export function eventJson(event: TaskEvent): string {
   const { id, taskId, type, status, attempts, progress, result, error, timeoutReason, workerId, at } = event
@@ -65,7 +64,7 @@ function json(value: Json): string {
   return value === null ? 'null' : JSON.stringify(value)
 }
 
-/** Events of one step have one time: the last one written is kept. */
+/** Events of one step have the same time, so the last formatted time is cached. */
 let written = { at: 0, text: new Date(0).toISOString() }
 
 function timestamp(at: number): string {

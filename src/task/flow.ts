@@ -2,17 +2,17 @@ import type { Json } from './json.ts'
 import type { Status } from './status.ts'
 
 /**
- * What becomes of a task when one that it waits for ends without success: it is canceled too (and so are those that
- * wait for it), it runs all the same once all have ended, or it goes on waiting until that one, retried, succeeds.
+ * The failure policy of a task whose predecessor ends without success: cancel the task (and tasks that wait for it), run
+ * it when all predecessors have ended, or wait until the predecessor has been retried and succeeds.
  */
 export const ON_FAILURE = ['cancel', 'run', 'wait'] as const
 export type OnFailure = (typeof ON_FAILURE)[number]
 
-/** A task that another one waited for, as it ended. */
+/** A task that another task waited for, with its final state. */
 export interface Predecessor {
   id: string
   type: string
-  /** How it ended; null: retention had removed it before this was known. */
+  /** Final status; null: retention deleted the task before the status was recorded. */
   status: Status | null
   result: Json
   error: string | null
@@ -23,7 +23,7 @@ export interface Predecessor {
   omitted?: true
 }
 
-/** How a task may end, for one that waits for it: it counts as ended, it is still waited for, or all is over. */
+/** Effect of a predecessor's end on a waiting task: satisfied, still waiting, or canceled. */
 export type Effect = 'counts' | 'waits' | 'cancels'
 
 export function effectOf(status: Status, onFailure: OnFailure): Effect {
@@ -31,20 +31,20 @@ export function effectOf(status: Status, onFailure: OnFailure): Effect {
   return onFailure === 'cancel' ? 'cancels' : 'waits'
 }
 
-/** The error of a task that is canceled because of one that it waited for. */
+/** The error of a task that is canceled because of a predecessor. */
 export function canceledBecause(id: string, status: Status): string {
   return `task ${id}, which it waits for, ended as ${status}`
 }
 
-/** The same for one that nobody can retry any more. */
+/** The same for a predecessor that can no longer be retried. */
 export function canceledBecauseGone(id: string): string {
   return `task ${id}, which it waits for, ended without success and is no longer kept`
 }
 
 export interface BatchInfo {
   batch: string
-  /** Tasks that were ever accepted with it. */
+  /** Tasks ever accepted in the batch. */
   total: number
-  /** Those that are kept, by status. The others have ended, and retention has removed them. */
+  /** Stored tasks by status. The others have ended, and retention has deleted them. */
   counts: Record<Status, number>
 }

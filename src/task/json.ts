@@ -1,25 +1,25 @@
 import { hasBrand } from './brand.ts'
 import { describeError } from './thrown.ts'
 
-/** Any value that JSON can carry. */
+/** Any value that JSON can represent. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
-/** Readers in other languages stop at as many levels, and writing JSON runs out of stack at some thousands. */
+/** Parsers in other languages stop at a similar depth, and writing JSON overflows the stack at some thousands. */
 const LEVELS_MAX = 128
 export const TOO_DEEP = `is nested deeper than ${LEVELS_MAX} levels`
-/** What is said of text with a lone surrogate. */
+/** The message for text with an unpaired surrogate. */
 export const ILL_FORMED = 'contains an unpaired surrogate, which is not valid Unicode: cut text between characters'
 const REMEDY = 'send it as a string'
 
-/** What is wrong with a value, and where in it: `path` as in `cards[2].number`, '' for the value itself. */
+/** An error in a value with its position: `path` such as `cards[2].number`, '' for the value itself. */
 export interface JsonFault {
   path: string
   message: string
 }
 
 /**
- * What keeps a value from going through JSON as it is: numbers and big integers that JSON has no form for, text that is
- * no Unicode, and too many levels. Null: nothing. What JSON leaves out (`undefined`, functions) is no fault.
+ * The reason why JSON would not preserve a value: numbers and big integers without a JSON form, text that is not
+ * Unicode, or too many levels. Null: none. Values that JSON omits (`undefined`, functions) are not errors.
  */
 export function faultIn(value: unknown, levels = LEVELS_MAX): JsonFault | null {
   switch (typeof value) {
@@ -58,14 +58,14 @@ function faultInside(value: object, levels: number): JsonFault | null {
   return null
 }
 
-/** JSON writes these as `{}`, without a word. */
+/** JSON silently writes these as `{}`. */
 function emptied(value: Map<unknown, unknown> | Set<unknown>): string {
   return value instanceof Map
     ? 'is a Map, which JSON writes as {}: use Object.fromEntries(map)'
     : 'is a Set, which JSON writes as {}: use [...set]'
 }
 
-/** Where a value holds a Map or a Set that its JSON has lost. What writes itself (`toJSON`) is left alone. */
+/** Finds a Map or Set that its JSON has lost. Values with `toJSON` are skipped. */
 export function emptiedIn(value: unknown, text: string): JsonFault | null {
   return text.includes('{}') ? collectionIn(value, LEVELS_MAX) : null
 }
@@ -82,12 +82,12 @@ function collectionIn(value: unknown, levels: number): JsonFault | null {
   return null
 }
 
-/** A fault as seen from further outside; how deep it lies is of no use to anybody. */
+/** Prefixes the path of a fault. An error about depth keeps its path, because the position does not help. */
 function under(key: string, { path, message }: JsonFault): JsonFault {
   return message === TOO_DEEP ? { path: '', message } : { path: joined(key, path), message }
 }
 
-/** A path of two parts. */
+/** Joins two parts of a path. */
 export function joined(path: string, inner: string): string {
   return path === '' || inner === '' || inner[0] === '[' ? path + inner : `${path}.${inner}`
 }
@@ -95,8 +95,8 @@ export function joined(path: string, inner: string): string {
 const JSON_TEXT: unique symbol = Symbol.for('xqueue.JsonText')
 
 /**
- * JSON that was written once and is kept as text: what it was made of may change, and nobody writes it again. Copies of
- * the package know each other's.
+ * JSON that was written once and is kept as text, because its source value may change later. Copies of the package
+ * recognize each other's instances.
  */
 export class JsonText {
   readonly text: string
@@ -114,14 +114,14 @@ export function isJsonText(value: unknown): value is JsonText {
   return value instanceof JsonText || hasBrand(value, JSON_TEXT)
 }
 
-/** The JSON of a value, which may have been written before. */
+/** The JSON of a value, or the text if it was written before. */
 export function textOf(value: Json | JsonText): string {
   return isJsonText(value) ? value.text : JSON.stringify(value)
 }
 
 /**
- * Writes a value as JSON once, for good; half surrogate pairs become U+FFFD. Or says why it cannot be written: it has
- * no form in JSON, goes round in circles, is nested too deep. Never throws.
+ * Writes a value as JSON once; unpaired surrogates become U+FFFD. Or returns the reason why this is not possible: no
+ * JSON form, a cycle, or too many levels. Never throws.
  */
 export function write(value: unknown): { written: JsonText } | { fault: JsonFault } {
   if (isJsonText(value)) return { written: value }
@@ -143,18 +143,18 @@ function unwritable(value: unknown, error: unknown): JsonFault {
     const fault = faultIn(value)
     if (fault && fault.message !== TOO_DEEP) return fault
   } catch {
-    // What it throws when it is looked at is what it threw when it was written.
+    // A getter that throws here also threw when the value was written.
   }
   return { path: '', message: `cannot be written as JSON: ${describeError(error).split('\n', 1)[0]}` }
 }
 
-/** JSON escapes of surrogates only those that have no other half. */
+/** JSON escapes only unpaired surrogates. */
 const ESCAPES = /\\(?:u(d[89a-f][0-9a-f]{2})|.)/g
 function repaired(match: string, surrogate: string | undefined): string {
   return surrogate === undefined ? match : '\uFFFD'
 }
 
-/** Whether JSON text is nested too deep; what it was made of may be changing. */
+/** Whether JSON text is nested too deep. The text is checked, because its source value may change. */
 export function isTooDeep(text: string): boolean {
   if (text.length <= LEVELS_MAX) return false
   let levels = 0
@@ -170,7 +170,7 @@ export function isTooDeep(text: string): boolean {
 }
 const [QUOTE, BACKSLASH, BRACKET, BRACKET_END, BRACE, BRACE_END] = [0x22, 0x5c, 0x5b, 0x5d, 0x7b, 0x7d]
 
-/** Where the quote stands that ends a string of JSON. */
+/** Position of the quote that ends a JSON string. */
 function endOfString(text: string, start: number): number {
   for (let at = text.indexOf('"', start + 1); ; at = text.indexOf('"', at + 1)) {
     if (at < 0) return text.length
@@ -180,17 +180,17 @@ function endOfString(text: string, start: number): number {
   }
 }
 
-/** Long digits, or an exponent of three: only there can be a number that JavaScript does not keep. */
+/** Many digits, or an exponent of three: only these can be numbers that JavaScript does not preserve. */
 const MAY_CHANGE = /\d{16}|\d[eE][+-]?\d{3}/
 const MAY_BE_ILL_FORMED = /\\u[dD][89a-fA-F]/
-/** JavaScript, Go and others write whole numbers of more digits with an exponent. */
+/** JavaScript, Go and others write longer integers with an exponent. */
 const DIGITS_MAX = 21
 
 /**
- * What JSON text says that would come back as something else: an integer or an exponent beyond what a number keeps
- * (9007199254740993, 1e400), and half surrogate pairs. Null: nothing. Text that is no JSON has no fault.
+ * Finds values in JSON text that would not be preserved: an integer or an exponent beyond the range of a number
+ * (9007199254740993, 1e400), and unpaired surrogates. Null: none. Invalid JSON has no fault here.
  *
- * @param strings false to look at numbers only
+ * @param strings false to check numbers only
  */
 export function faultInText(text: string, { strings = true }: { strings?: boolean } = {}): JsonFault | null {
   const number = MAY_CHANGE.test(text) ? changedNumber(text) : null
@@ -202,7 +202,7 @@ export function faultInText(text: string, { strings = true }: { strings?: boolea
   }
 }
 
-/** In place of a number that does not keep what was written; as JSON it is what was written. */
+/** Replaces a number that would lose digits; its JSON is the original text. */
 class ChangedNumber {
   readonly source: string
 
@@ -216,8 +216,8 @@ class ChangedNumber {
 }
 
 /**
- * Reads JSON in which a number that would change is a fault (`faultIn`) where it stands, for readers of many tasks:
- * only its own is refused.
+ * Parses JSON so that a number that would change becomes a fault (`faultIn`) at its position. In a batch, only the task
+ * with this number is then refused.
  * @throws SyntaxError
  */
 export function readMarked(text: string): unknown {
@@ -231,7 +231,7 @@ function changedNumber(text: string): JsonFault | null {
   try {
     return faultOfNumber(readMarked(text))
   } catch (error) {
-    // Reading with a function runs out of stack where reading alone does not.
+    // Parsing with a reviver overflows the stack earlier than parsing alone.
     return error instanceof RangeError ? { path: '', message: TOO_DEEP } : null
   }
 }
@@ -260,7 +260,7 @@ function writtenBack(value: number): string {
   return text.includes('e') ? '0' : text
 }
 
-/** The same text for the same value, in whatever order its fields stand. */
+/** The same text for equal values, regardless of the order of fields. */
 export function canonical(value: Json): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
   if (value === null || typeof value !== 'object') return JSON.stringify(value)

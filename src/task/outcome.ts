@@ -7,17 +7,17 @@ import { TASK_LIMITS } from './task.ts'
 export const WAITED_TOO_LONG = 'the task waited longer than its queue_timeout for a worker'
 
 /**
- * What a lease is settled with. `released` gives the task back untouched (shutdown, deploy). A cancelled task ends as
- * `canceled` whatever its handler comes back with.
+ * The outcome that settles a lease. `released` returns the task unchanged (shutdown, deploy). A canceled task ends as
+ * `canceled` regardless of the outcome.
  */
 export type Outcome =
   | { kind: 'success'; result: Json | JsonText }
-  /** `retry: false` ends it now; `delayMs` overrides the type's back-off. */
+  /** `retry: false` fails the task now; `delayMs` overrides the type's back-off. */
   | { kind: 'failure'; error: string; retry: boolean; delayMs: number | null }
   | { kind: 'timeout' }
   | { kind: 'released' }
 
-/** A failure, with as much of its error as is kept; one whose delay cannot be used says so, and is retried as ever. */
+/** A failure with a truncated error. An invalid delay is noted in the error, and the type's back-off applies. */
 export function failureOf(
   error: string,
   { retry, delayMs, unusable }: { retry: boolean; delayMs: number | null; unusable: string | null },
@@ -27,7 +27,7 @@ export function failureOf(
   return { kind: 'failure', error: bounded(note + error), retry, delayMs }
 }
 
-/** What a task's attempt ends as whose outcome cannot be stored: the others of its turn are none the worse for it. */
+/** The failure that replaces an outcome that cannot be stored, so that other outcomes of the turn are not affected. */
 export function refusedOutcome(reason: string): Outcome {
   return failureOf(`the outcome was refused: ${reason}`, { retry: false, delayMs: null, unusable: null })
 }
@@ -36,17 +36,17 @@ function bounded(error: string): string {
   return error.slice(0, TASK_LIMITS.errorCharsMax).toWellFormed()
 }
 
-/** How a lease ended: the worker's outcome, or `lost` when it expired. */
+/** The end of a lease: the worker's outcome, or `lost` if it expired. */
 export type Ending = Outcome | { kind: 'lost' }
 
-/** What `settle` has to know of a running task. */
+/** The fields of a running task that `settle` needs. */
 export interface Running {
   attempts: number
   /** Leases lost since it was submitted or retried. */
   lostLeases: number
   maxRetry: number
   runAt: number
-  /** When the attempt runs out of time, or null. */
+  /** Deadline of the attempt, or null. */
   deadlineAt: number | null
   cancelRequested: boolean
 }
@@ -70,7 +70,7 @@ export interface Settlement {
 }
 
 /**
- * The one place that decides what becomes of a task whose lease ended. Pure: time and chance are handed in.
+ * Decides the next state of a task whose lease ended. Pure: time and randomness are parameters.
  *
  * @param random 0 ≤ random < 1, for the jitter of the back-off
  */
@@ -96,7 +96,7 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
     const ran = ending.kind !== 'lost' && ending.kind !== 'released'
     return { ...(ran ? ended : same), status: 'canceled' }
   }
-  // An outcome that comes after the deadline is too late, even when no sweep has passed yet.
+  // An outcome after the deadline is too late, even if no sweep has run yet.
   const late = task.deadlineAt !== null && now >= task.deadlineAt
   const kind = late && (ending.kind === 'success' || ending.kind === 'failure') ? 'timeout' : ending.kind
   switch (kind) {

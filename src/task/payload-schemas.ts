@@ -2,18 +2,18 @@ import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import type { FieldError } from './errors.ts'
 import type { Json } from './json.ts'
 
-/** Checks payloads by the JSON Schemas that handlers' validators have told. */
+/** Validates payloads with the JSON Schemas that workers have registered. */
 export class PayloadSchemas {
   readonly #ajv = new Ajv2020({ strict: false, allErrors: true, validateFormats: false, logger: false })
   readonly #compiled = new Map<string, ValidateFunction | null>()
 
-  /** What is wrong with a payload, each with its path under `payload`. Without a schema, nothing is. */
+  /** The errors of a payload, each with its path under `payload`. Without a schema, there are none. */
   check(schema: Json, payload: Json): FieldError[] {
     const validate = schema === null ? null : this.#compile(schema)
     try {
       if (!validate || validate(payload)) return []
     } catch {
-      return [] // A schema without an end, as in {"$ref": "#"}: that, too, is left to the worker.
+      return [] // An endless schema such as {"$ref": "#"}: the worker validates it.
     }
     return (validate.errors ?? []).map(({ instancePath, message = 'is not valid' }) => ({
       path: `payload${instancePath.replaceAll('/', '.')}`,
@@ -28,7 +28,7 @@ export class PayloadSchemas {
       try {
         validate = this.#ajv.compile(schema as object)
       } catch {
-        validate = null // A schema that this validator does not understand is left to the worker.
+        validate = null // The worker validates with schemas that this validator does not support.
       }
       this.#compiled.set(text, validate)
     }

@@ -1,12 +1,12 @@
 import { isJsonText, type JsonText, joined, write } from './json.ts'
 import { TASK_LIMITS } from './task.ts'
 
-/** Progress as it is stored: a number, or an object that was written as JSON once; or why it is not. */
+/** Progress as stored: a number, or an object as JSON text; or the reason why it is ignored. */
 export type Reported = { progress: number | JsonText } | { ignored: string }
 
 /**
- * Progress as a handler reports it: a number from 0 to 100 (one beyond is taken as the nearest), or an object of at
- * most 16 KiB as JSON. Never throws: to report progress is no reason for a task to fail.
+ * Checks the progress of a handler: a number from 0 to 100 (others become the nearest bound), or an object of at most
+ * 16 KiB as JSON. Never throws, because invalid progress must not fail a task.
  */
 export function reportedProgress(value: unknown): Reported {
   if (typeof value === 'number') {

@@ -2,12 +2,12 @@ import { XQueueError } from './errors.ts'
 import type { Json } from './json.ts'
 import type { Task } from './task.ts'
 
-/** What of a task may hold what not everybody is to see. */
+/** The fields of a task that can be redacted. */
 const FIELDS = ['payload', 'result', 'progress', 'error', 'tags'] as const
 type Field = (typeof FIELDS)[number]
 type Redactable = Partial<Pick<Task, Field>>
 
-/** A field, and the names (or `*` for each) that lead from there to what is hidden. */
+/** A field, and the names (or `*` for each) of the path to a redacted value. */
 interface Hidden {
   field: Field
   steps: readonly string[]
@@ -16,7 +16,7 @@ interface Hidden {
 export const REDACTED = '[redacted]'
 const NAME = /^[^\s.,]+$/
 
-/** Puts `[redacted]` in place of what is to be hidden; what has nothing to hide is given back as it is. */
+/** Replaces redacted values with `[redacted]`. A value without any is returned unchanged. */
 export type Redact = <T extends Redactable>(shown: T) => T
 
 /**
@@ -45,7 +45,7 @@ function readPath(path: string): Hidden {
   throw new XQueueError('invalid_config', `redact contains the path "${path}": ${allowed}`)
 }
 
-/** Copies only what lies on the way to something hidden. */
+/** Copies only the objects on the path to a redacted value. */
 function hide(value: Json, steps: readonly string[]): Json {
   const [step, ...rest] = steps
   if (step === undefined) return REDACTED

@@ -3,15 +3,15 @@ import { parseDurationMs } from './duration.ts'
 import { XQueueError } from './errors.ts'
 import { TASK_LIMITS } from './task.ts'
 
-/** How long to wait before the next attempt. Durations in milliseconds. */
+/** The delay before the next attempt. Durations in milliseconds. */
 export interface RetryPolicy {
   /** Delay before the first retry; default 1 s. */
   baseMs: number
-  /** What each further delay is multiplied by; default 2. */
+  /** Factor of each further delay; default 2. */
   factor: number
   /** Longest delay; default 5 min. */
   capMs: number
-  /** Share of a delay that is drawn at random, 0–1; default 0.2: a delay of 10 s becomes 8–10 s. */
+  /** Random share of a delay, 0–1; default 0.2: a delay of 10 s becomes 8–10 s. */
   jitter: number
 }
 
@@ -21,8 +21,8 @@ export const RETRY_DEFAULTS: RetryPolicy = { baseMs: 1_000, factor: 2, capMs: 30
 const RETRY_DELAYS_MAX = 32
 
 /**
- * A policy as data: the delays before each retry, whose last entry repeats. Engines store it with the type and only
- * index into it, so that none of them knows what back-off is.
+ * A policy as data: the delays before each retry; the last entry repeats. Engines store it with the type and only index
+ * into it, so they do not implement back-off.
  */
 export function retryDelaysMs(policy: RetryPolicy): number[] {
   const delays: number[] = []
@@ -49,7 +49,7 @@ export function retryDelayMs(delaysMs: readonly number[], jitter: number, retry:
 /** Checks a policy and fills its gaps. @throws XQueueError `invalid_handlers` naming the field. */
 export function completeRetryPolicy(input: Partial<RetryPolicy>): RetryPolicy {
   const policy = { ...RETRY_DEFAULTS, ...input }
-  // A first delay above the default cap is meant as it is.
+  // A base above the default cap raises the cap.
   if (input.capMs === undefined) policy.capMs = Math.max(policy.capMs, policy.baseMs)
   const rules: [keyof RetryPolicy, boolean, string][] = [
     ['baseMs', policy.baseMs >= 0 && Number.isFinite(policy.baseMs), 'a duration of 0 or more'],
@@ -73,7 +73,7 @@ const RETRY_AFTER = Symbol.for('xqueue.RetryAfter')
 /** Thrown by a handler: this task cannot succeed, do not retry it. */
 export class DoNotRetry extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
-    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
+    // biome-ignore lint/complexity/noThisInStatic: `this` may be a subclass
     return isInstance(value, this, DoNotRetry, DO_NOT_RETRY)
   }
 
@@ -85,17 +85,17 @@ export class DoNotRetry extends Error {
 }
 
 /**
- * Thrown by a handler: retry, but not before `delay`, up to 366 days. Counts as an attempt. A delay that cannot be used
- * (`NaN`, longer than that) is replaced by the type's back-off, and the task's error says so.
+ * Thrown by a handler: retry, but not before `delay`, up to 366 days. Counts as an attempt. An invalid delay (`NaN`, or
+ * longer) is replaced by the type's back-off, and the task's error says so.
  */
 export class RetryAfter extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
-    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
+    // biome-ignore lint/complexity/noThisInStatic: `this` may be a subclass
     return isInstance(value, this, RetryAfter, RETRY_AFTER)
   }
 
   override name = 'RetryAfter'
-  /** As it was given. */
+  /** The delay as given. */
   readonly delay: number | string
 
   /** @param delay milliseconds, or a string with units: `"90s"` */
@@ -104,7 +104,7 @@ export class RetryAfter extends Error {
     this.delay = delay
   }
 
-  /** Whole milliseconds; null for a delay that cannot be used. */
+  /** Whole milliseconds; null for an invalid delay. */
   get delayMs(): number | null {
     return usableDelayMs(this.delay)
   }
@@ -114,7 +114,7 @@ export class RetryAfter extends Error {
   }
 }
 
-/** A delay as whole milliseconds, 0 for a time that is over; null for what is none of up to 366 days. */
+/** A delay in whole milliseconds, 0 for a time in the past; null if it is invalid or longer than 366 days. */
 export function usableDelayMs(delay: unknown): number | null {
   if (typeof delay === 'string' && /[a-z]\s*$/.test(delay)) {
     try {
@@ -127,11 +127,11 @@ export function usableDelayMs(delay: unknown): number | null {
   return Math.max(Math.round(delay), 0)
 }
 
-/** What a thrown value says of the next attempt. Never throws. */
+/** The retry decision of a thrown value. Never throws. */
 export function retryOf(thrown: unknown): { retry: boolean; delayMs: number | null; unusable: string | null } {
   if (!hasBrand(thrown, RETRY_AFTER)) return { retry: !hasBrand(thrown, DO_NOT_RETRY), delayMs: null, unusable: null }
   try {
-    // Another copy of the package may be of a version that tells its milliseconds only.
+    // Another copy of the package may have a version that provides milliseconds only.
     const { delay, delayMs: told } = thrown as RetryAfter
     const given = delay ?? told
     const delayMs = usableDelayMs(given)

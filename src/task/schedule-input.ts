@@ -29,10 +29,10 @@ import {
   upcoming,
 } from './timing.ts'
 
-/** A schedule as it is asked for from outside, and as it is answered: snake_case, seconds, RFC 3339. */
+/** A schedule in requests and answers: snake_case, seconds, RFC 3339. */
 
 const UPCOMING = 5
-/** Formats of ours, so only their readers check them. */
+/** Our own formats, which only their parsers check. */
 export const CRON_FORMAT = 'cron'
 export const TIMEZONE_FORMAT = 'time-zone'
 const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group } = TaskInputSchema.properties
@@ -58,7 +58,7 @@ const timingFields = {
   }),
   every: durationOf({ title: 'Interval', least: EVERY_MS_MIN, most: TASK_LIMITS.durationMsMax }),
 }
-/** A cron with its zone, or an interval. */
+/** A cron expression with its time zone, or an interval. */
 const oneTiming = [{ not: { required: ['every', 'cron'] } }, { not: { required: ['timezone', 'every'] } }]
 const anyTiming = [{ required: ['cron'] }, { required: ['every'] }]
 
@@ -123,8 +123,8 @@ export async function scheduleSpecOf(input: ScheduleInput, known: KnownType | nu
 }
 
 /**
- * What is not named stays.
- * @param type that of the schedule, by which its payload is judged
+ * Missing fields stay unchanged.
+ * @param type the schedule's type, which validates its payload
  * @throws like `scheduleSpecOf`
  */
 export async function scheduleChangesOf(
@@ -133,7 +133,7 @@ export async function scheduleChangesOf(
   known: KnownType | null,
 ): Promise<ScheduleChanges> {
   const { cron, timezone, every, catch_up, overlap, paused, ...fields } = input
-  // A payload that stays is not judged again: one may always be paused.
+  // An unchanged payload is not validated again, so that a schedule can always be paused.
   const judge = 'payload' in fields ? known : known && { ...known, check: () => [] }
   const checked = await taskOf({ ...fields, type }, judge)
   const names = Object.keys(fields).map((name) => FIELDS[name as keyof typeof FIELDS])
@@ -185,7 +185,7 @@ function timingChangeOf(input: TimingInput): TimingChange | undefined {
   return cron === undefined && timezone === undefined ? undefined : given({ cron, timezone })
 }
 
-/** The next times, RFC 3339. */
+/** The next ticks, RFC 3339. */
 export function upcomingOf(timing: Timing, after: number): string[] {
   return upcoming(timing, after, UPCOMING).map((at) => isoTime(at))
 }

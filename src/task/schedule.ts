@@ -3,28 +3,28 @@ import { canonical, type Json, write } from './json.ts'
 import { completeSpec, isSameAsked, type TaskSpec, withoutDefaults } from './task.ts'
 import { changedTiming, nextTick, type Timing, type TimingChange, ticksBetween } from './timing.ts'
 
-/** The task that a schedule makes at each of its ticks. */
+/** The task that a schedule creates at each tick. */
 export type ScheduledTask = Omit<TaskSpec, 'delayMs' | 'runAt' | 'idempotencyKey' | 'after' | 'onFailure' | 'batch'>
 
 /**
- * What becomes of the ticks that nobody was there for: `none` of them makes a task, or `one` does for all of them, or
- * `all` do, the latest `catchUpTicksMax` at most.
+ * Handling of missed ticks: `none` creates no task, `one` creates one task for all of them, `all` creates a task for
+ * each, for the latest `catchUpTicksMax` at most.
  */
 export const CATCH_UPS = ['none', 'one', 'all'] as const
 export type CatchUp = (typeof CATCH_UPS)[number]
 
-/** Whether a tick makes a task while the last one of its schedule has not ended: `skip` says no. */
+/** Whether a tick creates a task while the previous task has not ended; `skip` does not. */
 export const OVERLAPS = ['allow', 'skip'] as const
 export type Overlap = (typeof OVERLAPS)[number]
 
-/** A tick that found the queue full is tried again after this long. */
+/** Delay before a tick is repeated that found the queue full. */
 export const TICK_AGAIN_MS = 1_000
 
-/** A schedule as it is asked for. */
+/** A requested schedule. */
 export interface ScheduleSpec {
-  /** A name that the caller chooses, of the form that a type's has. */
+  /** A name that the caller chooses, with the same characters as a type. */
   id: string
-  /** Its type is the schedule's for good. */
+  /** The type of a schedule never changes. */
   task: ScheduledTask
   timing: Timing
   catchUp: CatchUp
@@ -33,16 +33,16 @@ export interface ScheduleSpec {
 }
 
 export interface Schedule extends ScheduleSpec {
-  /** The tick that comes next; null while it is paused, and when none will ever come. */
+  /** The next tick; null while the schedule is paused, and if no tick will follow. */
   nextAt: number | null
-  /** When it last made a task: the tick, or the moment at which somebody had it run out of turn. */
+  /** Time of the latest task: the tick, or the time of a manual run. */
   lastAt: number | null
   lastTaskId: string | null
   createdAt: number
   updatedAt: number
 }
 
-/** What may be changed of a schedule: of its task all but the type, which says what the rest was judged by. */
+/** The changeable fields of a schedule: all but the type, which validated the rest. */
 export type ScheduleChanges = Partial<Omit<ScheduleSpec, 'id' | 'task' | 'timing'>> & {
   timing?: TimingChange
   task?: Partial<ScheduledTask> & Pick<ScheduledTask, 'type'>
@@ -52,23 +52,23 @@ export const SCHEDULE_DEFAULTS = { catchUp: 'one', overlap: 'allow', paused: fal
 
 export const SCHEDULE_LIMITS = {
   countMax: 1_000,
-  /** Less than a task's: every process reads all schedules. */
+  /** Smaller than for tasks, because every process reads all schedules. */
   payloadBytesMax: 64 * 1024,
   catchUpTicksMax: 100,
 } as const
 
-/** With `none`, a tick that comes no later than this still counts as on time: somebody was there, only busy. */
+/** With `none`, a tick with at most this delay still counts as on time: a process was running, but busy. */
 export const ON_TIME_MS = 60_000
 
-/** A schedule as it begins. */
+/** The initial state of a schedule. */
 export function newSchedule(spec: ScheduleSpec, now: number): Schedule {
   const nextAt = spec.paused ? null : nextTick(spec.timing, now)
   return { ...spec, nextAt, lastAt: null, lastTaskId: null, createdAt: now, updatedAt: now }
 }
 
 /**
- * A schedule after a change. With other times, or after a pause, it counts from now: nothing was missed.
- * @throws XQueueError `not_found` if the change is for one of another type: that one has been removed meanwhile;
+ * A schedule after a change. With new times, or after a pause, it counts from now and has no missed ticks.
+ * @throws XQueueError `not_found` if the change is for another type, because that schedule has been removed;
  *   `invalid_request` for the time zone of an interval
  */
 export function changedSchedule(schedule: Schedule, changes: ScheduleChanges, now: number): Schedule {
@@ -87,7 +87,7 @@ export function noSchedule(id: string): XQueueError {
   return new XQueueError('not_found', `schedule ${JSON.stringify(id)} not found: see /api/v1/schedules`)
 }
 
-/** Whether a schedule is asked for that is there already. */
+/** Whether the requested schedule equals an existing one. */
 export function isSameSchedule(spec: ScheduleSpec, schedule: Schedule): boolean {
   const { id, timing, catchUp, overlap, paused } = schedule
   const { task, ...asked } = spec
@@ -95,16 +95,16 @@ export function isSameSchedule(spec: ScheduleSpec, schedule: Schedule): boolean 
   return isSameAsked(withoutDefaults(schedule.task), withoutDefaults(task))
 }
 
-/** The tick that makes a task now, if any, and the one that is next after it: it may be due as well. */
+/** The tick that creates a task now, if any, and the next one after it, which may also be due. */
 export interface Tick {
   at: number | null
   nextAt: number | null
 }
 
-/** What a schedule whose `nextAt` is over has to do first. */
+/** The first step of a schedule whose `nextAt` has passed. */
 export function dueTick({ nextAt, timing, catchUp, overlap }: Schedule, now: number): Tick {
   if (nextAt === null || nextAt > now) return { at: null, nextAt }
-  // Of several at once the first would keep the others from their tasks.
+  // With several at once, the first task would prevent the others.
   const all = catchUp === 'all' && overlap === 'allow'
   const ticks = ticksBetween(timing, nextAt, now, all ? SCHEDULE_LIMITS.catchUpTicksMax : 1)
   const [first = null, second] = ticks
@@ -113,14 +113,14 @@ export function dueTick({ nextAt, timing, catchUp, overlap }: Schedule, now: num
 }
 
 /**
- * The task of a tick, or of a run out of turn. The key says which tick it is of, and lets no other task be made for it,
- * also by a schedule that was lost and is there again.
+ * The task of a tick or of a manual run. Its key contains the tick, so that no second task is created for it, not even
+ * by a schedule that was lost and restored.
  */
 export function specAt({ id, task }: Schedule, tick: number | null): TaskSpec {
   return completeSpec({ ...wellFormed(task), idempotencyKey: tick === null ? null : tickKey(id, tick) })
 }
 
-/** One that was made before such text was refused goes on: what is no Unicode is repaired. */
+/** Repairs text that is not Unicode in schedules from before such text was refused. */
 function wellFormed(task: ScheduledTask): ScheduledTask {
   const text = JSON.stringify(task)
   if (!text.includes('\\ud')) return task
@@ -132,7 +132,7 @@ export function tickKey(id: string, tick: number): string {
   return `schedule:${id}:${new Date(tick).toISOString()}`
 }
 
-/** The schedule and the tick that a key was made for; null for any other key. */
+/** The schedule and the tick of a key; null for any other key. */
 export function tickOfKey(key: string | null): { id: string; at: number } | null {
   const [, id, time] = /^schedule:(.+):(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)$/.exec(key ?? '') ?? []
   return id === undefined || time === undefined ? null : { id, at: Date.parse(time) }

@@ -1,14 +1,14 @@
-/** The six states of a task, and the only moves between them. */
+/** The six statuses of a task. */
 export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
 export type Status = (typeof STATUSES)[number]
 
-/** Why a task ended in `timeout`: it waited too long for its first start, or its last attempt ran too long. */
+/** The reason of a `timeout`: too long a wait for the first start, or too long a last attempt. */
 export const TIMEOUT_REASONS = ['queue_wait', 'processing'] as const
 export type TimeoutReason = (typeof TIMEOUT_REASONS)[number]
 
 /**
- * Every legal move. `processing → pending` is a retry with back-off, a lost lease or a release; a final status leaves
- * only by an explicit retry, and `success` never does.
+ * All legal transitions. `processing → pending` is a retry with back-off, a lost lease or a release. Only an explicit
+ * retry leaves a final status, and nothing leaves `success`.
  */
 export const TRANSITIONS: Readonly<Record<Status, readonly Status[]>> = {
   pending: ['processing', 'canceled', 'timeout'],
@@ -22,7 +22,7 @@ export const TRANSITIONS: Readonly<Record<Status, readonly Status[]>> = {
 export const FINAL_STATUSES = ['success', 'failed', 'canceled', 'timeout'] as const
 export type FinalStatus = (typeof FINAL_STATUSES)[number]
 
-/** The final statuses that an explicit retry may take back to `pending`. */
+/** The final statuses that an explicit retry can return to `pending`. */
 export const RETRYABLE_STATUSES = ['failed', 'canceled', 'timeout'] as const
 
 /** As many of each as there are of none. */

@@ -15,17 +15,17 @@ import {
   TYPE_PATTERN,
 } from './task.ts'
 
-/** A task as it is asked for from outside, over HTTP or a topic: its shape, and the spec that it makes. */
+/** A requested task, over HTTP or a topic: its schema, and the conversion to a spec. */
 
-/** A format of ours, so only its readers check it. */
+/** Our own format, which only its parser checks. */
 export const DURATION_FORMAT = 'duration-with-units'
 export const DurationSchema = durationOf({ title: 'Duration', most: TASK_LIMITS.durationMsMax })
 
 export const TypeNameSchema = Type.String({ maxLength: TASK_LIMITS.typeCharsMax, pattern: TYPE_PATTERN.source })
 
-/** GROUP_PATTERN without what only JavaScript understands. */
+/** GROUP_PATTERN without JavaScript-only syntax. */
 const NO_CONTROLS = '^[^\\u0000-\\u001f\\u007f-\\u009f]+$'
-/** A batch has an address, in which these two names would lead elsewhere. */
+/** A batch is part of a URL, where these two names would change the path. */
 const NO_DOTS = `^(?!\\.{1,2}$)${NO_CONTROLS.slice(1)}`
 export const GroupSchema = Type.String({
   minLength: 1,
@@ -43,7 +43,7 @@ export const BatchSchema = Type.String({
 /** A filter by a tag. */
 export const TAG_FILTER_PATTERN = '^([^:]|\\\\:)+:'
 
-/** What is told of a text that does not fit a pattern or a format of these schemas. */
+/** Messages for text that does not match a pattern or format of these schemas. */
 export const FORMS: Readonly<Record<string, string>> = {
   [TYPE_PATTERN.source]:
     'must begin with a letter or digit, followed by letters, digits and . _ : -, such as daily-report',
@@ -53,7 +53,7 @@ export const FORMS: Readonly<Record<string, string>> = {
   'date-time': 'must be an RFC 3339 time, such as 2030-01-31T12:00:00Z',
 }
 
-/** Queues with priorities up to 10 are common, the Go XQueue among them: its highest one is ours. */
+/** Other queues, such as the Go XQueue, have priorities up to 10; their highest maps to ours. */
 const PRIORITY_ACCEPTED_MAX = 10
 
 const TaskReferenceSchema = Type.Unsafe<string | number>({
@@ -125,7 +125,7 @@ export interface TaskInput {
   batch?: string
 }
 
-/** What submissions of a type are completed and checked with. */
+/** Data to complete and validate submissions of a type. */
 export interface KnownType {
   defaults: SpecDefaults
   ceilings: Ceilings
@@ -135,7 +135,7 @@ export interface KnownType {
 const LIMIT_FIELDS = ['concurrency_key', 'max_concurrency']
 
 /**
- * Limits belong to the type: a task that brings one is told where to set it, before it is told of an unknown field.
+ * Limits belong to the type: a task with one gets an error with the way to set it, before unknown fields are checked.
  * @throws XQueueError `type_owns_limits`
  */
 export function refuseTaskLimits(body: unknown): void {
@@ -147,7 +147,7 @@ export function refuseTaskLimits(body: unknown): void {
   throw new XQueueError('type_owns_limits', `${field} is not a field of a task: ${remedy}`, { errors })
 }
 
-/** Looks before anything else does: each further look at so many costs as well. @throws XQueueError `too_large` */
+/** Checked first, because every further check of so many entries has a cost. @throws XQueueError `too_large` */
 export function refuseManyEdges(tasks: readonly unknown[]): void {
   let edges = 0
   for (const task of tasks) {
@@ -163,9 +163,9 @@ export function refuseManyEdges(tasks: readonly unknown[]): void {
 }
 
 /**
- * A checked request body as the spec to submit; adds to `errors` what is wrong with it, under `at`.
+ * Converts a checked request body to the spec to submit. Adds its errors to `errors`, under the path `at`.
  *
- * @param place where in a batch it stands: it may wait for what stands before it
+ * @param place position in the batch; the task can wait for earlier positions
  */
 export async function specOf(
   input: TaskInput,
@@ -215,7 +215,7 @@ export async function specOf(
   const spec = completeSpec({
     type: input.type,
     payload,
-    // Before 1970, as .NET and Go write a time that was never set, it is due as any time in the past is.
+    // A time before 1970, as .NET and Go write an unset time, is due like any time in the past.
     runAt: runAt === null || runAt === undefined ? null : Math.max(runAt, 0),
     byDefault: leftOut(input),
     ...known?.defaults,
@@ -245,11 +245,11 @@ const INPUT_NAMES = {
 /** The fields that a default fills. */
 function leftOut(input: TaskInput): readonly DefaultedField[] {
   const fields = DEFAULTED_FIELDS.filter((field) => input[INPUT_NAMES[field]] === undefined)
-  // Most callers set none: their specs share one list.
+  // Most callers set none, so their specs share one list.
   return fields.length === DEFAULTED_FIELDS.length ? LEFT_OUT_ALL : fields
 }
 
-/** How large a payload is as JSON, or what is wrong with it. It was read from JSON, so only text can be ill-formed. */
+/** The size of a payload as JSON, or its error. It was parsed from JSON, so only text can be invalid. */
 function measured(payload: Json): { fault: JsonFault | null; bytes: number } {
   let text: string
   try {
@@ -262,11 +262,11 @@ function measured(payload: Json): { fault: JsonFault | null; bytes: number } {
   return { fault: text.includes('\\ud') ? faultIn(payload) : null, bytes: Buffer.byteLength(text) }
 }
 
-/** A task comes behind those of its batch that it waits for: so no two can wait for each other. */
+/** A task follows its predecessors in the batch, so cycles are impossible. */
 function checkAfter(after: readonly (string | number)[], place: number, at: string, errors: FieldError[]): void {
   const inBatch = at !== ''
   const index = after.findIndex((id) => typeof id === 'number' && !(inBatch && id < place))
-  // One for each task is enough: a batch may name millions.
+  // One error per task is enough: a batch can have millions of entries.
   if (index >= 0) errors.push({ path: `${at}after[${index}]`, message: wrongPlace(after[index]!, place, inBatch) })
 }
 
@@ -294,7 +294,7 @@ function parseTime(text: string): number | undefined {
   return Number.isNaN(at) ? undefined : at
 }
 
-/** In milliseconds. Only whoever reads a duration can tell how long a text is. */
+/** In milliseconds. Only the parser of durations knows the length of a text. */
 export function durationOf({ title, least = 0, most }: { title: string; least?: number; most: number }) {
   return Type.Unsafe<number | string>({
     title,

@@ -1,7 +1,7 @@
 import type { Status, TimeoutReason } from './status.ts'
 import type { Progress, Task } from './task.ts'
 
-/** The form in which a task leaves the process: snake_case, seconds, RFC 3339. */
+/** The wire format of a task: snake_case, seconds, RFC 3339. */
 
 export function isoTime(ms: number): string
 export function isoTime(ms: number | null): string | null
@@ -11,7 +11,7 @@ export function isoTime(ms: number | null): string | null {
   return latest.text
 }
 
-/** A task that was just changed has the same time two or three times over, and writing one is slow. */
+/** A changed task contains the same time several times, and formatting a time is slow. */
 let latest = { ms: 0, text: new Date(0).toISOString() }
 
 export function taskJson(task: Task) {
@@ -47,7 +47,7 @@ export function taskJson(task: Task) {
 
 export type TaskJson = ReturnType<typeof taskJson>
 
-/** Reads what `taskJson` has written. */
+/** Parses the output of `taskJson`. */
 export function taskOfJson(json: TaskJson): Task {
   const time = (text: string | null) => (text === null ? null : Date.parse(text))
   return {

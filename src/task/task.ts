@@ -4,7 +4,7 @@ import { canonical, type Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import { withoutTrace } from './trace-context.ts'
 
-/** A task as everyone sees it. Times are milliseconds since the epoch, durations milliseconds. */
+/** A task. Times are milliseconds since the epoch, durations milliseconds. */
 export interface Task {
   /** UUIDv7: sorts by the time of submission. */
   id: string
@@ -13,43 +13,43 @@ export interface Task {
   /** 0–9, higher runs first. */
   priority: number
   status: Status
-  /** Handler runs that started and ended by themselves or by their time-out. */
+  /** Handler runs that ended by themselves or by the time-out. */
   attempts: number
-  /** Times it was handed to a worker; a lost worker adds a delivery, not an attempt. */
+  /** Hand-outs to workers; a lost worker adds a delivery, not an attempt. */
   deliveries: number
   /** Retries after the first attempt. */
   maxRetry: number
-  /** How long it may wait for its first start, counted from `runAt`; 0 = no limit. */
+  /** Maximum wait for the first start, counted from `runAt`; 0 = no limit. */
   queueTimeoutMs: number
-  /** How long one attempt may run; 0 = no limit. */
+  /** Maximum duration of an attempt; 0 = no limit. */
   processTimeoutMs: number
   timeoutReason: TimeoutReason | null
   createdAt: number
-  /** When it may start: at submission, after its delay, or after the back-off of a retry. */
+  /** Earliest start: at submission, after the delay, or after the back-off of a retry. */
   runAt: number
   /** Start of the latest attempt. */
   startedAt: number | null
   updatedAt: number
   completedAt: number | null
   workerId: string | null
-  /** 0–100 or an object, the last one reported. */
+  /** Latest progress: 0–100 or an object. */
   progress: Progress | null
   result: Json
   error: string | null
   tags: Readonly<Record<string, string>>
   idempotencyKey: string | null
-  /** The tenant, account or customer within its type whose turn it takes; null: of none. */
+  /** Tenant, account or customer within the type; null: none. */
   group: string | null
   /** The tasks that it waits for before it may start. */
   after: readonly string[]
   onFailure: OnFailure
-  /** The name that it is counted under together with others; null: of none. */
+  /** Batch of the task; null: none. */
   batch: string | null
 }
 
 export type Progress = number | { [key: string]: Json }
 
-/** A task as it is asked for, complete and checked: what `completeSpec` makes of a caller's input. */
+/** A requested task, complete and checked: the result of `completeSpec`. */
 export interface TaskSpec {
   type: string
   payload: Json
@@ -63,11 +63,11 @@ export interface TaskSpec {
   tags: Readonly<Record<string, string>>
   idempotencyKey: string | null
   group: string | null
-  /** Tasks to wait for: ids, or indexes of tasks that come earlier in the same batch. */
+  /** Tasks to wait for: ids, or indexes of earlier tasks in the same batch. */
   after: readonly (string | number)[]
   onFailure: OnFailure
   batch: string | null
-  /** The fields that the caller left out and a default has filled: they are no part of the request. */
+  /** Fields filled by defaults. They are not part of the request. */
   byDefault?: readonly DefaultedField[]
 }
 
@@ -94,7 +94,7 @@ export const TASK_DEFAULTS = {
   batch: null,
 } as const
 
-/** A limit on everything that a caller may ask for. */
+/** Bounds of all values in a request. */
 export const TASK_LIMITS = {
   typeCharsMax: 100,
   priorityMax: 9,
@@ -112,25 +112,25 @@ export const TASK_LIMITS = {
   errorCharsMax: 16_384,
   batchBytesMax: 16 * 1024 * 1024,
   batchTasksMax: 10_000,
-  /** Tasks that one may wait for, and that may wait for one. */
+  /** Maximum number of predecessors, and of tasks that wait for one task. */
   afterMax: 1_000,
   /** Results of predecessors that a task is handed with its lease; the others are read one by one. */
   predecessorsBytesMax: 1024 * 1024,
-  /** What all tasks of one submission wait for together: each is a row, written in one step. */
+  /** Maximum of `after` entries in one submission: each is a row, and all are written in one step. */
   edgesMax: 20_000,
   successorsMax: 10_000,
 } as const
 
-/** What a group, or a batch, may be called: 1 to 128 characters, none of them a control character. */
+/** Form of a group or batch name: 1 to 128 characters without control characters. */
 export const GROUP_PATTERN = /^\P{Cc}{1,128}$/u
 
 /**
- * What a type may be called: it stands in URLs, MQTT topics, Redis keys and metric labels, so it holds only letters,
+ * Form of a type name. It is part of URLs, MQTT topics, Redis keys and metric labels, so it contains only letters,
  * digits and `. _ : -`, starts with a letter or digit, and has at most 100 characters.
  */
 export const TYPE_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$/
 
-/** Fills a spec's gaps with the defaults. The values that are given must have been checked. */
+/** Adds defaults to a spec. Its values must have been checked. */
 export function completeSpec(input: Pick<TaskSpec, 'type'> & Partial<TaskSpec>): TaskSpec {
   return { ...TASK_DEFAULTS, ...input }
 }
@@ -138,7 +138,7 @@ export function completeSpec(input: Pick<TaskSpec, 'type'> & Partial<TaskSpec>):
 const NONE: readonly string[] = []
 
 /**
- * A task as it is when it has just been accepted.
+ * A newly accepted task.
  *
  * @param after the tasks that it waits for, by their ids
  */
@@ -174,7 +174,7 @@ export function acceptedTask(spec: TaskSpec, id: string, now: number, after = NO
   }
 }
 
-/** What a task was asked for, as far as it tells: a start that is still to come as a time, one that is over not. */
+/** Reconstructs the request of a task. A start in the future becomes `runAt`; one in the past is omitted. */
 export function specOfTask(task: Task, now: number): TaskSpec {
   const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, runAt, tags, idempotencyKey } = task
   const { group, after, onFailure, batch } = task
@@ -182,7 +182,7 @@ export function specOfTask(task: Task, now: number): TaskSpec {
   return { ...asked, group, after, onFailure, batch, delayMs: 0, runAt: runAt > now ? runAt : null }
 }
 
-/** Random bytes are drawn many at a time: one draw per id costs as much as storing the task. */
+/** Random bytes are generated in bulk, because a call per id costs as much as storing the task. */
 const RANDOM_BYTES = 16
 const pool = new Uint8Array(256 * RANDOM_BYTES)
 let drawn = pool.length
@@ -199,22 +199,22 @@ export function newTaskId(now: number): string {
 }
 
 /**
- * The text that a known idempotency key is compared by: everything the caller asked for but the key itself, the batch
- * it is counted under and the trace that the call was part of. Defaults are left out: a handler may change them
+ * The text that is compared for a known idempotency key: the request without the key, the batch and the trace
+ * context. Defaults are omitted: a handler may change them
  * between two calls. `runAt` counts as given, so a repeated call with the same delay is the same call.
  */
 export function sameRequest(spec: TaskSpec): string {
   return canonical(requestOf(spec) as unknown as Json)
 }
 
-/** Whether a stored request, as `sameRequest` wrote it, is the one that is made now. */
+/** Whether a stored request (written by `sameRequest`) equals the current one. */
 export function isSameRequest(stored: string, spec: TaskSpec): boolean {
   return stored === sameRequest(spec) || isSameAsked(JSON.parse(stored), requestOf(spec))
 }
 
 /**
- * Whether the same was asked for twice, each without its defaults. Earlier versions stored defaults as if they had been
- * asked for: a stored request that has all these fields is compared only by those that the caller sets now.
+ * Whether two requests without defaults are equal. Earlier versions stored defaults as part of the request, so a stored
+ * request with all these fields is compared only by the fields that the caller sets now.
  */
 export function isSameAsked(stored: object, asked: object): boolean {
   const before = stored as Record<string, unknown>
@@ -223,7 +223,7 @@ export function isSameAsked(stored: object, asked: object): boolean {
   return canonical(stored as Json) === canonical({ ...filled, ...asked } as Json)
 }
 
-/** Without the fields that a default has filled. */
+/** Removes fields filled by defaults. */
 export function withoutDefaults<T extends Partial<TaskSpec>>({ byDefault = [], ...asked }: T): Omit<T, 'byDefault'> {
   if (byDefault.length === 0) return asked
   return Object.fromEntries(
@@ -236,7 +236,7 @@ function requestOf(spec: TaskSpec): object {
   return {
     ...asked,
     tags: withoutTrace(asked.tags),
-    // What is not asked for is left out: keys that were used before there was such a thing compare as they did.
+    // Absent fields are omitted, so that keys from before these fields existed still compare equal.
     ...(group === null ? {} : { group }),
     ...(after.length === 0 ? {} : { after, onFailure }),
   }

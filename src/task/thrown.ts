@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 
-/** A description has no more characters; the causes of an error come after its own stack. */
+/** Maximum length of a description; the causes of an error follow its own stack. */
 export const DESCRIPTION_CHARS_MAX = 16_384
 /** Causes of causes, and errors of an AggregateError, that are described. */
 const DEPTH_MAX = 5
@@ -8,21 +8,20 @@ const ERRORS_MAX = 10
 const UNKNOWN = 'a thrown value that cannot be described'
 
 /**
- * The text of whatever was thrown: the stack of an error with its `cause` chain and the `errors` of an AggregateError,
- * or the value itself. Well-formed Unicode. Never throws: anything can be thrown, also a Proxy, or an object whose
- * fields throw when they are read.
+ * The text of a thrown value: the stack of an error with its `cause` chain and the `errors` of an AggregateError, or
+ * the value itself. Well-formed Unicode. Never throws, although the value may be a Proxy or an object whose getters throw.
  */
 export function describeError(thrown: unknown): string {
   const parts: string[] = []
   try {
     describe(thrown, '', parts, new Set(), DEPTH_MAX)
   } catch {
-    // What there is by now is told.
+    // Returns the parts collected so far.
   }
   return parts.join('\n').slice(0, DESCRIPTION_CHARS_MAX).toWellFormed() || UNKNOWN
 }
 
-/** The same as an error of this program, for a logger or a tracer that reads an error's fields without care. */
+/** The same as an Error, for loggers and tracers that read fields without protection. */
 export function errorOf(thrown: unknown): Error {
   const error = new Error(messageOf(thrown).slice(0, DESCRIPTION_CHARS_MAX).toWellFormed())
   error.name = nameOf(thrown)
@@ -85,7 +84,7 @@ function valueText(value: unknown): string {
   }
 }
 
-/** What JSON cannot carry: big integers, circles, and objects that throw when their fields are read. */
+/** Values that JSON cannot represent: big integers, cycles, and objects whose getters throw. */
 function inspected(value: unknown): string {
   try {
     return inspect(value, { customInspect: false, maxStringLength: DESCRIPTION_CHARS_MAX })

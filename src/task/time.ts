@@ -1,11 +1,11 @@
-/** Runs something once, so many milliseconds from now. Calling what it answers calls that off. */
+/** Runs a function once after a delay in milliseconds. The returned function cancels it. */
 export type After = (ms: number, run: () => void) => () => void
 
-/** Where time comes from: the machine, or a simulation that moves it. */
+/** Source of time: the machine, or a simulation that moves it. */
 export interface Time {
   /** Milliseconds since the epoch; may be set back. */
   now: () => number
-  /** Milliseconds since some moment; only grows. */
+  /** Monotonic milliseconds. */
   elapsed: () => number
   after: After
 }
@@ -20,7 +20,7 @@ export const MACHINE_TIME: Time = {
   },
 }
 
-/** Resolves after so many milliseconds, or when the signal fires. */
+/** Resolves after a delay in milliseconds, or when the signal aborts. */
 export function pause(ms: number, after: After, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {

@@ -3,19 +3,19 @@ import { invalidField, type XQueueError } from './errors.ts'
 import { TASK_LIMITS } from './task.ts'
 
 /**
- * When a schedule ticks. A cron has five fields: minute, hour, day of the month, month, day of the week. An interval
- * counts from 1970-01-01T00:00Z, so that `everyMs` of 15 minutes ticks at :00, :15, :30 and :45: when a tick is depends
- * on nothing but the timing, and is the same everywhere.
+ * The ticks of a schedule. A cron has five fields: minute, hour, day of the month, month, day of the week. An interval
+ * counts from 1970-01-01T00:00Z, so that `everyMs` of 15 minutes ticks at :00, :15, :30 and :45. Ticks depend only on
+ * the timing, so they are the same in every process.
  *
- * Where clocks are changed, a cron whose hour field names hours ticks once for each local time that it names: at the
- * first of two, or, where there is none, at the moment to which the clocks are set. With `*` as hour it goes on in
- * equal steps, through an hour that comes twice as well.
+ * At a clock change, a cron whose hour field names hours ticks once per named local time: at the first of two, or, if
+ * the time is skipped, at the time to which the clocks are set. With `*` as the hour it continues in equal steps, also
+ * through a repeated hour.
  */
 export type Timing = CronTiming | IntervalTiming
 type CronTiming = { cron: string; timezone: string }
 type IntervalTiming = { everyMs: number }
 
-/** Of a cron and its time zone, one may be changed alone. */
+/** A change of a cron, its time zone, or both. */
 export type TimingChange = Partial<CronTiming> | IntervalTiming
 
 export const TIMEZONE_DEFAULT = 'UTC'
@@ -30,7 +30,7 @@ const FIELDS = [
   { name: 'day of the week', allowed: '0-7 (0 and 7 are Sunday) or SUN-SAT, such as MON-FRI' },
 ] as const
 const EXAMPLE = 'such as "30 2 * * MON-FRI" for 2:30 from Monday to Friday'
-/** Letters of names and of L, W and #; nothing that depends on the moment at which it is read. */
+/** Letters of names and L, W and #; no syntax that depends on the time of parsing. */
 const FIELD = /^[\dA-Za-z*/,#-]+$/
 const HOUR_MS = 3_600_000
 const CRONS_MAX = 1_000
@@ -50,7 +50,7 @@ export function timezoneAlone(): XQueueError {
   return invalidField('timezone', 'needs cron: intervals count from 1970 in UTC')
 }
 
-/** The first tick after a time; null when there is none any more. */
+/** The first tick after a time; null if there is none. */
 export function nextTick(timing: Timing, after: number): number | null {
   if ('everyMs' in timing) return (Math.floor(after / timing.everyMs) + 1) * timing.everyMs
   return cronOf(timing).nextRun(new Date(after))?.getTime() ?? null
@@ -58,7 +58,7 @@ export function nextTick(timing: Timing, after: number): number | null {
 
 /** The ticks from `from` to `to`, oldest first; if there are more than `max`, the latest of them. */
 export function ticksBetween(timing: Timing, from: number, to: number, max: number): number[] {
-  // Looks back further and further, so that a long time without anybody costs no more than a short one.
+  // Searches backwards in growing steps, so that a long outage costs no more than a short one.
   let backMs = 'everyMs' in timing ? timing.everyMs * max : HOUR_MS
   for (;;) {
     const start = Math.max(from, to - backMs)
@@ -69,14 +69,14 @@ export function ticksBetween(timing: Timing, from: number, to: number, max: numb
   }
 }
 
-/** The next times after `after`, as many as there are of `count`. */
+/** Up to `count` ticks after `after`. */
 export function upcoming(timing: Timing, after: number, count: number): number[] {
   const ticks: number[] = []
   for (let at = nextTick(timing, after); at !== null && ticks.length < count; at = nextTick(timing, at)) ticks.push(at)
   return ticks
 }
 
-/** @throws XQueueError `invalid_request` that says which field is wrong, or which time zones there are */
+/** @throws XQueueError `invalid_request` with the invalid field or similar time zones */
 export function checkCron(cron: string, timezone: string): void {
   checkTimezone(timezone)
   const fields = cron.trim().split(/\s+/)
@@ -101,7 +101,7 @@ export function checkEvery(everyMs: number): void {
   throw invalidField('every', 'must be from 1 second to 366 days, such as "15m"')
 }
 
-/** @throws XQueueError `invalid_request` that says which there are */
+/** @throws XQueueError `invalid_request` with similar names */
 export function checkTimezone(timezone: string): void {
   if (/^[A-Za-z]/.test(timezone) && isTimezone(timezone)) return
   const near = nearTimezones(timezone)
@@ -118,7 +118,7 @@ function isTimezone(timezone: string): boolean {
   }
 }
 
-/** Up to three names that share most pairs of letters with what was written. */
+/** Up to three names that share the most pairs of letters with the given one. */
 function nearTimezones(written: string): string[] {
   const pairs = (text: string) => {
     const letters = text.toLowerCase().replace(/[^a-z]/g, '')
@@ -126,7 +126,7 @@ function nearTimezones(written: string): string[] {
   }
   const wanted = pairs(written)
   const likeness = (name: string) => {
-    // A city alone is enough.
+    // The city alone is enough.
     const parts = [pairs(name), pairs(name.slice(name.lastIndexOf('/') + 1))]
     const shared = (of: Set<string>) => [...of].filter((pair) => wanted.has(pair)).length
     return Math.max(...parts.map((of) => (2 * shared(of)) / (wanted.size + of.size || 1)))
@@ -159,7 +159,7 @@ function cronOf({ cron, timezone }: { cron: string; timezone: string }): Cron {
   return parsed
 }
 
-/** Croner counts only what has no `*` and no step as a local time; an hour with a step names local times as well. */
+/** Croner treats only fields without `*` and step as local times; an hour with a step names local times as well. */
 function spelledOut(cron: string): string {
   const [minute, hour, ...days] = cron.trim().split(/\s+/) as [string, string, ...string[]]
   if (hour === '*' || hour === '*/1') return [minute, '*', ...days].join(' ')
