@@ -14,8 +14,8 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 /** Not sent on to another origin: what is secret. */
 const HEADERS_OF_ORIGIN = ['authorization', 'cookie', 'proxy-authorization']
 /**
- * Not a submitter's to set. Another `Host` would reach a site behind the address that was checked; the others belong to the
- * connection.
+ * Not a submitter's to set. Another `Host` would reach a site behind the address that was checked; the others belong to
+ * the connection.
  */
 const HEADERS_OF_OURS =
   /^(host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-length|expect|proxy-connection)$/
@@ -44,8 +44,8 @@ const NO_TIME_OUTS = { headersTimeout: 0, bodyTimeout: 0 }
 /**
  * Calls a URL: a webhook with no worker written. 2xx succeeds; network errors, 408, 429 and 5xx are retried, after
  * Retry-After where it is given, at most a day; any other answer fails at once. It may take as long as the task's
- * `process_timeout` allows. It is signed where XQUEUE_HTTP_SECRET or XQUEUE_HTTP_SECRETS has a secret for the destination:
- * see `signatureOf`.
+ * `process_timeout` allows. It is signed where XQUEUE_HTTP_SECRET or XQUEUE_HTTP_SECRETS has a secret for the
+ * destination: see `signatureOf`.
  */
 export const http: Handler<Call, Answer> = {
   processTimeout: '1m',

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 
 /**
  * Adds the native packages that npm left out because of the Node that it runs under. `npm ci` under Node 18 (Debian 12)
- * skips the bundler's binary without a word, since that asks for Node 20; the Node 24 that comes along would run it. npm
- * calls this after an installation; where nothing is missing it does nothing.
+ * skips the bundler's binary without a word, since that asks for Node 20; the Node 24 that comes along would run it.
+ * npm calls this after an installation; where nothing is missing it does nothing.
  */
 const root = join(import.meta.dirname, '..')
 

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 
 /**
  * `npm run -s sbom`: the software bill of materials (CycloneDX, JSON) of everything that is installed with XQueue, on
- * standard output. `npm sbom --omit dev` leaves out each package that tests need as well (jose, yaml …), so npm is shown
- * the project without its development dependencies.
+ * standard output. `npm sbom --omit dev` leaves out each package that tests need as well (jose, yaml …), so npm is
+ * shown the project without its development dependencies.
  */
 const root = join(import.meta.dirname, '..')
 const read = (file: string) => JSON.parse(readFileSync(join(root, file), 'utf8'))

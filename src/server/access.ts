@@ -17,32 +17,32 @@ import { toXQueueError } from './problems.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** `GET /api/v1/tasks` → `read`: every route there is. */
+    /** All routes: `GET /api/v1/tasks` → `read`. */
     routeScopes: Map<string, RouteScope>
   }
   interface FastifyRequest {
-    /** Who calls; null for nobody that is known, whom only open routes answer. */
+    /** The caller; null if unknown: then only open routes answer. */
     principal: Principal | null
-    /** What the route wants the audit log to say of its change. */
+    /** Details of the change for the audit log. */
     audited: AuditDetails | null
   }
   interface FastifyContextConfig {
     scope?: RouteScope
-    /** Changes nothing that an audit is interested in. */
+    /** Not relevant for the audit log. */
     quiet?: boolean
-    /** Tells of the whole server: nothing for keys with bounds. */
+    /** Concerns the whole server: refused to keys with bounds. */
     whole?: boolean
   }
 }
 
 export interface GuardOptions {
-  /** Null: no access control, everybody may do everything. */
+  /** Null: no access control, every caller has full access. */
   access: Access | null
   /** With access control. */
   audit: AuditLog | null
-  /** Whether what a Host header names is this server. */
+  /** Whether a Host header names this server. */
   servesHost: (host: string | undefined) => boolean
-  /** Other sites whose pages may call. */
+  /** Other sites whose pages may call the API. */
   origins: readonly string[]
 }
 
@@ -51,9 +51,8 @@ const BEARER = /^Bearer +([\w~+/.=-]+) *$/i
 const OPEN_BY_PLUGINS = /^(\/docs(\/|$)|\*$)/
 
 /**
- * The one place where access is decided: each route names its scope, and a route without one is not registered at all.
- * A request passes these in turn: it comes from no other site's page, its caller is known, may call this, and has calls
- * left. What it changed is written into the audit log.
+ * The only place that decides about access. Each route names its scope; a route without one cannot be registered. A
+ * request passes these checks in order: origin, identity, scope and bounds, rate. Changes are written to the audit log.
  */
 export function guard(server: FastifyInstance, { access, audit, servesHost, origins }: GuardOptions): void {
   const scopes = new Map<string, RouteScope>()
@@ -81,8 +80,8 @@ export function guard(server: FastifyInstance, { access, audit, servesHost, orig
 }
 
 /**
- * Browsers say which page a change comes from. Without this, any site could make the browser of somebody who is logged
- * in, or who can reach a server without access control, change things here.
+ * Browsers send the origin of a change. Without this check, any site could make the browser of a logged-in user, or of
+ * a user with access to a server without access control, change data here.
  */
 function refuseOtherSites({ method, headers, is404 }: FastifyRequest, origins: readonly string[]): void {
   if (method === 'GET' || method === 'HEAD' || is404) return
@@ -102,8 +101,8 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
   if (request.is404) return
   const scope = request.routeOptions.config.scope!
   const principal = await callerOf(access, request).catch((error: unknown) => {
-    // An open call is answered as if nobody were known: the login must work when a session has ended, and health be
-    // told when the engine is away. Only a log-out must not look done when it is not.
+    // An open call is answered as for an unknown caller: the login must work when a session has ended, and health be
+    // reported while the engine is unavailable. Only a failed log-out must not look successful.
     const isRefused = error instanceof XQueueError && error.status === 401
     if (scope !== 'open' || (!isRefused && request.method === 'DELETE')) throw error
     return null
@@ -113,14 +112,14 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
   await access.spend(principal)
 }
 
-/** Most calls bring a key that was looked at a moment ago: they need not wait for anything. */
+/** Most calls have a recently checked key and need no wait. */
 function recalled(access: Access, { headers: { authorization }, is404 }: FastifyRequest): Principal | null {
   if (authorization === undefined || is404) return null
   const principal = authorization.startsWith('Bearer ') ? access.recall(authorization.slice('Bearer '.length)) : null
   return principal?.rate ? null : principal
 }
 
-/** @throws XQueueError where the caller may not call this. It is known all the same, for the audit log. */
+/** @throws XQueueError if the caller may not call this route; the caller is still recorded for the audit log */
 function letIn(principal: Principal | null, request: FastifyRequest): void {
   const { scope, whole } = request.routeOptions.config
   request.principal = principal
@@ -148,15 +147,15 @@ async function callerOf(access: Access, { headers, query, routeOptions }: Fastif
 }
 
 /**
- * The line is written when the answer is known, before it is sent: a client that has hung up meanwhile gets no answer,
- * and `onResponse` would never run for it.
+ * The line is written when the answer is known, before it is sent. For a client that has disconnected meanwhile,
+ * `onResponse` would never run.
  */
 function writeAudits(server: FastifyInstance, audit: AuditLog): void {
   const whenWritten = withOthers(() => audit.flush())
   server.addHook('onError', (request, reply, error, done) => {
     const { status } = toXQueueError(error)
     const { authorization, cookie } = request.headers
-    // Nobody who brings nothing was refused as somebody; a log-in brings its key in the body.
+    // A call without credentials is not logged as refused; a login has its key in the body.
     const isTried = authorization !== undefined || sessionOf(cookie) !== null || request.principal !== null
     const isLogin = request.routeOptions.config.scope === 'open' && request.method === 'POST'
     if (status === 403 || (status === 401 && (isTried || isLogin || hasTokenInUrl(request)))) {
@@ -168,20 +167,17 @@ function writeAudits(server: FastifyInstance, audit: AuditLog): void {
     const { method, principal } = request
     const { statusCode: status } = reply
     const isRead = method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
-    // With an error of the server's own nobody knows whether the change was made.
+    // After an internal error, the result of the change is unknown.
     const isChange = !isRead && (status < 400 || status >= 500)
     if (!isChange || principal === null) return done()
-    const { routeOptions } = request // Made anew at each look.
+    const { routeOptions } = request // A getter that creates a new object.
     if (routeOptions.config.quiet) return done()
     audit.changed(principal, auditedOf(request, reply, status, routeOptions.url))
-    whenWritten(done) // The line is there before the answer.
+    whenWritten(done) // The line is written before the answer.
   })
 }
 
-/**
- * Calls back after `before`, once for all that are answered together: the store answers many calls at once, and a tick
- * comes when what these have set off is done.
- */
+/** Calls back after `before`, once for all calls that are answered in the same tick. */
 function withOthers(before: () => void): (call: () => void) => void {
   let waiting: (() => void)[] = []
   const later = (call: () => void) => {
@@ -223,7 +219,7 @@ function auditedOf(
 
 const NOTHING = {}
 
-/** What was made: the last part of its address. */
+/** The id of a created resource: the last part of its URL. */
 function madeBy(reply: FastifyReply): string | null {
   const location = reply.getHeader('location')
   return typeof location === 'string' ? location.slice(location.lastIndexOf('/') + 1) : null
@@ -234,7 +230,7 @@ function typeIn(body: unknown): string | null {
   return ([task_type, type].find((name) => typeof name === 'string') as string | undefined) ?? null
 }
 
-/** A lease's token is its holder's secret; the task that it begins with is not. */
+/** A lease token is secret; the task id at its beginning is not. */
 function taskOfLease(lease: string): string {
   return lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
 }

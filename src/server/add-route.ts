@@ -54,13 +54,13 @@ export function addRoute(server: FastifyInstance, route: Route): void {
   })
 }
 
-/** Any one of these is enough. */
+/** Alternatives: one of them is sufficient. */
 function securityOf(scope: RouteScope): Record<string, []>[] {
   if (scope === 'open') return []
   return [{ key: [] }, { cookie: [] }, ...(scope === 'listen' ? [{ token: [] as [] }] : [])]
 }
 
-/** A query string holds only text: numbers in it are read as such. Bodies are taken as they are. */
+/** Query strings contain text only: numbers are converted. Bodies are not converted. */
 function coerceQuery(query: Record<string, unknown>): void {
   for (const name of ['limit', 'offset']) {
     const value = query[name]

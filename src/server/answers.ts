@@ -7,8 +7,7 @@ import { Problem } from './refusals.ts'
 import { StatusSchema } from './schemas.ts'
 
 /**
- * What calls answer, for the documentation: answers themselves are not filtered by it. A fuzzer holds every answer
- * against these, so they say what is always there.
+ * The schemas of answers, for the documentation. They do not filter answers. A fuzzer compares every answer with them.
  */
 
 type OfStatus = Readonly<Record<number, TSchema>>
@@ -21,7 +20,7 @@ const json = (description: string) => Type.Unsafe<unknown>({ description })
 const seconds = (description: string) => Type.Number({ minimum: 0, description: `${description}, in seconds` })
 const nullable = (schema: object, description: string) =>
   Type.Unsafe({ oneOf: [schema, { type: 'null' }], description })
-/** What the document names by its title: see digestible.ts. */
+/** Schemas that the document names by their titles: see digestible.ts. */
 const titled = (title: string, schema: TSchema) => ({ ...schema, title }) as TSchema
 const listOf = (name: string, items: TSchema, title: string) =>
   Type.Object({ [name]: Type.Array(items), count: Type.Integer() }, { title })
@@ -150,7 +149,7 @@ const Schedule = Type.Object(
   { $id: 'Schedule' },
 )
 
-/** Those with a name of their own in the documentation. */
+/** Schemas with a name in the documentation. */
 export const SHARED = [Task, TaskType, Holder, Schedule, Problem]
 
 const StreamInfo = titled(
@@ -321,7 +320,7 @@ const counted = Type.Object(
 const task = described(ref('Task'), 'The task')
 const schedule = described(ref('Schedule'), 'The schedule')
 
-/** By what is asked for. */
+/** The answers of each call. */
 export const ANSWERS = {
   submitted: { 201: described(task, 'Accepted'), 200: described(task, 'The earlier task of a known idempotency key') },
   batch: {

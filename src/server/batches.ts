@@ -10,7 +10,7 @@ import type { Route, ServerContext } from './route.ts'
 
 const BatchParams = Type.Object({ batch: BatchSchema })
 
-/** /api/v1/batches: tasks that were submitted under one name, as one. */
+/** /api/v1/batches: tasks that were submitted under one name. */
 export function batchRoutes({ engine }: ServerContext): Route[] {
   const nameIn = (request: FastifyRequest) => (request.params as { batch: string }).batch
   const known = async (name: string) => {

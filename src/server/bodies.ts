@@ -7,14 +7,14 @@ const BYTE_ORDER_MARK = 0xfeff
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Half surrogate pairs in its body are repaired, not refused: what a handler has made is not lost for them. */
+    /** Repairs unpaired surrogates in the body instead of refusing them, so that a handler's result is not lost. */
     repairsText?: boolean
   }
 }
 
 /**
- * Reads JSON bodies. Refused with the path: numbers that would come back as others, text that is no Unicode. An empty
- * body with a JSON content type, as for `POST …/retry`, counts as `{}`.
+ * Parses JSON bodies. Refuses, with the path, numbers that would change and text that is not Unicode. An empty body
+ * with a JSON content type, as for `POST …/retry`, counts as `{}`.
  */
 export function readBodies(server: FastifyInstance): void {
   const parse = server.getDefaultJsonParser('error', 'error')
@@ -44,12 +44,12 @@ function encoded(encoding: string): XQueueError {
   return new XQueueError('unsupported_media_type', detail)
 }
 
-/** Text that is no JSON, or JSON with names that would reach the prototype of the object that they are copied to. */
+/** Invalid JSON, or JSON with names that would reach the prototype of an object. */
 function unreadable(text: string): XQueueError {
   try {
     JSON.parse(text)
   } catch (error) {
-    // Without the text around the fault: it may hold a key, and a refusal may be logged.
+    // Without the surrounding text: it may contain a key, and a refusal may be logged.
     const why = (error as Error).message.replace(/, (?:\.\.\.)?".*$/s, '')
     return new XQueueError('invalid_request', `the body is not valid JSON: ${why}`)
   }

@@ -1,7 +1,7 @@
 import type { Changed, Engine, TaskFilter } from '../engine/engine.ts'
 import { RETRYABLE_STATUSES, type Status } from '../task/status.ts'
 
-/** A dry run counts at most this many tasks: it reads each of them, without its payload. */
+/** Maximum count of a dry run, which reads each task without its payload. */
 const DRY_RUN_MAX = 100_000
 const PAGE = 1_000
 const CHANGEABLE: Readonly<Record<'cancel' | 'retry', readonly Status[]>> = {
@@ -9,7 +9,7 @@ const CHANGEABLE: Readonly<Record<'cancel' | 'retry', readonly Status[]>> = {
   retry: RETRYABLE_STATUSES,
 }
 
-/** Changes every task that matches, a bounded number at a time; returns how many. */
+/** Changes all matching tasks, a bounded number at a time; returns their number. */
 export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
   let count = 0
   let before: number | null = null
@@ -21,7 +21,7 @@ export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filt
   return count
 }
 
-/** Returns how many tasks `changeAll` would change now; `more` says that it stopped counting at the maximum. */
+/** Returns the number of tasks that `changeAll` would change; `more`: counting stopped at the maximum. */
 export async function countAll(
   engine: Engine,
   change: 'cancel' | 'retry',

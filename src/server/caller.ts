@@ -6,19 +6,19 @@ import { allowsType, boundsText } from '../task/bounds.ts'
 import { BoundedEngine } from '../tenants/bounded.ts'
 import { withoutContents } from '../tenants/without-contents.ts'
 
-/** Tenants whose engines are kept made. */
+/** Number of tenants with cached engines. */
 const TENANTS_MAX = 1_000
 
 /**
- * The engine as the caller of the present request sees it. Routes are handed this one and know of no tenants: what a
- * key may not see, no route can answer, also one that is added tomorrow. Outside of a request it answers nothing.
+ * The engine as the current caller sees it. Routes get this engine and do not know about tenants, so no route, not even
+ * a new one, can return data outside of a key's bounds. Outside of a request, calls throw.
  */
 export class Callers {
   readonly engine: Engine
   readonly #engine: Engine
   readonly #caller = new AsyncLocalStorage<Principal | null>()
   readonly #made = new Map<string, Engine>()
-  /** The same by caller: a caller is one object for all calls of some hundred milliseconds. */
+  /** The same by caller: calls within some hundred milliseconds share one caller object. */
   readonly #madeFor = new WeakMap<Principal, Engine>()
 
   constructor(engine: Engine) {
@@ -32,7 +32,7 @@ export class Callers {
     })
   }
 
-  /** Everything that comes of `work` is done for this caller. */
+  /** Runs `work` on behalf of this caller. */
   run(principal: Principal | null, work: () => void): void {
     this.#caller.run(principal, work)
   }
@@ -42,7 +42,7 @@ export class Callers {
     return bounds === null || allowsType(bounds, type)
   }
 
-  /** Whether the caller may ask for no more than a type's handler does: every key but those of operators. */
+  /** Whether the handler's values bound the caller's submissions: true for every key but those of operators. */
   isConfined(): boolean {
     const principal = this.#principal()
     return principal !== null && !(principal.bounds === null && includes(principal.scopes, 'admin'))

@@ -4,13 +4,13 @@ import type { FastifyInstance } from 'fastify'
 import type { Newcomers } from '../access/newcomers.ts'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
 
-/** How long a client may take: to send its headers, and to send everything. Slower ones would hold connections. */
+/** Time-outs for the headers and for the whole request, because slow clients would hold connections. */
 export interface Patience {
   headersMs: number
   requestMs: number
-  /** How often that is looked at. */
+  /** Interval of this check. */
   lookMs: number
-  /** How often an event stream says that it is still there. */
+  /** Interval of heartbeats on event streams. */
   heartbeatMs: number
 }
 
@@ -29,9 +29,8 @@ export function connectionOptions({ headersMs, requestMs, lookMs }: Patience) {
 }
 
 /**
- * Which requests leave HTTP: WebSockets that open `path`, with or without the path of a proxy before it, while
- * something listens. Many clients offer another protocol by the way (Java, curl, some proxies: HTTP/2) and expect an
- * ordinary answer.
+ * Requests that upgrade: WebSockets at `path`, with or without the path of a proxy, while there is a listener. Many
+ * clients offer another protocol (Java, curl, some proxies: HTTP/2) and expect an ordinary answer.
  */
 export function upgradesAt(path: string | null, basePath: string) {
   const paths = path === null ? [] : [path, basePath + path]
@@ -47,14 +46,14 @@ const REFUSALS: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'headers_too_large',
 }
 
-/** What cannot even be read as a request is answered as every other refusal is, and the connection ends. */
+/** An unparsable request gets an answer like other refusals, and the connection is closed. */
 export function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
-  // Where a request was read and its answer is under way, this one would be taken for that.
+  // While an answer to an earlier request is pending, this text would be taken for that answer.
   const { _httpMessage: answer, secureConnecting } = socket as Socket & {
     _httpMessage?: ServerResponse
     secureConnecting?: boolean
   }
-  // Before its TLS handshake has ended nothing can be written, and a socket that waits for that would never close.
+  // Before the TLS handshake has ended, nothing can be written, and a waiting socket would never close.
   if (secureConnecting) return void socket.destroy()
   if (!socket.writable || answer?.req.complete || error.code === 'ECONNRESET') return void socket.destroy()
   const code = REFUSALS[error.code ?? ''] ?? 'invalid_request'
@@ -70,7 +69,7 @@ export function answerUnreadable(error: Error & { code?: string }, socket: Socke
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }
 
-/** Keeps count of who has connected and not shown who they are; when the server closes, it waits for none of them. */
+/** Counts connections of unknown clients; closing the server does not wait for them. */
 export function watchConnections(server: FastifyInstance, newcomers: Newcomers, hasTls: boolean): void {
   server.server.on('connection', (socket: Socket) => newcomers.add(socket, hasTls))
   if (hasTls) server.server.on('secureConnection', (socket: Socket) => newcomers.secured(socket))
@@ -81,7 +80,7 @@ export function watchConnections(server: FastifyInstance, newcomers: Newcomers, 
   server.addHook('preClose', async () => newcomers.closeUnused())
 }
 
-/** After who calls is known. */
+/** Runs after authentication. */
 export function admitKnown(server: FastifyInstance, newcomers: Newcomers): void {
   const admitted = new WeakSet<Socket>()
   server.addHook('onRequest', ({ principal, raw: { socket } }, _reply, done) => {

@@ -1,9 +1,9 @@
 import { OPERATIONS } from './operations.ts'
 
 /**
- * Makes of the schemas that check requests a document that generators of clients can read. Each of them knows
- * a part of JSON Schema only: they need names, types at enumerations, and objects without conditions. What is left out
- * here (fields that exclude each other) is still checked, and described in words.
+ * Converts the request schemas to a document for client generators, which support a part of JSON Schema only: they need
+ * names, types at enumerations, and objects without conditions. Omitted rules (fields that exclude each other) are
+ * still checked, and described in text.
  */
 
 export interface OpenApi {
@@ -27,9 +27,9 @@ interface Conditions {
   anyOf?: object[]
 }
 
-/** What relates fields to each other: no generator makes a type of it. */
+/** Relations between fields, which no generator supports. */
 const CONDITIONS = ['anyOf', 'allOf', 'not', 'uniqueItems'] as const
-/** Their values are no schemas. */
+/** Keywords whose values are not schemas. */
 const DATA = new Set(['example', 'examples', 'default', 'enum', 'required', 'const'])
 
 export function digestible(document: OpenApi, problem: unknown): OpenApi {
@@ -53,7 +53,7 @@ function complete(described: Described, operation: (typeof OPERATIONS)[string], 
   const body = requestBody?.content['application/json']
   if (body?.schema) {
     const { required = [], minProperties = 0, anyOf } = body.schema as Conditions
-    // No body is read as `{}`, so it is required only where that would be refused.
+    // A missing body counts as `{}`, so the body is required only if `{}` is invalid.
     requestBody!.required = required.length + minProperties > 0 || anyOf !== undefined
     body.schema.title ??= `${name}Request`
     if (request) body.example = request
@@ -69,7 +69,7 @@ function complete(described: Described, operation: (typeof OPERATIONS)[string], 
   }
 }
 
-/** The same with each schema that has a title under that name, among the shared ones, and referred to. */
+/** Moves schemas with a title to the shared schemas and refers to them. */
 function named<T>(value: T, schemas: Record<string, Schema>): T {
   if (Array.isArray(value)) return value.map((item) => named(item, schemas)) as never
   if (typeof value !== 'object' || value === null) return value
@@ -81,7 +81,7 @@ function named<T>(value: T, schemas: Record<string, Schema>): T {
   return { $ref: `#/components/schemas/${title}` } as never
 }
 
-/** No generator makes a type of a union that may also be null: the union alone stays, and words tell of null. */
+/** Generators do not support a union with null: the union stays, and the description mentions null. */
 function withoutNull(schema: Schema): Schema {
   const [union, none, ...others] = (schema.oneOf ?? []) as Schema[]
   if (others.length > 0 || none?.type !== 'null' || !union?.oneOf) return schema

@@ -13,12 +13,12 @@ import { StatusSchema } from './schemas.ts'
 const PAGE = 1_000
 const WAIT_MS = 10_000
 const GAP = '{"detail":"earlier events have been deleted: read the tasks"}'
-/** A subscriber that does not read is cut off at this much; it resumes with Last-Event-ID. */
+/** Unsent bytes at which a client that does not read is disconnected; it resumes with Last-Event-ID. */
 const UNSENT_BYTES_MAX = 8 * 1024 * 1024
 
 /** Streams of one caller. */
 const STREAMS_MAX = 100
-/** One that takes less than a piece in this time is cut off. */
+/** A client that reads less than a piece in this time is disconnected. */
 const DRAIN_MS = 30_000
 const PIECE_CHARS = 256 * 1024
 
@@ -154,7 +154,7 @@ function* piecesOf(texts: readonly string[]): Generator<string> {
   if (piece !== '') yield piece
 }
 
-/** Resolves when a subscriber has taken what was written; one that takes nothing for long is cut off, and resumes. */
+/** Resolves when the client has read the written data; a client that reads nothing for long is disconnected. */
 async function drained(out: ServerResponse, gone: AbortSignal): Promise<void> {
   await once(out, 'drain', { signal: AbortSignal.any([gone, AbortSignal.timeout(DRAIN_MS)]) }).catch(() => {
     if (!gone.aborted) out.destroy()
@@ -166,7 +166,7 @@ function tooManyStreams(): XQueueError {
   return new XQueueError('too_many_calls', detail, { retry_after: 1 })
 }
 
-/** Whether a subscription token was made for this; whoever needed none may hear everything. */
+/** Whether the event is within the interests of a subscription token; without a token, all events are. */
 function isOf(interests: Interests | null, { taskId, type }: TaskEvent): boolean {
   if (interests === null) return true
   return 'taskIds' in interests ? interests.taskIds.includes(taskId) : interests.types.includes(type)

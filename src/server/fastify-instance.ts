@@ -15,7 +15,7 @@ export const AJV_OPTIONS = {
   allErrors: true,
   allowUnionTypes: true,
   useDefaults: false,
-  verbose: true, // An error tells the schema that it comes of: see problems.ts
+  verbose: true, // Errors contain their schema: see problems.ts
   formats: {
     [DURATION_FORMAT]: true as const,
     [CURSOR_FORMAT]: true as const,
@@ -23,7 +23,7 @@ export const AJV_OPTIONS = {
     [TIMEZONE_FORMAT]: true as const,
   },
 }
-/** As long as a URL may be: the schemas say how long each is. */
+/** Maximum length of a URL; the schemas bound each parameter. */
 const PARAM_CHARS_MAX = 16 * 1024
 /** Fastify with the limits, the validation and the error documents that every route has; no routes yet. */
 export function fastifyInstance(
@@ -38,7 +38,7 @@ export function fastifyInstance(
     bodyLimit: TASK_LIMITS.payloadBytesMax,
     requestTimeout: timeouts.requestTimeout,
     clientErrorHandler: answerUnreadable,
-    // URLs that the router cannot read.
+    // URLs that the router cannot parse.
     frameworkErrors: (error, request, reply) => sendProblem(reply, request, toXQueueError(error, request)),
     forceCloseConnections: 'idle',
     return503OnClosing: false, // It would be no problem document: see refuseWhileClosing in server.ts.
@@ -49,7 +49,7 @@ export function fastifyInstance(
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
   })
   tls?.follow(server.server as unknown as TlsServer)
-  // The schemas of answers are documentation: answers are written without them.
+  // The schemas of answers are documentation: serialization does not use them.
   server.setSerializerCompiler(() => JSON.stringify)
   answerProblems(server)
   return server

@@ -1,15 +1,15 @@
 import cors from '@fastify/cors'
 import type { FastifyInstance } from 'fastify'
 
-/** What no browser may do with an answer, whatever is in it. A page that needs more says so itself. */
+/** Restrictions for browsers on every answer. A page that needs more sets its own. */
 const ANY = {
   'x-content-type-options': 'nosniff',
   'cross-origin-resource-policy': 'same-origin',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
 }
-/** What the API answers is of this moment and for this caller. */
+/** Answers of the API must not be cached. */
 const OF_API = { ...ANY, 'cache-control': 'no-store' }
-/** What has a meaning for documents only: each call of the API would pay for it. */
+/** Headers for documents only, omitted on API calls to save bytes. */
 const OF_PAGES = {
   ...ANY,
   'x-frame-options': 'DENY',
@@ -19,7 +19,7 @@ const OF_PAGES = {
 const HSTS = 'max-age=31536000'
 const PREFLIGHT_S = 600
 
-/** Security headers on every answer, and the other sites whose pages may call: none, unless they are named. */
+/** Security headers on every answer, and CORS for the named sites (default: none). */
 export async function addHeaders(server: FastifyInstance, origins: readonly string[], hasTls: boolean): Promise<void> {
   const more = hasTls ? { 'strict-transport-security': HSTS } : {}
   const [ofApi, ofPages] = [
@@ -36,7 +36,7 @@ export async function addHeaders(server: FastifyInstance, origins: readonly stri
     methods: ['GET', 'POST', 'PATCH', 'DELETE'],
     allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID', 'traceparent', 'tracestate'],
     exposedHeaders: ['Last-Event-ID', 'Location', 'Retry-After', 'WWW-Authenticate'],
-    // Another site brings a key or a token; the cookie is for this server's own page.
+    // Other sites need a key or a token; the cookie is for this server's own pages.
     credentials: false,
     maxAge: PREFLIGHT_S,
   })

@@ -8,7 +8,7 @@ import type { Route, ServerContext } from './route.ts'
 
 const KeyParams = Type.Object({ id: Type.String({ minLength: 1, maxLength: 100 }) })
 
-/** /api/v1/keys: the keys and the sessions that were opened with them. Keys are made on the engine, by the CLI. */
+/** /api/v1/keys: the keys and their sessions. The CLI creates keys directly on the engine. */
 export function keyRoutes({ access }: ServerContext): Route[] {
   const guarded = (): Access => {
     if (access) return access
@@ -67,7 +67,7 @@ export function keyRoutes({ access }: ServerContext): Route[] {
   ]
 }
 
-/** Everything but the hash. */
+/** All fields except the hash. */
 function keyJson({ id, name, scopes, rate, createdAt, expiresAt, tokensFrom, session }: ApiKey) {
   return {
     id,

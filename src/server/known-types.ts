@@ -5,19 +5,19 @@ import type { SpecDefaults } from '../task/task.ts'
 import type { KnownType } from '../task/task-input.ts'
 import { checkPayload, type RegisteredHandler } from '../worker/handlers.ts'
 
-/** How long the engine's answer about a type is used again. */
+/** Time for which the engine's answer about a type is cached. */
 const BELIEVED_MS = 1_000
 
-/** A type for callers that may overrule its handler, and for those that may not. */
+/** A type for callers that can overrule its handler, and for those that cannot. */
 interface Known {
   free: KnownType
   confined: KnownType
 }
 
 /**
- * The task types as this server knows them: by the handlers that it has loaded, else by the reports of workers
- * elsewhere. Payloads of the latter are checked by the JSON Schema of their validator; the worker checks them in full.
- * Ceilings are in force at once where they were set, and in other processes a second later at most.
+ * The task types that this server knows: from its own handlers, or from the reports of other workers. For the latter,
+ * it validates payloads with the registered JSON Schema; the worker validates in full. A change of ceilings applies at
+ * once in this process, and within a second in others.
  */
 export class KnownTypes {
   readonly #engine: Engine
@@ -31,8 +31,8 @@ export class KnownTypes {
   }
 
   /**
-   * Null for a type that nothing is known of: the engine decides whether it may be submitted.
-   * @param isConfined whether the caller may ask for no more than the handler of a type does
+   * Null for an unknown type: the engine decides whether it can be submitted.
+   * @param isConfined whether the values of the type's handler bound the caller's submissions
    */
   async of(type: string, isConfined: boolean): Promise<KnownType | null> {
     const told = this.#told.get(type)
@@ -41,7 +41,7 @@ export class KnownTypes {
     return known && (isConfined ? known.confined : known.free)
   }
 
-  /** A type was changed here. */
+  /** Drops the cached answer after a change in this process. */
   forget(type: string): void {
     this.#told.delete(type)
   }
@@ -52,7 +52,7 @@ export class KnownTypes {
     const drop = () => {
       if (this.#told.get(type) === asked) this.#told.delete(type)
     }
-    // Failures, and names that anybody makes up, are not kept.
+    // Failures and unknown names are not cached.
     asked.known.then((known) => known === null && drop(), drop)
     return asked.known
   }

@@ -16,7 +16,7 @@ import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
 
 const WAIT_MS_MAX = 60_000
-/** A call that takes many tasks stops when they have so many bytes; it looks after each step. */
+/** Bytes at which a call stops taking tasks, checked after each step. */
 const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 const TAKEN_AT_ONCE = 16
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
@@ -54,7 +54,7 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
       if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait must be at most 60 seconds')
       if (body.types) await named.admit(request.principal!, body.types)
       const taken = body.types ?? (await engine.types()).map(({ type }) => type)
-      // Each key has its own names: nobody's worker is listed in place of another's.
+      // Worker names are separate per key, so workers of different keys are listed separately.
       const id = body.worker_id ?? `http-${request.ip}`
       const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, taken, body.max)
       const turn = { worker, want: body.max ?? 1, waitMs, durable: true }
@@ -62,7 +62,7 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
         takeSome(engine, { ...turn, signal }),
       )
       if (request.raw.socket.destroyed && leases.length > 0) {
-        // Nobody is there to run them: they go back at no cost.
+        // The worker has disconnected: its tasks are released at no cost.
         const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
         await engine.turn({ worker, want: 0, outcomes })
       }
@@ -213,7 +213,7 @@ async function whileConnected<T>(
   }
 }
 
-/** Leases in the form in which they are answered, a bounded number of bytes: the rest is there for the next call. */
+/** Takes leases up to a bounded number of bytes; the next call gets the rest. */
 async function takeSome(engine: Engine, turn: Turn): Promise<Lease[]> {
   const leases: Lease[] = []
   let bytes = 0

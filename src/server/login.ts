@@ -7,12 +7,12 @@ import { toXQueueError } from './problems.ts'
 import type { Route, ServerContext } from './route.ts'
 
 const CALLBACK = '/login/callback'
-/** The dashboard as a link of the callback: it stays true below whatever path a proxy serves it. */
+/** Relative link from the callback to the dashboard, valid below any path of a proxy. */
 const DASHBOARD = '../'
 
 /**
- * Logging in with an identity provider: the browser leaves for it, and comes back with a code. These are
- * pages for browsers, not calls of the API.
+ * Login with an identity provider: it redirects the browser back with a code. These are pages for browsers, not API
+ * calls.
  */
 export function loginRoutes({ access, audit, identity, hasTls, basePath, closing }: ServerContext): Route[] {
   const isSecure = (request: FastifyRequest) => hasTls || request.protocol === 'https'
@@ -44,11 +44,11 @@ export function loginRoutes({ access, audit, identity, hasTls, basePath, closing
       const { code, status, message } = toXQueueError(error as FastifyError)
       audit?.refused(null, audited(request, status), message)
       reply.header('Set-Cookie', ended)
-      // The page says what the code means: a text in a link could be anybody's.
+      // The page maps the code to a text, because a text in a link could be forged.
       return reply.redirect(`${DASHBOARD}#login-error=${code}`, 302)
     }
   }
-  /** The redirect URL with what the provider appended. */
+  /** The redirect URL with the parameters of the provider. */
   const answered = (request: FastifyRequest) => {
     const url = new URL(redirectUrl(request))
     url.search = new URL(request.url, url).search

@@ -8,18 +8,18 @@ import type { CountSubmissions, Route, ServerContext, ServerOptions } from './ro
 
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
 const SUBMIT_ROUTES = ['/api/v1/tasks', '/api/v1/tasks/batch']
-/** Of requests that no route takes. */
+/** Route label of requests without a route. */
 const NO_ROUTE = 'none'
 const OUTCOMES: readonly Outcome['kind'][] = ['success', 'failure', 'timeout', 'released']
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800]
 
 /**
- * Gauges that are read from the engine when the metrics are: all processes show the same. While the engine is away they
- * have no values, but `xqueue_health` says so: that is when somebody looks.
+ * Gauges that are read from the engine on each scrape, the same in all processes. While the engine is unavailable, they
+ * have no values, and `xqueue_health` is 0.
  */
 export function engineMetrics({ engine, live, version, registry }: ServerOptions): void {
   collectDefaultMetrics({ register: registry })
-  // Gauges by another name than Prometheus has for gauges; those by type of resource tell the same.
+  // These gauges have names that Prometheus discourages; the ones by type of resource contain the same data.
   for (const name of MISNAMED) registry.removeSingleMetric(name)
   const types = shared(() => engine.types())
   const gauge = (name: string, help: string, label: string, read: () => Promise<[value: string, measured: number][]>) =>
@@ -58,12 +58,12 @@ export function engineMetrics({ engine, live, version, registry }: ServerOptions
   gauge('xqueue_build_info', 'Always 1; the label is the version', 'version', async () => [[version, 1]])
 }
 
-/** Counted one after the other, the figures of a busy moment need not fit each other. */
+/** The figures are counted one after another, so they may be inconsistent under load. */
 function readyOf({ pending, delayed, dependent }: TypeInfo): number {
   return Math.max(0, pending - delayed - dependent)
 }
 
-/** Callers that come while an answer is under way get that one: all gauges of a type ask at once. */
+/** Concurrent callers share one answer, because all gauges of a type are read at once. */
 function shared<T>(ask: () => Promise<T>): () => Promise<T> {
   let underWay: Promise<T> | null = null
   return () => {
@@ -79,7 +79,7 @@ function noneWhileAway(error: unknown): [] {
   throw error
 }
 
-/** Counts requests by the route that took them, of which there are few. */
+/** Counts requests by route. */
 export function requestMetrics(server: FastifyInstance, register: Registry, count: CountSubmissions): void {
   const requests = new Counter({
     name: 'xqueue_http_requests_total',
@@ -96,7 +96,7 @@ export function requestMetrics(server: FastifyInstance, register: Registry, coun
   })
 }
 
-/** Tasks that were submitted over HTTP, and calls that were refused: these submit none. */
+/** Counts tasks submitted over HTTP, and refused calls. */
 export function submissionMetrics(register: Registry): CountSubmissions {
   const submissions = new Counter({
     name: 'xqueue_submissions_total',
@@ -108,7 +108,7 @@ export function submissionMetrics(register: Registry): CountSubmissions {
   return (outcome, count) => submissions.inc({ outcome }, count)
 }
 
-/** Outages of what health checks. */
+/** Counts outages by health check. */
 export function outageMetrics(register: Registry, checks: readonly string[]) {
   const of = (name: string, help: string) => new Counter({ name, help, labelNames: ['check'], registers: [register] })
   const outages = of('xqueue_outages_total', 'Number of times that a health check began to fail in this process')
@@ -124,8 +124,8 @@ export function outageMetrics(register: Registry, checks: readonly string[]) {
 }
 
 /**
- * What this process' worker did: hand the result to its `onAttempt`.
- * @param types have all their series from the start: a rate sees no first failure of a series that begins with it
+ * Counts the attempts of this process's worker; pass the result as its `onAttempt`.
+ * @param types get all their series at the start, because a rate misses the first increment of a new series
  */
 export function attemptMetrics(register: Registry, types: Iterable<string>) {
   const labelNames = ['type'] as const

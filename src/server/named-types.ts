@@ -6,17 +6,17 @@ import type { ServerContext } from './route.ts'
 
 /** A tenth of what all workers together may add, so that one key leaves room for others. */
 export const TYPES_NAMED_PER_KEY_MAX = 100
-/** A type that was named so long ago and does not exist any more, or never came to be, counts no longer. */
+/** A name older than this is no longer counted if its type does not exist. */
 const SETTLED_MS = 60_000
 
 /**
- * Task types that come into being because a worker names them. The engine bounds how many there are. Here one key is
- * kept from using them up, in each server process, and a worker learns why it is refused.
+ * Task types that workers create by naming them. The engine bounds their number. This class bounds the share of one key
+ * in each server process, and explains the refusal to the worker.
  */
 export class NamedTypes {
   readonly #engine: Engine
   readonly #known: ServerContext['types']
-  /** By key: the types that it has named first, and when. */
+  /** By key: the types that it named first, with the time. */
   readonly #byKey = new Map<string, Map<string, number>>()
 
   constructor(engine: Engine, known: ServerContext['types']) {
@@ -32,17 +32,17 @@ export class NamedTypes {
     await this.#countFor(by, unknown)
     const { length } = await this.#engine.types()
     if (length + unknown.length <= TYPES_NAMED_MAX) return
-    throw tooMany(`there are ${length} task types, and a worker may name new ones up to ${TYPES_NAMED_MAX}`, name)
+    throw tooMany(`there are ${length} task types, and workers can create types up to ${TYPES_NAMED_MAX}`, name)
   }
 
   async #countFor({ id, name, bounds, scopes }: Principal, unknown: readonly string[]): Promise<void> {
-    // With bounds it adds none; an operator may add as many as there may be.
+    // A key with bounds adds none; operators are bounded by the total only.
     if (bounds !== null || includes(scopes, 'admin')) return
     const own = this.#byKey.get(id) ?? new Map<string, number>()
     this.#byKey.set(id, own)
     const isOver = () => own.size + unknown.filter((type) => !own.has(type)).length > TYPES_NAMED_PER_KEY_MAX
     if (isOver()) await this.#forgetGone(own)
-    if (isOver()) throw tooMany(`${name} has named ${TYPES_NAMED_PER_KEY_MAX} new task types`, unknown[0]!)
+    if (isOver()) throw tooMany(`${name} has created ${TYPES_NAMED_PER_KEY_MAX} task types`, unknown[0]!)
     for (const type of unknown) own.set(type, performance.now())
   }
 
@@ -58,6 +58,6 @@ export class NamedTypes {
 }
 
 function tooMany(why: string, name: string): XQueueError {
-  const remedy = `name a type that exists, or have an operator declare this one with POST /api/v1/types/${name}`
-  return new XQueueError('too_many_types', `${why}, so "${name}" is not added: ${remedy}`)
+  const remedy = `use an existing type, or let an operator declare this one with POST /api/v1/types/${name}`
+  return new XQueueError('too_many_types', `${why}, so "${name}" is not created: ${remedy}`)
 }

@@ -6,7 +6,7 @@ import { digestible, type OpenApi } from './digestible.ts'
 import { TAGS } from './operations.ts'
 import { PROBLEM_EXAMPLE } from './refusals.ts'
 
-/** The documentation's own scripts and styles, some of which stand in its elements. */
+/** Scripts and styles of the documentation; some are inline. */
 const DOCS_POLICY = [
   "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; font-src 'self'",
   "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -17,7 +17,7 @@ const ABOUT = `Submit tasks, watch them, set limits.
 Send a key as \`Authorization: Bearer KEY\`. Each call names the required scope. Pages log in for a cookie.
 Errors are problem documents (RFC 9457): \`code\` is stable, and \`errors\` lists the invalid fields.`
 
-/** Where callers show who they are. A server without access control asks for none of them. */
+/** Locations of credentials. A server without access control requires none. */
 const SECURITY_SCHEMES = {
   key: { type: 'http', scheme: 'bearer', description: 'An API key (`xqueue keys create`) or a token of an issuer' },
   cookie: {
@@ -34,7 +34,7 @@ const SECURITY_SCHEMES = {
   },
 } as const
 
-/** Reads the routes that are registered after it: `/docs`, and what `/openapi.json` answers with. */
+/** Documents the routes that are registered after it: `/docs` and `/openapi.json`. */
 export async function documentApi(server: FastifyInstance, version: string, basePath: string): Promise<void> {
   for (const schema of SHARED) server.addSchema(schema)
   await server.register(swagger, {

@@ -1,11 +1,11 @@
-/** A call as the OpenAPI document names it: what generated clients call it, its place there, and an example. */
+/** A call in the OpenAPI document: its name in generated clients, its section, and an example. */
 export interface Operation {
   /** The name of the function in a generated client. */
   id: string
   tag: keyof typeof TAGS
-  /** A body that is accepted. */
+  /** Example of a valid body. */
   request?: object
-  /** An answer to it, of the first status that means success. */
+  /** Example of its answer with the first success status. */
   answer?: unknown
 }
 
@@ -63,7 +63,7 @@ const key = {
 }
 const lease = `${id}.1`
 
-/** By method and path. A route that is documented and stands not here keeps the server from starting. */
+/** By method and path. The server does not start if a documented route is missing here. */
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'POST /api/v1/tasks': {
     ...{ id: 'submitTask', tag: 'Tasks' },

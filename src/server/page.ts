@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Route, ServerContext } from './route.ts'
 
-/** Where `npm run build` and npm's install put it, beside the source as beside what is published. */
+/** Output folder of the dashboard build, beside the source and in the package. */
 const BUILT = fileURLToPath(new URL('../../dashboard/dist/', import.meta.url))
 const TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
@@ -12,7 +12,7 @@ const TYPES: Readonly<Record<string, string>> = {
   '.css': 'text/css; charset=utf-8',
   '.svg': 'image/svg+xml',
 }
-/** Nothing from another origin, nothing inline, in nobody's frame. */
+/** Nothing from another origin, nothing inline, no frames. */
 const POLICY = [
   "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'",
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -20,7 +20,7 @@ const POLICY = [
 const NOT_BUILT =
   '<!doctype html><title>XQueue</title><p>The dashboard has not been built: run <code>npm run dashboard</code>.'
 
-/** The dashboard at `/`: a few files that were compressed when they were built, and where it finds its broker. */
+/** The dashboard at `/`: a few precompressed files, and the address of its broker. */
 export function pageRoutes({ live, version }: ServerContext): Route[] {
   const files = existsSync(BUILT) ? globSync('**/*.{html,js,css,svg}', { cwd: BUILT }) : []
   const answers = files.map((file) => [file === 'index.html' ? '/' : `/${file}`, answerOf(file)] as const)
@@ -49,7 +49,7 @@ function answerOf(file: string): Route['handler'] {
     ['gzip', read('.gz')],
   ] as const
   const plain = read()!
-  // Names of assets hold a hash of their content.
+  // Names of assets contain a hash of their content.
   const caching = file.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache'
   return async (request: FastifyRequest, reply: FastifyReply) => {
     const accepted = String(request.headers['accept-encoding'] ?? '')

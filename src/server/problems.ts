@@ -3,22 +3,22 @@ import { withoutTokens } from '../access/masking.ts'
 import { ERRORS, type ErrorCode, type ErrorDetails, type FieldError, XQueueError } from '../task/errors.ts'
 import { FORMS } from '../task/task-input.ts'
 
-/** An answer names no more mistakes than this. */
+/** Maximum number of errors in an answer. */
 const ERRORS_MAX = 100
 
-/** With the part of the schema that it comes of: Ajv is told to be verbose. */
+/** With its part of the schema, because Ajv is verbose. */
 type Validation = NonNullable<FastifyError['validation']>[number] & { schema?: unknown }
 
-/** What Fastify itself refuses, as the error that our callers know. */
+/** Maps Fastify's own errors to our codes. */
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'too_large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
 }
 
-/** Every error of the server leaves as RFC 9457 `application/problem+json`. */
+/** Formats every error of the server as RFC 9457 `application/problem+json`. */
 export function answerProblems(server: FastifyInstance): void {
   server.setErrorHandler((error: FastifyError, request, reply) => {
-    // What is wrong with a call that there is not, nobody needs to know.
+    // For an unknown route, other errors are not relevant.
     if (request.is404 && !(error instanceof XQueueError)) return answerNoSuchCall(server, request, reply)
     const known = toXQueueError(error, request)
     if (known.status >= 500) request.log.error({ err: error }, 'a request failed')
@@ -42,7 +42,7 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, error:
   const { code, details, message, status } = error
   const { retry_after, challenge, ...members }: ErrorDetails = details
   if (challenge !== undefined) reply.header('WWW-Authenticate', challenge)
-  // Closed while a client still sends, it may never read why. What it sends is let go by, as long as requests may take.
+  // A connection closed while the client sends may lose the answer, so the rest of the request is drained.
   if (code === 'too_large') reply.removeHeader('connection')
   if (retry_after !== undefined || status === 503) reply.header('Retry-After', String(retry_after ?? 1))
   const problem = {
@@ -57,7 +57,7 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, error:
   return reply.status(status).type('application/problem+json').send(JSON.stringify(problem))
 }
 
-/** Those that a path can be asked with. The router looks for one method at a time, so the patterns are gone through. */
+/** The methods of a path. The router finds one method at a time, so all patterns are compared. */
 function methodsOf(server: FastifyInstance, path: string): string[] {
   const asked = path.split('/')
   const isOf = (pattern: string) => {
@@ -85,8 +85,8 @@ export function toXQueueError(error: FastifyError, request?: FastifyRequest): XQ
 }
 
 /**
- * Where a value may be one of several forms, Ajv reports what each form misses, and then that none fits. A caller needs
- * one of these: what is wrong with the form that it chose, or which types there are.
+ * For a value with several forms, Ajv reports the errors of each form and then that none matches. A caller needs one of
+ * these: the errors of the form that it chose, or the allowed types.
  */
 function withoutAlternatives(errors: readonly Validation[]): Validation[] {
   const kept: Validation[] = []
@@ -112,14 +112,14 @@ function withoutAlternatives(errors: readonly Validation[]): Validation[] {
   return kept
 }
 
-/** A schema that forbids fields together is also broken by what is no object at all: that says nothing. */
+/** A value that is not an object also violates a schema about exclusive fields; that error is irrelevant. */
 function meant(errors: readonly Validation[]): readonly Validation[] {
   const mistyped = new Set(errors.filter(({ keyword }) => keyword === 'type').map(({ instancePath }) => instancePath))
   if (mistyped.size === 0) return errors
   return errors.filter(({ keyword, instancePath }) => keyword !== 'not' || !mistyped.has(instancePath))
 }
 
-/** Fastify says less than the request does. */
+/** Fastify's message lacks details of the request. */
 function refusalOf(code: ErrorCode, error: FastifyError, request: FastifyRequest | undefined): string {
   if (!request) return error.message
   if (code === 'too_large') {
@@ -140,7 +140,7 @@ function fieldErrorOf(error: Validation): FieldError {
   return { path: [at, field].filter(Boolean).join('.'), message: told ?? error.message ?? 'is not valid' }
 }
 
-/** Where Ajv tells of the schema instead of what was sent. */
+/** Replaces messages of Ajv that describe the schema instead of the value. */
 function inOurWords({ keyword, params, schema }: Validation): {
   field?: string | undefined
   told?: string | undefined

@@ -2,7 +2,7 @@ import { Type } from 'typebox'
 import { ERRORS, type ErrorCode } from '../task/errors.ts'
 import type { Route } from './route.ts'
 
-/** What calls refuse with, for the documentation, by the table of errors. */
+/** The refusals of calls, for the documentation, from the table of errors. */
 
 export const Problem = Type.Object(
   {
@@ -39,7 +39,7 @@ export const PROBLEM_EXAMPLE = {
   errors: [{ path: 'priority', message: 'must be <= 9' }],
 }
 
-/** Where any call may end: at the door, or in the engine. */
+/** Refusals that any call can return. */
 const ANYWHERE: readonly ErrorCode[] = [
   ...(['invalid_request', 'cross_site', 'request_timeout', 'headers_too_large'] as const),
   ...(['internal', 'engine_unavailable', 'shutting_down'] as const),
@@ -47,7 +47,7 @@ const ANYWHERE: readonly ErrorCode[] = [
 const WITH_BODY: readonly ErrorCode[] = ['too_large', 'unsupported_media_type']
 const WITH_SCOPE: readonly ErrorCode[] = ['unauthorized', 'forbidden', 'too_many_calls', 'issuer_unavailable']
 
-/** The refusals of a call, one answer for each status, told by the table of errors. */
+/** The refusals of a call, one answer per status, from the table of errors. */
 export function refusalsOf({ method, scope, refusals = [] }: Pick<Route, 'method' | 'scope' | 'refusals'>) {
   const atDoor = [
     ...(method === 'POST' || method === 'PATCH' ? WITH_BODY : []),

@@ -16,7 +16,7 @@ import type { Patience } from './connections.ts'
 
 export interface ServerOptions {
   engine: Engine
-  /** Those that this process has loaded; of other types it knows what their workers have told the engine. */
+  /** The handlers of this process; other types are known from their workers' reports. */
   handlers: ReadonlyMap<string, RegisteredHandler>
   logger: Logger
   version: string
@@ -25,75 +25,75 @@ export interface ServerOptions {
   startedAt?: number
   /** Status over MQTT, if this process publishes it. */
   live?: LiveStatus | null
-  /** Who may do what; null: everybody everything. */
+  /** Access control; null: every caller has full access. */
   access?: Access | null
-  /** Logs people in to the dashboard; `redirectUrl` is where it sends them back, null: to the host that was asked. */
+  /** Login to the dashboard; `redirectUrl` null: the requested host. */
   identity?: { provider: IdentityProvider; redirectUrl: string | null } | null
-  /** Where changes and refusals are written; default nowhere. */
+  /** Audit log of changes and refusals; default none. */
   audit?: AuditLog | null
-  /** Whether what a Host header names is this server; default anything. */
+  /** Whether a Host header names this server; default always. */
   servesHost?: (host: string | undefined) => boolean
-  /** Path below which a proxy serves this server, as in `/queue`; default none. It may be stripped or sent along. */
+  /** Path below which a proxy serves this server, such as `/queue`; default none. The proxy may strip it. */
   basePath?: string
   /** Other sites whose pages may call the API. */
   corsOrigins?: readonly string[]
-  /** Proxies whose word for the client's address is believed. */
+  /** Proxies whose `X-Forwarded-For` is trusted. */
   trustedProxies?: readonly string[]
-  /** With it, the server speaks TLS. */
+  /** Enables TLS. */
   tls?: Certificate | null
   patience?: Patience
-  /** Shared with other ports of the process; default its own. */
+  /** Shared with other ports of the process; default a separate one. */
   newcomers?: Newcomers
 }
 
-/** What the routes tell of it: whether it works, and where the page finds it. */
+/** Status of MQTT for routes: its check, and the URL for the page. */
 export interface LiveStatus {
   check(): { name: string; ok: boolean; detail: string }
   readonly browser: { path: string; prefix: string } | null
-  /** Where subscribers find it: null, at this server. */
+  /** URL for subscribers; null: this server. */
   readonly subscribeAt: { url: string | null; prefix: string }
 }
 
 export type CountSubmissions = (outcome: 'accepted' | 'existing' | 'refused', count: number) => void
 
-/** What the routes are given. */
+/** The context of routes. */
 export interface ServerContext extends ServerOptions {
   access: Access | null
   hasTls: boolean
   basePath: string
   startedAt: number
-  /** As the caller of the present request may use them. */
+  /** The types as the current caller can use them. */
   countSubmissions: CountSubmissions
   types: { of(type: string): Promise<KnownType | null>; forget(type: string): void }
   limits: { taskBytesMax: number; batchBytesMax: number }
-  /** Fires when the server closes: streams and waiting calls end. */
+  /** Aborts when the server closes, to end streams and waiting calls. */
   closing: AbortSignal
 }
 
-/** One call: its documentation is generated from the same schemas that validate it. */
+/** A route. Its documentation is generated from the schemas that validate it. */
 export interface Route {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   url: string
-  /** Who may call it. */
+  /** Required scope. */
   scope: RouteScope
-  /** Changes nothing that an audit is interested in. */
+  /** Not relevant for the audit log. */
   quiet?: boolean
-  /** Tells of the whole server: nothing for keys with bounds. */
+  /** Concerns the whole server: refused to keys with bounds. */
   whole?: boolean
-  /** Half surrogate pairs in its body are repaired, not refused. */
+  /** Repairs unpaired surrogates in the body instead of refusing them. */
   repairsText?: boolean
   summary: string
   params?: TSchema
   querystring?: TSchema
   body?: TSchema
   bodyLimit?: number
-  /** What it answers, by status; only what is hidden needs none. */
+  /** Answers by status; required unless hidden. */
   answers?: Readonly<Record<number, TSchema>>
-  /** Its own ways to refuse, beside those that any call has. */
+  /** Refusals beside those of any call. */
   refusals?: readonly ErrorCode[]
-  /** Not an API call: left out of the documentation. */
+  /** Not an API call: omitted from the documentation. */
   hidden?: boolean
-  /** Looks at the request before its schemas do; throws what is to be answered. */
+  /** Checks the request before its schemas; throws the error to answer. */
   before?: (request: FastifyRequest) => void
   handler: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 }

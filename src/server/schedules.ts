@@ -18,7 +18,7 @@ import { ANSWERS } from './answers.ts'
 import type { Route, ServerContext } from './route.ts'
 import { IdParams } from './schemas.ts'
 
-/** /api/v1/schedules: tasks that are made again and again. */
+/** /api/v1/schedules: recurring tasks. */
 export function scheduleRoutes(context: ServerContext): Route[] {
   return [
     addSchedule(context),
@@ -44,7 +44,7 @@ function addSchedule({ engine, types, limits, basePath }: ServerContext): Route 
     handler: async (request, reply) => {
       const input = request.body as ScheduleInput
       const spec = await scheduleSpecOf(input, await types.of(input.type))
-      // Of two that come at once, both may be told that they have added it.
+      // Of two concurrent calls, both may get 201.
       const known = (await engine.schedules()).some(({ id }) => id === spec.id)
       const added = await find(engine, spec.id, { add: spec })
       return reply
@@ -151,7 +151,7 @@ function idOf(request: FastifyRequest): string {
   return (request.params as { id: string }).id
 }
 
-/** The schedule after the change, if there is one. @throws XQueueError `not_found`, also for one removed meanwhile */
+/** The schedule after the change. @throws XQueueError `not_found`, also if it was removed meanwhile */
 async function find(engine: Engine, id: string, change?: ScheduleChange): Promise<Schedule> {
   const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
   if (!found) throw noSchedule(id)

@@ -2,16 +2,16 @@ import { Type } from 'typebox'
 import { STATUSES } from '../task/status.ts'
 import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '../task/task-input.ts'
 
-/** The shapes that requests are validated with and OpenAPI is written from. */
+/** Schemas that validate requests and generate OpenAPI. */
 
-/** A format of ours: the engine that wrote it reads it. */
+/** Our own format, parsed by the engine that created it. */
 export const CURSOR_FORMAT = 'cursor'
-/** Each task that is left out is read: beyond this, `cursor` is the way. */
+/** Skipped tasks are read, so larger offsets must use `cursor`. */
 const OFFSET_MAX = 10_000
 const TAG_FILTER = 'key:value; write a colon in the key as \\:'
 const closed = { additionalProperties: false }
 
-/** Titles are the names of schemas in the document. */
+/** Titles become names of schemas in the document. */
 export const StatusSchema = Type.Enum([...STATUSES], { title: 'Status' })
 
 export const FilterSchema = Type.Object(

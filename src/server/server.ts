@@ -42,7 +42,7 @@ const RESOURCES = [
   pageRoutes,
   metricsRoutes,
 ]
-/** Room around the payload for the other fields of a task. */
+/** Bytes for the other fields of a task beside its payload. */
 const FIELDS_BYTES_MAX = 64 * 1024
 
 /** The HTTP API, ready to listen. Closing it ends its event streams and waiting calls. */
@@ -110,7 +110,7 @@ function logAnswers(server: FastifyInstance): void {
   })
 }
 
-/** A connection that is open may bring more requests than the one that it is kept for. */
+/** Refuses further requests on connections that stay open for a pending one. */
 function refuseWhileClosing(server: FastifyInstance, closing: AbortSignal): void {
   server.addHook('onRequest', (_request, _reply, done) => {
     done(closing.aborted ? new XQueueError('shutting_down', 'this server is shutting down') : undefined)

@@ -9,9 +9,9 @@ import type { Route, ServerContext } from './route.ts'
 
 const KEY_CHARS_MAX = 8_192
 
-/** Logging in with a key, for pages: the key is typed once, and from then on a cookie stands for it. */
+/** Login with a key, for pages: the user enters the key once and gets a cookie. */
 export function sessionRoutes({ access, identity, hasTls, basePath }: ServerContext): Route[] {
-  // A proxy in front may have done the TLS: then the page's own address says so.
+  // A proxy may terminate TLS: then the page's own URL shows it.
   const isSecure = ({ headers, protocol }: FastifyRequest) =>
     hasTls || protocol === 'https' || headers.origin?.startsWith('https:') === true
   return [
@@ -26,7 +26,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
         name: access && principal ? principal.name : null,
         scopes: access === null ? SCOPES : (principal?.scopes ?? []),
         expires_at: isoTime(principal?.expiresAt ?? null),
-        // Relative to the dashboard, wherever a proxy serves it.
+        // Relative to the dashboard, so it is valid below any path of a proxy.
         login_url: access && identity ? 'login' : null,
       }),
     },
@@ -62,7 +62,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
       answers: ANSWERS.loggedOut,
       handler: async (request, reply) => {
         const { principal } = request
-        // A key in the Authorization header is no session, and is not dropped by this.
+        // A key in the Authorization header is not a session and stays valid.
         if (access && principal && request.headers.authorization === undefined) await access.closeSession(principal)
         reply.header('Set-Cookie', sessionCookie('', 0, isSecure(request), basePath))
         return reply.status(204).send()

@@ -6,8 +6,8 @@ import { XQueueError } from '../task/errors.ts'
 const RETRY_AFTER_S = 1
 
 /**
- * Answers in place of the server while the process waits for its store: it is alive, and anything else is to be tried
- * again.
+ * Answers instead of the server while the process waits for its store: liveness is ok, and other calls must be
+ * repeated.
  */
 export class Starting {
   readonly #server: Server

@@ -24,7 +24,7 @@ interface SubscriptionInput {
   ttl?: number | string
 }
 
-/** POST /api/v1/subscriptions: what a page gets from its own server, to listen to its tasks and to nothing else. */
+/** POST /api/v1/subscriptions: a token for a page to subscribe to its own tasks only. */
 export function subscriptionRoutes({ engine, access, live, types, hasTls, basePath }: ServerContext): Route[] {
   const listOf = (name: TSchema) => Type.Optional(Type.Array(name, { minItems: 1, maxItems: NAMES_MAX }))
   return [
@@ -55,7 +55,7 @@ export function subscriptionRoutes({ engine, access, live, types, hasTls, basePa
         if (!access) throw new XQueueError('access_control_off', 'access control is off: subscribe without a token')
         if (!live) throw new XQueueError('mqtt_off', 'MQTT is off: start the server with --mqtt')
         if (sight.bounds) await refuseForeign(engine, types, input)
-        // Another broker goes by topics alone.
+        // An external broker decides by topics only.
         const isOurs = live.browser !== null
         if (!isOurs && (!sight.isFull || (sight.bounds?.groups && !input.task_ids))) {
           throw new XQueueError('forbidden', NOT_BY_TOPICS)
@@ -73,7 +73,7 @@ export function subscriptionRoutes({ engine, access, live, types, hasTls, basePa
   ]
 }
 
-/** @throws XQueueError `not_found` for what does not exist for the caller */
+/** @throws XQueueError `not_found` for tasks and types outside of the caller's bounds */
 async function refuseForeign(engine: Engine, types: ServerContext['types'], input: SubscriptionInput): Promise<void> {
   const ids = input.task_ids ?? []
   const tasks = await engine.get(ids, { bare: true })

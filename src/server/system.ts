@@ -38,7 +38,7 @@ function getHealth({ engine, version, startedAt, live }: ServerContext): Route {
       const failed = checks.find(({ ok, degrades }) => !ok && !degrades)
       const isDegraded = checks.some(({ ok }) => !ok)
       const mqtt = live?.check()
-      // Without its broker everything but the notices goes on: a load balancer must not take the server out.
+      // Without its broker, only MQTT fails, so a load balancer must keep the server.
       const answer = {
         status: failed ? 'unhealthy' : isDegraded || mqtt?.ok === false ? 'degraded' : 'healthy',
         timestamp: isoTime(Date.now()),
@@ -53,7 +53,7 @@ function getHealth({ engine, version, startedAt, live }: ServerContext): Route {
         })),
         ...(failed ? { failed_check: failed.name } : {}),
       }
-      // A load balancer needs no key to learn whether to send anybody here; the rest is for who may read.
+      // A load balancer needs the status without a key; the details need `read`.
       const shown = mayRead ? answer : { status: answer.status, timestamp: answer.timestamp }
       return reply.status(failed ? 503 : 200).send(shown)
     },
@@ -112,7 +112,7 @@ function listWorkers({ engine, startedAt }: ServerContext): Route {
   }
 }
 
-/** What is asked again within `ms` gets the same answer. */
+/** Shares one answer among calls within `ms`. */
 function shared<T>(ms: number, ask: () => Promise<T>): () => Promise<T> {
   let last: { at: number; answer: Promise<T> } | undefined
   return () => {
@@ -137,10 +137,10 @@ export async function readStats(engine: Engine, instanceId: string, startedAt: n
     timeout_tasks: counts.timeout,
     delayed_tasks: delayed,
     dependent_tasks: dependent,
-    ready_tasks: Math.max(0, counts.pending - delayed - dependent), // What more workers could help with.
+    ready_tasks: Math.max(0, counts.pending - delayed - dependent), // Tasks that more workers could start.
     total_workers: workers.length,
     active_workers: active(workers),
-    // As the Go XQueue names them.
+    // Names of the Go XQueue.
     processed_tasks: FINAL_STATUSES.reduce((sum, status) => sum + counts[status], 0),
     failed_tasks_count: counts.failed,
     stream_info: { length: stream.length, groups: stream.groups },

@@ -38,7 +38,7 @@ interface Page {
 }
 type Request = FastifyRequest<{ Body: never; Params: { id: string }; Querystring: never }>
 
-/** /api/v1/tasks: submit, look, cancel, retry. */
+/** /api/v1/tasks: submit, read, cancel, retry. */
 export function taskRoutes(context: ServerContext): Route[] {
   return [
     submitTask(context),
@@ -77,7 +77,7 @@ function submitTask(context: ServerContext): Route {
       const { task, existing } = submitted!
       reply.header('Location', `${basePath}/api/v1/tasks/${task.id}`)
       reply.status(existing ? 200 : 201)
-      // Not the reply: the promise of a handler would wait for its end, with listeners for each call.
+      // Returns no reply, because a promise of a reply waits for its end, with listeners for each call.
       return taskJson(task)
     },
   }
@@ -305,10 +305,10 @@ function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string
   return 'a task in its after ended without success and has been deleted: submit it again'
 }
 
-/** Key and value; in the key `\:` stands for a colon. */
+/** Key and value; in the key, `\:` is an escaped colon. */
 const TAG_PARTS = /^((?:\\:|[^:])*):(.*)$/s
 
-/** Where a list goes on behind so many tasks; empty at its start, null when it has no more. */
+/** Cursor after a number of tasks; empty at the start, null at the end of the list. */
 async function cursorBehind(engine: Engine, filter: TaskFilter, offset: number): Promise<string | null> {
   let cursor: string | null = ''
   for (let left = offset; left > 0 && cursor !== null; left -= PAGE_MAX) {

@@ -7,7 +7,7 @@ import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { durationOf } from '../task/task-input.ts'
 
-/** How a type is declared: part of types.ts. */
+/** Declarations of types: part of types.ts. */
 
 const ceiling = (field: keyof typeof CEILING_RANGES, description?: string) => {
   const [minimum, maximum] = CEILING_RANGES[field]

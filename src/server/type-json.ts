@@ -3,7 +3,7 @@ import type { Ceilings } from '../task/ceilings.ts'
 import { retentionOf, type TypeRetention } from '../task/retention.ts'
 import { isoTime } from '../task/task-json.ts'
 
-/** The forms in which types and permits leave the process: snake_case, seconds, RFC 3339. */
+/** The wire formats of types and permits: snake_case, seconds, RFC 3339. */
 
 export function typeJson(info: TypeInfo) {
   const percentiles = (of: TypeInfo['waitMs']) =>

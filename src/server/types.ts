@@ -19,10 +19,10 @@ interface LimitInput {
   group_concurrency?: number | null
 }
 
-/** Types that operators may declare; handlers may bring more. */
+/** Maximum number of declared types; handlers can add more. */
 const DECLARED_MAX = 10_000
 
-/** Names of the API. */
+/** Names in the API. */
 const CHANGED: Record<string, string> = { maxConcurrency: 'max_concurrency', groupConcurrency: 'group_concurrency' }
 
 interface RateInput {
@@ -267,7 +267,7 @@ export function noType(type: string): XQueueError {
   return new XQueueError('not_found', `task type ${JSON.stringify(type)} not found: see /api/v1/types`)
 }
 
-/** The value of a field of a type, as the audit log names it. */
+/** The value of a type's field for the audit log. */
 function toldOf(info: TypeInfo | undefined, name: keyof TypeChange & keyof TypeInfo): unknown {
   if (name === 'ceilings') return info && ceilingsJson(info.ceilings)
   if (name === 'retention') return info && retentionJson(info.retention)
@@ -287,7 +287,7 @@ function rateOf({ max, per }: RateInput): Rate | null {
   return { max, perMs }
 }
 
-/** A name is shown to everybody: one that somebody took from the wrong variable must not be kept. */
+/** Names are visible to all callers, so a key pasted by mistake must not become one. */
 function refuseSecret(type: string): void {
   if (withoutTokens(type) === type) return
   throw new XQueueError('invalid_request', 'the type looks like a key or token: use the name of a task type')

@@ -49,7 +49,8 @@ function oneOf(words: readonly string[]): string {
 
 /**
  * The wire format of an event, for Server-Sent Events and MQTT: JSON, concatenated by hand because every change of
- * every task is formatted here. Id, type and status contain no characters that JSON escapes. An `id` of '' becomes null.
+ * every task is formatted here. Id, type and status contain no characters that JSON escapes. An `id` of '' becomes
+ * null.
  */
 export function eventJson(event: TaskEvent): string {
   const { id, taskId, type, status, attempts, progress, result, error, timeoutReason, workerId, at } = event

@@ -2,8 +2,8 @@ import type { Json } from './json.ts'
 import type { Status } from './status.ts'
 
 /**
- * The failure policy of a task whose predecessor ends without success: cancel the task (and tasks that wait for it), run
- * it when all predecessors have ended, or wait until the predecessor has been retried and succeeds.
+ * The failure policy of a task whose predecessor ends without success: cancel the task (and tasks that wait for it),
+ * run it when all predecessors have ended, or wait until the predecessor has been retried and succeeds.
  */
 export const ON_FAILURE = ['cancel', 'run', 'wait'] as const
 export type OnFailure = (typeof ON_FAILURE)[number]

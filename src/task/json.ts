@@ -82,7 +82,7 @@ function collectionIn(value: unknown, levels: number): JsonFault | null {
   return null
 }
 
-/** Prefixes the path of a fault. An error about depth keeps its path, because the position does not help. */
+/** Prefixes the path of a fault. An error about depth has no path, because the position does not help. */
 function under(key: string, { path, message }: JsonFault): JsonFault {
   return message === TOO_DEEP ? { path: '', message } : { path: joined(key, path), message }
 }

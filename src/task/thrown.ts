@@ -9,7 +9,8 @@ const UNKNOWN = 'a thrown value that cannot be described'
 
 /**
  * The text of a thrown value: the stack of an error with its `cause` chain and the `errors` of an AggregateError, or
- * the value itself. Well-formed Unicode. Never throws, although the value may be a Proxy or an object whose getters throw.
+ * the value itself. Well-formed Unicode. Never throws, although the value may be a Proxy or an object whose getters
+ * throw.
  */
 export function describeError(thrown: unknown): string {
   const parts: string[] = []

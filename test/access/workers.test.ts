@@ -69,7 +69,7 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 409])
     const refused = answers.find(({ status }) => status === 409)!
     expect(refused.body).toMatchObject({ code: 'too_many_types' })
-    expect(refused.body.detail).toContain('has named 100 new task types')
+    expect(refused.body.detail).toContain('has created 100 task types')
     expect((await name(greedy, 'greedy', 200, 10)).status).toBe(200)
     expect((await name(greedy, 'greedy', 210, 1)).status).toBe(409)
     // What it has named goes on, and so do others.

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
 
-/** One instruction of a Dockerfile, as far as ours uses them; another one is an error, so that nothing is passed over. */
+/**
+ * One instruction of a Dockerfile, as far as ours uses them; another one is an error, so that nothing is passed over.
+ */
 export type Step =
   | { kind: 'COPY'; from: string | null; sources: string[]; target: string }
   | { kind: 'RUN'; command: string }

@@ -19,7 +19,9 @@ interface Compose {
   configs: { mosquitto: { content: string }; 'mosquitto-acl': { content: string } }
 }
 
-/** In its container the broker begins as root and becomes `mosquitto`; who is not root here is the one and the other. */
+/**
+ * In its container the broker begins as root and becomes `mosquitto`; who is not root here is the one and the other.
+ */
 const IS_ROOT = process.getuid?.() === 0
 
 /** What Compose does with `$$` and `${NAME:?message}`, the value of each variable being its name in lower case. */

@@ -5,7 +5,10 @@ import { Browser, has } from '../services/chromium.ts'
 import { startNginx } from '../services/nginx.ts'
 import { snippetsOf } from '../services/snippets.ts'
 
-/** A process with access control behind a real nginx, configured as docs/deployment.md shows, with and without stripping. */
+/**
+ * A process with access control behind a real nginx, configured as docs/deployment.md shows, with and without
+ * stripping.
+ */
 const { code: stripping } = snippetsOf('docs/deployment.md').find(({ language }) => language === 'nginx')!
 let guarded: Guarded
 let nginx: Awaited<ReturnType<typeof startNginx>>

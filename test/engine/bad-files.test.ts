@@ -99,7 +99,8 @@ it('says that a database is read-only', async () => {
   await (await openEngine(`sqlite:${file}`)).close()
   chmodSync(file, 0o444)
   chmodSync(folder, 0o555)
-  // Root may write anywhere, unless it lacks the capability. It stays root, which may enter the checkout wherever it is.
+  // Root may write anywhere, unless it lacks the capability. It stays root, which may enter the checkout wherever it
+  // is.
   const bounded = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search', '--'] : []
   const main = join(import.meta.dirname, '../../src/cli/main.ts')
   const [program, ...args] = [...bounded, process.execPath, main, 'serve', '--port', '0', '--engine', `sqlite:${file}`]

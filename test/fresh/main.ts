@@ -8,8 +8,8 @@ import { freePort } from '../services/ports.ts'
 
 /**
  * `npm run test:fresh [-- --release bookworm|trixie] [-- --only start|test]`: both commands of the README on a machine
- * that has nothing but a minimal Debian with that release's own Node and npm. Needs root on Debian (debootstrap, chroot).
- * Prints one line per step and ends with 1 if one fails; what the tests print goes to a file that it names.
+ * that has nothing but a minimal Debian with that release's own Node and npm. Needs root on Debian (debootstrap,
+ * chroot). Prints one line per step and ends with 1 if one fails; what the tests print goes to a file that it names.
  */
 const repository = join(import.meta.dirname, '../..')
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'xqueue-tests')

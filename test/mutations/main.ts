@@ -6,8 +6,8 @@ import { parseArgs } from 'node:util'
 import { fileOf, MUTATIONS, type Mutation } from './mutations.ts'
 
 /**
- * `npm run test:mutations -- [--engine SQLite|Redis] [--only TEXT]`: breaks each rule in a copy of the tree and runs the
- * contract there, which must fail. For SQLite the simulation runs as well, to tell whether it sees it too.
+ * `npm run test:mutations -- [--engine SQLite|Redis] [--only TEXT]`: breaks each rule in a copy of the tree and runs
+ * the contract there, which must fail. For SQLite the simulation runs as well, to tell whether it sees it too.
  */
 const root = join(import.meta.dirname, '../..')
 const CONTRACTS = {

@@ -11,7 +11,9 @@ import { event, MANY_MS } from './stage.ts'
 const BATCH = 1_000
 const FIRST = 15
 const MORE = 45
-/** What 45,000 tasks and 135,000 changes may leave behind: less than 100 bytes each. A leak of their events is 50 MB. */
+/**
+ * What 45,000 tasks and 135,000 changes may leave behind: less than 100 bytes each. A leak of their events is 50 MB.
+ */
 const LEFT_BYTES_MAX = 4 * 1024 * 1024
 
 /** The process alone needs about half of it. */

@@ -6,8 +6,8 @@ import { python } from './python.ts'
 const MINOR_MIN = 21
 
 /**
- * The search path with a Go that builds modules of newer versions: the system's, or where that is too old (Debian 12 has
- * 1.19), one from PyPI in front of it.
+ * The search path with a Go that builds modules of newer versions: the system's, or where that is too old (Debian 12
+ * has 1.19), one from PyPI in front of it.
  */
 export function pathWithNewGo(): string {
   const path = process.env.PATH ?? ''

@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
 /**
- * What the tests drive, and the Debian package that provides it. Debian 12 and 13 both have every one of these packages:
- * names of a single release (`openjdk-17-…`) do not belong here.
+ * What the tests drive, and the Debian package that provides it. Debian 12 and 13 both have every one of these
+ * packages: names of a single release (`openjdk-17-…`) do not belong here.
  */
 const PROGRAMS = {
   'redis-server': 'redis-server',

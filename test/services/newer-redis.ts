@@ -11,8 +11,8 @@ const RELEASE = 'trixie'
 const KEYS = '/usr/share/keyrings/debian-archive-keyring.gpg'
 
 /**
- * The program of a server of Debian 13, unpacked beside the system once, with its own loader and libraries. The system's
- * lists of packages stay as they are.
+ * The program of a server of Debian 13, unpacked beside the system once, with its own loader and libraries. The
+ * system's lists of packages stay as they are.
  */
 export function newerRedis(name: Newer): string {
   const folder = join(root, '.cache', `debian-${RELEASE}`)

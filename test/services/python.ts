@@ -6,8 +6,8 @@ import { join } from 'node:path'
 const CACHE = join(import.meta.dirname, '../../.cache')
 
 /**
- * The folder of the programs of these packages of PyPI, in an environment of their own that is made the first time. Null,
- * said loudly, where it cannot be had, and an error in CI.
+ * The folder of the programs of these packages of PyPI, in an environment of their own that is made the first time.
+ * Null, said loudly, where it cannot be had, and an error in CI.
  *
  * @param packages with their versions, as in `httpx-sse==0.4.*`
  */

@@ -8,7 +8,9 @@ import type { Tokens } from '../faults/watched.ts'
 import type { Dice } from './dice.ts'
 import type { World } from './world.ts'
 
-/** Handlers that do what handlers do: end at once or late, report progress, throw, hang, and take their worker along. */
+/**
+ * Handlers that do what handlers do: end at once or late, report progress, throw, hang, and take their worker along.
+ */
 export function drawnHandlers(
   world: World,
   runtime: CrashableRuntime,

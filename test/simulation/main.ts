@@ -3,8 +3,8 @@ import { add, faultsOf, noFigures } from './figures.ts'
 import { simulate } from './simulate.ts'
 
 /**
- * `npm run test:simulate -- [--seed N] [--seeds N] [--seconds N]`: runs seeds from `--seed` on, until so many are done or
- * so many seconds are over (default 60). A seed that breaks a rule is printed, and replays exactly with `--seed`.
+ * `npm run test:simulate -- [--seed N] [--seeds N] [--seconds N]`: runs seeds from `--seed` on, until so many are done
+ * or so many seconds are over (default 60). A seed that breaks a rule is printed, and replays exactly with `--seed`.
  */
 const { values } = parseArgs({
   options: { seed: { type: 'string' }, seeds: { type: 'string' }, seconds: { type: 'string' } },

@@ -3,8 +3,8 @@ import { type Sample, Soak } from './soak.ts'
 import { complaintsOf } from './verdict.ts'
 
 /**
- * `npm run test:soak -- --minutes N [--engine sqlite|redis]`: a server at half of its measured maximum for so long, with
- * workers that come and go, then at twice of it, and afterwards. All on the loopback address.
+ * `npm run test:soak -- --minutes N [--engine sqlite|redis]`: a server at half of its measured maximum for so long,
+ * with workers that come and go, then at twice of it, and afterwards. All on the loopback address.
  */
 const { values } = parseArgs({
   options: { minutes: { type: 'string', default: '10' }, engine: { type: 'string', default: 'sqlite' } },
