@@ -61,7 +61,7 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
 
   it('a key is made, listed and revoked by the command line, and two servers follow within moments', async () => {
     const servers = [await serve(engine()), await serve(engine())]
-    expect(servers[0]!.log()).toContain('there is no key yet')
+    expect(servers[0]!.log()).toContain('there are no keys')
     const made = xqueue(engine(), 'keys', 'create', 'shop', '--scopes', 'submit,read', '--rate', '1000/1m')
     expect([made.status, made.stdout]).toEqual([0, expect.stringMatching(/^xq_[\w-]{43}$/)])
     expect(auditOf(made.stderr)).toMatchObject({ action: 'keys create', name: 'shop', scopes: ['submit', 'read'] })
