@@ -3,20 +3,20 @@ import type { CallRate } from '../task/api-key.ts'
 
 /** The longest window, and the most calls in it, that a key may have. */
 export const CALL_RATE_LIMITS = { max: 100_000, perMs: 86_400_000 } as const
-/** So many keys are remembered before those are looked for that nothing is to be remembered of. */
+/** Number of remembered keys above which idle ones are dropped. */
 const REMEMBERED_MAX = 1_000
 
 interface Calls {
-  /** What to tell each call that is not decided yet. */
+  /** Calls that wait for a decision. */
   waiting: PromiseWithResolvers<number>[]
   isAsking: boolean
-  /** The engine has said that it allows none before this. */
+  /** Time before which the engine allows no call. */
   refusedUntil: number
 }
 
 /**
- * Whether a key has calls left, exactly, over all processes: the engine counts. The calls of a key that come while an
- * answer is under way share the next question, and none is asked before the moment that the engine has named.
+ * Enforces the rate of a key, exact over all processes, because the engine counts. Calls of a key that arrive during a
+ * query share the next one, and no query is made before the time that the engine has given.
  */
 export class CallRates {
   readonly #engine: Pick<Engine, 'countCalls'>
@@ -27,7 +27,7 @@ export class CallRates {
   }
 
   /**
-   * Counts a call, unless it is one too many: then it answers after how many milliseconds the next one may come.
+   * Counts a call. If the rate is exceeded, returns the milliseconds until the next call is allowed.
    * @throws XQueueError `engine_unavailable`
    */
   count(id: string, rate: CallRate): Promise<number> {

@@ -9,13 +9,13 @@ interface Pair {
   key: Buffer
 }
 
-/** Certificates are renewed days before they expire: a look now and then is enough. */
+/** Certificates are renewed days before they expire, so occasional checks are enough. */
 const LOOK_MS = 10_000
 
 /**
  * The certificate of a process's TLS ports. It reads the files again every 10 s and gives a new pair to each server, so
- * that a renewal needs no restart. It compares contents and watches no file: an orchestrator replaces a mounted secret
- * through links. A pair that does not fit is reported once and not used; connections that are open keep the old one.
+ * that a renewal needs no restart. It compares contents and watches no file, because an orchestrator replaces a mounted
+ * secret through links. An invalid pair is reported once and not used; open connections keep the old one.
  */
 export class Certificate {
   readonly #files: { cert: string; key: string }
@@ -25,7 +25,7 @@ export class Certificate {
   #pair: Pair
   #reported = ''
 
-  /** @throws XQueueError `invalid_config` naming the file that cannot be used */
+  /** @throws XQueueError `invalid_config` with the invalid file */
   constructor(files: { cert: string; key: string }, logger: Logger, lookMs: number = LOOK_MS) {
     this.#files = files
     this.#logger = logger
@@ -33,7 +33,7 @@ export class Certificate {
     this.#timer = setInterval(() => this.#look(), lookMs).unref()
   }
 
-  /** What a server is created with. */
+  /** Options to create a server. */
   get pair(): Pair {
     return this.#pair
   }

@@ -5,9 +5,9 @@ import { notAccepted } from './principal.ts'
 const SCOPE_PREFIX = 'xqueue:'
 
 /**
- * The scopes that an identity provider's claims give: those of each known role, and names of scopes themselves, with or
- * without `xqueue:` in front.
- * @param path the claim with the roles (a list, or words with spaces between); dots lead into objects
+ * The scopes from an identity provider's claims: those of each known role, and names of scopes, with or without the
+ * prefix `xqueue:`.
+ * @param path the claim with the roles (a list, or words separated by spaces); dots address nested objects
  */
 export function scopesIn(claims: object, path: string, roles?: ReadonlyMap<string, readonly Scope[]>): Scope[] {
   const value = valueAt(claims, path)
@@ -22,7 +22,7 @@ export function scopesIn(claims: object, path: string, roles?: ReadonlyMap<strin
 }
 
 /**
- * The types and groups that claims bound their holder to, as `--types` and `--groups` bound a key.
+ * The bounds from claims: types and groups, as `--types` and `--groups` of a key.
  * @throws XQueueError `unauthorized`
  */
 export function boundsIn(claims: object): Bounds | null {
@@ -39,7 +39,7 @@ export function boundsIn(claims: object): Bounds | null {
   }
 }
 
-/** A claim of exactly that name wins: some providers name claims by a URL, with dots in it. */
+/** A claim with the exact name takes precedence, because some providers use URLs with dots as names. */
 function valueAt(claims: object, path: string): unknown {
   if (Object.hasOwn(claims, path)) return (claims as Record<string, unknown>)[path]
   let value: unknown = claims

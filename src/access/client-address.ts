@@ -2,12 +2,12 @@ import type { IncomingMessage } from 'node:http'
 import proxyAddr from '@fastify/proxy-addr'
 import { XQueueError } from '../task/errors.ts'
 
-/** The address of the client that sent a request: behind trusted proxies, the one that they name. */
+/** The address of a request's client: behind trusted proxies, the one that they report. */
 export type ClientAddress = (request: IncomingMessage) => string | null
 
 /**
- * @param trusted addresses and networks of proxies whose `X-Forwarded-For` is believed; everybody else's is ignored
- * @throws XQueueError `invalid_config` naming what is no address
+ * @param trusted addresses and networks of proxies whose `X-Forwarded-For` is trusted; it is ignored from others
+ * @throws XQueueError `invalid_config` with the invalid address
  */
 export function clientAddress(trusted: readonly string[]): ClientAddress {
   if (trusted.length === 0) return ({ socket }) => socket.remoteAddress ?? null

@@ -5,20 +5,20 @@ import { boundsIn, scopesIn } from './claims.ts'
 import { notAccepted, type Principal } from './principal.ts'
 
 export interface IdentityProviderOptions {
-  /** Issuer of the identity provider: its discovery document is below it. */
+  /** Issuer URL of the identity provider; the discovery document is below it. */
   issuer: string
   clientId: string
-  /** Null: a public client, which PKCE alone protects. */
+  /** Null: a public client, protected by PKCE only. */
   clientSecret: string | null
-  /** What is asked for beside `openid`, with spaces between. */
+  /** Scopes to request beside `openid`, separated by spaces. */
   scopes: string
-  /** The claim with the roles; dots lead into objects, as in `realm_access.roles`. */
+  /** The claim with the roles; dots address nested objects, such as `realm_access.roles`. */
   rolesClaim: string
-  /** The scopes of XQueue for each role. */
+  /** The scopes of each role. */
   roles: ReadonlyMap<string, readonly Scope[]>
 }
 
-/** What a browser keeps between leaving for the provider and coming back. */
+/** State that the browser keeps during the login at the provider. */
 export interface PendingLogin {
   state: string
   nonce: string
@@ -29,8 +29,8 @@ const TIMEOUT_S = 10
 const DISCOVERED_MS = 3_600_000
 
 /**
- * Logs people in to the dashboard with OpenID Connect: authorization code flow with PKCE, state and nonce. Discovery
- * happens at the first login, so that a provider that is away delays no start.
+ * Login to the dashboard with OpenID Connect: authorization code flow with PKCE, state and nonce. Discovery happens at
+ * the first login, so that an unavailable provider does not delay the start.
  */
 export class IdentityProvider {
   readonly #options: IdentityProviderOptions
@@ -40,7 +40,7 @@ export class IdentityProvider {
     this.#options = options
   }
 
-  /** Where to send the browser. @throws XQueueError `issuer_unavailable` */
+  /** The URL to redirect the browser to. @throws XQueueError `issuer_unavailable` */
   async start(redirectUrl: string): Promise<{ url: URL; login: PendingLogin }> {
     const configuration = await this.#configuration()
     const login = { state: oidc.randomState(), nonce: oidc.randomNonce(), verifier: oidc.randomPKCECodeVerifier() }
@@ -56,8 +56,8 @@ export class IdentityProvider {
   }
 
   /**
-   * Who came back. @param url the redirect URL with what the provider appended
-   * @throws XQueueError `unauthorized` saying what is wrong | `forbidden` without a known role | `issuer_unavailable`
+   * The user of a completed login. @param url the redirect URL with the provider's parameters
+   * @throws XQueueError `unauthorized` | `forbidden` without a known role | `issuer_unavailable`
    */
   async finish(url: URL, login: PendingLogin): Promise<Principal> {
     const configuration = await this.#configuration()
@@ -92,7 +92,7 @@ export class IdentityProvider {
     if (found && Date.now() - found.at < DISCOVERED_MS) return found.configuration
     const { issuer, clientId, clientSecret } = this.#options
     const server = new URL(issuer)
-    // Settings allow plain HTTP for a loopback address alone.
+    // The settings allow plain HTTP for loopback addresses only.
     const execute = server.protocol === 'http:' ? [oidc.allowInsecureRequests] : []
     const authentication = clientSecret === null ? oidc.None() : undefined
     const configuration = oidc

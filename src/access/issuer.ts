@@ -4,25 +4,25 @@ import { boundsIn, scopesIn } from './claims.ts'
 import { notAccepted, type Principal } from './principal.ts'
 
 export interface IssuerOptions {
-  /** Where its public keys are. */
+  /** URL of its public keys. */
   jwksUrl: string
   issuer: string
   audience: string
-  /** The claim that holds scopes: a list, or words with spaces between. */
+  /** The claim with the scopes: a list, or words separated by spaces. */
   scopeClaim: string
-  /** How soon after a look at the keys an unknown one is reason for another look. */
+  /** Minimum time between two reloads of the keys because of an unknown key. */
   cooldownMs?: number
 }
 
-/** Signatures only its private key can make: a shared secret would let every verifier sign. */
+/** Asymmetric algorithms only: with a shared secret, every verifier could sign. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']
 const COOLDOWN_MS = 10_000
 const FETCH_MS_MAX = 5_000
 const CLOCK_SKEW_S = 5
 
 /**
- * Somebody else who vouches for callers: an identity provider whose tokens (JWT) are checked with its public keys. They
- * are read anew every ten minutes, and at once for a token whose key is not among them: the issuer may change them.
+ * An identity provider whose tokens (JWT) are verified with its public keys. The keys are reloaded every ten minutes,
+ * and at once for a token with an unknown key, because the issuer may rotate them.
  */
 export class Issuer {
   readonly #options: IssuerOptions
@@ -34,7 +34,7 @@ export class Issuer {
     this.#keys = createRemoteJWKSet(new URL(jwksUrl), { cooldownDuration: cooldownMs, timeoutDuration: FETCH_MS_MAX })
   }
 
-  /** @throws XQueueError `unauthorized` saying what is wrong with it | `issuer_unavailable` */
+  /** @throws XQueueError `unauthorized` with the reason | `issuer_unavailable` */
   async verify(token: string): Promise<Principal> {
     const { issuer, audience, scopeClaim } = this.#options
     const checks = { issuer, audience, algorithms: ALGORITHMS, requiredClaims: ['exp', 'sub'] }
@@ -76,14 +76,14 @@ export class Issuer {
     if (error instanceof errors.JWTInvalid || error instanceof errors.JWSInvalid) {
       return notAccepted('the token is not a JWT')
     }
-    // Of what is left, these are faults of the token: what it demands of its reader (`crit`), or a key that fits twice.
+    // These remaining errors are faults of the token: unsupported requirements (`crit`), or an ambiguous key.
     if (error instanceof errors.JOSENotSupported) {
       return notAccepted('the token requires an unsupported feature (its header `crit` or `alg`)')
     }
     if (error instanceof errors.JWKSMultipleMatchingKeys) {
       return notAccepted('several keys of the issuer match the token: name one in its header (`kid`)')
     }
-    // The rest are failures to fetch the keys, which are not the caller's fault.
+    // The rest are failures to load the keys, which are not the caller's fault.
     const detail = `the keys of the token's issuer cannot be read from ${jwksUrl} (${(error as Error).message})`
     return new XQueueError('issuer_unavailable', detail, { retry_after: 1 }, { cause: error })
   }

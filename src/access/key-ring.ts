@@ -3,9 +3,9 @@ import type { Engine, KeyChange, Keys } from '../engine/engine.ts'
 import type { ApiKey } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 
-/** What was read of the keys is believed for so long: a revoked key works no longer for a call, in any process. */
+/** Time for which keys are cached, and so the time for which a revoked key still works in a process. */
 export const BELIEVED_MS = 400
-/** A key that is not known may be new: it is looked for again, but no more often than this. */
+/** Minimum time between reloads because of an unknown key, which may be new. */
 const LOOK_AGAIN_MS = 100
 const TOKEN_BYTES = 32
 export const PREFIXES = { key: 'xq_', session: 'xqs_' } as const
@@ -13,15 +13,15 @@ export const PREFIXES = { key: 'xq_', session: 'xqs_' } as const
 export type NewKey = Pick<ApiKey, 'name' | 'scopes' | 'rate' | 'bounds' | 'expiresAt' | 'session'>
 
 /**
- * The keys of all processes, as this one knows them. Tokens are 256 random bits, so one round of SHA-256 hides them as
- * well as a slow hash would: there is nothing to guess. The prefix lets scanners for lost secrets recognise them.
+ * This process's cache of the keys. Tokens have 256 random bits, so one round of SHA-256 protects them as well as a
+ * slow hash. Scanners for leaked secrets recognize the prefix.
  */
 export class KeyRing {
   readonly #engine: Engine
   #reading: { at: number; keys: Promise<Map<string, ApiKey>> } | undefined
-  /** When what is kept was asked for. */
+  /** Time of the latest load. */
   #keptAt = Number.NEGATIVE_INFINITY
-  /** By token, of what was read last: a token is not hashed for each call. As many as there are keys at most. */
+  /** By token, so that a token is not hashed for each call. At most one entry per key. */
   #recalled = new Map<string, ApiKey>()
   #ids: ReadonlyMap<string, ApiKey> = new Map()
   #secret = ''
@@ -38,14 +38,14 @@ export class KeyRing {
     return key
   }
 
-  /** What `find` would answer, without waiting. Null where it has to look: the key may be valid all the same. */
+  /** The answer of `find` from the cache. Null: not cached; the key may still be valid. */
   recall(token: string): ApiKey | null {
     if (performance.now() - this.#keptAt >= BELIEVED_MS) return null
     const key = this.#recalled.get(token)
     return key && this.#isValid(key) ? key : null
   }
 
-  /** The key or session of that id, if it still may do anything. */
+  /** The key or session with this id, if it is still valid. */
   async byId(id: string): Promise<ApiKey | null> {
     await this.#byHash()
     const key = this.#ids.get(id)
@@ -56,13 +56,13 @@ export class KeyRing {
     return [...(await this.#byHash()).values()].filter((key) => this.#isValid(key))
   }
 
-  /** What tokens of this store are signed with. */
+  /** The secret that signs subscription tokens of this store. */
   async secret(): Promise<string> {
     await this.#byHash()
     return this.#secret
   }
 
-  /** The token is told this once, and kept nowhere. @throws XQueueError `invalid_request` for a name that is taken */
+  /** Returns the token, which is not stored. @throws XQueueError `invalid_request` for a name in use */
   async add(key: NewKey): Promise<{ token: string; key: ApiKey }> {
     const keys = await this.all()
     if (!key.session && keys.some(({ name, session }) => !session && name === key.name)) {
@@ -81,12 +81,12 @@ export class KeyRing {
     await this.#change({ drop: id })
   }
 
-  /** Ends the subscription tokens that were made with a key, or a session, until now. */
+  /** Revokes the subscription tokens that a key or session has created until now. */
   async revokeTokens(key: ApiKey): Promise<void> {
     await this.#change({ alter: { ...key, tokensFrom: Date.now() } })
   }
 
-  /** A session needs its key: one that an older process has stored after the key was dropped counts for nothing. */
+  /** A session is valid only with its key, even if an older process stored it after the key was dropped. */
   #isValid({ expiresAt, session }: ApiKey): boolean {
     if (expiresAt !== null && expiresAt <= Date.now()) return false
     if (!session || session.of === null) return true
@@ -107,7 +107,7 @@ export class KeyRing {
     const keys = this.#engine.keys().then((kept) => this.#keep(kept, at))
     const reading = { at, keys }
     this.#reading = reading
-    // What failed is asked again by the next call.
+    // The next call repeats a failed load.
     keys.catch(() => {
       if (this.#reading === reading) this.#reading = undefined
     })

@@ -14,18 +14,18 @@ interface Admission {
   addressOf: ClientAddress
 }
 
-/** What an MQTT client brings along. */
+/** Credentials of an MQTT client. */
 interface Login {
   password: string | null
-  /** Of a WebSocket. */
+  /** Headers of a WebSocket. */
   request: IncomingMessage | undefined
-  /** Of the connection. */
+  /** Address of the connection. */
   address: string | null
 }
 
 /**
- * Who may listen over MQTT: the password is a key or a token, whatever the user is called; a page of this server's own
- * that somebody has logged in to needs none. The scope `read` hears everything, a subscription token what it names.
+ * Authentication of MQTT clients: the password is a key or a token, with any user name. Pages of this server use the
+ * session of the logged-in user. The scope `read` allows all topics, a subscription token its own topics only.
  */
 export function admitListeners({ access, audit, addressOf }: Admission, prefix: string) {
   return async ({ password, request, address }: Login) => {
@@ -41,7 +41,7 @@ export function admitListeners({ access, audit, addressOf }: Admission, prefix: 
     await access.spend(principal)
     const { interests } = principal
     const topics = interests && topicsOf(interests, prefix)
-    // Of a token each is one of its own: it names the key that it was made with, and must not use up what that has.
+    // Each token has its own budget, although it names its key, so that it does not use up the key's budget.
     const kind = interests ? ('token' as const) : ('key' as const)
     return {
       ...sightOf(principal),
@@ -65,7 +65,7 @@ async function listenerOf(
   return access.bySession(session)
 }
 
-/** Whether a filter asks for no more than a topic that ends in `#`, or than exactly one. */
+/** Whether a filter is within a topic, which may end in `#`. */
 function lies(filter: string, topic: string): boolean {
   return topic.endsWith('#') ? filter.startsWith(topic.slice(0, -1)) : filter === topic
 }

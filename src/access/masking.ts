@@ -1,12 +1,12 @@
 const WORDS = /[\w.-]{20,}/g
 const KEY = /(?:^|-)xqs?_[\w-]{20}/
-/** A lease's token is its task's id, a dot, and more digits than any count has. */
+/** A lease token is a task id, a dot, and more digits than any counter has. */
 const SECRET_OF_LEASE = /^\d{30,}$/
 const JWT_CHARS_MIN = 11
-/** Every line of the log is looked at, and hardly any holds one of these: to search for them costs a tenth. */
+/** A cheap check before the replacements, because nearly all log lines contain no secret. */
 const MAY_HOLD_TOKEN = /xqs?_|eyJ|\.\d{30}/
 
-/** A text without keys, sessions, JWTs and lease tokens. Of a lease's token the task's id stays. */
+/** Masks keys, sessions, JWTs and lease tokens in a text. The task id of a lease token stays. */
 export function withoutTokens(text: string): string {
   if (!MAY_HOLD_TOKEN.test(text)) return text
   return text.replace(WORDS, (word) => {

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 interface Newcomer {
   socket: Socket
   address: string
-  /** Until the TLS handshake has ended. */
+  /** Time-out of the TLS handshake. */
   handshake: NodeJS.Timeout | undefined
   hasAsked: boolean
 }
@@ -11,11 +11,11 @@ interface Newcomer {
 const NEWCOMERS_MAX = 2_000
 
 /**
- * Connections whose clients have not yet shown who they are, over all ports of a process. Anybody can open these, so
- * they are bounded in number, and their TLS handshakes in time. Where there are too many, the address that has most of
- * them loses its oldest.
+ * Connections of unauthenticated clients, over all ports of a process. Any client can open these, so their number and
+ * the time of their TLS handshakes are bounded. Above the bound, the address with the most connections loses its
+ * oldest.
  *
- * A connection is told by its ends: with TLS, a request knows another socket than the one that was connected.
+ * A connection is identified by its addresses and ports, because with TLS a request has another socket object.
  */
 export class Newcomers {
   readonly #byEnds = new Map<string, Newcomer>()
@@ -28,7 +28,7 @@ export class Newcomers {
     this.#handshakeMs = handshakeMs
   }
 
-  /** A connection was opened. @param hasTls it must end its handshake in time, however it drips */
+  /** A connection was opened. @param hasTls its handshake must end in time */
   add(socket: Socket, hasTls: boolean): void {
     const ends = endsOf(socket)
     const address = socket.remoteAddress ?? ''
@@ -46,20 +46,20 @@ export class Newcomers {
     clearTimeout(this.#byEnds.get(endsOf(socket))?.handshake)
   }
 
-  /** Something was asked over it, if not yet by somebody known. */
+  /** A request arrived, not yet from an authenticated client. */
   asked(socket: Socket): void {
     const newcomer = this.#byEnds.get(endsOf(socket))
     if (newcomer) newcomer.hasAsked = true
   }
 
-  /** Its client has shown who it is. */
+  /** Its client is authenticated. */
   admit(socket: Socket): void {
     const ends = endsOf(socket)
     const newcomer = this.#byEnds.get(ends)
     if (newcomer) this.#forget(ends, newcomer)
   }
 
-  /** Closes those over which nothing was asked: Node takes them for busy, and would wait for them. */
+  /** Closes connections without a request, because Node counts them as busy and would wait for them. */
   closeUnused(): void {
     for (const { socket, hasAsked } of [...this.#byEnds.values()]) if (!hasAsked) socket.destroy()
   }

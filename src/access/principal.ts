@@ -3,36 +3,36 @@ import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 
 /**
- * What a route asks of its caller: a scope; `listen`, which `read` has and a subscription token too, for what it was
- * made for; or nothing (`open`). What needs `read` also answers `view`, with less: see `Sight`.
+ * The scope that a route requires: a scope of keys; `listen`, which `read` and subscription tokens have; or none
+ * (`open`). Routes that need `read` also answer `view`, with less data: see `Sight`.
  */
 export type RouteScope = Scope | 'listen' | 'open'
 
-/** What a subscription token lets its holder listen to. */
+/** The subscriptions that a subscription token allows. */
 export type Interests = ({ taskIds: readonly string[] } | { types: readonly string[] }) & {
-  /** Made by a key that does not see payloads, results and errors. */
+  /** Created by a key that does not see payloads, results and errors. */
   isView?: boolean
 }
 
-/** Who calls, as far as the rest of the server needs to know. */
+/** The authenticated caller. */
 export interface Principal {
   /** For the audit log; not secret. */
   id: string
   name: string
   scopes: readonly Scope[]
   rate: CallRate | null
-  /** The key or session with which this ends; null for what an issuer of tokens vouches for. */
+  /** The key or session with which this ends; null for tokens of an issuer. */
   keyId: string | null
   expiresAt: number | null
-  /** Of a subscription token: when it was made (ms). */
+  /** Subscription token only: time of creation (ms). */
   issuedAt?: number
-  /** Of a subscription token. */
+  /** Subscription token only. */
   interests: Interests | null
-  /** The tenant's part of the queue: nothing else exists for this caller. Null: all of it. */
+  /** The visible part of the queue. Null: all of it. */
   bounds: Bounds | null
 }
 
-/** How much of the queue a caller sees: which part, and whether with payloads, results and errors. */
+/** The view of a caller: which part of the queue, and whether with payloads, results and errors. */
 export interface Sight {
   bounds: Bounds | null
   isFull: boolean
@@ -42,7 +42,7 @@ export function sightOf({ bounds, scopes, interests }: Principal): Sight {
   return { bounds, isFull: interests ? !interests.isView : includes(scopes, 'read') }
 }
 
-/** Where there is no access control. */
+/** Without access control. */
 export const ANYONE: Principal = {
   id: 'anyone',
   name: 'anyone',
@@ -69,7 +69,7 @@ export function notSignedIn(): XQueueError {
   return new XQueueError('unauthorized', detail, { challenge: REALM })
 }
 
-/** @param why without the credential itself, which must not come back in an answer or a log */
+/** @param why must not contain the credential, because it appears in answers and logs */
 export function notAccepted(why: string): XQueueError {
   return new XQueueError('unauthorized', why, { challenge: `${REALM}, error="invalid_token"` })
 }

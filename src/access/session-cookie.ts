@@ -9,7 +9,7 @@ export function sessionOf(header: string | undefined): string | null {
 }
 
 /**
- * Not readable by scripts, and sent with no request that another site makes.
+ * Not readable by scripts, and not sent with requests from other sites.
  * @param seconds 0 removes it
  * @param basePath path of the proxy, so that other programs on the same host are not sent the cookie
  */
@@ -23,7 +23,7 @@ const PENDING_VALUE = new RegExp(`(?:^|; *)${PENDING}=([\\w-]{1,1000})(?:;|$)`)
 const PENDING_S = 600
 
 /**
- * What a browser keeps while its user is at the identity provider. It comes back by a link, with which `Lax` sends it.
+ * State of the browser during the login at the identity provider. `Lax` sends it with the redirect back.
  * @param text null removes it
  */
 export function pendingLoginCookie(text: string | null, isSecure: boolean, basePath: string): string {
@@ -40,8 +40,8 @@ export function pendingLoginOf(header: string | undefined): string | null {
 }
 
 /**
- * Whether the session's cookie counts for a request: not when the browser says that another page asks, also one of the
- * same site, to which a browser sends it, and one that `--cors-origins` lets in.
+ * Whether the session's cookie counts for a request: not if the browser reports another page as the origin, including
+ * pages of the same site and those of `--cors-origins`.
  */
 export function countsSession(headers: IncomingHttpHeaders): boolean {
   const { origin, host, 'sec-fetch-site': from } = headers
@@ -49,7 +49,7 @@ export function countsSession(headers: IncomingHttpHeaders): boolean {
   return from === undefined || from === 'same-origin' || from === 'none'
 }
 
-/** Whether a browser says that a page of this very server asks. */
+/** Whether the browser reports a page of this server as the origin. */
 export function isOwnOrigin(origin: string | undefined, host: string | undefined): boolean {
   return origin !== undefined && host !== undefined && URL.parse(origin)?.host === host
 }

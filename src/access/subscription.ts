@@ -8,12 +8,12 @@ const ISSUER = 'xqueue'
 
 export interface SubscriptionClaims {
   interests: Interests
-  /** What is subscribed to for that, for brokers that enforce it themselves. */
+  /** The allowed topics, for external brokers that enforce them. */
   topics: readonly string[]
   expiresAt: number
 }
 
-/** A token that lets its holder listen, to some tasks or types and for some time, and do nothing else. */
+/** Creates a token that only allows subscriptions to some tasks or types, for a limited time. */
 export async function signSubscription(
   { interests, topics, expiresAt }: SubscriptionClaims,
   by: Principal,
@@ -23,11 +23,11 @@ export async function signSubscription(
   const claims = {
     ...('taskIds' in interests ? { task_ids: interests.taskIds } : { types: interests.types }),
     topics,
-    // The form that EMQX reads; everything that is not named is denied.
+    // The format of EMQX; other topics are denied.
     acl: [...allowed, { permission: 'deny', action: 'all', topic: '#' }],
     key_id: by.keyId,
     made_at: Date.now(),
-    // A token never sees more than the key that made it.
+    // A token never sees more than its key.
     ...(by.bounds ? { bounds: by.bounds } : {}),
     ...(interests.isView ? { view: true } : {}),
   }
@@ -40,7 +40,7 @@ export async function signSubscription(
     .sign(bytesOf(secret))
 }
 
-/** Whether a JWT says of itself that it is one of these. */
+/** Whether a JWT claims to be a subscription token. */
 export function isSubscription(token: string): boolean {
   try {
     return decodeProtectedHeader(token).typ === TYPE
@@ -88,7 +88,7 @@ function bytesOf(secret: string): Uint8Array {
   return new TextEncoder().encode(secret)
 }
 
-/** No `+` in any of them: whether a filter lies within one of these has a simple answer. */
+/** Topics without `+`, so that comparing a filter with them is simple. */
 export function topicsOf(interests: Interests, prefix: string): string[] {
   const topics = new Topics(prefix)
   return 'taskIds' in interests

@@ -3,7 +3,7 @@ import { emptiedIn, faultIn } from '../task/json.ts'
 import { describeError } from '../task/thrown.ts'
 import { injectContext } from '../trace/inject.ts'
 
-/** A server, and the key that it wants if it has access control. */
+/** A server with the key for its access control. */
 export interface Server {
   url: string
   key: string | null
@@ -17,7 +17,7 @@ export function authorizationOf({ key }: Server): Record<string, string> {
   return key === null ? {} : { Authorization: `Bearer ${key}` }
 }
 
-/** @throws XQueueError `invalid_request` with the path of what JSON cannot carry */
+/** @throws XQueueError `invalid_request` with the path of a value that JSON cannot represent */
 function jsonOf(body: unknown): string {
   let text: string
   try {
@@ -36,7 +36,7 @@ function jsonOf(body: unknown): string {
 
 /**
  * One call to the server.
- * @throws XQueueError what the server answered, or `engine_unavailable` when it cannot be reached
+ * @throws XQueueError the server's error, or `engine_unavailable` if it cannot be reached
  */
 export async function call<T>(
   server: Server,

@@ -9,7 +9,7 @@ import { Batch, Flow } from './flow.ts'
 import { ScheduleClient } from './schedules.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 
-/** A task of a client that knows its handlers: payload and result have their types. */
+/** A typed task: payload and result have the types of the handler. */
 export type TaskOf<H extends Handlers, Type extends keyof H> = Omit<Task, 'type' | 'payload' | 'result'> & {
   type: Type
   payload: PayloadOf<H, Type>
@@ -24,7 +24,7 @@ type NewTask<H extends Handlers, Type extends keyof H & string> = SubmitOptions 
 
 const UNSUCCESSFUL = Symbol.for('xqueue.TaskUnsuccessful')
 
-/** What failed for good: its task is in `task`. */
+/** Thrown for a task that ended without success; `task` is the task. */
 export class TaskUnsuccessful extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
     // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
@@ -45,9 +45,9 @@ export class TaskUnsuccessful extends Error {
 }
 
 /**
- * The typed client of a server. Every call throws XQueueError: what the server refused, with its `code`, or
- * `engine_unavailable` when it cannot be reached; whether the call was carried out is then not known, so give
- * submissions an `idempotencyKey` and call again.
+ * The typed client of a server. Calls throw XQueueError: the server's error with its `code`, or `engine_unavailable` if
+ * the server cannot be reached. The call may then have been executed, so give submissions an `idempotencyKey` and
+ * repeat them.
  */
 export class Client<H extends Handlers> {
   readonly schedules: ScheduleClient<H>
@@ -75,12 +75,12 @@ export class Client<H extends Handlers> {
     return answer.tasks.map(({ id }) => id)
   }
 
-  /** A flow to add tasks to that wait for each other. @param name of its batch; default a new one */
+  /** Creates a flow of tasks that wait for each other. @param name the batch; default a new one */
   flow(name?: string): Flow<H> {
     return new Flow(this.#server, name)
   }
 
-  /** The tasks that were submitted with that `batch`. */
+  /** The batch with this name. */
   batch(name: string): Batch {
     return new Batch(this.#server, name)
   }
@@ -89,7 +89,7 @@ export class Client<H extends Handlers> {
     return taskOfJson(await call(this.#server, 'GET', `/tasks/${encodeURIComponent(id)}`))
   }
 
-  /** Cancels a task; a running one is asked to stop and may still be `processing` in the answer. */
+  /** Cancels a task; a running one is notified and may still be `processing` in the answer. */
   async cancel(id: string): Promise<Task> {
     return taskOfJson(await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}`))
   }
@@ -108,8 +108,8 @@ export class Client<H extends Handlers> {
   }
 
   /**
-   * Waits for the end of a task and gives its result.
-   * @throws TaskUnsuccessful when it ended in anything but success; the reason of `signal` when that fires
+   * Waits for the end of a task and returns its result.
+   * @throws TaskUnsuccessful if it ended without success; the reason of `signal` when it aborts
    */
   async result<Type extends keyof H & string>(
     task: string | TaskOf<H, Type>,
@@ -120,7 +120,7 @@ export class Client<H extends Handlers> {
     return ended.result as never
   }
 
-  /** Status changes and progress from now on, until `signal` fires; a broken connection goes on where it was. */
+  /** Status changes and progress from now on, until `signal` aborts. Resumes after a lost connection. */
   changes(query: ChangesQuery & { type?: keyof H & string } = {}, signal?: AbortSignal): AsyncGenerator<TaskChange> {
     return changes(this.#server, query, signal)
   }
@@ -131,7 +131,7 @@ export class Client<H extends Handlers> {
     const leave = new AbortController()
     try {
       const stop = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
-      // Looked at once more when the stream is open, so that no end falls between.
+      // Read again when the stream is open, so that no end is missed in between.
       let looked: Promise<Task> | undefined
       const opened = () => {
         looked = this.get(id)

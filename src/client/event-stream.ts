@@ -3,7 +3,7 @@ import type { Status, TimeoutReason } from '../task/status.ts'
 import type { Progress } from '../task/task.ts'
 import { addressOf, authorizationOf, call, type Server } from './call.ts'
 
-/** A status change or a progress report, as the server tells it. */
+/** A status change or a progress report of the server. */
 export interface TaskChange {
   event_id: string
   task_id: string
@@ -28,10 +28,10 @@ export interface ChangesQuery {
 const RECONNECT_MS = 1_000
 
 /**
- * The changes of tasks from now on, as they happen. A connection that breaks is opened again and goes on where it was.
- * Ends when `signal` fires. `opened` is called when changes can no longer be missed.
+ * The changes of tasks from now on. Reconnects and resumes after a lost connection. Ends when `signal` aborts. `opened`
+ * is called when changes can no longer be missed.
  *
- * @throws XQueueError what the server refuses, or `engine_unavailable` when it cannot be reached at the start
+ * @throws XQueueError the server's error, or `engine_unavailable` if it cannot be reached at the start
  */
 export async function* changes(
   server: Server,
@@ -59,7 +59,7 @@ export async function* changes(
           if (data !== null) yield JSON.parse(data)
         }
       } else if (last === null && !signal?.aborted) {
-        // A plain call tells what is wrong in words.
+        // A plain call returns the error as text.
         await call(server, 'GET', response === null ? '/live' : `/events?${new URLSearchParams(filter)}`)
       }
     } catch (error) {
@@ -71,14 +71,14 @@ export async function* changes(
   }
 }
 
-/** The records of an event stream; `data` is null in those that only tell the position. */
+/** The records of an event stream; `data` is null in records with a position only. */
 async function* records(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: string | null; data: string | null }> {
   let text = ''
   for await (const chunk of body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)) {
     const parts = (text + chunk).split('\n\n')
     text = parts.pop() ?? ''
     for (const part of parts) {
-      // Not by a pattern: for those, a line also ends at U+2028 and U+2029, which may stand in a text of a task.
+      // No regular expression: there, a line also ends at U+2028 and U+2029, which may occur in text of a task.
       const lines = part.split('\n')
       const field = (name: string) => lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? null
       const isChange = field('event') === 'status' || field('event') === 'progress'

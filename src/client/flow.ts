@@ -6,17 +6,17 @@ import type { Handlers, PayloadOf } from '../worker/handler.ts'
 import { call, type Server } from './call.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 
-/** How often the end of a batch is looked for: soon at first, then less often. */
+/** Intervals of polling for the end of a batch: short at first, then longer. */
 const LOOK_MS = { first: 100, most: 2_000 }
 
-/** How far the tasks of a batch are: how many in each status, and `removed`, which have ended and are not kept. */
+/** Progress of a batch: tasks by status, and `removed` for ended tasks that have been deleted. */
 export type BatchState = Record<Status, number> & {
   batch: string
   total: number
   removed: number
-  /** How many have ended, 0–100. */
+  /** Percentage of ended tasks, 0–100. */
   progress: number
-  /** Whether all have ended. */
+  /** Whether all tasks have ended. */
   done: boolean
 }
 
@@ -30,15 +30,15 @@ export class Batch {
     this.name = name
   }
 
-  /** @throws XQueueError `not_found` when none of its tasks is kept */
+  /** @throws XQueueError `not_found` if none of its tasks is stored */
   state(): Promise<BatchState> {
     return this.#look()
   }
 
   /**
-   * Waits until all of its tasks have ended, however they did.
-   * @param onProgress is told of each change that is seen
-   * @throws the reason of `signal` when that fires
+   * Waits until all of its tasks have ended in any status.
+   * @param onProgress called for each observed change
+   * @throws the reason of `signal` when it aborts
    */
   async ended({ signal, onProgress }: BatchWait = {}): Promise<BatchState> {
     let told = ''
@@ -55,12 +55,12 @@ export class Batch {
     }
   }
 
-  /** Cancels what has not ended; a running task is asked to stop. Returns how many that were. */
+  /** Cancels unfinished tasks; running ones are notified. Returns their number. */
   async cancel(): Promise<number> {
     return (await call<{ count: number }>(this.#server, 'DELETE', this.#path())).count
   }
 
-  /** Runs its failed, canceled and timed-out tasks again. Returns how many that were. */
+  /** Runs failed, canceled and timed-out tasks again. Returns their number. */
   async retry(): Promise<number> {
     return (await call<{ count: number }>(this.#server, 'POST', `${this.#path()}/retry`)).count
   }
@@ -79,14 +79,14 @@ export interface BatchWait {
   onProgress?: (state: BatchState) => void
 }
 
-/** A task of a flow that has not been submitted, for others of the flow to wait for. */
+/** A task of an unsubmitted flow, which other tasks can wait for. */
 export interface FlowTask<Type extends string = string> {
   readonly type: Type
   readonly place: number
 }
 
 export type FlowOptions = Omit<SubmitOptions, 'after' | 'batch'> & {
-  /** Tasks of this flow, or ids of any that are there already. */
+  /** Tasks of this flow, or ids of existing tasks. */
   after?: readonly (FlowTask | string)[]
 }
 
@@ -110,7 +110,7 @@ export class Flow<H extends Handlers> {
     this.batch = new Batch(server, name)
   }
 
-  /** Adds a task; what it waits for was added before, so that no two can wait for each other. */
+  /** Adds a task. Its predecessors were added before, so cycles are impossible. */
   add<Type extends keyof H & string>(
     type: Type,
     payload: PayloadOf<H, Type>,
@@ -123,13 +123,13 @@ export class Flow<H extends Handlers> {
     return added
   }
 
-  /** Submits all that was added; their ids, in that order, and the batch that tells how far they are. */
+  /** Submits all added tasks; returns their ids in that order, and the batch. */
   async submit(): Promise<{ ids: string[]; batch: Batch }> {
     const answer = await call<{ tasks: { id: string }[] }>(this.#server, 'POST', '/tasks/batch', { tasks: this.#tasks })
     return { ids: answer.tasks.map(({ id }) => id), batch: this.batch }
   }
 
-  /** A place says nothing in another flow. */
+  /** A position is meaningless in another flow. */
   #placeOf(task: FlowTask): number {
     if (this.#added.has(task)) return task.place
     const remedy = 'use the ids from submit() to wait for tasks of another flow'

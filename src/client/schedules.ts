@@ -4,17 +4,17 @@ import type { Duration, Handlers, PayloadOf } from '../worker/handler.ts'
 import { call, type Server } from './call.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 
-/** When a schedule ticks, and what becomes of its ticks; beside it, what may be said of its tasks. */
+/** Options of a schedule: its ticks, their handling, and the fields of its tasks. */
 export interface ScheduleOptions extends Omit<SubmitOptions, 'delay' | 'runAt' | 'idempotencyKey'> {
-  /** Five fields, as in "30 2 * * MON-FRI"; or `every`. */
+  /** Five fields, such as "30 2 * * MON-FRI"; or use `every`. */
   cron?: string
   /** IANA name, with `cron`; default UTC. */
   timezone?: string
-  /** From 1 second to 366 days, counted from 1970 in UTC, as in "15m". */
+  /** From 1 second to 366 days, counted from 1970 in UTC, such as "15m". */
   every?: Duration
-  /** What becomes of the ticks that nobody was there for; default `one`: one task for all of them. */
+  /** Handling of missed ticks; default `one`: one task for all of them. */
   catchUp?: CatchUp
-  /** `skip`: no task while the last one has not ended; default `allow`. */
+  /** `skip`: no task while the previous one has not ended; default `allow`. */
   overlap?: Overlap
   paused?: boolean
 }
@@ -53,7 +53,7 @@ export class ScheduleClient<H extends Handlers> {
     this.#server = server
   }
 
-  /** Adds one; the same again changes nothing. */
+  /** Adds a schedule; adding an equal one changes nothing. */
   async add<Type extends keyof H & string>(
     id: string,
     type: Type,
@@ -72,7 +72,7 @@ export class ScheduleClient<H extends Handlers> {
     return this.#call('GET', pathOf(id))
   }
 
-  /** Changes what is named; the rest stays. */
+  /** Changes the given fields. */
   change(id: string, changes: ScheduleOptions & { payload?: unknown }): Promise<ClientSchedule> {
     return this.#call('PATCH', pathOf(id), bodyOf(changes))
   }
@@ -81,12 +81,12 @@ export class ScheduleClient<H extends Handlers> {
     return this.change(id, { paused: true })
   }
 
-  /** Goes on from now: what was missed while it was paused is not caught up on. */
+  /** Resumes from now; ticks during the pause create no tasks. */
   resume(id: string): Promise<ClientSchedule> {
     return this.change(id, { paused: false })
   }
 
-  /** Makes its task now; `lastTaskId` says which. */
+  /** Creates its task now; `lastTaskId` is the task's id. */
   run(id: string): Promise<ClientSchedule> {
     return this.#call('POST', `${pathOf(id)}/run`)
   }
@@ -104,7 +104,7 @@ function pathOf(id: string): string {
   return `/${encodeURIComponent(id)}`
 }
 
-/** What is undefined is left out by JSON itself. */
+/** JSON omits undefined fields. */
 function bodyOf(options: ScheduleOptions & { type?: string; payload?: unknown }) {
   const { cron, timezone, every, catchUp, overlap, paused, ...task } = options
   return { ...inputOf(task), cron, timezone, every, catch_up: catchUp, overlap, paused }

@@ -1,33 +1,33 @@
 import type { OnFailure } from '../task/flow.ts'
 import type { Duration } from '../worker/handler.ts'
 
-/** What may be said of a task beside its type and payload; each has the default of its handler or of XQueue. */
+/** Options of a submission; each has the default of the handler or of XQueue. */
 export interface SubmitOptions {
   /** 0–9, higher runs first; default 0. */
   priority?: number
-  /** How long it may not start yet; not together with `runAt`. */
+  /** Delay before the start; not together with `runAt`. */
   delay?: Duration
   runAt?: Date
   /** Retries after the first attempt; default 3. */
   maxRetry?: number
-  /** How long it may wait for its first start; default 10 min, 0 = no limit. */
+  /** Maximum wait for the first start; default 10 min, 0 = no limit. */
   queueTimeout?: Duration
-  /** How long an attempt may run; default 5 min, 0 = no limit. */
+  /** Maximum duration of an attempt; default 5 min, 0 = no limit. */
   processTimeout?: Duration
   tags?: Record<string, string>
-  /** A tenant, account or customer: the groups of a type take turns, and may have a limit of their own. */
+  /** Tenant, account or customer; the groups of a type take turns and can have their own limit. */
   group?: string
-  /** Tasks to wait for, by their ids; with `submitMany` also by the places of earlier ones, from 0. See `flow`. */
+  /** Ids of tasks to wait for; with `submitMany` also positions of earlier tasks, from 0. See `flow`. */
   after?: readonly (string | number)[]
-  /** When one of those ends without success: be canceled too, run all the same, or wait for its retry. */
+  /** If one of these ends without success: cancel the task, run it anyway, or wait for a retry. */
   onFailure?: OnFailure
-  /** A name that tasks are counted, listed, canceled and retried under together, see `batch`. */
+  /** Batch to count, list, cancel and retry tasks together. */
   batch?: string
-  /** The same key with the same task is submitted once, however often it is called. */
+  /** Repeated submissions with the same key and task create one task. */
   idempotencyKey?: string
 }
 
-/** What is undefined is left out by JSON itself. */
+/** JSON omits undefined fields. */
 export function inputOf(task: SubmitOptions & { type?: string; payload?: unknown }) {
   return {
     type: task.type,

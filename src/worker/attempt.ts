@@ -15,10 +15,10 @@ import { endProcessing, inSpan, logFields, startProcessing } from '../trace/span
 import type { HandlerContext } from './handler.ts'
 import type { RegisteredHandler } from './handlers.ts'
 
-/** Node cannot wait longer in one timer. */
+/** Maximum of a Node timer. */
 const TIMER_MS_MAX = 2 ** 31 - 1
 
-/** Which attempt the running code belongs to: also an exception outside the handler's promise fails that task alone. */
+/** The attempt of the running code, so that an exception outside of the handler's promise fails only its task. */
 const running = new AsyncLocalStorage<Attempt>()
 
 export function currentAttempt(): Attempt | undefined {
@@ -30,7 +30,7 @@ export interface AttemptOptions {
   handler: RegisteredHandler
   logger: Logger
   time: Time
-  /** Called once, with what the lease is to be settled with. */
+  /** Called once, with the outcome of the lease. */
   ended: (outcome: Outcome) => void
   progressed: (value: number | JsonText) => void
   /** Reads one that the task has waited for; null: there is no such one. */
@@ -39,8 +39,8 @@ export interface AttemptOptions {
 
 /**
  * One run of a handler: `run` → the payload is parsed → the handler runs → its result is checked → `ended`, exactly
- * once. Whichever comes first ends it: the handler, its deadline, `fail`, or `release`. What the handler does after
- * that is ignored.
+ * once. The first of these ends it: the handler, its deadline, `fail`, or `release`. Later actions of the handler are
+ * ignored.
  */
 export class Attempt {
   readonly lease: Lease
@@ -71,24 +71,24 @@ export class Attempt {
     }
   }
 
-  /** Asks the handler to stop: it is canceled. */
+  /** Aborts the handler's signal after a cancellation. */
   cancel(): void {
     this.#stop(new DOMException('the task was canceled', 'AbortError'))
   }
 
-  /** Ends it with an error that came from outside its promise. */
+  /** Fails the attempt with an error from outside of its promise. */
   fail(error: unknown): void {
     this.#end(failureFrom(error), error)
     this.#stop(error)
   }
 
-  /** Gives the task back at no cost: the worker shuts down. */
+  /** Releases the task at no cost at a shutdown. */
   release(): void {
     this.#end({ kind: 'released' })
     this.#stop(new DOMException('the worker is shutting down', 'AbortError'))
   }
 
-  /** The lease is gone: nothing is to be settled any more. */
+  /** The lease is lost: no outcome is reported. */
   abandon(): void {
     this.#close(null)
     this.#stop(new DOMException('the lease was lost', 'AbortError'))
@@ -122,7 +122,7 @@ export class Attempt {
     throw new Error(`this task has not waited for ${JSON.stringify(id)}: give the id of one of its predecessors`)
   }
 
-  /** What is no progress is ignored, and told of once. */
+  /** Invalid progress is ignored and logged once. */
   #report(value: unknown): void {
     if (this.#over) return
     const reported = reportedProgress(value)
@@ -136,7 +136,7 @@ export class Attempt {
     this.#options.logger.warn({ task_id: id, type, why: reported.ignored }, 'invalid progress was ignored')
   }
 
-  /** Made when it is first asked for: most handlers never look at their signal. */
+  /** Created on first use, because most handlers do not use their signal. */
   readonly #abortController = (): AbortController => {
     if (!this.#abort) {
       this.#abort = new AbortController()
@@ -180,13 +180,13 @@ export class Attempt {
     const { task } = this.lease
     const fields = { task_id: task.id, type: task.type, attempt: task.attempts + 1 }
     if (outcome.kind === 'timeout') logger.warn(fields, 'an attempt timed out')
-    // One that was canceled has only done as it was asked.
+    // A canceled attempt is not logged as failed.
     if (outcome.kind !== 'failure' || this.#abortReason !== undefined) return
     const reason = thrown === undefined ? { why: outcome.error } : { err: errorOf(thrown) }
     logger.warn({ ...fields, ...reason }, 'an attempt failed')
   }
 
-  /** False when it had ended before. */
+  /** False if the attempt had already ended. */
   #close(outcome: Outcome | null, thrown?: unknown): boolean {
     if (this.#over) return false
     this.#over = true
@@ -207,7 +207,7 @@ function failureFrom(thrown: unknown): Outcome {
   return failureOf(describeError(thrown), retryOf(thrown))
 }
 
-/** Written once, for good: what a handler has returned may go on changing. */
+/** Written once, because the handler may change its return value later. */
 function successOf(result: unknown): Outcome {
   if (result === undefined || result === null) return { kind: 'success', result: null }
   const failed = (why: string) => failureOf(why, { retry: false, delayMs: null, unusable: null })

@@ -7,15 +7,15 @@ import type { Progress, Task } from '../task/task.ts'
 /** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */
 export type Duration = number | string
 
-/** What a handler gets beside its task. */
+/** The second argument of a handler. */
 export interface HandlerContext {
-  /** Aborts when the attempt runs out of time, is canceled, or the worker shuts down. */
+  /** Aborts on time-out, cancellation and shutdown. */
   signal: AbortSignal
   /** 1 for the first attempt. */
   attempt: number
-  /** Tells how far the task is: 0–100, or any JSON object. Sent with the next trip, the last value wins. */
+  /** Reports progress: 0–100, or any JSON object. The latest value is sent with the next round trip. */
   progress: (value: Progress) => void
-  /** The tasks that this one has waited for, in the order of its `after`, with what they came to. */
+  /** The tasks in `after`, in that order, with their statuses and results. */
   predecessors: readonly Predecessor[]
   /**
    * One of them whole. Where all results together are larger than 1 MiB, those that do not fit are `omitted` above, and
@@ -27,23 +27,23 @@ export interface HandlerContext {
 }
 
 /**
- * How the tasks of one type are run. `Payload` is what `run` gets, `Input` what is submitted: they differ where the
- * validator fills defaults or converts.
+ * The handler of a type. `run` receives `Payload`, and submissions have `Input`. They differ if the validator adds
+ * defaults or converts values.
  */
 export interface Handler<Payload = never, Result = unknown, Input = Payload> {
-  /** Tasks of this type at once, over all processes and machines; default no limit. */
+  /** Running tasks of this type at once, over all processes and machines; default no limit. */
   concurrency?: number | null
   /** The same for each group (`group` of a task) of the type; tasks without a group are not limited by it. */
   groupConcurrency?: number | null
   /** At most `max` starts in any window of `per`, over all processes: `{ max: 100, per: '1m' }`; default no limit. */
   rate?: { max: number; per: Duration } | null
-  /** How long an attempt may run, unless the task says so; default 5 min, 0 = no limit. */
+  /** Maximum duration of an attempt, unless the task sets it; default 5 min, 0 = no limit. */
   processTimeout?: Duration
-  /** How long a task may wait for its first start, unless it says so; default 10 min, 0 = no limit. */
+  /** Maximum wait for the first start, unless the task sets it; default 10 min, 0 = no limit. */
   queueTimeout?: Duration
-  /** Retries after the first attempt, unless the task says so; default 3. */
+  /** Retries after the first attempt, unless the task sets them; default 3. */
   maxRetry?: number
-  /** Back-off; default 1 s doubling up to 5 min, of which a fifth is drawn at random. */
+  /** Back-off; default 1 s doubling up to 5 min, with a random fifth. */
   retry?: { base?: Duration; factor?: number; cap?: Duration; jitter?: number }
   /**
    * How long tasks are kept after they have ended in a status: `{ success: '1h', failed: '30d' }`; 0 = not at all.
@@ -51,22 +51,23 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
    */
   retention?: { [Status in FinalStatus]?: Duration }
   /**
-   * Runs it in a thread of its own, for code that blocks, leaks or crashes: one that does not heed its signal within a
-   * second is terminated. The thread loads the handlers' file again, and payload and result are copied. Default false.
+   * Runs the handler in its own thread, for code that blocks, leaks or crashes. The thread is terminated if the handler
+   * does not stop within a second after its signal. It loads the handlers file again, and payload and result are
+   * copied. Default false.
    */
   isolate?: boolean
-  /** Any Standard Schema validator: checked at submission, and its output is what `run` gets. */
+  /** Any Standard Schema validator: validates submissions, and `run` receives its output. */
   payload?: StandardSchemaV1<Input, Payload>
   run: (task: TaskWith<Payload>, context: HandlerContext) => Promise<Result> | Result
 }
 
-/** A task as a handler gets it. Without a validator, say here what it gets: `run: (task: TaskWith<Order>) => …`. */
+/** The task of a handler. Without a validator, declare the payload type: `run: (task: TaskWith<Order>) => …`. */
 export type TaskWith<Payload> = Omit<Task, 'payload'> & { payload: Payload }
 
 // biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, a map of them no common one
 export type Handlers = Record<string, Handler<any, any, any>>
 
-/** What is submitted for a type of `H`, and what its handler answers. */
+/** The payload of submissions for a type of `H`, and the result of its handler. */
 export type PayloadOf<H extends Handlers, Type extends keyof H> =
   H[Type] extends Handler<infer Payload, infer _Result, infer Input> ? (unknown extends Input ? Payload : Input) : never
 export type ResultOf<H extends Handlers, Type extends keyof H> = Awaited<ReturnType<H[Type]['run']>>
@@ -74,9 +75,9 @@ export type ResultOf<H extends Handlers, Type extends keyof H> = Awaited<ReturnT
 type Of<Types, Type> = Types[Type & keyof Types]
 
 /**
- * Names the handlers of a worker, and keeps their types: `run` gets the output of the payload's validator, and the
- * client takes its input and gives the result. The same shape stands there three times, because TypeScript infers one
- * type parameter from each.
+ * Defines the handlers of a worker and keeps their types: `run` receives the output of the payload's validator, and the
+ * client takes its input and returns the result. The shape is repeated three times, because TypeScript infers one type
+ * parameter from each.
  */
 export function defineHandlers<
   Payloads extends Record<string, unknown>,

@@ -14,7 +14,7 @@ import { describeError } from '../task/thrown.ts'
 import type { Duration, Handler, Handlers } from './handler.ts'
 import { runInThread } from './isolate.ts'
 
-/** The fields of a handler, and no other: a misspelled one would be without effect. */
+/** The allowed fields of a handler, because a misspelled one would have no effect. */
 const FIELDS: Record<keyof Handler, true> = {
   concurrency: true,
   groupConcurrency: true,
@@ -29,25 +29,25 @@ const FIELDS: Record<keyof Handler, true> = {
   run: true,
 }
 
-/** A handler, checked, with its gaps filled. */
+/** A checked handler with defaults. */
 export interface RegisteredHandler {
   type: string
   maxConcurrency: number | null
   groupConcurrency: number | null
   rate: Rate | null
-  /** Of tasks that do not say it themselves. */
+  /** Defaults of tasks without these fields. */
   defaults: SpecDefaults
   retry: RetryPolicy
   retention: Retention
   payload: StandardSchemaV1 | null
-  /** JSON Schema of the payload, if the validator can tell it. */
+  /** JSON Schema of the payload, if the validator provides it. */
   payloadSchemaJson: Json
   run: Handler<Json>['run']
 }
 
 /**
- * @param file the module that the handlers came from; those with `isolate` need it
- * @throws XQueueError `invalid_handlers` naming the type, the field and what is allowed
+ * @param file the module of the handlers; required for `isolate`
+ * @throws XQueueError `invalid_handlers` with the type, the field and the allowed values
  */
 export function normalizeHandlers(handlers: Handlers, file: string | null = null): Map<string, RegisteredHandler> {
   return new Map(Object.entries(handlers).map(([type, handler]) => [type, normalize(type, handler, file)]))
@@ -73,10 +73,10 @@ export async function loadHandlers(path: string): Promise<Handlers> {
   return handlers as Handlers
 }
 
-/** Types that one step takes: some milliseconds. */
+/** Types per step, which takes some milliseconds. */
 const ANNOUNCED_AT_ONCE = 500
 
-/** Makes the types of handlers known to an engine, with all that others have to know of them. */
+/** Registers the types of handlers with the engine. */
 export async function announce(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
   const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
     const { maxConcurrency, groupConcurrency, rate, retry, retention, defaults } = handler
@@ -87,7 +87,7 @@ export async function announce(engine: Engine, handlers: ReadonlyMap<string, Reg
   }
 }
 
-/** What is wrong with a payload for its handler; an empty list when nothing is. */
+/** The errors of a payload for its handler. */
 export async function checkPayload(handler: RegisteredHandler, payload: Json): Promise<FieldError[]> {
   if (!handler.payload) return []
   const { issues } = await handler.payload['~standard'].validate(payload)
@@ -97,7 +97,7 @@ export async function checkPayload(handler: RegisteredHandler, payload: Json): P
   }))
 }
 
-/** One step of an issue's path. A validator may say anything there, also an object as the key of a Map. */
+/** One step of an issue's path. A validator may use any value, such as an object key of a Map. */
 function keyOf(part: unknown): string {
   const key: unknown = typeof part === 'object' && part !== null && 'key' in part ? part.key : part
   if (typeof key === 'string' || typeof key === 'number') return String(key)
@@ -214,7 +214,7 @@ function retentionOf(
   return retention
 }
 
-/** By the Standard JSON Schema extension, which not every validator has. */
+/** Uses the Standard JSON Schema extension, which not every validator has. */
 function jsonSchemaOf(schema: StandardSchemaV1): Json {
   const { jsonSchema } = schema['~standard'] as { jsonSchema?: { input?: (options: { target: string }) => unknown } }
   try {

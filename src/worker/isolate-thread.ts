@@ -11,7 +11,7 @@ import type { Handlers } from './handler.ts'
 import { loadHandlers } from './handlers.ts'
 import type { FromThread, ToThread } from './isolate.ts'
 
-/** The entry of an isolated handler's thread: loads the handlers once more and runs one task after the other. */
+/** Entry of an isolated handler's thread: loads the handlers again and runs one task after another. */
 const port = parentPort!
 let handlers: Promise<Handlers> | undefined
 let abort = new AbortController()
@@ -41,7 +41,7 @@ async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
     handlers ??= loadHandlers(workerData)
     const handler = (await handlers)[type]!
     const progress = (value: Progress) => {
-      // Written here, once: a copy in the other thread would have lost what a `toJSON` has to say.
+      // Written here, because a copy in the other thread would have lost `toJSON`.
       const reported = typeof value === 'number' ? null : write(value)
       if (reported === null) tell({ kind: 'progress', number: value as number })
       else tell({ kind: 'progress', text: 'written' in reported ? reported.written.text : 'null' })
@@ -85,7 +85,7 @@ function failed(thrown: unknown, ends: boolean): FromThread {
   return { kind: 'thrown', error, retry, delayMs, ends }
 }
 
-/** Node cannot hand every thrown value to another thread; described, each can be. */
+/** Node cannot transfer every thrown value to another thread, so its description is sent. */
 function leave(thrown: unknown): void {
   tell(failed(thrown, true))
   process.exit(1)

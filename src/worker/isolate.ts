@@ -7,12 +7,12 @@ import type { TraceContext } from '../task/trace-context.ts'
 import { activeTraceContext } from '../trace/context.ts'
 import type { HandlerContext, TaskWith } from './handler.ts'
 
-/** How long a handler may take to heed its signal before its thread is terminated. */
+/** Time for a handler to stop after its signal before its thread is terminated. */
 const TERMINATE_MS = 1_000
-/** Loading a module costs tens of milliseconds, so a thread that ended a task well is used again. */
+/** Loading a module takes tens of milliseconds, so a thread is reused after a clean end. */
 const IDLE_THREADS_MAX = 16
 
-/** What an isolated handler's thread is asked, and what it tells. */
+/** Messages to and from an isolated handler's thread. */
 export type ToThread =
   | {
       kind: 'run'
@@ -31,16 +31,16 @@ export type FromThread =
   | { kind: 'progress'; number: number }
   | { kind: 'progress'; text: string }
   | { kind: 'log'; level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'; fields: object; message: string }
-  /** JSON; undefined where there is none. */
+  /** JSON; undefined if there is none. */
   | { kind: 'returned'; text: string | undefined }
-  /** `ends`: it was thrown where nobody waits for it, and the thread ends. */
+  /** `ends`: an uncaught error, after which the thread ends. */
   | { kind: 'thrown'; error: string; retry: boolean; delayMs: number | null; ends: boolean }
 
 const idle = new Map<string, Thread[]>()
 
 /**
- * A handler's `run` that does its work in a thread of its own: a handler that blocks, leaks or ends its process takes
- * only that thread along. One that does not heed its signal within a second is terminated.
+ * A handler's `run` in its own thread: a handler that blocks, leaks or exits affects only that thread. The thread is
+ * terminated if the handler does not stop within a second after its signal.
  *
  * @param file the module that exports the handlers; the thread loads it again
  */
@@ -100,7 +100,7 @@ export function runInThread(file: string, type: string) {
 function startThread(file: string): Thread {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const thread = new Thread(new URL(`./isolate-thread.${extension}`, import.meta.url), { workerData: file })
-  // What it throws while nobody waits for it ends it; it is not used again.
+  // An uncaught error ends the thread; it is not reused.
   thread.on('error', () => undefined)
   thread.once('exit', () => {
     idle.set(

@@ -1,14 +1,14 @@
-/** An attempt that takes longer ends claiming ahead. */
+/** An attempt longer than this ends claiming ahead. */
 const QUICK_MS = 5
-/** How much work may be held that has not begun. */
+/** Maximum work that is held but not started. */
 const HELD_MS = 5
-/** So many quick attempts in a row come first: who has just started, perhaps after a crash, takes only what it runs. */
+/** Number of fast attempts before claiming ahead, so that a worker after a crash claims only tasks that it runs. */
 const QUICK_MIN = 100
 const WEIGHT = 1 / 32
 
 /**
- * How quickly this worker's handlers end. Where they take no longer than a trip to the engine, the trip is what a task
- * costs; then it pays to hold some tasks more than are running, which begin as slots come free.
+ * Measures how fast this worker's handlers end. If they take no longer than a round trip to the engine, the round trip
+ * dominates; then the worker holds further tasks, which start when slots become free.
  */
 export class Prefetch {
   readonly #concurrency: number
@@ -21,18 +21,18 @@ export class Prefetch {
     this.#aheadMax = aheadMax
   }
 
-  /** An attempt took that long. */
+  /** Records the duration of an attempt. */
   ended(ms: number): void {
     this.#quick = ms > QUICK_MS ? 0 : this.#quick + 1
     this.#meanMs += (ms - this.#meanMs) * WEIGHT
   }
 
-  /** What was held has not begun in time. */
+  /** Held tasks have not started in time. */
   slow(): void {
     this.#quick = 0
   }
 
-  /** So many tasks may be held beside those that run. */
+  /** Number of tasks to hold beside the running ones. */
   ahead(): number {
     if (this.#quick < QUICK_MIN) return 0
     return Math.min(this.#aheadMax, Math.floor((HELD_MS * this.#concurrency) / Math.max(this.#meanMs, 0.01)))

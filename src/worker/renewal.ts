@@ -2,7 +2,7 @@ import type { Engine, WorkerIdentity } from '../engine/engine.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { tokensOn } from './shared-leases.ts'
 
-/** What the renewal thread is started with. */
+/** Data of the renewal thread. */
 export interface RenewalInput {
   engineUrl: string
   worker: WorkerIdentity
@@ -11,11 +11,10 @@ export interface RenewalInput {
 }
 
 /**
- * Renews all leases on the board three times per lease, until `signal` fires. Runs in a thread of its own, so that a
- * handler that blocks its event loop does not lose its lease. A renewal that fails is tried again soon: the lease
- * lives on for a while.
+ * Renews all shared leases three times per lease until `signal` aborts. Runs in its own thread, so that a handler that
+ * blocks its event loop keeps its lease. A failed renewal is repeated soon, while the lease is still valid.
  *
- * @param lost is told the leases that are no longer held
+ * @param lost receives leases that are no longer held
  */
 export async function renewLeases(
   engine: Engine,
@@ -35,7 +34,7 @@ export async function renewLeases(
       if (gone.length > 0) lost(gone)
       pauseMs = leaseMs / 3
     } catch {
-      pauseMs = leaseMs / 30 // The engine is away; the worker's own turns log it.
+      pauseMs = leaseMs / 30 // The engine is unavailable; the worker's turns log it.
     }
   }
 }

@@ -5,25 +5,25 @@ import { MACHINE_TIME, type Time } from '../task/time.ts'
 import type { RenewalInput } from './renewal.ts'
 import { catchUncaught } from './uncaught.ts'
 
-/** What a worker lives in: this process, or a simulation that has thousands of them in one. */
+/** The environment of a worker: this process, or a simulation with thousands of workers. */
 export interface Runtime {
   time: Time
-  /** Starts to renew the leases on a board; ends with what it answers. */
+  /** Starts the renewal of shared leases; the returned function stops it. */
   renew: (renewal: Renewal) => () => Promise<void>
-  /** Ends the attempt that an exception or rejection came from which nobody caught; until what it answers is called. */
+  /** Fails the attempt of an uncaught exception or rejection; the returned function stops this. */
   catchUncaught: (logger: Logger) => () => void
 }
 
 export interface Renewal extends RenewalInput {
   engine: Engine
   logger: Logger
-  /** Told of leases that are no longer held. */
+  /** Receives leases that are no longer held. */
   lost: (leases: string[]) => void
 }
 
 export const PROCESS: Runtime = { time: MACHINE_TIME, renew: renewInThread, catchUncaught }
 
-/** In a thread of its own, which a handler that blocks the event loop does not hold up. One that fails is replaced. */
+/** Runs in its own thread, independent of blocking handlers. A failed thread is replaced. */
 function renewInThread({ engine, logger, lost, ...input }: Renewal): () => Promise<void> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const entry = new URL(`../renewal-thread.${extension}`, import.meta.url)
@@ -43,7 +43,7 @@ function renewInThread({ engine, logger, lost, ...input }: Renewal): () => Promi
     })
   }
   start()
-  // Waits for the end of the thread, which has the store open as well.
+  // Waits for the thread, because it also has the store open.
   return async () => {
     stopped = true
     const thread = current

@@ -1,11 +1,11 @@
-/** A lease token is `<uuid>.<fence>`: far below this. */
+/** Above the length of a lease token, `<uuid>.<fence>`. */
 const TOKEN_BYTES_MAX = 126
 const SLOT_BYTES = TOKEN_BYTES_MAX + 2
 
 /**
- * The leases that a worker is running, in memory shared with its renewal thread: starting and ending an attempt costs
- * no message, and the thread sees them while the handlers' event loop is blocked. A slot is a length, then the token;
- * the length is cleared first and set last, so a slot that is half written reads as empty or as a token nobody holds.
+ * The leases of running tasks, in memory shared with the renewal thread: starting and ending an attempt needs no
+ * message, and the thread sees them while the handlers' event loop is blocked. A slot is a length, then the token. The
+ * length is cleared first and set last, so a half-written slot reads as empty or as an invalid token.
  */
 export class SharedLeases {
   readonly memory: SharedArrayBuffer
@@ -19,7 +19,7 @@ export class SharedLeases {
     this.#free = Array.from({ length: slots }, (_, slot) => slots - 1 - slot)
   }
 
-  /** Puts a token up; returns its slot. */
+  /** Adds a token; returns its slot. */
   add(token: string): number {
     const slot = this.#free.pop()
     if (slot === undefined) throw new Error('the shared leases are full')
@@ -36,7 +36,7 @@ export class SharedLeases {
   }
 }
 
-/** Reads a board from another thread. */
+/** Reads the shared leases from another thread. */
 export function tokensOn(memory: SharedArrayBuffer): string[] {
   const bytes = new Uint8Array(memory)
   const tokens: string[] = []

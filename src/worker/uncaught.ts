@@ -3,8 +3,8 @@ import { errorOf } from '../task/thrown.ts'
 import { currentAttempt } from './attempt.ts'
 
 /**
- * An exception or rejection that nobody caught: of an attempt, it fails that one; else it is a crash as ever. Answers
- * how to end this.
+ * Handles uncaught exceptions and rejections: one from an attempt fails that attempt, any other crashes the process.
+ * Returns a function that stops this.
  */
 export function catchUncaught(logger: Logger): () => void {
   const onStray = (error: unknown) => {

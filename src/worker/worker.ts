@@ -18,33 +18,33 @@ export interface WorkerOptions {
   engine: Engine
   handlers: ReadonlyMap<string, RegisteredHandler>
   logger: Logger
-  /** Tasks at once in this worker; default 10. */
+  /** Tasks that run at once in this worker; default 10. */
   concurrency?: number
-  /** Tasks that it may hold beside those, while its handlers end at once; default 128, 0 for none. See `Prefetch`. */
+  /** Tasks claimed ahead while handlers end at once; default 128, 0 for none. See `Prefetch`. */
   claimAhead?: number
-  /** How long a lease lives without renewal; default 30 s. */
+  /** Duration of a lease without renewal; default 30 s. */
   leaseMs?: number
-  /** How long running tasks may take at `stop` before they go back to the queue; default 30 s. */
+  /** Time for running tasks to finish at `stop` before they are released; default 30 s. */
   shutdownMs?: number
-  /** Told of each attempt that ended, for metrics. */
+  /** Called for each ended attempt, for metrics. */
   onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
-  /** What it lives in; default this process. */
+  /** Environment; default this process. */
   runtime?: Runtime
 }
 
-/** So many tasks make a second turn beside the first worth its while. */
+/** Number of tasks that justifies a second concurrent turn. */
 const WANT_MIN = 25
 const WAIT_MS = 5_000
-/** Why a waiting turn is cut short; made once, because an abort without a reason builds an error with a stack. */
+/** Abort reason of a waiting turn; shared, because an abort without a reason creates an error with a stack. */
 const SOMETHING_TO_REPORT = 'the worker has something to report'
-/** A task that was claimed ahead and has not begun by then goes back: something holds the slots up. */
+/** A task claimed ahead is released if it has not started by then, because the slots are occupied. */
 const AHEAD_MS_MAX = 20
 const PROGRESS_EVERY_MS = 100
 const RETRY_MS_MIN = 50
 const RETRY_MS_MAX = 2_000
-/** So often an outcome is offered that the store refuses, the last time as the failure that it becomes. */
+/** Number of times that a refused outcome is sent; the last time as a failure. */
 const TRIES_MAX = 4
-/** The store is away: what these refuse will be taken later. */
+/** Codes of an unavailable store: these outcomes are accepted later. */
 const PASSING: readonly unknown[] = ['engine_unavailable', 'engine_unusable', 'shutting_down']
 
 interface Reported {
@@ -53,12 +53,12 @@ interface Reported {
 }
 
 /**
- * Runs handlers. One loop: each turn reports what ended since the last, renews what progressed, and claims as many
- * tasks as there are free slots, and some ahead where handlers end at once; while there are more tasks than that,
- * another turn is under way beside it. A turn that only waits is cut short as soon as something ends.
+ * Runs handlers in one loop. Each turn reports ended attempts, sends progress, and claims tasks for the free slots, and
+ * some ahead if handlers end at once. With more tasks than that, another turn runs concurrently. A turn that only waits
+ * is aborted when an attempt ends.
  *
- * States: new → running (start) → draining (stop: claims nothing, waits for what runs) → stopped. `stopNow` gives the
- * running tasks back at once. Nothing that ended is dropped while the engine is away: it is reported when it is back.
+ * States: new → running (start) → draining (stop: claims nothing, waits for running tasks) → stopped. `stopNow`
+ * releases running tasks at once. Outcomes are kept while the engine is unavailable and reported when it is back.
  */
 export class Worker {
   readonly identity: WorkerIdentity
@@ -67,20 +67,20 @@ export class Worker {
   readonly #concurrency: number
   readonly #leaseMs: number
   readonly #board: SharedLeases
-  /** The leases that it holds: their place on the board, and their attempts once these run. */
+  /** Held leases: their slot, and their attempt when it runs. */
   readonly #held = new Map<string, { slot: number; attempt: Attempt | null }>()
   /** Held, and waiting for a slot. */
   readonly #ahead: Lease[] = []
   #callOffCheck: (() => void) | undefined
   #running = 0
-  /** Attempts so far. */
+  /** Number of attempts. */
   #ended = 0
   readonly #prefetch: Prefetch
   #outcomes: Reported[] = []
-  /** Tasks that turns under way have asked for. */
+  /** Number of tasks requested by pending turns. */
   #wanted = 0
   #beside = 0
-  /** The last of each attempt that was not sent yet. */
+  /** The latest unsent progress of each attempt. */
   readonly #progress = new Map<string, number | JsonText>()
   #isProgressDue = false
   #callOffProgress: (() => void) | undefined
@@ -108,7 +108,7 @@ export class Worker {
     }
   }
 
-  /** Makes its types known and starts to claim. */
+  /** Registers the types and starts to claim. */
   async start(): Promise<void> {
     await announce(this.#options.engine, this.#options.handlers)
     this.#state = 'running'
@@ -117,7 +117,7 @@ export class Worker {
     this.#loop = this.#turns()
   }
 
-  /** Claims no more, lets what runs finish for up to `shutdownMs`, and gives the rest back at no cost. */
+  /** Claims no more, lets running tasks finish for up to `shutdownMs`, and releases the rest at no cost. */
   async stop(): Promise<void> {
     if (this.#state === 'running') this.#state = 'draining'
     this.#releaseAhead()
@@ -131,14 +131,14 @@ export class Worker {
     await this.#stopRenewal()
   }
 
-  /** Gives everything that runs back at once. */
+  /** Releases all running tasks at once. */
   async stopNow(): Promise<void> {
     if (this.#state === 'running') this.#state = 'draining'
     this.#releaseAll()
     await this.stop()
   }
 
-  /** The loop: a turn after the other, each waiting until there is something to do. */
+  /** The loop: one turn after another; each waits until there is work. */
   async #turns(): Promise<void> {
     const { engine, logger } = this.#options
     let retryMs = RETRY_MS_MIN
@@ -167,20 +167,20 @@ export class Worker {
     try {
       while (await this.#turn(0));
     } catch {
-      // What it had to report stands again among the outcomes; the loop tells of the failure and tries again.
+      // Its outcomes are queued again; the loop logs the failure and retries.
     } finally {
       this.#beside -= 1
     }
   }
 
-  /** Reports, claims and starts; true when there is more to claim than it could take. */
+  /** Reports, claims and starts; true if more tasks are ready. */
   async #turn(waitMs: number): Promise<boolean> {
     const { engine } = this.#options
     const outcomes = this.#outcomes
     this.#outcomes = []
     const renewals = this.#takeProgress(outcomes)
     const room = this.#concurrency + this.#prefetch.ahead()
-    // One turn asks for no more than a part of it, so that another can be under way beside it.
+    // One turn requests only a part, so that another one can run concurrently.
     const wantMax = Math.max(Math.ceil(room / engine.turnsAtOnce), WANT_MIN)
     const free = this.#state === 'running' ? Math.max(room - this.#held.size - this.#wanted, 0) : 0
     const want = Math.min(free, wantMax)
@@ -196,7 +196,7 @@ export class Worker {
       this.#take(answer, outcomes)
       const more = want > 0 && answer.leases.length === want
       if (more && this.#beside === 0 && wantMax < room) void this.#turnsBeside()
-      // What ends at once, or in the same tick, is reported together, and without a wait that is cut short.
+      // Attempts that end in the same tick are reported together, without aborting a wait.
       if (this.#held.size > 0) await tick()
       return more
     } catch (error) {
@@ -207,20 +207,20 @@ export class Worker {
     }
   }
 
-  /** What the store refuses may lie in one of them, and must not keep the others from being stored. */
+  /** Sends outcomes separately, because a refused one must not prevent the others. */
   async #reportApart(outcomes: readonly Reported[]): Promise<void> {
     for (const [index, reported] of outcomes.entries()) {
       try {
         await this.#reportAlone(reported)
       } catch {
-        // The store is away: all that is left is reported when it is back.
+        // The store is unavailable: the rest is reported when it is back.
         this.#outcomes = [...outcomes.slice(index), ...this.#outcomes]
         return
       }
     }
   }
 
-  /** An outcome that is refused again and again becomes a failure that says why. */
+  /** A repeatedly refused outcome becomes a failure with the reason. */
   async #reportAlone({ lease, outcome }: Reported): Promise<void> {
     const { engine, logger } = this.#options
     let refusal: unknown
@@ -239,7 +239,7 @@ export class Worker {
     logger.error({ err: refusal, lease }, 'the store refused an outcome, and the failure in its place as well')
   }
 
-  /** What is due to be sent, and what belongs to attempts that have ended. */
+  /** The progress to send, without that of ended attempts. */
   #takeProgress(outcomes: readonly Reported[]): { lease: string; progress: number | JsonText }[] {
     if (this.#progress.size === 0) return []
     const leases = this.#isProgressDue ? [...this.#progress.keys()] : outcomes.map(({ lease }) => lease)
@@ -260,7 +260,7 @@ export class Worker {
     for (const lease of answer.cancelRequested) this.#cancel(lease)
   }
 
-  /** Runs it if there is a slot, and else when one comes free. */
+  /** Runs the task in a free slot, or when one becomes free. */
   #start(lease: Lease): void {
     this.#held.set(lease.lease, { slot: this.#board.add(lease.lease), attempt: null })
     if (this.#running < this.#concurrency) this.#run(lease)
@@ -293,13 +293,13 @@ export class Worker {
     void attempt.run()
   }
 
-  /** A slot came free. */
+  /** A slot became free. */
   #runAhead(): void {
     const next = this.#ahead.shift()
     if (next) this.#run(next)
   }
 
-  /** Gives back what waits for a slot, if nothing has ended since it was looked at last. */
+  /** Releases waiting tasks if no attempt has ended since the last check. */
   #checkSoon(): void {
     const endedBefore = this.#ended
     this.#callOffCheck = this.#runtime.time.after(AHEAD_MS_MAX, () => {
@@ -318,7 +318,7 @@ export class Worker {
   #cancel(lease: string): void {
     const attempt = this.#held.get(lease)?.attempt
     if (attempt) attempt.cancel()
-    // One that has not begun ends as canceled when it is given back.
+    // A canceled task that has not started ends as canceled when it is released.
     const place = this.#ahead.findIndex((ahead) => ahead.lease === lease)
     if (place < 0) return
     this.#ahead.splice(place, 1)
@@ -354,7 +354,7 @@ export class Worker {
     this.#wait?.abort(SOMETHING_TO_REPORT)
   }
 
-  /** A lease is gone: nothing is to be reported of it. */
+  /** A lease is lost: nothing is reported for it. */
   #abandon(lease: string): void {
     const attempt = this.#forget(lease)
     if (attempt) {
