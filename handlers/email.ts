@@ -53,21 +53,21 @@ export const email: Handler<Email, { sent: boolean; message_id: string; response
 }
 
 /**
- * Nodemailer folds a long header at any white space, and leaves the space: a line that begins with one that is no blank
- * (a line separator, say) is a header of its own to whoever reads it.
+ * Nodemailer folds a long header at any white space and keeps the space. A line that begins with a space other than a
+ * blank (such as a line separator) would be parsed as a separate header.
  */
 function inOneLine<Fields extends Record<string, string>>(fields: Fields): Fields {
   const clean = ([name, text]: [string, string]) => [name, text.replace(/[^\S\r\n ]/g, ' ')]
   return Object.fromEntries(Object.entries(fields).map(clean)) as Fields
 }
 
-/** Nodemailer makes CRLF of each line feed, and leaves a lone carriage return as it is, which RFC 5322 forbids. */
+/** Nodemailer converts each line feed to CRLF and keeps a lone carriage return, which RFC 5322 forbids. */
 function withLineFeeds(text: string): string {
   return text.replace(/\r\n?/g, '\n')
 }
 
 async function send(url: string, message: object & { messageId: string }, signal: AbortSignal) {
-  // With a socket of our own, stopping hangs up in the middle of a conversation.
+  // With our own socket, an abort closes the connection at any time.
   const socket = new Socket()
   const transport = createTransport({ url, socket } as object)
   const stop = () => socket.destroy(signal.reason)
@@ -77,7 +77,7 @@ async function send(url: string, message: object & { messageId: string }, signal
     return { sent: true, message_id: message.messageId, response }
   } catch (error) {
     signal.throwIfAborted()
-    // 5xx is the server's final no (RFC 5321, 4.2.1): trying again would only be refused again.
+    // 5xx is a permanent refusal (RFC 5321, 4.2.1), so a retry would be refused as well.
     const { responseCode = 0 } = error as { responseCode?: number }
     if (responseCode >= 500) throw new DoNotRetry((error as Error).message, { cause: error })
     throw error

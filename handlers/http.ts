@@ -61,7 +61,7 @@ export const http: Handler<Call, Answer> = {
     const headers: Record<string, string> = {
       'user-agent': 'XQueue',
       ...(text !== null && typeof body !== 'string' ? { 'content-type': 'application/json' } : {}),
-      // What the receiver trusts to come from XQueue comes from nobody else.
+      // Headers that a receiver trusts as XQueue's cannot be set by a task.
       ...Object.fromEntries(given.filter(([name]) => !SIGNATURE_HEADERS.test(name))),
       'x-xqueue-task-id': task.id,
     }
@@ -177,6 +177,6 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    return text // A % that stands for itself.
+    return text // A literal %.
   }
 }

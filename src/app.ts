@@ -41,18 +41,18 @@ const TENANTS_MAX = 1_000
 
 const OPEN_ATTEMPT_MS = 100
 
-/** Which parts a process runs. */
+/** The parts of a process. */
 export interface Parts {
   server: boolean
   worker: boolean
 }
 
 export interface App {
-  /** Where the server listens; null without one. */
+  /** Address of the server; null without one. */
   address: string | null
   /** Stops accepting, lets running tasks finish for the time of the setting, closes the engine. */
   stop(): Promise<void>
-  /** The same at once: running tasks go back to the queue. */
+  /** The same at once: running tasks are released. */
   stopNow(): Promise<void>
 }
 
@@ -123,7 +123,7 @@ export async function startApp(
   }
 }
 
-/** What stops the parts that have started, the last one first. */
+/** Stops the started parts, the last one first. */
 class Stops {
   readonly #logger: Logger
   readonly #stops: (() => Promise<unknown>)[] = []
@@ -144,7 +144,7 @@ class Stops {
   }
 }
 
-/** Answers `/live` and refusals at the server's address while the store is away. */
+/** Answers `/live` and refusals at the server's address while the store is unavailable. */
 class AnswersMeanwhile {
   readonly #config: Config
   readonly #isServer: boolean
@@ -157,7 +157,7 @@ class AnswersMeanwhile {
     this.#tls = tls
   }
 
-  /** Nobody can know a free port yet; a port that is in use is reported when the server listens. */
+  /** A free port is not known to clients yet; a port in use is reported when the server listens. */
   begin(): void {
     if (!this.#isServer || this.#config.port === 0) return
     this.#starting ??= Starting.listen(this.#config, this.#tls?.pair ?? null).catch(() => null)
@@ -193,7 +193,7 @@ function workerOf(
   return new Worker({ engine, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
 }
 
-/** What the server and the status over MQTT share of this process. */
+/** Parts that the server and the status over MQTT share. */
 function ownOf(
   config: Config,
   engine: Engine,
@@ -208,7 +208,7 @@ function ownOf(
     addressOf: clientAddress(config.trustedProxies),
   }
   return {
-    // Payloads are shown to workers alone as they are.
+    // Only workers receive unredacted payloads.
     engine: config.redact.length > 0 ? new ViewedEngine(engine, redactionOf(config.redact)) : engine,
     servesHost: (name: string | undefined) =>
       isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host,
@@ -241,7 +241,7 @@ async function outagesOf(engine: Engine, logger: Logger, registry: Registry): Pr
   return outages
 }
 
-/** The broker is embedded in servers only; to an external one every process may publish. */
+/** The broker is embedded in servers only; every process can publish to an external one. */
 function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
   const {
     mqtt,
@@ -259,7 +259,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
     return { ...(await readStats(engine, own.instanceId, startedAt)), types }
   }
   const stats = () => statsBy(own.engine)
-  // Kept, because each counts its tenant's tasks now and then.
+  // Cached, because each counts its tenant's tasks regularly.
   const tenants = new Map<string, Engine>()
   const statsOf = (bounds: Bounds) => {
     const name = boundsText(bounds)
@@ -292,7 +292,7 @@ function warnOfUnusableApi(logger: Logger): void {
   logger.warn({ registered: version }, `no spans: ${why}: ${remedy}`)
 }
 
-/** The handlers that come along read their settings from the environment, as anybody's handlers do. */
+/** The included handlers read their settings from the environment, like any handlers. */
 function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecret, httpSecrets }: Config): void {
   const settings = {
     XQUEUE_SMTP_URL: smtpUrl,

@@ -1,4 +1,4 @@
-/** What XQueue offers to code; the rest is its own business. The command line is `xqueue`, the wire format is HTTP. */
+/** The public API of XQueue. The command line is `xqueue`, the wire format is HTTP. */
 
 export { type Client, createClient, type TaskOf, TaskUnsuccessful } from './client/client.ts'
 export type { ChangesQuery, TaskChange } from './client/event-stream.ts'

@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { openEngine } from './engine/open.ts'
 import { type RenewalInput, renewLeases } from './worker/renewal.ts'
 
-/** The entry of a worker's renewal thread: opens the engine once more, and renews until it is told to stop. */
+/** Entry of a worker's renewal thread: opens the engine again and renews until it is stopped. */
 const input = workerData as RenewalInput
 const stop = new AbortController()
 parentPort?.once('message', () => stop.abort())

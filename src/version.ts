@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** Of package.json, which stands one folder up in the source and two up in what is published. */
+/** The version in package.json, one folder up in the source and two folders up in the package. */
 export const version: string = readVersion('../package.json') ?? readVersion('../../package.json') ?? 'unknown'
 
 function readVersion(path: string): string | undefined {

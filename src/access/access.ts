@@ -11,24 +11,24 @@ export interface AccessOptions {
   engine: Engine
   /** Whether API keys are accepted. */
   keys: boolean
-  /** Whose tokens are accepted. */
+  /** The issuer of accepted tokens. */
   issuer: IssuerOptions | null
-  /** What subscription tokens are signed with; null: the secret that is kept in the engine. */
+  /** The secret that signs subscription tokens; null: the secret in the engine. */
   tokenSecret: string | null
 }
 
 const SESSION_MS = 12 * 3_600_000
-/** Of one key, or one name that an issuer vouches for: the oldest ends when another is opened. */
+/** Maximum sessions of one key or one user of an issuer: the oldest ends when another is opened. */
 const SESSIONS_MAX = 50
-/** With how long keys are believed, less than the second within which a revocation is promised. */
+/** Together with the cache time of keys, less than the second within which a revocation takes effect. */
 export const LOOK_MS = 400
 
 /**
- * Who may do what, over HTTP and MQTT alike. Where there is none of these, there is no access control.
+ * Access control for HTTP and MQTT. Without an instance, access control is off.
  *
- * A caller brings a key, a token of the issuer, a session (a key of its own, made when somebody logs in, with the
- * rights of what was logged in with), or a subscription token. What ends with a key ends within a second of its end, in
- * every process: whoever stays connected says so with `lapses`.
+ * A caller has a key, a token of the issuer, a session (a separate key, created at a login, with the rights of the
+ * login) or a subscription token. All of these end within a second after their key, in every process; long connections
+ * register with `lapses`.
  */
 export class Access {
   readonly #ring: KeyRing
@@ -47,7 +47,7 @@ export class Access {
   }
 
   /**
-   * Who brings this token in the Authorization header or as an MQTT password.
+   * The caller with this token in the Authorization header or as the MQTT password.
    * @throws XQueueError `unauthorized` | `issuer_unavailable` | `engine_unavailable`
    */
   async authenticate(token: string): Promise<Principal> {
@@ -63,13 +63,13 @@ export class Access {
     throw notAccepted(`that is neither a key of XQueue (they begin with ${PREFIXES.key}) nor a JWT`)
   }
 
-  /** Who `authenticate` would say, where that is known without waiting; null where it has to be looked for. */
+  /** The answer of `authenticate` if it is cached; null otherwise. */
   recall(token: string): Principal | null {
     const key = this.#options.keys && token.startsWith(PREFIXES.key) ? this.#ring.recall(token) : null
     return key && this.#principalOf(key)
   }
 
-  /** Who brings this session in the cookie. @throws XQueueError `unauthorized` | `engine_unavailable` */
+  /** The caller with this session in the cookie. @throws XQueueError `unauthorized` | `engine_unavailable` */
   async bySession(token: string): Promise<Principal> {
     const ended = 'the session has ended: log in again'
     if (!token.startsWith(PREFIXES.session)) throw notAccepted(ended)
@@ -77,7 +77,7 @@ export class Access {
   }
 
   /**
-   * Logs somebody in, for half a day and no longer than what was logged in with. Counts as a call.
+   * Opens a session for half a day, and no longer than its key or token is valid. Counts as a call.
    * @throws XQueueError `too_many_calls` | `unauthorized` | `engine_unavailable`
    */
   async openSession(principal: Principal): Promise<{ token: string; expiresAt: number }> {
@@ -105,12 +105,12 @@ export class Access {
     return this.#ring.byId(id)
   }
 
-  /** Ends a key with all its sessions and tokens, or a session. */
+  /** Revokes a key with all its sessions and tokens, or a session. */
   revoke({ id }: ApiKey): Promise<void> {
     return this.#ring.drop(id)
   }
 
-  /** Ends the subscription tokens that were made with a key, or a session, until now. */
+  /** Revokes the subscription tokens that a key or session has created until now. */
   revokeTokens(key: ApiKey): Promise<void> {
     return this.#ring.revokeTokens(key)
   }
@@ -120,8 +120,8 @@ export class Access {
   }
 
   /**
-   * Counts a call or a connection; what a session or a token of a key does counts as the key's. A key without a rate
-   * costs nothing.
+   * Counts a call or a connection. Calls of a key's sessions and tokens count for the key. A key without a rate costs
+   * nothing.
    * @throws XQueueError `too_many_calls` | `engine_unavailable`
    */
   async spend({ id, name, rate }: Principal): Promise<void> {
@@ -133,7 +133,7 @@ export class Access {
     throw new XQueueError('too_many_calls', detail, { retry_after: seconds })
   }
 
-  /** Calls `end` when the rights of somebody who stays connected have ended. Returns what says that they have left. */
+  /** Calls `end` when the rights of a connected caller have ended. The returned function removes the caller. */
   lapses(principal: Principal, end: () => void): () => void {
     const connected = { principal, end }
     this.#connected.add(connected)
@@ -146,14 +146,14 @@ export class Access {
     }
   }
 
-  /** Whether there is a key at all. */
+  /** Whether any key exists. */
   async hasKeys(): Promise<boolean> {
     return (await this.#ring.all()).some(({ session }) => session === null)
   }
 
   async #look(): Promise<void> {
     for (const connected of [...this.#connected]) {
-      // While the engine is away nothing is known, and nothing is told to anybody.
+      // While the engine is unavailable, rights cannot be checked, and connections stay open.
       const holds = await this.#holds(connected.principal).catch(() => true)
       if (!holds && this.#connected.has(connected)) connected.end()
     }
@@ -178,7 +178,7 @@ export class Access {
     let principal = this.#principals.get(key)
     if (!principal) {
       const { id, name, scopes, rate, bounds = null, expiresAt, session } = key
-      // The calls of all sessions of a key count as that key's.
+      // The calls of all sessions of a key count for the key.
       principal = { id: session?.of ?? id, name, scopes, rate, keyId: id, expiresAt, interests: null, bounds }
       this.#principals.set(key, principal)
     }

@@ -2,33 +2,32 @@ import type { Logger } from 'pino'
 import { withoutTokens } from './masking.ts'
 import type { Principal } from './principal.ts'
 
-/** What a call did or would have done. */
+/** The action of a call. */
 export interface Audited {
   action: string
   target: string | null
-  /** HTTP status, or null where there is none. */
+  /** HTTP status, or null. */
   status: number | null
   /** The caller's address. */
   ip: string | null
-  /** What is worth knowing of it beside: how many a bulk change matched, from what to what a limit was changed. */
+  /** Details: the number of tasks of a bulk change, the old and new value of a limit. */
   details?: AuditDetails | null
 }
 
 export type AuditDetails = Readonly<Record<string, unknown>>
 
-/** Refusals of one address within a window that get lines of their own; the rest share one. */
+/** Refusals of one address per window with separate lines; the rest share one. */
 const REFUSALS_MAX = 20
 const WINDOW_MS = 10_000
 const ADDRESSES_MAX = 10_000
 
 /**
- * The audit log: who changed what, and who was refused. A line is written as soon as the change is made, so a caller
- * that does not wait for the answer leaves its line as well. It has a level of its own: it must not get lost in a
- * setting for noise.
+ * The audit log of changes and refusals. A line is written as soon as the change is made, even if the caller does not
+ * wait for the answer. It has its own level, independent of `--log-level`.
  */
 export class AuditLog {
   readonly #log: Logger
-  /** A caller is one object for all its calls of some hundred milliseconds: its part of the line is made once. */
+  /** Calls within some hundred milliseconds share one caller object, so its part of the line is cached. */
   readonly #logs = new WeakMap<Principal, Logger>()
   readonly #refusals = new Map<string, { lines: number; more: number }>()
   #window: NodeJS.Timeout | undefined
@@ -47,8 +46,8 @@ export class AuditLog {
   }
 
   /**
-   * A call that was not allowed, or a login that failed. Anybody can cause these, so their lines are bounded: what an
-   * address causes beyond that in ten seconds is told by one line with its count.
+   * A refused call or a failed login. Any client can cause these, so their lines are bounded: further refusals of an
+   * address within ten seconds share one line with their count.
    * @param why without the credential
    */
   refused(by: Principal | null, audited: Audited, why: string): void {
@@ -60,12 +59,12 @@ export class AuditLog {
     if (!seen || seen.more === 0) this.#log.warn({ ...actorOf(by), ...callOf(audited), refused: true, why }, 'audit')
   }
 
-  /** Brings what was written to where the log goes, where the log is one that gathers lines. */
+  /** Flushes a log that buffers lines. */
   flush(): void {
     this.#log.flush()
   }
 
-  /** Writes what is still to be told. */
+  /** Writes the pending lines. */
   close(): void {
     this.#summarize()
   }

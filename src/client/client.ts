@@ -137,7 +137,7 @@ export class Client<H extends Handlers> {
         looked = this.get(id)
         looked.then(
           ({ status }) => isFinal(status) && leave.abort(),
-          () => undefined, // The stream goes on; it is looked at again when it opens the next time.
+          () => undefined, // The stream continues; the task is read again at the next reconnect.
         )
       }
       for await (const { status } of changes(this.#server, { taskId: id }, stop, opened)) if (isFinal(status)) break

@@ -73,8 +73,8 @@ function complete(described: Described, operation: (typeof OPERATIONS)[string], 
 function named<T>(value: T, schemas: Record<string, Schema>): T {
   if (Array.isArray(value)) return value.map((item) => named(item, schemas)) as never
   if (typeof value !== 'object' || value === null) return value
-  const mended = mend(value as Schema)
-  const entries = Object.entries(mended).map(([key, item]) => [key, DATA.has(key) ? item : named(item, schemas)])
+  const simplified = simplify(value as Schema)
+  const entries = Object.entries(simplified).map(([key, item]) => [key, DATA.has(key) ? item : named(item, schemas)])
   const { title, ...schema } = Object.fromEntries(entries) as Schema
   if (typeof title !== 'string') return Object.fromEntries(entries) as never
   schemas[title] ??= { ...schema, title }
@@ -89,17 +89,17 @@ function withoutNull(schema: Schema): Schema {
   return { ...rest, ...union }
 }
 
-function mend(given: Schema): Schema {
+function simplify(given: Schema): Schema {
   const schema = withoutNull(given)
-  const mended = { ...schema }
-  if (Array.isArray(schema.enum)) mended.type ??= typeOfAll(schema.enum)
-  if (schema.type === 'array' || schema.properties) for (const condition of CONDITIONS) delete mended[condition]
+  const simplified = { ...schema }
+  if (Array.isArray(schema.enum)) simplified.type ??= typeOfAll(schema.enum)
+  if (schema.type === 'array' || schema.properties) for (const condition of CONDITIONS) delete simplified[condition]
   const { patternProperties } = schema as { patternProperties?: Record<string, Schema> }
   if (patternProperties) {
-    delete mended.patternProperties
-    mended.additionalProperties = Object.values(patternProperties)[0]
+    delete simplified.patternProperties
+    simplified.additionalProperties = Object.values(patternProperties)[0]
   }
-  return mended
+  return simplified
 }
 
 function typeOfAll(values: readonly unknown[]): string | string[] {

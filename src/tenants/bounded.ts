@@ -29,17 +29,17 @@ import { groupWithin, TenantSchedules } from './schedules.ts'
 import { Tally } from './tally.ts'
 import { refuseTypeChange } from './type-changes.ts'
 
-/** A page of a list is made of at most so many of the store's. */
+/** Maximum number of the store's pages that are read for one page. */
 const PAGES_MAX = 5
 const AHEAD_MAX = 1_000
-/** How often a turn that waits for tasks of some groups looks for them. */
+/** Polling interval of a turn that waits for tasks of some groups. */
 const LOOK_AGAIN_MS = 200
-/** Groups of tasks that events have told of. */
+/** Maximum number of cached groups of tasks. */
 const PLACES_MAX = 10_000
 
 /**
- * The queue as one tenant sees it: what lies outside its bounds does not exist. It is refused as what never was, found
- * by no list, and counted nowhere. Each verb is confined here, so that whoever is handed this engine cannot forget to.
+ * The queue as one tenant sees it. Data outside of its bounds is refused as unknown, and lists and counts omit it. Each
+ * verb is bounded here, so that no caller of this engine can forget it.
  */
 export class BoundedEngine implements Engine {
   readonly url: string
@@ -82,7 +82,7 @@ export class BoundedEngine implements Engine {
     const { groups } = this.#bounds
     const asked = turn.types ?? turn.worker.types
     const allowed = asked.filter((type) => allowsType(this.#bounds, type))
-    // A tenant's worker makes no types.
+    // A tenant's worker creates no types.
     const known = turn.want > 0 ? new Set((await this.#engine.types({ names: allowed })).map(({ type }) => type)) : null
     const types = allowed.filter((type) => known?.has(type) ?? true)
     if (turn.want > 0 && types.length === 0) throw unknownType(asked[0] ?? '', await this.#typeNames())
@@ -171,7 +171,7 @@ export class BoundedEngine implements Engine {
     const visible = await this.#visible(found.waitsFor)
     const holders = this.#holders(found.holders)
     const ahead = this.#bounds.groups && found.ahead > 0 ? await this.#ahead(found.task) : found.ahead
-    // When another tenant's permit may come free is none of this one's business.
+    // The expiry of another tenant's permit is hidden.
     const isOwnEnd = found.holders.length === holders.length
     return {
       ...found,
@@ -199,7 +199,7 @@ export class BoundedEngine implements Engine {
       }))
   }
 
-  /** Its own; and, where whole types are the tenant's, those of nobody in particular that run them. */
+  /** Its own workers; and with bounds of types only, workers without bounds that run these types. */
   async workers(): Promise<WorkerInfo[]> {
     return (await this.#engine.workers()).flatMap((worker) => {
       const isOwn = this.#names.isOwn(worker.id)
@@ -274,7 +274,7 @@ export class BoundedEngine implements Engine {
     if (missing.length > 0) throw unknownPredecessors(missing)
   }
 
-  /** A refusal of the store's, without what the tenant has not said and may not know. */
+  /** A refusal of the store without data that the tenant must not see. */
   async #inOwnNames(error: unknown, specs: readonly TaskSpec[]): Promise<unknown> {
     if (!(error instanceof XQueueError)) return error
     if (error.code === 'unknown_type') {
@@ -287,7 +287,7 @@ export class BoundedEngine implements Engine {
     return new XQueueError(error.code, message, error.details, { cause: error })
   }
 
-  /** Which of these leases are of tasks within the bounds. */
+  /** The leases of tasks within the bounds. */
   async #heldHere(leases: readonly string[]): Promise<Set<string>> {
     if (leases.length === 0) return new Set()
     const visible = await this.#visible(leases.map(idOfLease))
@@ -347,7 +347,7 @@ export class BoundedEngine implements Engine {
     return results.map((result) => ({ ...result, task: byId.get(result.id) ?? null }))
   }
 
-  /** A page of what lies within the bounds, in the store's own names. */
+  /** A page of tasks within the bounds, with the store's names. */
   async #page(query: ListQuery): Promise<Page> {
     const { types, groups } = this.#bounds
     const { type, group, batch } = query
@@ -368,7 +368,7 @@ export class BoundedEngine implements Engine {
     }
   }
 
-  /** Tasks of its own that go before one, counted to a bound. */
+  /** The tenant's tasks that run before one, counted up to a bound. */
   async #ahead({ id, type, priority }: Task): Promise<number> {
     const { tasks } = await this.#page({ status: 'pending', type, limit: AHEAD_MAX, bare: true })
     const at = tasks.findIndex((task) => task.id === id)
@@ -382,7 +382,7 @@ export class BoundedEngine implements Engine {
     })
   }
 
-  /** Tasks as the tenant knows them: with its own names, and without what they wait for outside its bounds. */
+  /** Tasks with the tenant's names, and without predecessors outside of its bounds. */
   async #shown(tasks: readonly Task[]): Promise<Task[]> {
     const visible = await this.#visible(tasks.flatMap(({ after }) => after))
     return tasks.map((task) => ({
@@ -397,7 +397,7 @@ export class BoundedEngine implements Engine {
     return { ...shown, workerId: this.#names.shown(shown.workerId) }
   }
 
-  /** An event does not tell its task's group: the task does, once. */
+  /** Events lack the group of their task, so it is read from the task once. */
   async #eventsHere(events: readonly TaskEvent[]): Promise<TaskEvent[]> {
     const unknown = [...new Set(events.map(({ taskId }) => taskId))].filter((id) => !this.#places.has(id))
     const visible = await this.#visible(unknown)
@@ -408,7 +408,7 @@ export class BoundedEngine implements Engine {
   }
 }
 
-/** The task of a lease: its token begins with the id, which holds no dot. */
+/** The task of a lease: its token begins with the id, which contains no dot. */
 function idOfLease(lease: string): string {
   return lease.split('.', 1)[0]!
 }

@@ -1,13 +1,13 @@
 import { hash } from 'node:crypto'
 import { type Bounds, boundsText } from '../task/bounds.ts'
 
-/** What names of one tenant begin with in the store; the form suits every kind of name there is. */
+/** Prefix of a tenant's names in the store, valid for every kind of name. */
 const OF_A_TENANT = /^t-[\da-f]{12}:/
 const DIGITS = 12
 
 /**
- * The names that a tenant chooses (idempotency keys, batches, schedules, workers): in the store they begin with a mark
- * of its bounds, so that two tenants may use the same name and neither finds out about the other's.
+ * The names that a tenant chooses (idempotency keys, batches, schedules, workers). In the store they have a prefix from
+ * its bounds, so that two tenants can use the same name without learning of each other.
  */
 export class TenantNames {
   readonly #mark: string
@@ -24,7 +24,7 @@ export class TenantNames {
     return stored.startsWith(this.#mark)
   }
 
-  /** As the tenant knows it; null for another tenant's. A name of nobody's is told as it is. */
+  /** The tenant's name; null for another tenant's. A name without a prefix is unchanged. */
   shown(stored: string | null): string | null {
     if (stored === null) return null
     if (this.isOwn(stored)) return stored.slice(this.#mark.length)

@@ -5,7 +5,7 @@ import { invalidField, XQueueError } from '../task/errors.ts'
 import { noSchedule, type Schedule } from '../task/schedule.ts'
 import type { TenantNames } from './names.ts'
 
-/** Schedules whose tasks lie within a tenant's bounds: its own, by its own names, and those of nobody in particular. */
+/** Schedules with tasks within a tenant's bounds: its own, with its names, and those without a tenant. */
 export class TenantSchedules {
   readonly #engine: Engine
   readonly #bounds: Bounds
@@ -22,14 +22,14 @@ export class TenantSchedules {
     const all = await this.#engine.schedules(change && (await this.#own(change)))
     const visible = all.filter((schedule) => this.#has(schedule))
     const own = new Set(visible.filter(({ id }) => this.#names.isOwn(id)).map(({ id }) => this.#names.shown(id)))
-    // Of two by the same name, the tenant means its own.
+    // Of two schedules with the same name, the tenant's own takes precedence.
     return visible
       .map((schedule) => ({ isOwn: this.#names.isOwn(schedule.id), ...this.#shown(schedule) }))
       .filter(({ isOwn, id }) => isOwn || !own.has(id))
       .map(({ isOwn: _, ...schedule }) => schedule)
   }
 
-  /** In the names that the store knows. @throws XQueueError `not_found` | `unknown_type` | `invalid_request` */
+  /** The change with the store's names. @throws XQueueError `not_found` | `unknown_type` | `invalid_request` */
   async #own(change: ScheduleChange): Promise<ScheduleChange> {
     if ('keep' in change) throw new XQueueError('forbidden', 'a key with bounds cannot restore schedules')
     if ('add' in change) {
@@ -63,7 +63,7 @@ export class TenantSchedules {
   }
 }
 
-/** The group that a task gets. @throws XQueueError `invalid_request` for a group that is none of the tenant's */
+/** The group of a task. @throws XQueueError `invalid_request` for a group outside of the bounds */
 export function groupWithin({ groups }: Bounds, group: string | null, path: string): string | null {
   if (groups === null || (group !== null && groups.includes(group))) return group
   if (group === null && groups.length === 1) return groups[0]!

@@ -4,16 +4,15 @@ import type { Task } from '../task/task.ts'
 
 const PAGE = 1_000
 const PAGES_MAX = 10
-/** Statistics may be asked for each second by many pages: they are counted again after this long. */
+/** Cache time of the statistics, which many pages may request each second. */
 const BELIEVED_MS = 5_000
 const LATELY_MS = 60_000
 
-/** What is counted of one type. */
+/** The counts of one type. */
 type Counts = Pick<TypeInfo, 'pending' | 'delayed' | 'dependent' | 'processing' | 'throughput' | 'waitMs' | 'runMs'>
 
 /**
- * Counts tasks by looking at them, at the newest 10,000: what is counted for the whole queue tells of others than the
- * tenant whose part this is.
+ * Counts a tenant's tasks by reading its newest 10,000, because the counts of the whole queue include other tenants.
  */
 export class Tally {
   readonly #page: (query: ListQuery) => Promise<Page>

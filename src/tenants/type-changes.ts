@@ -3,7 +3,7 @@ import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 
 /**
- * What a key with bounds may not change of a type within them.
+ * Refuses changes of a type that a key with bounds must not make.
  * @throws XQueueError `forbidden`
  */
 export function refuseTypeChange({ groups }: Bounds, { declared, ceilings, retention }: TypeChange): void {

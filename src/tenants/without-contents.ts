@@ -2,13 +2,13 @@ import type { Engine, ListQuery } from '../engine/engine.ts'
 import { ViewedEngine } from '../engine/viewed.ts'
 import { hideContents } from '../task/contents.ts'
 
-/** An engine whose tasks, events and schedules are shown without payloads, results and errors: states and figures. */
+/** An engine that shows tasks, events and schedules without payloads, results and errors. */
 export function withoutContents(engine: Engine): Engine {
   return new WithoutContents(engine, hideContents)
 }
 
 class WithoutContents extends ViewedEngine {
-  /** What is not shown is not read either. */
+  /** Hidden contents are not read either. */
   override get(ids: readonly string[]) {
     return super.get(ids, { bare: true })
   }

@@ -6,12 +6,12 @@ import { type Interceptor, intercepted, never } from './interceptor.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
 /**
- * Where one worker lives that may be lost at any moment, as with a process that is killed: from then on none of its
- * timers runs, none of its calls is sent, and no answer reaches it. What its handlers do after that nobody hears.
+ * The runtime of a worker that can be lost at any moment, like a killed process: from then on, none of its timers runs,
+ * no call is sent, and no answer reaches it. Later actions of its handlers have no effect.
  */
 export class CrashableRuntime implements Runtime {
   readonly time: Time
-  /** How it reaches the engine. */
+  /** Interceptor of its calls to the engine. */
   readonly engine: Engine
   #lives = true
 
@@ -41,7 +41,7 @@ export class CrashableRuntime implements Runtime {
     this.#lives = false
   }
 
-  /** In this same thread: time stands still while a handler blocks it. */
+  /** Runs in the same thread: virtual time does not move while a handler blocks. */
   readonly renew = ({ lost, logger: _logger, engine, ...input }: Renewal): (() => Promise<void>) => {
     const stop = new AbortController()
     const renewing = renewLeases(engine, input, stop.signal, lost, this.time.after)
@@ -51,6 +51,6 @@ export class CrashableRuntime implements Runtime {
     }
   }
 
-  /** The process is the tests', and so is what nobody caught in it. */
+  /** Uncaught exceptions belong to the process of the tests. */
   readonly catchUncaught = () => () => undefined
 }

@@ -5,10 +5,10 @@ export type Verb = {
   [Name in keyof Engine]: Engine[Name] extends (...args: never[]) => unknown ? Name : never
 }[keyof Engine]
 
-/** Carries a call to the engine and its answer back, or does not: that is where faults happen. */
+/** Forwards a call to the engine and its answer, or injects a fault. */
 export type Interceptor = <Answer>(verb: Verb, call: () => Promise<Answer>) => Promise<Answer>
 
-/** An engine that is reached through `interceptor`. */
+/** Wraps an engine with `interceptor`. */
 export function intercepted(engine: Engine, interceptor: Interceptor): Engine {
   return new Proxy(engine, {
     get(target, name: Verb) {
@@ -19,7 +19,7 @@ export function intercepted(engine: Engine, interceptor: Interceptor): Engine {
   })
 }
 
-/** Never answers: the caller is no longer there to hear it. */
+/** Never answers, because the caller no longer exists. */
 export function never(): Promise<never> {
   return new Promise(() => undefined)
 }

@@ -38,8 +38,8 @@ const LOOK_MAX = 100
 const PATIENCE = '5s'
 
 /**
- * Your handlers on a queue whose time you move: the real engine in memory and real workers, with a clock that stands
- * still. `createTestQueue` makes one.
+ * A queue for tests of your handlers: the real engine in memory and real workers, with a clock that the test moves.
+ * `createTestQueue` creates one.
  */
 export class TestQueue<H extends Handlers> implements AsyncDisposable {
   readonly #engine: Engine
@@ -259,7 +259,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     if (counts.pending === 0) return true
     const { tasks } = await this.#engine.list({ status: 'pending', limit: LOOK_MAX })
     const reasons = await Promise.all(tasks.map(async ({ id }) => (await this.#engine.explain(id))?.reason))
-    // What waits for others starts when those end, and whether they will is asked of them. A worker that was cut off
+    // Tasks that wait for others start when those end, so only those are checked. A worker that was disconnected
     // for long may count as gone, and comes back.
     const stays = (reason?: string) =>
       reason === 'paused' || reason === 'waits_for_tasks' || (reason === 'no_worker' && this.#workers.length === 0)

@@ -7,12 +7,12 @@ interface Timer {
   run: (() => void) | null
 }
 
-/** So many turns of the event loop without a sign of life mean that everything waits. */
+/** Idle iterations of the event loop after which everything counts as waiting. */
 const QUIET_TICKS = 3
 
 /**
- * Time that stands still unless it is moved. Timers run one by one, in the order in which they are due, and after each
- * one everything that it set off runs until it waits for time again: the same steps in the same order each time.
+ * Virtual time that moves only on request. Timers run one by one in the order of their times. After each timer, all its
+ * effects run until they wait for time again, so every run has the same steps in the same order.
  */
 export class VirtualTime implements Time {
   readonly #heap: Timer[] = []
@@ -40,18 +40,18 @@ export class VirtualTime implements Time {
     }
   }
 
-  /** Sets the clock forward or back; timers run when they would have. */
+  /** Sets the wall clock forward or back; timers are not affected. */
   stepClock(ms: number): void {
     this.#epoch += ms
   }
 
-  /** How long it is until the next timer; Infinity: there is none. */
+  /** Time until the next timer; Infinity without one. */
   untilNext(): number {
     while (this.#heap[0]?.run === null) this.#pop()
     return (this.#heap[0]?.at ?? Number.POSITIVE_INFINITY) - this.#elapsed
   }
 
-  /** Passes so many milliseconds, running what is due on the way, one at a time. */
+  /** Advances by milliseconds and runs due timers one at a time. */
   async pass(ms: number): Promise<void> {
     const end = this.#elapsed + ms
     await this.settle()
@@ -60,7 +60,7 @@ export class VirtualTime implements Time {
     await this.settle()
   }
 
-  /** Moves to the next timer and runs it; false when there is none. */
+  /** Moves to the next timer and runs it; false without one. */
   async step(): Promise<boolean> {
     if (this.untilNext() === Number.POSITIVE_INFINITY) return false
     const timer = this.#pop()
@@ -70,12 +70,12 @@ export class VirtualTime implements Time {
     return true
   }
 
-  /** Something moves that is no timer: a call to the engine, or its answer. */
+  /** Reports activity other than timers: a call to the engine, or its answer. */
   signOfLife(): void {
     this.#signs += 1
   }
 
-  /** Lets everything run that waits for no time. */
+  /** Runs everything that does not wait for time. */
   async settle(): Promise<void> {
     for (let quiet = 0; quiet < QUIET_TICKS; quiet++) {
       const before = this.#signs

@@ -50,8 +50,8 @@ export async function sending(
 }
 
 /**
- * The span of an attempt. It is a child of the submission when the task runs at once; what was delayed or is retried
- * begins a trace of its own, with a link: a trace that lasts for days is one that nobody can read.
+ * The span of an attempt. It is a child of the submission if the task runs at once. A delayed or retried attempt starts
+ * its own trace with a link, so that no trace lasts for days.
  */
 export function startProcessing(task: Task): Span {
   const sent = spanContextOf(task.tags)

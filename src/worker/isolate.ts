@@ -55,7 +55,7 @@ export function runInThread(file: string, type: string) {
       post({ kind: 'abort', reason: String(context.signal.reason) })
       terminate = setTimeout(() => void thread.terminate(), TERMINATE_MS)
     }
-    const hear = (message: FromThread) => {
+    const onMessage = (message: FromThread) => {
       switch (message.kind) {
         case 'predecessor':
           context.predecessor(message.id).then(
@@ -80,7 +80,7 @@ export function runInThread(file: string, type: string) {
     }
     const leave = (code: number) => reject(new Error(`the thread of the handler ended (code ${code})`))
     thread.ref()
-    thread.on('message', hear)
+    thread.on('message', onMessage)
     thread.once('error', reject)
     thread.once('exit', leave)
     context.signal.addEventListener('abort', stop, { once: true })
@@ -90,7 +90,7 @@ export function runInThread(file: string, type: string) {
     return promise.finally(() => {
       clearTimeout(terminate)
       context.signal.removeEventListener('abort', stop)
-      thread.off('message', hear)
+      thread.off('message', onMessage)
       thread.off('error', reject)
       thread.off('exit', leave)
     })
