@@ -11,14 +11,14 @@ import { IdentityProvider } from './access/identity-provider.ts'
 import { admitListeners } from './access/listeners.ts'
 import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
+import { EncryptedEngine } from './engine/encrypted-engine.ts'
+import { Encryption } from './engine/encryption.ts'
 import type { Engine } from './engine/engine.ts'
 import { openEngine } from './engine/open.ts'
 import { Outages } from './engine/outages.ts'
 import { Patience } from './engine/patience.ts'
-import { Seal } from './engine/seal.ts'
-import { SealingEngine } from './engine/sealing.ts'
+import { RedactedEngine } from './engine/redacted-engine.ts'
 import { Sweeper } from './engine/sweeper.ts'
-import { ViewedEngine } from './engine/viewed.ts'
 import { createLive } from './notify/create-live.ts'
 import type { Live } from './notify/live.ts'
 import { PATIENCE } from './server/connections.ts'
@@ -179,7 +179,9 @@ async function openStore(config: Config, patience: Patience, meanwhile: AnswersM
       throw error
     }),
   )
-  return payloadKeys.length > 0 ? new SealingEngine(store, new Seal(payloadKeys, { strict: payloadStrict })) : store
+  return payloadKeys.length > 0
+    ? new EncryptedEngine(store, new Encryption(payloadKeys, { strict: payloadStrict }))
+    : store
 }
 
 function workerOf(
@@ -209,7 +211,7 @@ function ownOf(
   }
   return {
     // Only workers receive unredacted payloads.
-    engine: config.redact.length > 0 ? new ViewedEngine(engine, redactionOf(config.redact)) : engine,
+    engine: config.redact.length > 0 ? new RedactedEngine(engine, redactionOf(config.redact)) : engine,
     servesHost: (name: string | undefined) =>
       isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host,
     logger,

@@ -29,11 +29,11 @@ export async function openEngine(url: string, options: Partial<EngineOptions> = 
       return RedisEngine.open(url, { ...ENGINE_DEFAULTS, ...options })
     }
     case 'kafka': {
-      const [{ kafkaPlace }, { KafkaEngine }] = await Promise.all([
-        import('./kafka/place.ts'),
+      const [{ parseKafkaUrl }, { KafkaEngine }] = await Promise.all([
+        import('./kafka/kafka-url.ts'),
         import('./kafka/kafka-engine.ts'),
       ])
-      const place = kafkaPlace(url)
+      const place = parseKafkaUrl(url)
       const state = await openEngine(place.state, { ...options, isState: true })
       if (isState(state)) return KafkaEngine.open(place, { ...ENGINE_DEFAULTS, ...options }, state)
       await state.close()

@@ -18,7 +18,7 @@ export interface Restorable extends Engine {
  */
 export interface State extends Restorable {
   /** Where tasks stand, in the order asked for; null where the state knows of none. */
-  stands(ids: readonly string[]): Promise<(Stand | null)[]>
+  locate(ids: readonly string[]): Promise<(TaskLocation | null)[]>
 
   /**
    * As every engine's, but refuses while the state has not everything that its log told it: what it accepted then could
@@ -54,7 +54,7 @@ export interface StatePage extends EventsPage {
   events: StateEvent[]
 }
 
-export type Stand = 'waiting' | 'delayed' | 'running' | 'finished'
+export type TaskLocation = 'waiting' | 'delayed' | 'running' | 'finished'
 
 /** `mine`: the caller is to restore it. `another`: somebody else does. `empty`: nobody does yet. */
 export type Completeness = 'complete' | 'mine' | 'another' | 'empty'
@@ -76,7 +76,7 @@ export function incomplete(): XQueueError {
 
 /** Whether an engine can hold the state for another. */
 export function isState(engine: Engine): engine is State {
-  return 'stands' in engine
+  return 'locate' in engine
 }
 
 export function isRestorable(engine: Engine): engine is Restorable {

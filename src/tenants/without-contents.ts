@@ -1,5 +1,5 @@
 import type { Engine, ListQuery } from '../engine/engine.ts'
-import { ViewedEngine } from '../engine/viewed.ts'
+import { RedactedEngine } from '../engine/redacted-engine.ts'
 import { hideContents } from '../task/contents.ts'
 
 /** An engine that shows tasks, events and schedules without payloads, results and errors. */
@@ -7,7 +7,7 @@ export function withoutContents(engine: Engine): Engine {
   return new WithoutContents(engine, hideContents)
 }
 
-class WithoutContents extends ViewedEngine {
+class WithoutContents extends RedactedEngine {
   /** Hidden contents are not read either. */
   override get(ids: readonly string[]) {
     return super.get(ids, { bare: true })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/open.ts'
-import { ViewedEngine } from '../../src/engine/viewed.ts'
+import { RedactedEngine } from '../../src/engine/redacted-engine.ts'
 import type { Json } from '../../src/task/json.ts'
 import { redactionOf } from '../../src/task/redaction.ts'
 import { engineContract } from '../engine-contract/contract.ts'
@@ -13,7 +13,7 @@ import { Guarded, given } from './stage.ts'
 
 it('takes no filter by a tag that is hidden: it would confirm guesses', async () => {
   const engine = await openEngine('sqlite::memory:')
-  const shown = new ViewedEngine(engine, redactionOf(['tags.card']))
+  const shown = new RedactedEngine(engine, redactionOf(['tags.card']))
   const filter = { tag: { key: 'card', value: '4711' } }
   const refused = { code: 'invalid_request', message: expect.stringContaining('"card" is hidden') }
   await expect(shown.list({ ...filter, limit: 1 })).rejects.toMatchObject(refused)
@@ -68,7 +68,7 @@ engineContract(
   async (options) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-redacting-'))
     const url = `sqlite:${join(folder, 'x.db')}`
-    const open = async () => new ViewedEngine(await openEngine(url, options), redactionOf(['payload.secret.*']))
+    const open = async () => new RedactedEngine(await openEngine(url, options), redactionOf(['payload.secret.*']))
     const engine = await open()
     const cleanup = async () => {
       await engine.close()

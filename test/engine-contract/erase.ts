@@ -94,7 +94,7 @@ export function eraseContract(stage: Stage): void {
       const after = tasks.map(({ id }) => id)
       const early = await submit({ type: 'u', after })
       for (const { lease } of await claim(2)) {
-        const outcome = { kind: 'success', result: 'x'.repeat(900_000) } as const
+        const outcome = { kind: 'success', result: 'x'.repeat(600_000) } as const
         await stage.engine.turn({ worker: stage.worker, want: 0, outcomes: [{ lease, outcome }] })
       }
       for (let step = 0; step < 5; step++) while ((await stage.engine.sweep(100)).more);

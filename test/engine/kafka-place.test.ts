@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
-import { kafkaPlace } from '../../src/engine/kafka/place.ts'
+import { parseKafkaUrl } from '../../src/engine/kafka/kafka-url.ts'
 import { Topics } from '../../src/engine/kafka/topics.ts'
 
 const STATE = 'state=redis://u:p@r1/2?prefix=a&wait_ms=100'
 
 describe('a Kafka URL', () => {
   it('names brokers, and the state by all that follows', () => {
-    const place = kafkaPlace(
+    const place = parseKafkaUrl(
       `kafka://b1,b2:9093,[::1]:9094/?prefix=shop&partitions=12&retention=2h&events=off&${STATE}`,
     )
     expect(place).toMatchObject({
@@ -18,15 +18,15 @@ describe('a Kafka URL', () => {
       retentionMs: 7_200_000,
       events: false,
     })
-    expect(kafkaPlace('kafka://b?state=redis%3A%2F%2Fh%3Fprefix%3Da').state).toBe('redis://h?prefix=a')
+    expect(parseKafkaUrl('kafka://b?state=redis%3A%2F%2Fh%3Fprefix%3Da').state).toBe('redis://h?prefix=a')
   })
 
   it('brings a login and TLS', () => {
-    expect(kafkaPlace(`kafka://ann:p%40ss@b?tls=on&sasl=scram-sha-512&${STATE}`)).toMatchObject({
+    expect(parseKafkaUrl(`kafka://ann:p%40ss@b?tls=on&sasl=scram-sha-512&${STATE}`)).toMatchObject({
       tls: {},
       sasl: { mechanism: 'SCRAM-SHA-512', username: 'ann', password: 'p@ss' },
     })
-    expect(kafkaPlace(`kafka://ann:secret@b?${STATE}`).sasl?.mechanism).toBe('PLAIN')
+    expect(parseKafkaUrl(`kafka://ann:secret@b?${STATE}`).sasl?.mechanism).toBe('PLAIN')
   })
 
   it.each([
@@ -40,13 +40,13 @@ describe('a Kafka URL', () => {
     [`kafka://b?ca=/nowhere.pem&${STATE}`, /ca cannot be read/],
     [`kafka://b?retention=soon&${STATE}`, /retention: "soon" is not a duration/],
   ])('is refused with the way out: %s', (url, why) => {
-    expect(() => kafkaPlace(url)).toThrow(why)
-    expect(() => kafkaPlace(url)).toThrow(/write kafka:\/\//)
+    expect(() => parseKafkaUrl(url)).toThrow(why)
+    expect(() => parseKafkaUrl(url)).toThrow(/write kafka:\/\//)
   })
 })
 
 describe('the topic of a lane', () => {
-  const topics = new Topics(kafkaPlace(`kafka://b?${STATE}`))
+  const topics = new Topics(parseKafkaUrl(`kafka://b?${STATE}`))
 
   it('is a name that Kafka takes, and not the same for two types', () => {
     const types = ['a.b', 'a_b', 'a-b', 'a:b', 'a', 'a.b.0', ':'.repeat(100), `${':'.repeat(99)}_`]

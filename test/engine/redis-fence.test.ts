@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { ENGINE_DEFAULTS, type Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { Numbers } from '../../src/engine/redis/ids.ts'
-import { redisPlace } from '../../src/engine/redis/place.ts'
+import { parseRedisUrl } from '../../src/engine/redis/redis-url.ts'
 import { RedisStore } from '../../src/engine/redis/store.ts'
 import { submissionOf } from '../../src/engine/redis/submissions.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
@@ -30,7 +30,7 @@ beforeEach(async () => {
   await engine?.close()
   redisCli(redis.port, 'FLUSHALL')
   engine = await openEngine(redis.url)
-  store = new RedisStore(redisPlace(redis.url), Date.now, async () => undefined)
+  store = new RedisStore(parseRedisUrl(redis.url), Date.now, async () => undefined)
   await store.link.open()
   const limits = { maxConcurrency: null, groupConcurrency: null, rate: null }
   await engine.configureType('t', {

@@ -2,7 +2,7 @@ import { Consumer, Producer } from '@platformatic/kafka'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { ENGINE_DEFAULTS, type Engine } from '../../src/engine/engine.ts'
 import { KafkaEngine } from '../../src/engine/kafka/kafka-engine.ts'
-import { kafkaPlace } from '../../src/engine/kafka/place.ts'
+import { parseKafkaUrl } from '../../src/engine/kafka/kafka-url.ts'
 import { openEngine } from '../../src/engine/open.ts'
 import { RedisEngine } from '../../src/engine/redis/redis-engine.ts'
 import { type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
@@ -110,7 +110,7 @@ it('has in the log what the state has, also when a process writes late and anoth
     if (change) await goesOn.promise
     return answer
   }
-  const slow = await KafkaEngine.open(kafkaPlace(url()), options, state)
+  const slow = await KafkaEngine.open(parseKafkaUrl(url()), options, state)
   const to = (priority: number) => ({ task: { type: 't', priority } })
   const late = [
     slow.schedules({ alter: 'changed', to: to(1) }),

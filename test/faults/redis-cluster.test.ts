@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/open.ts'
-import { slotOf } from '../../src/engine/redis/nodes.ts'
+import { slotOf } from '../../src/engine/redis/topology.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli } from '../services/redis.ts'
 import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'

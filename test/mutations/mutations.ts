@@ -90,7 +90,7 @@ export const MUTATIONS: readonly Mutation[] = [
   sqlite('a flow: a failure cancels', "return onFailure === 'cancel' ? 'cancels' : 'waits'", "return 'waits'"),
   sqlite('a flow: results are handed on', 'state.depends ? this.#flows.predecessors(state.seq) : NONE', 'NONE'),
   sqlite('a flow: an end is told', '(tx, this.#flows.ended(tx, this.#ended[at]!))', '(tx, [])'),
-  sqlite('a flow: nobody waits for what is gone', 'this.#life.decide(tx, decided)\n', ''),
+  sqlite('a flow: nobody waits for what is gone', 'this.#transitions.decide(tx, decided)\n', ''),
   sqlite('a full queue refuses', 'waiting + more > pendingMax', 'waiting + more > pendingMax + 1'),
   sqlite(
     'retention keeps what has not finished',

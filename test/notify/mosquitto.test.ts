@@ -331,7 +331,7 @@ it('publishes over TLS to a broker whose certificate it trusts, and to no other'
 
 it('refuses settings that name no broker or no topic', async () => {
   const load = (flags: Record<string, string>) => loadConfig(flags, {}, folder)
-  await expect(load({ mqtt: 'localhost:1883' })).rejects.toThrow('a URL as mqtt://')
+  await expect(load({ mqtt: 'localhost:1883' })).rejects.toThrow('a URL such as mqtt://')
   await expect(load({ 'mqtt-prefix': 'a/#' })).rejects.toThrow('mqtt-prefix')
   await expect(load({ 'mqtt-qos': '3' })).rejects.toThrow('0 to 2')
 })

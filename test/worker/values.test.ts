@@ -6,7 +6,7 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Engine, Turn } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
-import { ViewedEngine } from '../../src/engine/viewed.ts'
+import { RedactedEngine } from '../../src/engine/redacted-engine.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import { textOf } from '../../src/task/json.ts'
 import { RetryAfter } from '../../src/task/retry.ts'
@@ -236,7 +236,7 @@ it('waits for whole milliseconds or a duration with units', async () => {
   }
 })
 
-class Picky extends ViewedEngine {
+class Picky extends RedactedEngine {
   override turn(turn: Turn) {
     const isBad = turn.outcomes?.some(({ outcome }) => outcome.kind === 'success' && textOf(outcome.result) === '"bad"')
     return isBad ? Promise.reject(new XQueueError('internal', 'the store cannot take this')) : super.turn(turn)

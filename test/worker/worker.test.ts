@@ -228,7 +228,7 @@ it('runs no more than the limit of a type and its own concurrency', async () => 
 })
 
 it.each([
-  [{ 'bad/name': { run: forever } }, /not usable/],
+  [{ 'bad/name': { run: forever } }, /"bad.name" is not valid/],
   [{ t: {} }, /no function/],
   [{ t: { run: forever, concurrency: 0 } }, /integer of 1 or more/],
   [{ t: { run: forever, groupConcurrency: 1.5 } }, /has groupConcurrency 1.5: it must be an integer of 1 or more/],

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Admin, findErrorBy } from '@platformatic/kafka'
 import { XQueueError } from '../../task/errors.ts'
-import type { KafkaPlace } from './place.ts'
+import type { KafkaUrl } from './kafka-url.ts'
 import type { TopicPlan } from './topics.ts'
 
 const PAUSE_MS = 20
@@ -10,7 +10,7 @@ const FEW_BROKERS_PAUSE_MS = 250
 const REPLICAS_FOR_TWO = 3
 
 /** Makes the topics that are missing, and waits until each partition has a leader. */
-export async function createTopics(admin: Admin, place: KafkaPlace, plans: readonly TopicPlan[]): Promise<void> {
+export async function createTopics(admin: Admin, place: KafkaUrl, plans: readonly TopicPlan[]): Promise<void> {
   const there = new Set(await admin.listTopics())
   const missing = plans.filter(({ name }) => !there.has(name))
   if (missing.length === 0) return

@@ -1,6 +1,6 @@
 import { AuthenticationError } from '@platformatic/kafka'
 import { XQueueError } from '../../task/errors.ts'
-import type { KafkaPlace } from './place.ts'
+import type { KafkaUrl } from './kafka-url.ts'
 
 /** What a refusal of Kafka means, and the way out; by the name that the protocol has for it. */
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -22,7 +22,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
 const TOO_LARGE: readonly string[] = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']
 
 /** The error for the caller. It names hosts and ports, never a password. */
-export function failureOf(error: unknown, { brokers }: KafkaPlace): XQueueError {
+export function failureOf(error: unknown, { brokers }: KafkaUrl): XQueueError {
   if (error instanceof XQueueError) return error
   const all = [...within(error)]
   const where = `Kafka at ${brokers.join(', ')}`

@@ -26,14 +26,14 @@ import { incomplete, type Remembered, type Restorable, type Restored, type State
 import { DeadLetters } from './dead-letters.ts'
 import { Group } from './group.ts'
 import { healthOf } from './health.ts'
+import type { KafkaUrl } from './kafka-url.ts'
 import { type Entry, LanePartition } from './lane-partition.ts'
 import { Log } from './log.ts'
-import type { KafkaPlace } from './place.ts'
 import { acceptedOf, acceptedRecord, outcomeRecord, readable } from './records.ts'
 import { Relay } from './relay.ts'
 import { type Lost, Restorer } from './restorer.ts'
 import { SchedulesLog } from './schedules-log.ts'
-import { StreamLook } from './stream-look.ts'
+import { StreamInfoReader } from './stream-info.ts'
 import { SubmitPartition } from './submit-partition.ts'
 import { Topics } from './topics.ts'
 import { TypesLog } from './types-log.ts'
@@ -63,7 +63,7 @@ export class KafkaEngine implements Restorable {
   readonly #relay: Relay
   readonly #restorer: Restorer
   readonly #group: Group
-  readonly #stream: StreamLook
+  readonly #stream: StreamInfoReader
   readonly #deadLetters: DeadLetters
   readonly #lanes = new Map<string, Promise<string>>()
   #isComplete = false
@@ -75,7 +75,7 @@ export class KafkaEngine implements Restorable {
    * @param state is closed with it
    * @throws XQueueError `engine_unusable` | `engine_unavailable`
    */
-  static async open(place: KafkaPlace, options: EngineOptions, state: State): Promise<KafkaEngine> {
+  static async open(place: KafkaUrl, options: EngineOptions, state: State): Promise<KafkaEngine> {
     const engine = new KafkaEngine(place, options, state)
     try {
       await engine.#start()
@@ -86,7 +86,7 @@ export class KafkaEngine implements Restorable {
     return engine
   }
 
-  private constructor(place: KafkaPlace, options: EngineOptions, state: State) {
+  private constructor(place: KafkaUrl, options: EngineOptions, state: State) {
     // What opens this again in another thread renews leases, which the state has.
     this.url = state.url
     this.#state = state
@@ -101,7 +101,7 @@ export class KafkaEngine implements Restorable {
     const accept = (specs: readonly TaskSpec[]) => this.#accept(specs)
     const logs = { log: this.#log, types: this.#types, schedules: this.#schedules, deadLetters: this.#deadLetters }
     this.#restorer = new Restorer(state, this.#topics, logs, options, accept)
-    this.#stream = new StreamLook(this.#log, this.#topics)
+    this.#stream = new StreamInfoReader(this.#log, this.#topics)
     const { submit } = this.#topics
     this.#group = new Group({
       log: this.#log,

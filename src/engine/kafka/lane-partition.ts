@@ -1,4 +1,4 @@
-import type { Stand, State } from '../state.ts'
+import type { State, TaskLocation } from '../state.ts'
 import type { ReadRecord } from './fetched.ts'
 import type { PartitionReader } from './group.ts'
 import { type Trouble, troubleAt } from './trouble.ts'
@@ -85,7 +85,7 @@ export class LanePartition implements PartitionReader {
     if (this.#closed || this.#timer || this.#entries.length === 0) return
     this.#timer = setTimeout(async () => {
       // The state or Kafka may be away: what is in view is looked at again.
-      const done = await this.#look().then(
+      const done = await this.#read().then(
         (count) => {
           this.#trouble = null
           return count
@@ -103,15 +103,15 @@ export class LanePartition implements PartitionReader {
   }
 
   /** Looks at the next of those in view, round and round, and at the first; answers how many are done with. */
-  async #look(): Promise<number> {
+  async #read(): Promise<number> {
     if (this.#from >= this.#entries.length) this.#from = 0
     const some = this.#entries.slice(this.#from, this.#from + LOOKS_MAX)
     if (this.#from > 0) some.unshift(this.#entries[0]!)
-    const stands = await this.#state.stands(some.map(({ id }) => id))
-    const done = new Set(some.filter((_, index) => stands[index] === 'finished'))
+    const locations = await this.#state.locate(some.map(({ id }) => id))
+    const done = new Set(some.filter((_, index) => locations[index] === 'finished'))
     if (done.size > 0) await this.#care.told()
-    for (const entry of await this.#mend(some.filter((_, index) => stands[index] === null))) done.add(entry)
-    if (!this.wants) for (const entry of await this.#park(some, stands)) done.add(entry)
+    for (const entry of await this.#mend(some.filter((_, index) => locations[index] === null))) done.add(entry)
+    if (!this.wants) for (const entry of await this.#park(some, locations)) done.add(entry)
     if (done.size > 0) this.#entries = this.#entries.filter((entry) => !done.has(entry))
     this.#from += Math.max(LOOKS_MAX - done.size, 0)
     return done.size
@@ -124,10 +124,10 @@ export class LanePartition implements PartitionReader {
   }
 
   /** Waiting tasks are in each other's order: they are parked only if most of what came after them has ended. */
-  async #park(entries: readonly Entry[], stands: readonly (Stand | null)[]): Promise<Entry[]> {
+  async #park(entries: readonly Entry[], locations: readonly (TaskLocation | null)[]): Promise<Entry[]> {
     const mostHaveEnded = this.#entries.length * 2 < this.#span
     const blockers = entries.filter((_, index) => {
-      const stand = stands[index]
+      const stand = locations[index]
       return stand === 'delayed' || stand === 'running' || (stand === 'waiting' && mostHaveEnded)
     })
     if (blockers.length > 0) await this.#care.park(blockers.map(({ id }) => id))

@@ -2,11 +2,11 @@ import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Admin, type BaseOptions, type ClusterMetadata, Consumer, Producer } from '@platformatic/kafka'
 import type { XQueueError } from '../../task/errors.ts'
-import { Trips } from '../trips.ts'
+import { Batcher } from '../batcher.ts'
 import { createTopics } from './create-topics.ts'
 import { failureOf } from './failures.ts'
 import { type FetchedPartition, fetchedOf, notBefore, type Wanted, wantedByNode } from './fetched.ts'
-import type { KafkaPlace } from './place.ts'
+import type { KafkaUrl } from './kafka-url.ts'
 import type { TopicPlan } from './topics.ts'
 
 /** What is put into a topic; a null value takes back what a compacted topic has under the key. */
@@ -36,16 +36,16 @@ export type Bounds = Map<number, { begin: bigint; end: bigint }>
  * replicas in sync when a call resolves, and once only, also when it was sent again.
  */
 export class Log {
-  readonly place: KafkaPlace
+  readonly place: KafkaUrl
   readonly options: BaseOptions
   readonly admin: Admin
   readonly #producer: Producer
   readonly #reader: Consumer
-  readonly #sends: Trips<LogRecord[], null>
+  readonly #sends: Batcher<LogRecord[], null>
   /** Why the last write failed, until one goes well. */
   #failure: XQueueError | null = null
 
-  constructor(place: KafkaPlace, group: string) {
+  constructor(place: KafkaUrl, group: string) {
     this.place = place
     const { waitMs, tls, sasl, brokers } = place
     this.options = {
@@ -62,7 +62,7 @@ export class Log {
     this.admin = new Admin({ ...this.options })
     this.#producer = new Producer({ ...this.options, idempotent: true, acks: -1 })
     this.#reader = new Consumer({ ...this.options, groupId: `${group}-reader`, maxWaitTime: FETCH_WAIT_MS })
-    this.#sends = new Trips((calls) => this.#send(calls), {
+    this.#sends = new Batcher((calls) => this.#send(calls), {
       weightOf: weigh,
       weightMax: SEND_BYTES_MAX,
       underWayMax: SENDS_MAX,

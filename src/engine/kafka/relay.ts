@@ -45,7 +45,7 @@ export class Relay {
   #next: Promise<void> | undefined
   #lagTimer: NodeJS.Timeout | undefined
   /** Where the outbox was at each look, oldest first, as far as Kafka has not been told of it. */
-  #untold: { position: string; at: number }[] = []
+  #unread: { position: string; at: number }[] = []
 
   /**
    * @param lagMaxMs so long may Kafka be behind the state before `isBehind`
@@ -81,7 +81,7 @@ export class Relay {
 
   /** Whether what came of tasks waits too long for Kafka: nothing more should begin until it is told. */
   get isBehind(): boolean {
-    const oldest = this.#untold[0]
+    const oldest = this.#unread[0]
     return oldest !== undefined && performance.now() - oldest.at > this.#lagMax
   }
 
@@ -198,13 +198,13 @@ export class Relay {
     try {
       const at = performance.now()
       const { last } = await this.#state.events({ after: null, max: 1 })
-      this.#untold.push({ position: last, at })
-      while (this.#untold.length > 0 && (await this.#state.hasRead(READER, this.#untold[0]!.position))) {
-        this.#untold.shift()
+      this.#unread.push({ position: last, at })
+      while (this.#unread.length > 0 && (await this.#state.hasRead(READER, this.#unread[0]!.position))) {
+        this.#unread.shift()
       }
     } catch {
       // The state is away: nothing begins meanwhile anyway.
-      this.#untold = []
+      this.#unread = []
     }
   }
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { KafkaPlace } from './place.ts'
+import type { KafkaUrl } from './kafka-url.ts'
 
 /** A topic's own settings. What is unfinished is never trimmed by time: its topics are cut behind what has ended. */
 export interface TopicPlan {
@@ -38,11 +38,11 @@ export class Topics {
   readonly schedules: string
   readonly dead: string
   readonly #lanePrefix: string
-  readonly #place: KafkaPlace
+  readonly #url: KafkaUrl
 
-  constructor(place: KafkaPlace) {
+  constructor(place: KafkaUrl) {
     const { prefix } = place
-    this.#place = place
+    this.#url = place
     this.group = `${prefix}.xqueue`
     this.submit = `${prefix}.submit`
     this.parked = `${prefix}.parked`
@@ -62,7 +62,7 @@ export class Topics {
   }
 
   isOwn(topic: string): boolean {
-    return topic.startsWith(`${this.#place.prefix}.`)
+    return topic.startsWith(`${this.#url.prefix}.`)
   }
 
   /** Whether records of a topic are tasks that were accepted. */
@@ -72,7 +72,7 @@ export class Topics {
 
   /** The topics that there are from the start. */
   plans(): TopicPlan[] {
-    const { partitions, retentionMs, events } = this.#place
+    const { partitions, retentionMs, events } = this.#url
     const days = { 'retention.ms': String(retentionMs) }
     const plan = (name: string, configs: Record<string, string>, count = partitions): TopicPlan => ({
       name,
@@ -93,6 +93,6 @@ export class Topics {
 
   lanePlan(name: string): TopicPlan {
     const configs = { 'cleanup.policy': 'delete', ...FOREVER, 'max.message.bytes': String(RECORD_BYTES_MAX) }
-    return { name, partitions: this.#place.partitions, configs }
+    return { name, partitions: this.#url.partitions, configs }
   }
 }

@@ -1,6 +1,6 @@
 import { ErrorReply } from '@redis/client'
 import { XQueueError } from '../../task/errors.ts'
-import type { RedisPlace } from './place.ts'
+import type { RedisUrl } from './redis-url.ts'
 
 /** What can go wrong between this process and Redis, and how a caller is told. */
 
@@ -41,7 +41,7 @@ const REMEDIES: readonly [RegExp, string][] = [
 ]
 
 /** Whether a call that failed so may be made again: it was not carried out, or carrying it out twice does no harm. */
-export function mayTryAgain(error: unknown, isHarmless: boolean, { kind }: RedisPlace): boolean {
+export function mayTryAgain(error: unknown, isHarmless: boolean, { kind }: RedisUrl): boolean {
   if (error instanceof ErrorReply) {
     return COMES_BACK.test(error.message) || (kind === 'cluster' && ELSEWHERE.test(error.message))
   }
@@ -49,7 +49,7 @@ export function mayTryAgain(error: unknown, isHarmless: boolean, { kind }: Redis
 }
 
 /** The error for the caller. It names hosts and ports, never a password. */
-export function failureOf(error: unknown, place: RedisPlace): XQueueError {
+export function failureOf(error: unknown, place: RedisUrl): XQueueError {
   if (error instanceof XQueueError) return error
   const because = messageOf(error)
   const options = { cause: error }
@@ -72,6 +72,6 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message || error.name : String(error)
 }
 
-function whereOf({ nodes }: RedisPlace): string {
+function whereOf({ nodes }: RedisUrl): string {
   return nodes.map(({ host, port }) => `${host}:${port}`).join(', ')
 }

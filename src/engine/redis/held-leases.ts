@@ -2,10 +2,10 @@ import { type Ending, type Outcome, type Settlement, settle } from '../../task/o
 import { isFinal } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import type { EngineOptions, Lease } from '../engine.ts'
-import { heldOf, lostOf, readTasks } from './parts.ts'
 import type { Registry } from './registry.ts'
 import { type Found, type LeaseState, leaseOf, predecessorsOf, taskOfParts, typeOfLane } from './rows.ts'
 import type { RedisStore } from './store.ts'
+import { heldOf, lostOf, readTasks } from './turn-codec.ts'
 
 const STARTED_MAX = 100_000
 
@@ -41,7 +41,7 @@ export class HeldLeases {
   /** What becomes of each task; null where the lease is not held any more. */
   async decide(outcomes: readonly Reported[]): Promise<(Decision | null)[]> {
     const unknown = outcomes.filter(({ lease }) => !this.#started.has(lease))
-    const found = unknown.length === 0 ? null : await this.#look(unknown.map(({ lease }) => lease))
+    const found = unknown.length === 0 ? null : await this.#find(unknown.map(({ lease }) => lease))
     const states = outcomes.map(({ lease }) => this.#started.get(lease) ?? found?.get(lease) ?? null)
     const failing = states.flatMap((state, index) =>
       state && outcomes[index]!.outcome.kind !== 'success' ? [typeOfLane(state.lane)] : [],
@@ -62,7 +62,7 @@ export class HeldLeases {
   }
 
   /** Leases that another process started, or that this one knows to have changed. */
-  async #look(tokens: readonly string[]): Promise<Map<string, LeaseState>> {
+  async #find(tokens: readonly string[]): Promise<Map<string, LeaseState>> {
     const found = new Map<string, LeaseState>()
     const byPartition = Map.groupBy(
       tokens.flatMap((token) => {
@@ -73,7 +73,7 @@ export class HeldLeases {
     )
     for (const [partition, leases] of byPartition) {
       const args = ['1', leases.length, ...leases.map(({ ref }) => ref)]
-      const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
+      const answers = await this.#store.run<(Found | null)[]>('get', partition, args)
       answers.forEach((answer, index) => {
         const { token, ref, fence } = leases[index]!
         if (answer?.[0] !== 'L') return

@@ -184,7 +184,7 @@ export function channels({ prefix, database }: Names): { news: string; wake: str
 /** Extras of a task that has none: its tags, idempotency key and group as JSON. */
 export const NO_EXTRAS = '{},null,null'
 
-/** Notices are read until they have so many bytes. */
+/** PartitionMessages are read until they have so many bytes. */
 export const NOTICES_BYTES_MAX = 1024 * 1024
 
 /** The constants of scripts, as Lua writes them. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { luaConstants } from './keys.ts'
-import type { RedisPlace } from './place.ts'
+import type { RedisUrl } from './redis-url.ts'
 
 /**
  * The atomic steps, each a Lua file that says its arguments, answer and cost. What a step may do without: `no-writes`
@@ -17,15 +17,15 @@ const STEPS = {
   sweep: 'allow-oom',
   configure: null,
   rates: 'allow-oom',
-  look: 'no-writes',
+  get: 'no-writes',
   scan: 'no-writes',
-  about: 'no-writes',
+  inspect: 'no-writes',
   who: 'no-writes',
   ahead: 'no-writes',
   events: 'allow-oom',
   reader: 'allow-oom',
   partitions: 'allow-oom',
-  stands: 'no-writes',
+  locate: 'no-writes',
   restore: null,
   restoring: 'allow-oom',
   keys: 'allow-oom',
@@ -48,15 +48,15 @@ const PARTS: Partial<Record<StepName, readonly string[]>> = {
   turn: ['turn-leases', 'turn-start', 'turn-groups', 'turn-claims'],
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([
-  'look',
+  'get',
   'scan',
-  'about',
+  'inspect',
   'who',
   'ahead',
   'events',
   'rewrite',
   'partitions',
-  'stands',
+  'locate',
   'restore',
   'restoring',
   'keys',
@@ -86,7 +86,7 @@ export interface Library {
 
 const LIBRARY_PREFIX = 'xq_'
 
-export function loadLibrary(place: RedisPlace): Library {
+export function loadLibrary(place: RedisUrl): Library {
   const read = (file: string) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), 'utf8')
   const steps = (Object.keys(STEPS) as StepName[]).map((step) => {
     const files = [...(PARTS[step] ?? []), step]

@@ -1,4 +1,4 @@
-import type { Reply } from './link.ts'
+import type { Reply } from './redis-connection.ts'
 
 /** What the list asks of its store: how many partitions there is room for, and the step that reads and extends it. */
 interface ListedIn {

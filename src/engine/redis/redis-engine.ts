@@ -4,6 +4,7 @@ import type { Schedule } from '../../task/schedule.ts'
 import { FINAL_STATUSES, noCounts, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
+import { Batcher } from '../batcher.ts'
 import type {
   CallsCounted,
   Changed,
@@ -26,22 +27,21 @@ import type {
 } from '../engine.ts'
 import { closedError } from '../refusals.ts'
 import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts'
-import { Trips } from '../trips.ts'
 import { keysOf } from './api-keys.ts'
-import { Door } from './door.ts'
 import { Erasure } from './erasure.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
-import { Keeper } from './keeper.ts'
 import { channels } from './keys.ts'
-import { Look } from './look.ts'
-import { Notices } from './notices.ts'
-import { redisPlace } from './place.ts'
+import { Maintainer } from './maintainer.ts'
+import { OutboxReader } from './outbox-reader.ts'
+import { PartitionMessages } from './partition-messages.ts'
+import { Queries } from './queries.ts'
+import { Recovery } from './recovery.ts'
+import { parseRedisUrl } from './redis-url.ts'
 import { Registry, rulesOf } from './registry.ts'
-import { Restores } from './restores.ts'
 import { Schedules } from './schedules.ts'
 import { RedisStore } from './store.ts'
-import { Tail } from './tail.ts'
+import { Submitter } from './submitter.ts'
 import { Turns } from './turns.ts'
 
 /** A bulk cancel or retry changes this many in one step. */
@@ -59,14 +59,14 @@ export class RedisEngine implements State {
   readonly #store: RedisStore
   readonly #registry: Registry
   readonly #turns: Turns
-  readonly #look: Look
-  readonly #tail: Tail
-  readonly #restores: Restores
+  readonly #queries: Queries
+  readonly #outbox: OutboxReader
+  readonly #recovery: Recovery
   readonly #schedules: Schedules
-  readonly #keepers: Keeper[]
-  readonly #door: Door
+  readonly #keepers: Maintainer[]
+  readonly #submitter: Submitter
   readonly #erasure: Erasure
-  readonly #changes: Trips<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
+  readonly #changes: Batcher<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
   readonly #options: EngineOptions
   readonly #process = randomUUID()
   readonly #ratesTimer: NodeJS.Timeout
@@ -90,26 +90,30 @@ export class RedisEngine implements State {
   private constructor(url: string, options: EngineOptions) {
     this.url = url
     this.#options = options
-    this.#store = new RedisStore(redisPlace(url), options.clock, () => this.#restored())
+    this.#store = new RedisStore(parseRedisUrl(url), options.clock, () => this.#restored())
     this.#registry = new Registry(this.#store, options)
     const listen = () => this.#listen()
     const dueAt = (partition: number, time: number) => this.#keepers[partition]?.dueAt(time)
     this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen, dueAt)
-    this.#look = new Look(this.#store, this.#registry)
-    this.#tail = new Tail(this.#store, listen, (ids) => this.#restores.stands(ids))
+    this.#queries = new Queries(this.#store, this.#registry)
+    this.#outbox = new OutboxReader(this.#store, listen, (ids) => this.#recovery.locate(ids))
     this.#erasure = new Erasure(this.#store)
-    this.#restores = new Restores(this.#store, options)
+    this.#recovery = new Recovery(this.#store, options)
     const numbers = new Numbers()
-    const notices = new Notices(this.#store, options, (partition) => dueAt(partition, this.#store.now()))
+    const notices = new PartitionMessages(this.#store, options, (partition) => dueAt(partition, this.#store.now()))
     const known = () => this.#registry.known()
     this.#schedules = new Schedules(this.#store, options, numbers, known, dueAt)
     this.#keepers = this.#store.perPartition(
-      (at) => new Keeper(this.#store, at, this.#turns, this.#schedules, notices, options, this.#process),
+      (at) => new Maintainer(this.#store, at, this.#turns, this.#schedules, notices, options, this.#process),
     )
-    this.#door = new Door(this.#store, this.#look, options, numbers, known)
+    this.#submitter = new Submitter(this.#store, this.#queries, options, numbers, known)
     this.#changes = this.#store.perPartition(
       (at) =>
-        new Trips((calls) => this.#sendChanges(at, calls), { weightOf: () => 1, weightMax: BULK_MAX, underWayMax: 2 }),
+        new Batcher((calls) => this.#sendChanges(at, calls), {
+          weightOf: () => 1,
+          weightMax: BULK_MAX,
+          underWayMax: 2,
+        }),
     )
     this.#ratesTimer = setInterval(() => {
       // A statistic that is lost is no reason to fail.
@@ -121,7 +125,7 @@ export class RedisEngine implements State {
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenClosed()
     refuseUnstorable(specs)
-    return this.#door.submit(specs)
+    return this.#submitter.submit(specs)
   }
 
   async turn(turn: Turn) {
@@ -140,7 +144,7 @@ export class RedisEngine implements State {
   async erase(ids: readonly string[]): Promise<Changed> {
     this.#refuseWhenClosed()
     const outcomes = await this.#erasure.erase(ids)
-    const tasks = await this.#look.get(ids, { bare: true })
+    const tasks = await this.#queries.get(ids, { bare: true })
     return { results: ids.map((id, at) => ({ id, outcome: outcomes[at]!, task: tasks[at]! })), next: null }
   }
 
@@ -172,27 +176,27 @@ export class RedisEngine implements State {
 
   async get(ids: readonly string[], look?: { bare?: boolean }) {
     this.#refuseWhenClosed()
-    return this.#look.get(ids, look)
+    return this.#queries.get(ids, look)
   }
 
   async list(query: ListQuery) {
     this.#refuseWhenClosed()
-    return this.#look.list(query)
+    return this.#queries.list(query)
   }
 
   async predecessor(lease: string, id: string) {
     this.#refuseWhenClosed()
-    return this.#look.predecessor(lease, id)
+    return this.#queries.predecessor(lease, id)
   }
 
   async batch(name: string) {
     this.#refuseWhenClosed()
-    return this.#look.batch(name)
+    return this.#queries.batch(name)
   }
 
   async explain(id: string) {
     this.#refuseWhenClosed()
-    return this.#look.explain(id)
+    return this.#queries.explain(id)
   }
 
   async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
@@ -238,27 +242,27 @@ export class RedisEngine implements State {
 
   async events(query: ResumingQuery) {
     this.#refuseWhenClosed()
-    return this.#tail.read(query)
+    return this.#outbox.read(query)
   }
 
-  async stands(ids: readonly string[]) {
+  async locate(ids: readonly string[]) {
     this.#refuseWhenClosed()
-    return this.#restores.stands(ids)
+    return this.#recovery.locate(ids)
   }
 
   async restore(tasks: readonly Remembered[]) {
     this.#refuseWhenClosed()
-    return this.#restores.restore(tasks)
+    return this.#recovery.restore(tasks)
   }
 
   async restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness> {
     this.#refuseWhenClosed()
-    return this.#restores.restoring(owner, leaseMs, beginsReading)
+    return this.#recovery.restoring(owner, leaseMs, beginsReading)
   }
 
   async hasRead(reader: string, position: string) {
     this.#refuseWhenClosed()
-    return this.#tail.hasRead(reader, position)
+    return this.#outbox.hasRead(reader, position)
   }
 
   async keys(change?: KeyChange): Promise<Keys> {
@@ -289,7 +293,7 @@ export class RedisEngine implements State {
     this.#closing.resolve()
     clearInterval(this.#ratesTimer)
     this.#turns.close()
-    this.#tail.close()
+    this.#outbox.close()
     for (const keeper of this.#keepers) keeper.close()
     // A statistic that is lost is no reason to fail.
     await this.#registry.writeRates().catch(() => undefined)
@@ -312,10 +316,10 @@ export class RedisEngine implements State {
       }),
     )
     // By filter they may be many: whole are only those that are to end as canceled, which a log remembers.
-    const tasks = await this.#look.get(ids, { bare: byFilter })
+    const tasks = await this.#queries.get(ids, { bare: byFilter })
     if (byFilter) {
       const stopping = ids.flatMap((id, at) => (outcomes[at] === 'stopping' ? [{ id, at }] : []))
-      const whole = await this.#look.get(stopping.map(({ id }) => id))
+      const whole = await this.#queries.get(stopping.map(({ id }) => id))
       stopping.forEach(({ at }, index) => {
         tasks[at] = whole[index]!
       })
@@ -328,7 +332,7 @@ export class RedisEngine implements State {
 
   async #matching(filter: TaskFilter, from: readonly Status[], before = Number.POSITIVE_INFINITY): Promise<string[]> {
     const statuses = filter.status === undefined ? from : from.filter((status) => status === filter.status)
-    return this.#look.matching(filter, statuses, before, BULK_MAX)
+    return this.#queries.matching(filter, statuses, before, BULK_MAX)
   }
 
   async #sendChanges(partition: number, calls: { change: 'cancel' | 'retry'; ref: string }[]) {
@@ -378,7 +382,7 @@ export class RedisEngine implements State {
     const partition = this.#store.partitionBy(prefix)
     switch (what) {
       case 'events':
-        this.#tail.wake()
+        this.#outbox.wake()
         return
       case 'due':
         this.#keepers[partition]?.dueAt(Number(about))
@@ -400,7 +404,7 @@ export class RedisEngine implements State {
 
   /** Redis is back: messages may have been missed meanwhile, and what was told it last been lost. */
   async #restored(): Promise<void> {
-    this.#tail.wake()
+    this.#outbox.wake()
     this.#store.partitions.forget()
     // Should it be away again, this comes again as well.
     await this.#registry.tellAgain().catch(() => undefined)

@@ -4,7 +4,7 @@ import type { EngineOptions, HandlerSettings, Holder, Rate, TypeChange, TypeInfo
 import { BUCKETS, GatheredRates, PERCENTILE_SLOTS, type RecentRates, RecentSlots, SLOT_MS } from '../rates.ts'
 import { unknownType } from '../refusals.ts'
 import { idOfRef } from './ids.ts'
-import type { Reply } from './link.ts'
+import type { Reply } from './redis-connection.ts'
 import { leaseOf, readExtras } from './rows.ts'
 import type { RedisStore } from './store.ts'
 import { pairs, readWorkers, slotsOf, workersOf } from './who.ts'
@@ -60,7 +60,7 @@ interface About {
   rates: Map<string, RecentRates>
 }
 
-type AboutAnswer = [now: string, types: TypeAnswer[], running: (string | number)[], streams: (string | number)[]]
+type InspectAnswer = [now: string, types: TypeAnswer[], running: (string | number)[], streams: (string | number)[]]
 
 type WhoAnswer = [
   types: string[],
@@ -273,7 +273,7 @@ export class Registry {
         for (let from = 0; from < types.length; from += TYPES_AT_ONCE) {
           const some = types.slice(from, from + TYPES_AT_ONCE)
           const args = [some.length, ...some, withHolders ? '1' : '']
-          const [time, answers, held, streams] = await this.#store.run<AboutAnswer>('about', partition, args)
+          const [time, answers, held, streams] = await this.#store.run<InspectAnswer>('inspect', partition, args)
           this.#store.sawTime(time)
           about.types.push(...answers)
           for (const [worker, tasks] of pairs(held)) running.set(worker, (running.get(worker) ?? 0) + tasks)

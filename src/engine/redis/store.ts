@@ -1,14 +1,14 @@
 import type { EngineOptions } from '../engine.ts'
 import { partitionPrefix } from './keys.ts'
 import type { StepName } from './library.ts'
-import { Link, type Reply } from './link.ts'
 import { Partitions } from './partitions.ts'
-import type { RedisPlace } from './place.ts'
+import { RedisConnection, type Reply } from './redis-connection.ts'
+import type { RedisUrl } from './redis-url.ts'
 
 /** The steps of one Redis, on its partitions, and the time there. */
 export class RedisStore {
-  readonly place: RedisPlace
-  readonly link: Link
+  readonly place: RedisUrl
+  readonly link: RedisConnection
   /** How many partitions there is room for. */
   readonly count: number
   readonly partitions: Partitions
@@ -19,9 +19,9 @@ export class RedisStore {
   /** Server's time less this machine's; leases and deadlines are on the server's. */
   #aheadMs: number | null = null
 
-  constructor(place: RedisPlace, clock: EngineOptions['clock'], restored: () => void) {
+  constructor(place: RedisUrl, clock: EngineOptions['clock'], restored: () => void) {
     this.place = place
-    this.link = new Link(place, restored)
+    this.link = new RedisConnection(place, restored)
     this.count = place.partitions
     this.partitions = new Partitions(this)
     this.#prefixes = this.perPartition((partition) => partitionPrefix(place, partition))

@@ -1,5 +1,6 @@
 import type { XQueueError } from '../../task/errors.ts'
 import { acceptedTask, isSameRequest, sameRequest, TASK_LIMITS, type TaskSpec } from '../../task/task.ts'
+import { Batcher } from '../batcher.ts'
 import type { EngineOptions, Submitted } from '../engine.ts'
 import {
   keyConflict,
@@ -11,7 +12,6 @@ import {
   unstorable,
 } from '../refusals.ts'
 import { incomplete } from '../state.ts'
-import { Trips } from '../trips.ts'
 import { idOf, idOfName, idOfRef, type Numbers } from './ids.ts'
 import { NO_EXTRAS } from './keys.ts'
 import { extrasOf, headOf } from './rows.ts'
@@ -57,7 +57,7 @@ export class Submissions {
   readonly #partition: number
   readonly #options: EngineOptions
   readonly #numbers: Numbers
-  readonly #trips: Trips<Call, Answer>
+  readonly #batchers: Batcher<Call, Answer>
   readonly #registered: () => Promise<string[]>
 
   /** @param registered asks which types there are, for a refusal */
@@ -73,7 +73,7 @@ export class Submissions {
     this.#options = options
     this.#numbers = numbers
     this.#registered = registered
-    this.#trips = new Trips((calls) => this.#send(calls), {
+    this.#batchers = new Batcher((calls) => this.#send(calls), {
       weightOf: ({ specs }) => Math.max(specs.length, CALL_WEIGHT),
       weightMax: TASKS_MAX,
       underWayMax: TRIPS_MAX,
@@ -82,7 +82,7 @@ export class Submissions {
 
   async add(call: Call): Promise<Accepted> {
     const { specs } = call
-    const { told, lanes } = await this.#ask(call, (asked) => this.#trips.add(asked))
+    const { told, lanes } = await this.#ask(call, (asked) => this.#batchers.add(asked))
     if (typeof told === 'string') return this.#accepted(call, lanes, told, [])
     if (told[0] !== 'some') throw await this.#refusal(specs, told)
     const [, first, ...existing] = told

@@ -1,14 +1,17 @@
 import { textOf } from '../../task/json.ts'
 import { type Outcome, refusedOutcome } from '../../task/outcome.ts'
 import { isFinal } from '../../task/status.ts'
+import { Batcher } from '../batcher.ts'
 import type { EngineOptions, Renewed, Settled, Turn, TurnAnswer } from '../engine.ts'
 import { leaseSecret } from '../lease-secret.ts'
 import { closedError } from '../refusals.ts'
-import { Trips } from '../trips.ts'
 import { emptyAnswer, isEmpty, type Waiter, Waiters } from '../waiters.ts'
-import { Described } from './described.ts'
-import { Heard, newsOf } from './heard.ts'
+import { Heartbeats } from './heartbeats.ts'
 import { type Decision, HeldLeases, type Reported } from './held-leases.ts'
+import { PendingReplies } from './pending-replies.ts'
+import type { Registry } from './registry.ts'
+import { type LeaseState, leaseOf, typeOfLane } from './rows.ts'
+import type { RedisStore } from './store.ts'
 import {
   addOutcome,
   emptyPart,
@@ -20,12 +23,9 @@ import {
   tokenOf,
   VERDICT,
   writePart,
-} from './parts.ts'
-import type { Registry } from './registry.ts'
-import { type LeaseState, leaseOf, typeOfLane } from './rows.ts'
-import type { RedisStore } from './store.ts'
+} from './turn-codec.ts'
 import { Typesets } from './typesets.ts'
-import { Untold } from './untold.ts'
+import { newsOf, WakeTracker } from './wake-tracker.ts'
 
 const TRIPS_MAX = 3
 const WEIGHT_MAX = 64
@@ -49,13 +49,13 @@ export class Turns {
   readonly #registry: Registry
   readonly #options: EngineOptions
   readonly #process: string
-  readonly #trips: Trips<Part, PartAnswer>[]
+  readonly #batchers: Batcher<Part, PartAnswer>[]
   readonly #leases: HeldLeases
-  readonly #described = new Described()
+  readonly #heartbeats = new Heartbeats()
   readonly #typesets: Typesets
   readonly #waiters = new Waiters()
-  readonly #untold = new Untold()
-  readonly #heard = new Heard()
+  readonly #pendingReplies = new PendingReplies()
+  readonly #wakes = new WakeTracker()
   readonly #listen: () => Promise<void>
   readonly #dueAt: (partition: number, time: number) => void
   #closed = false
@@ -82,7 +82,7 @@ export class Turns {
     this.#typesets = new Typesets((type) => store.partitionOf(type))
     const weightOf = (part: Part) => 1 + part.outcomes.length + part.want
     const trips = { weightOf, weightMax: WEIGHT_MAX, underWayMax: TRIPS_MAX, apartMs: APART_MS }
-    this.#trips = store.perPartition((partition) => new Trips((parts) => this.#send(partition, parts), trips))
+    this.#batchers = store.perPartition((partition) => new Batcher((parts) => this.#send(partition, parts), trips))
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
@@ -95,7 +95,7 @@ export class Turns {
       if (this.#isExpected(turn)) return this.#wait(turn)
     }
     for (;;) {
-      const since = this.#heard.count
+      const since = this.#wakes.count
       const answer = await this.#go(turn, waits)
       if (!waits || !isEmpty(answer)) return answer
       if (!this.#hasNews(turn, since)) return this.#wait(turn)
@@ -118,7 +118,7 @@ export class Turns {
       addOutcome(part, state, settlement, this.#process, true)
       return settlement
     })
-    const [, verdicts] = await this.#trips[partition]!.add(part)
+    const [, verdicts] = await this.#batchers[partition]!.add(part)
     verdicts.forEach((verdict, index) => {
       const { lane, attempts } = due[index]!
       const { status, attempts: after } = settlements[index]!
@@ -130,7 +130,7 @@ export class Turns {
 
   /** There is something to claim of a type; `passOn` when only this process was told. */
   async wake(partition: number, type: string, passOn = true): Promise<void> {
-    this.#heard.hear(type)
+    this.#wakes.hear(type)
     for (;;) {
       const waiting = [...this.#waiters.ofType(type)].find((waiter) => !waiter.asking)
       if (!waiting) {
@@ -145,14 +145,14 @@ export class Turns {
   /** A worker has a cancel to hear of. */
   async wakeWorker(workerId: string): Promise<void> {
     // It asks also if it does not wait just now.
-    if (this.#described.forget(workerId)) this.#heard.hear(newsOf(workerId))
+    if (this.#heartbeats.forget(workerId)) this.#wakes.hear(newsOf(workerId))
     for (const waiter of this.#waiters.ofWorker(workerId)) if (!waiter.asking) await this.#ask(waiter)
   }
 
   /** Messages may have been lost: everything that waits asks again. */
   async wakeAll(): Promise<void> {
-    this.#heard.doubt(this.#waiters.types())
-    this.#described.forgetAll()
+    this.#wakes.doubt(this.#waiters.types())
+    this.#heartbeats.forgetAll()
     for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
   }
 
@@ -164,12 +164,12 @@ export class Turns {
   /** Whether something was heard that a turn has to ask about which was asked before. */
   #hasNews({ types, worker, signal }: Turn, since: number): boolean {
     if (this.#closed || signal?.aborted) return false
-    return this.#heard.hasHeard([...(types ?? worker.types), newsOf(worker.id)], since)
+    return this.#wakes.hasHeard([...(types ?? worker.types), newsOf(worker.id)], since)
   }
 
   #isExpected({ want, types, worker }: Turn): boolean {
-    const about = this.#described.aboutOf(worker, this.#store.now())
-    return want > 0 && about === '' && this.#heard.isExpected(types ?? worker.types)
+    const about = this.#heartbeats.aboutOf(worker, this.#store.now())
+    return want > 0 && about === '' && this.#wakes.isExpected(types ?? worker.types)
   }
 
   #wait(turn: Turn): Promise<TurnAnswer> {
@@ -179,7 +179,7 @@ export class Turns {
 
   /** Asks for what a waiting turn waits for; true when it was answered with something. */
   #ask(waiter: Waiter): Promise<boolean> {
-    const since = this.#heard.count
+    const since = this.#wakes.count
     const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [] }, true).then(
       (answer) => {
         delete waiter.asking
@@ -244,25 +244,25 @@ export class Turns {
     const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
     const renewed: (Renewed | null)[] = renewals.map(() => null)
-    const since = this.#heard.count
+    const since = this.#wakes.count
     const decisions = await this.#leases.decide(outcomes)
-    const about = leaving ? '' : this.#described.aboutOf(worker, this.#store.now())
+    const about = leaving ? '' : this.#heartbeats.aboutOf(worker, this.#store.now())
     const byPartition = this.#partsOf(turn, decisions, about)
-    const answer: TurnAnswer = { settled, renewed, ...this.#untold.take(turn) }
+    const answer: TurnAnswer = { settled, renewed, ...this.#pendingReplies.take(turn) }
     const again: Again[] = []
     const visit = async (partition: number, part: PlacedPart) => {
       // Told once, not to each partition.
-      const worked = about === '' ? undefined : this.#described.takeWorked(worker.id)
+      const worked = about === '' ? undefined : this.#heartbeats.takeWorked(worker.id)
       if (worked) part.worked = worked
       this.#store.partitions.note(partition)
       part.waits = waits && part.want > 0
-      const trip = this.#trips[partition]!.add(part)
+      const trip = this.#batchers[partition]!.add(part)
       const [renewedHere, verdicts, tasks, cancels, now] = await trip.catch((error: unknown) => {
-        if (worked) this.#described.addWorked(worker.id, worked)
+        if (worked) this.#heartbeats.addWorked(worker.id, worked)
         throw error
       })
-      if (about !== '') this.#described.told(worker, this.#store.now())
-      if (leaving) this.#described.left(worker.id)
+      if (about !== '') this.#heartbeats.told(worker, this.#store.now())
+      if (leaving) this.#heartbeats.left(worker.id)
       renewedHere.forEach((item, index) => {
         if (item === null) return
         const expiresAt = this.#store.toLocal(Number(item[0]))
@@ -277,7 +277,7 @@ export class Turns {
       })
       answer.leases.push(...this.#leases.start(partition, tasks, worker.id, leaseMs, now, part.secret))
       answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
-      if (part.waits && tasks.length + cancels.length === 0) this.#heard.expect(part.types, since)
+      if (part.waits && tasks.length + cancels.length === 0) this.#wakes.expect(part.types, since)
     }
     let failure: unknown
     try {
@@ -302,7 +302,7 @@ export class Turns {
       if (again.length > 0) answer.cancelRequested.push(...(await this.#decideAgain(turn, again, settled)))
       return answer
     } catch (error) {
-      this.#untold.keep(worker.id, answer)
+      this.#pendingReplies.keep(worker.id, answer)
       throw error
     }
   }
@@ -324,7 +324,7 @@ export class Turns {
     const { status, attempts } = settlement
     if (attempts > state.attempts) {
       const well = status === 'success' ? 1 : 0
-      this.#described.addWorked(state.workerId, { well, failed: 1 - well })
+      this.#heartbeats.addWorked(state.workerId, { well, failed: 1 - well })
     }
     this.#leases.ended(outcome.lease, state, settlement)
     return { accepted: outcome.outcome.kind !== 'success' || status === 'success', status }

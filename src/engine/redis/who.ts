@@ -1,7 +1,7 @@
 import type { WorkerInfo } from '../engine.ts'
 import type { Slot } from '../rates.ts'
 
-/** Workers and statistics as who.lua and about.lua answer them. */
+/** Workers and statistics as who.lua and inspect.lua answer them. */
 
 /** Workers of all partitions: one that serves types in several is there more than once. */
 export function workersOf(abouts: readonly { workers: WorkerInfo[] }[]): WorkerInfo[] {

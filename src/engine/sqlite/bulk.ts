@@ -1,5 +1,5 @@
 import type { Changed, ChangeOutcome, Which } from '../engine.ts'
-import type { Look } from './look.ts'
+import type { Queries } from './queries.ts'
 import { publicStatus, stateOf, type TaskState } from './rows.ts'
 import type { Tx } from './writer.ts'
 
@@ -9,7 +9,7 @@ const BULK_MAX = 1_000
 /** Cancels or retries tasks by their ids, or those that fit a filter. @param from stored statuses that may change */
 export function changeThese(
   tx: Tx,
-  look: Look,
+  look: Queries,
   which: Which,
   from: readonly string[],
   change: (tx: Tx, state: TaskState) => ChangeOutcome,
@@ -27,7 +27,7 @@ export function changeThese(
 }
 
 export function resultsOf(
-  look: Look,
+  look: Queries,
   ids: readonly string[],
   outcomes: ReadonlyMap<string, ChangeOutcome>,
   bare: boolean,
@@ -36,7 +36,7 @@ export function resultsOf(
   return ids.map((id, index) => ({ id, outcome: outcomes.get(id) ?? 'unknown', task: tasks[index]! }))
 }
 
-function matching(look: Look, which: Exclude<Which, { ids: unknown }>, from: readonly string[]): string[] {
+function matching(look: Queries, which: Exclude<Which, { ids: unknown }>, from: readonly string[]): string[] {
   const { filter, before = Number.MAX_SAFE_INTEGER } = which
   const { status } = filter
   const statuses = status === undefined ? from : from.filter((stored) => publicStatus(stored) === status)

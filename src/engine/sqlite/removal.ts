@@ -2,11 +2,11 @@ import { FINAL_STATUSES, isFinal, type Status } from '../../task/status.ts'
 import type { Changed, ChangeOutcome, EngineOptions } from '../engine.ts'
 import { resultsOf } from './bulk.ts'
 import type { Flows } from './flows.ts'
-import type { Life } from './life.ts'
-import type { Look } from './look.ts'
 import type { Outbox } from './outbox.ts'
+import type { Queries } from './queries.ts'
 import { eventBody, stateOf } from './rows.ts'
 import type { Row, Store } from './store.ts'
+import type { Transitions } from './transitions.ts'
 import type { Tx } from './writer.ts'
 
 /** The stored statuses that retention counts. */
@@ -14,13 +14,13 @@ const FINISHED = JSON.stringify(FINAL_STATUSES)
 
 /** Takes finished tasks out of the file: those past retention, and those that are erased. */
 export class Removal {
-  readonly #life: Life
+  readonly #transitions: Transitions
   readonly #flows: Flows
   readonly #outbox: Outbox
   readonly #options: EngineOptions
 
-  constructor(life: Life, flows: Flows, outbox: Outbox, options: EngineOptions) {
-    this.#life = life
+  constructor(life: Transitions, flows: Flows, outbox: Outbox, options: EngineOptions) {
+    this.#transitions = life
     this.#flows = flows
     this.#outbox = outbox
     this.#options = options
@@ -72,7 +72,7 @@ export class Removal {
    * Erases finished tasks with what events and successors hold of them. One that more wait for than a transaction may
    * tell is kept, and left to another transaction.
    */
-  erase(tx: Tx, ids: readonly string[], look: Look): { erased: Changed['results']; left: Set<string> } {
+  erase(tx: Tx, ids: readonly string[], look: Queries): { erased: Changed['results']; left: Set<string> } {
     const outcomes = new Map<string, ChangeOutcome>()
     const left = new Set<string>()
     tx.store.overwriting(() => {
@@ -101,7 +101,7 @@ export class Removal {
   #remove(tx: Tx, row: Row, isErased = false): boolean {
     const { seq, id, type, status, attempts, batch } = row as { seq: number; id: string; type: string } & Row
     const { decided, isLast } = this.#flows.removed(tx, id, isErased)
-    this.#life.decide(tx, decided)
+    this.#transitions.decide(tx, decided)
     if (!isLast) return false
     tx.store.run('deleteTask', seq)
     tx.store.run('deletePayload', seq)

@@ -16,7 +16,7 @@ import type { TaskSpec } from '../../task/task.ts'
 import type { ScheduleChange } from '../engine.ts'
 import { scheduleExists, tooManySchedules, unknownType } from '../refusals.ts'
 import type { Row, Store } from './store.ts'
-import type { Door } from './submit.ts'
+import type { Submitter } from './submitter.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
@@ -26,14 +26,14 @@ const APART_MS = 60_000
 /** The schedules of a file. The transaction that it is handed is what makes of each tick one task. */
 export class Schedules {
   readonly #registry: Registry
-  readonly #door: Door
+  readonly #submitter: Submitter
   #fullUntil = 0
   /** Schedules whose task was refused, and until when they are left alone. */
   readonly #apart = new Map<string, number>()
 
-  constructor(registry: Registry, door: Door) {
+  constructor(registry: Registry, door: Submitter) {
     this.#registry = registry
-    this.#door = door
+    this.#submitter = door
   }
 
   list(store: Store): Schedule[] {
@@ -122,7 +122,7 @@ export class Schedules {
   /** Its id, or that of whatever else somebody has submitted under the key of this tick. */
   #accept(tx: Tx, spec: TaskSpec): string {
     try {
-      return this.#door.accept(tx, [spec])[0]!.task.id
+      return this.#submitter.accept(tx, [spec])[0]!.task.id
     } catch (error) {
       const { code, details } = error as XQueueError
       if (code === 'idempotency_conflict' && details.task_id) return details.task_id

@@ -30,21 +30,21 @@ import { changeThese } from './bulk.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
+import { GroupScheduler } from './group-scheduler.ts'
 import { healthOf } from './health.ts'
 import { changeKeys, readKeys } from './keys.ts'
-import { Life } from './life.ts'
-import { Look } from './look.ts'
 import { Outbox } from './outbox.ts'
-import { placeOf } from './place.ts'
+import { Queries } from './queries.ts'
 import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
 import { Removal } from './removal.ts'
-import { Ring } from './ring.ts'
 import { storedAs, type TaskState } from './rows.ts'
 import { Schedules } from './schedules.ts'
 import { Space } from './space.ts'
+import { parseSqliteUrl } from './sqlite-url.ts'
 import { Store, storeError } from './store.ts'
-import { Door } from './submit.ts'
+import { Submitter } from './submitter.ts'
+import { Transitions } from './transitions.ts'
 import { Registry } from './types.ts'
 import { type Tx, Writer } from './writer.ts'
 
@@ -64,13 +64,13 @@ export class SqliteEngine implements Engine {
   readonly #due: Due
   readonly #registry: Registry
   readonly #rates: Rates
-  readonly #ring: Ring
+  readonly #groups: GroupScheduler
   readonly #space: Space
   readonly #flows: Flows
-  readonly #life: Life
-  readonly #door: Door
+  readonly #transitions: Transitions
+  readonly #submitter: Submitter
   readonly #schedules: Schedules
-  readonly #look: Look
+  readonly #queries: Queries
   readonly #removal: Removal
   readonly #rateLog: RateLog
   readonly #writer: Writer
@@ -86,7 +86,7 @@ export class SqliteEngine implements Engine {
   }
 
   private constructor(url: string, options: EngineOptions) {
-    const { path, inMemory, synchronous, sameUrl } = placeOf(url)
+    const { path, inMemory, synchronous, sameUrl } = parseSqliteUrl(url)
     this.url = sameUrl
     this.#options = options
     this.#waiters = new Waiters(options.after)
@@ -94,32 +94,39 @@ export class SqliteEngine implements Engine {
     this.#due = new Due(this.#store)
     this.#registry = new Registry(this.#store, options)
     this.#rates = new Rates(this.#store)
-    this.#ring = new Ring(this.#store)
+    this.#groups = new GroupScheduler(this.#store)
     this.#space = new Space(this.#store)
     this.#flows = new Flows(this.#store)
     this.#rateLog = new RateLog(this.#store)
-    this.#life = new Life(this.#registry, this.#rates, this.#ring, this.#rateLog, this.#flows, options)
-    this.#door = new Door(this.#registry, this.#ring, this.#flows, this.#life, options)
-    this.#schedules = new Schedules(this.#registry, this.#door)
-    this.#look = new Look(this.#store, this.#registry, this.#rates, this.#ring, this.#rateLog, this.#flows, options)
+    const [registry, rates, groups, rateLog, flows] = [
+      this.#registry,
+      this.#rates,
+      this.#groups,
+      this.#rateLog,
+      this.#flows,
+    ]
+    this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, options)
+    this.#submitter = new Submitter(registry, groups, flows, this.#transitions, options)
+    this.#schedules = new Schedules(registry, this.#submitter)
+    this.#queries = new Queries(this.#store, registry, rates, groups, rateLog, flows, options)
     this.#outbox = new Outbox(this.#store, {
       read: (work) => this.#read(work),
       write: (work) => this.#write(work, NOT_WAITED_FOR),
     })
-    this.#removal = new Removal(this.#life, this.#flows, this.#outbox, options)
+    this.#removal = new Removal(this.#transitions, this.#flows, this.#outbox, options)
     this.#writer = new Writer(this.#store, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
       afterCommit: (tx) => {
         if (tx.eventCount > 0) this.#outbox.wake()
         this.#armDueTimer(tx.now)
-        if (tx.hasPutOff) void this.#write((next) => this.#life.followOn(next), NOT_WAITED_FOR).catch(() => undefined)
+        if (tx.hasPutOff) this.#followOn().catch(() => undefined)
       },
       rolledBack: () => {
         this.#registry.forget()
         this.#due.forget()
-        this.#ring.forget()
-        this.#life.forget()
+        this.#groups.forget()
+        this.#transitions.forget()
       },
     })
     this.#refresh()
@@ -128,7 +135,7 @@ export class SqliteEngine implements Engine {
 
   async submit(specs: readonly TaskSpec[]) {
     refuseUnstorable(specs)
-    return this.#write((tx) => this.#door.submit(tx, specs))
+    return this.#write((tx) => this.#submitter.submit(tx, specs))
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
@@ -141,17 +148,19 @@ export class SqliteEngine implements Engine {
   }
 
   cancel(which: Which): Promise<Changed> {
-    return this.#change(which, [...storedAs('pending'), 'processing'], (tx, state) => this.#life.cancel(tx, state))
+    return this.#change(which, [...storedAs('pending'), 'processing'], (tx, state) =>
+      this.#transitions.cancel(tx, state),
+    )
   }
 
   retry(which: Which): Promise<Changed> {
-    return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, state) => this.#life.retry(tx, state))
+    return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, state) => this.#transitions.retry(tx, state))
   }
 
   async erase(ids: readonly string[]): Promise<Changed> {
     const results = new Map<string, Changed['results'][number]>()
     for (let asked = ids; asked.length > 0; ) {
-      const { erased, left } = await this.#write((tx) => this.#removal.erase(tx, asked, this.#look))
+      const { erased, left } = await this.#write((tx) => this.#removal.erase(tx, asked, this.#queries))
       for (const result of erased) results.set(result.id, result)
       asked = [...left]
     }
@@ -159,25 +168,25 @@ export class SqliteEngine implements Engine {
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
-    await this.#write((tx) => this.#registry.configure(tx, this.#ring, type, change))
+    await this.#write((tx) => this.#registry.configure(tx, this.#groups, type, change))
     return (await this.types({ names: [type] }))[0]!
   }
 
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
-    return this.#write((tx) => this.#registry.declare(tx, this.#ring, handlers))
+    return this.#write((tx) => this.#registry.declare(tx, this.#groups, handlers))
   }
 
   async sweep(max: number): Promise<Swept> {
     if (this.#nothingToSweep()) return { changed: 0, more: false, nextAt: this.#nextAt() }
     const swept = await this.#write((tx) => {
       const done = [
-        this.#life.promote(tx, max),
-        this.#life.endWaits(tx, max),
-        this.#life.endLeases(tx, max),
+        this.#transitions.promote(tx, max),
+        this.#transitions.endWaits(tx, max),
+        this.#transitions.endLeases(tx, max),
         this.#schedules.tick(tx, max),
         this.#removal.forgetFinished(tx, max),
-        this.#life.followOn(tx),
-        this.#ring.drop(max),
+        this.#transitions.followOn(tx),
+        this.#groups.drop(max),
       ]
       if (!this.#rates.isEmpty) this.#rates.write(tx.now)
       const moreEvents = this.#outbox.drop(tx.now, this.#options)
@@ -192,42 +201,22 @@ export class SqliteEngine implements Engine {
     return swept
   }
 
-  get(ids: readonly string[], look?: { bare?: boolean }) {
-    return this.#read(() => this.#look.get(ids, look))
-  }
-
-  list(query: ListQuery) {
-    return this.#read(() => this.#look.list(query))
-  }
-
-  explain(id: string) {
-    return this.#read((now) => this.#look.explain(id, now))
-  }
-
-  predecessor(lease: string, id: string) {
-    return this.#read(() => this.#look.predecessor(lease, id))
-  }
-
-  batch(name: string) {
-    return this.#read(() => this.#look.batch(name))
-  }
+  get = (ids: readonly string[], look?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, look))
+  list = (query: ListQuery) => this.#read(() => this.#queries.list(query))
+  explain = (id: string) => this.#read((now) => this.#queries.explain(id, now))
+  predecessor = (lease: string, id: string) => this.#read(() => this.#queries.predecessor(lease, id))
+  batch = (name: string) => this.#read(() => this.#queries.batch(name))
+  workers = () => this.#read((now) => this.#queries.workers(now))
+  events = (query: EventsQuery): Promise<EventsPage> => this.#outbox.events(query)
 
   async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
     await this.#writeRates()
-    return this.#read((now) => this.#look.types(names, holders, now))
-  }
-
-  workers() {
-    return this.#read((now) => this.#look.workers(now))
+    return this.#read((now) => this.#queries.types(names, holders, now))
   }
 
   async stats() {
     await this.#writeRates()
-    return this.#read((now) => this.#look.stats(now))
-  }
-
-  events(query: EventsQuery): Promise<EventsPage> {
-    return this.#outbox.events(query)
+    return this.#read((now) => this.#queries.stats(now))
   }
 
   async keys(change?: KeyChange): Promise<Keys> {
@@ -277,11 +266,11 @@ export class SqliteEngine implements Engine {
       if (leaving) this.#registry.leave(worker.id)
       else this.#registry.touch(tx, worker)
       // Progress first: the last one reported belongs to the attempt that ends in this same turn.
-      const renewed = this.#life.renew(tx, renewals)
-      const settled = this.#life.settle(tx, outcomes)
-      this.#life.promote(tx)
-      const leases = this.#life.claim(tx, turn)
-      const cancelRequested = this.#life.tellCancels(tx, worker.id)
+      const renewed = this.#transitions.renew(tx, renewals)
+      const settled = this.#transitions.settle(tx, outcomes)
+      this.#transitions.promote(tx)
+      const leases = this.#transitions.claim(tx, turn)
+      const cancelRequested = this.#transitions.tellCancels(tx, worker.id)
       return { settled, renewed, leases, cancelRequested }
     }, NOT_WAITED_FOR)
     return waits && answer.leases.length + answer.cancelRequested.length === 0 ? this.#wait(turn) : answer
@@ -293,7 +282,7 @@ export class SqliteEngine implements Engine {
     // It may not have brought that to the disk yet, and nobody may be shown what a loss of power could undo.
     if (changed) {
       this.#due.forget()
-      this.#ring.forget()
+      this.#groups.forget()
       this.#flows.forget()
       this.#store.sync.committed()
     }
@@ -313,7 +302,11 @@ export class SqliteEngine implements Engine {
   }
 
   #change(which: Which, from: readonly string[], change: (tx: Tx, state: TaskState) => ChangeOutcome) {
-    return this.#write((tx) => changeThese(tx, this.#look, which, from, change))
+    return this.#write((tx) => changeThese(tx, this.#queries, which, from, change))
+  }
+
+  #followOn(): Promise<unknown> {
+    return this.#write((next) => this.#transitions.followOn(next), NOT_WAITED_FOR)
   }
 
   async #writeRates(): Promise<void> {
@@ -334,7 +327,7 @@ export class SqliteEngine implements Engine {
   /** Between a turn's empty claim and its wait something may have come: looks once more, without the write lock. */
   #lookAtWaiters(types: readonly string[], workers: readonly string[], now: number): void {
     if (this.#closed) return
-    const ready = types.filter((type) => this.#life.canClaim(this.#store, type, now))
+    const ready = types.filter((type) => this.#transitions.canClaim(this.#store, type, now))
     const canceled = workers.filter((id) => this.#store.all('untoldCancels', id).length > 0)
     if (ready.length === 0 && canceled.length === 0 && this.#due.readyAt() > now) return
     this.#touch(ready, canceled)
@@ -344,7 +337,7 @@ export class SqliteEngine implements Engine {
     const touched = this.#write((tx) => {
       for (const type of types) tx.touchedTypes.add(type)
       for (const id of workers) tx.canceledWorkers.add(id)
-      this.#life.promote(tx)
+      this.#transitions.promote(tx)
     }, NOT_WAITED_FOR)
     // The waiting turns stay where they are, and are looked at again soon.
     touched.catch(() => undefined)
@@ -357,8 +350,8 @@ export class SqliteEngine implements Engine {
     const done = new Set<Waiter>()
     const serve = (waiter: Waiter): boolean => {
       if (done.has(waiter)) return true
-      const leases = this.#life.claim(tx, waiter.turn)
-      const cancelRequested = this.#life.tellCancels(tx, waiter.turn.worker.id)
+      const leases = this.#transitions.claim(tx, waiter.turn)
+      const cancelRequested = this.#transitions.tellCancels(tx, waiter.turn.worker.id)
       if (leases.length + cancelRequested.length === 0) return false
       done.add(waiter)
       this.#registry.touch(tx, waiter.turn.worker)
@@ -381,7 +374,7 @@ export class SqliteEngine implements Engine {
     this.#callOffDue?.()
     if (this.#waiters.size === 0 || this.#closed) return
     const types = this.#waiters.types()
-    const at = Math.min(this.#due.readyAt(), this.#life.rateAllowsAt(types, lookedAt))
+    const at = Math.min(this.#due.readyAt(), this.#transitions.rateAllowsAt(types, lookedAt))
     if (at === Number.POSITIVE_INFINITY) return
     const rated = types.filter((type) => this.#registry.rules(type)?.rate)
     const inMs = Math.min(Math.max(at - this.#options.clock(), 1), TIMER_MS_MAX)

@@ -10,7 +10,7 @@ import {
   type WorkerIdentity,
 } from '../engine.ts'
 import { unknownType } from '../refusals.ts'
-import type { Ring } from './ring.ts'
+import type { GroupScheduler } from './group-scheduler.ts'
 import type { Row, Store } from './store.ts'
 import type { Tx } from './writer.ts'
 
@@ -94,7 +94,7 @@ export class Registry {
   }
 
   /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
-  configure(tx: Tx, ring: Ring, type: string, change: TypeChange): void {
+  configure(tx: Tx, ring: GroupScheduler, type: string, change: TypeChange): void {
     if (!change.handler && !change.declared && !this.rules(type)) throw unknownType(type, this.known(tx.now))
     this.insert(type)
     this.#rules.delete(type)
@@ -138,7 +138,7 @@ export class Registry {
     tx.touchedTypes.add(type)
   }
 
-  declare(tx: Tx, ring: Ring, handlers: ReadonlyMap<string, HandlerSettings>): void {
+  declare(tx: Tx, ring: GroupScheduler, handlers: ReadonlyMap<string, HandlerSettings>): void {
     for (const [type, handler] of handlers) this.configure(tx, ring, type, { handler })
   }
 

@@ -3,7 +3,7 @@ import type { Submitted } from '../engine.ts'
 import type { EngineOptions } from '../options.ts'
 import { tooManySuccessors, unknownTypes } from '../refusals.ts'
 import { type Numbers, nameOf, placeOf } from './ids.ts'
-import type { Look } from './look.ts'
+import type { Queries } from './queries.ts'
 import type { RedisStore } from './store.ts'
 import { type Call, PREDECESSOR, Submissions } from './submissions.ts'
 
@@ -11,22 +11,22 @@ const NONE: readonly string[] = []
 const NONE_MISSING: ReadonlySet<string> = new Set()
 
 /** Where tasks come in: each batch to the partitions that its types lie in. */
-export class Door {
+export class Submitter {
   readonly #store: RedisStore
-  readonly #look: Look
+  readonly #queries: Queries
   readonly #registered: () => Promise<string[]>
   readonly #submissions: Submissions[]
 
   /** @param registered asks which types there are */
   constructor(
     store: RedisStore,
-    look: Look,
+    look: Queries,
     options: EngineOptions,
     numbers: Numbers,
     registered: () => Promise<string[]>,
   ) {
     this.#store = store
-    this.#look = look
+    this.#queries = look
     this.#registered = registered
     this.#submissions = store.perPartition((at) => new Submissions(store, at, options, numbers, registered))
   }
@@ -145,7 +145,7 @@ export class Door {
   async #to(partition: number, call: Call): Promise<Submitted[]> {
     const { submitted, earlier } = await this.#submissions[partition]!.add(call)
     if (earlier.size === 0) return submitted as Submitted[]
-    const tasks = await this.#look.get([...earlier.values()])
+    const tasks = await this.#queries.get([...earlier.values()])
     const places = [...earlier.keys()]
     tasks.forEach((task, index) => {
       submitted[places[index]!] = { task: task as Task, existing: true }

@@ -16,9 +16,9 @@ import {
 } from '../engine.ts'
 import { explain } from '../explanation.ts'
 import type { Flows } from './flows.ts'
+import type { GroupScheduler } from './group-scheduler.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
-import type { Ring } from './ring.ts'
 import { groupOf, publicStatus, stateOf, storedAs, taskOf, tokenOf, WAITING } from './rows.ts'
 import type { Row, Store } from './store.ts'
 import { type Registry, rateOf } from './types.ts'
@@ -46,11 +46,11 @@ const PUT_ASIDE = [
 type Values = (string | number)[]
 
 /** Everything that only reads. */
-export class Look {
+export class Queries {
   readonly #store: Store
   readonly #registry: Registry
   readonly #rates: Rates
-  readonly #ring: Ring
+  readonly #groups: GroupScheduler
   readonly #rateLog: RateLog
   readonly #flows: Flows
   readonly #options: EngineOptions
@@ -59,7 +59,7 @@ export class Look {
     store: Store,
     registry: Registry,
     rates: Rates,
-    ring: Ring,
+    ring: GroupScheduler,
     rateLog: RateLog,
     flows: Flows,
     options: EngineOptions,
@@ -68,7 +68,7 @@ export class Look {
     this.#store = store
     this.#registry = registry
     this.#rates = rates
-    this.#ring = ring
+    this.#groups = ring
     this.#rateLog = rateLog
     this.#options = options
   }
@@ -111,7 +111,7 @@ export class Look {
     const rules = this.#registry.rules(type)
     const { maxConcurrency = null, groupConcurrency = null, rate = null, paused = false } = rules ?? {}
     const place = { type, priority, group: task.group ?? '', runAt, seq: row.seq as number }
-    const ahead = row.status === 'pending' ? this.#ring.ahead(place, AHEAD_MAX) : 0
+    const ahead = row.status === 'pending' ? this.#groups.ahead(place, AHEAD_MAX) : 0
     return explain({
       task,
       now,

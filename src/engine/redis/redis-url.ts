@@ -9,7 +9,7 @@ export interface Node {
 }
 
 /** Where a Redis URL keeps its tasks, and how it is spoken to. */
-export interface RedisPlace extends Names {
+export interface RedisUrl extends Names {
   kind: 'single' | 'cluster' | 'sentinel'
   nodes: Node[]
   tls: boolean
@@ -47,7 +47,7 @@ const HELP =
  * Reads a Redis URL: `redis://`, `redis+cluster://` and `redis+sentinel://`, each with `rediss` for TLS.
  * @throws XQueueError `engine_unusable` saying what is allowed
  */
-export function redisPlace(url: string): RedisPlace {
+export function parseRedisUrl(url: string): RedisUrl {
   const parts = /^([a-z+]+:)\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(url)
   const [, scheme = '', login, hosts = '', path = '', query = ''] = parts ?? []
   const known = SCHEMES[scheme as keyof typeof SCHEMES]

@@ -3,7 +3,7 @@ import type { Turn, TurnAnswer } from '../engine.ts'
 type Part = Pick<TurnAnswer, 'leases' | 'cancelRequested'>
 
 /** What was in an answer that could not be given, because another part of it failed: it is in the worker's next one. */
-export class Untold {
+export class PendingReplies {
   readonly #byWorker = new Map<string, Part>()
 
   keep(workerId: string, { leases, cancelRequested }: Part): void {

@@ -3,23 +3,23 @@ import { type Json, JsonText } from '../task/json.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from './admission.ts'
+import { type Encryption, type Opened, placeholder } from './encryption.ts'
 import type { Engine, Lease, ListQuery, ScheduleChange, Turn, TurnAnswer } from './engine.ts'
-import { type Opened, placeholder, type Seal } from './seal.ts'
-import { type View, ViewedEngine } from './viewed.ts'
+import { RedactedEngine, type View } from './redacted-engine.ts'
 
 /**
  * An engine that is told payloads, results and progress only sealed, so that its store tells nobody what they are.
  * Everything that it goes by stays readable: types, groups, tags, times, idempotency keys; and errors, in which it
  * writes itself.
  */
-export class SealingEngine extends ViewedEngine {
+export class EncryptedEngine extends RedactedEngine {
   readonly #engine: Engine
-  readonly #seal: Seal
+  readonly #encryption: Encryption
 
-  constructor(engine: Engine, seal: Seal) {
-    super(engine, openWith(seal))
+  constructor(engine: Engine, encryption: Encryption) {
+    super(engine, openWith(encryption))
     this.#engine = engine
-    this.#seal = seal
+    this.#encryption = encryption
   }
 
   /** Nothing of a bare task is sealed. */
@@ -37,7 +37,7 @@ export class SealingEngine extends ViewedEngine {
     // A repeated submission must be the same as it was, or it would be taken for another one under the same key.
     const sealed = specs.map((spec) => ({
       ...spec,
-      payload: this.#seal.seal(spec.payload, aboutPayload(spec), spec.idempotencyKey),
+      payload: this.#encryption.encrypt(spec.payload, aboutPayload(spec), spec.idempotencyKey),
     }))
     return super.submit(sealed)
   }
@@ -47,11 +47,11 @@ export class SealingEngine extends ViewedEngine {
     const leases: Lease[] = []
     const lost: { lease: string; keyId: string | null }[] = []
     for (const lease of answer.leases) {
-      const opened = openPayload(this.#seal, lease.task)
+      const opened = openPayload(this.#encryption, lease.task)
       if ('keyId' in opened) lost.push({ lease: lease.lease, keyId: opened.keyId })
       else {
         const { id } = lease.task
-        const task = { ...openOutcome(this.#seal, lease.task, id), payload: opened.value }
+        const task = { ...openOutcome(this.#encryption, lease.task, id), payload: opened.value }
         leases.push({ ...lease, task, predecessors: lease.predecessors.map((one) => this.#opened(one)) })
       }
     }
@@ -65,7 +65,7 @@ export class SealingEngine extends ViewedEngine {
   }
 
   #opened(predecessor: Predecessor): Predecessor {
-    return { ...predecessor, result: openResult(this.#seal, predecessor.result, predecessor.id) }
+    return { ...predecessor, result: openResult(this.#encryption, predecessor.result, predecessor.id) }
   }
 
   override async schedules(change?: ScheduleChange) {
@@ -76,7 +76,7 @@ export class SealingEngine extends ViewedEngine {
   async #sealedChange(change: ScheduleChange): Promise<ScheduleChange> {
     // The same under the same id: adding what is there already is known again.
     const sealed = (id: string, task: Bound, payload: Json) =>
-      this.#seal.seal(payload, aboutPayload(task), `schedule:${id}`)
+      this.#encryption.encrypt(payload, aboutPayload(task), `schedule:${id}`)
     const whole = <S extends ScheduleSpec>(schedule: S): S => {
       const { id, task } = schedule
       return { ...schedule, task: { ...task, payload: sealed(id, task, task.payload) } }
@@ -96,7 +96,7 @@ export class SealingEngine extends ViewedEngine {
 
   #sealed({ outcomes, renewals, ...turn }: Turn): Turn {
     const sealResult = (result: Json | JsonText, lease: string) =>
-      result === null ? null : this.#seal.seal(result, aboutResult(taskOf(lease)))
+      result === null ? null : this.#encryption.encrypt(result, aboutResult(taskOf(lease)))
     return {
       ...turn,
       ...(outcomes && {
@@ -108,7 +108,7 @@ export class SealingEngine extends ViewedEngine {
       ...(renewals && {
         renewals: renewals.map(({ lease, progress }) => {
           if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
-          const sealed = this.#seal.seal(progress as Json | JsonText, aboutProgress(taskOf(lease)))
+          const sealed = this.#encryption.encrypt(progress as Json | JsonText, aboutProgress(taskOf(lease)))
           return { lease, progress: new JsonText(JSON.stringify(sealed)) }
         }),
       }),
@@ -150,36 +150,36 @@ function taskOf(lease: string): string {
   return lease.slice(0, lease.lastIndexOf('.'))
 }
 
-function openPayload(seal: Seal, { payload, ...task }: Bound & Pick<Task, 'payload'>): Opened {
-  return seal.open(payload, aboutPayload(task), aboutType(task.type))
+function openPayload(encryption: Encryption, { payload, ...task }: Bound & Pick<Task, 'payload'>): Opened {
+  return encryption.decrypt(payload, aboutPayload(task), aboutType(task.type))
 }
 
-function openWith(seal: Seal): View {
+function openWith(encryption: Encryption): View {
   return (shown) => {
     // A schedule's task has come to nothing yet.
     const opened =
       'result' in shown
-        ? (openOutcome(seal, shown, 'taskId' in shown ? shown.taskId : shown.id) as unknown as typeof shown)
+        ? (openOutcome(encryption, shown, 'taskId' in shown ? shown.taskId : shown.id) as unknown as typeof shown)
         : shown
     if (shown.payload === undefined) return opened
-    return { ...opened, payload: shownOf(openPayload(seal, shown as Bound & Pick<Task, 'payload'>)) }
+    return { ...opened, payload: shownOf(openPayload(encryption, shown as Bound & Pick<Task, 'payload'>)) }
   }
 }
 
 /** What the attempts of a task have come to, in a task and in an event alike. */
-function openOutcome<T extends Pick<Task, 'result' | 'progress'>>(seal: Seal, shown: T, id: string): T {
+function openOutcome<T extends Pick<Task, 'result' | 'progress'>>(encryption: Encryption, shown: T, id: string): T {
   const { progress } = shown
   const opened =
     // Numbers are not sealed.
     typeof progress === 'string' || (typeof progress === 'object' && progress !== null)
-      ? (shownOf(seal.open(progress as Json, aboutProgress(id), BEFORE.progress)) as Progress)
+      ? (shownOf(encryption.decrypt(progress as Json, aboutProgress(id), BEFORE.progress)) as Progress)
       : progress
-  return { ...shown, result: openResult(seal, shown.result, id), progress: opened }
+  return { ...shown, result: openResult(encryption, shown.result, id), progress: opened }
 }
 
 /** No result is stored as it is. */
-function openResult(seal: Seal, result: Json, id: string): Json {
-  return result === null ? null : shownOf(seal.open(result, aboutResult(id), BEFORE.result))
+function openResult(encryption: Encryption, result: Json, id: string): Json {
+  return result === null ? null : shownOf(encryption.decrypt(result, aboutResult(id), BEFORE.result))
 }
 
 function shownOf(opened: Opened): Json {

@@ -6,7 +6,7 @@ import type { RedisStore } from './store.ts'
  * What one partition has to tell another of tasks that wait for each other, see flows.lua. A notice is left in the step
  * that makes it necessary, and dropped when it has arrived: it may come twice, and is never lost.
  */
-export class Notices {
+export class PartitionMessages {
   readonly #store: RedisStore
   readonly #options: EngineOptions
   readonly #left: (partition: number) => void

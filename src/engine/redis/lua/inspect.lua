@@ -23,7 +23,7 @@ local function counts_of(kinds)
   return found
 end
 
-function steps.about()
+function steps.inspect()
   local kinds = {}
   for index = 1, number() do kinds[index] = arg() end
   local with_holders = arg() == '1'

@@ -1,5 +1,5 @@
 import type { EngineOptions, Swept } from '../engine.ts'
-import type { Notices } from './notices.ts'
+import type { PartitionMessages } from './partition-messages.ts'
 import type { Schedules } from './schedules.ts'
 import type { RedisStore } from './store.ts'
 import type { Turns } from './turns.ts'
@@ -26,12 +26,12 @@ type Answer =
  * Does what time makes due in one partition, or leaves it to the process that does: of very many processes one sweeps,
  * and the others ask it so seldom that it costs nothing. While turns wait here, what is due is also seen to by a timer.
  */
-export class Keeper {
+export class Maintainer {
   readonly #store: RedisStore
   readonly #partition: number
   readonly #turns: Turns
   readonly #schedules: Schedules
-  readonly #notices: Notices
+  readonly #messages: PartitionMessages
   readonly #options: EngineOptions
   readonly #process: string
   #anotherUntil = 0
@@ -45,7 +45,7 @@ export class Keeper {
     partition: number,
     turns: Turns,
     schedules: Schedules,
-    notices: Notices,
+    notices: PartitionMessages,
     options: EngineOptions,
     process: string,
   ) {
@@ -53,7 +53,7 @@ export class Keeper {
     this.#partition = partition
     this.#turns = turns
     this.#schedules = schedules
-    this.#notices = notices
+    this.#messages = notices
     this.#options = options
     this.#process = process
   }
@@ -75,7 +75,7 @@ export class Keeper {
     this.#store.met(this.#partition)
     const [, changed, more, nextAt, leases, now, due, told] = answer
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
-    const notices = told.length === 0 ? nothing : await this.#notices.deliver(this.#partition, told, max)
+    const notices = told.length === 0 ? nothing : await this.#messages.deliver(this.#partition, told, max)
     const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)
     const times = [nextAt === '' ? null : Number(nextAt), ticked.nextAt].filter((time) => time !== null)
     const next = times.length === 0 ? null : Math.min(...times)

@@ -50,7 +50,7 @@ interface Cursor {
 const END = '$'
 
 /** Everything that only reads tasks. */
-export class Look {
+export class Queries {
   readonly #store: RedisStore
   readonly #registry: Registry
 
@@ -75,7 +75,7 @@ export class Look {
       for (let from = 0; from < group.length; from += LOOKS_MAX) {
         const some = group.slice(from, from + LOOKS_MAX)
         const args = [bare ? '1' : '', some.length, ...some.map(({ ref }) => ref)]
-        const answers = await this.#store.run<(Found | null)[]>('look', partition, args)
+        const answers = await this.#store.run<(Found | null)[]>('get', partition, args)
         answers.forEach((answer, index) => {
           const { id, ref } = some[index]!
           if (!answer) return

@@ -1,7 +1,7 @@
 import { isFinal } from '../../task/status.ts'
 import { sameRequest } from '../../task/task.ts'
 import type { EngineOptions } from '../engine.ts'
-import type { Completeness, Remembered, Restored, Stand } from '../state.ts'
+import type { Completeness, Remembered, Restored, TaskLocation } from '../state.ts'
 import { nameOf, placeOf } from './ids.ts'
 import { NO_EXTRAS } from './keys.ts'
 import { extrasOf, headOf } from './rows.ts'
@@ -11,7 +11,7 @@ import type { RedisStore } from './store.ts'
 const TASKS_MAX = 500
 const LOOKS_MAX = 1_000
 const LEAST_COMPLETE_FIRST = ['empty', 'another', 'mine', 'complete'] as const
-const STANDS: Readonly<Record<string, Stand>> = {
+const LOCATIONS: Readonly<Record<string, TaskLocation>> = {
   W: 'waiting',
   D: 'delayed',
   A: 'delayed',
@@ -20,7 +20,7 @@ const STANDS: Readonly<Record<string, Stand>> = {
 }
 
 /** What an engine that keeps a log asks of Redis as its state, see state.ts. */
-export class Restores {
+export class Recovery {
   readonly #store: RedisStore
   readonly #options: EngineOptions
 
@@ -29,15 +29,15 @@ export class Restores {
     this.#options = options
   }
 
-  async stands(ids: readonly string[]): Promise<(Stand | null)[]> {
-    const stands: (Stand | null)[] = ids.map(() => null)
+  async locate(ids: readonly string[]): Promise<(TaskLocation | null)[]> {
+    const locations: (TaskLocation | null)[] = ids.map(() => null)
     await this.#inPlaces(ids, LOOKS_MAX, async (partition, some) => {
-      const letters = await this.#store.run<string[]>('stands', partition, [some.length, ...some.map(({ ref }) => ref)])
+      const letters = await this.#store.run<string[]>('locate', partition, [some.length, ...some.map(({ ref }) => ref)])
       some.forEach(({ index }, at) => {
-        stands[index] = STANDS[letters[at]!] ?? null
+        locations[index] = LOCATIONS[letters[at]!] ?? null
       })
     })
-    return stands
+    return locations
   }
 
   async restore(tasks: readonly Remembered[]): Promise<Restored[]> {

@@ -7,7 +7,7 @@ import type { Topics } from './topics.ts'
 const BELIEVED_MS = 1_000
 
 /** Topics, partitions, lag and members, as `GET /api/v1/stream` shows them. */
-export class StreamLook {
+export class StreamInfoReader {
   readonly #log: Log
   readonly #topics: Topics
   #seen: { at: number; stream: Promise<Omit<StreamInfo, 'length'> | null> } | undefined
@@ -24,13 +24,13 @@ export class StreamLook {
   async look(length: number): Promise<StreamInfo | null> {
     const now = performance.now()
     if (!this.#seen || now - this.#seen.at > BELIEVED_MS) {
-      this.#seen = { at: now, stream: this.#look().catch(() => null) }
+      this.#seen = { at: now, stream: this.#read().catch(() => null) }
     }
     const stream = await this.#seen.stream
     return stream && { length, ...stream }
   }
 
-  async #look(): Promise<Omit<StreamInfo, 'length'>> {
+  async #read(): Promise<Omit<StreamInfo, 'length'>> {
     const { group } = this.#topics
     const names = (await this.#log.topics((topic) => this.#topics.isOwn(topic))).sort()
     const [bounds, committed, groups] = await Promise.all([

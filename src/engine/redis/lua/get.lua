@@ -4,7 +4,7 @@
 -- Returns per task {where, lane's name, text, entry or progress}, see `find`; false where there is none. Of one that
 --       waits for others, in place of the last, the names of those
 -- Cost  up to five look-ups a task
-function steps.look()
+function steps.get()
   local answers, bare = {}, arg() == '1'
   for index = 1, number() do
     local ref = arg()

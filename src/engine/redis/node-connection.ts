@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createClient, ErrorReply } from '@redis/client'
 import { SilentError, UnreachedError } from './failures.ts'
-import type { Node, RedisPlace } from './place.ts'
+import type { Node, RedisUrl } from './redis-url.ts'
 
 /** An idle connection is tried so often, in units of the longest wait for an answer. */
 const PING_AFTER = 2
@@ -13,13 +13,13 @@ const LOOKS = 4
  * so whoever holds a connection knows what it is connected to. One that gives no answer to something asked, or to a
  * ping when nothing was, is ended like one that the network says is gone.
  */
-export class Connection {
+export class NodeConnection {
   readonly node: Node
   readonly #client: ReturnType<typeof clientOf>
   readonly #waitMs: number
   readonly #lost = Promise.withResolvers<never>()
   readonly #onLost: (why: Error) => void
-  readonly #looks: NodeJS.Timeout
+  readonly #checks: NodeJS.Timeout
   #unanswered = 0
   /** When the last answer came, or when the first of those that wait for one was asked. */
   #heardAt = performance.now()
@@ -31,8 +31,8 @@ export class Connection {
    * @param onLost is called once, when an open connection ends, whoever ends it
    * @throws UnreachedError, or what the node answered
    */
-  static async open(place: RedisPlace, node: Node, onLost: (why: Error) => void): Promise<Connection> {
-    const connection = new Connection(place, node, onLost)
+  static async open(place: RedisUrl, node: Node, onLost: (why: Error) => void): Promise<NodeConnection> {
+    const connection = new NodeConnection(place, node, onLost)
     try {
       await connection.#connect()
       // The network may accept for a node that does not answer.
@@ -46,15 +46,15 @@ export class Connection {
     }
   }
 
-  private constructor(place: RedisPlace, node: Node, onLost: (why: Error) => void) {
+  private constructor(place: RedisUrl, node: Node, onLost: (why: Error) => void) {
     this.node = node
     this.#waitMs = place.waitMs
     this.#onLost = onLost
     this.#client = clientOf(place, node)
     this.#client.on('error', (error: Error) => this.end(error))
     this.#lost.promise.catch(() => undefined) // Who waits for something here is told.
-    this.#looks = setInterval(() => this.#look(), place.waitMs / LOOKS)
-    this.#looks.unref()
+    this.#checks = setInterval(() => this.#check(), place.waitMs / LOOKS)
+    this.#checks.unref()
   }
 
   get isOpen(): boolean {
@@ -91,7 +91,7 @@ export class Connection {
   end(why: Error): void {
     if (this.#lostBecause) return
     this.#lostBecause = why
-    clearInterval(this.#looks)
+    clearInterval(this.#checks)
     this.#client.destroy()
     this.#lost.reject(why)
     if (this.#wasOpen) this.#onLost(why)
@@ -116,7 +116,7 @@ export class Connection {
     this.#heardAt = performance.now()
   }
 
-  #look(): void {
+  #check(): void {
     const now = performance.now()
     const sinceLook = now - this.#lookedAt
     this.#lookedAt = now
@@ -132,7 +132,7 @@ export class Connection {
 /** Making a client's class takes far longer than making a client: all are made after this one. */
 let template: ReturnType<typeof createClient> | undefined
 
-function clientOf({ tls, username, password, database, waitMs, files }: RedisPlace, { host, port, plain }: Node) {
+function clientOf({ tls, username, password, database, waitMs, files }: RedisUrl, { host, port, plain }: Node) {
   const read = (file: string | undefined) => (file === undefined ? undefined : readFileSync(file))
   const secure = { tls: true as const, ca: read(files.ca), cert: read(files.cert), key: read(files.key) }
   const socket = { host, port, connectTimeout: waitMs, reconnectStrategy: false as const }

@@ -5,7 +5,7 @@ const BELIEVE_MS = 20_000
  * What this process was told by messages, and will be. A message may come before the answer to what was asked earlier,
  * on another connection: then the answer is out of date, and whoever asked asks again.
  */
-export class Heard {
+export class WakeTracker {
   /** Types that Redis will tell this process of, and since when. */
   readonly #expected = new Map<string, number>()
   readonly #lastOf = new Map<string, number>()

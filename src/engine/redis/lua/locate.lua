@@ -3,7 +3,7 @@
 -- ARGV  now, number of tasks, the ref of each
 -- Returns per task a letter as `find` answers it, or ''
 -- Cost  one look-up for a finished task, up to five for another
-function steps.stands()
+function steps.locate()
   local answers = {}
   for index = 1, number() do
     local ref = arg()

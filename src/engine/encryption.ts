@@ -26,7 +26,7 @@ export function placeholder(keyId: string | null): string {
  * Seals JSON with the first of its keys and opens it with any of them: a new key is put first, and old ones stay until
  * nothing is left that they sealed.
  */
-export class Seal {
+export class Encryption {
   readonly #keys: Map<string, Key>
   readonly #first: Key
   readonly #isStrict: boolean
@@ -47,7 +47,7 @@ export class Seal {
    * @param about what the value is: it opens only as that
    * @param same where given, the same value seals to the same text under it, for whoever compares sealed values
    */
-  seal(value: Json | JsonText, about: string, same: string | null = null): string {
+  encrypt(value: Json | JsonText, about: string, same: string | null = null): string {
     const { id, bytes, forNonce } = this.#first
     const text = Buffer.from(textOf(value))
     // Only of the same value under the same name is the nonce the same again, which tells nothing but that.
@@ -64,7 +64,7 @@ export class Seal {
    * unchanged, unless the seal is strict.
    * @param before what an older version would have sealed it as
    */
-  open(value: Json, about: string, before = about): Opened {
+  decrypt(value: Json, about: string, before = about): Opened {
     const [, keyId, text] = (typeof value === 'string' && SEALED.exec(value)) || []
     if (keyId === undefined || text === undefined) return this.#isStrict ? { keyId: null } : { value }
     const key = this.#keys.get(keyId)

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { EncryptedEngine } from '../../src/engine/encrypted-engine.ts'
+import { Encryption } from '../../src/engine/encryption.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { openEngine } from '../../src/engine/open.ts'
-import { Seal } from '../../src/engine/seal.ts'
-import { SealingEngine } from '../../src/engine/sealing.ts'
 import type { Json } from '../../src/task/json.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import { completeSpec } from '../../src/task/task.ts'
@@ -23,7 +23,10 @@ engineContract(
   async (options) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
     const open = async () =>
-      new SealingEngine(await openEngine(`sqlite:${join(folder, 'x.db')}`, options), new Seal([NEW], { strict: true }))
+      new EncryptedEngine(
+        await openEngine(`sqlite:${join(folder, 'x.db')}`, options),
+        new Encryption([NEW], { strict: true }),
+      )
     const engine = await open()
     const cleanup = async () => {
       await engine.close()
@@ -34,54 +37,60 @@ engineContract(
   20,
 )
 
-describe('a seal', () => {
-  const seal = new Seal([NEW, OLD])
+describe('encryption', () => {
+  const encryption = new Encryption([NEW, OLD])
 
   it('opens what it sealed, also with a key that is no longer the first', () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
-        for (const by of [seal, new Seal([OLD])]) {
+        for (const by of [encryption, new Encryption([OLD])]) {
           // JSON knows no -0.
-          expect(seal.open(by.seal(value as Json, 'x'), 'x')).toEqual({ value: JSON.parse(JSON.stringify(value)) })
+          expect(encryption.decrypt(by.encrypt(value as Json, 'x'), 'x')).toEqual({
+            value: JSON.parse(JSON.stringify(value)),
+          })
         }
       }),
     )
   })
 
   it('seals the same to the same only where it is asked to, and each under its own name', () => {
-    expect(seal.seal('a', 'x')).not.toBe(seal.seal('a', 'x'))
-    expect(seal.seal('a', 'x', 'k')).toBe(seal.seal('a', 'x', 'k'))
+    expect(encryption.encrypt('a', 'x')).not.toBe(encryption.encrypt('a', 'x'))
+    expect(encryption.encrypt('a', 'x', 'k')).toBe(encryption.encrypt('a', 'x', 'k'))
     expect(
-      new Set([seal.seal('a', 'x', 'k'), seal.seal('a', 'x', 'l'), seal.seal('b', 'x', 'k'), seal.seal('a', 'y', 'k')])
-        .size,
+      new Set([
+        encryption.encrypt('a', 'x', 'k'),
+        encryption.encrypt('a', 'x', 'l'),
+        encryption.encrypt('b', 'x', 'k'),
+        encryption.encrypt('a', 'y', 'k'),
+      ]).size,
     ).toBe(4)
   })
 
   it('opens nothing that was changed, put elsewhere, or sealed with another key', () => {
-    const sealed = seal.seal({ a: 1 }, 'x')
-    expect(seal.open(sealed, 'y')).toEqual({ keyId: '2026' })
-    expect(new Seal([OLD]).open(sealed, 'x')).toEqual({ keyId: '2026' })
-    expect(new Seal([newKey('2026')]).open(sealed, 'x')).toEqual({ keyId: '2026' })
+    const sealed = encryption.encrypt({ a: 1 }, 'x')
+    expect(encryption.decrypt(sealed, 'y')).toEqual({ keyId: '2026' })
+    expect(new Encryption([OLD]).decrypt(sealed, 'x')).toEqual({ keyId: '2026' })
+    expect(new Encryption([newKey('2026')]).decrypt(sealed, 'x')).toEqual({ keyId: '2026' })
     const bytes = Buffer.from(sealed.split(':')[2]!, 'base64url')
     for (let at = 0; at < bytes.length; at++) {
       const changed = Buffer.from(bytes)
       changed[at]! ^= 1
-      expect(seal.open(`sealed:2026:${changed.toString('base64url')}`, 'x')).toEqual({ keyId: '2026' })
+      expect(encryption.decrypt(`sealed:2026:${changed.toString('base64url')}`, 'x')).toEqual({ keyId: '2026' })
     }
     for (let length = 1; length < bytes.length; length++) {
       const cut = bytes.subarray(0, length).toString('base64url')
-      expect(seal.open(`sealed:2026:${cut}`, 'x')).toEqual({ keyId: '2026' })
+      expect(encryption.decrypt(`sealed:2026:${cut}`, 'x')).toEqual({ keyId: '2026' })
     }
-    expect(seal.open('sealed: not', 'x')).toEqual({ value: 'sealed: not' })
+    expect(encryption.decrypt('sealed: not', 'x')).toEqual({ value: 'sealed: not' })
   })
 
   it.each(['', 'x', 'x=short', `x y=${randomBytes(32).toString('base64')}`, `x=${randomBytes(31).toString('base64')}`])(
     'does not take %j for a key, and does not repeat it',
     (text) => {
-      expect(() => new Seal([text])).toThrow(/32 random bytes in base64/)
-      expect(() => new Seal([NEW, NEW])).toThrow(/two keys of one id/)
+      expect(() => new Encryption([text])).toThrow(/32 random bytes in base64/)
+      expect(() => new Encryption([NEW, NEW])).toThrow(/two keys of one id/)
       try {
-        new Seal([text])
+        new Encryption([text])
       } catch (error) {
         if (text.length > 10) expect(String(error)).not.toContain(text)
       }
@@ -92,7 +101,7 @@ describe('a seal', () => {
 describe('a sealed store', () => {
   let folder: string
   let store: Engine
-  const open = (...keys: string[]) => new SealingEngine(store, new Seal(keys))
+  const open = (...keys: string[]) => new EncryptedEngine(store, new Encryption(keys))
 
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
@@ -209,7 +218,7 @@ describe('a sealed store', () => {
   })
 
   it('strict: neither shows nor runs plain text in the place of what is sealed', async () => {
-    const strict = new SealingEngine(store, new Seal([NEW], { strict: true }))
+    const strict = new EncryptedEngine(store, new Encryption([NEW], { strict: true }))
     const [forged] = await store.submit([completeSpec({ type: 't', payload: 'forged' })])
     expect((await claim(strict)).leases).toEqual([])
     expect((await strict.get([forged!.task.id]))[0]).toMatchObject({
@@ -222,23 +231,23 @@ describe('a sealed store', () => {
   })
 
   it('reads what the version before has sealed, unless it is strict', async () => {
-    const before = new Seal([NEW])
+    const before = new Encryption([NEW])
     const [task] = await store.submit([
-      completeSpec({ type: 't', group: 'acme', payload: before.seal('old payload', 'payload of t') }),
+      completeSpec({ type: 't', group: 'acme', payload: before.encrypt('old payload', 'payload of t') }),
     ])
     const { leases } = await store.turn({ worker: WORKER, want: 1 })
     const { lease } = leases[0]!
-    const outcome: Outcome = { kind: 'success', result: before.seal('old result', 'result') }
+    const outcome: Outcome = { kind: 'success', result: before.encrypt('old result', 'result') }
     await store.turn({ worker: WORKER, want: 0, outcomes: [{ lease, outcome }] })
     const { id } = task!.task
     expect((await open(NEW).get([id]))[0]).toMatchObject({ payload: 'old payload', result: 'old result' })
     const closed = '[encrypted with the key 2026]'
-    const strict = new SealingEngine(store, new Seal([NEW], { strict: true }))
+    const strict = new EncryptedEngine(store, new Encryption([NEW], { strict: true }))
     expect((await strict.get([id]))[0]).toMatchObject({ payload: closed, result: closed })
   })
 
   it('a schedule whose group changes keeps a payload that its tasks can read', async () => {
-    const engine = new SealingEngine(store, new Seal([NEW], { strict: true }))
+    const engine = new EncryptedEngine(store, new Encryption([NEW], { strict: true }))
     const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', payload: { pin: 1 } })
     const timing = { everyMs: 60_000 }
     await engine.schedules({ add: { id: 's', task, timing, catchUp: 'one', overlap: 'allow', paused: true } })

@@ -17,7 +17,7 @@ export interface Ready {
 }
 
 /** A group in a plan: `take` gives its next ready tasks, fewer than asked for when it can serve no more. */
-interface Place {
+interface SqliteUrl {
   /** `served`, `since` and `since_seq`. */
   turn: Row
   take: (count: number) => Row[]
@@ -32,7 +32,7 @@ interface Place {
  * A row that says "ready" may be out of date (a cancel says nothing here): it is set right when its turn comes. The
  * opposite never holds: what can be served says so.
  */
-export class Ring {
+export class GroupScheduler {
   readonly #store: Store
   /** Whether the table has a row of the type; asked once, and again when another process may have written. */
   readonly #inUse = new Map<string, boolean>()
@@ -151,7 +151,13 @@ export class Ring {
   }
 
   /** The groups of a priority whose turn is next; sets those aside that turn out to have nothing to serve. */
-  #groups(type: string, priority: number, want: number, limit: number | null, permits: Map<string, number>): Place[] {
+  #groups(
+    type: string,
+    priority: number,
+    want: number,
+    limit: number | null,
+    permits: Map<string, number>,
+  ): SqliteUrl[] {
     for (;;) {
       // Those that this plan has filled already still stand among them.
       const rows = this.#store.all('ringNext', Number(limit !== null), type, priority, want + permits.size)
@@ -208,7 +214,7 @@ export class Ring {
 }
 
 /** One task of each in turn, again and again, until enough or nothing is left. */
-function takeTurns(places: Place[], want: number): Row[] {
+function takeTurns(places: SqliteUrl[], want: number): Row[] {
   const taken: Row[] = []
   let serving = places
   while (taken.length < want && serving.length > 0) {

@@ -1,7 +1,7 @@
 import { closedError } from '../refusals.ts'
-import { Connection } from './connection.ts'
 import { UnreachedError } from './failures.ts'
-import type { Node, RedisPlace } from './place.ts'
+import { NodeConnection } from './node-connection.ts'
+import type { Node, RedisUrl } from './redis-url.ts'
 
 /** A node that does not answer is passed over after this part of the longest wait, while others may know more. */
 const PATIENCE = 5
@@ -10,61 +10,61 @@ const PATIENCE = 5
  * Which node serves a partition, and a connection to each of them: the one node of the URL, the master that sentinels
  * name, or the nodes of a cluster by its slots. What is known is asked for again when it is doubted.
  */
-export class Nodes {
-  readonly #place: RedisPlace
+export class Topology {
+  readonly #url: RedisUrl
   readonly #onLost: (why: Error) => void
   readonly #onOpen: () => void
-  readonly #open = new Map<string, Connection>()
-  readonly #opening = new Map<string, Promise<Connection>>()
+  readonly #open = new Map<string, NodeConnection>()
+  readonly #opening = new Map<string, Promise<NodeConnection>>()
   /** By partition. */
   #masters: Node[] | undefined
   #asking: Promise<Node[]> | undefined
   /** Connections that belong to somebody else. */
-  readonly #others = new Set<Connection>()
+  readonly #others = new Set<NodeConnection>()
   /** The connection over which a sentinel says that the master has changed. */
-  #watch: Promise<Connection> | undefined
+  #watch: Promise<NodeConnection> | undefined
   #closed = false
 
   /** @param onOpen a connection for scripts was opened, @param onLost one was lost */
-  constructor(place: RedisPlace, onOpen: () => void, onLost: (why: Error) => void) {
-    this.#place = place
+  constructor(place: RedisUrl, onOpen: () => void, onLost: (why: Error) => void) {
+    this.#url = place
     this.#onOpen = onOpen
     this.#onLost = onLost
   }
 
   /** The open connection to the node of a partition, if there is one. */
-  ready(partition: number): Connection | undefined {
+  ready(partition: number): NodeConnection | undefined {
     const node = this.#masters?.[partition]
     return node && this.#open.get(keyOf(node))
   }
 
   /** @throws UnreachedError, or what a node answered */
-  async connect(partition: number): Promise<Connection> {
+  async connect(partition: number): Promise<NodeConnection> {
     const masters = await this.#known()
     return this.#connection(masters[partition]!)
   }
 
   /** One connection to each node that serves a partition. */
-  async all(): Promise<Connection[]> {
+  async all(): Promise<NodeConnection[]> {
     const nodes = new Map((await this.#known()).map((node) => [keyOf(node), node]))
     return Promise.all([...nodes.values()].map((node) => this.#connection(node)))
   }
 
   /** A connection of its own, to whichever node serves: in a cluster all of them publish everything. */
-  async another(onLost: (why: Error) => void): Promise<Connection> {
+  async another(onLost: (why: Error) => void): Promise<NodeConnection> {
     const masters = await this.#known()
     const lost = (why: Error) => {
       this.#others.delete(connection)
       onLost(why)
     }
-    const connection = await Connection.open(this.#place, masters[Math.floor(Math.random() * masters.length)]!, lost)
+    const connection = await NodeConnection.open(this.#url, masters[Math.floor(Math.random() * masters.length)]!, lost)
     this.#others.add(connection)
     return connection
   }
 
   /** What is known may be out of date. */
   doubt(): void {
-    if (this.#place.kind !== 'single') this.#masters = undefined
+    if (this.#url.kind !== 'single') this.#masters = undefined
   }
 
   /** Ends the connection to the node of a partition: it serves no more. */
@@ -82,7 +82,7 @@ export class Nodes {
     )
   }
 
-  #connection(node: Node): Promise<Connection> {
+  #connection(node: Node): Promise<NodeConnection> {
     const key = keyOf(node)
     const open = this.#open.get(key)
     if (open) return Promise.resolve(open)
@@ -94,7 +94,7 @@ export class Nodes {
     return opening
   }
 
-  async #connectTo(node: Node): Promise<Connection> {
+  async #connectTo(node: Node): Promise<NodeConnection> {
     const key = keyOf(node)
     const lost = (why: Error) => {
       if (this.#open.get(key) !== connection) return
@@ -102,8 +102,8 @@ export class Nodes {
       this.doubt()
       if (!this.#closed) this.#onLost(why)
     }
-    let connection: Connection | undefined
-    connection = await Connection.open(this.#place, node, lost)
+    let connection: NodeConnection | undefined
+    connection = await NodeConnection.open(this.#url, node, lost)
     if (this.#closed) connection.end(closedError())
     else {
       this.#open.set(key, connection)
@@ -122,7 +122,7 @@ export class Nodes {
   }
 
   async #ask(): Promise<Node[]> {
-    const { kind, nodes, partitions } = this.#place
+    const { kind, nodes, partitions } = this.#url
     if (kind === 'single') return Array.from({ length: partitions }, () => nodes[0]!)
     const asked = new Map<string, Node>()
     // Those that are connected know best; the ones in the URL may have gone long ago, or be all that is left.
@@ -131,7 +131,7 @@ export class Nodes {
     let last: unknown
     for (const node of asked.values()) {
       try {
-        return await soon(this.#place.waitMs / PATIENCE, kind === 'cluster' ? this.#slots(node) : this.#master(node))
+        return await soon(this.#url.waitMs / PATIENCE, kind === 'cluster' ? this.#slots(node) : this.#master(node))
       } catch (error) {
         last = error
       }
@@ -143,7 +143,7 @@ export class Nodes {
   async #slots(node: Node): Promise<Node[]> {
     const connection = await this.#connection(node)
     const ranges = (await connection.send(['CLUSTER', 'SLOTS'])) as [number, number, [string | null, number]][]
-    return Array.from({ length: this.#place.partitions }, (_, partition) => {
+    return Array.from({ length: this.#url.partitions }, (_, partition) => {
       const slot = slotOf(String(partition))
       const range = ranges.find(([from, to]) => from <= slot && slot <= to)
       if (!range) throw new UnreachedError(new Error(`the cluster serves slot ${slot} on no node`))
@@ -155,9 +155,9 @@ export class Nodes {
 
   /** What a sentinel knows. */
   async #master(node: Node): Promise<Node[]> {
-    const { master, partitions } = this.#place
+    const { master, partitions } = this.#url
     const ask = async (plain: boolean) => {
-      const sentinel = await Connection.open(this.#place, { ...node, plain }, () => undefined)
+      const sentinel = await NodeConnection.open(this.#url, { ...node, plain }, () => undefined)
       this.#watch ??= this.#watchSentinel({ ...node, plain })
       this.#watch.catch(() => undefined) // Another one is watched when this has been noticed.
       try {
@@ -175,15 +175,15 @@ export class Nodes {
   }
 
   /** The old master may live on for a while and accept what is lost when it becomes a replica. */
-  async #watchSentinel(node: Node): Promise<Connection> {
+  async #watchSentinel(node: Node): Promise<NodeConnection> {
     const forget = () => {
       this.#watch = undefined
       this.doubt()
     }
     try {
-      const connection = await Connection.open(this.#place, node, forget)
+      const connection = await NodeConnection.open(this.#url, node, forget)
       await connection.subscribe('+switch-master', (message) => {
-        if (message.split(' ')[0] === this.#place.master) this.#switched()
+        if (message.split(' ')[0] === this.#url.master) this.#switched()
       })
       if (this.#closed) connection.end(closedError())
       return connection

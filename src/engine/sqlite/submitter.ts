@@ -2,25 +2,25 @@ import { acceptedTask, isSameRequest, newTaskId, sameRequest, type Task, type Ta
 import type { EngineOptions, Submitted } from '../engine.ts'
 import { keyConflict, queueFull, unknownPredecessors, unknownTypes } from '../refusals.ts'
 import type { Decided, Flows } from './flows.ts'
-import type { Life } from './life.ts'
-import type { Ring } from './ring.ts'
+import type { GroupScheduler } from './group-scheduler.ts'
 import { eventBody, taskOf } from './rows.ts'
+import type { Transitions } from './transitions.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
 /** Where tasks come in, all or none: everything that can be refused is looked at before the first is written. */
-export class Door {
+export class Submitter {
   readonly #registry: Registry
-  readonly #ring: Ring
+  readonly #groups: GroupScheduler
   readonly #flows: Flows
-  readonly #life: Life
+  readonly #transitions: Transitions
   readonly #options: EngineOptions
 
-  constructor(registry: Registry, ring: Ring, flows: Flows, life: Life, options: EngineOptions) {
+  constructor(registry: Registry, ring: GroupScheduler, flows: Flows, life: Transitions, options: EngineOptions) {
     this.#registry = registry
-    this.#ring = ring
+    this.#groups = ring
     this.#flows = flows
-    this.#life = life
+    this.#transitions = life
     this.#options = options
   }
 
@@ -49,7 +49,7 @@ export class Door {
       if (spec.idempotencyKey !== null) byKey.set(spec.idempotencyKey, task)
       submitted.push({ task, existing: false })
     }
-    this.#life.decide(tx, fates)
+    this.#transitions.decide(tx, fates)
     return submitted
   }
 
@@ -110,7 +110,7 @@ export class Door {
       spec.onFailure === 'cancel' ? null : spec.onFailure,
       spec.batch,
     )
-    if (group !== null && status === 'pending') this.#ring.join({ type, priority, group, runAt, seq })
+    if (group !== null && status === 'pending') this.#groups.join({ type, priority, group, runAt, seq })
     if (status === 'dependent') fates.push({ seq, fate: this.#flows.begin(seq, after, spec.onFailure) })
     if (spec.batch !== null) store.run('addToBatch', spec.batch)
     store.run('insertPayload', seq, JSON.stringify(payload))

@@ -1,6 +1,6 @@
 import { type EventsReader, PAGE_BYTES_MAX } from '../engine.ts'
 import { LATE_READER_MS } from '../options.ts'
-import type { ResumingQuery, Stand, StateEvent, StatePage } from '../state.ts'
+import type { ResumingQuery, StateEvent, StatePage, TaskLocation } from '../state.ts'
 import { eventsOf } from './event-records.ts'
 import type { RedisStore } from './store.ts'
 
@@ -17,25 +17,25 @@ type Answer = [last: string, before: string, birth: string, entries: string[], e
 type Positions = Map<number, string>
 
 /** The events of all partitions, in the order of each. */
-export class Tail {
+export class OutboxReader {
   readonly #store: RedisStore
   readonly #readers = new Set<() => void>()
   readonly #listen: () => Promise<void>
-  readonly #stands: (ids: readonly string[]) => Promise<(Stand | null)[]>
+  readonly #locate: (ids: readonly string[]) => Promise<(TaskLocation | null)[]>
   #closed = false
 
   /**
    * @param listen resolves when messages are heard
-   * @param stands answers null for tasks that are not kept
+   * @param locate answers null for tasks that are not kept
    */
   constructor(
     store: RedisStore,
     listen: () => Promise<void>,
-    stands: (ids: readonly string[]) => Promise<(Stand | null)[]>,
+    locate: (ids: readonly string[]) => Promise<(TaskLocation | null)[]>,
   ) {
     this.#store = store
     this.#listen = listen
-    this.#stands = stands
+    this.#locate = locate
   }
 
   read(query: ResumingQuery): Promise<StatePage> {
@@ -183,8 +183,8 @@ export class Tail {
   /** Without the events of tasks that were removed, but for those that tell so. */
   async #ofKept(events: StateEvent[], doubtful: readonly string[]): Promise<StateEvent[]> {
     if (doubtful.length === 0) return events
-    const stands = await this.#stands(doubtful)
-    const removed = new Set(doubtful.filter((_, index) => stands[index] === null))
+    const locations = await this.#locate(doubtful)
+    const removed = new Set(doubtful.filter((_, index) => locations[index] === null))
     return events.filter(({ kind, taskId }) => kind === 'removed' || !removed.has(taskId))
   }
 

@@ -14,10 +14,10 @@ import type { ChangeOutcome, EngineOptions, Lease, Renewed, Settled, Turn } from
 import { leaseSecret } from '../lease-secret.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import type { Decided, Ended, Flows } from './flows.ts'
+import type { GroupScheduler, Ready } from './group-scheduler.ts'
 import { merged } from './merged.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
-import type { Ready, Ring } from './ring.ts'
 import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from './rows.ts'
 import type { Row, Store, Value } from './store.ts'
 import type { Registry } from './types.ts'
@@ -30,10 +30,10 @@ const STARTED_MAX = 100_000
 const NONE: readonly Predecessor[] = []
 
 /** Every change of a task between its submission and its removal, each inside the transaction it is handed. */
-export class Life {
+export class Transitions {
   readonly #registry: Registry
   readonly #rates: Rates
-  readonly #ring: Ring
+  readonly #groups: GroupScheduler
   readonly #rateLog: RateLog
   readonly #flows: Flows
   readonly #options: EngineOptions
@@ -43,11 +43,18 @@ export class Life {
   /** What this process started, by token: settling need not read it again, and notices if it has changed since. */
   readonly #started = new Map<string, TaskState>()
 
-  constructor(registry: Registry, rates: Rates, ring: Ring, rateLog: RateLog, flows: Flows, options: EngineOptions) {
+  constructor(
+    registry: Registry,
+    rates: Rates,
+    ring: GroupScheduler,
+    rateLog: RateLog,
+    flows: Flows,
+    options: EngineOptions,
+  ) {
     this.#flows = flows
     this.#registry = registry
     this.#rates = rates
-    this.#ring = ring
+    this.#groups = ring
     this.#rateLog = rateLog
     this.#options = options
   }
@@ -67,7 +74,7 @@ export class Life {
     for (const row of due) {
       const { type } = row
       tx.store.run('promote', row.seq!)
-      this.#ring.join(readyOf(row))
+      this.#groups.join(readyOf(row))
       tx.count(type as string, 'delayed', -1)
       tx.count(type as string, 'pending', 1)
       tx.touchedTypes.add(type as string)
@@ -101,7 +108,7 @@ export class Life {
   /** Whether a claim of the type would find something, but for what it finds out of date. */
   canClaim(store: Store, type: string, now: number): boolean {
     if (this.#registry.rules(type)?.paused !== false || this.#permits(store, type, 1, now) <= 0) return false
-    return store.all('heads', type, 1).length > 0 || this.#ring.mayServe(type)
+    return store.all('heads', type, 1).length > 0 || this.#groups.mayServe(type)
   }
 
   /** When the first of the types that wait for their rate may start a task again; Infinity: none does. */
@@ -167,7 +174,7 @@ export class Life {
     const stored = fate === 'waits' ? 'dependent' : 'pending'
     tx.store.run('restart', tx.now, seq, stored)
     if (stored === 'pending') {
-      this.#ring.join({ ...state, runAt: tx.now })
+      this.#groups.join({ ...state, runAt: tx.now })
       if (queueTimeoutMs !== 0) tx.due.addWaitEnd(tx.now + queueTimeoutMs)
     }
     tx.count(type, status, -1)
@@ -218,8 +225,8 @@ export class Life {
       if (free <= 0) return []
       const { groupConcurrency } = this.#registry.rules(type)!
       return groups
-        ? this.#ring.nextOf(groups, type, free, groupConcurrency)
-        : this.#ring.next(type, free, groupConcurrency)
+        ? this.#groups.nextOf(groups, type, free, groupConcurrency)
+        : this.#groups.next(type, free, groupConcurrency)
     })
     const busy = perType.filter((heads) => heads.length > 0)
     const heads = busy.length === 1 ? busy[0]! : merged(busy, want)
@@ -256,7 +263,7 @@ export class Life {
       tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))
       this.#rates.started(type, tx.now - runAt)
     }
-    this.#ring.served(
+    this.#groups.served(
       started.map(({ task }) => task),
       (type) => this.#registry.rules(type)!.groupConcurrency,
     )
@@ -295,7 +302,7 @@ export class Life {
   #end(tx: Tx, held: TaskState, ending: Ending): Status | null {
     const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
     if (!this.#finish(tx, held, settlement)) return null
-    this.#ring.freed(held.type, held.group)
+    this.#groups.freed(held.type, held.group)
     tx.touchedTypes.add(held.type)
     if (settlement.attempts > held.attempts) {
       this.#registry.countAttempt(held.workerId!, settlement.status === 'success')
@@ -338,7 +345,7 @@ export class Life {
     const decidedOn = [state.status, state.deliveries, Number(state.cancelRequested)]
     if (tx.store.run('settle', ...task, ...decidedOn, keepUntil) === 0) return false
     if (stored === 'delayed') tx.due.addReady(runAt)
-    if (stored === 'pending') this.#ring.join({ ...state, runAt })
+    if (stored === 'pending') this.#groups.join({ ...state, runAt })
     tx.count(type, state.status, -1)
     tx.count(type, stored, 1)
     const runMs = state.status === 'processing' ? now - startedAt! : null
@@ -371,7 +378,7 @@ export class Life {
     tx.store.run('release', stored, runAt, deadlineAt, tx.now, seq)
     if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
     if (stored === 'delayed') tx.due.addReady(runAt)
-    else this.#ring.join({ ...state, runAt })
+    else this.#groups.join({ ...state, runAt })
     tx.count(type, 'dependent', -1)
     tx.count(type, stored, 1)
     tx.touchedTypes.add(type)

@@ -24,7 +24,7 @@ export type View = <T extends (Task | TaskEvent | ScheduledTask) & { payload?: T
  * An engine whose tasks, events and schedules are shown through a view: with something hidden, or opened. Only a turn
  * gives tasks as they are, because a worker needs them so.
  */
-export class ViewedEngine implements Engine {
+export class RedactedEngine implements Engine {
   readonly url: string
   readonly turnsAtOnce: number
   readonly #engine: Engine

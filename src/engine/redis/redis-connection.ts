@@ -1,12 +1,12 @@
 import { ErrorReply } from '@redis/client'
 import { XQueueError } from '../../task/errors.ts'
 import { closedError } from '../refusals.ts'
-import type { Connection } from './connection.ts'
 import { failureOf, mayTryAgain, UnreachedError } from './failures.ts'
 import { partitionPrefix } from './keys.ts'
 import { isHarmless, type Library, loadLibrary, type StepName } from './library.ts'
-import { Nodes } from './nodes.ts'
-import type { RedisPlace } from './place.ts'
+import type { NodeConnection } from './node-connection.ts'
+import type { RedisUrl } from './redis-url.ts'
+import { Topology } from './topology.ts'
 
 /** What a step answers: texts, numbers, and lists of them. */
 export type Reply = string | number | null | Reply[]
@@ -23,14 +23,14 @@ const BRIEF = 20
  *
  * A step whose answer was lost may have run: it fails, and its caller decides whether to call again.
  */
-export class Link {
-  readonly #place: RedisPlace
+export class RedisConnection {
+  readonly #url: RedisUrl
   readonly #library: Library
   readonly #restored: () => void
-  readonly #nodes: Nodes
+  readonly #topology: Topology
   readonly #prefixes: string[]
   readonly #listeners = new Map<string, (message: string) => void>()
-  #hearing: Promise<Connection> | undefined
+  #hearing: Promise<NodeConnection> | undefined
   #underWay = 0
   readonly #ended = Promise.withResolvers<void>()
   #wasLost = false
@@ -38,11 +38,11 @@ export class Link {
   #closed = false
 
   /** @param restored is called when published messages may have been missed, or what was left in Redis been lost */
-  constructor(place: RedisPlace, restored: () => void) {
-    this.#place = place
+  constructor(place: RedisUrl, restored: () => void) {
+    this.#url = place
     this.#library = loadLibrary(place)
     this.#restored = restored
-    this.#nodes = new Nodes(
+    this.#topology = new Topology(
       place,
       () => this.#opened(),
       () => this.#lost(),
@@ -56,16 +56,16 @@ export class Link {
     const fact = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(facts)?.[1]
     const version = fact('redis_version')
     const is = (what: string) => {
-      const where = this.#place.nodes.map(({ host, port }) => `${host}:${port}`).join(', ')
+      const where = this.#url.nodes.map(({ host, port }) => `${host}:${port}`).join(', ')
       return new XQueueError('engine_unusable', `Redis at ${where} ${what}`)
     }
     if (version !== undefined && Number.parseInt(version, 10) < VERSION_MIN) {
       throw is(`has version ${version}: XQueue needs ${VERSION_MIN}.0 or newer`)
     }
-    if (this.#place.kind !== 'cluster' && fact('redis_mode') === 'cluster') {
+    if (this.#url.kind !== 'cluster' && fact('redis_mode') === 'cluster') {
       throw is('is part of a cluster: write redis+cluster:// in the URL')
     }
-    if (this.#place.kind === 'single' && fact('role') === 'slave') {
+    if (this.#url.kind === 'single' && fact('role') === 'slave') {
       throw is('is a read-only replica: name its master in the URL, or use redis+sentinel://')
     }
   }
@@ -82,7 +82,7 @@ export class Link {
     isBrief = false,
   ): Promise<Answer> {
     const command = ['FCALL', this.#library.functionOf(step), '1', this.#prefixes[partition]!, ...args]
-    const run = async (connection: Connection) => {
+    const run = async (connection: NodeConnection) => {
       try {
         return (await connection.send(command)) as Answer
       } catch (error) {
@@ -92,13 +92,13 @@ export class Link {
         return (await connection.send(command)) as Answer
       }
     }
-    return this.#insist(partition, isHarmless(step), run, isBrief ? this.#place.waitMs / BRIEF : this.#place.waitMs)
+    return this.#insist(partition, isHarmless(step), run, isBrief ? this.#url.waitMs / BRIEF : this.#url.waitMs)
   }
 
   /** Listens to a channel, over reconnects. */
   async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
     this.#listeners.set(channel, listener)
-    const until = performance.now() + this.#place.waitMs
+    const until = performance.now() + this.#url.waitMs
     try {
       for (;;) {
         const connection = await this.#before(until, this.#hear())
@@ -113,7 +113,7 @@ export class Link {
         }
       }
     } catch (error) {
-      throw this.#closed ? closedError() : failureOf(error, this.#place)
+      throw this.#closed ? closedError() : failureOf(error, this.#url)
     }
   }
 
@@ -139,14 +139,14 @@ export class Link {
   async close(): Promise<void> {
     this.#closed = true
     if (this.#underWay > 0) await this.#ended.promise
-    this.#nodes.close()
+    this.#topology.close()
     this.#hearing?.then(
       (connection) => connection.end(closedError()),
       () => undefined, // It never opened.
     )
   }
 
-  async #load(connection: Connection): Promise<void> {
+  async #load(connection: NodeConnection): Promise<void> {
     try {
       await connection.send(['FUNCTION', 'LOAD', this.#library.text])
     } catch (error) {
@@ -155,28 +155,28 @@ export class Link {
     }
   }
 
-  async #everywhere<T>(ask: (connection: Connection) => Promise<T>): Promise<T[]> {
-    return this.#insist(0, true, async () => Promise.all((await this.#nodes.all()).map(ask)))
+  async #everywhere<T>(ask: (connection: NodeConnection) => Promise<T>): Promise<T[]> {
+    return this.#insist(0, true, async () => Promise.all((await this.#topology.all()).map(ask)))
   }
 
   /** Calls until it goes well, as long as it may be called again and the wait is not over. */
   async #insist<T>(
     partition: number,
     isHarmless: boolean,
-    call: (connection: Connection) => Promise<T>,
-    waitMs = this.#place.waitMs,
+    call: (connection: NodeConnection) => Promise<T>,
+    waitMs = this.#url.waitMs,
   ): Promise<T> {
     const until = performance.now() + waitMs
     this.#underWay += 1
     try {
       for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
         try {
-          const ready = this.#nodes.ready(partition)
-          return await call(ready ?? (await this.#before(until, this.#nodes.connect(partition))))
+          const ready = this.#topology.ready(partition)
+          return await call(ready ?? (await this.#before(until, this.#topology.connect(partition))))
         } catch (error) {
           if (this.#closed) throw closedError()
-          if (!mayTryAgain(error, isHarmless, this.#place) || performance.now() + pauseMs > until) {
-            throw failureOf(error, this.#place)
+          if (!mayTryAgain(error, isHarmless, this.#url) || performance.now() + pauseMs > until) {
+            throw failureOf(error, this.#url)
           }
           this.#tryElsewhere(partition, error)
         }
@@ -191,8 +191,8 @@ export class Link {
   /** Another node may serve by now. */
   #tryElsewhere(partition: number, error: unknown): void {
     this.#lastError = error
-    if (error instanceof ErrorReply && error.message.startsWith('READONLY')) this.#nodes.drop(partition, error)
-    else this.#nodes.doubt()
+    if (error instanceof ErrorReply && error.message.startsWith('READONLY')) this.#topology.drop(partition, error)
+    else this.#topology.doubt()
   }
 
   /** @throws UnreachedError when it takes longer */
@@ -208,7 +208,7 @@ export class Link {
   }
 
   /** The connection for what is published: once it was asked for, it is kept up. */
-  #hear(): Promise<Connection> {
+  #hear(): Promise<NodeConnection> {
     this.#hearing ??= this.#startHearing(false).catch((error: unknown) => {
       this.#hearing = undefined
       throw error
@@ -217,20 +217,20 @@ export class Link {
   }
 
   /** @param again it was up before: no refusal is taken for the last word */
-  async #startHearing(again: boolean): Promise<Connection> {
+  async #startHearing(again: boolean): Promise<NodeConnection> {
     for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
       let isUp = false
       try {
-        const connection = await this.#nodes.another(() => isUp && this.#lostHearing())
+        const connection = await this.#topology.another(() => isUp && this.#lostHearing())
         for (const [channel, listener] of this.#listeners) await connection.subscribe(channel, listener)
         if (this.#closed) connection.end(closedError())
         isUp = connection.isOpen
         if (isUp) this.#opened()
         if (isUp || this.#closed) return connection
       } catch (error) {
-        if (this.#closed || !(again || mayTryAgain(error, true, this.#place))) throw error
+        if (this.#closed || !(again || mayTryAgain(error, true, this.#url))) throw error
         this.#lastError = error
-        this.#nodes.doubt()
+        this.#topology.doubt()
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs))
     }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { XQueueError } from '../../task/errors.ts'
 
 /** Where a `sqlite:` URL keeps its tasks. */
-export interface Place {
+export interface SqliteUrl {
   path: string
   inMemory: boolean
   synchronous: 'FULL' | 'NORMAL'
@@ -11,7 +11,7 @@ export interface Place {
 }
 
 /** @throws XQueueError `engine_unusable` saying what is allowed */
-export function placeOf(url: string): Place {
+export function parseSqliteUrl(url: string): SqliteUrl {
   const [name = '', query = ''] = url.slice('sqlite:'.length).split('?', 2)
   const search = new URLSearchParams(query)
   const synchronous = (search.get('synchronous') ?? 'full').toUpperCase()
@@ -31,6 +31,6 @@ export function placeOf(url: string): Place {
 
 const MEMORY = 'memory:'
 
-function memory(name: string): Place {
+function memory(name: string): SqliteUrl {
   return { path: `file:${name}?vfs=memdb`, inMemory: true, synchronous: 'FULL', sameUrl: `sqlite:${MEMORY}${name}` }
 }

@@ -1,4 +1,4 @@
-export interface TripsOptions<Call> {
+export interface BatcherOptions<Call> {
   weightOf: (call: Call) => number
   weightMax: number
   underWayMax: number
@@ -14,7 +14,7 @@ export interface TripsOptions<Call> {
  * Group commit: calls that come while trips to the store are under way go together in the next one. Alone, a call
  * leaves at the end of the tick; under load the groups grow by themselves.
  */
-export class Trips<Call, Answer> {
+export class Batcher<Call, Answer> {
   readonly #send: (calls: Call[]) => Promise<Answer[]>
   readonly #weightOf: (call: Call) => number
   readonly #weightMax: number
@@ -28,7 +28,7 @@ export class Trips<Call, Answer> {
   /** @param send makes one trip; answers one for each call, in order. When it fails, all of its calls do. */
   constructor(
     send: (calls: Call[]) => Promise<Answer[]>,
-    { weightOf, weightMax, underWayMax, apartMs = 0 }: TripsOptions<Call>,
+    { weightOf, weightMax, underWayMax, apartMs = 0 }: BatcherOptions<Call>,
   ) {
     this.#send = send
     this.#weightOf = weightOf

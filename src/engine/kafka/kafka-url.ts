@@ -3,7 +3,7 @@ import { parseDurationMs } from '../../task/duration.ts'
 import { XQueueError } from '../../task/errors.ts'
 
 /** Where a Kafka URL keeps its log, and how it is spoken to. */
-export interface KafkaPlace {
+export interface KafkaUrl {
   /** `host:port` of brokers to begin with; the others are learnt from them. */
   brokers: string[]
   /** The URL of the engine that holds the live state. */
@@ -38,7 +38,7 @@ const HELP =
  * Reads a Kafka URL. `state=` comes last: all that follows it is the URL of the state, as it is or percent-encoded.
  * @throws XQueueError `engine_unusable` saying what is allowed
  */
-export function kafkaPlace(url: string): KafkaPlace {
+export function parseKafkaUrl(url: string): KafkaUrl {
   const at = url.search(/[?&]state=/)
   if (at < 0) throw refused('state= is missing: it names the Redis that holds leases, timers and what is looked up')
   const given = url.slice(at + '?state='.length)
@@ -68,7 +68,7 @@ export function kafkaPlace(url: string): KafkaPlace {
   }
 }
 
-function tlsOf(search: URLSearchParams, wanted: boolean): Pick<KafkaPlace, 'tls'> {
+function tlsOf(search: URLSearchParams, wanted: boolean): Pick<KafkaUrl, 'tls'> {
   const files = ['ca', 'cert', 'key'].filter((name) => search.has(name))
   if (!wanted && files.length === 0) return {}
   const read = (name: string) => {
@@ -81,7 +81,7 @@ function tlsOf(search: URLSearchParams, wanted: boolean): Pick<KafkaPlace, 'tls'
   return { tls: Object.fromEntries(files.map((name) => [name, read(name)])) }
 }
 
-function saslOf(named: string | null, login: string | undefined): Pick<KafkaPlace, 'sasl'> {
+function saslOf(named: string | null, login: string | undefined): Pick<KafkaUrl, 'sasl'> {
   if (named === null && login === undefined) return {}
   const mechanism = MECHANISMS[(named ?? 'plain') as keyof typeof MECHANISMS]
   if (!mechanism) throw refused(`sasl is plain, scram-sha-256 or scram-sha-512`)

@@ -1,11 +1,11 @@
 import type { WorkerIdentity } from '../engine.ts'
-import type { Part } from './parts.ts'
+import type { Part } from './turn-codec.ts'
 
 /** A worker's description is written again only when this old, not with every turn. */
 const TOUCH_MS = 20_000
 
 /** What Redis was told of this process's workers, and what it will be told next. */
-export class Described {
+export class Heartbeats {
   readonly #told = new Map<string, { at: number; types: readonly string[] }>()
   /** Attempts of workers since they were described last. */
   readonly #worked = new Map<string, Part['worked']>()
