@@ -21,7 +21,7 @@ export const BROKER_LIMITS = {
   filters: 1_000,
   /** Clients only subscribe: nothing that they send is long. */
   receivedBytes: 64 * 1024,
-  /** A subscriber that takes nothing for this long is cut off: others would wait for it. */
+  /** A subscriber that reads nothing for this long is disconnected, because others would wait for it. */
   drainMs: 5_000,
   /** A connection must say who it is within this. */
   connectMs: 10_000,
@@ -53,7 +53,7 @@ export class EmbeddedBroker implements Live {
   })
   readonly #subscribers = new Subscribers(BROKER_LIMITS.drainMs)
   readonly #publisher: EventPublisher
-  /** Connections whose publishing was told of. */
+  /** Connections whose publishing was logged. */
   readonly #publishers = new WeakSet<Duplex>()
   #detail = 'not started'
   #leaveServer: () => void = () => undefined
@@ -149,7 +149,7 @@ export class EmbeddedBroker implements Live {
     if (authorization)
       aedes.authenticate = (client, _user, password, done) => authorization.admit(client, password, done)
     // MQTT 3.1.1 has no refusal of a publish: it is acknowledged and dropped, since a client whose connection were cut
-    // would connect and publish again and again. Nobody can subscribe to the topic that it goes to.
+    // would connect and publish again and again. No client can subscribe to the topic that it goes to.
     aedes.authorizePublish = (client, packet, done) => {
       if (client) this.#refusedPublish(client.conn, packet.topic)
       Object.assign(packet, { topic: NOWHERE, payload: Buffer.alloc(0), retain: false })
@@ -184,7 +184,7 @@ export class EmbeddedBroker implements Live {
       for (const filter of filters) this.#subscribers.remove(client, filter)
       if (this.#subscribers.isEmpty) this.#publisher.close()
     })
-    // Known by now, or everybody may listen.
+    // Authenticated by now, or access control is off.
     aedes.on('clientReady', ({ conn, req }) => {
       const socket = (conn instanceof Mqtt5 ? conn.stream : conn) as Socket
       this.#options.newcomers?.admit(req ? req.socket : socket)
@@ -227,7 +227,7 @@ export class EmbeddedBroker implements Live {
   }
 
   #handle(stream: Duplex, request?: IncomingMessage): void {
-    // Until somebody else listens: one that is reset at once must not end the process.
+    // A connection that is reset before another listener exists must not crash the process.
     stream.on('error', () => stream.destroy())
     whenVersionKnown(stream, BROKER_LIMITS.connectMs, (version) => {
       const options = {
@@ -262,8 +262,8 @@ export class EmbeddedBroker implements Live {
   }
 
   /**
-   * A page of any other site could read along through the browser of somebody who can reach this server. Programs send
-   * no origin; `null` is what files send, but also what any site can make a frame send.
+   * A page of any other site could read messages through the browser of a user who can reach this server. Programs send
+   * no origin. Files send `null`, but any site can make a frame send it as well.
    */
   #isWelcome({ headers: { origin, host } }: IncomingMessage): boolean {
     const { origins, servesHost } = this.#options
@@ -271,13 +271,13 @@ export class EmbeddedBroker implements Live {
     if (origin === undefined || origins.includes('*') || origins.includes(origin)) return true
     const parsed = URL.parse(origin)
     if (!parsed) return false
-    // Pages of this machine's other programs only as long as nobody has said which pages may.
+    // Pages of this machine are allowed only if --mqtt-origins is not set.
     const isLocal = ['localhost', '127.0.0.1', '[::1]'].includes(parsed.hostname)
     return parsed.host === host || (isLocal && origins.length === 0)
   }
 }
 
-/** Aedes would wait for the 256 MB that a packet may say of itself, also of somebody who has not said who they are. */
+/** Bounds packets, because Aedes would wait for the declared length of up to 256 MB, also before the login. */
 function unfinishedBytes(client: Client): number {
   return (client as unknown as { _parser: { _list: { length: number } } })._parser._list.length
 }

@@ -1,28 +1,28 @@
 export const BUDGETS = {
-  /** Connections at once: of a key with its sessions, and of one subscription token. */
+  /** Maximum connections of a key with its sessions, and of one subscription token. */
   connections: { key: 1_000, token: 50 },
-  /** Filters of all its connections together. */
+  /** Maximum filters over all connections. */
   filters: 10_000,
-  /** Subscriptions at once, and how many more each second. One with a wildcard counts as ten: it brings many states. */
+  /** Burst and rate per second of subscriptions. One with a wildcard counts as ten, because it returns many states. */
   subscriptions: { burst: 1_000, perSecond: 100, wildcard: 10 },
-  /** Who is refused so often, less as many each second as would be allowed, is cut off. */
+  /** Refusals, reduced by the rate per second, after which a client is disconnected. */
   refusals: 1_000,
 } as const
 
 interface Account<Client> {
   clients: Set<Client>
-  /** What is left for subscriptions, as of `at`. */
+  /** Remaining subscriptions at the time `at`. */
   left: number
   at: number
   refused: number
 }
 
-/** So many that have left are kept, for what they have used up, before they are looked through. */
+/** Number of kept accounts of disconnected principals before expired ones are dropped. */
 const ACCOUNTS_KEPT = 1_000
 
 /**
- * What each principal may ask of the embedded broker, over all its connections: one key, or one token, must not take
- * what the others need.
+ * Bounds what each principal can use of the embedded broker over all its connections, so that one key or token leaves
+ * enough for others.
  */
 export class Budgets<Client> {
   readonly #accounts = new Map<string, Account<Client>>()
@@ -49,8 +49,8 @@ export class Budgets<Client> {
     if (this.#accounts.size > this.#lookThroughAt) this.#forgetIdle()
   }
 
-  /** Counts a subscription. `cut off`: it goes on asking, though it was refused again and again. */
-  subscribe(principal: string, filter: string): 'allowed' | 'refused' | 'cut off' {
+  /** Counts a subscription. `disconnect`: the client continues after many refusals. */
+  subscribe(principal: string, filter: string): 'allowed' | 'refused' | 'disconnect' {
     const account = this.#accountOf(principal)
     const cost = /[+#]/.test(filter) ? BUDGETS.subscriptions.wildcard : 1
     if (account.left >= cost && this.#filtersIn(account) < BUDGETS.filters) {
@@ -58,7 +58,7 @@ export class Budgets<Client> {
       return 'allowed'
     }
     account.refused += 1
-    return account.refused > BUDGETS.refusals ? 'cut off' : 'refused'
+    return account.refused > BUDGETS.refusals ? 'disconnect' : 'refused'
   }
 
   #filtersIn({ clients }: Account<Client>): number {
@@ -78,7 +78,7 @@ export class Budgets<Client> {
     return account
   }
 
-  /** Those that have left and whose budget is full again. */
+  /** Drops disconnected principals whose budget is full again. */
   #forgetIdle(): void {
     const now = this.#now()
     for (const [principal, account] of this.#accounts) {

@@ -9,7 +9,7 @@ type Done = (error: AuthenticateError | null, success: boolean | null) => void
 const UNAVAILABLE = 3
 const NOT_AUTHORIZED = 5
 
-/** By what right the clients of the embedded broker are there. They are cut off when it ends. */
+/** Authorization of the embedded broker's clients. They are disconnected when it ends. */
 export class ClientAuthorization {
   readonly #authorize: Authorize
   readonly #authorizations = new WeakMap<Client, Authorization>()
@@ -36,7 +36,7 @@ export class ClientAuthorization {
           return
         }
         client.conn.once('close', () => this.#budgets.leave(principal, client))
-        // Who takes a client id that is in use ends the connection that has it: so each principal has ids of its own.
+        // A client id in use ends the earlier connection, so the ids of principals are separate.
         Object.assign(client, { id: `${principal} ${client.id}` })
         this.#authorizations.set(client, admission)
         client.conn.once(
@@ -56,12 +56,12 @@ export class ClientAuthorization {
     return this.#authorizations.get(client)
   }
 
-  /** Whether a client may listen to that and has not asked for too much. One that goes on all the same is cut off. */
+  /** Whether a client may subscribe, within its budget. A client that continues after refusals is disconnected. */
   maySubscribe(client: Client, filter: string): boolean {
     const admission = this.#authorizations.get(client)
     if (!admission) return false
     const answer = this.#budgets.subscribe(admission.principal, filter)
-    if (answer === 'cut off') client.conn.destroy(new Error('the client subscribes too often'))
+    if (answer === 'disconnect') client.conn.destroy(new Error('the client subscribes too often'))
     return answer === 'allowed' && admission.maySubscribe(filter)
   }
 }

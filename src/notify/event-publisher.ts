@@ -16,15 +16,15 @@ const WAIT_MS = 10_000
 const TICK_MS = 1_000
 
 export interface PublisherTarget {
-  /** Whether anybody has subscribed to a topic. */
+  /** Whether a topic has subscribers. */
   isHeard: (topic: string) => boolean
   /** Before what these events tell is published. */
   prepare: (events: readonly TaskEvent[]) => Promise<void>
-  /** Those who hear of a part of the queue alone. */
+  /** Subscribers that see a part of the queue. */
   tenants: () => Map<string, Bounds>
   /** Resolves when every subscriber has taken it, so that reading goes no faster than they do. */
   publish: (messages: readonly Message[]) => Promise<void>
-  /** Changes were gone before anybody could be told: whoever listens must look anew. */
+  /** Events were deleted before they were published: subscribers must read the states again. */
   missed: () => void
 }
 
@@ -72,7 +72,7 @@ export class EventPublisher {
   }
 
   async #read(place: Promise<string>, signal: AbortSignal): Promise<void> {
-    let after = await place.catch(() => null) // Whoever opened is told.
+    let after = await place.catch(() => null) // The opener gets the error.
     let failing = false
     while (after !== null && !signal.aborted) {
       try {
@@ -97,7 +97,7 @@ export class EventPublisher {
     return page
   }
 
-  /** Statistics and workers, each second, as far as somebody listens. */
+  /** Publishes statistics and workers each second if they have subscribers. */
   async #tick(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {

@@ -13,7 +13,7 @@ const RETAINED_WAIT_MS = 1_000
 const IN_FLIGHT_MAX = 500
 /** Codes of both protocol versions that say that user, password or client id are not accepted. */
 const NOT_LET_IN = [2, 4, 5, 133, 134, 135, 138]
-/** What stands in a packet beside payload and topic, with a type of 100 characters in its properties. */
+/** Bytes of a packet beside payload and topic, with a type of 100 characters in its properties. */
 const REST_BYTES_MAX = 400
 
 /** What the broker takes. */

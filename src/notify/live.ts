@@ -18,15 +18,15 @@ export interface Live {
   stop(): Promise<void>
 }
 
-/** What somebody who was let in may listen to. */
+/** The rights of an authenticated client. */
 export interface Authorization {
-  /** Whose budget it uses: a key with its sessions, or one token. */
+  /** The owner of its budget: a key with its sessions, or one token. */
   principal: string
   kind: 'key' | 'token'
   maySubscribe(filter: string): boolean
-  /** The part of the queue that they may hear of; null: all of it. */
+  /** The visible part of the queue; null: all of it. */
   readonly bounds: Bounds | null
-  /** Whether they are told results and errors. */
+  /** Whether results and errors are visible. */
   readonly isFull: boolean
   /** Calls `end` when that right has ended; returns what says that they have left. */
   lapses(end: () => void): () => void
@@ -66,9 +66,9 @@ export interface LiveOptions {
   /** Embedded broker: the certificate of its port, which `follow` renews; null: no TLS. */
   tls?: { readonly pair: { cert: Buffer; key: Buffer }; follow(server: TlsServer): void } | null
   newcomers?: Newcomers
-  /** Embedded broker: null lets everybody listen. */
+  /** Embedded broker: null disables access control. */
   admit?: Authorize | null
-  /** Where subscribers are told to connect, if not where this process does. */
+  /** URL for subscribers, if it differs from the one of this process. */
   publicUrl?: string | null
   /** Embedded broker: whether what a WebSocket's Host header names is this server; default anything. */
   servesHost?: (host: string | undefined) => boolean
@@ -76,7 +76,7 @@ export interface LiveOptions {
   origins: readonly string[]
   /** Unlike any other process's. */
   instanceId: string
-  /** The worker of this process, whose coming and going is told. */
+  /** The worker of this process, whose status is published. */
   workerId: string | null
   /** How long the broker may keep a finished task's state: as long as the engine keeps the task. */
   retentionMs: number

@@ -53,7 +53,7 @@ export class MessageViews {
     return isFull || !event ? message : this.#stateOf(message, event)
   }
 
-  /** The same for the present state of a task, or a worker, that a client is told when it comes. */
+  /** The same for the current state of a task or worker, which a new client receives. */
   shownState(client: Client, state: State): State | null {
     const { bounds, isFull } = this.#authorizationOf(client) ?? { bounds: null, isFull: true }
     const { task, payload } = state
@@ -71,7 +71,7 @@ export class MessageViews {
   #stateOf(message: Message, event: TaskEvent): Message {
     let state = this.#states.get(message)
     if (!state) {
-      // What was removed is told by an empty message.
+      // An empty message reports a deleted task.
       const payload = event.kind === 'removed' ? message.payload : () => eventJson(hideContents(event))
       state = { ...message, payload }
       this.#states.set(message, state)

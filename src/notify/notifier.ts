@@ -114,7 +114,7 @@ export class Notifier implements Live {
     }
   }
 
-  /** The first time of all: what happens before the broker lets anybody in waits for it too. */
+  /** Creates the reader at the first start, so that events before the first connection wait as well. */
   async #fixPlace(): Promise<void> {
     if (this.#placed) return
     await this.#options.engine.events({ after: null, max: 1, reader: this.#reader(0) })
@@ -156,7 +156,7 @@ export class Notifier implements Live {
     let handled = Promise.resolve()
     let hasLost = false
     let isFirst = true
-    // What changes from here on is told over this link.
+    // Later changes are published over this link.
     const openedAt = Date.now()
     void link.hasLost(this.#topics.ofMark().topic).then((lost) => {
       hasLost = lost
@@ -174,7 +174,7 @@ export class Notifier implements Live {
         inFlight.push(handled)
         if (inFlight.length > PAGES_AHEAD) await inFlight.shift()
         await this.#publishStats(link)
-        // Only when all that waited is told: no state is told before the changes that led to it.
+        // Only after all waiting events, so that no state is published before the changes that led to it.
         if (hasLost && page.events.length < PAGE && !isFirst) {
           hasLost = false
           await this.#retainAgain(link, openedAt)
@@ -224,7 +224,7 @@ export class Notifier implements Live {
    * A broker that retains a mark of ours retains the rest, too. One without it is new, or was restarted without what it
    * had: late subscribers would find nothing there.
    *
-   * @param before ms; what has changed since is told as a change
+   * @param before ms; later changes are published as events
    */
   async #retainAgain(link: Link, before: number): Promise<void> {
     await this.#publishStates(link, 'the broker has no retained states of this queue', before)

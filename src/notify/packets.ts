@@ -52,7 +52,7 @@ export class Packets {
     return this.#bytes.subarray(start, end)
   }
 
-  /** Returns where it stands. */
+  /** Returns its position. */
   add({ topic, payload, qos, id, retain }: Publish): Piece {
     const start = this.#length
     const topicBytes = Buffer.byteLength(topic)

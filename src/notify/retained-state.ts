@@ -10,8 +10,8 @@ const makeMemory = memory as unknown as () => object
 const RANKS: Readonly<Record<string, number>> = { pending: 0, processing: 1 }
 
 /**
- * What late subscribers of the embedded broker get at once. Retained messages are not kept: the engine knows the state
- * of each task, so it is asked, and a million tasks cost no memory.
+ * The states that new subscribers of the embedded broker get at once. Retained messages are not stored: the engine has
+ * the state of each task, so it is asked, and a million tasks cost no memory.
  */
 export class RetainedStates {
   readonly #engine: Engine
@@ -43,8 +43,8 @@ export class RetainedStates {
   }
 
   /**
-   * Whether a message may go to a client. The state that the engine tells may already hold changes that are still on
-   * their way as events, or be older than one that has just passed: nobody is to see a task go back in time.
+   * Whether a message may go to a client. The state from the engine may already contain changes that arrive later as
+   * events, or be older than an event that was just sent. A client must never see a task go back in time.
    */
   passes(client: Client, { topic, event }: Message): boolean {
     const seen = this.#waiting.get(client)?.get(topic)
@@ -68,7 +68,7 @@ export class RetainedStates {
     return true
   }
 
-  /** The present states that filters ask for. They must have been subscribed to: what changes from then on is told. */
+  /** The current states for filters. The client must be subscribed already, so that it receives later changes. */
   async *states(filters: readonly string[]): AsyncGenerator<State> {
     for (const filter of filters) {
       try {

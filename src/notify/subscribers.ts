@@ -3,7 +3,7 @@ import { Packets, type Piece, type Publish, type Qos } from './packets.ts'
 import type { State } from './snapshots.ts'
 import { fits, type Message } from './topics.ts'
 
-/** Of so many the hearers are remembered. */
+/** Number of topic shapes with cached subscribers. */
 const SHAPES_MAX = 10_000
 /** States go to a client in writes of about this size: what systems take at once. */
 const CHUNK_BYTES = 32 * 1024
@@ -11,16 +11,16 @@ const STATES_MS_MAX = 60_000
 /** A packet's number has two bytes, and is not zero. */
 const IDS = 65_535
 
-/** Who hears every topic of a shape by a wildcard, and whose wildcards name one id of it. */
+/** The subscribers of a shape: by wildcards over all its topics, and by wildcards with one id. */
 interface WildHearers {
   all: Map<Client, Qos>
   some: [client: Client, filter: string, qos: Qos][]
 }
 
 /**
- * Who hears what in the embedded broker. A page of messages goes to a subscriber in one write: Aedes alone would match,
- * wrap and write each of them for itself, which took more than half of what the process could do. What is sent is not
- * kept until it is acknowledged: without sessions there is nobody to send it to again.
+ * The subscriptions of the embedded broker. A page of messages goes to a subscriber in one write: Aedes would match,
+ * wrap and write each message separately, which took more than half of the process's CPU time. Sent messages are not
+ * kept until their acknowledgement, because without sessions they are never sent again.
  */
 export class Subscribers {
   readonly #filters = new Map<Client, Map<string, Qos>>()
@@ -35,7 +35,7 @@ export class Subscribers {
   /** Memory of pages that were written. */
   readonly #free: Packets[] = []
 
-  /** @param drainMs who takes nothing for so long is cut off */
+  /** @param drainMs time after which a client that reads nothing is disconnected */
   constructor(drainMs: number) {
     this.#drainMs = drainMs
   }
@@ -75,7 +75,7 @@ export class Subscribers {
     for (const filter of [...(this.#filters.get(client)?.keys() ?? [])]) this.remove(client, filter)
   }
 
-  /** All of them: whoever connects again gets the present states. */
+  /** Disconnects all subscribers, which get the current states when they reconnect. */
   cutOff(because: string): void {
     for (const client of this.#filters.keys()) client.conn.destroy(new Error(because))
   }
@@ -91,7 +91,7 @@ export class Subscribers {
     return this.#hearers(topic, undefined).size > 0
   }
 
-  /** Resolves when every subscriber has taken what was for it, or was cut off: reading goes no faster than they do. */
+  /** Resolves when every subscriber has read its messages or was disconnected, to bound the reading of events. */
   async deliver(
     messages: readonly Message[],
     qosMax: Qos,
@@ -124,8 +124,8 @@ export class Subscribers {
   }
 
   /**
-   * Sends states from before a subscription to its client, as fast as that takes them: some bytes at a time, and no
-   * more before the system has those. A client that takes them too slowly is cut off.
+   * Sends the current states of a new subscription as fast as its client reads: some bytes at a time, and no more
+   * before the system has taken them. A client that reads too slowly is disconnected.
    */
   async sendStates(client: Client, states: AsyncIterable<State>, qosMax: Qos, shown: (state: State) => State | null) {
     const until = performance.now() + STATES_MS_MAX

@@ -2,22 +2,22 @@ import { eventJson, type TaskEvent } from '../task/event.ts'
 import type { Task } from '../task/task.ts'
 import type { Qos } from './packets.ts'
 
-/** Types whose topics are kept made. */
+/** Number of types with cached topics. */
 const TYPES_MAX = 1_000
 
 /** One kind of topic; docs/reference/mqtt.md is made of these. */
 export interface TopicKind {
-  /** Below the prefix, with the names that are filled in. */
+  /** Path below the prefix, with placeholders. */
   path: string
   tells: string
   contentType: 'application/json' | 'text/plain'
-  /** Whether a late subscriber is to get the last message at once. */
+  /** Whether a new subscriber gets the latest message at once. */
   retain: boolean
-  /** No more than this, whatever is set. */
+  /** Maximum QoS. */
   qosMax: Qos
 }
 
-/** Every topic there is. */
+/** All topics. */
 export const TOPICS = {
   task: {
     path: 'tasks/<id>',
@@ -63,24 +63,24 @@ export const TOPICS = {
   },
 } as const satisfies Record<string, TopicKind>
 
-/** What is published. */
+/** A published message. */
 export interface Message {
   kind: TopicKind
   topic: string
-  /** The topic with `+` for the task's id: all topics of a shape are heard by the same wildcards. */
+  /** The topic with `+` for the task's id: the same wildcards match all topics of a shape. */
   shape?: string
-  /** Made when somebody first asks for it. */
+  /** Created on first use. */
   payload: () => string
-  /** Whether it is the last state of what it tells of, and so may expire when the task is removed. */
+  /** Whether this is a final state, which may expire when the task is deleted. */
   final?: boolean
   event?: TaskEvent
-  /** The tenant that it is for alone, by its `boundsText`. */
+  /** The only tenant that may receive it, by its `boundsText`. */
   tenant?: string
 }
 
 export const WORKER_STATES = { here: 'online', gone: 'offline' } as const
 
-/** The topics under one prefix. Ids and types need no escaping: both are checked where they are made. */
+/** The topics under one prefix. Ids and types need no escaping, because both are checked at creation. */
 export class Topics {
   readonly prefix: string
   readonly #taskStart: string
@@ -110,7 +110,7 @@ export class Topics {
     return this.#of({ path: TOPICS.change.path.replace('<status>/<id>', '#') }, type)
   }
 
-  /** A worker over HTTP names itself as it likes: what a topic may not hold is escaped as in URLs. */
+  /** A worker over HTTP chooses its name: characters that a topic does not allow are escaped as in URLs. */
   worker(id: string): string {
     return this.#of(TOPICS.worker, id.replace(/[%/+#\0]/g, encodeURIComponent))
   }
@@ -119,7 +119,7 @@ export class Topics {
     return this.#of(TOPICS.stats)
   }
 
-  /** A subscriber may ask for what lies under the prefix, and for nothing else. */
+  /** Filters must be under the prefix. */
   allows(filter: string): boolean {
     return filter.startsWith(`${this.prefix}/`)
   }
@@ -130,7 +130,7 @@ export class Topics {
     return filter.startsWith(this.#taskStart) && /^[^/+#]+$/.test(id) ? id : null
   }
 
-  /** What tells of an event, in the order in which it is to be published. */
+  /** The messages of an event, in the order of publication. */
   ofEvent(event: TaskEvent): Message[] {
     const { kind, taskId, type, status } = event
     const state = { kind: TOPICS.task, topic: this.task(taskId), shape: this.#taskShape, event }
@@ -148,7 +148,7 @@ export class Topics {
     ]
   }
 
-  /** A task's present state, for who comes late. No event tells of it alone, so it has no `event_id`. */
+  /** A task's current state, for new subscribers. It belongs to no event, so it has no `event_id`. */
   ofTask(task: Task): Message {
     const { id: taskId, updatedAt: at, ...rest } = task
     const event: TaskEvent = { ...rest, taskId, at, id: '', kind: 'status' }
@@ -182,7 +182,7 @@ export class Topics {
     return topics
   }
 
-  /** With the names of its path filled in, in their order. */
+  /** The topic of a kind, with its placeholders filled in order. */
   #of({ path }: Pick<TopicKind, 'path'>, ...names: string[]): string {
     let next = 0
     return `${this.prefix}/${path.replace(/<\w+>/g, () => names[next++] ?? '')}`
@@ -197,7 +197,7 @@ function once(make: () => string): () => string {
   }
 }
 
-/** Whether an MQTT filter (`+` is one level, a last `#` any number, none included) fits a topic. */
+/** Whether an MQTT filter (`+` is one level, a final `#` any number, including none) matches a topic. */
 export function fits(filter: string, topic: string): boolean {
   const want = filter.split('/')
   const have = topic.split('/')

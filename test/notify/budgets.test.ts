@@ -37,5 +37,5 @@ it('cuts off a principal that goes on, and bounds the filters of all its connect
   budgets.connect('k', 'key', 'c1')
   const answers = Array.from({ length: BUDGETS.refusals + 1 }, () => budgets.subscribe('k', 'xqueue/tasks/x'))
   expect(answers.at(0)).toBe('refused')
-  expect(answers.at(-1)).toBe('cut off')
+  expect(answers.at(-1)).toBe('disconnect')
 })
