@@ -179,7 +179,7 @@ const attempt = (args: string[], more: NodeJS.ProcessEnv = {}) =>
   execFileSync(xqueue, args, { env: { ...env, ...more }, encoding: 'utf8', stdio: 'pipe' })
 
 it('writes over nothing', () => {
-  expect(() => attempt(['init', unpacked])).toThrow(/is not empty: name a new folder/)
+  expect(() => attempt(['init', unpacked])).toThrow(/is not empty: choose a new folder/)
   expect(readdirSync(unpacked)).not.toContain('handlers.ts')
 })
 
