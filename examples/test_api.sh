@@ -78,7 +78,7 @@ call GET /metrics && expect 200
 grep -q '^xqueue_' <<<"$body" || fail 'has no metric of XQueue'
 call GET /api/v1/handlers && expect 200 '.handlers | index("example")' '.count == (.handlers | length)'
 
-echo "— a type is known when somebody works for it"
+echo "— a type is known when a worker runs it"
 call POST /api/v1/tasks "{\"type\": \"$type\"}"
 expect 400 '.code == "unknown_type"' '.registered_types | index("example")' '.errors[0].path == "type"'
 call POST /api/v1/tasks/consume "{\"types\": [\"$type\"]}" && expect 200 '.leases == []'

@@ -4,7 +4,7 @@ import { brotliCompressSync, gzipSync } from 'node:zlib'
 
 /**
  * Builds the dashboard into dashboard/dist, with each file compressed beside it; `--if-older` only when a source is
- * newer than that. npm runs it at install and before each start, so that nobody has to think of it.
+ * newer than that. npm runs it at install and before each start, automatically.
  */
 const root = join(import.meta.dirname, '../dashboard')
 const dist = join(root, 'dist')

@@ -135,7 +135,10 @@ const NOT_YET_PLAIN = ['src/engine/']
 
 it('uses plain English in documents, references, messages and comments', () => {
   const documents = globSync(['*.md', 'docs/**/*.md', 'clients/*/README.md', 'starter/*.md'], { cwd: root })
-  const texts = [...documents, ...globSync(['src/**/*.ts', 'handlers/*.ts'], { cwd: root })]
+  const texts = [
+    ...documents,
+    ...globSync(['src/**/*.ts', 'handlers/*.ts', 'dashboard/src/*.{ts,tsx}', 'scripts/**/*.ts'], { cwd: root }),
+  ]
     .filter((file) => !['CHANGELOG.md', 'ARCHITECTURE.md'].includes(file))
     .filter((file) => !NOT_YET_PLAIN.some((folder) => file.startsWith(folder)))
   const found = texts.flatMap((file) =>

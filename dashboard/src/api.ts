@@ -1,7 +1,7 @@
 export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
 export type Status = (typeof STATUSES)[number]
 export const TERMINAL: readonly string[] = ['success', 'failed', 'canceled', 'timeout']
-/** What becomes of a task when one that it waits for ends without success. */
+/** The failure policy of a task. */
 export const ON_FAILURE = ['cancel', 'run', 'wait'] as const
 export type OnFailure = (typeof ON_FAILURE)[number]
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
@@ -30,13 +30,13 @@ export interface Task {
   tags: Record<string, string>
   idempotency_key: string | null
   group: string | null
-  /** The ids of tasks that it waits for, or has waited for. */
+  /** The ids of tasks that it waits for or waited for. */
   after: string[]
   on_failure: OnFailure
   batch: string | null
 }
 
-/** A change of a task, as MQTT and Server-Sent Events tell it. */
+/** A change of a task in MQTT and Server-Sent Events. */
 export interface Change {
   event_id: string | null
   task_id: string
@@ -61,7 +61,7 @@ export interface TypeInfo {
   type: string
   pending: number
   delayed: number
-  /** Those that wait for other tasks. */
+  /** Tasks that wait for other tasks. */
   dependent: number
   processing: number
   max_concurrency: number | null
@@ -144,12 +144,12 @@ export interface Schedule {
   last_task_id: string | null
 }
 
-/** How far the tasks of a batch are; `removed` have ended, and retention has removed them. */
+/** Progress of a batch; `removed` counts ended tasks that have been deleted. */
 export type BatchState = Record<Status, number> & {
   batch: string
   total: number
   removed: number
-  /** How many have ended, 0–100. */
+  /** Percentage of ended tasks, 0–100. */
   progress: number
   done: boolean
 }
@@ -164,7 +164,7 @@ export interface Explanation {
   until: string | null
 }
 
-/** What the server says when it refuses: its sentence, and the fields that it names. */
+/** An error of the server, with its detail and invalid fields. */
 export class Refusal extends Error {
   readonly fields: { path: string; message: string }[]
 
@@ -174,15 +174,15 @@ export class Refusal extends Error {
   }
 }
 
-/** One call of the API. @throws Refusal, or TypeError when the server cannot be reached */
+/** Calls the API. @throws Refusal, or TypeError if the server cannot be reached */
 export async function call<T>(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<T> {
   const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
   const answer = await fetch(`api/v1${path}`, { method, ...init })
-  // The session has ended: the page that loads now asks for a key.
+  // The session has ended: the reloaded page shows the login.
   if (answer.status === 401 && path !== '/session') location.reload()
   const text = await answer.text()
   const json = text.startsWith('{') ? JSON.parse(text) : {}
-  // An unhealthy server says in its answer what is wrong.
+  // The answer of an unhealthy server contains the reason.
   if (answer.ok || json.checks) return json as T
   throw new Refusal(json.detail ?? `${answer.status} ${answer.statusText}`, json.errors)
 }

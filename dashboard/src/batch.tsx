@@ -12,7 +12,7 @@ const BAR = ['success', 'failed', 'timeout', 'canceled', 'processing'] as const
 /** Counting a large batch takes the engine a while: no more than this share of the time is spent on it. */
 const COUNTING_SHARE = 0.1
 
-/** Tasks that were submitted under one name: how far they are, how they hang together, and each of them. */
+/** The view of a batch: its progress, its flow, and its tasks. */
 export function BatchView({ name }: { name: string }) {
   const [state, setState] = useState<BatchState | 'none' | null>(null)
   const [run, error] = useAction()

@@ -8,9 +8,9 @@ import { number, say } from './words.ts'
 /** More tasks of a batch than this are not drawn, and so many more are read for what the drawn ones wait for. */
 const DRAWN_MAX = 200
 const FOLLOWED_MAX = 50
-/** More links than this in a row help nobody. */
+/** Maximum number of links in a row. */
 const LINKS_MAX = 10
-/** What one wants to know of first among many, and so the colour of them all. */
+/** Statuses by importance, which determine the color of a group. */
 const BY_CONCERN = ['failed', 'timeout', 'canceled', 'processing', 'pending', 'success'] as const
 
 interface FlowTask {
@@ -49,7 +49,7 @@ export function FlowPanel({ batch, total, task }: Props) {
       isNewest = false
     }
   }, [batch, total, task?.id, generation])
-  for (const shown of flow.tasks) hear(shown, rows.get(shown.id))
+  for (const shown of flow.tasks) update(shown, rows.get(shown.id))
   if (flow.tasks.every(({ after }) => after.length === 0)) return null
   return (
     <Panel title={say('flow')} aside={task && batch !== null && <BatchLink batch={batch} />}>
@@ -59,8 +59,8 @@ export function FlowPanel({ batch, total, task }: Props) {
   )
 }
 
-/** A line of the list keeps no longer than others are heard of, so what it says is kept here. */
-function hear(shown: FlowTask, heard: Row | undefined): void {
+/** Rows of the list are dropped over time, so their data is kept here. */
+function update(shown: FlowTask, heard: Row | undefined): void {
   if (!heard || heard.at < shown.at) return
   shown.status = heard.status
   shown.at = heard.at
@@ -94,7 +94,7 @@ async function readFlow(batch: string | null, task: Task | undefined): Promise<F
     const read = await Promise.all(next.map((id) => get<Task>(`/tasks/${id}`).catch(() => null)))
     for (const each of read) if (each) add(each)
   }
-  for (const each of found.values()) hear(each, live.rows.get(each.id))
+  for (const each of found.values()) update(each, live.rows.get(each.id))
   const tasks = [...found.values()]
   const more = kept === 0 ? unread().length : kept - tasks.filter((each) => each.batch === batch).length
   return { tasks, more }
@@ -134,7 +134,7 @@ function Drawing({ tasks, present }: { tasks: FlowTask[]; present: string | unde
           const style = { left: `${x}px`, top: `${y}px`, width: `${NODE.width}px`, height: `${NODE.height}px` }
           const open = () => {
             setOpened([...opened, ...one.tasks.map((task) => task.id)])
-            box.current!.focus() // What was clicked is no more.
+            box.current!.focus() // The clicked element no longer exists.
           }
           if (one.tasks.length > 1) return <Pile key={id} stack={one} style={style} open={open} />
           return <Node key={id} task={one.tasks[0]!} style={style} isPresent={id === present} />
@@ -193,7 +193,7 @@ export function BatchLink({ batch }: { batch: string }) {
   )
 }
 
-/** Some tasks by their ids, each with its state where it was heard of. */
+/** Tasks by their ids, with their state if an event was received. */
 export function TaskLinks({ ids }: { ids: readonly string[] }) {
   const { rows } = useLive()
   const rest = ids.length - LINKS_MAX

@@ -1,8 +1,8 @@
-/** Where the tasks of a flow are drawn: in layers from left to right, each to the right of all that it waits for. */
+/** Layout of a flow: layers from left to right; each task is to the right of its predecessors. */
 
 export interface GraphNode {
   id: string
-  /** The ids that it waits for; those that are not drawn do not count. */
+  /** Ids of predecessors; those that are not shown are ignored. */
   after: readonly string[]
 }
 
@@ -15,7 +15,7 @@ export interface Graph {
   lines: { from: string; path: string; arrows: string }[]
 }
 
-/** Tasks that are drawn as one, under the id of the first. */
+/** Tasks drawn as one node, under the id of the first. */
 export interface Stack<T extends GraphNode> extends GraphNode {
   tasks: T[]
 }
@@ -28,7 +28,7 @@ const PASS_HEIGHT = 10
 const MARGIN = 6
 const ARROW = { length: 6, half: 4 }
 const SWEEPS = 8
-/** As many that are alike are still drawn one by one. */
+/** Number of equal tasks that are still drawn separately. */
 const ALIKE_MAX = 6
 
 /**
@@ -95,7 +95,7 @@ function spotsOf(nodes: Nodes): Spot[][] {
   const known = new Map<string, number>()
   const layerOf = (id: string): number => {
     if (!known.has(id)) {
-      known.set(id, 0) // No server accepts a circle; a link that closed one would be left out.
+      known.set(id, 0) // Servers accept no cycles; a link that closes one would be omitted.
       known.set(id, Math.max(0, ...[...nodes.get(id)!.after].map((other) => layerOf(other) + 1)))
     }
     return known.get(id)!
@@ -108,7 +108,7 @@ function spotsOf(nodes: Nodes): Spot[][] {
     return spot
   }
   const inOrder = [...nodes.keys()].sort((a, b) => layerOf(a) - layerOf(b))
-  /** Of each node its own spot, then one in each layer that its line has come to. */
+  /** For each node its own spot, then one in each layer that its line passes. */
   const trunks = new Map<string, Spot[]>()
   for (const id of inOrder) {
     const spot = put(id, layerOf(id), true)

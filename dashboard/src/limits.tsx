@@ -121,7 +121,7 @@ function Holders({ type, processing }: { type: string; processing: number }) {
       <summary>
         {say('holders')} ({number(processing)})
       </summary>
-      {shown && holders.length === 0 && <p class="dim">{say('nobody')}</p>}
+      {shown && holders.length === 0 && <p class="dim">{say('noHolders')}</p>}
       <ul class="runs">
         {holders.map(({ task_id, worker_id, since, lease_expires_at }) => (
           <li key={task_id}>

@@ -2,24 +2,24 @@ import { useEffect, useState } from 'preact/hooks'
 import { type Change, get, type Stats, type Status, type Task, TERMINAL, type TypeInfo } from './api.ts'
 import { listen } from './mqtt.ts'
 
-/** Points of the charts: one a second. */
+/** Points of the charts: one per second. */
 const HISTORY_MAX = 300
 const ROWS_MAX = 5_000
 const TOLD_MAX = 200
 const AGAIN_MS = 1_000
-/** While MQTT cannot be had, it is tried again this often. */
+/** Interval of reconnects while MQTT is unavailable. */
 const MQTT_AGAIN_MS = 30_000
 
 export interface Point {
   at: number
   waiting: number
   running: number
-  /** In each second since the point before, as this page has heard. */
+  /** Per second since the previous point, from events received by this page. */
   finished: number
   types: Map<string, { finished: number; failed: number }>
 }
 
-/** A line of the list of tasks: little enough to keep thousands. */
+/** A row of the list of tasks, small enough to keep thousands. */
 export interface Row {
   id: string
   type: string
@@ -34,26 +34,26 @@ export interface Row {
 type Connection = 'connecting' | 'mqtt' | 'sse' | 'away'
 
 /**
- * What the page knows, kept up to date by MQTT over WebSocket, or by Server-Sent Events where there is no MQTT. Changes
- * are only noted when they arrive, thousands a second if need be; whoever shows them is called once per frame.
+ * The state of the page, updated by MQTT over WebSocket, or by Server-Sent Events without MQTT. Arriving changes, possibly
+ * thousands per second, only update the state; components are rendered once per frame.
  */
 export const live = {
   connection: 'connecting' as Connection,
   stats: null as Stats | null,
   types: [] as TypeInfo[],
   history: [] as Point[],
-  /** The latest state of each task that was heard of, oldest change first. */
+  /** The latest state of each task with an event, oldest change first. */
   rows: new Map<string, Row>(),
-  /** Grows with every reconnect: what was read before may be out of date. */
+  /** Increases with every reconnect, after which earlier data may be stale. */
   generation: 0,
 }
 
-/** Of each type since the last point. */
+/** By type since the last point. */
 let ended = new Map<string, { finished: number; failed: number }>()
 const drawers = new Set<() => void>()
 let frame = 0
 
-/** Draws the component again after each frame in which something changed. */
+/** Renders the component again after each frame with a change. */
 export function useLive(): typeof live {
   const [, draw] = useState(0)
   useEffect(() => {
@@ -64,7 +64,7 @@ export function useLive(): typeof live {
   return live
 }
 
-/** Calls `read` at first, with each new second, and after a reconnect. */
+/** Calls `read` at first, every second, and after a reconnect. */
 export function useEachSecond(read: () => Promise<unknown>, keys: readonly unknown[]): void {
   const { stats, generation } = useLive()
   useEffect(() => void read().catch(() => undefined), [stats, generation, ...keys])
@@ -119,7 +119,7 @@ function noteStats(stats: Stats, types: TypeInfo[]): void {
     at,
     waiting: stats.pending_tasks,
     running: stats.processing_tasks,
-    // Before the first point nobody has counted.
+    // No counts exist before the first point.
     finished: before ? finished / seconds : stats.throughput,
     types: new Map([...ended].map(([type, { finished: of, failed }]) => [type, { finished: of / seconds, failed }])),
   })
@@ -149,7 +149,7 @@ async function followMqtt(): Promise<void> {
     onOpen: () => {
       opened = true
       connected('mqtt')
-      void readStats().catch(() => undefined) // The first ones; they are told each second from then on.
+      void readStats().catch(() => undefined) // The first figures; events update them every second.
     },
     onMessage: (topic, payload) => {
       if (payload.length === 0) return

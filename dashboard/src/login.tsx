@@ -17,7 +17,7 @@ const LOGIN_ERRORS: Readonly<Record<string, Word>> = {
 }
 const loginError = takeLoginError()
 
-/** A key is typed once; a cookie that no script can read stands for it from then on. */
+/** The user enters a key once and gets a cookie that scripts cannot read. */
 export function LoginView() {
   const [key, setKey] = useState('')
   const [run, error] = useAction()

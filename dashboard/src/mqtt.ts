@@ -1,6 +1,6 @@
 /**
- * As much of MQTT 3.1.1 as a page needs that only listens: connect, subscribe with QoS 0, take messages, keep alive. A
- * complete client would be two thirds of all that the page transfers.
+ * The part of MQTT 3.1.1 that a subscribing page needs: connect, subscribe with QoS 0, receive messages, keep alive. A
+ * complete client would be two thirds of the page's size.
  */
 export interface Listening {
   onOpen: () => void
@@ -18,7 +18,7 @@ const PINGREQ = new Uint8Array([0xc0, 0])
 const KEEPALIVE_S = 30
 const OPEN_MS_MAX = 5_000
 
-/** Connects and subscribes; returns what ends it. */
+/** Connects and subscribes; the returned function disconnects. */
 export function listen(url: string, filters: readonly string[], { onOpen, onMessage, onClose }: Listening): () => void {
   const socket = new WebSocket(url, 'mqtt')
   socket.binaryType = 'arraybuffer'
@@ -54,7 +54,7 @@ export function listen(url: string, filters: readonly string[], { onOpen, onMess
         onOpen()
       } else if (kind === PUBLISH) {
         const end = 2 + body[0]! * 256 + body[1]!
-        // Nothing was subscribed with more than QoS 0, so no packet id stands between topic and payload.
+        // All subscriptions have QoS 0, so there is no packet id between topic and payload.
         onMessage(text.decode(body.subarray(2, end)), body.subarray(flags & 6 ? end + 2 : end))
       }
     })

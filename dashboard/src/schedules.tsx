@@ -81,7 +81,7 @@ function Timing({ schedule: { cron, timezone, every, paused } }: { schedule: Sch
   )
 }
 
-/** A form whose times the server tells while they are written. */
+/** A form with a preview of the next ticks from the server. */
 function Add({ added }: { added: () => Promise<void> }) {
   const { types } = useLive()
   const [id, setId] = useState('')
@@ -148,7 +148,7 @@ function Field({ label, value, set }: { label: string; value: string; set: (valu
   )
 }
 
-/** The next times, or what is wrong with what is written. */
+/** The next ticks, or the error of the input. */
 function Upcoming({ timing }: { timing: object }) {
   const [told, setTold] = useState('')
   const asked = JSON.stringify(timing)

@@ -4,12 +4,12 @@ const AGAIN_MS = 1_000
 
 export type Scope = 'submit' | 'view' | 'read' | 'work' | 'admin'
 
-/** Who looks at this page, and what they may do; without access control, everything. */
+/** The current user and its rights; without access control, full access. */
 export interface Session {
   access_control: boolean
   name: string | null
   scopes: Scope[]
-  /** Where the identity provider logs in; null without one. */
+  /** URL of the login with the identity provider; null without one. */
   login_url: string | null
 }
 

@@ -7,7 +7,7 @@ import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from '.
 import { may } from './session.ts'
 import { duration, instant, moment, number, say, time, type Word } from './words.ts'
 
-/** One task: what it is, all that happened to it, why it is not running, and what can be done about it. */
+/** The view of a task: its data, timeline, waiting reason and actions. */
 export function TaskView({ id }: { id: string }) {
   const { rows, generation } = useLive()
   const [task, setTask] = useState<Task | null>(null)
@@ -168,7 +168,7 @@ function Details({ task }: { task: Task }) {
     ['deliveries', String(task.deliveries)],
     ['createdAt', moment(task.created_at)],
     ['runAt', task.run_at === task.created_at ? null : moment(task.run_at)],
-    // Of one that was handed out again, the timeline tells it better.
+    // The timeline shows tasks that were handed out again in more detail.
     ['waited', started && task.deliveries === 1 ? between(task.created_at, started) : null],
     ['ran', started && completed && between(started, completed)],
     ['queueTimeout', limit(task.queue_timeout)],

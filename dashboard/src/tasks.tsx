@@ -91,7 +91,7 @@ function FilterForm({ filter }: { filter: Filter }) {
   )
 }
 
-/** What was read from the API, and what was heard of since. */
+/** Tasks from the API, updated by later events. */
 export function TaskList({ filter }: { filter: Filter }) {
   const { rows: heard } = useLive()
   const read = useRef(new Map<string, Row>())
@@ -147,8 +147,8 @@ export function TaskList({ filter }: { filter: Filter }) {
 }
 
 /**
- * Newest first, and of tasks heard of only those that cannot lie on a page that was not read yet. A changed task shows
- * its change where it stands, and leaves when it no longer fits.
+ * Newest first. Tasks known from events are shown only if they cannot be on a page that is not loaded yet. A changed task
+ * keeps its row, and is removed when it no longer matches.
  */
 function rowsOf(filter: Filter, read: Map<string, Row>, heard: Map<string, Row>, all: boolean): Row[] {
   const { status, type, tag, batch } = filter

@@ -4,7 +4,7 @@ import { useEachSecond } from './live.ts'
 import { Meter, Panel } from './parts.tsx'
 import { duration, say } from './words.ts'
 
-/** The live workers of all processes, and what each runs. */
+/** The live workers of all processes with their tasks. */
 export function WorkersView() {
   const [workers, setWorkers] = useState<Worker[] | null>(null)
   const [running, setRunning] = useState<Task[]>([])

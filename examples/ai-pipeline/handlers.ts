@@ -1,6 +1,6 @@
 /**
  * A pipeline of calls to a language model: each document is summarized, each summary translated, and a digest made of
- * them all. Each step is a task that waits for those before it and is handed what they came to (submit.ts has the flow).
+ * them all. Each step is a task that waits for those before it and receives their results (submit.ts has the flow).
  * A model that says 429 is asked again when it says (`RetryAfter`), one that fails is asked again later, a wrong key is
  * not tried twice; and `rate` keeps all workers together within what the account allows.
  *

@@ -7,8 +7,8 @@ const ANSWER_MS = 50
 const AT_ONCE_MAX = 2
 
 /**
- * Stands in for a model on this machine, with OpenAI's API: it repeats what it is asked in capitals, fails the first
- * call of all, and says 429 to whoever asks while it is busy.
+ * A fake model with OpenAI's API: it repeats its input in capitals, fails the first
+ * call of all, and answers 429 while it is busy.
  */
 export async function startModel(): Promise<string> {
   let calls = 0

@@ -39,7 +39,7 @@ app.get('/changes', (request, response) => {
   request.once('close', () => browsers.delete(response))
 })
 
-// XQueue's refusals have a status and say how to mend the call; Express brings here what the calls above reject with.
+// Errors of XQueue have a status and say how to correct the call; Express passes rejections of the calls above here.
 app.use((error: Error & { status?: number }, _request: Request, response: Response, _next: NextFunction) => {
   response.status(error.status ?? 500).json({ detail: error.message })
 })
@@ -48,9 +48,9 @@ const server = app.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
 })
 
-// Browsers hear from this application, not from XQueue: the key stays here, only it knows its users and may decide who
+// Browsers connect to this application, not to XQueue: the key stays here, only it knows its users and may decide who
 // sees what, and one stream serves them all. Where that is not wanted, POST /api/v1/subscriptions makes a token with
-// which a page hears of its own task from XQueue. A stream that breaks is opened again, and goes on where it was.
+// which a page receives changes of its own task from XQueue. A lost stream is reopened and resumes.
 for await (const change of client.changes({ type: 'example' })) {
   shown.set(change.task_id, change)
   if (shown.size > SHOWN_MAX) shown.delete(shown.keys().next().value!)

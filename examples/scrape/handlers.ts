@@ -43,7 +43,7 @@ const handlers = defineHandlers({
 })
 export default handlers
 
-/** `pages` are the tasks of those that it links to and nobody had found before at another depth. */
+/** `pages` are the tasks of newly found linked pages. */
 export interface Found {
   url: string
   title: string

@@ -22,7 +22,7 @@ export default defineHandlers({
     concurrency: 2, // as many as there are processors
     processTimeout: '1m',
     payload: z.object({
-      picture: z.string().regex(/^[\w-]+\.png$/), // a name, not a path: nobody reads another folder by it
+      picture: z.string().regex(/^[\w-]+\.png$/), // a name, not a path, so that no other folder is read
       width: z.number().int().min(1).max(1_000),
     }),
     run: async ({ payload: { picture, width } }, { signal, progress }) => {
@@ -32,7 +32,7 @@ export default defineHandlers({
       for (let y = 0; y < height; y++) {
         for (let x = 0; x < width; x++) thumbnail.data.set(averageOf(source, thumbnail, x, y), (y * width + x) * 4)
         progress(Math.round(((y + 1) / height) * 100))
-        await setImmediate(undefined, { signal }) // a moment to hear of a cancel
+        await setImmediate(undefined, { signal }) // yields, so that a cancellation can arrive
       }
       const name = picture.replace('.png', `-${width}.png`)
       await writeFile(join(PICTURES, name), PNG.sync.write(thumbnail))
