@@ -144,6 +144,8 @@ call DELETE "/api/v1/tasks/$id" && expect 202 '.status == "processing"'
 call POST "/api/v1/leases/$lease/heartbeat" '{}' && expect 200 '.cancel_requested'
 call POST "/api/v1/leases/$lease/complete" '{}' && expect 410
 call GET "/api/v1/tasks/$id" && expect 200 '.status == "canceled"'
+call POST "/api/v1/tasks/$id/purge" && expect 204
+call GET "/api/v1/tasks/$id" && expect 404 '.code == "not_found"'
 
 echo "— tasks that wait for others, and their batch"
 call GET "/api/v1/batches/$type" && expect 404 '.code == "not_found"'

@@ -8,6 +8,7 @@ import { join } from 'node:path'
  * standard output. `npm sbom --omit dev` leaves out each package that tests need as well (jose, yaml …), so npm is
  * shown the project without its development dependencies.
  */
+const NPM = 'npm@10.9.4'
 const root = join(import.meta.dirname, '..')
 const read = (file: string) => JSON.parse(readFileSync(join(root, file), 'utf8'))
 
@@ -24,8 +25,9 @@ const parent = mkdtempSync(join(tmpdir(), 'xqueue-sbom-'))
 try {
   writeFileSync(join(parent, 'package.json'), JSON.stringify(manifest))
   writeFileSync(join(parent, 'package-lock.json'), JSON.stringify({ ...lock, packages }))
-  const args = ['sbom', '--package-lock-only', '--sbom-format', 'cyclonedx']
-  execFileSync('npm', args, { cwd: parent, stdio: 'inherit' })
+  // npm 9.2, which Debian has, does not know `sbom`.
+  const args = ['--yes', NPM, 'sbom', '--package-lock-only', '--sbom-format', 'cyclonedx']
+  execFileSync('npx', args, { cwd: parent, stdio: 'inherit' })
 } finally {
   rmSync(parent, { recursive: true })
 }

@@ -14,6 +14,8 @@ import { freePort } from '../services/ports.ts'
 const repository = join(import.meta.dirname, '../..')
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'xqueue-tests')
 const CERTIFICATES = '/etc/ssl/certs/ca-certificates.crt'
+/** Authorities that the administrator of this machine has added, as for a proxy. Java reads them from its own store. */
+const LOCAL_AUTHORITIES = '/usr/local/share/ca-certificates'
 /** A root's home is closed to other users: what the tests start as another user must not need the checkout. */
 const CHECKOUT = '/root/xqueue'
 const RELEASES = ['bookworm', 'trixie']
@@ -49,6 +51,10 @@ function minimalDebian(release: string): string {
   // The names, certificates and registries of this machine, as a container would be lent them.
   for (const file of ['/etc/resolv.conf', '/etc/hosts', CERTIFICATES]) cpSync(file, join(making, file))
   appendFileSync(join(making, 'root/.npmrc'), `cafile=${CERTIFICATES}\n`)
+  if (existsSync(LOCAL_AUTHORITIES)) {
+    cpSync(LOCAL_AUTHORITIES, join(making, LOCAL_AUTHORITIES), { recursive: true })
+    run(making, 'update-ca-certificates')
+  }
   run(making, 'apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm git')
   renameSync(making, folder)
   return folder
