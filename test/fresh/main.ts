@@ -62,7 +62,14 @@ function minimalDebian(release: string): string {
 
 /** The command that runs a line of the shell in the root $R, with mounts and processes that end with it. */
 function enter(line: string): [string, string[]] {
-  const mounts = 'mount -t proc proc "$R/proc"; mkdir -p "$R/dev/shm"; mount -t tmpfs tmpfs "$R/dev/shm"'
+  const mounts = [
+    'mount -t proc proc "$R/proc"',
+    'mkdir -p "$R/dev/shm" "$R/dev/pts"',
+    'mount -t tmpfs tmpfs "$R/dev/shm"',
+    // Terminals of its own.
+    'mount -t devpts -o newinstance,ptmxmode=0666 devpts "$R/dev/pts"',
+    'ln -sf pts/ptmx "$R/dev/ptmx"',
+  ].join('; ')
   const certificates = ['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'PIP_CERT', 'REQUESTS_CA_BUNDLE']
   const variables = [
     'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
