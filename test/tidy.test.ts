@@ -1,5 +1,5 @@
 import { globSync, readFileSync } from 'node:fs'
-import { dirname, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { expect, it } from 'vitest'
 
 const root = join(import.meta.dirname, '..')
@@ -113,6 +113,20 @@ it('uses every key of Redis and every step, and writes no key in Lua that is not
   expect([...lua.matchAll(/P \.\. '[^']*'/g)].map(([match]) => match).filter((match) => match !== "P .. ' '")).toEqual(
     [],
   )
+})
+
+it('names only files that exist in comments', () => {
+  const sources = globSync(['src/**/*.{ts,lua,sql}', 'test/**/*.ts', 'dashboard/src/*.{ts,tsx}'], { cwd: root })
+  // The last is a user's own file.
+  const names = new Set([...sources.map((file) => basename(file)), 'xqueue.config.ts'])
+  const comment = /^\s*(?:\/?\*+|\/\/|--) .*$/gm
+  const named = sources.flatMap((file) =>
+    (text(file).match(comment) ?? [])
+      .flatMap((line) => line.match(/(?<![\w*{},.-])[\w/-]+(?:\.\w+)?\.(?:tsx?|lua|sql)\b/g) ?? [])
+      .map((name) => ({ file, name })),
+  )
+  expect(named.length).toBeGreaterThan(20)
+  expect(named.filter(({ name }) => !names.has(basename(name)))).toEqual([])
 })
 
 /** Words of style rules: plain English uses standard terms instead. Each with an example of a better word. */

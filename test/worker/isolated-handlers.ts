@@ -8,7 +8,7 @@ async function lengths(_task: unknown, { predecessors, predecessor }: HandlerCon
   return { omitted, stranger, lengths: whole.map(({ result }) => String(result).length) }
 }
 
-/** Loaded by threads of their own, see isolate.test.ts. */
+/** Loaded by threads of their own, see worker.test.ts. */
 export default defineHandlers({
   report: {
     isolate: true,

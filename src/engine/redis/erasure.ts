@@ -3,7 +3,7 @@ import { blanked, elementsOf, withoutContents } from '../erasure.ts'
 import { nameOf, type Place, placeOf } from './ids.ts'
 import type { RedisStore } from './store.ts'
 
-/** Where a record of one task has progress, result and error, see tail.ts. */
+/** Where a record of one task has progress, result and error, see event-records.ts. */
 const CONTENTS = [5, 6, 7]
 const ENTRIES_AT_ONCE = 100
 const BYTES_AT_ONCE = 1024 * 1024
@@ -94,7 +94,7 @@ export class Erasure {
   }
 }
 
-/** A record as tail.ts reads it: many tasks that ended alike, or one. */
+/** A record as event-records.ts reads it: many tasks that ended alike, or one. */
 function eraseRecord(record: string[], ref: string, name: string): string[] {
   if (record[0] !== '"ended"') return record[3] === name && record.length > 5 ? blanked(record, CONTENTS) : record
   const place = (JSON.parse(record[4]!) as string).split(' ').indexOf(ref)

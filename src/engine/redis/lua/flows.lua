@@ -11,7 +11,7 @@
 -- to them: it cancels them, they run all the same, or they wait for a retry. What ends in a way that does not count
 -- goes on being awaited. `awaited` has the ref of each that has such a set, so that nobody else pays for it.
 --
--- What concerns a task of another partition is left as a notice, which the sweep has delivered (notices.ts).
+-- What concerns a task of another partition is left as a notice, which the sweep has delivered (partition-messages.ts).
 --
 -- A step tells FOLLOWED_MAX tasks at most, because all other calls wait for it. The rest is noted in `put_off` in the
 -- same step, as `<ref>|<when it ended>|<last that was told>`, and told by the next sweeps in order. A task that is to

@@ -203,7 +203,7 @@ local function count(kind, status, change)
   counts[field] = (counts[field] or 0) + change
 end
 
--- One JSON array; a record may tell of many tasks at once, see tail.ts.
+-- One JSON array; a record may tell of many tasks at once, see event-records.ts.
 local function event(tasks, json)
   events[#events + 1] = json
   event_count = event_count + tasks

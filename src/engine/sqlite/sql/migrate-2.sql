@@ -17,7 +17,7 @@ ALTER TABLE types ADD COLUMN rate_max INTEGER;
 ALTER TABLE types ADD COLUMN rate_per_ms INTEGER;
 ALTER TABLE types ADD COLUMN rate_source TEXT NOT NULL DEFAULT 'handler';
 
--- The turns of groups, see ring.ts. A group with a ready task has a row that is 'ready' or 'full'.
+-- The turns of groups, see group-scheduler.ts. A group with a ready task has a row that is 'ready' or 'full'.
 -- state: 'ready' may be served; 'full' waits for a permit of its group; 'empty' has nothing ready and may be dropped;
 -- 'alone' is the row of the tasks without a group, which are found without it.
 CREATE TABLE ring (
