@@ -7,7 +7,7 @@ import { parse } from 'yaml'
 import { type App, startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
-import { unpacked } from '../services/debian.ts'
+import { firstPackage, unpacked } from '../services/debian.ts'
 
 const root = join(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
@@ -136,7 +136,7 @@ it('has panels that can be told apart and lie on the grid', () => {
 })
 
 it('passes promtool, which knows how metrics are named', () => {
-  const promtool = join(unpacked('prometheus'), 'usr/bin/promtool')
+  const promtool = join(unpacked(firstPackage('promtool', 'prometheus')), 'usr/bin/promtool')
   expect(execFileSync(promtool, ['check', 'metrics'], { input: text, encoding: 'utf8' })).toBe('')
 })
 

@@ -45,7 +45,7 @@ describe.each(['SQLite', 'Redis'])('a server on %s answers /live while it carrie
     return body.tasks as { id: string }[]
   }
   const untilNoneWaits = async () => {
-    while ((await served.call('GET', '/stats')).body.dependent > 0);
+    while ((await served.call('GET', '/stats')).body.dependent_tasks > 0);
   }
 
   it('the largest batch, with the most edges', async () => {

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from './xqueue.ts'
@@ -23,6 +23,12 @@ export function unpacked(name: string): string {
     if (!existsSync(folder)) throw error
   }
   return folder
+}
+
+/** The first of these packages that this release has. A program may have moved to a package of its own. */
+export function firstPackage(...names: string[]): string {
+  const found = names.find((name) => spawnSync('apt-cache', ['show', name], { stdio: 'ignore' }).status === 0)
+  return found ?? names.at(-1)!
 }
 
 function download(name: string, into: string): void {

@@ -33,7 +33,11 @@ const REMEDIES: readonly [RegExp, string][] = [
   [/^READONLY/, 'this Redis is a read-only replica: name its master in the URL, or use redis+sentinel://'],
   [/^(NOAUTH|WRONGPASS)|without any password configured/, 'Redis refuses the user or the password: mend the URL'],
   // The second is what a function is told.
-  [/^NOPERM|The user executing the script can't/, 'the Redis user may not do this: give it what docs/redis.md lists'],
+  [
+    // As Redis 7 and Redis 8 put it for what a function may not do.
+    /^NOPERM|The user executing the script can't|ACL failure in script/,
+    'the Redis user may not do this: give it what docs/redis.md lists',
+  ],
   [/^(MOVED|ASK|CROSSSLOT)/, 'this Redis is part of a cluster: write redis+cluster:// in the URL'],
   [/cluster support disabled/, 'this Redis is no cluster: write redis:// in the URL'],
   [/max number of clients/, 'Redis takes no more connections: raise maxclients'],
