@@ -1,5 +1,6 @@
 import type { Predecessor } from '../task/flow.ts'
 import { type Json, JsonText } from '../task/json.ts'
+import { taskIdOf } from '../task/lease-token.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from './admission.ts'
@@ -96,7 +97,7 @@ export class EncryptedEngine extends RedactedEngine {
 
   #sealed({ outcomes, renewals, ...turn }: Turn): Turn {
     const sealResult = (result: Json | JsonText, lease: string) =>
-      result === null ? null : this.#encryption.encrypt(result, aboutResult(taskOf(lease)))
+      result === null ? null : this.#encryption.encrypt(result, aboutResult(taskIdOf(lease)))
     return {
       ...turn,
       ...(outcomes && {
@@ -108,7 +109,7 @@ export class EncryptedEngine extends RedactedEngine {
       ...(renewals && {
         renewals: renewals.map(({ lease, progress }) => {
           if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
-          const sealed = this.#encryption.encrypt(progress as Json | JsonText, aboutProgress(taskOf(lease)))
+          const sealed = this.#encryption.encrypt(progress as Json | JsonText, aboutProgress(taskIdOf(lease)))
           return { lease, progress: new JsonText(JSON.stringify(sealed)) }
         }),
       }),
@@ -144,11 +145,6 @@ const aboutProgress = (id: string) => `progress of ${id}`
 /** What versions before bound a payload, a result and progress to. */
 const aboutType = (type: string) => `payload of ${type}`
 const BEFORE = { result: 'result', progress: 'progress' } as const
-
-/** A lease's token begins with the id of its task. */
-function taskOf(lease: string): string {
-  return lease.slice(0, lease.lastIndexOf('.'))
-}
 
 function openPayload(encryption: Encryption, { payload, ...task }: Bound & Pick<Task, 'payload'>): Opened {
   return encryption.decrypt(payload, aboutPayload(task), aboutType(task.type))

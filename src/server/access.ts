@@ -13,6 +13,7 @@ import {
 } from '../access/principal.ts'
 import { countsSession, isOwnOrigin, sessionOf } from '../access/session-cookie.ts'
 import { XQueueError } from '../task/errors.ts'
+import { taskIdOf } from '../task/lease-token.ts'
 import { toXQueueError } from './problems.ts'
 
 declare module 'fastify' {
@@ -213,7 +214,7 @@ function auditedOf(
 ): Audited {
   const { method, ip, params, body, audited } = request
   const { id, type, batch, lease } = (params ?? NOTHING) as Partial<Record<string, string>>
-  const target = id ?? type ?? batch ?? (lease ? taskOfLease(lease) : null) ?? madeBy(reply) ?? typeIn(body)
+  const target = id ?? type ?? batch ?? (lease ? taskIdOf(lease) : null) ?? madeBy(reply) ?? typeIn(body)
   return { action: `${method} ${url}`, target, status, ip, details: audited }
 }
 
@@ -228,9 +229,4 @@ function madeBy(reply: FastifyReply): string | null {
 function typeIn(body: unknown): string | null {
   const { task_type, type } = (body ?? NOTHING) as Record<string, unknown>
   return ([task_type, type].find((name) => typeof name === 'string') as string | undefined) ?? null
-}
-
-/** A lease token is secret; the task id at its beginning is not. */
-function taskOfLease(lease: string): string {
-  return lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
 }

@@ -1,4 +1,5 @@
 import { isInstance } from './brand.ts'
+import { taskIdOf } from './lease-token.ts'
 
 /**
  * Every error that a caller can receive, one row each: its HTTP status, its title, and how to correct it.
@@ -103,6 +104,5 @@ export function invalidField(path: string, message: string): XQueueError {
 
 /** @param why ends the sentence */
 export function leaseLost(lease: string, why = 'it expired or was settled'): XQueueError {
-  const task = lease.slice(0, Math.max(0, lease.lastIndexOf('.')))
-  return new XQueueError('lease_lost', `the lease of task ${JSON.stringify(task)} is no longer held: ${why}`)
+  return new XQueueError('lease_lost', `the lease of task ${JSON.stringify(taskIdOf(lease))} is no longer held: ${why}`)
 }

@@ -22,12 +22,14 @@ import { emptyAnswer } from '../engine/waiters.ts'
 import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
 import { leaseLost, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
+import type { Predecessor } from '../task/flow.ts'
+import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
+import { refuseKeys, refuseTypeChange } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { Tally } from './tally.ts'
-import { refuseTypeChange } from './type-changes.ts'
 
 /** Maximum number of the store's pages that are read for one page. */
 const PAGES_MAX = 5
@@ -100,8 +102,7 @@ export class BoundedEngine implements Engine {
     const answer = await (groups ? this.#turnOfGroups(own) : this.#engine.turn(own))
     const [settled, renewed] = [[...answer.settled], [...answer.renewed]]
     const tasks = await this.#shown(answer.leases.map(({ task }) => task))
-    const before = answer.leases.flatMap(({ predecessors }) => predecessors.map(({ id }) => id))
-    const visible = await this.#visible(before)
+    const visible = await this.#predecessorsHere(answer.leases.flatMap(({ predecessors }) => predecessors))
     return {
       ...answer,
       settled: outcomes.map(({ lease }) => (held.has(lease) ? settled.shift()! : { accepted: false, status: null })),
@@ -156,7 +157,8 @@ export class BoundedEngine implements Engine {
 
   async predecessor(lease: string, id: string) {
     if (!(await this.#heldHere([lease])).has(lease)) throw leaseLost(lease)
-    return (await this.#visible([id])).has(id) ? this.#engine.predecessor(lease, id) : null
+    const found = await this.#engine.predecessor(lease, id)
+    return found && (await this.#predecessorsHere([found])).has(id) ? found : null
   }
 
   async batch(name: string) {
@@ -290,8 +292,8 @@ export class BoundedEngine implements Engine {
   /** The leases of tasks within the bounds. */
   async #heldHere(leases: readonly string[]): Promise<Set<string>> {
     if (leases.length === 0) return new Set()
-    const visible = await this.#visible(leases.map(idOfLease))
-    return new Set(leases.filter((lease) => visible.has(idOfLease(lease))))
+    const visible = await this.#visible(leases.map(taskIdOf))
+    return new Set(leases.filter((lease) => visible.has(taskIdOf(lease))))
   }
 
   async #visible(ids: readonly string[]): Promise<Set<string>> {
@@ -382,6 +384,12 @@ export class BoundedEngine implements Engine {
     })
   }
 
+  /** The type is enough where no groups are bound: retention may have deleted a predecessor. */
+  async #predecessorsHere(all: readonly Predecessor[]): Promise<ReadonlySet<string>> {
+    if (this.#bounds.groups) return this.#visible(all.map(({ id }) => id))
+    return new Set(all.flatMap(({ id, type }) => (allowsType(this.#bounds, type) ? [id] : [])))
+  }
+
   /** Tasks with the tenant's names, and without predecessors outside of its bounds. */
   async #shown(tasks: readonly Task[]): Promise<Task[]> {
     const visible = await this.#visible(tasks.flatMap(({ after }) => after))
@@ -406,13 +414,4 @@ export class BoundedEngine implements Engine {
     for (const [id, isHere] of found) this.#places.set(id, isHere)
     return events.filter(({ taskId }) => found.get(taskId) ?? this.#places.get(taskId) ?? false)
   }
-}
-
-/** The task of a lease: its token begins with the id, which contains no dot. */
-function idOfLease(lease: string): string {
-  return lease.split('.', 1)[0]!
-}
-
-async function refuseKeys(): Promise<never> {
-  throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use a key without bounds')
 }

@@ -50,3 +50,20 @@ it('writes to the audit log from which retention to which', async () => {
   const all = JSON.stringify(guarded.audits().filter(({ action }) => action === 'POST /api/v1/types/:type'))
   expect(all).toMatch(/"from":.*"canceled":5.*"to":.*"canceled":6/)
 })
+
+it('a worker of one type receives results of predecessors that retention has deleted', async () => {
+  await guarded.call(operator, 'POST', '/types/first', { retention: { success: 0 } })
+  const worker = await guarded.key(['submit', 'work'], { bounds: { types: ['first', 'then'], groups: null } })
+  await guarded.call(operator, 'POST', '/types/then', {})
+  const submitted = await guarded.call(worker, 'POST', '/tasks/batch', {
+    tasks: [{ type: 'first' }, { type: 'then', after: [0] }],
+  })
+  const [first] = submitted.body.tasks as { id: string }[]
+  const take = async (type: string) =>
+    (await guarded.call(worker, 'POST', '/tasks/consume', { types: [type] })).body.leases[0]
+  const { lease } = await take('first')
+  await guarded.call(worker, 'POST', `/leases/${lease}/complete`, { result: 7 })
+  while ((await guarded.engine.sweep(100)).more);
+  expect((await guarded.call(operator, 'GET', `/tasks/${first!.id}`)).status).toBe(404)
+  expect((await take('then')).predecessors).toMatchObject([{ id: first!.id, result: 7 }])
+})

@@ -15,3 +15,7 @@ export function refuseTypeChange({ groups }: Bounds, { declared, ceilings, reten
   const why = 'a key with bounds cannot declare a type or set its ceilings or retention, which protect other tenants'
   throw new XQueueError('forbidden', `${why}: use a key without bounds`)
 }
+
+export async function refuseKeys(): Promise<never> {
+  throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use a key without bounds')
+}
