@@ -1,12 +1,13 @@
--- How many tasks of its type run before a waiting one as the turns of groups stand, counted to a bound. Those of groups
--- that are set aside do not.
+-- Counts the tasks of the same type that run before a waiting task in the present order of the groups, up to a bound.
+-- Tasks of groups at their limit do not count.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, ref, bound
 -- Returns the count
--- Cost  grows with the count, and with the groups of its lane
+-- Cost  grows with the count, and with the number of groups in the lane
 local bound
 
--- Waiting entries of a part of a lane, before `entry` if that is given.
+-- Counts the waiting entries of a part of a lane, only those before `entry` if it is given.
 local function waiting_before(part, entry, most)
   if part.group then return count_entries(part, entry) end
   local back = call('ZRANGE', part.back, 0, -1)
@@ -20,8 +21,9 @@ local function waiting_before(part, entry, most)
   return waiting + #call('XRANGE', part.stream, '(' .. last, to, 'COUNT', most)
 end
 
--- When it is the turn of a part of a lane, and its first entry for those that have the same; nil when it has nothing.
-local function turn_of(lane, part)
+-- Returns the position of a part of a lane in the rotation, and its first entry, which orders parts with the same
+-- position; nil if the part is empty.
+local function position_of(lane, part)
   local first = first_of(part)
   if not first then return nil end
   local score = call('ZSCORE', P .. KEY.rotation .. lane.name, part.group or '')
@@ -30,7 +32,7 @@ local function turn_of(lane, part)
   return tonumber(score), first
 end
 
--- All parts of a lane that may have something to hand out.
+-- Returns all parts of a lane that may have something to hand out.
 local function parts_of(lane)
   local parts = { lane }
   for _, group in ipairs(call('ZRANGE', P .. KEY.rotation .. lane.name, 0, bound)) do
@@ -52,14 +54,15 @@ function steps.ahead()
         ahead = ahead + (part.group and count_entries(part) or count_waiting_in(part))
       end
     elseif lane.priority == own.priority then
-      -- Each of the others has as many turns before it as its own group, and one more if it comes first.
-      local mine, my_first = turn_of(lane, own)
+      -- Every other part is served as often before the task as the task's own group, and once more if it is first in
+      -- the rotation.
+      local mine, my_first = position_of(lane, own)
       for _, part in ipairs(parts_of(lane)) do
-        local other, first = turn_of(lane, part)
+        local other, first = position_of(lane, part)
         if other and part.group ~= own.group then
-          local goes_before = mine and (other < mine or (other == mine and first < my_first))
-          local turns = goes_before and before + 1 or before
-          ahead = ahead + math.min(waiting_before(part, nil, before + 1), turns)
+          local is_before_mine = mine and (other < mine or (other == mine and first < my_first))
+          local rounds = is_before_mine and before + 1 or before
+          ahead = ahead + math.min(waiting_before(part, nil, before + 1), rounds)
         end
       end
     end

@@ -1,7 +1,8 @@
--- How many tasks wait for each of some.
+-- Counts the tasks that wait for each of the given tasks.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, number of tasks, the ref of each
--- Returns per task the number; false where there is no such task
+-- Returns per task the count; false if the task does not exist
 -- Cost  up to seven look-ups a task
 function steps.awaited()
   local answers = {}

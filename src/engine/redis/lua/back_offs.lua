@@ -1,7 +1,8 @@
--- How failures of types are retried.
+-- Reads the back-off of types.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, number of types, each
--- Returns per type its back-off, false where no handler has told of one
+-- Returns per type its back-off, false if no handler has declared one
 -- Cost  one HMGET
 function steps.back_offs()
   local kinds = {}

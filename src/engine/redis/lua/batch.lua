@@ -1,7 +1,8 @@
--- How far the tasks of a batch are, some of them at a time, oldest first.
+-- Counts the tasks of a batch by status, oldest first, a bounded number per call.
 --
--- ARGV  now, the batch, how many were looked at before, how many to look at
--- Returns {tasks that were ever accepted with it, {status, count, …} of those looked at that are kept}
+-- KEYS  the partition's prefix
+-- ARGV  now, the batch, how many tasks to skip, how many to read
+-- Returns {number of tasks ever accepted in the batch, {status, count, …} of the tasks read that are kept}
 -- Cost  one to six look-ups a task
 local function status_of(ref)
   local status = call('GETRANGE', P .. KEY.finished .. ref, 0, 9):match('^(%l+)|')

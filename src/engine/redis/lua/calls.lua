@@ -1,11 +1,12 @@
--- Counts calls of an API key, exactly: no window holds more of them than its rate allows.
+-- Counts calls of an API key exactly: no window contains more calls than the rate allows.
 --
--- ARGV  now, the key's id, the rate's max and window (ms), how many calls
--- Returns {how many of them are allowed, ms until the next one is; 0 if all are}
--- Cost  some five commands, and one for each time of a call that has left the window
+-- KEYS  the partition's prefix
+-- ARGV  now, the key's id, the rate's max and window (ms), number of calls
+-- Returns {how many of the calls are allowed, ms until the next call is allowed; 0 if all are}
+-- Cost  about five commands, and one for each logged time that has left the window
 
--- The list is `<time>,<calls up to and with it>`, oldest first. One entry from before the window stays: the calls
--- in the window are the difference of two totals.
+-- The list is `<time>,<calls up to and including that time>`, oldest first. One entry from before the window is kept,
+-- so that the calls in the window are the difference of two totals.
 local function entry(log, index)
   local text = call('LINDEX', log, index)
   if not text then return nil end
@@ -13,14 +14,15 @@ local function entry(log, index)
   return tonumber(time), tonumber(total)
 end
 
--- The log outlives its window by so much: this server's clock may differ from the one that the times are of.
+-- The log is kept for this time after its window, because the clock of this server may differ from the clock that set
+-- the times.
 local KEPT_LONGER_MS = 3600000
 
 function steps.calls()
   local log = P .. KEY.calls .. arg()
   local max, per_ms, calls = number(), number(), number()
   local last_at, total = entry(log, -1)
-  -- Of a clock that was set back since: nothing is known of when these were.
+  -- The clock was set back since: the true times of these calls are unknown.
   if last_at and last_at > now + per_ms then
     call('DEL', log)
     last_at = nil

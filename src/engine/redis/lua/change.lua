@@ -1,16 +1,17 @@
--- Cancels tasks, or takes finished ones back to pending.
+-- Cancels tasks, or returns finished tasks to pending.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, grace of a cancel (ms), how long a finished task may be kept (ms), 'cancel' | 'retry', number of tasks,
 --       the ref of each
 -- Returns per task 'changed' | 'stopping' (a running handler was asked to stop) | 'refused' | 'unknown'
--- Cost  a look-up and some five commands a task
+-- Cost  a look-up and about five commands a task
 local grace_ms
 
 local function finish_canceled(lane, head, x, payload, e)
   finish(lane, head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
   keep_key(labels_in(x), retention.kept_ms(lane.type, 'canceled'))
   count(lane.type, 'canceled', 1)
-  tell('canceled', lane, head, 'null', 'null', e, '')
+  add_task_event('canceled', lane, head, 'null', 'null', e, '')
   return 'changed'
 end
 
@@ -57,7 +58,7 @@ local function retry(ref)
   local lane = lane_by_ref(ref)
   local first, x, payload = lines_of(text)
   local deliveries, q, p, r = first:match('^%l+|[%l_]*|%d+|%d+|%d+|(%d+)|(%d+)|(%d+)|(%d+)|')
-  -- As if it had been submitted now, but for its id, its age in lists and its fence.
+  -- The task is treated as newly submitted, but keeps its id, its age in lists and its fence.
   local head = {
     q = q, p = p, r = r, ref = ref, attempts = '0', lost = '0', deliveries = deliveries, run_at = NOW, started = '0',
     worker = 'null',
@@ -74,7 +75,7 @@ local function retry(ref)
   else
     enqueue(lane, ref, join_head(head), x, 'null', payload)
   end
-  tell('pending', lane, head, 'null', 'null', 'null', '')
+  add_task_event('pending', lane, head, 'null', 'null', 'null', '')
   return 'changed'
 end
 
@@ -87,6 +88,6 @@ function steps.change()
     answers[index] = change == 'cancel' and cancel(ref) or change == 'retry' and retry(ref)
   end
   write_finished()
-  leave_behind()
+  finish_step()
   return answers
 end

@@ -1,10 +1,10 @@
--- Where tasks stand, and how they come to stand elsewhere; the fourth part of what all steps share.
+-- Finding tasks and changing their state; the fourth part of the code that all steps share.
 
--- Head, extras, payload and error before of a text.
+-- Returns head, extras, payload and previous error of a text.
 local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
 
--- The letter of where a task was found, its text, and for W its entry and lane, for L its progress. Nil when there is
--- none.
+-- Finds a task. Returns a letter for its place and its text; for W also its entry and lane, for L its progress. Returns
+-- nil if there is no such task.
 local function find(ref)
   local finished = call('GET', P .. KEY.finished .. ref)
   if finished then return 'F', finished end
@@ -26,7 +26,7 @@ local function find(ref)
     return 'W', grouped, entry, group_lane(lane, group)
   end
   local stream = lane.stream
-  -- The version before has put it into a stream of its group.
+  -- The previous version has put the task into a stream of its group.
   if group_before ~= '' then
     lane = group_lane(lane, group_before)
     stream = P .. KEY.group_stream .. lane.name .. '|' .. group_before
@@ -39,12 +39,12 @@ local function find(ref)
   return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry, lane
 end
 
--- A text without what may be long.
+-- Returns a text without the parts that may be long.
 local function bare_text(text) return (text:match('^[^\n]*\n[^\n]*')) .. '\nnull' end
 
 -- Changes -------------------------------------------------------------------------------------------------------------
 
--- Puts a task that is ready at the end of its lane.
+-- Adds a ready task at the end of its lane.
 local function enqueue(lane, ref, m, x, e, payload)
   local id = entry_id(reserve(1))
   local _, group = labels_in(x)
@@ -70,7 +70,7 @@ local function enqueue(lane, ref, m, x, e, payload)
   wake(lane.type, 1)
 end
 
--- Puts a task aside until its time.
+-- Stores a task until its time.
 local function delay(lane, ref, run_at, m, x, e, payload)
   call('HSET', P .. KEY.delayed, ref, table.concat({ m, x, payload, e }, '\n'))
   call('ZADD', P .. KEY.due, run_at, ref)
@@ -78,7 +78,7 @@ local function delay(lane, ref, run_at, m, x, e, payload)
   if call('ZRANGE', P .. KEY.due, 0, 0)[1] == ref then broadcast('due ' .. run_at) end
 end
 
--- Makes delayed tasks ready whose time has come; returns how many, and when the next one is ready or ''.
+-- Moves delayed tasks that are due to their lanes; returns the number moved, and when the next one is due or ''.
 local function promote(max)
   local first = call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')
   if not first[1] or tonumber(first[2]) > now then return 0, first[2] or '' end
@@ -94,8 +94,9 @@ local function promote(max)
   return #due, call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
 end
 
--- How long what ends in a status is kept (ms) if its type says so, else nil. In a cluster tasks of other partitions may
--- have begun to wait for it, of which it is told a few steps later: it stays for that.
+-- Returns how long (ms) a task that ends in a status is kept if its type sets it, else nil. In a cluster, tasks of
+-- other partitions may have begun to wait for the task; the messages about them arrive a few steps later, so it is kept
+-- at least that long.
 function retention.own_ms(kind, status)
   local own = retention.of_types[kind]
   if own == nil then
@@ -107,12 +108,12 @@ function retention.own_ms(kind, status)
   return kept and math.max(kept, CLUSTER and 10000 or 0)
 end
 
--- The same for a key; `ended_for` is how long ago it ended.
+-- The same for an idempotency key; `ended_for` is the time since its task ended.
 function retention.kept_ms(kind, status, ended_for)
   return math.max((retention.own_ms(kind, status) or retention_ms) - (ended_for or 0), 1)
 end
 
--- Adds tasks that ended at a time to the order of their status, and to that in which they go.
+-- Adds tasks that ended at a time to the order of their status, and to the order of removal.
 function retention.add_done(status, ended_at, refs, own)
   local time = string.format('%d', ended_at)
   if not own then return call('XADD', P .. KEY.done .. status, '*', 't', time, 'r', refs) end
@@ -120,7 +121,7 @@ function retention.add_done(status, ended_at, refs, own)
   call('ZADD', P .. KEY.kept, string.format('%d', ended_at + own), status .. ' ' .. entry)
 end
 
--- Texts to write, and refs by status, and by how long they are kept, for the order of retention.
+-- Ends a task: collects its text to write, and its ref by status and retention period, for the order of removal.
 local function finish(lane, ref, status, text)
   opened = opened - 1
   local size = #finished_texts
@@ -131,7 +132,8 @@ local function finish(lane, ref, status, text)
   to_follow[size + 1], to_follow[size + 2] = ref, text
 end
 
--- The text of a task that ended: `status|reason|completed|attempts|`, the tail as a lease has it, and what came of it.
+-- Returns the text of a finished task: `status|reason|completed|attempts|`, the tail as a lease has it, and the
+-- outcome.
 local function finished_text(status, reason, head, x, payload, e, progress, result)
   local tail = table.concat({
     head.lost, head.deliveries, head.q, head.p, head.r, head.run_at, head.started, head.worker,
@@ -140,7 +142,7 @@ local function finished_text(status, reason, head, x, payload, e, progress, resu
   return table.concat({ first, x, payload, 'null', e, progress, result }, '\n')
 end
 
--- A known idempotency key goes with its task: it lives on as long as a finished task may be kept.
+-- An idempotency key is removed with its task: it lives as long as a finished task may be kept.
 local function keep_key(key, kept_ms)
   if not key then return end
   if kept_ms then
@@ -162,8 +164,8 @@ local function write_finished()
   end
 end
 
--- A place among those that ended in a status holds for a task only if it has not been taken back since: one that has
--- ended there again has another place.
+-- A place in the order of a status is valid for a task only if the task has not been returned to pending since; a task
+-- that ended again in that status has another place.
 local function note_taken_back(ref, status)
   local last = call('XREVRANGE', P .. KEY.done .. status, '+', '-', 'COUNT', 1)[1]
   if last then call('HSET', P .. KEY.taken_back, ref .. ' ' .. status, last[1]) end
@@ -178,13 +180,13 @@ local function is_its_place(ref, status, place, text)
   return place_ms > ms or (place_ms == ms and tonumber(place_n) > tonumber(n))
 end
 
--- Tells of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
-local function tell(status, lane, head, progress, result, e, reason)
+-- Adds the event of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
+local function add_task_event(status, lane, head, progress, result, e, reason)
   event(1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
     head.attempts, progress, result, e, reason))
 end
 
--- Takes a waiting task out of its lane.
+-- Removes a waiting task from its lane.
 local function leave_lane(lane, ref, entry)
   if lane.group then
     local queue, member = P .. KEY.group_queue .. lane.name, lane.prefix .. entry
@@ -206,22 +208,22 @@ local function leave_lane(lane, ref, entry)
   renew_age(lane, entry)
 end
 
--- Ends a task that waited too long for its first start; its entry is the caller's to remove.
+-- Ends a task that waited too long for its first start. The caller removes its entry.
 local function end_wait(lane, head, x, payload)
   local text = finished_text('timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null')
   finish(lane, head.ref, 'timeout', text)
   keep_key(labels_in(x), retention.kept_ms(lane.type, 'timeout'))
   count(lane.type, 'timeout', 1)
-  tell('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
+  add_task_event('timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
 end
 
--- What `restoring` holds when the partition has everything that its log told it. The key is lost together with all
--- else: that it is missing tells of the loss.
+-- The value of `restoring` when the partition has everything that its log contains. The key is lost together with all
+-- other keys, so its absence shows the loss.
 local RESTORED = 'complete'
 local function is_restored() return call('GET', P .. KEY.restoring) == RESTORED end
 -- Schedules -----------------------------------------------------------------------------------------------------------
 
--- Writes a schedule and when it ticks next, '' for never.
+-- Writes a schedule and its next tick; '' means never.
 local function move_schedule(id, text, next_at)
   call('HSET', P .. KEY.schedules, id, text)
   if next_at == '' then

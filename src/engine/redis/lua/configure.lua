@@ -1,18 +1,18 @@
 -- Declares types or changes them.
 --
--- ARGV  now, '1' from a process that has met the store before, '1' to leave alone what a handler has told of before,
---       number of types, the name of each; and each again: type, '1' if it may be new;
---       '' or '1' where a handler tells of it: limit, limit of a group, rate's max and window (ms), each may be '';
---       back-off `jitter,delay,delay…`, payload schema or '', defaults;
---       declared '' | '0' | '1'; limit, limit of a group, rate's max: '' (as it is) | 'none' | number; the rate's
---       window; paused '' | '0' | '1'; ceilings to set as JSON, null: none, or ''; the same of retention, and that of
---       the handler as JSON
--- Returns for each 'ok', or 'unknown' for a type that nobody has made known
--- Cost  two commands for each field of all types together, and some for a type whose limits change
+-- KEYS  the partition's prefix
+-- ARGV  now, '1' from a process that has used the store before, '1' to leave types unchanged that a handler has
+--       declared before, number of types, the name of each; then for each: type, '1' if it may be new; '1' if a handler
+--       declares it or '', then the handler's limit, limit of a group, rate's max and window (ms), each may be '',
+--       back-off `jitter,delay,delay…`, payload schema or '', defaults; declared '' | '0' | '1'; limit, limit of a
+--       group, rate's max: '' (unchanged) | 'none' | number; the rate's window; paused '' | '0' | '1'; ceilings to set
+--       as JSON, null for none, or ''; retention in the same form; the handler's retention as JSON
+-- Returns for each type 'ok', or 'unknown' if the type does not exist
+-- Cost  two commands for each field of all types together, and several for each type whose limits change
 local written, changed_kinds
-local TOLD_AT_ONCE = 500
+local TYPES_PER_MESSAGE = 500
 
--- What all types have before, by field, in the order of the call; each is read once.
+-- Reads the stored values of all types, by field, in the order of the call; each is read once.
 local function read_before(kinds)
   local before = {}
   for _, key in ipairs({ KEY.rules, KEY.back_off, KEY.retention }) do
@@ -126,15 +126,15 @@ function steps.configure()
   local before = read_before(kinds)
   for index = 1, count do answers[index] = configure(before, if_missing) end
   for key, values in pairs(written) do many('HSET', P .. key, values) end
-  -- The version before hears of one type in a message.
+  -- The previous version accepts only one type in a message.
   if #changed_kinds == 1 then
     broadcast('type ' .. changed_kinds[1])
   else
-    for from = 1, #changed_kinds, TOLD_AT_ONCE do
-      local to = math.min(from + TOLD_AT_ONCE - 1, #changed_kinds)
+    for from = 1, #changed_kinds, TYPES_PER_MESSAGE do
+      local to = math.min(from + TYPES_PER_MESSAGE - 1, #changed_kinds)
       broadcast('types ' .. table.concat(changed_kinds, ' ', from, to))
     end
   end
-  leave_behind()
+  finish_step()
   return answers
 end

@@ -1,10 +1,12 @@
--- Takes what other partitions have to tell of tasks that wait for each other. Each notice may come twice.
+-- Applies notices of other partitions about tasks that wait for each other. A notice may arrive twice.
 --
--- ARGV  now, '1' if nothing may be taken before the partition is restored, how long a finished task may be kept (ms);
---       number of notices, each: what ('await' | 'ended' | 'cancel' | 'gone'), the ref here, the name of the other
---       task, and the policy and since when it is awaited, the outcome, or the status
+-- KEYS  the partition's prefix
+-- ARGV  now, '1' if nothing may be accepted before the partition is restored, how long a finished task may be kept
+--       (ms); number of notices, each: kind ('await' | 'ended' | 'cancel' | 'gone'), the ref of the task here, the name
+--       of the other task, and depending on the kind: the policy and since when the task is awaited; the outcome; or
+--       the status
 -- Returns 'done' | 'incomplete'
--- Cost  some five commands a notice
+-- Cost  about five commands a notice
 function steps.deliver()
   if arg() == '1' and not is_restored() then return 'incomplete' end
   retention_ms = number()
@@ -12,16 +14,16 @@ function steps.deliver()
     local what, ref, name, more = arg(), arg(), arg(), arg()
     if what == 'await' then
       local policy, since = more:match('^(%l) (%d+)$')
-      be_awaited(ref, policy, name, tonumber(since))
+      add_successor(ref, policy, name, tonumber(since))
     elseif what == 'ended' then
-      hear_outcome(ref, name, more)
+      receive_outcome(ref, name, more)
     elseif what == 'gone' then
-      hear_outcome(ref, name, GONE)
+      receive_outcome(ref, name, GONE)
     else
-      cancel_dependent(ref, because(name, more))
+      cancel_dependent(ref, cancel_reason(name, more))
     end
   end
   write_finished()
-  leave_behind()
+  finish_step()
   return 'done'
 end

@@ -1,14 +1,15 @@
 -- Erases finished tasks.
 --
--- ARGV  now, 'look' to change nothing, 'task' or 'copy'; number of them; each: the ref of a task, and for a copy the
---       name of the task whose result it is of, and the outcome without it
--- Returns per task {'changed' | 'refused' (it has not finished) | 'unknown' | 'more' (too many wait for it to tell them
---       all: another call goes on), more}; more is for a look when it ended,
---       else what is to take the place of copies of its result, and the names of tasks in other partitions that have
---       one; for a copy 'done'
--- Cost  some ten commands a task, and one look at the notices that wait
+-- KEYS  the partition's prefix
+-- ARGV  now, 'look' to change nothing, 'task' or 'copy'; number of items; each: the ref of a task; for a copy also the
+--       name of the task that the result belongs to, and the outcome without the result
+-- Returns per task {'changed' | 'refused' (it has not finished) | 'unknown' | 'more' (too many tasks wait for it to
+--       inform all in one step; another call continues), …}. After 'changed', 'look' returns when the task ended;
+--       'task' returns the outcome that replaces copies of its result, and the names of tasks in other partitions that
+--       have a copy. Per copy 'done'
+-- Cost  about ten commands a task, and one read of the undelivered notices
 
--- A successor keeps how the task ended, and nothing else.
+-- A successor keeps status and type of the task, and nothing else.
 local function blank_copy(ref, name, blank)
   local key = P .. KEY.outcomes .. ref
   local outcome = call('HGET', key, name)
@@ -18,7 +19,7 @@ local function blank_copy(ref, name, blank)
   put_outcome(key, name, blank)
 end
 
--- A result may be on its way to another partition.
+-- A result may be in a notice that another partition has not received yet.
 local function blank_notices(name, blank)
   for _, item in ipairs(call('XRANGE', P .. KEY.notices, '-', '+')) do
     local head = item[2][2]:match('^(%d+ ended %S+ ' .. name:gsub('[%.%-]', '%%%0') .. ' )')
@@ -29,11 +30,11 @@ local function blank_notices(name, blank)
   end
 end
 
-local function erase(ref, only_looks)
+local function erase(ref, is_dry_run)
   local found, text = find(ref)
   if not found then return { 'unknown' } end
   if found ~= 'F' then return { 'refused' } end
-  if only_looks then return { 'changed', (text:match('^%l+|[%l_]*|(%d+)')) } end
+  if is_dry_run then return { 'changed', (text:match('^%l+|[%l_]*|(%d+)')) } end
   local blank = string.format('["%s","%s",null,null]', text:match('^%l+'), lane_by_ref(ref).type)
   local answer = { 'changed', blank }
   for _, successor in ipairs(call('SMEMBERS', P .. KEY.copies .. ref)) do
@@ -59,6 +60,6 @@ function steps.erase()
     end
   end
   write_finished()
-  leave_behind()
+  finish_step()
   return answers
 end

@@ -1,9 +1,10 @@
 -- Reads the outbox.
 --
--- ARGV  now, position to go on from: 'now', '' for all that is kept, or a number; most entries,
---       '1' to be told by a message of what comes next, most bytes: with the entry that exceeds them it is enough
--- Returns {last number there is, the number before the first that is kept, the same of the first that ever was,
---       {entry's last number, count, time, body, …}, the time up to which events may be of tasks that were removed}
+-- KEYS  the partition's prefix
+-- ARGV  now, position to continue from: 'now', '' for all that is kept, or a number; most entries, '1' to be notified
+--       of the next events by a message, most bytes: reading ends with the entry that exceeds them
+-- Returns {last number, the number before the first event that is kept, the number before the first event ever,
+--       {entry's last number, count, time, body, …}, the time up to which events may belong to removed tasks}
 -- Cost  an XRANGE for each 25 entries
 function steps.events()
   local after, most, stays, bytes_left = arg(), number(), arg(), number()

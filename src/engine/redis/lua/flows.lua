@@ -1,26 +1,28 @@
--- Tasks that wait for others; the fifth part of what all steps share.
+-- Tasks that wait for others; the fifth part of the code that all steps share.
 --
--- A task is told over partitions by its name, `<partition>/<ref>`. One that waits is a text in `dependent`, as in
--- `delayed`, with a place in `dependents`, `<entry>.<lane>`. Its hash `outcomes:<ref>` has a field for each name that
--- it waits for: '' while that is awaited, how it ended as JSON `[status, type, result, error]`, or `null` if it was
--- removed and had not succeeded; in '#' how many are awaited, in '#bytes' how much all have, and in '@<name>' status
--- and type of a large one. Outcomes are copies: retention may remove the one before the other has run. They stay until
--- the task goes, for it may be retried.
+-- A task has a name that is valid in all partitions, `<partition>/<ref>`. A task that waits for others is a text in
+-- `dependent`, in the same format as in `delayed`, with a member `<entry>.<lane>` in `dependents`. Its hash
+-- `outcomes:<ref>` has a field for each name that it waits for: '' while that task is awaited, its outcome as JSON
+-- `[status, type, result, error]`, or `null` if it was removed without success. '#' holds the number of awaited tasks,
+-- '#bytes' the size of all outcomes, and '@<name>' the status and type of a large outcome. Outcomes are copies, so
+-- retention may remove the awaited task before the waiting task has run. They are kept until the waiting task is
+-- removed, because it may be retried.
 --
--- The other way round, `successors:<ref>` holds those that await a task, `<c, r or w> <name>` with what a failure does
--- to them: it cancels them, they run all the same, or they wait for a retry. What ends in a way that does not count
--- goes on being awaited. `awaited` has the ref of each that has such a set, so that nobody else pays for it.
+-- In the other direction, `successors:<ref>` holds the tasks that wait for a task, `<c, r or w> <name>`, with the
+-- effect of a failure on them: it cancels them, they run anyway, or they wait for a retry. A task whose end does not
+-- count remains awaited. `awaited` holds the ref of each task that has such a set, so other tasks cost nothing.
 --
--- What concerns a task of another partition is left as a notice, which the sweep has delivered (partition-messages.ts).
+-- A change that concerns a task of another partition is written as a notice, which the sweep delivers
+-- (partition-messages.ts).
 --
--- A step tells FOLLOWED_MAX tasks at most, because all other calls wait for it. The rest is noted in `put_off` in the
--- same step, as `<ref>|<when it ended>|<last that was told>`, and told by the next sweeps in order. A task that is to
--- be removed stays until all have been told.
+-- A step informs at most FOLLOWED_MAX tasks, because all other calls wait for it. The same step records the rest in
+-- `put_off`, as `<ref>|<when it ended>|<last successor that was informed>`, and the next sweeps inform them in order. A
+-- task that is to be removed is kept until all have been informed.
 local GONE, FORGOTTEN = 'null', '[null,"",null,null]'
 
--- What other files use; Lua has room for 200 locals in all of them together.
-local names_in, name_of, place_of, notify, because, ref_of_age, leave_dependent, cancel_dependent, release
-local depend, await, hear_outcome, remove_finished, be_awaited, join_batch, begin_waiting, predecessors_of
+-- Functions that other files use; Lua allows 200 locals in all files together.
+local names_in, name_of, place_of, notify, cancel_reason, ref_of_age, leave_dependent, cancel_dependent, release
+local depend, await, receive_outcome, remove_finished, add_successor, join_batch, begin_waiting, predecessors_of
 local awaited_by, wait_again
 local put_outcome
 do
@@ -31,7 +33,7 @@ local function imul(a, b)
   return bit.tobit(((high * (b % 65536) + low * math.floor(b / 65536)) % 65536) * 65536 + low * (b % 65536))
 end
 
--- The id of a task that is told by its name, see ids.ts.
+-- Returns the id of a task from its name (ids.ts).
 local function id_of(name)
   local partition, lane, ms, n = name:match('^(%d+)/(%d+)%.(%d+)-(%d+)$')
   partition, lane, ms, n = tonumber(partition), tonumber(lane), tonumber(ms), n - 1e9
@@ -50,7 +52,7 @@ local function id_of(name)
   }, '-')
 end
 
--- The names that a task waits for, in order, and what a failure does to it; nil when it waits for none.
+-- Returns the names that a task waits for, in order, and the effect of a failure on it; nil if it waits for none.
 function names_in(x)
   if x:sub(-1) ~= ']' then return nil end
   local extras = extras_in(x)
@@ -59,13 +61,14 @@ end
 
 function name_of(ref) return PARTITION .. '/' .. ref end
 
--- Whether it is of this partition, and its ref.
+-- Returns whether a name belongs to this partition, and its ref.
 function place_of(name)
   local partition, ref = name:match('^(%d+)/(.*)$')
   return partition == PARTITION, ref
 end
 
--- How the end of a task tells on one that waits for it: it counts, or cancels it, or it goes on being awaited.
+-- Returns the effect of a task's end on a task that waits for it: it counts, it cancels the waiting task, or the wait
+-- goes on.
 local function effect_of(status, policy)
   if status == 'success' or policy == 'r' then return 'counts' end
   return policy == 'c' and 'cancels' or 'waits'
@@ -76,33 +79,34 @@ local function outcome_of(kind, text)
   return string.format('["%s","%s",', status, kind) .. result .. ',' .. e .. ']'
 end
 
--- What of an outcome is told without the rest.
+-- Returns status and type of an outcome.
 local function outline_of(outcome) return outcome:match('^%["%l+","[^"]*"') .. ']' end
 
--- Notes how one that a task waits for has ended. What versions before have noted is not counted in '#bytes'.
+-- Stores the outcome of a task that another task waits for. Outcomes stored by earlier versions are not counted in
+-- '#bytes'.
 function put_outcome(key, name, outcome)
   call('HSET', key, name, outcome)
   call('HINCRBY', key, '#bytes', #outcome)
   if #outcome > 1024 then call('HSET', key, '@' .. name, outline_of(outcome)) end
 end
 
--- Tells another partition something: `<its number> <what> <ref there> <other name> <more>`.
+-- Writes a notice for another partition: `<its number> <kind> <ref there> <other name> <more>`.
 function notify(name, what, other, more)
   local partition, ref = name:match('^(%d+)/(.*)$')
-  if noticed == 0 then broadcast('due ' .. NOW) end
-  noticed = noticed + 1
+  if notices_written == 0 then broadcast('due ' .. NOW) end
+  notices_written = notices_written + 1
   call('XADD', P .. KEY.notices, '*', 'n', table.concat({ partition, what, ref, other, more }, ' '))
 end
 
--- Why a task is canceled, as JSON.
-function because(name, status)
+-- Returns the error of a canceled task, as JSON.
+function cancel_reason(name, status)
   if status == 'gone' then
     return '"task ' .. id_of(name) .. ', which it waits for, ended without success and is no longer kept"'
   end
   return '"task ' .. id_of(name) .. ', which it waits for, ended as ' .. status .. '"'
 end
 
--- A ref turned round, so that it sorts by the time of submission; and back.
+-- Reverses a ref so that it sorts by the time of submission; and back.
 local function by_age(ref) return (ref:gsub('^(%d+)%.(.*)$', '%2.%1')) end
 function ref_of_age(place) return (place:gsub('^(.*)%.(%d+)$', '%2.%1')) end
 
@@ -122,10 +126,10 @@ function cancel_dependent(ref, error)
   finish(lane, ref, 'canceled', finished_text('canceled', '', head, x, payload, error, 'null', 'null'))
   keep_key(labels_in(x), retention.kept_ms(lane.type, 'canceled'))
   count(lane.type, 'canceled', 1)
-  tell('canceled', lane, head, 'null', 'null', error, '')
+  add_task_event('canceled', lane, head, 'null', 'null', error, '')
 end
 
--- All that it waited for has ended: it is ready, or delayed for what is left of that.
+-- All tasks that it waited for have ended: it becomes ready, or delayed for the rest of its delay.
 function release(ref)
   local text = call('HGET', P .. KEY.dependent, ref)
   if not text then return end
@@ -141,14 +145,14 @@ function release(ref)
   end
 end
 
--- Puts a task aside until what it awaits has ended.
+-- Stores a task until all tasks that it awaits have ended.
 function depend(lane, ref, m, x, e, payload)
   call('HSET', P .. KEY.dependent, ref, table.concat({ m, x, payload, e }, '\n'))
   call('ZADD', P .. KEY.dependents, 0, by_age(ref))
   count(lane.type, 'dependent', 1)
 end
 
--- A task of a name has a copy of the result of one here.
+-- Records that the named task has a copy of the result of a task of this partition.
 local function note_copy(ref, name) call('SADD', P .. KEY.copies .. ref, name) end
 
 function await(ref, successor)
@@ -157,20 +161,20 @@ function await(ref, successor)
   anything_awaited = true
 end
 
--- One that a task waits for has ended so that it counts, or is gone.
-function hear_outcome(ref, name, outcome)
+-- A task that `ref` waits for has ended so that it counts, or has been removed.
+function receive_outcome(ref, name, outcome)
   local key = P .. KEY.outcomes .. ref
   if call('HGET', key, name) ~= '' then return end
   put_outcome(key, name, outcome)
   if outcome == GONE then
-    cancel_dependent(ref, because(name, 'gone'))
+    cancel_dependent(ref, cancel_reason(name, 'gone'))
   elseif call('HINCRBY', key, '#', -1) == 0 then
     release(ref)
   end
 end
 
--- Tells one that awaits a task how that has ended; returns whether it awaits it no longer.
-local function tell_successor(successor, name, status, outcome)
+-- Informs a task of the end of a task that it awaits; returns whether it no longer awaits it.
+local function inform_successor(successor, name, status, outcome)
   local policy, other = successor:match('^(%l) (.*)$')
   local effect = effect_of(status, policy)
   if effect == 'waits' then return false end
@@ -178,27 +182,28 @@ local function tell_successor(successor, name, status, outcome)
   if effect == 'counts' then
     local _, its_ref = place_of(name)
     note_copy(its_ref, other)
-    if is_here then hear_outcome(ref, name, outcome) else notify(other, 'ended', name, outcome) end
+    if is_here then receive_outcome(ref, name, outcome) else notify(other, 'ended', name, outcome) end
     return true
   end
-  if is_here then cancel_dependent(ref, because(name, status)) else notify(other, 'cancel', name, status) end
+  if is_here then cancel_dependent(ref, cancel_reason(name, status)) else notify(other, 'cancel', name, status) end
   return false
 end
 
--- Notes that a task has more to tell than this step may.
-function cascade.put_off(ref, ended_at, behind)
+-- Records that a task has more successors than this step may inform.
+function cascade.defer(ref, ended_at, behind)
   local length = call('LPUSH', P .. KEY.put_off, table.concat({ ref, ended_at, behind }, '|'))
   if length == 1 then broadcast('due ' .. NOW) end
 end
 
--- Those that await a task, by age, as many as this step may still tell; the place of the last one if there are more.
--- @param behind the place of the last one that was told before, or ''
+-- Returns the tasks that await a task, by age, as many as this step may still inform, and the place of the last one if
+-- there are more.
+-- @param behind the place of the last one that was informed before, or ''
 function cascade.some_successors(ref, behind)
-  local room = FOLLOWED_MAX - cascade.told
+  local room = FOLLOWED_MAX - cascade.informed
   if room <= 0 then return {}, behind end
   local places, by_place = {}, {}
   for _, successor in ipairs(call('SMEMBERS', P .. KEY.successors .. ref)) do
-    -- Lanes have entries of their own, so the ones of a moment are told apart by the rest.
+    -- Tasks of different lanes may have equal entries; the rest of the text distinguishes them.
     local place = successor:match('%.(.*)$') .. ' ' .. successor
     if place > behind then
       places[#places + 1] = place
@@ -208,7 +213,7 @@ function cascade.some_successors(ref, behind)
   table.sort(places)
   local some = {}
   for index = 1, math.min(room, #places) do some[index] = by_place[places[index]] end
-  cascade.told = cascade.told + #some
+  cascade.informed = cascade.informed + #some
   return some, #some < #places and places[#some] or nil
 end
 
@@ -217,54 +222,56 @@ local function is_awaited(ref)
   return anything_awaited and call('HEXISTS', P .. KEY.awaited, ref) == 1
 end
 
-local function leave_successors(ref, told)
-  if #told > 0 then many('SREM', P .. KEY.successors .. ref, told) end
+local function leave_successors(ref, informed)
+  if #informed > 0 then many('SREM', P .. KEY.successors .. ref, informed) end
   if call('EXISTS', P .. KEY.successors .. ref) == 0 then call('HDEL', P .. KEY.awaited, ref) end
 end
 
--- Tells those that wait for a task which has ended, as many as this step may.
-function cascade.tell_ended(ref, text, behind)
+-- Informs the tasks that wait for a task which has ended, as many as this step may.
+function cascade.inform_of_end(ref, text, behind)
   local status, ended_at = text:match('^(%l+)|[%l_]*|(%d+)')
   local outcome = outcome_of(lane_by_ref(ref).type, text)
   local some, last = cascade.some_successors(ref, behind)
-  local told = {}
+  local informed = {}
   for _, successor in ipairs(some) do
-    if tell_successor(successor, name_of(ref), status, outcome) then told[#told + 1] = successor end
+    if inform_successor(successor, name_of(ref), status, outcome) then informed[#informed + 1] = successor end
   end
-  leave_successors(ref, told)
-  if last then cascade.put_off(ref, ended_at, last) end
+  leave_successors(ref, informed)
+  if last then cascade.defer(ref, ended_at, last) end
 end
 
--- Goes on with what earlier steps have put off. What was retried since tells when it ends again; what was removed since
--- has told all.
+-- Continues the cascades that earlier steps deferred. A task that was retried since informs its successors when it ends
+-- again; a task that was removed since has informed all.
 function cascade.follow_on()
-  while cascade.told < FOLLOWED_MAX do
+  while cascade.informed < FOLLOWED_MAX do
     local record = call('RPOP', P .. KEY.put_off)
     if not record then return end
     local ref, ended_at, behind = record:match('^([^|]*)|([^|]*)|(.*)$')
     local found, text = find(ref)
-    if found == 'F' and text:match('^%l+|[%l_]*|(%d+)') == ended_at then cascade.tell_ended(ref, text, behind) end
+    if found == 'F' and text:match('^%l+|[%l_]*|(%d+)') == ended_at then cascade.inform_of_end(ref, text, behind) end
   end
 end
 
--- Tells those that wait for what has ended in this step; some of them end by it, and are told of in their turn.
+-- Informs the tasks that wait for tasks which ended in this step. Some of them end as a result, and their own
+-- successors are informed as well.
 function follow()
   while followed < #to_follow do
     local ref, text = to_follow[followed + 1], to_follow[followed + 2]
     followed = followed + 2
-    if is_awaited(ref) then cascade.tell_ended(ref, text, '') end
+    if is_awaited(ref) then cascade.inform_of_end(ref, text, '') end
   end
 end
 
--- One that a task awaits is no more, and had not succeeded as far as anybody knows.
-local function tell_gone(name, gone)
+-- A task that is awaited no longer exists, and is not known to have succeeded.
+local function inform_of_removal(name, gone)
   local is_here, ref = place_of(name)
-  if is_here then hear_outcome(ref, gone, GONE) else notify(name, 'gone', gone, '') end
+  if is_here then receive_outcome(ref, gone, GONE) else notify(name, 'gone', gone, '') end
 end
 
--- Tells those that still await a task which is to be removed, as many as this step may; returns whether these were all.
--- Mostly they wait in vain; those that its end had not yet been told are told it now.
-function cascade.tell_removed(ref, status, outcome)
+-- Informs the tasks that still await a task which is to be removed, as many as this step may; returns whether these
+-- were all. Most of them can no longer be satisfied; tasks that had not yet been informed of the outcome receive it
+-- now.
+function cascade.inform_rest(ref, status, outcome)
   local name = name_of(ref)
   local some, last = cascade.some_successors(ref, '')
   for _, successor in ipairs(some) do
@@ -272,18 +279,18 @@ function cascade.tell_removed(ref, status, outcome)
     local effect = effect_of(status, policy)
     local is_here, its_ref = place_of(other)
     if effect == 'counts' then
-      if is_here then hear_outcome(its_ref, name, outcome) else notify(other, 'ended', name, outcome) end
+      if is_here then receive_outcome(its_ref, name, outcome) else notify(other, 'ended', name, outcome) end
     else
-      if effect == 'cancels' and is_here then cancel_dependent(its_ref, because(name, status)) end
-      tell_gone(other, name)
+      if effect == 'cancels' and is_here then cancel_dependent(its_ref, cancel_reason(name, status)) end
+      inform_of_removal(other, name)
     end
   end
   leave_successors(ref, some)
   return not last
 end
 
--- A finished task is removed: what it waited for, and its batch, know it no longer.
-local function forget_flow(ref, text)
+-- Removes a finished task from its batch and deletes the outcomes that it waited for.
+local function remove_flow(ref, text)
   local x = text:match('^[^\n]*\n([^\n]*)')
   if x:sub(-1) == ']' then call('DEL', P .. KEY.outcomes .. ref) end
   local _, _, batch = labels_in(x)
@@ -293,17 +300,17 @@ local function forget_flow(ref, text)
   end
 end
 
--- Removes a finished task whose text is given; returns false if that has to go on in another step, because too many
--- wait for it. Tells of one: `["removed", type, status, ref, attempts]`.
--- @param outcome what those may be told that were not yet told how it ended, if that is not all
+-- Removes a finished task, given its text. Returns false if another step has to continue, because too many tasks wait
+-- for it. Adds one event: `["removed", type, status, ref, attempts]`.
+-- @param outcome the outcome for tasks that were not yet informed of it, if it is not the whole outcome
 function remove_finished(ref, text, outcome)
   local kind, status = lane_by_ref(ref).type, text:match('^%l+')
-  if is_awaited(ref) and not cascade.tell_removed(ref, status, outcome or outcome_of(kind, text)) then return false end
+  if is_awaited(ref) and not cascade.inform_rest(ref, status, outcome or outcome_of(kind, text)) then return false end
   call('DEL', P .. KEY.finished .. ref, P .. KEY.copies .. ref)
   for _, final in ipairs({ 'success', 'failed', 'canceled', 'timeout' }) do
     call('HDEL', P .. KEY.taken_back, ref .. ' ' .. final)
   end
-  forget_flow(ref, text)
+  remove_flow(ref, text)
   count(kind, status, -1)
   local ended_at, attempts = text:match('^%l+|[%l_]*|(%d+)|(%d+)')
   event(1, string.format('["removed","%s","%s","%s",%s]', kind, status, ref, attempts))
@@ -311,17 +318,17 @@ function remove_finished(ref, text, outcome)
   return true
 end
 
--- Somebody awaits a task of here: is told how that has ended, or is sure to be told. What was retried after a failure
--- had canceled it waits for another end.
-function be_awaited(ref, policy, name, since)
+-- A task awaits a task of this partition: it receives the outcome, or is certain to receive it later. A task
+-- that was canceled by a failure of the awaited task and then retried waits for another end of that task.
+function add_successor(ref, policy, name, since)
   local found, text = find(ref)
-  if not found then return tell_gone(name, name_of(ref)) end
+  if not found then return inform_of_removal(name, name_of(ref)) end
   local successor = policy .. ' ' .. name
   local status, ended_at = text:match('^(%l+)|[%l_]*|(%d+)')
   local is_old = found == 'F' and effect_of(status, policy) == 'cancels' and tonumber(ended_at) <= since
   if found == 'F' and not is_old then
     local outcome = outcome_of(lane_by_ref(ref).type, text)
-    if tell_successor(successor, name_of(ref), status, outcome) then
+    if inform_successor(successor, name_of(ref), status, outcome) then
       return leave_successors(ref, { successor })
     end
   end
@@ -334,8 +341,8 @@ function join_batch(batch, ref)
   call('HINCRBY', P .. KEY.batches, batch, 1)
 end
 
--- Has a task, which is put aside, wait for others as they stand; returns why it is to be canceled, if it is, and
--- whether there is nothing left to wait for. What is not here any more was once: it counts as forgotten.
+-- Makes a stored task wait for others in their present state. Returns the reason to cancel it, if there is one, and
+-- whether nothing is left to wait for. A task that no longer exists was accepted once: it counts as forgotten.
 function begin_waiting(ref, names, policy)
   local key, successor = P .. KEY.outcomes .. ref, policy .. ' ' .. name_of(ref)
   local awaited, why = 0, nil
@@ -351,7 +358,7 @@ function begin_waiting(ref, names, policy)
         outcome = outcome_of(lane_by_ref(other).type, text)
         note_copy(other, name_of(ref))
       end
-      if effect == 'cancels' then why = why or because(name, status) end
+      if effect == 'cancels' then why = why or cancel_reason(name, status) end
       if outcome == '' then await(other, successor) end
     else
       notify(name, 'await', name_of(ref), policy .. ' 0')
@@ -367,7 +374,8 @@ function begin_waiting(ref, names, policy)
   return why, awaited == 0
 end
 
--- What a task has waited for, as JSON, in order: whole while it fits, and of the others status and type, unread.
+-- Returns the outcomes that a task has waited for, as JSON, in order: complete while they fit, and only status and type
+-- of the others, which are not read.
 function predecessors_of(ref, x)
   local names = names_in(x)
   if not names then return '' end
@@ -394,7 +402,7 @@ function predecessors_of(ref, x)
   return '[' .. table.concat(outcomes, ',') .. ']'
 end
 
--- Those of the names that a task waits for which it still awaits. Outcomes may be large: none is read.
+-- Returns the names among those that a task waits for which it still awaits. Outcomes may be large, so none is read.
 function awaited_by(ref, names)
   local key, awaited = P .. KEY.outcomes .. ref, {}
   for _, name in ipairs(names) do
@@ -403,7 +411,8 @@ function awaited_by(ref, names)
   return awaited
 end
 
--- What a retry makes of a task that waited for others: 'ready' | 'waits', or 'refused' where it would wait in vain.
+-- Returns the state after a retry of a task that waited for others: 'ready' | 'waits', or 'refused' if the wait could
+-- never end.
 function wait_again(ref, x)
   local names = names_in(x)
   if not names then return 'ready' end

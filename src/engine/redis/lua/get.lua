@@ -1,8 +1,9 @@
--- Looks tasks up by their refs.
+-- Reads tasks by their refs.
 --
--- ARGV  now, '1' for bare ones, number of tasks, the ref of each
--- Returns per task {where, lane's name, text, entry or progress}, see `find`; false where there is none. Of one that
---       waits for others, in place of the last, the names of those
+-- KEYS  the partition's prefix
+-- ARGV  now, '1' to omit long parts, number of tasks, the ref of each
+-- Returns per task {place, lane's name, text, entry or progress} (see `find`); false if there is none. For a task that
+--       waits for others, the last value is the names that it still awaits
 -- Cost  up to five look-ups a task
 function steps.get()
   local answers, bare = {}, arg() == '1'

@@ -1,21 +1,21 @@
--- Waiting tasks of groups; the third part of what all steps share.
+-- Waiting tasks of groups; the third part of the code that all steps share.
 --
--- They stand in no stream. `grouped` has the text of each, as `delayed` has, by `<lane number>.<entry>`; the zset
--- `group_queue` of the lane has a member `<bytes of the group>|<group>|<entry>` for each, in the order of the text, so
--- that the tasks of a group lie together, oldest first. A group costs no key of its own, and what a step adds to many
--- groups it writes with a few commands.
+-- They are not in a stream. `grouped` has the text of each, in the same format as `delayed`, by
+-- `<lane number>.<entry>`. The zset `group_queue` of the lane has a member `<bytes of the group>|<group>|<entry>` for
+-- each, in the order of the text, so the tasks of a group are adjacent, oldest first. A group needs no key of its own,
+-- and a step that adds tasks to many groups writes them with a few commands.
 --
--- The fair order among the groups of a lane is the zset `rotation`: those that have something to hand out, by when they
--- were last served. A group that was never served stands before all that were, by the age of its first task; scores
--- tell those apart by the ms only, `unserved` has their exact order. Tasks without a group take part as one more, ''.
--- A group whose limit is reached waits in `at_limit`, by its name, until a permit of it comes free. `rested` holds when
--- those were served that have nothing waiting now; the next sweep forgets it. A group that may have several tasks
--- waiting is in `crowded`: nobody need look for the next task of another.
+-- The zset `rotation` is the fair order among the groups of a lane: the groups that have a task to hand out, by the
+-- position at which each was last served. A group that was never served comes before all that were, by the age of its
+-- first task; scores distinguish those only by the ms, `unserved` has their exact order. Tasks without a group take
+-- part as one more group, ''. A group at its limit waits in `at_limit`, by its name, until one of its permits becomes
+-- free. `rested` holds the last position of groups that have no task waiting now; the next sweep deletes it. A group
+-- that may have several tasks waiting is in `crowded`; for the others no step needs to search for a second task.
 
 local NEVER_SERVED = -9e15
 local function age_of(entry) return string.format('%d', NEVER_SERVED + entry:sub(1, 13)) end
 
--- The part of a lane that holds the tasks of a group; the lane itself for no group.
+-- Returns the part of a lane that holds the tasks of a group; the lane itself for no group.
 local function group_lane(lane, group)
   if not group or group == '' then return lane end
   local parts = lane.parts
@@ -31,24 +31,24 @@ local function group_lane(lane, group)
   return part
 end
 
--- Up to `most` waiting entries of a group, oldest first, behind `after` if that is given.
+-- Returns up to `most` waiting entries of a group, oldest first, behind `after` if it is given.
 local function entries_of(part, most, after)
   local queue, prefix = P .. KEY.group_queue .. part.name, part.prefix
   local from = after and after ~= '' and '(' .. prefix .. after or '[' .. prefix
-  -- An entry begins with a digit, and ':' follows those.
+  -- An entry begins with a digit, and ':' sorts after the digits.
   local found = call('ZRANGEBYLEX', queue, from, '(' .. prefix .. ':', 'LIMIT', 0, most)
   for index = 1, #found do found[index] = found[index]:sub(-24) end
   return found
 end
 
--- How many a group has, before `entry` if that is given.
+-- Counts the entries of a group, only those before `entry` if it is given.
 local function count_entries(part, entry)
   local queue, prefix = P .. KEY.group_queue .. part.name, part.prefix
   return call('ZLEXCOUNT', queue, '[' .. prefix, '(' .. prefix .. (entry or ':'))
 end
 
--- The entry that a lane or a part of it would hand out next, or nil; and the last one that a lane has handed out, if
--- the next one comes out of its stream.
+-- Returns the entry that a lane or a part of it hands out next, or nil; and the last entry that the lane has handed
+-- out, if the next one is read from its stream.
 local function first_of(lane)
   if lane.group then return entries_of(lane, 1)[1] end
   local back = call('ZRANGE', lane.back, 0, 0)[1]
@@ -58,7 +58,8 @@ local function first_of(lane)
   return following and following[1], last
 end
 
--- Groups that have their first tasks enter the rotation. A group that is in it, or at its limit, keeps its place.
+-- Adds groups with their first tasks to the rotation. A group that is in the rotation, or at its limit, keeps its
+-- place.
 local function join_rotation(lane, groups, firsts)
   local rotation, at_limit, rested = P .. KEY.rotation .. lane.name, P .. KEY.at_limit .. lane.name,
     P .. KEY.rested .. lane.name
@@ -67,15 +68,15 @@ local function join_rotation(lane, groups, firsts)
     local some = { unpack(groups, from, math.min(from + CHUNK - 1, #groups)) }
     local scores = call('ZMSCORE', rotation, unpack(some))
     local held_back = any_at_limit and call('HMGET', at_limit, unpack(some)) or {}
-    local turns = any_rested and call('HMGET', rested, unpack(some)) or {}
+    local positions = any_rested and call('HMGET', rested, unpack(some)) or {}
     local places, newcomers, back, crowded = {}, {}, {}, {}
     for index, group in ipairs(some) do
       if scores[index] or held_back[index] then
         crowded[#crowded + 1] = group
       else
-        places[#places + 1] = turns[index] or age_of(firsts[group])
+        places[#places + 1] = positions[index] or age_of(firsts[group])
         places[#places + 1] = group
-        if turns[index] then
+        if positions[index] then
           back[#back + 1] = group
         else
           newcomers[#newcomers + 1] = '0'
@@ -97,7 +98,7 @@ local function join_one(part, entry)
   join_rotation(part.lane or part, { group }, { [group] = entry })
 end
 
--- Writes what `arrive` has gathered. Each step does before it looks at groups, and at its end.
+-- Writes the tasks that `arrive` has collected. Each step calls it before it reads groups, and at its end.
 function write_arrivals()
   if #arrived == 0 then return end
   local texts, by_lane = arrived, arriving
@@ -112,8 +113,8 @@ function write_arrivals()
   end
 end
 
--- A task of a group waits; `text` has its head, extras, payload and error before. `ends` is when it gives up waiting,
--- or nil.
+-- Adds a waiting task of a group; `text` has its head, extras, payload and previous error. `ends` is when its wait
+-- times out, or nil.
 local function arrive(lane, group, entry, text, ref, ends)
   local size = #arrived
   arrived[size + 1], arrived[size + 2] = lane.no .. '.' .. entry, text
@@ -135,15 +136,15 @@ local function arrive(lane, group, entry, text, ref, ends)
   arrivals.count = arrivals.count + 1
 end
 
--- A group leaves the rotation: it has nothing that waits.
-local function rest(part, entry, turn)
+-- Removes a group from the rotation: it has no waiting task.
+local function leave_rotation(part, entry, position)
   local group = part.group or ''
   call('ZREM', P .. KEY.rotation .. part.name, group)
   if entry then call('ZREM', P .. KEY.unserved .. part.name, entry .. '|' .. group) end
-  if turn and tonumber(turn) >= 0 then call('HSET', P .. KEY.rested .. part.name, group, turn) end
+  if position and tonumber(position) >= 0 then call('HSET', P .. KEY.rested .. part.name, group, position) end
 end
 
--- The first task of a group is gone: one that was never served is now as old as its next task.
+-- The first task of a group has left: a group that was never served is now as old as its next task.
 local function renew_age(part, entry)
   local group, rotation = part.group or '', P .. KEY.rotation .. part.name
   local is_newcomer = call('ZREM', P .. KEY.unserved .. part.name, entry .. '|' .. group) == 1
@@ -152,32 +153,32 @@ local function renew_age(part, entry)
   if not first then call('SREM', P .. KEY.crowded .. part.name, group) end
   if is_newcomer and first then join_one(part, first) end
   if not is_newcomer and not first and part.group then
-    local turn = call('ZSCORE', rotation, group)
-    if turn then rest(part, nil, string.format('%d', turn)) end
+    local position = call('ZSCORE', rotation, group)
+    if position then leave_rotation(part, nil, string.format('%d', position)) end
   end
 end
 
--- A group's limit may let more of it start.
+-- The limit of a group may allow another start.
 local function end_at_limit(lane, group)
   local at_limit = P .. KEY.at_limit .. lane.name
-  local turn = call('HGET', at_limit, group)
-  if not turn then return end
+  local position = call('HGET', at_limit, group)
+  if not position then return end
   write_arrivals()
   call('HDEL', at_limit, group)
   local part = group_lane(lane, group)
   local first = first_of(part)
   if not first then return end
-  if turn ~= '' then call('HSET', P .. KEY.rested .. lane.name, group, turn) end
+  if position ~= '' then call('HSET', P .. KEY.rested .. lane.name, group, position) end
   join_one(part, first)
   wake(lane.type, 1)
   free_permits(lane.type, 1)
 end
 
--- Groups of the version before ----------------------------------------------------------------------------------------
+-- Groups of the previous version --------------------------------------------------------------------------------------
 
--- It kept a stream with a consumer group for each group, and may still run beside this one. What waits there is taken
--- over, in its order, by claims and sweeps; what is leased there stays until its lease ends.
-local adopt_group, adopt_groups, leave_streams_of_groups, has_streams_of_groups, look_at_limits
+-- It kept a stream with a consumer group for each group, and may still run beside this version. Claims and sweeps take
+-- over the tasks that wait there, in their order; leased tasks stay there until their lease ends.
+local adopt_group, adopt_groups, leave_streams_of_groups, has_streams_of_groups, recheck_limits
 do
 
 local ADOPTED_MAX, GROUPS_MAX = 500, 100
@@ -198,7 +199,7 @@ local function adopt_entry(part, stream, item, m, e)
   call('XDEL', stream, entry)
 end
 
--- Takes over up to `most` tasks that wait in the stream of a group; returns how many.
+-- Takes over up to `most` tasks that wait in the stream of a group; returns the number.
 function adopt_group(part, most)
   local name = part.name .. '|' .. part.group
   local stream, back = P .. KEY.group_stream .. name, P .. KEY.back .. name
@@ -225,8 +226,8 @@ function has_streams_of_groups(lane)
   return call('EXISTS', P .. KEY.ring .. lane.name, P .. KEY.aside .. lane.name, P .. KEY.served .. lane.name) > 0
 end
 
--- A process of that version does not tell those at their limit here that it gives a permit back.
-function look_at_limits(lane)
+-- A process of that version does not notify the groups in `at_limit` when it frees a permit.
+function recheck_limits(lane)
   local groups = call('HRANDFIELD', P .. KEY.at_limit .. lane.name, GROUPS_MAX)
   if #groups == 0 then return end
   local limit = tonumber((call('HGET', P .. KEY.rules, lane.type) or ''):match('^%d,%d*,%l,(%d*),'))
@@ -235,25 +236,25 @@ function look_at_limits(lane)
   end
 end
 
--- Takes over groups of a lane; returns whether there is more.
+-- Takes over groups of a lane; returns whether there are more.
 function adopt_groups(lane)
   local ring, aside, served = P .. KEY.ring .. lane.name, P .. KEY.aside .. lane.name, P .. KEY.served .. lane.name
   local members, left = call('ZRANGE', ring, 0, GROUPS_MAX - 1), ADOPTED_MAX
   local is_in_ring = #members > 0
   if not is_in_ring then members = call('SRANDMEMBER', aside, GROUPS_MAX) end
-  local turns = call('GET', P .. KEY.ring_clock .. lane.name)
-  if turns and tonumber(turns) > tonumber(call('GET', P .. KEY.rotation_clock .. lane.name) or 0) then
-    call('SET', P .. KEY.rotation_clock .. lane.name, turns)
+  local last_position = call('GET', P .. KEY.ring_clock .. lane.name)
+  if last_position and tonumber(last_position) > tonumber(call('GET', P .. KEY.rotation_clock .. lane.name) or 0) then
+    call('SET', P .. KEY.rotation_clock .. lane.name, last_position)
   end
   local taken_out = {}
   for _, group in ipairs(members) do
     local adopted = 0
-    local turn, place = call('HGET', served, group), call('ZSCORE', P .. KEY.rotation .. lane.name, group)
-    if turn and not place then call('HSETNX', P .. KEY.rested .. lane.name, group, turn) end
-    -- One that is new here has waited longer there.
+    local position, place = call('HGET', served, group), call('ZSCORE', P .. KEY.rotation .. lane.name, group)
+    if position and not place then call('HSETNX', P .. KEY.rested .. lane.name, group, position) end
+    -- A group that is new here has waited longer there.
     if place and tonumber(place) < 0 and group ~= '' then
       local part = group_lane(lane, group)
-      rest(part, entries_of(part, 1)[1])
+      leave_rotation(part, entries_of(part, 1)[1])
       taken_out[#taken_out + 1] = part
       call('SADD', P .. KEY.crowded .. lane.name, group)
     end
@@ -268,17 +269,18 @@ function adopt_groups(lane)
     local first = first_of(part)
     if first then join_one(part, first) end
   end
-  look_at_limits(lane)
+  recheck_limits(lane)
   if call('EXISTS', ring, aside) > 0 then return true end
   call('DEL', P .. KEY.ring_clock .. lane.name, P .. KEY.newcomers .. lane.name, P .. KEY.idle .. lane.name)
-  -- While a group has leases of that version it stays in `served`: `leave_streams_of_groups` looks there.
+  -- A group that has leases of that version stays in `served`, which `leave_streams_of_groups` reads.
   for _, group in ipairs(call('HRANDFIELD', served, GROUPS_MAX)) do
     if call('EXISTS', P .. KEY.group_stream .. lane.name .. '|' .. group) == 0 then call('HDEL', served, group) end
   end
   return false
 end
 
--- Leases of groups of a lane have ended: entries that the version before has handed out go, (group, entry) each.
+-- Leases of groups of a lane have ended: deletes the entries that the previous version has handed out, (group, entry)
+-- each.
 function leave_streams_of_groups(lane, left)
   if call('EXISTS', P .. KEY.served .. lane.name) == 0 then return end
   for index = 1, #left, 2 do

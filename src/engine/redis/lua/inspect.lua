@@ -1,15 +1,15 @@
--- What is told of some types, for statistics.
+-- Reads the statistics of types.
 --
--- ARGV  now, number of types, each; '1' to name the holders of their permits
+-- KEYS  the partition's prefix
+-- ARGV  now, number of types, each; '1' to include the holders of their permits
 -- Returns {now, types: {type, rules, back-off, schema, defaults, last seen, declared, waiting, delayed, running,
---       {status, count, …}, {ref, lease's head and extras, …},
---       starts that count for the rate, dependent, ceilings, retention} each, {worker, running, …},
---       {stream, length, …}}
--- Cost  some ten commands for each type and lane
+--       {status, count, …}, {ref, lease's head and extras, …}, starts that count for the rate, dependent, ceilings,
+--       retention} each, {worker, running, …}, {stream, length, …}}
+-- Cost  about ten commands for each type and lane
 local HOLDERS_MAX = 1000
 local COUNTED = { 'success', 'failed', 'canceled', 'timeout', 'grouped', 'delayed', 'dependent' }
 
--- The counts of types, 0 where there is none, as COUNTED has them.
+-- Returns the counts of types in the order of COUNTED, 0 if absent.
 local function counts_of(kinds)
   local fields, found = {}, {}
   for _, kind in ipairs(kinds) do

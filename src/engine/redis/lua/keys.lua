@@ -1,9 +1,10 @@
--- The API keys, and the secret that tokens are signed with; kept in the first partition.
+-- Reads and changes the API keys and the secret that signs tokens; both are kept in the first partition.
 --
--- ARGV  now, a new secret, kept if there is none yet; number of keys to drop, the id of each: the sessions opened with
---       them go too; the id of a key to add or to change or '', the key as JSON, '1' if it must be there already, or
---       the id of the key that it was opened with and that must be there, or ''
--- Returns {secret, each key as JSON}, or {} if what had to be there is not
+-- KEYS  the partition's prefix
+-- ARGV  now, a new secret, stored if there is none yet; number of keys to delete, the id of each: their sessions are
+--       deleted too; the id of a key to add or change or '', the key as JSON, '1' if it must exist already, or the id
+--       of the key that opened the session and must exist, or ''
+-- Returns {secret, each key as JSON}, or {} if the required key does not exist
 -- Cost  three to five commands; grows with the number of keys
 function steps.keys()
   call('SET', P .. KEY.secret, arg(), 'NX')

@@ -1,7 +1,8 @@
--- Where tasks stand, and nothing else of them.
+-- Reads the places of tasks, and nothing else of them.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, number of tasks, the ref of each
--- Returns per task a letter as `find` answers it, or ''
+-- Returns per task the letter that `find` returns, or ''
 -- Cost  one look-up for a finished task, up to five for another
 function steps.locate()
   local answers = {}

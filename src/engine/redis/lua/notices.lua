@@ -1,5 +1,6 @@
--- Drops notices that were delivered.
+-- Deletes notices that were delivered.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, number of notices, the id of each
 -- Returns 'done'
 -- Cost  one XDEL

@@ -1,7 +1,9 @@
--- Reads how one that a running task has waited for has ended.
+-- Reads the outcome of a task that a running task has waited for.
 --
--- ARGV  now, the ref of the running task, the fence of its lease, the name of the other
--- Returns 'lost' where the lease is not held, '' where it does not wait for the other, else the outcome, see flows.lua
+-- KEYS  the partition's prefix
+-- ARGV  now, the ref of the running task, the fence of its lease, the name of the other task
+-- Returns 'lost' if the lease is not held, '' if the running task does not wait for the other, else the outcome
+--       (flows.lua)
 -- Cost  two look-ups
 function steps.outcome()
   local ref, fence, name = arg(), arg(), arg()

@@ -1,5 +1,6 @@
--- The partitions of a cluster that have ever had a type; kept in the first one.
+-- Reads and extends the set of partitions of a cluster that have ever had a type; the first partition keeps it.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, number of partitions to add, each
 -- Returns all of them
 -- Cost  two commands

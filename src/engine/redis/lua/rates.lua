@@ -1,7 +1,8 @@
 -- Adds to the statistics of the current slot.
 --
--- ARGV  now, number of the slot, number of fields, (field, count) each; a field is `<type> f`, `<type> w<bucket>` or
---       `<type> r<bucket>`
+-- KEYS  the partition's prefix
+-- ARGV  now, number of the slot, number of fields, (field, count) each; a field is `<type> f` (finished),
+--       `<type> w<bucket>` (wait) or `<type> r<bucket>` (run)
 -- Returns 'ok'
 -- Cost  one HINCRBY a field
 local KEPT_S = 3600

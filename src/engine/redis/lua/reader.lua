@@ -1,11 +1,13 @@
--- Takes or renews the lease of a named reader of the outbox, and commits what it has handled.
+-- Acquires or renews the lease of a named reader of the outbox, and commits its position.
 --
--- ARGV  now, name, owner, lease in ms (0 gives it back, '' only looks), '1' if a position is committed, that position,
---       the position to begin at if it has none yet, or '' if that is not known
--- Returns {'held' | 'free' (given back) | 'other' (somebody else holds it), position} | {'new'}: begin where?
+-- KEYS  the partition's prefix
+-- ARGV  now, name, owner, lease in ms (0 releases it, '' only reads), '1' to commit a position, that position, the
+--       position to begin at if the reader has none yet, or '' if it is not known
+-- Returns {'held' | 'free' (released) | 'other' (another owner holds it), position} | {'new'}: the caller must name the
+--       position to begin at
 -- Cost  a read and a write
 --
--- A reader is `expires|owner|position`; without an owner, the lease is free.
+-- A reader is stored as `expires|owner|position`; without an owner, the lease is free.
 function steps.reader()
   local name, owner, lease_ms = arg(), arg(), number()
   local commits, after, begin_at = arg() == '1', arg(), arg()

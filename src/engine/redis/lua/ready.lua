@@ -1,16 +1,16 @@
--- Lanes that have something to hand out; the second part of what all steps share.
+-- Lanes that have something to hand out; the second part of the code that all steps share.
 --
--- A worker of many types does not ask for each of them. `ready` is a zset of lanes in the order in which they are
--- served, with members `<9 - priority><entry>|<type>`; `ready_lanes` has the entry of each. The entry is that of the
--- first task, or an earlier one: a claim sets it right when it comes to it, and takes lanes out that have nothing. So a
--- task that follows others in its lane changes nothing here. Lanes of a type that is paused, or at its limit or rate,
--- are taken out too: the type is in `parked`, with the time at which its rate allows a start, until a lease of it ends
--- or its rules change.
+-- A worker of many types does not query each of them. `ready` is a zset of lanes in the order in which they are served,
+-- with members `<9 - priority><entry>|<type>`; `ready_lanes` has the entry of each. The entry is that of the first
+-- task, or an earlier one: a claim that reaches a lane corrects its entry, and removes lanes that are empty. A task
+-- that follows others in its lane therefore changes nothing here. Lanes of a type that is paused, or at its limit or
+-- rate, are removed too: the type is in `parked`, with the time at which its rate allows a start, until one of its
+-- leases ends or its rules change.
 local ANY_ENTRY = '0000000000000-0000000000'
 
 local function ready_member(lane, entry) return (9 - lane.priority) .. entry .. '|' .. lane.type end
 
--- Puts a lane at its place, or takes it out for nil. `before` is its entry there, if that is known.
+-- Puts a lane at its place, or removes it if `entry` is nil. `before` is its entry there, if that is known.
 local function place_lane(lane, entry, before)
   if before then call('ZREM', P .. KEY.ready, ready_member(lane, before)) end
   if entry then
@@ -21,7 +21,7 @@ local function place_lane(lane, entry, before)
   end
 end
 
--- A lane has a task to hand out from `entry` on.
+-- Records that a lane has a task to hand out from `entry` on.
 local function note_ready(lane, entry)
   if lane.ready_from and lane.ready_from <= entry then return end
   local before = call('HGET', P .. KEY.ready_lanes, lane.name)
@@ -29,25 +29,26 @@ local function note_ready(lane, entry)
   lane.ready_from = before and before < entry and before or entry
 end
 
--- A type that was parked may start tasks again. `quietly` where the step wakes whoever waits by itself.
-local function unpark(kind, quietly)
+-- Allows a parked type to start tasks again. `without_wake` if the step itself wakes the processes that wait.
+local function unpark(kind, without_wake)
   if call('ZREM', P .. KEY.parked, kind) == 0 then return end
   for _, lane in ipairs(lanes_of_type(kind)) do note_ready(lane, ANY_ENTRY) end
-  if quietly then return end
+  if without_wake then return end
   wake(kind, 1)
   free_permits(kind, 1)
 end
 
 -- Totals of all types -------------------------------------------------------------------------------------------------
 
--- Waiting tasks of a lane; those of its groups are counted beside it.
+-- Counts the waiting tasks of a lane; tasks of its groups are counted separately.
 local function count_waiting_in(lane)
   return call('XLEN', lane.stream) - call('XPENDING', lane.stream, WORKERS)[1] + call('ZCARD', lane.back)
 end
 
--- How many tasks are `open` (unfinished) and `finished` is kept beside the counts of each type. A process of the
--- version before changes those alone: while one runs, which has the key `keeper`, and once after, all are counted anew.
-local look_at_totals
+-- The numbers of `open` (unfinished) and `finished` tasks are kept beside the counts of each type. A process of the
+-- previous version, which has the key `keeper`, changes only the counts: while one runs, and once after that, all tasks
+-- are counted again.
+local refresh_totals
 do
 
 local COUNTED_EVERY_MS = 60000
@@ -69,8 +70,8 @@ local function count_all()
   call('HDEL', P .. KEY.totals, 'others')
 end
 
--- Comes before a step changes anything: what it changes is added at its end.
-function look_at_totals()
+-- Runs before a step changes anything, because the step adds its own changes at its end.
+function refresh_totals()
   local counted_at, others = unpack(call('HMGET', P .. KEY.totals, 'counted_at', 'others'))
   if not counted_at or (others and counted_at + COUNTED_EVERY_MS < now) then count_all() end
   if call('EXISTS', P .. KEY.keeper_before) == 1 then call('HSET', P .. KEY.totals, 'others', '1') end

@@ -1,10 +1,11 @@
--- Takes back tasks that another log remembers, with their ids, each once.
+-- Restores tasks from another log, with their ids, each once.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, how long a finished task may be kept (ms), number of tasks, each: ref, type, priority, head as an entry
---       has it, extras, payload, error before, the request that its key stands for, run_at, when it ended or '' if it
---       has not; and of one that has: its status, first line, error, progress and result
+--       has it, extras, payload, previous error, the request of its idempotency key, run_at, when it ended or '' if it
+--       has not; for a finished task also: status, first line, error, progress and result
 -- Returns per task 'restored' | 'known' | 'foreign' (its ref names the lane of another type or priority)
--- Cost  as accepting it, and a look-up
+-- Cost  the same as accepting it, and a look-up
 local highest, last_place, place_of_runs, runs_of_place
 
 local function read_task()
@@ -18,7 +19,7 @@ local function read_task()
   return t
 end
 
--- The lane that a ref names, made if there is none of that number; nil if it is another one's.
+-- Returns the lane that a ref names, created if no lane has that number; nil if the number belongs to another lane.
 local function own_lane(t)
   local no = t.ref:match('^%d+')
   local name = t.type .. ':' .. t.priority
@@ -41,7 +42,8 @@ local function restore_finished(t, lane, key)
   keep_request(t, key, lane.type, now - t.ended_at)
 end
 
--- Waits where it was accepted, if nothing that came later stands there yet; else at the end of its lane.
+-- Restores the task at the entry that it was accepted as, if the stream has no later entry yet; else at the end of its
+-- lane.
 local function restore_waiting(t, lane, key, group)
   keep_request(t, key)
   watch_waits(lane, t.m:match('^%d+'))
@@ -49,7 +51,7 @@ local function restore_waiting(t, lane, key, group)
   local names, policy = names_in(t.x)
   if names then
     depend(lane, t.ref, t.m, t.x, t.e, t.payload)
-    -- It was not canceled, so it waits for a retry of what has failed.
+    -- The task was not canceled, so it waits for a retry of the tasks that failed.
     local _, is_ready = begin_waiting(t.ref, names, policy)
     if is_ready then release(t.ref) end
     return
@@ -73,7 +75,8 @@ local function restore_waiting(t, lane, key, group)
   end
 end
 
--- The index of all tasks grows at its end only: what follows there stands at its own place, all else at one of now.
+-- The index of all tasks grows only at its end: tasks that follow its last place get their own places, all others get a
+-- present one.
 local function add_to_index(ref)
   local no, ms, n = ref:match('^(%d+)%.(%d+)-(%d+)$')
   local place = ms .. '-' .. n
@@ -127,7 +130,7 @@ function steps.restore()
     else
       restored[#restored + 1] = { t, lane }
       answers[index] = 'restored'
-      -- Entries that are given from now on come after it.
+      -- New entries must sort after the restored ones.
       local entry = t.ref:match('%.(.*)$')
       if entry > highest then highest = entry end
     end
@@ -136,7 +139,7 @@ function steps.restore()
   if highest > clock then call('SET', P .. KEY.clock, highest) end
   for _, pair in ipairs(restored) do
     local t, lane = pair[1], pair[2]
-    -- Twice in one call is once.
+    -- A task may be in one call twice.
     if not find(t.ref) then
       local key, group, batch = labels_in(t.x)
       join_batch(batch, t.ref)
@@ -150,6 +153,6 @@ function steps.restore()
     end
   end
   write_index()
-  leave_behind()
+  finish_step()
   return answers
 end

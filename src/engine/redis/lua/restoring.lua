@@ -1,7 +1,9 @@
--- Whether the partition has everything that its log told it, and who restores it if not.
+-- Reads whether the partition has everything that its log contains, and which process restores it if not; acquires the
+-- lease to restore it.
 --
--- ARGV  now, owner or '' to look only, lease in ms, '1' if the owner has restored it; then also, or '': the reader of
---       events that begins with the first one, the position before that
+-- KEYS  the partition's prefix
+-- ARGV  now, owner or '' to read only, lease in ms, '1' if the owner has restored the partition; then also, or '': the
+--       reader of events that begins at the first event, the position before that event
 -- Returns 'complete' | 'mine' | 'another' | 'empty'
 -- Cost  one to three commands
 function steps.restoring()
@@ -12,7 +14,7 @@ function steps.restoring()
   if owner == '' then return holder and 'another' or 'empty' end
   if holder and holder ~= owner then return 'another' end
   if is_done then
-    -- The lease was lost meanwhile: what came after it is not known here.
+    -- The lease was lost in the meantime: changes made after that are not known here.
     if not holder then return 'empty' end
     if reader ~= '' then call('SET', P .. KEY.reader .. reader, '0||' .. position, 'NX') end
     call('SET', key, RESTORED)

@@ -1,23 +1,25 @@
--- Walks tasks in one of their orders, a bounded number at a time.
+-- Reads tasks in one of their orders, a bounded number per call.
 --
--- ARGV  now, order, where to go on or '', most tasks to look at, most to answer, type or '', part of the tags'
---       JSON or '', group or '', batch or '', status or '', '1' for bare ones, most bytes
---       orders: 'index': all, newest first; 'done:<status>': the last finished first; 'lane:<type>:<priority>': in the
---       order they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked': those of
---       them that nobody has asked to stop; 'batch': of a batch, newest first, in a status or 'unasked' if one is given
--- Returns {where to go on or '' at the end, '1' if the bytes ended it, {ref, where, lane's name, text, entry or
---       progress, place, …}}
--- Cost  a look-up for each task looked at
-local from, looks, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status
+-- KEYS  the partition's prefix
+-- ARGV  now, order, where to continue or '', most tasks to read, most to return, type or '', part of the tags' JSON or
+--       '', group or '', batch or '', status or '', '1' to omit long parts, most bytes
+--       orders: 'index': all, newest first; 'done:<status>': last finished first; 'lane:<type>:<priority>': in the
+--       order in which they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked':
+--       running tasks that were not asked to stop; 'batch': of a batch, newest first, only those in the status if one
+--       is given, which may be 'unasked'
+-- Returns {where to continue or '' at the end, '1' if the bytes ended the page, {ref, place, lane's name, text, entry
+--       or progress, position, …}}
+-- Cost  a look-up for each task read
+local from, lookups_left, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status
 local is_bare, bytes_left
 local answers, next_from, found_tasks
 
--- Groups of a lane whose tasks are listed.
+-- The most groups of a lane whose tasks are listed.
 local GROUPS_MAX = 1000
 
 local function is_unasked(found, text) return found == 'L' and text:find('^%d+|0|') ~= nil end
 
--- Whether a task that was found has a status, or is 'unasked'.
+-- Returns a function that tests whether a task has a status, or is 'unasked'.
 local function has_status(status)
   if status == 'unasked' then return is_unasked end
   if status == 'pending' then return function(found) return found ~= 'F' and found ~= 'L' end end
@@ -25,7 +27,8 @@ local function has_status(status)
   return function(found, text) return found == 'F' and text:match('^%l+') == status end
 end
 
--- Takes a task if it fits, and suits the order as it stands; returns false when the page is full.
+-- Adds a task to the page if it passes the filters and suits the order in its present state; returns false when the
+-- page is full.
 local function offer(ref, place, suits)
   local lane = lane_by_ref(ref)
   if wanted_type == '' or (lane and lane.type == wanted_type) then
@@ -49,18 +52,18 @@ local function offer(ref, place, suits)
       found_tasks = found_tasks + 1
     end
   end
-  looks = looks - 1
+  lookups_left = lookups_left - 1
   next_from = place
-  return looks > 0 and found_tasks < most and bytes_left > 0
+  return lookups_left > 0 and found_tasks < most and bytes_left > 0
 end
 
--- Where to go on is the last task that was looked at.
+-- The position to continue from is the last task that was read.
 local function walk_index()
   local ms, n = from:match('^(%d+)-(%d+)$')
-  for _, place in ipairs(call('XREVRANGE', P .. KEY.index, from == '' and '+' or from, '-', 'COUNT', looks)) do
+  for _, place in ipairs(call('XREVRANGE', P .. KEY.index, from == '' and '+' or from, '-', 'COUNT', lookups_left)) do
     local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
     local refs, next_n = {}, tonumber(place_n)
-    -- One that was restored stands alone, at the place of that moment.
+    -- A restored task has an entry of its own, at the time when it was restored.
     if place[2][1] == 'r' and place[1] ~= from and not offer(place[2][2], place[1]) then return end
     for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
       for _ = 1, tonumber(tasks) do
@@ -75,10 +78,10 @@ local function walk_index()
   next_from = ''
 end
 
--- `<entry> <how many of it were looked at>`.
+-- The position is `<entry> <how many tasks of it were read>`.
 local function walk_done(status)
   local entry, skip = from:match('^(%S+) (%d+)$')
-  for _, place in ipairs(call('XREVRANGE', P .. KEY.done .. status, entry or '+', '-', 'COUNT', looks)) do
+  for _, place in ipairs(call('XREVRANGE', P .. KEY.done .. status, entry or '+', '-', 'COUNT', lookups_left)) do
     local refs = {}
     local function suits(found, text, ref) return found == 'F' and is_its_place(ref, status, place, text) end
     for ref in place[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
@@ -90,10 +93,10 @@ local function walk_done(status)
   next_from = ''
 end
 
--- Adds the next entries of a part of a lane, what was given back first.
+-- Adds the next entries of a part of a lane, returned entries first.
 local function add_entries(part, entries)
   if part.group then
-    for _, entry in ipairs(entries_of(part, looks, from)) do entries[#entries + 1] = { entry, part } end
+    for _, entry in ipairs(entries_of(part, lookups_left, from)) do entries[#entries + 1] = { entry, part } end
     return
   end
   for _, entry in ipairs(call('ZRANGE', part.back, 0, -1)) do
@@ -101,12 +104,12 @@ local function add_entries(part, entries)
   end
   local last = last_handed_out(part)
   if from ~= '' and (#last < 24 or from > last) then last = from end
-  for _, item in ipairs(call('XRANGE', part.stream, '(' .. last, '+', 'COUNT', looks)) do
+  for _, item in ipairs(call('XRANGE', part.stream, '(' .. last, '+', 'COUNT', lookups_left)) do
     entries[#entries + 1] = { item[1], part }
   end
 end
 
--- The tasks of all groups of a lane together, by age.
+-- Reads the tasks of all groups of a lane together, by age.
 local function walk_lane(kind, priority)
   local lane = open_lane(kind, priority)
   local entries = {}
@@ -117,7 +120,7 @@ local function walk_lane(kind, priority)
     if group ~= '' then add_entries(group_lane(lane, group), entries) end
   end
   table.sort(entries, function(a, b) return a[1] < b[1] end)
-  local full = #entries >= looks
+  local full = #entries >= lookups_left
   for _, item in ipairs(entries) do
     local entry, part = item[1], item[2]
     local m
@@ -133,7 +136,7 @@ local function walk_lane(kind, priority)
   if not full then next_from = '' end
 end
 
--- `<time> <ref>` of the last.
+-- The position is `<time> <ref>` of the last task.
 local function walk_delayed()
   local skip = 0
   if from ~= '' then
@@ -141,7 +144,7 @@ local function walk_delayed()
     local rank = call('ZRANK', P .. KEY.due, ref)
     skip = rank and rank + 1 or call('ZCOUNT', P .. KEY.due, '-inf', '(' .. time)
   end
-  local due = call('ZRANGE', P .. KEY.due, skip, skip + looks - 1, 'WITHSCORES')
+  local due = call('ZRANGE', P .. KEY.due, skip, skip + lookups_left - 1, 'WITHSCORES')
   for index = 1, #due, 2 do
     if not offer(due[index], due[index + 1] .. ' ' .. due[index]) then return end
   end
@@ -150,17 +153,17 @@ end
 
 local function walk_dependent()
   local after = from == '' and '-' or '(' .. from
-  for _, place in ipairs(call('ZRANGEBYLEX', P .. KEY.dependents, after, '+', 'LIMIT', 0, looks)) do
+  for _, place in ipairs(call('ZRANGEBYLEX', P .. KEY.dependents, after, '+', 'LIMIT', 0, lookups_left)) do
     if not offer(ref_of_age(place), place) then return end
   end
   next_from = ''
 end
 
--- `<entry> <its place in the list>` of the last.
+-- The position is `<entry> <its place in the list>` of the last task.
 local function walk_batch()
   local key = P .. KEY.batch .. wanted_batch
   local last = (from == '' and call('LLEN', key) or tonumber(from:match(' (%d+)$'))) - 1
-  local first = math.max(last - looks + 1, 0)
+  local first = math.max(last - lookups_left + 1, 0)
   if last >= 0 then
     local refs = call('LRANGE', key, first, last)
     local suits = wanted_status ~= '' and has_status(wanted_status)
@@ -178,7 +181,7 @@ local function walk_running(suits)
     local lane, place = ref:match('^(.*)%.(.*)$')
     if from == '' or place < from then places[#places + 1] = place .. ' ' .. lane end
   end
-  -- There may be thousands: plain texts are sorted without a function of ours.
+  -- There may be thousands: sorting plain texts needs no comparison function in Lua.
   table.sort(places)
   for index = #places, 1, -1 do
     local place, lane = places[index]:match('^(%S+) (.*)$')
@@ -189,7 +192,7 @@ end
 
 function steps.scan()
   local order = arg()
-  from, looks, most, wanted_type, wanted_tag, wanted_group = arg(), number(), number(), arg(), arg(), arg()
+  from, lookups_left, most, wanted_type, wanted_tag, wanted_group = arg(), number(), number(), arg(), arg(), arg()
   wanted_batch, wanted_status, is_bare, bytes_left = arg(), arg(), arg() == '1', number()
   answers, next_from, found_tasks = {}, '', 0
   if order == 'index' then

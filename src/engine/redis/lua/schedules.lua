@@ -1,11 +1,13 @@
--- Changes a schedule of a type that belongs here, if it is still as the caller saw it; then tells of all.
+-- Changes a schedule of a type of this partition, if it is still as the caller read it; then reads all schedules.
 --
--- ARGV  now, id or '' to change none, the text that it must have or '' for one that is new, its new text or '' to drop
---       it, its next tick or '', what it made last or '' to leave that
--- Returns 'stale' | {id, text, what it made last or '', …}
+-- KEYS  the partition's prefix
+-- ARGV  now, id or '' to change none, the text that it must have or '' for a new one, its new text or '' to delete it,
+--       its next tick or '', its last tick and task or '' to leave them
+-- Returns 'stale' | {id, text, last tick and task or '', …}
 -- Cost  four commands; grows with the number of schedules
 --
--- A schedule: its text in `schedules`, its next tick in `ticks`, and in `made` when it last made a task, and which.
+-- A schedule has its text in `schedules`, its next tick in `ticks`, and in `made` the last tick that made a task and
+-- the ref of that task.
 function steps.schedules()
   local id, text, new_text, next_at, made = arg(), arg(), arg(), arg(), arg()
   if id ~= '' then
@@ -18,14 +20,14 @@ function steps.schedules()
       move_schedule(id, new_text, next_at)
       if made ~= '' then call('HSET', P .. KEY.made, id, made) end
       if call('ZRANGE', P .. KEY.ticks, 0, 0)[1] == id then broadcast('due ' .. next_at) end
-      leave_behind()
+      finish_step()
     end
   end
   local all = call('HGETALL', P .. KEY.schedules)
-  local told = {}
+  local answer = {}
   for index = 1, #all, 2 do
-    told[#told + 1], told[#told + 2], told[#told + 3] = all[index], all[index + 1], ''
+    answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = all[index], all[index + 1], ''
   end
-  for index = 1, #told, 3 do told[index + 2] = call('HGET', P .. KEY.made, told[index]) or '' end
-  return told
+  for index = 1, #answer, 3 do answer[index + 2] = call('HGET', P .. KEY.made, answer[index]) or '' end
+  return answer
 end

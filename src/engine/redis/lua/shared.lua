@@ -1,42 +1,46 @@
--- Shared by every step. All files make one library, loaded once, in which each is a block of its own: what a file keeps
--- outside its functions is the state of the step that runs, made anew at its begin. KEYS[1] is the partition's prefix
--- (`xq:{0}:`), which begins every key of the step; KEY holds the rest of the names (keys.ts). ARGV[1] is the time in
--- ms, or '' for this server's own.
+-- Code shared by all steps. All files form one library, which is loaded once. Each step's files form one block, so a
+-- variable that a file keeps outside its functions is state of the running step and must be set when the step begins.
 --
--- A task is told by its ref, `<lane>.<ms>-<n>`: the number of its lane (a type and a priority) and the stream entry
--- that it was accepted as. Where it stands by now:
---   waiting    an entry of its lane's stream, or for a task of a group a text in `grouped`, see groups.lua: its own
---              entry or the one that `moved` names; `again` overrides what a lease that was given back has changed
+-- KEYS  1: the partition's prefix (`xq:{0}:`), which starts every key that the step uses; KEY holds the rest of each
+--       name (keys.ts)
+-- ARGV  1: the time in ms, or '' for the clock of this server; the header of each step lists the others
+--
+-- A task is identified by its ref, `<lane>.<ms>-<n>`: the number of its lane (a type and a priority) and the stream
+-- entry that it was accepted as. Each state has its own place:
+--   waiting    an entry of the lane's stream, or for a task of a group a text in `grouped` (groups.lua). The entry is
+--              the task's own or the one that `moved` names; `again` overrides the fields that changed while a returned
+--              lease was held
 --   delayed    a text in `delayed`, its time in `due`
---   dependent  a text in `dependent`, see flows.lua
---   running    still that entry, in the workers' pending list; its lease is a record in `leases` and a place in the
---              type's zset `running`, whose length is what the limit is checked against
+--   dependent  a text in `dependent` (flows.lua)
+--   running    still that entry, in the pending list of the workers; its lease is a record in `leases` and a member of
+--              the type's zset `running`, whose size is checked against the limit
 --   finished   a text in `finished:<ref>`, and a place in the stream of its status, oldest first
--- Texts of tasks are lines, all but the first JSON: head, extras (tags, key, group), payload, error of the attempt
--- before; and of a finished one also error, progress, result.
+-- The text of a task consists of lines, which are JSON except for the first: head, extras (tags, key, group), payload,
+-- error of the previous attempt. The text of a finished task also has error, progress and result.
 
--- What the engine calls, by name: each file adds one.
+-- The functions that the engine calls, by name; each file adds one.
 local steps = {}
 
 local call, P, PARTITION, ARGV, at, now, NOW
 local lanes, lanes_by_name, clock_ms, clock_n, clock_moved
 local counts, events, event_count, wakes, permits_freed, broadcasts
 local finished_texts, finished_refs
--- How long a finished task may be kept (ms), set by the steps in which tasks end; what types say of it, as it was read,
--- and the functions that know it (changes.lua): Lua allows 200 locals in a file.
+-- How long a finished task may be kept (ms), set by the steps in which tasks end. `retention` holds the values that
+-- types set, as they were read, and the functions that read them (changes.lua): a table, because Lua allows 200 locals
+-- in a file.
 local retention_ms
 local retention = {}
--- Ref and text of tasks that ended in this step, and how far those that wait for them were told; whether anything is
--- awaited, if it is known; notices that were left.
-local to_follow, followed, anything_awaited, noticed
--- How many were told in this step, and the functions that bound it (flows.lua).
+-- Refs and texts of the tasks that ended in this step, and how many of these values have been processed; whether any
+-- task is awaited, if that is known; the number of notices written.
+local to_follow, followed, anything_awaited, notices_written
+-- The number of successors informed in this step, and the functions that bound it (flows.lua).
 local cascade = {}
--- Tasks of groups that begin to wait: their texts, and what the queues of their lanes get; see groups.lua.
+-- Tasks of groups that begin to wait: their texts, and the entries for the queues of their lanes (groups.lua).
 local arrived, arriving
--- How many tasks began to be unfinished in this step, less those that ended.
+-- The number of tasks that became unfinished in this step, less the number of tasks that ended.
 local opened
--- By prefix: whether this server has given positions to events since it started. The only thing that outlives a step.
-local goes_on = {}
+-- By prefix: whether this server has given positions to events since it started. No other variable outlives a step.
+local has_given_positions = {}
 
 local function begin(keys, args)
   call, P, ARGV, at = redis.call, keys[1], args, 1
@@ -50,7 +54,7 @@ local function begin(keys, args)
   lanes, lanes_by_name, clock_ms, clock_n, clock_moved = {}, {}, nil, nil, false
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs, retention.of_types = {}, {}, {}
-  to_follow, followed, anything_awaited, noticed, cascade.told = {}, 0, nil, 0, 0
+  to_follow, followed, anything_awaited, notices_written, cascade.informed = {}, 0, nil, 0, 0
   arrived, arriving, opened = {}, {}, 0
 end
 
@@ -63,7 +67,7 @@ local function number()
   return tonumber(ARGV[at])
 end
 
--- A command for any number of values, after the key if there is one.
+-- Calls a command with any number of values, after the key if there is one.
 local function many(command, key, values)
   for from = 1, #values, CHUNK do
     local to = math.min(from + CHUNK - 1, #values)
@@ -71,7 +75,7 @@ local function many(command, key, values)
   end
 end
 
--- Adds to one of many lists, which is made when it gets its first.
+-- Adds a value to one of many lists; creates the list if it does not exist.
 local function append(lists, key, value)
   local list = lists[key]
   if not list then
@@ -91,8 +95,8 @@ local function lane_of(kind, priority, no)
   return lane
 end
 
--- Rules of a type: `paused,limit,who,limit of a group,who,rate's max,window,who`; who set it: h handler, o operator.
--- A type without them is not handed out.
+-- Rules of a type: `paused,limit,source,limit of a group,source,rate's max,window,source`; a source is h (handler) or o
+-- (operator). A type without rules is not handed out.
 local NEW_RULES = '0,,h,,h,,,h'
 
 -- The lanes of a type, highest priority first: `priorities` are pairs `<priority>:<number>`.
@@ -106,8 +110,9 @@ end
 
 local function lanes_of_type(kind) return lanes_of(kind, call('HGET', P .. KEY.rules, kind .. '/lanes')) end
 
--- The lane of a type and priority; made when the first task comes, with a number that no other has ever had here.
--- The highest is noted; versions before did not, so it is only where to begin.
+-- Returns the next lane number. The first task of a type and priority creates their lane, with a number that no other
+-- lane of this partition has ever had. `#highest` holds the highest number; earlier versions did not write it, so it is
+-- only the value to start from.
 local function next_lane_number()
   local highest = tonumber(call('HGET', P .. KEY.lanes, '#highest') or 0)
   if highest == 0 then
@@ -120,7 +125,8 @@ local function next_lane_number()
   return string.format('%d', highest)
 end
 
--- @param its_no the number that a lane which is made gets, if it had one before
+-- Returns the lane of a type and priority; creates it if it does not exist.
+-- @param its_no the number of the lane if it existed before; a new lane gets it
 local function open_lane(kind, priority, its_no)
   local name = kind .. ':' .. priority
   if lanes_by_name[name] then return lanes_by_name[name] end
@@ -137,8 +143,8 @@ local function open_lane(kind, priority, its_no)
   return lane
 end
 
--- Entries of a lane with the same limit on their wait run out of it in their order in the stream: for each such limit
--- `waits` holds the entry up to which a sweep has looked. No task costs anything for it but when it has waited so long.
+-- Entries of a lane that have the same limit on their wait expire in the order of the stream. For each such limit,
+-- `waits` holds the entry up to which sweeps have checked. A task costs nothing for this until it has waited that long.
 local function watch_waits(lane, limit_ms)
   if limit_ms == '0' or lane[limit_ms] then return end
   lane[limit_ms] = true
@@ -148,7 +154,7 @@ local function watch_waits(lane, limit_ms)
   end
 end
 
--- The lane and the entry that a ref was accepted as.
+-- Returns the lane of a ref and the entry that the task was accepted as.
 local function lane_by_ref(ref)
   local no, entry = ref:match('^(%d+)%.(.+)$')
   if not no then return nil end
@@ -170,8 +176,8 @@ end
 
 -- The clock of entries ------------------------------------------------------------------------------------------------
 
--- Entry ids are `<ms>-<n>`, always 13 and 10 digits, so that they sort as text; they grow over all lanes together.
--- Reserves `count` ids in a row; returns the ms and the n of the first.
+-- Entry ids are `<ms>-<n>`, always with 13 and 10 digits, so they sort as text; they increase over all lanes together.
+-- Reserves `count` consecutive ids; returns the ms and the n of the first.
 local function reserve(count, least_n)
   if not clock_ms then
     local last = call('GET', P .. KEY.clock)
@@ -190,7 +196,7 @@ end
 
 local function entry_id(ms, n) return string.format('%d-%d', ms, n) end
 
--- What a step leaves behind: counts, events, wakes --------------------------------------------------------------------
+-- Results of a step: counts, events, wake-ups -------------------------------------------------------------------------
 
 local is_of_final
 do
@@ -203,31 +209,31 @@ local function count(kind, status, change)
   counts[field] = (counts[field] or 0) + change
 end
 
--- One JSON array; a record may tell of many tasks at once, see event-records.ts.
+-- Adds a record, a JSON array. One record may describe many tasks (event-records.ts).
 local function event(tasks, json)
   events[#events + 1] = json
   event_count = event_count + tasks
 end
 
--- Lets up to `tasks` waiting processes know that a type has something to claim.
+-- Notifies up to `tasks` waiting processes that a type has a task to claim.
 local function wake(kind, tasks) wakes[kind] = (wakes[kind] or 0) + tasks end
 
--- Lets up to `permits` processes know that have come to a limit of a type.
+-- Notifies up to `permits` processes that are blocked by a limit of a type.
 local function free_permits(kind, permits)
   if permits > 0 then permits_freed[kind] = (permits_freed[kind] or 0) + permits end
 end
 
--- Tells every process.
+-- Sends a message to every process.
 local function broadcast(message) broadcasts[#broadcasts + 1] = message end
 
-local has_lost, outbox_entries, note_removed, leave_behind
--- See groups.lua.
+local has_lost, outbox_entries, note_removed, finish_step
+-- Defined in groups.lua.
 local write_arrivals
 do
 
--- A store that has lost everything (FLUSHDB) is not complete before all processes have told it of their handlers
--- again, which they do at once when they are told of the loss. Until then a type without rules is not handed out, and
--- one that is not known may well be. `was_here`: '1' from a process that has met the store before.
+-- A store that has lost everything (FLUSHDB) is incomplete until all processes have declared their handlers again,
+-- which they do as soon as they are notified of the loss. Until then a type without rules is not handed out, and an
+-- unknown type is not reported as unknown. `was_here`: '1' from a process that has used the store before.
 function has_lost(was_here)
   local birth = call('GET', P .. KEY.birth)
   if not birth then
@@ -235,11 +241,11 @@ function has_lost(was_here)
     call('SET', P .. KEY.birth, birth)
     if was_here == '1' then broadcast('lost') end
   end
-  local told_again_ms = 10000
-  return tonumber(birth) + told_again_ms > now
+  local redeclared_within_ms = 10000
+  return tonumber(birth) + redeclared_within_ms > now
 end
 
--- Processes that wait for a type as one of many.
+-- Wakes processes that wait for a type as one of many types.
 local function wake_of_typesets(kind, most)
   for _, id in ipairs(call('SMEMBERS', P .. KEY.waiting_typesets)) do
     if call('SISMEMBER', P .. KEY.typeset .. id, kind) == 1 then
@@ -260,20 +266,20 @@ local function wake_from(prefix, woken)
     while most > 0 do
       local process = call('SPOP', P .. prefix .. kind)
       if not process then break end
-      -- One that is no more does not hear it; in a cluster only the sweep can tell.
+      -- A process that has ended does not receive it; in a cluster only the sweep can detect that.
       if call('PUBLISH', CHANNEL.wake .. process, P .. ' ' .. kind) > 0 or CLUSTER then most = most - 1 end
     end
   end
 end
 
--- Positions for events: the last of them, and how many are left out before the first. A server that has started again,
--- or has taken over, may have lost the last ones that were given: it goes on above every one that there can have been,
--- and so does a store that starts anew.
+-- Assigns positions to events. Returns the last position and the number of positions skipped before the first. A server
+-- that has restarted, or has taken over, may have lost the last positions it gave: it continues above every position
+-- that can have existed. A new store does the same.
 local function give_positions()
   local last = call('INCRBY', P .. KEY.event_clock, event_count)
   local before = last - event_count
-  if goes_on[P] and before > 0 then return last, 0 end
-  goes_on[P] = true
+  if has_given_positions[P] and before > 0 then return last, 0 end
+  has_given_positions[P] = true
   local first = math.max(before, now * 1000)
   last = first + event_count
   call('SET', P .. KEY.event_clock, string.format('%d', last))
@@ -285,9 +291,9 @@ local function give_positions()
   return last, first - before
 end
 
--- Entries of the outbox from a place on (`-`, `<number>` or `(<number>-<left out>`), as XRANGE answers them: how many
--- events, when, their records, and the bytes of all records up to these. Those that were erased stand in a zset, since
--- an entry of a stream cannot be changed.
+-- Returns entries of the outbox from a position on (`-`, `<number>` or `(<number>-<skipped>`), in the format of XRANGE:
+-- number of events, time, records, and the bytes of all records up to and including these. Erased entries are kept in a
+-- zset, because an entry of a stream cannot be changed.
 function outbox_entries(from, most)
   local found = call('XRANGE', P .. KEY.events, from, '+', 'COUNT', most)
   if call('EXISTS', P .. KEY.erased_events) == 0 then return found end
@@ -302,14 +308,14 @@ function outbox_entries(from, most)
   return found
 end
 
--- Notes that a task was removed: events up to its end are told only of tasks that are kept.
+-- Records that a task was removed: events up to its end are then reported only for tasks that are kept.
 function note_removed(ended_at)
   if ended_at > tonumber(call('GET', P .. KEY.ended_until) or '0') then
     call('SET', P .. KEY.ended_until, string.format('%d', ended_at))
   end
 end
 
-function leave_behind()
+function finish_step()
   write_arrivals()
   if clock_moved then call('SET', P .. KEY.clock, string.format('%d-%d', clock_ms, clock_n)) end
   local finished = 0
@@ -333,9 +339,9 @@ end
 
 end
 
--- Tasks where they stand ----------------------------------------------------------------------------------------------
+-- Tasks in their places -----------------------------------------------------------------------------------------------
 
--- Fields of a stream entry, or nil: { m = head, p = payload, x = extras, e = error }.
+-- Returns the fields of a stream entry, or nil: { m = head, p = payload, x = extras, e = error }.
 local function entry_of(stream, entry)
   local found = call('XRANGE', stream, entry, entry)[1]
   if not found then return nil end
@@ -344,18 +350,18 @@ local function entry_of(stream, entry)
   return fields
 end
 
--- Reads extras; fails where they are no JSON.
+-- Reads extras; fails if they are not JSON.
 local function read_extras(x) return cjson.decode('[' .. x .. ']') end
--- The same for those that are stored: tasks were accepted with halves of surrogate pairs before these were refused.
+-- The same for stored extras: earlier versions accepted unpaired surrogates, which are refused now.
 local function extras_in(x)
   local is_read, extras = pcall(read_extras, x)
   return is_read and extras or read_extras((x:gsub('\\ud[89a-f]%x%x', '\\ufffd')))
 end
 
--- The group of extras that name nothing else, and need no decoding.
+-- Returns the group of extras that contain only a group; these need no decoding.
 local function group_alone(x) return x:match('^{},null,"([^"\\%c]+)"$') end
 
--- The idempotency key, the group and the batch of extras, each nil where there is none.
+-- Returns the idempotency key, the group and the batch of extras; each is nil if absent.
 local function labels_of(extras)
   local _, key, group, batch = unpack(extras)
   local function given(label) return label ~= cjson.null and label or nil end
@@ -363,14 +369,15 @@ local function labels_of(extras)
 end
 local function labels_in(x)
   if x == NO_EXTRAS then return nil end
-  -- Most that have any have a group alone.
+  -- Most non-empty extras contain only a group.
   local only_group = group_alone(x)
   if only_group then return nil, only_group end
   return labels_of(extras_in(x))
 end
 
--- The head of an entry is what was asked for, `queue_timeout,process_timeout,max_retry`, and for a task that does not
--- come for the first time `,ref,attempts,lost,deliveries,run_at,started,updated,worker` after it.
+-- The head of an entry holds the requested values, `queue_timeout,process_timeout,max_retry`. For a task that was
+-- delayed, waited for others, was handed out or was retried before,
+-- `,ref,attempts,lost,deliveries,run_at,started,updated,worker` follows.
 local function head_of(m, lane, entry)
   local head = {}
   local rest
@@ -393,17 +400,17 @@ local function join_head(head)
   }, ',')
 end
 
--- When a task that waits for its first start gives up, or nil.
+-- Returns when a task that waits for its first start times out, or nil.
 local function wait_ends(head)
   if head.q == '0' or head.started ~= '0' then return nil end
   return head.run_at + head.q
 end
 
--- A lease: `fence|cancel_at|progress|deadline|lease_ms|expires|entry|attempts|` and then the tail, which goes over into
--- the text of the finished task as it is: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the head.
--- 0 is none, progress is 1 where some was reported, the worker is JSON. The fence is the number of deliveries and the
--- secret of the hand-out, in digits: nobody but its worker can name the lease, and should Redis lose its last moments,
--- the same delivery comes again with another secret.
+-- A lease: `fence|cancel_at|progress|deadline|lease_ms|expires|entry|attempts|` and then the tail, which is copied
+-- unchanged into the text of the finished task: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the
+-- head. 0 means none; progress is 1 if any was reported; the worker is JSON. The fence is the number of deliveries
+-- followed by the secret of the claim, in digits. Only the lease's worker can name the lease; if Redis loses its most
+-- recent writes, the same delivery is repeated with another secret.
 local function lease_of(record)
   local l = {}
   l.fence, l.cancel_at, l.progress, l.deadline, l.lease_ms, l.expires, l.entry, l.attempts, l.tail =
@@ -422,7 +429,8 @@ local function join_lease(l)
   }, '|')
 end
 
--- When something is due to happen to a lease: it expires, its attempt runs out of time, or the grace of a cancel ends.
+-- Returns when a lease is due: when it expires, when its attempt reaches its deadline, or when the grace of a cancel
+-- ends.
 local function due_of(l, grace_ms)
   local due = tonumber(l.expires)
   local deadline, cancel_at = tonumber(l.deadline), tonumber(l.cancel_at)

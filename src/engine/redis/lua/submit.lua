@@ -1,23 +1,25 @@
--- Accepts tasks. Several calls in one step, each of them whole or not at all.
+-- Accepts tasks. One step handles several calls; each is accepted completely or not at all.
 --
--- ARGV  now, '1' from a process that has met the store before, '1' if nothing may be accepted before the partition is
---       restored, 'look' to look only whether they would be
---       accepted, 'tick' for what a schedule makes, or ''; least n of the ids, how long a type stays known after its
---       last worker (ms), most waiting tasks or '', how long a finished task may be kept (ms), most tasks that may wait
---       for one,
---       number of shapes, (type, priority, head) each; number of calls; each call: number of tasks; each task: its
---       shape's number (1…), its payload; with a minus before the number: also its extras, delay in ms or '', run_at
---       or '', idempotency key or '', the request the key stands for, number of tasks that it waits for, each
---       (`#<index>` of one of the same call, or a name; '' in a look for one of another call, '?' for what is no id);
---       its extras come without these
--- Returns {lane numbers of the shapes, '' for one that nothing was accepted of; the answer of each call}, which is
---       its first entry id | {'some', first entry id, index, ref, …}: those that a known key had accepted before
---       {'unknown', type, …} | {'lost'}: the type is not known, but the store has lost everything and is not
---       complete | {'conflict', (index, ref or '', the request that the key stands for) …}
---       | {'full', waiting} | {'no_predecessor', index, place, …}
---       | {'crowd', name of a task that too many would wait for}
---       | {'unstorable', index of a task}: nothing of the call is written
---       or 'incomplete': what was accepted now could take the places of what is to be restored
+-- KEYS  the partition's prefix
+-- ARGV  now, '1' from a process that has used the store before, '1' if nothing may be accepted before the partition is
+--       restored, 'look' to check only whether the tasks would be accepted, 'tick' for a task of a schedule, or '';
+--       least n of the ids, how long a type stays known after its last worker (ms), most waiting tasks or '', how long
+--       a finished task may be kept (ms), most tasks that may wait for one, number of shapes, (type, priority, head)
+--       each; number of calls; each call: number of tasks; each task: its shape's number (1…), its payload; if the
+--       number is negative also: its extras, delay in ms or '', run_at or '', idempotency key or '', the request of the
+--       key, number of tasks that it waits for, each (`#<index>` for a task of the same call, or a name; '' for a task
+--       of another call in a 'look'; '?' for an invalid id); the extras do not contain these
+-- Returns {lane numbers of the shapes, '' if no task of a shape was accepted; the answer of each call}, or 'incomplete'
+--       if accepted tasks could take the places of tasks that are to be restored
+--       answer: the id of its first entry, or one of
+--         {'some', id of its first entry, index, ref, …}: tasks that were accepted before with a known key
+--         {'unknown', type, …}
+--         {'lost'}: a type is not known, but the store has lost everything and is incomplete
+--         {'conflict', (index, ref or '', the request of the key) …}
+--         {'full', waiting}
+--         {'no_predecessor', index, place, …}
+--         {'crowd', name of a task that too many would wait for}
+--         {'unstorable', index of a task}: nothing of the call is written
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
 local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, shape_count, all_known, begun
 local was_here
@@ -34,14 +36,14 @@ local function read_shapes()
   shapes, all_known, shape_count = {}, true, number()
   for index = 1, shape_count do
     local shape = { type = arg(), priority = arg(), m = arg() }
-    -- A shape that is none is left out, and so are its tasks.
+    -- An invalid shape is left out, and so are its tasks.
     if shape.priority:match('^%d$') and shape.m:match('^%d+,%d+,%d+$') then shapes[index] = shape end
-    -- That of a schedule was known when it was made.
+    -- The type of a schedule was known when the schedule was made.
     all_known = (mode == 'tick' or is_known(shape.type)) and all_known
   end
 end
 
--- A time or '' for none; NaN, which nothing is equal to, for what is neither.
+-- Reads a time: nil for '', and NaN, which equals nothing, for an invalid one.
 local function time()
   local text = arg()
   if text == '' then return nil end
@@ -49,7 +51,7 @@ local function time()
 end
 local function is_time(at_ms) return at_ms == nil or at_ms == at_ms end
 
--- Whether everything of a task can be stored; extras are read here, once.
+-- Returns whether all parts of a task can be stored; reads the extras, once.
 local function is_storable(task)
   if not task.shape or not task.payload then return false end
   if not task.x then return true end
@@ -63,7 +65,7 @@ local function is_storable(task)
   return is_read and is_time(task.delay) and is_time(task.run_at)
 end
 
--- Reads all of a call before anything of any call is written; `bad` is the first task of it that cannot be stored.
+-- Reads a whole call before anything of any call is written; `bad` is its first task that cannot be stored.
 local function read_call()
   local tasks, unknown = {}, {}
   local keyed, depends, bad = 0, false, nil
@@ -86,7 +88,8 @@ local function read_call()
   return { tasks = tasks, unknown = unknown, keyed = keyed, depends = depends, bad = bad }
 end
 
--- The refs of tasks that a known key stands for, by index; and the conflicts, where a key stands for another text.
+-- Returns the refs of tasks that known keys had accepted, by index, and the conflicts: keys that were used for another
+-- request.
 local function earlier_of(tasks)
   local earlier, firsts, conflicts = {}, {}, { 'conflict' }
   local function conflict(index, ref, request)
@@ -114,7 +117,8 @@ local function earlier_of(tasks)
   return earlier, conflicts[2] and conflicts
 end
 
--- Whether what new tasks wait for is there, and not too much waited for; if not, the answer that says so.
+-- Checks that the tasks which new tasks wait for exist, and that not too many tasks would wait for one; returns the
+-- refusal, if any.
 local function refuse_waiting(tasks, earlier)
   local missing, crowds = { 'no_predecessor' }, {}
   for index, task in ipairs(tasks) do
@@ -133,7 +137,7 @@ local function refuse_waiting(tasks, earlier)
   return missing[2] and missing
 end
 
--- Puts a task aside that waits for others; what becomes of it is seen when all of the call are there.
+-- Stores a task that waits for others; its state is decided when all tasks of the call are stored.
 local function accept_dependent(task, lane, ref, run_at, ms, tasks)
   local names = {}
   for place, name in ipairs(task.after) do
@@ -185,7 +189,7 @@ local function accept(task, lane, ms, n, tasks)
   return true
 end
 
--- Counts a task that was accepted: ids of a step follow each other, over all of its calls.
+-- Counts an accepted task. The ids of a step are consecutive, over all of its calls.
 local function add_to_runs(lane, ms, n)
   local run = runs[#runs]
   if not run or run.no ~= lane.no then
@@ -195,9 +199,10 @@ local function add_to_runs(lane, ms, n)
   run.count = run.count + 1
 end
 
--- Tells of tasks in a row, `["accepted" or "ticked", type, lane number, id of the first, how many]`, and adds them to
--- the index of all tasks, newest last: a place for the first, and then how many of which lane follow each other.
-local function tell_runs()
+-- Adds the events of consecutive tasks, `["accepted" or "ticked", type, lane number, id of the first, how many]`, and
+-- adds the tasks to the index of all tasks, newest last: the place of the first, and then the numbers of consecutive
+-- tasks in each lane.
+local function write_runs()
   if #runs == 0 then return end
   local parts = {}
   local what = mode == 'tick' and 'ticked' or 'accepted'
@@ -257,7 +262,7 @@ local function answer_call(read)
   return write_call(tasks, earlier, fresh)
 end
 
--- What becomes of those that wait for others, as these stand.
+-- Decides the state of the new tasks that wait for others.
 local function begin_all()
   for _, task in ipairs(begun) do
     local why, is_ready = begin_waiting(task.ref, names_in(task.x))
@@ -279,14 +284,14 @@ function steps.submit()
   read_shapes()
   local calls, answers = {}, {}
   for index = 1, number() do calls[index] = read_call() end
-  if pending_max then look_at_totals() end
-  -- What became due meanwhile has waited longer.
+  if pending_max then refresh_totals() end
+  -- Tasks that became due in the meantime have waited longer.
   promote(1000)
   waiting = pending_max and total('open') + opened - call('HLEN', P .. KEY.leases)
   for index, read in ipairs(calls) do answers[index] = answer_call(read) end
-  tell_runs()
+  write_runs()
   begin_all()
-  leave_behind()
+  finish_step()
   local numbers = {}
   for index = 1, shape_count do
     local shape = shapes[index]

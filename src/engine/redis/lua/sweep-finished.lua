@@ -1,4 +1,4 @@
--- What a sweep may do and has done, and how it removes finished tasks. The first part of sweep.lua.
+-- The bounds and the counters of a sweep, and the removal of finished tasks. The first part of sweep.lua.
 local max, retention_count
 local changed, more, next_at
 
@@ -10,8 +10,10 @@ local function soonest(time)
   if time and time < next_at then next_at = time end
 end
 
--- Finished tasks go when their time has come, as they were finished together; where there are too many, those go that
--- would go first. That of those in `kept` is known; the others go by age, and are found behind what was passed.
+-- Finished tasks are removed when their retention ends, one place at a time: the tasks that finished in one step. If
+-- there are too many, those that would be removed first are removed at once. `kept` has the times of tasks with their
+-- own retention. The others are removed by age; `kept_passed` has the entry of each status up to which all places are
+-- in `kept` or removed.
 local function is_before(a, b)
   local a_ms, a_n = a:match('^(%d+)-(%d+)$')
   local b_ms, b_n = b:match('^(%d+)-(%d+)$')
@@ -35,7 +37,7 @@ local function oldest_of(status)
     more = true
     return nil
   end
-  return { place = place, status = status, goes_at = tonumber(place[2][2]) + retention_ms }
+  return { place = place, status = status, remove_at = tonumber(place[2][2]) + retention_ms }
 end
 
 local function soonest_kept()
@@ -43,40 +45,40 @@ local function soonest_kept()
   if not first[1] then return nil end
   local status, entry = first[1]:match('^(%l+) (.*)$')
   local place = call('XRANGE', P .. KEY.done .. status, entry, entry)[1]
-  return { place = place, status = status, goes_at = tonumber(first[2]), kept = first[1] }
+  return { place = place, status = status, remove_at = tonumber(first[2]), kept = first[1] }
 end
 
-local function goes_before(a, b)
-  if a.goes_at ~= b.goes_at then return a.goes_at < b.goes_at end
+local function is_removed_before(a, b)
+  if a.remove_at ~= b.remove_at then return a.remove_at < b.remove_at end
   return not a.kept and not b.kept and is_before(a.place[1], b.place[1])
 end
 
-local function forget_finished()
+local function remove_expired()
   local kept = total('finished')
   local heads = { kept = soonest_kept() }
   for _, status in ipairs(FINAL) do heads[status] = oldest_of(status) end
-  local forgotten = 0
+  local removed = 0
   while true do
     local next_head
     for _, head in pairs(heads) do
-      if not next_head or goes_before(head, next_head) then next_head = head end
+      if not next_head or is_removed_before(head, next_head) then next_head = head end
     end
-    if not next_head then return forgotten end
+    if not next_head then return removed end
     local place, status, refs = next_head.place, next_head.status, {}
     for ref in (place and place[2][4] or ''):gmatch('%S+') do refs[#refs + 1] = ref end
-    if kept - retention_count < #refs and next_head.goes_at > now then
-      soonest(next_head.goes_at)
-      return forgotten
+    if kept - retention_count < #refs and next_head.remove_at > now then
+      soonest(next_head.remove_at)
+      return removed
     end
-    if forgotten >= max then return math.max(forgotten, max) end
+    if removed >= max then return math.max(removed, max) end
     for _, ref in ipairs(refs) do
       local text = call('GET', P .. KEY.finished .. ref)
-      -- One that was taken back and has ended again stands further on.
+      -- A task that was returned to pending and ended again has a later place.
       if text and is_its_place(ref, status, place, text) then
         if not remove_finished(ref, text) then return max end
         kept = kept - 1
       end
-      forgotten = forgotten + 1
+      removed = removed + 1
     end
     if place then call('XDEL', P .. KEY.done .. status, place[1]) end
     if next_head.kept then

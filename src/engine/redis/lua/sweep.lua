@@ -1,22 +1,22 @@
--- Does what time makes due, at most `max` tasks of each kind; one process at a time does it.
+-- Does all work that is due by time, at most `max` tasks of each kind; one process at a time does it.
 --
--- ARGV  now, this process, how long it goes on being the one (ms), '1' if it has met the store before, max, how
---       long a finished task may be kept (ms), how
---       many finished tasks may be kept, events kept, how long (ms), in how many bytes; how long a worker lives
---       unseen (ms)
--- Returns {'', ms that another process will go on doing it} | {'swept', tasks that were changed, 1 if there is more,
---       when to come next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the texts of
---       schedules that are due: the caller decides on them, {id, notice, …}: the caller delivers them}
--- Cost  a few commands for each task that is changed, and for each of some fifty types: these are looked at in turn,
---       the others when something of them is due
+-- KEYS  the partition's prefix
+-- ARGV  now, this process, how long it remains the one that sweeps (ms), '1' if it has used the store before, max, how
+--       long a finished task may be kept (ms), how many finished tasks may be kept, most events to keep, for how long
+--       (ms), in how many bytes; how long an unseen worker is kept (ms)
+-- Returns {'', ms for which another process remains the one that sweeps} | {'swept', number of tasks changed, 1 if
+--       there is more, when to sweep next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the
+--       texts of schedules that are due: the caller decides on both, {id, notice, …}: the caller delivers them}
+-- Cost  a few commands for each task that is changed, and for each of about fifty types: a sweep checks these in
+--       rotation, and the others when something of them is due
 local worker_ttl
 
--- Payloads are read with the entries: not too many at once.
+-- Payloads are read with the entries, so the number is limited.
 local ENTRIES_MAX = 100
--- Fields of a hash that one sweep looks at in turn, about: a type has two in `rules`.
+-- The approximate number of fields of a hash that one sweep checks: a type has two in `rules`.
 local FIELDS_AT_ONCE = 100
 
--- The next fields of a hash and their values; round and round, over many sweeps.
+-- Returns the next fields of a hash and their values, in a cycle over many sweeps.
 local function next_fields(key)
   local found = call('HSCAN', P .. key, call('HGET', P .. KEY.rounds, key) or '0', 'COUNT', FIELDS_AT_ONCE)
   call('HSET', P .. KEY.rounds, key, found[1])
@@ -60,7 +60,7 @@ local function end_waits(lane, limit_ms, field, seen)
   end
 end
 
--- Of lanes whose first task may have waited too long.
+-- Ends tasks in all lanes whose first task may have waited too long.
 local function end_all_waits()
   local fields = next_fields(KEY.waits)
   for index = 1, #fields, 2 do call('ZADD', P .. KEY.waits_due, 'NX', '0', fields[index]) end
@@ -71,7 +71,8 @@ local function end_all_waits()
   soonest(tonumber(call('ZRANGE', P .. KEY.waits_due, 0, 0, 'WITHSCORES')[2]))
 end
 
--- The same for tasks of groups, which have a list of their own; it may still hold what has started meanwhile.
+-- The same for tasks of groups, which have their own list; it may still contain tasks that have started in the
+-- meantime.
 local function end_group_waits()
   local due = call('ZRANGEBYSCORE', P .. KEY.group_waits, '-inf', NOW, 'LIMIT', 0, max)
   for _, ref in ipairs(due) do
@@ -91,7 +92,7 @@ local function end_group_waits()
   soonest(tonumber(call('ZRANGE', P .. KEY.group_waits, 0, 0, 'WITHSCORES')[2]))
 end
 
--- Whether a task of runs of a place, {lane number, first n, how many} each, stands in the stream of its lane.
+-- Returns whether a task of the runs of a place, {lane number, first n, how many} each, is in the stream of its lane.
 local RUNS_FIRST = 10
 local function any_in_stream(ms, runs)
   for _, run in ipairs(runs) do
@@ -102,7 +103,8 @@ local function any_in_stream(ms, runs)
   return false
 end
 
--- Whether the tasks of a place in the index are all gone, or some finished one is kept, or some live on.
+-- Returns the state of the tasks of a place in the index: all gone, at least one finished task kept, or at least one
+-- still live; and the number of tasks checked.
 local function state_of(place)
   if place[2][1] == 'r' then
     local found = find(place[2][2])
@@ -116,7 +118,7 @@ local function state_of(place)
     n = n + tasks
   end
   if #runs <= RUNS_FIRST and any_in_stream(ms, runs) then return 'live' end
-  -- Where they are of very many lanes these are looked at last. Mostly the last task tells that the place is kept.
+  -- Streams of very many lanes are checked last. In most cases the last task shows that the place is kept.
   local last_run = runs[#runs]
   if call('EXISTS', P .. KEY.finished .. last_run[1] .. '.' .. entry_id(ms, n - 1)) == 1 then return 'kept', 1 end
   for _, run in ipairs(runs) do
@@ -130,7 +132,7 @@ local function state_of(place)
     if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
   end
   if #runs > RUNS_FIRST and any_in_stream(ms, runs) then return 'live' end
-  -- The last one tells it mostly, and at no cost.
+  -- In most cases the last task decides, at no cost.
   for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.grouped, KEY.moved, KEY.leases }) do
     if call('HEXISTS', P .. key, refs[#refs]) == 1 then return 'live' end
   end
@@ -145,19 +147,19 @@ local function state_of(place)
   return 'gone', #refs
 end
 
--- Drops places from the index whose tasks are gone, from `key`'s place on; stops at the first that is still kept, which
--- those after it are as well, unless it is to go `on`.
+-- Deletes places from the index whose tasks are gone, from the position that `key` holds. Stops at the first place that
+-- is kept, because all later ones are kept as well, unless `on` says to continue.
 local function tidy_index(key, most, on)
   local from = call('GET', P .. key) or '0-0'
   local places = call('XRANGE', P .. KEY.index, '(' .. from, '+', 'COUNT', most)
-  local looked_at = 0
+  local checked = 0
   for _, place in ipairs(places) do
     local state, tasks = state_of(place)
     if state == 'kept' and not on then break end
     if state == 'gone' then call('XDEL', P .. KEY.index, place[1]) end
     from = place[1]
-    looked_at = looked_at + (tasks or 1)
-    if looked_at > 2000 then
+    checked = checked + (tasks or 1)
+    if checked > 2000 then
       more = more or not on
       break
     end
@@ -167,13 +169,13 @@ local function tidy_index(key, most, on)
 end
 
 local WORKERS_AT_ONCE = 10
-local function forget_workers()
+local function remove_gone_workers()
   for _, worker in ipairs(call('ZRANGEBYSCORE', P .. KEY.seen, '-inf', now - worker_ttl, 'LIMIT', 0, max)) do
     call('HDEL', P .. KEY.workers, worker)
     call('ZREM', P .. KEY.seen, worker)
     call('SADD', P .. KEY.gone, worker)
   end
-  -- Those of a round are looked for in all lanes, some at a time.
+  -- The workers of a round are searched for in all lanes, some lanes per sweep.
   local going = call('SMEMBERS', P .. KEY.going)
   if #going == 0 then
     going = call('SRANDMEMBER', P .. KEY.gone, WORKERS_AT_ONCE)
@@ -201,16 +203,16 @@ local function forget_workers()
   call('DEL', P .. KEY.going, P .. KEY.holding)
 end
 
--- When groups were served that have nothing waiting now is forgotten; of tasks without a group it is kept.
-local function forget_groups(lane)
+-- Deletes the positions of groups that have no task waiting; the position of tasks without a group is kept.
+local function clear_rested(lane)
   local rested = P .. KEY.rested .. lane.name
   local alone = call('HGET', rested, '')
   call('UNLINK', rested)
   if alone then call('HSET', rested, '', alone) end
 end
 
--- Leases of a type that are due, for the caller to decide on.
-local function look_at_type(kind, leases)
+-- Collects the leases of a type that are due; the caller decides on them.
+local function read_due_leases(kind, leases)
   local running = P .. KEY.running .. kind
   local refs = call('ZRANGEBYSCORE', running, '-inf', NOW, 'LIMIT', 0, max)
   if #refs > 0 then
@@ -232,15 +234,15 @@ local function look_at_type(kind, leases)
   end
 end
 
--- What a lost message, or a process of the version before, keeps from running.
-local function look_at_lanes(kind, rules)
+-- Corrects lanes that a lost message, or a process of the previous version, keeps from running.
+local function repair_lanes(kind, rules)
   local waiting = tonumber(call('HGET', P .. KEY.counts, kind .. ':grouped') or 0)
   local lanes_here = lanes_of_type(kind)
   for _, lane in ipairs(lanes_here) do
     waiting = waiting + count_waiting_in(lane)
     if has_streams_of_groups(lane) and adopt_groups(lane) then more = true end
-    if call('EXISTS', P .. KEY.rested .. lane.name) == 1 then forget_groups(lane) end
-    look_at_limits(lane)
+    if call('EXISTS', P .. KEY.rested .. lane.name) == 1 then clear_rested(lane) end
+    recheck_limits(lane)
   end
   local parked_until = call('ZSCORE', P .. KEY.parked, kind)
   local paused, limit = rules:match('^(%d),(%d*),')
@@ -257,18 +259,18 @@ local function look_at_lanes(kind, rules)
   end
 end
 
-local function look_at_types(leases)
-  local looked_at, fields = {}, next_fields(KEY.rules)
+local function check_types(leases)
+  local checked, fields = {}, next_fields(KEY.rules)
   for index = 1, #fields, 2 do
     local kind = fields[index]
     if not kind:find('/', 1, true) then
-      looked_at[kind] = true
-      look_at_type(kind, leases)
-      look_at_lanes(kind, fields[index + 1])
+      checked[kind] = true
+      read_due_leases(kind, leases)
+      repair_lanes(kind, fields[index + 1])
     end
   end
   for _, kind in ipairs(call('ZRANGEBYSCORE', P .. KEY.leases_due, '-inf', NOW, 'LIMIT', 0, max)) do
-    if not looked_at[kind] then look_at_type(kind, leases) end
+    if not checked[kind] then read_due_leases(kind, leases) end
   end
   for _, kind in ipairs(call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', NOW, 'LIMIT', 0, max)) do unpark(kind) end
   soonest(tonumber(call('ZRANGE', P .. KEY.leases_due, 0, 0, 'WITHSCORES')[2]))
@@ -281,16 +283,16 @@ local function due_schedules()
   return #ids > 0 and call('HMGET', P .. KEY.schedules, unpack(ids)) or ids
 end
 
--- Looks again, now and then and at some tasks at a time, at how those stand that are awaited: what a failover has lost,
--- or an older version of the program did not tell, is told again.
-local LOOK_EVERY_MS, LOOKS_MAX = 10000, 500
-local function look_at_awaited()
-  local looked_at, from = (call('GET', P .. KEY.looked_at_awaited) or '0 -'):match('^(%d+) (.*)$')
-  local places = call('ZRANGEBYLEX', P .. KEY.dependents, from, '+', 'LIMIT', 0, LOOKS_MAX)
+-- Checks awaited tasks again at intervals, a bounded number at a time: reports again the changes that a failover has
+-- lost, or that an older version of the program did not report.
+local RECHECK_EVERY_MS, CHECKS_MAX = 10000, 500
+local function recheck_awaited()
+  local checked_at, from = (call('GET', P .. KEY.looked_at_awaited) or '0 -'):match('^(%d+) (.*)$')
+  local places = call('ZRANGEBYLEX', P .. KEY.dependents, from, '+', 'LIMIT', 0, CHECKS_MAX)
   if #places == 0 and from == '-' then return end
-  local next_look = looked_at + LOOK_EVERY_MS
-  if next_look > now then return soonest(next_look) end
-  local looks, last = 0, nil
+  local next_check = checked_at + RECHECK_EVERY_MS
+  if next_check > now then return soonest(next_check) end
+  local checks, last = 0, nil
   for _, place in ipairs(places) do
     local ref = ref_of_age(place)
     local m, x = lines_of(call('HGET', P .. KEY.dependent, ref))
@@ -299,20 +301,20 @@ local function look_at_awaited()
     for _, name in ipairs(awaited_by(ref, names)) do
       local is_here, other = place_of(name)
       if is_here then
-        be_awaited(other, policy, name_of(ref), tonumber(since))
+        add_successor(other, policy, name_of(ref), tonumber(since))
       else
         notify(name, 'await', name_of(ref), policy .. ' ' .. since)
       end
-      looks = looks + 1
+      checks = checks + 1
     end
     last = place
-    if looks >= LOOKS_MAX then break end
+    if checks >= CHECKS_MAX then break end
   end
-  local is_over = #places < LOOKS_MAX and last == places[#places]
+  local is_over = #places < CHECKS_MAX and last == places[#places]
   call('SET', P .. KEY.looked_at_awaited, NOW .. ' ' .. (is_over and '-' or '(' .. last))
 end
 
--- What other partitions are to be told, a bounded number of bytes: a notice may carry a result.
+-- Reads the notices for other partitions, a bounded number of bytes: a notice may carry a result.
 local NOTICES_AT_ONCE = 8
 local function read_notices()
   local notices, from, bytes, read = {}, '-', 0, nil
@@ -327,8 +329,8 @@ local function read_notices()
   return notices
 end
 
--- Whether this process is the one that sweeps; if not, for how long another is.
-local function is_keeper(process, keep_ms)
+-- Returns whether this process is the one that sweeps; if not, for how long another process is.
+local function is_maintainer(process, keep_ms)
   if call('SET', P .. KEY.keeper, process, 'NX', 'PX', keep_ms) then return true end
   if call('GET', P .. KEY.keeper) ~= process then return false, call('PTTL', P .. KEY.keeper) end
   call('PEXPIRE', P .. KEY.keeper, keep_ms)
@@ -340,7 +342,7 @@ local function drop_events_before(number)
   call('ZREMRANGEBYSCORE', P .. KEY.erased_events, '-inf', string.format('(%d', number))
 end
 
--- Positions that were left out are no events: what lies behind one that is not kept any more is forgotten.
+-- Skipped positions are not events. Skips that lie before the first kept event are deleted.
 local function trim_events(keep)
   local last = tonumber(call('GET', P .. KEY.event_clock) or '0')
   local skips = call('LRANGE', P .. KEY.event_skips, 0, -1)
@@ -355,8 +357,8 @@ local function trim_events(keep)
   if last >= keep then drop_events_before(last - keep + 1) end
 end
 
--- By age and bytes. The newest stays, as the place that readers go on from. Entries are read with their records, which
--- may be large: the first one to stay is searched for, and the others are not read.
+-- Deletes events by age and bytes. The newest entry stays, because readers continue from it. Reading an entry reads its
+-- records, which may be large: a binary search finds the first entry to keep, and the others are not read.
 local function trim_old_events(age_ms, bytes_max)
   local bytes = tonumber(call('GET', P .. KEY.event_bytes) or '0')
   local function number_of(entry) return tonumber((entry[1]:match('^%d+'))) end
@@ -376,35 +378,35 @@ local function trim_old_events(age_ms, bytes_max)
 end
 
 function steps.sweep()
-  local keeps, another_ms = is_keeper(arg(), arg())
+  local keeps, another_ms = is_maintainer(arg(), arg())
   if not keeps then return { '', another_ms } end
   has_lost(arg())
   max, retention_ms, retention_count = number(), number(), number()
   local events_max, events_age, events_bytes = number(), number(), number()
   worker_ttl = number()
   changed, more, next_at = 0, false, math.huge
-  look_at_totals()
+  refresh_totals()
   local promoted = promote(max)
   add(promoted, max)
   write_arrivals()
   end_all_waits()
   end_group_waits()
   local leases = {}
-  look_at_types(leases)
+  check_types(leases)
   cascade.follow_on()
-  add(cascade.told, FOLLOWED_MAX)
-  add(forget_finished(), max)
+  add(cascade.informed, FOLLOWED_MAX)
+  add(remove_expired(), max)
   tidy_index(KEY.index_tidied, 100, false)
-  -- What lived on when the others were dropped is looked at again, round and round.
+  -- Tasks that were live when their neighbours were deleted are checked again, in a cycle.
   tidy_index(KEY.index_looked_at, 5, true)
-  forget_workers()
-  look_at_awaited()
+  remove_gone_workers()
+  recheck_awaited()
   write_finished()
   if call('EXISTS', P .. KEY.put_off) == 1 then
     more = true
     soonest(now)
   end
-  leave_behind()
+  finish_step()
   trim_events(events_max)
   trim_old_events(events_age, events_bytes)
   soonest(tonumber(call('ZRANGE', P .. KEY.due, 0, 0, 'WITHSCORES')[2]))

@@ -1,12 +1,12 @@
--- A turn's claims: whose task is next. The fourth part of the turn, which turn.lua ends.
+-- The claims of a turn: they select the next tasks. The fourth part of the turn, which turn.lua ends.
 local claim, wait
 do
 
--- Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
+-- Tasks that waited too long delay a claim only until they are ended; if there are very many, a sweep continues.
 local PASSES = 20
--- Places of `ready` that are read at once, and lanes that one claim looks at.
+-- The number of places of `ready` that are read at once, and of lanes that one claim checks.
 local LANES_AT_ONCE, LANES_MAX = 32, 1000
--- Of these groups alone, one after the other, in the lanes of one priority.
+-- Claims only from the given groups, one after the other, in the lanes of one priority.
 local function take_of_groups(turn, open, tasks, rules, want)
   local got = 0
   for _, lane in ipairs(open) do
@@ -28,21 +28,21 @@ local function take_of_groups(turn, open, tasks, rules, want)
   return got
 end
 
--- Lanes of the same priority: the task that has been ready longest goes first, whichever type it is.
+-- Claims from lanes of the same priority: the task that has been ready longest is first, whatever its type.
 local function take_by_age(turn, open, tasks, rules, want)
   local places, firsts = {}, {}
-  local function look(index)
+  local function refresh(index)
     local lane = open[index]
     if rules[lane.type].rotates[lane] then
-      places[index] = whose_turn(lane, rules[lane.type].group_limit)
+      places[index] = next_ready_place(lane, rules[lane.type].group_limit)
       firsts[index] = places[index] and places[index].entry
     else
       firsts[index] = first_of(lane)
     end
   end
   for index, lane in ipairs(open) do
-    if rules[lane.type].rotates[lane] then join_alone(lane) end
-    look(index)
+    if rules[lane.type].rotates[lane] then join_ungrouped(lane) end
+    refresh(index)
   end
   local got = 0
   for _ = 1, want + PASSES do
@@ -65,7 +65,7 @@ local function take_by_age(turn, open, tasks, rules, want)
       started = take_one(turn, lane, places[oldest], tasks)
     else
       if second then
-        -- As many as are older than the next lane's first.
+        -- As many as are older than the first task of the next lane.
         local _, last = first_of(lane)
         most = last and math.max(1, #call('XRANGE', lane.stream, '(' .. last, second, 'COUNT', most)) or 1
       end
@@ -74,12 +74,13 @@ local function take_by_age(turn, open, tasks, rules, want)
     end
     got = got + started
     rule.free = rule.free - started
-    look(oldest)
+    refresh(oldest)
   end
   return got
 end
 
--- The starts of a type that still count for its rate: `<at>,<how many>` each, oldest first, and their sum.
+-- Returns how many starts the rate of a type still allows. The log is `<at>,<how many>` each, oldest first; `started`
+-- is their sum.
 local function starts_left(kind, max, per_ms)
   local log, sum = P .. KEY.starts .. kind, tonumber(call('HGET', P .. KEY.started, kind) or 0)
   while sum > 0 do
@@ -97,7 +98,7 @@ local function log_starts(kind, starts)
   call('HINCRBY', P .. KEY.started, kind, starts)
 end
 
--- When a rate lets the next task start.
+-- Returns when a rate allows the next start.
 local function rate_allows_at(kind, rule)
   local sum = tonumber(call('HGET', P .. KEY.started, kind) or 0)
   for _, entry in ipairs(call('LRANGE', P .. KEY.starts .. kind, 0, -1)) do
@@ -108,7 +109,8 @@ local function rate_allows_at(kind, rule)
   return now
 end
 
--- What the rules of the types let start: {lanes, free, limited ('type' or 'rate'), group_limit, rate} by type.
+-- Returns how many tasks the rules allow to start, by type: {lanes, free, limited ('type' or 'rate'), group_limit,
+-- rate}.
 local function rules_of(kinds, want)
   local rules = {}
   if #kinds == 0 then return rules end
@@ -147,7 +149,7 @@ local function rules_of(kinds, want)
   return rules
 end
 
-local function look_at_groups(rule, lane)
+local function check_groups(rule, lane)
   if has_streams_of_groups(lane) then adopt_groups(lane) end
   rule.rotates[lane] = call('EXISTS', P .. KEY.rotation .. lane.name) == 1
 end
@@ -160,7 +162,7 @@ local function claim_of_types(turn, tasks, want)
     local rule = rules[kind]
     for _, lane in ipairs(rule and rule.lanes or {}) do
       append(by_priority, lane.priority, lane)
-      look_at_groups(rule, lane)
+      check_groups(rule, lane)
     end
   end
   for digit = 9, 0, -1 do
@@ -172,7 +174,7 @@ local function claim_of_types(turn, tasks, want)
       elseif #open > 1 then
         want = want - take_by_age(turn, open, tasks, rules, want)
       elseif rule.rotates[lane] then
-        local got = take_in_turns(turn, lane, math.min(want, rule.free), tasks, rule.group_limit)
+        local got = take_in_rotation(turn, lane, math.min(want, rule.free), tasks, rule.group_limit)
         want, rule.free = want - got, rule.free - got
       else
         for _ = 1, PASSES do
@@ -191,7 +193,7 @@ end
 local claim_of_typeset
 do
 
--- A type may start nothing for now.
+-- Marks a type that may start no task at present.
 local function park(kind, rule)
   local allowed_at = rule.bound == 'rate' and string.format('%d', rate_allows_at(kind, rule)) or '+inf'
   call('ZADD', P .. KEY.parked, allowed_at, kind)
@@ -201,20 +203,21 @@ local function park(kind, rule)
   end
 end
 
--- Starts tasks of a lane that are no younger than `until_entry`, if that is given; returns how many, and the lane's
--- first entry then. `first` is what `ready` has: if the lane's first task is another one, nothing starts.
+-- Starts tasks of a lane that are no younger than `until_entry`, if it is given; returns the number started, and the
+-- lane's first entry after that. `first` is the entry in `ready`: if the lane's first task is another one, nothing
+-- starts.
 local function take_first(turn, lane, rule, most, tasks, first, until_entry)
   local rotates, place, entry, last = rule.rotates[lane], nil, nil, nil
-  local function look()
+  local function refresh()
     if rotates then
-      place = whose_turn(lane, rule.group_limit)
+      place = next_ready_place(lane, rule.group_limit)
       entry = place and place.entry
     else
       entry, last = first_of(lane)
     end
   end
-  if rotates then join_alone(lane) end
-  look()
+  if rotates then join_ungrouped(lane) end
+  refresh()
   if entry ~= first then return 0, entry end
   local started
   if rotates then
@@ -226,11 +229,11 @@ local function take_first(turn, lane, rule, most, tasks, first, until_entry)
     local _
     _, started = take(turn, lane, most, tasks)
   end
-  look()
+  refresh()
   return started, entry
 end
 
--- Claims from the lane at a place of `ready`; returns how many started, and where to go on.
+-- Claims from the lane at a place of `ready`; returns the number started, and where to continue.
 local function claim_at(turn, tasks, want, rules, member, until_entry)
   local kind, entry = member:sub(27), member:sub(2, 25)
   local name = string.format('%s:%d', kind, 9 - member:sub(1, 1))
@@ -248,7 +251,7 @@ local function claim_at(turn, tasks, want, rules, member, until_entry)
   end
   local started, first = 0, nil
   if lane then
-    look_at_groups(rule, lane)
+    check_groups(rule, lane)
     started, first = take_first(turn, lane, rule, math.min(want, rule.free), tasks, entry, until_entry)
     rule.free = rule.free - started
     if first ~= entry then place_lane(lane, first, entry) end
@@ -260,7 +263,7 @@ local function claim_at(turn, tasks, want, rules, member, until_entry)
   return started, first and first <= entry and '[' .. ready_member(lane, first) or on
 end
 
--- Claims from those of very many types that have something ready, in the order of `ready`.
+-- Claims from the ready types among very many types, in the order of `ready`.
 function claim_of_typeset(turn, tasks, want)
   for _, kind in ipairs(call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', NOW, 'LIMIT', 0, LANES_AT_ONCE)) do
     unpark(kind)
@@ -279,7 +282,7 @@ function claim_of_typeset(turn, tasks, want)
         break
       end
     end
-    -- What comes behind these is not known, so the last of them is taken for it.
+    -- The places after these are not known, so the last one is used as the next.
     if not following and #members == LANES_AT_ONCE then following = members[#members] end
     from = '(' .. members[#members]
     if mine then
@@ -297,7 +300,7 @@ end
 function claim(turn)
   local tasks, want = {}, turn.want
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
-  -- Each entry that was given back has its record there.
+  -- Each returned entry has its record there.
   turn.has_back = call('EXISTS', P .. KEY.again) == 1
   turn.begun = { types = {}, moved = {}, waits = {} }
   turn.lease_text = string.format('%d', turn.lease_ms)
@@ -313,18 +316,19 @@ function claim(turn)
   return tasks, rules
 end
 
-local function be_due(allowed_at)
+local function announce_due(allowed_at)
   if next_due == '' or allowed_at < next_due then next_due = allowed_at end
   broadcast('due ' .. allowed_at)
 end
 
--- Until something comes: whoever waits for a task is told of one, whoever waits for a permit of one that comes free.
+-- Registers the process until something is ready: a process that waits for a task is notified of a task, and a process
+-- that waits for a permit is notified of a free permit.
 function wait(turn, rules)
   if turn.typeset ~= '' then
     call('SADD', P .. KEY.waiting_for_typeset .. turn.typeset, process)
     call('SADD', P .. KEY.waiting_typesets, turn.typeset)
     local next_allowed = call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    if next_allowed then be_due(string.format('%d', next_allowed)) end
+    if next_allowed then announce_due(string.format('%d', next_allowed)) end
     return
   end
   for _, kind in ipairs(turn.types) do
@@ -338,7 +342,7 @@ function wait(turn, rules)
     if rule and rule.limited == 'rate' then
       local allowed_at = string.format('%d', rate_allows_at(kind, rule))
       call('ZADD', P .. KEY.parked, allowed_at, kind)
-      be_due(allowed_at)
+      announce_due(allowed_at)
     end
   end
 end

@@ -1,12 +1,12 @@
--- A turn's claims from groups: the rotation of the groups of a lane. The third part of the turn, which turn.lua ends.
--- Lua has room for 200 locals in all files together: what no other file needs ends with the block.
-local take, take_of_group, join_alone, take_one, whose_turn, take_in_turns
+-- The claims of a turn from groups: the rotation of the groups of a lane. The third part of the turn, which turn.lua
+-- ends. Lua allows 200 locals in all files together, so locals that no other file needs end with the block.
+local take, take_of_group, join_ungrouped, take_one, next_ready_place, take_in_rotation
 do
 
--- Groups that one claim looks at, and those of one round.
+-- The most groups that one claim checks, and that one round checks.
 local LOOKS_MAX, ROUND_MAX = 10000, 1000
 
--- Hands out up to `most` entries of a lane, what was given back first; returns how many it handed out and started.
+-- Hands out up to `most` entries of a lane, returned entries first; returns how many it handed out and started.
 function take(turn, lane, most, tasks)
   local entries = {}
   local back = turn.has_back and call('ZRANGE', lane.back, 0, most - 1) or {}
@@ -29,10 +29,10 @@ function take(turn, lane, most, tasks)
   return #entries, start(turn, lane, entries, tasks)
 end
 
--- A place in the rotation: {part, newcomer: the entry that it is as old as, if it was never served, turn: when it was
--- served last, or what stands for its age}.
+-- A place in the rotation: {part, newcomer: the entry that gives the age of a group that was never served, position:
+-- when it was last served, or a value that represents its age}.
 
--- Starts tasks of groups, {part, entry} each, and notes at each whether it has started; returns how many.
+-- Starts tasks of groups, {part, entry} each, and marks each that has started; returns the number started.
 local function start_picked(turn, lane, picked, tasks)
   if #picked == 0 then return 0 end
   local fields, members = {}, {}
@@ -46,8 +46,8 @@ local function start_picked(turn, lane, picked, tasks)
   return start_grouped(turn, lane, picked, texts, tasks)
 end
 
--- Tasks without a group take turns with groups, as one more of them.
-function join_alone(lane)
+-- Tasks without a group take part in the rotation as one more group.
+function join_ungrouped(lane)
   if call('ZSCORE', P .. KEY.rotation .. lane.name, '') then return end
   local first = first_of(lane)
   if first then join_one(lane, first) end
@@ -57,12 +57,12 @@ local function is_at_limit(one, group_limit)
   local part = one.part
   if not group_limit or not part.group then return false end
   if call('SCARD', P .. KEY.held .. part.type .. '|' .. part.group) < group_limit then return false end
-  rest(part, one.newcomer)
-  call('HSET', P .. KEY.at_limit .. part.name, part.group, one.newcomer and '' or one.turn)
+  leave_rotation(part, one.newcomer)
+  call('HSET', P .. KEY.at_limit .. part.name, part.group, one.newcomer and '' or one.position)
   return true
 end
 
--- Groups that were never served, the longest-ready first.
+-- Returns the groups that were never served, longest-ready first.
 local function newcomers_of(lane, most)
   local unserved = P .. KEY.unserved .. lane.name
   local places = call('ZRANGE', unserved, 0, most - 1)
@@ -72,8 +72,8 @@ local function newcomers_of(lane, most)
   for index, place in ipairs(places) do
     local entry = place:sub(1, 24)
     if scores[index] and tonumber(scores[index]) == NEVER_SERVED + entry:sub(1, 13) then
-      found[#found + 1] = { part = group_lane(lane, groups[index]), newcomer = entry, turn = scores[index] }
-      -- Tasks without a group may have left without a word.
+      found[#found + 1] = { part = group_lane(lane, groups[index]), newcomer = entry, position = scores[index] }
+      -- Tasks without a group may leave without an update here.
       if groups[index] == '' and first_of(lane) ~= entry then
         renew_age(lane, entry)
         return newcomers_of(lane, most)
@@ -86,7 +86,7 @@ local function newcomers_of(lane, most)
   return found
 end
 
--- Up to `most` places of a lane whose turn it is; nil if there is none, and nothing in it if one has to look again.
+-- Returns up to `most` next places of a lane; nil if there is none, and an empty list if the caller has to try again.
 local function next_places(lane, most)
   local rotation = P .. KEY.rotation .. lane.name
   local members = call('ZRANGE', rotation, 0, most - 1, 'WITHSCORES')
@@ -94,18 +94,19 @@ local function next_places(lane, most)
   local places = {}
   if tonumber(members[2]) < 0 then
     places = newcomers_of(lane, most)
-    -- One that has no place among the newcomers has lost it: the next look finds it as old as its first task.
+    -- A group without a place among the newcomers has lost it: the next read finds it as old as its first task.
     if not places[1] and call('ZSCORE', rotation, members[1]) then
       local part = group_lane(lane, members[1])
       local first = first_of(part)
-      rest(part)
+      leave_rotation(part)
       if first then join_one(part, first) end
     end
     if not places[1] then return places end
   end
   for index = 1, #members, 2 do
     if tonumber(members[index + 1]) >= 0 then
-      places[#places + 1] = { part = group_lane(lane, members[index]), turn = string.format('%d', members[index + 1]) }
+      local position = string.format('%d', members[index + 1])
+      places[#places + 1] = { part = group_lane(lane, members[index]), position = position }
     end
   end
   local crowded = P .. KEY.crowded .. lane.name
@@ -119,28 +120,28 @@ local function next_places(lane, most)
   return places
 end
 
--- Puts groups that were served at the end; one that has nothing more leaves, and would come back there.
+-- Moves served groups to the end; a group that has no more tasks leaves, and would return at that position.
 local function serve(lane, served)
   if #served == 0 then return end
-  local turn_no = call('INCRBY', P .. KEY.rotation_clock .. lane.name, #served) - #served
-  local stay, leave, turns, newcomers = {}, {}, {}, {}
+  local last_position = call('INCRBY', P .. KEY.rotation_clock .. lane.name, #served) - #served
+  local stay, leave, positions, newcomers = {}, {}, {}, {}
   for index, one in ipairs(served) do
-    local group, its_turn = one.part.group or '', string.format('%d', turn_no + index)
+    local group, position = one.part.group or '', string.format('%d', last_position + index)
     if one.newcomer then newcomers[#newcomers + 1] = one.newcomer .. '|' .. group end
     if one.part.group and not one.has_more then
       leave[#leave + 1] = group
-      turns[#turns + 1], turns[#turns + 2] = group, its_turn
+      positions[#positions + 1], positions[#positions + 2] = group, position
     else
-      stay[#stay + 1], stay[#stay + 2] = its_turn, group
+      stay[#stay + 1], stay[#stay + 2] = position, group
     end
   end
   many('ZADD', P .. KEY.rotation .. lane.name, stay)
   many('ZREM', P .. KEY.rotation .. lane.name, leave)
-  many('HSET', P .. KEY.rested .. lane.name, turns)
+  many('HSET', P .. KEY.rested .. lane.name, positions)
   many('ZREM', P .. KEY.unserved .. lane.name, newcomers)
 end
 
--- What became of places whose tasks were to start: served, or as old as the next task.
+-- Updates places whose tasks were to start: each is served, or as old as its next task.
 local function move_on(lane, picked)
   local served = {}
   for _, one in ipairs(picked) do
@@ -153,7 +154,7 @@ local function move_on(lane, picked)
   serve(lane, served)
 end
 
--- Looks at a place: true if its first task may start, which is then its entry.
+-- Returns whether the first task of a place may start; sets its entry.
 local function has_task(one, group_limit)
   local part, first, second = one.part, one.newcomer, nil
   if not part.group then
@@ -163,7 +164,7 @@ local function has_task(one, group_limit)
     if one.is_crowded and not second then call('SREM', P .. KEY.crowded .. part.name, part.group) end
   end
   if not first then
-    rest(part, one.newcomer, one.turn)
+    leave_rotation(part, one.newcomer, one.position)
     call('SREM', P .. KEY.crowded .. part.name, part.group or '')
     return false
   end
@@ -171,8 +172,8 @@ local function has_task(one, group_limit)
   return not is_at_limit(one, group_limit)
 end
 
--- The place whose turn it is; nil when no group has anything that may start.
-function whose_turn(lane, group_limit)
+-- Returns the next place with a task that may start; nil if there is none.
+function next_ready_place(lane, group_limit)
   for _ = 1, LOOKS_MAX do
     local places = next_places(lane, 1)
     if not places then return nil end
@@ -180,7 +181,7 @@ function whose_turn(lane, group_limit)
   end
 end
 
--- Starts the first task of a place; returns how many started.
+-- Starts the first task of a place; returns the number started.
 function take_one(turn, lane, one, tasks)
   local started
   if one.part.group then
@@ -194,9 +195,9 @@ function take_one(turn, lane, one, tasks)
   return started
 end
 
--- One of each group in turn.
-function take_in_turns(turn, lane, most, tasks, group_limit)
-  join_alone(lane)
+-- Starts one task of each group in the order of the rotation.
+function take_in_rotation(turn, lane, most, tasks, group_limit)
+  join_ungrouped(lane)
   local got, looks = 0, 0
   while got < most and looks < LOOKS_MAX do
     local places = next_places(lane, math.min(most - got, ROUND_MAX))
@@ -211,7 +212,7 @@ function take_in_turns(turn, lane, most, tasks, group_limit)
         if one.part.group then
           picked[#picked + 1] = one
         else
-          -- In its turn.
+          -- Keeps the order of the rotation.
           got = got + start_picked(turn, lane, picked, tasks)
           local _, started = take(turn, lane, 1, tasks)
           one.started, picked = started > 0, {}

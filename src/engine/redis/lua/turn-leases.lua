@@ -1,25 +1,24 @@
--- A turn's leases: renewed, settled, and what that leaves behind. The first part of the turn, which
--- turn.lua ends.
+-- The leases of a turn: renewals, settlements and their consequences. The first part of the turn, which turn.lua ends.
 local process, was_here, grace_ms
 local type_ttl_ms, types_room
-local woken_in_vain, outcome_refs, turns
+local woken_without_task, outcome_refs, turns
 local held, heads_of_turn
 local ended, ended_of, left, left_groups, freed, claimed, succeeded
--- By worker: how many more leases of groups it has now; by type: the lanes in which groups are at their limit.
+-- By worker: the change in its leases of groups; by type: the lanes in which groups are at their limit.
 local busy_changes, lanes_at_limit
 local next_due
 
 local NO_ERROR = '\nnull'
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
-local make_type, success, renew, write_busy, tell_succeeded, read_leases
+local make_type, success, renew, write_busy, add_success_events, read_leases
 local try_settle, settle_run, clear_ended
 do
 
 local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
--- Behind `fence|0|0|deadline|lease_ms|` come `<13 digits>|<24 digits>|0|`, and then the tail.
+-- After `fence|0|0|deadline|lease_ms|` follow `<13 digits>|<24 digits>|0|`, and then the tail.
 local TAIL_AT = 42
 
--- How many types may still be made by naming them; names that were served long ago and never used go first.
+-- Returns how many types may still be created by naming them. Removes names that were served long ago and never used.
 local function room_for_named()
   local served, known = 0, call('HGETALL', P .. KEY.known)
   for index = 1, #known, 2 do
@@ -36,7 +35,7 @@ local function room_for_named()
   return TYPES_NAMED_MAX - served
 end
 
--- Whether there is a type, which is made if a worker names it and there is room.
+-- Returns whether a type exists; creates it if a worker names it and there is room.
 function make_type(kind)
   if call('HEXISTS', P .. KEY.rules, kind) == 1 then return true end
   types_room = types_room or room_for_named()
@@ -47,7 +46,7 @@ function make_type(kind)
   return true
 end
 
--- A success of a lease that its own worker reports, decided while no cancel was asked for.
+-- A success that the worker of the lease reports, decided while no cancel had been requested.
 function success(ref, fence, result)
   return {
     ref = ref, fence = fence, cancel = '0', status = 'success', reason = '', error = 'null', own = true,
@@ -69,7 +68,7 @@ function renew(renewal)
     call('HSET', P .. KEY.progress, ref, renewal.progress)
     read_tail(l)
     l.ref = ref
-    tell('progress', lane, l, renewal.progress, 'null', 'null', '')
+    add_task_event('progress', lane, l, renewal.progress, 'null', 'null', '')
   end
   return { l.expires, l.cancel_at ~= '0' and 1 or 0 }
 end
@@ -80,22 +79,22 @@ local function leave_lease(ref, lane)
   freed[lane.type] = (freed[lane.type] or 0) + 1
 end
 
--- A lease of a group ends; its lanes may have something for the permit that comes free.
+-- A lease of a group ends; its lanes may have a task for the permit that becomes free.
 local function leave_group(lane, group, ref, entry, worker)
   append(left_groups, lane, group)
   append(left_groups, lane, entry)
   call('SREM', P .. KEY.held .. lane.type .. '|' .. group, ref)
   busy_changes[worker] = (busy_changes[worker] or 0) - 1
-  local lanes_to_look_at = lanes_at_limit[lane.type]
-  if not lanes_to_look_at then
-    -- Only claims find groups at their limit, and a step settles before it claims.
-    lanes_to_look_at = {}
+  local limited_lanes = lanes_at_limit[lane.type]
+  if not limited_lanes then
+    -- Only claims add groups to `at_limit`, and a step settles before it claims.
+    limited_lanes = {}
     for _, other in ipairs(lanes_of_type(lane.type)) do
-      if call('EXISTS', P .. KEY.at_limit .. other.name) == 1 then lanes_to_look_at[#lanes_to_look_at + 1] = other end
+      if call('EXISTS', P .. KEY.at_limit .. other.name) == 1 then limited_lanes[#limited_lanes + 1] = other end
     end
-    lanes_at_limit[lane.type] = lanes_to_look_at
+    lanes_at_limit[lane.type] = limited_lanes
   end
-  for _, other in ipairs(lanes_to_look_at) do end_at_limit(other, group) end
+  for _, other in ipairs(limited_lanes) do end_at_limit(other, group) end
 end
 
 function write_busy()
@@ -104,24 +103,24 @@ function write_busy()
   end
 end
 
--- Successes of this turn's own worker are told together, by lane.
-local function tell_success(lane, ref, attempts, result)
-  local told = succeeded[lane]
-  if not told then
-    told = { refs = {}, attempts = {}, results = {} }
-    succeeded[lane] = told
+-- Successes of this turn's own worker are reported together, by lane.
+local function collect_success(lane, ref, attempts, result)
+  local successes = succeeded[lane]
+  if not successes then
+    successes = { refs = {}, attempts = {}, results = {} }
+    succeeded[lane] = successes
   end
-  local place = #told.refs + 1
-  told.refs[place], told.attempts[place], told.results[place] = ref, attempts, result
+  local place = #successes.refs + 1
+  successes.refs[place], successes.attempts[place], successes.results[place] = ref, attempts, result
 end
 
--- The lease had no progress and no error of an attempt before, so its tail is a part of the text as it is.
+-- The lease had no progress and no error of a previous attempt, so its tail is copied unchanged into the text.
 local function succeed(ref, lane, entry, attempts, tail, result)
   leave_lease(ref, lane)
   local group
   if not tail:find(PLAIN, 1, true) then
     local worker, x = tail:match('|([^|\n]*)\n([^\n]*)\n')
-    -- A worker's name may have a bar in it.
+    -- A worker's name may contain a bar.
     if worker:byte(1) ~= 34 then worker, x = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n') end
     local key
     key, group = labels_in(x)
@@ -130,21 +129,22 @@ local function succeed(ref, lane, entry, attempts, tail, result)
   end
   if not group then append(left, lane, entry) end
   finish(lane, ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
-  tell_success(lane, ref, attempts, result)
+  collect_success(lane, ref, attempts, result)
 end
 
--- Tells of many: `["ended", type, worker, status, refs, attempts, [results]]`.
-function tell_succeeded(turn)
-  for lane, told in pairs(succeeded) do
-    local tasks = #told.refs
+-- Adds the events of many tasks: `["ended", type, worker, status, refs, attempts, [results]]`.
+function add_success_events(turn)
+  for lane, successes in pairs(succeeded) do
+    local tasks = #successes.refs
     count(lane.type, 'success', tasks)
-    event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","' .. table.concat(told.refs, ' ')
-      .. '","' .. table.concat(told.attempts, ' ') .. '",[' .. table.concat(told.results, ',') .. ']]')
+    event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","'
+      .. table.concat(successes.refs, ' ') .. '","' .. table.concat(successes.attempts, ' ') .. '",['
+      .. table.concat(successes.results, ',') .. ']]')
   end
   succeeded = {}
 end
 
--- A lease ends and its task becomes what was decided; `l` is the lease as it stands.
+-- Ends a lease and applies the decided state to its task; `l` is the present lease.
 local function settle(o, l, lane)
   read_tail(l)
   local progress = l.progress == '1' and call('HGET', P .. KEY.progress, o.ref) or 'null'
@@ -156,7 +156,7 @@ local function settle(o, l, lane)
   leave_lease(o.ref, lane)
   if l.progress == '1' then call('HDEL', P .. KEY.progress, o.ref) end
   if o.status == 'pending' and not ran and tonumber(l.run_at) <= now then
-    -- Given back: it keeps its place in the lane.
+    -- Returned: the task keeps its place in the lane.
     if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', P .. KEY.moved, o.ref, l.entry) end
     if group then
       arrive(lane, group, l.entry, table.concat({ join_head(l), l.x, l.payload, l.e }, '\n'))
@@ -180,7 +180,7 @@ local function settle(o, l, lane)
       enqueue(lane, o.ref, join_head(l), l.x, o.error, l.payload)
     end
   end
-  tell(o.status, lane, l, progress, o.result, o.error, o.reason)
+  add_task_event(o.status, lane, l, progress, o.result, o.error, o.reason)
 end
 
 function read_leases()
@@ -210,8 +210,8 @@ function try_settle(o)
   return OK
 end
 
--- Successes of leases whose records nothing has touched: what follows their common begin has a fixed width. The store
--- alone knows the name of their lane: one that lost everything may have given the same number to another lane.
+-- Settles successes of leases whose records are unchanged: the part after their common prefix has a fixed width. Only
+-- the store knows the name of their lane: after it lost everything, the same number may belong to another lane.
 function settle_run(run, verdicts)
   local lane, prefix, width = lane_by_ref(run.refs[1]), run.prefix, #run.prefix
   local in_time = run.deadline == 0 or now < run.deadline
@@ -227,7 +227,7 @@ function settle_run(run, verdicts)
   end
 end
 
--- What settlements took away, at once: limits are looked at after it.
+-- Removes settled leases, all at once. It runs before any limit is checked.
 function clear_ended()
   if #ended == 0 then return end
   many('HDEL', P .. KEY.leases, ended)

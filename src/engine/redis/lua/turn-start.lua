@@ -1,9 +1,10 @@
--- How tasks start: their leases, and what is told of them. The second part of the turn, which turn.lua ends.
--- Lua has room for 200 locals in all files together: what no other file needs ends with the block.
+-- Starting tasks: their leases and their events. The second part of the turn, which turn.lua ends. Lua allows 200
+-- locals in all files together, so locals that no other file needs end with the block.
 local start, start_grouped, write_begun
 do
 
--- What all fresh tasks of a turn with the same head have in common; false for a head that is not of a fresh one.
+-- Returns the values that all fresh tasks of a turn with the same head have in common; false if the head is not that of
+-- a fresh task.
 local function plain_head(turn, m)
   local heads = heads_of_turn[turn]
   if not heads then
@@ -33,7 +34,7 @@ local function plain_head(turn, m)
   return head
 end
 
--- What is no longer known of a waiting task of a group once it has started.
+-- Removes the waiting state of a task of a group that has started.
 local function leave_waiting(turn, lane, ref, has_wait)
   count(lane.type, 'grouped', -1)
   if has_wait then turn.begun.waits[#turn.begun.waits + 1] = ref end
@@ -50,15 +51,15 @@ local function hand_out(tasks, lane, ref, m, payload, x, e)
   tasks[size + 5], tasks[size + 6], tasks[size + 7], tasks[size + 8] = payload, x, e, predecessors_of(ref, x)
 end
 
--- Starts one that comes for the first time and has extras; returns its lease's record.
+-- Starts a task that is handed out for the first time and has extras; returns its lease's record.
 local function start_labeled(lane, entry, list, head, tasks)
   local ref, m, payload, x = lane.no .. '.' .. entry, list[2], list[4], list[6]
   hand_out(tasks, lane, ref, m, payload, x, '')
   return head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. x .. '\n' .. payload .. NO_ERROR, ref
 end
 
--- Starts one that is not plain; returns its lease's record, when that is due, its ref and attempts, or nil if it had
--- waited too long.
+-- Starts a task that is not plain; returns its lease's record, when the lease is due, its ref and attempts, or nil if
+-- the task had waited too long.
 local function start_special(turn, lane, entry, list, given_back, tasks)
   local m, payload, x, e = list[2], list[4], '', ''
   for index = 5, #list, 2 do
@@ -93,7 +94,7 @@ local function start_special(turn, lane, entry, list, given_back, tasks)
   return record, string.format('%d', due), ref, head.attempts
 end
 
--- Of the tasks of a type that a turn starts: what is written and told at its end.
+-- Returns the records and events of a type's started tasks, which are written at the end of the turn.
 local function begun_of(turn, kind)
   local of_type = turn.begun.types[kind]
   if not of_type then
@@ -103,7 +104,7 @@ local function begun_of(turn, kind)
   return of_type
 end
 
--- Writes the leases of all tasks that a turn has started. Until then only `held` and `claimed` know of them.
+-- Writes the leases of all tasks that a turn has started. Until then only `held` and `claimed` include them.
 function write_begun(turn)
   local begun = turn.begun
   if #begun.moved > 0 then many('HDEL', P .. KEY.moved, begun.moved) end
@@ -111,17 +112,17 @@ function write_begun(turn)
   for kind, of_type in pairs(begun.types) do
     many('HSET', P .. KEY.leases, of_type.leases)
     many('ZADD', P .. KEY.running .. kind, of_type.running)
-    -- All leases of a turn are due at the same time, but for attempts with less time.
+    -- All leases of a turn are due at the same time, except those of attempts with an earlier deadline.
     local soonest = math.huge
     for index = 1, #of_type.running, 2 do soonest = math.min(soonest, of_type.running[index]) end
     if soonest < math.huge then call('ZADD', P .. KEY.leases_due, 'LT', string.format('%d', soonest), kind) end
-    -- Tells of many: `["started", type, worker, refs, attempts]`.
+    -- Adds the events of many tasks: `["started", type, worker, refs, attempts]`.
     event(#of_type.refs, '["started","' .. kind .. '",' .. turn.worker_json .. ',"' .. table.concat(of_type.refs, ' ')
       .. '","' .. table.concat(of_type.attempts, ' ') .. '"]')
   end
 end
 
--- Notes a task that starts at the end of what its turn writes.
+-- Collects a started task; it is written at the end of the turn.
 local function note_begun(of_type, ref, record, due, attempts)
   local all = #of_type.refs + 1
   of_type.leases[all * 2 - 1], of_type.leases[all * 2] = ref, record
@@ -129,20 +130,20 @@ local function note_begun(of_type, ref, record, due, attempts)
   of_type.refs[all], of_type.attempts[all] = ref, attempts
 end
 
--- The head of a fresh task that has not waited too long; false for another one.
+-- Returns the head of a fresh task that has not waited too long; false for another task.
 local function fresh_head(turn, m, entry)
   local head = plain_head(turn, m)
   return head and (head.wait_ms == 0 or entry:sub(1, 13) + head.wait_ms > now) and head
 end
 
--- Begins a run of fresh tasks in the answer; returns where it counts them.
+-- Begins a run of fresh tasks in the answer; returns the index of its counter.
 local function begin_run(tasks, lane, m)
   local place = #tasks + 3
   tasks[place - 2], tasks[place - 1], tasks[place], tasks[place + 1] = lane.name, m, 0, lane.no
   return place
 end
 
--- Starts the entries that a lane has handed out; those that have waited too long end instead. Returns how many started.
+-- Starts the entries that a lane has handed out; ends those that have waited too long. Returns the number started.
 function start(turn, lane, entries, tasks)
   local of_type, dead, started = begun_of(turn, lane.type), {}, 0
   local prefix, plain_suffix = lane.no .. '.', '|' .. NOW .. '|' .. turn.worker_json .. PLAIN
@@ -182,8 +183,9 @@ function start(turn, lane, entries, tasks)
   return started
 end
 
--- The same for tasks of groups, {part, entry} each, which have left their queue, and their texts; notes at each whether
--- it has started. What follows the head of a text goes over into the record of the lease, and to the worker, as it is.
+-- The same for tasks of groups, {part, entry} each, which have left their queue, and their texts; marks each that has
+-- started. The lines after the head of a text are copied unchanged into the record of the lease, and into the answer to
+-- the worker.
 function start_grouped(turn, lane, picked, texts, tasks)
   local of_type, started, fresh = begun_of(turn, lane.type), 0, 0
   local held, prefix = P .. KEY.held .. lane.type .. '|', lane.no .. '.'
@@ -193,7 +195,7 @@ function start_grouped(turn, lane, picked, texts, tasks)
     local m_ends = text:find('\n', 1, true)
     local m, lines = text:sub(1, m_ends - 1), text:sub(m_ends + 1)
     local head = fresh_head(turn, m, entry)
-    -- Extras that end so name what the task has waited for.
+    -- Extras that end with `]` name the tasks that it has waited for.
     if head and lines:find(']\n', 1, true) == lines:find('\n', 1, true) - 1 then head = false end
     local record, due, ref, attempts
     if head then

@@ -1,29 +1,28 @@
--- Turns of workers: renew leases, settle outcomes, claim tasks. Several turns in one step.
+-- Runs turns of workers: renews leases, settles outcomes, claims tasks. Several turns in one step.
 --
--- ARGV  now, this process, '1' if it has met the store before, grace of a cancel (ms), how long a finished task may be
---       kept (ms), how long a type stays known that is not served (ms); number of types that this
---       process was woken for in vain, each; number of turns;
---       each turn: the worker's id, the same as JSON, its description as JSON or '' (nothing new), attempts that went
---       well and that did not since then, '1' if it leaves, lease in ms; number of renewals, (ref, fence, progress or
---       '') each; number of groups of outcomes, each one of
---         'R', lane's number, begin of the record that all these leases have if nothing has happened to them, their
---         deadline or 0, how many, (entry, result) each: successes of this worker's leases of tasks that came for the
---         first time
---         'S', ref, fence, result: success of a lease of this worker, decided while no cancel was asked for
---         'O', ref, fence, cancel asked for (0|1), '1' if only when due, status, attempts, lost, run_at, reason, error,
---         result
---       how many tasks it wants, the secret of the leases that it gets, '1' if it waits, the digest of its types if
---       they are very many, or ''; number of types, or 0 where the digest is known, each type,
---       number of groups or 0 for all, each
--- Returns {'types'}, and then nothing has changed: a digest is not known, and the types have to be named; or {now, when
---       the next thing is due for whoever waits or '', one for each turn: {renewals, outcomes, tasks, refs
---       of its leases to be canceled}}
---       renewal: {expires, cancel asked for} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, it has
---       changed | 3 it cannot be stored, nothing of it is written;
---       tasks: lane's name, head, how many of that kind follow each other, lane's number, (entry, payload)
---       each, or if they are of groups minus how many, (entry, lines of extras, payload and null) each; or, where
---       the head is '', one with (ref, its own head, payload, extras or '', error or '',
---       what it has waited for as JSON or '')
+-- KEYS  the partition's prefix
+-- ARGV  now, this process, '1' if it has used the store before, grace of a cancel (ms), how long a finished task may be
+--       kept (ms), how long a type stays known that is not served (ms); number of types that this process was woken for
+--       without finding a task, each; number of turns; each turn: the worker's id, the same as JSON, its description as
+--       JSON or '' (nothing new), successful and failed attempts since then, '1' if it leaves, lease in ms; number of
+--       renewals, (ref, fence, progress or '') each; number of groups of outcomes, each one of
+--         'R', lane's number, prefix of the record that all these leases have if they are unchanged, their deadline or
+--           0, how many, (entry, result) each: successes of this worker's leases of tasks that were handed out for the
+--           first time
+--         'S', ref, fence, result: success of a lease of this worker, decided while no cancel had been requested
+--         'O', ref, fence, cancel requested (0|1), '1' to settle only if due, status, attempts, lost, run_at, reason,
+--           error, result
+--       most tasks to claim, the secret of the new leases, '1' if it waits, the digest of its types if they are very
+--       many, or ''; number of types, or 0 if the digest is known, each type, number of groups or 0 for all, each
+-- Returns {'types'}, and then nothing has changed: a digest is not known, and the types must be named; or {now, when
+--       the next task is due for waiting workers or '', one for each turn: {renewals, outcomes, tasks, refs of its
+--       leases to be canceled}}
+--       renewal: {expires, cancel requested} or false; outcome: 0 done | 1 the lease was lost | 2 decide again, the
+--       task has changed | 3 it cannot be stored, nothing of it is written;
+--       tasks: lane's name, head, number of consecutive tasks of that kind, lane's number, (entry, payload) each; for
+--       tasks of groups minus the number, (entry, lines of extras, payload and null) each; or, if the head is '', one
+--       task with (ref, its own head, payload, extras or '', error or '', the outcomes that it has waited for as JSON
+--       or '')
 -- Cost  per claim from a lane an XREADGROUP; for all together one HMGET, MSET, XACK, XDEL, ZREM, HDEL, HSET and ZADD
 --       per type or lane; a task of a group three commands more
 
@@ -45,7 +44,7 @@ local function read_run()
   return run
 end
 
--- A whole number that is written as one: what is not ends a step in the midst of its writes.
+-- Returns whether a text is a whole number: an invalid one would end the step after part of its writes.
 local function is_count(text) return text:match('^%d+$') ~= nil and #text < 16 end
 local STATUSES = { pending = true, success = true, failed = true, canceled = true, timeout = true }
 
@@ -65,7 +64,7 @@ end
 
 local function read_turn()
   local turn = {
-    worker = arg(), worker_json = arg(), about = arg(), went_well = arg(), failed = arg(), leaves = arg(),
+    worker = arg(), worker_json = arg(), description = arg(), successes = arg(), failures = arg(), leaves = arg(),
     lease_ms = number(), renewals = {}, outcomes = {}, types = {},
   }
   for index = 1, number() do turn.renewals[index] = { ref = arg(), fence = arg(), progress = arg() } end
@@ -79,8 +78,8 @@ end
 
 function read()
   process, was_here, grace_ms, retention_ms, type_ttl_ms, types_room = arg(), arg(), number(), number(), number(), nil
-  woken_in_vain, outcome_refs, turns = {}, {}, {}
-  for index = 1, number() do woken_in_vain[index] = arg() end
+  woken_without_task, outcome_refs, turns = {}, {}, {}
+  for index = 1, number() do woken_without_task[index] = arg() end
   for index = 1, number() do turns[index] = read_turn() end
 end
 
@@ -88,7 +87,7 @@ end
 
 -- Workers -------------------------------------------------------------------------------------------------------------
 
--- The types of a worker are served. One over HTTP tells nothing else of them.
+-- Records that the types of a worker are served. An HTTP worker sends no other information about them.
 local function know_types(turn)
   local kinds = turn.types
   if #kinds == 0 and turn.typeset ~= '' then kinds = call('SMEMBERS', P .. KEY.typeset .. turn.typeset) end
@@ -106,7 +105,7 @@ local function know_types(turn)
   many('HSET', P .. KEY.known, served)
 end
 
--- Very many types are named once, and told by their digest from then on. It is forgotten when nobody uses it.
+-- Very many types are named once, and identified by their digest after that. The digest expires if it is not used.
 local TYPESET_KEPT_S = 3600
 local function all_typesets_known()
   for _, turn in ipairs(turns) do
@@ -114,7 +113,7 @@ local function all_typesets_known()
     if turn.typeset ~= '' and #turn.types == 0 and call('EXISTS', key) == 0 then return false end
   end
   for _, turn in ipairs(turns) do
-    if turn.typeset ~= '' and (#turn.types > 0 or turn.about ~= '') then
+    if turn.typeset ~= '' and (#turn.types > 0 or turn.description ~= '') then
       many('SADD', P .. KEY.typeset .. turn.typeset, turn.types)
       call('EXPIRE', P .. KEY.typeset .. turn.typeset, TYPESET_KEPT_S)
     end
@@ -130,11 +129,11 @@ local function touch(turn)
       call('HDEL', P .. KEY.worked, '+' .. worker, '-' .. worker)
       call('SADD', P .. KEY.gone, worker)
     end
-  elseif turn.about ~= '' then
-    call('HSET', P .. KEY.workers, worker, turn.about)
+  elseif turn.description ~= '' then
+    call('HSET', P .. KEY.workers, worker, turn.description)
     call('ZADD', P .. KEY.seen, NOW, worker)
-    if turn.went_well ~= '0' then call('HINCRBY', P .. KEY.worked, '+' .. worker, turn.went_well) end
-    if turn.failed ~= '0' then call('HINCRBY', P .. KEY.worked, '-' .. worker, turn.failed) end
+    if turn.successes ~= '0' then call('HINCRBY', P .. KEY.worked, '+' .. worker, turn.successes) end
+    if turn.failures ~= '0' then call('HINCRBY', P .. KEY.worked, '-' .. worker, turn.failures) end
     know_types(turn)
   end
 end
@@ -151,7 +150,7 @@ function steps.turn()
   local answers = {}
   for index, turn in ipairs(turns) do
     touch(turn)
-    -- Progress first: the last one reported belongs to the attempt that ends in this same turn.
+    -- Progress is applied first: the last report belongs to the attempt that ends in this same turn.
     local renewals, outcomes = {}, {}
     for place, renewal in ipairs(turn.renewals) do
       renewals[place] = renew(renewal)
@@ -160,7 +159,7 @@ function steps.turn()
     for _, o in ipairs(turn.outcomes) do
       if o.entries then settle_run(o, outcomes) else outcomes[#outcomes + 1] = try_settle(o) end
     end
-    tell_succeeded(turn)
+    add_success_events(turn)
     answers[index] = { renewals, outcomes }
   end
   clear_ended()
@@ -176,12 +175,12 @@ function steps.turn()
     answers[index][3], answers[index][4] = tasks, cancels
   end
   for kind, permits in pairs(freed) do free_permits(kind, permits - (claimed[kind] or 0)) end
-  for _, kind in ipairs(woken_in_vain) do
+  for _, kind in ipairs(woken_without_task) do
     wake(kind, 1)
     free_permits(kind, 1)
   end
   write_busy()
   write_finished()
-  leave_behind()
+  finish_step()
   return { NOW, next_due, answers }
 end

@@ -1,11 +1,11 @@
--- The names of all types, the workers, and what finished lately: what `about` is asked of each, some at a time.
+-- Reads the names of all types, the workers, and the statistics of finished tasks, a bounded number per call.
 --
+-- KEYS  the partition's prefix
 -- ARGV  now, '1' for the names of all types; the first slot, the last one, and how many fields may be read; number of
 --       types whose fields alone are read, or 0, each; number of buckets of a histogram
 -- Returns {types, {worker, description, last seen, …}, {sign and worker, attempts, …}, {worker as JSON, leases of
---       groups, …},
---       {slot, {field, count, …}, …}, the slot to go on with or ''}
--- Cost  grows with what is answered
+--       groups, …}, {slot, {field, count, …}, …}, the slot to continue with or ''}
+-- Cost  grows with the size of the answer
 local function fields_of(kinds, buckets)
   local fields = {}
   for _, kind in ipairs(kinds) do

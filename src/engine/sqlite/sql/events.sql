@@ -14,8 +14,8 @@ SELECT last, count, at, body FROM events WHERE last > ? ORDER BY last LIMIT 20;
 SELECT last - count + 1 AS first, at, total - length(CAST(body AS BLOB)) AS before FROM events ORDER BY last LIMIT 1;
 
 -- name: dropEvents
--- Old rows, by their number (?1 are kept), age (?2) or bytes (?3 are kept), never the newest one: it keeps the
--- numbering. The search ends at the first row that is kept, since all three grow with the rows.
+-- Deletes old rows by number (?1 are kept), age (?2) or bytes (?3 are kept), but never the newest one, which keeps the
+-- numbering. The search ends at the first row that is kept, because all three increase with the rows.
 DELETE FROM events WHERE last IN (
   SELECT last FROM events WHERE last < (
     SELECT last FROM events WHERE last = (SELECT max(last) FROM events) OR (
@@ -32,11 +32,11 @@ SELECT ended_until AS until FROM removals;
 UPDATE removals SET ended_until = max(ended_until, ?);
 
 -- name: notKept
--- ?1 JSON array of task ids: those of tasks that are not kept.
+-- ?1 JSON array of task ids. Returns the ids of tasks that are not kept.
 SELECT value AS id FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = value);
 
 -- name: eventsNaming
--- Events that name a task; ?2 and ?3 are when it was accepted and when it ended. Others need not be read.
+-- Events that name a task; ?2 is when it was accepted, ?3 when it ended. Other events need not be read.
 SELECT last, body FROM events WHERE at >= ?2 - 10000 AND at <= ?3 + 10000 AND instr(body, ?1) > 0;
 
 -- name: rewriteEvents

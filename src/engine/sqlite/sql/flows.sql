@@ -1,5 +1,5 @@
 -- name: endingById
--- How a task stands, for one that is to wait for it.
+-- The state of a task that another task is to wait for.
 SELECT id, type, status, result, error FROM tasks WHERE id = ?;
 
 -- name: statusById
@@ -15,7 +15,7 @@ INSERT INTO copies (outcome) VALUES (?);
 SELECT 1 FROM predecessors WHERE outcome IS NULL LIMIT 1;
 
 -- name: someSuccessorsOf
--- The tasks that wait for one, oldest first, behind one of them and a bounded number.
+-- The tasks that wait for a task, oldest first, behind a given one, a bounded number.
 SELECT DISTINCT p.successor AS seq, t.status, t.on_failure
 FROM predecessors p JOIN tasks t ON t.seq = p.successor
 WHERE p.outcome IS NULL AND p.id = ? AND p.successor > ? ORDER BY p.successor LIMIT 0 + ?;
@@ -36,16 +36,16 @@ SELECT count(*) AS n FROM predecessors WHERE outcome IS NULL AND id = ?;
 UPDATE predecessors SET outcome = ?, copy = ?, bytes = ? WHERE successor = ? AND id = ? AND outcome IS NULL;
 
 -- name: awaitedBy
--- What a task still waits for.
+-- The tasks that a task still waits for.
 SELECT id FROM predecessors INDEXED BY predecessors_waiting
 WHERE successor = ? AND outcome IS NULL ORDER BY place LIMIT 0 + ?;
 
 -- name: goneOf
--- Whether one that a task waits for was removed before it could succeed.
+-- Whether a task that it waits for was removed before it could succeed.
 SELECT 1 FROM predecessors WHERE successor = ? AND outcome = 'null' LIMIT 1;
 
 -- name: predecessorsOf
--- Small ones whole; of large ones status and type. Versions before 12 stored all of them whole.
+-- Small outcomes complete; of large ones status and type. Versions before 12 stored all of them complete.
 SELECT id, outcome, copy, bytes FROM predecessors WHERE successor = ? ORDER BY place;
 
 -- name: predecessorOf
@@ -62,11 +62,11 @@ SELECT copy FROM predecessors WHERE successor = ? AND copy IS NOT NULL;
 SELECT DISTINCT copy FROM predecessors WHERE id = ? AND outcome IS NOT NULL AND copy IS NOT NULL;
 
 -- name: dropCopy
--- Unless another task has it.
+-- Deletes a copy unless another task uses it.
 DELETE FROM copies WHERE n = ?1 AND NOT EXISTS (SELECT 1 FROM predecessors WHERE copy = ?1);
 
 -- name: blankCopies
--- Those that a task has waited for keep how it ended, without its result and error.
+-- Removes result and error from the outcomes that tasks have waited for; status and type stay.
 UPDATE predecessors SET outcome = ?, copy = NULL, bytes = 0
 WHERE id = ? AND outcome IS NOT NULL AND outcome <> 'null';
 

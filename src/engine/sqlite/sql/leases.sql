@@ -1,8 +1,8 @@
 -- A lease is a task that is processing; its fence is the task's number of deliveries with a secret.
 
 -- name: start, as arrays
--- ?1 now, ?2 worker, ?3 lease in ms, ?4 JSON array of seqs, ?5 secret of the tokens. Not those that have waited too
--- long. See startedOf.
+-- ?1 now, ?2 worker, ?3 lease in ms, ?4 JSON array of seqs, ?5 secret of the tokens. Leaves out tasks that have waited
+-- too long. See startedOf.
 UPDATE tasks SET status = 'processing', deliveries = deliveries + 1, started_at = ?1, updated_at = ?1, worker_id = ?2,
   progress = NULL, deadline_at = CASE process_timeout_ms WHEN 0 THEN NULL ELSE ?1 + process_timeout_ms END,
   lease_ms = ?3, expires_at = ?1 + ?3, lease_secret = ?5
@@ -12,7 +12,7 @@ RETURNING seq, id, type, priority, attempts, deliveries, max_retry, queue_timeou
   (SELECT payload FROM payloads WHERE payloads.seq = tasks.seq);
 
 -- name: dueLeases
--- Expired, out of time, or past the grace of a cancel. Scans what is in flight, which is small.
+-- Expired, past the deadline, or past the grace of a cancel. Scans the tasks in flight, which are few.
 SELECT seq FROM tasks
 WHERE status = 'processing' AND (expires_at <= ?1 OR deadline_at <= ?1 OR cancel_at <= ?1 - ?2) LIMIT 0 + ?3;
 

@@ -1,5 +1,5 @@
--- Version 3: API keys and sessions, and the one secret that tokens are signed with.
--- body: the key as JSON. session_of: the key that a session was opened with, and with which it goes.
+-- Version 3: API keys and sessions, and the one secret that signs tokens.
+-- body: the key as JSON. session_of: the key that opened the session; the session is deleted with it.
 CREATE TABLE keys (
   id TEXT PRIMARY KEY, created_at INTEGER NOT NULL, expires_at INTEGER, session_of TEXT, body TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -1,4 +1,4 @@
--- Version 4: schedules. body: the schedule as JSON, but for the columns beside it.
+-- Version 4: schedules. body: the schedule as JSON, without the values in the other columns.
 CREATE TABLE schedules (
   id TEXT PRIMARY KEY, body TEXT NOT NULL, next_at INTEGER, last_at INTEGER, last_task_id TEXT
 ) STRICT, WITHOUT ROWID;

@@ -1,2 +1,2 @@
--- Version 6: lease tokens that nobody can guess.
+-- Version 6: unguessable lease tokens.
 ALTER TABLE tasks ADD COLUMN lease_secret TEXT; -- of a task that is processing; NULL: handed out before this version

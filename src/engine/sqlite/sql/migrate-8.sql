@@ -1,2 +1,2 @@
--- Version 8: the most that tasks of a type may ask for, as operators have set it.
+-- Version 8: the ceilings that operators set for the values that tasks of a type may request.
 ALTER TABLE types ADD COLUMN ceilings TEXT NOT NULL DEFAULT '{}';

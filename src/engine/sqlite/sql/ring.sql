@@ -1,4 +1,4 @@
--- The turns of groups; what the columns mean stands in migrate-2.sql.
+-- The rotation of groups; migrate-2.sql describes the columns.
 
 -- name: ringInUse
 SELECT 1 FROM ring WHERE type = ? LIMIT 1;
@@ -11,7 +11,7 @@ SELECT 1 FROM ring WHERE state = 'ready' AND type = ? LIMIT 1;
 SELECT max(priority) AS priority FROM ring WHERE state = 'ready' AND type = ? AND priority < ?;
 
 -- name: ringNext
--- ?1 whether groups have a limit, ?2 type, ?3 priority, ?4 how many: the groups whose turn is next, each with its
+-- ?1 whether groups have a limit, ?2 type, ?3 priority, ?4 how many: the next groups in the rotation, each with its
 -- first ready task and, if there is a limit, its tasks in flight.
 SELECT task_group, served, since, since_seq,
   (SELECT t.seq FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
@@ -27,7 +27,7 @@ ORDER BY served, since, since_seq LIMIT 0 + ?4;
 SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND task_group = ?;
 
 -- name: headsOfGroup
--- The ready tasks of one group, in the order in which they would run if there were no other.
+-- The ready tasks of one group, in the order in which they would run without other groups.
 SELECT seq, priority, run_at FROM tasks
 WHERE status = 'pending' AND task_group <> '' AND type = ? AND task_group = '' || ?
 ORDER BY priority DESC, run_at, seq
@@ -49,8 +49,8 @@ ON CONFLICT DO UPDATE SET state = 'ready', since = min(since, excluded.since),
 WHERE state <> 'ready' OR (excluded.since, excluded.since_seq) < (since, since_seq);
 
 -- name: ringServed
--- ?1 a JSON list of [type, priority, group, limit of a group], in order: each goes to the end, and aside if it has
--- nothing more to serve.
+-- ?1 JSON list of [type, priority, group, limit of a group], in order: each moves to the end, and out of the rotation
+-- if it has nothing more to serve.
 INSERT INTO ring (type, priority, task_group, served, state)
 SELECT type, priority, task_group, (SELECT ifnull(max(served), 0) FROM ring) + place, CASE
   WHEN task_group = '' THEN 'alone'
@@ -73,7 +73,7 @@ UPDATE ring SET state = ? WHERE type = ? AND priority = ? AND task_group = ?;
 UPDATE ring SET since = ?, since_seq = ? WHERE type = ? AND priority = ? AND task_group = ?;
 
 -- name: ringFreed
--- `+` keeps the planner from walking all that are full.
+-- `+` prevents the planner from reading all full rows.
 UPDATE ring SET state = 'ready' WHERE type = ? AND task_group = ? AND +state = 'full';
 
 -- name: ringAllFreed
@@ -85,12 +85,13 @@ DELETE FROM ring WHERE (type, task_group, priority) IN (
 );
 
 -- name: ringDropAlone
--- With no group beside them, tasks without one take no turns.
+-- Without groups in the type, tasks without a group need no place in the rotation.
 DELETE FROM ring WHERE state = 'alone'
   AND NOT EXISTS (SELECT 1 FROM ring other WHERE other.type = ring.type AND other.task_group <> '');
 
 -- name: aloneAbove
--- The ahead statements count to a bound, their last value. Ready, without a group, of a higher priority.
+-- The following statements count the tasks ahead up to a bound, their last parameter. This one: ready, without a group,
+-- of a higher priority.
 SELECT count(*) AS n FROM (
   SELECT 1 FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? AND priority > ? LIMIT 0 + ?
 );
@@ -113,7 +114,8 @@ SELECT count(*) AS n FROM (
 );
 
 -- name: groupsAbove
--- Of groups that may be served, with a higher priority. Led by the ring: the tasks of full groups may be any number.
+-- Tasks of groups that may be served, with a higher priority. The ring drives the join: full groups may have any number
+-- of tasks.
 SELECT count(*) AS n FROM (
   SELECT 1 FROM ring r CROSS JOIN tasks t INDEXED BY tasks_ready_in_group ON t.status = 'pending'
     AND t.task_group <> '' AND t.type = r.type AND t.task_group = r.task_group AND t.priority = r.priority

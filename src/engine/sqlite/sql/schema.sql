@@ -1,6 +1,6 @@
--- Version 1, to which migrate-2.sql and its followers add. Times are milliseconds since the epoch.
--- A task's row is thin and changes twice or more; its payload never does, so it stands apart.
--- status: the six public ones, 'delayed' for a pending task whose run_at has not come, and 'dependent' for one that
+-- Version 1; migrate-2.sql and the later migrations extend it. Times are milliseconds since the epoch.
+-- A task's row is small and changes twice or more; its payload never changes, so it has its own table.
+-- status: the six public ones, 'delayed' for a pending task whose run_at has not come, and 'dependent' for a task that
 -- waits for others.
 CREATE TABLE tasks (
   seq INTEGER PRIMARY KEY, -- order of submission
@@ -27,18 +27,18 @@ CREATE TABLE tasks (
   error TEXT,
   tags TEXT,
   idempotency_key TEXT,
-  request TEXT, -- what the idempotency key was first used for
+  request TEXT, -- the first request that used the idempotency key
   -- The lease, and so the permit, of a task that is processing: worker_id holds it since started_at.
   lease_ms INTEGER,
   expires_at INTEGER,
-  cancel_at INTEGER, -- when it was asked to stop
+  cancel_at INTEGER, -- when a cancel was requested
   cancel_told INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE payloads (seq INTEGER PRIMARY KEY, payload TEXT NOT NULL) STRICT;
 
--- Each index holds only the tasks in the state that asks for it, so that none grows with the others.
--- Each ends with seq, as every index does. tasks_running is what limits are counted from.
+-- Each index holds only the tasks in the state that it is queried for, so it does not grow with the others. Each ends
+-- with seq, as every index does. Limits are counted from tasks_running.
 CREATE INDEX tasks_ready ON tasks (type, priority DESC, run_at) WHERE status = 'pending';
 CREATE INDEX tasks_delayed ON tasks (run_at) WHERE status = 'delayed';
 CREATE INDEX tasks_running ON tasks (type) WHERE status = 'processing';
@@ -49,7 +49,7 @@ CREATE INDEX tasks_unsuccessful ON tasks (status)
   WHERE status = 'failed' OR status = 'canceled' OR status = 'timeout'; -- IN would cost each update a temporary table
 CREATE UNIQUE INDEX tasks_idempotency ON tasks (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
--- max_concurrency_source: 'handler' may be replaced by a worker's start, 'operator' may not.
+-- max_concurrency_source: 'handler' may be replaced when a worker starts, 'operator' may not.
 CREATE TABLE types (
   type TEXT PRIMARY KEY,
   declared INTEGER NOT NULL DEFAULT 0,
@@ -63,7 +63,7 @@ CREATE TABLE types (
   spec_defaults TEXT NOT NULL DEFAULT '{}'
 ) STRICT, WITHOUT ROWID;
 
--- Tasks kept, by type and status, changed in the step that changes the tasks.
+-- Number of tasks kept, by type and status; the step that changes the tasks changes it.
 CREATE TABLE counts (type TEXT, status TEXT, n INTEGER NOT NULL, PRIMARY KEY (type, status)) STRICT, WITHOUT ROWID;
 
 CREATE TABLE workers (
@@ -81,7 +81,7 @@ CREATE TABLE workers (
 -- The outbox: one row holds up to 500 events of one transaction, numbered last - count + 1 … last.
 CREATE TABLE events (last INTEGER PRIMARY KEY, count INTEGER NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
 
--- What finished in each slot of ten seconds, with histograms of wait and run; written once a second by each process.
+-- Tasks that finished in each slot of ten seconds, with histograms of wait and run; each process writes once a second.
 CREATE TABLE rates (
   type TEXT, slot INTEGER, finished INTEGER NOT NULL, wait TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (type, slot)
 ) STRICT, WITHOUT ROWID;

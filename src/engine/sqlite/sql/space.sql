@@ -8,9 +8,9 @@ PRAGMA page_count;
 PRAGMA freelist_count;
 
 -- name: giveBack
--- Moves pages from the end of the file into free ones, 256 (1 MiB) at a time: about a millisecond.
+-- Moves pages from the end of the file into free ones, 256 (1 MiB) at a time, in about a millisecond.
 PRAGMA incremental_vacuum(256);
 
 -- name: shrinkFile
--- The file gets shorter when the log is carried over. What readers or other processes need still is left for later.
+-- Shortens the file by copying the log into it. Pages that readers or other processes still need are left for later.
 PRAGMA wal_checkpoint(PASSIVE);

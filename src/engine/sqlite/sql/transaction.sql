@@ -9,5 +9,5 @@ COMMIT;
 PRAGMA data_version;
 
 -- name: beginRead
--- Several reads of one moment, whatever other processes write meanwhile.
+-- Several reads of one snapshot, independent of writes by other processes.
 BEGIN DEFERRED;

@@ -11,7 +11,7 @@ INSERT OR IGNORE INTO types (type, retry_delays_ms, retry_jitter) VALUES (?, ?, 
 SELECT count(*) AS n FROM types WHERE last_seen > ?;
 
 -- name: dropUnusedTypes
--- Of which nothing is known but a name, and which no worker has served since ?1.
+-- Deletes types that have nothing but a name, and that no worker has served since ?1.
 DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceilings = '{}'
   AND retention = '{"set":{},"handler":{}}'
   AND max_concurrency_source = 'handler' AND group_concurrency_source = 'handler' AND rate_source = 'handler'
@@ -62,7 +62,7 @@ SELECT type, status, n FROM counts;
 SELECT type, status, n FROM counts WHERE type = ?;
 
 -- name: countIn
--- Tasks in some stored statuses: ?1 JSON array of them.
+-- The number of tasks in the given stored statuses: ?1 JSON array of them.
 SELECT ifnull(sum(n), 0) AS n FROM counts WHERE status IN (SELECT value FROM json_each(?));
 
 -- name: rateSlot
