@@ -236,9 +236,9 @@ function serverOf(
 
 /** Logs and counts outages of the store; the connection to another MQTT broker logs its own. */
 async function outagesOf(engine: Engine, logger: Logger, registry: Registry): Promise<Outages> {
-  const look = async () => (await engine.health()).checks
-  const names = (await look().catch(() => [])).map(({ name }) => name)
-  const outages = new Outages({ look, logger, ...outageMetrics(registry, names) })
+  const readChecks = async () => (await engine.health()).checks
+  const names = (await readChecks().catch(() => [])).map(({ name }) => name)
+  const outages = new Outages({ readChecks, logger, ...outageMetrics(registry, names) })
   outages.start()
   return outages
 }

@@ -9,14 +9,15 @@ import { describeError } from '../task/thrown.ts'
 import type { ScheduleChange, Turn } from './engine.ts'
 
 /**
- * What comes into a store, whichever store and whichever way: over HTTP, from a topic, or by a program that calls the
- * engine itself. Stores group many calls in one step, so what one of them could not take must be found before that: a
- * submission or a schedule is refused alone, and an outcome that cannot be stored becomes a failure of its task alone.
+ * Checks of everything that enters a store, for every store and every source: HTTP, a topic, or a program that calls
+ * the engine directly. Stores group many calls in one step, so values that cannot be stored must be found before that
+ * step: then a submission or a schedule is refused alone, and an outcome that cannot be stored becomes a failure of its
+ * own task only.
  */
 
 const COUNTS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs', 'delayMs'] as const
 
-/** @throws XQueueError `too_large`, or `invalid_request`, `invalid_payload` naming the first field that is refused */
+/** @throws XQueueError `too_large`, or `invalid_request`, `invalid_payload` naming the first invalid field */
 export function refuseUnstorable(specs: readonly TaskSpec[]): void {
   refuseManyEdges(specs)
   for (const [index, spec] of specs.entries()) refuseTask(spec, `tasks[${index}].`)
@@ -32,8 +33,8 @@ export function refuseUnstorableSchedule(change: ScheduleChange): void {
 }
 
 /**
- * A turn whose outcomes and progress can be stored, whatever a worker reports.
- * @throws XQueueError `invalid_request` for a worker that cannot be told of
+ * Returns a turn whose outcomes and progress can be stored, whatever the worker reports.
+ * @throws XQueueError `invalid_request` if the worker's own fields cannot be stored
  */
 export function storableTurn(turn: Turn): Turn {
   const { worker, outcomes, renewals, want, leaseMs } = turn
@@ -70,7 +71,7 @@ function storable(outcome: Outcome): Outcome {
     case 'released':
       return outcome
     default:
-      return refusedOutcome(`there is no kind of outcome ${describeError((outcome as Outcome).kind)}`)
+      return refusedOutcome(`unknown kind of outcome ${describeError((outcome as Outcome).kind)}`)
   }
 }
 

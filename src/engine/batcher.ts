@@ -3,16 +3,15 @@ export interface BatcherOptions<Call> {
   weightMax: number
   underWayMax: number
   /**
-   * A trip that leaves shortly after another one reaches the store together with it: both are answered at the same
-   * moment then, and the store stands still while the answers are worked on. So it leaves no sooner than this;
-   * default 0.
+   * Minimum time between two trips; default 0. A trip that leaves shortly after another one reaches the store together
+   * with it: the store answers both at the same moment and is then idle while the caller processes the answers.
    */
   apartMs?: number
 }
 
 /**
- * Group commit: calls that come while trips to the store are under way go together in the next one. Alone, a call
- * leaves at the end of the tick; under load the groups grow by themselves.
+ * Group commit: calls that arrive while trips to the store are under way share the next trip. A single call leaves at
+ * the end of the tick; under load the groups grow by themselves.
  */
 export class Batcher<Call, Answer> {
   readonly #send: (calls: Call[]) => Promise<Answer[]>
@@ -25,7 +24,7 @@ export class Batcher<Call, Answer> {
   #leftAt = 0
   #scheduled = false
 
-  /** @param send makes one trip; answers one for each call, in order. When it fails, all of its calls do. */
+  /** @param send makes one trip and returns one answer per call, in order. When it fails, all of its calls fail. */
   constructor(
     send: (calls: Call[]) => Promise<Answer[]>,
     { weightOf, weightMax, underWayMax, apartMs = 0 }: BatcherOptions<Call>,

@@ -9,9 +9,9 @@ import type { Engine, Lease, ListQuery, ScheduleChange, Turn, TurnAnswer } from 
 import { RedactedEngine, type View } from './redacted-engine.ts'
 
 /**
- * An engine that is told payloads, results and progress only sealed, so that its store tells nobody what they are.
- * Everything that it goes by stays readable: types, groups, tags, times, idempotency keys; and errors, in which it
- * writes itself.
+ * An engine that passes payloads, results and progress to its store only in encrypted form. The fields that the store
+ * itself uses stay readable: types, groups, tags, times and idempotency keys. So do errors, because the store writes
+ * some of them itself.
  */
 export class EncryptedEngine extends RedactedEngine {
   readonly #engine: Engine
@@ -23,9 +23,9 @@ export class EncryptedEngine extends RedactedEngine {
     this.#encryption = encryption
   }
 
-  /** Nothing of a bare task is sealed. */
-  override get(ids: readonly string[], look?: { bare?: boolean }) {
-    return look?.bare ? this.#engine.get(ids, look) : super.get(ids, look)
+  /** A bare task has no encrypted fields. */
+  override get(ids: readonly string[], options?: { bare?: boolean }) {
+    return options?.bare ? this.#engine.get(ids, options) : super.get(ids, options)
   }
 
   override list(query: ListQuery) {
@@ -33,9 +33,9 @@ export class EncryptedEngine extends RedactedEngine {
   }
 
   override async submit(specs: readonly TaskSpec[]) {
-    // An engine cannot look into what is sealed.
+    // The inner engine cannot check encrypted values, so they are checked here.
     refuseUnstorable(specs)
-    // A repeated submission must be the same as it was, or it would be taken for another one under the same key.
+    // A repeated submission must encrypt to the same text. Otherwise the store reports a conflict for its key.
     const sealed = specs.map((spec) => ({
       ...spec,
       payload: this.#encryption.encrypt(spec.payload, aboutPayload(spec), spec.idempotencyKey),
@@ -75,7 +75,7 @@ export class EncryptedEngine extends RedactedEngine {
   }
 
   async #sealedChange(change: ScheduleChange): Promise<ScheduleChange> {
-    // The same under the same id: adding what is there already is known again.
+    // The same id gives the same text, so adding an existing schedule again is recognised.
     const sealed = (id: string, task: Bound, payload: Json) =>
       this.#encryption.encrypt(payload, aboutPayload(task), `schedule:${id}`)
     const whole = <S extends ScheduleSpec>(schedule: S): S => {
@@ -88,7 +88,8 @@ export class EncryptedEngine extends RedactedEngine {
     const { alter, to } = change
     const { task } = change.to
     if (task.payload === undefined && task.group === undefined) return change
-    // The payload is bound to the group: a new group needs it sealed again, and a new payload needs the group.
+    // The payload is bound to the group: a new group needs the payload encrypted again, and a new payload needs the
+    // group.
     const present = (await super.schedules()).find(({ id }) => id === alter)?.task
     const { payload = present?.payload, group = present?.group ?? null } = task
     if (payload === undefined) return change
@@ -116,7 +117,10 @@ export class EncryptedEngine extends RedactedEngine {
     }
   }
 
-  /** No handler may get a payload that it cannot read: the attempt fails, and the next one may be where the key is. */
+  /**
+   * No handler may receive a payload that it cannot read: the attempt fails, and the next attempt may run where the key
+   * is.
+   */
   async #giveUp({ worker }: Turn, lost: readonly { lease: string; keyId: string | null }[]): Promise<void> {
     const outcomes = lost.map(({ lease, keyId }) => {
       const error =
@@ -132,8 +136,8 @@ export class EncryptedEngine extends RedactedEngine {
 type Bound = Pick<Task, 'type' | 'group'>
 
 /**
- * Sealed values are bound to their place, so that none can take the place of another: a payload, which is sealed before
- * its task has an id, to type and group; a result and progress to their task.
+ * Encrypted values are bound to their use, so that none can replace another: a payload, which is encrypted before its
+ * task has an id, to type and group; a result and progress to their task.
  */
 function aboutPayload({ type, group }: Bound): string {
   return group === null ? aboutType(type) : `${aboutType(type)} in ${group}`
@@ -142,7 +146,7 @@ function aboutPayload({ type, group }: Bound): string {
 const aboutResult = (id: string) => `result of ${id}`
 const aboutProgress = (id: string) => `progress of ${id}`
 
-/** What versions before bound a payload, a result and progress to. */
+/** What earlier versions bound a payload, a result and progress to. */
 const aboutType = (type: string) => `payload of ${type}`
 const BEFORE = { result: 'result', progress: 'progress' } as const
 
@@ -152,7 +156,7 @@ function openPayload(encryption: Encryption, { payload, ...task }: Bound & Pick<
 
 function openWith(encryption: Encryption): View {
   return (shown) => {
-    // A schedule's task has come to nothing yet.
+    // A schedule's task has no result yet.
     const opened =
       'result' in shown
         ? (openOutcome(encryption, shown, 'taskId' in shown ? shown.taskId : shown.id) as unknown as typeof shown)
@@ -162,18 +166,18 @@ function openWith(encryption: Encryption): View {
   }
 }
 
-/** What the attempts of a task have come to, in a task and in an event alike. */
+/** Decrypts the result and the progress of a task, or of an event. */
 function openOutcome<T extends Pick<Task, 'result' | 'progress'>>(encryption: Encryption, shown: T, id: string): T {
   const { progress } = shown
   const opened =
-    // Numbers are not sealed.
+    // Numbers are not encrypted.
     typeof progress === 'string' || (typeof progress === 'object' && progress !== null)
       ? (shownOf(encryption.decrypt(progress as Json, aboutProgress(id), BEFORE.progress)) as Progress)
       : progress
   return { ...shown, result: openResult(encryption, shown.result, id), progress: opened }
 }
 
-/** No result is stored as it is. */
+/** Null, the absence of a result, is stored unencrypted. */
 function openResult(encryption: Encryption, result: Json, id: string): Json {
   return result === null ? null : shownOf(encryption.decrypt(result, aboutResult(id), BEFORE.result))
 }

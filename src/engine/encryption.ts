@@ -6,25 +6,25 @@ const CIPHER = 'aes-256-gcm'
 const KEY_BYTES = 32
 const NONCE_BYTES = 12
 const TAG_BYTES = 16
-/** `sealed:<key id>:<nonce, tag and text>`; what does not look like that was never sealed. */
+/** `sealed:<key id>:<nonce, tag and text>`; any other text was never encrypted. */
 const SEALED = /^sealed:([\w.-]{1,32}):([\w-]+)$/
 const KEY = /^([\w.-]{1,32})=([A-Za-z0-9+/_-]{43}=?)$/
 
 interface Key {
   id: string
   bytes: Buffer
-  /** Makes the nonce where the same must seal to the same. */
+  /** Derives the nonce where equal values must encrypt to equal texts. */
   forNonce: Buffer
 }
 
-/** The value that stands where one could not be opened. */
+/** The value shown in place of one that could not be decrypted. */
 export function placeholder(keyId: string | null): string {
   return keyId === null ? '[not encrypted]' : `[encrypted with the key ${keyId}]`
 }
 
 /**
- * Seals JSON with the first of its keys and opens it with any of them: a new key is put first, and old ones stay until
- * nothing is left that they sealed.
+ * Encrypts JSON with the first of its keys and decrypts it with any of them. To rotate keys, put a new key first and
+ * keep the old ones until no value is left that they encrypted.
  */
 export class Encryption {
   readonly #keys: Map<string, Key>
@@ -33,24 +33,25 @@ export class Encryption {
 
   /**
    * @param keys `<id>=<32 bytes in base64>` each
-   * @param strict opens neither plain text nor what an older version sealed, which was bound to less
+   * @param strict rejects plain text, and values that an older version encrypted with a weaker binding
    * @throws XQueueError `invalid_config`
    */
   constructor(keys: readonly string[], { strict = false }: { strict?: boolean } = {}) {
     this.#isStrict = strict
     this.#keys = new Map(keys.map(readKey).map((key) => [key.id, key]))
     this.#first = [...this.#keys.values()][0]!
-    if (this.#keys.size < keys.length) throw new XQueueError('invalid_config', 'payload-keys has two keys of one id')
+    if (this.#keys.size < keys.length)
+      throw new XQueueError('invalid_config', 'payload-keys has two keys with the same id')
   }
 
   /**
-   * @param about what the value is: it opens only as that
-   * @param same where given, the same value seals to the same text under it, for whoever compares sealed values
+   * @param about what the value is: it can be decrypted only as that
+   * @param same where given, equal values under this name encrypt to equal texts, so that they can be compared
    */
   encrypt(value: Json | JsonText, about: string, same: string | null = null): string {
     const { id, bytes, forNonce } = this.#first
     const text = Buffer.from(textOf(value))
-    // Only of the same value under the same name is the nonce the same again, which tells nothing but that.
+    // The nonce repeats only for the same value under the same name, which reveals nothing except that they are equal.
     const made =
       same === null ? null : createHmac('sha256', forNonce).update(`${about}\n${same}\n`).update(text).digest()
     const nonce = made?.subarray(0, NONCE_BYTES) ?? randomBytes(NONCE_BYTES)
@@ -60,9 +61,9 @@ export class Encryption {
   }
 
   /**
-   * Opens a value. It stays closed if its key is missing or it was sealed as something else. Plain text is returned
-   * unchanged, unless the seal is strict.
-   * @param before what an older version would have sealed it as
+   * Decrypts a value. It stays encrypted if its key is missing or it was encrypted as something else. Plain text is
+   * returned unchanged, unless the encryption is strict.
+   * @param before the binding that an older version would have used
    */
   decrypt(value: Json, about: string, before = about): Opened {
     const [, keyId, text] = (typeof value === 'string' && SEALED.exec(value)) || []
@@ -75,10 +76,10 @@ export class Encryption {
   }
 }
 
-/** `keyId` names the key that a closed value asks for; null: it is plain text, which is not accepted. */
+/** `keyId` names the key that an encrypted value needs; null: the value is plain text, which strict mode rejects. */
 export type Opened = { value: Json } | { keyId: string | null }
 
-/** Null if it was sealed as something else, with another key of the same id, or has changed since. */
+/** Null if the value was encrypted as something else, with another key of the same id, or has changed since. */
 function openAs(key: Key, text: string, about: string): { value: Json } | null {
   const parts = Buffer.from(text, 'base64url')
   const [nonce, tag] = [parts.subarray(0, NONCE_BYTES), parts.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES)]
@@ -97,8 +98,8 @@ function readKey(text: string): Key {
   const [, id, base64] = KEY.exec(text) ?? []
   const bytes = Buffer.from(base64 ?? '', 'base64')
   if (id === undefined || bytes.length !== KEY_BYTES) {
-    const remedy = 'write id=KEY, KEY being 32 random bytes in base64, as `head -c 32 /dev/urandom | base64` prints'
-    throw new XQueueError('invalid_config', `payload-keys holds something that is no key: ${remedy}`)
+    const remedy = 'write id=KEY with 32 random bytes in base64, as `head -c 32 /dev/urandom | base64` prints'
+    throw new XQueueError('invalid_config', `payload-keys contains an invalid key: ${remedy}`)
   }
   return { id, bytes, forNonce: Buffer.from(hkdfSync('sha256', bytes, '', 'xqueue nonce', KEY_BYTES)) }
 }

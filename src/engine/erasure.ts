@@ -1,9 +1,9 @@
 /**
  * Removes the contents of erased tasks from stored events. Events of other tasks in the same entry keep their exact
- * text: they are cut out of the JSON, not parsed and written again.
+ * text: they are extracted from the JSON as text, not parsed and written again.
  */
 
-/** The texts of the elements of a JSON array, in order. */
+/** Returns the texts of the elements of a JSON array, in order. */
 export function elementsOf(array: string): string[] {
   const elements: string[] = []
   let [depth, from, inString] = [0, 1, false]
@@ -23,7 +23,10 @@ export function elementsOf(array: string): string[] {
   return elements
 }
 
-/** An outbox entry without the contents of one task. @param erase answers an event of that task without its contents */
+/**
+ * Returns an outbox entry without the contents of one task. @param erase returns an event of that task without its
+ * contents
+ */
 export function withoutContents(body: string, name: string, erase: (fields: string[]) => string[]): string {
   const events = elementsOf(body).map((event) =>
     event.includes(name) ? `[${erase(elementsOf(event)).join(',')}]` : event,
@@ -31,7 +34,7 @@ export function withoutContents(body: string, name: string, erase: (fields: stri
   return `[${events.join(',')}]`
 }
 
-/** The fields with null at these places. */
+/** Returns the fields with null at these positions. */
 export function blanked(fields: readonly string[], places: readonly number[]): string[] {
   return fields.map((field, place) => (places.includes(place) ? 'null' : field))
 }

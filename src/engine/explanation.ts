@@ -2,7 +2,7 @@ import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
 import type { Explanation, Holder } from './engine.ts'
 
-/** What an engine finds about a task that somebody asks about. */
+/** An engine's findings about a task that needs an explanation. */
 export interface Findings {
   task: Task
   now: number
@@ -11,17 +11,17 @@ export interface Findings {
   hasWorker: boolean
   maxConcurrency: number | null
   groupConcurrency: number | null
-  /** Of the type, and of the task's group if it has one. */
+  /** Holders of the type's permits, and of the task's group if it has one. */
   holders: Holder[]
   holdersOfGroup: Holder[]
-  /** When the type's rate lets the next task start; null: now. */
+  /** The time at which the type's rate allows the next start; null: now. */
   nextStartAt: number | null
   ahead: number
   /** Tasks that it still waits for. */
   waitsFor: readonly string[]
 }
 
-/** The first reason that holds, in the order that the port gives. */
+/** Returns the first reason that applies, in the order that the port specifies. */
 export function explain(findings: Findings): Explanation {
   const { task, now, paused, hasWorker, maxConcurrency, groupConcurrency, holders, holdersOfGroup } = findings
   const { nextStartAt, ahead, waitsFor } = findings

@@ -1,15 +1,15 @@
 import { randomFillSync } from 'node:crypto'
 
-/** 104 random bits as decimal digits. Digits alone, so that records of leases stay readable to the version before. */
+/** 104 random bits as decimal digits. Only digits, so that the previous version can read records of leases. */
 const SECRET_BYTES = 13
 export const SECRET_DIGITS = 32
-/** Drawn for many secrets at once: a call for random bytes costs more than it takes to use them. */
+/** Filled for many secrets at once: a call for random bytes costs more than their use. */
 const pool = Buffer.alloc(SECRET_BYTES * 256)
 let used = pool.length
 
 /**
- * What makes a lease token unguessable: one secret for all leases of one hand-out to one worker. Whatever else a token
- * consists of (task, delivery) is visible to everybody with the scope `read`.
+ * Makes a lease token unguessable: one secret for all leases of one delivery to one worker. The other parts of a token
+ * (task, delivery) are visible to every client with the scope `read`.
  */
 export function leaseSecret(): string {
   if (used === pool.length) {

@@ -6,31 +6,32 @@ import type { Engine, ListQuery } from './engine.ts'
 import { isRestorable, type Remembered } from './state.ts'
 
 const BATCH = 500
-const LOOK_MS = 200
+const CHECK_MS = 200
 
-/** What a migration tells of as it goes. */
+/** Progress reports of a migration. */
 export interface Progress {
-  /** Types are ready there, and start nothing more here. */
+  /** Types that exist in the target and start no more tasks in the source. */
   types?: number
-  /** Tasks that still run here: they are waited for. */
+  /** Tasks that still run in the source: the migration waits for them. */
   running?: number
-  /** Tasks that are there now, since the start. */
+  /** Tasks moved to the target since the start. */
   moved?: number
   /** Finished tasks that were copied, since the start. */
   copied?: number
-  /** The id that a task has there, if it could not keep its own. */
+  /** The new id of a task in the target, if it could not keep its own. */
   renamed?: { from: string; to: string }
-  /** A task that has waited for others whose results do not come along: it has no predecessors there. */
+  /** A task with predecessors whose results cannot be copied: it has no predecessors in the target. */
   withoutResults?: string
-  /** A task that stays here: it waits for the retry of one that has ended. */
+  /** A task that stays in the source: it waits for the retry of a predecessor that has ended. */
   left?: string
 }
 
 /**
- * Brings everything that has not ended from one engine to another, and what has ended as far as the other can take it:
- * types and their limits, then finished tasks, then waiting ones with their ids and idempotency keys. A type is paused
- * here before its tasks move, and running tasks are waited for. A task is accepted there before it is canceled here,
- * and only once: a migration that was cut off is started again and goes on.
+ * Moves all unfinished tasks from one engine to another, and copies the finished ones as far as the target can store
+ * them: first types and their limits, then finished tasks, then waiting ones with their ids and idempotency keys. A
+ * type is paused in the source before its tasks move, and the migration waits for running tasks. A task is accepted in
+ * the target before it is canceled in the source, and only once, so an interrupted migration can be started again and
+ * continues.
  */
 export async function migrate(from: Engine, to: Engine, clock: () => number, tell: (progress: Progress) => void) {
   tell({ types: await moveTypes(from, to) })
@@ -43,7 +44,8 @@ async function moveTypes(from: Engine, to: Engine): Promise<number> {
   const there = new Set((await to.types()).map(({ type }) => type))
   const types = await from.types()
   for (const { type, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } of types) {
-    // One that is there already has its own settings, perhaps from a run that was cut off after it paused it here.
+    // A type that exists in the target has its own settings, perhaps from an interrupted run that had already paused it
+    // in the source.
     if (!there.has(type)) {
       const limits = { maxConcurrency, groupConcurrency, rate, paused, ceilings }
       await to.configureType(type, { declared: true, ...limits, retention: retention.set })
@@ -54,15 +56,15 @@ async function moveTypes(from: Engine, to: Engine): Promise<number> {
 }
 
 async function untilNothingRuns(from: Engine, tell: (progress: Progress) => void): Promise<void> {
-  let told = 0
+  let reported = 0
   for (;;) {
-    // The leases of workers that are gone end by themselves.
+    // The leases of lost workers expire by themselves.
     while ((await from.sweep(BATCH)).more);
     const running = (await from.types()).reduce((sum, { processing }) => sum + processing, 0)
-    if (running !== told) tell({ running })
-    told = running
+    if (running !== reported) tell({ running })
+    reported = running
     if (running === 0) return
-    await sleep(LOOK_MS)
+    await sleep(CHECK_MS)
   }
 }
 
@@ -83,10 +85,11 @@ async function moveWaiting(from: Engine, to: Engine, clock: () => number, tell: 
   const ids: Ids = new Map()
   const left = new Set<string>()
   let moved = 0
-  // What was moved is not waiting any more: the list begins anew until it is empty.
+  // Moved tasks are no longer waiting, so the list starts again from the beginning until it is empty.
   for (let more = true; more; ) {
     more = false
-    // One that is canceled takes along what waits for it: where there is such, all are there before the first one goes.
+    // Canceling a task also cancels its successors: with flows, all tasks are in the target before the first is
+    // canceled.
     const isFlow = (await from.stats()).dependent > 0
     const arrived: string[][] = []
     for await (const tasks of pages(from, { status: 'pending', limit: BATCH })) {
@@ -101,10 +104,10 @@ async function moveWaiting(from: Engine, to: Engine, clock: () => number, tell: 
   }
 }
 
-/** The ids that tasks have there, by those they have here. */
+/** The ids of tasks in the target, by their ids in the source. */
 type Ids = Map<string, string>
 
-/** Has tasks accepted there, but for those that are `left`; answers which those are. */
+/** Makes the target accept tasks, except those that are `left`; returns the ids of those. */
 async function bring(
   tasks: readonly Task[],
   from: Engine,
@@ -119,7 +122,7 @@ async function bring(
   tasks.forEach(({ id }, index) => {
     if (isKept[index]) ids.set(id, id)
   })
-  // One by one where they wait for each other: each needs the id that another one has there.
+  // One by one where they wait for each other: each needs the id of another task in the target.
   const others = waiting.filter((_, index) => !isKept[index])
   const isFlow = others.some(({ task }) => task.after.length > 0)
   for (const some of isFlow ? others.map((one) => [one]) : [others]) {
@@ -141,8 +144,9 @@ async function bring(
 }
 
 /**
- * What a task waits for, by the ids there. What has ended cannot be named there: it counts as ended, and its result
- * does not come along. Null where it would wait in vain: one of them stays here, or would have to be retried first.
+ * The predecessors of a task by their ids in the target. A finished one cannot be named there: it counts as ended, and
+ * its result is not copied. Null where the task would wait in vain: a predecessor stays in the source, or must be
+ * retried first.
  */
 async function namedThere(task: Task, from: Engine, ids: Ids, tell: (progress: Progress) => void) {
   const after = task.after.flatMap((id) => ids.get(id) ?? [])
@@ -154,7 +158,7 @@ async function namedThere(task: Task, from: Engine, ids: Ids, tell: (progress: P
   return after
 }
 
-/** Accepts tasks under new ids, each by a key, so that it is the same one if it comes again. */
+/** Accepts tasks under new ids, each with an idempotency key, so that a repetition returns the same task. */
 async function accept(tasks: readonly Remembered[], to: Engine): Promise<{ from: string; to: string }[]> {
   if (tasks.length === 0) return []
   const specs = tasks.map(({ task, spec }) => ({

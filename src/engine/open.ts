@@ -3,7 +3,7 @@ import { ENGINE_DEFAULTS, type Engine, type EngineOptions } from './engine.ts'
 import { isState } from './state.ts'
 
 /**
- * Opens the engine that a URL names; the only place that knows which engines there are.
+ * Opens the engine that a URL names; the only file that knows which engines exist.
  *
  * `sqlite:./xqueue.db` is a file, `sqlite::memory:` a store that lives as long as the process; `redis://`,
  * `redis+cluster://` and `redis+sentinel://` (with `rediss` for TLS) are shared by any number of machines;
@@ -42,7 +42,7 @@ export async function openEngine(url: string, options: Partial<EngineOptions> = 
     default:
       throw new XQueueError(
         'engine_unusable',
-        // The rest of the URL is not shown: it may hold a password.
+        // The rest of the URL is not shown: it may contain a password.
         `no engine for ${/^[a-z+]{1,20}$/.test(scheme) ? `${scheme}:` : 'that URL'}: there are sqlite:./file.db, ` +
           'sqlite::memory:, redis://host:port and ' +
           'kafka://broker:port?state=redis://host:port',

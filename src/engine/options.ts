@@ -1,38 +1,41 @@
 import { type After, MACHINE_TIME } from '../task/time.ts'
 
-/** Tasks that one step of a store tells of the end of others: some tens of milliseconds, for which all calls wait. */
+/**
+ * The maximum number of successors that one step of a store updates: some tens of milliseconds, during which all calls
+ * wait.
+ */
 export const FOLLOWED_MAX = 1_000
 
-/** What every engine is opened with, and what is meant where nothing is said. */
+/** Options of every engine; ENGINE_DEFAULTS has their defaults. */
 export interface EngineOptions {
-  /** Milliseconds since the epoch; tests hand in one that they move. */
+  /** Milliseconds since the epoch; tests pass a clock that they move. */
   clock: () => number
-  /** How the embedded engine waits; a simulation hands in its own. What talks over a network waits in real time. */
+  /** The timer of the embedded engine; a simulation passes its own. Code that uses a network waits in real time. */
   after: After
   /** 0 ≤ x < 1, for jitter. */
   random: () => number
-  /** How long a lease lives without renewal. */
+  /** Duration of a lease without renewal. */
   leaseMs: number
-  /** Lost leases after which a task fails as poison (`max_deliveries`). */
+  /** Number of lost leases after which a task fails as poison (`max_deliveries`). */
   lostLeasesMax: number
-  /** How long a handler may take to stop after a cancel before the task ends without it. */
+  /** Time that a handler has to stop after a cancel before the task ends without it. */
   cancelGraceMs: number
-  /** A worker not seen for this long counts as gone. */
+  /** A worker that has made no call for this long counts as gone. */
   workerTtlMs: number
-  /** How long a type stays known after its last worker left, so that a deploy refuses no submissions. */
+  /** Time that a type stays known after its last worker left, so that a deploy refuses no submissions. */
   typeTtlMs: number
   retention: { ageMs: number; countMax: number }
-  /** Events kept for readers that resume. */
+  /** Maximum number of events kept for readers that resume. */
   eventsMax: number
-  /** How long, at most. */
+  /** Maximum age of kept events. */
   eventsAgeMs: number
-  /** How many bytes of them, at most; the newest entry is kept whatever its size. */
+  /** Maximum bytes of kept events; the newest entry is kept regardless of its size. */
   eventsBytesMax: number
-  /** Waiting tasks over all types above which submissions are refused; null: no cap. */
+  /** Waiting tasks over all types above which submissions are refused; null: no limit. */
   pendingMax: number | null
-  /** How long opening a locked file waits, which blocks the event loop. */
+  /** Maximum wait for a locked file when opening it; the wait blocks the event loop. */
   openWaitMs: number
-  /** It holds the state for an engine that keeps a log, see state.ts. */
+  /** True if it holds the state for an engine that keeps a log, see state.ts. */
   isState: boolean
 }
 
@@ -55,7 +58,7 @@ export const ENGINE_DEFAULTS: EngineOptions = {
 }
 
 /**
- * Events of removed tasks are left out once they are older than this. A reader of the stream that lags by less receives
+ * Events of removed tasks are omitted once they are older than this. A reader of the stream that lags by less receives
  * every status, even if retention removes tasks as soon as they end.
  */
 export const LATE_READER_MS = 60_000

@@ -3,24 +3,27 @@ import type { Health } from './engine.ts'
 
 type Check = Pick<Health['checks'][number], 'name' | 'ok' | 'detail'>
 
-/** How often it looks: while all is well, and while something is not. */
-const LOOK_MS = { well: 3_000, away: 500 } as const
+/** Interval between checks: while all checks pass, and while one fails. */
+const CHECK_MS = { well: 3_000, away: 500 } as const
 
 export interface OutageOptions {
-  /** The checks of health. */
-  look: () => Promise<readonly Check[]>
+  /** Reads the checks of health. */
+  readChecks: () => Promise<readonly Check[]>
   logger: Logger
-  /** Told of each beginning and end, for metrics. */
+  /** Called at each beginning and end, for metrics. */
   began: (check: string) => void
   ended: (check: string, seconds: number) => void
 }
 
-/** Tells when a store, or a part of it, goes away and when it is back: one line at each, the second with the length. */
+/**
+ * Reports when a store, or a part of it, becomes unavailable and when it recovers: one log line each, the second with
+ * the duration.
+ */
 export class Outages {
   readonly #options: OutageOptions
   readonly #since = new Map<string, number>()
   #timer: NodeJS.Timeout | undefined
-  #looking: Promise<void> = Promise.resolve()
+  #checking: Promise<void> = Promise.resolve()
   #stopped = false
 
   constructor(options: OutageOptions) {
@@ -34,37 +37,37 @@ export class Outages {
   async stop(): Promise<void> {
     this.#stopped = true
     clearTimeout(this.#timer)
-    await this.#looking
+    await this.#checking
   }
 
   #next(): void {
     if (this.#stopped) return
-    const pauseMs = this.#since.size > 0 ? LOOK_MS.away : LOOK_MS.well
+    const pauseMs = this.#since.size > 0 ? CHECK_MS.away : CHECK_MS.well
     this.#timer = setTimeout(() => {
-      this.#looking = this.#look().finally(() => this.#next())
+      this.#checking = this.#check().finally(() => this.#next())
     }, pauseMs).unref()
   }
 
-  async #look(): Promise<void> {
-    const { look, logger, began, ended } = this.#options
-    const checks = await look().catch(() => null)
-    // Without an answer nothing is known; the engine answers also while its store is away.
+  async #check(): Promise<void> {
+    const { readChecks, logger, began, ended } = this.#options
+    const checks = await readChecks().catch(() => null)
+    // Without an answer the state is unknown; the engine answers even while its store is unavailable.
     if (checks === null || this.#stopped) return
     const failed = checks.filter(({ ok }) => !ok)
     for (const { name, detail } of failed) {
       if (this.#since.has(name)) continue
       this.#since.set(name, performance.now())
       began(name)
-      logger.warn({ check: name, detail }, `${name} is not well`)
+      logger.warn({ check: name, detail }, `health check ${name} failed`)
     }
     const failing = new Set(failed.map(({ name }) => name))
     for (const [name, since] of this.#since) {
-      // A check that is left out while another one fails has not recovered.
+      // A check that is missing from the list while another one fails has not recovered.
       if (failing.has(name) || !checks.some((check) => check.name === name)) continue
       this.#since.delete(name)
       const seconds = Math.round(performance.now() - since) / 1_000
       ended(name, seconds)
-      logger.info({ check: name, seconds }, `${name} is well again`)
+      logger.info({ check: name, seconds }, `health check ${name} recovered`)
     }
   }
 }

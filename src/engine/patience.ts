@@ -7,12 +7,11 @@ const PAUSE_MS_MAX = 2_000
 const BUSY_CODES = [5, 6]
 
 /**
- * Repeats what a process does with its store at its start, while the store is away or locked by another process. The
- * log has one line at the begin of the wait and one at its end.
- *
- * @param waitMs how long in all; null: for ever
- * @param stopping ends the wait: nobody wants the process to start any more
- * @throws what the store does not get over by itself, at once; `engine_unavailable` when the time is over
+ * Retries the calls that a process makes to its store at start-up, while the store is unavailable or locked by another
+ * process. It logs one line at the beginning of the wait and one at its end.
+ * @param waitMs total time to wait; null: for ever
+ * @param stopping ends the wait, because the process shuts down
+ * @throws errors that the store cannot recover from, at once; `engine_unavailable` when the time is over
  */
 export class Patience {
   readonly #logger: Logger
@@ -35,7 +34,7 @@ export class Patience {
         if (!passes(error) || performance.now() + pauseMs > this.#until) throw error
         if (this.#waitsSince === null) {
           const why = (error as Error).message
-          this.#logger.warn({ why }, 'the store is away or locked: the start waits for it (--store-wait)')
+          this.#logger.warn({ why }, 'the store is unavailable or locked: the start-up waits for it (--store-wait)')
         }
         this.#waitsSince ??= performance.now()
         await sleep(pauseMs, undefined, this.#stopping && { signal: this.#stopping })
@@ -43,15 +42,17 @@ export class Patience {
     }
   }
 
-  /** Everything that had to wait is done. */
+  /** Ends the wait: the start-up is complete. */
   over(): void {
     if (this.#waitsSince === null) return
     const waitedMs = Math.round(performance.now() - this.#waitsSince)
-    this.#logger.info({ waited_ms: waitedMs }, 'the store is there: the start goes on')
+    this.#logger.info({ waited_ms: waitedMs }, 'the store is available: the start-up continues')
   }
 }
 
-/** A server that does not answer, or a file that another process holds; not one that cannot be opened or written. */
+/**
+ * A server that does not answer, or a file that another process has locked; not one that cannot be opened or written.
+ */
 function passes(error: unknown): boolean {
   if (!(error instanceof XQueueError) || error.code !== 'engine_unavailable') return false
   const { errcode } = (error.cause ?? {}) as { errcode?: number }

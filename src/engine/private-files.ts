@@ -2,15 +2,15 @@ import { closeSync, existsSync, fchmodSync, lstatSync, openSync, readlinkSync } 
 import { chmod, mkdir, open, rename } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 
-/** What tasks hold is for the user that the program runs as, and for nobody else on the machine. */
+/** The contents of tasks are readable only for the user that the program runs as. */
 const FILE_MODE = 0o600
 const FOLDER_MODE = 0o700
 
 /**
- * Makes an empty file for its owner alone, whatever the umask is, unless there is one: SQLite would make a database
- * that all may read, and gives its log the mode of the database. A file that is there keeps its mode, and is not
- * opened: closing it would drop the locks that SQLite holds on it in this process. What stands in the way of that,
- * whoever opens it meets as well, and tells.
+ * Creates an empty file that only its owner can read, regardless of the umask, unless the file exists. SQLite by itself
+ * would make the database readable for all users, and its log has the mode of the database. An existing file keeps its
+ * mode and is not opened: closing it would drop the locks that SQLite holds on it in this process. Errors are ignored,
+ * because the code that opens the file meets and reports them.
  */
 export function createPrivateFile(path: string): void {
   const target = behindLinks(path)
@@ -22,11 +22,14 @@ export function createPrivateFile(path: string): void {
       closeSync(file)
     }
   } catch {
-    // It is there, or cannot be made.
+    // The file exists, or cannot be created.
   }
 }
 
-/** Writes a file for its owner alone, aside and then renamed, so that nobody reads half of it; its folder likewise. */
+/**
+ * Writes a file that only its owner can read, first aside and then renamed, so that no process reads an incomplete
+ * file. Its folder is private as well.
+ */
 export async function writePrivateFile(path: string, content: Uint8Array): Promise<void> {
   const folder = dirname(path)
   const made = await mkdir(folder, { recursive: true, mode: FOLDER_MODE })
@@ -41,7 +44,7 @@ export async function writePrivateFile(path: string, content: Uint8Array): Promi
   await rename(`${path}.part`, path)
 }
 
-/** Where a link points to that has no file yet: SQLite would make it there. */
+/** The target of a link to a file that does not exist yet: SQLite would create the target. */
 function behindLinks(path: string): string {
   const LINKS_MAX = 40
   let target = path

@@ -1,14 +1,14 @@
 import type { Percentiles } from './engine.ts'
 
-/** Statistics are kept in slots of ten seconds; rates look at one minute, percentiles at five. */
+/** Statistics are kept in slots of ten seconds; rates cover one minute, percentiles five. */
 export const SLOT_MS = 10_000
 export const PERCENTILE_SLOTS = 30
 const RATE_SLOTS = 6
 
-/** Histogram bounds grow by √2 from 1 ms to about 18 hours; a percentile is therefore within 20 % of the truth. */
+/** Histogram bounds grow by √2 from 1 ms to about 18 hours; a percentile is therefore within 20 % of the true value. */
 export const BUCKETS = 53
 
-/** What finished in one slot, with histograms of how long tasks waited and ran. */
+/** The tasks that finished in one slot, with histograms of their waiting and running times. */
 export interface Slot {
   finished: number
   wait: number[]
@@ -22,8 +22,8 @@ export interface RecentRates {
 }
 
 /**
- * How fast tasks of each type finish, wait and run, gathered in memory and added to the store now and then: a crash
- * loses at most the last second of a statistic, never a task.
+ * Statistics of how fast tasks of each type finish, wait and run, gathered in memory and added to the store at
+ * intervals: a crash loses at most the last second of a statistic, never a task.
  */
 export class GatheredRates {
   readonly #slots = new Map<string, Slot>()
@@ -42,7 +42,7 @@ export class GatheredRates {
     return this.#slots.size === 0
   }
 
-  /** Hands over what was gathered, and begins anew. */
+  /** Returns the gathered statistics, and starts again from zero. */
   take(): [type: string, slot: Slot][] {
     const taken = [...this.#slots]
     this.#slots.clear()
@@ -56,7 +56,7 @@ export class GatheredRates {
   }
 }
 
-/** Sums the slots of the last minutes up, by type. */
+/** Adds up the slots of the last minutes, by type. */
 export class RecentSlots {
   readonly #current: number
   readonly #sums = new Map<string, Slot>()

@@ -17,12 +17,12 @@ import type {
   Which,
 } from './engine.ts'
 
-/** What is made of each task, event and task of a schedule before it is shown. */
+/** Transforms each task, event and task of a schedule before it is shown. */
 export type View = <T extends (Task | TaskEvent | ScheduledTask) & { payload?: Task['payload'] }>(shown: T) => T
 
 /**
- * An engine whose tasks, events and schedules are shown through a view: with something hidden, or opened. Only a turn
- * gives tasks as they are, because a worker needs them so.
+ * An engine whose tasks, events and schedules are shown through a view that hides or decrypts parts of them. Only a
+ * turn returns tasks unchanged, because a worker needs them.
  */
 export class RedactedEngine implements Engine {
   readonly url: string
@@ -72,8 +72,8 @@ export class RedactedEngine implements Engine {
     return this.#engine.sweep(max)
   }
 
-  async get(ids: readonly string[], look?: { bare?: boolean }) {
-    return (await this.#engine.get(ids, look)).map((task) => this.#shown(task))
+  async get(ids: readonly string[], options?: { bare?: boolean }) {
+    return (await this.#engine.get(ids, options)).map((task) => this.#shown(task))
   }
 
   async list(query: ListQuery) {
@@ -133,7 +133,7 @@ export class RedactedEngine implements Engine {
     return this.#engine.close()
   }
 
-  /** A filter by what is hidden would confirm guesses. @throws XQueueError `invalid_request` */
+  /** Filtering by a hidden tag would confirm guesses of its value. @throws XQueueError `invalid_request` */
   #refuseHidden({ tag }: TaskFilter): void {
     if (tag === undefined) return
     const shown = this.#view({ tags: { [tag.key]: tag.value } } as unknown as ScheduledTask)

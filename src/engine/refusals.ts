@@ -2,28 +2,28 @@ import { type FieldError, XQueueError } from '../task/errors.ts'
 import { SCHEDULE_LIMITS } from '../task/schedule.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 
-/** Why an engine refuses something, in the same words whichever engine it is. */
+/** The reasons why an engine refuses a request, with the same texts for every engine. */
 
-/** Types that a refusal names. */
+/** Maximum number of types that a refusal names. */
 const NAMES_MAX = 20
-/** How soon a full queue is worth asking again, seconds. */
+/** Seconds after which a submission to a full queue is worth repeating. */
 const RETRY_AFTER_FULL = 1
 
 export function unknownType(type: string, registered: string[]): XQueueError {
   const some = registered.slice(0, NAMES_MAX)
   const more = registered.length > some.length ? `, and ${registered.length - some.length} more` : ''
-  const have = some.length > 0 ? `registered are ${some.join(', ')}${more}` : 'none is registered'
+  const have = some.length > 0 ? `registered: ${some.join(', ')}${more}` : 'none is registered'
   const remedy = 'start a worker that has a handler for it'
   const detail = `no handler is registered for the task type "${type}" (${have}): ${remedy}`
   return new XQueueError('unknown_type', detail, { registered_types: some })
 }
 
-/** Whoever logs in with a key that is revoked meanwhile gets no session. */
+/** A login with a key that is revoked meanwhile gets no session. */
 export function sessionWithoutKey(): XQueueError {
   return new XQueueError('unauthorized', 'the key is no longer valid: it was revoked or has expired')
 }
 
-/** The same for a batch, with the index of each task that is of an unknown type. */
+/** The error for a batch, with the index of each task of an unknown type. */
 export function unknownTypes(
   specs: readonly TaskSpec[],
   unknown: ReadonlySet<string>,
@@ -37,21 +37,24 @@ export function unknownTypes(
   return new XQueueError('unknown_type', message, { ...details, errors })
 }
 
-/** The store has lost everything, and the workers are about to tell it of their types again. */
+/** The store has lost everything, and the workers will declare their types again. */
 export function lostTypes(specs: readonly TaskSpec[]): XQueueError {
   const types = [...new Set(specs.map(({ type }) => type))].slice(0, 3).join(', ')
-  const detail = `the store has lost its data, and its workers have not declared all types again (asked for: ${types})`
+  const detail = `the store has lost its data, and its workers have not declared all types again (requested: ${types})`
   return new XQueueError('engine_unavailable', `${detail}: try again in a moment`, { retry_after: 1 })
 }
 
-/** @param taskId the task that the key stands for, if it was there before this batch */
+/** @param taskId the task of the key, if it existed before this batch */
 export function keyConflict(key: string, index: number, taskId: string | null): XQueueError {
   const detail = `the idempotency key "${key}" was used for another request: use a new key, or send the same body`
   const errors = [{ path: `tasks[${index}].idempotency_key`, message: 'used for another request' }]
   return new XQueueError('idempotency_conflict', detail, { errors, ...(taskId === null ? {} : { task_id: taskId }) })
 }
 
-/** @param missing which tasks wait for what is not there: the task, the place in its `after`, and what stands there */
+/**
+ * @param missing references to tasks that do not exist: the index of the task, the position in its `after`, and the id
+ *   there
+ */
 export function unknownPredecessors(missing: readonly { index: number; place: number; id: string }[]): XQueueError {
   const errors = missing.map(
     ({ index, place, id }): FieldError => ({
@@ -59,19 +62,19 @@ export function unknownPredecessors(missing: readonly { index: number; place: nu
       message: `there is no task ${JSON.stringify(id)}`,
     }),
   )
-  const detail = `a task can only wait for tasks that are there, and ${errors[0]!.message}`
-  return new XQueueError('unknown_predecessor', `${detail}: it never was, or retention removed it`, { errors })
+  const detail = `a task can only wait for existing tasks, and ${errors[0]!.message}`
+  return new XQueueError('unknown_predecessor', `${detail}: it may have expired`, { errors })
 }
 
-/** What the checks before it have let through and a store cannot keep. */
+/** A value that passed all earlier checks but cannot be stored. */
 export function unstorable(index: number): XQueueError {
   const errors = [{ path: `tasks[${index}]`, message: 'cannot be stored' }]
-  return new XQueueError('invalid_request', `tasks[${index}] holds a value that cannot be stored`, { errors })
+  return new XQueueError('invalid_request', `tasks[${index}] contains a value that cannot be stored`, { errors })
 }
 
 export function tooManySuccessors(id: string): XQueueError {
-  const detail = `${TASK_LIMITS.successorsMax} tasks may wait for one, and for task ${id} it would be more`
-  return new XQueueError('too_many_successors', `${detail}: let the others wait for a task in between`)
+  const detail = `${TASK_LIMITS.successorsMax} tasks may wait for one task, and task ${id} would have more`
+  return new XQueueError('too_many_successors', `${detail}: let the others wait for an intermediate task`)
 }
 
 export function queueFull(waiting: number, pendingMax: number, more: number): XQueueError {
@@ -80,15 +83,15 @@ export function queueFull(waiting: number, pendingMax: number, more: number): XQ
 }
 
 export function scheduleExists(id: string): XQueueError {
-  const detail = `there is another schedule "${id}": change it with PATCH /api/v1/schedules/${id}, or choose another id`
+  const detail = `another schedule "${id}" exists: change it with PATCH /api/v1/schedules/${id}, or choose another id`
   return new XQueueError('schedule_exists', detail)
 }
 
 export function tooManySchedules(): XQueueError {
-  const detail = `there are ${SCHEDULE_LIMITS.countMax} schedules, which is as many as there may be: remove one`
+  const detail = `there are ${SCHEDULE_LIMITS.countMax} schedules, which is the maximum: remove one`
   return new XQueueError('too_many_schedules', detail)
 }
 
 export function closedError(): XQueueError {
-  return new XQueueError('shutting_down', 'the engine was closed: this process is shutting down')
+  return new XQueueError('shutting_down', 'the engine is closed: this process is shutting down')
 }

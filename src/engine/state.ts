@@ -3,44 +3,44 @@ import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import type { Engine, EventsPage, EventsQuery, Submitted } from './engine.ts'
 
-/** An engine that takes tasks with the ids that they have. */
+/** An engine that can store tasks under their existing ids. */
 export interface Restorable extends Engine {
   /**
-   * Takes back tasks with their ids, each once: finished ones as they were, all others as waiting. No event tells of
-   * it. Oldest first, so that lists keep their order.
+   * Restores tasks with their ids, each once: finished ones unchanged, all others as waiting. It writes no event.
+   * Oldest first, so that lists keep their order.
    */
   restore(tasks: readonly Remembered[]): Promise<Restored[]>
 }
 
 /**
- * An engine that can hold the live state for another one, which keeps a log of what was accepted and what came of it:
- * the state decides, the log remembers, and what the state has lost is restored from the log.
+ * An engine that can hold the live state for another engine, which keeps a log of accepted tasks and their outcomes:
+ * the state decides, the log stores, and data that the state has lost is restored from the log.
  */
 export interface State extends Restorable {
-  /** Where tasks stand, in the order asked for; null where the state knows of none. */
+  /** The locations of tasks, in the order of `ids`; null for each that the state does not know. */
   locate(ids: readonly string[]): Promise<(TaskLocation | null)[]>
 
   /**
-   * As every engine's, but refuses while the state has not everything that its log told it: what it accepted then could
-   * take the places of what is to be restored.
+   * Like `Engine.submit`, but refuses while the state does not have everything from its log, because tasks accepted
+   * then could take the ids and keys of tasks that are still to be restored.
    * @throws XQueueError `engine_unavailable` in that case too
    */
   submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
 
   /**
-   * Whether the state has everything that its log told it. One that has not, being new or having lost all of it, is
-   * restored by one owner at a time, under a lease that each call renews. `beginsReading` says that it is complete now,
-   * and names a reader of events that begins with the first one there ever was. Without an owner, only looks.
+   * Returns whether the state has everything from its log. A state that does not, because it is new or has lost its
+   * data, is restored by one owner at a time, under a lease that each call renews. `beginsReading` marks the state as
+   * complete, and names a reader of events that starts at the first event of all. Without an owner, it only reads.
    */
   restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness>
 
   /**
-   * As every engine's; but what a tick has made is told as such, since the log has not heard of it, and a reader that
-   * `resumes` holds nothing until `restoring` has told where it begins.
+   * Like `Engine.events`, but marks tasks that a tick created, since the log does not have them yet. A reader that
+   * `resumes` holds no lease until `restoring` has set its start.
    */
   events(query: ResumingQuery): Promise<StatePage>
 
-  /** Whether the named reader of events has committed a position, or one after it. */
+  /** Whether the named reader of events has committed this position or a later one. */
   hasRead(reader: string, position: string): Promise<boolean>
 }
 
@@ -56,25 +56,25 @@ export interface StatePage extends EventsPage {
 
 export type TaskLocation = 'waiting' | 'delayed' | 'running' | 'finished'
 
-/** `mine`: the caller is to restore it. `another`: somebody else does. `empty`: nobody does yet. */
+/** `mine`: the caller is to restore it. `another`: another process restores it. `empty`: no process restores it yet. */
 export type Completeness = 'complete' | 'mine' | 'another' | 'empty'
 
-/** A task as the log knows it, and what was asked for, which its idempotency key stands for. */
+/** A task as the log has it, and the spec that it was submitted with, which its idempotency key represents. */
 export interface Remembered {
   task: Task
   spec: TaskSpec
 }
 
-/** `foreign`: this state cannot keep it under its id, because the id was made for another place. */
+/** `foreign`: this state cannot keep the task under its id, because the id belongs to another partition. */
 export type Restored = 'restored' | 'known' | 'foreign'
 
-/** What is asked of a state that is not complete. */
+/** The refusal of a state that is not complete. */
 export function incomplete(): XQueueError {
-  const detail = 'the state has lost what it had and is being restored from its log: this can be done when it is'
+  const detail = 'the state has lost data and is being restored from its log: try again when that is complete'
   return new XQueueError('engine_unavailable', detail, { retry_after: 1 })
 }
 
-/** Whether an engine can hold the state for another. */
+/** Whether an engine can hold the state for another one. */
 export function isState(engine: Engine): engine is State {
   return 'locate' in engine
 }

@@ -1,9 +1,9 @@
 import type { Status } from '../task/status.ts'
 
-/** What the port says of tasks in numbers: part of engine.ts. */
+/** Statistics of tasks: part of the port in engine.ts. */
 
 export interface Stats {
-  /** Tasks kept, by status; `pending` includes the delayed ones, and those that wait for others. */
+  /** Kept tasks by status; `pending` includes the delayed ones, and those that wait for others. */
   counts: Record<Status, number>
   delayed: number
   dependent: number
@@ -19,7 +19,10 @@ export interface StreamInfo {
   length: number
   groups: number
   consumers: { name: string; pending: number; idle: number }[]
-  /** With partitions where there are any: the first and the next offset, and what is not done with between them. */
+  /**
+   * Streams, with partitions where the engine has them: the first and the next offset, and the number of unfinished
+   * records between them.
+   */
   streams: { name: string; length: number; partitions?: PartitionInfo[] }[]
 }
 

@@ -4,11 +4,17 @@ import type { Engine } from './engine.ts'
 
 /** Tasks of each kind that one step of a sweep handles. */
 const BATCH = 1_000
-/** Another process may have put something before what this one saw due next, so it looks at least this often. */
+/**
+ * Another process may have added something that is due earlier than this process knows, so it checks at least this
+ * often.
+ */
 const PAUSE_MS_MAX = 1_000
 const PAUSE_MS_MIN = 5
 
-/** The loop that does what time makes due, as soon as it is. Every process runs one; they do not get in their way. */
+/**
+ * The loop that processes what is due, as soon as it is due. Every process runs one; they do not interfere with each
+ * other.
+ */
 export class Sweeper {
   readonly #engine: Engine
   readonly #logger: Logger
@@ -53,7 +59,7 @@ export class Sweeper {
       }
     } catch (error) {
       // An outage may last for hours.
-      this.#logger[this.#failing ? 'debug' : 'warn']({ err: error }, 'a sweep failed; the next one comes in a second')
+      this.#logger[this.#failing ? 'debug' : 'warn']({ err: error }, 'a sweep failed; the next one starts in a second')
       this.#failing = true
     }
     this.#schedule(pauseMs)

@@ -4,9 +4,9 @@ import type { Retention, RetentionChanges, TypeRetention } from '../task/retenti
 import type { RetryPolicy } from '../task/retry.ts'
 import type { SpecDefaults } from '../task/task.ts'
 
-/** What the port says of task types: part of engine.ts. */
+/** Task types: part of the port in engine.ts. */
 
-/** What a handler says of its type; limits and rate hold until someone sets another at run time. */
+/** A handler's settings for its type; limits and rate apply until an operator sets others at run time. */
 export interface HandlerSettings {
   maxConcurrency: number | null
   groupConcurrency: number | null
@@ -14,33 +14,33 @@ export interface HandlerSettings {
   retry: RetryPolicy
   payloadSchema: Json
   defaults: SpecDefaults
-  /** How long finished tasks are kept; left out: as the engine keeps those of any type. */
+  /** Retention of finished tasks; if omitted, the engine's default applies. */
   retention?: Retention
 }
 
 export interface TypeChange {
   handler?: HandlerSettings
-  /** Known for good, with or without workers. */
+  /** Permanently known, with or without workers. */
   declared?: boolean
-  /** Integer ≥ 1, or null to remove the limit. Wins over the handler's from then on. */
+  /** Integer ≥ 1, or null to remove the limit. Takes precedence over the handler's from then on. */
   maxConcurrency?: number | null
-  /** The same for each group of the type; tasks without a group are not limited by it. */
+  /** The same for each group of the type; it does not limit tasks without a group. */
   groupConcurrency?: number | null
-  /** Null removes it. Wins over the handler's from then on. */
+  /** Null removes it. Takes precedence over the handler's from then on. */
   rate?: Rate | null
   paused?: boolean
-  /** The most that tasks may ask for which are submitted from then on. */
+  /** The maximum values that tasks submitted from then on may request. */
   ceilings?: CeilingChanges
   /**
-   * How long tasks are kept that end from then on in each final status, 0 to 366 days. Wins over the handler's. Those
-   * that ended before stay as long as they were to stay then.
+   * Retention of tasks that end from then on, for each final status, 0 to 366 days. Takes precedence over the
+   * handler's. Tasks that ended before keep their previous retention.
    */
   retention?: RetentionChanges
 }
 
 /**
  * At most `max` starts (1 to 1,000,000) in any window of `perMs` (1 to 86,400,000), over all processes: a start counts
- * from the moment a claim hands its task out until `perMs` later. Starts from before there was a rate do not count.
+ * from the moment a claim delivers its task until `perMs` later. Starts from before the rate was set do not count.
  */
 export interface Rate {
   max: number
@@ -48,8 +48,8 @@ export interface Rate {
 }
 
 /**
- * Workers that only name their types make no type beyond so many, counting those that were served lately. Declared
- * types and those of handlers always come into being. On Redis it holds for each partition.
+ * Workers that only name their types create no more types than this, counting those that were served lately. Declared
+ * types and types with handlers are always created. On Redis the limit applies to each partition.
  */
 export const TYPES_NAMED_MAX = 1_000
 
@@ -57,10 +57,10 @@ export const RATE_LIMITS = { max: 1_000_000, perMs: 86_400_000 } as const
 
 export interface TypeInfo {
   type: string
-  /** Waiting, delayed and dependent ones included. */
+  /** Includes waiting, delayed and dependent tasks. */
   pending: number
   delayed: number
-  /** Those that wait for other tasks. */
+  /** Tasks that wait for other tasks. */
   dependent: number
   processing: number
   maxConcurrency: number | null
@@ -74,18 +74,18 @@ export interface TypeInfo {
   throughput: number
   waitMs: Percentiles | null
   runMs: Percentiles | null
-  /** JSON Schema of the payload, if the handler's validator can tell it. */
+  /** JSON Schema of the payload, if the handler's validator can produce it. */
   payloadSchema: Json
-  /** What its handler says of tasks that do not say it themselves. */
+  /** The handler's defaults for tasks that do not set these fields. */
   defaults: SpecDefaults
   /** As operators have set them. */
   ceilings: Ceilings
   retention: TypeRetention
-  /** Live leases, oldest first, when asked for. */
+  /** Live leases, oldest first, if requested. */
   holders: Holder[]
 }
 
-/** Of the tasks that finished in the last few minutes. Milliseconds. */
+/** Durations of the tasks that finished in the last few minutes, in milliseconds. */
 export interface Percentiles {
   p50: number
   p95: number

@@ -4,11 +4,11 @@ import type { Turn, TurnAnswer } from './engine.ts'
 export interface Waiter {
   turn: Turn
   resolve: (answer: TurnAnswer) => void
-  /** While the store is asked for it: what comes of that is its answer, even if it gives up meanwhile. */
+  /** Set while the store processes the turn's request: its result is the answer, even if the wait ends meanwhile. */
   asking?: Promise<unknown>
 }
 
-/** Turns that wait for a task or a cancel, first come first served, found by the type or worker that has news. */
+/** Turns that wait for a task or a cancel, in order of arrival, found by the type or worker that has news. */
 export class Waiters {
   readonly #byType = new Map<string, Set<Waiter>>()
   readonly #byWorker = new Map<string, Set<Waiter>>()
@@ -23,7 +23,7 @@ export class Waiters {
     return this.#stop.size
   }
 
-  /** Waits until `take` finds it news, its time is over or its signal fires. */
+  /** Waits until `take` removes it, its time is over or its signal fires. */
   add(waiter: Waiter): void {
     const { turn, resolve } = waiter
     const giveUp = async () => {
@@ -45,7 +45,7 @@ export class Waiters {
     insert(this.#byWorker, turn.worker.id, waiter)
   }
 
-  /** Takes a waiter out; the caller answers it. */
+  /** Removes a waiter; the caller answers it. */
   take(waiter: Waiter): void {
     this.#stop.get(waiter)?.()
     this.#stop.delete(waiter)

@@ -38,8 +38,8 @@ function start(...args: string[]) {
   return process_
 }
 const times = (log: string, text: string) => log.split(text).length - 1
-const WAITS = 'the start waits for it'
-const GOES_ON = 'the start goes on'
+const WAITS = 'the start-up waits for it'
+const GOES_ON = 'the start-up continues'
 const READY = 'xqueue is ready'
 
 it('a server that starts before its Redis waits, is alive meanwhile, and says so once', async () => {

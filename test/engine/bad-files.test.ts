@@ -88,7 +88,7 @@ it('refuses what a full disk does not take, whole, and keeps and reads what it h
   const { stdout, stderr } = spawnSync('bash', ['-c', script], { encoding: 'utf8' })
   const { code, message, accepted, readable } = JSON.parse(stdout || `"${stderr}"`)
   expect([code, readable]).toEqual(['engine_unavailable', true])
-  expect(message).toMatch(/check the disk|make room/)
+  expect(message).toMatch(/check the disk|free disk space/)
   const engine = await openEngine(`sqlite:${file}`)
   expect((await engine.stats()).counts.pending).toBe(accepted.length)
   expect((await engine.get(accepted)).every((task) => task !== null)).toBe(true)

@@ -88,7 +88,7 @@ describe('encryption', () => {
     'does not take %j for a key, and does not repeat it',
     (text) => {
       expect(() => new Encryption([text])).toThrow(/32 random bytes in base64/)
-      expect(() => new Encryption([NEW, NEW])).toThrow(/two keys of one id/)
+      expect(() => new Encryption([NEW, NEW])).toThrow(/two keys with the same id/)
       try {
         new Encryption([text])
       } catch (error) {

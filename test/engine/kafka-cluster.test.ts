@@ -52,7 +52,7 @@ describe('a cluster that is not as it must be', () => {
     const [told] = failed(await engine.health())
     expect(told).toContain('xq.lane.t.0 has retention.ms=1000 and needs -1')
     expect(told).toContain('xq.outcomes has cleanup.policy=delete and needs compact,delete')
-    expect(told).toContain('xq.submit wants 2 replicas in sync and has 1')
+    expect(told).toContain('xq.submit requires 2 replicas in sync and has 1')
     expect(told).toContain('xq.dead is missing')
     const main = join(import.meta.dirname, '../../src/cli/main.ts')
     const doctor = promisify(execFile)(process.execPath, [
@@ -80,7 +80,7 @@ describe('a cluster that is not as it must be', () => {
   it('is refused at the start when more copies are asked for than there are brokers, or nobody answers', async () => {
     kafka = await startKafka()
     const copies = `kafka://${kafka.address}?replication=3&wait_ms=500&state=${redis.url}`
-    await expect(openEngine(copies)).rejects.toThrow(/fewer brokers than copies asked for: lower replication=/)
+    await expect(openEngine(copies)).rejects.toThrow(/fewer brokers than requested copies: lower replication=/)
     const nobody = `kafka://127.0.0.1:${await freePort()}?wait_ms=500&state=${redis.url}`
     await expect(openEngine(nobody)).rejects.toMatchObject({ code: 'engine_unavailable' })
     await expect(openEngine(`kafka://${kafka.address}?state=sqlite::memory:`)).rejects.toThrow(/only Redis/)

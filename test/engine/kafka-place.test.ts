@@ -32,12 +32,12 @@ describe('a Kafka URL', () => {
   it.each([
     ['kafka://b', /state= is missing/],
     [`kafka://b?color=red&${STATE}`, /unknown parameter color/],
-    [`kafka://b?partitions=0&${STATE}`, /partitions is a whole number from 1 to 1000/],
-    [`kafka://b?prefix=a_b&${STATE}`, /letters, digits and - only/],
-    [`kafka://b:99999?${STATE}`, /a broker is not written as host:port/],
-    [`kafka://b?sasl=plain&${STATE}`, /sasl needs user:password@/],
-    [`kafka://ann:x@b?sasl=kerberos&${STATE}`, /sasl is plain, scram-sha-256 or scram-sha-512;/],
-    [`kafka://b?ca=/nowhere.pem&${STATE}`, /ca cannot be read/],
+    [`kafka://b?partitions=0&${STATE}`, /partitions must be a whole number from 1 to 1000/],
+    [`kafka://b?prefix=a_b&${STATE}`, /only letters, digits and -;/],
+    [`kafka://b:99999?${STATE}`, /a broker must have the form host:port/],
+    [`kafka://b?sasl=plain&${STATE}`, /sasl requires user:password@/],
+    [`kafka://ann:x@b?sasl=kerberos&${STATE}`, /sasl must be plain, scram-sha-256 or scram-sha-512;/],
+    [`kafka://b?ca=/nowhere.pem&${STATE}`, /ca is not a readable file/],
     [`kafka://b?retention=soon&${STATE}`, /retention: "soon" is not a duration/],
   ])('is refused with the way out: %s', (url, why) => {
     expect(() => parseKafkaUrl(url)).toThrow(why)

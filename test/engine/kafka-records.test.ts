@@ -106,7 +106,7 @@ describe('a reader that does not go on', () => {
       expect(await readers()).toMatchObject({
         ok: false,
         degrades: true,
-        detail: expect.stringMatching(/^partition 0 of xq\.submit has not gone on at offset \d+ .*queue_full/),
+        detail: expect.stringMatching(/^partition 0 of xq\.submit has not advanced beyond offset \d+ .*queue_full/),
       }),
     )
     await engine.cancel({ filter: { type: 't' } })

@@ -129,7 +129,7 @@ describe('submission through the topic', () => {
       expect.stringContaining('data and data_base64'),
       expect.stringContaining('data_base64 of the CloudEvent is not Base64'),
       expect.stringContaining('the CloudEvent has no id'),
-      expect.stringContaining('is no CloudEvent'),
+      expect.stringContaining('is not a CloudEvent'),
       expect.stringContaining('idempotency_key'),
     ])
   })
@@ -191,7 +191,7 @@ describe('submission through the topic', () => {
 
   it('puts what is no task with the others that wait aside, with the reason, and counts it', async () => {
     const poison = {
-      'no JSON': /^invalid_request: the record is no JSON/,
+      'no JSON': /^invalid_request: the record is not valid JSON/,
       '{"type": "nobody"}': /^unknown_type: .*"nobody"/,
       '{"type": "echo", "colour": "red"}': /^invalid_request: colour/,
       '{"type": "echo", "payload": {"id": 9007199254740993}}': /payload\.id is 9007199254740993, .*as a string/,

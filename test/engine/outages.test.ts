@@ -27,14 +27,14 @@ it('tells the beginning and the end of an outage of the store in one line each, 
   closing.push(() => app.stop())
   const told = () => lines.filter(({ check }) => check === 'storage').map(({ level, msg }) => [level, msg])
   await redis.kill()
-  await vi.waitFor(() => expect(told()).toEqual([[40, 'storage is not well']]), { timeout: 30_000 })
+  await vi.waitFor(() => expect(told()).toEqual([[40, 'health check storage failed']]), { timeout: 30_000 })
   await redis.start()
   const both = [
-    [40, 'storage is not well'],
-    [30, 'storage is well again'],
+    [40, 'health check storage failed'],
+    [30, 'health check storage recovered'],
   ]
   await vi.waitFor(() => expect(told()).toEqual(both), { timeout: 30_000 })
-  const { seconds } = lines.find(({ msg }) => msg.endsWith('again'))!
+  const { seconds } = lines.find(({ msg }) => msg.endsWith('recovered'))!
   expect(seconds).toBeGreaterThan(0)
   const metrics = await (await fetch(`${app.address}/metrics`)).text()
   expect(metrics).toContain('xqueue_outages_total{check="storage"} 1')

@@ -63,14 +63,14 @@ describe('a Redis that cannot be used says why', () => {
     engine = await openEngine(at(`xqueue:${PASSWORD}@`))
     await expect(engine.stats()).rejects.toMatchObject({
       code: 'engine_unavailable',
-      message: expect.stringMatching(/the Redis user may not do this.*docs\/redis\.md.*NOPERM/),
+      message: expect.stringMatching(/the Redis user lacks permissions.*docs\/redis\.md.*NOPERM/),
     })
     // What a function may not do is told in other words.
     redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+fcall', '-hget', '-hgetall')
-    await expect(engine.configureType('t', { declared: true })).rejects.toThrow(/may not do this/)
+    await expect(engine.configureType('t', { declared: true })).rejects.toThrow(/lacks permissions/)
     redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+@hash', 'resetchannels')
     const listening = engine.turn({ worker: WORKER, want: 1, waitMs: 50 })
-    await expect(listening).rejects.toThrow(/may not do this.*NOPERM/)
+    await expect(listening).rejects.toThrow(/lacks permissions.*NOPERM/)
   })
 
   it('it is too old', async () => {
@@ -103,7 +103,7 @@ describe('a Redis that cannot be used says why', () => {
     await node.stop()
     expect(single.message).toContain('write redis+cluster://')
     const cluster = await refusalOf(`redis+cluster://127.0.0.1:${redis.port}`)
-    expect(cluster.message).toContain('is no cluster')
+    expect(cluster.message).toContain('is not a cluster')
   })
 })
 

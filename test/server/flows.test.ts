@@ -193,7 +193,7 @@ describe('what cannot be waited for', () => {
     const tasks = [{ type: 'fetch' }, { type: 'fetch', after: [0, 'none'] }, { type: 'fetch', after: [known, 'gone'] }]
     const { status, body } = await call('POST', '/tasks/batch', { tasks })
     expect([status, body.code]).toEqual([400, 'unknown_predecessor'])
-    expect(body.detail).toMatch(/there is no task "none": it never was, or retention removed it$/)
+    expect(body.detail).toMatch(/there is no task "none": it may have expired$/)
     expect(body.errors).toEqual([
       { path: 'tasks[1].after[1]', message: 'there is no task "none"' },
       { path: 'tasks[2].after[1]', message: 'there is no task "gone"' },
@@ -212,7 +212,7 @@ describe('what cannot be waited for', () => {
     expect((await call('POST', '/tasks/batch', { tasks: crowd })).status).toBe(201)
     const refused = await call('POST', '/tasks', { type: 'fetch', after: [id] })
     expect([refused.status, refused.body.code]).toEqual([409, 'too_many_successors'])
-    expect(refused.body.detail).toMatch(`for task ${id} it would be more: let the others wait for a task in between`)
+    expect(refused.body.detail).toMatch(`task ${id} would have more: let the others wait for an intermediate task`)
   })
 
   it('is told soon, however much of it there is', async () => {

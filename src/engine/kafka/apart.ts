@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { XQueueError } from '../../task/errors.ts'
 
-/** The store or Kafka is away, or full: the same call goes well later. */
+/** The store or Kafka is unavailable, or full: the same call can succeed later. */
 const PASSING: readonly string[] = ['engine_unavailable', 'queue_full', 'shutting_down']
-/** A failure without a known cause is tried so often with one item alone, before that item is to blame. */
+/** A failure without a known cause is retried this often with a single item before that item counts as the cause. */
 const TRIES_MAX = 5
 const PAUSE_MS = 300
 
@@ -12,12 +12,12 @@ export function isPassing(error: unknown): boolean {
 }
 
 /**
- * Takes items in one call. If the call fails because of some of them, those are refused and the others are taken: those
- * that the error names, or else the call is made with each half, down to the one item that it fails for.
+ * Takes items in one call. If the call fails because of some of them, those are refused and the others are taken:
+ * either the items that the error names, or else each half is taken separately, down to the single item that fails.
  *
- * @param take all or none of the items; a call may be repeated
- * @param refuse is handed each item that cannot be taken, and why
- * @throws what says that nothing can be taken now
+ * @param take takes all or none of the items; a call may be repeated
+ * @param refuse receives each item that cannot be taken, and the reason
+ * @throws an error that means that nothing can be taken now
  */
 export async function takeApart<T>(
   items: readonly T[],
@@ -48,7 +48,7 @@ export async function takeApart<T>(
   }
 }
 
-/** The items of a call that an error is about, by their indexes; none if it does not say. */
+/** The items of a call that an error names, by their indexes; none if it names none. */
 function namedOf(error: unknown): Set<number> {
   const errors = error instanceof XQueueError ? (error.details.errors ?? []) : []
   return new Set(errors.flatMap(({ path }) => /^tasks\[(\d+)\]/.exec(path)?.slice(1).map(Number) ?? []))

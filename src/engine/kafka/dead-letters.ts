@@ -4,7 +4,7 @@ import { isTooLarge } from './failures.ts'
 import type { ReadRecord } from './fetched.ts'
 import type { Log, LogRecord } from './log.ts'
 
-/** A record that cannot be used, where it is, and why. */
+/** A record that cannot be used, its position, and the reason. */
 export interface DeadLetter {
   topic: string
   partition: number
@@ -12,12 +12,12 @@ export interface DeadLetter {
   error: unknown
 }
 
-/** An error text may hold a whole value; a header is for people. */
+/** An error text may contain a whole value; a header is for people. */
 const REASON_CHARS_MAX = 2_000
 
 /**
- * The topic of records that cannot be used, each with the reason and the place that it was read from. A reader that
- * meets one writes it here and goes on: no record stops those behind it.
+ * The topic of unusable records, each with the reason and the position that it was read from. A reader writes such a
+ * record here and continues: no record blocks later ones.
  */
 export class DeadLetters {
   readonly #log: Log
@@ -28,7 +28,7 @@ export class DeadLetters {
     this.#topic = topic
   }
 
-  /** @throws XQueueError `engine_unavailable` while Kafka takes nothing */
+  /** @throws XQueueError `engine_unavailable` while Kafka accepts no records */
   async write(letters: readonly DeadLetter[]): Promise<void> {
     if (letters.length === 0) return
     try {
@@ -39,7 +39,7 @@ export class DeadLetters {
     }
   }
 
-  /** With its reason, a record that was just small enough for its own topic may be too large for this one. */
+  /** With its reason, a record that only just fits its own topic may be too large for this one. */
   async #writeAlone(letter: DeadLetter): Promise<void> {
     const whole = this.#recordOf(letter)
     try {

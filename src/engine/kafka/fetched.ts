@@ -3,7 +3,7 @@ import type { ClusterMetadata, Consumer } from '@platformatic/kafka'
 type FetchResponse = Awaited<ReturnType<Consumer['fetch']>>
 type FetchRequestTopic = Parameters<Consumer['fetch']>[0]['topics'][number]
 
-/** A partition, and the offset to read on from. */
+/** A partition, and the offset to continue from. */
 export interface Wanted {
   topic: string
   partition: number
@@ -15,11 +15,11 @@ export interface ReadRecord {
   key: Buffer | null
   value: Buffer | null
   headers: [Buffer | null, Buffer | null][]
-  /** When it was written, ms. */
+  /** The time at which it was written, ms. */
   at: number
 }
 
-/** What one fetch brought of a partition, and where to read on. */
+/** The records that one fetch returned for a partition, and the offset to continue from. */
 export interface FetchedPartition {
   topic: string
   partition: number
@@ -32,7 +32,7 @@ const UNKNOWN_EPOCH = -1
 const NO_ERROR = 0
 const CONTROL_BATCH = 0x20
 
-/** What to ask of each node: partitions by the node that leads them. Those without a leader are left out for now. */
+/** The requests to each node: partitions by the node that leads them. Those without a leader are skipped for now. */
 export function wantedByNode(metadata: ClusterMetadata, wanted: readonly Wanted[]): Map<number, FetchRequestTopic[]> {
   const byNode = new Map<number, Map<string, FetchRequestTopic>>()
   for (const { topic, partition, next } of wanted) {
@@ -54,7 +54,7 @@ export function wantedByNode(metadata: ClusterMetadata, wanted: readonly Wanted[
   return new Map([...byNode].map(([node, topics]) => [node, [...topics.values()]]))
 }
 
-/** The records of an answer. A batch comes whole, so some of it may lie before what was asked for. */
+/** The records of an answer. Kafka returns whole batches, so some records may lie before the requested offset. */
 export function fetchedOf(
   response: FetchResponse,
   metadata: ClusterMetadata,
@@ -70,7 +70,7 @@ export function fetchedOf(
       if (asked === undefined || errorCode !== NO_ERROR) return []
       const fetched: FetchedPartition = { topic, partition, records: [], next: asked }
       for (const batch of batches ?? []) {
-        // What ends a transaction of the producer is for clients, and no record of anybody's.
+        // Records that end a transaction are for clients; they contain no data.
         const isControl = (batch.attributes & CONTROL_BATCH) !== 0
         for (const { offsetDelta, timestampDelta, key, value, headers } of isControl ? [] : batch.records) {
           const offset = batch.firstOffset + BigInt(offsetDelta)
@@ -78,7 +78,7 @@ export function fetchedOf(
           const at = Number(batch.firstTimestamp + timestampDelta)
           fetched.records.push({ offset, key, value, headers, at })
         }
-        // Also where compaction has left nothing of it.
+        // Also if compaction has removed all of its records.
         const following = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n
         if (following > fetched.next) fetched.next = following
       }
@@ -87,7 +87,7 @@ export function fetchedOf(
   })
 }
 
-/** An offset, or the first one that is kept if that one is gone. */
+/** An offset, or the first kept one if that offset has been removed. */
 export function notBefore(begin: bigint, offset: bigint): bigint {
   if (offset > begin) return offset
   return begin

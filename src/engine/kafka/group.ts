@@ -4,14 +4,14 @@ import type { Log } from './log.ts'
 import { Membership } from './membership.ts'
 import { type Trouble, troubleAt } from './trouble.ts'
 
-/** Takes the records of one partition, in order, and says how far they are done with. */
+/** Takes the records of one partition, in order, and reports how far they are done. */
 export interface PartitionReader {
-  /** Whether it takes more now: a partition that does not is left alone, and no other is. */
+  /** Whether it takes more records now: if not, only this partition pauses. */
   readonly wants: boolean
   take(records: readonly ReadRecord[]): void
-  /** Everything before this offset is done with, and will never be needed again. */
+  /** Everything before this offset is done, and will never be needed again. */
   readonly doneTo: bigint
-  /** Why it does not move on; null if nothing fails. */
+  /** The reason why it does not advance; null if nothing fails. */
   readonly trouble: Trouble | null
   close(): void
 }
@@ -19,9 +19,9 @@ export interface PartitionReader {
 export interface GroupOptions {
   log: Log
   group: string
-  /** Topics that are read by the group, of those that there are. */
+  /** Which of the existing topics the group reads. */
   reads: (topic: string) => boolean
-  /** Whether what is done with of a topic is dropped from it: nobody else is meant to read it. */
+  /** Whether records that are done are deleted from a topic, because it has no other readers. */
   isCut: (topic: string) => boolean
   open: (topic: string, partition: number, from: bigint) => PartitionReader
 }
@@ -33,22 +33,22 @@ interface Assigned {
   reader: PartitionReader
   committed: bigint
   cut: bigint
-  /** Why nothing more can be fetched of it. */
+  /** The reason why nothing more can be fetched from it. */
   unread: Trouble | null
 }
 
 const COMMIT_MS = 500
 const IDLE_MS = 20
 const PAUSE_MS = 300
-/** Closing waits no longer for a last commit. */
-const GOOD_BYE_MS = 2_000
-/** What is done with is cut off not more often than this. */
+/** Time that closing waits for a last commit. */
+const LEAVE_MS = 2_000
+/** Minimum interval between deletions of records that are done. */
 const CUT_MS = 10_000
 
 /**
- * The loop that reads the partitions which this process has of the group. It fetches by itself rather than by the
- * client's streams: each partition is paused alone, and what was fetched of one that is revoked meanwhile goes nowhere.
- * An offset is committed only when everything before it is done with, which is true whoever commits it.
+ * The loop that reads this process's partitions of the group. It fetches by itself instead of using the client's
+ * streams: so each partition pauses separately, and records of a partition that is revoked meanwhile are dropped. An
+ * offset is committed only when everything before it is done, so any member may commit it.
  */
 export class Group {
   readonly #options: GroupOptions
@@ -66,7 +66,7 @@ export class Group {
     this.#membership = new Membership(log, group, reads, () => this.#reassign())
   }
 
-  /** The partitions of this process whose readers have not moved on for so long, and why. */
+  /** The partitions of this process whose readers have not advanced for this long, and the reasons. */
   stuck(forMs: number): (Trouble & { topic: string; partition: number })[] {
     const since = performance.now() - forMs
     return [...this.#assigned.values()].flatMap(({ topic, partition, reader, unread }) => {
@@ -81,7 +81,7 @@ export class Group {
     this.#commitTimer = setInterval(() => void this.#commit(), COMMIT_MS)
   }
 
-  /** A topic was made: it is read from now on. */
+  /** A topic was created: it is read from now on. */
   add(topic: string): void {
     this.#membership.add(topic)
   }
@@ -89,7 +89,7 @@ export class Group {
   async stop(): Promise<void> {
     clearInterval(this.#commitTimer)
     this.#stopped.abort()
-    await Promise.race([this.#commit(), sleep(GOOD_BYE_MS)])
+    await Promise.race([this.#commit(), sleep(LEAVE_MS)])
     for (const { reader } of this.#assigned.values()) reader.close()
     await this.#membership.leave()
     await this.#fetching
@@ -153,7 +153,7 @@ export class Group {
         const round = await this.#options.log.fetch(this.#membership.consumer, asked)
         for (const assigned of wanted) assigned.unread = null
         for (const fetched of round) this.#deliver(fetched)
-        // No partition has a leader just now.
+        // No partition has a leader at present.
         if (round.length === 0) await sleep(IDLE_MS)
       } catch (error) {
         if (this.#stopped.signal.aborted) return
@@ -171,7 +171,7 @@ export class Group {
     if (records.length > 0) assigned.reader.take(records)
   }
 
-  /** Leaders may have moved, a topic been removed, or records been cut off before they were read. */
+  /** Leaders may have moved, a topic may have been removed, or records may have been deleted before they were read. */
   async #recover(): Promise<void> {
     this.#membership.consumer.clearMetadata()
     const removed = new Set(await this.#membership.dropRemoved())
@@ -200,7 +200,7 @@ export class Group {
       })
       await this.#cut()
     } catch {
-      // It is read again from where it was committed last, and found to be done with.
+      // The partition is read again from its last commit, and its records prove to be done.
     }
   }
 

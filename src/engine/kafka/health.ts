@@ -6,15 +6,15 @@ import type { Trouble } from './trouble.ts'
 
 type Check = Health['checks'][number]
 
-/** How far this process is with what the state and the log owe each other. */
+/** The progress of this process with the work that the state and the log still have to exchange. */
 export interface Progress {
   isComplete: boolean
   isBehind: boolean
-  /** Partitions whose records are not gone on with. */
+  /** Partitions whose readers do not advance. */
   stuck: readonly (Trouble & { topic: string; partition: number })[]
 }
 
-/** Whether the brokers answer and keep what they are given, beside what the state says of itself. */
+/** Whether the brokers answer and keep records, in addition to the state's own health. */
 export async function healthOf(log: Log, topics: Topics, state: Health, progress: Progress): Promise<Health> {
   const own = state.checks.map((check) => ({ ...check, name: `state ${check.name}` }))
   try {
@@ -23,8 +23,12 @@ export async function healthOf(log: Log, topics: Topics, state: Health, progress
     const checks: Check[] = [
       { name: 'brokers', ok: true, detail: `${brokers} answer` },
       { name: 'leaders', ok: leaderless.length === 0, detail: leadersOf(leaderless) },
-      { name: 'replicas', ok: true, detail: `${inSync} of ${replicas} copies of the least kept topic are in sync` },
-      { name: 'topics', ok: faults.length === 0, detail: faults.join('; ') || 'are set as they must be' },
+      {
+        name: 'replicas',
+        ok: true,
+        detail: `${inSync} of ${replicas} copies of the least replicated topic are in sync`,
+      },
+      { name: 'topics', ok: faults.length === 0, detail: faults.join('; ') || 'all topics have the required settings' },
       completeness(progress),
       relay(progress),
       readers(progress),
@@ -49,37 +53,37 @@ async function facts(log: Log, topics: Topics) {
 }
 
 function leadersOf(leaderless: readonly string[]): string {
-  if (leaderless.length === 0) return 'every partition has one'
-  return `partitions of ${[...new Set(leaderless)].join(', ')} have none: bring their brokers back`
+  if (leaderless.length === 0) return 'every partition has a leader'
+  return `partitions of ${[...new Set(leaderless)].join(', ')} have no leader: restart their brokers`
 }
 
 function completeness({ isComplete }: Progress): Check {
   const detail = isComplete
-    ? 'the state has everything that the topics tell'
-    : 'the state has lost what it had and is being restored from the topics: submissions are refused meanwhile'
+    ? 'the state has all data of the topics'
+    : 'the state has lost data and is being restored from the topics: submissions are refused until then'
   return { name: 'state', ok: isComplete, detail }
 }
 
 function relay({ isBehind }: Progress): Check {
   const detail = isBehind
-    ? 'outcomes wait for Kafka: nothing more is handed out until they are written'
-    : 'outcomes are written as they come'
+    ? 'outcomes wait for Kafka: no more tasks are delivered until they are written'
+    : 'outcomes are written without delay'
   return { name: 'relay', ok: !isBehind, detail }
 }
 
-/** Other partitions, submissions over HTTP and workers go on: no load balancer is to take this process out. */
+/** Other partitions, submissions over HTTP and workers continue, so no load balancer should take this process out. */
 function readers({ stuck }: Progress): Check {
   const [first, ...others] = stuck
   const seconds = (since: number) => Math.round((performance.now() - since) / 1_000)
   const detail = first
-    ? `partition ${first.partition} of ${first.topic} has not gone on at offset ${first.offset} for ` +
+    ? `partition ${first.partition} of ${first.topic} has not advanced beyond offset ${first.offset} for ` +
       `${seconds(first.since)} s (${first.because})${others.length > 0 ? `, and ${others.length} more` : ''}`
-    : 'every record is gone on with'
+    : 'every partition advances'
   return { name: 'readers', ok: first === undefined, detail, degrades: true }
 }
 
 function durabilityOf(replicas: number): string {
-  const copies = `is written to ${replicas} ${replicas === 1 ? 'broker' : 'brokers'} before it is answered`
+  const copies = `is written to ${replicas} ${replicas === 1 ? 'broker' : 'brokers'} before it is acknowledged`
   const survives = replicas > 1 ? `and survives the loss of ${replicas - 1}` : 'and survives its restart'
   return `${copies}, ${survives}; and the loss of the whole state`
 }

@@ -38,19 +38,19 @@ import { SubmitPartition } from './submit-partition.ts'
 import { Topics } from './topics.ts'
 import { TypesLog } from './types-log.ts'
 
-/** How often it looks whether the state has lost what it had. */
-const LOOK_MS = 250
-/** Opening waits so long for a state that is being restored; after that it goes on, and submissions are refused. */
+/** Interval at which it checks whether the state has lost data. */
+const CHECK_MS = 250
+/** Maximum wait of opening for a state that is being restored; after that it continues, and submissions are refused. */
 const OPEN_WAIT_MS = 10_000
-/** Nothing more is handed out while what came of tasks waits longer than this for Kafka. */
+/** No more tasks are delivered while outcomes wait longer than this for Kafka. */
 const LAG_MAX_MS = 5_000
-/** A partition that is not gone on with for so long is told of. */
+/** A partition that does not advance for this long is reported. */
 const STUCK_MS = 10_000
 
 /**
- * Tasks on Kafka: its topics hold what was accepted and what came of it, and another engine holds the live state, which
- * decides everything. A submission is decided by the state, then written to its lane's topic, and then answered: what
- * is acknowledged is in Kafka. What the state loses is restored from the topics.
+ * Tasks on Kafka: its topics hold the accepted tasks and their outcomes, and another engine holds the live state, which
+ * decides everything. A submission is decided by the state, then written to its lane's topic, and then answered: every
+ * acknowledged task is in Kafka. Data that the state loses is restored from the topics.
  */
 export class KafkaEngine implements Restorable {
   readonly url: string
@@ -72,11 +72,11 @@ export class KafkaEngine implements Restorable {
   #closed = false
 
   /**
-   * @param state is closed with it
-   * @throws XQueueError `engine_unusable` | `engine_unavailable`
+   * @param state is closed together with this engine
+   * @throws XQueueError `engine_unusable`, `engine_unavailable`
    */
-  static async open(place: KafkaUrl, options: EngineOptions, state: State): Promise<KafkaEngine> {
-    const engine = new KafkaEngine(place, options, state)
+  static async open(url: KafkaUrl, options: EngineOptions, state: State): Promise<KafkaEngine> {
+    const engine = new KafkaEngine(url, options, state)
     try {
       await engine.#start()
     } catch (error) {
@@ -86,13 +86,13 @@ export class KafkaEngine implements Restorable {
     return engine
   }
 
-  private constructor(place: KafkaUrl, options: EngineOptions, state: State) {
-    // What opens this again in another thread renews leases, which the state has.
+  private constructor(url: KafkaUrl, options: EngineOptions, state: State) {
+    // A second opening in another thread renews leases, which the state has.
     this.url = state.url
     this.#state = state
     this.turnsAtOnce = state.turnsAtOnce
-    this.#topics = new Topics(place)
-    this.#log = new Log(place, this.#topics.group)
+    this.#topics = new Topics(url)
+    this.#log = new Log(url, this.#topics.group)
     this.#deadLetters = new DeadLetters(this.#log, this.#topics.dead)
     this.#types = new TypesLog(this.#log, this.#topics.types, this.#deadLetters)
     this.#schedules = new SchedulesLog(this.#log, this.#topics.schedules, this.#deadLetters)
@@ -110,13 +110,13 @@ export class KafkaEngine implements Restorable {
       isCut: (topic) => this.#topics.holdsTasks(topic),
       open: (topic, partition, from) => this.#openPartition(topic, partition, from),
     })
-    this.#watchTimer = setInterval(() => void this.#watch(), LOOK_MS)
+    this.#watchTimer = setInterval(() => void this.#watch(), CHECK_MS)
     this.#watchTimer.unref()
   }
 
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenIncomplete()
-    // A closed state says so itself.
+    // A closed state reports that itself.
     if (!this.#closed) await this.#log.ready()
     return this.#accept(specs)
   }
@@ -124,7 +124,7 @@ export class KafkaEngine implements Restorable {
   async restore(tasks: readonly Remembered[]): Promise<Restored[]> {
     this.#refuseWhenIncomplete()
     const restored = await this.#state.restore(tasks)
-    // Also what was there before: nobody may have written that yet.
+    // Includes tasks that existed before: perhaps no process has written them yet.
     const kept = tasks.filter((_, index) => restored[index] !== 'foreign')
     const ended = kept.filter(({ task }) => isFinal(task.status))
     await this.#log.write(ended.map(({ task }) => outcomeRecord(this.#topics.outcomes, task)))
@@ -133,7 +133,7 @@ export class KafkaEngine implements Restorable {
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
-    // What came of tasks is to reach Kafka before much more begins.
+    // Outcomes must reach Kafka before many more tasks start.
     const answer = await this.#state.turn(this.#relay.isBehind ? { ...turn, want: 0 } : turn)
     if (turn.durable && answer.settled.some(({ status }) => status !== null && isFinal(status))) {
       await this.#relay.caughtUp()
@@ -144,25 +144,25 @@ export class KafkaEngine implements Restorable {
   async cancel(which: Which): Promise<Changed> {
     const changed = await this.#found(await this.#state.cancel(which))
     const stopping = changed.results.flatMap(({ outcome, task }) => (outcome === 'stopping' && task ? [task] : []))
-    // However its handler ends, it ends as canceled.
+    // Regardless of the handler's result, the task ends as canceled.
     await this.#log.write(stopping.map((task) => outcomeRecord(this.#topics.outcomes, canceled(task))))
-    return this.#told(changed)
+    return this.#relayed(changed)
   }
 
   async retry(which: Which): Promise<Changed> {
-    return this.#told(await this.#found(await this.#state.retry(which)))
+    return this.#relayed(await this.#found(await this.#state.retry(which)))
   }
 
-  /** The record without a value that its `removed` event becomes has Kafka drop its outcome when it compacts. */
+  /** The task's `removed` event becomes a record without a value, so Kafka deletes its outcome at compaction. */
   async erase(ids: readonly string[]): Promise<Changed> {
-    return this.#told(await this.#found(await this.#state.erase(ids)))
+    return this.#relayed(await this.#found(await this.#state.erase(ids)))
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
-    // A handler may tell of itself at any time: what it tells is what was told before.
+    // A handler may declare itself at any time, because it repeats an earlier declaration.
     if (!change.handler) await this.#refuseUnlessWhole()
     const info = await this.#state.configureType(type, change)
-    // The last record of a field has to tell all of it.
+    // The last record of a field must contain all of it.
     const whole = { ...change }
     if (change.ceilings) whole.ceilings = changeTo(info.ceilings)
     if (change.retention) whole.retention = changeToRetention(info.retention.set)
@@ -179,8 +179,8 @@ export class KafkaEngine implements Restorable {
     return this.#state.sweep(max)
   }
 
-  async get(ids: readonly string[], look?: { bare?: boolean }) {
-    const tasks = await this.#state.get(ids, look)
+  async get(ids: readonly string[], options?: { bare?: boolean }) {
+    const tasks = await this.#state.get(ids, options)
     if (tasks.includes(null)) await this.#refuseUnlessWhole()
     return tasks
   }
@@ -211,8 +211,8 @@ export class KafkaEngine implements Restorable {
 
   async stats(): Promise<Stats> {
     const stats = await this.#state.stats()
-    const stream = await this.#stream.look(stats.stream.length)
-    // While Kafka is away, the state's own terms have to do.
+    const stream = await this.#stream.read(stats.stream.length)
+    // While Kafka is unavailable, the state's own statistics are returned.
     return stream ? { ...stats, stream } : stats
   }
 
@@ -261,7 +261,7 @@ export class KafkaEngine implements Restorable {
     const until = performance.now() + OPEN_WAIT_MS
     while (!this.#isComplete && performance.now() < until) {
       await this.#complete()
-      if (!this.#isComplete) await sleep(LOOK_MS)
+      if (!this.#isComplete) await sleep(CHECK_MS)
     }
     this.#relay.start()
     this.#group.start()
@@ -269,14 +269,14 @@ export class KafkaEngine implements Restorable {
 
   async #accept(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     const submitted = await this.#state.submit(specs)
-    // Also what it had before: nobody may have written that yet.
+    // Includes schedules that existed before: perhaps no process has written them yet.
     await this.#remember(
       submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }])),
     )
     return submitted
   }
 
-  /** Writes to the log what the state has accepted. */
+  /** Writes to the log the tasks that the state has accepted. */
   async #remember(open: readonly Remembered[]): Promise<void> {
     const topics = await Promise.all(open.map(({ task }) => this.#lane(task)))
     await this.#log.write(open.map(({ task, spec }, index) => acceptedRecord(topics[index]!, task, spec)))
@@ -285,20 +285,20 @@ export class KafkaEngine implements Restorable {
   #follow(scheduleId: string): Promise<void> {
     return this.#schedules.follow(scheduleId, async () => {
       const schedules = await this.#state.schedules()
-      // What the state has lost was not dropped.
+      // A missing schedule counts as removed only if the state has lost nothing.
       await this.#refuseUnlessWhole()
       return schedules
     })
   }
 
-  /** Each task before the tick that it is of. */
+  /** Writes each task before its tick. */
   async #rememberTicks(tasks: readonly Task[]): Promise<void> {
     const open = tasks.filter(({ status }) => !isFinal(status))
     await this.#remember(open.map((task) => ({ task, spec: { ...specOfTask(task, task.runAt), runAt: null } })))
     await this.#schedules.ticked(tasks)
   }
 
-  /** The topic of a task's lane, made when the first task comes. */
+  /** The topic of a task's lane, created with its first task. */
   #lane({ type, priority }: Task): Promise<string> {
     const name = `${type}:${priority}`
     let lane = this.#lanes.get(name)
@@ -318,7 +318,7 @@ export class KafkaEngine implements Restorable {
     if (topic === this.#topics.submit) {
       return new SubmitPartition(this, this.#deadLetters, topic, partition, from)
     }
-    const told = () => this.#relay.caughtUp()
+    const caughtUp = () => this.#relay.caughtUp()
     const park = async (ids: readonly string[]) => {
       const tasks = (await this.#state.get(ids)).filter((task) => task !== null)
       const asked = { delayMs: 0, runAt: null }
@@ -326,35 +326,36 @@ export class KafkaEngine implements Restorable {
         tasks.map((task) => acceptedRecord(this.#topics.parked, task, { ...asked, after: task.after })),
       )
     }
-    const mend = async (entries: readonly Entry[]) => {
+    const repair = async (entries: readonly Entry[]) => {
       await this.#refuseUnlessWhole()
-      // What had ended before it was looked for is on its topic then.
-      await told()
-      // One that is no longer in the topic is done with.
+      // Afterwards, every task that had ended before the query is on its topic.
+      await caughtUp()
+      // A task that is no longer in the topic is done.
       const done = new Set(entries.map(({ offset }) => offset))
       const lost: Lost[] = []
       for await (const { records } of this.#log.read(topic, new Map([[partition, entries[0]!.offset]]), [partition])) {
         for (const record of records) {
           if (!done.has(record.offset)) continue
           const remembered = readable(() => acceptedOf(record.value))
-          const place = { topic, partition, record }
-          if (remembered instanceof Error) await this.#deadLetters.write([{ ...place, error: remembered }])
-          else lost.push({ remembered, place })
+          const location = { topic, partition, record }
+          if (remembered instanceof Error) await this.#deadLetters.write([{ ...location, error: remembered }])
+          else lost.push({ remembered, location })
         }
       }
-      const ended = await this.#restorer.mend(lost)
-      for (const { remembered, place } of lost) if (!ended.has(remembered.task.id)) done.delete(place.record.offset)
+      const ended = await this.#restorer.repair(lost)
+      for (const { remembered, location } of lost)
+        if (!ended.has(remembered.task.id)) done.delete(location.record.offset)
       return done
     }
-    return new LanePartition(this.#state, { told, park, mend }, from)
+    return new LanePartition(this.#state, { caughtUp, park, repair }, from)
   }
 
-  async #told(changed: Changed): Promise<Changed> {
+  async #relayed(changed: Changed): Promise<Changed> {
     if (changed.results.some(({ outcome }) => outcome === 'changed')) await this.#relay.caughtUp()
     return changed
   }
 
-  /** What is unknown to a state that has lost something may well be there. */
+  /** A task that is unknown to a state with lost data may well exist. */
   async #found(changed: Changed): Promise<Changed> {
     if (changed.results.some(({ outcome }) => outcome === 'unknown')) await this.#refuseUnlessWhole()
     return changed
@@ -366,17 +367,17 @@ export class KafkaEngine implements Restorable {
   }
 
   #refuseWhenIncomplete(): void {
-    // A closed state says so itself.
+    // A closed state reports that itself.
     if (!this.#isComplete && !this.#closed) throw incomplete()
   }
 
-  /** Looks whether the state still has everything; if not, sees to it that it is restored. */
+  /** Checks whether the state still has everything; if not, restores it or waits for its restoration. */
   async #watch(): Promise<void> {
     if (this.#closed) return
     try {
       this.#isComplete = (await this.#state.restoring()) === 'complete'
     } catch {
-      // It is away, and says so to whoever asks.
+      // The state is unavailable, and its calls report that.
       return
     }
     if (!this.#isComplete) void this.#complete().catch(() => undefined)

@@ -2,24 +2,24 @@ import { readFileSync } from 'node:fs'
 import { parseDurationMs } from '../../task/duration.ts'
 import { XQueueError } from '../../task/errors.ts'
 
-/** Where a Kafka URL keeps its log, and how it is spoken to. */
+/** The parsed form of a Kafka URL: the location of the log, and the options of the connection. */
 export interface KafkaUrl {
-  /** `host:port` of brokers to begin with; the others are learnt from them. */
+  /** `host:port` of the first brokers; they report the others. */
   brokers: string[]
   /** The URL of the engine that holds the live state. */
   state: string
-  /** What all topics, and the name of the group, begin with. */
+  /** The prefix of all topics, and of the name of the group. */
   prefix: string
   partitions: number
-  /** Copies of each topic; null: as the brokers have it by default. */
+  /** Copies of each topic; null: the default of the brokers. */
   replication: number | null
-  /** How long outcomes and status events are kept in their topics. */
+  /** Retention of outcomes and status events in their topics. */
   retentionMs: number
-  /** Whether status events go out on a topic. */
+  /** Whether status events are written to a topic. */
   events: boolean
   tls?: { ca?: string; cert?: string; key?: string }
   sasl?: { mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'; username: string; password: string }
-  /** How long a call waits while Kafka is away. */
+  /** How long a call waits while Kafka is unavailable. */
   waitMs: number
 }
 
@@ -35,16 +35,16 @@ const HELP =
   'cert= and key= (PEM files), and sasl=plain, scram-sha-256 or scram-sha-512'
 
 /**
- * Reads a Kafka URL. `state=` comes last: all that follows it is the URL of the state, as it is or percent-encoded.
- * @throws XQueueError `engine_unusable` saying what is allowed
+ * Reads a Kafka URL. `state=` comes last: the rest of the text is the URL of the state, plain or percent-encoded.
+ * @throws XQueueError `engine_unusable` that lists the allowed forms
  */
 export function parseKafkaUrl(url: string): KafkaUrl {
   const at = url.search(/[?&]state=/)
-  if (at < 0) throw refused('state= is missing: it names the Redis that holds leases, timers and what is looked up')
+  if (at < 0) throw refused('state= is missing: it must name the Redis that holds leases, timers and task data')
   const given = url.slice(at + '?state='.length)
   const state = given.includes('://') ? given : decode(given)
   const parts = /^kafka:\/\/(?:([^@/]*)@)?([^/?]*)\/?(?:\?(.*))?$/.exec(url.slice(0, at))
-  if (!parts) throw refused('it cannot be read')
+  if (!parts) throw refused('it has no valid form')
   const [, login, hosts = '', query = ''] = parts
   const search = new URLSearchParams(query)
   const stranger = [...search.keys()].find((key) => !PARAMETERS.includes(key))
@@ -52,7 +52,7 @@ export function parseKafkaUrl(url: string): KafkaUrl {
     throw refused(/^\w{1,20}$/.test(stranger) ? `unknown parameter ${stranger}` : `unknown parameter; ${IN_PASSWORDS}`)
   const value = (name: keyof typeof DEFAULTS) => search.get(name) ?? DEFAULTS[name]
   const prefix = value('prefix')
-  if (!/^[A-Za-z0-9-]{1,40}$/.test(prefix)) throw refused('the prefix may hold letters, digits and - only')
+  if (!/^[A-Za-z0-9-]{1,40}$/.test(prefix)) throw refused('the prefix may contain only letters, digits and -')
   const replication = search.get('replication')
   return {
     brokers: (hosts || '127.0.0.1').split(',').map(brokerOf),
@@ -75,7 +75,7 @@ function tlsOf(search: URLSearchParams, wanted: boolean): Pick<KafkaUrl, 'tls'> 
     try {
       return readFileSync(search.get(name)!, 'utf8')
     } catch (error) {
-      throw refused(`${name} cannot be read (${(error as Error).message})`)
+      throw refused(`${name} is not a readable file (${(error as Error).message})`)
     }
   }
   return { tls: Object.fromEntries(files.map((name) => [name, read(name)])) }
@@ -84,9 +84,9 @@ function tlsOf(search: URLSearchParams, wanted: boolean): Pick<KafkaUrl, 'tls'> 
 function saslOf(named: string | null, login: string | undefined): Pick<KafkaUrl, 'sasl'> {
   if (named === null && login === undefined) return {}
   const mechanism = MECHANISMS[(named ?? 'plain') as keyof typeof MECHANISMS]
-  if (!mechanism) throw refused(`sasl is plain, scram-sha-256 or scram-sha-512`)
+  if (!mechanism) throw refused('sasl must be plain, scram-sha-256 or scram-sha-512')
   const [username = '', password = ''] = (login ?? '').split(/:(.*)/s).map(decode)
-  if (username === '' || password === '') throw refused('sasl needs user:password@ before the brokers')
+  if (username === '' || password === '') throw refused('sasl requires user:password@ before the brokers')
   return { sasl: { mechanism, username, password } }
 }
 
@@ -94,14 +94,14 @@ function brokerOf(text: string): string {
   const [, bracketed, plain, port = String(PORT)] = /^(?:\[([^\]]+)\]|([^:@]+))(?::(\d+))?$/.exec(text) ?? []
   const host = bracketed ?? plain
   if (!host || Number(port) < 1 || Number(port) > 65_535)
-    throw refused(`a broker is not written as host:port; ${IN_PASSWORDS}`)
+    throw refused(`a broker must have the form host:port; ${IN_PASSWORDS}`)
   return `${host}:${port}`
 }
 
 function integer(name: string, text: string, least: number, most: number): number {
   const value = Number(text)
   if (!(Number.isInteger(value) && value >= least && value <= most)) {
-    throw refused(`${name} is a whole number from ${least} to ${most}`)
+    throw refused(`${name} must be a whole number from ${least} to ${most}`)
   }
   return value
 }
@@ -115,7 +115,7 @@ function retention(text: string): number {
 }
 
 function choice(name: string, text: string): boolean {
-  if (text !== 'on' && text !== 'off') throw refused(`${name} is on or off`)
+  if (text !== 'on' && text !== 'off') throw refused(`${name} must be on or off`)
   return text === 'on'
 }
 
@@ -123,11 +123,11 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    throw refused('a % in it is not followed by two hexadecimal digits')
+    throw refused('a % must be followed by two hexadecimal digits')
   }
 }
 
-/** The URL itself is not shown: it may hold a password. */
+/** The URL itself is not shown: it may contain a password. */
 function refused(why: string): XQueueError {
   return new XQueueError('engine_unusable', `the Kafka URL cannot be used: ${why}; ${HELP}`)
 }

@@ -9,7 +9,7 @@ import { type FetchedPartition, fetchedOf, notBefore, type Wanted, wantedByNode 
 import type { KafkaUrl } from './kafka-url.ts'
 import type { TopicPlan } from './topics.ts'
 
-/** What is put into a topic; a null value takes back what a compacted topic has under the key. */
+/** A record for a topic; a null value deletes the key from a compacted topic. */
 export interface LogRecord {
   topic: string
   key: string | Buffer | null
@@ -17,37 +17,37 @@ export interface LogRecord {
   headers?: ReadonlyMap<string | Buffer, string | Buffer> | undefined
 }
 
-/** One request carries about so much. */
+/** Approximate maximum size of one request. */
 const SEND_BYTES_MAX = 1_000_000
 const RECORD_OVERHEAD = 100
 const SENDS_MAX = 1
 const RETRIES = 5
 const FETCH_BYTES_MAX = 8_388_608
 const FETCH_WAIT_MS = 200
-/** The newest offset, and the oldest, as Kafka asks for them. */
+/** The newest and the oldest offset, in the form that Kafka requires. */
 const LATEST = -1n
 const EARLIEST = -2n
 
-/** The first offset that is kept, and the one that the next record will have, of each partition. */
+/** The first kept offset, and the offset of the next record, of each partition. */
 export type Bounds = Map<number, { begin: bigint; end: bigint }>
 
 /**
- * The connection to Kafka: writes records, reads them wherever they are, makes topics. What was written is with all
- * replicas in sync when a call resolves, and once only, also when it was sent again.
+ * The connection to Kafka: writes records, reads them from any partition, creates topics. When a write resolves, all
+ * replicas in sync have the records, exactly once even if they were sent again.
  */
 export class Log {
-  readonly place: KafkaUrl
+  readonly url: KafkaUrl
   readonly options: BaseOptions
   readonly admin: Admin
   readonly #producer: Producer
   readonly #reader: Consumer
   readonly #sends: Batcher<LogRecord[], null>
-  /** Why the last write failed, until one goes well. */
+  /** The error of the last write, until one succeeds. */
   #failure: XQueueError | null = null
 
-  constructor(place: KafkaUrl, group: string) {
-    this.place = place
-    const { waitMs, tls, sasl, brokers } = place
+  constructor(url: KafkaUrl, group: string) {
+    this.url = url
+    const { waitMs, tls, sasl, brokers } = url
     this.options = {
       clientId: `xqueue-${hostname()}-${process.pid}`,
       bootstrapBrokers: brokers,
@@ -76,7 +76,7 @@ export class Log {
   }
 
   /**
-   * After a write has failed: whether it would go well now.
+   * Resolves if the next write can succeed, after one has failed.
    * @throws XQueueError `engine_unavailable` if not
    */
   async ready(): Promise<void> {
@@ -87,15 +87,15 @@ export class Log {
     return this.#ask(() => this.admin.metadata({ topics, forceUpdate: true }))
   }
 
-  /** The topics that there are, and that fit. */
+  /** The existing topics that match. */
   async topics(fits: (topic: string) => boolean): Promise<string[]> {
     const all = await this.#ask(() => this.admin.listTopics())
     return all.filter(fits)
   }
 
-  /** Makes topics that are missing, and waits until they can be used. */
+  /** Creates missing topics, and waits until they can be used. */
   create(plans: readonly TopicPlan[]): Promise<void> {
-    return this.#ask(() => createTopics(this.admin, this.place, plans))
+    return this.#ask(() => createTopics(this.admin, this.url, plans))
   }
 
   async bounds(topics: readonly string[]): Promise<Map<string, Bounds>> {
@@ -112,7 +112,7 @@ export class Log {
     )
   }
 
-  /** Of each partition the first offset whose record is not older than a time (ms), or the end. */
+  /** For each partition the first offset whose record is not older than a time (ms), or the end. */
   async offsetsAt(topics: readonly string[], time: bigint): Promise<Map<string, Map<number, bigint>>> {
     const { topics: known } = await this.metadata([...topics])
     const partitionsOf = (name: string) =>
@@ -130,7 +130,7 @@ export class Log {
     )
   }
 
-  /** What a group has committed; a partition that is missing has nothing committed. */
+  /** The committed offsets of a group; a partition without one is missing. */
   async committed(group: string, topics: readonly string[]): Promise<Map<string, Map<number, bigint>>> {
     if (topics.length === 0) return new Map()
     const answers = await this.#ask(() => this.admin.listConsumerGroupOffsets({ groups: [group] }))
@@ -143,7 +143,7 @@ export class Log {
   }
 
   /**
-   * Reads a topic from each partition's offset to its end as it is now; several partitions together.
+   * Reads a topic from each partition's offset to its present end; several partitions together.
    * @param only these partitions; default all
    */
   async *read(
@@ -160,13 +160,13 @@ export class Log {
     this.#reader.topics.track(topic)
     while (wanted.size > 0) {
       const round = await this.fetch(this.#reader, [...wanted.values()])
-      // No partition has a leader just now.
+      // No partition has a leader at present.
       if (round.length === 0) await sleep(FETCH_WAIT_MS)
       for (const fetched of round) {
         const { partition, next, records } = fetched
-        const place = wanted.get(partition)
-        if (!place) continue
-        place.next = next
+        const position = wanted.get(partition)
+        if (!position) continue
+        position.next = next
         const { end } = bounds.get(partition)!
         if (next >= end) wanted.delete(partition)
         if (records.length > 0) yield fetched
@@ -175,7 +175,7 @@ export class Log {
     this.#reader.topics.untrack(topic)
   }
 
-  /** One round of fetching, at every node that leads some of it. */
+  /** One round of fetching, from every node that leads one of the partitions. */
   fetch(consumer: Consumer, wanted: readonly Wanted[]): Promise<FetchedPartition[]> {
     return this.#ask(async () => {
       const metadata = await consumer.metadata({ topics: [...new Set(wanted.map(({ topic }) => topic))] })
@@ -187,14 +187,14 @@ export class Log {
     })
   }
 
-  /** Drops all records before the offsets given. */
+  /** Deletes all records before the given offsets. */
   async cut(offsets: readonly { topic: string; partition: number; offset: bigint }[]): Promise<void> {
     const topics = [...Map.groupBy(offsets, ({ topic }) => topic)].map(([name, partitions]) => ({ name, partitions }))
     await this.#ask(() => this.admin.deleteRecords({ topics }))
   }
 
   async close(): Promise<void> {
-    // What does not end cleanly is cut off: nothing is under way any more that anybody waits for.
+    // Connections that do not close cleanly are cut: no caller waits for calls under way any more.
     await Promise.allSettled([this.#producer.close(), this.#reader.close(true), this.admin.close()])
   }
 
@@ -215,12 +215,12 @@ export class Log {
     return calls.map(() => null)
   }
 
-  /** What takes longer goes on, but nobody waits for it any more. */
+  /** A call that takes longer continues, but its caller no longer waits for it. */
   async #inTime<T>(call: Promise<T>): Promise<T> {
-    const { waitMs } = this.place
+    const { waitMs } = this.url
     const late = Promise.withResolvers<never>()
     const timer = setTimeout(() => {
-      this.#failure = failureOf(new Error(`no answer for ${waitMs / 1_000} s`), this.place)
+      this.#failure = failureOf(new Error(`no answer for ${waitMs / 1_000} s`), this.url)
       late.reject(this.#failure)
     }, waitMs)
     call.catch(() => undefined)
@@ -235,7 +235,7 @@ export class Log {
     try {
       return await call()
     } catch (error) {
-      throw failureOf(error, this.place)
+      throw failureOf(error, this.url)
     }
   }
 }
@@ -246,7 +246,7 @@ function weigh(records: LogRecord[]): number {
   return bytes
 }
 
-/** Cuts a long list so that each part fits a request. */
+/** Splits a long list so that each part fits a request. */
 function inParts(records: LogRecord[]): LogRecord[][] {
   const parts: LogRecord[][] = []
   let part: LogRecord[] = []

@@ -5,31 +5,31 @@ import type { Log } from './log.ts'
 const SESSION_MS = 10_000
 const REBALANCE_MS = 10_000
 const HEARTBEAT_MS = 1_000
-/** How often it looks for topics that other processes have made. */
+/** Interval at which it checks for topics that other processes have created. */
 const TOPICS_MS = 3_000
 const TOGETHER_MS = 20
-const GOOD_BYE_MS = 2_000
+const LEAVE_MS = 2_000
 
 /**
- * This process as a member of the consumer group, and the topics that it reads. Partitions go over one by one
- * (cooperative-sticky): those that stay are not interrupted when a member comes or goes.
+ * This process as a member of the consumer group, and the topics that it reads. Partitions move one by one
+ * (cooperative-sticky): the others are not interrupted when a member joins or leaves.
  */
 export class Membership {
   readonly consumer: Consumer
   readonly #log: Log
   readonly #reads: (topic: string) => boolean
   readonly #stopped = new AbortController()
-  /** Topics that are to be read. The client must not hear of one while it joins, see `alone`. */
+  /** Topics to read. The client must not learn of a new one while it joins, see `alone`. */
   readonly #topics = new Set<string>()
   #timer: NodeJS.Timeout | undefined
   #joining: Promise<void> | undefined
   #lastAlone: Promise<unknown> = Promise.resolve()
-  /** The heartbeat under way, in which the client may join again. */
+  /** The heartbeat under way, during which the client may join again. */
   #heartbeat: PromiseWithResolvers<void> | null = null
 
   /**
-   * @param reads which of the topics that there are
-   * @param assigned is told each time that partitions may have come or gone
+   * @param reads which of the existing topics to read
+   * @param assigned is called each time that the assignment of partitions may have changed
    */
   constructor(log: Log, group: string, reads: (topic: string) => boolean, assigned: () => void) {
     this.#log = log
@@ -44,7 +44,7 @@ export class Membership {
     })
     this.consumer.on('consumer:group:join', assigned)
     this.#watchHeartbeats()
-    // A heartbeat or a join that failed is tried again by the timer.
+    // The timer repeats a failed heartbeat or join.
     this.consumer.on('error', () => undefined)
   }
 
@@ -53,14 +53,14 @@ export class Membership {
     this.#timer = setInterval(() => void this.#readTopics(), TOPICS_MS)
   }
 
-  /** A topic was made: it is read from now on. */
+  /** A topic was created: it is read from now on. */
   add(topic: string): void {
     if (this.#topics.has(topic)) return
     this.#topics.add(topic)
     void this.#join()
   }
 
-  /** Leaves those topics that are no more, and answers them. */
+  /** Leaves topics that no longer exist, and returns them. */
   async dropRemoved(): Promise<string[]> {
     const there = new Set(await this.#log.topics(this.#reads))
     const removed = [...this.#topics].filter((topic) => !there.has(topic))
@@ -74,8 +74,8 @@ export class Membership {
   }
 
   /**
-   * What makes the client join goes one after the other. Between the two steps of joining it takes the topics that it
-   * reads for those it has joined with, and fails beyond help when one has come in between.
+   * Runs actions that make the client join one after the other. Between the two steps of joining, the client assumes
+   * that it joined with its current topics, and fails permanently if one was added in between.
    */
   alone<T>(act: () => Promise<T>): Promise<T> {
     const acted = this.#lastAlone.then(async () => {
@@ -86,12 +86,12 @@ export class Membership {
     return acted
   }
 
-  /** Nobody may be joining when it leaves: that member would stay behind until its session ends. */
+  /** No join may be under way when it leaves: otherwise that member would remain until its session ends. */
   async leave(): Promise<void> {
     clearInterval(this.#timer)
     this.#stopped.abort()
     const left = this.alone(async () => this.consumer.leaveGroup()).catch(() => undefined)
-    await Promise.race([left, sleep(GOOD_BYE_MS)])
+    await Promise.race([left, sleep(LEAVE_MS)])
     await this.consumer.close(true).catch(() => undefined)
   }
 
@@ -99,20 +99,20 @@ export class Membership {
     try {
       const topics = await this.#log.topics(this.#reads)
       for (const topic of topics) this.add(topic)
-      // It may have been put out of the group, or never have come in.
+      // The group may have removed it, or it may never have joined.
       if (topics.length > 0 && !this.consumer.isActive()) void this.#join()
     } catch {
-      // Kafka is away, and health says so; the timer comes again.
+      // Kafka is unavailable, as health reports; the timer tries again.
     }
   }
 
-  /** Joins with all topics that are known by now; those that come meanwhile go along in the next round. */
+  /** Joins with all topics that are known by now; topics that are added meanwhile are part of the next round. */
   #join(): Promise<void> {
     this.#joining ??= (async () => {
       try {
         let joinedWith: number
         do {
-          // Topics that are made together are joined with together.
+          // Topics that are created together are joined together.
           await sleep(TOGETHER_MS)
           joinedWith = this.#topics.size
           if (this.#stopped.signal.aborted) return
@@ -122,7 +122,7 @@ export class Membership {
           })
         } while (joinedWith !== this.#topics.size)
       } catch {
-        // The timer comes again.
+        // The timer tries again.
       } finally {
         this.#joining = undefined
       }
@@ -143,7 +143,8 @@ export class Membership {
     this.consumer.on('consumer:heartbeat:cancel', ended)
     this.consumer.on('consumer:heartbeat:error', ended)
     this.consumer.on('consumer:group:join', ended)
-    // A heartbeat that made it join again ends with that, well or not; the client's types have another name for it.
+    // A heartbeat that caused a rejoin ends with it, successfully or not; the client's types name the event
+    // differently.
     this.consumer.on('consumer:rejoin' as 'consumer:group:rejoin', ended)
   }
 }

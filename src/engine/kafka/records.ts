@@ -20,9 +20,9 @@ import { type TaskJson, taskJson, taskOfJson } from '../../task/task-json.ts'
 import type { Remembered } from '../state.ts'
 import type { LogRecord } from './log.ts'
 
-/** How tasks and events are written in topics, and read again. Every record's key is the id of its task. */
+/** The format of tasks and events in topics. Every record's key is the id of its task. */
 
-/** What an accepted task is written as: what was asked for and is not the default, its id and its time. */
+/** The record of an accepted task: the requested fields that differ from the defaults, its id and its time. */
 interface AcceptedJson {
   id: string
   type: string
@@ -35,10 +35,10 @@ interface AcceptedJson {
   /** Milliseconds since the epoch. */
   created_ms: number
   run_ms: number
-  /** As asked, ms: what its idempotency key stands for. */
+  /** As requested, ms: a part of the request that its idempotency key represents. */
   delay_ms?: number
   asked_run_ms?: number
-  /** As asked, with places of its batch: the same as `after` if it is not given. */
+  /** As requested, with positions in its batch; if omitted, the same as `after`. */
   asked_after?: readonly (string | number)[]
   tags?: Readonly<Record<string, string>>
   idempotency_key?: string
@@ -53,7 +53,7 @@ const Id = Type.String({ pattern: '^[0-9a-f-]{36}$' })
 const Count = Type.Integer({ minimum: 0 })
 const Duration = Type.Number({ minimum: 0 })
 const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
-/** Fields that a task has in both forms. */
+/** Fields that both forms of a task have. */
 const COMMON = {
   id: Id,
   type: Type.String({ pattern: TYPE_PATTERN.source }),
@@ -105,7 +105,7 @@ const isOutcome = ajv.compile(
 
 const CLOUD_EVENT = new Map([['content-type', 'application/cloudevents+json']])
 
-/** What a task's times and predecessors were asked as. */
+/** The times and predecessors of a task as requested. */
 export type Asked = Pick<TaskSpec, 'delayMs' | 'runAt' | 'after'>
 
 export function acceptedRecord(topic: string, task: Task, spec: Asked): LogRecord {
@@ -135,8 +135,8 @@ export function acceptedRecord(topic: string, task: Task, spec: Asked): LogRecor
 }
 
 /**
- * Reads what `acceptedRecord` has written.
- * @throws XQueueError `invalid_request` for any other record: the topic is open to other programs
+ * Reads a record of `acceptedRecord`.
+ * @throws XQueueError `invalid_request` for any other record: other programs can write to the topic
  */
 export function acceptedOf(value: Buffer | null): Remembered {
   const json = read<AcceptedJson>(value, isAccepted, 'an accepted task')
@@ -160,30 +160,30 @@ export function acceptedOf(value: Buffer | null): Remembered {
   return { task: { ...acceptedTask(spec, json.id, json.created_ms, json.after), runAt: json.run_ms }, spec }
 }
 
-/** The whole task as it is now, in the words of the HTTP API. */
+/** Writes the whole task in its present state, with the field names of the HTTP API. */
 export function outcomeRecord(topic: string, task: Task): LogRecord {
   return { topic, key: task.id, value: JSON.stringify(taskJson(task)) }
 }
 
-/** Takes back what a compacted topic has of a task. */
+/** Deletes a task from a compacted topic. */
 export function removedRecord(topic: string, taskId: string): LogRecord {
   return { topic, key: taskId, value: null }
 }
 
 /**
- * Reads what `outcomeRecord` has written.
+ * Reads a record of `outcomeRecord`.
  * @throws XQueueError `invalid_request` for any other record
  */
 export function outcomeOf(value: Buffer): Remembered {
   const task = taskOfJson(read<TaskJson>(value, isOutcome, 'a task'))
   const times = [task.createdAt, task.runAt, task.updatedAt, task.startedAt ?? 0, task.completedAt ?? 0]
   if (times.some(Number.isNaN) || (isFinal(task.status) && task.completedAt === null)) {
-    throw new XQueueError('invalid_request', 'the record is not a task: its times cannot be read')
+    throw new XQueueError('invalid_request', 'the record is not a task: its times are invalid')
   }
   return { task, spec: specOfTask(task, task.runAt) }
 }
 
-/** A change as a CloudEvent in structured form. */
+/** Writes a change as a CloudEvent in structured form. */
 export function eventRecord(topic: string, source: string, event: TaskEvent): LogRecord {
   const envelope = JSON.stringify({
     specversion: '1.0',
@@ -199,7 +199,7 @@ export function eventRecord(topic: string, source: string, event: TaskEvent): Lo
 }
 
 /**
- * What a record holds as JSON, of a form that is checked.
+ * Reads the JSON of a record and validates its form.
  * @param what names the form in the error
  * @throws XQueueError `invalid_request`
  */
@@ -208,17 +208,20 @@ export function read<T>(value: Buffer | null, isValid: ValidateFunction, what: s
   try {
     json = JSON.parse(value?.toString() ?? '')
   } catch (error) {
-    throw new XQueueError('invalid_request', `the record is not ${what}: it is no JSON (${(error as Error).message})`)
+    throw new XQueueError(
+      'invalid_request',
+      `the record is not ${what}: it is not valid JSON (${(error as Error).message})`,
+    )
   }
   if (isValid(json)) return json as T
   const [{ instancePath, message } = { instancePath: '', message: '' }] = isValid.errors ?? []
   throw new XQueueError('invalid_request', `the record is not ${what}: ${instancePath || 'the value'} ${message}`)
 }
 
-/** What was read, or why it cannot be. */
-export function readable<T>(look: () => T): T | XQueueError {
+/** Returns the result of `read`, or its error. */
+export function readable<T>(reading: () => T): T | XQueueError {
   try {
-    return look()
+    return reading()
   } catch (error) {
     if (error instanceof XQueueError) return error
     throw error

@@ -10,24 +10,24 @@ import type { Log, LogRecord } from './log.ts'
 import { eventRecord, outcomeRecord, removedRecord } from './records.ts'
 import type { Topics } from './topics.ts'
 
-/** The name under which the outbox keeps how far it was told to Kafka. */
+/** The name of the outbox reader that writes to Kafka. */
 export const READER = 'kafka'
 const LEASE_MS = 5_000
 const PAGE_MAX = 2_000
 const WAIT_MS = 1_000
 const PAUSE_MS = 200
-const LOOK_AGAIN_MS = 10
+const CHECK_AGAIN_MS = 10
 const LIST_MAX = 500
-/** Another process that relays may hold up what waits for it for no longer than this. */
-const LAG_LOOK_MS = 1_000
+/** Maximum delay that another relaying process may cause for callers that wait. */
+const LAG_CHECK_MS = 1_000
 
 /**
- * The loop that brings the outbox to Kafka: outcomes to their compacted topic, every change to the topic of events, and
- * what schedules have made to its lane. One process does it at a time, by the lease of a named reader; what it has not
- * committed the next one reads again.
+ * The loop that writes the outbox to Kafka: outcomes to their compacted topic, every change to the topic of events, and
+ * tasks of schedules to their lanes. One process does it at a time, by the lease of a named reader; the next one reads
+ * everything again that was not committed.
  *
- * It is the only one that writes outcomes, and writes a task as it is at that moment: so the last word about a task on
- * the topic is the last word there was, whoever changed it.
+ * Only this loop writes outcomes, and it writes the present state of a task: so the last record of a task on the topic
+ * is its last state, regardless of which process changed it.
  */
 export class Relay {
   readonly #state: State
@@ -39,17 +39,17 @@ export class Relay {
   readonly #lagMax: number
   readonly #rememberTicks: (tasks: readonly Task[]) => Promise<void>
   #running: Promise<void> | undefined
-  #told = Promise.withResolvers<void>()
-  /** Who waits until it has caught up: with what was at the time, and with what will be when that is done. */
+  #written = Promise.withResolvers<void>()
+  /** Callers that wait until it has caught up: with the present events, and with those when that is done. */
   #current: Promise<void> = Promise.resolve()
   #next: Promise<void> | undefined
   #lagTimer: NodeJS.Timeout | undefined
-  /** Where the outbox was at each look, oldest first, as far as Kafka has not been told of it. */
+  /** The position of the outbox at each check, oldest first, as far as Kafka does not have it yet. */
   #unread: { position: string; at: number }[] = []
 
   /**
-   * @param lagMaxMs so long may Kafka be behind the state before `isBehind`
-   * @param rememberTicks writes tasks that schedules have made to the log, as accepted
+   * @param lagMaxMs maximum delay of Kafka behind the state before `isBehind`
+   * @param rememberTicks writes tasks that schedules have created to the log, as accepted
    */
   constructor(
     state: State,
@@ -61,36 +61,36 @@ export class Relay {
     this.#state = state
     this.#log = log
     this.#topics = topics
-    this.#waitMs = log.place.waitMs
+    this.#waitMs = log.url.waitMs
     this.#lagMax = lagMaxMs
     this.#rememberTicks = rememberTicks
   }
 
   start(): void {
     this.#running = this.#run()
-    this.#lagTimer = setInterval(() => void this.#measure(), LAG_LOOK_MS)
+    this.#lagTimer = setInterval(() => void this.#measure(), LAG_CHECK_MS)
     this.#lagTimer.unref()
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#lagTimer)
     this.#stopped.abort()
-    this.#told.resolve()
+    this.#written.resolve()
     await this.#running
   }
 
-  /** Whether what came of tasks waits too long for Kafka: nothing more should begin until it is told. */
+  /** Whether outcomes have waited too long for Kafka: no more tasks should start until they are written. */
   get isBehind(): boolean {
     const oldest = this.#unread[0]
     return oldest !== undefined && performance.now() - oldest.at > this.#lagMax
   }
 
   /**
-   * Resolves when everything that has happened until now is on its topic.
+   * Resolves when all events so far are on their topics.
    * @throws XQueueError `engine_unavailable` when that takes too long
    */
   caughtUp(): Promise<void> {
-    // Those that ask while it waits for somebody are waited for together after that.
+    // Callers that arrive during a wait share the next one.
     this.#next ??= this.#current
       .catch(() => undefined)
       .then(() => {
@@ -106,11 +106,11 @@ export class Relay {
     const until = performance.now() + this.#waitMs
     while (!(await this.#state.hasRead(READER, position))) {
       if (performance.now() > until) {
-        const detail = 'the change is made, but Kafka has not taken it yet: it could be lost with the state'
+        const detail = 'the change is made, but Kafka has not stored it yet: a loss of the state could undo it'
         throw new XQueueError('engine_unavailable', detail, { retry_after: 1 })
       }
-      // By this process at once, by another one within moments.
-      await Promise.race([this.#told.promise, sleep(LOOK_AGAIN_MS)])
+      // This process notices at once, another one within moments.
+      await Promise.race([this.#written.promise, sleep(CHECK_AGAIN_MS)])
     }
   }
 
@@ -119,8 +119,8 @@ export class Relay {
     while (!this.#stopped.signal.aborted) {
       try {
         const page: StatePage = await this.#state.events({ ...this.#query(), after })
-        this.#told.resolve()
-        this.#told = Promise.withResolvers()
+        this.#written.resolve()
+        this.#written = Promise.withResolvers()
         if (!page.held) {
           after = null
           continue
@@ -130,12 +130,12 @@ export class Relay {
         await this.#log.write(await this.#recordsOf(page.events))
         after = page.last
       } catch {
-        // The state or Kafka is away, and health says so. What was not committed is read again.
+        // The state or Kafka is unavailable, as health reports. Events that were not committed are read again.
         after = null
         await sleep(PAUSE_MS, undefined, { signal: this.#stopped.signal }).catch(() => undefined)
       }
     }
-    // The next one need not wait for the lease to end.
+    // Releases the lease, so that the next process need not wait for its end.
     const { name, owner } = this.#query().reader
     await this.#state
       .events({ after, max: 1, resumes: true, reader: { name, owner, leaseMs: 0 } })
@@ -152,7 +152,7 @@ export class Relay {
     const removed = new Set<string>()
     const changed = new Set<string>()
     for (const event of events) {
-      if (this.#log.place.events) records.push(eventRecord(this.#topics.events, this.#source, event))
+      if (this.#log.url.events) records.push(eventRecord(this.#topics.events, this.#source, event))
       if (event.kind === 'removed') removed.add(event.taskId)
       else if (event.kind === 'status' && hasLeftItsLane(event)) changed.add(event.taskId)
     }
@@ -166,10 +166,10 @@ export class Relay {
   }
 
   get #source(): string {
-    return `/xqueue/${this.#log.place.prefix}`
+    return `/xqueue/${this.#log.url.prefix}`
   }
 
-  /** Tasks that schedules have made: the log has not heard of them as it has of those that were submitted. */
+  /** Writes tasks that schedules have created: unlike submitted tasks, they are not in the log yet. */
   async #tellTicks(events: readonly StateEvent[]): Promise<void> {
     const ids = events.filter(({ ofSchedule }) => ofSchedule).map(({ taskId }) => taskId)
     if (ids.length === 0) return
@@ -178,8 +178,8 @@ export class Relay {
   }
 
   /**
-   * Events are gone that were not told: writes all finished tasks that the state still has, and of the others those
-   * that schedules have made.
+   * Events were removed before they were written: writes all finished tasks that the state still has, and of the others
+   * those that schedules have created.
    */
   async #tellAll(): Promise<void> {
     for (const status of STATUSES) {
@@ -203,13 +203,13 @@ export class Relay {
         this.#unread.shift()
       }
     } catch {
-      // The state is away: nothing begins meanwhile anyway.
+      // The state is unavailable, so no task starts meanwhile.
       this.#unread = []
     }
   }
 }
 
-/** A final status, or that of a task which was taken back from one: only that is pending again without a worker. */
+/** True for a final status, and for a task that was retried from one: only that is pending again without a worker. */
 function hasLeftItsLane({ status, taskId, at, workerId, attempts }: TaskEvent): boolean {
   if (isFinal(status)) return true
   return status === 'pending' && workerId === null && attempts === 0 && at !== createdAt(taskId)

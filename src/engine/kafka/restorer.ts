@@ -17,18 +17,18 @@ import type { TypesLog } from './types-log.ts'
 const LEASE_MS = 10_000
 const RENEW_MS = 2_000
 const BATCH = 500
-/** Records carry the time of whoever wrote them; clocks of two machines are no further apart. */
+/** Records carry the time of their writer; the clocks of two machines differ by at most this. */
 const SKEW_MAX_MS = 300_000
-const OTHER_KEY = 'the record has the key of another task'
+const OTHER_KEY = 'the key of the record belongs to another task'
 
-/** A task that the log tells, and the record that tells it. */
+/** A task from the log, and its record. */
 export interface Lost {
   remembered: Remembered
-  place: Omit<DeadLetter, 'error'>
+  location: Omit<DeadLetter, 'error'>
 }
 
-/** What the log tells of tasks: those that have not ended, and those that have. */
-interface Told {
+/** Tasks in the log: those that have not ended, and those that have. */
+interface LoggedTasks {
   open: Map<string, Lost>
   ended: Map<string, Lost>
 }
@@ -41,8 +41,8 @@ interface Logs {
 }
 
 /**
- * Brings back what a state has lost: types first, so that no limit is missing; then finished tasks, so that none of
- * them runs again; then, with their ids, those that have not ended; then schedules. It can be done any number of times.
+ * Restores a state that has lost data: first types, so that no limit is missing; then finished tasks, so that none of
+ * them runs again; then, with their ids, the unfinished ones; then schedules. It can run any number of times.
  */
 export class Restorer {
   readonly #state: State
@@ -56,7 +56,7 @@ export class Restorer {
   readonly #accept: (specs: readonly TaskSpec[]) => Promise<unknown>
   readonly #owner = randomUUID()
 
-  /** @param accept has tasks accepted anew, and written to the log */
+  /** @param accept accepts tasks again under new ids, and writes them to the log */
   constructor(
     state: State,
     topics: Topics,
@@ -75,18 +75,19 @@ export class Restorer {
     this.#clock = clock
   }
 
-  /** Whether the state is complete now; restores it if that is this process's to do. */
+  /** Whether the state is complete now; restores it if this process is to do so. */
   async complete(): Promise<boolean> {
     const completeness = await this.#state.restoring(this.#owner, LEASE_MS)
     if (completeness !== 'mine') return completeness === 'complete'
     const lease = setInterval(() => {
-      // Should it be lost, another one does the same, which does no harm.
+      // If the lease is lost, another process does the same, which does no harm.
       this.#state.restoring(this.#owner, LEASE_MS).catch(() => undefined)
     }, RENEW_MS)
     try {
       await this.#types.restore(this.#state)
       const { open, ended } = await this.#read()
-      // One whose id belongs elsewhere is mended where its lane is watched, when the state accepts again.
+      // A task whose id belongs to another partition is repaired by the reader of its lane, once the state accepts
+      // tasks again.
       await this.#restore(await this.#kept([...ended.values()]))
       await this.#restore([...open.values()].sort(byId))
       await this.#schedules.restore(this.#state)
@@ -97,10 +98,10 @@ export class Restorer {
   }
 
   /**
-   * Tasks that the log knows and the state does not: takes back those that have not ended, answers the others. One
-   * whose id belongs elsewhere is accepted anew, and counts as ended.
+   * Repairs tasks that are in the log and not in the state: restores the unfinished ones, returns the others. A task
+   * whose id belongs to another partition is accepted again under a new id, and counts as ended.
    */
-  async mend(tasks: readonly Lost[]): Promise<Set<string>> {
+  async repair(tasks: readonly Lost[]): Promise<Set<string>> {
     if (tasks.length === 0) return new Set()
     const open = new Map(tasks.map((lost) => [lost.remembered.task.id, lost]))
     const since = Math.min(...tasks.map(({ remembered }) => remembered.task.createdAt)) - SKEW_MAX_MS
@@ -108,11 +109,11 @@ export class Restorer {
     const from = (await this.#log.offsetsAt([outcomes], BigInt(since))).get(outcomes) ?? new Map()
     // No record is that new: there is nothing to read.
     const known = new Map([...from].filter(([, offset]) => offset >= 0n))
-    // Records that are no tasks were put aside by the restoration, and are read over here.
+    // The restoration has already written records that are no tasks to the dead letters, so they are skipped here.
     if (known.size > 0) await this.#readOutcomes({ open, ended: new Map() }, known)
     const { foreign, refused } = await this.#restore([...open.values()].sort(byId))
     for (const { remembered } of refused) open.delete(remembered.task.id)
-    // Each under a key of its own, so that it is accepted once only.
+    // Each with its own key, so that it is accepted only once.
     const specs = foreign.map(({ task, spec }) => {
       const idempotencyKey = spec.idempotencyKey ?? `xqueue:${task.id}`
       return { ...spec, runAt: task.runAt, delayMs: 0, idempotencyKey }
@@ -123,8 +124,8 @@ export class Restorer {
   }
 
   /**
-   * Takes back what is not there; answers the unfinished whose ids belong elsewhere, and those that the state cannot
-   * take, which are put aside: one of them keeps no other from being restored.
+   * Restores missing tasks. Returns the unfinished ones whose ids belong to another partition, and those that the state
+   * refuses, which go to the dead letters: none of them prevents the restoration of the others.
    */
   async #restore(tasks: readonly Lost[]): Promise<{ foreign: Remembered[]; refused: Lost[] }> {
     const foreign: Remembered[] = []
@@ -137,59 +138,59 @@ export class Restorer {
     for (let from = 0; from < tasks.length; from += BATCH) {
       await takeApart(tasks.slice(from, from + BATCH), take, (lost, error) => refused.push({ ...lost, error }))
     }
-    await this.#deadLetters.write(refused.map(({ place, error }) => ({ ...place, error })))
+    await this.#deadLetters.write(refused.map(({ location, error }) => ({ ...location, error })))
     return { foreign, refused }
   }
 
-  async #read(): Promise<Told> {
+  async #read(): Promise<LoggedTasks> {
     const bad: DeadLetter[] = []
-    const told: Told = { open: new Map(), ended: new Map() }
+    const tasks: LoggedTasks = { open: new Map(), ended: new Map() }
     const lanes = await this.#log.topics((topic) => this.#topics.holdsTasks(topic))
     const committed = await this.#log.committed(this.#topics.group, lanes)
     for (const topic of lanes) {
       for await (const { partition, records } of this.#log.read(topic, committed.get(topic) ?? new Map())) {
         for (const record of records) {
-          const place = { topic, partition, record }
+          const location = { topic, partition, record }
           const remembered = readable(() => acceptedOf(record.value))
-          if (remembered instanceof XQueueError) bad.push({ ...place, error: remembered })
-          else told.open.set(remembered.task.id, { remembered, place })
+          if (remembered instanceof XQueueError) bad.push({ ...location, error: remembered })
+          else tasks.open.set(remembered.task.id, { remembered, location })
         }
       }
     }
-    bad.push(...(await this.#readOutcomes(told, new Map())))
+    bad.push(...(await this.#readOutcomes(tasks, new Map())))
     await this.#deadLetters.write(bad)
-    return told
+    return tasks
   }
 
   /**
-   * The last word about a task is the last one in its partition. Answers the records that are no word about a task:
+   * The last record of a task in its partition is its final state. Returns the records that are no states of a task:
    * they change nothing.
    */
-  async #readOutcomes({ open, ended }: Told, from: ReadonlyMap<number, bigint>): Promise<DeadLetter[]> {
+  async #readOutcomes({ open, ended }: LoggedTasks, from: ReadonlyMap<number, bigint>): Promise<DeadLetter[]> {
     const bad: DeadLetter[] = []
     const topic = this.#topics.outcomes
     for await (const { partition, records } of this.#log.read(topic, from)) {
       for (const record of records) {
         const { key, value } = record
         const id = key?.toString() ?? ''
-        const place = { topic, partition, record }
+        const location = { topic, partition, record }
         const remembered = value === null ? null : readable(() => outcomeOf(value))
         if (remembered instanceof XQueueError || (remembered && remembered.task.id !== id)) {
           const error = remembered instanceof XQueueError ? remembered : new XQueueError('invalid_request', OTHER_KEY)
-          bad.push({ ...place, error })
+          bad.push({ ...location, error })
           continue
         }
         ended.delete(id)
         if (!remembered || isFinal(remembered.task.status)) open.delete(id)
-        if (remembered && isFinal(remembered.task.status)) ended.set(id, { remembered, place })
-        // It was taken back from its end by a retry.
-        if (remembered && !isFinal(remembered.task.status)) open.set(id, { remembered: waiting(remembered), place })
+        if (remembered && isFinal(remembered.task.status)) ended.set(id, { remembered, location })
+        // A retry has made it unfinished again.
+        if (remembered && !isFinal(remembered.task.status)) open.set(id, { remembered: waiting(remembered), location })
       }
     }
     return bad
   }
 
-  /** As many finished tasks as are kept, oldest first. */
+  /** The finished tasks that retention keeps, oldest first. */
   async #kept(ended: Lost[]): Promise<Lost[]> {
     const { ageMs, countMax } = this.#retention
     if (ended.length === 0) return []
@@ -206,7 +207,7 @@ export class Restorer {
   }
 }
 
-/** Who ran it is gone. */
+/** The worker that ran it is gone. */
 function waiting({ task, spec }: Remembered): Remembered {
   return { task: { ...task, status: 'pending' }, spec }
 }

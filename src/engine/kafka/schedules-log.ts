@@ -12,7 +12,7 @@ import type { DeadLetter, DeadLetters } from './dead-letters.ts'
 import type { Log, LogRecord } from './log.ts'
 import { read, readable } from './records.ts'
 
-/** What was made last of a schedule. */
+/** The last task of a schedule. */
 interface Last {
   schedule: string
   /** The tick, ms. */
@@ -22,12 +22,12 @@ interface Last {
 
 interface Kept {
   schedule: Schedule
-  place: Omit<DeadLetter, 'error'>
+  location: Omit<DeadLetter, 'error'>
 }
 
 const Time = Type.Integer()
 const TimeOrNull = Type.Union([Time, Type.Null()])
-const isTold = new Ajv2020({ strict: false }).compile(
+const isEntry = new Ajv2020({ strict: false }).compile(
   Type.Union([
     Type.Object({ schedule: TypeNameSchema, at: Time, task: Type.String() }),
     Type.Object({
@@ -44,8 +44,8 @@ const isTold = new Ajv2020({ strict: false }).compile(
 )
 
 /**
- * The schedules, in a compacted topic: each as it was last changed under its id, and its last tick under `<id> last`.
- * A tick is written behind its task, so that one that was lost with the state is due again when it is restored.
+ * The schedules, in a compacted topic: each with its last change under its id, and its last tick under `<id> last`. A
+ * tick is written after its task, so that a lost tick is due again after a restoration.
  */
 export class SchedulesLog {
   readonly #log: Log
@@ -59,14 +59,14 @@ export class SchedulesLog {
   }
 
   /**
-   * Writes a schedule as the state has it, or that it has none. Several processes may change one at once, and write in
-   * another order than the state took: so each looks again after it has written, until nothing has changed since.
+   * Writes a schedule from the state, or its removal. Several processes may change one at once, and write in another
+   * order than the state: so each checks again after its write, until nothing has changed since.
    *
-   * @param look answers what the state has; rejects if it has lost something
+   * @param read returns the schedules of the state; rejects if it has lost data
    */
-  async follow(id: string, look: () => Promise<Schedule[]>): Promise<void> {
+  async follow(id: string, readState: () => Promise<Schedule[]>): Promise<void> {
     for (let written: string | undefined; ; ) {
-      const schedule = (await look()).find((one) => one.id === id) ?? null
+      const schedule = (await readState()).find((one) => one.id === id) ?? null
       // Ticks have records of their own.
       const text = JSON.stringify(schedule && { ...schedule, nextAt: 0, lastAt: 0, lastTaskId: '' })
       if (text === written) return
@@ -76,7 +76,7 @@ export class SchedulesLog {
     }
   }
 
-  /** @param tasks those of ticks, in the order in which they were made */
+  /** @param tasks tasks of ticks, in the order of their creation */
   async ticked(tasks: readonly Task[]): Promise<void> {
     const records = tasks.flatMap(({ id, idempotencyKey }) => {
       const tick = tickOfKey(idempotencyKey)
@@ -87,7 +87,7 @@ export class SchedulesLog {
     await this.#log.write(records)
   }
 
-  /** Makes all schedules in a state that has its tasks already: they are what keeps a tick from being made again. */
+  /** Restores all schedules in a state that has its tasks already: the tasks prevent a tick from being repeated. */
   async restore(state: State): Promise<void> {
     const schedules = new Map<string, Kept>()
     const lasts = new Map<string, Last>()
@@ -97,13 +97,13 @@ export class SchedulesLog {
       for (const record of records) {
         const { key, value } = record
         const id = key?.toString() ?? ''
-        const place = { topic, partition, record }
-        const told =
-          value === null ? null : readable(() => read<Schedule | Last>(value, isTold, 'a schedule or a tick'))
-        if (told === null) schedules.delete(id)
-        else if (told instanceof XQueueError) bad.push({ ...place, error: told })
-        else if ('schedule' in told) lasts.set(told.schedule, told)
-        else schedules.set(id, { schedule: told, place })
+        const location = { topic, partition, record }
+        const entry =
+          value === null ? null : readable(() => read<Schedule | Last>(value, isEntry, 'a schedule or a tick'))
+        if (entry === null) schedules.delete(id)
+        else if (entry instanceof XQueueError) bad.push({ ...location, error: entry })
+        else if ('schedule' in entry) lasts.set(entry.schedule, entry)
+        else schedules.set(id, { schedule: entry, location })
       }
     }
     const take = async ([kept]: readonly Kept[]) => {
@@ -111,7 +111,7 @@ export class SchedulesLog {
       await state.schedules({ keep: withLast(schedule, lasts.get(schedule.id)) })
     }
     for (const kept of schedules.values()) {
-      await takeApart([kept], take, ({ place }, error) => bad.push({ ...place, error }))
+      await takeApart([kept], take, ({ location }, error) => bad.push({ ...location, error }))
     }
     await this.#deadLetters.write(bad)
   }
@@ -125,7 +125,7 @@ function lastKey(id: string): string {
   return `${id} last`
 }
 
-/** A schedule goes on behind its last tick; one of an earlier schedule of the same id does not count. */
+/** A schedule continues after its last tick; a tick of an earlier schedule of the same id does not count. */
 function withLast(schedule: Schedule, last: Last | undefined): Schedule {
   if (!last || last.at < schedule.createdAt) return schedule
   const after = schedule.nextAt === null ? null : nextTick(schedule.timing, last.at)

@@ -3,8 +3,8 @@ import { notBefore } from './fetched.ts'
 import type { Log } from './log.ts'
 import type { Topics } from './topics.ts'
 
-/** Statistics are asked for often, and by many. */
-const BELIEVED_MS = 1_000
+/** Many clients read statistics frequently. */
+const CACHE_MS = 1_000
 
 /** Topics, partitions, lag and members, as `GET /api/v1/stream` shows them. */
 export class StreamInfoReader {
@@ -18,12 +18,12 @@ export class StreamInfoReader {
   }
 
   /**
-   * Null while Kafka is away.
-   * @param length unfinished tasks, which the state knows
+   * Null while Kafka is unavailable.
+   * @param length number of unfinished tasks, from the state
    */
-  async look(length: number): Promise<StreamInfo | null> {
+  async read(length: number): Promise<StreamInfo | null> {
     const now = performance.now()
-    if (!this.#seen || now - this.#seen.at > BELIEVED_MS) {
+    if (!this.#seen || now - this.#seen.at > CACHE_MS) {
       this.#seen = { at: now, stream: this.#read().catch(() => null) }
     }
     const stream = await this.#seen.stream
@@ -43,7 +43,7 @@ export class StreamInfoReader {
         const done = committed.get(name)?.get(partition) ?? begin
         return { partition, begin: Number(begin), end: Number(end), lag: Number(end - notBefore(begin, done)) }
       })
-      // Only what the group reads has a lag; of others it is what they hold.
+      // Only topics that the group reads have a lag; for others, the number of their records.
       const sum = partitions.reduce((all, { lag }) => all + lag, 0)
       return { name, length: sum, partitions: partitions.sort((a, b) => a.partition - b.partition) }
     })

@@ -9,9 +9,9 @@ import { describeError } from '../../task/thrown.ts'
 import { type TraceContext, withTrace } from '../../task/trace-context.ts'
 import type { ReadRecord } from './fetched.ts'
 
-/** What a program has put into the submit topic: a task as over HTTP, as it is or in a CloudEvent. */
+/** Reads the records of the submit topic: a task as over HTTP, plain or in a CloudEvent. */
 
-/** Attributes of a CloudEvent that say nothing more than the type, the payload, and a key to know it by. */
+/** Attributes of a CloudEvent that carry nothing beyond the type, the payload, and the idempotency key. */
 const CONTEXT = [
   'specversion',
   'id',
@@ -45,14 +45,14 @@ const isTaskInput = new Ajv2020({ strict: false, allErrors: true, validateFormat
 
 type Submitted = Pick<ReadRecord, 'key' | 'value' | 'headers'>
 
-/** One task of a record, or the reason why there is none. */
+/** One task of a record, or the reason why it has none. */
 export interface Submission {
   input: TaskInput | XQueueError
-  /** The record that is put aside if the task is refused; of a batch of events only the event. */
+  /** The record for the dead letters if the task is refused; of a batch of events only the event. */
   source: Submitted
 }
 
-/** The tasks of a record: one, or one for each CloudEvent of a batch. A bad event does not harm the others. */
+/** The tasks of a record: one, or one for each CloudEvent of a batch. An invalid event does not affect the others. */
 export function submissionsOf(record: Submitted): Submission[] {
   const headers = new Map(record.headers.map(([name, text]) => [String(name).toLowerCase(), String(text)]))
   const trace = Object.fromEntries(headers) as TraceContext
@@ -117,10 +117,10 @@ function dataOf(bytes: Buffer, contentType: string | undefined): unknown {
 function parsed(bytes: Buffer, what: string): unknown {
   if (!isUtf8(bytes)) throw invalid(`${what} is not UTF-8`)
   try {
-    // The one task that holds a number which would change is refused, not the others of its batch.
+    // A number that would change its value refuses only its own task, not the others of the batch.
     return readMarked(bytes.toString())
   } catch (error) {
-    throw invalid(`${what} is no JSON (${(error as Error).message})`)
+    throw invalid(`${what} is not valid JSON (${(error as Error).message})`)
   }
 }
 
@@ -137,20 +137,20 @@ function attributesOf(headers: ReadonlyMap<string, string>): Record<string, stri
   return Object.fromEntries(own.map(([name, value]) => [name.slice('ce_'.length), value]))
 }
 
-/** The event's type is the task's, its data the payload; source and id together are what it is known by. */
+/** The event's type is the task's, its data the payload; source and id together identify it. */
 function taskOfEvent(event: unknown): unknown {
-  if (!isObject(event)) throw invalid('the record is no CloudEvent: it must be an object')
+  if (!isObject(event)) throw invalid('the record is not a CloudEvent: it must be an object')
   const missing = ['id', 'source', 'type'].find((name) => typeof event[name] !== 'string' || event[name] === '')
   if (missing) throw invalid(`the CloudEvent has no ${missing}`)
   const { id, source, type, data_base64: base64 } = event as Record<string, string>
   const task: Record<string, unknown> = { type, idempotency_key: keyOfEvent(source!, id!) }
   if (base64 !== undefined) {
-    if (event.data !== undefined) throw invalid('the CloudEvent has data and data_base64: it may have one of them')
+    if (event.data !== undefined) throw invalid('the CloudEvent has both data and data_base64: send only one of them')
     task.payload = dataOf(bytesOf(base64), String(event.datacontenttype ?? 'application/octet-stream'))
   } else if (event.data !== undefined) task.payload = event.data
   for (const [name, value] of Object.entries(event)) {
     if (CONTEXT.includes(name)) continue
-    // Others than these are the sender's own.
+    // Other attributes belong to the sender.
     const field = EXTENSIONS[name]
     if (field) task[field] = NUMBERS.includes(field) && typeof value === 'string' ? Number(value) : value
   }
@@ -158,8 +158,8 @@ function taskOfEvent(event: unknown): unknown {
 }
 
 /**
- * The idempotency key of an event, different for each two of source and id. `source#id` is kept where it can be read in
- * one way only and is short enough: it is the key of events that earlier versions have accepted.
+ * The idempotency key of an event, unique for each pair of source and id. `source#id` is used where it is unambiguous
+ * and short enough: it is the key of events that earlier versions have accepted.
  */
 function keyOfEvent(source: string, id: string): string {
   const plain = `${source}#${id}`

@@ -18,17 +18,18 @@ const QUEUE_MAX = 2_000
 const QUEUE_BYTES_MAX = 16 * 1_048_576
 const PAUSE_MS = 500
 const TYPES_MAX = 1_000
-/** How long what the engine said of a type is believed. */
-const BELIEVED_MS = 1_000
-/** A task that is to be accepted, and the record that is put aside if it is refused. */
+/** How long a cached answer about a type is valid. */
+const CACHE_MS = 1_000
+/** A task to be accepted, and the record for the dead letters if it is refused. */
 interface Candidate {
   record: DeadLetter['record']
   spec: TaskSpec
 }
 
 /**
- * Accepts what any program has put into a partition of the submit topic, as over HTTP. What is no task goes to the
- * topic of dead letters with the reason. Each record is known by its place: one that is read again is accepted once.
+ * Accepts the records that programs have written to a partition of the submit topic, as over HTTP. Records that are no
+ * tasks go to the topic of dead letters with the reason. The position identifies each record: a record that is read
+ * again is accepted only once.
  */
 export class SubmitPartition implements PartitionReader {
   readonly #engine: Pick<Engine, 'submit' | 'types'>
@@ -94,7 +95,7 @@ export class SubmitPartition implements PartitionReader {
         this.#doneTo = batch.at(-1)!.offset + 1n
         this.#trouble = null
       } catch (error) {
-        // The state or Kafka is away, or full: it is tried again from here.
+        // The state or Kafka is unavailable, or full: the next try starts from here.
         this.#trouble = troubleAt(this.#doneTo, error, this.#trouble)
         await sleep(PAUSE_MS)
       }
@@ -131,15 +132,15 @@ export class SubmitPartition implements PartitionReader {
     const errors: FieldError[] = []
     const spec = await specOf(input, await this.#typeOf(input.type), '', errors)
     throwErrors(errors)
-    const place = `${this.#topic}/${this.#partition}/${offset}`
-    return { ...spec, idempotencyKey: spec.idempotencyKey ?? place }
+    const position = `${this.#topic}/${this.#partition}/${offset}`
+    return { ...spec, idempotencyKey: spec.idempotencyKey ?? position }
   }
 
   async #typeOf(type: string): Promise<KnownType | null> {
-    // The store is asked for names only that a type can have.
+    // The store is only queried for valid type names.
     if (!TYPE_PATTERN.test(type)) return null
-    const told = this.#types.get(type)
-    if (told && Date.now() - told.at < BELIEVED_MS) return told.known
+    const cached = this.#types.get(type)
+    if (cached && Date.now() - cached.at < CACHE_MS) return cached.known
     const known = this.#engine.types({ names: [type] }).then(([info]) => {
       if (!info) return null
       return {

@@ -2,16 +2,16 @@ import { ConfigResourceTypes } from '@platformatic/kafka'
 import type { Log } from './log.ts'
 import type { TopicPlan, Topics } from './topics.ts'
 
-/** What must be as it was made, or tasks are lost; the rest may be changed by whoever runs the brokers. */
+/** Settings that must be unchanged, or tasks are lost; the operator of the brokers may change the others. */
 const FIXED = ['cleanup.policy', 'retention.ms', 'retention.bytes'] as const
 
-/** What is wrong with the topics that there are, each with the way out; empty when all is well. */
+/** The faults of the existing topics, each with its remedy; empty if there are none. */
 export async function faultsOfTopics(log: Log, topics: Topics): Promise<string[]> {
   const names = await log.topics((topic) => topics.isOwn(topic))
   const { topics: known } = await log.metadata(names)
   const plans = new Map(topics.plans().map((plan) => [plan.name, plan]))
   const missing = [...plans.keys()].filter((name) => !known.has(name))
-  const faults = missing.map((name) => `${name} is missing: start XQueue, or make it (docs/kafka.md lists how)`)
+  const faults = missing.map((name) => `${name} is missing: start XQueue, or create it as in docs/kafka.md`)
   const settings = await settingsOf(log, names)
   for (const name of names) {
     const plan = plans.get(name) ?? (topics.holdsTasks(name) ? topics.lanePlan(name) : null)
@@ -20,9 +20,9 @@ export async function faultsOfTopics(log: Log, topics: Topics): Promise<string[]
     const replicas = known.get(name)!.partitions[0]!.replicas.length
     const minimum = Number(there?.get('min.insync.replicas') ?? 1)
     if (minimum > replicas) {
-      faults.push(`${name} wants ${minimum} replicas in sync and has ${replicas}: lower its min.insync.replicas`)
+      faults.push(`${name} requires ${minimum} replicas in sync and has ${replicas}: lower its min.insync.replicas`)
     }
-    const wanted = log.place.replication ?? 1
+    const wanted = log.url.replication ?? 1
     if (replicas < wanted) {
       const how = 'move it with kafka-reassign-partitions.sh, or lower replication= in the URL'
       faults.push(`${name} has ${replicas} copies and should have ${wanted}: ${how}`)
@@ -56,7 +56,7 @@ function settingFaults({ name, configs }: TopicPlan, there: ReadonlyMap<string, 
   })
 }
 
-/** To keep longer than was asked is no fault, but for what is to be kept for good. */
+/** A longer retention than requested is no fault, except that permanent retention must stay permanent. */
 function isEnough(setting: (typeof FIXED)[number], wanted: string, found: string | null): boolean {
   if (setting === 'cleanup.policy') return sorted(wanted) === sorted(found ?? '')
   if (found === '-1') return true

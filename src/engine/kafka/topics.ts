@@ -1,32 +1,35 @@
 import { createHash } from 'node:crypto'
 import type { KafkaUrl } from './kafka-url.ts'
 
-/** A topic's own settings. What is unfinished is never trimmed by time: its topics are cut behind what has ended. */
+/**
+ * A topic's own settings. Unfinished tasks are never removed by time: records are deleted only when their tasks have
+ * ended.
+ */
 export interface TopicPlan {
   name: string
   partitions: number
   configs: Readonly<Record<string, string>>
 }
 
-/** A record holds a payload and a result of 1 MiB each, with room for how JSON writes them. */
+/** A record holds a payload and a result of 1 MiB each, plus their JSON escapes. */
 const RECORD_BYTES_MAX = 8 * 1_048_576
 /** A topic's name has at most 249 characters. */
 const LANE_CHARS_MAX = 200
 const FOREVER = { 'retention.ms': '-1', 'retention.bytes': '-1' }
 
 /**
- * The names of all topics, and what they are made with:
+ * The names of all topics, and their settings:
  *
- *     <prefix>.submit            where any program puts tasks
+ *     <prefix>.submit            tasks that any program writes
  *     <prefix>.lane.<type>.<p>   accepted tasks of a type and priority, until they have ended
- *     <prefix>.parked            the same of those that would hold up their lane's offsets
- *     <prefix>.outcomes          the whole finished task, compacted by its id
+ *     <prefix>.parked            the same for tasks that would block their lane's offsets
+ *     <prefix>.outcomes          finished tasks in full, compacted by id
  *     <prefix>.events            changes of status, as CloudEvents
  *     <prefix>.types             limits, rates, pauses and declared types, compacted
  *     <prefix>.schedules         schedules and their last ticks, compacted
- *     <prefix>.dead              what was put into `submit` and is no task, with the reason
+ *     <prefix>.dead              records of `submit` that are no tasks, with the reason
  *
- * None of the names holds a `_`, which Kafka takes for the same as a `.` where it counts.
+ * No name contains a `_`, because in metric names Kafka does not distinguish it from a `.`.
  */
 export class Topics {
   readonly group: string
@@ -40,9 +43,9 @@ export class Topics {
   readonly #lanePrefix: string
   readonly #url: KafkaUrl
 
-  constructor(place: KafkaUrl) {
-    const { prefix } = place
-    this.#url = place
+  constructor(url: KafkaUrl) {
+    const { prefix } = url
+    this.#url = url
     this.group = `${prefix}.xqueue`
     this.submit = `${prefix}.submit`
     this.parked = `${prefix}.parked`
@@ -70,7 +73,7 @@ export class Topics {
     return topic.startsWith(this.#lanePrefix) || topic === this.parked
   }
 
-  /** The topics that there are from the start. */
+  /** The topics that exist from the start. */
   plans(): TopicPlan[] {
     const { partitions, retentionMs, events } = this.#url
     const days = { 'retention.ms': String(retentionMs) }
@@ -83,7 +86,7 @@ export class Topics {
       plan(this.submit, { 'cleanup.policy': 'delete', ...days }),
       plan(this.parked, { 'cleanup.policy': 'delete', ...FOREVER }),
       plan(this.outcomes, { 'cleanup.policy': 'compact,delete', ...days }),
-      // In one partition: the last word about a type is the last one there.
+      // With a single partition, so that the last record of a type is its last change.
       plan(this.types, { 'cleanup.policy': 'compact' }, 1),
       plan(this.schedules, { 'cleanup.policy': 'compact' }, 1),
       plan(this.dead, { 'cleanup.policy': 'delete', ...days }, 1),

@@ -14,15 +14,15 @@ interface TypeSetting {
   change: TypeChange
 }
 
-type Setting = TypeSetting & { place: Omit<DeadLetter, 'error'> }
+type Setting = TypeSetting & { location: Omit<DeadLetter, 'error'> }
 
 const isSetting = new Ajv2020({ strict: false }).compile(
   Type.Object({ type: TypeNameSchema, change: Type.Record(Type.String(), Type.Unknown()) }),
 )
 
 /**
- * What was set of task types, in a compacted topic: each field of a type under a key of its own, `<type> <field>`, so
- * that the last change of each is kept and none has to be merged.
+ * The settings of task types, in a compacted topic: each field of a type has its own key, `<type> <field>`, so that
+ * Kafka keeps its last change and no merge is needed.
  */
 export class TypesLog {
   readonly #log: Log
@@ -49,7 +49,7 @@ export class TypesLog {
     await this.#log.write(records)
   }
 
-  /** Makes all types in a state as they were set last. */
+  /** Creates all types in a state with their last settings. */
   async restore(state: State): Promise<void> {
     const last = new Map<string, Setting>()
     const bad: DeadLetter[] = []
@@ -61,23 +61,23 @@ export class TypesLog {
           last.delete(key)
           continue
         }
-        const place = { topic, partition, record }
+        const location = { topic, partition, record }
         const set = readable(() => read<TypeSetting>(record.value, isSetting, 'a setting of a type'))
-        if (set instanceof XQueueError) bad.push({ ...place, error: set })
-        else last.set(key, { ...set, place })
+        if (set instanceof XQueueError) bad.push({ ...location, error: set })
+        else last.set(key, { ...set, location })
       }
     }
-    // What makes a type known goes first.
+    // Changes that make a type known go first.
     const isFirst = ({ change }: { change: TypeChange }) => Number('handler' in change || 'declared' in change)
     const changes = [...last.values()].sort((a, b) => isFirst(b) - isFirst(a))
     const take = async ([setting]: readonly Setting[]) => {
-      // A type that neither a handler nor anybody has declared is not there to be limited.
+      // A type without a handler or a declaration does not exist, so it has no limits.
       await state.configureType(setting!.type, setting!.change).catch((error: { code?: string }) => {
         if (error.code !== 'unknown_type') throw error
       })
     }
     for (const change of changes) {
-      await takeApart([change], take, ({ place }, error) => bad.push({ ...place, error }))
+      await takeApart([change], take, ({ location }, error) => bad.push({ ...location, error }))
     }
     await this.#deadLetters.write(bad)
   }

@@ -4,7 +4,7 @@ import type { KeyChange, Keys } from '../engine.ts'
 import { sessionWithoutKey } from '../refusals.ts'
 import type { RedisStore } from './store.ts'
 
-/** Reads the keys, or changes them. Keys are few, so what has expired is found here. */
+/** Reads the keys, or changes them. There are few keys, so expired ones are filtered here. */
 export async function keysOf(store: RedisStore, change: KeyChange | null): Promise<Keys> {
   const kept = (await step(store, [], null))!
   if (!change) return valid(store, kept)
@@ -17,7 +17,7 @@ export async function keysOf(store: RedisStore, change: KeyChange | null): Promi
   return keysOf(store, null)
 }
 
-/** Null where a key that had to be there was not. */
+/** Null where a key that the change needs does not exist. */
 async function step(
   store: RedisStore,
   drops: readonly string[],

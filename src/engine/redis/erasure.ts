@@ -3,23 +3,26 @@ import { blanked, elementsOf, withoutContents } from '../erasure.ts'
 import { nameOf, type Place, placeOf } from './ids.ts'
 import type { RedisStore } from './store.ts'
 
-/** Where a record of one task has progress, result and error, see event-records.ts. */
+/** Positions of progress, result and error in the record of one task, see event-records.ts. */
 const CONTENTS = [5, 6, 7]
 const ENTRIES_AT_ONCE = 100
 const BYTES_AT_ONCE = 1024 * 1024
 
-/** Clocks of two machines, of which one took over from the other, are no further apart. */
+/** Maximum difference of the clocks of two machines when one takes over from the other. */
 const SKEW_MS = 10_000
 
-/** The last number, that before the first, that before any; of each entry its number, count, time and records. */
+/**
+ * The last number, the number before the first kept, and before the first ever; of each entry its number, count, time
+ * and records.
+ */
 type Page = [last: string, before: string, birth: string, entries: string[]]
 
-/** Outcome, what takes the place of copies, and the names of those in other partitions that have one. */
+/** The outcome, the text that replaces copies, and the names of successors in other partitions that have a copy. */
 type Erased = string[]
 
 /**
- * Erases finished tasks: first what events tell of each, so that one that was cut off can be done again, then the task
- * with the copies of its result, in the step that finds it finished.
+ * Erases finished tasks: first their contents in events, so that an interrupted erasure can be repeated, then the task
+ * with the copies of its result, in the step that checks that it is finished.
  */
 export class Erasure {
   readonly #store: RedisStore
@@ -39,10 +42,10 @@ export class Erasure {
 
   async #eraseOne(place: Place): Promise<ChangeOutcome> {
     const { partition, ref } = place
-    const [looked] = await this.#store.run<Erased[]>('erase', partition, ['look', 1, ref])
-    const found = looked![0] as ChangeOutcome
+    const [answer] = await this.#store.run<Erased[]>('erase', partition, ['look', 1, ref])
+    const found = answer![0] as ChangeOutcome
     if (found !== 'changed') return found
-    await this.#eraseEvents(place, Number(looked![1]))
+    await this.#eraseEvents(place, Number(answer![1]))
     let [erased] = await this.#store.run<Erased[]>('erase', partition, ['task', 1, ref])
     while (erased![0] === 'more') [erased] = await this.#store.run<Erased[]>('erase', partition, ['task', 1, ref])
     const [outcome, blank, ...copies] = erased!
@@ -54,7 +57,7 @@ export class Erasure {
     return outcome as ChangeOutcome
   }
 
-  /** Events of a task lie between its acceptance and its end: the others need not be read. */
+  /** Events of a task lie between its acceptance and its end, so only those are read. */
   async #eraseEvents({ partition, ref }: Place, endedAt: number): Promise<void> {
     const name = `"${ref}"`
     const acceptedAt = Number(ref.slice(ref.indexOf('.') + 1, ref.indexOf('-')))
@@ -74,7 +77,7 @@ export class Erasure {
     }
   }
 
-  /** A place in the outbox that all events from a time on come after. */
+  /** A position in the outbox before all events from a time on. */
   async #placeBefore(partition: number, time: number): Promise<string> {
     const { before, last } = await this.#entries(partition, '', 1)
     let [low, high] = [before, last]
@@ -94,7 +97,7 @@ export class Erasure {
   }
 }
 
-/** A record as event-records.ts reads it: many tasks that ended alike, or one. */
+/** Erases a task's contents in a record as event-records.ts reads it: many tasks with the same end, or one. */
 function eraseRecord(record: string[], ref: string, name: string): string[] {
   if (record[0] !== '"ended"') return record[3] === name && record.length > 5 ? blanked(record, CONTENTS) : record
   const place = (JSON.parse(record[4]!) as string).split(' ').indexOf(ref)

@@ -4,8 +4,8 @@ import { isStatus, type Status } from '../../task/status.ts'
 import type { StateEvent } from '../state.ts'
 import { idOf, idOfRef } from './ids.ts'
 
-/** What a record says of one task; position, time and partition are those of its entry. */
-type Told = Pick<StateEvent, 'taskId' | 'type' | 'status' | 'attempts'> & Partial<StateEvent>
+/** The fields of an event that a record contains; position, time and partition belong to its entry. */
+type EventFields = Pick<StateEvent, 'taskId' | 'type' | 'status' | 'attempts'> & Partial<StateEvent>
 
 const NOTHING = {
   kind: 'status',
@@ -16,16 +16,16 @@ const NOTHING = {
   workerId: null,
 } as const
 
-/** The events of an entry of the outbox: its last number, how many, when, and their records as JSON. */
+/** The events of an entry of the outbox: its last number, count, time, and its records as JSON. */
 export function* eventsOf(partition: number, [last, count, time, body]: readonly string[]): Generator<StateEvent> {
   let number = Number(last) - Number(count) + 1
   const at = Number(time)
   for (const record of JSON.parse(body!) as Json[][]) {
-    for (const told of toldBy(partition, record)) yield { ...NOTHING, id: String(number++), at, ...told }
+    for (const event of eventsIn(partition, record)) yield { ...NOTHING, id: String(number++), at, ...event }
   }
 }
 
-function toldBy(partition: number, record: Json[]): Iterable<Told> {
+function eventsIn(partition: number, record: Json[]): Iterable<EventFields> {
   switch (record[0]) {
     case 'removed':
       return removed(partition, record as never)
@@ -41,25 +41,28 @@ function toldBy(partition: number, record: Json[]): Iterable<Told> {
   }
 }
 
-function removed(partition: number, [, type, status, ref, attempts]: [string, string, Status, string, number]): Told[] {
+function removed(
+  partition: number,
+  [, type, status, ref, attempts]: [string, string, Status, string, number],
+): EventFields[] {
   return [{ taskId: idOfRef(partition, ref), type, status, attempts, kind: 'removed' }]
 }
 
 function* accepted(
   partition: number,
   [what, type, lane, first, tasks]: ['accepted' | 'ticked', string, number, string, number],
-): Generator<Told> {
+): Generator<EventFields> {
   const [ms = 0, n = 0] = first.split('-').map(Number)
   for (let index = 0; index < tasks; index++) {
-    const told: Told = { taskId: idOf(partition, lane, ms, n + index), type, status: 'pending', attempts: 0 }
-    yield what === 'ticked' ? { ...told, ofSchedule: true } : told
+    const event: EventFields = { taskId: idOf(partition, lane, ms, n + index), type, status: 'pending', attempts: 0 }
+    yield what === 'ticked' ? { ...event, ofSchedule: true } : event
   }
 }
 
 function* started(
   partition: number,
   [, type, workerId, refs, attempts]: [string, string, string, string, string],
-): Generator<Told> {
+): Generator<EventFields> {
   const each = attempts.split(' ')
   for (const [index, ref] of refs.split(' ').entries()) {
     const taskId = idOfRef(partition, ref)
@@ -70,7 +73,7 @@ function* started(
 function* ended(
   partition: number,
   [, type, workerId, status, refs, attempts, results]: [string, string, string, Status, string, string, Json[]],
-): Generator<Told> {
+): Generator<EventFields> {
   const each = attempts.split(' ')
   for (const [index, ref] of refs.split(' ').entries()) {
     const taskId = idOfRef(partition, ref)
@@ -78,7 +81,7 @@ function* ended(
   }
 }
 
-/** Any other record is of one task, and begins with its status or `progress`. */
+/** Every other record is of one task, and begins with its status or `progress`. */
 function changed(
   partition: number,
   [what, type, workerId, ref, attempts, progress, result, error, reason]: [
@@ -92,7 +95,7 @@ function changed(
     string | null,
     TaskEvent['timeoutReason'] | '',
   ],
-): Told[] {
+): EventFields[] {
   const isChange = isStatus(what)
   const taskId = idOfRef(partition, ref)
   const status = isChange ? what : 'processing'

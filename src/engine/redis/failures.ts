@@ -2,16 +2,16 @@ import { ErrorReply } from '@redis/client'
 import { XQueueError } from '../../task/errors.ts'
 import type { RedisUrl } from './redis-url.ts'
 
-/** What can go wrong between this process and Redis, and how a caller is told. */
+/** The failures between this process and Redis, and the errors that callers receive for them. */
 
-/** A call that did not reach Redis: nothing was done. */
+/** A call that did not reach Redis: nothing was changed. */
 export class UnreachedError extends Error {
   constructor(cause: Error) {
     super(messageOf(cause), { cause })
   }
 }
 
-/** Redis, or the network on the way, does not answer: what was asked may have been done. */
+/** Redis, or the network on the way, does not answer: the call may have been carried out. */
 export class SilentError extends Error {
   constructor(waitMs: number) {
     super(`no answer for ${waitMs / 1_000} s`)
@@ -19,32 +19,32 @@ export class SilentError extends Error {
 }
 
 /**
- * Answers that say that nothing was done, and that it may go well in a moment. The key that a step names never exists,
- * so that a node answers ASK for as long as its slot moves to another. It is not followed: no step runs where only a
- * part of its keys is, and the partition stands still until all of it has moved.
+ * Answers that mean that nothing was changed and that a later try may succeed. The key that a step names never exists,
+ * so a node answers ASK for as long as its slot moves to another. ASK is not followed: no step runs where only some of
+ * its keys are, and the partition is unavailable until the whole slot has moved.
  */
 const COMES_BACK = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNKILLABLE)/
 const ELSEWHERE = /^(MOVED|ASK) /
 
-/** What a refusal of Redis means, and the way out. */
+/** The meaning of Redis' refusals, and the remedy. */
 const REMEDIES: readonly [RegExp, string][] = [
   [/^OOM/, 'Redis has no memory left: raise maxmemory, or let the queue drain'],
-  [/^MISCONF/, 'Redis cannot write to its disk: make room, or see its log'],
+  [/^MISCONF/, 'Redis cannot write to its disk: free disk space, or check its log'],
   [/^READONLY/, 'this Redis is a read-only replica: name its master in the URL, or use redis+sentinel://'],
-  [/^(NOAUTH|WRONGPASS)|without any password configured/, 'Redis refuses the user or the password: mend the URL'],
-  // The second is what a function is told.
+  [/^(NOAUTH|WRONGPASS)|without any password configured/, 'Redis refuses the user or the password: correct the URL'],
+  // The second text is the answer to a function.
   [
-    // As Redis 7 and Redis 8 put it for what a function may not do.
+    // The texts of Redis 7 and Redis 8 for a command that a function may not run.
     /^NOPERM|The user executing the script can't|ACL failure in script/,
-    'the Redis user may not do this: give it what docs/redis.md lists',
+    'the Redis user lacks permissions: grant those that docs/redis.md lists',
   ],
   [/^(MOVED|ASK|CROSSSLOT)/, 'this Redis is part of a cluster: write redis+cluster:// in the URL'],
-  [/cluster support disabled/, 'this Redis is no cluster: write redis:// in the URL'],
-  [/max number of clients/, 'Redis takes no more connections: raise maxclients'],
-  [/DB index is out of range/, 'Redis has no database of that number: mend the URL, or raise databases'],
+  [/cluster support disabled/, 'this Redis is not a cluster: write redis:// in the URL'],
+  [/max number of clients/, 'Redis accepts no more connections: raise maxclients'],
+  [/DB index is out of range/, 'Redis has no database with this number: correct the URL, or raise databases'],
 ]
 
-/** Whether a call that failed so may be made again: it was not carried out, or carrying it out twice does no harm. */
+/** Whether a failed call may be repeated: it was not carried out, or repeating it does no harm. */
 export function mayTryAgain(error: unknown, isHarmless: boolean, { kind }: RedisUrl): boolean {
   if (error instanceof ErrorReply) {
     return COMES_BACK.test(error.message) || (kind === 'cluster' && ELSEWHERE.test(error.message))
@@ -53,11 +53,11 @@ export function mayTryAgain(error: unknown, isHarmless: boolean, { kind }: Redis
 }
 
 /** The error for the caller. It names hosts and ports, never a password. */
-export function failureOf(error: unknown, place: RedisUrl): XQueueError {
+export function failureOf(error: unknown, url: RedisUrl): XQueueError {
   if (error instanceof XQueueError) return error
   const because = messageOf(error)
   const options = { cause: error }
-  const where = whereOf(place)
+  const where = whereOf(url)
   if (error instanceof ErrorReply) {
     const remedy = REMEDIES.find(([pattern]) => pattern.test(because))?.[1]
     if (remedy === undefined && !COMES_BACK.test(because)) {
@@ -66,11 +66,11 @@ export function failureOf(error: unknown, place: RedisUrl): XQueueError {
     const detail = `Redis at ${where} refuses: ${remedy ?? 'it is not ready yet'} (${because})`
     return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, options)
   }
-  const what = error instanceof UnreachedError ? 'cannot be reached' : 'was lost before it answered'
+  const what = error instanceof UnreachedError ? 'cannot be reached' : 'did not answer'
   return new XQueueError('engine_unavailable', `Redis at ${where} ${what} (${because})`, { retry_after: 1 }, options)
 }
 
-/** Node tells of several addresses that failed in an error without a message. */
+/** Node reports several addresses that failed in an error without a message. */
 function messageOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ')
   return error instanceof Error ? error.message || error.name : String(error)

@@ -3,7 +3,7 @@ import type { RedisStore } from './store.ts'
 
 type Check = Health['checks'][number]
 
-/** Whether Redis answers and keeps what it is given, and what that survives: of every node that serves. */
+/** Whether Redis answers and stores data, and which failures the data survives: of every node that serves. */
 export async function healthOf(store: RedisStore): Promise<Health> {
   const started = performance.now()
   try {
@@ -33,26 +33,26 @@ function memoryOf(info: string): Check {
   const [used, most] = [Number(infoOf(info, 'used_memory')), Number(infoOf(info, 'maxmemory'))]
   const ok = most === 0 || used < most
   const of = most === 0 ? 'no maxmemory is set' : `${megabytes(used)} of ${megabytes(most)} MB are used`
-  return { name: 'memory', ok, detail: ok ? of : `${of}: submissions are refused until there is room` }
+  return { name: 'memory', ok, detail: ok ? of : `${of}: submissions are refused until memory is free` }
 }
 
-/** The less, the worse. */
+/** A lower rank is worse. */
 function durabilityOf(info: string, fsync: string | undefined): [rank: number, what: string] {
   if (infoOf(info, 'aof_enabled') !== '1') {
-    return [0, 'lost when Redis ends: turn the append-only file on (appendonly yes) to keep tasks']
+    return [0, 'lost when Redis ends: enable the append-only file (appendonly yes) to keep tasks']
   }
   if (infoOf(info, 'aof_last_write_status') !== 'ok') {
-    return [1, 'the append-only file cannot be written: see the log of Redis']
+    return [1, 'the append-only file cannot be written: check the log of Redis']
   }
   switch (fsync) {
     case 'always':
-      return [5, 'survives the loss of power (appendfsync always)']
+      return [5, 'survives a power loss (appendfsync always)']
     case 'everysec':
-      return [4, 'survives the end of Redis; of the last second before a loss of power some may be lost']
+      return [4, 'survives a crash of Redis; some tasks of the last second before a power loss may be lost']
     case 'no':
-      return [2, 'survives the end of Redis; the last half minute before a loss of power may be lost (appendfsync no)']
+      return [2, 'survives a crash of Redis; the last half minute before a power loss may be lost (appendfsync no)']
     default:
-      return [3, 'survives the end of Redis; with appendfsync everysec the last second may be lost with the power']
+      return [3, 'survives a crash of Redis; the last second before a power loss may be lost (appendfsync everysec)']
   }
 }
 

@@ -1,37 +1,37 @@
 import type { WorkerIdentity } from '../engine.ts'
 import type { Part } from './turn-codec.ts'
 
-/** A worker's description is written again only when this old, not with every turn. */
+/** A worker's description is written again only when it is this old, not with every turn. */
 const TOUCH_MS = 20_000
 
-/** What Redis was told of this process's workers, and what it will be told next. */
+/** The descriptions of this process's workers that Redis has, and the changes to send next. */
 export class Heartbeats {
-  readonly #told = new Map<string, { at: number; types: readonly string[] }>()
-  /** Attempts of workers since they were described last. */
+  readonly #written = new Map<string, { at: number; types: readonly string[] }>()
+  /** Attempts of workers since their description was written last. */
   readonly #worked = new Map<string, Part['worked']>()
 
-  /** What has to be told of a worker, or '' if that has been told lately. */
+  /** The description of a worker to send, or '' if Redis has a recent one. */
   aboutOf(worker: WorkerIdentity, now: number): string {
-    const before = this.#told.get(worker.id)
+    const before = this.#written.get(worker.id)
     if (before && isSame(before.types, worker.types) && now - before.at < TOUCH_MS && now >= before.at) return ''
     return JSON.stringify(worker)
   }
 
-  told({ id, types }: WorkerIdentity, now: number): void {
-    this.#told.set(id, { at: now, types })
+  written({ id, types }: WorkerIdentity, now: number): void {
+    this.#written.set(id, { at: now, types })
   }
 
-  /** It is told again; false if it was going to be anyway. */
+  /** Marks the description to be sent again; false if that was already due. */
   forget(workerId: string): boolean {
-    return this.#told.delete(workerId)
+    return this.#written.delete(workerId)
   }
 
   forgetAll(): void {
-    this.#told.clear()
+    this.#written.clear()
   }
 
   left(workerId: string): void {
-    this.#told.delete(workerId)
+    this.#written.delete(workerId)
     this.#worked.delete(workerId)
   }
 
@@ -40,7 +40,7 @@ export class Heartbeats {
     this.#worked.set(workerId, { well: worked.well + well, failed: worked.failed + failed })
   }
 
-  /** Hands over what was added, to be told to one partition. */
+  /** Returns the gathered attempts, to be sent to one partition. */
   takeWorked(workerId: string): Part['worked'] | undefined {
     const worked = this.#worked.get(workerId)
     this.#worked.delete(workerId)

@@ -9,27 +9,27 @@ import { heldOf, lostOf, readTasks } from './turn-codec.ts'
 
 const STARTED_MAX = 100_000
 
-/** What a worker reports of a lease. */
+/** A worker's report about a lease. */
 export interface Reported {
   lease: string
   outcome: Outcome
 }
 
-/** What becomes of its task, decided on the state that its lease is known to have. */
+/** The next state of its task, decided on the known state of its lease. */
 export interface Decision {
   state: LeaseState
   settlement: Settlement
 }
 
 /**
- * What this process knows of leases. Outcomes are decided here, by the one rule that all engines share, and Redis takes
- * a decision only if the lease still is what it was decided on.
+ * This process's knowledge of leases. Outcomes are decided here, by the one rule that all engines share, and Redis
+ * applies a decision only if the lease has not changed since.
  */
 export class HeldLeases {
   readonly #store: RedisStore
   readonly #registry: Registry
   readonly #options: EngineOptions
-  /** What this process started, by token: settling need not ask for it first. */
+  /** Leases that this process started, by token: settling need not read them first. */
   readonly #started = new Map<string, LeaseState>()
 
   constructor(store: RedisStore, registry: Registry, options: EngineOptions) {
@@ -38,7 +38,7 @@ export class HeldLeases {
     this.#options = options
   }
 
-  /** What becomes of each task; null where the lease is not held any more. */
+  /** The next state of each task; null where the lease is no longer held. */
   async decide(outcomes: readonly Reported[]): Promise<(Decision | null)[]> {
     const unknown = outcomes.filter(({ lease }) => !this.#started.has(lease))
     const found = unknown.length === 0 ? null : await this.#find(unknown.map(({ lease }) => lease))
@@ -84,7 +84,7 @@ export class HeldLeases {
     return found
   }
 
-  /** A lease of ours was settled. */
+  /** A lease of this process was settled. */
   ended(lease: string, { attempts, lane, startedAt }: LeaseState, settlement: Settlement): void {
     this.#started.delete(lease)
     const final = isFinal(settlement.status)
@@ -93,7 +93,7 @@ export class HeldLeases {
     }
   }
 
-  /** What is known of a lease is out of date. */
+  /** The cached state of a lease is out of date. */
   forget(lease: string): void {
     this.#started.delete(lease)
   }
@@ -107,13 +107,13 @@ export class HeldLeases {
     now: number,
     secret: string,
   ): Lease[] {
-    // Leases that are lost elsewhere stay in the memory of this process; it is only that.
+    // Leases that were lost elsewhere stay in this process's memory, so the cache is cleared; it can be read again.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     const leases: Lease[] = []
-    readTasks(answer, (ref, lane, head, payload, extras, error, told, isPlain) => {
+    readTasks(answer, (ref, lane, head, payload, extras, error, outcomes, isPlain) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
       const lostLeases = lostOf(head)
-      const predecessors = predecessorsOf(task.after, told)
+      const predecessors = predecessorsOf(task.after, outcomes)
       const known = { partition, ref, lane, workerId, lostLeases }
       const started = this.#start(task, known, leaseMs, now, secret, isPlain)
       leases.push({ ...started, predecessors })

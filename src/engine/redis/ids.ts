@@ -1,23 +1,23 @@
 /**
- * A task's id is a UUIDv7 that tells where the task is, so that an id alone finds its keys:
+ * A task's id is a UUIDv7 that contains the task's location, so that an id is enough to find its keys:
  *
  *     tttttttt-tttt-7nnn-8nnn-llllppcccccc
  *
- * t: time of submission in ms; n: its number in that ms, so that ids sort in the order of submission; l: its lane;
- * p: its partition; c: a check over all of them, so that what is no id of ours is known without asking.
+ * t: time of submission in ms; n: its number in that ms, so that ids sort in the order of submission; l: its lane; p:
+ * its partition; c: a checksum of all of them, which identifies ids of this queue without a query.
  */
 export interface Place {
   partition: number
-  /** `<lane>.<ms>-<n>`, as scripts know the task. */
+  /** `<lane>.<ms>-<n>`, the name of the task in scripts. */
   ref: string
 }
 
-/** A task over all partitions, as scripts tell it: `<partition>/<ref>`. */
+/** The name of a task over all partitions, as scripts use it: `<partition>/<ref>`. */
 export function nameOf({ partition, ref }: Place): string {
   return `${partition}/${ref}`
 }
 
-/** The id of the task that scripts call so. */
+/** The id of the task with this name. */
 export function idOfName(name: string): string {
   const slash = name.indexOf('/')
   return idOfRef(Number(name.slice(0, slash)), name.slice(slash + 1))
@@ -51,7 +51,7 @@ export function idOfRef(partition: number, ref: string): string {
   return idOf(partition, Number(ref.slice(0, dot)), Number(ref.slice(dot + 1, dash)), Number(ref.slice(dash + 1)))
 }
 
-/** Where a task is; null for what is no id of a task of ours. */
+/** The location of a task; null for an id of another queue, or another text. */
 export function placeOf(id: string): Place | null {
   if (!ID.test(id)) return null
   const read = (from: number, to: number) => Number.parseInt(id.slice(from, to), 16)
@@ -62,7 +62,7 @@ export function placeOf(id: string): Place | null {
   return { partition, ref: `${lane}.${ms}-${number + N_MIN}` }
 }
 
-/** Proposes the n of the next ids: growing within this process, and not the same in two. */
+/** Proposes the n of the next ids: increasing within this process, and different in any two processes. */
 export class Numbers {
   #next = Math.floor(Math.random() * (N_SPAN / 4))
 
@@ -73,7 +73,7 @@ export class Numbers {
   }
 }
 
-/** As many digits, up to 12. */
+/** With the given number of digits, at most 12. */
 function hex(value: number, digits: number): string {
   return value.toString(16).padStart(digits, '0')
 }

@@ -4,8 +4,8 @@ import { FOLLOWED_MAX } from '../options.ts'
 import { TYPES_NAMED_MAX } from '../type-info.ts'
 
 /**
- * The names of everything that XQueue keeps in Redis, after the partition's prefix `<prefix>:{<partition>}:`. All keys
- * of a partition lie in one hash slot, so that one script changes them together. Scripts take the names from here.
+ * The names of all keys of XQueue in Redis, after the partition's prefix `<prefix>:{<partition>}:`. All keys of a
+ * partition lie in one hash slot, so that one script changes them together. Scripts use these names.
  */
 export const KEYS = {
   /** Type and priority → number, and back. */
@@ -15,19 +15,19 @@ export const KEYS = {
   /** Waiting tasks of groups, by lane and entry, and their order in each lane, `<bytes>|<group>|<entry>`. */
   grouped: 'grouped',
   group_queue: 'group_queue:',
-  /** When tasks of groups give up waiting. */
+  /** The deadlines of waiting tasks of groups. */
   group_waits: 'group_waits',
-  /** Groups of a lane by whose turn it is, and the number of the last turn. */
+  /** Groups of a lane in the order of their turns, and the number of the last turn. */
   rotation: 'rotation:',
   rotation_clock: 'rotation_clock:',
   /** Groups of the rotation that were never served, `<entry of the first task>|<group>`, in that order. */
   unserved: 'unserved:',
   /** Groups that may have several tasks waiting. */
   crowded: 'crowded:',
-  /** Groups that have come to their limit, and those that have nothing left, with when they were last served. */
+  /** Groups that have reached their limit, and those that have no tasks left, with the time of their last turn. */
   at_limit: 'at_limit:',
   rested: 'rested:',
-  /** What the version before keeps of groups: a stream for each, and their order. */
+  /** Groups of the previous version: a stream for each, and their order. */
   group_stream: 'g:',
   ring: 'ring:',
   ring_clock: 'ring_clock:',
@@ -38,135 +38,141 @@ export const KEYS = {
   /** Leases of a group, `held:<type>|<group>`, and of each worker those of groups. */
   held: 'held:',
   busy: 'busy',
-  /** Starts of a type that count for its rate, and how many they are. */
+  /** Starts of a type that count for its rate, and their number. */
   starts: 'starts:',
   started: 'started',
   /** Entries of a lane that were given back. */
   back: 'back:',
-  /** What of them has changed meanwhile. */
+  /** Fields of given-back entries that have changed since. */
   again: 'again',
-  /** The entry of a task that is not where it was accepted. */
+  /** The entry of a task that has moved from the entry where it was accepted. */
   moved: 'moved',
   /** The last entry id given. */
   clock: 'clock',
-  /** Limits on the wait of a lane's tasks, and how far a sweep has looked. */
+  /** Limits on the wait of a lane's tasks, and the position of the sweep. */
   waits: 'waits',
-  /** When a task of them may have waited for too long, at the earliest. */
+  /** The earliest time at which one of these tasks may have waited too long. */
   waits_due: 'waits_due',
   delayed: 'delayed',
   due: 'due',
   /** Tasks that wait for others, by their refs and by age. */
   dependent: 'dependent',
   dependents: 'dependents',
-  /** Of a task: what it waits for, as far as that has ended, and who waits for it; and who is waited for at all. */
+  /**
+   * Of a task: the outcomes of its predecessors, as far as they have ended, and its successors; and all tasks that have
+   * successors.
+   */
   outcomes: 'outcomes:',
   successors: 'successors:',
-  /** Of a finished task: the names of those that have a copy of its result. */
+  /** Of a finished task: the names of the tasks that have a copy of its result. */
   copies: 'copies:',
   awaited: 'awaited',
-  /** Tasks that have ended, or are gone, and have not told all that wait for them. */
+  /** Tasks that have ended or were removed and have not notified all of their successors. */
   put_off: 'put_off',
-  /** What other partitions are to be told, and when and how far it was last looked again at what is awaited. */
+  /** Messages to other partitions, and the time and position of the last check of awaited tasks. */
   notices: 'notices',
   looked_at_awaited: 'awaited:looked_at',
-  /** The tasks of a batch, in the order of submission, and how many of each batch are kept. */
+  /** The tasks of a batch, in the order of submission, and the number of kept tasks of each batch. */
   batch: 'batch:',
   batches: 'batches',
   leases: 'leases',
-  /** Leases of a type, by when they are due. Its length is what the limit is checked against. */
+  /** Leases of a type by the time at which they are due. Its length counts against the limit. */
   running: 'running:',
-  /** When a lease of a type may be due, at the earliest. */
+  /** The earliest time at which a lease of a type may be due. */
   leases_due: 'leases_due',
   progress: 'progress',
-  /** Leases of a worker that it has to be told to cancel. */
+  /** Leases of a worker that it must cancel. */
   cancels: 'cancels:',
   finished: 'finished:',
-  /** Stream of what has ended in a status, by time. */
+  /** Stream of the tasks that have ended in a status, by time. */
   done: 'done:',
-  /** Of these, `<status> <entry>`, those whose types say how long they are kept, by when they go. */
+  /** Ended tasks of types with their own retention, `<status> <entry>`, by the time of their removal. */
   kept: 'kept',
-  /** By status: up to where the oldest in `done:` are such. */
+  /** By status: the position up to which the oldest entries in `done:` are such tasks. */
   kept_passed: 'kept:passed',
-  /** Of tasks that were taken back from a status, `<ref> <status>`: the last place there before that. */
+  /** Of tasks that were retried from a status, `<ref> <status>`: the last position there before the retry. */
   taken_back: 'taken_back',
   /** Stream of all tasks, by submission. */
   index: 'index',
   index_tidied: 'index:tidied',
   index_looked_at: 'index:looked_at',
-  /** The task that an idempotency key stands for. */
+  /** The task of an idempotency key. */
   key: 'key:',
   counts: 'counts',
-  /** How many tasks are unfinished and finished, over all types. */
+  /** The number of unfinished and finished tasks, over all types. */
   totals: 'totals',
   events: 'events',
-  /** Entries whose contents were erased, by number: they take the place of those in the stream. */
+  /** Entries whose contents were erased, by number: they replace those in the stream. */
   erased_events: 'events:erased',
-  /** Bytes of all events that there ever were. */
+  /** Bytes of all events ever written. */
   event_bytes: 'events:bytes',
-  /** When the tasks that were removed had ended, at the latest: no event after that is of one of them. */
+  /** The latest end of a removed task: no later event is of a removed task. */
   ended_until: 'ended_until',
   event_clock: 'events:clock',
-  /** The number before the first event that there ever was. */
+  /** The number before the first event ever written. */
   event_birth: 'events:birth',
-  /** Where numbers were left out, `<last before>:<first after, less 1>`, newest first. */
+  /** Numbers that were skipped, `<last before>:<first after, less 1>`, newest first. */
   event_skips: 'events:skips',
-  /** Lease and place of a named reader of events. */
+  /** Lease and position of a named reader of events. */
   reader: 'reader:',
-  /** There while somebody reads events. */
+  /** Exists while a client reads events. */
   readers: 'readers',
   partitions: 'partitions',
-  /** Who restores the partition from a log, or that it is complete. */
+  /** The process that restores the partition from a log, or a mark that it is complete. */
   restoring: 'restoring',
-  /** Type → what may start, `<type>/lanes` → its lanes. */
+  /** Type → its rules for starts, `<type>/lanes` → its lanes. */
   rules: 'rules',
-  /** When the store was found to have lost everything, 0 if it never was; lost with everything else. */
+  /** The time at which the store was found to have lost everything, 0 if it never was; lost with everything else. */
   birth: 'birth',
   back_off: 'back_off',
   schemas: 'schemas',
   defaults: 'defaults',
   ceilings: 'ceilings',
-  /** Type → how long what has ended is kept, as JSON of what operators `set` and of what the `handler` says. */
+  /** Type → its retention, as JSON of the values that operators `set` and of those of the `handler`. */
   retention: 'retention',
-  /** When a type was last served, and those known for good. */
+  /** The time at which a type was last served, and permanently known types. */
   known: 'known',
   declared: 'declared',
   workers: 'workers',
   seen: 'seen',
   worked: 'worked',
-  /** Workers that have left, whose traces are to be removed; those that are being looked for, and that still hold. */
+  /** Workers that have left, whose data is to be removed; those under examination, and those that still hold leases. */
   gone: 'gone',
   going: 'going',
   holding: 'holding',
-  /** Where the next sweep goes on in hashes that are looked at in turn. */
+  /** The position at which the next sweep continues in hashes that it scans in turn. */
   rounds: 'rounds',
   /** Processes that wait for a task of a type, and for a permit of it. */
   waiting: 'waiting:',
   blocked: 'blocked:',
-  /** Lanes that have something to hand out, in their order, and the entry of each; types that may start nothing. */
+  /** Lanes that have ready tasks, in their order, and the entry of each; types that may start nothing. */
   ready: 'ready',
   ready_lanes: 'ready:lanes',
   parked: 'parked',
-  /** The many types of a worker, by their digest; processes that wait for one of them, and for which there are any. */
+  /**
+   * The types of a worker that has many, by their digest; processes that wait for one of them, and those with ready
+   * tasks.
+   */
   typeset: 'typeset:',
   waiting_for_typeset: 'waiting_for_typeset:',
   waiting_typesets: 'waiting_typesets',
-  /** The process that sweeps; the version before has one of its own. */
+  /** The process that sweeps; the previous version has one of its own. */
   keeper: 'maintainer',
   keeper_before: 'keeper',
-  /** The API keys by their ids, and what tokens are signed with; in the first partition. */
+  /** The API keys by their ids, and the secret that signs tokens; in the first partition. */
   api_keys: 'api_keys',
   secret: 'secret',
   /** Calls of an API key that count for its rate. */
   calls: 'calls:',
-  /** Schedules by their ids, when they tick next, and when each last made a task, and which. */
+  /** Schedules by their ids, the times of their next ticks, and the last task of each with its time. */
   schedules: 'schedules',
   ticks: 'ticks',
   made: 'made',
-  /** What finished in each slot of ten seconds. */
+  /** Statistics of the tasks that finished in each slot of ten seconds. */
   rates: 'rates:',
 } as const
 
-/** Where a store is: the prefix of its keys and the number of its database, which channels do not know of. */
+/** The location of a store: the prefix of its keys and the number of its database, which channels do not include. */
 export interface Names {
   prefix: string
   database: number
@@ -176,7 +182,7 @@ export function partitionPrefix({ prefix }: Names, partition: number): string {
   return `${prefix}:{${partition}}:`
 }
 
-/** Channels: what all processes hear, and what one does. */
+/** Channels: one that all processes receive, and one for a single process. */
 export function channels({ prefix, database }: Names): { news: string; wake: string } {
   return { news: `${prefix}@${database}:news`, wake: `${prefix}@${database}:wake:` }
 }
@@ -184,20 +190,20 @@ export function channels({ prefix, database }: Names): { news: string; wake: str
 /** Extras of a task that has none: its tags, idempotency key and group as JSON. */
 export const NO_EXTRAS = '{},null,null'
 
-/** PartitionMessages are read until they have so many bytes. */
+/** Maximum bytes of messages to other partitions that are read at once. */
 export const NOTICES_BYTES_MAX = 1024 * 1024
 
-/** The constants of scripts, as Lua writes them. */
-export function luaConstants(place: Names & { kind: string }): Map<string, string> {
+/** The constants of scripts, in Lua syntax. */
+export function luaConstants(store: Names & { kind: string }): Map<string, string> {
   const text = (value: string) => `'${value}'`
   return new Map([
     ...Object.entries(KEYS).map(([name, value]) => [`KEY.${name}`, text(value)] as const),
-    ...Object.entries(channels(place)).map(([name, value]) => [`CHANNEL.${name}`, text(value)] as const),
+    ...Object.entries(channels(store)).map(([name, value]) => [`CHANNEL.${name}`, text(value)] as const),
     ['WORKERS', text('workers')],
     ['NO_EXTRAS', text(NO_EXTRAS)],
     ['WAIT_ERROR', text(JSON.stringify(WAITED_TOO_LONG))],
-    ['CLUSTER', String(place.kind === 'cluster')],
-    // Lua passes at most some 8000 values to a call.
+    ['CLUSTER', String(store.kind === 'cluster')],
+    // Lua passes at most about 8000 values to a call.
     ['CHUNK', '4000'],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
     ['FOLLOWED_MAX', String(FOLLOWED_MAX)],

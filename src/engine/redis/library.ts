@@ -4,8 +4,8 @@ import { luaConstants } from './keys.ts'
 import type { RedisUrl } from './redis-url.ts'
 
 /**
- * The atomic steps, each a Lua file that says its arguments, answer and cost. What a step may do without: `no-writes`
- * changes nothing; `allow-oom` runs when Redis has no memory left, because it frees more than it takes. The others are
+ * The atomic steps, each a Lua file whose header has its arguments, answer and cost. Flags: `no-writes` changes
+ * nothing; `allow-oom` runs even when Redis has no memory left, because it frees more than it takes. The others are
  * refused then before they change anything.
  */
 const STEPS = {
@@ -40,9 +40,9 @@ const STEPS = {
   outcome: 'no-writes',
 } as const
 export type StepName = keyof typeof STEPS
-/** What all steps share. */
+/** The part that all steps share. */
 const SHARED = ['shared', 'ready', 'groups', 'changes', 'flows']
-/** Files that come before a step's own: it would be too long to read in one. */
+/** Files that are placed before a step's own, which would otherwise be too long for one file. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
   sweep: ['sweep-finished'],
   turn: ['turn-leases', 'turn-start', 'turn-groups', 'turn-claims'],
@@ -60,7 +60,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'restore',
   'restoring',
   'keys',
-  // What is counted twice makes a rate stricter for one window; a call that fails for it would be worse.
+  // A repeated call makes a rate stricter for one window; a failed call would be worse.
   'calls',
   'schedules',
   'deliver',
@@ -71,7 +71,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'outcome',
 ])
 
-/** Running it twice does no harm: it may be run again when its answer was lost. */
+/** Whether a repeated run does no harm, so that the step may run again when its answer was lost. */
 export function isHarmless(step: StepName): boolean {
   return HARMLESS.has(step)
 }
@@ -79,20 +79,20 @@ export function isHarmless(step: StepName): boolean {
 /** All steps as one library of Redis functions. */
 export interface Library {
   text: string
-  /** Functions and library are named by their content: two versions of the program run side by side on one Redis. */
+  /** Functions and library are named by their content: two versions of the program can share one Redis. */
   name: string
   functionOf(step: StepName): string
 }
 
 const LIBRARY_PREFIX = 'xq_'
 
-export function loadLibrary(place: RedisUrl): Library {
+export function loadLibrary(url: RedisUrl): Library {
   const read = (file: string) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), 'utf8')
   const steps = (Object.keys(STEPS) as StepName[]).map((step) => {
     const files = [...(PARTS[step] ?? []), step]
     return `do\n${files.map(read).join('\n')}end\n`
   })
-  const body = nameConstants([...SHARED.map(read), ...steps].join('\n'), luaConstants(place))
+  const body = nameConstants([...SHARED.map(read), ...steps].join('\n'), luaConstants(url))
   const name = LIBRARY_PREFIX + createHash('sha1').update(body).digest('hex').slice(0, 12)
   const functionOf = (step: StepName) => `${name}_${step}`
   const registrations = Object.entries(STEPS).map(([step, flag]) => {
@@ -104,7 +104,7 @@ export function loadLibrary(place: RedisUrl): Library {
   return { text: `#!lua name=${name}\n${body}\n${registrations.join('\n')}\n`, name, functionOf }
 }
 
-/** Puts values where the files name constants (`KEY.leases`, `WORKERS`). */
+/** Replaces the named constants of the files (`KEY.leases`, `WORKERS`) by their values. */
 function nameConstants(text: string, constants: ReadonlyMap<string, string>): string {
   return text.replace(/\b(?:KEY|CHANNEL)\.\w+|\b[A-Z][A-Z_]+\b/g, (name) => constants.get(name) ?? name)
 }

@@ -4,7 +4,7 @@ import type { Schedules } from './schedules.ts'
 import type { RedisStore } from './store.ts'
 import type { Turns } from './turns.ts'
 
-/** How long a process goes on being the one that sweeps a partition; should it die, another takes over after that. */
+/** How long a process keeps the role of sweeping a partition; if it dies, another takes over after this time. */
 const KEEP_MS = 5_000
 const TIMER_MS_MAX = 60_000
 const PROMOTED_MAX = 1_000
@@ -19,12 +19,12 @@ type Answer =
       leases: string[],
       now: string,
       schedules: string[],
-      notices: string[],
+      messages: string[],
     ]
 
 /**
- * Does what time makes due in one partition, or leaves it to the process that does: of very many processes one sweeps,
- * and the others ask it so seldom that it costs nothing. While turns wait here, what is due is also seen to by a timer.
+ * Processes what is due in one partition, or leaves it to the process that does: of any number of processes one sweeps,
+ * and the others ask so rarely that it costs nothing. While turns wait in this process, a timer sweeps as well.
  */
 export class Maintainer {
   readonly #store: RedisStore
@@ -35,7 +35,7 @@ export class Maintainer {
   readonly #options: EngineOptions
   readonly #process: string
   #anotherUntil = 0
-  #isKeeper = false
+  #isMaintainer = false
   #timer: NodeJS.Timeout | undefined
   #timerAt = Number.POSITIVE_INFINITY
   #closed = false
@@ -45,7 +45,7 @@ export class Maintainer {
     partition: number,
     turns: Turns,
     schedules: Schedules,
-    notices: PartitionMessages,
+    messages: PartitionMessages,
     options: EngineOptions,
     process: string,
   ) {
@@ -53,49 +53,49 @@ export class Maintainer {
     this.#partition = partition
     this.#turns = turns
     this.#schedules = schedules
-    this.#messages = notices
+    this.#messages = messages
     this.#options = options
     this.#process = process
   }
 
   async sweep(max: number): Promise<Swept> {
     const nothing = { changed: 0, more: false, nextAt: null }
-    if (!this.#isKeeper && performance.now() < this.#anotherUntil) return nothing
+    if (!this.#isMaintainer && performance.now() < this.#anotherUntil) return nothing
     const { retention, eventsMax, eventsAgeMs, eventsBytesMax, workerTtlMs } = this.#options
     const about = [this.#process, KEEP_MS, this.#store.wasMet(this.#partition)]
     const events = [eventsMax, eventsAgeMs, Math.ceil(eventsBytesMax / Math.max(this.#store.partitions.count, 1))]
     const args = [...about, max, retention.ageMs, retention.countMax, ...events, workerTtlMs]
     const answer = await this.#store.run<Answer>('sweep', this.#partition, args)
-    this.#isKeeper = answer[0] === 'swept'
+    this.#isMaintainer = answer[0] === 'swept'
     if (answer[0] !== 'swept') {
-      // Not all at the same moment.
+      // The factor spreads the processes over time.
       this.#anotherUntil = performance.now() + answer[1] * (1 + Math.random())
       return nothing
     }
     this.#store.met(this.#partition)
-    const [, changed, more, nextAt, leases, now, due, told] = answer
+    const [, changed, more, nextAt, leases, now, due, pairs] = answer
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
-    const notices = told.length === 0 ? nothing : await this.#messages.deliver(this.#partition, told, max)
+    const delivered = pairs.length === 0 ? nothing : await this.#messages.deliver(this.#partition, pairs, max)
     const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)
     const times = [nextAt === '' ? null : Number(nextAt), ticked.nextAt].filter((time) => time !== null)
     const next = times.length === 0 ? null : Math.min(...times)
     this.dueAt(next)
     return {
-      changed: changed + ended + ticked.changed + notices.changed,
-      more: more === 1 || ticked.more || notices.more,
+      changed: changed + ended + ticked.changed + delivered.changed,
+      more: more === 1 || ticked.more || delivered.more,
       nextAt: next === null ? null : this.#store.toLocal(next),
     }
   }
 
-  /** Something becomes due then: sees to it at that time, if this is the process that does. */
+  /** Something becomes due at `time`: sweeps then, if this is the process that does. */
   dueAt(time: number | null): void {
-    if (time === null || !this.#isKeeper || this.#closed || time >= this.#timerAt) return
+    if (time === null || !this.#isMaintainer || this.#closed || time >= this.#timerAt) return
     clearTimeout(this.#timer)
     this.#timerAt = time
     const inMs = Math.min(Math.max(time - this.#store.now(), 1), TIMER_MS_MAX)
     this.#timer = setTimeout(() => {
       this.#timerAt = Number.POSITIVE_INFINITY
-      // The sweeper comes again when Redis is back.
+      // The sweeper tries again when Redis is available.
       this.sweep(PROMOTED_MAX).catch(() => undefined)
     }, inMs)
     this.#timer.unref()

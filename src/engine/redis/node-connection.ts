@@ -3,15 +3,15 @@ import { createClient, ErrorReply } from '@redis/client'
 import { SilentError, UnreachedError } from './failures.ts'
 import type { Node, RedisUrl } from './redis-url.ts'
 
-/** An idle connection is tried so often, in units of the longest wait for an answer. */
+/** An idle connection is tested at this interval, in units of the longest wait for an answer. */
 const PING_AFTER = 2
-/** Its life is looked at so often within that wait. */
-const LOOKS = 4
+/** Number of checks of the connection within that wait. */
+const CHECKS = 4
 
 /**
- * One connection to one node: open from `open` until it is lost, and never again. Nothing reconnects by itself here,
- * so whoever holds a connection knows what it is connected to. One that gives no answer to something asked, or to a
- * ping when nothing was, is ended like one that the network says is gone.
+ * One connection to one node: open from `open` until it is lost, and never reopened. It does not reconnect by itself,
+ * so the owner of a connection always knows its node. A connection without an answer to a command, or to a ping while
+ * idle, is closed like one that the network reports as lost.
  */
 export class NodeConnection {
   readonly node: Node
@@ -21,39 +21,39 @@ export class NodeConnection {
   readonly #onLost: (why: Error) => void
   readonly #checks: NodeJS.Timeout
   #unanswered = 0
-  /** When the last answer came, or when the first of those that wait for one was asked. */
-  #heardAt = performance.now()
-  #lookedAt = performance.now()
+  /** The time of the last answer, or of the first of the commands that wait for one. */
+  #answeredAt = performance.now()
+  #checkedAt = performance.now()
   #wasOpen = false
   #lostBecause: Error | undefined
 
   /**
-   * @param onLost is called once, when an open connection ends, whoever ends it
-   * @throws UnreachedError, or what the node answered
+   * @param onLost is called once, when an open connection ends for any reason
+   * @throws UnreachedError, or the error answer of the node
    */
-  static async open(place: RedisUrl, node: Node, onLost: (why: Error) => void): Promise<NodeConnection> {
-    const connection = new NodeConnection(place, node, onLost)
+  static async open(url: RedisUrl, node: Node, onLost: (why: Error) => void): Promise<NodeConnection> {
+    const connection = new NodeConnection(url, node, onLost)
     try {
       await connection.#connect()
-      // The network may accept for a node that does not answer.
+      // The network may accept a connection for a node that does not answer.
       await connection.send(['PING'])
       connection.#wasOpen = true
       return connection
     } catch (error) {
       connection.end(error as Error)
-      // Nothing of anybody's was sent so far.
+      // No command has been sent so far.
       throw error instanceof ErrorReply || error instanceof UnreachedError ? error : new UnreachedError(error as Error)
     }
   }
 
-  private constructor(place: RedisUrl, node: Node, onLost: (why: Error) => void) {
+  private constructor(url: RedisUrl, node: Node, onLost: (why: Error) => void) {
     this.node = node
-    this.#waitMs = place.waitMs
+    this.#waitMs = url.waitMs
     this.#onLost = onLost
-    this.#client = clientOf(place, node)
+    this.#client = clientOf(url, node)
     this.#client.on('error', (error: Error) => this.end(error))
-    this.#lost.promise.catch(() => undefined) // Who waits for something here is told.
-    this.#checks = setInterval(() => this.#check(), place.waitMs / LOOKS)
+    this.#lost.promise.catch(() => undefined) // Callers that wait on it receive the error.
+    this.#checks = setInterval(() => this.#check(), url.waitMs / CHECKS)
     this.#checks.unref()
   }
 
@@ -83,7 +83,7 @@ export class NodeConnection {
     }
   }
 
-  /** Asks for a sign of life now, whatever was heard when. */
+  /** Sends a ping now, regardless of the last answer. */
   check(): void {
     this.send(['PING']).catch(() => undefined)
   }
@@ -107,29 +107,29 @@ export class NodeConnection {
   }
 
   #asked(): void {
-    if (this.#unanswered === 0) this.#heardAt = performance.now()
+    if (this.#unanswered === 0) this.#answeredAt = performance.now()
     this.#unanswered += 1
   }
 
   #answered(): void {
     this.#unanswered -= 1
-    this.#heardAt = performance.now()
+    this.#answeredAt = performance.now()
   }
 
   #check(): void {
     const now = performance.now()
-    const sinceLook = now - this.#lookedAt
-    this.#lookedAt = now
-    if (sinceLook > this.#waitMs / 2) {
-      // This process stood still: what came meanwhile has not been read yet.
-      this.#heardAt = now
+    const sinceCheck = now - this.#checkedAt
+    this.#checkedAt = now
+    if (sinceCheck > this.#waitMs / 2) {
+      // This process was paused: answers that arrived meanwhile have not been read yet.
+      this.#answeredAt = now
     } else if (this.#unanswered > 0) {
-      if (now - this.#heardAt >= this.#waitMs) this.end(new SilentError(this.#waitMs))
-    } else if (now - this.#heardAt >= this.#waitMs * PING_AFTER) this.check()
+      if (now - this.#answeredAt >= this.#waitMs) this.end(new SilentError(this.#waitMs))
+    } else if (now - this.#answeredAt >= this.#waitMs * PING_AFTER) this.check()
   }
 }
 
-/** Making a client's class takes far longer than making a client: all are made after this one. */
+/** Creating a client's class takes far longer than creating a client: all are duplicated from this one. */
 let template: ReturnType<typeof createClient> | undefined
 
 function clientOf({ tls, username, password, database, waitMs, files }: RedisUrl, { host, port, plain }: Node) {
@@ -140,10 +140,10 @@ function clientOf({ tls, username, password, database, waitMs, files }: RedisUrl
   return template.duplicate({
     RESP: 2,
     disableOfflineQueue: true,
-    // Each would need to be allowed to the user, and is of no use here.
+    // The user would need a permission for each, and they have no use here.
     disableClientInfo: true,
     maintNotifications: 'disabled',
-    // A timer for each command costs; silence is looked for once for all of them.
+    // A timer for each command is expensive; one check detects silence for all commands.
     commandOptions: { timeout: 0 },
     socket: tls ? { ...socket, ...secure } : socket,
     ...(plain ? {} : { database }),

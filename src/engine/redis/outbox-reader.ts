@@ -4,16 +4,16 @@ import type { ResumingQuery, StateEvent, StatePage, TaskLocation } from '../stat
 import { eventsOf } from './event-records.ts'
 import type { RedisStore } from './store.ts'
 
-/** A reader that waits looks again after this long, should a message have been lost; it marks itself before that. */
-const LOOK_AGAIN_MS = 1_000
-/** How often a reader whose lease is another's looks whether it has come free. */
-const LEASE_LOOK_MS = 250
-/** Entries of the outbox that are read at once; each holds what one step changed. */
+/** A waiting reader checks again after this time, in case a message was lost, and marks itself before that. */
+const CHECK_AGAIN_MS = 1_000
+/** Interval at which a reader checks whether another owner's lease has become free. */
+const LEASE_CHECK_MS = 250
+/** Entries of the outbox that are read at once; each holds the changes of one step. */
 const ENTRIES_MAX = 100
 
 type Answer = [last: string, before: string, birth: string, entries: string[], endedUntil: string]
 
-/** Where to go on in each partition: `<partition>:<number>,…`, for one partition its number alone. */
+/** The position in each partition: `<partition>:<number>,…`, for a single partition only its number. */
 type Positions = Map<number, string>
 
 /** The events of all partitions, in the order of each. */
@@ -25,8 +25,8 @@ export class OutboxReader {
   #closed = false
 
   /**
-   * @param listen resolves when messages are heard
-   * @param locate answers null for tasks that are not kept
+   * @param listen resolves when this process receives messages
+   * @param locate returns null for tasks that are not kept
    */
   constructor(
     store: RedisStore,
@@ -54,20 +54,20 @@ export class OutboxReader {
     if (this.#closed) return { events: [], last: after ?? '', gap: false, held: true }
     const from = after === null ? 'now' : this.#parse(after)
     if (from === null) return { events: [], last: await this.#now(), gap: true, held: true }
-    let page = await this.#told(from, max, waitMs > 0)
+    let page = await this.#next(from, max, waitMs > 0)
     const position = this.#parse(page.last) ?? 'now'
     while (page.events.length === 0 && !page.gap && !signal?.aborted && !this.#closed) {
       const leftMs = until - Date.now()
       if (leftMs <= 0) break
-      await this.#news(Math.min(leftMs, LOOK_AGAIN_MS), signal)
+      await this.#news(Math.min(leftMs, CHECK_AGAIN_MS), signal)
       if (this.#closed) break
-      page = await this.#told(position, max, true)
+      page = await this.#next(position, max, true)
     }
     return page
   }
 
-  /** The next events, past those of removed tasks. */
-  async #told(from: Positions | 'now' | '', max: number, stays: boolean): Promise<StatePage> {
+  /** The next events, without those of removed tasks. */
+  async #next(from: Positions | 'now' | '', max: number, stays: boolean): Promise<StatePage> {
     for (let at = from; ; ) {
       const { hidden, ...page } = await this.#page(at, max, stays)
       if (page.events.length > 0 || hidden === 0 || this.#closed) return page
@@ -75,7 +75,7 @@ export class OutboxReader {
     }
   }
 
-  /** As `EventsReader` promises; the reader's place is kept in the first partition. */
+  /** Implements `EventsReader`; the reader's position is kept in the first partition. */
   async #readNamed(
     { after, max, waitMs = 0, signal, resumes = false }: ResumingQuery,
     reader: EventsReader,
@@ -88,7 +88,7 @@ export class OutboxReader {
       if (state === 'free' || leftMs <= 0 || signal?.aborted || this.#closed) {
         return { events: [], last: position, gap: false, held: false }
       }
-      await this.#news(Math.min(leftMs, LEASE_LOOK_MS), signal)
+      await this.#news(Math.min(leftMs, LEASE_CHECK_MS), signal)
     }
   }
 
@@ -110,7 +110,7 @@ export class OutboxReader {
     return (await this.#page('now', 1, false)).last
   }
 
-  /** Whether a named reader has committed a position, or one after it. */
+  /** Whether a named reader has committed this position or a later one. */
   async hasRead(name: string, position: string): Promise<boolean> {
     const [, committed = ''] = await this.#store.run<string[]>('reader', 0, [name, '', '', '', '', ''])
     const [asked, there] = [this.#parse(position), this.#parse(committed)]
@@ -118,9 +118,9 @@ export class OutboxReader {
     return [...asked].every(([partition, number]) => Number(there.get(partition) ?? 0) >= Number(number))
   }
 
-  /** Something happened: whoever waits looks. */
+  /** Something changed: waiting readers check again. */
   wake(): void {
-    for (const look of [...this.#readers]) look()
+    for (const wakeReader of [...this.#readers]) wakeReader()
   }
 
   close(): void {
@@ -152,7 +152,7 @@ export class OutboxReader {
     let gap = false
     const at: Positions = new Map(typeof from === 'string' ? [] : from)
     const events: StateEvent[] = []
-    /** Tasks whose events may be of ones that were removed. */
+    /** Tasks that may have been removed. */
     const doubtful = new Set<string>()
     const lateUntil = this.#store.now() - LATE_READER_MS
     for (const { partition, position, answer } of answers) {
@@ -161,8 +161,8 @@ export class OutboxReader {
         at.set(partition, last)
         continue
       }
-      // Events before the first that is kept are gone; a number beyond the last is of a store that is no more. Who read
-      // before there were any stands before the first that ever was.
+      // Events before the first kept one have been removed; a number beyond the last belongs to a store that no longer
+      // exists. A reader from before the first event has the number before the first event ever written.
       const after = position === '' ? Number(before) : Number(position === '0' ? birth : position)
       gap ||= after < Number(before) || after > Number(last)
       at.set(partition, after > Number(last) ? last : String(after))
@@ -180,7 +180,7 @@ export class OutboxReader {
     return { events: kept, last: this.#write(at), gap, held: true, hidden: events.length - kept.length }
   }
 
-  /** Without the events of tasks that were removed, but for those that tell so. */
+  /** Omits the events of removed tasks, except their `removed` events. */
   async #ofKept(events: StateEvent[], doubtful: readonly string[]): Promise<StateEvent[]> {
     if (doubtful.length === 0) return events
     const locations = await this.#locate(doubtful)
@@ -190,12 +190,12 @@ export class OutboxReader {
 
   #write(at: Positions): string {
     if (this.#store.count === 1) return at.get(0) ?? '0'
-    const told = [...at].filter(([, number]) => number !== '0')
-    // Before the first event there is still a place.
-    return told.map(([partition, number]) => `${partition}:${number}`).join(',') || '0:0'
+    const positions = [...at].filter(([, number]) => number !== '0')
+    // A position exists even before the first event.
+    return positions.map(([partition, number]) => `${partition}:${number}`).join(',') || '0:0'
   }
 
-  /** Null for what is no position of this outbox. */
+  /** Null for a text that is no position of this outbox. */
   #parse(position: string): Positions | '' | null {
     if (position === '') return ''
     if (this.#store.count === 1) return /^\d{1,16}$/.test(position) ? new Map([[0, position]]) : null

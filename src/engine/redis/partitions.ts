@@ -1,44 +1,48 @@
 import type { Reply } from './redis-connection.ts'
 
-/** What the list asks of its store: how many partitions there is room for, and the step that reads and extends it. */
+/**
+ * The store, as the list of partitions needs it: the maximum number of partitions, and the step that reads and extends
+ * the list.
+ */
 interface ListedIn {
   readonly count: number
   run<Answer extends Reply>(step: 'partitions', partition: number, args: (string | number)[]): Promise<Answer>
 }
 
 /**
- * The partitions that have ever had a type. What looks everywhere looks only there: of the many that a cluster has room
- * for, most stay empty. They are listed in the first one; should a failover lose one, whoever uses it adds it again.
+ * The partitions that have ever had a type. Operations on all partitions cover only these, because most of the many
+ * possible partitions of a cluster stay empty. The first partition holds the list; if a failover loses an entry, the
+ * next process that uses that partition adds it again.
  */
 export class Partitions {
   readonly #store: ListedIn
-  /** In use, as far as this process knows. */
+  /** Partitions in use, as far as this process knows. */
   readonly #used = new Set<number>()
   readonly #listed = new Set<number>()
 
   constructor(store: ListedIn) {
     this.#store = store
-    // Where there is only one, nothing has to be asked.
+    // With a single partition there is nothing to read.
     if (store.count === 1) this.#used.add(0)
   }
 
-  /** From now on a partition is in use, for everybody. */
+  /** Marks a partition as used, for all processes. */
   async add(partition: number): Promise<void> {
     this.#used.add(partition)
     if (this.#store.count > 1 && !this.#listed.has(partition)) await this.used()
   }
 
-  /** How many are in use, as far as this process knows. */
+  /** The number of partitions in use, as far as this process knows. */
   get count(): number {
     return this.#used.size
   }
 
-  /** The list may be lost: it is written again. */
+  /** The list may have been lost: it is written again. */
   forget(): void {
     this.#listed.clear()
   }
 
-  /** This process works there. */
+  /** This process uses the partition. */
   note(partition: number): void {
     this.#used.add(partition)
   }
@@ -56,7 +60,7 @@ export class Partitions {
     return [...this.#used].sort((a, b) => a - b)
   }
 
-  /** Asks something of each in use; of those that are known while it is asked whether there are more. */
+  /** Calls `ask` for each partition in use; for the known ones while the list is read. */
   async each<Answer>(ask: (partition: number) => Promise<Answer>): Promise<Answer[]> {
     const known = [...this.#used]
     if (this.#store.count === 1) return [await ask(0)]

@@ -2,7 +2,10 @@ import type { Turn, TurnAnswer } from '../engine.ts'
 
 type Part = Pick<TurnAnswer, 'leases' | 'cancelRequested'>
 
-/** What was in an answer that could not be given, because another part of it failed: it is in the worker's next one. */
+/**
+ * Parts of answers that could not be returned because another part failed: they are included in the worker's next
+ * answer.
+ */
 export class PendingReplies {
   readonly #byWorker = new Map<string, Part>()
 
@@ -10,12 +13,13 @@ export class PendingReplies {
     if (leases.length + cancelRequested.length > 0) this.#byWorker.set(workerId, { leases, cancelRequested })
   }
 
-  /** What there is for a turn, if all of it fits what that asks for. */
+  /** Returns the pending parts for a turn, if all of them fit its request. */
   take({ worker, want, types = worker.types }: Turn): Part {
-    const untold = this.#byWorker.get(worker.id)
-    const fits = untold && untold.leases.length <= want && untold.leases.every(({ task }) => types.includes(task.type))
+    const pending = this.#byWorker.get(worker.id)
+    const fits =
+      pending && pending.leases.length <= want && pending.leases.every(({ task }) => types.includes(task.type))
     if (!fits) return { leases: [], cancelRequested: [] }
     this.#byWorker.delete(worker.id)
-    return untold
+    return pending
   }
 }

@@ -9,9 +9,9 @@ import type { Registry } from './registry.ts'
 import { type Found, predecessorOf, taskOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
-/** A page looks at no more tasks than this, however few of them fit the filter; a script at no more than that. */
-const LOOKED_AT_MAX = 50_000
-const LOOKS_MAX = 500
+/** Maximum number of tasks that a page examines, and a script at once, regardless of how few match the filter. */
+const EXAMINED_MAX = 50_000
+const BATCH_MAX = 500
 const AHEAD_MAX = 10_000
 
 /** One order of tasks in one partition, see scan.lua. */
@@ -20,28 +20,28 @@ interface Source {
   order: string
 }
 
-/** Of those that run, perhaps only those that nobody has asked to stop. */
+/** With `unasked`, only those running tasks that have no cancel request. */
 type Query = ListQuery & { unasked?: boolean }
 
-/** Sources whose tasks are merged, by what their places begin with. */
+/** Sources whose tasks are merged, by the first part of their positions. */
 interface Step {
   sources: Source[]
   newestFirst: boolean
 }
 
-/** What a page may still look at, and read. */
+/** The number of tasks that a page may still examine, and bytes that it may still read. */
 interface Budget {
-  looks: number
+  tasks: number
   bytes: number
 }
 
 interface Item {
   task: Task
-  /** Where to go on after it. */
+  /** The position after it. */
   place: string
 }
 
-/** Where a list goes on: a step, and a place in each of its sources; `$` where one has ended. */
+/** The position of a list: a step, and a position in each of its sources; `$` for a source that has ended. */
 interface Cursor {
   step: number
   places: Record<string, string>
@@ -49,7 +49,7 @@ interface Cursor {
 
 const END = '$'
 
-/** Everything that only reads tasks. */
+/** All operations that only read tasks. */
 export class Queries {
   readonly #store: RedisStore
   readonly #registry: Registry
@@ -64,7 +64,7 @@ export class Queries {
     return ids.map((id) => found.get(id)?.task ?? null)
   }
 
-  /** Tasks by their ids, and those that they still wait for. */
+  /** Tasks by their ids, with the predecessors that they still wait for. */
   async #find(ids: readonly string[], bare = false): Promise<Map<string, { task: Task; waitsFor: string[] }>> {
     const found = new Map<string, { task: Task; waitsFor: string[] }>()
     const places = ids.flatMap((id) => {
@@ -72,8 +72,8 @@ export class Queries {
       return place ? [{ id, ...place }] : []
     })
     for (const [partition, group] of Map.groupBy(places, (place) => place.partition)) {
-      for (let from = 0; from < group.length; from += LOOKS_MAX) {
-        const some = group.slice(from, from + LOOKS_MAX)
+      for (let from = 0; from < group.length; from += BATCH_MAX) {
+        const some = group.slice(from, from + BATCH_MAX)
         const args = [bare ? '1' : '', some.length, ...some.map(({ ref }) => ref)]
         const answers = await this.#store.run<(Found | null)[]>('get', partition, args)
         answers.forEach((answer, index) => {
@@ -91,8 +91,8 @@ export class Queries {
     const cursor = query.cursor === undefined ? { step: 0, places: {} } : readCursor(query.cursor)
     const steps = await this.#steps(query)
     const tasks: Task[] = []
-    const budget = { looks: LOOKED_AT_MAX, bytes: PAGE_BYTES_MAX }
-    while (tasks.length < query.limit && cursor.step < steps.length && budget.looks > 0 && budget.bytes > 0) {
+    const budget = { tasks: EXAMINED_MAX, bytes: PAGE_BYTES_MAX }
+    while (tasks.length < query.limit && cursor.step < steps.length && budget.tasks > 0 && budget.bytes > 0) {
       const step = steps[cursor.step]!
       tasks.push(...(await this.#merge(step, query, query.limit - tasks.length, cursor.places, budget)))
       if (step.sources.some((source) => cursor.places[nameOf(source)] !== END)) continue
@@ -103,8 +103,8 @@ export class Queries {
   }
 
   /**
-   * The ids of up to `max` tasks that a filter fits, whose status is one of `statuses`, and unchanged since a time. A
-   * running one that was asked to stop has changed, so that the next step finds others.
+   * The ids of up to `max` tasks that match a filter, whose status is one of `statuses`, and unchanged since a time. A
+   * running task with a cancel request has changed, so that the next step finds others.
    */
   async matching(filter: TaskFilter, statuses: readonly Status[], since: number, max: number): Promise<string[]> {
     const ids: string[] = []
@@ -141,11 +141,11 @@ export class Queries {
   async batch(name: string): Promise<BatchInfo | null> {
     const counts = noCounts()
     const totals = await this.#store.partitions.each(async (partition) => {
-      for (let from = 0; ; from += LOOKS_MAX) {
-        const args = [name, from, LOOKS_MAX]
-        const [total, told] = await this.#store.run<[number, (string | number)[]]>('batch', partition, args)
-        for (let at = 0; at < told.length; at += 2) counts[told[at] as Status] += told[at + 1] as number
-        if (from + LOOKS_MAX >= total) return total
+      for (let from = 0; ; from += BATCH_MAX) {
+        const args = [name, from, BATCH_MAX]
+        const [total, pairs] = await this.#store.run<[number, (string | number)[]]>('batch', partition, args)
+        for (let at = 0; at < pairs.length; at += 2) counts[pairs[at] as Status] += pairs[at + 1] as number
+        if (from + BATCH_MAX >= total) return total
       }
     })
     const total = totals.reduce((sum, here) => sum + here, 0)
@@ -200,7 +200,7 @@ export class Queries {
     return [...ready, everywhere('delayed', false), everywhere('dependent', false)]
   }
 
-  /** The next tasks over the sources of a step; `places` moves on to behind them. */
+  /** The next tasks over the sources of a step; advances `places` past them. */
   async #merge(
     { sources, newestFirst }: Step,
     filter: Omit<Query, 'limit' | 'cursor'>,
@@ -217,7 +217,7 @@ export class Queries {
     const key = ({ place }: Item) => place.split(' ', 1)[0]!
     const items = walks.flatMap(({ items }) => items)
     items.sort((a, b) => (key(a) === key(b) ? 0 : key(a) < key(b) ? -sign : sign))
-    // Where the bytes have ended a walk, what comes behind its last task may not be told before the rest of it.
+    // If the byte limit has ended a walk, tasks after its last one must not be returned before the rest of it.
     const ends = walks.flatMap(({ items: found, isCut }) => (isCut ? found.slice(-1) : []))
     const firstEnd = Math.min(...ends.map((item) => items.indexOf(item) + 1))
     const taken = new Set(items.slice(0, Math.min(want, firstEnd)))
@@ -240,12 +240,12 @@ export class Queries {
     let [bytesLeft, isCut] = [bytes, false]
     let reached = from ?? ''
     const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
-    while (items.length < want && reached !== END && budget.looks > 0 && !isCut) {
-      const stands = unasked && status === 'processing' ? 'unasked' : (status ?? '')
-      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', stands, bare ? '1' : '', bytesLeft]
-      const args = [source.order, reached, LOOKS_MAX, want - items.length, ...filter]
+    while (items.length < want && reached !== END && budget.tasks > 0 && !isCut) {
+      const wanted = unasked && status === 'processing' ? 'unasked' : (status ?? '')
+      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', wanted, bare ? '1' : '', bytesLeft]
+      const args = [source.order, reached, BATCH_MAX, want - items.length, ...filter]
       const [next, cut, found] = await this.#store.run<[string, string, string[]]>('scan', source.partition, args)
-      budget.looks -= LOOKS_MAX
+      budget.tasks -= BATCH_MAX
       for (let at = 0; at < found.length; at += 6) {
         const [ref, where, lane, text, more, place] = found.slice(at, at + 6) as [string, ...string[]]
         bytesLeft -= text!.length + more!.length
@@ -275,8 +275,8 @@ function readCursor(text: string): Cursor {
       return { step: step as number, places: places as Cursor['places'] }
     }
   } catch {
-    // Said below.
+    // Reported below.
   }
-  const detail = `"${text.slice(0, 80)}" is not a cursor of this list: take next_cursor as it is`
+  const detail = `"${text.slice(0, 80)}" is not a cursor of this list: use next_cursor unchanged`
   throw new XQueueError('invalid_cursor', detail)
 }

@@ -7,9 +7,9 @@ import { NO_EXTRAS } from './keys.ts'
 import { extrasOf, headOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
-/** A step carries no more tasks, and no more text, than this. */
+/** Maximum number of tasks, and of bytes, of one step. */
 const TASKS_MAX = 500
-const LOOKS_MAX = 1_000
+const LOCATED_MAX = 1_000
 const LEAST_COMPLETE_FIRST = ['empty', 'another', 'mine', 'complete'] as const
 const LOCATIONS: Readonly<Record<string, TaskLocation>> = {
   W: 'waiting',
@@ -19,7 +19,7 @@ const LOCATIONS: Readonly<Record<string, TaskLocation>> = {
   F: 'finished',
 }
 
-/** What an engine that keeps a log asks of Redis as its state, see state.ts. */
+/** The operations of Redis as the state of an engine that keeps a log, see state.ts. */
 export class Recovery {
   readonly #store: RedisStore
   readonly #options: EngineOptions
@@ -31,7 +31,7 @@ export class Recovery {
 
   async locate(ids: readonly string[]): Promise<(TaskLocation | null)[]> {
     const locations: (TaskLocation | null)[] = ids.map(() => null)
-    await this.#inPlaces(ids, LOOKS_MAX, async (partition, some) => {
+    await this.#inPlaces(ids, LOCATED_MAX, async (partition, some) => {
       const letters = await this.#store.run<string[]>('locate', partition, [some.length, ...some.map(({ ref }) => ref)])
       some.forEach(({ index }, at) => {
         locations[index] = LOCATIONS[letters[at]!] ?? null
@@ -60,14 +60,16 @@ export class Recovery {
     return restored
   }
 
-  /** Each partition tells for itself, since a node can lose its own alone; all are as the least complete one. */
+  /**
+   * Each partition answers for itself, because a node can lose its own data only; the least complete partition decides.
+   */
   async restoring(owner = '', leaseMs = 0, beginsReading = ''): Promise<Completeness> {
     const done = beginsReading === '' ? '' : '1'
     const all = await Promise.all(
       this.#store.perPartition((partition) => {
-        // Readers are kept in the first one.
+        // Readers are kept in the first partition.
         const reader = partition === 0 ? [beginsReading, this.#store.count === 1 ? '0' : '0:0'] : ['', '']
-        // The lease is on the time of Redis whatever the clock says.
+        // The lease uses the time of Redis, regardless of the clock option.
         const args = ['', owner, String(leaseMs), done, ...reader]
         return this.#store.link.run<Completeness>('restoring', partition, args)
       }),
@@ -75,7 +77,7 @@ export class Recovery {
     return LEAST_COMPLETE_FIRST.find((completeness) => all.includes(completeness))!
   }
 
-  /** In each partition, some at a time, in the order given. What is no id of ours is left out. */
+  /** In each partition, some at a time, in the given order. Ids of other queues are skipped. */
   async #inPlaces(
     ids: readonly string[],
     most: number,

@@ -8,20 +8,21 @@ import type { NodeConnection } from './node-connection.ts'
 import type { RedisUrl } from './redis-url.ts'
 import { Topology } from './topology.ts'
 
-/** What a step answers: texts, numbers, and lists of them. */
+/** The answer of a step: texts, numbers, and lists of them. */
 export type Reply = string | number | null | Reply[]
 
 const PAUSE_MS_MIN = 5
 const PAUSE_MS_MAX = 250
 const VERSION_MIN = 7
-/** A call that need not be patient waits this part of the time. */
+/** A brief call waits for this fraction of the time. */
 const BRIEF = 20
 
 /**
- * The way to Redis: a connection to each node for steps, and one for what is published. A call waits while Redis is
- * away, up to the `waitMs` of the place, and fails then; once it was sent, it fails when no answer comes for as long.
+ * The connections to Redis: one to each node for steps, and one for published messages. A call waits while Redis is
+ * unavailable, up to the `waitMs` of the URL, and then fails; once it was sent, it fails when there is no answer for as
+ * long.
  *
- * A step whose answer was lost may have run: it fails, and its caller decides whether to call again.
+ * A step whose answer was lost may have run: it fails, and its caller decides whether to repeat it.
  */
 export class RedisConnection {
   readonly #url: RedisUrl
@@ -30,24 +31,24 @@ export class RedisConnection {
   readonly #topology: Topology
   readonly #prefixes: string[]
   readonly #listeners = new Map<string, (message: string) => void>()
-  #hearing: Promise<NodeConnection> | undefined
+  #subscriber: Promise<NodeConnection> | undefined
   #underWay = 0
   readonly #ended = Promise.withResolvers<void>()
   #wasLost = false
   #lastError: unknown
   #closed = false
 
-  /** @param restored is called when published messages may have been missed, or what was left in Redis been lost */
-  constructor(place: RedisUrl, restored: () => void) {
-    this.#url = place
-    this.#library = loadLibrary(place)
+  /** @param restored is called when published messages may have been missed, or data in Redis may have been lost */
+  constructor(url: RedisUrl, restored: () => void) {
+    this.#url = url
+    this.#library = loadLibrary(url)
     this.#restored = restored
     this.#topology = new Topology(
-      place,
+      url,
       () => this.#opened(),
       () => this.#lost(),
     )
-    this.#prefixes = Array.from({ length: place.partitions }, (_, partition) => partitionPrefix(place, partition))
+    this.#prefixes = Array.from({ length: url.partitions }, (_, partition) => partitionPrefix(url, partition))
   }
 
   /** @throws XQueueError `engine_unavailable` | `engine_unusable` */
@@ -72,7 +73,7 @@ export class RedisConnection {
 
   /**
    * Runs a step on a partition.
-   * @param isBrief waits only a fraction of the time for a node that is away
+   * @param isBrief waits only a fraction of the time for a node that is unavailable
    * @throws XQueueError `engine_unavailable`
    */
   run<Answer extends Reply>(
@@ -86,7 +87,7 @@ export class RedisConnection {
       try {
         return (await connection.send(command)) as Answer
       } catch (error) {
-        // A node that has not seen this version yet, or whose functions were flushed.
+        // The node has not seen this version yet, or its functions were flushed.
         if (!(error instanceof ErrorReply && error.message.includes('Function not found'))) throw error
         await this.#load(connection)
         return (await connection.send(command)) as Answer
@@ -95,21 +96,21 @@ export class RedisConnection {
     return this.#insist(partition, isHarmless(step), run, isBrief ? this.#url.waitMs / BRIEF : this.#url.waitMs)
   }
 
-  /** Listens to a channel, over reconnects. */
+  /** Listens to a channel, across reconnects. */
   async subscribe(channel: string, listener: (message: string) => void): Promise<void> {
     this.#listeners.set(channel, listener)
     const until = performance.now() + this.#url.waitMs
     try {
       for (;;) {
-        const connection = await this.#before(until, this.#hear())
+        const connection = await this.#before(until, this.#connectSubscriber())
         try {
-          // Again is no harm.
+          // A repeated subscription does no harm.
           await connection.subscribe(channel, listener)
           return
         } catch (error) {
-          // After a close there is no next one, and to try on would keep the process from everything else.
+          // After a close there is no next connection, and further tries would keep the process alive.
           if (this.#closed || performance.now() > until) throw error
-          // It was lost in between: the next one is on its way.
+          // The connection was lost in between: the next one is being opened.
         }
       }
     } catch (error) {
@@ -125,7 +126,7 @@ export class RedisConnection {
     })
   }
 
-  /** A setting of each node that serves; undefined where it may not be asked for. */
+  /** A setting of each node that serves; undefined where the user may not read it. */
   setting(name: string): Promise<(string | undefined)[]> {
     return this.#everywhere((connection) =>
       connection.send(['CONFIG', 'GET', name]).then(
@@ -135,14 +136,14 @@ export class RedisConnection {
     )
   }
 
-  /** Lets what is under way end, then disconnects. */
+  /** Waits for the calls under way, then disconnects. */
   async close(): Promise<void> {
     this.#closed = true
     if (this.#underWay > 0) await this.#ended.promise
     this.#topology.close()
-    this.#hearing?.then(
+    this.#subscriber?.then(
       (connection) => connection.end(closedError()),
-      () => undefined, // It never opened.
+      () => undefined, // The connection never opened.
     )
   }
 
@@ -159,7 +160,7 @@ export class RedisConnection {
     return this.#insist(0, true, async () => Promise.all((await this.#topology.all()).map(ask)))
   }
 
-  /** Calls until it goes well, as long as it may be called again and the wait is not over. */
+  /** Calls until it succeeds, as long as a repetition is allowed and the wait is not over. */
   async #insist<T>(
     partition: number,
     isHarmless: boolean,
@@ -188,7 +189,7 @@ export class RedisConnection {
     }
   }
 
-  /** Another node may serve by now. */
+  /** Another node may serve the partition by now. */
   #tryElsewhere(partition: number, error: unknown): void {
     this.#lastError = error
     if (error instanceof ErrorReply && error.message.startsWith('READONLY')) this.#topology.drop(partition, error)
@@ -207,17 +208,17 @@ export class RedisConnection {
     }
   }
 
-  /** The connection for what is published: once it was asked for, it is kept up. */
-  #hear(): Promise<NodeConnection> {
-    this.#hearing ??= this.#startHearing(false).catch((error: unknown) => {
-      this.#hearing = undefined
+  /** The connection for published messages: after the first request it is always reopened. */
+  #connectSubscriber(): Promise<NodeConnection> {
+    this.#subscriber ??= this.#openSubscriber(false).catch((error: unknown) => {
+      this.#subscriber = undefined
       throw error
     })
-    return this.#hearing
+    return this.#subscriber
   }
 
-  /** @param again it was up before: no refusal is taken for the last word */
-  async #startHearing(again: boolean): Promise<NodeConnection> {
+  /** @param again it was connected before: no refusal is treated as final */
+  async #openSubscriber(again: boolean): Promise<NodeConnection> {
     for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
       let isUp = false
       try {
@@ -239,14 +240,14 @@ export class RedisConnection {
   #lostHearing(): void {
     if (this.#closed) return
     this.#wasLost = true
-    this.#hearing = this.#startHearing(true)
-    this.#hearing.catch(() => undefined) // It was closed.
+    this.#subscriber = this.#openSubscriber(true)
+    this.#subscriber.catch(() => undefined) // The connection was closed.
   }
 
-  /** A connection for scripts is gone: the one that hears may be dead as well, and not know yet. */
+  /** A connection for scripts was lost: the subscribing one may have failed as well without notice. */
   #lost(): void {
     this.#wasLost = true
-    this.#hearing?.then(
+    this.#subscriber?.then(
       (connection) => connection.check(),
       () => undefined,
     )

@@ -44,14 +44,14 @@ import { RedisStore } from './store.ts'
 import { Submitter } from './submitter.ts'
 import { Turns } from './turns.ts'
 
-/** A bulk cancel or retry changes this many in one step. */
+/** The maximum number of tasks that a bulk cancel or retry changes in one step. */
 const BULK_MAX = 1_000
 const RATES_MS = 1_000
 const CANCELABLE: readonly Status[] = ['pending', 'processing']
 
 /**
  * Tasks on Redis Streams: any number of processes on any number of machines. A task type belongs to a partition, whose
- * keys lie together, and each change is one script there. Messages wake whoever waits; nothing polls.
+ * keys lie together, and each change is one script there. Messages wake waiting calls, so that they do not poll.
  */
 export class RedisEngine implements State {
   readonly url: string
@@ -63,14 +63,14 @@ export class RedisEngine implements State {
   readonly #outbox: OutboxReader
   readonly #recovery: Recovery
   readonly #schedules: Schedules
-  readonly #keepers: Maintainer[]
+  readonly #maintainers: Maintainer[]
   readonly #submitter: Submitter
   readonly #erasure: Erasure
   readonly #changes: Batcher<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
   readonly #options: EngineOptions
   readonly #process = randomUUID()
   readonly #ratesTimer: NodeJS.Timeout
-  #hearing: Promise<unknown> | undefined
+  #subscribed: Promise<unknown> | undefined
   #isListening = false
   readonly #closing = Promise.withResolvers<void>()
   #closed = false
@@ -93,7 +93,7 @@ export class RedisEngine implements State {
     this.#store = new RedisStore(parseRedisUrl(url), options.clock, () => this.#restored())
     this.#registry = new Registry(this.#store, options)
     const listen = () => this.#listen()
-    const dueAt = (partition: number, time: number) => this.#keepers[partition]?.dueAt(time)
+    const dueAt = (partition: number, time: number) => this.#maintainers[partition]?.dueAt(time)
     this.#turns = new Turns(this.#store, this.#registry, options, this.#process, listen, dueAt)
     this.#queries = new Queries(this.#store, this.#registry)
     this.#outbox = new OutboxReader(this.#store, listen, (ids) => this.#recovery.locate(ids))
@@ -103,7 +103,7 @@ export class RedisEngine implements State {
     const notices = new PartitionMessages(this.#store, options, (partition) => dueAt(partition, this.#store.now()))
     const known = () => this.#registry.known()
     this.#schedules = new Schedules(this.#store, options, numbers, known, dueAt)
-    this.#keepers = this.#store.perPartition(
+    this.#maintainers = this.#store.perPartition(
       (at) => new Maintainer(this.#store, at, this.#turns, this.#schedules, notices, options, this.#process),
     )
     this.#submitter = new Submitter(this.#store, this.#queries, options, numbers, known)
@@ -116,7 +116,7 @@ export class RedisEngine implements State {
         }),
     )
     this.#ratesTimer = setInterval(() => {
-      // A statistic that is lost is no reason to fail.
+      // The loss of a statistic is no reason to fail.
       if (!this.#registry.rates.isEmpty) this.#registry.writeRates().catch(() => undefined)
     }, RATES_MS)
     this.#ratesTimer.unref()
@@ -150,8 +150,8 @@ export class RedisEngine implements State {
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
     this.#refuseWhenClosed()
-    // Should the store lose everything, a process with handlers has to tell of them again.
-    if (change.handler) await this.#hearNews()
+    // If the store loses everything, a process with handlers must declare them again.
+    if (change.handler) await this.#receiveMessages()
     await this.#registry.configure(type, change)
     const [info] = await this.types({ names: [type] })
     return info!
@@ -159,13 +159,13 @@ export class RedisEngine implements State {
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
     this.#refuseWhenClosed()
-    await this.#hearNews()
+    await this.#receiveMessages()
     await this.#registry.declare(handlers)
   }
 
   async sweep(max: number): Promise<Swept> {
     this.#refuseWhenClosed()
-    const swept = await this.#store.partitions.each((partition) => this.#keepers[partition]!.sweep(max))
+    const swept = await this.#store.partitions.each((partition) => this.#maintainers[partition]!.sweep(max))
     const times = swept.flatMap(({ nextAt }) => (nextAt === null ? [] : [nextAt]))
     return {
       changed: swept.reduce((sum, { changed }) => sum + changed, 0),
@@ -174,9 +174,9 @@ export class RedisEngine implements State {
     }
   }
 
-  async get(ids: readonly string[], look?: { bare?: boolean }) {
+  async get(ids: readonly string[], options?: { bare?: boolean }) {
     this.#refuseWhenClosed()
-    return this.#queries.get(ids, look)
+    return this.#queries.get(ids, options)
   }
 
   async list(query: ListQuery) {
@@ -294,8 +294,8 @@ export class RedisEngine implements State {
     clearInterval(this.#ratesTimer)
     this.#turns.close()
     this.#outbox.close()
-    for (const keeper of this.#keepers) keeper.close()
-    // A statistic that is lost is no reason to fail.
+    for (const maintainer of this.#maintainers) maintainer.close()
+    // The loss of a statistic is no reason to fail.
     await this.#registry.writeRates().catch(() => undefined)
     await this.#store.link.close()
   }
@@ -315,7 +315,7 @@ export class RedisEngine implements State {
         return place ? this.#changes[place.partition]?.add({ change, ref: place.ref }) : undefined
       }),
     )
-    // By filter they may be many: whole are only those that are to end as canceled, which a log remembers.
+    // By filter there may be many: only tasks that are to end as canceled are read in full, because a log records them.
     const tasks = await this.#queries.get(ids, { bare: byFilter })
     if (byFilter) {
       const stopping = ids.flatMap((id, at) => (outcomes[at] === 'stopping' ? [{ id, at }] : []))
@@ -325,7 +325,7 @@ export class RedisEngine implements State {
       })
     }
     const results = ids.map((id, at) => ({ id, outcome: outcomes[at] ?? ('unknown' as const), task: tasks[at]! }))
-    // What ended by itself meanwhile was not changed.
+    // Tasks that ended by themselves meanwhile were not changed.
     const done = byFilter ? results.filter(({ outcome }) => outcome !== 'refused' && outcome !== 'unknown') : results
     return { results: done, next: byFilter && ids.length >= BULK_MAX ? (which.before ?? startedAt) : null }
   }
@@ -350,33 +350,35 @@ export class RedisEngine implements State {
     return outcomes
   }
 
-  /** From now on messages of all processes, and those to this one, are heard, and what is due is done on time. */
+  /**
+   * From now on this process receives the messages to all processes and to itself, and processes what is due on time.
+   */
   async #listen(): Promise<void> {
-    await this.#hearNews()
+    await this.#receiveMessages()
     if (this.#isListening || this.#closed) return
     this.#isListening = true
-    // Where turns wait, delays end on time also with no sweeper.
+    // While turns wait, delays end on time even without a sweeper.
     this.sweep(BULK_MAX).catch(() => undefined)
   }
 
-  async #hearNews(): Promise<void> {
-    this.#hearing ??= this.#subscribe().catch((error: unknown) => {
-      this.#hearing = undefined
+  async #receiveMessages(): Promise<void> {
+    this.#subscribed ??= this.#subscribe().catch((error: unknown) => {
+      this.#subscribed = undefined
       throw error
     })
-    await Promise.race([this.#hearing, this.#closing.promise])
+    await Promise.race([this.#subscribed, this.#closing.promise])
   }
 
   async #subscribe(): Promise<void> {
-    const { news, wake } = channels(this.#store.place)
-    await this.#store.link.subscribe(news, (message) => this.#hear(message))
+    const { news, wake } = channels(this.#store.url)
+    await this.#store.link.subscribe(news, (message) => this.#received(message))
     await this.#store.link.subscribe(wake + this.#process, (message) => {
       const [prefix = '', type = ''] = message.split(' ')
       void this.#turns.wake(this.#store.partitionBy(prefix), type)
     })
   }
 
-  #hear(message: string): void {
+  #received(message: string): void {
     const [prefix = '', what = '', ...rest] = message.split(' ')
     const about = rest.join(' ')
     const partition = this.#store.partitionBy(prefix)
@@ -385,7 +387,7 @@ export class RedisEngine implements State {
         this.#outbox.wake()
         return
       case 'due':
-        this.#keepers[partition]?.dueAt(Number(about))
+        this.#maintainers[partition]?.dueAt(Number(about))
         return
       case 'lost':
         void this.#restored().catch(() => undefined)
@@ -402,11 +404,11 @@ export class RedisEngine implements State {
     }
   }
 
-  /** Redis is back: messages may have been missed meanwhile, and what was told it last been lost. */
+  /** Redis is available again: messages may have been missed, and the last writes may have been lost. */
   async #restored(): Promise<void> {
     this.#outbox.wake()
     this.#store.partitions.forget()
-    // Should it be away again, this comes again as well.
+    // If Redis becomes unavailable again, this is called again as well.
     await this.#registry.tellAgain().catch(() => undefined)
     await this.#turns.wakeAll()
   }

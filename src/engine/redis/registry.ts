@@ -9,18 +9,18 @@ import { leaseOf, readExtras } from './rows.ts'
 import type { RedisStore } from './store.ts'
 import { pairs, readWorkers, slotsOf, workersOf } from './who.ts'
 
-/** How a type's failures are retried; the rest of its rules is looked at inside scripts. */
+/** The back-off of a type's retries; scripts read the other rules of the type themselves. */
 export interface BackOff {
   delaysMs: readonly number[]
   jitter: number
 }
 
 const DEFAULT_BACK_OFF: BackOff = { delaysMs: retryDelaysMs(RETRY_DEFAULTS), jitter: RETRY_DEFAULTS.jitter }
-/** A back-off is asked for again after this long, should the message of its change have been lost. */
-const BELIEVE_MS = 10_000
-/** Types that one step is asked about. */
+/** A back-off is read again after this time, in case the message of its change was lost. */
+const CACHE_MS = 10_000
+/** Maximum number of types in one step. */
 const TYPES_AT_ONCE = 500
-/** Fields of statistics that one step reads, about; and types of which it reads no others'. */
+/** Approximate number of statistics fields that one step reads; and maximum number of types that it reads by name. */
 const FIELDS_AT_ONCE = 20_000
 const NAMES_ALONE_MAX = 10
 
@@ -43,15 +43,15 @@ type TypeAnswer = [
   retention: string,
 ]
 
-/** What is told of a type, with what only the engine asks. */
+/** A type, with fields that only the engine uses. */
 export interface KnownType extends TypeInfo {
   /** Whether it may be submitted. */
   known: boolean
-  /** When its rate lets the next task start; null: now. Told with the holders. */
+  /** The time at which its rate allows the next start; null: now. Included with the holders. */
   nextStartAt: number | null
 }
 
-/** What one partition tells about its types and workers. */
+/** One partition's answer about its types and workers. */
 interface About {
   partition: number
   types: TypeAnswer[]
@@ -76,8 +76,8 @@ export class Registry {
   readonly rates = new GatheredRates()
   readonly #store: RedisStore
   readonly #options: EngineOptions
-  /** What this process said of its handlers, should Redis lose it. */
-  readonly #told = new Map<string, HandlerSettings>()
+  /** The handlers that this process declared, in case Redis loses them. */
+  readonly #declared = new Map<string, HandlerSettings>()
   readonly #backOffs = new Map<string, BackOff & { at: number }>()
 
   constructor(store: RedisStore, options: EngineOptions) {
@@ -85,14 +85,14 @@ export class Registry {
     this.#options = options
   }
 
-  /** The back-off of a type that `know` was asked for. */
+  /** The back-off of a type that `know` has read. */
   policy(type: string): BackOff {
     return this.#backOffs.get(type) ?? DEFAULT_BACK_OFF
   }
 
   async know(types: readonly string[]): Promise<void> {
     const now = Date.now()
-    const unknown = [...new Set(types)].filter((type) => now - (this.#backOffs.get(type)?.at ?? 0) > BELIEVE_MS)
+    const unknown = [...new Set(types)].filter((type) => now - (this.#backOffs.get(type)?.at ?? 0) > CACHE_MS)
     for (const [partition, some] of Map.groupBy(unknown, (type) => this.#store.partitionOf(type))) {
       for (let from = 0; from < some.length; from += TYPES_AT_ONCE) {
         const asked = some.slice(from, from + TYPES_AT_ONCE)
@@ -109,22 +109,22 @@ export class Registry {
     this.#backOffs.delete(type)
   }
 
-  /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
+  /** @throws XQueueError `unknown_type` for a change of a type that does not exist */
   async configure(type: string, change: TypeChange): Promise<void> {
     const [answer] = await this.#configure(this.#store.partitionOf(type), [[type, change]])
     if (answer !== 'ok') throw unknownType(type, await this.known())
   }
 
-  /** Tells of this process's handlers. */
+  /** Declares this process's handlers. */
   async declare(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
     await this.#tell(handlers)
   }
 
-  /** Redis may have lost what it was told last, or everything. */
+  /** Redis may have lost the last declarations, or everything. */
   async tellAgain(): Promise<void> {
-    const told = [...this.#told]
-    for (let from = 0; from < told.length; from += TYPES_AT_ONCE) {
-      await this.#tell(new Map(told.slice(from, from + TYPES_AT_ONCE)), true)
+    const declared = [...this.#declared]
+    for (let from = 0; from < declared.length; from += TYPES_AT_ONCE) {
+      await this.#tell(new Map(declared.slice(from, from + TYPES_AT_ONCE)), true)
     }
   }
 
@@ -135,7 +135,7 @@ export class Registry {
     }
   }
 
-  /** @param ifMissing leaves alone what a handler has told of before */
+  /** @param ifMissing does not change a type that a handler has already declared */
   async #configure(
     partition: number,
     changes: readonly (readonly [type: string, change: TypeChange])[],
@@ -149,7 +149,7 @@ export class Registry {
     this.#store.met(partition)
     for (const [index, [type, { handler }]] of changes.entries()) {
       this.forget(type)
-      if (handler && answers[index] === 'ok') this.#told.set(type, handler)
+      if (handler && answers[index] === 'ok') this.#declared.set(type, handler)
     }
     return answers
   }
@@ -213,7 +213,7 @@ export class Registry {
     return workers.some(({ types, lastSeen }) => lastSeen > alive && types.includes(type))
   }
 
-  /** Everything at once, for statistics. */
+  /** Everything in one call, for statistics. */
   async all(): Promise<{ types: TypeAnswer[]; workers: WorkerInfo[]; lanes: About['lanes']; throughput: number }> {
     await this.writeRates()
     const abouts = await this.#about(undefined, false)
@@ -231,11 +231,11 @@ export class Registry {
   /** The lanes of a partition, `<type>:<priority>`. */
   async lanes(partition: number, type?: string): Promise<string[]> {
     const [about] = await this.#about(type === undefined ? undefined : [type], false, [partition])
-    // What waits in groups is counted beside the lanes that it is a part of.
+    // Tasks in groups are listed separately from the lanes that they are a part of.
     return (about?.lanes ?? []).map(({ name }) => name).filter((name) => !name.endsWith(')'))
   }
 
-  /** Adds what was gathered to what all processes have. */
+  /** Adds the gathered statistics to those of all processes. */
   async writeRates(): Promise<void> {
     const byPartition = new Map<number, string[]>()
     for (const [type, { finished, wait, run }] of this.rates.take()) {
@@ -290,7 +290,7 @@ export class Registry {
     return where ? Promise.all(where.map(ask)) : this.#store.partitions.each(ask)
   }
 
-  /** The types of a partition, or some of them; its workers; and what finished lately. Each step is bounded. */
+  /** The types of a partition, or some of them; its workers; and recent statistics. Each step is bounded. */
   async #who(partition: number, names?: readonly string[]) {
     const now = this.#store.now()
     const last = Math.floor(now / SLOT_MS)
@@ -328,7 +328,7 @@ function holdersOf(partition: number, [, , , , , , , , , , , holders]: TypeAnswe
   return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
 }
 
-/** A type and its change, as configure.lua takes them. */
+/** A type and its change, as arguments of configure.lua. */
 function argsOf(type: string, change: TypeChange): string[] {
   const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } = change
   const args = [type, handler || declared ? '1' : '']
@@ -352,7 +352,7 @@ function writeBackOff({ delaysMs, jitter }: BackOff): string {
   return [jitter, ...delaysMs].join(',')
 }
 
-/** @param text '' where no handler has told of one */
+/** @param text '' if no handler has declared one */
 function readBackOff(text: string): BackOff {
   if (text === '') return DEFAULT_BACK_OFF
   const [jitter = 0, ...delaysMs] = text.split(',').map(Number)

@@ -5,12 +5,12 @@ import type { Status, TimeoutReason } from '../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../task/task.ts'
 import { idOfName, idOfRef } from './ids.ts'
 
-/** The texts that scripts keep and answer, see shared.lua. */
+/** The texts that scripts store and return, see shared.lua. */
 
-/** What `find` says of a task: where it stands, its lane's name, its text, and its entry or progress. */
+/** The answer of `find` about a task: its location, its lane's name, its text, and its entry or progress. */
 export type Found = [where: string, lane: string, text: string, more: string]
 
-/** What was asked for, as the head of an entry: the rest of it is given when it stands in the stream again. */
+/** The request as the head of an entry: the other fields are added when the entry is in the stream again. */
 export function headOf({
   queueTimeoutMs,
   processTimeoutMs,
@@ -19,12 +19,12 @@ export function headOf({
   return `${queueTimeoutMs},${processTimeoutMs},${maxRetry}`
 }
 
-/** What few tasks have. */
+/** Fields that few tasks have. */
 type Extras = Pick<Task, 'tags' | 'idempotencyKey' | 'group' | 'after' | 'onFailure' | 'batch'>
 
 /**
  * The extras of a task as JSON, '' when it has none: tags, idempotency key and group; its batch, if it has one or waits
- * for others; then what a failure of those does to it, and their names, which submit.lua adds.
+ * for others; then its failure policy for predecessors, and their names, which submit.lua adds.
  */
 export function extrasOf(task: Omit<Extras, 'after'> & { after: readonly unknown[] }): string {
   const { tags, idempotencyKey, group, after, onFailure, batch } = task
@@ -38,23 +38,23 @@ export function extrasOf(task: Omit<Extras, 'after'> & { after: readonly unknown
 
 const NONE: readonly never[] = []
 
-/** Extras as they are stored. */
+/** Reads extras from their stored form. */
 export function readExtras(text: string): Extras {
   const [tags, idempotencyKey, group, batch = null, onFailure = 'cancel', names = NONE] =
     text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
   return { tags, idempotencyKey, group, batch, onFailure, after: names.length === 0 ? NONE : names.map(idOfName) }
 }
 
-/** What a task has waited for, as `predecessors_of` of flows.lua tells it, in the order of its `after`. */
-export function predecessorsOf(after: readonly string[], told: string): readonly Predecessor[] {
-  if (told === '') return NONE
-  return (JSON.parse(told) as ToldOutcome[]).map((outcome, index) => predecessorOf(after[index]!, outcome))
+/** The predecessors of a task, as `predecessors_of` of flows.lua returns them, in the order of its `after`. */
+export function predecessorsOf(after: readonly string[], outcomes: string): readonly Predecessor[] {
+  if (outcomes === '') return NONE
+  return (JSON.parse(outcomes) as StoredOutcome[]).map((outcome, index) => predecessorOf(after[index]!, outcome))
 }
 
-/** Status and type alone where the rest was left out. */
-export type ToldOutcome = [Status | null, string] | [Status | null, string, Json, string | null]
+/** Only status and type where the result was omitted. */
+export type StoredOutcome = [Status | null, string] | [Status | null, string, Json, string | null]
 
-export function predecessorOf(id: string, [status, type, result = null, error]: ToldOutcome): Predecessor {
+export function predecessorOf(id: string, [status, type, result = null, error]: StoredOutcome): Predecessor {
   if (error === undefined) return { id, type, status, result: null, error: null, omitted: true }
   return { id, type, status, result, error }
 }
@@ -89,12 +89,12 @@ export function taskOf(partition: number, ref: string, [where, lane, text, more]
   }
 }
 
-/** Of the tail that leases and finished tasks have. */
+/** Reads the tail that leases and finished tasks have. */
 function askedOf(tail: readonly string[]): Pick<Task, 'queueTimeoutMs' | 'processTimeoutMs' | 'maxRetry'> {
   return { queueTimeoutMs: Number(tail[2]), processTimeoutMs: Number(tail[3]), maxRetry: Number(tail[4]) }
 }
 
-/** A waiting task, from the parts that an entry has. */
+/** Reads a waiting task from the parts of an entry. */
 export function taskOfParts(
   partition: number,
   ref: string,
@@ -132,7 +132,7 @@ export function taskOfParts(
   }
 }
 
-/** What settling has to know of a lease. */
+/** The state of a lease that settling needs. */
 export interface LeaseState extends Running {
   partition: number
   ref: string
@@ -142,11 +142,11 @@ export interface LeaseState extends Running {
   startedAt: number
   expiresAt: number
   workerId: string
-  /** How its record begins if it came for the first time and nothing has happened to it since. */
+  /** The beginning of its record if it is the first delivery and the record has not changed since. */
   plain?: string
 }
 
-/** A record of `leases`. */
+/** Reads a record of `leases`. */
 export function leaseOf(record: string): Omit<LeaseState, 'partition' | 'ref' | 'lane'> {
   const [head = ''] = record.split('\n', 1)
   const [fence, cancelAt, , deadlineAt, , expiresAt, , attempts, ...tail] = head.split('|')

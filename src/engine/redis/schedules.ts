@@ -21,7 +21,7 @@ import { submissionOf } from './submissions.ts'
 
 const REF = /^\d+\.\d{13}-\d{10}$/
 
-/** A schedule as it was seen; `text` is what a step compares. */
+/** A schedule as it was read; a step compares `text`. */
 interface Seen {
   partition: number
   text: string
@@ -31,8 +31,8 @@ interface Seen {
 type Ticked = 'stale' | 'moved' | ['full', waiting: number] | ['unstorable', 1]
 
 /**
- * The schedules, each in the partition of its type, so that a tick and its task are one step there. Steps compare, this
- * decides: what was changed meanwhile is looked at again.
+ * The schedules, each in the partition of its type, so that a tick and its task are one step there. This class decides
+ * and the steps compare: a schedule that has changed meanwhile is read and decided again.
  */
 export class Schedules {
   readonly #store: RedisStore
@@ -41,7 +41,7 @@ export class Schedules {
   readonly #known: () => Promise<string[]>
   readonly #dueAt: (partition: number, time: number) => void
 
-  /** @param known asks which types there are, @param dueAt is told when something becomes due */
+  /** @param known returns the known types, @param dueAt is called when something becomes due */
   constructor(
     store: RedisStore,
     options: EngineOptions,
@@ -69,7 +69,7 @@ export class Schedules {
     }
   }
 
-  /** Makes the tasks of what is due in a partition, at most `max`. */
+  /** Creates the tasks of the due ticks in a partition, at most `max`. */
   async tick(partition: number, texts: readonly string[], now: number, max: number): Promise<Swept> {
     let [ticks, more] = [0, false]
     const times: number[] = []
@@ -83,14 +83,15 @@ export class Schedules {
         try {
           ticked = await this.#tick({ partition, text, schedule: seen }, tick, schedule.overlap === 'skip')
         } catch (error) {
-          // Away for one, away for all; what is refused of one must not keep the others from their tasks.
+          // If Redis is unavailable for one schedule, it is for all; any other refusal must not delay the other
+          // schedules.
           if (error instanceof XQueueError && error.code === 'engine_unavailable') throw error
           refusal = error
           times.push(now + TICK_AGAIN_MS)
           nextAt = null
           break
         }
-        // Another process has it, and knows when it is due next; or there is no room for its task.
+        // Another process has handled the tick, and knows the time of the next one; or the queue is full.
         nextAt = ticked === 'moved' ? tick.nextAt : null
         if (ticked === 'moved') ticks += 1
         else if (ticked !== 'stale') times.push(now + TICK_AGAIN_MS)
@@ -107,7 +108,7 @@ export class Schedules {
     }
   }
 
-  /** Whether it is done; false: something has changed meanwhile. */
+  /** Whether the change is done; false: the schedule has changed meanwhile. */
   async #try(change: ScheduleChange, all: readonly Seen[], attempt: number): Promise<boolean | 'nothing to do'> {
     const now = this.#store.now()
     const wanted = idIn(change)
@@ -119,7 +120,7 @@ export class Schedules {
     }
     if ('keep' in change) return seen ? 'nothing to do' : this.#put(change.keep, '')
     if (!seen) {
-      // It was this that dropped it, and the answer was lost.
+      // An earlier attempt of this call removed it, and its answer was lost.
       if ('drop' in change && attempt > 1) return true
       throw noSchedule(wanted)
     }
@@ -135,7 +136,7 @@ export class Schedules {
     return newSchedule(spec, now)
   }
 
-  /** @param before the text that it must have, '' for one that is new */
+  /** @param before the text that it must have, '' for a new one */
   async #put(schedule: Schedule, before: string): Promise<boolean> {
     const { id, task, nextAt, lastAt, lastTaskId } = schedule
     const partition = this.#store.partitionOf(task.type)
@@ -153,7 +154,7 @@ export class Schedules {
     return ticked === 'moved'
   }
 
-  /** @param runAt when it runs out of turn */
+  /** @param runAt the time of a run outside the schedule */
   async #tick({ partition, text, schedule }: Seen, { at, nextAt }: Tick, skips: boolean, runAt: number | null = null) {
     const { args } = submissionOf(
       'tick',
@@ -173,11 +174,11 @@ export class Schedules {
   }
 
   async #all(): Promise<Seen[]> {
-    const told = await this.#store.partitions.each(async (partition) => {
+    const answer = await this.#store.partitions.each(async (partition) => {
       const all = await this.#store.run<string[]>('schedules', partition, ['', '', '', '', ''])
       return seenOf(partition, all)
     })
-    return told.flat().sort((a, b) => (a.schedule.id < b.schedule.id ? -1 : 1))
+    return answer.flat().sort((a, b) => (a.schedule.id < b.schedule.id ? -1 : 1))
   }
 }
 
@@ -188,16 +189,16 @@ function idIn(change: ScheduleChange): string {
   return 'drop' in change ? change.drop : change.run
 }
 
-/** All of a schedule but what it made last, which has a place of its own. */
+/** The text of a schedule without its last task, which is stored separately. */
 function textOf({ lastAt: _, lastTaskId: __, ...schedule }: Schedule): string {
   return JSON.stringify(schedule)
 }
 
-/** The answer of schedules.lua. */
-function seenOf(partition: number, told: readonly string[]): Seen[] {
+/** Reads the answer of schedules.lua. */
+function seenOf(partition: number, answer: readonly string[]): Seen[] {
   const seen: Seen[] = []
-  for (let index = 0; index < told.length; index += 3) {
-    const [text, made] = [told[index + 1]!, told[index + 2]!]
+  for (let index = 0; index < answer.length; index += 3) {
+    const [text, made] = [answer[index + 1]!, answer[index + 2]!]
     const [at = '', task = '-'] = made.split(' ')
     const lastTaskId = task === '-' ? null : REF.test(task) ? idOfRef(partition, task) : task
     const last = { lastAt: at === '' ? null : Number(at), lastTaskId }
@@ -206,7 +207,7 @@ function seenOf(partition: number, told: readonly string[]): Seen[] {
   return seen
 }
 
-/** How steps find the task; one that comes from elsewhere keeps its id, and is not found. */
+/** The name of the task in steps; a task from another engine keeps its id, and has none. */
 function refOf(partition: number, taskId: string): string {
   const place = placeOf(taskId)
   return place?.partition === partition ? place.ref : taskId

@@ -7,28 +7,28 @@ import type { RedisUrl } from './redis-url.ts'
 
 /** The steps of one Redis, on its partitions, and the time there. */
 export class RedisStore {
-  readonly place: RedisUrl
+  readonly url: RedisUrl
   readonly link: RedisConnection
-  /** How many partitions there is room for. */
+  /** Maximum number of partitions. */
   readonly count: number
   readonly partitions: Partitions
-  /** Partitions that have answered this process: they know it when they have lost everything. */
+  /** Partitions that have answered this process: they can detect that they have lost everything. */
   readonly #met = new Set<number>()
   readonly #clock: EngineOptions['clock']
   readonly #prefixes: string[]
-  /** Server's time less this machine's; leases and deadlines are on the server's. */
+  /** Server's time less this machine's; leases and deadlines use the server's. */
   #aheadMs: number | null = null
 
-  constructor(place: RedisUrl, clock: EngineOptions['clock'], restored: () => void) {
-    this.place = place
-    this.link = new RedisConnection(place, restored)
-    this.count = place.partitions
+  constructor(url: RedisUrl, clock: EngineOptions['clock'], restored: () => void) {
+    this.url = url
+    this.link = new RedisConnection(url, restored)
+    this.count = url.partitions
     this.partitions = new Partitions(this)
-    this.#prefixes = this.perPartition((partition) => partitionPrefix(place, partition))
+    this.#prefixes = this.perPartition((partition) => partitionPrefix(url, partition))
     this.#clock = clock
   }
 
-  /** Where the tasks of a type are. */
+  /** The partition of a type's tasks. */
   partitionOf(type: string): number {
     if (this.count === 1) return 0
     let hash = 0x811c9dc5
@@ -36,12 +36,12 @@ export class RedisStore {
     return (hash >>> 0) % this.count
   }
 
-  /** The partition whose keys begin with that. */
+  /** The partition whose keys begin with `prefix`. */
   partitionBy(prefix: string): number {
     return this.#prefixes.indexOf(prefix)
   }
 
-  /** For each partition that there is room for. */
+  /** Makes a value for each possible partition. */
   perPartition<T>(make: (partition: number) => T): T[] {
     return Array.from({ length: this.count }, (_, partition) => make(partition))
   }
@@ -52,7 +52,7 @@ export class RedisStore {
     return this.link.run<Answer>(step, partition, texts, isBrief)
   }
 
-  /** What a step that notices a loss is told: '1' if the partition has answered such a step of this process before. */
+  /** An argument of steps that detect a loss: '1' if the partition has already answered such a step of this process. */
   wasMet(partition: number): '1' | '' {
     return this.#met.has(partition) ? '1' : ''
   }
@@ -61,17 +61,17 @@ export class RedisStore {
     this.#met.add(partition)
   }
 
-  /** The time there. */
+  /** The server's time. */
   now(): number {
     return this.#clock() + (this.#aheadMs ?? 0)
   }
 
-  /** A time there, on this machine's clock. */
+  /** Converts a time of the server to this machine's clock. */
   toLocal(time: number): number {
     return time - (this.#aheadMs ?? 0)
   }
 
-  /** Learns from an answer what time it is there: the answer that took the shortest way tells best. */
+  /** Learns the server's time from an answer: the answer with the shortest delay is the most exact. */
   sawTime(time: string): void {
     if (this.#clock !== Date.now) return
     const ahead = Number(time) - Date.now()

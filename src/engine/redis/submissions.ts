@@ -17,14 +17,14 @@ import { NO_EXTRAS } from './keys.ts'
 import { extrasOf, headOf } from './rows.ts'
 import type { RedisStore } from './store.ts'
 
-/** One trip carries about so many tasks of several calls; a larger call goes alone. */
+/** Approximate number of tasks of several calls in one trip; a larger call has its own trip. */
 const TASKS_MAX = 1_000
-/** A call weighs as much as so many tasks: few of them fill a trip, so that another is under way beside it. */
+/** A call weighs as much as this many tasks: few calls fill a trip, so that another trip is under way beside it. */
 const CALL_WEIGHT = 20
 const TRIPS_MAX = 2
 
-/** What submit.lua answers a call: its first entry id, alone or with those that were accepted before. */
-type Told =
+/** The answer of submit.lua to a call: its first entry id, alone or with the tasks that were accepted before. */
+type Reply =
   | string
   | ['some', first: string, ...existing: (string | number)[]]
   | ['unknown', ...types: string[]]
@@ -39,19 +39,21 @@ type Told =
 type Conflicts = ['conflict', ...(string | number)[]]
 
 interface Answer {
-  told: Told
+  reply: Reply
   /** Number of the lane of each shape of the trip. */
   lanes: ReadonlyMap<string, number>
 }
 
-/** What the engine answers beside a new task: where one is that a known key stands for. */
+/** The engine's answer about new tasks, and about earlier ones of known keys. */
 export interface Accepted {
   submitted: (Submitted | null)[]
   /** By index, ids of tasks that were accepted before. */
   earlier: Map<number, string>
 }
 
-/** Submissions to one partition; those that come together go together, each of them accepted whole or not at all. */
+/**
+ * Submissions to one partition; those that arrive together share a trip, each of them accepted in full or not at all.
+ */
 export class Submissions {
   readonly #store: RedisStore
   readonly #partition: number
@@ -60,7 +62,7 @@ export class Submissions {
   readonly #batchers: Batcher<Call, Answer>
   readonly #registered: () => Promise<string[]>
 
-  /** @param registered asks which types there are, for a refusal */
+  /** @param registered returns the known types, for a refusal */
   constructor(
     store: RedisStore,
     partition: number,
@@ -82,48 +84,48 @@ export class Submissions {
 
   async add(call: Call): Promise<Accepted> {
     const { specs } = call
-    const { told, lanes } = await this.#ask(call, (asked) => this.#batchers.add(asked))
-    if (typeof told === 'string') return this.#accepted(call, lanes, told, [])
-    if (told[0] !== 'some') throw await this.#refusal(specs, told)
-    const [, first, ...existing] = told
+    const { reply, lanes } = await this.#ask(call, (asked) => this.#batchers.add(asked))
+    if (typeof reply === 'string') return this.#accepted(call, lanes, reply, [])
+    if (reply[0] !== 'some') throw await this.#refusal(specs, reply)
+    const [, first, ...existing] = reply
     return this.#accepted(call, lanes, first, existing)
   }
 
   /**
-   * Whether a part of a batch would be accepted: answers its types that are unknown.
-   * @param indexes where the tasks stand in the batch
-   * @throws XQueueError what else `add` would throw
+   * Whether a part of a batch would be accepted: returns its unknown types.
+   * @param indexes the positions of the tasks in the batch
+   * @throws XQueueError the other errors of `add`
    */
   async check(call: Call, indexes: readonly number[]): Promise<string[]> {
-    const { told } = await this.#ask(call, async (asked) => (await this.#send([asked], 'look'))[0]!)
-    if (typeof told === 'string' || told[0] === 'some') return []
-    if (told[0] === 'unknown') return told.slice(1) as string[]
-    throw await this.#refusal(call.specs, told, indexes)
+    const { reply } = await this.#ask(call, async (asked) => (await this.#send([asked], 'look'))[0]!)
+    if (typeof reply === 'string' || reply[0] === 'some') return []
+    if (reply[0] === 'unknown') return reply.slice(1) as string[]
+    throw await this.#refusal(call.specs, reply, indexes)
   }
 
   /**
-   * The step compares requests as texts. Where those differ though the caller asks for the same (an earlier version
-   * wrote the defaults too), it is asked once more with the texts that it has.
+   * The step compares requests as texts. If those differ although the request is the same (an earlier version also
+   * wrote the defaults), it is called once more with the texts that the store has.
    */
   async #ask(call: Call, send: (call: Call) => Promise<Answer>): Promise<Answer> {
     const answer = await send(call)
-    const { told } = answer
-    if (typeof told === 'string' || told[0] !== 'conflict') return answer
+    const { reply } = answer
+    if (typeof reply === 'string' || reply[0] !== 'conflict') return answer
     const requests = new Map<number, string>()
-    for (let at = 1; at < told.length; at += 3) {
-      const [index, request] = [Number(told[at]) - 1, String(told[at + 2])]
+    for (let at = 1; at < reply.length; at += 3) {
+      const [index, request] = [Number(reply[at]) - 1, String(reply[at + 2])]
       if (request === '' || !isSameRequest(request, call.specs[index]!)) {
-        return { ...answer, told: ['conflict', told[at]!, told[at + 1]!, request] }
+        return { ...answer, reply: ['conflict', reply[at]!, reply[at + 1]!, request] }
       }
       requests.set(index, request)
     }
     return send({ ...call, requests })
   }
 
-  /** @param indexes where the specs stand in the caller's batch, if they are only some of it */
+  /** @param indexes positions of the specs in the caller's batch, if they are only some of it */
   async #refusal(
     specs: readonly TaskSpec[],
-    answer: Exclude<Told, string | ['some', ...unknown[]]>,
+    answer: Exclude<Reply, string | ['some', ...unknown[]]>,
     indexes?: readonly number[],
   ): Promise<XQueueError> {
     switch (answer[0]) {
@@ -155,11 +157,11 @@ export class Submissions {
       this.#options,
       this.#store.wasMet(this.#partition),
     )
-    const answer = await this.#store.run<'incomplete' | [string[], Told[]]>('submit', this.#partition, args)
+    const answer = await this.#store.run<'incomplete' | [string[], Reply[]]>('submit', this.#partition, args)
     if (answer === 'incomplete') throw incomplete()
     const [numbers, answers] = answer
     const lanes = shapes.lanes(numbers)
-    return answers.map((told) => ({ told, lanes }))
+    return answers.map((reply) => ({ reply, lanes }))
   }
 
   #accepted(
@@ -188,7 +190,7 @@ export class Submissions {
   }
 }
 
-/** Pairs of a task and a place in its `after`, counted from 1. */
+/** Pairs of a task and a position in its `after`, counted from 1. */
 function missingOf(specs: readonly TaskSpec[], pairs: readonly number[], indexes?: readonly number[]) {
   const missing: { index: number; place: number; id: string }[] = []
   for (let at = 0; at < pairs.length; at += 2) {
@@ -198,19 +200,19 @@ function missingOf(specs: readonly TaskSpec[], pairs: readonly number[], indexes
   return missing
 }
 
-/** What a caller wants accepted together. */
+/** Tasks that are accepted together. */
 export interface Call {
   specs: readonly TaskSpec[]
-  /** For each the tasks that it waits for, as submit.lua takes them. */
+  /** For each task its predecessors, as arguments of submit.lua. */
   after: readonly (readonly string[])[]
-  /** By index, the text of a request where it is not the one that its spec makes. */
+  /** By index, the text of a request if it differs from the text of its spec. */
   requests?: ReadonlyMap<number, string>
 }
 
-/** How submit.lua takes a task that another one waits for: one of the same call, from 0; one of another partition's. */
+/** A predecessor as an argument of submit.lua: one of the same call, from 0, or one of another partition. */
 export const PREDECESSOR = {
   ofCall: (place: number) => `#${place + 1}`,
-  /** To be looked at in another partition, where it is accepted first. */
+  /** Checked in another partition, where it is accepted first. */
   elsewhere: '',
   missing: '?',
 } as const
@@ -240,7 +242,7 @@ export function submissionOf(
   return { args, shapes }
 }
 
-/** What the tasks of a trip have in common, told once. */
+/** The common fields of the tasks of a trip, sent once. */
 class Shapes {
   readonly args: string[] = []
   readonly #numbers = new Map<string, number>()

@@ -10,23 +10,23 @@ import { type Call, PREDECESSOR, Submissions } from './submissions.ts'
 const NONE: readonly string[] = []
 const NONE_MISSING: ReadonlySet<string> = new Set()
 
-/** Where tasks come in: each batch to the partitions that its types lie in. */
+/** Accepts submissions: each batch goes to the partitions of its types. */
 export class Submitter {
   readonly #store: RedisStore
   readonly #queries: Queries
   readonly #registered: () => Promise<string[]>
   readonly #submissions: Submissions[]
 
-  /** @param registered asks which types there are */
+  /** @param registered returns the known types */
   constructor(
     store: RedisStore,
-    look: Queries,
+    queries: Queries,
     options: EngineOptions,
     numbers: Numbers,
     registered: () => Promise<string[]>,
   ) {
     this.#store = store
-    this.#queries = look
+    this.#queries = queries
     this.#registered = registered
     this.#submissions = store.perPartition((at) => new Submissions(store, at, options, numbers, registered))
   }
@@ -36,7 +36,7 @@ export class Submitter {
     if (!first) return []
     const partition = this.#store.partitionOf(first.type)
     const missing = this.#store.count === 1 ? NONE_MISSING : await this.#missing(specs)
-    // Looked at in full only where types lie in several partitions.
+    // The full check is needed only where types lie in several partitions.
     if (this.#store.count > 1 && specs.some(({ type }) => type !== first.type)) {
       const byPartition = Map.groupBy(specs.keys(), (index) => this.#store.partitionOf(specs[index]!.type))
       if (byPartition.size > 1) return this.#spread(specs, byPartition, missing)
@@ -48,8 +48,8 @@ export class Submitter {
   }
 
   /**
-   * A batch of types that lie in several partitions. Everything that can be refused is looked at in all of them before
-   * the first is written; then each task is accepted after those of other partitions that it waits for.
+   * Submits a batch whose types lie in several partitions. Every possible refusal is checked in all of them before the
+   * first task is written; then each task is accepted after its predecessors of other partitions.
    */
   async #spread(
     specs: readonly TaskSpec[],
@@ -89,7 +89,7 @@ export class Submitter {
     return submitted
   }
 
-  /** Places of a batch's tasks: those of a wave wait for none of another partition that is not in a wave before. */
+  /** Positions of a batch's tasks by wave: tasks of a wave wait for tasks of other partitions only in earlier waves. */
   #wavesOf(specs: readonly TaskSpec[]): number[][] {
     const waves: number[][] = []
     const waveOf: number[] = []
@@ -114,8 +114,8 @@ export class Submitter {
   }
 
   /**
-   * Tasks of other partitions that are waited for and not there; of its own a partition knows itself. How many wait
-   * there is known when these have been told of.
+   * Returns predecessors in other partitions that do not exist; a partition checks its own. The number of successors
+   * there is known once these are registered.
    * @throws XQueueError `too_many_successors`
    */
   async #missing(specs: readonly TaskSpec[]): Promise<ReadonlySet<string>> {

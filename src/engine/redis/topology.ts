@@ -3,12 +3,12 @@ import { UnreachedError } from './failures.ts'
 import { NodeConnection } from './node-connection.ts'
 import type { Node, RedisUrl } from './redis-url.ts'
 
-/** A node that does not answer is passed over after this part of the longest wait, while others may know more. */
+/** A node that does not answer is skipped after this fraction of the longest wait, while other nodes may know more. */
 const PATIENCE = 5
 
 /**
- * Which node serves a partition, and a connection to each of them: the one node of the URL, the master that sentinels
- * name, or the nodes of a cluster by its slots. What is known is asked for again when it is doubted.
+ * The node that serves each partition, and a connection to each of them: the one node of the URL, the master that
+ * sentinels name, or the nodes of a cluster by its slots. The topology is read again when it may be out of date.
  */
 export class Topology {
   readonly #url: RedisUrl
@@ -19,15 +19,15 @@ export class Topology {
   /** By partition. */
   #masters: Node[] | undefined
   #asking: Promise<Node[]> | undefined
-  /** Connections that belong to somebody else. */
+  /** Connections that other objects own. */
   readonly #others = new Set<NodeConnection>()
-  /** The connection over which a sentinel says that the master has changed. */
+  /** The connection over which a sentinel reports a change of the master. */
   #watch: Promise<NodeConnection> | undefined
   #closed = false
 
   /** @param onOpen a connection for scripts was opened, @param onLost one was lost */
-  constructor(place: RedisUrl, onOpen: () => void, onLost: (why: Error) => void) {
-    this.#url = place
+  constructor(url: RedisUrl, onOpen: () => void, onLost: (why: Error) => void) {
+    this.#url = url
     this.#onOpen = onOpen
     this.#onLost = onLost
   }
@@ -38,7 +38,7 @@ export class Topology {
     return node && this.#open.get(keyOf(node))
   }
 
-  /** @throws UnreachedError, or what a node answered */
+  /** @throws UnreachedError, or the error answer of a node */
   async connect(partition: number): Promise<NodeConnection> {
     const masters = await this.#known()
     return this.#connection(masters[partition]!)
@@ -50,7 +50,7 @@ export class Topology {
     return Promise.all([...nodes.values()].map((node) => this.#connection(node)))
   }
 
-  /** A connection of its own, to whichever node serves: in a cluster all of them publish everything. */
+  /** A connection of its own, to any node that serves: in a cluster every node publishes all messages. */
   async another(onLost: (why: Error) => void): Promise<NodeConnection> {
     const masters = await this.#known()
     const lost = (why: Error) => {
@@ -62,12 +62,12 @@ export class Topology {
     return connection
   }
 
-  /** What is known may be out of date. */
+  /** The topology may be out of date. */
   doubt(): void {
     if (this.#url.kind !== 'single') this.#masters = undefined
   }
 
-  /** Ends the connection to the node of a partition: it serves no more. */
+  /** Ends the connection to the node of a partition, which no longer serves it. */
   drop(partition: number, why: Error): void {
     this.ready(partition)?.end(why)
     this.doubt()
@@ -78,7 +78,7 @@ export class Topology {
     for (const connection of this.#open.values()) connection.end(closedError())
     this.#watch?.then(
       (connection) => connection.end(closedError()),
-      () => undefined, // It never opened.
+      () => undefined, // The connection never opened.
     )
   }
 
@@ -125,7 +125,7 @@ export class Topology {
     const { kind, nodes, partitions } = this.#url
     if (kind === 'single') return Array.from({ length: partitions }, () => nodes[0]!)
     const asked = new Map<string, Node>()
-    // Those that are connected know best; the ones in the URL may have gone long ago, or be all that is left.
+    // Connected nodes know best; those in the URL may no longer exist, or may be the only ones left.
     for (const { node } of this.#open.values()) asked.set(keyOf(node), node)
     for (const node of nodes) asked.set(keyOf(node), node)
     let last: unknown
@@ -139,27 +139,27 @@ export class Topology {
     throw last
   }
 
-  /** What a node of a cluster knows. */
+  /** Reads the slots from a node of a cluster. */
   async #slots(node: Node): Promise<Node[]> {
     const connection = await this.#connection(node)
     const ranges = (await connection.send(['CLUSTER', 'SLOTS'])) as [number, number, [string | null, number]][]
     return Array.from({ length: this.#url.partitions }, (_, partition) => {
       const slot = slotOf(String(partition))
       const range = ranges.find(([from, to]) => from <= slot && slot <= to)
-      if (!range) throw new UnreachedError(new Error(`the cluster serves slot ${slot} on no node`))
+      if (!range) throw new UnreachedError(new Error(`no node of the cluster serves slot ${slot}`))
       const [host, port] = range[2]
-      // A node that does not know its own name leaves it out.
+      // A node that does not know its own name omits it.
       return { host: host === null || host === '' || host === '?' ? node.host : host, port }
     })
   }
 
-  /** What a sentinel knows. */
+  /** Reads the master from a sentinel. */
   async #master(node: Node): Promise<Node[]> {
     const { master, partitions } = this.#url
     const ask = async (plain: boolean) => {
       const sentinel = await NodeConnection.open(this.#url, { ...node, plain }, () => undefined)
       this.#watch ??= this.#watchSentinel({ ...node, plain })
-      this.#watch.catch(() => undefined) // Another one is watched when this has been noticed.
+      this.#watch.catch(() => undefined) // The next lookup watches another sentinel.
       try {
         return (await sentinel.send(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', master])) as [string, string] | null
       } finally {
@@ -174,7 +174,7 @@ export class Topology {
     return Array.from({ length: partitions }, () => ({ host: answer[0], port: Number(answer[1]) }))
   }
 
-  /** The old master may live on for a while and accept what is lost when it becomes a replica. */
+  /** The old master may live on for a while and accept data that is lost when it becomes a replica. */
   async #watchSentinel(node: Node): Promise<NodeConnection> {
     const forget = () => {
       this.#watch = undefined
@@ -215,7 +215,7 @@ async function soon<T>(withinMs: number, answer: Promise<T>): Promise<T> {
   }
 }
 
-/** The hash slot of a tag, as the specification of Redis Cluster has it: CRC16 (XMODEM) modulo the number of slots. */
+/** The hash slot of a tag, as specified for Redis Cluster: CRC16 (XMODEM) modulo the number of slots. */
 export function slotOf(tag: string): number {
   let crc = 0
   for (const byte of Buffer.from(tag)) {

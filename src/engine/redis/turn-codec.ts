@@ -4,44 +4,44 @@ import type { WorkerIdentity } from '../engine.ts'
 import { idOfRef, placeOf } from './ids.ts'
 import type { LeaseState } from './rows.ts'
 
-/** A turn as turn.lua takes it and answers it. */
+/** The arguments and the answer of turn.lua. */
 
 /** The part of a turn that concerns one partition, ready to be sent. */
 export interface Part {
   worker: WorkerIdentity
   about: string
-  /** Attempts that went well and that did not, since its description was written last. */
+  /** Attempts that succeeded and failed since its description was written last. */
   worked: { well: number; failed: number }
   leaving: boolean
   leaseMs: number
   renewals: { ref: string; fence: string; progress: string }[]
   outcomes: OutcomePart[]
   want: number
-  /** Of the leases that it gets. */
+  /** Part of the tokens of the new leases. */
   secret: string
   waits: boolean
   types: readonly string[]
-  /** The digest of its types if they are very many: they are named only where it is not known. */
+  /** The digest of its types if there are very many: they are listed only if the partition does not know the digest. */
   typeset: string
-  /** Claims of these groups alone; none: of all. */
+  /** Claims only tasks of these groups; empty: of all. */
   groups: readonly string[]
-  /** It need not wait for a node that is away: other nodes are asked as well. */
+  /** It does not wait for a node that is unavailable, because other nodes are asked as well. */
   isBrief: boolean
 }
 
-/** An outcome's arguments, or what those of many plain successes are made of. */
+/** An outcome's arguments, or the common form of many plain successes. */
 export type OutcomePart = string[] | PlainSuccess
 
 interface PlainSuccess {
   lane: string
-  /** What the records of the leases begin with that were claimed together. */
+  /** The common beginning of the records of leases that were claimed together. */
   prefix: string
   deadlineAt: number
   entry: string
   result: string
 }
 
-/** What became of an outcome: done, the lease was lost, it has changed and is decided on again, it cannot be stored. */
+/** The result of an outcome: done, the lease was lost, its state has changed and needs a new decision, not storable. */
 export const VERDICT = { done: 0, lost: 1, changed: 2, unstorable: 3 } as const
 export type Verdict = (typeof VERDICT)[keyof typeof VERDICT]
 
@@ -50,11 +50,11 @@ export type PartAnswer = [
   outcomes: Verdict[],
   tasks: (string | number)[],
   cancels: string[],
-  /** When the trip was made, there. */
+  /** The server's time of the trip. */
   now: number,
 ]
 
-/** A lease as its token tells it. */
+/** A lease, as read from its token. */
 export interface Held {
   partition: number
   ref: string
@@ -96,7 +96,7 @@ export function addOutcome(
   } else part.outcomes.push(outcomeArgs(state, settlement, by, onlyWhenDue))
 }
 
-/** A part of a turn, and where in the turn its outcomes and renewals stand. */
+/** A part of a turn, and the positions of its outcomes and renewals in the turn. */
 export interface PlacedPart extends Part {
   outcomeAt: number[]
   renewalAt: number[]
@@ -106,7 +106,7 @@ export function emptyPlacedPart(worker: WorkerIdentity): PlacedPart {
   return { ...emptyPart(worker), outcomeAt: [], renewalAt: [] }
 }
 
-/** @param named whether very many types are named too */
+/** @param named whether to list the types even if there are very many */
 export function writePart(args: (string | number)[], part: Part, named: boolean): void {
   const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, secret, waits, typeset, groups } = part
   const types = typeset !== '' && !named ? [] : part.types
@@ -119,7 +119,7 @@ export function writePart(args: (string | number)[], part: Part, named: boolean)
   args.push(groups.length, ...groups)
 }
 
-/** Plain successes that follow each other and were claimed together go as one group. */
+/** Consecutive plain successes that were claimed together are written as one group. */
 function writeOutcomes(args: (string | number)[], outcomes: readonly OutcomePart[]): void {
   const countAt = args.push(0) - 1
   let groups = 0
@@ -165,7 +165,7 @@ function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, only
   ]
 }
 
-/** Null for what is no token of ours. */
+/** Null for a text that is no token of this queue. */
 export function heldOf(lease: string): Held | null {
   const dot = lease.lastIndexOf('.')
   const place = placeOf(lease.slice(0, dot))
@@ -183,7 +183,7 @@ export function lostOf(head: string): number {
   return parts.length > 5 ? Number(parts[5]) : 0
 }
 
-/** @param isPlain it came for the first time */
+/** @param isPlain it is the first delivery */
 type TakeTask = (
   ref: string,
   lane: string,

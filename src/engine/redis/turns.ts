@@ -29,21 +29,21 @@ import { newsOf, WakeTracker } from './wake-tracker.ts'
 
 const TRIPS_MAX = 3
 const WEIGHT_MAX = 64
-/** So long Redis takes to begin with a trip: one that leaves sooner would be answered together with it. */
+/** Time that Redis takes before it starts a trip: one that leaves sooner would be answered together with it. */
 const APART_MS = 0.2
-/** A decision that was overtaken is taken again on the state as it is. */
+/** A decision on an outdated state is repeated on the present state, at most this often. */
 const DECISIONS_MAX = 5
 
-/** In place of an outcome that the checks before it have let through and Redis cannot keep. */
-const UNSTORABLE = refusedOutcome('it holds a value that cannot be stored')
+/** Replaces an outcome that has passed all earlier checks but that Redis cannot store. */
+const UNSTORABLE = refusedOutcome('it contains a value that cannot be stored')
 
-/** An outcome to be decided on once more, or in place of the one that was reported. */
+/** An outcome to be decided again, or one that replaces the reported one. */
 interface Again {
   place: number
   outcome: Outcome
 }
 
-/** The turns of this process's workers, and those that wait. */
+/** The turns of this process's workers, including those that wait. */
 export class Turns {
   readonly #store: RedisStore
   readonly #registry: Registry
@@ -61,8 +61,8 @@ export class Turns {
   #closed = false
 
   /**
-   * @param listen resolves when messages to this process are heard
-   * @param dueAt is told when a turn that waits may have something to claim
+   * @param listen resolves when this process receives its messages
+   * @param dueAt is called when a waiting turn may have something to claim
    */
   constructor(
     store: RedisStore,
@@ -102,7 +102,7 @@ export class Turns {
     }
   }
 
-  /** Settles leases that are due, each as `endingOf` says; returns how many. */
+  /** Settles leases that are due, each as `endingOf` decides; returns how many. */
   async endDue(partition: number, leases: readonly string[]): Promise<number> {
     const due: LeaseState[] = []
     const now = this.#store.now()
@@ -128,13 +128,13 @@ export class Turns {
     return verdicts.filter((verdict) => verdict === VERDICT.done).length
   }
 
-  /** There is something to claim of a type; `passOn` when only this process was told. */
+  /** A task of a type can be claimed; `passOn` when only this process was notified. */
   async wake(partition: number, type: string, passOn = true): Promise<void> {
-    this.#wakes.hear(type)
+    this.#wakes.receive(type)
     for (;;) {
       const waiting = [...this.#waiters.ofType(type)].find((waiter) => !waiter.asking)
       if (!waiting) {
-        // Whoever waits elsewhere may have it.
+        // A turn that waits in another process may have it.
         if (passOn && [...this.#waiters.ofType(type)].length === 0) await this.#passOn(partition, type)
         return
       }
@@ -142,14 +142,14 @@ export class Turns {
     }
   }
 
-  /** A worker has a cancel to hear of. */
+  /** A worker has a cancel request to receive. */
   async wakeWorker(workerId: string): Promise<void> {
-    // It asks also if it does not wait just now.
-    if (this.#heartbeats.forget(workerId)) this.#wakes.hear(newsOf(workerId))
+    // The worker asks even if it is not waiting at present.
+    if (this.#heartbeats.forget(workerId)) this.#wakes.receive(newsOf(workerId))
     for (const waiter of this.#waiters.ofWorker(workerId)) if (!waiter.asking) await this.#ask(waiter)
   }
 
-  /** Messages may have been lost: everything that waits asks again. */
+  /** Messages may have been lost: every waiting turn asks again. */
   async wakeAll(): Promise<void> {
     this.#wakes.doubt(this.#waiters.types())
     this.#heartbeats.forgetAll()
@@ -161,10 +161,10 @@ export class Turns {
     this.#waiters.close()
   }
 
-  /** Whether something was heard that a turn has to ask about which was asked before. */
+  /** Whether a message has arrived since the turn asked, so that it must ask again. */
   #hasNews({ types, worker, signal }: Turn, since: number): boolean {
     if (this.#closed || signal?.aborted) return false
-    return this.#wakes.hasHeard([...(types ?? worker.types), newsOf(worker.id)], since)
+    return this.#wakes.hasNews([...(types ?? worker.types), newsOf(worker.id)], since)
   }
 
   #isExpected({ want, types, worker }: Turn): boolean {
@@ -177,7 +177,7 @@ export class Turns {
     return new Promise((resolve) => this.#waiters.add({ turn, resolve }))
   }
 
-  /** Asks for what a waiting turn waits for; true when it was answered with something. */
+  /** Asks Redis on behalf of a waiting turn; true when the turn was answered with content. */
   #ask(waiter: Waiter): Promise<boolean> {
     const since = this.#wakes.count
     const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [] }, true).then(
@@ -192,7 +192,7 @@ export class Turns {
       },
       () => {
         delete waiter.asking
-        return false // Redis is away: it asks again when the connection is back.
+        return false // Redis is unavailable: it asks again after the reconnect.
       },
     )
     waiter.asking = asking
@@ -203,7 +203,7 @@ export class Turns {
     await this.#store.run('turn', partition, [...this.#headArgs(partition), 1, type, 0]).catch(() => undefined)
   }
 
-  /** What a turn says to each partition. */
+  /** Splits a turn into its parts by partition. */
   #partsOf(turn: Turn, decisions: readonly (Decision | null)[], about: string): Map<number, PlacedPart> {
     const { worker, renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const byPartition = new Map<number, PlacedPart>()
@@ -232,14 +232,14 @@ export class Turns {
       part.outcomeAt.push(index)
     })
     for (const [partition, { types, typeset }] of this.#typesets.byPartition(turn.types ?? worker.types)) {
-      // Claims of named groups look at each type.
+      // Claims of named groups search each type.
       Object.assign(partOf(partition), { types, typeset: turn.groups?.length ? '' : typeset })
     }
     if (byPartition.size === 0) partOf(0)
     return byPartition
   }
 
-  /** One turn over all partitions that it concerns. */
+  /** Runs one turn over all partitions that it concerns. */
   async #go(turn: Turn, waits: boolean): Promise<TurnAnswer> {
     const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
@@ -251,7 +251,7 @@ export class Turns {
     const answer: TurnAnswer = { settled, renewed, ...this.#pendingReplies.take(turn) }
     const again: Again[] = []
     const visit = async (partition: number, part: PlacedPart) => {
-      // Told once, not to each partition.
+      // Sent once, not to each partition.
       const worked = about === '' ? undefined : this.#heartbeats.takeWorked(worker.id)
       if (worked) part.worked = worked
       this.#store.partitions.note(partition)
@@ -261,7 +261,7 @@ export class Turns {
         if (worked) this.#heartbeats.addWorked(worker.id, worked)
         throw error
       })
-      if (about !== '') this.#heartbeats.told(worker, this.#store.now())
+      if (about !== '') this.#heartbeats.written(worker, this.#store.now())
       if (leaving) this.#heartbeats.left(worker.id)
       renewedHere.forEach((item, index) => {
         if (item === null) return
@@ -281,8 +281,8 @@ export class Turns {
     }
     let failure: unknown
     try {
-      // Where several partitions are told something, that goes first: if it fails in one of them, all of it is told
-      // again, and no task must have been claimed that nobody would hear of.
+      // Reports to several partitions go first: if one of them fails, all are repeated, and no task must have been
+      // claimed whose lease the worker would not receive.
       const telling = [...byPartition].filter(([, part]) => part.outcomes.length + part.renewals.length > 0)
       if (telling.length > 1) {
         await Promise.all(telling.map(([partition, part]) => visit(partition, { ...part })))
@@ -293,7 +293,7 @@ export class Turns {
         if (part.want > 0) part.secret = leaseSecret()
         part.isBrief = byPartition.size > 1 && part.outcomes.length + part.renewals.length === 0 && !leaving
         await visit(partition, part).catch((error: unknown) => {
-          // A node that is away keeps nobody from the tasks of the others.
+          // An unavailable node must not delay the tasks of the others.
           if (!part.isBrief) throw error
           failure ??= error
         })
@@ -307,7 +307,7 @@ export class Turns {
     }
   }
 
-  /** The outcomes whose state had changed are decided on what it is now. */
+  /** Decides the outcomes again whose state had changed. */
   async #decideAgain(turn: Turn, again: readonly Again[], settled: Settled[], tries = 1): Promise<string[]> {
     if (tries > DECISIONS_MAX) return []
     const outcomes = again.map(({ place, outcome }) => ({ lease: turn.outcomes![place]!.lease, outcome }))
@@ -319,7 +319,7 @@ export class Turns {
     return answer.cancelRequested
   }
 
-  /** The engine has taken an outcome as it was decided. */
+  /** The engine has applied an outcome as decided. */
   #settled(outcome: Reported, { state, settlement }: Decision): Settled {
     const { status, attempts } = settlement
     if (attempts > state.attempts) {

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 
-/** Workers of more types than this, in one partition, tell them by a digest. */
+/** Workers with more types than this, in one partition, send a digest of them. */
 const NAMED_MAX = 64
 
 /** The types of a worker in one partition. */
 interface Typeset {
   types: string[]
-  /** '' where there are few. */
+  /** '' if there are few. */
   typeset: string
 }
 

@@ -1,48 +1,48 @@
-/** What a process waits for is asked for again after this long, should a message have been lost. */
-const BELIEVE_MS = 20_000
+/** A process repeats the request for a wake-up after this time, in case a message was lost. */
+const EXPECT_MS = 20_000
 
 /**
- * What this process was told by messages, and will be. A message may come before the answer to what was asked earlier,
- * on another connection: then the answer is out of date, and whoever asked asks again.
+ * The messages that this process has received and expects. A message may arrive before the answer to an earlier
+ * request, on another connection: then the answer is out of date, and the caller asks again.
  */
 export class WakeTracker {
-  /** Types that Redis will tell this process of, and since when. */
+  /** Types for which Redis will notify this process, and since when. */
   readonly #expected = new Map<string, number>()
   readonly #lastOf = new Map<string, number>()
-  /** How much was heard so far. */
+  /** Number of messages so far. */
   count = 0
 
-  /** There is news of a type or a worker: Redis will not tell this process again unless it is asked to. */
-  hear(name: string): void {
+  /** A message about a type or a worker: Redis notifies this process again only after a new request. */
+  receive(name: string): void {
     this.#expected.delete(name)
     this.count += 1
     this.#lastOf.set(name, this.count)
   }
 
-  /** Whether there was news of any of them since `count` was that. */
-  hasHeard(names: Iterable<string>, since: number): boolean {
+  /** Whether there was a message about any of them since `count` had the value `since`. */
+  hasNews(names: Iterable<string>, since: number): boolean {
     if (this.count === since) return false
     for (const name of names) if ((this.#lastOf.get(name) ?? 0) > since) return true
     return false
   }
 
-  /** Redis was asked, when `count` was that, to tell of these types. */
+  /** This process asked Redis, when `count` had the value `since`, for notification about these types. */
   expect(types: readonly string[], since: number): void {
-    for (const type of types) if (!this.hasHeard([type], since)) this.#expected.set(type, Date.now())
+    for (const type of types) if (!this.hasNews([type], since)) this.#expected.set(type, Date.now())
   }
 
   isExpected(types: readonly string[]): boolean {
     const now = Date.now()
-    return types.length > 0 && types.every((type) => now - (this.#expected.get(type) ?? 0) < BELIEVE_MS)
+    return types.length > 0 && types.every((type) => now - (this.#expected.get(type) ?? 0) < EXPECT_MS)
   }
 
-  /** Messages may have been lost: nothing is to be believed, and everything is news. */
+  /** Messages may have been lost: expectations are dropped, and every name counts as news. */
   doubt(types: readonly string[]): void {
-    for (const type of [...this.#expected.keys(), ...types]) this.hear(type)
+    for (const type of [...this.#expected.keys(), ...types]) this.receive(type)
   }
 }
 
-/** The name that news of a worker goes by; types have no spaces. */
+/** The name for news of a worker; types have no spaces. */
 export function newsOf(workerId: string): string {
   return `worker ${workerId}`
 }

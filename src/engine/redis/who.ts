@@ -1,9 +1,9 @@
 import type { WorkerInfo } from '../engine.ts'
 import type { Slot } from '../rates.ts'
 
-/** Workers and statistics as who.lua and inspect.lua answer them. */
+/** Workers and statistics from the answers of who.lua and inspect.lua. */
 
-/** Workers of all partitions: one that serves types in several is there more than once. */
+/** Workers of all partitions: one that serves types in several occurs more than once. */
 export function workersOf(abouts: readonly { workers: WorkerInfo[] }[]): WorkerInfo[] {
   const all = new Map<string, WorkerInfo>()
   for (const worker of abouts.flatMap(({ workers }) => workers)) {

@@ -1,8 +1,8 @@
 import type { Store } from './store.ts'
 
 /**
- * When the next delayed task becomes ready and the next wait ends, remembered between transactions: most of them need
- * not ask the file. Both are lower bounds, because what was waited for may have been canceled; Infinity is never.
+ * When the next delayed task becomes ready and the next wait ends, cached between transactions so that most of them
+ * need not query the file. Both are lower bounds, because the task may have been canceled meanwhile; Infinity is never.
  */
 export class Due {
   readonly #store: Store
@@ -23,17 +23,20 @@ export class Due {
     return this.#waitEndsAt
   }
 
-  /** A task was written that becomes ready then. */
+  /** A task was written that becomes ready at `at`. */
   addReady(at: number): void {
     if (this.#readyAt !== null) this.#readyAt = Math.min(this.#readyAt, at)
   }
 
-  /** A task was written whose wait for its first start ends then. */
+  /** A task was written whose wait for its first start ends at `at`. */
   addWaitEnd(at: number): void {
     if (this.#waitEndsAt !== null) this.#waitEndsAt = Math.min(this.#waitEndsAt, at)
   }
 
-  /** What was due was handled, another process has written, or a transaction was rolled back: the file knows. */
+  /**
+   * The due tasks were processed, another process has written, or a transaction was rolled back: the file must be
+   * queried.
+   */
   forget(): void {
     this.#readyAt = null
     this.#waitEndsAt = null

@@ -1,18 +1,20 @@
 import { type FSWatcher, watch } from 'node:fs'
 
-/** Changes are told by the file system; this often they are looked for in case that fails. */
-const LOOK_AGAIN_MS = 100
+/** The file system reports changes; in case that fails, the file is also checked at this interval. */
+const CHECK_AGAIN_MS = 100
 
-/** Calls `look` when another process may have written: soon after each change of the log, and now and then anyway. */
+/**
+ * Calls `check` when another process may have written: soon after each change of the log, and at intervals in any case.
+ */
 export class FileWatch {
-  readonly #lookAgain: NodeJS.Timeout
+  readonly #timer: NodeJS.Timeout
   #watcher: FSWatcher | undefined
   #scheduled = false
 
   /** @param path of the database; null for one in memory, which other threads may still write */
-  constructor(path: string | null, look: () => void) {
-    this.#lookAgain = setInterval(look, LOOK_AGAIN_MS)
-    this.#lookAgain.unref()
+  constructor(path: string | null, check: () => void) {
+    this.#timer = setInterval(check, CHECK_AGAIN_MS)
+    this.#timer.unref()
     if (path === null) return
     try {
       this.#watcher = watch(`${path}-wal`, { persistent: false }, () => {
@@ -20,17 +22,17 @@ export class FileWatch {
         this.#scheduled = true
         setImmediate(() => {
           this.#scheduled = false
-          look()
+          check()
         })
       })
       this.#watcher.on('error', () => this.#watcher?.close())
     } catch {
-      // Some file systems tell nothing: the look every LOOK_AGAIN_MS does it alone.
+      // Some file systems report no changes: then only the check every CHECK_AGAIN_MS finds them.
     }
   }
 
   close(): void {
-    clearInterval(this.#lookAgain)
+    clearInterval(this.#timer)
     this.#watcher?.close()
   }
 }

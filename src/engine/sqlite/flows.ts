@@ -7,7 +7,7 @@ import { onFailureOf } from './rows.ts'
 import type { Row, Store, Value } from './store.ts'
 import type { Tx } from './writer.ts'
 
-/** A task that has ended, as far as others that wait for it want to know; the result is JSON. */
+/** The end of a task, as its successors need it; the result is JSON. */
 export interface Ended {
   id: string
   type: string
@@ -16,7 +16,7 @@ export interface Ended {
   error: string | null
 }
 
-/** What becomes of a task that waits for others: it may start, goes on waiting, or is over for the reason given. */
+/** The next state of a task that waits for others: it may start, keeps waiting, or is canceled for the given reason. */
 export type Fate = 'ready' | 'waits' | { canceledBecause: string }
 
 export interface Decided {
@@ -24,20 +24,20 @@ export interface Decided {
   fate: Fate
 }
 
-/** Larger outcomes are kept apart. */
+/** Larger outcomes are stored separately. */
 const INLINE_BYTES_MAX = 1_024
 
-/** What a successor that retention has removed one for knows of it. */
+/** The outcome that a successor keeps of a predecessor that retention has removed. */
 const GONE = 'null'
 
 /**
- * Which task waits for which. What a task has waited for is kept with it as it ended, until the task itself goes; what
- * it still waits for is a row without an outcome. A predecessor that ended in a way that does not count stays awaited:
- * it may be retried.
+ * Dependencies between tasks. Each successor keeps the outcomes of its predecessors until the successor itself is
+ * removed; a predecessor that it still waits for is a row without an outcome. A predecessor that ended in a way that
+ * does not count is still awaited, because it may be retried.
  */
 export class Flows {
   readonly #store: Store
-  /** Whether anything is waited for; asked once, and again when another process may have written. */
+  /** Whether any task waits for another; queried once, and again when another process may have written. */
   #inUse: boolean | null = null
 
   constructor(store: Store) {
@@ -48,18 +48,18 @@ export class Flows {
     this.#inUse = null
   }
 
-  /** Which of these ids are none of a task that is kept. */
+  /** Returns those of the ids that belong to no kept task. */
   unknown(ids: readonly string[]): Set<string> {
     return new Set(ids.filter((id) => !this.#store.get('statusById', id)))
   }
 
-  /** @throws XQueueError `too_many_successors` when so many more are to wait for a task */
+  /** @throws XQueueError `too_many_successors` if `more` additional tasks cannot wait for this task */
   refuseCrowd(id: string, more: number): void {
     const waiting = this.#store.get('countSuccessors', id)!.n as number
     if (waiting + more > TASK_LIMITS.successorsMax) throw tooManySuccessors(id)
   }
 
-  /** From now on a task waits for others, which are all there; answers what becomes of it as they stand. */
+  /** Makes a task wait for others, which all exist; returns its next state, given their present statuses. */
   begin(successor: number, ids: readonly string[], onFailure: OnFailure): Fate {
     let fate: Fate = 'ready'
     ids.forEach((id, place) => {
@@ -76,9 +76,9 @@ export class Flows {
   }
 
   /**
-   * A task has ended: what becomes of those that wait for it. A transaction tells a bounded number of them, since all
-   * other calls wait for it; the rest is noted in the same transaction, and told in the next ones.
-   * @param behind the last one that was told before
+   * A task has ended: decides on its successors. One transaction handles a bounded number of them, because all other
+   * calls wait for it; the rest is recorded in the same transaction, and handled in the next ones.
+   * @param behind the last successor that was handled before
    */
   ended(tx: Tx, task: Ended, behind = 0): Decided[] {
     if (!this.#isInUse()) return []
@@ -86,10 +86,10 @@ export class Flows {
     const room = FOLLOWED_MAX - tx.followed
     const some = this.#store.all('someSuccessorsOf', task.id, behind, Math.max(room, 1))
     if (some.length > 0 && some.length >= room) {
-      const told = room > 0
-      this.#store.run('putOff', task.id, told ? (some.at(-1)!.seq as number) : behind)
+      const handled = room > 0
+      this.#store.run('putOff', task.id, handled ? (some.at(-1)!.seq as number) : behind)
       tx.hasPutOff = true
-      if (!told) return []
+      if (!handled) return []
     }
     tx.followed += some.length
     let kept: Value[] | undefined
@@ -107,26 +107,29 @@ export class Flows {
     return decided
   }
 
-  /** Whether a transaction has left some to be told by the next one. */
+  /** Whether a transaction has left successors for the next one. */
   hasPutOff(): boolean {
     return this.#store.get('firstPutOff') !== undefined
   }
 
-  /** The next that ended and has not told all; it is noted again if this transaction cannot tell the rest. */
+  /**
+   * Returns the next ended task with successors left; it is recorded again if this transaction cannot handle them all.
+   */
   takePutOff(): { task: Ended | null; behind: number } | null {
     const row = this.#store.get('firstPutOff')
     if (!row) return null
     this.#store.run('dropPutOff', row.n!)
-    // One that was retried meanwhile tells when it ends again; one that was removed has told that it is gone.
+    // A task that was retried meanwhile notifies its successors when it ends again; one that was removed has already
+    // done so.
     const found = this.#store.get('endingById', row.id!)
     return { task: found ? endedOf(found) : null, behind: row.behind as number }
   }
 
   /**
-   * A finished task is to be removed: mostly those that still wait for it wait in vain; those that its end has not yet
-   * been told are told it now. It stays until all are told, in as many transactions as that takes.
-   * @param isErased nothing of its result may be told
-   * @returns what becomes of them, and whether these were all
+   * A finished task is to be removed. Most of its remaining successors wait in vain; those that its end has not yet
+   * reached are handled now. The task stays until all are handled, in as many transactions as that takes.
+   * @param isErased successors must not receive its result
+   * @returns the decisions, and whether these were all
    */
   removed(tx: Tx, id: string, isErased: boolean): { decided: Decided[]; isLast: boolean } {
     const room = Math.max(FOLLOWED_MAX - tx.followed, 0)
@@ -148,21 +151,21 @@ export class Flows {
     return { decided, isLast: some.length <= room }
   }
 
-  /** A task is erased: those that have waited for it keep how it ended, and nothing else. */
+  /** A task is erased: its successors keep only its final status. */
   erased(task: Pick<Ended, 'id' | 'type' | 'status'>): void {
     const copies = this.#store.all('copiesOf', task.id)
     this.#store.run('blankCopies', outcomeOf({ ...task, result: null, error: null }), task.id)
     this.#dropUnused(copies)
   }
 
-  /** A task goes, and with it what it has waited for. */
+  /** A task is removed, and with it the outcomes of its predecessors. */
   dropPredecessors(successor: number): void {
     const copies = this.#store.all('copiesFor', successor)
     this.#store.run('dropPredecessors', successor)
     this.#dropUnused(copies)
   }
 
-  /** What an explicit retry makes of a task that waited for others; null where it would wait in vain. */
+  /** The state of a task with predecessors after an explicit retry; null where it would wait in vain. */
   again(successor: number): 'ready' | 'waits' | null {
     if (this.#store.get('goneOf', successor)) return null
     return this.#awaits(successor) ? 'waits' : 'ready'
@@ -173,7 +176,7 @@ export class Flows {
     return this.#store.all('awaitedBy', successor, TASK_LIMITS.afterMax).map(({ id }) => id as string)
   }
 
-  /** What a task has waited for, with as many of the results as one answer may have. */
+  /** The predecessors of a task, with as many of their results as one answer may have. */
   predecessors(successor: number): Predecessor[] {
     let left: number = TASK_LIMITS.predecessorsBytesMax
     return this.#store.all('predecessorsOf', successor).map(({ id, outcome, copy, bytes }) => {
@@ -184,13 +187,13 @@ export class Flows {
     })
   }
 
-  /** One of them as a whole, or null. */
+  /** One predecessor with its full result, or null. */
   predecessor(successor: number, id: string): Predecessor | null {
     const row = this.#store.get('predecessorOf', successor, id)
     return row ? predecessorOf(row.id, row.outcome) : null
   }
 
-  /** How a task ended, for those that have waited for it: outcome, copy and bytes of their rows. */
+  /** The outcome of a task as its successors keep it: outcome, copy and bytes of their rows. */
   #keep(task: Ended): Value[] {
     const outcome = outcomeOf(task)
     const bytes = Buffer.byteLength(outcome)

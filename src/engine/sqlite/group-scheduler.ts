@@ -3,10 +3,10 @@ import type { Row, Store } from './store.ts'
 
 const PRIORITY_ABOVE_ALL = TASK_LIMITS.priorityMax + 1
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
-/** Groups that an explanation looks at. */
+/** Maximum number of groups that an explanation reads. */
 const BESIDE_MAX = 10_000
 
-/** The task as the ring sees it. */
+/** A ready task, as the rotation needs it. */
 export interface Ready {
   type: string
   priority: number
@@ -16,25 +16,25 @@ export interface Ready {
   seq: number
 }
 
-/** A group in a plan: `take` gives its next ready tasks, fewer than asked for when it can serve no more. */
-interface SqliteUrl {
+/** A group in a plan: `take` returns its next ready tasks, fewer than requested if it can serve no more. */
+interface PlannedGroup {
   /** `served`, `since` and `since_seq`. */
   turn: Row
   take: (count: number) => Row[]
 }
 
 /**
- * Whose turn it is among the groups of a type and priority: the group that was served longest ago. A group is in the
- * ring's table from its first ready task on, and set aside when it has nothing ready or its limit is reached; it comes
- * back when a task of it becomes ready or a permit of it comes free. So a claim looks only at groups that it can serve,
- * however many wait, and a type without groups pays for nothing.
+ * The rotation of the groups of a type and priority: the next turn belongs to the group that was served longest ago. A
+ * group is in the rotation's table from its first ready task on. It is set aside when it has nothing ready or its limit
+ * is reached, and returns when one of its tasks becomes ready or one of its permits becomes free. So a claim reads only
+ * groups that it can serve, regardless of how many wait, and a type without groups has no cost.
  *
- * A row that says "ready" may be out of date (a cancel says nothing here): it is set right when its turn comes. The
- * opposite never holds: what can be served says so.
+ * A row that says "ready" may be out of date (a cancel does not update it): it is corrected at its turn. The opposite
+ * never occurs: every group that can be served has a row that says so.
  */
 export class GroupScheduler {
   readonly #store: Store
-  /** Whether the table has a row of the type; asked once, and again when another process may have written. */
+  /** Whether the table has a row of the type; queried once, and again when another process may have written. */
   readonly #inUse = new Map<string, boolean>()
 
   constructor(store: Store) {
@@ -57,7 +57,7 @@ export class GroupScheduler {
     this.#inUse.set(type, true)
   }
 
-  /** A permit of the group came free. */
+  /** A permit of the group became free. */
   freed(type: string, group: string): void {
     if (group !== '') this.#store.run('ringFreed', type, group)
   }
@@ -82,19 +82,19 @@ export class GroupScheduler {
       if (priority < 0) break
       below = priority
       const more = want - planned.length
-      const places = this.#groups(type, priority, more, limit, permits)
+      const groups = this.#groups(type, priority, more, limit, permits)
       const ofNone = alone.filter((row) => row.priority === priority)
       if (ofNone.length > 0) {
-        const turn = this.#placeOfNone(type, priority, ofNone[0]!)
-        places.push({ turn, take: (count) => ofNone.splice(0, count) })
+        const turn = this.#positionOfNone(type, priority, ofNone[0]!)
+        groups.push({ turn, take: (count) => ofNone.splice(0, count) })
       }
-      places.sort((a, b) => byTurn(a.turn, b.turn))
-      planned.push(...takeTurns(places, more))
+      groups.sort((a, b) => byTurn(a.turn, b.turn))
+      planned.push(...takeTurns(groups, more))
     }
     return planned
   }
 
-  /** The ready tasks of a type in these groups alone, group by group, and by priority over all. */
+  /** The ready tasks of a type in these groups only, group by group, and by priority over all. */
   nextOf(groups: readonly string[], type: string, want: number, limit: number | null): Row[] {
     const heads = groups.flatMap((group) => {
       const free = limit === null ? want : limit - this.#store.all('holdersInGroup', type, group).length
@@ -103,14 +103,14 @@ export class GroupScheduler {
     return heads.sort((a, b) => (b.priority as number) - (a.priority as number)).slice(0, want)
   }
 
-  /** Tasks were started, in this order: their groups go to the end of the ring. */
+  /** Tasks were started, in this order: their groups move to the end of the rotation. */
   served(tasks: readonly Task[], limitOf: (type: string) => number | null): void {
     const last = new Map<string, Task>()
     for (const task of tasks) {
       if (!this.#isInUse(task.type)) continue
-      const place = `${task.type} ${task.priority} ${task.group ?? ''}`
-      last.delete(place)
-      last.set(place, task)
+      const key = `${task.type} ${task.priority} ${task.group ?? ''}`
+      last.delete(key)
+      last.set(key, task)
     }
     if (last.size === 0) return
     const served = [...last.values()].map(({ type, priority, group }) => [type, priority, group ?? '', limitOf(type)])
@@ -125,7 +125,10 @@ export class GroupScheduler {
     return dropped
   }
 
-  /** How many ready tasks go before one as the turns stand, counted to a bound. Those of full groups do not. */
+  /**
+   * The number of ready tasks that run before this one in the present rotation, counted up to `max`. Tasks of groups at
+   * their limit are not counted.
+   */
   ahead({ type, priority, group, runAt, seq }: Ready, max: number): number {
     const count = (statement: string, ...values: (string | number)[]) =>
       this.#store.get(statement, ...values)!.n as number
@@ -136,10 +139,10 @@ export class GroupScheduler {
     let ahead = before + count('aloneAbove', type, priority, max)
     if (!this.#isInUse(type)) return Math.min(ahead, max)
     ahead += count('groupsAbove', type, priority, max)
-    // Each of the others has as many turns before it as its own group, and one more if it comes first.
+    // Each of the other groups has as many turns before the task as its own group, and one more if it comes first.
     const others = this.#store.all('groupsBeside', type, priority, group, before + 1, BESIDE_MAX)
     const first = this.#store.get('aloneFirst', type, priority)
-    const ofNone = first && this.#placeOfNone(type, priority, first)
+    const ofNone = first && this.#positionOfNone(type, priority, first)
     // Another process may have taken the task since it was read.
     const mine = (group === '' ? ofNone : this.#store.get('ringPlace', type, priority, group)) ?? GONE
     if (group !== '' && ofNone) {
@@ -150,16 +153,16 @@ export class GroupScheduler {
     return Math.min(ahead, max)
   }
 
-  /** The groups of a priority whose turn is next; sets those aside that turn out to have nothing to serve. */
+  /** The groups of a priority that have the next turns; sets aside those that prove to have nothing to serve. */
   #groups(
     type: string,
     priority: number,
     want: number,
     limit: number | null,
     permits: Map<string, number>,
-  ): SqliteUrl[] {
+  ): PlannedGroup[] {
     for (;;) {
-      // Those that this plan has filled already still stand among them.
+      // The query still returns groups that this plan has already filled.
       const rows = this.#store.all('ringNext', Number(limit !== null), type, priority, want + permits.size)
       if (rows.filter((row) => this.#setRight(type, priority, row, limit)).length > 0) continue
       return rows.map((row) => {
@@ -169,7 +172,7 @@ export class GroupScheduler {
         const take = (count: number) => {
           const free = limit === null ? count : (permits.get(group) ?? limit - (row.in_flight as number))
           const most = Math.min(count, free)
-          // The first one is known; most groups have one each at a claim.
+          // The first task is known, and at most claims most groups have one task each.
           const heads = after === null && most > 0 ? [first] : []
           const last = heads[0] ?? after
           if (last && most > heads.length) {
@@ -185,7 +188,10 @@ export class GroupScheduler {
     }
   }
 
-  /** Whether a group's row was out of date. Goes by what is stored alone: a plan may come to nothing. */
+  /**
+   * Corrects a group's row if it was out of date, and returns whether it was. Reads only stored data, because a plan
+   * may change nothing.
+   */
   #setRight(type: string, priority: number, row: Row, limit: number | null): boolean {
     const { task_group: group, first_seq, first_run_at, in_flight } = row
     if (first_seq === null || (limit !== null && (in_flight as number) >= limit)) {
@@ -197,8 +203,8 @@ export class GroupScheduler {
     return true
   }
 
-  /** Where the tasks without a group stand, of which the first is given. */
-  #placeOfNone(type: string, priority: number, { run_at, seq }: Row): Row {
+  /** The position of the tasks without a group, given the first of them. */
+  #positionOfNone(type: string, priority: number, { run_at, seq }: Row): Row {
     const served = this.#store.get('ringPlace', type, priority, '')?.served ?? 0
     return { served, since: run_at!, since_seq: seq! }
   }
@@ -213,10 +219,10 @@ export class GroupScheduler {
   }
 }
 
-/** One task of each in turn, again and again, until enough or nothing is left. */
-function takeTurns(places: SqliteUrl[], want: number): Row[] {
+/** Takes one task of each group in turn, repeatedly, until enough or nothing is left. */
+function takeTurns(groups: PlannedGroup[], want: number): Row[] {
   const taken: Row[] = []
-  let serving = places
+  let serving = groups
   while (taken.length < want && serving.length > 0) {
     const rounds = Math.ceil((want - taken.length) / serving.length)
     const served = serving.map(({ take }) => take(rounds))
@@ -226,7 +232,7 @@ function takeTurns(places: SqliteUrl[], want: number): Row[] {
   return taken.slice(0, want)
 }
 
-/** Served longest ago first; of those never served, the one that has something ready for longest. */
+/** The group served longest ago first; of those never served, the one that has had a ready task for longest. */
 function byTurn(a: Row, b: Row): number {
   for (const key of ['served', 'since', 'since_seq']) {
     const order = (a[key] as number) - (b[key] as number)

@@ -12,7 +12,7 @@ export async function healthOf(store: Store, write: () => Promise<unknown>): Pro
     check = { name: 'storage', ok: false, detail: storeError(error, store.path).message }
   }
   const file = store.sync.isOn
-    ? 'survives a crash of the process and a loss of power (WAL, synced before it is answered, as synchronous=FULL)'
-    : 'survives a crash of the process; the last moments may be lost with the power (WAL, synchronous=NORMAL)'
+    ? 'survives a crash of the process and a power loss (WAL, synced before it is acknowledged, as synchronous=FULL)'
+    : 'survives a crash of the process; the last moments before a power loss may be lost (WAL, synchronous=NORMAL)'
   return { engine: 'sqlite', durability: store.inMemory ? 'lives as long as this process' : file, checks: [check] }
 }

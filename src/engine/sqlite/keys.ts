@@ -3,7 +3,7 @@ import type { KeyChange, Keys } from '../engine.ts'
 import { sessionWithoutKey } from '../refusals.ts'
 import type { Store } from './store.ts'
 
-/** The keys that have not expired; null where the store has no secret yet, which takes a change to make. */
+/** The keys that have not expired; null where the store has no secret yet, because creating one needs a change. */
 export function readKeys(store: Store, now: number): Keys | null {
   const secret = store.get('secret')
   if (!secret) return null
@@ -11,7 +11,7 @@ export function readKeys(store: Store, now: number): Keys | null {
   return { keys, secret: secret.value as string }
 }
 
-/** Expired ones go with whatever is changed next. */
+/** Any change also removes expired keys. */
 export function changeKeys(store: Store, change: KeyChange | null, now: number): Keys {
   store.run('makeSecret', randomBytes(32).toString('base64url'))
   store.run('dropExpiredKeys', now)

@@ -1,6 +1,6 @@
 import type { Row } from './store.ts'
 
-/** What runs next over several types, each of which keeps its own order. */
+/** The tasks that run next over several types, each of which keeps its own order. */
 export function merged(lists: readonly Row[][], want: number): Row[] {
   const next: Row[] = []
   const at = lists.map(() => 0)

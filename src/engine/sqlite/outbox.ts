@@ -6,22 +6,22 @@ import { eventsOf } from './rows.ts'
 import type { Store } from './store.ts'
 import type { Tx } from './writer.ts'
 
-/** How often a reader whose lease is another's looks whether it has come free. */
-const LOOK_AGAIN_MS = 250
+/** Interval at which a reader checks whether another owner's lease has become free. */
+const CHECK_AGAIN_MS = 250
 
-/** Where an event has progress, result and error. */
+/** Positions of progress, result and error in an event. */
 const CONTENTS = [5, 6, 7]
 
-/** Rows that one sweep drops; each may hold 500 events. */
+/** Rows that one sweep removes; each may hold 500 events. */
 const ROWS_DROPPED_MAX = 100
 
-/** The steps that the outbox takes in the file; each shows only what is durable. */
+/** The steps of the outbox in the file; each shows only durable events. */
 export interface OutboxSteps {
   read<T>(work: (now: number) => T): Promise<T>
   write<T>(work: (tx: Tx) => T): Promise<T>
 }
 
-/** Reading the events: anonymous readers bring their position along, named ones have it in the file with a lease. */
+/** Reads the events: anonymous readers pass their position, named ones have it in the file with a lease. */
 export class Outbox {
   readonly #store: Store
   readonly #steps: OutboxSteps
@@ -38,18 +38,18 @@ export class Outbox {
     return this.#waiting.size > 0
   }
 
-  /** There may be news: whoever waits looks again. */
+  /** There may be new events: waiting readers check again. */
   wake(): void {
-    for (const look of [...this.#waiting]) look()
+    for (const wakeReader of [...this.#waiting]) wakeReader()
   }
 
-  /** Drops events that are too many or too old; true when there may be more of them. */
+  /** Removes events above the maximum count, bytes or age; true when there may be more of them. */
   drop(now: number, { eventsMax, eventsAgeMs, eventsBytesMax }: EngineOptions): boolean {
     const bounds = [eventsMax, now - eventsAgeMs, eventsBytesMax]
     return this.#store.run('dropEvents', ...bounds, ROWS_DROPPED_MAX) === ROWS_DROPPED_MAX
   }
 
-  /** Whether there are none that are too many or too old, as far as the oldest and the newest tell. */
+  /** Whether all events are within these limits, as far as the oldest and the newest event show. */
   isWithin({ eventsMax, eventsAgeMs, eventsBytesMax }: EngineOptions, now: number): boolean {
     const oldest = this.#store.get('firstEvents')
     const last = Number(this.#last())
@@ -59,7 +59,7 @@ export class Outbox {
     return isYoung && last - (oldest.first as number) < eventsMax && bytes <= eventsBytesMax
   }
 
-  /** Removes what events tell of a task beside how it stood. */
+  /** Removes the contents of a task's events, except its statuses. */
   erase(tx: Tx, taskId: string, createdAt: number, completedAt: number): void {
     const name = `"${taskId}"`
     for (const row of tx.store.all('eventsNaming', name, createdAt, completedAt)) {
@@ -73,7 +73,7 @@ export class Outbox {
   close(): void {
     this.#closed = true
     this.wake()
-    for (const look of [...this.#waitingForLease]) look()
+    for (const wakeReader of [...this.#waitingForLease]) wakeReader()
   }
 
   async events(query: EventsQuery): Promise<EventsPage> {
@@ -87,7 +87,7 @@ export class Outbox {
     const { after, max, waitMs = 0, signal } = query
     const endsAt = performance.now() + waitMs
     for (;;) {
-      // Looking costs a read; only a lease that is free is worth the write lock.
+      // Checking costs a read; only a free lease is worth the write lock.
       const blocked = await this.#steps.read((now) => this.#isAnothers(reader, now))
       const { held, position } = blocked
         ? { held: false, position: blocked }
@@ -97,7 +97,7 @@ export class Outbox {
       if (reader.leaseMs === 0 || left <= 0 || signal?.aborted || this.#closed) {
         return { events: [], last: position, gap: false, held: false }
       }
-      await wait(this.#waitingForLease, Math.min(left, LOOK_AGAIN_MS), signal)
+      await wait(this.#waitingForLease, Math.min(left, CHECK_AGAIN_MS), signal)
     }
   }
 
@@ -108,7 +108,7 @@ export class Outbox {
     return lives ? (row.position as string) : null
   }
 
-  /** Takes or renews a lease and commits a position, as `EventsReader` promises. */
+  /** Takes or renews a lease and commits a position, as `EventsReader` specifies. */
   #take(tx: Tx, { name, owner, leaseMs }: EventsReader, after: string | null): { held: boolean; position: string } {
     const another = this.#isAnothers({ name, owner, leaseMs }, tx.now)
     if (another !== null) return { held: false, position: another }
@@ -121,14 +121,14 @@ export class Outbox {
   }
 
   async #from(position: string, max: number, waitMs: number, signal: AbortSignal | undefined): Promise<EventsPage> {
-    const page = await this.#told(position, max)
+    const page = await this.#next(position, max)
     if (page.events.length > 0 || page.gap || waitMs <= 0 || signal?.aborted || this.#closed) return page
     await wait(this.#waiting, waitMs, signal)
-    return this.#closed ? page : this.#told(page.last, max)
+    return this.#closed ? page : this.#next(page.last, max)
   }
 
-  /** The next events, past those of removed tasks. */
-  async #told(position: string, max: number): Promise<EventsPage> {
+  /** The next events, without those of removed tasks. */
+  async #next(position: string, max: number): Promise<EventsPage> {
     for (let from = position; ; ) {
       const page = await this.#steps.read((now) => this.#after(from, max, now))
       if (page.events.length > 0 || page.gap || page.last === from || this.#closed) return page
@@ -143,11 +143,11 @@ export class Outbox {
   #after(position: string, max: number, now: number): EventsPage {
     const last = Number(this.#last())
     const after = Number(position)
-    // A position from before the file was replaced, or of another engine: go on from now.
+    // The position is from before the file was replaced, or of another engine: continue from now.
     if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true, held: true }
     const first = (this.#store.get('firstEvents')?.first as number | undefined) ?? last + 1
     const events: TaskEvent[] = []
-    // Row by row, so that nothing is read that the page does not take.
+    // Row by row, so that only rows of the page are read.
     let bytes = 0
     for (const row of last > after ? this.#store.each('eventsAfter', after) : []) {
       events.push(...eventsOf(row, after, max - events.length))
@@ -158,7 +158,7 @@ export class Outbox {
     return { events: this.#ofKept(events, now), last: events.at(-1)?.id ?? position, gap, held: true }
   }
 
-  /** Without those of tasks that were removed, which only events from before the last such end can be. */
+  /** Omits the events of removed tasks. Only events from before the last end of a removed task can be of one. */
   #ofKept(events: readonly TaskEvent[], now: number): TaskEvent[] {
     const until = Math.min(this.#store.get('endedUntil')!.until as number, now - LATE_READER_MS)
     const ids = new Set(events.flatMap(({ at, kind, taskId }) => (at > until || kind === 'removed' ? [] : [taskId])))
@@ -169,7 +169,7 @@ export class Outbox {
   }
 }
 
-/** Resolves when somebody calls what was put into `waiting`, when the time is over, or when the signal fires. */
+/** Resolves when a caller calls the function added to `waiting`, when the time is over, or when the signal fires. */
 function wait(waiting: Set<() => void>, waitMs: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {

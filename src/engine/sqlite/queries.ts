@@ -23,21 +23,21 @@ import { groupOf, publicStatus, stateOf, storedAs, taskOf, tokenOf, WAITING } fr
 import type { Row, Store } from './store.ts'
 import { type Registry, rateOf } from './types.ts'
 
-/** A page looks at no more tasks than this, however few of them fit the filter. */
-const LOOKED_AT_MAX = 50_000
+/** Maximum number of tasks that a page examines, regardless of how few of them match the filter. */
+const EXAMINED_MAX = 50_000
 const AHEAD_MAX = 10_000
-/** Everything of a task but what may be long, which is read for those alone that a page has room for. */
+/** All columns of a task except those that may be long, which are read only for the tasks that a page has room for. */
 const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry,
   t.queue_timeout_ms, t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at,
   t.updated_at, t.completed_at, t.worker_id, t.tags, t.idempotency_key, t.task_group, t.waits_for, t.on_failure,
   t.batch, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress,
   NULL AS result, NULL AS error, 'null' AS payload FROM tasks t`
-/** Each has an index of the ready tasks, and those of both are in none. */
+/** Each condition has an index of the ready tasks; no index covers both. */
 const WITHOUT_GROUP = "AND t.task_group = ''"
 const WITH_GROUP = "AND t.task_group <> ''"
 const UNSUCCESSFUL = "(t.status = 'failed' OR t.status = 'canceled' OR t.status = 'timeout')"
 
-/** What a list of waiting tasks goes on with after those that are ready, and by which time. */
+/** The lists of waiting tasks that follow the ready ones, and the time that orders each. */
 const PUT_ASIDE = [
   ['delayed', 't.run_at'],
   ['dependent', 't.created_at'],
@@ -45,7 +45,7 @@ const PUT_ASIDE = [
 
 type Values = (string | number)[]
 
-/** Everything that only reads. */
+/** All read-only operations. */
 export class Queries {
   readonly #store: Store
   readonly #registry: Registry
@@ -59,7 +59,7 @@ export class Queries {
     store: Store,
     registry: Registry,
     rates: Rates,
-    ring: GroupScheduler,
+    groups: GroupScheduler,
     rateLog: RateLog,
     flows: Flows,
     options: EngineOptions,
@@ -68,7 +68,7 @@ export class Queries {
     this.#store = store
     this.#registry = registry
     this.#rates = rates
-    this.#groups = ring
+    this.#groups = groups
     this.#rateLog = rateLog
     this.#options = options
   }
@@ -84,11 +84,11 @@ export class Queries {
     return query.status === 'pending' && query.batch === undefined ? this.#listPending(query) : this.#listNewest(query)
   }
 
-  /** The ids of up to `max` tasks that a filter fits, in one of the stored `statuses`, that have not changed since. */
+  /** The ids of up to `max` tasks that match a filter, in one of the stored `statuses`, unchanged since a time. */
   matching(filter: TaskFilter, statuses: readonly string[], since: number, max: number): string[] {
     const rows: Row[] = []
     const [where, values] = conditions(filter)
-    // Named as literals, so that the partial index of the status is used.
+    // Named as literals, so that SQLite uses the partial index of the status.
     const parts = statuses.flatMap((status) => {
       const inStatus = `t.status = '${status}'`
       if (status === 'pending') return [`${inStatus} ${WITHOUT_GROUP}`, `${inStatus} ${WITH_GROUP}`]
@@ -110,8 +110,8 @@ export class Queries {
     const { type, priority, runAt } = task
     const rules = this.#registry.rules(type)
     const { maxConcurrency = null, groupConcurrency = null, rate = null, paused = false } = rules ?? {}
-    const place = { type, priority, group: task.group ?? '', runAt, seq: row.seq as number }
-    const ahead = row.status === 'pending' ? this.#groups.ahead(place, AHEAD_MAX) : 0
+    const ready = { type, priority, group: task.group ?? '', runAt, seq: row.seq as number }
+    const ahead = row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0
     return explain({
       task,
       now,
@@ -148,7 +148,7 @@ export class Queries {
     const counts = this.#counts(names)
     const rates = this.#rates.recent(now, names)
     const workers = this.workers(now)
-    // A single type costs the same however many there are.
+    // A single type costs the same regardless of the number of types.
     const rows = names && [...names].sort().flatMap((name): Row[] => this.#store.all('typeByName', name))
     return (rows ?? this.#store.all('allTypes'))
       .filter(({ type }) => names || this.#registry.isKnown(type as string, now) || counts.has(type as string))
@@ -247,14 +247,14 @@ export class Queries {
     const window = this.#store.query(
       'SELECT seq FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?',
       before,
-      LOOKED_AT_MAX,
+      EXAMINED_MAX,
     )
     // The statuses with an index of their own need no window.
     const ofBatch = query.batch !== undefined
     const indexed = ofBatch || status === 'processing' || (status !== undefined && status !== 'success')
     const from = indexed ? 0 : ((window[0]?.seq as number | undefined) ?? 0)
     let inStatus = status === undefined ? '' : `AND t.status IN ('${storedAs(status).join("', '")}')`
-    // `+` keeps the planner from walking all tasks in order: what is in flight, or of one batch, is few.
+    // `+` stops the planner from scanning all tasks in order: tasks in flight, or of one batch, are few.
     const order = ofBatch || status === 'processing' ? '+t.seq' : 't.seq'
     if (indexed && !ofBatch && status !== 'processing') inStatus += ` AND ${UNSUCCESSFUL}`
     const sql = `${BARE} WHERE ${order} < ? AND ${order} >= ? ${inStatus} ${where} ORDER BY ${order} DESC LIMIT ?`
@@ -310,7 +310,7 @@ export class Queries {
     return { tasks, nextCursor: more ? writeCursor(position as number[]) : null }
   }
 
-  /** The first of these tasks with what is missing of them, as many as a page has room for, and at least one. */
+  /** The first of these tasks with their remaining columns, as many as a page has room for, and at least one. */
   #filled(rows: readonly Row[], { bare = false }: ListQuery): Task[] {
     if (bare) return rows.map(taskOf)
     const tasks: Task[] = []
@@ -367,7 +367,7 @@ function readCursor(cursor: string, parts: number): number[] {
   if (texts.length !== parts || !texts.every((text) => /^\d{1,15}$/.test(text))) {
     throw new XQueueError(
       'invalid_cursor',
-      `"${cursor.slice(0, 80)}" is not a cursor of this list: take next_cursor as it is`,
+      `"${cursor.slice(0, 80)}" is not a cursor of this list: use next_cursor unchanged`,
     )
   }
   return position

@@ -2,15 +2,17 @@ import type { CallRate } from '../../task/api-key.ts'
 import type { CallsCounted, Rate } from '../engine.ts'
 import type { Store } from './store.ts'
 
-/** Calls of an API key are logged as starts of this and its id; no type can be named so, because of the spaces. */
+/**
+ * Calls of an API key are logged as starts under this prefix and its id; the spaces rule out a type of the same name.
+ */
 const CALLS_OF = 'calls of '
-/** The longest window that the calls of a key may be counted in. */
+/** The longest window of a key's call rate. */
 const WINDOW_MS_MAX = 86_400_000
 const FORGET_EVERY_MS = 600_000
 
 /**
  * The starts of the types that have a rate, over all processes. A start at `t` counts until `t + perMs`, so that no
- * window of `perMs` ever holds more than `max`. Looking and logging cost the same however many starts there were.
+ * window of `perMs` ever holds more than `max`. Reading and logging cost the same regardless of the number of starts.
  */
 export class RateLog {
   readonly #store: Store
@@ -20,18 +22,18 @@ export class RateLog {
     this.#store = store
   }
 
-  /** How many may start now. */
+  /** The number of tasks that may start now. */
   allows(type: string, { max, perMs }: Rate, now: number): number {
     return max - (this.#store.get('startsSince', type, now - perMs)!.n as number)
   }
 
-  /** When the next one may start, or null: now. */
+  /** The time at which the next one may start, or null: now. */
   nextAt(type: string, rate: Rate, now: number): number | null {
     if (this.allows(type, rate, now) > 0) return null
     return (this.#store.get('startBack', type, rate.max)!.at as number) + rate.perMs
   }
 
-  /** Counts what was just started, and forgets some of what counts no more. */
+  /** Counts new starts, and removes some of those that no longer count. */
   add(type: string, { perMs }: Rate, now: number, count: number): void {
     this.#store.run('logStarts', type, now, count)
     this.#store.run('trimStarts', type, now - perMs)
@@ -41,14 +43,16 @@ export class RateLog {
   count(key: string, rate: CallRate, calls: number, now: number): CallsCounted {
     this.#forgetIdleCalls(now)
     const name = CALLS_OF + key
-    // Of a clock that was set back since: nothing is known of when these were.
+    // The clock was set back since these calls were logged, so their times are unknown.
     if ((this.#store.get('lastStart', name)!.at as number) > now + rate.perMs) this.#store.run('dropStarts', name)
     const allowed = Math.max(0, Math.min(calls, this.allows(name, rate, now)))
     if (allowed > 0) this.add(name, rate, now, allowed)
     return { allowed, nextInMs: allowed < calls ? this.nextAt(name, rate, now)! - now : 0 }
   }
 
-  /** Logs of keys whose windows are over go, a bounded part at a time: the keys may be gone themselves. */
+  /**
+   * Removes logs of keys whose windows are over, a bounded number at a time: the keys themselves may have been removed.
+   */
   #forgetIdleCalls(now: number): void {
     if (Math.abs(now - this.#forgotAt) < FORGET_EVERY_MS) return
     this.#forgotAt = now

@@ -12,7 +12,7 @@ export class Rates extends GatheredRates {
     this.#store = store
   }
 
-  /** Adds what was gathered to the file; call it inside a transaction. */
+  /** Adds the gathered statistics to the file; call it inside a transaction. */
   write(now: number): void {
     const number = Math.floor(now / SLOT_MS)
     for (const [type, slot] of this.take()) {

@@ -12,33 +12,33 @@ import type { Tx } from './writer.ts'
 /** The stored statuses that retention counts. */
 const FINISHED = JSON.stringify(FINAL_STATUSES)
 
-/** Takes finished tasks out of the file: those past retention, and those that are erased. */
+/** Removes finished tasks from the file: those past retention, and those that are erased. */
 export class Removal {
   readonly #transitions: Transitions
   readonly #flows: Flows
   readonly #outbox: Outbox
   readonly #options: EngineOptions
 
-  constructor(life: Transitions, flows: Flows, outbox: Outbox, options: EngineOptions) {
-    this.#transitions = life
+  constructor(transitions: Transitions, flows: Flows, outbox: Outbox, options: EngineOptions) {
+    this.#transitions = transitions
     this.#flows = flows
     this.#outbox = outbox
     this.#options = options
   }
 
-  /** Whether there are events or finished tasks beyond what is kept, but for tasks that are too old. */
+  /** Whether there are more events or finished tasks than are kept; ignores the age of tasks. */
   isDue(store: Store, now: number): boolean {
     const finished = store.get('countIn', FINISHED)!.n as number
     return finished > this.#options.retention.countMax || !this.#outbox.isWithin(this.#options, now)
   }
 
-  /** When the next finished task is past retention, or null. */
+  /** The time at which the next finished task is past retention, or null. */
   nextAt(store: Store): number | null {
     const [next] = this.#soonest(store, 1)
     return next ? this.#goesAt(next) : null
   }
 
-  /** Removes finished tasks past retention, and of those above the count the ones that would go first. */
+  /** Removes finished tasks past retention, and of those above the count the ones that expire first. */
   forgetFinished(tx: Tx, max: number): number {
     let excess = (tx.store.get('countIn', FINISHED)!.n as number) - this.#options.retention.countMax
     const nextAt = this.nextAt(tx.store)
@@ -56,7 +56,7 @@ export class Removal {
     return removed
   }
 
-  /** The finished tasks that go first. */
+  /** The finished tasks that expire first. */
   #soonest(store: Store, max: number): Row[] {
     const kept = store.all('soonestKept', max)
     const others = store.all('oldestFinished', max)
@@ -69,10 +69,10 @@ export class Removal {
   }
 
   /**
-   * Erases finished tasks with what events and successors hold of them. One that more wait for than a transaction may
-   * tell is kept, and left to another transaction.
+   * Erases finished tasks together with their contents in events and successors. A task with more waiting successors
+   * than one transaction may handle is kept for another transaction.
    */
-  erase(tx: Tx, ids: readonly string[], look: Queries): { erased: Changed['results']; left: Set<string> } {
+  erase(tx: Tx, ids: readonly string[], queries: Queries): { erased: Changed['results']; left: Set<string> } {
     const outcomes = new Map<string, ChangeOutcome>()
     const left = new Set<string>()
     tx.store.overwriting(() => {
@@ -94,10 +94,10 @@ export class Removal {
       }
     })
     const done = ids.filter((id) => !left.has(id))
-    return { erased: resultsOf(look, done, outcomes, true), left }
+    return { erased: resultsOf(queries, done, outcomes, true), left }
   }
 
-  /** False if too many wait for it to tell all of them in this transaction: then it is still there. */
+  /** False if the task has too many waiting successors for this transaction: then it still exists. */
   #remove(tx: Tx, row: Row, isErased = false): boolean {
     const { seq, id, type, status, attempts, batch } = row as { seq: number; id: string; type: string } & Row
     const { decided, isLast } = this.#flows.removed(tx, id, isErased)

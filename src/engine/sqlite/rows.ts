@@ -6,7 +6,7 @@ import type { Status, TimeoutReason } from '../../task/status.ts'
 import type { Progress, Task } from '../../task/task.ts'
 import type { Row, Value } from './store.ts'
 
-/** A row of `tasks` with its payload, as the task that everyone sees. */
+/** Converts a row of `tasks` with its payload to the public form of the task. */
 export function taskOf(row: Row): Task {
   return {
     id: row.id as string,
@@ -38,20 +38,20 @@ export function taskOf(row: Row): Task {
   }
 }
 
-/** What a status that everyone sees is stored as. */
+/** The stored statuses of a public status. */
 export function storedAs(status: Status): readonly string[] {
   return status === 'pending' ? WAITING : [status]
 }
 
-/** How a waiting task is stored: the one list that bounds, counts and filters are made of. */
+/** The stored statuses of waiting tasks: the only list from which bounds, counts and filters are built. */
 export const WAITING: readonly string[] = ['pending', 'delayed', 'dependent']
 
-/** A stored status as everyone sees it. */
+/** The public status of a stored one. */
 export function publicStatus(stored: string): Status {
   return WAITING.includes(stored) ? 'pending' : (stored as Status)
 }
 
-/** What every change of a task has to know of it; `progress` is JSON. */
+/** The fields that every change of a task needs; `progress` is JSON. */
 export interface TaskState extends Running {
   seq: number
   id: string
@@ -70,11 +70,11 @@ export interface TaskState extends Running {
   leaseMs: number | null
   progress: string | null
   error: string | null
-  /** Whether it waits for others, or has. */
+  /** Whether it waits for others, or has waited. */
   depends: boolean
 }
 
-/** A row of `statesBySeq` or `statesById`. */
+/** Reads a row of `statesBySeq` or `statesById`. */
 export function stateOf(values: readonly Value[]): TaskState {
   return {
     seq: values[0] as number,
@@ -101,7 +101,7 @@ export function stateOf(values: readonly Value[]): TaskState {
   }
 }
 
-/** A row of `start`: the task that was just started, and its state. */
+/** Reads a row of `start`: the task that was just started, and its state. */
 export function startedOf(
   values: readonly Value[],
   now: number,
@@ -170,22 +170,22 @@ function afterOf(stored: Value | undefined): readonly string[] {
   return stored === null ? NONE : JSON.parse(stored as string)
 }
 
-/** A stored `on_failure` as everyone sees it. */
+/** The public form of a stored `on_failure`. */
 export function onFailureOf(stored: Value | undefined): OnFailure {
   return (stored as OnFailure | null) ?? 'cancel'
 }
 
-/** A stored group as everyone sees it. */
+/** The public form of a stored group. */
 export function groupOf(stored: Value | undefined): string | null {
   return stored === '' ? null : (stored as string)
 }
 
-/** The token of a task's lease. One that was handed out before schema 6 has no secret, and is settled without it. */
+/** The token of a task's lease. A lease from before schema 6 has no secret, and is settled without it. */
 export function tokenOf({ id, deliveries, leaseSecret }: Pick<TaskState, 'id' | 'deliveries' | 'leaseSecret'>): string {
   return `${id}.${deliveries}${leaseSecret ?? ''}`
 }
 
-/** What of an event is not the same for its whole transaction; `progress` and `result` are JSON already. */
+/** The fields of an event that differ within its transaction; `progress` and `result` are JSON already. */
 export interface EventFields {
   kind?: TaskEvent['kind']
   taskId: string
@@ -199,7 +199,7 @@ export interface EventFields {
   workerId?: string | null
 }
 
-/** An event as it stands in the outbox: an array, written by hand because it is on the path of every change. */
+/** Writes an event of the outbox: an array, written by hand because it is on the path of every change. */
 export function eventBody(event: EventFields): string {
   const { kind = 'status', error, timeoutReason, workerId } = event
   const head = `["${kind}","${event.taskId}","${event.type}","${event.status}",${event.attempts}`
@@ -208,7 +208,7 @@ export function eventBody(event: EventFields): string {
   return `${head},${values},${timeoutReason ? `"${timeoutReason}"` : 'null'},${worker}]`
 }
 
-/** The events of one outbox row after a position, at most so many. */
+/** The events of one outbox row after a position, at most `max`. */
 export function eventsOf(row: Row, after: number, max: number): TaskEvent[] {
   const first = (row.last as number) - (row.count as number) + 1
   const bodies = JSON.parse(row.body as string) as Json[][]

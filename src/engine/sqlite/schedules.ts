@@ -20,27 +20,27 @@ import type { Submitter } from './submitter.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
-/** A schedule whose task was refused is tried again after this long. */
+/** A schedule whose task was refused is tried again after this time. */
 const APART_MS = 60_000
 
-/** The schedules of a file. The transaction that it is handed is what makes of each tick one task. */
+/** The schedules of a file. Each tick creates exactly one task, because both change in the transaction passed in. */
 export class Schedules {
   readonly #registry: Registry
   readonly #submitter: Submitter
   #fullUntil = 0
-  /** Schedules whose task was refused, and until when they are left alone. */
+  /** Schedules whose task was refused, and the time until which they are skipped. */
   readonly #apart = new Map<string, number>()
 
-  constructor(registry: Registry, door: Submitter) {
+  constructor(registry: Registry, submitter: Submitter) {
     this.#registry = registry
-    this.#submitter = door
+    this.#submitter = submitter
   }
 
   list(store: Store): Schedule[] {
     return store.all('schedules').map(scheduleOf)
   }
 
-  /** When the next one is due; while the queue is full, when it is tried again. */
+  /** The time at which the next one is due or, while the queue is full, is tried again. */
   nextAt(store: Store): number | null {
     const apart = [...this.#apart.keys()]
     const next = apart.length === 0 ? store.get('nextTick') : store.get('nextTickBut', JSON.stringify(apart))
@@ -62,7 +62,7 @@ export class Schedules {
     return this.list(tx.store)
   }
 
-  /** Makes the tasks of what is due; returns how many ticks that were. */
+  /** Creates the tasks of the due ticks; returns the number of ticks. */
   tick(tx: Tx, max: number): number {
     let ticks = 0
     if (this.#fullUntil > tx.now) return ticks
@@ -76,7 +76,7 @@ export class Schedules {
           if (at !== null && !this.#skips(tx, schedule)) this.#run(tx, schedule, at)
         } catch (error) {
           if ((error as XQueueError).code !== 'queue_full') {
-            // Next time the others are not kept from theirs.
+            // Skipped next time, so that it does not delay the other schedules.
             this.#apart.set(schedule.id, tx.now + APART_MS)
             throw error
           }
@@ -106,20 +106,20 @@ export class Schedules {
     return scheduleOf(row)
   }
 
-  /** Whether the task of an earlier tick keeps this one from its own. */
+  /** Whether the task of an earlier tick prevents this tick from creating one. */
   #skips(tx: Tx, { overlap, lastTaskId }: Schedule): boolean {
     if (overlap === 'allow' || lastTaskId === null) return false
     const status = tx.store.get('taskStatus', lastTaskId)?.status as Status | undefined
     return status !== undefined && !isFinal(status)
   }
 
-  /** @param tick null: out of turn */
+  /** @param tick null: outside the schedule */
   #run(tx: Tx, schedule: Schedule, tick: number | null): void {
     schedule.lastTaskId = this.#accept(tx, specAt(schedule, tick))
     tx.store.run('ranSchedule', schedule.id, tick ?? tx.now, schedule.lastTaskId)
   }
 
-  /** Its id, or that of whatever else somebody has submitted under the key of this tick. */
+  /** Returns its id, or the id of the task that another client has submitted under the key of this tick. */
   #accept(tx: Tx, spec: TaskSpec): string {
     try {
       return this.#submitter.accept(tx, [spec])[0]!.task.id

@@ -1,14 +1,14 @@
 import type { Store } from './store.ts'
 
-/** `PRAGMA auto_vacuum` of files that can give pages back; older files cannot. */
+/** `PRAGMA auto_vacuum` of files that can return pages; older files cannot. */
 const INCREMENTAL = 2
-/** Free pages that stay in the file for what comes next: 16 MiB, or a quarter of the file. */
+/** Free pages that stay in the file for future use: 16 MiB, or a quarter of the file. */
 const FREE_KEPT = 4_096
 const FREE_SHARE_KEPT = 0.25
 
 /**
- * Gives space that the file no longer needs back to the disk, in small steps of the sweep. SQLite by itself uses free
- * pages again but never gives them back: the file would stay as large as the most that it has ever held.
+ * Returns space that the file no longer needs to the disk, in small steps of the sweep. SQLite by itself reuses free
+ * pages but never returns them: the file would keep its largest size for ever.
  */
 export class Space {
   readonly #store: Store
@@ -26,7 +26,7 @@ export class Space {
     return free > FREE_KEPT && free > FREE_SHARE_KEPT * (this.#store.get('pages')!.page_count as number)
   }
 
-  /** Takes one step within a transaction; true when another one is worth it. */
+  /** Takes one step within a transaction; true when another one is worthwhile. */
   giveBack(): boolean {
     if (!this.isTooMuch()) return false
     this.#store.all('giveBack')
@@ -34,7 +34,7 @@ export class Space {
     return this.isTooMuch()
   }
 
-  /** Makes the file as short as it can be by now, after the last step and outside of a transaction. */
+  /** Truncates the file as far as possible, after the last step and outside of a transaction. */
   shrinkFile(): void {
     if (!this.#gave) return
     this.#gave = false

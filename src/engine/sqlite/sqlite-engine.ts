@@ -49,12 +49,15 @@ import { Registry } from './types.ts'
 import { type Tx, Writer } from './writer.ts'
 
 const TIMER_MS_MAX = 60_000
-/** For what only has to be in force: nobody is shown it before it is durable, and a loss of power may undo it. */
+/**
+ * For writes that only need to be in force: they are shown to callers only once durable, and a power loss may undo
+ * them.
+ */
 const NOT_WAITED_FOR = { durable: false }
 
 /**
  * The embedded engine: one SQLite file, any number of processes of one machine. Runs on the caller's thread: a call
- * costs microseconds and one fsync is shared by all calls of a turn of the event loop.
+ * costs microseconds, and all calls of one event loop turn share one fsync.
  */
 export class SqliteEngine implements Engine {
   readonly url: string
@@ -130,7 +133,7 @@ export class SqliteEngine implements Engine {
       },
     })
     this.#refresh()
-    this.#watch = new FileWatch(inMemory ? null : path, () => this.#lookForChanges())
+    this.#watch = new FileWatch(inMemory ? null : path, () => this.#checkForChanges())
   }
 
   async submit(specs: readonly TaskSpec[]) {
@@ -201,7 +204,7 @@ export class SqliteEngine implements Engine {
     return swept
   }
 
-  get = (ids: readonly string[], look?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, look))
+  get = (ids: readonly string[], options?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, options))
   list = (query: ListQuery) => this.#read(() => this.#queries.list(query))
   explain = (id: string) => this.#read((now) => this.#queries.explain(id, now))
   predecessor = (lease: string, id: string) => this.#read(() => this.#queries.predecessor(lease, id))
@@ -260,12 +263,12 @@ export class SqliteEngine implements Engine {
     const { outcomes = [], renewals = [], waitMs = 0, worker, leaving = false, groups } = turn
     const reports = leaving || outcomes.length + renewals.length > 0
     const waits = waitMs > 0 && !reports && groups === undefined
-    // What only waits needs no transaction, unless there is something to claim.
+    // A turn that only waits needs no transaction, unless there is something to claim.
     if (waits && this.#registry.isFresh(worker, this.#options.clock())) return this.#wait(turn)
     const answer = await this.#write((tx) => {
       if (leaving) this.#registry.leave(worker.id)
       else this.#registry.touch(tx, worker)
-      // Progress first: the last one reported belongs to the attempt that ends in this same turn.
+      // Progress first: the last reported progress belongs to the attempt that ends in this same turn.
       const renewed = this.#transitions.renew(tx, renewals)
       const settled = this.#transitions.settle(tx, outcomes)
       this.#transitions.promote(tx)
@@ -279,7 +282,7 @@ export class SqliteEngine implements Engine {
   /** Whether another process has written since the last call. */
   #refresh(): boolean {
     const changed = this.#registry.refresh()
-    // It may not have brought that to the disk yet, and nobody may be shown what a loss of power could undo.
+    // That process may not have synced its changes yet, and callers must not see changes that a power loss could undo.
     if (changed) {
       this.#due.forget()
       this.#groups.forget()
@@ -319,13 +322,15 @@ export class SqliteEngine implements Engine {
     return new Promise((resolve) => {
       this.#waiters.add({ turn, resolve })
       const now = this.#options.clock()
-      this.#lookAtWaiters(turn.want > 0 ? (turn.types ?? turn.worker.types) : [], [turn.worker.id], now)
+      this.#checkWaiters(turn.want > 0 ? (turn.types ?? turn.worker.types) : [], [turn.worker.id], now)
       this.#armDueTimer(now)
     })
   }
 
-  /** Between a turn's empty claim and its wait something may have come: looks once more, without the write lock. */
-  #lookAtWaiters(types: readonly string[], workers: readonly string[], now: number): void {
+  /**
+   * A task may have become ready between a turn's empty claim and its wait: checks once more, without the write lock.
+   */
+  #checkWaiters(types: readonly string[], workers: readonly string[], now: number): void {
     if (this.#closed) return
     const ready = types.filter((type) => this.#transitions.canClaim(this.#store, type, now))
     const canceled = workers.filter((id) => this.#store.all('untoldCancels', id).length > 0)
@@ -339,11 +344,11 @@ export class SqliteEngine implements Engine {
       for (const id of workers) tx.canceledWorkers.add(id)
       this.#transitions.promote(tx)
     }, NOT_WAITED_FOR)
-    // The waiting turns stay where they are, and are looked at again soon.
+    // The waiting turns stay in the list, and are checked again soon.
     touched.catch(() => undefined)
   }
 
-  /** Hands what this transaction made claimable to the turns that wait for it, in the same transaction. */
+  /** Delivers tasks that this transaction made claimable to the turns that wait for them, in the same transaction. */
   #serveWaiters(tx: Tx): (() => void)[] {
     const served: (() => void)[] = []
     if (this.#waiters.size === 0) return served
@@ -367,26 +372,26 @@ export class SqliteEngine implements Engine {
   }
 
   /**
-   * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start: as seen when they were
-   * looked at, or what came between then and now would wake nobody.
+   * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start, as seen at `checkedAt`.
+   * With a later time, tasks that became due in between would wake no turn.
    */
-  #armDueTimer(lookedAt: number): void {
+  #armDueTimer(checkedAt: number): void {
     this.#callOffDue?.()
     if (this.#waiters.size === 0 || this.#closed) return
     const types = this.#waiters.types()
-    const at = Math.min(this.#due.readyAt(), this.#transitions.rateAllowsAt(types, lookedAt))
+    const at = Math.min(this.#due.readyAt(), this.#transitions.rateAllowsAt(types, checkedAt))
     if (at === Number.POSITIVE_INFINITY) return
     const rated = types.filter((type) => this.#registry.rules(type)?.rate)
     const inMs = Math.min(Math.max(at - this.#options.clock(), 1), TIMER_MS_MAX)
     this.#callOffDue = this.#options.after(inMs, () => this.#touch(rated, []))
   }
 
-  #lookForChanges(): void {
+  #checkForChanges(): void {
     if (this.#closed || (this.#waiters.size === 0 && !this.#outbox.isWaitedFor)) return
     if (!this.#refresh()) return
     this.#outbox.wake()
     const now = this.#options.clock()
-    this.#lookAtWaiters(this.#waiters.types(), this.#waiters.workers(), now)
+    this.#checkWaiters(this.#waiters.types(), this.#waiters.workers(), now)
     this.#armDueTimer(now)
   }
 

@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { XQueueError } from '../../task/errors.ts'
 
-/** Where a `sqlite:` URL keeps its tasks. */
+/** The parsed form of a `sqlite:` URL. */
 export interface SqliteUrl {
   path: string
   inMemory: boolean
   synchronous: 'FULL' | 'NORMAL'
-  /** Opens the same store again, also from another thread: for memory it names the one that was opened. */
+  /** Opens the same store again, also from another thread: for memory it names the store that is already open. */
   sameUrl: string
 }
 
-/** @throws XQueueError `engine_unusable` saying what is allowed */
+/** @throws XQueueError `engine_unusable` that lists the allowed values */
 export function parseSqliteUrl(url: string): SqliteUrl {
   const [name = '', query = ''] = url.slice('sqlite:'.length).split('?', 2)
   const search = new URLSearchParams(query)
@@ -18,7 +18,8 @@ export function parseSqliteUrl(url: string): SqliteUrl {
   if (synchronous !== 'FULL' && synchronous !== 'NORMAL') {
     throw new XQueueError('engine_unusable', `sqlite: synchronous=${synchronous}: it must be full or normal`)
   }
-  if (name === '') throw new XQueueError('engine_unusable', 'sqlite: names no file: write sqlite:./xqueue.db')
+  if (name === '')
+    throw new XQueueError('engine_unusable', 'the URL sqlite: has no file name: write sqlite:./xqueue.db')
   const unknown = [...search.keys()].filter((key) => key !== 'synchronous')
   if (unknown.length > 0) {
     throw new XQueueError('engine_unusable', `sqlite: unknown parameter ${unknown[0]}: only synchronous=full|normal`)

@@ -4,10 +4,10 @@ import { XQueueError } from '../../task/errors.ts'
 import { createPrivateFile } from '../private-files.ts'
 import { WalSync } from './wal-sync.ts'
 
-/** Written into the file's header, so that another program's database is recognised: "XQue". */
+/** Written into the file's header to recognise databases of other programs: "XQue". */
 const APPLICATION_ID = 0x58517565
 const SCHEMA_VERSION = 12
-/** Twice the size of a log between checkpoints. A log that grew because a long read held it up is cut to this. */
+/** Twice the size of a log between checkpoints. A log that grew because of a long read is truncated to this size. */
 const WAL_BYTES_KEPT = 128 * 1_024 * 1_024
 const MEMORY_BUSY_MS = 1_000
 const OPEN_PAUSE_MS = 2
@@ -19,7 +19,7 @@ const STATEMENT_FILES = [
 export type Value = string | number | null
 export type Row = Record<string, Value>
 
-/** The file and its prepared statements. Statements are named in `sql/*.sql`; nothing else here knows SQL. */
+/** The file and its prepared statements. Statements are named in `sql/*.sql`; no other code contains SQL of its own. */
 export class Store {
   readonly db: DatabaseSync
   readonly sync: WalSync
@@ -46,9 +46,9 @@ export class Store {
           this.#statements.set(name, statement)
         }
       }
-      // From here on a busy file is waited for without blocking the event loop, and the log is synced by ourselves.
-      // In memory there is no log: a commit waits for the reads of other threads, which take microseconds.
-      // What is deleted or replaced within a page is overwritten there, so that erased tasks leave nothing behind.
+      // From here on, waiting for a busy file does not block the event loop, and XQueue syncs the log itself. In memory
+      // there is no log: a commit waits for the reads of other threads, which take microseconds. Data that is deleted
+      // or replaced within a page is overwritten there, so that erased tasks leave no data behind.
       this.db.exec('PRAGMA secure_delete = FAST')
       this.db.exec(`PRAGMA busy_timeout = ${inMemory ? MEMORY_BUSY_MS : 0}; PRAGMA synchronous = NORMAL`)
       this.sync = new WalSync(inMemory || synchronous === 'NORMAL' ? null : path)
@@ -62,12 +62,12 @@ export class Store {
     return this.#statement(name).all(...values) as Row[]
   }
 
-  /** For the statements that say "as arrays": where rows are many, objects cost twice as much. */
+  /** For the statements marked "as arrays": with many rows, objects cost twice as much. */
   arrays(name: string, ...values: Value[]): Value[][] {
     return this.#statement(name).all(...values) as unknown as Value[][]
   }
 
-  /** Row by row: whoever stops early has read no more than that. */
+  /** Row by row: a caller that stops early has read no further rows. */
   each(name: string, ...values: Value[]): Iterable<Row> {
     return this.#statement(name).iterate(...values) as Iterable<Row>
   }
@@ -81,12 +81,12 @@ export class Store {
     return this.#statement(name).run(...values).lastInsertRowid as number
   }
 
-  /** Returns how many rows it changed. */
+  /** Returns the number of changed rows. */
   run(name: string, ...values: Value[]): number {
     return this.#statement(name).run(...values).changes as number
   }
 
-  /** Has several reads see the file as it is at one moment, whatever other processes write meanwhile. */
+  /** Runs several reads on one snapshot of the file, regardless of the writes of other processes. */
   atOneMoment<T>(read: () => T): T {
     this.run('beginRead')
     try {
@@ -96,7 +96,7 @@ export class Store {
     }
   }
 
-  /** Overwrites in the file also the pages that `work` frees; others keep their content until they are used again. */
+  /** Also overwrites the pages that `work` frees; other free pages keep their content until they are reused. */
   overwriting<T>(work: () => T): T {
     this.db.exec('PRAGMA secure_delete = ON')
     try {
@@ -106,23 +106,25 @@ export class Store {
     }
   }
 
-  /** A query whose text depends on the filter asked for. */
+  /** A query whose text depends on the requested filter. */
   query(sql: string, ...values: Value[]): Row[] {
     return this.db.prepare(sql).all(...values) as Row[]
   }
 
-  /** Writes a page that says what it said before: whether the file can be written is known only by writing. */
+  /** Rewrites a page with its present content: only a write shows whether the file is writable. */
   writeNothing(): void {
     this.db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`)
   }
 
   #statement(name: string): StatementSync {
     const statement = this.#statements.get(name)
-    if (!statement) throw new Error(`no SQL statement is named ${name}`)
+    if (!statement) throw new Error(`unknown SQL statement ${name}`)
     return statement
   }
 
-  /** SQLite does not wait by itself for another process that is just doing the same with a new file. */
+  /**
+   * Enables the write-ahead log. SQLite by itself does not wait for another process that does the same with a new file.
+   */
   #logAhead(openWaitMs: number): void {
     const until = performance.now() + openWaitMs
     for (;;) {
@@ -138,7 +140,7 @@ export class Store {
 
   #prepareFile(synchronous: string, openWaitMs: number): void {
     const { db } = this
-    // In this order: should another process be making the schema, its mark is there when its tables are.
+    // In this order: if another process is creating the schema, its version is visible when its tables are.
     const tables = (db.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number }).n
     const application = (db.prepare('PRAGMA application_id').get() as { application_id: number }).application_id
     const version = (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version
@@ -146,11 +148,11 @@ export class Store {
       throw new XQueueError('engine_unusable', `${this.path} is a database of another program: choose another file`)
     }
     if (version > SCHEMA_VERSION) {
-      const detail = `${this.path} was made by a newer XQueue (schema ${version}, this one knows ${SCHEMA_VERSION})`
+      const detail = `${this.path} is from a newer XQueue (schema ${version}; this version supports ${SCHEMA_VERSION})`
       throw new XQueueError('engine_unusable', `${detail}: run that version, or choose another file`)
     }
     if (!this.inMemory) {
-      // It must be said before the first page is written; an older file stays as it is.
+      // It must be set before the first page is written; an older file stays unchanged.
       if (tables === 0) db.exec('PRAGMA auto_vacuum = INCREMENTAL')
       this.#logAhead(openWaitMs)
     }
@@ -158,7 +160,7 @@ export class Store {
     db.exec(`PRAGMA journal_size_limit = ${WAL_BYTES_KEPT}`)
     db.exec('BEGIN IMMEDIATE')
     try {
-      // Asked again inside the lock: another process may have made the schema meanwhile.
+      // Read again inside the lock: another process may have created the schema meanwhile.
       const { user_version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
       if (user_version < 1) db.exec(readSql('schema'))
       if (user_version < 2) db.exec(readSql('migrate-2'))
@@ -191,35 +193,35 @@ export function isBusy(error: unknown): boolean {
   return BUSY.includes(primaryCode(error) ?? -1)
 }
 
-/** Errors, constraints, values of a wrong kind or too large: all else is about the file. */
+/** Errors, constraints, values of a wrong kind or too large: all other codes concern the file. */
 const OF_ONE_OPERATION = [1, 18, 19, 20, 25]
 
-/** Whether an error comes of what was to be written, and would not of something else. */
+/** Whether the cause of an error is the data to be written, so that other data could be written. */
 export function isOfOneOperation(error: unknown): boolean {
   const code = primaryCode(error)
   return code === undefined ? !(error instanceof XQueueError) : OF_ONE_OPERATION.includes(code)
 }
 
-/** What SQLite threw, as the error for the caller: what is wrong with which file, and the way out. */
+/** Converts an error of SQLite to the error for the caller: the problem, the file, and the remedy. */
 export function storeError(error: unknown, path: string): XQueueError {
   if (error instanceof XQueueError) return error
   if ((error as NodeJS.ErrnoException)?.syscall === 'fdatasync') {
-    const detail = `${path}: the log could not be brought to the disk (${(error as Error).message}): check the disk`
+    const detail = `${path}: the log could not be synced to the disk (${(error as Error).message}): check the disk`
     return new XQueueError('engine_unavailable', detail, { retry_after: 1 }, { cause: error })
   }
   const code = primaryCode(error)
   const because = error instanceof Error ? error.message : String(error)
   if (code === undefined) return new XQueueError('internal', because, {}, { cause: error })
   if (UNUSABLE.includes(code)) {
-    const detail = `${path} is corrupt or no SQLite database (${because})`
+    const detail = `${path} is corrupt or not a SQLite database (${because})`
     return new XQueueError('engine_unusable', `${detail}: restore it from a backup, or choose another file`)
   }
   const remedy: Record<number, string> = {
-    5: 'another process holds its lock: end that process, or wait',
-    6: 'another process holds its lock: end that process, or wait',
+    5: 'another process has locked it: end that process, or wait',
+    6: 'another process has locked it: end that process, or wait',
     8: 'it is read-only: make the file and its folder writable',
     10: 'reading or writing failed: check the disk',
-    13: 'the disk is full: make room',
+    13: 'the disk is full: free disk space',
     14: 'it cannot be opened: check that the folder exists and is writable, and that the path is a file',
   }
   const detail = `${path}: ${remedy[code] ?? because} (${because})`

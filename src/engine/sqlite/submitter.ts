@@ -8,7 +8,7 @@ import type { Transitions } from './transitions.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
-/** Where tasks come in, all or none: everything that can be refused is looked at before the first is written. */
+/** Accepts submissions, all or none: every possible refusal is checked before the first task is written. */
 export class Submitter {
   readonly #registry: Registry
   readonly #groups: GroupScheduler
@@ -16,11 +16,17 @@ export class Submitter {
   readonly #transitions: Transitions
   readonly #options: EngineOptions
 
-  constructor(registry: Registry, ring: GroupScheduler, flows: Flows, life: Transitions, options: EngineOptions) {
+  constructor(
+    registry: Registry,
+    groups: GroupScheduler,
+    flows: Flows,
+    transitions: Transitions,
+    options: EngineOptions,
+  ) {
     this.#registry = registry
-    this.#groups = ring
+    this.#groups = groups
     this.#flows = flows
-    this.#transitions = life
+    this.#transitions = transitions
     this.#options = options
   }
 
@@ -29,7 +35,7 @@ export class Submitter {
     return this.accept(tx, specs)
   }
 
-  /** The same for tasks whose types somebody has looked at before. */
+  /** Accepts tasks whose types the caller has already checked. */
   accept(tx: Tx, specs: readonly TaskSpec[]): Submitted[] {
     const earlier = findEarlier(tx, specs)
     this.#refuseOverflow(tx, specs.length - earlier.size)
@@ -121,7 +127,7 @@ export class Submitter {
   }
 }
 
-/** By index: the earlier task of a known key, or a mark that the key came earlier in this same batch. */
+/** By index: the earlier task of a known key, or a mark that the key occurred earlier in this same batch. */
 function findEarlier(tx: Tx, specs: readonly TaskSpec[]): Map<number, Task | 'in this batch'> {
   const earlier = new Map<number, Task | 'in this batch'>()
   const requests = new Map<string, string>()

@@ -23,13 +23,13 @@ import type { Row, Store, Value } from './store.ts'
 import type { Registry } from './types.ts'
 import type { Tx } from './writer.ts'
 
-/** Delayed tasks promoted, and waits ended, before each claim at most; a sweep does the rest. */
+/** Maximum number of delayed tasks promoted, and of waits ended, before each claim; a sweep does the rest. */
 const DUE_BATCH = 1_000
 const CLAIM_PASSES = 5
 const STARTED_MAX = 100_000
 const NONE: readonly Predecessor[] = []
 
-/** Every change of a task between its submission and its removal, each inside the transaction it is handed. */
+/** Every change of a task between its submission and its removal, each inside the transaction that is passed in. */
 export class Transitions {
   readonly #registry: Registry
   readonly #rates: Rates
@@ -37,16 +37,16 @@ export class Transitions {
   readonly #rateLog: RateLog
   readonly #flows: Flows
   readonly #options: EngineOptions
-  /** Tasks that have ended and whose successors have not heard of it. */
+  /** Ended tasks whose successors have not been notified yet. */
   readonly #ended: Ended[] = []
   #isFollowing = false
-  /** What this process started, by token: settling need not read it again, and notices if it has changed since. */
+  /** The tasks that this process started, by token: settling need not read them again, and detects later changes. */
   readonly #started = new Map<string, TaskState>()
 
   constructor(
     registry: Registry,
     rates: Rates,
-    ring: GroupScheduler,
+    groups: GroupScheduler,
     rateLog: RateLog,
     flows: Flows,
     options: EngineOptions,
@@ -54,19 +54,19 @@ export class Transitions {
     this.#flows = flows
     this.#registry = registry
     this.#rates = rates
-    this.#groups = ring
+    this.#groups = groups
     this.#rateLog = rateLog
     this.#options = options
   }
 
-  /** After a rollback nothing that was noted in memory may be believed. */
+  /** After a rollback, nothing that was cached in memory is valid. */
   forget(): void {
     this.#started.clear()
     this.#ended.length = 0
     this.#flows.forget()
   }
 
-  /** Makes delayed tasks ready whose time has come; returns how many. */
+  /** Makes delayed tasks ready when their time has come; returns how many. */
   promote(tx: Tx, max = DUE_BATCH): number {
     if (tx.due.readyAt() > tx.now) return 0
     tx.due.forget()
@@ -91,12 +91,12 @@ export class Transitions {
     return due.length
   }
 
-  /** Claims what `Engine.turn` promises. */
+  /** Claims tasks as `Engine.turn` specifies. */
   claim(tx: Tx, turn: Turn): Lease[] {
     const leases: Lease[] = []
     if (turn.want <= 0 || turn.leaving) return leases
     const types = (turn.types ?? turn.worker.types).filter((type) => this.#registry.rules(type)?.paused === false)
-    // Tasks that waited too long stand in the way only until they are ended; should they be very many, a sweep goes on.
+    // Tasks that waited too long block others only until they are ended; if there are very many, a sweep continues.
     for (let ended = DUE_BATCH, passes = 0; ended === DUE_BATCH && passes < CLAIM_PASSES; passes++) {
       ended = this.endWaits(tx)
       leases.push(...this.#start(tx, this.#heads(tx, types, turn.want - leases.length, turn.groups), turn))
@@ -105,13 +105,13 @@ export class Transitions {
     return leases
   }
 
-  /** Whether a claim of the type would find something, but for what it finds out of date. */
+  /** Whether a claim of the type would find a task, according to data that may be out of date. */
   canClaim(store: Store, type: string, now: number): boolean {
     if (this.#registry.rules(type)?.paused !== false || this.#permits(store, type, 1, now) <= 0) return false
     return store.all('heads', type, 1).length > 0 || this.#groups.mayServe(type)
   }
 
-  /** When the first of the types that wait for their rate may start a task again; Infinity: none does. */
+  /** The time at which the first of the types that wait for their rate may start a task again; Infinity: none does. */
   rateAllowsAt(types: readonly string[], now: number): number {
     const times = types.map((type) => {
       const rate = this.#registry.rules(type)?.rate
@@ -147,7 +147,7 @@ export class Transitions {
     })
   }
 
-  /** Leases of a worker that it has not yet been told to stop. */
+  /** Leases of a worker that it has not yet been asked to stop. */
   tellCancels(tx: Tx, workerId: string): string[] {
     return statesOf(tx, tx.store.all('untoldCancels', workerId)).map((state) => {
       tx.store.run('cancelTold', state.seq)
@@ -184,7 +184,10 @@ export class Transitions {
     return 'changed'
   }
 
-  /** Goes on with what earlier transactions have left, within the bound of one; returns how many were told. */
+  /**
+   * Continues the work that earlier transactions have left, within the bound of one; returns the number of tasks
+   * handled.
+   */
   followOn(tx: Tx): number {
     const before = tx.followed
     while (tx.followed < FOLLOWED_MAX) {
@@ -196,7 +199,7 @@ export class Transitions {
     return tx.followed - before
   }
 
-  /** What waited for other tasks starts, or ends. */
+  /** Starts or ends the tasks that waited for others. */
   decide(tx: Tx, fates: readonly Decided[]): void {
     const bySeq = new Map(fates.map(({ seq, fate }) => [seq, fate]))
     for (const state of statesOf(tx, fates)) {
@@ -208,7 +211,7 @@ export class Transitions {
     }
   }
 
-  /** Ends leases that are expired, out of time or past the grace of a cancel; returns how many. */
+  /** Ends leases that are expired, timed out or past the grace of a cancel; returns how many. */
   endLeases(tx: Tx, max: number): number {
     const due = tx.store.all('dueLeases', tx.now, this.#options.cancelGraceMs, max)
     for (const state of statesOf(tx, due)) {
@@ -233,7 +236,7 @@ export class Transitions {
     return heads.map((row) => row.seq as number)
   }
 
-  /** How many tasks of a type its limit and its rate let start now, `want` at most; not above 0 for none. */
+  /** The number of tasks of a type that its limit and its rate let start now, at most `want`; 0 or less for none. */
   #permits(store: Store, type: string, want: number, now: number): number {
     const { maxConcurrency, rate } = this.#registry.rules(type)!
     const free = maxConcurrency === null ? want : maxConcurrency - (store.get('inFlight', type)!.n as number)
@@ -246,7 +249,7 @@ export class Transitions {
     const expiresAt = tx.now + leaseMs
     const secret = leaseSecret()
     const leases = new Map<number, Lease>()
-    // Leases that are lost elsewhere stay in the memory of this process; it is only that.
+    // Leases that were lost elsewhere stay in this process's memory, so the cache is cleared; it can be read again.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     for (const values of tx.store.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs), secret)) {
       const { task, state } = startedOf(values, tx.now, worker.id, leaseMs, secret)
@@ -298,7 +301,9 @@ export class Transitions {
     return held
   }
 
-  /** A lease ends: its permit is free, and its task becomes what `settle` says; null if the state is out of date. */
+  /**
+   * Ends a lease: its permit becomes free, and `settle` decides the task's status; null if the state is out of date.
+   */
   #end(tx: Tx, held: TaskState, ending: Ending): Status | null {
     const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
     if (!this.#finish(tx, held, settlement)) return null
@@ -358,7 +363,7 @@ export class Transitions {
     return true
   }
 
-  /** Tells those that wait for what has ended; some of them end by it, and are told of in their turn. */
+  /** Notifies the successors of ended tasks; those that this ends have their own successors notified as well. */
   #follow(tx: Tx): void {
     if (this.#isFollowing) return
     this.#isFollowing = true

@@ -14,7 +14,7 @@ import type { GroupScheduler } from './group-scheduler.ts'
 import type { Row, Store } from './store.ts'
 import type { Tx } from './writer.ts'
 
-/** What claims and settlements need to know of a type. */
+/** The settings of a type that claims and settlements need. */
 export interface TypeRules {
   declared: boolean
   lastSeen: number
@@ -26,11 +26,11 @@ export interface TypeRules {
   jitter: number
   ceilings: Ceilings
   retention: TypeRetention
-  /** What is in force of it. */
+  /** The retention in force. */
   keptMs: Retention
 }
 
-/** A worker row and its types are written again only when this old, not with every turn. */
+/** A worker row and its types are written again only when they are this old, not with every turn. */
 const TOUCH_MS = 5_000
 
 /**
@@ -49,7 +49,7 @@ export class Registry {
     this.#options = options
   }
 
-  /** Whether another connection has written since the last call; if so, forgets what was cached. */
+  /** Whether another connection has written since the last call; if so, drops the cache. */
   refresh(): boolean {
     const version = this.#store.get('dataVersion')!.data_version as number
     if (version === this.#dataVersion) return false
@@ -93,8 +93,8 @@ export class Registry {
     return names.filter((name) => this.isKnown(name, now))
   }
 
-  /** @throws XQueueError `unknown_type` for a change of a type that nobody has made known */
-  configure(tx: Tx, ring: GroupScheduler, type: string, change: TypeChange): void {
+  /** @throws XQueueError `unknown_type` for a change of a type that does not exist */
+  configure(tx: Tx, groups: GroupScheduler, type: string, change: TypeChange): void {
     if (!change.handler && !change.declared && !this.rules(type)) throw unknownType(type, this.known(tx.now))
     this.insert(type)
     this.#rules.delete(type)
@@ -133,23 +133,23 @@ export class Registry {
     }
     this.#rules.delete(type)
     const after = this.rules(type)!
-    if (after.groupConcurrency !== before.groupConcurrency) ring.limitChanged(type)
+    if (after.groupConcurrency !== before.groupConcurrency) groups.limitChanged(type)
     if (before.rate && !after.rate) this.#store.run('dropStarts', type)
     tx.touchedTypes.add(type)
   }
 
-  declare(tx: Tx, ring: GroupScheduler, handlers: ReadonlyMap<string, HandlerSettings>): void {
-    for (const [type, handler] of handlers) this.configure(tx, ring, type, { handler })
+  declare(tx: Tx, groups: GroupScheduler, handlers: ReadonlyMap<string, HandlerSettings>): void {
+    for (const [type, handler] of handlers) this.configure(tx, groups, type, { handler })
   }
 
-  /** Whether it was written lately that a worker lives. */
+  /** Whether the worker's heartbeat was written recently. */
   isFresh(worker: WorkerIdentity, now: number): boolean {
     const before = this.#touched.get(worker.id)
     if (before === undefined || now - before.at >= TOUCH_MS || now < before.at) return false
     return before.types === worker.types || String(before.types) === String(worker.types)
   }
 
-  /** Writes that a worker lives, if that was not written lately. */
+  /** Writes the worker's heartbeat, unless it was written recently. */
   touch(tx: Tx, worker: WorkerIdentity): void {
     if (this.isFresh(worker, tx.now)) return
     const before = this.#touched.get(worker.id)
@@ -171,14 +171,17 @@ export class Registry {
     }
   }
 
-  /** How many types may still be made by naming them; names that were served long ago and never used go first. */
+  /**
+   * The number of types that may still be created by naming them. Makes room by removing names that were served long
+   * ago and never used.
+   */
   #roomForNamed(now: number): number {
     const stale = now - this.#options.typeTtlMs
     if (this.#store.run('dropUnusedTypes', stale) > 0) this.#rules.clear()
     return TYPES_NAMED_MAX - (this.#store.get('countServed', stale)!.n as number)
   }
 
-  /** Counts an attempt of a worker, to be written with its next touch. */
+  /** Counts an attempt of a worker, to be written with its next heartbeat. */
   countAttempt(workerId: string, success: boolean): void {
     const touched = this.#touched.get(workerId)
     if (touched) touched[success ? 'processed' : 'failed'] += 1
@@ -189,13 +192,13 @@ export class Registry {
     this.#store.run('dropWorker', workerId)
   }
 
-  /** After a rollback nothing that was noted in memory may be believed. */
+  /** After a rollback, nothing that was cached in memory is valid. */
   forget(): void {
     this.#rules.clear()
     this.#touched.clear()
   }
 
-  /** Makes a type, as it is without anybody saying anything of it, unless it is there. */
+  /** Creates a type with default settings, unless it exists. */
   insert(type: string): void {
     this.#store.run('insertType', type, JSON.stringify(retryDelaysMs(RETRY_DEFAULTS)), RETRY_DEFAULTS.jitter)
   }

@@ -1,6 +1,6 @@
 import { closeSync, fdatasync, openSync, realpathSync } from 'node:fs'
 
-/** What nobody waits for is synced this much later: one sync for very many commits. */
+/** Commits that no caller waits for are synced this much later: one sync for very many commits. */
 const LAZY_MS = 5
 
 interface Waiting {
@@ -10,12 +10,12 @@ interface Waiting {
 }
 
 /**
- * Brings commits to the disk off the event loop: SQLite writes them into the write-ahead log, and one fdatasync of
- * that file at a time makes durable all that was written before it began. It is the sync that synchronous=FULL does
- * inside each commit, with the same promise to whoever waits for `durable`, but while it runs the next transactions do
- * too.
+ * Brings commits to the disk off the event loop: SQLite writes them into the write-ahead log, and one fdatasync of that
+ * file at a time makes durable everything that was written before it began. It is the same sync that synchronous=FULL
+ * does inside each commit, with the same promise to callers that wait for `durable`, but the next transactions run
+ * while it is under way.
  *
- * The log is never replaced while the database is open, and no lock of SQLite's is on it, so a descriptor of our own
+ * The log is never replaced while the database is open, and SQLite holds no lock on it, so opening a second descriptor
  * is safe (closing one on a locked file would drop the locks).
  */
 export class WalSync {
@@ -31,7 +31,7 @@ export class WalSync {
     this.#fd = path === null ? null : openSync(`${realpathSync(path)}-wal`, 'r+')
   }
 
-  /** Tells of a commit, by this process or another. */
+  /** Records a commit, by this process or another. */
   committed(): void {
     if (this.#fd === null) return
     this.#written += 1
@@ -42,12 +42,12 @@ export class WalSync {
     return this.#fd !== null
   }
 
-  /** Whether something committed may still be lost with the power. */
+  /** Whether committed data may still be lost with a power loss. */
   get isBehind(): boolean {
     return this.#synced < this.#written
   }
 
-  /** Resolves when everything committed until now survives a loss of power. @throws what fdatasync met */
+  /** Resolves when everything committed until now survives a power loss. @throws the error of fdatasync */
   durable(): Promise<void> {
     if (!this.isBehind) return Promise.resolve()
     return new Promise((resolve, reject) => {
@@ -58,7 +58,7 @@ export class WalSync {
 
   async close(): Promise<void> {
     if (this.#fd === null) return
-    await this.durable().catch(() => undefined) // Who waits for it is told; here nobody is left to tell.
+    await this.durable().catch(() => undefined) // Callers that wait receive the error.
     clearTimeout(this.#lazy)
     closeSync(this.#fd)
   }

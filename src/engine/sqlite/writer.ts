@@ -7,21 +7,21 @@ import { isBusy, isOfOneOperation, type Row, type Store, storeError } from './st
 const BUSY_MS_MAX = 10_000
 const EVENTS_PER_ROW = 500
 
-/** One transaction under way: what its operations share, written once at its end. */
+/** One transaction under way: the state that its operations share, written once at its end. */
 export class Tx {
   readonly store: Store
   readonly due: Due
   readonly now: number
-  /** Types of which a task became ready, a permit came free, or the rules changed. */
+  /** Types of which a task became ready, a permit became free, or the rules changed. */
   readonly touchedTypes = new Set<string>()
-  /** Workers that have a cancel to hear of. */
+  /** Workers that have a cancel request to receive. */
   readonly canceledWorkers = new Set<string>()
-  /** Tasks that were told of the end of others, and whether some were left to the next transaction. */
+  /** Number of successors handled, and whether some were left for the next transaction. */
   followed = 0
   hasPutOff = false
   readonly #events: string[] = []
   readonly #counts = new Map<string, Map<string, number>>()
-  /** Counts are written at the end, so the file has those of before until then. */
+  /** Counts are written at the end, so until then the file has the earlier ones. */
   #waitingBefore: number | undefined
 
   constructor(store: Store, due: Due, now: number) {
@@ -46,7 +46,7 @@ export class Tx {
     ofType.set(status, (ofType.get(status) ?? 0) + change)
   }
 
-  /** Tasks that wait, as this transaction stands. */
+  /** The number of waiting tasks, including the changes of this transaction. */
   waiting(): number {
     this.#waitingBefore ??= this.store.get('countIn', JSON.stringify(WAITING))!.n as number
     let waiting = this.#waitingBefore
@@ -54,7 +54,7 @@ export class Tx {
     return waiting
   }
 
-  /** Writes what was gathered: counters once per type and status, events many to a row. */
+  /** Writes the gathered changes: counters once per type and status, events many to a row. */
   finish(): void {
     for (const [type, counts] of this.#counts) {
       for (const [status, n] of counts) if (n !== 0) this.store.run('addCount', type, status, n)
@@ -79,23 +79,23 @@ interface Operation {
   reject: (error: unknown) => void
 }
 
-/** What the engine does around each transaction. */
+/** The engine's work around each transaction. */
 export interface WriterHooks {
   begun: () => void
-  /** More work for the same transaction (waiting turns); returns what to do once it is committed. */
+  /** More work for the same transaction (waiting turns); returns callbacks to run after the commit. */
   beforeCommit: (tx: Tx) => (() => void)[]
   afterCommit: (tx: Tx) => void
   rolledBack: () => void
 }
 
 /**
- * The one writer of this process: operations that arrive in the same turn of the event loop share one transaction,
- * and transactions that follow each other closely share one sync. Alone, an operation leaves at once; under load the
- * groups grow by themselves.
+ * The one writer of this process: operations that arrive in the same turn of the event loop share one transaction, and
+ * transactions that follow each other closely share one sync. A single operation leaves at once; under load the groups
+ * grow by themselves.
  *
- * An operation that throws XQueueError has checked before it wrote: only it fails. Anything else rolls the whole
- * transaction back; if it comes of an operation and not of the file, each of them then has a transaction of its own, so
- * that only the one fails that cannot be carried out.
+ * An operation that throws XQueueError has checked before it wrote: only that operation fails. Any other error rolls
+ * the whole transaction back. If its cause is an operation and not the file, each of them then runs in a transaction of
+ * its own, so that only the faulty operation fails.
  */
 export class Writer {
   readonly #store: Store
@@ -103,7 +103,7 @@ export class Writer {
   readonly #clock: () => number
   readonly #hooks: WriterHooks
   #queue: Operation[] = []
-  /** Of a group that failed: each goes alone. */
+  /** Operations of a failed group: each runs in its own transaction. */
   #alone: Operation[] = []
   #scheduled = false
   #busySince: number | null = null
@@ -124,7 +124,7 @@ export class Writer {
     })
   }
 
-  /** Writes what is waiting, for a close. Fails what a locked file keeps from being written. */
+  /** Writes the waiting operations before a close. Fails those that a locked file prevents from being written. */
   drain(): void {
     clearTimeout(this.#retry)
     this.#flush()
