@@ -185,9 +185,14 @@ export function schedulesContract(stage: Stage): void {
     it('catches up on the latest hundred at most, in bounded steps', async () => {
       await add('a', { catchUp: 'all' })
       stage.now += 1_000 * MINUTE
-      let steps = 0
-      while ((await stage.engine.sweep(10)).more) steps++
-      expect(steps).toBeGreaterThan(5)
+      // An engine also sweeps by itself when something is due, so only what each of these steps did is known.
+      const changes: number[] = []
+      for (let more = true; more; ) {
+        const swept = await stage.engine.sweep(10)
+        changes.push(swept.changed)
+        more = swept.more
+      }
+      expect(Math.max(...changes)).toBeLessThanOrEqual(10)
       const made = await ticks()
       expect([made.length, made.at(-1)]).toEqual([100, tickKey('a', minute(0))])
       expect((await see('a'))!.nextAt).toBe(minute(1))
