@@ -63,7 +63,8 @@ export class RedisConnection {
     if (version !== undefined && Number.parseInt(version, 10) < VERSION_MIN) {
       throw is(`has version ${version}: XQueue needs ${VERSION_MIN}.0 or newer`)
     }
-    if (this.#url.kind !== 'cluster' && fact('redis_mode') === 'cluster') {
+    // Valkey names it server_mode.
+    if (this.#url.kind !== 'cluster' && (fact('redis_mode') ?? fact('server_mode')) === 'cluster') {
       throw is('is part of a cluster: write redis+cluster:// in the URL')
     }
     if (this.#url.kind === 'single' && fact('role') === 'slave') {
