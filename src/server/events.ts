@@ -9,6 +9,7 @@ import { ANSWERS } from './answers.ts'
 import { PATIENCE } from './connections.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
+import { whileConnected } from './while-connected.ts'
 
 const PAGE = 1_000
 const WAIT_MS = 10_000
@@ -82,40 +83,35 @@ class OpenStreams {
 
 /** Writes events until the client disconnects, its access ends, or the server closes. */
 async function stream(
-  { engine, access, closing, patience = PATIENCE }: ServerContext,
+  context: ServerContext,
   request: FastifyRequest,
   reply: FastifyReply,
   from: string,
 ): Promise<void> {
+  const { engine, patience = PATIENCE } = context
   const out = reply.raw
   const wanted = filterOf(request)
-  const gone = new AbortController()
-  const leave = () => gone.abort()
-  out.once('close', leave)
-  closing.addEventListener('abort', leave, { once: true })
-  if (out.destroyed || closing.aborted) leave()
-  const left = access?.lapses(request.principal!, leave)
-  writeHead(reply, from)
-  const heartbeat = setInterval(() => out.write(':\n'), patience.heartbeatMs)
-  try {
-    for (let after = from; !gone.signal.aborted && out.writableLength < UNSENT_BYTES_MAX; ) {
-      const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal: gone.signal })
-      after = page.last
-      if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
-      const text = page.events
-        .filter(wanted)
-        .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${eventJson(event)}\n\n`)
-      // A page is sent before the next one is read, so a stream holds one page at most.
-      for (const piece of piecesOf(text)) if (!out.write(piece)) await drained(out, gone.signal)
+  await whileConnected(request, out, context, async (signal) => {
+    writeHead(reply, from)
+    const heartbeat = setInterval(() => out.write(':\n'), patience.heartbeatMs)
+    try {
+      for (let after = from; !signal.aborted && out.writableLength < UNSENT_BYTES_MAX; ) {
+        const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
+        after = page.last
+        if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
+        const text = page.events
+          .filter(wanted)
+          .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${eventJson(event)}\n\n`)
+        // A page is sent before the next one is read, so a stream holds one page at most.
+        for (const piece of piecesOf(text)) if (!out.write(piece)) await drained(out, signal)
+      }
+    } catch (error) {
+      request.log.warn({ err: error }, 'an event stream ended: the engine failed')
+    } finally {
+      clearInterval(heartbeat)
+      out.end()
     }
-  } catch (error) {
-    request.log.warn({ err: error }, 'an event stream ended: the engine failed')
-  } finally {
-    clearInterval(heartbeat)
-    closing.removeEventListener('abort', leave)
-    left?.()
-    out.end()
-  }
+  })
 }
 
 function writeHead(reply: FastifyReply, after: string): void {

@@ -14,6 +14,7 @@ import { isoTime, taskJson } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
 import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
+import { whileConnected } from './while-connected.ts'
 
 const WAIT_MS_MAX = 60_000
 /** Bytes at which a call stops taking tasks, checked after each step. */
@@ -58,7 +59,7 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
       const id = body.worker_id ?? `http-${request.ip}`
       const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, taken, body.max)
       const turn = { worker, want: body.max ?? 1, waitMs, durable: true }
-      const leases = await whileConnected(request, { access, closing }, (signal) =>
+      const leases = await whileConnected(request, request.raw.socket, { access, closing }, (signal) =>
         takeSome(engine, { ...turn, signal }),
       )
       if (request.raw.socket.destroyed && leases.length > 0) {
@@ -191,26 +192,6 @@ async function settle(engine: Engine, request: FastifyRequest, outcome: Outcome)
   if (status === null) throw leaseLost(lease, 'it expired or was settled')
   if (!accepted) throw leaseLost(lease, `the task is ${status}, and this outcome is too late`)
   return { status }
-}
-
-/** Aborts when the client disconnects, when its access ends, and when the server closes. */
-async function whileConnected<T>(
-  request: FastifyRequest,
-  { access, closing }: Pick<ServerContext, 'access' | 'closing'>,
-  call: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const gone = new AbortController()
-  const leave = () => gone.abort()
-  request.raw.socket.once('close', leave)
-  closing.addEventListener('abort', leave, { once: true })
-  const left = access?.lapses(request.principal!, leave)
-  try {
-    return await call(gone.signal)
-  } finally {
-    request.raw.socket.off('close', leave)
-    closing.removeEventListener('abort', leave)
-    left?.()
-  }
 }
 
 /** Takes leases up to a bounded number of bytes; the next call gets the rest. */
