@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { Queue, QueueEvents, Worker } from 'bullmq'
 import { pino } from 'pino'
-import { openEngine } from '../src/engine/open.ts'
+import { openQueue } from '../src/queue/open.ts'
 import { completeSpec } from '../src/task/task.ts'
 import { normalizeHandlers } from '../src/worker/handlers.ts'
 import { Worker as XQueueWorker } from '../src/worker/worker.ts'
@@ -32,7 +32,7 @@ export async function xqueuePickUp(engine: string, seconds: number): Promise<num
 
 /** The same of the library, whose worker is in a process of its own: `node pick-up.ts xqueue-worker <URL>`. */
 export async function libraryPickUp(url: string, seconds: number): Promise<number[]> {
-  const engine = await openEngine(url)
+  const engine = await openQueue(url)
   await engine.configureType('bench', { declared: true, maxConcurrency: 1_000 })
   const worker = spawn(process.execPath, [import.meta.filename, 'xqueue-worker', url], { stdio: 'inherit' })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })
@@ -113,7 +113,7 @@ if (import.meta.main) {
     const connection = { host: '127.0.0.1', port: Number(where), maxRetriesPerRequest: null }
     new Worker('pick-up', run, { connection, concurrency: 10 })
   } else {
-    const engine = await openEngine(where!)
+    const engine = await openQueue(where!)
     const handlers = normalizeHandlers({ bench: { concurrency: 1_000, run } })
     await new XQueueWorker({ engine, handlers, logger: pino({ level: 'error' }), concurrency: 10 }).start()
   }

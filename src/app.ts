@@ -11,16 +11,16 @@ import { IdentityProvider } from './access/identity-provider.ts'
 import { admitListeners } from './access/listeners.ts'
 import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
-import { EncryptedEngine } from './engine/encrypted-engine.ts'
-import { Encryption } from './engine/encryption.ts'
-import type { Engine } from './engine/engine.ts'
-import { openEngine } from './engine/open.ts'
-import { Outages } from './engine/outages.ts'
-import { Patience } from './engine/patience.ts'
-import { RedactedEngine } from './engine/redacted-engine.ts'
-import { Sweeper } from './engine/sweeper.ts'
 import { createLive } from './notify/create-live.ts'
 import type { Live } from './notify/live.ts'
+import { EncryptedQueue } from './queue/encrypted-queue.ts'
+import { Encryption } from './queue/encryption.ts'
+import { openQueue } from './queue/open.ts'
+import { Outages } from './queue/outages.ts'
+import { Patience } from './queue/patience.ts'
+import type { Queue } from './queue/queue.ts'
+import { RedactedQueue } from './queue/redacted-queue.ts'
+import { Sweeper } from './queue/sweeper.ts'
 import { PATIENCE } from './server/connections.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
 import type { ServerOptions } from './server/route.ts'
@@ -31,7 +31,7 @@ import { typeJson } from './server/type-json.ts'
 import { type Bounds, boundsText } from './task/bounds.ts'
 import { XQueueError } from './task/errors.ts'
 import { redactionOf } from './task/redaction.ts'
-import { BoundedEngine } from './tenants/bounded.ts'
+import { BoundedQueue } from './tenants/bounded.ts'
 import { flushSpans, unusableApi } from './trace/spans.ts'
 import { version } from './version.ts'
 import { announce, loadHandlers, normalizeHandlers, type RegisteredHandler } from './worker/handlers.ts'
@@ -82,21 +82,21 @@ export async function startApp(
   try {
     const meanwhile = new AnswersMeanwhile(config, parts, tls)
     stops.add(() => meanwhile.end())
-    const engine = await openStore(config, patience, meanwhile)
-    stops.add(() => engine.close())
-    const sweeper = new Sweeper(engine, logger)
+    const queue = await openStore(config, patience, meanwhile)
+    stops.add(() => queue.close())
+    const sweeper = new Sweeper(queue, logger)
     sweeper.start()
     stops.add(() => sweeper.stop())
     const registry = new Registry()
-    const worker = parts.worker ? workerOf(config, engine, handlers, logger, registry) : null
-    await patience.with(() => (worker ? worker.start() : announce(engine, handlers)))
+    const worker = parts.worker ? workerOf(config, queue, handlers, logger, registry) : null
+    await patience.with(() => (worker ? worker.start() : announce(queue, handlers)))
     if (worker) stops.add(() => worker.stop())
-    const access = parts.server ? await patience.with(() => accessOf(config, engine, logger)) : null
+    const access = parts.server ? await patience.with(() => accessOf(config, queue, logger)) : null
     patience.over()
     await meanwhile.end()
     const audit = access && new AuditLog(logger)
     if (audit) stops.add(async () => audit.close())
-    const own = ownOf(config, engine, logger, { worker, access, audit, tls })
+    const own = ownOf(config, queue, logger, { worker, access, audit, tls })
     const live = liveOf(config, parts, own)
     const server = parts.server && (await serverOf(config, own, { access, audit, handlers, registry, live }))
     let address: string | null = null
@@ -106,7 +106,7 @@ export async function startApp(
         throw cannotListen(error, config)
       })
     }
-    const outages = await outagesOf(engine, logger, registry)
+    const outages = await outagesOf(queue, logger, registry)
     stops.add(() => outages.stop())
     if (live) {
       stops.add(() => live.stop())
@@ -169,36 +169,36 @@ class AnswersMeanwhile {
   }
 }
 
-async function openStore(config: Config, patience: Patience, meanwhile: AnswersMeanwhile): Promise<Engine> {
+async function openStore(config: Config, patience: Patience, meanwhile: AnswersMeanwhile): Promise<Queue> {
   const { leaseMs, retention, events, pendingMax, payloadKeys, payloadStrict } = config
   // An attempt to open a locked file blocks, so it is short.
   const options = { leaseMs, retention, ...events, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
   const store = await patience.with(() =>
-    openEngine(config.engine, options).catch((error: unknown) => {
+    openQueue(config.engine, options).catch((error: unknown) => {
       meanwhile.begin()
       throw error
     }),
   )
   return payloadKeys.length > 0
-    ? new EncryptedEngine(store, new Encryption(payloadKeys, { strict: payloadStrict }))
+    ? new EncryptedQueue(store, new Encryption(payloadKeys, { strict: payloadStrict }))
     : store
 }
 
 function workerOf(
   { concurrency, claimAhead, leaseMs, shutdownMs }: Config,
-  engine: Engine,
+  queue: Queue,
   handlers: ReadonlyMap<string, RegisteredHandler>,
   logger: Logger,
   registry: Registry,
 ): Worker {
   const onAttempt = attemptMetrics(registry, handlers.keys())
-  return new Worker({ engine, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
+  return new Worker({ queue, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
 }
 
 /** Parts that the server and the status over MQTT share. */
 function ownOf(
   config: Config,
-  engine: Engine,
+  queue: Queue,
   logger: Logger,
   rest: { worker: Worker | null; access: Access | null; audit: AuditLog | null; tls: Certificate | null },
 ) {
@@ -211,7 +211,7 @@ function ownOf(
   }
   return {
     // Only workers receive unredacted payloads.
-    engine: config.redact.length > 0 ? new RedactedEngine(engine, redactionOf(config.redact)) : engine,
+    queue: config.redact.length > 0 ? new RedactedQueue(queue, redactionOf(config.redact)) : queue,
     servesHost: (name: string | undefined) =>
       isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host,
     logger,
@@ -235,8 +235,8 @@ function serverOf(
 }
 
 /** Logs and counts outages of the store; the connection to another MQTT broker logs its own. */
-async function outagesOf(engine: Engine, logger: Logger, registry: Registry): Promise<Outages> {
-  const readChecks = async () => (await engine.health()).checks
+async function outagesOf(queue: Queue, logger: Logger, registry: Registry): Promise<Outages> {
+  const readChecks = async () => (await queue.health()).checks
   const names = (await readChecks().catch(() => [])).map(({ name }) => name)
   const outages = new Outages({ readChecks, logger, ...outageMetrics(registry, names) })
   outages.start()
@@ -256,27 +256,27 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
   if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
   const { host, mqttPort: port, mqttOrigins: origins, mqttPublicUrl: publicUrl, retention } = config
   const startedAt = Date.now()
-  const statsBy = async (engine: Engine) => {
-    const types = (await engine.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
-    return { ...(await readStats(engine, own.instanceId, startedAt)), types }
+  const statsBy = async (queue: Queue) => {
+    const types = (await queue.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
+    return { ...(await readStats(queue, own.instanceId, startedAt)), types }
   }
-  const stats = () => statsBy(own.engine)
+  const stats = () => statsBy(own.queue)
   // Cached, because each counts its tenant's tasks regularly.
-  const tenants = new Map<string, Engine>()
+  const tenants = new Map<string, Queue>()
   const statsOf = (bounds: Bounds) => {
     const name = boundsText(bounds)
-    const engine = tenants.get(name) ?? new BoundedEngine(own.engine, bounds)
+    const queue = tenants.get(name) ?? new BoundedQueue(own.queue, bounds)
     if (tenants.size >= TENANTS_MAX) tenants.clear()
-    tenants.set(name, engine)
-    return statsBy(engine)
+    tenants.set(name, queue)
+    return statsBy(queue)
   }
   const where = { host, port, origins, publicUrl, retentionMs: retention.ageMs }
   return createLive({ ...own, ...where, mqtt, prefix, qos, version, retain, clientId, stats, statsOf })
 }
 
-async function accessOf({ auth, issuer, tokenSecret }: Config, engine: Engine, logger: Logger): Promise<Access | null> {
+async function accessOf({ auth, issuer, tokenSecret }: Config, queue: Queue, logger: Logger): Promise<Access | null> {
   if (auth === 'off') return null
-  const access = new Access({ engine, keys: auth.includes('keys'), issuer, tokenSecret })
+  const access = new Access({ queue, keys: auth.includes('keys'), issuer, tokenSecret })
   if (!issuer && !(await access.hasKeys())) {
     logger.warn(
       'there are no keys, so every call is refused: create one with `xqueue keys create admin --scopes admin`',

@@ -6,19 +6,20 @@ const root = join(import.meta.dirname, '..')
 const files = globSync('src/**/*.ts', { cwd: root })
 const text = (file: string) => readFileSync(join(root, file), 'utf8')
 
-/** Which folders of src a folder may import; the port is the one file of engine/ that others see. */
+/** Which folders of src a folder may import. What is above a store uses the queue. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   task: [],
-  trace: ['task', 'engine/engine.ts'],
-  engine: ['task'],
-  worker: ['task', 'engine/engine.ts', 'trace'],
-  access: ['task', 'engine/engine.ts', 'notify/topics.ts'],
-  tenants: ['task', 'engine'],
-  server: ['task', 'engine/engine.ts', 'tenants', 'access', 'trace', 'worker/handlers.ts'],
-  notify: ['task', 'engine/engine.ts'],
+  store: ['task'],
+  queue: ['task', 'store'],
+  trace: ['task', 'queue/queue.ts'],
+  worker: ['task', 'queue/queue.ts', 'trace'],
+  access: ['task', 'queue/queue.ts', 'notify/topics.ts'],
+  tenants: ['task', 'queue', 'store'],
+  server: ['task', 'queue/queue.ts', 'tenants', 'access', 'trace', 'worker/handlers.ts'],
+  notify: ['task', 'queue/queue.ts'],
   client: ['task', 'trace', 'worker/handler.ts'],
   config: ['task'],
-  testing: ['task', 'engine/engine.ts', 'engine/open.ts', 'worker', 'client'],
+  testing: ['task', 'queue/queue.ts', 'queue/open.ts', 'worker', 'client'],
 }
 
 it('imports only in the directions that the architecture has', () => {
@@ -53,10 +54,10 @@ it('has no import cycle, not even of types', () => {
   expect(cycles).toEqual([])
 })
 
-it('names engines only in open.ts', () => {
-  const inside = /^src\/engine\/(sqlite|redis|kafka)\//
-  const named = files.filter((file) => !inside.test(file) && /(sqlite|redis|kafka)-engine/.test(text(file)))
-  expect(named).toEqual(['src/engine/open.ts'])
+it('names stores only in open.ts', () => {
+  const inside = /^src\/store\/(sqlite|redis|kafka)\//
+  const named = files.filter((file) => !inside.test(file) && /(sqlite|redis|kafka)-store\.ts/.test(text(file)))
+  expect(named).toEqual(['src/store/open.ts'])
 })
 
 it('keeps files and lines short', () => {
@@ -77,10 +78,10 @@ it('uses the words of the domain', () => {
 
 it('uses every SQL statement', () => {
   const code = files
-    .filter((file) => file.startsWith('src/engine/sqlite/'))
+    .filter((file) => file.startsWith('src/store/sqlite/'))
     .map(text)
     .join('\n')
-  const statements = globSync('src/engine/sqlite/sql/*.sql', { cwd: root })
+  const statements = globSync('src/store/sqlite/sql/*.sql', { cwd: root })
     .flatMap((file) => [...text(file).matchAll(/^-- name: (\w+)/gm)])
     .map(([, name]) => name!)
   expect(statements.length).toBeGreaterThan(30)
@@ -88,22 +89,22 @@ it('uses every SQL statement', () => {
 })
 
 it('has a file of the contract for every verb of the port', () => {
-  const port = text('src/engine/engine.ts')
-  const body = port.slice(port.indexOf('export interface Engine {'), port.indexOf('\n}\n'))
+  const port = text('src/store/store.ts')
+  const body = port.slice(port.indexOf('export interface Store {'), port.indexOf('\n}\n'))
   const verbs = [...body.matchAll(/^ {2}(\w+)\(/gm)].map(([, verb]) => verb!)
   expect(verbs.length).toBeGreaterThanOrEqual(15)
-  const contract = globSync('test/engine-contract/*.ts', { cwd: root }).map(text).join('\n')
+  const contract = globSync('test/queue-contract/*.ts', { cwd: root }).map(text).join('\n')
   expect(verbs.filter((verb) => !contract.includes(`function ${verb}Contract(`))).toEqual([])
 })
 
 it('uses every key of Redis and every step, and writes no key in Lua that is not named', () => {
-  const lua = globSync('src/engine/redis/lua/*.lua', { cwd: root }).map(text).join('\n')
-  const keys = text('src/engine/redis/keys.ts')
+  const lua = globSync('src/store/redis/lua/*.lua', { cwd: root }).map(text).join('\n')
+  const keys = text('src/store/redis/keys.ts')
   const table = keys.slice(keys.indexOf('export const KEYS = {'), keys.indexOf('} as const'))
   const names = [...table.matchAll(/^ {2}(\w+): /gm)].map(([, name]) => name!)
   expect(names.length).toBeGreaterThan(40)
   const code = `${lua}\n${files
-    .filter((file) => file.startsWith('src/engine/redis/'))
+    .filter((file) => file.startsWith('src/store/redis/'))
     .map(text)
     .join('\n')}`
   expect(names.filter((name) => !new RegExp(`\\b(KEY|KEYS)\\.${name}\\b`).test(code))).toEqual([])

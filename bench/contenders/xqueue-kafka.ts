@@ -1,4 +1,4 @@
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import type { OpenContender } from './contender.ts'
 import { contend } from './xqueue.ts'
 
@@ -6,5 +6,5 @@ import { contend } from './xqueue.ts'
 export const open: OpenContender = async (where) => {
   const [url, variant] = where.split(' ')
   const retention = { ageMs: 86_400_000, countMax: 10_000_000 }
-  return contend(await openEngine(url!, { retention }), { ownGroups: variant === 'groups' })
+  return contend(await openQueue(url!, { retention }), { ownGroups: variant === 'groups' })
 }

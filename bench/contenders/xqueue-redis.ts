@@ -1,4 +1,4 @@
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import type { OpenContender } from './contender.ts'
 import { contend } from './xqueue.ts'
 
@@ -10,7 +10,7 @@ import { contend } from './xqueue.ts'
 export const open: OpenContender = async (where) => {
   const [port, variant] = where.split(' ')
   const retention = { ageMs: 86_400_000, countMax: 10_000_000 }
-  const engine = await openEngine(`redis://127.0.0.1:${port}`, { retention })
+  const engine = await openQueue(`redis://127.0.0.1:${port}`, { retention })
   const contender = await contend(engine, {
     limit: variant === 'no-limit' ? null : 1_000,
     claimAhead: variant === 'not-ahead' ? 0 : undefined,

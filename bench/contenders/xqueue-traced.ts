@@ -1,6 +1,6 @@
 import { NodeSDK } from '@opentelemetry/sdk-node'
 import { BatchSpanProcessor, type SpanExporter, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { sending } from '../../src/trace/spans.ts'
 import type { OpenContender } from './contender.ts'
 import { contend } from './xqueue.ts'
@@ -19,7 +19,7 @@ export async function traced(file: string, share: number | null) {
     const sampler = new TraceIdRatioBasedSampler(share)
     new NodeSDK({ spanProcessors, sampler, metricReaders: [], logRecordProcessors: [], resourceDetectors: [] }).start()
   }
-  const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
+  const engine = await openQueue(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
   return contend(engine, { accept: (specs) => sending({}, specs, (asked) => engine.submit(asked)) })
 }
 

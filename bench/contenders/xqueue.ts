@@ -1,7 +1,7 @@
 import { pino } from 'pino'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
-import { Sweeper } from '../../src/engine/sweeper.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { Sweeper } from '../../src/queue/sweeper.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
@@ -15,20 +15,20 @@ const logger = pino({ level: 'error' })
  */
 export const open: OpenContender = async (where) => {
   const [file, variant] = where.split(' ')
-  const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
+  const engine = await openQueue(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
   return contend(engine, { ownGroups: variant === 'groups' })
 }
 
 interface Options {
   limit?: number | null
   claimAhead?: number | undefined
-  accept?: Engine['submit']
+  accept?: Queue['submit']
   /** Each task is in a group of its own. */
   ownGroups?: boolean
 }
 
 /** The library on any engine, with a limit that delays nothing but is checked. */
-export async function contend(engine: Engine, options: Options = {}): Promise<Contender> {
+export async function contend(engine: Queue, options: Options = {}): Promise<Contender> {
   const { limit = 1_000, claimAhead, accept = (specs) => engine.submit(specs), ownGroups = false } = options
   await engine.configureType('bench', { declared: true, maxConcurrency: limit })
   const spec = completeSpec({ type: 'bench', payload: PAYLOAD })

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { pino } from 'pino'
-import { openEngine } from '../../src/engine/open.ts'
 import { createLive } from '../../src/notify/live.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { PAYLOAD } from '../contenders/contender.ts'
 import { contend } from '../contenders/xqueue.ts'
@@ -13,7 +13,7 @@ import { contend } from '../contenders/xqueue.ts'
  * `stop`, with the CPU that it took.
  */
 const [, , file, mqtt, count] = process.argv
-const engine = await openEngine(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
+const engine = await openQueue(`sqlite:${file}`, { retention: { ageMs: 86_400_000, countMax: 10_000_000 } })
 const contender = await contend(engine)
 for (let submitted = 0; submitted < Number(count); submitted += 1_000) await contender.submitBatch(1_000)
 const [watched] = await engine.submit([completeSpec({ type: 'bench', payload: PAYLOAD, priority: 9 })])

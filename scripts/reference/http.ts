@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { createServer } from '../../src/server/server.ts'
 import { documentOf, table } from './markdown.ts'
 
@@ -26,10 +26,17 @@ interface Schema {
 
 /** All calls, from the server's OpenAPI document. */
 export async function http(): Promise<string> {
-  const engine = await openEngine('sqlite::memory:')
+  const engine = await openQueue('sqlite::memory:')
   const logger = pino({ level: 'silent' })
   const registry = new Registry()
-  const server = await createServer({ engine, handlers: new Map(), logger, version: '0', instanceId: '', registry })
+  const server = await createServer({
+    queue: engine,
+    handlers: new Map(),
+    logger,
+    version: '0',
+    instanceId: '',
+    registry,
+  })
   const document = (await server.inject('/openapi.json')).json()
   await server.close()
   await engine.close()

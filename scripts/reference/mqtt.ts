@@ -2,11 +2,11 @@ import type { Interests } from '../../src/access/principal.ts'
 import { topicsOf } from '../../src/access/subscription.ts'
 import { variableOf } from '../../src/config/config.ts'
 import { SETTINGS, type Setting } from '../../src/config/settings.ts'
-import { ENGINE_DEFAULTS } from '../../src/engine/engine.ts'
 import { BROKER_LIMITS, PATH } from '../../src/notify/broker.ts'
 import { propertiesOf } from '../../src/notify/properties.ts'
 import { STATES_BYTES_MAX, STATES_MAX } from '../../src/notify/snapshots.ts'
 import { fits, type Message, TOPICS, type TopicKind, Topics, WORKER_STATES } from '../../src/notify/topics.ts'
+import { QUEUE_DEFAULTS } from '../../src/queue/queue.ts'
 import { ANSWERS, SHARED } from '../../src/server/answers.ts'
 import { EVENT_FIELDS, type TaskEvent } from '../../src/task/event.ts'
 import { typeOf } from './http.ts'
@@ -130,7 +130,7 @@ const QUALITY = `The quality of service of a message is the lowest of \`--mqtt-q
   ${BROKER_LIMITS.drainMs / 1_000} s, that would miss changes because the outbox was trimmed, or that sends a packet of more than ${BROKER_LIMITS.receivedBytes / 1024} KiB. It accepts at most
   ${number(BROKER_LIMITS.clients)} clients with ${number(BROKER_LIMITS.filters)} filters each.
 - **External broker:** each change arrives at least once. One process publishes, and another one continues if it stops. Unacknowledged
-  messages are published again with the same \`event_id\`. While the broker is unavailable, up to ${number(ENGINE_DEFAULTS.eventsMax)} events wait. If there are more,
+  messages are published again with the same \`event_id\`. While the broker is unavailable, up to ${number(QUEUE_DEFAULTS.eventsMax)} events wait. If there are more,
   XQueue publishes the current state of every task instead, with \`event_id\` null.`
 
 const RETAINED = `| topic | embedded broker | external broker |
@@ -217,7 +217,7 @@ function propertyTable(): string {
 }
 
 function retentionMs(): number {
-  return ENGINE_DEFAULTS.retention.ageMs
+  return QUEUE_DEFAULTS.retention.ageMs
 }
 
 function clientTable(): string {

@@ -1,4 +1,4 @@
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import type { ApiKey } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 import { CallRates } from './call-rates.ts'
@@ -8,7 +8,7 @@ import { notAccepted, type Principal } from './principal.ts'
 import { isSubscription, type SubscriptionClaims, signSubscription, verifySubscription } from './subscription.ts'
 
 export interface AccessOptions {
-  engine: Engine
+  queue: Queue
   /** Whether API keys are accepted. */
   keys: boolean
   /** The issuer of accepted tokens. */
@@ -41,8 +41,8 @@ export class Access {
 
   constructor(options: AccessOptions) {
     this.#options = options
-    this.#ring = new KeyRing(options.engine)
-    this.#rates = new CallRates(options.engine)
+    this.#ring = new KeyRing(options.queue)
+    this.#rates = new CallRates(options.queue)
     this.#issuer = options.issuer && new Issuer(options.issuer)
   }
 

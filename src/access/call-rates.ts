@@ -1,4 +1,4 @@
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import type { CallRate } from '../task/api-key.ts'
 
 /** The longest window, and the most calls in it, that a key may have. */
@@ -19,11 +19,11 @@ interface Calls {
  * query share the next one, and no query is made before the time that the engine has given.
  */
 export class CallRates {
-  readonly #engine: Pick<Engine, 'countCalls'>
+  readonly #queue: Pick<Queue, 'countCalls'>
   readonly #calls = new Map<string, Calls>()
 
-  constructor(engine: Pick<Engine, 'countCalls'>) {
-    this.#engine = engine
+  constructor(queue: Pick<Queue, 'countCalls'>) {
+    this.#queue = queue
   }
 
   /**
@@ -45,7 +45,7 @@ export class CallRates {
     while (calls.waiting.length > 0) {
       const asked = calls.waiting.splice(0)
       try {
-        const { allowed, nextInMs } = await this.#engine.countCalls(id, rate, asked.length)
+        const { allowed, nextInMs } = await this.#queue.countCalls(id, rate, asked.length)
         if (allowed < asked.length) calls.refusedUntil = performance.now() + nextInMs
         for (const [index, { resolve }] of asked.entries()) resolve(index < allowed ? 0 : Math.max(1, nextInMs))
       } catch (error) {

@@ -1,5 +1,5 @@
 import { hash, randomBytes } from 'node:crypto'
-import type { Engine, KeyChange, Keys } from '../engine/engine.ts'
+import type { KeyChange, Keys, Queue } from '../queue/queue.ts'
 import type { ApiKey } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 
@@ -17,7 +17,7 @@ export type NewKey = Pick<ApiKey, 'name' | 'scopes' | 'rate' | 'bounds' | 'expir
  * slow hash. Scanners for leaked secrets recognize the prefix.
  */
 export class KeyRing {
-  readonly #engine: Engine
+  readonly #queue: Queue
   #reading: { at: number; keys: Promise<Map<string, ApiKey>> } | undefined
   /** Time of the latest load. */
   #keptAt = Number.NEGATIVE_INFINITY
@@ -26,8 +26,8 @@ export class KeyRing {
   #ids: ReadonlyMap<string, ApiKey> = new Map()
   #secret = ''
 
-  constructor(engine: Engine) {
-    this.#engine = engine
+  constructor(queue: Queue) {
+    this.#queue = queue
   }
 
   async find(token: string): Promise<ApiKey | null> {
@@ -96,7 +96,7 @@ export class KeyRing {
 
   async #change(change: KeyChange): Promise<void> {
     const at = performance.now()
-    const keys = this.#engine.keys(change).then((kept) => this.#keep(kept, at))
+    const keys = this.#queue.keys(change).then((kept) => this.#keep(kept, at))
     await keys
     this.#reading = { at, keys }
   }
@@ -104,7 +104,7 @@ export class KeyRing {
   #byHash(believedMs = BELIEVED_MS): Promise<Map<string, ApiKey>> {
     const at = performance.now()
     if (this.#reading && at - this.#reading.at < believedMs) return this.#reading.keys
-    const keys = this.#engine.keys().then((kept) => this.#keep(kept, at))
+    const keys = this.#queue.keys().then((kept) => this.#keep(kept, at))
     const reading = { at, keys }
     this.#reading = reading
     // The next call repeats a failed load.

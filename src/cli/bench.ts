@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { pino } from 'pino'
-import { openEngine } from '../engine/open.ts'
-import { Sweeper } from '../engine/sweeper.ts'
+import { openQueue } from '../queue/open.ts'
+import { Sweeper } from '../queue/sweeper.ts'
 import { XQueueError } from '../task/errors.ts'
 import { completeSpec } from '../task/task.ts'
 import { normalizeHandlers } from '../worker/handlers.ts'
@@ -42,7 +42,7 @@ async function run(options: BenchOptions): Promise<void> {
   const tasks = Math.ceil(integer('tasks', options.tasks) / BATCH) * BATCH
   const concurrency = integer('concurrency', options.concurrency)
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-bench-'))
-  const engine = await openEngine(options.engine ?? `sqlite:${join(folder, 'bench.db')}`)
+  const engine = await openQueue(options.engine ?? `sqlite:${join(folder, 'bench.db')}`)
   try {
     await engine.configureType(TYPE, { declared: true })
     const submitBatches = async () => {
@@ -66,7 +66,7 @@ async function run(options: BenchOptions): Promise<void> {
       }
       const sweeper = new Sweeper(engine, logger)
       const handlers = normalizeHandlers({ [TYPE]: { run: async () => ({ ok: true }) } })
-      const worker = new Worker({ engine, handlers, logger, concurrency, onAttempt })
+      const worker = new Worker({ queue: engine, handlers, logger, concurrency, onAttempt })
       sweeper.start()
       await worker.start()
       await ended.promise

@@ -7,7 +7,7 @@ import { Command } from 'commander'
 import { refuseExposure } from '../access/exposure.ts'
 import { call } from '../client/call.ts'
 import { type Config, loadConfig } from '../config/config.ts'
-import { openEngine } from '../engine/open.ts'
+import { openQueue } from '../queue/open.ts'
 import { loadHandlers, normalizeHandlers } from '../worker/handlers.ts'
 import { EXIT, print, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
@@ -87,7 +87,7 @@ async function find(check: string, look: () => Promise<string>): Promise<Finding
 }
 
 async function useEngine(url: string): Promise<string> {
-  const engine = await openEngine(url)
+  const engine = await openQueue(url)
   try {
     const { durability, checks } = await engine.health()
     const bad = checks.find(({ ok }) => !ok)

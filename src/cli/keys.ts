@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { CALL_RATE_LIMITS } from '../access/call-rates.ts'
 import { KeyRing } from '../access/key-ring.ts'
 import { type Config, loadConfig } from '../config/config.ts'
-import { openEngine } from '../engine/open.ts'
+import { openQueue } from '../queue/open.ts'
 import { type ApiKey, type CallRate, isScope, KEY_NAME_PATTERN, SCOPES, type Scope } from '../task/api-key.ts'
 import { boundsOf } from '../task/bounds.ts'
 import { parseDurationMs } from '../task/duration.ts'
@@ -87,7 +87,7 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
     throw new XQueueError('invalid_config', 'the engine sqlite::memory: is visible to its own process only: use a file')
   }
   const audit = await auditIn(config)
-  const engine = await openEngine(config.engine)
+  const engine = await openQueue(config.engine)
   await work(new KeyRing(engine), audit).finally(() => engine.close())
 }
 

@@ -1,12 +1,12 @@
 import { Command } from 'commander'
-import { ENGINE_DEFAULTS } from '../engine/engine.ts'
-import { migrate, type Progress } from '../engine/migration.ts'
-import { openEngine } from '../engine/open.ts'
+import { migrate, type Progress } from '../queue/migration.ts'
+import { openQueue } from '../queue/open.ts'
+import { QUEUE_DEFAULTS } from '../queue/queue.ts'
 import { print, withExamples } from './output.ts'
 
 /** Neither engine deletes tasks or events during a migration. */
 const KEEP_ALL = {
-  ...ENGINE_DEFAULTS,
+  ...QUEUE_DEFAULTS,
   retention: { ageMs: 366 * 86_400_000, countMax: 1e9 },
   eventsMax: 1e9,
   eventsAgeMs: 366 * 86_400_000,
@@ -21,7 +21,7 @@ export function migrateCommand(): Command {
     .argument('<to>', 'URL of the target engine')
     .option('--json', 'print each step as a line of JSON')
     .action(async (from: string, to: string, { json }: { json?: boolean }) => {
-      const [source, target] = [await openEngine(from, KEEP_ALL), await openEngine(to, KEEP_ALL)]
+      const [source, target] = [await openQueue(from, KEEP_ALL), await openQueue(to, KEEP_ALL)]
       try {
         await migrate(source, target, Date.now, (progress) => print(json ? JSON.stringify(progress) : told(progress)))
         if (!json) print('done: stop the servers and workers of the source, and start them with the target')

@@ -59,7 +59,7 @@ export class EmbeddedBroker implements Live {
   #leaveServer: () => void = () => undefined
 
   constructor(options: LiveOptions) {
-    const { engine, prefix, publicUrl: url = null, tls, admit } = options
+    const { queue, prefix, publicUrl: url = null, tls, admit } = options
     this.#options = options
     this.subscribeAt = { url, prefix }
     this.#tcp = tls ? createTlsServer(tls.pair) : createServer()
@@ -67,8 +67,8 @@ export class EmbeddedBroker implements Live {
     this.#authorization = admit ? new ClientAuthorization(admit, (client) => this.#subscribers.countOf(client)) : null
     this.#topics = new Topics(prefix)
     this.browser = { path: PATH, prefix }
-    this.#views = new MessageViews(engine, (client) => this.#authorization?.authorizationOf(client))
-    this.#retained = new RetainedStates(engine, this.#topics)
+    this.#views = new MessageViews(queue, (client) => this.#authorization?.authorizationOf(client))
+    this.#retained = new RetainedStates(queue, this.#topics)
     const { drainMs: drainTimeout } = BROKER_LIMITS
     this.#aedes = new Aedes({
       drainTimeout,

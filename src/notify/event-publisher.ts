@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import type { EventsPage } from '../engine/engine.ts'
+import type { EventsPage } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { LiveOptions } from './live.ts'
@@ -49,7 +49,7 @@ export class EventPublisher {
   async open(): Promise<void> {
     if (!this.#reading) {
       const stop = new AbortController()
-      const place = this.#options.engine.events({ after: null, max: 1 }).then(({ last }) => last)
+      const place = this.#options.queue.events({ after: null, max: 1 }).then(({ last }) => last)
       const done = Promise.all([this.#read(place, stop.signal), this.#tick(stop.signal)])
       this.#reading = { place, stop, done }
     }
@@ -90,7 +90,7 @@ export class EventPublisher {
   }
 
   async #publishPage(after: string, signal: AbortSignal): Promise<EventsPage> {
-    const page = await this.#options.engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
+    const page = await this.#options.queue.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
     if (page.gap) this.#target.missed()
     await this.#target.prepare(page.events)
     await this.#target.publish(page.events.flatMap((event) => this.#topics.ofEvent(event)))
@@ -120,7 +120,7 @@ export class EventPublisher {
   }
 
   async #publishWorkers(): Promise<void> {
-    const now = new Set((await this.#options.engine.workers()).map(({ id }) => id))
+    const now = new Set((await this.#options.queue.workers()).map(({ id }) => id))
     const tell = (id: string, state: string) => this.#target.publish([this.#topics.ofWorker(id, state)])
     for (const id of now) if (!this.#workers.has(id)) await tell(id, WORKER_STATES.here)
     for (const id of this.#workers) if (!now.has(id)) await tell(id, WORKER_STATES.gone)

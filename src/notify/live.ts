@@ -2,7 +2,7 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Server as TlsServer } from 'node:tls'
 import type { Logger } from 'pino'
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 
 /** Status over MQTT as the rest of a process sees it. */
@@ -48,7 +48,7 @@ export interface Newcomers {
 }
 
 export interface LiveOptions {
-  engine: Engine
+  queue: Queue
   logger: Logger
   /** `embedded`, or a broker's URL with user and password in it. */
   mqtt: string

@@ -1,5 +1,5 @@
 import type { Client } from 'aedes'
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import { allows, allowsGroup, allowsType, type Bounds, boundsText } from '../task/bounds.ts'
 import { hideContents } from '../task/contents.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
@@ -12,14 +12,14 @@ const PLACES_MAX = 50_000
 
 /** What each client of the embedded broker is shown of a message: all of it, states alone, or nothing. */
 export class MessageViews {
-  readonly #engine: Engine
+  readonly #queue: Queue
   readonly #authorizationOf: (client: Client) => Authorization | undefined
   readonly #groups = new Map<string, string | null>()
   readonly #states = new WeakMap<Message, Message>()
   readonly #names = new WeakMap<Bounds, string>()
 
-  constructor(engine: Engine, authorizationOf: (client: Client) => Authorization | undefined) {
-    this.#engine = engine
+  constructor(queue: Queue, authorizationOf: (client: Client) => Authorization | undefined) {
+    this.#queue = queue
     this.#authorizationOf = authorizationOf
   }
 
@@ -28,7 +28,7 @@ export class MessageViews {
     const asksForGroups = [...clients].some((client) => this.#authorizationOf(client)?.bounds?.groups)
     if (!asksForGroups) return
     const unknown = [...new Set(events.map(({ taskId }) => taskId))].filter((id) => !this.#groups.has(id))
-    const tasks = unknown.length > 0 ? await this.#engine.get(unknown, { bare: true }) : []
+    const tasks = unknown.length > 0 ? await this.#queue.get(unknown, { bare: true }) : []
     if (this.#groups.size >= PLACES_MAX) this.#groups.clear()
     for (const task of tasks) if (task) this.#groups.set(task.id, task.group)
   }

@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import type { EventsPage, EventsReader } from '../engine/engine.ts'
+import type { EventsPage, EventsReader } from '../queue/queue.ts'
 import type { LinkOptions } from './connect.ts'
 import { Link } from './link.ts'
 import type { Live, LiveOptions } from './live.ts'
@@ -117,19 +117,19 @@ export class Notifier implements Live {
   /** Creates the reader at the first start, so that events before the first connection wait as well. */
   async #fixPlace(): Promise<void> {
     if (this.#placed) return
-    await this.#options.engine.events({ after: null, max: 1, reader: this.#reader(0) })
+    await this.#options.queue.events({ after: null, max: 1, reader: this.#reader(0) })
     this.#placed = true
   }
 
   /** Until the link is lost or the process stops; gives the reader up at the end, so that another can go on. */
   async #publishAll(link: Link): Promise<void> {
-    const { engine } = this.#options
+    const { queue } = this.#options
     const signal = AbortSignal.any([this.#stopping.signal, link.lost])
     let waitMs = 0
     try {
       while (!signal.aborted) {
         this.#handled = null
-        const page = await engine.events({ after: null, max: PAGE, waitMs, signal, reader: this.#reader(LEASE_MS) })
+        const page = await queue.events({ after: null, max: PAGE, waitMs, signal, reader: this.#reader(LEASE_MS) })
         const more = page.held ? '' : ', another process publishes'
         this.#state = { ok: true, detail: `connected to ${this.#where}${more}` }
         waitMs = WAIT_MS
@@ -137,7 +137,7 @@ export class Notifier implements Live {
       }
       if (link.lost.aborted) throw link.lost.reason
     } finally {
-      const released = engine.events({ after: this.#handled, max: 1, reader: this.#reader(0) })
+      const released = queue.events({ after: this.#handled, max: 1, reader: this.#reader(0) })
       await released.catch((error: unknown) =>
         this.#options.logger.debug({ err: error }, 'the reader is left to expire'),
       )
@@ -181,7 +181,7 @@ export class Notifier implements Live {
         }
         isFirst = false
         const waitMs = Math.max(1, this.#statsAt - performance.now())
-        page = await this.#options.engine.events({ after: last, max: PAGE, waitMs, signal })
+        page = await this.#options.queue.events({ after: last, max: PAGE, waitMs, signal })
       }
       await handled
       if (over.signal.aborted && over.signal.reason !== LEASE_LOST) throw over.signal.reason
@@ -200,7 +200,7 @@ export class Notifier implements Live {
       if (this.#handled === committed && performance.now() - renewedAt < LEASE_MS / 3) continue
       try {
         const after: string | null = this.#handled
-        const { held } = await this.#options.engine.events({ after, max: 1, reader: this.#reader(LEASE_MS) })
+        const { held } = await this.#options.queue.events({ after, max: 1, reader: this.#reader(LEASE_MS) })
         if (!held) over.abort(LEASE_LOST)
         committed = after
         renewedAt = performance.now()
@@ -236,7 +236,7 @@ export class Notifier implements Live {
     this.#options.logger.warn({ broker: this.#where }, `${because}: publishing the current states`)
     let cursor: string | null = null
     do {
-      const page = await this.#options.engine.list({ limit: PAGE, ...(cursor === null ? {} : { cursor }) })
+      const page = await this.#options.queue.list({ limit: PAGE, ...(cursor === null ? {} : { cursor }) })
       const unchanged = page.tasks.filter(({ updatedAt }) => updatedAt <= before)
       await link.publish(unchanged.map((task) => this.#topics.ofTask(task)))
       cursor = page.nextCursor

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { Client } from 'aedes'
 import memory from 'aedes-persistence'
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import { Snapshots, type State } from './snapshots.ts'
 import { fits, type Message, type Topics, WORKER_STATES } from './topics.ts'
 
@@ -14,14 +14,14 @@ const RANKS: Readonly<Record<string, number>> = { pending: 0, processing: 1 }
  * the state of each task, so it is asked, and a million tasks cost no memory.
  */
 export class RetainedStates {
-  readonly #engine: Engine
+  readonly #queue: Queue
   readonly #topics: Topics
   readonly #snapshots: Snapshots
   readonly #waiting = new WeakMap<Client, Map<string, { state?: Stamp; passed?: Stamp }>>()
 
-  constructor(engine: Engine, topics: Topics) {
-    this.#engine = engine
-    this.#snapshots = new Snapshots(engine, topics)
+  constructor(queue: Queue, topics: Topics) {
+    this.#queue = queue
+    this.#snapshots = new Snapshots(queue, topics)
     this.#topics = topics
   }
 
@@ -82,7 +82,7 @@ export class RetainedStates {
   async *#statesOf(filter: string): AsyncGenerator<State> {
     const id = this.#topics.taskIdOf(filter)
     if (id !== null) {
-      const [task] = await this.#engine.get([id])
+      const [task] = await this.#queue.get([id])
       if (task) yield stateOf(this.#topics.ofTask(task), task)
     } else if (fits(filter, this.#topics.task('any'))) {
       const { states, release } = await this.#snapshots.take()
@@ -93,7 +93,7 @@ export class RetainedStates {
       }
     }
     if (!fits(filter, this.#topics.worker('any')) && !filter.startsWith(this.#topics.worker(''))) return
-    for (const worker of await this.#engine.workers()) {
+    for (const worker of await this.#queue.workers()) {
       const message = this.#topics.ofWorker(worker.id, WORKER_STATES.here)
       if (fits(filter, message.topic)) yield stateOf(message)
     }

@@ -1,4 +1,4 @@
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import type { Task } from '../task/task.ts'
 import type { Topics } from './topics.ts'
 
@@ -23,14 +23,14 @@ export interface State {
  * time, however many subscribers there are and however slowly they read.
  */
 export class Snapshots {
-  readonly #engine: Engine
+  readonly #queue: Queue
   readonly #topics: Topics
   readonly #waiting: PromiseWithResolvers<Snapshot>[] = []
   #alive = 0
   #reading = false
 
-  constructor(engine: Engine, topics: Topics) {
-    this.#engine = engine
+  constructor(queue: Queue, topics: Topics) {
+    this.#queue = queue
     this.#topics = topics
   }
 
@@ -72,7 +72,7 @@ export class Snapshots {
     const states: State[] = []
     let bytes = 0
     for (let cursor: string | undefined; ; ) {
-      const page = await this.#engine.list({ limit: PAGE, ...(cursor === undefined ? {} : { cursor }) })
+      const page = await this.#queue.list({ limit: PAGE, ...(cursor === undefined ? {} : { cursor }) })
       for (const task of page.tasks) {
         const { topic, payload } = this.#topics.ofTask(task)
         const { id, type, group } = task

@@ -11,16 +11,16 @@ import type { Route, ServerContext } from './route.ts'
 const BatchParams = Type.Object({ batch: BatchSchema })
 
 /** /api/v1/batches: tasks that were submitted under one name. */
-export function batchRoutes({ engine }: ServerContext): Route[] {
+export function batchRoutes({ queue }: ServerContext): Route[] {
   const nameIn = (request: FastifyRequest) => (request.params as { batch: string }).batch
   const known = async (name: string) => {
-    const info = await engine.batch(name)
+    const info = await queue.batch(name)
     if (!info) throw noBatch(name)
     return info
   }
   const change = (change: 'cancel' | 'retry') => async (request: FastifyRequest, reply: FastifyReply) => {
     const { batch } = await known(nameIn(request))
-    const count = await changeAll(engine, change, { batch })
+    const count = await changeAll(queue, change, { batch })
     request.audited = { matched: count }
     return reply.status(202).send({ count })
   }

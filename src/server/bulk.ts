@@ -1,4 +1,4 @@
-import type { Changed, Engine, TaskFilter } from '../engine/engine.ts'
+import type { Changed, Queue, TaskFilter } from '../queue/queue.ts'
 import { RETRYABLE_STATUSES, type Status } from '../task/status.ts'
 
 /** Maximum count of a dry run, which reads each task without its payload. */
@@ -10,11 +10,11 @@ const CHANGEABLE: Readonly<Record<'cancel' | 'retry', readonly Status[]>> = {
 }
 
 /** Changes all matching tasks, a bounded number at a time; returns their number. */
-export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
+export async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
   let count = 0
   let before: number | null = null
   do {
-    const { results, next }: Changed = await engine[change]({ filter, ...(before === null ? {} : { before }) })
+    const { results, next }: Changed = await queue[change]({ filter, ...(before === null ? {} : { before }) })
     count += results.filter(({ outcome }) => outcome !== 'refused').length
     before = next
   } while (before !== null)
@@ -23,7 +23,7 @@ export async function changeAll(engine: Engine, change: 'cancel' | 'retry', filt
 
 /** Returns the number of tasks that `changeAll` would change; `more`: counting stopped at the maximum. */
 export async function countAll(
-  engine: Engine,
+  queue: Queue,
   change: 'cancel' | 'retry',
   filter: TaskFilter,
 ): Promise<{ count: number; more: boolean }> {
@@ -31,7 +31,7 @@ export async function countAll(
   for (const status of CHANGEABLE[change].filter((each) => filter.status === undefined || each === filter.status)) {
     let cursor: string | null = null
     do {
-      const page = await engine.list({
+      const page = await queue.list({
         ...filter,
         status,
         limit: PAGE,

@@ -1,9 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type Principal, type Sight, sightOf } from '../access/principal.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import { includes } from '../task/api-key.ts'
 import { allowsType, boundsText } from '../task/bounds.ts'
-import { BoundedEngine } from '../tenants/bounded.ts'
+import { BoundedQueue } from '../tenants/bounded.ts'
 import { withoutContents } from '../tenants/without-contents.ts'
 
 /** Number of tenants with cached engines. */
@@ -14,19 +14,19 @@ const TENANTS_MAX = 1_000
  * a new one, can return data outside of a key's bounds. Outside of a request, calls throw.
  */
 export class Callers {
-  readonly engine: Engine
-  readonly #engine: Engine
+  readonly queue: Queue
+  readonly #queue: Queue
   readonly #caller = new AsyncLocalStorage<Principal | null>()
-  readonly #made = new Map<string, Engine>()
+  readonly #made = new Map<string, Queue>()
   /** The same by caller: calls within some hundred milliseconds share one caller object. */
-  readonly #madeFor = new WeakMap<Principal, Engine>()
+  readonly #madeFor = new WeakMap<Principal, Queue>()
 
-  constructor(engine: Engine) {
-    this.#engine = engine
-    this.engine = new Proxy(engine, {
+  constructor(queue: Queue) {
+    this.#queue = queue
+    this.queue = new Proxy(queue, {
       get: (_, name) => {
         const own = this.#engineOf()
-        const verb = own[name as keyof Engine] as unknown
+        const verb = own[name as keyof Queue] as unknown
         return typeof verb === 'function' ? verb.bind(own) : verb
       },
     })
@@ -54,7 +54,7 @@ export class Callers {
     return principal
   }
 
-  #engineOf(): Engine {
+  #engineOf(): Queue {
     const principal = this.#principal()
     if (principal === null) return this.#make({ bounds: null, isFull: false })
     let made = this.#madeFor.get(principal)
@@ -65,12 +65,12 @@ export class Callers {
     return made
   }
 
-  #make({ bounds, isFull }: Sight): Engine {
-    if (bounds === null && isFull) return this.#engine
+  #make({ bounds, isFull }: Sight): Queue {
+    if (bounds === null && isFull) return this.#queue
     const name = `${isFull} ${bounds && boundsText(bounds)}`
     let made = this.#made.get(name)
     if (!made) {
-      const within = bounds ? new BoundedEngine(this.#engine, bounds) : this.#engine
+      const within = bounds ? new BoundedQueue(this.#queue, bounds) : this.#queue
       made = isFull ? within : withoutContents(within)
       if (this.#made.size >= TENANTS_MAX) this.#made.clear()
       this.#made.set(name, made)

@@ -55,8 +55,7 @@ function streamEvents(context: ServerContext): Route {
       if (request.method === 'HEAD') return reply.type('text/event-stream').send()
       const resumeAt = request.headers['last-event-id']
       // The position is fixed before the answer starts: no event after the headers is missed.
-      const after =
-        typeof resumeAt === 'string' ? resumeAt : (await context.engine.events({ after: null, max: 1 })).last
+      const after = typeof resumeAt === 'string' ? resumeAt : (await context.queue.events({ after: null, max: 1 })).last
       open.add(request.principal!.id, reply.raw)
       await stream(context, request, reply, after)
     },
@@ -88,7 +87,7 @@ async function stream(
   reply: FastifyReply,
   from: string,
 ): Promise<void> {
-  const { engine, patience = PATIENCE } = context
+  const { queue, patience = PATIENCE } = context
   const out = reply.raw
   const wanted = filterOf(request)
   await whileConnected(request, out, context, async (signal) => {
@@ -96,7 +95,7 @@ async function stream(
     const heartbeat = setInterval(() => out.write(':\n'), patience.heartbeatMs)
     try {
       for (let after = from; !signal.aborted && out.writableLength < UNSENT_BYTES_MAX; ) {
-        const page = await engine.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
+        const page = await queue.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
         after = page.last
         if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
         const text = page.events

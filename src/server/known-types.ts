@@ -1,4 +1,4 @@
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import { type Ceilings, confinedCeilings, defaultsWithin } from '../task/ceilings.ts'
 import { PayloadSchemas } from '../task/payload-schemas.ts'
 import type { SpecDefaults } from '../task/task.ts'
@@ -20,13 +20,13 @@ interface Known {
  * once in this process, and within a second in others.
  */
 export class KnownTypes {
-  readonly #engine: Engine
+  readonly #queue: Queue
   readonly #own: ReadonlyMap<string, RegisteredHandler>
   readonly #told = new Map<string, { at: number; known: Promise<Known | null> }>()
   readonly #schemas = new PayloadSchemas()
 
-  constructor(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>) {
-    this.#engine = engine
+  constructor(queue: Queue, handlers: ReadonlyMap<string, RegisteredHandler>) {
+    this.#queue = queue
     this.#own = handlers
   }
 
@@ -58,7 +58,7 @@ export class KnownTypes {
   }
 
   async #ask(type: string): Promise<Known | null> {
-    const [info] = await this.#engine.types({ names: [type] })
+    const [info] = await this.#queue.types({ names: [type] })
     const own = this.#own.get(type)
     if (own) return knownAs(info?.ceilings ?? {}, own.defaults, (payload) => checkPayload(own, payload))
     if (!info) return null

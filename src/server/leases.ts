@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Engine, Lease, Turn, WorkerIdentity } from '../engine/engine.ts'
+import type { Lease, Queue, Turn, WorkerIdentity } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
 import { type Json, joined, write } from '../task/json.ts'
@@ -28,8 +28,8 @@ export function leaseRoutes(context: ServerContext): Route[] {
   return [consumeTasks(context), completeTask(context), failTask(context), getPredecessor(context), renewLease(context)]
 }
 
-function consumeTasks({ engine, access, types, closing }: ServerContext): Route {
-  const named = new NamedTypes(engine, types)
+function consumeTasks({ queue, access, types, closing }: ServerContext): Route {
+  const named = new NamedTypes(queue, types)
   return {
     method: 'POST',
     url: '/api/v1/tasks/consume',
@@ -54,18 +54,18 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
       const waitMs = durationMs('wait', body.wait ?? 0)
       if (waitMs > WAIT_MS_MAX) throw new XQueueError('invalid_request', 'wait must be at most 60 seconds')
       if (body.types) await named.admit(request.principal!, body.types)
-      const taken = body.types ?? (await engine.types()).map(({ type }) => type)
+      const taken = body.types ?? (await queue.types()).map(({ type }) => type)
       // Worker names are separate per key, so workers of different keys are listed separately.
       const id = body.worker_id ?? `http-${request.ip}`
       const worker = remoteWorker(access ? `${request.principal!.name}/${id}` : id, taken, body.max)
       const turn = { worker, want: body.max ?? 1, waitMs, durable: true }
       const leases = await whileConnected(request, request.raw.socket, { access, closing }, (signal) =>
-        takeSome(engine, { ...turn, signal }),
+        takeSome(queue, { ...turn, signal }),
       )
       if (request.raw.socket.destroyed && leases.length > 0) {
         // The worker has disconnected: its tasks are released at no cost.
         const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
-        await engine.turn({ worker, want: 0, outcomes })
+        await queue.turn({ worker, want: 0, outcomes })
       }
       return {
         leases: leases.map(({ lease, expiresAt, task, predecessors }) => ({
@@ -79,7 +79,7 @@ function consumeTasks({ engine, access, types, closing }: ServerContext): Route 
   }
 }
 
-function completeTask({ engine }: ServerContext): Route {
+function completeTask({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/leases/:lease/complete',
@@ -97,12 +97,12 @@ function completeTask({ engine }: ServerContext): Route {
       const { result = null } = (request.body ?? {}) as { result?: Json }
       const outcome = write(result)
       if ('fault' in outcome) throw invalidField(joined('result', outcome.fault.path), outcome.fault.message)
-      return settle(engine, request, { kind: 'success', result: outcome.written })
+      return settle(queue, request, { kind: 'success', result: outcome.written })
     },
   }
 }
 
-function failTask({ engine }: ServerContext): Route {
+function failTask({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/leases/:lease/fail',
@@ -123,12 +123,12 @@ function failTask({ engine }: ServerContext): Route {
     handler: async (request) => {
       const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
       const delayMs = delay === undefined ? null : durationMs('delay', delay)
-      return settle(engine, request, { kind: 'failure', error, retry, delayMs })
+      return settle(queue, request, { kind: 'failure', error, retry, delayMs })
     },
   }
 }
 
-function getPredecessor({ engine }: ServerContext): Route {
+function getPredecessor({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/leases/:lease/predecessors/:id',
@@ -139,7 +139,7 @@ function getPredecessor({ engine }: ServerContext): Route {
     refusals: ['lease_lost', 'not_found'],
     handler: async (request) => {
       const { lease, id } = request.params as { lease: string; id: string }
-      const found = await engine.predecessor(lease, id)
+      const found = await queue.predecessor(lease, id)
       if (found) return found
       const remedy = 'give the id of one of its predecessors'
       throw new XQueueError('not_found', `the task has not waited for ${JSON.stringify(id)}: ${remedy}`)
@@ -147,7 +147,7 @@ function getPredecessor({ engine }: ServerContext): Route {
   }
 }
 
-function renewLease({ engine }: ServerContext): Route {
+function renewLease({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/leases/:lease/heartbeat',
@@ -176,18 +176,18 @@ function renewLease({ engine }: ServerContext): Route {
       if ('ignored' in reported) throw invalidField('progress', `is not valid: ${reported.ignored}`)
       const renewals = [{ lease, ...reported }]
       const worker = remoteWorker('settling', [])
-      const { renewed } = await engine.turn({ worker, want: 0, renewals, leaving: true })
+      const { renewed } = await queue.turn({ worker, want: 0, renewals, leaving: true })
       if (!renewed[0]) throw leaseLost(lease, 'it expired or was settled')
       return { expires_at: isoTime(renewed[0].expiresAt), cancel_requested: renewed[0].cancelRequested }
     },
   }
 }
 
-async function settle(engine: Engine, request: FastifyRequest, outcome: Outcome): Promise<{ status: Status }> {
+async function settle(queue: Queue, request: FastifyRequest, outcome: Outcome): Promise<{ status: Status }> {
   const { lease } = request.params as { lease: string }
   const outcomes = [{ lease, outcome }]
   const worker = remoteWorker('settling', [])
-  const { settled } = await engine.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
+  const { settled } = await queue.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
   const { accepted, status } = settled[0]!
   if (status === null) throw leaseLost(lease, 'it expired or was settled')
   if (!accepted) throw leaseLost(lease, `the task is ${status}, and this outcome is too late`)
@@ -195,13 +195,13 @@ async function settle(engine: Engine, request: FastifyRequest, outcome: Outcome)
 }
 
 /** Takes leases up to a bounded number of bytes; the next call gets the rest. */
-async function takeSome(engine: Engine, turn: Turn): Promise<Lease[]> {
+async function takeSome(queue: Queue, turn: Turn): Promise<Lease[]> {
   const leases: Lease[] = []
   let bytes = 0
   for (;;) {
     const want = Math.min(turn.want - leases.length, TAKEN_AT_ONCE)
     const waitMs = leases.length === 0 ? (turn.waitMs ?? 0) : 0
-    const taken = (await engine.turn({ ...turn, want, waitMs })).leases
+    const taken = (await queue.turn({ ...turn, want, waitMs })).leases
     leases.push(...taken)
     if (taken.length < want || leases.length >= turn.want || turn.signal?.aborted) return leases
     bytes += taken.reduce((sum, lease) => sum + bytesOf(lease), 0)

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client'
-import type { TypeInfo } from '../engine/engine.ts'
+import type { TypeInfo } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Outcome } from '../task/outcome.ts'
 import { ANSWERS } from './answers.ts'
@@ -17,11 +17,11 @@ const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_80
  * Gauges that are read from the engine on each scrape, the same in all processes. While the engine is unavailable, they
  * have no values, and `xqueue_health` is 0.
  */
-export function engineMetrics({ engine, live, version, registry }: ServerOptions): void {
+export function engineMetrics({ queue, live, version, registry }: ServerOptions): void {
   collectDefaultMetrics({ register: registry })
   // These gauges have names that Prometheus discourages; the ones by type of resource contain the same data.
   for (const name of MISNAMED) registry.removeSingleMetric(name)
-  const types = shared(() => engine.types())
+  const types = shared(() => queue.types())
   const gauge = (name: string, help: string, label: string, read: () => Promise<[value: string, measured: number][]>) =>
     new Gauge({
       name,
@@ -50,9 +50,9 @@ export function engineMetrics({ engine, live, version, registry }: ServerOptions
     'Maximum number of running tasks of the type; absent without a limit',
     ({ maxConcurrency }) => maxConcurrency,
   )
-  gauge('xqueue_tasks', 'Stored tasks by status', 'status', async () => Object.entries((await engine.stats()).counts))
+  gauge('xqueue_tasks', 'Stored tasks by status', 'status', async () => Object.entries((await queue.stats()).counts))
   gauge('xqueue_health', '1 for each passed check of /api/v1/health, 0 for a failed one', 'check', async () => {
-    const { checks } = await engine.health()
+    const { checks } = await queue.health()
     return [...checks, ...(live ? [live.check()] : [])].map(({ name, ok }) => [name, Number(ok)])
   })
   gauge('xqueue_build_info', 'Always 1; the label is the version', 'version', async () => [[version, 1]])

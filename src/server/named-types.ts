@@ -1,5 +1,5 @@
 import type { Principal } from '../access/principal.ts'
-import { type Engine, TYPES_NAMED_MAX } from '../engine/engine.ts'
+import { type Queue, TYPES_NAMED_MAX } from '../queue/queue.ts'
 import { includes } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { ServerContext } from './route.ts'
@@ -14,13 +14,13 @@ const SETTLED_MS = 60_000
  * in each server process, and explains the refusal to the worker.
  */
 export class NamedTypes {
-  readonly #engine: Engine
+  readonly #queue: Queue
   readonly #known: ServerContext['types']
   /** By key: the types that it named first, with the time. */
   readonly #byKey = new Map<string, Map<string, number>>()
 
-  constructor(engine: Engine, known: ServerContext['types']) {
-    this.#engine = engine
+  constructor(queue: Queue, known: ServerContext['types']) {
+    this.#queue = queue
     this.#known = known
   }
 
@@ -30,7 +30,7 @@ export class NamedTypes {
     const [name] = unknown
     if (name === undefined) return
     await this.#countFor(by, unknown)
-    const { length } = await this.#engine.types()
+    const { length } = await this.#queue.types()
     if (length + unknown.length <= TYPES_NAMED_MAX) return
     throw tooMany(`there are ${length} task types, and workers can create types up to ${TYPES_NAMED_MAX}`, name)
   }

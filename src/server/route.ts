@@ -8,14 +8,14 @@ import type { Certificate } from '../access/certificate.ts'
 import type { IdentityProvider } from '../access/identity-provider.ts'
 import type { Newcomers } from '../access/newcomers.ts'
 import type { RouteScope } from '../access/principal.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import type { ErrorCode } from '../task/errors.ts'
 import type { KnownType } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
 import type { Patience } from './connections.ts'
 
 export interface ServerOptions {
-  engine: Engine
+  queue: Queue
   /** The handlers of this process; other types are known from their workers' reports. */
   handlers: ReadonlyMap<string, RegisteredHandler>
   logger: Logger

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { Engine, ScheduleChange } from '../engine/engine.ts'
+import type { Queue, ScheduleChange } from '../queue/queue.ts'
 import { noSchedule, type Schedule } from '../task/schedule.ts'
 import {
   type ScheduleChangesInput,
@@ -31,7 +31,7 @@ export function scheduleRoutes(context: ServerContext): Route[] {
   ]
 }
 
-function addSchedule({ engine, types, limits, basePath }: ServerContext): Route {
+function addSchedule({ queue, types, limits, basePath }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/schedules',
@@ -45,8 +45,8 @@ function addSchedule({ engine, types, limits, basePath }: ServerContext): Route 
       const input = request.body as ScheduleInput
       const spec = await scheduleSpecOf(input, await types.of(input.type))
       // Of two concurrent calls, both may get 201.
-      const known = (await engine.schedules()).some(({ id }) => id === spec.id)
-      const added = await find(engine, spec.id, { add: spec })
+      const known = (await queue.schedules()).some(({ id }) => id === spec.id)
+      const added = await find(queue, spec.id, { add: spec })
       return reply
         .status(known ? 200 : 201)
         .header('Location', `${basePath}/api/v1/schedules/${spec.id}`)
@@ -68,7 +68,7 @@ function previewSchedule(): Route {
   }
 }
 
-function listSchedules({ engine }: ServerContext): Route {
+function listSchedules({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/schedules',
@@ -76,13 +76,13 @@ function listSchedules({ engine }: ServerContext): Route {
     summary: 'List all schedules by id',
     answers: ANSWERS.schedules,
     handler: async () => {
-      const schedules = (await engine.schedules()).map(answer)
+      const schedules = (await queue.schedules()).map(answer)
       return { schedules, count: schedules.length }
     },
   }
 }
 
-function getSchedule({ engine }: ServerContext): Route {
+function getSchedule({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/schedules/:id',
@@ -91,11 +91,11 @@ function getSchedule({ engine }: ServerContext): Route {
     answers: ANSWERS.schedule,
     refusals: ['not_found'],
     params: IdParams,
-    handler: async (request) => answer(await find(engine, idOf(request))),
+    handler: async (request) => answer(await find(queue, idOf(request))),
   }
 }
 
-function changeSchedule({ engine, types, limits }: ServerContext): Route {
+function changeSchedule({ queue, types, limits }: ServerContext): Route {
   return {
     method: 'PATCH',
     url: '/api/v1/schedules/:id',
@@ -107,14 +107,14 @@ function changeSchedule({ engine, types, limits }: ServerContext): Route {
     body: ScheduleChangesSchema,
     bodyLimit: limits.taskBytesMax,
     handler: async (request) => {
-      const { id, task } = await find(engine, idOf(request))
+      const { id, task } = await find(queue, idOf(request))
       const to = await scheduleChangesOf(request.body as ScheduleChangesInput, task.type, await types.of(task.type))
-      return answer(await find(engine, id, { alter: id, to }))
+      return answer(await find(queue, id, { alter: id, to }))
     },
   }
 }
 
-function removeSchedule({ engine }: ServerContext): Route {
+function removeSchedule({ queue }: ServerContext): Route {
   return {
     method: 'DELETE',
     url: '/api/v1/schedules/:id',
@@ -124,14 +124,14 @@ function removeSchedule({ engine }: ServerContext): Route {
     refusals: ['not_found'],
     params: IdParams,
     handler: async (request) => {
-      const schedule = await find(engine, idOf(request))
-      await engine.schedules({ drop: schedule.id })
+      const schedule = await find(queue, idOf(request))
+      await queue.schedules({ drop: schedule.id })
       return answer(schedule)
     },
   }
 }
 
-function runSchedule({ engine }: ServerContext): Route {
+function runSchedule({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/schedules/:id/run',
@@ -142,7 +142,7 @@ function runSchedule({ engine }: ServerContext): Route {
     params: IdParams,
     handler: async (request, reply) => {
       const id = idOf(request)
-      return reply.status(201).send(answer(await find(engine, id, { run: id })))
+      return reply.status(201).send(answer(await find(queue, id, { run: id })))
     },
   }
 }
@@ -152,8 +152,8 @@ function idOf(request: FastifyRequest): string {
 }
 
 /** The schedule after the change. @throws XQueueError `not_found`, also if it was removed meanwhile */
-async function find(engine: Engine, id: string, change?: ScheduleChange): Promise<Schedule> {
-  const found = (await engine.schedules(change)).find((schedule) => schedule.id === id)
+async function find(queue: Queue, id: string, change?: ScheduleChange): Promise<Schedule> {
+  const found = (await queue.schedules(change)).find((schedule) => schedule.id === id)
   if (!found) throw noSchedule(id)
   return found
 }

@@ -47,7 +47,7 @@ const FIELDS_BYTES_MAX = 64 * 1024
 
 /** The HTTP API, ready to listen. Closing it ends its event streams and waiting calls. */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
-  const { logger, version, registry, engine, access = null, corsOrigins = [], tls = null, basePath = '' } = options
+  const { logger, version, registry, queue, access = null, corsOrigins = [], tls = null, basePath = '' } = options
   const timeouts = connectionOptions(options.patience ?? PATIENCE)
   const server = fastifyInstance(options, timeouts)
   const closing = new AbortController()
@@ -66,7 +66,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
   await documentApi(server, version, basePath)
   engineMetrics(options)
-  const callers = new Callers(engine)
+  const callers = new Callers(queue)
   // After the body is read: its events would lose the caller.
   server.addHook('preHandler', (request, _reply, done) => callers.run(request.principal, done))
   const context = contextOf(options, callers, countSubmissions, closing.signal)
@@ -81,10 +81,10 @@ function contextOf(
   countSubmissions: CountSubmissions,
   closing: AbortSignal,
 ): ServerContext {
-  const types = new KnownTypes(options.engine, options.handlers)
+  const types = new KnownTypes(options.queue, options.handlers)
   return {
     ...options,
-    engine: callers.engine,
+    queue: callers.queue,
     access: options.access ?? null,
     hasTls: (options.tls ?? null) !== null,
     basePath: options.basePath ?? '',

@@ -1,7 +1,7 @@
 import { type TSchema, Type } from 'typebox'
 import { type Interests, sightOf } from '../access/principal.ts'
 import { topicsOf } from '../access/subscription.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
@@ -25,7 +25,7 @@ interface SubscriptionInput {
 }
 
 /** POST /api/v1/subscriptions: a token for a page to subscribe to its own tasks only. */
-export function subscriptionRoutes({ engine, access, live, types, hasTls, basePath }: ServerContext): Route[] {
+export function subscriptionRoutes({ queue, access, live, types, hasTls, basePath }: ServerContext): Route[] {
   const listOf = (name: TSchema) => Type.Optional(Type.Array(name, { minItems: 1, maxItems: NAMES_MAX }))
   return [
     {
@@ -54,7 +54,7 @@ export function subscriptionRoutes({ engine, access, live, types, hasTls, basePa
         const interests: Interests = { ...interestsOf(input), ...(sight.isFull ? {} : { isView: true }) }
         if (!access) throw new XQueueError('access_control_off', 'access control is off: subscribe without a token')
         if (!live) throw new XQueueError('mqtt_off', 'MQTT is off: start the server with --mqtt')
-        if (sight.bounds) await refuseForeign(engine, types, input)
+        if (sight.bounds) await refuseForeign(queue, types, input)
         // An external broker decides by topics only.
         const isOurs = live.browser !== null
         if (!isOurs && (!sight.isFull || (sight.bounds?.groups && !input.task_ids))) {
@@ -74,9 +74,9 @@ export function subscriptionRoutes({ engine, access, live, types, hasTls, basePa
 }
 
 /** @throws XQueueError `not_found` for tasks and types outside of the caller's bounds */
-async function refuseForeign(engine: Engine, types: ServerContext['types'], input: SubscriptionInput): Promise<void> {
+async function refuseForeign(queue: Queue, types: ServerContext['types'], input: SubscriptionInput): Promise<void> {
   const ids = input.task_ids ?? []
-  const tasks = await engine.get(ids, { bare: true })
+  const tasks = await queue.get(ids, { bare: true })
   const missing = ids.find((_, index) => tasks[index] === null)
   if (missing !== undefined) throw noTask(missing)
   for (const type of input.types ?? []) if ((await types.of(type)) === null) throw noType(type)

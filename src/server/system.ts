@@ -1,5 +1,5 @@
 import { may } from '../access/principal.ts'
-import type { Engine, WorkerInfo } from '../engine/engine.ts'
+import type { Queue, WorkerInfo } from '../queue/queue.ts'
 import { FINAL_STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
 import { ANSWERS } from './answers.ts'
@@ -12,19 +12,19 @@ export function systemRoutes(context: ServerContext): Route[] {
   return [getStats(context), getHealth(context), getLiveness(), getStream(context), listWorkers(context)]
 }
 
-function getStats({ engine, instanceId, startedAt }: ServerContext): Route {
+function getStats({ queue, instanceId, startedAt }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/stats',
     scope: 'read',
     summary: 'Get counts and rates over all processes',
     answers: ANSWERS.stats,
-    handler: () => readStats(engine, instanceId, startedAt),
+    handler: () => readStats(queue, instanceId, startedAt),
   }
 }
 
-function getHealth({ engine, version, startedAt, live }: ServerContext): Route {
-  const sharedHealth = shared(HEALTH_BELIEVED_MS, () => engine.health())
+function getHealth({ queue, version, startedAt, live }: ServerContext): Route {
+  const sharedHealth = shared(HEALTH_BELIEVED_MS, () => queue.health())
   return {
     method: 'GET',
     url: '/api/v1/health',
@@ -71,18 +71,18 @@ function getLiveness(): Route {
   }
 }
 
-function getStream({ engine }: ServerContext): Route {
+function getStream({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/stream',
     scope: 'read',
     summary: "Get the engine's own figures about waiting tasks",
     answers: ANSWERS.stream,
-    handler: async () => ({ stream_info: (await engine.stats()).stream }),
+    handler: async () => ({ stream_info: (await queue.stats()).stream }),
   }
 }
 
-function listWorkers({ engine, startedAt }: ServerContext): Route {
+function listWorkers({ queue, startedAt }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/workers',
@@ -90,7 +90,7 @@ function listWorkers({ engine, startedAt }: ServerContext): Route {
     summary: 'List the live workers over all processes',
     answers: ANSWERS.workers,
     handler: async () => {
-      const workers = await engine.workers()
+      const workers = await queue.workers()
       return {
         total_workers: workers.length,
         active_workers: active(workers),
@@ -123,10 +123,10 @@ function shared<T>(ms: number, ask: () => Promise<T>): () => Promise<T> {
 }
 
 /** Counts and rates as `/api/v1/stats` answers them. */
-export async function readStats(engine: Engine, instanceId: string, startedAt: number) {
+export async function readStats(queue: Queue, instanceId: string, startedAt: number) {
   const [{ counts, delayed, dependent, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
-    engine.stats(),
-    engine.workers(),
+    queue.stats(),
+    queue.workers(),
   ])
   return {
     pending_tasks: counts.pending,

@@ -1,7 +1,7 @@
 import { setImmediate as immediate } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Engine, ListQuery, TaskFilter } from '../engine/engine.ts'
+import type { ListQuery, Queue, TaskFilter } from '../queue/queue.ts'
 import { type ErrorCode, type FieldError, invalidField, XQueueError } from '../task/errors.ts'
 import { RETRYABLE_STATUSES } from '../task/status.ts'
 import { TASK_LIMITS, type Task, type TaskSpec } from '../task/task.ts'
@@ -121,7 +121,7 @@ function submitTasks(context: ServerContext): Route {
   }
 }
 
-function listTasks({ engine }: ServerContext): Route {
+function listTasks({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/tasks',
@@ -134,15 +134,15 @@ function listTasks({ engine }: ServerContext): Route {
       const { limit = 50, offset = 0, cursor: from, ...filter } = request.query as Filter & Page
       if (offset > 0 && from !== undefined) throw invalidField('offset', 'cannot be given together with cursor')
       const query = filterOf(filter)
-      const cursor = from ?? (await cursorBehind(engine, query, offset))
+      const cursor = from ?? (await cursorBehind(queue, query, offset))
       if (cursor === null) return { tasks: [], count: 0, next_cursor: null }
-      const { tasks, nextCursor } = await engine.list({ ...query, limit, ...(cursor === '' ? {} : { cursor }) })
+      const { tasks, nextCursor } = await queue.list({ ...query, limit, ...(cursor === '' ? {} : { cursor }) })
       return { tasks: tasks.map(taskJson), count: tasks.length, next_cursor: nextCursor }
     },
   }
 }
 
-function getTask({ engine }: ServerContext): Route {
+function getTask({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/tasks/:id',
@@ -153,14 +153,14 @@ function getTask({ engine }: ServerContext): Route {
     refusals: ['not_found'],
     handler: async (request) => {
       const { id } = (request as Request).params
-      const [task] = await engine.get([id])
+      const [task] = await queue.get([id])
       if (!task) throw noTask(id)
       return taskJson(task)
     },
   }
 }
 
-function explainTask({ engine }: ServerContext): Route {
+function explainTask({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/tasks/:id/explain',
@@ -171,7 +171,7 @@ function explainTask({ engine }: ServerContext): Route {
     refusals: ['not_found'],
     handler: async (request) => {
       const { id } = (request as Request).params
-      const explanation = await engine.explain(id)
+      const explanation = await queue.explain(id)
       if (!explanation) throw noTask(id)
       const { reason, task, holders, maxConcurrency, ahead, waitsFor, until } = explanation
       return {
@@ -190,7 +190,7 @@ function explainTask({ engine }: ServerContext): Route {
   }
 }
 
-function cancelTask({ engine }: ServerContext): Route {
+function cancelTask({ queue }: ServerContext): Route {
   return {
     method: 'DELETE',
     url: '/api/v1/tasks/:id',
@@ -200,11 +200,11 @@ function cancelTask({ engine }: ServerContext): Route {
     querystring: Type.Object({}, { additionalProperties: false }),
     answers: ANSWERS.canceled,
     refusals: ['not_found', 'task_finished'],
-    handler: changeOne(engine, 'cancel'),
+    handler: changeOne(queue, 'cancel'),
   }
 }
 
-function purgeTask({ engine }: ServerContext): Route {
+function purgeTask({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/tasks/:id/purge',
@@ -215,7 +215,7 @@ function purgeTask({ engine }: ServerContext): Route {
     refusals: ['not_found', 'task_not_finished'],
     handler: async (request, reply) => {
       const { id } = (request as Request).params
-      const { results } = await engine.erase([id])
+      const { results } = await queue.erase([id])
       const { outcome, task } = results[0]!
       if (outcome === 'unknown') throw noTask(id)
       if (outcome === 'refused') {
@@ -228,7 +228,7 @@ function purgeTask({ engine }: ServerContext): Route {
   }
 }
 
-function retryTask({ engine }: ServerContext): Route {
+function retryTask({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/tasks/:id/retry',
@@ -237,11 +237,11 @@ function retryTask({ engine }: ServerContext): Route {
     params: IdParams,
     answers: ANSWERS.task,
     refusals: ['not_found', 'task_not_retryable'],
-    handler: changeOne(engine, 'retry'),
+    handler: changeOne(queue, 'retry'),
   }
 }
 
-function cancelTasks({ engine }: ServerContext): Route {
+function cancelTasks({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/tasks/cancel',
@@ -249,11 +249,11 @@ function cancelTasks({ engine }: ServerContext): Route {
     summary: 'Cancel all matching tasks',
     body: BulkSchema,
     answers: ANSWERS.bulk,
-    handler: changeMany(engine, 'cancel'),
+    handler: changeMany(queue, 'cancel'),
   }
 }
 
-function retryTasks({ engine }: ServerContext): Route {
+function retryTasks({ queue }: ServerContext): Route {
   return {
     method: 'POST',
     url: '/api/v1/tasks/retry',
@@ -261,22 +261,22 @@ function retryTasks({ engine }: ServerContext): Route {
     summary: 'Retry all matching tasks',
     body: BulkSchema,
     answers: ANSWERS.bulk,
-    handler: changeMany(engine, 'retry'),
+    handler: changeMany(queue, 'retry'),
   }
 }
 
-async function submit({ engine, countSubmissions }: ServerContext, { headers }: FastifyRequest, specs: TaskSpec[]) {
-  const submitted = await sending(headers as TraceContext, specs, (traced) => engine.submit(traced))
+async function submit({ queue, countSubmissions }: ServerContext, { headers }: FastifyRequest, specs: TaskSpec[]) {
+  const submitted = await sending(headers as TraceContext, specs, (traced) => queue.submit(traced))
   const known = submitted.filter(({ existing }) => existing).length
   countSubmissions('accepted', submitted.length - known)
   countSubmissions('existing', known)
   return submitted
 }
 
-function changeOne(engine: Engine, change: 'cancel' | 'retry') {
+function changeOne(queue: Queue, change: 'cancel' | 'retry') {
   return async (request: FastifyRequest, reply: FastifyReply) => {
     const { id } = (request as Request).params
-    const { results } = await engine[change]({ ids: [id] })
+    const { results } = await queue[change]({ ids: [id] })
     const { outcome, task } = results[0]!
     if (outcome === 'unknown' || !task) throw noTask(id)
     if (outcome === 'refused') {
@@ -287,11 +287,11 @@ function changeOne(engine: Engine, change: 'cancel' | 'retry') {
   }
 }
 
-function changeMany(engine: Engine, change: 'cancel' | 'retry') {
+function changeMany(queue: Queue, change: 'cancel' | 'retry') {
   return async (request: FastifyRequest, reply: FastifyReply) => {
     const { dry_run: isDryRun = false, ...filter } = (request.body ?? {}) as Filter & { dry_run?: boolean }
-    if (isDryRun) return reply.status(200).send(await countAll(engine, change, filterOf(filter)))
-    const count = await changeAll(engine, change, filterOf(filter))
+    if (isDryRun) return reply.status(200).send(await countAll(queue, change, filterOf(filter)))
+    const count = await changeAll(queue, change, filterOf(filter))
     request.audited = { filter, matched: count }
     return reply.status(202).send({ count })
   }
@@ -309,11 +309,11 @@ function whyRefused(change: 'cancel' | 'retry', { status, after }: Task): string
 const TAG_PARTS = /^((?:\\:|[^:])*):(.*)$/s
 
 /** Cursor after a number of tasks; empty at the start, null at the end of the list. */
-async function cursorBehind(engine: Engine, filter: TaskFilter, offset: number): Promise<string | null> {
+async function cursorBehind(queue: Queue, filter: TaskFilter, offset: number): Promise<string | null> {
   let cursor: string | null = ''
   for (let left = offset; left > 0 && cursor !== null; left -= PAGE_MAX) {
     const page: ListQuery = { ...filter, limit: Math.min(left, PAGE_MAX), ...(cursor === '' ? {} : { cursor }) }
-    cursor = (await engine.list(page)).nextCursor
+    cursor = (await queue.list(page)).nextCursor
   }
   return cursor
 }

@@ -1,4 +1,4 @@
-import type { Holder, TypeInfo } from '../engine/engine.ts'
+import type { Holder, TypeInfo } from '../queue/queue.ts'
 import type { Ceilings } from '../task/ceilings.ts'
 import { retentionOf, type TypeRetention } from '../task/retention.ts'
 import { isoTime } from '../task/task-json.ts'

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { withoutTokens } from '../access/masking.ts'
-import { RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../engine/engine.ts'
+import { RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf } from '../task/task-input.ts'
@@ -45,7 +45,7 @@ export function typeRoutes(context: ServerContext): Route[] {
   ]
 }
 
-function listHandlers({ engine }: ServerContext): Route {
+function listHandlers({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/handlers',
@@ -53,13 +53,13 @@ function listHandlers({ engine }: ServerContext): Route {
     summary: 'List the task types that can be submitted',
     answers: ANSWERS.handlers,
     handler: async () => {
-      const handlers = (await engine.types()).map(({ type }) => type)
+      const handlers = (await queue.types()).map(({ type }) => type)
       return { handlers, count: handlers.length }
     },
   }
 }
 
-function listTypes({ engine }: ServerContext): Route {
+function listTypes({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/types',
@@ -67,14 +67,14 @@ function listTypes({ engine }: ServerContext): Route {
     summary: 'List the types with their figures, limits and rates',
     answers: ANSWERS.types,
     handler: async () => {
-      const types = (await engine.types()).map(typeJson)
+      const types = (await queue.types()).map(typeJson)
       return { types, count: types.length }
     },
   }
 }
 
 function setType(context: ServerContext): Route {
-  const { engine } = context
+  const { queue } = context
   return {
     method: 'POST',
     url: '/api/v1/types/:type',
@@ -88,7 +88,7 @@ function setType(context: ServerContext): Route {
       const { type } = request.params as { type: string }
       const { declared = true, ceilings, retention } = request.body as TypeInput
       refuseSecret(type)
-      if (declared) await refuseManyDeclared(engine, type)
+      if (declared) await refuseManyDeclared(queue, type)
       const to: TypeChange = { declared }
       if (ceilings !== undefined) to.ceilings = ceilingsOf(ceilings)
       if (retention !== undefined) to.retention = retentionOf(retention)
@@ -150,7 +150,7 @@ function setRate(context: ServerContext): Route {
   }
 }
 
-function listLimits({ engine }: ServerContext): Route {
+function listLimits({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/concurrency',
@@ -158,7 +158,7 @@ function listLimits({ engine }: ServerContext): Route {
     summary: 'List all limits with their use',
     answers: ANSWERS.limits,
     handler: async () => {
-      const limited = (await engine.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
+      const limited = (await queue.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
       return {
         limits: Object.fromEntries(limited.map(({ type, maxConcurrency }) => [type, maxConcurrency])),
         in_use: Object.fromEntries(limited.map(({ type, processing }) => [type, processing])),
@@ -168,7 +168,7 @@ function listLimits({ engine }: ServerContext): Route {
   }
 }
 
-function getLimit({ engine }: ServerContext): Route {
+function getLimit({ queue }: ServerContext): Route {
   return {
     method: 'GET',
     url: '/api/v1/concurrency/:type',
@@ -178,7 +178,7 @@ function getLimit({ engine }: ServerContext): Route {
     answers: ANSWERS.limit,
     refusals: ['not_found'],
     handler: async (request) => {
-      const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(engine, request)
+      const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(queue, request)
       return {
         task_type: type,
         max_concurrency: maxConcurrency,
@@ -223,22 +223,22 @@ function setLimit(context: ServerContext): Route {
 }
 
 /** @throws XQueueError `not_found` */
-async function oneType(engine: ServerContext['engine'], request: FastifyRequest): Promise<TypeInfo> {
+async function oneType(queue: ServerContext['queue'], request: FastifyRequest): Promise<TypeInfo> {
   const { type } = request.params as { type: string }
-  const [info] = await engine.types({ names: [type], holders: true })
+  const [info] = await queue.types({ names: [type], holders: true })
   if (!info) throw noType(type)
   return info
 }
 
 /** Changes a type; the audit log gets the changed values, before and after. */
 async function change(
-  { engine, types }: ServerContext,
+  { queue, types }: ServerContext,
   request: FastifyRequest,
   type: string,
   to: TypeChange,
 ): Promise<TypeInfo> {
-  const [before] = await engine.types({ names: [type] })
-  const after = await engine.configureType(type, to)
+  const [before] = await queue.types({ names: [type] })
+  const after = await queue.configureType(type, to)
   types.forget(type)
   const names = Object.keys(to) as (keyof TypeChange & keyof TypeInfo)[]
   const valuesOf = (info: TypeInfo | undefined) =>
@@ -249,15 +249,15 @@ async function change(
 
 function setPaused(context: ServerContext, paused: boolean) {
   return async (request: FastifyRequest) => {
-    const { type } = await oneType(context.engine, request)
+    const { type } = await oneType(context.queue, request)
     return typeJson(await change(context, request, type, { paused }))
   }
 }
 
 /** @throws XQueueError `too_many_types` */
-async function refuseManyDeclared(engine: ServerContext['engine'], type: string): Promise<void> {
-  if ((await engine.types({ names: [type] })).length > 0) return
-  const { length } = await engine.types()
+async function refuseManyDeclared(queue: ServerContext['queue'], type: string): Promise<void> {
+  if ((await queue.types({ names: [type] })).length > 0) return
+  const { length } = await queue.types()
   if (length < DECLARED_MAX) return
   const remedy = 'remove unneeded declarations (`xqueue declare TYPE --undo`)'
   throw new XQueueError('too_many_types', `there are ${length} task types, the maximum is ${DECLARED_MAX}: ${remedy}`)

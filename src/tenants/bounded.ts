@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type {
   Changed,
-  Engine,
   EventsQuery,
   Explanation,
   Holder,
   ListQuery,
   Page,
+  Queue,
   ScheduleChange,
   Stats,
   TaskFilter,
@@ -16,9 +16,9 @@ import type {
   TypeInfo,
   Which,
   WorkerInfo,
-} from '../engine/engine.ts'
-import { unknownPredecessors, unknownType, unknownTypes } from '../engine/refusals.ts'
-import { emptyAnswer } from '../engine/waiters.ts'
+} from '../queue/queue.ts'
+import { unknownPredecessors, unknownType, unknownTypes } from '../store/refusals.ts'
+import { emptyAnswer } from '../store/waiters.ts'
 import { allows, allowsGroup, allowsType, type Bounds, type Placed } from '../task/bounds.ts'
 import { leaseLost, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
@@ -43,24 +43,24 @@ const PLACES_MAX = 10_000
  * The queue as one tenant sees it. Data outside of its bounds is refused as unknown, and lists and counts omit it. Each
  * verb is bounded here, so that no caller of this engine can forget it.
  */
-export class BoundedEngine implements Engine {
+export class BoundedQueue implements Queue {
   readonly url: string
   readonly turnsAtOnce: number
-  readonly #engine: Engine
+  readonly #queue: Queue
   readonly #bounds: Bounds
   readonly #names: TenantNames
   readonly #tally: Tally
   readonly #schedules: TenantSchedules
   readonly #places = new Map<string, boolean>()
 
-  constructor(engine: Engine, bounds: Bounds) {
-    this.url = engine.url
-    this.turnsAtOnce = engine.turnsAtOnce
-    this.#engine = engine
+  constructor(queue: Queue, bounds: Bounds) {
+    this.url = queue.url
+    this.turnsAtOnce = queue.turnsAtOnce
+    this.#queue = queue
     this.#bounds = bounds
     this.#names = new TenantNames(bounds)
     this.#tally = new Tally((query) => this.#page(query))
-    this.#schedules = new TenantSchedules(engine, bounds, this.#names)
+    this.#schedules = new TenantSchedules(queue, bounds, this.#names)
   }
 
   async submit(specs: readonly TaskSpec[]) {
@@ -73,7 +73,7 @@ export class BoundedEngine implements Engine {
       return { ...spec, group, idempotencyKey: ownKey!, batch: ownBatch! }
     })
     await this.#refuseForeign(own)
-    const submitted = await this.#engine.submit(own).catch(async (error: unknown) => {
+    const submitted = await this.#queue.submit(own).catch(async (error: unknown) => {
       throw await this.#inOwnNames(error, specs)
     })
     const tasks = await this.#shown(submitted.map(({ task }) => task))
@@ -85,7 +85,7 @@ export class BoundedEngine implements Engine {
     const asked = turn.types ?? turn.worker.types
     const allowed = asked.filter((type) => allowsType(this.#bounds, type))
     // A tenant's worker creates no types.
-    const known = turn.want > 0 ? new Set((await this.#engine.types({ names: allowed })).map(({ type }) => type)) : null
+    const known = turn.want > 0 ? new Set((await this.#queue.types({ names: allowed })).map(({ type }) => type)) : null
     const types = allowed.filter((type) => known?.has(type) ?? true)
     if (turn.want > 0 && types.length === 0) throw unknownType(asked[0] ?? '', await this.#typeNames())
     const worker = { ...turn.worker, id: this.#names.stored(turn.worker.id), types }
@@ -99,7 +99,7 @@ export class BoundedEngine implements Engine {
       renewals: renewals.filter(({ lease }) => held.has(lease)),
       ...(groups ? { groups } : {}),
     }
-    const answer = await (groups ? this.#turnOfGroups(own) : this.#engine.turn(own))
+    const answer = await (groups ? this.#turnOfGroups(own) : this.#queue.turn(own))
     const [settled, renewed] = [[...answer.settled], [...answer.renewed]]
     const tasks = await this.#shown(answer.leases.map(({ task }) => task))
     const visible = await this.#predecessorsHere(answer.leases.flatMap(({ predecessors }) => predecessors))
@@ -124,13 +124,13 @@ export class BoundedEngine implements Engine {
   }
 
   erase(ids: readonly string[]) {
-    return this.#changeOwn(ids, (own) => this.#engine.erase(own))
+    return this.#changeOwn(ids, (own) => this.#queue.erase(own))
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
     if (!allowsType(this.#bounds, type)) throw unknownType(type, await this.#typeNames())
     refuseTypeChange(this.#bounds, change)
-    await this.#engine.configureType(type, change)
+    await this.#queue.configureType(type, change)
     const [info] = await this.types({ names: [type] })
     return info!
   }
@@ -140,11 +140,11 @@ export class BoundedEngine implements Engine {
   }
 
   sweep(max: number) {
-    return this.#engine.sweep(max)
+    return this.#queue.sweep(max)
   }
 
   async get(ids: readonly string[], look?: { bare?: boolean }) {
-    const found = await this.#engine.get(ids, look)
+    const found = await this.#queue.get(ids, look)
     const shown = await this.#shown(found.filter((task) => task !== null && this.#has(task)) as Task[])
     const byId = new Map(shown.map((task) => [task.id, task]))
     return ids.map((id) => byId.get(id) ?? null)
@@ -157,17 +157,17 @@ export class BoundedEngine implements Engine {
 
   async predecessor(lease: string, id: string) {
     if (!(await this.#heldHere([lease])).has(lease)) throw leaseLost(lease)
-    const found = await this.#engine.predecessor(lease, id)
+    const found = await this.#queue.predecessor(lease, id)
     return found && (await this.#predecessorsHere([found])).has(id) ? found : null
   }
 
   async batch(name: string) {
-    const info = await this.#engine.batch(this.#names.stored(name))
+    const info = await this.#queue.batch(this.#names.stored(name))
     return info && { ...info, batch: name }
   }
 
   async explain(id: string): Promise<Explanation | null> {
-    const found = await this.#engine.explain(id)
+    const found = await this.#queue.explain(id)
     if (!found || !this.#has(found.task)) return null
     const [task] = await this.#shown([found.task])
     const visible = await this.#visible(found.waitsFor)
@@ -188,7 +188,7 @@ export class BoundedEngine implements Engine {
 
   async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}): Promise<TypeInfo[]> {
     const within = names?.filter((name) => allowsType(this.#bounds, name))
-    const infos = await this.#engine.types({ ...(within ? { names: within } : {}), holders })
+    const infos = await this.#queue.types({ ...(within ? { names: within } : {}), holders })
     const workers = await this.workers()
     const counts = this.#bounds.groups ? await this.#tally.byType() : null
     return infos
@@ -203,7 +203,7 @@ export class BoundedEngine implements Engine {
 
   /** Its own workers; and with bounds of types only, workers without bounds that run these types. */
   async workers(): Promise<WorkerInfo[]> {
-    return (await this.#engine.workers()).flatMap((worker) => {
+    return (await this.#queue.workers()).flatMap((worker) => {
       const isOwn = this.#names.isOwn(worker.id)
       const id = this.#names.shown(worker.id)
       const types = worker.types.filter((type) => allowsType(this.#bounds, type))
@@ -239,7 +239,7 @@ export class BoundedEngine implements Engine {
   }
 
   async events(query: EventsQuery) {
-    const page = await this.#engine.events(query)
+    const page = await this.#queue.events(query)
     const ofTypes = page.events.filter(({ type }) => allowsType(this.#bounds, type))
     const visible = this.#bounds.groups ? await this.#eventsHere(ofTypes) : ofTypes
     return { ...page, events: visible.map((event) => this.#withShownWorker(event)) }
@@ -253,7 +253,7 @@ export class BoundedEngine implements Engine {
   }
 
   health() {
-    return this.#engine.health()
+    return this.#queue.health()
   }
 
   async close(): Promise<void> {}
@@ -263,7 +263,7 @@ export class BoundedEngine implements Engine {
   }
 
   async #typeNames(): Promise<string[]> {
-    return (await this.#engine.types()).map(({ type }) => type).filter((type) => allowsType(this.#bounds, type))
+    return (await this.#queue.types()).map(({ type }) => type).filter((type) => allowsType(this.#bounds, type))
   }
 
   async #refuseForeign(specs: readonly TaskSpec[]): Promise<void> {
@@ -299,14 +299,14 @@ export class BoundedEngine implements Engine {
   async #visible(ids: readonly string[]): Promise<Set<string>> {
     const different = [...new Set(ids)]
     if (different.length === 0) return new Set()
-    const tasks = await this.#engine.get(different, { bare: true })
+    const tasks = await this.#queue.get(different, { bare: true })
     return new Set(different.filter((_, index) => tasks[index] && this.#has(tasks[index])))
   }
 
   async #turnOfGroups(turn: Turn): Promise<TurnAnswer> {
     const until = performance.now() + (turn.waitMs ?? 0)
     for (;;) {
-      const answer = await this.#engine.turn(turn)
+      const answer = await this.#queue.turn(turn)
       const hasReported = turn.outcomes!.length + turn.renewals!.length > 0 || turn.leaving === true
       const isEmpty = answer.leases.length + answer.cancelRequested.length === 0
       const leftMs = until - performance.now()
@@ -318,7 +318,7 @@ export class BoundedEngine implements Engine {
 
   async #change(change: 'cancel' | 'retry', which: Which): Promise<Changed> {
     if ('filter' in which) return this.#changeMatching(change, which)
-    return this.#changeOwn(which.ids, (own) => this.#engine[change]({ ids: own }))
+    return this.#changeOwn(which.ids, (own) => this.#queue[change]({ ids: own }))
   }
 
   async #changeOwn(ids: readonly string[], change: (own: string[]) => Promise<Changed>): Promise<Changed> {
@@ -336,7 +336,7 @@ export class BoundedEngine implements Engine {
     const names = filter.type === undefined && this.#bounds.types ? await this.#typeNames() : []
     for (const within of filtersWithin(this.#bounds, filter, names, this.#names)) {
       const asked = { filter: within, ...(before === undefined ? {} : { before }) }
-      const changed = await this.#engine[change](asked)
+      const changed = await this.#queue[change](asked)
       results.push(...(await this.#shownResults(changed.results)))
       if (changed.next !== null) return { results, next: changed.next }
     }
@@ -363,7 +363,7 @@ export class BoundedEngine implements Engine {
     }
     let cursor = query.cursor
     for (let pages = 1; ; pages++) {
-      const page = await this.#engine.list({ ...own, ...(cursor === undefined ? {} : { cursor }) })
+      const page = await this.#queue.list({ ...own, ...(cursor === undefined ? {} : { cursor }) })
       const tasks = page.tasks.filter((task) => this.#has(task))
       if (tasks.length > 0 || page.nextCursor === null || pages === PAGES_MAX) return { ...page, tasks }
       cursor = page.nextCursor

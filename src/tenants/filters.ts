@@ -1,4 +1,4 @@
-import type { TaskFilter } from '../engine/engine.ts'
+import type { TaskFilter } from '../queue/queue.ts'
 import { allowsGroup, allowsType, type Bounds } from '../task/bounds.ts'
 import type { TenantNames } from './names.ts'
 

@@ -1,4 +1,4 @@
-import type { TypeChange } from '../engine/engine.ts'
+import type { TypeChange } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 

@@ -1,5 +1,5 @@
-import type { Engine, ScheduleChange } from '../engine/engine.ts'
-import { unknownType } from '../engine/refusals.ts'
+import type { Queue, ScheduleChange } from '../queue/queue.ts'
+import { unknownType } from '../store/refusals.ts'
 import { allows, allowsType, type Bounds } from '../task/bounds.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { noSchedule, type Schedule } from '../task/schedule.ts'
@@ -7,19 +7,19 @@ import type { TenantNames } from './names.ts'
 
 /** Schedules with tasks within a tenant's bounds: its own, with its names, and those without a tenant. */
 export class TenantSchedules {
-  readonly #engine: Engine
+  readonly #queue: Queue
   readonly #bounds: Bounds
   readonly #names: TenantNames
 
-  constructor(engine: Engine, bounds: Bounds, names: TenantNames) {
-    this.#engine = engine
+  constructor(queue: Queue, bounds: Bounds, names: TenantNames) {
+    this.#queue = queue
     this.#bounds = bounds
     this.#names = names
   }
 
-  /** As `Engine.schedules`. */
+  /** As `Queue.schedules`. */
   async change(change?: ScheduleChange): Promise<Schedule[]> {
-    const all = await this.#engine.schedules(change && (await this.#own(change)))
+    const all = await this.#queue.schedules(change && (await this.#own(change)))
     const visible = all.filter((schedule) => this.#has(schedule))
     const own = new Set(visible.filter(({ id }) => this.#names.isOwn(id)).map(({ id }) => this.#names.shown(id)))
     // Of two schedules with the same name, the tenant's own takes precedence.
@@ -48,7 +48,7 @@ export class TenantSchedules {
   }
 
   async #storedName(name: string): Promise<string> {
-    const visible = (await this.#engine.schedules()).filter((schedule) => this.#has(schedule))
+    const visible = (await this.#queue.schedules()).filter((schedule) => this.#has(schedule))
     const stored = [this.#names.stored(name), name].find((id) => visible.some((schedule) => schedule.id === id))
     if (stored === undefined) throw noSchedule(name)
     return stored

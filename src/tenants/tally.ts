@@ -1,4 +1,4 @@
-import type { ListQuery, Page, TypeInfo } from '../engine/engine.ts'
+import type { ListQuery, Page, TypeInfo } from '../queue/queue.ts'
 import { isFinal, noCounts, type Status } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
 

@@ -1,13 +1,13 @@
-import type { Engine, ListQuery } from '../engine/engine.ts'
-import { RedactedEngine } from '../engine/redacted-engine.ts'
+import type { ListQuery, Queue } from '../queue/queue.ts'
+import { RedactedQueue } from '../queue/redacted-queue.ts'
 import { hideContents } from '../task/contents.ts'
 
 /** An engine that shows tasks, events and schedules without payloads, results and errors. */
-export function withoutContents(engine: Engine): Engine {
-  return new WithoutContents(engine, hideContents)
+export function withoutContents(queue: Queue): Queue {
+  return new WithoutContents(queue, hideContents)
 }
 
-class WithoutContents extends RedactedEngine {
+class WithoutContents extends RedactedQueue {
   /** Hidden contents are not read either. */
   override get(ids: readonly string[]) {
     return super.get(ids, { bare: true })

@@ -1,4 +1,4 @@
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import type { Time } from '../task/time.ts'
 import { renewLeases } from '../worker/renewal.ts'
 import type { Renewal, Runtime } from '../worker/runtime.ts'
@@ -12,16 +12,16 @@ import type { VirtualTime } from './virtual-time.ts'
 export class CrashableRuntime implements Runtime {
   readonly time: Time
   /** Interceptor of its calls to the engine. */
-  readonly engine: Engine
+  readonly queue: Queue
   #lives = true
 
-  constructor(engine: Engine, time: VirtualTime, interceptor: Interceptor) {
+  constructor(queue: Queue, time: VirtualTime, interceptor: Interceptor) {
     this.time = {
       now: time.now,
       elapsed: time.elapsed,
       after: (ms, run) => time.after(ms, () => this.#lives && run()),
     }
-    this.engine = intercepted(engine, async (verb, call) => {
+    this.queue = intercepted(queue, async (verb, call) => {
       if (!this.#lives) return never()
       time.signOfLife()
       try {
@@ -42,9 +42,9 @@ export class CrashableRuntime implements Runtime {
   }
 
   /** Runs in the same thread: virtual time does not move while a handler blocks. */
-  readonly renew = ({ lost, logger: _logger, engine, ...input }: Renewal): (() => Promise<void>) => {
+  readonly renew = ({ lost, logger: _logger, queue, ...input }: Renewal): (() => Promise<void>) => {
     const stop = new AbortController()
-    const renewing = renewLeases(engine, input, stop.signal, lost, this.time.after)
+    const renewing = renewLeases(queue, input, stop.signal, lost, this.time.after)
     return () => {
       stop.abort()
       return renewing

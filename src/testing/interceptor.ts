@@ -1,16 +1,16 @@
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 
 /** The calls of the port. */
 export type Verb = {
-  [Name in keyof Engine]: Engine[Name] extends (...args: never[]) => unknown ? Name : never
-}[keyof Engine]
+  [Name in keyof Queue]: Queue[Name] extends (...args: never[]) => unknown ? Name : never
+}[keyof Queue]
 
 /** Forwards a call to the engine and its answer, or injects a fault. */
 export type Interceptor = <Answer>(verb: Verb, call: () => Promise<Answer>) => Promise<Answer>
 
 /** Wraps an engine with `interceptor`. */
-export function intercepted(engine: Engine, interceptor: Interceptor): Engine {
-  return new Proxy(engine, {
+export function intercepted(queue: Queue, interceptor: Interceptor): Queue {
+  return new Proxy(queue, {
     get(target, name: Verb) {
       const value: unknown = target[name]
       if (typeof value !== 'function') return value

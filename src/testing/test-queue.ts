@@ -1,8 +1,8 @@
 import { pino } from 'pino'
 import { type TaskOf, TaskUnsuccessful } from '../client/client.ts'
 import { inputOf, type SubmitOptions } from '../client/submission.ts'
-import type { Engine } from '../engine/engine.ts'
-import { openEngine } from '../engine/open.ts'
+import { openQueue } from '../queue/open.ts'
+import type { Queue } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
@@ -42,7 +42,7 @@ const PATIENCE = '5s'
  * `createTestQueue` creates one.
  */
 export class TestQueue<H extends Handlers> implements AsyncDisposable {
-  readonly #engine: Engine
+  readonly #engine: Queue
   readonly #time: VirtualTime
   readonly #handlers: ReadonlyMap<string, RegisteredHandler>
   readonly #options: TestQueueOptions
@@ -53,13 +53,13 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   static async open<H extends Handlers>(handlers: H, options: TestQueueOptions): Promise<TestQueue<H>> {
     const time = new VirtualTime((options.startAt ?? new Date()).getTime())
     const random = options.random ?? (() => 0)
-    const engine = await openEngine('sqlite::memory:', { clock: time.now, after: time.after, random })
+    const engine = await openQueue('sqlite::memory:', { clock: time.now, after: time.after, random })
     const queue = new TestQueue(engine, time, handlers, options)
     for (let started = 0; started < (options.workers ?? 1); started++) await queue.startWorker()
     return queue
   }
 
-  private constructor(engine: Engine, time: VirtualTime, handlers: H, options: TestQueueOptions) {
+  private constructor(engine: Queue, time: VirtualTime, handlers: H, options: TestQueueOptions) {
     this.#engine = engine
     this.#time = time
     this.#options = options
@@ -198,7 +198,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     const runtime = new CrashableRuntime(this.#engine, this.#time, this.#interceptor)
     const { concurrency } = this.#options
     const worker = new Worker({
-      engine: runtime.engine,
+      queue: runtime.queue,
       handlers: this.#handlers,
       logger: pino({ level: 'silent' }),
       claimAhead: 0,

@@ -1,5 +1,5 @@
 import { type Attributes, context, ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
-import type { Submitted } from '../engine/engine.ts'
+import type { Submitted } from '../queue/queue.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { describeError, errorOf } from '../task/thrown.ts'

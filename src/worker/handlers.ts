@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { type Engine, RATE_LIMITS, type Rate } from '../engine/engine.ts'
+import { type Queue, RATE_LIMITS, type Rate } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
@@ -77,13 +77,13 @@ export async function loadHandlers(path: string): Promise<Handlers> {
 const ANNOUNCED_AT_ONCE = 500
 
 /** Registers the types of handlers with the engine. */
-export async function announce(engine: Engine, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
+export async function announce(queue: Queue, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
   const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
     const { maxConcurrency, groupConcurrency, rate, retry, retention, defaults } = handler
     return [type, { maxConcurrency, groupConcurrency, rate, retry, retention, payloadSchema, defaults }] as const
   })
   for (let from = 0; from < told.length; from += ANNOUNCED_AT_ONCE) {
-    await engine.declareHandlers(new Map(told.slice(from, from + ANNOUNCED_AT_ONCE)))
+    await queue.declareHandlers(new Map(told.slice(from, from + ANNOUNCED_AT_ONCE)))
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Engine, WorkerIdentity } from '../engine/engine.ts'
+import type { Queue, WorkerIdentity } from '../queue/queue.ts'
 import { MACHINE_TIME, pause } from '../task/time.ts'
 import { tokensOn } from './shared-leases.ts'
 
@@ -17,7 +17,7 @@ export interface RenewalInput {
  * @param lost receives leases that are no longer held
  */
 export async function renewLeases(
-  engine: Engine,
+  queue: Queue,
   { worker, board, leaseMs }: RenewalInput,
   signal: AbortSignal,
   lost: (leases: string[]) => void,
@@ -29,7 +29,7 @@ export async function renewLeases(
     const leases = signal.aborted ? [] : tokensOn(board)
     if (leases.length === 0) continue
     try {
-      const { renewed } = await engine.turn({ worker, want: 0, renewals: leases.map((lease) => ({ lease })) })
+      const { renewed } = await queue.turn({ worker, want: 0, renewals: leases.map((lease) => ({ lease })) })
       const gone = leases.filter((_, index) => renewed[index] === null)
       if (gone.length > 0) lost(gone)
       pauseMs = leaseMs / 3

@@ -1,6 +1,6 @@
 import { Worker as Thread } from 'node:worker_threads'
 import type { Logger } from 'pino'
-import type { Engine } from '../engine/engine.ts'
+import type { Queue } from '../queue/queue.ts'
 import { MACHINE_TIME, type Time } from '../task/time.ts'
 import type { RenewalInput } from './renewal.ts'
 import { catchUncaught } from './uncaught.ts'
@@ -15,7 +15,7 @@ export interface Runtime {
 }
 
 export interface Renewal extends RenewalInput {
-  engine: Engine
+  queue: Queue
   logger: Logger
   /** Receives leases that are no longer held. */
   lost: (leases: string[]) => void
@@ -24,7 +24,7 @@ export interface Renewal extends RenewalInput {
 export const PROCESS: Runtime = { time: MACHINE_TIME, renew: renewInThread, catchUncaught }
 
 /** Runs in its own thread, independent of blocking handlers. A failed thread is replaced. */
-function renewInThread({ engine, logger, lost, ...input }: Renewal): () => Promise<void> {
+function renewInThread({ queue, logger, lost, ...input }: Renewal): () => Promise<void> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const entry = new URL(`../renewal-thread.${extension}`, import.meta.url)
   let current: Thread | undefined

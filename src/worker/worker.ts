@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setImmediate as tick } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { ENGINE_DEFAULTS, type Engine, type Lease, type TurnAnswer, type WorkerIdentity } from '../engine/engine.ts'
+import { type Lease, QUEUE_DEFAULTS, type Queue, type TurnAnswer, type WorkerIdentity } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { JsonText } from '../task/json.ts'
 import { type Outcome, refusedOutcome } from '../task/outcome.ts'
@@ -15,7 +15,7 @@ import { PROCESS, type Runtime } from './runtime.ts'
 import { SharedLeases } from './shared-leases.ts'
 
 export interface WorkerOptions {
-  engine: Engine
+  queue: Queue
   handlers: ReadonlyMap<string, RegisteredHandler>
   logger: Logger
   /** Tasks that run at once in this worker; default 10. */
@@ -94,7 +94,7 @@ export class Worker {
     this.#options = options
     this.#runtime = options.runtime ?? PROCESS
     this.#concurrency = options.concurrency ?? 10
-    this.#leaseMs = options.leaseMs ?? ENGINE_DEFAULTS.leaseMs
+    this.#leaseMs = options.leaseMs ?? QUEUE_DEFAULTS.leaseMs
     const claimAhead = options.claimAhead ?? 128
     this.#prefetch = new Prefetch(this.#concurrency, claimAhead)
     this.#board = new SharedLeases(this.#concurrency + claimAhead)
@@ -110,7 +110,7 @@ export class Worker {
 
   /** Registers the types and starts to claim. */
   async start(): Promise<void> {
-    await announce(this.#options.engine, this.#options.handlers)
+    await announce(this.#options.queue, this.#options.handlers)
     this.#state = 'running'
     this.#startRenewal()
     this.#ignoreUncaught = this.#runtime.catchUncaught(this.#options.logger)
@@ -140,7 +140,7 @@ export class Worker {
 
   /** The loop: one turn after another; each waits until there is work. */
   async #turns(): Promise<void> {
-    const { engine, logger } = this.#options
+    const { queue, logger } = this.#options
     let retryMs = RETRY_MS_MIN
     while (this.#state === 'running' || this.#held.size > 0 || this.#outcomes.length > 0 || this.#beside > 0) {
       try {
@@ -153,7 +153,7 @@ export class Worker {
       }
     }
     this.#state = 'stopped'
-    await engine.turn({ worker: this.identity, want: 0, leaving: true }).catch((error: unknown) => {
+    await queue.turn({ worker: this.identity, want: 0, leaving: true }).catch((error: unknown) => {
       logger.warn({ err: error }, 'the worker could not sign off; its entry will expire')
     })
   }
@@ -175,13 +175,13 @@ export class Worker {
 
   /** Reports, claims and starts; true if more tasks are ready. */
   async #turn(waitMs: number): Promise<boolean> {
-    const { engine } = this.#options
+    const { queue } = this.#options
     const outcomes = this.#outcomes
     this.#outcomes = []
     const renewals = this.#takeProgress(outcomes)
     const room = this.#concurrency + this.#prefetch.ahead()
     // One turn requests only a part, so that another one can run concurrently.
-    const wantMax = Math.max(Math.ceil(room / engine.turnsAtOnce), WANT_MIN)
+    const wantMax = Math.max(Math.ceil(room / queue.turnsAtOnce), WANT_MIN)
     const free = this.#state === 'running' ? Math.max(room - this.#held.size - this.#wanted, 0) : 0
     const want = Math.min(free, wantMax)
     if (waitMs === 0 && want + outcomes.length === 0) return false
@@ -191,7 +191,7 @@ export class Worker {
     this.#wanted += want
     try {
       const leaseMs = this.#leaseMs
-      const answer = await engine.turn({ worker, outcomes, renewals, want, waitMs, signal: wait.signal, leaseMs })
+      const answer = await queue.turn({ worker, outcomes, renewals, want, waitMs, signal: wait.signal, leaseMs })
       this.#wanted -= want
       this.#take(answer, outcomes)
       const more = want > 0 && answer.leases.length === want
@@ -222,13 +222,13 @@ export class Worker {
 
   /** A repeatedly refused outcome becomes a failure with the reason. */
   async #reportAlone({ lease, outcome }: Reported): Promise<void> {
-    const { engine, logger } = this.#options
+    const { queue, logger } = this.#options
     let refusal: unknown
     for (let tries = 1; tries <= TRIES_MAX; tries++) {
       const told = tries < TRIES_MAX ? outcome : refusedOutcome(describeError(refusal))
       try {
         const outcomes = [{ lease, outcome: told }]
-        this.#take(await engine.turn({ worker: this.identity, want: 0, outcomes }), outcomes)
+        this.#take(await queue.turn({ worker: this.identity, want: 0, outcomes }), outcomes)
         return
       } catch (error) {
         if (isPassing(error)) throw error
@@ -271,7 +271,7 @@ export class Worker {
   }
 
   #run(lease: Lease): void {
-    const { engine, handlers, logger, onAttempt } = this.#options
+    const { queue, handlers, logger, onAttempt } = this.#options
     const { type } = lease.task
     const { time } = this.#runtime
     const startedAt = time.elapsed()
@@ -286,7 +286,7 @@ export class Worker {
       this.#runAhead()
     }
     const progressed = (value: number | JsonText) => this.#report(lease.lease, value)
-    const read = (id: string) => engine.predecessor(lease.lease, id)
+    const read = (id: string) => queue.predecessor(lease.lease, id)
     const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, time, ended, progressed, read })
     this.#held.get(lease.lease)!.attempt = attempt
     this.#running += 1
@@ -370,10 +370,10 @@ export class Worker {
   }
 
   #startRenewal(): void {
-    const { engine, logger } = this.#options
+    const { queue, logger } = this.#options
     this.#stopRenewal = this.#runtime.renew({
-      engine,
-      engineUrl: engine.url,
+      queue,
+      engineUrl: queue.url,
       worker: this.identity,
       board: this.#board.memory,
       leaseMs: this.#leaseMs,

@@ -21,7 +21,7 @@ afterAll(() => guarded.stop())
 const linesOf = (action: string) => guarded.audits().filter((line) => line.action === action)
 
 it('has the line of a change although its client hung up before it was made', async () => {
-  const lock = new DatabaseSync(guarded.engine.url.slice('sqlite:'.length))
+  const lock = new DatabaseSync(guarded.queue.url.slice('sqlite:'.length))
   lock.exec('BEGIN IMMEDIATE') // Keeps the change waiting until the client is gone.
   const socket: Socket = connect(Number(new URL(guarded.url).port), '127.0.0.1')
   socket.on('error', () => undefined).resume()

@@ -16,8 +16,8 @@ describe.each(['SQLite', 'Redis'])('ceilings of types, on %s', (store) => {
   let submitter: string
   let operator: string
   beforeAll(async () => {
-    const engine = store === 'Redis' ? { engine: `${redis.url}?prefix=ceilings` } : {}
-    guarded = await Guarded.start(engine, { modest, open: { run }, endless: { processTimeout: 0, run } })
+    const queue = store === 'Redis' ? { engine: `${redis.url}?prefix=ceilings` } : {}
+    guarded = await Guarded.start(queue, { modest, open: { run }, endless: { processTimeout: 0, run } })
     submitter = await guarded.key(['submit', 'read'])
     operator = await guarded.key(['submit', 'read', 'admin'])
   })

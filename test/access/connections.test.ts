@@ -8,8 +8,8 @@ import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { Listener } from '../notify/stage.ts'
 import { makeCertificate } from '../services/certificate.ts'
@@ -19,15 +19,15 @@ describe('slow and broken clients', () => {
   const sockets: Socket[] = []
   const dripping: NodeJS.Timeout[] = []
   const servers: FastifyInstance[] = []
-  let engine: Engine
+  let queue: Queue
   /** Servers that are strict about headers alone, and about whole requests alone. */
   let strict: Record<'headers' | 'requests', number>
 
   beforeAll(async () => {
-    engine = await openEngine('sqlite::memory:')
+    queue = await openQueue('sqlite::memory:')
     const serve = async (headersMs: number, requestMs: number) => {
       const logger = pino({ level: 'silent' })
-      const options = { engine, logger, version: '1', instanceId: 'i', registry: new Registry(), handlers: new Map() }
+      const options = { queue, logger, version: '1', instanceId: 'i', registry: new Registry(), handlers: new Map() }
       const server = await createServer({
         ...options,
         patience: { headersMs, requestMs, lookMs: 50, heartbeatMs: 15_000 },
@@ -43,7 +43,7 @@ describe('slow and broken clients', () => {
   })
   afterAll(async () => {
     for (const server of servers) await server.close()
-    await engine.close()
+    await queue.close()
   })
 
   /** Sends `start` at once and then `drop` again and again, until the server ends it; gives what was answered. */

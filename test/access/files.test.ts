@@ -4,7 +4,7 @@ import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { endAtExit } from '../services/processes.ts'
 
@@ -38,29 +38,29 @@ it.each(['serve', 'worker'])('%s makes its store, its log and the outbox for its
   const flags = ['--engine', 'sqlite:./x.db', '--handlers', handlers, '--port', '0', '--mqtt', 'off']
   const shown = command === 'serve' ? flags : flags.filter((flag) => !['--port', '0'].includes(flag))
   const child = endAtExit(spawn('sh', openly([command, ...shown]), { cwd: folder, stdio: 'ignore' }))
-  const engine = await vi.waitFor(
+  const queue = await vi.waitFor(
     async () => {
       expect(modes()['x.db-wal']).toBe('600')
-      return openEngine(`sqlite:${join(folder, 'x.db')}`)
+      return openQueue(`sqlite:${join(folder, 'x.db')}`)
     },
     { timeout: SOON_MS },
   )
   const payload = { to: 'a@example.com', subject: 's', text: 't' }
-  await vi.waitFor(() => engine.submit([completeSpec({ type: 'email', payload })]), { timeout: SOON_MS })
+  await vi.waitFor(() => queue.submit([completeSpec({ type: 'email', payload })]), { timeout: SOON_MS })
   await vi.waitFor(() => expect(Object.keys(modes()).join(' ')).toMatch(/\.eml/), { timeout: SOON_MS })
   const made = modes()
   expect(made).toMatchObject({ 'x.db': '600', 'x.db-wal': '600', 'x.db-shm': '600', outbox: '700' })
   expect(Object.entries(made).filter(([name, mode]) => name.endsWith('.eml') && mode !== '600')).toEqual([])
-  await engine.close()
+  await queue.close()
   child.kill('SIGKILL')
   await once(child, 'close')
 })
 
 it('makes the file that a link points to, and leaves the mode of one that is there', async () => {
   symlinkSync(join(folder, 'real.db'), join(folder, 'link.db'))
-  await (await openEngine(`sqlite:${join(folder, 'link.db')}`)).close()
+  await (await openQueue(`sqlite:${join(folder, 'link.db')}`)).close()
   writeFileSync(join(folder, 'shared.db'), '')
   chmodSync(join(folder, 'shared.db'), 0o660)
-  await (await openEngine(`sqlite:${join(folder, 'shared.db')}`)).close()
+  await (await openQueue(`sqlite:${join(folder, 'shared.db')}`)).close()
   expect(modes()).toEqual({ 'link.db': '600', 'real.db': '600', 'shared.db': '660' })
 })

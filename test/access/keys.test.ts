@@ -22,8 +22,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true })
 })
 
-function xqueue(engine: string, ...args: string[]) {
-  const env = { ...process.env, XQUEUE_ENGINE: engine }
+function xqueue(queue: string, ...args: string[]) {
+  const env = { ...process.env, XQUEUE_ENGINE: queue }
   const { stdout, stderr, status } = spawnSync(process.execPath, [main, ...args], {
     encoding: 'utf8',
     cwd: folder,
@@ -40,8 +40,8 @@ function auditOf(stderr: string) {
 }
 
 /** A server in a process of its own. */
-async function serve(engine: string): Promise<{ url: string; log: () => string; stop: () => Promise<void> }> {
-  const flags = ['--auth', 'keys', '--engine', engine, '--port', '0', '--mqtt-port', '0', '--log-level', 'trace']
+async function serve(queue: string): Promise<{ url: string; log: () => string; stop: () => Promise<void> }> {
+  const flags = ['--auth', 'keys', '--engine', queue, '--port', '0', '--mqtt-port', '0', '--log-level', 'trace']
   const child = endAtExit(
     spawn(process.execPath, [main, 'serve', ...flags], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] }),
   )
@@ -57,12 +57,12 @@ async function serve(engine: string): Promise<{ url: string; log: () => string; 
 }
 
 describe.each(['sqlite', 'redis'])('on %s', (kind) => {
-  const engine = () => (kind === 'sqlite' ? `sqlite:${join(folder, 'x.db')}` : redis.url)
+  const queue = () => (kind === 'sqlite' ? `sqlite:${join(folder, 'x.db')}` : redis.url)
 
   it('a key is made, listed and revoked by the command line, and two servers follow within moments', async () => {
-    const servers = [await serve(engine()), await serve(engine())]
+    const servers = [await serve(queue()), await serve(queue())]
     expect(servers[0]!.log()).toContain('there are no keys')
-    const made = xqueue(engine(), 'keys', 'create', 'shop', '--scopes', 'submit,read', '--rate', '1000/1m')
+    const made = xqueue(queue(), 'keys', 'create', 'shop', '--scopes', 'submit,read', '--rate', '1000/1m')
     expect([made.status, made.stdout]).toEqual([0, expect.stringMatching(/^xq_[\w-]{43}$/)])
     expect(auditOf(made.stderr)).toMatchObject({ action: 'keys create', name: 'shop', scopes: ['submit', 'read'] })
     expect(made.stderr).not.toContain(made.stdout)
@@ -72,13 +72,13 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
         timeout: SOON_MS,
       })
     await all(200)
-    const listed = JSON.parse(xqueue(engine(), 'keys', 'list', '--json').stdout)
+    const listed = JSON.parse(xqueue(queue(), 'keys', 'list', '--json').stdout)
     expect(listed).toMatchObject([
       { name: 'shop', scopes: ['submit', 'read'], rate: { max: 1000, per: 60 }, sessions: 0 },
     ])
     expect(JSON.stringify(listed)).not.toContain(made.stdout)
-    expect(xqueue(engine(), 'keys', 'list').stdout).toMatch(/shop +key-[0-9a-f]{12} +submit,read +1000\/60s/)
-    const revoked = xqueue(engine(), 'keys', 'revoke', 'shop')
+    expect(xqueue(queue(), 'keys', 'list').stdout).toMatch(/shop +key-[0-9a-f]{12} +submit,read +1000\/60s/)
+    const revoked = xqueue(queue(), 'keys', 'revoke', 'shop')
     expect(revoked.stdout).toContain('revoked')
     expect(auditOf(revoked.stderr)).toMatchObject({
       action: 'keys revoke',
@@ -86,7 +86,7 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
       actor: expect.stringContaining('@'),
     })
     await all(401)
-    expect(xqueue(engine(), 'keys', 'list', '--json').stdout).toBe('[]')
+    expect(xqueue(queue(), 'keys', 'list', '--json').stdout).toBe('[]')
     for (const server of servers) await server.stop()
   })
 })
@@ -106,10 +106,10 @@ it.each([
 })
 
 it('gives the second key of a name no chance, and sends the command line in with the key of its environment', async () => {
-  const engine = `sqlite:${join(folder, 'cli.db')}`
-  const key = xqueue(engine, 'keys', 'create', 'cli', '--scopes', 'read', '--expires', '1h').stdout
-  expect(xqueue(engine, 'keys', 'create', 'cli', '--scopes', 'read')).toMatchObject({ status: 1 })
-  const server = await serve(engine)
+  const queue = `sqlite:${join(folder, 'cli.db')}`
+  const key = xqueue(queue, 'keys', 'create', 'cli', '--scopes', 'read', '--expires', '1h').stdout
+  expect(xqueue(queue, 'keys', 'create', 'cli', '--scopes', 'read')).toMatchObject({ status: 1 })
+  const server = await serve(queue)
   const run = (env: object) => {
     const options = { encoding: 'utf8', env: { ...process.env, XQUEUE_SERVER: server.url, ...env } } as const
     return spawnSync(process.execPath, [main, 'stats'], options)
@@ -193,7 +193,7 @@ describe('in one process', () => {
     expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 200, 200, 200, 204])
     const told = JSON.stringify(answers.map(({ body }) => body)) + guarded.log.join('')
     expect(told).toContain('/api/v1/events')
-    for (const secret of [key, wrong, session, subscription, (await guarded.engine.keys()).secret]) {
+    for (const secret of [key, wrong, session, subscription, (await guarded.queue.keys()).secret]) {
       expect(told).not.toContain(secret)
       expect(told).not.toContain(secret.slice(-20))
     }

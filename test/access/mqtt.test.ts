@@ -75,7 +75,7 @@ it('ends a wait for tasks, empty, when its key is revoked', async () => {
   const { token, key } = await guarded.newKey(['work'])
   const body = { types: ['quick'], wait: 60, worker_id: 'w-1' }
   const waiting = guarded.call(token, 'POST', '/tasks/consume', body)
-  const workers = async () => (await guarded.engine.workers()).map(({ id }) => id)
+  const workers = async () => (await guarded.queue.workers()).map(({ id }) => id)
   await vi.waitFor(async () => expect((await workers()).some((id) => id.endsWith('/w-1'))).toBe(true), {
     timeout: SOON_MS,
   })

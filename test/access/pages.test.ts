@@ -60,7 +60,7 @@ describe('a session', () => {
     const { token, key: made } = await guarded.newKey(['read'])
     const own = await logIn(token)
     for (let n = 0; n < 51; n++) await logIn(token)
-    const { keys } = await guarded.engine.keys()
+    const { keys } = await guarded.queue.keys()
     expect(keys.filter(({ session }) => session?.of === made.id)).toHaveLength(50)
     expect((await guarded.call(null, 'GET', '/stats', undefined, { Cookie: own })).status).toBe(401)
     const last = await logIn(token)

@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Access } from '../../src/access/access.ts'
 import { KeyRing } from '../../src/access/key-ring.ts'
 import { ANYONE } from '../../src/access/principal.ts'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { XQueueError } from '../../src/task/errors.ts'
 import { removeAtExit } from '../services/processes.ts'
@@ -31,12 +31,12 @@ const STORES = {
 
 describe.each(Object.entries(STORES))('the rate of a key over two processes on %s', (_name, startStore) => {
   let store: Awaited<ReturnType<typeof startStore>>
-  let engine: Engine
+  let queue: Queue
   let servers: XQueue[]
   let mqttUrls: string[]
   beforeAll(async () => {
     store = await startStore()
-    engine = await openEngine(store.url)
+    queue = await openQueue(store.url)
     servers = await Promise.all([0, 1].map(() => XQueue.start('--engine', store.url, '--auth', 'keys')))
     const admin = await key(['admin'], null)
     const checks = await Promise.all(servers.map(async ({ url }) => (await call(url, admin, 'GET', '/health')).body))
@@ -44,7 +44,7 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
   })
   afterAll(async () => {
     await Promise.all((servers ?? []).map((server) => server.stop()))
-    await engine?.close()
+    await queue?.close()
     await store?.stop()
   })
 
@@ -52,7 +52,7 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
   async function key(scopes: Scope[], max: number | null): Promise<string> {
     const rate = max === null ? null : { max, perMs: HOUR_MS }
     const name = `key-${Math.random().toString(36).slice(2)}`
-    const { token } = await new KeyRing(engine).add({ name, scopes, rate, expiresAt: null, session: null })
+    const { token } = await new KeyRing(queue).add({ name, scopes, rate, expiresAt: null, session: null })
     // This open call counts for nothing.
     const known = async ({ url }: XQueue) => (await call(url, token, 'GET', '/session')).body.name === name
     await vi.waitFor(async () => expect(await Promise.all(servers.map(known))).toEqual([true, true]), 30_000)
@@ -101,15 +101,15 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
 
 it('asks the engine once for calls that come together, not at all while none is allowed or there is no rate', async () => {
   const asked: number[] = []
-  const real = await openEngine('sqlite::memory:')
-  const countCalls: Engine['countCalls'] = (id, rate, calls) => {
+  const real = await openQueue('sqlite::memory:')
+  const countCalls: Queue['countCalls'] = (id, rate, calls) => {
     asked.push(calls)
     return real.countCalls(id, rate, calls)
   }
   const watched = new Proxy(real, {
-    get: (target, name: keyof Engine) => (name === 'countCalls' ? countCalls : target[name]),
+    get: (target, name: keyof Queue) => (name === 'countCalls' ? countCalls : target[name]),
   })
-  const access = new Access({ engine: watched, keys: true, issuer: null, tokenSecret: null })
+  const access = new Access({ queue: watched, keys: true, issuer: null, tokenSecret: null })
   const caller = { ...ANYONE, id: 'key-1', name: 'shop', rate: { max: 30, perMs: HOUR_MS } }
   const spend = async () => (await access.spend(caller).catch((error: XQueueError) => error.code)) ?? 'allowed'
   const answers = await Promise.all(Array.from({ length: 40 }, spend))

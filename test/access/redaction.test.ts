@@ -3,24 +3,24 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
-import { RedactedEngine } from '../../src/engine/redacted-engine.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import { RedactedQueue } from '../../src/queue/redacted-queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import { redactionOf } from '../../src/task/redaction.ts'
-import { engineContract } from '../engine-contract/contract.ts'
 import { Listener } from '../notify/stage.ts'
+import { queueContract } from '../queue-contract/contract.ts'
 import { Guarded, given } from './stage.ts'
 
 it('takes no filter by a tag that is hidden: it would confirm guesses', async () => {
-  const engine = await openEngine('sqlite::memory:')
-  const shown = new RedactedEngine(engine, redactionOf(['tags.card']))
+  const queue = await openQueue('sqlite::memory:')
+  const shown = new RedactedQueue(queue, redactionOf(['tags.card']))
   const filter = { tag: { key: 'card', value: '4711' } }
   const refused = { code: 'invalid_request', message: expect.stringContaining('"card" is hidden') }
   await expect(shown.list({ ...filter, limit: 1 })).rejects.toMatchObject(refused)
   await expect(shown.cancel({ filter })).rejects.toMatchObject(refused)
   await expect(shown.retry({ filter })).rejects.toMatchObject(refused)
   expect((await shown.list({ tag: { key: 'other', value: '4711' }, limit: 1 })).tasks).toEqual([])
-  await engine.close()
+  await queue.close()
 })
 
 describe('paths', () => {
@@ -63,18 +63,18 @@ describe('paths', () => {
 })
 
 // All that an engine promises it also promises where something is hidden that no test of the contract has.
-engineContract(
+queueContract(
   'SQLite, with something hidden',
   async (options) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-redacting-'))
     const url = `sqlite:${join(folder, 'x.db')}`
-    const open = async () => new RedactedEngine(await openEngine(url, options), redactionOf(['payload.secret.*']))
-    const engine = await open()
+    const open = async () => new RedactedQueue(await openQueue(url, options), redactionOf(['payload.secret.*']))
+    const queue = await open()
     const cleanup = async () => {
-      await engine.close()
+      await queue.close()
       rmSync(folder, { recursive: true })
     }
-    return { engine, second: open, cleanup }
+    return { queue, second: open, cleanup }
   },
   20,
 )
@@ -121,7 +121,7 @@ describe('of a process', () => {
     const waiting = (await guarded.call(key, 'POST', '/tasks', { type: 'quick', payload, delay: 3_600 })).body
     expect((await guarded.call(key, 'DELETE', `/tasks/${waiting.id}`)).body.payload).toEqual(hidden)
     expect((await guarded.call(key, 'POST', `/tasks/${waiting.id}/retry`)).body.payload).toEqual(hidden)
-    await guarded.engine.configureType('elsewhere', { declared: true })
+    await guarded.queue.configureType('elsewhere', { declared: true })
     await guarded.call(key, 'POST', '/tasks', { type: 'elsewhere', payload })
     const { leases } = (await guarded.call(key, 'POST', '/tasks/consume', { types: ['elsewhere'] })).body
     expect(leases[0].task.payload).toEqual(payload)

@@ -63,7 +63,7 @@ it('a worker of one type receives results of predecessors that retention has del
     (await guarded.call(worker, 'POST', '/tasks/consume', { types: [type] })).body.leases[0]
   const { lease } = await take('first')
   await guarded.call(worker, 'POST', `/leases/${lease}/complete`, { result: 7 })
-  while ((await guarded.engine.sweep(100)).more);
+  while ((await guarded.queue.sweep(100)).more);
   expect((await guarded.call(operator, 'GET', `/tasks/${first!.id}`)).status).toBe(404)
   expect((await take('then')).predecessors).toMatchObject([{ id: first!.id, result: 7 }])
 })

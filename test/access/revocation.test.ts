@@ -3,7 +3,7 @@ import mqtt from 'mqtt'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { LOOK_MS } from '../../src/access/access.ts'
 import { BELIEVED_MS, KeyRing } from '../../src/access/key-ring.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { Served } from '../services/served.ts'
 
 const SOON = { timeout: 30_000, interval: 20 }
@@ -12,9 +12,9 @@ let ring: KeyRing
 let close: () => Promise<void>
 beforeAll(async () => {
   served = await Served.start()
-  const engine = await openEngine(served.engineUrl)
-  ring = new KeyRing(engine)
-  close = () => engine.close()
+  const queue = await openQueue(served.engineUrl)
+  ring = new KeyRing(queue)
+  close = () => queue.close()
 })
 afterAll(async () => {
   await close?.()

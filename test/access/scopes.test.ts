@@ -7,34 +7,34 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { Access } from '../../src/access/access.ts'
 import { KeyRing } from '../../src/access/key-ring.ts'
 import type { RouteScope } from '../../src/access/principal.ts'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { SCOPES, type Scope } from '../../src/task/api-key.ts'
 
-let engine: Engine
+let queue: Queue
 let server: FastifyInstance
 let url: string
 let looksAtHealth = 0
 const keys: Partial<Record<Scope, string>> = {}
 
 beforeAll(async () => {
-  engine = countingLooks(await openEngine('sqlite::memory:'))
-  const access = new Access({ engine, keys: true, issuer: null, tokenSecret: null })
-  const ring = new KeyRing(engine)
+  queue = countingLooks(await openQueue('sqlite::memory:'))
+  const access = new Access({ queue, keys: true, issuer: null, tokenSecret: null })
+  const ring = new KeyRing(queue)
   for (const scope of SCOPES) {
     const key = { name: `only-${scope}`, scopes: [scope], rate: null, expiresAt: null, session: null }
     keys[scope] = (await ring.add(key)).token
   }
   const logger = pino({ level: 'silent' })
-  const options = { engine, logger, version: '1', instanceId: 'i', registry: new Registry(), access }
+  const options = { queue, logger, version: '1', instanceId: 'i', registry: new Registry(), access }
   server = await createServer({ ...options, handlers: new Map() })
   expect(() => server.get('/new', async () => 'anybody')).toThrow('GET /new names no scope')
   url = await server.listen({ host: '127.0.0.1', port: 0 })
 })
 afterAll(async () => {
   await server.close()
-  await engine.close()
+  await queue.close()
 })
 
 const ROUTES = () => [...server.routeScopes].filter(([route]) => !route.startsWith('HEAD') && !route.includes('*'))
@@ -141,9 +141,9 @@ it.each(['no key', 'a read key'])('looks at the store once a second for all that
   expect(looksAtHealth - before).toBeLessThanOrEqual(1 + Math.ceil((performance.now() - started) / 1_000))
 })
 
-function countingLooks(counted: Engine): Engine {
+function countingLooks(counted: Queue): Queue {
   return new Proxy(counted, {
-    get(target, name: keyof Engine) {
+    get(target, name: keyof Queue) {
       if (name === 'health') looksAtHealth += 1
       const value = target[name]
       return typeof value === 'function' ? (value as () => unknown).bind(target) : value

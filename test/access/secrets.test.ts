@@ -6,7 +6,7 @@ import { trace } from '@opentelemetry/api'
 import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import mqtt from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { Guarded } from './stage.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
@@ -34,7 +34,7 @@ describe('a server that is given secrets by every route', () => {
     const session = /xqueue_session=([^;]+)/.exec(login.headers.get('set-cookie')!)![1]!
     const subscription = (await guarded.call(admin, 'POST', '/subscriptions', { types: ['quick'] })).body.password
     await guarded.call(admin, 'POST', '/concurrency', { task_type: 'away', max_concurrency: 5 }).catch(() => undefined)
-    await guarded.engine.configureType('away', { declared: true })
+    await guarded.queue.configureType('away', { declared: true })
     await guarded.call(admin, 'POST', '/tasks', { type: 'away' })
     const { body } = await guarded.call(admin, 'POST', '/tasks/consume', { types: ['away'] })
     const lease = body.leases[0].lease
@@ -114,7 +114,7 @@ describe('a server that is given secrets by every route', () => {
   })
 
   it('stores none of them: of keys and sessions only hashes', () => {
-    const folder = dirname(guarded.engine.url.slice('sqlite:'.length))
+    const folder = dirname(guarded.queue.url.slice('sqlite:'.length))
     const stored = globSync('**/*', { cwd: folder })
       .map((name) => readFileSync(join(folder, name), 'latin1'))
       .join('')
@@ -138,7 +138,7 @@ describe('an error', () => {
     `kafka://u:a@${secret}@b?state=redis://h`,
     `kafka://u:p@b?state=redis://:${secret}/x@h`,
   ])('about the engine’s URL %s does not show its password', async (url) => {
-    const error = await openEngine(url).then(
+    const error = await openQueue(url).then(
       () => null,
       (thrown: Error) => thrown,
     )

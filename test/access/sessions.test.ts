@@ -3,8 +3,8 @@ import mqtt from 'mqtt'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { Access } from '../../src/access/access.ts'
 import { KeyRing } from '../../src/access/key-ring.ts'
-import type { Engine, KeyChange } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { KeyChange, Queue } from '../../src/queue/queue.ts'
 import { Guarded } from './stage.ts'
 
 const SOON_MS = 30_000
@@ -24,36 +24,36 @@ const nameOf = async (cookie: string) =>
   (await guarded.call(null, 'GET', '/session', undefined, { Cookie: cookie })).body.name
 
 /** The engine, with another way to change keys. */
-function withKeys(engine: Engine, keys: Engine['keys']): Engine {
-  return new Proxy(engine, { get: (target, name: keyof Engine) => (name === 'keys' ? keys : target[name]) })
+function withKeys(queue: Queue, keys: Queue['keys']): Queue {
+  return new Proxy(queue, { get: (target, name: keyof Queue) => (name === 'keys' ? keys : target[name]) })
 }
 
 it('opens no session with a key that is revoked during the login', async () => {
-  const engine = await openEngine('sqlite::memory:')
+  const queue = await openQueue('sqlite::memory:')
   const rights = { scopes: ['admin'], rate: null, expiresAt: null, session: null } as const
-  const { token, key } = await new KeyRing(engine).add({ name: 'shop', ...rights })
+  const { token, key } = await new KeyRing(queue).add({ name: 'shop', ...rights })
   // Between the check of the key and the storing of the session another process revokes it.
-  const revoking = withKeys(engine, async (change?: KeyChange) => {
-    if (change && 'add' in change) await engine.keys({ drop: key.id })
-    return engine.keys(change)
+  const revoking = withKeys(queue, async (change?: KeyChange) => {
+    if (change && 'add' in change) await queue.keys({ drop: key.id })
+    return queue.keys(change)
   })
-  const access = new Access({ engine: revoking, keys: true, issuer: null, tokenSecret: null })
+  const access = new Access({ queue: revoking, keys: true, issuer: null, tokenSecret: null })
   const principal = await access.authenticate(token)
   await expect(access.openSession(principal)).rejects.toMatchObject({ code: 'unauthorized' })
-  expect((await engine.keys()).keys).toEqual([])
-  await engine.close()
+  expect((await queue.keys()).keys).toEqual([])
+  await queue.close()
 })
 
 it('does not believe a session whose key is gone, though a process of the version before has stored it', async () => {
-  const engine = await openEngine('sqlite::memory:')
+  const queue = await openQueue('sqlite::memory:')
   const rights = { scopes: ['admin'], rate: null, expiresAt: null } as const
-  const { token, key } = await new KeyRing(engine).add({ name: 'orphan', ...rights, session: { of: null } })
-  const { secret } = await engine.keys()
-  const stored = withKeys(engine, async () => ({ keys: [{ ...key, session: { of: 'key-gone' } }], secret }))
-  const access = new Access({ engine: stored, keys: true, issuer: null, tokenSecret: null })
+  const { token, key } = await new KeyRing(queue).add({ name: 'orphan', ...rights, session: { of: null } })
+  const { secret } = await queue.keys()
+  const stored = withKeys(queue, async () => ({ keys: [{ ...key, session: { of: 'key-gone' } }], secret }))
+  const access = new Access({ queue: stored, keys: true, issuer: null, tokenSecret: null })
   await expect(access.bySession(token.replace('xq_', 'xqs_'))).rejects.toMatchObject({ code: 'unauthorized' })
   expect(await access.keys()).toEqual([])
-  await engine.close()
+  await queue.close()
 })
 
 it('lists keys and sessions, and revokes one session or all that a key has opened', async () => {

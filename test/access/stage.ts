@@ -6,8 +6,8 @@ import { expect, vi } from 'vitest'
 import { KeyRing, type NewKey } from '../../src/access/key-ring.ts'
 import { type App, startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
@@ -39,7 +39,7 @@ export class Guarded {
   readonly log: string[]
   readonly isGuardedByKeys: boolean
   readonly url: string
-  readonly engine: Engine
+  readonly queue: Queue
   readonly ring: KeyRing
   readonly #app: App
   readonly #folder: string
@@ -47,22 +47,22 @@ export class Guarded {
   /** @param more handlers beside `quick` and `show` */
   static async start(flags: Record<string, string> = {}, more: Handlers = {}): Promise<Guarded> {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-access-'))
-    const engine = `sqlite:${join(folder, 'x.db')}`
+    const queue = `sqlite:${join(folder, 'x.db')}`
     const log: string[] = []
-    const defaults = { engine, port: '0', 'mqtt-port': '0', auth: 'keys' }
+    const defaults = { engine: queue, port: '0', 'mqtt-port': '0', auth: 'keys' }
     const { config } = await loadConfig({ ...defaults, ...flags }, {}, folder)
     const logger = pino({ level: 'trace' }, { write: (line) => log.push(line) })
     const all = new Map([...handlers, ...normalizeHandlers(more)])
     const app = await startApp(config, { server: true, worker: true }, logger, all)
-    return new Guarded(app, await openEngine(config.engine), folder, log, config.auth.includes('keys'))
+    return new Guarded(app, await openQueue(config.engine), folder, log, config.auth.includes('keys'))
   }
 
-  private constructor(app: App, engine: Engine, folder: string, log: string[], isGuardedByKeys: boolean) {
+  private constructor(app: App, queue: Queue, folder: string, log: string[], isGuardedByKeys: boolean) {
     this.#app = app
     this.#folder = folder
     this.url = app.address!
-    this.engine = engine
-    this.ring = new KeyRing(engine)
+    this.queue = queue
+    this.ring = new KeyRing(queue)
     this.log = log
     this.isGuardedByKeys = isGuardedByKeys
   }
@@ -95,7 +95,7 @@ export class Guarded {
   }
 
   async stop(): Promise<void> {
-    await this.engine.close()
+    await this.queue.close()
     await this.#app.stop()
     rmSync(this.#folder, { recursive: true })
   }

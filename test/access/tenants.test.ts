@@ -76,8 +76,8 @@ const STORES: Record<string, () => Promise<{ engine?: string; stop: () => Promis
   },
   Kafka: async () => {
     const [kafka, redis] = await Promise.all([startKafka(), startRedis()])
-    const engine = `kafka://${kafka.address}?partitions=2&state=${redis.url}`
-    return { engine, stop: () => Promise.all([kafka.stop(), redis.stop()]) }
+    const queue = `kafka://${kafka.address}?partitions=2&state=${redis.url}`
+    return { engine: queue, stop: () => Promise.all([kafka.stop(), redis.stop()]) }
   },
 }
 
@@ -125,7 +125,7 @@ describe.each([
   async function tenant(mark: string): Promise<Tenant> {
     const type = by === 'groups' ? 'shared' : `${mark}-type`
     const group = by === 'types' ? null : `${mark}-group`
-    await guarded.engine.configureType(type, { declared: true })
+    await guarded.queue.configureType(type, { declared: true })
     const key = await guarded.key(SCOPES, { name: `${mark}-admin`, bounds: boundsOf(mark) })
     const send = async (method: string, path: string, body?: object, status = 201) => {
       const answer = await guarded.call(key, method, path, body)
@@ -357,11 +357,11 @@ describe.each([
 
   it('tells one nothing of the other, and changes nothing of it, whatever it does', async () => {
     const ids = [other!.task, other!.ended, other!.taken]
-    const before = await guarded.engine.get(ids)
+    const before = await guarded.queue.get(ids)
     const changes = [...callsAbout(other!), ...callsAbout(one!)].filter(({ method }) => method !== 'GET')
     expect(changes.length).toBeGreaterThan(100)
     expect(await leaksIn(changes)).toEqual([])
-    expect(await guarded.engine.get(ids)).toEqual(before)
+    expect(await guarded.queue.get(ids)).toEqual(before)
     const schedules = (await guarded.call(other!.key, 'GET', '/schedules')).body.schedules
     expect(schedules).toMatchObject([{ id: other!.schedule, paused: false }])
   }, 240_000)

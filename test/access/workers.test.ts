@@ -21,7 +21,7 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     ['bounds of their own', 'acme', 'rival'],
   ])('are two workers, with %s: neither sees, ends or replaces the other', async (name, oneGroup, otherGroup) => {
     const type = `shared-${name.length}`
-    await guarded.engine.configureType(type, { declared: true })
+    await guarded.queue.configureType(type, { declared: true })
     const boundsOf = (group: string | null): Bounds | null => (group ? { types: null, groups: [group] } : null)
     const all = await guarded.key(['submit', 'read'])
     const keys = [

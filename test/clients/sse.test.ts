@@ -8,8 +8,8 @@ import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { PATIENCE } from '../../src/server/connections.ts'
 import { createServer } from '../../src/server/server.ts'
 import { pathOf } from '../services/installed.ts'
@@ -21,17 +21,17 @@ import { python } from '../services/python.ts'
 const EVENTS = 4
 const here = join(import.meta.dirname, 'sse')
 const programs = python('httpx-sse==0.4.*', 'httpx==0.28.*')
-let engine: Engine
+let queue: Queue
 let server: FastifyInstance
 let url: string
 let open = 0
 let heartbeats = 0
 
 beforeAll(async () => {
-  engine = await openEngine('sqlite::memory:')
-  await engine.configureType('one', { declared: true })
+  queue = await openQueue('sqlite::memory:')
+  await queue.configureType('one', { declared: true })
   server = await createServer({
-    ...{ engine, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' },
+    ...{ queue, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' },
     registry: new Registry(),
     patience: { ...PATIENCE, heartbeatMs: 10 },
   })
@@ -48,7 +48,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await server.close()
-  await engine.close()
+  await queue.close()
 })
 
 async function read(command: string, ...args: string[]): Promise<void> {

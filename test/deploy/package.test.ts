@@ -79,7 +79,7 @@ it('publishes what runs and what it is typed with, and nothing else', () => {
   const allowed = [
     /^(package\.json|README(\.zh-CN)?\.md|LICENSE|CHANGELOG\.md)$/,
     /^dist\/(src|handlers)\/.*(\.js|\.d\.ts)$/,
-    /^dist\/src\/engine\/.*\.(sql|lua)$/,
+    /^dist\/src\/store\/.*\.(sql|lua)$/,
     /^dist\/dashboard\/dist\/.*\.(html|js|css|svg)(\.br|\.gz)?$/,
     /^dist\/starter\/[\w.]+$/,
   ]

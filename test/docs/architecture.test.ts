@@ -35,9 +35,8 @@ it('every name in code that ARCHITECTURE.md gives with its file is in that file'
 })
 
 it('finds a path that does not exist', () => {
-  const text =
-    '`engine/nowhere.ts`, `src/nowhere/`, `src/engine/sqlite/`, `xqueue/tasks/+`, `@redis/client`, `/metrics`'
-  expect(pathsIn(text).filter((path) => !exists(path))).toEqual(['engine/nowhere.ts', 'src/nowhere/'])
+  const text = '`store/nowhere.ts`, `src/nowhere/`, `src/store/sqlite/`, `xqueue/tasks/+`, `@redis/client`, `/metrics`'
+  expect(pathsIn(text).filter((path) => !exists(path))).toEqual(['store/nowhere.ts', 'src/nowhere/'])
 })
 
 it('CONTRIBUTING.md says what each folder of tests is for', () => {

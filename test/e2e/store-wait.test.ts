@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, expect, it, vi } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { freePort } from '../services/ports.ts'
 import { endAtExit, removeAtExit } from '../services/processes.ts'
 import { startRedis } from '../services/redis.ts'
@@ -68,7 +68,7 @@ it.each(['worker', 'serve'])(
   async (command) => {
     const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-lock-')))
     const path = join(folder, 'x.db')
-    await (await openEngine(`sqlite:${path}`)).close()
+    await (await openQueue(`sqlite:${path}`)).close()
     const lock = new DatabaseSync(path)
     ends.push(() => lock.close())
     lock.exec('BEGIN IMMEDIATE')

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { afterEach, expect, it, vi } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { open } from '../fuzz/raw.ts'
 import { Served } from '../services/served.ts'
 import { check, type Line } from './history.ts'
@@ -58,9 +58,9 @@ it('goes on without file handles for new connections, and serves everybody again
     },
     { timeout: 20_000 },
   )
-  const engine = await openEngine(served.engineUrl)
-  const events = await allEvents(engine)
-  await engine.close()
+  const queue = await openQueue(served.engineUrl)
+  const events = await allEvents(queue)
+  await queue.close()
   console.info(`no file handles: ${count('accepted')} accepted, ${count('refused')} refused`)
   expect([served.hasEnded, check({ events, lines, limits: {} })]).toEqual([false, []])
 })

@@ -1,4 +1,4 @@
-import { SECRET_DIGITS } from '../../src/engine/lease-secret.ts'
+import { SECRET_DIGITS } from '../../src/store/lease-secret.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import type { OnFailure } from '../../src/task/flow.ts'
 import { canMove, isFinal, type Status } from '../../src/task/status.ts'

@@ -1,10 +1,10 @@
 import { Consumer, Producer } from '@platformatic/kafka'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { ENGINE_DEFAULTS, type Engine } from '../../src/engine/engine.ts'
-import { KafkaEngine } from '../../src/engine/kafka/kafka-engine.ts'
-import { parseKafkaUrl } from '../../src/engine/kafka/kafka-url.ts'
-import { openEngine } from '../../src/engine/open.ts'
-import { RedisEngine } from '../../src/engine/redis/redis-engine.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import { QUEUE_DEFAULTS, type Queue } from '../../src/queue/queue.ts'
+import { KafkaStore } from '../../src/store/kafka/kafka-store.ts'
+import { parseKafkaUrl } from '../../src/store/kafka/kafka-url.ts'
+import { RedisStore } from '../../src/store/redis/redis-store.ts'
 import { type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningKafka, startKafka } from '../services/kafka.ts'
@@ -17,15 +17,15 @@ const WORKER = { id: 'w1', host: 'h', pid: 1, types: ['t'], concurrency: 9, star
 let now: number
 let kafka: RunningKafka
 let redis: RunningRedis
-let engine: Engine
+let queue: Queue
 beforeEach(async () => {
   now = 1_700_000_040_000
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
-  engine = await openEngine(url(), { clock: () => now })
-  await engine.configureType('t', { declared: true })
+  queue = await openQueue(url(), { clock: () => now })
+  await queue.configureType('t', { declared: true })
 })
 afterEach(async () => {
-  await engine?.close()
+  await queue?.close()
   await Promise.all([kafka?.stop(), redis?.stop()])
 })
 
@@ -33,13 +33,13 @@ const url = () => `kafka://${kafka.address}?partitions=2&state=${redis.url}`
 const add = (id: string, more: Partial<ScheduleSpec> = {}) => {
   const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', queueTimeoutMs: 0 })
   const rest = { timing: { everyMs: MINUTE }, catchUp: 'all', overlap: 'allow', paused: false } as const
-  return engine.schedules({ add: { id, task, ...rest, ...more } })
+  return queue.schedules({ add: { id, task, ...rest, ...more } })
 }
 const sweep = async () => {
-  while ((await engine.sweep(100)).more);
+  while ((await queue.sweep(100)).more);
 }
 const keys = async () => {
-  const { tasks } = await engine.list({ limit: 100 })
+  const { tasks } = await queue.list({ limit: 100 })
   return tasks.map(({ idempotencyKey }) => idempotencyKey).sort()
 }
 const client = () => ({ clientId: 'test', bootstrapBrokers: [kafka.address] })
@@ -68,9 +68,9 @@ async function drop(key: string): Promise<void> {
 it('has the tasks of ticks in the log, and brings schedules back where they were when the state has lost them', async () => {
   await add('a')
   await add('dropped')
-  await engine.schedules({ drop: 'dropped' })
+  await queue.schedules({ drop: 'dropped' })
   await add('b', { paused: true })
-  await engine.schedules({ alter: 'b', to: { task: { type: 't', priority: 4 } } })
+  await queue.schedules({ alter: 'b', to: { task: { type: 't', priority: 4 } } })
   for (let minute = 0; minute < 2; minute++) {
     now += MINUTE
     await sweep()
@@ -78,21 +78,21 @@ it('has the tasks of ticks in the log, and brings schedules back where they were
   const ticks = [now - MINUTE, now].map((tick) => tickKey('a', tick))
   expect(await keys()).toEqual(ticks)
   // What has ended before the loss does not run again.
-  const { leases } = await engine.turn({ worker: WORKER, want: 1 })
+  const { leases } = await queue.turn({ worker: WORKER, want: 1 })
   const outcome = { kind: 'success', result: 1 } as const
-  await engine.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }], durable: true })
-  const before = await engine.schedules()
+  await queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }], durable: true })
+  const before = await queue.schedules()
   expect(before.map(({ id, lastAt, nextAt }) => [id, lastAt, nextAt])).toEqual([
     ['a', now, now + MINUTE],
     ['b', null, null],
   ])
 
   redisCli(redis.port, 'FLUSHALL')
-  await vi.waitFor(async () => expect(await engine.schedules()).toEqual(before), { timeout: 20_000, interval: 100 })
-  await vi.waitFor(async () => expect((await engine.health()).checks.every(({ ok }) => ok)).toBe(true), 20_000)
+  await vi.waitFor(async () => expect(await queue.schedules()).toEqual(before), { timeout: 20_000, interval: 100 })
+  await vi.waitFor(async () => expect((await queue.health()).checks.every(({ ok }) => ok)).toBe(true), 20_000)
   await sweep()
   expect(await keys()).toEqual(ticks)
-  expect((await engine.list({ limit: 9, status: 'success' })).tasks.map(({ id }) => id)).toEqual([leases[0]!.task.id])
+  expect((await queue.list({ limit: 9, status: 'success' })).tasks.map(({ id }) => id)).toEqual([leases[0]!.task.id])
   now += MINUTE
   await sweep()
   expect(await keys()).toEqual([...ticks, tickKey('a', now)])
@@ -101,8 +101,8 @@ it('has the tasks of ticks in the log, and brings schedules back where they were
 it('has in the log what the state has, also when a process writes late and another was faster', async () => {
   for (const id of ['changed', 'dropped', 'added-again']) await add(id)
   // It stands still between the state's answer and the log.
-  const options = { ...ENGINE_DEFAULTS, clock: () => now }
-  const state = await RedisEngine.open(redis.url, { ...options, isState: true })
+  const options = { ...QUEUE_DEFAULTS, clock: () => now }
+  const state = await RedisStore.open(redis.url, { ...options, isState: true })
   const goesOn = Promise.withResolvers<void>()
   const step = state.schedules.bind(state)
   state.schedules = async (change) => {
@@ -110,17 +110,17 @@ it('has in the log what the state has, also when a process writes late and anoth
     if (change) await goesOn.promise
     return answer
   }
-  const slow = await KafkaEngine.open(parseKafkaUrl(url()), options, state)
+  const slow = await KafkaStore.open(parseKafkaUrl(url()), options, state)
   const to = (priority: number) => ({ task: { type: 't', priority } })
   const late = [
     slow.schedules({ alter: 'changed', to: to(1) }),
     slow.schedules({ alter: 'dropped', to: to(1) }),
     slow.schedules({ drop: 'added-again' }),
   ]
-  const seen = async () => (await engine.schedules()).map(({ id, task }) => `${id} ${task.priority}`)
+  const seen = async () => (await queue.schedules()).map(({ id, task }) => `${id} ${task.priority}`)
   await vi.waitFor(async () => expect(await seen()).toEqual(['changed 1', 'dropped 1']), 10_000)
-  await engine.schedules({ alter: 'changed', to: to(2) })
-  await engine.schedules({ drop: 'dropped' })
+  await queue.schedules({ alter: 'changed', to: to(2) })
+  await queue.schedules({ drop: 'dropped' })
   await add('added-again')
   goesOn.resolve()
   await Promise.all(late)
@@ -128,8 +128,8 @@ it('has in the log what the state has, also when a process writes late and anoth
   expect(await seen()).toEqual(['added-again 0', 'changed 2'])
 
   redisCli(redis.port, 'FLUSHALL')
-  await vi.waitFor(async () => expect((await engine.schedules()).length).toBeGreaterThan(0), 20_000)
-  await vi.waitFor(async () => expect((await engine.health()).checks.every(({ ok }) => ok)).toBe(true), 20_000)
+  await vi.waitFor(async () => expect((await queue.schedules()).length).toBeGreaterThan(0), 20_000)
+  await vi.waitFor(async () => expect((await queue.health()).checks.every(({ ok }) => ok)).toBe(true), 20_000)
   expect(await seen()).toEqual(['added-again 0', 'changed 2'])
 })
 
@@ -137,15 +137,15 @@ it('makes no task again of a tick whose task the log has, though it has not hear
   await add('a')
   now += MINUTE
   await sweep()
-  const [task] = (await engine.list({ limit: 9 })).tasks
+  const [task] = (await queue.list({ limit: 9 })).tasks
   await vi.waitFor(async () => expect(await records()).toContainEqual({ schedule: 'a', at: now, task: task!.id }))
   // The last tick as it was before.
   await drop('a last')
   expect((await records()).at(-1)).toBeNull()
   redisCli(redis.port, 'FLUSHALL')
-  await vi.waitFor(async () => expect(await engine.schedules()).toHaveLength(1), { timeout: 20_000, interval: 100 })
+  await vi.waitFor(async () => expect(await queue.schedules()).toHaveLength(1), { timeout: 20_000, interval: 100 })
   // The engine may have seen by itself that it is due.
   await sweep()
-  expect((await engine.schedules())[0]).toMatchObject({ lastTaskId: task!.id, nextAt: now + MINUTE })
-  expect((await engine.list({ limit: 9 })).tasks.map(({ id }) => id)).toEqual([task!.id])
+  expect((await queue.schedules())[0]).toMatchObject({ lastTaskId: task!.id, nextAt: now + MINUTE })
+  expect((await queue.list({ limit: 9 })).tasks.map(({ id }) => id)).toEqual([task!.id])
 })

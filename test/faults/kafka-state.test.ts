@@ -1,7 +1,7 @@
 import { readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { type RunningKafka, startKafka } from '../services/kafka.ts'
@@ -44,13 +44,13 @@ async function eventsOfAll(): Promise<TaskEvent[]> {
     return open < before
   }
   // What happened last may not be told yet.
-  const engine = await openEngine(url)
+  const queue = await openQueue(url)
   try {
     while (open > 0) await load.until(moreHaveEnded, 'more of what was accepted has ended')
   } catch {
     // The rest is lost, which the caller tells.
   } finally {
-    await engine.close()
+    await queue.close()
   }
   return events
 }
@@ -86,16 +86,16 @@ describe('the state of Kafka loses everything under a load', () => {
 
   it('is restored when Redis comes back empty, with types, limits and pauses', async () => {
     const redis = await begin(startRedis())
-    const engine = await openEngine(url)
-    await engine.configureType('mail', { maxConcurrency: 4 })
-    await engine.configureType('quiet', { declared: true, paused: true, rate: { max: 5, perMs: 1_000 } })
-    await engine.close()
+    const queue = await openQueue(url)
+    await queue.configureType('mail', { maxConcurrency: 4 })
+    await queue.configureType('quiet', { declared: true, paused: true, rate: { max: 5, perMs: 1_000 } })
+    await queue.close()
     await load.progress()
     await redis.kill()
     const lostAt = Date.now()
     await redis.start()
     await load.progress()
-    const again = await openEngine(url)
+    const again = await openQueue(url)
     const types = new Map((await again.types()).map((info) => [info.type, info]))
     await again.close()
     expect(types.get('mail')).toMatchObject({ maxConcurrency: 4 })
@@ -141,9 +141,9 @@ describe('the state of Kafka is a cluster under a load', () => {
       await serves()
       await load.progress()
     }
-    const engine = await openEngine(url)
-    const limits = (await engine.types()).map(({ type, maxConcurrency }) => [type, maxConcurrency])
-    await engine.close()
+    const queue = await openQueue(url)
+    const limits = (await queue.types()).map(({ type, maxConcurrency }) => [type, maxConcurrency])
+    await queue.close()
     expect(Object.fromEntries(limits)).toEqual(LIMITS)
     await expectAllEnd()
   })

@@ -1,4 +1,5 @@
-import { openSync, writeSync } from 'node:fs'
+import { existsSync, openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
@@ -31,8 +32,13 @@ const KEEP = { eventsMax: 1e9, retention: { ageMs: 86_400_000, countMax: 1e9 } }
 
 const input = JSON.parse(process.argv[2]!) as LoadInput
 const load = (file: string) => import(new URL(file, pathToFileURL(`${input.source}/`)).href)
-const { openEngine } = (await load('engine/open.ts')) as typeof import('../../src/engine/open.ts')
-const { Sweeper } = (await load('engine/sweeper.ts')) as typeof import('../../src/engine/sweeper.ts')
+/** A version from before the folder queue/ has these parts in engine/, under other names. */
+const isEarlier = existsSync(join(input.source, 'engine/open.ts'))
+const openQueue: typeof import('../../src/queue/open.ts').openQueue = isEarlier
+  ? (await load('engine/open.ts')).openEngine
+  : (await load('queue/open.ts')).openQueue
+const sweeperFile = isEarlier ? 'engine/sweeper.ts' : 'queue/sweeper.ts'
+const { Sweeper } = (await load(sweeperFile)) as typeof import('../../src/queue/sweeper.ts')
 const { Worker } = (await load('worker/worker.ts')) as typeof import('../../src/worker/worker.ts')
 const { normalizeHandlers } = (await load('worker/handlers.ts')) as typeof import('../../src/worker/handlers.ts')
 const { completeSpec } = (await load('task/task.ts')) as typeof import('../../src/task/task.ts')
@@ -45,9 +51,9 @@ const stopped = new AbortController()
 process.once('message', () => stopped.abort())
 process.once('disconnect', () => process.exit(1))
 
-const engine = await openEngine(input.url, { ...KEEP, leaseMs: input.leaseMs })
+const queue = await openQueue(input.url, { ...KEEP, leaseMs: input.leaseMs })
 await (input.role === 'submit' ? submit() : work())
-await engine.close()
+await queue.close()
 process.exit(0)
 
 async function submit(): Promise<void> {
@@ -64,7 +70,7 @@ async function submit(): Promise<void> {
     })
     const started = performance.now()
     try {
-      for (const { task } of await engine.submit(specs)) {
+      for (const { task } of await queue.submit(specs)) {
         const { id, after, onFailure } = task
         write({ what: 'accepted', id, at: Date.now(), ...(after?.length ? { after, onFailure } : {}) })
       }
@@ -94,9 +100,11 @@ async function work(): Promise<void> {
   }
   const retry = { base: 0.02, cap: 0.1 }
   const handlers = Object.entries(input.limits).map(([type, concurrency]) => [type, { concurrency, retry, run }])
-  const sweeper = new Sweeper(engine, logger)
+  const sweeper = new Sweeper(queue, logger)
+  const watchedQueue = watched(queue, write, tokens)
   const worker = new Worker({
-    engine: watched(engine, write, tokens),
+    queue: watchedQueue,
+    ...(isEarlier ? { engine: watchedQueue } : {}),
     handlers: normalizeHandlers(Object.fromEntries(handlers)),
     logger,
     leaseMs: input.leaseMs,

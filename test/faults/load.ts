@@ -4,8 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, vi } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { endAtExit, removeAtExit } from '../services/processes.ts'
 import { check, type Line, type Story, type Violation } from './history.ts'
@@ -126,23 +126,23 @@ export class Load {
    */
   async finish(directUrl = this.#url): Promise<Story & { counts: Record<string, number> }> {
     await this.end('submit')
-    const engine = await openEngine(directUrl, { eventsMax: 1e9, leaseMs: LEASE_MS })
+    const queue = await openQueue(directUrl, { eventsMax: 1e9, leaseMs: LEASE_MS })
     try {
       const open = async () => {
-        const { counts } = await engine.stats()
+        const { counts } = await queue.stats()
         return counts.pending + counts.processing
       }
       await this.until(async () => (await open()) === 0, 'everything is finished')
       await this.end('work')
       const limits = Object.entries(this.#options.limits).filter(([, limit]) => limit !== null)
       const story = {
-        events: await allEvents(engine),
+        events: await allEvents(queue),
         lines: this.lines(),
         limits: Object.fromEntries(limits) as Record<string, number>,
       }
       return { ...story, counts: countsOf(story) }
     } finally {
-      await engine.close()
+      await queue.close()
     }
   }
 
@@ -186,10 +186,10 @@ export async function repeatedly(fault: () => Promise<unknown>): Promise<number>
   return times
 }
 
-export async function allEvents(engine: Engine): Promise<TaskEvent[]> {
+export async function allEvents(queue: Queue): Promise<TaskEvent[]> {
   const all: TaskEvent[] = []
   for (let after = ''; ; ) {
-    const { events, last, gap } = await engine.events({ after, max: 10_000 })
+    const { events, last, gap } = await queue.events({ after, max: 10_000 })
     if (gap) throw new Error(`events after "${after}" are gone`)
     if (events.length === 0) return all
     all.push(...events)

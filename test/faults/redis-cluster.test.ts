@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
-import { slotOf } from '../../src/engine/redis/topology.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import { slotOf } from '../../src/store/redis/topology.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli } from '../services/redis.ts'
 import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
@@ -91,16 +91,16 @@ describe('a Redis Cluster changes under a load', () => {
 describe('a node of a Redis Cluster is away', () => {
   it('keeps nobody from the tasks of the others', async () => {
     cluster = await startCluster({ flags: ['--cluster-require-full-coverage', 'no'] })
-    const engine = await openEngine(`${cluster.url}?wait_ms=${WAIT_MS}`)
+    const queue = await openQueue(`${cluster.url}?wait_ms=${WAIT_MS}`)
     const types = Object.keys(LIMITS)
-    for (const type of types) await engine.configureType(type, { declared: true })
-    const submitted = await engine.submit(types.map((type) => completeSpec({ type })))
+    for (const type of types) await queue.configureType(type, { declared: true })
+    const submitted = await queue.submit(types.map((type) => completeSpec({ type })))
     const worker = { id: 'w', host: 'h', pid: 1, types, concurrency: 10, startedAt: 0 }
     const victim = [...cluster.nodes].sort((a, b) => slotsOf(a).length - slotsOf(b).length).at(-1)!
     await victim.kill()
-    const { leases } = await engine.turn({ worker, want: 10, waitMs: 100 })
+    const { leases } = await queue.turn({ worker, want: 10, waitMs: 100 })
     expect(leases.length).toBeGreaterThan(0)
     expect(leases.length).toBeLessThan(submitted.length)
-    await engine.close()
+    await queue.close()
   })
 })

@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { type RunningRedis, startRedis } from '../services/redis.ts'
@@ -12,23 +12,23 @@ import { WAIT_MS } from './load.ts'
 
 let redis: RunningRedis
 let proxy: TcpProxy
-let engine: Engine
+let queue: Queue
 let server: FastifyInstance
 let base: string
 
 beforeAll(async () => {
   redis = await startRedis()
   proxy = await startProxy(redis.port)
-  engine = await openEngine(`redis://127.0.0.1:${proxy.port}?wait_ms=${WAIT_MS}`)
+  queue = await openQueue(`redis://127.0.0.1:${proxy.port}?wait_ms=${WAIT_MS}`)
   const handlers = normalizeHandlers({ mail: { run: () => null } })
-  await announce(engine, handlers)
+  await announce(queue, handlers)
   const logger = pino({ level: 'silent' })
-  server = await createServer({ engine, handlers, logger, version: '1', instanceId: 'i', registry: new Registry() })
+  server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry: new Registry() })
   base = await server.listen({ host: '127.0.0.1', port: 0 })
 })
 afterAll(async () => {
   await server?.close()
-  await engine?.close()
+  await queue?.close()
   await proxy?.stop()
   await redis?.stop()
 })

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import type { XQueueError } from '../../src/task/errors.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { makeDocumentedUser } from '../services/acl.ts'
@@ -13,13 +13,13 @@ const PASSWORD = 'never-to-be-shown'
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 10, startedAt: 0 }
 
 let redis: RunningRedis
-let engine: Engine | undefined
+let queue: Queue | undefined
 beforeAll(async () => {
   redis = await startRedis()
 })
 afterEach(async () => {
-  await engine?.close()
-  engine = undefined
+  await queue?.close()
+  queue = undefined
   redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', '0')
   redisCli(redis.port, 'FLUSHALL')
 })
@@ -29,7 +29,7 @@ const at = (where: string, port = redis.port) => `redis://${where}127.0.0.1:${po
 
 /** Why it cannot be opened: in words that help, that name the place, and that show no secret. */
 async function refusalOf(url: string, port = redis.port): Promise<{ code: string; message: string }> {
-  const error = (await openEngine(url).then(
+  const error = (await openQueue(url).then(
     (open) => open.close().then(() => new Error('it was opened')),
     (reason: unknown) => reason,
   )) as XQueueError
@@ -60,16 +60,16 @@ describe('a Redis that cannot be used says why', () => {
 
   it('the user may not do what is needed', async () => {
     makeDocumentedUser(redis.port, 'xq', PASSWORD, '+fcall')
-    engine = await openEngine(at(`xqueue:${PASSWORD}@`))
-    await expect(engine.stats()).rejects.toMatchObject({
+    queue = await openQueue(at(`xqueue:${PASSWORD}@`))
+    await expect(queue.stats()).rejects.toMatchObject({
       code: 'engine_unavailable',
       message: expect.stringMatching(/the Redis user lacks permissions.*docs\/redis\.md.*NOPERM/),
     })
     // What a function may not do is told in other words.
     redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+fcall', '-hget', '-hgetall')
-    await expect(engine.configureType('t', { declared: true })).rejects.toThrow(/lacks permissions/)
+    await expect(queue.configureType('t', { declared: true })).rejects.toThrow(/lacks permissions/)
     redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+@hash', 'resetchannels')
-    const listening = engine.turn({ worker: WORKER, want: 1, waitMs: 50 })
+    const listening = queue.turn({ worker: WORKER, want: 1, waitMs: 50 })
     await expect(listening).rejects.toThrow(/lacks permissions.*NOPERM/)
   })
 
@@ -86,14 +86,14 @@ describe('a Redis that cannot be used says why', () => {
     expect(refusal).toMatchObject({ code: 'engine_unusable', message: expect.stringContaining('read-only replica') })
     // One that becomes a replica later.
     redisCli(replica.port, 'REPLICAOF', 'NO', 'ONE')
-    engine = await openEngine(at('', replica.port))
-    await engine.configureType('t', { declared: true })
+    queue = await openQueue(at('', replica.port))
+    await queue.configureType('t', { declared: true })
     redisCli(replica.port, 'REPLICAOF', '127.0.0.1', String(redis.port))
-    await expect(engine.submit([completeSpec({ type: 't' })])).rejects.toMatchObject({
+    await expect(queue.submit([completeSpec({ type: 't' })])).rejects.toMatchObject({
       code: 'engine_unavailable',
       message: expect.stringContaining('read-only replica'),
     })
-    await engine.close()
+    await queue.close()
     await replica.stop()
   })
 
@@ -109,31 +109,31 @@ describe('a Redis that cannot be used says why', () => {
 
 describe('a Redis without memory', () => {
   it('refuses submissions and settles what runs, says so in its health, and takes more when there is room', async () => {
-    engine = await openEngine(at(''))
-    await engine.configureType('t', { declared: true })
+    queue = await openQueue(at(''))
+    await queue.configureType('t', { declared: true })
     const specs = Array.from({ length: 20 }, () => completeSpec({ type: 't', payload: 'x'.repeat(1_000) }))
-    await engine.submit(specs)
-    const { leases } = await engine.turn({ worker: WORKER, want: 10 })
+    await queue.submit(specs)
+    const { leases } = await queue.turn({ worker: WORKER, want: 10 })
     redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', '1mb')
-    await expect(engine.submit(specs)).rejects.toMatchObject({
+    await expect(queue.submit(specs)).rejects.toMatchObject({
       code: 'engine_unavailable',
       message: expect.stringContaining('has no memory left'),
       details: { retry_after: 1 },
     })
-    expect((await engine.health()).checks).toContainEqual(expect.objectContaining({ name: 'memory', ok: false }))
+    expect((await queue.health()).checks).toContainEqual(expect.objectContaining({ name: 'memory', ok: false }))
     const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
-    const { settled, leases: more } = await engine.turn({ worker: WORKER, want: 10, outcomes })
+    const { settled, leases: more } = await queue.turn({ worker: WORKER, want: 10, outcomes })
     expect(settled.every(({ accepted }) => accepted)).toBe(true)
     expect(more).toHaveLength(10)
-    expect((await engine.stats()).counts).toMatchObject({ success: 10, processing: 10, pending: 0 })
+    expect((await queue.stats()).counts).toMatchObject({ success: 10, processing: 10, pending: 0 })
     redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', '0')
-    expect(await engine.submit(specs)).toHaveLength(20)
+    expect(await queue.submit(specs)).toHaveLength(20)
   })
 
   it('is not healthy when it may drop what it was given', async () => {
     redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
-    engine = await openEngine(at(''))
-    const { checks } = await engine.health()
+    queue = await openQueue(at(''))
+    const { checks } = await queue.health()
     redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
     expect(checks).toContainEqual(expect.objectContaining({ name: 'eviction', ok: false }))
   })
@@ -141,9 +141,9 @@ describe('a Redis without memory', () => {
 
 describe('health while Redis is away', () => {
   it('answers in time that it cannot be reached', async () => {
-    engine = await openEngine(at(''))
+    queue = await openQueue(at(''))
     redis.signal('SIGSTOP')
-    const { checks } = await engine.health()
+    const { checks } = await queue.health()
     redis.signal('SIGCONT')
     expect(checks[0]).toMatchObject({ name: 'storage', ok: false })
   })

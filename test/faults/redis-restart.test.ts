@@ -1,7 +1,7 @@
 import { readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { type RunningRedis, startRedis } from '../services/redis.ts'
 import { expectKept, LIMITS, Load, repeatedly, WAIT_MS } from './load.ts'
 
@@ -70,10 +70,10 @@ describe('Redis is killed under a load and starts again', () => {
     await redis.kill()
     const to = Date.now()
     await redis.start()
-    const engine = await openEngine(redis.url)
+    const queue = await openQueue(redis.url)
     await load.progress()
-    const types = await engine.types()
-    await engine.close()
+    const types = await queue.types()
+    await queue.close()
     expect(Object.fromEntries(types.map(({ type, maxConcurrency }) => [type, maxConcurrency]))).toEqual(LIMITS)
     const story = await load.finish()
     expectKept('came back empty', { ...story, mayLose: [{ from: 0, to: to + WAIT_MS }] }, 1)

@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, it, vi } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { tickKey } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { endAtExit } from '../services/processes.ts'
@@ -29,30 +29,30 @@ it.each([
   'makes exactly one task of each tick with three processes on %s, one of them killed',
   async (_, start) => {
     const url = await start()
-    const engine = await openEngine(url)
-    cleanups.push(() => engine.close())
-    await engine.configureType('t', { declared: true })
+    const queue = await openQueue(url)
+    cleanups.push(() => queue.close())
+    await queue.configureType('t', { declared: true })
     const { delayMs: _d, runAt: _r, idempotencyKey: _k, ...task } = completeSpec({ type: 't', queueTimeoutMs: 0 })
     const rest = { timing: { everyMs: SECOND }, catchUp: 'all', overlap: 'allow', paused: false } as const
     const firsts = new Map<string, number>()
     for (let n = 0; n < SCHEDULES; n++) {
       const id = `s${n}`
-      const schedules = await engine.schedules({ add: { id, task, ...rest } })
+      const schedules = await queue.schedules({ add: { id, task, ...rest } })
       firsts.set(id, schedules.find((schedule) => schedule.id === id)!.nextAt!)
     }
     // One after the other: on Redis the first is the one that sweeps until it is killed.
     const children: ChildProcess[] = []
     while (children.length < PROCESSES) children.push(await sweeping(url))
-    await ticked(engine, Math.max(...firsts.values()) + TICKS * SECOND)
+    await ticked(queue, Math.max(...firsts.values()) + TICKS * SECOND)
     await ended(children[0]!)
-    await ticked(engine, Date.now() + TICKS * SECOND)
+    await ticked(queue, Date.now() + TICKS * SECOND)
     for (const child of children.slice(1)) await ended(child)
 
     const expected: string[] = []
-    for (const { id, nextAt } of await engine.schedules()) {
+    for (const { id, nextAt } of await queue.schedules()) {
       for (let at = firsts.get(id)!; at < nextAt!; at += SECOND) expected.push(tickKey(id, at))
     }
-    const { tasks } = await engine.list({ limit: 1_000 })
+    const { tasks } = await queue.list({ limit: 1_000 })
     expect(expected.length).toBeGreaterThanOrEqual(SCHEDULES * TICKS * 2)
     expect(tasks.map(({ idempotencyKey }) => idempotencyKey).sort()).toEqual(expected.sort())
   },
@@ -60,9 +60,9 @@ it.each([
 )
 
 /** Until every schedule has made its task of a time. */
-async function ticked(engine: Engine, at: number): Promise<void> {
+async function ticked(queue: Queue, at: number): Promise<void> {
   const seen = async () => {
-    for (const { lastAt } of await engine.schedules()) expect(lastAt).toBeGreaterThanOrEqual(at - SECOND)
+    for (const { lastAt } of await queue.schedules()) expect(lastAt).toBeGreaterThanOrEqual(at - SECOND)
   }
   await vi.waitFor(seen, { timeout: 30_000, interval: 50 })
 }

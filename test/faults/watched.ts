@@ -1,4 +1,4 @@
-import type { Engine, Turn } from '../../src/engine/engine.ts'
+import type { Queue, Turn } from '../../src/queue/queue.ts'
 import type { Task } from '../../src/task/task.ts'
 import type { Line } from './history.ts'
 
@@ -30,11 +30,11 @@ function nameOf({ id, deliveries, startedAt }: HandOut): string {
 }
 
 /** An engine, with what it answers to outcomes written down, and the tokens of the leases that it hands out. */
-export function watched(engine: Engine, write: (line: Line) => void, tokens: Tokens, now = Date.now): Engine {
+export function watched(queue: Queue, write: (line: Line) => void, tokens: Tokens, now = Date.now): Queue {
   const turn = async (asked: Turn) => {
     const { outcomes = [] } = asked
     try {
-      const answer = await engine.turn(asked)
+      const answer = await queue.turn(asked)
       answer.settled.forEach(({ accepted, status }, index) => {
         const { lease, outcome } = outcomes[index]!
         write({ what: 'settled', lease, kind: outcome.kind, accepted, status, at: now() })
@@ -46,10 +46,10 @@ export function watched(engine: Engine, write: (line: Line) => void, tokens: Tok
       throw error
     }
   }
-  return new Proxy(engine, {
+  return new Proxy(queue, {
     get(target, name) {
       if (name === 'turn') return turn
-      const value = target[name as keyof Engine] as unknown
+      const value = target[name as keyof Queue] as unknown
       return typeof value === 'function' ? value.bind(target) : value
     },
   })

@@ -6,11 +6,11 @@ import { isOwnOrigin, sessionOf } from '../../src/access/session-cookie.ts'
 import { keysCommand } from '../../src/cli/keys.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { SETTINGS } from '../../src/config/settings.ts'
-import type { Engine } from '../../src/engine/engine.ts'
-import { submissionsOf } from '../../src/engine/kafka/submission.ts'
-import { openEngine } from '../../src/engine/open.ts'
-import { idOfRef, placeOf } from '../../src/engine/redis/ids.ts'
 import { fits, Topics } from '../../src/notify/topics.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { submissionsOf } from '../../src/store/kafka/submission.ts'
+import { idOfRef, placeOf } from '../../src/store/redis/ids.ts'
 import { formatDuration, parseDurationMs } from '../../src/task/duration.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import type { Json } from '../../src/task/json.ts'
@@ -43,15 +43,15 @@ async function readsLater<T>(texts: fc.Arbitrary<string>, read: (text: string) =
 }
 
 let redis: RunningRedis
-let engines: Engine[]
+let engines: Queue[]
 beforeAll(async () => {
   redis = await startRedis()
-  engines = [await openEngine('sqlite::memory:'), await openEngine(redis.url)]
-  for (const engine of engines) await engine.configureType('t', { declared: true })
-  for (const engine of engines) await engine.submit(Array.from({ length: 9 }, () => completeSpec({ type: 't' })))
+  engines = [await openQueue('sqlite::memory:'), await openQueue(redis.url)]
+  for (const queue of engines) await queue.configureType('t', { declared: true })
+  for (const queue of engines) await queue.submit(Array.from({ length: 9 }, () => completeSpec({ type: 't' })))
 })
 afterAll(async () => {
-  for (const engine of engines) await engine.close()
+  for (const queue of engines) await queue.close()
   await redis.stop()
   console.log(`${inputs} inputs of parsers, FUZZ_SEED=${SEED}`)
 })
@@ -232,8 +232,8 @@ describe('whatever it is given, what reads', () => {
   })
 
   it('cursors, positions, ids and leases on each engine finds something or nothing', { timeout: 120_000 }, async () => {
-    for (const engine of engines) {
-      const { nextCursor } = await engine.list({ limit: 2 })
+    for (const queue of engines) {
+      const { nextCursor } = await queue.list({ limit: 2 })
       const own = Buffer.from(nextCursor!, 'base64url').toString()
       const inside = nearly(own, own.slice(0, 4), own.slice(3), '[', ']', '{', '}', ',', '"', '0', '1', ':')
       const cursors = fc.oneof(
@@ -242,24 +242,24 @@ describe('whatever it is given, what reads', () => {
       )
       for (const status of ['pending', undefined] as const) {
         const more = status ? { status } : {}
-        await readsLater(cursors, (cursor) => engine.list({ limit: 2, cursor, ...more }), 1_000)
+        await readsLater(cursors, (cursor) => queue.list({ limit: 2, cursor, ...more }), 1_000)
       }
-      const { last } = await engine.events({ after: null, max: 1 })
-      await readsLater(nearly(last, '1', '0', ',', ':', '-', '.'), (after) => engine.events({ after, max: 2 }), 1_000)
-      const { id } = (await engine.list({ limit: 1 })).tasks[0]!
+      const { last } = await queue.events({ after: null, max: 1 })
+      await readsLater(nearly(last, '1', '0', ',', ':', '-', '.'), (after) => queue.events({ after, max: 2 }), 1_000)
+      const { id } = (await queue.list({ limit: 1 })).tasks[0]!
       const names = nearly(id, '-', ':', '#1', '0', '{', '}')
       const worker = { id: 'w', host: 'h', pid: 1, types: [], concurrency: 1, startedAt: 0 }
       await readsLater(
         names,
         async (name) => {
-          await Promise.all([engine.get([name]), engine.explain(name)])
+          await Promise.all([queue.get([name]), queue.explain(name)])
           const outcomes = [{ lease: name, outcome: { kind: 'success', result: null } as const }]
-          const { settled } = await engine.turn({ worker, want: 0, outcomes, renewals: [{ lease: name }] })
+          const { settled } = await queue.turn({ worker, want: 0, outcomes, renewals: [{ lease: name }] })
           expect(settled[0]!.accepted).toBe(false)
         },
         500,
       )
-      expect((await engine.stats()).counts.pending).toBe(9)
+      expect((await queue.stats()).counts.pending).toBe(9)
     }
   })
 })

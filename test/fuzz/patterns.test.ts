@@ -5,7 +5,7 @@ import { Registry } from 'prom-client'
 import { checkSync } from 'recheck'
 import { parseSync } from 'vite'
 import { describe, expect, it } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { createServer } from '../../src/server/server.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -65,15 +65,15 @@ describe('regular expressions', () => {
   })
 
   it('of the schemas do, too', async () => {
-    const engine = await openEngine('sqlite::memory:')
-    const options = { engine, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' }
+    const queue = await openQueue('sqlite::memory:')
+    const options = { queue, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' }
     const server = await createServer({ ...options, registry: new Registry() })
     const sources = new Set<string>()
     walk((await server.inject('/openapi.json')).json(), ({ pattern }) => {
       if (typeof pattern === 'string') sources.add(pattern)
     })
     await server.close()
-    await engine.close()
+    await queue.close()
     expect(sources.size).toBeGreaterThan(3)
     expect(vulnerable([...sources].map((source) => ({ where: 'OpenAPI', source, flags: 'u' })))).toEqual([])
   })

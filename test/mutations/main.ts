@@ -11,10 +11,10 @@ import { fileOf, MUTATIONS, type Mutation } from './mutations.ts'
  */
 const root = join(import.meta.dirname, '../..')
 const CONTRACTS = {
-  SQLite: ['test/engine-contract/sqlite.test.ts', '-t', 'SQLite in memory'],
+  SQLite: ['test/queue-contract/sqlite.test.ts', '-t', 'SQLite in memory'],
   Redis: [
-    'test/engine-contract/redis.test.ts',
-    ...['wake', 'restore', 'events', 'notices'].map((of) => `test/engine/redis-${of}.test.ts`),
+    'test/queue-contract/redis.test.ts',
+    ...['wake', 'restore', 'events', 'notices'].map((of) => `test/store/redis-${of}.test.ts`),
   ],
 }
 const SIMULATED_SEEDS = 150

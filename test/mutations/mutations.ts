@@ -10,8 +10,8 @@ export interface Mutation {
 }
 
 const SOURCES = {
-  SQLite: 'src/{task,engine/sqlite}/**/*.{ts,sql}',
-  Redis: 'src/engine/redis/lua/*.lua',
+  SQLite: 'src/{task,store/sqlite}/**/*.{ts,sql}',
+  Redis: 'src/store/redis/lua/*.lua',
 }
 
 /** The file, of a tree, that has the place. @throws Error naming the mutation when it is not there exactly once */
@@ -29,7 +29,7 @@ const sqlite = (rule: string, from: string, to: string): Mutation => ({ engine: 
 const redis = (rule: string, from: string, to: string): Mutation => ({ engine: 'Redis', rule, from, to })
 
 export const MUTATIONS: readonly Mutation[] = [
-  sqlite('the limit holds', ': maxConcurrency - (store', ': 1 + maxConcurrency - (store'),
+  sqlite('the limit holds', ': maxConcurrency - (database', ': 1 + maxConcurrency - (store'),
   sqlite('the limit of a group holds', 'limit - (row.in_flight', 'limit + 1 - (row.in_flight'),
   sqlite('a rate holds', 'return max - (this', 'return max + 1 - (this'),
   sqlite('a paused type starts nothing', '(type)?.paused === false)\n', '(type)?.paused !== undefined)\n'),

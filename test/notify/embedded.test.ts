@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
-import { openEngine } from '../../src/engine/open.ts'
 import { createLive } from '../../src/notify/create-live.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { pathOf } from '../services/installed.ts'
 import { event, Listener, liveOptions, Process } from './stage.ts'
@@ -242,12 +242,12 @@ it('publishes a worker whose name could not stand in a topic, escaped', async ()
 })
 
 it('cuts its subscribers off when changes are gone before they were told, so that they look anew', async () => {
-  const engine = await openEngine('sqlite::memory:', { eventsMax: 10 })
-  await engine.configureType('t', { declared: true })
-  const live = createLive({ ...liveOptions('embedded'), engine })
+  const queue = await openQueue('sqlite::memory:', { eventsMax: 10 })
+  await queue.configureType('t', { declared: true })
+  const live = createLive({ ...liveOptions('embedded'), queue })
   await live.start(null)
   closing.push(
-    () => engine.close(),
+    () => queue.close(),
     () => live.stop(),
   )
   const broker = /mqtt:\/\/[\d.:]+/.exec(live.check().detail)![0]
@@ -255,24 +255,24 @@ it('cuts its subscribers off when changes are gone before they were told, so tha
   const stuck = await subscribeRaw(broker)
   stuck.pause()
   const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 100, startedAt: Date.now() }
-  const submit = (count: number) => engine.submit(Array.from({ length: count }, () => completeSpec({ type: 't' })))
+  const submit = (count: number) => queue.submit(Array.from({ length: count }, () => completeSpec({ type: 't' })))
   await submit(40)
-  const { leases } = await engine.turn({ worker, want: 40 })
+  const { leases } = await queue.turn({ worker, want: 40 })
   const outcome = { kind: 'success', result: 'x'.repeat(900_000) } as const
-  await engine.turn({ worker, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
+  await queue.turn({ worker, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
   await listener.until(() => expect(listener.heard.some(({ body }) => body.status === 'success')).toBe(true))
   // The page that the stuck one does not take is on its way; behind it the outbox runs over.
   for (let n = 0; n < 30; n++) await submit(1)
-  while ((await engine.sweep(100)).more);
+  while ((await queue.sweep(100)).more);
   await event(listener.client, 'close')
   stuck.destroy()
 })
 
 it('serves the subscribers of each process what happens in any of them', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-mqtt-'))
-  const engine = `sqlite:${join(folder, 'x.db')}`
-  const one = await Process.start({ engine })
-  const two = await Process.start({ engine })
+  const queue = `sqlite:${join(folder, 'x.db')}`
+  const one = await Process.start({ engine: queue })
+  const two = await Process.start({ engine: queue })
   const first = await listen(await one.mqttUrl(), 'xqueue/events/#', 'xqueue/workers/+')
   const second = await listen(await two.mqttUrl(), 'xqueue/events/#')
   const ids = [await one.submit('quick'), await two.submit('quick')]

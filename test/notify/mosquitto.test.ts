@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { Aedes } from 'aedes'
 import { afterAll, afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { loadConfig } from '../../src/config/config.ts'
-import { openEngine } from '../../src/engine/open.ts'
 import { createLive } from '../../src/notify/create-live.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { Mosquitto } from '../services/mosquitto.ts'
 import { Listener, liveOptions, MANY_MS, Process } from './stage.ts'
@@ -244,19 +244,19 @@ it('gives a broker that has lost its retained states all of them again, and one 
 it('removes the retained state when retention removes the task', async () => {
   await broker.start()
   let now = Date.now()
-  const engine = await openEngine('sqlite::memory:', { clock: () => now, retention: { ageMs: 60_000, countMax: 100 } })
-  closing.push(() => engine.close())
-  await engine.configureType('t', { declared: true })
-  const live = createLive({ ...liveOptions(broker.url), engine })
+  const queue = await openQueue('sqlite::memory:', { clock: () => now, retention: { ageMs: 60_000, countMax: 100 } })
+  closing.push(() => queue.close())
+  await queue.configureType('t', { declared: true })
+  const live = createLive({ ...liveOptions(broker.url), queue })
   await live.start(null)
   closing.push(() => live.stop())
   await vi.waitFor(() => expect(live.check().ok).toBe(true), MANY_MS)
   const listener = await listen(['xqueue/tasks/+'])
-  const { task } = (await engine.submit([completeSpec({ type: 't' })]))[0]!
-  await engine.cancel({ ids: [task.id] })
+  const { task } = (await queue.submit([completeSpec({ type: 't' })]))[0]!
+  await queue.cancel({ ids: [task.id] })
   await listener.until(() => expect(listener.statuses(`xqueue/tasks/${task.id}`)).toEqual(['pending', 'canceled']))
   now += 60_001
-  await engine.sweep(100)
+  await queue.sweep(100)
   await listener.until(() => expect(listener.heard.at(-1)!.body).toBe(''))
   const late = await listen(['xqueue/#'])
   await late.until(() => expect(late.on('xqueue/stats')).not.toHaveLength(0))
@@ -266,16 +266,16 @@ it('removes the retained state when retention removes the task', async () => {
 it('tells what is now when the events were gone before the broker came back', async () => {
   await broker.start()
   await broker.stop()
-  const engine = await openEngine('sqlite::memory:', { eventsMax: 10 })
-  closing.push(() => engine.close())
-  await engine.configureType('t', { declared: true })
-  await engine.events({ after: null, max: 1, reader: { name: 'mqtt', owner: 'x', leaseMs: 1 } })
-  const live = createLive({ ...liveOptions(broker.url), engine })
+  const queue = await openQueue('sqlite::memory:', { eventsMax: 10 })
+  closing.push(() => queue.close())
+  await queue.configureType('t', { declared: true })
+  await queue.events({ after: null, max: 1, reader: { name: 'mqtt', owner: 'x', leaseMs: 1 } })
+  const live = createLive({ ...liveOptions(broker.url), queue })
   await live.start(null)
   closing.push(() => live.stop())
   const tasks = []
-  for (let n = 0; n < 30; n++) tasks.push(...(await engine.submit([completeSpec({ type: 't' })])))
-  while ((await engine.sweep(100)).more);
+  for (let n = 0; n < 30; n++) tasks.push(...(await queue.submit([completeSpec({ type: 't' })])))
+  while ((await queue.sweep(100)).more);
   await broker.startAgain()
   const listener = await listen(['xqueue/tasks/+'])
   const topics = tasks.map(({ task }) => `xqueue/tasks/${task.id}`)

@@ -5,12 +5,12 @@ import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
-let engine: Engine
+let queue: Queue
 let server: FastifyInstance
 
 const handlers = normalizeHandlers({
@@ -20,14 +20,14 @@ const handlers = normalizeHandlers({
 
 beforeAll(async () => {
   const logger = pino({ level: 'silent' })
-  engine = await openEngine('sqlite::memory:')
-  await announce(engine, handlers)
+  queue = await openQueue('sqlite::memory:')
+  await announce(queue, handlers)
   const registry = new Registry()
-  server = await createServer({ engine, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
+  server = await createServer({ queue, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
 })
 afterAll(async () => {
   await server.close()
-  await engine.close()
+  await queue.close()
 })
 beforeEach(() => post('/tasks/cancel', {}))
 
@@ -421,7 +421,7 @@ describe('the system', () => {
 })
 
 it('closes although a connection is open over which nothing was asked yet', { timeout: 20_000 }, async () => {
-  const options = { engine, handlers, logger: pino({ level: 'silent' }), version: '1', instanceId: 'j' }
+  const options = { queue, handlers, logger: pino({ level: 'silent' }), version: '1', instanceId: 'j' }
   const listening = await createServer({ ...options, registry: new Registry() })
   const { port } = new URL(await listening.listen({ port: 0 }))
   const socket = connect(Number(port))
@@ -432,7 +432,7 @@ it('closes although a connection is open over which nothing was asked yet', { ti
 })
 
 it('checks and completes submissions of types whose handlers only a worker elsewhere has', async () => {
-  const options = { engine, logger: pino({ level: 'silent' }), version: '1', instanceId: 'k', registry: new Registry() }
+  const options = { queue, logger: pino({ level: 'silent' }), version: '1', instanceId: 'k', registry: new Registry() }
   const bare = await createServer({ ...options, handlers: new Map() })
   const answer = async (payload: object) => bare.inject({ method: 'POST', url: '/api/v1/tasks', payload })
   const refused = await answer({ type: 'strict', payload: { n: 'x' } })

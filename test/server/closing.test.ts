@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { expect, it, vi } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { createServer } from '../../src/server/server.ts'
 
 /** What comes until the server ends the connection, from its answer with this status on. */
@@ -17,9 +17,9 @@ async function answerOf(status: number, socket: Socket): Promise<{ headers: stri
 }
 
 it('while it closes, a server answers every route with a problem and Retry-After', async () => {
-  const engine = await openEngine('sqlite::memory:')
+  const queue = await openQueue('sqlite::memory:')
   const server = await createServer({
-    ...{ engine, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' },
+    ...{ queue, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' },
     registry: new Registry(),
   })
   await server.listen({ port: 0, host: '127.0.0.1' })
@@ -51,5 +51,5 @@ it('while it closes, a server answers every route with a problem and Retry-After
     expect(JSON.parse(body), `${method} ${path}`).toMatchObject({ status: 503, code: 'shutting_down' })
   }
   await closed
-  await engine.close()
+  await queue.close()
 })

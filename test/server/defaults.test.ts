@@ -1,19 +1,19 @@
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { expect, it } from 'vitest'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { createServer } from '../../src/server/server.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
 it('answers a repeated submission or schedule the same after a deploy has changed the defaults of its handler', async () => {
-  const engine = await openEngine('sqlite::memory:')
+  const queue = await openQueue('sqlite::memory:')
   const deploy = async (defaults: { maxRetry?: number; processTimeout?: string }) => {
     const handlers = normalizeHandlers({ t: { ...defaults, run: () => null } } as Handlers)
-    await announce(engine, handlers)
+    await announce(queue, handlers)
     const logger = pino({ level: 'silent' })
     const registry = new Registry()
-    const server = await createServer({ engine, handlers, logger, version: '1', instanceId: 'i', registry })
+    const server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry })
     const post = async (url: string, payload: object) => {
       const answer = await server.inject({ method: 'POST', url: `/api/v1${url}`, payload })
       return { status: answer.statusCode, body: answer.json() }
@@ -32,16 +32,16 @@ it('answers a repeated submission or schedule the same after a deploy has change
   const other = await after.post('/tasks', { ...task, max_retry: 9 })
   expect([other.status, other.body.code]).toEqual([409, 'idempotency_conflict'])
   await after.close()
-  await engine.close()
+  await queue.close()
 })
 
 it('finds tasks by a tag whose key has colons', async () => {
-  const engine = await openEngine('sqlite::memory:')
+  const queue = await openQueue('sqlite::memory:')
   const handlers = normalizeHandlers({ t: { run: () => null } } as Handlers)
-  await announce(engine, handlers)
+  await announce(queue, handlers)
   const registry = new Registry()
   const logger = pino({ level: 'silent' })
-  const server = await createServer({ engine, handlers, logger, version: '1', instanceId: 'i', registry })
+  const server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry })
   const tags = { 'team:eu': 'a:b', team: 'eu:a:b' }
   for (const [key, value] of Object.entries(tags)) {
     const payload = { type: 't', tags: { [key]: value } }
@@ -54,5 +54,5 @@ it('finds tasks by a tag whose key has colons', async () => {
   expect(await found('team\\:eu:a:b')).toEqual([{ 'team:eu': 'a:b' }])
   expect(await found('team:eu:a:b')).toEqual([{ team: 'eu:a:b' }])
   await server.close()
-  await engine.close()
+  await queue.close()
 })

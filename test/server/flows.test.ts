@@ -2,13 +2,13 @@ import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { TASK_LIMITS } from '../../src/task/task.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
-let engine: Engine
+let queue: Queue
 let server: FastifyInstance
 let url: string
 /** Moved on by tests; real time goes on beside. */
@@ -23,15 +23,15 @@ const RETENTION_MS = 3_600_000
 beforeAll(async () => {
   const logger = pino({ level: 'silent' })
   const retention = { ageMs: RETENTION_MS, countMax: 100_000 }
-  engine = await openEngine('sqlite::memory:', { clock: () => Date.now() + aheadMs, retention })
-  await announce(engine, handlers)
+  queue = await openQueue('sqlite::memory:', { clock: () => Date.now() + aheadMs, retention })
+  await announce(queue, handlers)
   const registry = new Registry()
-  server = await createServer({ engine, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
+  server = await createServer({ queue, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
   url = await server.listen({ host: '127.0.0.1', port: 0 })
 })
 afterAll(async () => {
   await server.close()
-  await engine.close()
+  await queue.close()
 })
 afterEach(() => call('POST', '/tasks/cancel', {}))
 
@@ -263,7 +263,7 @@ describe('when one ends without success', () => {
     const [first, second] = await submitAll({ batch: 'gone' }, { batch: 'gone', after: [0], on_failure: 'wait' })
     await fail()
     aheadMs += RETENTION_MS + 1_000
-    while ((await engine.sweep(1_000)).more);
+    while ((await queue.sweep(1_000)).more);
     expect((await call('GET', `/tasks/${first}`)).status).toBe(404)
     expect(await task(second!)).toMatchObject({ status: 'canceled', error: expect.stringContaining(first!) })
     const { status, body } = await call('POST', `/tasks/${second}/retry`)

@@ -7,13 +7,13 @@ import { Registry } from 'prom-client'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { z } from 'zod'
 import { createClient } from '../../src/client/client.ts'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { defineHandlers } from '../../src/worker/handler.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
-let engine: Engine
+let queue: Queue
 let server: FastifyInstance
 let url: string
 
@@ -25,18 +25,18 @@ const handlers = normalizeHandlers(typed)
 
 beforeAll(async () => {
   const logger = pino({ level: 'silent' })
-  engine = await openEngine('sqlite::memory:')
-  await announce(engine, handlers)
+  queue = await openQueue('sqlite::memory:')
+  await announce(queue, handlers)
   const registry = new Registry()
-  server = await createServer({ engine, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
+  server = await createServer({ queue, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
   url = await server.listen({ host: '127.0.0.1', port: 0 })
 })
 afterAll(async () => {
   await server.close()
-  await engine.close()
+  await queue.close()
 })
 afterEach(async () => {
-  for (const { id } of await engine.schedules()) await engine.schedules({ drop: id })
+  for (const { id } of await queue.schedules()) await queue.schedules({ drop: id })
 })
 
 type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
@@ -79,7 +79,7 @@ it.each([
   const { status, body } = await call('POST', '', { ...report, ...wrong })
   expect(status).toBe(400)
   expect(body.errors).toContainEqual({ path, message: expect.stringContaining(message) })
-  expect(await engine.schedules()).toEqual([])
+  expect(await queue.schedules()).toEqual([])
 })
 
 it('names the known types for an unknown one', async () => {
@@ -123,9 +123,9 @@ it('runs one out of turn and removes it; its task stays', async () => {
   await call('POST', '', { ...report, paused: true })
   const { status, body } = await call('POST', '/report/run')
   expect(status).toBe(201)
-  expect((await engine.get([body.last_task_id]))[0]).toMatchObject({ type: 'strict', payload: { n: 1 } })
+  expect((await queue.get([body.last_task_id]))[0]).toMatchObject({ type: 'strict', payload: { n: 1 } })
   expect((await call('DELETE', '/report')).status).toBe(200)
-  expect((await engine.get([body.last_task_id]))[0]).not.toBeNull()
+  expect((await queue.get([body.last_task_id]))[0]).not.toBeNull()
 })
 
 it('knows nothing of one that is not there', async () => {
@@ -174,7 +174,7 @@ it('is there on the command line', async () => {
   expect(await run('pause', 'sync')).toBe('paused')
   expect(await run('resume', 'sync')).toMatch(/^sync: next tick \d{4}-/)
   const taskId = await run('run', 'sync')
-  expect((await engine.get([taskId]))[0]).toMatchObject({ type: 'strict', priority: 2 })
+  expect((await queue.get([taskId]))[0]).toMatchObject({ type: 'strict', priority: 2 })
   expect(JSON.parse(await run('show', 'sync', '--json'))).toMatchObject({ every: 900, last_task_id: taskId })
   expect(await run('remove', 'sync')).toBe('sync removed')
   await expect(run('add', 'x', 'strict', '{"n":1}', '--cron', 'never')).rejects.toThrow('must have five fields')

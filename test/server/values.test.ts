@@ -3,27 +3,27 @@ import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 
 /** Values in bodies, as the bytes that clients in any language send. */
 
-let engine: Engine
+let queue: Queue
 let server: FastifyInstance
 let url: string
 beforeAll(async () => {
   const handlers = normalizeHandlers({ plain: { run: () => null } })
-  engine = await openEngine('sqlite::memory:')
-  await announce(engine, handlers)
+  queue = await openQueue('sqlite::memory:')
+  await announce(queue, handlers)
   const logger = pino({ level: 'silent' })
-  server = await createServer({ engine, handlers, logger, version: '1', instanceId: 'i', registry: new Registry() })
+  server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry: new Registry() })
   url = `${await server.listen({ host: '127.0.0.1', port: 0 })}/api/v1`
 })
 afterAll(async () => {
   await server.close()
-  await engine.close()
+  await queue.close()
 })
 beforeEach(() => post('/tasks/cancel', '{}'))
 
@@ -41,7 +41,7 @@ const take = async () => {
   const { leases } = (await post('/tasks/consume', '{"types":["plain"]}')).body
   return leases[0] as { lease: string; task: { id: string } }
 }
-const taskOf = async (id: string) => (await engine.get([id]))[0]!
+const taskOf = async (id: string) => (await queue.get([id]))[0]!
 
 const NUMBER = /which a number cannot represent: send it as a string/
 const TEXT = /an unpaired surrogate/

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { KeyRing } from '../../src/access/key-ring.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
 import { endAtExit, removeAtExit } from './processes.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -33,11 +33,11 @@ export class Served {
     engine: url = undefined as string | undefined,
   } = {}): Promise<Served> {
     const served = new Served(url)
-    const engine = await openEngine(served.engineUrl)
-    await engine.configureType('remote', { declared: true })
+    const queue = await openQueue(served.engineUrl)
+    await queue.configureType('remote', { declared: true })
     const key = { name: 'fuzzer', scopes: ['admin'] as const, rate: null, expiresAt: null, session: null }
-    served.key = (await new KeyRing(engine).add(key)).token
-    await engine.close()
+    served.key = (await new KeyRing(queue).add(key)).token
+    await queue.close()
     const main = [join(root, 'src/cli/main.ts'), 'serve', '--handlers', join(root, 'test/services/served-handlers.ts')]
     const own = ['--engine', served.engineUrl, '--auth', 'keys', '--port', '0', '--mqtt-port', '0']
     const [program, ...args] = [...before, process.execPath, ...main, ...own, '--log-format', 'json', ...flags]

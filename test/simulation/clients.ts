@@ -20,7 +20,7 @@ export async function submitAll(world: World, dice: Dice, client: number, groupO
     })
     for (let accepted = false, tries = 1; !accepted; tries++) {
       try {
-        for (const { task } of await host.engine.submit(specs)) {
+        for (const { task } of await host.queue.submit(specs)) {
           const { id, after, onFailure, idempotencyKey } = task
           world.write({ what: 'accepted', id, at: time.now(), key: idempotencyKey!, after, onFailure })
           if (task.group !== null) groupOf.set(task.id, task.group)
@@ -38,7 +38,7 @@ export async function submitAll(world: World, dice: Dice, client: number, groupO
 
 /** Somebody who cancels, retries, changes limits and sets the clock. */
 export async function interfere(world: World, dice: Dice): Promise<void> {
-  const { plan, time, engine } = world
+  const { plan, time, queue } = world
   const { faults, types } = plan
   const actions = dice.between(0, 6)
   for (let action = 0; action < actions; action++) {
@@ -46,12 +46,12 @@ export async function interfere(world: World, dice: Dice): Promise<void> {
     const accepted = world.lines.flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
     if (accepted.length === 0) continue
     const which = { ids: [dice.one(accepted)] }
-    await (dice.chance(0.6) ? engine.cancel(which) : engine.retry(which))
+    await (dice.chance(0.6) ? queue.cancel(which) : queue.retry(which))
     if (faults.limitChanges) {
       const type = dice.one(Object.keys(types))
       const most = types[type]!.maxConcurrency
       // Never above what the checker holds them to.
-      if (most !== null) await engine.configureType(type, { maxConcurrency: dice.between(1, most) })
+      if (most !== null) await queue.configureType(type, { maxConcurrency: dice.between(1, most) })
     }
   }
   for (let step = 0; step < faults.clockSteps; step++) {

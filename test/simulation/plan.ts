@@ -1,4 +1,4 @@
-import type { Rate } from '../../src/engine/engine.ts'
+import type { Rate } from '../../src/queue/queue.ts'
 import type { Dice } from './dice.ts'
 
 export interface PlannedType {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Engine } from '../../src/engine/engine.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { check, type Story, type Violation } from '../faults/history.ts'
@@ -25,7 +25,7 @@ export interface Changes {
   /** Another plan than the one that was drawn. */
   changed?: (plan: Plan) => Plan
   /** An engine that does not keep a rule, to show that it is seen. */
-  broken?: (engine: Engine) => Engine
+  broken?: (queue: Queue) => Queue
 }
 
 /** Runs one seed from beginning to end, and judges what happened. */
@@ -58,27 +58,27 @@ export async function simulate(seed: number, { changed = (plan) => plan, broken 
 }
 
 /** Goes on until everything has ended, or nothing changes any more. */
-async function end({ time, engine, figures }: World): Promise<void> {
+async function end({ time, queue, figures }: World): Promise<void> {
   let changedAt = time.elapsed()
   for (let position = ''; time.elapsed() < changedAt + STUCK_MS; ) {
-    const { counts, dependent } = await engine.stats()
+    const { counts, dependent } = await queue.stats()
     if (counts.pending + counts.processing === 0) return
-    const { last } = await engine.events({ after: null, max: 1 })
+    const { last } = await queue.events({ after: null, max: 1 })
     if (last !== position) changedAt = time.elapsed()
     position = last
-    if (dependent > 0 && dependent === counts.pending + counts.processing) await giveUpWaiting(engine)
+    if (dependent > 0 && dependent === counts.pending + counts.processing) await giveUpWaiting(queue)
     const next = time.elapsed() + LOOK_EVERY_MS
     while (time.elapsed() < next && (await time.step())) figures.steps += 1
   }
 }
 
 /** What waits for the retry of a task that has failed would wait for ever: nobody retries any more. */
-async function giveUpWaiting(engine: Engine): Promise<void> {
-  const { tasks } = await engine.list({ status: 'pending', limit: 1_000 })
+async function giveUpWaiting(queue: Queue): Promise<void> {
+  const { tasks } = await queue.list({ status: 'pending', limit: 1_000 })
   for (const { id, after, onFailure } of tasks) {
     if (after.length === 0 || onFailure === 'run') continue
-    const statuses = (await engine.get(after)).map((task) => task!.status)
-    if (statuses.some((status) => isFinal(status) && status !== 'success')) await engine.cancel({ ids: [id] })
+    const statuses = (await queue.get(after)).map((task) => task!.status)
+    if (statuses.some((status) => isFinal(status) && status !== 'success')) await queue.cancel({ ids: [id] })
   }
 }
 
@@ -98,10 +98,10 @@ function storyOf({ plan, lines }: World, events: TaskEvent[], groupOf: Map<strin
   }
 }
 
-async function allEvents({ engine }: World): Promise<TaskEvent[]> {
+async function allEvents({ queue }: World): Promise<TaskEvent[]> {
   const all: TaskEvent[] = []
   for (let after = ''; ; ) {
-    const { events, last } = await engine.events({ after, max: 10_000 })
+    const { events, last } = await queue.events({ after, max: 10_000 })
     if (events.length === 0) return all
     all.push(...events)
     after = last

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { acceptedTask, newTaskId } from '../../src/task/task.ts'
 import { add, type Figures, faultsOf, noFigures } from './figures.ts'
 import type { Plan } from './plan.ts'
@@ -35,9 +35,9 @@ async function run(seed: number, seeds: number): Promise<Figures> {
 }
 
 /** An engine of which one verb is another. */
-function having(engine: Engine, verbs: Partial<Engine>): Engine {
-  return new Proxy(engine, {
-    get(target, name: keyof Engine) {
+function having(queue: Queue, verbs: Partial<Queue>): Queue {
+  return new Proxy(queue, {
+    get(target, name: keyof Queue) {
       const value: unknown = verbs[name] ?? target[name]
       return typeof value === 'function' ? value.bind(target) : value
     },
@@ -80,26 +80,26 @@ describe('the simulation', () => {
   })
 
   it('sees an engine that refuses what took effect', async () => {
-    const broken = (engine: Engine) => {
-      const turn: Engine['turn'] = async (asked) => {
-        const answer = await engine.turn(asked)
+    const broken = (queue: Queue) => {
+      const turn: Queue['turn'] = async (asked) => {
+        const answer = await queue.turn(asked)
         return { ...answer, settled: answer.settled.map(() => ({ accepted: false, status: null })) }
       }
-      return having(engine, { turn })
+      return having(queue, { turn })
     }
     const { violations } = await simulate(1, { changed: quiet, broken })
     expect(violations.map(({ rule }) => rule)).toContain('fence')
   })
 
   it('sees an engine that loses what it accepted', async () => {
-    const broken = (engine: Engine) => {
-      const submit: Engine['submit'] = async (specs) => {
-        const [kept] = await engine.submit(specs.slice(0, 1))
+    const broken = (queue: Queue) => {
+      const submit: Queue['submit'] = async (specs) => {
+        const [kept] = await queue.submit(specs.slice(0, 1))
         return specs.map((spec, index) =>
           index === 0 ? kept! : { task: acceptedTask(spec, newTaskId(0), 0), existing: false },
         )
       }
-      return having(engine, { submit })
+      return having(queue, { submit })
     }
     const changed = (plan: Plan) => ({ ...quiet(plan), batch: 3 })
     const { violations } = await simulate(1, { changed, broken })

@@ -1,7 +1,7 @@
 import { pino } from 'pino'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
-import { Sweeper } from '../../src/engine/sweeper.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { Sweeper } from '../../src/queue/sweeper.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { pause } from '../../src/task/time.ts'
@@ -30,16 +30,16 @@ export class World {
   readonly time: VirtualTime
   readonly lines: Line[] = []
   readonly figures = noFigures()
-  readonly engine: Engine
+  readonly queue: Queue
   readonly plan: Plan
   readonly #dice: Dice
   readonly #living = new Set<CrashableRuntime>()
   /** From then on nothing fails any more, so that everything can end. */
   #calm = false
 
-  static async open(plan: Plan, dice: Dice, broken = (engine: Engine) => engine): Promise<World> {
+  static async open(plan: Plan, dice: Dice, broken = (queue: Queue) => queue): Promise<World> {
     const time = new VirtualTime(START)
-    const engine = await openEngine('sqlite::memory:', {
+    const queue = await openQueue('sqlite::memory:', {
       clock: time.now,
       after: time.after,
       random: dice.fork().next,
@@ -48,19 +48,19 @@ export class World {
       retention: { ageMs: 1e12, countMax: 1e9 },
       eventsMax: 1e9,
     })
-    const world = new World(broken(engine), time, plan, dice)
+    const world = new World(broken(queue), time, plan, dice)
     for (const [type, { maxConcurrency, groupConcurrency, rate }] of Object.entries(plan.types)) {
       const retry = { ...RETRY_DEFAULTS, baseMs: 20, capMs: 100 }
       const handler = { maxConcurrency, groupConcurrency, rate, retry, payloadSchema: null, defaults: {} }
-      await engine.configureType(type, { handler })
+      await queue.configureType(type, { handler })
     }
     for (let index = 0; index < plan.sweepers; index++) world.#startSweeper()
     for (let index = 0; index < plan.workers; index++) world.#startWorker()
     return world
   }
 
-  private constructor(engine: Engine, time: VirtualTime, plan: Plan, dice: Dice) {
-    this.engine = engine
+  private constructor(queue: Queue, time: VirtualTime, plan: Plan, dice: Dice) {
+    this.queue = queue
     this.time = time
     this.plan = plan
     this.#dice = dice
@@ -79,7 +79,7 @@ export class World {
   runtime(): CrashableRuntime {
     const dice = this.#dice.fork()
     return new CrashableRuntime(
-      this.engine,
+      this.queue,
       this.time,
       this.#interceptor(dice, () => undefined),
     )
@@ -87,23 +87,23 @@ export class World {
 
   async close(): Promise<void> {
     for (const runtime of this.#living) runtime.lose()
-    await this.engine.close()
+    await this.queue.close()
   }
 
   #startSweeper(): void {
     const runtime = this.runtime()
-    new Sweeper(runtime.engine, logger, runtime.time).start()
+    new Sweeper(runtime.queue, logger, runtime.time).start()
     this.#living.add(runtime)
   }
 
   #startWorker(): void {
     const dice = this.#dice.fork()
     const die = () => this.#kill(runtime)
-    const runtime: CrashableRuntime = new CrashableRuntime(this.engine, this.time, this.#interceptor(dice, die))
+    const runtime: CrashableRuntime = new CrashableRuntime(this.queue, this.time, this.#interceptor(dice, die))
     const { concurrency, claimAhead, leaseMs } = this.plan
     const tokens = new Tokens()
     const worker = new Worker({
-      engine: watched(runtime.engine, this.write, tokens, this.time.now),
+      queue: watched(runtime.queue, this.write, tokens, this.time.now),
       handlers: drawnHandlers(this, runtime, dice.fork(), die, tokens),
       logger,
       concurrency,

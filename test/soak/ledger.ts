@@ -1,4 +1,4 @@
-import type { Engine } from '../../src/engine/engine.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { isFinal } from '../../src/task/status.ts'
 
 const PAGE = 5_000
@@ -11,13 +11,13 @@ export class Ledger {
   accepted = 0
   ended = 0
   gaps = 0
-  readonly #engine: Engine
+  readonly #engine: Queue
   readonly #open = new Set<string>()
   readonly #early = new Set<string>()
   readonly #stop = new AbortController()
   readonly #reading: Promise<void>
 
-  constructor(engine: Engine, after: string) {
+  constructor(engine: Queue, after: string) {
     this.#engine = engine
     this.#reading = this.#read(after)
   }

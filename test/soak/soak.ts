@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { endAtExit } from '../services/processes.ts'
 import { Ledger } from './ledger.ts'
 import type { Resources, SoakInput } from './soak-process.ts'
@@ -57,7 +57,7 @@ const STUCK_MS = 60_000
 export class Soak {
   readonly #plan: SoakPlan
   readonly #store: SoakStore
-  readonly #engine: Engine
+  readonly #engine: Queue
   readonly #ledger: Ledger
   readonly #workers: ChildProcess[] = []
   readonly #samples: Sample[] = []
@@ -68,7 +68,7 @@ export class Soak {
 
   static async run(plan: SoakPlan, told: (sample: Sample) => void = () => undefined): Promise<Soaked> {
     const store = await openStore(plan.engine)
-    const engine = await openEngine(store.url, { leaseMs: 2_000, eventsMax: EVENTS_MAX })
+    const engine = await openQueue(store.url, { leaseMs: 2_000, eventsMax: EVENTS_MAX })
     const { last } = await engine.events({ after: null, max: 1 })
     const soak = new Soak(plan, store, engine, new Ledger(engine, last))
     try {
@@ -78,7 +78,7 @@ export class Soak {
     }
   }
 
-  private constructor(plan: SoakPlan, store: SoakStore, engine: Engine, ledger: Ledger) {
+  private constructor(plan: SoakPlan, store: SoakStore, engine: Queue, ledger: Ledger) {
     this.#plan = plan
     this.#store = store
     this.#engine = engine

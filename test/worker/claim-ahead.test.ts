@@ -1,7 +1,7 @@
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import type { Engine, Turn } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue, Turn } from '../../src/queue/queue.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
@@ -11,38 +11,38 @@ import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
 const WARM = 200
 const logger = pino({ level: 'silent' })
 
-let engine: Engine
+let queue: Queue
 let workers: Worker[]
 
 beforeEach(async () => {
-  engine = await openEngine('sqlite::memory:')
-  await engine.configureType('quick', { declared: true })
+  queue = await openQueue('sqlite::memory:')
+  await queue.configureType('quick', { declared: true })
   workers = []
 })
 afterEach(async () => {
   await Promise.all(workers.map((worker) => worker.stopNow()))
-  await engine.close()
+  await queue.close()
 })
 
 async function start(handlers: Handlers, options: Partial<WorkerOptions> = {}): Promise<Worker> {
-  const worker = new Worker({ engine, handlers: normalizeHandlers(handlers), logger, concurrency: 1, ...options })
+  const worker = new Worker({ queue, handlers: normalizeHandlers(handlers), logger, concurrency: 1, ...options })
   workers.push(worker)
   await worker.start()
   return worker
 }
 async function submit(payloads: unknown[]): Promise<string[]> {
   const specs = payloads.map((payload) => completeSpec({ type: 'quick', payload: payload as never }))
-  return (await engine.submit(specs)).map(({ task }) => task.id)
+  return (await queue.submit(specs)).map(({ task }) => task.id)
 }
 async function tasks(ids: string[], reached: (tasks: Task[]) => void): Promise<void> {
-  await vi.waitFor(async () => reached((await engine.get(ids)) as Task[]), { timeout: 30_000, interval: 50 })
+  await vi.waitFor(async () => reached((await queue.get(ids)) as Task[]), { timeout: 30_000, interval: 50 })
 }
 const quick = (count: number) => Array.from({ length: count }, () => 'quick')
 const allSucceeded = (found: Task[]) => expect(found.every(({ status }) => status === 'success')).toBe(true)
 
 /** The engine, telling of each turn that reports something. */
-function watched(told: (turn: Turn) => void): Engine {
-  return new Proxy(engine, {
+function watched(told: (turn: Turn) => void): Queue {
+  return new Proxy(queue, {
     get: (target, name) => {
       const value = Reflect.get(target, name)
       if (typeof value !== 'function') return value
@@ -65,7 +65,7 @@ it('reports many quick tasks in one turn, and runs no more at once than it may',
     running -= 1
   }
   const ids = await submit(quick(2_000))
-  await start({ quick: { run } }, { engine: watched(({ outcomes }) => reports.push(outcomes!.length)) })
+  await start({ quick: { run } }, { queue: watched(({ outcomes }) => reports.push(outcomes!.length)) })
   await tasks(ids, allSucceeded)
   expect(most).toBe(1)
   expect(Math.max(...reports)).toBeGreaterThan(20)
@@ -76,7 +76,7 @@ it('reports many quick tasks in one turn, and runs no more at once than it may',
 it('takes no more than it runs when that is asked for', async () => {
   const reports: number[] = []
   const ids = await submit(quick(500))
-  const options = { claimAhead: 0, engine: watched(({ outcomes }) => reports.push(outcomes!.length)) }
+  const options = { claimAhead: 0, queue: watched(({ outcomes }) => reports.push(outcomes!.length)) }
   await start({ quick: { run: async () => null } }, options)
   await tasks(ids, allSucceeded)
   expect(Math.max(...reports)).toBe(1)
@@ -100,7 +100,7 @@ it('ends as canceled what was canceled before it began', async () => {
   const blocked = Promise.withResolvers<void>()
   const run = async ({ payload }: { payload: unknown }) => {
     if (payload !== 'block') return
-    await engine.cancel({ ids: canceled })
+    await queue.cancel({ ids: canceled })
     await blocked.promise
   }
   const ids = await submit([...quick(WARM), 'block', 'behind', 'behind'])

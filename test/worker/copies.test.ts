@@ -6,9 +6,9 @@ import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
 import { build } from 'vite'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
 import * as own from '../../src/index.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
@@ -43,7 +43,7 @@ const copies: Record<string, { file: string; load: () => Promise<Copy> }> = {
   },
 }
 
-let engine: Engine
+let queue: Queue
 let worker: Worker | undefined
 beforeAll(async () => {
   cpSync(join(root, 'src'), join(folder, 'copy/src'), { recursive: true })
@@ -71,22 +71,22 @@ beforeAll(async () => {
     join(folder, 'handlers.cjs'),
     `const { ${NAMES} } = require('./bundle/xqueue.cjs')\n${BODY}\nmodule.exports = defined\n`,
   )
-  engine = await openEngine('sqlite::memory:')
+  queue = await openQueue('sqlite::memory:')
 }, 60_000)
 afterAll(async () => {
-  await engine.close()
+  await queue.close()
 })
 
 describe.each(Object.entries(copies))('with another copy of the package, %s', (_, { file, load }) => {
   it('heeds what its handlers throw, here and in threads', async () => {
     const logger = pino({ level: 'silent' })
-    worker = new Worker({ engine, handlers: normalizeHandlers(await loadHandlers(file), file), logger })
+    worker = new Worker({ queue, handlers: normalizeHandlers(await loadHandlers(file), file), logger })
     await worker.start()
     const ended = async (type: string, reached: (task: Task) => boolean) => {
-      const { task } = (await engine.submit([completeSpec({ type, maxRetry: 5 })]))[0]!
+      const { task } = (await queue.submit([completeSpec({ type, maxRetry: 5 })]))[0]!
       return vi.waitFor(
         async () => {
-          const [seen] = await engine.get([task.id])
+          const [seen] = await queue.get([task.id])
           expect(seen && reached(seen)).toBe(true)
           return seen!
         },

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { runInNewContext } from 'node:vm'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { Engine, Turn } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
-import { RedactedEngine } from '../../src/engine/redacted-engine.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue, Turn } from '../../src/queue/queue.ts'
+import { RedactedQueue } from '../../src/queue/redacted-queue.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import { textOf } from '../../src/task/json.ts'
 import { RetryAfter } from '../../src/task/retry.ts'
@@ -23,32 +23,32 @@ import { THROWN } from './thrown-handlers.ts'
 let lines: string[]
 const logger = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) })
 let folder: string
-let engine: Engine
+let queue: Queue
 let workers: Worker[]
 beforeEach(async () => {
   lines = []
   folder = mkdtempSync(join(tmpdir(), 'xqueue-values-'))
-  engine = await openEngine(`sqlite:${join(folder, 'x.db')}`)
+  queue = await openQueue(`sqlite:${join(folder, 'x.db')}`)
   workers = []
 })
 afterEach(async () => {
   await Promise.all(workers.map((worker) => worker.stopNow()))
-  await engine.close()
+  await queue.close()
   rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
 async function start(handlers: WorkerOptions['handlers'], options: Partial<WorkerOptions> = {}): Promise<void> {
-  const worker = new Worker({ engine, handlers, logger, ...options })
+  const worker = new Worker({ queue, handlers, logger, ...options })
   workers.push(worker)
   await worker.start()
 }
 const startWith = (handlers: Handlers, options?: Partial<WorkerOptions>) => start(normalizeHandlers(handlers), options)
 const submit = async (type: string, spec: Partial<TaskSpec> = {}) =>
-  (await engine.submit([completeSpec({ type, maxRetry: 0, ...spec })]))[0]!.task.id
+  (await queue.submit([completeSpec({ type, maxRetry: 0, ...spec })]))[0]!.task.id
 const until = (id: string, reached: (task: Task) => boolean) =>
   vi.waitFor(
     async () => {
-      const [task] = await engine.get([id])
+      const [task] = await queue.get([id])
       expect(task && reached(task)).toBe(true)
       return task!
     },
@@ -123,7 +123,7 @@ it('logs each attempt that fails or runs out of time with its task, and none tha
   await Promise.all([broken, huge, slow].map(ended))
   const canceled = await submit('slow')
   await until(canceled, ({ status }) => status === 'processing')
-  await engine.cancel({ ids: [canceled] })
+  await queue.cancel({ ids: [canceled] })
   expect((await ended(canceled)).status).toBe('canceled')
   const logged = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg.startsWith('an attempt'))
   const of = (id: string) => logged.filter(({ task_id }) => task_id === id)
@@ -193,7 +193,7 @@ it('sends no more of the progress of a task than the last at each time, and the 
   const others = Promise.all(Array.from({ length: 200 }, () => submit('other').then(ended)))
   expect(await ended(id)).toMatchObject({ progress: { step: 500 } })
   await others
-  const { events } = await engine.events({ after: '', max: 10_000 })
+  const { events } = await queue.events({ after: '', max: 10_000 })
   const reported = events.filter(({ kind, taskId }) => kind === 'progress' && taskId === id)
   expect(last).toBe(500)
   expect(reported.length).toBeLessThan(100)
@@ -236,7 +236,7 @@ it('waits for whole milliseconds or a duration with units', async () => {
   }
 })
 
-class Picky extends RedactedEngine {
+class Picky extends RedactedQueue {
   override turn(turn: Turn) {
     const isBad = turn.outcomes?.some(({ outcome }) => outcome.kind === 'success' && textOf(outcome.result) === '"bad"')
     return isBad ? Promise.reject(new XQueueError('internal', 'the store cannot take this')) : super.turn(turn)
@@ -245,7 +245,7 @@ class Picky extends RedactedEngine {
 
 it('sets apart an outcome that the store refuses: it fails with the reason, and the others are stored', async () => {
   const held = new Set<string>()
-  const picky = new Picky(engine, (shown) => shown)
+  const picky = new Picky(queue, (shown) => shown)
   const together = Promise.withResolvers<void>()
   const run =
     (result: string) =>
@@ -255,7 +255,7 @@ it('sets apart an outcome that the store refuses: it fails with the reason, and 
       await together.promise
       return result
     }
-  await startWith({ fine: { run: run('fine') as never }, bad: { run: run('bad') as never } }, { engine: picky })
+  await startWith({ fine: { run: run('fine') as never }, bad: { run: run('bad') as never } }, { queue: picky })
   const ids = await Promise.all(['fine', 'fine', 'bad', 'fine', 'fine', 'fine'].map((type) => submit(type)))
   const tasks = await Promise.all(ids.map(ended))
   expect(tasks.map(({ status }) => status)).toEqual(['success', 'success', 'failed', 'success', 'success', 'success'])

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
-import type { Engine } from '../../src/engine/engine.ts'
-import { openEngine } from '../../src/engine/open.ts'
-import { Sweeper } from '../../src/engine/sweeper.ts'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { Sweeper } from '../../src/queue/sweeper.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { isFinal } from '../../src/task/status.ts'
@@ -19,38 +19,38 @@ const logger = pino({ level: 'silent' })
 const LEASE_MS = 1_200
 
 let folder: string
-let engine: Engine
+let queue: Queue
 let sweeper: Sweeper
 let workers: Worker[]
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'xqueue-worker-'))
-  engine = await openEngine(`sqlite:${join(folder, 'x.db')}`, { leaseMs: LEASE_MS })
-  sweeper = new Sweeper(engine, logger)
+  queue = await openQueue(`sqlite:${join(folder, 'x.db')}`, { leaseMs: LEASE_MS })
+  sweeper = new Sweeper(queue, logger)
   sweeper.start()
   workers = []
 })
 afterEach(async () => {
   await Promise.all(workers.map((worker) => worker.stopNow()))
   await sweeper.stop()
-  await engine.close()
+  await queue.close()
   rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
 const start = (handlers: Handlers, more: Partial<WorkerOptions> = {}) => startWith(normalizeHandlers(handlers), more)
 async function startWith(handlers: WorkerOptions['handlers'], more: Partial<WorkerOptions> = {}): Promise<Worker> {
-  const worker = new Worker({ engine, handlers, logger, leaseMs: LEASE_MS, ...more })
+  const worker = new Worker({ queue, handlers, logger, leaseMs: LEASE_MS, ...more })
   workers.push(worker)
   await worker.start()
   return worker
 }
 async function submit(type: string, spec: Partial<TaskSpec> = {}): Promise<string> {
-  return (await engine.submit([completeSpec({ type, maxRetry: 0, ...spec })]))[0]!.task.id
+  return (await queue.submit([completeSpec({ type, maxRetry: 0, ...spec })]))[0]!.task.id
 }
 async function until(id: string, reached: (task: Task) => boolean): Promise<Task> {
   return vi.waitFor(
     async () => {
-      const [task] = await engine.get([id])
+      const [task] = await queue.get([id])
       expect(task && reached(task)).toBe(true)
       return task!
     },
@@ -166,7 +166,7 @@ it('aborts the signal of a canceled task at once', async () => {
   })
   const id = await submit('stoppable')
   await running(id)
-  await engine.cancel({ ids: [id] })
+  await queue.cancel({ ids: [id] })
   expect(await ended(id)).toMatchObject({ status: 'canceled', deliveries: 1 })
 })
 
@@ -184,11 +184,11 @@ it('keeps the lease of a handler that blocks the event loop for longer than the 
   })
   // Another process would give the lease away meanwhile, if it were not renewed.
   const { spawn } = await import('node:child_process')
-  const script = `import { openEngine } from ${JSON.stringify(join(import.meta.dirname, '../../src/engine/open.ts'))}
-    const engine = await openEngine(process.argv[1])
+  const script = `import { openQueue } from ${JSON.stringify(join(import.meta.dirname, '../../src/queue/open.ts'))}
+    const engine = await openQueue(process.argv[1])
     console.log('ready')
     setInterval(() => engine.sweep(100), 50)`
-  const other = spawn(process.execPath, ['--input-type=module', '-e', script, engine.url])
+  const other = spawn(process.execPath, ['--input-type=module', '-e', script, queue.url])
   await new Promise((resolve) => other.stdout.once('data', resolve))
   const task = await ended(await submit('block'))
   other.kill('SIGKILL')
@@ -206,9 +206,9 @@ it('lets running tasks finish at shutdown, and gives the others back at no cost'
   const stopped = worker.stop()
   finish()
   await stopped
-  expect((await engine.get([quick!]))[0]).toMatchObject({ status: 'success' })
-  expect((await engine.get([endless!]))[0]).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1 })
-  expect(await engine.workers()).toEqual([])
+  expect((await queue.get([quick!]))[0]).toMatchObject({ status: 'success' })
+  expect((await queue.get([endless!]))[0]).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1 })
+  expect(await queue.workers()).toEqual([])
 })
 
 it('runs no more than the limit of a type and its own concurrency', async () => {
@@ -290,7 +290,7 @@ describe('isolate', () => {
     const [canceled, late] = [await submit('block'), await submit('block', { processTimeoutMs: 50 })]
     await running(canceled)
     expect(await ended(await submit('report', { payload: { n: 1 } }))).toMatchObject({ status: 'success' })
-    await engine.cancel({ ids: [canceled] })
+    await queue.cancel({ ids: [canceled] })
     expect(await ended(canceled)).toMatchObject({ status: 'canceled' })
     expect(await ended(late)).toMatchObject({ status: 'timeout' })
   })
@@ -299,7 +299,7 @@ describe('isolate', () => {
     await start()
     const id = await submit('heed')
     await running(id)
-    await engine.cancel({ ids: [id] })
+    await queue.cancel({ ids: [id] })
     expect(await ended(id)).toMatchObject({ status: 'canceled' })
   })
 

@@ -1,0 +1,182 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isRestorable, type Remembered } from '../store/state.ts'
+import { effectOf } from '../task/flow.ts'
+import { FINAL_STATUSES, isFinal } from '../task/status.ts'
+import { specOfTask, type Task } from '../task/task.ts'
+import type { ListQuery, Queue } from './queue.ts'
+
+const BATCH = 500
+const CHECK_MS = 200
+
+/** Progress reports of a migration. */
+export interface Progress {
+  /** Types that exist in the target and start no more tasks in the source. */
+  types?: number
+  /** Tasks that still run in the source: the migration waits for them. */
+  running?: number
+  /** Tasks moved to the target since the start. */
+  moved?: number
+  /** Finished tasks that were copied, since the start. */
+  copied?: number
+  /** The new id of a task in the target, if it could not keep its own. */
+  renamed?: { from: string; to: string }
+  /** A task with predecessors whose results cannot be copied: it has no predecessors in the target. */
+  withoutResults?: string
+  /** A task that stays in the source: it waits for the retry of a predecessor that has ended. */
+  left?: string
+}
+
+/**
+ * Moves all unfinished tasks from one engine to another, and copies the finished ones as far as the target can store
+ * them: first types and their limits, then finished tasks, then waiting ones with their ids and idempotency keys. A
+ * type is paused in the source before its tasks move, and the migration waits for running tasks. A task is accepted in
+ * the target before it is canceled in the source, and only once, so an interrupted migration can be started again and
+ * continues.
+ */
+export async function migrate(from: Queue, to: Queue, clock: () => number, tell: (progress: Progress) => void) {
+  tell({ types: await moveTypes(from, to) })
+  await untilNothingRuns(from, tell)
+  await copyFinished(from, to, clock, tell)
+  await moveWaiting(from, to, clock, tell)
+}
+
+async function moveTypes(from: Queue, to: Queue): Promise<number> {
+  const there = new Set((await to.types()).map(({ type }) => type))
+  const types = await from.types()
+  for (const { type, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } of types) {
+    // A type that exists in the target has its own settings, perhaps from an interrupted run that had already paused it
+    // in the source.
+    if (!there.has(type)) {
+      const limits = { maxConcurrency, groupConcurrency, rate, paused, ceilings }
+      await to.configureType(type, { declared: true, ...limits, retention: retention.set })
+    }
+    await from.configureType(type, { paused: true })
+  }
+  return types.length
+}
+
+async function untilNothingRuns(from: Queue, tell: (progress: Progress) => void): Promise<void> {
+  let reported = 0
+  for (;;) {
+    // The leases of lost workers expire by themselves.
+    while ((await from.sweep(BATCH)).more);
+    const running = (await from.types()).reduce((sum, { processing }) => sum + processing, 0)
+    if (running !== reported) tell({ running })
+    reported = running
+    if (running === 0) return
+    await sleep(CHECK_MS)
+  }
+}
+
+async function copyFinished(from: Queue, to: Queue, clock: () => number, tell: (progress: Progress) => void) {
+  if (!isRestorable(to)) return
+  let copied = 0
+  for (const status of FINAL_STATUSES) {
+    for await (const tasks of pages(from, { status, limit: BATCH })) {
+      const now = clock()
+      await to.restore(tasks.map((task) => ({ task, spec: specOfTask(task, now) })).reverse())
+      copied += tasks.length
+      tell({ copied })
+    }
+  }
+}
+
+async function moveWaiting(from: Queue, to: Queue, clock: () => number, tell: (progress: Progress) => void) {
+  const ids: Ids = new Map()
+  const left = new Set<string>()
+  let moved = 0
+  // Moved tasks are no longer waiting, so the list starts again from the beginning until it is empty.
+  for (let more = true; more; ) {
+    more = false
+    // Canceling a task also cancels its successors: with flows, all tasks are in the target before the first is
+    // canceled.
+    const isFlow = (await from.stats()).dependent > 0
+    const arrived: string[][] = []
+    for await (const tasks of pages(from, { status: 'pending', limit: BATCH })) {
+      const here = await bring(tasks, from, to, isFlow ? ids : new Map(), left, clock(), tell)
+      if (isFlow) arrived.push(here)
+      else await from.cancel({ ids: here })
+      moved += here.length
+      more ||= here.length > 0
+      tell({ moved })
+    }
+    for (const here of arrived.reverse()) await from.cancel({ ids: here.reverse() })
+  }
+}
+
+/** The ids of tasks in the target, by their ids in the source. */
+type Ids = Map<string, string>
+
+/** Makes the target accept tasks, except those that are `left`; returns the ids of those. */
+async function bring(
+  tasks: readonly Task[],
+  from: Queue,
+  to: Queue,
+  ids: Ids,
+  left: Set<string>,
+  now: number,
+  tell: (progress: Progress) => void,
+): Promise<string[]> {
+  const waiting = tasks.map((task) => ({ task, spec: specOfTask(task, now) }))
+  const isKept = isRestorable(to) ? (await to.restore(waiting)).map((restored) => restored !== 'foreign') : []
+  tasks.forEach(({ id }, index) => {
+    if (isKept[index]) ids.set(id, id)
+  })
+  // One by one where they wait for each other: each needs the id of another task in the target.
+  const others = waiting.filter((_, index) => !isKept[index])
+  const isFlow = others.some(({ task }) => task.after.length > 0)
+  for (const some of isFlow ? others.map((one) => [one]) : [others]) {
+    const specs: Remembered[] = []
+    for (const one of some) {
+      const after = await namedThere(one.task, from, ids, tell)
+      if (after !== null) specs.push({ task: one.task, spec: { ...one.spec, after } })
+      else if (!left.has(one.task.id)) {
+        left.add(one.task.id)
+        tell({ left: one.task.id })
+      }
+    }
+    for (const renamed of await accept(specs, to)) {
+      ids.set(renamed.from, renamed.to)
+      tell({ renamed })
+    }
+  }
+  return tasks.flatMap(({ id }) => (left.has(id) ? [] : [id]))
+}
+
+/**
+ * The predecessors of a task by their ids in the target. A finished one cannot be named there: it counts as ended, and
+ * its result is not copied. Null where the task would wait in vain: a predecessor stays in the source, or must be
+ * retried first.
+ */
+async function namedThere(task: Task, from: Queue, ids: Ids, tell: (progress: Progress) => void) {
+  const after = task.after.flatMap((id) => ids.get(id) ?? [])
+  if (after.length === task.after.length) return after
+  const ended = await from.get(task.after.filter((id) => !ids.has(id)))
+  const counts = ({ status }: Task) => isFinal(status) && effectOf(status, task.onFailure) === 'counts'
+  if (ended.some((other) => other && !counts(other))) return null
+  tell({ withoutResults: task.id })
+  return after
+}
+
+/** Accepts tasks under new ids, each with an idempotency key, so that a repetition returns the same task. */
+async function accept(tasks: readonly Remembered[], to: Queue): Promise<{ from: string; to: string }[]> {
+  if (tasks.length === 0) return []
+  const specs = tasks.map(({ task, spec }) => ({
+    ...spec,
+    idempotencyKey: spec.idempotencyKey ?? `xqueue:migrated:${task.id}`,
+  }))
+  const submitted = await to.submit(specs)
+  return tasks.map(({ task }, index) => ({ from: task.id, to: submitted[index]!.task.id }))
+}
+
+async function* pages(from: Queue, query: ListQuery): AsyncGenerator<Task[]> {
+  let cursor: string | null = null
+  do {
+    const page: Awaited<ReturnType<Queue['list']>> = await from.list({
+      ...query,
+      ...(cursor === null ? {} : { cursor }),
+    })
+    if (page.tasks.length > 0) yield page.tasks
+    cursor = page.nextCursor
+  } while (cursor !== null)
+}

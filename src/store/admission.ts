@@ -1,0 +1,118 @@
+import { invalidField, XQueueError } from '../task/errors.ts'
+import { faultIn, ILL_FORMED, isJsonText, joined, write } from '../task/json.ts'
+import { failureOf, type Outcome, refusedOutcome } from '../task/outcome.ts'
+import { reportedProgress } from '../task/progress.ts'
+import { usableDelayMs } from '../task/retry.ts'
+import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
+import { refuseManyEdges } from '../task/task-input.ts'
+import { describeError } from '../task/thrown.ts'
+import type { ScheduleChange, Turn } from './store.ts'
+
+/**
+ * Checks of everything that enters a store, for every store and every source: HTTP, a topic, or a program that calls
+ * the engine directly. Stores group many calls in one step, so values that cannot be stored must be found before that
+ * step: then a submission or a schedule is refused alone, and an outcome that cannot be stored becomes a failure of its
+ * own task only.
+ */
+
+const COUNTS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs', 'delayMs'] as const
+
+/** @throws XQueueError `too_large`, or `invalid_request`, `invalid_payload` naming the first invalid field */
+export function refuseUnstorable(specs: readonly TaskSpec[]): void {
+  refuseManyEdges(specs)
+  for (const [index, spec] of specs.entries()) refuseTask(spec, `tasks[${index}].`)
+}
+
+/** @throws XQueueError `invalid_request`, `invalid_payload` */
+export function refuseUnstorableSchedule(change: ScheduleChange): void {
+  if ('add' in change || 'keep' in change) {
+    const { id, task } = 'add' in change ? change.add : change.keep
+    refuseText(id, 'id')
+    refuseTask(task, '')
+  } else if ('alter' in change && change.to.task) refuseTask(change.to.task, '')
+}
+
+/**
+ * Returns a turn whose outcomes and progress can be stored, whatever the worker reports.
+ * @throws XQueueError `invalid_request` if the worker's own fields cannot be stored
+ */
+export function storableTurn(turn: Turn): Turn {
+  const { worker, outcomes, renewals, want, leaseMs } = turn
+  refuseText(worker.id, 'worker_id')
+  for (const type of turn.types ?? worker.types) refuseText(type, 'types')
+  if (!(Number.isSafeInteger(want) && want >= 0)) throw invalidField('want', `is ${want}: it must be an integer ≥ 0`)
+  if (leaseMs !== undefined && !(Number.isSafeInteger(leaseMs) && leaseMs > 0)) {
+    throw invalidField('leaseMs', `is ${leaseMs}: it must be whole milliseconds`)
+  }
+  if (!outcomes?.length && !renewals?.length) return turn
+  return {
+    ...turn,
+    ...(outcomes && { outcomes: outcomes.map(({ lease, outcome }) => ({ lease, outcome: storable(outcome) })) }),
+    ...(renewals && { renewals: renewals.map(storableRenewal) }),
+  }
+}
+
+function storable(outcome: Outcome): Outcome {
+  switch (outcome.kind) {
+    case 'success': {
+      if (outcome.result === null || isJsonText(outcome.result)) return outcome
+      const result = write(outcome.result)
+      if ('written' in result) return { kind: 'success', result: result.written }
+      return refusedOutcome(`${joined('result', result.fault.path)} ${result.fault.message}`)
+    }
+    case 'failure': {
+      const { error, retry, delayMs } = outcome
+      const text = typeof error === 'string' ? error : describeError(error)
+      const usable = delayMs === null ? null : usableDelayMs(delayMs)
+      const unusable = delayMs !== null && usable === null ? String(delayMs) : null
+      return failureOf(text, { retry: retry !== false, delayMs: usable, unusable })
+    }
+    case 'timeout':
+    case 'released':
+      return outcome
+    default:
+      return refusedOutcome(`unknown kind of outcome ${describeError((outcome as Outcome).kind)}`)
+  }
+}
+
+type Renewal = NonNullable<Turn['renewals']>[number]
+
+function storableRenewal(renewal: Renewal): Renewal {
+  const { lease, progress } = renewal
+  if (progress === undefined || isJsonText(progress)) return renewal
+  const reported = reportedProgress(progress)
+  return { lease, ...('progress' in reported ? { progress: reported.progress } : {}) }
+}
+
+function refuseTask(task: Partial<TaskSpec>, at: string): void {
+  const { type, payload, priority, runAt, tags, idempotencyKey, group, batch, after } = task
+  refuseText(type, `${at}type`)
+  refuseText(idempotencyKey, `${at}idempotency_key`)
+  refuseText(group, `${at}group`)
+  refuseText(batch, `${at}batch`)
+  for (const key in tags) {
+    refuseText(key, `${at}tags`)
+    refuseText(tags[key], `${at}tags.${key}`)
+  }
+  if (after) for (const id of after) if (typeof id === 'string') refuseText(id, `${at}after`)
+  if (priority !== undefined && !(Number.isInteger(priority) && priority >= 0 && priority <= TASK_LIMITS.priorityMax)) {
+    throw invalidField(`${at}priority`, `is ${priority}: it must be an integer from 0 to ${TASK_LIMITS.priorityMax}`)
+  }
+  for (const field of COUNTS) refuseCount(task[field], at + field)
+  refuseCount(runAt, `${at}runAt`)
+  const fault = payload === undefined ? null : faultIn(payload)
+  if (!fault) return
+  const path = at + joined('payload', fault.path)
+  const errors = [{ path, message: fault.message }]
+  throw new XQueueError('invalid_payload', `${path} ${fault.message}`, { errors })
+}
+
+function refuseCount(value: number | null | undefined, path: string): void {
+  if (value === null || value === undefined || (Number.isSafeInteger(value) && value >= 0)) return
+  throw invalidField(path, `is ${value}: it must be whole milliseconds, or an integer of 0 or more`)
+}
+
+function refuseText(text: string | null | undefined, path: string): void {
+  if (text === null || text === undefined || text.isWellFormed()) return
+  throw invalidField(path.toWellFormed(), ILL_FORMED)
+}

@@ -1,0 +1,401 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { CallRate } from '../../task/api-key.ts'
+import { changeTo } from '../../task/ceilings.ts'
+import { changeToRetention } from '../../task/retention.ts'
+import type { Schedule } from '../../task/schedule.ts'
+import { isFinal } from '../../task/status.ts'
+import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
+import { incomplete, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
+import type {
+  Changed,
+  EventsQuery,
+  HandlerSettings,
+  Health,
+  KeyChange,
+  ListQuery,
+  ScheduleChange,
+  Stats,
+  StoreOptions,
+  Submitted,
+  Turn,
+  TurnAnswer,
+  TypeChange,
+  TypeInfo,
+  Which,
+} from '../store.ts'
+import { DeadLetters } from './dead-letters.ts'
+import { Group } from './group.ts'
+import { healthOf } from './health.ts'
+import type { KafkaUrl } from './kafka-url.ts'
+import { type Entry, LanePartition } from './lane-partition.ts'
+import { Log } from './log.ts'
+import { acceptedOf, acceptedRecord, outcomeRecord, readable } from './records.ts'
+import { Relay } from './relay.ts'
+import { type Lost, Restorer } from './restorer.ts'
+import { SchedulesLog } from './schedules-log.ts'
+import { StreamInfoReader } from './stream-info.ts'
+import { SubmitPartition } from './submit-partition.ts'
+import { Topics } from './topics.ts'
+import { TypesLog } from './types-log.ts'
+
+/** Interval at which it checks whether the state has lost data. */
+const CHECK_MS = 250
+/** Maximum wait of opening for a state that is being restored; after that it continues, and submissions are refused. */
+const OPEN_WAIT_MS = 10_000
+/** No more tasks are delivered while outcomes wait longer than this for Kafka. */
+const LAG_MAX_MS = 5_000
+/** A partition that does not advance for this long is reported. */
+const STUCK_MS = 10_000
+
+/**
+ * Tasks on Kafka: its topics hold the accepted tasks and their outcomes, and another engine holds the live state, which
+ * decides everything. A submission is decided by the state, then written to its lane's topic, and then answered: every
+ * acknowledged task is in Kafka. Data that the state loses is restored from the topics.
+ */
+export class KafkaStore implements Restorable {
+  readonly url: string
+  readonly turnsAtOnce: number
+  readonly #state: State
+  readonly #log: Log
+  readonly #topics: Topics
+  readonly #types: TypesLog
+  readonly #schedules: SchedulesLog
+  readonly #relay: Relay
+  readonly #restorer: Restorer
+  readonly #group: Group
+  readonly #stream: StreamInfoReader
+  readonly #deadLetters: DeadLetters
+  readonly #lanes = new Map<string, Promise<string>>()
+  #isComplete = false
+  #completing: Promise<void> | undefined
+  readonly #watchTimer: NodeJS.Timeout
+  #closed = false
+
+  /**
+   * @param state is closed together with this engine
+   * @throws XQueueError `engine_unusable`, `engine_unavailable`
+   */
+  static async open(url: KafkaUrl, options: StoreOptions, state: State): Promise<KafkaStore> {
+    const engine = new KafkaStore(url, options, state)
+    try {
+      await engine.#start()
+    } catch (error) {
+      await engine.close()
+      throw error
+    }
+    return engine
+  }
+
+  private constructor(url: KafkaUrl, options: StoreOptions, state: State) {
+    // A second opening in another thread renews leases, which the state has.
+    this.url = state.url
+    this.#state = state
+    this.turnsAtOnce = state.turnsAtOnce
+    this.#topics = new Topics(url)
+    this.#log = new Log(url, this.#topics.group)
+    this.#deadLetters = new DeadLetters(this.#log, this.#topics.dead)
+    this.#types = new TypesLog(this.#log, this.#topics.types, this.#deadLetters)
+    this.#schedules = new SchedulesLog(this.#log, this.#topics.schedules, this.#deadLetters)
+    const rememberTicks = (tasks: readonly Task[]) => this.#rememberTicks(tasks)
+    this.#relay = new Relay(state, this.#log, this.#topics, LAG_MAX_MS, rememberTicks)
+    const accept = (specs: readonly TaskSpec[]) => this.#accept(specs)
+    const logs = { log: this.#log, types: this.#types, schedules: this.#schedules, deadLetters: this.#deadLetters }
+    this.#restorer = new Restorer(state, this.#topics, logs, options, accept)
+    this.#stream = new StreamInfoReader(this.#log, this.#topics)
+    const { submit } = this.#topics
+    this.#group = new Group({
+      log: this.#log,
+      group: this.#topics.group,
+      reads: (topic) => topic === submit || this.#topics.holdsTasks(topic),
+      isCut: (topic) => this.#topics.holdsTasks(topic),
+      open: (topic, partition, from) => this.#openPartition(topic, partition, from),
+    })
+    this.#watchTimer = setInterval(() => void this.#watch(), CHECK_MS)
+    this.#watchTimer.unref()
+  }
+
+  async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    this.#refuseWhenIncomplete()
+    // A closed state reports that itself.
+    if (!this.#closed) await this.#log.ready()
+    return this.#accept(specs)
+  }
+
+  async restore(tasks: readonly Remembered[]): Promise<Restored[]> {
+    this.#refuseWhenIncomplete()
+    const restored = await this.#state.restore(tasks)
+    // Includes tasks that existed before: perhaps no process has written them yet.
+    const kept = tasks.filter((_, index) => restored[index] !== 'foreign')
+    const ended = kept.filter(({ task }) => isFinal(task.status))
+    await this.#log.write(ended.map(({ task }) => outcomeRecord(this.#topics.outcomes, task)))
+    await this.#remember(kept.filter(({ task }) => !isFinal(task.status)))
+    return restored
+  }
+
+  async turn(turn: Turn): Promise<TurnAnswer> {
+    // Outcomes must reach Kafka before many more tasks start.
+    const answer = await this.#state.turn(this.#relay.isBehind ? { ...turn, want: 0 } : turn)
+    if (turn.durable && answer.settled.some(({ status }) => status !== null && isFinal(status))) {
+      await this.#relay.caughtUp()
+    }
+    return answer
+  }
+
+  async cancel(which: Which): Promise<Changed> {
+    const changed = await this.#found(await this.#state.cancel(which))
+    const stopping = changed.results.flatMap(({ outcome, task }) => (outcome === 'stopping' && task ? [task] : []))
+    // Regardless of the handler's result, the task ends as canceled.
+    await this.#log.write(stopping.map((task) => outcomeRecord(this.#topics.outcomes, canceled(task))))
+    return this.#relayed(changed)
+  }
+
+  async retry(which: Which): Promise<Changed> {
+    return this.#relayed(await this.#found(await this.#state.retry(which)))
+  }
+
+  /** The task's `removed` event becomes a record without a value, so Kafka deletes its outcome at compaction. */
+  async erase(ids: readonly string[]): Promise<Changed> {
+    return this.#relayed(await this.#found(await this.#state.erase(ids)))
+  }
+
+  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    // A handler may declare itself at any time, because it repeats an earlier declaration.
+    if (!change.handler) await this.#refuseUnlessWhole()
+    const info = await this.#state.configureType(type, change)
+    // The last record of a field must contain all of it.
+    const whole = { ...change }
+    if (change.ceilings) whole.ceilings = changeTo(info.ceilings)
+    if (change.retention) whole.retention = changeToRetention(info.retention.set)
+    await this.#types.write([[type, whole]])
+    return info
+  }
+
+  async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    await this.#state.declareHandlers(handlers)
+    await this.#types.write([...handlers].map(([type, handler]) => [type, { handler }]))
+  }
+
+  sweep(max: number) {
+    return this.#state.sweep(max)
+  }
+
+  async get(ids: readonly string[], options?: { bare?: boolean }) {
+    const tasks = await this.#state.get(ids, options)
+    if (tasks.includes(null)) await this.#refuseUnlessWhole()
+    return tasks
+  }
+
+  list(query: ListQuery) {
+    return this.#state.list(query)
+  }
+
+  predecessor(lease: string, id: string) {
+    return this.#state.predecessor(lease, id)
+  }
+
+  batch(name: string) {
+    return this.#state.batch(name)
+  }
+
+  explain(id: string) {
+    return this.#state.explain(id)
+  }
+
+  types(query?: { names?: readonly string[]; holders?: boolean }) {
+    return this.#state.types(query)
+  }
+
+  workers() {
+    return this.#state.workers()
+  }
+
+  async stats(): Promise<Stats> {
+    const stats = await this.#state.stats()
+    const stream = await this.#stream.read(stats.stream.length)
+    // While Kafka is unavailable, the state's own statistics are returned.
+    return stream ? { ...stats, stream } : stats
+  }
+
+  events(query: EventsQuery) {
+    return this.#state.events(query)
+  }
+
+  keys(change?: KeyChange) {
+    return this.#state.keys(change)
+  }
+
+  countCalls(key: string, rate: CallRate, calls: number) {
+    return this.#state.countCalls(key, rate, calls)
+  }
+
+  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    if (!change || this.#closed) return this.#state.schedules(change)
+    await this.#refuseUnlessWhole()
+    await this.#log.ready()
+    const schedules = await this.#state.schedules(change)
+    if ('run' in change) await this.#relay.caughtUp()
+    else if ('drop' in change) await this.#follow(change.drop)
+    else await this.#follow('add' in change ? change.add.id : 'keep' in change ? change.keep.id : change.alter)
+    return schedules
+  }
+
+  async health(): Promise<Health> {
+    const health = await this.#state.health()
+    return healthOf(this.#log, this.#topics, health, {
+      isComplete: this.#isComplete,
+      isBehind: this.#relay.isBehind,
+      stuck: this.#group.stuck(STUCK_MS),
+    })
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    clearInterval(this.#watchTimer)
+    await Promise.all([this.#relay.stop(), this.#group.stop()])
+    await Promise.all([this.#state.close(), this.#log.close()])
+  }
+
+  async #start(): Promise<void> {
+    await this.#log.create(this.#topics.plans())
+    const until = performance.now() + OPEN_WAIT_MS
+    while (!this.#isComplete && performance.now() < until) {
+      await this.#complete()
+      if (!this.#isComplete) await sleep(CHECK_MS)
+    }
+    this.#relay.start()
+    this.#group.start()
+  }
+
+  async #accept(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    const submitted = await this.#state.submit(specs)
+    // Includes schedules that existed before: perhaps no process has written them yet.
+    await this.#remember(
+      submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }])),
+    )
+    return submitted
+  }
+
+  /** Writes to the log the tasks that the state has accepted. */
+  async #remember(open: readonly Remembered[]): Promise<void> {
+    const topics = await Promise.all(open.map(({ task }) => this.#lane(task)))
+    await this.#log.write(open.map(({ task, spec }, index) => acceptedRecord(topics[index]!, task, spec)))
+  }
+
+  #follow(scheduleId: string): Promise<void> {
+    return this.#schedules.follow(scheduleId, async () => {
+      const schedules = await this.#state.schedules()
+      // A missing schedule counts as removed only if the state has lost nothing.
+      await this.#refuseUnlessWhole()
+      return schedules
+    })
+  }
+
+  /** Writes each task before its tick. */
+  async #rememberTicks(tasks: readonly Task[]): Promise<void> {
+    const open = tasks.filter(({ status }) => !isFinal(status))
+    await this.#remember(open.map((task) => ({ task, spec: { ...specOfTask(task, task.runAt), runAt: null } })))
+    await this.#schedules.ticked(tasks)
+  }
+
+  /** The topic of a task's lane, created with its first task. */
+  #lane({ type, priority }: Task): Promise<string> {
+    const name = `${type}:${priority}`
+    let lane = this.#lanes.get(name)
+    if (!lane) {
+      const topic = this.#topics.lane(type, priority)
+      lane = this.#log.create([this.#topics.lanePlan(topic)]).then(() => {
+        this.#group.add(topic)
+        return topic
+      })
+      this.#lanes.set(name, lane)
+      lane.catch(() => this.#lanes.delete(name))
+    }
+    return lane
+  }
+
+  #openPartition(topic: string, partition: number, from: bigint) {
+    if (topic === this.#topics.submit) {
+      return new SubmitPartition(this, this.#deadLetters, topic, partition, from)
+    }
+    const caughtUp = () => this.#relay.caughtUp()
+    const park = async (ids: readonly string[]) => {
+      const tasks = (await this.#state.get(ids)).filter((task) => task !== null)
+      const asked = { delayMs: 0, runAt: null }
+      await this.#log.write(
+        tasks.map((task) => acceptedRecord(this.#topics.parked, task, { ...asked, after: task.after })),
+      )
+    }
+    const repair = async (entries: readonly Entry[]) => {
+      await this.#refuseUnlessWhole()
+      // Afterwards, every task that had ended before the query is on its topic.
+      await caughtUp()
+      // A task that is no longer in the topic is done.
+      const done = new Set(entries.map(({ offset }) => offset))
+      const lost: Lost[] = []
+      for await (const { records } of this.#log.read(topic, new Map([[partition, entries[0]!.offset]]), [partition])) {
+        for (const record of records) {
+          if (!done.has(record.offset)) continue
+          const remembered = readable(() => acceptedOf(record.value))
+          const location = { topic, partition, record }
+          if (remembered instanceof Error) await this.#deadLetters.write([{ ...location, error: remembered }])
+          else lost.push({ remembered, location })
+        }
+      }
+      const ended = await this.#restorer.repair(lost)
+      for (const { remembered, location } of lost)
+        if (!ended.has(remembered.task.id)) done.delete(location.record.offset)
+      return done
+    }
+    return new LanePartition(this.#state, { caughtUp, park, repair }, from)
+  }
+
+  async #relayed(changed: Changed): Promise<Changed> {
+    if (changed.results.some(({ outcome }) => outcome === 'changed')) await this.#relay.caughtUp()
+    return changed
+  }
+
+  /** A task that is unknown to a state with lost data may well exist. */
+  async #found(changed: Changed): Promise<Changed> {
+    if (changed.results.some(({ outcome }) => outcome === 'unknown')) await this.#refuseUnlessWhole()
+    return changed
+  }
+
+  async #refuseUnlessWhole(): Promise<void> {
+    await this.#watch()
+    this.#refuseWhenIncomplete()
+  }
+
+  #refuseWhenIncomplete(): void {
+    // A closed state reports that itself.
+    if (!this.#isComplete && !this.#closed) throw incomplete()
+  }
+
+  /** Checks whether the state still has everything; if not, restores it or waits for its restoration. */
+  async #watch(): Promise<void> {
+    if (this.#closed) return
+    try {
+      this.#isComplete = (await this.#state.restoring()) === 'complete'
+    } catch {
+      // The state is unavailable, and its calls report that.
+      return
+    }
+    if (!this.#isComplete) void this.#complete().catch(() => undefined)
+  }
+
+  #complete(): Promise<void> {
+    this.#completing ??= this.#restorer
+      .complete()
+      .then((isComplete) => {
+        this.#isComplete = isComplete
+      })
+      .finally(() => {
+        this.#completing = undefined
+      })
+    return this.#completing
+  }
+}
+
+function canceled(task: Task): Task {
+  return { ...task, status: 'canceled', completedAt: task.updatedAt }
+}

@@ -1,0 +1,113 @@
+import type { Percentiles } from './store.ts'
+
+/** Statistics are kept in slots of ten seconds; rates cover one minute, percentiles five. */
+export const SLOT_MS = 10_000
+export const PERCENTILE_SLOTS = 30
+const RATE_SLOTS = 6
+
+/** Histogram bounds grow by √2 from 1 ms to about 18 hours; a percentile is therefore within 20 % of the true value. */
+export const BUCKETS = 53
+
+/** The tasks that finished in one slot, with histograms of their waiting and running times. */
+export interface Slot {
+  finished: number
+  wait: number[]
+  run: number[]
+}
+
+export interface RecentRates {
+  throughput: number
+  waitMs: Percentiles | null
+  runMs: Percentiles | null
+}
+
+/**
+ * Statistics of how fast tasks of each type finish, wait and run, gathered in memory and added to the store at
+ * intervals: a crash loses at most the last second of a statistic, never a task.
+ */
+export class GatheredRates {
+  readonly #slots = new Map<string, Slot>()
+
+  started(type: string, waitMs: number): void {
+    add(this.#slot(type).wait, waitMs)
+  }
+
+  ended(type: string, runMs: number | null, finished: boolean): void {
+    const slot = this.#slot(type)
+    if (finished) slot.finished += 1
+    if (runMs !== null) add(slot.run, runMs)
+  }
+
+  get isEmpty(): boolean {
+    return this.#slots.size === 0
+  }
+
+  /** Returns the gathered statistics, and starts again from zero. */
+  take(): [type: string, slot: Slot][] {
+    const taken = [...this.#slots]
+    this.#slots.clear()
+    return taken
+  }
+
+  #slot(type: string): Slot {
+    const slot = this.#slots.get(type) ?? emptySlot()
+    this.#slots.set(type, slot)
+    return slot
+  }
+}
+
+/** Adds up the slots of the last minutes, by type. */
+export class RecentSlots {
+  readonly #current: number
+  readonly #sums = new Map<string, Slot>()
+
+  constructor(now: number) {
+    this.#current = Math.floor(now / SLOT_MS)
+  }
+
+  add(type: string, number: number, slot: Slot): void {
+    const sum = this.#sums.get(type) ?? emptySlot()
+    this.#sums.set(type, sum)
+    if (number > this.#current - RATE_SLOTS) sum.finished += slot.finished
+    mergeHistogram(sum.wait, slot.wait)
+    mergeHistogram(sum.run, slot.run)
+  }
+
+  rates(): Map<string, RecentRates> {
+    const seconds = (RATE_SLOTS * SLOT_MS) / 1_000
+    return new Map(
+      [...this.#sums].map(([type, { finished, wait, run }]) => [
+        type,
+        { throughput: finished / seconds, waitMs: percentiles(wait), runMs: percentiles(run) },
+      ]),
+    )
+  }
+}
+
+export function mergeHistogram(into: number[], from: readonly number[]): void {
+  for (let bucket = 0; bucket < from.length; bucket++) into[bucket] = (into[bucket] ?? 0) + (from[bucket] ?? 0)
+}
+
+function emptySlot(): Slot {
+  return { finished: 0, wait: [], run: [] }
+}
+
+function add(histogram: number[], ms: number): void {
+  const bucket = Math.min(ms < 1 ? 0 : Math.ceil(2 * Math.log2(ms)), BUCKETS - 1)
+  while (histogram.length <= bucket) histogram.push(0)
+  histogram[bucket]! += 1
+}
+
+function percentiles(histogram: readonly number[]): Percentiles | null {
+  const total = histogram.reduce((sum, n) => sum + n, 0)
+  if (total === 0) return null
+  const at = (share: number) => {
+    let seen = 0
+    const bucket = histogram.findIndex((n) => {
+      seen += n
+      return seen >= share * total
+    })
+    return Math.round(2 ** (bucket / 2) * 10) / 10
+  }
+  return { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+}

@@ -1,0 +1,417 @@
+import { randomUUID } from 'node:crypto'
+import type { CallRate } from '../../task/api-key.ts'
+import type { Schedule } from '../../task/schedule.ts'
+import { FINAL_STATUSES, noCounts, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
+import type { TaskSpec } from '../../task/task.ts'
+import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
+import { Batcher } from '../batcher.ts'
+import { closedError } from '../refusals.ts'
+import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts'
+import type {
+  CallsCounted,
+  Changed,
+  ChangeOutcome,
+  HandlerSettings,
+  Health,
+  KeyChange,
+  Keys,
+  ListQuery,
+  ScheduleChange,
+  Stats,
+  StoreOptions,
+  Submitted,
+  Swept,
+  TaskFilter,
+  Turn,
+  TypeChange,
+  TypeInfo,
+  Which,
+} from '../store.ts'
+import { keysOf } from './api-keys.ts'
+import { Database } from './database.ts'
+import { Erasure } from './erasure.ts'
+import { healthOf } from './health.ts'
+import { Numbers, placeOf } from './ids.ts'
+import { channels } from './keys.ts'
+import { Maintainer } from './maintainer.ts'
+import { OutboxReader } from './outbox-reader.ts'
+import { PartitionMessages } from './partition-messages.ts'
+import { Queries } from './queries.ts'
+import { Recovery } from './recovery.ts'
+import { parseRedisUrl } from './redis-url.ts'
+import { Registry, rulesOf } from './registry.ts'
+import { Schedules } from './schedules.ts'
+import { Submitter } from './submitter.ts'
+import { Turns } from './turns.ts'
+
+/** The maximum number of tasks that a bulk cancel or retry changes in one step. */
+const BULK_MAX = 1_000
+const RATES_MS = 1_000
+const CANCELABLE: readonly Status[] = ['pending', 'processing']
+
+/**
+ * Tasks on Redis Streams: any number of processes on any number of machines. A task type belongs to a partition, whose
+ * keys lie together, and each change is one script there. Messages wake waiting calls, so that they do not poll.
+ */
+export class RedisStore implements State {
+  readonly url: string
+  readonly turnsAtOnce = 2
+  readonly #database: Database
+  readonly #registry: Registry
+  readonly #turns: Turns
+  readonly #queries: Queries
+  readonly #outbox: OutboxReader
+  readonly #recovery: Recovery
+  readonly #schedules: Schedules
+  readonly #maintainers: Maintainer[]
+  readonly #submitter: Submitter
+  readonly #erasure: Erasure
+  readonly #changes: Batcher<{ change: 'cancel' | 'retry'; ref: string }, ChangeOutcome>[]
+  readonly #options: StoreOptions
+  readonly #process = randomUUID()
+  readonly #ratesTimer: NodeJS.Timeout
+  #subscribed: Promise<unknown> | undefined
+  #isListening = false
+  readonly #closing = Promise.withResolvers<void>()
+  #closed = false
+
+  /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
+  static async open(url: string, options: StoreOptions): Promise<RedisStore> {
+    const engine = new RedisStore(url, options)
+    try {
+      await engine.#database.link.open()
+    } catch (error) {
+      await engine.close()
+      throw error
+    }
+    return engine
+  }
+
+  private constructor(url: string, options: StoreOptions) {
+    this.url = url
+    this.#options = options
+    this.#database = new Database(parseRedisUrl(url), options.clock, () => this.#restored())
+    this.#registry = new Registry(this.#database, options)
+    const listen = () => this.#listen()
+    const dueAt = (partition: number, time: number) => this.#maintainers[partition]?.dueAt(time)
+    this.#turns = new Turns(this.#database, this.#registry, options, this.#process, listen, dueAt)
+    this.#queries = new Queries(this.#database, this.#registry)
+    this.#outbox = new OutboxReader(this.#database, listen, (ids) => this.#recovery.locate(ids))
+    this.#erasure = new Erasure(this.#database)
+    this.#recovery = new Recovery(this.#database, options)
+    const numbers = new Numbers()
+    const notices = new PartitionMessages(this.#database, options, (partition) =>
+      dueAt(partition, this.#database.now()),
+    )
+    const known = () => this.#registry.known()
+    this.#schedules = new Schedules(this.#database, options, numbers, known, dueAt)
+    this.#maintainers = this.#database.perPartition(
+      (at) => new Maintainer(this.#database, at, this.#turns, this.#schedules, notices, options, this.#process),
+    )
+    this.#submitter = new Submitter(this.#database, this.#queries, options, numbers, known)
+    this.#changes = this.#database.perPartition(
+      (at) =>
+        new Batcher((calls) => this.#sendChanges(at, calls), {
+          weightOf: () => 1,
+          weightMax: BULK_MAX,
+          underWayMax: 2,
+        }),
+    )
+    this.#ratesTimer = setInterval(() => {
+      // The loss of a statistic is no reason to fail.
+      if (!this.#registry.rates.isEmpty) this.#registry.writeRates().catch(() => undefined)
+    }, RATES_MS)
+    this.#ratesTimer.unref()
+  }
+
+  async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
+    this.#refuseWhenClosed()
+    refuseUnstorable(specs)
+    return this.#submitter.submit(specs)
+  }
+
+  async turn(turn: Turn) {
+    this.#refuseWhenClosed()
+    return this.#turns.turn(storableTurn(turn))
+  }
+
+  cancel(which: Which): Promise<Changed> {
+    return this.#change('cancel', which, CANCELABLE)
+  }
+
+  retry(which: Which): Promise<Changed> {
+    return this.#change('retry', which, RETRYABLE_STATUSES)
+  }
+
+  async erase(ids: readonly string[]): Promise<Changed> {
+    this.#refuseWhenClosed()
+    const outcomes = await this.#erasure.erase(ids)
+    const tasks = await this.#queries.get(ids, { bare: true })
+    return { results: ids.map((id, at) => ({ id, outcome: outcomes[at]!, task: tasks[at]! })), next: null }
+  }
+
+  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    this.#refuseWhenClosed()
+    // If the store loses everything, a process with handlers must declare them again.
+    if (change.handler) await this.#receiveMessages()
+    await this.#registry.configure(type, change)
+    const [info] = await this.types({ names: [type] })
+    return info!
+  }
+
+  async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    this.#refuseWhenClosed()
+    await this.#receiveMessages()
+    await this.#registry.declare(handlers)
+  }
+
+  async sweep(max: number): Promise<Swept> {
+    this.#refuseWhenClosed()
+    const swept = await this.#database.partitions.each((partition) => this.#maintainers[partition]!.sweep(max))
+    const times = swept.flatMap(({ nextAt }) => (nextAt === null ? [] : [nextAt]))
+    return {
+      changed: swept.reduce((sum, { changed }) => sum + changed, 0),
+      more: swept.some(({ more }) => more),
+      nextAt: times.length === 0 ? null : Math.min(...times),
+    }
+  }
+
+  async get(ids: readonly string[], options?: { bare?: boolean }) {
+    this.#refuseWhenClosed()
+    return this.#queries.get(ids, options)
+  }
+
+  async list(query: ListQuery) {
+    this.#refuseWhenClosed()
+    return this.#queries.list(query)
+  }
+
+  async predecessor(lease: string, id: string) {
+    this.#refuseWhenClosed()
+    return this.#queries.predecessor(lease, id)
+  }
+
+  async batch(name: string) {
+    this.#refuseWhenClosed()
+    return this.#queries.batch(name)
+  }
+
+  async explain(id: string) {
+    this.#refuseWhenClosed()
+    return this.#queries.explain(id)
+  }
+
+  async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
+    this.#refuseWhenClosed()
+    const infos = await this.#registry.types(names, holders)
+    return infos
+      .filter(({ known, pending, processing }) => names || known || pending + processing > 0)
+      .map(({ known: _known, nextStartAt: _nextStartAt, ...info }) => info)
+  }
+
+  async workers() {
+    this.#refuseWhenClosed()
+    return this.#registry.workers()
+  }
+
+  async stats(): Promise<Stats> {
+    this.#refuseWhenClosed()
+    const { types, workers, lanes, throughput } = await this.#registry.all()
+    const counts = noCounts()
+    const concurrencyLimits: Stats['concurrencyLimits'] = {}
+    let [delayed, dependent] = [0, 0]
+    for (const answer of types) {
+      const [type, rules, , , , , , waiting, delayedHere, running, finished] = answer
+      const dependentHere = Number(answer[13])
+      counts.pending += waiting + Number(delayedHere) + dependentHere
+      counts.processing += running
+      delayed += Number(delayedHere)
+      dependent += dependentHere
+      for (const status of FINAL_STATUSES) counts[status] += Number(finished[finished.indexOf(status) + 1])
+      const { maxConcurrency } = rulesOf(rules)
+      if (maxConcurrency !== null) concurrencyLimits[type] = maxConcurrency
+    }
+    const now = this.#database.now()
+    const consumers = workers.map(({ id, running, lastSeen }) => ({
+      name: id,
+      pending: running,
+      idle: Math.max(0, now - lastSeen),
+    }))
+    const length = counts.pending + counts.processing
+    const stream = { length, groups: lanes.length, consumers, streams: lanes }
+    return { counts, delayed, dependent, throughput, concurrencyLimits, stream }
+  }
+
+  async events(query: ResumingQuery) {
+    this.#refuseWhenClosed()
+    return this.#outbox.read(query)
+  }
+
+  async locate(ids: readonly string[]) {
+    this.#refuseWhenClosed()
+    return this.#recovery.locate(ids)
+  }
+
+  async restore(tasks: readonly Remembered[]) {
+    this.#refuseWhenClosed()
+    return this.#recovery.restore(tasks)
+  }
+
+  async restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness> {
+    this.#refuseWhenClosed()
+    return this.#recovery.restoring(owner, leaseMs, beginsReading)
+  }
+
+  async hasRead(reader: string, position: string) {
+    this.#refuseWhenClosed()
+    return this.#outbox.hasRead(reader, position)
+  }
+
+  async keys(change?: KeyChange): Promise<Keys> {
+    this.#refuseWhenClosed()
+    return keysOf(this.#database, change ?? null)
+  }
+
+  async countCalls(key: string, { max, perMs }: CallRate, calls: number): Promise<CallsCounted> {
+    this.#refuseWhenClosed()
+    const partition = this.#database.partitionOf(key)
+    const [allowed, nextInMs] = await this.#database.run<number[]>('calls', partition, [key, max, perMs, calls])
+    return { allowed: allowed!, nextInMs: nextInMs! }
+  }
+
+  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    this.#refuseWhenClosed()
+    if (change) refuseUnstorableSchedule(change)
+    return change ? this.#schedules.change(change) : this.#schedules.list()
+  }
+
+  health(): Promise<Health> {
+    return healthOf(this.#database)
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#closing.resolve()
+    clearInterval(this.#ratesTimer)
+    this.#turns.close()
+    this.#outbox.close()
+    for (const maintainer of this.#maintainers) maintainer.close()
+    // The loss of a statistic is no reason to fail.
+    await this.#registry.writeRates().catch(() => undefined)
+    await this.#database.link.close()
+  }
+
+  #refuseWhenClosed(): void {
+    if (this.#closed) throw closedError()
+  }
+
+  async #change(change: 'cancel' | 'retry', which: Which, from: readonly Status[]): Promise<Changed> {
+    this.#refuseWhenClosed()
+    const byFilter = 'filter' in which
+    const startedAt = this.#database.now()
+    const ids = byFilter ? await this.#matching(which.filter, from, which.before) : which.ids
+    const outcomes = await Promise.all(
+      ids.map((id) => {
+        const place = placeOf(id)
+        return place ? this.#changes[place.partition]?.add({ change, ref: place.ref }) : undefined
+      }),
+    )
+    // By filter there may be many: only tasks that are to end as canceled are read in full, because a log records them.
+    const tasks = await this.#queries.get(ids, { bare: byFilter })
+    if (byFilter) {
+      const stopping = ids.flatMap((id, at) => (outcomes[at] === 'stopping' ? [{ id, at }] : []))
+      const whole = await this.#queries.get(stopping.map(({ id }) => id))
+      stopping.forEach(({ at }, index) => {
+        tasks[at] = whole[index]!
+      })
+    }
+    const results = ids.map((id, at) => ({ id, outcome: outcomes[at] ?? ('unknown' as const), task: tasks[at]! }))
+    // Tasks that ended by themselves meanwhile were not changed.
+    const done = byFilter ? results.filter(({ outcome }) => outcome !== 'refused' && outcome !== 'unknown') : results
+    return { results: done, next: byFilter && ids.length >= BULK_MAX ? (which.before ?? startedAt) : null }
+  }
+
+  async #matching(filter: TaskFilter, from: readonly Status[], before = Number.POSITIVE_INFINITY): Promise<string[]> {
+    const statuses = filter.status === undefined ? from : from.filter((status) => status === filter.status)
+    return this.#queries.matching(filter, statuses, before, BULK_MAX)
+  }
+
+  async #sendChanges(partition: number, calls: { change: 'cancel' | 'retry'; ref: string }[]) {
+    const outcomes: ChangeOutcome[] = []
+    const { cancelGraceMs, retention } = this.#options
+    for (const change of ['cancel', 'retry'] as const) {
+      const at = [...calls.keys()].filter((index) => calls[index]!.change === change)
+      if (at.length === 0) continue
+      const args = [cancelGraceMs, retention.ageMs, change, at.length, ...at.map((index) => calls[index]!.ref)]
+      const answers = await this.#database.run<ChangeOutcome[]>('change', partition, args)
+      answers.forEach((outcome, index) => {
+        outcomes[at[index]!] = outcome
+      })
+    }
+    return outcomes
+  }
+
+  /**
+   * From now on this process receives the messages to all processes and to itself, and processes what is due on time.
+   */
+  async #listen(): Promise<void> {
+    await this.#receiveMessages()
+    if (this.#isListening || this.#closed) return
+    this.#isListening = true
+    // While turns wait, delays end on time even without a sweeper.
+    this.sweep(BULK_MAX).catch(() => undefined)
+  }
+
+  async #receiveMessages(): Promise<void> {
+    this.#subscribed ??= this.#subscribe().catch((error: unknown) => {
+      this.#subscribed = undefined
+      throw error
+    })
+    await Promise.race([this.#subscribed, this.#closing.promise])
+  }
+
+  async #subscribe(): Promise<void> {
+    const { news, wake } = channels(this.#database.url)
+    await this.#database.link.subscribe(news, (message) => this.#received(message))
+    await this.#database.link.subscribe(wake + this.#process, (message) => {
+      const [prefix = '', type = ''] = message.split(' ')
+      void this.#turns.wake(this.#database.partitionBy(prefix), type)
+    })
+  }
+
+  #received(message: string): void {
+    const [prefix = '', what = '', ...rest] = message.split(' ')
+    const about = rest.join(' ')
+    const partition = this.#database.partitionBy(prefix)
+    switch (what) {
+      case 'events':
+        this.#outbox.wake()
+        return
+      case 'due':
+        this.#maintainers[partition]?.dueAt(Number(about))
+        return
+      case 'lost':
+        void this.#restored().catch(() => undefined)
+        return
+      case 'cancel':
+        void this.#turns.wakeWorker(about)
+        return
+      case 'type':
+      case 'types':
+        for (const type of rest) {
+          this.#registry.forget(type)
+          void this.#turns.wake(partition, type, false)
+        }
+    }
+  }
+
+  /** Redis is available again: messages may have been missed, and the last writes may have been lost. */
+  async #restored(): Promise<void> {
+    this.#outbox.wake()
+    this.#database.partitions.forget()
+    // If Redis becomes unavailable again, this is called again as well.
+    await this.#registry.tellAgain().catch(() => undefined)
+    await this.#turns.wakeAll()
+  }
+}

@@ -1,0 +1,237 @@
+import type { TaskEvent } from '../../task/event.ts'
+import type { OnFailure } from '../../task/flow.ts'
+import type { Json } from '../../task/json.ts'
+import type { Running } from '../../task/outcome.ts'
+import type { Status, TimeoutReason } from '../../task/status.ts'
+import type { Progress, Task } from '../../task/task.ts'
+import type { Row, Value } from './database.ts'
+
+/** Converts a row of `tasks` with its payload to the public form of the task. */
+export function taskOf(row: Row): Task {
+  return {
+    id: row.id as string,
+    type: row.type as string,
+    payload: JSON.parse(row.payload as string),
+    priority: row.priority as number,
+    status: publicStatus(row.status as string),
+    attempts: row.attempts as number,
+    deliveries: row.deliveries as number,
+    maxRetry: row.max_retry as number,
+    queueTimeoutMs: row.queue_timeout_ms as number,
+    processTimeoutMs: row.process_timeout_ms as number,
+    timeoutReason: row.timeout_reason as TimeoutReason | null,
+    createdAt: row.created_at as number,
+    runAt: row.run_at as number,
+    startedAt: row.started_at as number | null,
+    updatedAt: row.updated_at as number,
+    completedAt: row.completed_at as number | null,
+    workerId: row.worker_id as string | null,
+    progress: parse(row.progress) as Progress | null,
+    result: parse(row.result),
+    error: row.error as string | null,
+    tags: (parse(row.tags) ?? {}) as Record<string, string>,
+    idempotencyKey: row.idempotency_key as string | null,
+    group: groupOf(row.task_group),
+    after: afterOf(row.waits_for),
+    onFailure: onFailureOf(row.on_failure),
+    batch: row.batch as string | null,
+  }
+}
+
+/** The stored statuses of a public status. */
+export function storedAs(status: Status): readonly string[] {
+  return status === 'pending' ? WAITING : [status]
+}
+
+/** The stored statuses of waiting tasks: the only list from which bounds, counts and filters are built. */
+export const WAITING: readonly string[] = ['pending', 'delayed', 'dependent']
+
+/** The public status of a stored one. */
+export function publicStatus(stored: string): Status {
+  return WAITING.includes(stored) ? 'pending' : (stored as Status)
+}
+
+/** The fields that every change of a task needs; `progress` is JSON. */
+export interface TaskState extends Running {
+  seq: number
+  id: string
+  type: string
+  priority: number
+  /** '' for none, as stored. */
+  group: string
+  /** As stored: one of the six, `delayed` or `dependent`. */
+  status: string
+  /** With the secret, the fence of its lease. */
+  deliveries: number
+  leaseSecret: string | null
+  queueTimeoutMs: number
+  workerId: string | null
+  startedAt: number | null
+  leaseMs: number | null
+  progress: string | null
+  error: string | null
+  /** Whether it waits for others, or has waited. */
+  depends: boolean
+}
+
+/** Reads a row of `statesBySeq` or `statesById`. */
+export function stateOf(values: readonly Value[]): TaskState {
+  return {
+    seq: values[0] as number,
+    id: values[1] as string,
+    type: values[2] as string,
+    status: values[3] as string,
+    attempts: values[4] as number,
+    deliveries: values[5] as number,
+    lostLeases: values[6] as number,
+    maxRetry: values[7] as number,
+    queueTimeoutMs: values[8] as number,
+    runAt: values[9] as number,
+    deadlineAt: values[10] as number | null,
+    cancelRequested: values[11] !== null,
+    workerId: values[12] as string | null,
+    startedAt: values[13] as number | null,
+    leaseMs: values[14] as number | null,
+    progress: values[15] as string | null,
+    error: values[16] as string | null,
+    priority: values[17] as number,
+    group: values[18] as string,
+    depends: values[19] === 1,
+    leaseSecret: values[20] as string | null,
+  }
+}
+
+/** Reads a row of `start`: the task that was just started, and its state. */
+export function startedOf(
+  values: readonly Value[],
+  now: number,
+  workerId: string,
+  leaseMs: number,
+  leaseSecret: string,
+): { task: Task; state: TaskState } {
+  const task: Task = {
+    id: values[1] as string,
+    type: values[2] as string,
+    payload: JSON.parse(values[20] as string),
+    priority: values[3] as number,
+    status: 'processing',
+    attempts: values[4] as number,
+    deliveries: values[5] as number,
+    maxRetry: values[6] as number,
+    queueTimeoutMs: values[7] as number,
+    processTimeoutMs: values[8] as number,
+    timeoutReason: null,
+    createdAt: values[9] as number,
+    runAt: values[10] as number,
+    startedAt: now,
+    updatedAt: now,
+    completedAt: null,
+    workerId,
+    progress: null,
+    result: null,
+    error: values[12] as string | null,
+    tags: (parse(values[13]) ?? {}) as Record<string, string>,
+    idempotencyKey: values[14] as string | null,
+    group: groupOf(values[16]),
+    after: afterOf(values[17]),
+    onFailure: onFailureOf(values[18]),
+    batch: values[19] as string | null,
+  }
+  const { id, type, priority, status, attempts, deliveries, maxRetry, queueTimeoutMs, runAt, error } = task
+  const state: TaskState = {
+    seq: values[0] as number,
+    id,
+    type,
+    priority,
+    group: values[16] as string,
+    status,
+    attempts,
+    deliveries,
+    lostLeases: values[15] as number,
+    maxRetry,
+    queueTimeoutMs,
+    runAt,
+    deadlineAt: values[11] as number | null,
+    cancelRequested: false,
+    workerId,
+    startedAt: now,
+    leaseMs,
+    progress: null,
+    error,
+    depends: task.after.length > 0,
+    leaseSecret,
+  }
+  return { task, state }
+}
+
+const NONE: readonly string[] = []
+
+function afterOf(stored: Value | undefined): readonly string[] {
+  return stored === null ? NONE : JSON.parse(stored as string)
+}
+
+/** The public form of a stored `on_failure`. */
+export function onFailureOf(stored: Value | undefined): OnFailure {
+  return (stored as OnFailure | null) ?? 'cancel'
+}
+
+/** The public form of a stored group. */
+export function groupOf(stored: Value | undefined): string | null {
+  return stored === '' ? null : (stored as string)
+}
+
+/** The token of a task's lease. A lease from before schema 6 has no secret, and is settled without it. */
+export function tokenOf({ id, deliveries, leaseSecret }: Pick<TaskState, 'id' | 'deliveries' | 'leaseSecret'>): string {
+  return `${id}.${deliveries}${leaseSecret ?? ''}`
+}
+
+/** The fields of an event that differ within its transaction; `progress` and `result` are JSON already. */
+export interface EventFields {
+  kind?: TaskEvent['kind']
+  taskId: string
+  type: string
+  status: Status
+  attempts: number
+  progress?: string | null
+  result?: string | null
+  error?: string | null
+  timeoutReason?: TimeoutReason | null
+  workerId?: string | null
+}
+
+/** Writes an event of the outbox: an array, written by hand because it is on the path of every change. */
+export function eventBody(event: EventFields): string {
+  const { kind = 'status', error, timeoutReason, workerId } = event
+  const head = `["${kind}","${event.taskId}","${event.type}","${event.status}",${event.attempts}`
+  const values = `${event.progress ?? 'null'},${event.result ?? 'null'},${error ? JSON.stringify(error) : 'null'}`
+  const worker = workerId ? JSON.stringify(workerId) : 'null'
+  return `${head},${values},${timeoutReason ? `"${timeoutReason}"` : 'null'},${worker}]`
+}
+
+/** The events of one outbox row after a position, at most `max`. */
+export function eventsOf(row: Row, after: number, max: number): TaskEvent[] {
+  const first = (row.last as number) - (row.count as number) + 1
+  const bodies = JSON.parse(row.body as string) as Json[][]
+  const skipped = Math.max(0, after + 1 - first)
+  return bodies.slice(skipped, skipped + max).map(
+    ([kind, taskId, type, status, attempts, progress, result, error, timeoutReason, workerId], index) =>
+      ({
+        id: String(first + skipped + index),
+        kind,
+        taskId,
+        type,
+        status,
+        attempts,
+        progress,
+        result,
+        error,
+        timeoutReason,
+        workerId,
+        at: row.at,
+      }) as TaskEvent,
+  )
+}
+
+function parse(text: Value | undefined): Json {
+  return text === null || text === undefined ? null : JSON.parse(text as string)
+}

@@ -1,0 +1,417 @@
+import type { CallRate } from '../../task/api-key.ts'
+import type { Schedule } from '../../task/schedule.ts'
+import type { TaskSpec } from '../../task/task.ts'
+import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
+import { FOLLOWED_MAX } from '../options.ts'
+import { closedError } from '../refusals.ts'
+import type {
+  CallsCounted,
+  Changed,
+  ChangeOutcome,
+  EventsPage,
+  EventsQuery,
+  HandlerSettings,
+  Health,
+  KeyChange,
+  Keys,
+  ListQuery,
+  ScheduleChange,
+  Store,
+  StoreOptions,
+  Swept,
+  Turn,
+  TurnAnswer,
+  TypeChange,
+  TypeInfo,
+  Which,
+} from '../store.ts'
+import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
+import { changeThese } from './bulk.ts'
+import { Database, storeError } from './database.ts'
+import { Due } from './due.ts'
+import { FileWatch } from './file-watch.ts'
+import { Flows } from './flows.ts'
+import { GroupScheduler } from './group-scheduler.ts'
+import { healthOf } from './health.ts'
+import { changeKeys, readKeys } from './keys.ts'
+import { Outbox } from './outbox.ts'
+import { Queries } from './queries.ts'
+import { RateLog } from './rate-log.ts'
+import { Rates } from './rates.ts'
+import { Removal } from './removal.ts'
+import { storedAs, type TaskState } from './rows.ts'
+import { Schedules } from './schedules.ts'
+import { Space } from './space.ts'
+import { parseSqliteUrl } from './sqlite-url.ts'
+import { Submitter } from './submitter.ts'
+import { Transitions } from './transitions.ts'
+import { Registry } from './types.ts'
+import { type Tx, Writer } from './writer.ts'
+
+const TIMER_MS_MAX = 60_000
+/**
+ * For writes that only need to be in force: they are shown to callers only once durable, and a power loss may undo
+ * them.
+ */
+const NOT_WAITED_FOR = { durable: false }
+
+/**
+ * The embedded engine: one SQLite file, any number of processes of one machine. Runs on the caller's thread: a call
+ * costs microseconds, and all calls of one event loop turn share one fsync.
+ */
+export class SqliteStore implements Store {
+  readonly url: string
+  readonly turnsAtOnce = 1
+  readonly #database: Database
+  readonly #options: StoreOptions
+  readonly #due: Due
+  readonly #registry: Registry
+  readonly #rates: Rates
+  readonly #groups: GroupScheduler
+  readonly #space: Space
+  readonly #flows: Flows
+  readonly #transitions: Transitions
+  readonly #submitter: Submitter
+  readonly #schedules: Schedules
+  readonly #queries: Queries
+  readonly #removal: Removal
+  readonly #rateLog: RateLog
+  readonly #writer: Writer
+  readonly #waiters: Waiters
+  readonly #outbox: Outbox
+  readonly #watch: FileWatch
+  #callOffDue: (() => void) | undefined
+  #closed = false
+
+  /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
+  static open(url: string, options: StoreOptions): SqliteStore {
+    return new SqliteStore(url, options)
+  }
+
+  private constructor(url: string, options: StoreOptions) {
+    const { path, inMemory, synchronous, sameUrl } = parseSqliteUrl(url)
+    this.url = sameUrl
+    this.#options = options
+    this.#waiters = new Waiters(options.after)
+    this.#database = new Database(path, inMemory, synchronous, options.openWaitMs)
+    this.#due = new Due(this.#database)
+    this.#registry = new Registry(this.#database, options)
+    this.#rates = new Rates(this.#database)
+    this.#groups = new GroupScheduler(this.#database)
+    this.#space = new Space(this.#database)
+    this.#flows = new Flows(this.#database)
+    this.#rateLog = new RateLog(this.#database)
+    const [registry, rates, groups, rateLog, flows] = [
+      this.#registry,
+      this.#rates,
+      this.#groups,
+      this.#rateLog,
+      this.#flows,
+    ]
+    this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, options)
+    this.#submitter = new Submitter(registry, groups, flows, this.#transitions, options)
+    this.#schedules = new Schedules(registry, this.#submitter)
+    this.#queries = new Queries(this.#database, registry, rates, groups, rateLog, flows, options)
+    this.#outbox = new Outbox(this.#database, {
+      read: (work) => this.#read(work),
+      write: (work) => this.#write(work, NOT_WAITED_FOR),
+    })
+    this.#removal = new Removal(this.#transitions, this.#flows, this.#outbox, options)
+    this.#writer = new Writer(this.#database, this.#due, options.clock, {
+      begun: () => this.#refresh(),
+      beforeCommit: (tx) => this.#serveWaiters(tx),
+      afterCommit: (tx) => {
+        if (tx.eventCount > 0) this.#outbox.wake()
+        this.#armDueTimer(tx.now)
+        if (tx.hasPutOff) this.#followOn().catch(() => undefined)
+      },
+      rolledBack: () => {
+        this.#registry.forget()
+        this.#due.forget()
+        this.#groups.forget()
+        this.#transitions.forget()
+      },
+    })
+    this.#refresh()
+    this.#watch = new FileWatch(inMemory ? null : path, () => this.#checkForChanges())
+  }
+
+  async submit(specs: readonly TaskSpec[]) {
+    refuseUnstorable(specs)
+    return this.#write((tx) => this.#submitter.submit(tx, specs))
+  }
+
+  async turn(turn: Turn): Promise<TurnAnswer> {
+    const answer = await this.#turn(storableTurn(turn))
+    if (!turn.durable) return answer
+    await this.#database.sync.durable().catch((error: unknown) => {
+      throw storeError(error, this.#database.path)
+    })
+    return answer
+  }
+
+  cancel(which: Which): Promise<Changed> {
+    return this.#change(which, [...storedAs('pending'), 'processing'], (tx, state) =>
+      this.#transitions.cancel(tx, state),
+    )
+  }
+
+  retry(which: Which): Promise<Changed> {
+    return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, state) => this.#transitions.retry(tx, state))
+  }
+
+  async erase(ids: readonly string[]): Promise<Changed> {
+    const results = new Map<string, Changed['results'][number]>()
+    for (let asked = ids; asked.length > 0; ) {
+      const { erased, left } = await this.#write((tx) => this.#removal.erase(tx, asked, this.#queries))
+      for (const result of erased) results.set(result.id, result)
+      asked = [...left]
+    }
+    return { results: ids.map((id) => results.get(id)!), next: null }
+  }
+
+  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+    await this.#write((tx) => this.#registry.configure(tx, this.#groups, type, change))
+    return (await this.types({ names: [type] }))[0]!
+  }
+
+  declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
+    return this.#write((tx) => this.#registry.declare(tx, this.#groups, handlers))
+  }
+
+  async sweep(max: number): Promise<Swept> {
+    if (this.#nothingToSweep()) return { changed: 0, more: false, nextAt: this.#nextAt() }
+    const swept = await this.#write((tx) => {
+      const done = [
+        this.#transitions.promote(tx, max),
+        this.#transitions.endWaits(tx, max),
+        this.#transitions.endLeases(tx, max),
+        this.#schedules.tick(tx, max),
+        this.#removal.forgetFinished(tx, max),
+        this.#transitions.followOn(tx),
+        this.#groups.drop(max),
+      ]
+      if (!this.#rates.isEmpty) this.#rates.write(tx.now)
+      const moreEvents = this.#outbox.drop(tx.now, this.#options)
+      const moreSpace = this.#space.giveBack()
+      this.#database.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
+      const changed = done.reduce((sum, n) => sum + n, 0)
+      const isFull = tx.hasPutOff || tx.followed >= FOLLOWED_MAX || done.some((n) => n >= max)
+      const more = moreEvents || moreSpace || isFull
+      return { changed, more, nextAt: this.#nextAt() }
+    }, NOT_WAITED_FOR)
+    if (!swept.more && !this.#closed) this.#space.shrinkFile()
+    return swept
+  }
+
+  get = (ids: readonly string[], options?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, options))
+  list = (query: ListQuery) => this.#read(() => this.#queries.list(query))
+  explain = (id: string) => this.#read((now) => this.#queries.explain(id, now))
+  predecessor = (lease: string, id: string) => this.#read(() => this.#queries.predecessor(lease, id))
+  batch = (name: string) => this.#read(() => this.#queries.batch(name))
+  workers = () => this.#read((now) => this.#queries.workers(now))
+  events = (query: EventsQuery): Promise<EventsPage> => this.#outbox.events(query)
+
+  async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
+    await this.#writeRates()
+    return this.#read((now) => this.#queries.types(names, holders, now))
+  }
+
+  async stats() {
+    await this.#writeRates()
+    return this.#read((now) => this.#queries.stats(now))
+  }
+
+  async keys(change?: KeyChange): Promise<Keys> {
+    if (change) return this.#write(({ database, now }) => changeKeys(database, change, now))
+    const kept = await this.#read((now) => readKeys(this.#database, now))
+    return kept ?? this.#write(({ database, now }) => changeKeys(database, null, now))
+  }
+
+  countCalls(key: string, rate: CallRate, calls: number): Promise<CallsCounted> {
+    return this.#write(({ now }) => this.#rateLog.count(key, rate, calls, now), NOT_WAITED_FOR)
+  }
+
+  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
+    if (!change) return this.#read(() => this.#schedules.list(this.#database))
+    refuseUnstorableSchedule(change)
+    return this.#write((tx) => this.#schedules.change(tx, change))
+  }
+
+  health(): Promise<Health> {
+    return healthOf(this.#database, () => this.#write(({ database }) => database.writeNothing()))
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    void this.#writeRates().catch(() => undefined)
+    this.#closed = true
+    this.#waiters.close()
+    this.#outbox.close()
+    this.#callOffDue?.()
+    this.#watch.close()
+    this.#writer.drain()
+    await this.#database.sync.close()
+    this.#database.db.close()
+  }
+
+  #write<T>(work: (tx: Tx) => T, options = { durable: true }): Promise<T> {
+    return this.#closed ? Promise.reject(closedError()) : this.#writer.write(work, options)
+  }
+
+  async #turn(turn: Turn): Promise<TurnAnswer> {
+    const { outcomes = [], renewals = [], waitMs = 0, worker, leaving = false, groups } = turn
+    const reports = leaving || outcomes.length + renewals.length > 0
+    const waits = waitMs > 0 && !reports && groups === undefined
+    // A turn that only waits needs no transaction, unless there is something to claim.
+    if (waits && this.#registry.isFresh(worker, this.#options.clock())) return this.#wait(turn)
+    const answer = await this.#write((tx) => {
+      if (leaving) this.#registry.leave(worker.id)
+      else this.#registry.touch(tx, worker)
+      // Progress first: the last reported progress belongs to the attempt that ends in this same turn.
+      const renewed = this.#transitions.renew(tx, renewals)
+      const settled = this.#transitions.settle(tx, outcomes)
+      this.#transitions.promote(tx)
+      const leases = this.#transitions.claim(tx, turn)
+      const cancelRequested = this.#transitions.tellCancels(tx, worker.id)
+      return { settled, renewed, leases, cancelRequested }
+    }, NOT_WAITED_FOR)
+    return waits && answer.leases.length + answer.cancelRequested.length === 0 ? this.#wait(turn) : answer
+  }
+
+  /** Whether another process has written since the last call. */
+  #refresh(): boolean {
+    const changed = this.#registry.refresh()
+    // That process may not have synced its changes yet, and callers must not see changes that a power loss could undo.
+    if (changed) {
+      this.#due.forget()
+      this.#groups.forget()
+      this.#flows.forget()
+      this.#database.sync.committed()
+    }
+    return changed
+  }
+
+  async #read<T>(work: (now: number) => T): Promise<T> {
+    if (this.#closed) throw closedError()
+    try {
+      this.#refresh()
+      const answer = this.#database.atOneMoment(() => work(this.#options.clock()))
+      if (this.#database.sync.isBehind) await this.#database.sync.durable()
+      return answer
+    } catch (error) {
+      throw storeError(error, this.#database.path)
+    }
+  }
+
+  #change(which: Which, from: readonly string[], change: (tx: Tx, state: TaskState) => ChangeOutcome) {
+    return this.#write((tx) => changeThese(tx, this.#queries, which, from, change))
+  }
+
+  #followOn(): Promise<unknown> {
+    return this.#write((next) => this.#transitions.followOn(next), NOT_WAITED_FOR)
+  }
+
+  async #writeRates(): Promise<void> {
+    if (!this.#rates.isEmpty) await this.#write((tx) => this.#rates.write(tx.now), NOT_WAITED_FOR)
+  }
+
+  #wait(turn: Turn): Promise<TurnAnswer> {
+    if (this.#closed) return Promise.resolve(emptyAnswer())
+    this.#refresh()
+    return new Promise((resolve) => {
+      this.#waiters.add({ turn, resolve })
+      const now = this.#options.clock()
+      this.#checkWaiters(turn.want > 0 ? (turn.types ?? turn.worker.types) : [], [turn.worker.id], now)
+      this.#armDueTimer(now)
+    })
+  }
+
+  /**
+   * A task may have become ready between a turn's empty claim and its wait: checks once more, without the write lock.
+   */
+  #checkWaiters(types: readonly string[], workers: readonly string[], now: number): void {
+    if (this.#closed) return
+    const ready = types.filter((type) => this.#transitions.canClaim(this.#database, type, now))
+    const canceled = workers.filter((id) => this.#database.all('untoldCancels', id).length > 0)
+    if (ready.length === 0 && canceled.length === 0 && this.#due.readyAt() > now) return
+    this.#touch(ready, canceled)
+  }
+
+  #touch(types: readonly string[], workers: readonly string[]): void {
+    const touched = this.#write((tx) => {
+      for (const type of types) tx.touchedTypes.add(type)
+      for (const id of workers) tx.canceledWorkers.add(id)
+      this.#transitions.promote(tx)
+    }, NOT_WAITED_FOR)
+    // The waiting turns stay in the list, and are checked again soon.
+    touched.catch(() => undefined)
+  }
+
+  /** Delivers tasks that this transaction made claimable to the turns that wait for them, in the same transaction. */
+  #serveWaiters(tx: Tx): (() => void)[] {
+    const served: (() => void)[] = []
+    if (this.#waiters.size === 0) return served
+    const done = new Set<Waiter>()
+    const serve = (waiter: Waiter): boolean => {
+      if (done.has(waiter)) return true
+      const leases = this.#transitions.claim(tx, waiter.turn)
+      const cancelRequested = this.#transitions.tellCancels(tx, waiter.turn.worker.id)
+      if (leases.length + cancelRequested.length === 0) return false
+      done.add(waiter)
+      this.#registry.touch(tx, waiter.turn.worker)
+      served.push(() => {
+        this.#waiters.take(waiter)
+        waiter.resolve({ ...emptyAnswer(), leases, cancelRequested })
+      })
+      return true
+    }
+    for (const id of tx.canceledWorkers) for (const waiter of this.#waiters.ofWorker(id)) if (serve(waiter)) break
+    for (const type of tx.touchedTypes) for (const waiter of this.#waiters.ofType(type)) if (!serve(waiter)) break
+    return served
+  }
+
+  /**
+   * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start, as seen at `checkedAt`.
+   * With a later time, tasks that became due in between would wake no turn.
+   */
+  #armDueTimer(checkedAt: number): void {
+    this.#callOffDue?.()
+    if (this.#waiters.size === 0 || this.#closed) return
+    const types = this.#waiters.types()
+    const at = Math.min(this.#due.readyAt(), this.#transitions.rateAllowsAt(types, checkedAt))
+    if (at === Number.POSITIVE_INFINITY) return
+    const rated = types.filter((type) => this.#registry.rules(type)?.rate)
+    const inMs = Math.min(Math.max(at - this.#options.clock(), 1), TIMER_MS_MAX)
+    this.#callOffDue = this.#options.after(inMs, () => this.#touch(rated, []))
+  }
+
+  #checkForChanges(): void {
+    if (this.#closed || (this.#waiters.size === 0 && !this.#outbox.isWaitedFor)) return
+    if (!this.#refresh()) return
+    this.#outbox.wake()
+    const now = this.#options.clock()
+    this.#checkWaiters(this.#waiters.types(), this.#waiters.workers(), now)
+    this.#armDueTimer(now)
+  }
+
+  #nothingToSweep(): boolean {
+    const now = this.#options.clock()
+    const nextAt = this.#nextAt()
+    if (!this.#rates.isEmpty || (nextAt !== null && nextAt <= now)) return false
+    return !this.#removal.isDue(this.#database, now) && !this.#space.isTooMuch()
+  }
+
+  #nextAt(): number | null {
+    const { cancelGraceMs } = this.#options
+    const times = [
+      this.#flows.hasPutOff() ? 0 : this.#due.readyAt(),
+      this.#due.waitEndsAt(),
+      this.#database.get('nextLeaseDue', cancelGraceMs)!.at,
+      this.#schedules.nextAt(this.#database),
+      this.#removal.nextAt(this.#database),
+    ].filter((at) => typeof at === 'number')
+    const next = Math.min(...times)
+    return next === Number.POSITIVE_INFINITY ? null : next
+  }
+}

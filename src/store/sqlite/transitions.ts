@@ -1,0 +1,410 @@
+import type { Predecessor } from '../../task/flow.ts'
+import { type JsonText, textOf } from '../../task/json.ts'
+import {
+  type Ending,
+  type Outcome,
+  type Settlement,
+  type SettlePolicy,
+  settle,
+  WAITED_TOO_LONG,
+} from '../../task/outcome.ts'
+import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
+import type { Progress } from '../../task/task.ts'
+import { leaseSecret } from '../lease-secret.ts'
+import { FOLLOWED_MAX } from '../options.ts'
+import type { ChangeOutcome, Lease, Renewed, Settled, StoreOptions, Turn } from '../store.ts'
+import type { Database, Row, Value } from './database.ts'
+import type { Decided, Ended, Flows } from './flows.ts'
+import type { GroupScheduler, Ready } from './group-scheduler.ts'
+import { merged } from './merged.ts'
+import type { RateLog } from './rate-log.ts'
+import type { Rates } from './rates.ts'
+import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from './rows.ts'
+import type { Registry } from './types.ts'
+import type { Tx } from './writer.ts'
+
+/** Maximum number of delayed tasks promoted, and of waits ended, before each claim; a sweep does the rest. */
+const DUE_BATCH = 1_000
+const CLAIM_PASSES = 5
+const STARTED_MAX = 100_000
+const NONE: readonly Predecessor[] = []
+
+/** Every change of a task between its submission and its removal, each inside the transaction that is passed in. */
+export class Transitions {
+  readonly #registry: Registry
+  readonly #rates: Rates
+  readonly #groups: GroupScheduler
+  readonly #rateLog: RateLog
+  readonly #flows: Flows
+  readonly #options: StoreOptions
+  /** Ended tasks whose successors have not been notified yet. */
+  readonly #ended: Ended[] = []
+  #isFollowing = false
+  /** The tasks that this process started, by token: settling need not read them again, and detects later changes. */
+  readonly #started = new Map<string, TaskState>()
+
+  constructor(
+    registry: Registry,
+    rates: Rates,
+    groups: GroupScheduler,
+    rateLog: RateLog,
+    flows: Flows,
+    options: StoreOptions,
+  ) {
+    this.#flows = flows
+    this.#registry = registry
+    this.#rates = rates
+    this.#groups = groups
+    this.#rateLog = rateLog
+    this.#options = options
+  }
+
+  /** After a rollback, nothing that was cached in memory is valid. */
+  forget(): void {
+    this.#started.clear()
+    this.#ended.length = 0
+    this.#flows.forget()
+  }
+
+  /** Makes delayed tasks ready when their time has come; returns how many. */
+  promote(tx: Tx, max = DUE_BATCH): number {
+    if (tx.due.readyAt() > tx.now) return 0
+    tx.due.forget()
+    const due = tx.database.all('due', tx.now, max)
+    for (const row of due) {
+      const { type } = row
+      tx.database.run('promote', row.seq!)
+      this.#groups.join(readyOf(row))
+      tx.count(type as string, 'delayed', -1)
+      tx.count(type as string, 'pending', 1)
+      tx.touchedTypes.add(type as string)
+    }
+    return due.length
+  }
+
+  /** Ends tasks that waited too long for their first start; returns how many. */
+  endWaits(tx: Tx, max = DUE_BATCH): number {
+    if (tx.due.waitEndsAt() > tx.now) return 0
+    tx.due.forget()
+    const due = tx.database.all('waitedTooLong', tx.now, max)
+    for (const state of statesOf(tx, due)) this.#endWait(tx, state)
+    return due.length
+  }
+
+  /** Claims tasks as `Store.turn` specifies. */
+  claim(tx: Tx, turn: Turn): Lease[] {
+    const leases: Lease[] = []
+    if (turn.want <= 0 || turn.leaving) return leases
+    const types = (turn.types ?? turn.worker.types).filter((type) => this.#registry.rules(type)?.paused === false)
+    // Tasks that waited too long block others only until they are ended; if there are very many, a sweep continues.
+    for (let ended = DUE_BATCH, passes = 0; ended === DUE_BATCH && passes < CLAIM_PASSES; passes++) {
+      ended = this.endWaits(tx)
+      leases.push(...this.#start(tx, this.#heads(tx, types, turn.want - leases.length, turn.groups), turn))
+      if (leases.length === turn.want) break
+    }
+    return leases
+  }
+
+  /** Whether a claim of the type would find a task, according to data that may be out of date. */
+  canClaim(database: Database, type: string, now: number): boolean {
+    if (this.#registry.rules(type)?.paused !== false || this.#permits(database, type, 1, now) <= 0) return false
+    return database.all('heads', type, 1).length > 0 || this.#groups.mayServe(type)
+  }
+
+  /** The time at which the first of the types that wait for their rate may start a task again; Infinity: none does. */
+  rateAllowsAt(types: readonly string[], now: number): number {
+    const times = types.map((type) => {
+      const rate = this.#registry.rules(type)?.rate
+      return rate ? this.#rateLog.nextAt(type, rate, now) : null
+    })
+    return Math.min(...times.filter((at) => at !== null))
+  }
+
+  /** Settles leases; one answer each, in order. */
+  settle(tx: Tx, outcomes: readonly { lease: string; outcome: Outcome }[]): Settled[] {
+    const unknown = outcomes.filter(({ lease }) => !this.#started.has(lease))
+    const held = this.#held(tx, unknown)
+    return outcomes.map(({ lease, outcome }) => {
+      const state = this.#started.get(lease) ?? held.get(lease)
+      this.#started.delete(lease)
+      held.delete(lease)
+      const status = state && (this.#end(tx, state, outcome) ?? this.#endAgain(tx, lease, outcome))
+      if (!status) return { accepted: false, status: null }
+      return { accepted: outcome.kind !== 'success' || status === 'success', status }
+    })
+  }
+
+  /** Renews leases; one answer each, in order. */
+  renew(tx: Tx, renewals: readonly { lease: string; progress?: Progress | JsonText }[]): (Renewed | null)[] {
+    const held = this.#held(tx, renewals)
+    return renewals.map(({ lease, progress }) => {
+      const state = held.get(lease)
+      if (!state) return null
+      const expiresAt = tx.now + state.leaseMs!
+      tx.database.run('renewLease', expiresAt, state.seq)
+      if (progress !== undefined) this.#report(tx, state, textOf(progress))
+      return { expiresAt, cancelRequested: state.cancelRequested }
+    })
+  }
+
+  /** Leases of a worker that it has not yet been asked to stop. */
+  tellCancels(tx: Tx, workerId: string): string[] {
+    return statesOf(tx, tx.database.all('untoldCancels', workerId)).map((state) => {
+      tx.database.run('cancelTold', state.seq)
+      return tokenOf(state)
+    })
+  }
+
+  cancel(tx: Tx, state: TaskState): ChangeOutcome {
+    if (state.status === 'processing') {
+      tx.database.run('requestCancel', tx.now, state.seq)
+      tx.canceledWorkers.add(state.workerId!)
+      return 'stopping'
+    }
+    if (isFinal(state.status as Status)) return 'refused'
+    this.#finish(tx, state, { ...unchanged(state), status: 'canceled' })
+    return 'changed'
+  }
+
+  retry(tx: Tx, state: TaskState): ChangeOutcome {
+    const { seq, id, type, status, queueTimeoutMs, depends } = state
+    if (!RETRYABLE_STATUSES.includes(status as never)) return 'refused'
+    const fate = depends ? this.#flows.again(seq) : 'ready'
+    if (fate === null) return 'refused'
+    const stored = fate === 'waits' ? 'dependent' : 'pending'
+    tx.database.run('restart', tx.now, seq, stored)
+    if (stored === 'pending') {
+      this.#groups.join({ ...state, runAt: tx.now })
+      if (queueTimeoutMs !== 0) tx.due.addWaitEnd(tx.now + queueTimeoutMs)
+    }
+    tx.count(type, status, -1)
+    tx.count(type, stored, 1)
+    tx.addEvent(eventBody({ taskId: id, type, status: 'pending', attempts: 0 }))
+    tx.touchedTypes.add(type)
+    return 'changed'
+  }
+
+  /**
+   * Continues the work that earlier transactions have left, within the bound of one; returns the number of tasks
+   * handled.
+   */
+  followOn(tx: Tx): number {
+    const before = tx.followed
+    while (tx.followed < FOLLOWED_MAX) {
+      const next = this.#flows.takePutOff()
+      if (!next) break
+      if (next.task) this.decide(tx, this.#flows.ended(tx, next.task, next.behind))
+    }
+    tx.hasPutOff = this.#flows.hasPutOff()
+    return tx.followed - before
+  }
+
+  /** Starts or ends the tasks that waited for others. */
+  decide(tx: Tx, fates: readonly Decided[]): void {
+    const bySeq = new Map(fates.map(({ seq, fate }) => [seq, fate]))
+    for (const state of statesOf(tx, fates)) {
+      const fate = bySeq.get(state.seq)
+      if (fate === 'ready') this.#release(tx, state)
+      else if (typeof fate === 'object') {
+        this.#finish(tx, state, { ...unchanged(state), status: 'canceled', error: fate.canceledBecause })
+      }
+    }
+  }
+
+  /** Ends leases that are expired, timed out or past the grace of a cancel; returns how many. */
+  endLeases(tx: Tx, max: number): number {
+    const due = tx.database.all('dueLeases', tx.now, this.#options.cancelGraceMs, max)
+    for (const state of statesOf(tx, due)) {
+      const late = state.deadlineAt !== null && state.deadlineAt <= tx.now
+      this.#end(tx, state, { kind: late ? 'timeout' : 'lost' })
+    }
+    return due.length
+  }
+
+  /** The tasks to run next over all types: highest priority, then longest ready. */
+  #heads(tx: Tx, types: readonly string[], want: number, groups?: readonly string[]): number[] {
+    const perType = types.map((type) => {
+      const free = this.#permits(tx.database, type, want, tx.now)
+      if (free <= 0) return []
+      const { groupConcurrency } = this.#registry.rules(type)!
+      return groups
+        ? this.#groups.nextOf(groups, type, free, groupConcurrency)
+        : this.#groups.next(type, free, groupConcurrency)
+    })
+    const busy = perType.filter((heads) => heads.length > 0)
+    const heads = busy.length === 1 ? busy[0]! : merged(busy, want)
+    return heads.map((row) => row.seq as number)
+  }
+
+  /** The number of tasks of a type that its limit and its rate let start now, at most `want`; 0 or less for none. */
+  #permits(database: Database, type: string, want: number, now: number): number {
+    const { maxConcurrency, rate } = this.#registry.rules(type)!
+    const free = maxConcurrency === null ? want : maxConcurrency - (database.get('inFlight', type)!.n as number)
+    if (rate === null || free <= 0) return Math.min(want, free)
+    return Math.min(want, free, this.#rateLog.allows(type, rate, now))
+  }
+
+  #start(tx: Tx, seqs: readonly number[], { worker, leaseMs = this.#options.leaseMs }: Turn): Lease[] {
+    if (seqs.length === 0) return []
+    const expiresAt = tx.now + leaseMs
+    const secret = leaseSecret()
+    const leases = new Map<number, Lease>()
+    // Leases that were lost elsewhere stay in this process's memory, so the cache is cleared; it can be read again.
+    if (this.#started.size > STARTED_MAX) this.#started.clear()
+    for (const values of tx.database.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs), secret)) {
+      const { task, state } = startedOf(values, tx.now, worker.id, leaseMs, secret)
+      const lease = tokenOf(state)
+      this.#started.set(lease, state)
+      const predecessors = state.depends ? this.#flows.predecessors(state.seq) : NONE
+      leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task, predecessors })
+    }
+    const started = seqs.flatMap((seq) => leases.get(seq) ?? [])
+    for (const { task } of started) {
+      const { id, type, attempts, runAt, workerId } = task
+      tx.count(type, 'pending', -1)
+      tx.count(type, 'processing', 1)
+      tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))
+      this.#rates.started(type, tx.now - runAt)
+    }
+    this.#groups.served(
+      started.map(({ task }) => task),
+      (type) => this.#registry.rules(type)!.groupConcurrency,
+    )
+    this.#logStarts(tx, started)
+    return started
+  }
+
+  #logStarts(tx: Tx, started: readonly Lease[]): void {
+    for (const type of new Set(started.map(({ task }) => task.type))) {
+      const { rate } = this.#registry.rules(type)!
+      if (rate) this.#rateLog.add(type, rate, tx.now, started.filter(({ task }) => task.type === type).length)
+    }
+  }
+
+  #report(tx: Tx, state: TaskState, progress: string): void {
+    const { seq, id, type, workerId, attempts } = state
+    tx.database.run('setProgress', progress, tx.now, seq)
+    const started = this.#started.get(tokenOf(state))
+    if (started) started.progress = progress
+    tx.addEvent(eventBody({ kind: 'progress', taskId: id, type, status: 'processing', attempts, workerId, progress }))
+  }
+
+  /** The tasks of those leases that are live, by token. */
+  #held(tx: Tx, leases: readonly { lease: string }[]): Map<string, TaskState> {
+    const held = new Map<string, TaskState>()
+    if (leases.length === 0) return held
+    const ids = leases.map(({ lease }) => lease.slice(0, lease.lastIndexOf('.')))
+    for (const values of tx.database.arrays('statesById', JSON.stringify(ids))) {
+      const state = stateOf(values)
+      if (state.status === 'processing') held.set(tokenOf(state), state)
+    }
+    return held
+  }
+
+  /**
+   * Ends a lease: its permit becomes free, and `settle` decides the task's status; null if the state is out of date.
+   */
+  #end(tx: Tx, held: TaskState, ending: Ending): Status | null {
+    const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
+    if (!this.#finish(tx, held, settlement)) return null
+    this.#groups.freed(held.type, held.group)
+    tx.touchedTypes.add(held.type)
+    if (settlement.attempts > held.attempts) {
+      this.#registry.countAttempt(held.workerId!, settlement.status === 'success')
+    }
+    return settlement.status
+  }
+
+  #endAgain(tx: Tx, lease: string, ending: Ending): Status | null {
+    const state = this.#held(tx, [{ lease }]).get(lease)
+    return state ? this.#end(tx, state, ending) : null
+  }
+
+  #policy(type: string): SettlePolicy {
+    const { delaysMs, jitter } = this.#registry.rules(type)!
+    return { delaysMs, jitter, lostLeasesMax: this.#options.lostLeasesMax }
+  }
+
+  #endWait(tx: Tx, state: TaskState): void {
+    tx.touchedTypes.add(state.type)
+    this.#finish(tx, state, {
+      ...unchanged(state),
+      status: 'timeout',
+      timeoutReason: 'queue_wait',
+      error: WAITED_TOO_LONG,
+    })
+  }
+
+  /** Writes a task's next status with its count and its event; false if `state` is out of date. */
+  #finish(tx: Tx, state: TaskState, next: Settlement): boolean {
+    const { now } = tx
+    const { seq, id, type, workerId, progress, startedAt } = state
+    const { status, attempts, lostLeases, runAt, error, timeoutReason } = next
+    const final = isFinal(status)
+    const stored = status === 'pending' && runAt > now ? 'delayed' : status
+    const result = next.result === null ? null : textOf(next.result)
+    const completedAt = final ? now : null
+    const keptMs = final ? this.#registry.rules(type)?.keptMs[status] : undefined
+    const keepUntil = keptMs === undefined ? null : now + keptMs
+    const task = [stored, attempts, lostLeases, runAt, now, completedAt, result, error, timeoutReason, seq]
+    const decidedOn = [state.status, state.deliveries, Number(state.cancelRequested)]
+    if (tx.database.run('settle', ...task, ...decidedOn, keepUntil) === 0) return false
+    if (stored === 'delayed') tx.due.addReady(runAt)
+    if (stored === 'pending') this.#groups.join({ ...state, runAt })
+    tx.count(type, state.status, -1)
+    tx.count(type, stored, 1)
+    const runMs = state.status === 'processing' ? now - startedAt! : null
+    if (final || attempts > state.attempts) this.#rates.ended(type, runMs, final)
+    tx.addEvent(eventBody({ taskId: id, type, status, attempts, progress, result, error, timeoutReason, workerId }))
+    if (final) {
+      this.#ended.push({ id, type, status, result, error })
+      this.#follow(tx)
+    }
+    return true
+  }
+
+  /** Notifies the successors of ended tasks; those that this ends have their own successors notified as well. */
+  #follow(tx: Tx): void {
+    if (this.#isFollowing) return
+    this.#isFollowing = true
+    try {
+      for (let at = 0; at < this.#ended.length; at++) this.decide(tx, this.#flows.ended(tx, this.#ended[at]!))
+    } finally {
+      this.#ended.length = 0
+      this.#isFollowing = false
+    }
+  }
+
+  #release(tx: Tx, state: TaskState): void {
+    const { seq, type, queueTimeoutMs } = state
+    const runAt = Math.max(state.runAt, tx.now)
+    const stored = runAt > tx.now ? 'delayed' : 'pending'
+    const deadlineAt = queueTimeoutMs === 0 ? null : runAt + queueTimeoutMs
+    tx.database.run('release', stored, runAt, deadlineAt, tx.now, seq)
+    if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
+    if (stored === 'delayed') tx.due.addReady(runAt)
+    else this.#groups.join({ ...state, runAt })
+    tx.count(type, 'dependent', -1)
+    tx.count(type, stored, 1)
+    tx.touchedTypes.add(type)
+  }
+}
+
+function statesOf(tx: Tx, rows: readonly { seq?: Value }[]): TaskState[] {
+  if (rows.length === 0) return []
+  return tx.database.arrays('statesBySeq', JSON.stringify(rows.map(({ seq }) => seq!))).map(stateOf)
+}
+
+function unchanged({ attempts, lostLeases, runAt, error }: TaskState): Omit<Settlement, 'status'> {
+  return { attempts, lostLeases, runAt, result: null, error, timeoutReason: null }
+}
+
+function readyOf(row: Row): Ready {
+  return {
+    type: row.type as string,
+    priority: row.priority as number,
+    group: row.task_group as string,
+    runAt: row.run_at as number,
+    seq: row.seq as number,
+  }
+}

@@ -1,0 +1,409 @@
+import type { ApiKey, CallRate } from '../task/api-key.ts'
+import type { TaskEvent } from '../task/event.ts'
+import type { BatchInfo, Predecessor } from '../task/flow.ts'
+import type { JsonText } from '../task/json.ts'
+import type { Outcome } from '../task/outcome.ts'
+import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
+import type { Status } from '../task/status.ts'
+import type { Progress, Task, TaskSpec } from '../task/task.ts'
+import type { Stats } from './stats.ts'
+import type { HandlerSettings, Holder, TypeChange, TypeInfo } from './type-info.ts'
+
+export { STORE_DEFAULTS, type StoreOptions } from './options.ts'
+export type { PartitionInfo, Stats, StreamInfo } from './stats.ts'
+export {
+  type HandlerSettings,
+  type Holder,
+  type Percentiles,
+  RATE_LIMITS,
+  type Rate,
+  TYPES_NAMED_MAX,
+  type TypeChange,
+  type TypeInfo,
+} from './type-info.ts'
+
+/**
+ * The port: the operations that XQueue needs from the store that coordinates it. Every call is a batch, and changes
+ * that belong together happen in one atomic step: a status change and its event are written in the same step. Code
+ * above the port does not know which engine it uses; `test/queue-contract/` specifies the behaviour of each verb.
+ *
+ * Every verb rejects with XQueueError `engine_unavailable` when the store cannot be reached: then nothing was changed,
+ * or the answer was lost on the way. Times are milliseconds since the epoch, durations milliseconds.
+ */
+export interface Store {
+  /** The URL that opens the same lease store again, also from another thread of this process: for renewals. */
+  readonly url: string
+
+  /** Recommended number of concurrent turns of one worker: more than one where each turn waits for a network answer. */
+  readonly turnsAtOnce: number
+
+  /**
+   * Accepts all specs or none; durable when it resolves. A known idempotency key with the same request returns the
+   * earlier task (`existing`).
+   *
+   * A task with `after` is pending until all of those tasks have ended, each in a way that counts for it (`onFailure`).
+   * Then it is ready, and its wait begins, or it is canceled at once. The same applies to predecessors that had ended
+   * before the submission.
+   * @throws XQueueError `unknown_type` and `unknown_predecessor` (with the index of each in `errors`, as in
+   *   `tasks[i].type`), `idempotency_conflict`, `queue_full`, `too_many_successors`, `too_large` for more names in
+   *   `after` over all of them than `TASK_LIMITS.edgesMax`
+   */
+  submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
+
+  /** One round trip of a worker: renews leases, settles outcomes, claims up to `want` tasks. See `Turn`. */
+  turn(turn: Turn): Promise<TurnAnswer>
+
+  /**
+   * Cancels tasks: a waiting task at once; a running one receives a request to stop, and ends as `canceled` when its
+   * handler ends or when `cancelGraceMs` has passed. By filter, one call handles a bounded number: call again with the
+   * `next` of its answer while there is one. A filter does not match tasks that already have a cancel request.
+   */
+  cancel(which: Which): Promise<Changed>
+
+  /**
+   * Returns failed, canceled and timed-out tasks to `pending`, with attempts from 0. Bounded like `cancel`. A task that
+   * has predecessors waits again for those that have not ended in a way that counts; it is refused if one of these has
+   * been removed.
+   */
+  retry(which: Which): Promise<Changed>
+
+  /**
+   * Erases finished tasks: payload, result, error, progress, tags, idempotency key, their contents in outbox events,
+   * and the copies of their results that successors keep. Each erasure writes an event of the kind `removed`. `changed`
+   * is returned without a task; a task that has not finished is `refused`. At most 1,000 a call.
+   */
+  erase(ids: readonly string[]): Promise<Changed>
+
+  /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
+  configureType(type: string, change: TypeChange): Promise<TypeInfo>
+
+  /** Declares the handlers of a process, many types in one step; at most 1,000 a call. */
+  declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void>
+
+  /**
+   * Processes everything that is due, at most `max` tasks of each kind: delayed tasks become ready, waits end at their
+   * deadlines, expired leases return their tasks, canceled tasks end after their grace period, schedules create their
+   * tasks, finished tasks past retention are removed (each with an event of the kind `removed`), and old events are
+   * removed. Safe in any process, any number of times.
+   */
+  sweep(max: number): Promise<Swept>
+
+  /** Tasks in the order of `ids`; null for each that does not exist. `bare` as for `list`. */
+  get(ids: readonly string[], options?: { bare?: boolean }): Promise<(Task | null)[]>
+
+  /**
+   * Newest first. With `status: 'pending'` in the order of execution, without regard to the rotation of groups, and
+   * last the tasks that wait for others. Tasks of a batch are always newest first. Each call examines a bounded number
+   * of tasks and reads a bounded number of bytes: a page may be short and still have a `nextCursor`.
+   * @throws XQueueError `invalid_cursor`
+   */
+  list(query: ListQuery): Promise<Page>
+
+  /**
+   * One predecessor of a task in full, while the task's lease is held, even if the claim omitted the result. Null where
+   * the task has no such predecessor.
+   * @throws XQueueError `lease_lost`
+   */
+  predecessor(lease: string, id: string): Promise<Predecessor | null>
+
+  /** The progress of a batch by status, or null when no task of it is kept. */
+  batch(name: string): Promise<BatchInfo | null>
+
+  /** The reason why a task is not running, or null when there is no such task. */
+  explain(id: string): Promise<Explanation | null>
+
+  /** All known types, or those of `names` that are known. */
+  types(query?: { names?: readonly string[]; holders?: boolean }): Promise<TypeInfo[]>
+
+  /** The live workers of all processes. */
+  workers(): Promise<WorkerInfo[]>
+
+  stats(): Promise<Stats>
+
+  /**
+   * Events after the position `after` (null: from now on, '': all that are kept), oldest first. Waits up to `waitMs`
+   * for the first one. `gap` is true if events after `after` have been removed, or if the position is unknown. Of a
+   * task that retention or an erasure has removed, only its `removed` event is returned.
+   *
+   * With `reader`, the engine keeps the position under that name, and one owner at a time reads from it. So many
+   * processes can share the work, and the next one receives the events that one has not handled: see `EventsReader`.
+   */
+  events(query: EventsQuery): Promise<EventsPage>
+
+  /**
+   * Adds a key, changes one, or removes one together with the sessions that it opened, durably; returns the keys that
+   * have not expired, oldest first. All processes see the change with their next call. A session is stored only while
+   * its key is kept, and a key that was removed meanwhile is not changed: both checks are part of the same step.
+   * @throws XQueueError `unauthorized` for a session whose key is no longer kept
+   */
+  keys(change?: KeyChange): Promise<Keys>
+
+  /**
+   * Counts up to `calls` calls of a key, exactly and over all processes: no window of the rate ever holds more than its
+   * `max`, and no call within the rate is refused. A power loss may undo the last counts. Logs of expired windows are
+   * removed automatically.
+   */
+  countCalls(key: string, rate: CallRate, calls: number): Promise<CallsCounted>
+
+  /**
+   * Changes a schedule, durably, and returns all of them by their ids. `sweep` creates the tasks: exactly one per tick
+   * over all processes, in the same atomic step as the change of `nextAt`, even for a type that no longer has a worker.
+   * A tick that finds the queue full stays due.
+   * @throws XQueueError `schedule_exists`, `too_many_schedules`, `unknown_type` when adding; `queue_full` for a run;
+   *   `not_found`, also for a change that names another type's schedule; `invalid_request` for the time zone of an
+   *   interval
+   */
+  schedules(change?: ScheduleChange): Promise<Schedule[]>
+
+  health(): Promise<Health>
+
+  /** Ends waiting turns and event reads with empty answers, writes pending changes, closes the store. */
+  close(): Promise<void>
+}
+
+/** `existing`: the key was known with the same request, so nothing was added. */
+export interface Submitted {
+  task: Task
+  existing: boolean
+}
+
+export interface WorkerIdentity {
+  id: string
+  host: string
+  pid: number
+  types: readonly string[]
+  /** Number of tasks that it runs at once. */
+  concurrency: number
+  startedAt: number
+}
+
+export interface Turn {
+  worker: WorkerIdentity
+  outcomes?: readonly { lease: string; outcome: Outcome }[]
+  renewals?: readonly { lease: string; progress?: Progress | JsonText }[]
+  /**
+   * Claims at most this many of the worker's types, or of `types`: tasks that are ready, not paused, within the rate,
+   * the limit and the limit of their group, and not past their wait deadline. Within a type, highest priority first.
+   * Within a priority, the groups that have ready tasks take turns; tasks without a group form one group of their own.
+   * Within a group, the task that has been ready longest goes first (by `runAt`, then by submission). The next turn
+   * belongs to the group served longest ago. A group that was never served goes first; of several such groups, the one
+   * whose first task has been ready longest. A group without ready tasks may be forgotten. A type that the worker names
+   * and that does not exist is created, up to `TYPES_NAMED_MAX`.
+   */
+  want: number
+  types?: readonly string[]
+  /**
+   * Claims only tasks of these groups, in the order of the list. Such a turn does not wait, because a wake-up could be
+   * for another group.
+   */
+  groups?: readonly string[]
+  /** With an empty answer, waits up to this long for a task to claim or a cancel request to deliver. */
+  waitMs?: number
+  /** Ends the wait early with the answer so far. Claimed tasks are always returned. */
+  signal?: AbortSignal
+  /** Duration of the leases of this turn; default the engine's `leaseMs`. */
+  leaseMs?: number
+  /**
+   * If true, answers when the outcomes and claims are durable to the degree that the engine is configured for, not only
+   * when they are in force; default false. A worker need not wait: no caller has seen what a power loss undoes, and the
+   * task runs again. A caller that outlives the engine's machine must wait.
+   */
+  durable?: boolean
+  /** The worker leaves: it is no longer listed. Its leases stay until they are settled or expire. */
+  leaving?: boolean
+}
+
+export interface TurnAnswer {
+  /** One per outcome, in order. */
+  settled: Settled[]
+  /** One per renewal, in order; null where the lease is no longer held. */
+  renewed: (Renewed | null)[]
+  leases: Lease[]
+  /** Leases of this worker whose tasks are to be canceled, each reported at least once. */
+  cancelRequested: string[]
+}
+
+/**
+ * `status` is the task's status after the outcome; null where the lease was no longer held and nothing was changed.
+ * `accepted` is false when the lease was lost, and when a result arrived after a cancel or past the deadline.
+ */
+export interface Settled {
+  accepted: boolean
+  status: Status | null
+}
+
+export interface Renewed {
+  expiresAt: number
+  cancelRequested: boolean
+}
+
+/**
+ * The permit to run one task. Its token is the fence: no other delivery ever has the same. Only the worker that
+ * received the task may know it, so no other output may contain it.
+ */
+export interface Lease {
+  lease: string
+  expiresAt: number
+  /** The time at which the attempt times out, or null. */
+  deadlineAt: number | null
+  task: Task
+  /**
+   * The predecessors of the task, in the order of its `after`. Results are included in that order as long as they fit
+   * `TASK_LIMITS.predecessorsBytesMax`; the others are `omitted`, and not read.
+   */
+  predecessors: readonly Predecessor[]
+}
+
+/**
+ * Task ids, or all tasks that match a filter. `before` is the `next` of the previous answer: tasks that have changed
+ * since the first call are skipped, because otherwise tasks that fail as fast as they are retried would be retried for
+ * ever.
+ */
+export type Which = { ids: readonly string[] } | { filter: TaskFilter; before?: number }
+
+export interface TaskFilter {
+  status?: Status
+  type?: string
+  tag?: { key: string; value: string }
+  group?: string
+  batch?: string
+}
+
+export interface Changed {
+  /** By ids: one per id. By filter: one per changed task. */
+  results: { id: string; outcome: ChangeOutcome; task: Task | null }[]
+  /** By filter: the position to continue from; null: complete. */
+  next: number | null
+}
+
+/**
+ * `changed`: done. `stopping`: a running handler received a request to stop. `refused`: the task's status does not
+ * allow it. `unknown`: no such task.
+ */
+export type ChangeOutcome = 'changed' | 'stopping' | 'refused' | 'unknown'
+
+export interface WorkerInfo extends WorkerIdentity {
+  running: number
+  lastSeen: number
+  /** Attempts that ended in success, and attempts that ended otherwise, since it started. */
+  processed: number
+  failed: number
+}
+
+export interface Swept {
+  changed: number
+  /** True when `max` ended the sweep early: call again at once. */
+  more: boolean
+  /** The time at which the next item is due, or null. */
+  nextAt: number | null
+}
+
+export interface ListQuery extends TaskFilter {
+  limit: number
+  cursor?: string
+  /** Leaves payload, result and error null, and any progress that is more than a number; does not read them. */
+  bare?: boolean
+}
+
+/** A page of tasks or of events ends when this many bytes have been read for it. */
+export const PAGE_BYTES_MAX = 4 * 1024 * 1024
+
+export interface Page {
+  tasks: Task[]
+  nextCursor: string | null
+}
+
+/** The reason why a task is not running, in the order in which the reasons are checked. */
+export interface Explanation {
+  reason:
+    | 'finished'
+    | 'running'
+    | 'waits_for_tasks'
+    | 'delayed'
+    | 'paused'
+    | 'no_worker'
+    | 'limit_reached'
+    | 'group_limit_reached'
+    | 'rate_limited'
+    | 'behind'
+    | 'ready'
+  task: Task
+  /** The holders of the type's permits; for `group_limit_reached`, those of the group. */
+  holders: Holder[]
+  maxConcurrency: number | null
+  /** Tasks of its type that run before it, at present (counted up to 10,000). */
+  ahead: number
+  /** The tasks that it still waits for. */
+  waitsFor: readonly string[]
+  /** The time at which the reason ends, if it has an end: run_at, the holder's lease expiry, the rate's next start. */
+  until: number | null
+}
+
+export interface EventsQuery {
+  after: string | null
+  max: number
+  waitMs?: number
+  signal?: AbortSignal
+  reader?: EventsReader
+}
+
+/**
+ * A durable position in the outbox. A call takes or renews the lease of `name` for `owner` if it is free, expired or
+ * already the owner's. While another owner's lease lives, the answer is `held: false` and empty, after waiting up to
+ * `waitMs` for the lease to become free. `after` confirms that everything up to that position was handled: it is
+ * committed in the same step, unless another owner has held the lease since; then events after the committed position
+ * are returned. With `after: null` reading continues at the committed position; for a new reader, from now on.
+ * `leaseMs: 0` commits, releases the lease and returns `held: false`. Waiting does not renew the lease: it ends at half
+ * of `leaseMs`.
+ *
+ * Events past `eventsMax`, `eventsAgeMs` or `eventsBytesMax` may be removed before they were read: then `gap` is true.
+ */
+export interface EventsReader {
+  name: string
+  owner: string
+  leaseMs: number
+}
+
+export interface EventsPage {
+  events: TaskEvent[]
+  /** The position to continue from: the next call's `after`. */
+  last: string
+  gap: boolean
+  /** Whether the named reader's lease is the caller's; true without one. */
+  held: boolean
+}
+
+export type KeyChange = { add: ApiKey } | { alter: ApiKey } | { drop: string }
+
+export interface Keys {
+  keys: ApiKey[]
+  /** The secret that signs tokens: 32 random bytes, base64url, created once for each store. */
+  secret: string
+}
+
+export interface CallsCounted {
+  /** The number of them that the rate allows; only these are counted. */
+  allowed: number
+  /** Milliseconds until the rate allows the next one; 0 if it allows all. */
+  nextInMs: number
+}
+
+/**
+ * `add` with an identical schedule changes nothing. `run` creates a task outside the schedule, regardless of `overlap`.
+ * `keep` stores a schedule as it is, with its times, unless it exists already: for recovery, and for migration from
+ * another engine.
+ */
+export type ScheduleChange =
+  | { add: ScheduleSpec }
+  | { alter: string; to: ScheduleChanges }
+  | { drop: string }
+  | { run: string }
+  | { keep: Schedule }
+
+export interface Health {
+  engine: string
+  /** A description of the failures that an accepted task survives. */
+  durability: string
+  /** `degrades`: while the check fails, tasks are still accepted and run, so the process stays in service. */
+  checks: { name: string; ok: boolean; detail: string; degrades?: true }[]
+}

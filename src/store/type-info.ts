@@ -1,0 +1,101 @@
+import type { CeilingChanges, Ceilings } from '../task/ceilings.ts'
+import type { Json } from '../task/json.ts'
+import type { Retention, RetentionChanges, TypeRetention } from '../task/retention.ts'
+import type { RetryPolicy } from '../task/retry.ts'
+import type { SpecDefaults } from '../task/task.ts'
+
+/** Task types: part of the port in store.ts. */
+
+/** A handler's settings for its type; limits and rate apply until an operator sets others at run time. */
+export interface HandlerSettings {
+  maxConcurrency: number | null
+  groupConcurrency: number | null
+  rate: Rate | null
+  retry: RetryPolicy
+  payloadSchema: Json
+  defaults: SpecDefaults
+  /** Retention of finished tasks; if omitted, the engine's default applies. */
+  retention?: Retention
+}
+
+export interface TypeChange {
+  handler?: HandlerSettings
+  /** Permanently known, with or without workers. */
+  declared?: boolean
+  /** Integer ≥ 1, or null to remove the limit. Takes precedence over the handler's from then on. */
+  maxConcurrency?: number | null
+  /** The same for each group of the type; it does not limit tasks without a group. */
+  groupConcurrency?: number | null
+  /** Null removes it. Takes precedence over the handler's from then on. */
+  rate?: Rate | null
+  paused?: boolean
+  /** The maximum values that tasks submitted from then on may request. */
+  ceilings?: CeilingChanges
+  /**
+   * Retention of tasks that end from then on, for each final status, 0 to 366 days. Takes precedence over the
+   * handler's. Tasks that ended before keep their previous retention.
+   */
+  retention?: RetentionChanges
+}
+
+/**
+ * At most `max` starts (1 to 1,000,000) in any window of `perMs` (1 to 86,400,000), over all processes: a start counts
+ * from the moment a claim delivers its task until `perMs` later. Starts from before the rate was set do not count.
+ */
+export interface Rate {
+  max: number
+  perMs: number
+}
+
+/**
+ * Workers that only name their types create no more types than this, counting those that were served lately. Declared
+ * types and types with handlers are always created. On Redis the limit applies to each partition.
+ */
+export const TYPES_NAMED_MAX = 1_000
+
+export const RATE_LIMITS = { max: 1_000_000, perMs: 86_400_000 } as const
+
+export interface TypeInfo {
+  type: string
+  /** Includes waiting, delayed and dependent tasks. */
+  pending: number
+  delayed: number
+  /** Tasks that wait for other tasks. */
+  dependent: number
+  processing: number
+  maxConcurrency: number | null
+  groupConcurrency: number | null
+  rate: Rate | null
+  paused: boolean
+  declared: boolean
+  /** Live workers that run it. */
+  workers: number
+  /** Tasks finished per second over the last minute. */
+  throughput: number
+  waitMs: Percentiles | null
+  runMs: Percentiles | null
+  /** JSON Schema of the payload, if the handler's validator can produce it. */
+  payloadSchema: Json
+  /** The handler's defaults for tasks that do not set these fields. */
+  defaults: SpecDefaults
+  /** As operators have set them. */
+  ceilings: Ceilings
+  retention: TypeRetention
+  /** Live leases, oldest first, if requested. */
+  holders: Holder[]
+}
+
+/** Durations of the tasks that finished in the last few minutes, in milliseconds. */
+export interface Percentiles {
+  p50: number
+  p95: number
+  p99: number
+}
+
+export interface Holder {
+  taskId: string
+  workerId: string
+  since: number
+  expiresAt: number
+  group: string | null
+}

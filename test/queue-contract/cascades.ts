@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest'
+import type { QueueOptions } from '../../src/queue/queue.ts'
+import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import { type Stage, WORKER } from './stage.ts'
+
+/** Tasks that one step of a store may tell of the end of another. */
+const STEP = 1_000
+const SUCCESSORS = 2_500
+const GRANDCHILDREN = 50
+const RETENTION = { ageMs: 60_000, countMax: 100_000 }
+
+/** How a task that very many wait for comes to its end; those that wait are canceled by it, or released. */
+const ENDS = ['cancel', 'success', 'retention', 'erasure'] as const
+
+/** A step in which very many tasks are told of the end of one would hold up every other call. */
+export function cascadesContract(stage: Stage): void {
+  const { start, submit, claim, succeed, fail, get } = stage
+  const submitAll = async (count: number, spec: (index: number) => Partial<TaskSpec>) => {
+    const specs = Array.from({ length: count }, (_, index) => completeSpec({ type: 't', ...spec(index) }))
+    return (await stage.queue.submit(specs)).map(({ task }) => task.id)
+  }
+  const waiting = async (queue = stage.queue) => (await queue.types({ names: ['t'] }))[0]!.dependent
+  /** How many still wait, as other calls see it between the steps, until no more are told. */
+  const watch = async (end: number, { queue = stage.queue, sweeps = true } = {}) => {
+    const seen = new Set<number>()
+    while (!seen.has(end)) {
+      seen.add(await waiting(queue))
+      if (sweeps) await queue.sweep(STEP)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    return [...seen]
+  }
+  const restart = async (more: Partial<QueueOptions>) => {
+    await stage.opened.cleanup()
+    await start(more)
+  }
+
+  describe('the end of a task that very many wait for', () => {
+    it.each(ENDS)('is told to a bounded number of them in a step: %s', async (how) => {
+      await restart({ retention: RETENTION })
+      const { id } = await submit({ maxRetry: 0 })
+      const isRemoved = how === 'retention' || how === 'erasure'
+      const children = await submitAll(SUCCESSORS, () => ({ after: [id], onFailure: isRemoved ? 'wait' : 'cancel' }))
+      // These end by the end of those: they are told of in their turn, in the last step.
+      const more = isRemoved ? 0 : GRANDCHILDREN
+      if (more > 0) await submitAll(more, (index) => ({ after: [children.at(-1 - index)!] }))
+      const all = SUCCESSORS + more
+      const end = how === 'success' ? more : 0
+      const running = how === 'cancel' ? null : (await claim())[0]!
+      if (isRemoved) {
+        await fail(running!.lease)
+        // Those that go on waiting are told of a failure as well.
+        while ((await stage.queue.sweep(STEP)).more);
+      }
+      if (how === 'retention') stage.now += RETENTION.ageMs + 1
+      const done = {
+        cancel: () => stage.queue.cancel({ ids: [id] }),
+        success: () => succeed(running!.lease, 7),
+        retention: () => null,
+        erasure: () => stage.queue.erase([id]),
+      }[how]()
+      const seen = await watch(end, { sweeps: how !== 'erasure' })
+      await done
+      const steps = new Set([all, all - STEP, all - 2 * STEP, end])
+      expect(seen.filter((left) => !steps.has(left))).toEqual([])
+      expect(seen.some((left) => left < all && left > end)).toBe(true)
+      const last = await get(children.at(-1)!)
+      expect(last.status).toBe(how === 'success' ? 'pending' : 'canceled')
+      if (isRemoved) {
+        expect(last.error).toContain('no longer kept')
+        expect((await stage.queue.get([id]))[0]).toBeNull()
+      }
+      if (how === 'success') expect((await claim())[0]!.predecessors).toMatchObject([{ id, result: 7 }])
+    })
+
+    it('is told by another process where the one that began does no more', async () => {
+      const { id } = await submit()
+      await submitAll(SUCCESSORS, () => ({ after: [id] }))
+      await stage.queue.cancel({ ids: [id] })
+      const second = await stage.opened.second()
+      try {
+        await watch(0, { queue: second })
+        expect((await second.stats()).counts).toMatchObject({ pending: 0, canceled: SUCCESSORS + 1 })
+      } finally {
+        await second.close()
+      }
+    })
+
+    it('is told in full although retention removes it meanwhile', async () => {
+      await restart({ retention: RETENTION })
+      const { id } = await submit()
+      const children = await submitAll(SUCCESSORS, () => ({ after: [id] }))
+      const { lease } = (await claim())[0]!
+      stage.now += 1
+      await stage.queue.turn({
+        worker: WORKER,
+        want: 0,
+        outcomes: [{ lease, outcome: { kind: 'success', result: 7 } }],
+      })
+      stage.now += RETENTION.ageMs + 1
+      await watch(0)
+      expect((await stage.queue.stats()).counts).toMatchObject({ canceled: 0, pending: SUCCESSORS })
+      expect((await get(children.at(-1)!)).status).toBe('pending')
+    })
+  })
+}

@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest'
+import type { Stage } from './stage.ts'
+
+export function configureTypeContract(stage: Stage): void {
+  const { limit, submit, claim, succeed } = stage
+
+  describe('configureType', () => {
+    it('lets the operator win over the handler, also after the worker starts again', async () => {
+      await limit('t', 5)
+      await stage.queue.configureType('t', { maxConcurrency: 2 })
+      expect((await limit('t', 5)).maxConcurrency).toBe(2)
+      await stage.queue.configureType('t', { maxConcurrency: null })
+      expect((await limit('t', 5)).maxConcurrency).toBeNull()
+    })
+
+    it('starts nothing new until what runs fits a lowered limit', async () => {
+      for (let index = 0; index < 4; index++) await submit()
+      const leases = await claim(3)
+      await stage.queue.configureType('t', { maxConcurrency: 2 })
+      await succeed(leases[0]!.lease)
+      expect(await claim()).toEqual([])
+      await succeed(leases[1]!.lease)
+      expect(await claim()).toHaveLength(1)
+    })
+
+    it('keeps ceilings for every process until each is removed, also when the handler is declared again', async () => {
+      await stage.queue.configureType('t', { ceilings: { maxRetry: 5, processTimeoutMs: 31_622_400_000 } })
+      const changed = await stage.queue.configureType('t', { ceilings: { priority: 0, maxRetry: null } })
+      const ceilings = { priority: 0, processTimeoutMs: 31_622_400_000 }
+      expect(changed.ceilings).toEqual(ceilings)
+      expect((await limit('t', 5)).ceilings).toEqual(ceilings)
+      const second = await stage.opened.second()
+      const [info, other] = await second.types({ names: ['t', 'u'] })
+      await second.close()
+      expect([info!.ceilings, other!.ceilings]).toEqual([ceilings, {}])
+    })
+
+    it('refuses a type that nobody made known', async () => {
+      await expect(stage.queue.configureType('nope', { maxConcurrency: 1 })).rejects.toMatchObject({
+        code: 'unknown_type',
+      })
+    })
+  })
+}

@@ -1,0 +1,99 @@
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, it } from 'vitest'
+import { admissionContract } from './admission.ts'
+import { batchContract } from './batch.ts'
+import { cancelContract } from './cancel.ts'
+import { cascadesContract } from './cascades.ts'
+import { closeContract } from './close.ts'
+import { configureTypeContract } from './configure-type.ts'
+import { declareHandlersContract } from './declare-handlers.ts'
+import { eraseContract } from './erase.ts'
+import { eventsContract } from './events.ts'
+import { explainContract } from './explain.ts'
+import { flowsContract } from './flows.ts'
+import { getContract } from './get.ts'
+import { groupsContract } from './groups.ts'
+import { healthContract } from './health.ts'
+import { keysContract } from './keys.ts'
+import { listContract } from './list.ts'
+import { predecessorContract } from './predecessor.ts'
+import { randomRun } from './random.ts'
+import { ratesContract } from './rates.ts'
+import { retentionContract } from './retention.ts'
+import { retryContract } from './retry.ts'
+import { schedulesContract } from './schedules.ts'
+import { type Open, Stage, WORKER } from './stage.ts'
+import { statsContract } from './stats.ts'
+import { submitContract } from './submit.ts'
+import { sweepContract } from './sweep.ts'
+import { turnContract } from './turn.ts'
+import { typesContract } from './types.ts'
+import { workersContract } from './workers.ts'
+
+const START = 1_700_000_000_000
+
+/**
+ * What every engine must do: a file for each verb of the port, and random sequences of all of them.
+ *
+ * @param randomRuns fewer where the same engine is reached in another way
+ */
+export function queueContract(name: string, open: Open, randomRuns = 60): void {
+  describe(name, () => {
+    const stage = new Stage(open)
+    beforeEach(() => {
+      stage.now = START
+      stage.tickMs = 0
+      return stage.start()
+    })
+    afterEach(() => stage.opened.cleanup())
+
+    submitContract(stage)
+    admissionContract(stage)
+    turnContract(stage)
+    sweepContract(stage)
+    cancelContract(stage)
+    retryContract(stage)
+    eraseContract(stage)
+    retentionContract(stage)
+    flowsContract(stage)
+    predecessorContract(stage)
+    cascadesContract(stage)
+    batchContract(stage)
+    configureTypeContract(stage)
+    declareHandlersContract(stage)
+    groupsContract(stage)
+    ratesContract(stage)
+    getContract(stage)
+    listContract(stage)
+    explainContract(stage)
+    typesContract(stage)
+    workersContract(stage)
+    statsContract(stage)
+    eventsContract(stage)
+    keysContract(stage)
+    schedulesContract(stage)
+    healthContract(stage)
+    closeContract(stage)
+
+    it('keeps every promise in random sequences of operations', async () => {
+      const seed = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 31))
+      const path = process.env.XQUEUE_PATH
+      const run = fc.asyncProperty(
+        fc.commands(randomRun.commands, { size: '+1', ...(path ? { replayPath: path } : {}) }),
+        async (commands) => {
+          const fresh = await open({ ...stage.options, clock: () => model.now })
+          const model = randomRun.model()
+          for (const type of WORKER.types) await randomRun.prepare(fresh.queue, type)
+          try {
+            await fc.asyncModelRun(() => ({ model, real: fresh.queue }), commands)
+            await randomRun.checkHistory(model, fresh.queue)
+          } finally {
+            await fresh.cleanup()
+          }
+        },
+      )
+      // A failure prints the seed; XQUEUE_SEED (and XQUEUE_PATH for the commands) replays it.
+      await fc.assert(run, { seed, numRuns: randomRuns, endOnFailure: path !== undefined })
+    })
+  })
+}

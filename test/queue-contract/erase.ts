@@ -1,0 +1,167 @@
+import { describe, expect, it } from 'vitest'
+import { LATE_READER_MS } from '../../src/store/options.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type Stage, WORKER } from './stage.ts'
+
+/** Everything that readers from the beginning are told, page by page. */
+async function toldFromTheStart(stage: Stage) {
+  const told = []
+  for (let after = ''; ; ) {
+    const page = await stage.queue.events({ after, max: 100 })
+    if (page.events.length === 0) return told
+    told.push(...page.events)
+    after = page.last
+  }
+}
+
+export function eraseContract(stage: Stage): void {
+  const { start, submit, claim, succeed, get } = stage
+  const erase = async (id: string) => (await stage.queue.erase([id])).results[0]!
+
+  describe('erase', () => {
+    it('erases a finished task: the task, its idempotency key and what events tell of it', async () => {
+      const key = { payload: 'secret-1', idempotencyKey: 'k', tags: { a: 'b' } }
+      const { id } = await submit(key)
+      const other = await submit()
+      const [one, two] = await claim(2)
+      await stage.queue.turn({
+        worker: WORKER,
+        want: 0,
+        renewals: [{ lease: one!.lease, progress: { at: 'secret-2' } }],
+      })
+      const results = ['secret-3', { big: 1, list: ['a,]"', {}] }]
+      const outcomes = [one!, two!].map(({ lease }, at) => ({
+        lease,
+        outcome: { kind: 'success', result: results[at]! } as const,
+      }))
+      await stage.queue.turn({ worker: WORKER, want: 0, outcomes })
+      expect(await erase(id)).toEqual({ id, outcome: 'changed', task: null })
+      expect((await stage.queue.get([id]))[0]).toBeNull()
+      expect((await stage.queue.stats()).counts.success).toBe(1)
+      const contents = (await toldFromTheStart(stage)).flatMap((event) =>
+        event.taskId === id ? [event.progress, event.result, event.error] : [],
+      )
+      expect(contents.filter((content) => content !== null)).toEqual([])
+      stage.now += LATE_READER_MS + 1
+      const told = await toldFromTheStart(stage)
+      expect(told.filter(({ taskId }) => taskId === id).map(({ kind, status }) => [kind, status])).toEqual([
+        ['removed', 'success'],
+      ])
+      expect(told.filter(({ taskId }) => taskId === other.id).map(({ status, result }) => [status, result])).toEqual([
+        ['pending', null],
+        ['processing', null],
+        ['success', results[1]],
+      ])
+      const again = await stage.queue.submit([completeSpec({ type: 't', ...key, payload: 'another' })])
+      expect(again[0]!.existing).toBe(false)
+    })
+
+    it('refuses what has not finished, and knows no task that is not there', async () => {
+      const waiting = await submit({ priority: 1 })
+      const delayed = await submit({ delayMs: 1_000_000 })
+      const [running] = await claim()
+      expect(running!.task.id).toBe(waiting.id)
+      const next = await submit()
+      for (const id of [waiting.id, delayed.id, next.id]) {
+        expect(await erase(id)).toMatchObject({ outcome: 'refused', task: { id } })
+      }
+      expect(await erase('none')).toEqual({ id: 'none', outcome: 'unknown', task: null })
+      await succeed(running!.lease, 7)
+      expect((await erase(waiting.id)).outcome).toBe('changed')
+      expect((await erase(waiting.id)).outcome).toBe('unknown')
+    })
+
+    it('blanks the copies of its result that its successors keep, in other types too', async () => {
+      const { id } = await submit()
+      const early = await submit({ type: 'u', after: [id] })
+      await succeed((await claim())[0]!.lease, 5)
+      while ((await stage.queue.sweep(100)).more);
+      const late = await submit({ after: [id], priority: 0 })
+      expect((await erase(id)).outcome).toBe('changed')
+      const leases = await claim(2)
+      const predecessors = leases.map(({ task, predecessors }) => [task.id, predecessors] as const)
+      const blank = [{ id, type: 't', status: 'success', result: null, error: null }]
+      expect(new Map(predecessors)).toEqual(
+        new Map([
+          [early.id, blank],
+          [late.id, blank],
+        ]),
+      )
+    })
+
+    it('blanks the copies of large results, also of a task that runs', async () => {
+      const tasks = [await submit(), await submit()]
+      const after = tasks.map(({ id }) => id)
+      const early = await submit({ type: 'u', after })
+      for (const { lease } of await claim(2)) {
+        const outcome = { kind: 'success', result: 'x'.repeat(600_000) } as const
+        await stage.queue.turn({ worker: stage.worker, want: 0, outcomes: [{ lease, outcome }] })
+      }
+      for (let step = 0; step < 5; step++) while ((await stage.queue.sweep(100)).more);
+      const late = await submit({ after })
+      const leases = await claim(2)
+      expect(leases.map(({ task }) => task.id).sort()).toEqual([early.id, late.id].sort())
+      for (const { predecessors } of leases)
+        expect(predecessors.map(({ omitted }) => omitted)).toEqual([undefined, true])
+      for (const id of after) expect((await erase(id)).outcome).toBe('changed')
+      for (const { lease } of leases) {
+        for (const id of after) {
+          const blank = { id, type: 't', status: 'success', result: null, error: null }
+          expect(await stage.queue.predecessor(lease, id)).toEqual(blank)
+        }
+      }
+    })
+
+    it('cancels what still waits for a retry of it', async () => {
+      const { id } = await submit({ maxRetry: 0 })
+      const waiting = await submit({ after: [id], onFailure: 'wait' })
+      await stage.fail((await claim())[0]!.lease, { retry: false })
+      expect((await erase(id)).outcome).toBe('changed')
+      expect((await get(waiting.id)).status).toBe('canceled')
+    })
+  })
+
+  describe('events of removed tasks', () => {
+    it('are not told again, also page by page, to no reader', async () => {
+      await stage.opened.cleanup()
+      await start({ retention: { ageMs: LATE_READER_MS, countMax: 100 }, eventsAgeMs: 1e9 })
+      for (let n = 0; n < 5; n++) await submit()
+      for (const { lease } of await claim(5)) await succeed(lease, 42)
+      stage.now += 5_000
+      const kept = await submit()
+      await stage.fail((await claim())[0]!.lease, { retry: false })
+      const reader = { name: 'r', owner: 'o', leaseMs: 1_000_000 }
+      await stage.queue.events({ after: null, max: 1, reader })
+      stage.now += LATE_READER_MS - 4_999
+      while ((await stage.queue.sweep(100)).more);
+      const told = []
+      for (let after = ''; ; ) {
+        const page = await stage.queue.events({ after, max: 2 })
+        if (page.events.length === 0) break
+        told.push(...page.events)
+        after = page.last
+      }
+      const ofKept = told.filter(({ taskId }) => taskId === kept.id)
+      expect(ofKept.map(({ status }) => status)).toEqual(['pending', 'processing', 'failed'])
+      expect(told.filter((event) => !ofKept.includes(event)).map(({ kind, result }) => [kind, result])).toEqual(
+        Array.from({ length: 5 }, () => ['removed', null]),
+      )
+      const named = await stage.queue.events({ after: null, max: 100, reader })
+      expect(named.events.every(({ kind }) => kind === 'removed')).toBe(true)
+    })
+
+    it('reach a reader that lags by a moment, though retention removes tasks as soon as they end', async () => {
+      await stage.opened.cleanup()
+      await start({ retention: { ageMs: 1, countMax: 1 } })
+      for (let n = 0; n < 5; n++) await submit()
+      for (const { lease } of await claim(5)) await succeed(lease, 42)
+      stage.now += 1_000
+      while ((await stage.queue.sweep(100)).more);
+      expect((await stage.queue.stats()).counts.success).toBe(0)
+      const ended = (await toldFromTheStart(stage)).filter(
+        ({ kind, status }) => kind === 'status' && status === 'success',
+      )
+      expect(ended.map(({ result }) => result)).toEqual([42, 42, 42, 42, 42])
+    })
+  })
+}

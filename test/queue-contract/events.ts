@@ -1,0 +1,213 @@
+import { describe, expect, it } from 'vitest'
+import type { EventsPage } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import type { Stage } from './stage.ts'
+
+export function eventsContract(stage: Stage): void {
+  const { start, submit, claim, succeed } = stage
+
+  describe('events', () => {
+    it('drops events by their age, but for the newest', async () => {
+      await stage.opened.cleanup()
+      await stage.start({ eventsAgeMs: 60_000 })
+      await stage.submit()
+      stage.now += 30_000
+      const { id } = await stage.submit()
+      stage.now += 30_000
+      await stage.queue.sweep(100)
+      const kept = async () => (await stage.queue.events({ after: '', max: 100 })).events.map(({ taskId }) => taskId)
+      expect(await kept()).toEqual([id])
+      stage.now += 60_000
+      await stage.queue.sweep(100)
+      expect(await kept()).toEqual([id])
+      const task = await stage.submit()
+      await stage.queue.sweep(100)
+      expect(await kept()).toEqual([task.id])
+    })
+
+    it('drops events by their bytes, but for the newest', async () => {
+      await stage.opened.cleanup()
+      await start({ eventsBytesMax: 200_000, eventsMax: 1_000_000 })
+      for (let n = 0; n < 50; n++) {
+        await submit()
+        await stage.queue.turn({
+          worker: stage.worker,
+          want: 0,
+          outcomes: [{ lease: (await claim())[0]!.lease, outcome: { kind: 'success', result: 'ü'.repeat(5_000) } }],
+        })
+      }
+      while ((await stage.queue.sweep(100)).more);
+      const events = []
+      for (let after = ''; ; ) {
+        const page = await stage.queue.events({ after, max: 1_000 })
+        if (page.events.length === 0) break
+        events.push(...page.events)
+        after = page.last
+      }
+      const bytes = events.reduce((sum, { result }) => sum + Buffer.byteLength(String(result ?? '')), 0)
+      expect(bytes).toBeLessThanOrEqual(200_000)
+      // Where two types are apart, each has half of the room; an entry takes some more than 10 kB.
+      expect(bytes).toBeGreaterThanOrEqual(80_000)
+      expect(events.at(-1)!.status).toBe('success')
+    })
+
+    it('tells each change once, in order, to a reader that waits or resumes', async () => {
+      const { last } = await stage.queue.events({ after: null, max: 10 })
+      const waiting = stage.queue.events({ after: last, max: 10, waitMs: 20_000 })
+      const { id } = await submit()
+      expect((await waiting).events.map(({ status }) => status)).toEqual(['pending'])
+      await succeed((await claim())[0]!.lease, 5)
+      const page = await stage.queue.events({ after: last, max: 10 })
+      expect(page.events.map(({ taskId, status, result }) => [taskId, status, result])).toEqual([
+        [id, 'pending', null],
+        [id, 'processing', null],
+        [id, 'success', 5],
+      ])
+      expect((await stage.queue.events({ after: page.events[1]!.id, max: 10 })).events).toHaveLength(1)
+    })
+
+    it('tells a reader that fell behind that events are gone', async () => {
+      await stage.opened.cleanup()
+      await start({ eventsMax: 5 })
+      await submit()
+      const [first] = (await stage.queue.events({ after: '', max: 1 })).events
+      for (let index = 0; index < 20; index++) await submit()
+      await stage.queue.sweep(1_000)
+      expect((await stage.queue.events({ after: first!.id, max: 100 })).gap).toBe(true)
+      expect((await stage.queue.events({ after: 'nowhere', max: 100 })).gap).toBe(true)
+      expect((await stage.queue.events({ after: '', max: 100 })).gap).toBe(false)
+      const { last } = await stage.queue.events({ after: null, max: 1 })
+      expect((await stage.queue.events({ after: last, max: 1 })).gap).toBe(false)
+    })
+
+    it('tells that retention has removed a task', async () => {
+      await stage.opened.cleanup()
+      await start({ retention: { ageMs: 10_000, countMax: 100 } })
+      const { id } = await submit()
+      await succeed((await claim())[0]!.lease, 5)
+      const { last } = await stage.queue.events({ after: null, max: 1 })
+      stage.now += 10_001
+      await stage.queue.sweep(100)
+      const { events } = await stage.queue.events({ after: last, max: 10 })
+      expect(events).toMatchObject([{ kind: 'removed', taskId: id, type: 't', status: 'success', result: null }])
+    })
+
+    describe('of a named reader', () => {
+      const reader = (owner: string, leaseMs = 1_000) => ({ name: 'r', owner, leaseMs })
+      const read = (owner: string, after: string | null = null, more: object = {}) =>
+        stage.queue.events({ after, max: 100, reader: reader(owner), ...more })
+      const ids = (page: EventsPage) => page.events.map(({ taskId }) => taskId)
+
+      it('starts at now, and stays where it is until told that the events were handled', async () => {
+        await submit()
+        const first = await read('a')
+        expect([first.held, first.events]).toEqual([true, []])
+        const { id } = await submit()
+        const page = await read('a')
+        expect(ids(page)).toEqual([id])
+        expect(ids(await read('a'))).toEqual([id])
+        expect(ids(await read('a', page.last))).toEqual([])
+        expect(ids(await read('a'))).toEqual([])
+      })
+
+      it('has its place from the first call on, also if that one only gave the lease back', async () => {
+        await read('a', null, { reader: reader('a', 0) })
+        const { id } = await submit()
+        expect(ids(await read('b'))).toEqual([id])
+      })
+
+      it('waits for the next event, also when another process writes it', async () => {
+        const { last } = await read('a')
+        const waiting = read('a', last, { reader: reader('a', 40_000), waitMs: 20_000 })
+        const second = await stage.opened.second()
+        const [submitted] = await second.submit([completeSpec({ type: 't' })])
+        expect(ids(await waiting)).toEqual([submitted!.task.id])
+        await second.close()
+      })
+
+      it('is held by one owner until the lease is over; the next one reads what was not committed', async () => {
+        await read('a')
+        const { id: one } = await submit()
+        const { id: two } = await submit()
+        const page = await read('a')
+        await read('a', page.events[0]!.id)
+        expect(await read('b')).toMatchObject({ held: false, events: [] })
+        stage.now += 999
+        expect((await read('b')).held).toBe(false)
+        stage.now += 1
+        const taken = await read('b')
+        expect([taken.held, ids(taken)]).toEqual([true, [two]])
+        expect(ids(page)).toEqual([one, two])
+        expect(await read('a', page.last)).toMatchObject({ held: false, events: [] })
+      })
+
+      it('does not take a commit from an owner that has lost the lease meanwhile', async () => {
+        await read('a')
+        const { id: one } = await submit()
+        const { id: two } = await submit()
+        const old = await read('a')
+        stage.now += 1_000
+        const taken = await read('b')
+        await read('b', taken.events[0]!.id, { reader: reader('b', 0) })
+        const again = await read('a', old.last)
+        expect([again.held, ids(again)]).toEqual([true, [two]])
+        expect(ids(old)).toEqual([one, two])
+      })
+
+      it('keeps the lease of an owner that goes on reading', async () => {
+        for (let step = 0; step < 4; step++) {
+          expect((await read('a')).held).toBe(true)
+          stage.now += 900
+          expect((await read('b')).held).toBe(false)
+        }
+      })
+
+      it('goes to whoever waits for it when its owner gives it up, in another process too', async () => {
+        await read('a')
+        const { id: one } = await submit()
+        const { id: two } = await submit()
+        const page = await read('a')
+        const second = await stage.opened.second()
+        const waiting = second.events({ after: null, max: 100, reader: reader('b'), waitMs: 20_000 })
+        const released = await read('a', page.events[0]!.id, { reader: reader('a', 0) })
+        expect(released).toMatchObject({ held: false, events: [] })
+        const taken = await waiting
+        expect([taken.held, ids(taken)]).toEqual([true, [two]])
+        expect(ids(page)).toEqual([one, two])
+        await second.close()
+      })
+
+      it('has a name: others have places of their own', async () => {
+        await read('a')
+        await read('a', null, { reader: { name: 's', owner: 'b', leaseMs: 1_000 } })
+        const { id } = await submit()
+        expect(ids(await read('a', (await read('a')).last))).toEqual([])
+        const other = await read('a', null, { reader: { name: 's', owner: 'b', leaseMs: 1_000 } })
+        expect([other.held, ids(other)]).toEqual([true, [id]])
+      })
+
+      it('ends its wait when its signal fires', async () => {
+        await read('a')
+        const stop = new AbortController()
+        const waiting = read('b', null, { waitMs: 20_000, signal: stop.signal })
+        stop.abort()
+        expect(await waiting).toMatchObject({ held: false, events: [] })
+      })
+
+      it('is told when events are gone that it has not read; below the bound they are kept for it', async () => {
+        await stage.opened.cleanup()
+        await start({ eventsMax: 5 })
+        await read('a')
+        for (let index = 0; index < 4; index++) await submit()
+        await stage.queue.sweep(1_000)
+        const kept = await read('a')
+        expect([kept.gap, kept.events.length]).toEqual([false, 4])
+        for (let index = 0; index < 20; index++) await submit()
+        await stage.queue.sweep(1_000)
+        const late = await read('a')
+        expect(late.gap).toBe(true)
+        expect((await read('a', late.last)).gap).toBe(false)
+      })
+    })
+  })
+}

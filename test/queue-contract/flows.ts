@@ -1,0 +1,313 @@
+import { describe, expect, it } from 'vitest'
+import type { Lease } from '../../src/queue/queue.ts'
+import { completeSpec, TASK_LIMITS, type Task, type TaskSpec } from '../../src/task/task.ts'
+import type { Stage } from './stage.ts'
+
+/** Tasks that wait for others. */
+export function flowsContract(stage: Stage): void {
+  const { submit, claim, succeed, fail, get } = stage
+  const submitAll = async (...specs: Partial<TaskSpec>[]): Promise<Task[]> => {
+    const submitted = await stage.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
+    return submitted.map(({ task }) => task)
+  }
+  const settled = async () => {
+    // In a cluster what two partitions tell each other takes a few steps.
+    for (let step = 0; step < 5; step++) while ((await stage.queue.sweep(100)).more);
+  }
+  const only = (leases: Lease[]): Lease => {
+    expect(leases).toHaveLength(1)
+    return leases[0]!
+  }
+  const explain = async (id: string) => {
+    const { reason, waitsFor } = (await stage.queue.explain(id))!
+    return { reason, waitsFor }
+  }
+  const eventually = async (id: string, status: Task['status']) => {
+    await settled()
+    const task = await get(id)
+    expect(task.status).toBe(status)
+    return task
+  }
+
+  describe('flows', () => {
+    it('starts a task only after those that it waits for, with what they came to', async () => {
+      const [a, b] = await submitAll({ payload: 'a' }, { type: 'u', payload: 'b' })
+      const join = await submit({ payload: 'join', after: [b!.id, a!.id] })
+      expect(join).toMatchObject({ status: 'pending', after: [b!.id, a!.id], onFailure: 'cancel' })
+      expect(await get(join.id)).toEqual(join)
+      expect(await explain(join.id)).toEqual({ reason: 'waits_for_tasks', waitsFor: [b!.id, a!.id] })
+      const leases = await claim(5)
+      expect(leases.map(({ task }) => task.id).sort()).toEqual([a!.id, b!.id].sort())
+      expect(leases.map(({ predecessors }) => predecessors)).toEqual([[], []])
+      await succeed(leases.find(({ task }) => task.id === a!.id)!.lease, 1)
+      await settled()
+      expect(await claim()).toEqual([])
+      expect(await explain(join.id)).toEqual({ reason: 'waits_for_tasks', waitsFor: [b!.id] })
+      await succeed(leases.find(({ task }) => task.id === b!.id)!.lease, 2)
+      await settled()
+      const { task, predecessors } = only(await claim())
+      expect(task).toMatchObject({ id: join.id, after: [b!.id, a!.id], payload: 'join' })
+      expect(predecessors).toEqual([
+        { id: b!.id, type: 'u', status: 'success', result: 2, error: null },
+        { id: a!.id, type: 't', status: 'success', result: 1, error: null },
+      ])
+    })
+
+    it('accepts a graph in one batch, in which a task names earlier ones by their places', async () => {
+      const [first, left, right, last] = await submitAll(
+        {},
+        { type: 'u', after: [0] },
+        { after: [0] },
+        { type: 'u', after: [1, 2], payload: 'last' },
+      )
+      expect(last!.after).toEqual([left!.id, right!.id])
+      expect(right!.after).toEqual([first!.id])
+      const order: string[] = []
+      for (let round = 0; round < 3; round++) {
+        const leases = await claim(9)
+        order.push(...leases.map(({ task }) => task.id).sort())
+        for (const { lease } of leases) await succeed(lease, round)
+        await settled()
+      }
+      expect(order).toEqual([first!.id, ...[left!.id, right!.id].sort(), last!.id])
+      expect((await get(last!.id)).status).toBe('success')
+    })
+
+    it('takes those that have ended before as they ended', async () => {
+      const { id } = await submit()
+      await succeed(only(await claim()).lease, 7)
+      const late = await submit({ after: [id] })
+      await settled()
+      const { task, predecessors } = only(await claim())
+      expect(task.id).toBe(late.id)
+      expect(predecessors).toMatchObject([{ id, status: 'success', result: 7 }])
+    })
+
+    it('refuses a batch whole when one waits for a task that is not there', async () => {
+      const { id } = await submit()
+      const unknown = id.replace(/^.{8}/, '00000000')
+      const refused = submitAll({}, { after: [0, unknown] }, { after: [id, 'nonsense'] })
+      await expect(refused).rejects.toMatchObject({
+        code: 'unknown_predecessor',
+        details: { errors: [{ path: 'tasks[1].after[1]' }, { path: 'tasks[2].after[1]' }] },
+      })
+      expect((await stage.queue.stats()).counts.pending).toBe(1)
+    })
+
+    it('cancels what waits for one that fails, and what waits for that', async () => {
+      const [a, b, c, other] = await submitAll({ maxRetry: 0 }, { type: 'u', after: [0] }, { after: [1] }, {})
+      const leases = await claim(9)
+      expect(leases).toHaveLength(2)
+      await fail(leases.find(({ task }) => task.id === a!.id)!.lease, { error: 'broken' })
+      const canceled = await eventually(b!.id, 'canceled')
+      expect(canceled.error).toBe(`task ${a!.id}, which it waits for, ended as failed`)
+      expect((await eventually(c!.id, 'canceled')).error).toContain(`task ${b!.id}`)
+      expect((await get(other!.id)).status).toBe('processing')
+      const { events } = await stage.queue.events({ after: '', max: 100 })
+      const told = events.filter(({ taskId }) => taskId === c!.id).map(({ status }) => status)
+      expect(told).toEqual(['pending', 'canceled'])
+    })
+
+    it('cancels at once what is submitted to wait for one that has failed', async () => {
+      const { id } = await submit({ maxRetry: 0 })
+      await fail(only(await claim()).lease)
+      const late = await submit({ after: [id] })
+      await eventually(late.id, 'canceled')
+    })
+
+    it('runs with onFailure run whatever the others came to', async () => {
+      const [a, b, join] = await submitAll({ maxRetry: 0 }, {}, { type: 'u', after: [0, 1], onFailure: 'run' })
+      await stage.queue.cancel({ ids: [b!.id] })
+      await fail(only(await claim()).lease, { error: 'broken' })
+      await settled()
+      const { task, predecessors } = only(await claim())
+      expect(task.id).toBe(join!.id)
+      expect(predecessors).toEqual([
+        { id: a!.id, type: 't', status: 'failed', result: null, error: 'broken' },
+        { id: b!.id, type: 't', status: 'canceled', result: null, error: null },
+      ])
+    })
+
+    it('waits with onFailure wait until the other was retried and succeeds', async () => {
+      const [a, b] = await submitAll({ maxRetry: 0 }, { type: 'u', after: [0], onFailure: 'wait' })
+      await fail(only(await claim()).lease)
+      await settled()
+      expect(await explain(b!.id)).toEqual({ reason: 'waits_for_tasks', waitsFor: [a!.id] })
+      await stage.queue.retry({ ids: [a!.id] })
+      await succeed(only(await claim()).lease, 3)
+      await settled()
+      expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, status: 'success', result: 3 }])
+    })
+
+    it('retries a whole flow in any order: what was canceled waits again', async () => {
+      const [a, b, c] = await submitAll({ maxRetry: 0 }, { after: [0] }, { type: 'u', after: [1] })
+      await fail(only(await claim()).lease)
+      await eventually(c!.id, 'canceled')
+      stage.now += 1
+      for (const { id } of [c!, b!, a!]) {
+        expect((await stage.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('changed')
+      }
+      for (const { id } of [a!, b!, c!]) {
+        const { task, lease } = only(await claim(9))
+        expect(task.id).toBe(id)
+        await succeed(lease, 1)
+        await settled()
+      }
+    })
+
+    it('hands what the others came to out again when a task is retried', async () => {
+      const [a, b] = await submitAll({}, { maxRetry: 0, after: [0] })
+      await succeed(only(await claim()).lease, 5)
+      await settled()
+      await fail(only(await claim()).lease)
+      stage.now += 1
+      await stage.queue.retry({ ids: [b!.id] })
+      expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, result: 5 }])
+    })
+
+    it('cancels a task that waits, and what waits for it, and leaves the others alone', async () => {
+      const [a, b, c] = await submitAll({}, { type: 'u', after: [0] }, { after: [1] })
+      const { results } = await stage.queue.cancel({ ids: [b!.id] })
+      expect(results[0]).toMatchObject({ outcome: 'changed', task: { status: 'canceled' } })
+      await eventually(c!.id, 'canceled')
+      await succeed(only(await claim(9)).lease)
+      await settled()
+      expect(await claim(9)).toEqual([])
+      expect((await get(a!.id)).status).toBe('success')
+    })
+
+    it('begins the wait for a start, and a delay that is left, when the others have ended', async () => {
+      const [, soon, later] = await submitAll(
+        { queueTimeoutMs: 0 },
+        { after: [0], queueTimeoutMs: 1_000 },
+        { after: [0], delayMs: 5_000, queueTimeoutMs: 1_000 },
+      )
+      const { lease } = only(await claim())
+      stage.now += 900
+      await stage.queue.turn({ worker: { ...stage.worker }, want: 0, renewals: [{ lease }] })
+      stage.now += 900
+      await settled()
+      await succeed(lease)
+      await settled()
+      expect(await get(soon!.id)).toMatchObject({ status: 'pending', runAt: stage.now })
+      expect(await explain(later!.id)).toEqual({ reason: 'delayed', waitsFor: [] })
+      expect((await get(later!.id)).runAt).toBe(later!.runAt)
+      stage.now += 1_000
+      await settled()
+      expect(await get(soon!.id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
+      stage.now = later!.runAt
+      expect(only(await claim(9)).task.id).toBe(later!.id)
+    })
+
+    it('honours priority and group when the others have ended', async () => {
+      await stage.limit('t', null, { groupConcurrency: 1 })
+      const [, low, high, g1, g2] = await submitAll(
+        { type: 'u' },
+        { after: [0], priority: 1 },
+        { after: [0], priority: 9 },
+        { after: [0], group: 'g' },
+        { after: [0], group: 'g' },
+      )
+      await succeed(only(await claim(9)).lease)
+      await settled()
+      const leases = await claim(9)
+      expect(leases.map(({ task }) => task.id)).toEqual([high!.id, low!.id, g1!.id])
+      await succeed(leases[2]!.lease)
+      expect(only(await claim(9)).task.id).toBe(g2!.id)
+    })
+
+    it('knows it again by its idempotency key, also when what it waited for is gone', async () => {
+      await stage.opened.cleanup()
+      await stage.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
+      const [a] = await submitAll({})
+      const spec = { after: [a!.id], idempotencyKey: 'k' }
+      const first = await submit(spec)
+      await succeed(only(await claim()).lease, 1)
+      await settled()
+      stage.now += 2_000
+      await settled()
+      expect(await get(a!.id)).toBeNull()
+      const again = await stage.queue.submit([completeSpec({ type: 't', ...spec })])
+      expect(again[0]).toMatchObject({ existing: true, task: { id: first.id } })
+      expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, status: 'success', result: 1 }])
+    })
+
+    it('cancels what waits for one that retention removes, and refuses to retry it', async () => {
+      await stage.opened.cleanup()
+      await stage.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
+      const [a, b] = await submitAll({ maxRetry: 0 }, { after: [0], onFailure: 'wait' })
+      await fail(only(await claim()).lease)
+      stage.now += 2_000
+      const canceled = await eventually(b!.id, 'canceled')
+      expect(canceled.error).toContain(`task ${a!.id}`)
+      const { results } = await stage.queue.retry({ ids: [b!.id] })
+      expect(results[0]!.outcome).toBe('refused')
+    })
+
+    it('lists and counts those that wait with the pending ones, last', async () => {
+      const [a, b, c, d] = await submitAll({}, { after: [0] }, { delayMs: 500 }, { after: [0] })
+      const ids: string[] = []
+      let cursor: string | null = null
+      do {
+        const page: Awaited<ReturnType<typeof stage.queue.list>> = await stage.queue.list({
+          status: 'pending',
+          limit: 1,
+          ...(cursor === null ? {} : { cursor }),
+        })
+        ids.push(...page.tasks.map(({ id }) => id))
+        cursor = page.nextCursor
+      } while (cursor !== null)
+      expect(ids).toEqual([a!.id, c!.id, b!.id, d!.id])
+      const stats = await stage.queue.stats()
+      expect(stats).toMatchObject({ delayed: 1, dependent: 2, counts: { pending: 4 } })
+      const [info] = await stage.queue.types({ names: ['t'] })
+      expect(info).toMatchObject({ pending: 4, delayed: 1, dependent: 2 })
+    })
+
+    it('counts those that wait against the cap on waiting tasks', async () => {
+      await stage.opened.cleanup()
+      await stage.start({ pendingMax: 2 })
+      await submitAll({}, { after: [0] })
+      await expect(submit()).rejects.toMatchObject({ code: 'queue_full' })
+    })
+
+    it('follows a long chain to its end', async () => {
+      const length = 2_000
+      const chain = await submitAll(
+        ...Array.from({ length }, (_, index) => ({ maxRetry: 0, after: index === 0 ? [] : [index - 1] })),
+      )
+      await fail(only(await claim(9)).lease)
+      await eventually(chain.at(-1)!.id, 'canceled')
+      expect((await stage.queue.stats()).counts).toMatchObject({ pending: 0, canceled: length - 1, failed: 1 })
+    })
+
+    it('starts very many at once, and says how many may wait for one', async () => {
+      const most = TASK_LIMITS.successorsMax
+      const { id } = await submit({ type: 'u' })
+      for (let from = 0; from < most; from += 2_000) {
+        await submitAll(...Array.from({ length: 2_000 }, () => ({ after: [id] })))
+      }
+      await settled()
+      await expect(submit({ after: [id] })).rejects.toMatchObject({ code: 'too_many_successors' })
+      await succeed(only(await claim()).lease, 1)
+      await settled()
+      expect((await stage.queue.stats()).dependent).toBe(0)
+      expect(await claim(100)).toHaveLength(100)
+    })
+
+    it('is true for another process too', async () => {
+      const second = await stage.opened.second()
+      try {
+        const [a, b] = await submitAll({}, { after: [0] })
+        const { leases } = await second.turn({ worker: { ...stage.worker, id: 'w2' }, want: 9 })
+        expect(only(leases).task.id).toBe(a!.id)
+        const outcome = { kind: 'success', result: 9 } as const
+        await second.turn({ worker: stage.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+        await settled()
+        expect(only(await claim())).toMatchObject({ task: { id: b!.id }, predecessors: [{ result: 9 }] })
+      } finally {
+        await second.close()
+      }
+    })
+  })
+}

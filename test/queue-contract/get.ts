@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest'
+import { type Stage, WORKER } from './stage.ts'
+
+export function getContract(stage: Stage): void {
+  const { submit } = stage
+
+  describe('get', () => {
+    it('answers in the order asked for, with null where there is no such task', async () => {
+      const [first, second] = [await submit({ payload: 1 }), await submit({ payload: 2 })]
+      const found = await stage.queue.get([second.id, 'none', first.id])
+      expect(found.map((task) => task?.payload)).toEqual([2, undefined, 1])
+    })
+
+    it('leaves what may be long, when asked for bare tasks', async () => {
+      const waiting = await submit({
+        payload: 'waiting',
+        priority: 1,
+        group: 'g',
+        tags: { of: 'mine' },
+        delayMs: 60_000,
+      })
+      const { id } = await submit({ payload: 'running' })
+      const [lease] = await stage.claim()
+      const report = (progress: number | object) =>
+        stage.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: lease!.lease, progress: progress as never }] })
+      await report({ at: 'some place that is told of' })
+      const look = async () => (await stage.queue.get([id], { bare: true }))[0]
+      expect(await look()).toMatchObject({ payload: null, progress: null, status: 'processing' })
+      await report(50)
+      expect(await look()).toMatchObject({ payload: null, progress: 50 })
+      await stage.succeed(lease!.lease)
+      expect(await look()).toMatchObject({ id, type: 't', payload: null, result: null, error: null, status: 'success' })
+      expect((await stage.queue.get([waiting.id], { bare: true }))[0]).toEqual({ ...waiting, payload: null })
+    })
+  })
+}

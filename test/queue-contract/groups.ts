@@ -1,0 +1,253 @@
+import { describe, expect, it } from 'vitest'
+import type { Lease, Queue } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type Stage, WORKER } from './stage.ts'
+
+/** Turns between the groups of a type, and their limits. A task is called by its payload: `a1` is of the group `a`. */
+export function groupsContract(stage: Stage): void {
+  const { limit, submit, claim, succeed, fail, get } = stage
+
+  const add = async (names: string, more: object = {}): Promise<string[]> => {
+    const ids: string[] = []
+    for (const name of names.split(' ')) {
+      const group = name.startsWith('-') ? null : name[0]!
+      ids.push((await submit({ payload: name, group, ...more })).id)
+    }
+    return ids
+  }
+  const names = (leases: readonly Lease[]) => leases.map(({ task }) => task.payload).join(' ')
+  const next = async (want = 1) => names(await claim(want))
+
+  describe('groups', () => {
+    it('take turns, the longest-ready first within each', async () => {
+      await add('a1 a2 a3 b1 b2 c1')
+      expect(await next(9)).toBe('a1 b1 c1 a2 b2 a3')
+    })
+
+    it('take turns from one claim to the next, also over several processes', async () => {
+      const other = await stage.opened.second()
+      await add('a1 a2 a3 a4 b1 b2 c1')
+      expect(await next()).toBe('a1')
+      const { leases } = await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 3 })
+      expect(names(leases)).toBe('b1 c1 a2')
+      expect(await next(9)).toBe('b2 a3 a4')
+      await other.close()
+    })
+
+    it('take turns with the tasks that have none', async () => {
+      await add('-1 -2 -3 a1 a2 b1')
+      expect(await next(2)).toBe('-1 a1')
+      expect(await next(9)).toBe('b1 -2 a2 -3')
+    })
+
+    it('alone may be claimed, by priority, within the limits, and without a wait', async () => {
+      await add('a1 b1 -1 a2 c1')
+      await add('a3', { priority: 5 })
+      const of = async (groups: string[], want = 9) => {
+        const turn = { worker: { ...WORKER, id: 'w-groups' }, want, groups, waitMs: 60_000 }
+        return names((await stage.queue.turn(turn)).leases)
+      }
+      expect(await of(['z'])).toBe('')
+      expect(await of(['a'], 2)).toBe('a3 a1')
+      await limit('t', null, { groupConcurrency: 3 })
+      await add('a4 a5')
+      expect(await of(['a', 'c'])).toBe('a2 c1')
+      expect(await of(['a', 'c'])).toBe('')
+      expect(await next(9)).toBe('b1 -1')
+    })
+
+    it('take turns within one priority only', async () => {
+      await add('a1 b1 -1 a2')
+      await add('a3 a4 b2 -2', { priority: 5 })
+      expect(await next(5)).toBe('a3 b2 -2 a4 a1')
+      expect(await next(9)).toBe('b1 -1 a2')
+    })
+
+    it('a new one comes first, however many wait, and then goes to the end', async () => {
+      await add('a1 a2 a3 b1 b2 b3')
+      expect(await next(2)).toBe('a1 b1')
+      await add('c1 c2')
+      expect(await next(9)).toBe('c1 a2 b2 c2 a3 b3')
+    })
+
+    it('of several new ones, that comes first whose first task has been ready longest', async () => {
+      const [first] = await add('a1 b1 a2 c1')
+      await stage.queue.cancel({ ids: [first!] })
+      await add('d1', { delayMs: 500 })
+      stage.now += 600
+      await add('e1')
+      expect(await next(9)).toBe('b1 a2 c1 d1 e1')
+    })
+
+    it('of one type have nothing to do with those of another of the same name', async () => {
+      await stage.queue.configureType('t', { groupConcurrency: 1 })
+      await add('a1 a2')
+      await add('a3 b1 a4', { type: 'u' })
+      const claimed = (await next(9)).split(' ')
+      expect(claimed.filter((name) => ['a3', 'b1', 'a4'].includes(name))).toEqual(['a3', 'b1', 'a4'])
+      expect(claimed).toContain('a1')
+      expect(claimed).toHaveLength(4)
+    })
+
+    it('stay with their task through delay, back-off, a lost lease, a release and a retry', async () => {
+      const { id } = await submit({ group: 'a', delayMs: 100, maxRetry: 1 })
+      stage.now += 100
+      const again = async () => {
+        const [lease] = await claim()
+        expect(lease!.task).toMatchObject({ id, group: 'a' })
+        return lease!.lease
+      }
+      await fail(await again(), { delayMs: 300 })
+      expect(await get(id)).toMatchObject({ status: 'pending', group: 'a' })
+      stage.now += 300
+      await again()
+      stage.now += 1_000
+      await stage.queue.sweep(100)
+      const released = [{ lease: await again(), outcome: { kind: 'released' } as const }]
+      await stage.queue.turn({ worker: WORKER, want: 0, outcomes: released })
+      await fail(await again(), { retry: false })
+      await stage.queue.retry({ ids: [id] })
+      await succeed(await again())
+      expect(await get(id)).toMatchObject({ status: 'success', group: 'a' })
+    })
+
+    it('are a part of what an idempotency key stands for', async () => {
+      const spec = completeSpec({ type: 't', idempotencyKey: 'k', group: 'a' })
+      const [one] = await stage.queue.submit([spec])
+      expect((await stage.queue.submit([spec]))[0]).toMatchObject({ existing: true, task: { id: one!.task.id } })
+      await expect(stage.queue.submit([{ ...spec, group: 'b' }])).rejects.toMatchObject({
+        code: 'idempotency_conflict',
+      })
+    })
+
+    it('are a filter of lists and of changes in bulk', async () => {
+      const ids = await add('a1 b1 -1 a2')
+      const [late] = await add('a3', { delayMs: 50 })
+      await add('a4', { type: 'u' })
+      const list = async (query: object) =>
+        (await stage.queue.list({ limit: 9, ...query })).tasks.map(({ payload }) => payload).join(' ')
+      expect(await list({ group: 'a' })).toBe('a4 a3 a2 a1')
+      expect(await list({ group: 'a', status: 'pending', type: 't' })).toBe('a1 a2 a3')
+      const filter = { group: 'a', type: 't' }
+      const { results } = await stage.queue.cancel({ filter })
+      expect(results.map(({ id }) => id).sort()).toEqual([ids[0]!, ids[3]!, late!].sort())
+      expect((await stage.queue.retry({ filter: { ...filter, status: 'canceled' } })).results).toHaveLength(3)
+      expect((await stage.queue.cancel({ filter: { status: 'pending' } })).results).toHaveLength(6)
+    })
+
+    it('run no more of one at once than its limit, and the others go on', async () => {
+      await limit('t', null, { groupConcurrency: 2 })
+      await add('a1 a2 a3 a4 b1 -1 -2 -3')
+      expect(await next(9)).toBe('a1 b1 -1 a2 -2 -3')
+      await add('b2 b3 c1')
+      expect(await next(9)).toBe('c1 b2')
+      expect(await next(9)).toBe('')
+    })
+
+    it('give a permit back when a task ends, its lease is lost, or it is canceled', async () => {
+      await limit('t', null, { groupConcurrency: 1 })
+      const ids = await add('a1 a2 a3 a4')
+      await succeed((await claim(9))[0]!.lease)
+      const [second, ...more] = await claim(9)
+      expect([second!.task.payload, more]).toEqual(['a2', []])
+      stage.now += 1_000
+      await stage.queue.sweep(100)
+      const [again] = await claim(9)
+      expect(again!.task.id).toBe(ids[1])
+      await stage.queue.cancel({ ids: [ids[1]!] })
+      expect(await next(9)).toBe('')
+      await succeed(again!.lease)
+      expect(await next(9)).toBe('a3')
+    })
+
+    it('count their permits over all priorities', async () => {
+      await limit('t', null, { groupConcurrency: 1 })
+      await add('a1 b1 c1')
+      await add('a2 a3', { priority: 5 })
+      expect(await next(2)).toBe('a2 b1')
+      expect(await next(9)).toBe('c1')
+    })
+
+    it('keep to the limit of the type as well', async () => {
+      await limit('t', 3, { groupConcurrency: 2 })
+      await add('a1 a2 a3 b1 b2')
+      const leases = await claim(9)
+      expect(names(leases)).toBe('a1 b1 a2')
+      await succeed(leases[0]!.lease)
+      expect(await next(9)).toBe('b2')
+    })
+
+    it('take a limit that is changed at run time, and the operator wins over the handler', async () => {
+      await add('a1 a2 a3 a4 a5')
+      expect((await limit('t', null, { groupConcurrency: 1 })).groupConcurrency).toBe(1)
+      const leases = await claim(9)
+      expect(names(leases)).toBe('a1')
+      expect((await stage.queue.configureType('t', { groupConcurrency: 3 })).groupConcurrency).toBe(3)
+      leases.push(...(await claim(9)))
+      expect(names(leases)).toBe('a1 a2 a3')
+      expect((await limit('t', 7, { groupConcurrency: 1 })).groupConcurrency).toBe(3)
+      await stage.queue.configureType('t', { groupConcurrency: 2 })
+      await succeed(leases[0]!.lease)
+      expect(await next(9)).toBe('')
+      await succeed(leases[1]!.lease)
+      expect(await next(9)).toBe('a4')
+      await stage.queue.configureType('t', { groupConcurrency: null })
+      expect(await limit('t', 7, { groupConcurrency: 1 })).toMatchObject({ maxConcurrency: 7, groupConcurrency: null })
+      expect(await next(9)).toBe('a5')
+    })
+
+    it('wake a waiting turn when a permit comes free or the limit is raised', async () => {
+      const wait = () => stage.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+      await limit('t', null, { groupConcurrency: 1 })
+      await add('a1 a2 a3')
+      const [first] = await claim()
+      const [byPermit] = await Promise.all([wait(), succeed(first!.lease)])
+      expect(names(byPermit.leases)).toBe('a2')
+      const [byLimit] = await Promise.all([wait(), stage.queue.configureType('t', { groupConcurrency: 2 })])
+      expect(names(byLimit.leases)).toBe('a3')
+    })
+
+    it('run each task once and never more than the limit, with workers of several processes', async () => {
+      const other = await stage.opened.second()
+      await limit('t', null, { groupConcurrency: 2 })
+      const specs = Array.from({ length: 120 }, (_, index) => completeSpec({ type: 't', group: `g${index % 3}` }))
+      await stage.queue.submit(specs)
+      const done: string[] = []
+      const work = async (on: Queue, index: number) => {
+        const worker = { ...WORKER, id: `w${index}`, types: ['t'] }
+        let outcomes: { lease: string; outcome: { kind: 'success'; result: null } }[] = []
+        while (done.length < specs.length) {
+          const { leases } = await on.turn({ worker, want: 3, outcomes, waitMs: 20 })
+          done.push(...outcomes.map(({ lease }) => lease))
+          const [info] = await on.types({ names: ['t'], holders: true })
+          for (const group of ['g0', 'g1', 'g2']) {
+            expect(info!.holders.filter((holder) => holder.group === group).length).toBeLessThanOrEqual(2)
+          }
+          outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } }))
+        }
+      }
+      await Promise.all(Array.from({ length: 6 }, (_, index) => work(index % 2 ? other : stage.queue, index)))
+      expect(new Set(done).size).toBe(specs.length)
+      await other.close()
+    })
+
+    it('explain who holds the permits of a group, and who goes first', async () => {
+      const [first, second, ofB, none] = await add('a1 a2 b1 -1')
+      await limit('t', null, { groupConcurrency: 1 })
+      const explain = (id: string) => stage.queue.explain(id)
+      await claim(0)
+      expect(await explain(first!)).toMatchObject({ reason: 'ready', ahead: 0 })
+      expect(await explain(second!)).toMatchObject({ reason: 'behind', ahead: 3 })
+      expect(await explain(none!)).toMatchObject({ reason: 'behind', ahead: 2 })
+      const [lease] = await claim()
+      expect(await explain(second!)).toMatchObject({
+        reason: 'group_limit_reached',
+        holders: [{ taskId: first, group: 'a', workerId: WORKER.id }],
+        until: lease!.expiresAt,
+      })
+      expect(await explain(ofB!)).toMatchObject({ reason: 'ready', holders: [{ taskId: first }] })
+      await stage.queue.configureType('t', { maxConcurrency: 1 })
+      expect((await explain(second!))!.reason).toBe('limit_reached')
+    })
+  })
+}

@@ -1,0 +1,137 @@
+import { describe, expect, it } from 'vitest'
+import { type Stage, WORKER } from './stage.ts'
+
+/** At most so many starts of a type in any window of time. */
+export function ratesContract(stage: Stage): void {
+  const { start, limit, submit, claim, succeed } = stage
+
+  const add = async (count: number, more: object = {}): Promise<string[]> => {
+    const ids: string[] = []
+    for (let index = 0; index < count; index++) ids.push((await submit(more)).id)
+    return ids
+  }
+  const started = async (want = 9) => (await claim(want)).length
+
+  describe('a rate', () => {
+    it('lets a start go by when the one before has left the window, to the millisecond', async () => {
+      await limit('t', null, { rate: { max: 3, perMs: 1_000 } })
+      await add(9)
+      expect(await started(2)).toBe(2)
+      stage.now += 400
+      expect(await started()).toBe(1)
+      expect(await started()).toBe(0)
+      stage.now += 599
+      expect(await started()).toBe(0)
+      stage.now += 1
+      expect(await started()).toBe(2)
+      stage.now += 399
+      expect(await started()).toBe(0)
+      stage.now += 1
+      expect(await started()).toBe(1)
+      stage.now += 100_000
+      expect(await started()).toBe(3)
+    })
+
+    it('never lets a window hold more, wherever it begins', async () => {
+      await limit('t', null, { rate: { max: 5, perMs: 700 } })
+      await add(60)
+      const starts: number[] = []
+      for (let step = 0; step < 60 && starts.length < 60; step++) {
+        for (const { task } of await claim((step % 4) + 1)) starts.push(task.startedAt!)
+        stage.now += (step * 37) % 211
+      }
+      expect(starts.length).toBeGreaterThan(30)
+      for (const from of starts) {
+        expect(starts.filter((at) => at >= from && at < from + 700).length).toBeLessThanOrEqual(5)
+      }
+    })
+
+    it('counts over all processes, and each hand-out of a task', async () => {
+      const other = await stage.opened.second()
+      await limit('t', null, { rate: { max: 3, perMs: 1_000 } })
+      await add(5)
+      const [lease] = await claim(1)
+      expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 1 })).leases).toHaveLength(1)
+      const outcomes = [{ lease: lease!.lease, outcome: { kind: 'released' } as const }]
+      const { leases } = await stage.queue.turn({ worker: WORKER, want: 9, outcomes })
+      expect(leases).toHaveLength(1)
+      expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 9 })).leases).toEqual([])
+      await other.close()
+    })
+
+    it('is of its type alone, beside its limit, and tasks of all groups and priorities count', async () => {
+      await limit('t', 2, { rate: { max: 3, perMs: 1_000 } })
+      for (const group of ['a', null, 'b', 'a']) await submit({ group, priority: group === 'b' ? 1 : 0 })
+      await add(4, { type: 'u' })
+      const leases = await claim(9)
+      expect(leases.filter(({ task }) => task.type === 'u')).toHaveLength(4)
+      const ofT = leases.filter(({ task }) => task.type === 't')
+      expect(ofT).toHaveLength(2)
+      for (const { lease } of ofT) await succeed(lease)
+      expect(await started()).toBe(1)
+    })
+
+    it('is changed at run time, and the operator wins over the handler', async () => {
+      await add(9)
+      expect((await limit('t', null, { rate: { max: 1, perMs: 5_000 } })).rate).toEqual({ max: 1, perMs: 5_000 })
+      expect(await started()).toBe(1)
+      const raised = await stage.queue.configureType('t', { rate: { max: 3, perMs: 5_000 } })
+      expect(raised.rate).toEqual({ max: 3, perMs: 5_000 })
+      expect(await started()).toBe(2)
+      expect((await limit('t', null, { rate: { max: 9, perMs: 5_000 } })).rate).toEqual({ max: 3, perMs: 5_000 })
+      await stage.queue.configureType('t', { rate: { max: 2, perMs: 5_000 } })
+      stage.now += 5_000
+      expect(await started()).toBe(2)
+      expect((await stage.queue.configureType('t', { rate: null })).rate).toBeNull()
+      expect((await limit('t', null, { rate: { max: 1, perMs: 5_000 } })).rate).toBeNull()
+      expect(await started()).toBe(4)
+    })
+
+    it('is explained, with the time of the next start', async () => {
+      await limit('t', null, { rate: { max: 2, perMs: 1_000 } })
+      const [, , third] = await add(4)
+      await claim(1)
+      const first = stage.now
+      stage.now += 300
+      await claim(1)
+      expect(await stage.queue.explain(third!)).toMatchObject({ reason: 'rate_limited', until: first + 1_000 })
+      await stage.queue.configureType('t', { rate: { max: 1, perMs: 1_000 } })
+      expect(await stage.queue.explain(third!)).toMatchObject({ reason: 'rate_limited', until: stage.now + 1_000 })
+      stage.now += 1_000
+      expect(await stage.queue.explain(third!)).toMatchObject({ reason: 'ready', until: null })
+    })
+
+    it('wakes a waiting turn also when it comes to allow the start while it is looked at', async () => {
+      const perMs = 100
+      await limit('t', null, { rate: { max: 1, perMs } })
+      for (let looksBefore = 1; looksBefore <= 8; looksBefore++) {
+        await add(2)
+        expect(await claim()).toHaveLength(1)
+        stage.now += perMs - looksBefore
+        stage.tickMs = 1
+        const { leases } = await stage.queue.turn({ worker: WORKER, want: 1, waitMs: 3_000 })
+        stage.tickMs = 0
+        expect(leases).toHaveLength(1)
+        stage.now += perMs
+      }
+    })
+
+    it('wakes a waiting turn when it allows the next start', async () => {
+      await stage.opened.cleanup()
+      await start({ clock: Date.now })
+      await limit('t', null, { rate: { max: 2, perMs: 100 } })
+      const ids = await add(5)
+      const starts: { id: string; at: number }[] = []
+      while (starts.length < ids.length) {
+        const { leases } = await stage.queue.turn({ worker: WORKER, want: 9, waitMs: 20_000 })
+        expect(leases).not.toEqual([])
+        starts.push(...leases.map(({ task }) => ({ id: task.id, at: task.startedAt! })))
+      }
+      expect(starts.map(({ id }) => id)).toEqual(ids)
+      // By the engine's own clock: each start has left the window when the next but one comes.
+      for (let index = 2; index < starts.length; index++) {
+        expect(starts[index]!.at - starts[index - 2]!.at).toBeGreaterThanOrEqual(100)
+      }
+    })
+  })
+}

@@ -1,0 +1,32 @@
+import { afterAll, beforeAll } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import { makeDocumentedUser } from '../services/acl.ts'
+import { redisCli } from '../services/redis.ts'
+import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
+import { queueContract } from './contract.ts'
+
+const RANDOM_RUNS = 15
+const PASSWORD = 'secret'
+
+let cluster: RunningCluster
+beforeAll(async () => {
+  cluster = await startCluster()
+  for (const { port } of cluster.nodes) makeDocumentedUser(port, 'test*', PASSWORD)
+})
+afterAll(() => cluster?.stop())
+
+let stores = 0
+
+queueContract(
+  'Redis Cluster, as the user of the documentation',
+  async (options) => {
+    const url = `${cluster.url.replace('//', `//xqueue:${PASSWORD}@`)}?prefix=test${++stores}`
+    const queue = await openQueue(url, options)
+    const cleanup = async () => {
+      await queue.close()
+      for (const { port } of cluster.nodes) redisCli(port, 'FLUSHALL')
+    }
+    return { queue, second: () => openQueue(url, options), cleanup }
+  },
+  RANDOM_RUNS,
+)

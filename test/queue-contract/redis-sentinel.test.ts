@@ -1,0 +1,26 @@
+import { afterAll, beforeAll } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import { redisCli } from '../services/redis.ts'
+import { startSentinel, type WatchedRedis } from '../services/redis-sentinel.ts'
+import { queueContract } from './contract.ts'
+
+const RANDOM_RUNS = 3
+
+let watched: WatchedRedis
+beforeAll(async () => {
+  watched = await startSentinel()
+})
+afterAll(() => watched?.stop())
+
+queueContract(
+  'Redis through Sentinel',
+  async (options) => {
+    const queue = await openQueue(watched.url, options)
+    const cleanup = async () => {
+      await queue.close()
+      redisCli(watched.master.port, 'FLUSHALL')
+    }
+    return { queue, second: () => openQueue(watched.url, options), cleanup }
+  },
+  RANDOM_RUNS,
+)

@@ -1,0 +1,23 @@
+import { afterAll, beforeAll } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { queueContract } from './contract.ts'
+
+let redis: RunningRedis
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterAll(() => redis.stop())
+
+let stores = 0
+
+queueContract('Redis', async (options) => {
+  // Each in keys of its own.
+  const url = `${redis.url}?prefix=test${++stores}`
+  const queue = await openQueue(url, options)
+  const cleanup = async () => {
+    await queue.close()
+    redisCli(redis.port, 'FLUSHALL')
+  }
+  return { queue, second: () => openQueue(url, options), cleanup }
+})

@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest'
+import { type Stage, WORKER } from './stage.ts'
+
+export function sweepContract(stage: Stage): void {
+  const { start, submit, claim, succeed, get } = stage
+
+  describe('sweep', () => {
+    it('gives a lost lease back: a delivery more, no attempt, and the old lease is fenced off', async () => {
+      const { id } = await submit()
+      const [old] = await claim()
+      stage.now += 999
+      await stage.queue.sweep(100)
+      expect((await get(id)).status).toBe('processing')
+      stage.now += 1
+      await stage.queue.sweep(100)
+      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1 })
+      const [again] = await claim()
+      expect(again!.task).toMatchObject({ id, deliveries: 2, attempts: 0 })
+      expect(await succeed(old!.lease, 1)).toEqual({ accepted: false, status: null })
+      expect((await get(id)).status).toBe('processing')
+      expect((await succeed(again!.lease, 2)).accepted).toBe(true)
+      expect((await get(id)).result).toBe(2)
+    })
+
+    it('keeps a lease that is renewed', async () => {
+      const { id } = await submit()
+      const [lease] = await claim()
+      for (let step = 0; step < 5; step++) {
+        stage.now += 900
+        const { renewed } = await stage.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: lease!.lease }] })
+        expect(renewed[0]).toEqual({ expiresAt: stage.now + 1_000, cancelRequested: false })
+        await stage.queue.sweep(100)
+      }
+      expect(await get(id)).toMatchObject({ status: 'processing', deliveries: 1 })
+    })
+
+    it('fails a task as poison after its fifth lost lease', async () => {
+      const { id } = await submit()
+      for (let lost = 0; lost < 5; lost++) {
+        expect(await claim()).toHaveLength(1)
+        stage.now += 1_000
+        await stage.queue.sweep(100)
+      }
+      const task = await get(id)
+      expect(task).toMatchObject({ status: 'failed', attempts: 0, deliveries: 5 })
+      expect(task.error).toContain('poison')
+    })
+
+    it('times an attempt out, retries it, and ends in timeout; a late result is refused', async () => {
+      const { id } = await submit({ processTimeoutMs: 500, maxRetry: 1 })
+      await claim()
+      stage.now += 500
+      await stage.queue.sweep(100)
+      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 1 })
+      stage.now += 1_000
+      const [lease] = await claim()
+      stage.now += 500
+      expect(await succeed(lease!.lease, 1)).toMatchObject({ accepted: false, status: 'timeout' })
+      expect(await get(id)).toMatchObject({
+        status: 'timeout',
+        timeoutReason: 'processing',
+        attempts: 2,
+        result: null,
+      })
+    })
+
+    it('takes no result at or after its deadline, also when that comes while the result is on its way', async () => {
+      for (let looksBefore = 0; looksBefore < 6; looksBefore++) {
+        const { id } = await submit({ processTimeoutMs: 500, maxRetry: 0 })
+        const { lease } = (await claim())[0]!
+        const deadline = stage.now + 500
+        stage.now = deadline - 1 - looksBefore
+        stage.tickMs = 1
+        const settled = await succeed(lease, 1)
+        stage.tickMs = 0
+        const task = await get(id)
+        expect(task.status).toBe(settled.accepted ? 'success' : 'timeout')
+        if (settled.accepted) expect(task.completedAt).toBeLessThan(deadline)
+      }
+    })
+
+    it('ends waits with no worker alive, and says when to come next', async () => {
+      const { id } = await submit({ queueTimeoutMs: 700 })
+      expect((await stage.queue.sweep(100)).nextAt).toBe(stage.now + 700)
+      stage.now += 700
+      await stage.queue.sweep(100)
+      expect(await get(id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
+    })
+
+    it('forgets finished tasks by count and by age, in bounded steps, and the statistics stay true', async () => {
+      await stage.opened.cleanup()
+      await start({ retention: { ageMs: 10_000, countMax: 3 } })
+      const unfinished = await submit({ delayMs: 1e8, queueTimeoutMs: 0 })
+      for (let index = 0; index < 8; index++) await submit()
+      for (const { lease } of await claim(8)) await succeed(lease)
+      expect((await stage.queue.sweep(2)).more).toBe(true)
+      while ((await stage.queue.sweep(2)).more);
+      expect((await stage.queue.stats()).counts.success).toBe(3)
+      expect((await stage.queue.list({ limit: 100, status: 'success' })).tasks).toHaveLength(3)
+      stage.now += 10_001
+      while ((await stage.queue.sweep(2)).more);
+      expect((await stage.queue.stats()).counts).toMatchObject({ success: 0, pending: 1 })
+      expect((await get(unfinished.id)).status).toBe('pending')
+    })
+  })
+}

@@ -1,0 +1,203 @@
+import { describe, expect, it, vi } from 'vitest'
+import type { Queue } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type Stage, WORKER } from './stage.ts'
+
+export function turnContract(stage: Stage): void {
+  const { limit, submit, claim, succeed, fail, get } = stage
+
+  describe('turn', () => {
+    it('claims by priority, then by age', async () => {
+      const ids: string[] = []
+      for (const priority of [0, 5, 0, 9, 5]) ids.push((await submit({ priority })).id)
+      const leases = await claim(10)
+      expect(leases.map(({ task }) => task.id)).toEqual([3, 1, 4, 0, 2].map((index) => ids[index]))
+    })
+
+    it('does not claim a delayed task before its time, and does at its time with no sweep', async () => {
+      const { id } = await submit({ delayMs: 5_000 })
+      expect((await get(id)).status).toBe('pending')
+      stage.now += 4_999
+      expect(await claim()).toEqual([])
+      stage.now += 1
+      expect((await claim())[0]!.task.id).toBe(id)
+    })
+
+    it('never claims beyond the limit, and again as permits come free', async () => {
+      await limit('t', 2)
+      for (let index = 0; index < 5; index++) await submit()
+      const leases = await claim(10)
+      expect(leases).toHaveLength(2)
+      expect(await claim(10)).toHaveLength(0)
+      await succeed(leases[0]!.lease)
+      expect(await claim(10)).toHaveLength(1)
+      const [info] = await stage.queue.types({ names: ['t'], holders: true })
+      expect(info!.holders).toHaveLength(2)
+    })
+
+    it('hands out tokens that nobody can guess from what others are shown', async () => {
+      await submit()
+      const { id } = await submit()
+      const [other] = await claim(1, { ...WORKER, id: 'other' })
+      const [lease] = await claim()
+      expect(lease!.task.id).toBe(id)
+      // Another worker knows its own token, and by the scope `read` the task, its deliveries and its start.
+      const { deliveries, startedAt } = await get(id)
+      const secretOf = (token: string) => token.slice(token.lastIndexOf('.') + 1)
+      const guesses = [deliveries, `${deliveries}${startedAt}`, secretOf(other!.lease)].map((guess) => `${id}.${guess}`)
+      for (const guess of guesses) {
+        expect(await succeed(guess)).toEqual({ accepted: false, status: null })
+        const { renewed } = await stage.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: guess }] })
+        expect(renewed).toEqual([null])
+      }
+      expect(await succeed(lease!.lease)).toEqual({ accepted: true, status: 'success' })
+      // 96 bits are 29 digits.
+      for (const token of [other!, lease!]) expect(secretOf(token.lease).length).toBeGreaterThanOrEqual(30)
+    })
+
+    it('shows tokens to nobody: not in tasks, holders, events, explanations or lists', async () => {
+      const { id } = await submit()
+      const [lease] = await claim()
+      const { queue } = stage
+      const shown = await Promise.all([
+        queue.get([id]),
+        queue.list({ limit: 10 }),
+        queue.explain(id),
+        queue.types({ holders: true }),
+        queue.workers(),
+        queue.stats(),
+        queue.events({ after: '', max: 100 }),
+      ])
+      const secret = lease!.lease.slice(lease!.lease.lastIndexOf('.') + 2)
+      expect(JSON.stringify(shown)).not.toContain(secret)
+      await fail(lease!.lease, { retry: false })
+      expect(JSON.stringify([await get(id), await queue.events({ after: '', max: 100 })])).not.toContain(secret)
+    })
+
+    it('gives a task one final status: a second outcome is refused and changes nothing', async () => {
+      const { id } = await submit()
+      const [lease] = await claim()
+      expect(await succeed(lease!.lease, 7)).toEqual({ accepted: true, status: 'success' })
+      expect(await fail(lease!.lease)).toEqual({ accepted: false, status: null })
+      expect(await get(id)).toMatchObject({ status: 'success', result: 7, attempts: 1, deliveries: 1 })
+    })
+
+    it('retries a failure after its back-off, and fails it for good after the last', async () => {
+      const { id } = await submit({ maxRetry: 1 })
+      await fail((await claim())[0]!.lease)
+      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 1, runAt: stage.now + 1_000, error: 'no' })
+      expect(await claim()).toEqual([])
+      stage.now += 1_000
+      await fail((await claim())[0]!.lease)
+      expect(await get(id)).toMatchObject({ status: 'failed', attempts: 2, completedAt: stage.now })
+    })
+
+    it('honours "do not retry" and "retry after"', async () => {
+      const one = await submit()
+      await fail((await claim())[0]!.lease, { retry: false })
+      expect((await get(one.id)).status).toBe('failed')
+      const two = await submit()
+      await fail((await claim())[0]!.lease, { delayMs: 60_000 })
+      expect((await get(two.id)).runAt).toBe(stage.now + 60_000)
+    })
+
+    it('takes back a released task at no cost', async () => {
+      const { id } = await submit()
+      const [lease] = await claim()
+      const outcomes = [{ lease: lease!.lease, outcome: { kind: 'released' } as const }]
+      await stage.queue.turn({ worker: WORKER, want: 0, outcomes })
+      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1, runAt: stage.now })
+    })
+
+    it('ends a task that waited too long instead of claiming it, but never after its first start', async () => {
+      const { id } = await submit({ queueTimeoutMs: 1_000, maxRetry: 5 })
+      const started = await submit({ queueTimeoutMs: 1_000, priority: 9 })
+      await fail((await claim())[0]!.lease, { delayMs: 10_000 })
+      stage.now += 1_000
+      expect(await claim()).toEqual([])
+      expect(await get(id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait', attempts: 0 })
+      stage.now += 10_000
+      expect((await claim())[0]!.task.id).toBe(started.id)
+    })
+
+    it('wakes a waiting turn by a submission, a free permit, a resume and a raised limit', async () => {
+      const wait = () => stage.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+      await limit('t', 1)
+      const [bySubmit] = await Promise.all([wait(), submit()])
+      expect(bySubmit.leases).toHaveLength(1)
+      await submit()
+      const [byPermit] = await Promise.all([wait(), succeed(bySubmit.leases[0]!.lease)])
+      expect(byPermit.leases).toHaveLength(1)
+      await submit()
+      const [byLimit] = await Promise.all([wait(), stage.queue.configureType('t', { maxConcurrency: 2 })])
+      expect(byLimit.leases).toHaveLength(1)
+      await stage.queue.configureType('t', { maxConcurrency: null, paused: true })
+      await submit()
+      const [byResume] = await Promise.all([wait(), stage.queue.configureType('t', { paused: false })])
+      expect(byResume.leases).toHaveLength(1)
+    })
+
+    it('makes known what its worker runs, though nobody has told of it, and hands it out', async () => {
+      const second = await stage.opened.second()
+      const worker = { ...WORKER, id: 'elsewhere', types: ['new', 'newer'] }
+      const waiting = stage.queue.turn({ worker, want: 1, waitMs: 20_000 })
+      const [submitted] = await vi.waitFor(() => second.submit([completeSpec({ type: 'new' })]), 10_000)
+      expect((await waiting).leases.map(({ task }) => task.id)).toEqual([submitted!.task.id])
+      expect(await second.types({ names: ['new'] })).toMatchObject([
+        { processing: 1, maxConcurrency: null, groupConcurrency: null, rate: null, paused: false, declared: false },
+      ])
+      expect(await second.configureType('newer', { maxConcurrency: 1 })).toMatchObject({ maxConcurrency: 1 })
+      await second.submit([completeSpec({ type: 'newer' }), completeSpec({ type: 'newer' })])
+      const [lease, ...more] = await claim(5, worker)
+      expect(more).toEqual([])
+      // Its failures are retried as those of a type that was told of.
+      await submit()
+      const [told] = await claim()
+      for (const { lease: token } of [lease!, told!]) expect(await fail(token)).toMatchObject({ status: 'pending' })
+      const [first, other] = await stage.queue.get([lease!.task.id, told!.task.id])
+      expect(first!.runAt).toBe(other!.runAt)
+      expect(first!.runAt).toBeGreaterThan(stage.now)
+      await second.close()
+    })
+
+    it('ends a wait by its signal, with nothing lost', async () => {
+      const stop = new AbortController()
+      const waiting = stage.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000, signal: stop.signal })
+      setImmediate(() => stop.abort())
+      expect((await waiting).leases).toEqual([])
+      await submit()
+      expect(await claim()).toHaveLength(1)
+    })
+
+    it('keeps the last progress that came with the outcome', async () => {
+      const { id } = await submit()
+      const { lease } = (await claim())[0]!
+      const outcomes = [{ lease, outcome: { kind: 'success', result: null } as const }]
+      await stage.queue.turn({ worker: WORKER, want: 0, outcomes, renewals: [{ lease, progress: 100 }] })
+      expect(await get(id)).toMatchObject({ status: 'success', progress: 100 })
+    })
+
+    it('runs each task once and never exceed the limit', async () => {
+      const other = await stage.opened.second()
+      await limit('t', 7)
+      await stage.queue.submit(Array.from({ length: 300 }, () => completeSpec({ type: 't' })))
+      const done: string[] = []
+      const work = async (on: Queue, index: number) => {
+        const worker = { ...WORKER, id: `w${index}`, types: ['t'] }
+        let outcomes: { lease: string; outcome: { kind: 'success'; result: null } }[] = []
+        while (done.length < 300) {
+          const answer = await on.turn({ worker, want: 3, outcomes, waitMs: 20 })
+          for (const { accepted } of answer.settled) expect(accepted).toBe(true)
+          done.push(...outcomes.map(({ lease }) => lease))
+          const [info] = await on.types({ names: ['t'] })
+          expect(info!.processing).toBeLessThanOrEqual(7)
+          outcomes = answer.leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } }))
+        }
+      }
+      await Promise.all(Array.from({ length: 8 }, (_, index) => work(index % 2 ? other : stage.queue, index)))
+      expect(new Set(done).size).toBe(300)
+      expect((await stage.queue.stats()).counts).toMatchObject({ success: 300, processing: 0, pending: 0 })
+      await other.close()
+    })
+  })
+}

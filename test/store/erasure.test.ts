@@ -1,0 +1,101 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { elementsOf } from '../../src/store/erasure.ts'
+import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { startRedis } from '../services/redis.ts'
+
+const SECRET = 'a-secret-that-nobody-may-find'
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t', 'u'], concurrency: 10, startedAt: 0 }
+const handler = {
+  ...{ maxConcurrency: null, groupConcurrency: null, rate: null, retry: RETRY_DEFAULTS },
+  ...{ payloadSchema: null, defaults: {} },
+}
+
+/** Runs a task that has the secret everywhere, beside one that says the same of itself in another word. */
+async function runTasks(queue: Queue): Promise<string> {
+  for (const type of WORKER.types) await queue.configureType(type, { handler })
+  const specOf = (word: string) =>
+    completeSpec({ type: 't', payload: word, tags: { word }, idempotencyKey: word, batch: word })
+  const submitted = await queue.submit([specOf(SECRET), specOf('not-a-secret')])
+  const ids = submitted.map(({ task }) => task.id)
+  await queue.submit([completeSpec({ type: 'u', after: [ids[0]!] }), completeSpec({ type: 't', after: [ids[0]!] })])
+  const { leases } = await queue.turn({ worker: WORKER, want: 2, types: ['t'] })
+  const wordOf = new Map(leases.map(({ lease, task }) => [lease, task.payload]))
+  await queue.turn({
+    ...{ worker: WORKER, want: 0 },
+    renewals: leases.map(({ lease }) => ({ lease, progress: { word: wordOf.get(lease)! } })),
+  })
+  await queue.turn({
+    ...{ worker: WORKER, want: 0 },
+    outcomes: leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: wordOf.get(lease)! } as const })),
+  })
+  while ((await queue.sweep(100)).more);
+  return ids[0]!
+}
+
+it('leaves nothing of a purged task in the file of SQLite', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'xqueue-erasure-'))
+  try {
+    const queue = await openQueue(`sqlite:${join(folder, 'q.db')}`)
+    const id = await runTasks(queue)
+    expect((await queue.erase([id])).results[0]!.outcome).toBe('changed')
+    await queue.close()
+    const files = readdirSync(folder).map((name) => readFileSync(join(folder, name)))
+    expect(files.some((file) => file.includes('not-a-secret'))).toBe(true)
+    expect(files.some((file) => file.includes(SECRET))).toBe(false)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+it('leaves nothing of a purged task in the memory of Redis', async () => {
+  const redis = await startRedis()
+  try {
+    let now = Date.now()
+    const queue = await openQueue(redis.url, { clock: () => now })
+    for (const type of WORKER.types) await queue.configureType(type, { handler })
+    const submitOthers = async () => {
+      for (let n = 0; n < 20; n++, now += 60_000) await queue.submit([completeSpec({ type: 't', delayMs: 1e9 })])
+    }
+    // Events of before and after are not looked at.
+    await submitOthers()
+    const id = await runTasks(queue)
+    await submitOthers()
+    const found = () => everything(redis.port)
+    expect(found()).toContain(SECRET)
+    expect((await queue.erase([id])).results[0]!.outcome).toBe('changed')
+    expect(found()).toContain('not-a-secret')
+    expect(found()).not.toContain(SECRET)
+    await queue.close()
+  } finally {
+    redis.stop()
+  }
+})
+
+it('cuts events out of their JSON as they are', () => {
+  const events = ['1e400', '"a,]\\""', '{"b":[1,{"c":"}"}]}', '[[],"[",12345678901234567890]', 'null']
+  expect(elementsOf(`[${events.join(',')}]`)).toEqual(events)
+  expect(elementsOf('[]')).toEqual([])
+})
+
+/** Names and values of all keys. */
+function everything(port: number): string {
+  const cli = (...args: string[]) => spawnSync('redis-cli', ['-p', String(port), ...args], { encoding: 'utf8' }).stdout
+  const read: Record<string, readonly string[]> = {
+    ...{ string: ['GET'], hash: ['HGETALL'], set: ['SMEMBERS'] },
+    ...{ list: ['LRANGE', '0', '-1'], zset: ['ZRANGE', '0', '-1'], stream: ['XRANGE', '-', '+'] },
+  }
+  const keys = cli('KEYS', '*').split('\n').filter(Boolean)
+  return keys
+    .map((key) => {
+      const [command, ...rest] = read[cli('TYPE', key).trim()] ?? ['EXISTS'] // It has expired since.
+      return `${key}\n${cli(command!, key, ...rest)}`
+    })
+    .join('\n')
+}

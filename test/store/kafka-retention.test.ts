@@ -1,0 +1,47 @@
+import { execFileSync } from 'node:child_process'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['kept', 'short'], concurrency: 10, startedAt: 0 }
+const DAY_MS = 86_400_000
+let kafka: RunningKafka
+let redis: RunningRedis
+let queue: Queue
+beforeAll(async () => {
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+  const retention = { ageMs: 1, countMax: 100 }
+  queue = await openQueue(`kafka://${kafka.address}?partitions=1&state=${redis.url}`, { retention })
+})
+afterAll(async () => {
+  await queue.close()
+  await Promise.all([kafka.stop(), redis.stop()])
+})
+
+const until = (isSo: () => unknown) => vi.waitFor(isSo, { timeout: 30_000, interval: 100 })
+
+it('brings back finished tasks that a type keeps for longer than others, with what was set of it', async () => {
+  await queue.configureType('short', { declared: true })
+  await queue.configureType('kept', { declared: true, retention: { success: 1, failed: 9 } })
+  await queue.configureType('kept', { retention: { success: 30 * DAY_MS } })
+  const [kept, short] = await queue.submit(WORKER.types.map((type) => completeSpec({ type })))
+  const { leases } = await queue.turn({ worker: WORKER, want: 2 })
+  const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: 1 } as const }))
+  await queue.turn({ worker: WORKER, want: 0, outcomes, leaving: true })
+  const told = () => {
+    const args = ['-C', '-b', kafka.address, '-t', 'xq.outcomes', '-o', 'beginning', '-e', '-q', '-K', ' ']
+    return execFileSync('kcat', args, { encoding: 'utf8' })
+  }
+  await until(() => expect(told()).toContain(kept!.task.id))
+  await until(() => expect(told()).toContain(short!.task.id))
+  redisCli(redis.port, 'FLUSHALL')
+  await until(async () => {
+    await queue.sweep(100)
+    expect(await queue.get([kept!.task.id, short!.task.id])).toMatchObject([{ status: 'success', result: 1 }, null])
+  })
+  const [info] = await queue.types({ names: ['kept'] })
+  expect(info!.retention).toEqual({ set: { success: 30 * DAY_MS, failed: 9 }, handler: {} })
+})

@@ -1,0 +1,112 @@
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Lease, Queue } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+
+const COUNT = 9_000
+const types = Array.from({ length: COUNT }, (_, index) => `type-${index}`)
+const specs = types.map((type) => completeSpec({ type }))
+const WORKER = { id: 'w', host: 'h', pid: 1, types, concurrency: 10, startedAt: 0 }
+
+let redis: RunningRedis
+let queue: Queue
+beforeEach(async () => {
+  redis = await startRedis()
+  queue = await openQueue(redis.url, { pendingMax: 100_000 })
+})
+afterEach(async () => {
+  await queue.close()
+  await redis.stop()
+})
+
+/** The commands that a call makes Redis run, by name; steps are `fcall`, the commands in them count too. */
+async function commandsOf(call: () => Promise<unknown>): Promise<Map<string, number>> {
+  redisCli(redis.port, 'CONFIG', 'RESETSTAT')
+  await call()
+  const stats = redisCli(redis.port, 'INFO', 'commandstats')
+  return new Map([...stats.matchAll(/cmdstat_(\S+?):calls=(\d+)/g)].map(([, name, calls]) => [name!, Number(calls)]))
+}
+const sum = (commands: Map<string, number>) => [...commands.values()].reduce((all, calls) => all + calls, 0)
+
+function declare(): Promise<void> {
+  const told = Object.fromEntries(types.map((type) => [type, { concurrency: 5, run: () => null }]))
+  return announce(queue, normalizeHandlers(told))
+}
+
+const succeed = (leases: readonly Lease[]) =>
+  queue.turn({
+    worker: WORKER,
+    want: 0,
+    outcomes: leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } })),
+  })
+
+it('declares many types, and hands out their tasks, with a number of commands that does not grow with the types', async () => {
+  expect(sum(await commandsOf(declare))).toBeLessThan(500)
+  expect(sum(await commandsOf(() => queue.turn({ worker: WORKER, want: 10 })))).toBeLessThan(100)
+  const idle = await commandsOf(() => queue.turn({ worker: WORKER, want: 10 }))
+  expect(sum(idle)).toBeLessThan(50)
+  const submitted = await commandsOf(() => queue.submit(specs))
+  expect(submitted.get('hkeys') ?? 0).toBeLessThan(10)
+  let leases: Lease[] = []
+  const busy = await commandsOf(async () => {
+    leases = (await queue.turn({ worker: WORKER, want: 10 })).leases
+  })
+  expect(leases.map(({ task }) => task.type)).toEqual(types.slice(0, 10))
+  expect(sum(busy)).toBeLessThan(300)
+})
+
+it('passes over types of many that are at their limit or paused, until they may start again', async () => {
+  await queue.declareHandlers(new Map())
+  for (const type of types.slice(0, 70)) await queue.configureType(type, { declared: true, maxConcurrency: 1 })
+  const worker = { ...WORKER, types: types.slice(0, 70) }
+  await queue.submit([0, 0, 1, 1, 2].map((index) => completeSpec({ type: types[index]! })))
+  await queue.configureType(types[1]!, { paused: true })
+  const claim = async () => (await queue.turn({ worker, want: 9 })).leases
+  const first = await claim()
+  expect(first.map(({ task }) => task.type)).toEqual([types[0], types[2]])
+  expect(await claim()).toEqual([])
+  await succeed(first)
+  expect((await claim()).map(({ task }) => task.type)).toEqual([types[0]])
+  await queue.configureType(types[1]!, { paused: false })
+  expect((await claim()).map(({ task }) => task.type)).toEqual([types[1]])
+})
+
+it('wakes a turn that waits for one of many types', async () => {
+  await queue.configureType(types[5]!, { declared: true })
+  const waiting = queue.turn({ worker: WORKER, want: 1, waitMs: 60_000 })
+  await expect.poll(() => redisCli(redis.port, 'EXISTS', 'xq:{0}:waiting_typesets')).toBe('1')
+  await queue.submit([completeSpec({ type: types[5]! })])
+  expect((await waiting).leases.map(({ task }) => task.type)).toEqual([types[5]])
+})
+
+it('costs Redis next to nothing while many types that were used have nothing to do', async () => {
+  await declare()
+  await queue.submit(types.map((type) => completeSpec({ type, queueTimeout: 60_000 } as never)))
+  for (let left = COUNT; left > 0; ) {
+    const { leases } = await queue.turn({ worker: WORKER, want: 500 })
+    await succeed(leases)
+    left -= leases.length
+  }
+  await queue.sweep(1_000)
+  expect(sum(await commandsOf(() => queue.sweep(1_000)))).toBeLessThan(2_000)
+})
+
+it('counts what waits for a full queue without looking at each of many types', async () => {
+  await declare()
+  await queue.submit(specs)
+  const commands = await commandsOf(() => queue.submit(specs.slice(0, 1)))
+  expect(sum(commands)).toBeLessThan(50)
+})
+
+it('tells of many types in several steps', async () => {
+  await declare()
+  await queue.submit(specs)
+  let infos: Awaited<ReturnType<Queue['types']>> = []
+  const commands = await commandsOf(async () => {
+    infos = await queue.types()
+  })
+  expect(infos.map(({ pending }) => pending)).toEqual(types.map(() => 1))
+  expect(commands.get('fcall')).toBeGreaterThan(COUNT / 1_000)
+})

@@ -1,0 +1,215 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { completeSpec, type Task } from '../../src/task/task.ts'
+import { type RunningKafka, startKafka } from '../services/kafka.ts'
+import { removeAtExit } from '../services/processes.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+
+const TASKS = 2_000
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image'], concurrency: 10, startedAt: 0 }
+let kafka: RunningKafka
+let redis: RunningRedis
+const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-migration-')))
+beforeAll(async () => {
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+})
+afterAll(async () => {
+  await Promise.all([kafka.stop(), redis.stop()])
+})
+
+/** Tasks of all kinds: with keys, groups, priorities and delays, one that has ended and one that was tried. */
+async function fill(queue: Queue): Promise<void> {
+  const limits = { maxConcurrency: 7, ceilings: { maxRetry: 9 }, retention: { failed: 9 } }
+  await queue.configureType('mail', { declared: true, ...limits })
+  await queue.configureType('image', { declared: true, paused: true, rate: { max: 9, perMs: 1_000 } })
+  await queue.submit([completeSpec({ type: 'mail', payload: 'ended' })])
+  const { leases } = await queue.turn({ worker: WORKER, want: 1 })
+  const outcome = { kind: 'success', result: 'well' } as const
+  await queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }], leaving: true })
+  const specs = Array.from({ length: TASKS }, (_, n) =>
+    completeSpec({
+      type: n % 5 === 0 ? 'image' : 'mail',
+      payload: { n },
+      priority: n % 3,
+      queueTimeoutMs: 0,
+      idempotencyKey: n % 4 === 0 ? `key-${n}` : null,
+      group: n % 7 === 0 ? `group-${n % 2}` : null,
+      delayMs: n % 100 === 3 ? 3_600_000 : 0,
+    }),
+  )
+  for (let from = 0; from < TASKS; from += 500) await queue.submit(specs.slice(from, from + 500))
+}
+
+/** Runs the command; killed once so many tasks are told to have moved. */
+async function run(from: string, to: string, killAfter = Number.POSITIVE_INFINITY): Promise<string[]> {
+  const args = [join(import.meta.dirname, '../../src/cli/main.ts'), 'migrate', from, to, '--json']
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let text = ''
+  child.stdout.on('data', (chunk) => {
+    text += chunk
+    const moved = /"moved":(\d+)\}\s*$/.exec(text)?.[1]
+    if (Number(moved ?? 0) >= killAfter) child.kill('SIGKILL')
+  })
+  const [code, signal] = await once(child, 'close')
+  expect(killAfter === Number.POSITIVE_INFINITY ? code : signal).toBe(
+    killAfter === Number.POSITIVE_INFINITY ? 0 : 'SIGKILL',
+  )
+  return text.split('\n').filter(Boolean)
+}
+
+async function all(queue: Queue, status: Task['status']): Promise<Task[]> {
+  const tasks: Task[] = []
+  let cursor: string | null = null
+  do {
+    const page: Awaited<ReturnType<Queue['list']>> = await queue.list({
+      status,
+      limit: 1_000,
+      ...(cursor ? { cursor } : {}),
+    })
+    tasks.push(...page.tasks)
+    cursor = page.nextCursor
+  } while (cursor !== null)
+  return tasks
+}
+
+const numberOf = ({ payload }: Task) => (payload as { n: number }).n
+const byNumber = (a: Task, b: Task) => numberOf(a) - numberOf(b)
+
+async function expectAllThere(from: Queue, to: Queue): Promise<Task[]> {
+  expect((await from.stats()).counts).toMatchObject({ pending: 0, processing: 0 })
+  const there = (await all(to, 'pending')).sort(byNumber)
+  expect(there.map(numberOf)).toEqual(Array.from({ length: TASKS }, (_, n) => n))
+  const types = new Map((await to.types()).map((info) => [info.type, info]))
+  const set = { maxConcurrency: 7, ceilings: { maxRetry: 9 }, retention: { set: { failed: 9 } }, paused: false }
+  expect(types.get('mail')).toMatchObject(set)
+  expect(types.get('image')).toMatchObject({ paused: true, rate: { max: 9, perMs: 1_000 } })
+  const again = completeSpec({
+    type: 'mail',
+    payload: { n: 4 },
+    priority: 1,
+    queueTimeoutMs: 0,
+    idempotencyKey: 'key-4',
+  })
+  expect(await to.submit([again])).toMatchObject([{ existing: true, task: { id: there[4]!.id } }])
+  return there
+}
+
+it('moves all from a file to Redis, and tells the new id of each task', async () => {
+  const [from, to] = [`sqlite:${folder}/a.db`, `${redis.url}?prefix=a`]
+  const source = await openQueue(from)
+  await fill(source)
+  const before = (await all(source, 'pending')).sort(byNumber)
+  const lines = await run(from, to)
+  const target = await openQueue(to)
+  const there = await expectAllThere(source, target)
+  const renamed = lines.map((line) => JSON.parse(line).renamed).filter(Boolean)
+  const newIds = new Map(renamed.map(({ from: id, to: newId }) => [id, newId]))
+  expect(there.map(({ id }) => id)).toEqual(before.map(({ id }) => newIds.get(id)))
+  await Promise.all([source.close(), target.close()])
+}, 90_000)
+
+it('moves all from Redis to Kafka with their ids, although it is killed on the way', async () => {
+  const from = `${redis.url}?prefix=b`
+  const to = `kafka://${kafka.address}?prefix=c&state=${redis.url}?prefix=c`
+  const source = await openQueue(from)
+  await fill(source)
+  const before = (await all(source, 'pending')).sort(byNumber)
+  const [ended] = await all(source, 'success')
+  await run(from, to, 500)
+  expect((await source.stats()).counts.pending).toBeGreaterThan(0)
+  await run(from, to)
+  const target = await openQueue(to)
+  const there = await expectAllThere(source, target)
+  const same = ({ id, createdAt, runAt, group, priority }: Task) => ({ id, createdAt, runAt, group, priority })
+  expect(there.map(same)).toEqual(before.map(same))
+  expect(await target.get([ended!.id])).toEqual([ended])
+  await Promise.all([source.close(), target.close()])
+}, 90_000)
+
+it('moves all from Kafka to Redis with their ids, and out of its topics', async () => {
+  const [from, to] = [`kafka://${kafka.address}?prefix=d&state=${redis.url}?prefix=d`, `${redis.url}?prefix=e`]
+  const source = await openQueue(from)
+  await fill(source)
+  const before = (await all(source, 'pending')).sort(byNumber)
+  await run(from, to)
+  const target = await openQueue(to)
+  const there = await expectAllThere(source, target)
+  expect(there.map(({ id }) => id)).toEqual(before.map(({ id }) => id))
+  // What has moved does not come back with a state that was lost.
+  redisCli(redis.port, 'EVAL', "for _, key in ipairs(redis.call('KEYS', 'd:*')) do redis.call('DEL', key) end", '0')
+  const patience = { timeout: 30_000, interval: 100 }
+  await vi.waitFor(async () => expect((await source.stats()).counts.canceled).toBe(TASKS), patience)
+  const check = async () => (await source.health()).checks.find(({ name }) => name === 'state')
+  await vi.waitFor(async () => expect(await check()).toMatchObject({ ok: true }), patience)
+  expect((await source.stats()).counts).toMatchObject({ pending: 0, canceled: TASKS, success: 1 })
+  await Promise.all([source.close(), target.close()])
+}, 90_000)
+
+/** Two that come first, one that waits for both, one for that one, and one that waits for a retry. */
+async function fillFlow(queue: Queue): Promise<Task[]> {
+  for (const type of WORKER.types) await queue.configureType(type, { declared: true })
+  const specs = [
+    { type: 'mail', payload: 'ended' },
+    { type: 'image', payload: 'first' },
+    { type: 'mail', payload: 'join', after: [0, 1], batch: 'flow' },
+    { type: 'image', payload: 'last', after: [2] },
+    { type: 'mail', payload: 'failed', priority: 5, maxRetry: 0 },
+    { type: 'mail', payload: 'in vain', after: [4], onFailure: 'wait' as const },
+  ]
+  const tasks = (await queue.submit(specs.map((spec) => completeSpec(spec)))).map(({ task }) => task)
+  const { leases } = await queue.turn({ worker: WORKER, types: ['mail'], want: 2 })
+  const outcomes = leases.map(({ lease, task }) => {
+    const success = { kind: 'success', result: task.payload } as const
+    const failure = { kind: 'failure', error: 'no', retry: false, delayMs: null } as const
+    return { lease, outcome: task.payload === 'failed' ? failure : success }
+  })
+  await queue.turn({ worker: WORKER, want: 0, outcomes, leaving: true })
+  return tasks
+}
+
+async function next(queue: Queue) {
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  const outcomes = leases.map(({ lease, task }) => {
+    return { lease, outcome: { kind: 'success', result: task.payload } as const }
+  })
+  await queue.turn({ worker: WORKER, want: 0, outcomes })
+  return leases.map(({ task, predecessors }) => [task.payload, predecessors.map(({ result }) => result)])
+}
+
+it('moves tasks that wait for each other, and tells of what cannot come along', async () => {
+  const [from, to] = [`sqlite:${folder}/flow.db`, `${redis.url}?prefix=flow`]
+  const source = await openQueue(from)
+  const tasks = await fillFlow(source)
+  const told = (await run(from, to)).map((line) => JSON.parse(line))
+  expect(told.flatMap(({ withoutResults }) => withoutResults ?? [])).toEqual([tasks[2]!.id])
+  expect(told.flatMap(({ left }) => left ?? [])).toEqual([tasks[5]!.id])
+  expect((await source.stats()).counts).toMatchObject({ pending: 1, canceled: 3 })
+  const target = await openQueue(to)
+  expect(await target.batch('flow')).toMatchObject({ counts: { pending: 1 } })
+  expect(await next(target)).toEqual([['first', []]])
+  expect(await next(target)).toEqual([['join', ['first']]])
+  expect(await next(target)).toEqual([['last', ['join']]])
+  await Promise.all([source.close(), target.close()])
+}, 90_000)
+
+it('moves them with all that they have waited for where they keep their ids', async () => {
+  const [from, to] = [`${redis.url}?prefix=flow2`, `${redis.url}?prefix=flow3`]
+  const source = await openQueue(from)
+  const tasks = await fillFlow(source)
+  const told = (await run(from, to)).map((line) => JSON.parse(line))
+  expect(told.filter((line) => line.left || line.withoutResults || line.renamed)).toEqual([])
+  const target = await openQueue(to)
+  expect(await next(target)).toEqual([['first', []]])
+  expect(await next(target)).toEqual([['join', ['ended', 'first']]])
+  expect(await next(target)).toEqual([['last', ['join']]])
+  await target.retry({ ids: [tasks[4]!.id] })
+  expect(await next(target)).toEqual([['failed', []]])
+  expect(await next(target)).toEqual([['in vain', ['failed']]])
+  await Promise.all([source.close(), target.close()])
+}, 90_000)

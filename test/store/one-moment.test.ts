@@ -1,0 +1,43 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+
+let redis: RunningRedis
+const folder = mkdtempSync(join(tmpdir(), 'xqueue-'))
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterAll(async () => {
+  await redis.stop()
+  rmSync(folder, { recursive: true })
+})
+
+it.each([
+  ['SQLite', () => `sqlite:${join(folder, 'x.db')}`],
+  ['Redis', () => redis.url],
+])('%s names as many holders as tasks are in flight, while another process starts and ends them', async (_, urlOf) => {
+  const queue = await openQueue(urlOf())
+  await queue.configureType('t', { declared: true })
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'one-moment-child.ts'), urlOf()], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    await once(child.stdout, 'data')
+    const seen = new Set<number>()
+    // Until very different numbers were seen, and often.
+    for (let reads = 0; reads < 2_000 || seen.size < 5; reads++) {
+      const [info] = await queue.types({ names: ['t'], holders: true })
+      expect(info!.holders).toHaveLength(info!.processing)
+      seen.add(info!.processing)
+    }
+  } finally {
+    child.kill()
+    await once(child, 'exit')
+    await queue.close()
+  }
+})

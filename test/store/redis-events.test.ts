@@ -1,0 +1,69 @@
+import { readdirSync, statSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+
+let redis: RunningRedis
+let queue: Queue
+afterEach(async () => {
+  await queue.close()
+  await redis.stop()
+})
+
+const aofSize = () => statSync(aof()).size
+const aof = () => {
+  const folder = join(redis.folder, 'appendonlydir')
+  return join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof'))!)
+}
+const submit = async (count: number) => {
+  const spec = completeSpec({ type: 'a', payload: null })
+  const submitted = await queue.submit(Array.from({ length: count }, () => spec))
+  return submitted.map(({ task }) => task.id)
+}
+const told = async (after: string) => {
+  const page = await queue.events({ after, max: 1_000 })
+  return { ...page, ids: page.events.map(({ taskId }) => taskId) }
+}
+/** Redis ends, and starts again with what it had at an earlier moment. */
+const goBackTo = async (size: number) => {
+  await redis.kill()
+  truncateSync(aof(), size)
+  await redis.start()
+}
+
+it('gives no position to an event that a lost one had', async () => {
+  redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
+  queue = await openQueue(redis.url)
+  await queue.configureType('a', { declared: true })
+  const kept = await submit(3)
+  const size = aofSize()
+  await submit(5)
+  const { last } = await told('')
+  await goBackTo(size)
+  // More than were lost, so that counting on would come past the place of whoever reads.
+  const young = await submit(10)
+  expect(await told(last)).toMatchObject({ ids: young, gap: false })
+  expect(await told('')).toMatchObject({ ids: [...kept, ...young], gap: false })
+})
+
+it('keeps as many events as it should, however often it starts again', async () => {
+  redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
+  queue = await openQueue(redis.url, { eventsMax: 10 })
+  await queue.configureType('a', { declared: true })
+  const ids: string[] = []
+  const places: string[] = []
+  for (let round = 0; round < 4; round++) {
+    for (let index = 0; index < 4; index++) {
+      ids.push(...(await submit(1)))
+      places.push((await told('')).last)
+    }
+    await goBackTo(aofSize())
+    await queue.sweep(100)
+    expect((await told('')).ids).toEqual(ids.slice(-10))
+  }
+  expect(await told(places.at(-11)!)).toMatchObject({ ids: ids.slice(-10), gap: false })
+  expect(await told(places.at(-12)!)).toMatchObject({ ids: ids.slice(-10), gap: true })
+})

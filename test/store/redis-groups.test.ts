@@ -1,0 +1,78 @@
+import { expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { redisCli, startRedis } from '../services/redis.ts'
+
+it('keeps nothing of the waits of grouped tasks that have started or were canceled', async () => {
+  const redis = await startRedis()
+  const queue = await openQueue(redis.url)
+  const waits = () => redisCli(redis.port, 'ZCARD', 'xq:{0}:group_waits')
+  try {
+    await queue.configureType('t', { declared: true })
+    const specs = Array.from({ length: 21 }, (_, index) => completeSpec({ type: 't', group: `g${index}` }))
+    const submitted = await queue.submit(specs)
+    expect(waits()).toBe('21')
+    await queue.cancel({ ids: [submitted[0]!.task.id] })
+    expect(waits()).toBe('20')
+    const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 20, startedAt: 0 }
+    expect((await queue.turn({ worker, want: 20 })).leases).toHaveLength(20)
+    expect(waits()).toBe('0')
+  } finally {
+    await queue.close()
+    await redis.stop()
+  }
+})
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 100, startedAt: 0 }
+
+it('spends few commands on a task, however many groups came in the same millisecond, and keeps nothing of them', async () => {
+  const redis = await startRedis()
+  const queue = await openQueue(redis.url)
+  const tasks = 1_000
+  try {
+    await queue.configureType('t', { declared: true })
+    await queue.submit(Array.from({ length: tasks }, (_, index) => completeSpec({ type: 't', group: `g${index}` })))
+    redisCli(redis.port, 'CONFIG', 'RESETSTAT')
+    const order: string[] = []
+    while (order.length < tasks) {
+      const { leases } = await queue.turn({ worker: WORKER, want: 20 })
+      order.push(...leases.map(({ task }) => task.group!))
+      const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+      await queue.turn({ worker: WORKER, want: 0, outcomes })
+    }
+    expect(order).toEqual(Array.from({ length: tasks }, (_, index) => `g${index}`))
+    const calls = [...redisCli(redis.port, 'INFO', 'commandstats').matchAll(/calls=(\d+)/g)]
+    expect(calls.reduce((sum, [, count]) => sum + Number(count), 0) / tasks).toBeLessThan(8)
+    expect(redisCli(redis.port, 'EXISTS', 'xq:{0}:grouped')).toBe('0')
+    expect(redisCli(redis.port, 'KEYS', 'xq:{0}:held:*')).toBe('')
+    await queue.sweep(1_000)
+    await queue.sweep(1_000)
+    for (const key of ['group_queue', 'unserved', 'rested', 'rotation', 'crowded']) {
+      expect(redisCli(redis.port, 'EXISTS', `xq:{0}:${key}:t:0`), key).toBe('0')
+    }
+    expect(redisCli(redis.port, 'EXISTS', 'xq:{0}:busy')).toBe('0')
+  } finally {
+    await queue.close()
+    await redis.stop()
+  }
+})
+
+it('spends no more commands on a group with few tasks than on one with a task, and forgets groups that were canceled', async () => {
+  const redis = await startRedis()
+  const queue = await openQueue(redis.url)
+  try {
+    await queue.configureType('t', { declared: true })
+    const specs = ['a', 'b', 'a', 'b', 'c', 'a'].map((group) => completeSpec({ type: 't', group }))
+    const submitted = await queue.submit(specs)
+    await queue.cancel({ ids: [0, 4].map((index) => submitted[index]!.task.id) })
+    const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+    expect(leases.map(({ task }) => task.id)).toEqual([1, 2, 3, 5].map((index) => submitted[index]!.task.id))
+    await queue.sweep(1_000)
+    for (const key of ['group_queue', 'unserved', 'rested', 'rotation', 'crowded']) {
+      expect(redisCli(redis.port, 'EXISTS', `xq:{0}:${key}:t:0`), key).toBe('0')
+    }
+  } finally {
+    await queue.close()
+    await redis.stop()
+  }
+})

@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import { redisCli, startRedis } from '../services/redis.ts'
+import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image', 'report'], concurrency: 9, startedAt: 0 }
+let cluster: RunningCluster
+let queue: Queue
+let now = Date.now()
+beforeAll(async () => {
+  cluster = await startCluster()
+  queue = await openQueue(cluster.url, { clock: () => now })
+  for (const type of WORKER.types) await queue.configureType(type, { declared: true })
+})
+afterAll(async () => {
+  await queue?.close()
+  await cluster?.stop()
+})
+
+const submit = async (...specs: Partial<TaskSpec>[]) =>
+  (await queue.submit(specs.map((spec) => completeSpec({ type: 'mail', ...spec })))).map(({ task }) => task)
+const sweep = async () => {
+  for (let step = 0; step < 4; step++) while ((await queue.sweep(100)).more);
+}
+const finish = async () => {
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  const outcome = { kind: 'success', result: 1 } as const
+  await queue.turn({ worker: WORKER, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
+  return leases.map(({ task }) => task.id)
+}
+/** Takes keys away that fit a pattern, or all entries of streams, on whichever node they are, as a failover may. */
+const lose = (pattern: string, isStream = false) => {
+  let lost = 0
+  for (const { port } of cluster.nodes) {
+    for (const key of redisCli(port, 'KEYS', pattern).split('\n').filter(Boolean)) {
+      lost += Number(isStream ? redisCli(port, 'XTRIM', key, 'MAXLEN', '0') : redisCli(port, 'DEL', key))
+    }
+  }
+  return lost
+}
+
+it('types of several partitions are there, or this would show nothing', async () => {
+  const tasks = await submit({}, { type: 'image' }, { type: 'report' })
+  const partitions = new Set(tasks.map(({ id }) => id.slice(28, 30)))
+  expect(partitions.size).toBe(3)
+  expect((await finish()).length).toBe(3)
+})
+
+it('a notice that could not be delivered is delivered later', async () => {
+  const [first, second] = await submit({}, { type: 'image', after: [0] })
+  await sweep()
+  expect(await finish()).toEqual([first!.id])
+  // What has ended is told only by a sweep; until then the notice waits where it was left.
+  expect((await queue.explain(second!.id))!.waitsFor).toEqual([first!.id])
+  await sweep()
+  expect(await finish()).toEqual([second!.id])
+})
+
+it('one that waits asks again for what a failover has lost', async () => {
+  const [first, second] = await submit({}, { type: 'image', after: [0] })
+  await sweep()
+  expect(lose('*:successors:*') + lose('*:awaited')).toBeGreaterThan(1)
+  expect(await finish()).toEqual([first!.id])
+  await sweep()
+  expect(await finish()).toEqual([])
+  now += 10_000
+  await sweep()
+  expect(await finish()).toEqual([second!.id])
+})
+
+it('one that waits for a task that a failover has lost does not wait for ever', async () => {
+  const [first, second] = await submit({}, { type: 'report', after: [0] })
+  await sweep()
+  expect(lose('*:s:mail:0', true)).toBe(1)
+  now += 10_000
+  await sweep()
+  expect(await queue.get([first!.id, second!.id])).toMatchObject([null, { status: 'canceled' }])
+})
+
+it('one that waits on a single server looks again too: an older version of the program tells it nothing', async () => {
+  const redis = await startRedis()
+  const alone = await openQueue(redis.url, { clock: () => now })
+  try {
+    await alone.configureType('mail', { declared: true })
+    const specs = [{}, { after: [0] }].map((spec) => completeSpec({ type: 'mail', ...spec }))
+    const [, second] = await alone.submit(specs)
+    const { leases } = await alone.turn({ worker: WORKER, want: 9 })
+    redisCli(redis.port, 'DEL', 'xq:{0}:awaited')
+    const outcome = { kind: 'success', result: 1 } as const
+    await alone.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+    expect((await alone.turn({ worker: WORKER, want: 9 })).leases).toEqual([])
+    await alone.sweep(100)
+    const again = await alone.turn({ worker: WORKER, want: 9 })
+    expect(again.leases).toMatchObject([{ task: { id: second!.task.id }, predecessors: [{ result: 1 }] }])
+  } finally {
+    await alone.close()
+    await redis.stop()
+  }
+})

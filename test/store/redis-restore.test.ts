@@ -1,0 +1,180 @@
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Remembered, State } from '../../src/store/state.ts'
+import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/task/task.ts'
+import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['a', 'b'], concurrency: 10, startedAt: 0 }
+const READER = { name: 'reader', owner: 'me' }
+let redis: RunningRedis
+let state: State
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterAll(() => redis.stop())
+beforeEach(async () => {
+  state = (await openQueue(redis.url)) as State
+  await declare()
+})
+afterEach(async () => {
+  await state.close()
+  redisCli(redis.port, 'FLUSHALL')
+})
+
+const declare = async () => {
+  for (const type of WORKER.types) await state.configureType(type, { declared: true })
+}
+const submit = async (specs: Partial<TaskSpec>[]) =>
+  (await state.submit(specs.map((spec) => completeSpec({ type: 'a', ...spec })))).map(({ task }) => task)
+const remember = (task: Task): Remembered => ({ task, spec: specOfTask(task, Date.now()) })
+const loseAll = async () => {
+  redisCli(redis.port, 'FLUSHALL')
+  await declare()
+}
+const listed = async () => (await state.list({ limit: 100 })).tasks
+
+it('takes tasks back with their ids, once, in the order of lists and of age', async () => {
+  const tasks = [
+    ...(await submit([{ payload: 1 }, { payload: 2, priority: 3 }, { payload: 3, group: 'g', tags: { k: 'v' } }])),
+    ...(await submit([{ type: 'b', payload: 4 }, { payload: 5, delayMs: 60_000 }, { payload: 6 }])),
+  ]
+  const before = await listed()
+  await loseAll()
+  expect(await state.restore(tasks.map(remember))).toEqual(Array(6).fill('restored'))
+  expect(await state.restore(tasks.map(remember))).toEqual(Array(6).fill('known'))
+  expect(await listed()).toEqual(before)
+  const locations = await state.locate(tasks.map(({ id }) => id))
+  expect(locations).toEqual(tasks.map(({ payload }) => (payload === 5 ? 'delayed' : 'waiting')))
+  const { leases } = await state.turn({ worker: WORKER, want: 10 })
+  const ofA = leases.filter(({ task }) => task.type === 'a').map(({ task }) => task.payload)
+  expect(ofA).toHaveLength(4)
+  expect(ofA[0]).toBe(2)
+  expect(ofA.indexOf(1)).toBeLessThan(ofA.indexOf(6))
+  const next = (await submit([{ payload: 7 }]))[0]!
+  expect(next.id > tasks.at(-1)!.id).toBe(true)
+})
+
+it('takes finished tasks back as they were, and what their keys stand for', async () => {
+  const [task] = await submit([{ payload: 1, idempotencyKey: 'k' }])
+  const { leases } = await state.turn({ worker: WORKER, want: 1 })
+  const outcome = { kind: 'success', result: { well: true } } as const
+  await state.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+  const [ended] = await state.get([task!.id])
+  await loseAll()
+  expect(await state.restore([remember(ended!)])).toEqual(['restored'])
+  expect(await state.get([task!.id])).toEqual([ended])
+  expect(await listed()).toEqual([ended])
+  expect((await state.stats()).counts).toMatchObject({ success: 1, pending: 0 })
+  const again = completeSpec({ type: 'a', payload: 1, idempotencyKey: 'k' })
+  expect(await state.submit([again])).toMatchObject([{ existing: true, task: { id: task!.id } }])
+})
+
+it('keeps finished tasks that it takes back as long as their type says', async () => {
+  const tasks = await submit([{ payload: 1 }, { type: 'b', payload: 2 }])
+  const daysAgo = { startedAt: Date.now() - 172_800_000, completedAt: Date.now() - 172_800_000 }
+  const ended = tasks.map((task): Task => ({ ...task, ...daysAgo, status: 'success', attempts: 1, result: 1 }))
+  await loseAll()
+  await state.configureType('a', { retention: { success: 2_592_000_000 } })
+  expect(await state.restore(ended.map(remember))).toEqual(['restored', 'restored'])
+  await state.sweep(100)
+  expect((await listed()).map(({ type, status }) => [type, status])).toEqual([['a', 'success']])
+})
+
+it('takes back what is older than what is there already, and lists all of it', async () => {
+  const [old] = await submit([{ payload: 'old' }])
+  await loseAll()
+  const [young] = await submit([{ payload: 'young' }])
+  expect(await state.restore([remember(old!)])).toEqual(['restored'])
+  expect(new Set((await listed()).map(({ id }) => id))).toEqual(new Set([old!.id, young!.id]))
+  const pages = []
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const page: Awaited<ReturnType<State['list']>> = await state.list({
+      limit: 1,
+      ...(cursor === '' ? {} : { cursor }),
+    })
+    pages.push(...page.tasks.map(({ payload }) => payload))
+    cursor = page.nextCursor
+  }
+  expect(pages.sort()).toEqual(['old', 'young'])
+  const { leases } = await state.turn({ worker: WORKER, want: 10 })
+  expect(new Set(leases.map(({ task }) => task.payload))).toEqual(new Set(['old', 'young']))
+})
+
+it('leaves alone what was made for another place', async () => {
+  const [a] = await submit([{}])
+  await loseAll()
+  // The first lane is now another one.
+  await submit([{ type: 'b' }])
+  const strange = { ...a!, id: '01890000-0000-7000-8000-000000000000' }
+  expect(await state.restore([remember(a!), remember(strange)])).toEqual(['foreign', 'foreign'])
+})
+
+it('is restored by one at a time, and knows when everything is lost', async () => {
+  expect(await state.restoring()).toBe('empty')
+  expect(await state.restoring('one', 10_000)).toBe('mine')
+  expect(await state.restoring('two', 10_000)).toBe('another')
+  expect(await state.restoring('one', 10_000, 'reader')).toBe('complete')
+  expect(await state.restoring('two', 10_000)).toBe('complete')
+  await submit([{}])
+  const reader = { ...READER, leaseMs: 1_000 }
+  const { events, last } = await state.events({ after: null, max: 10, reader })
+  expect(events).toHaveLength(1)
+  expect(await state.hasRead('reader', last)).toBe(false)
+  await state.events({ after: last, max: 10, reader })
+  expect(await state.hasRead('reader', last)).toBe(true)
+  redisCli(redis.port, 'FLUSHALL')
+  expect(await state.restoring()).toBe('empty')
+})
+
+it('takes nothing, and begins no reading, before it is complete', async () => {
+  const whole = (await openQueue(redis.url, { isState: true })) as State
+  const spec = completeSpec({ type: 'a', payload: 1 })
+  const read = () => whole.events({ after: null, max: 10, resumes: true, reader: { ...READER, leaseMs: 1_000 } })
+  try {
+    await expect(whole.submit([spec])).rejects.toMatchObject({ code: 'engine_unavailable' })
+    expect(await read()).toMatchObject({ held: false })
+    await whole.restoring('one', 10_000)
+    await whole.restoring('one', 10_000, READER.name)
+    const [{ task } = {}] = await whole.submit([spec])
+    expect(await read()).toMatchObject({ held: true, events: [{ taskId: task!.id }] })
+    redisCli(redis.port, 'FLUSHALL')
+    await declare()
+    await expect(whole.submit([spec])).rejects.toMatchObject({ code: 'engine_unavailable' })
+    expect(await read()).toMatchObject({ held: false })
+  } finally {
+    await whole.close()
+  }
+})
+
+it('takes tasks back that wait for others, and what those have come to', async () => {
+  const [a, b, join, late] = await submit([
+    { payload: 'a' },
+    { type: 'b', payload: 'b' },
+    { payload: 'join', after: [0, 1], batch: 'batch' },
+    { payload: 'late', after: [2], onFailure: 'run' },
+  ])
+  const { leases } = await state.turn({ worker: WORKER, want: 9 })
+  const lease = leases.find(({ task }) => task.id === a!.id)!.lease
+  const outcomes = [{ lease, outcome: { kind: 'success', result: 1 } as const }]
+  await state.turn({ worker: WORKER, want: 0, outcomes })
+  const [ended] = await state.get([a!.id])
+  await loseAll()
+  await state.restore([ended!, b!, join!, late!].map(remember))
+  expect(await state.get([join!.id, late!.id])).toEqual([join, late])
+  expect(await state.explain(join!.id)).toMatchObject({ reason: 'waits_for_tasks', waitsFor: [b!.id] })
+  expect(await state.batch('batch')).toMatchObject({ total: 1, counts: { pending: 1 } })
+  const again = await state.turn({ worker: WORKER, want: 9 })
+  expect(again.leases.map(({ task }) => task.id)).toEqual([b!.id])
+  const failure = { kind: 'success', result: 2 } as const
+  await state.turn({ worker: WORKER, want: 0, outcomes: [{ lease: again.leases[0]!.lease, outcome: failure }] })
+  const [last] = (await state.turn({ worker: WORKER, want: 9 })).leases
+  expect(last).toMatchObject({ task: { id: join!.id }, predecessors: [{ result: 1 }, { type: 'b', result: 2 }] })
+})
+
+it('lets a task start that waits for others when its log has forgotten them', async () => {
+  const [a, b] = await submit([{}, { after: [0] }])
+  await loseAll()
+  await state.restore([b!].map(remember))
+  const [lease] = (await state.turn({ worker: WORKER, want: 9 })).leases
+  expect(lease).toMatchObject({ task: { id: b!.id }, predecessors: [{ id: a!.id, status: null, result: null }] })
+})

@@ -1,0 +1,150 @@
+import { createClient } from '@redis/client'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { openQueue } from '../../src/queue/open.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { type RunningRedis, startRedis } from '../services/redis.ts'
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['a'], concurrency: 9, startedAt: 0 }
+
+let redis: RunningRedis
+let queue: Queue
+beforeEach(async () => {
+  redis = await startRedis()
+  queue = await openQueue(redis.url)
+  await queue.configureType('a', { declared: true })
+})
+afterEach(async () => {
+  await queue.close()
+  await redis.stop()
+})
+
+/** The lease's record with the fence that the version before wrote: the deliveries and the time. */
+async function asBefore(): Promise<string> {
+  const client = await createClient({ url: redis.url }).connect()
+  const key = (await client.keys('xq:*')).find((name) => name.endsWith('}:leases'))!
+  const [[ref, record] = []] = Object.entries(await client.hGetAll(key))
+  const fence = `1${record!.split('\n')[0]!.split('|').at(-2)}`
+  await client.hSet(key, ref!, record!.replace(/^\d+/, fence))
+  await client.close()
+  return fence
+}
+
+it('renews and settles a lease that was handed out before tokens had a secret', async () => {
+  const [submitted] = await queue.submit([completeSpec({ type: 'a' })])
+  await queue.turn({ worker: WORKER, want: 1 })
+  const lease = `${submitted!.task.id}.${await asBefore()}`
+  const other = await openQueue(redis.url)
+  const { renewed } = await other.turn({ worker: WORKER, want: 0, renewals: [{ lease }] })
+  expect(renewed[0]).toMatchObject({ cancelRequested: false })
+  const outcomes = [{ lease, outcome: { kind: 'success', result: 1 } as const }]
+  expect((await other.turn({ worker: WORKER, want: 0, outcomes })).settled).toEqual([
+    { accepted: true, status: 'success' },
+  ])
+  await other.close()
+})
+
+/** Puts tasks where the version before has them: a stream for each group, and its order. */
+async function withStreams(groups: readonly string[]): Promise<string[]> {
+  const client = await createClient({ url: redis.url }).connect()
+  await queue.submit([completeSpec({ type: 'a' })])
+  await queue.cancel({ filter: { type: 'a' } })
+  const no = (await client.hGet('xq:{0}:lanes', 'a:0'))!
+  const refs: string[] = []
+  for (const [index, group] of groups.entries()) {
+    const entry = `1700000000000-${1_000_000_000 + index}`
+    const stream = `xq:{0}:g:a:0|${group}`
+    if ((await client.exists(stream)) === 0) {
+      await client.xGroupCreate(stream, 'workers', '0', { MKSTREAM: true })
+      await client.zAdd('xq:{0}:ring:a:0', { score: -9e15 + 1_700_000_000_000, value: group })
+      await client.zAdd('xq:{0}:newcomers:a:0', { score: 0, value: `${entry}|${group}` })
+    }
+    await client.xAdd(stream, entry, { m: '0,0,3', p: `${index}`, x: `{},null,"${group}"` })
+    await client.hSet('xq:{0}:moved', `${no}.${entry}`, `${entry}|${group}`)
+    await client.hIncrBy('xq:{0}:counts', 'a:grouped', 1)
+    refs.push(`${no}.${entry}`)
+  }
+  await client.close()
+  return refs
+}
+
+const keysOfGroups = async () => {
+  const client = await createClient({ url: redis.url }).connect()
+  const keys = await client.keys('xq:{0}:*')
+  await client.close()
+  return keys.filter((key) => /:(g|ring|ring_clock|served|newcomers|aside|idle|held|moved):?/.test(key.slice(6)))
+}
+
+it('hands out tasks that wait in the streams of groups, in their turn, and removes the streams', async () => {
+  await withStreams(['c', 'b', 'c', 'a'])
+  const [late] = await queue.submit([completeSpec({ type: 'a', group: 'b' })])
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  expect(leases.map(({ task }) => task.group).join(' ')).toBe('c b a c b')
+  expect(leases.at(-1)!.task.id).toBe(late!.task.id)
+  expect((await queue.types({ names: ['a'] }))[0]).toMatchObject({ pending: 0, processing: 5 })
+  const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+  await queue.turn({ worker: WORKER, want: 0, outcomes })
+  await queue.sweep(1_000)
+  expect(await keysOfGroups()).toEqual([])
+})
+
+it('finds, cancels and lists tasks that wait in the streams of groups', async () => {
+  await withStreams(['c', 'b', 'c'])
+  await queue.sweep(1_000)
+  const { tasks } = await queue.list({ status: 'pending', limit: 9 })
+  expect(tasks.map(({ group, payload }) => [group, payload])).toEqual([
+    ['c', 0],
+    ['b', 1],
+    ['c', 2],
+  ])
+  expect((await queue.cancel({ ids: [tasks[0]!.id] })).results[0]!.outcome).toBe('changed')
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  expect(leases.map(({ task }) => task.payload)).toEqual([1, 2])
+})
+
+it('settles a lease that was handed out from the stream of a group, and counts it for the limit of the group', async () => {
+  await queue.configureType('a', { groupConcurrency: 1 })
+  const [ref] = await withStreams(['c', 'c'])
+  const client = await createClient({ url: redis.url }).connect()
+  const [entry] = ref!.split('.').slice(1)
+  await client.xReadGroup('workers', 'w', { key: 'xq:{0}:g:a:0|c', id: '>' }, { COUNT: 1 })
+  const expires = Date.now() + 60_000
+  const head = `17|0|0|0|60000|${expires}|${entry}|0|0|1|0|0|3|1700000000000|${Date.now()}|"w"`
+  await client.hSet('xq:{0}:leases', ref!, `${head}\n{},null,"c"\n0\nnull`)
+  await client.zAdd('xq:{0}:running:a', { score: expires, value: ref! })
+  await client.sAdd('xq:{0}:held:a|c', ref!)
+  await client.hSet('xq:{0}:served:a:0', 'c', '1')
+  await client.hDel('xq:{0}:moved', ref!)
+  await client.hIncrBy('xq:{0}:counts', 'a:grouped', -1)
+  await client.hIncrBy('xq:{0}:busy', '"w"', 1)
+  expect((await queue.turn({ worker: WORKER, want: 9 })).leases).toEqual([])
+  const [running] = (await queue.list({ status: 'processing', limit: 1 })).tasks
+  const outcomes = [{ lease: `${running!.id}.17`, outcome: { kind: 'success', result: 1 } as const }]
+  const next = await queue.turn({ worker: WORKER, want: 9, outcomes })
+  expect(next.settled).toEqual([{ accepted: true, status: 'success' }])
+  expect(next.leases.map(({ task }) => task.payload)).toEqual([1])
+  await queue.turn({
+    worker: WORKER,
+    want: 0,
+    outcomes: [{ lease: next.leases[0]!.lease, outcome: { kind: 'success', result: 1 } }],
+  })
+  await queue.sweep(1_000)
+  await queue.sweep(1_000)
+  expect(await keysOfGroups()).toEqual([])
+  await client.close()
+})
+
+it('notices that the version before has given the permit of a group back', async () => {
+  await queue.configureType('a', { groupConcurrency: 1 })
+  await queue.submit([1, 2].map((payload) => completeSpec({ type: 'a', group: 'c', payload })))
+  expect((await queue.turn({ worker: WORKER, want: 9 })).leases).toHaveLength(1)
+  expect((await queue.turn({ worker: WORKER, want: 9 })).leases).toEqual([])
+  const client = await createClient({ url: redis.url }).connect()
+  const [ref] = await client.hKeys('xq:{0}:leases')
+  await client.hDel('xq:{0}:leases', ref!)
+  await client.zRem('xq:{0}:running:a', ref!)
+  await client.sRem('xq:{0}:held:a|c', ref!)
+  await client.close()
+  await queue.sweep(1_000)
+  expect((await queue.turn({ worker: WORKER, want: 9 })).leases.map(({ task }) => task.payload)).toEqual([2])
+})
