@@ -115,6 +115,6 @@ if (import.meta.main) {
   } else {
     const engine = await openQueue(where!)
     const handlers = normalizeHandlers({ bench: { concurrency: 1_000, run } })
-    await new XQueueWorker({ engine, handlers, logger: pino({ level: 'error' }), concurrency: 10 }).start()
+    await new XQueueWorker({ queue: engine, handlers, logger: pino({ level: 'error' }), concurrency: 10 }).start()
   }
 }

@@ -56,7 +56,7 @@ export async function contend(engine: Queue, options: Options = {}): Promise<Con
         return { ok: true }
       }
       const handlers = normalizeHandlers({ bench: { concurrency: limit, retry: { base: 0 }, run } })
-      const worker = new Worker({ engine, handlers, logger, concurrency, onAttempt, ...ahead })
+      const worker = new Worker({ queue: engine, handlers, logger, concurrency, onAttempt, ...ahead })
       await worker.start()
       await all.promise
       return async () => {

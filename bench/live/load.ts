@@ -22,7 +22,7 @@ const live =
   mqtt === 'off'
     ? null
     : createLive({
-        engine,
+        queue: engine,
         logger: pino({ level: 'error' }),
         mqtt: mqtt!,
         prefix: 'xqueue',
