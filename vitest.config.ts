@@ -8,7 +8,7 @@ const ALONE = ['test/faults/**/*.test.ts', 'test/simulation/**/*.test.ts', 'test
 export default defineConfig({
   test: {
     pool: 'forks',
-    globalSetup: ['test/services/installed.ts'],
+    globalSetup: ['test/fixtures/installed.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Go programs need no C compiler: Debian's Go comes without one.

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { startKafka } from '../test/services/kafka.ts'
+import { startKafka } from '../test/fixtures/kafka.ts'
 import { runWithCpu } from './library.ts'
 import { type Row, ratioRow } from './report.ts'
 

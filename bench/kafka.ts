@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { startKafka } from '../test/services/kafka.ts'
+import { startKafka } from '../test/fixtures/kafka.ts'
 import { run } from './library.ts'
 import { libraryPickUp } from './pick-up.ts'
 import { quantile, type Row, ratioRow } from './report.ts'

@@ -6,8 +6,8 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { AuditLog } from '../../src/access/audit.ts'
 import { ANYONE } from '../../src/access/principal.ts'
-import { Served } from '../services/served.ts'
-import { Guarded } from './stage.ts'
+import { Served } from '../fixtures/served.ts'
+import { Guarded } from './fixture.ts'
 
 const SOON_MS = 30_000
 let guarded: Guarded

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
-import { Guarded } from './stage.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { Guarded } from './fixture.ts'
 
 let redis: RunningRedis
 beforeAll(async () => {

@@ -2,8 +2,8 @@ import { X509Certificate } from 'node:crypto'
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:tls'
 import { expect, it, vi } from 'vitest'
-import { Process } from '../notify/stage.ts'
-import { makeCertificate } from '../services/certificate.ts'
+import { makeCertificate } from '../fixtures/certificate.ts'
+import { Process } from '../notify/fixture.ts'
 
 /** The fingerprint of the certificate that a TLS port shows to a new connection. */
 function shownAt(port: number): Promise<string> {

@@ -11,9 +11,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
-import { Listener } from '../notify/stage.ts'
-import { makeCertificate } from '../services/certificate.ts'
-import { Guarded } from './stage.ts'
+import { makeCertificate } from '../fixtures/certificate.ts'
+import { Listener } from '../notify/fixture.ts'
+import { Guarded } from './fixture.ts'
 
 describe('slow and broken clients', () => {
   const sockets: Socket[] = []

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { Issuer } from '../../src/access/issuer.ts'
-import { call, Guarded } from './stage.ts'
+import { call, Guarded } from './fixture.ts'
 
 const ISSUER = 'https://login.example'
 const AUDIENCE = 'xqueue'

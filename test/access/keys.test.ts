@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { endAtExit } from '../services/processes.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
-import { call, Guarded } from './stage.ts'
+import { endAtExit } from '../fixtures/processes.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { call, Guarded } from './fixture.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 const SOON_MS = 30_000

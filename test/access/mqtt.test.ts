@@ -4,8 +4,8 @@ import mqtt from 'mqtt'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
 import { BUDGETS } from '../../src/notify/budgets.ts'
-import { event, Listener } from '../notify/stage.ts'
-import { Guarded } from './stage.ts'
+import { event, Listener } from '../notify/fixture.ts'
+import { Guarded } from './fixture.ts'
 
 const SOON_MS = 30_000
 const closing: Listener[] = []
@@ -107,7 +107,7 @@ it('gives a token for some tasks, that hears those and nothing else', async () =
     'xqueue/events/#',
   ]
   for (const filter of wider) await expect(listener.client.subscribeAsync(filter), filter).rejects.toThrow()
-  expect(listener.heard.every(({ topic }) => topic.includes(mine))).toBe(true)
+  expect(listener.messages.every(({ topic }) => topic.includes(mine))).toBe(true)
 })
 
 it('gives a token for some types, and lets nobody call the API with it', async () => {
@@ -125,7 +125,7 @@ it('gives a token for some types, and lets nobody call the API with it', async (
   const shown = await submit('show')
   const id = await submit('quick')
   await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
-  expect(JSON.stringify(listener.heard)).not.toContain(shown)
+  expect(JSON.stringify(listener.messages)).not.toContain(shown)
   for (const path of ['/stats', '/tasks', `/tasks/${id}`]) {
     expect((await guarded.call(body.password, 'GET', path)).status).toBe(403)
   }

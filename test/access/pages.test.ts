@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { get } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
-import { Guarded } from './stage.ts'
+import { Guarded } from './fixture.ts'
 
 const APP = 'https://app.example'
 let guarded: Guarded

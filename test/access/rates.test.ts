@@ -11,10 +11,10 @@ import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { XQueueError } from '../../src/task/errors.ts'
-import { removeAtExit } from '../services/processes.ts'
-import { startRedis } from '../services/redis.ts'
-import { XQueue } from '../services/xqueue.ts'
-import { call } from './stage.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { startRedis } from '../fixtures/redis.ts'
+import { XQueue } from '../fixtures/xqueue.ts'
+import { call } from './fixture.ts'
 
 const HOUR_MS = 3_600_000
 

@@ -7,9 +7,9 @@ import { openQueue } from '../../src/queue/open.ts'
 import { RedactedQueue } from '../../src/queue/redacted-queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import { redactionOf } from '../../src/task/redaction.ts'
-import { Listener } from '../notify/stage.ts'
+import { Listener } from '../notify/fixture.ts'
 import { queueContract } from '../queue-contract/contract.ts'
-import { Guarded, given } from './stage.ts'
+import { Guarded, given } from './fixture.ts'
 
 it('takes no filter by a tag that is hidden: it would confirm guesses', async () => {
   const queue = await openQueue('sqlite::memory:')
@@ -114,7 +114,7 @@ describe('of a process', () => {
       username: 'k',
       password: key,
     })
-    await late.until(() => expect(late.heard[0]?.body.result).toEqual(hidden))
+    await late.until(() => expect(late.messages[0]?.body.result).toEqual(hidden))
     expect((await guarded.call(key, 'GET', `/tasks/${id}`)).body).toMatchObject({ payload: hidden, result: hidden })
     expect((await guarded.call(key, 'GET', '/tasks')).body.tasks[0].payload).toEqual(hidden)
 
@@ -127,7 +127,7 @@ describe('of a process', () => {
     expect(leases[0].task.payload).toEqual(payload)
 
     const told =
-      text + JSON.stringify([...listener.heard, ...late.heard].map(({ body }) => body)) + guarded.log.join('')
+      text + JSON.stringify([...listener.messages, ...late.messages].map(({ body }) => body)) + guarded.log.join('')
     for (const secret of ['hunter2', '4111']) expect(told).not.toContain(secret)
     await listener.close()
     await late.close()

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Guarded } from './stage.ts'
+import { Guarded } from './fixture.ts'
 
 let guarded: Guarded
 let operator: string

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { LOOK_MS } from '../../src/access/access.ts'
 import { BELIEVED_MS, KeyRing } from '../../src/access/key-ring.ts'
 import { openQueue } from '../../src/queue/open.ts'
-import { Served } from '../services/served.ts'
+import { Served } from '../fixtures/served.ts'
 
 const SOON = { timeout: 30_000, interval: 20 }
 let served: Served

@@ -7,7 +7,7 @@ import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@open
 import mqtt from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { Guarded } from './stage.ts'
+import { Guarded } from './fixture.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 

@@ -5,7 +5,7 @@ import { Access } from '../../src/access/access.ts'
 import { KeyRing } from '../../src/access/key-ring.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import type { KeyChange, Queue } from '../../src/queue/queue.ts'
-import { Guarded } from './stage.ts'
+import { Guarded } from './fixture.ts'
 
 const SOON_MS = 30_000
 let guarded: Guarded

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { refuseExposure } from '../../src/access/exposure.ts'
-import { Guarded } from './stage.ts'
+import { Guarded } from './fixture.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 let folder: string

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { Bounds } from '../../src/task/bounds.ts'
-import { Listener } from '../notify/stage.ts'
-import { startKafka } from '../services/kafka.ts'
-import { startRedis } from '../services/redis.ts'
-import { startCluster } from '../services/redis-cluster.ts'
-import { Guarded } from './stage.ts'
+import { startKafka } from '../fixtures/kafka.ts'
+import { startRedis } from '../fixtures/redis.ts'
+import { startCluster } from '../fixtures/redis-cluster.ts'
+import { Listener } from '../notify/fixture.ts'
+import { Guarded } from './fixture.ts'
 
 /**
  * Two tenants have everything there is, and all of it bears their marks. Each call of the server's own document is made
@@ -312,7 +312,7 @@ describe.each([
     const late = await guarded.call(other!.key, 'POST', '/tasks', { type: other!.type, payload: `${other!.mark}-late` })
     await guarded.call(other!.key, 'DELETE', `/tasks/${late.body.id}`)
     const own = await guarded.call(one!.key, 'POST', '/tasks', { type: one!.type, delay: '1h' })
-    const seen = () => listener.heard.map(({ topic, body }) => `${topic} ${JSON.stringify(body)}`)
+    const seen = () => listener.messages.map(({ topic, body }) => `${topic} ${JSON.stringify(body)}`)
     await vi.waitFor(() => expect(seen().some((text) => text.includes(own.body.id))).toBe(true), { timeout: 30_000 })
     await vi.waitFor(() => expect(seen().some((text) => text.startsWith('xqueue/stats '))).toBe(true), {
       timeout: 30_000,
@@ -395,7 +395,7 @@ it('shows a key with `view` states and figures, and no contents', async () => {
   const listener = await Listener.connect(await guarded.mqttUrl(all), ['xqueue/#'], { username: 'key', password: view })
   const next = await submit(all)
   await listener.until(() => expect(listener.statuses(`xqueue/tasks/${next.body.id}`).at(-1)).toBe('success'))
-  expect(JSON.stringify(listener.heard)).not.toContain('hidden-1')
+  expect(JSON.stringify(listener.messages)).not.toContain('hidden-1')
   await listener.close()
   await guarded.stop()
 })

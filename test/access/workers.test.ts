@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Bounds } from '../../src/task/bounds.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
-import { Guarded } from './stage.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { Guarded } from './fixture.ts'
 
 let redis: RunningRedis
 beforeAll(async () => {

@@ -1,7 +1,7 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { root, XQueue } from '../services/xqueue.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 const main = join(root, 'src/cli/main.ts')
 let server: XQueue

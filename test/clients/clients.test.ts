@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { root, XQueue } from '../services/xqueue.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 /** The clients' own tests, each in its language, against a server that this test starts. */
 let server: XQueue

@@ -4,9 +4,9 @@ import { mkdtempSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
-import { writeSnippets } from '../services/snippets.ts'
-import { root, XQueue } from '../services/xqueue.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { writeSnippets } from '../fixtures/snippets.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 it.each([
   ['python', "success {'pixels': 90000}\n"],

@@ -12,9 +12,9 @@ import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { PATIENCE } from '../../src/server/connections.ts'
 import { createServer } from '../../src/server/server.ts'
-import { pathOf } from '../services/installed.ts'
-import { removeAtExit } from '../services/processes.ts'
-import { python } from '../services/python.ts'
+import { pathOf } from '../fixtures/installed.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { python } from '../fixtures/python.ts'
 
 /** Readers of event streams that others have written get the changes of tasks and nothing else. */
 

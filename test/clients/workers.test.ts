@@ -4,8 +4,8 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
-import { root, XQueue } from '../services/xqueue.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 const clients = join(root, 'clients')
 const binary = join(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-go-'))), 'worker')

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { loadConfig, variableOf } from '../../src/config/config.ts'
 import { SETTINGS } from '../../src/config/settings.ts'
-import { removeAtExit } from '../services/processes.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-secret-file-')))

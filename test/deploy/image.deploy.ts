@@ -14,8 +14,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join, matchesGlob, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { freePort } from '../services/ports.ts'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
 import { readDockerfile, type Stage } from './dockerfile.ts'
 import { baseRoot } from './tools.ts'
 

@@ -7,7 +7,7 @@ import { parse } from 'yaml'
 import { type App, startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
-import { firstPackage, unpacked } from '../services/debian.ts'
+import { firstPackage, unpacked } from '../fixtures/debian.ts'
 
 const root = join(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(join(root, file), 'utf8')

@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterAll, expect, it, vi } from 'vitest'
 import { parse } from 'yaml'
-import { pathOf } from '../services/installed.ts'
-import { freePort } from '../services/ports.ts'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
+import { pathOf } from '../fixtures/installed.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
 
 const file = join(import.meta.dirname, '../../deploy/compose/redis.yaml')
 const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-compose-')))

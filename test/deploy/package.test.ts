@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, 
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
 
 const root = join(import.meta.dirname, '../..')
 const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-package-')))

@@ -3,8 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { snippetsOf } from '../services/snippets.ts'
-import { root, XQueue } from '../services/xqueue.ts'
+import { snippetsOf } from '../fixtures/snippets.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 const text = readFileSync(join(root, 'docs/reference/cli.md'), 'utf8')
 const examples = [...text.matchAll(/^ {2}(xqueue .*)$/gm)].map(([, example]) => example!)

@@ -4,8 +4,8 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, expect, it } from 'vitest'
 import { TASK_LIMITS } from '../../src/task/task.ts'
-import { snippetsOf, writeSnippets } from '../services/snippets.ts'
-import { root, XQueue } from '../services/xqueue.ts'
+import { snippetsOf, writeSnippets } from '../fixtures/snippets.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 const guide = 'docs/flows.md'
 let server: XQueue

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { root, XQueue } from '../services/xqueue.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 /** What docs/migrating-from-go-xqueue.md promises: the first calls of its users. */
 

@@ -4,9 +4,9 @@ import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, expect, it } from 'vitest'
-import { endAtExit } from '../services/processes.ts'
-import { snippetsOf, writeSnippets } from '../services/snippets.ts'
-import { root, XQueue } from '../services/xqueue.ts'
+import { endAtExit } from '../fixtures/processes.ts'
+import { snippetsOf, writeSnippets } from '../fixtures/snippets.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
 
 let server: XQueue
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { reference } from '../../scripts/reference.ts'
 import { fits } from '../../src/notify/topics.ts'
-import { Listener, Process } from '../notify/stage.ts'
+import { Listener, Process } from '../notify/fixture.ts'
 
 const folder = join(import.meta.dirname, '../../docs/reference')
 
@@ -31,12 +31,12 @@ it('docs/reference/mqtt.md has every topic and every field that a subscriber hea
 
   const filters = names('Topics').map((topic) => topic.replaceAll(/<\w+>/g, '+'))
   const kindsOf = (topic: string) => filters.filter((filter) => fits(filter, topic))
-  expect(listener.heard.map(({ topic }) => kindsOf(topic).length)).toEqual(listener.heard.map(() => 1))
+  expect(listener.messages.map(({ topic }) => kindsOf(topic).length)).toEqual(listener.messages.map(() => 1))
   // The mark is for brokers of one's own.
-  const unheard = filters.filter((filter) => !listener.heard.some(({ topic }) => fits(filter, topic)))
+  const unheard = filters.filter((filter) => !listener.messages.some(({ topic }) => fits(filter, topic)))
   expect(unheard).toEqual(['xqueue/retained'])
 
-  const changes = listener.heard.filter(({ topic }) => topic.includes(id))
+  const changes = listener.messages.filter(({ topic }) => topic.includes(id))
   for (const { body } of changes) expect(Object.keys(body)).toEqual(names('Fields of a change'))
   const { types, ...figures } = listener.on('xqueue/stats').at(-1)!.body
   expect(Object.keys(figures)).toEqual(names('Fields of `stats`'))

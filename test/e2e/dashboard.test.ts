@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
-import { MANY_MS, Process } from '../notify/stage.ts'
-import { Browser, faultsOf, has } from '../services/chromium.ts'
+import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { MANY_MS, Process } from '../notify/fixture.ts'
 
 const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'schedules', 'submit']
 /** Looked at by people: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */

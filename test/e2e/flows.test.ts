@@ -2,8 +2,8 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { Process } from '../notify/stage.ts'
-import { Browser, faultsOf, has } from '../services/chromium.ts'
+import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { Process } from '../notify/fixture.ts'
 
 /** Looked at by people, as those of dashboard.test.ts. */
 const screenshots = process.env.XQUEUE_SCREENSHOTS

@@ -1,9 +1,9 @@
 import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { Guarded } from '../access/stage.ts'
-import { Browser, faultsOf } from '../services/chromium.ts'
-import { type RunningProvider, startProvider } from '../services/identity-provider.ts'
-import { freePort } from '../services/ports.ts'
+import { Guarded } from '../access/fixture.ts'
+import { Browser, faultsOf } from '../fixtures/chromium.ts'
+import { type RunningProvider, startProvider } from '../fixtures/identity-provider.ts'
+import { freePort } from '../fixtures/ports.ts'
 
 const CALLBACK = '/login/callback'
 let provider: RunningProvider

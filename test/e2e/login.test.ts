@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { Guarded } from '../access/stage.ts'
-import { Browser, faultsOf, has } from '../services/chromium.ts'
+import { Guarded } from '../access/fixture.ts'
+import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
 
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 const COOKIE = 'xqueue_session'

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { snippetsOf, writeSnippets } from '../services/snippets.ts'
-import { root } from '../services/xqueue.ts'
+import { snippetsOf, writeSnippets } from '../fixtures/snippets.ts'
+import { root } from '../fixtures/xqueue.ts'
 
 const DOCUMENTS = ['README.md', 'README.zh-CN.md']
 

@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { expect, it } from 'vitest'
-import { freePort } from '../services/ports.ts'
-import { endAtExit } from '../services/processes.ts'
-import { root } from '../services/xqueue.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { endAtExit } from '../fixtures/processes.ts'
+import { root } from '../fixtures/xqueue.ts'
 
 it('npm start ends with the server when it gets SIGTERM, and leaves nothing on the port', async () => {
   const port = await freePort()

@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { freePort } from '../services/ports.ts'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
-import { startRedis } from '../services/redis.ts'
-import { root } from '../services/xqueue.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { startRedis } from '../fixtures/redis.ts'
+import { root } from '../fixtures/xqueue.ts'
 
 const ends: (() => unknown)[] = []
 afterEach(async () => {

@@ -1,9 +1,9 @@
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Guarded } from '../access/stage.ts'
-import { Browser, has } from '../services/chromium.ts'
-import { startNginx } from '../services/nginx.ts'
-import { snippetsOf } from '../services/snippets.ts'
+import { Guarded } from '../access/fixture.ts'
+import { Browser, has } from '../fixtures/chromium.ts'
+import { startNginx } from '../fixtures/nginx.ts'
+import { snippetsOf } from '../fixtures/snippets.ts'
 
 /**
  * A process with access control behind a real nginx, configured as docs/deployment.md shows, with and without

@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { root, XQueue } from '../services/xqueue.ts'
-import { finish, node, start } from './stage.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
+import { finish, node, start } from './fixture.ts'
 
 let server: XQueue
 

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PNG } from 'pngjs'
 import { afterEach, expect, it } from 'vitest'
-import { root, XQueue } from '../services/xqueue.ts'
-import { commandOf, finish, node } from './stage.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
+import { commandOf, finish, node } from './fixture.ts'
 
 let server: XQueue
 

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Locator } from 'playwright-core'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { Browser } from '../services/chromium.ts'
-import { removeAtExit } from '../services/processes.ts'
-import { root, XQueue } from '../services/xqueue.ts'
-import { commandOf, node, start, stop, untilPrinted } from './stage.ts'
+import { Browser } from '../fixtures/chromium.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
+import { commandOf, node, start, stop, untilPrinted } from './fixture.ts'
 
 let server: XQueue
 

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net'
 import { afterEach, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { open } from '../fuzz/raw.ts'
-import { Served } from '../services/served.ts'
+import { Served } from '../fixtures/served.ts'
+import { open } from '../fuzz/raw-socket.ts'
 import { check, type Line } from './history.ts'
 import { allEvents } from './load.ts'
 

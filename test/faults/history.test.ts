@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { TaskEvent } from '../../src/task/event.ts'
-import { check, type Line, resultOf, type Story } from './history.ts'
+import { check, type History, type Line, resultOf } from './history.ts'
 
 let position = 0
 const event = (taskId: string, status: TaskEvent['status'], more: Partial<TaskEvent> = {}): TaskEvent => ({
@@ -28,7 +28,7 @@ const settled = (lease: string, accepted: boolean): Line => ({
 })
 
 /** Two tasks: `a` loses its first lease, `b` simply succeeds. */
-function story(): Story & { events: TaskEvent[]; lines: Line[] } {
+function history(): History & { events: TaskEvent[]; lines: Line[] } {
   const events = [
     event('a', 'pending'),
     event('b', 'pending'),
@@ -50,22 +50,22 @@ function story(): Story & { events: TaskEvent[]; lines: Line[] } {
   return { events, lines, limits: { t: 1 } }
 }
 
-/** The rules that a story breaks once something in it was changed. */
-function broken(change: (story: Story & { events: TaskEvent[]; lines: Line[] }) => unknown): string[] {
-  const changed = story()
+/** The rules that a history breaks once something in it was changed. */
+function broken(change: (history: History & { events: TaskEvent[]; lines: Line[] }) => unknown): string[] {
+  const changed = history()
   change(changed)
   return [...new Set(check(changed).map(({ rule }) => rule))]
 }
 
 describe('the history checker', () => {
   it('finds nothing wrong with a run that kept the rules', () => {
-    expect(check(story())).toEqual([])
+    expect(check(history())).toEqual([])
   })
 
   it('sees a task that was acknowledged and is not there', () => {
     expect(broken(({ lines }) => lines.push({ what: 'accepted', id: 'c', at: 1_500 }))).toEqual(['lost'])
-    const within = (from: number, to: number) => ({ ...story(), mayLose: [{ from, to }] })
-    const lost = (told: Story) => check({ ...told, lines: [...told.lines, { what: 'accepted', id: 'c', at: 1_500 }] })
+    const within = (from: number, to: number) => ({ ...history(), mayLose: [{ from, to }] })
+    const lost = (told: History) => check({ ...told, lines: [...told.lines, { what: 'accepted', id: 'c', at: 1_500 }] })
     expect(lost(within(1_400, 1_600))).toEqual([])
     expect(lost(within(1_600, 1_700))).toHaveLength(1)
   })
@@ -124,7 +124,7 @@ describe('the history checker', () => {
   })
 
   it('sees one lease more than a group may have', () => {
-    const more = (groups: [string, string][]) => ({ ...story(), groupLimits: { t: 1 }, groupOf: new Map(groups) })
+    const more = (groups: [string, string][]) => ({ ...history(), groupLimits: { t: 1 }, groupOf: new Map(groups) })
     const both = more([
       ['a', 'g'],
       ['b', 'g'],
@@ -136,7 +136,7 @@ describe('the history checker', () => {
   })
 
   it('sees starts beyond a rate, and a success that came too late', () => {
-    const rules = (more: Partial<Story>) => check({ ...story(), ...more }).map(({ rule }) => rule)
+    const rules = (more: Partial<History>) => check({ ...history(), ...more }).map(({ rule }) => rule)
     expect(rules({ rates: { t: { max: 2, perMs: 4 } } })).toEqual([])
     expect(rules({ rates: { t: { max: 2, perMs: 5 } } })).toEqual(['over_rate'])
     expect(rules({ processTimeouts: { t: 2 } })).toEqual([])

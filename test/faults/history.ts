@@ -16,7 +16,7 @@ export type Line =
   /** A turn that carried the outcome failed: whether it took effect is not known. */
   | { what: 'unsure'; lease: string; at: number }
 
-export interface Story {
+export interface History {
   /** All of them, in the order that the engine gives. */
   events: readonly TaskEvent[]
   lines: readonly Line[]
@@ -54,15 +54,15 @@ export interface Violation {
 }
 
 /** Rules that every run must keep, whatever failed meanwhile: decided by what the engine and the processes wrote. */
-export function check(story: Story): Violation[] {
+export function check(history: History): Violation[] {
   return [
-    ...replay(story),
-    ...accepted(story),
-    ...keys(story),
-    ...outcomes(story),
-    ...groups(story),
-    ...times(story),
-    ...flows(story),
+    ...replay(history),
+    ...accepted(history),
+    ...keys(history),
+    ...outcomes(history),
+    ...groups(history),
+    ...times(history),
+    ...flows(history),
   ]
 }
 
@@ -70,7 +70,7 @@ export function check(story: Story): Violation[] {
 export const resultOf = (lease: string) => ({ lease })
 
 /** Goes through the events as they happened: moves, order, and permits at every moment. */
-function* replay({ events, limits, clockWentBack = false }: Story): Generator<Violation> {
+function* replay({ events, limits, clockWentBack = false }: History): Generator<Violation> {
   const tasks = new Map<string, TaskEvent>()
   const running = new Map<string, Set<string>>()
   const positions = new Set<string>()
@@ -105,7 +105,7 @@ function* replay({ events, limits, clockWentBack = false }: Story): Generator<Vi
 }
 
 /** What was acknowledged is there. */
-function* accepted({ events, lines, mayLose = [] }: Story): Generator<Violation> {
+function* accepted({ events, lines, mayLose = [] }: History): Generator<Violation> {
   const there = new Set(events.map(({ taskId }) => taskId))
   for (const line of lines) {
     if (line.what !== 'accepted' || there.has(line.id)) continue
@@ -115,7 +115,7 @@ function* accepted({ events, lines, mayLose = [] }: Story): Generator<Violation>
 }
 
 /** A key is that of one task. */
-function* keys({ lines }: Story): Generator<Violation> {
+function* keys({ lines }: History): Generator<Violation> {
   const ids = new Map<string, string>()
   for (const line of lines) {
     if (line.what !== 'accepted' || line.key === undefined) continue
@@ -128,7 +128,7 @@ function* keys({ lines }: Story): Generator<Violation> {
 }
 
 /** No group of a type has more leases at once than it may. */
-function* groups({ events, groupLimits = {}, groupOf = new Map() }: Story): Generator<Violation> {
+function* groups({ events, groupLimits = {}, groupOf = new Map() }: History): Generator<Violation> {
   const running = new Map<string, Set<string>>()
   for (const { kind, taskId, type, status } of events) {
     const limit = groupLimits[type]
@@ -144,7 +144,7 @@ function* groups({ events, groupLimits = {}, groupOf = new Map() }: Story): Gene
 }
 
 /** No more starts in a window than the rate allows, and no success of an attempt that had run out of time. */
-function* times({ events, rates = {}, processTimeouts = {}, clockWentBack = false }: Story): Generator<Violation> {
+function* times({ events, rates = {}, processTimeouts = {}, clockWentBack = false }: History): Generator<Violation> {
   if (clockWentBack) return
   const starts = new Map<string, number[]>()
   const started = new Map<string, number>()
@@ -168,7 +168,7 @@ function* times({ events, rates = {}, processTimeouts = {}, clockWentBack = fals
 }
 
 /** No task starts before those that it waits for have ended, each in a way that counts for it. */
-function* flows({ events, lines, clockWentBack = false }: Story): Generator<Violation> {
+function* flows({ events, lines, clockWentBack = false }: History): Generator<Violation> {
   if (clockWentBack) return
   const endedAt = new Map<string, number>()
   const succeededAt = new Map<string, number>()
@@ -191,7 +191,7 @@ function* flows({ events, lines, clockWentBack = false }: Story): Generator<Viol
 }
 
 /** Outcomes take effect exactly when they were told so, and only those of the lease that is held. */
-function* outcomes({ events, lines, mayLose = [] }: Story): Generator<Violation> {
+function* outcomes({ events, lines, mayLose = [] }: History): Generator<Violation> {
   const deliveries = new Map<string, number>()
   const took = new Set<string>()
   for (const { taskId, kind, status, result } of events) {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, it } from 'vitest'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
 
 let kafka: RunningKafka

@@ -7,8 +7,8 @@ import { parseKafkaUrl } from '../../src/store/kafka/kafka-url.ts'
 import { RedisStore } from '../../src/store/redis/redis-store.ts'
 import { type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 const MINUTE = 60_000
 const TOPIC = 'xq.schedules'

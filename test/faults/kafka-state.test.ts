@@ -4,11 +4,11 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { isFinal } from '../../src/task/status.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { redisCli, startRedis } from '../services/redis.ts'
-import { startCluster } from '../services/redis-cluster.ts'
-import { startSentinel } from '../services/redis-sentinel.ts'
-import { checkOverLoss, eventsOnTopic } from './kafka-story.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { redisCli, startRedis } from '../fixtures/redis.ts'
+import { startCluster } from '../fixtures/redis-cluster.ts'
+import { startSentinel } from '../fixtures/redis-sentinel.ts'
+import { checkOverLoss, eventsOnTopic } from './kafka-history.ts'
 import { LIMITS, Load, WAIT_MS } from './load.ts'
 
 let kafka: RunningKafka
@@ -55,7 +55,7 @@ async function eventsOfAll(): Promise<TaskEvent[]> {
   return events
 }
 
-/** The whole story, from before the loss and after it, as Kafka tells it. */
+/** The whole history, from before the loss and after it, as Kafka tells it. */
 async function expectNothingLost(scenario: string, lostAt: number): Promise<void> {
   const events = await eventsOfAll()
   const { lines, limits, counts } = await load.finish()

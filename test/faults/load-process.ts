@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
 import type { Task, TaskSpec } from '../../src/task/task.ts'
 import type { Line } from './history.ts'
-import { Tokens, watched } from './watched.ts'
+import { LeaseTokens, recordedQueue } from './recorded-queue.ts'
 
 /**
  * One process of a load: `submit` or `work` until it is told to stop, by a message or by the end of its parent. Writes
@@ -90,7 +90,7 @@ function flowOf(index: number): Partial<TaskSpec> {
 }
 
 async function work(): Promise<void> {
-  const tokens = new Tokens()
+  const tokens = new LeaseTokens()
   const run = async (task: Task) => {
     const lease = tokens.take(task)
     write({ what: 'started', lease, at: Date.now() })
@@ -101,7 +101,7 @@ async function work(): Promise<void> {
   const retry = { base: 0.02, cap: 0.1 }
   const handlers = Object.entries(input.limits).map(([type, concurrency]) => [type, { concurrency, retry, run }])
   const sweeper = new Sweeper(queue, logger)
-  const watchedQueue = watched(queue, write, tokens)
+  const watchedQueue = recordedQueue(queue, write, tokens)
   const worker = new Worker({
     queue: watchedQueue,
     ...(isEarlier ? { engine: watchedQueue } : {}),

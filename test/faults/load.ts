@@ -7,8 +7,8 @@ import { expect, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
-import { endAtExit, removeAtExit } from '../services/processes.ts'
-import { check, type Line, type Story, type Violation } from './history.ts'
+import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { check, type History, type Line, type Violation } from './history.ts'
 import type { LoadInput } from './load-process.ts'
 
 /** The long form of the fault tests goes on for so many seconds with each of them. */
@@ -124,7 +124,7 @@ export class Load {
    * Ends the submitters, lets the workers finish what there is, and gives all that happened.
    * @param directUrl the same store over a network that works
    */
-  async finish(directUrl = this.#url): Promise<Story & { counts: Record<string, number> }> {
+  async finish(directUrl = this.#url): Promise<History & { counts: Record<string, number> }> {
     await this.end('submit')
     const queue = await openQueue(directUrl, { eventsMax: 1e9, leaseMs: LEASE_MS })
     try {
@@ -135,12 +135,12 @@ export class Load {
       await this.until(async () => (await open()) === 0, 'everything is finished')
       await this.end('work')
       const limits = Object.entries(this.#options.limits).filter(([, limit]) => limit !== null)
-      const story = {
+      const history = {
         events: await allEvents(queue),
         lines: this.lines(),
         limits: Object.fromEntries(limits) as Record<string, number>,
       }
-      return { ...story, counts: countsOf(story) }
+      return { ...history, counts: countsOf(history) }
     } finally {
       await queue.close()
     }
@@ -168,11 +168,15 @@ export class Load {
 }
 
 /** The checker's verdict, with the figures of the run for whoever reads along. */
-export function expectKept(scenario: string, story: Story & { counts: Record<string, number> }, faults: number): void {
-  const violations = check(story)
-  console.info(`${scenario}: ${JSON.stringify({ faults, ...story.counts, violations: violations.length })}`)
+export function expectKept(
+  scenario: string,
+  history: History & { counts: Record<string, number> },
+  faults: number,
+): void {
+  const violations = check(history)
+  console.info(`${scenario}: ${JSON.stringify({ faults, ...history.counts, violations: violations.length })}`)
   expect(summaryOf(violations)).toEqual([])
-  expect(story.counts.finished).toBeGreaterThan(100)
+  expect(history.counts.finished).toBeGreaterThan(100)
 }
 
 /** Calls it at least once, and in the long form again and again. */
@@ -197,7 +201,7 @@ export async function allEvents(queue: Queue): Promise<TaskEvent[]> {
   }
 }
 
-function countsOf({ events, lines }: Story): Record<string, number> {
+function countsOf({ events, lines }: History): Record<string, number> {
   const of = (fits: (line: Line) => boolean) => lines.filter(fits).length
   const finals = events.filter(({ status }) => !['pending', 'processing'].includes(status))
   return {

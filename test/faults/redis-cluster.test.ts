@@ -2,8 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { slotOf } from '../../src/store/redis/topology.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningRedis, redisCli } from '../services/redis.ts'
-import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
+import { type RunningRedis, redisCli } from '../fixtures/redis.ts'
+import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
 import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
 
 let cluster: RunningCluster
@@ -82,9 +82,9 @@ describe('a Redis Cluster changes under a load', () => {
       await load.progress()
       await load.until(() => !isMaster(victim) && cli(victim, 'INFO').includes('master_link_status:up'), 'it is back')
     })
-    const story = await load.finish()
-    expect(new Set(story.lines.flatMap((line) => (line.what === 'refused' ? [line.code] : []))).size).toBeLessThan(2)
-    expectKept('master killed', { ...story, mayLose }, faults)
+    const history = await load.finish()
+    expect(new Set(history.lines.flatMap((line) => (line.what === 'refused' ? [line.code] : []))).size).toBeLessThan(2)
+    expectKept('master killed', { ...history, mayLose }, faults)
   })
 })
 

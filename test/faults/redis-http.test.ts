@@ -6,8 +6,8 @@ import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { createServer } from '../../src/server/server.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
-import { startProxy, type TcpProxy } from '../services/tcp-proxy.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
 import { WAIT_MS } from './load.ts'
 
 let redis: RunningRedis

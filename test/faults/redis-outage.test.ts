@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
-import { startProxy, type TcpProxy } from '../services/tcp-proxy.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
 import type { Line } from './history.ts'
 import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
 
@@ -43,9 +43,9 @@ describe('Redis stands still under a load', () => {
       redisCli(redis.port, 'CLIENT', 'PAUSE', String(WAIT_MS / 3), 'ALL')
       await load.progress()
     })
-    const story = await load.finish()
+    const history = await load.finish()
     expect(refused()).toEqual([])
-    expectKept('CLIENT PAUSE', story, faults)
+    expectKept('CLIENT PAUSE', history, faults)
   })
 
   it('refuses submissions after the bound while the process of Redis is stopped, and goes on after it', async () => {
@@ -57,9 +57,9 @@ describe('Redis stands still under a load', () => {
       redis.signal('SIGCONT')
       await load.progress()
     })
-    const story = await load.finish()
+    const history = await load.finish()
     expectRefusedInTime()
-    expectKept('SIGSTOP', story, faults)
+    expectKept('SIGSTOP', history, faults)
   })
 })
 
@@ -84,9 +84,9 @@ describe('the network fails under a load', () => {
       proxy.mend()
       await load.progress()
     })
-    const story = await load.finish(redis.url)
+    const history = await load.finish(redis.url)
     expectRefusedInTime()
-    expectKept('cut', story, faults)
+    expectKept('cut', history, faults)
   })
 
   it('finds out that connections are dead which the network keeps open', async () => {
@@ -98,9 +98,9 @@ describe('the network fails under a load', () => {
       proxy.mend()
       await load.progress()
     })
-    const story = await load.finish(redis.url)
+    const history = await load.finish(redis.url)
     expectRefusedInTime()
-    expectKept('half-open', story, faults)
+    expectKept('half-open', history, faults)
   })
 
   it('works, only slower, over a slow and narrow network', async () => {
@@ -110,8 +110,8 @@ describe('the network fails under a load', () => {
     proxy.throttle(500_000)
     await load.progress()
     proxy.mend()
-    const story = await load.finish(redis.url)
+    const history = await load.finish(redis.url)
     expect(refused()).toEqual([])
-    expectKept('slow', story, 1)
+    expectKept('slow', history, 1)
   })
 })

@@ -2,8 +2,8 @@ import { cpSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { removeAtExit } from '../services/processes.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
 
 let redis: RunningRedis

@@ -2,7 +2,7 @@ import { readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 import { expectKept, LIMITS, Load, repeatedly, WAIT_MS } from './load.ts'
 
 let redis: RunningRedis
@@ -60,8 +60,8 @@ describe('Redis is killed under a load and starts again', () => {
       await redis.start()
     })
     await load.progress()
-    const story = await load.finish()
-    expectKept('power lost, AOF everysec', { ...story, mayLose }, faults)
+    const history = await load.finish()
+    expectKept('power lost, AOF everysec', { ...history, mayLose }, faults)
   })
 
   it('goes on by itself with a Redis that comes back empty: types and limits are told again', async () => {
@@ -75,7 +75,7 @@ describe('Redis is killed under a load and starts again', () => {
     const types = await queue.types()
     await queue.close()
     expect(Object.fromEntries(types.map(({ type, maxConcurrency }) => [type, maxConcurrency]))).toEqual(LIMITS)
-    const story = await load.finish()
-    expectKept('came back empty', { ...story, mayLose: [{ from: 0, to: to + WAIT_MS }] }, 1)
+    const history = await load.finish()
+    expectKept('came back empty', { ...history, mayLose: [{ from: 0, to: to + WAIT_MS }] }, 1)
   })
 })

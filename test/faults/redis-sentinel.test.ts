@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, it } from 'vitest'
-import { redisCli } from '../services/redis.ts'
-import { startSentinel, type WatchedRedis } from '../services/redis-sentinel.ts'
+import { redisCli } from '../fixtures/redis.ts'
+import { startSentinel, type WatchedRedis } from '../fixtures/redis-sentinel.ts'
 import { expectKept, Load, WAIT_MS } from './load.ts'
 
 let watched: WatchedRedis

@@ -8,8 +8,8 @@ import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { tickKey } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { endAtExit } from '../services/processes.ts'
-import { startRedis } from '../services/redis.ts'
+import { endAtExit } from '../fixtures/processes.ts'
+import { startRedis } from '../fixtures/redis.ts'
 
 const SECOND = 1_000
 const PROCESSES = 3

@@ -2,7 +2,7 @@ import { globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { Served } from '../services/served.ts'
+import { Served } from '../fixtures/served.ts'
 import { expectKept, Load } from './load.ts'
 
 const HOUR_S = 3_600
@@ -44,8 +44,8 @@ it.each([
     step(seconds)
     await load.progress()
   }
-  const story = await load.finish()
-  expectKept(`the clock ${way}`, { ...story, clockWentBack: true }, steps.length)
+  const history = await load.finish()
+  expectKept(`the clock ${way}`, { ...history, clockWentBack: true }, steps.length)
 })
 
 it('takes leases and delays by the clock: forward they are over, back they last', async () => {

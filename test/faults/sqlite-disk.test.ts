@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterEach, expect, it } from 'vitest'
-import { SmallDisk } from '../services/small-disk.ts'
+import { SmallDisk } from '../fixtures/small-disk.ts'
 import { expectKept, Load, repeatedly } from './load.ts'
 
 let disk: SmallDisk

@@ -4,7 +4,7 @@ import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, renameSync,
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { freePort } from '../services/ports.ts'
+import { freePort } from '../fixtures/ports.ts'
 
 /**
  * `npm run test:fresh [-- --release bookworm|trixie] [-- --only start|test]`: both commands of the README on a machine

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Served } from '../services/served.ts'
+import { Served } from '../fixtures/served.ts'
 
 let served: Served
 let paths: string[]

@@ -2,9 +2,9 @@ import type { Socket } from 'node:net'
 import fc from 'fast-check'
 import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Served } from '../services/served.ts'
-import { SEED } from './draw.ts'
-import { ask, closeOf, exchange, frame, lengthOf, open, packets, statusesOf, upgrade } from './raw.ts'
+import { Served } from '../fixtures/served.ts'
+import { SEED } from './random-input.ts'
+import { ask, closeOf, exchange, frame, lengthOf, open, packets, statusesOf, upgrade } from './raw-socket.ts'
 
 /** At once: enough to keep the server busy, few enough for its machine. */
 const CONNECTIONS = 24

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Served } from '../services/served.ts'
+import { Served } from '../fixtures/served.ts'
 import { schemathesis } from './schemathesis.ts'
 
 const here = import.meta.dirname

@@ -19,8 +19,8 @@ import { redactionOf } from '../../src/task/redaction.ts'
 import { completeSpec, GROUP_PATTERN, TASK_LIMITS, TYPE_PATTERN } from '../../src/task/task.ts'
 import { specOf } from '../../src/task/task-input.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
-import { nearly, outcomeOf, RUNS, SEED, settledOf } from './draw.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { nearly, outcomeOf, RUNS, SEED, settledOf } from './random-input.ts'
 
 let inputs = 0
 

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { python } from '../services/python.ts'
+import { python } from '../fixtures/python.ts'
 
 /** Where it is. A series in which each release finds what the one before found: newer ones are taken within it only. */
 export function schemathesis(): string | null {

@@ -2,10 +2,10 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { pathOf } from '../services/installed.ts'
-import { removeAtExit } from '../services/processes.ts'
-import { python } from '../services/python.ts'
-import { Served } from '../services/served.ts'
+import { pathOf } from '../fixtures/installed.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { python } from '../fixtures/python.ts'
+import { Served } from '../fixtures/served.ts'
 import { here, jars, npmTools, run } from './tools.ts'
 
 /**

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { pathWithNewGo } from '../services/go.ts'
+import { pathWithNewGo } from '../fixtures/go.ts'
 
 const CACHE = join(import.meta.dirname, '../../.cache')
 export const here = import.meta.dirname

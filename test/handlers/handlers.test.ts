@@ -20,7 +20,7 @@ import { retryAfterMs, retryAfterNote } from '../../handlers/retry-after.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { completeSpec, type Progress } from '../../src/task/task.ts'
 import type { Handler, HandlerContext } from '../../src/worker/handler.ts'
-import { snippetsOf } from '../services/snippets.ts'
+import { snippetsOf } from '../fixtures/snippets.ts'
 
 const ID = '01912345-6789-7abc-8def-0123456789ab'
 const KIB = 1024

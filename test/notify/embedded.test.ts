@@ -10,8 +10,8 @@ import { WebSocket } from 'ws'
 import { createLive } from '../../src/notify/create-live.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { pathOf } from '../services/installed.ts'
-import { event, Listener, liveOptions, Process } from './stage.ts'
+import { pathOf } from '../fixtures/installed.ts'
+import { event, Listener, liveOptions, Process } from './fixture.ts'
 
 let process: Process
 let url: string
@@ -70,12 +70,12 @@ it('tells by type and by status, and progress on a topic of its own', async () =
   const steps = await listen(url, 'xqueue/events/steps/#', 'xqueue/tasks/+/progress')
   const failed = await process.submit('fails')
   const id = await process.submit('steps')
-  await failures.until(() => expect(failures.heard.map(({ topic }) => topic)).toHaveLength(1))
-  expect(failures.heard[0]).toMatchObject({ topic: `xqueue/events/fails/failed/${failed}` })
-  expect(failures.heard[0]!.body.error).toContain('<img src=x onerror=alert(1)> #+/ 不行')
+  await failures.until(() => expect(failures.messages.map(({ topic }) => topic)).toHaveLength(1))
+  expect(failures.messages[0]).toMatchObject({ topic: `xqueue/events/fails/failed/${failed}` })
+  expect(failures.messages[0]!.body.error).toContain('<img src=x onerror=alert(1)> #+/ 不行')
   await steps.until(() => expect(steps.on(`xqueue/events/steps/success/${id}`)).toHaveLength(1))
   expect(steps.on(`xqueue/tasks/${id}/progress`).at(-1)!.body).toMatchObject({ progress: 50, status: 'processing' })
-  expect(steps.heard.every(({ topic }) => topic.includes(id))).toBe(true)
+  expect(steps.messages.every(({ topic }) => topic.includes(id))).toBe(true)
 })
 
 it('answers who comes late with the present state, as retained, or with those of the newest tasks', async () => {
@@ -84,7 +84,7 @@ it('answers who comes late with the present state, as retained, or with those of
   const slow = await process.submit('slow')
   await early.until(() => expect(early.on(`xqueue/events/slow/processing/${slow}`)).toHaveLength(1))
   const late = await listen(process.webSocket, `xqueue/tasks/${id}`, `xqueue/tasks/${slow}`)
-  await late.until(() => expect(late.heard).toHaveLength(2))
+  await late.until(() => expect(late.messages).toHaveLength(2))
   expect(late.on(`xqueue/tasks/${id}`)[0]).toMatchObject({
     body: { status: 'success', result: 7, event_id: null },
     packet: { retain: true },
@@ -93,7 +93,7 @@ it('answers who comes late with the present state, as retained, or with those of
   await process.call('DELETE', `/tasks/${slow}`)
   await late.until(() => expect(late.statuses(`xqueue/tasks/${slow}`)).toEqual(['processing', 'canceled']))
   const all = await listen(url, 'xqueue/tasks/+')
-  await all.until(() => expect(all.heard.map(({ body }) => body.status)).toEqual(['success', 'canceled']))
+  await all.until(() => expect(all.messages.map(({ body }) => body.status)).toEqual(['success', 'canceled']))
 })
 
 it('tells by wildcards that name one task what happens to it, and states with no more QoS than was asked for', async () => {
@@ -107,8 +107,8 @@ it('tells by wildcards that name one task what happens to it, and states with no
   await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('canceled'))
   await listener.until(() => expect(listener.on(`xqueue/events/slow/canceled/${id}`)).toHaveLength(1))
   await plain.until(() => expect(plain.statuses(`xqueue/tasks/${other}`).at(-1)).toBe('success'))
-  expect(listener.heard.filter(({ topic }) => topic.includes(other))).toEqual([])
-  expect(plain.heard.filter(({ packet }) => packet.qos > 0)).toEqual([])
+  expect(listener.messages.filter(({ topic }) => topic.includes(other))).toEqual([])
+  expect(plain.messages.filter(({ packet }) => packet.qos > 0)).toEqual([])
 })
 
 it('tells subscribers with and without acknowledgements the same, at the same time', async () => {
@@ -118,7 +118,7 @@ it('tells subscribers with and without acknowledgements the same, at the same ti
   }
   const ids = await Promise.all(Array.from({ length: 100 }, (_, n) => process.submit('quick', 'é'.repeat(n * 20))))
   for (const listener of listeners) {
-    await listener.until(() => expect(listener.heard).toHaveLength(ids.length * 3))
+    await listener.until(() => expect(listener.messages).toHaveLength(ids.length * 3))
     for (const [n, id] of ids.entries()) {
       expect(listener.on(`xqueue/events/quick/success/${id}`)[0]!.body.result).toBe('é'.repeat(n * 20))
     }
@@ -128,10 +128,10 @@ it('tells subscribers with and without acknowledgements the same, at the same ti
 it('numbers what is to be acknowledged in one row for each subscriber, states and changes alike', async () => {
   const before = await Promise.all(Array.from({ length: 20 }, () => process.submit('quick')))
   const listener = await listen(url, 'xqueue/tasks/+')
-  await listener.until(() => expect(listener.heard).toHaveLength(before.length))
+  await listener.until(() => expect(listener.messages).toHaveLength(before.length))
   const last = await process.submit('quick')
   await listener.until(() => expect(listener.statuses(`xqueue/tasks/${last}`).at(-1)).toBe('success'))
-  const acknowledged = listener.heard.filter(({ packet }) => packet.qos > 0)
+  const acknowledged = listener.messages.filter(({ packet }) => packet.qos > 0)
   expect(acknowledged.length).toBeGreaterThan(before.length)
   expect(acknowledged.map(({ packet }) => packet.messageId)).toEqual(acknowledged.map((_, index) => index + 1))
 })
@@ -168,7 +168,7 @@ it('grants subscriptions under the prefix only, and publishes for nobody', async
   await event(dying, 'close')
   await process.call('DELETE', `/tasks/${id}`)
   await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('canceled'))
-  expect(listener.heard.filter(({ body }) => /JSON|will/.test(String(body)))).toEqual([])
+  expect(listener.messages.filter(({ body }) => /JSON|will/.test(String(body)))).toEqual([])
 })
 
 it('outlives clients that speak no MQTT', async () => {
@@ -260,7 +260,7 @@ it('cuts its subscribers off when changes are gone before they were told, so tha
   const { leases } = await queue.turn({ worker, want: 40 })
   const outcome = { kind: 'success', result: 'x'.repeat(900_000) } as const
   await queue.turn({ worker, want: 0, outcomes: leases.map(({ lease }) => ({ lease, outcome })) })
-  await listener.until(() => expect(listener.heard.some(({ body }) => body.status === 'success')).toBe(true))
+  await listener.until(() => expect(listener.messages.some(({ body }) => body.status === 'success')).toBe(true))
   // The page that the stuck one does not take is on its way; behind it the outbox runs over.
   for (let n = 0; n < 30; n++) await submit(1)
   while ((await queue.sweep(100)).more);
@@ -283,7 +283,7 @@ it('serves the subscribers of each process what happens in any of them', async (
   }
   await second.close()
   await two.stop()
-  await first.until(() => expect(first.heard.some(({ body }) => body === 'offline')).toBe(true))
+  await first.until(() => expect(first.messages.some(({ body }) => body === 'offline')).toBe(true))
   await first.close()
   await one.stop()
   rmSync(folder, { recursive: true, force: true })
@@ -295,7 +295,7 @@ it('cuts off a subscriber that does not read; the others hear everything', async
   const listener = await listen(url, 'xqueue/events/quick/success/#')
   const payload = 'x'.repeat(200_000)
   const ids = await Promise.all(Array.from({ length: 60 }, () => process.submit('quick', payload)))
-  await listener.until(() => expect(listener.heard).toHaveLength(ids.length))
+  await listener.until(() => expect(listener.messages).toHaveLength(ids.length))
   await listener.until(() => expect(process.log.join('').includes('an MQTT client was disconnected')).toBe(true))
   stuck.destroy()
 })
@@ -314,11 +314,11 @@ it.each([0, 1, 2] as const)(
     }
     await listener.client.unsubscribeAsync(['xqueue/events/#', 'xqueue/events/quick/+/+', 'xqueue/events/quick/#'])
     await listener.client.subscribeAsync('xqueue/events/fails/#', { qos })
-    const before = listener.heard.length
+    const before = listener.messages.length
     await process.submit('quick')
     const failed = await process.submit('fails')
     await listener.until(() => expect(listener.on(`xqueue/events/fails/failed/${failed}`)).toHaveLength(1))
-    expect(listener.heard.slice(before).every(({ topic }) => topic.includes(failed))).toBe(true)
+    expect(listener.messages.slice(before).every(({ topic }) => topic.includes(failed))).toBe(true)
   },
 )
 

@@ -10,8 +10,8 @@ import { loadConfig } from '../../src/config/config.ts'
 import { createLive } from '../../src/notify/create-live.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { Mosquitto } from '../services/mosquitto.ts'
-import { Listener, liveOptions, MANY_MS, Process } from './stage.ts'
+import { Mosquitto } from '../fixtures/mosquitto.ts'
+import { Listener, liveOptions, MANY_MS, Process } from './fixture.ts'
 
 const broker = new Mosquitto()
 const folder = mkdtempSync(join(tmpdir(), 'xqueue-notifier-'))
@@ -61,14 +61,14 @@ it('publishes every change with MQTT 5: content type, properties, the state reta
     userProperties: { task_id: id, task_type: 'steps', task_status: 'success', event_id: body.event_id },
   })
   const late = await listen([`xqueue/tasks/${id}`, 'xqueue/workers/+'])
-  await late.until(() => expect(late.heard).toHaveLength(2))
+  await late.until(() => expect(late.messages).toHaveLength(2))
   expect(late.on(`xqueue/tasks/${id}`)).toMatchObject([{ body: { status: 'success' }, packet: { retain: true } }])
-  expect(late.heard.find(({ topic }) => topic.startsWith('xqueue/workers/'))!.body).toBe('online')
+  expect(late.messages.find(({ topic }) => topic.startsWith('xqueue/workers/'))!.body).toBe('online')
   await late.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
   expect(listener.on('xqueue/stats').at(-1)!.packet).toMatchObject({ qos: 0, retain: false })
   await process.stop()
-  await listener.until(() => expect(listener.heard.at(-1)!.body).toBe('offline'))
-  expect(listener.heard.at(-1)!.packet.properties).toMatchObject(OFFLINE)
+  await listener.until(() => expect(listener.messages.at(-1)!.body).toBe('offline'))
+  expect(listener.messages.at(-1)!.packet.properties).toMatchObject(OFFLINE)
 })
 
 it.each([
@@ -85,7 +85,7 @@ it.each([
       for (let n = 0; n < 100; n++) ids.push(await process.submit('quick', n))
     }
     const before = submitMany()
-    await listener.until(() => expect(listener.heard.length).toBeGreaterThan(20))
+    await listener.until(() => expect(listener.messages.length).toBeGreaterThan(20))
     await broker.stop()
     await before
     await vi.waitFor(async () => {
@@ -105,7 +105,7 @@ it.each([
     await late.until(() => expect(ids.map(lastOf)).toEqual(ids.map(() => 'success')))
     await vi.waitFor(async () => expect(await process.mqttCheck()).toMatchObject({ overall: 'healthy' }), MANY_MS)
     // A lost connection says nothing against the version that it spoke.
-    expect(late.heard.at(-1)!.packet.properties).toMatchObject({ contentType: 'application/json' })
+    expect(late.messages.at(-1)!.packet.properties).toMatchObject({ contentType: 'application/json' })
     // Who was connected all the time may hear some again, and hears nothing out of order.
     await submitMany()
     const last = ids.at(-1)!
@@ -158,7 +158,7 @@ it.each([
   const late = await listen(['xqueue/tasks/+', 'xqueue/events/#'])
   const id = await process.submit('quick')
   await late.until(() => expect(late.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
-  const retained = late.heard.filter(({ packet }) => packet.retain)
+  const retained = late.messages.filter(({ packet }) => packet.retain)
   expect(retained).toHaveLength(name.includes('without') ? 0 : ids.length)
 })
 
@@ -257,7 +257,7 @@ it('removes the retained state when retention removes the task', async () => {
   await listener.until(() => expect(listener.statuses(`xqueue/tasks/${task.id}`)).toEqual(['pending', 'canceled']))
   now += 60_001
   await queue.sweep(100)
-  await listener.until(() => expect(listener.heard.at(-1)!.body).toBe(''))
+  await listener.until(() => expect(listener.messages.at(-1)!.body).toBe(''))
   const late = await listen(['xqueue/#'])
   await late.until(() => expect(late.on('xqueue/stats')).not.toHaveLength(0))
   expect(late.on(`xqueue/tasks/${task.id}`)).toEqual([])
@@ -290,7 +290,7 @@ it('is carried on by another process when the one that publishes is killed; the 
   const flags = ['--engine', `sqlite:${database}`, '--mqtt', broker.url]
   const listener = await listen(['xqueue/#'], { protocolVersion: 5 })
   const child = spawn(process.execPath, [main, 'worker', '--handlers', handlers, ...flags], { stdio: 'ignore' })
-  await listener.until(() => expect(listener.heard.some(({ body }) => body === 'online')).toBe(true))
+  await listener.until(() => expect(listener.messages.some(({ body }) => body === 'online')).toBe(true))
   await listener.until(() => expect(listener.on('xqueue/stats')).not.toHaveLength(0))
   const next = await start({ engine: `sqlite:${database}` })
   expect((await next.mqttCheck()).detail).toContain('another process publishes')
@@ -300,7 +300,7 @@ it('is carried on by another process when the one that publishes is killed; the 
   await once(child, 'exit')
   const ids = await Promise.all(Array.from({ length: 20 }, () => next.submit('quick')))
   for (const id of ids) await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(STATES))
-  const offline = listener.heard.filter(({ body }) => body === 'offline')
+  const offline = listener.messages.filter(({ body }) => body === 'offline')
   expect(offline).toMatchObject([{ packet: { properties: OFFLINE } }])
 })
 

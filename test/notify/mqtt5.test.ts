@@ -4,10 +4,10 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { pathOf } from '../services/installed.ts'
-import { jarsOf } from '../services/maven.ts'
-import { root } from '../services/xqueue.ts'
-import { Listener, MANY_MS, Process } from './stage.ts'
+import { pathOf } from '../fixtures/installed.ts'
+import { jarsOf } from '../fixtures/maven.ts'
+import { root } from '../fixtures/xqueue.ts'
+import { Listener, MANY_MS, Process } from './fixture.ts'
 
 const HERE = join(import.meta.dirname, 'paho')
 
@@ -71,7 +71,7 @@ describe('MQTT 5', () => {
     await process_.submit('quick', 'x'.repeat(2_000))
     const small = await process_.submit('quick', 's')
     await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${small}`)).toHaveLength(1))
-    expect(listener.heard.every(({ packet }) => packet.payload.length < 1_000)).toBe(true)
+    expect(listener.messages.every(({ packet }) => packet.payload.length < 1_000)).toBe(true)
   })
 })
 
@@ -92,7 +92,7 @@ describe('a publish by a client', () => {
     }
     const id = await process_.submit('quick')
     await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
-    expect(listener.heard.some(({ body }) => body === 'not even JSON')).toBe(false)
+    expect(listener.messages.some(({ body }) => body === 'not even JSON')).toBe(false)
     expect([closes, told() - before]).toEqual([0, 1])
   })
 })

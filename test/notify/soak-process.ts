@@ -1,4 +1,4 @@
-import { Process } from './stage.ts'
+import { Process } from './fixture.ts'
 
 /** `--expose-gc soak-process.ts '<flags as JSON>'`: a whole process that tells its heap, without what nobody holds. */
 const [, , flags] = process.argv

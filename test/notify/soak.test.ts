@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterEach, expect, it, vi } from 'vitest'
-import { Mosquitto } from '../services/mosquitto.ts'
-import { event, MANY_MS } from './stage.ts'
+import { Mosquitto } from '../fixtures/mosquitto.ts'
+import { event, MANY_MS } from './fixture.ts'
 
 const BATCH = 1_000
 const FIRST = 15

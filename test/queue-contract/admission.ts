@@ -3,20 +3,20 @@ import type { Lease, Turn } from '../../src/queue/queue.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import type { ScheduleSpec } from '../../src/task/schedule.ts'
 import { completeSpec, TASK_LIMITS, type TaskSpec } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 const HALF = 'cut \ud83d'
 const NO_DELAYS = [Number.NaN, Number.POSITIVE_INFINITY, 1e17, 366 * 86_400_000 + 1, 'soon' as never]
 
 /** One bad item never harms its neighbours: what a store could not take is found before it travels with others. */
-export function admissionContract(stage: Stage): void {
-  const { submit, claim, get } = stage
+export function admissionContract(fixture: Fixture): void {
+  const { submit, claim, get } = fixture
   const spec = (more: Partial<TaskSpec>) => completeSpec({ type: 't', ...more })
   /** Settles all in one trip, each reported by a call of its own. */
   const settle = (outcomes: readonly [Lease, Outcome][]) =>
     Promise.all(
       outcomes.map(([{ lease }, outcome]) =>
-        stage.queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease, outcome }] }),
+        fixture.queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease, outcome }] }),
       ),
     )
 
@@ -24,15 +24,15 @@ export function admissionContract(stage: Stage): void {
     it('refuses a call whose tasks wait for too many others together, and takes as many as are allowed', async () => {
       const { afterMax, edgesMax } = TASK_LIMITS
       const first = Array.from({ length: afterMax }, () => spec({ delayMs: 1e9 }))
-      const after = (await stage.queue.submit(first)).map(({ task }) => task.id)
+      const after = (await fixture.queue.submit(first)).map(({ task }) => task.id)
       const most = Array.from({ length: edgesMax / afterMax }, () => spec({ after }))
-      const tooMany = stage.queue.submit([...most, spec({ after: after.slice(0, 1) })])
+      const tooMany = fixture.queue.submit([...most, spec({ after: after.slice(0, 1) })])
       await expect(tooMany).rejects.toMatchObject({
         code: 'too_large',
         message: expect.stringMatching(/has 20001 entries .* the maximum is 20000/),
       })
-      expect(await stage.queue.submit(most)).toHaveLength(most.length)
-      expect((await stage.queue.stats()).dependent).toBe(most.length)
+      expect(await fixture.queue.submit(most)).toHaveLength(most.length)
+      expect((await fixture.queue.stats()).dependent).toBe(most.length)
     }, 60_000)
 
     it.each(NO_DELAYS)('retries by the back-off where a delay of %s was asked for, and says so', async (delayMs) => {
@@ -44,11 +44,11 @@ export function admissionContract(stage: Stage): void {
         [bad!, { kind: 'failure', error: 'busy', retry: true, delayMs }],
         [last!, fine],
       ])
-      const [one, two, three] = await stage.queue.get(tasks.map(({ id }) => id))
+      const [one, two, three] = await fixture.queue.get(tasks.map(({ id }) => id))
       expect([one!.status, three!.status]).toEqual(['success', 'success'])
-      expect(two).toMatchObject({ status: 'pending', attempts: 1, runAt: stage.now + 1_000 })
+      expect(two).toMatchObject({ status: 'pending', attempts: 1, runAt: fixture.now + 1_000 })
       expect(two!.error).toMatch(/back-off.* busy$/)
-      expect(await stage.queue.list({ limit: 10 })).toMatchObject({ tasks: { length: 3 } })
+      expect(await fixture.queue.list({ limit: 10 })).toMatchObject({ tasks: { length: 3 } })
     })
 
     it('takes a delay with a fraction as whole milliseconds, and one that is over as none', async () => {
@@ -59,8 +59,8 @@ export function admissionContract(stage: Stage): void {
         const { id } = await submit()
         const [lease] = await claim()
         await settle([[lease!, { kind: 'failure', error: 'busy', retry: true, delayMs }]])
-        expect((await get(id)).runAt).toBe(stage.now + runsIn)
-        await stage.queue.cancel({ ids: [id] })
+        expect((await get(id)).runAt).toBe(fixture.now + runsIn)
+        await fixture.queue.cancel({ ids: [id] })
       }
     })
 
@@ -74,8 +74,8 @@ export function admissionContract(stage: Stage): void {
         { lease: bad!.lease, outcome: { kind: 'success', result: { n: 1n } as never } },
         { lease: last!.lease, outcome: { kind: 'success', result: round as never } },
       ]
-      await stage.queue.turn({ worker: WORKER, want: 0, outcomes })
-      const ended = await stage.queue.get(tasks.map(({ id }) => id))
+      await fixture.queue.turn({ worker: WORKER, want: 0, outcomes })
+      const ended = await fixture.queue.get(tasks.map(({ id }) => id))
       expect(ended.map((task) => task!.status)).toEqual(['success', 'failed', 'failed'])
       expect(ended[1]!.error).toMatch(/result\.n is a BigInt.*string/)
       expect(ended[2]!.error).toMatch(/cannot be written as JSON/)
@@ -85,7 +85,7 @@ export function admissionContract(stage: Stage): void {
       const [one, two] = [await submit({ maxRetry: 0 }), await submit({ maxRetry: 0 })]
       const [first, last] = await claim(2)
       const renewals = [{ lease: first!.lease, progress: { [HALF]: HALF } }]
-      await stage.queue.turn({ worker: WORKER, want: 0, renewals })
+      await fixture.queue.turn({ worker: WORKER, want: 0, renewals })
       await settle([
         [first!, { kind: 'success', result: { [HALF]: [HALF] } }],
         [last!, { kind: 'failure', error: HALF, retry: false, delayMs: null }],
@@ -102,7 +102,7 @@ export function admissionContract(stage: Stage): void {
       const { id } = await submit()
       const [{ lease }] = (await claim()) as [Lease]
       const report = async (progress: unknown) => {
-        const { renewed } = await stage.queue.turn({
+        const { renewed } = await fixture.queue.turn({
           worker: WORKER,
           want: 0,
           renewals: [{ lease, progress: progress as number }],
@@ -134,12 +134,12 @@ export function admissionContract(stage: Stage): void {
       ['a priority that is none', { priority: 1.5 }, /priority/],
     ]
     it.each(bad)('refuses %s alone, with its path', async (_, more, path) => {
-      const calls = Array.from({ length: 20 }, (_, index) => stage.queue.submit([spec(index === 10 ? more : {})]))
+      const calls = Array.from({ length: 20 }, (_, index) => fixture.queue.submit([spec(index === 10 ? more : {})]))
       const answers = await Promise.allSettled(calls)
       const refused = answers.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[]
       expect(refused).toHaveLength(1)
       expect(refused[0]!.reason).toMatchObject({ code: expect.stringMatching(/^invalid_/), message: path })
-      const { tasks } = await stage.queue.list({ limit: 100 })
+      const { tasks } = await fixture.queue.list({ limit: 100 })
       expect(tasks).toHaveLength(19)
       expect(await claim(100)).toHaveLength(19)
     })
@@ -158,19 +158,19 @@ export function admissionContract(stage: Stage): void {
         ...{ id, task: { ...task, ...more }, timing: { everyMs: 60_000 } },
         ...{ catchUp: 'one', overlap: 'allow', paused: false },
       })
-      const refused = stage.queue.schedules({ add: schedule('bad', { tags: { to: HALF } }) })
+      const refused = fixture.queue.schedules({ add: schedule('bad', { tags: { to: HALF } }) })
       await expect(refused).rejects.toMatchObject({ code: 'invalid_request', message: /tags\.to/ })
-      await expect(stage.queue.schedules({ add: schedule(HALF) })).rejects.toMatchObject({ message: /id/ })
-      await stage.queue.schedules({ add: schedule('good') })
+      await expect(fixture.queue.schedules({ add: schedule(HALF) })).rejects.toMatchObject({ message: /id/ })
+      await fixture.queue.schedules({ add: schedule('good') })
       const alter = { alter: 'good', to: { task: { type: 't', group: HALF } } }
-      await expect(stage.queue.schedules(alter)).rejects.toMatchObject({ message: /group/ })
-      stage.now += 60_000
-      await stage.queue.sweep(100)
+      await expect(fixture.queue.schedules(alter)).rejects.toMatchObject({ message: /group/ })
+      fixture.now += 60_000
+      await fixture.queue.sweep(100)
       expect(await claim(10)).toHaveLength(1)
     })
 
     it('refuses a worker whose name is no Unicode', async () => {
-      const turn = stage.queue.turn({ worker: { ...WORKER, id: HALF }, want: 1 })
+      const turn = fixture.queue.turn({ worker: { ...WORKER, id: HALF }, want: 1 })
       await expect(turn).rejects.toMatchObject({ code: 'invalid_request', message: /worker_id/ })
     })
   })

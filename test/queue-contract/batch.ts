@@ -1,24 +1,24 @@
 import { describe, expect, it } from 'vitest'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function batchContract(stage: Stage): void {
-  const { submit, claim, succeed, fail } = stage
+export function batchContract(fixture: Fixture): void {
+  const { submit, claim, succeed, fail } = fixture
   const submitAll = async (...specs: Partial<TaskSpec>[]) =>
-    (await stage.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))).map(({ task }) => task)
+    (await fixture.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))).map(({ task }) => task)
 
   describe('batch', () => {
     it('tells how far its tasks are, of all types, and no others', async () => {
       const tasks = await submitAll({ batch: 'b' }, { type: 'u', batch: 'b', maxRetry: 0 }, { batch: 'c' })
       await submit({ batch: 'b', delayMs: 1_000 })
       expect(tasks.map(({ batch }) => batch)).toEqual(['b', 'b', 'c'])
-      expect(await stage.queue.batch('b')).toMatchObject({ batch: 'b', total: 3, counts: { pending: 3 } })
+      expect(await fixture.queue.batch('b')).toMatchObject({ batch: 'b', total: 3, counts: { pending: 3 } })
       const leases = await claim(9)
       expect(leases.map(({ task }) => task.batch).sort()).toEqual(['b', 'b', 'c'])
       const of = (id: string) => leases.find(({ task }) => task.id === id)!.lease
       await succeed(of(tasks[0]!.id), 1)
       await fail(of(tasks[1]!.id))
-      expect((await stage.queue.batch('b'))!.counts).toEqual({
+      expect((await fixture.queue.batch('b'))!.counts).toEqual({
         pending: 1,
         processing: 0,
         success: 1,
@@ -26,44 +26,44 @@ export function batchContract(stage: Stage): void {
         canceled: 0,
         timeout: 0,
       })
-      expect((await stage.queue.batch('c'))!.counts).toMatchObject({ processing: 1 })
-      expect(await stage.queue.batch('none')).toBeNull()
+      expect((await fixture.queue.batch('c'))!.counts).toMatchObject({ processing: 1 })
+      expect(await fixture.queue.batch('none')).toBeNull()
     })
 
     it('is what tasks are listed, canceled and retried by', async () => {
       const [a, , c] = await submitAll({ batch: 'b' }, {}, { type: 'u', batch: 'b', after: [0] })
-      const page = await stage.queue.list({ batch: 'b', limit: 10 })
+      const page = await fixture.queue.list({ batch: 'b', limit: 10 })
       expect(page.tasks.map(({ id }) => id).sort()).toEqual([a!.id, c!.id].sort())
-      stage.now += 1
-      const canceled = await stage.queue.cancel({ filter: { batch: 'b' } })
+      fixture.now += 1
+      const canceled = await fixture.queue.cancel({ filter: { batch: 'b' } })
       expect(canceled.results.map(({ id }) => id)).toContain(a!.id)
-      while ((await stage.queue.sweep(100)).more);
-      expect(await stage.queue.batch('b')).toMatchObject({ counts: { canceled: 2, pending: 0 } })
-      expect((await stage.queue.stats()).counts).toMatchObject({ pending: 1, canceled: 2 })
-      stage.now += 1
-      const retried = await stage.queue.retry({ filter: { batch: 'b' } })
+      while ((await fixture.queue.sweep(100)).more);
+      expect(await fixture.queue.batch('b')).toMatchObject({ counts: { canceled: 2, pending: 0 } })
+      expect((await fixture.queue.stats()).counts).toMatchObject({ pending: 1, canceled: 2 })
+      fixture.now += 1
+      const retried = await fixture.queue.retry({ filter: { batch: 'b' } })
       expect(retried.results).toHaveLength(2)
-      expect(await stage.queue.batch('b')).toMatchObject({ counts: { canceled: 0, pending: 2 } })
+      expect(await fixture.queue.batch('b')).toMatchObject({ counts: { canceled: 0, pending: 2 } })
     })
 
     it('tells of many tasks, and of those that retention has removed as a number', async () => {
-      await stage.opened.cleanup()
-      await stage.start({ retention: { ageMs: 1_000, countMax: 10_000 } })
+      await fixture.opened.cleanup()
+      await fixture.start({ retention: { ageMs: 1_000, countMax: 10_000 } })
       await submitAll(...Array.from({ length: 2_500 }, () => ({ batch: 'b' })))
-      expect(await stage.queue.batch('b')).toMatchObject({ total: 2_500, counts: { pending: 2_500 } })
+      expect(await fixture.queue.batch('b')).toMatchObject({ total: 2_500, counts: { pending: 2_500 } })
       const [first] = await claim()
       await succeed(first!.lease)
-      stage.now += 2_000
-      while ((await stage.queue.sweep(1_000)).more);
-      expect(await stage.queue.batch('b')).toMatchObject({ total: 2_500, counts: { pending: 2_499, success: 0 } })
-      stage.now += 1
+      fixture.now += 2_000
+      while ((await fixture.queue.sweep(1_000)).more);
+      expect(await fixture.queue.batch('b')).toMatchObject({ total: 2_500, counts: { pending: 2_499, success: 0 } })
+      fixture.now += 1
       for (let next: number | null = null, calls = 0; calls === 0 || next !== null; calls++) {
         const from: { before?: number } = next === null ? {} : { before: next }
-        next = (await stage.queue.cancel({ filter: { batch: 'b' }, ...from })).next
+        next = (await fixture.queue.cancel({ filter: { batch: 'b' }, ...from })).next
       }
-      stage.now += 2_000
-      for (let step = 0; step < 3; step++) while ((await stage.queue.sweep(1_000)).more);
-      expect(await stage.queue.batch('b')).toBeNull()
+      fixture.now += 2_000
+      for (let step = 0; step < 3; step++) while ((await fixture.queue.sweep(1_000)).more);
+      expect(await fixture.queue.batch('b')).toBeNull()
     })
   })
 }

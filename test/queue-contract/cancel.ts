@@ -1,17 +1,17 @@
 import { describe, expect, it } from 'vitest'
 import { completeSpec } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 const WORKERS = [WORKER, { ...WORKER, id: 'w2' }]
 
-export function cancelContract(stage: Stage): void {
-  const { submit, claim, succeed, get } = stage
+export function cancelContract(fixture: Fixture): void {
+  const { submit, claim, succeed, get } = fixture
 
   describe('cancel', () => {
     it('cancels a waiting task at once, and not a finished one', async () => {
       const { id } = await submit()
-      expect((await stage.queue.cancel({ ids: [id] })).results[0]).toMatchObject({ outcome: 'changed' })
-      expect((await stage.queue.cancel({ ids: [id, 'none'] })).results.map(({ outcome }) => outcome)).toEqual([
+      expect((await fixture.queue.cancel({ ids: [id] })).results[0]).toMatchObject({ outcome: 'changed' })
+      expect((await fixture.queue.cancel({ ids: [id, 'none'] })).results.map(({ outcome }) => outcome)).toEqual([
         'refused',
         'unknown',
       ])
@@ -21,8 +21,8 @@ export function cancelContract(stage: Stage): void {
     it('tells a running task to stop; whatever it answers, it ends as canceled', async () => {
       const { id } = await submit()
       const [lease] = await claim()
-      const waiting = stage.queue.turn({ worker: WORKER, want: 0, waitMs: 20_000 })
-      expect((await stage.queue.cancel({ ids: [id] })).results[0]!.outcome).toBe('stopping')
+      const waiting = fixture.queue.turn({ worker: WORKER, want: 0, waitMs: 20_000 })
+      expect((await fixture.queue.cancel({ ids: [id] })).results[0]!.outcome).toBe('stopping')
       expect((await waiting).cancelRequested).toEqual([lease!.lease])
       expect(await succeed(lease!.lease, 1)).toEqual({ accepted: false, status: 'canceled' })
       expect(await get(id)).toMatchObject({ status: 'canceled', result: null })
@@ -31,11 +31,11 @@ export function cancelContract(stage: Stage): void {
     it('ends a canceled task whose handler does not stop when its grace is over', async () => {
       const { id } = await submit()
       const { lease } = (await claim())[0]!
-      await stage.queue.cancel({ ids: [id] })
+      await fixture.queue.cancel({ ids: [id] })
       for (let step = 0; step < 6; step++) {
-        stage.now += 900
-        await stage.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease }] })
-        await stage.queue.sweep(100)
+        fixture.now += 900
+        await fixture.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease }] })
+        await fixture.queue.sweep(100)
       }
       expect((await get(id)).status).toBe('canceled')
       expect((await succeed(lease)).status).toBeNull()
@@ -43,12 +43,12 @@ export function cancelContract(stage: Stage): void {
 
     it('changes all that fit a filter, and only those', async () => {
       for (const tags of [{ a: '1' }, { a: '2' }, {}]) await submit({ tags })
-      await stage.queue.submit([completeSpec({ type: 'u', tags: { a: '1' } })])
+      await fixture.queue.submit([completeSpec({ type: 'u', tags: { a: '1' } })])
       const filter = { type: 't', tag: { key: 'a', value: '1' } }
-      expect((await stage.queue.cancel({ filter })).results).toHaveLength(1)
-      expect((await stage.queue.cancel({ filter: {} })).results).toHaveLength(3)
-      expect((await stage.queue.retry({ filter: { status: 'canceled', type: 't' } })).results).toHaveLength(3)
-      expect((await stage.queue.stats()).counts).toMatchObject({ pending: 3, canceled: 1 })
+      expect((await fixture.queue.cancel({ filter })).results).toHaveLength(1)
+      expect((await fixture.queue.cancel({ filter: {} })).results).toHaveLength(3)
+      expect((await fixture.queue.retry({ filter: { status: 'canceled', type: 't' } })).results).toHaveLength(3)
+      expect((await fixture.queue.stats()).counts).toMatchObject({ pending: 3, canceled: 1 })
     })
 
     it('asks each of very many running tasks once, in bounded steps', async () => {
@@ -56,7 +56,7 @@ export function cancelContract(stage: Stage): void {
       const leases = new Map(WORKERS.map(({ id }) => [id, [] as string[]]))
       for (let batch = 0; batch < 5; batch++) {
         const specs = Array.from({ length: 500 }, () => completeSpec({ type: 't' }))
-        ids.push(...(await stage.queue.submit(specs)).map(({ task }) => task.id))
+        ids.push(...(await fixture.queue.submit(specs)).map(({ task }) => task.id))
         const worker = WORKERS[batch % 2]!
         leases.get(worker.id)!.push(...(await claim(500, worker)).map(({ lease }) => lease))
       }
@@ -67,7 +67,7 @@ export function cancelContract(stage: Stage): void {
         const filter = { status: 'processing', type: 't' } as const
         let [next, steps] = [undefined as number | null | undefined, 0]
         for (; next !== null && steps < 10; steps++) {
-          const answer = await stage.queue.cancel({ filter, ...(next === undefined ? {} : { before: next }) })
+          const answer = await fixture.queue.cancel({ filter, ...(next === undefined ? {} : { before: next }) })
           for (const { id, outcome } of answer.results) {
             expect(outcome).toBe('stopping')
             asked.push(id)
@@ -82,7 +82,7 @@ export function cancelContract(stage: Stage): void {
       expect(await cancel()).toEqual({ next: null, steps: 1 })
       expect(asked).toHaveLength(2_500)
       for (const worker of WORKERS) {
-        const { cancelRequested } = await stage.queue.turn({ worker, want: 0 })
+        const { cancelRequested } = await fixture.queue.turn({ worker, want: 0 })
         expect(cancelRequested.sort()).toEqual(leases.get(worker.id)!.sort())
       }
       expect(await get(other.id)).toMatchObject({ status: 'processing' })

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { QueueOptions } from '../../src/queue/queue.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 /** Tasks that one step of a store may tell of the end of another. */
 const STEP = 1_000
@@ -13,15 +13,15 @@ const RETENTION = { ageMs: 60_000, countMax: 100_000 }
 const ENDS = ['cancel', 'success', 'retention', 'erasure'] as const
 
 /** A step in which very many tasks are told of the end of one would hold up every other call. */
-export function cascadesContract(stage: Stage): void {
-  const { start, submit, claim, succeed, fail, get } = stage
+export function cascadesContract(fixture: Fixture): void {
+  const { start, submit, claim, succeed, fail, get } = fixture
   const submitAll = async (count: number, spec: (index: number) => Partial<TaskSpec>) => {
     const specs = Array.from({ length: count }, (_, index) => completeSpec({ type: 't', ...spec(index) }))
-    return (await stage.queue.submit(specs)).map(({ task }) => task.id)
+    return (await fixture.queue.submit(specs)).map(({ task }) => task.id)
   }
-  const waiting = async (queue = stage.queue) => (await queue.types({ names: ['t'] }))[0]!.dependent
+  const waiting = async (queue = fixture.queue) => (await queue.types({ names: ['t'] }))[0]!.dependent
   /** How many still wait, as other calls see it between the steps, until no more are told. */
-  const watch = async (end: number, { queue = stage.queue, sweeps = true } = {}) => {
+  const watch = async (end: number, { queue = fixture.queue, sweeps = true } = {}) => {
     const seen = new Set<number>()
     while (!seen.has(end)) {
       seen.add(await waiting(queue))
@@ -31,7 +31,7 @@ export function cascadesContract(stage: Stage): void {
     return [...seen]
   }
   const restart = async (more: Partial<QueueOptions>) => {
-    await stage.opened.cleanup()
+    await fixture.opened.cleanup()
     await start(more)
   }
 
@@ -50,14 +50,14 @@ export function cascadesContract(stage: Stage): void {
       if (isRemoved) {
         await fail(running!.lease)
         // Those that go on waiting are told of a failure as well.
-        while ((await stage.queue.sweep(STEP)).more);
+        while ((await fixture.queue.sweep(STEP)).more);
       }
-      if (how === 'retention') stage.now += RETENTION.ageMs + 1
+      if (how === 'retention') fixture.now += RETENTION.ageMs + 1
       const done = {
-        cancel: () => stage.queue.cancel({ ids: [id] }),
+        cancel: () => fixture.queue.cancel({ ids: [id] }),
         success: () => succeed(running!.lease, 7),
         retention: () => null,
-        erasure: () => stage.queue.erase([id]),
+        erasure: () => fixture.queue.erase([id]),
       }[how]()
       const seen = await watch(end, { sweeps: how !== 'erasure' })
       await done
@@ -68,7 +68,7 @@ export function cascadesContract(stage: Stage): void {
       expect(last.status).toBe(how === 'success' ? 'pending' : 'canceled')
       if (isRemoved) {
         expect(last.error).toContain('no longer kept')
-        expect((await stage.queue.get([id]))[0]).toBeNull()
+        expect((await fixture.queue.get([id]))[0]).toBeNull()
       }
       if (how === 'success') expect((await claim())[0]!.predecessors).toMatchObject([{ id, result: 7 }])
     })
@@ -76,8 +76,8 @@ export function cascadesContract(stage: Stage): void {
     it('is told by another process where the one that began does no more', async () => {
       const { id } = await submit()
       await submitAll(SUCCESSORS, () => ({ after: [id] }))
-      await stage.queue.cancel({ ids: [id] })
-      const second = await stage.opened.second()
+      await fixture.queue.cancel({ ids: [id] })
+      const second = await fixture.opened.second()
       try {
         await watch(0, { queue: second })
         expect((await second.stats()).counts).toMatchObject({ pending: 0, canceled: SUCCESSORS + 1 })
@@ -91,15 +91,15 @@ export function cascadesContract(stage: Stage): void {
       const { id } = await submit()
       const children = await submitAll(SUCCESSORS, () => ({ after: [id] }))
       const { lease } = (await claim())[0]!
-      stage.now += 1
-      await stage.queue.turn({
+      fixture.now += 1
+      await fixture.queue.turn({
         worker: WORKER,
         want: 0,
         outcomes: [{ lease, outcome: { kind: 'success', result: 7 } }],
       })
-      stage.now += RETENTION.ageMs + 1
+      fixture.now += RETENTION.ageMs + 1
       await watch(0)
-      expect((await stage.queue.stats()).counts).toMatchObject({ canceled: 0, pending: SUCCESSORS })
+      expect((await fixture.queue.stats()).counts).toMatchObject({ canceled: 0, pending: SUCCESSORS })
       expect((await get(children.at(-1)!)).status).toBe('pending')
     })
   })

@@ -1,22 +1,22 @@
 import { describe, expect, it } from 'vitest'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function configureTypeContract(stage: Stage): void {
-  const { limit, submit, claim, succeed } = stage
+export function configureTypeContract(fixture: Fixture): void {
+  const { limit, submit, claim, succeed } = fixture
 
   describe('configureType', () => {
     it('lets the operator win over the handler, also after the worker starts again', async () => {
       await limit('t', 5)
-      await stage.queue.configureType('t', { maxConcurrency: 2 })
+      await fixture.queue.configureType('t', { maxConcurrency: 2 })
       expect((await limit('t', 5)).maxConcurrency).toBe(2)
-      await stage.queue.configureType('t', { maxConcurrency: null })
+      await fixture.queue.configureType('t', { maxConcurrency: null })
       expect((await limit('t', 5)).maxConcurrency).toBeNull()
     })
 
     it('starts nothing new until what runs fits a lowered limit', async () => {
       for (let index = 0; index < 4; index++) await submit()
       const leases = await claim(3)
-      await stage.queue.configureType('t', { maxConcurrency: 2 })
+      await fixture.queue.configureType('t', { maxConcurrency: 2 })
       await succeed(leases[0]!.lease)
       expect(await claim()).toEqual([])
       await succeed(leases[1]!.lease)
@@ -24,19 +24,19 @@ export function configureTypeContract(stage: Stage): void {
     })
 
     it('keeps ceilings for every process until each is removed, also when the handler is declared again', async () => {
-      await stage.queue.configureType('t', { ceilings: { maxRetry: 5, processTimeoutMs: 31_622_400_000 } })
-      const changed = await stage.queue.configureType('t', { ceilings: { priority: 0, maxRetry: null } })
+      await fixture.queue.configureType('t', { ceilings: { maxRetry: 5, processTimeoutMs: 31_622_400_000 } })
+      const changed = await fixture.queue.configureType('t', { ceilings: { priority: 0, maxRetry: null } })
       const ceilings = { priority: 0, processTimeoutMs: 31_622_400_000 }
       expect(changed.ceilings).toEqual(ceilings)
       expect((await limit('t', 5)).ceilings).toEqual(ceilings)
-      const second = await stage.opened.second()
+      const second = await fixture.opened.second()
       const [info, other] = await second.types({ names: ['t', 'u'] })
       await second.close()
       expect([info!.ceilings, other!.ceilings]).toEqual([ceilings, {}])
     })
 
     it('refuses a type that nobody made known', async () => {
-      await expect(stage.queue.configureType('nope', { maxConcurrency: 1 })).rejects.toMatchObject({
+      await expect(fixture.queue.configureType('nope', { maxConcurrency: 1 })).rejects.toMatchObject({
         code: 'unknown_type',
       })
     })

@@ -10,6 +10,7 @@ import { declareHandlersContract } from './declare-handlers.ts'
 import { eraseContract } from './erase.ts'
 import { eventsContract } from './events.ts'
 import { explainContract } from './explain.ts'
+import { Fixture, type Open, WORKER } from './fixture.ts'
 import { flowsContract } from './flows.ts'
 import { getContract } from './get.ts'
 import { groupsContract } from './groups.ts'
@@ -22,7 +23,6 @@ import { ratesContract } from './rates.ts'
 import { retentionContract } from './retention.ts'
 import { retryContract } from './retry.ts'
 import { schedulesContract } from './schedules.ts'
-import { type Open, Stage, WORKER } from './stage.ts'
 import { statsContract } from './stats.ts'
 import { submitContract } from './submit.ts'
 import { sweepContract } from './sweep.ts'
@@ -39,41 +39,41 @@ const START = 1_700_000_000_000
  */
 export function queueContract(name: string, open: Open, randomRuns = 60): void {
   describe(name, () => {
-    const stage = new Stage(open)
+    const fixture = new Fixture(open)
     beforeEach(() => {
-      stage.now = START
-      stage.tickMs = 0
-      return stage.start()
+      fixture.now = START
+      fixture.tickMs = 0
+      return fixture.start()
     })
-    afterEach(() => stage.opened.cleanup())
+    afterEach(() => fixture.opened.cleanup())
 
-    submitContract(stage)
-    admissionContract(stage)
-    turnContract(stage)
-    sweepContract(stage)
-    cancelContract(stage)
-    retryContract(stage)
-    eraseContract(stage)
-    retentionContract(stage)
-    flowsContract(stage)
-    predecessorContract(stage)
-    cascadesContract(stage)
-    batchContract(stage)
-    configureTypeContract(stage)
-    declareHandlersContract(stage)
-    groupsContract(stage)
-    ratesContract(stage)
-    getContract(stage)
-    listContract(stage)
-    explainContract(stage)
-    typesContract(stage)
-    workersContract(stage)
-    statsContract(stage)
-    eventsContract(stage)
-    keysContract(stage)
-    schedulesContract(stage)
-    healthContract(stage)
-    closeContract(stage)
+    submitContract(fixture)
+    admissionContract(fixture)
+    turnContract(fixture)
+    sweepContract(fixture)
+    cancelContract(fixture)
+    retryContract(fixture)
+    eraseContract(fixture)
+    retentionContract(fixture)
+    flowsContract(fixture)
+    predecessorContract(fixture)
+    cascadesContract(fixture)
+    batchContract(fixture)
+    configureTypeContract(fixture)
+    declareHandlersContract(fixture)
+    groupsContract(fixture)
+    ratesContract(fixture)
+    getContract(fixture)
+    listContract(fixture)
+    explainContract(fixture)
+    typesContract(fixture)
+    workersContract(fixture)
+    statsContract(fixture)
+    eventsContract(fixture)
+    keysContract(fixture)
+    schedulesContract(fixture)
+    healthContract(fixture)
+    closeContract(fixture)
 
     it('keeps every promise in random sequences of operations', async () => {
       const seed = Number(process.env.XQUEUE_SEED ?? Math.floor(Math.random() * 2 ** 31))
@@ -81,7 +81,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60): void {
       const run = fc.asyncProperty(
         fc.commands(randomRun.commands, { size: '+1', ...(path ? { replayPath: path } : {}) }),
         async (commands) => {
-          const fresh = await open({ ...stage.options, clock: () => model.now })
+          const fresh = await open({ ...fixture.options, clock: () => model.now })
           const model = randomRun.model()
           for (const type of WORKER.types) await randomRun.prepare(fresh.queue, type)
           try {

@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest'
 import type { HandlerSettings } from '../../src/queue/queue.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function declareHandlersContract(stage: Stage): void {
+export function declareHandlersContract(fixture: Fixture): void {
   describe('declareHandlers', () => {
     it('takes the handlers of a process together, each as if it were declared alone', async () => {
       const settings = (maxConcurrency: number): HandlerSettings => ({
@@ -15,19 +15,19 @@ export function declareHandlersContract(stage: Stage): void {
         payloadSchema: { type: 'object' },
         defaults: { maxRetry: 9 },
       })
-      await stage.queue.configureType('t', { maxConcurrency: 2 })
+      await fixture.queue.configureType('t', { maxConcurrency: 2 })
       const many = Array.from({ length: 500 }, (_, index) => [`many-${index}`, settings(index + 1)] as const)
-      await stage.queue.declareHandlers(new Map([['t', settings(9)], ...many]))
+      await fixture.queue.declareHandlers(new Map([['t', settings(9)], ...many]))
       const names = ['t', 'many-0', 'many-499']
-      const infos = await stage.queue.types({ names })
+      const infos = await fixture.queue.types({ names })
       const limits = Object.fromEntries(infos.map(({ type, maxConcurrency }) => [type, maxConcurrency]))
       expect(limits).toEqual({ t: 2, 'many-0': 1, 'many-499': 500 })
       const { maxConcurrency: _, retry: __, ...rest } = settings(1)
       for (const info of infos) expect(info).toMatchObject(rest)
-      const tasks = await stage.queue.submit(many.map(([type]) => completeSpec({ type })))
+      const tasks = await fixture.queue.submit(many.map(([type]) => completeSpec({ type })))
       expect(new Set(tasks.map(({ task }) => task.id)).size).toBe(500)
-      const worker = { ...stage.worker, types: many.map(([type]) => type) }
-      expect((await stage.queue.turn({ worker, want: 600 })).leases).toHaveLength(500)
+      const worker = { ...fixture.worker, types: many.map(([type]) => type) }
+      expect((await fixture.queue.turn({ worker, want: 600 })).leases).toHaveLength(500)
     })
   })
 }

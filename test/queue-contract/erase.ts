@@ -1,22 +1,22 @@
 import { describe, expect, it } from 'vitest'
 import { LATE_READER_MS } from '../../src/store/options.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 /** Everything that readers from the beginning are told, page by page. */
-async function toldFromTheStart(stage: Stage) {
+async function toldFromTheStart(fixture: Fixture) {
   const told = []
   for (let after = ''; ; ) {
-    const page = await stage.queue.events({ after, max: 100 })
+    const page = await fixture.queue.events({ after, max: 100 })
     if (page.events.length === 0) return told
     told.push(...page.events)
     after = page.last
   }
 }
 
-export function eraseContract(stage: Stage): void {
-  const { start, submit, claim, succeed, get } = stage
-  const erase = async (id: string) => (await stage.queue.erase([id])).results[0]!
+export function eraseContract(fixture: Fixture): void {
+  const { start, submit, claim, succeed, get } = fixture
+  const erase = async (id: string) => (await fixture.queue.erase([id])).results[0]!
 
   describe('erase', () => {
     it('erases a finished task: the task, its idempotency key and what events tell of it', async () => {
@@ -24,7 +24,7 @@ export function eraseContract(stage: Stage): void {
       const { id } = await submit(key)
       const other = await submit()
       const [one, two] = await claim(2)
-      await stage.queue.turn({
+      await fixture.queue.turn({
         worker: WORKER,
         want: 0,
         renewals: [{ lease: one!.lease, progress: { at: 'secret-2' } }],
@@ -34,16 +34,16 @@ export function eraseContract(stage: Stage): void {
         lease,
         outcome: { kind: 'success', result: results[at]! } as const,
       }))
-      await stage.queue.turn({ worker: WORKER, want: 0, outcomes })
+      await fixture.queue.turn({ worker: WORKER, want: 0, outcomes })
       expect(await erase(id)).toEqual({ id, outcome: 'changed', task: null })
-      expect((await stage.queue.get([id]))[0]).toBeNull()
-      expect((await stage.queue.stats()).counts.success).toBe(1)
-      const contents = (await toldFromTheStart(stage)).flatMap((event) =>
+      expect((await fixture.queue.get([id]))[0]).toBeNull()
+      expect((await fixture.queue.stats()).counts.success).toBe(1)
+      const contents = (await toldFromTheStart(fixture)).flatMap((event) =>
         event.taskId === id ? [event.progress, event.result, event.error] : [],
       )
       expect(contents.filter((content) => content !== null)).toEqual([])
-      stage.now += LATE_READER_MS + 1
-      const told = await toldFromTheStart(stage)
+      fixture.now += LATE_READER_MS + 1
+      const told = await toldFromTheStart(fixture)
       expect(told.filter(({ taskId }) => taskId === id).map(({ kind, status }) => [kind, status])).toEqual([
         ['removed', 'success'],
       ])
@@ -52,7 +52,7 @@ export function eraseContract(stage: Stage): void {
         ['processing', null],
         ['success', results[1]],
       ])
-      const again = await stage.queue.submit([completeSpec({ type: 't', ...key, payload: 'another' })])
+      const again = await fixture.queue.submit([completeSpec({ type: 't', ...key, payload: 'another' })])
       expect(again[0]!.existing).toBe(false)
     })
 
@@ -75,7 +75,7 @@ export function eraseContract(stage: Stage): void {
       const { id } = await submit()
       const early = await submit({ type: 'u', after: [id] })
       await succeed((await claim())[0]!.lease, 5)
-      while ((await stage.queue.sweep(100)).more);
+      while ((await fixture.queue.sweep(100)).more);
       const late = await submit({ after: [id], priority: 0 })
       expect((await erase(id)).outcome).toBe('changed')
       const leases = await claim(2)
@@ -95,9 +95,9 @@ export function eraseContract(stage: Stage): void {
       const early = await submit({ type: 'u', after })
       for (const { lease } of await claim(2)) {
         const outcome = { kind: 'success', result: 'x'.repeat(600_000) } as const
-        await stage.queue.turn({ worker: stage.worker, want: 0, outcomes: [{ lease, outcome }] })
+        await fixture.queue.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease, outcome }] })
       }
-      for (let step = 0; step < 5; step++) while ((await stage.queue.sweep(100)).more);
+      for (let step = 0; step < 5; step++) while ((await fixture.queue.sweep(100)).more);
       const late = await submit({ after })
       const leases = await claim(2)
       expect(leases.map(({ task }) => task.id).sort()).toEqual([early.id, late.id].sort())
@@ -107,7 +107,7 @@ export function eraseContract(stage: Stage): void {
       for (const { lease } of leases) {
         for (const id of after) {
           const blank = { id, type: 't', status: 'success', result: null, error: null }
-          expect(await stage.queue.predecessor(lease, id)).toEqual(blank)
+          expect(await fixture.queue.predecessor(lease, id)).toEqual(blank)
         }
       }
     })
@@ -115,7 +115,7 @@ export function eraseContract(stage: Stage): void {
     it('cancels what still waits for a retry of it', async () => {
       const { id } = await submit({ maxRetry: 0 })
       const waiting = await submit({ after: [id], onFailure: 'wait' })
-      await stage.fail((await claim())[0]!.lease, { retry: false })
+      await fixture.fail((await claim())[0]!.lease, { retry: false })
       expect((await erase(id)).outcome).toBe('changed')
       expect((await get(waiting.id)).status).toBe('canceled')
     })
@@ -123,20 +123,20 @@ export function eraseContract(stage: Stage): void {
 
   describe('events of removed tasks', () => {
     it('are not told again, also page by page, to no reader', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ retention: { ageMs: LATE_READER_MS, countMax: 100 }, eventsAgeMs: 1e9 })
       for (let n = 0; n < 5; n++) await submit()
       for (const { lease } of await claim(5)) await succeed(lease, 42)
-      stage.now += 5_000
+      fixture.now += 5_000
       const kept = await submit()
-      await stage.fail((await claim())[0]!.lease, { retry: false })
+      await fixture.fail((await claim())[0]!.lease, { retry: false })
       const reader = { name: 'r', owner: 'o', leaseMs: 1_000_000 }
-      await stage.queue.events({ after: null, max: 1, reader })
-      stage.now += LATE_READER_MS - 4_999
-      while ((await stage.queue.sweep(100)).more);
+      await fixture.queue.events({ after: null, max: 1, reader })
+      fixture.now += LATE_READER_MS - 4_999
+      while ((await fixture.queue.sweep(100)).more);
       const told = []
       for (let after = ''; ; ) {
-        const page = await stage.queue.events({ after, max: 2 })
+        const page = await fixture.queue.events({ after, max: 2 })
         if (page.events.length === 0) break
         told.push(...page.events)
         after = page.last
@@ -146,19 +146,19 @@ export function eraseContract(stage: Stage): void {
       expect(told.filter((event) => !ofKept.includes(event)).map(({ kind, result }) => [kind, result])).toEqual(
         Array.from({ length: 5 }, () => ['removed', null]),
       )
-      const named = await stage.queue.events({ after: null, max: 100, reader })
+      const named = await fixture.queue.events({ after: null, max: 100, reader })
       expect(named.events.every(({ kind }) => kind === 'removed')).toBe(true)
     })
 
     it('reach a reader that lags by a moment, though retention removes tasks as soon as they end', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ retention: { ageMs: 1, countMax: 1 } })
       for (let n = 0; n < 5; n++) await submit()
       for (const { lease } of await claim(5)) await succeed(lease, 42)
-      stage.now += 1_000
-      while ((await stage.queue.sweep(100)).more);
-      expect((await stage.queue.stats()).counts.success).toBe(0)
-      const ended = (await toldFromTheStart(stage)).filter(
+      fixture.now += 1_000
+      while ((await fixture.queue.sweep(100)).more);
+      expect((await fixture.queue.stats()).counts.success).toBe(0)
+      const ended = (await toldFromTheStart(fixture)).filter(
         ({ kind, status }) => kind === 'status' && status === 'success',
       )
       expect(ended.map(({ result }) => result)).toEqual([42, 42, 42, 42, 42])

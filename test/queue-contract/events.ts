@@ -1,45 +1,45 @@
 import { describe, expect, it } from 'vitest'
 import type { EventsPage } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function eventsContract(stage: Stage): void {
-  const { start, submit, claim, succeed } = stage
+export function eventsContract(fixture: Fixture): void {
+  const { start, submit, claim, succeed } = fixture
 
   describe('events', () => {
     it('drops events by their age, but for the newest', async () => {
-      await stage.opened.cleanup()
-      await stage.start({ eventsAgeMs: 60_000 })
-      await stage.submit()
-      stage.now += 30_000
-      const { id } = await stage.submit()
-      stage.now += 30_000
-      await stage.queue.sweep(100)
-      const kept = async () => (await stage.queue.events({ after: '', max: 100 })).events.map(({ taskId }) => taskId)
+      await fixture.opened.cleanup()
+      await fixture.start({ eventsAgeMs: 60_000 })
+      await fixture.submit()
+      fixture.now += 30_000
+      const { id } = await fixture.submit()
+      fixture.now += 30_000
+      await fixture.queue.sweep(100)
+      const kept = async () => (await fixture.queue.events({ after: '', max: 100 })).events.map(({ taskId }) => taskId)
       expect(await kept()).toEqual([id])
-      stage.now += 60_000
-      await stage.queue.sweep(100)
+      fixture.now += 60_000
+      await fixture.queue.sweep(100)
       expect(await kept()).toEqual([id])
-      const task = await stage.submit()
-      await stage.queue.sweep(100)
+      const task = await fixture.submit()
+      await fixture.queue.sweep(100)
       expect(await kept()).toEqual([task.id])
     })
 
     it('drops events by their bytes, but for the newest', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ eventsBytesMax: 200_000, eventsMax: 1_000_000 })
       for (let n = 0; n < 50; n++) {
         await submit()
-        await stage.queue.turn({
-          worker: stage.worker,
+        await fixture.queue.turn({
+          worker: fixture.worker,
           want: 0,
           outcomes: [{ lease: (await claim())[0]!.lease, outcome: { kind: 'success', result: 'ü'.repeat(5_000) } }],
         })
       }
-      while ((await stage.queue.sweep(100)).more);
+      while ((await fixture.queue.sweep(100)).more);
       const events = []
       for (let after = ''; ; ) {
-        const page = await stage.queue.events({ after, max: 1_000 })
+        const page = await fixture.queue.events({ after, max: 1_000 })
         if (page.events.length === 0) break
         events.push(...page.events)
         after = page.last
@@ -52,50 +52,50 @@ export function eventsContract(stage: Stage): void {
     })
 
     it('tells each change once, in order, to a reader that waits or resumes', async () => {
-      const { last } = await stage.queue.events({ after: null, max: 10 })
-      const waiting = stage.queue.events({ after: last, max: 10, waitMs: 20_000 })
+      const { last } = await fixture.queue.events({ after: null, max: 10 })
+      const waiting = fixture.queue.events({ after: last, max: 10, waitMs: 20_000 })
       const { id } = await submit()
       expect((await waiting).events.map(({ status }) => status)).toEqual(['pending'])
       await succeed((await claim())[0]!.lease, 5)
-      const page = await stage.queue.events({ after: last, max: 10 })
+      const page = await fixture.queue.events({ after: last, max: 10 })
       expect(page.events.map(({ taskId, status, result }) => [taskId, status, result])).toEqual([
         [id, 'pending', null],
         [id, 'processing', null],
         [id, 'success', 5],
       ])
-      expect((await stage.queue.events({ after: page.events[1]!.id, max: 10 })).events).toHaveLength(1)
+      expect((await fixture.queue.events({ after: page.events[1]!.id, max: 10 })).events).toHaveLength(1)
     })
 
     it('tells a reader that fell behind that events are gone', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ eventsMax: 5 })
       await submit()
-      const [first] = (await stage.queue.events({ after: '', max: 1 })).events
+      const [first] = (await fixture.queue.events({ after: '', max: 1 })).events
       for (let index = 0; index < 20; index++) await submit()
-      await stage.queue.sweep(1_000)
-      expect((await stage.queue.events({ after: first!.id, max: 100 })).gap).toBe(true)
-      expect((await stage.queue.events({ after: 'nowhere', max: 100 })).gap).toBe(true)
-      expect((await stage.queue.events({ after: '', max: 100 })).gap).toBe(false)
-      const { last } = await stage.queue.events({ after: null, max: 1 })
-      expect((await stage.queue.events({ after: last, max: 1 })).gap).toBe(false)
+      await fixture.queue.sweep(1_000)
+      expect((await fixture.queue.events({ after: first!.id, max: 100 })).gap).toBe(true)
+      expect((await fixture.queue.events({ after: 'nowhere', max: 100 })).gap).toBe(true)
+      expect((await fixture.queue.events({ after: '', max: 100 })).gap).toBe(false)
+      const { last } = await fixture.queue.events({ after: null, max: 1 })
+      expect((await fixture.queue.events({ after: last, max: 1 })).gap).toBe(false)
     })
 
     it('tells that retention has removed a task', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ retention: { ageMs: 10_000, countMax: 100 } })
       const { id } = await submit()
       await succeed((await claim())[0]!.lease, 5)
-      const { last } = await stage.queue.events({ after: null, max: 1 })
-      stage.now += 10_001
-      await stage.queue.sweep(100)
-      const { events } = await stage.queue.events({ after: last, max: 10 })
+      const { last } = await fixture.queue.events({ after: null, max: 1 })
+      fixture.now += 10_001
+      await fixture.queue.sweep(100)
+      const { events } = await fixture.queue.events({ after: last, max: 10 })
       expect(events).toMatchObject([{ kind: 'removed', taskId: id, type: 't', status: 'success', result: null }])
     })
 
     describe('of a named reader', () => {
       const reader = (owner: string, leaseMs = 1_000) => ({ name: 'r', owner, leaseMs })
       const read = (owner: string, after: string | null = null, more: object = {}) =>
-        stage.queue.events({ after, max: 100, reader: reader(owner), ...more })
+        fixture.queue.events({ after, max: 100, reader: reader(owner), ...more })
       const ids = (page: EventsPage) => page.events.map(({ taskId }) => taskId)
 
       it('starts at now, and stays where it is until told that the events were handled', async () => {
@@ -119,7 +119,7 @@ export function eventsContract(stage: Stage): void {
       it('waits for the next event, also when another process writes it', async () => {
         const { last } = await read('a')
         const waiting = read('a', last, { reader: reader('a', 40_000), waitMs: 20_000 })
-        const second = await stage.opened.second()
+        const second = await fixture.opened.second()
         const [submitted] = await second.submit([completeSpec({ type: 't' })])
         expect(ids(await waiting)).toEqual([submitted!.task.id])
         await second.close()
@@ -132,9 +132,9 @@ export function eventsContract(stage: Stage): void {
         const page = await read('a')
         await read('a', page.events[0]!.id)
         expect(await read('b')).toMatchObject({ held: false, events: [] })
-        stage.now += 999
+        fixture.now += 999
         expect((await read('b')).held).toBe(false)
-        stage.now += 1
+        fixture.now += 1
         const taken = await read('b')
         expect([taken.held, ids(taken)]).toEqual([true, [two]])
         expect(ids(page)).toEqual([one, two])
@@ -146,7 +146,7 @@ export function eventsContract(stage: Stage): void {
         const { id: one } = await submit()
         const { id: two } = await submit()
         const old = await read('a')
-        stage.now += 1_000
+        fixture.now += 1_000
         const taken = await read('b')
         await read('b', taken.events[0]!.id, { reader: reader('b', 0) })
         const again = await read('a', old.last)
@@ -157,7 +157,7 @@ export function eventsContract(stage: Stage): void {
       it('keeps the lease of an owner that goes on reading', async () => {
         for (let step = 0; step < 4; step++) {
           expect((await read('a')).held).toBe(true)
-          stage.now += 900
+          fixture.now += 900
           expect((await read('b')).held).toBe(false)
         }
       })
@@ -167,7 +167,7 @@ export function eventsContract(stage: Stage): void {
         const { id: one } = await submit()
         const { id: two } = await submit()
         const page = await read('a')
-        const second = await stage.opened.second()
+        const second = await fixture.opened.second()
         const waiting = second.events({ after: null, max: 100, reader: reader('b'), waitMs: 20_000 })
         const released = await read('a', page.events[0]!.id, { reader: reader('a', 0) })
         expect(released).toMatchObject({ held: false, events: [] })
@@ -195,15 +195,15 @@ export function eventsContract(stage: Stage): void {
       })
 
       it('is told when events are gone that it has not read; below the bound they are kept for it', async () => {
-        await stage.opened.cleanup()
+        await fixture.opened.cleanup()
         await start({ eventsMax: 5 })
         await read('a')
         for (let index = 0; index < 4; index++) await submit()
-        await stage.queue.sweep(1_000)
+        await fixture.queue.sweep(1_000)
         const kept = await read('a')
         expect([kept.gap, kept.events.length]).toEqual([false, 4])
         for (let index = 0; index < 20; index++) await submit()
-        await stage.queue.sweep(1_000)
+        await fixture.queue.sweep(1_000)
         const late = await read('a')
         expect(late.gap).toBe(true)
         expect((await read('a', late.last)).gap).toBe(false)

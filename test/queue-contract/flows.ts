@@ -1,25 +1,25 @@
 import { describe, expect, it } from 'vitest'
 import type { Lease } from '../../src/queue/queue.ts'
 import { completeSpec, TASK_LIMITS, type Task, type TaskSpec } from '../../src/task/task.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
 /** Tasks that wait for others. */
-export function flowsContract(stage: Stage): void {
-  const { submit, claim, succeed, fail, get } = stage
+export function flowsContract(fixture: Fixture): void {
+  const { submit, claim, succeed, fail, get } = fixture
   const submitAll = async (...specs: Partial<TaskSpec>[]): Promise<Task[]> => {
-    const submitted = await stage.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
+    const submitted = await fixture.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
     return submitted.map(({ task }) => task)
   }
   const settled = async () => {
     // In a cluster what two partitions tell each other takes a few steps.
-    for (let step = 0; step < 5; step++) while ((await stage.queue.sweep(100)).more);
+    for (let step = 0; step < 5; step++) while ((await fixture.queue.sweep(100)).more);
   }
   const only = (leases: Lease[]): Lease => {
     expect(leases).toHaveLength(1)
     return leases[0]!
   }
   const explain = async (id: string) => {
-    const { reason, waitsFor } = (await stage.queue.explain(id))!
+    const { reason, waitsFor } = (await fixture.queue.explain(id))!
     return { reason, waitsFor }
   }
   const eventually = async (id: string, status: Task['status']) => {
@@ -91,7 +91,7 @@ export function flowsContract(stage: Stage): void {
         code: 'unknown_predecessor',
         details: { errors: [{ path: 'tasks[1].after[1]' }, { path: 'tasks[2].after[1]' }] },
       })
-      expect((await stage.queue.stats()).counts.pending).toBe(1)
+      expect((await fixture.queue.stats()).counts.pending).toBe(1)
     })
 
     it('cancels what waits for one that fails, and what waits for that', async () => {
@@ -103,7 +103,7 @@ export function flowsContract(stage: Stage): void {
       expect(canceled.error).toBe(`task ${a!.id}, which it waits for, ended as failed`)
       expect((await eventually(c!.id, 'canceled')).error).toContain(`task ${b!.id}`)
       expect((await get(other!.id)).status).toBe('processing')
-      const { events } = await stage.queue.events({ after: '', max: 100 })
+      const { events } = await fixture.queue.events({ after: '', max: 100 })
       const told = events.filter(({ taskId }) => taskId === c!.id).map(({ status }) => status)
       expect(told).toEqual(['pending', 'canceled'])
     })
@@ -117,7 +117,7 @@ export function flowsContract(stage: Stage): void {
 
     it('runs with onFailure run whatever the others came to', async () => {
       const [a, b, join] = await submitAll({ maxRetry: 0 }, {}, { type: 'u', after: [0, 1], onFailure: 'run' })
-      await stage.queue.cancel({ ids: [b!.id] })
+      await fixture.queue.cancel({ ids: [b!.id] })
       await fail(only(await claim()).lease, { error: 'broken' })
       await settled()
       const { task, predecessors } = only(await claim())
@@ -133,7 +133,7 @@ export function flowsContract(stage: Stage): void {
       await fail(only(await claim()).lease)
       await settled()
       expect(await explain(b!.id)).toEqual({ reason: 'waits_for_tasks', waitsFor: [a!.id] })
-      await stage.queue.retry({ ids: [a!.id] })
+      await fixture.queue.retry({ ids: [a!.id] })
       await succeed(only(await claim()).lease, 3)
       await settled()
       expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, status: 'success', result: 3 }])
@@ -143,9 +143,9 @@ export function flowsContract(stage: Stage): void {
       const [a, b, c] = await submitAll({ maxRetry: 0 }, { after: [0] }, { type: 'u', after: [1] })
       await fail(only(await claim()).lease)
       await eventually(c!.id, 'canceled')
-      stage.now += 1
+      fixture.now += 1
       for (const { id } of [c!, b!, a!]) {
-        expect((await stage.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('changed')
+        expect((await fixture.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('changed')
       }
       for (const { id } of [a!, b!, c!]) {
         const { task, lease } = only(await claim(9))
@@ -160,14 +160,14 @@ export function flowsContract(stage: Stage): void {
       await succeed(only(await claim()).lease, 5)
       await settled()
       await fail(only(await claim()).lease)
-      stage.now += 1
-      await stage.queue.retry({ ids: [b!.id] })
+      fixture.now += 1
+      await fixture.queue.retry({ ids: [b!.id] })
       expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, result: 5 }])
     })
 
     it('cancels a task that waits, and what waits for it, and leaves the others alone', async () => {
       const [a, b, c] = await submitAll({}, { type: 'u', after: [0] }, { after: [1] })
-      const { results } = await stage.queue.cancel({ ids: [b!.id] })
+      const { results } = await fixture.queue.cancel({ ids: [b!.id] })
       expect(results[0]).toMatchObject({ outcome: 'changed', task: { status: 'canceled' } })
       await eventually(c!.id, 'canceled')
       await succeed(only(await claim(9)).lease)
@@ -183,24 +183,24 @@ export function flowsContract(stage: Stage): void {
         { after: [0], delayMs: 5_000, queueTimeoutMs: 1_000 },
       )
       const { lease } = only(await claim())
-      stage.now += 900
-      await stage.queue.turn({ worker: { ...stage.worker }, want: 0, renewals: [{ lease }] })
-      stage.now += 900
+      fixture.now += 900
+      await fixture.queue.turn({ worker: { ...fixture.worker }, want: 0, renewals: [{ lease }] })
+      fixture.now += 900
       await settled()
       await succeed(lease)
       await settled()
-      expect(await get(soon!.id)).toMatchObject({ status: 'pending', runAt: stage.now })
+      expect(await get(soon!.id)).toMatchObject({ status: 'pending', runAt: fixture.now })
       expect(await explain(later!.id)).toEqual({ reason: 'delayed', waitsFor: [] })
       expect((await get(later!.id)).runAt).toBe(later!.runAt)
-      stage.now += 1_000
+      fixture.now += 1_000
       await settled()
       expect(await get(soon!.id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
-      stage.now = later!.runAt
+      fixture.now = later!.runAt
       expect(only(await claim(9)).task.id).toBe(later!.id)
     })
 
     it('honours priority and group when the others have ended', async () => {
-      await stage.limit('t', null, { groupConcurrency: 1 })
+      await fixture.limit('t', null, { groupConcurrency: 1 })
       const [, low, high, g1, g2] = await submitAll(
         { type: 'u' },
         { after: [0], priority: 1 },
@@ -217,30 +217,30 @@ export function flowsContract(stage: Stage): void {
     })
 
     it('knows it again by its idempotency key, also when what it waited for is gone', async () => {
-      await stage.opened.cleanup()
-      await stage.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
+      await fixture.opened.cleanup()
+      await fixture.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
       const [a] = await submitAll({})
       const spec = { after: [a!.id], idempotencyKey: 'k' }
       const first = await submit(spec)
       await succeed(only(await claim()).lease, 1)
       await settled()
-      stage.now += 2_000
+      fixture.now += 2_000
       await settled()
       expect(await get(a!.id)).toBeNull()
-      const again = await stage.queue.submit([completeSpec({ type: 't', ...spec })])
+      const again = await fixture.queue.submit([completeSpec({ type: 't', ...spec })])
       expect(again[0]).toMatchObject({ existing: true, task: { id: first.id } })
       expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, status: 'success', result: 1 }])
     })
 
     it('cancels what waits for one that retention removes, and refuses to retry it', async () => {
-      await stage.opened.cleanup()
-      await stage.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
+      await fixture.opened.cleanup()
+      await fixture.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
       const [a, b] = await submitAll({ maxRetry: 0 }, { after: [0], onFailure: 'wait' })
       await fail(only(await claim()).lease)
-      stage.now += 2_000
+      fixture.now += 2_000
       const canceled = await eventually(b!.id, 'canceled')
       expect(canceled.error).toContain(`task ${a!.id}`)
-      const { results } = await stage.queue.retry({ ids: [b!.id] })
+      const { results } = await fixture.queue.retry({ ids: [b!.id] })
       expect(results[0]!.outcome).toBe('refused')
     })
 
@@ -249,7 +249,7 @@ export function flowsContract(stage: Stage): void {
       const ids: string[] = []
       let cursor: string | null = null
       do {
-        const page: Awaited<ReturnType<typeof stage.queue.list>> = await stage.queue.list({
+        const page: Awaited<ReturnType<typeof fixture.queue.list>> = await fixture.queue.list({
           status: 'pending',
           limit: 1,
           ...(cursor === null ? {} : { cursor }),
@@ -258,15 +258,15 @@ export function flowsContract(stage: Stage): void {
         cursor = page.nextCursor
       } while (cursor !== null)
       expect(ids).toEqual([a!.id, c!.id, b!.id, d!.id])
-      const stats = await stage.queue.stats()
+      const stats = await fixture.queue.stats()
       expect(stats).toMatchObject({ delayed: 1, dependent: 2, counts: { pending: 4 } })
-      const [info] = await stage.queue.types({ names: ['t'] })
+      const [info] = await fixture.queue.types({ names: ['t'] })
       expect(info).toMatchObject({ pending: 4, delayed: 1, dependent: 2 })
     })
 
     it('counts those that wait against the cap on waiting tasks', async () => {
-      await stage.opened.cleanup()
-      await stage.start({ pendingMax: 2 })
+      await fixture.opened.cleanup()
+      await fixture.start({ pendingMax: 2 })
       await submitAll({}, { after: [0] })
       await expect(submit()).rejects.toMatchObject({ code: 'queue_full' })
     })
@@ -278,7 +278,7 @@ export function flowsContract(stage: Stage): void {
       )
       await fail(only(await claim(9)).lease)
       await eventually(chain.at(-1)!.id, 'canceled')
-      expect((await stage.queue.stats()).counts).toMatchObject({ pending: 0, canceled: length - 1, failed: 1 })
+      expect((await fixture.queue.stats()).counts).toMatchObject({ pending: 0, canceled: length - 1, failed: 1 })
     })
 
     it('starts very many at once, and says how many may wait for one', async () => {
@@ -291,18 +291,18 @@ export function flowsContract(stage: Stage): void {
       await expect(submit({ after: [id] })).rejects.toMatchObject({ code: 'too_many_successors' })
       await succeed(only(await claim()).lease, 1)
       await settled()
-      expect((await stage.queue.stats()).dependent).toBe(0)
+      expect((await fixture.queue.stats()).dependent).toBe(0)
       expect(await claim(100)).toHaveLength(100)
     })
 
     it('is true for another process too', async () => {
-      const second = await stage.opened.second()
+      const second = await fixture.opened.second()
       try {
         const [a, b] = await submitAll({}, { after: [0] })
-        const { leases } = await second.turn({ worker: { ...stage.worker, id: 'w2' }, want: 9 })
+        const { leases } = await second.turn({ worker: { ...fixture.worker, id: 'w2' }, want: 9 })
         expect(only(leases).task.id).toBe(a!.id)
         const outcome = { kind: 'success', result: 9 } as const
-        await second.turn({ worker: stage.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+        await second.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
         await settled()
         expect(only(await claim())).toMatchObject({ task: { id: b!.id }, predecessors: [{ result: 9 }] })
       } finally {

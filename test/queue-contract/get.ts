@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
-export function getContract(stage: Stage): void {
-  const { submit } = stage
+export function getContract(fixture: Fixture): void {
+  const { submit } = fixture
 
   describe('get', () => {
     it('answers in the order asked for, with null where there is no such task', async () => {
       const [first, second] = [await submit({ payload: 1 }), await submit({ payload: 2 })]
-      const found = await stage.queue.get([second.id, 'none', first.id])
+      const found = await fixture.queue.get([second.id, 'none', first.id])
       expect(found.map((task) => task?.payload)).toEqual([2, undefined, 1])
     })
 
@@ -20,17 +20,21 @@ export function getContract(stage: Stage): void {
         delayMs: 60_000,
       })
       const { id } = await submit({ payload: 'running' })
-      const [lease] = await stage.claim()
+      const [lease] = await fixture.claim()
       const report = (progress: number | object) =>
-        stage.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: lease!.lease, progress: progress as never }] })
+        fixture.queue.turn({
+          worker: WORKER,
+          want: 0,
+          renewals: [{ lease: lease!.lease, progress: progress as never }],
+        })
       await report({ at: 'some place that is told of' })
-      const look = async () => (await stage.queue.get([id], { bare: true }))[0]
+      const look = async () => (await fixture.queue.get([id], { bare: true }))[0]
       expect(await look()).toMatchObject({ payload: null, progress: null, status: 'processing' })
       await report(50)
       expect(await look()).toMatchObject({ payload: null, progress: 50 })
-      await stage.succeed(lease!.lease)
+      await fixture.succeed(lease!.lease)
       expect(await look()).toMatchObject({ id, type: 't', payload: null, result: null, error: null, status: 'success' })
-      expect((await stage.queue.get([waiting.id], { bare: true }))[0]).toEqual({ ...waiting, payload: null })
+      expect((await fixture.queue.get([waiting.id], { bare: true }))[0]).toEqual({ ...waiting, payload: null })
     })
   })
 }

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import type { Lease, Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 /** Turns between the groups of a type, and their limits. A task is called by its payload: `a1` is of the group `a`. */
-export function groupsContract(stage: Stage): void {
-  const { limit, submit, claim, succeed, fail, get } = stage
+export function groupsContract(fixture: Fixture): void {
+  const { limit, submit, claim, succeed, fail, get } = fixture
 
   const add = async (names: string, more: object = {}): Promise<string[]> => {
     const ids: string[] = []
@@ -25,7 +25,7 @@ export function groupsContract(stage: Stage): void {
     })
 
     it('take turns from one claim to the next, also over several processes', async () => {
-      const other = await stage.opened.second()
+      const other = await fixture.opened.second()
       await add('a1 a2 a3 a4 b1 b2 c1')
       expect(await next()).toBe('a1')
       const { leases } = await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 3 })
@@ -45,7 +45,7 @@ export function groupsContract(stage: Stage): void {
       await add('a3', { priority: 5 })
       const of = async (groups: string[], want = 9) => {
         const turn = { worker: { ...WORKER, id: 'w-groups' }, want, groups, waitMs: 60_000 }
-        return names((await stage.queue.turn(turn)).leases)
+        return names((await fixture.queue.turn(turn)).leases)
       }
       expect(await of(['z'])).toBe('')
       expect(await of(['a'], 2)).toBe('a3 a1')
@@ -72,15 +72,15 @@ export function groupsContract(stage: Stage): void {
 
     it('of several new ones, that comes first whose first task has been ready longest', async () => {
       const [first] = await add('a1 b1 a2 c1')
-      await stage.queue.cancel({ ids: [first!] })
+      await fixture.queue.cancel({ ids: [first!] })
       await add('d1', { delayMs: 500 })
-      stage.now += 600
+      fixture.now += 600
       await add('e1')
       expect(await next(9)).toBe('b1 a2 c1 d1 e1')
     })
 
     it('of one type have nothing to do with those of another of the same name', async () => {
-      await stage.queue.configureType('t', { groupConcurrency: 1 })
+      await fixture.queue.configureType('t', { groupConcurrency: 1 })
       await add('a1 a2')
       await add('a3 b1 a4', { type: 'u' })
       const claimed = (await next(9)).split(' ')
@@ -91,7 +91,7 @@ export function groupsContract(stage: Stage): void {
 
     it('stay with their task through delay, back-off, a lost lease, a release and a retry', async () => {
       const { id } = await submit({ group: 'a', delayMs: 100, maxRetry: 1 })
-      stage.now += 100
+      fixture.now += 100
       const again = async () => {
         const [lease] = await claim()
         expect(lease!.task).toMatchObject({ id, group: 'a' })
@@ -99,23 +99,23 @@ export function groupsContract(stage: Stage): void {
       }
       await fail(await again(), { delayMs: 300 })
       expect(await get(id)).toMatchObject({ status: 'pending', group: 'a' })
-      stage.now += 300
+      fixture.now += 300
       await again()
-      stage.now += 1_000
-      await stage.queue.sweep(100)
+      fixture.now += 1_000
+      await fixture.queue.sweep(100)
       const released = [{ lease: await again(), outcome: { kind: 'released' } as const }]
-      await stage.queue.turn({ worker: WORKER, want: 0, outcomes: released })
+      await fixture.queue.turn({ worker: WORKER, want: 0, outcomes: released })
       await fail(await again(), { retry: false })
-      await stage.queue.retry({ ids: [id] })
+      await fixture.queue.retry({ ids: [id] })
       await succeed(await again())
       expect(await get(id)).toMatchObject({ status: 'success', group: 'a' })
     })
 
     it('are a part of what an idempotency key stands for', async () => {
       const spec = completeSpec({ type: 't', idempotencyKey: 'k', group: 'a' })
-      const [one] = await stage.queue.submit([spec])
-      expect((await stage.queue.submit([spec]))[0]).toMatchObject({ existing: true, task: { id: one!.task.id } })
-      await expect(stage.queue.submit([{ ...spec, group: 'b' }])).rejects.toMatchObject({
+      const [one] = await fixture.queue.submit([spec])
+      expect((await fixture.queue.submit([spec]))[0]).toMatchObject({ existing: true, task: { id: one!.task.id } })
+      await expect(fixture.queue.submit([{ ...spec, group: 'b' }])).rejects.toMatchObject({
         code: 'idempotency_conflict',
       })
     })
@@ -125,14 +125,14 @@ export function groupsContract(stage: Stage): void {
       const [late] = await add('a3', { delayMs: 50 })
       await add('a4', { type: 'u' })
       const list = async (query: object) =>
-        (await stage.queue.list({ limit: 9, ...query })).tasks.map(({ payload }) => payload).join(' ')
+        (await fixture.queue.list({ limit: 9, ...query })).tasks.map(({ payload }) => payload).join(' ')
       expect(await list({ group: 'a' })).toBe('a4 a3 a2 a1')
       expect(await list({ group: 'a', status: 'pending', type: 't' })).toBe('a1 a2 a3')
       const filter = { group: 'a', type: 't' }
-      const { results } = await stage.queue.cancel({ filter })
+      const { results } = await fixture.queue.cancel({ filter })
       expect(results.map(({ id }) => id).sort()).toEqual([ids[0]!, ids[3]!, late!].sort())
-      expect((await stage.queue.retry({ filter: { ...filter, status: 'canceled' } })).results).toHaveLength(3)
-      expect((await stage.queue.cancel({ filter: { status: 'pending' } })).results).toHaveLength(6)
+      expect((await fixture.queue.retry({ filter: { ...filter, status: 'canceled' } })).results).toHaveLength(3)
+      expect((await fixture.queue.cancel({ filter: { status: 'pending' } })).results).toHaveLength(6)
     })
 
     it('run no more of one at once than its limit, and the others go on', async () => {
@@ -150,11 +150,11 @@ export function groupsContract(stage: Stage): void {
       await succeed((await claim(9))[0]!.lease)
       const [second, ...more] = await claim(9)
       expect([second!.task.payload, more]).toEqual(['a2', []])
-      stage.now += 1_000
-      await stage.queue.sweep(100)
+      fixture.now += 1_000
+      await fixture.queue.sweep(100)
       const [again] = await claim(9)
       expect(again!.task.id).toBe(ids[1])
-      await stage.queue.cancel({ ids: [ids[1]!] })
+      await fixture.queue.cancel({ ids: [ids[1]!] })
       expect(await next(9)).toBe('')
       await succeed(again!.lease)
       expect(await next(9)).toBe('a3')
@@ -182,36 +182,36 @@ export function groupsContract(stage: Stage): void {
       expect((await limit('t', null, { groupConcurrency: 1 })).groupConcurrency).toBe(1)
       const leases = await claim(9)
       expect(names(leases)).toBe('a1')
-      expect((await stage.queue.configureType('t', { groupConcurrency: 3 })).groupConcurrency).toBe(3)
+      expect((await fixture.queue.configureType('t', { groupConcurrency: 3 })).groupConcurrency).toBe(3)
       leases.push(...(await claim(9)))
       expect(names(leases)).toBe('a1 a2 a3')
       expect((await limit('t', 7, { groupConcurrency: 1 })).groupConcurrency).toBe(3)
-      await stage.queue.configureType('t', { groupConcurrency: 2 })
+      await fixture.queue.configureType('t', { groupConcurrency: 2 })
       await succeed(leases[0]!.lease)
       expect(await next(9)).toBe('')
       await succeed(leases[1]!.lease)
       expect(await next(9)).toBe('a4')
-      await stage.queue.configureType('t', { groupConcurrency: null })
+      await fixture.queue.configureType('t', { groupConcurrency: null })
       expect(await limit('t', 7, { groupConcurrency: 1 })).toMatchObject({ maxConcurrency: 7, groupConcurrency: null })
       expect(await next(9)).toBe('a5')
     })
 
     it('wake a waiting turn when a permit comes free or the limit is raised', async () => {
-      const wait = () => stage.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+      const wait = () => fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
       await limit('t', null, { groupConcurrency: 1 })
       await add('a1 a2 a3')
       const [first] = await claim()
       const [byPermit] = await Promise.all([wait(), succeed(first!.lease)])
       expect(names(byPermit.leases)).toBe('a2')
-      const [byLimit] = await Promise.all([wait(), stage.queue.configureType('t', { groupConcurrency: 2 })])
+      const [byLimit] = await Promise.all([wait(), fixture.queue.configureType('t', { groupConcurrency: 2 })])
       expect(names(byLimit.leases)).toBe('a3')
     })
 
     it('run each task once and never more than the limit, with workers of several processes', async () => {
-      const other = await stage.opened.second()
+      const other = await fixture.opened.second()
       await limit('t', null, { groupConcurrency: 2 })
       const specs = Array.from({ length: 120 }, (_, index) => completeSpec({ type: 't', group: `g${index % 3}` }))
-      await stage.queue.submit(specs)
+      await fixture.queue.submit(specs)
       const done: string[] = []
       const work = async (on: Queue, index: number) => {
         const worker = { ...WORKER, id: `w${index}`, types: ['t'] }
@@ -226,7 +226,7 @@ export function groupsContract(stage: Stage): void {
           outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } }))
         }
       }
-      await Promise.all(Array.from({ length: 6 }, (_, index) => work(index % 2 ? other : stage.queue, index)))
+      await Promise.all(Array.from({ length: 6 }, (_, index) => work(index % 2 ? other : fixture.queue, index)))
       expect(new Set(done).size).toBe(specs.length)
       await other.close()
     })
@@ -234,7 +234,7 @@ export function groupsContract(stage: Stage): void {
     it('explain who holds the permits of a group, and who goes first', async () => {
       const [first, second, ofB, none] = await add('a1 a2 b1 -1')
       await limit('t', null, { groupConcurrency: 1 })
-      const explain = (id: string) => stage.queue.explain(id)
+      const explain = (id: string) => fixture.queue.explain(id)
       await claim(0)
       expect(await explain(first!)).toMatchObject({ reason: 'ready', ahead: 0 })
       expect(await explain(second!)).toMatchObject({ reason: 'behind', ahead: 3 })
@@ -246,7 +246,7 @@ export function groupsContract(stage: Stage): void {
         until: lease!.expiresAt,
       })
       expect(await explain(ofB!)).toMatchObject({ reason: 'ready', holders: [{ taskId: first }] })
-      await stage.queue.configureType('t', { maxConcurrency: 1 })
+      await fixture.queue.configureType('t', { maxConcurrency: 1 })
       expect((await explain(second!))!.reason).toBe('limit_reached')
     })
   })

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function healthContract(stage: Stage): void {
+export function healthContract(fixture: Fixture): void {
   describe('health', () => {
     it('is healthy and says what an accepted task survives', async () => {
-      const { checks, durability } = await stage.queue.health()
+      const { checks, durability } = await fixture.queue.health()
       expect(checks.every(({ ok }) => ok)).toBe(true)
       expect(durability).not.toBe('')
     })

@@ -1,8 +1,8 @@
 import { Admin } from '@platformatic/kafka'
 import { afterAll, beforeAll, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { queueContract } from './contract.ts'
 
 let kafka: RunningKafka

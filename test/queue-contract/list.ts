@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import type { Status } from '../../src/task/status.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function listContract(stage: Stage): void {
-  const { submit, claim, fail, succeed } = stage
+export function listContract(fixture: Fixture): void {
+  const { submit, claim, fail, succeed } = fixture
   const all = async (query: object, limit = 1) => {
     const found: string[] = []
     let cursor: string | undefined
     do {
-      const page = await stage.queue.list({ ...query, limit, ...(cursor ? { cursor } : {}) })
+      const page = await fixture.queue.list({ ...query, limit, ...(cursor ? { cursor } : {}) })
       found.push(...page.tasks.map(({ id }) => id))
       cursor = page.nextCursor ?? undefined
     } while (cursor)
@@ -22,17 +22,19 @@ export function listContract(stage: Stage): void {
       expect(await all({})).toEqual([...ids].reverse())
       expect(await all({ status: 'pending' })).toEqual([1, 0, 3, 2].map((index) => ids[index]))
       expect(await all({ type: 'u' })).toEqual([ids[3]])
-      await expect(stage.queue.list({ limit: 1, cursor: 'rubbish' })).rejects.toMatchObject({ code: 'invalid_cursor' })
+      await expect(fixture.queue.list({ limit: 1, cursor: 'rubbish' })).rejects.toMatchObject({
+        code: 'invalid_cursor',
+      })
     })
 
     it.each([
       ['failed', async () => void (await fail((await claim())[0]!.lease))],
-      ['canceled', async (id) => void (await stage.queue.cancel({ ids: [id] }))],
+      ['canceled', async (id) => void (await fixture.queue.cancel({ ids: [id] }))],
       [
         'timeout',
         async () => {
-          stage.now += 11
-          await stage.queue.sweep(100)
+          fixture.now += 11
+          await fixture.queue.sweep(100)
         },
       ],
     ] as [Status, (id: string) => Promise<void>][])(
@@ -43,7 +45,7 @@ export function listContract(stage: Stage): void {
         const { id } = await submit({ maxRetry: 0, queueTimeoutMs: 10 })
         await end(id)
         for (let round = 0; round < 3; round++) {
-          await stage.queue.retry({ ids: [id] })
+          await fixture.queue.retry({ ids: [id] })
           expect(await all({ status })).toEqual([others[0]!.id])
           await end(id)
         }
@@ -52,8 +54,8 @@ export function listContract(stage: Stage): void {
         const expected = [id, ...others.map((task) => task.id)].sort()
         for (const limit of [1, 2, 100]) expect((await all({ status }, limit)).sort()).toEqual(expected)
         expect((await all({ status, type: 't' }, 2)).sort()).toEqual(expected)
-        expect((await stage.queue.stats()).counts[status]).toBe(3)
-        await stage.queue.retry({ ids: [id] })
+        expect((await fixture.queue.stats()).counts[status]).toBe(3)
+        await fixture.queue.retry({ ids: [id] })
         await succeed((await claim())[0]!.lease)
         expect((await all({ status })).sort()).toEqual(others.map((task) => task.id).sort())
       },
@@ -65,19 +67,19 @@ export function listContract(stage: Stage): void {
         const long = 'x'.repeat(900 * 1_024)
         for (let n = 0; n < 12; n++) await submit({ type: n % 2 === 0 ? 't' : 'u', payload: [n, long] })
         if (status !== 'pending') {
-          const leases = await stage.claim(12)
-          if (status === 'success') for (const { lease } of leases) await stage.succeed(lease)
+          const leases = await fixture.claim(12)
+          if (status === 'success') for (const { lease } of leases) await fixture.succeed(lease)
         }
         const pages: unknown[][] = []
         for (let cursor: string | null | undefined; cursor !== null; ) {
-          const page = await stage.queue.list({ status, limit: 1_000, ...(cursor ? { cursor } : {}) })
+          const page = await fixture.queue.list({ status, limit: 1_000, ...(cursor ? { cursor } : {}) })
           pages.push(page.tasks.map(({ payload }) => (payload as [number])[0]))
           cursor = page.nextCursor
         }
         expect(pages.flat().sort((a, b) => Number(a) - Number(b))).toEqual([...Array(12).keys()])
         for (const page of pages) expect(page.length).toBeLessThanOrEqual(6)
         if (status === 'pending') expect(pages.flat()).toEqual([...Array(12).keys()])
-        const bare = await stage.queue.list({ status, limit: 1_000, bare: true })
+        const bare = await fixture.queue.list({ status, limit: 1_000, bare: true })
         expect(bare.tasks.map(({ payload, result }) => [payload, result])).toEqual(Array(12).fill([null, null]))
       },
     )

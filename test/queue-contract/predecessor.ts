@@ -1,23 +1,23 @@
 import { describe, expect, it } from 'vitest'
 import type { Lease } from '../../src/queue/queue.ts'
 import { completeSpec, TASK_LIMITS, type TaskSpec } from '../../src/task/task.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function predecessorContract(stage: Stage): void {
-  const { submit, claim, fail, get } = stage
+export function predecessorContract(fixture: Fixture): void {
+  const { submit, claim, fail, get } = fixture
   const submitAll = async (...specs: Partial<TaskSpec>[]) => {
-    const submitted = await stage.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
+    const submitted = await fixture.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
     return submitted.map(({ task }) => task)
   }
   const settled = async () => {
     // In a cluster what two partitions tell each other takes a few steps.
-    for (let step = 0; step < 5; step++) while ((await stage.queue.sweep(100)).more);
+    for (let step = 0; step < 5; step++) while ((await fixture.queue.sweep(100)).more);
   }
 
   describe('predecessor', () => {
     it('leaves out large results of predecessors, which are read one by one while the lease is held', async () => {
-      await stage.opened.cleanup()
-      await stage.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
+      await fixture.opened.cleanup()
+      await fixture.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
       const texts = [...Array.from('abcd', (letter) => letter.repeat(400_000)), 'small']
       const before = await submitAll(...texts.map((payload): Partial<TaskSpec> => ({ payload, maxRetry: 0 })))
       const failing = await submit({ payload: null, maxRetry: 0 })
@@ -26,10 +26,10 @@ export function predecessorContract(stage: Stage): void {
       for (const { task, lease } of await claim(6)) {
         const outcome = { kind: 'success', result: task.payload } as const
         if (task.payload === null) await fail(lease)
-        else await stage.queue.turn({ worker: stage.worker, want: 0, outcomes: [{ lease, outcome }] })
+        else await fixture.queue.turn({ worker: fixture.worker, want: 0, outcomes: [{ lease, outcome }] })
       }
       await settled()
-      stage.now += 2_000
+      fixture.now += 2_000
       await settled()
       expect(await get(ids[0]!)).toBeNull()
       const [{ lease, task, predecessors }] = (await claim()) as [Lease]
@@ -42,18 +42,18 @@ export function predecessorContract(stage: Stage): void {
       const omitted = predecessors.filter((one) => one.omitted)
       const bare = { type: 't', status: 'success', result: null, error: null, omitted: true }
       expect(omitted).toContainEqual({ id: ids[3], ...bare })
-      const read = async (id: string) => (await stage.queue.predecessor(lease, id))!
+      const read = async (id: string) => (await fixture.queue.predecessor(lease, id))!
       for (const [index, result] of texts.entries()) {
         expect(await read(ids[index]!)).toEqual({ id: ids[index], type: 't', status: 'success', result, error: null })
       }
       expect(await read(failing.id)).toMatchObject({ status: 'failed', result: null, error: 'no' })
-      expect(await stage.queue.predecessor(lease, join.id)).toBeNull()
+      expect(await fixture.queue.predecessor(lease, join.id)).toBeNull()
       await fail(lease, { delayMs: 0 })
-      const gone = stage.queue.predecessor(lease, ids[0]!)
+      const gone = fixture.queue.predecessor(lease, ids[0]!)
       await expect(gone).rejects.toMatchObject({ code: 'lease_lost' })
       const [again] = (await claim()) as [Lease]
       expect(again.predecessors).toEqual(predecessors)
-      expect(await stage.queue.predecessor(again.lease, ids[3]!)).toMatchObject({ result: texts[3] })
+      expect(await fixture.queue.predecessor(again.lease, ids[3]!)).toMatchObject({ result: texts[3] })
     })
   })
 }

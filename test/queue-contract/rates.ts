@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 /** At most so many starts of a type in any window of time. */
-export function ratesContract(stage: Stage): void {
-  const { start, limit, submit, claim, succeed } = stage
+export function ratesContract(fixture: Fixture): void {
+  const { start, limit, submit, claim, succeed } = fixture
 
   const add = async (count: number, more: object = {}): Promise<string[]> => {
     const ids: string[] = []
@@ -17,18 +17,18 @@ export function ratesContract(stage: Stage): void {
       await limit('t', null, { rate: { max: 3, perMs: 1_000 } })
       await add(9)
       expect(await started(2)).toBe(2)
-      stage.now += 400
+      fixture.now += 400
       expect(await started()).toBe(1)
       expect(await started()).toBe(0)
-      stage.now += 599
+      fixture.now += 599
       expect(await started()).toBe(0)
-      stage.now += 1
+      fixture.now += 1
       expect(await started()).toBe(2)
-      stage.now += 399
+      fixture.now += 399
       expect(await started()).toBe(0)
-      stage.now += 1
+      fixture.now += 1
       expect(await started()).toBe(1)
-      stage.now += 100_000
+      fixture.now += 100_000
       expect(await started()).toBe(3)
     })
 
@@ -38,7 +38,7 @@ export function ratesContract(stage: Stage): void {
       const starts: number[] = []
       for (let step = 0; step < 60 && starts.length < 60; step++) {
         for (const { task } of await claim((step % 4) + 1)) starts.push(task.startedAt!)
-        stage.now += (step * 37) % 211
+        fixture.now += (step * 37) % 211
       }
       expect(starts.length).toBeGreaterThan(30)
       for (const from of starts) {
@@ -47,13 +47,13 @@ export function ratesContract(stage: Stage): void {
     })
 
     it('counts over all processes, and each hand-out of a task', async () => {
-      const other = await stage.opened.second()
+      const other = await fixture.opened.second()
       await limit('t', null, { rate: { max: 3, perMs: 1_000 } })
       await add(5)
       const [lease] = await claim(1)
       expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 1 })).leases).toHaveLength(1)
       const outcomes = [{ lease: lease!.lease, outcome: { kind: 'released' } as const }]
-      const { leases } = await stage.queue.turn({ worker: WORKER, want: 9, outcomes })
+      const { leases } = await fixture.queue.turn({ worker: WORKER, want: 9, outcomes })
       expect(leases).toHaveLength(1)
       expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 9 })).leases).toEqual([])
       await other.close()
@@ -75,14 +75,14 @@ export function ratesContract(stage: Stage): void {
       await add(9)
       expect((await limit('t', null, { rate: { max: 1, perMs: 5_000 } })).rate).toEqual({ max: 1, perMs: 5_000 })
       expect(await started()).toBe(1)
-      const raised = await stage.queue.configureType('t', { rate: { max: 3, perMs: 5_000 } })
+      const raised = await fixture.queue.configureType('t', { rate: { max: 3, perMs: 5_000 } })
       expect(raised.rate).toEqual({ max: 3, perMs: 5_000 })
       expect(await started()).toBe(2)
       expect((await limit('t', null, { rate: { max: 9, perMs: 5_000 } })).rate).toEqual({ max: 3, perMs: 5_000 })
-      await stage.queue.configureType('t', { rate: { max: 2, perMs: 5_000 } })
-      stage.now += 5_000
+      await fixture.queue.configureType('t', { rate: { max: 2, perMs: 5_000 } })
+      fixture.now += 5_000
       expect(await started()).toBe(2)
-      expect((await stage.queue.configureType('t', { rate: null })).rate).toBeNull()
+      expect((await fixture.queue.configureType('t', { rate: null })).rate).toBeNull()
       expect((await limit('t', null, { rate: { max: 1, perMs: 5_000 } })).rate).toBeNull()
       expect(await started()).toBe(4)
     })
@@ -91,14 +91,14 @@ export function ratesContract(stage: Stage): void {
       await limit('t', null, { rate: { max: 2, perMs: 1_000 } })
       const [, , third] = await add(4)
       await claim(1)
-      const first = stage.now
-      stage.now += 300
+      const first = fixture.now
+      fixture.now += 300
       await claim(1)
-      expect(await stage.queue.explain(third!)).toMatchObject({ reason: 'rate_limited', until: first + 1_000 })
-      await stage.queue.configureType('t', { rate: { max: 1, perMs: 1_000 } })
-      expect(await stage.queue.explain(third!)).toMatchObject({ reason: 'rate_limited', until: stage.now + 1_000 })
-      stage.now += 1_000
-      expect(await stage.queue.explain(third!)).toMatchObject({ reason: 'ready', until: null })
+      expect(await fixture.queue.explain(third!)).toMatchObject({ reason: 'rate_limited', until: first + 1_000 })
+      await fixture.queue.configureType('t', { rate: { max: 1, perMs: 1_000 } })
+      expect(await fixture.queue.explain(third!)).toMatchObject({ reason: 'rate_limited', until: fixture.now + 1_000 })
+      fixture.now += 1_000
+      expect(await fixture.queue.explain(third!)).toMatchObject({ reason: 'ready', until: null })
     })
 
     it('wakes a waiting turn also when it comes to allow the start while it is looked at', async () => {
@@ -107,23 +107,23 @@ export function ratesContract(stage: Stage): void {
       for (let looksBefore = 1; looksBefore <= 8; looksBefore++) {
         await add(2)
         expect(await claim()).toHaveLength(1)
-        stage.now += perMs - looksBefore
-        stage.tickMs = 1
-        const { leases } = await stage.queue.turn({ worker: WORKER, want: 1, waitMs: 3_000 })
-        stage.tickMs = 0
+        fixture.now += perMs - looksBefore
+        fixture.tickMs = 1
+        const { leases } = await fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 3_000 })
+        fixture.tickMs = 0
         expect(leases).toHaveLength(1)
-        stage.now += perMs
+        fixture.now += perMs
       }
     })
 
     it('wakes a waiting turn when it allows the next start', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ clock: Date.now })
       await limit('t', null, { rate: { max: 2, perMs: 100 } })
       const ids = await add(5)
       const starts: { id: string; at: number }[] = []
       while (starts.length < ids.length) {
-        const { leases } = await stage.queue.turn({ worker: WORKER, want: 9, waitMs: 20_000 })
+        const { leases } = await fixture.queue.turn({ worker: WORKER, want: 9, waitMs: 20_000 })
         expect(leases).not.toEqual([])
         starts.push(...leases.map(({ task }) => ({ id: task.id, at: task.startedAt! })))
       }

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { makeDocumentedUser } from '../services/acl.ts'
-import { redisCli } from '../services/redis.ts'
-import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
+import { makeDocumentedUser } from '../fixtures/acl.ts'
+import { redisCli } from '../fixtures/redis.ts'
+import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
 import { queueContract } from './contract.ts'
 
 const RANDOM_RUNS = 15

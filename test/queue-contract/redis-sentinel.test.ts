@@ -1,7 +1,7 @@
 import { afterAll, beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { redisCli } from '../services/redis.ts'
-import { startSentinel, type WatchedRedis } from '../services/redis-sentinel.ts'
+import { redisCli } from '../fixtures/redis.ts'
+import { startSentinel, type WatchedRedis } from '../fixtures/redis-sentinel.ts'
 import { queueContract } from './contract.ts'
 
 const RANDOM_RUNS = 3

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { makeDocumentedUser } from '../services/acl.ts'
-import { redisCli } from '../services/redis.ts'
-import { startTlsRedis, type TlsRedis } from '../services/redis-tls.ts'
+import { makeDocumentedUser } from '../fixtures/acl.ts'
+import { redisCli } from '../fixtures/redis.ts'
+import { startTlsRedis, type TlsRedis } from '../fixtures/redis-tls.ts'
 import { queueContract } from './contract.ts'
 
 const RANDOM_RUNS = 3

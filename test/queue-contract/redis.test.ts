@@ -1,6 +1,6 @@
 import { afterAll, beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { queueContract } from './contract.ts'
 
 let redis: RunningRedis

@@ -2,27 +2,27 @@ import { describe, expect, it } from 'vitest'
 import type { Retention } from '../../src/task/retention.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import type { FinalStatus } from '../../src/task/status.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
 const DAY_MS = 86_400_000
 const ALL = { ageMs: 100_000, countMax: 1_000 }
 /** In a cluster a finished task is kept at least so long. */
 const LEAST_MS = 10_000
 
-export function retentionContract(stage: Stage): void {
-  const { submit, claim, succeed, fail, get, start } = stage
+export function retentionContract(fixture: Fixture): void {
+  const { submit, claim, succeed, fail, get, start } = fixture
 
   const restart = async (retention: { ageMs: number; countMax: number }) => {
-    await stage.opened.cleanup()
+    await fixture.opened.cleanup()
     await start({ retention })
   }
   const handle = (retention: Retention) => {
     const handler = { maxConcurrency: null, groupConcurrency: null, rate: null, retry: RETRY_DEFAULTS }
-    return stage.queue.configureType('t', { handler: { ...handler, payloadSchema: null, defaults: {}, retention } })
+    return fixture.queue.configureType('t', { handler: { ...handler, payloadSchema: null, defaults: {}, retention } })
   }
   const sweep = async () => {
     // In a cluster what two partitions tell each other takes a few steps.
-    for (let step = 0; step < 5; step++) while ((await stage.queue.sweep(100)).more);
+    for (let step = 0; step < 5; step++) while ((await fixture.queue.sweep(100)).more);
   }
   /** Has a task end in a status, each in its own way; answers its id. */
   const end: Record<FinalStatus, (type: string) => Promise<string>> = {
@@ -38,12 +38,12 @@ export function retentionContract(stage: Stage): void {
     },
     canceled: async (type) => {
       const { id } = await submit({ type })
-      await stage.queue.cancel({ ids: [id] })
+      await fixture.queue.cancel({ ids: [id] })
       return id
     },
     timeout: async (type) => {
       const { id } = await submit({ type, queueTimeoutMs: 1 })
-      stage.now += 1
+      fixture.now += 1
       await sweep()
       return id
     },
@@ -54,7 +54,7 @@ export function retentionContract(stage: Stage): void {
     it('keeps tasks of a type by the status that they end in, and all others as long as any', async () => {
       await restart(ALL)
       await handle({ success: 20_000, timeout: 40_000 })
-      const set = await stage.queue.configureType('t', { retention: { failed: 30 * DAY_MS, canceled: 0 } })
+      const set = await fixture.queue.configureType('t', { retention: { failed: 30 * DAY_MS, canceled: 0 } })
       expect(set.retention).toEqual({
         set: { failed: 30 * DAY_MS, canceled: 0 },
         handler: { success: 20_000, timeout: 40_000 },
@@ -73,19 +73,19 @@ export function retentionContract(stage: Stage): void {
         return names.filter((_, index) => found[index])
       }
       const ofU = ['u canceled', 'u failed', 'u success', 'u timeout']
-      stage.now += LEAST_MS
+      fixture.now += LEAST_MS
       expect(await kept()).toEqual(['t failed', 't success', 't timeout', ...ofU])
-      stage.now += 10_001
+      fixture.now += 10_001
       expect(await kept()).toEqual(['t failed', 't timeout', ...ofU])
-      stage.now += 20_000
+      fixture.now += 20_000
       expect(await kept()).toEqual(['t failed', ...ofU])
-      stage.now += 60_000
+      fixture.now += 60_000
       expect(await kept()).toEqual(['t failed'])
-      expect((await stage.queue.stats()).counts).toMatchObject({ failed: 1, success: 0, canceled: 0, timeout: 0 })
-      expect((await stage.queue.list({ status: 'failed', limit: 10 })).tasks.map(({ id }) => id)).toEqual([
+      expect((await fixture.queue.stats()).counts).toMatchObject({ failed: 1, success: 0, canceled: 0, timeout: 0 })
+      expect((await fixture.queue.list({ status: 'failed', limit: 10 })).tasks.map(({ id }) => id)).toEqual([
         ids['t failed'],
       ])
-      stage.now += 30 * DAY_MS
+      fixture.now += 30 * DAY_MS
       expect(await kept()).toEqual([])
     })
 
@@ -94,9 +94,9 @@ export function retentionContract(stage: Stage): void {
       await handle({ success: 50_000, failed: DAY_MS })
       await end.failed('t')
       await end.success('u')
-      expect((await stage.queue.sweep(100)).nextAt).toBeLessThanOrEqual(stage.now + 100_000)
+      expect((await fixture.queue.sweep(100)).nextAt).toBeLessThanOrEqual(fixture.now + 100_000)
       await end.success('t')
-      expect((await stage.queue.sweep(100)).nextAt).toBeLessThanOrEqual(stage.now + 50_000)
+      expect((await fixture.queue.sweep(100)).nextAt).toBeLessThanOrEqual(fixture.now + 50_000)
     })
 
     it('removes above the count those that would go first, however long each is kept', async () => {
@@ -115,29 +115,29 @@ export function retentionContract(stage: Stage): void {
     it('holds for tasks that end after it was set; removing it brings back what the handler says', async () => {
       await restart(ALL)
       await handle({ success: 20_000 })
-      await stage.queue.configureType('t', { retention: { success: 50_000, failed: 1 } })
+      await fixture.queue.configureType('t', { retention: { success: 50_000, failed: 1 } })
       const first = await end.success('t')
-      const { retention } = await stage.queue.configureType('t', { retention: { success: null, failed: null } })
+      const { retention } = await fixture.queue.configureType('t', { retention: { success: null, failed: null } })
       expect(retention).toEqual({ set: {}, handler: { success: 20_000 } })
       const second = await end.success('t')
       await handle({})
       const third = await end.success('t')
-      stage.now += 20_001
+      fixture.now += 20_001
       await sweep()
       expect(await Promise.all([first, second, third].map(isKept))).toEqual([true, false, true])
-      stage.now += 30_000
+      fixture.now += 30_000
       await sweep()
       expect(await Promise.all([first, third].map(isKept))).toEqual([false, true])
-      stage.now += 50_000
+      fixture.now += 50_000
       await sweep()
       expect(await isKept(third)).toBe(false)
     })
 
     it('is the same for every process', async () => {
       await handle({ success: 1_000 })
-      await stage.queue.configureType('t', { retention: { failed: 366 * DAY_MS } })
+      await fixture.queue.configureType('t', { retention: { failed: 366 * DAY_MS } })
       await handle({ success: 2_000 })
-      const second = await stage.opened.second()
+      const second = await fixture.opened.second()
       const [info, other] = await second.types({ names: ['t', 'u'] })
       await second.close()
       expect(info!.retention).toEqual({ set: { failed: 366 * DAY_MS }, handler: { success: 2_000 } })
@@ -148,15 +148,15 @@ export function retentionContract(stage: Stage): void {
       await restart(ALL)
       await handle({ failed: 20_000 })
       const id = await end.failed('t')
-      stage.now += 19_000
-      await stage.queue.retry({ ids: [id] })
-      stage.now += 19_000
+      fixture.now += 19_000
+      await fixture.queue.retry({ ids: [id] })
+      fixture.now += 19_000
       await sweep()
       for (const { lease } of await claim(1)) await fail(lease, { retry: false })
-      stage.now += 19_000
+      fixture.now += 19_000
       await sweep()
       expect(await get(id)).toMatchObject({ status: 'failed' })
-      stage.now += 1_001
+      fixture.now += 1_001
       await sweep()
       expect(await isKept(id)).toBe(false)
     })
@@ -167,10 +167,10 @@ export function retentionContract(stage: Stage): void {
       const key = { idempotencyKey: 'k' }
       const { id } = await submit(key)
       for (const { lease } of await claim(1)) await succeed(lease)
-      stage.now += 20_000
+      fixture.now += 20_000
       await sweep()
       expect((await submit(key)).id).toBe(id)
-      stage.now += 10_001
+      fixture.now += 10_001
       await sweep()
       expect(await isKept(id)).toBe(false)
     })
@@ -180,9 +180,9 @@ export function retentionContract(stage: Stage): void {
       await handle({ success: 0 })
       const before = await submit()
       const [after, other] = [await submit({ type: 'u', after: [before.id] }), await submit({ type: 'u' })]
-      for (const { lease } of await claim(1, { ...stage.worker, types: ['t'] })) await succeed(lease, 7)
+      for (const { lease } of await claim(1, { ...fixture.worker, types: ['t'] })) await succeed(lease, 7)
       await sweep()
-      stage.now += LEAST_MS
+      fixture.now += LEAST_MS
       await sweep()
       expect(await isKept(before.id)).toBe(false)
       const leases = await claim(2)

@@ -1,16 +1,16 @@
 import { describe, expect, it } from 'vitest'
 import { completeSpec } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
-export function retryContract(stage: Stage): void {
-  const { submit, claim, succeed, fail } = stage
+export function retryContract(fixture: Fixture): void {
+  const { submit, claim, succeed, fail } = fixture
 
   describe('retry', () => {
     it('retries with attempts from 0 and a fence that was never used before', async () => {
       const { id } = await submit({ maxRetry: 0 })
       const [first] = await claim()
       await fail(first!.lease)
-      expect((await stage.queue.retry({ ids: [id] })).results[0]!.task).toMatchObject({
+      expect((await fixture.queue.retry({ ids: [id] })).results[0]!.task).toMatchObject({
         status: 'pending',
         attempts: 0,
         error: null,
@@ -20,23 +20,23 @@ export function retryContract(stage: Stage): void {
       expect(second!.lease).not.toBe(first!.lease)
       expect((await fail(first!.lease)).status).toBeNull()
       await succeed(second!.lease)
-      expect((await stage.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('refused')
+      expect((await fixture.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('refused')
     })
 
     it('comes to an end by filter though tasks fail as fast as they are retried', async () => {
-      await stage.queue.submit(Array.from({ length: 1_500 }, () => completeSpec({ type: 't', maxRetry: 0 })))
+      await fixture.queue.submit(Array.from({ length: 1_500 }, () => completeSpec({ type: 't', maxRetry: 0 })))
       const failAll = async () => {
         const leases = await claim(1_500)
-        stage.now += 1
+        fixture.now += 1
         const failure = { kind: 'failure', error: 'no', retry: true, delayMs: null } as const
         const outcomes = leases.map(({ lease }) => ({ lease, outcome: failure }))
-        await stage.queue.turn({ worker: WORKER, want: 0, outcomes })
+        await fixture.queue.turn({ worker: WORKER, want: 0, outcomes })
       }
       await failAll()
-      let { results, next } = await stage.queue.retry({ filter: { type: 't' } })
+      let { results, next } = await fixture.queue.retry({ filter: { type: 't' } })
       expect(results).toHaveLength(1_000)
       await failAll()
-      ;({ results, next } = await stage.queue.retry({ filter: { type: 't' }, before: next! }))
+      ;({ results, next } = await fixture.queue.retry({ filter: { type: 't' }, before: next! }))
       expect([results.length, next]).toEqual([500, null])
       expect(results.every(({ task }) => task?.deliveries === 1)).toBe(true)
     })

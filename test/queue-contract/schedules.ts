@@ -2,12 +2,12 @@ import { describe, expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { type Schedule, type ScheduleChanges, type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
 import { completeSpec, DEFAULTED_FIELDS, type Task } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
 const MINUTE = 60_000
 
-export function schedulesContract(stage: Stage): void {
-  const { start, claim, succeed, submit } = stage
+export function schedulesContract(fixture: Fixture): void {
+  const { start, claim, succeed, submit } = fixture
 
   const spec = (id: string, more: Partial<ScheduleSpec> = {}): ScheduleSpec => {
     const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', payload: { of: id } })
@@ -22,38 +22,38 @@ export function schedulesContract(stage: Stage): void {
     }
   }
   const add = async (id: string, more: Partial<ScheduleSpec> = {}): Promise<Schedule> =>
-    (await stage.queue.schedules({ add: spec(id, more) })).find((schedule) => schedule.id === id)!
+    (await fixture.queue.schedules({ add: spec(id, more) })).find((schedule) => schedule.id === id)!
   const see = async (id: string): Promise<Schedule | undefined> =>
-    (await stage.queue.schedules()).find((schedule) => schedule.id === id)
+    (await fixture.queue.schedules()).find((schedule) => schedule.id === id)
   /** All tasks that ticks have made, oldest first. */
   const made = async (): Promise<Task[]> => {
     const tasks: Task[] = []
     for (const status of ['pending', 'processing', 'success'] as const) {
-      tasks.push(...(await stage.queue.list({ status, limit: 1_000 })).tasks)
+      tasks.push(...(await fixture.queue.list({ status, limit: 1_000 })).tasks)
     }
     return tasks.filter(({ idempotencyKey }) => idempotencyKey?.startsWith('schedule:')).sort(byKey)
   }
   const ticks = async () => (await made()).map(({ idempotencyKey }) => idempotencyKey)
-  const sweep = async (queue: Queue = stage.queue) => {
+  const sweep = async (queue: Queue = fixture.queue) => {
     let swept = await queue.sweep(100)
     while (swept.more) swept = await queue.sweep(100)
     return swept
   }
   /** The next whole minute, and so many after it. */
-  const minute = (n: number) => (Math.floor(stage.now / MINUTE) + n) * MINUTE
+  const minute = (n: number) => (Math.floor(fixture.now / MINUTE) + n) * MINUTE
 
   describe('schedules', () => {
     it('keeps what was added, by its id, for every process, and drops it', async () => {
       const b = await add('b', { paused: true, catchUp: 'all', overlap: 'skip' })
       const a = await add('a', { timing: { cron: '30 2 * * *', timezone: 'Europe/Berlin' } })
-      const times = { lastAt: null, lastTaskId: null, createdAt: stage.now, updatedAt: stage.now }
+      const times = { lastAt: null, lastTaskId: null, createdAt: fixture.now, updatedAt: fixture.now }
       const paused = spec('b', { paused: true, catchUp: 'all', overlap: 'skip' })
       expect(b).toEqual({ ...paused, ...times, nextAt: null })
       expect(a).toEqual({ ...spec('a', { timing: a.timing }), ...times, nextAt: Date.parse('2023-11-15T01:30:00Z') })
-      const second = await stage.opened.second()
+      const second = await fixture.opened.second()
       expect(await second.schedules()).toEqual([a, b])
       expect(await second.schedules({ drop: 'a' })).toEqual([b])
-      expect(await stage.queue.schedules()).toEqual([b])
+      expect(await fixture.queue.schedules()).toEqual([b])
       await second.close()
     })
 
@@ -66,28 +66,28 @@ export function schedulesContract(stage: Stage): void {
       await expect(add('a', { task: { ...asked, maxRetry: 9 } })).rejects.toMatchObject({ code: 'schedule_exists' })
       const before = await add('b')
       expect(await add('b', { task: { ...spec('b').task, maxRetry: 9, byDefault: DEFAULTED_FIELDS } })).toEqual(before)
-      await stage.queue.schedules({ alter: 'a', to: { task: { type: 't', maxRetry: 5 } } })
+      await fixture.queue.schedules({ alter: 'a', to: { task: { type: 't', maxRetry: 5 } } })
       await expect(add('a', { task: defaulted })).rejects.toMatchObject({ code: 'schedule_exists' })
     })
 
     it('takes the same again, refuses another one of that id, a type that nobody knows, and changes of none', async () => {
       const first = await add('a')
-      stage.now += 5
+      fixture.now += 5
       expect(await add('a')).toEqual(first)
       await expect(add('a', { timing: { everyMs: 5_000 } })).rejects.toMatchObject({ code: 'schedule_exists' })
       await expect(add('a', { task: { ...first.task, type: 'u' } })).rejects.toMatchObject({ code: 'schedule_exists' })
       const unknown = { ...first.task, type: 'unknown' }
       await expect(add('b', { task: unknown })).rejects.toMatchObject({ code: 'unknown_type' })
       for (const change of [{ alter: 'x', to: {} }, { drop: 'x' }, { run: 'x' }]) {
-        await expect(stage.queue.schedules(change)).rejects.toMatchObject({ code: 'not_found' })
+        await expect(fixture.queue.schedules(change)).rejects.toMatchObject({ code: 'not_found' })
       }
-      expect(await stage.queue.schedules()).toEqual([first])
+      expect(await fixture.queue.schedules()).toEqual([first])
     })
 
     it('changes what is asked for and leaves the rest', async () => {
       const first = await add('a')
-      stage.now += 1
-      const [altered] = await stage.queue.schedules({
+      fixture.now += 1
+      const [altered] = await fixture.queue.schedules({
         alter: 'a',
         to: { task: { type: 't', priority: 7 }, catchUp: 'none' },
       })
@@ -95,20 +95,20 @@ export function schedulesContract(stage: Stage): void {
         ...first,
         task: { ...first.task, priority: 7 },
         catchUp: 'none',
-        updatedAt: stage.now,
+        updatedAt: fixture.now,
       })
-      const [paused] = await stage.queue.schedules({ alter: 'a', to: { paused: true } })
+      const [paused] = await fixture.queue.schedules({ alter: 'a', to: { paused: true } })
       expect(paused).toMatchObject({ paused: true, nextAt: null })
-      stage.now += 10 * MINUTE
+      fixture.now += 10 * MINUTE
       await sweep()
       expect(await made()).toEqual([])
-      const [resumed] = await stage.queue.schedules({ alter: 'a', to: { paused: false } })
+      const [resumed] = await fixture.queue.schedules({ alter: 'a', to: { paused: false } })
       expect(resumed).toMatchObject({ paused: false, nextAt: minute(1) })
     })
 
     it('changes a cron or its zone alone, and no schedule of another type that has the id meanwhile', async () => {
       await add('a')
-      const alter = async (to: ScheduleChanges) => (await stage.queue.schedules({ alter: 'a', to }))[0]!
+      const alter = async (to: ScheduleChanges) => (await fixture.queue.schedules({ alter: 'a', to }))[0]!
       const zone = alter({ timing: { timezone: 'Asia/Tokyo' } })
       await expect(zone).rejects.toMatchObject({ code: 'invalid_request', details: { errors: [{ path: 'timezone' }] } })
       expect(await alter({ timing: { cron: '0 8 * * *' } })).toMatchObject({
@@ -119,7 +119,7 @@ export function schedulesContract(stage: Stage): void {
         timing: { cron: '0 8 * * *', timezone: 'Asia/Tokyo' },
         nextAt: Date.parse('2023-11-14T23:00:00Z'),
       })
-      const second = await stage.opened.second()
+      const second = await fixture.opened.second()
       await Promise.all([
         alter({ timing: { cron: '0 9 * * *' } }),
         second.schedules({ alter: 'a', to: { timing: { timezone: 'Europe/Berlin' } } }),
@@ -136,11 +136,11 @@ export function schedulesContract(stage: Stage): void {
     it('makes the task of a tick when it is due, says when that is, and remembers it', async () => {
       const { task } = await add('a')
       expect((await sweep()).nextAt).toBe(minute(1))
-      stage.now = minute(1) - 1
+      fixture.now = minute(1) - 1
       await sweep()
       expect(await made()).toEqual([])
-      stage.now += 1
-      const tick = stage.now
+      fixture.now += 1
+      const tick = fixture.now
       expect((await sweep()).nextAt).toBe(tick + MINUTE)
       const [only, ...others] = await made()
       expect(others).toEqual([])
@@ -155,10 +155,10 @@ export function schedulesContract(stage: Stage): void {
 
     it('makes one task of a tick however many processes sweep at once', async () => {
       for (const id of ['a', 'b', 'c']) await add(id, { timing: { everyMs: 1_000 }, catchUp: 'all' })
-      const engines = [stage.queue, await stage.opened.second(), await stage.opened.second()]
-      const first = Math.floor(stage.now / 1_000) * 1_000 + 1_000
+      const engines = [fixture.queue, await fixture.opened.second(), await fixture.opened.second()]
+      const first = Math.floor(fixture.now / 1_000) * 1_000 + 1_000
       for (let round = 0; round < 20; round++) {
-        stage.now += 1_000
+        fixture.now += 1_000
         await Promise.all(engines.flatMap((queue) => [sweep(queue), sweep(queue)]))
       }
       // One of them is the one that sweeps, if not all are.
@@ -172,23 +172,23 @@ export function schedulesContract(stage: Stage): void {
     it('catches up after a time without anybody', async () => {
       const catchUps = ['all', 'none', 'one'] as const
       for (const catchUp of catchUps) await add(catchUp, { catchUp, timing: { everyMs: 10 * MINUTE } })
-      const first = Math.floor(stage.now / (10 * MINUTE) + 1) * 10 * MINUTE
-      stage.now = first + 35 * MINUTE
+      const first = Math.floor(fixture.now / (10 * MINUTE) + 1) * 10 * MINUTE
+      fixture.now = first + 35 * MINUTE
       await sweep()
       const missed = [0, 10, 20, 30].map((minutes) => first + minutes * MINUTE)
       expect(await ticks()).toEqual([...missed.map((at) => tickKey('all', at)), tickKey('one', missed[3]!)])
-      const schedules = await stage.queue.schedules()
+      const schedules = await fixture.queue.schedules()
       expect(schedules.map(({ nextAt }) => nextAt)).toEqual(catchUps.map(() => first + 40 * MINUTE))
       expect(schedules.map(({ lastAt }) => lastAt)).toEqual([missed[3], null, missed[3]])
     })
 
     it('catches up on the latest hundred at most, in bounded steps', async () => {
       await add('a', { catchUp: 'all' })
-      stage.now += 1_000 * MINUTE
+      fixture.now += 1_000 * MINUTE
       // An engine also sweeps by itself when something is due, so only what each of these steps did is known.
       const changes: number[] = []
       for (let more = true; more; ) {
-        const swept = await stage.queue.sweep(10)
+        const swept = await fixture.queue.sweep(10)
         changes.push(swept.changed)
         more = swept.more
       }
@@ -202,19 +202,19 @@ export function schedulesContract(stage: Stage): void {
       await add('a', { overlap: 'skip' })
       const times: number[] = []
       const pass = async () => {
-        stage.now = minute(1)
-        times.push(stage.now)
+        fixture.now = minute(1)
+        times.push(fixture.now)
         await sweep()
       }
       await pass()
       await pass()
       expect(await ticks()).toEqual([tickKey('a', times[0]!)])
       // It is running, by a lease that is long enough.
-      const { leases } = await stage.queue.turn({ worker: WORKER, want: 1, leaseMs: 100 * MINUTE })
+      const { leases } = await fixture.queue.turn({ worker: WORKER, want: 1, leaseMs: 100 * MINUTE })
       await pass()
       expect(await ticks()).toHaveLength(1)
-      expect(await see('a')).toMatchObject({ lastAt: times[0], nextAt: stage.now + MINUTE })
-      await stage.queue.turn({
+      expect(await see('a')).toMatchObject({ lastAt: times[0], nextAt: fixture.now + MINUTE })
+      await fixture.queue.turn({
         worker: WORKER,
         want: 0,
         outcomes: [{ lease: leases[0]!.lease, outcome: { kind: 'success', result: null } }],
@@ -225,64 +225,64 @@ export function schedulesContract(stage: Stage): void {
 
     it('runs one out of turn, also while it is paused or its last task has not ended, and no tick is lost by it', async () => {
       await add('a', { overlap: 'skip', paused: true })
-      const [first] = await stage.queue.schedules({ run: 'a' })
-      const [second] = await stage.queue.schedules({ run: 'a' })
+      const [first] = await fixture.queue.schedules({ run: 'a' })
+      const [second] = await fixture.queue.schedules({ run: 'a' })
       expect(first!.lastTaskId).not.toBe(second!.lastTaskId)
-      expect(second).toMatchObject({ lastAt: stage.now, nextAt: null })
-      const tasks = await stage.queue.get([first!.lastTaskId!, second!.lastTaskId!])
+      expect(second).toMatchObject({ lastAt: fixture.now, nextAt: null })
+      const tasks = await fixture.queue.get([first!.lastTaskId!, second!.lastTaskId!])
       expect(tasks.map((task) => [task?.payload, task?.idempotencyKey])).toEqual([
         [{ of: 'a' }, null],
         [{ of: 'a' }, null],
       ])
-      await stage.queue.schedules({ add: spec('b') })
-      await stage.queue.schedules({ run: 'b' })
+      await fixture.queue.schedules({ add: spec('b') })
+      await fixture.queue.schedules({ run: 'b' })
       expect((await see('b'))!.nextAt).toBe(minute(1))
     })
 
     it('makes its task also when no worker of its type is known any more', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ typeTtlMs: MINUTE })
       await add('a', { timing: { everyMs: 10 * MINUTE } })
-      stage.now += 10 * MINUTE
+      fixture.now += 10 * MINUTE
       await expect(submit()).rejects.toMatchObject({ code: 'unknown_type' })
       await sweep()
       expect(await made()).toHaveLength(1)
     })
 
     it('keeps a tick due while the queue is full', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ pendingMax: 1 })
       await add('a')
       const { id } = await submit()
-      stage.now = minute(1)
-      const tick = stage.now
-      expect((await sweep()).nextAt).toBeGreaterThan(stage.now)
+      fixture.now = minute(1)
+      const tick = fixture.now
+      expect((await sweep()).nextAt).toBeGreaterThan(fixture.now)
       expect(await see('a')).toMatchObject({ nextAt: tick, lastAt: null })
-      await expect(stage.queue.schedules({ run: 'a' })).rejects.toMatchObject({ code: 'queue_full' })
-      await stage.queue.cancel({ ids: [id] })
-      stage.now += 1_000
+      await expect(fixture.queue.schedules({ run: 'a' })).rejects.toMatchObject({ code: 'queue_full' })
+      await fixture.queue.cancel({ ids: [id] })
+      fixture.now += 1_000
       await sweep()
       expect(await ticks()).toEqual([tickKey('a', tick)])
     })
 
     it('counts tasks that wait for others against the cap', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ pendingMax: 3 })
       await add('a')
       const { id } = await submit({ delayMs: 60 * MINUTE })
       await submit({ after: [id] })
-      const runs = await Promise.allSettled(['a', 'a', 'a'].map((run) => stage.queue.schedules({ run })))
+      const runs = await Promise.allSettled(['a', 'a', 'a'].map((run) => fixture.queue.schedules({ run })))
       expect(runs.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected', 'rejected'])
-      expect((await stage.queue.stats()).counts.pending).toBe(3)
+      expect((await fixture.queue.stats()).counts.pending).toBe(3)
     })
 
     it('makes no task of a tick whose key was used before', async () => {
       await add('a')
       const task = await submit({ payload: 'mine', idempotencyKey: tickKey('a', minute(1)) })
-      stage.now = minute(1)
+      fixture.now = minute(1)
       await sweep()
       expect(await made()).toHaveLength(1)
-      expect(await see('a')).toMatchObject({ lastAt: stage.now, lastTaskId: task.id, nextAt: minute(1) })
+      expect(await see('a')).toMatchObject({ lastAt: fixture.now, lastTaskId: task.id, nextAt: minute(1) })
     })
 
     it('takes one with its times as it is, and leaves one that is there', async () => {
@@ -294,18 +294,18 @@ export function schedulesContract(stage: Stage): void {
         createdAt: 1,
         updatedAt: 2,
       }
-      expect(await stage.queue.schedules({ keep: kept })).toEqual([kept])
-      await stage.queue.schedules({ keep: { ...kept, paused: true, nextAt: null } })
-      expect(await stage.queue.schedules()).toEqual([kept])
-      stage.now = minute(5)
+      expect(await fixture.queue.schedules({ keep: kept })).toEqual([kept])
+      await fixture.queue.schedules({ keep: { ...kept, paused: true, nextAt: null } })
+      expect(await fixture.queue.schedules()).toEqual([kept])
+      fixture.now = minute(5)
       await sweep()
-      expect(await ticks()).toEqual([tickKey('a', stage.now)])
+      expect(await ticks()).toEqual([tickKey('a', fixture.now)])
     })
 
     it('survives the end of the process', async () => {
       const schedule = await add('a')
-      const second = await stage.opened.second()
-      await stage.queue.close()
+      const second = await fixture.opened.second()
+      await fixture.queue.close()
       expect(await second.schedules()).toEqual([schedule])
       await second.close()
     })

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { completeSpec, DEFAULTED_FIELDS, type TaskSpec } from '../../src/task/task.ts'
-import type { Stage } from './stage.ts'
+import type { Fixture } from './fixture.ts'
 
-export function submitContract(stage: Stage): void {
-  const { start, submit, get } = stage
+export function submitContract(fixture: Fixture): void {
+  const { start, submit, get } = fixture
 
   describe('submit', () => {
     it('accepts a task that anyone then sees', async () => {
@@ -13,68 +13,68 @@ export function submitContract(stage: Stage): void {
         status: 'pending',
         attempts: 0,
         deliveries: 0,
-        runAt: stage.now,
-        createdAt: stage.now,
+        runAt: fixture.now,
+        createdAt: fixture.now,
       })
     })
 
     it('refuses unknown types with the index of each, and accepts none of the batch', async () => {
       const specs = ['t', 'nope', 't', 'nah'].map((type) => completeSpec({ type }))
-      await expect(stage.queue.submit(specs)).rejects.toMatchObject({
+      await expect(fixture.queue.submit(specs)).rejects.toMatchObject({
         code: 'unknown_type',
         details: {
           registered_types: ['t', 'u'],
           errors: [{ path: 'tasks[1].type' }, { path: 'tasks[3].type' }],
         },
       })
-      expect((await stage.queue.stats()).counts.pending).toBe(0)
+      expect((await fixture.queue.stats()).counts.pending).toBe(0)
     })
 
     it('answers the earlier task for a known key, also within one batch, and refuses another body', async () => {
       const spec = completeSpec({ type: 't', payload: 1, idempotencyKey: 'k' })
-      const [one, two] = await stage.queue.submit([spec, spec])
-      const [three] = await stage.queue.submit([spec])
+      const [one, two] = await fixture.queue.submit([spec, spec])
+      const [three] = await fixture.queue.submit([spec])
       expect([one!.existing, two!.existing, three!.existing]).toEqual([false, true, true])
       expect(new Set([one!.task.id, two!.task.id, three!.task.id]).size).toBe(1)
-      await expect(stage.queue.submit([completeSpec({ type: 't' }), { ...spec, payload: 2 }])).rejects.toMatchObject({
+      await expect(fixture.queue.submit([completeSpec({ type: 't' }), { ...spec, payload: 2 }])).rejects.toMatchObject({
         code: 'idempotency_conflict',
       })
-      expect((await stage.queue.stats()).counts.pending).toBe(1)
+      expect((await fixture.queue.stats()).counts.pending).toBe(1)
     })
 
     it('compares what the caller asked for under a key, not what defaults have made of it', async () => {
       const key = (more: Partial<TaskSpec>) => completeSpec({ type: 't', idempotencyKey: 'k', maxRetry: 3, ...more })
-      const [first] = await stage.queue.submit([key({ byDefault: DEFAULTED_FIELDS })])
-      const [again] = await stage.queue.submit([
+      const [first] = await fixture.queue.submit([key({ byDefault: DEFAULTED_FIELDS })])
+      const [again] = await fixture.queue.submit([
         key({ maxRetry: 7, processTimeoutMs: 1_000, byDefault: DEFAULTED_FIELDS }),
       ])
       expect(again).toMatchObject({ existing: true, task: { id: first!.task.id, maxRetry: 3 } })
       const asked = key({ byDefault: ['queueTimeoutMs', 'processTimeoutMs'] })
-      await expect(stage.queue.submit([asked])).rejects.toMatchObject({ code: 'idempotency_conflict' })
+      await expect(fixture.queue.submit([asked])).rejects.toMatchObject({ code: 'idempotency_conflict' })
     })
 
     it('knows a key that was stored with its defaults, as earlier versions did', async () => {
       const specs = ['a', 'b'].map((idempotencyKey) => completeSpec({ type: 't', idempotencyKey, maxRetry: 3 }))
-      const first = await stage.queue.submit(specs)
+      const first = await fixture.queue.submit(specs)
       const now = specs.map((spec) => ({ ...spec, maxRetry: 9, byDefault: DEFAULTED_FIELDS }))
-      const again = await stage.queue.submit([...now, completeSpec({ type: 't' })])
+      const again = await fixture.queue.submit([...now, completeSpec({ type: 't' })])
       expect(again.map(({ existing }) => existing)).toEqual([true, true, false])
       expect(again[1]!.task.id).toBe(first[1]!.task.id)
       const other = { ...now[1]!, payload: 'other' }
-      await expect(stage.queue.submit([now[0]!, other])).rejects.toMatchObject({
+      await expect(fixture.queue.submit([now[0]!, other])).rejects.toMatchObject({
         code: 'idempotency_conflict',
         details: { errors: [{ path: 'tasks[1].idempotency_key' }], task_id: first[1]!.task.id },
       })
     })
 
     it('refuses what a full queue cannot take, whole', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ pendingMax: 2 })
       await submit()
       const two = [completeSpec({ type: 't' }), completeSpec({ type: 't' })]
-      await expect(stage.queue.submit(two)).rejects.toMatchObject({ code: 'queue_full' })
+      await expect(fixture.queue.submit(two)).rejects.toMatchObject({ code: 'queue_full' })
       await submit()
-      expect((await stage.queue.stats()).counts.pending).toBe(2)
+      expect((await fixture.queue.stats()).counts.pending).toBe(2)
     })
 
     it.each([
@@ -87,19 +87,19 @@ export function submitContract(stage: Stage): void {
     ] as [string, (after: string) => Partial<TaskSpec>[]][])(
       'never exceeds the cap on waiting tasks: %s',
       async (_kind, tasks) => {
-        await stage.opened.cleanup()
+        await fixture.opened.cleanup()
         await start({ pendingMax: 11 })
-        const second = await stage.opened.second()
+        const second = await fixture.opened.second()
         try {
           const { id } = await submit({ delayMs: 60_000 })
           const specs = tasks(id).map((task) => completeSpec({ type: 't', ...task }))
-          const calls = Array.from({ length: 60 }, (_, index) => (index % 2 ? second : stage.queue).submit(specs))
+          const calls = Array.from({ length: 60 }, (_, index) => (index % 2 ? second : fixture.queue).submit(specs))
           const answers = await Promise.allSettled(calls)
           const accepted = answers.filter(({ status }) => status === 'fulfilled')
           const refusals = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason.code] : []))
           expect(accepted).toHaveLength(10 / specs.length)
           expect(new Set(refusals)).toEqual(new Set(['queue_full']))
-          expect((await stage.queue.stats()).counts.pending).toBe(11)
+          expect((await fixture.queue.stats()).counts.pending).toBe(11)
         } finally {
           await second.close()
         }

@@ -1,18 +1,18 @@
 import { describe, expect, it } from 'vitest'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
-export function sweepContract(stage: Stage): void {
-  const { start, submit, claim, succeed, get } = stage
+export function sweepContract(fixture: Fixture): void {
+  const { start, submit, claim, succeed, get } = fixture
 
   describe('sweep', () => {
     it('gives a lost lease back: a delivery more, no attempt, and the old lease is fenced off', async () => {
       const { id } = await submit()
       const [old] = await claim()
-      stage.now += 999
-      await stage.queue.sweep(100)
+      fixture.now += 999
+      await fixture.queue.sweep(100)
       expect((await get(id)).status).toBe('processing')
-      stage.now += 1
-      await stage.queue.sweep(100)
+      fixture.now += 1
+      await fixture.queue.sweep(100)
       expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1 })
       const [again] = await claim()
       expect(again!.task).toMatchObject({ id, deliveries: 2, attempts: 0 })
@@ -26,10 +26,10 @@ export function sweepContract(stage: Stage): void {
       const { id } = await submit()
       const [lease] = await claim()
       for (let step = 0; step < 5; step++) {
-        stage.now += 900
-        const { renewed } = await stage.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: lease!.lease }] })
-        expect(renewed[0]).toEqual({ expiresAt: stage.now + 1_000, cancelRequested: false })
-        await stage.queue.sweep(100)
+        fixture.now += 900
+        const { renewed } = await fixture.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: lease!.lease }] })
+        expect(renewed[0]).toEqual({ expiresAt: fixture.now + 1_000, cancelRequested: false })
+        await fixture.queue.sweep(100)
       }
       expect(await get(id)).toMatchObject({ status: 'processing', deliveries: 1 })
     })
@@ -38,8 +38,8 @@ export function sweepContract(stage: Stage): void {
       const { id } = await submit()
       for (let lost = 0; lost < 5; lost++) {
         expect(await claim()).toHaveLength(1)
-        stage.now += 1_000
-        await stage.queue.sweep(100)
+        fixture.now += 1_000
+        await fixture.queue.sweep(100)
       }
       const task = await get(id)
       expect(task).toMatchObject({ status: 'failed', attempts: 0, deliveries: 5 })
@@ -49,12 +49,12 @@ export function sweepContract(stage: Stage): void {
     it('times an attempt out, retries it, and ends in timeout; a late result is refused', async () => {
       const { id } = await submit({ processTimeoutMs: 500, maxRetry: 1 })
       await claim()
-      stage.now += 500
-      await stage.queue.sweep(100)
+      fixture.now += 500
+      await fixture.queue.sweep(100)
       expect(await get(id)).toMatchObject({ status: 'pending', attempts: 1 })
-      stage.now += 1_000
+      fixture.now += 1_000
       const [lease] = await claim()
-      stage.now += 500
+      fixture.now += 500
       expect(await succeed(lease!.lease, 1)).toMatchObject({ accepted: false, status: 'timeout' })
       expect(await get(id)).toMatchObject({
         status: 'timeout',
@@ -68,11 +68,11 @@ export function sweepContract(stage: Stage): void {
       for (let looksBefore = 0; looksBefore < 6; looksBefore++) {
         const { id } = await submit({ processTimeoutMs: 500, maxRetry: 0 })
         const { lease } = (await claim())[0]!
-        const deadline = stage.now + 500
-        stage.now = deadline - 1 - looksBefore
-        stage.tickMs = 1
+        const deadline = fixture.now + 500
+        fixture.now = deadline - 1 - looksBefore
+        fixture.tickMs = 1
         const settled = await succeed(lease, 1)
-        stage.tickMs = 0
+        fixture.tickMs = 0
         const task = await get(id)
         expect(task.status).toBe(settled.accepted ? 'success' : 'timeout')
         if (settled.accepted) expect(task.completedAt).toBeLessThan(deadline)
@@ -81,25 +81,25 @@ export function sweepContract(stage: Stage): void {
 
     it('ends waits with no worker alive, and says when to come next', async () => {
       const { id } = await submit({ queueTimeoutMs: 700 })
-      expect((await stage.queue.sweep(100)).nextAt).toBe(stage.now + 700)
-      stage.now += 700
-      await stage.queue.sweep(100)
+      expect((await fixture.queue.sweep(100)).nextAt).toBe(fixture.now + 700)
+      fixture.now += 700
+      await fixture.queue.sweep(100)
       expect(await get(id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
     })
 
     it('forgets finished tasks by count and by age, in bounded steps, and the statistics stay true', async () => {
-      await stage.opened.cleanup()
+      await fixture.opened.cleanup()
       await start({ retention: { ageMs: 10_000, countMax: 3 } })
       const unfinished = await submit({ delayMs: 1e8, queueTimeoutMs: 0 })
       for (let index = 0; index < 8; index++) await submit()
       for (const { lease } of await claim(8)) await succeed(lease)
-      expect((await stage.queue.sweep(2)).more).toBe(true)
-      while ((await stage.queue.sweep(2)).more);
-      expect((await stage.queue.stats()).counts.success).toBe(3)
-      expect((await stage.queue.list({ limit: 100, status: 'success' })).tasks).toHaveLength(3)
-      stage.now += 10_001
-      while ((await stage.queue.sweep(2)).more);
-      expect((await stage.queue.stats()).counts).toMatchObject({ success: 0, pending: 1 })
+      expect((await fixture.queue.sweep(2)).more).toBe(true)
+      while ((await fixture.queue.sweep(2)).more);
+      expect((await fixture.queue.stats()).counts.success).toBe(3)
+      expect((await fixture.queue.list({ limit: 100, status: 'success' })).tasks).toHaveLength(3)
+      fixture.now += 10_001
+      while ((await fixture.queue.sweep(2)).more);
+      expect((await fixture.queue.stats()).counts).toMatchObject({ success: 0, pending: 1 })
       expect((await get(unfinished.id)).status).toBe('pending')
     })
   })

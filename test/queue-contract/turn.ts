@@ -1,10 +1,10 @@
 import { describe, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
-export function turnContract(stage: Stage): void {
-  const { limit, submit, claim, succeed, fail, get } = stage
+export function turnContract(fixture: Fixture): void {
+  const { limit, submit, claim, succeed, fail, get } = fixture
 
   describe('turn', () => {
     it('claims by priority, then by age', async () => {
@@ -17,9 +17,9 @@ export function turnContract(stage: Stage): void {
     it('does not claim a delayed task before its time, and does at its time with no sweep', async () => {
       const { id } = await submit({ delayMs: 5_000 })
       expect((await get(id)).status).toBe('pending')
-      stage.now += 4_999
+      fixture.now += 4_999
       expect(await claim()).toEqual([])
-      stage.now += 1
+      fixture.now += 1
       expect((await claim())[0]!.task.id).toBe(id)
     })
 
@@ -31,7 +31,7 @@ export function turnContract(stage: Stage): void {
       expect(await claim(10)).toHaveLength(0)
       await succeed(leases[0]!.lease)
       expect(await claim(10)).toHaveLength(1)
-      const [info] = await stage.queue.types({ names: ['t'], holders: true })
+      const [info] = await fixture.queue.types({ names: ['t'], holders: true })
       expect(info!.holders).toHaveLength(2)
     })
 
@@ -47,7 +47,7 @@ export function turnContract(stage: Stage): void {
       const guesses = [deliveries, `${deliveries}${startedAt}`, secretOf(other!.lease)].map((guess) => `${id}.${guess}`)
       for (const guess of guesses) {
         expect(await succeed(guess)).toEqual({ accepted: false, status: null })
-        const { renewed } = await stage.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: guess }] })
+        const { renewed } = await fixture.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease: guess }] })
         expect(renewed).toEqual([null])
       }
       expect(await succeed(lease!.lease)).toEqual({ accepted: true, status: 'success' })
@@ -58,7 +58,7 @@ export function turnContract(stage: Stage): void {
     it('shows tokens to nobody: not in tasks, holders, events, explanations or lists', async () => {
       const { id } = await submit()
       const [lease] = await claim()
-      const { queue } = stage
+      const { queue } = fixture
       const shown = await Promise.all([
         queue.get([id]),
         queue.list({ limit: 10 }),
@@ -85,11 +85,11 @@ export function turnContract(stage: Stage): void {
     it('retries a failure after its back-off, and fails it for good after the last', async () => {
       const { id } = await submit({ maxRetry: 1 })
       await fail((await claim())[0]!.lease)
-      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 1, runAt: stage.now + 1_000, error: 'no' })
+      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 1, runAt: fixture.now + 1_000, error: 'no' })
       expect(await claim()).toEqual([])
-      stage.now += 1_000
+      fixture.now += 1_000
       await fail((await claim())[0]!.lease)
-      expect(await get(id)).toMatchObject({ status: 'failed', attempts: 2, completedAt: stage.now })
+      expect(await get(id)).toMatchObject({ status: 'failed', attempts: 2, completedAt: fixture.now })
     })
 
     it('honours "do not retry" and "retry after"', async () => {
@@ -98,30 +98,30 @@ export function turnContract(stage: Stage): void {
       expect((await get(one.id)).status).toBe('failed')
       const two = await submit()
       await fail((await claim())[0]!.lease, { delayMs: 60_000 })
-      expect((await get(two.id)).runAt).toBe(stage.now + 60_000)
+      expect((await get(two.id)).runAt).toBe(fixture.now + 60_000)
     })
 
     it('takes back a released task at no cost', async () => {
       const { id } = await submit()
       const [lease] = await claim()
       const outcomes = [{ lease: lease!.lease, outcome: { kind: 'released' } as const }]
-      await stage.queue.turn({ worker: WORKER, want: 0, outcomes })
-      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1, runAt: stage.now })
+      await fixture.queue.turn({ worker: WORKER, want: 0, outcomes })
+      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1, runAt: fixture.now })
     })
 
     it('ends a task that waited too long instead of claiming it, but never after its first start', async () => {
       const { id } = await submit({ queueTimeoutMs: 1_000, maxRetry: 5 })
       const started = await submit({ queueTimeoutMs: 1_000, priority: 9 })
       await fail((await claim())[0]!.lease, { delayMs: 10_000 })
-      stage.now += 1_000
+      fixture.now += 1_000
       expect(await claim()).toEqual([])
       expect(await get(id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait', attempts: 0 })
-      stage.now += 10_000
+      fixture.now += 10_000
       expect((await claim())[0]!.task.id).toBe(started.id)
     })
 
     it('wakes a waiting turn by a submission, a free permit, a resume and a raised limit', async () => {
-      const wait = () => stage.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
+      const wait = () => fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
       await limit('t', 1)
       const [bySubmit] = await Promise.all([wait(), submit()])
       expect(bySubmit.leases).toHaveLength(1)
@@ -129,18 +129,18 @@ export function turnContract(stage: Stage): void {
       const [byPermit] = await Promise.all([wait(), succeed(bySubmit.leases[0]!.lease)])
       expect(byPermit.leases).toHaveLength(1)
       await submit()
-      const [byLimit] = await Promise.all([wait(), stage.queue.configureType('t', { maxConcurrency: 2 })])
+      const [byLimit] = await Promise.all([wait(), fixture.queue.configureType('t', { maxConcurrency: 2 })])
       expect(byLimit.leases).toHaveLength(1)
-      await stage.queue.configureType('t', { maxConcurrency: null, paused: true })
+      await fixture.queue.configureType('t', { maxConcurrency: null, paused: true })
       await submit()
-      const [byResume] = await Promise.all([wait(), stage.queue.configureType('t', { paused: false })])
+      const [byResume] = await Promise.all([wait(), fixture.queue.configureType('t', { paused: false })])
       expect(byResume.leases).toHaveLength(1)
     })
 
     it('makes known what its worker runs, though nobody has told of it, and hands it out', async () => {
-      const second = await stage.opened.second()
+      const second = await fixture.opened.second()
       const worker = { ...WORKER, id: 'elsewhere', types: ['new', 'newer'] }
-      const waiting = stage.queue.turn({ worker, want: 1, waitMs: 20_000 })
+      const waiting = fixture.queue.turn({ worker, want: 1, waitMs: 20_000 })
       const [submitted] = await vi.waitFor(() => second.submit([completeSpec({ type: 'new' })]), 10_000)
       expect((await waiting).leases.map(({ task }) => task.id)).toEqual([submitted!.task.id])
       expect(await second.types({ names: ['new'] })).toMatchObject([
@@ -154,15 +154,15 @@ export function turnContract(stage: Stage): void {
       await submit()
       const [told] = await claim()
       for (const { lease: token } of [lease!, told!]) expect(await fail(token)).toMatchObject({ status: 'pending' })
-      const [first, other] = await stage.queue.get([lease!.task.id, told!.task.id])
+      const [first, other] = await fixture.queue.get([lease!.task.id, told!.task.id])
       expect(first!.runAt).toBe(other!.runAt)
-      expect(first!.runAt).toBeGreaterThan(stage.now)
+      expect(first!.runAt).toBeGreaterThan(fixture.now)
       await second.close()
     })
 
     it('ends a wait by its signal, with nothing lost', async () => {
       const stop = new AbortController()
-      const waiting = stage.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000, signal: stop.signal })
+      const waiting = fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000, signal: stop.signal })
       setImmediate(() => stop.abort())
       expect((await waiting).leases).toEqual([])
       await submit()
@@ -173,14 +173,14 @@ export function turnContract(stage: Stage): void {
       const { id } = await submit()
       const { lease } = (await claim())[0]!
       const outcomes = [{ lease, outcome: { kind: 'success', result: null } as const }]
-      await stage.queue.turn({ worker: WORKER, want: 0, outcomes, renewals: [{ lease, progress: 100 }] })
+      await fixture.queue.turn({ worker: WORKER, want: 0, outcomes, renewals: [{ lease, progress: 100 }] })
       expect(await get(id)).toMatchObject({ status: 'success', progress: 100 })
     })
 
     it('runs each task once and never exceed the limit', async () => {
-      const other = await stage.opened.second()
+      const other = await fixture.opened.second()
       await limit('t', 7)
-      await stage.queue.submit(Array.from({ length: 300 }, () => completeSpec({ type: 't' })))
+      await fixture.queue.submit(Array.from({ length: 300 }, () => completeSpec({ type: 't' })))
       const done: string[] = []
       const work = async (on: Queue, index: number) => {
         const worker = { ...WORKER, id: `w${index}`, types: ['t'] }
@@ -194,9 +194,9 @@ export function turnContract(stage: Stage): void {
           outcomes = answer.leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } }))
         }
       }
-      await Promise.all(Array.from({ length: 8 }, (_, index) => work(index % 2 ? other : stage.queue, index)))
+      await Promise.all(Array.from({ length: 8 }, (_, index) => work(index % 2 ? other : fixture.queue, index)))
       expect(new Set(done).size).toBe(300)
-      expect((await stage.queue.stats()).counts).toMatchObject({ success: 300, processing: 0, pending: 0 })
+      expect((await fixture.queue.stats()).counts).toMatchObject({ success: 300, processing: 0, pending: 0 })
       await other.close()
     })
   })

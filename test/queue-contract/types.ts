@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { type Stage, WORKER } from './stage.ts'
+import { type Fixture, WORKER } from './fixture.ts'
 
-export function typesContract(stage: Stage): void {
-  const { limit, submit, claim } = stage
+export function typesContract(fixture: Fixture): void {
+  const { limit, submit, claim } = fixture
 
   describe('types', () => {
     it('counts what waits and runs, and names holders and live workers when asked', async () => {
@@ -11,10 +11,10 @@ export function typesContract(stage: Stage): void {
       const { id } = await submit()
       await submit()
       await claim(9)
-      const [info] = await stage.queue.types({ names: ['t'], holders: true })
+      const [info] = await fixture.queue.types({ names: ['t'], holders: true })
       expect(info).toMatchObject({ type: 't', pending: 2, delayed: 1, processing: 1, maxConcurrency: 1, workers: 1 })
       expect(info!.holders).toMatchObject([{ taskId: id, workerId: WORKER.id }])
-      expect((await stage.queue.types()).map(({ type }) => type)).toEqual(['t', 'u'])
+      expect((await fixture.queue.types()).map(({ type }) => type)).toEqual(['t', 'u'])
     })
   })
 }

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { redisCli, startRedis } from '../services/redis.ts'
+import { redisCli, startRedis } from '../fixtures/redis.ts'
 
 /** The contract on Valkey 8 of Debian 13, with the program that stands for the system's Redis. */
 process.env.XQUEUE_TEST_REDIS = 'valkey-8'

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { endAtExit } from '../services/processes.ts'
+import { endAtExit } from '../fixtures/processes.ts'
 
 it('the bare Fastify of the benchmark starts with the schemas of the server, and checks by them', async () => {
   const peer = join(import.meta.dirname, '../../bench/bare-fastify.ts')

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Listener } from '../notify/stage.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
-import { Served } from '../services/served.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { Served } from '../fixtures/served.ts'
+import { Listener } from '../notify/fixture.ts'
 
 /** More than the heap of the server holds, in tasks whose payloads, and later results, are nearly 1 MB each. */
 const HEAP_MB = 220
@@ -94,7 +94,7 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
         password: served.key,
       })
     const listeners = await Promise.all(Array.from({ length: 4 }, listen))
-    for (const listener of listeners) await listener.until(() => expect(listener.heard.length).toBeGreaterThan(5))
+    for (const listener of listeners) await listener.until(() => expect(listener.messages.length).toBeGreaterThan(5))
     for (const listener of listeners) await listener.close()
     await expectAlive()
   }, 120_000)

@@ -8,9 +8,9 @@ import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
-import { makeCertificate } from '../services/certificate.ts'
-import { pathOf } from '../services/installed.ts'
-import { XQueue } from '../services/xqueue.ts'
+import { makeCertificate } from '../fixtures/certificate.ts'
+import { pathOf } from '../fixtures/installed.ts'
+import { XQueue } from '../fixtures/xqueue.ts'
 
 /** A request may offer another protocol: unless that is MQTT's WebSocket, it is a request like any other. */
 

@@ -2,7 +2,7 @@ import type { XQueueError } from '../../src/task/errors.ts'
 import { ON_FAILURE } from '../../src/task/flow.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { pause } from '../../src/task/time.ts'
-import type { Dice } from './dice.ts'
+import type { SeededRandom } from './random.ts'
 import type { World } from './world.ts'
 
 const TRY_AGAIN_MS_MAX = 100
@@ -10,13 +10,18 @@ const TRY_AGAIN_MS_MAX = 100
 const TRIES_MAX = 1_000
 
 /** Submits batches until each is acknowledged, always with the same keys: what was lost on the way is found again. */
-export async function submitAll(world: World, dice: Dice, client: number, groupOf: Map<string, string>): Promise<void> {
+export async function submitAll(
+  world: World,
+  random: SeededRandom,
+  client: number,
+  groupOf: Map<string, string>,
+): Promise<void> {
   const { plan, time } = world
   const host = world.runtime()
   for (let batch = 0; batch < plan.batches; batch++) {
     const specs = Array.from({ length: plan.batch }, (_, index) => {
-      const spec = drawSpec(world, dice, `${client}-${batch}-${index}`)
-      return dice.chance(plan.flows) ? { ...spec, ...drawFlow(dice, index) } : spec
+      const spec = drawSpec(world, random, `${client}-${batch}-${index}`)
+      return random.chance(plan.flows) ? { ...spec, ...drawFlow(random, index) } : spec
     })
     for (let accepted = false, tries = 1; !accepted; tries++) {
       try {
@@ -28,55 +33,57 @@ export async function submitAll(world: World, dice: Dice, client: number, groupO
         accepted = true
       } catch (error) {
         if ((error as XQueueError).code !== 'engine_unavailable' || tries === TRIES_MAX) throw error
-        await pause(dice.between(1, TRY_AGAIN_MS_MAX), time.after)
+        await pause(random.between(1, TRY_AGAIN_MS_MAX), time.after)
       }
     }
     world.figures.tasks += specs.length
-    await pause(dice.between(1, 200), time.after)
+    await pause(random.between(1, 200), time.after)
   }
 }
 
 /** Somebody who cancels, retries, changes limits and sets the clock. */
-export async function interfere(world: World, dice: Dice): Promise<void> {
+export async function interfere(world: World, random: SeededRandom): Promise<void> {
   const { plan, time, queue } = world
   const { faults, types } = plan
-  const actions = dice.between(0, 6)
+  const actions = random.between(0, 6)
   for (let action = 0; action < actions; action++) {
-    await pause(dice.between(1, 300), time.after)
+    await pause(random.between(1, 300), time.after)
     const accepted = world.lines.flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
     if (accepted.length === 0) continue
-    const which = { ids: [dice.one(accepted)] }
-    await (dice.chance(0.6) ? queue.cancel(which) : queue.retry(which))
+    const which = { ids: [random.one(accepted)] }
+    await (random.chance(0.6) ? queue.cancel(which) : queue.retry(which))
     if (faults.limitChanges) {
-      const type = dice.one(Object.keys(types))
+      const type = random.one(Object.keys(types))
       const most = types[type]!.maxConcurrency
       // Never above what the checker holds them to.
-      if (most !== null) await queue.configureType(type, { maxConcurrency: dice.between(1, most) })
+      if (most !== null) await queue.configureType(type, { maxConcurrency: random.between(1, most) })
     }
   }
   for (let step = 0; step < faults.clockSteps; step++) {
-    await pause(dice.between(1, 300), time.after)
-    time.stepClock(faults.clockGoesBack && dice.chance(0.5) ? -dice.between(1, 400) : dice.between(1, plan.leaseMs * 2))
+    await pause(random.between(1, 300), time.after)
+    time.stepClock(
+      faults.clockGoesBack && random.chance(0.5) ? -random.between(1, 400) : random.between(1, plan.leaseMs * 2),
+    )
     world.figures.clockSteps += 1
   }
 }
 
 /** Waits for some that come before it in its batch. */
-function drawFlow(dice: Dice, index: number): Pick<TaskSpec, 'after' | 'onFailure'> {
-  const after = Array.from({ length: index }, (_, place) => place).filter(() => dice.chance(0.5))
-  return { after, onFailure: dice.one(ON_FAILURE) }
+function drawFlow(random: SeededRandom, index: number): Pick<TaskSpec, 'after' | 'onFailure'> {
+  const after = Array.from({ length: index }, (_, place) => place).filter(() => random.chance(0.5))
+  return { after, onFailure: random.one(ON_FAILURE) }
 }
 
-function drawSpec({ plan }: World, dice: Dice, idempotencyKey: string): TaskSpec {
-  const type = dice.one(Object.keys(plan.types))
+function drawSpec({ plan }: World, random: SeededRandom, idempotencyKey: string): TaskSpec {
+  const type = random.one(Object.keys(plan.types))
   const { processTimeoutMs, queueTimeoutMs } = plan.types[type]!
   return completeSpec({
     type,
     payload: null,
-    priority: dice.between(0, 2),
-    maxRetry: dice.between(0, 2),
-    delayMs: dice.chance(0.2) ? dice.between(1, 300) : 0,
-    group: dice.one([null, 'g', 'h']),
+    priority: random.between(0, 2),
+    maxRetry: random.between(0, 2),
+    delayMs: random.chance(0.2) ? random.between(1, 300) : 0,
+    group: random.one([null, 'g', 'h']),
     processTimeoutMs,
     queueTimeoutMs,
     idempotencyKey,

@@ -4,8 +4,8 @@ import type { CrashableRuntime } from '../../src/testing/crashable-runtime.ts'
 import type { HandlerContext, TaskWith } from '../../src/worker/handler.ts'
 import { normalizeHandlers, type RegisteredHandler } from '../../src/worker/handlers.ts'
 import { resultOf } from '../faults/history.ts'
-import type { Tokens } from '../faults/watched.ts'
-import type { Dice } from './dice.ts'
+import type { LeaseTokens } from '../faults/recorded-queue.ts'
+import type { SeededRandom } from './random.ts'
 import type { World } from './world.ts'
 
 /**
@@ -14,29 +14,29 @@ import type { World } from './world.ts'
 export function drawnHandlers(
   world: World,
   runtime: CrashableRuntime,
-  dice: Dice,
+  random: SeededRandom,
   die: () => void,
-  tokens: Tokens,
+  tokens: LeaseTokens,
 ): ReadonlyMap<string, RegisteredHandler> {
   const { plan, time } = world
   const sleep = (ms: number) => pause(ms, runtime.time.after)
   const run = async (task: TaskWith<unknown>, { signal, progress }: HandlerContext) => {
     const lease = tokens.take(task)
     world.write({ what: 'started', lease, at: time.now() })
-    if (dice.chance(plan.faults.diesWithin)) runtime.time.after(dice.between(1, 30), die)
-    if (dice.chance(plan.quick)) return resultOf(lease)
-    await sleep(dice.between(1, 20))
-    if (dice.chance(0.2)) progress(dice.between(0, 100))
-    switch (dice.between(0, 9)) {
+    if (random.chance(plan.faults.diesWithin)) runtime.time.after(random.between(1, 30), die)
+    if (random.chance(plan.quick)) return resultOf(lease)
+    await sleep(random.between(1, 20))
+    if (random.chance(0.2)) progress(random.between(0, 100))
+    switch (random.between(0, 9)) {
       case 0:
         throw new Error('as it happens')
       case 1:
         throw new DoNotRetry('no use')
       case 2:
-        throw new RetryAfter(dice.between(1, 500))
+        throw new RetryAfter(random.between(1, 500))
       case 3:
         // Longer than a lease, which is renewed meanwhile.
-        await sleep(dice.between(1, plan.leaseMs * 2))
+        await sleep(random.between(1, plan.leaseMs * 2))
         break
       case 4:
         // Until it is told to stop, or its worker gives it up.

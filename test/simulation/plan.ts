@@ -1,5 +1,5 @@
 import type { Rate } from '../../src/queue/queue.ts'
-import type { Dice } from './dice.ts'
+import type { SeededRandom } from './random.ts'
 
 export interface PlannedType {
   maxConcurrency: number | null
@@ -41,24 +41,26 @@ export interface Plan {
 }
 
 /** Most runs are small: what goes wrong, goes wrong between few; and many of them are tried. */
-export function drawPlan(dice: Dice): Plan {
-  const isBig = dice.chance(0.02)
-  const calm = dice.chance(0.1)
-  const share = (max: number) => (calm || dice.chance(0.3) ? 0 : dice.next() * max)
-  const types = Object.fromEntries(['a', 'b', 'c'].slice(0, dice.between(1, 3)).map((type) => [type, drawType(dice)]))
+export function drawPlan(random: SeededRandom): Plan {
+  const isBig = random.chance(0.02)
+  const calm = random.chance(0.1)
+  const share = (max: number) => (calm || random.chance(0.3) ? 0 : random.next() * max)
+  const types = Object.fromEntries(
+    ['a', 'b', 'c'].slice(0, random.between(1, 3)).map((type) => [type, drawType(random)]),
+  )
   return {
-    workers: isBig ? dice.between(20, 60) : dice.between(1, 4),
-    concurrency: dice.one([1, 2, 3, 10]),
-    claimAhead: dice.one([0, 4, 64]),
-    clients: dice.between(1, 2),
-    batches: isBig ? dice.between(10, 40) : dice.between(1, 3),
-    batch: isBig ? dice.between(5, 20) : dice.between(1, 5),
-    leaseMs: dice.one([600, 1_000, 3_000]),
+    workers: isBig ? random.between(20, 60) : random.between(1, 4),
+    concurrency: random.one([1, 2, 3, 10]),
+    claimAhead: random.one([0, 4, 64]),
+    clients: random.between(1, 2),
+    batches: isBig ? random.between(10, 40) : random.between(1, 3),
+    batch: isBig ? random.between(5, 20) : random.between(1, 5),
+    leaseMs: random.one([600, 1_000, 3_000]),
     types,
-    sweepers: dice.between(1, 2),
-    flows: dice.one([0, 0.2, 0.7]),
+    sweepers: random.between(1, 2),
+    flows: random.one([0, 0.2, 0.7]),
     // Many slow tasks behind one permit would only take long.
-    quick: isBig ? 0.95 : dice.one([0.2, 0.6, 1]),
+    quick: isBig ? 0.95 : random.one([0.2, 0.6, 1]),
     faults: {
       refused: share(0.08),
       answerLost: share(0.08),
@@ -66,19 +68,19 @@ export function drawPlan(dice: Dice): Plan {
       cutOff: share(0.15),
       diesAround: share(0.04),
       diesWithin: share(0.1),
-      clockSteps: dice.chance(0.2) ? dice.between(1, 3) : 0,
-      clockGoesBack: dice.chance(0.3),
-      limitChanges: dice.chance(0.2),
+      clockSteps: random.chance(0.2) ? random.between(1, 3) : 0,
+      clockGoesBack: random.chance(0.3),
+      limitChanges: random.chance(0.2),
     },
   }
 }
 
-function drawType(dice: Dice): PlannedType {
+function drawType(random: SeededRandom): PlannedType {
   return {
-    maxConcurrency: dice.one([null, 1, 2, 3]),
-    groupConcurrency: dice.one([null, null, 1, 2]),
-    rate: dice.chance(0.2) ? { max: dice.between(1, 5), perMs: dice.one([50, 300]) } : null,
-    processTimeoutMs: dice.one([0, 60, 400, 2_500]),
-    queueTimeoutMs: dice.one([0, 0, 500, 5_000]),
+    maxConcurrency: random.one([null, 1, 2, 3]),
+    groupConcurrency: random.one([null, null, 1, 2]),
+    rate: random.chance(0.2) ? { max: random.between(1, 5), perMs: random.one([50, 300]) } : null,
+    processTimeoutMs: random.one([0, 60, 400, 2_500]),
+    queueTimeoutMs: random.one([0, 0, 500, 5_000]),
   }
 }

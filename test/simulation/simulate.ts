@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { isFinal } from '../../src/task/status.ts'
-import { check, type Story, type Violation } from '../faults/history.ts'
+import { check, type History, type Violation } from '../faults/history.ts'
 import { interfere, submitAll } from './clients.ts'
-import { Dice } from './dice.ts'
 import type { Figures } from './figures.ts'
 import { drawPlan, type Plan } from './plan.ts'
+import { SeededRandom } from './random.ts'
 import { World } from './world.ts'
 
 /** Far more than any deadline, delay or lease of a plan: where nothing changes for so long, something hangs. */
@@ -30,15 +30,17 @@ export interface Changes {
 
 /** Runs one seed from beginning to end, and judges what happened. */
 export async function simulate(seed: number, { changed = (plan) => plan, broken }: Changes = {}): Promise<Run> {
-  const dice = new Dice(seed)
-  const plan = changed(drawPlan(dice))
-  const world = await World.open(plan, dice, broken)
+  const random = new SeededRandom(seed)
+  const plan = changed(drawPlan(random))
+  const world = await World.open(plan, random, broken)
   const { time, figures } = world
   try {
     const groupOf = new Map<string, string>()
     let busy = true
-    const clients = Array.from({ length: plan.clients }, (_, client) => submitAll(world, dice.fork(), client, groupOf))
-    const done = Promise.all([...clients, interfere(world, dice.fork())]).finally(() => {
+    const clients = Array.from({ length: plan.clients }, (_, client) =>
+      submitAll(world, random.fork(), client, groupOf),
+    )
+    const done = Promise.all([...clients, interfere(world, random.fork())]).finally(() => {
       busy = false
     })
     done.catch(() => undefined) // It is waited for when nothing is left to do.
@@ -82,7 +84,7 @@ async function giveUpWaiting(queue: Queue): Promise<void> {
   }
 }
 
-function storyOf({ plan, lines }: World, events: TaskEvent[], groupOf: Map<string, string>): Story {
+function storyOf({ plan, lines }: World, events: TaskEvent[], groupOf: Map<string, string>): History {
   const types = Object.entries(plan.types)
   const those = <T>(pick: (type: (typeof types)[number][1]) => T | null) =>
     Object.fromEntries(types.flatMap(([type, rules]) => (pick(rules) === null ? [] : [[type, pick(rules)!]])))

@@ -10,11 +10,11 @@ import type { Interceptor } from '../../src/testing/interceptor.ts'
 import { VirtualTime } from '../../src/testing/virtual-time.ts'
 import { Worker } from '../../src/worker/worker.ts'
 import type { Line } from '../faults/history.ts'
-import { Tokens, watched } from '../faults/watched.ts'
-import type { Dice } from './dice.ts'
+import { LeaseTokens, recordedQueue } from '../faults/recorded-queue.ts'
 import { noFigures } from './figures.ts'
 import { drawnHandlers } from './handlers.ts'
 import type { Plan } from './plan.ts'
+import type { SeededRandom } from './random.ts'
 
 const START = 1_700_000_000_000
 const LATE_MS_MAX = 60
@@ -32,23 +32,23 @@ export class World {
   readonly figures = noFigures()
   readonly queue: Queue
   readonly plan: Plan
-  readonly #dice: Dice
+  readonly #random: SeededRandom
   readonly #living = new Set<CrashableRuntime>()
   /** From then on nothing fails any more, so that everything can end. */
   #calm = false
 
-  static async open(plan: Plan, dice: Dice, broken = (queue: Queue) => queue): Promise<World> {
+  static async open(plan: Plan, random: SeededRandom, broken = (queue: Queue) => queue): Promise<World> {
     const time = new VirtualTime(START)
     const queue = await openQueue('sqlite::memory:', {
       clock: time.now,
       after: time.after,
-      random: dice.fork().next,
+      random: random.fork().next,
       leaseMs: plan.leaseMs,
       cancelGraceMs: 200,
       retention: { ageMs: 1e12, countMax: 1e9 },
       eventsMax: 1e9,
     })
-    const world = new World(broken(queue), time, plan, dice)
+    const world = new World(broken(queue), time, plan, random)
     for (const [type, { maxConcurrency, groupConcurrency, rate }] of Object.entries(plan.types)) {
       const retry = { ...RETRY_DEFAULTS, baseMs: 20, capMs: 100 }
       const handler = { maxConcurrency, groupConcurrency, rate, retry, payloadSchema: null, defaults: {} }
@@ -59,11 +59,11 @@ export class World {
     return world
   }
 
-  private constructor(queue: Queue, time: VirtualTime, plan: Plan, dice: Dice) {
+  private constructor(queue: Queue, time: VirtualTime, plan: Plan, random: SeededRandom) {
     this.queue = queue
     this.time = time
     this.plan = plan
-    this.#dice = dice
+    this.#random = random
   }
 
   readonly write = (line: Line): void => {
@@ -77,11 +77,11 @@ export class World {
 
   /** A runtime without a worker: a client's, or a sweeper's. */
   runtime(): CrashableRuntime {
-    const dice = this.#dice.fork()
+    const random = this.#random.fork()
     return new CrashableRuntime(
       this.queue,
       this.time,
-      this.#interceptor(dice, () => undefined),
+      this.#interceptor(random, () => undefined),
     )
   }
 
@@ -97,14 +97,14 @@ export class World {
   }
 
   #startWorker(): void {
-    const dice = this.#dice.fork()
+    const random = this.#random.fork()
     const die = () => this.#kill(runtime)
-    const runtime: CrashableRuntime = new CrashableRuntime(this.queue, this.time, this.#interceptor(dice, die))
+    const runtime: CrashableRuntime = new CrashableRuntime(this.queue, this.time, this.#interceptor(random, die))
     const { concurrency, claimAhead, leaseMs } = this.plan
-    const tokens = new Tokens()
+    const tokens = new LeaseTokens()
     const worker = new Worker({
-      queue: watched(runtime.queue, this.write, tokens, this.time.now),
-      handlers: drawnHandlers(this, runtime, dice.fork(), die, tokens),
+      queue: recordedQueue(runtime.queue, this.write, tokens, this.time.now),
+      handlers: drawnHandlers(this, runtime, random.fork(), die, tokens),
       logger,
       concurrency,
       claimAhead,
@@ -122,31 +122,31 @@ export class World {
     runtime.lose()
     this.#living.delete(runtime)
     this.figures.deaths += 1
-    this.time.after(this.#dice.between(1, RESPAWN_MS_MAX), () => this.#startWorker())
+    this.time.after(this.#random.between(1, RESPAWN_MS_MAX), () => this.#startWorker())
   }
 
   /** Draws for each call what happens to it on its way. */
-  #interceptor(dice: Dice, die: () => void): Interceptor {
+  #interceptor(random: SeededRandom, die: () => void): Interceptor {
     const { refused, answerLost, late, cutOff, diesAround } = this.plan.faults
     let cutOffUntil = 0
     return async (_verb, call) => {
       if (this.#calm) return call()
-      if (this.time.elapsed() >= cutOffUntil && dice.chance(cutOff)) {
+      if (this.time.elapsed() >= cutOffUntil && random.chance(cutOff)) {
         this.figures.cutOff += 1
-        cutOffUntil = this.time.elapsed() + dice.between(1, this.plan.leaseMs * 3)
+        cutOffUntil = this.time.elapsed() + random.between(1, this.plan.leaseMs * 3)
       }
       if (this.time.elapsed() < cutOffUntil) throw unavailable()
-      if (dice.chance(late)) await this.#delay(dice)
-      if (dice.chance(diesAround / 2)) die()
-      if (dice.chance(refused)) {
+      if (random.chance(late)) await this.#delay(random)
+      if (random.chance(diesAround / 2)) die()
+      if (random.chance(refused)) {
         this.figures.refused += 1
         throw unavailable()
       }
       const answer = await call()
       if (this.#calm) return answer
-      if (dice.chance(late)) await this.#delay(dice)
-      if (dice.chance(diesAround / 2)) die()
-      if (dice.chance(answerLost)) {
+      if (random.chance(late)) await this.#delay(random)
+      if (random.chance(diesAround / 2)) die()
+      if (random.chance(answerLost)) {
         this.figures.answersLost += 1
         throw unavailable()
       }
@@ -155,10 +155,10 @@ export class World {
   }
 
   /** Mostly a little late; sometimes so much that leases are over. */
-  async #delay(dice: Dice): Promise<void> {
+  async #delay(random: SeededRandom): Promise<void> {
     this.figures.late += 1
-    const most = dice.chance(VERY_LATE) ? this.plan.leaseMs * 1.5 : LATE_MS_MAX
-    await pause(dice.between(1, most), this.time.after)
+    const most = random.chance(VERY_LATE) ? this.plan.leaseMs * 1.5 : LATE_MS_MAX
+    await pause(random.between(1, most), this.time.after)
   }
 }
 

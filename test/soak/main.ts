@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
+import { complaintsOf } from './judgement.ts'
 import { type Sample, Soak } from './soak.ts'
-import { complaintsOf } from './verdict.ts'
 
 /**
  * `npm run test:soak -- --minutes N [--engine sqlite|redis]`: a server at half of its measured maximum for so long,

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
+import { complaintsOf } from './judgement.ts'
 import { Soak } from './soak.ts'
-import { complaintsOf } from './verdict.ts'
 
 it('takes no more and more under load and workers that come and go, and recovers from twice what it can do', async () => {
   const plan = { measureMs: 2_000, steadyMs: 6_000, overloadMs: 3_000, turnoverMs: 1_000, samples: 4 }

@@ -1,8 +1,8 @@
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { removeAtExit } from '../services/processes.ts'
-import { redisCli, startRedis } from '../services/redis.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { redisCli, startRedis } from '../fixtures/redis.ts'
 
 /** Where a soak keeps its tasks. */
 export interface SoakStore {

@@ -13,7 +13,7 @@ import type { Json } from '../../src/task/json.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { queueContract } from '../queue-contract/contract.ts'
-import { WORKER } from '../queue-contract/stage.ts'
+import { WORKER } from '../queue-contract/fixture.ts'
 
 const newKey = (id: string) => `${id}=${randomBytes(32).toString('base64')}`
 const [OLD, NEW] = [newKey('2025'), newKey('2026')]

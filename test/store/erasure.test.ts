@@ -8,7 +8,7 @@ import type { Queue } from '../../src/queue/queue.ts'
 import { elementsOf } from '../../src/store/erasure.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { startRedis } from '../services/redis.ts'
+import { startRedis } from '../fixtures/redis.ts'
 
 const SECRET = 'a-secret-that-nobody-may-find'
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t', 'u'], concurrency: 10, startedAt: 0 }

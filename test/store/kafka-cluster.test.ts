@@ -6,9 +6,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Health, Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { freePort } from '../services/ports.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 500, startedAt: 0 }
 let kafka: RunningKafka

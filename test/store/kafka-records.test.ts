@@ -3,8 +3,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 let kafka: RunningKafka
 let redis: RunningRedis

@@ -3,8 +3,8 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['kept', 'short'], concurrency: 10, startedAt: 0 }
 const DAY_MS = 86_400_000

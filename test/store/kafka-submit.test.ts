@@ -9,8 +9,8 @@ import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 
 let kafka: RunningKafka
 let redis: RunningRedis

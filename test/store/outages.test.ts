@@ -2,7 +2,7 @@ import { pino } from 'pino'
 import { afterEach, expect, it, vi } from 'vitest'
 import { type App, startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
-import { startRedis } from '../services/redis.ts'
+import { startRedis } from '../fixtures/redis.ts'
 
 const closing: (() => Promise<unknown>)[] = []
 afterEach(async () => {

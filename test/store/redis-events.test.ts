@@ -4,7 +4,7 @@ import { afterEach, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 
 let redis: RunningRedis
 let queue: Queue

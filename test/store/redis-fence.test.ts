@@ -7,7 +7,7 @@ import { parseRedisUrl } from '../../src/store/redis/redis-url.ts'
 import { submissionOf } from '../../src/store/redis/submissions.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 // A step cannot be undone: what its arguments hold that it cannot write is found before it writes anything. The checks
 // before it let nothing of the kind through, so these tests go past them.

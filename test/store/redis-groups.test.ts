@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { redisCli, startRedis } from '../services/redis.ts'
+import { redisCli, startRedis } from '../fixtures/redis.ts'
 
 it('keeps nothing of the waits of grouped tasks that have started or were canceled', async () => {
   const redis = await startRedis()

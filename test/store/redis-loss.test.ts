@@ -3,7 +3,7 @@ import { openQueue } from '../../src/queue/open.ts'
 import type { Queue, TypeInfo } from '../../src/queue/queue.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 let redis: RunningRedis
 /** A process with the handler of type t, which idles; and one with workers over HTTP alone. */

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Remembered, State } from '../../src/store/state.ts'
 import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/task/task.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['a', 'b'], concurrency: 10, startedAt: 0 }
 const READER = { name: 'reader', owner: 'me' }

@@ -2,7 +2,7 @@ import { setImmediate as tick } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 
 let redis: RunningRedis
 beforeAll(async () => {

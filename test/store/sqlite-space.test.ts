@@ -6,7 +6,7 @@ import { expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { removeAtExit } from '../services/processes.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
 
 const MIB = 1_048_576
 const TASKS = 8_000

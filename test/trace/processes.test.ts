@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { endAtExit } from '../services/processes.ts'
+import { endAtExit } from '../fixtures/processes.ts'
 
 /**
  * A server without a worker and a worker without a server on one database, each with the SDK as docs/observability.md

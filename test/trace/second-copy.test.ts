@@ -6,7 +6,7 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
-import { removeAtExit } from '../services/processes.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
 
 type Api = typeof import('@opentelemetry/api')
 

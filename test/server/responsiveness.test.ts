@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
-import { Served } from '../services/served.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { Served } from '../fixtures/served.ts'
 
 /** The most that one call may submit, and that may wait for one task. */
 const TASKS = 10_000

@@ -5,8 +5,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { type Queue, TYPES_NAMED_MAX } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { removeAtExit } from '../services/processes.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 
 const DAY_MS = 86_400_000
 let redis: RunningRedis

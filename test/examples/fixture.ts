@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, vi } from 'vitest'
-import { endAtExit } from '../services/processes.ts'
-import { root } from '../services/xqueue.ts'
+import { endAtExit } from '../fixtures/processes.ts'
+import { root } from '../fixtures/xqueue.ts'
 
 /** Where it is, and where its programs run. */
 type Place = { url: string; folder: string }

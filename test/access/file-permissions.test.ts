@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { endAtExit } from '../services/processes.ts'
+import { endAtExit } from '../fixtures/processes.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 const handlers = join(import.meta.dirname, '../../handlers/index.ts')

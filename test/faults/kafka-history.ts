@@ -1,15 +1,15 @@
 import { Consumer } from '@platformatic/kafka'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { isFinal } from '../../src/task/status.ts'
-import { check, type Line, type Story, type Violation } from './history.ts'
+import { check, type History, type Line, type Violation } from './history.ts'
 
 type EventData = Record<string, unknown> & { event_id: string; task_id: string; timestamp: string }
 
 /** All changes as the topic of events tells them, each once, in the order of the outbox. */
 export async function eventsOnTopic(address: string, topic: string): Promise<TaskEvent[]> {
   const consumer = new Consumer({
-    clientId: 'story',
-    groupId: `story-${Math.random()}`,
+    clientId: 'history',
+    groupId: `history-${Math.random()}`,
     bootstrapBrokers: address.split(','),
   })
   const ends = (await consumer.listOffsets({ topics: [topic] })).get(topic)!
@@ -52,12 +52,12 @@ function eventOf(data: EventData, type: string): TaskEvent {
  * What is wrong with a run in which the state lost everything at a moment: before it and after it all rules hold, and
  * over both no accepted task is lost, and none that had ended, as the topic tells, ran again.
  */
-export function checkOverLoss(story: Story, lostAt: number): Violation[] {
-  const { lines, limits } = story
+export function checkOverLoss(history: History, lostAt: number): Violation[] {
+  const { lines, limits } = history
   const isBefore = ({ at }: { at: number }) => at < lostAt
-  const before = story.events.filter(isBefore)
+  const before = history.events.filter(isBefore)
   const ended = new Set(before.filter(({ status }) => isFinal(status)).map(({ taskId }) => taskId))
-  const after = story.events.filter((event) => !isBefore(event))
+  const after = history.events.filter((event) => !isBefore(event))
   const known = new Set<string>()
   const restored = after.flatMap((event): TaskEvent[] => {
     const isNew = !known.has(event.taskId)
@@ -67,7 +67,7 @@ export function checkOverLoss(story: Story, lostAt: number): Violation[] {
     return [{ ...event, id: `${event.id}-restored`, kind: 'status', status: 'pending' }, event]
   })
   const ran = after.filter(({ taskId, status }) => ended.has(taskId) && status === 'processing')
-  const finished = new Set([...story.events].filter(({ status }) => isFinal(status)).map(({ taskId }) => taskId))
+  const finished = new Set([...history.events].filter(({ status }) => isFinal(status)).map(({ taskId }) => taskId))
   const lost = lines.filter((line): line is Extract<Line, { what: 'accepted' }> => line.what === 'accepted')
   const outcomesOf = (part: Line[]) => part.filter(({ what }) => what !== 'accepted')
   // What was on its way to Kafka at that moment, or was written down a little later.

@@ -24,7 +24,7 @@ export const WORKER: WorkerIdentity = {
 export type HandlerLimits = { groupConcurrency?: number | null; rate?: Rate | null }
 
 /** Where each test of the contract plays: a fresh engine, a clock that tests move, and the usual steps in short. */
-export class Stage {
+export class Fixture {
   now = 0
   /** Each look at the clock moves it by so much. */
   tickMs = 0

@@ -3,7 +3,7 @@ import { openQueue } from '../../src/queue/open.ts'
 import type { Lease, Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 const COUNT = 9_000
 const types = Array.from({ length: COUNT }, (_, index) => `type-${index}`)

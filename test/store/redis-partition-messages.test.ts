@@ -2,8 +2,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
-import { redisCli, startRedis } from '../services/redis.ts'
-import { type RunningCluster, startCluster } from '../services/redis-cluster.ts'
+import { redisCli, startRedis } from '../fixtures/redis.ts'
+import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image', 'report'], concurrency: 9, startedAt: 0 }
 let cluster: RunningCluster

@@ -1,5 +1,5 @@
 /** Chance from a seed: the same draws each time. */
-export class Dice {
+export class SeededRandom {
   #state: number
 
   constructor(seed: number) {
@@ -29,7 +29,7 @@ export class Dice {
   }
 
   /** Chance of its own, so that more draws in one place change nothing in another. */
-  fork(): Dice {
-    return new Dice(Math.floor(this.next() * 2 ** 32))
+  fork(): SeededRandom {
+    return new SeededRandom(Math.floor(this.next() * 2 ** 32))
   }
 }

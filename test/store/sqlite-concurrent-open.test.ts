@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { expect, it } from 'vitest'
-import { removeAtExit } from '../services/processes.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
 
 const TOGETHER = 2
 const FILES = 300

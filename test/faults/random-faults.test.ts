@@ -1,8 +1,8 @@
 import { setTimeout as lasting } from 'node:timers/promises'
 import { afterEach, describe, it } from 'vitest'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
-import { startProxy, type TcpProxy } from '../services/tcp-proxy.ts'
-import { Dice } from '../simulation/dice.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
+import { SeededRandom } from '../simulation/random.ts'
 import { expectKept, LEASE_MS, Load, type Member, repeatedly, WAIT_MS } from './load.ts'
 
 /** XQUEUE_SEED=N draws the same faults in the same order again. */
@@ -24,11 +24,11 @@ describe('faults are drawn under a load, some of them on top of others', () => {
     redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
     proxy = await startProxy(redis.port)
     load = await Load.start(`redis://127.0.0.1:${proxy.port}?wait_ms=${WAIT_MS}`)
-    const dice = new Dice(seed)
+    const random = new SeededRandom(seed)
     const one = (role: Member['role']) =>
-      dice.one(load.members.filter((member) => member.role === role && isAlive(member)))
+      random.one(load.members.filter((member) => member.role === role && isAlive(member)))
     /** Up to twice as long as a lease lives, or a call waits. */
-    const ms = () => dice.between(20, 2 * LEASE_MS)
+    const ms = () => random.between(20, 2 * LEASE_MS)
     const replaced = async (role: Member['role']) => {
       await load.kill(one(role))
       // A process does not start where it reaches nothing.
@@ -52,16 +52,16 @@ describe('faults are drawn under a load, some of them on top of others', () => {
       'Redis forgets its functions': async () => redisCli(redis.port, 'FUNCTION', 'FLUSH', 'SYNC'),
       'connections are cut': async () => proxy.cut(),
       'connections are silent': async () => proxy.swallow(),
-      'the network is slow': async () => proxy.delay(dice.between(1, 100)),
-      'the network is narrow': async () => proxy.throttle(dice.between(50_000, 500_000)),
+      'the network is slow': async () => proxy.delay(random.between(1, 100)),
+      'the network is narrow': async () => proxy.throttle(random.between(50_000, 500_000)),
     }
     console.info(`faults of XQUEUE_SEED=${seed}`)
     let drawn = 0
     const rounds = async () => {
       for (let round = 0; round < ROUNDS; round++) {
         await load.progress(30)
-        for (let more = dice.between(1, 3); more > 0; more--, drawn++) {
-          const name = dice.one(Object.keys(faults))
+        for (let more = random.between(1, 3); more > 0; more--, drawn++) {
+          const name = random.one(Object.keys(faults))
           console.info(`  ${name}`)
           await faults[name]!()
           await lasting(ms() / 4)

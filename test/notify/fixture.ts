@@ -83,7 +83,7 @@ export class Process {
   }
 }
 
-export interface Heard {
+export interface Message {
   topic: string
   // biome-ignore lint/suspicious/noExplicitAny: a message's JSON, compared field by field
   body: any
@@ -92,7 +92,7 @@ export interface Heard {
 
 /** A client that somebody else might have written: MQTT.js, everything that it hears kept in order. */
 export class Listener {
-  readonly heard: Heard[] = []
+  readonly messages: Message[] = []
   readonly client: MqttClient
 
   static async connect(url: string, filters: string[], options: IClientOptions = {}): Promise<Listener> {
@@ -108,12 +108,12 @@ export class Listener {
     client.on('error', () => undefined) // It connects again; what the test waits for says whether it did.
     client.on('message', (topic, payload, packet) => {
       const text = payload.toString()
-      this.heard.push({ topic, body: text.startsWith('{') ? JSON.parse(text) : text, packet })
+      this.messages.push({ topic, body: text.startsWith('{') ? JSON.parse(text) : text, packet })
     })
   }
 
-  on(topic: string): Heard[] {
-    return this.heard.filter((heard) => heard.topic === topic)
+  on(topic: string): Message[] {
+    return this.messages.filter((message) => message.topic === topic)
   }
 
   statuses(topic: string): string[] {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { type RunningRedis, startRedis } from '../services/redis.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 
 let redis: RunningRedis
 const folder = mkdtempSync(join(tmpdir(), 'xqueue-'))
@@ -23,7 +23,7 @@ it.each([
 ])('%s names as many holders as tasks are in flight, while another process starts and ends them', async (_, urlOf) => {
   const queue = await openQueue(urlOf())
   await queue.configureType('t', { declared: true })
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'one-moment-child.ts'), urlOf()], {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'consistent-reads-child.ts'), urlOf()], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   try {

@@ -7,9 +7,9 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
-import { type RunningKafka, startKafka } from '../services/kafka.ts'
-import { removeAtExit } from '../services/processes.ts'
-import { type RunningRedis, redisCli, startRedis } from '../services/redis.ts'
+import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
 const TASKS = 2_000
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image'], concurrency: 10, startedAt: 0 }

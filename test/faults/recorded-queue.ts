@@ -8,7 +8,7 @@ type HandOut = Pick<Task, 'id' | 'deliveries' | 'startedAt'>
  * The tokens of the leases that a worker was handed. A handler is not told its own; the history needs it, because a
  * store that has lost its last moments counts hand-outs from there again.
  */
-export class Tokens {
+export class LeaseTokens {
   readonly #tokens = new Map<string, string>()
 
   add(lease: string, task: HandOut): void {
@@ -30,7 +30,7 @@ function nameOf({ id, deliveries, startedAt }: HandOut): string {
 }
 
 /** An engine, with what it answers to outcomes written down, and the tokens of the leases that it hands out. */
-export function watched(queue: Queue, write: (line: Line) => void, tokens: Tokens, now = Date.now): Queue {
+export function recordedQueue(queue: Queue, write: (line: Line) => void, tokens: LeaseTokens, now = Date.now): Queue {
   const turn = async (asked: Turn) => {
     const { outcomes = [] } = asked
     try {

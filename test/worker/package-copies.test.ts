@@ -13,7 +13,7 @@ import { isFinal } from '../../src/task/status.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
-import { removeAtExit } from '../services/processes.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
 
 /** A project of handlers with a copy of the package of its own. */
 

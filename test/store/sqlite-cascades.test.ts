@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
-import { removeAtExit } from '../services/processes.ts'
+import { removeAtExit } from '../fixtures/processes.ts'
 
 const STEP = 1_000
 const SUCCESSORS = 4_500

@@ -15,7 +15,7 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'xqueue-version-1-'))
   file = join(folder, 'x.db')
   const db = new DatabaseSync(file)
-  db.exec(readFileSync(join(import.meta.dirname, 'version-1.sql'), 'utf8'))
+  db.exec(readFileSync(join(import.meta.dirname, 'sqlite-version-1.sql'), 'utf8'))
   db.close()
 })
 afterEach(() => rmSync(folder, { recursive: true }))
