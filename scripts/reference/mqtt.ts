@@ -7,7 +7,8 @@ import { propertiesOf } from '../../src/notify/properties.ts'
 import { STATES_BYTES_MAX, STATES_MAX } from '../../src/notify/snapshots.ts'
 import { fits, type Message, TOPICS, type TopicKind, Topics, WORKER_STATES } from '../../src/notify/topics.ts'
 import { QUEUE_DEFAULTS } from '../../src/queue/queue.ts'
-import { ANSWERS, SHARED } from '../../src/server/answers.ts'
+import { SHARED } from '../../src/server/openapi.ts'
+import { StatsSchema } from '../../src/server/system.ts'
 import { EVENT_FIELDS, type TaskEvent } from '../../src/task/event.ts'
 import { typeOf } from './http.ts'
 import { block, code, documentOf, table } from './markdown.ts'
@@ -187,7 +188,7 @@ interface ObjectSchema {
 }
 
 function statsTable(): string {
-  return schemaTable(ANSWERS.stats[200] as unknown as ObjectSchema)
+  return schemaTable(StatsSchema as unknown as ObjectSchema)
 }
 
 function typeSchema(): ObjectSchema {

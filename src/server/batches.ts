@@ -2,13 +2,25 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { XQueueError } from '../task/errors.ts'
 import type { BatchInfo } from '../task/flow.ts'
-import { FINAL_STATUSES } from '../task/status.ts'
+import { FINAL_STATUSES, STATUSES } from '../task/status.ts'
 import { BatchSchema } from '../task/task-input.ts'
-import { ANSWERS } from './answers.ts'
-import { changeAll } from './bulk.ts'
+import { ChangedSchema, changeAll } from './bulk.ts'
+import { count, described, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 
 const BatchParams = Type.Object({ batch: BatchSchema })
+
+const Batch = titled(
+  'Batch',
+  Type.Object({
+    batch: Type.String(),
+    total: count('Tasks ever accepted in the batch'),
+    ...Object.fromEntries(STATUSES.map((status) => [status, count(`Tasks with the status ${status}`)])),
+    removed: count('Ended tasks that have been deleted'),
+    progress: Type.Number({ minimum: 0, maximum: 100, description: 'Percentage of ended tasks' }),
+    done: Type.Boolean({ description: 'true: all tasks have ended' }),
+  }),
+)
 
 /** /api/v1/batches: tasks that were submitted under one name. */
 export function batchRoutes({ queue }: ServerContext): Route[] {
@@ -31,7 +43,7 @@ export function batchRoutes({ queue }: ServerContext): Route[] {
       scope: 'read',
       summary: 'Get the progress of a batch',
       params: BatchParams,
-      answers: ANSWERS.batchInfo,
+      answers: { 200: described(Batch, 'Progress of the batch') },
       refusals: ['not_found'],
       handler: async (request) => batchJson(await known(nameIn(request))),
     },
@@ -41,7 +53,7 @@ export function batchRoutes({ queue }: ServerContext): Route[] {
       scope: 'submit',
       summary: 'Cancel the unfinished tasks of a batch',
       params: BatchParams,
-      answers: ANSWERS.changed,
+      answers: { 202: ChangedSchema },
       refusals: ['not_found'],
       handler: change('cancel'),
     },
@@ -51,7 +63,7 @@ export function batchRoutes({ queue }: ServerContext): Route[] {
       scope: 'submit',
       summary: 'Run the failed, canceled and timed-out tasks of a batch again',
       params: BatchParams,
-      answers: ANSWERS.changed,
+      answers: { 202: ChangedSchema },
       refusals: ['not_found'],
       handler: change('retry'),
     },

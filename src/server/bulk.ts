@@ -1,5 +1,7 @@
+import { Type } from 'typebox'
 import type { Changed, Queue, TaskFilter } from '../queue/queue.ts'
 import { RETRYABLE_STATUSES, type Status } from '../task/status.ts'
+import { count as countOf } from './fields.ts'
 
 /** Maximum count of a dry run, which reads each task without its payload. */
 const DRY_RUN_MAX = 100_000
@@ -8,6 +10,16 @@ const CHANGEABLE: Readonly<Record<'cancel' | 'retry', readonly Status[]>> = {
   cancel: ['pending', 'processing'],
   retry: RETRYABLE_STATUSES,
 }
+
+export const ChangedSchema = Type.Object({ count: countOf('Number of changed tasks') }, { title: 'Changed' })
+
+export const CountedSchema = Type.Object(
+  {
+    count: countOf('Number of matching tasks, at most 100,000'),
+    more: Type.Boolean({ description: 'true: there are more matching tasks' }),
+  },
+  { title: 'Counted', description: 'A dry run: no task was changed' },
+)
 
 /** Changes all matching tasks, a bounded number at a time; returns their number. */
 export async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {

@@ -5,8 +5,8 @@ import { Type } from 'typebox'
 import type { Interests } from '../access/principal.ts'
 import { XQueueError } from '../task/errors.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
-import { ANSWERS } from './answers.ts'
 import { PATIENCE } from './connections.ts'
+import { ofText } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
 import { whileConnected } from './while-connected.ts'
@@ -49,7 +49,7 @@ function streamEvents(context: ServerContext): Route {
       },
       { additionalProperties: false },
     ),
-    answers: ANSWERS.events,
+    answers: { 200: ofText('text/event-stream', 'An endless stream') },
     handler: async (request, reply) => {
       // A stream has no end, so a HEAD request gets the headers alone.
       if (request.method === 'HEAD') return reply.type('text/event-stream').send()

@@ -1,12 +1,29 @@
 import { Type } from 'typebox'
 import type { Access } from '../access/access.ts'
 import type { ApiKey } from '../task/api-key.ts'
+import { SCOPES } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
 import { isoTime } from '../task/task-json.ts'
-import { ANSWERS } from './answers.ts'
+import { listOf, nullable, orNull, time, timeOrNull, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
+import { RateSchema } from './type-json.ts'
 
 const KeyParams = Type.Object({ id: Type.String({ minLength: 1, maxLength: 100 }) })
+
+const Key = titled(
+  'ApiKey',
+  Type.Object({
+    id: Type.String(),
+    kind: Type.Enum(['key', 'session'], { title: 'ApiKeyKind' }),
+    opened_with: orNull('string', { description: 'Session: id of its key; null for a token of an issuer' }),
+    name: Type.String(),
+    scopes: Type.Array(Type.Enum([...SCOPES], { title: 'Scope' })),
+    rate: nullable(RateSchema, 'Maximum rate of calls; null: no limit'),
+    created_at: time('Time of creation'),
+    expires_at: timeOrNull('Time of expiry'),
+    tokens_valid_from: timeOrNull('Subscription tokens created before this time are revoked'),
+  }),
+)
 
 /** /api/v1/keys: the keys and their sessions. The CLI creates keys directly on the engine. */
 export function keyRoutes({ access }: ServerContext): Route[] {
@@ -27,7 +44,7 @@ export function keyRoutes({ access }: ServerContext): Route[] {
       scope: 'admin',
       whole: true,
       summary: 'List the keys and their sessions',
-      answers: ANSWERS.keys,
+      answers: { 200: listOf('keys', Key, 'ApiKeyList') },
       refusals: ['access_control_off'],
       handler: async () => {
         const keys = (await guarded().keys()).map(keyJson)
@@ -41,7 +58,7 @@ export function keyRoutes({ access }: ServerContext): Route[] {
       whole: true,
       summary: 'Revoke a key with all its sessions and tokens, or one session',
       params: KeyParams,
-      answers: ANSWERS.key,
+      answers: { 200: Key },
       refusals: ['not_found', 'access_control_off'],
       handler: async (request) => {
         const key = await known(request)
@@ -56,7 +73,7 @@ export function keyRoutes({ access }: ServerContext): Route[] {
       whole: true,
       summary: 'Revoke the subscription tokens that a key and its sessions have created until now',
       params: KeyParams,
-      answers: ANSWERS.key,
+      answers: { 200: Key },
       refusals: ['not_found', 'access_control_off'],
       handler: async (request) => {
         const key = await known(request)

@@ -11,9 +11,10 @@ import type { Status } from '../task/status.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime, taskJson } from '../task/task-json.ts'
-import { ANSWERS } from './answers.ts'
+import { json, nullable, orNull, ref, time, titled } from './fields.ts'
 import { NamedTypes } from './named-types.ts'
 import type { Route, ServerContext } from './route.ts'
+import { StatusSchema } from './schemas.ts'
 import { whileConnected } from './while-connected.ts'
 
 const WAIT_MS_MAX = 60_000
@@ -22,6 +23,42 @@ const ANSWER_BYTES_MAX = 8 * 1024 * 1024
 const TAKEN_AT_ONCE = 16
 const LeaseParams = Type.Object({ lease: Type.String({ maxLength: 200 }) })
 const PredecessorParams = Type.Object({ lease: Type.String({ maxLength: 200 }), id: Type.String({ maxLength: 200 }) })
+
+const Predecessor = titled(
+  'Predecessor',
+  Type.Object({
+    id: Type.String(),
+    type: Type.String(),
+    status: nullable(StatusSchema, 'Final status; null: no longer known'),
+    result: json('Any JSON'),
+    error: orNull('string'),
+    omitted: Type.Optional(
+      Type.Boolean({
+        description:
+          'Result and error are null because all together have more than 1 MiB: ' +
+          'read them with GET /api/v1/leases/{lease}/predecessors/{id}',
+      }),
+    ),
+  }),
+)
+
+const LeaseList = Type.Object({
+  leases: Type.Array(
+    Type.Object({
+      lease: Type.String(),
+      expires_at: time('Expiry unless the lease is renewed'),
+      task: ref('Task'),
+      predecessors: Type.Array(Predecessor, { description: 'Results of the tasks in `after`, in that order' }),
+    }),
+  ),
+})
+
+const Settled = Type.Object({ status: StatusSchema }, { title: 'Settled' })
+
+const Renewed = Type.Object({
+  expires_at: time('Expiry unless the lease is renewed'),
+  cancel_requested: Type.Boolean(),
+})
 
 /** Workers in any language: take leases, settle them, keep them alive. */
 export function leaseRoutes(context: ServerContext): Route[] {
@@ -47,7 +84,7 @@ function consumeTasks({ queue, access, types, closing }: ServerContext): Route {
       },
       { additionalProperties: false },
     ),
-    answers: ANSWERS.leases,
+    answers: { 200: LeaseList },
     refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
     handler: async (request) => {
       const body = request.body as { types?: string[]; max?: number; wait?: number | string; worker_id?: string }
@@ -91,7 +128,7 @@ function completeTask({ queue }: ServerContext): Route {
       { result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })) },
       { additionalProperties: false },
     ),
-    answers: ANSWERS.settled,
+    answers: { 200: Settled },
     refusals: ['lease_lost'],
     handler: async (request) => {
       const { result = null } = (request.body ?? {}) as { result?: Json }
@@ -118,7 +155,7 @@ function failTask({ queue }: ServerContext): Route {
       },
       { additionalProperties: false },
     ),
-    answers: ANSWERS.settled,
+    answers: { 200: Settled },
     refusals: ['lease_lost', 'invalid_duration'],
     handler: async (request) => {
       const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
@@ -135,7 +172,7 @@ function getPredecessor({ queue }: ServerContext): Route {
     scope: 'work',
     summary: 'Get a predecessor with its result, also where the lease omitted it',
     params: PredecessorParams,
-    answers: ANSWERS.predecessor,
+    answers: { 200: Predecessor },
     refusals: ['lease_lost', 'not_found'],
     handler: async (request) => {
       const { lease, id } = request.params as { lease: string; id: string }
@@ -167,7 +204,7 @@ function renewLease({ queue }: ServerContext): Route {
       },
       { additionalProperties: false },
     ),
-    answers: ANSWERS.renewed,
+    answers: { 200: Renewed },
     refusals: ['lease_lost'],
     handler: async (request) => {
       const { lease } = request.params as { lease: string }

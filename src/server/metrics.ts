@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 
 import type { TypeInfo } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Outcome } from '../task/outcome.ts'
-import { ANSWERS } from './answers.ts'
+import { ofText } from './fields.ts'
 import type { CountSubmissions, Route, ServerContext, ServerOptions } from './route.ts'
 
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
@@ -168,7 +168,7 @@ export function metricsRoutes({ registry }: ServerContext): Route[] {
       scope: 'read',
       whole: true,
       summary: 'Prometheus metrics',
-      answers: ANSWERS.metrics,
+      answers: { 200: ofText('text/plain', 'Metrics in the Prometheus text format') },
       handler: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
     },
   ]

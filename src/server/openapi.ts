@@ -1,10 +1,15 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
-import { SHARED } from './answers.ts'
 import { digestible, type OpenApi } from './digestible.ts'
 import { TAGS } from './operations.ts'
-import { PROBLEM_EXAMPLE } from './refusals.ts'
+import { PROBLEM_EXAMPLE, Problem } from './refusals.ts'
+import { ScheduleSchema } from './schedules.ts'
+import { TaskSchema } from './schemas.ts'
+import { HolderSchema, TaskTypeSchema } from './type-json.ts'
+
+/** Answers' schemas that routes name with `ref`. */
+export const SHARED = [TaskSchema, TaskTypeSchema, HolderSchema, ScheduleSchema, Problem]
 
 /** Scripts and styles of the documentation; some are inline. */
 const DOCS_POLICY = [

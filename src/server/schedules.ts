@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
 import type { Queue, ScheduleChange } from '../queue/queue.ts'
-import { noSchedule, type Schedule } from '../task/schedule.ts'
+import { CATCH_UPS, noSchedule, OVERLAPS, type Schedule } from '../task/schedule.ts'
 import {
   type ScheduleChangesInput,
   ScheduleChangesSchema,
@@ -14,9 +15,40 @@ import {
   timingOf,
   upcomingOf,
 } from '../task/schedule-input.ts'
-import { ANSWERS } from './answers.ts'
+import { described, json, listOf, orNull, ref, seconds, time, timeOrNull } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { IdParams } from './schemas.ts'
+
+const Upcoming = Type.Array(time('A tick'), { description: 'The next five ticks' })
+
+export const ScheduleSchema = Type.Object(
+  {
+    id: Type.String(),
+    type: Type.String(),
+    payload: json('Any JSON'),
+    priority: Type.Integer(),
+    group: orNull('string'),
+    tags: Type.Record(Type.String(), Type.String()),
+    max_retry: Type.Integer(),
+    queue_timeout: seconds('Maximum wait of each task for its first start; 0 = no limit'),
+    process_timeout: seconds('Maximum duration of an attempt; 0 = no limit'),
+    cron: orNull('string'),
+    timezone: orNull('string'),
+    every: orNull('number', { description: 'In seconds' }),
+    catch_up: Type.Unsafe({ enum: CATCH_UPS }),
+    overlap: Type.Unsafe({ enum: OVERLAPS }),
+    paused: Type.Boolean(),
+    next_at: timeOrNull('The next tick'),
+    last_at: timeOrNull('Time of the latest task'),
+    last_task_id: orNull('string'),
+    created_at: time('Time of creation'),
+    updated_at: time('Time of the latest change'),
+    upcoming: Upcoming,
+  },
+  { $id: 'Schedule' },
+)
+
+const SCHEDULE = described(ref('Schedule'), 'The schedule')
 
 /** /api/v1/schedules: recurring tasks. */
 export function scheduleRoutes(context: ServerContext): Route[] {
@@ -37,7 +69,7 @@ function addSchedule({ queue, types, limits, basePath }: ServerContext): Route {
     url: '/api/v1/schedules',
     scope: 'admin',
     summary: 'Add a schedule; adding an equal one changes nothing',
-    answers: ANSWERS.scheduleAdded,
+    answers: { 201: described(SCHEDULE, 'Added'), 200: described(SCHEDULE, 'An equal schedule exists') },
     refusals: ['unknown_type', 'invalid_payload', 'schedule_exists', 'too_many_schedules'],
     body: ScheduleInputSchema,
     bodyLimit: limits.taskBytesMax,
@@ -62,7 +94,7 @@ function previewSchedule(): Route {
     scope: 'read',
     quiet: true,
     summary: 'Preview the next five ticks of a cron expression or an interval',
-    answers: ANSWERS.upcoming,
+    answers: { 200: Type.Object({ upcoming: Upcoming }) },
     body: TimingSchema,
     handler: async (request) => ({ upcoming: upcomingOf(timingOf(request.body as TimingInput), Date.now()) }),
   }
@@ -74,7 +106,7 @@ function listSchedules({ queue }: ServerContext): Route {
     url: '/api/v1/schedules',
     scope: 'read',
     summary: 'List all schedules by id',
-    answers: ANSWERS.schedules,
+    answers: { 200: listOf('schedules', ref('Schedule'), 'ScheduleList') },
     handler: async () => {
       const schedules = (await queue.schedules()).map(answer)
       return { schedules, count: schedules.length }
@@ -88,7 +120,7 @@ function getSchedule({ queue }: ServerContext): Route {
     url: '/api/v1/schedules/:id',
     scope: 'read',
     summary: 'Get a schedule with its next five ticks',
-    answers: ANSWERS.schedule,
+    answers: { 200: SCHEDULE },
     refusals: ['not_found'],
     params: IdParams,
     handler: async (request) => answer(await find(queue, idOf(request))),
@@ -101,7 +133,7 @@ function changeSchedule({ queue, types, limits }: ServerContext): Route {
     url: '/api/v1/schedules/:id',
     scope: 'admin',
     summary: 'Change the given fields of a schedule, including `paused`',
-    answers: ANSWERS.schedule,
+    answers: { 200: SCHEDULE },
     refusals: ['not_found', 'invalid_payload'],
     params: IdParams,
     body: ScheduleChangesSchema,
@@ -120,7 +152,7 @@ function removeSchedule({ queue }: ServerContext): Route {
     url: '/api/v1/schedules/:id',
     scope: 'admin',
     summary: 'Remove a schedule; its tasks stay',
-    answers: ANSWERS.schedule,
+    answers: { 200: SCHEDULE },
     refusals: ['not_found'],
     params: IdParams,
     handler: async (request) => {
@@ -137,7 +169,7 @@ function runSchedule({ queue }: ServerContext): Route {
     url: '/api/v1/schedules/:id/run',
     scope: 'admin',
     summary: 'Create its task now, also while it is paused; `last_task_id` is the id of the task',
-    answers: ANSWERS.scheduleRun,
+    answers: { 201: SCHEDULE },
     refusals: ['not_found', 'queue_full'],
     params: IdParams,
     handler: async (request, reply) => {

@@ -1,8 +1,10 @@
 import { Type } from 'typebox'
-import { STATUSES } from '../task/status.ts'
+import { ON_FAILURE } from '../task/flow.ts'
+import { STATUSES, TIMEOUT_REASONS } from '../task/status.ts'
 import { BatchSchema, GroupSchema, TAG_FILTER_PATTERN, TypeNameSchema } from '../task/task-input.ts'
+import { count, json, orNull, seconds, time, timeOrNull } from './fields.ts'
 
-/** Schemas that validate requests and generate OpenAPI. */
+/** Schemas that several resources use: they validate requests and generate OpenAPI. */
 
 /** Our own format, parsed by the engine that created it. */
 export const CURSOR_FORMAT = 'cursor'
@@ -49,3 +51,39 @@ export const ListSchema = Type.Object(
 
 export const IdParams = Type.Object({ id: Type.String({ maxLength: 100 }) })
 export const TypeParams = Type.Object({ type: TypeNameSchema })
+
+/** A task in answers. */
+export const TaskSchema = Type.Object(
+  {
+    id: Type.String({ description: 'UUIDv7, which sorts by the time of submission' }),
+    type: Type.String(),
+    payload: json('Any JSON'),
+    priority: Type.Integer({ minimum: 0, maximum: 9 }),
+    status: StatusSchema,
+    attempts: count('Handler runs that ended by themselves or by the time-out'),
+    deliveries: count('Number of hand-outs to workers'),
+    max_retry: count('Retries after the first attempt'),
+    queue_timeout: seconds('Maximum wait for the first start; 0 = no limit'),
+    process_timeout: seconds('Maximum duration of an attempt; 0 = no limit'),
+    timeout_reason: Type.Unsafe({ enum: [...TIMEOUT_REASONS, null], description: 'The time-out that ended the task' }),
+    created_at: time('Time of acceptance'),
+    run_at: time('Earliest start'),
+    started_at: timeOrNull('Start of the latest attempt'),
+    updated_at: time('Time of the latest change'),
+    completed_at: timeOrNull('Time of the end'),
+    worker_id: orNull('string', { description: 'Worker of the current or latest run' }),
+    progress: Type.Unsafe({
+      oneOf: [{ type: 'number' }, { type: 'object' }, { type: 'null' }],
+      description: 'Latest progress: 0–100 or an object',
+    }),
+    result: json('Any JSON; null before the task has succeeded'),
+    error: orNull('string', { description: 'Error of the latest failed attempt' }),
+    tags: Type.Record(Type.String(), Type.String()),
+    idempotency_key: orNull('string'),
+    group: orNull('string', { description: 'Group within the type' }),
+    after: Type.Array(Type.String(), { description: 'The tasks that it waits for or waited for' }),
+    on_failure: Type.Unsafe({ enum: ON_FAILURE }),
+    batch: orNull('string', { description: 'Batch of the task' }),
+  },
+  { $id: 'Task' },
+)

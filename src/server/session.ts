@@ -4,10 +4,23 @@ import { notAccepted } from '../access/principal.ts'
 import { sessionCookie } from '../access/session-cookie.ts'
 import { SCOPES } from '../task/api-key.ts'
 import { isoTime } from '../task/task-json.ts'
-import { ANSWERS } from './answers.ts'
+import { orNull, timeOrNull, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 
 const KEY_CHARS_MAX = 8_192
+
+const Session = titled(
+  'Session',
+  Type.Object({
+    access_control: Type.Boolean(),
+    name: orNull('string'),
+    scopes: Type.Array(Type.Enum([...SCOPES], { title: 'Scope' })),
+    expires_at: timeOrNull('Time of expiry'),
+    login_url: Type.Optional(
+      orNull('string', { description: 'URL for the login with the identity provider, if one is configured' }),
+    ),
+  }),
+)
 
 /** Login with a key, for pages: the user enters the key once and gets a cookie. */
 export function sessionRoutes({ access, identity, hasTls, basePath }: ServerContext): Route[] {
@@ -20,7 +33,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
       url: '/api/v1/session',
       scope: 'open',
       summary: 'Get the current caller and its rights',
-      answers: ANSWERS.session,
+      answers: { 200: Session },
       handler: async ({ principal }) => ({
         access_control: access !== null,
         name: access && principal ? principal.name : null,
@@ -39,7 +52,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
         { key: Type.String({ minLength: 1, maxLength: KEY_CHARS_MAX, description: 'An API key or a token (JWT)' }) },
         { additionalProperties: false },
       ),
-      answers: ANSWERS.session,
+      answers: { 200: Session },
       refusals: ['unauthorized', 'too_many_calls'],
       handler: async (request, reply) => {
         if (!access) return { access_control: false, name: null, scopes: SCOPES, expires_at: null }
@@ -59,7 +72,7 @@ export function sessionRoutes({ access, identity, hasTls, basePath }: ServerCont
       url: '/api/v1/session',
       scope: 'open',
       summary: 'Log out: ends the session in all processes',
-      answers: ANSWERS.loggedOut,
+      answers: { 204: Type.Null({ description: 'Logged out' }) },
       handler: async (request, reply) => {
         const { principal } = request
         // A key in the Authorization header is not a session and stays valid.

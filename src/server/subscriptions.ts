@@ -6,7 +6,7 @@ import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf, TypeNameSchema } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
-import { ANSWERS } from './answers.ts'
+import { time } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { noTask } from './tasks.ts'
 import { noType } from './types.ts'
@@ -17,6 +17,14 @@ const NOT_BY_TOPICS =
   'groups, or name tasks'
 const TTL_MS = { default: 3_600_000, least: 1_000, most: 86_400_000 }
 const TaskId = Type.String({ pattern: '^[^\\s/+#]{1,100}$' })
+
+const Subscription = Type.Object({
+  url: Type.String(),
+  topics: Type.Array(Type.String()),
+  username: Type.String(),
+  password: Type.String(),
+  expires_at: time('Expiry of the token'),
+})
 
 interface SubscriptionInput {
   task_ids?: string[]
@@ -45,7 +53,7 @@ export function subscriptionRoutes({ queue, access, live, types, hasTls, basePat
           not: { required: ['task_ids', 'types'] },
         },
       ),
-      answers: ANSWERS.subscription,
+      answers: { 201: Subscription },
       refusals: ['access_control_off', 'mqtt_off', 'not_found'],
       handler: async (request, reply) => {
         const input = request.body as SubscriptionInput

@@ -1,9 +1,82 @@
+import { Type } from 'typebox'
 import { may } from '../access/principal.ts'
 import type { Queue, WorkerInfo } from '../queue/queue.ts'
-import { FINAL_STATUSES } from '../task/status.ts'
+import { FINAL_STATUSES, STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
-import { ANSWERS } from './answers.ts'
+import { count, described, seconds, time, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
+
+export const StatsSchema = titled(
+  'Stats',
+  Type.Object({
+    ...Object.fromEntries(
+      STATUSES.map((status) => [`${status}_tasks`, count(`Stored tasks with the status ${status}`)]),
+    ),
+    delayed_tasks: count('Pending tasks with a start time in the future'),
+    dependent_tasks: count('Pending tasks that wait for other tasks'),
+    ready_tasks: count('Pending tasks that more workers could start'),
+    total_workers: count('Live workers over all processes'),
+    active_workers: count('Workers with running tasks'),
+    processed_tasks: count('Stored tasks that have ended'),
+    failed_tasks_count: count('The same as `failed_tasks`'),
+    stream_info: Type.Object(
+      { length: count('Unfinished tasks'), groups: count('Number of readers') },
+      { description: 'Unfinished tasks (`length`) in the engine; see GET /api/v1/stream' },
+    ),
+    concurrency_limits: Type.Record(Type.String(), Type.Integer(), { description: 'Limits by type' }),
+    throughput: Type.Number({ description: 'Ended tasks per second, over the last minute' }),
+    instance_id: Type.String({ description: 'The process that answers' }),
+    is_running: Type.Boolean({ description: 'Always true' }),
+    uptime: seconds('Time since the start of this process'),
+  }),
+)
+
+const Health = titled(
+  'Health',
+  Type.Object({
+    status: Type.Unsafe({ enum: ['healthy', 'degraded', 'unhealthy'] }),
+    timestamp: time('Time of the answer'),
+    version: Type.Optional(Type.String()),
+    engine: Type.Optional(Type.String()),
+    durability: Type.Optional(Type.String({ description: 'Failures that an accepted task survives' })),
+    uptime: Type.Optional(seconds('Time since the start of this process')),
+    checks: Type.Optional(Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean(), detail: Type.String() }))),
+    failed_check: Type.Optional(Type.String()),
+  }),
+)
+
+const StreamInfo = titled(
+  'StreamInfo',
+  Type.Object({
+    length: count('Unfinished tasks'),
+    groups: count('Number of readers'),
+    consumers: Type.Array(Type.Object({ name: Type.String(), pending: Type.Integer(), idle: Type.Number() })),
+    streams: Type.Array(Type.Object({ name: Type.String(), length: Type.Integer() })),
+  }),
+)
+
+const Workers = titled(
+  'WorkerList',
+  Type.Object({
+    total_workers: Type.Integer(),
+    active_workers: Type.Integer(),
+    processed_tasks: Type.Integer(),
+    failed_tasks: Type.Integer(),
+    uptime: seconds('Time since the start of this process'),
+    workers: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        host: Type.String(),
+        pid: Type.Integer(),
+        types: Type.Array(Type.String()),
+        concurrency: Type.Integer(),
+        running: Type.Integer(),
+        started_at: time('Time of the start'),
+        last_seen: time('Time of the latest call'),
+      }),
+    ),
+  }),
+)
 
 const HEALTH_BELIEVED_MS = 1_000
 
@@ -18,7 +91,7 @@ function getStats({ queue, instanceId, startedAt }: ServerContext): Route {
     url: '/api/v1/stats',
     scope: 'read',
     summary: 'Get counts and rates over all processes',
-    answers: ANSWERS.stats,
+    answers: { 200: StatsSchema },
     handler: () => readStats(queue, instanceId, startedAt),
   }
 }
@@ -30,7 +103,7 @@ function getHealth({ queue, version, startedAt, live }: ServerContext): Route {
     url: '/api/v1/health',
     scope: 'open',
     summary: 'Get whether tasks can be accepted and stored',
-    answers: ANSWERS.health,
+    answers: { 200: Health, 503: described(Health, 'Unhealthy: `failed_check` names the failed check') },
     handler: async (request, reply) => {
       const mayRead = may(request.principal, 'read')
       // A check writes to the disk, so calls within a second share one.
@@ -66,7 +139,7 @@ function getLiveness(): Route {
     url: '/api/v1/live',
     scope: 'open',
     summary: 'Get whether the process runs',
-    answers: ANSWERS.alive,
+    answers: { 200: Type.Object({ status: Type.String() }) },
     handler: async () => ({ status: 'alive' }),
   }
 }
@@ -77,7 +150,7 @@ function getStream({ queue }: ServerContext): Route {
     url: '/api/v1/stream',
     scope: 'read',
     summary: "Get the engine's own figures about waiting tasks",
-    answers: ANSWERS.stream,
+    answers: { 200: Type.Object({ stream_info: StreamInfo }) },
     handler: async () => ({ stream_info: (await queue.stats()).stream }),
   }
 }
@@ -88,7 +161,7 @@ function listWorkers({ queue, startedAt }: ServerContext): Route {
     url: '/api/v1/workers',
     scope: 'read',
     summary: 'List the live workers over all processes',
-    answers: ANSWERS.workers,
+    answers: { 200: Workers },
     handler: async () => {
       const workers = await queue.workers()
       return {

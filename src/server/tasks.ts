@@ -16,10 +16,10 @@ import {
 import { isoTime, taskJson } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
-import { ANSWERS } from './answers.ts'
-import { changeAll, countAll } from './bulk.ts'
+import { ChangedSchema, CountedSchema, changeAll, countAll } from './bulk.ts'
+import { count, described, listOf, orNull, ref, timeOrNull, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
-import { BulkSchema, IdParams, ListSchema } from './schemas.ts'
+import { BulkSchema, IdParams, ListSchema, StatusSchema } from './schemas.ts'
 import { holderJson } from './type-json.ts'
 
 const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
@@ -29,6 +29,36 @@ const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
 
 const CHECKED_AT_ONCE = 500
 const PAGE_MAX = 1_000
+
+const TASK = described(ref('Task'), 'The task')
+
+const SubmittedTask = Type.Object({ id: Type.String(), status: StatusSchema }, { title: 'SubmittedTask' })
+
+const TaskList = Type.Object(
+  { tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') },
+  { title: 'TaskList' },
+)
+
+const REASONS = [
+  ...['ready', 'delayed', 'limit_reached', 'group_limit_reached', 'rate_limited', 'paused', 'no_worker'],
+  ...['behind', 'running', 'finished', 'waits_for_tasks'],
+]
+
+const Explanation = titled(
+  'Explanation',
+  Type.Object({
+    id: Type.String(),
+    type: Type.String(),
+    group: orNull('string'),
+    status: StatusSchema,
+    reason: Type.Unsafe({ enum: REASONS }),
+    max_concurrency: orNull('integer'),
+    holders: Type.Array(ref('Holder')),
+    ahead: count('Number of tasks that run before it'),
+    waits_for: Type.Array(Type.String(), { description: 'The tasks that it still waits for' }),
+    until: timeOrNull('Time of the next possible change'),
+  }),
+)
 
 type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch'> & { tag?: string }
 interface Page {
@@ -64,7 +94,7 @@ function submitTask(context: ServerContext): Route {
     body: TaskInputSchema,
     bodyLimit: limits.taskBytesMax,
     before: (request) => refuseTaskLimits(request.body),
-    answers: ANSWERS.submitted,
+    answers: { 201: described(TASK, 'Accepted'), 200: described(TASK, 'The earlier task of a known idempotency key') },
     refusals: SUBMISSION_REFUSALS,
     handler: async (request, reply) => {
       const input = withHeaderKey(request.body as TaskInput, request.headers['idempotency-key'])
@@ -101,7 +131,7 @@ function submitTasks(context: ServerContext): Route {
       for (const task of tasks) refuseTaskLimits(task)
       refuseManyEdges(tasks)
     },
-    answers: ANSWERS.batch,
+    answers: { 201: listOf('tasks', SubmittedTask, 'SubmittedTasks') },
     refusals: SUBMISSION_REFUSALS,
     handler: async (request, reply) => {
       const { tasks } = request.body as { tasks: TaskInput[] }
@@ -128,7 +158,7 @@ function listTasks({ queue }: ServerContext): Route {
     scope: 'read',
     summary: 'List tasks, newest first; pending tasks in the order of their starts',
     querystring: ListSchema,
-    answers: ANSWERS.tasks,
+    answers: { 200: TaskList },
     refusals: ['invalid_cursor'],
     handler: async (request) => {
       const { limit = 50, offset = 0, cursor: from, ...filter } = request.query as Filter & Page
@@ -149,7 +179,7 @@ function getTask({ queue }: ServerContext): Route {
     scope: 'read',
     summary: 'Get a task',
     params: IdParams,
-    answers: ANSWERS.task,
+    answers: { 200: TASK },
     refusals: ['not_found'],
     handler: async (request) => {
       const { id } = (request as Request).params
@@ -167,7 +197,7 @@ function explainTask({ queue }: ServerContext): Route {
     scope: 'read',
     summary: 'Explain why a task is not running',
     params: IdParams,
-    answers: ANSWERS.explanation,
+    answers: { 200: Explanation },
     refusals: ['not_found'],
     handler: async (request) => {
       const { id } = (request as Request).params
@@ -198,7 +228,7 @@ function cancelTask({ queue }: ServerContext): Route {
     summary: 'Cancel a task',
     params: IdParams,
     querystring: Type.Object({}, { additionalProperties: false }),
-    answers: ANSWERS.canceled,
+    answers: { 200: described(TASK, 'Canceled'), 202: described(TASK, 'The running handler has not stopped yet') },
     refusals: ['not_found', 'task_finished'],
     handler: changeOne(queue, 'cancel'),
   }
@@ -211,7 +241,7 @@ function purgeTask({ queue }: ServerContext): Route {
     scope: 'submit',
     summary: 'Erase a finished task with its payload, result, error and events',
     params: IdParams,
-    answers: ANSWERS.purged,
+    answers: { 204: Type.Null({ description: 'Purged' }) },
     refusals: ['not_found', 'task_not_finished'],
     handler: async (request, reply) => {
       const { id } = (request as Request).params
@@ -235,7 +265,7 @@ function retryTask({ queue }: ServerContext): Route {
     scope: 'submit',
     summary: 'Run a failed, canceled or timed-out task again',
     params: IdParams,
-    answers: ANSWERS.task,
+    answers: { 200: TASK },
     refusals: ['not_found', 'task_not_retryable'],
     handler: changeOne(queue, 'retry'),
   }
@@ -248,7 +278,7 @@ function cancelTasks({ queue }: ServerContext): Route {
     scope: 'admin',
     summary: 'Cancel all matching tasks',
     body: BulkSchema,
-    answers: ANSWERS.bulk,
+    answers: { 202: ChangedSchema, 200: CountedSchema },
     handler: changeMany(queue, 'cancel'),
   }
 }
@@ -260,7 +290,7 @@ function retryTasks({ queue }: ServerContext): Route {
     scope: 'admin',
     summary: 'Retry all matching tasks',
     body: BulkSchema,
-    answers: ANSWERS.bulk,
+    answers: { 202: ChangedSchema, 200: CountedSchema },
     handler: changeMany(queue, 'retry'),
   }
 }

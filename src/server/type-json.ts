@@ -1,9 +1,72 @@
+import { Type } from 'typebox'
 import type { Holder, TypeInfo } from '../queue/queue.ts'
 import type { Ceilings } from '../task/ceilings.ts'
 import { retentionOf, type TypeRetention } from '../task/retention.ts'
+import { FINAL_STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
+import { count, json, nullable, orNull, seconds, time } from './fields.ts'
 
-/** The wire formats of types and permits: snake_case, seconds, RFC 3339. */
+/** The wire formats of types and permits with their schemas: snake_case, seconds, RFC 3339. */
+
+export const RateSchema = Type.Object({ max: Type.Integer(), per: seconds('The window') }, { title: 'Rate' })
+
+const Percentiles = Type.Object(
+  { p50: seconds('Half'), p95: seconds('19 of 20'), p99: seconds('99 of 100') },
+  { title: 'Percentiles' },
+)
+
+const CeilingsSchema = Type.Object(
+  {
+    max_retry: orNull('integer'),
+    priority: orNull('integer'),
+    queue_timeout: orNull('number', { description: 'Seconds' }),
+    process_timeout: orNull('number', { description: 'Seconds' }),
+    payload_bytes: orNull('integer'),
+  },
+  { title: 'Ceilings', description: 'Maximum values of a submission, set by operators; null: not set' },
+)
+
+const RetentionSchema = Type.Object(
+  Object.fromEntries(FINAL_STATUSES.map((status) => [status, orNull('number', { description: 'Seconds' })])),
+  {
+    title: 'Retention',
+    description: "How long tasks are kept after they have ended, by their status; null: the server's retention-age",
+  },
+)
+
+export const TaskTypeSchema = Type.Object(
+  {
+    type: Type.String({ description: 'Name of the type' }),
+    pending: count('Waiting tasks, including delayed and dependent ones'),
+    delayed: count('Tasks with a start time in the future'),
+    dependent: count('Tasks that wait for other tasks'),
+    processing: count('Running tasks'),
+    max_concurrency: orNull('integer', { description: 'Maximum number of running tasks; null: no limit' }),
+    group_concurrency: orNull('integer', { description: 'The same for each group' }),
+    rate: nullable(RateSchema, 'At most `max` starts in any `per` seconds; null: no limit'),
+    paused: Type.Boolean({ description: 'true: accepts tasks but starts none' }),
+    declared: Type.Boolean({ description: 'true: known without a worker' }),
+    workers: count('Live workers that run it'),
+    throughput: Type.Number({ description: 'Ended tasks per second, over the last minute' }),
+    wait: nullable(Percentiles, 'Seconds from `run_at` to the start: `p50`, `p95`, `p99`; null: no recent tasks'),
+    run: nullable(Percentiles, 'Seconds from the start to the end: `p50`, `p95`, `p99`'),
+    payload_schema: json('JSON Schema of the payload, if the handler has one'),
+    ceilings: CeilingsSchema,
+    retention: RetentionSchema,
+  },
+  { $id: 'TaskType' },
+)
+
+export const HolderSchema = Type.Object(
+  {
+    task_id: Type.String(),
+    worker_id: Type.String(),
+    since: time('Time at which the task took the permit'),
+    lease_expires_at: time('Expiry of the permit unless it is renewed'),
+    group: orNull('string'),
+  },
+  { $id: 'Holder' },
+)
 
 export function typeJson(info: TypeInfo) {
   const percentiles = (of: TypeInfo['waitMs']) =>

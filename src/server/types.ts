@@ -5,13 +5,36 @@ import { RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../queue
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf } from '../task/task-input.ts'
-import { ANSWERS } from './answers.ts'
+import { described, listOf, nullable, orNull, ref } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { TypeParams } from './schemas.ts'
 import { ceilingsOf, retentionOf, type TypeInput, TypeInputSchema } from './type-input.ts'
-import { ceilingsJson, holderJson, rateJson, retentionJson, typeJson } from './type-json.ts'
+import { ceilingsJson, holderJson, RateSchema, rateJson, retentionJson, typeJson } from './type-json.ts'
 
 const LimitSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
+
+const TYPE = described(ref('TaskType'), 'The type')
+
+const Limits = Type.Object({
+  limits: Type.Record(Type.String(), Type.Integer()),
+  in_use: Type.Record(Type.String(), Type.Integer()),
+  count: Type.Integer(),
+})
+
+const Limit = Type.Object({
+  task_type: Type.String(),
+  max_concurrency: orNull('integer'),
+  group_concurrency: orNull('integer'),
+  rate: nullable(RateSchema, 'At most `max` starts in any `per` seconds'),
+  in_use: Type.Integer(),
+  holders: Type.Array(ref('Holder')),
+})
+
+const LimitSet = Type.Object({
+  task_type: Type.String(),
+  max_concurrency: orNull('integer'),
+  group_concurrency: Type.Optional(orNull('integer')),
+})
 
 interface LimitInput {
   task_type: string
@@ -51,7 +74,7 @@ function listHandlers({ queue }: ServerContext): Route {
     url: '/api/v1/handlers',
     scope: 'read',
     summary: 'List the task types that can be submitted',
-    answers: ANSWERS.handlers,
+    answers: { 200: listOf('handlers', Type.String(), 'HandlerList') },
     handler: async () => {
       const handlers = (await queue.types()).map(({ type }) => type)
       return { handlers, count: handlers.length }
@@ -65,7 +88,7 @@ function listTypes({ queue }: ServerContext): Route {
     url: '/api/v1/types',
     scope: 'read',
     summary: 'List the types with their figures, limits and rates',
-    answers: ANSWERS.types,
+    answers: { 200: listOf('types', ref('TaskType'), 'TaskTypeList') },
     handler: async () => {
       const types = (await queue.types()).map(typeJson)
       return { types, count: types.length }
@@ -82,7 +105,7 @@ function setType(context: ServerContext): Route {
     summary: 'Declare a type without a worker; set its ceilings and its retention',
     params: TypeParams,
     body: TypeInputSchema,
-    answers: ANSWERS.type,
+    answers: { 200: TYPE },
     refusals: ['unknown_type', 'invalid_duration', 'too_many_types'],
     handler: async (request) => {
       const { type } = request.params as { type: string }
@@ -104,7 +127,7 @@ function pauseType(context: ServerContext): Route {
     scope: 'admin',
     summary: 'Pause a type: accept tasks, start none',
     params: TypeParams,
-    answers: ANSWERS.type,
+    answers: { 200: TYPE },
     refusals: ['not_found'],
     handler: setPaused(context, true),
   }
@@ -117,7 +140,7 @@ function resumeType(context: ServerContext): Route {
     scope: 'admin',
     summary: 'Resume a type',
     params: TypeParams,
-    answers: ANSWERS.type,
+    answers: { 200: TYPE },
     refusals: ['not_found'],
     handler: setPaused(context, false),
   }
@@ -141,7 +164,7 @@ function setRate(context: ServerContext): Route {
         not: { required: ['per'], properties: { max: { type: 'null' } } },
       },
     ),
-    answers: ANSWERS.type,
+    answers: { 200: TYPE },
     refusals: ['unknown_type'],
     handler: async (request) => {
       const { type } = request.params as { type: string }
@@ -156,7 +179,7 @@ function listLimits({ queue }: ServerContext): Route {
     url: '/api/v1/concurrency',
     scope: 'read',
     summary: 'List all limits with their use',
-    answers: ANSWERS.limits,
+    answers: { 200: Limits },
     handler: async () => {
       const limited = (await queue.types()).filter(({ maxConcurrency }) => maxConcurrency !== null)
       return {
@@ -175,7 +198,7 @@ function getLimit({ queue }: ServerContext): Route {
     scope: 'read',
     summary: "Get a type's limit and the holders of its permits",
     params: TypeParams,
-    answers: ANSWERS.limit,
+    answers: { 200: Limit },
     refusals: ['not_found'],
     handler: async (request) => {
       const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(queue, request)
@@ -208,7 +231,7 @@ function setLimit(context: ServerContext): Route {
         anyOf: [{ required: ['max_concurrency'] }, { required: ['group_concurrency'] }],
       },
     ),
-    answers: ANSWERS.limitSet,
+    answers: { 200: LimitSet },
     refusals: ['unknown_type'],
     handler: async (request) => {
       const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
