@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isRestorable, type Remembered } from '../store/state.ts'
+import type { Remembered } from '../store/state.ts'
 import { effectOf } from '../task/flow.ts'
 import { FINAL_STATUSES, isFinal } from '../task/status.ts'
 import { specOfTask, type Task } from '../task/task.ts'
@@ -69,7 +69,7 @@ async function untilNothingRuns(from: Queue, tell: (progress: Progress) => void)
 }
 
 async function copyFinished(from: Queue, to: Queue, clock: () => number, tell: (progress: Progress) => void) {
-  if (!isRestorable(to)) return
+  if (!to.restore) return
   let copied = 0
   for (const status of FINAL_STATUSES) {
     for await (const tasks of pages(from, { status, limit: BATCH })) {
@@ -118,7 +118,7 @@ async function bring(
   tell: (progress: Progress) => void,
 ): Promise<string[]> {
   const waiting = tasks.map((task) => ({ task, spec: specOfTask(task, now) }))
-  const isKept = isRestorable(to) ? (await to.restore(waiting)).map((restored) => restored !== 'foreign') : []
+  const isKept = to.restore ? (await to.restore(waiting)).map((restored) => restored !== 'foreign') : []
   tasks.forEach(({ id }, index) => {
     if (isKept[index]) ids.set(id, id)
   })

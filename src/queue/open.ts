@@ -1,4 +1,5 @@
 import { openStore } from '../store/open.ts'
+import { createQueue } from './create-queue.ts'
 import type { Queue, QueueOptions } from './queue.ts'
 
 /**
@@ -8,5 +9,5 @@ import type { Queue, QueueOptions } from './queue.ts'
  *   by a newer version.
  */
 export async function openQueue(url: string, options: Partial<QueueOptions> = {}): Promise<Queue> {
-  return openStore(url, options)
+  return createQueue(await openStore(url, options))
 }

@@ -1,3 +1,6 @@
+import type { Restorable } from '../store/state.ts'
+import type { Store } from '../store/store.ts'
+
 export {
   STORE_DEFAULTS as QUEUE_DEFAULTS,
   type StoreOptions as QueueOptions,
@@ -27,7 +30,6 @@ export {
   type ScheduleChange,
   type Settled,
   type Stats,
-  type Store as Queue,
   type StreamInfo,
   type Submitted,
   type Swept,
@@ -41,3 +43,40 @@ export {
   type WorkerIdentity,
   type WorkerInfo,
 } from '../store/store.ts'
+
+/**
+ * The task queue as server, worker, client and CLI use it. `createQueue` implements it over any `Store`: the rules of
+ * the product are in this folder, and stores carry out atomic steps. `test/queue-contract/` specifies every method, and
+ * runs on every store.
+ */
+export interface Queue
+  extends Pick<
+    Store,
+    | 'url'
+    | 'turnsAtOnce'
+    | 'submit'
+    | 'turn'
+    | 'cancel'
+    | 'retry'
+    | 'erase'
+    | 'configureType'
+    | 'declareHandlers'
+    | 'sweep'
+    | 'get'
+    | 'list'
+    | 'predecessor'
+    | 'batch'
+    | 'explain'
+    | 'types'
+    | 'workers'
+    | 'stats'
+    | 'events'
+    | 'keys'
+    | 'countCalls'
+    | 'schedules'
+    | 'health'
+    | 'close'
+  > {
+  /** Stores tasks under their existing ids; only with a store that can, see `Restorable`. */
+  readonly restore?: Restorable['restore']
+}

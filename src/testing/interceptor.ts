@@ -2,7 +2,7 @@ import type { Queue } from '../queue/queue.ts'
 
 /** The calls of the port. */
 export type Verb = {
-  [Name in keyof Queue]: Queue[Name] extends (...args: never[]) => unknown ? Name : never
+  [Name in keyof Queue]-?: Queue[Name] extends (...args: never[]) => unknown ? Name : never
 }[keyof Queue]
 
 /** Forwards a call to the engine and its answer, or injects a fault. */

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { openStore } from '../../src/store/open.ts'
 import type { Remembered, State } from '../../src/store/state.ts'
 import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
@@ -13,7 +13,7 @@ beforeAll(async () => {
 })
 afterAll(() => redis.stop())
 beforeEach(async () => {
-  state = (await openQueue(redis.url)) as State
+  state = (await openStore(redis.url)) as State
   await declare()
 })
 afterEach(async () => {
@@ -127,7 +127,7 @@ it('is restored by one at a time, and knows when everything is lost', async () =
 })
 
 it('takes nothing, and begins no reading, before it is complete', async () => {
-  const whole = (await openQueue(redis.url, { isState: true })) as State
+  const whole = (await openStore(redis.url, { isState: true })) as State
   const spec = completeSpec({ type: 'a', payload: 1 })
   const read = () => whole.events({ after: null, max: 10, resumes: true, reader: { ...READER, leaseMs: 1_000 } })
   try {

@@ -1,0 +1,34 @@
+import { isRestorable } from '../store/state.ts'
+import type { Store } from '../store/store.ts'
+import type { Queue } from './queue.ts'
+
+/** The queue over a store. Operations that the store carries out in one step are passed to it unchanged. */
+export function createQueue(store: Store): Queue {
+  return {
+    url: store.url,
+    turnsAtOnce: store.turnsAtOnce,
+    submit: (specs) => store.submit(specs),
+    turn: (turn) => store.turn(turn),
+    cancel: (which) => store.cancel(which),
+    retry: (which) => store.retry(which),
+    erase: (ids) => store.erase(ids),
+    configureType: (type, change) => store.configureType(type, change),
+    declareHandlers: (handlers) => store.declareHandlers(handlers),
+    sweep: (max) => store.sweep(max),
+    get: (ids, options) => store.get(ids, options),
+    list: (query) => store.list(query),
+    predecessor: (lease, id) => store.predecessor(lease, id),
+    batch: (name) => store.batch(name),
+    explain: (id) => store.explain(id),
+    types: (query) => store.types(query),
+    workers: () => store.workers(),
+    stats: () => store.stats(),
+    events: (query) => store.events(query),
+    keys: (change) => store.keys(change),
+    countCalls: (key, rate, calls) => store.countCalls(key, rate, calls),
+    schedules: (change) => store.schedules(change),
+    health: () => store.health(),
+    close: () => store.close(),
+    ...(isRestorable(store) && { restore: (tasks) => store.restore(tasks) }),
+  }
+}
