@@ -1,7 +1,6 @@
 import { Command } from 'commander'
 import { version } from '../version.ts'
 import { batchCommand } from './batch.ts'
-import { benchCommand } from './bench.ts'
 import { changeCommands } from './change.ts'
 import { completionCommand } from './completion.ts'
 import { configCommand } from './config.ts'
@@ -46,7 +45,6 @@ export function programOf(): Command {
     healthCommand(),
     doctorCommand(),
     configCommand(),
-    benchCommand(),
     completionCommand(program),
   ]) {
     program.addCommand(command.exitOverride())

@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { isScope, SCOPES, type Scope } from '../task/api-key.ts'
 import { XQueueError } from '../task/errors.ts'
+import { nearest } from '../task/nearest.ts'
 import { FILE_SUFFIX, readSecret } from './secret-file.ts'
 import { readValue, SETTINGS, type Setting, type SettingName } from './settings.ts'
 
@@ -274,8 +275,8 @@ function refuseUnknown(names: readonly string[], source: string): void {
   const known: string[] = SETTINGS.map(({ name }) => name)
   const unknown = names.find((name) => !known.includes(name))
   if (unknown === undefined) return
-  const near = known.find((name) => distance(name, unknown) <= 2)
-  const remedy = near ? `did you mean "${near}"?` : `use one of ${known.join(', ')}`
+  const near = nearest(unknown, known)
+  const remedy = near.length > 0 ? `did you mean ${near.join(' or ')}?` : `use one of ${known.join(', ')}`
   throw new XQueueError('invalid_config', `"${unknown}" in ${source} is not a setting: ${remedy}`)
 }
 
@@ -287,18 +288,4 @@ function refuseUnknownVariables(env: Values): void {
   const unknown = Object.keys(env).find((name) => name.startsWith('XQUEUE_') && !known.has(name))
   if (unknown)
     refuseUnknown([unknown.slice('XQUEUE_'.length).toLowerCase().replaceAll('_', '-')], `variable ${unknown}`)
-}
-
-/** Edits between two words (Levenshtein). */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const swap = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, swap))
-    }
-    row = next
-  }
-  return row[b.length]!
 }

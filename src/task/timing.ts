@@ -1,5 +1,6 @@
 import { Cron } from 'croner'
 import { invalidField, type XQueueError } from './errors.ts'
+import { nearest } from './nearest.ts'
 import { TASK_LIMITS } from './task.ts'
 
 /**
@@ -104,7 +105,7 @@ export function checkEvery(everyMs: number): void {
 /** @throws XQueueError `invalid_request` with similar names */
 export function checkTimezone(timezone: string): void {
   if (/^[A-Za-z]/.test(timezone) && isTimezone(timezone)) return
-  const near = nearTimezones(timezone)
+  const near = nearest(timezone, Intl.supportedValuesOf('timeZone'))
   const remedy = near.length > 0 ? `did you mean ${near.join(' or ')}?` : 'use a name such as Europe/Berlin, or UTC'
   throw invalidField('timezone', `"${timezone.slice(0, 60)}" is not an IANA time zone: ${remedy}`)
 }
@@ -116,27 +117,6 @@ function isTimezone(timezone: string): boolean {
   } catch {
     return false
   }
-}
-
-/** Up to three names that share the most pairs of letters with the given one. */
-function nearTimezones(written: string): string[] {
-  const pairs = (text: string) => {
-    const letters = text.toLowerCase().replace(/[^a-z]/g, '')
-    return new Set(Array.from(letters.slice(1), (letter, index) => letters[index]! + letter))
-  }
-  const wanted = pairs(written)
-  const likeness = (name: string) => {
-    // The city alone is enough.
-    const parts = [pairs(name), pairs(name.slice(name.lastIndexOf('/') + 1))]
-    const shared = (of: Set<string>) => [...of].filter((pair) => wanted.has(pair)).length
-    return Math.max(...parts.map((of) => (2 * shared(of)) / (wanted.size + of.size || 1)))
-  }
-  return Intl.supportedValuesOf('timeZone')
-    .map((name) => ({ name, likeness: likeness(name) }))
-    .filter(({ likeness }) => likeness > 0.5)
-    .sort((a, b) => b.likeness - a.likeness)
-    .slice(0, 3)
-    .map(({ name }) => name)
 }
 
 function isCron(pattern: string): boolean {

@@ -9,7 +9,7 @@ import { root, XQueue } from '../fixtures/xqueue.ts'
 const text = readFileSync(join(root, 'docs/reference/cli.md'), 'utf8')
 const examples = [...text.matchAll(/^ {2}(xqueue .*)$/gm)].map(([, example]) => example!)
 /** Go on, take long, or speak to a machine that is not here; other tests run these commands. */
-const ELSEWHERE = /^xqueue (serve|worker|bench|migrate|watch --type)\b|redis:|queue\.example|\/var\/lib/
+const ELSEWHERE = /^xqueue (serve|worker|migrate|watch --type)\b|redis:|queue\.example|\/var\/lib/
 const ID = /[0-9a-f]{8}-[0-9a-f-]{27}|\bID\b/
 let server: XQueue
 

@@ -230,8 +230,6 @@ it('is driven from the command line', async () => {
   expect(sick.status).toBe(1)
   const failed = JSON.parse(sick.stdout).filter(({ ok }: { ok: boolean }) => !ok)
   expect(failed.map(({ check }: { check: string }) => check)).toEqual(['engine', 'port', 'mqtt'])
-  const { figures } = JSON.parse(run('bench', '--tasks', '1000', '--json').stdout)
-  expect(figures.map(({ per_second }: { per_second: number }) => per_second > 0)).toEqual([true, true, true])
   expect(run('nonsense').status).toBe(2)
   expect(run('stats', '--server', 'http://127.0.0.1:9').status).toBe(3)
 })
@@ -334,7 +332,7 @@ it('does not start with a handlers file that throws, and shows where it does', (
 it('names a setting that was misspelled in the environment, and a port that is taken', async () => {
   const env = { ...process.env, XQUEUE_CONCURENCY: '5' }
   const { stderr, status } = spawnSync(process.execPath, [main, 'config'], { encoding: 'utf8', cwd: folder, env })
-  expect([status, stderr]).toEqual([2, expect.stringContaining('did you mean "concurrency"?')])
+  expect([status, stderr]).toEqual([2, expect.stringContaining('did you mean concurrency?')])
   const { port } = target.address() as AddressInfo
   const taken = spawnSync(process.execPath, [main, 'serve', '--port', String(port), '--engine', 'sqlite::memory:'], {
     encoding: 'utf8',

@@ -125,6 +125,8 @@ describe('a timing', () => {
     expect(wrong('0 0 31 2 *')).toThrow(/never ticks/)
     expect(wrong('0 0 * * *', 'Europe/Berln')).toThrow(/did you mean.*Europe\/Berlin/)
     expect(wrong('0 0 * * *', 'New York')).toThrow(/America\/New_York/)
+    expect(wrong('0 0 * * *', 'Germany/berlin')).toThrow(/did you mean Europe\/Berlin\?/)
+    expect(wrong('0 0 * * *', 'B'.repeat(100_000))).toThrow(/use a name such as Europe\/Berlin/)
     expect(wrong('0 0 * * *', '+02:00')).toThrow(/not an IANA time zone/)
     expect(() => checkCron('0 0 L * MON#1', 'Europe/Berlin')).not.toThrow()
     expect(() => checkEvery(999)).toThrow(/1 second/)
