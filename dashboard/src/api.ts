@@ -1,9 +1,8 @@
+import type { OnFailure } from './words.ts'
+
 export const STATUSES = ['pending', 'processing', 'success', 'failed', 'canceled', 'timeout'] as const
 export type Status = (typeof STATUSES)[number]
 export const TERMINAL: readonly string[] = ['success', 'failed', 'canceled', 'timeout']
-/** The failure policy of a task. */
-export const ON_FAILURE = ['cancel', 'run', 'wait'] as const
-export type OnFailure = (typeof ON_FAILURE)[number]
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 export interface Task {

@@ -1,10 +1,10 @@
 import { useEffect, useState } from 'preact/hooks'
-import { call, get, type Json, ON_FAILURE, Refusal, type Schema, type Task, type TypeInfo } from './api.ts'
+import { call, get, type Json, Refusal, type Schema, type Task, type TypeInfo } from './api.ts'
 import { useLive } from './live.ts'
 import { Panel, StatusBadge } from './parts.tsx'
 import { canBeForm, SchemaForm } from './schema-form.tsx'
 import { may } from './session.ts'
-import { say } from './words.ts'
+import { ON_FAILURE, say } from './words.ts'
 
 const OPTIONS = {
   ...{ priority: '', delay: '', max_retry: '', process_timeout: '', tags: '', idempotency_key: '' },

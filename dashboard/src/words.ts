@@ -185,6 +185,11 @@ const en = {
 }
 export type Word = keyof typeof en
 
+/** The failure policies of a task: those that have a text here. */
+export type OnFailure = PolicyOf<Word>
+type PolicyOf<W extends Word> = W extends `on_failure_${infer Name}` ? Name : never
+export const ON_FAILURE = Object.keys(en).flatMap((word) => word.split('on_failure_')[1] ?? []) as OnFailure[]
+
 const zh: Record<Word, string> = {
   overview: '总览',
   tasks: '任务',

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
+import { ON_FAILURE_SUMMARY } from '../task/flow.ts'
 import { EXIT, parseJson, show, withClientOptions, withExamples } from './output.ts'
 import { type FileOptions, submitFile } from './submit-file.ts'
 import { waitForEnd } from './tasks.ts'
@@ -34,7 +35,7 @@ export function submitCommand(): Command {
     .option('--key <key>', 'idempotency key')
     .option('--group <group>', 'tenant, account or customer; the groups of a type take turns')
     .option('--after <id...>', 'start when these tasks have ended')
-    .option('--on-failure <way>', 'if one of them fails: cancel (default), run anyway, or wait for its retry')
+    .option('--on-failure <policy>', `if one of them ends without success: ${ON_FAILURE_SUMMARY}`)
     .option('--batch <name>', 'batch to count, list, cancel and retry tasks together; in a file, for lines without one')
     .option('--together', 'submit all lines of the file or none, up to 10,000; "after" can name positions of lines')
     .action((type: string | undefined, payload: string, options: SubmitOptions) => {

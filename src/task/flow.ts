@@ -1,12 +1,44 @@
 import type { Json } from './json.ts'
-import type { Status } from './status.ts'
+import type { FinalStatus, Status } from './status.ts'
+
+/** Effect of a predecessor's end on a waiting task: satisfied, still waiting, or canceled. */
+export type Effect = 'counts' | 'waits' | 'cancels'
+
+interface FailurePolicy {
+  /** What each end of a predecessor does to the task that waits for it. */
+  effects: Readonly<Record<FinalStatus, Effect>>
+  /** Completes "if one of these ends without success: …" in the API's schema and the CLI's help. */
+  summary: string
+  /** Its name in records on Redis, one lower-case letter. It never changes, because stored records have it. */
+  letter: string
+}
 
 /**
- * The failure policy of a task whose predecessor ends without success: cancel the task (and tasks that wait for it),
- * run it when all predecessors have ended, or wait until the predecessor has been retried and succeeds.
+ * The failure policies of tasks that wait for others (`on_failure`): the only place that decides. Stores look the
+ * effects up; on Redis, the scripts get this table as a constant.
  */
-export const ON_FAILURE = ['cancel', 'run', 'wait'] as const
-export type OnFailure = (typeof ON_FAILURE)[number]
+export const FAILURE_POLICIES = {
+  cancel: {
+    effects: { success: 'counts', failed: 'cancels', canceled: 'cancels', timeout: 'cancels' },
+    summary: 'cancel the task (default)',
+    letter: 'c',
+  },
+  run: {
+    effects: { success: 'counts', failed: 'counts', canceled: 'counts', timeout: 'counts' },
+    summary: 'run it anyway',
+    letter: 'r',
+  },
+  wait: {
+    effects: { success: 'counts', failed: 'waits', canceled: 'waits', timeout: 'waits' },
+    summary: 'wait for a retry',
+    letter: 'w',
+  },
+} as const satisfies Record<string, FailurePolicy>
+export type OnFailure = keyof typeof FAILURE_POLICIES
+export const ON_FAILURE = Object.keys(FAILURE_POLICIES) as readonly OnFailure[]
+
+/** The policies in one sentence. */
+export const ON_FAILURE_SUMMARY = oneOf(Object.values(FAILURE_POLICIES).map(({ summary }) => summary))
 
 /** A task that another task waited for, with its final state. */
 export interface Predecessor {
@@ -23,12 +55,8 @@ export interface Predecessor {
   omitted?: true
 }
 
-/** Effect of a predecessor's end on a waiting task: satisfied, still waiting, or canceled. */
-export type Effect = 'counts' | 'waits' | 'cancels'
-
-export function effectOf(status: Status, onFailure: OnFailure): Effect {
-  if (status === 'success' || onFailure === 'run') return 'counts'
-  return onFailure === 'cancel' ? 'cancels' : 'waits'
+export function effectOf(status: FinalStatus, onFailure: OnFailure): Effect {
+  return FAILURE_POLICIES[onFailure].effects[status]
 }
 
 /** The error of a task that is canceled because of a predecessor. */
@@ -47,4 +75,8 @@ export interface BatchInfo {
   total: number
   /** Stored tasks by status. The others have ended, and retention has deleted them. */
   counts: Record<Status, number>
+}
+
+function oneOf(choices: readonly string[]): string {
+  return `${choices.slice(0, -1).join(', ')}, or ${choices.at(-1)}`
 }

@@ -2,7 +2,7 @@ import { Type } from 'typebox'
 import { aboveCeilings, type Ceilings } from './ceilings.ts'
 import { parseDurationMs } from './duration.ts'
 import { type FieldError, XQueueError } from './errors.ts'
-import { ON_FAILURE, type OnFailure } from './flow.ts'
+import { ON_FAILURE, ON_FAILURE_SUMMARY, type OnFailure } from './flow.ts'
 import { faultIn, isTooDeep, type Json, type JsonFault, joined, TOO_DEEP } from './json.ts'
 import {
   completeSpec,
@@ -95,8 +95,7 @@ export const TaskInputSchema = Type.Object(
       description: 'Tasks to wait for: ids, or in a batch also positions of earlier tasks, from 0',
     }),
     on_failure: Type.Enum([...ON_FAILURE], {
-      description:
-        'If one of these ends without success: cancel the task (default), run it anyway, or wait for a retry',
+      description: `If one of these ends without success: ${ON_FAILURE_SUMMARY}`,
     }),
     batch: BatchSchema,
   },

@@ -1,7 +1,7 @@
 import { SECRET_DIGITS } from '../../src/store/lease-secret.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
-import type { OnFailure } from '../../src/task/flow.ts'
-import { canMove, isFinal, type Status } from '../../src/task/status.ts'
+import { effectOf, type OnFailure } from '../../src/task/flow.ts'
+import { canMove, type FinalStatus, isFinal, type Status } from '../../src/task/status.ts'
 
 /** What a process of a load wrote down: each line as it was told it, or as it did it. */
 export type Line =
@@ -170,21 +170,24 @@ function* times({ events, rates = {}, processTimeouts = {}, clockWentBack = fals
 /** No task starts before those that it waits for have ended, each in a way that counts for it. */
 function* flows({ events, lines, clockWentBack = false }: History): Generator<Violation> {
   if (clockWentBack) return
-  const endedAt = new Map<string, number>()
-  const succeededAt = new Map<string, number>()
+  const firstEnds = new Map<string, Map<FinalStatus, number>>()
   const startedAt = new Map<string, number>()
   for (const { kind, taskId, status, at } of events) {
     if (kind !== 'status') continue
     // What was retried may have ended before: the first time counts.
-    const times = status === 'processing' ? startedAt : isFinal(status) ? endedAt : null
-    if (times && !times.has(taskId)) times.set(taskId, at)
-    if (status === 'success') succeededAt.set(taskId, at)
+    if (status === 'processing' && !startedAt.has(taskId)) startedAt.set(taskId, at)
+    if (!isFinal(status)) continue
+    const ends = firstEnds.get(taskId) ?? new Map<FinalStatus, number>()
+    firstEnds.set(taskId, ends)
+    if (!ends.has(status)) ends.set(status, at)
   }
   for (const line of lines) {
     if (line.what !== 'accepted' || !line.after || !startedAt.has(line.id)) continue
-    const ended = line.onFailure === 'run' ? endedAt : succeededAt
     for (const id of line.after) {
-      if (startedAt.get(line.id)! >= (ended.get(id) ?? Number.POSITIVE_INFINITY)) continue
+      const counting = [...(firstEnds.get(id) ?? [])].filter(
+        ([status]) => effectOf(status, line.onFailure ?? 'cancel') === 'counts',
+      )
+      if (startedAt.get(line.id)! >= Math.min(...counting.map(([, at]) => at))) continue
       yield { rule: 'too_early', detail: `${line.id} started before ${id}, which it waits for, had ended` }
     }
   }

@@ -87,7 +87,7 @@ export const MUTATIONS: readonly Mutation[] = [
     'size > 9) throw unknownPredecessors',
   ),
   sqlite('a flow: all are waited for', '} else if (!this.#awaits(seq as number)) decided', '} else decided'),
-  sqlite('a flow: a failure cancels', "return onFailure === 'cancel' ? 'cancels' : 'waits'", "return 'waits'"),
+  sqlite('a flow: a failure cancels', "failed: 'cancels'", "failed: 'waits'"),
   sqlite('a flow: results are handed on', 'state.depends ? this.#flows.predecessors(state.seq) : NONE', 'NONE'),
   sqlite('a flow: an end is told', '(tx, this.#flows.ended(tx, this.#ended[at]!))', '(tx, [])'),
   sqlite('a flow: nobody waits for what is gone', 'this.#transitions.decide(tx, decided)\n', ''),

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Lease } from '../../src/queue/queue.ts'
+import { effectOf, ON_FAILURE } from '../../src/task/flow.ts'
+import type { FinalStatus } from '../../src/task/status.ts'
 import { completeSpec, TASK_LIMITS, type Task, type TaskSpec } from '../../src/task/task.ts'
 import type { Fixture } from './fixture.ts'
 
@@ -127,6 +129,29 @@ export function flowsContract(fixture: Fixture): void {
         { id: b!.id, type: 't', status: 'canceled', result: null, error: null },
       ])
     })
+
+    for (const policy of ON_FAILURE) {
+      it(`applies the policy ${policy} to each end of a predecessor, as its table says`, async () => {
+        const ended = await submitAll({ type: 'u' }, { maxRetry: 0 }, {}, { queueTimeoutMs: 10 })
+        const successors = await submitAll(...ended.map(({ id }) => ({ type: 'u', after: [id], onFailure: policy })))
+        await stage.queue.cancel({ ids: [ended[2]!.id] })
+        const [success, failure] = [only(await claim(1, { ...stage.worker, types: ['u'] })), only(await claim(1))]
+        stage.now += 20
+        await settled()
+        await succeed(success.lease)
+        await fail(failure.lease)
+        await settled()
+        const statuses = await Promise.all(ended.map(async ({ id }) => (await get(id)).status))
+        expect(statuses).toEqual(['success', 'failed', 'canceled', 'timeout'])
+        const effects = await Promise.all(
+          successors.map(async ({ id }) => {
+            const { reason, task } = (await stage.queue.explain(id))!
+            return reason === 'waits_for_tasks' ? 'waits' : task.status === 'canceled' ? 'cancels' : 'counts'
+          }),
+        )
+        expect(effects).toEqual(statuses.map((status) => effectOf(status as FinalStatus, policy)))
+      })
+    }
 
     it('waits with onFailure wait until the other was retried and succeeds', async () => {
       const [a, b] = await submitAll({ maxRetry: 0 }, { type: 'u', after: [0], onFailure: 'wait' })

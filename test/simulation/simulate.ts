@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
+import { effectOf } from '../../src/task/flow.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { check, type History, type Violation } from '../faults/history.ts'
 import { interfere, submitAll } from './clients.ts'
@@ -78,9 +79,9 @@ async function end({ time, queue, figures }: World): Promise<void> {
 async function giveUpWaiting(queue: Queue): Promise<void> {
   const { tasks } = await queue.list({ status: 'pending', limit: 1_000 })
   for (const { id, after, onFailure } of tasks) {
-    if (after.length === 0 || onFailure === 'run') continue
     const statuses = (await queue.get(after)).map((task) => task!.status)
-    if (statuses.some((status) => isFinal(status) && status !== 'success')) await queue.cancel({ ids: [id] })
+    if (statuses.some((status) => isFinal(status) && effectOf(status, onFailure) !== 'counts'))
+      await queue.cancel({ ids: [id] })
   }
 }
 

@@ -1,4 +1,6 @@
+import { FAILURE_POLICIES } from '../../task/flow.ts'
 import { WAITED_TOO_LONG } from '../../task/outcome.ts'
+import { FINAL_STATUSES } from '../../task/status.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import { TYPES_NAMED_MAX } from '../type-info.ts'
@@ -193,15 +195,33 @@ export const NO_EXTRAS = '{},null,null'
 /** Maximum bytes of messages to other partitions that are read at once. */
 export const NOTICES_BYTES_MAX = 1024 * 1024
 
+/** Texts, lists and objects in Lua syntax; the names in objects are identifiers. */
+function luaLiteral(value: LuaValue): string {
+  if (typeof value === 'string') return `'${value}'`
+  if (isList(value)) return `{ ${value.map(luaLiteral).join(', ')} }`
+  return `{ ${Object.entries(value)
+    .map(([name, inner]) => `${name} = ${luaLiteral(inner)}`)
+    .join(', ')} }`
+}
+
+function isList(value: LuaValue): value is readonly LuaValue[] {
+  return Array.isArray(value)
+}
+type LuaValue = string | readonly LuaValue[] | { readonly [name: string]: LuaValue }
+
 /** The constants of scripts, in Lua syntax. */
 export function luaConstants(database: Names & { kind: string }): Map<string, string> {
-  const text = (value: string) => `'${value}'`
+  const text = luaLiteral
+  const policies = Object.entries(FAILURE_POLICIES)
   return new Map([
     ...Object.entries(KEYS).map(([name, value]) => [`KEY.${name}`, text(value)] as const),
     ...Object.entries(channels(database)).map(([name, value]) => [`CHANNEL.${name}`, text(value)] as const),
     ['WORKERS', text('workers')],
     ['NO_EXTRAS', text(NO_EXTRAS)],
     ['WAIT_ERROR', text(JSON.stringify(WAITED_TOO_LONG))],
+    ['FINAL_STATUSES', text(FINAL_STATUSES)],
+    ['POLICY_LETTERS', text(Object.fromEntries(policies.map(([name, { letter }]) => [name, letter])))],
+    ['POLICY_EFFECTS', text(Object.fromEntries(policies.map(([, { letter, effects }]) => [letter, effects])))],
     ['CLUSTER', String(database.kind === 'cluster')],
     // Lua passes at most about 8000 values to a call.
     ['CHUNK', '4000'],

@@ -1,5 +1,5 @@
 import { canceledBecause, canceledBecauseGone, effectOf, type OnFailure, type Predecessor } from '../../task/flow.ts'
-import { isFinal, type Status } from '../../task/status.ts'
+import { type FinalStatus, isFinal, type Status } from '../../task/status.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import { tooManySuccessors } from '../refusals.ts'
@@ -11,7 +11,7 @@ import type { Tx } from './writer.ts'
 export interface Ended {
   id: string
   type: string
-  status: Status
+  status: FinalStatus
   result: string | null
   error: string | null
 }

@@ -77,8 +77,9 @@ export class Removal {
     const left = new Set<string>()
     tx.database.overwriting(() => {
       for (const values of tx.database.arrays('statesById', JSON.stringify(ids))) {
-        const { seq, id, type, status } = stateOf(values)
-        if (!isFinal(status as Status)) {
+        const { seq, id, type, ...state } = stateOf(values)
+        const status = state.status as Status
+        if (!isFinal(status)) {
           outcomes.set(id, 'refused')
           continue
         }
@@ -88,7 +89,7 @@ export class Removal {
           continue
         }
         outcomes.set(id, 'changed')
-        this.#flows.erased({ id, type, status: status as Status })
+        this.#flows.erased({ id, type, status })
         tx.database.run('noteRemoved', row.completed_at!)
         this.#outbox.erase(tx, id, row.created_at as number, row.completed_at as number)
       }

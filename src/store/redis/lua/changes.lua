@@ -152,6 +152,7 @@ local function keep_key(key, kept_ms)
   end
 end
 
+-- Writes the tasks that ended so far, and informs the tasks that wait for them. Only then does `find` find them.
 local follow
 local function write_finished()
   follow()
@@ -162,6 +163,7 @@ local function write_finished()
     local status, own = order:match('^(%l+) ?(%d*)$')
     retention.add_done(status, now, table.concat(refs, ' '), tonumber(own))
   end
+  finished_texts, finished_refs = {}, {}
 end
 
 -- A place in the order of a status is valid for a task only if the task has not been returned to pending since; a task

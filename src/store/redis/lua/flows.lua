@@ -8,9 +8,8 @@
 -- retention may remove the awaited task before the waiting task has run. They are kept until the waiting task is
 -- removed, because it may be retried.
 --
--- In the other direction, `successors:<ref>` holds the tasks that wait for a task, `<c, r or w> <name>`, with the
--- effect of a failure on them: it cancels them, they run anyway, or they wait for a retry. A task whose end does not
--- count remains awaited. `awaited` holds the ref of each task that has such a set, so other tasks cost nothing.
+-- In the other direction, `successors:<ref>` holds the tasks that wait for a task, `<letter> <name>`, with the
+-- letter of their failure policy. A task whose end does not count remains awaited. `awaited` holds the ref of each task that has such a set, so other tasks cost nothing.
 --
 -- A change that concerns a task of another partition is written as a notice, which the sweep delivers
 -- (partition-messages.ts).
@@ -26,6 +25,9 @@ local depend, await, receive_outcome, remove_finished, add_successor, join_batch
 local awaited_by, wait_again
 local put_outcome
 do
+
+-- The failure policies (task/flow.ts): the letter of each name, and by letter what each final status does.
+local LETTERS, EFFECTS = POLICY_LETTERS, POLICY_EFFECTS
 
 local function imul(a, b)
   a, b = a % 4294967296, b % 4294967296
@@ -52,11 +54,11 @@ local function id_of(name)
   }, '-')
 end
 
--- Returns the names that a task waits for, in order, and the effect of a failure on it; nil if it waits for none.
+-- Returns the names that a task waits for, in order, and the letter of its failure policy; nil if it waits for none.
 function names_in(x)
   if x:sub(-1) ~= ']' then return nil end
   local extras = extras_in(x)
-  return extras[6], extras[5]:sub(1, 1)
+  return extras[6], LETTERS[extras[5]] or extras[5]:sub(1, 1)
 end
 
 function name_of(ref) return PARTITION .. '/' .. ref end
@@ -68,10 +70,10 @@ function place_of(name)
 end
 
 -- Returns the effect of a task's end on a task that waits for it: it counts, it cancels the waiting task, or the wait
--- goes on.
+-- goes on. With the policy of a later version, the task waits.
 local function effect_of(status, policy)
-  if status == 'success' or policy == 'r' then return 'counts' end
-  return policy == 'c' and 'cancels' or 'waits'
+  local effects = EFFECTS[policy]
+  return effects and effects[status] or 'waits'
 end
 
 local function outcome_of(kind, text)
@@ -307,7 +309,7 @@ function remove_finished(ref, text, outcome)
   local kind, status = lane_by_ref(ref).type, text:match('^%l+')
   if is_awaited(ref) and not cascade.inform_rest(ref, status, outcome or outcome_of(kind, text)) then return false end
   call('DEL', P .. KEY.finished .. ref, P .. KEY.copies .. ref)
-  for _, final in ipairs({ 'success', 'failed', 'canceled', 'timeout' }) do
+  for _, final in ipairs(FINAL_STATUSES) do
     call('HDEL', P .. KEY.taken_back, ref .. ' ' .. final)
   end
   remove_flow(ref, text)

@@ -21,7 +21,7 @@ local function is_before(a, b)
   return tonumber(a_n) < tonumber(b_n)
 end
 
-local FINAL = { 'success', 'failed', 'canceled', 'timeout' }
+local FINAL = FINAL_STATUSES
 local PASSED_MAX = 1000
 local function oldest_of(status)
   local stream, from = P .. KEY.done .. status, call('HGET', P .. KEY.kept_passed, status)

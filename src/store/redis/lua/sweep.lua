@@ -395,7 +395,10 @@ function steps.sweep()
   check_types(leases)
   cascade.follow_on()
   add(cascade.informed, FOLLOWED_MAX)
+  write_finished()
   add(remove_expired(), max)
+  -- The steps below take a task that they do not find for removed.
+  write_finished()
   tidy_index(KEY.index_tidied, 100, false)
   -- Tasks that were live when their neighbours were deleted are checked again, in a cycle.
   tidy_index(KEY.index_looked_at, 5, true)
