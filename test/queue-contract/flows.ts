@@ -134,9 +134,9 @@ export function flowsContract(fixture: Fixture): void {
       it(`applies the policy ${policy} to each end of a predecessor, as its table says`, async () => {
         const ended = await submitAll({ type: 'u' }, { maxRetry: 0 }, {}, { queueTimeoutMs: 10 })
         const successors = await submitAll(...ended.map(({ id }) => ({ type: 'u', after: [id], onFailure: policy })))
-        await stage.queue.cancel({ ids: [ended[2]!.id] })
-        const [success, failure] = [only(await claim(1, { ...stage.worker, types: ['u'] })), only(await claim(1))]
-        stage.now += 20
+        await fixture.queue.cancel({ ids: [ended[2]!.id] })
+        const [success, failure] = [only(await claim(1, { ...fixture.worker, types: ['u'] })), only(await claim(1))]
+        fixture.now += 20
         await settled()
         await succeed(success.lease)
         await fail(failure.lease)
@@ -145,7 +145,7 @@ export function flowsContract(fixture: Fixture): void {
         expect(statuses).toEqual(['success', 'failed', 'canceled', 'timeout'])
         const effects = await Promise.all(
           successors.map(async ({ id }) => {
-            const { reason, task } = (await stage.queue.explain(id))!
+            const { reason, task } = (await fixture.queue.explain(id))!
             return reason === 'waits_for_tasks' ? 'waits' : task.status === 'canceled' ? 'cancels' : 'counts'
           }),
         )

@@ -8,8 +8,9 @@
 -- retention may remove the awaited task before the waiting task has run. They are kept until the waiting task is
 -- removed, because it may be retried.
 --
--- In the other direction, `successors:<ref>` holds the tasks that wait for a task, `<letter> <name>`, with the
--- letter of their failure policy. A task whose end does not count remains awaited. `awaited` holds the ref of each task that has such a set, so other tasks cost nothing.
+-- In the other direction, `successors:<ref>` holds the tasks that wait for a task, `<letter> <name>`, with the letter
+-- of their failure policy. A task whose end does not count remains awaited. `awaited` holds the ref of each task that
+-- has such a set, so other tasks cost nothing.
 --
 -- A change that concerns a task of another partition is written as a notice, which the sweep delivers
 -- (partition-messages.ts).
