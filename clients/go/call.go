@@ -32,7 +32,7 @@ type call struct {
 func (c *Client) repeat(ctx context.Context, call call, repeatable bool, patience time.Duration) error {
 	giveUpAt := time.Now().Add(patience)
 	for delay := backoffFirst; ; delay = longer(delay, backoffMost) {
-		_, err := c.exchange(ctx, call, callTimeout)
+		_, err := c.exchange(ctx, call, repeatable, callTimeout)
 		var refused *Error
 		if err == nil || !errors.As(err, &refused) || !refused.mayRepeat(repeatable) {
 			return err
@@ -50,11 +50,14 @@ func (c *Client) repeat(ctx context.Context, call call, repeatable bool, patienc
 	}
 }
 
-// exchange makes a call once.
-func (c *Client) exchange(ctx context.Context, call call, timeout time.Duration) (http.Header, error) {
+// exchange makes a call once. If the server closes a kept connection before it answers, a repeatable call is sent again
+// at once on another one.
+func (c *Client) exchange(
+	ctx context.Context, call call, repeatable bool, timeout time.Duration,
+) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	response, err := c.send(ctx, call)
+	response, err := c.send(ctx, call, repeatable)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +80,7 @@ func (c *Client) exchange(ctx context.Context, call call, timeout time.Duration)
 }
 
 // send makes a call and gives its answer to be read.
-func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, call call, repeatable bool) (*http.Response, error) {
 	var body io.Reader
 	if call.body != nil {
 		text, err := json.Marshal(call.body)
@@ -92,6 +95,10 @@ func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if repeatable {
+		// An empty list tells the transport that it may repeat the request, and is not sent as a header.
+		request.Header["Idempotency-Key"] = []string{}
 	}
 	if c.key != "" {
 		request.Header.Set("Authorization", "Bearer "+c.key)

@@ -10,7 +10,13 @@ import (
 	"time"
 )
 
-const patienceDefault = 10 * time.Second
+const (
+	patienceDefault = 10 * time.Second
+	idleConnsMost   = 10_000
+	// Servers and proxies close idle connections after 60 s or more. A call on a connection that is being closed may
+	// be lost, so the client closes it first.
+	idleTimeout = 50 * time.Second
+)
 
 // Client is a server of XQueue, safe for concurrent use. Every call fails with an [*Error]: what the server refused,
 // or, with Status 0, that it cannot be reached; or with the error of its context.
@@ -30,9 +36,22 @@ func NewClient(server, key string) *Client {
 	return &Client{
 		server: strings.TrimRight(first(server, os.Getenv("XQUEUE_SERVER"), "http://127.0.0.1:8080"), "/"),
 		key:    first(key, os.Getenv("XQUEUE_KEY")),
-		// A key is not sent on to where a redirect leads.
-		http: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		http: &http.Client{
+			Transport: keepingConnections(),
+			// The client does not send its key to the target of a redirect.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 	}
+}
+
+// keepingConnections keeps every connection that the client has used, because Go's default keeps two per host: each
+// further concurrent call would open and close a connection of its own.
+func keepingConnections() *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConns = 0 // No limit: there are as many as there were concurrent calls.
+	transport.MaxIdleConnsPerHost = idleConnsMost
+	transport.IdleConnTimeout = idleTimeout
+	return transport
 }
 
 // Submit submits a task, which is durable when this returns.

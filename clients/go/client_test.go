@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -244,6 +246,47 @@ func TestOneThatWasNotSentIsRepeatedUntilPatienceEnds(t *testing.T) {
 	refused := refusedWith(t, err, "engine_unavailable")
 	if !strings.Contains(refused.Error(), "check that `xqueue serve` runs there") {
 		t.Fatalf("got %v", refused)
+	}
+}
+
+func TestKeepsAsManyConnectionsAsItHasConcurrentCalls(t *testing.T) {
+	const callers = 20
+	var accepted atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		_ = json.NewEncoder(response).Encode(map[string]string{"id": "7"})
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			accepted.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	client := xqueue.NewClient(server.URL, "")
+	getOften := func() {
+		var group sync.WaitGroup
+		for caller := 0; caller < callers; caller++ {
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				for call := 0; call < 50; call++ {
+					if _, err := client.Get(context.Background(), "7"); err != nil {
+						t.Error(err)
+					}
+				}
+			}()
+		}
+		group.Wait()
+	}
+	getOften()
+	// A connection that was begun while another one became free is kept too.
+	if got := accepted.Load(); got > 2*callers {
+		t.Fatalf("got %d connections for %d callers", got, callers)
+	}
+	server.CloseClientConnections()
+	getOften()
+	if got := accepted.Load(); got > 4*callers {
+		t.Fatalf("got %d connections for %d callers, after the server had closed them once", got, callers)
 	}
 }
 

@@ -156,7 +156,7 @@ func (w *Worker) consume(ctx context.Context, most int) ([]lease, http.Header, e
 	var answer struct {
 		Leases []lease `json:"leases"`
 	}
-	header, err := w.Client.exchange(ctx, call{"POST", "/tasks/consume", body, &answer}, consumeTimeout)
+	header, err := w.Client.exchange(ctx, call{"POST", "/tasks/consume", body, &answer}, true, consumeTimeout)
 	return answer.Leases, header, err
 }
 
@@ -280,7 +280,7 @@ func (w *Worker) beat(attempt *Attempt, progress any) {
 	var answer struct {
 		CancelRequested bool `json:"cancel_requested"`
 	}
-	_, err := w.Client.exchange(context.Background(), attempt.call("heartbeat", body, &answer), heartbeatMost)
+	_, err := w.Client.exchange(context.Background(), attempt.call("heartbeat", body, &answer), true, heartbeatMost)
 	var refused *Error
 	switch {
 	case err == nil && answer.CancelRequested:

@@ -34,8 +34,14 @@ function jsonOf(body: unknown): string {
   return text
 }
 
+/** Causes of a failed `fetch` that say that the server has closed the connection. */
+const CLOSED: readonly unknown[] = ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']
+
 /**
- * One call to the server.
+ * One call to the server. If the server closes a kept connection before it answers, a repeatable call is sent again at
+ * once on another one.
+ *
+ * @param repeatable whether the call may be carried out twice; default: it only reads
  * @throws XQueueError the server's error, or `engine_unavailable` if it cannot be reached
  */
 export async function call<T>(
@@ -44,6 +50,7 @@ export async function call<T>(
   path: string,
   body?: unknown,
   signal?: AbortSignal,
+  repeatable = method === 'GET',
 ): Promise<T> {
   const headers = authorizationOf(server)
   await injectContext(headers)
@@ -55,7 +62,10 @@ export async function call<T>(
   let response: Response
   let answer: Record<string, unknown>
   try {
-    response = await fetch(addressOf(server, path), request)
+    response = await fetch(addressOf(server, path), request).catch((error: { cause?: { code?: unknown } }) => {
+      if (!repeatable || !CLOSED.includes(error.cause?.code)) throw error
+      return fetch(addressOf(server, path), request)
+    })
     answer = response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>)
   } catch (error) {
     signal?.throwIfAborted()

@@ -1,30 +1,16 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
-import { root, XQueue } from '../fixtures/xqueue.ts'
-
-const clients = join(root, 'clients')
-const binary = join(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-go-'))), 'worker')
-
-/** The same worker in each language. */
-const LANGUAGES = {
-  python: { command: ['python3', join(clients, 'python/tests/worker.py')], build: () => undefined },
-  go: {
-    command: [binary],
-    build: () => execFileSync('go', ['build', '-o', binary, './internal/testworker'], { cwd: join(clients, 'go') }),
-  },
-} as const
+import { endAtExit } from '../fixtures/processes.ts'
+import { XQueue } from '../fixtures/xqueue.ts'
+import { LANGUAGES } from './languages.ts'
 
 interface Running {
   child: ChildProcess
   log: string
 }
 
-describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command, build }) => {
+describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command, env: own, build }) => {
   let server: XQueue
   let worker: Running
 
@@ -41,9 +27,9 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
 
   /** Starts one, and waits until it takes tasks. */
   async function start(...args: string[]): Promise<void> {
-    const [program, ...own] = command
-    const env = { ...process.env, XQUEUE_SERVER: server.url, PYTHONPATH: join(clients, 'python') }
-    const child = spawn(program, [...own, ...args], { env, stdio: ['ignore', 'ignore', 'pipe'] })
+    const [program, ...first] = command
+    const env = { ...process.env, ...own, XQUEUE_SERVER: server.url }
+    const child = spawn(program, [...first, ...args], { env, stdio: ['ignore', 'ignore', 'pipe'] })
     const started: Running = { child: endAtExit(child), log: '' }
     child.stderr.on('data', (chunk) => {
       started.log += chunk
@@ -207,10 +193,9 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
 
   it('does not start where it is refused', async () => {
     await start()
-    const key = { XQUEUE_SERVER: `${server.url}/nothing-here` }
-    const [program, ...own] = command
-    const env = { ...process.env, PYTHONPATH: join(clients, 'python'), ...key }
-    const child = spawn(program, own, { env, stdio: ['ignore', 'ignore', 'pipe'] })
+    const [program, ...args] = command
+    const env = { ...process.env, ...own, XQUEUE_SERVER: `${server.url}/nothing-here` }
+    const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe'] })
     let log = ''
     child.stderr.on('data', (chunk) => {
       log += chunk

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import threading
 import unittest
 from contextlib import ExitStack
@@ -172,6 +173,81 @@ class WhereNobodyAnswers(unittest.TestCase):
             Client(self.url, patience=0.5).submit("example")
         self.assertFalse(lost.exception.sent)
         self.assertIn("check that `xqueue serve` runs there", str(lost.exception))
+
+
+class KeptConnections(unittest.TestCase):
+    """A server that counts its connections, and can end them."""
+
+    def setUp(self):
+        self.sockets = sockets = []
+
+        class Answers(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                super().setup()
+                sockets.append(self.connection)
+
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self.server.daemon_threads = True
+        self.client = Client(f"http://127.0.0.1:{self.server.server_port}")
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def tearDown(self):
+        self.end_connections()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def end_connections(self):
+        for sock in self.sockets:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It has ended before.
+
+    def call_from_new_threads(self, threads):
+        def call():
+            for _ in range(5):
+                self.client.call("GET", "/stats")
+
+        callers = [threading.Thread(target=call) for _ in range(threads)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+
+    def test_are_as_many_as_there_are_concurrent_calls_whichever_threads_call(self):
+        for _ in range(10):
+            self.call_from_new_threads(4)
+        self.assertLessEqual(len(self.sockets), 4)
+
+    def test_are_replaced_when_the_server_has_ended_them(self):
+        self.call_from_new_threads(4)
+        self.end_connections()
+        self.call_from_new_threads(4)
+        self.assertLessEqual(len(self.sockets), 8)
+
+    @unittest.skipUnless(hasattr(os, "fork"), "this system has no fork")
+    def test_are_not_shared_with_a_forked_process(self):
+        self.client.call("GET", "/stats")
+        child = os.fork()
+        if child == 0:
+            try:
+                self.client.call("GET", "/stats")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        self.client.call("GET", "/stats")
+        self.assertEqual(len(self.sockets), 2)
 
 
 @unittest.skipIf(resource is None, "this system has no limit of open files to raise")

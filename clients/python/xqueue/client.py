@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Iterable
 from random import random
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .connection import Answer, Connection
+from .connections import Connections
 from .errors import ServerUnreachable, XQueueError
 from .task import FINAL_STATUSES, Json, NewTask, Task
 
@@ -25,7 +25,7 @@ PERHAPS_DONE = (502, 503, 504)
 
 
 class Client:
-    """A server of XQueue. Safe to share between threads, each of which gets a connection of its own.
+    """A server of XQueue. Safe to share between threads: there are as many connections as concurrent calls.
 
     `server` defaults to XQUEUE_SERVER or http://127.0.0.1:8080, `key` (an API key, where the server wants one) to
     XQUEUE_KEY. While the server is away or full, a call is repeated for up to `patience` seconds where that cannot do
@@ -38,8 +38,7 @@ class Client:
         self.server = server or os.environ.get("XQUEUE_SERVER") or "http://127.0.0.1:8080"
         self._key = key or os.environ.get("XQUEUE_KEY")
         self._patience = patience
-        self._of_thread = threading.local()
-        self.connect()  # So that a server that is no URL is told at once.
+        self._connections = Connections(self.connect)
 
     def submit(self, type: str, payload: Json = None, **options: Any) -> Task:
         """Submits a task, durable when this returns; `options` are the fields of `NewTask`."""
@@ -92,7 +91,8 @@ class Client:
         delay, delay_max = BACKOFF_SECONDS
         while True:
             try:
-                return self._connection.exchange(method, path, body, timeout)
+                with self._connections.one() as connection:
+                    return connection.exchange(method, path, body, timeout, repeatable=repeatable)
             except XQueueError as error:
                 wait = error.retry_after or delay * (1 - random() / 5)
                 if not _may_repeat(error, repeatable) or time.monotonic() + wait > give_up_at:
@@ -103,13 +103,6 @@ class Client:
     def connect(self) -> Connection:
         """A connection of its own to the same server."""
         return Connection(self.server, self._key)
-
-    @property
-    def _connection(self) -> Connection:
-        if not hasattr(self._of_thread, "connection"):
-            self._of_thread.connection = self.connect()
-        connection: Connection = self._of_thread.connection
-        return connection
 
     def _wait_for_change(self, task: Task, silence: float, until: float | None) -> Task:
         """The task after its end, or after its event stream broke or fell silent."""

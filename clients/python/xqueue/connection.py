@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +16,13 @@ from urllib.parse import urlsplit
 
 from .errors import ServerUnreachable, XQueueError
 from .task import Json
+
+
+# Servers and proxies close idle connections after 60 s or more. A call on a connection that is being closed may be lost,
+# so the client closes it first.
+IDLE_SECONDS_MAX = 50.0
+# The server has closed the connection. `RemoteDisconnected` is one of them.
+CLOSED = (ConnectionResetError, BrokenPipeError)
 
 
 class Answer(NamedTuple):
@@ -41,15 +49,20 @@ class Connection:
             self._headers["Authorization"] = f"Bearer {key}"
         self._http: HTTPConnection | None = None
         self._aborted = False
+        self._used_at = time.monotonic()
 
-    def exchange(self, method: str, path: str, body: Json, timeout: float) -> Answer:
-        """One call, once. Raises XQueueError for what the server refuses, ServerUnreachable where no answer came."""
+    def exchange(self, method: str, path: str, body: Json, timeout: float, *, repeatable: bool = False) -> Answer:
+        """
+        One call. Raises XQueueError for what the server refuses, ServerUnreachable where no answer came. If the server
+        closes a kept connection before it answers, a repeatable call is sent again at once on another one.
+        """
         text = None if body is None else json.dumps(body, allow_nan=False).encode()
-        response = self._send(method, path, text, timeout)
+        response = self._send(method, path, text, timeout, repeatable)
         try:
             content = response.read()
         except (OSError, HTTPException) as error:
             raise self._broken(error, sent=True) from error
+        self._used_at = time.monotonic()
         problem = _json(content)
         if response.status >= 300:
             # Also what is no answer of XQueue (a redirect, a proxy's error page) counts as refused.
@@ -61,7 +74,7 @@ class Connection:
     @contextmanager
     def stream(self, path: str, timeout: float) -> Iterator[Iterator[str]]:
         """The lines of an answer without an end; an error of the network ends them. Silence may last `timeout`."""
-        response = self._send("GET", path, None, timeout)
+        response = self._send("GET", path, None, timeout, repeatable=True)
         try:
             if response.status != 200:
                 problem = _json(response.read())
@@ -71,13 +84,16 @@ class Connection:
             response.close()
             self.close()
 
+    def is_stale(self) -> bool:
+        """Whether it has been idle for so long that the server or a proxy may be closing it."""
+        return time.monotonic() - self._used_at > IDLE_SECONDS_MAX
+
     def close(self) -> None:
         if self._http:
             self._http.close()
             self._http = None
 
     def __del__(self) -> None:
-        # A thread's connection ends with the thread.
         if getattr(self, "_http", None):
             self.close()
 
@@ -91,17 +107,23 @@ class Connection:
             except OSError:
                 pass  # It has ended by itself.
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> HTTPResponse:
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float, repeatable: bool) -> HTTPResponse:
+        kept = self._http
         http = self._connected(timeout)
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         try:
             http.request(method, self._path + path, body, headers)
             return http.getresponse()
+        except CLOSED as error:
+            broken = self._broken(error, sent=True)
+            if not repeatable or http is not kept or self._aborted:
+                raise broken from error
         except (OSError, HTTPException) as error:
             raise self._broken(error, sent=True) from error
+        return self._send(method, path, body, timeout, repeatable)
 
     def _connected(self, timeout: float) -> HTTPConnection:
-        if self._http and self._http.sock and _is_readable(self._http.sock):
+        if self._http and self._http.sock and (self.is_stale() or _is_readable(self._http.sock)):
             self.close()  # Nothing was asked, so what can be read is its end: the server closes idle connections.
         if self._http is None or self._http.sock is None:
             self._http = self._make(*self._address, timeout=timeout)
@@ -110,6 +132,7 @@ class Connection:
             except OSError as error:
                 raise self._broken(error, sent=False) from error
             self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._used_at = time.monotonic()
         self._http.sock.settimeout(timeout)
         if self._aborted:
             raise self._broken("the call was given up", sent=False)

@@ -1,0 +1,69 @@
+import { spawn } from 'node:child_process'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createClient } from '../../src/client/client.ts'
+import { endAtExit } from '../fixtures/processes.ts'
+import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
+import { XQueue } from '../fixtures/xqueue.ts'
+import { LANGUAGES } from './languages.ts'
+
+let server: XQueue
+let proxy: TcpProxy
+
+beforeAll(async () => {
+  server = await XQueue.start()
+  proxy = await startProxy(Number(new URL(server.url).port))
+})
+afterAll(async () => {
+  await proxy.stop()
+  await server.stop()
+})
+
+/** The connections that were opened meanwhile. */
+async function opened(work: () => Promise<unknown>): Promise<number> {
+  const before = proxy.accepted
+  await work()
+  return proxy.accepted - before
+}
+
+/** A connection that was begun while another one became free is kept too, so there can be two for each call. */
+const boundOf = (calls: number) => 2 * calls
+
+describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command, env, build }) => {
+  const CONCURRENCY = 3
+
+  it('keeps its connections, also when the server ends them', { timeout: 120_000 }, async () => {
+    build()
+    const url = `http://127.0.0.1:${proxy.port}`
+    const [program, ...args] = command
+    const run = async (count: number) => {
+      const ids = await Promise.all(Array.from({ length: count }, (_, index) => server.submit('echo', index)))
+      for (const id of ids) await server.until(id, { status: 'success', attempts: 1 })
+    }
+    const started = await opened(async () => {
+      const options = { env: { ...process.env, ...env, XQUEUE_SERVER: url }, stdio: 'ignore' } as const
+      endAtExit(spawn(program, args, options))
+      await server.untilKnown('echo')
+      await run(200)
+    })
+    // Beside the calls of its tasks it waits for more.
+    expect(started).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1))
+    const replaced = await opened(async () => {
+      proxy.hangUp()
+      await run(100)
+    })
+    expect(replaced).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1))
+  })
+})
+
+it('keeps the connections of the TypeScript client, and makes a call again whose connection was closed', async () => {
+  const client = createClient(`http://127.0.0.1:${proxy.port}`)
+  const CALLS = 20
+  const id = await server.submit('echo')
+  const read = () => Promise.all(Array.from({ length: CALLS }, () => client.get(id)))
+  const opening = opened(async () => {
+    for (let round = 0; round < 10; round++) await read()
+  })
+  expect(await opening).toBeLessThanOrEqual(boundOf(CALLS))
+  proxy.hangUp()
+  await read()
+})

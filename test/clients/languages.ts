@@ -1,0 +1,23 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { removeAtExit } from '../fixtures/processes.ts'
+import { root } from '../fixtures/xqueue.ts'
+
+const clients = join(root, 'clients')
+const binary = join(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-go-'))), 'worker')
+
+/** The same worker in each language: its command, its environment, and the step that builds it. */
+export const LANGUAGES = {
+  python: {
+    command: ['python3', join(clients, 'python/tests/worker.py')],
+    env: { PYTHONPATH: join(clients, 'python') },
+    build: () => undefined,
+  },
+  go: {
+    command: [binary],
+    env: {},
+    build: () => execFileSync('go', ['build', '-o', binary, './internal/testworker'], { cwd: join(clients, 'go') }),
+  },
+} as const
