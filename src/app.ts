@@ -50,6 +50,8 @@ export interface Parts {
 export interface App {
   /** Address of the server; null without one. */
   address: string | null
+  /** The types that its worker runs, or that it accepts by its handlers without a worker. */
+  types: readonly string[]
   /** Stops accepting, lets running tasks finish for the time of the setting, closes the engine. */
   stop(): Promise<void>
   /** The same at once: running tasks are released. */
@@ -116,7 +118,7 @@ export async function startApp(
       await worker?.stopNow()
       await stops.all()
     }
-    return { address, stop: () => stops.all(), stopNow }
+    return { address, types: [...handlers.keys()], stop: () => stops.all(), stopNow }
   } catch (error) {
     await stops.all()
     throw error

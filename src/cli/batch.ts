@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { Batch, type BatchState } from '../client/flow.ts'
-import { type ClientOptions, EXIT, facts, show, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
+import { facts } from './terminal.ts'
 
 /** `xqueue batch`: the progress of the tasks that were submitted under one name. */
 export function batchCommand(): Command {

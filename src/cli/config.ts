@@ -1,8 +1,9 @@
 import { Command } from 'commander'
 import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
-import { print, table, withExamples } from './output.ts'
+import { print, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
+import { table } from './terminal.ts'
 
 /** Settings that are URLs: shown without their passwords. */
 const URLS = ['engine', 'mqtt']

@@ -8,7 +8,6 @@ import { refuseExposure } from '../access/exposure.ts'
 import { call } from '../client/call.ts'
 import { type Config, loadConfig } from '../config/config.ts'
 import { openQueue } from '../queue/open.ts'
-import { loadHandlers, normalizeHandlers } from '../worker/handlers.ts'
 import { EXIT, print, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 
@@ -67,6 +66,8 @@ async function examine(flags: Record<string, string>): Promise<Finding[]> {
     await find('disk', () => findRoom(engine)),
     await find('handlers', async () => {
       if (handlers === null) return 'none: this process can serve but not run tasks; set --handlers to run tasks'
+      // Loaded here, so that commands that only call a server start fast.
+      const { loadHandlers, normalizeHandlers } = await import('../worker/handlers.ts')
       return [...normalizeHandlers(await loadHandlers(handlers), handlers).keys()].join(', ')
     }),
     await find('access', async () => {

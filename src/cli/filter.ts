@@ -13,11 +13,13 @@ export interface FilterOptions extends ClientOptions {
 /** Options that select tasks. */
 export function withFilter(command: Command): Command {
   return command
+    .optionsGroup('Filter:')
     .option('--status <status>', 'select by status: pending, processing, success, failed, canceled, timeout')
     .option('--type <type>', 'select by task type')
     .option('--tag <key:value>', 'select by tag')
     .option('--group <group>', 'select by group')
     .option('--batch <name>', 'select by batch')
+    .optionsGroup('Options:')
 }
 
 /** The filter as the API names it. */

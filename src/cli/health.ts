@@ -1,7 +1,8 @@
 import { Command } from 'commander'
 import { addressOf, authorizationOf, type Server } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
-import { type ClientOptions, EXIT, facts, show, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
+import { facts } from './terminal.ts'
 
 interface Health {
   status: 'healthy' | 'degraded' | 'unhealthy'

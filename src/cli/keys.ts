@@ -9,7 +9,8 @@ import { boundsOf } from '../task/bounds.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
 import { createLogger } from './logger.ts'
-import { print, table, withExamples } from './output.ts'
+import { print, withExamples } from './output.ts'
+import { table } from './terminal.ts'
 
 interface KeyOptions {
   engine?: string

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Help, type Option } from 'commander'
 import type { Server } from '../client/call.ts'
 import { readSecret } from '../config/secret-file.ts'
 import { XQueueError } from '../task/errors.ts'
@@ -12,6 +12,9 @@ export interface ClientOptions {
   json?: boolean
 }
 
+/** Heading of the options that every command has, below its own. */
+const GENERAL = 'General options:'
+
 export function withClientOptions(command: Command): Command {
   // Not a flag: the flags of a process are visible to other users of the machine.
   const { XQUEUE_KEY, XQUEUE_KEY_FILE } = process.env
@@ -21,9 +24,21 @@ export function withClientOptions(command: Command): Command {
     '--server <url>',
     'URL of the server (or XQUEUE_SERVER); set its key in XQUEUE_KEY or XQUEUE_KEY_FILE',
   )
+  const asServer = option.argParser((url): Server => ({ url, key })).default({ url: server, key }, server)
   return command
-    .addOption(option.argParser((url): Server => ({ url, key })).default({ url: server, key }, server))
-    .option('--json', 'print JSON')
+    .configureHelp({ groupItems: (...args) => inOrder([], args) })
+    .addOption(asServer.helpGroup(GENERAL))
+    .addOption(command.createOption('--json', 'print JSON').helpGroup(GENERAL))
+}
+
+/** The groups of a help in an order: those of `titles`, then others, then the general options. */
+export function inOrder<T extends Command | Option>(
+  titles: readonly string[],
+  args: [all: T[], visible: T[], groupOf: (item: T) => string],
+): Map<string, T[]> {
+  const groups = [...Help.prototype.groupItems(...args)]
+  const placeOf = (title: string) => (title === GENERAL ? 1_000 : titles.includes(title) ? titles.indexOf(title) : 500)
+  return new Map(groups.sort(([a], [b]) => placeOf(a) - placeOf(b)))
 }
 
 /** Shown under `--help`. */
@@ -38,34 +53,6 @@ export function print(text: string): void {
 /** Prints JSON for scripts, or else the text of `human`. */
 export function show<T>(value: T, options: ClientOptions, human: (value: T) => string): void {
   print(options.json ? JSON.stringify(value) : human(value))
-}
-
-/** Columns as wide as their widest cell. Control characters in user data are removed. */
-export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
-  const lines = [head, ...rows].map((cells) => cells.map((cell) => plain(String(cell ?? '–'))))
-  const widths = head.map((_, column) => Math.max(...lines.map((cells) => cells[column]!.length)))
-  return lines
-    .map((cells) =>
-      cells
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
-}
-
-/** One fact per line. */
-export function facts(value: Readonly<Record<string, unknown>>): string {
-  const rows = Object.entries(value).map(([name, fact]) => [
-    name,
-    typeof fact === 'object' && fact !== null ? JSON.stringify(fact) : fact,
-  ])
-  const width = Math.max(...rows.map(([name]) => String(name).length))
-  return rows.map(([name, fact]) => `${String(name).padEnd(width)}  ${plain(String(fact ?? '–'))}`).join('\n')
-}
-
-function plain(text: string): string {
-  return text.replace(/\p{Cc}/gu, (char) => (char === '\n' ? ' ' : '�'))
 }
 
 /** @throws XQueueError `invalid_config` with the name of the invalid value */

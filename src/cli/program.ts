@@ -30,24 +30,18 @@ export function programOf(): Command {
     .showHelpAfterError('(see --help)')
     .exitOverride()
     .addHelpText('after', EXIT_CODES)
-  for (const command of [
-    initCommand(),
-    ...serveCommands(),
-    submitCommand(),
-    ...taskCommands(),
-    ...changeCommands(),
-    batchCommand(),
-    ...typeCommands(),
-    scheduleCommand(),
-    ...systemCommands(),
-    migrateCommand(),
-    keysCommand(),
-    healthCommand(),
-    doctorCommand(),
-    configCommand(),
-    completionCommand(program),
-  ]) {
-    program.addCommand(command.exitOverride())
+  const groups: [title: string, commands: Command[]][] = [
+    ['Start:', [initCommand(), ...serveCommands()]],
+    ['Tasks:', [submitCommand(), ...taskCommands(), ...changeCommands(), batchCommand()]],
+    ['Types, schedules and workers:', [...systemCommands(), ...typeCommands(), scheduleCommand()]],
+    ['Operation:', [healthCommand(), keysCommand(), migrateCommand(), doctorCommand(), configCommand()]],
+    ['Shell:', [completionCommand(program)]],
+  ]
+  for (const [title, commands] of groups) {
+    program.commandsGroup(title)
+    for (const command of commands) program.addCommand(command.exitOverride().helpGroup(title))
   }
+  // Belongs to the group of the last commands.
+  program.helpCommand('help [command]', 'print the help of a command')
   return program
 }

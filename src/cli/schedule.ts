@@ -2,7 +2,8 @@ import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { ScheduleJson } from '../task/schedule-input.ts'
-import { type ClientOptions, facts, parseJson, show, table, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, parseJson, show, withClientOptions, withExamples } from './output.ts'
+import { facts, table } from './terminal.ts'
 
 interface AddOptions extends ClientOptions {
   cron?: string

@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander'
 import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
+import { version } from '../version.ts'
 import { createLogger } from './logger.ts'
-import { withExamples } from './output.ts'
+import { inOrder, withExamples } from './output.ts'
 import { START_ENDS_MS, StopSignals } from './stop-signals.ts'
 
 /** `xqueue serve` and `xqueue worker`: the long-running processes. */
@@ -11,7 +12,7 @@ export function serveCommands(): Command[] {
     .description('run the server and a worker with your handlers')
     .option('--no-worker', 'run the server without a worker')
     .action(({ worker, ...flags }: { worker: boolean }) => run(flags, { server: true, worker }))
-  const worker = withSettings(new Command('worker'))
+  const worker = withSettings(new Command('worker'), { server: false })
     .description('run a worker without a server')
     .action((flags: object) => run(flags, { server: false, worker: true }))
   return [
@@ -20,14 +21,33 @@ export function serveCommands(): Command[] {
   ]
 }
 
-export function withSettings(command: Command): Command {
+/** Headings of `--help`; a setting belongs to the first whose pattern its name matches. */
+const GROUPS: readonly [title: string, names: RegExp][] = [
+  ['Store:', /^(engine|store-wait|max-pending|retention|events|payload)/],
+  ['Worker:', /^(handlers|concurrency|claim-ahead|lease|shutdown)/],
+  ['HTTP server:', /^(host|port|base-path|tls|cors|trusted-proxies|redact)/],
+  ['Access control:', /^(auth|insecure|jwt|oidc|token)/],
+  ['Status over MQTT:', /^mqtt/],
+  ['Log:', /^log/],
+  ['Included handlers:', /^(smtp|outbox|http-)/],
+]
+const SERVER_ONLY = ['HTTP server:', 'Access control:']
+
+/** @param parts a command without a server accepts the settings of one, but its help does not show them */
+export function withSettings(command: Command, parts = { server: true }): Command {
   for (const { name, type, doc, default: fallback } of SETTINGS) {
     const text = `${doc}${fallback === null ? '' : ` (default ${fallback})`}`
+    const flag = type.kind === 'flag'
     // A flag without a value means true.
-    if (type.kind === 'flag') command.addOption(new Option(`--${name} [value]`, text).preset('true'))
-    else command.option(`--${name} <value>`, text)
+    const option = flag ? new Option(`--${name} [value]`, text).preset('true') : new Option(`--${name} <value>`, text)
+    const title = GROUPS.find(([, names]) => names.test(name))?.[0] ?? 'Options:'
+    command.addOption(option.helpGroup(title).hideHelp(!parts.server && SERVER_ONLY.includes(title)))
   }
-  return command
+  const order = GROUPS.map(([title]) => title)
+  return command.configureHelp({
+    groupItems: (...args) => inOrder(order, args),
+    optionDescription: ({ description }) => description,
+  })
 }
 
 /** Commander names flags in camelCase; settings use dashes. */
@@ -54,7 +74,9 @@ async function run(flags: object, parts: { server: boolean; worker: boolean }): 
     throw error
   })
   if (app && !stop.signal.aborted) {
-    logger.info({ engine: config.engine.split('@').at(-1), address: app.address }, 'xqueue is ready')
+    const { address, types } = app
+    const at = address === null ? {} : { address, dashboard: `${address}${config.basePath}/` }
+    logger.info({ version, engine: config.engine.split('@').at(-1), ...at, types }, 'xqueue is ready')
     await stop.wanted()
   }
   await app?.stop()

@@ -2,9 +2,11 @@ import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
 import { ON_FAILURE_SUMMARY } from '../task/flow.ts'
+import type { Status } from '../task/status.ts'
 import { EXIT, parseJson, show, withClientOptions, withExamples } from './output.ts'
 import { type FileOptions, submitFile } from './submit-file.ts'
-import { waitForEnd } from './tasks.ts'
+import { showState, waitForEnd } from './tasks.ts'
+import { plain, plainLines, statusCell } from './terminal.ts'
 
 interface SubmitOptions extends FileOptions {
   file?: string
@@ -77,7 +79,10 @@ async function submitOne(type: string | undefined, text: string, options: Submit
     show(task, options, ({ id }) => id)
     return
   }
-  const ended = await waitForEnd(options.server, task.id)
-  show(ended, options, ({ id, status, error }) => `${id} ${status}${error ? `: ${error.split('\n')[0]}` : ''}`)
+  const ended = await waitForEnd(options.server, task.id, showState)
+  show(ended, options, ({ id, status, error, result }) => {
+    const head = `${id} ${statusCell(status as Status)}${error ? `: ${plain(error.split('\n')[0]!)}` : ''}`
+    return status === 'success' && result !== null ? `${head}\n${plainLines(JSON.stringify(result, null, 2))}` : head
+  })
   if (ended.status !== 'success') process.exitCode = EXIT.failed
 }

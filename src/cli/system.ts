@@ -1,17 +1,58 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
-import { type ClientOptions, facts, show, table, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, show, withClientOptions, withExamples } from './output.ts'
+import { dimmed, durationText, table, timeText } from './terminal.ts'
+import { printOrWatch } from './watching.ts'
 
 interface Workers {
   workers: { id: string; running: number; concurrency: number; types: string[]; last_seen: string }[]
 }
 
-/** stats, workers. */
+/** The part of `GET /stats` that people read. */
+interface Stats {
+  pending_tasks: number
+  delayed_tasks: number
+  dependent_tasks: number
+  processing_tasks: number
+  success_tasks: number
+  failed_tasks: number
+  canceled_tasks: number
+  timeout_tasks: number
+  total_workers: number
+  active_workers: number
+  throughput: { per_second?: number } | number
+}
+
+export interface TypeJson {
+  type: string
+  pending: number
+  processing: number
+  max_concurrency: number | null
+  rate: { max: number; per: number } | null
+  paused: boolean
+  workers: number
+  throughput: number
+  wait: { p95: number } | null
+  run: { p95: number } | null
+}
+
+/** stats, types, workers. */
 export function systemCommands(): Command[] {
   const stats = withClientOptions(new Command('stats'))
-    .description('show counts and rates over all processes')
-    .action(async (options: ClientOptions) => {
-      show(await call<object>(options.server, 'GET', '/stats'), options, (fields) => facts({ ...fields }))
+    .description('show counts and rates over all processes, and each type')
+    .option('--watch', 'print them again every two seconds')
+    .action((options: ClientOptions & { watch?: boolean }) =>
+      printOrWatch(options.watch, async () => {
+        const answer = await call<Stats>(options.server, 'GET', '/stats')
+        return options.json ? JSON.stringify(answer) : statsText(answer, await typesOf(options))
+      }),
+    )
+  const types = withClientOptions(new Command('types'))
+    .description('list the task types with their limits and figures')
+    .option('--names', 'print the names only, one per line')
+    .action(async (options: ClientOptions & { names?: boolean }) => {
+      const all = await typesOf(options)
+      show(all, options, () => (options.names ? all.map(({ type }) => type).join('\n') : typeTable(all)))
     })
   const workers = withClientOptions(new Command('workers'))
     .description('list the live workers over all processes')
@@ -21,9 +62,55 @@ export function systemCommands(): Command[] {
         worker.id,
         `${worker.running}/${worker.concurrency}`,
         worker.types.join(','),
-        worker.last_seen,
+        timeText(worker.last_seen),
       ])
       show(answer, options, () => table(['ID', 'RUNNING', 'TYPES', 'LAST SEEN'], rows))
     })
-  return [withExamples(stats, 'xqueue stats --json'), withExamples(workers, 'xqueue workers')]
+  return [
+    withExamples(stats, 'xqueue stats --json'),
+    withExamples(types, 'xqueue types'),
+    withExamples(workers, 'xqueue workers'),
+  ]
+}
+
+async function typesOf({ server }: ClientOptions): Promise<TypeJson[]> {
+  return (await call<{ types: TypeJson[] }>(server, 'GET', '/types')).types
+}
+
+function statsText(stats: Stats, types: readonly TypeJson[]): string {
+  const waiting = [
+    ...(stats.delayed_tasks > 0 ? [`${stats.delayed_tasks} delayed`] : []),
+    ...(stats.dependent_tasks > 0 ? [`${stats.dependent_tasks} wait for others`] : []),
+  ]
+  const rows = [
+    ['pending', stats.pending_tasks, waiting.join(', ')],
+    ['processing', stats.processing_tasks, `${stats.active_workers} of ${stats.total_workers} workers are busy`],
+    ['success', stats.success_tasks, ''],
+    ['failed', stats.failed_tasks, ''],
+    ['canceled', stats.canceled_tasks, ''],
+    ['timeout', stats.timeout_tasks, ''],
+  ]
+  const counts = rows.map(([name, count, note]) => {
+    const cells = `${String(name).padEnd(10)} ${String(count).padStart(9)}`
+    return note === '' ? cells : `${cells}  ${dimmed(String(note))}`
+  })
+  return types.length === 0 ? counts.join('\n') : `${counts.join('\n')}\n\n${typeTable(types)}`
+}
+
+function typeTable(types: readonly TypeJson[]): string {
+  const seconds = (figure: { p95: number } | null) => (figure ? durationText(figure.p95 * 1_000) : null)
+  const rows = types.map(
+    ({ type, pending, processing, max_concurrency, rate, workers, throughput, wait, run, paused }) => [
+      type,
+      pending,
+      max_concurrency === null ? processing : `${processing}/${max_concurrency}`,
+      rate && `${rate.max}/${durationText(rate.per * 1_000)}`,
+      workers,
+      `${Number(throughput.toFixed(1))}/s`,
+      seconds(wait),
+      seconds(run),
+      paused ? 'paused' : workers === 0 ? 'no worker' : 'on',
+    ],
+  )
+  return table(['TYPE', 'PENDING', 'RUNNING', 'RATE', 'WORKERS', 'ENDED', 'WAIT P95', 'RUN P95', 'STATE'], rows)
 }

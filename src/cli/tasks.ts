@@ -1,21 +1,32 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
 import { changes } from '../client/event-stream.ts'
-import { isFinal } from '../task/status.ts'
+import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
-import { type ClientOptions, facts, print, show, table, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, print, show, withClientOptions, withExamples } from './output.ts'
+import { type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
+import { dimmed, plain, statusCell } from './terminal.ts'
+import { printOrWatch } from './watching.ts'
 
 const POLL_MS = 100
 
-/** get, watch, list. */
+/** get, explain, watch, list. */
 export function taskCommands(): Command[] {
   const get = withClientOptions(new Command('get'))
-    .description('show one task')
+    .description('show a task: its state, payload, result or error, and why it waits')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
-      const task = await call<TaskJson>(options.server, 'GET', `/tasks/${encodeURIComponent(id)}`)
-      show(task, options, (fields) => facts({ ...fields }))
+      const task = await readTask(options.server, id)
+      const explains = !options.json && !isFinal(task.status as Status)
+      const explanation = explains ? await explain(options.server, id) : null
+      show(task, options, () => taskPage(task, explanation))
+    })
+  const why = withClientOptions(new Command('explain'))
+    .description('say why a task is not running, and what holds it back')
+    .argument('<id>')
+    .action(async (id: string, options: ClientOptions) => {
+      show(await explain(options.server, id), options, explanationText)
     })
   const watch = withClientOptions(new Command('watch'))
     .description('follow one task until it ends, or all status changes')
@@ -26,16 +37,19 @@ export function taskCommands(): Command[] {
   const list = withFilter(withClientOptions(new Command('list')))
     .description('list tasks, newest first; pending tasks in the order of their starts')
     .option('--limit <n>', 'maximum number of tasks', '50')
-    .action(async (options: FilterOptions & { limit?: string }) => {
+    .option('--watch', 'print the list again every two seconds')
+    .action(async (options: FilterOptions & { limit?: string; watch?: boolean }) => {
       const query = new URLSearchParams({ ...filterOf(options), limit: options.limit ?? '50' })
-      const { tasks } = await call<{ tasks: TaskJson[] }>(options.server, 'GET', `/tasks?${query}`)
-      const rows = (all: TaskJson[]) =>
-        all.map((task) => [task.id, task.type, task.status, task.attempts, task.created_at])
-      show(tasks, options, (all) => table(['ID', 'TYPE', 'STATUS', 'ATTEMPTS', 'CREATED'], rows(all)))
+      await printOrWatch(options.watch, async () => {
+        const { tasks } = await call<{ tasks: TaskJson[] }>(options.server, 'GET', `/tasks?${query}`)
+        if (options.json) return JSON.stringify(tasks)
+        return tasks.length === 0 ? dimmed('no tasks match') : taskTable(tasks)
+      })
     })
   const id = '01890a5d-ac96-774b-bcce-b302099a8057'
   return [
     withExamples(get, `xqueue get ${id}`, `xqueue get ${id} --json`),
+    withExamples(why, `xqueue explain ${id}`),
     withExamples(watch, `xqueue watch ${id}`, 'xqueue watch --type email --status failed'),
     withExamples(
       list,
@@ -43,17 +57,35 @@ export function taskCommands(): Command[] {
       'xqueue list --tag customer:42 --limit 10',
       'xqueue list --group acme',
       'xqueue list --batch nightly --status failed',
+      'xqueue list --status processing --watch',
     ),
   ]
 }
 
-/** Resolves with the task once its status is final. */
-export async function waitForEnd(server: Server, id: string): Promise<TaskJson> {
+function readTask(server: Server, id: string): Promise<TaskJson> {
+  return call(server, 'GET', `/tasks/${encodeURIComponent(id)}`)
+}
+
+function explain(server: Server, id: string): Promise<Explanation> {
+  return call(server, 'GET', `/tasks/${encodeURIComponent(id)}/explain`)
+}
+
+/** Resolves with the task once its status is final; `onState` receives each state that was read until then. */
+export async function waitForEnd(server: Server, id: string, onState?: (task: TaskJson) => void): Promise<TaskJson> {
   for (;;) {
-    const task = await call<TaskJson>(server, 'GET', `/tasks/${encodeURIComponent(id)}`)
-    if (isFinal(task.status)) return task
+    const task = await readTask(server, id)
+    onState?.(task)
+    if (isFinal(task.status as Status)) return task
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
+}
+
+/** One line about a task that is being waited for, on a terminal only. */
+export function showState(task: TaskJson): void {
+  if (!process.stderr.isTTY) return
+  const progress = progressText(task.progress)
+  const line = isFinal(task.status as Status) ? '' : `${statusCell(task.status as Status)} ${progress ?? ''}`
+  process.stderr.write(`\r\u001b[K${line}`)
 }
 
 /** Prints changes as they happen; with an id, first the current status, and until the task has ended. */
@@ -61,9 +93,10 @@ async function follow(id: string | undefined, options: FilterOptions): Promise<v
   const stop = new AbortController()
   let failure: unknown
   const showCurrent = async () => {
-    const task = await call<TaskJson>(options.server, 'GET', `/tasks/${encodeURIComponent(id!)}`)
-    print(options.json ? JSON.stringify(task) : `${task.id} ${task.type} ${task.status}`)
-    if (isFinal(task.status)) stop.abort()
+    const task = await readTask(options.server, id!)
+    const status = task.status as Status
+    print(options.json ? JSON.stringify(task) : `${task.id} ${plain(task.type)} ${statusCell(status)}`)
+    if (isFinal(status)) stop.abort()
   }
   // Read after the stream is open, so that no change is missed in between.
   const opened = () => {
@@ -76,8 +109,9 @@ async function follow(id: string | undefined, options: FilterOptions): Promise<v
   const query = { ...(id === undefined ? {} : { taskId: id }), ...filterOf(options) }
   for await (const change of changes(options.server, query, stop.signal, opened)) {
     const { timestamp, task_id, type, status, progress } = change
-    const told = progress === null ? '' : ` ${JSON.stringify(progress)}`
-    print(options.json ? JSON.stringify(change) : `${timestamp} ${task_id} ${type} ${status}${told}`)
+    const reported = progressText(progress)
+    const line = `${dimmed(timestamp)} ${task_id} ${plain(type)} ${statusCell(status)}${reported ? ` ${reported}` : ''}`
+    print(options.json ? JSON.stringify(change) : line)
     if (id !== undefined && isFinal(status)) return
   }
   if (failure) throw failure

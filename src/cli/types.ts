@@ -1,7 +1,8 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
 import { XQueueError } from '../task/errors.ts'
-import { type ClientOptions, facts, show, withClientOptions, withExamples } from './output.ts'
+import { type ClientOptions, show, withClientOptions, withExamples } from './output.ts'
+import { facts } from './terminal.ts'
 
 interface LimitOptions extends ClientOptions {
   groupLimit?: string

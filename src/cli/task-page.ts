@@ -1,0 +1,151 @@
+import { isFinal, type Status } from '../task/status.ts'
+import type { TaskJson } from '../task/task-json.ts'
+import {
+  columns,
+  dimmed,
+  durationText,
+  facts,
+  isTerminal,
+  paint,
+  plain,
+  plainLines,
+  type Styled,
+  statusCell,
+  table,
+  timeText,
+} from './terminal.ts'
+
+/** How the CLI shows tasks to people. */
+
+/** The answer of `GET /tasks/:id/explain`. */
+export interface Explanation {
+  reason: string
+  max_concurrency: number | null
+  holders: { task_id: string; worker_id: string; since: string; lease_expires_at: string }[]
+  ahead: number
+  waits_for: string[]
+  until: string | null
+}
+
+/** A page about one task; `explanation` only while it has not ended. */
+export function taskPage(task: TaskJson, explanation: Explanation | null): string {
+  const sections = [facts(factsOf(task))]
+  if (explanation && task.status === 'pending') sections.push(section('Why it waits', explanationText(explanation)))
+  sections.push(section('Payload', jsonText(task.payload)))
+  if (task.error !== null) sections.push(section('Error', paint('red', plainLines(task.error.trimEnd()))))
+  if (task.status === 'success') sections.push(section('Result', jsonText(task.result)))
+  return sections.join('\n\n')
+}
+
+function factsOf(task: TaskJson): Record<string, unknown> {
+  const { deliveries, attempts, max_retry, tags } = task
+  const shown: Record<string, unknown> = {
+    id: task.id,
+    type: task.type,
+    status: task.timeout_reason
+      ? `${statusCell('timeout')} (${task.timeout_reason})`
+      : statusCell(task.status as Status),
+    attempts: `${attempts} of ${max_retry + 1}${deliveries > attempts ? `, handed out ${deliveries} times` : ''}`,
+    progress: progressText(task.progress),
+    created: timeBoth(task.created_at),
+    'runs at': Date.parse(task.run_at) > Date.parse(task.created_at) ? timeBoth(task.run_at) : null,
+    started: timeBoth(task.started_at),
+    ended: timeBoth(task.completed_at),
+    duration: runText(task),
+    worker: task.worker_id,
+    priority: task.priority,
+    group: task.group,
+    batch: task.batch,
+    tags: tagsText(tags),
+    'idempotency key': task.idempotency_key,
+    after: task.after.length === 0 ? null : `${task.after.join(', ')} (if one fails: ${task.on_failure})`,
+  }
+  return Object.fromEntries(Object.entries(shown).filter(([, fact]) => fact !== null && fact !== undefined))
+}
+
+/** Both the time and how long ago it is, where a person reads it. */
+function timeBoth(time: string | null): string | null {
+  if (time === null || !isTerminal()) return time
+  return `${time} (${timeText(time)})`
+}
+
+/** How long the last attempt ran, or has been running. */
+export function runText({ started_at, completed_at, status }: TaskJson, now = Date.now()): string | null {
+  if (started_at === null || status === 'pending') return null
+  const end = completed_at === null ? now : Date.parse(completed_at)
+  return durationText(end - Date.parse(started_at))
+}
+
+export function progressText(progress: TaskJson['progress']): string | null {
+  if (progress === null) return null
+  if (typeof progress === 'number') return `${progress} %`
+  const { percent, message } = progress as { percent?: unknown; message?: unknown }
+  if (typeof percent !== 'number') return plain(JSON.stringify(progress))
+  return typeof message === 'string' ? `${percent} % ${plain(message)}` : `${percent} %`
+}
+
+/** The reasons of docs/reference/http.md in words. */
+export function explanationText({ reason, holders, max_concurrency, ahead, waits_for, until }: Explanation): string {
+  const end = until === null ? '' : ` until ${isTerminal() ? `${until} (${timeText(until)})` : until}`
+  const limit = `${max_concurrency} ${max_concurrency === 1 ? 'task' : 'tasks'}`
+  const texts: Record<string, string> = {
+    finished: 'It has ended.',
+    running: `A worker runs it${until === null ? '.' : `; its lease is valid${end}.`}`,
+    waits_for_tasks: `It waits for ${waits_for.length} other ${waits_for.length === 1 ? 'task' : 'tasks'}: ${waits_for.join(', ')}`,
+    delayed: `It is delayed${end}.`,
+    paused: 'Its type is paused: `xqueue resume TYPE` starts its tasks again.',
+    no_worker: 'No live worker runs its type: start one with a handler for it.',
+    limit_reached: `Its type may run ${limit} at once, and all permits are held.`,
+    group_limit_reached: 'Its group is at its limit; all permits of the group are held.',
+    rate_limited: `The rate of its type allows the next start${end.replace(' until', ' at')}.`,
+    behind: `${ahead} ${ahead === 1 ? 'task' : 'tasks'} of its type run before it.`,
+    ready: 'It is ready: the next free worker starts it.',
+  }
+  const text = plain(texts[reason] ?? reason)
+  if (holders.length === 0 || !reason.endsWith('limit_reached')) return text
+  const rows = holders.map(({ task_id, worker_id, since }) => [task_id, worker_id, timeText(since)])
+  return `${text}\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`
+}
+
+function tagsText(tags: TaskJson['tags']): string | null {
+  const pairs = Object.entries(tags ?? {}).map(([key, value]) => `${key}:${value}`)
+  return pairs.length === 0 ? null : pairs.join(', ')
+}
+
+type Column = [head: string, cell: (task: TaskJson, now: number) => string | number | Styled | null]
+
+const COLUMNS: readonly Column[] = [
+  ['ID', ({ id }) => id],
+  ['TYPE', ({ type }) => type],
+  ['STATUS', ({ status }) => statusCell(status as Status)],
+  ['ATTEMPTS', ({ attempts }) => attempts],
+  ['CREATED', ({ created_at }, now) => timeText(created_at, now)],
+]
+/** Columns that a list has only where a task has such a value, and that a narrow terminal leaves out, the last first. */
+const MORE_COLUMNS: readonly Column[] = [
+  ['RUN', (task, now) => runText(task, now)],
+  ['PROGRESS', ({ progress, status }) => (isFinal(status as Status) ? null : progressText(progress))],
+  ['GROUP', ({ group }) => group],
+  ['ERROR', ({ error }) => error && error.split('\n')[0]!],
+]
+/** What the columns of COLUMNS take: an id, a type, a status, attempts and an age. */
+const COLUMNS_WIDTH = 36 + 12 + 14 + 10 + 10
+const COLUMN_WIDTH_MIN = 10
+
+export function taskTable(tasks: readonly TaskJson[], now = Date.now()): string {
+  const room = Math.max(0, Math.floor((columns() - COLUMNS_WIDTH) / COLUMN_WIDTH_MIN))
+  const used = MORE_COLUMNS.filter(([, cell]) => tasks.some((task) => cell(task, now) !== null))
+  const shown = [...COLUMNS, ...used.slice(0, room)]
+  return table(
+    shown.map(([head]) => head),
+    tasks.map((task) => shown.map(([, cell]) => cell(task, now) ?? '')),
+  )
+}
+
+function section(title: string, text: string): string {
+  return `${dimmed(`${title}:`)}\n${text.replace(/^/gm, '  ')}`
+}
+
+function jsonText(value: unknown): string {
+  return plainLines(JSON.stringify(value, null, 2))
+}
