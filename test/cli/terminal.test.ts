@@ -1,0 +1,140 @@
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { durationText, plain, table, widthOf } from '../../src/cli/terminal.ts'
+import { root, XQueue } from '../fixtures/xqueue.ts'
+
+const main = join(root, 'src/cli/main.ts')
+const LONG = 'a-group-with-a-name-of-more-than-a-hundred-characters-'.repeat(2)
+let server: XQueue
+let delayed: string
+let done: string
+
+beforeAll(async () => {
+  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  const labels = { delay: '1h', group: LONG, tags: { customer: '42' } }
+  delayed = await server.submit('example', { duration: 0 }, labels)
+  done = await server.submit('example', { duration: 0 })
+  xqueue('watch', done)
+})
+afterAll(() => server.stop())
+
+const env = (more = {}) => ({ ...process.env, XQUEUE_SERVER: server.url, NO_COLOR: undefined, ...more })
+
+function xqueue(...args: string[]): SpawnSyncReturns<string> {
+  return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: env() })
+}
+
+/** The output on a terminal of that width. */
+function onTerminal(columns: number, args: string[], more: Record<string, string> = {}): string {
+  const command = [process.execPath, main, ...args].map((word) => `'${word}'`).join(' ')
+  const script = `stty cols ${columns} && ${command}`
+  return spawnSync('script', ['-qec', script, '/dev/null'], { encoding: 'utf8', env: env(more) }).stdout
+}
+
+const ESCAPE = '\u001b'
+
+it.each([80, 200])('fits its tables to a terminal of %i columns, and keeps ids whole', (columns) => {
+  for (const command of ['list', 'types', 'workers']) {
+    const lines = stripVTControlCharacters(onTerminal(columns, [command]))
+      .trimEnd()
+      .split(/\r?\n/)
+    expect(lines.length, command).toBeGreaterThan(1)
+    expect(
+      lines.filter((line) => widthOf(line) > columns),
+      command,
+    ).toEqual([])
+  }
+  expect(onTerminal(columns, ['list'])).toContain(delayed)
+})
+
+it('colors a terminal and shows relative times there, unless NO_COLOR is set', () => {
+  const colored = onTerminal(120, ['list'])
+  expect(colored).toContain(`${ESCAPE}[32m✓ success${ESCAPE}[39m`)
+  expect(colored).toMatch(/ ago/)
+  expect(onTerminal(120, ['list'], { NO_COLOR: '1' })).not.toContain(ESCAPE)
+})
+
+it('prints whole times, plain statuses and no escape codes to a pipe', () => {
+  const { stdout } = xqueue('list')
+  expect(stdout).not.toContain(ESCAPE)
+  expect(stdout).toMatch(new RegExp(`${done} +example +success +1 +\\d{4}-\\d\\d-\\d\\dT`))
+  expect(stdout).toContain(LONG)
+})
+
+it('shows a task as a page, with the reason why it waits', () => {
+  const page = xqueue('get', delayed).stdout
+  expect(page).toMatch(/^status +pending$/m)
+  expect(page).toMatch(/^tags +customer:42$/m)
+  expect(page).toMatch(/Why it waits:\n {2}It is delayed until \d{4}-/)
+  expect(page).toContain('Payload:\n  {\n    "duration": 0\n  }')
+  expect(xqueue('get', done).stdout).toContain('Result:')
+  expect(JSON.parse(xqueue('get', delayed, '--json').stdout)).toMatchObject({ id: delayed, status: 'pending' })
+})
+
+it('explains why a task does not run', () => {
+  expect(xqueue('explain', delayed).stdout).toMatch(/^It is delayed until /)
+  expect(xqueue('explain', done).stdout).toBe('It has ended.\n')
+  expect(JSON.parse(xqueue('explain', delayed, '--json').stdout)).toMatchObject({ reason: 'delayed' })
+  expect(xqueue('explain', 'none')).toMatchObject({ status: 1 })
+})
+
+it('waits for a task and prints its result', () => {
+  const { stdout, status } = xqueue('submit', 'example', '{"duration": 0}', '--wait')
+  expect(stdout).toMatch(/^\S+ success\n\{\n {2}"slept": 0\n\}\n$/)
+  expect(status).toBe(0)
+})
+
+it('lists types with their limits, and their names alone for completion', () => {
+  expect(xqueue('types').stdout).toMatch(/^example +\d+ +\d+\/3 +–/m)
+  expect(xqueue('types', '--names').stdout.trim().split('\n').sort()).toEqual(['email', 'example', 'http'])
+  const completion = xqueue('completion', 'bash').stdout
+  expect(completion).toContain('--status) COMPREPLY=($(compgen -W "pending processing success failed canceled timeout"')
+  expect(spawnSync('bash', ['-n'], { input: completion }).status).toBe(0)
+})
+
+it('shows statistics, and again only on a terminal', () => {
+  expect(xqueue('stats').stdout).toMatch(/^pending +1 {2}1 delayed$/m)
+  expect(xqueue('list', '--watch')).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('--watch needs a terminal'),
+  })
+})
+
+it('groups commands and options in the help, the general options last', () => {
+  const help = xqueue('--help').stdout
+  expect(help.match(/^\S.*:$/gm)).toEqual([
+    'Options:',
+    'Start:',
+    'Tasks:',
+    'Types, schedules and workers:',
+    'Operation:',
+    'Shell:',
+  ])
+  expect(xqueue('list', '--help').stdout.match(/^\S.*:$/gm)).toEqual([
+    'Filter:',
+    'Options:',
+    'General options:',
+    'Examples:',
+  ])
+  const worker = xqueue('worker', '--help').stdout
+  expect(worker).toContain('--concurrency')
+  expect(worker).not.toContain('--oidc-issuer')
+})
+
+it('removes control characters from data of users', () => {
+  expect(plain(`a${ESCAPE}[31mb\nc`)).toBe('a�[31mb c')
+  expect(table(['A'], [[`x${ESCAPE}[2J`]])).not.toContain(ESCAPE)
+})
+
+it('writes durations in their two largest units', () => {
+  expect([0, 999, 1_000, 61_000, 3_600_000, 90_061_000].map(durationText)).toEqual([
+    '0ms',
+    '999ms',
+    '1s',
+    '1m 1s',
+    '1h',
+    '1d 1h',
+  ])
+})
