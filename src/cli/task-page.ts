@@ -87,24 +87,28 @@ export function progressText(progress: TaskJson['progress']): string | null {
 /** The reasons of docs/reference/http.md in words. */
 export function explanationText({ reason, holders, max_concurrency, ahead, waits_for, until }: Explanation): string {
   const end = until === null ? '' : ` until ${isTerminal() ? `${until} (${timeText(until)})` : until}`
-  const limit = `${max_concurrency} ${max_concurrency === 1 ? 'task' : 'tasks'}`
+  const limit = tasksText(max_concurrency ?? 0)
   const texts: Record<string, string> = {
     finished: 'It has ended.',
     running: `A worker runs it${until === null ? '.' : `; its lease is valid${end}.`}`,
-    waits_for_tasks: `It waits for ${waits_for.length} other ${waits_for.length === 1 ? 'task' : 'tasks'}: ${waits_for.join(', ')}`,
+    waits_for_tasks: `It waits for ${tasksText(waits_for.length)}: ${waits_for.join(', ')}.`,
     delayed: `It is delayed${end}.`,
     paused: 'Its type is paused: `xqueue resume TYPE` starts its tasks again.',
     no_worker: 'No live worker runs its type: start one with a handler for it.',
     limit_reached: `Its type may run ${limit} at once, and all permits are held.`,
     group_limit_reached: 'Its group is at its limit; all permits of the group are held.',
     rate_limited: `The rate of its type allows the next start${end.replace(' until', ' at')}.`,
-    behind: `${ahead} ${ahead === 1 ? 'task' : 'tasks'} of its type run before it.`,
+    behind: `${tasksText(ahead)} of its type run before it.`,
     ready: 'It is ready: the next free worker starts it.',
   }
   const text = plain(texts[reason] ?? reason)
   if (holders.length === 0 || !reason.endsWith('limit_reached')) return text
   const rows = holders.map(({ task_id, worker_id, since }) => [task_id, worker_id, timeText(since)])
   return `${text}\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`
+}
+
+function tasksText(count: number): string {
+  return `${count} ${count === 1 ? 'task' : 'tasks'}`
 }
 
 function tagsText(tags: TaskJson['tags']): string | null {
@@ -121,7 +125,7 @@ const COLUMNS: readonly Column[] = [
   ['ATTEMPTS', ({ attempts }) => attempts],
   ['CREATED', ({ created_at }, now) => timeText(created_at, now)],
 ]
-/** Columns that a list has only where a task has such a value, and that a narrow terminal leaves out, the last first. */
+/** Columns that a list has only if a task has such a value. A narrow terminal leaves out the last of them. */
 const MORE_COLUMNS: readonly Column[] = [
   ['RUN', (task, now) => runText(task, now)],
   ['PROGRESS', ({ progress, status }) => (isFinal(status as Status) ? null : progressText(progress))],
