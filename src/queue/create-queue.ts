@@ -1,5 +1,6 @@
 import { isRestorable } from '../store/state.ts'
 import type { Store } from '../store/store.ts'
+import { changeTasks, eraseTasks } from './changes.ts'
 import type { Queue } from './queue.ts'
 
 /** The queue over a store. Operations that the store carries out in one step are passed to it unchanged. */
@@ -9,9 +10,9 @@ export function createQueue(store: Store): Queue {
     turnsAtOnce: store.turnsAtOnce,
     submit: (specs) => store.submit(specs),
     turn: (turn) => store.turn(turn),
-    cancel: (which) => store.cancel(which),
-    retry: (which) => store.retry(which),
-    erase: (ids) => store.erase(ids),
+    cancel: (which) => changeTasks(store, 'cancel', which),
+    retry: (which) => changeTasks(store, 'retry', which),
+    erase: (ids) => eraseTasks(store, ids),
     configureType: (type, change) => store.configureType(type, change),
     declareHandlers: (handlers) => store.declareHandlers(handlers),
     sweep: (max) => store.sweep(max),

@@ -1,5 +1,6 @@
 import type { Restorable } from '../store/state.ts'
 import type { Store } from '../store/store.ts'
+import type { Changed, Which } from './changes.ts'
 
 export {
   STORE_DEFAULTS as QUEUE_DEFAULTS,
@@ -7,7 +8,6 @@ export {
 } from '../store/options.ts'
 export {
   type CallsCounted,
-  type Changed,
   type ChangeOutcome,
   type EventsPage,
   type EventsQuery,
@@ -39,10 +39,10 @@ export {
   TYPES_NAMED_MAX,
   type TypeChange,
   type TypeInfo,
-  type Which,
   type WorkerIdentity,
   type WorkerInfo,
 } from '../store/store.ts'
+export type { Changed, ChangePosition, ChangeResult, Which } from './changes.ts'
 
 /**
  * The task queue as server, worker, client and CLI use it. `createQueue` implements it over any `Store`: the rules of
@@ -56,9 +56,6 @@ export interface Queue
     | 'turnsAtOnce'
     | 'submit'
     | 'turn'
-    | 'cancel'
-    | 'retry'
-    | 'erase'
     | 'configureType'
     | 'declareHandlers'
     | 'sweep'
@@ -77,6 +74,23 @@ export interface Queue
     | 'health'
     | 'close'
   > {
+  /**
+   * Cancels tasks: a waiting task at once; a running one receives a request to stop, and ends as `canceled` when its
+   * handler ends or when `cancelGraceMs` has passed. By filter, one call handles a bounded number: call again with the
+   * `next` of its answer while there is one. A filter does not match tasks that already have a cancel request.
+   */
+  cancel(which: Which): Promise<Changed>
+
+  /**
+   * Returns failed, canceled and timed-out tasks to `pending`, with attempts from 0. Bounded like `cancel`. A task that
+   * has predecessors waits again for those that have not ended in a way that counts; it is refused if one of these has
+   * been removed.
+   */
+  retry(which: Which): Promise<Changed>
+
+  /** Erases finished tasks, see `TaskChange`. `changed` is returned without a task. */
+  erase(ids: readonly string[]): Promise<Changed>
+
   /** Stores tasks under their existing ids; only with a store that can, see `Restorable`. */
   readonly restore?: Restorable['restore']
 }

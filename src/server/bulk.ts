@@ -1,15 +1,11 @@
 import { Type } from 'typebox'
 import type { Changed, Queue, TaskFilter } from '../queue/queue.ts'
-import { RETRYABLE_STATUSES, type Status } from '../task/status.ts'
+import { CHANGEABLE_STATUSES } from '../task/status.ts'
 import { count as countOf } from './fields.ts'
 
 /** Maximum count of a dry run, which reads each task without its payload. */
 const DRY_RUN_MAX = 100_000
 const PAGE = 1_000
-const CHANGEABLE: Readonly<Record<'cancel' | 'retry', readonly Status[]>> = {
-  cancel: ['pending', 'processing'],
-  retry: RETRYABLE_STATUSES,
-}
 
 export const ChangedSchema = Type.Object({ count: countOf('Number of changed tasks') }, { title: 'Changed' })
 
@@ -24,10 +20,10 @@ export const CountedSchema = Type.Object(
 /** Changes all matching tasks, a bounded number at a time; returns their number. */
 export async function changeAll(queue: Queue, change: 'cancel' | 'retry', filter: TaskFilter): Promise<number> {
   let count = 0
-  let before: number | null = null
+  let before: Changed['next'] = null
   do {
     const { results, next }: Changed = await queue[change]({ filter, ...(before === null ? {} : { before }) })
-    count += results.filter(({ outcome }) => outcome !== 'refused').length
+    count += results.length
     before = next
   } while (before !== null)
   return count
@@ -40,7 +36,9 @@ export async function countAll(
   filter: TaskFilter,
 ): Promise<{ count: number; more: boolean }> {
   let count = 0
-  for (const status of CHANGEABLE[change].filter((each) => filter.status === undefined || each === filter.status)) {
+  for (const status of CHANGEABLE_STATUSES[change].filter(
+    (each) => filter.status === undefined || each === filter.status,
+  )) {
     let cursor: string | null = null
     do {
       const page = await queue.list({

@@ -54,25 +54,13 @@ export interface Store {
   turn(turn: Turn): Promise<TurnAnswer>
 
   /**
-   * Cancels tasks: a waiting task at once; a running one receives a request to stop, and ends as `canceled` when its
-   * handler ends or when `cancelGraceMs` has passed. By filter, one call handles a bounded number: call again with the
-   * `next` of its answer while there is one. A filter does not match tasks that already have a cancel request.
+   * Changes up to `CHANGES_MAX` tasks, none of them named twice, each in an atomic step that checks its status. Returns
+   * the outcomes in the order of `ids`. See `TaskChange`.
    */
-  cancel(which: Which): Promise<Changed>
+  change(change: TaskChange, ids: readonly string[]): Promise<ChangeOutcome[]>
 
-  /**
-   * Returns failed, canceled and timed-out tasks to `pending`, with attempts from 0. Bounded like `cancel`. A task that
-   * has predecessors waits again for those that have not ended in a way that counts; it is refused if one of these has
-   * been removed.
-   */
-  retry(which: Which): Promise<Changed>
-
-  /**
-   * Erases finished tasks: payload, result, error, progress, tags, idempotency key, their contents in outbox events,
-   * and the copies of their results that successors keep. Each erasure writes an event of the kind `removed`. `changed`
-   * is returned without a task; a task that has not finished is `refused`. At most 1,000 a call.
-   */
-  erase(ids: readonly string[]): Promise<Changed>
+  /** The ids of tasks that match a filter, in an order that stays the same while they are unchanged. */
+  matching(query: MatchQuery): Promise<Matching>
 
   /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
   configureType(type: string, change: TypeChange): Promise<TypeInfo>
@@ -255,11 +243,36 @@ export interface Lease {
 }
 
 /**
- * Task ids, or all tasks that match a filter. `before` is the `next` of the previous answer: tasks that have changed
- * since the first call are skipped, because otherwise tasks that fail as fast as they are retried would be retried for
- * ever.
+ * `cancel` ends a waiting task at once; a running one gets a request to stop, and ends as `canceled` when its handler
+ * ends or when `cancelGraceMs` has passed.
+ *
+ * `retry` returns a failed, canceled or timed-out task to `pending`, with attempts from 0. If it has predecessors, it
+ * waits again for those that have not ended in a way that counts, and is refused if one of these has been removed.
+ *
+ * `erase` removes a finished task: payload, result, error, progress, tags, idempotency key, its contents in outbox
+ * events, and the copies of its result that successors keep; it writes an event of the kind `removed`.
  */
-export type Which = { ids: readonly string[] } | { filter: TaskFilter; before?: number }
+export type TaskChange = 'cancel' | 'retry' | 'erase'
+
+/** Maximum number of tasks of one `change`. */
+export const CHANGES_MAX = 1_000
+
+export interface MatchQuery {
+  filter: Omit<TaskFilter, 'status'>
+  /** Only tasks with one of these statuses, but no running tasks that already have a request to stop. */
+  statuses: readonly Status[]
+  /** Only tasks that have not changed since that time; null: no bound. */
+  since: number | null
+  /** Leaves out so many of the first ones. */
+  skip: number
+  max: number
+}
+
+export interface Matching {
+  ids: string[]
+  /** The time of the store's clock at which the search began. */
+  at: number
+}
 
 export interface TaskFilter {
   status?: Status
@@ -267,13 +280,6 @@ export interface TaskFilter {
   tag?: { key: string; value: string }
   group?: string
   batch?: string
-}
-
-export interface Changed {
-  /** By ids: one per id. By filter: one per changed task. */
-  results: { id: string; outcome: ChangeOutcome; task: Task | null }[]
-  /** By filter: the position to continue from; null: complete. */
-  next: number | null
 }
 
 /**

@@ -25,6 +25,12 @@ export type FinalStatus = (typeof FINAL_STATUSES)[number]
 /** The final statuses that an explicit retry can return to `pending`. */
 export const RETRYABLE_STATUSES = ['failed', 'canceled', 'timeout'] as const
 
+/** The statuses in which a task can be canceled, and retried. */
+export const CHANGEABLE_STATUSES = {
+  cancel: ['pending', 'processing'],
+  retry: RETRYABLE_STATUSES,
+} as const satisfies Record<string, readonly Status[]>
+
 /** As many of each as there are of none. */
 export function noCounts(): Record<Status, number> {
   return { pending: 0, processing: 0, success: 0, failed: 0, canceled: 0, timeout: 0 }

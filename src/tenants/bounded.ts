@@ -25,7 +25,7 @@ import type { TaskEvent } from '../task/event.ts'
 import type { Predecessor } from '../task/flow.ts'
 import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
-import { filtersWithin } from './filters.ts'
+import { changeEach, filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
 import { refuseKeys, refuseTypeChange } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
@@ -332,15 +332,10 @@ export class BoundedQueue implements Queue {
   }
 
   async #changeMatching(change: 'cancel' | 'retry', { filter, before }: Extract<Which, { filter: TaskFilter }>) {
-    const results: Changed['results'] = []
     const names = filter.type === undefined && this.#bounds.types ? await this.#typeNames() : []
-    for (const within of filtersWithin(this.#bounds, filter, names, this.#names)) {
-      const asked = { filter: within, ...(before === undefined ? {} : { before }) }
-      const changed = await this.#queue[change](asked)
-      results.push(...(await this.#shownResults(changed.results)))
-      if (changed.next !== null) return { results, next: changed.next }
-    }
-    return { results, next: null }
+    const filters = filtersWithin(this.#bounds, filter, names, this.#names)
+    const changed = await changeEach(this.#queue, change, filters, before)
+    return { ...changed, results: await this.#shownResults(changed.results) }
   }
 
   async #shownResults(results: Changed['results']): Promise<Changed['results']> {

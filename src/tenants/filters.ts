@@ -1,4 +1,4 @@
-import type { TaskFilter } from '../queue/queue.ts'
+import type { Changed, ChangePosition, ChangeResult, Queue, TaskFilter } from '../queue/queue.ts'
 import { allowsGroup, allowsType, type Bounds } from '../task/bounds.ts'
 import type { TenantNames } from './names.ts'
 
@@ -24,4 +24,27 @@ export function filtersWithin(
       return [{ ...filter, ...batch, ...within }]
     }),
   )
+}
+
+/** Changes the tasks of several filters, one after another, until a page ends. */
+export async function changeEach(
+  queue: Queue,
+  change: 'cancel' | 'retry',
+  filters: readonly TaskFilter[],
+  before?: ChangePosition,
+): Promise<Changed> {
+  const results: ChangeResult[] = []
+  const parts = filters.map((filter) => ({ filter, part: JSON.stringify(filter) }))
+  const first = Math.max(
+    0,
+    parts.findIndex(({ part }) => part === before?.part),
+  )
+  for (const { filter, part } of parts.slice(first)) {
+    // Refused tasks are counted for the filter that they match.
+    const from = before && { before: part === before.part ? before : { ...before, refused: 0 } }
+    const changed = await queue[change]({ filter, ...from })
+    results.push(...changed.results)
+    if (changed.next !== null) return { results, next: { ...changed.next, part } }
+  }
+  return { results, next: null }
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { Changed, ChangePosition } from '../../src/queue/queue.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import type { Fixture } from './fixture.ts'
 
@@ -57,8 +58,8 @@ export function batchContract(fixture: Fixture): void {
       while ((await fixture.queue.sweep(1_000)).more);
       expect(await fixture.queue.batch('b')).toMatchObject({ total: 2_500, counts: { pending: 2_499, success: 0 } })
       fixture.now += 1
-      for (let next: number | null = null, calls = 0; calls === 0 || next !== null; calls++) {
-        const from: { before?: number } = next === null ? {} : { before: next }
+      for (let next: Changed['next'] = null, calls = 0; calls === 0 || next !== null; calls++) {
+        const from: { before?: ChangePosition } = next === null ? {} : { before: next }
         next = (await fixture.queue.cancel({ filter: { batch: 'b' }, ...from })).next
       }
       fixture.now += 2_000

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { Changed } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
@@ -65,7 +66,7 @@ export function cancelContract(fixture: Fixture): void {
       const asked: string[] = []
       const cancel = async () => {
         const filter = { status: 'processing', type: 't' } as const
-        let [next, steps] = [undefined as number | null | undefined, 0]
+        let [next, steps] = [undefined as Changed['next'] | undefined, 0]
         for (; next !== null && steps < 10; steps++) {
           const answer = await fixture.queue.cancel({ filter, ...(next === undefined ? {} : { before: next }) })
           for (const { id, outcome } of answer.results) {

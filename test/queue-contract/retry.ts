@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { Changed } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
@@ -39,6 +40,28 @@ export function retryContract(fixture: Fixture): void {
       ;({ results, next } = await fixture.queue.retry({ filter: { type: 't' }, before: next! }))
       expect([results.length, next]).toEqual([500, null])
       expect(results.every(({ task }) => task?.deliveries === 1)).toBe(true)
+    })
+
+    it('comes to an end by filter though it refuses more tasks than one step handles', async () => {
+      const first = (await submit({ type: 'u', maxRetry: 0 })).id
+      const canceled = Array.from({ length: 1_050 }, () => completeSpec({ type: 't', after: [first] }))
+      await fixture.queue.submit(canceled)
+      const [lease] = await claim()
+      await fail(lease!.lease)
+      for (let step = 0; step < 5; step++) while ((await fixture.queue.sweep(100)).more);
+      await fixture.queue.erase([first])
+      for (let step = 0; step < 5; step++) while ((await fixture.queue.sweep(100)).more);
+      const others = (await Promise.all([1, 2, 3].map(() => submit()))).map(({ id }) => id)
+      await fixture.queue.cancel({ ids: others })
+      const retried: string[] = []
+      let [next, steps] = [null as Changed['next'], 0]
+      do {
+        const answer = await fixture.queue.retry({ filter: { type: 't' }, ...(next && { before: next }) })
+        retried.push(...answer.results.map(({ id }) => id))
+        next = answer.next
+        steps += 1
+      } while (next !== null && steps < 10)
+      expect([retried.sort(), steps]).toEqual([others.sort(), 2])
     })
   })
 }

@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
 import { openQueue } from '../../src/queue/open.ts'
-import type { Queue } from '../../src/queue/queue.ts'
+import type { Changed, Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
@@ -174,7 +174,7 @@ describe('submission through the topic', () => {
     await until(async () => expect((await queue.batch('waits'))?.counts.pending).toBe(25))
     expect(read('xq.dead')).toHaveLength(before)
     for (const batch of ['waits', 'awaited']) {
-      let next: number | null = null
+      let next: Changed['next'] = null
       do next = (await queue.cancel({ filter: { batch }, ...(next === null ? {} : { before: next }) })).next
       while (next !== null)
     }

@@ -7,21 +7,22 @@ import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
 import { incomplete, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
 import type {
-  Changed,
+  ChangeOutcome,
   EventsQuery,
   HandlerSettings,
   Health,
   KeyChange,
   ListQuery,
+  MatchQuery,
   ScheduleChange,
   Stats,
   StoreOptions,
   Submitted,
+  TaskChange,
   Turn,
   TurnAnswer,
   TypeChange,
   TypeInfo,
-  Which,
 } from '../store.ts'
 import { DeadLetters } from './dead-letters.ts'
 import { Group } from './group.ts'
@@ -141,21 +142,21 @@ export class KafkaStore implements Restorable {
     return answer
   }
 
-  async cancel(which: Which): Promise<Changed> {
-    const changed = await this.#found(await this.#state.cancel(which))
-    const stopping = changed.results.flatMap(({ outcome, task }) => (outcome === 'stopping' && task ? [task] : []))
+  /** The `removed` event of an erased task becomes a record without a value, so Kafka deletes its outcome. */
+  async change(change: TaskChange, ids: readonly string[]): Promise<ChangeOutcome[]> {
+    const outcomes = await this.#state.change(change, ids)
+    // A task that is unknown to a state with lost data may well exist.
+    if (outcomes.includes('unknown')) await this.#refuseUnlessWhole()
     // Regardless of the handler's result, the task ends as canceled.
-    await this.#log.write(stopping.map((task) => outcomeRecord(this.#topics.outcomes, canceled(task))))
-    return this.#relayed(changed)
+    const stopping = ids.filter((_, index) => outcomes[index] === 'stopping')
+    const tasks = (await this.#state.get(stopping)).filter((task) => task !== null)
+    await this.#log.write(tasks.map((task) => outcomeRecord(this.#topics.outcomes, canceled(task))))
+    if (outcomes.includes('changed')) await this.#relay.caughtUp()
+    return outcomes
   }
 
-  async retry(which: Which): Promise<Changed> {
-    return this.#relayed(await this.#found(await this.#state.retry(which)))
-  }
-
-  /** The task's `removed` event becomes a record without a value, so Kafka deletes its outcome at compaction. */
-  async erase(ids: readonly string[]): Promise<Changed> {
-    return this.#relayed(await this.#found(await this.#state.erase(ids)))
+  matching(query: MatchQuery) {
+    return this.#state.matching(query)
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
@@ -348,17 +349,6 @@ export class KafkaStore implements Restorable {
       return done
     }
     return new LanePartition(this.#state, { caughtUp, park, repair }, from)
-  }
-
-  async #relayed(changed: Changed): Promise<Changed> {
-    if (changed.results.some(({ outcome }) => outcome === 'changed')) await this.#relay.caughtUp()
-    return changed
-  }
-
-  /** A task that is unknown to a state with lost data may well exist. */
-  async #found(changed: Changed): Promise<Changed> {
-    if (changed.results.some(({ outcome }) => outcome === 'unknown')) await this.#refuseUnlessWhole()
-    return changed
   }
 
   async #refuseUnlessWhole(): Promise<void> {

@@ -1,6 +1,6 @@
 import { FAILURE_POLICIES } from '../../task/flow.ts'
 import { WAITED_TOO_LONG } from '../../task/outcome.ts'
-import { FINAL_STATUSES } from '../../task/status.ts'
+import { FINAL_STATUSES, RETRYABLE_STATUSES } from '../../task/status.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import { TYPES_NAMED_MAX } from '../type-info.ts'
@@ -195,9 +195,10 @@ export const NO_EXTRAS = '{},null,null'
 /** Maximum bytes of messages to other partitions that are read at once. */
 export const NOTICES_BYTES_MAX = 1024 * 1024
 
-/** Texts, lists and objects in Lua syntax; the names in objects are identifiers. */
+/** Texts, booleans, lists and objects in Lua syntax; the names in objects are identifiers. */
 function luaLiteral(value: LuaValue): string {
   if (typeof value === 'string') return `'${value}'`
+  if (typeof value === 'boolean') return String(value)
   if (isList(value)) return `{ ${value.map(luaLiteral).join(', ')} }`
   return `{ ${Object.entries(value)
     .map(([name, inner]) => `${name} = ${luaLiteral(inner)}`)
@@ -207,7 +208,7 @@ function luaLiteral(value: LuaValue): string {
 function isList(value: LuaValue): value is readonly LuaValue[] {
   return Array.isArray(value)
 }
-type LuaValue = string | readonly LuaValue[] | { readonly [name: string]: LuaValue }
+type LuaValue = string | boolean | readonly LuaValue[] | { readonly [name: string]: LuaValue }
 
 /** The constants of scripts, in Lua syntax. */
 export function luaConstants(database: Names & { kind: string }): Map<string, string> {
@@ -219,6 +220,7 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['WORKERS', text('workers')],
     ['NO_EXTRAS', text(NO_EXTRAS)],
     ['WAIT_ERROR', text(JSON.stringify(WAITED_TOO_LONG))],
+    ['RETRYABLE', text(Object.fromEntries(RETRYABLE_STATUSES.map((status) => [status, true])))],
     ['FINAL_STATUSES', text(FINAL_STATUSES)],
     ['POLICY_LETTERS', text(Object.fromEntries(policies.map(([name, { letter }]) => [name, letter])))],
     ['POLICY_EFFECTS', text(Object.fromEntries(policies.map(([, { letter, effects }]) => [letter, effects])))],

@@ -3,7 +3,7 @@ import type { BatchInfo, Predecessor } from '../../task/flow.ts'
 import { noCounts, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import { explain } from '../explanation.ts'
-import { type Explanation, type ListQuery, PAGE_BYTES_MAX, type Page, type TaskFilter } from '../store.ts'
+import { CHANGES_MAX, type Explanation, type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../store.ts'
 import type { Database } from './database.ts'
 import { idOfName, nameOf as nameOfPlace, placeOf } from './ids.ts'
 import type { Registry } from './registry.ts'
@@ -102,29 +102,19 @@ export class Queries {
     return { tasks, nextCursor: cursor.step < steps.length ? writeCursor(cursor) : null }
   }
 
-  /**
-   * The ids of up to `max` tasks that match a filter, whose status is one of `statuses`, and unchanged since a time. A
-   * running task with a cancel request has changed, so that the next step finds others.
-   */
-  async matching(filter: TaskFilter, statuses: readonly Status[], since: number, max: number): Promise<string[]> {
+  async matching({ filter, statuses, since, skip, max }: MatchQuery): Promise<string[]> {
     const ids: string[] = []
     for (const status of statuses) {
       let cursor: string | null = ''
-      while (cursor !== null && ids.length < max) {
+      while (cursor !== null && ids.length < skip + max) {
         const from = cursor === '' ? {} : { cursor }
-        const page: Page = await this.list({
-          ...filter,
-          status,
-          unasked: true,
-          limit: max - ids.length,
-          bare: true,
-          ...from,
-        })
-        ids.push(...page.tasks.filter(({ updatedAt }) => updatedAt <= since).map(({ id }) => id))
+        const limit = Math.min(skip + max - ids.length, CHANGES_MAX)
+        const page: Page = await this.list({ ...filter, status, unasked: true, limit, bare: true, ...from })
+        ids.push(...page.tasks.filter(({ updatedAt }) => since === null || updatedAt <= since).map(({ id }) => id))
         cursor = page.nextCursor
       }
     }
-    return ids
+    return ids.slice(skip)
   }
 
   /** @throws XQueueError `lease_lost` */

@@ -1,31 +1,32 @@
 import { randomUUID } from 'node:crypto'
 import type { CallRate } from '../../task/api-key.ts'
 import type { Schedule } from '../../task/schedule.ts'
-import { FINAL_STATUSES, noCounts, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
+import { FINAL_STATUSES, noCounts } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
 import { closedError } from '../refusals.ts'
 import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts'
-import type {
-  CallsCounted,
-  Changed,
-  ChangeOutcome,
-  HandlerSettings,
-  Health,
-  KeyChange,
-  Keys,
-  ListQuery,
-  ScheduleChange,
-  Stats,
-  StoreOptions,
-  Submitted,
-  Swept,
-  TaskFilter,
-  Turn,
-  TypeChange,
-  TypeInfo,
-  Which,
+import {
+  type CallsCounted,
+  CHANGES_MAX,
+  type ChangeOutcome,
+  type HandlerSettings,
+  type Health,
+  type KeyChange,
+  type Keys,
+  type ListQuery,
+  type Matching,
+  type MatchQuery,
+  type ScheduleChange,
+  type Stats,
+  type StoreOptions,
+  type Submitted,
+  type Swept,
+  type TaskChange,
+  type Turn,
+  type TypeChange,
+  type TypeInfo,
 } from '../store.ts'
 import { keysOf } from './api-keys.ts'
 import { Database } from './database.ts'
@@ -44,10 +45,8 @@ import { Schedules } from './schedules.ts'
 import { Submitter } from './submitter.ts'
 import { Turns } from './turns.ts'
 
-/** The maximum number of tasks that a bulk cancel or retry changes in one step. */
-const BULK_MAX = 1_000
 const RATES_MS = 1_000
-const CANCELABLE: readonly Status[] = ['pending', 'processing']
+const SWEPT_MAX = 1_000
 
 /**
  * Tasks on Redis Streams: any number of processes on any number of machines. A task type belongs to a partition, whose
@@ -113,7 +112,7 @@ export class RedisStore implements State {
       (at) =>
         new Batcher((calls) => this.#sendChanges(at, calls), {
           weightOf: () => 1,
-          weightMax: BULK_MAX,
+          weightMax: CHANGES_MAX,
           underWayMax: 2,
         }),
     )
@@ -135,19 +134,22 @@ export class RedisStore implements State {
     return this.#turns.turn(storableTurn(turn))
   }
 
-  cancel(which: Which): Promise<Changed> {
-    return this.#change('cancel', which, CANCELABLE)
-  }
-
-  retry(which: Which): Promise<Changed> {
-    return this.#change('retry', which, RETRYABLE_STATUSES)
-  }
-
-  async erase(ids: readonly string[]): Promise<Changed> {
+  async change(change: TaskChange, ids: readonly string[]): Promise<ChangeOutcome[]> {
     this.#refuseWhenClosed()
-    const outcomes = await this.#erasure.erase(ids)
-    const tasks = await this.#queries.get(ids, { bare: true })
-    return { results: ids.map((id, at) => ({ id, outcome: outcomes[at]!, task: tasks[at]! })), next: null }
+    if (change === 'erase') return this.#erasure.erase(ids)
+    const outcomes = await Promise.all(
+      ids.map((id) => {
+        const place = placeOf(id)
+        return place ? this.#changes[place.partition]?.add({ change, ref: place.ref }) : undefined
+      }),
+    )
+    return outcomes.map((outcome) => outcome ?? 'unknown')
+  }
+
+  async matching(query: MatchQuery): Promise<Matching> {
+    this.#refuseWhenClosed()
+    const at = this.#database.now()
+    return { ids: await this.#queries.matching(query), at }
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
@@ -306,37 +308,6 @@ export class RedisStore implements State {
     if (this.#closed) throw closedError()
   }
 
-  async #change(change: 'cancel' | 'retry', which: Which, from: readonly Status[]): Promise<Changed> {
-    this.#refuseWhenClosed()
-    const byFilter = 'filter' in which
-    const startedAt = this.#database.now()
-    const ids = byFilter ? await this.#matching(which.filter, from, which.before) : which.ids
-    const outcomes = await Promise.all(
-      ids.map((id) => {
-        const place = placeOf(id)
-        return place ? this.#changes[place.partition]?.add({ change, ref: place.ref }) : undefined
-      }),
-    )
-    // By filter there may be many: only tasks that are to end as canceled are read in full, because a log records them.
-    const tasks = await this.#queries.get(ids, { bare: byFilter })
-    if (byFilter) {
-      const stopping = ids.flatMap((id, at) => (outcomes[at] === 'stopping' ? [{ id, at }] : []))
-      const whole = await this.#queries.get(stopping.map(({ id }) => id))
-      stopping.forEach(({ at }, index) => {
-        tasks[at] = whole[index]!
-      })
-    }
-    const results = ids.map((id, at) => ({ id, outcome: outcomes[at] ?? ('unknown' as const), task: tasks[at]! }))
-    // Tasks that ended by themselves meanwhile were not changed.
-    const done = byFilter ? results.filter(({ outcome }) => outcome !== 'refused' && outcome !== 'unknown') : results
-    return { results: done, next: byFilter && ids.length >= BULK_MAX ? (which.before ?? startedAt) : null }
-  }
-
-  async #matching(filter: TaskFilter, from: readonly Status[], before = Number.POSITIVE_INFINITY): Promise<string[]> {
-    const statuses = filter.status === undefined ? from : from.filter((status) => status === filter.status)
-    return this.#queries.matching(filter, statuses, before, BULK_MAX)
-  }
-
   async #sendChanges(partition: number, calls: { change: 'cancel' | 'retry'; ref: string }[]) {
     const outcomes: ChangeOutcome[] = []
     const { cancelGraceMs, retention } = this.#options
@@ -360,7 +331,7 @@ export class RedisStore implements State {
     if (this.#isListening || this.#closed) return
     this.#isListening = true
     // While turns wait, delays end on time even without a sweeper.
-    this.sweep(BULK_MAX).catch(() => undefined)
+    this.sweep(SWEPT_MAX).catch(() => undefined)
   }
 
   async #receiveMessages(): Promise<void> {

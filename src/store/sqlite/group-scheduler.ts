@@ -240,3 +240,13 @@ function byTurn(a: Row, b: Row): number {
   }
   return 0
 }
+
+export function readyOf(row: Row): Ready {
+  return {
+    type: row.type as string,
+    priority: row.priority as number,
+    group: row.task_group as string,
+    runAt: row.run_at as number,
+    seq: row.seq as number,
+  }
+}

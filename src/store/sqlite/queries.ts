@@ -1,12 +1,13 @@
 import { leaseLost, XQueueError } from '../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../task/flow.ts'
-import { noCounts } from '../../task/status.ts'
+import { noCounts, RETRYABLE_STATUSES } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
 import { explain } from '../explanation.ts'
 import {
   type Explanation,
   type Holder,
   type ListQuery,
+  type MatchQuery,
   PAGE_BYTES_MAX,
   type Page,
   type Stats,
@@ -35,7 +36,8 @@ const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.de
 /** Each condition has an index of the ready tasks; no index covers both. */
 const WITHOUT_GROUP = "AND t.task_group = ''"
 const WITH_GROUP = "AND t.task_group <> ''"
-const UNSUCCESSFUL = "(t.status = 'failed' OR t.status = 'canceled' OR t.status = 'timeout')"
+/** As in the condition of the index of these tasks. */
+const UNSUCCESSFUL = `(${RETRYABLE_STATUSES.map((status) => `t.status = '${status}'`).join(' OR ')})`
 
 /** The lists of waiting tasks that follow the ready ones, and the time that orders each. */
 const PUT_ASIDE = [
@@ -84,12 +86,11 @@ export class Queries {
     return query.status === 'pending' && query.batch === undefined ? this.#listPending(query) : this.#listNewest(query)
   }
 
-  /** The ids of up to `max` tasks that match a filter, in one of the stored `statuses`, unchanged since a time. */
-  matching(filter: TaskFilter, statuses: readonly string[], since: number, max: number): string[] {
+  matching({ filter, statuses, since, skip, max }: MatchQuery): string[] {
     const rows: Row[] = []
     const [where, values] = conditions(filter)
     // Named as literals, so that SQLite uses the partial index of the status.
-    const parts = statuses.flatMap((status) => {
+    const parts = statuses.flatMap(storedAs).flatMap((status) => {
       const inStatus = `t.status = '${status}'`
       if (status === 'pending') return [`${inStatus} ${WITHOUT_GROUP}`, `${inStatus} ${WITH_GROUP}`]
       if (status === 'processing') return [`${inStatus} AND t.cancel_at IS NULL`]
@@ -97,10 +98,10 @@ export class Queries {
     })
     for (const part of parts) {
       const sql = `SELECT t.id FROM tasks t WHERE ${part} AND t.updated_at <= ? ${where} LIMIT ?`
-      rows.push(...this.#database.query(sql, since, ...values, max - rows.length))
-      if (rows.length >= max) break
+      rows.push(...this.#database.query(sql, since ?? Number.MAX_SAFE_INTEGER, ...values, skip + max - rows.length))
+      if (rows.length >= skip + max) break
     }
-    return rows.map((row) => row.id as string)
+    return rows.slice(skip).map((row) => row.id as string)
   }
 
   explain(id: string, now: number): Explanation | null {

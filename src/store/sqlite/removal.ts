@@ -1,10 +1,8 @@
 import { FINAL_STATUSES, isFinal, type Status } from '../../task/status.ts'
-import type { Changed, ChangeOutcome, StoreOptions } from '../store.ts'
-import { resultsOf } from './bulk.ts'
+import type { ChangeOutcome, StoreOptions } from '../store.ts'
 import type { Database, Row } from './database.ts'
 import type { Flows } from './flows.ts'
 import type { Outbox } from './outbox.ts'
-import type { Queries } from './queries.ts'
 import { eventBody, stateOf } from './rows.ts'
 import type { Transitions } from './transitions.ts'
 import type { Tx } from './writer.ts'
@@ -70,11 +68,11 @@ export class Removal {
 
   /**
    * Erases finished tasks together with their contents in events and successors. A task with more waiting successors
-   * than one transaction may handle is kept for another transaction.
+   * than one transaction may handle is `left` for another transaction.
    */
-  erase(tx: Tx, ids: readonly string[], queries: Queries): { erased: Changed['results']; left: Set<string> } {
+  erase(tx: Tx, ids: readonly string[]): { outcomes: Map<string, ChangeOutcome>; left: string[] } {
     const outcomes = new Map<string, ChangeOutcome>()
-    const left = new Set<string>()
+    const left: string[] = []
     tx.database.overwriting(() => {
       for (const values of tx.database.arrays('statesById', JSON.stringify(ids))) {
         const { seq, id, type, ...state } = stateOf(values)
@@ -85,7 +83,7 @@ export class Removal {
         }
         const row = tx.database.get('finishedBySeq', seq)!
         if (!this.#remove(tx, row, true)) {
-          left.add(id)
+          left.push(id)
           continue
         }
         outcomes.set(id, 'changed')
@@ -94,8 +92,7 @@ export class Removal {
         this.#outbox.erase(tx, id, row.created_at as number, row.completed_at as number)
       }
     })
-    const done = ids.filter((id) => !left.has(id))
-    return { erased: resultsOf(queries, done, outcomes, true), left }
+    return { outcomes, left }
   }
 
   /** False if the task has too many waiting successors for this transaction: then it still exists. */

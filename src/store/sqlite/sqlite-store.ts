@@ -6,7 +6,6 @@ import { FOLLOWED_MAX } from '../options.ts'
 import { closedError } from '../refusals.ts'
 import type {
   CallsCounted,
-  Changed,
   ChangeOutcome,
   EventsPage,
   EventsQuery,
@@ -15,18 +14,18 @@ import type {
   KeyChange,
   Keys,
   ListQuery,
+  MatchQuery,
   ScheduleChange,
   Store,
   StoreOptions,
   Swept,
+  TaskChange,
   Turn,
   TurnAnswer,
   TypeChange,
   TypeInfo,
-  Which,
 } from '../store.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
-import { changeThese } from './bulk.ts'
 import { Database, storeError } from './database.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
@@ -39,7 +38,6 @@ import { Queries } from './queries.ts'
 import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
 import { Removal } from './removal.ts'
-import { storedAs, type TaskState } from './rows.ts'
 import { Schedules } from './schedules.ts'
 import { Space } from './space.ts'
 import { parseSqliteUrl } from './sqlite-url.ts'
@@ -150,24 +148,15 @@ export class SqliteStore implements Store {
     return answer
   }
 
-  cancel(which: Which): Promise<Changed> {
-    return this.#change(which, [...storedAs('pending'), 'processing'], (tx, state) =>
-      this.#transitions.cancel(tx, state),
-    )
-  }
-
-  retry(which: Which): Promise<Changed> {
-    return this.#change(which, ['failed', 'canceled', 'timeout'], (tx, state) => this.#transitions.retry(tx, state))
-  }
-
-  async erase(ids: readonly string[]): Promise<Changed> {
-    const results = new Map<string, Changed['results'][number]>()
-    for (let asked = ids; asked.length > 0; ) {
-      const { erased, left } = await this.#write((tx) => this.#removal.erase(tx, asked, this.#queries))
-      for (const result of erased) results.set(result.id, result)
-      asked = [...left]
+  async change(change: TaskChange, ids: readonly string[]): Promise<ChangeOutcome[]> {
+    if (change !== 'erase') return this.#write((tx) => this.#transitions.change(tx, change, ids))
+    const outcomes = new Map<string, ChangeOutcome>()
+    for (let left = ids; left.length > 0; ) {
+      const step = await this.#write((tx) => this.#removal.erase(tx, left))
+      for (const [id, outcome] of step.outcomes) outcomes.set(id, outcome)
+      left = step.left
     }
-    return { results: ids.map((id) => results.get(id)!), next: null }
+    return ids.map((id) => outcomes.get(id) ?? 'unknown')
   }
 
   async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
@@ -206,6 +195,7 @@ export class SqliteStore implements Store {
 
   get = (ids: readonly string[], options?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, options))
   list = (query: ListQuery) => this.#read(() => this.#queries.list(query))
+  matching = (query: MatchQuery) => this.#read((now) => ({ ids: this.#queries.matching(query), at: now }))
   explain = (id: string) => this.#read((now) => this.#queries.explain(id, now))
   predecessor = (lease: string, id: string) => this.#read(() => this.#queries.predecessor(lease, id))
   batch = (name: string) => this.#read(() => this.#queries.batch(name))
@@ -302,10 +292,6 @@ export class SqliteStore implements Store {
     } catch (error) {
       throw storeError(error, this.#database.path)
     }
-  }
-
-  #change(which: Which, from: readonly string[], change: (tx: Tx, state: TaskState) => ChangeOutcome) {
-    return this.#write((tx) => changeThese(tx, this.#queries, which, from, change))
   }
 
   #followOn(): Promise<unknown> {

@@ -13,9 +13,9 @@ import type { Progress } from '../../task/task.ts'
 import { leaseSecret } from '../lease-secret.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import type { ChangeOutcome, Lease, Renewed, Settled, StoreOptions, Turn } from '../store.ts'
-import type { Database, Row, Value } from './database.ts'
+import type { Database, Value } from './database.ts'
 import type { Decided, Ended, Flows } from './flows.ts'
-import type { GroupScheduler, Ready } from './group-scheduler.ts'
+import { type GroupScheduler, readyOf } from './group-scheduler.ts'
 import { merged } from './merged.ts'
 import type { RateLog } from './rate-log.ts'
 import type { Rates } from './rates.ts'
@@ -155,7 +155,17 @@ export class Transitions {
     })
   }
 
-  cancel(tx: Tx, state: TaskState): ChangeOutcome {
+  /** Cancels or retries tasks; one answer each, in order. */
+  change(tx: Tx, change: 'cancel' | 'retry', ids: readonly string[]): ChangeOutcome[] {
+    const outcomes = new Map<string, ChangeOutcome>()
+    for (const values of tx.database.arrays('statesById', JSON.stringify(ids))) {
+      const state = stateOf(values)
+      outcomes.set(state.id, change === 'cancel' ? this.#cancel(tx, state) : this.#retry(tx, state))
+    }
+    return ids.map((id) => outcomes.get(id) ?? 'unknown')
+  }
+
+  #cancel(tx: Tx, state: TaskState): ChangeOutcome {
     if (state.status === 'processing') {
       tx.database.run('requestCancel', tx.now, state.seq)
       tx.canceledWorkers.add(state.workerId!)
@@ -166,7 +176,7 @@ export class Transitions {
     return 'changed'
   }
 
-  retry(tx: Tx, state: TaskState): ChangeOutcome {
+  #retry(tx: Tx, state: TaskState): ChangeOutcome {
     const { seq, id, type, status, queueTimeoutMs, depends } = state
     if (!RETRYABLE_STATUSES.includes(status as never)) return 'refused'
     const fate = depends ? this.#flows.again(seq) : 'ready'
@@ -397,14 +407,4 @@ function statesOf(tx: Tx, rows: readonly { seq?: Value }[]): TaskState[] {
 
 function unchanged({ attempts, lostLeases, runAt, error }: TaskState): Omit<Settlement, 'status'> {
   return { attempts, lostLeases, runAt, result: null, error, timeoutReason: null }
-}
-
-function readyOf(row: Row): Ready {
-  return {
-    type: row.type as string,
-    priority: row.priority as number,
-    group: row.task_group as string,
-    runAt: row.run_at as number,
-    seq: row.seq as number,
-  }
 }

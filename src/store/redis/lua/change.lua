@@ -7,6 +7,9 @@
 -- Cost  a look-up and about five commands a task
 local grace_ms
 
+-- The statuses that a retry returns to pending (task/status.ts).
+local retryable = RETRYABLE
+
 local function finish_canceled(lane, head, x, payload, e)
   finish(lane, head.ref, 'canceled', finished_text('canceled', '', head, x, payload, e, 'null', 'null'))
   keep_key(labels_in(x), retention.kept_ms(lane.type, 'canceled'))
@@ -54,7 +57,7 @@ local function retry(ref)
   local found, text = find(ref)
   if not found then return 'unknown' end
   local status = found == 'F' and text:match('^%l+')
-  if status ~= 'failed' and status ~= 'canceled' and status ~= 'timeout' then return 'refused' end
+  if not (status and retryable[status]) then return 'refused' end
   local lane = lane_by_ref(ref)
   local first, x, payload = lines_of(text)
   local deliveries, q, p, r = first:match('^%l+|[%l_]*|%d+|%d+|%d+|(%d+)|(%d+)|(%d+)|(%d+)|')

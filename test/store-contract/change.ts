@@ -1,0 +1,59 @@
+import { describe, expect, it } from 'vitest'
+import type { MatchQuery } from '../../src/store/store.ts'
+import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
+import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
+import type { StoreFixture } from './store-contract.ts'
+
+/** `change` and `matching`. */
+export function changeContract(fixture: StoreFixture): void {
+  const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
+  const submit = async (...specs: Partial<TaskSpec>[]) => {
+    const handler = { maxConcurrency: null, groupConcurrency: null, rate: null, retry: RETRY_DEFAULTS }
+    await fixture.store.configureType('t', { handler: { ...handler, payloadSchema: null, defaults: {} } })
+    const submitted = await fixture.store.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
+    return submitted.map(({ task }) => task.id)
+  }
+  const matching = async (query: Partial<MatchQuery> = {}) => {
+    const all = { filter: {}, statuses: ['pending', 'processing'] as const, since: null, skip: 0, max: 100 }
+    return (await fixture.store.matching({ ...all, ...query })).ids
+  }
+
+  describe('change', () => {
+    it('answers each id in order, by the status that the task has', async () => {
+      const [running, waiting] = (await submit({ priority: 9 }, {})) as [string, string]
+      await fixture.store.turn({ worker, want: 1 })
+      const cancel = (ids: string[]) => fixture.store.change('cancel', ids)
+      expect(await cancel([waiting, 'none', running])).toEqual(['changed', 'unknown', 'stopping'])
+      expect(await cancel([waiting])).toEqual(['refused'])
+      expect(await fixture.store.change('retry', [running, waiting])).toEqual(['refused', 'changed'])
+      expect(await fixture.store.change('erase', [waiting])).toEqual(['refused'])
+      await cancel([waiting])
+      expect(await fixture.store.change('erase', ['none', waiting])).toEqual(['unknown', 'changed'])
+      expect(await fixture.store.get([waiting])).toEqual([null])
+    })
+
+    it('finds waiting tasks of every kind, and running ones only until they were asked to stop', async () => {
+      const [first, grouped, delayed] = await submit({ priority: 9 }, { group: 'g' }, { delayMs: 1_000 })
+      const [dependent] = await submit({ after: [first!] })
+      await fixture.store.turn({ worker, want: 1 })
+      expect((await matching()).sort()).toEqual([first, grouped, delayed, dependent].sort())
+      expect(await matching({ filter: { group: 'g' } })).toEqual([grouped])
+      await fixture.store.change('cancel', [first!])
+      expect((await matching()).sort()).toEqual([grouped, delayed, dependent].sort())
+    })
+
+    it('leaves out as many as asked in an order that stays, and tasks that changed since', async () => {
+      const ids = await submit({}, {}, {}, {})
+      const all = await matching()
+      expect([...all].sort()).toEqual([...ids].sort())
+      expect(await matching({ skip: 1, max: 2 })).toEqual(all.slice(1, 3))
+      const { at } = await fixture.store.matching({ filter: {}, statuses: [], since: null, skip: 0, max: 1 })
+      expect(at).toBe(fixture.now)
+      fixture.now += 5
+      await fixture.store.change('cancel', [ids[0]!])
+      const canceled = { statuses: ['canceled'] as const }
+      expect(await matching({ ...canceled, since: at })).toEqual([])
+      expect(await matching({ ...canceled, since: fixture.now })).toEqual([ids[0]])
+    })
+  })
+}
