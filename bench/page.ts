@@ -1,5 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { stripTypeScriptTypes } from 'node:module'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -27,8 +26,8 @@ export async function page(rounds: number, seconds: number): Promise<Row[]> {
     const browser = await Browser.start()
     const tab = await browser.open(server.url)
     note('page: transfer of the dashboard, compressed', 'bytes', await transferred(server.url, browser.requested))
-    await tab.goto(`${server.url}/live.json`)
-    await listen(tab, server.url)
+    await tab.goto(`${server.url}/docs/`)
+    await listen(tab)
     for (const perS of [100, 5_000]) {
       const { late, lost } = await changes(tab, server.url, perS, seconds)
       const name = `page: change to callback at ${perS.toLocaleString('en')}/s`
@@ -58,23 +57,17 @@ async function transferred(url: string, requested: readonly string[]): Promise<n
   return bytes
 }
 
-/** The dashboard's own client, whose callback does nothing but look at the clock. */
-async function listen(tab: Page, url: string): Promise<void> {
-  const source = readFileSync(join(import.meta.dirname, '../dashboard/src/mqtt.ts'), 'utf8')
-  const client = stripTypeScriptTypes(source).replaceAll('export ', '')
-  await tab.evaluate(`(() => {
-    ${client}
+/** The stream of the dashboard, with a callback that only reads the clock. */
+async function listen(tab: Page): Promise<void> {
+  await tab.evaluate(`new Promise((onOpen) => {
     globalThis.heard = []
-    const decoder = new TextDecoder()
-    return new Promise((onOpen) => listen('${url.replace('http', 'ws')}/mqtt', ['xqueue/events/#'], {
-      onOpen,
-      onClose: () => {},
-      onMessage: (topic, payload) => {
-        const now = performance.timeOrigin + performance.now()
-        heard.push(now - Date.parse(JSON.parse(decoder.decode(payload)).timestamp))
-      },
-    }))
-  })()`)
+    const events = new EventSource('/api/v1/events')
+    events.onopen = onOpen
+    events.addEventListener('status', ({ data }) => {
+      const now = performance.timeOrigin + performance.now()
+      heard.push(now - Date.parse(JSON.parse(data).timestamp))
+    })
+  })`)
 }
 
 async function changes(tab: Page, url: string, perS: number, seconds: number) {

@@ -14,8 +14,6 @@ export default defineConfig({
   server: {
     proxy: {
       '/api': 'http://localhost:8080',
-      '/live.json': 'http://localhost:8080',
-      '/mqtt': { target: 'ws://localhost:8080', ws: true },
     },
   },
 })

@@ -26,8 +26,7 @@ import { attemptMetrics, outageMetrics } from './server/metrics.ts'
 import type { ServerOptions } from './server/route.ts'
 import { createServer } from './server/server.ts'
 import { Starting } from './server/starting.ts'
-import { readStats } from './server/system.ts'
-import { typeJson } from './server/type-json.ts'
+import { readFigures } from './server/system.ts'
 import { type Bounds, boundsText } from './task/bounds.ts'
 import { XQueueError } from './task/errors.ts'
 import { redactionOf } from './task/redaction.ts'
@@ -258,10 +257,7 @@ function liveOf(config: Config, { server }: Parts, own: Own): Live | null {
   if (mqtt === 'off' || (mqtt === 'embedded' && !server)) return null
   const { host, mqttPort: port, mqttOrigins: origins, mqttPublicUrl: publicUrl, retention } = config
   const startedAt = Date.now()
-  const statsBy = async (queue: Queue) => {
-    const types = (await queue.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
-    return { ...(await readStats(queue, own.instanceId, startedAt)), types }
-  }
+  const statsBy = (queue: Queue) => readFigures(queue, own.instanceId, startedAt)
   const stats = () => statsBy(own.queue)
   // Cached, because each counts its tenant's tasks regularly.
   const tenants = new Map<string, Queue>()

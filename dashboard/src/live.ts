@@ -1,14 +1,13 @@
 import { useEffect, useState } from 'preact/hooks'
 import { type Change, get, type Stats, type Status, type Task, TERMINAL, type TypeInfo } from './api.ts'
-import { listen } from './mqtt.ts'
 
 /** Points of the charts: one per second. */
 const HISTORY_MAX = 300
 const ROWS_MAX = 5_000
 const TOLD_MAX = 200
 const AGAIN_MS = 1_000
-/** Interval of reconnects while MQTT is unavailable. */
-const MQTT_AGAIN_MS = 30_000
+/** Statistics arrive each second: a connection without them for this long is broken, even if nothing says so. */
+const SILENT_MS_MAX = 10_000
 
 export interface Point {
   at: number
@@ -31,11 +30,11 @@ export interface Row {
   at: string
 }
 
-type Connection = 'connecting' | 'mqtt' | 'sse' | 'away'
+type Connection = 'connecting' | 'live' | 'away'
 
 /**
- * The state of the page, updated by MQTT over WebSocket, or by Server-Sent Events without MQTT. Arriving changes, possibly
- * thousands per second, only update the state; components are rendered once per frame.
+ * The state of the page, updated by Server-Sent Events. Arriving changes, possibly thousands per second, only update the
+ * state; components are rendered once per frame.
  */
 export const live = {
   connection: 'connecting' as Connection,
@@ -48,8 +47,11 @@ export const live = {
   generation: 0,
 }
 
-/** By type since the last point. */
-let ended = new Map<string, { finished: number; failed: number }>()
+/** By type since the last point; null before the first one of a connection. */
+let ended: Map<string, { finished: number; failed: number }> | null = null
+let events: EventSource | null = null
+/** Of the next attempt to connect. */
+let timer: ReturnType<typeof setTimeout> | undefined
 const drawers = new Set<() => void>()
 let frame = 0
 
@@ -70,8 +72,14 @@ export function useEachSecond(read: () => Promise<unknown>, keys: readonly unkno
   useEffect(() => void read().catch(() => undefined), [stats, generation, ...keys])
 }
 
+/**
+ * Follows the server while the page is visible: browsers allow six connections per server over all tabs, and a hidden tab
+ * needs none.
+ */
 export function start(): void {
-  void followMqtt()
+  const onVisibility = () => (document.hidden ? close() : open())
+  document.addEventListener('visibilitychange', onVisibility)
+  onVisibility()
 }
 
 function changed(): void {
@@ -95,10 +103,10 @@ function note(change: Change): void {
 }
 
 function count(type: string, isFailure: boolean): void {
-  const counted = ended.get(type) ?? { finished: 0, failed: 0 }
+  const counted = ended?.get(type) ?? { finished: 0, failed: 0 }
   counted.finished += 1
   if (isFailure) counted.failed += 1
-  ended.set(type, counted)
+  ended?.set(type, counted)
 }
 
 type Shown = Pick<Task, 'id' | 'type' | 'status' | 'attempts' | 'progress' | 'result' | 'error' | 'updated_at'>
@@ -108,20 +116,18 @@ export function rowOf({ id, type, status, attempts, progress, result, error, upd
   return { id, type, status, attempts, progress, told, at }
 }
 
-function noteStats(stats: Stats, types: TypeInfo[]): void {
+function noteStats(stats: Stats & { types: TypeInfo[] }): void {
   live.stats = stats
-  live.types = types.sort((a, b) => (a.type < b.type ? -1 : 1))
+  live.types = stats.types.sort((a, b) => (a.type < b.type ? -1 : 1))
   const at = Date.now() / 1_000
-  const before = live.history.at(-1)
-  const seconds = before ? Math.max(at - before.at, 0.1) : Number.POSITIVE_INFINITY
-  const finished = [...ended.values()].reduce((sum, counted) => sum + counted.finished, 0)
+  const seconds = Math.max(at - (live.history.at(-1)?.at ?? 0), 0.1)
+  const counted = [...(ended ?? [])]
   live.history.push({
     at,
     waiting: stats.pending_tasks,
     running: stats.processing_tasks,
-    // No counts exist before the first point.
-    finished: before ? finished / seconds : stats.throughput,
-    types: new Map([...ended].map(([type, { finished: of, failed }]) => [type, { finished: of / seconds, failed }])),
+    finished: ended ? counted.reduce((sum, [, { finished }]) => sum + finished, 0) / seconds : stats.throughput,
+    types: new Map(counted.map(([type, { finished, failed }]) => [type, { finished: finished / seconds, failed }])),
   })
   ended = new Map()
   if (live.history.length > HISTORY_MAX) live.history.shift()
@@ -131,71 +137,46 @@ function noteStats(stats: Stats, types: TypeInfo[]): void {
 function connected(connection: Connection): void {
   if (live.connection === connection) return
   live.connection = connection
-  if (connection === 'mqtt' || connection === 'sse') live.generation += 1
+  if (connection === 'live') live.generation += 1
   changed()
 }
 
-async function followMqtt(): Promise<void> {
-  const { mqtt } = await askServer()
-  if (!mqtt) return followEvents(MQTT_AGAIN_MS)
-  const { path, prefix } = mqtt
-  const text = new TextDecoder()
-  let opened = false
-  // Below the page, wherever a proxy serves it.
-  const url = new URL(`.${path}`, location.href)
-  url.protocol = location.protocol.replace('http', 'ws')
-  url.hash = ''
-  listen(url.href, filters(prefix), {
-    onOpen: () => {
-      opened = true
-      connected('mqtt')
-      void readStats().catch(() => undefined) // The first figures; events update them every second.
-    },
-    onMessage: (topic, payload) => {
-      if (payload.length === 0) return
-      const told = JSON.parse(text.decode(payload))
-      if (topic === `${prefix}/stats`) noteStats(told, told.types)
-      else note(told)
-    },
-    onClose: () => {
-      if (!opened) return followEvents(MQTT_AGAIN_MS)
-      connected('away')
-      setTimeout(followMqtt, AGAIN_MS)
-    },
-  })
-}
-
-const filters = (prefix: string) => [`${prefix}/events/#`, `${prefix}/tasks/+/progress`, `${prefix}/stats`]
-
-async function askServer(): Promise<{ mqtt: { path: string; prefix: string } | null }> {
-  for (;;) {
-    try {
-      const answer = await fetch('live.json')
-      return await answer.json()
-    } catch {
-      connected('away')
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS))
-    }
+function open(): void {
+  close()
+  ended = null
+  events = new EventSource('api/v1/events?stats=true')
+  events.onopen = () => connected('live')
+  // The browser connects again by itself, except after a refusal. Without its session, the page shows the login.
+  events.onerror = () => {
+    if (events?.readyState !== EventSource.CLOSED) return connected('away')
+    void get('/stats').catch(() => undefined)
+    again(AGAIN_MS)
   }
+  events.addEventListener('status', ({ data }) => note(JSON.parse(data)))
+  events.addEventListener('progress', ({ data }) => note(JSON.parse(data)))
+  events.addEventListener('stats', ({ data }) => {
+    noteStats(JSON.parse(data))
+    watch()
+  })
+  // Changes were deleted before this page received them.
+  events.addEventListener('gap', () => again(0))
+  watch()
 }
 
-async function readStats(): Promise<void> {
-  const [stats, { types }] = await Promise.all([get<Stats>('/stats'), get<{ types: TypeInfo[] }>('/types')])
-  noteStats(stats, types)
+function watch(): void {
+  clearTimeout(timer)
+  timer = setTimeout(() => again(0), SILENT_MS_MAX)
 }
 
-function followEvents(forMs: number): void {
-  const events = new EventSource('api/v1/events')
-  const take = ({ data }: MessageEvent<string>) => note(JSON.parse(data))
-  events.addEventListener('status', take)
-  events.addEventListener('progress', take)
-  events.onopen = () => connected('sse')
-  events.onerror = () => connected('away')
-  const ticking = setInterval(() => void readStats().catch(() => undefined), AGAIN_MS)
-  void readStats().catch(() => undefined)
-  setTimeout(() => {
-    clearInterval(ticking)
-    events.close()
-    void followMqtt()
-  }, forMs)
+function again(ms: number): void {
+  close()
+  connected('away')
+  timer = setTimeout(open, ms)
+}
+
+function close(): void {
+  clearTimeout(timer)
+  events?.close()
+  events = null
+  live.connection = 'connecting'
 }

@@ -37,7 +37,7 @@ const TOPIC_CHARS_SHOWN = 200
  * subscriber gets the present state from the engine. Each process that embeds one serves its own subscribers.
  */
 export class EmbeddedBroker implements Live {
-  readonly browser: { path: string; prefix: string }
+  readonly webSocketPath = PATH
   readonly subscribeAt: Live['subscribeAt']
   readonly #options: LiveOptions
   readonly #topics: Topics
@@ -66,7 +66,6 @@ export class EmbeddedBroker implements Live {
     tls?.follow(this.#tcp as TlsServer)
     this.#authorization = admit ? new ClientAuthorization(admit, (client) => this.#subscribers.countOf(client)) : null
     this.#topics = new Topics(prefix)
-    this.browser = { path: PATH, prefix }
     this.#views = new MessageViews(queue, (client) => this.#authorization?.authorizationOf(client))
     this.#retained = new RetainedStates(queue, this.#topics)
     const { drainMs: drainTimeout } = BROKER_LIMITS

@@ -11,8 +11,8 @@ export interface Live {
   start(server: Server | null): Promise<void>
   /** For /health. A broker that is down makes it degraded, not unhealthy: tasks go on, and events wait. */
   check(): { name: string; ok: boolean; detail: string }
-  /** Where a browser of this server's page finds it; null where it must take Server-Sent Events. */
-  readonly browser: { path: string; prefix: string } | null
+  /** Path of the embedded broker on the HTTP server; null for another broker. */
+  readonly webSocketPath: string | null
   /** Where subscribers find it; null: at `/mqtt` of this server. */
   readonly subscribeAt: { url: string | null; prefix: string }
   stop(): Promise<void>

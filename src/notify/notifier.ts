@@ -28,7 +28,7 @@ const STOP_MS_MAX = 3_000
  * pauses that grow. While it is not connected the events wait in the outbox, and nothing is kept in memory.
  */
 export class Notifier implements Live {
-  readonly browser = null
+  readonly webSocketPath = null
   readonly subscribeAt: Live['subscribeAt']
   readonly #options: LiveOptions
   readonly #link: LinkOptions

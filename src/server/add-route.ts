@@ -60,10 +60,11 @@ function securityOf(scope: RouteScope): Record<string, []>[] {
   return [{ key: [] }, { cookie: [] }, ...(scope === 'listen' ? [{ token: [] as [] }] : [])]
 }
 
-/** Query strings contain text only: numbers are converted. Bodies are not converted. */
+/** Query strings contain text only: numbers and booleans are converted. Bodies are not converted. */
 function coerceQuery(query: Record<string, unknown>): void {
   for (const name of ['limit', 'offset']) {
     const value = query[name]
     if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
   }
+  if (query.stats === 'true' || query.stats === 'false') query.stats = query.stats === 'true'
 }

@@ -2,17 +2,19 @@ import { once } from 'node:events'
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Interests } from '../access/principal.ts'
+import { type Interests, may, notAllowed } from '../access/principal.ts'
 import { XQueueError } from '../task/errors.ts'
 import { eventJson, type TaskEvent } from '../task/event.ts'
 import { PATIENCE } from './connections.ts'
 import { ofText } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
+import { readFigures } from './system.ts'
 import { whileConnected } from './while-connected.ts'
 
 const PAGE = 1_000
 const WAIT_MS = 10_000
+const STATS_MS = 1_000
 const GAP = '{"detail":"earlier events have been deleted: read the tasks"}'
 /** Unsent bytes at which a client that does not read is disconnected; it resumes with Last-Event-ID. */
 const UNSENT_BYTES_MAX = 8 * 1024 * 1024
@@ -40,6 +42,9 @@ function streamEvents(context: ServerContext): Route {
         task_id: Type.Optional(Type.String({ maxLength: 100 })),
         type: Type.Optional(Type.String({ maxLength: 100 })),
         status: Type.Optional(StatusSchema),
+        stats: Type.Optional(
+          Type.Boolean({ description: 'true: also an event `stats` every second, as on the MQTT topic `stats`' }),
+        ),
         access_token: Type.Optional(
           Type.String({
             maxLength: 16_384,
@@ -53,6 +58,9 @@ function streamEvents(context: ServerContext): Route {
     handler: async (request, reply) => {
       // A stream has no end, so a HEAD request gets the headers alone.
       if (request.method === 'HEAD') return reply.type('text/event-stream').send()
+      // A subscription token shows its tasks only.
+      const { stats } = request.query as { stats?: boolean }
+      if (stats && !may(request.principal, 'read')) throw notAllowed(request.principal!, 'read')
       const resumeAt = request.headers['last-event-id']
       // The position is fixed before the answer starts: no event after the headers is missed.
       const after = typeof resumeAt === 'string' ? resumeAt : (await context.queue.events({ after: null, max: 1 })).last
@@ -93,6 +101,7 @@ async function stream(
   await whileConnected(request, out, context, async (signal) => {
     writeHead(reply, from)
     const heartbeat = setInterval(() => out.write(':\n'), patience.heartbeatMs)
+    const ticking = (request.query as { stats?: boolean }).stats ? sendFigures(context, request, out) : undefined
     try {
       for (let after = from; !signal.aborted && out.writableLength < UNSENT_BYTES_MAX; ) {
         const page = await queue.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
@@ -108,9 +117,29 @@ async function stream(
       request.log.warn({ err: error }, 'an event stream ended: the engine failed')
     } finally {
       clearInterval(heartbeat)
+      clearInterval(ticking)
       out.end()
     }
   })
+}
+
+/** Sends the figures now and every second, unless the client has not read what was sent before. */
+function sendFigures({ queue, instanceId, startedAt }: ServerContext, { log }: FastifyRequest, out: ServerResponse) {
+  let isReading = false
+  const send = async () => {
+    if (isReading || out.writableNeedDrain) return
+    isReading = true
+    try {
+      const figures = await readFigures(queue, instanceId, startedAt)
+      if (!out.writableEnded) out.write(`event: stats\ndata: ${JSON.stringify(figures)}\n\n`)
+    } catch (error) {
+      log.debug({ err: error }, 'no statistics on an event stream: the engine failed')
+    } finally {
+      isReading = false
+    }
+  }
+  void send()
+  return setInterval(() => void send(), STATS_MS)
 }
 
 function writeHead(reply: FastifyReply, after: string): void {

@@ -30,7 +30,7 @@ export function fastifyInstance(
   { logger, live, trustedProxies = [], tls = null, basePath = '' }: ServerOptions,
   timeouts: ReturnType<typeof connectionOptions>,
 ): FastifyInstance {
-  const shouldUpgradeCallback = upgradesAt(live?.browser?.path ?? null, basePath)
+  const shouldUpgradeCallback = upgradesAt(live?.webSocketPath ?? null, basePath)
   const connections = { ...timeouts, shouldUpgradeCallback }
   const server = fastify({
     loggerInstance: logger as FastifyBaseLogger,

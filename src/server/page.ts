@@ -2,7 +2,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Route, ServerContext } from './route.ts'
+import type { Route } from './route.ts'
 
 /** Output folder of the dashboard build, beside the source and in the package. */
 const BUILT = fileURLToPath(new URL('../../dashboard/dist/', import.meta.url))
@@ -20,26 +20,16 @@ const POLICY = [
 const NOT_BUILT =
   '<!doctype html><title>XQueue</title><p>The dashboard has not been built: run <code>npm run dashboard</code>.'
 
-/** The dashboard at `/`: a few precompressed files, and the address of its broker. */
-export function pageRoutes({ live, version }: ServerContext): Route[] {
+/** The dashboard at `/`: a few precompressed files. */
+export function pageRoutes(): Route[] {
   const files = existsSync(BUILT) ? globSync('**/*.{html,js,css,svg}', { cwd: BUILT }) : []
   const answers = files.map((file) => [file === 'index.html' ? '/' : `/${file}`, answerOf(file)] as const)
   if (answers.length === 0) {
     answers.push(['/', async (_request, reply) => reply.type(TYPES['.html']!).send(NOT_BUILT)])
   }
-  const page = answers.map(
+  return answers.map(
     ([url, handler]): Route => ({ method: 'GET', url, scope: 'open', summary: 'The dashboard', hidden: true, handler }),
   )
-  const liveJson = { mqtt: live?.browser ?? null, version }
-  const where: Route = {
-    method: 'GET',
-    url: '/live.json',
-    scope: 'open',
-    summary: 'MQTT connection of the dashboard',
-    hidden: true,
-    handler: async () => liveJson,
-  }
-  return [...page, where]
 }
 
 function answerOf(file: string): Route['handler'] {

@@ -46,10 +46,11 @@ export interface ServerOptions {
   newcomers?: Newcomers
 }
 
-/** Status of MQTT for routes: its check, and the URL for the page. */
+/** Status over MQTT for routes. */
 export interface LiveStatus {
   check(): { name: string; ok: boolean; detail: string }
-  readonly browser: { path: string; prefix: string } | null
+  /** Path of the embedded broker on this server; null for another broker. */
+  readonly webSocketPath: string | null
   /** URL for subscribers; null: this server. */
   readonly subscribeAt: { url: string | null; prefix: string }
 }

@@ -64,7 +64,7 @@ export function subscriptionRoutes({ queue, access, live, types, hasTls, basePat
         if (!live) throw new XQueueError('mqtt_off', 'MQTT is off: start the server with --mqtt')
         if (sight.bounds) await refuseForeign(queue, types, input)
         // An external broker decides by topics only.
-        const isOurs = live.browser !== null
+        const isOurs = live.webSocketPath !== null
         if (!isOurs && (!sight.isFull || (sight.bounds?.groups && !input.task_ids))) {
           throw new XQueueError('forbidden', NOT_BY_TOPICS)
         }

@@ -5,6 +5,7 @@ import { FINAL_STATUSES, STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
 import { count, described, seconds, time, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
+import { typeJson } from './type-json.ts'
 
 export const StatsSchema = titled(
   'Stats',
@@ -193,6 +194,12 @@ function shared<T>(ms: number, ask: () => Promise<T>): () => Promise<T> {
     if (!last || now - last.at >= ms) last = { at: now, answer: ask() }
     return last.answer
   }
+}
+
+/** What pages show each second: the answer of `/api/v1/stats`, and `types`, without payload schemas. */
+export async function readFigures(queue: Queue, instanceId: string, startedAt: number) {
+  const types = (await queue.types()).map((info) => ({ ...typeJson(info), payload_schema: undefined }))
+  return { ...(await readStats(queue, instanceId, startedAt)), types }
 }
 
 /** Counts and rates as `/api/v1/stats` answers them. */

@@ -113,7 +113,7 @@ export async function call(
   const json = body ? { body: JSON.stringify(body) } : {}
   const type = body ? { 'Content-Type': 'application/json' } : {}
   const request = { method, ...json, headers: { ...authorization, ...type, ...headers } }
-  const answer = await fetch(`${url}${path.startsWith('/live.json') ? '' : '/api/v1'}${path}`, request)
+  const answer = await fetch(`${url}/api/v1${path}`, request)
   const text = await answer.text()
   return { status: answer.status, headers: answer.headers, body: text.startsWith('{') ? JSON.parse(text) : text }
 }

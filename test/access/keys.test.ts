@@ -185,12 +185,13 @@ describe('in one process', () => {
       await guarded.call(null, 'GET', `/events?access_token=${key}`),
       await guarded.call(null, 'GET', `/events?access_token=${wrong}`),
       await guarded.call(null, 'GET', `/tasks?access_token=${subscription}`),
+      await guarded.call(null, 'GET', `/events?stats=true&access_token=${subscription}`),
       await guarded.call(key, 'GET', '/session'),
       await guarded.call(key, 'GET', '/health'),
       await guarded.call(null, 'GET', '/stats', undefined, { Cookie: `xqueue_session=${session}` }),
       await guarded.call(null, 'DELETE', '/session', undefined, { Cookie: `xqueue_session=${session}` }),
     ]
-    expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 200, 200, 200, 204])
+    expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 403, 200, 200, 200, 204])
     const told = JSON.stringify(answers.map(({ body }) => body)) + guarded.log.join('')
     expect(told).toContain('/api/v1/events')
     for (const secret of [key, wrong, session, subscription, (await guarded.queue.keys()).secret]) {

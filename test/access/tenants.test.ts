@@ -322,6 +322,24 @@ describe.each([
     await listener.close()
   })
 
+  it('streams the figures of its own types only', async () => {
+    const { body } = await fetch(`${guarded.url}/api/v1/events?stats=true`, {
+      headers: { Authorization: `Bearer ${one!.key}` },
+    })
+    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+    let text = ''
+    while (!/event: stats\ndata: .*\n\n/.test(text)) text += (await reader.read()).value
+    await reader.cancel()
+    const { types, pending_tasks } = JSON.parse(/event: stats\ndata: (.*)\n/.exec(text)![1]!)
+    const { body: stats } = await guarded.call(one!.key, 'GET', '/stats')
+    const { body: listed } = await guarded.call(one!.key, 'GET', '/types')
+    expect(pending_tasks).toBe(stats.pending_tasks)
+    expect(types.map(({ type }: { type: string }) => type)).toEqual(
+      listed.types.map(({ type }: { type: string }) => type),
+    )
+    expect(marksOf(other!).filter((mark) => text.includes(mark))).toEqual([])
+  })
+
   it('gives no subscription token for what is the other’s, and none that sees more than its key', async () => {
     const bounded = await guarded.key(['read'], { bounds: boundsOf(one!.mark) })
     const subscribe = (body: object) => guarded.call(bounded, 'POST', '/subscriptions', body)

@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { startProxy } from '../fixtures/tcp-proxy.ts'
 import { MANY_MS, Process } from '../notify/fixture.ts'
 
 const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'schedules', 'submit']
@@ -28,7 +29,7 @@ beforeEach(async () => {
   browser.complaints.length = 0
   browser.requested.length = 0
   page = await browser.open(`${server.address}/`)
-  await has(page.getByRole('status').first(), 'live over MQTT')
+  await has(page.getByRole('status').first(), 'live')
 })
 
 async function go(view: string): Promise<void> {
@@ -184,15 +185,47 @@ it('shows totals, types, workers and health', async () => {
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 
-it('is as live over Server-Sent Events where there is no MQTT, and says so', async () => {
+it('is as live where there is no MQTT', async () => {
   const silent = await Process.start({ mqtt: 'off' })
   await page.goto(silent.address)
-  await has(page.getByRole('status').first(), 'live over Server-Sent Events')
+  await has(page.getByRole('status').first(), 'live')
   await go('tasks')
   const id = await silent.submit('quick')
   await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
   await page.goto('about:blank')
   await silent.stop()
+})
+
+it('replaces a connection on which nothing arrives, and shows the changes of the time between', async () => {
+  const network = await startProxy(Number(new URL(server.address).port))
+  await page.goto(`http://127.0.0.1:${network.port}/#/tasks`)
+  await has(page.getByRole('status').first(), 'live')
+  network.swallow()
+  const id = await server.submit('quick')
+  await has(page.getByRole('status').first(), 'reconnecting')
+  network.mend()
+  await has(page.getByRole('status').first(), 'live')
+  await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
+  await page.goto('about:blank')
+  await network.stop()
+})
+
+it('holds no connection while it is hidden, and is up to date when it is shown', async () => {
+  await go('tasks')
+  await page.getByRole('table').waitFor()
+  const show = (hidden: boolean) =>
+    page.evaluate(`Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true })
+      document.dispatchEvent(new Event('visibilitychange'))`)
+  const streams = () => browser.requested.filter((url) => url.includes('/events')).length
+  const opened = streams()
+  await show(true)
+  const id = await server.submit('quick')
+  const status = async () => (await server.call('GET', `/tasks/${id}`)).body.status
+  await vi.waitFor(async () => expect(await status()).toBe('success'), { timeout: MANY_MS })
+  await show(false)
+  await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
+  await has(page.getByRole('status').first(), 'live')
+  expect(streams()).toBe(opened + 1)
 })
 
 it('asks no other server for anything, and allows nothing inline', async () => {
@@ -227,7 +260,7 @@ it('speaks Chinese, and remembers that', async () => {
   await page.getByRole('button', { name: '中文' }).click()
   await has(page.locator('nav').first(), '总览')
   await page.reload()
-  await has(page.getByRole('status').first(), '通过 MQTT 实时更新')
+  await has(page.getByRole('status').first(), '实时更新')
   expect(await page.getAttribute('html', 'lang')).toBe('zh-CN')
   if (screenshots) await page.screenshot({ path: join(screenshots, 'overview-zh.png') })
   await page.getByRole('button', { name: 'English' }).click()

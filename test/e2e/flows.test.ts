@@ -27,7 +27,7 @@ beforeEach(async () => {
   await page?.close()
   browser.complaints.length = 0
   page = await browser.open(`${server.address}/`)
-  await has(page.getByRole('status').first(), 'live over MQTT')
+  await has(page.getByRole('status').first(), 'live')
 })
 
 async function go(view: string): Promise<void> {

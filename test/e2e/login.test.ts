@@ -33,7 +33,7 @@ async function logIn(key: string): Promise<void> {
   await page.getByLabel('API key').fill(key)
   await page.getByRole('button', { name: 'Log in' }).click()
 }
-const isLive = () => has(page.getByRole('status').first(), 'live over MQTT')
+const isLive = () => has(page.getByRole('status').first(), 'live')
 const tabs = () => page.locator('nav').first().getByRole('link').allTextContents()
 const cookies = async () => (await page.context().cookies()).filter(({ name }) => name === COOKIE)
 
@@ -46,7 +46,7 @@ it('shows nothing but the form to who is not logged in, and says what is wrong w
   expect(await cookies()).toEqual([])
 })
 
-it('logs in for everything with an admin key: live over MQTT, and what is changed is changed', async () => {
+it('logs in for everything with an admin key: live, and what is changed is changed', async () => {
   await logIn(await guarded.key(['admin'], { name: 'ann' }))
   await isLive()
   expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Schedules', 'Submit'])

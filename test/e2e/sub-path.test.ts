@@ -45,9 +45,9 @@ async function logIn(): Promise<Page> {
   return page
 }
 
-it('the dashboard logs in, is live over MQTT, changes a limit and shows a task', async () => {
+it('the dashboard logs in, is live, changes a limit and shows a task', async () => {
   const page = await logIn()
-  await has(page.getByRole('status').first(), 'live over MQTT')
+  await has(page.getByRole('status').first(), 'live')
   const [cookie] = await page.context().cookies()
   expect(cookie).toMatchObject({ name: 'xqueue_session', path: '/queue/', secure: true, httpOnly: true })
   await page.getByRole('link', { name: 'Limits' }).click()
@@ -60,7 +60,7 @@ it('the dashboard logs in, is live over MQTT, changes a limit and shows a task',
   await page.getByRole('heading', { name: 'quick' }).waitFor()
   expect(browser.complaints).toEqual([])
   expect(browser.requested.filter((url) => !new URL(url).pathname.startsWith('/queue/'))).toEqual([])
-  expect(browser.requested).toContainEqual(expect.stringMatching(/^wss:\/\/[^/]+\/queue\/mqtt$/))
+  expect(browser.requested).toContain(`${nginx.url}/queue/api/v1/events?stats=true`)
   await page.close()
 })
 

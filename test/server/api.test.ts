@@ -418,6 +418,31 @@ describe('the system', () => {
     const resumed = await read({ 'Last-Event-ID': lastId }, () => call('DELETE', `/tasks/${id}`), '"canceled"')
     expect(resumed).not.toContain('"pending"')
   })
+
+  it('streams the figures of all types with the changes, if they are requested', async () => {
+    const { port } = server.server.address() as { port: number }
+    const stop = new AbortController()
+    const url = `http://127.0.0.1:${port}/api/v1/events?stats=true`
+    const { body } = await fetch(url, { signal: stop.signal })
+    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+    let text = ''
+    const next = async (event: string) => {
+      const wanted = new RegExp(`event: ${event}\\n(?:id: .*\\n)?data: (.*)\\n\\n`)
+      for (;;) {
+        const [whole, data] = wanted.exec(text) ?? []
+        if (whole) text = text.slice(text.indexOf(whole) + whole.length)
+        if (data) return JSON.parse(data)
+        text += (await reader.read()).value
+      }
+    }
+    const { types, ...stats } = await next('stats')
+    expect(stats).toMatchObject({ ...(await get('/stats')).body, uptime: expect.any(Number) })
+    expect(types.map(({ type }: { type: string }) => type)).toEqual(['plain', 'strict'])
+    const { id } = await submit()
+    expect(await next('status')).toMatchObject({ task_id: id })
+    expect(await next('stats')).toMatchObject({ pending_tasks: stats.pending_tasks + 1 })
+    stop.abort()
+  })
 })
 
 it('closes although a connection is open over which nothing was asked yet', { timeout: 20_000 }, async () => {
