@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { access } from './access.ts'
+import { clients } from './clients.ts'
 import { groups } from './groups.ts'
 import { http, pickUp } from './http.ts'
 import { kafkaBesideOthers } from './kafka.ts'
@@ -32,6 +33,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   'pick-up': () => pickUp(redis.port, seconds * 2),
   http: () => http(rounds, seconds),
   access: () => access(redis.port, rounds, seconds),
+  clients: () => clients(rounds),
   live: () => live(rounds),
   page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),

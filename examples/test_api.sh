@@ -133,6 +133,12 @@ call POST "/api/v1/leases/$lease/complete" '{}' && expect 410 '.code == "lease_l
 call GET "/api/v1/tasks/$id" && expect 200 '.status == "success"' '.result.ok' '.attempts == 1' '.completed_at'
 submit
 take
+call POST /api/v1/tasks/turn "{\"renewals\": [{\"lease\": \"$lease\", \"progress\": 40}]}"
+expect 200 '.renewals[0].cancel_requested == false' '.outcomes == []' '.leases == []'
+call POST /api/v1/tasks/turn "{\"outcomes\": [{\"lease\": \"$lease\", \"result\": 7}, {\"lease\": \"none\"}]}"
+expect 200 '.outcomes[0].status == "success"' '.outcomes[1].problem.code == "lease_lost"'
+submit
+take
 call POST "/api/v1/leases/$lease/fail" '{"error": "no", "retry": false}' && expect 200 '.status == "failed"'
 submit
 take

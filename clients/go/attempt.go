@@ -16,17 +16,18 @@ type Attempt struct {
 	// Predecessors are the tasks that this one has waited for, in the order of its After, with what they came to.
 	Predecessors []Predecessor
 
-	client    *Client
-	lease     string
-	heartbeat time.Duration
-	cancel    context.CancelFunc
-	// Says to the heartbeats that there is progress to send.
-	reported chan struct{}
+	client   *Client
+	lease    string
+	interval time.Duration // between renewals of the lease
+	ctx      context.Context
+	cancel   context.CancelFunc
 
-	mutex    sync.Mutex
-	progress any
-	why      string
-	isLost   bool
+	mutex     sync.Mutex
+	renewAt   time.Time
+	heldUntil time.Time
+	progress  any
+	why       string
+	isLost    bool
 }
 
 // Number is 1 for the first attempt.
@@ -63,9 +64,8 @@ func (a *Attempt) Progress(value any) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.progress = value
-	select {
-	case a.reported <- struct{}{}:
-	default:
+	if soon := time.Now().Add(progressPause); soon.Before(a.renewAt) {
+		a.renewAt = soon
 	}
 }
 
@@ -87,17 +87,54 @@ type unwritable struct{ why error }
 
 func (u unwritable) MarshalJSON() ([]byte, error) { return nil, u.why }
 
-// takeProgress gives what was reported since it was last taken.
-func (a *Attempt) takeProgress() any {
+// takeProgress returns the JSON of the progress since the last call, or nil, and plans the next renewal. Progress that is
+// not valid JSON is an error.
+func (a *Attempt) takeProgress(now time.Time) (json.RawMessage, error) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	value := a.progress
 	a.progress = nil
-	select {
-	case <-a.reported:
-	default:
+	a.renewAt = now.Add(a.interval)
+	switch value := value.(type) {
+	case json.RawMessage:
+		return value, nil
+	case unwritable:
+		return nil, value.why
 	}
-	return value
+	return nil, nil
+}
+
+func (a *Attempt) hasProgress() bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return a.progress != nil
+}
+
+// isDue says whether the lease is to be renewed.
+func (a *Attempt) isDue(now time.Time) bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return !a.isLost && !now.Before(a.renewAt)
+}
+
+// renewed notes how long the lease is held; renewSoon that a renewal failed.
+func (a *Attempt) renewed(left time.Duration) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.heldUntil = time.Now().Add(left)
+}
+
+func (a *Attempt) renewSoon() {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.renewAt = time.Now().Add(a.interval / 5)
+}
+
+// isSurelyLost says whether the lease ended so long ago that no report for it can count.
+func (a *Attempt) isSurelyLost(now time.Time) bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return now.After(a.heldUntil.Add(settlePatience))
 }
 
 // stop ends the handler's context. With isLost its outcome counts no more and is told to nobody. It says whether this
@@ -149,41 +186,59 @@ func words(err error) (text string) {
 	return err.Error()
 }
 
-// failure is the body of a call that fails a lease.
-func failure(err error) map[string]any {
+// report is the outcome of an attempt as the API takes it: a result, or an error with its options.
+type report struct {
+	Lease  string          `json:"lease"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Error  *string         `json:"error,omitempty"`
+	Retry  *bool           `json:"retry,omitempty"`
+	Delay  *float64        `json:"delay,omitempty"`
+
+	attempt *Attempt
+	isPlain bool // It has replaced a failure that was refused.
+}
+
+func (a *Attempt) success(result json.RawMessage) *report {
+	return &report{Lease: a.lease, Result: result, attempt: a}
+}
+
+func (a *Attempt) failure(err error) *report {
 	text := words(err)
-	if len(text) > errorBytesMax {
-		text = text[:errorBytesMax]
-	}
-	body := map[string]any{"error": text}
+	made := &report{Lease: a.lease, attempt: a}
 	var final doNotRetry
 	var later retryAfter
 	switch {
 	case errors.As(err, &final):
-		body["retry"] = false
+		made.Retry = Ptr(false)
 	case errors.As(err, &later):
 		switch delay := later.delay; {
 		case delay < -delayMost || delay > delayMost:
-			note := fmt.Sprintf("(the delay %v is not valid, use at most 366 days: the type's back-off applies) ", delay)
-			body["error"] = note + text
+			text = fmt.Sprintf("(the delay %v is not valid, use at most 366 days: the type's back-off applies) ", delay) + text
 		case delay < 0:
-			body["delay"] = 0
+			made.Delay = Ptr(0.0)
 		default:
-			body["delay"] = delay.Seconds()
+			made.Delay = Ptr(delay.Seconds())
 		}
 	}
-	return body
+	made.Error = Ptr(bounded(text))
+	return made
 }
 
-// plainly is the same failure without what a server may have refused, with the reason.
-func plainly(body map[string]any, refusal error) map[string]any {
-	text := fmt.Sprintf("the outcome was refused: %v; %v", refusal, body["error"])
+// instead is the report that replaces one that the server has refused; nil if that was a replacement already.
+func (r *report) instead(refusal error) *report {
+	switch {
+	case r.Error == nil:
+		return r.attempt.failure(DoNotRetry(fmt.Errorf("the result was refused: %w", refusal)))
+	case r.isPlain:
+		return nil
+	}
+	text := bounded(fmt.Sprintf("the outcome was refused: %v; %s", refusal, *r.Error))
+	return &report{Lease: r.Lease, Error: &text, Retry: r.Retry, attempt: r.attempt, isPlain: true}
+}
+
+func bounded(text string) string {
 	if len(text) > errorBytesMax {
-		text = text[:errorBytesMax]
+		return text[:errorBytesMax]
 	}
-	plain := map[string]any{"error": text}
-	if retry, isSaid := body["retry"]; isSaid {
-		plain["retry"] = retry
-	}
-	return plain
+	return text
 }

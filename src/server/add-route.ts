@@ -13,6 +13,7 @@ export function addRoute(server: FastifyInstance, route: Route): void {
     quiet = false,
     whole = false,
     repairsText = false,
+    marksNumbers = false,
     summary,
     params,
     querystring,
@@ -28,7 +29,7 @@ export function addRoute(server: FastifyInstance, route: Route): void {
   server.route({
     method,
     url,
-    config: { scope, quiet, whole, repairsText },
+    config: { scope, quiet, whole, repairsText, marksNumbers },
     schema: {
       summary,
       description: scope === 'open' ? 'Needs no key.' : `Scope: \`${scope}\``,

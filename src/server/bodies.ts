@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { FastifyInstance } from 'fastify'
 import { invalidField, XQueueError } from '../task/errors.ts'
-import { faultInText } from '../task/json.ts'
+import { faultInText, readMarked } from '../task/json.ts'
 
 const BYTE_ORDER_MARK = 0xfeff
 
@@ -9,6 +9,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Repairs unpaired surrogates in the body instead of refusing them, so that a handler's result is not lost. */
     repairsText?: boolean
+    /** Marks numbers that would change instead of refusing the body, so that only their item is refused. */
+    marksNumbers?: boolean
   }
 }
 
@@ -28,8 +30,11 @@ export function readBodies(server: FastifyInstance): void {
     }
     const decoded = bytes.toString()
     const text = decoded.charCodeAt(0) === BYTE_ORDER_MARK ? decoded.slice(1) : decoded
-    const { repairsText = false } = request.routeOptions.config
+    const { repairsText = false, marksNumbers = false } = request.routeOptions.config
     const fault = faultInText(text, { strings: !repairsText })
+    if (fault && marksNumbers && fault.path !== '') {
+      return parse(request, text, (error) => done(error && unreadable(text), error ? undefined : readMarked(text)))
+    }
     if (fault) return done(fault.path === '' ? whole(fault.message) : invalidField(fault.path, fault.message))
     parse(request, text, (error, value) => done(error && unreadable(text), value))
   })

@@ -148,6 +148,21 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     ...{ id: 'consumeTasks', tag: 'Leases', request: { types: ['example'], max: 1, wait: '20s', worker_id } },
     answer: { leases: [{ lease, expires_at: completed_at, task: processing, predecessors: [] }] },
   },
+  'POST /api/v1/tasks/turn': {
+    ...{ id: 'takeTurn', tag: 'Leases' },
+    request: {
+      ...{ types: ['example'], max: 2, worker_id, renewals: [{ lease: `${id}.3`, progress: 40 }] },
+      outcomes: [
+        { lease, result: { waited: 2 } },
+        { lease: `${id}.2`, error: 'no such address', retry: false },
+      ],
+    },
+    answer: {
+      outcomes: [{ status: 'success' }, { status: 'failed' }],
+      renewals: [{ expires_at: completed_at, cancel_requested: false }],
+      leases: [{ lease, expires_at: completed_at, task: processing, predecessors: [] }],
+    },
+  },
   'GET /api/v1/leases/:lease/predecessors/:id': {
     ...{ id: 'getPredecessor', tag: 'Leases' },
     answer: { id, type: 'example', status: 'success', result: { waited: 2 }, error: null },

@@ -39,22 +39,30 @@ function answerNoSuchCall(server: FastifyInstance, request: FastifyRequest, repl
 }
 
 export function sendProblem(reply: FastifyReply, request: FastifyRequest, error: XQueueError): FastifyReply {
-  const { code, details, message, status } = error
-  const { retry_after, challenge, ...members }: ErrorDetails = details
+  const { code, details, status } = error
+  const { retry_after, challenge }: ErrorDetails = details
   if (challenge !== undefined) reply.header('WWW-Authenticate', challenge)
   // A connection closed while the client sends may lose the answer, so the rest of the request is drained.
   if (code === 'too_large') reply.removeHeader('connection')
   if (retry_after !== undefined || status === 503) reply.header('Retry-After', String(retry_after ?? 1))
-  const problem = {
+  return reply
+    .status(status)
+    .type('application/problem+json')
+    .send(JSON.stringify(problemOf(error, request.id)))
+}
+
+/** The document of an error; without `requestId` for an item of a call that is answered otherwise. */
+export function problemOf({ code, details, message, status }: XQueueError, requestId?: string) {
+  const { retry_after: _, challenge: __, ...members }: ErrorDetails = details
+  return {
     type: `urn:xqueue:problem:${code}`,
     title: ERRORS[code][1],
     status,
-    detail: code === 'internal' ? `${ERRORS.internal[2]} (${request.id})` : message,
+    detail: code === 'internal' ? `${ERRORS.internal[2]} (${requestId})` : message,
     code,
-    request_id: request.id,
+    request_id: requestId,
     ...members,
   }
-  return reply.status(status).type('application/problem+json').send(JSON.stringify(problem))
 }
 
 /** The methods of a path. The router finds one method at a time, so all patterns are compared. */

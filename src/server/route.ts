@@ -83,6 +83,8 @@ export interface Route {
   whole?: boolean
   /** Repairs unpaired surrogates in the body instead of refusing them. */
   repairsText?: boolean
+  /** Marks numbers that would change (`changedNumberIn`) instead of refusing the body. */
+  marksNumbers?: boolean
   summary: string
   params?: TSchema
   querystring?: TSchema

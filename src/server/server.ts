@@ -8,6 +8,7 @@ import { addRoute } from './add-route.ts'
 import { batchRoutes } from './batches.ts'
 import { readBodies } from './bodies.ts'
 import { Callers } from './caller.ts'
+import { claimRoutes } from './claims.ts'
 import { admitKnown, connectionOptions, PATIENCE, watchConnections } from './connections.ts'
 import { eventRoutes } from './events.ts'
 import { fastifyInstance } from './fastify-instance.ts'
@@ -25,6 +26,7 @@ import { sessionRoutes } from './session.ts'
 import { subscriptionRoutes } from './subscriptions.ts'
 import { systemRoutes } from './system.ts'
 import { taskRoutes } from './tasks.ts'
+import { turnRoutes } from './turns.ts'
 import { typeRoutes } from './types.ts'
 
 const RESOURCES = [
@@ -32,7 +34,9 @@ const RESOURCES = [
   batchRoutes,
   typeRoutes,
   scheduleRoutes,
+  claimRoutes,
   leaseRoutes,
+  turnRoutes,
   eventRoutes,
   subscriptionRoutes,
   sessionRoutes,

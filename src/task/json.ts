@@ -40,7 +40,7 @@ export function faultIn(value: unknown, levels = LEVELS_MAX): JsonFault | null {
 
 function faultInside(value: object, levels: number): JsonFault | null {
   if (levels === 0) return { path: '', message: TOO_DEEP }
-  if (value instanceof ChangedNumber) return faultOfNumber(value)
+  if (value instanceof ChangedNumber) return changedNumberIn(value)
   if (value instanceof Map || value instanceof Set) return { path: '', message: emptied(value) }
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) {
@@ -229,20 +229,21 @@ export function readMarked(text: string): unknown {
 
 function changedNumber(text: string): JsonFault | null {
   try {
-    return faultOfNumber(readMarked(text))
+    return changedNumberIn(readMarked(text))
   } catch (error) {
     // Parsing with a reviver overflows the stack earlier than parsing alone.
     return error instanceof RangeError ? { path: '', message: TOO_DEEP } : null
   }
 }
 
-function faultOfNumber(value: unknown): JsonFault | null {
+/** The first number that `readMarked` has marked. */
+export function changedNumberIn(value: unknown): JsonFault | null {
   if (typeof value !== 'object' || value === null) return null
   if (value instanceof ChangedNumber) {
     return { path: '', message: `is ${value.source.slice(0, 40)}, which a number cannot represent: ${REMEDY}` }
   }
   for (const [key, inner] of Object.entries(value)) {
-    const fault = faultOfNumber(inner)
+    const fault = changedNumberIn(inner)
     if (fault) return under(Array.isArray(value) ? `[${key}]` : key, fault)
   }
   return null

@@ -64,7 +64,7 @@ def before_call(context, case, kwargs):
     # Whether a zone alone may be changed, only the schedule can say.
     if case.method == "PATCH" and isinstance(body, dict) and isinstance(body.get("timezone"), str):
         body.setdefault("cron", CRONS[0])
-    if case.path == "/api/v1/tasks/consume" and isinstance(body, dict) and is_wait(body.get("wait", 0)):
+    if case.path in ("/api/v1/tasks/consume", "/api/v1/tasks/turn") and isinstance(body, dict) and is_wait(body.get("wait", 0)):
         body["wait"] = 0.01
         if are_types(body.get("types")):
             body["types"] = TYPES[-1:]

@@ -10,7 +10,7 @@ from .task import Json, Predecessor, Task
 
 # Longest delay of a retry.
 DELAY_SECONDS_MAX = 366 * 86_400
-# A handler that reports in a loop makes no more calls than this.
+# Progress is sent after this pause, the last value of it.
 PROGRESS_SECONDS_MIN = 0.2
 
 
@@ -52,10 +52,12 @@ class Attempt:
         self.predecessors = predecessors
         """The tasks that this one has waited for, in the order of its `after`, with what they came to."""
         self._heartbeat_seconds = heartbeat_seconds
-        self._beat_at = time.monotonic()
+        self._renew_at = self._held_until = time.monotonic() + heartbeat_seconds
         self._progress: Json = None
         self._why: str | None = None
-        self._stopped = threading.Event()
+        # Most attempts neither wait nor are stopped, so the event is made when it is needed.
+        self._stopped: threading.Event | None = None
+        self._is_stopped = False
         self._held = True
 
     @property
@@ -70,20 +72,23 @@ class Attempt:
     def progress(self, value: Json) -> None:
         """Tells how far the task is: 0–100, or a dict of at most 16 KiB as JSON. Sent soon, the last value wins."""
         self._progress = value
+        self._renew_at = min(self._renew_at, time.monotonic() + PROGRESS_SECONDS_MIN)
 
     @property
     def canceled(self) -> bool:
         """Whether to stop: it was canceled, ran out of time, was lost, or the worker must go."""
-        return self._stopped.is_set()
+        return self._is_stopped
 
     def check(self) -> None:
         """Raises Canceled when it is time to stop: for loops."""
-        if self._stopped.is_set():
+        if self._is_stopped:
             raise Canceled(self._why)
 
     def sleep(self, seconds: float) -> None:
         """Sleeps, or raises Canceled as soon as it is time to stop."""
-        self._stopped.wait(seconds)
+        stopped = self._stopped = self._stopped or threading.Event()
+        if not self._is_stopped:
+            stopped.wait(seconds)
         self.check()
 
     # What follows is for the worker.
@@ -96,19 +101,32 @@ class Attempt:
     def stop(self, why: str, *, held: bool) -> None:
         self._held = self._held and held
         self._why = self._why or why
-        self._stopped.set()
+        self._is_stopped = True
+        if self._stopped:
+            self._stopped.set()
 
-    def due_in(self, now: float) -> float:
-        """Seconds until its lease should be renewed."""
-        interval = self._heartbeat_seconds if self._progress is None else PROGRESS_SECONDS_MIN
-        return self._beat_at + interval - now
+    def is_due(self, now: float) -> bool:
+        """Whether its lease is to be renewed."""
+        return self._held and now >= self._renew_at
 
     def take_progress(self, now: float) -> Json:
-        """What was reported since it was last taken, to send now."""
-        self._beat_at = now
+        """What was reported since it was last taken, to send now, with which the lease is renewed."""
+        self._renew_at = now + self._heartbeat_seconds
         value, self._progress = self._progress, None
         return value
 
+    def renewed(self, seconds: float) -> None:
+        """Its lease is held for so long."""
+        self._held_until = time.monotonic() + seconds
+
+    def renew_soon(self) -> None:
+        """Its renewal has failed."""
+        self._renew_at = time.monotonic() + self._heartbeat_seconds / 5
+
+    def is_surely_lost(self, patience: float) -> bool:
+        """Whether its lease ended so long ago that no report for it can count."""
+        return time.monotonic() > self._held_until + patience
+
     @property
-    def unsent(self) -> bool:
+    def has_progress(self) -> bool:
         return self._progress is not None

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from .errors import ServerUnreachable, XQueueError
 from .task import Json
 
-
 # Servers and proxies close idle connections after 60 s or more. A call on a connection that is being closed may be lost,
 # so the client closes it first.
 IDLE_SECONDS_MAX = 50.0
@@ -53,10 +52,10 @@ class Connection:
 
     def exchange(self, method: str, path: str, body: Json, timeout: float, *, repeatable: bool = False) -> Answer:
         """
-        One call. Raises XQueueError for what the server refuses, ServerUnreachable where no answer came. If the server
+        One call, whose body is JSON or already its bytes. Raises XQueueError for what the server refuses, ServerUnreachable where no answer came. If the server
         closes a kept connection before it answers, a repeatable call is sent again at once on another one.
         """
-        text = None if body is None else json.dumps(body, allow_nan=False).encode()
+        text = body if body is None or isinstance(body, bytes) else json.dumps(body, allow_nan=False).encode()
         response = self._send(method, path, text, timeout, repeatable)
         try:
             content = response.read()

@@ -1,15 +1,16 @@
-"""Runs tasks: takes leases over HTTP, runs a thread for each, settles them."""
+"""Runs tasks: claims them over HTTP, runs each in a thread, reports their outcomes."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from random import random
@@ -18,8 +19,12 @@ from urllib.parse import quote
 
 from .attempt import Attempt, Canceled, DoNotRetry, RetryAfter
 from .client import Client
+from .connection import Connection
 from .errors import ServerUnreachable, XQueueError
+from .report import NO_JSON, Report, failed, failed_with, succeeded
 from .task import Json, Predecessor, Task
+from .threads import HandlerThreads
+from .turns import LEASE_LOST, TRY_LATER, Renewal, TurnAnswer, Turns
 
 Handler = Callable[[Attempt], Json]
 
@@ -28,20 +33,21 @@ log = logging.getLogger("xqueue")
 CONSUME_SECONDS = 20.0
 # More than `CONSUME_SECONDS`: an answer that has not come by then is not coming, and the connection is replaced.
 CONSUME_SILENCE_SECONDS_MAX = 30.0
-# Leases live for 30 s unless the server is set otherwise; a cancel is heard of with a heartbeat.
+# Leases live for 30 s unless the server is set otherwise; a cancel is heard of with a renewal.
 HEARTBEAT_SECONDS = (0.2, 5.0)
-# An outcome is offered for as long; if the lease was lost meanwhile, the server says so at once.
+REPORT_SECONDS_MAX = 30.0
+# The most of one call. A renewal has up to 16 KiB of progress.
+CLAIMS_MAX = REPORTS_MAX = 1_000
+REPORT_BYTES_MAX = 4 * 1024 * 1024
+RENEWALS_MAX = 200
+# An outcome is offered for this time after its lease has ended by the worker's clock: the server may have been away for
+# all of it, and then the lease still counts.
 SETTLE_PATIENCE_SECONDS = 60.0
-# What json.dumps raises: also for a value that is nested too deep, or that another thread is changing.
-NO_JSON = (TypeError, ValueError, RuntimeError)
 BACKOFF_SECONDS = (0.1, 10.0)
 # After their time at shutdown, handlers that heed `canceled` get this long to end.
 STOP_SECONDS = 1.0
 # A signal is heeded within this time.
 SIGNAL_SECONDS_MAX = 0.2
-ERROR_CHARS_MAX = 16_000
-LEASE_LOST = 410
-TRY_LATER = (0, 429, 500, 502, 503, 504)
 
 
 class Worker:
@@ -68,12 +74,23 @@ class Worker:
         if not handlers:
             raise ValueError('handlers is empty: give at least one, as {"resize": resize}')
         self._handlers = dict(handlers)
+        self._types = sorted(self._handlers)
         self._client = client or Client()
         self._concurrency = concurrency
         self._shutdown = shutdown
         self._id = worker_id or f"{socket.gethostname()}-{os.getpid()}"[-100:]
-        self._running: set[Attempt] = set()
-        self._changed = threading.Condition()
+        self._turns = Turns(self._client)
+        self._threads = HandlerThreads(concurrency, self._run)
+        lock = threading.Lock()
+        self._may_claim, self._may_report = threading.Condition(lock), threading.Condition(lock)
+        self._may_renew, self._idle = threading.Condition(lock), threading.Condition(lock)
+        self._held: set[Attempt] = set()
+        """Those that run, and those that ended and whose outcome the server has not answered yet."""
+        self._running = 0
+        self._wanted = 0
+        """Tasks that calls under way may bring."""
+        self._reports: deque[Report] = deque()
+        self._is_reporting = False
         self._stopping = threading.Event()
         self._gone = False
         self._poll = self._client.connect()
@@ -101,23 +118,30 @@ class Worker:
         self._poll.abort()
 
     def _live(self) -> None:
-        threading.Thread(target=self._heartbeats, name="xqueue-heartbeats", daemon=True).start()
+        # Three loops make the calls: one waits for tasks, one reports outcomes and claims tasks with the same call, one
+        # renews leases. Outcomes that come while a call is under way share the next one.
+        threading.Thread(target=self._report, name="xqueue-reports", daemon=True).start()
+        threading.Thread(target=self._renew, name="xqueue-renewals", daemon=True).start()
         try:
-            self._take_tasks()
+            self._claim()
         except BaseException as error:
             self._failure = error
         self._drain()
-        with self._changed:
+        with self._idle:
             self._gone = True
-            self._changed.notify_all()
+            self._may_report.notify_all()
+            self._may_renew.notify_all()
 
-    def _take_tasks(self) -> None:
+    def _claim(self) -> None:
+        """Waits for tasks while there is room."""
         first, longest = BACKOFF_SECONDS
         delay = first
-        while free := self._wait_for_room():
+        while room := self._wait_for_room():
             try:
-                for attempt in self._consume(free):
-                    threading.Thread(target=self._run, args=(attempt,), name=attempt.task.id, daemon=True).start()
+                # On a connection of its own: when that breaks, the server releases what it has just claimed for it.
+                self._take(
+                    (), (), room, timeout=CONSUME_SILENCE_SECONDS_MAX, wait=CONSUME_SECONDS, connection=self._poll
+                )
             except XQueueError as error:
                 if self._stopping.is_set():
                     return
@@ -132,135 +156,220 @@ class Worker:
                     log.info("tasks can be taken again")
                 delay = first
 
-    def _consume(self, free: int) -> list[Attempt]:
-        """Waits for tasks on a connection of its own: when that breaks, the server hands out nothing to nobody."""
-        body = {"types": list(self._handlers), "max": free, "wait": CONSUME_SECONDS, "worker_id": self._id}
-        answer, date = self._poll.exchange("POST", "/tasks/consume", body, CONSUME_SILENCE_SECONDS_MAX)
-        attempts = []
-        for item in answer["leases"]:
-            # A third of what is left of the lease, both by the server's clock.
-            now = date or datetime.now(timezone.utc)
-            left = (datetime.fromisoformat(item["expires_at"].replace("Z", "+00:00")) - now).total_seconds()
-            shortest, longest = HEARTBEAT_SECONDS
-            heartbeat_seconds = min(max(left / 3, shortest), longest)
-            # A server from before there was such a thing tells of none.
-            read = partial(self._predecessor, item["lease"])
-            predecessors = [Predecessor(one, read) for one in item.get("predecessors", [])]
-            attempts.append(Attempt(Task.from_json(item["task"]), item["lease"], heartbeat_seconds, predecessors))
-        with self._changed:
-            self._running.update(attempts)
-            self._changed.notify_all()
-        return attempts
+    def _take(
+        self,
+        reports: Sequence[Report],
+        renewals: Sequence[Renewal],
+        room: int,
+        *,
+        timeout: float,
+        wait: float = 0,
+        connection: Connection | None = None,
+    ) -> TurnAnswer:
+        """Makes a call, gives back the room that was reserved for it, and starts the tasks that it brought."""
+        attempts: list[Attempt] = []
+        try:
+            claim = {"types": self._types, "worker_id": self._id, "max": room, "wait": wait} if room else None
+            answer = self._turns.take(reports, renewals, claim, timeout=timeout, connection=connection)
+            for renewal, (item, problem) in zip(renewals, answer.renewals):
+                self._renewed(renewal.attempt, item, problem, answer.date)
+            attempts = [self._attempt_of(lease, answer.date) for lease in answer.leases]
+        finally:
+            with self._may_claim:
+                self._wanted -= room
+                self._running += len(attempts)
+                self._held.update(attempts)
+                if attempts:
+                    self._may_renew.notify()
+                elif room:
+                    self._may_claim.notify()
+        self._threads.start(attempts)
+        return answer
+
+    def _attempt_of(self, item: Mapping[str, Json], date: datetime | None) -> Attempt:
+        left = _seconds_left(item["expires_at"], date)
+        shortest, longest = HEARTBEAT_SECONDS
+        # A server from before there was such a thing tells of none.
+        read = partial(self._predecessor, item["lease"])
+        predecessors = [Predecessor(one, read) for one in item.get("predecessors", ())]
+        task = Task.from_json(item["task"])
+        attempt = Attempt(task, item["lease"], min(max(left / 3, shortest), longest), predecessors)
+        attempt.renewed(left)
+        return attempt
 
     def _run(self, attempt: Attempt) -> None:
+        threading.current_thread().name = attempt.task.id
         try:
-            result = self._handlers[attempt.task.type](attempt)
-            self._settle(attempt, "complete", {"result": result})
-        except DoNotRetry as error:
-            self._settle(attempt, "fail", {"error": _words(error), "retry": False})
-        except RetryAfter as error:
-            self._settle(attempt, "fail", _later(error))
+            report = succeeded(attempt, self._handlers[attempt.task.type](attempt))
         except Canceled as stop:
-            self._settle(attempt, "fail", {"error": str(stop)})
+            report = failed(attempt, str(stop))
         except BaseException as error:  # Also SystemExit: a handler must not end the worker.
-            log.exception("task %s of type %s failed", attempt.task.id, attempt.task.type)
-            self._settle(attempt, "fail", {"error": _words(error)})
-        finally:
-            with self._changed:
-                self._running.discard(attempt)
-                self._changed.notify_all()
-
-    def _settle(self, attempt: Attempt, verb: str, body: dict[str, Json]) -> None:
-        """Offers the outcome until the server has answered; renewed by the heartbeats until then."""
-        if attempt.unsent:
-            self._beat(attempt)
-        if not attempt.held:
-            return
-        try:
-            self._call(attempt, verb, body, patience=SETTLE_PATIENCE_SECONDS)
-        except NO_JSON as error:
-            self._settle(attempt, "fail", {"error": f"the result is no JSON: {error}", "retry": False})
-        except XQueueError as error:
-            if error.status == LEASE_LOST:
-                log.info("task %s: %s", attempt.task.id, error)
-            elif verb == "complete" and error.status in range(400, 429):
-                self._settle(attempt, "fail", {"error": f"the result was refused: {error}", "retry": False})
-            elif error.status in range(400, 429) and verb == "fail":
-                self._fail_plainly(attempt, body, error)
+            if not isinstance(error, (DoNotRetry, RetryAfter)):
+                log.exception("task %s of type %s failed", attempt.task.id, attempt.task.type)
+            report = failed_with(attempt, error)
+        with self._may_report:
+            self._running -= 1
+            if attempt.held:
+                self._reports.append(report)
+                self._may_report.notify()
             else:
-                log.warning("task %s will run again, its outcome could not be told: %s", attempt.task.id, error)
+                self._forget([attempt])
+                self._may_claim.notify()
 
-    def _fail_plainly(self, attempt: Attempt, body: dict[str, Json], refusal: XQueueError) -> None:
-        """A failure that is refused fails with the reason, and is tried again as it would have been."""
-        plain: dict[str, Json] = {"error": f"the outcome was refused: {refusal}; {body.get('error')}"[:ERROR_CHARS_MAX]}
-        if body.get("retry") is False:
-            plain["retry"] = False
-        try:
-            self._call(attempt, "fail", plain, patience=SETTLE_PATIENCE_SECONDS)
-        except XQueueError as error:
-            log.warning("task %s will run again, its outcome could not be told: %s", attempt.task.id, error)
-
-    def _heartbeats(self) -> None:
+    def _report(self) -> None:
+        """Reports outcomes, until the worker has gone."""
+        first, longest = BACKOFF_SECONDS
+        delay = first
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._running or self._gone)
+            with self._may_report:
+                self._may_report.wait_for(lambda: self._reports or self._gone)
                 if self._gone:
                     return
-                attempts = list(self._running)
-            for attempt in attempts:
-                if attempt.held and attempt.due_in(time.monotonic()) <= 0:
-                    self._beat(attempt)
+                reports = self._next_reports()
+                self._is_reporting = True
+                # A server without turns would get one more call for each report.
+                room = 0 if self._turns.is_old else self._reserve()
+            try:
+                self._report_them(reports, room)
+                delay = first
+            except XQueueError as error:
+                time.sleep(error.retry_after or delay * (1 - random() / 5))
+                delay = min(delay * 2, longest)
+
+    def _next_reports(self) -> list[Report]:
+        """For one call, bounded in count and bytes."""
+        reports = [self._reports.popleft()]
+        size = reports[0].size
+        while self._reports and len(reports) < REPORTS_MAX and size < REPORT_BYTES_MAX:
+            size += self._reports[0].size
+            reports.append(self._reports.popleft())
+        return reports
+
+    def _report_them(self, reports: list[Report], room: int) -> None:
+        again: list[Report] = []
+        ended = []
+        try:
+            renewals = [self._renewal_of(report.attempt) for report in reports if report.attempt.has_progress]
+            answer = self._take(reports, renewals, room, timeout=REPORT_SECONDS_MAX)
+            for report, problem in zip(reports, answer.outcomes):
+                replacement = self._replacement(report, problem) if problem else None
+                if replacement:
+                    again.append(replacement)
+                else:
+                    ended.append(report.attempt)
+        except XQueueError as error:
+            # No answer: they are offered again, until their leases are surely lost.
+            for report in reports:
+                if report.attempt.is_surely_lost(SETTLE_PATIENCE_SECONDS):
+                    task = report.attempt.task.id
+                    log.warning("task %s will run again, its outcome could not be reported: %s", task, error)
+                    ended.append(report.attempt)
+                else:
+                    again.append(report)
+            raise
+        finally:
+            with self._may_claim:
+                self._is_reporting = False
+                self._reports.extendleft(reversed(again))
+                self._forget(ended)
+                self._may_claim.notify()
+
+    def _replacement(self, report: Report, problem: XQueueError) -> Report | None:
+        """What to report instead of an outcome that was refused."""
+        replacement = None if problem.status == LEASE_LOST else report.instead(problem)
+        if replacement is None:
+            log.info("task %s: %s", report.attempt.task.id, problem)
+        return replacement
+
+    def _forget(self, attempts: Sequence[Attempt]) -> None:
+        self._held.difference_update(attempts)
+        if not self._held:
+            self._idle.notify_all()
+
+    def _renew(self) -> None:
+        """Renews the leases that are due. Shares no call with the others, so that a slow one of those costs no lease."""
+        while True:
+            with self._may_renew:
+                self._may_renew.wait_for(lambda: self._held or self._gone)
+                if self._gone:
+                    return
+                now = time.monotonic()
+                due = [attempt for attempt in self._held if attempt.is_due(now)]
+            for start in range(0, len(due), RENEWALS_MAX):
+                self._renew_them(due[start : start + RENEWALS_MAX])
             time.sleep(HEARTBEAT_SECONDS[0] / 2)
 
-    def _beat(self, attempt: Attempt) -> None:
-        progress = attempt.take_progress(time.monotonic())
+    def _renew_them(self, due: Sequence[Attempt]) -> None:
         try:
-            answer = self._call(attempt, "heartbeat", {} if progress is None else {"progress": progress})
-            if answer["cancel_requested"]:
-                self._stop(attempt, "the task was canceled", held=True)
-        except ServerUnreachable:
-            pass  # The next one may arrive; the loop says that the server is away.
+            self._take((), [self._renewal_of(attempt) for attempt in due], 0, timeout=HEARTBEAT_SECONDS[1])
+        except XQueueError as error:
+            for attempt in due:
+                attempt.renew_soon()
+            if not isinstance(error, ServerUnreachable):  # The other loops log that.
+                log.warning("leases could not be renewed: %s", error)
+
+    def _renewal_of(self, attempt: Attempt) -> Renewal:
+        progress = attempt.take_progress(time.monotonic())
+        if progress is None:
+            return Renewal(attempt)
+        try:
+            return Renewal(attempt, json.dumps(progress, allow_nan=False))
         except NO_JSON as error:
             log.warning("task %s reported progress that is no JSON: %s", attempt.task.id, error)
-            self._beat(attempt)
-        except XQueueError as error:
-            if error.status == LEASE_LOST:
-                self._stop(attempt, "the lease was lost: out of time, or handed to another worker", held=False)
-            else:
-                log.warning("task %s: a heartbeat was refused: %s", attempt.task.id, error)
-                if progress is not None and error.status in range(400, 429):
-                    self._beat(attempt)  # Without it: what is no progress must not cost the lease.
+            return Renewal(attempt)
+
+    def _renewed(
+        self, attempt: Attempt, item: Mapping[str, Json], problem: XQueueError | None, date: datetime | None
+    ) -> None:
+        if problem and problem.status == LEASE_LOST:
+            self._stop(attempt, "the lease was lost: out of time, or handed to another worker", held=False)
+            return
+        if problem:
+            log.warning("task %s: its progress was refused: %s", attempt.task.id, problem)
+        if "expires_at" in item:
+            attempt.renewed(_seconds_left(item["expires_at"], date))
+        if item.get("cancel_requested"):
+            self._stop(attempt, "the task was canceled", held=True)
 
     def _stop(self, attempt: Attempt, why: str, *, held: bool) -> None:
         if not attempt.canceled:
             log.info("task %s is told to stop: %s", attempt.task.id, why)
         attempt.stop(why, held=held)
 
-    def _call(self, attempt: Attempt, verb: str, body: Json, *, patience: float = 0.0) -> Json:
-        path = f"/leases/{quote(attempt.lease, safe='')}/{verb}"
-        return self._client.call("POST", path, body, patience=patience, timeout=HEARTBEAT_SECONDS[1]).body
-
     def _predecessor(self, lease: str, task_id: str) -> Json:
         return self._client.call("GET", f"/leases/{quote(lease, safe='')}/predecessors/{quote(task_id, safe='')}").body
 
     def _wait_for_room(self) -> int:
-        """How many tasks more it can run; 0 when it is to stop."""
-        with self._changed:
-            while len(self._running) >= self._concurrency and not self._stopping.is_set():
-                self._changed.wait(0.5)  # Not longer: `stop` does not notify.
-            return 0 if self._stopping.is_set() else self._concurrency - len(self._running)
+        """Room for a call that only claims: the report of an outcome claims as well. 0 when the worker is to stop."""
+        with self._may_claim:
+            while not self._stopping.is_set():
+                room = 0 if self._is_reporting or self._reports else self._reserve()
+                if room:
+                    return room
+                self._may_claim.wait(0.5)  # Not longer: `stop` does not notify.
+            return 0
+
+    def _reserve(self) -> int:
+        """How many tasks more a call may bring."""
+        if self._stopping.is_set():
+            return 0
+        room = min(max(self._concurrency - self._running - self._wanted, 0), CLAIMS_MAX)
+        self._wanted += room
+        return room
 
     def _drain(self) -> None:
         if not self._wait_until_idle(self._shutdown):
-            for attempt in list(self._running):
-                # Told to nobody: the lease ends by itself, and the task costs no attempt.
+            with self._idle:
+                held = list(self._held)
+            for attempt in held:
+                # Nothing is reported: the lease ends by itself, and the task costs no attempt.
                 self._stop(attempt, "the worker shuts down", held=False)
             self._wait_until_idle(STOP_SECONDS)
         self._poll.close()
 
     def _wait_until_idle(self, seconds: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._running, seconds)
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._held, seconds)
 
     def _listen_to_signals(self) -> dict[int, Any]:
         """What the first signal asks for, the second one does not wait for."""
@@ -277,24 +386,7 @@ class Worker:
         return before
 
 
-def _later(error: RetryAfter) -> dict[str, Json]:
-    delay = error.delay
-    if delay is not None:
-        return {"error": _words(error), "delay": delay}
-    note = f"(the delay {error.seconds!r} s is not valid, use at most 366 days: the type's back-off applies) "
-    return {"error": (note[:200] + _words(error))[:ERROR_CHARS_MAX]}
-
-
-def _words(error: BaseException) -> str:
-    """The error in a line, then where it happened, unless the handler raised it to say something."""
-    if isinstance(error, (DoNotRetry, RetryAfter)):
-        return _text(error)[:ERROR_CHARS_MAX]
-    where = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return f"{type(error).__name__}: {_text(error)}\n{where}"[:ERROR_CHARS_MAX]
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as unreadable:  # It is the handler's own class: its task fails, not its report.
-        return f"its text cannot be read ({type(unreadable).__name__})"
+def _seconds_left(expires_at: str, date: datetime | None) -> float:
+    """What is left of a lease, both times by the server's clock."""
+    now = date or datetime.now(timezone.utc)
+    return (datetime.fromisoformat(expires_at.replace("Z", "+00:00")) - now).total_seconds()

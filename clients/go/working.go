@@ -1,0 +1,311 @@
+package xqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"time"
+)
+
+// working is a worker that runs. Three loops make its calls: one waits for tasks, one reports outcomes and claims tasks
+// with the same call, one renews leases. Outcomes that come while a call is under way share the next one.
+type working struct {
+	*Worker
+	types    []string
+	attempts *attempts
+	turns    *turns
+}
+
+// claim waits for tasks while there is room, until ctx ends.
+func (w *working) claim(ctx context.Context) error {
+	delay := backoffFirst
+	for ctx.Err() == nil {
+		room := w.attempts.reserve(false)
+		if room == 0 {
+			select {
+			case <-w.attempts.claim:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		// When ctx ends, the connection breaks, and the server releases what it has just claimed for it.
+		err := w.takeTurn(ctx, turn{Max: room, Wait: consumeWait.Seconds()}, consumeTimeout, nil)
+		var refused *Error
+		switch {
+		case err == nil:
+			if delay != backoffFirst {
+				w.Log("tasks can be taken again")
+			}
+			delay = backoffFirst
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case !errors.As(err, &refused) || !refused.isPassing():
+			return err
+		}
+		if delay == backoffFirst {
+			w.Log("no tasks can be taken, trying again: %v", err)
+		}
+		_ = sleep(ctx, pauseAfter(refused, delay))
+		delay = longer(delay, consumeBackoffMost)
+	}
+	return nil
+}
+
+// report reports outcomes until done ends.
+func (w *working) report(done context.Context) {
+	delay := backoffFirst
+	for {
+		select {
+		case <-w.attempts.report:
+		case <-done.Done():
+			return
+		}
+		runtime.Gosched() // Handlers that end in the same moment are reported together.
+		outcomes := w.attempts.takeReports()
+		if len(outcomes) == 0 {
+			continue
+		}
+		err := w.reportThem(done, outcomes)
+		if err == nil {
+			delay = backoffFirst
+			continue
+		}
+		var refused *Error
+		_ = errors.As(err, &refused)
+		_ = sleep(done, pauseAfter(refused, delay))
+		delay = longer(delay, backoffMost)
+		raise(w.attempts.report)
+	}
+}
+
+func (w *working) reportThem(done context.Context, outcomes []*report) error {
+	turn := turn{Outcomes: outcomes}
+	for _, outcome := range outcomes {
+		if outcome.attempt.hasProgress() {
+			turn.Renewals = append(turn.Renewals, w.renewalOf(outcome.attempt))
+		}
+	}
+	if !w.turns.isOld.Load() {
+		turn.Max = w.attempts.reserve(true)
+	}
+	answered := false
+	err := w.takeTurn(done, turn, callTimeout, func(answer *turnAnswer) {
+		answered = true
+		again, settled := []*report{}, []*Attempt{}
+		for index, outcome := range outcomes {
+			if next := w.settled(outcome, answer.Outcomes[index].Problem); next != nil {
+				again = append(again, next)
+			} else {
+				settled = append(settled, outcome.attempt)
+			}
+		}
+		w.attempts.reported(again, settled)
+	})
+	if answered {
+		return nil
+	}
+	// No answer: they are offered again, until their leases are surely lost.
+	now := time.Now()
+	again, lost := []*report{}, []*Attempt{}
+	for _, outcome := range outcomes {
+		if outcome.attempt.isSurelyLost(now) {
+			w.Log("task %s will run again, its outcome could not be reported: %v", outcome.attempt.Task.ID, err)
+			lost = append(lost, outcome.attempt)
+		} else {
+			again = append(again, outcome)
+		}
+	}
+	w.attempts.reported(again, lost)
+	return err
+}
+
+// settled reads the answer to an outcome, and returns the one to report instead, if any.
+func (w *working) settled(outcome *report, problem *Error) *report {
+	if problem == nil {
+		return nil
+	}
+	if problem.Status != http.StatusGone {
+		if next := outcome.instead(problem); next != nil {
+			return next
+		}
+	}
+	w.Log("task %s: %v", outcome.attempt.Task.ID, problem)
+	return nil
+}
+
+// renew renews the leases that are due, until done ends. It shares no call with the others, so that a slow one of those
+// costs no lease.
+func (w *working) renew(done context.Context) {
+	for {
+		due, isHolding := []*Attempt{}, false
+		now := time.Now()
+		for _, attempt := range w.attempts.all() {
+			isHolding = true
+			if attempt.isDue(now) {
+				due = append(due, attempt)
+			}
+		}
+		for len(due) > 0 {
+			count := len(due)
+			if count > renewMost {
+				count = renewMost
+			}
+			w.renewThem(done, due[:count])
+			due = due[count:]
+		}
+		if isHolding {
+			_ = sleep(done, renewalsLook)
+		} else {
+			select {
+			case <-w.attempts.renew:
+			case <-done.Done():
+			}
+		}
+		if done.Err() != nil {
+			return
+		}
+	}
+}
+
+func (w *working) renewThem(done context.Context, due []*Attempt) {
+	turn := turn{}
+	for _, attempt := range due {
+		turn.Renewals = append(turn.Renewals, w.renewalOf(attempt))
+	}
+	err := w.takeTurn(done, turn, heartbeatMost, nil)
+	if err == nil {
+		return
+	}
+	for _, attempt := range due {
+		attempt.renewSoon()
+	}
+	var refused *Error
+	if errors.As(err, &refused) && refused.Status != 0 {
+		w.Log("leases could not be renewed: %v", err)
+	}
+}
+
+func (w *working) renewalOf(attempt *Attempt) renewal {
+	progress, err := attempt.takeProgress(time.Now())
+	if err != nil {
+		w.Log("task %s: its progress is no JSON: %v", attempt.Task.ID, err)
+	}
+	return renewal{Lease: attempt.lease, Progress: progress, attempt: attempt}
+}
+
+// takeTurn makes a call, reads what became of the renewals, has the outcomes read, and starts the tasks that it brought.
+func (w *working) takeTurn(
+	ctx context.Context, turn turn, timeout time.Duration, readOutcomes func(*turnAnswer),
+) error {
+	if turn.Max > 0 {
+		turn.WorkerID = w.ID
+		turn.Types = w.types
+	}
+	answer, err := w.turns.take(ctx, turn, timeout)
+	if err != nil {
+		w.attempts.claimed(turn.Max, nil)
+		return err
+	}
+	for index, renewal := range turn.Renewals {
+		w.renewed(renewal.attempt, answer.Renewals[index], answer.now)
+	}
+	if readOutcomes != nil {
+		readOutcomes(answer)
+	}
+	brought := make([]*Attempt, 0, len(answer.Leases))
+	for _, lease := range answer.Leases {
+		brought = append(brought, w.attemptOf(lease, answer.now))
+	}
+	w.attempts.claimed(turn.Max, brought)
+	for _, attempt := range brought {
+		go w.run(attempt)
+	}
+	return nil
+}
+
+func (w *working) renewed(attempt *Attempt, answer renewed, now time.Time) {
+	if answer.Problem != nil && answer.Problem.Status == http.StatusGone {
+		w.stop(attempt, leaseLost, true)
+		return
+	}
+	if answer.Problem != nil {
+		w.Log("task %s: its progress was refused: %v", attempt.Task.ID, answer.Problem)
+	}
+	attempt.renewed(answer.ExpiresAt.Sub(now))
+	if answer.CancelRequested {
+		w.stop(attempt, "the task was canceled", false)
+	}
+}
+
+func (w *working) attemptOf(lease lease, now time.Time) *Attempt {
+	// Both times are by the server's clock.
+	left := lease.ExpiresAt.Sub(now)
+	interval := left / 3
+	if interval < heartbeatLeast {
+		interval = heartbeatLeast
+	}
+	if interval > heartbeatMost {
+		interval = heartbeatMost
+	}
+	// Not the worker's context: at shutdown a handler may finish.
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Attempt{
+		Task: lease.Task, Predecessors: lease.Predecessors,
+		client: w.Client, lease: lease.Lease, interval: interval, ctx: ctx, cancel: cancel,
+		renewAt: time.Now().Add(interval), heldUntil: time.Now().Add(left),
+	}
+}
+
+func (w *working) run(attempt *Attempt) {
+	defer attempt.cancel()
+	result, err := w.handle(attempt.ctx, attempt)
+	why, isLost := attempt.fate()
+	switch {
+	case isLost:
+		w.attempts.finish(attempt, nil)
+	case err != nil:
+		if why != "" {
+			err = errors.New(why)
+		}
+		outcome := attempt.failure(err)
+		w.Log("task %s of type %s failed: %s", attempt.Task.ID, attempt.Task.Type, *outcome.Error)
+		w.attempts.finish(attempt, outcome)
+	default:
+		w.attempts.finish(attempt, attempt.success(result))
+	}
+}
+
+// handle runs the handler; its panic is an error like any other.
+func (w *working) handle(ctx context.Context, attempt *Attempt) (result json.RawMessage, err error) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			err = fmt.Errorf("panic: %v\n%s", thrown, debug.Stack())
+		}
+	}()
+	value, err := w.Handlers[attempt.Task.Type](ctx, attempt)
+	if err != nil {
+		return nil, err
+	}
+	if result, err = json.Marshal(value); err != nil {
+		return nil, DoNotRetry(fmt.Errorf("the result is no JSON: %w", err))
+	}
+	return result, nil
+}
+
+func (w *working) stop(attempt *Attempt, why string, isLost bool) {
+	if attempt.stop(why, isLost) {
+		w.Log("task %s is told to stop: %s", attempt.Task.ID, why)
+	}
+}
+
+func pauseAfter(refused *Error, delay time.Duration) time.Duration {
+	if refused != nil && refused.RetryAfter > 0 {
+		return refused.RetryAfter
+	}
+	return shaken(delay)
+}

@@ -1,0 +1,210 @@
+import { Type } from 'typebox'
+import type { Renewed, Settled, Turn } from '../queue/queue.ts'
+import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
+import { changedNumberIn, type Json, type JsonText, joined, write } from '../task/json.ts'
+import type { Outcome } from '../task/outcome.ts'
+import { type Reported, reportedProgress } from '../task/progress.ts'
+import { TASK_LIMITS } from '../task/task.ts'
+import { isoTime } from '../task/task-json.ts'
+import { CLAIM_FIELDS, type Claim, Claims, durationMs, LeaseList, leaseJson, remoteWorker, waitMsOf } from './claims.ts'
+import { ref, time } from './fields.ts'
+import { settledLate } from './leases.ts'
+import { problemOf } from './problems.ts'
+import type { Route, ServerContext } from './route.ts'
+import { StatusSchema } from './schemas.ts'
+
+/** Outcomes, renewals and claims of one call, each. */
+const ITEMS_MAX = 1_000
+const closed = { additionalProperties: false }
+const LeaseToken = Type.String({ maxLength: 200 })
+
+const ReportedOutcome = Type.Object(
+  {
+    lease: LeaseToken,
+    result: Type.Optional(Type.Unsafe<unknown>({ description: 'The task succeeded. Any JSON; default null' })),
+    error: Type.Optional(
+      Type.String({ description: `The attempt failed. Up to ${TASK_LIMITS.errorCharsMax} characters` }),
+    ),
+    retry: Type.Optional(Type.Boolean({ description: 'With `error`: false fails the task now; default true' })),
+    delay: Type.Optional(
+      Type.Unsafe<number | string>({
+        type: ['number', 'string'],
+        description: 'With `error`: time until the retry, in seconds or as text with units',
+      }),
+    ),
+    release: Type.Optional(
+      Type.Boolean({ description: 'true: the handler has not run. The task is ready again, and no attempt counts' }),
+    ),
+  },
+  { ...closed, title: 'ReportedOutcome' },
+)
+
+const LeaseRenewal = Type.Object(
+  {
+    lease: LeaseToken,
+    progress: Type.Optional(
+      Type.Unsafe<unknown>({
+        description: '0–100 (a number outside becomes the nearest bound), or an object of at most 16 KiB',
+      }),
+    ),
+  },
+  { ...closed, title: 'LeaseRenewal' },
+)
+
+const TurnBody = Type.Object(
+  {
+    ...CLAIM_FIELDS,
+    max: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: ITEMS_MAX, description: 'Number of tasks to take; default 0' }),
+    ),
+    outcomes: Type.Optional(Type.Array(ReportedOutcome, { maxItems: ITEMS_MAX })),
+    renewals: Type.Optional(Type.Array(LeaseRenewal, { maxItems: ITEMS_MAX })),
+  },
+  closed,
+)
+
+const problem = Type.Optional(Type.Unsafe({ ...ref('Problem'), description: 'The reason why the item is refused' }))
+
+const TurnAnswerSchema = Type.Object(
+  {
+    outcomes: Type.Array(Type.Object({ status: Type.Optional(StatusSchema), problem }, { title: 'SettledOutcome' }), {
+      description: 'One for each outcome, in order: the status of the task, or the problem',
+    }),
+    renewals: Type.Array(
+      Type.Object(
+        {
+          expires_at: Type.Optional(time('Expiry unless the lease is renewed')),
+          cancel_requested: Type.Optional(Type.Boolean()),
+          problem,
+        },
+        { title: 'RenewedLease' },
+      ),
+      { description: 'One for each renewal, in order. Invalid progress is a problem, but its lease is renewed' },
+    ),
+    ...LeaseList.properties,
+  },
+  { title: 'TurnAnswer' },
+)
+
+interface ReportedOutcome {
+  lease: string
+  result?: Json
+  error?: string
+  retry?: boolean
+  delay?: number | string
+  release?: boolean
+}
+
+interface Body extends Claim {
+  outcomes?: ReportedOutcome[]
+  renewals?: { lease: string; progress?: unknown }[]
+}
+
+/** POST /api/v1/tasks/turn: one round trip of a worker, like a turn of the embedded one. */
+export function turnRoutes(context: ServerContext): Route[] {
+  const claims = new Claims(context)
+  return [
+    {
+      method: 'POST',
+      url: '/api/v1/tasks/turn',
+      scope: 'work',
+      repairsText: true,
+      marksNumbers: true,
+      quiet: true,
+      summary: 'Report outcomes, renew leases and take tasks in one call',
+      body: TurnBody,
+      bodyLimit: context.limits.batchBytesMax,
+      answers: { 200: TurnAnswerSchema },
+      refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
+      handler: async (request, reply) => {
+        const { outcomes = [], renewals = [], max = 0, ...claim } = request.body as Body
+        const waitMs = waitMsOf(claim)
+        // A call that names no types and takes nothing is no sign of life of a worker.
+        const isListed = max > 0 || claim.types !== undefined
+        const turn = isListed ? await claims.turnOf(request, claim, max) : SETTLING
+        const reports = outcomes.length + renewals.length > 0
+        const [ended, kept] = [outcomes.map(outcomeOf), renewals.map(progressOf)]
+        const answer = reports
+          ? await claims.turn(request, { ...turn, ...acceptable(outcomes, ended), renewals: renewed(renewals, kept) })
+          : { settled: [], renewed: [], leases: await claims.take(request, { ...turn, waitMs }) }
+        const settled = answer.settled.values()
+        const text = JSON.stringify({
+          outcomes: outcomes.map(({ lease }, index) => settledJson(lease, ended[index]!, settled)),
+          renewals: renewals.map(({ lease }, index) => renewedJson(lease, answer.renewed[index]!, kept[index]!)),
+          leases: answer.leases.map(leaseJson),
+        })
+        claims.answered(text.length, answer.leases.length)
+        reply.type('application/json; charset=utf-8')
+        return text
+      },
+    },
+  ]
+}
+
+const SETTLING: Turn = { worker: remoteWorker('settling', []), want: 0, leaving: true, durable: true }
+
+/** The outcome, or the reason why it is refused. */
+function outcomeOf({ result, error, retry = true, delay, release = false }: ReportedOutcome): Outcome | XQueueError {
+  try {
+    if (Number(result !== undefined) + Number(error !== undefined) + Number(release) > 1) {
+      throw new XQueueError('invalid_request', 'an outcome has more than one of result, error and release: send one')
+    }
+    if (release) return { kind: 'released' }
+    if (error !== undefined) {
+      const max = TASK_LIMITS.errorCharsMax
+      if (error.length > max) throw invalidField('error', `must have at most ${max} characters`)
+      return { kind: 'failure', error, retry, delayMs: delay === undefined ? null : durationMs('delay', delay) }
+    }
+    const changed = changedNumberIn(result)
+    const written = changed ? { fault: changed } : write(result ?? null)
+    if ('written' in written) return { kind: 'success', result: bounded(written.written) }
+    throw invalidField(joined('result', written.fault.path), written.fault.message)
+  } catch (refusal) {
+    return refusal as XQueueError
+  }
+}
+
+/** A call for one outcome has this bound on its body. */
+function bounded(result: JsonText): JsonText {
+  const bytes = Buffer.byteLength(result.text)
+  const max = TASK_LIMITS.resultBytesMax
+  if (bytes <= max) return result
+  const remedy = 'store it elsewhere, and return a reference'
+  throw new XQueueError('too_large', `result has ${bytes} bytes, the maximum is ${max}: ${remedy}`)
+}
+
+function progressOf({ progress }: { progress?: unknown }): Reported | null {
+  if (progress === undefined) return null
+  const changed = changedNumberIn(progress)
+  return changed ? { ignored: `${joined('progress', changed.path)} ${changed.message}` } : reportedProgress(progress)
+}
+
+/** The outcomes of the turn: without those that are refused here. */
+function acceptable(outcomes: readonly ReportedOutcome[], read: readonly (Outcome | XQueueError)[]) {
+  const accepted = outcomes.flatMap(({ lease }, index) => {
+    const outcome = read[index]!
+    return outcome instanceof XQueueError ? [] : [{ lease, outcome }]
+  })
+  return { outcomes: accepted }
+}
+
+function renewed(renewals: readonly { lease: string }[], read: readonly (Reported | null)[]) {
+  return renewals.map(({ lease }, index) => {
+    const reported = read[index]!
+    return reported && 'progress' in reported ? { lease, progress: reported.progress } : { lease }
+  })
+}
+
+function settledJson(lease: string, outcome: Outcome | XQueueError, settled: Iterator<Settled>) {
+  if (outcome instanceof XQueueError) return { problem: problemOf(outcome) }
+  const { accepted, status } = settled.next().value as Settled
+  return accepted ? { status } : { problem: problemOf(settledLate(lease, status)) }
+}
+
+function renewedJson(lease: string, renewed: Renewed | null, reported: Reported | null) {
+  if (!renewed) return { problem: problemOf(leaseLost(lease)) }
+  const { expiresAt, cancelRequested } = renewed
+  const answer = { expires_at: isoTime(expiresAt), cancel_requested: cancelRequested }
+  if (!reported || !('ignored' in reported)) return answer
+  return { ...answer, problem: problemOf(invalidField('progress', `is not valid: ${reported.ignored}`)) }
+}

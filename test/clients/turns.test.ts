@@ -1,0 +1,146 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
+import { text } from 'node:stream/consumers'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { endAtExit } from '../fixtures/processes.ts'
+import { XQueue } from '../fixtures/xqueue.ts'
+import { LANGUAGES } from './languages.ts'
+
+const TURN = '/api/v1/tasks/turn'
+
+/** A call as it arrives at the proxy. */
+interface Call {
+  path: string
+  body: string
+  /** Lets the server answer. */
+  forward(): void
+  /** Ends the connection: before the server has the call, or in place of its answer. */
+  lose(moment: 'call' | 'answer'): void
+  refuse(status: number): void
+}
+
+/** A server between worker and XQueue, which `handle` lets do what networks and older versions do. */
+class Between {
+  readonly calls: Call[] = []
+  handle: (call: Call) => void = (call) => call.forward()
+  readonly #server: Server
+
+  static async start(url: string): Promise<Between> {
+    const server = createServer((incoming, answer) => void between.#take(url, incoming, answer))
+    const between = new Between(server)
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    return between
+  }
+
+  private constructor(server: Server) {
+    this.#server = server
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as { port: number }).port}`
+  }
+
+  async #take(url: string, incoming: IncomingMessage, answer: ServerResponse): Promise<void> {
+    const body = await text(incoming)
+    const { method, url: path = '', headers } = incoming
+    const pass = (take: (from: IncomingMessage) => void) => {
+      const call = request(`${url}${path}`, { method, headers }, take)
+      call.on('error', () => answer.destroy()).end(body)
+      answer.on('close', () => call.destroy())
+    }
+    const call: Call = {
+      path,
+      body,
+      forward: () => pass((from) => from.pipe(answer.writeHead(from.statusCode!, from.headers))),
+      lose: (moment) =>
+        moment === 'call' ? answer.destroy() : pass((from) => from.resume().on('end', () => answer.destroy())),
+      refuse: (status) => answer.writeHead(status, { 'Content-Type': 'application/problem+json' }).end('{}'),
+    }
+    this.calls.push(call)
+    this.handle(call)
+  }
+
+  stop(): void {
+    this.#server.close()
+    this.#server.closeAllConnections()
+  }
+}
+
+describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (_language, { command, env, build }) => {
+  let server: XQueue
+  let between: Between
+  let end: () => Promise<unknown>
+
+  beforeAll(async () => {
+    build()
+    server = await XQueue.start('--lease', '2s')
+  }, 120_000)
+  afterAll(() => server.stop())
+  afterEach(async () => {
+    await end()
+    between.stop()
+  })
+
+  async function start(handle: (call: Call) => void = (call) => call.forward()): Promise<void> {
+    between = await Between.start(server.url)
+    between.handle = handle
+    const [program, ...args] = command
+    const options = { env: { ...process.env, ...env, XQUEUE_SERVER: between.url }, stdio: 'ignore' } as const
+    const worker = endAtExit(spawn(program, args, options))
+    end = () => {
+      worker.kill('SIGKILL')
+      return once(worker, 'exit')
+    }
+    await server.untilKnown('echo')
+  }
+  const submit = (count: number) =>
+    Promise.all(Array.from({ length: count }, (_, index) => server.submit('echo', index)))
+  const ended = async (ids: readonly string[]) => {
+    for (const id of ids) await server.until(id, { status: 'success', attempts: 1 })
+  }
+  const reports = () => between.calls.filter(({ path, body }) => path === TURN && body.includes('"outcomes"'))
+
+  it('report outcomes together, and claim tasks with the same call', async () => {
+    await start()
+    await server.call('POST', '/types/echo/pause')
+    const ids = await submit(300)
+    await server.call('POST', '/types/echo/resume')
+    await ended(ids)
+    // Three tasks at once, so 100 reports would do.
+    expect(reports().length).toBeLessThan(250)
+    expect(between.calls.length).toBeLessThan(400)
+    expect(between.calls.every(({ path }) => path === TURN)).toBe(true)
+  })
+
+  it.each(['call', 'answer'] as const)('report again where the %s was lost', async (moment) => {
+    await start()
+    let lost = 0
+    between.handle = (call) => {
+      if (call.body.includes('"outcomes"') && lost < 2) {
+        lost += 1
+        call.lose(moment)
+      } else call.forward()
+    }
+    const ids = await submit(20)
+    await ended(ids)
+    expect(lost).toBe(2)
+    // A lost answer may have had leases: their tasks come back when they expire, and none is lost.
+    await ended(await submit(5))
+  })
+
+  it('are single calls at a server that does not know them', async () => {
+    await start((call) => (call.path === TURN ? call.refuse(404) : call.forward()))
+    await ended(await submit(20))
+    const never = await server.submit('never')
+    const big = await server.submit('big')
+    const steps = await server.submit('steps', { steps: 400 })
+    await server.until(never, { status: 'failed', error: 'this cannot work' })
+    await server.until(big, { status: 'failed', error: expect.stringMatching(/result\.id.*as a string/) })
+    await server.until(steps, { status: 'processing', progress: { step: expect.any(Number) } })
+    expect((await server.call('DELETE', `/tasks/${steps}`)).status).toBe(202)
+    await server.until(steps, { status: 'canceled' })
+    const verbs = new Set(between.calls.map(({ path }) => path.split('/').at(-1)))
+    expect([...verbs].sort()).toEqual(['complete', 'consume', 'fail', 'heartbeat', 'turn'])
+  })
+})

@@ -1,0 +1,184 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { Guarded } from '../access/fixture.ts'
+import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: answers, compared field by field
+type Body = any
+
+let redis: RunningRedis
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterAll(() => redis.stop())
+
+describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store) => {
+  let guarded: Guarded
+  let worker: string
+  let operator: string
+  let count = 0
+
+  beforeAll(async () => {
+    guarded = await Guarded.start(store === 'Redis' ? { engine: `${redis.url}?prefix=turns` } : {})
+    worker = await guarded.key(['work'])
+    operator = await guarded.key(['admin', 'submit', 'read'])
+  })
+  afterAll(() => guarded.stop())
+
+  async function turn(body: object, key = worker): Promise<Body> {
+    const answer = await guarded.call(key, 'POST', '/tasks/turn', body)
+    expect(answer, JSON.stringify(answer.body)).toMatchObject({ status: 200 })
+    return answer.body
+  }
+  /** The leases of as many new tasks, of a type of their own. */
+  async function leases(tasks: number, more: object = {}): Promise<Body[]> {
+    count += 1
+    const type = `turn-${count}`
+    await guarded.queue.configureType(type, { declared: true })
+    const all = { tasks: Array.from({ length: tasks }, (_, payload) => ({ type, payload, ...more })) }
+    expect((await guarded.call(operator, 'POST', '/tasks/batch', all)).status).toBe(201)
+    const taken = (await turn({ types: [type], max: tasks, worker_id: 'w' })).leases
+    expect(taken).toHaveLength(tasks)
+    return taken
+  }
+  const task = async (id: string) => (await guarded.call(operator, 'GET', `/tasks/${id}`)).body
+
+  it('settles many leases, renews others and takes tasks, each answered in order', async () => {
+    const [won, failed, released, kept] = await leases(4, { max_retry: 0 })
+    const { type } = won.task
+    const answer = await turn({
+      ...{ types: [type], max: 5, worker_id: 'w' },
+      outcomes: [
+        { lease: won.lease, result: { ok: 1 } },
+        { lease: failed.lease, error: 'no such address', retry: false },
+        { lease: released.lease, release: true },
+      ],
+      renewals: [{ lease: kept.lease, progress: { step: 1 } }],
+    })
+    expect(answer.outcomes).toEqual([{ status: 'success' }, { status: 'failed' }, { status: 'pending' }])
+    expect(answer.renewals).toEqual([{ expires_at: expect.stringMatching(/Z$/), cancel_requested: false }])
+    expect(answer.leases.map((lease: Body) => lease.task.id)).toEqual([released.task.id])
+    expect(await task(won.task.id)).toMatchObject({ status: 'success', result: { ok: 1 }, attempts: 1 })
+    expect(await task(failed.task.id)).toMatchObject({ status: 'failed', error: 'no such address' })
+    expect(await task(released.task.id)).toMatchObject({ status: 'processing', attempts: 0, deliveries: 2 })
+    expect(await task(kept.task.id)).toMatchObject({ status: 'processing', progress: { step: 1 } })
+  })
+
+  it('refuses an invalid outcome alone, and says why', async () => {
+    const held = await leases(8, { max_retry: 0 })
+    const [big, deep, both, long, late, lost, good, huge] = held
+    const nested = `${'['.repeat(200)}${']'.repeat(200)}`
+    const text = `{"outcomes": [
+      {"lease": "${big.lease}", "result": {"id": 9007199254740993}},
+      {"lease": "${deep.lease}", "result": ${nested}},
+      {"lease": "${both.lease}", "result": 1, "error": "no"},
+      {"lease": "${long.lease}", "error": "${'x'.repeat(20_000)}"},
+      {"lease": "${late.lease}", "error": "no", "delay": "soon"},
+      {"lease": "${lost.lease}0", "result": 1},
+      {"lease": "${good.lease}", "result": "good"},
+      {"lease": "${huge.lease}", "result": "${'x'.repeat(1024 * 1024)}"}
+    ]}`
+    const headers = { Authorization: `Bearer ${worker}`, 'Content-Type': 'application/json' }
+    const answer = await fetch(`${guarded.url}/api/v1/tasks/turn`, { method: 'POST', headers, body: text })
+    const { outcomes } = (await answer.json()) as Body
+    expect(outcomes.map(({ problem }: Body) => problem?.status)).toEqual([400, 400, 400, 400, 400, 410, undefined, 413])
+    expect(outcomes[0].problem).toMatchObject({ code: 'invalid_request', errors: [{ path: 'result.id' }] })
+    expect(outcomes[0].problem.detail).toContain('send it as a string')
+    expect(outcomes[1].problem.detail).toContain('nested deeper than')
+    expect(outcomes[2].problem.detail).toContain('send one')
+    expect(outcomes[3].problem.errors[0].path).toBe('error')
+    expect(outcomes[4].problem).toMatchObject({ code: 'invalid_duration', errors: [{ path: 'delay' }] })
+    expect(outcomes[5].problem.code).toBe('lease_lost')
+    expect(outcomes[6]).toEqual({ status: 'success' })
+    const states = await Promise.all(held.map(async (lease) => (await task(lease.task.id)).status))
+    expect(states).toEqual([...Array(6).fill('processing'), 'success', 'processing'])
+  })
+
+  it('settles a lease once, also when one call reports it twice', async () => {
+    const [taken] = await leases(1)
+    const outcomes = [1, 2].map((result) => ({ lease: taken.lease, result }))
+    const answer = await turn({ outcomes })
+    expect(answer.outcomes.map(({ status, problem }: Body) => status ?? problem.code)).toEqual([
+      'success',
+      'lease_lost',
+    ])
+    expect(await task(taken.task.id)).toMatchObject({ result: 1, attempts: 1 })
+  })
+
+  it('renews a lease though its progress is invalid, and reports a cancel and a loss', async () => {
+    const [odd, canceled, ended] = await leases(3)
+    expect((await guarded.call(operator, 'DELETE', `/tasks/${canceled.task.id}`)).status).toBe(202)
+    await turn({ outcomes: [{ lease: ended.lease }] })
+    const { renewals } = await turn({
+      renewals: [{ lease: odd.lease, progress: 'half' }, { lease: canceled.lease }, { lease: ended.lease }],
+    })
+    expect(renewals).toMatchObject([
+      { cancel_requested: false, problem: { errors: [{ path: 'progress' }] } },
+      { cancel_requested: true },
+      { problem: { status: 410, code: 'lease_lost' } },
+    ])
+    expect(Date.parse(renewals[0].expires_at)).toBeGreaterThan(Date.now())
+  })
+
+  it('waits for a task if it has nothing to report, and answers reports at once', async () => {
+    const [taken] = await leases(1)
+    const { type } = taken.task
+    const claim = { types: [type], max: 1, wait: '20s', worker_id: 'w' }
+    const waiting = turn(claim)
+    expect((await turn({ ...claim, outcomes: [{ lease: taken.lease }] })).leases).toEqual([])
+    const { body } = await guarded.call(operator, 'POST', '/tasks', { type })
+    expect((await waiting).leases[0].task.id).toBe(body.id)
+    expect((await guarded.call(worker, 'POST', '/tasks/turn', { types: [type], max: 1, wait: 61 })).status).toBe(400)
+  })
+
+  it('releases the tasks that it has taken for a worker that has gone', async () => {
+    const [taken] = await leases(1)
+    const { type } = taken.task
+    await turn({ outcomes: [{ lease: taken.lease }] })
+    const gone = new AbortController()
+    const headers = { Authorization: `Bearer ${worker}`, 'Content-Type': 'application/json' }
+    const body = JSON.stringify({ types: [type], max: 1, wait: '20s', worker_id: 'gone' })
+    const waiting = fetch(`${guarded.url}/api/v1/tasks/turn`, { method: 'POST', headers, body, signal: gone.signal })
+    await vi.waitFor(async () => {
+      const { workers } = (await guarded.call(operator, 'GET', '/workers')).body
+      expect(workers.some(({ id }: Body) => id.endsWith('/gone'))).toBe(true)
+    })
+    gone.abort()
+    await expect(waiting).rejects.toThrow()
+    const { id } = (await guarded.call(operator, 'POST', '/tasks', { type })).body
+    await vi.waitFor(async () =>
+      expect((await turn({ types: [type], max: 1, wait: '1s' })).leases[0]?.task.id).toBe(id),
+    )
+    expect(await task(id)).toMatchObject({ attempts: 0, worker_id: expect.not.stringContaining('gone') })
+  })
+
+  it('bounds its lists, and its answer in bytes', async () => {
+    const many = Array.from({ length: 1_001 }, () => ({ lease: 'none' }))
+    const refused = await guarded.call(worker, 'POST', '/tasks/turn', { outcomes: many })
+    expect([refused.status, refused.body.errors[0].path]).toEqual([400, 'outcomes'])
+    const [first] = await leases(1)
+    const { type } = first.task
+    const tasks = Array.from({ length: 55 }, () => ({ type, payload: 'x'.repeat(200_000) }))
+    for (let batch = 0; batch < 2; batch++) await guarded.call(operator, 'POST', '/tasks/batch', { tasks })
+    // One step took small tasks before, so it may bring 64; the steps after it bring 16, until they have 8 MiB.
+    const sizes = []
+    for (let taken = 0; taken < 110; taken += sizes.at(-1)!) {
+      sizes.push((await turn({ types: [type], max: 1_000 })).leases.length)
+    }
+    expect(sizes).toEqual([64, 46])
+    expect((await turn({ types: [type], max: 1_000, outcomes: [{ lease: first.lease }] })).leases).toEqual([])
+  })
+
+  it('neither shows nor ends the leases of a key with other bounds', async () => {
+    const [taken] = await leases(1)
+    const { type } = taken.task
+    const other = await guarded.key(['work'], { bounds: { types: ['elsewhere'], groups: null } })
+    const { lease } = taken
+    const answer = await turn({ outcomes: [{ lease, result: 1 }], renewals: [{ lease }] }, other)
+    expect(answer).toMatchObject({ outcomes: [{ problem: { status: 410 } }], renewals: [{ problem: { status: 410 } }] })
+    expect((await guarded.call(other, 'POST', '/tasks/turn', { types: [type], max: 1 })).body.code).toBe('unknown_type')
+    expect(await task(taken.task.id)).toMatchObject({ status: 'processing' })
+    expect((await guarded.call(operator, 'POST', '/tasks/turn', { max: 1 })).status).toBe(200)
+    const reader = await guarded.key(['read'])
+    expect((await guarded.call(reader, 'POST', '/tasks/turn', { max: 1 })).status).toBe(403)
+  })
+})
