@@ -9,6 +9,7 @@ export default defineConfig({
   test: {
     pool: 'forks',
     globalSetup: ['test/fixtures/installed.ts'],
+    setupFiles: ['test/fixtures/setup.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Go programs need no C compiler: Debian's Go comes without one.

@@ -3,20 +3,19 @@ import { connect, type Socket } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
 import mqtt from 'mqtt'
 import { pino } from 'pino'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { AuditLog } from '../../src/access/audit.ts'
 import { ANYONE } from '../../src/access/principal.ts'
-import { Served } from '../fixtures/served.ts'
-import { Guarded } from './fixture.ts'
+import { startProgram } from '../fixtures/program.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const SOON_MS = 30_000
-let guarded: Guarded
+let guarded: Server
 let admin: string
 beforeAll(async () => {
-  guarded = await Guarded.start({ 'trusted-proxies': '127.0.0.0/8' })
+  guarded = await startServer({ auth: 'keys', 'trusted-proxies': '127.0.0.0/8' })
   admin = await guarded.key(['admin'], { name: 'ann' })
 })
-afterAll(() => guarded.stop())
 
 const linesOf = (action: string) => guarded.audits().filter((line) => line.action === action)
 
@@ -34,15 +33,15 @@ it('has the line of a change although its client hung up before it was made', as
   lock.close()
   await vi.waitFor(() => expect(linesOf('POST /api/v1/concurrency')).toHaveLength(1), { timeout: SOON_MS })
   expect(linesOf('POST /api/v1/concurrency')[0]).toMatchObject({ actor: 'ann', target: 'quick', status: 200 })
-  expect((await guarded.call(admin, 'GET', '/concurrency/quick')).body.max_concurrency).toBe(7)
+  expect((await guarded.as(admin).call('GET', '/concurrency/quick')).body.max_concurrency).toBe(7)
 })
 
 it('tells from what to what a limit, a rate and a pause were changed', async () => {
-  await guarded.call(admin, 'POST', '/concurrency', { task_type: 'show', max_concurrency: 3, group_concurrency: 2 })
-  await guarded.call(admin, 'POST', '/concurrency', { task_type: 'show', max_concurrency: null })
-  await guarded.call(admin, 'POST', '/types/show/rate', { max: 5, per: '1m' })
-  await guarded.call(admin, 'POST', '/types/show/pause')
-  await guarded.call(admin, 'POST', '/types/show/resume')
+  await guarded.as(admin).call('POST', '/concurrency', { task_type: 'show', max_concurrency: 3, group_concurrency: 2 })
+  await guarded.as(admin).call('POST', '/concurrency', { task_type: 'show', max_concurrency: null })
+  await guarded.as(admin).call('POST', '/types/show/rate', { max: 5, per: '1m' })
+  await guarded.as(admin).call('POST', '/types/show/pause')
+  await guarded.as(admin).call('POST', '/types/show/resume')
   const lines = guarded.audits().filter(({ target }) => target === 'show')
   expect(lines.map(({ from, to }) => [from, to])).toEqual([
     [
@@ -58,19 +57,19 @@ it('tells from what to what a limit, a rate and a pause were changed', async () 
 
 it('tells what a bulk change matched', async () => {
   const task = { type: 'quick', delay: 60, batch: 'b1' }
-  await guarded.call(admin, 'POST', '/tasks/batch', { tasks: [task, task, task] })
-  await guarded.call(admin, 'POST', '/tasks/cancel', { type: 'quick', batch: 'b1' })
+  await guarded.as(admin).call('POST', '/tasks/batch', { tasks: [task, task, task] })
+  await guarded.as(admin).call('POST', '/tasks/cancel', { type: 'quick', batch: 'b1' })
   expect(linesOf('POST /api/v1/tasks/cancel')).toMatchObject([{ filter: { type: 'quick', batch: 'b1' }, matched: 3 }])
-  await guarded.call(admin, 'POST', '/batches/b1/retry')
+  await guarded.as(admin).call('POST', '/batches/b1/retry')
   expect(linesOf('POST /api/v1/batches/:batch/retry')).toMatchObject([{ target: 'b1', matched: 3 }])
 })
 
 it('has what was refused: reads, wrong keys, logins over HTTP and MQTT', async () => {
   const submitter = await guarded.key(['submit'], { name: 'sam' })
   const wrong = `xq_${'w'.repeat(43)}`
-  await guarded.call(submitter, 'GET', '/tasks')
-  await guarded.call(wrong, 'GET', '/workers')
-  await guarded.call(null, 'POST', '/session', { key: wrong })
+  await guarded.as(submitter).call('GET', '/tasks')
+  await guarded.as(wrong).call('GET', '/workers')
+  await guarded.as(null).call('POST', '/session', { key: wrong })
   const url = await guarded.mqttUrl(admin)
   for (const password of [wrong, submitter]) {
     const client = mqtt.connect(url, { username: 'key', password, reconnectPeriod: 0, protocolVersion: 4 })
@@ -91,11 +90,11 @@ it('has what was refused: reads, wrong keys, logins over HTTP and MQTT', async (
 
 it('names the client behind a trusted proxy, and what one that is not trusted claims to be is ignored', async () => {
   const from = { 'X-Forwarded-For': '6.6.6.6, 203.0.113.7' }
-  await guarded.call(admin, 'POST', '/types/quick/pause', undefined, from)
+  await guarded.as(admin).call('POST', '/types/quick/pause', undefined, from)
   expect(linesOf('POST /api/v1/types/:type/pause').at(-1)).toMatchObject({ ip: '203.0.113.7' })
-  const trusting = await Guarded.start()
+  const trusting = await startServer({ auth: 'keys' })
   const key = await trusting.key(['admin'])
-  await trusting.call(key, 'POST', '/types/quick/pause', undefined, from)
+  await trusting.as(key).call('POST', '/types/quick/pause', undefined, from)
   expect(trusting.audits().at(-1)).toMatchObject({ action: 'POST /api/v1/types/:type/pause', ip: '127.0.0.1' })
   await trusting.stop()
 })
@@ -115,12 +114,12 @@ describe('refusals without end', () => {
 })
 
 it('has what a process did last before it ended: a change, and the count of refusals without a line', async () => {
-  const served = await Served.start()
+  const program = await startProgram({ guarded: true })
   const wrong = { Authorization: `Bearer xq_${'w'.repeat(43)}` }
-  for (let n = 0; n < 25; n++) await fetch(`${served.url}/api/v1/stats`, { headers: wrong })
-  expect((await served.call('POST', '/types/remote/pause')).status).toBe(200)
-  await served.stop()
-  const lines = () => served.log.split('\n').filter((line) => line.includes('"audit":true'))
+  for (let n = 0; n < 25; n++) await fetch(`${program.url}/api/v1/stats`, { headers: wrong })
+  expect((await program.call('POST', '/types/remote/pause')).status).toBe(200)
+  await program.stop()
+  const lines = () => program.log.split('\n').filter((line) => line.includes('"audit":true'))
   await vi.waitFor(
     () => {
       const last = lines().map((line) => JSON.parse(line))
@@ -137,9 +136,9 @@ it('does not wait for the disk with each turn of the event loop that has written
     const sync = fs.fsyncSync
     fs.fsyncSync = (fd) => (fd === 2 ? fs.writeSync(2, 'the log was synced') : sync(fd))`
   const preload = `--import=data:text/javascript,${encodeURIComponent(spy)}`
-  const served = await Served.start({ before: ['env', `NODE_OPTIONS=${preload}`] })
-  expect((await served.call('POST', '/types/remote/pause')).status).toBe(200)
-  await vi.waitFor(() => expect(served.log).toContain('/pause'), { timeout: SOON_MS })
-  expect(served.log).not.toContain('synced')
-  await served.stop()
+  const program = await startProgram({ guarded: true, before: ['env', `NODE_OPTIONS=${preload}`] })
+  expect((await program.call('POST', '/types/remote/pause')).status).toBe(200)
+  await vi.waitFor(() => expect(program.log).toContain('/pause'), { timeout: SOON_MS })
+  expect(program.log).not.toContain('synced')
+  await program.stop()
 })

@@ -1,31 +1,32 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
-import { Guarded } from './fixture.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 
 const run = () => null
 const modest = { processTimeout: '1m', queueTimeout: '5m', maxRetry: 2, run }
 
 describe.each(['SQLite', 'Redis'])('ceilings of types, on %s', (store) => {
-  let guarded: Guarded
+  let guarded: Server
   let submitter: string
   let operator: string
   beforeAll(async () => {
     const queue = store === 'Redis' ? { engine: `${redis.url}?prefix=ceilings` } : {}
-    guarded = await Guarded.start(queue, { modest, open: { run }, endless: { processTimeout: 0, run } })
+    guarded = await startServer(
+      { auth: 'keys', ...queue },
+      { modest, open: { run }, endless: { processTimeout: 0, run } },
+    )
     submitter = await guarded.key(['submit', 'read'])
     operator = await guarded.key(['submit', 'read', 'admin'])
   })
-  afterAll(() => guarded.stop())
 
-  const submit = (key: string, task: object) => guarded.call(key, 'POST', '/tasks', task)
+  const submit = (key: string, task: object) => guarded.as(key).call('POST', '/tasks', task)
   const setCeilings = (type: string, ceilings: object, key = operator) =>
-    guarded.call(key, 'POST', `/types/${type}`, { ceilings })
+    guarded.as(key).call('POST', `/types/${type}`, { ceilings })
   const refused = (path: string, ...parts: string[]) => ({
     status: 400,
     body: { errors: [{ path, message: expect.stringMatching(parts.join('.*')) }] },
@@ -67,14 +68,14 @@ describe.each(['SQLite', 'Redis'])('ceilings of types, on %s', (store) => {
     for (const [field, value] of Object.entries(above)) {
       const task = { type: 'quick', [field]: value }
       expect(await submit(operator, task)).toMatchObject(refused(field, 'above the ceiling'))
-      const batch = await guarded.call(operator, 'POST', '/tasks/batch', { tasks: [{ type: 'quick' }, task] })
+      const batch = await guarded.as(operator).call('POST', '/tasks/batch', { tasks: [{ type: 'quick' }, task] })
       expect(batch).toMatchObject(refused(`tasks[1].${field}`))
       const schedule = { id: 'above', every: '1h', ...task }
-      expect(await guarded.call(operator, 'POST', '/schedules', schedule)).toMatchObject(refused(field))
+      expect(await guarded.as(operator).call('POST', '/schedules', schedule)).toMatchObject(refused(field))
     }
     const schedule = { id: 'hourly', type: 'quick', every: '1h' }
-    expect((await guarded.call(operator, 'POST', '/schedules', schedule)).status).toBe(201)
-    const changed = await guarded.call(operator, 'PATCH', '/schedules/hourly', { max_retry: 2 })
+    expect((await guarded.as(operator).call('POST', '/schedules', schedule)).status).toBe(201)
+    const changed = await guarded.as(operator).call('PATCH', '/schedules/hourly', { max_retry: 2 })
     expect(changed).toMatchObject(refused('max_retry'))
     await setCeilings('quick', { max_retry: null })
     expect((await submit(operator, { type: 'quick', max_retry: 1_000 })).status).toBe(201)

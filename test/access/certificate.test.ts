@@ -3,7 +3,7 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:tls'
 import { expect, it, vi } from 'vitest'
 import { makeCertificate } from '../fixtures/certificate.ts'
-import { Process } from '../notify/fixture.ts'
+import { startServer } from '../fixtures/server.ts'
 
 /** The fingerprint of the certificate that a TLS port shows to a new connection. */
 function shownAt(port: number): Promise<string> {
@@ -21,9 +21,9 @@ const fingerprint = (file: string) => new X509Certificate(readFileSync(file)).fi
 
 it('a renewed certificate is used on both ports without a restart; one that does not fit is reported and not used', async () => {
   const [files, renewed, other] = [makeCertificate(), makeCertificate(), makeCertificate()]
-  const served = await Process.start({ 'tls-cert': files.cert, 'tls-key': files.key })
+  const served = await startServer({ 'tls-cert': files.cert, 'tls-key': files.key })
   const { mqtt } = JSON.parse(served.log.find((line) => line.includes('mqtts://'))!) as { mqtt: string }
-  const ports = [Number(new URL(served.address).port), Number(new URL(mqtt).port)]
+  const ports = [Number(new URL(served.url).port), Number(new URL(mqtt).port)]
   const shown = () => Promise.all(ports.map(shownAt))
   const first = fingerprint(files.cert)
   expect(await shown()).toEqual([first, first])

@@ -4,46 +4,30 @@ import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import { connect, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
-import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
-import { createServer } from '../../src/server/server.ts'
 import { makeCertificate } from '../fixtures/certificate.ts'
-import { Listener } from '../notify/fixture.ts'
-import { Guarded } from './fixture.ts'
+import { Listener } from '../fixtures/mqtt-listener.ts'
+import { openTestQueue, type Server, serveQueue, startServer } from '../fixtures/server.ts'
 
 describe('slow and broken clients', () => {
   const sockets: Socket[] = []
   const dripping: NodeJS.Timeout[] = []
-  const servers: FastifyInstance[] = []
   let queue: Queue
   /** Servers that are strict about headers alone, and about whole requests alone. */
   let strict: Record<'headers' | 'requests', number>
 
   beforeAll(async () => {
-    queue = await openQueue('sqlite::memory:')
+    queue = await openTestQueue('sqlite::memory:')
     const serve = async (headersMs: number, requestMs: number) => {
-      const logger = pino({ level: 'silent' })
-      const options = { queue, logger, version: '1', instanceId: 'i', registry: new Registry(), handlers: new Map() }
-      const server = await createServer({
-        ...options,
-        patience: { headersMs, requestMs, lookMs: 50, heartbeatMs: 15_000 },
-      })
-      servers.push(server)
-      return Number(new URL(await server.listen({ host: '127.0.0.1', port: 0 })).port)
+      const patience = { headersMs, requestMs, lookMs: 50, heartbeatMs: 15_000 }
+      return (await serveQueue(queue, { patience })).port
     }
     strict = { headers: await serve(300, 600_000), requests: await serve(600, 600) }
   })
   afterEach(() => {
     for (const timer of dripping.splice(0)) clearInterval(timer)
     for (const socket of sockets.splice(0)) socket.destroy()
-  })
-  afterAll(async () => {
-    for (const server of servers) await server.close()
-    await queue.close()
   })
 
   /** Sends `start` at once and then `drop` again and again, until the server ends it; gives what was answered. */
@@ -99,19 +83,18 @@ describe('slow and broken clients', () => {
 })
 
 describe('with TLS', () => {
-  let guarded: Guarded
+  let guarded: Server
   let ca: Buffer
   let key: string
 
   beforeAll(async () => {
     const files = makeCertificate()
     ca = readFileSync(files.cert)
-    guarded = await Guarded.start({ 'tls-cert': files.cert, 'tls-key': files.key })
+    guarded = await startServer({ auth: 'keys', 'tls-cert': files.cert, 'tls-key': files.key })
     const rights = { scopes: ['admin'], rate: null, expiresAt: null, session: null } as const
     key = (await guarded.ring.add({ name: 'tls', ...rights })).token
     await vi.waitFor(async () => expect((await ask('GET', '/session')).body.name).toBe('tls'), { timeout: 30_000 })
   })
-  afterAll(() => guarded.stop())
 
   async function ask(method: string, path: string, body?: object) {
     const headers = { Authorization: `Bearer ${key}`, ...(body ? { 'Content-Type': 'application/json' } : {}) }
@@ -177,7 +160,7 @@ describe('with TLS', () => {
 
   it('closes although handshakes have not ended', async () => {
     const files = makeCertificate()
-    const closing = await Guarded.start({ 'tls-cert': files.cert, 'tls-key': files.key })
+    const closing = await startServer({ auth: 'keys', 'tls-cert': files.cert, 'tls-key': files.key })
     const idle = connect(Number(new URL(closing.url).port), '127.0.0.1')
     await once(idle, 'connect')
     const asked = connectTls({

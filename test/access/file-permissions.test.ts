@@ -1,22 +1,21 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { beforeEach, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { endAtExit } from '../fixtures/processes.ts'
+import { main } from '../fixtures/root.ts'
 
-const main = join(import.meta.dirname, '../../src/cli/main.ts')
 const handlers = join(import.meta.dirname, '../../handlers/index.ts')
 const SOON_MS = 30_000
 let folder: string
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-files-'))
+  folder = temporaryFolder()
   chmodSync(folder, 0o755)
 })
-afterEach(() => rmSync(folder, { recursive: true }))
 
 /** A command as a shell with an open umask starts it. */
 const openly = (args: readonly string[]) => ['-c', 'umask 0; exec "$0" "$@"', process.execPath, main, ...args]

@@ -1,20 +1,21 @@
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
+import { createServer, type Server as HttpServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { Issuer } from '../../src/access/issuer.ts'
-import { call, Guarded } from './fixture.ts'
+import { Api } from '../fixtures/api.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const ISSUER = 'https://login.example'
 const AUDIENCE = 'xqueue'
 type Pair = Awaited<ReturnType<typeof generateKeyPair>> & { kid: string }
 
-let identity: Server
+let identity: HttpServer
 let jwksUrl: string
 let published: Pair[] = []
 let fetched = 0
-let guarded: Guarded
+let guarded: Server
 let first: Pair
 
 beforeAll(async () => {
@@ -31,10 +32,9 @@ beforeAll(async () => {
   first = await pair('first')
   published = [first]
   const claims = { 'jwt-issuer': ISSUER, 'jwt-audience': AUDIENCE }
-  guarded = await Guarded.start({ auth: 'jwt', 'jwt-jwks': jwksUrl, ...claims })
+  guarded = await startServer({ auth: 'jwt', 'jwt-jwks': jwksUrl, ...claims })
 })
 afterAll(async () => {
-  await guarded.stop()
   identity.close()
 })
 beforeEach(() => {
@@ -51,7 +51,7 @@ function sign(by: Pair, claims: JWTPayload = {}, header: object = {}): Promise<s
   return token.setProtectedHeader({ alg: 'ES256', kid: by.kid, ...header }).sign(by.privateKey)
 }
 
-const ask = async (token: string) => call(guarded.url, token, 'GET', '/stats')
+const ask = async (token: string) => guarded.as(token).call('GET', '/stats')
 
 it.each([
   ['words', { scope: 'openid read' }, 200],
@@ -96,8 +96,8 @@ it('bounds a token to the types and groups of its claims', async () => {
   const scope = 'submit read admin'
   const bound = await sign(first, { scope, sub: 'acme', xqueue_types: ['quick'], xqueue_groups: ['acme'] })
   const free = await sign(first, { scope })
-  const submit = (token: string, task: object) => call(guarded.url, token, 'POST', '/tasks', task)
-  const seen = async (token: string, id: string) => (await call(guarded.url, token, 'GET', `/tasks/${id}`)).status
+  const submit = (token: string, task: object) => guarded.as(token).call('POST', '/tasks', task)
+  const seen = async (token: string, id: string) => (await guarded.as(token).call('GET', `/tasks/${id}`)).status
   const own = await submit(bound, { type: 'quick', delay: '1h' })
   expect(own).toMatchObject({ status: 201, body: { group: 'acme' } })
   const others = [
@@ -108,9 +108,12 @@ it('bounds a token to the types and groups of its claims', async () => {
   expect(await Promise.all(others.map(({ body }) => seen(free, body.id)))).toEqual([200, 200, 200])
   expect(await Promise.all(others.map(({ body }) => seen(bound, body.id)))).toEqual([404, 404, 404])
   expect(await seen(bound, own.body.id)).toBe(200)
-  const { tasks } = (await call(guarded.url, bound, 'GET', '/tasks')).body
+  const { tasks } = (await guarded.as(bound).call('GET', '/tasks')).body
   expect(tasks.map(({ id }: { id: string }) => id)).toEqual([own.body.id])
-  expect((await call(guarded.url, bound, 'GET', '/types')).body).toMatchObject({ count: 1, types: [{ pending: 1 }] })
+  expect((await guarded.as(bound).call('GET', '/types')).body).toMatchObject({
+    count: 1,
+    types: [{ pending: 1 }],
+  })
   expect((await submit(bound, { type: 'show' })).body).toMatchObject({ status: 400, registered_types: ['quick'] })
   expect((await submit(bound, { type: 'quick', group: 'rival' })).status).toBe(400)
 })
@@ -161,19 +164,19 @@ it('says that the issuer is away with 503, not with 401', async () => {
   const { port } = gone.address() as AddressInfo
   gone.close()
   const claims = { 'jwt-issuer': ISSUER, 'jwt-audience': AUDIENCE }
-  const alone = await Guarded.start({ auth: 'keys+jwt', 'jwt-jwks': `http://127.0.0.1:${port}/`, ...claims })
-  const { status, headers, body } = await call(alone.url, await sign(first), 'GET', '/stats')
+  const alone = await startServer({ auth: 'keys+jwt', 'jwt-jwks': `http://127.0.0.1:${port}/`, ...claims })
+  const { status, headers, body } = await new Api(alone.url, await sign(first)).call('GET', '/stats')
   expect([status, headers.get('retry-after'), body.code]).toEqual([503, '1', 'issuer_unavailable'])
-  expect((await alone.call(await alone.key(['read']), 'GET', '/stats')).status).toBe(200)
+  expect((await alone.as(await alone.key(['read'])).call('GET', '/stats')).status).toBe(200)
   await alone.stop()
 })
 
 it('takes keys only where it is told to, and logs in with a token for no longer than it holds', async () => {
   const key = await guarded.key(['read'])
-  expect((await guarded.call(key, 'GET', '/stats')).body.detail).toContain('keys are not accepted here')
+  expect((await guarded.as(key).call('GET', '/stats')).body.detail).toContain('keys are not accepted here')
   const exp = Math.floor(Date.now() / 1_000) + 120
-  const login = await guarded.call(null, 'POST', '/session', { key: await sign(first, { exp }) })
+  const login = await guarded.as(null).call('POST', '/session', { key: await sign(first, { exp }) })
   expect(login.body).toMatchObject({ name: 'ann', expires_at: new Date(exp * 1_000).toISOString() })
   const cookie = login.headers.get('set-cookie')!.split(';')[0]!
-  expect((await guarded.call(null, 'GET', '/stats', undefined, { Cookie: cookie })).status).toBe(200)
+  expect((await guarded.as(null).call('GET', '/stats', undefined, { Cookie: cookie })).status).toBe(200)
 })

@@ -1,25 +1,21 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
+import { Api } from '../fixtures/api.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { endAtExit } from '../fixtures/processes.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
-import { call, Guarded } from './fixture.ts'
+import { main } from '../fixtures/root.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
-const main = join(import.meta.dirname, '../../src/cli/main.ts')
 const SOON_MS = 30_000
 let folder: string
 let redis: RunningRedis
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-keys-'))
+  folder = temporaryFolder()
   redis = await startRedis()
-})
-afterAll(async () => {
-  await redis.stop()
-  rmSync(folder, { recursive: true })
 })
 
 function xqueue(queue: string, ...args: string[]) {
@@ -66,7 +62,7 @@ describe.each(['sqlite', 'redis'])('on %s', (kind) => {
     expect([made.status, made.stdout]).toEqual([0, expect.stringMatching(/^xq_[\w-]{43}$/)])
     expect(auditOf(made.stderr)).toMatchObject({ action: 'keys create', name: 'shop', scopes: ['submit', 'read'] })
     expect(made.stderr).not.toContain(made.stdout)
-    const ask = (url: string) => call(url, made.stdout, 'GET', '/stats').then(({ status }) => status)
+    const ask = (url: string) => new Api(url, made.stdout).call('GET', '/stats').then(({ status }) => status)
     const all = (status: number) =>
       vi.waitFor(async () => expect(await Promise.all(servers.map(({ url }) => ask(url)))).toEqual([status, status]), {
         timeout: SOON_MS,
@@ -120,15 +116,18 @@ it('gives the second key of a name no chance, and sends the command line in with
 })
 
 describe('in one process', () => {
-  let guarded: Guarded
+  let guarded: Server
   beforeAll(async () => {
-    guarded = await Guarded.start()
+    guarded = await startServer({ auth: 'keys' })
   })
-  afterAll(() => guarded.stop())
 
   it('an expired key is refused', async () => {
     const key = await guarded.key(['read'], { expiresAt: Date.now() + 2_000 })
-    const status = () => guarded.call(key, 'GET', '/stats').then((answer) => answer.status)
+    const status = () =>
+      guarded
+        .as(key)
+        .call('GET', '/stats')
+        .then((answer) => answer.status)
     await vi.waitFor(async () => expect(await status()).toBe(200), { timeout: SOON_MS, interval: 10 })
     await vi.waitFor(async () => expect(await status()).toBe(401), { timeout: SOON_MS })
   })
@@ -139,25 +138,25 @@ describe('in one process', () => {
       await guarded.key(['read']),
     ]
     const statuses = []
-    for (let n = 0; n < 4; n++) statuses.push((await guarded.call(few, 'GET', '/stats')).status)
+    for (let n = 0; n < 4; n++) statuses.push((await guarded.as(few).call('GET', '/stats')).status)
     expect(statuses).toEqual([200, 200, 200, 429])
-    const { headers, body } = await guarded.call(few, 'GET', '/stats')
+    const { headers, body } = await guarded.as(few).call('GET', '/stats')
     expect(Number(headers.get('retry-after'))).toBeGreaterThan(3_000)
     expect(body).toMatchObject({ code: 'too_many_calls', detail: expect.stringContaining('3 calls in 3600 s') })
-    expect((await guarded.call(many, 'GET', '/stats')).status).toBe(200)
+    expect((await guarded.as(many).call('GET', '/stats')).status).toBe(200)
   })
 
   it('every change is in the audit log, with who made it; what only looks is not', async () => {
     const { token, key } = await guarded.newKey(['admin'], { name: 'ann' })
     const reader = await guarded.newKey(['read'], { name: 'ben' })
-    await guarded.call(token, 'GET', '/tasks')
-    const { body } = await guarded.call(token, 'POST', '/tasks', { type: 'quick', delay: 60 })
-    await guarded.call(token, 'DELETE', `/tasks/${body.id}`)
-    await guarded.call(token, 'POST', '/types/quick/pause')
-    await guarded.call(token, 'POST', '/types/quick/resume')
-    await guarded.call(token, 'POST', '/concurrency', { task_type: 'quick', max_concurrency: 4 })
-    await guarded.call(token, 'POST', '/concurrency', { task_type: 'quick', max_concurrency: 0 })
-    await guarded.call(reader.token, 'POST', '/types/quick/pause')
+    await guarded.as(token).call('GET', '/tasks')
+    const { body } = await guarded.as(token).call('POST', '/tasks', { type: 'quick', delay: 60 })
+    await guarded.as(token).call('DELETE', `/tasks/${body.id}`)
+    await guarded.as(token).call('POST', '/types/quick/pause')
+    await guarded.as(token).call('POST', '/types/quick/resume')
+    await guarded.as(token).call('POST', '/concurrency', { task_type: 'quick', max_concurrency: 4 })
+    await guarded.as(token).call('POST', '/concurrency', { task_type: 'quick', max_concurrency: 0 })
+    await guarded.as(reader.token).call('POST', '/types/quick/pause')
     const by = { actor: 'ann', actor_id: key.id, ip: '127.0.0.1' }
     await vi.waitFor(() => {
       const lines = guarded.audits().filter(({ actor }) => actor === 'ann' || actor === 'ben')
@@ -175,21 +174,21 @@ describe('in one process', () => {
   it('no key, session or token comes back in an answer or gets into the log', async () => {
     const key = await guarded.key(['admin'])
     const wrong = `xq_${'w'.repeat(43)}`
-    const login = await guarded.call(null, 'POST', '/session', { key })
+    const login = await guarded.as(null).call('POST', '/session', { key })
     const session = /xqueue_session=([^;]+)/.exec(login.headers.get('set-cookie')!)![1]!
-    const subscription = (await guarded.call(key, 'POST', '/subscriptions', { task_ids: ['x'] })).body.password
+    const subscription = (await guarded.as(key).call('POST', '/subscriptions', { task_ids: ['x'] })).body.password
     const answers = [
       login,
-      await guarded.call(wrong, 'GET', '/tasks'),
-      await guarded.call(null, 'POST', '/session', { key: wrong }),
-      await guarded.call(null, 'GET', `/events?access_token=${key}`),
-      await guarded.call(null, 'GET', `/events?access_token=${wrong}`),
-      await guarded.call(null, 'GET', `/tasks?access_token=${subscription}`),
-      await guarded.call(null, 'GET', `/events?stats=true&access_token=${subscription}`),
-      await guarded.call(key, 'GET', '/session'),
-      await guarded.call(key, 'GET', '/health'),
-      await guarded.call(null, 'GET', '/stats', undefined, { Cookie: `xqueue_session=${session}` }),
-      await guarded.call(null, 'DELETE', '/session', undefined, { Cookie: `xqueue_session=${session}` }),
+      await guarded.as(wrong).call('GET', '/tasks'),
+      await guarded.as(null).call('POST', '/session', { key: wrong }),
+      await guarded.as(null).call('GET', `/events?access_token=${key}`),
+      await guarded.as(null).call('GET', `/events?access_token=${wrong}`),
+      await guarded.as(null).call('GET', `/tasks?access_token=${subscription}`),
+      await guarded.as(null).call('GET', `/events?stats=true&access_token=${subscription}`),
+      await guarded.as(key).call('GET', '/session'),
+      await guarded.as(key).call('GET', '/health'),
+      await guarded.as(null).call('GET', '/stats', undefined, { Cookie: `xqueue_session=${session}` }),
+      await guarded.as(null).call('DELETE', '/session', undefined, { Cookie: `xqueue_session=${session}` }),
     ]
     expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 403, 200, 200, 200, 204])
     const told = JSON.stringify(answers.map(({ body }) => body)) + guarded.log.join('')

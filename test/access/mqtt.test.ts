@@ -4,25 +4,24 @@ import mqtt from 'mqtt'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
 import { BUDGETS } from '../../src/notify/budgets.ts'
-import { event, Listener } from '../notify/fixture.ts'
-import { Guarded } from './fixture.ts'
+import { event, Listener } from '../fixtures/mqtt-listener.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const SOON_MS = 30_000
 const closing: Listener[] = []
-let guarded: Guarded
+let guarded: Server
 let reader: string
 let submitter: string
 let url: string
 
 beforeAll(async () => {
-  guarded = await Guarded.start()
+  guarded = await startServer({ auth: 'keys' })
   reader = await guarded.key(['read'])
   submitter = await guarded.key(['submit'])
   url = await guarded.mqttUrl(reader)
 })
 afterAll(async () => {
   for (const listener of closing) await listener.close()
-  await guarded.stop()
 })
 
 async function listen(password: string, filters: string[], to = url): Promise<Listener> {
@@ -38,9 +37,9 @@ async function refusalOf(options: object, to = url): Promise<number> {
   return (error as { code: number }).code
 }
 async function submit(type: string): Promise<string> {
-  return (await guarded.call(submitter, 'POST', '/tasks', { type })).body.id
+  return (await guarded.as(submitter).call('POST', '/tasks', { type })).body.id
 }
-const subscribe = (body: object, key = reader) => guarded.call(key, 'POST', '/subscriptions', body)
+const subscribe = (body: object, key = reader) => guarded.as(key).call('POST', '/subscriptions', body)
 
 it.each(['tcp', 'ws'])(
   'lets a key with the scope read hear everything over %s, whatever its user is called',
@@ -74,7 +73,7 @@ it('cuts a listener off, over MQTT and over events, when its key is revoked', as
 it('ends a wait for tasks, empty, when its key is revoked', async () => {
   const { token, key } = await guarded.newKey(['work'])
   const body = { types: ['quick'], wait: 60, worker_id: 'w-1' }
-  const waiting = guarded.call(token, 'POST', '/tasks/consume', body)
+  const waiting = guarded.as(token).call('POST', '/tasks/consume', body)
   const workers = async () => (await guarded.queue.workers()).map(({ id }) => id)
   await vi.waitFor(async () => expect((await workers()).some((id) => id.endsWith('/w-1'))).toBe(true), {
     timeout: SOON_MS,
@@ -127,10 +126,10 @@ it('gives a token for some types, and lets nobody call the API with it', async (
   await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
   expect(JSON.stringify(listener.messages)).not.toContain(shown)
   for (const path of ['/stats', '/tasks', `/tasks/${id}`]) {
-    expect((await guarded.call(body.password, 'GET', path)).status).toBe(403)
+    expect((await guarded.as(body.password).call('GET', path)).status).toBe(403)
   }
   expect((await subscribe({ types: ['quick'] }, body.password)).status).toBe(403)
-  expect((await guarded.call(null, 'POST', '/session', { key: body.password })).status).toBe(401)
+  expect((await guarded.as(null).call('POST', '/session', { key: body.password })).status).toBe(401)
 })
 
 it('lets EventSource bring such a token in the URL, for the same tasks only', async () => {
@@ -188,7 +187,7 @@ it.each([
 })
 
 it('lets this server’s own page in by its session, and no page of this machine that has only the cookie', async () => {
-  const login = await guarded.call(null, 'POST', '/session', { key: reader })
+  const login = await guarded.as(null).call('POST', '/session', { key: reader })
   const Cookie = login.headers.get('set-cookie')!.split(';')[0]!
   const ask = (origin: string) => {
     const socket = new WebSocket(`${guarded.url.replace('http', 'ws')}/mqtt`, 'mqtt', { origin, headers: { Cookie } })
@@ -215,8 +214,10 @@ it('tells brokers elsewhere in claims what may be subscribed to', async () => {
     mqtt: 'mqtt://user:pass@127.0.0.1:1',
     'mqtt-public-url': 'wss://b.example/mqtt',
   }
-  const elsewhere = await Guarded.start({ ...flags, 'mqtt-prefix': 'shop' })
-  const { body } = await elsewhere.call(await elsewhere.key(['read']), 'POST', '/subscriptions', { task_ids: ['t1'] })
+  const elsewhere = await startServer({ auth: 'keys', ...flags, 'mqtt-prefix': 'shop' })
+  const { body } = await elsewhere
+    .as(await elsewhere.key(['read']))
+    .call('POST', '/subscriptions', { task_ids: ['t1'] })
   expect(body).toMatchObject({ url: 'wss://b.example/mqtt', topics: ['shop/tasks/t1', 'shop/tasks/t1/progress'] })
   const { payload } = await jwtVerify(body.password, new TextEncoder().encode(secret))
   expect(payload).toMatchObject({
@@ -233,8 +234,8 @@ it('tells brokers elsewhere in claims what may be subscribed to', async () => {
 })
 
 it('says so where nothing is published', async () => {
-  const silent = await Guarded.start({ mqtt: 'off' })
-  const { status, body } = await silent.call(await silent.key(['read']), 'POST', '/subscriptions', { types: ['a'] })
+  const silent = await startServer({ auth: 'keys', mqtt: 'off' })
+  const { status, body } = await silent.as(await silent.key(['read'])).call('POST', '/subscriptions', { types: ['a'] })
   expect([status, body.code]).toEqual([409, 'mqtt_off'])
   await silent.stop()
 })
@@ -273,7 +274,7 @@ it('cuts off a client that subscribes in a loop, and serves everybody else meanw
   looping.on('error', () => undefined) // It writes to a connection that has been closed.
   const closed = new Promise((resolve) => looping.on('close', resolve as never))
   for (let n = 0; n < BUDGETS.subscriptions.burst + BUDGETS.refusals + 10_000; n++) looping.subscribe('xqueue/tasks/x')
-  expect((await guarded.call(reader, 'GET', '/stats')).status).toBe(200)
+  expect((await guarded.as(reader).call('GET', '/stats')).status).toBe(200)
   await closed
   await (await listen(reader, ['xqueue/events/#'])).close()
 })

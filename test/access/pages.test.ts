@@ -1,49 +1,48 @@
 import { once } from 'node:events'
 import { get } from 'node:http'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
-import { Guarded } from './fixture.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const APP = 'https://app.example'
-let guarded: Guarded
+let guarded: Server
 let key: string
 let cookie: string
 
 beforeAll(async () => {
-  guarded = await Guarded.start({ 'cors-origins': APP })
+  guarded = await startServer({ auth: 'keys', 'cors-origins': APP })
   key = await guarded.key(['admin'])
   cookie = await logIn()
 })
-afterAll(() => guarded.stop())
 
 async function logIn(of = key): Promise<string> {
-  const { headers } = await guarded.call(null, 'POST', '/session', { key: of }, { Origin: guarded.url })
+  const { headers } = await guarded.as(null).call('POST', '/session', { key: of }, { Origin: guarded.url })
   return headers.get('set-cookie')!.split(';')[0]!
 }
 const asPage = (method: string, path: string, headers: object, body?: object) =>
-  guarded.call(null, method, path, body, { Cookie: cookie, ...headers })
+  guarded.as(null).call(method, path, body, { Cookie: cookie, ...headers })
 
 describe('a session', () => {
   it('is a cookie that no script reads and no other site sends', async () => {
-    const answer = await guarded.call(null, 'POST', '/session', { key: ` ${key}\n` }, { Origin: guarded.url })
+    const answer = await guarded.as(null).call('POST', '/session', { key: ` ${key}\n` }, { Origin: guarded.url })
     expect(answer.headers.get('set-cookie')).toMatch(
       /^xqueue_session=xqs_[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Max-Age=(43200|4319\d)$/,
     )
     expect(answer.body).toMatchObject({ access_control: true, scopes: ['admin'], expires_at: expect.any(String) })
-    const proxied = await guarded.call(null, 'POST', '/session', { key }, { Origin: 'https://q.example', Host: 'x' })
+    const proxied = await guarded.as(null).call('POST', '/session', { key }, { Origin: 'https://q.example', Host: 'x' })
     expect(proxied.status).toBe(403)
   })
 
   it('is Secure where a proxy did the TLS', async () => {
     const { host } = new URL(guarded.url)
-    const { headers } = await guarded.call(null, 'POST', '/session', { key }, { Origin: `https://${host}` })
+    const { headers } = await guarded.as(null).call('POST', '/session', { key }, { Origin: `https://${host}` })
     expect(headers.get('set-cookie')).toMatch(/; Secure$/)
   })
 
   it('has the rights of its key, says who it is, and ends for good when logged out', async () => {
     const own = await logIn(await guarded.key(['read'], { name: 'reader' }))
     const ask = (method: string, path: string) =>
-      guarded.call(null, method, path, undefined, { Cookie: own, Origin: guarded.url })
+      guarded.as(null).call(method, path, undefined, { Cookie: own, Origin: guarded.url })
     expect((await ask('GET', '/session')).body).toMatchObject({ name: 'reader', scopes: ['read'] })
     expect((await ask('GET', '/stats')).status).toBe(200)
     expect((await ask('POST', '/types/quick/pause')).status).toBe(403)
@@ -62,25 +61,25 @@ describe('a session', () => {
     for (let n = 0; n < 51; n++) await logIn(token)
     const { keys } = await guarded.queue.keys()
     expect(keys.filter(({ session }) => session?.of === made.id)).toHaveLength(50)
-    expect((await guarded.call(null, 'GET', '/stats', undefined, { Cookie: own })).status).toBe(401)
+    expect((await guarded.as(null).call('GET', '/stats', undefined, { Cookie: own })).status).toBe(401)
     const last = await logIn(token)
     await guarded.ring.drop(made.id)
     await vi.waitFor(
-      async () => expect((await guarded.call(null, 'GET', '/stats', undefined, { Cookie: last })).status).toBe(401),
+      async () => expect((await guarded.as(null).call('GET', '/stats', undefined, { Cookie: last })).status).toBe(401),
       { timeout: 30_000 },
     )
   })
 
   it('is not opened with a wrong key, and that is in the audit log', async () => {
-    const { status, headers } = await guarded.call(null, 'POST', '/session', { key: `xq_${'x'.repeat(43)}` })
+    const { status, headers } = await guarded.as(null).call('POST', '/session', { key: `xq_${'x'.repeat(43)}` })
     expect([status, headers.get('set-cookie')]).toEqual([401, null])
     expect(guarded.audits()).toContainEqual(expect.objectContaining({ refused: true, ip: '127.0.0.1' }))
   })
 
   it('is no key, and a key is no session', async () => {
     const session = cookie.split('=')[1]!
-    expect((await guarded.call(session, 'GET', '/stats')).status).toBe(401)
-    const answer = await guarded.call(null, 'GET', '/stats', undefined, { Cookie: `xqueue_session=${key}` })
+    expect((await guarded.as(session).call('GET', '/stats')).status).toBe(401)
+    const answer = await guarded.as(null).call('GET', '/stats', undefined, { Cookie: `xqueue_session=${key}` })
     expect(answer.status).toBe(401)
   })
 })
@@ -100,7 +99,7 @@ describe('a page of another origin', () => {
     expect((await asPage('POST', '/types/quick/resume', other)).status).toBe(401)
     expect((await asPage('DELETE', '/session', other)).status).toBe(204)
     expect((await asPage('GET', '/stats', { 'Sec-Fetch-Site': 'same-origin' })).status).toBe(200)
-    expect((await guarded.call(key, 'POST', '/types/quick/resume', undefined, other)).status).toBe(200)
+    expect((await guarded.as(key).call('POST', '/types/quick/resume', undefined, other)).status).toBe(200)
   })
 })
 
@@ -121,13 +120,13 @@ describe('a page of another site', () => {
   })
 
   it('is held off also where there is no access control', async () => {
-    const open = await Guarded.start({ auth: 'off' })
-    const pause = (headers: object) => open.call(null, 'POST', '/types/quick/pause', undefined, headers)
+    const open = await startServer({ auth: 'off' })
+    const pause = (headers: object) => open.as(null).call('POST', '/types/quick/pause', undefined, headers)
     expect((await pause({ Origin: 'https://evil.example' })).status).toBe(403)
     expect((await pause({ Origin: open.url })).status).toBe(200)
     expect((await pause({})).status).toBe(200)
-    expect((await open.call(null, 'GET', '/session')).body).toMatchObject({ access_control: false, name: null })
-    expect((await open.call(null, 'POST', '/subscriptions', { types: ['quick'] })).body).toMatchObject({
+    expect((await open.as(null).call('GET', '/session')).body).toMatchObject({ access_control: false, name: null })
+    expect((await open.as(null).call('POST', '/subscriptions', { types: ['quick'] })).body).toMatchObject({
       status: 409,
       code: 'access_control_off',
     })
@@ -135,8 +134,8 @@ describe('a page of another site', () => {
   })
 
   it('cannot pass for this server by a name that was made to point here, where everybody may do everything', async () => {
-    const open = await Guarded.start({ auth: 'off' })
-    const insecure = await Guarded.start({ auth: 'off', insecure: 'true' })
+    const open = await startServer({ auth: 'off' })
+    const insecure = await startServer({ auth: 'off', insecure: 'true' })
     const ask = (url: string, name: string) => {
       const { port } = new URL(url)
       const host = `${name}:${port}`
@@ -172,14 +171,14 @@ describe('a page of another site', () => {
   it('may read answers only when its origin is named, and never with the cookie', async () => {
     const headersOf = async (origin: string, method = 'GET') => {
       const preflight = { Origin: origin, 'Access-Control-Request-Method': 'POST' }
-      return (await guarded.call(method === 'GET' ? key : null, method, '/tasks', undefined, preflight)).headers
+      return (await guarded.as(method === 'GET' ? key : null).call(method, '/tasks', undefined, preflight)).headers
     }
     const named = await headersOf(APP)
     expect(named.get('access-control-allow-origin')).toBe(APP)
     expect(named.get('access-control-allow-credentials')).toBeNull()
     expect((await headersOf(APP, 'OPTIONS')).get('access-control-allow-headers')).toContain('Authorization')
     expect((await headersOf('https://evil.example')).get('access-control-allow-origin')).toBeNull()
-    const by = (origin: string) => guarded.call(key, 'POST', '/types/quick/resume', undefined, { Origin: origin })
+    const by = (origin: string) => guarded.as(key).call('POST', '/types/quick/resume', undefined, { Origin: origin })
     expect([(await by(APP)).status, (await by('https://evil.example')).status]).toEqual([200, 403])
   })
 })
@@ -206,10 +205,10 @@ it('sends security headers with every answer, also with events, pages, files and
 })
 
 it('allows no other site’s page anything where none is named', async () => {
-  const plain = await Guarded.start()
+  const plain = await startServer({ auth: 'keys' })
   const headers = { Origin: APP, 'Access-Control-Request-Method': 'POST' }
   for (const method of ['GET', 'OPTIONS']) {
-    const answer = await plain.call(null, method, '/tasks', undefined, headers)
+    const answer = await plain.as(null).call(method, '/tasks', undefined, headers)
     expect(answer.headers.get('access-control-allow-origin')).toBeNull()
   }
   await plain.stop()

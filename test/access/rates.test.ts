@@ -11,10 +11,11 @@ import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { XQueueError } from '../../src/task/errors.ts'
+import { Api } from '../fixtures/api.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { startRedis } from '../fixtures/redis.ts'
-import { XQueue } from '../fixtures/xqueue.ts'
-import { call } from './fixture.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -32,19 +33,20 @@ const STORES = {
 describe.each(Object.entries(STORES))('the rate of a key over two processes on %s', (_name, startStore) => {
   let store: Awaited<ReturnType<typeof startStore>>
   let queue: Queue
-  let servers: XQueue[]
+  let servers: Program[]
   let mqttUrls: string[]
   beforeAll(async () => {
     store = await startStore()
-    queue = await openQueue(store.url)
-    servers = await Promise.all([0, 1].map(() => XQueue.start('--engine', store.url, '--auth', 'keys')))
+    queue = await openTestQueue(store.url)
+    servers = await Promise.all([0, 1].map(() => startProgram({ store: store.url, flags: ['--auth', 'keys'] })))
     const admin = await key(['admin'], null)
-    const checks = await Promise.all(servers.map(async ({ url }) => (await call(url, admin, 'GET', '/health')).body))
+    const checks = await Promise.all(
+      servers.map(async ({ url }) => (await new Api(url, admin).call('GET', '/health')).body),
+    )
     mqttUrls = checks.map((body) => /mqtt:\/\/[\d.:]+/.exec(JSON.stringify(body))![0])
   })
   afterAll(async () => {
     await Promise.all((servers ?? []).map((server) => server.stop()))
-    await queue?.close()
     await store?.stop()
   })
 
@@ -54,7 +56,7 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
     const name = `key-${Math.random().toString(36).slice(2)}`
     const { token } = await new KeyRing(queue).add({ name, scopes, rate, expiresAt: null, session: null })
     // This open call counts for nothing.
-    const known = async ({ url }: XQueue) => (await call(url, token, 'GET', '/session')).body.name === name
+    const known = async ({ url }: Program) => (await new Api(url, token).call('GET', '/session')).body.name === name
     await vi.waitFor(async () => expect(await Promise.all(servers.map(known))).toEqual([true, true]), 30_000)
     return token
   }
@@ -62,13 +64,13 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
   /** Whether it was let in, and if not, when it may come again. */
   const uses: Record<string, (token: string, server: number) => Promise<boolean>> = {
     call: async (token, server) => {
-      const { status, headers } = await call(servers[server]!.url, token, 'GET', '/stats')
+      const { status, headers } = await new Api(servers[server]!.url, token).call('GET', '/stats')
       expect([200, 429]).toContain(status)
       if (status === 429) expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)
       return status === 200
     },
     login: async (token, server) => {
-      const { status } = await call(servers[server]!.url, null, 'POST', '/session', { key: token })
+      const { status } = await new Api(servers[server]!.url, null).call('POST', '/session', { key: token })
       expect([200, 429]).toContain(status)
       return status === 200
     },

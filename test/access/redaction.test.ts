@@ -2,14 +2,15 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { RedactedQueue } from '../../src/queue/redacted-queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import { redactionOf } from '../../src/task/redaction.ts'
-import { Listener } from '../notify/fixture.ts'
+import { shown } from '../fixtures/handlers.ts'
+import { Listener } from '../fixtures/mqtt-listener.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 import { queueContract } from '../queue-contract/contract.ts'
-import { Guarded, given } from './fixture.ts'
 
 it('takes no filter by a tag that is hidden: it would confirm guesses', async () => {
   const queue = await openQueue('sqlite::memory:')
@@ -80,7 +81,7 @@ queueContract(
 )
 
 describe('of a process', () => {
-  let guarded: Guarded
+  let guarded: Server
   let key: string
   let id: string
   const payload = { password: 'hunter2', card: { number: '4111', name: 'Ann' }, open: 'yes' }
@@ -88,22 +89,21 @@ describe('of a process', () => {
 
   beforeAll(async () => {
     const redact = 'payload.password,payload.card.*, result.password, result.card.*'
-    guarded = await Guarded.start({ redact })
+    guarded = await startServer({ auth: 'keys', redact })
     key = await guarded.key(['admin'])
   })
-  afterAll(() => guarded.stop())
 
   it('hides them in answers and events; handlers and workers over HTTP are given everything', async () => {
     const listener = await Listener.connect(await guarded.mqttUrl(key), ['xqueue/#'], { username: 'k', password: key })
     const stop = new AbortController()
     const headers = { Authorization: `Bearer ${key}` }
     const events = await fetch(`${guarded.url}/api/v1/events`, { headers, signal: stop.signal })
-    const submitted = (await guarded.call(key, 'POST', '/tasks', { type: 'show', payload })).body
+    const submitted = (await guarded.as(key).call('POST', '/tasks', { type: 'show', payload })).body
     id = submitted.id
     expect(submitted.payload).toEqual(hidden)
     const success = `xqueue/events/show/success/${id}`
     await listener.until(() => expect(listener.on(success)[0]?.body.result).toEqual(hidden))
-    expect(given).toEqual([payload])
+    expect(shown).toEqual([payload])
     let text = ''
     for await (const chunk of events.body!.pipeThrough(new TextDecoderStream() as never) as AsyncIterable<string>) {
       text += chunk
@@ -115,15 +115,15 @@ describe('of a process', () => {
       password: key,
     })
     await late.until(() => expect(late.messages[0]?.body.result).toEqual(hidden))
-    expect((await guarded.call(key, 'GET', `/tasks/${id}`)).body).toMatchObject({ payload: hidden, result: hidden })
-    expect((await guarded.call(key, 'GET', '/tasks')).body.tasks[0].payload).toEqual(hidden)
+    expect((await guarded.as(key).call('GET', `/tasks/${id}`)).body).toMatchObject({ payload: hidden, result: hidden })
+    expect((await guarded.as(key).call('GET', '/tasks')).body.tasks[0].payload).toEqual(hidden)
 
-    const waiting = (await guarded.call(key, 'POST', '/tasks', { type: 'quick', payload, delay: 3_600 })).body
-    expect((await guarded.call(key, 'DELETE', `/tasks/${waiting.id}`)).body.payload).toEqual(hidden)
-    expect((await guarded.call(key, 'POST', `/tasks/${waiting.id}/retry`)).body.payload).toEqual(hidden)
+    const waiting = (await guarded.as(key).call('POST', '/tasks', { type: 'quick', payload, delay: 3_600 })).body
+    expect((await guarded.as(key).call('DELETE', `/tasks/${waiting.id}`)).body.payload).toEqual(hidden)
+    expect((await guarded.as(key).call('POST', `/tasks/${waiting.id}/retry`)).body.payload).toEqual(hidden)
     await guarded.queue.configureType('elsewhere', { declared: true })
-    await guarded.call(key, 'POST', '/tasks', { type: 'elsewhere', payload })
-    const { leases } = (await guarded.call(key, 'POST', '/tasks/consume', { types: ['elsewhere'] })).body
+    await guarded.as(key).call('POST', '/tasks', { type: 'elsewhere', payload })
+    const { leases } = (await guarded.as(key).call('POST', '/tasks/consume', { types: ['elsewhere'] })).body
     expect(leases[0].task.payload).toEqual(payload)
 
     const told =

@@ -1,21 +1,23 @@
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Guarded } from './fixture.ts'
+import { beforeAll, expect, it } from 'vitest'
+import { type Server, startServer } from '../fixtures/server.ts'
 
-let guarded: Guarded
+let guarded: Server
 let operator: string
 beforeAll(async () => {
-  guarded = await Guarded.start({}, { report: { retention: { success: '1h', failed: 60 }, run: () => null } })
+  guarded = await startServer(
+    { auth: 'keys' },
+    { report: { retention: { success: '1h', failed: 60 }, run: () => null } },
+  )
   operator = await guarded.key(['submit', 'read', 'admin'])
 })
-afterAll(() => guarded.stop())
 
-const set = (retention: unknown, key = operator) => guarded.call(key, 'POST', '/types/report', { retention })
+const set = (retention: unknown, key = operator) => guarded.as(key).call('POST', '/types/report', { retention })
 
 it('an operator sets how long finished tasks are kept over what the handler says, and back', async () => {
   expect((await set({ failed: '30d', timeout: 0 })).body).toMatchObject({
     retention: { success: 3_600, failed: 2_592_000, canceled: null, timeout: 0 },
   })
-  const { body } = await guarded.call(operator, 'GET', '/types')
+  const { body } = await guarded.as(operator).call('GET', '/types')
   const types = body.types as { type: string; retention: object }[]
   const retentionOf = (name: string) => types.find(({ type }) => type === name)!.retention
   expect(retentionOf('report')).toMatchObject({ failed: 2_592_000, canceled: null })
@@ -52,18 +54,18 @@ it('writes to the audit log from which retention to which', async () => {
 })
 
 it('a worker of one type receives results of predecessors that retention has deleted', async () => {
-  await guarded.call(operator, 'POST', '/types/first', { retention: { success: 0 } })
+  await guarded.as(operator).call('POST', '/types/first', { retention: { success: 0 } })
   const worker = await guarded.key(['submit', 'work'], { bounds: { types: ['first', 'then'], groups: null } })
-  await guarded.call(operator, 'POST', '/types/then', {})
-  const submitted = await guarded.call(worker, 'POST', '/tasks/batch', {
+  await guarded.as(operator).call('POST', '/types/then', {})
+  const submitted = await guarded.as(worker).call('POST', '/tasks/batch', {
     tasks: [{ type: 'first' }, { type: 'then', after: [0] }],
   })
   const [first] = submitted.body.tasks as { id: string }[]
   const take = async (type: string) =>
-    (await guarded.call(worker, 'POST', '/tasks/consume', { types: [type] })).body.leases[0]
+    (await guarded.as(worker).call('POST', '/tasks/consume', { types: [type] })).body.leases[0]
   const { lease } = await take('first')
-  await guarded.call(worker, 'POST', `/leases/${lease}/complete`, { result: 7 })
+  await guarded.as(worker).call('POST', `/leases/${lease}/complete`, { result: 7 })
   while ((await guarded.queue.sweep(100)).more);
-  expect((await guarded.call(operator, 'GET', `/tasks/${first!.id}`)).status).toBe(404)
+  expect((await guarded.as(operator).call('GET', `/tasks/${first!.id}`)).status).toBe(404)
   expect((await take('then')).predecessors).toMatchObject([{ id: first!.id, result: 7 }])
 })

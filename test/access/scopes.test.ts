@@ -1,43 +1,34 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { Access } from '../../src/access/access.ts'
 import { KeyRing } from '../../src/access/key-ring.ts'
 import type { RouteScope } from '../../src/access/principal.ts'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
-import { createServer } from '../../src/server/server.ts'
 import { SCOPES, type Scope } from '../../src/task/api-key.ts'
+import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 
 let queue: Queue
-let server: FastifyInstance
-let url: string
+let server: QueueServer
 let looksAtHealth = 0
 const keys: Partial<Record<Scope, string>> = {}
 
 beforeAll(async () => {
-  queue = countingLooks(await openQueue('sqlite::memory:'))
+  queue = countingLooks(await openTestQueue())
   const access = new Access({ queue, keys: true, issuer: null, tokenSecret: null })
   const ring = new KeyRing(queue)
   for (const scope of SCOPES) {
     const key = { name: `only-${scope}`, scopes: [scope], rate: null, expiresAt: null, session: null }
     keys[scope] = (await ring.add(key)).token
   }
-  const logger = pino({ level: 'silent' })
-  const options = { queue, logger, version: '1', instanceId: 'i', registry: new Registry(), access }
-  server = await createServer({ ...options, handlers: new Map() })
-  expect(() => server.get('/new', async () => 'anybody')).toThrow('GET /new names no scope')
-  url = await server.listen({ host: '127.0.0.1', port: 0 })
-})
-afterAll(async () => {
-  await server.close()
-  await queue.close()
+  const prepare = (fastify: FastifyInstance) =>
+    expect(() => fastify.get('/new', async () => 'anybody')).toThrow('GET /new names no scope')
+  server = await serveQueue(queue, { access, prepare })
 })
 
-const ROUTES = () => [...server.routeScopes].filter(([route]) => !route.startsWith('HEAD') && !route.includes('*'))
+const ROUTES = () =>
+  [...server.fastify.routeScopes].filter(([route]) => !route.startsWith('HEAD') && !route.includes('*'))
 
 /** The status that a call is answered with; what would stream is left at its head. */
 async function statusOf(route: string, key: string | undefined): Promise<number> {
@@ -46,7 +37,13 @@ async function statusOf(route: string, key: string | undefined): Promise<number>
   const body = method === 'POST' ? { body: '{}', headers: { 'Content-Type': 'application/json' } } : {}
   const headers = { ...body.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) }
   const filled = path.replaceAll(/:\w+/g, 'x')
-  const { status } = await fetch(url + filled, { method, ...body, headers, signal: stop.signal, redirect: 'manual' })
+  const { status } = await fetch(server.url + filled, {
+    method,
+    ...body,
+    headers,
+    signal: stop.signal,
+    redirect: 'manual',
+  })
   stop.abort()
   return status
 }
@@ -83,7 +80,7 @@ it('is what the documentation says', () => {
 })
 
 it('lists the scope of each call in OpenAPI', async () => {
-  const { paths } = (await (await fetch(`${url}/openapi.json`)).json()) as { paths: Record<string, object> }
+  const { paths } = (await server.get('/openapi.json')).body as { paths: Record<string, object> }
   for (const [route, scope] of ROUTES().filter(([route]) => route.includes(' /api/'))) {
     const [method, path] = route.split(' ') as [string, string]
     const { security } = paths[path.replaceAll(/:(\w+)/g, '{$1}')]![method.toLowerCase() as never] as {
@@ -96,9 +93,8 @@ it('lists the scope of each call in OpenAPI', async () => {
 
 it('says what is missing, and how to mend it', async () => {
   const ask = async (headers: Record<string, string>) => {
-    const answer = await fetch(`${url}/api/v1/types/x/pause`, { method: 'POST', headers })
-    const body = (await answer.json()) as Record<string, unknown>
-    return { status: answer.status, challenge: answer.headers.get('www-authenticate'), ...body }
+    const answer = await server.post('/types/x/pause', undefined, headers)
+    return { status: answer.status, challenge: answer.headers.get('www-authenticate'), ...answer.body }
   }
   expect(await ask({})).toMatchObject({
     status: 401,
@@ -123,7 +119,7 @@ it('says what is missing, and how to mend it', async () => {
 })
 
 it('tells who has no key whether it is healthy, and nothing else', async () => {
-  const health = async (headers = {}) => (await fetch(`${url}/api/v1/health`, { headers })).json()
+  const health = async (headers = {}) => (await server.get('/health', headers)).body
   const alone = { status: 'healthy', timestamp: expect.any(String) }
   expect(await health()).toEqual(alone)
   expect(await health({ Authorization: `Bearer ${keys.work}` })).toEqual(alone)
@@ -135,7 +131,7 @@ it.each(['no key', 'a read key'])('looks at the store once a second for all that
   const headers = who === 'no key' ? {} : { Authorization: `Bearer ${keys.read}` }
   const before = looksAtHealth
   const started = performance.now()
-  const ask = () => fetch(`${url}/api/v1/health`, { headers })
+  const ask = () => server.get('/health', headers)
   const answers = [...(await Promise.all(Array.from({ length: 30 }, ask))), await ask()]
   expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
   expect(looksAtHealth - before).toBeLessThanOrEqual(1 + Math.ceil((performance.now() - started) / 1_000))

@@ -7,9 +7,8 @@ import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@open
 import mqtt from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { Guarded } from './fixture.ts'
-
-const main = join(import.meta.dirname, '../../src/cli/main.ts')
+import { main } from '../fixtures/root.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 describe('a server that is given secrets by every route', () => {
   const memory = new InMemorySpanExporter()
@@ -18,7 +17,7 @@ describe('a server that is given secrets by every route', () => {
     'http-secret': 'm4rked-http-secret',
     'http-secrets': 'https://hook.example=m4rked-secret-of-a-destination',
   }
-  let guarded: Guarded
+  let guarded: Server
   /** By what they are: none may be found anywhere. */
   const secrets: Record<string, string> = {}
   let answers = ''
@@ -28,18 +27,21 @@ describe('a server that is given secrets by every route', () => {
     trace.setGlobalTracerProvider(
       new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter: memory })] }),
     )
-    guarded = await Guarded.start(settings)
+    guarded = await startServer({ auth: 'keys', ...settings })
     const admin = await guarded.key(['admin'])
-    const login = await guarded.call(null, 'POST', '/session', { key: admin })
+    const login = await guarded.as(null).call('POST', '/session', { key: admin })
     const session = /xqueue_session=([^;]+)/.exec(login.headers.get('set-cookie')!)![1]!
-    const subscription = (await guarded.call(admin, 'POST', '/subscriptions', { types: ['quick'] })).body.password
-    await guarded.call(admin, 'POST', '/concurrency', { task_type: 'away', max_concurrency: 5 }).catch(() => undefined)
+    const subscription = (await guarded.as(admin).call('POST', '/subscriptions', { types: ['quick'] })).body.password
+    await guarded
+      .as(admin)
+      .call('POST', '/concurrency', { task_type: 'away', max_concurrency: 5 })
+      .catch(() => undefined)
     await guarded.queue.configureType('away', { declared: true })
-    await guarded.call(admin, 'POST', '/tasks', { type: 'away' })
-    const { body } = await guarded.call(admin, 'POST', '/tasks/consume', { types: ['away'] })
+    await guarded.as(admin).call('POST', '/tasks', { type: 'away' })
+    const { body } = await guarded.as(admin).call('POST', '/tasks/consume', { types: ['away'] })
     const lease = body.leases[0].lease
-    expect((await guarded.call(admin, 'POST', `/leases/${lease}/heartbeat`, {})).status).toBe(200)
-    expect((await guarded.call(admin, 'POST', `/leases/${lease}/complete`, {})).status).toBe(200)
+    expect((await guarded.as(admin).call('POST', `/leases/${lease}/heartbeat`, {})).status).toBe(200)
+    expect((await guarded.as(admin).call('POST', `/leases/${lease}/complete`, {})).status).toBe(200)
     const wrong = `xq_${'W'.repeat(43)}`
     const jwt = `eyJhbGciOiJIUzI1NiJ9.${Buffer.from('{"sub":"m4rked"}').toString('base64url')}.c2lnbmF0dXJl`
     Object.assign(secrets, settings, { admin, session, subscription, lease, wrong, jwt })
@@ -57,7 +59,6 @@ describe('a server that is given secrets by every route', () => {
     metrics = await (await fetch(`${guarded.url}/metrics`, { headers: { Authorization: `Bearer ${admin}` } })).text()
   }, 300_000)
   afterAll(async () => {
-    await guarded.stop()
     trace.disable()
   })
 

@@ -1,27 +1,26 @@
 import { once } from 'node:events'
 import mqtt from 'mqtt'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { Access } from '../../src/access/access.ts'
 import { KeyRing } from '../../src/access/key-ring.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import type { KeyChange, Queue } from '../../src/queue/queue.ts'
-import { Guarded } from './fixture.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const SOON_MS = 30_000
-let guarded: Guarded
+let guarded: Server
 let admin: string
 beforeAll(async () => {
-  guarded = await Guarded.start()
+  guarded = await startServer({ auth: 'keys' })
   admin = await guarded.key(['admin'])
 })
-afterAll(() => guarded.stop())
 
 async function login(key: string): Promise<string> {
-  const { headers } = await guarded.call(null, 'POST', '/session', { key })
+  const { headers } = await guarded.as(null).call('POST', '/session', { key })
   return headers.get('set-cookie')!.split(';')[0]!
 }
 const nameOf = async (cookie: string) =>
-  (await guarded.call(null, 'GET', '/session', undefined, { Cookie: cookie })).body.name
+  (await guarded.as(null).call('GET', '/session', undefined, { Cookie: cookie })).body.name
 
 /** The engine, with another way to change keys. */
 function withKeys(queue: Queue, keys: Queue['keys']): Queue {
@@ -59,7 +58,7 @@ it('does not believe a session whose key is gone, though a process of the versio
 it('lists keys and sessions, and revokes one session or all that a key has opened', async () => {
   const { token, key } = await guarded.newKey(['read'], { name: 'rita' })
   const cookies = [await login(token), await login(token)]
-  const { body } = await guarded.call(admin, 'GET', '/keys')
+  const { body } = await guarded.as(admin).call('GET', '/keys')
   const [made, first, second] = body.keys.filter(({ name }: { name: string }) => name === 'rita')
   expect([made, first, second]).toMatchObject([
     { id: key.id, kind: 'key', opened_with: null, scopes: ['read'] },
@@ -67,20 +66,20 @@ it('lists keys and sessions, and revokes one session or all that a key has opene
     { kind: 'session', opened_with: key.id },
   ])
   expect(JSON.stringify(body)).not.toContain(key.hash)
-  expect((await guarded.call(admin, 'DELETE', `/keys/${first.id}`)).status).toBe(200)
+  expect((await guarded.as(admin).call('DELETE', `/keys/${first.id}`)).status).toBe(200)
   const names = await Promise.all(cookies.map(nameOf))
   expect(names.filter((name) => name === 'rita')).toHaveLength(1)
-  expect((await guarded.call(admin, 'DELETE', `/keys/${key.id}`)).status).toBe(200)
+  expect((await guarded.as(admin).call('DELETE', `/keys/${key.id}`)).status).toBe(200)
   expect(await Promise.all(cookies.map(nameOf))).toEqual([null, null])
-  expect((await guarded.call(admin, 'DELETE', `/keys/${key.id}`)).status).toBe(404)
-  expect((await guarded.call(await guarded.key(['read', 'submit', 'work']), 'GET', '/keys')).status).toBe(403)
+  expect((await guarded.as(admin).call('DELETE', `/keys/${key.id}`)).status).toBe(404)
+  expect((await guarded.as(await guarded.key(['read', 'submit', 'work'])).call('GET', '/keys')).status).toBe(403)
 })
 
 it('revokes the subscription tokens of a key and of its sessions, and none that are made later', async () => {
   const { token, key } = await guarded.newKey(['read'])
   const bySession = { Cookie: await login(token), Origin: guarded.url }
   const make = async (by: string | null, headers = {}) =>
-    (await guarded.call(by, 'POST', '/subscriptions', { types: ['quick'] }, headers)).body.password as string
+    (await guarded.as(by).call('POST', '/subscriptions', { types: ['quick'] }, headers)).body.password as string
   const listens = async (password: string) => {
     const end = new AbortController()
     const { status } = await fetch(`${guarded.url}/api/v1/events?access_token=${password}`, { signal: end.signal })
@@ -89,7 +88,7 @@ it('revokes the subscription tokens of a key and of its sessions, and none that 
   }
   const [old, oldOfSession] = [await make(token), await make(null, bySession)]
   expect([await listens(old), await listens(oldOfSession)]).toEqual([200, 200])
-  expect((await guarded.call(admin, 'DELETE', `/keys/${key.id}/tokens`)).body.tokens_valid_from).not.toBeNull()
+  expect((await guarded.as(admin).call('DELETE', `/keys/${key.id}/tokens`)).body.tokens_valid_from).not.toBeNull()
   await vi.waitFor(async () => expect([await listens(old), await listens(oldOfSession)]).toEqual([401, 401]), SOON_MS)
   expect(await listens(await make(token))).toBe(200)
 })
@@ -97,7 +96,7 @@ it('revokes the subscription tokens of a key and of its sessions, and none that 
 it('counts logins, MQTT connections and the use of tokens with the rate of their key', async () => {
   const limited = () => guarded.key(['read'], { rate: { max: 3, perMs: 3_600_000 } })
   const use: Record<string, (key: string) => Promise<number>> = {
-    login: async (key) => (await guarded.call(null, 'POST', '/session', { key })).status,
+    login: async (key) => (await guarded.as(null).call('POST', '/session', { key })).status,
     mqtt: async (key) => {
       const client = mqtt.connect(url, { username: 'key', password: key, reconnectPeriod: 0, protocolVersion: 4 })
       const code = await Promise.race([
@@ -116,7 +115,7 @@ it('counts logins, MQTT connections and the use of tokens with the rate of their
     expect(answers, name).toEqual([well, well, well, refused])
   }
   const key = await limited()
-  const { password } = (await guarded.call(key, 'POST', '/subscriptions', { types: ['quick'] })).body
+  const { password } = (await guarded.as(key).call('POST', '/subscriptions', { types: ['quick'] })).body
   const streams: number[] = []
   for (let n = 0; n < 3; n++) {
     const end = new AbortController()

@@ -1,18 +1,17 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { refuseExposure } from '../../src/access/exposure.ts'
-import { Guarded } from './fixture.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { main } from '../fixtures/root.ts'
+import { startServer } from '../fixtures/server.ts'
 
-const main = join(import.meta.dirname, '../../src/cli/main.ts')
 let folder: string
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-start-'))
+  folder = temporaryFolder()
   writeFileSync(join(folder, 'no.pem'), 'no certificate')
 })
-afterAll(() => rmSync(folder, { recursive: true }))
 
 it.each(['0.0.0.0', '::', '192.0.2.1', '::ffff:192.0.2.1'])(
   'does not listen on %s without access control',
@@ -56,7 +55,7 @@ it.each([
 
 it('starts on all addresses with access control, or when told that it may be insecure', async () => {
   for (const flags of [{ auth: 'keys' }, { auth: 'off', insecure: 'true' }]) {
-    const guarded = await Guarded.start({ host: '0.0.0.0', ...flags })
+    const guarded = await startServer({ host: '0.0.0.0', ...flags })
     await guarded.stop()
   }
 })

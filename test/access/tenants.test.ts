@@ -2,10 +2,10 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { Bounds } from '../../src/task/bounds.ts'
 import { startKafka } from '../fixtures/kafka.ts'
+import { Listener } from '../fixtures/mqtt-listener.ts'
 import { startRedis } from '../fixtures/redis.ts'
 import { startCluster } from '../fixtures/redis-cluster.ts'
-import { Listener } from '../notify/fixture.ts'
-import { Guarded } from './fixture.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 /**
  * Two tenants have everything there is, and all of it bears their marks. Each call of the server's own document is made
@@ -91,13 +91,13 @@ describe.each([
   ['both', 'Kafka'],
 ] as const)('tenants bound by types, groups or both: %s, on %s', (by, on) => {
   let store: { engine?: string; stop: () => Promise<unknown> }
-  let guarded: Guarded
+  let guarded: Server
   let [one, other]: Tenant[] = []
   let operations: { method: string; path: string; params: Json[]; body: Json }[]
 
   beforeAll(async () => {
     store = await STORES[on]!()
-    guarded = await Guarded.start(store.engine === undefined ? {} : { engine: store.engine })
+    guarded = await startServer({ auth: 'keys', ...(store.engine === undefined ? {} : { engine: store.engine }) })
     ;[one, other] = [await tenant('zebra'), await tenant('quokka')]
     const { paths, components } = (await (await fetch(`${guarded.url}/openapi.json`)).json()) as Json
     const schemaOf = (schema: Json): Json =>
@@ -112,7 +112,6 @@ describe.each([
     )
   })
   afterAll(async () => {
-    await guarded?.stop()
     await store.stop()
   })
 
@@ -128,7 +127,7 @@ describe.each([
     await guarded.queue.configureType(type, { declared: true })
     const key = await guarded.key(SCOPES, { name: `${mark}-admin`, bounds: boundsOf(mark) })
     const send = async (method: string, path: string, body?: object, status = 201) => {
-      const answer = await guarded.call(key, method, path, body)
+      const answer = await guarded.as(key).call(method, path, body)
       expect(answer, JSON.stringify(answer.body)).toMatchObject({ status })
       return answer.body
     }
@@ -281,7 +280,7 @@ describe.each([
               : path.endsWith('rate')
                 ? { max: null }
                 : {}
-        const answer = await guarded.call(one!.key, method, at.replace('/api/v1', ''), sent)
+        const answer = await guarded.as(one!.key).call(method, at.replace('/api/v1', ''), sent)
         const text = JSON.stringify(answer.body)
         return `${answer.status} ${Object.values(filled)
           .flatMap((name) => [name, name.split('.')[0]])
@@ -309,9 +308,11 @@ describe.each([
       'xqueue/stats',
     ]
     const listener = await Listener.connect(url, filters, { username: 'key', password: one!.key })
-    const late = await guarded.call(other!.key, 'POST', '/tasks', { type: other!.type, payload: `${other!.mark}-late` })
-    await guarded.call(other!.key, 'DELETE', `/tasks/${late.body.id}`)
-    const own = await guarded.call(one!.key, 'POST', '/tasks', { type: one!.type, delay: '1h' })
+    const late = await guarded
+      .as(other!.key)
+      .call('POST', '/tasks', { type: other!.type, payload: `${other!.mark}-late` })
+    await guarded.as(other!.key).call('DELETE', `/tasks/${late.body.id}`)
+    const own = await guarded.as(one!.key).call('POST', '/tasks', { type: one!.type, delay: '1h' })
     const seen = () => listener.messages.map(({ topic, body }) => `${topic} ${JSON.stringify(body)}`)
     await vi.waitFor(() => expect(seen().some((text) => text.includes(own.body.id))).toBe(true), { timeout: 30_000 })
     await vi.waitFor(() => expect(seen().some((text) => text.startsWith('xqueue/stats '))).toBe(true), {
@@ -342,7 +343,7 @@ describe.each([
 
   it('gives no subscription token for what is the other’s, and none that sees more than its key', async () => {
     const bounded = await guarded.key(['read'], { bounds: boundsOf(one!.mark) })
-    const subscribe = (body: object) => guarded.call(bounded, 'POST', '/subscriptions', body)
+    const subscribe = (body: object) => guarded.as(bounded).call('POST', '/subscriptions', body)
     expect(await subscribe({ task_ids: [other!.task] })).toMatchObject({ status: 404 })
     if (by !== 'groups') expect(await subscribe({ types: [other!.type] })).toMatchObject({ status: 404 })
     const { body } = await subscribe({ types: [one!.type] })
@@ -355,7 +356,8 @@ describe.each([
   })
 
   it('confines what a key submits: its type, its group, what it waits for, its idempotency keys', async () => {
-    const submit = (body: object) => guarded.call(one!.key, 'POST', '/tasks', { type: one!.type, delay: '1h', ...body })
+    const submit = (body: object) =>
+      guarded.as(one!.key).call('POST', '/tasks', { type: one!.type, delay: '1h', ...body })
     const { body } = await submit({ idempotency_key: `${other!.mark}-key`, batch: other!.batch })
     expect(body).toMatchObject({ idempotency_key: `${other!.mark}-key`, batch: other!.batch, group: one!.group })
     expect(body.id).not.toBe(other!.task)
@@ -380,35 +382,35 @@ describe.each([
     expect(changes.length).toBeGreaterThan(100)
     expect(await leaksIn(changes)).toEqual([])
     expect(await guarded.queue.get(ids)).toEqual(before)
-    const schedules = (await guarded.call(other!.key, 'GET', '/schedules')).body.schedules
+    const schedules = (await guarded.as(other!.key).call('GET', '/schedules')).body.schedules
     expect(schedules).toMatchObject([{ id: other!.schedule, paused: false }])
   }, 240_000)
 })
 
 it('shows a key with `view` states and figures, and no contents', async () => {
-  const guarded = await Guarded.start()
+  const guarded = await startServer({ auth: 'keys' })
   const [all, view, submitter] = [
     await guarded.key(['admin']),
     await guarded.key(['view']),
     await guarded.key(['submit']),
   ]
   const submit = (key: string) =>
-    guarded.call(key, 'POST', '/tasks', { type: 'quick', payload: { secret: 'hidden-1' } })
+    guarded.as(key).call('POST', '/tasks', { type: 'quick', payload: { secret: 'hidden-1' } })
   const sent = await submit(submitter)
   expect(sent).toMatchObject({ status: 201, body: { payload: null, type: 'quick' } })
   const { id } = sent.body
   await vi.waitFor(async () => {
-    expect((await guarded.call(all, 'GET', `/tasks/${id}`)).body).toMatchObject({ result: { secret: 'hidden-1' } })
+    expect((await guarded.as(all).call('GET', `/tasks/${id}`)).body).toMatchObject({ result: { secret: 'hidden-1' } })
   }, 30_000)
-  expect(await guarded.call(view, 'GET', `/tasks/${id}`)).toMatchObject({
+  expect(await guarded.as(view).call('GET', `/tasks/${id}`)).toMatchObject({
     status: 200,
     body: { status: 'success', payload: null, result: null, error: null, attempts: 1 },
   })
-  const listed = await guarded.call(view, 'GET', '/tasks')
+  const listed = await guarded.as(view).call('GET', '/tasks')
   expect(JSON.stringify(listed.body)).not.toContain('hidden-1')
   expect(listed.body.tasks).toHaveLength(1)
-  expect(await guarded.call(view, 'DELETE', `/tasks/${id}`)).toMatchObject({ status: 403 })
-  const refused = await guarded.call(submitter, 'DELETE', `/tasks/${id}`)
+  expect(await guarded.as(view).call('DELETE', `/tasks/${id}`)).toMatchObject({ status: 403 })
+  const refused = await guarded.as(submitter).call('DELETE', `/tasks/${id}`)
   expect(JSON.stringify(refused.body)).not.toContain('hidden-1')
   const listener = await Listener.connect(await guarded.mqttUrl(all), ['xqueue/#'], { username: 'key', password: view })
   const next = await submit(all)

@@ -1,20 +1,21 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import type { Bounds } from '../../src/task/bounds.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
-import { Guarded } from './fixture.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 
 describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_id, on %s', (store) => {
-  let guarded: Guarded
+  let guarded: Server
   beforeAll(async () => {
-    guarded = await Guarded.start(store === 'Redis' ? { engine: `${redis.url}?prefix=workers` } : {})
+    guarded = await startServer({
+      auth: 'keys',
+      ...(store === 'Redis' ? { engine: `${redis.url}?prefix=workers` } : {}),
+    })
   })
-  afterAll(() => guarded.stop())
 
   it.each([
     ['no bounds', null, null],
@@ -30,28 +31,28 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     ]
     for (const group of [oneGroup, otherGroup]) {
       const task = { type, ...(group ? { group } : {}) }
-      expect((await guarded.call(all, 'POST', '/tasks', task)).status).toBe(201)
+      expect((await guarded.as(all).call('POST', '/tasks', task)).status).toBe(201)
     }
     const take = async (key: string) =>
-      (await guarded.call(key, 'POST', '/tasks/consume', { types: [type], worker_id: 'same' })).body.leases
+      (await guarded.as(key).call('POST', '/tasks/consume', { types: [type], worker_id: 'same' })).body.leases
     const [[first], [second]] = [await take(keys[0]!), await take(keys[1]!)]
     expect(first.task.id).not.toBe(second.task.id)
 
-    const listed = (await guarded.call(all, 'GET', '/workers')).body.workers
+    const listed = (await guarded.as(all).call('GET', '/workers')).body.workers
     const own = listed.filter(({ types }: { types: string[] }) => types.includes(type))
     expect(new Set(own.map(({ id }: { id: string }) => id)).size).toBe(2)
     expect(own.map(({ running }: { running: number }) => running)).toEqual([1, 1])
     for (const { id } of own) expect(id).toMatch(/(^|:)(one|other)-.*\/same$/)
 
     // A cancel is passed on to the worker that runs the task alone.
-    await guarded.call(all, 'DELETE', `/tasks/${first.task.id}`)
+    await guarded.as(all).call('DELETE', `/tasks/${first.task.id}`)
     const beat = async (key: string, lease: string) =>
-      (await guarded.call(key, 'POST', `/leases/${lease}/heartbeat`, {})).body.cancel_requested
+      (await guarded.as(key).call('POST', `/leases/${lease}/heartbeat`, {})).body.cancel_requested
     expect(await beat(keys[0]!, first.lease)).toBe(true)
     expect(await beat(keys[1]!, second.lease)).toBe(false)
-    const done = await guarded.call(keys[1]!, 'POST', `/leases/${second.lease}/complete`, { result: 1 })
+    const done = await guarded.as(keys[1]!).call('POST', `/leases/${second.lease}/complete`, { result: 1 })
     expect(done.body.status).toBe('success')
-    const task = (await guarded.call(all, 'GET', `/tasks/${second.task.id}`)).body
+    const task = (await guarded.as(all).call('GET', `/tasks/${second.task.id}`)).body
     expect(task.worker_id).toMatch(/other-.*\/same$/)
   })
 
@@ -63,7 +64,7 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     ]
     const name = (key: string, mark: string, from: number, count: number) => {
       const types = Array.from({ length: count }, (_, index) => `${mark}-${from + index}`)
-      return guarded.call(key, 'POST', '/tasks/consume', { types })
+      return guarded.as(key).call('POST', '/tasks/consume', { types })
     }
     const answers = await Promise.all([0, 30, 60, 90].map((from) => name(greedy, 'greedy', from, 30)))
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 409])

@@ -1,15 +1,14 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { root, XQueue } from '../fixtures/xqueue.ts'
+import { beforeAll, beforeEach, expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { main, root } from '../fixtures/root.ts'
 
-const main = join(root, 'src/cli/main.ts')
-let server: XQueue
+let server: Program
 
 beforeAll(async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
 })
-afterAll(() => server.stop())
 beforeEach(async () => {
   await server.call('POST', '/tasks/cancel', {})
   for (const tag of ['a', 'a', 'b']) {

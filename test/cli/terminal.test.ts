@@ -1,24 +1,23 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { durationText, plain, table, widthOf } from '../../src/cli/terminal.ts'
-import { root, XQueue } from '../fixtures/xqueue.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { main, root } from '../fixtures/root.ts'
 
-const main = join(root, 'src/cli/main.ts')
 const LONG = 'a-group-with-a-name-of-more-than-a-hundred-characters-'.repeat(2)
-let server: XQueue
+let server: Program
 let delayed: string
 let done: string
 
 beforeAll(async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
   const labels = { delay: '1h', group: LONG, tags: { customer: '42' } }
   delayed = await server.submit('example', { duration: 0 }, labels)
   done = await server.submit('example', { duration: 0 })
   xqueue('watch', done)
 })
-afterAll(() => server.stop())
 
 const env = (more = {}) => ({ ...process.env, XQUEUE_SERVER: server.url, NO_COLOR: undefined, ...more })
 

@@ -1,11 +1,8 @@
-import { pino } from 'pino'
-import { afterAll, beforeAll, expect, expectTypeOf, it } from 'vitest'
+import { beforeAll, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
-import { type App, startApp } from '../../src/app.ts'
-import { loadConfig } from '../../src/config/config.ts'
 import * as publicSurface from '../../src/index.ts'
 import { createClient, DoNotRetry, defineHandlers, TaskUnsuccessful } from '../../src/index.ts'
-import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const handlers = defineHandlers({
   greet: {
@@ -25,17 +22,15 @@ const handlers = defineHandlers({
       new Promise<number>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
   },
 })
-let app: App
-const client = () => createClient<typeof handlers>(app.address!)
+let server: Server
+const client = () => createClient<typeof handlers>(server.url)
 
 beforeAll(async () => {
-  const { config } = await loadConfig({ engine: 'sqlite::memory:', port: '0' }, {}, '/')
-  app = await startApp(config, { server: true, worker: true }, pino({ level: 'silent' }), normalizeHandlers(handlers))
+  server = await startServer({}, handlers)
 })
-afterAll(() => app.stopNow())
 
 it('names what of a payload JSON cannot carry, or would change', async () => {
-  const anyone = createClient(app.address!)
+  const anyone = createClient(server.url)
   for (const [n, message] of [
     [1n, /^payload\.n is a BigInt.*as a string/],
     ['cut \ud83d', /^payload\.n contains an unpaired surrogate/],

@@ -1,11 +1,8 @@
-import { pino } from 'pino'
-import { afterAll, beforeAll, expect, expectTypeOf, it } from 'vitest'
+import { beforeAll, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
-import { type App, startApp } from '../../src/app.ts'
 import type { BatchState, FlowTask } from '../../src/client/flow.ts'
-import { loadConfig } from '../../src/config/config.ts'
 import { createClient, defineHandlers } from '../../src/index.ts'
-import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 /** Handlers of `gate` run until a test opens it. */
 let open: () => void
@@ -27,15 +24,13 @@ const handlers = defineHandlers({
     },
   },
 })
-let app: App
-const client = () => createClient<typeof handlers>(app.address!)
+let server: Server
+const client = () => createClient<typeof handlers>(server.url)
 const none = undefined as never
 
 beforeAll(async () => {
-  const { config } = await loadConfig({ engine: 'sqlite::memory:', port: '0' }, {}, '/')
-  app = await startApp(config, { server: true, worker: true }, pino({ level: 'silent' }), normalizeHandlers(handlers))
+  server = await startServer({}, handlers)
 })
-afterAll(() => app.stopNow())
 
 const close = () => {
   opened = new Promise((resolve) => (open = resolve))

@@ -1,16 +1,16 @@
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { root, XQueue } from '../fixtures/xqueue.ts'
+import { beforeAll, expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { root } from '../fixtures/root.ts'
 
 /** The clients' own tests, each in its language, against a server that this test starts. */
-let server: XQueue
+let server: Program
 
 beforeAll(async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
 })
-afterAll(() => server.stop())
 
 async function run(folder: string, command: string, ...args: string[]): Promise<string> {
   const options = { cwd: join(root, 'clients', folder), env: { ...process.env, XQUEUE_SERVER: server.url } }

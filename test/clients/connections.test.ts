@@ -1,21 +1,17 @@
 import { spawn } from 'node:child_process'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { createClient } from '../../src/client/client.ts'
 import { endAtExit } from '../fixtures/processes.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
-import { XQueue } from '../fixtures/xqueue.ts'
 import { LANGUAGES } from './languages.ts'
 
-let server: XQueue
+let server: Program
 let proxy: TcpProxy
 
 beforeAll(async () => {
-  server = await XQueue.start()
+  server = await startProgram()
   proxy = await startProxy(Number(new URL(server.url).port))
-})
-afterAll(async () => {
-  await proxy.stop()
-  await server.stop()
 })
 
 /** The connections that were opened meanwhile. */
@@ -42,7 +38,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     const started = await opened(async () => {
       const options = { env: { ...process.env, ...env, XQUEUE_SERVER: url }, stdio: 'ignore' } as const
       endAtExit(spawn(program, args, options))
-      await server.untilKnown('echo')
+      await server.untilHandled('echo')
       await run(200)
     })
     // Beside the calls of its tasks it waits for more.

@@ -3,7 +3,7 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { removeAtExit } from '../fixtures/processes.ts'
-import { root } from '../fixtures/xqueue.ts'
+import { root } from '../fixtures/root.ts'
 
 const clients = join(root, 'clients')
 const binary = join(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-go-'))), 'worker')

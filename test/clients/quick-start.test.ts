@@ -5,14 +5,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { startProgram } from '../fixtures/program.ts'
+import { root } from '../fixtures/root.ts'
 import { writeSnippets } from '../fixtures/snippets.ts'
-import { root, XQueue } from '../fixtures/xqueue.ts'
 
 it.each([
   ['python', "success {'pixels': 90000}\n"],
   ['go', 'success {"pixels":90000}\n'],
 ])('the quick start of %s works as it stands', { timeout: 180_000 }, async (language, printed) => {
-  const server = await XQueue.start()
+  const server = await startProgram()
   // A folder beside `clients/`, as the README has it.
   const beside = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-quick-start-')))
   symlinkSync(join(root, 'clients'), join(beside, 'clients'))
@@ -39,7 +40,7 @@ it.each([
   const work = commands.pop()!.replace(/ &$/, '')
   await run(commands.join('\n'))
   const worker = shell(work)
-  await server.untilKnown('resize')
+  await server.untilHandled('resize')
   expect(await run(submit)).toBe(printed)
   process.kill(-worker.pid!, 'SIGTERM')
   await once(worker, 'close')

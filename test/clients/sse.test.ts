@@ -5,16 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeAll, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { PATIENCE } from '../../src/server/connections.ts'
-import { createServer } from '../../src/server/server.ts'
 import { pathOf } from '../fixtures/installed.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
 import { python } from '../fixtures/python.ts'
+import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 
 /** Readers of event streams that others have written get the changes of tasks and nothing else. */
 
@@ -22,38 +19,29 @@ const EVENTS = 4
 const here = join(import.meta.dirname, 'sse')
 const programs = python('httpx-sse==0.4.*', 'httpx==0.28.*')
 let queue: Queue
-let server: FastifyInstance
-let url: string
+let server: QueueServer
 let open = 0
 let heartbeats = 0
 
 beforeAll(async () => {
-  queue = await openQueue('sqlite::memory:')
+  queue = await openTestQueue('sqlite::memory:')
   await queue.configureType('one', { declared: true })
-  server = await createServer({
-    ...{ queue, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' },
-    registry: new Registry(),
-    patience: { ...PATIENCE, heartbeatMs: 10 },
-  })
-  server.addHook('onRequest', async (request, reply) => {
-    if (!request.url.startsWith('/api/v1/events')) return
-    const write = reply.raw.write.bind(reply.raw) as (chunk: string) => boolean
-    reply.raw.write = ((chunk: string) => {
-      if (chunk.startsWith('retry')) open++
-      if (chunk.startsWith(':')) heartbeats++
-      return write(chunk)
-    }) as never
-  })
-  url = await server.listen({ port: 0, host: '127.0.0.1' })
-})
-afterAll(async () => {
-  await server.close()
-  await queue.close()
+  const prepare = (fastify: FastifyInstance) =>
+    fastify.addHook('onRequest', async (request, reply) => {
+      if (!request.url.startsWith('/api/v1/events')) return
+      const write = reply.raw.write.bind(reply.raw) as (chunk: string) => boolean
+      reply.raw.write = ((chunk: string) => {
+        if (chunk.startsWith('retry')) open++
+        if (chunk.startsWith(':')) heartbeats++
+        return write(chunk)
+      }) as never
+    })
+  server = await serveQueue(queue, { patience: { ...PATIENCE, heartbeatMs: 10 }, prepare })
 })
 
 async function read(command: string, ...args: string[]): Promise<void> {
   const before = open
-  const reader = spawn(command, [...args, `${url}/api/v1/events`, String(EVENTS)], {
+  const reader = spawn(command, [...args, `${server.url}/api/v1/events`, String(EVENTS)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const output = text(reader.stdout)
@@ -64,7 +52,7 @@ async function read(command: string, ...args: string[]): Promise<void> {
     const beats = heartbeats
     await vi.waitFor(() => expect(heartbeats).toBeGreaterThan(beats + 2))
     const body = { type: 'one', payload: 'a\u2028b' }
-    ids.push((await server.inject({ method: 'POST', url: '/api/v1/tasks', payload: body })).json().id)
+    ids.push((await server.post('/tasks', body)).body.id)
   }
   const [code] = await once(reader, 'exit')
   expect(code).toBe(0)

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { endAtExit } from '../fixtures/processes.ts'
-import { XQueue } from '../fixtures/xqueue.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { LANGUAGES } from './languages.ts'
 
 interface Running {
@@ -11,14 +11,13 @@ interface Running {
 }
 
 describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command, env: own, build }) => {
-  let server: XQueue
+  let server: Program
   let worker: Running
 
   beforeAll(async () => {
     build()
-    server = await XQueue.start('--lease', '2s')
+    server = await startProgram({ flags: ['--lease', '2s'] })
   }, 120_000)
-  afterAll(() => server.stop())
   afterEach(async () => {
     if (worker.child.exitCode !== null || worker.child.signalCode !== null) return
     worker.child.kill('SIGKILL')
@@ -39,7 +38,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
   }
   /** The first one of all makes its types known. */
   async function known(): Promise<string> {
-    await server.untilKnown('echo')
+    await server.untilHandled('echo')
     return server.submit('echo')
   }
   const stopped = () => once(worker.child, 'exit')
@@ -152,7 +151,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(running, { status: 'processing' })
     await server.kill()
     await vi.waitFor(() => expect(worker.log).toContain('no tasks can be taken'), { timeout: 10_000 })
-    await server.startAgain()
+    await server.start()
     await server.until(running, { status: 'success', result: 'all steps done' })
     await server.until(await server.submit('echo'), { status: 'success' })
   })

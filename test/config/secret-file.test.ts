@@ -1,14 +1,13 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { loadConfig, variableOf } from '../../src/config/config.ts'
 import { SETTINGS } from '../../src/config/settings.ts'
-import { removeAtExit } from '../fixtures/processes.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { main } from '../fixtures/root.ts'
 
-const main = join(import.meta.dirname, '../../src/cli/main.ts')
-const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-secret-file-')))
+const folder = temporaryFolder()
 
 function fileWith(text: string): string {
   const file = join(folder, `secret-${Math.random()}`)

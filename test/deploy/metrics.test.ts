@@ -1,21 +1,18 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { pino } from 'pino'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { parse } from 'yaml'
-import { type App, startApp } from '../../src/app.ts'
-import { loadConfig } from '../../src/config/config.ts'
-import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { firstPackage, unpacked } from '../fixtures/debian.ts'
+import { root } from '../fixtures/root.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
-const root = join(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
 
 /** Labels that Prometheus adds by itself, and what rules name their own series. */
 const OF_PROMETHEUS = ['job', 'instance', 'le']
 
-let app: App
+let server: Server
 /** As it was before anything was submitted, and after some attempts. */
 let atFirst = ''
 let text = ''
@@ -23,17 +20,17 @@ let text = ''
 const exported = new Map<string, Set<string>>()
 
 beforeAll(async () => {
-  const flags = { engine: 'sqlite::memory:', port: '0', 'mqtt-port': '0' }
-  const { config } = await loadConfig(flags, {}, import.meta.dirname)
-  const handlers = normalizeHandlers({
-    works: { concurrency: 2, run: () => null },
-    fails: { maxRetry: 0, run: () => Promise.reject(new Error('no')) },
-  })
-  app = await startApp(config, { server: true, worker: true }, pino({ level: 'silent' }), handlers)
-  atFirst = await (await fetch(`${app.address}/metrics`)).text()
-  for (const type of ['works', 'fails']) await submit(type)
+  server = await startServer(
+    {},
+    {
+      works: { concurrency: 2, run: () => null },
+      fails: { maxRetry: 0, run: () => Promise.reject(new Error('no')) },
+    },
+  )
+  atFirst = (await server.get('/metrics')).body
+  for (const type of ['works', 'fails']) await server.submit(type)
   await vi.waitFor(async () => {
-    text = await (await fetch(`${app.address}/metrics`)).text()
+    text = (await server.get('/metrics')).body
     expect(text).toContain('xqueue_attempts_total{type="works",outcome="success"} 1')
     expect(text).toContain('xqueue_attempts_total{type="fails",outcome="failure"} 1')
     for (const [, name, labels = ''] of text.matchAll(/^(\w+)(?:\{(.*)\})? \S+$/gm)) {
@@ -43,13 +40,6 @@ beforeAll(async () => {
     }
   })
 })
-afterAll(() => app.stop())
-
-async function submit(type: string): Promise<void> {
-  const headers = { 'Content-Type': 'application/json' }
-  const answer = await fetch(`${app.address}/api/v1/tasks`, { method: 'POST', headers, body: JSON.stringify({ type }) })
-  expect(answer.status).toBe(201)
-}
 
 interface Dashboard {
   panels: {
@@ -158,10 +148,10 @@ it('has the metrics of the process under the names that everybody knows', () => 
 })
 
 it('counts submissions by what came of them, and requests by their route', async () => {
-  await fetch(`${app.address}/api/v1/tasks`, { method: 'POST' })
-  await fetch(`${app.address}/api/v1/tasks/no-id-${Math.random()}`)
-  await fetch(`${app.address}/no/such/${Math.random()}`)
-  const counted = await (await fetch(`${app.address}/metrics`)).text()
+  await fetch(`${server.url}/api/v1/tasks`, { method: 'POST' })
+  await fetch(`${server.url}/api/v1/tasks/no-id-${Math.random()}`)
+  await fetch(`${server.url}/no/such/${Math.random()}`)
+  const counted = (await server.get('/metrics')).body
   expect(counted).toContain('xqueue_submissions_total{outcome="accepted"} 2')
   expect(counted).toContain('xqueue_submissions_total{outcome="refused"} 1')
   expect(counted).toContain('xqueue_http_requests_total{method="POST",route="/api/v1/tasks",status="201"} 2')

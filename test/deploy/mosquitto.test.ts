@@ -1,18 +1,17 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { type EventEmitter, once } from 'node:events'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
-import { afterAll, expect, it, vi } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { parse } from 'yaml'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { pathOf } from '../fixtures/installed.ts'
 import { freePort } from '../fixtures/ports.ts'
-import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { endAtExit } from '../fixtures/processes.ts'
 
 const file = join(import.meta.dirname, '../../deploy/compose/redis.yaml')
-const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-compose-')))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 
 interface Compose {
   services: { server: { environment: { XQUEUE_MQTT: string } }; mosquitto: { entrypoint: string[]; command: string[] } }

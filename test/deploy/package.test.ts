@@ -1,13 +1,13 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { endAtExit } from '../fixtures/processes.ts'
+import { root } from '../fixtures/root.ts'
 
-const root = join(import.meta.dirname, '../..')
-const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-package-')))
+const folder = temporaryFolder()
 const unpacked = join(folder, 'package')
 const project = join(folder, 'project')
 /** Node 24 goes first, also where the machine's own is older. */
@@ -71,7 +71,6 @@ function ask(command: string, ...args: string[]): string {
 
 afterAll(() => {
   server?.kill('SIGKILL')
-  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
 it('publishes what runs and what it is typed with, and nothing else', () => {

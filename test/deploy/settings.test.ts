@@ -5,9 +5,9 @@ import { expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { variableOf } from '../../src/config/config.ts'
 import { readValue, SETTINGS } from '../../src/config/settings.ts'
+import { root } from '../fixtures/root.ts'
 import { readDockerfile } from './dockerfile.ts'
 
-const root = join(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
 const manifest = JSON.parse(read('package.json')) as { version: string }
 

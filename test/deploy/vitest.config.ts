@@ -6,6 +6,7 @@ export default defineConfig({
     include: ['test/deploy/*.deploy.ts'],
     root: `${import.meta.dirname}/../..`,
     pool: 'forks',
+    setupFiles: ['test/fixtures/setup.ts'],
     fileParallelism: false,
     testTimeout: 600_000,
     hookTimeout: 1_200_000,

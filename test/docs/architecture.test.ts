@@ -1,8 +1,8 @@
 import { globSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { root } from '../fixtures/root.ts'
 
-const root = join(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
 /** Documents for people who change the code; paths in them begin at the root or below src/. */
 const DOCUMENTS = ['ARCHITECTURE.md', 'CONTRIBUTING.md', 'docs/decisions.md']

@@ -2,25 +2,25 @@ import { execFile } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { main, root } from '../fixtures/root.ts'
 import { snippetsOf } from '../fixtures/snippets.ts'
-import { root, XQueue } from '../fixtures/xqueue.ts'
 
 const text = readFileSync(join(root, 'docs/reference/cli.md'), 'utf8')
 const examples = [...text.matchAll(/^ {2}(xqueue .*)$/gm)].map(([, example]) => example!)
 /** Go on, take long, or speak to a machine that is not here; other tests run these commands. */
 const ELSEWHERE = /^xqueue (serve|worker|migrate|watch --type)\b|redis:|queue\.example|\/var\/lib/
 const ID = /[0-9a-f]{8}-[0-9a-f-]{27}|\bID\b/
-let server: XQueue
+let server: Program
 
 beforeAll(async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
   const line = (after: number[]) => `${JSON.stringify({ type: 'example', payload: { duration: 0 }, after })}\n`
   writeFileSync(join(server.folder, 'tasks.ndjson'), line([]))
   for (const file of ['flow', 'nightly']) writeFileSync(join(server.folder, `${file}.ndjson`), line([]) + line([0]))
   await server.submit('example', { duration: 0 }, { batch: 'nightly' })
 })
-afterAll(() => server.stop())
 
 /** A task with which an example can do what it says. */
 async function taskFor(command: string): Promise<string> {
@@ -37,7 +37,7 @@ it('the help has examples of most commands', () => {
 /** Runs it in the server's folder, with the settings that the server has. */
 async function run(script: string): Promise<string> {
   const words = script
-    .replaceAll(/(?<=^|&& )xqueue/gm, `"${process.execPath}" "${join(root, 'src/cli/main.ts')}"`)
+    .replaceAll(/(?<=^|&& )xqueue/gm, `"${process.execPath}" "${main}"`)
     .replaceAll('localhost:8080', new URL(server.url).host)
   const env = {
     ...process.env,

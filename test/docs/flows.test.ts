@@ -2,15 +2,14 @@ import { execFile } from 'node:child_process'
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterEach, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { TASK_LIMITS } from '../../src/task/task.ts'
+import { type Program, prepareProgram, startProgram } from '../fixtures/program.ts'
+import { main, root } from '../fixtures/root.ts'
 import { snippetsOf, writeSnippets } from '../fixtures/snippets.ts'
-import { root, XQueue } from '../fixtures/xqueue.ts'
 
 const guide = 'docs/flows.md'
-let server: XQueue
-
-afterEach(() => server?.stop())
+let server: Program
 
 async function run(command: string, ...args: string[]): Promise<string> {
   const path = `${join(server.folder, 'bin')}:${dirname(process.execPath)}:${process.env.PATH}`
@@ -19,24 +18,23 @@ async function run(command: string, ...args: string[]): Promise<string> {
 }
 
 it('the guide to flows: its calls and commands do what it says', async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
   const [curl, commands] = snippetsOf(guide).filter(({ language }) => language === 'sh')
   const submitted = await run('bash', '-ec', curl!.code.replaceAll('localhost:8080', new URL(server.url).host))
   expect(submitted).toMatch(/"count":3\}\{"batch":"album-7","total":3,/)
   const [, id] = /"id":"([^"]+)","status":"pending"\}\],/.exec(submitted)!
   expect(await server.until(id!, { status: 'success' })).toMatchObject({ type: 'email', batch: 'album-7' })
-  const main = join(root, 'src/cli/main.ts')
   expect(await run('bash', '-ec', `xqueue() { node ${main} "$@"; }\n${commands!.code}`)).toMatch(/^success +2$/m)
 })
 
 it('the guide to flows: its code compiles, and does what it says', async () => {
-  server = await XQueue.prepare('--handlers', 'handlers.ts')
+  server = await prepareProgram({ handlers: 'handlers.ts' })
   for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(server.folder, name))
   expect(writeSnippets(guide, server.folder).flatMap(({ name }) => name ?? [])).toEqual(['handlers.ts', 'submit.ts'])
   const settings = { extends: join(root, 'tsconfig.json'), include: ['*.ts'] }
   writeFileSync(join(server.folder, 'tsconfig.json'), JSON.stringify(settings))
   await run(process.execPath, 'node_modules/typescript/bin/tsc', '--noEmit', '--rootDir', '/', '-p', '.')
-  await server.startAgain()
+  await server.start()
   expect(await run(process.execPath, 'submit.ts')).toBe('3 of 3: sunset-300.png, harbour-300.png\n')
 })
 

@@ -1,15 +1,15 @@
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { root, XQueue } from '../fixtures/xqueue.ts'
+import { beforeAll, expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { root } from '../fixtures/root.ts'
 
 /** What docs/migrating-from-go-xqueue.md promises: the first calls of its users. */
 
-let server: XQueue
+let server: Program
 
 beforeAll(async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
 })
-afterAll(() => server.stop())
 
 it('runs `example` with a message alone, and `email` with an address alone or with a body', async () => {
   const example = await server.submit('example', { message: 'hi' })
@@ -59,7 +59,7 @@ it('counts under the old names, and tells the time', async () => {
 
 it('hands out tasks of every type to a consumer that names none', async () => {
   await server.call('POST', '/types/email/pause')
-  const worker = await XQueue.start('--handlers', join(root, 'handlers/index.ts'), '--no-worker')
+  const worker = await startProgram({ handlers: join(root, 'handlers/index.ts'), flags: ['--no-worker'] })
   const id = await worker.submit('email', { to: 'a@example.com' })
   const { body } = await worker.call('POST', '/tasks/consume', { max: 5 })
   expect(body.leases).toMatchObject([{ task: { id, type: 'email' } }])

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { root } from '../fixtures/root.ts'
 
-const root = join(import.meta.dirname, '../..')
 const docs = readFileSync(join(root, 'docs/guarantees.md'), 'utf8')
 const named = [...docs.matchAll(/^- `(\S+\.ts)`: (.+)$/gm)].map(([, file, name]) => ({ file: file!, name: name! }))
 

@@ -3,14 +3,13 @@ import { once } from 'node:events'
 import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterEach, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { endAtExit } from '../fixtures/processes.ts'
+import { type Program, prepareProgram, startProgram } from '../fixtures/program.ts'
+import { root } from '../fixtures/root.ts'
 import { snippetsOf, writeSnippets } from '../fixtures/snippets.ts'
-import { root, XQueue } from '../fixtures/xqueue.ts'
 
-let server: XQueue
-
-afterEach(() => server.stop())
+let server: Program
 
 const env = () => ({ ...process.env, XQUEUE_SERVER: server.url, PYTHONPATH: join(root, 'clients/python') })
 
@@ -22,26 +21,26 @@ async function run(command: string, ...args: string[]): Promise<string> {
 it('the guide from BullMQ: its code compiles, and does what it says', async () => {
   const guide = 'docs/migrating-from-bullmq.md'
   expect(snippetsOf(guide).find(({ language }) => language === 'sh')!.code).toContain('serve --handlers handlers.ts\n')
-  server = await XQueue.prepare('--handlers', 'handlers.ts')
+  server = await prepareProgram({ handlers: 'handlers.ts' })
   for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(server.folder, name))
   const names = writeSnippets(guide, server.folder).flatMap(({ name }) => name ?? [])
   expect(names).toEqual(['handlers.ts', 'submit.ts', 'many.ts', 'flow.ts'])
   const settings = { extends: join(root, 'tsconfig.json'), include: ['*.ts'] }
   writeFileSync(join(server.folder, 'tsconfig.json'), JSON.stringify(settings))
   await run(process.execPath, 'node_modules/typescript/bin/tsc', '--noEmit', '--rootDir', '/', '-p', '.')
-  await server.startAgain()
+  await server.start()
   expect(await run(process.execPath, 'submit.ts')).toBe('124\n')
   expect(await run(process.execPath, 'many.ts')).toBe('{ total: 62 }\nDoNotRetry: an invoice cannot be negative\n')
   expect(await run(process.execPath, 'flow.ts')).toBe('{ total: 186 }\n')
 })
 
 it('the guide from Celery: its code does what it says', async () => {
-  server = await XQueue.start()
+  server = await startProgram()
   const names = writeSnippets('docs/migrating-from-celery.md', server.folder).flatMap(({ name }) => name ?? [])
   expect(names).toEqual(['worker.py', 'limits.py', 'submit.py', 'flow.py'])
   const stdio = 'inherit' as const
   const worker = endAtExit(spawn('python3', ['worker.py'], { cwd: server.folder, env: env(), stdio }))
-  await server.untilKnown('invoice')
+  await server.untilHandled('invoice')
   expect(await run('python3', 'limits.py')).toBe("{'invoice': 5}\n")
   expect(await run('python3', 'submit.py')).toBe(
     "success {'total': 124} 2\nsuccess {'total': 62}\nfailed an invoice cannot be negative\n",

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { reference } from '../../scripts/reference.ts'
 import { fits } from '../../src/notify/topics.ts'
-import { Listener, Process } from '../notify/fixture.ts'
+import { Listener } from '../fixtures/mqtt-listener.ts'
+import { startServer } from '../fixtures/server.ts'
 
 const folder = join(import.meta.dirname, '../../docs/reference')
 
@@ -23,7 +24,7 @@ it('docs/reference/mqtt.md has every topic and every field that a subscriber hea
     )
     return [...tables[table]!.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name!)
   }
-  const process = await Process.start({})
+  const process = await startServer()
   const listener = await Listener.connect(await process.mqttUrl(), ['xqueue/#'])
   const id = await process.submit('steps')
   await listener.until(() => expect(listener.on(`xqueue/events/steps/success/${id}`)).toHaveLength(1))

@@ -1,22 +1,21 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import * as testing from '../../src/testing.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { root } from '../fixtures/root.ts'
 
-const root = join(import.meta.dirname, '../..')
 const docs = readFileSync(join(root, 'docs/testing.md'), 'utf8')
 let folder: string
 
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-docs-'))
+  folder = temporaryFolder()
   for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(folder, name))
   for (const [, name, code] of docs.matchAll(/```ts\n\/\/ (\S+)\n([\s\S]*?)```/g)) {
     writeFileSync(join(folder, name!), code!)
   }
 })
-afterAll(() => rmSync(folder, { recursive: true }))
 
 it('docs/testing.md shows tests that compile and pass', () => {
   const settings = { extends: join(root, 'tsconfig.json'), include: ['*.ts'] }

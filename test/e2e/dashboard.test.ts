@@ -2,33 +2,30 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
-import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { MANY_MS } from '../fixtures/mqtt-listener.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 import { startProxy } from '../fixtures/tcp-proxy.ts'
-import { MANY_MS, Process } from '../notify/fixture.ts'
 
 const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'schedules', 'submit']
 /** Looked at by people: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 
-let server: Process
+let server: Server
 let browser: Browser
 let page: Page
 
 beforeAll(async () => {
-  server = await Process.start({ concurrency: '50' })
+  server = await startServer({ concurrency: '50' })
   browser = await Browser.start()
   if (screenshots) mkdirSync(screenshots, { recursive: true })
-})
-afterAll(async () => {
-  await browser.close()
-  await server.stop()
 })
 beforeEach(async () => {
   await page?.close()
   browser.complaints.length = 0
   browser.requested.length = 0
-  page = await browser.open(`${server.address}/`)
+  page = await browser.open(`${server.url}/`)
   await has(page.getByRole('status').first(), 'live')
 })
 
@@ -186,8 +183,8 @@ it('shows totals, types, workers and health', async () => {
 })
 
 it('is as live where there is no MQTT', async () => {
-  const silent = await Process.start({ mqtt: 'off' })
-  await page.goto(silent.address)
+  const silent = await startServer({ mqtt: 'off' })
+  await page.goto(silent.url)
   await has(page.getByRole('status').first(), 'live')
   await go('tasks')
   const id = await silent.submit('quick')
@@ -197,7 +194,7 @@ it('is as live where there is no MQTT', async () => {
 })
 
 it('replaces a connection on which nothing arrives, and shows the changes of the time between', async () => {
-  const network = await startProxy(Number(new URL(server.address).port))
+  const network = await startProxy(Number(new URL(server.url).port))
   await page.goto(`http://127.0.0.1:${network.port}/#/tasks`)
   await has(page.getByRole('status').first(), 'live')
   network.swallow()
@@ -230,9 +227,9 @@ it('holds no connection while it is hidden, and is up to date when it is shown',
 
 it('asks no other server for anything, and allows nothing inline', async () => {
   for (const view of VIEWS) await go(view)
-  const own = new URL(server.address).host
+  const own = new URL(server.url).host
   expect(browser.requested.filter((url) => new URL(url).host !== own)).toEqual([])
-  const { headers } = await fetch(server.address)
+  const { headers } = await fetch(server.url)
   expect(headers.get('content-security-policy')).toMatch(/default-src 'none'.*script-src 'self'; style-src 'self'/)
   await page.evaluate(`{
     const script = document.createElement('script')
@@ -291,10 +288,10 @@ it.each([
 })
 
 it('runs the example page, which watches one task without any library', async () => {
-  const host = await Process.start({ 'mqtt-origins': 'null' })
+  const host = await startServer({ 'mqtt-origins': 'null' })
   const example = await browser.open(pathToFileURL(join(import.meta.dirname, '../../examples/mqtt-client.html')).href)
   const id = await host.submit('slow')
-  await example.getByLabel('Server').fill(new URL(host.address).host)
+  await example.getByLabel('Server').fill(new URL(host.url).host)
   await example.getByLabel('Task id').fill(id)
   await example.getByRole('button').click()
   await has(example.locator('#states'), 'processing')

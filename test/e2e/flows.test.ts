@@ -1,32 +1,28 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { beforeAll, beforeEach, expect, it } from 'vitest'
 import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
-import { Process } from '../notify/fixture.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 /** Looked at by people, as those of dashboard.test.ts. */
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 
-let server: Process
+let server: Server
 let browser: Browser
 let page: Page
 
 beforeAll(async () => {
-  server = await Process.start({})
+  server = await startServer()
   browser = await Browser.start()
   if (screenshots) mkdirSync(screenshots, { recursive: true })
   // Types that only the test runs, known because it has asked for them: each task ends when the test says so.
   await server.call('POST', '/tasks/consume', { types: ['fetch', 'join', 'report'] })
 })
-afterAll(async () => {
-  await browser.close()
-  await server.stop()
-})
 beforeEach(async () => {
   await page?.close()
   browser.complaints.length = 0
-  page = await browser.open(`${server.address}/`)
+  page = await browser.open(`${server.url}/`)
   await has(page.getByRole('status').first(), 'live')
 })
 

@@ -1,14 +1,14 @@
 import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { Guarded } from '../access/fixture.ts'
 import { Browser, faultsOf } from '../fixtures/chromium.ts'
 import { type RunningProvider, startProvider } from '../fixtures/identity-provider.ts'
 import { freePort } from '../fixtures/ports.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const CALLBACK = '/login/callback'
 let provider: RunningProvider
 let providerPort: number
-let guarded: Guarded
+let guarded: Server
 let browser: Browser
 let page: Page
 
@@ -23,7 +23,8 @@ const startHere = () =>
 
 beforeAll(async () => {
   providerPort = await freePort()
-  guarded = await Guarded.start({
+  guarded = await startServer({
+    auth: 'keys',
     'oidc-issuer': `http://127.0.0.1:${providerPort}`,
     'oidc-client-id': 'xqueue',
     'oidc-client-secret': 'a secret of the client',
@@ -33,8 +34,6 @@ beforeAll(async () => {
   browser = await Browser.start()
 })
 afterAll(async () => {
-  await browser.close()
-  await guarded.stop()
   await provider.stop()
 })
 afterEach(async () => {
@@ -89,7 +88,7 @@ it('refuses an account without a role, says so on the page and in the audit log,
 
 it('confines an account to the groups that its claims name', async () => {
   const admin = await guarded.key(['admin'])
-  for (const group of ['acme', 'globex']) await guarded.call(admin, 'POST', '/tasks', { type: 'quick', group })
+  for (const group of ['acme', 'globex']) await guarded.as(admin).call('POST', '/tasks', { type: 'quick', group })
   await logIn('eve')
   await page.locator('.who').getByText('eve').waitFor()
   const { tasks } = (await page.evaluate("fetch('api/v1/tasks').then((answer) => answer.json())")) as {
@@ -130,7 +129,7 @@ it('takes no answer that it did not ask for: another state, another browser, a u
 
 it('says that the provider is away, and logs in again when it is back', async () => {
   await provider.stop()
-  const away = await Guarded.start({ 'oidc-issuer': provider.issuer, 'oidc-client-id': 'xqueue' })
+  const away = await startServer({ auth: 'keys', 'oidc-issuer': provider.issuer, 'oidc-client-id': 'xqueue' })
   const answer = await fetch(`${away.url}/login`)
   expect(answer.status).toBe(503)
   expect(await answer.json()).toMatchObject({ code: 'issuer_unavailable' })
@@ -142,8 +141,8 @@ it('says that the provider is away, and logs in again when it is back', async ()
 })
 
 it('knows nothing of it without a provider', async () => {
-  const plain = await Guarded.start()
-  expect((await plain.call(null, 'GET', '/session')).body.login_url).toBeNull()
+  const plain = await startServer({ auth: 'keys' })
+  expect((await plain.as(null).call('GET', '/session')).body.login_url).toBeNull()
   expect((await fetch(`${plain.url}/login`)).status).toBe(404)
   await plain.stop()
   page = await browser.open(`${guarded.url}/`)

@@ -2,24 +2,20 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Page } from 'playwright-core'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { Guarded } from '../access/fixture.ts'
+import { beforeAll, beforeEach, expect, it } from 'vitest'
 import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 const COOKIE = 'xqueue_session'
-let guarded: Guarded
+let guarded: Server
 let browser: Browser
 let page: Page
 
 beforeAll(async () => {
-  guarded = await Guarded.start()
+  guarded = await startServer({ auth: 'keys' })
   browser = await Browser.start()
   if (screenshots) mkdirSync(screenshots, { recursive: true })
-})
-afterAll(async () => {
-  await browser.close()
-  await guarded.stop()
 })
 beforeEach(async () => {
   await page?.context().clearCookies()
@@ -69,7 +65,9 @@ it('logs in for everything with an admin key: live, and what is changed is chang
 })
 
 it('shows who may only read no buttons that would be refused', async () => {
-  await guarded.call(await guarded.key(['submit']), 'POST', '/tasks', { type: 'quick', delay: 3_600, batch: 'later' })
+  await guarded
+    .as(await guarded.key(['submit']))
+    .call('POST', '/tasks', { type: 'quick', delay: 3_600, batch: 'later' })
   await logIn(await guarded.key(['read']))
   await isLive()
   expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Schedules'])
@@ -114,10 +112,10 @@ it('logs out, and asks for a key again; also when the key is revoked elsewhere',
 })
 
 it('lets the example page watch a task with a token for that task', async () => {
-  const host = await Guarded.start({ 'mqtt-origins': 'null' })
+  const host = await startServer({ auth: 'keys', 'mqtt-origins': 'null' })
   const [reader, submitter] = [await host.key(['read']), await host.key(['submit'])]
-  const { id } = (await host.call(submitter, 'POST', '/tasks', { type: 'quick', delay: 3_600 })).body
-  const { password } = (await host.call(reader, 'POST', '/subscriptions', { task_ids: [id] })).body
+  const { id } = (await host.as(submitter).call('POST', '/tasks', { type: 'quick', delay: 3_600 })).body
+  const { password } = (await host.as(reader).call('POST', '/subscriptions', { task_ids: [id] })).body
   const file = join(import.meta.dirname, '../../examples/mqtt-client.html')
   const example = await browser.open(pathToFileURL(file).href)
   await example.getByLabel('Server').fill(new URL(host.url).host)
@@ -125,7 +123,7 @@ it('lets the example page watch a task with a token for that task', async () => 
   await example.getByLabel('Password').fill(password)
   await example.getByRole('button').click()
   await example.locator('#states').getByText('pending').waitFor()
-  await host.call(submitter, 'DELETE', `/tasks/${id}`)
+  await host.as(submitter).call('DELETE', `/tasks/${id}`)
   await example.locator('#states').getByText('canceled').waitFor()
   await example.close()
   await host.stop()

@@ -1,12 +1,12 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { root } from '../fixtures/root.ts'
 import { snippetsOf, writeSnippets } from '../fixtures/snippets.ts'
-import { root } from '../fixtures/xqueue.ts'
 
 const DOCUMENTS = ['README.md', 'README.zh-CN.md']
 
@@ -17,13 +17,12 @@ describe.each(DOCUMENTS)('%s', (document) => {
   let base: string
 
   beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), 'xqueue-readme-'))
+    folder = temporaryFolder()
     for (const name of ['src', 'handlers', 'node_modules', 'package.json'])
       symlinkSync(join(root, name), join(folder, name))
     writeSnippets(document, folder)
   })
   afterEach(() => stop())
-  afterAll(() => rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 }))
 
   async function stop(): Promise<void> {
     if (!child) return

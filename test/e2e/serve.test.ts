@@ -1,15 +1,14 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { SMTPServer } from 'smtp-server'
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { main, root } from '../fixtures/root.ts'
 
-const root = join(import.meta.dirname, '../..')
-const main = join(root, 'src/cli/main.ts')
 const received: { url: string; body: string; headers: NodeJS.Dict<string | string[]> }[] = []
 const mails: string[] = []
 let folder: string
@@ -40,7 +39,7 @@ const smtp = new SMTPServer({
 })
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-e2e-'))
+  folder = temporaryFolder()
   writeFileSync(join(folder, 'throws.mjs'), "throw new Error('out of order')")
   writeFileSync(join(folder, 'empty.mjs'), '')
   await once(target.listen(0, '127.0.0.1'), 'listening')
@@ -52,7 +51,6 @@ afterEach(() => child?.kill('SIGKILL'))
 afterAll(async () => {
   target.close()
   smtp.close()
-  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
 // biome-ignore lint/suspicious/noExplicitAny: a task as JSON, compared field by field

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { expect, it } from 'vitest'
 import { freePort } from '../fixtures/ports.ts'
 import { endAtExit } from '../fixtures/processes.ts'
-import { root } from '../fixtures/xqueue.ts'
+import { root } from '../fixtures/root.ts'
 
 it('npm start ends with the server when it gets SIGTERM, and leaves nothing on the port', async () => {
   const port = await freePort()

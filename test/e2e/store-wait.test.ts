@@ -9,7 +9,7 @@ import { openQueue } from '../../src/queue/open.ts'
 import { freePort } from '../fixtures/ports.ts'
 import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
 import { startRedis } from '../fixtures/redis.ts'
-import { root } from '../fixtures/xqueue.ts'
+import { main } from '../fixtures/root.ts'
 
 const ends: (() => unknown)[] = []
 afterEach(async () => {
@@ -19,7 +19,7 @@ afterEach(async () => {
 function start(...args: string[]) {
   const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-wait-')))
   const child: ChildProcess = endAtExit(
-    spawn(process.execPath, [join(root, 'src/cli/main.ts'), ...args, '--log-format', 'json'], {
+    spawn(process.execPath, [main, ...args, '--log-format', 'json'], {
       cwd: folder,
       stdio: ['ignore', 'ignore', 'pipe'],
     }),

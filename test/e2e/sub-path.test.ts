@@ -1,8 +1,8 @@
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Guarded } from '../access/fixture.ts'
 import { Browser, has } from '../fixtures/chromium.ts'
 import { startNginx } from '../fixtures/nginx.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 import { snippetsOf } from '../fixtures/snippets.ts'
 
 /**
@@ -10,13 +10,13 @@ import { snippetsOf } from '../fixtures/snippets.ts'
  * stripping.
  */
 const { code: stripping } = snippetsOf('docs/deployment.md').find(({ language }) => language === 'nginx')!
-let guarded: Guarded
+let guarded: Server
 let nginx: Awaited<ReturnType<typeof startNginx>>
 let browser: Browser
 let key: string
 
 beforeAll(async () => {
-  guarded = await Guarded.start({ 'base-path': '/queue', 'trusted-proxies': 'loopback' })
+  guarded = await startServer({ auth: 'keys', 'base-path': '/queue', 'trusted-proxies': 'loopback' })
   const here = stripping.replaceAll('http://127.0.0.1:8080/', `${guarded.url}/`)
   const passing = here
     .replace('location /queue/', 'location /as-it-is/queue/')
@@ -26,9 +26,7 @@ beforeAll(async () => {
   key = await guarded.key(['admin'], { name: 'ann' })
 })
 afterAll(async () => {
-  await browser.close()
   nginx.stop()
-  await guarded.stop()
 })
 
 async function fetchThere(path: string, init: RequestInit = {}): Promise<Response> {
@@ -55,7 +53,7 @@ it('the dashboard logs in, is live, changes a limit and shows a task', async () 
   await panel.getByRole('spinbutton').fill('4')
   await panel.getByRole('button', { name: 'Set' }).click()
   await panel.getByText('0 of 4 in use').waitFor()
-  const { id } = (await guarded.call(key, 'POST', '/tasks', { type: 'quick' })).body
+  const { id } = (await guarded.as(key).call('POST', '/tasks', { type: 'quick' })).body
   await page.goto(`${nginx.url}/queue/#/tasks/${id}`)
   await page.getByRole('heading', { name: 'quick' }).waitFor()
   expect(browser.complaints).toEqual([])
@@ -96,7 +94,7 @@ it.each(['/queue', '/as-it-is/queue'])(
 it('events come through at once, and the audit log names the client', async () => {
   const stream = await fetchThere('/queue/api/v1/events', { headers: { Authorization: `Bearer ${key}` } })
   const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader()
-  await guarded.call(key, 'POST', '/tasks', { type: 'quick' })
+  await guarded.as(key).call('POST', '/tasks', { type: 'quick' })
   let text = ''
   while (!text.includes('"success"')) text += (await reader.read()).value
   await reader.cancel()

@@ -3,16 +3,16 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { root, XQueue } from '../fixtures/xqueue.ts'
-import { finish, node, start } from './fixture.ts'
+import { beforeAll, expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { root } from '../fixtures/root.ts'
+import { finish, node, start } from './example-program.ts'
 
-let server: XQueue
+let server: Program
 
 beforeAll(async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
 })
-afterAll(() => server.stop())
 
 const script = join(root, 'examples/test_api.sh')
 

@@ -1,19 +1,18 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PNG } from 'pngjs'
-import { afterEach, expect, it } from 'vitest'
-import { root, XQueue } from '../fixtures/xqueue.ts'
-import { commandOf, finish, node } from './fixture.ts'
+import { expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { root } from '../fixtures/root.ts'
+import { commandOf, finish, node } from './example-program.ts'
 
-let server: XQueue
-
-afterEach(() => server.stop())
+let server: Program
 
 /** `npm run xqueue -- serve …`, as the example's header has it. */
 async function serve(example: string): Promise<void> {
   const [, flags] = commandOf(`${example}/handlers.ts`, 'npm run xqueue').split(' -- serve ')
   const [handlers, file] = flags!.trim().split(' ')
-  server = await XQueue.start(handlers!, join(root, file!))
+  server = await startProgram({ flags: [handlers!, join(root, file!)] })
   expect(commandOf(`${example}/handlers.ts`, 'npx node')).toBe(`npx node examples/${example}/submit.ts`)
 }
 

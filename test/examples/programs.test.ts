@@ -3,18 +3,18 @@ import { existsSync, globSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Locator } from 'playwright-core'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { Browser } from '../fixtures/chromium.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
-import { root, XQueue } from '../fixtures/xqueue.ts'
-import { commandOf, node, start, stop, untilPrinted } from './fixture.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
+import { root } from '../fixtures/root.ts'
+import { commandOf, node, start, stop, untilPrinted } from './example-program.ts'
 
-let server: XQueue
+let server: Program
 
 beforeAll(async () => {
-  server = await XQueue.start('--handlers', join(root, 'handlers/index.ts'))
+  server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
 })
-afterAll(() => server.stop())
 
 /** The payload that an example's header submits. */
 const submitted = (file: string) => JSON.parse(/'(\{.*\})'/.exec(commandOf(file, 'npm run xqueue -- submit'))![1]!)
@@ -22,7 +22,7 @@ const submitted = (file: string) => JSON.parse(/'(\{.*\})'/.exec(commandOf(file,
 it('the worker in Python counts words', async () => {
   expect(commandOf('worker.py', 'PYTHONPATH')).toBe('PYTHONPATH=clients/python python3 examples/worker.py')
   const worker = start(server, 'python3', [join(root, 'examples/worker.py')])
-  await server.untilKnown('words')
+  await server.untilHandled('words')
   const task = await server.until(await server.submit('words', submitted('worker.py')), { status: 'success' })
   expect(task).toMatchObject({
     result: {
@@ -45,7 +45,7 @@ it('the worker in Go counts primes', { timeout: 180_000 }, async () => {
   const binary = join(removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-worker-go-'))), 'worker')
   execFileSync('go', ['build', '-o', binary, '.'], { cwd: folder })
   const worker = start(server, binary, [])
-  await server.untilKnown('primes')
+  await server.untilHandled('primes')
   const id = await server.submit('primes', submitted('worker-go/main.go'))
   expect(await server.until(id, { status: 'success' })).toMatchObject({ result: { primes: 78_498 } })
   await server.until(await server.submit('primes', { below: -1 }), { status: 'failed', attempts: 1 })

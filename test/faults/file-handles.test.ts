@@ -1,22 +1,21 @@
 import type { Socket } from 'node:net'
 import { afterEach, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { Served } from '../fixtures/served.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { open } from '../fuzz/raw-socket.ts'
 import { check, type Line } from './history.ts'
 import { allEvents } from './load.ts'
 
 const HANDLES = 96
-let served: Served | undefined
+let program: Program | undefined
 const flood: Socket[] = []
 afterEach(async () => {
   for (const socket of flood.splice(0)) socket.destroy()
-  await served?.stop()
 })
 
 it('goes on without file handles for new connections, and serves everybody again when they are back', async () => {
-  served = await Served.start({ before: ['prlimit', `--nofile=${HANDLES}:${HANDLES}`] })
-  const { call } = served
+  program = await startProgram({ guarded: true, before: ['prlimit', `--nofile=${HANDLES}:${HANDLES}`] })
+  const { call } = program
   const lines: Line[] = []
   const submit = async () => {
     const started = performance.now()
@@ -31,7 +30,7 @@ it('goes on without file handles for new connections, and serves everybody again
   const count = (what: Line['what']) => lines.filter((line) => line.what === what).length
   for (let round = 0; round < 3; round++) {
     // More than it has handles for; half of them in the middle of a request.
-    flood.push(...(await Promise.all(Array.from({ length: 2 * HANDLES }, () => open(served!.port)))))
+    flood.push(...(await Promise.all(Array.from({ length: 2 * HANDLES }, () => open(program!.port)))))
     for (const socket of flood.filter((_, index) => index % 2 === 0)) socket.write('GET /api/v1/live HTTP/1.1\r\nX:')
     const before = count('refused')
     await vi.waitFor(
@@ -58,9 +57,9 @@ it('goes on without file handles for new connections, and serves everybody again
     },
     { timeout: 20_000 },
   )
-  const queue = await openQueue(served.engineUrl)
+  const queue = await openQueue(program.store)
   const events = await allEvents(queue)
   await queue.close()
   console.info(`no file handles: ${count('accepted')} accepted, ${count('refused')} refused`)
-  expect([served.hasEnded, check({ events, lines, limits: {} })]).toEqual([false, []])
+  expect([program.hasEnded, check({ events, lines, limits: {} })]).toEqual([false, []])
 })

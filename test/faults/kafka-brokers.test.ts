@@ -8,7 +8,6 @@ let redis: RunningRedis
 let load: Load
 afterEach(async () => {
   await load?.stop()
-  await Promise.all([kafka?.stop(), redis?.stop()])
 })
 
 const begin = async (brokers: number) => {

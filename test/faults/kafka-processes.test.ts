@@ -12,7 +12,6 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await load?.stop()
-  await Promise.all([kafka?.stop(), redis?.stop()])
 })
 
 describe('processes of a group on Kafka end under a load', () => {

@@ -1,6 +1,5 @@
 import { Consumer, Producer } from '@platformatic/kafka'
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeEach, expect, it, vi } from 'vitest'
 import { QUEUE_DEFAULTS, type Queue } from '../../src/queue/queue.ts'
 import { KafkaStore } from '../../src/store/kafka/kafka-store.ts'
 import { parseKafkaUrl } from '../../src/store/kafka/kafka-url.ts'
@@ -9,6 +8,7 @@ import { type ScheduleSpec, tickKey } from '../../src/task/schedule.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const MINUTE = 60_000
 const TOPIC = 'xq.schedules'
@@ -21,12 +21,8 @@ let queue: Queue
 beforeEach(async () => {
   now = 1_700_000_040_000
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
-  queue = await openQueue(url(), { clock: () => now })
+  queue = await openTestQueue(url(), { clock: () => now })
   await queue.configureType('t', { declared: true })
-})
-afterEach(async () => {
-  await queue?.close()
-  await Promise.all([kafka?.stop(), redis?.stop()])
 })
 
 const url = () => `kafka://${kafka.address}?partitions=2&state=${redis.url}`

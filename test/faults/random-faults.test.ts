@@ -15,8 +15,6 @@ let load: Load
 afterEach(async () => {
   redis.signal('SIGCONT')
   await load?.stop()
-  await proxy.stop()
-  await redis.stop()
 })
 
 describe('faults are drawn under a load, some of them on top of others', () => {

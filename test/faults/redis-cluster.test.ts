@@ -10,7 +10,6 @@ let cluster: RunningCluster
 let load: Load
 afterEach(async () => {
   await load?.stop()
-  await cluster?.stop()
 })
 
 const LIMITS = { mail: 5, image: 3, 'search.index': null, invoice: 2, report: 4, push: null }

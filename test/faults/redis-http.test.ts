@@ -1,44 +1,23 @@
-import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeAll, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
-import { createServer } from '../../src/server/server.ts'
-import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
 import { WAIT_MS } from './load.ts'
 
 let redis: RunningRedis
 let proxy: TcpProxy
 let queue: Queue
-let server: FastifyInstance
-let base: string
+let server: QueueServer
 
 beforeAll(async () => {
   redis = await startRedis()
   proxy = await startProxy(redis.port)
-  queue = await openQueue(`redis://127.0.0.1:${proxy.port}?wait_ms=${WAIT_MS}`)
-  const handlers = normalizeHandlers({ mail: { run: () => null } })
-  await announce(queue, handlers)
-  const logger = pino({ level: 'silent' })
-  server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry: new Registry() })
-  base = await server.listen({ host: '127.0.0.1', port: 0 })
-})
-afterAll(async () => {
-  await server?.close()
-  await queue?.close()
-  await proxy?.stop()
-  await redis?.stop()
+  queue = await openTestQueue(`redis://127.0.0.1:${proxy.port}?wait_ms=${WAIT_MS}`)
+  server = await serveQueue(queue, { handlers: { mail: { run: () => null } } })
 })
 
-const submit = () =>
-  fetch(`${base}/api/v1/tasks`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ type: 'mail' }),
-  })
+const submit = () => server.post('/tasks', { type: 'mail' })
 
 it('answers 503 with Retry-After while Redis is away, and 201 as soon as it is back', async () => {
   expect((await submit()).status).toBe(201)
@@ -47,9 +26,8 @@ it('answers 503 with Retry-After while Redis is away, and 201 as soon as it is b
     const refused = await submit()
     expect(refused.status).toBe(503)
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
-    const problem = (await refused.json()) as { code: string; detail: string }
-    expect(problem.code).toBe('engine_unavailable')
-    expect(problem.detail).toContain(`127.0.0.1:${proxy.port}`)
+    expect(refused.body.code).toBe('engine_unavailable')
+    expect(refused.body.detail).toContain(`127.0.0.1:${proxy.port}`)
     proxy.mend()
     expect((await submit()).status).toBe(201)
   }
@@ -66,7 +44,7 @@ it('lets a submission wait for a Redis that is back within the bound', async () 
 })
 
 it('has metrics that say so, and those of the process', async () => {
-  const metrics = async () => (await fetch(`${base}/metrics`)).text()
+  const metrics = async () => (await server.get('/metrics')).body
   expect(await metrics()).toMatch(/^xqueue_tasks_pending\{type="mail"\} \d+$/m)
   proxy.cut()
   const meanwhile = await metrics()

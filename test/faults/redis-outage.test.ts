@@ -14,8 +14,6 @@ beforeEach(async () => {
 afterEach(async () => {
   redis.signal('SIGCONT')
   await load?.stop()
-  await proxy.stop()
-  await redis.stop()
 })
 
 const begin = async (port = redis.port) => {

@@ -13,7 +13,6 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await load?.stop()
-  await redis.stop()
 })
 
 describe('processes end under a load', () => {

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import type { XQueueError } from '../../src/task/errors.ts'
@@ -23,7 +23,6 @@ afterEach(async () => {
   redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory', '0')
   redisCli(redis.port, 'FLUSHALL')
 })
-afterAll(() => redis.stop())
 
 const at = (where: string, port = redis.port) => `redis://${where}127.0.0.1:${port}?wait_ms=${WAIT_MS}`
 

@@ -9,7 +9,6 @@ let redis: RunningRedis
 let load: Load
 afterEach(async () => {
   await load?.stop()
-  await redis?.stop()
 })
 
 const begin = async (...flags: string[]) => {

@@ -11,7 +11,6 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await load?.stop()
-  await watched?.stop()
 })
 
 /** What a master has answered for and not yet sent to its replica when it dies: far more than it is. */

@@ -1,8 +1,8 @@
-import { globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { globSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { Served } from '../fixtures/served.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { expectKept, Load } from './load.ts'
 
 const HOUR_S = 3_600
@@ -10,18 +10,16 @@ type Leased = { task: { id: string; deliveries: number; attempts: number } }
 let folder: string
 let clock: string
 let load: Load | undefined
-let served: Served | undefined
+let program: Program | undefined
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-clock-'))
+  folder = temporaryFolder()
   clock = join(folder, 'clock')
   step(0)
 })
 afterEach(async () => {
   await load?.stop()
-  await served?.stop()
-  load = served = undefined
-  rmSync(folder, { recursive: true, force: true })
+  load = program = undefined
 })
 
 /** Every process that runs with `faked` sees the clock stepped at once; what measures durations goes on as before. */
@@ -49,10 +47,11 @@ it.each([
 })
 
 it('takes leases and delays by the clock: forward they are over, back they last', async () => {
-  served = await Served.start({
+  program = await startProgram({
+    guarded: true,
     before: ['env', ...Object.entries(faked()).map(([name, value]) => `${name}=${value}`)],
   })
-  const { call } = served
+  const { call } = program
   const submit = async (more: object) =>
     (await call('POST', '/tasks', { type: 'remote', queue_timeout: 0, ...more })).body.id
   const consume = async () => (await call('POST', '/tasks/consume', { types: ['remote'], max: 9 })).body.leases

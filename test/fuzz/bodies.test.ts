@@ -1,17 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Served } from '../fixtures/served.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 
-let served: Served
+let program: Program
 let paths: string[]
 beforeAll(async () => {
-  served = await Served.start()
-  const document = (await (await fetch(`${served.url}/openapi.json`)).json()) as { paths: Record<string, object> }
+  program = await startProgram({ guarded: true })
+  const document = (await (await fetch(`${program.url}/openapi.json`)).json()) as { paths: Record<string, object> }
   // Every call that takes a body; names that are not there do, for a body is read before they are looked for.
   paths = Object.entries(document.paths)
     .filter(([, methods]) => 'post' in methods && 'requestBody' in (methods.post as object))
     .map(([path]) => path.replace('/api/v1', '').replaceAll(/\{(\w+)\}/g, 'echo'))
 })
-afterAll(() => served.stop())
 
 const FIELDS = [
   'payload',
@@ -35,7 +34,7 @@ async function everywhere(text: string): Promise<Map<number, number>> {
   const statuses = new Map<number, number>()
   for (const path of paths) {
     for (const sent of bodies) {
-      const { status, body } = await served.call('POST', path, sent)
+      const { status, body } = await program.call('POST', path, sent)
       statuses.set(status, (statuses.get(status) ?? 0) + 1)
       if (status >= 400)
         expect(body, `${path} ${sent.slice(0, 80)}`).toMatchObject({ status, code: expect.any(String) })
@@ -45,17 +44,17 @@ async function everywhere(text: string): Promise<Map<number, number>> {
 }
 
 async function ended(type: string, payload: unknown) {
-  const { body } = await served.call('POST', '/tasks', { type, payload })
+  const { body } = await program.call('POST', '/tasks', { type, payload })
   await vi.waitFor(
-    async () => expect((await served.call('GET', `/tasks/${body.id}`)).body.completed_at).not.toBeNull(),
+    async () => expect((await program.call('GET', `/tasks/${body.id}`)).body.completed_at).not.toBeNull(),
     {
       timeout: 20_000,
     },
   )
-  return (await served.call('GET', `/tasks/${body.id}`)).body
+  return (await program.call('GET', `/tasks/${body.id}`)).body
 }
 
-afterAll(async () => expect(served.faults).toEqual([]))
+afterAll(async () => expect(program.faults).toEqual([]))
 
 describe('JSON', () => {
   it.each([
@@ -73,13 +72,13 @@ describe('JSON', () => {
   ])('of %s is taken or refused in every body', { timeout: 120_000 }, async (_, text) => {
     const statuses = await everywhere(text)
     expect([...statuses.keys()].filter((status) => status >= 500)).toEqual([])
-    expect((await served.call('GET', '/health')).body.status).toBe('healthy')
+    expect((await program.call('GET', '/health')).body.status).toBe('healthy')
   })
 
   it('of more levels than others can read is refused by its field', async () => {
-    const { status, body } = await served.call('POST', '/tasks', `{"type":"remote","payload":${deep(129)}}`)
+    const { status, body } = await program.call('POST', '/tasks', `{"type":"remote","payload":${deep(129)}}`)
     expect([status, body.errors]).toEqual([400, [{ path: 'payload', message: 'is nested deeper than 128 levels' }]])
-    expect((await served.call('POST', '/tasks', `{"type":"echo","payload":${deep(128)}}`)).status).toBe(201)
+    expect((await program.call('POST', '/tasks', `{"type":"echo","payload":${deep(128)}}`)).status).toBe(201)
     expect(await ended('deep', 128)).toMatchObject({ status: 'success' })
     expect(await ended('deep', 100_000)).toMatchObject({ status: 'failed', error: expect.stringContaining('result') })
   })
@@ -102,30 +101,30 @@ describe('prototypes', () => {
       const statuses = await everywhere(text)
       expect([...statuses.keys()].filter((status) => status >= 500)).toEqual([])
     }
-    expect((await served.call('POST', '/types/__proto__/pause')).status).toBe(400)
-    expect((await served.call('POST', '/types/constructor/pause')).status).toBe(404)
-    expect((await served.call('POST', '/tasks/__proto__/retry')).status).toBe(404)
+    expect((await program.call('POST', '/types/__proto__/pause')).status).toBe(400)
+    expect((await program.call('POST', '/types/constructor/pause')).status).toBe(404)
+    expect((await program.call('POST', '/tasks/__proto__/retry')).status).toBe(404)
     for (const query of ['tag=__proto__:x', 'type=constructor', '__proto__=x', 'group=__proto__', 'toString=1']) {
-      expect((await served.call('GET', `/tasks?${query}`)).status).toBeLessThan(500)
+      expect((await program.call('GET', `/tasks?${query}`)).status).toBeLessThan(500)
     }
     for (const name of ['__proto__', 'constructor', 'toString', 'hasOwnProperty']) {
-      const { status, body } = await served.call('POST', '/tasks', { type: name })
+      const { status, body } = await program.call('POST', '/tasks', { type: name })
       expect([status, body.code]).toEqual([400, 'unknown_type'])
-      expect((await served.call('POST', '/concurrency', { task_type: name, max_concurrency: 1 })).status).toBe(400)
+      expect((await program.call('POST', '/concurrency', { task_type: name, max_concurrency: 1 })).status).toBe(400)
     }
     expect((await ended('prototype', {})).result).toEqual(before.result)
   })
 
   it('are no names of fields, and that is said', async () => {
-    const { status, body } = await served.call('POST', '/tasks', '{"type":"echo","payload":{"__proto__":1}}')
+    const { status, body } = await program.call('POST', '/tasks', '{"type":"echo","payload":{"__proto__":1}}')
     expect([status, body.detail]).toEqual([400, expect.stringContaining('__proto__')])
   })
 
   it('do not reach the tags, where each name is a name', async () => {
     const tags = { constructor: 'a', toString: 'b', hasOwnProperty: 'c' }
-    const { body } = await served.call('POST', '/tasks', { type: 'remote', tags })
-    expect((await served.call('GET', `/tasks/${body.id}`)).body.tags).toEqual(tags)
-    const found = await served.call('GET', '/tasks?tag=constructor:a')
+    const { body } = await program.call('POST', '/tasks', { type: 'remote', tags })
+    expect((await program.call('GET', `/tasks/${body.id}`)).body.tags).toEqual(tags)
+    const found = await program.call('GET', '/tasks?tag=constructor:a')
     expect(found.body.tasks.map(({ id }: { id: string }) => id)).toContain(body.id)
   })
 })
@@ -143,8 +142,8 @@ describe('GET /api/v1/events', () => {
     ['?access_token=x.y.z', 200],
   ])('%s is answered with %i', async (query, status) => {
     const stop = new AbortController()
-    const headers = { Authorization: `Bearer ${served.key}` }
-    const answer = await fetch(`${served.url}/api/v1/events${query}`, { headers, signal: stop.signal })
+    const headers = { Authorization: `Bearer ${program.token}` }
+    const answer = await fetch(`${program.url}/api/v1/events${query}`, { headers, signal: stop.signal })
     const type = status === 200 ? 'text/event-stream' : 'application/problem+json'
     expect([answer.status, answer.headers.get('content-type')]).toEqual([status, expect.stringContaining(type)])
     stop.abort()
@@ -154,8 +153,8 @@ describe('GET /api/v1/events', () => {
     'resumes after %j somewhere',
     async (id) => {
       const stop = new AbortController()
-      const headers = { Authorization: `Bearer ${served.key}`, 'Last-Event-ID': id }
-      const answer = await fetch(`${served.url}/api/v1/events`, { headers, signal: stop.signal })
+      const headers = { Authorization: `Bearer ${program.token}`, 'Last-Event-ID': id }
+      const answer = await fetch(`${program.url}/api/v1/events`, { headers, signal: stop.signal })
       expect(answer.status).toBe(200)
       stop.abort()
     },

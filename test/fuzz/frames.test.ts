@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import fc from 'fast-check'
 import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Served } from '../fixtures/served.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { SEED } from './random-input.ts'
 import { ask, closeOf, exchange, frame, lengthOf, open, packets, statusesOf, upgrade } from './raw-socket.ts'
 
@@ -11,7 +11,7 @@ const CONNECTIONS = 24
 const DRAWN = 1_500
 const GROWTH_MB_MAX = 96
 
-let served: Served
+let program: Program
 let client: MqttClient
 let slow: Socket[]
 const heard = new Map<string, string[]>()
@@ -19,27 +19,26 @@ const submitted: string[] = []
 let inputs = 0
 
 beforeAll(async () => {
-  served = await Served.start()
-  client = await mqtt.connectAsync(`mqtt://127.0.0.1:${served.mqttPort}`, { username: 'key', password: served.key })
+  program = await startProgram({ guarded: true })
+  client = await mqtt.connectAsync(`mqtt://127.0.0.1:${program.mqttPort}`, { username: 'key', password: program.token })
   client.on('message', (topic, payload) => {
     const id = topic.split('/').at(-1)!
     heard.set(id, [...(heard.get(id) ?? []), JSON.parse(String(payload)).status])
   })
   await client.subscribeAsync('xqueue/events/#', { qos: 1 })
   // All the while there are clients that do not get on with their headers.
-  slow = await Promise.all(Array.from({ length: 50 }, () => open(served.port)))
+  slow = await Promise.all(Array.from({ length: 50 }, () => open(program.port)))
   for (const socket of slow) socket.write('GET /api/v1/live HTTP/1.1\r\nHost: localh')
 })
 afterAll(async () => {
   console.log(`${inputs} malformed requests, frames and packets, FUZZ_SEED=${SEED}`)
   await client.endAsync()
-  await served.stop()
 })
 
 /** Whatever it was sent, it goes on: a well-behaved client is answered, and gets its events. */
 afterEach(async () => {
-  expect([served.hasEnded, served.faults]).toEqual([false, []])
-  const { status, body } = await served.call('POST', '/tasks', { type: 'echo', payload: { at: submitted.length } })
+  expect([program.hasEnded, program.faults]).toEqual([false, []])
+  const { status, body } = await program.call('POST', '/tasks', { type: 'echo', payload: { at: submitted.length } })
   expect(status).toBe(201)
   submitted.push(body.id)
   const ofAll = () => submitted.map((id) => heard.get(id))
@@ -92,11 +91,11 @@ const request = (line: string, headers: string[], body = '') =>
 const submit = (headers: string[], body: string) =>
   request(
     'POST /api/v1/tasks',
-    ['Content-Type: application/json', `Authorization: Bearer ${served.key}`, ...headers],
+    ['Content-Type: application/json', `Authorization: Bearer ${program.token}`, ...headers],
     body,
   )
 const JSON_TASK = '{"type":"remote"}'
-const hidden = () => request('GET /api/v1/stats', [`Authorization: Bearer ${served.key}`])
+const hidden = () => request('GET /api/v1/stats', [`Authorization: Bearer ${program.token}`])
 
 describe('HTTP', () => {
   const SMUGGLING: [string, string[], (hidden: string) => string][] = [
@@ -133,7 +132,7 @@ describe('HTTP', () => {
 
   it.each(SMUGGLING)('with %s hides no second request', async (_, headers, body) => {
     inputs++
-    const answer = await ask(served.port, submit(headers, body(hidden())))
+    const answer = await ask(program.port, submit(headers, body(hidden())))
     const statuses = statusesOf(answer)
     // None where the connection was cut while a megabyte was still on its way.
     expect([statuses.length <= 1, answer.includes('pending_tasks')]).toEqual([true, false])
@@ -142,9 +141,9 @@ describe('HTTP', () => {
 
   it('with two requests one after the other, which is allowed, answers both', async () => {
     const first = submit([`Content-Length: ${JSON_TASK.length}`], JSON_TASK)
-    expect(statusesOf(await ask(served.port, first + hidden()))).toEqual([201, 200, 200])
+    expect(statusesOf(await ask(program.port, first + hidden()))).toEqual([201, 200, 200])
     // What is wrong with the second is no answer to the first, which may have been accepted.
-    const broken = await ask(served.port, `${first}GET / HTTP/1.1\r\nbroken\r\n\r\n`)
+    const broken = await ask(program.port, `${first}GET / HTTP/1.1\r\nbroken\r\n\r\n`)
     expect(statusesOf(broken).filter((status) => status !== 201)).toEqual([])
   })
 
@@ -168,7 +167,7 @@ describe('HTTP', () => {
       ...['GET /api/v1/live HTTP/1.1\r\n\r\n', 'GET /api/v1/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n'],
       request('GET /%', []),
       request('GET /%ff%00', []),
-      request('GET /api/v1/tasks/%c0%ae%c0%ae', [`Authorization: Bearer ${served.key}`]),
+      request('GET /api/v1/tasks/%c0%ae%c0%ae', [`Authorization: Bearer ${program.token}`]),
       request('GET /../../etc/passwd', []),
       request(`GET /${'a'.repeat(60_000)}`, []),
       request('GET /api/v1/live', [`X: ${'y'.repeat(60_000)}`]),
@@ -185,7 +184,7 @@ describe('HTTP', () => {
       submit(['Transfer-Encoding: chunked', 'Trailer: Host'], `11\r\n${JSON_TASK}\r\n0\r\nHost: evil\r\nX: y\r\n\r\n`),
     ]
     await each(forms, async (form) => {
-      const statuses = statusesOf(await ask(served.port, form))
+      const statuses = statusesOf(await ask(program.port, form))
       expect(
         statuses.every((status) => status < 500),
         form.slice(0, 100),
@@ -198,11 +197,11 @@ describe('HTTP', () => {
   }, async () => {
     const chunked = submit(['Transfer-Encoding: chunked'], `8\r\n{"type":\r\n9\r\n"remote"}\r\n0\r\n\r\n`)
     const whole = submit([`Content-Length: ${JSON_TASK.length}`], JSON_TASK)
-    const originals = [whole, chunked, hidden(), request('OPTIONS /docs', []), upgrade(served.key)].map((text) =>
+    const originals = [whole, chunked, hidden(), request('OPTIONS /docs', []), upgrade(program.token)].map((text) =>
       Buffer.from(text),
     )
     await each(mutated(originals, DRAWN), async (text) => {
-      const answer = await ask(served.port, text)
+      const answer = await ask(program.port, text)
       expect(
         statusesOf(answer).filter((status) => status >= 500),
         JSON.stringify(String(text)),
@@ -212,7 +211,7 @@ describe('HTTP', () => {
 })
 
 describe('WebSocket', () => {
-  const opened = (frames: readonly Buffer[]) => exchange(served.port, [upgrade(served.key), ...frames])
+  const opened = (frames: readonly Buffer[]) => exchange(program.port, [upgrade(program.token), ...frames])
 
   it('is opened by nothing but the right request', async () => {
     const wrong = [
@@ -223,13 +222,13 @@ describe('WebSocket', () => {
     ]
     for (const headers of [...wrong, { Origin: 'http://evil.example' }]) {
       inputs++
-      const [status] = statusesOf(await exchange(served.port, [upgrade(served.key, headers)]))
+      const [status] = statusesOf(await exchange(program.port, [upgrade(program.token, headers)]))
       expect(status, JSON.stringify(headers)).toBeGreaterThanOrEqual(400)
     }
   })
 
   it('ends at frames that are against the rules', async () => {
-    const { connect, subscribe } = packets(served.key) as { connect: Buffer; subscribe: Buffer }
+    const { connect, subscribe } = packets(program.token) as { connect: Buffer; subscribe: Buffer }
     const forms: Buffer[][] = [
       [frame(2, connect, { masked: false })],
       ...[1, 2, 4, 7].map((rsv) => [frame(2, connect, { rsv })]),
@@ -252,32 +251,32 @@ describe('WebSocket', () => {
   })
 
   it('ends, or goes on, when bytes of its frames change', { timeout: 120_000 }, async () => {
-    const originals = Object.values(packets(served.key)).map((bytes) => frame(2, bytes))
+    const originals = Object.values(packets(program.token)).map((bytes) => frame(2, bytes))
     await each(mutated(originals, DRAWN / 3), (bytes) => opened([bytes]))
   })
 })
 
 describe('MQTT', () => {
   it('lets nobody in by a packet that is wrong, and publishes nothing', { timeout: 120_000 }, async () => {
-    const right = packets(served.key)
+    const right = packets(program.token)
     const { connect } = right as { connect: Buffer }
     const others = Object.values(right)
-    await each(mutated(others, DRAWN), (bytes) => exchange(served.mqttPort, [bytes]))
-    await each(mutated(others, DRAWN), (bytes) => exchange(served.mqttPort, [connect, bytes]))
+    await each(mutated(others, DRAWN), (bytes) => exchange(program.mqttPort, [bytes]))
+    await each(mutated(others, DRAWN), (bytes) => exchange(program.mqttPort, [connect, bytes]))
   })
 
   it('in any order is taken or ends the connection', async () => {
-    const right = Object.values(packets(served.key))
+    const right = Object.values(packets(program.token))
     const orders = fc.sample(fc.array(fc.constantFrom(...right), { minLength: 1, maxLength: 12 }), {
       seed: SEED,
       numRuns: 300,
     })
-    await each(orders, (some) => exchange(served.mqttPort, some))
+    await each(orders, (some) => exchange(program.mqttPort, some))
   })
 
   it('keeps no packet that is longer than any of a client may be', { timeout: 60_000 }, async () => {
-    const { connect } = packets(served.key) as { connect: Buffer }
-    const before = served.residentMb
+    const { connect } = packets(program.token) as { connect: Buffer }
+    const before = program.residentMb
     const part = Buffer.alloc(1024 * 1024, 0x61)
     const forms = [
       (send: (bytes: Buffer) => void) => send(Buffer.concat([Buffer.from([0x30]), lengthOf(268_435_455)])),
@@ -286,7 +285,7 @@ describe('MQTT', () => {
     for (const begin of forms) {
       for (const first of [connect, Buffer.alloc(0)]) {
         inputs++
-        const socket = await open(served.mqttPort)
+        const socket = await open(program.mqttPort)
         const closed = closeOf(socket)
         if (first.length > 0) socket.write(first)
         begin((bytes) => socket.write(bytes))
@@ -297,22 +296,22 @@ describe('MQTT', () => {
       }
     }
     const overWebSocket = [frame(2, connect), frame(2, Buffer.concat([Buffer.from([0x30]), lengthOf(100_000_000)]))]
-    await exchange(served.port, [
-      upgrade(served.key),
+    await exchange(program.port, [
+      upgrade(program.token),
       ...overWebSocket,
       ...Array(64).fill(frame(2, part.subarray(0, 60_000))),
     ])
-    expect(served.residentMb - before).toBeLessThan(GROWTH_MB_MAX)
+    expect(program.residentMb - before).toBeLessThan(GROWTH_MB_MAX)
   })
 
   it('takes memory that it gives back', { timeout: 120_000 }, async () => {
-    const others = Object.values(packets(served.key))
+    const others = Object.values(packets(program.token))
     const round = () =>
-      each(mutated(others, DRAWN), (bytes) => exchange(served.mqttPort, [packets(served.key).connect!, bytes]))
+      each(mutated(others, DRAWN), (bytes) => exchange(program.mqttPort, [packets(program.token).connect!, bytes]))
     await round()
-    const before = served.residentMb
+    const before = program.residentMb
     await round()
-    expect(served.residentMb - before).toBeLessThan(GROWTH_MB_MAX)
+    expect(program.residentMb - before).toBeLessThan(GROWTH_MB_MAX)
   })
 })
 

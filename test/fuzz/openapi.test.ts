@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Served } from '../fixtures/served.ts'
+import { beforeAll, expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { schemathesis } from './schemathesis.ts'
 
 const here = import.meta.dirname
@@ -10,21 +10,20 @@ const here = import.meta.dirname
 const seed = Number(process.env.FUZZ_SEED ?? 1)
 const seconds = Number(process.env.FUZZ_SECONDS ?? 45)
 
-let served: Served
-const program = schemathesis()
+let server: Program
+const tester = schemathesis()
 beforeAll(async () => {
-  served = await Served.start()
+  server = await startProgram({ guarded: true })
 }, 300_000)
-afterAll(() => served.stop())
 
-it.runIf(program)(
+it.runIf(tester)(
   'answers whatever fits its OpenAPI document, or does not, as the document says',
   {
     timeout: 120_000 + seconds * 1_000,
     retry: 0,
   },
   async () => {
-    const target = [`${served.url}/openapi.json`, '--header', `Authorization: Bearer ${served.key}`]
+    const target = [`${server.url}/openapi.json`, '--header', `Authorization: Bearer ${server.token}`]
     const checks = ['--checks', 'all', '--continue-on-failure', '--request-timeout', '20']
     // The one check that cannot apply: DELETE cancels a task, which can still be looked at, so nothing is freed.
     const excluded = ['--exclude-checks', 'use_after_free']
@@ -34,10 +33,10 @@ it.runIf(program)(
     const drawn = ['--seed', String(seed), '--workers', '1', '--max-examples', '25', '--max-time', String(seconds)]
     const quiet = ['--generation-database', 'none', '--no-color', '--warnings', 'off']
     const args = ['--config-file', join(here, 'schemathesis.toml'), 'run', ...target, ...checks, ...excluded]
-    const { body: task } = await served.call('POST', '/tasks', { type: 'remote' })
+    const { body: task } = await server.call('POST', '/tasks', { type: 'remote' })
     const hooks = { SCHEMATHESIS_HOOKS: 'schemathesis_hooks', PYTHONPATH: here, XQUEUE_FUZZ_TASK: task.id }
-    const child = spawn(program!, [...args, ...drawn, ...quiet], {
-      cwd: served.folder,
+    const child = spawn(tester!, [...args, ...drawn, ...quiet], {
+      cwd: server.folder,
       env: { ...process.env, ...hooks, PYTHONDONTWRITEBYTECODE: '1' },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
@@ -48,7 +47,7 @@ it.runIf(program)(
     console.log(`schemathesis: ${cases} calls, FUZZ_SEED=${seed}`)
     expect(code, report).toBe(0)
     expect(cases).toBeGreaterThan(500)
-    expect(served.faults).toEqual([])
-    expect((await served.call('GET', '/health')).body.status).toBe('healthy')
+    expect(server.faults).toEqual([])
+    expect((await server.call('GET', '/health')).body.status).toBe('healthy')
   },
 )

@@ -52,7 +52,6 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   for (const queue of engines) await queue.close()
-  await redis.stop()
   console.log(`${inputs} inputs of parsers, FUZZ_SEED=${SEED}`)
 })
 

@@ -1,14 +1,11 @@
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
 import { checkSync } from 'recheck'
 import { parseSync } from 'vite'
 import { describe, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
-import { createServer } from '../../src/server/server.ts'
+import { root } from '../fixtures/root.ts'
+import { openTestQueue, serveQueue } from '../fixtures/server.ts'
 
-const root = join(import.meta.dirname, '../..')
 const files = globSync('{src,handlers,dashboard/src}/**/*.{ts,tsx}', { cwd: root })
 
 interface Pattern {
@@ -65,15 +62,11 @@ describe('regular expressions', () => {
   })
 
   it('of the schemas do, too', async () => {
-    const queue = await openQueue('sqlite::memory:')
-    const options = { queue, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' }
-    const server = await createServer({ ...options, registry: new Registry() })
+    const server = await serveQueue(await openTestQueue())
     const sources = new Set<string>()
-    walk((await server.inject('/openapi.json')).json(), ({ pattern }) => {
+    walk((await server.get('/openapi.json')).body, ({ pattern }) => {
       if (typeof pattern === 'string') sources.add(pattern)
     })
-    await server.close()
-    await queue.close()
     expect(sources.size).toBeGreaterThan(3)
     expect(vulnerable([...sources].map((source) => ({ where: 'OpenAPI', source, flags: 'u' })))).toEqual([])
   })

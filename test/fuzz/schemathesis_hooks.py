@@ -9,7 +9,7 @@ import schemathesis
 from schemathesis.generation import GenerationMode
 from hypothesis import strategies as st
 
-# The types of test/fixtures/served-handlers.ts, and the one that is declared.
+# The types of test/fixtures/program-handlers.ts, and the one that is declared.
 TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 CURSOR = re.compile(r"[\w-]{2,24}")
 TYPES = ["echo", "broken", "remote"]

@@ -1,11 +1,11 @@
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { pathOf } from '../fixtures/installed.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { python } from '../fixtures/python.ts'
-import { Served } from '../fixtures/served.ts'
 import { here, jars, npmTools, run } from './tools.ts'
 
 /**
@@ -17,20 +17,19 @@ const VERSIONS = { oapi: 'v2.8.2', ogen: 'v1.25.0' }
 const root = join(here, '../..')
 const work = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-generators-')))
 const document = join(work, 'openapi.json')
-let served: Served
+let program: Program
 
 beforeAll(async () => {
-  served = await Served.start()
-  writeFileSync(document, await (await fetch(`${served.url}/openapi.json`)).text())
+  program = await startProgram({ guarded: true })
+  writeFileSync(document, await (await fetch(`${program.url}/openapi.json`)).text())
 })
-afterAll(() => served.stop())
 
 const folder = (name: string) => {
   const path = join(work, name)
   mkdirSync(path, { recursive: true })
   return path
 }
-const atServer = () => [served.url, served.key]
+const atServer = () => [program.url, program.token]
 
 describe.runIf(pathOf('mvn'))('openapi-generator', { timeout: 300_000 }, () => {
   const generate = async (language: string, to: string, ...more: string[]) => {

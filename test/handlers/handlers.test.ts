@@ -1,9 +1,8 @@
 import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, type IncomingHttpHeaders, type RequestListener, type Server } from 'node:http'
 import { type AddressInfo, BlockList, isIPv4 } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { pino } from 'pino'
@@ -20,6 +19,7 @@ import { retryAfterMs, retryAfterNote } from '../../handlers/retry-after.ts'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { completeSpec, type Progress } from '../../src/task/task.ts'
 import type { Handler, HandlerContext } from '../../src/worker/handler.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { snippetsOf } from '../fixtures/snippets.ts'
 
 const ID = '01912345-6789-7abc-8def-0123456789ab'
@@ -837,14 +837,13 @@ describe('the email handler', () => {
   let smtp: SMTPServer | undefined
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'xqueue-email-'))
+    folder = temporaryFolder()
     vi.stubEnv('XQUEUE_OUTBOX', join(folder, 'outbox'))
   })
   afterEach(async () => {
     const server = smtp
     smtp = undefined
     if (server) await new Promise<void>((closed) => server.close(closed))
-    rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
   })
 
   describe('with an SMTP server', () => {

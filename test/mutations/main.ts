@@ -3,13 +3,13 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { fileOf, MUTATIONS, type Mutation } from './mutations.ts'
+import { root } from '../fixtures/root.ts'
+import { MUTATIONS, type Mutation, placeOf } from './mutations.ts'
 
 /**
- * `npm run test:mutations -- [--engine SQLite|Redis] [--only TEXT]`: breaks each rule in a copy of the tree and runs
+ * `npm run test:mutations -- [--store SQLite|Redis] [--only TEXT]`: breaks each rule in a copy of the tree and runs
  * the contract there, which must fail. For SQLite the simulation runs as well, to tell whether it sees it too.
  */
-const root = join(import.meta.dirname, '../..')
 const CONTRACTS = {
   SQLite: ['test/queue-contract/sqlite.test.ts', '-t', 'SQLite in memory'],
   Redis: [
@@ -18,7 +18,7 @@ const CONTRACTS = {
   ],
 }
 const SIMULATED_SEEDS = 150
-/** A broken engine may hang: that is caught by the time-out of a test, and this is above it. */
+/** A broken store may hang: that is caught by the time-out of a test, and this is above it. */
 const RUN_MS_MAX = 180_000
 
 interface Verdict {
@@ -26,10 +26,8 @@ interface Verdict {
   passed: number
 }
 
-const { values } = parseArgs({ options: { engine: { type: 'string' }, only: { type: 'string', default: '' } } })
-const chosen = MUTATIONS.filter(
-  ({ engine, rule }) => engine === (values.engine ?? engine) && rule.includes(values.only),
-)
+const { values } = parseArgs({ options: { store: { type: 'string' }, only: { type: 'string', default: '' } } })
+const chosen = MUTATIONS.filter(({ store, rule }) => store === (values.store ?? store) && rule.includes(values.only))
 const folder = copyOfTree()
 try {
   await refuseUnlessWhole()
@@ -43,26 +41,22 @@ try {
 
 /** Without a mutation everything must pass, or a failure would show nothing. */
 async function refuseUnlessWhole(): Promise<void> {
-  for (const engine of new Set(chosen.map(({ engine }) => engine))) {
-    const { failed, passed } = await contract(engine)
-    if (failed !== null || passed === 0) throw new Error(`the contract fails on ${engine} as it is: ${failed}`)
+  for (const store of new Set(chosen.map(({ store }) => store))) {
+    const { failed, passed } = await contract(store)
+    if (failed !== null || passed === 0) throw new Error(`the contract fails on ${store} as it is: ${failed}`)
   }
 }
 
 async function isCaught(mutation: Mutation): Promise<boolean> {
-  const { engine, rule, from, to } = mutation
-  const path = fileOf(mutation, folder)
-  const whole = readFileSync(path, 'utf8')
-  writeFileSync(
-    path,
-    whole.replace(from, () => to),
-  )
+  const { store, rule } = mutation
+  const { path, before, after } = placeOf(mutation, folder)
+  writeFileSync(path, after)
   try {
-    const { failed } = await contract(engine)
-    const simulated = engine === 'SQLite' ? await simulation() : ''
+    const { failed } = await contract(store)
+    const simulated = store === 'SQLite' ? await simulation() : ''
     console.info(
       [
-        engine.padEnd(6),
+        store.padEnd(6),
         rule.padEnd(42),
         failed === null ? 'MISSED' : 'caught',
         simulated.padEnd(20),
@@ -71,16 +65,16 @@ async function isCaught(mutation: Mutation): Promise<boolean> {
     )
     return failed !== null
   } finally {
-    writeFileSync(path, whole)
+    writeFileSync(path, before)
   }
 }
 
-async function contract(engine: Mutation['engine']): Promise<Verdict> {
+async function contract(store: Mutation['store']): Promise<Verdict> {
   const report = join(folder, 'report.json')
   rmSync(report, { force: true })
   const vitest = join(root, 'node_modules/vitest/vitest.mjs')
   const flags = ['--bail=1', '--reporter=json', `--outputFile=${report}`, '--testTimeout=15000']
-  await run([vitest, 'run', ...CONTRACTS[engine], ...flags])
+  await run([vitest, 'run', ...CONTRACTS[store], ...flags])
   const { testResults } = JSON.parse(readFileSync(report, 'utf8')) as Report
   const tests = testResults.flatMap(({ assertionResults }) => assertionResults)
   return {

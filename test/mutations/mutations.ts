@@ -1,192 +1,157 @@
 import { globSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
+import { definitionsOf } from './definitions.ts'
 
-/** One rule broken on purpose. `from` stands exactly once in what the engine is made of, wherever that is. */
+/**
+ * One rule broken on purpose. `from` matches exactly once in the functions (or methods, constants, SQL statements) named
+ * `within`, in whatever file they are. Patterns name what is stable (columns, keys, statements, words of the domain);
+ * variables are `(\w+)`, which `to` repeats as `$1`, so that a renamed variable or a moved function breaks nothing.
+ */
 export interface Mutation {
-  engine: keyof typeof SOURCES
+  store: keyof typeof SOURCES
   rule: string
-  from: string
+  within: string
+  from: RegExp
   to: string
 }
 
 const SOURCES = {
-  SQLite: 'src/{task,store/sqlite}/**/*.{ts,sql}',
-  Redis: 'src/store/redis/lua/*.lua',
+  SQLite: ['src/{task,queue}/**/*.ts', 'src/store/*.ts', 'src/store/sqlite/**/*.{ts,sql}'],
+  Redis: ['src/store/redis/**/*.{ts,lua}', 'src/task/**/*.ts'],
 }
 
-/** The file, of a tree, that has the place. @throws Error naming the mutation when it is not there exactly once */
-export function fileOf({ engine, rule, from }: Mutation, tree: string): string {
-  const texts = globSync(SOURCES[engine], { cwd: tree }).map((file) => ({
-    file,
-    text: readFileSync(join(tree, file), 'utf8'),
-  }))
-  const found = texts.flatMap(({ file, text }) => Array.from({ length: text.split(from).length - 1 }, () => file))
-  if (found.length === 1) return join(tree, found[0]!)
-  throw new Error(`${engine}, ${rule}: its place is there ${found.length} times, and must be once: ${from}`)
+export interface Place {
+  path: string
+  before: string
+  after: string
 }
 
-const sqlite = (rule: string, from: string, to: string): Mutation => ({ engine: 'SQLite', rule, from, to })
-const redis = (rule: string, from: string, to: string): Mutation => ({ engine: 'Redis', rule, from, to })
+/** The file of a tree with the place, before and after the mutation. @throws Error unless there is exactly one place */
+export function placeOf({ store, rule, within, from, to }: Mutation, tree: string): Place {
+  const places = globSync(SOURCES[store], { cwd: tree }).flatMap((file) => {
+    const path = join(tree, file)
+    const text = readFileSync(path, 'utf8')
+    const definitions = definitionsOf(text, extname(file).slice(1) as 'ts' | 'lua' | 'sql')
+    return definitions
+      .filter(({ name }) => name === within)
+      .flatMap(({ start, end }) => {
+        const body = text.slice(start, end)
+        const count = [...body.matchAll(new RegExp(from.source, `${from.flags}g`))].length
+        const after = text.slice(0, start) + body.replace(from, to) + text.slice(end)
+        return Array.from({ length: count }, () => ({ path, before: text, after }))
+      })
+  })
+  if (places.length === 1) return places[0]!
+  throw new Error(`${store}, ${rule}: ${from} is ${places.length} times in \`${within}\`, and must be once`)
+}
+
+type Entry = [rule: string, within: string, from: RegExp, to: string]
+
+const SQLITE: readonly Entry[] = [
+  ['the limit holds', 'permits', /: (\w+) - \((\w+)\.get\('inFlight'/, ": 1 + $1 - ($2.get('inFlight'"],
+  ['the limit of a group holds', 'groups', /(\w+) - \(row\.in_flight/, '$1 + 1 - (row.in_flight'],
+  ['a rate holds', 'allows', /return (\w+) - /, 'return $1 + 1 - '],
+  ['a paused type starts nothing', 'claim', /paused === false/, 'paused !== undefined'],
+  [
+    'higher priority goes first',
+    'heads',
+    /task_group = ''[^;]*?priority DESC/,
+    "task_group = '' AND status = 'pending' AND type = ?\nORDER BY priority",
+  ],
+  ['older goes first', 'heads', /run_at, seq LIMIT/, 'run_at DESC, seq DESC LIMIT'],
+  ['groups take turns', 'byTurn', /'served', /, ''],
+  ['the fence is compared', 'settle', /deliveries = \?12/, '?12 = ?12'],
+  ['what has ended is not settled again', 'settle', /status = \?11/, '?11 = ?11'],
+  ['the outcome of a lost lease is refused', 'settle', /accepted: false, status: null/, 'accepted: true, status: null'],
+  ['a permit comes back with its lease', 'dueLeases', /expires_at <= \?1 OR deadline_at/, 'deadline_at'],
+  ['a renewal renews', 'renew', /run\('renewLease', \w+,/, "run('renewLease', tx.now,"],
+  ['a lost lease costs no attempt', 'settle', /\.\.\.same, (lostLeases, status: 'pending')/, '...ended, $1'],
+  ['poison ends', 'settle', /lostLeases < policy\.lostLeasesMax/, 'lostLeases > 0'],
+  ['an attempt ends at its deadline', 'dueLeases', / OR deadline_at <= \?1/, ''],
+  ['a result after the deadline is refused', 'settle', /now >= task\.deadlineAt/, 'now < 0'],
+  ['a wait ends at its deadline', 'waitedTooLong', /deadline_at <= \?/, 'deadline_at + 1000 <= ?'],
+  ['a delayed task does not start early', 'insert', /runAt > now \? 'delayed'/, "runAt < 0 ? 'delayed'"],
+  ['retries end', 'settle', /ended\.attempts <= task\.maxRetry/, 'ended.attempts >= 0'],
+  ['a released task costs nothing', 'settle', /\.\.\.same, status: 'pending'/, "...ended, status: 'pending'"],
+  ['a canceled task ends as canceled', 'settle', /if \(task\.cancelRequested\)/, 'if (task.attempts < 0)'],
+  ['a running handler is told of a cancel', 'cancel', /\w+\.canceledWorkers\.add\(.*\)/, ''],
+  ['a cancel ends after its grace', 'dueLeases', /cancel_at <= \?1 - \?2/, '?2 < 0'],
+  ['a change writes its event', 'finish', /\w+\.addEvent\(eventBody\(/, 'void (('],
+  ['a start writes its event', 'start', /\w+\.addEvent\(eventBody\(/, 'void (('],
+  ['a known key answers its task', 'findEarlier', /if \((\w+) === null\) return\n/, 'if ($1 !== undefined) return\n'],
+  ['a known key with another body is refused', 'findEarlier', /!isSameRequest\((\w+), \w+\)/, '$1 === null'],
+  ['unknown types are refused', 'refuseUnknownTypes', /size > 0/, 'size > 9'],
+  ['a flow: unknown tasks are refused', 'refusePredecessors', /size > 0\) throw/, 'size > 9) throw'],
+  ['a flow: all are waited for', 'ended', /else if \(!this\.#awaits\(.*?\)\) /, 'else '],
+  ['a flow: a failure cancels', 'FAILURE_POLICIES', /failed: 'cancels'/, "failed: 'waits'"],
+  ['a flow: results are handed on', 'start', /\w+\.depends \? .* : NONE/, 'NONE'],
+  ['a flow: an end is told', 'follow', /this\.#flows\.ended\(.*!\)/, '[]'],
+  ['a flow: nobody waits for what is gone', 'remove', /this\.#transitions\.decide\(.*\)\n/, '\n'],
+  ['a full queue refuses', 'refuseOverflow', /(\w+) \+ (\w+) > pendingMax/, '$1 + $2 > pendingMax + 1'],
+  ['retention keeps what has not finished', 'oldestFinished', /completed_at IS NOT NULL AND /, ''],
+  ['retention of a type holds', 'finish', /(\w+) === undefined \? null : now \+ \1/, 'null'],
+  ['retention tells what it removes', 'remove', /\w+\.addEvent\(eventBody\(/, 'void (('],
+  ['what is removed is not told again', 'ofKept', /if \((\w+)\.length === 0\) return/, 'if ($1.length < 1e9) return'],
+  ['only what has finished is erased', 'erase', /if \(!isFinal\((\w+)\)\)/, 'if (!$1)'],
+  ['success is not retried', 'RETRYABLE_STATUSES', /'failed'/, "'success', 'failed'"],
+  ['a reader holds its place alone', 'isAnothers', /owner !== (owner) &&/, 'owner === $1 &&'],
+  ['whoever waits is woken', 'end', /\w+\.touchedTypes\.add\(.*\)/, ''],
+]
+
+const REDIS: readonly Entry[] = [
+  ['the limit holds', 'rules_of', /(\w+) - call\('ZCARD'/, "$1 + 1 - call('ZCARD'"],
+  ['the limit of a group holds', 'is_at_limit', /< (\w+) then return false/, '<= $1 then return false'],
+  ['a rate holds', 'starts_left', /return (\w+) - /, 'return $1 + 1 - '],
+  ['a paused type starts nothing', 'rules_of', /paused == '1'/, "paused == '2'"],
+  ['higher priority goes first', 'claim_of_types', /= 9, 0, -1 do/, '= 0, 9 do'],
+  ['groups take turns', 'serve', /= (\w+), group\n/, "= '0', group\n"],
+  ['the fence is compared', 'try_settle', /(\w+)\.fence ~= \w+\.fence/, '$1.fence == nil'],
+  ['what has ended is not settled again', 'clear_ended', /many\('HDEL', P \.\. KEY\.leases, \w+\)/, ''],
+  ['a permit comes back with its lease', 'clear_ended', /many\('ZREM', P \.\. KEY\.running .*?\)/, ''],
+  ['a lost lease is found', 'read_due_leases', /'-inf', NOW,/, "'-inf', '0',"],
+  ['a renewal renews', 'renew', /call\('HSET', P \.\. KEY\.leases, .*\)\n/, '\n'],
+  ['an attempt ends at its deadline', 'due_of', /if deadline > 0 and .*\n/, '\n'],
+  ['a result after the deadline is refused', 'try_settle', /now >= tonumber\(\w+\.deadline\)/, 'now < 0'],
+  ['a wait ends at its deadline', 'end_waits', /started == '0'/, "started == '2'"],
+  ['a delayed task does not start early', 'accept', /if (\w+) > (\w+) then/, 'if $1 < 0 then'],
+  ['a delayed task starts at its time', 'promote', /'-inf', NOW,/, "'-inf', '0',"],
+  ['a running handler is told of a cancel', 'cancel', /call\('SADD', P \.\. KEY\.cancels .*\)\n/, '\n'],
+  [
+    'a decision on an old state is taken back',
+    'try_settle',
+    /(cancel_at ~= '0'\) ~= \(.*?\)) then return CHANGED/,
+    '$1 then return LOST',
+  ],
+  ['a change writes its event', 'settle', /add_task_event\(.*\)\n/, '\n'],
+  ['a success writes its event', 'turn', /add_success_events\(\w+\)/, ''],
+  ['a known key answers its task', 'earlier_of', /(\w+)\[(\w+)\] = ref\n/, '\n'],
+  ['a known key with another body is refused', 'earlier_of', /if (request) ~= (\w+)\.request/, 'if $1 == nil'],
+  ['a flow: unknown tasks are refused', 'refuse_waiting', /== '\?' or \(/, "== '?' and ("],
+  ['a flow: all are waited for', 'receive_outcome', /'#', -1\) == 0/, "'#', -1) >= 0"],
+  ['a flow: a failure cancels', 'effect_of', /= (\w+)\[policy\]/, '= $1.w'],
+  ['a flow: results are handed on', 'predecessors_of', /return '\[' .*/, "return ''"],
+  ['a flow: an end is told', 'follow', /while (\w+) < #/, 'while $1 > #'],
+  ['a flow: what is awaited is looked at again', 'sweep', /recheck_awaited\(\)/, ''],
+  ['unknown types are refused', 'answer_call', /#unknown > 0/, '#unknown > 9'],
+  ['a full queue refuses', 'answer_call', /> pending_max/, '> pending_max + 1'],
+  ['what is removed is not told again', 'remove_finished', /note_removed\(.*\)\n/, '\n'],
+  ['only what has finished is erased', 'erase', /(\w+) ~= 'F'/, "$1 == 'Q'"],
+  ['retention of a type holds', 'finish', /(\w+) and string\.format\('%s %d', (\w+), \1\) or \2/, '$2'],
+  ['retention forgets by count', 'remove_expired', /(\w+) - retention_count < #\w+/, '$1 >= 0'],
+  [
+    'retention tells what it removes',
+    'remove_finished',
+    /event\(1, string\.format\('\["removed"/,
+    'string.len(string.format(\'["removed"',
+  ],
+  ['success is not retried', 'retry', /not \((\w+) and retryable\[\1\]\)/, 'not $1'],
+  ['a reader holds its place alone', 'reader', /tonumber\((\w+)\) > now/, 'tonumber($1) < 0'],
+  ['whoever waits is woken', 'write_call', /wake\(.*?\)/, ''],
+  ['a state that has lost something takes nothing', 'submit', /arg\(\) == '1' and not is_restored\(\)/, "arg() == '2'"],
+  ['a lost position is not given again', 'give_positions', /now \* 1000/, '1'],
+]
 
 export const MUTATIONS: readonly Mutation[] = [
-  sqlite('the limit holds', ': maxConcurrency - (database', ': 1 + maxConcurrency - (store'),
-  sqlite('the limit of a group holds', 'limit - (row.in_flight', 'limit + 1 - (row.in_flight'),
-  sqlite('a rate holds', 'return max - (this', 'return max + 1 - (this'),
-  sqlite('a paused type starts nothing', '(type)?.paused === false)\n', '(type)?.paused !== undefined)\n'),
-  sqlite(
-    'higher priority goes first',
-    "'pending' AND type = ?\nORDER BY priority DESC, run_at, seq LIMIT",
-    "'pending' AND type = ?\nORDER BY priority, run_at, seq LIMIT",
-  ),
-  sqlite(
-    'older goes first',
-    "'pending' AND type = ?\nORDER BY priority DESC, run_at, seq LIMIT",
-    "'pending' AND type = ?\nORDER BY priority DESC, run_at DESC, seq DESC LIMIT",
-  ),
-  sqlite('groups take turns', "for (const key of ['served', ", 'for (const key of ['),
-  sqlite('the fence is compared', 'AND deliveries = ?12', 'AND ?12 = ?12'),
-  sqlite('what has ended is not settled again', 'AND status = ?11', 'AND ?11 = ?11'),
-  sqlite('the outcome of a lost lease is refused', 'accepted: false, status: null', 'accepted: true, status: null'),
-  sqlite('a permit comes back with its lease', '(expires_at <= ?1 OR deadline', '(deadline'),
-  sqlite('a renewal renews', "run('renewLease', expiresAt,", "run('renewLease', tx.now,"),
-  sqlite(
-    'a lost lease costs no attempt',
-    "{ ...same, lostLeases, status: 'pending' }",
-    "{ ...ended, lostLeases, status: 'pending' }",
-  ),
-  sqlite('poison ends', 'if (lostLeases < policy.lostLeasesMax)', 'if (lostLeases > 0)'),
-  sqlite('an attempt ends at its deadline', ' OR deadline_at <= ?1 OR', ' OR'),
-  sqlite('a result after the deadline is refused', 'now >= task.deadlineAt', 'now < 0'),
-  sqlite('a wait ends at its deadline', 'AND deadline_at <= ? ORDER', 'AND deadline_at + 1000 <= ? ORDER'),
-  sqlite('a delayed task does not start early', ": runAt > now ? 'delayed'", ": runAt < 0 ? 'delayed'"),
-  sqlite('retries end', 'ended.attempts <= task.maxRetry', 'ended.attempts >= 0'),
-  sqlite('a released task costs nothing', "{ ...same, status: 'pending' }", "{ ...ended, status: 'pending' }"),
-  sqlite('a canceled task ends as canceled', 'if (task.cancelRequested)', 'if (task.attempts < 0)'),
-  sqlite('a running handler is told of a cancel', '      tx.canceledWorkers.add(state.workerId!)\n', ''),
-  sqlite('a cancel ends after its grace', ' OR cancel_at <= ?1 - ?2)', ' OR ?2 < 0)'),
-  sqlite(
-    'a change writes its event',
-    'tx.addEvent(eventBody({ taskId: id, type, status, attempts, progress,',
-    'void (({ taskId: id, type, status, attempts, progress,',
-  ),
-  sqlite(
-    'a start writes its event',
-    "      tx.addEvent(eventBody({ taskId: id, type, status: 'processing', attempts, workerId }))\n",
-    '',
-  ),
-  sqlite('a known key answers its task', 'if (key === null) return\n', 'if (key !== undefined) return\n'),
-  sqlite('a known key with another body is refused', '!isSameRequest(request, spec)', 'request === null'),
-  sqlite(
-    'unknown types are refused',
-    'if (unknown.size > 0) throw unknownTypes',
-    'if (unknown.size > 9) throw unknownTypes',
-  ),
-  sqlite(
-    'a flow: unknown tasks are refused',
-    'size > 0) throw unknownPredecessors',
-    'size > 9) throw unknownPredecessors',
-  ),
-  sqlite('a flow: all are waited for', '} else if (!this.#awaits(seq as number)) decided', '} else decided'),
-  sqlite('a flow: a failure cancels', "failed: 'cancels'", "failed: 'waits'"),
-  sqlite('a flow: results are handed on', 'state.depends ? this.#flows.predecessors(state.seq) : NONE', 'NONE'),
-  sqlite('a flow: an end is told', '(tx, this.#flows.ended(tx, this.#ended[at]!))', '(tx, [])'),
-  sqlite('a flow: nobody waits for what is gone', 'this.#transitions.decide(tx, decided)\n', ''),
-  sqlite('a full queue refuses', 'waiting + more > pendingMax', 'waiting + more > pendingMax + 1'),
-  sqlite(
-    'retention keeps what has not finished',
-    'WHERE completed_at IS NOT NULL AND keep_until IS NULL ORDER',
-    'WHERE keep_until IS NULL ORDER',
-  ),
-  sqlite('retention of a type holds', 'keptMs === undefined ? null : now + keptMs', 'null'),
-  sqlite(
-    'retention tells what it removes',
-    "    tx.addEvent(eventBody({ kind: 'removed', taskId: id, type, ...last }))\n",
-    '',
-  ),
-  sqlite('what is removed is not told again', 'if (removed.length === 0) return', 'if (removed.length < 1e9) return'),
-  sqlite('only what has finished is erased', '        if (!isFinal(status)) {\n', '        if (!status) {\n'),
-  sqlite('success is not retried', "RETRYABLE_STATUSES = ['failed'", "RETRYABLE_STATUSES = ['success', 'failed'"),
-  sqlite('a reader holds its place alone', 'row.owner !== owner && ', 'row.owner === owner && '),
-  sqlite('whoever waits is woken', '    tx.touchedTypes.add(held.type)\n', ''),
-
-  redis('the limit holds', "limit - call('ZCARD'", "limit + 1 - call('ZCARD'"),
-  redis('the limit of a group holds', '< group_limit then return false', '<= group_limit then return false'),
-  redis('a rate holds', 'return max - sum', 'return max + 1 - sum'),
-  redis('a paused type starts nothing', "paused == '1' and 0 or want", "paused == '2' and 0 or want"),
-  redis('higher priority goes first', 'for digit = 9, 0, -1 do', 'for digit = 0, 9 do'),
-  redis('groups take turns', '= position, group', "= '0', group"),
-  redis('the fence is compared', 'l.fence ~= o.fence then return LOST', 'l.fence == nil then return LOST'),
-  redis('what has ended is not settled again', "  many('HDEL', P .. KEY.leases, ended)\n", ''),
-  redis(
-    'a permit comes back with its lease',
-    "  for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end\n",
-    '',
-  ),
-  redis('a lost lease is found', "ZRANGEBYSCORE', running, '-inf', NOW,", "ZRANGEBYSCORE', running, '-inf', '0',"),
-  redis(
-    'a renewal renews',
-    "then l.progress = '1' end\n  call('HSET', P .. KEY.leases, ref, join_lease(l))\n",
-    "then l.progress = '1' end\n",
-  ),
-  redis('an attempt ends at its deadline', 'if deadline > 0 and deadline < due then due = deadline end', ''),
-  redis('a result after the deadline is refused', 'and now >= tonumber(l.deadline)', 'and now < 0'),
-  redis('a wait ends at its deadline', "head.started == '0' then", "head.started == '2' then"),
-  redis('a delayed task does not start early', 'if run_at > ms then', 'if run_at < 0 then'),
-  redis(
-    'a delayed task starts at its time',
-    "'-inf', NOW, 'LIMIT', 0, max)\n  for _, ref in ipairs(due) do\n    local lane",
-    "'-inf', '0', 'LIMIT', 0, max)\n  for _, ref in ipairs(due) do\n    local lane",
-  ),
-  redis(
-    'a running handler is told of a cancel',
-    "    call('SADD', P .. KEY.cancels .. worker, ref .. '.' .. l.fence)\n",
-    '',
-  ),
-  redis(
-    'a decision on an old state is taken back',
-    "then return CHANGED end\n  if o.status == 'success'",
-    "then return LOST end\n  if o.status == 'success'",
-  ),
-  redis(
-    'a change writes its event',
-    '  add_task_event(o.status, lane, l, progress, o.result, o.error, o.reason)\n',
-    '',
-  ),
-  redis('a success writes its event', '    add_success_events(turn)\n', ''),
-  redis('a known key answers its task', '      earlier[index] = ref\n', ''),
-  redis('a known key with another body is refused', 'if request ~= task.request then', 'if request == nil then'),
-  redis('a flow: unknown tasks are refused', "if name == '?' or (is_here and", "if name == '?' and (is_here and"),
-  redis('a flow: all are waited for', "'#', -1) == 0 then", "'#', -1) >= 0 then"),
-  redis('a flow: a failure cancels', 'local effects = EFFECTS[policy]', 'local effects = EFFECTS.w'),
-  redis('a flow: results are handed on', "return '[' .. table.concat(outcomes, ',') .. ']'", "return ''"),
-  redis('a flow: an end is told', 'while followed < #to_follow do', 'while followed > #to_follow do'),
-  redis('a flow: what is awaited is looked at again', '  recheck_awaited()\n', ''),
-  redis('unknown types are refused', 'if #unknown > 0 then return', 'if #unknown > 9 then return'),
-  redis('a full queue refuses', 'waiting + fresh > pending_max', 'waiting + fresh > pending_max + 1'),
-  redis('what is removed is not told again', '  note_removed(tonumber(ended_at))\n', ''),
-  redis(
-    'only what has finished is erased',
-    "if found ~= 'F' then return { 'refused' }",
-    "if found == 'Q' then return { 'refused' }",
-  ),
-  redis('retention of a type holds', "own and string.format('%s %d', status, own) or status", 'status'),
-  redis('retention forgets by count', 'kept - retention_count < #refs and', 'kept >= 0 and'),
-  redis(
-    'retention tells what it removes',
-    '  event(1, string.format(\'["removed"',
-    '  string.len(string.format(\'["removed"',
-  ),
-  redis('success is not retried', 'if not (status and retryable[status]) then', 'if not status then'),
-  redis('a reader holds its place alone', 'and tonumber(expires) > now then', 'and tonumber(expires) < 0 then'),
-  redis('whoever waits is woken', 'then wake(lane.type, 1) end', 'then end'),
-  redis(
-    'a state that has lost something takes nothing',
-    "if arg() == '1' and not is_restored() then return 'incomplete' end\n  mode",
-    "if arg() == '2' then return 'incomplete' end\n  mode",
-  ),
-  redis(
-    'a lost position is not given again',
-    'local first = math.max(before, now * 1000)',
-    'local first = math.max(before, 1)',
-  ),
+  ...SQLITE.map(([rule, within, from, to]) => ({ store: 'SQLite' as const, rule, within, from, to })),
+  ...REDIS.map(([rule, within, from, to]) => ({ store: 'Redis' as const, rule, within, from, to })),
 ]

@@ -11,19 +11,20 @@ import { createLive } from '../../src/notify/create-live.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { pathOf } from '../fixtures/installed.ts'
-import { event, Listener, liveOptions, Process } from './fixture.ts'
+import { event, Listener } from '../fixtures/mqtt-listener.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
+import { liveOptions } from './live-options.ts'
 
-let process: Process
+let process: Server
 let url: string
 const closing: (() => Promise<unknown>)[] = []
 
 beforeEach(async () => {
-  process = await Process.start({})
+  process = await startServer()
   url = await process.mqttUrl()
 })
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close()
-  await process.stop()
 })
 
 async function listen(to: string, ...filters: string[]): Promise<Listener> {
@@ -44,7 +45,7 @@ async function subscribeRaw(to: string): Promise<Socket> {
 }
 
 it('tells every state of a task in order, over TCP and over WebSocket', async () => {
-  for (const listener of [await listen(url, 'xqueue/#'), await listen(process.webSocket, 'xqueue/#')]) {
+  for (const listener of [await listen(url, 'xqueue/#'), await listen(process.webSocketUrl, 'xqueue/#')]) {
     const id = await process.submit('quick', { a: 1 })
     const states = ['pending', 'processing', 'success']
     await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`)).toEqual(states))
@@ -83,7 +84,7 @@ it('answers who comes late with the present state, as retained, or with those of
   const early = await listen(url, 'xqueue/events/#')
   const slow = await process.submit('slow')
   await early.until(() => expect(early.on(`xqueue/events/slow/processing/${slow}`)).toHaveLength(1))
-  const late = await listen(process.webSocket, `xqueue/tasks/${id}`, `xqueue/tasks/${slow}`)
+  const late = await listen(process.webSocketUrl, `xqueue/tasks/${id}`, `xqueue/tasks/${slow}`)
   await late.until(() => expect(late.messages).toHaveLength(2))
   expect(late.on(`xqueue/tasks/${id}`)[0]).toMatchObject({
     body: { status: 'success', result: 7, event_id: null },
@@ -112,7 +113,7 @@ it('tells by wildcards that name one task what happens to it, and states with no
 })
 
 it('tells subscribers with and without acknowledgements the same, at the same time', async () => {
-  const listeners = await Promise.all([listen(url), listen(url), listen(process.webSocket), listen(url)])
+  const listeners = await Promise.all([listen(url), listen(url), listen(process.webSocketUrl), listen(url)])
   for (const [index, { client }] of listeners.entries()) {
     await client.subscribeAsync('xqueue/events/#', { qos: (index % 2) as 0 | 1 })
   }
@@ -187,7 +188,7 @@ it('outlives clients that speak no MQTT', async () => {
 it('lets pages of its own and of this machine in, and no others', async () => {
   const ask = (origin: string | undefined, path = '') =>
     new Promise<number>((resolve) => {
-      const socket = new WebSocket(process.webSocket + path, 'mqtt', origin === undefined ? {} : { origin })
+      const socket = new WebSocket(process.webSocketUrl + path, 'mqtt', origin === undefined ? {} : { origin })
       socket.on('open', () => {
         socket.close()
         resolve(101)
@@ -195,13 +196,13 @@ it('lets pages of its own and of this machine in, and no others', async () => {
       socket.on('unexpected-response', (_request, answer) => resolve(answer.statusCode!))
       socket.on('error', () => undefined)
     })
-  const welcome = [undefined, process.address, 'http://localhost:5173']
+  const welcome = [undefined, process.url, 'http://localhost:5173']
   expect(await Promise.all(welcome.map((origin) => ask(origin)))).toEqual([101, 101, 101])
   expect(await Promise.all(['https://evil.example', 'null'].map((origin) => ask(origin)))).toEqual([403, 403])
   expect(await ask(undefined, '/else')).toBe(404)
   await process.stop()
-  process = await Process.start({ 'mqtt-origins': 'https://one.example, null' })
-  const named = ['https://one.example', 'null', process.address, 'https://evil.example', 'http://localhost:5173']
+  process = await startServer({ 'mqtt-origins': 'https://one.example, null' })
+  const named = ['https://one.example', 'null', process.url, 'https://evil.example', 'http://localhost:5173']
   expect(await Promise.all(named.map((origin) => ask(origin)))).toEqual([101, 101, 101, 403, 403])
 })
 
@@ -209,14 +210,14 @@ it('says which port is in use, and goes on with WebSocket', async () => {
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
   const { port } = taken.address() as { port: number }
-  const second = await Process.start({ 'mqtt-port': String(port) })
+  const second = await startServer({ 'mqtt-port': String(port) })
   closing.push(
     () => second.stop(),
     async () => taken.close(),
   )
   expect(second.log.join('')).toMatch(new RegExp(`port ${port} is in use.*--mqtt-port`))
   expect(await second.mqttCheck()).toMatchObject({ status: 200, overall: 'healthy', ok: true })
-  const listener = await listen(second.webSocket, 'xqueue/events/#')
+  const listener = await listen(second.webSocketUrl, 'xqueue/events/#')
   const id = await second.submit('quick')
   await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
 })
@@ -271,8 +272,8 @@ it('cuts its subscribers off when changes are gone before they were told, so tha
 it('serves the subscribers of each process what happens in any of them', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-mqtt-'))
   const queue = `sqlite:${join(folder, 'x.db')}`
-  const one = await Process.start({ engine: queue })
-  const two = await Process.start({ engine: queue })
+  const one = await startServer({ engine: queue })
+  const two = await startServer({ engine: queue })
   const first = await listen(await one.mqttUrl(), 'xqueue/events/#', 'xqueue/workers/+')
   const second = await listen(await two.mqttUrl(), 'xqueue/events/#')
   const ids = [await one.submit('quick'), await two.submit('quick')]

@@ -1,20 +1,22 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Aedes } from 'aedes'
-import { afterAll, afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { loadConfig } from '../../src/config/config.ts'
 import { createLive } from '../../src/notify/create-live.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { Mosquitto } from '../fixtures/mosquitto.ts'
-import { Listener, liveOptions, MANY_MS, Process } from './fixture.ts'
+import { Listener, MANY_MS } from '../fixtures/mqtt-listener.ts'
+import { main } from '../fixtures/root.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
+import { liveOptions } from './live-options.ts'
 
 const broker = new Mosquitto()
-const folder = mkdtempSync(join(tmpdir(), 'xqueue-notifier-'))
+const folder = temporaryFolder()
 let closing: (() => Promise<unknown>)[] = []
 
 beforeEach(() => {
@@ -23,13 +25,9 @@ beforeEach(() => {
 afterEach(async () => {
   for (const close of closing.reverse()) await close()
 })
-afterAll(async () => {
-  await broker.remove()
-  rmSync(folder, { recursive: true, force: true })
-})
 
-async function start(flags: Record<string, string> = {}): Promise<Process> {
-  const process = await Process.start({ mqtt: broker.url, ...flags })
+async function start(flags: Record<string, string> = {}): Promise<Server> {
+  const process = await startServer({ mqtt: broker.url, ...flags })
   closing.push(() => process.stop())
   await vi.waitFor(async () => expect((await process.mqttCheck()).detail).toContain('connected to'), MANY_MS)
   return process
@@ -116,7 +114,7 @@ it.each([
 
 it('is let in with user and password only, says so when not, and shows the password to nobody', async () => {
   await broker.start({ login: ['ann', 's:cr@t'] })
-  const wrong = await Process.start({ mqtt: `mqtt://ann:wr0ng@127.0.0.1:${broker.port}` })
+  const wrong = await startServer({ mqtt: `mqtt://ann:wr0ng@127.0.0.1:${broker.port}` })
   closing.push(() => wrong.stop())
   await vi.waitFor(async () => {
     expect((await wrong.mqttCheck()).detail).toMatch(/not authorized|bad user/i)
@@ -131,7 +129,7 @@ it('is let in with user and password only, says so when not, and shows the passw
 
 it('says so when the broker lets it in and takes nothing from it, and goes on when it does', async () => {
   await broker.start({ more: ['allow_anonymous true', `acl_file ${broker.rules('topic read #')}`] })
-  const process = await Process.start({ mqtt: broker.url })
+  const process = await startServer({ mqtt: broker.url })
   closing.push(() => process.stop())
   const id = await process.submit('quick')
   await vi.waitFor(async () => expect((await process.mqttCheck()).detail).toMatch(/refused a message/), MANY_MS)
@@ -201,7 +199,7 @@ it.each([
   const server = createServer(other.handle).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const mqtt = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`
-  const process = await Process.start({ mqtt, 'mqtt-version': version })
+  const process = await startServer({ mqtt, 'mqtt-version': version })
   closing.push(async () => {
     await process.stop()
     server.close()
@@ -233,7 +231,7 @@ it('gives a broker that has lost its retained states all of them again, and one 
   })
   const told = () => process.log.filter((line) => line.includes('has no retained states')).length
   const before = told()
-  const again = await Process.start({ mqtt: broker.url })
+  const again = await startServer({ mqtt: broker.url })
   closing.push(() => again.stop())
   await vi.waitFor(async () => expect((await again.mqttCheck()).ok).toBe(true), MANY_MS)
   const id = await again.submit('quick')
@@ -285,7 +283,6 @@ it('tells what is now when the events were gone before the broker came back', as
 it('is carried on by another process when the one that publishes is killed; the broker tells its will', async () => {
   await broker.start()
   const database = join(folder, 'kill.db')
-  const main = join(import.meta.dirname, '../../src/cli/main.ts')
   const handlers = join(import.meta.dirname, '../../handlers/index.ts')
   const flags = ['--engine', `sqlite:${database}`, '--mqtt', broker.url]
   const listener = await listen(['xqueue/#'], { protocolVersion: 5 })
@@ -306,7 +303,6 @@ it('is carried on by another process when the one that publishes is killed; the 
 
 it('publishes over TLS to a broker whose certificate it trusts, and to no other', async () => {
   await broker.start()
-  const main = join(import.meta.dirname, '../../src/cli/main.ts')
   const run = (trusted: object, ...flags: string[]) => {
     const args = [main, 'serve', '--port', '0', '--engine', 'sqlite::memory:', ...flags]
     const child = spawn(process.execPath, args, {

@@ -3,24 +3,24 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import mqtt from 'mqtt'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { pathOf } from '../fixtures/installed.ts'
 import { jarsOf } from '../fixtures/maven.ts'
-import { root } from '../fixtures/xqueue.ts'
-import { Listener, MANY_MS, Process } from './fixture.ts'
+import { Listener, MANY_MS } from '../fixtures/mqtt-listener.ts'
+import { root } from '../fixtures/root.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const HERE = join(import.meta.dirname, 'paho')
 
 /** MQTT 5 with the embedded broker, and clients that other people wrote. */
-let process_: Process
+let process_: Server
 let url: string
 const closing: (() => unknown)[] = []
 
 beforeAll(async () => {
-  process_ = await Process.start({ mqtt: 'embedded' })
+  process_ = await startServer({ mqtt: 'embedded' })
   url = await process_.mqttUrl()
 })
-afterAll(() => process_.stop())
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close()
 })
@@ -34,7 +34,7 @@ async function listen(version: 4 | 5, filters: string[], options: object = {}, a
 describe('MQTT 5', () => {
   it.each(['TCP', 'WebSocket'])('tells states and changes in order, over %s', async (over) => {
     const before = await process_.submit('quick', { before: true })
-    const at = over === 'TCP' ? url : process_.webSocket
+    const at = over === 'TCP' ? url : process_.webSocketUrl
     const listener = await listen(5, ['xqueue/#'], {}, at)
     const id = await process_.submit('quick', { a: 1 })
     await listener.until(() => {

@@ -1,8 +1,8 @@
-import { Process } from './fixture.ts'
+import { startServer } from '../fixtures/server.ts'
 
 /** `--expose-gc soak-process.ts '<flags as JSON>'`: a whole process that tells its heap, without what nobody holds. */
 const [, , flags] = process.argv
-const app = await Process.start(JSON.parse(flags!))
+const app = await startServer(JSON.parse(flags!))
 process.on('message', async () => {
   // What a first collection has finalized, the second one frees.
   for (let round = 0; round < 3; round++) {
@@ -13,4 +13,4 @@ process.on('message', async () => {
   const { heapUsed, external } = process.memoryUsage()
   process.send!(heapUsed + external)
 })
-process.send!({ address: app.address, mqtt: await app.mqttUrl() })
+process.send!({ address: app.url, mqtt: await app.mqttUrl() })

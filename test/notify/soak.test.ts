@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterEach, expect, it, vi } from 'vitest'
 import { Mosquitto } from '../fixtures/mosquitto.ts'
-import { event, MANY_MS } from './fixture.ts'
+import { event, MANY_MS } from '../fixtures/mqtt-listener.ts'
 
 const BATCH = 1_000
 const FIRST = 15

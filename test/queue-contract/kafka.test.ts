@@ -14,7 +14,6 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await admin.close()
-  await Promise.all([kafka.stop(), redis.stop()])
 })
 
 let stores = 0

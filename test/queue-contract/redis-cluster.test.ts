@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from 'vitest'
+import { beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { makeDocumentedUser } from '../fixtures/acl.ts'
 import { redisCli } from '../fixtures/redis.ts'
@@ -13,7 +13,6 @@ beforeAll(async () => {
   cluster = await startCluster()
   for (const { port } of cluster.nodes) makeDocumentedUser(port, 'test*', PASSWORD)
 })
-afterAll(() => cluster?.stop())
 
 let stores = 0
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from 'vitest'
+import { beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { redisCli } from '../fixtures/redis.ts'
 import { startSentinel, type WatchedRedis } from '../fixtures/redis-sentinel.ts'
@@ -10,7 +10,6 @@ let watched: WatchedRedis
 beforeAll(async () => {
   watched = await startSentinel()
 })
-afterAll(() => watched?.stop())
 
 queueContract(
   'Redis through Sentinel',

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from 'vitest'
+import { beforeAll } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { queueContract } from './contract.ts'
@@ -7,7 +7,6 @@ let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 
 let stores = 0
 

@@ -1,48 +1,27 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
-import { createServer } from '../../src/server/server.ts'
-import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+import type { Handlers } from '../../src/worker/handler.ts'
+import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 
 let queue: Queue
-let server: FastifyInstance
+let server: QueueServer
 
-const handlers = normalizeHandlers({
+const handlers: Handlers = {
   plain: { run: () => null },
   strict: { payload: z.object({ n: z.number() }), maxRetry: 7, processTimeout: '5s', run: () => null },
-})
+}
 
 beforeAll(async () => {
-  const logger = pino({ level: 'silent' })
-  queue = await openQueue('sqlite::memory:')
-  await announce(queue, handlers)
-  const registry = new Registry()
-  server = await createServer({ queue, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
-})
-afterAll(async () => {
-  await server.close()
-  await queue.close()
+  queue = await openTestQueue()
+  server = await serveQueue(queue, { handlers })
 })
 beforeEach(() => post('/tasks/cancel', {}))
 
-// biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
-type Body = any
-type Answer = { status: number; headers: Record<string, unknown>; body: Body }
-
-async function call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown, headers = {}): Promise<Answer> {
-  const payload = body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }
-  const json = body === undefined ? {} : { 'content-type': 'application/json' }
-  const answer = await server.inject({ method, url: `/api/v1${path}`, ...payload, headers: { ...json, ...headers } })
-  return { status: answer.statusCode, headers: answer.headers, body: answer.body === '' ? null : answer.json() }
-}
-const get = (path: string) => call('GET', path)
-const post = (path: string, body?: unknown, headers = {}) => call('POST', path, body, headers)
+const get = (path: string) => server.get(path)
+const post = (path: string, body?: unknown, headers = {}) => server.post(path, body, headers)
 const submit = async (body: object = {}) => (await post('/tasks', { type: 'plain', ...body })).body as { id: string }
 const consume = async (more: object = {}) =>
   (await post('/tasks/consume', { types: ['plain'], ...more })).body.leases as { lease: string; task: { id: string } }[]
@@ -56,7 +35,7 @@ describe('POST /tasks', () => {
       tags: { a: 'b' },
     })
     expect(status).toBe(201)
-    expect(headers.location).toBe(`/api/v1/tasks/${body.id}`)
+    expect(headers.get('location')).toBe(`/api/v1/tasks/${body.id}`)
     expect(body).toMatchObject({ status: 'pending', priority: 9, max_retry: 3, queue_timeout: 600, tags: { a: 'b' } })
     expect(Date.parse(body.run_at) - Date.parse(body.created_at)).toBe(5_400_000)
     expect((await get(`/tasks/${body.id}`)).body).toEqual(body)
@@ -96,7 +75,7 @@ describe('POST /tasks', () => {
   ])('refuses %s with 400 and its path, and queues nothing', async (_, body, path) => {
     const answer = await post('/tasks', body)
     expect(answer.status).toBe(400)
-    expect(answer.headers['content-type']).toContain('application/problem+json')
+    expect(answer.headers.get('content-type')).toContain('application/problem+json')
     expect(answer.body.errors).toContainEqual({ path, message: expect.any(String) })
     expect((await get('/stats')).body.pending_tasks).toBe(0)
   })
@@ -196,12 +175,12 @@ describe('a task', () => {
 
   it('is canceled once, retried after that, and unknown when it is', async () => {
     const { id } = await submit()
-    expect(await call('DELETE', `/tasks/${id}`)).toMatchObject({ status: 200, body: { status: 'canceled' } })
-    expect((await call('DELETE', `/tasks/${id}`)).status).toBe(409)
+    expect(await server.call('DELETE', `/tasks/${id}`)).toMatchObject({ status: 200, body: { status: 'canceled' } })
+    expect((await server.call('DELETE', `/tasks/${id}`)).status).toBe(409)
     expect(await post(`/tasks/${id}/retry`)).toMatchObject({ status: 200, body: { status: 'pending', attempts: 0 } })
     expect((await post(`/tasks/${id}/retry`)).status).toBe(409)
     for (const path of ['/tasks/none', '/tasks/none/explain']) expect((await get(path)).status).toBe(404)
-    expect((await call('DELETE', '/tasks/none')).status).toBe(404)
+    expect((await server.call('DELETE', '/tasks/none')).status).toBe(404)
   })
 
   it('purges a finished task, and says what to do with one that has not finished', async () => {
@@ -209,9 +188,9 @@ describe('a task', () => {
     const refused = await post(`/tasks/${id}/purge`)
     expect([refused.status, refused.body.code]).toEqual([409, 'task_not_finished'])
     expect(refused.body.detail).toContain(`task ${id} is pending and cannot be purged: cancel it`)
-    expect((await call('DELETE', `/tasks/${id}?purge=true`)).status).toBe(400)
-    expect((await call('DELETE', `/tasks/${id}`)).body.status).toBe('canceled')
-    expect(await post(`/tasks/${id}/purge`)).toMatchObject({ status: 204, body: null })
+    expect((await server.call('DELETE', `/tasks/${id}?purge=true`)).status).toBe(400)
+    expect((await server.call('DELETE', `/tasks/${id}`)).body.status).toBe('canceled')
+    expect(await post(`/tasks/${id}/purge`)).toMatchObject({ status: 204, body: '' })
     expect((await get(`/tasks/${id}`)).status).toBe(404)
     expect((await post(`/tasks/${id}/purge`)).status).toBe(404)
   })
@@ -225,7 +204,9 @@ describe('a task', () => {
     expect((await get(`/tasks?${query}`)).body).toMatchObject({ count: 1, tasks: [{ id }] })
     expect((await post('/tasks/cancel', { group: 'b' })).body.count).toBe(1)
     expect((await post('/tasks/retry', { group: 'b', status: 'canceled' })).body.count).toBe(1)
-    expect((await get('/tasks?status=pending')).body.tasks.map(({ group }: Body) => group)).toContain(null)
+    expect(
+      (await get('/tasks?status=pending')).body.tasks.map(({ group }: { group: string | null }) => group),
+    ).toContain(null)
     expect((await get('/tasks?group=')).status).toBe(400)
   })
 
@@ -257,7 +238,7 @@ describe('a worker over HTTP', () => {
     expect((await get(`/tasks/${one.id}`)).body).toMatchObject({ status: 'failed', error: 'no' })
     const two = await submit()
     const [taken] = await consume()
-    expect((await call('DELETE', `/tasks/${two.id}`)).status).toBe(202)
+    expect((await server.call('DELETE', `/tasks/${two.id}`)).status).toBe(202)
     expect((await post(`/leases/${taken!.lease}/heartbeat`)).body).toMatchObject({ cancel_requested: true })
     expect((await post(`/leases/${taken!.lease}/complete`, { result: 1 })).status).toBe(410)
     expect((await get(`/tasks/${two.id}`)).body).toMatchObject({ status: 'canceled', result: null })
@@ -383,22 +364,20 @@ describe('the system', () => {
 
   it('writes metrics without task ids, OpenAPI 3.1, the documentation and the page', async () => {
     const { id } = await submit()
-    const metrics = (await server.inject('/metrics')).body
+    const metrics = (await get('/metrics')).body
     expect(metrics).toContain('xqueue_tasks_pending{type="plain"} 1')
     expect(metrics).not.toContain(id)
-    const openapi = (await server.inject('/openapi.json')).json()
+    const openapi = (await get('/openapi.json')).body
     expect(openapi.openapi).toBe('3.1.0')
     expect(Object.keys(openapi.paths)).toContain('/api/v1/tasks/batch')
-    expect((await server.inject('/docs/')).statusCode).toBe(200)
-    const page = await server.inject('/')
-    expect(page.headers['content-security-policy']).toContain("default-src 'none'")
+    expect((await get('/docs/')).status).toBe(200)
+    const page = await get('/')
+    expect(page.headers.get('content-security-policy')).toContain("default-src 'none'")
     expect((await get('/nothing')).body).toMatchObject({ status: 404 })
   })
 
   it('streams status changes, and resumes after the last event that was seen', async () => {
-    await server.listen({ host: '127.0.0.1', port: 0 })
-    const { port } = server.server.address() as { port: number }
-    const url = `http://127.0.0.1:${port}/api/v1/events?type=plain`
+    const url = `${server.url}/api/v1/events?type=plain`
     const read = async (headers: Record<string, string>, start: () => Promise<unknown>, enough: string) => {
       const stop = new AbortController()
       const { body } = await fetch(url, { headers, signal: stop.signal })
@@ -415,14 +394,13 @@ describe('the system', () => {
     const live = await read({}, async () => (id = (await submit()).id), '"pending"')
     expect(live).toContain(id)
     const lastId = /id: (\d+)\ndata/.exec(live)![1]!
-    const resumed = await read({ 'Last-Event-ID': lastId }, () => call('DELETE', `/tasks/${id}`), '"canceled"')
+    const resumed = await read({ 'Last-Event-ID': lastId }, () => server.call('DELETE', `/tasks/${id}`), '"canceled"')
     expect(resumed).not.toContain('"pending"')
   })
 
   it('streams the figures of all types with the changes, if they are requested', async () => {
-    const { port } = server.server.address() as { port: number }
     const stop = new AbortController()
-    const url = `http://127.0.0.1:${port}/api/v1/events?stats=true`
+    const url = `${server.url}/api/v1/events?stats=true`
     const { body } = await fetch(url, { signal: stop.signal })
     const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
     let text = ''
@@ -446,24 +424,20 @@ describe('the system', () => {
 })
 
 it('closes although a connection is open over which nothing was asked yet', { timeout: 20_000 }, async () => {
-  const options = { queue, handlers, logger: pino({ level: 'silent' }), version: '1', instanceId: 'j' }
-  const listening = await createServer({ ...options, registry: new Registry() })
-  const { port } = new URL(await listening.listen({ port: 0 }))
-  const socket = connect(Number(port))
+  const listening = await serveQueue(queue)
+  const socket = connect(listening.port, '127.0.0.1')
   await once(socket, 'connect')
   // Its end of the connection is known to the server by the time a request over another one is answered.
-  await fetch(`http://127.0.0.1:${port}/api/v1/live`)
-  await Promise.all([listening.close(), once(socket, 'close')])
+  await listening.get('/live')
+  await Promise.all([listening.stop(), once(socket, 'close')])
 })
 
 it('checks and completes submissions of types whose handlers only a worker elsewhere has', async () => {
-  const options = { queue, logger: pino({ level: 'silent' }), version: '1', instanceId: 'k', registry: new Registry() }
-  const bare = await createServer({ ...options, handlers: new Map() })
-  const answer = async (payload: object) => bare.inject({ method: 'POST', url: '/api/v1/tasks', payload })
+  const bare = await serveQueue(queue)
+  const answer = (payload: object) => bare.post('/tasks', payload)
   const refused = await answer({ type: 'strict', payload: { n: 'x' } })
-  expect([refused.statusCode, refused.json().errors[0].path]).toEqual([400, 'payload.n'])
+  expect([refused.status, refused.body.errors[0].path]).toEqual([400, 'payload.n'])
   const accepted = await answer({ type: 'strict', payload: { n: 1 } })
-  expect(accepted.json()).toMatchObject({ max_retry: 7, process_timeout: 5 })
-  expect((await answer({ type: 'nobody' })).json()).toMatchObject({ code: 'unknown_type' })
-  await bare.close()
+  expect(accepted.body).toMatchObject({ max_retry: 7, process_timeout: 5 })
+  expect((await answer({ type: 'nobody' })).body).toMatchObject({ code: 'unknown_type' })
 })

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { Listener } from '../fixtures/mqtt-listener.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
-import { Served } from '../fixtures/served.ts'
-import { Listener } from '../notify/fixture.ts'
 
 /** More than the heap of the server holds, in tasks whose payloads, and later results, are nearly 1 MB each. */
 const HEAP_MB = 220
@@ -10,22 +10,22 @@ const LONG = 'x'.repeat(950_000)
 const AT_ONCE = 8
 
 describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) => {
-  let served: Served
+  let program: Program
   let redis: RunningRedis | null = null
   /** Each is sent more than the heap holds. Redis sends it to the server first, so it takes longer. */
   const readers = store === 'Redis' ? 2 : 4
 
   beforeAll(async () => {
     redis = store === 'Redis' ? await startRedis() : null
-    served = await Served.start({
-      engine: redis?.url,
+    program = await startProgram({
+      guarded: true,
+      store: redis?.url,
       before: ['env', `NODE_OPTIONS=--max-old-space-size=${HEAP_MB}`],
       flags: ['--events-bytes', '1GB'], // Of all of them, so that a replay has them all.
     })
-    await inTurns(TASKS, (index) => served.call('POST', '/tasks', { type: 'remote', payload: [index, LONG] }))
+    await inTurns(TASKS, (index) => program.call('POST', '/tasks', { type: 'remote', payload: [index, LONG] }))
   }, 240_000)
   afterAll(async () => {
-    await served.stop()
     await redis?.stop()
   })
 
@@ -38,15 +38,15 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
   }
 
   async function expectAlive(): Promise<void> {
-    expect(served.hasEnded, served.log.slice(-2_000)).toBe(false)
-    expect((await served.call('GET', '/live')).body).toEqual({ status: 'alive' })
+    expect(program.hasEnded, program.log.slice(-2_000)).toBe(false)
+    expect((await program.call('GET', '/live')).body).toEqual({ status: 'alive' })
   }
 
   it('lists long tasks in pages that fit, and misses none', async () => {
     const seen = new Set<string>()
     const pages = async () => {
       for (let cursor = ''; ; ) {
-        const { body } = await served.call('GET', `/tasks?limit=1000${cursor}`)
+        const { body } = await program.call('GET', `/tasks?limit=1000${cursor}`)
         for (const { id } of body.tasks) seen.add(id)
         if (body.next_cursor === null) return
         expect(body.count).toBeLessThan(10)
@@ -61,20 +61,20 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
   it('hands out long tasks as many as fit in an answer, and the rest with the next call', async () => {
     const leases: string[] = []
     while (leases.length < TASKS) {
-      const { body } = await served.call('POST', '/tasks/consume', { types: ['remote'], max: 1_000 })
+      const { body } = await program.call('POST', '/tasks/consume', { types: ['remote'], max: 1_000 })
       expect(body.leases.length).toBeGreaterThan(0)
       expect(body.leases.length).toBeLessThan(40)
       leases.push(...body.leases.map(({ lease }: { lease: string }) => lease))
     }
-    await inTurns(TASKS, (index) => served.call('POST', `/leases/${leases[index]}/complete`, { result: LONG }))
+    await inTurns(TASKS, (index) => program.call('POST', `/leases/${leases[index]}/complete`, { result: LONG }))
     await expectAlive()
   }, 240_000)
 
   it('replays long events to many streams at once, each whole', async () => {
     const replay = async () => {
-      const headers = { Authorization: `Bearer ${served.key}`, 'Last-Event-ID': '0' }
+      const headers = { Authorization: `Bearer ${program.token}`, 'Last-Event-ID': '0' }
       const stop = new AbortController()
-      const answer = await fetch(`${served.url}/api/v1/events?status=success`, { headers, signal: stop.signal })
+      const answer = await fetch(`${program.url}/api/v1/events?status=success`, { headers, signal: stop.signal })
       let seen = 0
       for await (const chunk of answer.body!) {
         seen += Buffer.from(chunk).toString('latin1').split('"task_id":"').length - 1
@@ -89,9 +89,9 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
 
   it('tells late subscribers of long tasks over MQTT', async () => {
     const listen = () =>
-      Listener.connect(`mqtt://127.0.0.1:${served.mqttPort}`, ['xqueue/tasks/+'], {
+      Listener.connect(`mqtt://127.0.0.1:${program.mqttPort}`, ['xqueue/tasks/+'], {
         username: 'key',
-        password: served.key,
+        password: program.token,
       })
     const listeners = await Promise.all(Array.from({ length: 4 }, listen))
     for (const listener of listeners) await listener.until(() => expect(listener.messages.length).toBeGreaterThan(5))
@@ -100,33 +100,33 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
   }, 120_000)
 
   it('makes a bounded number of types for workers that invent their names', async () => {
-    const before = (await served.call('GET', '/types')).body.count
+    const before = (await program.call('GET', '/types')).body.count
     const invent = (from: number) =>
-      served.call('POST', '/tasks/consume', { types: Array.from({ length: 100 }, (_, index) => `t-${from + index}`) })
+      program.call('POST', '/tasks/consume', { types: Array.from({ length: 100 }, (_, index) => `t-${from + index}`) })
     const statuses: number[] = []
     for (let from = 0; from < 1_100; from += 100) statuses.push((await invent(from)).status)
     expect(statuses.slice(0, 9)).toEqual(Array(9).fill(200))
     expect(await invent(5_000)).toMatchObject({ status: 409, body: { code: 'too_many_types' } })
-    expect((await served.call('GET', '/types')).body.count).toBe(before + 900)
-    expect((await served.call('POST', '/tasks/consume', { types: ['t-1', 'remote'] })).status).toBe(200)
-    const unknown = await served.call('POST', '/tasks', { type: 'nobody-knows-it' })
+    expect((await program.call('GET', '/types')).body.count).toBe(before + 900)
+    expect((await program.call('POST', '/tasks/consume', { types: ['t-1', 'remote'] })).status).toBe(200)
+    const unknown = await program.call('POST', '/tasks', { type: 'nobody-knows-it' })
     expect(unknown.body.registered_types).toHaveLength(20)
     expect(unknown.body.detail.length).toBeLessThan(500)
   }, 60_000)
 
   it('refuses a batch that names too many tasks in `after`, before it looks at any of them', async () => {
-    const { id } = (await served.call('POST', '/tasks', { type: 'remote' })).body
+    const { id } = (await program.call('POST', '/tasks', { type: 'remote' })).body
     const after = Array.from({ length: 1_000 }, (_, index) => index)
     const tasks = Array.from({ length: 4_000 }, (_, index) => ({ type: 'remote', after: index < 1_000 ? [id] : after }))
-    const refused = await served.call('POST', '/tasks/batch', { tasks })
+    const refused = await program.call('POST', '/tasks/batch', { tasks })
     expect(refused).toMatchObject({ status: 413, body: { code: 'too_large' } })
     expect(refused.body.detail).toContain('in all tasks of this call, the maximum is 20000')
-    expect((await served.call('GET', '/tasks?status=pending')).body.count).toBe(1)
+    expect((await program.call('GET', '/tasks?status=pending')).body.count).toBe(1)
   }, 60_000)
 
   it('answers HEAD of the event stream at once', async () => {
-    const headers = { Authorization: `Bearer ${served.key}` }
-    const answer = await fetch(`${served.url}/api/v1/events`, { method: 'HEAD', headers })
+    const headers = { Authorization: `Bearer ${program.token}` }
+    const answer = await fetch(`${program.url}/api/v1/events`, { method: 'HEAD', headers })
     expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'text/event-stream'])
   })
 
@@ -134,8 +134,8 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     // Kept, because fetch closes the stream of an answer that nothing refers to.
     const answers: Response[] = []
     const open = async (signal: AbortSignal) => {
-      const headers = { Authorization: `Bearer ${served.key}` }
-      answers.push(await fetch(`${served.url}/api/v1/events`, { headers, signal }))
+      const headers = { Authorization: `Bearer ${program.token}` }
+      answers.push(await fetch(`${program.url}/api/v1/events`, { headers, signal }))
       return answers.at(-1)!.status
     }
     // The server may not have noticed yet that streams of the tests before were left.

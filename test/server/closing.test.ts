@@ -1,30 +1,21 @@
 import { once } from 'node:events'
-import { type AddressInfo, connect, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
 import { expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
-import { createServer } from '../../src/server/server.ts'
+import { openTestQueue, serveQueue } from '../fixtures/server.ts'
 
 /** What comes until the server ends the connection, from its answer with this status on. */
 async function answerOf(status: number, socket: Socket): Promise<{ headers: string; body: string }> {
-  const heard = await text(socket)
-  const at = heard.indexOf(`HTTP/1.1 ${status}`)
-  expect(at, heard).toBeGreaterThan(0)
-  const [headers, body] = heard.slice(at).split('\r\n\r\n', 2)
+  const received = await text(socket)
+  const at = received.indexOf(`HTTP/1.1 ${status}`)
+  expect(at, received).toBeGreaterThan(0)
+  const [headers, body] = received.slice(at).split('\r\n\r\n', 2)
   return { headers: headers!, body: body! }
 }
 
 it('while it closes, a server answers every route with a problem and Retry-After', async () => {
-  const queue = await openQueue('sqlite::memory:')
-  const server = await createServer({
-    ...{ queue, handlers: new Map(), logger: pino({ level: 'silent' }), version: '1', instanceId: 'i' },
-    registry: new Registry(),
-  })
-  await server.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = server.server.address() as AddressInfo
-  const routes = [...server.routeScopes.keys()]
+  const { fastify, port } = await serveQueue(await openTestQueue())
+  const routes = [...fastify.routeScopes.keys()]
     .map((route) => route.replace('HEAD,', '')) // Routes of files name two methods.
     .filter((route) => !route.startsWith('HEAD '))
     .map((route) => route.split(' ') as [method: string, url: string])
@@ -34,13 +25,13 @@ it('while it closes, a server answers every route with a problem and Retry-After
   for (const _ of routes) {
     const socket = connect(port, '127.0.0.1')
     const head = 'POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n'
-    const begun = once(server.server, 'request')
+    const begun = once(fastify.server, 'request')
     socket.write(`${head}\r\n{`)
     await begun
     sockets.push(socket)
   }
-  const closed = server.close()
-  await vi.waitFor(() => expect(server.server.listening).toBe(false))
+  const closed = fastify.close()
+  await vi.waitFor(() => expect(fastify.server.listening).toBe(false))
   for (const [at, [method, url]] of routes.entries()) {
     const socket = sockets[at]!
     const path = url.replace(/:\w+/g, 'x').replace('*', 'x')
@@ -51,5 +42,4 @@ it('while it closes, a server answers every route with a problem and Retry-After
     expect(JSON.parse(body), `${method} ${path}`).toMatchObject({ status: 503, code: 'shutting_down' })
   }
   await closed
-  await queue.close()
 })

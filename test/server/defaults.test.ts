@@ -1,24 +1,16 @@
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
 import { expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
-import { createServer } from '../../src/server/server.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
-import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { openTestQueue, serveQueue } from '../fixtures/server.ts'
 
 it('answers a repeated submission or schedule the same after a deploy has changed the defaults of its handler', async () => {
-  const queue = await openQueue('sqlite::memory:')
+  const queue = await openTestQueue()
   const deploy = async (defaults: { maxRetry?: number; processTimeout?: string }) => {
-    const handlers = normalizeHandlers({ t: { ...defaults, run: () => null } } as Handlers)
-    await announce(queue, handlers)
-    const logger = pino({ level: 'silent' })
-    const registry = new Registry()
-    const server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry })
-    const post = async (url: string, payload: object) => {
-      const answer = await server.inject({ method: 'POST', url: `/api/v1${url}`, payload })
-      return { status: answer.statusCode, body: answer.json() }
+    const server = await serveQueue(queue, { handlers: { t: { ...defaults, run: () => null } } as Handlers })
+    const post = async (path: string, task: object) => {
+      const { status, body } = await server.post(path, task)
+      return { status, body }
     }
-    return { post, close: () => server.close() }
+    return { post, close: () => server.stop() }
   }
   const task = { type: 't', payload: { n: 1 }, idempotency_key: 'k' }
   const schedule = { id: 's', type: 't', payload: { n: 1 }, every: '1h' }
@@ -31,28 +23,19 @@ it('answers a repeated submission or schedule the same after a deploy has change
   expect(await after.post('/schedules', schedule)).toMatchObject({ status: 200, body: { next_at: added.body.next_at } })
   const other = await after.post('/tasks', { ...task, max_retry: 9 })
   expect([other.status, other.body.code]).toEqual([409, 'idempotency_conflict'])
-  await after.close()
-  await queue.close()
 })
 
 it('finds tasks by a tag whose key has colons', async () => {
-  const queue = await openQueue('sqlite::memory:')
-  const handlers = normalizeHandlers({ t: { run: () => null } } as Handlers)
-  await announce(queue, handlers)
-  const registry = new Registry()
-  const logger = pino({ level: 'silent' })
-  const server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry })
+  const queue = await openTestQueue()
+  const server = await serveQueue(queue, { handlers: { t: { run: () => null } } })
   const tags = { 'team:eu': 'a:b', team: 'eu:a:b' }
   for (const [key, value] of Object.entries(tags)) {
-    const payload = { type: 't', tags: { [key]: value } }
-    await server.inject({ method: 'POST', url: '/api/v1/tasks', payload })
+    await server.post('/tasks', { type: 't', tags: { [key]: value } })
   }
   const found = async (tag: string) => {
-    const answer = await server.inject({ method: 'GET', url: '/api/v1/tasks', query: { tag } })
-    return (answer.json().tasks as { tags: object }[]).map((task) => task.tags)
+    const { body } = await server.get(`/tasks?${new URLSearchParams({ tag })}`)
+    return (body.tasks as { tags: object }[]).map((task) => task.tags)
   }
   expect(await found('team\\:eu:a:b')).toEqual([{ 'team:eu': 'a:b' }])
   expect(await found('team:eu:a:b')).toEqual([{ team: 'eu:a:b' }])
-  await server.close()
-  await queue.close()
 })

@@ -1,9 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
 import { beforeAll, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
-import { createServer } from '../../src/server/server.ts'
+import { openTestQueue, serveQueue } from '../fixtures/server.ts'
 
 /** The document is written for programs that know a part of JSON Schema: what none of them can read is not in it. */
 
@@ -14,13 +11,8 @@ let document: Node
 const operations: [name: string, operation: Node][] = []
 
 beforeAll(async () => {
-  const queue = await openQueue('sqlite::memory:')
-  const logger = pino({ level: 'silent' })
-  const options = { queue, handlers: new Map(), logger, version: '1', instanceId: 'i' }
-  const server = await createServer({ ...options, registry: new Registry() })
-  document = (await server.inject('/openapi.json')).json()
-  await server.close()
-  await queue.close()
+  const server = await serveQueue(await openTestQueue())
+  document = (await server.get('/openapi.json')).body
   for (const [path, methods] of Object.entries<Node>(document.paths)) {
     for (const [method, operation] of Object.entries<Node>(methods)) operations.push([`${method} ${path}`, operation])
   }

@@ -1,61 +1,41 @@
-import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
-import { createServer } from '../../src/server/server.ts'
 import { TASK_LIMITS } from '../../src/task/task.ts'
-import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+import type { Handlers } from '../../src/worker/handler.ts'
+import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 
 let queue: Queue
-let server: FastifyInstance
-let url: string
+let server: QueueServer
 /** Moved on by tests; real time goes on beside. */
 let aheadMs = 0
 
-const handlers = normalizeHandlers({
+const handlers: Handlers = {
   fetch: { run: () => null },
   report: { run: () => null },
-})
+}
 const RETENTION_MS = 3_600_000
 
 beforeAll(async () => {
-  const logger = pino({ level: 'silent' })
   const retention = { ageMs: RETENTION_MS, countMax: 100_000 }
-  queue = await openQueue('sqlite::memory:', { clock: () => Date.now() + aheadMs, retention })
-  await announce(queue, handlers)
-  const registry = new Registry()
-  server = await createServer({ queue, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
-  url = await server.listen({ host: '127.0.0.1', port: 0 })
+  queue = await openTestQueue('sqlite::memory:', { clock: () => Date.now() + aheadMs, retention })
+  server = await serveQueue(queue, { handlers })
 })
-afterAll(async () => {
-  await server.close()
-  await queue.close()
-})
-afterEach(() => call('POST', '/tasks/cancel', {}))
+afterEach(() => server.call('POST', '/tasks/cancel', {}))
 
-// biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
-type Answer = { status: number; body: any }
-
-async function call(method: string, path: string, body?: object): Promise<Answer> {
-  const request = body ? { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) } : {}
-  const answer = await fetch(`${url}/api/v1${path}`, { method, ...request })
-  return { status: answer.status, body: await answer.json() }
-}
-const get = async (path: string) => (await call('GET', path)).body
+const get = async (path: string) => (await server.call('GET', path)).body
 const task = (id: string) => get(`/tasks/${id}`)
 /** Submits together, and gives the ids. */
 async function submitAll(...tasks: object[]): Promise<string[]> {
   const all = tasks.map((one) => ({ type: 'fetch', max_retry: 0, ...one }))
-  const { status, body } = await call('POST', '/tasks/batch', { tasks: all })
+  const { status, body } = await server.call('POST', '/tasks/batch', { tasks: all })
   expect({ status, body }).toMatchObject({ status: 201 })
   return body.tasks.map(({ id }: { id: string }) => id)
 }
-const take = async (max = 1) => (await call('POST', '/tasks/consume', { types: ['fetch', 'report'], max })).body.leases
+const take = async (max = 1) =>
+  (await server.call('POST', '/tasks/consume', { types: ['fetch', 'report'], max })).body.leases
 async function end(how: 'complete' | 'fail', body: object): Promise<string> {
   const [{ lease, task }] = await take()
-  expect((await call('POST', `/leases/${lease}/${how}`, body)).status).toBe(200)
+  expect((await server.call('POST', `/leases/${lease}/${how}`, body)).status).toBe(200)
   return task.id
 }
 const succeed = (result: unknown = null) => end('complete', { result })
@@ -79,7 +59,7 @@ describe('a graph in one batch', () => {
     const one = { id: first, type: 'fetch', status: 'success', result: 'one', error: null }
     for (const { lease, task, predecessors } of middle) {
       expect(predecessors).toEqual([one])
-      await call('POST', `/leases/${lease}/complete`, { result: task.id === left ? { n: 1 } : [2] })
+      await server.call('POST', `/leases/${lease}/complete`, { result: task.id === left ? { n: 1 } : [2] })
     }
     expect(await get(`/tasks/${last}/explain`)).toMatchObject({ reason: 'ready', waits_for: [] })
     const [{ task: joined, predecessors, lease }] = await take(9)
@@ -88,7 +68,7 @@ describe('a graph in one batch', () => {
       { id: right, type: 'fetch', status: 'success', result: [2], error: null },
       { id: left, type: 'report', status: 'success', result: { n: 1 }, error: null },
     ])
-    await call('POST', `/leases/${lease}/complete`, {})
+    await server.call('POST', `/leases/${lease}/complete`, {})
     expect(await get('/batches/graph')).toEqual({
       batch: 'graph',
       total: 4,
@@ -109,24 +89,24 @@ describe('a graph in one batch', () => {
       { ...handed, result: text },
       { ...omitted, result: null, omitted: true },
     ])
-    const read = (id: string) => call('GET', `/leases/${lease}/predecessors/${id}`)
+    const read = (id: string) => server.call('GET', `/leases/${lease}/predecessors/${id}`)
     for (const id of [first!, second!])
       expect(await read(id)).toMatchObject({ status: 200, body: { id, result: text } })
     expect(await read(last!)).toMatchObject({ status: 404, body: { code: 'not_found' } })
-    await call('POST', `/leases/${lease}/complete`, {})
+    await server.call('POST', `/leases/${lease}/complete`, {})
     expect(await read(second!)).toMatchObject({ status: 410, body: { code: 'lease_lost' } })
   })
 
   it('may wait for tasks that are there already, also for ended ones, and answers one that is canceled by it', async () => {
     const [ended, waiting] = await submitAll({}, { delay: '1h' })
     expect(await succeed(7)).toBe(ended)
-    const { status, body } = await call('POST', '/tasks', { type: 'fetch', after: [waiting, ended] })
+    const { status, body } = await server.call('POST', '/tasks', { type: 'fetch', after: [waiting, ended] })
     expect([status, body.after]).toEqual([201, [waiting, ended]])
     expect((await get(`/tasks/${body.id}/explain`)).waits_for).toEqual([waiting])
-    await call('DELETE', `/tasks/${waiting}`)
+    await server.call('DELETE', `/tasks/${waiting}`)
     const error = `task ${waiting}, which it waits for, ended as canceled`
     expect(await task(body.id)).toMatchObject({ status: 'canceled', error })
-    const late = await call('POST', '/tasks', { type: 'fetch', after: [waiting] })
+    const late = await server.call('POST', '/tasks', { type: 'fetch', after: [waiting] })
     expect(late.status).toBe(201)
     expect(await task(late.body.id)).toMatchObject({ status: 'canceled', error })
   })
@@ -136,10 +116,10 @@ describe('a graph in one batch', () => {
       { type: 'fetch', idempotency_key: 'a', batch },
       { type: 'fetch', idempotency_key: 'b', after: [0], batch },
     ]
-    const first = await call('POST', '/tasks/batch', { tasks: tasks('first try') })
-    const again = await call('POST', '/tasks/batch', { tasks: tasks('second try') })
+    const first = await server.call('POST', '/tasks/batch', { tasks: tasks('first try') })
+    const again = await server.call('POST', '/tasks/batch', { tasks: tasks('second try') })
     expect(again.body).toEqual(first.body)
-    const other = await call('POST', '/tasks', { type: 'fetch', idempotency_key: 'b' })
+    const other = await server.call('POST', '/tasks', { type: 'fetch', idempotency_key: 'b' })
     expect([other.status, other.body.code]).toEqual([409, 'idempotency_conflict'])
   })
 })
@@ -174,14 +154,14 @@ describe('what cannot be waited for', () => {
     ['a long name', [{ type: 'fetch', batch: 'b'.repeat(129) }], 'tasks[0].batch', 'more than 128'],
   ])('is refused: %s; nothing is accepted', async (_, tasks, path, message) => {
     const before = await get('/stats')
-    const { status, body } = await call('POST', '/tasks/batch', { tasks })
+    const { status, body } = await server.call('POST', '/tasks/batch', { tasks })
     expect([status, body.code]).toEqual([400, 'invalid_request'])
     expect(body.errors).toContainEqual({ path, message: expect.stringContaining(message) })
     expect((await get('/stats')).pending_tasks).toBe(before.pending_tasks)
   })
 
   it('is a place, of a task that is submitted alone', async () => {
-    const { status, body } = await call('POST', '/tasks', { type: 'fetch', after: [0] })
+    const { status, body } = await server.call('POST', '/tasks', { type: 'fetch', after: [0] })
     expect(status).toBe(400)
     const message = /^is the position 0 in a batch, but this task is submitted alone: use the ids of tasks, or submit/
     expect(body.errors).toEqual([{ path: 'after[0]', message: expect.stringMatching(message) }])
@@ -191,26 +171,26 @@ describe('what cannot be waited for', () => {
   it('is a task that is not there: each is named, and nothing is accepted', async () => {
     const [known] = await submitAll({})
     const tasks = [{ type: 'fetch' }, { type: 'fetch', after: [0, 'none'] }, { type: 'fetch', after: [known, 'gone'] }]
-    const { status, body } = await call('POST', '/tasks/batch', { tasks })
+    const { status, body } = await server.call('POST', '/tasks/batch', { tasks })
     expect([status, body.code]).toEqual([400, 'unknown_predecessor'])
     expect(body.detail).toMatch(/there is no task "none": it may have expired$/)
     expect(body.errors).toEqual([
       { path: 'tasks[1].after[1]', message: 'there is no task "none"' },
       { path: 'tasks[2].after[1]', message: 'there is no task "gone"' },
     ])
-    const alone = await call('POST', '/tasks', { type: 'fetch', after: ['none'] })
+    const alone = await server.call('POST', '/tasks', { type: 'fetch', after: ['none'] })
     expect([alone.body.code, alone.body.errors[0].path]).toEqual(['unknown_predecessor', 'after[0]'])
     expect((await get('/stats')).pending_tasks).toBe(1)
   })
 
   it('is more than 1,000 tasks, and more than 10,000 cannot wait for one', async () => {
     const many = places(Array.from({ length: TASK_LIMITS.afterMax + 1 }, (_, place) => place))
-    const { body } = await call('POST', '/tasks/batch', { tasks: many })
+    const { body } = await server.call('POST', '/tasks/batch', { tasks: many })
     expect(body.errors[0]).toEqual({ path: 'tasks[0].after', message: 'must NOT have more than 1000 items' })
     const [id] = await submitAll({ delay: '1h' })
     const crowd = Array.from({ length: TASK_LIMITS.successorsMax }, () => ({ type: 'fetch', after: [id] }))
-    expect((await call('POST', '/tasks/batch', { tasks: crowd })).status).toBe(201)
-    const refused = await call('POST', '/tasks', { type: 'fetch', after: [id] })
+    expect((await server.call('POST', '/tasks/batch', { tasks: crowd })).status).toBe(201)
+    const refused = await server.call('POST', '/tasks', { type: 'fetch', after: [id] })
     expect([refused.status, refused.body.code]).toEqual([409, 'too_many_successors'])
     expect(refused.body.detail).toMatch(`task ${id} would have more: let the others wait for an intermediate task`)
   })
@@ -218,10 +198,10 @@ describe('what cannot be waited for', () => {
   it('is told soon, however much of it there is', async () => {
     const after = Array.from({ length: 1_000 }, (_, place) => place)
     const tasks = Array.from({ length: 3_500 }, (_, place) => ({ type: 'fetch', after: place > 999 ? [place] : after }))
-    const { status, body } = await call('POST', '/tasks/batch', { tasks })
+    const { status, body } = await server.call('POST', '/tasks/batch', { tasks })
     expect([status, body.code]).toEqual([413, 'too_large'])
     expect(body.detail).toContain('has 1002500 entries')
-    const fewer = await call('POST', '/tasks/batch', { tasks: tasks.slice(0, 20) })
+    const fewer = await server.call('POST', '/tasks/batch', { tasks: tasks.slice(0, 20) })
     expect([fewer.status, fewer.body.errors.length]).toEqual([400, 20])
   })
 })
@@ -240,7 +220,7 @@ describe('when one ends without success', () => {
     const [bad, stopped, last] = await submitAll({}, {}, { after: [0, 1], on_failure: 'run' })
     await fail('no luck')
     expect((await get(`/tasks/${last}/explain`)).waits_for).toEqual([stopped])
-    await call('DELETE', `/tasks/${stopped}`)
+    await server.call('DELETE', `/tasks/${stopped}`)
     const [{ task: ran, predecessors }] = await take()
     expect(ran.id).toBe(last)
     expect(predecessors).toEqual([
@@ -253,7 +233,7 @@ describe('when one ends without success', () => {
     const [first, second] = await submitAll({}, { after: [0], on_failure: 'wait' })
     await fail()
     expect(await get(`/tasks/${second}/explain`)).toMatchObject({ reason: 'waits_for_tasks', waits_for: [first] })
-    expect((await call('POST', `/tasks/${first}/retry`)).status).toBe(200)
+    expect((await server.call('POST', `/tasks/${first}/retry`)).status).toBe(200)
     await succeed(1)
     const [{ predecessors }] = await take()
     expect(predecessors).toMatchObject([{ id: first, status: 'success', result: 1 }])
@@ -264,14 +244,14 @@ describe('when one ends without success', () => {
     await fail()
     aheadMs += RETENTION_MS + 1_000
     while ((await queue.sweep(1_000)).more);
-    expect((await call('GET', `/tasks/${first}`)).status).toBe(404)
+    expect((await server.call('GET', `/tasks/${first}`)).status).toBe(404)
     expect(await task(second!)).toMatchObject({ status: 'canceled', error: expect.stringContaining(first!) })
-    const { status, body } = await call('POST', `/tasks/${second}/retry`)
+    const { status, body } = await server.call('POST', `/tasks/${second}/retry`)
     expect([status, body.code]).toEqual([409, 'task_not_retryable'])
     expect(body.detail).toMatch(
       /is canceled: a task in its after ended without success and has been deleted: submit it again$/,
     )
-    expect((await call('POST', '/batches/gone/retry')).body).toEqual({ count: 0 })
+    expect((await server.call('POST', '/batches/gone/retry')).body).toEqual({ count: 0 })
     expect(await get('/batches/gone')).toMatchObject({ total: 2, canceled: 1, removed: 1, progress: 100, done: true })
   })
 })
@@ -279,12 +259,12 @@ describe('when one ends without success', () => {
 describe('/batches', () => {
   it('tells how far a batch is, of all types and from all calls', async () => {
     await submitAll({ batch: 'b/1 ü' }, { type: 'report', batch: 'b/1 ü' }, { batch: 'another' })
-    await call('POST', '/tasks', { type: 'fetch', batch: 'b/1 ü', delay: '1h' })
+    await server.call('POST', '/tasks', { type: 'fetch', batch: 'b/1 ü', delay: '1h' })
     const path = `/batches/${encodeURIComponent('b/1 ü')}`
     expect(await get(path)).toMatchObject({ batch: 'b/1 ü', total: 3, pending: 3, progress: 0, done: false })
     const [{ lease }] = await take()
     expect(await get(path)).toMatchObject({ pending: 2, processing: 1, progress: 0 })
-    await call('POST', `/leases/${lease}/complete`, {})
+    await server.call('POST', `/leases/${lease}/complete`, {})
     expect(await get(path)).toMatchObject({ pending: 2, success: 1, progress: 33.3, done: false })
   })
 
@@ -297,19 +277,19 @@ describe('/batches', () => {
     const [other] = await submitAll({ delay: '1h' })
     await fail()
     expect(await get('/batches/again')).toMatchObject({ failed: 1, canceled: 2, progress: 100, done: true })
-    expect(await call('POST', '/batches/again/retry')).toEqual({ status: 202, body: { count: 3 } })
+    expect(await server.call('POST', '/batches/again/retry')).toMatchObject({ status: 202, body: { count: 3 } })
     expect(await get('/batches/again')).toMatchObject({ pending: 3, progress: 0, done: false })
     expect([await succeed(), await succeed(), await succeed()]).toEqual([first, second, third])
-    expect(await call('POST', '/batches/again/retry')).toEqual({ status: 202, body: { count: 0 } })
+    expect(await server.call('POST', '/batches/again/retry')).toMatchObject({ status: 202, body: { count: 0 } })
     const [left] = await submitAll({ batch: 'again', delay: '1h' })
-    expect(await call('DELETE', '/batches/again')).toEqual({ status: 202, body: { count: 1 } })
+    expect(await server.call('DELETE', '/batches/again')).toMatchObject({ status: 202, body: { count: 1 } })
     expect((await task(left!)).status).toBe('canceled')
     expect((await task(other!)).status).toBe('pending')
   })
 
   it('counts each task of a chain that it cancels', async () => {
     await submitAll({ batch: 'chain' }, { batch: 'chain', after: [0] }, { batch: 'chain', after: [1] })
-    expect((await call('DELETE', '/batches/chain')).body).toEqual({ count: 3 })
+    expect((await server.call('DELETE', '/batches/chain')).body).toEqual({ count: 3 })
   })
 
   it.each([
@@ -317,7 +297,7 @@ describe('/batches', () => {
     ['DELETE', ''],
     ['POST', '/retry'],
   ])('%s answers 404 for one that is not there', async (method, rest) => {
-    const { status, body } = await call(method, `/batches/no%22ne${rest}`)
+    const { status, body } = await server.call(method, `/batches/no%22ne${rest}`)
     expect([status, body.code]).toEqual([404, 'not_found'])
     expect(body.detail).toBe('batch "no\\"ne" not found: it has no tasks, or they have been deleted')
   })
@@ -326,7 +306,7 @@ describe('/batches', () => {
     const name = 'ü'.repeat(128)
     await submitAll({ batch: name })
     expect((await get(`/batches/${encodeURIComponent(name)}`)).total).toBe(1)
-    const { status, body } = await call('GET', `/batches/${encodeURIComponent(`${name}ü`)}`)
+    const { status, body } = await server.call('GET', `/batches/${encodeURIComponent(`${name}ü`)}`)
     expect([status, body.errors[0].path]).toEqual([400, 'batch'])
   })
 
@@ -341,9 +321,9 @@ describe('/batches', () => {
     expect((await listed('batch=l')).sort()).toEqual([one, two].sort())
     expect(await listed('batch=l&type=report&status=pending')).toEqual([two])
     expect(await listed('batch=none')).toEqual([])
-    const { body } = await call('POST', '/tasks/cancel', { batch: 'l', type: 'report' })
+    const { body } = await server.call('POST', '/tasks/cancel', { batch: 'l', type: 'report' })
     expect(body).toEqual({ count: 1 })
-    expect((await call('POST', '/tasks/retry', { batch: 'l' })).body).toEqual({ count: 1 })
+    expect((await server.call('POST', '/tasks/retry', { batch: 'l' })).body).toEqual({ count: 1 })
   })
 })
 

@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
-import { Served } from '../fixtures/served.ts'
 
 /** The most that one call may submit, and that may wait for one task. */
 const TASKS = 10_000
@@ -13,14 +13,12 @@ let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 
 describe.each(['SQLite', 'Redis'])('a server on %s answers /live while it carries out', (store) => {
-  let served: Served
+  let program: Program
   beforeAll(async () => {
-    served = await Served.start({ engine: store === 'Redis' ? redis.url : undefined })
+    program = await startProgram({ guarded: true, store: store === 'Redis' ? redis.url : undefined })
   })
-  afterAll(() => served.stop())
 
   /** How often /live is answered between the beginning and the end of something. */
   async function answersDuring(work: () => Promise<unknown>): Promise<number> {
@@ -28,7 +26,7 @@ describe.each(['SQLite', 'Redis'])('a server on %s answers /live while it carrie
     let isOver = false
     const ask = async () => {
       while (!isOver) {
-        expect((await fetch(`${served.url}/api/v1/live`)).status).toBe(200)
+        expect((await fetch(`${program.url}/api/v1/live`)).status).toBe(200)
         if (!isOver) answers += 1
       }
     }
@@ -40,12 +38,12 @@ describe.each(['SQLite', 'Redis'])('a server on %s answers /live while it carrie
     return answers
   }
   const submitted = async (tasks: object[]) => {
-    const { status, body } = await served.call('POST', '/tasks/batch', { tasks })
+    const { status, body } = await program.call('POST', '/tasks/batch', { tasks })
     expect(status, JSON.stringify(body).slice(0, 500)).toBe(201)
     return body.tasks as { id: string }[]
   }
   const untilNoneWaits = async () => {
-    while ((await served.call('GET', '/stats')).body.dependent_tasks > 0);
+    while ((await program.call('GET', '/stats')).body.dependent_tasks > 0);
   }
 
   it('the largest batch, with the most edges', async () => {
@@ -56,21 +54,21 @@ describe.each(['SQLite', 'Redis'])('a server on %s answers /live while it carrie
 
   it('its cancellation', async () => {
     const cancel = async () => {
-      expect(await served.call('POST', '/tasks/cancel', { batch: 'large' })).toMatchObject({ status: 202 })
+      expect(await program.call('POST', '/tasks/cancel', { batch: 'large' })).toMatchObject({ status: 202 })
       await untilNoneWaits()
     }
     expect(await answersDuring(cancel)).toBeGreaterThan(ANSWERS_MIN)
-    expect((await served.call('GET', '/batches/large')).body).toMatchObject({ canceled: TASKS })
+    expect((await program.call('GET', '/batches/large')).body).toMatchObject({ canceled: TASKS })
   }, 120_000)
 
   it('the end of a task that as many wait for as may', async () => {
     const [root] = await submitted([{ type: 'remote' }])
     await submitted(Array.from({ length: TASKS }, () => ({ type: 'remote', batch: 'wide', after: [root!.id] })))
     const end = async () => {
-      expect(await served.call('DELETE', `/tasks/${root!.id}`)).toMatchObject({ status: 200 })
+      expect(await program.call('DELETE', `/tasks/${root!.id}`)).toMatchObject({ status: 200 })
       await untilNoneWaits()
     }
     expect(await answersDuring(end)).toBeGreaterThan(ANSWERS_MIN)
-    expect((await served.call('GET', '/batches/wide')).body).toMatchObject({ canceled: TASKS })
+    expect((await program.call('GET', '/batches/wide')).body).toMatchObject({ canceled: TASKS })
   }, 120_000)
 })

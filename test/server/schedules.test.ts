@@ -1,60 +1,41 @@
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { afterEach, beforeAll, expect, it } from 'vitest'
 import { z } from 'zod'
 import { createClient } from '../../src/client/client.ts'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
-import { createServer } from '../../src/server/server.ts'
 import { defineHandlers } from '../../src/worker/handler.ts'
-import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { main } from '../fixtures/root.ts'
+import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 
 let queue: Queue
-let server: FastifyInstance
-let url: string
+let server: QueueServer
 
-const typed = defineHandlers({
+const handlers = defineHandlers({
   plain: { run: () => null },
   strict: { payload: z.object({ n: z.number() }), maxRetry: 7, run: () => null },
 })
-const handlers = normalizeHandlers(typed)
 
 beforeAll(async () => {
-  const logger = pino({ level: 'silent' })
-  queue = await openQueue('sqlite::memory:')
-  await announce(queue, handlers)
-  const registry = new Registry()
-  server = await createServer({ queue, handlers, logger, version: '1.2.3', instanceId: 'i', registry })
-  url = await server.listen({ host: '127.0.0.1', port: 0 })
-})
-afterAll(async () => {
-  await server.close()
-  await queue.close()
+  queue = await openTestQueue('sqlite::memory:')
+  server = await serveQueue(queue, { handlers })
 })
 afterEach(async () => {
   for (const { id } of await queue.schedules()) await queue.schedules({ drop: id })
 })
 
-type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
-async function call(method: Method, path: string, body?: object) {
-  const answer = await server.inject({ method, url: `/api/v1/schedules${path}`, ...(body ? { payload: body } : {}) })
-  return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
-}
+const call = (method: string, path: string, body?: object) => server.call(method, `/schedules${path}`, body)
 const report = { id: 'report', type: 'strict', payload: { n: 1 }, cron: '30 2 * * MON-FRI', timezone: 'Europe/Berlin' }
 
 it('adds a schedule, once, with the defaults of its type and its next five times', async () => {
   const { status, headers, body } = await call('POST', '', report)
-  expect([status, headers.location]).toEqual([201, '/api/v1/schedules/report'])
+  expect([status, headers.get('location')]).toEqual([201, '/api/v1/schedules/report'])
   const defaults = { max_retry: 7, catch_up: 'one', overlap: 'allow', paused: false, every: null, last_at: null }
   expect(body).toMatchObject({ ...report, ...defaults })
   expect(body.upcoming).toHaveLength(5)
   expect(body.upcoming[0]).toBe(body.next_at)
   const again = await call('POST', '', report)
-  expect([again.status, again.body, again.headers.location]).toEqual([200, body, headers.location])
+  expect([again.status, again.body, again.headers.get('location')]).toEqual([200, body, headers.get('location')])
   expect((await call('GET', '')).body).toMatchObject({ count: 1, schedules: [{ id: 'report' }] })
   const other = await call('POST', '', { ...report, payload: { n: 2 } })
   expect([other.status, other.body.code]).toEqual([409, 'schedule_exists'])
@@ -147,7 +128,7 @@ it('tells the next five times of what is no schedule yet', async () => {
 })
 
 it('is there for typed clients', async () => {
-  const { schedules } = createClient<typeof typed>(url)
+  const { schedules } = createClient<typeof handlers>(server.url)
   const added = await schedules.add('hourly', 'strict', { n: 3 }, { every: '1h', overlap: 'skip', maxRetry: 1 })
   expect(added).toMatchObject({ id: 'hourly', type: 'strict', payload: { n: 3 }, everyMs: 3_600_000, maxRetry: 1 })
   expect(added.upcoming[0]).toBe(added.nextAt)
@@ -162,9 +143,8 @@ it('is there for typed clients', async () => {
 })
 
 it('is there on the command line', async () => {
-  const main = join(import.meta.dirname, '../../src/cli/main.ts')
   const run = async (...args: string[]) => {
-    const { stdout } = await promisify(execFile)(process.execPath, [main, 'schedule', ...args, '--server', url])
+    const { stdout } = await promisify(execFile)(process.execPath, [main, 'schedule', ...args, '--server', server.url])
     return stdout.trim()
   }
   expect((await run('add', 'sync', 'strict', '{"n":1}', '--every', '15m', '--priority', '2')).split('\n')).toHaveLength(

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
 import { makeCertificate } from '../fixtures/certificate.ts'
 import { pathOf } from '../fixtures/installed.ts'
-import { XQueue } from '../fixtures/xqueue.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 
 /** A request may offer another protocol: unless that is MQTT's WebSocket, it is a request like any other. */
 
@@ -18,14 +18,14 @@ const run = promisify(execFile)
 const H2C = { Connection: 'Upgrade, HTTP2-Settings', Upgrade: 'h2c', 'HTTP2-Settings': 'AAMAAABkAAQAoAAAAAIAAAAA' }
 const handlers = join(import.meta.dirname, 'upgrades-handlers.ts')
 
-const servers: Record<string, XQueue> = {}
+const servers: Record<string, Program> = {}
 let tlsUrl: string
 
 beforeAll(async () => {
   const { cert, key } = makeCertificate()
-  servers.plain = await XQueue.start('--handlers', handlers)
-  servers.quiet = await XQueue.start('--handlers', handlers, '--mqtt', 'off')
-  servers.tls = await XQueue.start('--handlers', handlers, '--tls-cert', cert, '--tls-key', key)
+  servers.plain = await startProgram({ handlers })
+  servers.quiet = await startProgram({ handlers, flags: ['--mqtt', 'off'] })
+  servers.tls = await startProgram({ handlers, flags: ['--tls-cert', cert, '--tls-key', key] })
   tlsUrl = servers.tls.url.replace('http:', 'https:')
 })
 afterAll(() => Promise.all(Object.values(servers).map((server) => server.stop())))

@@ -1,41 +1,20 @@
 import { gzipSync } from 'node:zlib'
-import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
-import { Registry } from 'prom-client'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
-import { createServer } from '../../src/server/server.ts'
-import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
+import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 
 /** Values in bodies, as the bytes that clients in any language send. */
 
 let queue: Queue
-let server: FastifyInstance
-let url: string
+let server: QueueServer
 beforeAll(async () => {
-  const handlers = normalizeHandlers({ plain: { run: () => null } })
-  queue = await openQueue('sqlite::memory:')
-  await announce(queue, handlers)
-  const logger = pino({ level: 'silent' })
-  server = await createServer({ queue, handlers, logger, version: '1', instanceId: 'i', registry: new Registry() })
-  url = `${await server.listen({ host: '127.0.0.1', port: 0 })}/api/v1`
-})
-afterAll(async () => {
-  await server.close()
-  await queue.close()
+  queue = await openTestQueue('sqlite::memory:')
+  server = await serveQueue(queue, { handlers: { plain: { run: () => null } } })
 })
 beforeEach(() => post('/tasks/cancel', '{}'))
 
-async function post(
-  path: string,
-  body: string | Uint8Array<ArrayBuffer>,
-  headers: Record<string, string> = { 'content-type': 'application/json' },
-  // biome-ignore lint/suspicious/noExplicitAny: answers of every call, compared field by field
-): Promise<{ status: number; body: any }> {
-  const answer = await fetch(url + path, { method: 'POST', headers, body })
-  return { status: answer.status, body: await answer.json() }
-}
+const post = (path: string, body: string | Uint8Array, headers?: Record<string, string>) =>
+  server.post(path, body, headers)
 const take = async () => {
   await post('/tasks', '{"type":"plain","max_retry":0}')
   const { leases } = (await post('/tasks/consume', '{"types":["plain"]}')).body
@@ -134,7 +113,7 @@ it.each(['0001-01-01T00:00:00Z', '1969-12-31T23:59:59.999Z', '2020-01-01T00:00:0
   async (time) => {
     const { status, body } = await post('/tasks', `{"type":"plain","run_at":"${time}"}`)
     expect([status, body.status]).toEqual([201, 'pending'])
-    expect(await (await fetch(`${url}/tasks/${body.id}/explain`)).json()).not.toMatchObject({ reason: 'delayed' })
+    expect((await server.get(`/tasks/${body.id}/explain`)).body).not.toMatchObject({ reason: 'delayed' })
   },
 )
 
@@ -145,8 +124,8 @@ it.each([
   ['limit=ten', 'limit', 'must be integer'],
   ['tag=customer', 'tag', 'must be key:value, such as customer:7'],
 ])('says what is wrong with %s of a list', async (query, path, message) => {
-  const answer = await fetch(`${url}/tasks?${query}`)
-  expect([answer.status, await answer.json()]).toEqual([400, expect.objectContaining({ errors: [{ path, message }] })])
+  const answer = await server.get(`/tasks?${query}`)
+  expect([answer.status, answer.body]).toEqual([400, expect.objectContaining({ errors: [{ path, message }] })])
 })
 
 describe('of a worker over HTTP', () => {

@@ -1,20 +1,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 
 let redis: RunningRedis
-const folder = mkdtempSync(join(tmpdir(), 'xqueue-'))
+const folder = temporaryFolder()
 beforeAll(async () => {
   redis = await startRedis()
-})
-afterAll(async () => {
-  await redis.stop()
-  rmSync(folder, { recursive: true })
 })
 
 it.each([

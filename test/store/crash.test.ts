@@ -1,15 +1,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { isFinal, type Status } from '../../src/task/status.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'xqueue-crash-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 
 const ROUNDS = 6
 

@@ -12,6 +12,7 @@ import type { Queue } from '../../src/queue/queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import type { Outcome } from '../../src/task/outcome.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { queueContract } from '../queue-contract/contract.ts'
 import { WORKER } from '../queue-contract/fixture.ts'
 
@@ -104,13 +105,12 @@ describe('a sealed store', () => {
   const open = (...keys: string[]) => new EncryptedQueue(store, new Encryption(keys))
 
   beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
+    folder = temporaryFolder()
     store = await openQueue(`sqlite:${join(folder, 'x.db')}`)
     await store.configureType('t', { declared: true })
   })
   afterEach(async () => {
     await store.close()
-    rmSync(folder, { recursive: true })
   })
   const claim = (queue: Queue) => queue.turn({ worker: WORKER, want: 9 })
 

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -9,6 +8,8 @@ import { completeSpec } from '../../src/task/task.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { freePort } from '../fixtures/ports.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { main } from '../fixtures/root.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 500, startedAt: 0 }
 let kafka: RunningKafka
@@ -18,9 +19,7 @@ beforeEach(async () => {
   redis = await startRedis()
 })
 afterEach(async () => {
-  await queue?.close()
   queue = undefined
-  await Promise.all([kafka?.stop(), redis.stop()])
 })
 
 const failed = ({ checks }: Health) => checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`)
@@ -29,7 +28,7 @@ describe('a cluster that is not as it must be', () => {
   it('is told by what is wrong and how to mend it', async () => {
     kafka = await startKafka()
     const url = `kafka://${kafka.address}?wait_ms=500&state=${redis.url}`
-    queue = await openQueue(url)
+    queue = await openTestQueue(url)
     await queue.configureType('t', { declared: true })
     await queue.submit([completeSpec({ type: 't' })])
     expect(failed(await queue.health())).toEqual([])
@@ -54,7 +53,6 @@ describe('a cluster that is not as it must be', () => {
     expect(told).toContain('xq.outcomes has cleanup.policy=delete and needs compact,delete')
     expect(told).toContain('xq.submit requires 2 replicas in sync and has 1')
     expect(told).toContain('xq.dead is missing')
-    const main = join(import.meta.dirname, '../../src/cli/main.ts')
     const doctor = promisify(execFile)(process.execPath, [
       main,
       'doctor',
@@ -89,7 +87,7 @@ describe('a cluster that is not as it must be', () => {
   it('lets in who has a login, over TLS, and says whose password it refuses', async () => {
     kafka = await startKafka({ login: { user: 'ann', password: 'p@ss' } })
     const more = `?tls=on&ca=${kafka.authority}&wait_ms=1000&state=${redis.url}`
-    queue = await openQueue(`kafka://ann:p%40ss@${kafka.address}${more}`)
+    queue = await openTestQueue(`kafka://ann:p%40ss@${kafka.address}${more}`)
     await queue.configureType('t', { declared: true })
     await queue.submit([completeSpec({ type: 't' })])
     for (const sasl of ['', 'sasl=scram-sha-512&']) {

@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 let kafka: RunningKafka
 let redis: RunningRedis
@@ -13,14 +13,10 @@ let queue: Queue
 beforeAll(async () => {
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
 })
-afterAll(async () => {
-  await Promise.all([kafka.stop(), redis.stop()])
-})
 beforeEach(async () => {
-  queue = await openQueue(url(), { pendingMax: 50 })
+  queue = await openTestQueue(url(), { pendingMax: 50 })
   await queue.configureType('t', { declared: true })
 })
-afterEach(() => queue.close())
 
 const url = () => `kafka://${kafka.address}?partitions=1&state=${redis.url}`
 const until = (isSo: () => unknown) => vi.waitFor(isSo, { timeout: 30_000, interval: 100 })

@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeAll, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['kept', 'short'], concurrency: 10, startedAt: 0 }
 const DAY_MS = 86_400_000
@@ -14,11 +14,7 @@ let queue: Queue
 beforeAll(async () => {
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
   const retention = { ageMs: 1, countMax: 100 }
-  queue = await openQueue(`kafka://${kafka.address}?partitions=1&state=${redis.url}`, { retention })
-})
-afterAll(async () => {
-  await queue.close()
-  await Promise.all([kafka.stop(), redis.stop()])
+  queue = await openTestQueue(`kafka://${kafka.address}?partitions=1&state=${redis.url}`, { retention })
 })
 
 const until = (isSo: () => unknown) => vi.waitFor(isSo, { timeout: 30_000, interval: 100 })

@@ -2,7 +2,7 @@ import { execFile, execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Changed, Queue } from '../../src/queue/queue.ts'
@@ -20,9 +20,6 @@ const ran: unknown[] = []
 
 beforeAll(async () => {
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
-})
-afterAll(async () => {
-  await Promise.all([kafka.stop(), redis.stop()])
 })
 
 const url = () => `kafka://${kafka.address}?state=${redis.url}`

@@ -1,26 +1,21 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
-import { removeAtExit } from '../fixtures/processes.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { main } from '../fixtures/root.ts'
 
 const TASKS = 2_000
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image'], concurrency: 10, startedAt: 0 }
 let kafka: RunningKafka
 let redis: RunningRedis
-const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-migration-')))
+const folder = temporaryFolder()
 beforeAll(async () => {
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
-})
-afterAll(async () => {
-  await Promise.all([kafka.stop(), redis.stop()])
 })
 
 /** Tasks of all kinds: with keys, groups, priorities and delays, one that has ended and one that was tried. */
@@ -48,7 +43,7 @@ async function fill(queue: Queue): Promise<void> {
 
 /** Runs the command; killed once so many tasks are told to have moved. */
 async function run(from: string, to: string, killAfter = Number.POSITIVE_INFINITY): Promise<string[]> {
-  const args = [join(import.meta.dirname, '../../src/cli/main.ts'), 'migrate', from, to, '--json']
+  const args = [main, 'migrate', from, to, '--json']
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   let text = ''
   child.stdout.on('data', (chunk) => {

@@ -1,17 +1,13 @@
 import { readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 let redis: RunningRedis
 let queue: Queue
-afterEach(async () => {
-  await queue.close()
-  await redis.stop()
-})
 
 const aofSize = () => statSync(aof()).size
 const aof = () => {
@@ -36,7 +32,7 @@ const goBackTo = async (size: number) => {
 
 it('gives no position to an event that a lost one had', async () => {
   redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
-  queue = await openQueue(redis.url)
+  queue = await openTestQueue(redis.url)
   await queue.configureType('a', { declared: true })
   const kept = await submit(3)
   const size = aofSize()
@@ -51,7 +47,7 @@ it('gives no position to an event that a lost one had', async () => {
 
 it('keeps as many events as it should, however often it starts again', async () => {
   redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
-  queue = await openQueue(redis.url, { eventsMax: 10 })
+  queue = await openTestQueue(redis.url, { eventsMax: 10 })
   await queue.configureType('a', { declared: true })
   const ids: string[] = []
   const places: string[] = []

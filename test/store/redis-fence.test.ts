@@ -23,7 +23,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await store.link.close()
   await queue.close()
-  await redis.stop()
 })
 beforeEach(async () => {
   await store?.link.close()

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue, TypeInfo } from '../../src/queue/queue.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
@@ -14,7 +14,6 @@ const HTTP_WORKER = { id: 'http', host: 'h', pid: 1, types: ['t'], concurrency: 
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 beforeEach(async () => {
   owner = await openQueue(redis.url)
   other = await openQueue(redis.url)

@@ -1,9 +1,9 @@
-import { afterEach, beforeEach, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeEach, expect, it } from 'vitest'
 import type { Lease, Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { announce, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const COUNT = 9_000
 const types = Array.from({ length: COUNT }, (_, index) => `type-${index}`)
@@ -14,11 +14,7 @@ let redis: RunningRedis
 let queue: Queue
 beforeEach(async () => {
   redis = await startRedis()
-  queue = await openQueue(redis.url, { pendingMax: 100_000 })
-})
-afterEach(async () => {
-  await queue.close()
-  await redis.stop()
+  queue = await openTestQueue(redis.url, { pendingMax: 100_000 })
 })
 
 /** The commands that a call makes Redis run, by name; steps are `fcall`, the commands in them count too. */

@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { redisCli, startRedis } from '../fixtures/redis.ts'
 import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['mail', 'image', 'report'], concurrency: 9, startedAt: 0 }
 let cluster: RunningCluster
@@ -11,12 +12,8 @@ let queue: Queue
 let now = Date.now()
 beforeAll(async () => {
   cluster = await startCluster()
-  queue = await openQueue(cluster.url, { clock: () => now })
+  queue = await openTestQueue(cluster.url, { clock: () => now })
   for (const type of WORKER.types) await queue.configureType(type, { declared: true })
-})
-afterAll(async () => {
-  await queue?.close()
-  await cluster?.stop()
 })
 
 const submit = async (...specs: Partial<TaskSpec>[]) =>

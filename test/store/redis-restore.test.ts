@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { openStore } from '../../src/store/open.ts'
 import type { Remembered, State } from '../../src/store/state.ts'
 import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/task/task.ts'
@@ -11,7 +11,6 @@ let state: State
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 beforeEach(async () => {
   state = (await openStore(redis.url)) as State
   await declare()

@@ -1,9 +1,10 @@
 import { createClient } from '@redis/client'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['a'], concurrency: 9, startedAt: 0 }
 
@@ -11,12 +12,8 @@ let redis: RunningRedis
 let queue: Queue
 beforeEach(async () => {
   redis = await startRedis()
-  queue = await openQueue(redis.url)
+  queue = await openTestQueue(redis.url)
   await queue.configureType('a', { declared: true })
-})
-afterEach(async () => {
-  await queue.close()
-  await redis.stop()
 })
 
 /** The lease's record with the fence that the version before wrote: the deliveries and the time. */

@@ -1,5 +1,5 @@
 import { setImmediate as tick } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
@@ -8,7 +8,6 @@ let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 
 const ROUNDS = 1_500
 

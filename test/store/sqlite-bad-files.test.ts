@@ -1,18 +1,19 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { main } from '../fixtures/root.ts'
 
 let folder: string
 let file: string
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-bad-'))
+  folder = temporaryFolder()
   file = join(folder, 'x.db')
 })
-afterEach(() => rmSync(folder, { recursive: true }))
 
 it('refuses a file that is no database', async () => {
   writeFileSync(file, 'not a database, and long enough to be looked at as one'.repeat(100))
@@ -102,7 +103,6 @@ it('says that a database is read-only', async () => {
   // Root may write anywhere, unless it lacks the capability. It stays root, which may enter the checkout wherever it
   // is.
   const bounded = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search', '--'] : []
-  const main = join(import.meta.dirname, '../../src/cli/main.ts')
   const [program, ...args] = [...bounded, process.execPath, main, 'serve', '--port', '0', '--engine', `sqlite:${file}`]
   const { stderr, status } = spawnSync(program!, args, { encoding: 'utf8', cwd: tmpdir() })
   chmodSync(folder, 0o755)

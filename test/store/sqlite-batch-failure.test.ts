@@ -1,18 +1,17 @@
-import { afterEach, beforeEach, expect, it } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
+import { beforeEach, expect, it } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 let queue: Queue
 beforeEach(async () => {
-  queue = await openQueue('sqlite::memory:')
+  queue = await openTestQueue('sqlite::memory:')
   const limits = { maxConcurrency: null, groupConcurrency: null, rate: null }
   await queue.configureType('t', {
     handler: { ...limits, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} },
   })
 })
-afterEach(() => queue.close())
 
 it('fails only the call that SQLite cannot carry out, of those that share a transaction', async () => {
   // No check knows of it: a key whose id SQLite cannot bind.

@@ -1,10 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
 
 const WORKER = { id: 'w1', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
 const NOW = 1_700_000_010_000
@@ -12,13 +12,12 @@ const NOW = 1_700_000_010_000
 let folder: string
 let file: string
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-version-1-'))
+  folder = temporaryFolder()
   file = join(folder, 'x.db')
   const db = new DatabaseSync(file)
   db.exec(readFileSync(join(import.meta.dirname, 'sqlite-version-1.sql'), 'utf8'))
   db.close()
 })
-afterEach(() => rmSync(folder, { recursive: true }))
 
 it('goes on with the tasks of a file of version 1, and takes groups and rates beside them', async () => {
   let now = NOW

@@ -1,7 +1,7 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import { type Queue, TYPES_NAMED_MAX } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
@@ -13,7 +13,6 @@ let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 
 it.each(['SQLite', 'Redis'])(
   'makes a bounded number of types for workers of all processes, on %s',

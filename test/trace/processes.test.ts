@@ -1,18 +1,18 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { temporaryFolder } from '../fixtures/folder.ts'
 import { endAtExit } from '../fixtures/processes.ts'
+import { main, root } from '../fixtures/root.ts'
 
 /**
  * A server without a worker and a worker without a server on one database, each with the SDK as docs/observability.md
  * has it, and a collector that both send their spans to.
  */
-const root = join(import.meta.dirname, '../..')
 const TRACE_ID = '0af7651916cd43dd8448eb211c80319c'
 const CALLER = 'b7ad6b7169203331'
 let folder: string
@@ -43,7 +43,7 @@ const collector = createServer(async (request, response) => {
 })
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-trace-'))
+  folder = temporaryFolder()
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
   const docs = readFileSync(join(root, 'docs/observability.md'), 'utf8')
   const [, code] = /```ts\n\/\/ tracing\.ts\n([\s\S]*?)```/.exec(docs)!
@@ -59,7 +59,6 @@ afterAll(async () => {
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
   }
   collector.close()
-  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
 for (const type of ['traced', 'isolated']) {
@@ -112,22 +111,18 @@ function start(command: string, ...args: string[]): ChildProcess {
   ]
   const { port } = collector.address() as AddressInfo
   return endAtExit(
-    spawn(
-      process.execPath,
-      ['--import', './tracing.ts', join(root, 'src/cli/main.ts'), command, ...args, ...settings],
-      {
-        cwd: folder,
-        env: {
-          ...process.env,
-          OTEL_SERVICE_NAME: command,
-          OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
-          OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
-          OTEL_METRICS_EXPORTER: 'none',
-          OTEL_LOGS_EXPORTER: 'none',
-        },
-        stdio: ['ignore', 'ignore', 'pipe'],
+    spawn(process.execPath, ['--import', './tracing.ts', main, command, ...args, ...settings], {
+      cwd: folder,
+      env: {
+        ...process.env,
+        OTEL_SERVICE_NAME: command,
+        OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+        OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
+        OTEL_METRICS_EXPORTER: 'none',
+        OTEL_LOGS_EXPORTER: 'none',
       },
-    ),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    }),
   )
 }
 

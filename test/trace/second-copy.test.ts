@@ -2,11 +2,12 @@ import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { startApp } from '../../src/app.ts'
-import { loadConfig } from '../../src/config/config.ts'
 import { removeAtExit } from '../fixtures/processes.ts'
+import { startServer } from '../fixtures/server.ts'
+
+/** Pino's number of the level. */
+const WARN = 40
 
 type Api = typeof import('@opentelemetry/api')
 
@@ -40,12 +41,10 @@ function copyOfApi(version: string | null): Api {
 }
 
 async function logOfApp(): Promise<string[]> {
-  const log: string[] = []
-  const { config } = await loadConfig({ engine: 'sqlite::memory:', port: '0', mqtt: 'off' }, {}, '/')
-  const logger = pino({ level: 'warn' }, { write: (line) => log.push(JSON.parse(line).msg) })
-  const app = await startApp(config, { server: true, worker: false }, logger, new Map())
-  await app.stop()
-  return log
+  const server = await startServer({ mqtt: 'off' })
+  await server.stop()
+  const lines = server.log.map((line) => JSON.parse(line) as { level: number; msg: string })
+  return lines.filter(({ level }) => level >= WARN).map(({ msg }) => msg)
 }
 
 it('says that the SDK of an older copy of the OpenTelemetry API gets no spans', async () => {

@@ -1,12 +1,9 @@
 import { SpanStatusCode, trace } from '@opentelemetry/api'
 import { NodeSDK } from '@opentelemetry/sdk-node'
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace'
-import { pino } from 'pino'
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
-import { type App, startApp } from '../../src/app.ts'
-import { loadConfig } from '../../src/config/config.ts'
 import { createClient, DoNotRetry, defineHandlers, RetryAfter } from '../../src/index.ts'
-import { normalizeHandlers } from '../../src/worker/handlers.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 const handlers = defineHandlers({
   quick: { run: async () => trace.getTracer('test').startActiveSpan('step', (span) => span.end()) },
@@ -28,22 +25,19 @@ const handlers = defineHandlers({
 const memory = new InMemorySpanExporter()
 const none = { metricReaders: [], logRecordProcessors: [], resourceDetectors: [] }
 const sdk = new NodeSDK({ spanProcessors: [new SimpleSpanProcessor({ exporter: memory })], ...none })
-const log: string[] = []
-let app: App
+let server: Server
 
 beforeAll(async () => {
   sdk.start()
-  const { config } = await loadConfig({ engine: 'sqlite::memory:', port: '0', mqtt: 'off' }, {}, '/')
-  const logger = pino({ level: 'info' }, { write: (line) => log.push(line) })
-  app = await startApp(config, { server: true, worker: true }, logger, normalizeHandlers(handlers))
+  server = await startServer({ mqtt: 'off' }, handlers)
 })
 beforeEach(() => memory.reset())
 afterAll(async () => {
-  await app.stopNow()
+  await server.stop()
   await sdk.shutdown()
 })
 
-const client = () => createClient<typeof handlers>(app.address!)
+const client = () => createClient<typeof handlers>(server.url)
 const named = (name: string) => memory.getFinishedSpans().filter((span) => span.name === name)
 const ended = (name: string, count = 1) =>
   vi.waitFor(() => {
@@ -122,7 +116,7 @@ it('puts the ids of the attempt into its log lines', async () => {
   const { id } = await client().submit('logs', {})
   const [attempt] = await ended('process logs')
   const { traceId, spanId } = attempt!.spanContext()
-  const lines = log.map((line) => JSON.parse(line)).filter(({ task_id }) => task_id === id)
+  const lines = server.log.map((line) => JSON.parse(line)).filter(({ task_id }) => task_id === id)
   expect(lines).toMatchObject([{ msg: 'at work', trace_id: traceId, span_id: spanId }])
 })
 

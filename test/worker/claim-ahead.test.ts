@@ -1,11 +1,11 @@
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Queue, Turn } from '../../src/queue/queue.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 /** More than the quick attempts that have to come first. */
 const WARM = 200
@@ -15,13 +15,12 @@ let queue: Queue
 let workers: Worker[]
 
 beforeEach(async () => {
-  queue = await openQueue('sqlite::memory:')
+  queue = await openTestQueue('sqlite::memory:')
   await queue.configureType('quick', { declared: true })
   workers = []
 })
 afterEach(async () => {
   await Promise.all(workers.map((worker) => worker.stopNow()))
-  await queue.close()
 })
 
 async function start(handlers: Handlers, options: Partial<WorkerOptions> = {}): Promise<Worker> {

@@ -1,24 +1,23 @@
-import { cpSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
 import { build } from 'vite'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import * as own from '../../src/index.ts'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
-import { removeAtExit } from '../fixtures/processes.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { root } from '../fixtures/root.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 /** A project of handlers with a copy of the package of its own. */
 
-const root = join(import.meta.dirname, '../..')
-const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-copies-')))
+const folder = temporaryFolder()
 type Copy = typeof own
 type Class = abstract new (...args: never[]) => unknown
 
@@ -71,11 +70,8 @@ beforeAll(async () => {
     join(folder, 'handlers.cjs'),
     `const { ${NAMES} } = require('./bundle/xqueue.cjs')\n${BODY}\nmodule.exports = defined\n`,
   )
-  queue = await openQueue('sqlite::memory:')
+  queue = await openTestQueue('sqlite::memory:')
 }, 60_000)
-afterAll(async () => {
-  await queue.close()
-})
 
 describe.each(Object.entries(copies))('with another copy of the package, %s', (_, { file, load }) => {
   it('heeds what its handlers throw, here and in threads', async () => {

@@ -1,10 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runInNewContext } from 'node:vm'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Queue, Turn } from '../../src/queue/queue.ts'
 import { RedactedQueue } from '../../src/queue/redacted-queue.ts'
 import { XQueueError } from '../../src/task/errors.ts'
@@ -16,6 +13,8 @@ import { describeError } from '../../src/task/thrown.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 import { THROWN } from './thrown-handlers.ts'
 
 /** What handlers may throw, return and report, and nobody else is the worse for it. */
@@ -27,14 +26,12 @@ let queue: Queue
 let workers: Worker[]
 beforeEach(async () => {
   lines = []
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-values-'))
-  queue = await openQueue(`sqlite:${join(folder, 'x.db')}`)
+  folder = temporaryFolder()
+  queue = await openTestQueue(`sqlite:${join(folder, 'x.db')}`)
   workers = []
 })
 afterEach(async () => {
   await Promise.all(workers.map((worker) => worker.stopNow()))
-  await queue.close()
-  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
 async function start(handlers: WorkerOptions['handlers'], options: Partial<WorkerOptions> = {}): Promise<void> {

@@ -1,10 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
-import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { Sweeper } from '../../src/queue/sweeper.ts'
 import { XQueueError } from '../../src/task/errors.ts'
@@ -14,6 +11,8 @@ import { completeSpec, type Task, type TaskSpec } from '../../src/task/task.ts'
 import { defineHandlers, type Handlers } from '../../src/worker/handler.ts'
 import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker, type WorkerOptions } from '../../src/worker/worker.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { openTestQueue } from '../fixtures/server.ts'
 
 const logger = pino({ level: 'silent' })
 const LEASE_MS = 1_200
@@ -24,8 +23,8 @@ let sweeper: Sweeper
 let workers: Worker[]
 
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'xqueue-worker-'))
-  queue = await openQueue(`sqlite:${join(folder, 'x.db')}`, { leaseMs: LEASE_MS })
+  folder = temporaryFolder()
+  queue = await openTestQueue(`sqlite:${join(folder, 'x.db')}`, { leaseMs: LEASE_MS })
   sweeper = new Sweeper(queue, logger)
   sweeper.start()
   workers = []
@@ -33,8 +32,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await Promise.all(workers.map((worker) => worker.stopNow()))
   await sweeper.stop()
-  await queue.close()
-  rmSync(folder, { recursive: true, maxRetries: 5, retryDelay: 100 })
 })
 
 const start = (handlers: Handlers, more: Partial<WorkerOptions> = {}) => startWith(normalizeHandlers(handlers), more)

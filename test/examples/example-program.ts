@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, vi } from 'vitest'
 import { endAtExit } from '../fixtures/processes.ts'
-import { root } from '../fixtures/xqueue.ts'
+import { root } from '../fixtures/root.ts'
 
 /** Where it is, and where its programs run. */
 type Place = { url: string; folder: string }
