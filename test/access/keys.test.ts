@@ -110,7 +110,7 @@ it('gives the second key of a name no chance, and sends the command line in with
     const options = { encoding: 'utf8', env: { ...process.env, XQUEUE_SERVER: server.url, ...env } } as const
     return spawnSync(process.execPath, [main, 'stats'], options)
   }
-  expect(run({ XQUEUE_KEY: key }).stdout).toContain('pending_tasks')
+  expect(run({ XQUEUE_KEY: key }).stdout).toContain('pending')
   expect(run({})).toMatchObject({ status: 1, stderr: expect.stringContaining('needs a key') })
   await server.stop()
 })

@@ -2,6 +2,9 @@ import { expect, it, vi } from 'vitest'
 import { startRedis } from '../fixtures/redis.ts'
 import { startServer } from '../fixtures/server.ts'
 
+/** Pino's number of the level. */
+const INFO = 30
+
 interface Line {
   level: number
   msg: string
@@ -12,7 +15,7 @@ interface Line {
 it('tells the beginning and the end of an outage of the store in one line each, with its length, and counts it', async () => {
   const redis = await startRedis('--appendonly', 'yes')
   const server = await startServer({ engine: `${redis.url}?wait_ms=500`, mqtt: 'off' })
-  const lines = () => server.log.map((line) => JSON.parse(line) as Line)
+  const lines = () => server.log.map((line) => JSON.parse(line) as Line).filter(({ level }) => level >= INFO)
   const told = () =>
     lines()
       .filter(({ check }) => check === 'storage')
