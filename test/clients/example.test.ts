@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { endAtExit, removeAtExit } from '../fixtures/processes.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { writeSnippets } from '../fixtures/snippets.ts'
-import { XQueue } from '../fixtures/xqueue.ts'
 
-let server: XQueue
+let server: Program
 beforeAll(async () => {
-  server = await XQueue.start()
+  server = await startProgram()
 })
 afterAll(() => server.stop())
 
@@ -24,7 +24,7 @@ it('runs the worker of docs/clients.md, which also reports failures and goes on 
   worker.stderr!.on('data', (chunk) => {
     log += chunk
   })
-  await server.untilKnown('shout')
+  await server.untilHandled('shout')
   const ids = await Promise.all(
     Array.from({ length: 50 }, (_, index) => server.submit('shout', { text: `no ${index}` })),
   )
@@ -33,7 +33,7 @@ it('runs the worker of docs/clients.md, which also reports failures and goes on 
   await server.until(failing, { status: 'failed', error: expect.stringContaining('TypeError') })
   await server.kill()
   await vi.waitFor(() => expect(log).toContain('fetch failed'), { timeout: 10_000 })
-  await server.startAgain()
+  await server.start()
   await server.until(await server.submit('shout', { text: 'back' }), { status: 'success', result: 'BACK' })
   worker.kill()
 })

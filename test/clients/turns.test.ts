@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, request, type Server, type ServerRe
 import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { endAtExit } from '../fixtures/processes.ts'
-import { XQueue } from '../fixtures/xqueue.ts'
+import { type Program, startProgram } from '../fixtures/program.ts'
 import { LANGUAGES } from './languages.ts'
 
 const TURN = '/api/v1/tasks/turn'
@@ -68,13 +68,13 @@ class Between {
 }
 
 describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (_language, { command, env, build }) => {
-  let server: XQueue
+  let server: Program
   let between: Between
   let end: () => Promise<unknown>
 
   beforeAll(async () => {
     build()
-    server = await XQueue.start('--lease', '2s')
+    server = await startProgram({ flags: ['--lease', '2s'] })
   }, 120_000)
   afterAll(() => server.stop())
   afterEach(async () => {
@@ -92,7 +92,7 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (_langua
       worker.kill('SIGKILL')
       return once(worker, 'exit')
     }
-    await server.untilKnown('echo')
+    await server.untilHandled('echo')
   }
   const submit = (count: number) =>
     Promise.all(Array.from({ length: count }, (_, index) => server.submit('echo', index)))

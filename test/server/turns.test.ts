@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { Guarded } from '../access/fixture.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
+import { type Server, startServer } from '../fixtures/server.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: answers, compared field by field
 type Body = any
@@ -12,20 +12,20 @@ beforeAll(async () => {
 afterAll(() => redis.stop())
 
 describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store) => {
-  let guarded: Guarded
+  let guarded: Server
   let worker: string
   let operator: string
   let count = 0
 
   beforeAll(async () => {
-    guarded = await Guarded.start(store === 'Redis' ? { engine: `${redis.url}?prefix=turns` } : {})
+    guarded = await startServer({ auth: 'keys', ...(store === 'Redis' ? { engine: `${redis.url}?prefix=turns` } : {}) })
     worker = await guarded.key(['work'])
     operator = await guarded.key(['admin', 'submit', 'read'])
   })
   afterAll(() => guarded.stop())
 
   async function turn(body: object, key = worker): Promise<Body> {
-    const answer = await guarded.call(key, 'POST', '/tasks/turn', body)
+    const answer = await guarded.as(key).call('POST', '/tasks/turn', body)
     expect(answer, JSON.stringify(answer.body)).toMatchObject({ status: 200 })
     return answer.body
   }
@@ -35,12 +35,12 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const type = `turn-${count}`
     await guarded.queue.configureType(type, { declared: true })
     const all = { tasks: Array.from({ length: tasks }, (_, payload) => ({ type, payload, ...more })) }
-    expect((await guarded.call(operator, 'POST', '/tasks/batch', all)).status).toBe(201)
+    expect((await guarded.as(operator).call('POST', '/tasks/batch', all)).status).toBe(201)
     const taken = (await turn({ types: [type], max: tasks, worker_id: 'w' })).leases
     expect(taken).toHaveLength(tasks)
     return taken
   }
-  const task = async (id: string) => (await guarded.call(operator, 'GET', `/tasks/${id}`)).body
+  const task = async (id: string) => (await guarded.as(operator).call('GET', `/tasks/${id}`)).body
 
   it('settles many leases, renews others and takes tasks, each answered in order', async () => {
     const [won, failed, released, kept] = await leases(4, { max_retry: 0 })
@@ -106,7 +106,7 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
 
   it('renews a lease though its progress is invalid, and reports a cancel and a loss', async () => {
     const [odd, canceled, ended] = await leases(3)
-    expect((await guarded.call(operator, 'DELETE', `/tasks/${canceled.task.id}`)).status).toBe(202)
+    expect((await guarded.as(operator).call('DELETE', `/tasks/${canceled.task.id}`)).status).toBe(202)
     await turn({ outcomes: [{ lease: ended.lease }] })
     const { renewals } = await turn({
       renewals: [{ lease: odd.lease, progress: 'half' }, { lease: canceled.lease }, { lease: ended.lease }],
@@ -125,9 +125,9 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const claim = { types: [type], max: 1, wait: '20s', worker_id: 'w' }
     const waiting = turn(claim)
     expect((await turn({ ...claim, outcomes: [{ lease: taken.lease }] })).leases).toEqual([])
-    const { body } = await guarded.call(operator, 'POST', '/tasks', { type })
+    const { body } = await guarded.as(operator).call('POST', '/tasks', { type })
     expect((await waiting).leases[0].task.id).toBe(body.id)
-    expect((await guarded.call(worker, 'POST', '/tasks/turn', { types: [type], max: 1, wait: 61 })).status).toBe(400)
+    expect((await guarded.as(worker).call('POST', '/tasks/turn', { types: [type], max: 1, wait: 61 })).status).toBe(400)
   })
 
   it('releases the tasks that it has taken for a worker that has gone', async () => {
@@ -139,12 +139,12 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const body = JSON.stringify({ types: [type], max: 1, wait: '20s', worker_id: 'gone' })
     const waiting = fetch(`${guarded.url}/api/v1/tasks/turn`, { method: 'POST', headers, body, signal: gone.signal })
     await vi.waitFor(async () => {
-      const { workers } = (await guarded.call(operator, 'GET', '/workers')).body
+      const { workers } = (await guarded.as(operator).call('GET', '/workers')).body
       expect(workers.some(({ id }: Body) => id.endsWith('/gone'))).toBe(true)
     })
     gone.abort()
     await expect(waiting).rejects.toThrow()
-    const { id } = (await guarded.call(operator, 'POST', '/tasks', { type })).body
+    const { id } = (await guarded.as(operator).call('POST', '/tasks', { type })).body
     await vi.waitFor(async () =>
       expect((await turn({ types: [type], max: 1, wait: '1s' })).leases[0]?.task.id).toBe(id),
     )
@@ -153,12 +153,12 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
 
   it('bounds its lists, and its answer in bytes', async () => {
     const many = Array.from({ length: 1_001 }, () => ({ lease: 'none' }))
-    const refused = await guarded.call(worker, 'POST', '/tasks/turn', { outcomes: many })
+    const refused = await guarded.as(worker).call('POST', '/tasks/turn', { outcomes: many })
     expect([refused.status, refused.body.errors[0].path]).toEqual([400, 'outcomes'])
     const [first] = await leases(1)
     const { type } = first.task
     const tasks = Array.from({ length: 55 }, () => ({ type, payload: 'x'.repeat(200_000) }))
-    for (let batch = 0; batch < 2; batch++) await guarded.call(operator, 'POST', '/tasks/batch', { tasks })
+    for (let batch = 0; batch < 2; batch++) await guarded.as(operator).call('POST', '/tasks/batch', { tasks })
     // One step took small tasks before, so it may bring 64; the steps after it bring 16, until they have 8 MiB.
     const sizes = []
     for (let taken = 0; taken < 110; taken += sizes.at(-1)!) {
@@ -175,10 +175,12 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     const { lease } = taken
     const answer = await turn({ outcomes: [{ lease, result: 1 }], renewals: [{ lease }] }, other)
     expect(answer).toMatchObject({ outcomes: [{ problem: { status: 410 } }], renewals: [{ problem: { status: 410 } }] })
-    expect((await guarded.call(other, 'POST', '/tasks/turn', { types: [type], max: 1 })).body.code).toBe('unknown_type')
+    expect((await guarded.as(other).call('POST', '/tasks/turn', { types: [type], max: 1 })).body.code).toBe(
+      'unknown_type',
+    )
     expect(await task(taken.task.id)).toMatchObject({ status: 'processing' })
-    expect((await guarded.call(operator, 'POST', '/tasks/turn', { max: 1 })).status).toBe(200)
+    expect((await guarded.as(operator).call('POST', '/tasks/turn', { max: 1 })).status).toBe(200)
     const reader = await guarded.key(['read'])
-    expect((await guarded.call(reader, 'POST', '/tasks/turn', { max: 1 })).status).toBe(403)
+    expect((await guarded.as(reader).call('POST', '/tasks/turn', { max: 1 })).status).toBe(403)
   })
 })
