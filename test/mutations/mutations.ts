@@ -101,6 +101,7 @@ const SQLITE: readonly Entry[] = [
 const REDIS: readonly Entry[] = [
   ['the limit holds', 'rules_of', /(\w+) - call\('ZCARD'/, "$1 + 1 - call('ZCARD'"],
   ['the limit of a group holds', 'is_at_limit', /< (\w+) then return false/, '<= $1 then return false'],
+  ['the first limit of a group counts what runs', 'keep', /if group then call\('SADD'/, "if false then call('SADD'"],
   ['a rate holds', 'starts_left', /return (\w+) - /, 'return $1 + 1 - '],
   ['a paused type starts nothing', 'rules_of', /paused == '1'/, "paused == '2'"],
   ['higher priority goes first', 'claim_of_types', /= 9, 0, -1 do/, '= 0, 9 do'],

@@ -79,6 +79,31 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('b1 a2 c1 d1 e1')
     })
 
+    it('with one waiting task take turns with those that have several, by age, however they came to it', async () => {
+      await add('a1 b1 c1')
+      await add('-1 d1 b2')
+      const [first] = await add('e1 f1')
+      await fixture.queue.cancel({ ids: [first!] })
+      await add('e2 g1')
+      expect(await next(2)).toBe('a1 b1')
+      await add('c2 h1')
+      expect(await next(3)).toBe('c1 -1 d1')
+      expect(await next(9)).toBe('f1 e2 g1 h1 b2 c2')
+      expect(await next(9)).toBe('')
+    })
+
+    it('with one waiting task are listed in the order of their tasks, page by page', async () => {
+      await add('a1 b1 -1 b2 c1 d1')
+      const pages: string[] = []
+      let cursor: string | undefined
+      do {
+        const page = await fixture.queue.list({ type: 't', status: 'pending', limit: 2, ...(cursor && { cursor }) })
+        pages.push(page.tasks.map(({ payload }) => payload).join(' '))
+        cursor = page.nextCursor ?? undefined
+      } while (cursor !== undefined)
+      expect(pages.filter(Boolean)).toEqual(['a1 b1', '-1 b2', 'c1 d1'])
+    })
+
     it('of one type have nothing to do with those of another of the same name', async () => {
       await fixture.queue.configureType('t', { groupConcurrency: 1 })
       await add('a1 a2')
@@ -194,6 +219,37 @@ export function groupsContract(fixture: Fixture): void {
       await fixture.queue.configureType('t', { groupConcurrency: null })
       expect(await limit('t', 7, { groupConcurrency: 1 })).toMatchObject({ maxConcurrency: 7, groupConcurrency: null })
       expect(await next(9)).toBe('a5')
+    })
+
+    it('count what already runs when the first limit is set, and when one is set again', async () => {
+      await add('a1 b1 a2 b2 a3 b3 a4')
+      const leases = await claim(3)
+      expect(names(leases)).toBe('a1 b1 a2')
+      await succeed(leases[1]!.lease)
+      await fixture.queue.configureType('t', { groupConcurrency: 2 })
+      leases.push(...(await claim(9)))
+      expect(names(leases.slice(3))).toBe('b2 b3')
+      await succeed(leases[0]!.lease)
+      expect(await next(9)).toBe('a3')
+      await fixture.queue.configureType('t', { groupConcurrency: null })
+      expect(await next(9)).toBe('a4')
+      await add('a5 b4')
+      await limit('t', null, { groupConcurrency: 3 })
+      await fixture.queue.configureType('t', { groupConcurrency: 3 })
+      expect(await next(9)).toBe('b4')
+      await succeed(leases[2]!.lease)
+      expect(await next(9)).toBe('a5')
+    })
+
+    it('that have run before are held back by a limit as well, and go on with the next permit', async () => {
+      await limit('t', null, { groupConcurrency: 1 })
+      await add('a1')
+      const [first] = await claim()
+      await fixture.queue.sweep(100)
+      await add('a2 b1')
+      expect(await next(9)).toBe('b1')
+      await succeed(first!.lease)
+      expect(await next(9)).toBe('a2')
     })
 
     it('wake a waiting turn when a permit comes free or the limit is raised', async () => {

@@ -1,7 +1,7 @@
 import { createClient } from '@redis/client'
 import { beforeEach, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import type { Queue } from '../../src/queue/queue.ts'
+import type { Lease, Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 import { openTestQueue } from '../fixtures/server.ts'
@@ -41,7 +41,7 @@ it('renews and settles a lease that was handed out before tokens had a secret', 
   await other.close()
 })
 
-/** Puts tasks where the version before has them: a stream for each group, and its order. */
+/** Puts tasks where the first version with groups has them: a stream for each group, and its order. */
 async function withStreams(groups: readonly string[]): Promise<string[]> {
   const client = await createClient({ url: redis.url }).connect()
   await queue.submit([completeSpec({ type: 'a' })])
@@ -144,4 +144,109 @@ it('notices that the version before has given the permit of a group back', async
   await client.close()
   await queue.sweep(1_000)
   expect((await queue.turn({ worker: WORKER, want: 9 })).leases.map(({ task }) => task.payload)).toEqual([2])
+})
+
+const groupsOf = (leases: readonly Lease[]) => leases.map(({ task }) => task.group).join(' ')
+
+async function succeed(leases: readonly Lease[]): Promise<void> {
+  const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } as const }))
+  const { settled } = await queue.turn({ worker: WORKER, want: 0, outcomes })
+  expect(settled.every(({ accepted }) => accepted)).toBe(true)
+}
+
+async function redisKeys(pattern: RegExp): Promise<string[]> {
+  const client = await createClient({ url: redis.url }).connect()
+  const keys = await client.keys('xq:{0}:*')
+  await client.close()
+  return keys.filter((key) => pattern.test(key.slice(6)))
+}
+const QUEUE_OF_GROUPS = /:(grouped|group_queue|group_waits|rotation|unserved|crowded|lone|at_limit|held)(:|$)/
+
+/** Puts tasks where the version before has them: each group in the queue and the rotation, also with one task. */
+async function withQueue(groups: readonly string[], ms = 1_700_000_000_000): Promise<void> {
+  const client = await createClient({ url: redis.url }).connect()
+  const [opening] = await queue.submit([completeSpec({ type: 'a' })])
+  await queue.cancel({ ids: [opening!.task.id] })
+  const no = (await client.hGet('xq:{0}:lanes', 'a:0'))!
+  for (const [index, group] of groups.entries()) {
+    const entry = `${ms}-${1_000_000_000 + index}`
+    await client.hSet('xq:{0}:grouped', `${no}.${entry}`, `0,0,3\n{},null,"${group}"\n"${group}${index}"\nnull`)
+    await client.zAdd('xq:{0}:group_queue:a:0', { score: 0, value: `${group.length}|${group}|${entry}` })
+    await client.hIncrBy('xq:{0}:counts', 'a:grouped', 1)
+    if ((await client.zScore('xq:{0}:rotation:a:0', group)) === null) {
+      await client.zAdd('xq:{0}:rotation:a:0', { score: -9e15 + ms, value: group })
+      await client.zAdd('xq:{0}:unserved:a:0', { score: 0, value: `${entry}|${group}` })
+    } else {
+      await client.sAdd('xq:{0}:crowded:a:0', group)
+    }
+  }
+  await client.close()
+}
+
+it('hands out tasks of groups that wait in the queue of the version before, in their turn with later ones', async () => {
+  await withQueue(['c', 'b', 'c', 'a'])
+  await queue.submit(['b', 'd', 'e', 'd'].map((group) => completeSpec({ type: 'a', group })))
+  const { tasks } = await queue.list({ status: 'pending', type: 'a', limit: 9 })
+  expect(tasks.map(({ group }) => group).join(' ')).toBe('c b c a b d e d')
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  expect(groupsOf(leases)).toBe('c b a d e c b d')
+  await succeed(leases)
+  expect((await queue.types({ names: ['a'] }))[0]).toMatchObject({ pending: 0, processing: 0 })
+  await queue.sweep(1_000)
+  expect(await redisKeys(QUEUE_OF_GROUPS)).toEqual([])
+})
+
+it('gives back the permits of groups that the version before keeps for types without a limit', async () => {
+  await queue.submit(['c', 'd', 'c', 'd'].map((group) => completeSpec({ type: 'a', group })))
+  const { leases } = await queue.turn({ worker: WORKER, want: 2 })
+  const client = await createClient({ url: redis.url }).connect()
+  for (const ref of await client.hKeys('xq:{0}:leases')) {
+    const [group] = (await client.hGet('xq:{0}:leases', ref))!.match(/(?<=null,")\w/)!
+    await client.sAdd(`xq:{0}:held:a|${group}`, ref)
+  }
+  await client.close()
+  await succeed(leases.splice(0, 1))
+  expect(await redisKeys(/:held:/)).toEqual(['xq:{0}:held:a|d'])
+  await queue.configureType('a', { groupConcurrency: 1 })
+  expect(groupsOf((await queue.turn({ worker: WORKER, want: 9 })).leases)).toBe('c')
+  await succeed(leases)
+  expect(groupsOf((await queue.turn({ worker: WORKER, want: 9 })).leases)).toBe('d')
+})
+
+it('passes over a task that the version before has ended', async () => {
+  const ended = async (group: string) => {
+    await queue.submit([completeSpec({ type: 'a', group })])
+    const client = await createClient({ url: redis.url }).connect()
+    const refs = await client.hKeys('xq:{0}:grouped')
+    const texts = await client.hmGet('xq:{0}:grouped', refs)
+    const ref = refs[texts.findIndex((text) => text!.includes(`null,"${group}"`))]!
+    await client.hDel('xq:{0}:grouped', ref)
+    await client.zRem('xq:{0}:group_waits', ref)
+    await client.hIncrBy('xq:{0}:counts', 'a:grouped', -1)
+    await client.close()
+  }
+  await ended('c')
+  await ended('d')
+  await queue.submit(['d', 'e'].map((group) => completeSpec({ type: 'a', group })))
+  expect((await queue.list({ status: 'pending', type: 'a', limit: 9 })).tasks).toHaveLength(2)
+  const { leases } = await queue.turn({ worker: WORKER, want: 9 })
+  expect(groupsOf(leases).split(' ').sort()).toEqual(['d', 'e'])
+  await succeed(leases)
+  await queue.submit([completeSpec({ type: 'a', group: 'c' })])
+  expect(groupsOf((await queue.turn({ worker: WORKER, want: 9 })).leases)).toBe('c')
+  expect(await redisKeys(QUEUE_OF_GROUPS)).toEqual([])
+})
+
+it('keeps the order and the limit of a group to which the version before adds a task', async () => {
+  await queue.configureType('a', { groupConcurrency: 1 })
+  await queue.submit(['c', 'd'].map((group) => completeSpec({ type: 'a', payload: 'first', group })))
+  await withQueue(['c'], Date.now() + 1)
+  const first = await queue.turn({ worker: WORKER, want: 9 })
+  expect(first.leases.map(({ task }) => [task.group, task.payload])).toEqual([
+    ['c', 'first'],
+    ['d', 'first'],
+  ])
+  await succeed(first.leases)
+  const second = await queue.turn({ worker: WORKER, want: 9 })
+  expect(second.leases.map(({ task }) => [task.group, task.payload])).toEqual([['c', 'c0']])
 })

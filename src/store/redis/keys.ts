@@ -24,12 +24,16 @@ export const KEYS = {
   rotation_clock: 'rotation_clock:',
   /** Groups of the rotation that were never served, `<entry of the first task>|<group>`, in that order. */
   unserved: 'unserved:',
+  /** Groups that were never served and have one waiting task, by the entry of that task: none of the keys above. */
+  lone: 'lone:',
+  /** Lane → the time (ms) from which the scores in `lone:` count. */
+  lone_from: 'lone_from',
   /** Groups that may have several tasks waiting. */
   crowded: 'crowded:',
   /** Groups that have reached their limit, and those that have no tasks left, with the time of their last turn. */
   at_limit: 'at_limit:',
   rested: 'rested:',
-  /** Groups of the previous version: a stream for each, and their order. */
+  /** Groups of the first version with groups: a stream for each, and their order. */
   group_stream: 'g:',
   ring: 'ring:',
   ring_clock: 'ring_clock:',
@@ -37,7 +41,7 @@ export const KEYS = {
   newcomers: 'newcomers:',
   aside: 'aside:',
   idle: 'idle:',
-  /** Leases of a group, `held:<type>|<group>`, and of each worker those of groups. */
+  /** Leases of a group, `held:<type>|<group>`, of types with a limit; and of each worker those of groups. */
   held: 'held:',
   busy: 'busy',
   /** Starts of a type that count for its rate, and their number. */
@@ -122,7 +126,7 @@ export const KEYS = {
   partitions: 'partitions',
   /** The process that restores the partition from a log, or a mark that it is complete. */
   restoring: 'restoring',
-  /** Type → its rules for starts, `<type>/lanes` → its lanes. */
+  /** Type → its rules for starts, `<type>/lanes` → its lanes, `<type>/group_permits` if `held` has its leases. */
   rules: 'rules',
   /** The time at which the store was found to have lost everything, 0 if it never was; lost with everything else. */
   birth: 'birth',

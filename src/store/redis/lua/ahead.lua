@@ -41,6 +41,14 @@ local function parts_of(lane)
   return parts
 end
 
+-- The same for the groups in `lone`, which have one task each.
+local function lone_before(lane, before, mine, my_first)
+  local key = P .. KEY.lone .. lane.name
+  if before > 0 or (mine and mine >= 0) then return call('ZCARD', key) end
+  if not mine then return 0 end
+  return call('ZCOUNT', key, '-inf', '(' .. lone.bound_of(lane, my_first))
+end
+
 function steps.ahead()
   local ref = arg()
   bound = number()
@@ -53,6 +61,7 @@ function steps.ahead()
       for _, part in ipairs(parts_of(lane)) do
         ahead = ahead + (part.group and count_entries(part) or count_waiting_in(part))
       end
+      ahead = ahead + call('ZCARD', P .. KEY.lone .. lane.name)
     elseif lane.priority == own.priority then
       -- Every other part is served as often before the task as the task's own group, and once more if it is first in
       -- the rotation.
@@ -65,6 +74,7 @@ function steps.ahead()
           ahead = ahead + math.min(waiting_before(part, nil, before + 1), rounds)
         end
       end
+      ahead = ahead + lone_before(lane, before, mine, my_first)
     end
   end
   return math.min(ahead, bound)

@@ -192,7 +192,9 @@ end
 local function leave_lane(lane, ref, entry)
   if lane.group then
     local queue, member = P .. KEY.group_queue .. lane.name, lane.prefix .. entry
-    if call('ZREM', queue, member) == 0 then
+    if lone.of(lane) == entry then
+      call('ZREM', P .. KEY.lone .. lane.name, lane.group)
+    elseif call('ZREM', queue, member) == 0 then
       repeat until adopt_group(lane, CHUNK) == 0
       write_arrivals()
       call('ZREM', queue, member)

@@ -102,6 +102,7 @@ local function configure(before, if_missing)
     call('HDEL', P .. KEY.started, kind)
   end
   if group ~= group_before then
+    if group ~= '' then group_permits.keep(kind) end
     for _, lane in ipairs(lanes_of_type(kind)) do
       for _, name in ipairs(call('HKEYS', P .. KEY.at_limit .. lane.name)) do end_at_limit(lane, name) end
     end

@@ -11,6 +11,9 @@
 -- part as one more group, ''. A group at its limit waits in `at_limit`, by its name, until one of its permits becomes
 -- free. `rested` holds the last position of groups that have no task waiting now; the next sweep deletes it. A group
 -- that may have several tasks waiting is in `crowded`; for the others no step needs to search for a second task.
+--
+-- A group that was never served and has one waiting task is in none of these. The zset `lone` has it, by the entry of
+-- the task, in the same order as `unserved`. With its second task it leaves `lone` for `group_queue` and `rotation`.
 
 local NEVER_SERVED = -9e15
 local function age_of(entry) return string.format('%d', NEVER_SERVED + entry:sub(1, 13)) end
@@ -47,10 +50,60 @@ local function count_entries(part, entry)
   return call('ZLEXCOUNT', queue, '[' .. prefix, '(' .. prefix .. (entry or ':'))
 end
 
+-- The zset `lone`: the functions that read it.
+local lone = {}
+do
+
+-- A score is exact up to 2^53: it has the n of an entry (ids.ts) and the time since `lone_from` of the lane, which
+-- changes only while no group is there.
+local FROM_N, PER_MS, MS_MAX = 1e9, 2 ^ 24, 2 ^ 28
+
+local function from_of(lane)
+  if lane.lone_from == nil then
+    lane.lone_from = tonumber(call('HGET', P .. KEY.lone_from, lane.name) or nil) or false
+  end
+  return lane.lone_from
+end
+
+-- Returns the score of an entry; nil for an entry that is too far from `lone_from`.
+function lone.score_of(lane, entry)
+  local from = from_of(lane)
+  if not from then return nil end
+  local ms, n = entry:sub(1, 13) - from, entry:sub(15) - FROM_N
+  if ms <= -MS_MAX or ms >= MS_MAX or n < 0 or n >= PER_MS then return nil end
+  return string.format('%d', ms * PER_MS + n)
+end
+-- Returns the same as a bound of a range, for any entry.
+function lone.bound_of(lane, entry)
+  return lone.score_of(lane, entry) or (tonumber(entry:sub(1, 13)) < (from_of(lane) or 0) and '-inf' or '+inf')
+end
+function lone.entry_of(lane, score)
+  local n = score % PER_MS
+  return entry_id((score - n) / PER_MS + from_of(lane), n + FROM_N)
+end
+
+-- Sets `lone_from` if that is possible and useful.
+function lone.begin(lane)
+  -- The least time of an entry (shared.lua).
+  local from, entries_from = from_of(lane), math.max(now, 1e12)
+  if from and math.abs(entries_from - from) < MS_MAX / 2 then return end
+  if call('EXISTS', P .. KEY.lone .. lane.name) == 1 then return end
+  lane.lone_from = entries_from
+  call('HSET', P .. KEY.lone_from, lane.name, string.format('%d', entries_from))
+end
+
+-- Returns the entry of the only task of a group, if the group is there.
+function lone.of(part)
+  local score = call('ZSCORE', P .. KEY.lone .. part.name, part.group)
+  return score and lone.entry_of(part, score)
+end
+
+end
+
 -- Returns the entry that a lane or a part of it hands out next, or nil; and the last entry that the lane has handed
 -- out, if the next one is read from its stream.
 local function first_of(lane)
-  if lane.group then return entries_of(lane, 1)[1] end
+  if lane.group then return entries_of(lane, 1)[1] or lone.of(lane) end
   local back = call('ZRANGE', lane.back, 0, 0)[1]
   if back then return back end
   local last = last_handed_out(lane)
@@ -58,44 +111,174 @@ local function first_of(lane)
   return following and following[1], last
 end
 
--- Adds groups with their first tasks to the rotation. A group that is in the rotation, or at its limit, keeps its
--- place.
-local function join_rotation(lane, groups, firsts)
+local arrive, join_one
+do
+
+-- Returns which groups are in the rotation or at their limit, and the last positions of those that have rested.
+local function read_places(lane, groups)
   local rotation, at_limit, rested = P .. KEY.rotation .. lane.name, P .. KEY.at_limit .. lane.name,
     P .. KEY.rested .. lane.name
-  local any_at_limit, any_rested = call('EXISTS', at_limit) == 1, call('EXISTS', rested) == 1
+  local any, any_at_limit = call('EXISTS', rotation) == 1, call('EXISTS', at_limit) == 1
+  local any_rested = call('EXISTS', rested) == 1
+  local present, positions = {}, {}
+  if not (any or any_at_limit or any_rested) then return present, positions end
   for from = 1, #groups, CHUNK do
-    local some = { unpack(groups, from, math.min(from + CHUNK - 1, #groups)) }
-    local scores = call('ZMSCORE', rotation, unpack(some))
-    local held_back = any_at_limit and call('HMGET', at_limit, unpack(some)) or {}
-    local positions = any_rested and call('HMGET', rested, unpack(some)) or {}
-    local places, newcomers, back, crowded = {}, {}, {}, {}
-    for index, group in ipairs(some) do
-      if scores[index] or held_back[index] then
-        crowded[#crowded + 1] = group
+    local to = math.min(from + CHUNK - 1, #groups)
+    local scores = any and call('ZMSCORE', rotation, unpack(groups, from, to)) or {}
+    local held_back = any_at_limit and call('HMGET', at_limit, unpack(groups, from, to)) or {}
+    local last = any_rested and call('HMGET', rested, unpack(groups, from, to)) or {}
+    for index = from, to do
+      local place, group = index - from + 1, groups[index]
+      if scores[place] or held_back[place] then present[group] = true end
+      if last[place] then positions[group] = last[place] end
+    end
+  end
+  return present, positions
+end
+
+-- Adds groups with their first tasks to the rotation. A group that is in the rotation, or at its limit, keeps its
+-- place. `present` and `positions` are what `read_places` has returned, if the caller has called it.
+local function join_rotation(lane, groups, firsts, present, positions)
+  if not present then present, positions = read_places(lane, groups) end
+  local places, newcomers, back, crowded = {}, {}, {}, {}
+  for _, group in ipairs(groups) do
+    local position = positions[group]
+    if present[group] then
+      crowded[#crowded + 1] = group
+    else
+      places[#places + 1] = position or age_of(firsts[group])
+      places[#places + 1] = group
+      if position then
+        back[#back + 1] = group
       else
-        places[#places + 1] = positions[index] or age_of(firsts[group])
-        places[#places + 1] = group
-        if positions[index] then
-          back[#back + 1] = group
-        else
-          newcomers[#newcomers + 1] = '0'
-          newcomers[#newcomers + 1] = firsts[group] .. '|' .. group
-        end
+        newcomers[#newcomers + 1] = '0'
+        newcomers[#newcomers + 1] = firsts[group] .. '|' .. group
       end
     end
-    many('ZADD', rotation, places)
-    if back[1] then note_ready(lane, ANY_ENTRY) end
-    if newcomers[2] then note_ready(lane, newcomers[2]:sub(1, 24)) end
-    many('ZADD', P .. KEY.unserved .. lane.name, newcomers)
-    many('HDEL', rested, back)
-    many('SADD', P .. KEY.crowded .. lane.name, crowded)
+  end
+  many('ZADD', P .. KEY.rotation .. lane.name, places)
+  if back[1] then note_ready(lane, ANY_ENTRY) end
+  if newcomers[2] then note_ready(lane, newcomers[2]:sub(1, 24)) end
+  many('ZADD', P .. KEY.unserved .. lane.name, newcomers)
+  many('HDEL', P .. KEY.rested .. lane.name, back)
+  many('SADD', P .. KEY.crowded .. lane.name, crowded)
+end
+
+function join_one(part, entry)
+  local group = part.group or ''
+  join_rotation(part.lane or part, { group }, { [group] = entry })
+end
+
+-- Moves a group from `lone` to the queue and the rotation.
+function lone.leave(part)
+  local entry = lone.of(part)
+  if not entry then return end
+  call('ZREM', P .. KEY.lone .. part.name, part.group)
+  -- A process of the previous version may have ended the task.
+  if call('HEXISTS', P .. KEY.grouped, part.no .. '.' .. entry) == 0 then return end
+  call('ZADD', P .. KEY.group_queue .. part.name, '0', part.prefix .. entry)
+  join_one(part, entry)
+end
+
+-- Adds a further task of a group that is among the arrivals.
+local function add_further(arrivals, group, entry)
+  local first, size = arrivals.firsts[group], #arrivals.more
+  if entry < first then arrivals.firsts[group], entry = entry, first end
+  arrivals.more[size + 1], arrivals.more[size + 2] = group, entry
+  arrivals.several[group] = true
+end
+
+-- Adds a waiting task of a group; `text` has its head, extras, payload and previous error. `ends` is when its wait
+-- times out, or nil; `is_queued` if the group may have a task in the queue that the rotation does not show.
+function arrive(lane, group, entry, text, ref, ends, is_queued)
+  local size = #arrived
+  arrived[size + 1], arrived[size + 2] = lane.no .. '.' .. entry, text
+  local arrivals = arriving[lane]
+  if not arrivals then
+    arrivals = { groups = {}, firsts = {}, several = {}, more = {}, waits = {}, count = 0 }
+    arriving[lane] = arrivals
+  end
+  if ends then
+    size = #arrivals.waits
+    arrivals.waits[size + 1], arrivals.waits[size + 2] = string.format('%d', ends), ref
+  end
+  arrivals.count = arrivals.count + 1
+  if is_queued then arrivals.several[group] = true end
+  local first = arrivals.firsts[group]
+  if not first then
+    arrivals.groups[#arrivals.groups + 1], arrivals.firsts[group] = group, entry
+  else
+    add_further(arrivals, group, entry)
   end
 end
 
-local function join_one(part, entry)
-  local group = part.group or ''
-  join_rotation(part.lane or part, { group }, { [group] = entry })
+-- Takes groups that receive a further task out of `lone`.
+local function take_out_of_lone(lane, groups, arrivals)
+  local key, left = P .. KEY.lone .. lane.name, {}
+  for from = 1, #groups, CHUNK do
+    local to = math.min(from + CHUNK - 1, #groups)
+    for index, score in ipairs(call('ZMSCORE', key, unpack(groups, from, to))) do
+      local group = groups[from + index - 1]
+      local entry = score and lone.entry_of(lane, score)
+      if entry then left[#left + 1] = group end
+      -- A process of the previous version may have ended the task.
+      if entry and call('HEXISTS', P .. KEY.grouped, lane.no .. '.' .. entry) == 1 then
+        add_further(arrivals, group, entry)
+      end
+    end
+  end
+  many('ZREM', key, left)
+end
+
+-- Adds groups to `lone`, (score, group) each; returns those that have another task there.
+local function join_lone(lane, places)
+  local key, others, added = P .. KEY.lone .. lane.name, {}, 0
+  for from = 1, #places, CHUNK do
+    added = added + call('ZADD', key, 'NX', unpack(places, from, math.min(from + CHUNK - 1, #places)))
+  end
+  if added == #places / 2 then return others end
+  for index = 1, #places, 2 do
+    local score = call('ZSCORE', key, places[index + 1])
+    if tonumber(score) ~= tonumber(places[index]) then others[#others + 1] = places[index + 1] end
+  end
+  return others
+end
+
+local function place_arrivals(lane, arrivals)
+  local groups, firsts, several = arrivals.groups, arrivals.firsts, arrivals.several
+  local present, positions = read_places(lane, groups)
+  local alone, queued = {}, {}
+  lone.begin(lane)
+  for _, group in ipairs(groups) do
+    local is_new = not (several[group] or present[group] or positions[group])
+    local score = is_new and lone.score_of(lane, firsts[group])
+    if score then
+      local size = #alone
+      alone[size + 1], alone[size + 2] = score, group
+    else
+      queued[#queued + 1] = group
+    end
+  end
+  if #queued > 0 and call('EXISTS', P .. KEY.lone .. lane.name) == 1 then take_out_of_lone(lane, queued, arrivals) end
+  if #alone > 0 then
+    note_ready(lane, firsts[alone[2]])
+    local others = join_lone(lane, alone)
+    if #others > 0 then take_out_of_lone(lane, others, arrivals) end
+    for _, group in ipairs(others) do queued[#queued + 1] = group end
+  end
+  if #queued == 0 then return end
+  local members, crowded = {}, {}
+  local function add_member(group, entry)
+    members[#members + 1], members[#members + 2] = '0', group_lane(lane, group).prefix .. entry
+  end
+  for _, group in ipairs(queued) do
+    add_member(group, firsts[group])
+    if several[group] then crowded[#crowded + 1] = group end
+  end
+  for index = 1, #arrivals.more, 2 do add_member(arrivals.more[index], arrivals.more[index + 1]) end
+  many('ZADD', P .. KEY.group_queue .. lane.name, members)
+  join_rotation(lane, queued, firsts, present, positions)
+  many('SADD', P .. KEY.crowded .. lane.name, crowded)
 end
 
 -- Writes the tasks that `arrive` has collected. Each step calls it before it reads groups, and at its end.
@@ -106,34 +289,11 @@ function write_arrivals()
   many('HSET', P .. KEY.grouped, texts)
   for lane, arrivals in pairs(by_lane) do
     count(lane.type, 'grouped', arrivals.count)
-    many('ZADD', P .. KEY.group_queue .. lane.name, arrivals.members)
     many('ZADD', P .. KEY.group_waits, arrivals.waits)
-    join_rotation(lane, arrivals.groups, arrivals.firsts)
-    many('SADD', P .. KEY.crowded .. lane.name, arrivals.several)
+    place_arrivals(lane, arrivals)
   end
 end
 
--- Adds a waiting task of a group; `text` has its head, extras, payload and previous error. `ends` is when its wait
--- times out, or nil.
-local function arrive(lane, group, entry, text, ref, ends)
-  local size = #arrived
-  arrived[size + 1], arrived[size + 2] = lane.no .. '.' .. entry, text
-  local arrivals = arriving[lane]
-  if not arrivals then
-    arrivals = { members = {}, groups = {}, firsts = {}, waits = {}, several = {}, count = 0 }
-    arriving[lane] = arrivals
-  end
-  size = #arrivals.members
-  arrivals.members[size + 1], arrivals.members[size + 2] = '0', #group .. '|' .. group .. '|' .. entry
-  if ends then
-    size = #arrivals.waits
-    arrivals.waits[size + 1], arrivals.waits[size + 2] = string.format('%d', ends), ref
-  end
-  local first = arrivals.firsts[group]
-  local groups = first and arrivals.several or arrivals.groups
-  groups[#groups + 1] = group
-  if not first or entry < first then arrivals.firsts[group] = entry end
-  arrivals.count = arrivals.count + 1
 end
 
 -- Removes a group from the rotation: it has no waiting task.
@@ -172,124 +332,4 @@ local function end_at_limit(lane, group)
   join_one(part, first)
   wake(lane.type, 1)
   free_permits(lane.type, 1)
-end
-
--- Groups of the previous version --------------------------------------------------------------------------------------
-
--- It kept a stream with a consumer group for each group, and may still run beside this version. Claims and sweeps take
--- over the tasks that wait there, in their order; leased tasks stay there until their lease ends.
-local adopt_group, adopt_groups, leave_streams_of_groups, has_streams_of_groups, recheck_limits
-do
-
-local ADOPTED_MAX, GROUPS_MAX = 500, 100
-
-local function adopt_entry(part, stream, item, m, e)
-  local entry, fields = item[1], {}
-  for index = 1, #item[2], 2 do fields[item[2][index]] = item[2][index + 1] end
-  m, e = m or fields.m, e or fields.e or 'null'
-  local ref = head_of(m, part, entry).ref
-  arrive(part.lane, part.group, entry, table.concat({ m, fields.x or NO_EXTRAS, fields.p, e }, '\n'))
-  count(part.type, 'grouped', -1)
-  if ref == part.no .. '.' .. entry then
-    call('HDEL', P .. KEY.moved, ref)
-  else
-    call('HSET', P .. KEY.moved, ref, entry)
-  end
-  call('XACK', stream, WORKERS, entry)
-  call('XDEL', stream, entry)
-end
-
--- Takes over up to `most` tasks that wait in the stream of a group; returns the number.
-function adopt_group(part, most)
-  local name = part.name .. '|' .. part.group
-  local stream, back = P .. KEY.group_stream .. name, P .. KEY.back .. name
-  if call('EXISTS', stream) == 0 then return 0 end
-  local adopted = 0
-  for _, entry in ipairs(call('ZRANGE', back, 0, most - 1)) do
-    local item, field = call('XRANGE', stream, entry, entry)[1], part.no .. '.' .. entry
-    local again = call('HGET', P .. KEY.again, field)
-    if item and again then adopt_entry(part, stream, item, again:match('^([^\n]*)\n(.*)$')) end
-    call('HDEL', P .. KEY.again, field)
-    call('ZREM', back, entry)
-    adopted = adopted + 1
-  end
-  local last = last_handed_out({ stream = stream })
-  for _, item in ipairs(call('XRANGE', stream, '(' .. last, '+', 'COUNT', math.max(most - adopted, 1))) do
-    adopt_entry(part, stream, item)
-    adopted = adopted + 1
-  end
-  if call('XLEN', stream) == 0 then call('DEL', stream) end
-  return adopted
-end
-
-function has_streams_of_groups(lane)
-  return call('EXISTS', P .. KEY.ring .. lane.name, P .. KEY.aside .. lane.name, P .. KEY.served .. lane.name) > 0
-end
-
--- A process of that version does not notify the groups in `at_limit` when it frees a permit.
-function recheck_limits(lane)
-  local groups = call('HRANDFIELD', P .. KEY.at_limit .. lane.name, GROUPS_MAX)
-  if #groups == 0 then return end
-  local limit = tonumber((call('HGET', P .. KEY.rules, lane.type) or ''):match('^%d,%d*,%l,(%d*),'))
-  for _, group in ipairs(groups) do
-    if not limit or call('SCARD', P .. KEY.held .. lane.type .. '|' .. group) < limit then end_at_limit(lane, group) end
-  end
-end
-
--- Takes over groups of a lane; returns whether there are more.
-function adopt_groups(lane)
-  local ring, aside, served = P .. KEY.ring .. lane.name, P .. KEY.aside .. lane.name, P .. KEY.served .. lane.name
-  local members, left = call('ZRANGE', ring, 0, GROUPS_MAX - 1), ADOPTED_MAX
-  local is_in_ring = #members > 0
-  if not is_in_ring then members = call('SRANDMEMBER', aside, GROUPS_MAX) end
-  local last_position = call('GET', P .. KEY.ring_clock .. lane.name)
-  if last_position and tonumber(last_position) > tonumber(call('GET', P .. KEY.rotation_clock .. lane.name) or 0) then
-    call('SET', P .. KEY.rotation_clock .. lane.name, last_position)
-  end
-  local taken_out = {}
-  for _, group in ipairs(members) do
-    local adopted = 0
-    local position, place = call('HGET', served, group), call('ZSCORE', P .. KEY.rotation .. lane.name, group)
-    if position and not place then call('HSETNX', P .. KEY.rested .. lane.name, group, position) end
-    -- A group that is new here has waited longer there.
-    if place and tonumber(place) < 0 and group ~= '' then
-      local part = group_lane(lane, group)
-      leave_rotation(part, entries_of(part, 1)[1])
-      taken_out[#taken_out + 1] = part
-      call('SADD', P .. KEY.crowded .. lane.name, group)
-    end
-    if group ~= '' then adopted = adopt_group(group_lane(lane, group), left) end
-    left = left - adopted
-    if left <= 0 then break end
-    call('ZREM', ring, group)
-    call('SREM', aside, group)
-  end
-  write_arrivals()
-  for _, part in ipairs(taken_out) do
-    local first = first_of(part)
-    if first then join_one(part, first) end
-  end
-  recheck_limits(lane)
-  if call('EXISTS', ring, aside) > 0 then return true end
-  call('DEL', P .. KEY.ring_clock .. lane.name, P .. KEY.newcomers .. lane.name, P .. KEY.idle .. lane.name)
-  -- A group that has leases of that version stays in `served`, which `leave_streams_of_groups` reads.
-  for _, group in ipairs(call('HRANDFIELD', served, GROUPS_MAX)) do
-    if call('EXISTS', P .. KEY.group_stream .. lane.name .. '|' .. group) == 0 then call('HDEL', served, group) end
-  end
-  return false
-end
-
--- Leases of groups of a lane have ended: deletes the entries that the previous version has handed out, (group, entry)
--- each.
-function leave_streams_of_groups(lane, left)
-  if call('EXISTS', P .. KEY.served .. lane.name) == 0 then return end
-  for index = 1, #left, 2 do
-    local stream, entry = P .. KEY.group_stream .. lane.name .. '|' .. left[index], left[index + 1]
-    if call('EXISTS', stream) == 1 then
-      if call('XDEL', stream, entry) == 1 then call('XACK', stream, WORKERS, entry) end
-      if call('XLEN', stream) == 0 then call('DEL', stream) end
-    end
-  end
-end
-
 end

@@ -109,6 +109,15 @@ local function add_entries(part, entries)
   end
 end
 
+-- Adds the next groups in `lone`.
+local function add_lone(lane, entries)
+  local key, lowest = P .. KEY.lone .. lane.name, from == '' and '-inf' or '(' .. lone.bound_of(lane, from)
+  local found = call('ZRANGEBYSCORE', key, lowest, '+inf', 'WITHSCORES', 'LIMIT', 0, lookups_left)
+  for index = 1, #found, 2 do
+    entries[#entries + 1] = { lone.entry_of(lane, found[index + 1]), group_lane(lane, found[index]) }
+  end
+end
+
 -- Reads the tasks of all groups of a lane together, by age.
 local function walk_lane(kind, priority)
   local lane = open_lane(kind, priority)
@@ -119,19 +128,20 @@ local function walk_lane(kind, priority)
   for _, group in ipairs(groups) do
     if group ~= '' then add_entries(group_lane(lane, group), entries) end
   end
+  add_lone(lane, entries)
   table.sort(entries, function(a, b) return a[1] < b[1] end)
   local full = #entries >= lookups_left
   for _, item in ipairs(entries) do
     local entry, part = item[1], item[2]
     local m
     if part.group then
-      m = call('HGET', P .. KEY.grouped, part.no .. '.' .. entry):match('^[^\n]*')
+      m = (call('HGET', P .. KEY.grouped, part.no .. '.' .. entry) or ''):match('^[^\n]*')
     else
       local again = call('HGET', P .. KEY.again, part.no .. '.' .. entry)
       m = again and again:match('^[^\n]*') or entry_of(part.stream, entry).m
     end
-    local head = head_of(m, part, entry)
-    if not offer(head.ref, entry) then return end
+    -- A process of the previous version may have ended a task, but not taken its group out of `lone`.
+    if m ~= '' and not offer(head_of(m, part, entry).ref, entry) then return end
   end
   if not full then next_from = '' end
 end

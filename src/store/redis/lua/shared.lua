@@ -37,6 +37,8 @@ local to_follow, followed, anything_awaited, notices_written
 local cascade = {}
 -- Tasks of groups that begin to wait: their texts, and the entries for the queues of their lanes (groups.lua).
 local arrived, arriving
+-- The leases of groups: `kept` holds the types whose leases are kept by group, as they were read (groups.lua).
+local group_permits = {}
 -- The number of tasks that became unfinished in this step, less the number of tasks that ended.
 local opened
 -- By prefix: whether this server has given positions to events since it started. No other variable outlives a step.
@@ -55,7 +57,7 @@ local function begin(keys, args)
   counts, events, event_count, wakes, permits_freed, broadcasts = {}, {}, 0, {}, {}, {}
   finished_texts, finished_refs, retention.of_types = {}, {}, {}
   to_follow, followed, anything_awaited, notices_written, cascade.informed = {}, 0, nil, 0, 0
-  arrived, arriving, opened = {}, {}, 0
+  arrived, arriving, opened, group_permits.kept = {}, {}, 0, {}
 end
 
 local function arg()

@@ -244,6 +244,7 @@ local function repair_lanes(kind, rules)
     if call('EXISTS', P .. KEY.rested .. lane.name) == 1 then clear_rested(lane) end
     recheck_limits(lane)
   end
+  if rules:match('^%d,%d*,%l,(%d*),') ~= '' then group_permits.keep(kind) end
   local parked_until = call('ZSCORE', P .. KEY.parked, kind)
   local paused, limit = rules:match('^(%d),(%d*),')
   local may_start = paused == '0' and (limit == '' or call('ZCARD', P .. KEY.running .. kind) < tonumber(limit))

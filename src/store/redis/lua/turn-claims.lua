@@ -13,6 +13,7 @@ local function take_of_groups(turn, open, tasks, rules, want)
     local rule = rules[lane.type]
     for _, group in ipairs(turn.groups) do
       local part = group_lane(lane, group)
+      lone.leave(part)
       for _ = 1, want + PASSES do
         local most = math.min(want - got, rule.free)
         if rule.group_limit then
@@ -132,6 +133,7 @@ local function rules_of(kinds, want)
       local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
       local rule = { free = paused == '1' and 0 or want, rotates = {}, group_limit = tonumber(group_limit) }
       rules[kind] = rule
+      if rule.group_limit then group_permits.keep(kind) end
       if limit ~= '' and rule.free > 0 then
         local free = limit - call('ZCARD', P .. KEY.running .. kind)
         if free < rule.free then rule.free, rule.bound = free, 'type' end
@@ -151,7 +153,7 @@ end
 
 local function check_groups(rule, lane)
   if has_streams_of_groups(lane) then adopt_groups(lane) end
-  rule.rotates[lane] = call('EXISTS', P .. KEY.rotation .. lane.name) == 1
+  rule.rotates[lane] = call('EXISTS', P .. KEY.rotation .. lane.name, P .. KEY.lone .. lane.name) > 0
 end
 
 -- Claims from each of a few types.

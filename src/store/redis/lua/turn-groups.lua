@@ -29,21 +29,40 @@ function take(turn, lane, most, tasks)
   return #entries, start(turn, lane, entries, tasks)
 end
 
--- A place in the rotation: {part, newcomer: the entry that gives the age of a group that was never served, position:
--- when it was last served, or a value that represents its age}.
+-- A place in the rotation: {group, part, newcomer: the entry that gives the age of a group that was never served,
+-- position: when it was last served, or a value that represents its age}; of a group in `lone` {group, newcomer,
+-- is_lone}.
 
--- Starts tasks of groups, {part, entry} each, and marks each that has started; returns the number started.
+-- Leaves out the tasks that have no text: a process of the previous version has ended them, but not left `lone`.
+local function without_ended(picked, refs, texts)
+  local its_picked, its_refs, its_texts = {}, {}, {}
+  for index, text in ipairs(texts) do
+    if text then
+      local size = #its_picked + 1
+      its_picked[size], its_refs[size], its_texts[size] = picked[index], refs[index], text
+    end
+  end
+  return its_picked, its_refs, its_texts
+end
+
+-- Starts tasks of groups, {group, part, entry} each, and marks each that has started; returns the number started.
 local function start_picked(turn, lane, picked, tasks)
   if #picked == 0 then return 0 end
-  local fields, members = {}, {}
+  local refs, members, alone, prefix = {}, {}, {}, lane.no .. '.'
   for index, one in ipairs(picked) do
-    fields[index] = lane.no .. '.' .. one.entry
-    members[index] = one.part.prefix .. one.entry
+    refs[index] = prefix .. one.entry
+    if one.is_lone then
+      alone[#alone + 1] = one.group
+    else
+      members[#members + 1] = one.part.prefix .. one.entry
+    end
   end
-  local texts = call('HMGET', P .. KEY.grouped, unpack(fields))
-  call('HDEL', P .. KEY.grouped, unpack(fields))
-  call('ZREM', P .. KEY.group_queue .. lane.name, unpack(members))
-  return start_grouped(turn, lane, picked, texts, tasks)
+  local texts = call('HMGET', P .. KEY.grouped, unpack(refs))
+  local found = call('HDEL', P .. KEY.grouped, unpack(refs))
+  many('ZREM', P .. KEY.group_queue .. lane.name, members)
+  many('ZREM', P .. KEY.lone .. lane.name, alone)
+  if found < #refs then picked, refs, texts = without_ended(picked, refs, texts) end
+  return start_grouped(turn, lane, picked, refs, texts, tasks)
 end
 
 -- Tasks without a group take part in the rotation as one more group.
@@ -53,12 +72,14 @@ function join_ungrouped(lane)
   if first then join_one(lane, first) end
 end
 
-local function is_at_limit(one, group_limit)
-  local part = one.part
-  if not group_limit or not part.group then return false end
-  if call('SCARD', P .. KEY.held .. part.type .. '|' .. part.group) < group_limit then return false end
+local function is_at_limit(lane, one, group_limit)
+  local group = one.group
+  if not group_limit or group == '' then return false end
+  if call('SCARD', P .. KEY.held .. lane.type .. '|' .. group) < group_limit then return false end
+  local part = one.part or group_lane(lane, group)
+  if one.is_lone then lone.leave(part) end
   leave_rotation(part, one.newcomer)
-  call('HSET', P .. KEY.at_limit .. part.name, part.group, one.newcomer and '' or one.position)
+  call('HSET', P .. KEY.at_limit .. lane.name, group, one.newcomer and '' or one.position)
   return true
 end
 
@@ -72,7 +93,8 @@ local function newcomers_of(lane, most)
   for index, place in ipairs(places) do
     local entry = place:sub(1, 24)
     if scores[index] and tonumber(scores[index]) == NEVER_SERVED + entry:sub(1, 13) then
-      found[#found + 1] = { part = group_lane(lane, groups[index]), newcomer = entry, position = scores[index] }
+      local group = groups[index]
+      found[#found + 1] = { group = group, part = group_lane(lane, group), newcomer = entry, position = scores[index] }
       -- Tasks without a group may leave without an update here.
       if groups[index] == '' and first_of(lane) ~= entry then
         renew_age(lane, entry)
@@ -86,37 +108,69 @@ local function newcomers_of(lane, most)
   return found
 end
 
+-- Returns the groups in `lone`, longest-ready first.
+local function lone_places(lane, most)
+  local found, places = call('ZRANGE', P .. KEY.lone .. lane.name, 0, most - 1, 'WITHSCORES'), {}
+  for index = 1, #found, 2 do
+    local entry = lone.entry_of(lane, found[index + 1])
+    places[#places + 1] = { group = found[index], newcomer = entry, entry = entry, is_lone = true }
+  end
+  return places
+end
+
+-- Joins two lists of newcomers in the order of their age.
+local function by_age(some, others)
+  if not others[1] then return some end
+  if not some[1] then return others end
+  local places, next_other = {}, 1
+  for _, one in ipairs(some) do
+    while others[next_other] and others[next_other].newcomer < one.newcomer do
+      places[#places + 1], next_other = others[next_other], next_other + 1
+    end
+    places[#places + 1] = one
+  end
+  for index = next_other, #others do places[#places + 1] = others[index] end
+  return places
+end
+
+local function mark_crowded(lane, places)
+  local crowded, groups, queued = P .. KEY.crowded .. lane.name, {}, {}
+  if call('EXISTS', crowded) == 0 then return end
+  for _, one in ipairs(places) do
+    if not one.is_lone then groups[#groups + 1], queued[#queued + 1] = one.group, one end
+  end
+  if not groups[1] then return end
+  for index, is_crowded in ipairs(call('SMISMEMBER', crowded, unpack(groups))) do
+    queued[index].is_crowded = is_crowded == 1
+  end
+end
+
 -- Returns up to `most` next places of a lane; nil if there is none, and an empty list if the caller has to try again.
 local function next_places(lane, most)
   local rotation = P .. KEY.rotation .. lane.name
-  local members = call('ZRANGE', rotation, 0, most - 1, 'WITHSCORES')
-  if not members[1] then return nil end
-  local places = {}
+  local members, places = call('ZRANGE', rotation, 0, most - 1, 'WITHSCORES'), lone_places(lane, most)
+  if not members[1] then return places[1] and places end
   if tonumber(members[2]) < 0 then
-    places = newcomers_of(lane, most)
+    local newcomers = newcomers_of(lane, most)
     -- A group without a place among the newcomers has lost it: the next read finds it as old as its first task.
-    if not places[1] and call('ZSCORE', rotation, members[1]) then
-      local part = group_lane(lane, members[1])
-      local first = first_of(part)
-      leave_rotation(part)
-      if first then join_one(part, first) end
+    if not newcomers[1] then
+      if call('ZSCORE', rotation, members[1]) then
+        local part = group_lane(lane, members[1])
+        local first = first_of(part)
+        leave_rotation(part)
+        if first then join_one(part, first) end
+      end
+      return {}
     end
-    if not places[1] then return places end
+    places = by_age(newcomers, places)
   end
   for index = 1, #members, 2 do
     if tonumber(members[index + 1]) >= 0 then
-      local position = string.format('%d', members[index + 1])
-      places[#places + 1] = { part = group_lane(lane, members[index]), position = position }
+      local group, position = members[index], string.format('%d', members[index + 1])
+      places[#places + 1] = { group = group, part = group_lane(lane, group), position = position }
     end
   end
-  local crowded = P .. KEY.crowded .. lane.name
-  if places[1] and call('EXISTS', crowded) == 1 then
-    local groups = {}
-    for index, one in ipairs(places) do groups[index] = one.part.group or '' end
-    for index, is_crowded in ipairs(call('SMISMEMBER', crowded, unpack(groups))) do
-      places[index].is_crowded = is_crowded == 1
-    end
-  end
+  mark_crowded(lane, places)
   return places
 end
 
@@ -126,13 +180,13 @@ local function serve(lane, served)
   local last_position = call('INCRBY', P .. KEY.rotation_clock .. lane.name, #served) - #served
   local stay, leave, positions, newcomers = {}, {}, {}, {}
   for index, one in ipairs(served) do
-    local group, position = one.part.group or '', string.format('%d', last_position + index)
-    if one.newcomer then newcomers[#newcomers + 1] = one.newcomer .. '|' .. group end
-    if one.part.group and not one.has_more then
-      leave[#leave + 1] = group
-      positions[#positions + 1], positions[#positions + 2] = group, position
-    else
+    local group, position = one.group, string.format('%d', last_position + index)
+    if one.newcomer and not one.is_lone then newcomers[#newcomers + 1] = one.newcomer .. '|' .. group end
+    if group == '' or one.has_more then
       stay[#stay + 1], stay[#stay + 2] = position, group
+    else
+      if not one.is_lone then leave[#leave + 1] = group end
+      positions[#positions + 1], positions[#positions + 2] = group, position
     end
   end
   many('ZADD', P .. KEY.rotation .. lane.name, stay)
@@ -147,7 +201,7 @@ local function move_on(lane, picked)
   for _, one in ipairs(picked) do
     if one.started then
       served[#served + 1] = one
-    elseif one.newcomer then
+    elseif one.newcomer and not one.is_lone then
       renew_age(one.part, one.newcomer)
     end
   end
@@ -155,7 +209,8 @@ local function move_on(lane, picked)
 end
 
 -- Returns whether the first task of a place may start; sets its entry.
-local function has_task(one, group_limit)
+local function has_task(lane, one, group_limit)
+  if one.is_lone then return not is_at_limit(lane, one, group_limit) end
   local part, first, second = one.part, one.newcomer, nil
   if not part.group then
     first = first_of(part)
@@ -169,7 +224,7 @@ local function has_task(one, group_limit)
     return false
   end
   one.entry, one.has_more = first, second ~= nil
-  return not is_at_limit(one, group_limit)
+  return not is_at_limit(lane, one, group_limit)
 end
 
 -- Returns the next place with a task that may start; nil if there is none.
@@ -177,14 +232,14 @@ function next_ready_place(lane, group_limit)
   for _ = 1, LOOKS_MAX do
     local places = next_places(lane, 1)
     if not places then return nil end
-    if places[1] and has_task(places[1], group_limit) then return places[1] end
+    if places[1] and has_task(lane, places[1], group_limit) then return places[1] end
   end
 end
 
 -- Starts the first task of a place; returns the number started.
 function take_one(turn, lane, one, tasks)
   local started
-  if one.part.group then
+  if one.group ~= '' then
     started = start_picked(turn, lane, { one }, tasks)
   else
     local _
@@ -202,14 +257,18 @@ function take_in_rotation(turn, lane, most, tasks, group_limit)
   while got < most and looks < LOOKS_MAX do
     local places = next_places(lane, math.min(most - got, ROUND_MAX))
     if not places then break end
-    local picked, all = {}, {}
+    local picked, all, checked = {}, {}, {}
     looks = looks + 1
     for index = 1, math.min(#places, most - got) do
       local one = places[index]
       looks = looks + 1
-      if has_task(one, group_limit) then
+      -- A process of the previous version may have given a group in `lone` a second place. Its limit allows one start
+      -- at a time.
+      local is_first = not checked[one.group]
+      checked[one.group] = true
+      if is_first and has_task(lane, one, group_limit) then
         all[#all + 1] = one
-        if one.part.group then
+        if one.group ~= '' then
           picked[#picked + 1] = one
         else
           -- Keeps the order of the rotation.
@@ -229,12 +288,14 @@ end
 -- Starts up to `most` tasks of one group; returns how many it handed out and started.
 function take_of_group(turn, lane, part, most, tasks)
   local entries, picked = entries_of(part, most + 1), {}
-  for index = 1, math.min(most, #entries) do picked[index] = { part = part, entry = entries[index] } end
+  for index = 1, math.min(most, #entries) do
+    picked[index] = { group = part.group, part = part, entry = entries[index] }
+  end
   if #picked == 0 then return 0, 0 end
   local started = start_picked(turn, lane, picked, tasks)
   if #entries == #picked then call('SREM', P .. KEY.crowded .. lane.name, part.group) end
   if started > 0 then
-    serve(lane, { { part = part, newcomer = entries[1], has_more = #entries > #picked } })
+    serve(lane, { { group = part.group, part = part, newcomer = entries[1], has_more = #entries > #picked } })
   else
     renew_age(part, entries[1])
   end

@@ -4,6 +4,8 @@ local type_ttl_ms, types_room
 local woken_without_task, outcome_refs, turns
 local held, heads_of_turn
 local ended, ended_of, left, left_groups, freed, claimed, succeeded
+-- Ended leases of groups whose type does not keep them by group: (key in `held`, ref) each.
+local unkept
 -- By worker: the change in its leases of groups; by type: the lanes in which groups are at their limit.
 local busy_changes, lanes_at_limit
 local next_due
@@ -81,9 +83,18 @@ end
 
 -- A lease of a group ends; its lanes may have a task for the permit that becomes free.
 local function leave_group(lane, group, ref, entry, worker)
-  append(left_groups, lane, group)
-  append(left_groups, lane, entry)
-  call('SREM', P .. KEY.held .. lane.type .. '|' .. group, ref)
+  if lane.has_served == nil then lane.has_served = call('EXISTS', P .. KEY.served .. lane.name) == 1 end
+  if lane.has_served then
+    append(left_groups, lane, group)
+    append(left_groups, lane, entry)
+  end
+  local permits = P .. KEY.held .. lane.type .. '|' .. group
+  if group_permits.are_kept(lane.type) then
+    call('SREM', permits, ref)
+  else
+    local size = #unkept
+    unkept[size + 1], unkept[size + 2] = permits, ref
+  end
   busy_changes[worker] = (busy_changes[worker] or 0) - 1
   local limited_lanes = lanes_at_limit[lane.type]
   if not limited_lanes then
@@ -227,9 +238,22 @@ function settle_run(run, verdicts)
   end
 end
 
+-- Leases that a process of the previous version has handed out are in `held` whether their type has a limit or not.
+local function leave_unkept()
+  local keys = {}
+  for index = 1, #unkept, 2 do keys[#keys + 1] = unkept[index] end
+  for from = 1, #keys, CHUNK do
+    local to = math.min(from + CHUNK - 1, #keys)
+    if call('EXISTS', unpack(keys, from, to)) > 0 then
+      for index = from, to do call('SREM', keys[index], unkept[index * 2]) end
+    end
+  end
+end
+
 -- Removes settled leases, all at once. It runs before any limit is checked.
 function clear_ended()
   if #ended == 0 then return end
+  leave_unkept()
   many('HDEL', P .. KEY.leases, ended)
   for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
   if call('EXISTS', P .. KEY.parked) == 1 then

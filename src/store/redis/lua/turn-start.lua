@@ -41,7 +41,7 @@ local function leave_waiting(turn, lane, ref, has_wait)
 end
 
 local function hold_permit(turn, lane, ref)
-  call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref)
+  if group_permits.are_kept(lane.type) then call('SADD', P .. KEY.held .. lane.type .. '|' .. lane.group, ref) end
   busy_changes[turn.worker_json] = (busy_changes[turn.worker_json] or 0) + 1
 end
 
@@ -183,12 +183,12 @@ function start(turn, lane, entries, tasks)
   return started
 end
 
--- The same for tasks of groups, {part, entry} each, which have left their queue, and their texts; marks each that has
--- started. The lines after the head of a text are copied unchanged into the record of the lease, and into the answer to
--- the worker.
-function start_grouped(turn, lane, picked, texts, tasks)
+-- The same for tasks of groups, {group, entry} each, which have left their queue, with their refs and texts; marks each
+-- that has started. The lines after the head of a text are copied unchanged into the record of the lease, and into the
+-- answer to the worker.
+function start_grouped(turn, lane, picked, refs, texts, tasks)
   local of_type, started, fresh = begun_of(turn, lane.type), 0, 0
-  local held, prefix = P .. KEY.held .. lane.type .. '|', lane.no .. '.'
+  local held = group_permits.are_kept(lane.type) and P .. KEY.held .. lane.type .. '|'
   local run_of, run_place
   for index, one in ipairs(picked) do
     local entry, text = one.entry, texts[index]
@@ -199,20 +199,20 @@ function start_grouped(turn, lane, picked, texts, tasks)
     if head and lines:find(']\n', 1, true) == lines:find('\n', 1, true) - 1 then head = false end
     local record, due, ref, attempts
     if head then
-      ref, due, attempts = prefix .. entry, head.due, '0'
+      ref, due, attempts = refs[index], head.due, '0'
       record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. lines
       if run_of ~= m then run_of, run_place = m, begin_run(tasks, lane, m) end
       tasks[run_place] = tasks[run_place] - 1
       local size = #tasks
       tasks[size + 1], tasks[size + 2] = entry, lines
-      call('SADD', held .. one.part.group, ref)
+      if held then call('SADD', held .. one.group, ref) end
       fresh = fresh + 1
       if head.wait_ms ~= 0 then turn.begun.waits[#turn.begun.waits + 1] = ref end
     else
       run_of = nil
       local _, x, payload, e = lines_of(text)
       local list = { 'm', m, 'p', payload, 'x', x, e ~= 'null' and 'e' or nil, e }
-      record, due, ref, attempts = start_special(turn, one.part, entry, list, false, tasks)
+      record, due, ref, attempts = start_special(turn, group_lane(lane, one.group), entry, list, false, tasks)
     end
     if record then
       one.started, started = true, started + 1

@@ -145,7 +145,7 @@ function steps.turn()
   if not all_typesets_known() then return { 'types' } end
   heads_of_turn, claimed = {}, {}
   ended, ended_of, left, left_groups, freed, succeeded = {}, {}, {}, {}, {}, {}
-  busy_changes, lanes_at_limit = {}, {}
+  busy_changes, lanes_at_limit, unkept = {}, {}, {}
   read_leases()
   local answers = {}
   for index, turn in ipairs(turns) do
