@@ -1,6 +1,8 @@
 import type { Restorable } from '../store/state.ts'
-import type { Store } from '../store/store.ts'
+import type { Store, TypeChange, WorkerInfo } from '../store/store.ts'
 import type { Changed, Which } from './changes.ts'
+import type { Explanation } from './explanation.ts'
+import type { Stats, TypeInfo } from './statistics.ts'
 
 export {
   STORE_DEFAULTS as QUEUE_DEFAULTS,
@@ -12,7 +14,6 @@ export {
   type EventsPage,
   type EventsQuery,
   type EventsReader,
-  type Explanation,
   type HandlerSettings,
   type Health,
   type Holder,
@@ -29,7 +30,6 @@ export {
   type Renewed,
   type ScheduleChange,
   type Settled,
-  type Stats,
   type StreamInfo,
   type Submitted,
   type Swept,
@@ -38,11 +38,12 @@ export {
   type TurnAnswer,
   TYPES_NAMED_MAX,
   type TypeChange,
-  type TypeInfo,
   type WorkerIdentity,
   type WorkerInfo,
 } from '../store/store.ts'
 export type { Changed, ChangePosition, ChangeResult, Which } from './changes.ts'
+export type { Explanation } from './explanation.ts'
+export type { Stats, TypeInfo } from './statistics.ts'
 
 /**
  * The task queue as server, worker, client and CLI use it. `createQueue` implements it over any `Store`: the rules of
@@ -56,17 +57,12 @@ export interface Queue
     | 'turnsAtOnce'
     | 'submit'
     | 'turn'
-    | 'configureType'
     | 'declareHandlers'
     | 'sweep'
     | 'get'
     | 'list'
     | 'predecessor'
     | 'batch'
-    | 'explain'
-    | 'types'
-    | 'workers'
-    | 'stats'
     | 'events'
     | 'keys'
     | 'countCalls'
@@ -90,6 +86,20 @@ export interface Queue
 
   /** Erases finished tasks, see `TaskChange`. `changed` is returned without a task. */
   erase(ids: readonly string[]): Promise<Changed>
+
+  /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
+  configureType(type: string, change: TypeChange): Promise<TypeInfo>
+
+  /** The reason why a task is not running, or null when there is no such task. */
+  explain(id: string): Promise<Explanation | null>
+
+  /** All known types and those with kept tasks, or those of `names` that exist. */
+  types(query?: { names?: readonly string[]; holders?: boolean }): Promise<TypeInfo[]>
+
+  /** The live workers of all processes. */
+  workers(): Promise<WorkerInfo[]>
+
+  stats(): Promise<Stats>
 
   /** Stores tasks under their existing ids; only with a store that can, see `Restorable`. */
   readonly restore?: Restorable['restore']

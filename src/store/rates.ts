@@ -1,4 +1,4 @@
-import type { Percentiles } from './store.ts'
+import type { Percentiles } from './type-info.ts'
 
 /** Statistics are kept in slots of ten seconds; rates cover one minute, percentiles five. */
 export const SLOT_MS = 10_000

@@ -1,17 +1,4 @@
-import type { Status } from '../task/status.ts'
-
-/** Statistics of tasks: part of the port in store.ts. */
-
-export interface Stats {
-  /** Kept tasks by status; `pending` includes the delayed ones, and those that wait for others. */
-  counts: Record<Status, number>
-  delayed: number
-  dependent: number
-  /** Tasks finished per second over the last minute. */
-  throughput: number
-  concurrencyLimits: Record<string, number>
-  stream: StreamInfo
-}
+/** The waiting work: part of the port in store.ts. */
 
 /** The waiting work in the engine's own terms. */
 export interface StreamInfo {

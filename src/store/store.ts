@@ -6,11 +6,20 @@ import type { Outcome } from '../task/outcome.ts'
 import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
 import type { Status } from '../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
-import type { Stats } from './stats.ts'
-import type { HandlerSettings, Holder, TypeChange, TypeInfo } from './type-info.ts'
+import type { Facts, InspectQuery, WorkerIdentity } from './facts.ts'
+import type { HandlerSettings, TypeChange } from './type-info.ts'
 
+export type {
+  Facts,
+  InspectQuery,
+  TaskFacts,
+  TypeFacts,
+  TypeSettings,
+  WorkerIdentity,
+  WorkerInfo,
+} from './facts.ts'
 export { STORE_DEFAULTS, type StoreOptions } from './options.ts'
-export type { PartitionInfo, Stats, StreamInfo } from './stats.ts'
+export type { PartitionInfo, StreamInfo } from './stats.ts'
 export {
   type HandlerSettings,
   type Holder,
@@ -19,7 +28,6 @@ export {
   type Rate,
   TYPES_NAMED_MAX,
   type TypeChange,
-  type TypeInfo,
 } from './type-info.ts'
 
 /**
@@ -63,7 +71,7 @@ export interface Store {
   matching(query: MatchQuery): Promise<Matching>
 
   /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
-  configureType(type: string, change: TypeChange): Promise<TypeInfo>
+  configureType(type: string, change: TypeChange): Promise<void>
 
   /** Declares the handlers of a process, many types in one step; at most 1,000 a call. */
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void>
@@ -97,16 +105,11 @@ export interface Store {
   /** The progress of a batch by status, or null when no task of it is kept. */
   batch(name: string): Promise<BatchInfo | null>
 
-  /** The reason why a task is not running, or null when there is no such task. */
-  explain(id: string): Promise<Explanation | null>
-
-  /** All known types, or those of `names` that are known. */
-  types(query?: { names?: readonly string[]; holders?: boolean }): Promise<TypeInfo[]>
-
-  /** The live workers of all processes. */
-  workers(): Promise<WorkerInfo[]>
-
-  stats(): Promise<Stats>
+  /**
+   * Facts about types, workers and a task, from which the queue draws its conclusions. Those of one type and its
+   * holders are of one moment.
+   */
+  inspect(query: InspectQuery): Promise<Facts>
 
   /**
    * Events after the position `after` (null: from now on, '': all that are kept), oldest first. Waits up to `waitMs`
@@ -153,16 +156,6 @@ export interface Store {
 export interface Submitted {
   task: Task
   existing: boolean
-}
-
-export interface WorkerIdentity {
-  id: string
-  host: string
-  pid: number
-  types: readonly string[]
-  /** Number of tasks that it runs at once. */
-  concurrency: number
-  startedAt: number
 }
 
 export interface Turn {
@@ -288,14 +281,6 @@ export interface TaskFilter {
  */
 export type ChangeOutcome = 'changed' | 'stopping' | 'refused' | 'unknown'
 
-export interface WorkerInfo extends WorkerIdentity {
-  running: number
-  lastSeen: number
-  /** Attempts that ended in success, and attempts that ended otherwise, since it started. */
-  processed: number
-  failed: number
-}
-
 export interface Swept {
   changed: number
   /** True when `max` ended the sweep early: call again at once. */
@@ -317,32 +302,6 @@ export const PAGE_BYTES_MAX = 4 * 1024 * 1024
 export interface Page {
   tasks: Task[]
   nextCursor: string | null
-}
-
-/** The reason why a task is not running, in the order in which the reasons are checked. */
-export interface Explanation {
-  reason:
-    | 'finished'
-    | 'running'
-    | 'waits_for_tasks'
-    | 'delayed'
-    | 'paused'
-    | 'no_worker'
-    | 'limit_reached'
-    | 'group_limit_reached'
-    | 'rate_limited'
-    | 'behind'
-    | 'ready'
-  task: Task
-  /** The holders of the type's permits; for `group_limit_reached`, those of the group. */
-  holders: Holder[]
-  maxConcurrency: number | null
-  /** Tasks of its type that run before it, at present (counted up to 10,000). */
-  ahead: number
-  /** The tasks that it still waits for. */
-  waitsFor: readonly string[]
-  /** The time at which the reason ends, if it has an end: run_at, the holder's lease expiry, the rate's next start. */
-  until: number | null
 }
 
 export interface EventsQuery {

@@ -1,6 +1,6 @@
-import type { CeilingChanges, Ceilings } from '../task/ceilings.ts'
+import type { CeilingChanges } from '../task/ceilings.ts'
 import type { Json } from '../task/json.ts'
-import type { Retention, RetentionChanges, TypeRetention } from '../task/retention.ts'
+import type { Retention, RetentionChanges } from '../task/retention.ts'
 import type { RetryPolicy } from '../task/retry.ts'
 import type { SpecDefaults } from '../task/task.ts'
 
@@ -54,36 +54,6 @@ export interface Rate {
 export const TYPES_NAMED_MAX = 1_000
 
 export const RATE_LIMITS = { max: 1_000_000, perMs: 86_400_000 } as const
-
-export interface TypeInfo {
-  type: string
-  /** Includes waiting, delayed and dependent tasks. */
-  pending: number
-  delayed: number
-  /** Tasks that wait for other tasks. */
-  dependent: number
-  processing: number
-  maxConcurrency: number | null
-  groupConcurrency: number | null
-  rate: Rate | null
-  paused: boolean
-  declared: boolean
-  /** Live workers that run it. */
-  workers: number
-  /** Tasks finished per second over the last minute. */
-  throughput: number
-  waitMs: Percentiles | null
-  runMs: Percentiles | null
-  /** JSON Schema of the payload, if the handler's validator can produce it. */
-  payloadSchema: Json
-  /** The handler's defaults for tasks that do not set these fields. */
-  defaults: SpecDefaults
-  /** As operators have set them. */
-  ceilings: Ceilings
-  retention: TypeRetention
-  /** Live leases, oldest first, if requested. */
-  holders: Holder[]
-}
 
 /** Durations of the tasks that finished in the last few minutes, in milliseconds. */
 export interface Percentiles {

@@ -36,6 +36,31 @@ export function noCounts(): Record<Status, number> {
   return { pending: 0, processing: 0, success: 0, failed: 0, canceled: 0, timeout: 0 }
 }
 
+/** The stored statuses of `pending` tasks: ready (stored as `pending`), delayed, and waiting for other tasks. */
+export const WAITING_STATUSES = ['pending', 'delayed', 'dependent'] as const
+
+/**
+ * The statuses that stores keep and count. All bounds, counts, filters and scripts that name stored statuses take them
+ * from these lists.
+ */
+export const STORED_STATUSES = [...WAITING_STATUSES, 'processing', ...FINAL_STATUSES] as const
+export type StoredStatus = (typeof STORED_STATUSES)[number]
+
+/** The stored statuses of a public status. */
+export function storedAs(status: Status): readonly StoredStatus[] {
+  return status === 'pending' ? WAITING_STATUSES : [status]
+}
+
+/** The public status of a stored one. */
+export function publicStatus(stored: StoredStatus): Status {
+  return stored === 'delayed' || stored === 'dependent' ? 'pending' : stored
+}
+
+/** As many of each as there are of none. */
+export function noStoredCounts(): Record<StoredStatus, number> {
+  return { ...noCounts(), delayed: 0, dependent: 0 }
+}
+
 export function isStatus(value: unknown): value is Status {
   return STATUSES.includes(value as Status)
 }

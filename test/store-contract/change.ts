@@ -1,18 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import type { MatchQuery } from '../../src/store/store.ts'
-import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
-import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
-import type { StoreFixture } from './store-contract.ts'
+import type { TaskSpec } from '../../src/task/task.ts'
+import { type StoreFixture, submitTo, WORKER } from './store-fixture.ts'
 
 /** `change` and `matching`. */
 export function changeContract(fixture: StoreFixture): void {
-  const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
-  const submit = async (...specs: Partial<TaskSpec>[]) => {
-    const handler = { maxConcurrency: null, groupConcurrency: null, rate: null, retry: RETRY_DEFAULTS }
-    await fixture.store.configureType('t', { handler: { ...handler, payloadSchema: null, defaults: {} } })
-    const submitted = await fixture.store.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))
-    return submitted.map(({ task }) => task.id)
-  }
+  const submit = (...specs: Partial<TaskSpec>[]) => submitTo(fixture.store, specs)
   const matching = async (query: Partial<MatchQuery> = {}) => {
     const all = { filter: {}, statuses: ['pending', 'processing'] as const, since: null, skip: 0, max: 100 }
     return (await fixture.store.matching({ ...all, ...query })).ids
@@ -21,7 +14,7 @@ export function changeContract(fixture: StoreFixture): void {
   describe('change', () => {
     it('answers each id in order, by the status that the task has', async () => {
       const [running, waiting] = (await submit({ priority: 9 }, {})) as [string, string]
-      await fixture.store.turn({ worker, want: 1 })
+      await fixture.store.turn({ worker: WORKER, want: 1 })
       const cancel = (ids: string[]) => fixture.store.change('cancel', ids)
       expect(await cancel([waiting, 'none', running])).toEqual(['changed', 'unknown', 'stopping'])
       expect(await cancel([waiting])).toEqual(['refused'])
@@ -35,7 +28,7 @@ export function changeContract(fixture: StoreFixture): void {
     it('finds waiting tasks of every kind, and running ones only until they were asked to stop', async () => {
       const [first, grouped, delayed] = await submit({ priority: 9 }, { group: 'g' }, { delayMs: 1_000 })
       const [dependent] = await submit({ after: [first!] })
-      await fixture.store.turn({ worker, want: 1 })
+      await fixture.store.turn({ worker: WORKER, want: 1 })
       expect((await matching()).sort()).toEqual([first, grouped, delayed, dependent].sort())
       expect(await matching({ filter: { group: 'g' } })).toEqual([grouped])
       await fixture.store.change('cancel', [first!])

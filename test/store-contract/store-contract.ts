@@ -1,17 +1,13 @@
 import { afterEach, beforeEach, describe } from 'vitest'
 import { STORE_DEFAULTS, type Store, type StoreOptions } from '../../src/store/store.ts'
 import { changeContract } from './change.ts'
-
-/** Each test gets a fresh store, and moves its clock. */
-export interface StoreFixture {
-  readonly store: Store
-  now: number
-}
+import { inspectContract } from './inspect.ts'
+import type { StoreFixture } from './store-fixture.ts'
 
 /** What the queue relies on in a store, beside the contract of the queue: one file for each operation of the port. */
 export function storeContract(name: string, open: (options: StoreOptions) => Promise<Store>): void {
   describe(name, () => {
-    const fixture = { now: 0 } as { store: Store; now: number }
+    const fixture = { now: 0 } as { -readonly [Key in keyof StoreFixture]: StoreFixture[Key] }
     beforeEach(async () => {
       fixture.now = 1_700_000_000_000
       fixture.store = await open({ ...STORE_DEFAULTS, clock: () => fixture.now })
@@ -19,5 +15,6 @@ export function storeContract(name: string, open: (options: StoreOptions) => Pro
     afterEach(() => fixture.store.close())
 
     changeContract(fixture)
+    inspectContract(fixture)
   })
 }

@@ -1,4 +1,5 @@
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { createQueue } from '../../src/queue/create-queue.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Remembered, State } from '../../src/store/state.ts'
 import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/task/task.ts'
@@ -63,7 +64,7 @@ it('takes finished tasks back as they were, and what their keys stand for', asyn
   expect(await state.restore([remember(ended!)])).toEqual(['restored'])
   expect(await state.get([task!.id])).toEqual([ended])
   expect(await listed()).toEqual([ended])
-  expect((await state.stats()).counts).toMatchObject({ success: 1, pending: 0 })
+  expect((await createQueue(state).stats()).counts).toMatchObject({ success: 1, pending: 0 })
   const again = completeSpec({ type: 'a', payload: 1, idempotencyKey: 'k' })
   expect(await state.submit([again])).toMatchObject([{ existing: true, task: { id: task!.id } }])
 })
@@ -160,7 +161,8 @@ it('takes tasks back that wait for others, and what those have come to', async (
   await loseAll()
   await state.restore([ended!, b!, join!, late!].map(remember))
   expect(await state.get([join!.id, late!.id])).toEqual([join, late])
-  expect(await state.explain(join!.id)).toMatchObject({ reason: 'waits_for_tasks', waitsFor: [b!.id] })
+  const explained = await createQueue(state).explain(join!.id)
+  expect(explained).toMatchObject({ reason: 'waits_for_tasks', waitsFor: [b!.id] })
   expect(await state.batch('batch')).toMatchObject({ total: 1, counts: { pending: 1 } })
   const again = await state.turn({ worker: WORKER, want: 9 })
   expect(again.leases.map(({ task }) => task.id)).toEqual([b!.id])

@@ -9,20 +9,20 @@ import { incomplete, type Remembered, type Restorable, type Restored, type State
 import type {
   ChangeOutcome,
   EventsQuery,
+  Facts,
   HandlerSettings,
   Health,
+  InspectQuery,
   KeyChange,
   ListQuery,
   MatchQuery,
   ScheduleChange,
-  Stats,
   StoreOptions,
   Submitted,
   TaskChange,
   Turn,
   TurnAnswer,
   TypeChange,
-  TypeInfo,
 } from '../store.ts'
 import { DeadLetters } from './dead-letters.ts'
 import { Group } from './group.ts'
@@ -159,16 +159,18 @@ export class KafkaStore implements Restorable {
     return this.#state.matching(query)
   }
 
-  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+  async configureType(type: string, change: TypeChange): Promise<void> {
     // A handler may declare itself at any time, because it repeats an earlier declaration.
     if (!change.handler) await this.#refuseUnlessWhole()
-    const info = await this.#state.configureType(type, change)
+    await this.#state.configureType(type, change)
     // The last record of a field must contain all of it.
     const whole = { ...change }
-    if (change.ceilings) whole.ceilings = changeTo(info.ceilings)
-    if (change.retention) whole.retention = changeToRetention(info.retention.set)
+    if (change.ceilings || change.retention) {
+      const { ceilings, retention } = (await this.#state.inspect({ types: [type], settings: true })).types[0]!.settings!
+      if (change.ceilings) whole.ceilings = changeTo(ceilings)
+      if (change.retention) whole.retention = changeToRetention(retention.set)
+    }
     await this.#types.write([[type, whole]])
-    return info
   }
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
@@ -198,23 +200,10 @@ export class KafkaStore implements Restorable {
     return this.#state.batch(name)
   }
 
-  explain(id: string) {
-    return this.#state.explain(id)
-  }
-
-  types(query?: { names?: readonly string[]; holders?: boolean }) {
-    return this.#state.types(query)
-  }
-
-  workers() {
-    return this.#state.workers()
-  }
-
-  async stats(): Promise<Stats> {
-    const stats = await this.#state.stats()
-    const stream = await this.#stream.read(stats.stream.length)
-    // While Kafka is unavailable, the state's own statistics are returned.
-    return stream ? { ...stats, stream } : stats
+  async inspect(query: InspectQuery): Promise<Facts> {
+    const facts = await this.#state.inspect(query)
+    // While Kafka is unavailable, the state's own terms are returned.
+    return query.stream ? { ...facts, stream: await this.#stream.read() } : facts
   }
 
   events(query: EventsQuery) {

@@ -194,8 +194,8 @@ export class Restorer {
   async #kept(ended: Lost[]): Promise<Lost[]> {
     const { ageMs, countMax } = this.#retention
     if (ended.length === 0) return []
-    const types = await this.#state.types()
-    const ofTypes = new Map(types.map(({ type, retention }) => [type, retentionOf(retention)]))
+    const { types } = await this.#state.inspect({ settings: true })
+    const ofTypes = new Map(types.map(({ type, settings }) => [type, retentionOf(settings!.retention)]))
     const endOf = ({ remembered }: Lost) => remembered.task.completedAt!
     const goesAt = (lost: Lost) => {
       const { type, status } = lost.remembered.task

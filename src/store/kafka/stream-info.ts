@@ -17,17 +17,13 @@ export class StreamInfoReader {
     this.#topics = topics
   }
 
-  /**
-   * Null while Kafka is unavailable.
-   * @param length number of unfinished tasks, from the state
-   */
-  async read(length: number): Promise<StreamInfo | null> {
+  /** Null while Kafka is unavailable. */
+  read(): Promise<Omit<StreamInfo, 'length'> | null> {
     const now = performance.now()
     if (!this.#seen || now - this.#seen.at > CACHE_MS) {
       this.#seen = { at: now, stream: this.#read().catch(() => null) }
     }
-    const stream = await this.#seen.stream
-    return stream && { length, ...stream }
+    return this.#seen.stream
   }
 
   async #read(): Promise<Omit<StreamInfo, 'length'>> {

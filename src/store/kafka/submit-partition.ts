@@ -32,7 +32,7 @@ interface Candidate {
  * again is accepted only once.
  */
 export class SubmitPartition implements PartitionReader {
-  readonly #engine: Pick<Store, 'submit' | 'types'>
+  readonly #engine: Pick<Store, 'submit' | 'inspect'>
   readonly #deadLetters: DeadLetters
   readonly #topic: string
   readonly #partition: number
@@ -46,7 +46,7 @@ export class SubmitPartition implements PartitionReader {
   #closed = false
 
   constructor(
-    engine: Pick<Store, 'submit' | 'types'>,
+    engine: Pick<Store, 'submit' | 'inspect'>,
     deadLetters: DeadLetters,
     topic: string,
     partition: number,
@@ -141,12 +141,13 @@ export class SubmitPartition implements PartitionReader {
     if (!TYPE_PATTERN.test(type)) return null
     const cached = this.#types.get(type)
     if (cached && Date.now() - cached.at < CACHE_MS) return cached.known
-    const known = this.#engine.types({ names: [type] }).then(([info]) => {
-      if (!info) return null
+    const known = this.#engine.inspect({ types: [type], settings: true }).then(({ types: [facts] }) => {
+      if (!facts) return null
+      const { ceilings, defaults, payloadSchema } = facts.settings!
       return {
-        defaults: defaultsWithin(info.ceilings, info.defaults),
-        ceilings: info.ceilings,
-        check: (payload) => this.#schemas.check(info.payloadSchema, payload),
+        defaults: defaultsWithin(ceilings, defaults),
+        ceilings,
+        check: (payload) => this.#schemas.check(payloadSchema, payload),
       } as KnownType
     })
     if (this.#types.size >= TYPES_MAX) this.#types.clear()

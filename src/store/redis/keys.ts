@@ -1,6 +1,6 @@
 import { FAILURE_POLICIES } from '../../task/flow.ts'
 import { WAITED_TOO_LONG } from '../../task/outcome.ts'
-import { FINAL_STATUSES, RETRYABLE_STATUSES } from '../../task/status.ts'
+import { FINAL_STATUSES, RETRYABLE_STATUSES, WAITING_STATUSES } from '../../task/status.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import { TYPES_NAMED_MAX } from '../type-info.ts'
@@ -225,6 +225,10 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['NO_EXTRAS', text(NO_EXTRAS)],
     ['WAIT_ERROR', text(JSON.stringify(WAITED_TOO_LONG))],
     ['RETRYABLE', text(Object.fromEntries(RETRYABLE_STATUSES.map((status) => [status, true])))],
+    [
+      'COUNTED_STATUSES',
+      text([...FINAL_STATUSES, 'grouped', ...WAITING_STATUSES.filter((each) => each !== 'pending')]),
+    ],
     ['FINAL_STATUSES', text(FINAL_STATUSES)],
     ['POLICY_LETTERS', text(Object.fromEntries(policies.map(([name, { letter }]) => [name, letter])))],
     ['POLICY_EFFECTS', text(Object.fromEntries(policies.map(([, { letter, effects }]) => [letter, effects])))],

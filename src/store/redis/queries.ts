@@ -2,11 +2,10 @@ import { leaseLost, XQueueError } from '../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../task/flow.ts'
 import { noCounts, type Status } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import { explain } from '../explanation.ts'
-import { CHANGES_MAX, type Explanation, type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../store.ts'
+import { CHANGES_MAX, type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../store.ts'
 import type { Database } from './database.ts'
 import { idOfName, nameOf as nameOfPlace, placeOf } from './ids.ts'
-import type { Registry } from './registry.ts'
+import type { Inspection } from './inspection.ts'
 import { type Found, predecessorOf, taskOf } from './rows.ts'
 
 /** Maximum number of tasks that a page examines, and a script at once, regardless of how few match the filter. */
@@ -52,20 +51,20 @@ const END = '$'
 /** All operations that only read tasks. */
 export class Queries {
   readonly #database: Database
-  readonly #registry: Registry
+  readonly #inspection: Inspection
 
-  constructor(database: Database, registry: Registry) {
+  constructor(database: Database, inspection: Inspection) {
     this.#database = database
-    this.#registry = registry
+    this.#inspection = inspection
   }
 
   async get(ids: readonly string[], { bare = false } = {}): Promise<(Task | null)[]> {
-    const found = await this.#find(ids, bare)
+    const found = await this.find(ids, bare)
     return ids.map((id) => found.get(id)?.task ?? null)
   }
 
   /** Tasks by their ids, with the predecessors that they still wait for. */
-  async #find(ids: readonly string[], bare = false): Promise<Map<string, { task: Task; waitsFor: string[] }>> {
+  async find(ids: readonly string[], bare = false): Promise<Map<string, { task: Task; waitsFor: string[] }>> {
     const found = new Map<string, { task: Task; waitsFor: string[] }>()
     const places = ids.flatMap((id) => {
       const place = placeOf(id)
@@ -142,30 +141,10 @@ export class Queries {
     return total === 0 ? null : { batch: name, total, counts }
   }
 
-  async explain(id: string): Promise<Explanation | null> {
-    const found = (await this.#find([id])).get(id)
-    if (!found) return null
-    const { task, waitsFor } = found
-    const [[info], hasWorker] = await Promise.all([
-      this.#registry.types([task.type], true),
-      this.#registry.isServed(task.type),
-    ])
-    const { maxConcurrency = null, groupConcurrency = null, paused = false, nextStartAt = null } = info ?? {}
-    const holders = info?.holders ?? []
+  /** The number of tasks of its type that run before a ready task, counted up to a bound. */
+  ahead(id: string): Promise<number> {
     const { partition, ref } = placeOf(id)!
-    return explain({
-      task,
-      now: this.#database.now(),
-      paused,
-      hasWorker,
-      maxConcurrency,
-      groupConcurrency,
-      holders,
-      holdersOfGroup: holders.filter(({ group }) => group !== null && group === task.group),
-      nextStartAt,
-      ahead: task.status === 'pending' ? await this.#database.run<number>('ahead', partition, [ref, AHEAD_MAX]) : 0,
-      waitsFor,
-    })
+    return this.#database.run<number>('ahead', partition, [ref, AHEAD_MAX])
   }
 
   async #steps({ status, type, batch, unasked = false }: Query): Promise<Step[]> {
@@ -180,7 +159,7 @@ export class Queries {
     if (status !== 'pending') return [everywhere(`done:${status}`)]
     const lanes: Source[] = []
     for (const partition of partitions) {
-      for (const lane of await this.#registry.lanes(partition, type)) lanes.push({ partition, order: `lane:${lane}` })
+      for (const lane of await this.#inspection.lanes(partition, type)) lanes.push({ partition, order: `lane:${lane}` })
     }
     const priorities = [...new Set(lanes.map(({ order }) => order.at(-1)!))].sort().reverse()
     const ready = priorities.map((priority) => ({

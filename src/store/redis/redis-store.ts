@@ -1,38 +1,38 @@
 import { randomUUID } from 'node:crypto'
 import type { CallRate } from '../../task/api-key.ts'
 import type { Schedule } from '../../task/schedule.ts'
-import { FINAL_STATUSES, noCounts } from '../../task/status.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
-import { closedError } from '../refusals.ts'
+import { closedError, unknownType } from '../refusals.ts'
 import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts'
 import {
   type CallsCounted,
   CHANGES_MAX,
   type ChangeOutcome,
+  type Facts,
   type HandlerSettings,
   type Health,
+  type InspectQuery,
   type KeyChange,
   type Keys,
   type ListQuery,
   type Matching,
   type MatchQuery,
   type ScheduleChange,
-  type Stats,
   type StoreOptions,
   type Submitted,
   type Swept,
   type TaskChange,
   type Turn,
   type TypeChange,
-  type TypeInfo,
 } from '../store.ts'
 import { keysOf } from './api-keys.ts'
 import { Database } from './database.ts'
 import { Erasure } from './erasure.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
+import { Inspection } from './inspection.ts'
 import { channels } from './keys.ts'
 import { Maintainer } from './maintainer.ts'
 import { OutboxReader } from './outbox-reader.ts'
@@ -40,7 +40,7 @@ import { PartitionMessages } from './partition-messages.ts'
 import { Queries } from './queries.ts'
 import { Recovery } from './recovery.ts'
 import { parseRedisUrl } from './redis-url.ts'
-import { Registry, rulesOf } from './registry.ts'
+import { Registry } from './registry.ts'
 import { Schedules } from './schedules.ts'
 import { Submitter } from './submitter.ts'
 import { Turns } from './turns.ts'
@@ -57,6 +57,7 @@ export class RedisStore implements State {
   readonly turnsAtOnce = 2
   readonly #database: Database
   readonly #registry: Registry
+  readonly #inspection: Inspection
   readonly #turns: Turns
   readonly #queries: Queries
   readonly #outbox: OutboxReader
@@ -90,11 +91,12 @@ export class RedisStore implements State {
     this.url = url
     this.#options = options
     this.#database = new Database(parseRedisUrl(url), options.clock, () => this.#restored())
-    this.#registry = new Registry(this.#database, options)
+    this.#registry = new Registry(this.#database)
+    this.#inspection = new Inspection(this.#database, this.#registry, options)
     const listen = () => this.#listen()
     const dueAt = (partition: number, time: number) => this.#maintainers[partition]?.dueAt(time)
     this.#turns = new Turns(this.#database, this.#registry, options, this.#process, listen, dueAt)
-    this.#queries = new Queries(this.#database, this.#registry)
+    this.#queries = new Queries(this.#database, this.#inspection)
     this.#outbox = new OutboxReader(this.#database, listen, (ids) => this.#recovery.locate(ids))
     this.#erasure = new Erasure(this.#database)
     this.#recovery = new Recovery(this.#database, options)
@@ -102,7 +104,7 @@ export class RedisStore implements State {
     const notices = new PartitionMessages(this.#database, options, (partition) =>
       dueAt(partition, this.#database.now()),
     )
-    const known = () => this.#registry.known()
+    const known = () => this.#inspection.known()
     this.#schedules = new Schedules(this.#database, options, numbers, known, dueAt)
     this.#maintainers = this.#database.perPartition(
       (at) => new Maintainer(this.#database, at, this.#turns, this.#schedules, notices, options, this.#process),
@@ -152,13 +154,11 @@ export class RedisStore implements State {
     return { ids: await this.#queries.matching(query), at }
   }
 
-  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
+  async configureType(type: string, change: TypeChange): Promise<void> {
     this.#refuseWhenClosed()
     // If the store loses everything, a process with handlers must declare them again.
     if (change.handler) await this.#receiveMessages()
-    await this.#registry.configure(type, change)
-    const [info] = await this.types({ names: [type] })
-    return info!
+    if (!(await this.#registry.configure(type, change))) throw unknownType(type, await this.#inspection.known())
   }
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
@@ -198,50 +198,21 @@ export class RedisStore implements State {
     return this.#queries.batch(name)
   }
 
-  async explain(id: string) {
+  async inspect(query: InspectQuery): Promise<Facts> {
     this.#refuseWhenClosed()
-    return this.#queries.explain(id)
-  }
-
-  async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
-    this.#refuseWhenClosed()
-    const infos = await this.#registry.types(names, holders)
-    return infos
-      .filter(({ known, pending, processing }) => names || known || pending + processing > 0)
-      .map(({ known: _known, nextStartAt: _nextStartAt, ...info }) => info)
-  }
-
-  async workers() {
-    this.#refuseWhenClosed()
-    return this.#registry.workers()
-  }
-
-  async stats(): Promise<Stats> {
-    this.#refuseWhenClosed()
-    const { types, workers, lanes, throughput } = await this.#registry.all()
-    const counts = noCounts()
-    const concurrencyLimits: Stats['concurrencyLimits'] = {}
-    let [delayed, dependent] = [0, 0]
-    for (const answer of types) {
-      const [type, rules, , , , , , waiting, delayedHere, running, finished] = answer
-      const dependentHere = Number(answer[13])
-      counts.pending += waiting + Number(delayedHere) + dependentHere
-      counts.processing += running
-      delayed += Number(delayedHere)
-      dependent += dependentHere
-      for (const status of FINAL_STATUSES) counts[status] += Number(finished[finished.indexOf(status) + 1])
-      const { maxConcurrency } = rulesOf(rules)
-      if (maxConcurrency !== null) concurrencyLimits[type] = maxConcurrency
-    }
-    const now = this.#database.now()
-    const consumers = workers.map(({ id, running, lastSeen }) => ({
-      name: id,
-      pending: running,
-      idle: Math.max(0, now - lastSeen),
-    }))
-    const length = counts.pending + counts.processing
-    const stream = { length, groups: lanes.length, consumers, streams: lanes }
-    return { counts, delayed, dependent, throughput, concurrencyLimits, stream }
+    if (query.task === undefined) return this.#inspection.inspect(query)
+    const found = (await this.#queries.find([query.task])).get(query.task)
+    const { type } = found?.task ?? {}
+    const [facts, workers, ahead] = await Promise.all([
+      this.#inspection.inspect({ ...query, types: type === undefined ? [] : [type] }),
+      type === undefined ? [] : this.#inspection.workersOf(type),
+      found?.task.status === 'pending' ? this.#queries.ahead(query.task) : 0,
+    ])
+    if (!found) return facts
+    const holdersOfGroup = facts.types
+      .flatMap(({ holders }) => holders)
+      .filter(({ group }) => group !== null && group === found.task.group)
+    return { ...facts, workers, task: { ...found, ahead, holdersOfGroup } }
   }
 
   async events(query: ResumingQuery) {

@@ -1,32 +1,14 @@
 import { leaseLost, XQueueError } from '../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../task/flow.ts'
-import { noCounts, RETRYABLE_STATUSES } from '../../task/status.ts'
+import { noCounts, publicStatus, RETRYABLE_STATUSES, type StoredStatus, storedAs } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import { explain } from '../explanation.ts'
-import {
-  type Explanation,
-  type Holder,
-  type ListQuery,
-  type MatchQuery,
-  PAGE_BYTES_MAX,
-  type Page,
-  type Stats,
-  type StoreOptions,
-  type TaskFilter,
-  type TypeInfo,
-  type WorkerInfo,
-} from '../store.ts'
+import { type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page, type TaskFilter } from '../store.ts'
 import type { Database, Row } from './database.ts'
 import type { Flows } from './flows.ts'
-import type { GroupScheduler } from './group-scheduler.ts'
-import type { RateLog } from './rate-log.ts'
-import type { Rates } from './rates.ts'
-import { groupOf, publicStatus, stateOf, storedAs, taskOf, tokenOf, WAITING } from './rows.ts'
-import { type Registry, rateOf } from './types.ts'
+import { stateOf, taskOf, tokenOf } from './rows.ts'
 
 /** Maximum number of tasks that a page examines, regardless of how few of them match the filter. */
 const EXAMINED_MAX = 50_000
-const AHEAD_MAX = 10_000
 /** All columns of a task except those that may be long, which are read only for the tasks that a page has room for. */
 const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.deliveries, t.max_retry,
   t.queue_timeout_ms, t.process_timeout_ms, t.timeout_reason, t.created_at, t.run_at, t.started_at,
@@ -50,29 +32,11 @@ type Values = (string | number)[]
 /** All read-only operations. */
 export class Queries {
   readonly #database: Database
-  readonly #registry: Registry
-  readonly #rates: Rates
-  readonly #groups: GroupScheduler
-  readonly #rateLog: RateLog
   readonly #flows: Flows
-  readonly #options: StoreOptions
 
-  constructor(
-    database: Database,
-    registry: Registry,
-    rates: Rates,
-    groups: GroupScheduler,
-    rateLog: RateLog,
-    flows: Flows,
-    options: StoreOptions,
-  ) {
-    this.#flows = flows
+  constructor(database: Database, flows: Flows) {
     this.#database = database
-    this.#registry = registry
-    this.#rates = rates
-    this.#groups = groups
-    this.#rateLog = rateLog
-    this.#options = options
+    this.#flows = flows
   }
 
   get(ids: readonly string[], { bare = false } = {}): (Task | null)[] {
@@ -104,30 +68,6 @@ export class Queries {
     return rows.slice(skip).map((row) => row.id as string)
   }
 
-  explain(id: string, now: number): Explanation | null {
-    const row = this.#database.get('taskById', id)
-    if (!row) return null
-    const task = taskOf(row)
-    const { type, priority, runAt } = task
-    const rules = this.#registry.rules(type)
-    const { maxConcurrency = null, groupConcurrency = null, rate = null, paused = false } = rules ?? {}
-    const ready = { type, priority, group: task.group ?? '', runAt, seq: row.seq as number }
-    const ahead = row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0
-    return explain({
-      task,
-      now,
-      paused,
-      hasWorker: this.workers(now).some(({ types }) => types.includes(type)),
-      maxConcurrency,
-      groupConcurrency,
-      holders: this.holders(type),
-      holdersOfGroup: task.group === null ? [] : this.#database.all('holdersInGroup', type, task.group).map(holderOf),
-      nextStartAt: rate && this.#rateLog.nextAt(type, rate, now),
-      ahead,
-      waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
-    })
-  }
-
   /** @throws XQueueError `lease_lost` */
   predecessor(lease: string, id: string): Predecessor | null {
     const [values] = this.#database.arrays('statesById', JSON.stringify([lease.slice(0, lease.lastIndexOf('.'))]))
@@ -141,104 +81,8 @@ export class Queries {
     if (!batch) return null
     const counts = noCounts()
     for (const { status, n } of this.#database.all('countsOfBatch', name))
-      counts[publicStatus(status as string)] += n as number
+      counts[publicStatus(status as StoredStatus)] += n as number
     return { batch: name, total: batch.total as number, counts }
-  }
-
-  types(names: readonly string[] | undefined, withHolders: boolean, now: number): TypeInfo[] {
-    const counts = this.#counts(names)
-    const rates = this.#rates.recent(now, names)
-    const workers = this.workers(now)
-    // A single type costs the same regardless of the number of types.
-    const rows = names && [...names].sort().flatMap((name): Row[] => this.#database.all('typeByName', name))
-    return (rows ?? this.#database.all('allTypes'))
-      .filter(({ type }) => names || this.#registry.isKnown(type as string, now) || counts.has(type as string))
-      .map((row) => {
-        const type = row.type as string
-        const count = (status: string) => counts.get(type)?.get(status) ?? 0
-        const { throughput = 0, waitMs = null, runMs = null } = rates.get(type) ?? {}
-        return {
-          type,
-          pending: WAITING.reduce((sum, status) => sum + count(status), 0),
-          delayed: count('delayed'),
-          dependent: count('dependent'),
-          processing: count('processing'),
-          maxConcurrency: row.max_concurrency as number | null,
-          groupConcurrency: row.group_concurrency as number | null,
-          rate: rateOf(row),
-          paused: row.paused === 1,
-          declared: row.declared === 1,
-          workers: workers.filter(({ types }) => types.includes(type)).length,
-          throughput,
-          waitMs,
-          runMs,
-          payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
-          defaults: JSON.parse(row.spec_defaults as string),
-          ceilings: JSON.parse(row.ceilings as string),
-          retention: JSON.parse(row.retention as string),
-          holders: withHolders ? this.holders(type) : [],
-        }
-      })
-  }
-
-  workers(now: number): WorkerInfo[] {
-    const running = new Map(this.#database.all('runningByWorker').map((row) => [row.worker_id, row.n as number]))
-    return this.#database.all('liveWorkers', now - this.#options.workerTtlMs).map((row) => ({
-      id: row.id as string,
-      host: row.host as string,
-      pid: row.pid as number,
-      types: JSON.parse(row.types as string),
-      concurrency: row.concurrency as number,
-      startedAt: row.started_at as number,
-      lastSeen: row.last_seen as number,
-      running: running.get(row.id!) ?? 0,
-      processed: row.processed as number,
-      failed: row.failed as number,
-    }))
-  }
-
-  holders(type: string): Holder[] {
-    return this.#database.all('holders', type).map(holderOf)
-  }
-
-  stats(now: number): Stats {
-    const totals = noCounts()
-    const streams: { name: string; length: number }[] = []
-    let [delayed, dependent] = [0, 0]
-    const byType = this.#counts()
-    for (const [type, counts] of byType) {
-      for (const [status, n] of counts) totals[publicStatus(status)] += n
-      const of = (status: string) => counts.get(status) ?? 0
-      delayed += of('delayed')
-      dependent += of('dependent')
-      streams.push({ name: type, length: [...WAITING, 'processing'].reduce((sum, status) => sum + of(status), 0) })
-    }
-    const limits = this.#database.all('allTypes').filter((row) => row.max_concurrency !== null)
-    const rates = [...this.#rates.recent(now).values()]
-    const consumers = this.workers(now).map(({ id, running, lastSeen }) => ({
-      name: id,
-      pending: running,
-      idle: Math.max(0, now - lastSeen),
-    }))
-    return {
-      counts: totals,
-      delayed,
-      dependent,
-      throughput: rates.reduce((sum, { throughput }) => sum + throughput, 0),
-      concurrencyLimits: Object.fromEntries(limits.map((row) => [row.type, row.max_concurrency as number])),
-      stream: { length: totals.pending + totals.processing, groups: streams.length, consumers, streams },
-    }
-  }
-
-  /** @param types default all */
-  #counts(types?: readonly string[]): Map<string, Map<string, number>> {
-    const counts = new Map<string, Map<string, number>>()
-    const rows = types?.flatMap((type) => this.#database.all('countsOf', type))
-    for (const { type, status, n } of rows ?? this.#database.all('allCounts')) {
-      const ofType = counts.get(type as string) ?? new Map<string, number>()
-      counts.set(type as string, ofType.set(status as string, n as number))
-    }
-    return counts
   }
 
   #listNewest(query: ListQuery): Page {
@@ -278,7 +122,7 @@ export class Queries {
     const [where, values] = conditions(beside)
     const rows: Row[] = []
     if (phase === 0) {
-      const types = query.type ? [query.type] : [...this.#counts().keys()]
+      const types = query.type ? [query.type] : this.#database.all('countedTypes').map((row) => row.type as string)
       const after = '(t.priority < ? OR (t.priority = ? AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?))))'
       for (const part of query.group === undefined ? [WITHOUT_GROUP, WITH_GROUP] : [WITH_GROUP]) {
         const sql = `${BARE} WHERE t.status = 'pending' AND t.type = ? ${part} AND ${after} ${where}
@@ -323,16 +167,6 @@ export class Queries {
       tasks.push(taskOf({ ...row, ...parts }))
     }
     return tasks
-  }
-}
-
-function holderOf(row: Row): Holder {
-  return {
-    taskId: row.id as string,
-    workerId: row.worker_id as string,
-    since: row.started_at as number,
-    expiresAt: row.expires_at as number,
-    group: groupOf(row.task_group),
   }
 }
 

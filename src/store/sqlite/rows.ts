@@ -2,7 +2,7 @@ import type { TaskEvent } from '../../task/event.ts'
 import type { OnFailure } from '../../task/flow.ts'
 import type { Json } from '../../task/json.ts'
 import type { Running } from '../../task/outcome.ts'
-import type { Status, TimeoutReason } from '../../task/status.ts'
+import { publicStatus, type Status, type StoredStatus, type TimeoutReason } from '../../task/status.ts'
 import type { Progress, Task } from '../../task/task.ts'
 import type { Row, Value } from './database.ts'
 
@@ -13,7 +13,7 @@ export function taskOf(row: Row): Task {
     type: row.type as string,
     payload: JSON.parse(row.payload as string),
     priority: row.priority as number,
-    status: publicStatus(row.status as string),
+    status: publicStatus(row.status as StoredStatus),
     attempts: row.attempts as number,
     deliveries: row.deliveries as number,
     maxRetry: row.max_retry as number,
@@ -36,19 +36,6 @@ export function taskOf(row: Row): Task {
     onFailure: onFailureOf(row.on_failure),
     batch: row.batch as string | null,
   }
-}
-
-/** The stored statuses of a public status. */
-export function storedAs(status: Status): readonly string[] {
-  return status === 'pending' ? WAITING : [status]
-}
-
-/** The stored statuses of waiting tasks: the only list from which bounds, counts and filters are built. */
-export const WAITING: readonly string[] = ['pending', 'delayed', 'dependent']
-
-/** The public status of a stored one. */
-export function publicStatus(stored: string): Status {
-  return WAITING.includes(stored) ? 'pending' : (stored as Status)
 }
 
 /** The fields that every change of a task needs; `progress` is JSON. */

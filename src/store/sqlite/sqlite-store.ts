@@ -9,8 +9,10 @@ import type {
   ChangeOutcome,
   EventsPage,
   EventsQuery,
+  Facts,
   HandlerSettings,
   Health,
+  InspectQuery,
   KeyChange,
   Keys,
   ListQuery,
@@ -23,7 +25,6 @@ import type {
   Turn,
   TurnAnswer,
   TypeChange,
-  TypeInfo,
 } from '../store.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import { Database, storeError } from './database.ts'
@@ -32,6 +33,7 @@ import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
 import { GroupScheduler } from './group-scheduler.ts'
 import { healthOf } from './health.ts'
+import { Inspection } from './inspection.ts'
 import { changeKeys, readKeys } from './keys.ts'
 import { Outbox } from './outbox.ts'
 import { Queries } from './queries.ts'
@@ -72,6 +74,7 @@ export class SqliteStore implements Store {
   readonly #submitter: Submitter
   readonly #schedules: Schedules
   readonly #queries: Queries
+  readonly #inspection: Inspection
   readonly #removal: Removal
   readonly #rateLog: RateLog
   readonly #writer: Writer
@@ -109,7 +112,8 @@ export class SqliteStore implements Store {
     this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, options)
     this.#submitter = new Submitter(registry, groups, flows, this.#transitions, options)
     this.#schedules = new Schedules(registry, this.#submitter)
-    this.#queries = new Queries(this.#database, registry, rates, groups, rateLog, flows, options)
+    this.#queries = new Queries(this.#database, flows)
+    this.#inspection = new Inspection(this.#database, registry, rates, groups, rateLog, flows, options)
     this.#outbox = new Outbox(this.#database, {
       read: (work) => this.#read(work),
       write: (work) => this.#write(work, NOT_WAITED_FOR),
@@ -159,9 +163,8 @@ export class SqliteStore implements Store {
     return ids.map((id) => outcomes.get(id) ?? 'unknown')
   }
 
-  async configureType(type: string, change: TypeChange): Promise<TypeInfo> {
-    await this.#write((tx) => this.#registry.configure(tx, this.#groups, type, change))
-    return (await this.types({ names: [type] }))[0]!
+  configureType(type: string, change: TypeChange): Promise<void> {
+    return this.#write((tx) => this.#registry.configure(tx, this.#groups, type, change))
   }
 
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
@@ -196,20 +199,13 @@ export class SqliteStore implements Store {
   get = (ids: readonly string[], options?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, options))
   list = (query: ListQuery) => this.#read(() => this.#queries.list(query))
   matching = (query: MatchQuery) => this.#read((now) => ({ ids: this.#queries.matching(query), at: now }))
-  explain = (id: string) => this.#read((now) => this.#queries.explain(id, now))
   predecessor = (lease: string, id: string) => this.#read(() => this.#queries.predecessor(lease, id))
   batch = (name: string) => this.#read(() => this.#queries.batch(name))
-  workers = () => this.#read((now) => this.#queries.workers(now))
   events = (query: EventsQuery): Promise<EventsPage> => this.#outbox.events(query)
 
-  async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}) {
+  async inspect(query: InspectQuery): Promise<Facts> {
     await this.#writeRates()
-    return this.#read((now) => this.#queries.types(names, holders, now))
-  }
-
-  async stats() {
-    await this.#writeRates()
-    return this.#read((now) => this.#queries.stats(now))
+    return this.#read((now) => this.#inspection.inspect(query, now))
   }
 
   async keys(change?: KeyChange): Promise<Keys> {

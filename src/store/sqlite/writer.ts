@@ -1,7 +1,7 @@
 import { XQueueError } from '../../task/errors.ts'
+import { WAITING_STATUSES } from '../../task/status.ts'
 import { type Database, isBusy, isOfOneOperation, type Row, storeError } from './database.ts'
 import type { Due } from './due.ts'
-import { WAITING } from './rows.ts'
 
 /** A file that stays locked this long makes the waiting calls fail with `engine_unavailable`. */
 const BUSY_MS_MAX = 10_000
@@ -48,9 +48,10 @@ export class Tx {
 
   /** The number of waiting tasks, including the changes of this transaction. */
   waiting(): number {
-    this.#waitingBefore ??= this.database.get('countIn', JSON.stringify(WAITING))!.n as number
+    this.#waitingBefore ??= this.database.get('countIn', JSON.stringify(WAITING_STATUSES))!.n as number
     let waiting = this.#waitingBefore
-    for (const counts of this.#counts.values()) for (const status of WAITING) waiting += counts.get(status) ?? 0
+    for (const counts of this.#counts.values())
+      for (const status of WAITING_STATUSES) waiting += counts.get(status) ?? 0
     return waiting
   }
 

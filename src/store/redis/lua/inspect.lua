@@ -7,7 +7,8 @@
 --       retention} each, {worker, running, …}, {stream, length, …}}
 -- Cost  about ten commands for each type and lane
 local HOLDERS_MAX = 1000
-local COUNTED = { 'success', 'failed', 'canceled', 'timeout', 'grouped', 'delayed', 'dependent' }
+-- The final statuses, then 'grouped', 'delayed' and 'dependent' (task/status.ts).
+local COUNTED = COUNTED_STATUSES
 
 -- Returns the counts of types in the order of COUNTED, 0 if absent.
 local function counts_of(kinds)

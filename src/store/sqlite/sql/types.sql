@@ -58,6 +58,9 @@ INSERT INTO counts (type, status, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET 
 -- name: allCounts
 SELECT type, status, n FROM counts;
 
+-- name: countedTypes
+SELECT DISTINCT type FROM counts;
+
 -- name: countsOf
 SELECT type, status, n FROM counts WHERE type = ?;
 

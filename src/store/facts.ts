@@ -1,0 +1,91 @@
+import type { Ceilings } from '../task/ceilings.ts'
+import type { Json } from '../task/json.ts'
+import type { TypeRetention } from '../task/retention.ts'
+import type { StoredStatus } from '../task/status.ts'
+import type { SpecDefaults, Task } from '../task/task.ts'
+import type { RecentRates } from './rates.ts'
+import type { StreamInfo } from './stats.ts'
+import type { Holder, Rate } from './type-info.ts'
+
+/** Facts about types, workers and a task, as `Store.inspect` reads them: part of the port in store.ts. */
+
+export interface InspectQuery {
+  /** The types to read; default all. `[]`: only the workers. */
+  types?: readonly string[]
+  /** A task to read, with its type instead of `types`. */
+  task?: string
+  /** Includes the settings of the types. */
+  settings?: boolean
+  /** Includes the holders of the types' permits, and when their rates allow the next start. */
+  holders?: boolean
+  /** Includes the waiting work in the store's own terms. */
+  stream?: boolean
+}
+
+export interface Facts {
+  /** The time of the store's clock. */
+  now: number
+  /** In the order of their names. */
+  types: TypeFacts[]
+  workers: WorkerInfo[]
+  /** The parts of the store that hold unfinished tasks. */
+  lanes: { name: string; length: number }[]
+  /** If requested, and if the task exists. */
+  task: TaskFacts | null
+  /** If requested, and if the store has other terms than lanes and workers. */
+  stream: Omit<StreamInfo, 'length'> | null
+}
+
+export interface TypeFacts {
+  type: string
+  /** Whether tasks of it may be submitted. */
+  isKnown: boolean
+  /** Kept tasks, by the status that they are stored with. */
+  counts: Readonly<Record<StoredStatus, number>>
+  maxConcurrency: number | null
+  groupConcurrency: number | null
+  rate: Rate | null
+  paused: boolean
+  declared: boolean
+  recent: RecentRates
+  settings: TypeSettings | null
+  /** Live leases, oldest first, at most 1,000. */
+  holders: Holder[]
+  /** The time at which its rate allows the next start; null: now. */
+  nextStartAt: number | null
+}
+
+export interface TypeSettings {
+  payloadSchema: Json
+  defaults: SpecDefaults
+  ceilings: Ceilings
+  retention: TypeRetention
+}
+
+export interface TaskFacts {
+  task: Task
+  /** If it is ready: the number of tasks of its type that run before it, at most 10,000. */
+  ahead: number
+  /** The predecessors that it still waits for. */
+  waitsFor: readonly string[]
+  /** Those of the type's holders that hold a permit of the task's group. */
+  holdersOfGroup: Holder[]
+}
+
+export interface WorkerIdentity {
+  id: string
+  host: string
+  pid: number
+  types: readonly string[]
+  /** Number of tasks that it runs at once. */
+  concurrency: number
+  startedAt: number
+}
+
+export interface WorkerInfo extends WorkerIdentity {
+  running: number
+  lastSeen: number
+  /** Attempts that ended in success, and attempts that ended otherwise, since it started. */
+  processed: number
+  failed: number
+}

@@ -1,0 +1,137 @@
+import { noStoredCounts, type StoredStatus, WAITING_STATUSES } from '../../task/status.ts'
+import type { RecentRates } from '../rates.ts'
+import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, WorkerInfo } from '../store.ts'
+import type { Database, Row } from './database.ts'
+import type { Flows } from './flows.ts'
+import type { GroupScheduler } from './group-scheduler.ts'
+import type { RateLog } from './rate-log.ts'
+import type { Rates } from './rates.ts'
+import { groupOf, taskOf } from './rows.ts'
+import { type Registry, rateOf } from './types.ts'
+
+const AHEAD_MAX = 10_000
+const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }
+
+type Counts = Record<StoredStatus, number>
+
+/** Reads facts about types, workers and a task. */
+export class Inspection {
+  readonly #database: Database
+  readonly #registry: Registry
+  readonly #rates: Rates
+  readonly #groups: GroupScheduler
+  readonly #rateLog: RateLog
+  readonly #flows: Flows
+  readonly #options: StoreOptions
+
+  constructor(
+    database: Database,
+    registry: Registry,
+    rates: Rates,
+    groups: GroupScheduler,
+    rateLog: RateLog,
+    flows: Flows,
+    options: StoreOptions,
+  ) {
+    this.#database = database
+    this.#registry = registry
+    this.#rates = rates
+    this.#groups = groups
+    this.#rateLog = rateLog
+    this.#flows = flows
+    this.#options = options
+  }
+
+  inspect(query: InspectQuery, now: number): Facts {
+    const task = query.task === undefined ? null : this.#task(query.task)
+    const names = query.task === undefined ? query.types : task ? [task.task.type] : []
+    const counts = this.#counts(names)
+    const rates = this.#rates.recent(now, names)
+    // A single type costs the same regardless of the number of types.
+    const rows = names && [...names].sort().flatMap((name): Row[] => this.#database.all('typeByName', name))
+    const types = (rows ?? this.#database.all('allTypes')).map((row): TypeFacts => {
+      const type = row.type as string
+      const rate = rateOf(row)
+      return {
+        type,
+        isKnown: this.#registry.isKnown(type, now),
+        counts: counts.get(type) ?? noStoredCounts(),
+        maxConcurrency: row.max_concurrency as number | null,
+        groupConcurrency: row.group_concurrency as number | null,
+        rate,
+        paused: row.paused === 1,
+        declared: row.declared === 1,
+        recent: rates.get(type) ?? NO_RATES,
+        settings: query.settings ? settingsOf(row) : null,
+        holders: query.holders ? this.#database.all('holders', type).map(holderOf) : [],
+        nextStartAt: query.holders && rate ? this.#rateLog.nextAt(type, rate, now) : null,
+      }
+    })
+    const lanes = [...counts].map(([name, of]) => ({ name, length: unfinished(of) }))
+    return { now, types, workers: this.#workers(now), lanes, task, stream: null }
+  }
+
+  #task(id: string): TaskFacts | null {
+    const row = this.#database.get('taskById', id)
+    if (!row) return null
+    const task = taskOf(row)
+    const { type, priority, runAt, group } = task
+    const ready = { type, priority, group: group ?? '', runAt, seq: row.seq as number }
+    return {
+      task,
+      ahead: row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0,
+      waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
+      holdersOfGroup: group === null ? [] : this.#database.all('holdersInGroup', type, group).map(holderOf),
+    }
+  }
+
+  #workers(now: number): WorkerInfo[] {
+    const running = new Map(this.#database.all('runningByWorker').map((row) => [row.worker_id, row.n as number]))
+    return this.#database.all('liveWorkers', now - this.#options.workerTtlMs).map((row) => ({
+      id: row.id as string,
+      host: row.host as string,
+      pid: row.pid as number,
+      types: JSON.parse(row.types as string),
+      concurrency: row.concurrency as number,
+      startedAt: row.started_at as number,
+      lastSeen: row.last_seen as number,
+      running: running.get(row.id!) ?? 0,
+      processed: row.processed as number,
+      failed: row.failed as number,
+    }))
+  }
+
+  /** @param types default all */
+  #counts(types?: readonly string[]): Map<string, Counts> {
+    const counts = new Map<string, Counts>()
+    const rows = types?.flatMap((type) => this.#database.all('countsOf', type))
+    for (const { type, status, n } of rows ?? this.#database.all('allCounts')) {
+      const ofType = counts.get(type as string) ?? noStoredCounts()
+      counts.set(type as string, { ...ofType, [status as StoredStatus]: n as number })
+    }
+    return counts
+  }
+}
+
+function settingsOf(row: Row): NonNullable<TypeFacts['settings']> {
+  return {
+    payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
+    defaults: JSON.parse(row.spec_defaults as string),
+    ceilings: JSON.parse(row.ceilings as string),
+    retention: JSON.parse(row.retention as string),
+  }
+}
+
+function holderOf(row: Row): Holder {
+  return {
+    taskId: row.id as string,
+    workerId: row.worker_id as string,
+    since: row.started_at as number,
+    expiresAt: row.expires_at as number,
+    group: groupOf(row.task_group),
+  }
+}
+
+function unfinished(counts: Counts): number {
+  return [...WAITING_STATUSES, 'processing' as const].reduce((sum, status) => sum + counts[status], 0)
+}
