@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from 'vitest'
+import { beforeAll } from 'vitest'
 import { openStore } from '../../src/store/open.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 import { storeContract } from './store-contract.ts'
@@ -7,7 +7,6 @@ let redis: RunningRedis
 beforeAll(async () => {
   redis = await startRedis()
 })
-afterAll(() => redis.stop())
 
 let stores = 0
 
