@@ -13,13 +13,13 @@ import { Newcomers } from './access/newcomers.ts'
 import type { Config } from './config/config.ts'
 import { createLive } from './notify/create-live.ts'
 import type { Live } from './notify/live.ts'
-import { EncryptedQueue } from './queue/encrypted-queue.ts'
+import { encrypted } from './queue/encrypted-queue.ts'
 import { Encryption } from './queue/encryption.ts'
 import { openQueue } from './queue/open.ts'
 import { Outages } from './queue/outages.ts'
 import { Patience } from './queue/patience.ts'
 import type { Queue } from './queue/queue.ts'
-import { RedactedQueue } from './queue/redacted-queue.ts'
+import { redacted } from './queue/redacted-queue.ts'
 import { Sweeper } from './queue/sweeper.ts'
 import { PATIENCE } from './server/connections.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
@@ -180,9 +180,7 @@ async function openStore(config: Config, patience: Patience, meanwhile: AnswersM
       throw error
     }),
   )
-  return payloadKeys.length > 0
-    ? new EncryptedQueue(store, new Encryption(payloadKeys, { strict: payloadStrict }))
-    : store
+  return payloadKeys.length > 0 ? encrypted(store, new Encryption(payloadKeys, { strict: payloadStrict })) : store
 }
 
 function workerOf(
@@ -212,7 +210,7 @@ function ownOf(
   }
   return {
     // Only workers receive unredacted payloads.
-    queue: config.redact.length > 0 ? new RedactedQueue(queue, redactionOf(config.redact)) : queue,
+    queue: config.redact.length > 0 ? redacted(queue, redactionOf(config.redact)) : queue,
     servesHost: (name: string | undefined) =>
       isGuarded || isLocalName(name) || name?.replace(/:\d+$/, '') === config.host,
     logger,

@@ -5,132 +5,137 @@ import { taskIdOf } from '../task/lease-token.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import { type Encryption, type Opened, placeholder } from './encryption.ts'
-import type { Lease, ListQuery, Queue, ScheduleChange, Turn, TurnAnswer } from './queue.ts'
-import { RedactedQueue, type View } from './redacted-queue.ts'
+import type { Lease, Queue, ScheduleChange, Turn } from './queue.ts'
+import { redacted, type View } from './redacted-queue.ts'
+import { wrap } from './wrap.ts'
+
+/** Methods that have no contents, or whose contents the view decrypts. */
+const FORWARDED = [
+  ...(['cancel', 'retry', 'erase', 'explain', 'events', 'configureType', 'declareHandlers', 'sweep'] as const),
+  ...(['batch', 'types', 'workers', 'stats', 'keys', 'countCalls', 'health', 'close'] as const),
+]
 
 /**
- * An engine that passes payloads, results and progress to its store only in encrypted form. The fields that the store
- * itself uses stay readable: types, groups, tags, times and idempotency keys. So do errors, because the store writes
- * some of them itself.
+ * The queue, which gets payloads, results and progress only in encrypted form. The fields that the store itself uses
+ * stay readable: types, groups, tags, times and idempotency keys. So do errors, because the store writes some of them
+ * itself.
  */
-export class EncryptedQueue extends RedactedQueue {
-  readonly #queue: Queue
-  readonly #encryption: Encryption
-
-  constructor(queue: Queue, encryption: Encryption) {
-    super(queue, openWith(encryption))
-    this.#queue = queue
-    this.#encryption = encryption
-  }
-
-  /** A bare task has no encrypted fields. */
-  override get(ids: readonly string[], options?: { bare?: boolean }) {
-    return options?.bare ? this.#queue.get(ids, options) : super.get(ids, options)
-  }
-
-  override list(query: ListQuery) {
-    return query.bare ? this.#queue.list(query) : super.list(query)
-  }
-
-  override async submit(specs: readonly TaskSpec[]) {
-    // The inner engine cannot check encrypted values, so they are checked here.
-    refuseUnstorable(specs)
-    // A repeated submission must encrypt to the same text. Otherwise the store reports a conflict for its key.
-    const sealed = specs.map((spec) => ({
-      ...spec,
-      payload: this.#encryption.encrypt(spec.payload, aboutPayload(spec), spec.idempotencyKey),
-    }))
-    return super.submit(sealed)
-  }
-
-  override async turn(turn: Turn): Promise<TurnAnswer> {
-    const answer = await this.#queue.turn(this.#sealed(storableTurn(turn)))
-    const leases: Lease[] = []
-    const lost: { lease: string; keyId: string | null }[] = []
-    for (const lease of answer.leases) {
-      const opened = openPayload(this.#encryption, lease.task)
-      if ('keyId' in opened) lost.push({ lease: lease.lease, keyId: opened.keyId })
-      else {
-        const { id } = lease.task
-        const task = { ...openOutcome(this.#encryption, lease.task, id), payload: opened.value }
-        leases.push({ ...lease, task, predecessors: lease.predecessors.map((one) => this.#opened(one)) })
+export function encrypted(queue: Queue, encryption: Encryption): Queue {
+  const opened = redacted(queue, openWith(encryption))
+  const openedPredecessor = (predecessor: Predecessor): Predecessor => ({
+    ...predecessor,
+    result: openResult(encryption, predecessor.result, predecessor.id),
+  })
+  return wrap(opened, FORWARDED, {
+    // A bare task has no encrypted fields.
+    get: (ids, options) => (options?.bare ? queue : opened).get(ids, options),
+    list: (query) => (query.bare ? queue : opened).list(query),
+    submit: async (specs) => {
+      // The inner queue cannot check encrypted values, so they are checked here.
+      refuseUnstorable(specs)
+      return opened.submit(specs.map((spec) => sealedSpec(encryption, spec)))
+    },
+    turn: async (turn) => {
+      const answer = await queue.turn(sealedTurn(encryption, storableTurn(turn)))
+      const { leases, lost } = openLeases(encryption, answer.leases)
+      if (lost.length > 0) await giveUp(queue, turn, lost)
+      return {
+        ...answer,
+        leases: leases.map((lease) => ({ ...lease, predecessors: lease.predecessors.map(openedPredecessor) })),
       }
+    },
+    predecessor: async (lease, id) => {
+      const found = await queue.predecessor(lease, id)
+      return found && openedPredecessor(found)
+    },
+    schedules: async (change) => {
+      if (change) refuseUnstorableSchedule(change)
+      return opened.schedules(change && (await sealedChange(encryption, opened, change)))
+    },
+  })
+}
+
+/** A repeated submission must encrypt to the same text. Otherwise the store reports a conflict for its key. */
+function sealedSpec(encryption: Encryption, spec: TaskSpec): TaskSpec {
+  return { ...spec, payload: encryption.encrypt(spec.payload, aboutPayload(spec), spec.idempotencyKey) }
+}
+
+interface Lost {
+  lease: string
+  keyId: string | null
+}
+
+/** The leases with readable tasks, and those whose payload this process cannot read. */
+function openLeases(encryption: Encryption, given: readonly Lease[]): { leases: Lease[]; lost: Lost[] } {
+  const leases: Lease[] = []
+  const lost: Lost[] = []
+  for (const lease of given) {
+    const opened = openPayload(encryption, lease.task)
+    if ('keyId' in opened) lost.push({ lease: lease.lease, keyId: opened.keyId })
+    else {
+      const task = { ...openOutcome(encryption, lease.task, lease.task.id), payload: opened.value }
+      leases.push({ ...lease, task })
     }
-    if (lost.length > 0) await this.#giveUp(turn, lost)
-    return { ...answer, leases }
   }
+  return { leases, lost }
+}
 
-  override async predecessor(lease: string, id: string) {
-    const found = await this.#queue.predecessor(lease, id)
-    return found && this.#opened(found)
+async function sealedChange(encryption: Encryption, opened: Queue, change: ScheduleChange): Promise<ScheduleChange> {
+  // The same id gives the same text, so adding an existing schedule again is recognised.
+  const sealed = (id: string, task: Bound, payload: Json) =>
+    encryption.encrypt(payload, aboutPayload(task), `schedule:${id}`)
+  const whole = <S extends ScheduleSpec>(schedule: S): S => {
+    const { id, task } = schedule
+    return { ...schedule, task: { ...task, payload: sealed(id, task, task.payload) } }
   }
+  if ('add' in change) return { add: whole(change.add) }
+  if ('keep' in change) return { keep: whole(change.keep) }
+  if (!('alter' in change) || !change.to.task) return change
+  const { alter, to } = change
+  const { task } = change.to
+  if (task.payload === undefined && task.group === undefined) return change
+  // The payload is bound to the group: a new group needs the payload encrypted again, and a new payload needs the
+  // group.
+  const present = (await opened.schedules()).find(({ id }) => id === alter)?.task
+  const { payload = present?.payload, group = present?.group ?? null } = task
+  if (payload === undefined) return change
+  return { alter, to: { ...to, task: { ...task, payload: sealed(alter, { type: task.type, group }, payload) } } }
+}
 
-  #opened(predecessor: Predecessor): Predecessor {
-    return { ...predecessor, result: openResult(this.#encryption, predecessor.result, predecessor.id) }
-  }
-
-  override async schedules(change?: ScheduleChange) {
-    if (change) refuseUnstorableSchedule(change)
-    return super.schedules(change && (await this.#sealedChange(change)))
-  }
-
-  async #sealedChange(change: ScheduleChange): Promise<ScheduleChange> {
-    // The same id gives the same text, so adding an existing schedule again is recognised.
-    const sealed = (id: string, task: Bound, payload: Json) =>
-      this.#encryption.encrypt(payload, aboutPayload(task), `schedule:${id}`)
-    const whole = <S extends ScheduleSpec>(schedule: S): S => {
-      const { id, task } = schedule
-      return { ...schedule, task: { ...task, payload: sealed(id, task, task.payload) } }
-    }
-    if ('add' in change) return { add: whole(change.add) }
-    if ('keep' in change) return { keep: whole(change.keep) }
-    if (!('alter' in change) || !change.to.task) return change
-    const { alter, to } = change
-    const { task } = change.to
-    if (task.payload === undefined && task.group === undefined) return change
-    // The payload is bound to the group: a new group needs the payload encrypted again, and a new payload needs the
-    // group.
-    const present = (await super.schedules()).find(({ id }) => id === alter)?.task
-    const { payload = present?.payload, group = present?.group ?? null } = task
-    if (payload === undefined) return change
-    return { alter, to: { ...to, task: { ...task, payload: sealed(alter, { type: task.type, group }, payload) } } }
-  }
-
-  #sealed({ outcomes, renewals, ...turn }: Turn): Turn {
-    const sealResult = (result: Json | JsonText, lease: string) =>
-      result === null ? null : this.#encryption.encrypt(result, aboutResult(taskIdOf(lease)))
-    return {
-      ...turn,
-      ...(outcomes && {
-        outcomes: outcomes.map(({ lease, outcome }) => ({
-          lease,
-          outcome: outcome.kind === 'success' ? { ...outcome, result: sealResult(outcome.result, lease) } : outcome,
-        })),
+function sealedTurn(encryption: Encryption, { outcomes, renewals, ...turn }: Turn): Turn {
+  const sealResult = (result: Json | JsonText, lease: string) =>
+    result === null ? null : encryption.encrypt(result, aboutResult(taskIdOf(lease)))
+  return {
+    ...turn,
+    ...(outcomes && {
+      outcomes: outcomes.map(({ lease, outcome }) => ({
+        lease,
+        outcome: outcome.kind === 'success' ? { ...outcome, result: sealResult(outcome.result, lease) } : outcome,
+      })),
+    }),
+    ...(renewals && {
+      renewals: renewals.map(({ lease, progress }) => {
+        if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
+        const sealed = encryption.encrypt(progress as Json | JsonText, aboutProgress(taskIdOf(lease)))
+        return { lease, progress: new JsonText(JSON.stringify(sealed)) }
       }),
-      ...(renewals && {
-        renewals: renewals.map(({ lease, progress }) => {
-          if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
-          const sealed = this.#encryption.encrypt(progress as Json | JsonText, aboutProgress(taskIdOf(lease)))
-          return { lease, progress: new JsonText(JSON.stringify(sealed)) }
-        }),
-      }),
-    }
+    }),
   }
+}
 
-  /**
-   * No handler may receive a payload that it cannot read: the attempt fails, and the next attempt may run where the key
-   * is.
-   */
-  async #giveUp({ worker }: Turn, lost: readonly { lease: string; keyId: string | null }[]): Promise<void> {
-    const outcomes = lost.map(({ lease, keyId }) => {
-      const error =
-        keyId === null
-          ? 'the payload is not encrypted, and --payload-strict accepts encrypted payloads only'
-          : `the payload cannot be decrypted with the key ${keyId} of this worker (--payload-keys)`
-      return { lease, outcome: { kind: 'failure', error, retry: true, delayMs: null } as const }
-    })
-    await this.#queue.turn({ worker, want: 0, outcomes })
-  }
+/**
+ * No handler may receive a payload that it cannot read: the attempt fails, and the next attempt may run where the key
+ * is.
+ */
+async function giveUp(queue: Queue, { worker }: Turn, lost: readonly Lost[]): Promise<void> {
+  const outcomes = lost.map(({ lease, keyId }) => {
+    const error =
+      keyId === null
+        ? 'the payload is not encrypted, and --payload-strict accepts encrypted payloads only'
+        : `the payload cannot be decrypted with the key ${keyId} of this worker (--payload-keys)`
+    return { lease, outcome: { kind: 'failure', error, retry: true, delayMs: null } as const }
+  })
+  await queue.turn({ worker, want: 0, outcomes })
 }
 
 type Bound = Pick<Task, 'type' | 'group'>

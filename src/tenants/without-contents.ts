@@ -1,19 +1,13 @@
-import type { ListQuery, Queue } from '../queue/queue.ts'
-import { RedactedQueue } from '../queue/redacted-queue.ts'
+import type { Queue } from '../queue/queue.ts'
+import { redacted } from '../queue/redacted-queue.ts'
 import { hideContents } from '../task/contents.ts'
 
-/** An engine that shows tasks, events and schedules without payloads, results and errors. */
+/** The queue without payloads, results and errors in tasks, events and schedules. They are not read either. */
 export function withoutContents(queue: Queue): Queue {
-  return new WithoutContents(queue, hideContents)
-}
-
-class WithoutContents extends RedactedQueue {
-  /** Hidden contents are not read either. */
-  override get(ids: readonly string[]) {
-    return super.get(ids, { bare: true })
-  }
-
-  override list(query: ListQuery) {
-    return super.list({ ...query, bare: true })
+  const shown = redacted(queue, hideContents)
+  return {
+    ...shown,
+    get: (ids) => shown.get(ids, { bare: true }),
+    list: (query) => shown.list({ ...query, bare: true }),
   }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { RedactedQueue } from '../../src/queue/redacted-queue.ts'
+import { redacted } from '../../src/queue/redacted-queue.ts'
 import type { Json } from '../../src/task/json.ts'
 import { redactionOf } from '../../src/task/redaction.ts'
 import { shown } from '../fixtures/handlers.ts'
@@ -14,7 +14,7 @@ import { queueContract } from '../queue-contract/contract.ts'
 
 it('takes no filter by a tag that is hidden: it would confirm guesses', async () => {
   const queue = await openQueue('sqlite::memory:')
-  const shown = new RedactedQueue(queue, redactionOf(['tags.card']))
+  const shown = redacted(queue, redactionOf(['tags.card']))
   const filter = { tag: { key: 'card', value: '4711' } }
   const refused = { code: 'invalid_request', message: expect.stringContaining('"card" is hidden') }
   await expect(shown.list({ ...filter, limit: 1 })).rejects.toMatchObject(refused)
@@ -69,7 +69,7 @@ queueContract(
   async (options) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-redacting-'))
     const url = `sqlite:${join(folder, 'x.db')}`
-    const open = async () => new RedactedQueue(await openQueue(url, options), redactionOf(['payload.secret.*']))
+    const open = async () => redacted(await openQueue(url, options), redactionOf(['payload.secret.*']))
     const queue = await open()
     const cleanup = async () => {
       await queue.close()

@@ -97,7 +97,9 @@ describe.each([
 
   beforeAll(async () => {
     store = await STORES[on]!()
-    guarded = await startServer({ auth: 'keys', ...(store.engine === undefined ? {} : { engine: store.engine }) })
+    // No lease of the tests ends by itself, however slow the machine is.
+    const engine = store.engine === undefined ? {} : { engine: store.engine }
+    guarded = await startServer({ auth: 'keys', lease: '1h', ...engine })
     ;[one, other] = [await tenant('zebra'), await tenant('quokka')]
     const { paths, components } = (await (await fetch(`${guarded.url}/openapi.json`)).json()) as Json
     const schemaOf = (schema: Json): Json =>

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { EncryptedQueue } from '../../src/queue/encrypted-queue.ts'
+import { encrypted } from '../../src/queue/encrypted-queue.ts'
 import { Encryption } from '../../src/queue/encryption.ts'
 import { openQueue } from '../../src/queue/open.ts'
 import type { Queue } from '../../src/queue/queue.ts'
@@ -24,10 +24,7 @@ queueContract(
   async (options) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-sealed-'))
     const open = async () =>
-      new EncryptedQueue(
-        await openQueue(`sqlite:${join(folder, 'x.db')}`, options),
-        new Encryption([NEW], { strict: true }),
-      )
+      encrypted(await openQueue(`sqlite:${join(folder, 'x.db')}`, options), new Encryption([NEW], { strict: true }))
     const queue = await open()
     const cleanup = async () => {
       await queue.close()
@@ -102,7 +99,7 @@ describe('encryption', () => {
 describe('a sealed store', () => {
   let folder: string
   let store: Queue
-  const open = (...keys: string[]) => new EncryptedQueue(store, new Encryption(keys))
+  const open = (...keys: string[]) => encrypted(store, new Encryption(keys))
 
   beforeEach(async () => {
     folder = temporaryFolder()
@@ -218,7 +215,7 @@ describe('a sealed store', () => {
   })
 
   it('strict: neither shows nor runs plain text in the place of what is sealed', async () => {
-    const strict = new EncryptedQueue(store, new Encryption([NEW], { strict: true }))
+    const strict = encrypted(store, new Encryption([NEW], { strict: true }))
     const [forged] = await store.submit([completeSpec({ type: 't', payload: 'forged' })])
     expect((await claim(strict)).leases).toEqual([])
     expect((await strict.get([forged!.task.id]))[0]).toMatchObject({
@@ -242,12 +239,12 @@ describe('a sealed store', () => {
     const { id } = task!.task
     expect((await open(NEW).get([id]))[0]).toMatchObject({ payload: 'old payload', result: 'old result' })
     const closed = '[encrypted with the key 2026]'
-    const strict = new EncryptedQueue(store, new Encryption([NEW], { strict: true }))
+    const strict = encrypted(store, new Encryption([NEW], { strict: true }))
     expect((await strict.get([id]))[0]).toMatchObject({ payload: closed, result: closed })
   })
 
   it('a schedule whose group changes keeps a payload that its tasks can read', async () => {
-    const queue = new EncryptedQueue(store, new Encryption([NEW], { strict: true }))
+    const queue = encrypted(store, new Encryption([NEW], { strict: true }))
     const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', payload: { pin: 1 } })
     const timing = { everyMs: 60_000 }
     await queue.schedules({ add: { id: 's', task, timing, catchUp: 'one', overlap: 'allow', paused: true } })

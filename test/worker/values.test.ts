@@ -3,7 +3,7 @@ import { runInNewContext } from 'node:vm'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Queue, Turn } from '../../src/queue/queue.ts'
-import { RedactedQueue } from '../../src/queue/redacted-queue.ts'
+import { redacted } from '../../src/queue/redacted-queue.ts'
 import { XQueueError } from '../../src/task/errors.ts'
 import { textOf } from '../../src/task/json.ts'
 import { RetryAfter } from '../../src/task/retry.ts'
@@ -233,16 +233,21 @@ it('waits for whole milliseconds or a duration with units', async () => {
   }
 })
 
-class Picky extends RedactedQueue {
-  override turn(turn: Turn) {
-    const isBad = turn.outcomes?.some(({ outcome }) => outcome.kind === 'success' && textOf(outcome.result) === '"bad"')
-    return isBad ? Promise.reject(new XQueueError('internal', 'the store cannot take this')) : super.turn(turn)
+/** Refuses some outcomes, as a store may. */
+function picky(inner: Queue): Queue {
+  return {
+    ...redacted(inner, (shown) => shown),
+    turn: (turn: Turn) => {
+      const isBad = turn.outcomes?.some(
+        ({ outcome }) => outcome.kind === 'success' && textOf(outcome.result) === '"bad"',
+      )
+      return isBad ? Promise.reject(new XQueueError('internal', 'the store cannot take this')) : inner.turn(turn)
+    },
   }
 }
 
 it('sets apart an outcome that the store refuses: it fails with the reason, and the others are stored', async () => {
   const held = new Set<string>()
-  const picky = new Picky(queue, (shown) => shown)
   const together = Promise.withResolvers<void>()
   const run =
     (result: string) =>
@@ -252,7 +257,7 @@ it('sets apart an outcome that the store refuses: it fails with the reason, and 
       await together.promise
       return result
     }
-  await startWith({ fine: { run: run('fine') as never }, bad: { run: run('bad') as never } }, { queue: picky })
+  await startWith({ fine: { run: run('fine') as never }, bad: { run: run('bad') as never } }, { queue: picky(queue) })
   const ids = await Promise.all(['fine', 'fine', 'bad', 'fine', 'fine', 'fine'].map((type) => submit(type)))
   const tasks = await Promise.all(ids.map(ended))
   expect(tasks.map(({ status }) => status)).toEqual(['success', 'success', 'failed', 'success', 'success', 'success'])
