@@ -334,8 +334,8 @@ describe.each([
     while (!/event: stats\ndata: .*\n\n/.test(text)) text += (await reader.read()).value
     await reader.cancel()
     const { types, pending_tasks } = JSON.parse(/event: stats\ndata: (.*)\n/.exec(text)![1]!)
-    const { body: stats } = await guarded.call(one!.key, 'GET', '/stats')
-    const { body: listed } = await guarded.call(one!.key, 'GET', '/types')
+    const { body: stats } = await guarded.as(one!.key).get('/stats')
+    const { body: listed } = await guarded.as(one!.key).get('/types')
     expect(pending_tasks).toBe(stats.pending_tasks)
     expect(types.map(({ type }: { type: string }) => type)).toEqual(
       listed.types.map(({ type }: { type: string }) => type),
