@@ -30,9 +30,16 @@ type call struct {
 
 // repeat makes a call, again and again while the server is away or full, as far as that is safe.
 func (c *Client) repeat(ctx context.Context, call call, repeatable bool, patience time.Duration) error {
+	return repeated(ctx, repeatable, patience, func() error {
+		_, err := c.exchange(ctx, call, repeatable, callTimeout)
+		return err
+	})
+}
+
+func repeated(ctx context.Context, repeatable bool, patience time.Duration, try func() error) error {
 	giveUpAt := time.Now().Add(patience)
 	for delay := backoffFirst; ; delay = longer(delay, backoffMost) {
-		_, err := c.exchange(ctx, call, repeatable, callTimeout)
+		err := try()
 		var refused *Error
 		if err == nil || !errors.As(err, &refused) || !refused.mayRepeat(repeatable) {
 			return err
@@ -55,9 +62,15 @@ func (c *Client) repeat(ctx context.Context, call call, repeatable bool, patienc
 func (c *Client) exchange(
 	ctx context.Context, call call, repeatable bool, timeout time.Duration,
 ) (http.Header, error) {
+	return c.exchangeWith(ctx, call, repeatable, timeout, nil)
+}
+
+func (c *Client) exchangeWith(
+	ctx context.Context, call call, repeatable bool, timeout time.Duration, more http.Header,
+) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	response, err := c.send(ctx, call, repeatable)
+	response, err := c.send(ctx, call, repeatable, more)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +93,7 @@ func (c *Client) exchange(
 }
 
 // send makes a call and gives its answer to be read.
-func (c *Client) send(ctx context.Context, call call, repeatable bool) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, call call, repeatable bool, more http.Header) (*http.Response, error) {
 	var body io.Reader
 	if call.body != nil {
 		text, err := json.Marshal(call.body)
@@ -95,6 +108,9 @@ func (c *Client) send(ctx context.Context, call call, repeatable bool) (*http.Re
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	for name, values := range more {
+		request.Header[name] = values
 	}
 	if repeatable {
 		// An empty list tells the transport that it may repeat the request, and is not sent as a header.

@@ -28,12 +28,14 @@ type Client struct {
 	server string
 	key    string
 	http   *http.Client
+
+	submissions *submissions
 }
 
 // NewClient makes a client. An empty server is XQUEUE_SERVER or http://127.0.0.1:8080; an empty key (an API key, where
 // the server wants one) is XQUEUE_KEY.
 func NewClient(server, key string) *Client {
-	return &Client{
+	client := &Client{
 		server: strings.TrimRight(first(server, os.Getenv("XQUEUE_SERVER"), "http://127.0.0.1:8080"), "/"),
 		key:    first(key, os.Getenv("XQUEUE_KEY")),
 		http: &http.Client{
@@ -42,6 +44,8 @@ func NewClient(server, key string) *Client {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+	client.submissions = &submissions{client: client}
+	return client
 }
 
 // keepingConnections keeps every connection that the client has used, because Go's default keeps two per host: each
@@ -54,10 +58,14 @@ func keepingConnections() *http.Transport {
 	return transport
 }
 
-// Submit submits a task, which is durable when this returns.
+// Submit submits a task, which is durable when this returns. Submissions that are called while another one is under way
+// share a call; each gets its own task or error.
 func (c *Client) Submit(ctx context.Context, task NewTask) (*Task, error) {
-	accepted := new(Task)
-	err := c.repeat(ctx, call{"POST", "/tasks", task, accepted}, task.IdempotencyKey != "", c.patience())
+	var accepted *Task
+	err := repeated(ctx, task.IdempotencyKey != "", c.patience(), func() (err error) {
+		accepted, err = c.submissions.submit(ctx, task)
+		return err
+	})
 	return answered(accepted, err)
 }
 

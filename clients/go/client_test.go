@@ -8,6 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -246,6 +249,110 @@ func TestOneThatWasNotSentIsRepeatedUntilPatienceEnds(t *testing.T) {
 	refused := refusedWith(t, err, "engine_unavailable")
 	if !strings.Contains(refused.Error(), "check that `xqueue serve` runs there") {
 		t.Fatalf("got %v", refused)
+	}
+}
+
+// counted is the server behind a proxy that counts the calls by their paths.
+func counted(t *testing.T) (*xqueue.Client, func() map[string]int) {
+	t.Helper()
+	target, err := url.Parse(xqueueServer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mutex sync.Mutex
+	calls := map[string]int{}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		mutex.Lock()
+		calls[request.URL.Path]++
+		mutex.Unlock()
+		proxy.ServeHTTP(response, request)
+	}))
+	t.Cleanup(server.Close)
+	return xqueue.NewClient(server.URL, ""), func() map[string]int {
+		mutex.Lock()
+		defer mutex.Unlock()
+		return calls
+	}
+}
+
+func xqueueServer() string { return os.Getenv("XQUEUE_SERVER") }
+
+func TestConcurrentSubmissionsShareCalls(t *testing.T) {
+	client, calls := counted(t)
+	const callers = 100
+	key := key(t)
+	keyed := submit(t, xqueue.NewTask{Type: "example", Payload: duration(1), Delay: time.Minute, IdempotencyKey: key})
+	codes, ids := make([]string, callers), make([]string, callers)
+	var group sync.WaitGroup
+	for caller := 0; caller < callers; caller++ {
+		caller := caller
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			task := xqueue.NewTask{Type: "example", Payload: duration(float64(caller)), Delay: time.Minute}
+			switch caller {
+			case 10:
+				task.Type = "nobody-runs-this"
+			case 20:
+				task.Priority = 11
+			case 30:
+				task.Payload, task.IdempotencyKey = duration(1), key
+			case 40:
+				task.IdempotencyKey = key
+			}
+			accepted, err := client.Submit(context.Background(), task)
+			var refused *xqueue.Error
+			if errors.As(err, &refused) {
+				codes[caller] = refused.Code
+			} else if payload := fmt.Sprintf(`{"duration":%d}`, caller); caller != 30 && string(accepted.Payload) != payload {
+				t.Errorf("caller %d got the task %+v", caller, accepted)
+			} else {
+				ids[caller] = accepted.ID
+			}
+		}()
+	}
+	group.Wait()
+	for caller, code := range codes {
+		want := map[int]string{10: "unknown_type", 20: "invalid_request", 40: "idempotency_conflict"}[caller]
+		if code != want {
+			t.Errorf("caller %d got the code %q, want %q", caller, code, want)
+		}
+	}
+	if ids[30] != keyed.ID {
+		t.Errorf("got the task %s for a known key, want %s", ids[30], keyed.ID)
+	}
+	got := calls()
+	if got["/api/v1/tasks/batch"] == 0 || got["/api/v1/tasks"] > callers/2 {
+		t.Errorf("got the calls %v", got)
+	}
+}
+
+func TestASubmissionThatIsGivenUpLeavesTheOthers(t *testing.T) {
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		<-release
+		_ = json.NewEncoder(response).Encode(map[string]string{"id": "7", "type": "example"})
+	}))
+	t.Cleanup(server.Close)
+	client := xqueue.NewClient(server.URL, "")
+	others := make(chan error, 2)
+	for count := 0; count < 2; count++ {
+		go func() {
+			_, err := client.Submit(context.Background(), xqueue.NewTask{Type: "example", AfterPlaces: []int{0}})
+			others <- err
+		}()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := client.Submit(ctx, xqueue.NewTask{Type: "example"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	close(release)
+	for count := 0; count < 2; count++ {
+		if err := <-others; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

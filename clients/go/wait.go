@@ -47,7 +47,7 @@ func (c *Client) waitForEnd(ctx context.Context, id string) error {
 	defer leave()
 	silence := time.AfterFunc(streamSilenceMost, leave)
 	defer silence.Stop()
-	response, err := c.send(streaming, call{"GET", "/events?task_id=" + url.QueryEscape(id), nil, nil}, true)
+	response, err := c.send(streaming, call{"GET", "/events?task_id=" + url.QueryEscape(id), nil, nil}, true, nil)
 	if err != nil {
 		if streaming.Err() != nil {
 			return ctx.Err() // It was silent from the start.

@@ -156,7 +156,8 @@ async function reachMqtt({ mqtt, mqttPort, host }: Config): Promise<string> {
 }
 
 async function isXQueue(server: string): Promise<boolean> {
-  return call({ url: server, key: null }, 'GET', '/live', undefined, AbortSignal.timeout(ANSWER_MS_MAX)).then(
+  const signal = AbortSignal.timeout(ANSWER_MS_MAX)
+  return call({ url: server, key: null }, 'GET', '/live', undefined, { signal }).then(
     () => true,
     () => false,
   )

@@ -18,7 +18,7 @@ export function authorizationOf({ key }: Server): Record<string, string> {
 }
 
 /** @throws XQueueError `invalid_request` with the path of a value that JSON cannot represent */
-function jsonOf(body: unknown): string {
+export function jsonOf(body: unknown): string {
   let text: string
   try {
     text = JSON.stringify(body)
@@ -34,6 +34,15 @@ function jsonOf(body: unknown): string {
   return text
 }
 
+export interface CallOptions {
+  signal?: AbortSignal
+  /** Whether the call may be carried out twice; default: it only reads. */
+  repeatable?: boolean
+  /** The body as JSON, in place of its value. */
+  text?: string
+  headers?: Record<string, string>
+}
+
 /** Causes of a failed `fetch` that say that the server has closed the connection. */
 const CLOSED: readonly unknown[] = ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']
 
@@ -41,7 +50,6 @@ const CLOSED: readonly unknown[] = ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']
  * One call to the server. If the server closes a kept connection before it answers, a repeatable call is sent again at
  * once on another one.
  *
- * @param repeatable whether the call may be carried out twice; default: it only reads
  * @throws XQueueError the server's error, or `engine_unavailable` if it cannot be reached
  */
 export async function call<T>(
@@ -49,14 +57,13 @@ export async function call<T>(
   method: string,
   path: string,
   body?: unknown,
-  signal?: AbortSignal,
-  repeatable = method === 'GET',
+  { signal, repeatable = method === 'GET', text, headers: more = {} }: CallOptions = {},
 ): Promise<T> {
-  const headers = authorizationOf(server)
+  const headers = { ...authorizationOf(server), ...more }
   await injectContext(headers)
   const request: RequestInit = { method, headers, ...(signal ? { signal } : {}) }
-  if (body !== undefined) {
-    request.body = jsonOf(body)
+  if (text !== undefined || body !== undefined) {
+    request.body = text ?? jsonOf(body)
     headers['Content-Type'] = 'application/json'
   }
   let response: Response

@@ -1,13 +1,14 @@
 import { isInstance } from '../task/brand.ts'
 import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
-import { type TaskJson, taskOfJson } from '../task/task-json.ts'
+import { taskOfJson } from '../task/task-json.ts'
 import type { Handlers, PayloadOf, ResultOf } from '../worker/handler.ts'
 import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
 import { Batch, Flow } from './flow.ts'
 import { ScheduleClient } from './schedules.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
+import { Submissions } from './submissions.ts'
 
 /** A typed task: payload and result have the types of the handler. */
 export type TaskOf<H extends Handlers, Type extends keyof H> = Omit<Task, 'type' | 'payload' | 'result'> & {
@@ -52,20 +53,24 @@ export class TaskUnsuccessful extends Error {
 export class Client<H extends Handlers> {
   readonly schedules: ScheduleClient<H>
   readonly #server: Server
+  readonly #submissions: Submissions
 
   constructor(server: Server) {
     this.#server = server
+    this.#submissions = new Submissions(server)
     this.schedules = new ScheduleClient(server)
   }
 
-  /** Submits a task; it is durable when this resolves. */
+  /**
+   * Submits a task; it is durable when this resolves. Submissions while one is under way share a call; each gets its own
+   * task or error.
+   */
   async submit<Type extends keyof H & string>(
     type: Type,
     payload: PayloadOf<H, Type>,
     options: SubmitOptions = {},
   ): Promise<TaskOf<H, Type>> {
-    const answer = await call<TaskJson>(this.#server, 'POST', '/tasks', inputOf({ ...options, type, payload }))
-    return taskOfJson(answer) as never
+    return taskOfJson(await this.#submissions.submit(inputOf({ ...options, type, payload }))) as never
   }
 
   /** Submits up to 10,000 tasks, all or none; their ids, in order. */

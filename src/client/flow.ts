@@ -66,7 +66,7 @@ export class Batch {
   }
 
   #look(signal?: AbortSignal): Promise<BatchState> {
-    return call(this.#server, 'GET', this.#path(), undefined, signal)
+    return call(this.#server, 'GET', this.#path(), undefined, signal ? { signal } : {})
   }
 
   #path(): string {

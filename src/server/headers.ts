@@ -34,8 +34,10 @@ export async function addHeaders(server: FastifyInstance, origins: readonly stri
   await server.register(cors, {
     origin: [...origins],
     methods: ['GET', 'POST', 'PATCH', 'DELETE'],
-    allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID', 'traceparent', 'tracestate'],
-    exposedHeaders: ['Last-Event-ID', 'Location', 'Retry-After', 'WWW-Authenticate'],
+    allowedHeaders: [
+      ...['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID', 'Prefer', 'traceparent', 'tracestate'],
+    ],
+    exposedHeaders: ['Last-Event-ID', 'Location', 'Preference-Applied', 'Retry-After', 'WWW-Authenticate'],
     // Other sites need a key or a token; the cookie is for this server's own pages.
     credentials: false,
     maxAge: PREFLIGHT_S,

@@ -1,7 +1,7 @@
 import { setImmediate as immediate } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { ListQuery, Queue, TaskFilter } from '../queue/queue.ts'
+import type { ListQuery, Queue, Submitted, TaskFilter } from '../queue/queue.ts'
 import { type ErrorCode, type FieldError, invalidField, XQueueError } from '../task/errors.ts'
 import { RETRYABLE_STATUSES } from '../task/status.ts'
 import { TASK_LIMITS, type Task, type TaskSpec } from '../task/task.ts'
@@ -18,6 +18,7 @@ import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
 import { ChangedSchema, CountedSchema, changeAll, countAll } from './bulk.ts'
 import { count, described, listOf, orNull, ref, timeOrNull, titled } from './fields.ts'
+import { prefers } from './prefer.ts'
 import type { Route, ServerContext } from './route.ts'
 import { BulkSchema, IdParams, ListSchema, StatusSchema } from './schemas.ts'
 import { holderJson } from './type-json.ts'
@@ -29,10 +30,15 @@ const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
 
 const CHECKED_AT_ONCE = 500
 const PAGE_MAX = 1_000
+/** Payloads and results in the answer to a batch. */
+const WHOLE_BYTES_MAX = 8 * 1024 * 1024
 
 const TASK = described(ref('Task'), 'The task')
 
-const SubmittedTask = Type.Object({ id: Type.String(), status: StatusSchema }, { title: 'SubmittedTask' })
+const SubmittedTask = Type.Object(
+  { id: Type.String(), status: StatusSchema },
+  { title: 'SubmittedTask', description: 'With `Prefer: return=representation` the fields of a Task' },
+)
 
 const TaskList = Type.Object(
   { tasks: Type.Array(ref('Task')), count: Type.Integer(), next_cursor: orNull('string') },
@@ -108,7 +114,8 @@ function submitTask(context: ServerContext): Route {
       reply.header('Location', `${basePath}/api/v1/tasks/${task.id}`)
       reply.status(existing ? 200 : 201)
       // Returns no reply, because a promise of a reply waits for its end, with listeners for each call.
-      return taskJson(task)
+      if (!prefers(request, reply, 'minimal')) return taskJson(task)
+      return { id: task.id, status: task.status }
     },
   }
 }
@@ -144,11 +151,21 @@ function submitTasks(context: ServerContext): Route {
       }
       throwErrors(errors)
       const submitted = await submit(context, request, specs)
-      const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
       reply.status(201)
-      return { tasks: answers, count: answers.length }
+      const isWhole = prefers(request, reply, 'representation')
+      const answers = submitted.map(({ task: { id, status } }) => ({ id, status }))
+      return { tasks: isWhole ? wholeAnswers(submitted, answers) : answers, count: answers.length }
     },
   }
+}
+
+/** The tasks in full up to a bounded number of bytes: the earlier tasks of known keys may have large results. */
+function wholeAnswers(submitted: readonly Submitted[], answers: readonly object[]): object[] {
+  let bytes = 0
+  return submitted.map(({ task, existing }, index) => {
+    if (bytes < WHOLE_BYTES_MAX) bytes += JSON.stringify([task.payload, existing ? task.result : null]).length
+    return bytes < WHOLE_BYTES_MAX ? taskJson(task) : answers[index]!
+  })
 }
 
 function listTasks({ queue }: ServerContext): Route {

@@ -10,7 +10,15 @@ const instrumentedFetch = channel('undici:request:create')
  * it takes 30 ms, which each command of the command line would wait for in vain.
  */
 export async function injectContext(headers: Record<string, string>): Promise<void> {
-  if (!(REGISTERED in globalThis) || instrumentedFetch.hasSubscribers) return
+  Object.assign(headers, await contextHeaders())
+}
+
+/** The headers of that context; null where there is none to add. */
+export async function contextHeaders(): Promise<Record<string, string> | null> {
+  if (!(REGISTERED in globalThis)) return null
+  if (instrumentedFetch.hasSubscribers) return {}
   const { context, propagation } = await import('@opentelemetry/api')
+  const headers: Record<string, string> = {}
   propagation.inject(context.active(), headers)
+  return headers
 }

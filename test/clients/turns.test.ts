@@ -1,75 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
-import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { HttpProxy, type ProxiedCall } from '../fixtures/http-proxy.ts'
 import { endAtExit } from '../fixtures/processes.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { LANGUAGES } from './languages.ts'
 
 const TURN = '/api/v1/tasks/turn'
 
-/** A call as it arrives at the proxy. */
-interface Call {
-  path: string
-  body: string
-  /** Lets the server answer. */
-  forward(): void
-  /** Ends the connection: before the server has the call, or in place of its answer. */
-  lose(moment: 'call' | 'answer'): void
-  refuse(status: number): void
-}
-
-/** A server between worker and XQueue, which `handle` lets do what networks and older versions do. */
-class Between {
-  readonly calls: Call[] = []
-  handle: (call: Call) => void = (call) => call.forward()
-  readonly #server: Server
-
-  static async start(url: string): Promise<Between> {
-    const server = createServer((incoming, answer) => void between.#take(url, incoming, answer))
-    const between = new Between(server)
-    await once(server.listen(0, '127.0.0.1'), 'listening')
-    return between
-  }
-
-  private constructor(server: Server) {
-    this.#server = server
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as { port: number }).port}`
-  }
-
-  async #take(url: string, incoming: IncomingMessage, answer: ServerResponse): Promise<void> {
-    const body = await text(incoming)
-    const { method, url: path = '', headers } = incoming
-    const pass = (take: (from: IncomingMessage) => void) => {
-      const call = request(`${url}${path}`, { method, headers }, take)
-      call.on('error', () => answer.destroy()).end(body)
-      answer.on('close', () => call.destroy())
-    }
-    const call: Call = {
-      path,
-      body,
-      forward: () => pass((from) => from.pipe(answer.writeHead(from.statusCode!, from.headers))),
-      lose: (moment) =>
-        moment === 'call' ? answer.destroy() : pass((from) => from.resume().on('end', () => answer.destroy())),
-      refuse: (status) => answer.writeHead(status, { 'Content-Type': 'application/problem+json' }).end('{}'),
-    }
-    this.calls.push(call)
-    this.handle(call)
-  }
-
-  stop(): void {
-    this.#server.close()
-    this.#server.closeAllConnections()
-  }
-}
-
 describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (_language, { command, env, build }) => {
   let server: Program
-  let between: Between
+  let between: HttpProxy
   let end: () => Promise<unknown>
 
   beforeAll(async () => {
@@ -82,8 +23,8 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (_langua
     between.stop()
   })
 
-  async function start(handle: (call: Call) => void = (call) => call.forward()): Promise<void> {
-    between = await Between.start(server.url)
+  async function start(handle: (call: ProxiedCall) => void = (call) => call.forward()): Promise<void> {
+    between = await HttpProxy.start(server.url)
     between.handle = handle
     const [program, ...args] = command
     const options = { env: { ...process.env, ...env, XQUEUE_SERVER: between.url }, stdio: 'ignore' } as const

@@ -128,6 +128,74 @@ class AgainstAServer(unittest.TestCase):
         self.assertIn("example", self.client.call("GET", "/handlers").body["handlers"])
 
 
+class ConcurrentSubmissions(unittest.TestCase):
+    def setUp(self):
+        self.client = Client()
+        self.paths = paths = []
+        post = self.client._submissions._post
+
+        def counted(path, *rest):
+            paths.append(path)
+            return post(path, *rest)
+
+        self.client._submissions._post = counted
+
+    def submit_at_once(self, *submits):
+        """What each of them returns or raises, from a thread of its own."""
+        outcomes = [None] * len(submits)
+        ready = threading.Barrier(len(submits))
+
+        def run(index):
+            ready.wait()
+            try:
+                outcomes[index] = submits[index]()
+            except XQueueError as error:
+                outcomes[index] = error
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(len(submits))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return outcomes
+
+    def submission(self, number, **options):
+        return lambda: self.client.submit("example", {"duration": number}, delay=60, **options)
+
+    def test_share_calls_and_each_gets_its_own_task_in_full(self):
+        tasks = self.submit_at_once(*[self.submission(number) for number in range(60)])
+        self.assertEqual([task.payload for task in tasks], [{"duration": number} for number in range(60)])
+        for task in tasks:
+            self.assertEqual(self.client.get(task.id).payload, task.payload)
+        self.assertIn("/tasks/batch", self.paths)
+        self.assertLess(len(self.paths), 40)
+
+    def test_get_their_own_errors_and_the_others_are_accepted(self):
+        key = str(uuid4())
+        keyed = self.client.submit("example", {"duration": 1}, delay=60, idempotency_key=key)
+        for _ in range(5):
+            outcomes = self.submit_at_once(
+                self.submission(0),
+                lambda: self.client.submit("nobody-runs-this"),
+                self.submission(1, idempotency_key=key),
+                self.submission(2, idempotency_key=key),
+                self.submission(3, priority=11),
+                self.submission(4, after=[0]),
+                *[self.submission(number) for number in range(20)],
+            )
+            codes = [getattr(outcome, "code", "accepted") for outcome in outcomes]
+            refused = ["unknown_type", "accepted", "idempotency_conflict", "invalid_request", "invalid_request"]
+            self.assertEqual(codes, ["accepted", *refused, *["accepted"] * 20])
+            self.assertEqual(outcomes[2].id, keyed.id)
+            self.assertEqual(outcomes[4].errors[0]["path"], "priority")
+
+    def test_all_hear_of_a_server_that_is_away(self):
+        self.client._submissions._post = lambda *_: Client("http://127.0.0.1:9", patience=0)._post(*_)
+        self.client._patience = 0
+        outcomes = self.submit_at_once(*[self.submission(number) for number in range(10)])
+        self.assertEqual({type(outcome) for outcome in outcomes}, {ServerUnreachable})
+
+
 class WhereNobodyAnswers(unittest.TestCase):
     """A server that breaks the first connections after it has read the call, then refuses each call in words."""
 

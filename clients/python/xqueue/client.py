@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Iterable
 from random import random
-from typing import Any
+from typing import Any, Callable
 from urllib.parse import quote
 
 from .connection import Answer, Connection
 from .connections import Connections
 from .errors import ServerUnreachable, XQueueError
+from .submissions import Submissions
 from .task import FINAL_STATUSES, Json, NewTask, Task
 
 CALL_SECONDS_MAX = 30.0
@@ -39,12 +40,20 @@ class Client:
         self._key = key or os.environ.get("XQUEUE_KEY")
         self._patience = patience
         self._connections = Connections(self.connect)
+        self._submissions = Submissions(self._post)
 
     def submit(self, type: str, payload: Json = None, **options: Any) -> Task:
-        """Submits a task, durable when this returns; `options` are the fields of `NewTask`."""
+        """
+        Submits a task, durable when this returns; `options` are the fields of `NewTask`. Submissions of other threads
+        while one is under way share a call; each gets its own task or error.
+        """
         task = NewTask(type, payload, **options)
         body = task.to_json()
-        return Task.from_json(self.call("POST", "/tasks", body, repeatable=task.idempotency_key is not None).body)
+        answer = self._repeated(
+            lambda: self._submissions.submit(body), task.idempotency_key is not None, self._patience
+        )
+        # A server from before shared calls answers some without their fields.
+        return Task.from_json(answer) if "type" in answer else self.get(answer["id"])
 
     def submit_many(self, tasks: Iterable[NewTask]) -> list[str]:
         """Submits up to 10,000 tasks, all or none; their ids, in order."""
@@ -87,12 +96,23 @@ class Client:
         timeout: float = CALL_SECONDS_MAX,
     ) -> Answer:
         """Any call of the HTTP API, as in `call("GET", "/stats")`."""
-        give_up_at = time.monotonic() + (self._patience if patience is None else patience)
+
+        def once() -> Answer:
+            with self._connections.one() as connection:
+                return connection.exchange(method, path, body, timeout, repeatable=repeatable)
+
+        return self._repeated(once, repeatable, self._patience if patience is None else patience)
+
+    def _post(self, path: str, body: bytes, repeatable: bool, headers: dict[str, str]) -> Answer:
+        with self._connections.one() as connection:
+            return connection.exchange("POST", path, body, CALL_SECONDS_MAX, repeatable=repeatable, headers=headers)
+
+    def _repeated(self, once: Callable[[], Any], repeatable: bool, patience: float) -> Any:
+        give_up_at = time.monotonic() + patience
         delay, delay_max = BACKOFF_SECONDS
         while True:
             try:
-                with self._connections.one() as connection:
-                    return connection.exchange(method, path, body, timeout, repeatable=repeatable)
+                return once()
             except XQueueError as error:
                 wait = error.retry_after or delay * (1 - random() / 5)
                 if not _may_repeat(error, repeatable) or time.monotonic() + wait > give_up_at:

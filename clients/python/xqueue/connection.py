@@ -6,7 +6,7 @@ import json
 import selectors
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -50,13 +50,22 @@ class Connection:
         self._aborted = False
         self._used_at = time.monotonic()
 
-    def exchange(self, method: str, path: str, body: Json, timeout: float, *, repeatable: bool = False) -> Answer:
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        body: Json,
+        timeout: float,
+        *,
+        repeatable: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """
         One call, whose body is JSON or already its bytes. Raises XQueueError for what the server refuses, ServerUnreachable where no answer came. If the server
         closes a kept connection before it answers, a repeatable call is sent again at once on another one.
         """
         text = body if body is None or isinstance(body, bytes) else json.dumps(body, allow_nan=False).encode()
-        response = self._send(method, path, text, timeout, repeatable)
+        response = self._send(method, path, text, timeout, repeatable, headers or {})
         try:
             content = response.read()
         except (OSError, HTTPException) as error:
@@ -73,7 +82,7 @@ class Connection:
     @contextmanager
     def stream(self, path: str, timeout: float) -> Iterator[Iterator[str]]:
         """The lines of an answer without an end; an error of the network ends them. Silence may last `timeout`."""
-        response = self._send("GET", path, None, timeout, repeatable=True)
+        response = self._send("GET", path, None, timeout, True, {})
         try:
             if response.status != 200:
                 problem = _json(response.read())
@@ -106,10 +115,12 @@ class Connection:
             except OSError:
                 pass  # It has ended by itself.
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float, repeatable: bool) -> HTTPResponse:
+    def _send(
+        self, method: str, path: str, body: bytes | None, timeout: float, repeatable: bool, more: Mapping[str, str]
+    ) -> HTTPResponse:
         kept = self._http
         http = self._connected(timeout)
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json", **more}
         try:
             http.request(method, self._path + path, body, headers)
             return http.getresponse()
@@ -119,7 +130,7 @@ class Connection:
                 raise broken from error
         except (OSError, HTTPException) as error:
             raise self._broken(error, sent=True) from error
-        return self._send(method, path, body, timeout, repeatable)
+        return self._send(method, path, body, timeout, repeatable, more)
 
     def _connected(self, timeout: float) -> HTTPConnection:
         if self._http and self._http.sock and (self.is_stale() or _is_readable(self._http.sock)):
