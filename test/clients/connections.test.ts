@@ -57,9 +57,10 @@ it('keeps the connections of the TypeScript client, and makes a call again whose
   const id = await server.submit('echo')
   const read = () => Promise.all(Array.from({ length: CALLS }, () => client.get(id)))
   const opening = opened(async () => {
-    for (let round = 0; round < 10; round++) await read()
+    for (let round = 0; round < 20; round++) await read()
   })
-  expect(await opening).toBeLessThanOrEqual(boundOf(CALLS))
+  // `fetch` frees a connection after the answer was read, so twice as many calls may seem to be under way.
+  expect(await opening).toBeLessThanOrEqual(boundOf(2 * CALLS))
   proxy.hangUp()
   await read()
 })
