@@ -62,8 +62,8 @@ export class Client<H extends Handlers> {
   }
 
   /**
-   * Submits a task; it is durable when this resolves. Submissions while one is under way share a call; each gets its own
-   * task or error.
+   * Submits a task; it is durable when this resolves. Submissions while one is under way share a call, and each gets
+   * its own task or error.
    */
   async submit<Type extends keyof H & string>(
     type: Type,
