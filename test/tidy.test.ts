@@ -100,6 +100,13 @@ it('has a contract for every operation of the port', () => {
   expect(verbs.filter((verb) => !isTested(verb))).toEqual([])
 })
 
+it('lists the statuses that stores keep in one file', () => {
+  const lists = [...files, ...globSync('src/store/**/*.{lua,sql}', { cwd: root })].filter((file) =>
+    /'(pending|delayed|dependent)', '(delayed|dependent)'|'success', 'failed'|'failed', 'canceled'/.test(text(file)),
+  )
+  expect(lists).toEqual(['src/task/status.ts'])
+})
+
 it('uses every key of Redis and every step, and writes no key in Lua that is not named', () => {
   const lua = globSync('src/store/redis/lua/*.lua', { cwd: root }).map(text).join('\n')
   const keys = text('src/store/redis/keys.ts')

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { completeSpec } from '../../src/task/task.ts'
 import type { Fixture } from './fixture.ts'
 
 export function explainContract(fixture: Fixture): void {
@@ -26,6 +27,17 @@ export function explainContract(fixture: Fixture): void {
       await succeed(lease!.lease)
       expect(await reason(one.id)).toBe('finished')
       expect(await fixture.queue.explain('none')).toBeNull()
+    })
+
+    it('reports a limit as reached that is above the number of holders in an answer', async () => {
+      await fixture.limit('t', 1_001)
+      const specs = Array.from({ length: 1_002 }, () => completeSpec({ type: 't' }))
+      await fixture.queue.submit(specs)
+      const leases = [...(await claim(600)), ...(await claim(600))]
+      expect(leases).toHaveLength(1_001)
+      const [waiting] = (await fixture.queue.list({ status: 'pending', limit: 1 })).tasks
+      const { reason, holders, until } = (await fixture.queue.explain(waiting!.id))!
+      expect([reason, holders.length, until]).toEqual(['limit_reached', 1_000, fixture.now + 1_000])
     })
   })
 }

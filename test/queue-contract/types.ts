@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { type Fixture, WORKER } from './fixture.ts'
 
 export function typesContract(fixture: Fixture): void {
-  const { limit, submit, claim } = fixture
+  const { limit, submit, claim, succeed } = fixture
 
   describe('types', () => {
     it('counts what waits and runs, and names holders and live workers when asked', async () => {
@@ -15,6 +15,15 @@ export function typesContract(fixture: Fixture): void {
       expect(info).toMatchObject({ type: 't', pending: 2, delayed: 1, processing: 1, maxConcurrency: 1, workers: 1 })
       expect(info!.holders).toMatchObject([{ taskId: id, workerId: WORKER.id }])
       expect((await fixture.queue.types()).map(({ type }) => type)).toEqual(['t', 'u'])
+    })
+
+    it('lists a type that is no longer known while it has kept tasks', async () => {
+      await fixture.opened.cleanup()
+      await fixture.start({ typeTtlMs: 1_000 })
+      await submit()
+      await succeed((await claim())[0]!.lease)
+      fixture.now += 2_000
+      expect(await fixture.queue.types()).toMatchObject([{ type: 't', pending: 0, processing: 0 }])
     })
   })
 }
