@@ -88,10 +88,12 @@ it('uses every SQL statement', () => {
   expect(statements.filter((name) => !code.includes(`'${name}'`))).toEqual([])
 })
 
-it('has a contract for every operation of the port', () => {
-  const port = text('src/store/store.ts')
-  const body = port.slice(port.indexOf('export interface Store {'), port.indexOf('\n}\n'))
-  const verbs = [...body.matchAll(/^ {2}(\w+)\(/gm)].map(([, verb]) => verb!)
+it('has a contract for every operation of the port and of the queue', () => {
+  const verbsOf = (file: string, name: string) => {
+    const start = text(file).slice(text(file).indexOf(`export interface ${name}`))
+    return [...start.slice(0, start.indexOf('\n}\n')).matchAll(/^ {2}(\w+)\(/gm)].map(([, verb]) => verb!)
+  }
+  const verbs = [...verbsOf('src/store/store.ts', 'Store {'), ...verbsOf('src/queue/queue.ts', 'Queue\n')]
   expect(verbs.length).toBeGreaterThanOrEqual(15)
   const contract = globSync('test/queue-contract/*.ts', { cwd: root }).map(text).join('\n')
   const ofStores = globSync('test/store-contract/*.ts', { cwd: root }).map(text).join('\n')

@@ -1,12 +1,18 @@
 import { isRestorable } from '../store/state.ts'
 import type { Store } from '../store/store.ts'
+import { ApiKeys } from './api-keys.ts'
 import { changeTasks, eraseTasks } from './changes.ts'
+import { EventReader } from './event-reader.ts'
 import { explain } from './explanation.ts'
 import type { Queue } from './queue.ts'
+import { Scheduler } from './scheduler.ts'
 import { statsOf, typesOf } from './statistics.ts'
 
 /** The queue over a store. Operations that the store carries out in one step are passed to it unchanged. */
 export function createQueue(store: Store): Queue {
+  const scheduler = new Scheduler(store)
+  const apiKeys = new ApiKeys(store)
+  const events = new EventReader(store)
   return {
     url: store.url,
     turnsAtOnce: store.turnsAtOnce,
@@ -29,12 +35,16 @@ export function createQueue(store: Store): Queue {
     types: (query) => typesOf(store, query),
     workers: async () => (await store.inspect({ types: [] })).workers,
     stats: () => statsOf(store),
-    events: (query) => store.events(query),
-    keys: (change) => store.keys(change),
+    events: async ({ reader, ...query }) =>
+      reader ? events.read(query, reader) : { ...(await store.events(query)), held: true },
+    keys: (change) => apiKeys.keys(change),
     countCalls: (key, rate, calls) => store.countCalls(key, rate, calls),
-    schedules: (change) => store.schedules(change),
+    schedules: (change) => (change ? scheduler.change(change) : scheduler.list()),
     health: () => store.health(),
-    close: () => store.close(),
+    close: () => {
+      events.close()
+      return store.close()
+    },
     ...(isRestorable(store) && { restore: (tasks) => store.restore(tasks) }),
   }
 }

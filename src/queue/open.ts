@@ -1,5 +1,6 @@
 import { openStore } from '../store/open.ts'
 import { createQueue } from './create-queue.ts'
+import { readNamed } from './event-reader.ts'
 import type { Queue, QueueOptions } from './queue.ts'
 
 /**
@@ -9,5 +10,5 @@ import type { Queue, QueueOptions } from './queue.ts'
  *   by a newer version.
  */
 export async function openQueue(url: string, options: Partial<QueueOptions> = {}): Promise<Queue> {
-  return createQueue(await openStore(url, options))
+  return createQueue(await openStore(url, options, readNamed))
 }

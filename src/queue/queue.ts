@@ -1,5 +1,14 @@
 import type { Restorable } from '../store/state.ts'
-import type { Store, TypeChange, WorkerInfo } from '../store/store.ts'
+import type {
+  EventsReader,
+  Store,
+  EventsPage as StoredEvents,
+  EventsQuery as StoreEventsQuery,
+  TypeChange,
+  WorkerInfo,
+} from '../store/store.ts'
+import type { KeyChange, Keys } from '../task/api-key.ts'
+import type { Schedule, ScheduleChange } from '../task/schedule.ts'
 import type { Changed, Which } from './changes.ts'
 import type { Explanation } from './explanation.ts'
 import type { Stats, TypeInfo } from './statistics.ts'
@@ -11,14 +20,10 @@ export {
 export {
   type CallsCounted,
   type ChangeOutcome,
-  type EventsPage,
-  type EventsQuery,
   type EventsReader,
   type HandlerSettings,
   type Health,
   type Holder,
-  type KeyChange,
-  type Keys,
   type Lease,
   type ListQuery,
   PAGE_BYTES_MAX,
@@ -28,7 +33,6 @@ export {
   RATE_LIMITS,
   type Rate,
   type Renewed,
-  type ScheduleChange,
   type Settled,
   type StreamInfo,
   type Submitted,
@@ -41,6 +45,8 @@ export {
   type WorkerIdentity,
   type WorkerInfo,
 } from '../store/store.ts'
+export type { KeyChange, Keys } from '../task/api-key.ts'
+export type { ScheduleChange } from '../task/schedule.ts'
 export type { Changed, ChangePosition, ChangeResult, Which } from './changes.ts'
 export type { Explanation } from './explanation.ts'
 export type { Stats, TypeInfo } from './statistics.ts'
@@ -63,10 +69,7 @@ export interface Queue
     | 'list'
     | 'predecessor'
     | 'batch'
-    | 'events'
-    | 'keys'
     | 'countCalls'
-    | 'schedules'
     | 'health'
     | 'close'
   > {
@@ -101,6 +104,40 @@ export interface Queue
 
   stats(): Promise<Stats>
 
+  /**
+   * Events as `Store.events` describes. With `reader`, the store keeps the position under that name, and one owner at a
+   * time reads from it. So many processes can share the work, and the next one receives the events that one has not
+   * handled: see `EventsReader`.
+   */
+  events(query: EventsQuery): Promise<EventsPage>
+
+  /**
+   * Adds a key, changes one, or removes one together with the sessions that it opened, durably; returns the keys that
+   * have not expired, oldest first. All processes see the change with their next call. A session is stored only while
+   * its key is kept, and a key that was removed meanwhile is not changed.
+   * @throws XQueueError `unauthorized` for a session whose key is no longer kept
+   */
+  keys(change?: KeyChange): Promise<Keys>
+
+  /**
+   * Changes a schedule, durably, and returns all of them by their ids. `sweep` creates the tasks: exactly one per tick
+   * over all processes, in the same atomic step as the change of `nextAt`, even for a type that no longer has a worker.
+   * A tick that finds the queue full stays due.
+   * @throws XQueueError `schedule_exists`, `too_many_schedules`, `unknown_type` when adding; `queue_full` for a run;
+   *   `not_found`, also for a change that names another type's schedule; `invalid_request` for the time zone of an
+   *   interval
+   */
+  schedules(change?: ScheduleChange): Promise<Schedule[]>
+
   /** Stores tasks under their existing ids; only with a store that can, see `Restorable`. */
   readonly restore?: Restorable['restore']
+}
+
+export interface EventsQuery extends StoreEventsQuery {
+  reader?: EventsReader
+}
+
+export interface EventsPage extends StoredEvents {
+  /** Whether the named reader's lease is the caller's; true without one. */
+  held: boolean
 }

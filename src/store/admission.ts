@@ -3,10 +3,11 @@ import { faultIn, ILL_FORMED, isJsonText, joined, write } from '../task/json.ts'
 import { failureOf, type Outcome, refusedOutcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import { usableDelayMs } from '../task/retry.ts'
+import type { ScheduleChange } from '../task/schedule.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 import { refuseManyEdges } from '../task/task-input.ts'
 import { describeError } from '../task/thrown.ts'
-import type { ScheduleChange, Turn } from './store.ts'
+import type { Turn } from './store.ts'
 
 /**
  * Checks of everything that enters a store, for every store and every source: HTTP, a topic, or a program that calls

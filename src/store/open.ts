@@ -1,5 +1,5 @@
 import { XQueueError } from '../task/errors.ts'
-import { isState } from './state.ts'
+import { isState, type ReadNamed, type State } from './state.ts'
 import { STORE_DEFAULTS, type Store, type StoreOptions } from './store.ts'
 
 /**
@@ -9,10 +9,15 @@ import { STORE_DEFAULTS, type Store, type StoreOptions } from './store.ts'
  * `redis+cluster://` and `redis+sentinel://` (with `rediss` for TLS) are shared by any number of machines;
  * `kafka://broker?state=redis://…` keeps a log in Kafka beside the state in Redis.
  *
+ * @param readNamed returns the function by which Kafka's relay reads the outbox of its state
  * @throws XQueueError `engine_unusable` when the URL names no engine, or the store is locked, read-only, corrupt or
  *   made by a newer version.
  */
-export async function openStore(url: string, options: Partial<StoreOptions> = {}): Promise<Store> {
+export async function openStore(
+  url: string,
+  options: Partial<StoreOptions>,
+  readNamed: (state: State) => ReadNamed,
+): Promise<Store> {
   const scheme = url.slice(0, url.indexOf(':'))
   switch (scheme) {
     case 'sqlite': {
@@ -34,8 +39,8 @@ export async function openStore(url: string, options: Partial<StoreOptions> = {}
         import('./kafka/kafka-store.ts'),
       ])
       const place = parseKafkaUrl(url)
-      const state = await openStore(place.state, { ...options, isState: true })
-      if (isState(state)) return KafkaStore.open(place, { ...STORE_DEFAULTS, ...options }, state)
+      const state = await openStore(place.state, { ...options, isState: true }, readNamed)
+      if (isState(state)) return KafkaStore.open(place, { ...STORE_DEFAULTS, ...options }, state, readNamed(state))
       await state.close()
       throw new XQueueError('engine_unusable', 'only Redis can hold the state for Kafka: write state=redis://host')
     }

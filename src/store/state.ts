@@ -1,7 +1,7 @@
 import { XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
-import type { EventsPage, EventsQuery, Store, Submitted } from './store.ts'
+import type { EventsPage, EventsQuery, EventsReader, Store, Submitted } from './store.ts'
 
 /** An engine that can store tasks under their existing ids. */
 export interface Restorable extends Store {
@@ -34,17 +34,15 @@ export interface State extends Restorable {
    */
   restoring(owner?: string, leaseMs?: number, beginsReading?: string): Promise<Completeness>
 
-  /**
-   * Like `Store.events`, but marks tasks that a tick created, since the log does not have them yet. A reader that
-   * `resumes` holds no lease until `restoring` has set its start.
-   */
-  events(query: ResumingQuery): Promise<StatePage>
+  /** Like `Store.events`, but marks tasks that a tick created, since the log does not have them yet. */
+  events(query: EventsQuery): Promise<StatePage>
 
   /** Whether the named reader of events has committed this position or a later one. */
   hasRead(reader: string, position: string): Promise<boolean>
 }
 
-export type ResumingQuery = EventsQuery & { resumes?: boolean }
+/** Reads the outbox of a state for a named reader; the queue has the rules of readers and passes this down. */
+export type ReadNamed = (query: EventsQuery, reader: EventsReader) => Promise<StatePage & { held: boolean }>
 
 export interface StateEvent extends TaskEvent {
   ofSchedule?: true

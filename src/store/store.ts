@@ -1,11 +1,11 @@
-import type { ApiKey, CallRate } from '../task/api-key.ts'
+import type { CallRate } from '../task/api-key.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { BatchInfo, Predecessor } from '../task/flow.ts'
 import type { JsonText } from '../task/json.ts'
 import type { Outcome } from '../task/outcome.ts'
-import type { Schedule, ScheduleChanges, ScheduleSpec } from '../task/schedule.ts'
 import type { Status } from '../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
+import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from './documents.ts'
 import type { Facts, InspectQuery, WorkerIdentity } from './facts.ts'
 import type { HandlerSettings, TypeChange } from './type-info.ts'
 
@@ -42,6 +42,9 @@ export interface Store {
   /** The URL that opens the same lease store again, also from another thread of this process: for renewals. */
   readonly url: string
 
+  /** The store's time, as far as this process knows it. */
+  readonly now: () => number
+
   /** Recommended number of concurrent turns of one worker: more than one where each turn waits for a network answer. */
   readonly turnsAtOnce: number
 
@@ -77,10 +80,10 @@ export interface Store {
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void>
 
   /**
-   * Processes everything that is due, at most `max` tasks of each kind: delayed tasks become ready, waits end at their
-   * deadlines, expired leases return their tasks, canceled tasks end after their grace period, schedules create their
-   * tasks, finished tasks past retention are removed (each with an event of the kind `removed`), and old events are
-   * removed. Safe in any process, any number of times.
+   * Processes everything that is due, at most `max` tasks of each kind: delayed tasks become ready, waits end at
+   * their deadlines, expired leases return their tasks, canceled tasks end after their grace period, documents that
+   * are due go to the handler of `onDue`, finished tasks past retention are removed (each with an event of the kind
+   * `removed`), and old events are removed. Safe in any process, any number of times.
    */
   sweep(max: number): Promise<Swept>
 
@@ -115,19 +118,8 @@ export interface Store {
    * Events after the position `after` (null: from now on, '': all that are kept), oldest first. Waits up to `waitMs`
    * for the first one. `gap` is true if events after `after` have been removed, or if the position is unknown. Of a
    * task that retention or an erasure has removed, only its `removed` event is returned.
-   *
-   * With `reader`, the engine keeps the position under that name, and one owner at a time reads from it. So many
-   * processes can share the work, and the next one receives the events that one has not handled: see `EventsReader`.
    */
   events(query: EventsQuery): Promise<EventsPage>
-
-  /**
-   * Adds a key, changes one, or removes one together with the sessions that it opened, durably; returns the keys that
-   * have not expired, oldest first. All processes see the change with their next call. A session is stored only while
-   * its key is kept, and a key that was removed meanwhile is not changed: both checks are part of the same step.
-   * @throws XQueueError `unauthorized` for a session whose key is no longer kept
-   */
-  keys(change?: KeyChange): Promise<Keys>
 
   /**
    * Counts up to `calls` calls of a key, exactly and over all processes: no window of the rate ever holds more than its
@@ -136,15 +128,21 @@ export interface Store {
    */
   countCalls(key: string, rate: CallRate, calls: number): Promise<CallsCounted>
 
+  /** Changes documents in one atomic step, all or none, and reads some; see `DocumentsStep`. */
+  documents(step: DocumentsStep): Promise<DocumentsAnswer>
+
   /**
-   * Changes a schedule, durably, and returns all of them by their ids. `sweep` creates the tasks: exactly one per tick
-   * over all processes, in the same atomic step as the change of `nextAt`, even for a type that no longer has a worker.
-   * A tick that finds the queue full stays due.
-   * @throws XQueueError `schedule_exists`, `too_many_schedules`, `unknown_type` when adding; `queue_full` for a run;
-   *   `not_found`, also for a change that names another type's schedule; `invalid_request` for the time zone of an
-   *   interval
+   * Accepts a task and changes a document in the same atomic step; see `Accompanied`. The type of the task need not be
+   * known. A task that was accepted before with its idempotency key, even for another request, counts as this one.
+   * @throws XQueueError `queue_full`, `invalid_request`
    */
-  schedules(change?: ScheduleChange): Promise<Schedule[]>
+  submitWith(accompanied: Accompanied): Promise<AccompaniedAnswer>
+
+  /**
+   * `sweep` passes documents that are due to this handler, in at least one of all processes. A document remains due
+   * until a process has moved it.
+   */
+  onDue(handler: DueHandler): void
 
   health(): Promise<Health>
 
@@ -309,7 +307,6 @@ export interface EventsQuery {
   max: number
   waitMs?: number
   signal?: AbortSignal
-  reader?: EventsReader
 }
 
 /**
@@ -327,6 +324,8 @@ export interface EventsReader {
   name: string
   owner: string
   leaseMs: number
+  /** If true, a reader that does not exist yet is not created: it holds no lease until its start has been set. */
+  resumes?: boolean
 }
 
 export interface EventsPage {
@@ -334,16 +333,6 @@ export interface EventsPage {
   /** The position to continue from: the next call's `after`. */
   last: string
   gap: boolean
-  /** Whether the named reader's lease is the caller's; true without one. */
-  held: boolean
-}
-
-export type KeyChange = { add: ApiKey } | { alter: ApiKey } | { drop: string }
-
-export interface Keys {
-  keys: ApiKey[]
-  /** The secret that signs tokens: 32 random bytes, base64url, created once for each store. */
-  secret: string
 }
 
 export interface CallsCounted {
@@ -352,18 +341,6 @@ export interface CallsCounted {
   /** Milliseconds until the rate allows the next one; 0 if it allows all. */
   nextInMs: number
 }
-
-/**
- * `add` with an identical schedule changes nothing. `run` creates a task outside the schedule, regardless of `overlap`.
- * `keep` stores a schedule as it is, with its times, unless it exists already: for recovery, and for migration from
- * another engine.
- */
-export type ScheduleChange =
-  | { add: ScheduleSpec }
-  | { alter: string; to: ScheduleChanges }
-  | { drop: string }
-  | { run: string }
-  | { keep: Schedule }
 
 export interface Health {
   engine: string

@@ -35,6 +35,14 @@ export interface ApiKey {
   session: { of: string | null } | null
 }
 
+export type KeyChange = { add: ApiKey } | { alter: ApiKey } | { drop: string }
+
+export interface Keys {
+  keys: ApiKey[]
+  /** The secret that signs tokens: 32 random bytes, base64url, created once for each store. */
+  secret: string
+}
+
 export function isScope(text: string): text is Scope {
   return SCOPES.includes(text as Scope)
 }

@@ -48,6 +48,18 @@ export type ScheduleChanges = Partial<Omit<ScheduleSpec, 'id' | 'task' | 'timing
   task?: Partial<ScheduledTask> & Pick<ScheduledTask, 'type'>
 }
 
+/**
+ * `add` with an identical schedule changes nothing. `run` creates a task outside the schedule, regardless of `overlap`.
+ * `keep` stores a schedule as it is, with its times, unless it exists already: for recovery, and for migration from
+ * another store.
+ */
+export type ScheduleChange =
+  | { add: ScheduleSpec }
+  | { alter: string; to: ScheduleChanges }
+  | { drop: string }
+  | { run: string }
+  | { keep: Schedule }
+
 export const SCHEDULE_DEFAULTS = { catchUp: 'one', overlap: 'allow', paused: false } as const
 
 export const SCHEDULE_LIMITS = {

@@ -1,5 +1,7 @@
 import { Consumer, Producer } from '@platformatic/kafka'
 import { beforeEach, expect, it, vi } from 'vitest'
+import { createQueue } from '../../src/queue/create-queue.ts'
+import { readNamed } from '../../src/queue/event-reader.ts'
 import { QUEUE_DEFAULTS, type Queue } from '../../src/queue/queue.ts'
 import { KafkaStore } from '../../src/store/kafka/kafka-store.ts'
 import { parseKafkaUrl } from '../../src/store/kafka/kafka-url.ts'
@@ -100,13 +102,13 @@ it('has in the log what the state has, also when a process writes late and anoth
   const options = { ...QUEUE_DEFAULTS, clock: () => now }
   const state = await RedisStore.open(redis.url, { ...options, isState: true })
   const goesOn = Promise.withResolvers<void>()
-  const step = state.schedules.bind(state)
-  state.schedules = async (change) => {
-    const answer = await step(change)
-    if (change) await goesOn.promise
+  const step = state.documents.bind(state)
+  state.documents = async (asked) => {
+    const answer = await step(asked)
+    if (asked.changes?.[0]?.kind === 'schedule') await goesOn.promise
     return answer
   }
-  const slow = await KafkaStore.open(parseKafkaUrl(url()), options, state)
+  const slow = createQueue(await KafkaStore.open(parseKafkaUrl(url()), options, state, readNamed(state)))
   const to = (priority: number) => ({ task: { type: 't', priority } })
   const late = [
     slow.schedules({ alter: 'changed', to: to(1) }),

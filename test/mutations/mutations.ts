@@ -96,7 +96,8 @@ const SQLITE: readonly Entry[] = [
   ['a change by filter ends although tasks are refused', 'changeMatching', /refused \+ \w+\.length/, 'refused'],
   ['the reason is a limit when it is reached', 'isReached', /(\w+) >= limit/, '$1 > limit'],
   ['success is not retried', 'RETRYABLE_STATUSES', /'failed'/, "'success', 'failed'"],
-  ['a reader holds its place alone', 'isAnothers', /owner !== (owner) &&/, 'owner === $1 &&'],
+  ['a reader holds its place alone', 'take', /owner !== (owner) &&/, 'owner === $1 &&'],
+  ['a document is compared', 'holds', /text === condition\.text/, 'text !== undefined'],
   ['whoever waits is woken', 'end', /\w+\.touchedTypes\.add\(.*\)/, ''],
 ]
 
@@ -154,7 +155,7 @@ const REDIS: readonly Entry[] = [
     'string.len(string.format(\'["removed"',
   ],
   ['success is not retried', 'retry', /not \((\w+) and retryable\[\1\]\)/, 'not $1'],
-  ['a reader holds its place alone', 'reader', /tonumber\((\w+)\) > now/, 'tonumber($1) < 0'],
+  ['a document is compared', 'holds', /text == (\w+)\.was/, 'text ~= $1'],
   ['whoever waits is woken', 'write_call', /wake\(.*?\)/, ''],
   ['a state that has lost something takes nothing', 'submit', /arg\(\) == '1' and not is_restored\(\)/, "arg() == '2'"],
   ['a lost position is not given again', 'give_positions', /now \* 1000/, '1'],

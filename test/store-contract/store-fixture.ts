@@ -1,11 +1,18 @@
-import type { HandlerSettings, Store } from '../../src/store/store.ts'
+import type { HandlerSettings, Store, StoreOptions } from '../../src/store/store.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 
+/** A fresh store; `second` opens it once more, as another process would. */
+export interface OpenedStore {
+  store: Store
+  second: () => Promise<Store>
+}
+
 /** Each test gets a fresh store, and moves its clock. */
-export interface StoreFixture {
-  readonly store: Store
+export interface StoreFixture extends Readonly<OpenedStore> {
   now: number
+  /** Begins again with a fresh store that has other options. */
+  restart(options: Partial<StoreOptions>): Promise<void>
 }
 
 export const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }

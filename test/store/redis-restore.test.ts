@@ -1,5 +1,6 @@
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { createQueue } from '../../src/queue/create-queue.ts'
+import { readNamed } from '../../src/queue/event-reader.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Remembered, State } from '../../src/store/state.ts'
 import { completeSpec, specOfTask, type Task, type TaskSpec } from '../../src/task/task.ts'
@@ -13,7 +14,7 @@ beforeAll(async () => {
   redis = await startRedis()
 })
 beforeEach(async () => {
-  state = (await openStore(redis.url)) as State
+  state = (await openStore(redis.url, {}, readNamed)) as State
   await declare()
 })
 afterEach(async () => {
@@ -117,19 +118,21 @@ it('is restored by one at a time, and knows when everything is lost', async () =
   expect(await state.restoring('two', 10_000)).toBe('complete')
   await submit([{}])
   const reader = { ...READER, leaseMs: 1_000 }
-  const { events, last } = await state.events({ after: null, max: 10, reader })
+  const read = readNamed(state)
+  const { events, last } = await read({ after: null, max: 10 }, reader)
   expect(events).toHaveLength(1)
   expect(await state.hasRead('reader', last)).toBe(false)
-  await state.events({ after: last, max: 10, reader })
+  await read({ after: last, max: 10 }, reader)
   expect(await state.hasRead('reader', last)).toBe(true)
   redisCli(redis.port, 'FLUSHALL')
   expect(await state.restoring()).toBe('empty')
 })
 
 it('takes nothing, and begins no reading, before it is complete', async () => {
-  const whole = (await openStore(redis.url, { isState: true })) as State
+  const whole = (await openStore(redis.url, { isState: true }, readNamed)) as State
   const spec = completeSpec({ type: 'a', payload: 1 })
-  const read = () => whole.events({ after: null, max: 10, resumes: true, reader: { ...READER, leaseMs: 1_000 } })
+  const reader = { ...READER, leaseMs: 1_000, resumes: true }
+  const read = () => readNamed(whole)({ after: null, max: 10 }, reader)
   try {
     await expect(whole.submit([spec])).rejects.toMatchObject({ code: 'engine_unavailable' })
     expect(await read()).toMatchObject({ held: false })

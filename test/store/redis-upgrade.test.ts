@@ -250,3 +250,46 @@ it('keeps the order and the limit of a group to which the version before adds a 
   const second = await queue.turn({ worker: WORKER, want: 9 })
   expect(second.leases.map(({ task }) => [task.group, task.payload])).toEqual([['c', 'c0']])
 })
+
+it('shares schedules, keys, the secret and readers with the version before, in its format', async () => {
+  const client = await createClient({ url: redis.url }).connect()
+  const at = (name: string) => `xq:{0}:${name}`
+  const task = { type: 'a', payload: 1, priority: 0, maxRetry: 3, queueTimeoutMs: 0, processTimeoutMs: 0, tags: {} }
+  const spec = { id: 's', task: { ...task, group: null }, timing: { everyMs: 1_000 }, catchUp: 'one' } as const
+  const rest = { overlap: 'skip', paused: false, nextAt: 1_000, createdAt: 1, updatedAt: 2 } as const
+  const [submitted] = await queue.submit([completeSpec({ type: 'a' })])
+  await client.hSet(at('schedules'), 's', JSON.stringify({ ...spec, ...rest }))
+  await client.zAdd(at('ticks'), { score: 1_000, value: 's' })
+  const [placed] = (await client.xRange(at('s:a:0'), '-', '+'))!.map(({ id }) => id)
+  const lane = await client.hGet(at('lanes'), 'a:0')
+  await client.hSet(at('made'), 's', `7 ${lane}.${placed}`)
+  const key = { id: 'k', name: 'n', hash: 'h', scopes: ['read' as const], rate: null, createdAt: 5, expiresAt: null }
+  await client.hSet(at('api_keys'), 'k', JSON.stringify({ ...key, session: null }))
+  await client.set(at('secret'), 's'.repeat(43))
+  await client.set(at('reader:r'), `${Date.now() + 60_000}|me|0`)
+  expect(await queue.schedules()).toEqual([{ ...spec, ...rest, lastAt: 7, lastTaskId: submitted!.task.id }])
+  expect(await queue.keys()).toEqual({ keys: [{ ...key, session: null }], secret: 's'.repeat(43) })
+  const read = (owner: string, after: string | null = null) =>
+    queue.events({ after, max: 9, reader: { name: 'r', owner, leaseMs: 30_000 } })
+  expect((await read('other')).held).toBe(false)
+  const { last } = await read('me')
+  await read('me', last)
+  expect(await client.get(at('reader:r'))).toMatch(new RegExp(`^\\d{13}\\|me\\|${last}$`))
+  // The version before takes the lease when it has expired: its commit counts.
+  await client.set(at('reader:r'), `${Date.now() - 1}||5`)
+  expect((await read('me', last)).held).toBe(true)
+  expect(await client.get(at('reader:r'))).toMatch(/\|me\|5$/)
+  // Its last task has not ended: the schedule moves on without another one.
+  await queue.sweep(100)
+  const { nextAt, ...moved } = JSON.parse((await client.hGet(at('schedules'), 's'))!)
+  expect(moved).toEqual({ ...spec, ...rest, nextAt: undefined })
+  expect(nextAt).toBeGreaterThan(Date.now() - 1_000)
+  expect(await client.zScore(at('ticks'), 's')).toBe(nextAt)
+  const [run] = await queue.schedules({ run: 's' })
+  expect(await client.hGet(at('made'), 's')).toBe(`${run!.lastAt} ${(await refs(client))[1]}`)
+  await client.close()
+
+  async function refs(of: typeof client): Promise<string[]> {
+    return (await of.xRange(at('s:a:0'), '-', '+'))!.map(({ id }) => `${lane}.${id}`)
+  }
+})

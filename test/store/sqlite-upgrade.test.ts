@@ -114,3 +114,54 @@ it('takes schedules into a file of version 3', async () => {
   expect((await again.stats()).counts).toMatchObject({ pending: 3, processing: 1, success: 1 })
   await again.close()
 })
+
+it('takes schedules, keys, the secret and readers of version 12 as documents', async () => {
+  const db = new DatabaseSync(file)
+  for (let version = 2; version <= 12; version++) {
+    db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/sql/migrate-${version}.sql`), 'utf8'))
+  }
+  db.exec(
+    'CREATE TABLE readers (name TEXT PRIMARY KEY, owner TEXT, expires_at INTEGER NOT NULL, position TEXT NOT NULL)',
+  )
+  const task = { type: 't', payload: { text: 'é' }, priority: 0, maxRetry: 3, queueTimeoutMs: 0, processTimeoutMs: 0 }
+  const spec = { id: 's', task: { ...task, tags: {}, group: null }, timing: { everyMs: 60_000 } }
+  const rest = { catchUp: 'one', overlap: 'skip', paused: false, createdAt: 1, updatedAt: 2 }
+  const state = { nextAt: NOW + 60_000, lastAt: NOW - 60_000, lastTaskId: 'held' }
+  const paused = { ...spec, ...rest, id: 'paused', paused: true, nextAt: null, lastAt: null, lastTaskId: null }
+  const insert = db.prepare('INSERT INTO schedules (id, body, next_at, last_at, last_task_id) VALUES (?, ?, ?, ?, ?)')
+  insert.run('s', JSON.stringify({ ...spec, ...rest }), state.nextAt, state.lastAt, state.lastTaskId)
+  insert.run('paused', JSON.stringify({ ...spec, ...rest, id: 'paused', paused: true }), null, null, null)
+  const key = {
+    id: 'k',
+    name: 'n',
+    hash: 'h',
+    scopes: ['read'],
+    rate: null,
+    createdAt: 5,
+    expiresAt: null,
+    session: null,
+  }
+  const session = { ...key, id: 'session', createdAt: 6, session: { of: 'k' } }
+  const insertKey = db.prepare('INSERT INTO keys (id, created_at, expires_at, session_of, body) VALUES (?, ?, ?, ?, ?)')
+  insertKey.run('k', 5, null, null, JSON.stringify(key))
+  insertKey.run('session', 6, null, 'k', JSON.stringify(session))
+  db.exec(`INSERT INTO secret (only_one, value) VALUES (1, '${'s'.repeat(43)}')`)
+  db.exec(
+    `INSERT INTO readers VALUES ('free', NULL, 0, '0'), ('held', 'me', ${NOW + 1_000}, '0'); PRAGMA user_version = 12`,
+  )
+  db.close()
+  let now = NOW
+  const queue = await openQueue(`sqlite:${file}`, { clock: () => now })
+  expect(await queue.schedules()).toEqual([paused, { ...spec, ...rest, ...state }])
+  expect(await queue.keys()).toEqual({ keys: [key, session], secret: 's'.repeat(43) })
+  const read = (name: string, owner: string) =>
+    queue.events({ after: null, max: 1, reader: { name, owner, leaseMs: 1_000 } })
+  expect((await read('held', 'other')).held).toBe(false)
+  expect((await read('held', 'me')).held).toBe(true)
+  expect((await read('free', 'other')).held).toBe(true)
+  now = NOW + 60_000
+  await queue.sweep(100)
+  // Its last task has not ended.
+  expect((await queue.schedules()).find(({ id }) => id === 's')).toMatchObject({ ...state, nextAt: 1_700_000_100_000 })
+  await queue.close()
+})

@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRate } from '../../task/api-key.ts'
 import { changeTo } from '../../task/ceilings.ts'
 import { changeToRetention } from '../../task/retention.ts'
-import type { Schedule } from '../../task/schedule.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
-import { incomplete, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
+import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
+import { scheduleOf } from '../schedule-document.ts'
+import { incomplete, type ReadNamed, type Remembered, type Restorable, type Restored, type State } from '../state.ts'
 import type {
   ChangeOutcome,
   EventsQuery,
@@ -13,10 +14,8 @@ import type {
   HandlerSettings,
   Health,
   InspectQuery,
-  KeyChange,
   ListQuery,
   MatchQuery,
-  ScheduleChange,
   StoreOptions,
   Submitted,
   TaskChange,
@@ -74,10 +73,11 @@ export class KafkaStore implements Restorable {
 
   /**
    * @param state is closed together with this engine
+   * @param readNamed reads the outbox of the state for the relay
    * @throws XQueueError `engine_unusable`, `engine_unavailable`
    */
-  static async open(url: KafkaUrl, options: StoreOptions, state: State): Promise<KafkaStore> {
-    const engine = new KafkaStore(url, options, state)
+  static async open(url: KafkaUrl, options: StoreOptions, state: State, readNamed: ReadNamed): Promise<KafkaStore> {
+    const engine = new KafkaStore(url, options, state, readNamed)
     try {
       await engine.#start()
     } catch (error) {
@@ -87,7 +87,7 @@ export class KafkaStore implements Restorable {
     return engine
   }
 
-  private constructor(url: KafkaUrl, options: StoreOptions, state: State) {
+  private constructor(url: KafkaUrl, options: StoreOptions, state: State, readNamed: ReadNamed) {
     // A second opening in another thread renews leases, which the state has.
     this.url = state.url
     this.#state = state
@@ -98,7 +98,7 @@ export class KafkaStore implements Restorable {
     this.#types = new TypesLog(this.#log, this.#topics.types, this.#deadLetters)
     this.#schedules = new SchedulesLog(this.#log, this.#topics.schedules, this.#deadLetters)
     const rememberTicks = (tasks: readonly Task[]) => this.#rememberTicks(tasks)
-    this.#relay = new Relay(state, this.#log, this.#topics, LAG_MAX_MS, rememberTicks)
+    this.#relay = new Relay(state, readNamed, this.#log, this.#topics, LAG_MAX_MS, rememberTicks)
     const accept = (specs: readonly TaskSpec[]) => this.#accept(specs)
     const logs = { log: this.#log, types: this.#types, schedules: this.#schedules, deadLetters: this.#deadLetters }
     this.#restorer = new Restorer(state, this.#topics, logs, options, accept)
@@ -210,23 +210,38 @@ export class KafkaStore implements Restorable {
     return this.#state.events(query)
   }
 
-  keys(change?: KeyChange) {
-    return this.#state.keys(change)
-  }
-
   countCalls(key: string, rate: CallRate, calls: number) {
     return this.#state.countCalls(key, rate, calls)
   }
 
-  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
-    if (!change || this.#closed) return this.#state.schedules(change)
+  now(): number {
+    return this.#state.now()
+  }
+
+  /** Changes of schedules are written to the log; ticks have records of their own, which the relay writes. */
+  async documents(step: DocumentsStep): Promise<DocumentsAnswer> {
+    const { changes = [], durable = true } = step
+    const ids = durable ? changes.flatMap(({ kind, id }) => (kind === 'schedule' ? [id] : [])) : []
+    if (ids.length === 0 || this.#closed) return this.#state.documents(step)
     await this.#refuseUnlessWhole()
     await this.#log.ready()
-    const schedules = await this.#state.schedules(change)
-    if ('run' in change) await this.#relay.caughtUp()
-    else if ('drop' in change) await this.#follow(change.drop)
-    else await this.#follow('add' in change ? change.add.id : 'keep' in change ? change.keep.id : change.alter)
-    return schedules
+    const answer = await this.#state.documents(step)
+    if (answer.isChanged) for (const id of ids) await this.#follow(id)
+    return answer
+  }
+
+  async submitWith(accompanied: Accompanied): Promise<AccompaniedAnswer> {
+    const { durable = true } = accompanied
+    if (!durable || this.#closed) return this.#state.submitWith(accompanied)
+    await this.#refuseUnlessWhole()
+    await this.#log.ready()
+    const answer = await this.#state.submitWith(accompanied)
+    if (answer === 'accepted') await this.#relay.caughtUp()
+    return answer
+  }
+
+  onDue(handler: DueHandler): void {
+    this.#state.onDue(handler)
   }
 
   async health(): Promise<Health> {
@@ -274,10 +289,10 @@ export class KafkaStore implements Restorable {
 
   #follow(scheduleId: string): Promise<void> {
     return this.#schedules.follow(scheduleId, async () => {
-      const schedules = await this.#state.schedules()
+      const { documents } = await this.#state.documents({ read: [{ kind: 'schedule' }] })
       // A missing schedule counts as removed only if the state has lost nothing.
       await this.#refuseUnlessWhole()
-      return schedules
+      return documents[0]!.map(scheduleOf)
     })
   }
 

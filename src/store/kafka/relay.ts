@@ -5,7 +5,7 @@ import type { TaskEvent } from '../../task/event.ts'
 import { tickOfKey } from '../../task/schedule.ts'
 import { isFinal, STATUSES } from '../../task/status.ts'
 import type { Task } from '../../task/task.ts'
-import type { State, StateEvent, StatePage } from '../state.ts'
+import type { ReadNamed, State, StateEvent } from '../state.ts'
 import type { Log, LogRecord } from './log.ts'
 import { eventRecord, outcomeRecord, removedRecord } from './records.ts'
 import type { Topics } from './topics.ts'
@@ -31,6 +31,7 @@ const LAG_CHECK_MS = 1_000
  */
 export class Relay {
   readonly #state: State
+  readonly #readNamed: ReadNamed
   readonly #log: Log
   readonly #topics: Topics
   readonly #waitMs: number
@@ -53,12 +54,14 @@ export class Relay {
    */
   constructor(
     state: State,
+    readNamed: ReadNamed,
     log: Log,
     topics: Topics,
     lagMaxMs: number,
     rememberTicks: (tasks: readonly Task[]) => Promise<void>,
   ) {
     this.#state = state
+    this.#readNamed = readNamed
     this.#log = log
     this.#topics = topics
     this.#waitMs = log.url.waitMs
@@ -118,7 +121,8 @@ export class Relay {
     let after: string | null = null
     while (!this.#stopped.signal.aborted) {
       try {
-        const page: StatePage = await this.#state.events({ ...this.#query(), after })
+        const query = { after, max: PAGE_MAX, waitMs: WAIT_MS, signal: this.#stopped.signal }
+        const page: Awaited<ReturnType<ReadNamed>> = await this.#readNamed(query, this.#reader(LEASE_MS))
         this.#written.resolve()
         this.#written = Promise.withResolvers()
         if (!page.held) {
@@ -136,15 +140,11 @@ export class Relay {
       }
     }
     // Releases the lease, so that the next process need not wait for its end.
-    const { name, owner } = this.#query().reader
-    await this.#state
-      .events({ after, max: 1, resumes: true, reader: { name, owner, leaseMs: 0 } })
-      .catch(() => undefined)
+    await this.#readNamed({ after, max: 1 }, this.#reader(0)).catch(() => undefined)
   }
 
-  #query() {
-    const reader = { name: READER, owner: this.#owner, leaseMs: LEASE_MS }
-    return { max: PAGE_MAX, waitMs: WAIT_MS, signal: this.#stopped.signal, reader, resumes: true }
+  #reader(leaseMs: number) {
+    return { name: READER, owner: this.#owner, leaseMs, resumes: true }
   }
 
   async #recordsOf(events: readonly TaskEvent[]): Promise<LogRecord[]> {

@@ -6,6 +6,8 @@ import { CATCH_UPS, OVERLAPS, tickOfKey } from '../../task/schedule.ts'
 import type { Task } from '../../task/task.ts'
 import { TypeNameSchema } from '../../task/task-input.ts'
 import { nextTick } from '../../task/timing.ts'
+import { refuseUnstorableSchedule } from '../admission.ts'
+import { scheduleChange } from '../schedule-document.ts'
 import type { State } from '../state.ts'
 import { takeApart } from './apart.ts'
 import type { DeadLetter, DeadLetters } from './dead-letters.ts'
@@ -106,9 +108,11 @@ export class SchedulesLog {
         else schedules.set(id, { schedule: entry, location })
       }
     }
-    const take = async ([kept]: readonly Kept[]) => {
-      const { schedule } = kept!
-      await state.schedules({ keep: withLast(schedule, lasts.get(schedule.id)) })
+    const take = async ([one]: readonly Kept[]) => {
+      const { schedule } = one!
+      const kept = withLast(schedule, lasts.get(schedule.id))
+      refuseUnstorableSchedule({ keep: kept })
+      await state.documents({ changes: [scheduleChange(kept, null)] })
     }
     for (const kept of schedules.values()) {
       await takeApart([kept], take, ({ location }, error) => bad.push({ ...location, error }))

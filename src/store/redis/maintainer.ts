@@ -1,7 +1,7 @@
+import type { DueHandler } from '../documents.ts'
 import type { StoreOptions, Swept } from '../store.ts'
 import type { Database } from './database.ts'
 import type { PartitionMessages } from './partition-messages.ts'
-import type { Schedules } from './schedules.ts'
 import type { Turns } from './turns.ts'
 
 /** How long a process keeps the role of sweeping a partition; if it dies, another takes over after this time. */
@@ -30,7 +30,7 @@ export class Maintainer {
   readonly #database: Database
   readonly #partition: number
   readonly #turns: Turns
-  readonly #schedules: Schedules
+  readonly #onDue: DueHandler
   readonly #messages: PartitionMessages
   readonly #options: StoreOptions
   readonly #process: string
@@ -44,7 +44,7 @@ export class Maintainer {
     database: Database,
     partition: number,
     turns: Turns,
-    schedules: Schedules,
+    onDue: DueHandler,
     messages: PartitionMessages,
     options: StoreOptions,
     process: string,
@@ -52,7 +52,7 @@ export class Maintainer {
     this.#database = database
     this.#partition = partition
     this.#turns = turns
-    this.#schedules = schedules
+    this.#onDue = onDue
     this.#messages = messages
     this.#options = options
     this.#process = process
@@ -76,7 +76,7 @@ export class Maintainer {
     const [, changed, more, nextAt, leases, now, due, pairs] = answer
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
     const delivered = pairs.length === 0 ? nothing : await this.#messages.deliver(this.#partition, pairs, max)
-    const ticked = due.length === 0 ? nothing : await this.#schedules.tick(this.#partition, due, Number(now), max)
+    const ticked = due.length === 0 ? nothing : await this.#onDue(documentsIn(due), Number(now), max)
     const times = [nextAt === '' ? null : Number(nextAt), ticked.nextAt].filter((time) => time !== null)
     const next = times.length === 0 ? null : Math.min(...times)
     this.dueAt(next)
@@ -105,4 +105,8 @@ export class Maintainer {
     this.#closed = true
     clearTimeout(this.#timer)
   }
+}
+
+function documentsIn(due: readonly string[]): { id: string; text: string }[] {
+  return Array.from({ length: due.length / 2 }, (_, index) => ({ id: due[index * 2]!, text: due[index * 2 + 1]! }))
 }

@@ -1,13 +1,11 @@
 import { LATE_READER_MS } from '../options.ts'
-import type { ResumingQuery, StateEvent, StatePage, TaskLocation } from '../state.ts'
-import { type EventsReader, PAGE_BYTES_MAX } from '../store.ts'
+import type { StateEvent, StatePage, TaskLocation } from '../state.ts'
+import { type EventsQuery, PAGE_BYTES_MAX } from '../store.ts'
 import type { Database } from './database.ts'
 import { eventsOf } from './event-records.ts'
 
 /** A waiting reader checks again after this time, in case a message was lost, and marks itself before that. */
 const CHECK_AGAIN_MS = 1_000
-/** Interval at which a reader checks whether another owner's lease has become free. */
-const LEASE_CHECK_MS = 250
 /** Entries of the outbox that are read at once; each holds the changes of one step. */
 const ENTRIES_MAX = 100
 
@@ -38,22 +36,12 @@ export class OutboxReader {
     this.#locate = locate
   }
 
-  read(query: ResumingQuery): Promise<StatePage> {
-    const { after, max, waitMs = 0, signal, reader } = query
-    return reader ? this.#readNamed(query, reader) : this.#readFrom(after, max, waitMs, signal)
-  }
-
-  async #readFrom(
-    after: string | null,
-    max: number,
-    waitMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<StatePage> {
+  async read({ after, max, waitMs = 0, signal }: EventsQuery): Promise<StatePage> {
     const until = Date.now() + waitMs
     if (waitMs > 0) await this.#listen()
-    if (this.#closed) return { events: [], last: after ?? '', gap: false, held: true }
+    if (this.#closed) return { events: [], last: after ?? '', gap: false }
     const from = after === null ? 'now' : this.#parse(after)
-    if (from === null) return { events: [], last: await this.#now(), gap: true, held: true }
+    if (from === null) return { events: [], last: await this.#now(), gap: true }
     let page = await this.#next(from, max, waitMs > 0)
     const position = this.#parse(page.last) ?? 'now'
     while (page.events.length === 0 && !page.gap && !signal?.aborted && !this.#closed) {
@@ -75,45 +63,13 @@ export class OutboxReader {
     }
   }
 
-  /** Implements `EventsReader`; the reader's position is kept in the first partition. */
-  async #readNamed(
-    { after, max, waitMs = 0, signal, resumes = false }: ResumingQuery,
-    reader: EventsReader,
-  ): Promise<StatePage> {
-    const endsAt = performance.now() + waitMs
-    for (;;) {
-      const [state, position] = await this.#take(reader, after, resumes)
-      const leftMs = endsAt - performance.now()
-      if (state === 'held') return this.#readFrom(position, max, Math.min(leftMs, reader.leaseMs / 2), signal)
-      if (state === 'free' || leftMs <= 0 || signal?.aborted || this.#closed) {
-        return { events: [], last: position, gap: false, held: false }
-      }
-      await this.#news(Math.min(leftMs, LEASE_CHECK_MS), signal)
-    }
-  }
-
-  async #take(
-    { name, owner, leaseMs }: EventsReader,
-    after: string | null,
-    resumes: boolean,
-  ): Promise<['held' | 'free' | 'other', string]> {
-    const take = (beginAt: string) => {
-      const args = [name, owner, leaseMs, after === null ? '' : '1', after ?? '', beginAt]
-      return this.#database.run<['held' | 'free' | 'other' | 'new', string]>('reader', 0, args)
-    }
-    let answer = await take('')
-    if (answer[0] === 'new') answer = resumes ? ['other', ''] : await take(await this.#now())
-    return answer as ['held' | 'free' | 'other', string]
-  }
-
   async #now(): Promise<string> {
     return (await this.#page('now', 1, false)).last
   }
 
-  /** Whether a named reader has committed this position or a later one. */
-  async hasRead(name: string, position: string): Promise<boolean> {
-    const [, committed = ''] = await this.#database.run<string[]>('reader', 0, [name, '', '', '', '', ''])
-    const [asked, there] = [this.#parse(position), this.#parse(committed)]
+  /** Whether a position is the same as another one, or behind it. */
+  isWithin(position: string, other: string): boolean {
+    const [asked, there] = [this.#parse(position), this.#parse(other)]
     if (!asked || !there) return asked === ''
     return [...asked].every(([partition, number]) => Number(there.get(partition) ?? 0) >= Number(number))
   }
@@ -177,7 +133,7 @@ export class OutboxReader {
       }
     }
     const kept = await this.#ofKept(events, [...doubtful])
-    return { events: kept, last: this.#write(at), gap, held: true, hidden: events.length - kept.length }
+    return { events: kept, last: this.#write(at), gap, hidden: events.length - kept.length }
   }
 
   /** Omits the events of removed tasks, except their `removed` events. */

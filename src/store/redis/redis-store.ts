@@ -1,25 +1,23 @@
 import { randomUUID } from 'node:crypto'
 import type { CallRate } from '../../task/api-key.ts'
-import type { Schedule } from '../../task/schedule.ts'
 import type { TaskSpec } from '../../task/task.ts'
-import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
+import { refuseUnstorable, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
+import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
 import { closedError, unknownType } from '../refusals.ts'
-import type { Completeness, Remembered, ResumingQuery, State } from '../state.ts'
+import type { Completeness, Remembered, State } from '../state.ts'
 import {
   type CallsCounted,
   CHANGES_MAX,
   type ChangeOutcome,
+  type EventsQuery,
   type Facts,
   type HandlerSettings,
   type Health,
   type InspectQuery,
-  type KeyChange,
-  type Keys,
   type ListQuery,
   type Matching,
   type MatchQuery,
-  type ScheduleChange,
   type StoreOptions,
   type Submitted,
   type Swept,
@@ -27,8 +25,8 @@ import {
   type Turn,
   type TypeChange,
 } from '../store.ts'
-import { keysOf } from './api-keys.ts'
 import { Database } from './database.ts'
+import { Documents } from './documents.ts'
 import { Erasure } from './erasure.ts'
 import { healthOf } from './health.ts'
 import { Numbers, placeOf } from './ids.ts'
@@ -41,7 +39,6 @@ import { Queries } from './queries.ts'
 import { Recovery } from './recovery.ts'
 import { parseRedisUrl } from './redis-url.ts'
 import { Registry } from './registry.ts'
-import { Schedules } from './schedules.ts'
 import { Submitter } from './submitter.ts'
 import { Turns } from './turns.ts'
 
@@ -62,7 +59,7 @@ export class RedisStore implements State {
   readonly #queries: Queries
   readonly #outbox: OutboxReader
   readonly #recovery: Recovery
-  readonly #schedules: Schedules
+  readonly #documents: Documents
   readonly #maintainers: Maintainer[]
   readonly #submitter: Submitter
   readonly #erasure: Erasure
@@ -73,6 +70,7 @@ export class RedisStore implements State {
   #subscribed: Promise<unknown> | undefined
   #isListening = false
   readonly #closing = Promise.withResolvers<void>()
+  #handleDue: DueHandler = async () => ({ changed: 0, more: false, nextAt: null })
   #closed = false
 
   /** @throws XQueueError `engine_unusable` | `engine_unavailable` */
@@ -105,9 +103,10 @@ export class RedisStore implements State {
       dueAt(partition, this.#database.now()),
     )
     const known = () => this.#inspection.known()
-    this.#schedules = new Schedules(this.#database, options, numbers, known, dueAt)
+    this.#documents = new Documents(this.#database, options, numbers, dueAt)
+    const onDue: DueHandler = (due, now, max) => this.#handleDue(due, now, max)
     this.#maintainers = this.#database.perPartition(
-      (at) => new Maintainer(this.#database, at, this.#turns, this.#schedules, notices, options, this.#process),
+      (at) => new Maintainer(this.#database, at, this.#turns, onDue, notices, options, this.#process),
     )
     this.#submitter = new Submitter(this.#database, this.#queries, options, numbers, known)
     this.#changes = this.#database.perPartition(
@@ -215,7 +214,7 @@ export class RedisStore implements State {
     return { ...facts, workers, task: { ...found, ahead, holdersOfGroup } }
   }
 
-  async events(query: ResumingQuery) {
+  async events(query: EventsQuery) {
     this.#refuseWhenClosed()
     return this.#outbox.read(query)
   }
@@ -237,12 +236,27 @@ export class RedisStore implements State {
 
   async hasRead(reader: string, position: string) {
     this.#refuseWhenClosed()
-    return this.#outbox.hasRead(reader, position)
+    const { documents } = await this.#documents.step({ read: [{ kind: 'reader', ids: [reader] }] })
+    const [committed = ''] = documents[0]!.map(({ text }) => text.slice(text.lastIndexOf('|') + 1))
+    return this.#outbox.isWithin(position, committed)
   }
 
-  async keys(change?: KeyChange): Promise<Keys> {
+  async documents(step: DocumentsStep): Promise<DocumentsAnswer> {
     this.#refuseWhenClosed()
-    return keysOf(this.#database, change ?? null)
+    return this.#documents.step(step)
+  }
+
+  async submitWith(accompanied: Accompanied): Promise<AccompaniedAnswer> {
+    this.#refuseWhenClosed()
+    return this.#documents.submitWith(accompanied)
+  }
+
+  onDue(handler: DueHandler): void {
+    this.#handleDue = handler
+  }
+
+  now(): number {
+    return this.#database.now()
   }
 
   async countCalls(key: string, { max, perMs }: CallRate, calls: number): Promise<CallsCounted> {
@@ -250,12 +264,6 @@ export class RedisStore implements State {
     const partition = this.#database.partitionOf(key)
     const [allowed, nextInMs] = await this.#database.run<number[]>('calls', partition, [key, max, perMs, calls])
     return { allowed: allowed!, nextInMs: nextInMs! }
-  }
-
-  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
-    this.#refuseWhenClosed()
-    if (change) refuseUnstorableSchedule(change)
-    return change ? this.#schedules.change(change) : this.#schedules.list()
   }
 
   health(): Promise<Health> {

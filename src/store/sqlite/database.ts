@@ -6,14 +6,14 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header to recognise databases of other programs: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 12
+const SCHEMA_VERSION = 13
 /** Twice the size of a log between checkpoints. A log that grew because of a long read is truncated to this size. */
 const WAL_BYTES_KEPT = 128 * 1_024 * 1_024
 const MEMORY_BUSY_MS = 1_000
 const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
-  ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'readers', 'keys'],
-  ...['schedules', 'flows', 'space'],
+  ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'documents'],
+  ...['flows', 'space'],
 ]
 
 export type Value = string | number | null
@@ -174,10 +174,10 @@ export class Database {
       if (user_version < 10) db.exec(readSql('migrate-10'))
       if (user_version < 11) db.exec(readSql('migrate-11'))
       if (user_version < 12) db.exec(readSql('migrate-12'))
+      if (user_version < 13) db.exec(readSql('migrate-13'))
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }
-      db.exec(readSql('readers-table'))
       db.exec('COMMIT')
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK')

@@ -1,13 +1,10 @@
 import type { TaskEvent } from '../../task/event.ts'
 import { blanked, withoutContents } from '../erasure.ts'
 import { LATE_READER_MS } from '../options.ts'
-import { type EventsPage, type EventsQuery, type EventsReader, PAGE_BYTES_MAX, type StoreOptions } from '../store.ts'
+import { type EventsPage, type EventsQuery, PAGE_BYTES_MAX, type StoreOptions } from '../store.ts'
 import type { Database } from './database.ts'
 import { eventsOf } from './rows.ts'
 import type { Tx } from './writer.ts'
-
-/** Interval at which a reader checks whether another owner's lease has become free. */
-const CHECK_AGAIN_MS = 250
 
 /** Positions of progress, result and error in an event. */
 const CONTENTS = [5, 6, 7]
@@ -15,23 +12,19 @@ const CONTENTS = [5, 6, 7]
 /** Rows that one sweep removes; each may hold 500 events. */
 const ROWS_DROPPED_MAX = 100
 
-/** The steps of the outbox in the file; each shows only durable events. */
-export interface OutboxSteps {
-  read<T>(work: (now: number) => T): Promise<T>
-  write<T>(work: (tx: Tx) => T): Promise<T>
-}
+/** Runs a read that shows only durable events. */
+type Read = <T>(work: (now: number) => T) => Promise<T>
 
-/** Reads the events: anonymous readers pass their position, named ones have it in the file with a lease. */
+/** Reads the events. */
 export class Outbox {
   readonly #database: Database
-  readonly #steps: OutboxSteps
+  readonly #read: Read
   readonly #waiting = new Set<() => void>()
-  readonly #waitingForLease = new Set<() => void>()
   #closed = false
 
-  constructor(database: Database, steps: OutboxSteps) {
+  constructor(database: Database, read: Read) {
     this.#database = database
-    this.#steps = steps
+    this.#read = read
   }
 
   get isWaitedFor(): boolean {
@@ -73,51 +66,12 @@ export class Outbox {
   close(): void {
     this.#closed = true
     this.wake()
-    for (const wakeReader of [...this.#waitingForLease]) wakeReader()
   }
 
   async events(query: EventsQuery): Promise<EventsPage> {
-    if (query.reader) return this.#named(query, query.reader)
     const { after, max, waitMs = 0, signal } = query
-    const from = after ?? (await this.#steps.read(() => this.#last()))
+    const from = after ?? (await this.#read(() => this.#last()))
     return this.#from(from, max, waitMs, signal)
-  }
-
-  async #named(query: EventsQuery, reader: EventsReader): Promise<EventsPage> {
-    const { after, max, waitMs = 0, signal } = query
-    const endsAt = performance.now() + waitMs
-    for (;;) {
-      // Checking costs a read; only a free lease is worth the write lock.
-      const blocked = await this.#steps.read((now) => this.#isAnothers(reader, now))
-      const { held, position } = blocked
-        ? { held: false, position: blocked }
-        : await this.#steps.write((tx) => this.#take(tx, reader, after))
-      const left = endsAt - performance.now()
-      if (held) return this.#from(position, max, Math.min(left, reader.leaseMs / 2), signal)
-      if (reader.leaseMs === 0 || left <= 0 || signal?.aborted || this.#closed) {
-        return { events: [], last: position, gap: false, held: false }
-      }
-      await wait(this.#waitingForLease, Math.min(left, CHECK_AGAIN_MS), signal)
-    }
-  }
-
-  /** The committed position, while another owner's lease lives. */
-  #isAnothers({ name, owner }: EventsReader, now: number): string | null {
-    const row = this.#database.get('reader', name)
-    const lives = row && row.owner !== null && row.owner !== owner && (row.expires_at as number) > now
-    return lives ? (row.position as string) : null
-  }
-
-  /** Takes or renews a lease and commits a position, as `EventsReader` specifies. */
-  #take(tx: Tx, { name, owner, leaseMs }: EventsReader, after: string | null): { held: boolean; position: string } {
-    const another = this.#isAnothers({ name, owner, leaseMs }, tx.now)
-    if (another !== null) return { held: false, position: another }
-    const row = tx.database.get('reader', name)
-    const stored = (row?.position as string | undefined) ?? this.#last()
-    const position = row?.owner === owner && after !== null ? after : stored
-    const held = leaseMs > 0
-    tx.database.run('setReader', name, held ? owner : null, tx.now + leaseMs, position)
-    return { held, position }
   }
 
   async #from(position: string, max: number, waitMs: number, signal: AbortSignal | undefined): Promise<EventsPage> {
@@ -130,7 +84,7 @@ export class Outbox {
   /** The next events, without those of removed tasks. */
   async #next(position: string, max: number): Promise<EventsPage> {
     for (let from = position; ; ) {
-      const page = await this.#steps.read((now) => this.#after(from, max, now))
+      const page = await this.#read((now) => this.#after(from, max, now))
       if (page.events.length > 0 || page.gap || page.last === from || this.#closed) return page
       from = page.last
     }
@@ -144,7 +98,7 @@ export class Outbox {
     const last = Number(this.#last())
     const after = Number(position)
     // The position is from before the file was replaced, or of another engine: continue from now.
-    if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true, held: true }
+    if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true }
     const first = (this.#database.get('firstEvents')?.first as number | undefined) ?? last + 1
     const events: TaskEvent[] = []
     // Row by row, so that only rows of the page are read.
@@ -155,7 +109,7 @@ export class Outbox {
       if (events.length === max || bytes >= PAGE_BYTES_MAX) break
     }
     const gap = position !== '' && after < first - 1
-    return { events: this.#ofKept(events, now), last: events.at(-1)?.id ?? position, gap, held: true }
+    return { events: this.#ofKept(events, now), last: events.at(-1)?.id ?? position, gap }
   }
 
   /** Omits the events of removed tasks. Only events from before the last end of a removed task can be of one. */

@@ -1,7 +1,7 @@
 import type { CallRate } from '../../task/api-key.ts'
-import type { Schedule } from '../../task/schedule.ts'
 import type { TaskSpec } from '../../task/task.ts'
-import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../admission.ts'
+import { refuseUnstorable, storableTurn } from '../admission.ts'
+import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import { closedError } from '../refusals.ts'
 import type {
@@ -13,11 +13,8 @@ import type {
   HandlerSettings,
   Health,
   InspectQuery,
-  KeyChange,
-  Keys,
   ListQuery,
   MatchQuery,
-  ScheduleChange,
   Store,
   StoreOptions,
   Swept,
@@ -28,19 +25,18 @@ import type {
 } from '../store.ts'
 import { emptyAnswer, type Waiter, Waiters } from '../waiters.ts'
 import { Database, storeError } from './database.ts'
+import { Documents } from './documents.ts'
 import { Due } from './due.ts'
 import { FileWatch } from './file-watch.ts'
 import { Flows } from './flows.ts'
 import { GroupScheduler } from './group-scheduler.ts'
 import { healthOf } from './health.ts'
 import { Inspection } from './inspection.ts'
-import { changeKeys, readKeys } from './keys.ts'
 import { Outbox } from './outbox.ts'
 import { Queries } from './queries.ts'
 import { RateLog } from './rate-log.ts'
 import { Rates } from './rates.ts'
 import { Removal } from './removal.ts'
-import { Schedules } from './schedules.ts'
 import { Space } from './space.ts'
 import { parseSqliteUrl } from './sqlite-url.ts'
 import { Submitter } from './submitter.ts'
@@ -72,7 +68,7 @@ export class SqliteStore implements Store {
   readonly #flows: Flows
   readonly #transitions: Transitions
   readonly #submitter: Submitter
-  readonly #schedules: Schedules
+  readonly #documents: Documents
   readonly #queries: Queries
   readonly #inspection: Inspection
   readonly #removal: Removal
@@ -111,13 +107,10 @@ export class SqliteStore implements Store {
     ]
     this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, options)
     this.#submitter = new Submitter(registry, groups, flows, this.#transitions, options)
-    this.#schedules = new Schedules(registry, this.#submitter)
+    this.#documents = new Documents(this.#database, registry, this.#submitter)
     this.#queries = new Queries(this.#database, flows)
     this.#inspection = new Inspection(this.#database, registry, rates, groups, rateLog, flows, options)
-    this.#outbox = new Outbox(this.#database, {
-      read: (work) => this.#read(work),
-      write: (work) => this.#write(work, NOT_WAITED_FOR),
-    })
+    this.#outbox = new Outbox(this.#database, (work) => this.#read(work))
     this.#removal = new Removal(this.#transitions, this.#flows, this.#outbox, options)
     this.#writer = new Writer(this.#database, this.#due, options.clock, {
       begun: () => this.#refresh(),
@@ -172,13 +165,17 @@ export class SqliteStore implements Store {
   }
 
   async sweep(max: number): Promise<Swept> {
+    const swept = await this.#sweep(max)
+    return this.#closed ? swept : this.#documents.handleDue(swept, this.#options.clock(), max)
+  }
+
+  async #sweep(max: number): Promise<Swept> {
     if (this.#nothingToSweep()) return { changed: 0, more: false, nextAt: this.#nextAt() }
     const swept = await this.#write((tx) => {
       const done = [
         this.#transitions.promote(tx, max),
         this.#transitions.endWaits(tx, max),
         this.#transitions.endLeases(tx, max),
-        this.#schedules.tick(tx, max),
         this.#removal.forgetFinished(tx, max),
         this.#transitions.followOn(tx),
         this.#groups.drop(max),
@@ -208,20 +205,27 @@ export class SqliteStore implements Store {
     return this.#read((now) => this.#inspection.inspect(query, now))
   }
 
-  async keys(change?: KeyChange): Promise<Keys> {
-    if (change) return this.#write(({ database, now }) => changeKeys(database, change, now))
-    const kept = await this.#read((now) => readKeys(this.#database, now))
-    return kept ?? this.#write(({ database, now }) => changeKeys(database, null, now))
+  async documents(step: DocumentsStep): Promise<DocumentsAnswer> {
+    const { changes = [], read, durable = true } = step
+    if (changes.length > 0) return this.#write(() => this.#documents.step(step), { durable })
+    return { isChanged: true, documents: await this.#read(() => this.#documents.read(read)) }
+  }
+
+  submitWith(accompanied: Accompanied): Promise<AccompaniedAnswer> {
+    const { durable = true } = accompanied
+    return this.#write((tx) => this.#documents.submitWith(tx, accompanied), { durable })
+  }
+
+  onDue(handler: DueHandler): void {
+    this.#documents.onDue = handler
+  }
+
+  now(): number {
+    return this.#options.clock()
   }
 
   countCalls(key: string, rate: CallRate, calls: number): Promise<CallsCounted> {
     return this.#write(({ now }) => this.#rateLog.count(key, rate, calls, now), NOT_WAITED_FOR)
-  }
-
-  async schedules(change?: ScheduleChange): Promise<Schedule[]> {
-    if (!change) return this.#read(() => this.#schedules.list(this.#database))
-    refuseUnstorableSchedule(change)
-    return this.#write((tx) => this.#schedules.change(tx, change))
   }
 
   health(): Promise<Health> {
@@ -390,7 +394,7 @@ export class SqliteStore implements Store {
       this.#flows.hasPutOff() ? 0 : this.#due.readyAt(),
       this.#due.waitEndsAt(),
       this.#database.get('nextLeaseDue', cancelGraceMs)!.at,
-      this.#schedules.nextAt(this.#database),
+      this.#documents.nextDueAt(this.#options.clock()),
       this.#removal.nextAt(this.#database),
     ].filter((at) => typeof at === 'number')
     const next = Math.min(...times)

@@ -5,8 +5,8 @@
 --       long a finished task may be kept (ms), how many finished tasks may be kept, most events to keep, for how long
 --       (ms), in how many bytes; how long an unseen worker is kept (ms)
 -- Returns {'', ms for which another process remains the one that sweeps} | {'swept', number of tasks changed, 1 if
---       there is more, when to sweep next or '', {ref, lane's name, lease's head, …} of leases that are due, now, the
---       texts of schedules that are due: the caller decides on both, {id, notice, …}: the caller delivers them}
+--       there is more, when to sweep next or '', {ref, lane's name, lease's head, …} of leases that are due, now, {id,
+--       text, …} of schedules that are due: the caller decides on both, {id, notice, …}: the caller delivers them}
 -- Cost  a few commands for each task that is changed, and for each of about fifty types: a sweep checks these in
 --       rotation, and the others when something of them is due
 local worker_ttl
@@ -281,7 +281,11 @@ end
 local function due_schedules()
   local ids = call('ZRANGEBYSCORE', P .. KEY.ticks, '-inf', NOW, 'LIMIT', 0, max)
   soonest(tonumber(call('ZRANGEBYSCORE', P .. KEY.ticks, '(' .. NOW, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
-  return #ids > 0 and call('HMGET', P .. KEY.schedules, unpack(ids)) or ids
+  local due = {}
+  for index, text in ipairs(#ids > 0 and call('HMGET', P .. KEY.schedules, unpack(ids)) or ids) do
+    if text then due[#due + 1], due[#due + 2] = ids[index], text end
+  end
+  return due
 end
 
 -- Checks awaited tasks again at intervals, a bounded number at a time: reports again the changes that a failover has

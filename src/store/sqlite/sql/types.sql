@@ -18,7 +18,7 @@ DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceil
   AND max_concurrency IS NULL AND group_concurrency IS NULL AND rate_max IS NULL
   AND payload_schema IS NULL AND spec_defaults = '{}'
   AND NOT EXISTS (SELECT 1 FROM counts WHERE counts.type = types.type)
-  AND NOT EXISTS (SELECT 1 FROM schedules WHERE json_extract(body, '$.task.type') = types.type);
+  AND NOT EXISTS (SELECT 1 FROM documents WHERE documents.type = types.type);
 
 -- name: setHandler
 UPDATE types SET retry_delays_ms = ?2, retry_jitter = ?3, payload_schema = ?4, spec_defaults = ?7, last_seen = ?5,
