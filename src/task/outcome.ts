@@ -39,6 +39,11 @@ function bounded(error: string): string {
 /** The end of a lease: the worker's outcome, or `lost` if it expired. */
 export type Ending = Outcome | { kind: 'lost' }
 
+/** How a lease ends that is due at a time without an outcome. */
+export function dueEnding({ deadlineAt }: Pick<Running, 'deadlineAt'>, now: number): Ending {
+  return { kind: deadlineAt !== null && deadlineAt <= now ? 'timeout' : 'lost' }
+}
+
 /** The fields of a running task that `settle` needs. */
 export interface Running {
   attempts: number

@@ -1,6 +1,6 @@
-import { FAILURE_POLICIES } from '../../task/flow.ts'
+import { canceledBecause, canceledBecauseGone, FAILURE_POLICIES } from '../../task/flow.ts'
 import { WAITED_TOO_LONG } from '../../task/outcome.ts'
-import { FINAL_STATUSES, RETRYABLE_STATUSES, WAITING_STATUSES } from '../../task/status.ts'
+import { FINAL_STATUSES, RETRYABLE_STATUSES, type Status, WAITING_STATUSES } from '../../task/status.ts'
 import { TASK_LIMITS } from '../../task/task.ts'
 import { FOLLOWED_MAX } from '../options.ts'
 import { TYPES_NAMED_MAX } from '../type-info.ts'
@@ -223,6 +223,9 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ...Object.entries(channels(database)).map(([name, value]) => [`CHANNEL.${name}`, text(value)] as const),
     ['WORKERS', text('workers')],
     ['NO_EXTRAS', text(NO_EXTRAS)],
+    // With a place for the id, and one for the status.
+    ['CANCELED_BECAUSE', text(JSON.stringify(canceledBecause('%s', '%s' as Status)))],
+    ['CANCELED_BECAUSE_GONE', text(JSON.stringify(canceledBecauseGone('%s')))],
     ['WAIT_ERROR', text(JSON.stringify(WAITED_TOO_LONG))],
     ['RETRYABLE', text(Object.fromEntries(RETRYABLE_STATUSES.map((status) => [status, true])))],
     [

@@ -1,5 +1,5 @@
 import { textOf } from '../../task/json.ts'
-import { type Outcome, refusedOutcome } from '../../task/outcome.ts'
+import { dueEnding, type Outcome, refusedOutcome } from '../../task/outcome.ts'
 import { isFinal } from '../../task/status.ts'
 import { Batcher } from '../batcher.ts'
 import { leaseSecret } from '../lease-secret.ts'
@@ -102,7 +102,7 @@ export class Turns {
     }
   }
 
-  /** Settles leases that are due, each as `endingOf` decides; returns how many. */
+  /** Settles leases that are due, each as `settle` decides; returns how many. */
   async endDue(partition: number, leases: readonly string[]): Promise<number> {
     const due: LeaseState[] = []
     const now = this.#database.now()
@@ -113,8 +113,7 @@ export class Turns {
     await this.#registry.know(due.map(({ lane }) => typeOfLane(lane)))
     const part = emptyPart({ id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 })
     const settlements = due.map((state) => {
-      const late = state.deadlineAt !== null && state.deadlineAt <= now
-      const settlement = this.#leases.settlementOf(state, { kind: late ? 'timeout' : 'lost' }, now)
+      const settlement = this.#leases.settlementOf(state, dueEnding(state, now), now)
       addOutcome(part, state, settlement, this.#process, true)
       return settlement
     })

@@ -1,6 +1,7 @@
 import type { Predecessor } from '../../task/flow.ts'
 import { type JsonText, textOf } from '../../task/json.ts'
 import {
+  dueEnding,
   type Ending,
   type Outcome,
   type Settlement,
@@ -224,10 +225,7 @@ export class Transitions {
   /** Ends leases that are expired, timed out or past the grace of a cancel; returns how many. */
   endLeases(tx: Tx, max: number): number {
     const due = tx.database.all('dueLeases', tx.now, this.#options.cancelGraceMs, max)
-    for (const state of statesOf(tx, due)) {
-      const late = state.deadlineAt !== null && state.deadlineAt <= tx.now
-      this.#end(tx, state, { kind: late ? 'timeout' : 'lost' })
-    }
+    for (const state of statesOf(tx, due)) this.#end(tx, state, dueEnding(state, tx.now))
     return due.length
   }
 

@@ -104,9 +104,9 @@ end
 -- Returns the error of a canceled task, as JSON.
 function cancel_reason(name, status)
   if status == 'gone' then
-    return '"task ' .. id_of(name) .. ', which it waits for, ended without success and is no longer kept"'
+    return string.format(CANCELED_BECAUSE_GONE, id_of(name))
   end
-  return '"task ' .. id_of(name) .. ', which it waits for, ended as ' .. status .. '"'
+  return string.format(CANCELED_BECAUSE, id_of(name), status)
 end
 
 -- Reverses a ref so that it sorts by the time of submission; and back.
