@@ -21,6 +21,7 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '5' },
     stores: { type: 'string' },
+    tasks: { type: 'string', default: '20000' },
     out: { type: 'string', default: join(import.meta.dirname, 'results/latest.json') },
   },
 })
@@ -33,7 +34,7 @@ const suites: Record<string, () => Promise<Row[]>> = {
   'pick-up': () => pickUp(redis.port, seconds * 2),
   http: () => http(rounds, seconds),
   access: () => access(redis.port, rounds, seconds),
-  clients: () => clients(rounds),
+  clients: () => clients(rounds, Number(values.tasks), values.stores?.split(',')),
   live: () => live(rounds),
   page: () => page(rounds, seconds * 2),
   backlog: () => backlog(rounds, [10_000, 100_000, 1_000_000]),

@@ -202,7 +202,8 @@ func (w *working) renewalOf(attempt *Attempt) renewal {
 func (w *working) takeTurn(
 	ctx context.Context, turn turn, timeout time.Duration, readOutcomes func(*turnAnswer),
 ) error {
-	if turn.Max > 0 {
+	// Also with outcomes alone: the store settles the leases of the worker that calls with less work.
+	if turn.Max > 0 || len(turn.Outcomes) > 0 {
 		turn.WorkerID = w.ID
 		turn.Types = w.types
 	}

@@ -47,9 +47,9 @@ class Turns:
 
     def take(
         self,
-        reports: Sequence[Report] = (),
-        renewals: Sequence[Renewal] = (),
-        claim: Mapping[str, Json] | None = None,
+        reports: Sequence[Report],
+        renewals: Sequence[Renewal],
+        claim: Mapping[str, Json],
         *,
         timeout: float,
         connection: Connection | None = None,
@@ -81,7 +81,7 @@ class Turns:
         self,
         reports: Sequence[Report],
         renewals: Sequence[Renewal],
-        claim: Mapping[str, Json] | None,
+        claim: Mapping[str, Json],
         timeout: float,
         connection: Connection | None,
     ) -> TurnAnswer:
@@ -97,7 +97,7 @@ class Turns:
                 if error.status in TRY_LATER:
                     raise
                 made.outcomes.append(error)
-        if claim and not reports and not renewals:
+        if claim.get("max") and not reports and not renewals:
             answer = self._call("/tasks/consume", json.dumps(claim), timeout, connection)
             made.leases, made.date = answer.body["leases"], answer.date
         return made
@@ -128,8 +128,8 @@ class Turns:
         return self._client.call("POST", path, content, patience=0, timeout=timeout)
 
 
-def _body(reports: Sequence[Report], renewals: Sequence[Renewal], claim: Mapping[str, Json] | None) -> str:
-    fields = {name: json.dumps(value) for name, value in (claim or {}).items()}
+def _body(reports: Sequence[Report], renewals: Sequence[Renewal], claim: Mapping[str, Json]) -> str:
+    fields = {name: json.dumps(value) for name, value in claim.items()}
     if reports:
         items = (_object({"lease": f'"{report.attempt.lease}"', **report.fields}) for report in reports)
         fields["outcomes"] = f"[{','.join(items)}]"

@@ -169,7 +169,9 @@ class Worker:
         """Makes a call, gives back the room that was reserved for it, and starts the tasks that it brought."""
         attempts: list[Attempt] = []
         try:
-            claim = {"types": self._types, "worker_id": self._id, "max": room, "wait": wait} if room else None
+            # Also with reports alone: the store settles the leases of the worker that calls with less work.
+            worker = {"types": self._types, "worker_id": self._id} if room or reports else {}
+            claim = {**worker, "max": room, "wait": wait} if room else worker
             answer = self._turns.take(reports, renewals, claim, timeout=timeout, connection=connection)
             for renewal, (item, problem) in zip(renewals, answer.renewals):
                 self._renewed(renewal.attempt, item, problem, answer.date)
