@@ -9,8 +9,9 @@
 -- position at which each was last served. A group that was never served comes before all that were, by the age of its
 -- first task; scores distinguish those only by the ms, `unserved` has their exact order. Tasks without a group take
 -- part as one more group, ''. A group at its limit waits in `at_limit`, by its name, until one of its permits becomes
--- free. `rested` holds the last position of groups that have no task waiting now; the next sweep deletes it. A group
--- that may have several tasks waiting is in `crowded`; for the others no step needs to search for a second task.
+-- free. `rested` holds the last position of groups that have no task waiting now, if another group that was served
+-- waits; the next sweep deletes it. A group that may have several tasks waiting is in `crowded`; for the others no step
+-- needs to search for a second task.
 --
 -- A group that was never served and has one waiting task is in none of these. The zset `lone` has it, by the entry of
 -- the task, in the same order as `unserved`. With its second task it leaves `lone` for `group_queue` and `rotation`.

@@ -33,24 +33,12 @@ end
 -- position: when it was last served, or a value that represents its age}; of a group in `lone` {group, newcomer,
 -- is_lone}.
 
--- Leaves out the tasks that have no text: a process of the previous version has ended them, but not left `lone`.
-local function without_ended(picked, refs, texts)
-  local its_picked, its_refs, its_texts = {}, {}, {}
-  for index, text in ipairs(texts) do
-    if text then
-      local size = #its_picked + 1
-      its_picked[size], its_refs[size], its_texts[size] = picked[index], refs[index], text
-    end
-  end
-  return its_picked, its_refs, its_texts
-end
-
 -- Starts tasks of groups, {group, part, entry} each, and marks each that has started; returns the number started.
 local function start_picked(turn, lane, picked, tasks)
   if #picked == 0 then return 0 end
-  local refs, members, alone, prefix = {}, {}, {}, lane.no .. '.'
+  local entries, groups, refs, prefix, members, alone = {}, {}, {}, lane.no .. '.', {}, {}
   for index, one in ipairs(picked) do
-    refs[index] = prefix .. one.entry
+    entries[index], groups[index], refs[index] = one.entry, one.group, prefix .. one.entry
     if one.is_lone then
       alone[#alone + 1] = one.group
     else
@@ -58,11 +46,12 @@ local function start_picked(turn, lane, picked, tasks)
     end
   end
   local texts = call('HMGET', P .. KEY.grouped, unpack(refs))
-  local found = call('HDEL', P .. KEY.grouped, unpack(refs))
+  call('HDEL', P .. KEY.grouped, unpack(refs))
   many('ZREM', P .. KEY.group_queue .. lane.name, members)
   many('ZREM', P .. KEY.lone .. lane.name, alone)
-  if found < #refs then picked, refs, texts = without_ended(picked, refs, texts) end
-  return start_grouped(turn, lane, picked, refs, texts, tasks)
+  local started, starts = start_grouped(turn, lane, entries, groups, refs, texts, tasks)
+  for index, one in ipairs(picked) do one.started = starts[index] end
+  return started
 end
 
 -- Tasks without a group take part in the rotation as one more group.
@@ -174,6 +163,13 @@ local function next_places(lane, most)
   return places
 end
 
+-- Returns whether a group waits that was served before. If none does, no turn depends on the positions of groups that
+-- have no more tasks.
+local function has_served(lane)
+  local last = call('ZRANGE', P .. KEY.rotation .. lane.name, -1, -1, 'WITHSCORES')[2]
+  return (last and tonumber(last) >= 0) or call('EXISTS', P .. KEY.at_limit .. lane.name) == 1
+end
+
 -- Moves served groups to the end; a group that has no more tasks leaves, and would return at that position.
 local function serve(lane, served)
   if #served == 0 then return end
@@ -191,7 +187,7 @@ local function serve(lane, served)
   end
   many('ZADD', P .. KEY.rotation .. lane.name, stay)
   many('ZREM', P .. KEY.rotation .. lane.name, leave)
-  many('HSET', P .. KEY.rested .. lane.name, positions)
+  if positions[1] and has_served(lane) then many('HSET', P .. KEY.rested .. lane.name, positions) end
   many('ZREM', P .. KEY.unserved .. lane.name, newcomers)
 end
 
@@ -250,11 +246,48 @@ function take_one(turn, lane, one, tasks)
   return started
 end
 
+-- Starts up to `most` tasks of groups in `lone` that are next in the rotation, without a limit of the group; returns
+-- how many it handed out and started.
+local function take_lone(turn, lane, most, tasks)
+  local key, first = P .. KEY.lone .. lane.name, call('ZRANGE', P .. KEY.rotation .. lane.name, 0, 0, 'WITHSCORES')
+  if first[2] and tonumber(first[2]) < 0 then
+    local newcomer = call('ZRANGE', P .. KEY.unserved .. lane.name, 0, 0)[1]
+    if not newcomer then return 0, 0 end
+    most = math.min(most, call('ZCOUNT', key, '-inf', '(' .. lone.bound_of(lane, newcomer:sub(1, 24))))
+    if most == 0 then return 0, 0 end
+  end
+  local found = call('ZPOPMIN', key, most)
+  if not found[1] then return 0, 0 end
+  local entries, groups, refs, prefix = {}, {}, {}, lane.no .. '.'
+  for index = 2, #found, 2 do
+    local entry, place = lone.entry_of(lane, found[index]), index / 2
+    entries[place], groups[place], refs[place] = entry, found[index - 1], prefix .. entry
+  end
+  local texts = call('HMGET', P .. KEY.grouped, unpack(refs))
+  call('HDEL', P .. KEY.grouped, unpack(refs))
+  local started, starts = start_grouped(turn, lane, entries, groups, refs, texts, tasks)
+  if started > 0 and has_served(lane) then
+    local last_position = call('INCRBY', P .. KEY.rotation_clock .. lane.name, #groups) - #groups
+    local positions = {}
+    for index, group in ipairs(groups) do
+      local size = #positions
+      local position = string.format('%d', last_position + index)
+      if starts[index] then positions[size + 1], positions[size + 2] = group, position end
+    end
+    many('HSET', P .. KEY.rested .. lane.name, positions)
+  end
+  return #groups, started
+end
+
 -- Starts one task of each group in the order of the rotation.
 function take_in_rotation(turn, lane, most, tasks, group_limit)
   join_ungrouped(lane)
   local got, looks = 0, 0
   while got < most and looks < LOOKS_MAX do
+    local handed_out, started = 0, 0
+    if not group_limit then handed_out, started = take_lone(turn, lane, math.min(most - got, ROUND_MAX), tasks) end
+    got, looks = got + started, looks + handed_out
+    if got >= most then break end
     local places = next_places(lane, math.min(most - got, ROUND_MAX))
     if not places then break end
     local picked, all, checked = {}, {}, {}

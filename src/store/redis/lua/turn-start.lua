@@ -183,20 +183,22 @@ function start(turn, lane, entries, tasks)
   return started
 end
 
--- The same for tasks of groups, {group, entry} each, which have left their queue, with their refs and texts; marks each
--- that has started. The lines after the head of a text are copied unchanged into the record of the lease, and into the
--- answer to the worker.
-function start_grouped(turn, lane, picked, refs, texts, tasks)
-  local of_type, started, fresh = begun_of(turn, lane.type), 0, 0
+-- The same for tasks of groups, which have left their queue, by their entries, groups, refs and texts; returns also
+-- which have started. The lines after the head of a text are copied unchanged into the record of the lease, and into
+-- the answer to the worker.
+function start_grouped(turn, lane, entries, groups, refs, texts, tasks)
+  local of_type, starts, started, fresh = begun_of(turn, lane.type), {}, 0, 0
   local held = group_permits.are_kept(lane.type) and P .. KEY.held .. lane.type .. '|'
   local run_of, run_place
-  for index, one in ipairs(picked) do
-    local entry, text = one.entry, texts[index]
-    local m_ends = text:find('\n', 1, true)
-    local m, lines = text:sub(1, m_ends - 1), text:sub(m_ends + 1)
-    local head = fresh_head(turn, m, entry)
-    -- Extras that end with `]` name the tasks that it has waited for.
-    if head and lines:find(']\n', 1, true) == lines:find('\n', 1, true) - 1 then head = false end
+  for index, entry in ipairs(entries) do
+    local text, m, lines, head = texts[index], nil, nil, nil
+    if text then
+      local m_ends = text:find('\n', 1, true)
+      m, lines = text:sub(1, m_ends - 1), text:sub(m_ends + 1)
+      head = fresh_head(turn, m, entry)
+      -- Extras that end with `]` name the tasks that it has waited for.
+      if head and lines:find(']\n', 1, true) == lines:find('\n', 1, true) - 1 then head = false end
+    end
     local record, due, ref, attempts
     if head then
       ref, due, attempts = refs[index], head.due, '0'
@@ -205,17 +207,18 @@ function start_grouped(turn, lane, picked, refs, texts, tasks)
       tasks[run_place] = tasks[run_place] - 1
       local size = #tasks
       tasks[size + 1], tasks[size + 2] = entry, lines
-      if held then call('SADD', held .. one.group, ref) end
+      if held then call('SADD', held .. groups[index], ref) end
       fresh = fresh + 1
       if head.wait_ms ~= 0 then turn.begun.waits[#turn.begun.waits + 1] = ref end
-    else
+    elseif text then
       run_of = nil
       local _, x, payload, e = lines_of(text)
       local list = { 'm', m, 'p', payload, 'x', x, e ~= 'null' and 'e' or nil, e }
-      record, due, ref, attempts = start_special(turn, group_lane(lane, one.group), entry, list, false, tasks)
+      record, due, ref, attempts = start_special(turn, group_lane(lane, groups[index]), entry, list, false, tasks)
     end
+    -- A process of the previous version leaves the group of a task that it has ended in `lone`.
     if record then
-      one.started, started = true, started + 1
+      starts[index], started = true, started + 1
       note_begun(of_type, ref, record, due, attempts)
     end
   end
@@ -224,7 +227,7 @@ function start_grouped(turn, lane, picked, refs, texts, tasks)
     busy_changes[turn.worker_json] = (busy_changes[turn.worker_json] or 0) + fresh
   end
   if started > 0 then claimed[lane.type] = (claimed[lane.type] or 0) + started end
-  return started
+  return started, starts
 end
 
 end
