@@ -114,6 +114,7 @@ describe.each([
     )
   })
   afterAll(async () => {
+    await guarded.stop() // Before its store, which it would wait for.
     await store.stop()
   })
 
