@@ -16,9 +16,12 @@ import time
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import default_middleware
 
 logging.disable(logging.WARNING)
-broker = RedisBroker(host="127.0.0.1", port=int(os.environ["REDIS_PORT"]))
+# Its metrics need the processes that its command starts.
+middleware = [kind() for kind in default_middleware if kind.__name__ != "Prometheus"]
+broker = RedisBroker(host="127.0.0.1", port=int(os.environ["REDIS_PORT"]), middleware=middleware)
 dramatiq.set_broker(broker)
 kind, at_once, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 ended, last = itertools.count(1), threading.Event()

@@ -234,8 +234,10 @@ class Worker:
             try:
                 self._report_them(reports, room)
                 delay = first
-            except XQueueError as error:
-                time.sleep(error.retry_after or delay * (1 - random() / 5))
+            except Exception as error:
+                if not isinstance(error, XQueueError):
+                    log.exception("outcomes could not be reported")
+                time.sleep(getattr(error, "retry_after", None) or delay * (1 - random() / 5))
                 delay = min(delay * 2, longest)
 
     def _next_reports(self) -> list[Report]:
@@ -259,8 +261,8 @@ class Worker:
                     again.append(replacement)
                 else:
                     ended.append(report.attempt)
-        except XQueueError as error:
-            # No answer: they are offered again, until their leases are surely lost.
+        except Exception as error:
+            # No answer that could be read: they are offered again, until their leases are surely lost.
             for report in reports:
                 if report.attempt.is_surely_lost(SETTLE_PATIENCE_SECONDS):
                     task = report.attempt.task.id
@@ -304,7 +306,7 @@ class Worker:
     def _renew_them(self, due: Sequence[Attempt]) -> None:
         try:
             self._take((), [self._renewal_of(attempt) for attempt in due], 0, timeout=HEARTBEAT_SECONDS[1])
-        except XQueueError as error:
+        except Exception as error:
             for attempt in due:
                 attempt.renew_soon()
             if not isinstance(error, ServerUnreachable):  # The other loops log that.
