@@ -1,6 +1,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
 import { expect, it } from 'vitest'
+import { definitionsOf } from './mutations/definitions.ts'
 
 const root = join(import.meta.dirname, '..')
 const files = globSync('src/**/*.ts', { cwd: root })
@@ -60,15 +61,36 @@ it('names stores only in open.ts', () => {
   expect(named).toEqual(['src/store/open.ts'])
 })
 
-it('keeps files and lines short', () => {
-  const long = files.filter((file) => text(file).split('\n').length > 420)
+/** Lines of files that are longer than all others. They may only shrink. */
+const LONGER: Readonly<Record<string, number>> = {
+  'src/store/redis/lua/flows.lua': 430,
+  'src/store/redis/lua/sweep.lua': 425,
+}
+const FILE_LINES_MAX = 420
+/** Biome checks functions of TypeScript. */
+const DEFINITION_LINES_MAX = { lua: 80, sql: 20 }
+
+it('keeps files, lines, Lua functions and SQL statements short', () => {
+  const sources = [...globSync('src/**/*.{ts,lua,sql}', { cwd: root }), ...globSync('test/**/*.ts', { cwd: root })]
+  const long = sources.filter((file) => text(file).split('\n').length > (LONGER[file] ?? FILE_LINES_MAX))
   expect(long).toEqual([])
-  const wide = [...files, ...globSync('src/**/*.{lua,sql}', { cwd: root })].flatMap((file) =>
+  const isLong = (file: string) => text(file).split('\n').length > FILE_LINES_MAX
+  expect(Object.keys(LONGER).filter((file) => !isLong(file))).toEqual([])
+  const wide = sources.flatMap((file) =>
     text(file)
       .split('\n')
-      .filter((line) => line.length > 120),
+      .filter((line) => line.length > 120 && (file.startsWith('src/') || !/['`]/.test(line))) // Biome wraps no texts.
+      .map((line) => `${file}: ${line}`),
   )
   expect(wide).toEqual([])
+  const tall = (['lua', 'sql'] as const).flatMap((language) =>
+    globSync(`src/**/*.${language}`, { cwd: root }).flatMap((file) =>
+      definitionsOf(text(file), language)
+        .map(({ name, start, end }) => ({ file, name, lines: text(file).slice(start, end).trim().split('\n').length }))
+        .filter(({ lines }) => lines > DEFINITION_LINES_MAX[language]),
+    ),
+  )
+  expect(tall).toEqual([])
 })
 
 it('uses the words of the domain', () => {

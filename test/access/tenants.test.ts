@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Scope } from '../../src/task/api-key.ts'
 import type { Bounds } from '../../src/task/bounds.ts'
 import { startKafka } from '../fixtures/kafka.ts'
@@ -63,21 +63,14 @@ const PLAIN: Readonly<Record<string, Json>> = {
   ...{ error: 'no', result: 1, payload: {}, max_concurrency: 5, group_concurrency: 5, key: 'xq_wrong', wait: 0 },
 }
 
-/** Starts the store of a suite, and stops it. */
-const STORES: Record<string, () => Promise<{ engine?: string; stop: () => Promise<unknown> }>> = {
-  SQLite: async () => ({ stop: async () => undefined }),
-  Redis: async () => {
-    const redis = await startRedis()
-    return { engine: redis.url, stop: () => redis.stop() }
-  },
-  'Redis Cluster': async () => {
-    const cluster = await startCluster()
-    return { engine: cluster.url, stop: () => cluster.stop() }
-  },
+/** Starts a store; without a URL the server has a file of its own. */
+const STORES: Record<string, () => Promise<{ engine?: string }>> = {
+  SQLite: async () => ({}),
+  Redis: async () => ({ engine: (await startRedis()).url }),
+  'Redis Cluster': async () => ({ engine: (await startCluster()).url }),
   Kafka: async () => {
     const [kafka, redis] = await Promise.all([startKafka(), startRedis()])
-    const queue = `kafka://${kafka.address}?partitions=2&state=${redis.url}`
-    return { engine: queue, stop: () => Promise.all([kafka.stop(), redis.stop()]) }
+    return { engine: `kafka://${kafka.address}?partitions=2&state=${redis.url}` }
   },
 }
 
@@ -90,16 +83,13 @@ describe.each([
   ['both', 'Redis Cluster'],
   ['both', 'Kafka'],
 ] as const)('tenants bound by types, groups or both: %s, on %s', (by, on) => {
-  let store: { engine?: string; stop: () => Promise<unknown> }
   let guarded: Server
   let [one, other]: Tenant[] = []
   let operations: { method: string; path: string; params: Json[]; body: Json }[]
 
   beforeAll(async () => {
-    store = await STORES[on]!()
-    // No lease of the tests ends by itself, however slow the machine is.
-    const engine = store.engine === undefined ? {} : { engine: store.engine }
-    guarded = await startServer({ auth: 'keys', lease: '1h', ...engine })
+    // No lease of the tests ends by itself, on a slow machine too.
+    guarded = await startServer({ auth: 'keys', lease: '1h', ...(await STORES[on]!()) })
     ;[one, other] = [await tenant('zebra'), await tenant('quokka')]
     const { paths, components } = (await (await fetch(`${guarded.url}/openapi.json`)).json()) as Json
     const schemaOf = (schema: Json): Json =>
@@ -112,10 +102,6 @@ describe.each([
         body: schemaOf(operation.requestBody?.content?.['application/json']?.schema)?.properties ?? null,
       })),
     )
-  })
-  afterAll(async () => {
-    await guarded.stop() // Before its store, which it would wait for.
-    await store.stop()
   })
 
   function boundsOf(mark: string): Bounds {

@@ -5,7 +5,7 @@ export interface Definition {
   end: number
 }
 
-/** First lines of definitions, with their indentation and name. Sources are formatted, so that indentation shows the end. */
+/** First lines of definitions: indentation and name. Sources are formatted, so indentation shows where one ends. */
 const FIRST_LINES = {
   ts: [
     /^( *)(?:export )?(?:async )?function\*? (\w+)/,

@@ -3,8 +3,8 @@ import { extname, join } from 'node:path'
 import { definitionsOf } from './definitions.ts'
 
 /**
- * One rule broken on purpose. `from` matches exactly once in the functions (or methods, constants, SQL statements) named
- * `within`, in whatever file they are. Patterns name what is stable (columns, keys, statements, words of the domain);
+ * One rule broken on purpose. `from` matches exactly once in the functions, methods, constants and SQL statements named
+ * `within`, in any file. Patterns name what is stable (columns, keys, statements, words of the domain);
  * variables are `(\w+)`, which `to` repeats as `$1`, so that a renamed variable or a moved function breaks nothing.
  */
 export interface Mutation {

@@ -5,7 +5,7 @@ import { declare, type StoreFixture } from './store-fixture.ts'
 
 const START = 1_700_000_000_000
 
-/** Documents, and tasks that are submitted together with them: the rules of schedules, keys and readers build on them. */
+/** Documents, and tasks that are submitted together with them: schedules, keys and readers build on these rules. */
 export function documentsContract(fixture: StoreFixture): void {
   const change = async (...changes: DocumentChange[]) => (await fixture.store.documents({ changes })).isChanged
   const read = async (query: DocumentQuery) => (await fixture.store.documents({ read: [query] })).documents[0]!

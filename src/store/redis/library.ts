@@ -39,7 +39,7 @@ const STEPS = {
 } as const
 export type StepName = keyof typeof STEPS
 /** The part that all steps share. */
-const SHARED = ['shared', 'ready', 'groups', 'group-permits', 'groups-before', 'changes', 'flows']
+const SHARED = ['shared', 'tasks', 'ready', 'groups', 'group-permits', 'groups-before', 'changes', 'flows']
 /** Files that are placed before a step's own, which would otherwise be too long for one file. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
   sweep: ['sweep-finished'],
