@@ -13,7 +13,7 @@ import (
 // Attempt is one run of a handler: its task, and how to report.
 type Attempt struct {
 	Task *Task
-	// Predecessors are the tasks that this one has waited for, in the order of its After, with what they came to.
+	// Predecessors are the tasks that this one has waited for, in the order of its After, with their outcomes.
 	Predecessors []Predecessor
 
 	client   *Client
@@ -137,7 +137,7 @@ func (a *Attempt) isSurelyLost(now time.Time) bool {
 	return now.After(a.heldUntil.Add(settlePatience))
 }
 
-// stop ends the handler's context. With isLost its outcome counts no more and is told to nobody. It says whether this
+// stop ends the handler's context. With isLost its outcome no longer counts and is not sent. It says whether this
 // is news.
 func (a *Attempt) stop(why string, isLost bool) bool {
 	a.mutex.Lock()

@@ -138,7 +138,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 
 func refusal(response *http.Response, content []byte) *Error {
 	refused := &Error{}
-	// What is no problem+json is told by its status alone.
+	// An answer that is no problem+json is described by its status alone.
 	_ = json.Unmarshal(content, refused)
 	refused.Status = response.StatusCode
 	refused.isSent = true

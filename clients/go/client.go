@@ -93,7 +93,7 @@ func (c *Client) SubmitMany(ctx context.Context, tasks []NewTask) ([]string, err
 	return ids, nil
 }
 
-// Get looks at a task.
+// Get reads a task.
 func (c *Client) Get(ctx context.Context, id string) (*Task, error) {
 	task := new(Task)
 	return answered(task, c.repeat(ctx, call{"GET", pathOf(id), nil, task}, true, c.patience()))

@@ -3,7 +3,7 @@ package xqueue
 import "time"
 
 // Error is what the server refused: an RFC 9457 problem. Its Code is stable ("unknown_type", "queue_full",
-// "lease_lost", …), its Detail says what to mend. With Status 0 no answer came ("engine_unavailable"): then the call
+// "lease_lost", …), its Detail says how to fix it. With Status 0 no answer came ("engine_unavailable"): then the call
 // may have been carried out.
 type Error struct {
 	Status          int          `json:"status"`

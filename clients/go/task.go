@@ -101,7 +101,7 @@ func (s Status) IsFinal() bool {
 	return s == Success || s == Failed || s == Canceled || s == TimedOut
 }
 
-// Task is a task as it stands. Payload, Progress and Result are JSON; time-outs are seconds.
+// Task is the present state of a task. Payload, Progress and Result are JSON; time-outs are seconds.
 type Task struct {
 	ID       string          `json:"id"`
 	Type     string          `json:"type"`

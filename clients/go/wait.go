@@ -15,7 +15,7 @@ import (
 // The server sends a sign of life every 15 s.
 const streamSilenceMost = 20 * time.Second
 
-// Wait waits for the end of a task, whatever that is: look at its Status.
+// Wait waits for the end of a task, in any final status: read its Status.
 func (c *Client) Wait(ctx context.Context, id string) (*Task, error) {
 	for {
 		task, err := c.Get(ctx, id)
@@ -59,7 +59,7 @@ func (c *Client) waitForEnd(ctx context.Context, id string) error {
 		content, _ := io.ReadAll(io.LimitReader(response.Body, answerMaxSize))
 		return refusal(response, content)
 	}
-	// Looked at once more when the stream is open, so that no end falls between.
+	// Read once more when the stream is open, so that no end is missed.
 	if task, err := c.Get(ctx, id); err != nil || task.Status.IsFinal() {
 		return err
 	}

@@ -58,7 +58,7 @@ type Worker struct {
 	Shutdown time.Duration
 	// ID is what the worker is called; default host and process.
 	ID string
-	// Log is told what happens; default log.Printf.
+	// Log receives a line for each event; default log.Printf.
 	Log func(format string, values ...any)
 }
 

@@ -56,7 +56,7 @@ describe('slow and broken clients', () => {
     )
   })
 
-  it('a hundred of them hold up nobody', async () => {
+  it('a hundred of them delay no other client', async () => {
     const slow = Array.from({ length: 100 }, () => drip(strict.headers, 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'))
     for (let n = 0; n < 20; n++)
       expect((await fetch(`http://127.0.0.1:${strict.headers}/api/v1/live`)).status).toBe(200)

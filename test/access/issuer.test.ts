@@ -171,7 +171,7 @@ it('says that the issuer is away with 503, not with 401', async () => {
   await alone.stop()
 })
 
-it('takes keys only where it is told to, and logs in with a token for no longer than it holds', async () => {
+it('accepts keys only if it is configured to, and a login with a token lasts no longer than the token', async () => {
   const key = await guarded.key(['read'])
   expect((await guarded.as(key).call('GET', '/stats')).body.detail).toContain('keys are not accepted here')
   const exp = Math.floor(Date.now() / 1_000) + 120

@@ -132,7 +132,7 @@ describe('in one process', () => {
     await vi.waitFor(async () => expect(await status()).toBe(401), { timeout: SOON_MS })
   })
 
-  it('a key has as many calls as its rate says, and is told when the next one may come', async () => {
+  it('a key has as many calls as its rate allows, and the refusal says when the next call is possible', async () => {
     const [few, many] = [
       await guarded.key(['read'], { rate: { max: 3, perMs: 3_600_000 } }),
       await guarded.key(['read']),

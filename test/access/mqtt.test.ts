@@ -41,15 +41,12 @@ async function submit(type: string): Promise<string> {
 }
 const subscribe = (body: object, key = reader) => guarded.as(key).call('POST', '/subscriptions', body)
 
-it.each(['tcp', 'ws'])(
-  'lets a key with the scope read hear everything over %s, whatever its user is called',
-  async (how) => {
-    const to = how === 'tcp' ? url : `${guarded.url.replace('http', 'ws')}/mqtt`
-    const listener = await listen(reader, ['xqueue/#'], to)
-    const id = await submit('quick')
-    await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
-  },
-)
+it.each(['tcp', 'ws'])('lets a key with the scope read receive everything over %s, with any user name', async (how) => {
+  const to = how === 'tcp' ? url : `${guarded.url.replace('http', 'ws')}/mqtt`
+  const listener = await listen(reader, ['xqueue/#'], to)
+  const id = await submit('quick')
+  await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
+})
 
 it('refuses who brings no password, a wrong one, or a key without the scope', async () => {
   expect(await refusalOf({})).toBe(5)
@@ -82,7 +79,7 @@ it('ends a wait for tasks, empty, when its key is revoked', async () => {
   expect(await waiting).toMatchObject({ status: 200, body: { leases: [] } })
 })
 
-it('gives a token for some tasks, that hears those and nothing else', async () => {
+it('issues a token for some tasks, which receives those and nothing else', async () => {
   const [mine, other] = [await submit('quick'), await submit('quick')]
   const { status, body } = await subscribe({ task_ids: [mine] })
   expect([status, body]).toEqual([
@@ -109,7 +106,7 @@ it('gives a token for some tasks, that hears those and nothing else', async () =
   expect(listener.messages.every(({ topic }) => topic.includes(mine))).toBe(true)
 })
 
-it('gives a token for some types, and lets nobody call the API with it', async () => {
+it('issues a token for some types, which is refused by the API', async () => {
   const { body } = await subscribe({ types: ['quick'] })
   expect(body.topics).toEqual(['xqueue/events/quick/#'])
   const listener = await listen(body.password, ['xqueue/events/quick/+/+', 'xqueue/events/quick/success/#'])
@@ -240,7 +237,7 @@ it('says so where nothing is published', async () => {
   await silent.stop()
 })
 
-it('lets nobody end the connection of another principal by taking its client id', async () => {
+it('refuses to end the connection of another principal that uses the same client id', async () => {
   const [own, other] = [await guarded.key(['read']), (await subscribe({ task_ids: ['x'] })).body.password]
   const connect = async (password: string) => {
     const client = mqtt.connect(url, { username: 'key', password, clientId: 'dashboard', reconnectPeriod: 0 })
@@ -264,11 +261,11 @@ it('bounds the connections of one token', async () => {
   await Promise.all(clients.map((client) => once(client as never, 'connect')))
   expect(await refusalOf({ username: 'x', password })).toBe(3)
   expect(await refusalOf({ username: 'x', password: 'nonsense' })).toBe(5)
-  await (await listen(reader, ['xqueue/events/#'])).close() // Others are let in all the same.
+  await (await listen(reader, ['xqueue/events/#'])).close() // Other clients are still accepted.
   for (const client of clients) await client.endAsync(true)
 })
 
-it('cuts off a client that subscribes in a loop, and serves everybody else meanwhile', async () => {
+it('disconnects a client that subscribes in a loop, and serves the other clients meanwhile', async () => {
   const looping = mqtt.connect(url, { username: 'key', password: await guarded.key(['read']), reconnectPeriod: 0 })
   await once(looping as never, 'connect')
   looping.on('error', () => undefined) // It writes to a connection that has been closed.

@@ -133,7 +133,7 @@ describe('a page of another site', () => {
     await open.stop()
   })
 
-  it('cannot pass for this server by a name that was made to point here, where everybody may do everything', async () => {
+  it('refuses calls under a foreign host name that resolves to this server, if there is no access control', async () => {
     const open = await startServer({ auth: 'off' })
     const insecure = await startServer({ auth: 'off', insecure: 'true' })
     const ask = (url: string, name: string) => {

@@ -91,7 +91,7 @@ it('lists the scope of each call in OpenAPI', async () => {
   }
 })
 
-it('says what is missing, and how to mend it', async () => {
+it('says what is missing, and how to fix it', async () => {
   const ask = async (headers: Record<string, string>) => {
     const answer = await server.post('/types/x/pause', undefined, headers)
     return { status: answer.status, challenge: answer.headers.get('www-authenticate'), ...answer.body }
@@ -126,7 +126,7 @@ it('tells who has no key whether it is healthy, and nothing else', async () => {
   expect(await health({ Authorization: `Bearer ${keys.read}` })).toMatchObject({ engine: 'sqlite', checks: [{}] })
 })
 
-it.each(['no key', 'a read key'])('looks at the store once a second for all that ask for health: %s', async (who) => {
+it.each(['no key', 'a read key'])('checks the store once a second for all callers of health: %s', async (who) => {
   // A look writes to the disk.
   const headers = who === 'no key' ? {} : { Authorization: `Bearer ${keys.read}` }
   const before = looksAtHealth

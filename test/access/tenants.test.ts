@@ -57,7 +57,7 @@ const NAMED: Readonly<Record<string, (of: Tenant) => Json[]>> = {
   worker_id: ({ mark }) => [`${mark}-worker`],
   tasks: ({ type, task }) => [[{ type }, { type, after: [task] }]],
 }
-/** What names nothing of anybody's. */
+/** Values that name nothing of a tenant. */
 const PLAIN: Readonly<Record<string, Json>> = {
   ...{ status: 'pending', limit: 1_000, max: 1, per: '1m', paused: false, cron: '0 0 * * *', every: '1h' },
   ...{ error: 'no', result: 1, payload: {}, max_concurrency: 5, group_concurrency: 5, key: 'xq_wrong', wait: 0 },
@@ -241,7 +241,7 @@ describe.each([
     return leaks
   }
 
-  it('tells one nothing of the other, whatever it looks at', async () => {
+  it('shows one nothing of the other, in any answer', async () => {
     const looks = [...callsAbout(other!), ...callsAbout(one!)].filter(({ method }) => method === 'GET')
     expect(looks.length).toBeGreaterThan(50)
     expect(await leaksIn(looks)).toEqual([])

@@ -203,7 +203,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     expect(log).toContain('see /docs for all calls')
   })
 
-  /** A task that is submitted now stays where it is, because nobody waits for one. */
+  /** A task that is submitted now stays where it is, because no worker waits for one. */
   async function takesNone(): Promise<boolean> {
     const id = await server.submit('echo')
     const { body } = await server.call('GET', `/tasks/${id}/explain`)

@@ -90,7 +90,7 @@ it('passes over what is not drawn, and what is named twice', () => {
   expect(layOut([])).toEqual({ width: 0, height: 0, nodes: [], lines: [] })
 })
 
-it('comes to an end with what no server accepts: tasks that wait for each other', () => {
+it('terminates for tasks that wait for each other, which no server accepts', () => {
   expect(layOut(nodesOf({ a: 'b', b: 'a', c: 'c' })).nodes).toHaveLength(3)
 })
 

@@ -45,7 +45,7 @@ beforeAll(() => {
   helm = goTool('helm')
 })
 
-// biome-ignore lint/suspicious/noExplicitAny: objects of Kubernetes, looked at field by field
+// biome-ignore lint/suspicious/noExplicitAny: objects of Kubernetes, compared field by field
 type Resource = any
 
 function render(values: string[], kubernetes = KUBERNETES[1]!): Resource[] {
@@ -148,7 +148,7 @@ it('sends calls to servers alone, and lets both start, stop and be disturbed one
   }
   const variables = (deployment: Resource) =>
     deployment.spec.template.spec.containers[0].env.map(({ name }: { name: string }) => name)
-  expect(variables(worker)).toContain('XQUEUE_MQTT') // Off: nobody reaches a broker embedded in a worker.
+  expect(variables(worker)).toContain('XQUEUE_MQTT') // Off: no client can reach a broker embedded in a worker.
   expect(variables(server)).not.toContain('XQUEUE_MQTT')
   expect(new Set(variables(server)).size).toBe(variables(server).length)
   expect(resources.filter(({ kind }) => kind === 'PodDisruptionBudget')).toHaveLength(2)

@@ -152,7 +152,7 @@ it('has no tools of the build in it, and a bounded size', () => {
   expect(bytes).toBeLessThan(70e6)
 })
 
-it('serves as a user without rights, runs a task, writes to /data alone, and stops when it is told to', async () => {
+it('serves as an unprivileged user, runs a task, writes to /data only, and stops on SIGTERM', async () => {
   const port = await freePort()
   const settings = { XQUEUE_HOST: '127.0.0.1', XQUEUE_PORT: String(port), XQUEUE_MQTT_PORT: '0' }
   const server = start(image, settings)

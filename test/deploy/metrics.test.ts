@@ -115,7 +115,7 @@ it('tells in the runbook what each metric and alert of its own means, and nothin
   }
 })
 
-it('has panels that can be told apart and lie on the grid', () => {
+it('has panels with different ids, which lie on the grid', () => {
   const { panels } = dashboard
   expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)
   const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
@@ -141,7 +141,7 @@ it('has every series of failures from the start, so that a rate sees the first o
   expect(atFirst).toContain('xqueue_outages_total{check="storage"} 0')
 })
 
-it('has the metrics of the process under the names that everybody knows', () => {
+it('has the metrics of the process under their standard names', () => {
   for (const name of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'process_open_fds']) {
     expect(exported.has(name)).toBe(true)
   }

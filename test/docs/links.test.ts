@@ -49,7 +49,7 @@ function problemOf(document: string, target: string): string | null {
   return anchorsOf(file).has(anchor) ? null : `has no heading #${anchor}`
 }
 
-it('looks at the documents that there are', () => {
+it('reads all documents', () => {
   expect(documents).toEqual(expect.arrayContaining(['README.md', 'ARCHITECTURE.md', 'docs/clients.md']))
 })
 

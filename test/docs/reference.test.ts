@@ -14,7 +14,7 @@ it('docs/reference/ is what the program and the server say of themselves: else r
   }
 })
 
-it('docs/reference/mqtt.md has every topic and every field that a subscriber hears, and no other', async () => {
+it('docs/reference/mqtt.md has every topic and every field that a subscriber receives, and no other', async () => {
   const text = readFileSync(join(folder, 'mqtt.md'), 'utf8')
   /** The first column of the table under a heading, or of a later one there. */
   const names = (heading: string, table = 0) => {

@@ -9,7 +9,7 @@ import { type Server, startServer } from '../fixtures/server.ts'
 import { startProxy } from '../fixtures/tcp-proxy.ts'
 
 const VIEWS = ['overview', 'tasks', 'workers', 'limits', 'schedules', 'submit']
-/** Looked at by people: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */
+/** For people to view: `XQUEUE_SCREENSHOTS=folder npx vitest run test/e2e/dashboard.test.ts`. */
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 
 let server: Server
@@ -74,7 +74,7 @@ it('changes a limit, with a word on what it will do, and more tasks run at once'
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 
-it('adds a schedule with a look at its times, runs it out of turn, pauses and removes it', async () => {
+it('adds a schedule after a preview of its times, runs it at once, pauses and removes it', async () => {
   await go('schedules')
   await page.getByText('Add a schedule').click()
   await page.getByLabel('Name').fill('nightly')
@@ -200,7 +200,7 @@ it('replaces a connection on which nothing arrives, and shows the changes of the
   network.swallow()
   const id = await server.submit('quick')
   await has(page.getByRole('status').first(), 'reconnecting')
-  network.mend()
+  network.repair()
   await has(page.getByRole('status').first(), 'live')
   await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
   await page.goto('about:blank')

@@ -5,7 +5,7 @@ import { beforeAll, beforeEach, expect, it } from 'vitest'
 import { Browser, faultsOf, has } from '../fixtures/chromium.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
-/** Looked at by people, as those of dashboard.test.ts. */
+/** For people to view, as those of dashboard.test.ts. */
 const screenshots = process.env.XQUEUE_SCREENSHOTS
 
 let server: Server

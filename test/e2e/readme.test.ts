@@ -31,7 +31,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
     child = undefined
   }
 
-  /** The shell block that contains a text, as it stands. */
+  /** The shell block that contains a text, unchanged. */
   function block(text: string): string {
     const found = snippetsOf(document).find(({ language, code }) => language === 'sh' && code.includes(text))
     if (!found) throw new Error(`${document} has no shell block with ${text}`)

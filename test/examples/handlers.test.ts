@@ -60,7 +60,7 @@ it('the pipeline takes each document through its stages, though the model fails 
   expect(digest[6]).toBe('0 missing')
   const { body } = await server.call('GET', '/tasks?limit=100')
   expect(body.count).toBe(13)
-  // The first call of all failed, and some were told to come again.
+  // The first call of all failed, and some were refused with Retry-After.
   const attempts = (body.tasks as { attempts: number }[]).map((task) => task.attempts)
   expect(Math.max(...attempts)).toBeGreaterThan(1)
 })

@@ -13,7 +13,7 @@ afterEach(async () => {
   for (const socket of flood.splice(0)) socket.destroy()
 })
 
-it('goes on without file handles for new connections, and serves everybody again when they are back', async () => {
+it('keeps working without file handles for new connections, and accepts connections again when they are available', async () => {
   program = await startProgram({ guarded: true, before: ['prlimit', `--nofile=${HANDLES}:${HANDLES}`] })
   const { call } = program
   const lines: Line[] = []

@@ -3,7 +3,7 @@ import type { TaskEvent } from '../../src/task/event.ts'
 import { effectOf, type OnFailure } from '../../src/task/flow.ts'
 import { canMove, type FinalStatus, isFinal, type Status } from '../../src/task/status.ts'
 
-/** What a process of a load wrote down: each line as it was told it, or as it did it. */
+/** The record of a process of a load: a line for each answer it received and each action. */
 export type Line =
   /** A submission was acknowledged; `key` is its idempotency key, `after` what it waits for. */
   | { what: 'accepted'; id: string; at: number; key?: string; after?: readonly string[]; onFailure?: OnFailure }
@@ -193,7 +193,7 @@ function* flows({ events, lines, clockWentBack = false }: History): Generator<Vi
   }
 }
 
-/** Outcomes take effect exactly when they were told so, and only those of the lease that is held. */
+/** Outcomes take effect exactly if the answer said so, and only those of the lease that is held. */
 function* outcomes({ events, lines, mayLose = [] }: History): Generator<Violation> {
   const deliveries = new Map<string, number>()
   const took = new Set<string>()

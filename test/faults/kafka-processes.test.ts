@@ -26,7 +26,7 @@ describe('processes of a group on Kafka end under a load', () => {
     expectKept('worker killed', await load.finish(), faults)
   })
 
-  it('keeps what a killed submitter was told', async () => {
+  it('keeps the tasks that a killed submitter had an answer for', async () => {
     const faults = await repeatedly(async () => {
       await load.progress()
       await load.kill(load.members.findLast(({ role }) => role === 'submit')!)

@@ -98,7 +98,7 @@ it('has the tasks of ticks in the log, and brings schedules back where they were
 
 it('has in the log what the state has, also when a process writes late and another was faster', async () => {
   for (const id of ['changed', 'dropped', 'added-again']) await add(id)
-  // It stands still between the state's answer and the log.
+  // It is stopped between the state's answer and the log.
   const options = { ...QUEUE_DEFAULTS, clock: () => now }
   const state = await RedisStore.open(redis.url, { ...options, isState: true })
   const goesOn = Promise.withResolvers<void>()

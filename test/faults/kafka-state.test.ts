@@ -43,7 +43,7 @@ async function eventsOfAll(): Promise<TaskEvent[]> {
     open = accepted.filter((id) => !ended.has(id)).length
     return open < before
   }
-  // What happened last may not be told yet.
+  // The last changes may not be published yet.
   const queue = await openQueue(url)
   try {
     while (open > 0) await load.until(moreHaveEnded, 'more of what was accepted has ended')
@@ -65,7 +65,7 @@ async function expectNothingLost(scenario: string, lostAt: number): Promise<void
   expect(counts.finished).toBeGreaterThan(100)
 }
 
-/** What ended in the moments that were lost is told by its topic only. */
+/** Ends in the lost moments are known from the topic only. */
 async function expectAllEnd(): Promise<void> {
   const ended = new Set((await eventsOfAll()).flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : [])))
   const accepted = acceptedIds()

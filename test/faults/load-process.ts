@@ -8,8 +8,8 @@ import type { Line } from './history.ts'
 import { LeaseTokens, recordedQueue } from './recorded-queue.ts'
 
 /**
- * One process of a load: `submit` or `work` until it is told to stop, by a message or by the end of its parent. Writes
- * down what it does and what it is told, each line before it goes on. The code that it runs comes from `source`, which
+ * One process of a load: `submit` or `work` until it is asked to stop, by a message or by the end of its parent. Writes
+ * down its actions and the answers, each line before it goes on. The code that it runs comes from `source`, which
  * may be another version of the program.
  */
 export interface LoadInput {

@@ -160,14 +160,14 @@ export class Load {
     )
   }
 
-  /** Ends everything at once, whatever the test came to. */
+  /** Ends everything at once, after a failed test too. */
   async stop(): Promise<void> {
     await Promise.all(this.members.map((member) => this.kill(member)))
     rmSync(this.#folder, { recursive: true, force: true })
   }
 }
 
-/** The checker's verdict, with the figures of the run for whoever reads along. */
+/** The checker's verdict, with the figures of the run for the log. */
 export function expectKept(
   scenario: string,
   history: History & { counts: Record<string, number> },

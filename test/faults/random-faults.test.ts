@@ -30,7 +30,7 @@ describe('faults are drawn under a load, some of them on top of others', () => {
     const replaced = async (role: Member['role']) => {
       await load.kill(one(role))
       // A process does not start where it reaches nothing.
-      proxy.mend()
+      proxy.repair()
       await load.add(role)
     }
     const halted = async (signal: (name: NodeJS.Signals) => unknown) => {
@@ -64,7 +64,7 @@ describe('faults are drawn under a load, some of them on top of others', () => {
           await faults[name]!()
           await lasting(ms() / 4)
         }
-        proxy.mend()
+        proxy.repair()
       }
     }
     await repeatedly(rounds)

@@ -45,7 +45,7 @@ async function move(slot: number, from: RunningRedis, to: RunningRedis, halfway:
 }
 
 describe('a Redis Cluster changes under a load', () => {
-  it('moves slots to another node: what is in one stands still meanwhile, and nothing else', async () => {
+  it('moves slots to another node: only tasks in a slot that moves wait meanwhile', async () => {
     await begin(false)
     await load.progress()
     let faults = 0
@@ -88,7 +88,7 @@ describe('a Redis Cluster changes under a load', () => {
 })
 
 describe('a node of a Redis Cluster is away', () => {
-  it('keeps nobody from the tasks of the others', async () => {
+  it('does not delay the tasks of the other nodes', async () => {
     cluster = await startCluster({ flags: ['--cluster-require-full-coverage', 'no'] })
     const queue = await openQueue(`${cluster.url}?wait_ms=${WAIT_MS}`)
     const types = Object.keys(LIMITS)

@@ -28,17 +28,17 @@ it('answers 503 with Retry-After while Redis is away, and 201 as soon as it is b
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
     expect(refused.body.code).toBe('engine_unavailable')
     expect(refused.body.detail).toContain(`127.0.0.1:${proxy.port}`)
-    proxy.mend()
+    proxy.repair()
     expect((await submit()).status).toBe(201)
   }
 })
 
 it('lets a submission wait for a Redis that is back within the bound', async () => {
   proxy.cut()
-  // What was on its way when it broke is refused at once: nobody knows whether it arrived.
+  // What was on its way when it broke is refused at once: it may have arrived or not.
   expect((await submit()).status).toBe(503)
   const waiting = submit()
-  const mended = new Promise((resolve) => setTimeout(resolve, WAIT_MS / 4)).then(() => proxy.mend())
+  const mended = new Promise((resolve) => setTimeout(resolve, WAIT_MS / 4)).then(() => proxy.repair())
   expect((await waiting).status).toBe(201)
   await mended
 })
@@ -51,6 +51,6 @@ it('has metrics that say so, and those of the process', async () => {
   expect(meanwhile).toContain('xqueue_health{check="storage"} 0')
   expect(meanwhile).toMatch(/^process_cpu_seconds_total \d/m)
   expect(meanwhile).not.toContain('xqueue_tasks_pending{')
-  proxy.mend()
+  proxy.repair()
   await vi.waitFor(async () => expect(await metrics()).toContain('xqueue_health{check="storage"} 1'))
 })

@@ -27,13 +27,13 @@ const untilRefused = (more = 1) => {
 /** Far above the bound, for a machine with other things to do; what hangs, hangs for good. */
 const BOUND_MS = 10 * WAIT_MS
 
-/** Who submitted during the outage was told so, in time, and with the code that HTTP answers as 503. */
+/** Submissions during the outage were refused in time, with the code that HTTP answers as 503. */
 function expectRefusedInTime(): void {
   expect(new Set(refused().map(({ code }) => code))).toEqual(new Set(['engine_unavailable']))
   expect(Math.max(...refused().map(({ afterMs }) => afterMs))).toBeLessThan(BOUND_MS)
 }
 
-describe('Redis stands still under a load', () => {
+describe('Redis stops responding under a load', () => {
   it('waits for a pause that is shorter than the bound, and refuses nothing', async () => {
     await begin()
     const faults = await repeatedly(async () => {
@@ -67,7 +67,7 @@ describe('the network fails under a load', () => {
     const faults = await repeatedly(async () => {
       await load.progress()
       proxy.cut()
-      proxy.mend()
+      proxy.repair()
       await load.progress()
     })
     expectKept('short cut', await load.finish(redis.url), faults)
@@ -79,7 +79,7 @@ describe('the network fails under a load', () => {
       await load.progress()
       proxy.cut()
       await untilRefused(2)
-      proxy.mend()
+      proxy.repair()
       await load.progress()
     })
     const history = await load.finish(redis.url)
@@ -93,7 +93,7 @@ describe('the network fails under a load', () => {
       await load.progress()
       proxy.swallow()
       await untilRefused(2)
-      proxy.mend()
+      proxy.repair()
       await load.progress()
     })
     const history = await load.finish(redis.url)
@@ -107,7 +107,7 @@ describe('the network fails under a load', () => {
     proxy.delay(50)
     proxy.throttle(500_000)
     await load.progress()
-    proxy.mend()
+    proxy.repair()
     const history = await load.finish(redis.url)
     expect(refused()).toEqual([])
     expectKept('slow', history, 1)

@@ -28,7 +28,7 @@ describe('processes end under a load', () => {
     expectKept('worker killed', await load.finish(), faults)
   })
 
-  it('keeps what a killed submitter was told', async () => {
+  it('keeps the tasks that a killed submitter had an answer for', async () => {
     load = await Load.start(`${redis.url}?wait_ms=${WAIT_MS}`)
     const faults = await repeatedly(async () => {
       await load.progress()

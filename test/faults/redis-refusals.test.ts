@@ -39,7 +39,7 @@ async function refusalOf(url: string, port = redis.port): Promise<{ code: string
 }
 
 describe('a Redis that cannot be used says why', () => {
-  it('nobody listens there', async () => {
+  it('no server listens there', async () => {
     const port = await freePort()
     const { code, message } = await refusalOf(at(`u:${PASSWORD}@`, port), port)
     expect(code).toBe('engine_unavailable')
@@ -64,7 +64,7 @@ describe('a Redis that cannot be used says why', () => {
       code: 'engine_unavailable',
       message: expect.stringMatching(/the Redis user lacks permissions.*docs\/redis\.md.*NOPERM/),
     })
-    // What a function may not do is told in other words.
+    // A refusal inside a function has another message.
     redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+fcall', '-hget', '-hgetall')
     await expect(queue.configureType('t', { declared: true })).rejects.toThrow(/lacks permissions/)
     redisCli(redis.port, 'ACL', 'SETUSER', 'xqueue', '+@hash', 'resetchannels')

@@ -63,7 +63,7 @@ describe('Redis is killed under a load and starts again', () => {
     expectKept('power lost, AOF everysec', { ...history, mayLose }, faults)
   })
 
-  it('goes on by itself with a Redis that comes back empty: types and limits are told again', async () => {
+  it('recovers by itself from a Redis that restarts empty: types and limits are declared again', async () => {
     await begin()
     await load.progress()
     await redis.kill()

@@ -28,7 +28,7 @@ const FIELDS = [
 ]
 const deep = (levels: number, open = '[', close = ']') => open.repeat(levels) + close.repeat(levels)
 
-/** Sends a text to every call, alone and as each field; gives the statuses, each of which must be told as a problem. */
+/** Sends a text to every call, alone and as each field; returns the statuses. Each answer must be a problem. */
 async function everywhere(text: string): Promise<Map<number, number>> {
   const bodies = [text, ...FIELDS.map((field) => `{"type":"echo","${field}":${text}}`)]
   const statuses = new Map<number, number>()

@@ -57,7 +57,7 @@ async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>)
   await Promise.all(Array.from({ length: CONNECTIONS }, next))
 }
 
-/** A text with bytes changed, put in, taken out, repeated and cut off. */
+/** A text with bytes changed, inserted, removed, repeated and truncated. */
 function mutated(originals: readonly Buffer[], count: number): Buffer[] {
   const change = fc.record({
     kind: fc.constantFrom('set', 'flip', 'insert', 'remove', 'repeat', 'cut'),
@@ -147,7 +147,7 @@ describe('HTTP', () => {
     expect(statusesOf(broken).filter((status) => status !== 201)).toEqual([])
   })
 
-  it('of forms that nobody sends is refused or answered', async () => {
+  it('of unusual forms is refused or answered', async () => {
     const forms = [
       ...[
         '',
@@ -257,7 +257,7 @@ describe('WebSocket', () => {
 })
 
 describe('MQTT', () => {
-  it('lets nobody in by a packet that is wrong, and publishes nothing', { timeout: 120_000 }, async () => {
+  it('accepts no client by a malformed packet, and publishes nothing', { timeout: 120_000 }, async () => {
     const right = packets(program.token)
     const { connect } = right as { connect: Buffer }
     const others = Object.values(right)

@@ -25,9 +25,9 @@ it.runIf(tester)(
   async () => {
     const target = [`${server.url}/openapi.json`, '--header', `Authorization: Bearer ${server.token}`]
     const checks = ['--checks', 'all', '--continue-on-failure', '--request-timeout', '20']
-    // The one check that cannot apply: DELETE cancels a task, which can still be looked at, so nothing is freed.
+    // The one check that cannot apply: DELETE cancels a task, which can still be read, so nothing is freed.
     const excluded = ['--exclude-checks', 'use_after_free']
-    // The one call that does not end, so that no answer of it can be looked at: parsers.test.ts asks it.
+    // The one call that does not end, so its answer cannot be checked: parsers.test.ts calls it.
     excluded.push('--exclude-path', '/api/v1/events')
     // One after the other, so that a seed draws the same again.
     const drawn = ['--seed', String(seed), '--workers', '1', '--max-examples', '25', '--max-time', String(seconds)]

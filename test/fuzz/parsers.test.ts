@@ -24,7 +24,7 @@ import { nearly, outcomeOf, RUNS, SEED, settledOf } from './random-input.ts'
 
 let inputs = 0
 
-/** Each text that is drawn is read, or refused with an error for whoever sent it; `holds` says what a reading is. */
+/** Each text that is drawn is parsed, or refused with an error for its sender; `holds` checks the parsed value. */
 function reads<T>(texts: fc.Arbitrary<string>, read: (text: string) => T, holds: (value: T, text: string) => boolean) {
   const property = fc.property(texts, (text) => {
     inputs++

@@ -24,7 +24,7 @@ function walk(node: any, visit: (node: any) => void): void {
   }
 }
 
-/** Every regular expression of a file; where one is put together, a name stands for what is put in. */
+/** Every regular expression of a file; where one is composed, a name replaces the composed parts. */
 function patternsOf(file: string): Pattern[] {
   const found: Pattern[] = []
   const { program, errors } = parseSync(file, readFileSync(join(root, file), 'utf8'))
@@ -37,7 +37,7 @@ function patternsOf(file: string): Pattern[] {
       source.value ?? source.quasis?.map((part: { value: { cooked: string } }) => part.value.cooked).join('N')
     if (typeof text !== 'string')
       throw new Error(`${file} makes a regular expression of something that is not seen here`)
-    // A number in braces is a bound: N stands for it, too.
+    // A number in braces is a bound: N replaces it, too.
     found.push({ where: file, source: text.replaceAll('{N,', '{9,'), flags: flags?.value ?? '' })
   })
   return found

@@ -34,7 +34,7 @@ export function closeOf(socket: Socket): Promise<void> {
   })
 }
 
-/** A connection whose errors are no fault of anybody: it may be cut at any moment. */
+/** A connection whose errors are expected: it may be closed at any moment. */
 export async function open(port: number): Promise<Socket> {
   const socket = connect({ port, host: '127.0.0.1' })
   socket.on('error', () => socket.destroy())

@@ -10,7 +10,7 @@ import { here, jars, npmTools, run } from './tools.ts'
 
 /**
  * Generators that others have written read the document, each with its own defaults. What they make compiles, and
- * submits, gets, lists and cancels a task, sets and removes a limit, and is told of an error, at a real server.
+ * submits, gets, lists and cancels a task, sets and removes a limit, and receives an error, at a real server.
  */
 
 const VERSIONS = { oapi: 'v2.8.2', ogen: 'v1.25.0' }

@@ -64,7 +64,7 @@ describe('the email handler', () => {
       expect(mails[0]!.text).toContain('\r\n\r\nIt works.')
     })
 
-    it('delivers to everybody, and shows the blind copies to nobody', async () => {
+    it('delivers to all recipients, and shows the blind copies to none of them', async () => {
       await serve()
       await run(email, { ...message, to: 'a@x.y, b@x.y', cc: 'C <c@x.y>', bcc: 'd@x.y', reply_to: 'e@x.y' })
       expect(mails[0]!.to).toEqual(['a@x.y', 'b@x.y', 'c@x.y', 'd@x.y'])

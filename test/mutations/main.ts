@@ -103,7 +103,7 @@ function run(args: string[]): Promise<{ code: number; text: string }> {
   })
 }
 
-/** What git knows of, as it stands now. */
+/** The files that git knows, in their present state. */
 function copyOfTree(): string {
   const copy = mkdtempSync(join(tmpdir(), 'xqueue-mutations-'))
   const listed = execFileSync('git', ['ls-files', '-co', '--exclude-standard', '-z'], { cwd: root, encoding: 'utf8' })

@@ -32,7 +32,7 @@ it('allows a burst of subscriptions and so many each second, those with a wildca
   expect(budgets.subscribe('other', 'xqueue/#')).toBe('allowed')
 })
 
-it('cuts off a principal that goes on, and bounds the filters of all its connections', () => {
+it('disconnects a principal that continues, and bounds the filters of all its connections', () => {
   filters.set('c1', BUDGETS.filters)
   budgets.connect('k', 'key', 'c1')
   const answers = Array.from({ length: BUDGETS.refusals + 1 }, () => budgets.subscribe('k', 'xqueue/tasks/x'))

@@ -149,7 +149,7 @@ it('never shows a subscriber who comes in the middle a task that goes back in ti
   }
 })
 
-it('grants subscriptions under the prefix only, and publishes for nobody', async () => {
+it('grants subscriptions under the prefix only, and accepts no publications', async () => {
   const id = await process.submit('slow')
   const listener = await listen(url, 'xqueue/#')
   for (const filter of ['#', '+/tasks/#', 'other/x', '$SYS/#', 'xqueue']) {
@@ -242,7 +242,7 @@ it('publishes a worker whose name could not stand in a topic, escaped', async ()
   await consuming
 })
 
-it('cuts its subscribers off when changes are gone before they were told, so that they look anew', async () => {
+it('disconnects its subscribers if changes were removed before they were published, so that they read the state again', async () => {
   const queue = await openQueue('sqlite::memory:', { eventsMax: 10 })
   await queue.configureType('t', { declared: true })
   const live = createLive({ ...liveOptions('embedded'), queue })
@@ -290,7 +290,7 @@ it('serves the subscribers of each process what happens in any of them', async (
   rmSync(folder, { recursive: true, force: true })
 })
 
-it('cuts off a subscriber that does not read; the others hear everything', async () => {
+it('disconnects a subscriber that does not read; the others receive everything', async () => {
   const stuck = await subscribeRaw(url)
   stuck.pause()
   const listener = await listen(url, 'xqueue/events/quick/success/#')

@@ -95,7 +95,7 @@ it.each([
     await vi.waitFor(async () => expect((await process.call('GET', '/stats')).body.success_tasks).toBe(200), MANY_MS)
     await broker.startAgain()
     const late = await listen(['xqueue/tasks/+'], { protocolVersion: 5 })
-    // What was told before the broker was killed, it has forgotten; who listened then has heard it.
+    // The broker has lost the messages from before it was killed; clients of that time have received them.
     const lastOf = (id: string) =>
       [late, listener]
         .map((heard) => heard.statuses(`xqueue/tasks/${id}`).at(-1))
@@ -104,7 +104,7 @@ it.each([
     await vi.waitFor(async () => expect(await process.mqttCheck()).toMatchObject({ overall: 'healthy' }), MANY_MS)
     // A lost connection says nothing against the version that it spoke.
     expect(late.messages.at(-1)!.packet.properties).toMatchObject({ contentType: 'application/json' })
-    // Who was connected all the time may hear some again, and hears nothing out of order.
+    // A client that was connected all the time may receive some again, and receives nothing out of order.
     await submitMany()
     const last = ids.at(-1)!
     await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${last}`)).not.toHaveLength(0))
@@ -112,7 +112,7 @@ it.each([
   },
 )
 
-it('is let in with user and password only, says so when not, and shows the password to nobody', async () => {
+it('connects with user and password only, reports a refusal, and never shows the password', async () => {
   await broker.start({ login: ['ann', 's:cr@t'] })
   const wrong = await startServer({ mqtt: `mqtt://ann:wr0ng@127.0.0.1:${broker.port}` })
   closing.push(() => wrong.stop())

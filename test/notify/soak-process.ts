@@ -1,6 +1,6 @@
 import { startServer } from '../fixtures/server.ts'
 
-/** `--expose-gc soak-process.ts '<flags as JSON>'`: a whole process that tells its heap, without what nobody holds. */
+/** `--expose-gc soak-process.ts '<flags as JSON>'`: a whole process that reports its heap after a collection. */
 const [, , flags] = process.argv
 const app = await startServer(JSON.parse(flags!))
 process.on('message', async () => {

@@ -79,7 +79,7 @@ export function cancelContract(fixture: Fixture): void {
       }
       expect(await cancel()).toEqual({ next: null, steps: 3 })
       expect(asked.sort()).toEqual(ids.sort())
-      // Nobody is asked again.
+      // No worker is asked again.
       expect(await cancel()).toEqual({ next: null, steps: 1 })
       expect(asked).toHaveLength(2_500)
       for (const worker of WORKERS) {

@@ -9,10 +9,10 @@ const SUCCESSORS = 2_500
 const GRANDCHILDREN = 50
 const RETENTION = { ageMs: 60_000, countMax: 100_000 }
 
-/** How a task that very many wait for comes to its end; those that wait are canceled by it, or released. */
+/** The ways in which a task with very many successors ends; they are canceled by it, or released. */
 const ENDS = ['cancel', 'success', 'retention', 'erasure'] as const
 
-/** A step in which very many tasks are told of the end of one would hold up every other call. */
+/** A step that informed very many tasks of the end of one would delay every other call. */
 export function cascadesContract(fixture: Fixture): void {
   const { start, submit, claim, succeed, fail, get } = fixture
   const submitAll = async (count: number, spec: (index: number) => Partial<TaskSpec>) => {
@@ -20,7 +20,7 @@ export function cascadesContract(fixture: Fixture): void {
     return (await fixture.queue.submit(specs)).map(({ task }) => task.id)
   }
   const waiting = async (queue = fixture.queue) => (await queue.types({ names: ['t'] }))[0]!.dependent
-  /** How many still wait, as other calls see it between the steps, until no more are told. */
+  /** How many still wait, as other calls see it between the steps, until no more are informed. */
   const watch = async (end: number, { queue = fixture.queue, sweeps = true } = {}) => {
     const seen = new Set<number>()
     while (!seen.has(end)) {
@@ -36,12 +36,12 @@ export function cascadesContract(fixture: Fixture): void {
   }
 
   describe('the end of a task that very many wait for', () => {
-    it.each(ENDS)('is told to a bounded number of them in a step: %s', async (how) => {
+    it.each(ENDS)('informs a bounded number of them in a step: %s', async (how) => {
       await restart({ retention: RETENTION })
       const { id } = await submit({ maxRetry: 0 })
       const isRemoved = how === 'retention' || how === 'erasure'
       const children = await submitAll(SUCCESSORS, () => ({ after: [id], onFailure: isRemoved ? 'wait' : 'cancel' }))
-      // These end by the end of those: they are told of in their turn, in the last step.
+      // These end by the end of those: they are informed in the last step.
       const more = isRemoved ? 0 : GRANDCHILDREN
       if (more > 0) await submitAll(more, (index) => ({ after: [children.at(-1 - index)!] }))
       const all = SUCCESSORS + more
@@ -49,7 +49,7 @@ export function cascadesContract(fixture: Fixture): void {
       const running = how === 'cancel' ? null : (await claim())[0]!
       if (isRemoved) {
         await fail(running!.lease)
-        // Those that go on waiting are told of a failure as well.
+        // Those that go on waiting are informed of a failure as well.
         while ((await fixture.queue.sweep(STEP)).more);
       }
       if (how === 'retention') fixture.now += RETENTION.ageMs + 1
@@ -73,7 +73,7 @@ export function cascadesContract(fixture: Fixture): void {
       if (how === 'success') expect((await claim())[0]!.predecessors).toMatchObject([{ id, result: 7 }])
     })
 
-    it('is told by another process where the one that began does no more', async () => {
+    it('is continued by another process if the first one stops', async () => {
       const { id } = await submit()
       await submitAll(SUCCESSORS, () => ({ after: [id] }))
       await fixture.queue.cancel({ ids: [id] })
@@ -86,7 +86,7 @@ export function cascadesContract(fixture: Fixture): void {
       }
     })
 
-    it('is told in full although retention removes it meanwhile', async () => {
+    it('informs all successors although retention removes it meanwhile', async () => {
       await restart({ retention: RETENTION })
       const { id } = await submit()
       const children = await submitAll(SUCCESSORS, () => ({ after: [id] }))

@@ -35,7 +35,7 @@ export function configureTypeContract(fixture: Fixture): void {
       expect([info!.ceilings, other!.ceilings]).toEqual([ceilings, {}])
     })
 
-    it('refuses a type that nobody made known', async () => {
+    it('refuses a type that was not declared', async () => {
       await expect(fixture.queue.configureType('nope', { maxConcurrency: 1 })).rejects.toMatchObject({
         code: 'unknown_type',
       })

@@ -3,7 +3,7 @@ import { LATE_READER_MS } from '../../src/store/options.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
-/** Everything that readers from the beginning are told, page by page. */
+/** Everything that a reader from the beginning receives, page by page. */
 async function toldFromTheStart(fixture: Fixture) {
   const told = []
   for (let after = ''; ; ) {

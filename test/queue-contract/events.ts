@@ -162,7 +162,7 @@ export function eventsContract(fixture: Fixture): void {
         }
       })
 
-      it('goes to whoever waits for it when its owner gives it up, in another process too', async () => {
+      it('is taken by a waiting reader when its owner releases it, in another process too', async () => {
         await read('a')
         const { id: one } = await submit()
         const { id: two } = await submit()
@@ -194,7 +194,7 @@ export function eventsContract(fixture: Fixture): void {
         expect(await waiting).toMatchObject({ held: false, events: [] })
       })
 
-      it('is told when events are gone that it has not read; below the bound they are kept for it', async () => {
+      it('is notified of events that were removed before it read them; below the bound they are kept for it', async () => {
         await fixture.opened.cleanup()
         await start({ eventsMax: 5 })
         await read('a')

@@ -26,7 +26,7 @@ export type HandlerLimits = { groupConcurrency?: number | null; rate?: Rate | nu
 /** Where each test of the contract plays: a fresh engine, a clock that tests move, and the usual steps in short. */
 export class Fixture {
   now = 0
-  /** Each look at the clock moves it by so much. */
+  /** Each reading of the clock advances it by so much. */
   tickMs = 0
   opened!: Opened
   readonly worker = WORKER
@@ -40,7 +40,7 @@ export class Fixture {
     return this.opened.queue
   }
 
-  /** Time stands still unless a test moves it. */
+  /** Time does not pass unless a test moves it. */
   readonly options: Partial<QueueOptions> = {
     clock: () => {
       this.now += this.tickMs

@@ -32,7 +32,7 @@ export function flowsContract(fixture: Fixture): void {
   }
 
   describe('flows', () => {
-    it('starts a task only after those that it waits for, with what they came to', async () => {
+    it('starts a task only after its predecessors, with their outcomes', async () => {
       const [a, b] = await submitAll({ payload: 'a' }, { type: 'u', payload: 'b' })
       const join = await submit({ payload: 'join', after: [b!.id, a!.id] })
       expect(join).toMatchObject({ status: 'pending', after: [b!.id, a!.id], onFailure: 'cancel' })
@@ -117,7 +117,7 @@ export function flowsContract(fixture: Fixture): void {
       await eventually(late.id, 'canceled')
     })
 
-    it('runs with onFailure run whatever the others came to', async () => {
+    it('runs with onFailure run after any outcome of the predecessors', async () => {
       const [a, b, join] = await submitAll({ maxRetry: 0 }, {}, { type: 'u', after: [0, 1], onFailure: 'run' })
       await fixture.queue.cancel({ ids: [b!.id] })
       await fail(only(await claim()).lease, { error: 'broken' })
@@ -180,7 +180,7 @@ export function flowsContract(fixture: Fixture): void {
       }
     })
 
-    it('hands what the others came to out again when a task is retried', async () => {
+    it('hands out the outcomes of predecessors again when a task is retried', async () => {
       const [a, b] = await submitAll({}, { maxRetry: 0, after: [0] })
       await succeed(only(await claim()).lease, 5)
       await settled()

@@ -136,7 +136,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await get(id)).toMatchObject({ status: 'success', group: 'a' })
     })
 
-    it('are a part of what an idempotency key stands for', async () => {
+    it('are a part of the request that an idempotency key identifies', async () => {
       const spec = completeSpec({ type: 't', idempotencyKey: 'k', group: 'a' })
       const [one] = await fixture.queue.submit([spec])
       expect((await fixture.queue.submit([spec]))[0]).toMatchObject({ existing: true, task: { id: one!.task.id } })

@@ -128,7 +128,7 @@ function countCallsContract(fixture: Fixture): void {
       await second.close()
     })
 
-    it('refuses nobody for longer than the window when the clock was set back', async () => {
+    it('refuses no call for longer than the window when the clock was set back', async () => {
       expect(await count(9)).toBe(5)
       fixture.now -= 3_600_000
       expect(await count(9)).toBe(5)

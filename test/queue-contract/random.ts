@@ -63,7 +63,7 @@ class Model {
     return heads.filter((_, index) => served[index] === Math.min(...served))
   }
 
-  /** A task ends, and those that wait for it hear of it. */
+  /** A task ends, and its successors are informed. */
   end(task: ModelTask, status: FinalStatus): void {
     task.status = status
     for (const other of this.tasks) {
@@ -87,7 +87,7 @@ class Model {
   }
 }
 
-/** What time makes due is done, and what tasks of two partitions have to tell each other is told. */
+/** What time makes due is done, and messages between partitions are delivered. */
 async function settled(model: Model, queue: Queue): Promise<void> {
   for (let again = true; again; ) {
     const { more, changed } = await queue.sweep(100)

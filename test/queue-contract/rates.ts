@@ -101,7 +101,7 @@ export function ratesContract(fixture: Fixture): void {
       expect(await fixture.queue.explain(third!)).toMatchObject({ reason: 'ready', until: null })
     })
 
-    it('wakes a waiting turn also when it comes to allow the start while it is looked at', async () => {
+    it('wakes a waiting turn also if the rate allows the start while it is read', async () => {
       const perMs = 100
       await limit('t', null, { rate: { max: 1, perMs } })
       for (let looksBefore = 1; looksBefore <= 8; looksBefore++) {

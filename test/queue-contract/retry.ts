@@ -24,7 +24,7 @@ export function retryContract(fixture: Fixture): void {
       expect((await fixture.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('refused')
     })
 
-    it('comes to an end by filter though tasks fail as fast as they are retried', async () => {
+    it('terminates by filter although tasks fail as fast as they are retried', async () => {
       await fixture.queue.submit(Array.from({ length: 1_500 }, () => completeSpec({ type: 't', maxRetry: 0 })))
       const failAll = async () => {
         const leases = await claim(1_500)
@@ -42,7 +42,7 @@ export function retryContract(fixture: Fixture): void {
       expect(results.every(({ task }) => task?.deliveries === 1)).toBe(true)
     })
 
-    it('comes to an end by filter though it refuses more tasks than one step handles', async () => {
+    it('terminates by filter although it refuses more tasks than one step handles', async () => {
       const first = (await submit({ type: 'u', maxRetry: 0 })).id
       const canceled = Array.from({ length: 1_050 }, () => completeSpec({ type: 't', after: [first] }))
       await fixture.queue.submit(canceled)

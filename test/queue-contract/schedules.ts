@@ -70,7 +70,7 @@ export function schedulesContract(fixture: Fixture): void {
       await expect(add('a', { task: defaulted })).rejects.toMatchObject({ code: 'schedule_exists' })
     })
 
-    it('takes the same again, refuses another one of that id, a type that nobody knows, and changes of none', async () => {
+    it('accepts the same again, and refuses another one with its id, an unknown type, and changes to a missing one', async () => {
       const first = await add('a')
       fixture.now += 5
       expect(await add('a')).toEqual(first)
@@ -169,7 +169,7 @@ export function schedulesContract(fixture: Fixture): void {
       await Promise.all(engines.slice(1).map((queue) => queue.close()))
     })
 
-    it('catches up after a time without anybody', async () => {
+    it('catches up after a time without any process', async () => {
       const catchUps = ['all', 'none', 'one'] as const
       for (const catchUp of catchUps) await add(catchUp, { catchUp, timing: { everyMs: 10 * MINUTE } })
       const first = Math.floor(fixture.now / (10 * MINUTE) + 1) * 10 * MINUTE

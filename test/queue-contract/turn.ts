@@ -35,7 +35,7 @@ export function turnContract(fixture: Fixture): void {
       expect(info!.holders).toHaveLength(2)
     })
 
-    it('hands out tokens that nobody can guess from what others are shown', async () => {
+    it('hands out tokens that cannot be guessed from public data', async () => {
       await submit()
       const { id } = await submit()
       const [other] = await claim(1, { ...WORKER, id: 'other' })
@@ -55,7 +55,7 @@ export function turnContract(fixture: Fixture): void {
       for (const token of [other!, lease!]) expect(secretOf(token.lease).length).toBeGreaterThanOrEqual(30)
     })
 
-    it('shows tokens to nobody: not in tasks, holders, events, explanations or lists', async () => {
+    it('shows no tokens in tasks, holders, events, explanations or lists', async () => {
       const { id } = await submit()
       const [lease] = await claim()
       const { queue } = fixture
@@ -137,7 +137,7 @@ export function turnContract(fixture: Fixture): void {
       expect(byResume.leases).toHaveLength(1)
     })
 
-    it('makes known what its worker runs, though nobody has told of it, and hands it out', async () => {
+    it('declares the types of its worker, although no handler declared them, and hands out their tasks', async () => {
       const second = await fixture.opened.second()
       const worker = { ...WORKER, id: 'elsewhere', types: ['new', 'newer'] }
       const waiting = fixture.queue.turn({ worker, want: 1, waitMs: 20_000 })
@@ -150,7 +150,7 @@ export function turnContract(fixture: Fixture): void {
       await second.submit([completeSpec({ type: 'newer' }), completeSpec({ type: 'newer' })])
       const [lease, ...more] = await claim(5, worker)
       expect(more).toEqual([])
-      // Its failures are retried as those of a type that was told of.
+      // Its failures are retried as those of a declared type.
       await submit()
       const [told] = await claim()
       for (const { lease: token } of [lease!, told!]) expect(await fail(token)).toMatchObject({ status: 'pending' })

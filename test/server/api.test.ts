@@ -232,7 +232,7 @@ describe('a worker over HTTP', () => {
     expect((await post(`/leases/${lease}/fail`, { error: 'late' })).status).toBe(410)
   })
 
-  it('fails a task for good or until later, and hears of a cancel', async () => {
+  it('fails a task for good or until later, and is notified of a cancel', async () => {
     const one = await submit()
     await post(`/leases/${(await consume())[0]!.lease}/fail`, { error: 'no', retry: false })
     expect((await get(`/tasks/${one.id}`)).body).toMatchObject({ status: 'failed', error: 'no' })

@@ -114,7 +114,7 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     expect(unknown.body.detail.length).toBeLessThan(500)
   }, 60_000)
 
-  it('refuses a batch that names too many tasks in `after`, before it looks at any of them', async () => {
+  it('refuses a batch that names too many tasks in `after`, before it reads any of them', async () => {
     const { id } = (await program.call('POST', '/tasks', { type: 'remote' })).body
     const after = Array.from({ length: 1_000 }, (_, index) => index)
     const tasks = Array.from({ length: 4_000 }, (_, index) => ({ type: 'remote', after: index < 1_000 ? [id] : after }))

@@ -41,7 +41,7 @@ export async function submitAll(
   }
 }
 
-/** Somebody who cancels, retries, changes limits and sets the clock. */
+/** A user that cancels, retries, changes limits and sets the clock. */
 export async function interfere(world: World, random: SeededRandom): Promise<void> {
   const { plan, time, queue } = world
   const { faults, types } = plan

@@ -1,4 +1,4 @@
-/** What a run, or many of them, came to. */
+/** The figures of a run, or of many. */
 export interface Figures {
   seeds: number
   /** Timers that were due, each followed by all that it set off. */

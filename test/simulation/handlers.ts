@@ -39,7 +39,7 @@ export function drawnHandlers(
         await sleep(random.between(1, plan.leaseMs * 2))
         break
       case 4:
-        // Until it is told to stop, or its worker gives it up.
+        // Until its signal is aborted, or its worker gives it up.
         await Promise.race([aborted(signal), sleep(plan.leaseMs * 4)])
         signal.throwIfAborted()
         break

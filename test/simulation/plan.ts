@@ -28,7 +28,7 @@ export interface Plan {
     refused: number
     answerLost: number
     late: number
-    /** A call after which nothing gets through for a while, and what the handlers came to is told much later. */
+    /** A call after which nothing gets through for a while, and the outcomes of handlers arrive much later. */
     cutOff: number
     /** A worker dies before a call, or after it and before the answer. */
     diesAround: number

@@ -75,7 +75,7 @@ async function end({ time, queue, figures }: World): Promise<void> {
   }
 }
 
-/** What waits for the retry of a task that has failed would wait for ever: nobody retries any more. */
+/** What waits for the retry of a task that has failed would wait for ever: there are no more retries. */
 async function giveUpWaiting(queue: Queue): Promise<void> {
   const { tasks } = await queue.list({ status: 'pending', limit: 1_000 })
   for (const { id, after, onFailure } of tasks) {

@@ -27,7 +27,7 @@ const quiet = (plan: Plan): Plan => ({
   },
 })
 
-/** Runs so many seeds in a process of their own; one that breaks a rule, or crashes, is told with how to replay it. */
+/** Runs so many seeds in a process of their own; a broken rule or a crash is reported with the command to replay it. */
 async function run(seed: number, seeds: number): Promise<Figures> {
   const args = [join(import.meta.dirname, 'main.ts'), '--seed', String(seed), '--seeds', String(seeds)]
   const { stdout } = await promisify(execFile)(process.execPath, args)

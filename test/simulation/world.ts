@@ -113,7 +113,7 @@ export class World {
     })
     this.#living.add(runtime)
     this.figures.workers += 1
-    // One that cannot make its types known ends, and whoever started it starts it again.
+    // One that cannot declare its types ends, and is started again.
     worker.start().catch(die)
   }
 

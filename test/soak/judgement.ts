@@ -10,7 +10,7 @@ const ALLOWED = {
   databaseBytes: { times: 1.25, more: 20 * MB },
 }
 
-/** What a soak came to that it should not have; an empty list when all is well. Looks at no times. */
+/** The faults of a soak; an empty list if there are none. Ignores times. */
 export function complaintsOf({ samples, lost, endedTwice, gaps, accepted }: Soaked): string[] {
   const complaints: string[] = []
   if (lost > 0) complaints.push(`${lost} accepted tasks did not end`)

@@ -4,8 +4,8 @@ import { isFinal } from '../../src/task/status.ts'
 const PAGE = 5_000
 
 /**
- * Keeps account of what was accepted and what has ended, in memory that does not grow: only what is open stands in it.
- * An end may be told before the answer to the submission has arrived.
+ * Keeps account of what was accepted and what has ended, in memory that does not grow: it holds open tasks only.
+ * An end may be reported before the answer to the submission has arrived.
  */
 export class Ledger {
   accepted = 0

@@ -125,7 +125,7 @@ export class Soak {
   async #drain(): Promise<void> {
     const since = performance.now()
     while (this.#ledger.open > 0) {
-      if (performance.now() - since > STUCK_MS) return // What is left is told as lost.
+      if (performance.now() - since > STUCK_MS) return // The rest is reported as lost.
       await sleep(50)
     }
   }

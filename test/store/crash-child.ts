@@ -2,7 +2,7 @@ import { openQueue } from '../../src/queue/open.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
 
-/** Submits and runs tasks until it is killed, and says on stdout what it was told: `submitted id`, `settled id`. */
+/** Submits and runs tasks until it is killed, and reports the answers on stdout: `submitted id`, `settled id`. */
 const queue = await openQueue(process.argv[2]!, { leaseMs: 100 })
 const worker = { id: `w${process.pid}`, host: 'h', pid: process.pid, types: ['t'], concurrency: 5, startedAt: 0 }
 const limits = { maxConcurrency: 5, groupConcurrency: null, rate: null }

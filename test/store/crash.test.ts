@@ -26,7 +26,7 @@ it('loses nothing and finishes nothing twice when its process is killed in the m
     await sleep(100 + Math.random() * 300)
     child.kill('SIGKILL')
     await once(child, 'close')
-    // A last line that was cut off was never told.
+    // An incomplete last line was never reported.
     for (const line of text.slice(0, text.lastIndexOf('\n')).split('\n')) {
       const [what, id] = line.split(' ') as [string, string]
       if (what === 'submitted') submitted.add(id)

@@ -190,7 +190,7 @@ describe('a sealed store', () => {
     return submitted.map(({ task }) => task.id)
   }
 
-  /** Somebody who can write to the file. */
+  /** An attacker that can write to the file. */
   function tamper(sql: string, ...values: string[]): void {
     const file = new DatabaseSync(join(folder, 'x.db'))
     file.prepare(sql).run(...values)

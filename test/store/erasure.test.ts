@@ -63,7 +63,7 @@ it('leaves nothing of a purged task in the memory of Redis', async () => {
     const submitOthers = async () => {
       for (let n = 0; n < 20; n++, now += 60_000) await queue.submit([completeSpec({ type: 't', delayMs: 1e9 })])
     }
-    // Events of before and after are not looked at.
+    // Events of before and after are ignored.
     await submitOthers()
     const id = await runTasks(queue)
     await submitOthers()

@@ -25,7 +25,7 @@ afterEach(async () => {
 const failed = ({ checks }: Health) => checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`)
 
 describe('a cluster that is not as it must be', () => {
-  it('is told by what is wrong and how to mend it', async () => {
+  it('is described by what is wrong and how to fix it', async () => {
     kafka = await startKafka()
     const url = `kafka://${kafka.address}?wait_ms=500&state=${redis.url}`
     queue = await openTestQueue(url)
@@ -75,7 +75,7 @@ describe('a cluster that is not as it must be', () => {
     expect((await queue.stats()).counts.pending).toBe(2)
   })
 
-  it('is refused at the start when more copies are asked for than there are brokers, or nobody answers', async () => {
+  it('is refused at the start if more replicas are requested than there are brokers, or no broker answers', async () => {
     kafka = await startKafka()
     const copies = `kafka://${kafka.address}?replication=3&wait_ms=500&state=${redis.url}`
     await expect(openQueue(copies)).rejects.toThrow(/fewer brokers than requested copies: lower replication=/)

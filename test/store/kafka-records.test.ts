@@ -51,7 +51,7 @@ const GARBAGE: readonly (string | Buffer)[] = [
   '{"type": 1}',
 ]
 
-describe('a record that nobody can use', () => {
+describe('an unusable record', () => {
   it('stops nothing behind it in the submit topic, whatever it holds', async () => {
     const bad = [
       ...GARBAGE,
@@ -93,7 +93,7 @@ describe('a record that nobody can use', () => {
 })
 
 describe('a reader that does not go on', () => {
-  it('is told of by health, with the offset at which it is and the reason', async () => {
+  it('is reported by health, with its offset and the reason', async () => {
     const specs = Array.from({ length: 50 }, () => completeSpec({ type: 't' }))
     for (const spec of specs) await queue.submit([spec]).catch(() => undefined)
     put('xq.submit', '{"type": "t", "tags": {"is": "last"}}')

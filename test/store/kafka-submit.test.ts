@@ -219,7 +219,7 @@ describe('submission through the topic', () => {
     })
   })
 
-  it('accepts in the end what comes while nobody is there, and nothing twice', async () => {
+  it('accepts submissions that arrive while no process runs, and none twice', async () => {
     await close()
     kcat('{"type": "echo", "payload": {"n": 6}}\n{"type": "echo", "payload": {"n": 7}}\n')
     await open()

@@ -41,7 +41,7 @@ async function fill(queue: Queue): Promise<void> {
   for (let from = 0; from < TASKS; from += 500) await queue.submit(specs.slice(from, from + 500))
 }
 
-/** Runs the command; killed once so many tasks are told to have moved. */
+/** Runs the command; killed once it reported so many moved tasks. */
 async function run(from: string, to: string, killAfter = Number.POSITIVE_INFINITY): Promise<string[]> {
   const args = [main, 'migrate', from, to, '--json']
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })

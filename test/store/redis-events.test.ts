@@ -39,7 +39,7 @@ it('gives no position to an event that a lost one had', async () => {
   await submit(5)
   const { last } = await told('')
   await goBackTo(size)
-  // More than were lost, so that counting on would come past the place of whoever reads.
+  // More than were lost, so that counting on would pass the position of the reader.
   const young = await submit(10)
   expect(await told(last)).toMatchObject({ ids: young, gap: false })
   expect(await told('')).toMatchObject({ ids: [...kept, ...young], gap: false })

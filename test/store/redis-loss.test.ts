@@ -76,6 +76,6 @@ it('notices the loss by the sweep alone', async () => {
   await vi.waitFor(async () => expect(await seen()).toMatchObject({ maxConcurrency: 1 }), { timeout: 5_000 })
 })
 
-it('still tells of a type that nobody has heard of', async () => {
+it('still reports an unknown type', async () => {
   await expect(other.submit([completeSpec({ type: 'nope' })])).rejects.toMatchObject({ code: 'unknown_type' })
 })

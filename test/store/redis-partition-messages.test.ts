@@ -49,7 +49,7 @@ it('a notice that could not be delivered is delivered later', async () => {
   const [first, second] = await submit({}, { type: 'image', after: [0] })
   await sweep()
   expect(await finish()).toEqual([first!.id])
-  // What has ended is told only by a sweep; until then the notice waits where it was left.
+  // Ends are published only by a sweep; until then the message waits where it was left.
   expect((await queue.explain(second!.id))!.waitsFor).toEqual([first!.id])
   await sweep()
   expect(await finish()).toEqual([second!.id])

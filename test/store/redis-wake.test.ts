@@ -15,7 +15,7 @@ it('wakes a waiting turn whenever the submission comes, also while the turn is o
   const [here, there] = await Promise.all([openQueue(redis.url), openQueue(redis.url)])
   await here.configureType('t', { declared: true })
   const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 1, startedAt: 0 }
-  // Nobody sweeps: what is missed now is missed for long.
+  // There are no sweeps: a missed wake-up would not be repaired soon.
   for (let round = 0; round < ROUNDS; round++) {
     const waiting = here.turn({ worker, want: 1, waitMs: 60_000 })
     for (let ticks = 0; ticks < round % 8; ticks++) await tick()

@@ -76,7 +76,7 @@ describe('a task that many wait for, on SQLite', () => {
     await watch(0)
   }, 60_000)
 
-  it('leaves those waiting whose task was retried before they were told', async () => {
+  it('leaves successors waiting whose predecessor was retried before they were informed', async () => {
     const root = await tree()
     const [first, again] = await Promise.all([queue.cancel({ ids: [root] }), queue.retry({ ids: [root] })])
     expect([first.results[0]!.outcome, again.results[0]!.outcome]).toEqual(['changed', 'changed'])

@@ -17,7 +17,7 @@ import { temporaryFolder } from '../fixtures/folder.ts'
 import { openTestQueue } from '../fixtures/server.ts'
 import { THROWN } from './thrown-handlers.ts'
 
-/** What handlers may throw, return and report, and nobody else is the worse for it. */
+/** Values that handlers may throw, return and report without effect on other tasks. */
 
 let lines: string[]
 const logger = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) })
@@ -69,7 +69,7 @@ describe('what cannot be described', () => {
     },
   )
 
-  it('is told as far as it can be: names that are symbols, errors of another realm, causes and inner errors', () => {
+  it('is described as far as possible: symbols as names, errors of another realm, causes and inner errors', () => {
     const symbolic = Object.assign(new Error('of a symbol'), { name: Symbol('Odd'), stack: undefined })
     expect(describeError(symbolic)).toBe('Symbol(Odd): of a symbol')
     expect(describeError(runInNewContext('new TypeError("elsewhere")'))).toMatch(/^TypeError: elsewhere\n {4}at /)

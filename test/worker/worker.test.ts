@@ -140,7 +140,7 @@ it('retries with back-off, unless the error says not to or when', async () => {
   expect(waiting.runAt - waiting.updatedAt).toBe(3_600_000)
 })
 
-it('aborts the signal at the time-out, and ends a handler that ignores it all the same', async () => {
+it('aborts the signal at the time-out, and ends a handler that ignores it', async () => {
   await start({
     listens: {
       run: (_, { signal }) =>

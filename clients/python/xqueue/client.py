@@ -129,7 +129,7 @@ class Client:
         path = f"/events?task_id={quote(task.id, safe='')}"
         try:
             with self.connect().stream(path, silence) as lines:
-                # Looked at once more when the stream is open, so that no end falls between.
+                # Read once more when the stream is open, so that no end is missed.
                 task = self.get(task.id)
                 if task.is_final:
                     return task
