@@ -79,7 +79,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('b1 a2 c1 d1 e1')
     })
 
-    it('with one waiting task take turns with those that have several, by age, however they came to it', async () => {
+    it('with one waiting task take turns with those that have several, by age, for any history of theirs', async () => {
       await add('a1 b1 c1')
       await add('-1 d1 b2')
       const [first] = await add('e1 f1')
