@@ -44,7 +44,9 @@ func NewClient(server, key string) *Client {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	client.submissions = &submissions{client: client}
+	client.submissions = &submissions{
+		client: client, waiting: map[string][]*submission{}, underWay: map[string]int{},
+	}
 	return client
 }
 

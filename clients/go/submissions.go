@@ -21,19 +21,22 @@ const (
 	sharedWaitMost = 10 * time.Millisecond
 )
 
-// submissions lets concurrent submissions share calls: one that finds no call under way is sent at once, and those that
-// come meanwhile go together with the next call. Each gets its own answer or error.
+// submissions lets concurrent submissions of a type share calls: one that finds no call under way is sent at once, and
+// those that come meanwhile go together with the next call. Each gets its own answer or error. Types are not mixed: on a
+// Redis Cluster only the tasks of one type are accepted in one step.
 type submissions struct {
-	client   *Client
-	mutex    sync.Mutex
-	waiting  []*submission
-	underWay int
+	client *Client
+	mutex  sync.Mutex
+	// Both by type.
+	waiting  map[string][]*submission
+	underWay map[string]int
 	// isOld says that the server does not answer the tasks of a shared call in full.
 	isOld atomic.Bool
 }
 
 type submission struct {
 	ctx          context.Context
+	kind         string
 	text         json.RawMessage
 	isRepeatable bool
 	// done is closed when the submission has been answered, or must be sent alone.
@@ -48,19 +51,19 @@ func (s *submissions) submit(ctx context.Context, task NewTask) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := &submission{ctx: ctx, text: text, isRepeatable: task.IdempotencyKey != "", done: make(chan struct{})}
+	own := &submission{ctx: ctx, kind: task.Type, text: text, isRepeatable: task.IdempotencyKey != "", done: make(chan struct{})}
 	// Places would be those of the shared call.
 	if len(task.AfterPlaces) > 0 || len(text) > sharedTaskBytesMost || s.isOld.Load() {
 		return s.alone(own)
 	}
 	s.mutex.Lock()
-	if s.underWay == 0 {
-		s.underWay++
+	if s.underWay[own.kind] == 0 {
+		s.underWay[own.kind]++
 		s.mutex.Unlock()
-		defer s.next()
+		defer s.next(own.kind)
 		return s.alone(own)
 	}
-	s.waiting = append(s.waiting, own)
+	s.waiting[own.kind] = append(s.waiting[own.kind], own)
 	s.mutex.Unlock()
 	timer := time.NewTimer(sharedWaitMost)
 	defer timer.Stop()
@@ -90,13 +93,13 @@ func (s *submissions) alone(own *submission) (*Task, error) {
 }
 
 // next ends a call, and sends those that came meanwhile.
-func (s *submissions) next() {
+func (s *submissions) next(kind string) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if group := s.take(); group != nil {
+	if group := s.take(kind); group != nil {
 		go s.send(group)
-	} else {
-		s.underWay--
+	} else if s.underWay[kind]--; s.underWay[kind] == 0 {
+		delete(s.underWay, kind)
 	}
 }
 
@@ -104,10 +107,10 @@ func (s *submissions) next() {
 func (s *submissions) hurry(own *submission) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	for _, other := range s.waiting {
+	for _, other := range s.waiting[own.kind] {
 		if other == own {
-			s.underWay++
-			go s.send(s.take())
+			s.underWay[own.kind]++
+			go s.send(s.take(own.kind))
 			return
 		}
 	}
@@ -116,31 +119,41 @@ func (s *submissions) hurry(own *submission) {
 func (s *submissions) withdraw(own *submission) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	for index, other := range s.waiting {
+	waiting := s.waiting[own.kind]
+	for index, other := range waiting {
 		if other == own {
-			s.waiting = append(s.waiting[:index:index], s.waiting[index+1:]...)
+			s.keep(own.kind, append(waiting[:index:index], waiting[index+1:]...))
 			return
 		}
 	}
 }
 
 // take returns those for one call, nil if none wait.
-func (s *submissions) take() []*submission {
+func (s *submissions) take(kind string) []*submission {
+	waiting := s.waiting[kind]
 	count, bytes := 0, 0
-	for count < len(s.waiting) && count < sharedMost && bytes < sharedBytesMost {
-		bytes += len(s.waiting[count].text)
+	for count < len(waiting) && count < sharedMost && bytes < sharedBytesMost {
+		bytes += len(waiting[count].text)
 		count++
 	}
 	if count == 0 {
 		return nil
 	}
-	group := s.waiting[:count:count]
-	s.waiting = s.waiting[count:]
-	return group
+	s.keep(kind, waiting[count:])
+	return waiting[:count:count]
+}
+
+func (s *submissions) keep(kind string, waiting []*submission) {
+	if len(waiting) == 0 {
+		delete(s.waiting, kind)
+	} else {
+		s.waiting[kind] = waiting
+	}
 }
 
 func (s *submissions) send(group []*submission) {
-	defer s.next()
+	kind := group[0].kind
+	defer s.next(kind)
 	if len(group) == 1 {
 		group[0].task, group[0].err = s.alone(group[0])
 		close(group[0].done)
@@ -211,5 +224,6 @@ func (s *submissions) sendApart(group []*submission, refused *Error) {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.waiting = append(others, s.waiting...)
+	kind := group[0].kind
+	s.keep(kind, append(others, s.waiting[kind]...))
 }

@@ -23,16 +23,14 @@ interface Waiting {
 }
 
 /**
- * Lets concurrent submissions share calls. A submission that finds no call under way is sent at once; those that come
- * meanwhile go together with the next call. Each gets its own answer or error.
+ * Lets concurrent submissions of a type share calls. Types are not mixed: on a Redis Cluster only the tasks of one type
+ * are accepted in one step.
  */
 export class Submissions {
   readonly #server: Server
-  #waiting: Waiting[] = []
-  #underWay = 0
-  #timer: NodeJS.Timeout | undefined
-  /** False: the server does not answer the tasks of a shared call in full. */
-  #isShared = true
+  readonly #byType = new Map<string, SharedCalls>()
+  /** The server does not answer the tasks of a shared call in full. */
+  #isOld = false
 
   constructor(server: Server) {
     this.#server = server
@@ -40,8 +38,49 @@ export class Submissions {
 
   async submit(input: Input): Promise<TaskJson> {
     // Positions would be those of the shared call, and a trace belongs to one call.
-    const isAlone = input.after?.some((one) => typeof one !== 'string') || !this.#isShared
-    if (isAlone || (await contextHeaders()) !== null) return this.#alone(input)
+    const isAlone = this.#isOld || input.after?.some((one) => typeof one !== 'string')
+    if (isAlone || (await contextHeaders()) !== null) return submitAlone(this.#server, input)
+    const type = String(input.type)
+    const calls = this.#byType.get(type) ?? new SharedCalls(this.#server, () => this.#answersIdsOnly())
+    this.#byType.set(type, calls)
+    try {
+      return await calls.submit(input)
+    } finally {
+      if (calls.isIdle) this.#byType.delete(type)
+    }
+  }
+
+  #answersIdsOnly(): void {
+    this.#isOld = true
+  }
+}
+
+function submitAlone(server: Server, input: Input): Promise<TaskJson> {
+  return call<TaskJson>(server, 'POST', '/tasks', input, { repeatable: input.idempotency_key !== undefined })
+}
+
+/**
+ * A submission that finds no call under way is sent at once; those that come meanwhile go together with the next call.
+ * Each gets its own answer or error.
+ */
+class SharedCalls {
+  readonly #server: Server
+  #waiting: Waiting[] = []
+  #underWay = 0
+  #timer: NodeJS.Timeout | undefined
+  readonly #answersIdsOnly: () => void
+
+  /** @param answersIdsOnly is called when the server does not answer tasks in full */
+  constructor(server: Server, answersIdsOnly: () => void) {
+    this.#server = server
+    this.#answersIdsOnly = answersIdsOnly
+  }
+
+  get isIdle(): boolean {
+    return this.#underWay === 0 && this.#waiting.length === 0
+  }
+
+  async submit(input: Input): Promise<TaskJson> {
     if (this.#underWay === 0) {
       this.#underWay = 1
       return this.#alone(input).finally(() => this.#next())
@@ -55,7 +94,7 @@ export class Submissions {
   }
 
   #alone(input: Input): Promise<TaskJson> {
-    return call<TaskJson>(this.#server, 'POST', '/tasks', input, { repeatable: input.idempotency_key !== undefined })
+    return submitAlone(this.#server, input)
   }
 
   #hurry(): void {
@@ -95,7 +134,7 @@ export class Submissions {
       const headers = { Prefer: 'return=representation' }
       const more = { text, repeatable, headers }
       const { tasks } = await call<{ tasks: TaskJson[] }>(this.#server, 'POST', '/tasks/batch', undefined, more)
-      this.#isShared = tasks[0]!.type !== undefined
+      if (tasks[0]!.type === undefined) this.#answersIdsOnly()
       for (const [index, { resolve }] of group.entries()) resolve(this.#whole(tasks[index]!))
     } catch (error) {
       this.#refused(group, error)

@@ -24,9 +24,10 @@ PLACE = re.compile(r"tasks\[(\d+)\]")
 
 
 class Submission:
-    __slots__ = ("answer", "changed", "content", "error", "group", "is_alone", "is_repeatable")
+    __slots__ = ("answer", "changed", "content", "error", "group", "is_alone", "is_repeatable", "type")
 
-    def __init__(self, content: bytes, is_repeatable: bool) -> None:
+    def __init__(self, type: str, content: bytes, is_repeatable: bool) -> None:
+        self.type = type
         self.content = content
         self.is_repeatable = is_repeatable
         self.answer: Json = None
@@ -42,8 +43,9 @@ class Submission:
 
 class Submissions:
     """
-    A submission that finds no call under way is sent at once. Those that come meanwhile go together with the next call,
-    which one of their threads makes. Each gets its own answer or error.
+    A submission that finds no call of its type under way is sent at once. Those that come meanwhile go together with the
+    next call, which one of their threads makes. Each gets its own answer or error. Types are not mixed: on a Redis
+    Cluster only the tasks of one type are accepted in one step.
 
     `post` makes one call: its path, its body, whether it is repeatable, and its headers.
     """
@@ -51,30 +53,30 @@ class Submissions:
     def __init__(self, post: Callable[[str, bytes, bool, dict[str, str]], Answer]) -> None:
         self._post = post
         self._lock = threading.Lock()
-        self._waiting: list[Submission] = []
-        self._under_way = 0
+        self._waiting: dict[str, list[Submission]] = {}
+        self._under_way: dict[str, int] = {}
         self._is_old = False
         """Whether the server does not answer the tasks of a shared call in full."""
 
     def submit(self, task: dict[str, Json]) -> Json:
         """The task as the server answers it; of a shared call perhaps only its id and status."""
         content = json.dumps(task, allow_nan=False).encode()
-        own = Submission(content, task.get("idempotency_key") is not None)
+        own = Submission(task["type"], content, task.get("idempotency_key") is not None)
         # Places in `after` would be those of the shared call.
         has_places = not all(isinstance(one, str) for one in task.get("after", ()))
         if has_places or self._is_old or len(content) > SHARED_TASK_BYTES_MAX:
             return self._alone(own)
         with self._lock:
-            is_first = self._under_way == 0
+            is_first = own.type not in self._under_way
             if is_first:
-                self._under_way = 1
+                self._under_way[own.type] = 1
             else:
-                self._waiting.append(own)
+                self._waiting.setdefault(own.type, []).append(own)
         if is_first:
             try:
                 return self._alone(own)
             finally:
-                self._next()
+                self._next(own.type)
         return self._shared(own)
 
     def _alone(self, own: Submission) -> Json:
@@ -86,9 +88,9 @@ class Submissions:
             if not own.changed.acquire(timeout=timeout):
                 timeout = -1
                 with self._lock:
-                    if own not in self._waiting:
+                    if own not in self._waiting.get(own.type, ()):
                         continue
-                    self._under_way += 1
+                    self._under_way[own.type] += 1
                     own.group = self._take(own)
             if own.group:
                 self._lead(own)
@@ -99,19 +101,21 @@ class Submissions:
             if own.answer is not None:
                 return own.answer
 
-    def _next(self) -> None:
+    def _next(self, type: str) -> None:
         """Ends a call: one of those that came meanwhile makes the next one."""
         with self._lock:
-            if self._waiting:
-                leader = self._waiting[0]
+            if type in self._waiting:
+                leader = self._waiting[type][0]
                 leader.group = self._take(leader)
                 leader.changed.release()
+            elif self._under_way[type] == 1:
+                del self._under_way[type]
             else:
-                self._under_way -= 1
+                self._under_way[type] -= 1
 
     def _take(self, leader: Submission) -> list[Submission]:
         group, rest, size = [leader], [], len(leader.content)
-        for one in self._waiting:
+        for one in self._waiting[leader.type]:
             if one is leader:
                 continue
             if len(group) < SHARED_MAX and size < SHARED_BYTES_MAX:
@@ -119,8 +123,14 @@ class Submissions:
                 size += len(one.content)
             else:
                 rest.append(one)
-        self._waiting = rest
+        self._keep(leader.type, rest)
         return group
+
+    def _keep(self, type: str, waiting: list[Submission]) -> None:
+        if waiting:
+            self._waiting[type] = waiting
+        else:
+            self._waiting.pop(type, None)
 
     def _lead(self, own: Submission) -> None:
         group, own.group = own.group, []
@@ -136,8 +146,8 @@ class Submissions:
         finally:
             if again:
                 with self._lock:
-                    self._waiting = again + self._waiting
-            self._next()
+                    self._keep(own.type, again + self._waiting.get(own.type, []))
+            self._next(own.type)
             for one in group:
                 if one is not own and one not in again:
                     one.changed.release()
