@@ -28,7 +28,8 @@ const ReportedOutcome = Type.Object(
     retry: Type.Optional(Type.Boolean({ description: 'With `error`: false fails the task now; default true' })),
     delay: Type.Optional(
       Type.Unsafe<number | string>({
-        type: ['number', 'string'],
+        title: 'RetryDelay',
+        oneOf: [{ type: 'number' }, { type: 'string' }],
         description: 'With `error`: time until the retry, in seconds or as text with units',
       }),
     ),
