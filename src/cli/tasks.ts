@@ -57,7 +57,6 @@ export function taskCommands(): Command[] {
       'xqueue list --tag customer:42 --limit 10',
       'xqueue list --group acme',
       'xqueue list --batch nightly --status failed',
-      'xqueue list --status processing --watch',
     ),
   ]
 }
