@@ -13,7 +13,7 @@ let browser: Browser
 let page: Page
 
 beforeAll(async () => {
-  server = await startServer()
+  server = await startServer({ engine: 'sqlite::memory:' })
   browser = await Browser.start()
   if (screenshots) mkdirSync(screenshots, { recursive: true })
   // Types that only the test runs, known because it has asked for them: each task ends when the test says so.
