@@ -88,7 +88,10 @@ it('stops waiting when its signal fires, and leaves the task alone until it is c
   const waitingAgain = client().result(task)
   await client().cancel(task.id)
   await expect(waitingAgain).rejects.toMatchObject({ task: { status: 'canceled' } })
-  expect(await client().retry(task.id)).toMatchObject({ status: 'pending', attempts: 0 })
+  // Its worker may have started it again by the time of the answer.
+  const retried = await client().retry(task.id)
+  expect(retried.attempts).toBe(0)
+  expect(['pending', 'processing']).toContain(retried.status)
   await client().cancel(task.id)
 })
 
