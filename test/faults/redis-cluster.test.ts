@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
-import { slotOf } from '../../src/store/redis/topology.ts'
+import { slotOf } from '../../src/store/redis/client/topology.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli } from '../fixtures/redis.ts'
 import { type RunningCluster, startCluster } from '../fixtures/redis-cluster.ts'

@@ -61,7 +61,7 @@ describe('two versions of the program on one Redis', () => {
     cpSync(join(project, 'src'), join(other, 'src'), { recursive: true })
     cpSync(join(project, 'package.json'), join(other, 'package.json'))
     symlinkSync(join(project, 'node_modules'), join(other, 'node_modules'))
-    const shared = join(other, 'src/store/redis/lua/shared.lua')
+    const shared = join(other, 'src/store/redis/records/shared.lua')
     writeFileSync(shared, `-- Another version.\n${readFileSync(shared, 'utf8')}`)
     const source = (index: number) => join(index % 2 === 0 ? project : other, 'src')
 

@@ -1,0 +1,248 @@
+import { NO_RETENTION } from '../../../task/retention.ts'
+import { FINAL_STATUSES } from '../../../task/status.ts'
+import { BUCKETS, PERCENTILE_SLOTS, type RecentRates, RecentSlots, SLOT_MS } from '../../rates.ts'
+import type { Facts, Holder, InspectQuery, Rate, StoreOptions, TypeFacts, WorkerInfo } from '../../store.ts'
+import type { Database } from '../client/database.ts'
+import { idOfRef } from '../records/ids.ts'
+import { leaseOf, readExtras } from '../records/rows.ts'
+import type { Registry } from '../types/registry.ts'
+import { pairs, readWorkers, slotsOf, workersOf } from './who.ts'
+
+/** Maximum number of types in one step. */
+const TYPES_AT_ONCE = 500
+/** Approximate number of statistics fields that one step reads; and maximum number of types that it reads by name. */
+const FIELDS_AT_ONCE = 20_000
+const NAMES_ALONE_MAX = 10
+const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }
+
+/** A type in the answer of inspect.lua; `readType` is its only reader. */
+type TypeAnswer = [
+  type: string,
+  rules: string,
+  backOff: string,
+  schema: string,
+  defaults: string,
+  lastSeen: string,
+  declared: number,
+  waiting: number,
+  delayed: string,
+  running: number,
+  finished: string[],
+  holders: string[],
+  starts: string[],
+  dependent: string,
+  ceilings: string,
+  retention: string,
+]
+
+/** One partition's answer about its types and workers. */
+interface About {
+  partition: number
+  types: TypeAnswer[]
+  workers: WorkerInfo[]
+  lanes: { name: string; length: number }[]
+  rates: Map<string, RecentRates>
+}
+
+type InspectAnswer = [now: string, types: TypeAnswer[], running: (string | number)[], streams: (string | number)[]]
+
+type WhoAnswer = [
+  types: string[],
+  workers: string[],
+  worked: string[],
+  groupsRunning: string[],
+  slots: (string | string[])[],
+  next: string,
+]
+
+/** Reads facts about types and workers, over all partitions. */
+export class Inspection {
+  readonly #database: Database
+  readonly #registry: Registry
+  readonly #options: StoreOptions
+
+  constructor(database: Database, registry: Registry, options: StoreOptions) {
+    this.#database = database
+    this.#registry = registry
+    this.#options = options
+  }
+
+  async inspect({ types: names, settings = false, holders = false }: InspectQuery): Promise<Facts> {
+    await this.#registry.writeRates()
+    // To count the running tasks of workers, all types must be read.
+    const onlyWorkers = names?.length === 0
+    const abouts = await this.#about(onlyWorkers ? undefined : names, holders)
+    const now = this.#database.now()
+    const types = onlyWorkers ? [] : abouts.flatMap((about) => this.#typesOf(about, settings, now))
+    return {
+      now,
+      types: types.sort((a, b) => (a.type < b.type ? -1 : 1)),
+      workers: this.#live(workersOf(abouts)),
+      lanes: abouts.flatMap(({ lanes }) => lanes),
+      task: null,
+      stream: null,
+    }
+  }
+
+  /** The live workers of a type: each partition knows only when it has heard from them last. */
+  async workersOf(type: string): Promise<WorkerInfo[]> {
+    const whos = await this.#database.partitions.each((partition) => this.#who(partition, [type]))
+    const workers = whos.map(({ workers, worked, groupsRunning }) => ({
+      workers: readWorkers(workers, worked, groupsRunning),
+    }))
+    return this.#live(workersOf(workers)).filter(({ types }) => types.includes(type))
+  }
+
+  /** The types that may be submitted. */
+  async known(): Promise<string[]> {
+    const { types } = await this.inspect({})
+    return types.filter(({ isKnown }) => isKnown).map(({ type }) => type)
+  }
+
+  /** The lanes of a partition, `<type>:<priority>`. */
+  async lanes(partition: number, type?: string): Promise<string[]> {
+    const [about] = await this.#about(type === undefined ? undefined : [type], false, [partition])
+    // Tasks in groups are listed separately from the lanes that they are a part of.
+    return (about?.lanes ?? []).map(({ name }) => name).filter((name) => !name.endsWith(')'))
+  }
+
+  #live(workers: WorkerInfo[]): WorkerInfo[] {
+    const alive = this.#database.now() - this.#options.workerTtlMs
+    return workers.filter(({ lastSeen }) => lastSeen > alive)
+  }
+
+  #typesOf({ partition, types, rates }: About, withSettings: boolean, now: number): TypeFacts[] {
+    return types.map((answer) => {
+      const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing, finished] = answer
+      const [starts, dependent, ceilings, retention] = answer.slice(12) as [string[], string, string, string]
+      const rules = rulesOf(text)
+      return {
+        type,
+        isKnown: declared === 1 || Number(lastSeen) > now - this.#options.typeTtlMs,
+        counts: {
+          pending: waiting,
+          delayed: Number(delayed),
+          dependent: Number(dependent),
+          processing,
+          ...finishedOf(finished),
+        },
+        ...rules,
+        declared: declared === 1,
+        recent: rates.get(type) ?? NO_RATES,
+        settings: withSettings ? settingsOf(schema, defaults, ceilings, retention) : null,
+        holders: holdersOf(partition, answer),
+        nextStartAt: nextStartAt(rules.rate, starts, now),
+      }
+    })
+  }
+
+  async #about(names: readonly string[] | undefined, withHolders: boolean, partitions?: number[]): Promise<About[]> {
+    const byPartition = new Map<number, string[]>()
+    for (const name of names ?? []) {
+      const partition = this.#database.partitionOf(name)
+      byPartition.set(partition, [...(byPartition.get(partition) ?? []), name])
+    }
+    const ask = async (partition: number): Promise<About> => {
+      const asked = names && (byPartition.get(partition) ?? [])
+      const asking = this.#who(partition, asked)
+      const about: About = { partition, types: [], workers: [], lanes: [], rates: new Map() }
+      const running = new Map<string, number>()
+      const tell = async (types: readonly string[]) => {
+        for (let from = 0; from < types.length; from += TYPES_AT_ONCE) {
+          const some = types.slice(from, from + TYPES_AT_ONCE)
+          const args = [some.length, ...some, withHolders ? '1' : '']
+          const [time, answers, held, streams] = await this.#database.run<InspectAnswer>('inspect', partition, args)
+          this.#database.sawTime(time)
+          about.types.push(...answers)
+          for (const [worker, tasks] of pairs(held)) running.set(worker, (running.get(worker) ?? 0) + tasks)
+          for (const [name, length] of pairs(streams)) about.lanes.push({ name, length })
+        }
+      }
+      const [who] = await Promise.all([asking, tell(asked ?? (await asking).types)])
+      about.rates = who.rates
+      for (const [worker, tasks] of who.groupsRunning) running.set(worker, (running.get(worker) ?? 0) + tasks)
+      about.workers = readWorkers(who.workers, who.worked, running)
+      return about
+    }
+    const where = partitions ?? (names && [...byPartition.keys()])
+    return where ? Promise.all(where.map(ask)) : this.#database.partitions.each(ask)
+  }
+
+  /** The types of a partition, or some of them; its workers; and recent statistics. Each step is bounded. */
+  async #who(partition: number, names?: readonly string[]) {
+    const now = this.#database.now()
+    const last = Math.floor(now / SLOT_MS)
+    const recent = new RecentSlots(now)
+    const few = names !== undefined && names.length <= NAMES_ALONE_MAX ? names : []
+    let [next, answer]: [number, WhoAnswer | null] = [last - PERCENTILE_SLOTS + 1, null]
+    do {
+      const args = [names || answer ? '' : '1', next, last, FIELDS_AT_ONCE, few.length, ...few, BUCKETS]
+      const some: WhoAnswer = await this.#database.run<WhoAnswer>('who', partition, args)
+      const [slots, on] = [some[4], some[5]]
+      for (let index = 0; index < slots.length; index += 2) {
+        for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
+      }
+      answer ??= some
+      next = on === '' ? Number.POSITIVE_INFINITY : Number(on)
+    } while (next <= last)
+    const [types, workers, worked, groupsRunning] = answer
+    return {
+      types: names ?? types,
+      workers,
+      worked: pairs(worked),
+      groupsRunning: new Map([...pairs(groupsRunning)].map(([json, tasks]) => [JSON.parse(json) as string, tasks])),
+      rates: recent.rates(),
+    }
+  }
+}
+
+function settingsOf(schema: string, defaults: string, ceilings: string, retention: string): TypeFacts['settings'] {
+  return {
+    payloadSchema: schema === '' ? null : JSON.parse(schema),
+    defaults: defaults === '' ? {} : JSON.parse(defaults),
+    ceilings: ceilings === '' ? {} : JSON.parse(ceilings),
+    retention: retention === '' ? NO_RETENTION : JSON.parse(retention),
+  }
+}
+
+function finishedOf(pairsOfCounts: readonly string[]): Record<(typeof FINAL_STATUSES)[number], number> {
+  const counts = pairs(pairsOfCounts)
+  const [success, failed, canceled, timeout] = FINAL_STATUSES.map((status) => counts.get(status) ?? 0)
+  return { success: success!, failed: failed!, canceled: canceled!, timeout: timeout! }
+}
+
+function holdersOf(partition: number, [, , , , , , , , , , , holders]: TypeAnswer): Holder[] {
+  const found: Holder[] = []
+  for (let index = 0; index < holders.length; index += 2) {
+    const { workerId, startedAt, expiresAt } = leaseOf(holders[index + 1]!)
+    const { group } = readExtras(holders[index + 1]!.split('\n')[1]!)
+    found.push({ taskId: idOfRef(partition, holders[index]!), workerId, group, since: startedAt, expiresAt })
+  }
+  return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
+}
+
+/** `paused,limit,who,limit of a group,who,rate's max,window,who`, see shared.lua. */
+function rulesOf(text: string) {
+  const [paused, limit, , groupLimit, , max, per] = text.split(',')
+  const numberOrNull = (value: string | undefined) => (value === '' ? null : Number(value))
+  return {
+    paused: paused === '1',
+    maxConcurrency: numberOrNull(limit),
+    groupConcurrency: numberOrNull(groupLimit),
+    rate: max === '' ? null : { max: Number(max), perMs: Number(per) },
+  }
+}
+
+/** @param starts `<at>,<how many>` each, oldest first */
+function nextStartAt(rate: Rate | null, starts: readonly string[], now: number): number | null {
+  if (!rate) return null
+  const counting = starts.map((start) => start.split(',').map(Number) as [at: number, count: number])
+  let sum = counting.reduce((all, [at, count]) => all + (at + rate.perMs > now ? count : 0), 0)
+  if (sum < rate.max) return null
+  for (const [at, count] of counting) {
+    if (at + rate.perMs <= now) continue
+    sum -= count
+    if (sum < rate.max) return at + rate.perMs
+  }
+  return null
+}

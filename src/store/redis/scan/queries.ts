@@ -1,0 +1,251 @@
+import { leaseLost, XQueueError } from '../../../task/errors.ts'
+import type { BatchInfo, Predecessor } from '../../../task/flow.ts'
+import { noCounts, type Status } from '../../../task/status.ts'
+import type { Task } from '../../../task/task.ts'
+import { CHANGES_MAX, type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../../store.ts'
+import type { Database } from '../client/database.ts'
+import type { Inspection } from '../inspect/inspection.ts'
+import { idOfName, nameOf as nameOfPlace, placeOf } from '../records/ids.ts'
+import { type Found, predecessorOf, taskOf } from '../records/rows.ts'
+
+/** Maximum number of tasks that a page examines, and a script at once, regardless of how few match the filter. */
+const EXAMINED_MAX = 50_000
+const BATCH_MAX = 500
+const AHEAD_MAX = 10_000
+
+/** One order of tasks in one partition, see scan.lua. */
+interface Source {
+  partition: number
+  order: string
+}
+
+/** With `unasked`, only those running tasks that have no cancel request. */
+type Query = ListQuery & { unasked?: boolean }
+
+/** Sources whose tasks are merged, by the first part of their positions. */
+interface Step {
+  sources: Source[]
+  newestFirst: boolean
+}
+
+/** The number of tasks that a page may still examine, and bytes that it may still read. */
+interface Budget {
+  tasks: number
+  bytes: number
+}
+
+interface Item {
+  task: Task
+  /** The position after it. */
+  place: string
+}
+
+/** The position of a list: a step, and a position in each of its sources; `$` for a source that has ended. */
+interface Cursor {
+  step: number
+  places: Record<string, string>
+}
+
+const END = '$'
+
+/** All operations that only read tasks. */
+export class Queries {
+  readonly #database: Database
+  readonly #inspection: Inspection
+
+  constructor(database: Database, inspection: Inspection) {
+    this.#database = database
+    this.#inspection = inspection
+  }
+
+  async get(ids: readonly string[], { bare = false } = {}): Promise<(Task | null)[]> {
+    const found = await this.find(ids, bare)
+    return ids.map((id) => found.get(id)?.task ?? null)
+  }
+
+  /** Tasks by their ids, with the predecessors that they still wait for. */
+  async find(ids: readonly string[], bare = false): Promise<Map<string, { task: Task; waitsFor: string[] }>> {
+    const found = new Map<string, { task: Task; waitsFor: string[] }>()
+    const places = ids.flatMap((id) => {
+      const place = placeOf(id)
+      return place ? [{ id, ...place }] : []
+    })
+    for (const [partition, group] of Map.groupBy(places, (place) => place.partition)) {
+      for (let from = 0; from < group.length; from += BATCH_MAX) {
+        const some = group.slice(from, from + BATCH_MAX)
+        const args = [bare ? '1' : '', some.length, ...some.map(({ ref }) => ref)]
+        const answers = await this.#database.run<(Found | null)[]>('get', partition, args)
+        answers.forEach((answer, index) => {
+          const { id, ref } = some[index]!
+          if (!answer) return
+          const waitsFor = answer[0] === 'A' && answer[3] !== '' ? answer[3].split(' ').map(idOfName) : []
+          found.set(id, { task: taskOf(partition, ref, answer), waitsFor })
+        })
+      }
+    }
+    return found
+  }
+
+  async list(query: Query): Promise<Page> {
+    const cursor = query.cursor === undefined ? { step: 0, places: {} } : readCursor(query.cursor)
+    const steps = await this.#steps(query)
+    const tasks: Task[] = []
+    const budget = { tasks: EXAMINED_MAX, bytes: PAGE_BYTES_MAX }
+    while (tasks.length < query.limit && cursor.step < steps.length && budget.tasks > 0 && budget.bytes > 0) {
+      const step = steps[cursor.step]!
+      tasks.push(...(await this.#merge(step, query, query.limit - tasks.length, cursor.places, budget)))
+      if (step.sources.some((source) => cursor.places[nameOf(source)] !== END)) continue
+      cursor.step += 1
+      cursor.places = {}
+    }
+    return { tasks, nextCursor: cursor.step < steps.length ? writeCursor(cursor) : null }
+  }
+
+  async matching({ filter, statuses, since, skip, max }: MatchQuery): Promise<string[]> {
+    const ids: string[] = []
+    for (const status of statuses) {
+      let cursor: string | null = ''
+      while (cursor !== null && ids.length < skip + max) {
+        const from = cursor === '' ? {} : { cursor }
+        const limit = Math.min(skip + max - ids.length, CHANGES_MAX)
+        const page: Page = await this.list({ ...filter, status, unasked: true, limit, bare: true, ...from })
+        ids.push(...page.tasks.filter(({ updatedAt }) => since === null || updatedAt <= since).map(({ id }) => id))
+        cursor = page.nextCursor
+      }
+    }
+    return ids.slice(skip)
+  }
+
+  /** @throws XQueueError `lease_lost` */
+  async predecessor(lease: string, id: string): Promise<Predecessor | null> {
+    const end = lease.lastIndexOf('.')
+    const [place, other] = [placeOf(lease.slice(0, end)), placeOf(id)]
+    if (!place || place.partition >= this.#database.count) throw leaseLost(lease)
+    const args = [place.ref, lease.slice(end + 1), other ? nameOfPlace(other) : '']
+    const outcome = await this.#database.run<string>('outcome', place.partition, args)
+    if (outcome === 'lost') throw leaseLost(lease)
+    return outcome === '' ? null : predecessorOf(id, JSON.parse(outcome))
+  }
+
+  async batch(name: string): Promise<BatchInfo | null> {
+    const counts = noCounts()
+    const totals = await this.#database.partitions.each(async (partition) => {
+      for (let from = 0; ; from += BATCH_MAX) {
+        const args = [name, from, BATCH_MAX]
+        const [total, pairs] = await this.#database.run<[number, (string | number)[]]>('batch', partition, args)
+        for (let at = 0; at < pairs.length; at += 2) counts[pairs[at] as Status] += pairs[at + 1] as number
+        if (from + BATCH_MAX >= total) return total
+      }
+    })
+    const total = totals.reduce((sum, here) => sum + here, 0)
+    return total === 0 ? null : { batch: name, total, counts }
+  }
+
+  /** The number of tasks of its type that run before a ready task, counted up to a bound. */
+  ahead(id: string): Promise<number> {
+    const { partition, ref } = placeOf(id)!
+    return this.#database.run<number>('ahead', partition, [ref, AHEAD_MAX])
+  }
+
+  async #steps({ status, type, batch, unasked = false }: Query): Promise<Step[]> {
+    const partitions = type === undefined ? await this.#database.partitions.used() : [this.#database.partitionOf(type)]
+    const everywhere = (order: string, newestFirst = true): Step => ({
+      sources: partitions.map((partition) => ({ partition, order })),
+      newestFirst,
+    })
+    if (batch !== undefined) return [everywhere('batch')]
+    if (status === undefined) return [everywhere('index')]
+    if (status === 'processing') return [everywhere(unasked ? 'unasked' : 'running')]
+    if (status !== 'pending') return [everywhere(`done:${status}`)]
+    const lanes: Source[] = []
+    for (const partition of partitions) {
+      for (const lane of await this.#inspection.lanes(partition, type)) lanes.push({ partition, order: `lane:${lane}` })
+    }
+    const priorities = [...new Set(lanes.map(({ order }) => order.at(-1)!))].sort().reverse()
+    const ready = priorities.map((priority) => ({
+      sources: lanes.filter(({ order }) => order.endsWith(priority)),
+      newestFirst: false,
+    }))
+    return [...ready, everywhere('delayed', false), everywhere('dependent', false)]
+  }
+
+  /** The next tasks over the sources of a step; advances `places` past them. */
+  async #merge(
+    { sources, newestFirst }: Step,
+    filter: Omit<Query, 'limit' | 'cursor'>,
+    want: number,
+    places: Cursor['places'],
+    budget: Budget,
+  ): Promise<Task[]> {
+    const walks = []
+    const bytes = Math.ceil(budget.bytes / sources.length)
+    for (const source of sources) {
+      walks.push(await this.#walk(source, filter, want, places[nameOf(source)], { budget, bytes }))
+    }
+    const sign = newestFirst ? -1 : 1
+    const key = ({ place }: Item) => place.split(' ', 1)[0]!
+    const items = walks.flatMap(({ items }) => items)
+    items.sort((a, b) => (key(a) === key(b) ? 0 : key(a) < key(b) ? -sign : sign))
+    // If the byte limit has ended a walk, tasks after its last one must not be returned before the rest of it.
+    const ends = walks.flatMap(({ items: found, isCut }) => (isCut ? found.slice(-1) : []))
+    const firstEnd = Math.min(...ends.map((item) => items.indexOf(item) + 1))
+    const taken = new Set(items.slice(0, Math.min(want, firstEnd)))
+    for (const { source, items: found, reached } of walks) {
+      const last = found.filter((item) => taken.has(item)).at(-1)
+      if (found.every((item) => taken.has(item))) places[nameOf(source)] = reached
+      else if (last) places[nameOf(source)] = last.place
+    }
+    return [...taken].map(({ task }) => task)
+  }
+
+  async #walk(
+    source: Source,
+    { type, tag, group, batch, status, unasked = false, bare = false }: Omit<Query, 'limit' | 'cursor'>,
+    want: number,
+    from: string | undefined,
+    { budget, bytes }: { budget: Budget; bytes: number },
+  ) {
+    const items: Item[] = []
+    let [bytesLeft, isCut] = [bytes, false]
+    let reached = from ?? ''
+    const tagJson = tag ? `${JSON.stringify(tag.key)}:${JSON.stringify(tag.value)}` : ''
+    while (items.length < want && reached !== END && budget.tasks > 0 && !isCut) {
+      const wanted = unasked && status === 'processing' ? 'unasked' : (status ?? '')
+      const filter = [type ?? '', tagJson, group ?? '', batch ?? '', wanted, bare ? '1' : '', bytesLeft]
+      const args = [source.order, reached, BATCH_MAX, want - items.length, ...filter]
+      const [next, cut, found] = await this.#database.run<[string, string, string[]]>('scan', source.partition, args)
+      budget.tasks -= BATCH_MAX
+      for (let at = 0; at < found.length; at += 6) {
+        const [ref, where, lane, text, more, place] = found.slice(at, at + 6) as [string, ...string[]]
+        bytesLeft -= text!.length + more!.length
+        budget.bytes -= text!.length + more!.length
+        items.push({ task: taskOf(source.partition, ref, [where!, lane!, text!, more!]), place: place! })
+      }
+      reached = next === '' ? END : next
+      isCut = reached !== END && (cut === '1' || bytesLeft <= 0)
+    }
+    return { source, items, reached, isCut }
+  }
+}
+
+function nameOf({ partition, order }: Source): string {
+  return `${partition} ${order}`
+}
+
+function writeCursor(cursor: Cursor): string {
+  return Buffer.from(JSON.stringify([cursor.step, cursor.places])).toString('base64url')
+}
+
+function readCursor(text: string): Cursor {
+  try {
+    const [step, places] = JSON.parse(Buffer.from(text, 'base64url').toString()) as [unknown, unknown]
+    const isPlace = (place: unknown) => typeof place === 'string' && /^[\w$.: -]{0,80}$/.test(place)
+    if (Number.isInteger(step) && (step as number) >= 0 && Object.values(places as object).every(isPlace)) {
+      return { step: step as number, places: places as Cursor['places'] }
+    }
+  } catch {
+    // Reported below.
+  }
+  const detail = `"${text.slice(0, 80)}" is not a cursor of this list: use next_cursor unchanged`
+  throw new XQueueError('invalid_cursor', detail)
+}

@@ -1,0 +1,355 @@
+import { textOf } from '../../../task/json.ts'
+import { dueEnding, type Outcome, refusedOutcome } from '../../../task/outcome.ts'
+import { isFinal } from '../../../task/status.ts'
+import { Batcher } from '../../batcher.ts'
+import { leaseSecret } from '../../lease-secret.ts'
+import { closedError } from '../../refusals.ts'
+import type { Renewed, Settled, StoreOptions, Turn, TurnAnswer } from '../../store.ts'
+import { emptyAnswer, isEmpty, type Waiter, Waiters } from '../../waiters.ts'
+import type { Database } from '../client/database.ts'
+import { type LeaseState, leaseOf, typeOfLane } from '../records/rows.ts'
+import type { Registry } from '../types/registry.ts'
+import { Heartbeats } from './heartbeats.ts'
+import { type Decision, HeldLeases, type Reported } from './held-leases.ts'
+import { PendingReplies } from './pending-replies.ts'
+import {
+  addOutcome,
+  emptyPart,
+  emptyPlacedPart,
+  heldOf,
+  type Part,
+  type PartAnswer,
+  type PlacedPart,
+  tokenOf,
+  VERDICT,
+  writePart,
+} from './turn-codec.ts'
+import { Typesets } from './typesets.ts'
+import { newsOf, WakeTracker } from './wake-tracker.ts'
+
+const TRIPS_MAX = 3
+const WEIGHT_MAX = 64
+/** Time that Redis takes before it starts a trip: one that leaves sooner would be answered together with it. */
+const APART_MS = 0.2
+/** A decision on an outdated state is repeated on the present state, at most this often. */
+const DECISIONS_MAX = 5
+
+/** Replaces an outcome that has passed all earlier checks but that Redis cannot store. */
+const UNSTORABLE = refusedOutcome('it contains a value that cannot be stored')
+
+/** An outcome to be decided again, or one that replaces the reported one. */
+interface Again {
+  place: number
+  outcome: Outcome
+}
+
+/** The turns of this process's workers, including those that wait. */
+export class Turns {
+  readonly #database: Database
+  readonly #registry: Registry
+  readonly #options: StoreOptions
+  readonly #process: string
+  readonly #batchers: Batcher<Part, PartAnswer>[]
+  readonly #leases: HeldLeases
+  readonly #heartbeats = new Heartbeats()
+  readonly #typesets: Typesets
+  readonly #waiters = new Waiters()
+  readonly #pendingReplies = new PendingReplies()
+  readonly #wakes = new WakeTracker()
+  readonly #listen: () => Promise<void>
+  readonly #dueAt: (partition: number, time: number) => void
+  #closed = false
+
+  /**
+   * @param listen resolves when this process receives its messages
+   * @param dueAt is called when a waiting turn may have something to claim
+   */
+  constructor(
+    database: Database,
+    registry: Registry,
+    options: StoreOptions,
+    process: string,
+    listen: () => Promise<void>,
+    dueAt: (partition: number, time: number) => void,
+  ) {
+    this.#dueAt = dueAt
+    this.#database = database
+    this.#registry = registry
+    this.#options = options
+    this.#process = process
+    this.#listen = listen
+    this.#leases = new HeldLeases(database, registry, options)
+    this.#typesets = new Typesets((type) => database.partitionOf(type))
+    const weightOf = (part: Part) => 1 + part.outcomes.length + part.want
+    const trips = { weightOf, weightMax: WEIGHT_MAX, underWayMax: TRIPS_MAX, apartMs: APART_MS }
+    this.#batchers = database.perPartition((partition) => new Batcher((parts) => this.#send(partition, parts), trips))
+  }
+
+  async turn(turn: Turn): Promise<TurnAnswer> {
+    const { outcomes = [], renewals = [], waitMs = 0, leaving = false } = turn
+    const reports = leaving || outcomes.length + renewals.length > 0
+    const waits = waitMs > 0 && !reports && turn.groups === undefined
+    if (waits) {
+      await this.#listen()
+      if (this.#closed) return emptyAnswer()
+      if (this.#isExpected(turn)) return this.#wait(turn)
+    }
+    for (;;) {
+      const since = this.#wakes.count
+      const answer = await this.#go(turn, waits)
+      if (!waits || !isEmpty(answer)) return answer
+      if (!this.#hasNews(turn, since)) return this.#wait(turn)
+    }
+  }
+
+  /** Settles leases that are due, each as `settle` decides; returns how many. */
+  async endDue(partition: number, leases: readonly string[]): Promise<number> {
+    const due: LeaseState[] = []
+    const now = this.#database.now()
+    for (let index = 0; index < leases.length; index += 3) {
+      const [ref, lane, record] = leases.slice(index, index + 3) as [string, string, string]
+      due.push({ partition, ref, lane, ...leaseOf(record) })
+    }
+    await this.#registry.know(due.map(({ lane }) => typeOfLane(lane)))
+    const part = emptyPart({ id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 })
+    const settlements = due.map((state) => {
+      const settlement = this.#leases.settlementOf(state, dueEnding(state, now), now)
+      addOutcome(part, state, settlement, this.#process, true)
+      return settlement
+    })
+    const [, verdicts] = await this.#batchers[partition]!.add(part)
+    verdicts.forEach((verdict, index) => {
+      const { lane, attempts } = due[index]!
+      const { status, attempts: after } = settlements[index]!
+      if (verdict !== VERDICT.done) return
+      if (isFinal(status) || after > attempts) this.#registry.rates.ended(typeOfLane(lane), null, isFinal(status))
+    })
+    return verdicts.filter((verdict) => verdict === VERDICT.done).length
+  }
+
+  /** A task of a type can be claimed; `passOn` when only this process was notified. */
+  async wake(partition: number, type: string, passOn = true): Promise<void> {
+    this.#wakes.receive(type)
+    for (;;) {
+      const waiting = [...this.#waiters.ofType(type)].find((waiter) => !waiter.asking)
+      if (!waiting) {
+        // A turn that waits in another process may have it.
+        if (passOn && [...this.#waiters.ofType(type)].length === 0) await this.#passOn(partition, type)
+        return
+      }
+      if (!(await this.#ask(waiting))) return
+    }
+  }
+
+  /** A worker has a cancel request to receive. */
+  async wakeWorker(workerId: string): Promise<void> {
+    // The worker asks even if it is not waiting at present.
+    if (this.#heartbeats.forget(workerId)) this.#wakes.receive(newsOf(workerId))
+    for (const waiter of this.#waiters.ofWorker(workerId)) if (!waiter.asking) await this.#ask(waiter)
+  }
+
+  /** Messages may have been lost: every waiting turn asks again. */
+  async wakeAll(): Promise<void> {
+    this.#wakes.doubt(this.#waiters.types())
+    this.#heartbeats.forgetAll()
+    for (const workerId of this.#waiters.workers()) await this.wakeWorker(workerId)
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#waiters.close()
+  }
+
+  /** Whether a message has arrived since the turn asked, so that it must ask again. */
+  #hasNews({ types, worker, signal }: Turn, since: number): boolean {
+    if (this.#closed || signal?.aborted) return false
+    return this.#wakes.hasNews([...(types ?? worker.types), newsOf(worker.id)], since)
+  }
+
+  #isExpected({ want, types, worker }: Turn): boolean {
+    const about = this.#heartbeats.aboutOf(worker, this.#database.now())
+    return want > 0 && about === '' && this.#wakes.isExpected(types ?? worker.types)
+  }
+
+  #wait(turn: Turn): Promise<TurnAnswer> {
+    if (this.#closed) return Promise.resolve(emptyAnswer())
+    return new Promise((resolve) => this.#waiters.add({ turn, resolve }))
+  }
+
+  /** Asks Redis on behalf of a waiting turn; true when the turn was answered with content. */
+  #ask(waiter: Waiter): Promise<boolean> {
+    const since = this.#wakes.count
+    const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [] }, true).then(
+      (answer) => {
+        delete waiter.asking
+        if (isEmpty(answer)) {
+          return this.#hasNews(waiter.turn, since) ? this.#ask(waiter) : false
+        }
+        this.#waiters.take(waiter)
+        waiter.resolve(answer)
+        return true
+      },
+      () => {
+        delete waiter.asking
+        return false // Redis is unavailable: it asks again after the reconnect.
+      },
+    )
+    waiter.asking = asking
+    return asking
+  }
+
+  async #passOn(partition: number, type: string): Promise<void> {
+    await this.#database.run('turn', partition, [...this.#headArgs(partition), 1, type, 0]).catch(() => undefined)
+  }
+
+  /** Splits a turn into its parts by partition. */
+  #partsOf(turn: Turn, decisions: readonly (Decision | null)[], about: string): Map<number, PlacedPart> {
+    const { worker, renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
+    const byPartition = new Map<number, PlacedPart>()
+    const partOf = (partition: number) => {
+      const part = byPartition.get(partition) ?? {
+        ...emptyPlacedPart(worker),
+        about,
+        leaving,
+        leaseMs,
+        groups: turn.groups ?? [],
+      }
+      byPartition.set(partition, part)
+      return part
+    }
+    renewals.forEach(({ lease, progress }, index) => {
+      const held = heldOf(lease)
+      if (!held) return
+      const part = partOf(held.partition)
+      part.renewals.push({ ...held, progress: progress === undefined ? '' : textOf(progress) })
+      part.renewalAt.push(index)
+    })
+    decisions.forEach((decision, index) => {
+      if (!decision) return
+      const part = partOf(decision.state.partition)
+      addOutcome(part, decision.state, decision.settlement, worker.id)
+      part.outcomeAt.push(index)
+    })
+    for (const [partition, { types, typeset }] of this.#typesets.byPartition(turn.types ?? worker.types)) {
+      // Claims of named groups search each type.
+      Object.assign(partOf(partition), { types, typeset: turn.groups?.length ? '' : typeset })
+    }
+    if (byPartition.size === 0) partOf(0)
+    return byPartition
+  }
+
+  /** Runs one turn over all partitions that it concerns. */
+  async #go(turn: Turn, waits: boolean): Promise<TurnAnswer> {
+    const { worker, outcomes = [], renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
+    const settled: Settled[] = outcomes.map(() => ({ accepted: false, status: null }))
+    const renewed: (Renewed | null)[] = renewals.map(() => null)
+    const since = this.#wakes.count
+    const decisions = await this.#leases.decide(outcomes)
+    const about = leaving ? '' : this.#heartbeats.aboutOf(worker, this.#database.now())
+    const byPartition = this.#partsOf(turn, decisions, about)
+    const answer: TurnAnswer = { settled, renewed, ...this.#pendingReplies.take(turn) }
+    const again: Again[] = []
+    const visit = async (partition: number, part: PlacedPart) => {
+      // Sent once, not to each partition.
+      const worked = about === '' ? undefined : this.#heartbeats.takeWorked(worker.id)
+      if (worked) part.worked = worked
+      this.#database.partitions.note(partition)
+      part.waits = waits && part.want > 0
+      const trip = this.#batchers[partition]!.add(part)
+      const [renewedHere, verdicts, tasks, cancels, now] = await trip.catch((error: unknown) => {
+        if (worked) this.#heartbeats.addWorked(worker.id, worked)
+        throw error
+      })
+      if (about !== '') this.#heartbeats.written(worker, this.#database.now())
+      if (leaving) this.#heartbeats.left(worker.id)
+      renewedHere.forEach((item, index) => {
+        if (item === null) return
+        const expiresAt = this.#database.toLocal(Number(item[0]))
+        renewed[part.renewalAt[index]!] = { expiresAt, cancelRequested: item[1] === 1 }
+      })
+      verdicts.forEach((verdict, index) => {
+        const place = part.outcomeAt[index]!
+        if (verdict === VERDICT.changed) again.push({ place, outcome: outcomes[place]!.outcome })
+        if (verdict === VERDICT.unstorable && outcomes[place]!.outcome !== UNSTORABLE)
+          again.push({ place, outcome: UNSTORABLE })
+        if (verdict === VERDICT.done) settled[place] = this.#settled(outcomes[place]!, decisions[place]!)
+      })
+      answer.leases.push(...this.#leases.start(partition, tasks, worker.id, leaseMs, now, part.secret))
+      answer.cancelRequested.push(...cancels.map((cancel) => tokenOf(partition, cancel)))
+      if (part.waits && tasks.length + cancels.length === 0) this.#wakes.expect(part.types, since)
+    }
+    let failure: unknown
+    try {
+      // Reports to several partitions go first: if one of them fails, all are repeated, and no task must have been
+      // claimed whose lease the worker would not receive.
+      const telling = [...byPartition].filter(([, part]) => part.outcomes.length + part.renewals.length > 0)
+      if (telling.length > 1) {
+        await Promise.all(telling.map(([partition, part]) => visit(partition, { ...part })))
+        for (const [, part] of telling) Object.assign(part, { outcomes: [], renewals: [] })
+      }
+      for (const [partition, part] of byPartition) {
+        part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
+        if (part.want > 0) part.secret = leaseSecret()
+        part.isBrief = byPartition.size > 1 && part.outcomes.length + part.renewals.length === 0 && !leaving
+        await visit(partition, part).catch((error: unknown) => {
+          // An unavailable node must not delay the tasks of the others.
+          if (!part.isBrief) throw error
+          failure ??= error
+        })
+      }
+      if (failure && isEmpty(answer)) throw failure
+      if (again.length > 0) answer.cancelRequested.push(...(await this.#decideAgain(turn, again, settled)))
+      return answer
+    } catch (error) {
+      this.#pendingReplies.keep(worker.id, answer)
+      throw error
+    }
+  }
+
+  /** Decides the outcomes again whose state had changed. */
+  async #decideAgain(turn: Turn, again: readonly Again[], settled: Settled[], tries = 1): Promise<string[]> {
+    if (tries > DECISIONS_MAX) return []
+    const outcomes = again.map(({ place, outcome }) => ({ lease: turn.outcomes![place]!.lease, outcome }))
+    for (const { lease } of outcomes) this.#leases.forget(lease)
+    const answer = await this.#go({ worker: turn.worker, want: 0, types: [], outcomes }, false)
+    answer.settled.forEach((item, index) => {
+      settled[again[index]!.place] = item
+    })
+    return answer.cancelRequested
+  }
+
+  /** The engine has applied an outcome as decided. */
+  #settled(outcome: Reported, { state, settlement }: Decision): Settled {
+    const { status, attempts } = settlement
+    if (attempts > state.attempts) {
+      const well = status === 'success' ? 1 : 0
+      this.#heartbeats.addWorked(state.workerId, { well, failed: 1 - well })
+    }
+    this.#leases.ended(outcome.lease, state, settlement)
+    return { accepted: outcome.outcome.kind !== 'success' || status === 'success', status }
+  }
+
+  async #send(partition: number, parts: Part[]): Promise<PartAnswer[]> {
+    if (this.#closed && parts.every(({ outcomes, leaving }) => outcomes.length === 0 && !leaving)) throw closedError()
+    const args: (string | number)[] = [...this.#headArgs(partition), 0, parts.length]
+    const isBrief = parts.every((part) => part.isBrief)
+    const run = (named: boolean) => {
+      const all = [...args]
+      for (const part of parts) writePart(all, part, named)
+      return this.#database.run<[string, string, PartAnswer[]] | ['types']>('turn', partition, all, isBrief)
+    }
+    let answer = await run(false)
+    if (answer[0] === 'types') answer = await run(true)
+    const [time, due, answers] = answer as [string, string, PartAnswer[]]
+    this.#database.sawTime(time)
+    if (parts.some(({ about }) => about !== '')) this.#database.met(partition)
+    for (const answer of answers) answer.push(Number(time))
+    if (due !== '') this.#dueAt(partition, Number(due))
+    return answers
+  }
+
+  #headArgs(partition: number): (string | number)[] {
+    const { cancelGraceMs, retention, typeTtlMs } = this.#options
+    return [this.#process, this.#database.wasMet(partition), cancelGraceMs, retention.ageMs, typeTtlMs]
+  }
+}
