@@ -103,7 +103,7 @@ it('uses every SQL statement', () => {
     .filter((file) => file.startsWith('src/store/sqlite/'))
     .map(text)
     .join('\n')
-  const statements = globSync('src/store/sqlite/sql/*.sql', { cwd: root })
+  const statements = globSync('src/store/sqlite/**/*.sql', { cwd: root })
     .flatMap((file) => [...text(file).matchAll(/^-- name: (\w+)/gm)])
     .map(([, name]) => name!)
   expect(statements.length).toBeGreaterThan(30)

@@ -8,7 +8,7 @@ import { openQueue } from '../../src/queue/open.ts'
 it('finds what a task still waits for without reading the results that it has', async () => {
   const file = join(mkdtempSync(join(tmpdir(), 'xqueue-plan-')), 'x.db')
   await (await openQueue(`sqlite:${file}`)).close()
-  const sql = readFileSync(join(import.meta.dirname, '../../src/store/sqlite/sql/flows.sql'), 'utf8')
+  const sql = readFileSync(join(import.meta.dirname, '../../src/store/sqlite/flows/flows.sql'), 'utf8')
   const statement = /-- name: awaitedBy\n([^;]*;)/.exec(sql)![1]!
   const db = new DatabaseSync(file)
   const plan = db.prepare(`EXPLAIN QUERY PLAN ${statement}`).all(1, 1) as { detail: string }[]

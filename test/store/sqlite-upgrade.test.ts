@@ -82,7 +82,7 @@ it('changes a file of version 1 wholly or not at all, and only once', async () =
 
 it('takes keys into a file of version 2, and leaves its tasks as they are', async () => {
   const db = new DatabaseSync(file)
-  db.exec(readFileSync(join(import.meta.dirname, '../../src/store/sqlite/sql/migrate-2.sql'), 'utf8'))
+  db.exec(readFileSync(join(import.meta.dirname, '../../src/store/sqlite/schema/migrate-2.sql'), 'utf8'))
   db.exec('PRAGMA user_version = 2')
   db.close()
   const queue = await openQueue(`sqlite:${file}`, { clock: () => NOW })
@@ -98,7 +98,7 @@ it('takes keys into a file of version 2, and leaves its tasks as they are', asyn
 it('takes schedules into a file of version 3', async () => {
   const db = new DatabaseSync(file)
   for (const version of [2, 3]) {
-    db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/sql/migrate-${version}.sql`), 'utf8'))
+    db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/schema/migrate-${version}.sql`), 'utf8'))
   }
   db.exec('PRAGMA user_version = 3')
   db.close()
@@ -118,7 +118,7 @@ it('takes schedules into a file of version 3', async () => {
 it('takes schedules, keys, the secret and readers of version 12 as documents', async () => {
   const db = new DatabaseSync(file)
   for (let version = 2; version <= 12; version++) {
-    db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/sql/migrate-${version}.sql`), 'utf8'))
+    db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/schema/migrate-${version}.sql`), 'utf8'))
   }
   db.exec(
     'CREATE TABLE readers (name TEXT PRIMARY KEY, owner TEXT, expires_at INTEGER NOT NULL, position TEXT NOT NULL)',

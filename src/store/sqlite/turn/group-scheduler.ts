@@ -1,5 +1,5 @@
-import { TASK_LIMITS, type Task } from '../../task/task.ts'
-import type { Database, Row } from './database.ts'
+import { TASK_LIMITS, type Task } from '../../../task/task.ts'
+import type { Database, Row } from '../database/database.ts'
 
 const PRIORITY_ABOVE_ALL = TASK_LIMITS.priorityMax + 1
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }

@@ -1,6 +1,6 @@
-import type { XQueueError } from '../../task/errors.ts'
-import { isFinal, type Status } from '../../task/status.ts'
-import type { TaskSpec } from '../../task/task.ts'
+import type { XQueueError } from '../../../task/errors.ts'
+import { isFinal, type Status } from '../../../task/status.ts'
+import type { TaskSpec } from '../../../task/task.ts'
 import type {
   Accompanied,
   AccompaniedAnswer,
@@ -10,12 +10,12 @@ import type {
   DocumentQuery,
   DocumentsStep,
   DueHandler,
-} from '../documents.ts'
-import type { Swept } from '../store.ts'
-import type { Database, Row } from './database.ts'
-import type { Submitter } from './submitter.ts'
-import type { Registry } from './types.ts'
-import type { Tx } from './writer.ts'
+} from '../../documents.ts'
+import type { Swept } from '../../store.ts'
+import type { Database, Row } from '../database/database.ts'
+import type { Tx } from '../database/writer.ts'
+import type { Submitter } from '../submit/submitter.ts'
+import type { Registry } from '../types/types.ts'
 
 /** The documents of a file. */
 export class Documents {

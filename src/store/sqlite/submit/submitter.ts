@@ -1,12 +1,12 @@
-import { acceptedTask, isSameRequest, newTaskId, sameRequest, type Task, type TaskSpec } from '../../task/task.ts'
-import { keyConflict, queueFull, unknownPredecessors, unknownTypes } from '../refusals.ts'
-import type { StoreOptions, Submitted } from '../store.ts'
-import type { Decided, Flows } from './flows.ts'
-import type { GroupScheduler } from './group-scheduler.ts'
-import { eventBody, taskOf } from './rows.ts'
-import type { Transitions } from './transitions.ts'
-import type { Registry } from './types.ts'
-import type { Tx } from './writer.ts'
+import { acceptedTask, isSameRequest, newTaskId, sameRequest, type Task, type TaskSpec } from '../../../task/task.ts'
+import { keyConflict, queueFull, unknownPredecessors, unknownTypes } from '../../refusals.ts'
+import type { StoreOptions, Submitted } from '../../store.ts'
+import type { Tx } from '../database/writer.ts'
+import type { Decided, Flows } from '../flows/flows.ts'
+import { eventBody, taskOf } from '../records/rows.ts'
+import type { GroupScheduler } from '../turn/group-scheduler.ts'
+import type { Transitions } from '../turn/transitions.ts'
+import type { Registry } from '../types/types.ts'
 
 /** Accepts submissions, all or none: every possible refusal is checked before the first task is written. */
 export class Submitter {

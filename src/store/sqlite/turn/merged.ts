@@ -1,4 +1,4 @@
-import type { Row } from './database.ts'
+import type { Row } from '../database/database.ts'
 
 /** The tasks that run next over several types, each of which keeps its own order. */
 export function merged(lists: readonly Row[][], want: number): Row[] {

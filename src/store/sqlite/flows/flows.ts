@@ -1,11 +1,11 @@
-import { canceledBecause, canceledBecauseGone, effectOf, type OnFailure, type Predecessor } from '../../task/flow.ts'
-import { type FinalStatus, isFinal, type Status } from '../../task/status.ts'
-import { TASK_LIMITS } from '../../task/task.ts'
-import { FOLLOWED_MAX } from '../options.ts'
-import { tooManySuccessors } from '../refusals.ts'
-import type { Database, Row, Value } from './database.ts'
-import { onFailureOf } from './rows.ts'
-import type { Tx } from './writer.ts'
+import { canceledBecause, canceledBecauseGone, effectOf, type OnFailure, type Predecessor } from '../../../task/flow.ts'
+import { type FinalStatus, isFinal, type Status } from '../../../task/status.ts'
+import { TASK_LIMITS } from '../../../task/task.ts'
+import { FOLLOWED_MAX } from '../../options.ts'
+import { tooManySuccessors } from '../../refusals.ts'
+import type { Database, Row, Value } from '../database/database.ts'
+import type { Tx } from '../database/writer.ts'
+import { onFailureOf } from '../records/rows.ts'
 
 /** The end of a task, as its successors need it; the result is JSON. */
 export interface Ended {

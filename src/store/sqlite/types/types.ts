@@ -1,7 +1,7 @@
-import { type Ceilings, changedCeilings } from '../../task/ceilings.ts'
-import { changedRetention, type Retention, retentionOf, type TypeRetention } from '../../task/retention.ts'
-import { RETRY_DEFAULTS, retryDelaysMs } from '../../task/retry.ts'
-import { unknownType } from '../refusals.ts'
+import { type Ceilings, changedCeilings } from '../../../task/ceilings.ts'
+import { changedRetention, type Retention, retentionOf, type TypeRetention } from '../../../task/retention.ts'
+import { RETRY_DEFAULTS, retryDelaysMs } from '../../../task/retry.ts'
+import { unknownType } from '../../refusals.ts'
 import {
   type HandlerSettings,
   type Rate,
@@ -9,10 +9,10 @@ import {
   TYPES_NAMED_MAX,
   type TypeChange,
   type WorkerIdentity,
-} from '../store.ts'
-import type { Database, Row } from './database.ts'
-import type { GroupScheduler } from './group-scheduler.ts'
-import type { Tx } from './writer.ts'
+} from '../../store.ts'
+import type { Database, Row } from '../database/database.ts'
+import type { Tx } from '../database/writer.ts'
+import type { GroupScheduler } from '../turn/group-scheduler.ts'
 
 /** The settings of a type that claims and settlements need. */
 export interface TypeRules {

@@ -1,11 +1,11 @@
-import { FINAL_STATUSES, isFinal, type Status } from '../../task/status.ts'
-import type { ChangeOutcome, StoreOptions } from '../store.ts'
-import type { Database, Row } from './database.ts'
-import type { Flows } from './flows.ts'
-import type { Outbox } from './outbox.ts'
-import { eventBody, stateOf } from './rows.ts'
-import type { Transitions } from './transitions.ts'
-import type { Tx } from './writer.ts'
+import { FINAL_STATUSES, isFinal, type Status } from '../../../task/status.ts'
+import type { ChangeOutcome, StoreOptions } from '../../store.ts'
+import type { Database, Row } from '../database/database.ts'
+import type { Tx } from '../database/writer.ts'
+import type { Outbox } from '../events/outbox.ts'
+import type { Flows } from '../flows/flows.ts'
+import { eventBody, stateOf } from '../records/rows.ts'
+import type { Transitions } from '../turn/transitions.ts'
 
 /** The stored statuses that retention counts. */
 const FINISHED = JSON.stringify(FINAL_STATUSES)

@@ -1,5 +1,5 @@
-import type { Predecessor } from '../../task/flow.ts'
-import { type JsonText, textOf } from '../../task/json.ts'
+import type { Predecessor } from '../../../task/flow.ts'
+import { type JsonText, textOf } from '../../../task/json.ts'
 import {
   dueEnding,
   type Ending,
@@ -8,21 +8,21 @@ import {
   type SettlePolicy,
   settle,
   WAITED_TOO_LONG,
-} from '../../task/outcome.ts'
-import { isFinal, RETRYABLE_STATUSES, type Status } from '../../task/status.ts'
-import type { Progress } from '../../task/task.ts'
-import { leaseSecret } from '../lease-secret.ts'
-import { FOLLOWED_MAX } from '../options.ts'
-import type { ChangeOutcome, Lease, Renewed, Settled, StoreOptions, Turn } from '../store.ts'
-import type { Database, Value } from './database.ts'
-import type { Decided, Ended, Flows } from './flows.ts'
+} from '../../../task/outcome.ts'
+import { isFinal, RETRYABLE_STATUSES, type Status } from '../../../task/status.ts'
+import type { Progress } from '../../../task/task.ts'
+import { leaseSecret } from '../../lease-secret.ts'
+import { FOLLOWED_MAX } from '../../options.ts'
+import type { ChangeOutcome, Lease, Renewed, Settled, StoreOptions, Turn } from '../../store.ts'
+import type { Database, Value } from '../database/database.ts'
+import type { Tx } from '../database/writer.ts'
+import type { Decided, Ended, Flows } from '../flows/flows.ts'
+import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from '../records/rows.ts'
+import type { Rates } from '../types/rates.ts'
+import type { Registry } from '../types/types.ts'
 import { type GroupScheduler, readyOf } from './group-scheduler.ts'
 import { merged } from './merged.ts'
 import type { RateLog } from './rate-log.ts'
-import type { Rates } from './rates.ts'
-import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from './rows.ts'
-import type { Registry } from './types.ts'
-import type { Tx } from './writer.ts'
 
 /** Maximum number of delayed tasks promoted, and of waits ended, before each claim; a sweep does the rest. */
 const DUE_BATCH = 1_000

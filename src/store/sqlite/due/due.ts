@@ -1,4 +1,4 @@
-import type { Database } from './database.ts'
+import type { Database } from '../database/database.ts'
 
 /**
  * When the next delayed task becomes ready and the next wait ends, cached between transactions so that most of them

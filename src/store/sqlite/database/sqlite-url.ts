@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { XQueueError } from '../../task/errors.ts'
+import { XQueueError } from '../../../task/errors.ts'
 
 /** The parsed form of a `sqlite:` URL. */
 export interface SqliteUrl {

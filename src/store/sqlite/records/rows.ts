@@ -1,10 +1,10 @@
-import type { TaskEvent } from '../../task/event.ts'
-import type { OnFailure } from '../../task/flow.ts'
-import type { Json } from '../../task/json.ts'
-import type { Running } from '../../task/outcome.ts'
-import { publicStatus, type Status, type StoredStatus, type TimeoutReason } from '../../task/status.ts'
-import type { Progress, Task } from '../../task/task.ts'
-import type { Row, Value } from './database.ts'
+import type { TaskEvent } from '../../../task/event.ts'
+import type { OnFailure } from '../../../task/flow.ts'
+import type { Json } from '../../../task/json.ts'
+import type { Running } from '../../../task/outcome.ts'
+import { publicStatus, type Status, type StoredStatus, type TimeoutReason } from '../../../task/status.ts'
+import type { Progress, Task } from '../../../task/task.ts'
+import type { Row, Value } from '../database/database.ts'
 
 /** Converts a row of `tasks` with its payload to the public form of the task. */
 export function taskOf(row: Row): Task {

@@ -1,6 +1,6 @@
-import type { CallRate } from '../../task/api-key.ts'
-import type { CallsCounted, Rate } from '../store.ts'
-import type { Database } from './database.ts'
+import type { CallRate } from '../../../task/api-key.ts'
+import type { CallsCounted, Rate } from '../../store.ts'
+import type { Database } from '../database/database.ts'
 
 /**
  * Calls of an API key are logged as starts under this prefix and its id; the spaces rule out a type of the same name.

@@ -1,10 +1,10 @@
-import type { TaskEvent } from '../../task/event.ts'
-import { blanked, withoutContents } from '../erasure.ts'
-import { LATE_READER_MS } from '../options.ts'
-import { type EventsPage, type EventsQuery, PAGE_BYTES_MAX, type StoreOptions } from '../store.ts'
-import type { Database } from './database.ts'
-import { eventsOf } from './rows.ts'
-import type { Tx } from './writer.ts'
+import type { TaskEvent } from '../../../task/event.ts'
+import { blanked, withoutContents } from '../../erasure.ts'
+import { LATE_READER_MS } from '../../options.ts'
+import { type EventsPage, type EventsQuery, PAGE_BYTES_MAX, type StoreOptions } from '../../store.ts'
+import type { Database } from '../database/database.ts'
+import type { Tx } from '../database/writer.ts'
+import { eventsOf } from '../records/rows.ts'
 
 /** Positions of progress, result and error in an event. */
 const CONTENTS = [5, 6, 7]

@@ -1,4 +1,4 @@
-import type { Health } from '../store.ts'
+import type { Health } from '../../store.ts'
 import { type Database, storeError } from './database.ts'
 
 /** @param write writes something, durably */

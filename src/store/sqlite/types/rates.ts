@@ -1,5 +1,5 @@
-import { GatheredRates, mergeHistogram, PERCENTILE_SLOTS, type RecentRates, RecentSlots, SLOT_MS } from '../rates.ts'
-import type { Database } from './database.ts'
+import { GatheredRates, mergeHistogram, PERCENTILE_SLOTS, type RecentRates, RecentSlots, SLOT_MS } from '../../rates.ts'
+import type { Database } from '../database/database.ts'
 
 const KEPT_SLOTS = 360
 

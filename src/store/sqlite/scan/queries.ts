@@ -1,11 +1,11 @@
-import { leaseLost, XQueueError } from '../../task/errors.ts'
-import type { BatchInfo, Predecessor } from '../../task/flow.ts'
-import { noCounts, publicStatus, RETRYABLE_STATUSES, type StoredStatus, storedAs } from '../../task/status.ts'
-import type { Task } from '../../task/task.ts'
-import { type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page, type TaskFilter } from '../store.ts'
-import type { Database, Row } from './database.ts'
-import type { Flows } from './flows.ts'
-import { stateOf, taskOf, tokenOf } from './rows.ts'
+import { leaseLost, XQueueError } from '../../../task/errors.ts'
+import type { BatchInfo, Predecessor } from '../../../task/flow.ts'
+import { noCounts, publicStatus, RETRYABLE_STATUSES, type StoredStatus, storedAs } from '../../../task/status.ts'
+import type { Task } from '../../../task/task.ts'
+import { type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page, type TaskFilter } from '../../store.ts'
+import type { Database, Row } from '../database/database.ts'
+import type { Flows } from '../flows/flows.ts'
+import { stateOf, taskOf, tokenOf } from '../records/rows.ts'
 
 /** Maximum number of tasks that a page examines, regardless of how few of them match the filter. */
 const EXAMINED_MAX = 50_000

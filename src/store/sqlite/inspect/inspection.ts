@@ -1,13 +1,13 @@
-import { noStoredCounts, type StoredStatus, WAITING_STATUSES } from '../../task/status.ts'
-import type { RecentRates } from '../rates.ts'
-import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, WorkerInfo } from '../store.ts'
-import type { Database, Row } from './database.ts'
-import type { Flows } from './flows.ts'
-import type { GroupScheduler } from './group-scheduler.ts'
-import type { RateLog } from './rate-log.ts'
-import type { Rates } from './rates.ts'
-import { groupOf, taskOf } from './rows.ts'
-import { type Registry, rateOf } from './types.ts'
+import { noStoredCounts, type StoredStatus, WAITING_STATUSES } from '../../../task/status.ts'
+import type { RecentRates } from '../../rates.ts'
+import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, WorkerInfo } from '../../store.ts'
+import type { Database, Row } from '../database/database.ts'
+import type { Flows } from '../flows/flows.ts'
+import { groupOf, taskOf } from '../records/rows.ts'
+import type { GroupScheduler } from '../turn/group-scheduler.ts'
+import type { RateLog } from '../turn/rate-log.ts'
+import type { Rates } from '../types/rates.ts'
+import { type Registry, rateOf } from '../types/types.ts'
 
 const AHEAD_MAX = 10_000
 const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }

@@ -1,7 +1,7 @@
-import { XQueueError } from '../../task/errors.ts'
-import { WAITING_STATUSES } from '../../task/status.ts'
+import { XQueueError } from '../../../task/errors.ts'
+import { WAITING_STATUSES } from '../../../task/status.ts'
+import type { Due } from '../due/due.ts'
 import { type Database, isBusy, isOfOneOperation, type Row, storeError } from './database.ts'
-import type { Due } from './due.ts'
 
 /** A file that stays locked this long makes the waiting calls fail with `engine_unavailable`. */
 const BUSY_MS_MAX = 10_000

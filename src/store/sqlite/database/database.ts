@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { XQueueError } from '../../task/errors.ts'
-import { createPrivateFile } from '../private-files.ts'
+import { XQueueError } from '../../../task/errors.ts'
+import { createPrivateFile } from '../../private-files.ts'
 import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header to recognise databases of other programs: "XQue". */
@@ -12,14 +12,14 @@ const WAL_BYTES_KEPT = 128 * 1_024 * 1_024
 const MEMORY_BUSY_MS = 1_000
 const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
-  ...['transaction', 'tasks', 'leases', 'ring', 'rate-log', 'types', 'workers', 'events', 'documents'],
-  ...['flows', 'space'],
+  ...['database/transaction', 'database/space', 'records/tasks', 'turn/leases', 'turn/ring', 'turn/rate-log'],
+  ...['turn/workers', 'types/types', 'events/events', 'documents/documents', 'flows/flows'],
 ]
 
 export type Value = string | number | null
 export type Row = Record<string, Value>
 
-/** The file and its prepared statements. Statements are named in `sql/*.sql`; no other code contains SQL of its own. */
+/** The file and its prepared statements. Statements are named in `.sql` files; no other code contains SQL of its own. */
 export class Database {
   readonly db: DatabaseSync
   readonly sync: WalSync
@@ -162,19 +162,10 @@ export class Database {
     try {
       // Read again inside the lock: another process may have created the schema meanwhile.
       const { user_version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
-      if (user_version < 1) db.exec(readSql('schema'))
-      if (user_version < 2) db.exec(readSql('migrate-2'))
-      if (user_version < 3) db.exec(readSql('migrate-3'))
-      if (user_version < 4) db.exec(readSql('migrate-4'))
-      if (user_version < 5) db.exec(readSql('migrate-5'))
-      if (user_version < 6) db.exec(readSql('migrate-6'))
-      if (user_version < 7) db.exec(readSql('migrate-7'))
-      if (user_version < 8) db.exec(readSql('migrate-8'))
-      if (user_version < 9) db.exec(readSql('migrate-9'))
-      if (user_version < 10) db.exec(readSql('migrate-10'))
-      if (user_version < 11) db.exec(readSql('migrate-11'))
-      if (user_version < 12) db.exec(readSql('migrate-12'))
-      if (user_version < 13) db.exec(readSql('migrate-13'))
+      if (user_version < 1) db.exec(readSql('schema/schema'))
+      for (let version = 2; version <= SCHEMA_VERSION; version++) {
+        if (user_version < version) db.exec(readSql(`schema/migrate-${version}`))
+      }
       if (user_version < SCHEMA_VERSION) {
         db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`)
       }
@@ -234,7 +225,7 @@ function primaryCode(error: unknown): number | undefined {
 }
 
 function readSql(name: string): string {
-  return readFileSync(new URL(`./sql/${name}.sql`, import.meta.url), 'utf8')
+  return readFileSync(new URL(`../${name}.sql`, import.meta.url), 'utf8')
 }
 
 function named(text: string): { name: string; asArrays: boolean; sql: string }[] {
