@@ -35,7 +35,7 @@ export async function openStore(
     }
     case 'kafka': {
       const [{ parseKafkaUrl }, { KafkaStore }] = await Promise.all([
-        import('./kafka/kafka-url.ts'),
+        import('./kafka/client/kafka-url.ts'),
         import('./kafka/kafka-store.ts'),
       ])
       const place = parseKafkaUrl(url)

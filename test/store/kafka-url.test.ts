@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { parseKafkaUrl } from '../../src/store/kafka/kafka-url.ts'
-import { Topics } from '../../src/store/kafka/topics.ts'
+import { parseKafkaUrl } from '../../src/store/kafka/client/kafka-url.ts'
+import { Topics } from '../../src/store/kafka/client/topics.ts'
 
 const STATE = 'state=redis://u:p@r1/2?prefix=a&wait_ms=100'
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Admin, findErrorBy } from '@platformatic/kafka'
-import { XQueueError } from '../../task/errors.ts'
+import { XQueueError } from '../../../task/errors.ts'
 import type { KafkaUrl } from './kafka-url.ts'
 import type { TopicPlan } from './topics.ts'
 

@@ -1,4 +1,4 @@
-import { XQueueError } from '../../task/errors.ts'
+import { XQueueError } from '../../../task/errors.ts'
 
 /** The reason why the reader of a partition does not advance: start (ms, monotonic), offset, and error. */
 export interface Trouble {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
-import { parseDurationMs } from '../../task/duration.ts'
-import { XQueueError } from '../../task/errors.ts'
+import { parseDurationMs } from '../../../task/duration.ts'
+import { XQueueError } from '../../../task/errors.ts'
 
 /** The parsed form of a Kafka URL: the location of the log, and the options of the connection. */
 export interface KafkaUrl {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { XQueueError } from '../../task/errors.ts'
+import { XQueueError } from '../../../task/errors.ts'
 
 /** The store or Kafka is unavailable, or full: the same call can succeed later. */
 const PASSING: readonly string[] = ['engine_unavailable', 'queue_full', 'shutting_down']

@@ -1,4 +1,4 @@
-import type { Health } from '../store.ts'
+import type { Health } from '../../store.ts'
 import type { Log } from './log.ts'
 import { faultsOfTopics } from './topic-check.ts'
 import type { Topics } from './topics.ts'

@@ -1,8 +1,8 @@
-import { XQueueError } from '../../task/errors.ts'
-import { describeError } from '../../task/thrown.ts'
-import { isTooLarge } from './failures.ts'
-import type { ReadRecord } from './fetched.ts'
-import type { Log, LogRecord } from './log.ts'
+import { XQueueError } from '../../../task/errors.ts'
+import { describeError } from '../../../task/thrown.ts'
+import { isTooLarge } from '../client/failures.ts'
+import type { ReadRecord } from '../client/fetched.ts'
+import type { Log, LogRecord } from '../client/log.ts'
 
 /** A record that cannot be used, its position, and the reason. */
 export interface DeadLetter {

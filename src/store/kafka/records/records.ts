@@ -1,12 +1,12 @@
 import type { ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { type TSchema, Type } from 'typebox'
-import { XQueueError } from '../../task/errors.ts'
-import type { TaskEvent } from '../../task/event.ts'
-import { eventJson } from '../../task/event.ts'
-import { ON_FAILURE, type OnFailure } from '../../task/flow.ts'
-import type { Json } from '../../task/json.ts'
-import { isFinal, STATUSES } from '../../task/status.ts'
+import { XQueueError } from '../../../task/errors.ts'
+import type { TaskEvent } from '../../../task/event.ts'
+import { eventJson } from '../../../task/event.ts'
+import { ON_FAILURE, type OnFailure } from '../../../task/flow.ts'
+import type { Json } from '../../../task/json.ts'
+import { isFinal, STATUSES } from '../../../task/status.ts'
 import {
   acceptedTask,
   specOfTask,
@@ -15,10 +15,10 @@ import {
   type Task,
   type TaskSpec,
   TYPE_PATTERN,
-} from '../../task/task.ts'
-import { type TaskJson, taskJson, taskOfJson } from '../../task/task-json.ts'
-import type { Remembered } from '../state.ts'
-import type { LogRecord } from './log.ts'
+} from '../../../task/task.ts'
+import { type TaskJson, taskJson, taskOfJson } from '../../../task/task-json.ts'
+import type { Remembered } from '../../state.ts'
+import type { LogRecord } from '../client/log.ts'
 
 /** The format of tasks and events in topics. Every record's key is the id of its task. */
 

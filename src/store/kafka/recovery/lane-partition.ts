@@ -1,7 +1,7 @@
-import type { State, TaskLocation } from '../state.ts'
-import type { ReadRecord } from './fetched.ts'
-import type { PartitionReader } from './group.ts'
-import { type Trouble, troubleAt } from './trouble.ts'
+import type { State, TaskLocation } from '../../state.ts'
+import type { ReadRecord } from '../client/fetched.ts'
+import type { PartitionReader } from '../client/group.ts'
+import { type Trouble, troubleAt } from '../client/trouble.ts'
 
 /** Maximum number of records of a partition in the window; reading pauses while the first of them has not ended. */
 const WINDOW_MAX = 4_096

@@ -1,5 +1,5 @@
 import { AuthenticationError } from '@platformatic/kafka'
-import { XQueueError } from '../../task/errors.ts'
+import { XQueueError } from '../../../task/errors.ts'
 import type { KafkaUrl } from './kafka-url.ts'
 
 /** The meaning of Kafka's refusals, and the remedy, by their names in the protocol. */

@@ -1,4 +1,4 @@
-import type { StreamInfo } from '../store.ts'
+import type { StreamInfo } from '../../store.ts'
 import { notBefore } from './fetched.ts'
 import type { Log } from './log.ts'
 import type { Topics } from './topics.ts'

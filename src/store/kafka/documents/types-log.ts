@@ -1,13 +1,13 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { Type } from 'typebox'
-import { XQueueError } from '../../task/errors.ts'
-import { TypeNameSchema } from '../../task/task-input.ts'
-import type { State } from '../state.ts'
-import type { TypeChange } from '../store.ts'
-import { takeApart } from './apart.ts'
-import type { DeadLetter, DeadLetters } from './dead-letters.ts'
-import type { Log, LogRecord } from './log.ts'
-import { read, readable } from './records.ts'
+import { XQueueError } from '../../../task/errors.ts'
+import { TypeNameSchema } from '../../../task/task-input.ts'
+import type { State } from '../../state.ts'
+import type { TypeChange } from '../../store.ts'
+import type { Log, LogRecord } from '../client/log.ts'
+import { takeApart } from '../records/apart.ts'
+import type { DeadLetter, DeadLetters } from '../records/dead-letters.ts'
+import { read, readable } from '../records/records.ts'
 
 interface TypeSetting {
   type: string

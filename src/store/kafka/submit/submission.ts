@@ -1,13 +1,13 @@
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { type FieldError, XQueueError } from '../../task/errors.ts'
-import { readMarked } from '../../task/json.ts'
-import { TASK_LIMITS } from '../../task/task.ts'
-import { refuseTaskLimits, type TaskInput, TaskInputSchema } from '../../task/task-input.ts'
-import { describeError } from '../../task/thrown.ts'
-import { type TraceContext, withTrace } from '../../task/trace-context.ts'
-import type { ReadRecord } from './fetched.ts'
+import { type FieldError, XQueueError } from '../../../task/errors.ts'
+import { readMarked } from '../../../task/json.ts'
+import { TASK_LIMITS } from '../../../task/task.ts'
+import { refuseTaskLimits, type TaskInput, TaskInputSchema } from '../../../task/task-input.ts'
+import { describeError } from '../../../task/thrown.ts'
+import { type TraceContext, withTrace } from '../../../task/trace-context.ts'
+import type { ReadRecord } from '../client/fetched.ts'
 
 /** Reads the records of the submit topic: a task as over HTTP, plain or in a CloudEvent. */
 
