@@ -4,9 +4,9 @@ import { luaConstants } from '../records/keys.ts'
 import type { RedisUrl } from './redis-url.ts'
 
 /**
- * The atomic steps, each a Lua file in the folder of its operation, whose header has its arguments, answer and cost. Flags: `no-writes` changes
- * nothing; `allow-oom` runs even when Redis has no memory left, because it frees more than it takes. The others are
- * refused then before they change anything.
+ * The atomic steps: the folder of each and its flag. Each is a Lua file whose header has its arguments, answer and
+ * cost. Flags: `no-writes` changes nothing; `allow-oom` runs even when Redis has no memory left, because it frees more
+ * than it takes. The others are refused then before they change anything.
  */
 const STEPS = {
   submit: ['submit', null],

@@ -19,7 +19,7 @@ const STATEMENT_FILES = [
 export type Value = string | number | null
 export type Row = Record<string, Value>
 
-/** The file and its prepared statements. Statements are named in `.sql` files; no other code contains SQL of its own. */
+/** The file and its prepared statements, which are named in the .sql files. No other code contains SQL of its own. */
 export class Database {
   readonly db: DatabaseSync
   readonly sync: WalSync
