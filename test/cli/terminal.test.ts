@@ -19,7 +19,15 @@ beforeAll(async () => {
   xqueue('watch', done)
 })
 
-const env = (more = {}) => ({ ...process.env, XQUEUE_SERVER: server.url, NO_COLOR: undefined, ...more })
+/** A terminal that shows colors, whatever the machine that runs the tests says about its own. */
+const env = (more = {}) => ({
+  ...process.env,
+  XQUEUE_SERVER: server.url,
+  TERM: 'xterm-256color',
+  CI: undefined,
+  NO_COLOR: undefined,
+  ...more,
+})
 
 function xqueue(...args: string[]): SpawnSyncReturns<string> {
   return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: env() })
