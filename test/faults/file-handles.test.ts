@@ -15,7 +15,7 @@ afterEach(async () => {
 
 it('keeps working without file handles for new connections, and accepts connections again when they are available', async () => {
   program = await startProgram({ guarded: true, before: ['prlimit', `--nofile=${HANDLES}:${HANDLES}`] })
-  const { call } = program
+  const call = program.call.bind(program)
   const lines: Line[] = []
   const submit = async () => {
     const started = performance.now()

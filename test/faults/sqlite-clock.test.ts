@@ -51,7 +51,7 @@ it('takes leases and delays by the clock: forward they are over, back they last'
     guarded: true,
     before: ['env', ...Object.entries(faked()).map(([name, value]) => `${name}=${value}`)],
   })
-  const { call } = program
+  const call = program.call.bind(program)
   const submit = async (more: object) =>
     (await call('POST', '/tasks', { type: 'remote', queue_timeout: 0, ...more })).body.id
   const consume = async () => (await call('POST', '/tasks/consume', { types: ['remote'], max: 9 })).body.leases
