@@ -7,7 +7,6 @@ import { Command } from 'commander'
 import { refuseExposure } from '../access/exposure.ts'
 import { call } from '../client/call.ts'
 import { type Config, loadConfig } from '../config/config.ts'
-import { openQueue } from '../queue/open.ts'
 import { EXIT, print, withExamples } from './output.ts'
 import { settingsOf, withSettings } from './serve.ts'
 
@@ -88,6 +87,7 @@ async function find(check: string, look: () => Promise<string>): Promise<Finding
 }
 
 async function useEngine(url: string): Promise<string> {
+  const { openQueue } = await import('../queue/open.ts')
   const engine = await openQueue(url)
   try {
     const { durability, checks } = await engine.health()

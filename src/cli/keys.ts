@@ -1,14 +1,12 @@
 import { hostname, userInfo } from 'node:os'
 import { Command } from 'commander'
 import { CALL_RATE_LIMITS } from '../access/call-rates.ts'
-import { KeyRing } from '../access/key-ring.ts'
+import type { KeyRing } from '../access/key-ring.ts'
 import { type Config, loadConfig } from '../config/config.ts'
-import { openQueue } from '../queue/open.ts'
 import { type ApiKey, type CallRate, isScope, KEY_NAME_PATTERN, SCOPES, type Scope } from '../task/api-key.ts'
 import { boundsOf } from '../task/bounds.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { XQueueError } from '../task/errors.ts'
-import { createLogger } from './logger.ts'
 import { print, withExamples } from './output.ts'
 import { table } from './terminal.ts'
 
@@ -88,12 +86,15 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
     throw new XQueueError('invalid_config', 'the engine sqlite::memory: is visible to its own process only: use a file')
   }
   const audit = await auditIn(config)
+  // Loaded here, so that commands that only call a server start fast.
+  const [{ KeyRing }, { openQueue }] = await Promise.all([import('../access/key-ring.ts'), import('../queue/open.ts')])
   const engine = await openQueue(config.engine)
   await work(new KeyRing(engine), audit).finally(() => engine.close())
 }
 
 /** Writes a line in the format of a server's audit log, with the user and the host of this machine. */
 async function auditIn(config: Config): Promise<Audit> {
+  const { createLogger } = await import('./logger.ts')
   const log = (await createLogger(config)).child({ audit: true }, { level: 'info' })
   const actor = `${userName()}@${hostname()}`
   return (action, { id, name, scopes, bounds }) => {

@@ -1,12 +1,9 @@
 import { Command } from 'commander'
-import { migrate, type Progress } from '../queue/migration.ts'
-import { openQueue } from '../queue/open.ts'
-import { QUEUE_DEFAULTS } from '../queue/queue.ts'
+import type { Progress } from '../queue/migration.ts'
 import { print, withExamples } from './output.ts'
 
 /** Neither engine deletes tasks or events during a migration. */
 const KEEP_ALL = {
-  ...QUEUE_DEFAULTS,
   retention: { ageMs: 366 * 86_400_000, countMax: 1e9 },
   eventsMax: 1e9,
   eventsAgeMs: 366 * 86_400_000,
@@ -21,6 +18,11 @@ export function migrateCommand(): Command {
     .argument('<to>', 'URL of the target engine')
     .option('--json', 'print each step as a line of JSON')
     .action(async (from: string, to: string, { json }: { json?: boolean }) => {
+      // Loaded here, so that commands that only call a server start fast.
+      const [{ migrate }, { openQueue }] = await Promise.all([
+        import('../queue/migration.ts'),
+        import('../queue/open.ts'),
+      ])
       const [source, target] = [await openQueue(from, KEEP_ALL), await openQueue(to, KEEP_ALL)]
       try {
         await migrate(source, target, Date.now, (progress) => print(json ? JSON.stringify(progress) : told(progress)))

@@ -2,7 +2,6 @@ import { Command, Option } from 'commander'
 import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
 import { version } from '../version.ts'
-import { createLogger } from './logger.ts'
 import { inOrder, withExamples } from './output.ts'
 import { START_ENDS_MS, StopSignals } from './stop-signals.ts'
 
@@ -62,6 +61,7 @@ export function settingsOf(flags: object): Record<string, string> {
 async function run(flags: object, parts: { server: boolean; worker: boolean }): Promise<void> {
   const stop = new StopSignals()
   const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
+  const { createLogger } = await import('./logger.ts')
   const logger = await createLogger(config)
   stop.on((signal, isStarting) => {
     const what = isStarting ? 'stopping during the start' : 'shutting down: running tasks may finish'
