@@ -5,8 +5,9 @@ import { ON_FAILURE_SUMMARY } from '../task/flow.ts'
 import type { Status } from '../task/status.ts'
 import { EXIT, parseJson, show, withClientOptions, withExamples } from './output.ts'
 import { type FileOptions, submitFile } from './submit-file.ts'
+import { jsonText } from './task-page.ts'
 import { showState, waitForEnd } from './tasks.ts'
-import { plain, plainLines, statusCell } from './terminal.ts'
+import { plain, statusCell } from './terminal.ts'
 
 interface SubmitOptions extends FileOptions {
   file?: string
@@ -82,7 +83,7 @@ async function submitOne(type: string | undefined, text: string, options: Submit
   const ended = await waitForEnd(options.server, task.id, showState)
   show(ended, options, ({ id, status, error, result }) => {
     const head = `${id} ${statusCell(status as Status)}${error ? `: ${plain(error.split('\n')[0]!)}` : ''}`
-    return status === 'success' && result !== null ? `${head}\n${plainLines(JSON.stringify(result, null, 2))}` : head
+    return status === 'success' && result !== null ? `${head}\n${jsonText(result)}` : head
   })
   if (ended.status !== 'success') process.exitCode = EXIT.failed
 }

@@ -1,5 +1,7 @@
 import { Command } from 'commander'
 import { call } from '../client/call.ts'
+import type { readStats } from '../server/system.ts'
+import type { typeJson } from '../server/type-json.ts'
 import { type ClientOptions, show, withClientOptions, withExamples } from './output.ts'
 import { dimmed, durationText, table, timeText } from './terminal.ts'
 import { printOrWatch } from './watching.ts'
@@ -8,33 +10,8 @@ interface Workers {
   workers: { id: string; running: number; concurrency: number; types: string[]; last_seen: string }[]
 }
 
-/** The part of `GET /stats` that people read. */
-interface Stats {
-  pending_tasks: number
-  delayed_tasks: number
-  dependent_tasks: number
-  processing_tasks: number
-  success_tasks: number
-  failed_tasks: number
-  canceled_tasks: number
-  timeout_tasks: number
-  total_workers: number
-  active_workers: number
-  throughput: { per_second?: number } | number
-}
-
-export interface TypeJson {
-  type: string
-  pending: number
-  processing: number
-  max_concurrency: number | null
-  rate: { max: number; per: number } | null
-  paused: boolean
-  workers: number
-  throughput: number
-  wait: { p95: number } | null
-  run: { p95: number } | null
-}
+type Stats = Awaited<ReturnType<typeof readStats>>
+type TypeJson = ReturnType<typeof typeJson>
 
 /** stats, types, workers. */
 export function systemCommands(): Command[] {

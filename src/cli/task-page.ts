@@ -86,7 +86,7 @@ export function progressText(progress: TaskJson['progress']): string | null {
 
 /** The reasons of docs/reference/http.md in words. */
 export function explanationText({ reason, holders, max_concurrency, ahead, waits_for, until }: Explanation): string {
-  const end = until === null ? '' : ` until ${isTerminal() ? `${until} (${timeText(until)})` : until}`
+  const end = until === null ? '' : ` until ${timeBoth(until)}`
   const limit = tasksText(max_concurrency ?? 0)
   const texts: Record<string, string> = {
     finished: 'It has ended.',
@@ -150,6 +150,7 @@ function section(title: string, text: string): string {
   return `${dimmed(`${title}:`)}\n${text.replace(/^/gm, '  ')}`
 }
 
-function jsonText(value: unknown): string {
+/** JSON over several lines, without control characters. */
+export function jsonText(value: unknown): string {
   return plainLines(JSON.stringify(value, null, 2))
 }
