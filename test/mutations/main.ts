@@ -11,10 +11,11 @@ import { MUTATIONS, type Mutation, placeOf } from './mutations.ts'
  * the contract there, which must fail. For SQLite the simulation runs as well, to tell whether it sees it too.
  */
 const CONTRACTS = {
-  SQLite: ['test/queue-contract/sqlite.test.ts', '-t', 'SQLite in memory'],
+  SQLite: ['test/queue-contract/sqlite.test.ts', 'test/store-contract/sqlite.test.ts', '-t', '^SQLite(?! on a file)'],
   Redis: [
     'test/queue-contract/redis.test.ts',
-    ...['wake', 'restore', 'events', 'notices'].map((of) => `test/store/redis-${of}.test.ts`),
+    'test/store-contract/redis.test.ts',
+    ...['wake', 'restore', 'events', 'partition-messages'].map((of) => `test/store/redis-${of}.test.ts`),
   ],
 }
 const SIMULATED_SEEDS = 150
