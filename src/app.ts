@@ -51,14 +51,14 @@ export interface App {
   address: string | null
   /** The types that its worker runs, or that it accepts by its handlers without a worker. */
   types: readonly string[]
-  /** Stops accepting, lets running tasks finish for the time of the setting, closes the engine. */
+  /** Stops accepting, lets running tasks finish for the time of the setting, closes the queue. */
   stop(): Promise<void>
   /** The same at once: running tasks are released. */
   stopNow(): Promise<void>
 }
 
 /**
- * Puts a process together: engine → sweeper → worker → server → status over MQTT. It stops in the reverse order. If a
+ * Puts a process together: queue → sweeper → worker → server → status over MQTT. It stops in the reverse order. If a
  * part fails at the start, the parts before it are stopped.
  *
  * @param handlers default: those of the file that the configuration names

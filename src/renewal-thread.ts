@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { openQueue } from './queue/open.ts'
 import { type RenewalInput, renewLeases } from './worker/renewal.ts'
 
-/** Entry of a worker's renewal thread: opens the engine again and renews until it is stopped. */
+/** Entry of a worker's renewal thread: opens the store again and renews until it is stopped. */
 const input = workerData as RenewalInput
 const stop = new AbortController()
 parentPort?.once('message', () => stop.abort())

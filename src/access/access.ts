@@ -13,7 +13,7 @@ export interface AccessOptions {
   keys: boolean
   /** The issuer of accepted tokens. */
   issuer: IssuerOptions | null
-  /** The secret that signs subscription tokens; null: the secret in the engine. */
+  /** The secret that signs subscription tokens; null: the secret in the store. */
   tokenSecret: string | null
 }
 
@@ -153,7 +153,7 @@ export class Access {
 
   async #look(): Promise<void> {
     for (const connected of [...this.#connected]) {
-      // While the engine is unavailable, rights cannot be checked, and connections stay open.
+      // While the store is unavailable, rights cannot be checked, and connections stay open.
       const holds = await this.#holds(connected.principal).catch(() => true)
       if (!holds && this.#connected.has(connected)) connected.end()
     }

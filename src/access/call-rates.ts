@@ -10,13 +10,13 @@ interface Calls {
   /** Calls that wait for a decision. */
   waiting: PromiseWithResolvers<number>[]
   isAsking: boolean
-  /** Time before which the engine allows no call. */
+  /** Time before which the store allows no call. */
   refusedUntil: number
 }
 
 /**
- * Enforces the rate of a key, exact over all processes, because the engine counts. Calls of a key that arrive during a
- * query share the next one, and no query is made before the time that the engine has given.
+ * Enforces the rate of a key, exact over all processes, because the store counts. Calls of a key that arrive during a
+ * query share the next one, and no query is made before the time that the store has given.
  */
 export class CallRates {
   readonly #queue: Pick<Queue, 'countCalls'>

@@ -34,7 +34,7 @@ const TOPIC_CHARS_SHOWN = 200
 /**
  * The embedded broker: MQTT 5 and 3.1.1 over TCP and, at `/mqtt` of the HTTP server, over WebSocket. Clients may
  * subscribe to what lies under the prefix; only the server publishes. It keeps no sessions and no retained messages: a
- * subscriber gets the present state from the engine. Each process that embeds one serves its own subscribers.
+ * subscriber gets the present state from the store. Each process that embeds one serves its own subscribers.
  */
 export class EmbeddedBroker implements Live {
   readonly webSocketPath = PATH

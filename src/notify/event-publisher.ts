@@ -29,7 +29,7 @@ export interface PublisherTarget {
 }
 
 /**
- * Brings the engine's events to the subscribers of this process. It reads only while there are any: closed → open (the
+ * Brings the store's events to the subscribers of this process. It reads only while there are any: closed → open (the
  * place is fixed) → reading → closed again when the last one has gone.
  */
 export class EventPublisher {

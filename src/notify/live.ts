@@ -78,7 +78,7 @@ export interface LiveOptions {
   instanceId: string
   /** The worker of this process, whose status is published. */
   workerId: string | null
-  /** How long the broker may keep a finished task's state: as long as the engine keeps the task. */
+  /** How long the broker may keep a finished task's state: as long as the store keeps the task. */
   retentionMs: number
   /** What `<prefix>/stats` carries. */
   stats: () => Promise<object>

@@ -20,7 +20,7 @@ const LEASE_LOST = new Error('the lease of the reader was lost')
 const STOP_MS_MAX = 3_000
 
 /**
- * Publishes every change to an external broker. The processes of an engine share one named reader of its outbox: the
+ * Publishes every change to an external broker. The processes of a store share one named reader of its outbox: the
  * one that holds it publishes, the others stand by. Events are committed when the broker has acknowledged them and all
  * before them; whatever ends before, a broker, a connection or a process, it is read and published again.
  *

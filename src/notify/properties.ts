@@ -4,7 +4,7 @@ import type { Message } from './topics.ts'
 export interface Properties {
   payloadFormatIndicator: boolean
   contentType: string
-  /** In seconds: a last state goes when the engine no longer keeps its task. */
+  /** In seconds: a last state goes when the store no longer keeps its task. */
   messageExpiryInterval?: number
   userProperties?: Record<string, string>
 }

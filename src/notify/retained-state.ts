@@ -10,7 +10,7 @@ const makeMemory = memory as unknown as () => object
 const RANKS: Readonly<Record<string, number>> = { pending: 0, processing: 1 }
 
 /**
- * The states that new subscribers of the embedded broker get at once. Retained messages are not stored: the engine has
+ * The states that new subscribers of the embedded broker get at once. Retained messages are not stored: the store has
  * the state of each task, so it is asked, and a million tasks cost no memory.
  */
 export class RetainedStates {
@@ -43,7 +43,7 @@ export class RetainedStates {
   }
 
   /**
-   * Whether a message may go to a client. The state from the engine may already contain changes that arrive later as
+   * Whether a message may go to a client. The state from the store may already contain changes that arrive later as
    * events, or be older than an event that was just sent. A client must never see a task go back in time.
    */
   passes(client: Client, { topic, event }: Message): boolean {
@@ -57,7 +57,7 @@ export class RetainedStates {
     return true
   }
 
-  /** The same for what the engine told, to a client that has just come. */
+  /** The same for states that were read from the store, and a new client. */
   passesAsState(client: Client, { topic, payload }: State): boolean {
     const seen = this.#waiting.get(client)?.get(topic)
     if (!seen) return true
@@ -74,7 +74,7 @@ export class RetainedStates {
       try {
         yield* this.#statesOf(filter)
       } catch {
-        return // The engine is away: the changes tell of themselves when it is back.
+        return // The store is unavailable. Its changes follow when it is back.
       }
     }
   }

@@ -27,7 +27,7 @@ export interface Progress {
 }
 
 /**
- * Moves all unfinished tasks from one engine to another, and copies the finished ones as far as the target can store
+ * Moves all unfinished tasks from one store to another, and copies the finished ones as far as the target can store
  * them: first types and their limits, then finished tasks, then waiting ones with their ids and idempotency keys. A
  * type is paused in the source before its tasks move, and the migration waits for running tasks. A task is accepted in
  * the target before it is canceled in the source, and only once, so an interrupted migration can be started again and

@@ -51,7 +51,7 @@ export class Outages {
   async #check(): Promise<void> {
     const { readChecks, logger, began, ended } = this.#options
     const checks = await readChecks().catch(() => null)
-    // Without an answer the state is unknown; the engine answers even while its store is unavailable.
+    // Without an answer the state is unknown; the queue answers even while its store is unavailable.
     if (checks === null || this.#stopped) return
     const failed = checks.filter(({ ok }) => !ok)
     for (const { name, detail } of failed) {

@@ -103,7 +103,7 @@ async function admit(access: Access, request: FastifyRequest): Promise<void> {
   const scope = request.routeOptions.config.scope!
   const principal = await callerOf(access, request).catch((error: unknown) => {
     // An open call is answered as for an unknown caller: the login must work when a session has ended, and health be
-    // reported while the engine is unavailable. Only a failed log-out must not look successful.
+    // reported while the store is unavailable. Only a failed log-out must not look successful.
     const isRefused = error instanceof XQueueError && error.status === 401
     if (scope !== 'open' || (!isRefused && request.method === 'DELETE')) throw error
     return null

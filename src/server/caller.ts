@@ -6,11 +6,11 @@ import { allowsType, boundsText } from '../task/bounds.ts'
 import { BoundedQueue } from '../tenants/bounded.ts'
 import { withoutContents } from '../tenants/without-contents.ts'
 
-/** Number of tenants with cached engines. */
+/** Number of tenants with cached queues. */
 const TENANTS_MAX = 1_000
 
 /**
- * The engine as the current caller sees it. Routes get this engine and do not know about tenants, so no route, not even
+ * The queue as the current caller sees it. Routes get this queue and do not know about tenants, so no route, not even
  * a new one, can return data outside of a key's bounds. Outside of a request, calls throw.
  */
 export class Callers {

@@ -25,7 +25,7 @@ const Key = titled(
   }),
 )
 
-/** /api/v1/keys: the keys and their sessions. The CLI creates keys directly on the engine. */
+/** /api/v1/keys: the keys and their sessions. The CLI creates keys directly on the store. */
 export function keyRoutes({ access }: ServerContext): Route[] {
   const guarded = (): Access => {
     if (access) return access

@@ -5,7 +5,7 @@ import type { SpecDefaults } from '../task/task.ts'
 import type { KnownType } from '../task/task-input.ts'
 import { checkPayload, type RegisteredHandler } from '../worker/handlers.ts'
 
-/** Time for which the engine's answer about a type is cached. */
+/** Time for which the store's answer about a type is cached. */
 const BELIEVED_MS = 1_000
 
 /** A type for callers that can overrule its handler, and for those that cannot. */
@@ -31,7 +31,7 @@ export class KnownTypes {
   }
 
   /**
-   * Null for an unknown type: the engine decides whether it can be submitted.
+   * Null for an unknown type: the store decides whether it can be submitted.
    * @param isConfined whether the values of the type's handler bound the caller's submissions
    */
   async of(type: string, isConfined: boolean): Promise<KnownType | null> {

@@ -14,7 +14,7 @@ const OUTCOMES: readonly Outcome['kind'][] = ['success', 'failure', 'timeout', '
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800]
 
 /**
- * Gauges that are read from the engine on each scrape, the same in all processes. While the engine is unavailable, they
+ * Gauges that are read from the store on each scrape, the same in all processes. While the store is unavailable, they
  * have no values, and `xqueue_health` is 0.
  */
 export function engineMetrics({ queue, live, version, registry }: ServerOptions): void {

@@ -10,7 +10,7 @@ export const TYPES_NAMED_PER_KEY_MAX = 100
 const SETTLED_MS = 60_000
 
 /**
- * Task types that workers create by naming them. The engine bounds their number. This class bounds the share of one key
+ * Task types that workers create by naming them. The store bounds their number. This class bounds the share of one key
  * in each server process, and explains the refusal to the worker.
  */
 export class NamedTypes {

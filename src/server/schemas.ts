@@ -6,7 +6,7 @@ import { count, json, orNull, seconds, time, timeOrNull } from './fields.ts'
 
 /** Schemas that several resources use: they validate requests and generate OpenAPI. */
 
-/** Our own format, parsed by the engine that created it. */
+/** Our own format, parsed by the store that created it. */
 export const CURSOR_FORMAT = 'cursor'
 /** Skipped tasks are read, so larger offsets must use `cursor`. */
 const OFFSET_MAX = 10_000

@@ -11,7 +11,7 @@ import type { Turn } from './store.ts'
 
 /**
  * Checks of everything that enters a store, for every store and every source: HTTP, a topic, or a program that calls
- * the engine directly. Stores group many calls in one step, so values that cannot be stored must be found before that
+ * the store directly. Stores group many calls in one step, so values that cannot be stored must be found before that
  * step: then a submission or a schedule is refused alone, and an outcome that cannot be stored becomes a failure of its
  * own task only.
  */

@@ -3,14 +3,14 @@ import { isState, type ReadNamed, type State } from './state.ts'
 import { STORE_DEFAULTS, type Store, type StoreOptions } from './store.ts'
 
 /**
- * Opens the engine that a URL names; the only file that knows which engines exist.
+ * Opens the store that a URL names; the only file that knows which stores exist.
  *
  * `sqlite:./xqueue.db` is a file, `sqlite::memory:` a store that lives as long as the process; `redis://`,
  * `redis+cluster://` and `redis+sentinel://` (with `rediss` for TLS) are shared by any number of machines;
  * `kafka://broker?state=redis://…` keeps a log in Kafka beside the state in Redis.
  *
  * @param readNamed returns the function by which Kafka's relay reads the outbox of its state
- * @throws XQueueError `engine_unusable` when the URL names no engine, or the store is locked, read-only, corrupt or
+ * @throws XQueueError `engine_unusable` when the URL names no store, or the store is locked, read-only, corrupt or
  *   made by a newer version.
  */
 export async function openStore(

@@ -6,11 +6,11 @@ import { type After, MACHINE_TIME } from '../task/time.ts'
  */
 export const FOLLOWED_MAX = 1_000
 
-/** Options of every engine; STORE_DEFAULTS has their defaults. */
+/** Options of every store; STORE_DEFAULTS has their defaults. */
 export interface StoreOptions {
   /** Milliseconds since the epoch; tests pass a clock that they move. */
   clock: () => number
-  /** The timer of the embedded engine; a simulation passes its own. Code that uses a network waits in real time. */
+  /** The timer of the embedded store; a simulation passes its own. Code that uses a network waits in real time. */
   after: After
   /** 0 ≤ x < 1, for jitter. */
   random: () => number
@@ -35,7 +35,7 @@ export interface StoreOptions {
   pendingMax: number | null
   /** Maximum wait for a locked file when opening it; the wait blocks the event loop. */
   openWaitMs: number
-  /** True if it holds the state for an engine that keeps a log, see state.ts. */
+  /** True if it holds the state for a store that keeps a log, see state.ts. */
   isState: boolean
 }
 

@@ -2,7 +2,7 @@ import { type FieldError, XQueueError } from '../task/errors.ts'
 import { SCHEDULE_LIMITS } from '../task/schedule.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 
-/** The reasons why an engine refuses a request, with the same texts for every engine. */
+/** The reasons why a store refuses a request, with the same texts for every store. */
 
 /** Maximum number of types that a refusal names. */
 const NAMES_MAX = 20

@@ -3,7 +3,7 @@ import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import type { EventsPage, EventsQuery, EventsReader, Store, Submitted } from './store.ts'
 
-/** An engine that can store tasks under their existing ids. */
+/** A store that accepts tasks under their existing ids. */
 export interface Restorable extends Store {
   /**
    * Restores tasks with their ids, each once: finished ones unchanged, all others as waiting. It writes no event.
@@ -13,7 +13,7 @@ export interface Restorable extends Store {
 }
 
 /**
- * An engine that can hold the live state for another engine, which keeps a log of accepted tasks and their outcomes:
+ * A store that can hold the live state for another store, which keeps a log of accepted tasks and their outcomes:
  * the state decides, the log stores, and data that the state has lost is restored from the log.
  */
 export interface State extends Restorable {
@@ -72,7 +72,7 @@ export function incomplete(): XQueueError {
   return new XQueueError('engine_unavailable', detail, { retry_after: 1 })
 }
 
-/** Whether an engine can hold the state for another one. */
+/** Whether a store can hold the state for another one. */
 export function isState(engine: Store): engine is State {
   return 'locate' in engine
 }

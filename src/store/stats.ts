@@ -1,13 +1,13 @@
 /** The waiting work: part of the port in store.ts. */
 
-/** The waiting work in the engine's own terms. */
+/** The waiting work in the store's own terms. */
 export interface StreamInfo {
   /** Unfinished tasks. */
   length: number
   groups: number
   consumers: { name: string; pending: number; idle: number }[]
   /**
-   * Streams, with partitions where the engine has them: the first and the next offset, and the number of unfinished
+   * Streams, with partitions where the store has them: the first and the next offset, and the number of unfinished
    * records between them.
    */
   streams: { name: string; length: number; partitions?: PartitionInfo[] }[]

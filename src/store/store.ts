@@ -33,7 +33,7 @@ export {
 /**
  * The port: the operations that XQueue needs from the store that coordinates it. Every call is a batch, and changes
  * that belong together happen in one atomic step: a status change and its event are written in the same step. Code
- * above the port does not know which engine it uses; `test/queue-contract/` specifies the behaviour of each verb.
+ * above the port does not know which store it uses; `test/queue-contract/` specifies the behaviour of each verb.
  *
  * Every verb rejects with XQueueError `engine_unavailable` when the store cannot be reached: then nothing was changed,
  * or the answer was lost on the way. Times are milliseconds since the epoch, durations milliseconds.
@@ -180,12 +180,12 @@ export interface Turn {
   waitMs?: number
   /** Ends the wait early with the answer so far. Claimed tasks are always returned. */
   signal?: AbortSignal
-  /** Duration of the leases of this turn; default the engine's `leaseMs`. */
+  /** Duration of the leases of this turn; default the store's `leaseMs`. */
   leaseMs?: number
   /**
-   * If true, answers when the outcomes and claims are durable to the degree that the engine is configured for, not only
+   * If true, answers when the outcomes and claims are durable to the degree that the store is configured for, not only
    * when they are in force; default false. A worker need not wait: no caller has seen what a power loss undoes, and the
-   * task runs again. A caller that outlives the engine's machine must wait.
+   * task runs again. A caller that outlives the store's machine must wait.
    */
   durable?: boolean
   /** The worker leaves: it is no longer listed. Its leases stay until they are settled or expire. */

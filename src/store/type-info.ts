@@ -14,7 +14,7 @@ export interface HandlerSettings {
   retry: RetryPolicy
   payloadSchema: Json
   defaults: SpecDefaults
-  /** Retention of finished tasks; if omitted, the engine's default applies. */
+  /** Retention of finished tasks; if omitted, the store's default applies. */
   retention?: Retention
 }
 

@@ -4,7 +4,7 @@ import type { Progress } from './task.ts'
 
 /** One change of a task, written in the same atomic step as the change itself. */
 export interface TaskEvent {
-  /** Position in the engine's outbox, from which a reader can resume. Its format belongs to the engine. */
+  /** Position in the store's outbox, from which a reader can resume. Its format belongs to the store. */
   id: string
   /**
    * `status` when the status changed, `progress` when a running task reported progress, `removed` when retention or

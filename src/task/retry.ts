@@ -21,7 +21,7 @@ export const RETRY_DEFAULTS: RetryPolicy = { baseMs: 1_000, factor: 2, capMs: 30
 const RETRY_DELAYS_MAX = 32
 
 /**
- * A policy as data: the delays before each retry; the last entry repeats. Engines store it with the type and only index
+ * A policy as data: the delays before each retry; the last entry repeats. Stores keep it with the type and only index
  * into it, so they do not implement back-off.
  */
 export function retryDelaysMs(policy: RetryPolicy): number[] {

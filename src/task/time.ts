@@ -11,7 +11,7 @@ export interface Time {
 }
 
 export const MACHINE_TIME: Time = {
-  // This very function: by it the Redis engine knows that it may go by the clock of Redis.
+  // This very function: by it the Redis store knows that it may go by the clock of Redis.
   now: Date.now,
   elapsed: () => performance.now(),
   after: (ms, run) => {

@@ -41,7 +41,7 @@ const PLACES_MAX = 10_000
 
 /**
  * The queue as one tenant sees it. Data outside of its bounds is refused as unknown, and lists and counts omit it. Each
- * verb is bounded here, so that no caller of this engine can forget it.
+ * verb is bounded here, so that no caller of this queue can forget it.
  */
 export class BoundedQueue implements Queue {
   readonly url: string

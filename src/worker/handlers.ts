@@ -76,7 +76,7 @@ export async function loadHandlers(path: string): Promise<Handlers> {
 /** Types per step, which takes some milliseconds. */
 const ANNOUNCED_AT_ONCE = 500
 
-/** Registers the types of handlers with the engine. */
+/** Registers the types of handlers with the store. */
 export async function announce(queue: Queue, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
   const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
     const { maxConcurrency, groupConcurrency, rate, retry, retention, defaults } = handler

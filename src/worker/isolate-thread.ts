@@ -54,7 +54,7 @@ async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
   }
 }
 
-/** Asks the process, which has the engine. */
+/** Asks the process, which has the store. */
 function predecessor(id: string): Promise<Predecessor> {
   const waiting = Promise.withResolvers<Predecessor>()
   asked.set(id, [...(asked.get(id) ?? []), waiting])

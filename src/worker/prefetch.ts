@@ -7,7 +7,7 @@ const QUICK_MIN = 100
 const WEIGHT = 1 / 32
 
 /**
- * Measures how fast this worker's handlers end. If they take no longer than a round trip to the engine, the round trip
+ * Measures how fast this worker's handlers end. If they take no longer than a round trip to the store, the round trip
  * dominates; then the worker holds further tasks, which start when slots become free.
  */
 export class Prefetch {

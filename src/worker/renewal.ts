@@ -34,7 +34,7 @@ export async function renewLeases(
       if (gone.length > 0) lost(gone)
       pauseMs = leaseMs / 3
     } catch {
-      pauseMs = leaseMs / 30 // The engine is unavailable; the worker's turns log it.
+      pauseMs = leaseMs / 30 // The store is unavailable; the worker's turns log it.
     }
   }
 }

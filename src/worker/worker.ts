@@ -58,7 +58,7 @@ interface Reported {
  * is aborted when an attempt ends.
  *
  * States: new → running (start) → draining (stop: claims nothing, waits for running tasks) → stopped. `stopNow`
- * releases running tasks at once. Outcomes are kept while the engine is unavailable and reported when it is back.
+ * releases running tasks at once. Outcomes are kept while the store is unavailable and reported when it is back.
  */
 export class Worker {
   readonly identity: WorkerIdentity

@@ -48,7 +48,7 @@ const LAG_MAX_MS = 5_000
 const STUCK_MS = 10_000
 
 /**
- * Tasks on Kafka: its topics hold the accepted tasks and their outcomes, and another engine holds the live state, which
+ * Tasks on Kafka: its topics hold the accepted tasks and their outcomes, and another store holds the live state, which
  * decides everything. A submission is decided by the state, then written to its lane's topic, and then answered: every
  * acknowledged task is in Kafka. Data that the state loses is restored from the topics.
  */
@@ -72,7 +72,7 @@ export class KafkaStore implements Restorable {
   #closed = false
 
   /**
-   * @param state is closed together with this engine
+   * @param state is closed together with this store
    * @param readNamed reads the outbox of the state for the relay
    * @throws XQueueError `engine_unusable`, `engine_unavailable`
    */

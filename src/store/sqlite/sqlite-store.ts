@@ -52,7 +52,7 @@ const TIMER_MS_MAX = 60_000
 const NOT_WAITED_FOR = { durable: false }
 
 /**
- * The embedded engine: one SQLite file, any number of processes of one machine. Runs on the caller's thread: a call
+ * The embedded store: one SQLite file, any number of processes of one machine. Runs on the caller's thread: a call
  * costs microseconds, and all calls of one event loop turn share one fsync.
  */
 export class SqliteStore implements Store {

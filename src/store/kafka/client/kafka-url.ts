@@ -6,7 +6,7 @@ import { XQueueError } from '../../../task/errors.ts'
 export interface KafkaUrl {
   /** `host:port` of the first brokers; they report the others. */
   brokers: string[]
-  /** The URL of the engine that holds the live state. */
+  /** The URL of the store that holds the live state. */
   state: string
   /** The prefix of all topics, and of the name of the group. */
   prefix: string

@@ -32,7 +32,7 @@ interface Candidate {
  * again is accepted only once.
  */
 export class SubmitPartition implements PartitionReader {
-  readonly #engine: Pick<Store, 'submit' | 'inspect'>
+  readonly #store: Pick<Store, 'submit' | 'inspect'>
   readonly #deadLetters: DeadLetters
   readonly #topic: string
   readonly #partition: number
@@ -46,13 +46,13 @@ export class SubmitPartition implements PartitionReader {
   #closed = false
 
   constructor(
-    engine: Pick<Store, 'submit' | 'inspect'>,
+    store: Pick<Store, 'submit' | 'inspect'>,
     deadLetters: DeadLetters,
     topic: string,
     partition: number,
     from: bigint,
   ) {
-    this.#engine = engine
+    this.#store = store
     this.#deadLetters = deadLetters
     this.#topic = topic
     this.#partition = partition
@@ -118,7 +118,7 @@ export class SubmitPartition implements PartitionReader {
       }
     }
     const take = async (some: readonly Candidate[]) => {
-      await this.#engine.submit(some.map(({ spec }) => spec))
+      await this.#store.submit(some.map(({ spec }) => spec))
     }
     for (let from = 0; from < candidates.length; from += BATCH) {
       const refuse = (candidate: Candidate, error: unknown) => dead.push(this.#deadLetter(candidate, error))
@@ -141,7 +141,7 @@ export class SubmitPartition implements PartitionReader {
     if (!TYPE_PATTERN.test(type)) return null
     const cached = this.#types.get(type)
     if (cached && Date.now() - cached.at < CACHE_MS) return cached.known
-    const known = this.#engine.inspect({ types: [type], settings: true }).then(({ types: [facts] }) => {
+    const known = this.#store.inspect({ types: [type], settings: true }).then(({ types: [facts] }) => {
       if (!facts) return null
       const { ceilings, defaults, payloadSchema } = facts.settings!
       return {

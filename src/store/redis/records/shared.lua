@@ -18,7 +18,7 @@
 -- The text of a task consists of lines, which are JSON except for the first: head, extras (tags, key, group), payload,
 -- error of the previous attempt. The text of a finished task also has error, progress and result.
 
--- The functions that the engine calls, by name; each file adds one.
+-- The functions that the store calls, by name; each file adds one.
 local steps = {}
 
 local call, P, PARTITION, ARGV, at, now, NOW

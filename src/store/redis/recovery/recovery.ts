@@ -19,7 +19,7 @@ const LOCATIONS: Readonly<Record<string, TaskLocation>> = {
   F: 'finished',
 }
 
-/** The operations of Redis as the state of an engine that keeps a log, see state.ts. */
+/** The operations of Redis as the state of a store that keeps a log, see state.ts. */
 export class Recovery {
   readonly #database: Database
   readonly #options: StoreOptions

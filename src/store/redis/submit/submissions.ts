@@ -44,7 +44,7 @@ interface Answer {
   lanes: ReadonlyMap<string, number>
 }
 
-/** The engine's answer about new tasks, and about earlier ones of known keys. */
+/** The store's answer about new tasks, and about earlier ones of known keys. */
 export interface Accepted {
   submitted: (Submitted | null)[]
   /** By index, ids of tasks that were accepted before. */

@@ -22,7 +22,7 @@ export interface Decision {
 }
 
 /**
- * This process's knowledge of leases. Outcomes are decided here, by the one rule that all engines share, and Redis
+ * This process's knowledge of leases. Outcomes are decided here, by the one rule that all stores share, and Redis
  * applies a decision only if the lease has not changed since.
  */
 export class HeldLeases {

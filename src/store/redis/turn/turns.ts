@@ -318,7 +318,7 @@ export class Turns {
     return answer.cancelRequested
   }
 
-  /** The engine has applied an outcome as decided. */
+  /** The store has applied an outcome as decided. */
   #settled(outcome: Reported, { state, settlement }: Decision): Settled {
     const { status, attempts } = settlement
     if (attempts > state.attempts) {

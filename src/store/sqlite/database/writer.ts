@@ -80,7 +80,7 @@ interface Operation {
   reject: (error: unknown) => void
 }
 
-/** The engine's work around each transaction. */
+/** The store's work around each transaction. */
 export interface WriterHooks {
   begun: () => void
   /** More work for the same transaction (waiting turns); returns callbacks to run after the commit. */

@@ -97,7 +97,7 @@ export class Outbox {
   #after(position: string, max: number, now: number): EventsPage {
     const last = Number(this.#last())
     const after = Number(position)
-    // The position is from before the file was replaced, or of another engine: continue from now.
+    // The position is from before the file was replaced, or of another store: continue from now.
     if (!(after >= 0 && after <= last)) return { events: [], last: String(last), gap: true }
     const first = (this.#database.get('firstEvents')?.first as number | undefined) ?? last + 1
     const events: TaskEvent[] = []
