@@ -178,5 +178,5 @@ function close(): void {
   clearTimeout(timer)
   events?.close()
   events = null
-  live.connection = 'connecting'
+  if (live.connection === 'live') connected('away')
 }

@@ -197,12 +197,22 @@ it('replaces a connection on which nothing arrives, and shows the changes of the
   const network = await startProxy(Number(new URL(server.url).port))
   await page.goto(`http://127.0.0.1:${network.port}/#/tasks`)
   await has(page.getByRole('status').first(), 'live')
+  await page.evaluate(`{
+    const status = document.querySelector('[role=status]')
+    globalThis.said = []
+    const changes = { subtree: true, childList: true, characterData: true }
+    new MutationObserver(() => said.push(status.textContent)).observe(status, changes)
+  }`)
   network.swallow()
   const id = await server.submit('quick')
   await has(page.getByRole('status').first(), 'reconnecting')
+  // The next attempt finds the network as silent.
+  const { accepted } = network
+  await vi.waitFor(() => expect(network.accepted).toBeGreaterThan(accepted), { timeout: MANY_MS })
   network.repair()
   await has(page.getByRole('status').first(), 'live')
   await has(page.getByRole('table'), new RegExp(`${id}[\\s\\S]*success`))
+  expect(await page.evaluate('said')).toEqual(['server unavailable, reconnecting…', 'live'])
   await page.goto('about:blank')
   await network.stop()
 })
