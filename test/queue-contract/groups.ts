@@ -92,6 +92,30 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('')
     })
 
+    it('with one waiting task share the permits of their group over all priorities', async () => {
+      await limit('t', null, { groupConcurrency: 1 })
+      await add('a1 b1 c1')
+      await add('a2 b2 d1', { priority: 5 })
+      await add('a3', { priority: 9 })
+      const [first, ...others] = await claim(9)
+      expect(names([first!, ...others])).toBe('a3 b2 d1 c1')
+      expect(await next(9)).toBe('')
+      await succeed(first!.lease)
+      expect(await next(9)).toBe('a2')
+      await succeed(others[0]!.lease)
+      expect(await next(9)).toBe('b1')
+    })
+
+    it('with one waiting task count as ahead of others', async () => {
+      await add('a1 b1', { priority: 1 })
+      await add('c1 d1 d2 -1')
+      const [last] = await add('e1')
+      expect((await fixture.queue.explain(last!))!.ahead).toBe(5)
+      expect(await next(3)).toBe('a1 b1 c1')
+      expect((await fixture.queue.explain(last!))!.ahead).toBe(2)
+      expect(await next(9)).toBe('d1 -1 e1 d2')
+    })
+
     it('with one waiting task are listed in the order of their tasks, page by page', async () => {
       await add('a1 b1 -1 b2 c1 d1')
       const pages: string[] = []

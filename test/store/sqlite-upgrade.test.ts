@@ -165,3 +165,30 @@ it('takes schedules, keys, the secret and readers of version 12 as documents', a
   expect((await queue.schedules()).find(({ id }) => id === 's')).toMatchObject({ ...state, nextAt: 1_700_000_100_000 })
   await queue.close()
 })
+
+it('keeps the turns of the groups in a file of version 13, beside groups with one waiting task', async () => {
+  const db = new DatabaseSync(file)
+  for (let version = 2; version <= 13; version++) {
+    db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/schema/migrate-${version}.sql`), 'utf8'))
+  }
+  const insert = db.prepare(`INSERT INTO tasks (seq, id, type, status, priority, max_retry, queue_timeout_ms,
+    process_timeout_ms, created_at, run_at, updated_at, task_group)
+    VALUES (?, ?, 'u', 'pending', 0, 3, 0, 0, ${NOW}, ${NOW}, ${NOW}, ?)`)
+  const waiting = ['a1', 'b1', 'b2', 'c1']
+  for (const [index, id] of waiting.entries()) {
+    insert.run(100 + index, id, id[0]!)
+    db.exec(`INSERT INTO payloads (seq, payload) VALUES (${100 + index}, '{}')`)
+  }
+  // Group a was served last; b and c were not served.
+  db.exec(`INSERT INTO ring (type, task_group, priority, state, served, since, since_seq) VALUES
+    ('u', 'a', 0, 'ready', 7, 0, 0), ('u', 'b', 0, 'ready', 0, ${NOW}, 101), ('u', 'c', 0, 'ready', 0, ${NOW}, 103);
+    INSERT INTO counts (type, status, n) VALUES ('u', 'pending', 4);
+    INSERT INTO types (type, declared, last_seen, retry_delays_ms, retry_jitter) VALUES ('u', 1, ${NOW}, '[1]', 0);
+    PRAGMA user_version = 13`)
+  db.close()
+  const queue = await openQueue(`sqlite:${file}`, { clock: () => NOW })
+  const [fresh] = await queue.submit([completeSpec({ type: 'u', group: 'd' })])
+  const { leases } = await queue.turn({ worker: { ...WORKER, types: ['u'] }, want: 9 })
+  expect(leases.map(({ task }) => task.id)).toEqual(['b1', 'c1', fresh!.task.id, 'a1', 'b2'])
+  await queue.close()
+})

@@ -5,8 +5,8 @@
 
 -- name: insertTask
 INSERT INTO tasks (id, type, status, priority, max_retry, queue_timeout_ms, process_timeout_ms, created_at, run_at,
-  deadline_at, updated_at, tags, idempotency_key, request, task_group, waits_for, on_failure, batch)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+  deadline_at, updated_at, tags, idempotency_key, request, task_group, lone, waits_for, on_failure, batch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insertPayload
 INSERT INTO payloads (seq, payload) VALUES (?, ?);
@@ -69,7 +69,7 @@ WHERE seq = ?10 AND status = ?11 AND deliveries = ?12 AND (cancel_at IS NOT NULL
 -- name: restart
 -- An explicit retry: the task is treated as newly submitted, but keeps its id, its age in lists and its fence. ?3
 -- 'pending' or 'dependent'.
-UPDATE tasks SET status = ?3, attempts = 0, lost_leases = 0, run_at = ?1, updated_at = ?1,
+UPDATE tasks SET status = ?3, lone = 0, attempts = 0, lost_leases = 0, run_at = ?1, updated_at = ?1,
   deadline_at = CASE WHEN queue_timeout_ms = 0 OR ?3 = 'dependent' THEN NULL ELSE ?1 + queue_timeout_ms END,
   started_at = NULL, completed_at = NULL, worker_id = NULL, progress = NULL, result = NULL, error = NULL,
   timeout_reason = NULL, keep_until = NULL

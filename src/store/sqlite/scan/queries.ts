@@ -15,9 +15,9 @@ const BARE = `SELECT t.seq, t.id, t.type, t.status, t.priority, t.attempts, t.de
   t.updated_at, t.completed_at, t.worker_id, t.tags, t.idempotency_key, t.task_group, t.waits_for, t.on_failure,
   t.batch, CASE WHEN length(t.progress) <= 24 THEN t.progress END AS progress,
   NULL AS result, NULL AS error, 'null' AS payload FROM tasks t`
-/** Each condition has an index of the ready tasks; no index covers both. */
+/** The ready tasks in three parts, each in order of priority and age in an index. */
 const WITHOUT_GROUP = "AND t.task_group = ''"
-const WITH_GROUP = "AND t.task_group <> ''"
+const WITH_GROUP = ["AND t.task_group <> '' AND t.lone = 0", "AND t.task_group <> '' AND t.lone = 1"]
 /** As in the condition of the index of these tasks. */
 const UNSUCCESSFUL = `(${RETRYABLE_STATUSES.map((status) => `t.status = '${status}'`).join(' OR ')})`
 
@@ -56,7 +56,7 @@ export class Queries {
     // Named as literals, so that SQLite uses the partial index of the status.
     const parts = statuses.flatMap(storedAs).flatMap((status) => {
       const inStatus = `t.status = '${status}'`
-      if (status === 'pending') return [`${inStatus} ${WITHOUT_GROUP}`, `${inStatus} ${WITH_GROUP}`]
+      if (status === 'pending') return [WITHOUT_GROUP, ...WITH_GROUP].map((part) => `${inStatus} ${part}`)
       if (status === 'processing') return [`${inStatus} AND t.cancel_at IS NULL`]
       return [publicStatus(status) === 'pending' ? inStatus : `${inStatus} AND ${UNSUCCESSFUL}`]
     })
@@ -124,7 +124,7 @@ export class Queries {
     if (phase === 0) {
       const types = query.type ? [query.type] : this.#database.all('countedTypes').map((row) => row.type as string)
       const after = '(t.priority < ? OR (t.priority = ? AND (t.run_at > ? OR (t.run_at = ? AND t.seq > ?))))'
-      for (const part of query.group === undefined ? [WITHOUT_GROUP, WITH_GROUP] : [WITH_GROUP]) {
+      for (const part of query.group === undefined ? [WITHOUT_GROUP, ...WITH_GROUP] : WITH_GROUP) {
         const sql = `${BARE} WHERE t.status = 'pending' AND t.type = ? ${part} AND ${after} ${where}
           ORDER BY t.priority DESC, t.run_at, t.seq LIMIT ?`
         for (const type of types) {

@@ -95,6 +95,8 @@ export class Submitter {
     const deadlineAt = queueTimeoutMs === 0 || status === 'dependent' ? null : runAt + queueTimeoutMs
     if (status === 'delayed') tx.due.addReady(runAt)
     if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
+    const isOfGroup = group !== null && status === 'pending'
+    const isLone = isOfGroup && this.#groups.isLone(type, priority, group)
     const seq = database.insert(
       'insertTask',
       id,
@@ -112,11 +114,12 @@ export class Submitter {
       idempotencyKey,
       idempotencyKey === null ? null : sameRequest(spec),
       group ?? '',
+      Number(isLone),
       after.length === 0 ? null : JSON.stringify(after),
       spec.onFailure === 'cancel' ? null : spec.onFailure,
       spec.batch,
     )
-    if (group !== null && status === 'pending') this.#groups.join({ type, priority, group, runAt, seq })
+    if (isOfGroup && !isLone) this.#groups.join(type, priority, group, runAt, seq)
     if (status === 'dependent') fates.push({ seq, fate: this.#flows.begin(seq, after, spec.onFailure) })
     if (spec.batch !== null) database.run('addToBatch', spec.batch)
     database.run('insertPayload', seq, JSON.stringify(payload))

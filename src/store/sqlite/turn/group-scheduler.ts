@@ -23,19 +23,28 @@ interface PlannedGroup {
   take: (count: number) => Row[]
 }
 
+/** Whether a type has rows in the rotation's table, and whether it has lone tasks. */
+interface InUse {
+  ring: boolean
+  lone: boolean
+}
+
 /**
  * The rotation of the groups of a type and priority: the next turn belongs to the group that was served longest ago. A
- * group is in the rotation's table from its first ready task on. It is set aside when it has nothing ready or its limit
- * is reached, and returns when one of its tasks becomes ready or one of its permits becomes free. So a claim reads only
+ * group with a ready task has a row in the rotation's table. It is set aside when it has nothing ready or its limit is
+ * reached, and returns when one of its tasks becomes ready or one of its permits becomes free. So a claim reads only
  * groups that it can serve, regardless of how many wait, and a type without groups has no cost.
  *
+ * The only ready task of a group that has no row gets none: it is marked as lone, and an index finds it by its age. The
+ * position at which its group is served is stored only while the type has rows, because it matters only to them.
+ *
  * A row that says "ready" may be out of date (a cancel does not update it): it is corrected at its turn. The opposite
- * never occurs: every group that can be served has a row that says so.
+ * never occurs: every group that can be served has a row that says so, or a lone task.
  */
 export class GroupScheduler {
   readonly #database: Database
-  /** Whether the table has a row of the type; queried once, and again when another process may have written. */
-  readonly #inUse = new Map<string, boolean>()
+  /** By type; queried once, and again when another process may have written. May name what is gone. */
+  readonly #inUse = new Map<string, InUse>()
 
   constructor(database: Database) {
     this.#database = database
@@ -47,14 +56,39 @@ export class GroupScheduler {
 
   /** Whether a group of the type may have something to serve. */
   mayServe(type: string): boolean {
-    return this.#isInUse(type) && this.#database.get('ringReady', type) !== undefined
+    const { lone, ring } = this.#inUseOf(type)
+    if (ring && this.#database.get('ringReady', type) !== undefined) return true
+    return lone && this.#database.get('loneReady', type) !== undefined
   }
 
-  /** A task became ready. */
-  join({ type, priority, group, runAt, seq }: Ready): void {
-    if (group === '') return
+  /**
+   * Whether a task that becomes ready is lone: marked by the caller, it is in the rotation. Otherwise, `join` follows.
+   *
+   * @param seq of the task if it is stored as ready already
+   */
+  isLone(type: string, priority: number, group: string, seq = 0): boolean {
+    const inUse = this.#inUseOf(type)
+    if (inUse.ring && this.#database.get('ringPlace', type, priority, group)) return false
+    const other = this.#database.get('readyInGroup', type, priority, group, seq)
+    if (!other) {
+      inUse.lone = true
+      return true
+    }
+    this.#database.run('setLone', 0, other.seq!)
+    this.join(type, priority, group, other.run_at as number, other.seq as number)
+    return false
+  }
+
+  join(type: string, priority: number, group: string, runAt: number, seq: number): void {
     this.#database.run('ringJoin', type, priority, group, runAt, seq)
-    this.#inUse.set(type, true)
+    this.#inUseOf(type).ring = true
+  }
+
+  /** A stored task became ready. */
+  becameReady({ type, priority, group, runAt, seq }: Ready): void {
+    if (group === '') return
+    if (this.isLone(type, priority, group, seq)) this.#database.run('setLone', 1, seq)
+    else this.join(type, priority, group, runAt, seq)
   }
 
   /** A permit of the group became free. */
@@ -70,13 +104,20 @@ export class GroupScheduler {
   /** The ready tasks of a type that run next, in order. Changes no turn: see `served`. */
   next(type: string, want: number, limit: number | null): Row[] {
     const alone = this.#database.all('heads', type, want)
-    if (!this.mayServe(type)) return alone
+    const { lone, ring } = this.#inUseOf(type)
+    const hasRows = ring && this.#database.get('ringReady', type) !== undefined
+    if (!hasRows) {
+      if (!lone) return alone
+      // Of groups that were never served, the task decides that is ready for longest.
+      if (alone.length === 0 && limit === null) return this.#database.all('loneHeads', type, want)
+    }
     const planned: Row[] = []
     const permits = new Map<string, number>()
     let below = PRIORITY_ABOVE_ALL
     while (planned.length < want) {
       const priority = Math.max(
-        (this.#database.get('ringPriority', type, below)!.priority as number | null) ?? -1,
+        hasRows ? this.#highest('ringPriority', type, below) : -1,
+        lone ? this.#highest('lonePriority', type, below) : -1,
         (alone.find((row) => (row.priority as number) < below)?.priority as number | undefined) ?? -1,
       )
       if (priority < 0) break
@@ -107,7 +148,9 @@ export class GroupScheduler {
   served(tasks: readonly Task[], limitOf: (type: string) => number | null): void {
     const last = new Map<string, Task>()
     for (const task of tasks) {
-      if (!this.#isInUse(task.type)) continue
+      const inUse = this.#inUseOf(task.type)
+      if (!inUse.ring && (task.group !== null || !inUse.lone)) continue
+      inUse.ring = true
       const key = `${task.type} ${task.priority} ${task.group ?? ''}`
       last.delete(key)
       last.set(key, task)
@@ -120,7 +163,7 @@ export class GroupScheduler {
   /** Removes up to `max` groups that have nothing ready; returns how many. */
   drop(max: number): number {
     const dropped = this.#database.run('ringDropEmpty', max)
-    if (dropped > 0) this.#database.run('ringDropAlone')
+    this.#database.run('ringDropAlone')
     this.#inUse.clear()
     return dropped
   }
@@ -137,18 +180,23 @@ export class GroupScheduler {
         ? count('aloneBefore', type, priority, runAt, seq, max)
         : count('groupBefore', type, priority, group, runAt, seq, max)
     let ahead = before + count('aloneAbove', type, priority, max)
-    if (!this.#isInUse(type)) return Math.min(ahead, max)
-    ahead += count('groupsAbove', type, priority, max)
+    const { lone, ring } = this.#inUseOf(type)
+    if (!lone && !ring) return Math.min(ahead, max)
+    ahead += count('groupsAbove', type, priority, max) + count('loneAbove', type, priority, max)
     // Each of the other groups has as many turns before the task as its own group, and one more if it comes first.
     const others = this.#database.all('groupsBeside', type, priority, group, before + 1, BESIDE_MAX)
     const first = this.#database.get('aloneFirst', type, priority)
     const ofNone = first && this.#positionOfNone(type, priority, first)
     // Another process may have taken the task since it was read.
-    const mine = (group === '' ? ofNone : this.#database.get('ringPlace', type, priority, group)) ?? GONE
+    const asLone = { served: 0, since: runAt, since_seq: seq }
+    const mine = (group === '' ? ofNone : (this.#database.get('ringPlace', type, priority, group) ?? asLone)) ?? GONE
     if (group !== '' && ofNone) {
       const n = count('aloneBefore', type, priority, Number.MAX_SAFE_INTEGER, 0, before + 1)
       others.push({ ...ofNone, n })
     }
+    const allBefore = before > 0 || (mine.served as number) > 0
+    const until = allBefore ? [Number.MAX_SAFE_INTEGER, 0] : [mine.since as number, mine.since_seq as number]
+    ahead += count('loneBefore', type, priority, ...until, max)
     for (const other of others) ahead += Math.min(other.n as number, byTurn(other, mine) < 0 ? before + 1 : before)
     return Math.min(ahead, max)
   }
@@ -162,10 +210,17 @@ export class GroupScheduler {
     permits: Map<string, number>,
   ): PlannedGroup[] {
     for (;;) {
-      // The query still returns groups that this plan has already filled.
-      const rows = this.#database.all('ringNext', Number(limit !== null), type, priority, want + permits.size)
-      if (rows.filter((row) => this.#setRight(type, priority, row, limit)).length > 0) continue
-      return rows.map((row) => {
+      // The queries still return groups that this plan has already filled.
+      const values = [Number(limit !== null), type, priority, want + permits.size]
+      const { lone, ring } = this.#inUseOf(type)
+      const rows = ring ? this.#database.all('ringNext', ...values) : []
+      const lones = lone ? this.#database.all('loneNext', ...values) : []
+      const corrected = [
+        ...rows.filter((row) => this.#setRight(type, priority, row, limit)),
+        ...lones.filter((row) => this.#setAside(type, priority, row, limit)),
+      ]
+      if (corrected.length > 0) continue
+      return [...rows, ...lones].map((row) => {
         const group = row.task_group as string
         const first: Row = { seq: row.first_seq!, priority, run_at: row.first_run_at! }
         let after: Row | null = null
@@ -203,16 +258,30 @@ export class GroupScheduler {
     return true
   }
 
+  /** Moves a lone task whose group is at its limit to the rotation's table, and returns whether it was. */
+  #setAside(type: string, priority: number, row: Row, limit: number | null): boolean {
+    if (limit === null || (row.in_flight as number) < limit) return false
+    this.#database.run('setLone', 0, row.first_seq!)
+    this.join(type, priority, row.task_group as string, row.first_run_at as number, row.first_seq as number)
+    this.#database.run('ringAside', 'full', type, priority, row.task_group!)
+    return true
+  }
+
+  #highest(statement: string, type: string, below: number): number {
+    return (this.#database.get(statement, type, below)!.priority as number | null) ?? -1
+  }
+
   /** The position of the tasks without a group, given the first of them. */
   #positionOfNone(type: string, priority: number, { run_at, seq }: Row): Row {
     const served = this.#database.get('ringPlace', type, priority, '')?.served ?? 0
     return { served, since: run_at!, since_seq: seq! }
   }
 
-  #isInUse(type: string): boolean {
+  #inUseOf(type: string): InUse {
     let inUse = this.#inUse.get(type)
     if (inUse === undefined) {
-      inUse = this.#database.get('ringInUse', type) !== undefined
+      const { ring, lone } = this.#database.get('groupsInUse', type)!
+      inUse = { ring: ring === 1, lone: lone === 1 }
       this.#inUse.set(type, inUse)
     }
     return inUse

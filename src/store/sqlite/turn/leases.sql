@@ -3,8 +3,9 @@
 -- name: start, as arrays
 -- ?1 now, ?2 worker, ?3 lease in ms, ?4 JSON array of seqs, ?5 secret of the tokens. Leaves out tasks that have waited
 -- too long. See startedOf.
-UPDATE tasks SET status = 'processing', deliveries = deliveries + 1, started_at = ?1, updated_at = ?1, worker_id = ?2,
-  progress = NULL, deadline_at = CASE process_timeout_ms WHEN 0 THEN NULL ELSE ?1 + process_timeout_ms END,
+UPDATE tasks SET status = 'processing', lone = 0, deliveries = deliveries + 1, started_at = ?1, updated_at = ?1,
+  worker_id = ?2, progress = NULL,
+  deadline_at = CASE process_timeout_ms WHEN 0 THEN NULL ELSE ?1 + process_timeout_ms END,
   lease_ms = ?3, expires_at = ?1 + ?3, lease_secret = ?5
 WHERE seq IN (SELECT value FROM json_each(?4)) AND (deadline_at IS NULL OR deadline_at > ?1)
 RETURNING seq, id, type, priority, attempts, deliveries, max_retry, queue_timeout_ms, process_timeout_ms, created_at,
@@ -41,7 +42,7 @@ WHERE status = 'processing' AND type = ? ORDER BY started_at, seq LIMIT 1000;
 
 -- name: holdersInGroup
 SELECT id, worker_id, started_at, expires_at, task_group FROM tasks
-WHERE status = 'processing' AND task_group <> '' AND type = ? AND task_group = '' || ?
+WHERE status = 'processing' AND type = ? AND task_group = ?
 ORDER BY started_at, seq LIMIT 1000;
 
 -- name: runningByWorker

@@ -1,10 +1,43 @@
 -- The rotation of groups; migrate-2.sql describes the columns.
 
--- name: ringInUse
-SELECT 1 FROM ring WHERE type = ? LIMIT 1;
+-- name: groupsInUse
+SELECT EXISTS (SELECT 1 FROM ring WHERE type = ?1) AS ring, EXISTS (
+  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ?1 AND lone = 1
+) AS lone;
 
 -- name: ringReady
 SELECT 1 FROM ring WHERE state = 'ready' AND type = ? LIMIT 1;
+
+-- name: loneReady
+SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND lone = 1 LIMIT 1;
+
+-- name: readyInGroup
+-- A ready task of a group and priority, apart from the one given.
+SELECT seq, run_at FROM tasks
+WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND task_group = '' || ? AND seq <> ?
+LIMIT 1;
+
+-- name: setLone
+UPDATE tasks SET lone = ? WHERE seq = ?;
+
+-- name: loneHeads
+-- The only ready tasks of their groups, as `heads` returns those without a group.
+SELECT seq, priority, run_at FROM tasks
+WHERE status = 'pending' AND task_group <> '' AND type = ? AND lone = 1
+ORDER BY priority DESC, run_at, seq LIMIT 0 + ?;
+
+-- name: lonePriority
+-- As ringPriority.
+SELECT max(priority) AS priority FROM tasks
+WHERE status = 'pending' AND task_group <> '' AND type = ? AND lone = 1 AND priority < ?;
+
+-- name: loneNext
+-- As ringNext: ?1 whether groups have a limit, ?2 type, ?3 priority, ?4 how many.
+SELECT task_group, 0 AS served, run_at AS since, seq AS since_seq, seq AS first_seq, run_at AS first_run_at,
+  CASE WHEN ?1 THEN (SELECT count(*) FROM tasks o WHERE o.status = 'processing'
+    AND o.type = t.type AND o.task_group = t.task_group) END AS in_flight
+FROM tasks t WHERE status = 'pending' AND task_group <> '' AND type = ?2 AND lone = 1 AND priority = ?3
+ORDER BY run_at, seq LIMIT 0 + ?4;
 
 -- name: ringPriority
 -- The highest priority below another at which a group may be served.
@@ -18,7 +51,7 @@ SELECT task_group, served, since, since_seq,
     AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_seq,
   (SELECT t.run_at FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
     AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_run_at,
-  CASE WHEN ?1 THEN (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.task_group <> ''
+  CASE WHEN ?1 THEN (SELECT count(*) FROM tasks t WHERE t.status = 'processing'
     AND t.type = r.type AND t.task_group = r.task_group) END AS in_flight
 FROM ring r WHERE state = 'ready' AND type = ?2 AND priority = ?3
 ORDER BY served, since, since_seq LIMIT 0 + ?4;
@@ -56,7 +89,7 @@ SELECT type, priority, task_group, (SELECT ifnull(max(served), 0) FROM ring) + p
   WHEN task_group = '' THEN 'alone'
   WHEN NOT EXISTS (SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = s.type
     AND t.task_group = s.task_group AND t.priority = s.priority) THEN 'empty'
-  WHEN most IS NOT NULL AND most <= (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.task_group <> ''
+  WHEN most IS NOT NULL AND most <= (SELECT count(*) FROM tasks t WHERE t.status = 'processing'
     AND t.type = s.type AND t.task_group = s.task_group) THEN 'full'
   ELSE 'ready' END
 FROM (
@@ -87,7 +120,10 @@ DELETE FROM ring WHERE (type, task_group, priority) IN (
 -- name: ringDropAlone
 -- Without groups in the type, tasks without a group need no place in the rotation.
 DELETE FROM ring WHERE state = 'alone'
-  AND NOT EXISTS (SELECT 1 FROM ring other WHERE other.type = ring.type AND other.task_group <> '');
+  AND NOT EXISTS (SELECT 1 FROM ring other WHERE other.type = ring.type AND other.task_group <> '')
+  AND NOT EXISTS (
+    SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = ring.type AND t.lone = 1
+  );
 
 -- name: aloneAbove
 -- The following statements count the tasks ahead up to a bound, their last parameter. This one: ready, without a group,
@@ -120,6 +156,19 @@ SELECT count(*) AS n FROM (
   SELECT 1 FROM ring r CROSS JOIN tasks t INDEXED BY tasks_ready_in_group ON t.status = 'pending'
     AND t.task_group <> '' AND t.type = r.type AND t.task_group = r.task_group AND t.priority = r.priority
   WHERE r.state = 'ready' AND r.type = ? AND r.priority > ? LIMIT 0 + ?
+);
+
+-- name: loneAbove
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND lone = 1 AND priority > ?
+  LIMIT 0 + ?
+);
+
+-- name: loneBefore
+-- The only ready tasks of their groups, before a given position.
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND lone = 1 AND priority = ?
+    AND (run_at, seq) < (?, ?) LIMIT 0 + ?
 );
 
 -- name: groupsBeside

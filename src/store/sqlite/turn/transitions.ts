@@ -75,7 +75,7 @@ export class Transitions {
     for (const row of due) {
       const { type } = row
       tx.database.run('promote', row.seq!)
-      this.#groups.join(readyOf(row))
+      this.#groups.becameReady(readyOf(row))
       tx.count(type as string, 'delayed', -1)
       tx.count(type as string, 'pending', 1)
       tx.touchedTypes.add(type as string)
@@ -185,7 +185,7 @@ export class Transitions {
     const stored = fate === 'waits' ? 'dependent' : 'pending'
     tx.database.run('restart', tx.now, seq, stored)
     if (stored === 'pending') {
-      this.#groups.join({ ...state, runAt: tx.now })
+      this.#groups.becameReady({ ...state, runAt: tx.now })
       if (queueTimeoutMs !== 0) tx.due.addWaitEnd(tx.now + queueTimeoutMs)
     }
     tx.count(type, status, -1)
@@ -358,7 +358,7 @@ export class Transitions {
     const decidedOn = [state.status, state.deliveries, Number(state.cancelRequested)]
     if (tx.database.run('settle', ...task, ...decidedOn, keepUntil) === 0) return false
     if (stored === 'delayed') tx.due.addReady(runAt)
-    if (stored === 'pending') this.#groups.join({ ...state, runAt })
+    if (stored === 'pending') this.#groups.becameReady({ ...state, runAt })
     tx.count(type, state.status, -1)
     tx.count(type, stored, 1)
     const runMs = state.status === 'processing' ? now - startedAt! : null
@@ -391,7 +391,7 @@ export class Transitions {
     tx.database.run('release', stored, runAt, deadlineAt, tx.now, seq)
     if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
     if (stored === 'delayed') tx.due.addReady(runAt)
-    else this.#groups.join({ ...state, runAt })
+    else this.#groups.becameReady({ ...state, runAt })
     tx.count(type, 'dependent', -1)
     tx.count(type, stored, 1)
     tx.touchedTypes.add(type)
