@@ -23,7 +23,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   testing: ['task', 'queue/queue.ts', 'queue/open.ts', 'worker', 'client'],
 }
 
-it('imports only in the directions that the architecture has', () => {
+it('imports only in the directions of the architecture', () => {
   const wrong = files.flatMap((file) => {
     const folder = relative('src', file).split('/')[0]!
     const allowed = ALLOWED[folder]
@@ -131,7 +131,7 @@ it('lists the statuses that stores keep in one file', () => {
   expect(lists).toEqual(['src/task/status.ts'])
 })
 
-it('uses every key of Redis and every step, and writes no key in Lua that is not named', () => {
+it('uses every key of Redis and every step, and writes only named keys in Lua', () => {
   const lua = globSync('src/store/redis/**/*.lua', { cwd: root }).map(text).join('\n')
   const keys = text('src/store/redis/records/keys.ts')
   const table = keys.slice(keys.indexOf('export const KEYS = {'), keys.indexOf('} as const'))

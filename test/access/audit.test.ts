@@ -19,7 +19,7 @@ beforeAll(async () => {
 
 const linesOf = (action: string) => guarded.audits().filter((line) => line.action === action)
 
-it('has the line of a change although its client hung up before it was made', async () => {
+it('records a change although its client disconnects before it is made', async () => {
   const lock = new DatabaseSync(guarded.queue.url.slice('sqlite:'.length))
   lock.exec('BEGIN IMMEDIATE') // Keeps the change waiting until the client is gone.
   const socket: Socket = connect(Number(new URL(guarded.url).port), '127.0.0.1')
@@ -36,7 +36,7 @@ it('has the line of a change although its client hung up before it was made', as
   expect((await guarded.as(admin).call('GET', '/concurrency/quick')).body.max_concurrency).toBe(7)
 })
 
-it('tells from what to what a limit, a rate and a pause were changed', async () => {
+it('records the old and the new value of a limit, a rate and a pause', async () => {
   await guarded.as(admin).call('POST', '/concurrency', { task_type: 'show', max_concurrency: 3, group_concurrency: 2 })
   await guarded.as(admin).call('POST', '/concurrency', { task_type: 'show', max_concurrency: null })
   await guarded.as(admin).call('POST', '/types/show/rate', { max: 5, per: '1m' })
@@ -55,7 +55,7 @@ it('tells from what to what a limit, a rate and a pause were changed', async () 
   ])
 })
 
-it('tells what a bulk change matched', async () => {
+it('records the filter of a bulk change and the number of tasks it matched', async () => {
   const task = { type: 'quick', delay: 60, batch: 'b1' }
   await guarded.as(admin).call('POST', '/tasks/batch', { tasks: [task, task, task] })
   await guarded.as(admin).call('POST', '/tasks/cancel', { type: 'quick', batch: 'b1' })
@@ -64,7 +64,7 @@ it('tells what a bulk change matched', async () => {
   expect(linesOf('POST /api/v1/batches/:batch/retry')).toMatchObject([{ target: 'b1', matched: 3 }])
 })
 
-it('has what was refused: reads, wrong keys, logins over HTTP and MQTT', async () => {
+it('records refusals: reads, wrong keys, logins over HTTP and MQTT', async () => {
   const submitter = await guarded.key(['submit'], { name: 'sam' })
   const wrong = `xq_${'w'.repeat(43)}`
   await guarded.as(submitter).call('GET', '/tasks')
@@ -88,7 +88,7 @@ it('has what was refused: reads, wrong keys, logins over HTTP and MQTT', async (
   expect(guarded.log.join('')).not.toContain(submitter)
 })
 
-it('names the client behind a trusted proxy, and what one that is not trusted claims to be is ignored', async () => {
+it('names the client behind a trusted proxy, and ignores the headers of an untrusted one', async () => {
   const from = { 'X-Forwarded-For': '6.6.6.6, 203.0.113.7' }
   await guarded.as(admin).call('POST', '/types/quick/pause', undefined, from)
   expect(linesOf('POST /api/v1/types/:type/pause').at(-1)).toMatchObject({ ip: '203.0.113.7' })
@@ -99,8 +99,8 @@ it('names the client behind a trusted proxy, and what one that is not trusted cl
   await trusting.stop()
 })
 
-describe('refusals without end', () => {
-  it('share a line with their count, of each address alone', () => {
+describe('repeated refusals', () => {
+  it('share a line with their count, for each address', () => {
     const lines: { ip: string; action: string; count?: number }[] = []
     const audit = new AuditLog(pino({}, { write: (line) => void lines.push(JSON.parse(line)) }))
     for (let n = 0; n < 100; n++) audit.refused(null, called('10.0.0.1'), 'no')
@@ -113,7 +113,7 @@ describe('refusals without end', () => {
   const called = (ip: string) => ({ action: 'GET /api/v1/tasks', target: null, status: 401, ip })
 })
 
-it('has what a process did last before it ended: a change, and the count of refusals without a line', async () => {
+it('records the last change of a process before it ends, and the number of refusals without a line', async () => {
   const program = await startProgram({ guarded: true })
   const wrong = { Authorization: `Bearer xq_${'w'.repeat(43)}` }
   for (let n = 0; n < 25; n++) await fetch(`${program.url}/api/v1/stats`, { headers: wrong })
@@ -131,7 +131,7 @@ it('has what a process did last before it ended: a change, and the count of refu
   )
 })
 
-it('does not wait for the disk with each turn of the event loop that has written something', async () => {
+it('does not sync the log to the disk after each write', async () => {
   const spy = `const fs = process.getBuiltinModule('fs')
     const sync = fs.fsyncSync
     fs.fsyncSync = (fd) => (fd === 2 ? fs.writeSync(2, 'the log was synced') : sync(fd))`

@@ -43,19 +43,19 @@ describe.each(['SQLite', 'Redis'])('ceilings of types, on %s', (store) => {
     expect((await submit(operator, { type: 'modest', [field]: value })).status).toBe(201)
   })
 
-  it('a key that submits may ask for what the handler allows', async () => {
+  it('a key that submits may use values up to the ceilings of the handler', async () => {
     const most = { process_timeout: 60, queue_timeout: 300, max_retry: 2, priority: 9 }
     expect(await submit(submitter, { type: 'modest', ...most })).toMatchObject({ status: 201, body: most })
   })
 
-  it('no key without admin holds a slot for ever, unless the handler says so', async () => {
+  it('a key without admin needs a time-out, unless the handler allows none', async () => {
     expect(await submit(submitter, { type: 'open', process_timeout: 0 })).toMatchObject(refused('process_timeout'))
     expect(await submit(submitter, { type: 'open', process_timeout: '25h' })).toMatchObject(refused('process_timeout'))
     expect((await submit(submitter, { type: 'open', process_timeout: '24h' })).status).toBe(201)
     expect((await submit(submitter, { type: 'endless', process_timeout: 0 })).status).toBe(201)
   })
 
-  it('ceilings of an operator hold for every key, for tasks, batches and schedules, from the answer on', async () => {
+  it('ceilings of an operator hold for every key, for tasks, batches and schedules, as soon as they are set', async () => {
     const ceilings = { max_retry: 1, priority: 3, process_timeout: '10s', queue_timeout: '20s', payload_bytes: 20 }
     const set = await setCeilings('quick', ceilings)
     const told = { ...ceilings, process_timeout: 10, queue_timeout: 20 }
@@ -90,7 +90,7 @@ describe.each(['SQLite', 'Redis'])('ceilings of types, on %s', (store) => {
     expect(await submit(submitter, { type: 'modest', max_retry: 10 })).toMatchObject(refused('max_retry'))
   })
 
-  it('a key with bounds changes no ceiling and is under those of the handler, also with admin', async () => {
+  it('a key with bounds changes no ceiling and is subject to those of the handler, also with admin', async () => {
     const tenant = await guarded.key(['submit', 'admin'], { bounds: { types: ['modest'], groups: null } })
     expect((await setCeilings('modest', { max_retry: 10 }, tenant)).body).toMatchObject({ code: 'forbidden' })
     expect(await submit(tenant, { type: 'modest', max_retry: 3 })).toMatchObject(refused('max_retry'))
@@ -107,7 +107,7 @@ describe.each(['SQLite', 'Redis'])('ceilings of types, on %s', (store) => {
     expect((await setCeilings('open', ceilings)).status).toBe(400)
   })
 
-  it('writes to the audit log from which ceilings to which', async () => {
+  it('writes the old and the new ceilings to the audit log', async () => {
     await setCeilings('open', { priority: 7 })
     const all = JSON.stringify(guarded.audits().filter(({ action }) => action === 'POST /api/v1/types/:type'))
     expect(all).toMatch(/"from":.*"priority":null.*"to":.*"priority":7/)

@@ -19,7 +19,7 @@ function shownAt(port: number): Promise<string> {
 
 const fingerprint = (file: string) => new X509Certificate(readFileSync(file)).fingerprint256
 
-it('a renewed certificate is used on both ports without a restart; one that does not fit is reported and not used', async () => {
+it('a renewed certificate is used on both ports without a restart; one that does not match its key is reported and not used', async () => {
   const [files, renewed, other] = [makeCertificate(), makeCertificate(), makeCertificate()]
   const served = await startServer({ 'tls-cert': files.cert, 'tls-key': files.key })
   const { mqtt } = JSON.parse(served.log.find((line) => line.includes('mqtts://'))!) as { mqtt: string }

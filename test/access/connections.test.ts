@@ -47,16 +47,19 @@ describe('slow and broken clients', () => {
   it.each([
     ['headers', 'sends nothing', '', ''],
     ['headers', 'sends its headers one by one', 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'],
-    ['headers', 'sends a header without end', 'GET / HTTP/1.1\r\nX-A: ', 'a'],
+    ['headers', 'sends an endless header', 'GET / HTTP/1.1\r\nX-A: ', 'a'],
     ['requests', 'sends its body byte by byte', post('Content-Length: 100000\r\n\r\n{'), ' '],
     ['requests', 'sends its body in tiny chunks', post('Transfer-Encoding: chunked\r\n\r\n'), '1\r\n \r\n'],
-  ] as const)('strict about %s: one that %s is ended, and was told why', async (about, _, start, drop) => {
-    expect(await drip(strict[about], start, drop)).toMatch(
-      /^HTTP\/1\.1 408 Request Timeout[\s\S]*"code":"request_timeout"/,
-    )
-  })
+  ] as const)(
+    'strict about %s: answers 408 to a client that %s, and closes its connection',
+    async (about, _, start, drop) => {
+      expect(await drip(strict[about], start, drop)).toMatch(
+        /^HTTP\/1\.1 408 Request Timeout[\s\S]*"code":"request_timeout"/,
+      )
+    },
+  )
 
-  it('a hundred of them delay no other client', async () => {
+  it('a hundred slow clients delay no other client', async () => {
     const slow = Array.from({ length: 100 }, () => drip(strict.headers, 'GET / HTTP/1.1\r\n', 'X-A: b\r\n'))
     for (let n = 0; n < 20; n++)
       expect((await fetch(`http://127.0.0.1:${strict.headers}/api/v1/live`)).status).toBe(200)
@@ -75,7 +78,7 @@ describe('slow and broken clients', () => {
     ['two lengths', post('Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}'), 400, 'invalid_request'],
     ['a length and chunks', post('Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}'), 400, 'invalid_request'],
     ['a header with a line feed in it', 'GET / HTTP/1.1\r\nHost: x\r\nX-A: a\nb: c\r\n\r\n', 400, 'invalid_request'],
-  ])('%s is refused as every other mistake is', async (_, text, status, code) => {
+  ])('%s is refused with a problem', async (_, text, status, code) => {
     const answer = await drip(strict.headers, text, '')
     expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `))
     expect(JSON.parse(answer.split('\r\n\r\n')[1]!)).toMatchObject({ status, code, type: `urn:xqueue:problem:${code}` })
@@ -106,7 +109,7 @@ describe('with TLS', () => {
     return { status: answer.statusCode, headers: answer.headers, body: text.startsWith('{') ? JSON.parse(text) : null }
   }
 
-  it('serves HTTPS, says that browsers are to stay with it, and answers no plain HTTP', async () => {
+  it('serves HTTPS, sends Strict-Transport-Security, and answers no plain HTTP', async () => {
     const { status, headers } = await ask('GET', '/stats')
     expect([status, headers['strict-transport-security']]).toEqual([200, 'max-age=31536000'])
     const plain = connect(Number(new URL(guarded.url).port), '127.0.0.1')
@@ -122,7 +125,7 @@ describe('with TLS', () => {
     expect((await ask('POST', '/session', { key })).headers['set-cookie']![0]).toMatch(/; Secure$/)
   })
 
-  it('speaks MQTT with TLS on the port and over WebSocket, and tells subscribers so', async () => {
+  it('serves MQTT with TLS on the port and over WebSocket, and gives subscribers these URLs', async () => {
     const { checks } = (await ask('GET', '/health')).body
     const port = /mqtts:\/\/[\d.:]+/.exec(JSON.stringify(checks))![0]
     const { url, topics, password } = (await ask('POST', '/subscriptions', { types: ['quick'] })).body
@@ -138,7 +141,9 @@ describe('with TLS', () => {
     }
   })
 
-  it('ends handshakes that do not end, on both ports, also of clients that drip', { timeout: 60_000 }, async () => {
+  it('ends unfinished handshakes on both ports, also of clients that send them byte by byte', {
+    timeout: 60_000,
+  }, async () => {
     const { checks } = (await ask('GET', '/health')).body
     const mqtt = Number(/mqtts:\/\/[\d.]+:(\d+)/.exec(JSON.stringify(checks))![1])
     const ends: Promise<unknown>[] = []
@@ -158,7 +163,7 @@ describe('with TLS', () => {
     expect((await ask('GET', '/stats')).status).toBe(200)
   })
 
-  it('closes although handshakes have not ended', async () => {
+  it('closes while handshakes are unfinished', async () => {
     const files = makeCertificate()
     const closing = await startServer({ auth: 'keys', 'tls-cert': files.cert, 'tls-key': files.key })
     const idle = connect(Number(new URL(closing.url).port), '127.0.0.1')

@@ -26,14 +26,14 @@ function modes(): Record<string, string> {
   return Object.fromEntries(names.map((name) => [name, (statSync(join(folder, name)).mode & 0o777).toString(8)]))
 }
 
-it('keys create and migrate make stores for their user alone, whatever the umask is', () => {
+it('keys create and migrate create stores that only their user can read, whatever the umask is', () => {
   expect(xqueue('keys', 'create', 'a', '--scopes', 'admin', '--engine', 'sqlite:./keys.db').status).toBe(0)
   const moved = xqueue('migrate', 'sqlite:./keys.db', 'sqlite:./moved.db')
   expect([moved.status, moved.stderr]).toEqual([0, ''])
   expect(modes()).toEqual({ 'keys.db': '600', 'moved.db': '600' })
 })
 
-it.each(['serve', 'worker'])('%s makes its store, its log and the outbox for its user alone', async (command) => {
+it.each(['serve', 'worker'])('%s creates a store, a log and an outbox that only its user can read', async (command) => {
   const flags = ['--engine', 'sqlite:./x.db', '--handlers', handlers, '--port', '0', '--mqtt', 'off']
   const shown = command === 'serve' ? flags : flags.filter((flag) => !['--port', '0'].includes(flag))
   const child = endAtExit(spawn('sh', openly([command, ...shown]), { cwd: folder, stdio: 'ignore' }))
@@ -55,7 +55,7 @@ it.each(['serve', 'worker'])('%s makes its store, its log and the outbox for its
   await once(child, 'close')
 })
 
-it('makes the file that a link points to, and leaves the mode of one that is there', async () => {
+it('creates the file that a link points to, and keeps the mode of an existing file', async () => {
   symlinkSync(join(folder, 'real.db'), join(folder, 'link.db'))
   await (await openQueue(`sqlite:${join(folder, 'link.db')}`)).close()
   writeFileSync(join(folder, 'shared.db'), '')

@@ -54,19 +54,19 @@ function sign(by: Pair, claims: JWTPayload = {}, header: object = {}): Promise<s
 const ask = async (token: string) => guarded.as(token).call('GET', '/stats')
 
 it.each([
-  ['words', { scope: 'openid read' }, 200],
-  ['words with a prefix', { scope: 'xqueue:read' }, 200],
+  ['a string of scopes', { scope: 'openid read' }, 200],
+  ['scopes with a prefix', { scope: 'xqueue:read' }, 200],
   ['a list', { scope: ['read', 'other'] }, 200],
   ['admin', { scope: 'admin' }, 200],
   ['another scope', { scope: 'submit' }, 403],
-  ['none', { scope: undefined }, 403],
-] as const)('gives the rights that the token names as %s', async (_, claims, status) => {
+  ['no scopes', { scope: undefined }, 403],
+] as const)('applies the scopes of a token that has %s', async (_, claims, status) => {
   const answer = await ask(await sign(first, claims as JWTPayload))
   expect(answer.status).toBe(status)
   if (status === 403) expect(answer.body.detail).toContain('needs the scope read, but ann has')
 })
 
-it('refuses a token that demands what is not known here, and does not blame the issuer for it', async () => {
+it('refuses a token with an unknown critical header, and does not report an outage of the issuer', async () => {
   const [header, ...rest] = (await sign(first)).split('.')
   const demanding = {
     ...JSON.parse(Buffer.from(header!, 'base64url').toString()),
@@ -83,9 +83,9 @@ it.each([
   ['is of another issuer', { iss: 'https://other.example' }, `"iss" is not valid: it must be "${ISSUER}"`],
   ['is for another audience', { aud: 'another' }, '"aud" is not valid: it must be "xqueue"'],
   ['has expired', { exp: Math.floor(Date.now() / 1_000) - 60 }, 'has expired'],
-  ['holds for ever', { exp: undefined }, '"exp" is not valid'],
-  ['names nobody', { sub: undefined }, '"sub" is not valid'],
-  ['does not hold yet', { nbf: Math.floor(Date.now() / 1_000) + 600 }, '"nbf" is not valid'],
+  ['has no expiry', { exp: undefined }, '"exp" is not valid'],
+  ['has no subject', { sub: undefined }, '"sub" is not valid'],
+  ['is not valid yet', { nbf: Math.floor(Date.now() / 1_000) + 600 }, '"nbf" is not valid'],
 ] as const)('refuses a token that %s', async (_, claims, words) => {
   const { status, body, headers } = await ask(await sign(first, claims as JWTPayload))
   expect([status, body.detail]).toEqual([401, expect.stringContaining(words)])
@@ -123,7 +123,7 @@ it.each([
   ['xqueue_types', [], 'has 0 names: use 1 to 100'],
   ['xqueue_types', ['no spaces'], 'has "no spaces"'],
   ['xqueue_groups', ['acme', 7], 'must be a list of names'],
-])('refuses a token whose claim %s is %j, rather than giving it everything', async (claim, value, words) => {
+])('refuses a token whose claim %s is %j, and does not grant it everything', async (claim, value, words) => {
   const { status, body } = await ask(await sign(first, { [claim]: value }))
   expect([status, body.detail]).toEqual([401, expect.stringContaining(words)])
 })
@@ -145,7 +145,7 @@ it('refuses tokens that the issuer did not sign', async () => {
   expect((await ask(confused)).body.detail).toContain('signature is not accepted')
 })
 
-it('follows an issuer that changes its keys, without asking for each token', async () => {
+it('follows an issuer that changes its keys, without a request for each token', async () => {
   const issuer = new Issuer({ jwksUrl, issuer: ISSUER, audience: AUDIENCE, scopeClaim: 'scope', cooldownMs: 0 })
   await issuer.verify(await sign(first))
   const before = fetched
@@ -158,7 +158,7 @@ it('follows an issuer that changes its keys, without asking for each token', asy
   await expect(issuer.verify(await sign(first))).rejects.toThrow('a key that is not at')
 })
 
-it('says that the issuer is away with 503, not with 401', async () => {
+it('answers 503, not 401, while the issuer is unreachable', async () => {
   const gone = createServer().listen(0, '127.0.0.1')
   await once(gone, 'listening')
   const { port } = gone.address() as AddressInfo

@@ -48,7 +48,7 @@ it.each(['tcp', 'ws'])('lets a key with the scope read receive everything over %
   await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
 })
 
-it('refuses who brings no password, a wrong one, or a key without the scope', async () => {
+it('refuses a client with no password, a wrong one, or a key without the scope', async () => {
   expect(await refusalOf({})).toBe(5)
   expect(await refusalOf({ username: 'key', password: `xq_${'x'.repeat(43)}` })).toBe(5)
   expect(await refusalOf({ username: reader, password: 'key' })).toBe(5)
@@ -56,7 +56,7 @@ it('refuses who brings no password, a wrong one, or a key without the scope', as
   expect(await refusalOf({}, `${guarded.url.replace('http', 'ws')}/mqtt`)).toBe(5)
 })
 
-it('cuts a listener off, over MQTT and over events, when its key is revoked', async () => {
+it('disconnects a subscriber over MQTT and over events when its key is revoked', async () => {
   const { token, key } = await guarded.newKey(['read'])
   const client = mqtt.connect(url, { reconnectPeriod: 0, username: 'key', password: token })
   await event(client, 'connect')
@@ -67,7 +67,7 @@ it('cuts a listener off, over MQTT and over events, when its key is revoked', as
   await events.text() // It ends.
 })
 
-it('ends a wait for tasks, empty, when its key is revoked', async () => {
+it('ends a wait for tasks with an empty answer when its key is revoked', async () => {
   const { token, key } = await guarded.newKey(['work'])
   const body = { types: ['quick'], wait: 60, worker_id: 'w-1' }
   const waiting = guarded.as(token).call('POST', '/tasks/consume', body)
@@ -79,7 +79,7 @@ it('ends a wait for tasks, empty, when its key is revoked', async () => {
   expect(await waiting).toMatchObject({ status: 200, body: { leases: [] } })
 })
 
-it('issues a token for some tasks, which receives those and nothing else', async () => {
+it('issues a token for some tasks, which receives only those', async () => {
   const [mine, other] = [await submit('quick'), await submit('quick')]
   const { status, body } = await subscribe({ task_ids: [mine] })
   expect([status, body]).toEqual([
@@ -106,7 +106,7 @@ it('issues a token for some tasks, which receives those and nothing else', async
   expect(listener.messages.every(({ topic }) => topic.includes(mine))).toBe(true)
 })
 
-it('issues a token for some types, which is refused by the API', async () => {
+it('issues a token for some types, which the API refuses', async () => {
   const { body } = await subscribe({ types: ['quick'] })
   expect(body.topics).toEqual(['xqueue/events/quick/#'])
   const listener = await listen(body.password, ['xqueue/events/quick/+/+', 'xqueue/events/quick/success/#'])
@@ -129,7 +129,7 @@ it('issues a token for some types, which is refused by the API', async () => {
   expect((await guarded.as(null).call('POST', '/session', { key: body.password })).status).toBe(401)
 })
 
-it('lets EventSource bring such a token in the URL, for the same tasks only', async () => {
+it('accepts such a token in the URL of EventSource, for the same tasks only', async () => {
   const { password } = (await subscribe({ types: ['quick'] })).body
   const stop = new AbortController()
   const events = await fetch(`${guarded.url}/api/v1/events?access_token=${password}`, { signal: stop.signal })
@@ -144,7 +144,7 @@ it('lets EventSource bring such a token in the URL, for the same tasks only', as
   stop.abort()
 })
 
-it('ends a token with its time and with the key that it was made with', async () => {
+it('ends a token at its expiry and with the key that created it', async () => {
   const { token, key } = await guarded.newKey(['read'])
   const short = (await subscribe({ types: ['quick'], ttl: '1s' })).body.password
   const made = (await subscribe({ types: ['quick'], ttl: 3_600 }, token)).body.password
@@ -161,7 +161,7 @@ it('ends a token with its time and with the key that it was made with', async ()
   }
 })
 
-it('never lives longer than the key that it was made with', async () => {
+it('issues no token that outlives the key that created it', async () => {
   const expiresAt = Date.now() + 600_000
   const { body } = await subscribe({ types: ['quick'], ttl: '24h' }, await guarded.key(['read'], { expiresAt }))
   expect(body.expires_at).toBe(new Date(expiresAt).toISOString())
@@ -183,7 +183,7 @@ it.each([
   expect([status, body.errors]).toEqual([400, expect.arrayContaining([{ path, message: expect.any(String) }])])
 })
 
-it('lets this server’s own page in by its session, and no page of this machine that has only the cookie', async () => {
+it('accepts this server’s own page with its session, and no other page of this machine with only the cookie', async () => {
   const login = await guarded.as(null).call('POST', '/session', { key: reader })
   const Cookie = login.headers.get('set-cookie')!.split(';')[0]!
   const ask = (origin: string) => {
@@ -204,7 +204,7 @@ it('lets this server’s own page in by its session, and no page of this machine
   expect(await ask('http://localhost:5173')).toBe(5)
 })
 
-it('tells brokers elsewhere in claims what may be subscribed to', async () => {
+it('names the allowed topics in the claims of a token for an external broker', async () => {
   const secret = 'a secret that the broker has as well'
   const flags = {
     'token-secret': secret,
@@ -230,7 +230,7 @@ it('tells brokers elsewhere in claims what may be subscribed to', async () => {
   await elsewhere.stop()
 })
 
-it('says so where nothing is published', async () => {
+it('refuses a subscription with mqtt_off when MQTT is off', async () => {
   const silent = await startServer({ auth: 'keys', mqtt: 'off' })
   const { status, body } = await silent.as(await silent.key(['read'])).call('POST', '/subscriptions', { types: ['a'] })
   expect([status, body.code]).toEqual([409, 'mqtt_off'])
@@ -265,7 +265,7 @@ it('bounds the connections of one token', async () => {
   for (const client of clients) await client.endAsync(true)
 })
 
-it('disconnects a client that subscribes in a loop, and serves the other clients meanwhile', async () => {
+it('disconnects a client that subscribes in a loop, and serves the other clients', async () => {
   const looping = mqtt.connect(url, { username: 'key', password: await guarded.key(['read']), reconnectPeriod: 0 })
   await once(looping as never, 'connect')
   looping.on('error', () => undefined) // It writes to a connection that has been closed.

@@ -33,14 +33,14 @@ async function open(from = '127.0.0.1'): Promise<Socket> {
   return socket
 }
 
-it('keeps no more unknown connections than it may: the address with most of them loses its oldest', async () => {
+it('keeps a bounded number of unknown connections: the address with most of them loses its oldest', async () => {
   const other = await open('127.0.0.2')
   const [first, second] = [await open(), await open()]
   await Promise.all([once(first, 'close'), open()])
   expect([other.destroyed, second.destroyed]).toEqual([false, false])
 })
 
-it('does not count those that are known', async () => {
+it('does not count known connections', async () => {
   const known = [await open(), await open(), await open()]
   for (const socket of accepted) newcomers.admit(socket)
   const unknown = [await open(), await open(), await open()]
@@ -48,7 +48,7 @@ it('does not count those that are known', async () => {
   expect(known.map(({ destroyed }) => destroyed)).toEqual([false, false, false])
 })
 
-it('closes those over which nothing was asked, and no others', async () => {
+it('closes connections without a request, and no others', async () => {
   const [unused, used] = [await open(), await open()]
   newcomers.asked(accepted[1]!)
   const closed = once(unused, 'close')

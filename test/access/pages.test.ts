@@ -23,7 +23,7 @@ const asPage = (method: string, path: string, headers: object, body?: object) =>
   guarded.as(null).call(method, path, body, { Cookie: cookie, ...headers })
 
 describe('a session', () => {
-  it('is a cookie that no script reads and no other site sends', async () => {
+  it('is a cookie that scripts cannot read and other sites do not send', async () => {
     const answer = await guarded.as(null).call('POST', '/session', { key: ` ${key}\n` }, { Origin: guarded.url })
     expect(answer.headers.get('set-cookie')).toMatch(
       /^xqueue_session=xqs_[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Max-Age=(43200|4319\d)$/,
@@ -33,13 +33,13 @@ describe('a session', () => {
     expect(proxied.status).toBe(403)
   })
 
-  it('is Secure where a proxy did the TLS', async () => {
+  it('is Secure behind a proxy that terminates TLS', async () => {
     const { host } = new URL(guarded.url)
     const { headers } = await guarded.as(null).call('POST', '/session', { key }, { Origin: `https://${host}` })
     expect(headers.get('set-cookie')).toMatch(/; Secure$/)
   })
 
-  it('has the rights of its key, says who it is, and ends for good when logged out', async () => {
+  it('has the rights and the name of its key, and ends at logout', async () => {
     const own = await logIn(await guarded.key(['read'], { name: 'reader' }))
     const ask = (method: string, path: string) =>
       guarded.as(null).call(method, path, undefined, { Cookie: own, Origin: guarded.url })
@@ -55,7 +55,7 @@ describe('a session', () => {
     expect((await ask('GET', '/session')).body).toMatchObject({ name: null, scopes: [] })
   })
 
-  it('ends with its key, and is listed with it; no more than 50 of a key live', async () => {
+  it('ends with its key, and is listed with it; a key has at most 50', async () => {
     const { token, key: made } = await guarded.newKey(['read'])
     const own = await logIn(token)
     for (let n = 0; n < 51; n++) await logIn(token)
@@ -70,7 +70,7 @@ describe('a session', () => {
     )
   })
 
-  it('is not opened with a wrong key, and that is in the audit log', async () => {
+  it('is not opened with a wrong key, and the audit log records the refusal', async () => {
     const { status, headers } = await guarded.as(null).call('POST', '/session', { key: `xq_${'x'.repeat(43)}` })
     expect([status, headers.get('set-cookie')]).toEqual([401, null])
     expect(guarded.audits()).toContainEqual(expect.objectContaining({ refused: true, ip: '127.0.0.1' }))
@@ -87,15 +87,15 @@ describe('a session', () => {
 describe('a page of another origin', () => {
   const other = { Origin: APP }
   it.each([
-    ['one that --cors-origins lets in', other],
+    ['an origin of --cors-origins', other],
     ['another port of the same host', { Origin: 'http://127.0.0.1:1' }],
-    ['one of the same site, by the other header', { 'Sec-Fetch-Site': 'same-site' }],
-  ])('gets nothing by the cookie: %s', async (_, headers) => {
+    ['the same site, by Sec-Fetch-Site', { 'Sec-Fetch-Site': 'same-site' }],
+  ])('reads nothing with the cookie: %s', async (_, headers) => {
     expect((await asPage('GET', '/stats', headers)).status).toBe(401)
     expect((await asPage('GET', '/session', headers)).body.name).toBeNull()
   })
 
-  it('changes nothing by the cookie, but with a key of its own where --cors-origins lets it in', async () => {
+  it('changes nothing with the cookie, and something with its own key if --cors-origins names it', async () => {
     expect((await asPage('POST', '/types/quick/resume', other)).status).toBe(401)
     expect((await asPage('DELETE', '/session', other)).status).toBe(204)
     expect((await asPage('GET', '/stats', { 'Sec-Fetch-Site': 'same-origin' })).status).toBe(200)
@@ -108,8 +108,8 @@ describe('a page of another site', () => {
     ['another site', { Origin: 'https://evil.example' }],
     ['a frame without origin', { Origin: 'null' }],
     ['another port of this machine', { Origin: 'http://127.0.0.1:1' }],
-    ['another site, by the other header', { 'Sec-Fetch-Site': 'cross-site' }],
-  ])('changes nothing here: %s', async (_, headers) => {
+    ['another site, by Sec-Fetch-Site', { 'Sec-Fetch-Site': 'cross-site' }],
+  ])('changes nothing: %s', async (_, headers) => {
     for (const [method, path] of [
       ['POST', '/types/quick/pause'],
       ['DELETE', '/session'],
@@ -119,7 +119,7 @@ describe('a page of another site', () => {
     expect((await asPage('GET', '/session', {})).body.scopes).toEqual(['admin'])
   })
 
-  it('is held off also where there is no access control', async () => {
+  it('is refused also without access control', async () => {
     const open = await startServer({ auth: 'off' })
     const pause = (headers: object) => open.as(null).call('POST', '/types/quick/pause', undefined, headers)
     expect((await pause({ Origin: 'https://evil.example' })).status).toBe(403)
@@ -133,7 +133,7 @@ describe('a page of another site', () => {
     await open.stop()
   })
 
-  it('refuses calls under a foreign host name that resolves to this server, if there is no access control', async () => {
+  it('refuses calls with a foreign host name that resolves to this server, without access control', async () => {
     const open = await startServer({ auth: 'off' })
     const insecure = await startServer({ auth: 'off', insecure: 'true' })
     const ask = (url: string, name: string) => {
@@ -164,11 +164,11 @@ describe('a page of another site', () => {
     await insecure.stop()
   })
 
-  it('this server’s own page changes what the session may', async () => {
+  it('this server’s own page changes what its session allows', async () => {
     expect((await asPage('POST', '/types/quick/resume', { Origin: guarded.url })).status).toBe(200)
   })
 
-  it('may read answers only when its origin is named, and never with the cookie', async () => {
+  it('may read answers only if its origin is listed, and never with the cookie', async () => {
     const headersOf = async (origin: string, method = 'GET') => {
       const preflight = { Origin: origin, 'Access-Control-Request-Method': 'POST' }
       return (await guarded.as(method === 'GET' ? key : null).call(method, '/tasks', undefined, preflight)).headers
@@ -183,7 +183,7 @@ describe('a page of another site', () => {
   })
 })
 
-it('sends security headers with every answer, also with events, pages, files and refusals', async () => {
+it('sends security headers with every answer, including events, pages, files and refusals', async () => {
   const stop = new AbortController()
   for (const path of ['/', '/docs/', '/openapi.json', '/metrics', '/nothing', '/api/v1/stats', '/api/v1/events']) {
     const { headers } = await fetch(guarded.url + path, {
@@ -204,7 +204,7 @@ it('sends security headers with every answer, also with events, pages, files and
   stop.abort()
 })
 
-it('allows no other site’s page anything where none is named', async () => {
+it('allows no page of another site anything if no origin is listed', async () => {
   const plain = await startServer({ auth: 'keys' })
   const headers = { Origin: APP, 'Access-Control-Request-Method': 'POST' }
   for (const method of ['GET', 'OPTIONS']) {

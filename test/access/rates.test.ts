@@ -87,13 +87,13 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
     },
   }
 
-  it('allows exactly as many calls as it says, however they are spread', async () => {
+  it('allows exactly its number of calls, however they are spread over the processes', async () => {
     const token = await key(['read'], 20)
     const answers = await Promise.all(Array.from({ length: 80 }, (_, n) => uses.call!(token, n % 2)))
     expect(answers.filter(Boolean)).toHaveLength(20)
   })
 
-  it('counts calls, logins, MQTT connections and what sessions do together', async () => {
+  it('counts calls, logins, MQTT connections and calls of sessions together', async () => {
     const token = await key(['read'], 9)
     const answers: boolean[] = []
     for (let n = 0; n < 12; n++) answers.push(await uses[['call', 'login', 'connection'][n % 3]!]!(token, n % 2))
@@ -101,7 +101,7 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
   })
 })
 
-it('asks the engine once for calls that come together, not at all while none is allowed or there is no rate', async () => {
+it('asks the store once for simultaneous calls, and never while no call is allowed or without a rate', async () => {
   const asked: number[] = []
   const real = await openQueue('sqlite::memory:')
   const countCalls: Queue['countCalls'] = (id, rate, calls) => {

@@ -12,7 +12,7 @@ import { Listener } from '../fixtures/mqtt-listener.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 import { queueContract } from '../queue-contract/contract.ts'
 
-it('takes no filter by a tag that is hidden: it would confirm guesses', async () => {
+it('refuses a filter by a hidden tag, because it would confirm guesses', async () => {
   const queue = await openQueue('sqlite::memory:')
   const shown = redacted(queue, redactionOf(['tags.card']))
   const filter = { tag: { key: 'card', value: '4711' } }
@@ -44,14 +44,14 @@ describe('paths', () => {
     expect(before).toEqual(copy)
   })
 
-  it('hide fields of any name, and leave objects what they are', () => {
+  it('hide fields of any name, and do not change prototypes', () => {
     const payload = JSON.parse('{"__proto__": {"a": 1}, "constructor": 2}')
     const shown = hide('payload.__proto__.a,payload.constructor', payload)
     expect(JSON.stringify(shown)).toBe('{"__proto__":{"a":"[redacted]"},"constructor":"[redacted]"}')
     expect(({} as Record<string, unknown>).a).toBeUndefined()
   })
 
-  it('leave whatever they do not lead to as it is', () => {
+  it('leave all other fields unchanged', () => {
     const redact = redactionOf(['payload.secret.*.deep'])
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
@@ -93,7 +93,7 @@ describe('of a process', () => {
     key = await guarded.key(['admin'])
   })
 
-  it('hides them in answers and events; handlers and workers over HTTP are given everything', async () => {
+  it('hides fields in answers and events; handlers and workers over HTTP receive everything', async () => {
     const listener = await Listener.connect(await guarded.mqttUrl(key), ['xqueue/#'], { username: 'k', password: key })
     const stop = new AbortController()
     const headers = { Authorization: `Bearer ${key}` }

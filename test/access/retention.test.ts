@@ -13,7 +13,7 @@ beforeAll(async () => {
 
 const set = (retention: unknown, key = operator) => guarded.as(key).call('POST', '/types/report', { retention })
 
-it('an operator sets how long finished tasks are kept over what the handler says, and back', async () => {
+it('an operator overrides the retention of the handler, and restores it', async () => {
   expect((await set({ failed: '30d', timeout: 0 })).body).toMatchObject({
     retention: { success: 3_600, failed: 2_592_000, canceled: null, timeout: 0 },
   })
@@ -41,12 +41,12 @@ it.each([
   expect(body.errors).toContainEqual({ path, message: expect.stringMatching(message) })
 })
 
-it('a key with bounds does not set it, also with admin', async () => {
+it('a key with bounds cannot set it, also with admin', async () => {
   const tenant = await guarded.key(['submit', 'admin'], { bounds: { types: ['report'], groups: null } })
   expect((await set({ failed: 1 }, tenant)).body).toMatchObject({ code: 'forbidden' })
 })
 
-it('writes to the audit log from which retention to which', async () => {
+it('writes the old and the new retention to the audit log', async () => {
   await set({ canceled: 5 })
   await set({ canceled: 6 })
   const all = JSON.stringify(guarded.audits().filter(({ action }) => action === 'POST /api/v1/types/:type'))

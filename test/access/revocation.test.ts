@@ -45,6 +45,6 @@ it('a revocation in one process ends calls, sessions, event streams and MQTT con
   await client.endAsync(true)
 })
 
-it('a process believes what it has read of the keys, and waits between two looks, for less than a second together', () => {
+it('a process caches keys and waits between two reads for less than a second in total', () => {
   expect(BELIEVED_MS + LOOK_MS).toBeLessThan(1_000)
 })

@@ -54,7 +54,7 @@ function mayCall(scope: RouteScope, having: Scope): boolean {
   return having === wanted || (having === 'view' && wanted === 'read')
 }
 
-it('answers each route to keys with its scope and to no others', async () => {
+it('answers each route only to keys with its scope', async () => {
   const routes = ROUTES()
   expect(routes.length).toBeGreaterThan(30)
   const wrong: string[] = []
@@ -72,7 +72,7 @@ it('answers each route to keys with its scope and to no others', async () => {
   expect(wrong).toEqual([])
 })
 
-it('is what the documentation says', () => {
+it('matches the table of docs/security.md', () => {
   const docs = readFileSync(join(import.meta.dirname, '../../docs/security.md'), 'utf8')
   const rows = [...docs.matchAll(/^\| `(\w+ \/\S*)` +\| (\w+) +\|$/gm)].map(([, route, scope]) => [route, scope])
   const own = ROUTES().filter(([route]) => / \/(api\/|metrics|openapi\.json)/.test(route))
@@ -91,7 +91,7 @@ it('lists the scope of each call in OpenAPI', async () => {
   }
 })
 
-it('says what is missing, and how to fix it', async () => {
+it('names the missing scope, and how to fix it', async () => {
   const ask = async (headers: Record<string, string>) => {
     const answer = await server.post('/types/x/pause', undefined, headers)
     return { status: answer.status, challenge: answer.headers.get('www-authenticate'), ...answer.body }
@@ -118,7 +118,7 @@ it('says what is missing, and how to fix it', async () => {
   }
 })
 
-it('tells who has no key whether it is healthy, and nothing else', async () => {
+it('shows a client without a key only whether the server is healthy', async () => {
   const health = async (headers = {}) => (await server.get('/health', headers)).body
   const alone = { status: 'healthy', timestamp: expect.any(String) }
   expect(await health()).toEqual(alone)

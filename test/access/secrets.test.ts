@@ -10,7 +10,7 @@ import { openQueue } from '../../src/queue/open.ts'
 import { main } from '../fixtures/root.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
-describe('a server that is given secrets by every route', () => {
+describe('a server that receives secrets on every route', () => {
   const memory = new InMemorySpanExporter()
   const settings = {
     'token-secret': 'm4rked-token-secret-of-the-server-0123456789',
@@ -91,7 +91,7 @@ describe('a server that is given secrets by every route', () => {
     }
   }
 
-  it('writes none of them into its log, the audit log, its metrics or its traces', () => {
+  it('writes no secret into its log, the audit log, its metrics or its traces', () => {
     const log = guarded.log.join('')
     const spans = JSON.stringify(
       memory.getFinishedSpans().map(({ name, attributes, events, status }) => [name, attributes, events, status]),
@@ -108,13 +108,13 @@ describe('a server that is given secrets by every route', () => {
     }
   })
 
-  it('answers none of them', () => {
+  it('returns no secret in an answer', () => {
     for (const [name, secret] of Object.entries(secrets)) {
       expect(answers.includes(secret), `${name} in an answer`).toBe(false)
     }
   })
 
-  it('stores none of them: of keys and sessions only hashes', () => {
+  it('stores only hashes of keys and sessions', () => {
     const folder = dirname(guarded.queue.url.slice('sqlite:'.length))
     const stored = globSync('**/*', { cwd: folder })
       .map((name) => readFileSync(join(folder, name), 'latin1'))
@@ -138,7 +138,7 @@ describe('an error', () => {
     `kafka://u:${secret}/x@b?state=redis://h`,
     `kafka://u:a@${secret}@b?state=redis://h`,
     `kafka://u:p@b?state=redis://:${secret}/x@h`,
-  ])('about the engine’s URL %s does not show its password', async (url) => {
+  ])('about the engine’s URL %s does not contain its password', async (url) => {
     const error = await openQueue(url).then(
       () => null,
       (thrown: Error) => thrown,
@@ -152,7 +152,7 @@ describe('an error', () => {
     ['XQUEUE_MQTT', `ftp://user:${secret}@host`],
     ['XQUEUE_PAYLOAD_KEYS', `2026=${secret}`],
     ['XQUEUE_ENGINE', `reddis://:${secret}@host`],
-  ])('about the setting %s does not show it', (name, value) => {
+  ])('about the setting %s does not contain its value', (name, value) => {
     const folder = mkdtempSync(join(tmpdir(), 'xqueue-secrets-'))
     const env = { PATH: process.env.PATH!, [name]: value }
     const { stdout, stderr, status } = spawnSync(process.execPath, [main, 'serve'], {

@@ -43,7 +43,7 @@ it('opens no session with a key that is revoked during the login', async () => {
   await queue.close()
 })
 
-it('does not believe a session whose key is gone, though a process of the version before has stored it', async () => {
+it('does not accept a session of a dropped key that a process of the previous version stored', async () => {
   const queue = await openQueue('sqlite::memory:')
   const rights = { scopes: ['admin'], rate: null, expiresAt: null } as const
   const { token, key } = await new KeyRing(queue).add({ name: 'orphan', ...rights, session: { of: null } })
@@ -55,7 +55,7 @@ it('does not believe a session whose key is gone, though a process of the versio
   await queue.close()
 })
 
-it('lists keys and sessions, and revokes one session or all that a key has opened', async () => {
+it('lists keys and sessions, and revokes one session or all sessions of a key', async () => {
   const { token, key } = await guarded.newKey(['read'], { name: 'rita' })
   const cookies = [await login(token), await login(token)]
   const { body } = await guarded.as(admin).call('GET', '/keys')
@@ -75,7 +75,7 @@ it('lists keys and sessions, and revokes one session or all that a key has opene
   expect((await guarded.as(await guarded.key(['read', 'submit', 'work'])).call('GET', '/keys')).status).toBe(403)
 })
 
-it('revokes the subscription tokens of a key and of its sessions, and none that are made later', async () => {
+it('revokes the subscription tokens of a key and of its sessions, and no later ones', async () => {
   const { token, key } = await guarded.newKey(['read'])
   const bySession = { Cookie: await login(token), Origin: guarded.url }
   const make = async (by: string | null, headers = {}) =>

@@ -46,21 +46,21 @@ it.each([
   [['--token-secret', 'short'], /32 characters/],
   [['--cors-origins', '*'], /such as https:\/\/app\.example/],
   [['--redact', 'password'], /begin the path with one of payload/],
-])('does not start with %j, and says why', (flags, message) => {
+])('does not start with %j, and gives the reason', (flags, message) => {
   const args = [main, 'serve', '--port', '0', '--mqtt', 'off', '--engine', 'sqlite::memory:', ...flags]
   const { stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder, timeout: 30_000 })
   expect([status, stderr]).toEqual([2, expect.stringMatching(message)])
   expect(stderr).not.toContain('    at ')
 })
 
-it('starts on all addresses with access control, or when told that it may be insecure', async () => {
+it('starts on all addresses with access control or with --insecure', async () => {
   for (const flags of [{ auth: 'keys' }, { auth: 'off', insecure: 'true' }]) {
     const guarded = await startServer({ host: '0.0.0.0', ...flags })
     await guarded.stop()
   }
 })
 
-it('shows no secret among the settings', () => {
+it('shows no secret in the settings', () => {
   const secret = 's'.repeat(40)
   const args = [main, 'config', '--token-secret', secret, '--insecure']
   const { stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder })

@@ -206,7 +206,7 @@ describe.each([
     return `${head}\n${Buffer.from(first.value ?? []).toString()}`
   }
 
-  it('has marks everywhere, which a key without bounds sees', async () => {
+  it('a key without bounds reads the marks of both tenants everywhere', async () => {
     const all = await guarded.key(['admin'])
     const reads = [...callsAbout(other!)].filter(({ method, path }) => method === 'GET' && !path.includes('/events'))
     const seen = (await Promise.all(reads.map((call) => textOf(all, call)))).join('\n')
@@ -241,13 +241,13 @@ describe.each([
     return leaks
   }
 
-  it('shows one nothing of the other, in any answer', async () => {
+  it('no answer to one tenant shows anything of the other', async () => {
     const looks = [...callsAbout(other!), ...callsAbout(one!)].filter(({ method }) => method === 'GET')
     expect(looks.length).toBeGreaterThan(50)
     expect(await leaksIn(looks)).toEqual([])
   }, 120_000)
 
-  it('answers what is the other tenant’s as what never was', async () => {
+  it('answers for the other tenant’s tasks as for tasks that do not exist', async () => {
     const nothing: Tenant = {
       ...{ mark: 'nobody', type: 'nobody-type', group: 'nobody-group', key: '', batch: 'nobody-batch' },
       ...{ task: one!.task.replace(/.$/, '_'), ended: 'nobody-1', taken: 'nobody-2', schedule: 'nobody-schedule' },
@@ -286,7 +286,7 @@ describe.each([
     expect(different).toEqual([])
   })
 
-  it('tells one nothing of the other over MQTT, whatever it subscribes to', async () => {
+  it('MQTT sends one tenant nothing of the other, whatever it subscribes to', async () => {
     const url = await guarded.mqttUrl(await guarded.key(['read']))
     const filters = [
       'xqueue/#',
@@ -312,7 +312,7 @@ describe.each([
     await listener.close()
   })
 
-  it('streams the figures of its own types only', async () => {
+  it('streams the statistics of its own types only', async () => {
     const { body } = await fetch(`${guarded.url}/api/v1/events?stats=true`, {
       headers: { Authorization: `Bearer ${one!.key}` },
     })
@@ -330,7 +330,7 @@ describe.each([
     expect(marksOf(other!).filter((mark) => text.includes(mark))).toEqual([])
   })
 
-  it('gives no subscription token for what is the other’s, and none that sees more than its key', async () => {
+  it('issues no subscription token for the other tenant’s tasks, and none with more rights than its key', async () => {
     const bounded = await guarded.key(['read'], { bounds: boundsOf(one!.mark) })
     const subscribe = (body: object) => guarded.as(bounded).call('POST', '/subscriptions', body)
     expect(await subscribe({ task_ids: [other!.task] })).toMatchObject({ status: 404 })
@@ -344,7 +344,7 @@ describe.each([
     expect(marksOf(other!).filter((mark) => text.includes(mark))).toEqual([])
   })
 
-  it('confines what a key submits: its type, its group, what it waits for, its idempotency keys', async () => {
+  it('confines the submissions of a key: type, group, predecessors, idempotency keys', async () => {
     const submit = (body: object) =>
       guarded.as(one!.key).call('POST', '/tasks', { type: one!.type, delay: '1h', ...body })
     const { body } = await submit({ idempotency_key: `${other!.mark}-key`, batch: other!.batch })
@@ -364,7 +364,7 @@ describe.each([
     }
   })
 
-  it('tells one nothing of the other, and changes nothing of it, whatever it does', async () => {
+  it('no action of one tenant shows or changes anything of the other', async () => {
     const ids = [other!.task, other!.ended, other!.taken]
     const before = await guarded.queue.get(ids)
     const changes = [...callsAbout(other!), ...callsAbout(one!)].filter(({ method }) => method !== 'GET')
@@ -376,7 +376,7 @@ describe.each([
   }, 240_000)
 })
 
-it('shows a key with `view` states and figures, and no contents', async () => {
+it('shows a key with `view` states and statistics, and no contents', async () => {
   const guarded = await startServer({ auth: 'keys' })
   const [all, view, submitter] = [
     await guarded.key(['admin']),

@@ -19,7 +19,7 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
 
   it.each([
     ['no bounds', null, null],
-    ['bounds of their own', 'acme', 'rival'],
+    ['separate bounds', 'acme', 'rival'],
   ])('are two workers, with %s: neither sees, ends or replaces the other', async (name, oneGroup, otherGroup) => {
     const type = `shared-${name.length}`
     await guarded.queue.configureType(type, { declared: true })
@@ -56,7 +56,7 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     expect(task.worker_id).toMatch(/other-.*\/same$/)
   })
 
-  it('leaves room for the new types of others, however many one key names', async () => {
+  it('leaves room for new types of other keys, however many one key names', async () => {
     const [greedy, other, admin] = [
       await guarded.key(['work']),
       await guarded.key(['work']),

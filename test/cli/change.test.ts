@@ -61,7 +61,7 @@ it('counts with --dry-run and changes nothing', async () => {
   expect(await pending()).toBe(3)
 })
 
-it('asks on a terminal, with the count, and takes nothing but yes for yes', async () => {
+it('asks on a terminal, with the count, and continues only after yes', async () => {
   const refused = runOnTerminal('', 'cancel', '--tag', 'team:a')
   expect(refused.stdout).toContain('cancel 2 tasks? [y/N]')
   expect(refused.status).toBe(1)
@@ -78,7 +78,7 @@ it('takes either an ID or a filter', () => {
   expect(run('cancel')).toMatchObject({ status: 2, stderr: expect.stringContaining('an ID, a filter or --all') })
 })
 
-it('declares a type, and sets and removes the ceilings that are named', () => {
+it('declares a type, and sets and removes the named ceilings', () => {
   expect(run('declare', 'letter', '--process-timeout', '5m', '--max-retry', '5').stdout).toMatch(/process_timeout +300/)
   const { status, stdout } = run('declare', 'letter', '--max-retry', 'none', '--priority', '0', '--json')
   expect(status).toBe(0)
@@ -89,7 +89,7 @@ it('declares a type, and sets and removes the ceilings that are named', () => {
   expect(JSON.parse(run('declare', 'letter', '--undo', '--json').stdout)).toMatchObject({ declared: false, ceilings })
 })
 
-it('sets and removes how long finished tasks of a type are kept', () => {
+it('sets and removes the retention of a type', () => {
   expect(run('declare', 'letter', '--keep-failed', '30d').stdout).toMatch(/keep_failed +2592000/)
   const { stdout } = run('declare', 'letter', '--keep-success', '0', '--keep-failed', 'none', '--json')
   const retention = { success: 0, failed: null, canceled: null, timeout: null }

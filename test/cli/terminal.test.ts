@@ -42,7 +42,7 @@ function onTerminal(columns: number, args: string[], more: Record<string, string
 
 const ESCAPE = '\u001b'
 
-it.each([80, 200])('fits its tables to a terminal of %i columns, and keeps ids whole', (columns) => {
+it.each([80, 200])('fits its tables to a terminal of %i columns, and does not cut ids', (columns) => {
   for (const command of ['list', 'types', 'workers']) {
     const lines = stripVTControlCharacters(onTerminal(columns, [command]))
       .trimEnd()
@@ -63,7 +63,7 @@ it('colors a terminal and shows relative times there, unless NO_COLOR is set', (
   expect(onTerminal(120, ['list'], { NO_COLOR: '1' })).not.toContain(ESCAPE)
 })
 
-it('prints whole times, plain statuses and no escape codes to a pipe', () => {
+it('prints full times, plain statuses and no escape codes to a pipe', () => {
   const { stdout } = xqueue('list')
   expect(stdout).not.toContain(ESCAPE)
   expect(stdout).toMatch(new RegExp(`${done} +example +success +1 +\\d{4}-\\d\\d-\\d\\dT`))
@@ -93,7 +93,7 @@ it('waits for a task and prints its result', () => {
   expect(status).toBe(0)
 })
 
-it('lists types with their limits, and their names alone for completion', () => {
+it('lists types with their limits, and only their names for completion', () => {
   expect(xqueue('types').stdout).toMatch(/^example +\d+ +\d+\/3 +–/m)
   expect(xqueue('types', '--names').stdout.trim().split('\n').sort()).toEqual(['email', 'example', 'http'])
   const completion = xqueue('completion', 'bash').stdout
@@ -101,7 +101,7 @@ it('lists types with their limits, and their names alone for completion', () => 
   expect(spawnSync('bash', ['-n'], { input: completion }).status).toBe(0)
 })
 
-it('shows statistics, and again only on a terminal', () => {
+it('shows statistics, and refreshes them only on a terminal', () => {
   expect(xqueue('stats').stdout).toMatch(/^pending +1 {2}1 delayed$/m)
   expect(xqueue('list', '--watch')).toMatchObject({
     status: 2,

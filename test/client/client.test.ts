@@ -29,7 +29,7 @@ beforeAll(async () => {
   server = await startServer({}, handlers)
 })
 
-it('names what of a payload JSON cannot carry, or would change', async () => {
+it('names the values of a payload that JSON cannot represent or would change', async () => {
   const anyone = createClient(server.url)
   for (const [n, message] of [
     [1n, /^payload\.n is a BigInt.*as a string/],
@@ -40,7 +40,7 @@ it('names what of a payload JSON cannot carry, or would change', async () => {
   }
 })
 
-it('submits with the types of the handlers and gives their results', async () => {
+it('submits with the types of the handlers and returns their results', async () => {
   const task = await client().submit(
     'greet',
     { name: 'ann' },
@@ -64,13 +64,13 @@ it('submits with the types of the handlers and gives their results', async () =>
   await expect(client().submit('nope', {})).rejects.toMatchObject({ code: 'unknown_type' })
 })
 
-it('gives the result of a task that had ended before it was asked for', async () => {
+it('returns the result of a task that ended before the call', async () => {
   const { id } = await client().submit('greet', { name: 'bob', times: 1 })
   await client().result(id)
   expect(await client().result<'greet'>(id)).toEqual({ greeting: 'hello bob' })
 })
 
-it('throws what became of a task that did not succeed, with the task', async () => {
+it('throws an error with the task if the task did not succeed', async () => {
   const task = await client().submit('refuse', {})
   const error = await client()
     .result(task)
@@ -79,7 +79,7 @@ it('throws what became of a task that did not succeed, with the task', async () 
   expect((error as TaskUnsuccessful).task).toMatchObject({ id: task.id, status: 'failed', attempts: 1 })
 })
 
-it('stops waiting when its signal fires, and leaves the task alone until it is canceled', async () => {
+it('stops waiting when its signal fires, and does not cancel the task', async () => {
   const task = await client().submit('hang', {})
   const stop = new AbortController()
   const waiting = client().result(task, { signal: stop.signal })
@@ -95,7 +95,7 @@ it('stops waiting when its signal fires, and leaves the task alone until it is c
   await client().cancel(task.id)
 })
 
-it('submits many, all or none', async () => {
+it('submits many tasks, all or none', async () => {
   const tasks = [1, 2, 3].map((times) => ({ type: 'greet' as const, payload: { name: 'eve', times } }))
   const ids = await client().submitMany(tasks)
   const results = await Promise.all(ids.map((id) => client().result<'greet'>(id)))
@@ -106,14 +106,14 @@ it('submits many, all or none', async () => {
   })
 })
 
-it('submits the same key once', async () => {
+it('submits one task for the same idempotency key', async () => {
   const options = { idempotencyKey: 'once' }
   const [first, second] = [await client().submit('refuse', {}, options), await client().submit('refuse', {}, options)]
   expect(second.id).toBe(first.id)
   await expect(client().submit('refuse', { other: 1 }, options)).rejects.toMatchObject({ code: 'idempotency_conflict' })
 })
 
-it('follows changes as they happen', async () => {
+it('receives changes as they happen', async () => {
   const stop = new AbortController()
   const seen: string[] = []
   const following = (async () => {
@@ -128,7 +128,7 @@ it('follows changes as they happen', async () => {
   expect(seen.at(-1)).toBe('success')
 })
 
-it('follows changes whose text has line separators that end a line in JavaScript only', async () => {
+it('receives changes whose text has line separators of JavaScript', async () => {
   const stop = new AbortController()
   const seen: unknown[] = []
   const name = 'a\u2028b\u2029c\u0085d'
@@ -143,13 +143,13 @@ it('follows changes whose text has line separators that end a line in JavaScript
   expect(seen).toEqual([{ greeting: `hello ${name}` }])
 })
 
-it('says that a server cannot be reached', async () => {
+it('reports that a server cannot be reached', async () => {
   const nobody = createClient<typeof handlers>('http://127.0.0.1:9')
   await expect(nobody.submit('hang', {})).rejects.toMatchObject({ code: 'engine_unavailable' })
   await expect(nobody.changes().next()).rejects.toMatchObject({ code: 'engine_unavailable' })
 })
 
-it('exports this and nothing else', () => {
+it('exports only the public names', () => {
   const names = ['DoNotRetry', 'RetryAfter', 'TaskUnsuccessful', 'XQueueError', 'createClient', 'defineHandlers']
   expect(Object.keys(publicSurface).sort()).toEqual(names)
 })

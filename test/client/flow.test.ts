@@ -36,7 +36,7 @@ const close = () => {
   opened = new Promise((resolve) => (open = resolve))
 }
 
-it('submits a graph in one call, and tells when all of it has ended', async () => {
+it('submits a graph in one call, and resolves when all of its tasks have ended', async () => {
   const flow = client().flow()
   const numbers = [1, 2, 3].map((n) => flow.add('number', { n }, { tags: { n: String(n) } }))
   expectTypeOf(numbers).toEqualTypeOf<FlowTask<'number'>[]>()
@@ -66,7 +66,7 @@ it('knows the types of the handlers', async () => {
   client().flow().add('number', { n: 1 }, { batch: 'other' })
 })
 
-it('waits for tasks that are there already, and refuses those of another flow', async () => {
+it('accepts existing tasks as predecessors, and refuses tasks of another flow', async () => {
   const { id } = await client().submit('number', { n: 7 })
   const flow = client().flow('mine')
   flow.add('sum', none, { after: [id] })
@@ -81,7 +81,7 @@ it('waits for tasks that are there already, and refuses those of another flow', 
   ).toThrow('a task of type "number" was not added to this flow: use the ids from submit()')
 })
 
-it('accepts all of a flow or nothing', async () => {
+it('accepts a flow completely or not at all', async () => {
   const flow = client().flow('nothing')
   flow.add('number', { n: 1 })
   flow.add('sum', none, { after: ['none'] })
@@ -89,7 +89,7 @@ it('accepts all of a flow or nothing', async () => {
   await expect(client().batch('nothing').state()).rejects.toMatchObject({ code: 'not_found' })
 })
 
-it('takes places with submitMany, and a batch with submit', async () => {
+it('accepts indexes in submitMany, and a batch in submit', async () => {
   const batch = 'by hand'
   const ids = await client().submitMany([
     { type: 'refuse', payload: none, batch },
@@ -100,7 +100,7 @@ it('takes places with submitMany, and a batch with submit', async () => {
   expect((await client().result<'sum'>(ids[1]!)).of).toEqual(['refuse failed'])
 })
 
-it('tells each step that it sees, until the end', async () => {
+it('reports each observed change until the end', async () => {
   close()
   const flow = client().flow()
   const first = flow.add('number', { n: 1 })
@@ -122,7 +122,7 @@ it('tells each step that it sees, until the end', async () => {
   expect(new Set(seen.map((state) => JSON.stringify(state))).size).toBe(seen.length)
 })
 
-it('stops waiting when its signal fires, and leaves the batch alone until it is canceled', async () => {
+it('stops waiting when its signal fires, and does not cancel the batch', async () => {
   close()
   const flow = client().flow()
   const gate = flow.add('gate', none)

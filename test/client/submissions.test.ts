@@ -24,7 +24,7 @@ afterEach(() => proxy.stop())
 const submitMany = (count: number) =>
   Promise.all(Array.from({ length: count }, (_, index) => client.submit('example', { duration: index }, { delay: 60 })))
 
-it('share calls when they are made at the same time, and each gets its own task in full', async () => {
+it('share a call if they are made at the same time, and each receives its own full task', async () => {
   const tasks = await submitMany(100)
   expect(tasks.map(({ payload }) => payload)).toEqual(tasks.map((_, index) => ({ duration: index })))
   for (const { id, payload, createdAt } of tasks) {
@@ -35,12 +35,12 @@ it('share calls when they are made at the same time, and each gets its own task 
   expect(proxy.calls.filter(({ path }) => /tasks(\/batch)?$/.test(path)).length).toBeLessThan(20)
 })
 
-it('are sent one by one when they are made one after another', async () => {
+it('are sent one by one if they are made one after another', async () => {
   for (let index = 0; index < 3; index++) await client.submit('example', { duration: index }, { delay: 60 })
   expect(proxy.calls.map(({ path }) => path)).toEqual(Array(3).fill('/api/v1/tasks'))
 })
 
-it('get their own errors, and the others are accepted', async () => {
+it('receive their own errors, and the others are accepted', async () => {
   const key = `key-${Math.random()}`
   const keyed = (duration: number) => client.submit('example', { duration }, { delay: 60, idempotencyKey: key })
   const earlier = await keyed(1)
@@ -63,14 +63,14 @@ it('get their own errors, and the others are accepted', async () => {
   expect(refusal.details.errors).toEqual([{ path: 'priority', message: expect.any(String) }])
 })
 
-it('with the same key at the same time are one task', async () => {
+it('with the same key at the same time create one task', async () => {
   const submits = Array.from({ length: 20 }, () =>
     client.submit('example', { duration: 1 }, { delay: 60, idempotencyKey: 'same' }),
   )
   expect(new Set((await Promise.all(submits)).map(({ id }) => id)).size).toBe(1)
 })
 
-it('are not held up by a call that is not answered', async () => {
+it('are not delayed by a call without an answer', async () => {
   proxy.handle = (call) => {
     if (!call.body.includes('"duration":0')) call.forward()
   }
@@ -81,7 +81,7 @@ it('are not held up by a call that is not answered', async () => {
   await expect(stuck).rejects.toThrow(XQueueError)
 })
 
-it('are read again from a server that answers shared calls with ids only', async () => {
+it('read their tasks from a server that answers shared calls with ids only', async () => {
   proxy.handle = (call) => {
     delete call.headers.prefer
     call.forward()
@@ -93,7 +93,7 @@ it('are read again from a server that answers shared calls with ids only', async
   expect(proxy.calls.slice(before).every(({ path }) => path === '/api/v1/tasks')).toBe(true)
 })
 
-it('answer id and status only, if the caller prefers that', async () => {
+it('return only id and status if the caller prefers it', async () => {
   const post = async (prefer: string, path = '', body: object = { type: 'example', delay: 60 }) => {
     const headers = { 'Content-Type': 'application/json', Prefer: prefer }
     const answer = await fetch(`${server.url}/api/v1/tasks${path}`, {

@@ -27,7 +27,7 @@ const boundOf = (calls: number) => 2 * calls
 describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command, env, build }) => {
   const CONCURRENCY = 3
 
-  it('keeps its connections, also when the server ends them', { timeout: 120_000 }, async () => {
+  it('reuses its connections, and replaces those that the server ends', { timeout: 120_000 }, async () => {
     build()
     const url = `http://127.0.0.1:${proxy.port}`
     const [program, ...args] = command
@@ -51,7 +51,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
   })
 })
 
-it('keeps the connections of the TypeScript client, and makes a call again whose connection was closed', async () => {
+it('the TypeScript client reuses its connections, and repeats a call whose connection was closed', async () => {
   const client = createClient(`http://127.0.0.1:${proxy.port}`)
   const CALLS = 20
   const id = await server.submit('echo')

@@ -13,7 +13,7 @@ beforeAll(async () => {
 })
 afterAll(() => server.stop())
 
-it('runs the worker of docs/clients.md, which also reports failures and goes on after an outage', async () => {
+it('runs the worker of docs/clients.md, which reports failures and continues after an outage', async () => {
   const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-example-')))
   writeSnippets('docs/clients.md', folder)
   const env = { ...process.env, XQUEUE_SERVER: server.url }

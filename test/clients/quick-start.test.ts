@@ -12,7 +12,7 @@ import { writeSnippets } from '../fixtures/snippets.ts'
 it.each([
   ['python', "success {'pixels': 90000}\n"],
   ['go', 'success {"pixels":90000}\n'],
-])('the quick start of %s works as it stands', { timeout: 180_000 }, async (language, printed) => {
+])('the quick start of %s works as written', { timeout: 180_000 }, async (language, printed) => {
   const server = await startProgram()
   // A folder beside `clients/`, as the README has it.
   const beside = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-quick-start-')))

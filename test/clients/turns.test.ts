@@ -54,7 +54,7 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (_langua
     expect(between.calls.every(({ path }) => path === TURN)).toBe(true)
   })
 
-  it.each(['call', 'answer'] as const)('report again where the %s was lost', async (moment) => {
+  it.each(['call', 'answer'] as const)('report again after the %s was lost', async (moment) => {
     await start()
     let lost = 0
     between.handle = (call) => {
@@ -70,7 +70,7 @@ describe.each(Object.entries(LANGUAGES))('the turns of a worker in %s', (_langua
     await ended(await submit(5))
   })
 
-  it('are single calls at a server that does not know them', async () => {
+  it('are single calls to a server that does not support turns', async () => {
     await start((call) => (call.path === TURN ? call.refuse(404) : call.forward()))
     await ended(await submit(20))
     const never = await server.submit('never')

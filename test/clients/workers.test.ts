@@ -43,7 +43,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
   }
   const stopped = () => once(worker.child, 'exit')
 
-  it('runs tasks, and settles them in each way that a handler can end', async () => {
+  it('runs tasks, and settles them for each outcome of a handler', async () => {
     await start()
     const payload = { text: 'Grüße', list: [1, null, { a: true }] }
     const [echo, busy, never, crash, strange, wordless] = await Promise.all([
@@ -64,7 +64,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(wordless, { status: 'failed', error: unreadable, attempts: 1 })
   })
 
-  it('fails with the reason what the server cannot take, and no outcome is dropped', async () => {
+  it('fails a task whose outcome the server refuses with the reason, and drops no outcome', async () => {
     await start()
     const delays = ['nan', 'inf', '-inf', '1e9']
     const never = await Promise.all(delays.map((delay) => server.submit('later', delay, { max_retry: 0 })))
@@ -76,19 +76,19 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(big, { status: 'failed', attempts: 1, error: expect.stringMatching(/result\.id.*as a string/) })
   })
 
-  it('keeps its lease though what it reports is no progress', async () => {
+  it('keeps its lease although its progress is invalid', async () => {
     await start()
     const loud = await server.submit('loud')
     await server.until(loud, { status: 'success', result: 'kept', attempts: 1, deliveries: 1, progress: null })
   })
 
-  it('keeps its lease, and the other tasks, though a handler reports what breaks its writer', async () => {
+  it('keeps its lease and the other tasks although the progress of a handler cannot be serialized', async () => {
     await start()
     const unruly = await server.submit('unruly')
     await server.until(unruly, { status: 'success', result: 'kept', attempts: 1, deliveries: 1 })
   })
 
-  it('hands the handler what came of the tasks that its own has waited for', async () => {
+  it('passes the outcomes of the predecessors to the handler', async () => {
     await start()
     const echo = await server.submit('echo', 7)
     const never = await server.submit('never')
@@ -101,7 +101,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(await server.submit('join'), { status: 'success', result: [] })
   })
 
-  it('reads results of predecessors that are too large to come with the lease', async () => {
+  it('reads results of predecessors that are too large for the answer with the lease', async () => {
     await start()
     const text = 'x'.repeat(600_000)
     const after = await Promise.all([text, 'short', text].map((payload) => server.submit('echo', payload)))
@@ -109,7 +109,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(id, { status: 'success', result: [600_000, 5, 600_000] })
   })
 
-  it('runs no more tasks at once than it may, and tells who it is', async () => {
+  it('runs no more tasks at once than its concurrency allows', async () => {
     await start()
     const ids = await Promise.all(Array.from({ length: 5 }, () => server.submit('steps', { steps: 30 })))
     for (const id of ids) await server.until(id, { status: 'success', result: 'all steps done' })
@@ -119,7 +119,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     expect(Math.max(...together)).toBeLessThanOrEqual(3)
   })
 
-  it('keeps its lease with heartbeats, which bring progress to the server and a cancel to the handler', async () => {
+  it('keeps its lease with heartbeats, which send progress to the server and a cancel to the handler', async () => {
     await start()
     const id = await server.submit('steps', { steps: 10_000 })
     // Longer than a lease lives: step 120 is after 2.4 s.
@@ -137,7 +137,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await vi.waitFor(() => expect(worker.log).toContain('canceled'))
   })
 
-  it('gives up a run whose time is over', async () => {
+  it('stops an attempt at its time-out', async () => {
     await start()
     const id = await server.submit('steps', { steps: 10_000 }, { process_timeout: 0.3, max_retry: 0 })
     await server.until(id, { status: 'timeout', timeout_reason: 'processing' })
@@ -145,7 +145,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(await server.submit('echo'), { status: 'success' })
   })
 
-  it('goes on by itself when the server was killed, and reports what it ran meanwhile', async () => {
+  it('continues after the server was killed, and reports the outcomes of the meantime', async () => {
     await start()
     const running = await server.submit('steps', { steps: 40 })
     await server.until(running, { status: 'processing' })
@@ -156,7 +156,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(await server.submit('echo'), { status: 'success' })
   })
 
-  it('drops the outcome of a lease that it lost, and the task is finished once', async () => {
+  it('drops the outcome of a lost lease, and the task finishes once', async () => {
     await start()
     const id = await server.submit('steps', { steps: 25 })
     await server.until(id, { status: 'processing' })
@@ -169,7 +169,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await vi.waitFor(() => expect(worker.log).toMatch(/lease .*lost|no longer held/), { timeout: 10_000 })
   })
 
-  it('ends at SIGTERM when its tasks have ended, and takes no more', async () => {
+  it('ends after SIGTERM when its tasks have ended, and claims no more', async () => {
     await start()
     const running = await server.submit('steps', { steps: 50 })
     await server.until(running, { status: 'processing' })
@@ -180,7 +180,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     expect(await server.until(running, {})).toMatchObject({ status: 'success', attempts: 1 })
   })
 
-  it('lets go of what has not ended in time, which costs no attempt', async () => {
+  it('releases tasks that have not ended in time, which costs no attempt', async () => {
     await start('0.1')
     const running = await server.submit('steps', { steps: 10_000 })
     await server.until(running, { status: 'processing' })
@@ -190,7 +190,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.call('DELETE', `/tasks/${running}`)
   })
 
-  it('does not start where it is refused', async () => {
+  it('does not start if the server refuses it', async () => {
     await start()
     const [program, ...args] = command
     const env = { ...process.env, ...own, XQUEUE_SERVER: `${server.url}/nothing-here` }

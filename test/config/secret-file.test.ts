@@ -21,7 +21,7 @@ it.each(SETTINGS.map(({ name }) => name))('%s can be given as a file', async (na
   await expect(loadConfig({}, env, folder)).rejects.toThrow(`${variableOf(name)}_FILE names a file that cannot be read`)
 })
 
-it('takes a secret from a file without the line break at its end', async () => {
+it('reads a secret from a file without the line break at its end', async () => {
   const url = 'redis://:p ass@localhost'
   for (const end of ['', '\n', '\r\n']) {
     const { config, sources } = await loadConfig({}, { XQUEUE_ENGINE_FILE: fileWith(`${url}${end}`) }, folder)
@@ -30,7 +30,7 @@ it('takes a secret from a file without the line break at its end', async () => {
   }
 })
 
-it('refuses a value that is given twice, and an empty file', async () => {
+it('refuses a value that is set twice, and an empty file', async () => {
   const file = fileWith('x')
   await expect(loadConfig({}, { XQUEUE_HTTP_SECRET: 'a', XQUEUE_HTTP_SECRET_FILE: file }, folder)).rejects.toThrow(
     'XQUEUE_HTTP_SECRET and XQUEUE_HTTP_SECRET_FILE are both set',
@@ -41,7 +41,7 @@ it('refuses a value that is given twice, and an empty file', async () => {
   await expect(loadConfig({}, { XQUEUE_NOTHING_FILE: file }, folder)).rejects.toThrow('is not a setting')
 })
 
-it('commands read the key from a file, and say in one line that it cannot be read', () => {
+it('commands read the key from a file, and report in one line if it cannot be read', () => {
   const run = (env: object) =>
     spawnSync(process.execPath, [main, 'stats', '--server', 'http://127.0.0.1:9'], {
       encoding: 'utf8',

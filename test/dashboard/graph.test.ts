@@ -34,7 +34,7 @@ it('draws a chain as a straight line from left to right', () => {
   expect(b!.x - a!.x).toBe(c!.x - b!.x)
 })
 
-it('places a task after the longest way to it, in the middle of what it waits for', () => {
+it('places a task after its longest path, in the middle of its predecessors', () => {
   const graph = layOut(nodesOf({ a: '', b: 'a', c: 'a', d: 'b', e: 'acd' }))
   const { a, b, c, d, e } = placesOf(graph)
   expect(b!.x).toBe(c!.x)
@@ -46,7 +46,7 @@ it('places a task after the longest way to it, in the middle of what it waits fo
   expectApart(graph)
 })
 
-it('crosses no lines where there is a way without', () => {
+it('crosses no lines if that is possible', () => {
   const random = randoms(1)
   const pairs = Array.from({ length: 30 }, (_, n) => ({ n, key: random.next().value })).sort((a, b) => a.key - b.key)
   const first = pairs.map(({ n }) => ({ id: `first${n}`, after: [] }))
@@ -57,7 +57,7 @@ it('crosses no lines where there is a way without', () => {
   expect(pairs.map(({ n }) => n)).not.toEqual(Array.from({ length: 30 }, (_, n) => n))
 })
 
-it('leads a line that skips a layer past the tasks there, one line for all who wait for the same', () => {
+it('routes a line that skips a layer past the tasks there, one line for all successors of a task', () => {
   const { nodes, lines } = layOut(nodesOf({ a: '', b: 'a', c: 'ab', d: 'abc', e: 'abc' }))
   const { path } = lines.find(({ from }) => from === 'a')!
   const passes = [...path.matchAll(/ (\d+)H(\d+)/g)].map(([, y, right]) => [Number(y), Number(right)] as const)
@@ -69,7 +69,7 @@ it('leads a line that skips a layer past the tasks there, one line for all who w
   }
 })
 
-it('keeps 200 tasks apart that wait for some or for all before them', () => {
+it('keeps 200 tasks apart that wait for some or all earlier tasks', () => {
   const random = randoms(2)
   const all = Array.from({ length: 200 }, (_, n) => `task${n}`)
   const some = all.map((id, n) => ({ id, after: all.slice(0, n).filter(() => random.next().value < 0.02) }))
@@ -79,7 +79,7 @@ it('keeps 200 tasks apart that wait for some or for all before them', () => {
   expectApart(chain)
 })
 
-it('passes over what is not drawn, and what is named twice', () => {
+it('ignores predecessors that are not drawn, and duplicates', () => {
   const { nodes, lines } = layOut([
     { id: 'a', after: ['elsewhere'] },
     { id: 'b', after: ['a', 'a'] },
@@ -94,7 +94,7 @@ it('terminates for tasks that wait for each other, which no server accepts', () 
   expect(layOut(nodesOf({ a: 'b', b: 'a', c: 'c' })).nodes).toHaveLength(3)
 })
 
-it('puts many together that wait for the same and are waited for by the same, under the id of the first', () => {
+it('groups many tasks with the same predecessors and successors under the id of the first', () => {
   const pages = Array.from({ length: 20 }, (_, n) => ({ id: `page${n}`, type: 'page', after: ['start'] }))
   const start = { id: 'start', type: 'start', after: [] }
   const end = { id: 'end', type: 'end', after: pages.map(({ id }) => id) }
@@ -119,7 +119,7 @@ it('puts many together that wait for the same and are waited for by the same, un
   expect(lines.map(({ from }) => from)).toEqual(['start', 'page0'])
 })
 
-it('puts nothing together that are few, of other types, or wait for something else', () => {
+it('does not group few tasks, or tasks of different types or predecessors', () => {
   const few = (type: string, after: string[]) =>
     Array.from({ length: 4 }, (_, n) => ({ id: `${type}${after}${n}`, type, after }))
   const tasks = [...few('a', []), ...few('b', []), ...few('a', ['b0']), ...few('a', ['a0'])]

@@ -77,7 +77,7 @@ it.each([
   ['Redis', REDIS],
   ['Redis with an HPA', [...REDIS, 'autoscaling.kind=hpa']],
   ['everything', EVERYTHING],
-])('renders what Kubernetes takes: %s', (_name, values) => {
+])('renders valid Kubernetes objects: %s', (_name, values) => {
   for (const kubernetes of KUBERNETES) {
     const file = join(folder, 'rendered.yaml')
     const own = render(values, kubernetes).filter(({ apiVersion }) => !/keda|coreos/.test(apiVersion))
@@ -91,7 +91,7 @@ it.each([
   }
 })
 
-it('renders what KEDA and the operator of Prometheus take', () => {
+it('renders valid objects of KEDA and of the Prometheus operator', () => {
   const definitions = [
     [goModule('keda'), 'config/crd/bases/keda.sh_scaledobjects.yaml'],
     [goModule('keda'), 'config/crd/bases/keda.sh_triggerauthentications.yaml'],
@@ -118,7 +118,7 @@ function closed(schema: Resource): Resource {
   return isOpen || typeof schema.type !== 'string' ? inner : { ...inner, additionalProperties: false }
 }
 
-it('keeps a file in one pod, that is server and worker', () => {
+it('runs server and worker in one pod if the store is a file', () => {
   const resources = render([])
   const { spec } = one(resources, 'Deployment')
   expect(resources.filter(({ kind }) => kind === 'Deployment')).toHaveLength(1)
@@ -128,7 +128,7 @@ it('keeps a file in one pod, that is server and worker', () => {
   expect(one(resources, 'PodDisruptionBudget')).toBeUndefined()
 })
 
-it('sends calls to servers alone, and lets both start, stop and be disturbed one by one', () => {
+it('sends calls to servers only, and lets pods of both start, stop and be evicted one by one', () => {
   const resources = render(REDIS)
   const [server, worker] = ['-server', '-worker'].map((name) => one(resources, 'Deployment', name))
   expect(server.spec.template.spec.containers[0].args).toEqual(['serve', '--no-worker'])
@@ -154,7 +154,7 @@ it('sends calls to servers alone, and lets both start, stop and be disturbed one
   expect(resources.filter(({ kind }) => kind === 'PodDisruptionBudget')).toHaveLength(2)
 })
 
-it('leaves the number of workers to the autoscaler', () => {
+it('lets the autoscaler set the number of workers', () => {
   for (const [kind, resource] of [
     ['hpa', 'HorizontalPodAutoscaler'],
     ['keda', 'ScaledObject'],
@@ -201,7 +201,7 @@ it('mounts secrets as files, and pins the image by its digest', () => {
   expect(variable.value).toBe(`${mount.mountPath}/XQUEUE_HTTP_SECRET`)
 })
 
-it('refuses what would not work, saying what would', () => {
+it('refuses values that cannot work, and says how to fix them', () => {
   expect(refusal('access.auth=off')).toContain('set access.auth to keys')
   expect(refusal('access.auth=jwt')).toContain('access.jwt.jwks')
   expect(refusal('autoscaling.kind=hpa')).toContain('set engine.url')

@@ -142,7 +142,7 @@ function start(image: Image, more: Record<string, string>): ChildProcess {
   return endAtExit(spawn('unshare', args, { env: within(image), stdio: ['ignore', 'ignore', 'pipe'] }))
 }
 
-it('has no tools of the build in it, and a bounded size', () => {
+it('contains no build tools, and has a bounded size', () => {
   expect(readdirSync(join(image.root, 'app')).sort()).toEqual(['LICENSE', 'dist', 'node_modules', 'package.json'])
   const files = readdirSync(join(image.root, 'app'), { recursive: true, encoding: 'utf8' })
   expect(files.filter((file) => /node_modules\/(vite|typescript|vitest)\//.test(file))).toEqual([])
@@ -191,7 +191,7 @@ it('serves as an unprivileged user, runs a task, writes to /data only, and stops
   expect(() => inside(image, [program, ...args, '2>/dev/null'].join(' '), asked)).toThrow()
 })
 
-it('takes handlers of one’s own that are copied into it', async () => {
+it('runs custom handlers that are copied into it', async () => {
   const handlers = join(image.root, 'app/handlers')
   mkdirSync(handlers)
   cpSync(join(repository, 'starter/handlers.ts'), join(handlers, 'handlers.ts'))

@@ -15,14 +15,14 @@ function check(command: string, ...args: string[]): { status: number | null; sai
   return { status, said: `${stdout}${stderr}`.trim() }
 }
 
-it('has a Dockerfile that hadolint finds nothing in', () => {
+it('hadolint reports nothing about the Dockerfile', () => {
   const hadolint = pythonTool('hadolint')
   expect(check(hadolint, 'deploy/Dockerfile')).toEqual({ status: 0, said: '' })
   writeFileSync(join(folder, 'Dockerfile'), 'FROM node:latest\n')
   expect(check(hadolint, join(folder, 'Dockerfile')).said).toContain('DL3007')
 })
 
-it('has compose files of the Compose Specification', () => {
+it('the compose files follow the Compose Specification', () => {
   const checker = pythonTool('check-jsonschema')
   const schema = ['--builtin-schema', 'vendor.compose-spec']
   const files = globSync('deploy/compose/*.yaml', { cwd: root })
@@ -33,14 +33,14 @@ it('has compose files of the Compose Specification', () => {
   expect(check(checker, ...schema, bad).said).toContain('restrat')
 })
 
-it('has alert rules that raise what they should, by their own unit tests', () => {
+it('the alert rules pass their unit tests', () => {
   const promtool = goTool('promtool')
   expect(check(promtool, 'check', 'rules', '--lint-fatal', 'deploy/observability/alerts.yaml').status).toBe(0)
   expect(check(promtool, 'test', 'rules', 'test/deploy/alerts.promtool.yaml').said).toContain('SUCCESS')
   expect(check(promtool, 'check', 'config', '--syntax-only', 'deploy/observability/prometheus.yaml').status).toBe(0)
 })
 
-it('has a unit that systemd takes without a word, and that is exposed to little', () => {
+it('systemd accepts the unit without a warning, and rates its exposure as low', () => {
   needed('systemd-analyze', 'the unit of systemd', 'apt-get install systemd')
   const unit = join(folder, 'etc/systemd/system')
   for (const path of [unit, join(folder, 'usr/local/bin'), join(folder, 'usr/lib/sysusers.d')]) {

@@ -73,7 +73,7 @@ const queries: [where: string, query: string][] = [
   ]),
 ]
 
-it('exports every metric that the dashboard, the alerts and the autoscaler ask for', () => {
+it('exports every metric that the dashboard, the alerts and the autoscaler query', () => {
   const asked = queries.flatMap(([where, query]) =>
     [...query.matchAll(/\b(?:xqueue|process|nodejs)_\w+/g)].map(([name]) => ({ where, name })),
   )
@@ -81,7 +81,7 @@ it('exports every metric that the dashboard, the alerts and the autoscaler ask f
   expect(asked.filter(({ name }) => !exported.has(name))).toEqual([])
 })
 
-it('exports every label that they choose by', () => {
+it('exports every label that they select by', () => {
   const chosen = queries.flatMap(([where, query]) =>
     [...query.matchAll(/(xqueue_\w+)\{([^}]*)\}/g)].flatMap(([, name, selector]) =>
       [...selector!.matchAll(/(\w+)(?:=~|!~|!=|=)"/g)].map(([, label]) => ({ where, name: name!, label: label! })),
@@ -93,14 +93,14 @@ it('exports every label that they choose by', () => {
   expect(chosen.filter(missing)).toEqual([])
 })
 
-it('tells figures of types by the type alone', () => {
+it('labels metrics of types only with the type', () => {
   const ofTypes = ['pending', 'delayed', 'dependent', 'ready', 'processing'].map((which) => `xqueue_tasks_${which}`)
   for (const name of [...ofTypes, 'xqueue_workers', 'xqueue_paused', 'xqueue_concurrency_limit']) {
     expect([name, [...exported.get(name)!]]).toEqual([name, ['type']])
   }
 })
 
-it('tells in the runbook what each metric and alert of its own means, and nothing that is not there', () => {
+it('the runbook describes every metric and alert, and no others', () => {
   const runbook = read('docs/operations.md')
   const told = new Set([...runbook.matchAll(/`(xqueue_\w+)`/g)].map(([, name]) => name!))
   const own = [...exported.keys()]
@@ -115,7 +115,7 @@ it('tells in the runbook what each metric and alert of its own means, and nothin
   }
 })
 
-it('has panels with different ids, which lie on the grid', () => {
+it('the panels have different ids and are on the grid', () => {
   const { panels } = dashboard
   expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)
   const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
@@ -125,12 +125,12 @@ it('has panels with different ids, which lie on the grid', () => {
   expect(panels.every(({ gridPos: { x, w } }) => x + w <= 24)).toBe(true)
 })
 
-it('passes promtool, which knows how metrics are named', () => {
+it('passes the checks of promtool for names of metrics', () => {
   const promtool = join(unpacked(firstPackage('promtool', 'prometheus')), 'usr/bin/promtool')
   expect(execFileSync(promtool, ['check', 'metrics'], { input: text, encoding: 'utf8' })).toBe('')
 })
 
-it('has every series of failures from the start, so that a rate sees the first one', () => {
+it('exports every series of failures from the start, so that a rate includes the first failure', () => {
   for (const type of ['works', 'fails']) {
     for (const outcome of ['success', 'failure', 'timeout', 'released']) {
       expect(atFirst).toContain(`xqueue_attempts_total{type="${type}",outcome="${outcome}"} 0`)
@@ -141,13 +141,13 @@ it('has every series of failures from the start, so that a rate sees the first o
   expect(atFirst).toContain('xqueue_outages_total{check="storage"} 0')
 })
 
-it('has the metrics of the process under their standard names', () => {
+it('exports the metrics of the process under their standard names', () => {
   for (const name of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'process_open_fds']) {
     expect(exported.has(name)).toBe(true)
   }
 })
 
-it('counts submissions by what came of them, and requests by their route', async () => {
+it('counts submissions by their outcome, and requests by their route', async () => {
   await fetch(`${server.url}/api/v1/tasks`, { method: 'POST' })
   await fetch(`${server.url}/api/v1/tasks/no-id-${Math.random()}`)
   await fetch(`${server.url}/no/such/${Math.random()}`)

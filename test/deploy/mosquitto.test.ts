@@ -27,7 +27,7 @@ const IS_ROOT = process.getuid?.() === 0
 const interpolated = (text: string) =>
   text.replace(/\$\{(\w+):\?[^}]*\}/g, (_, name: string) => name.toLowerCase()).replaceAll('$$', '$')
 
-it('starts the broker of the compose file as the file says, lets XQueue publish and readers only read', async () => {
+it('starts the broker of the compose file; XQueue may publish, and readers may only read', async () => {
   const { services, configs } = parse(readFileSync(file, 'utf8'), { merge: true }) as Compose
   const port = await freePort()
   const here = (text: string) => text.replaceAll('/mosquitto/', `${folder}/`)

@@ -73,7 +73,7 @@ afterAll(() => {
   server?.kill('SIGKILL')
 })
 
-it('publishes what runs and what it is typed with, and nothing else', () => {
+it('publishes the program and its types, and nothing else', () => {
   const paths = packed.files.map(({ path }) => path)
   const allowed = [
     /^(package\.json|README(\.zh-CN)?\.md|LICENSE|CHANGELOG\.md)$/,
@@ -100,7 +100,7 @@ it('publishes what runs and what it is typed with, and nothing else', () => {
   expect(packed.unpackedSize).toBeLessThan(2_200_000)
 })
 
-it('points at files that it publishes', () => {
+it('names only files that it publishes', () => {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const paths = packed.files.map(({ path }) => path)
   const targets = [manifest.bin.xqueue, ...Object.values(manifest.exports).flatMap((at) => Object.values(Object(at)))]
@@ -143,7 +143,7 @@ it('writes a project that runs a task, and whose code compiles', async () => {
   expect(await stop()).toBe(0)
 })
 
-it('has its SQL, its page and its threads, and the handlers that come along', async () => {
+it('includes its SQL, its page, its threads and the included handlers', async () => {
   writeFileSync(
     join(project, 'more.ts'),
     `import { defineHandlers, type TaskWith } from 'xqueue'
@@ -163,7 +163,7 @@ export default defineHandlers({
   expect(await stop()).toBe(0)
 })
 
-it('publishes what tests of handlers need', () => {
+it('publishes the exports that tests of handlers need', () => {
   const script = `import { createTestQueue } from 'xqueue/testing'
 const queue = await createTestQueue({ double: { run: ({ payload }) => payload * 2 } })
 const task = await queue.submit('double', 21, { delay: '1h' })
@@ -177,12 +177,12 @@ await queue.close()`
 const attempt = (args: string[], more: NodeJS.ProcessEnv = {}) =>
   execFileSync(xqueue, args, { env: { ...env, ...more }, encoding: 'utf8', stdio: 'pipe' })
 
-it('writes over nothing', () => {
+it('overwrites no file', () => {
   expect(() => attempt(['init', unpacked])).toThrow(/is not empty: choose a new folder/)
   expect(readdirSync(unpacked)).not.toContain('handlers.ts')
 })
 
-it.each(['20.1.0', '24.8.0'])('says what is wrong with Node %s', (version) => {
+it.each(['20.1.0', '24.8.0'])('reports that Node %s is not supported', (version) => {
   const old = `Object.defineProperty(process.versions, 'node', { value: '${version}' })`
   const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(old)}`
   expect(() => attempt(['--version'], { NODE_OPTIONS })).toThrow(/needs Node 24.9 or newer/)

@@ -54,7 +54,7 @@ function settingsGiven(): [where: string, variable: string, value: string][] {
   return [...composed, ...inImage, ...unit]
 }
 
-it('gives only settings that there are, and values that they take', () => {
+it('sets only existing settings, to valid values', () => {
   const given = settingsGiven()
   expect(given.length).toBeGreaterThan(12)
   const wrong = given.flatMap(([where, variable, value]) => {
@@ -74,7 +74,7 @@ it('gives only settings that there are, and values that they take', () => {
   expect(inChart.filter((name) => !known.includes(name) && name !== 'XQUEUE_X')).toEqual([])
 })
 
-it('serves nothing to other machines without access control', () => {
+it('serves other machines only with access control', () => {
   const exposed = services.flatMap(({ name, service }) =>
     (service.ports ?? []).filter((port) => !port.startsWith('127.0.0.1:')).map((port) => `${name} publishes ${port}`),
   )
@@ -83,7 +83,7 @@ it('serves nothing to other machines without access control', () => {
   expect(own.map(({ service }) => service.environment?.XQUEUE_AUTH)).toEqual(own.map(() => 'keys'))
 })
 
-it('starts no service with a password that is written here, and no store without one', () => {
+it('starts no service with a password from the repository, and no store without one', () => {
   for (const [file, { services, configs = {} }] of compose) {
     const text = read(file)
     expect(text, `${file} has a default for a secret`).not.toMatch(/\$\{\w*(PASSWORD|SECRET|KEY)\w*(:-|-|\})/)
@@ -95,7 +95,7 @@ it('starts no service with a password that is written here, and no store without
   }
 })
 
-it('names what there is: files, services, volumes, exact images', () => {
+it('names existing files, services and volumes, and exact images', () => {
   for (const [file, { services, volumes = {}, configs = {} }] of compose) {
     for (const service of Object.values(services)) {
       if (service.build) {
@@ -113,11 +113,11 @@ it('names what there is: files, services, volumes, exact images', () => {
   }
 })
 
-it('starts in one command that the file itself tells', () => {
+it('starts with the one command that the file documents', () => {
   for (const [file] of compose) expect(read(file)).toContain(`docker compose -f ${file} up --build --wait`)
 })
 
-it('is of one version everywhere', () => {
+it('has one version everywhere', () => {
   const chart = parse(read('deploy/helm/xqueue/Chart.yaml')) as { version: string; appVersion: string }
   expect([chart.version, chart.appVersion]).toEqual([manifest.version, manifest.version])
   const lock = JSON.parse(read('package-lock.json')) as { packages: Record<string, { version: string }> }
@@ -127,7 +127,7 @@ it('is of one version everywhere', () => {
   for (const { base } of stages) expect(base.split('@')[0]).toBe(tag)
 })
 
-it('copies into the image what is in the repository, as a user without rights, and checks its health', () => {
+it('copies existing files into the image, runs as an unprivileged user, and checks its health', () => {
   const tracked = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
   const files = tracked.trim().split('\n')
   const stages = readDockerfile(join(root, 'deploy/Dockerfile'))

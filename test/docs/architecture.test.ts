@@ -25,7 +25,7 @@ it.each(DOCUMENTS)('every file and folder that %s names exists', (document) => {
   expect(paths.filter((path) => !exists(path))).toEqual([])
 })
 
-it('every name in code that ARCHITECTURE.md gives with its file is in that file', () => {
+it('every name in code that ARCHITECTURE.md locates in a file is in that file', () => {
   const named = [...read('ARCHITECTURE.md').matchAll(/`(#?\w+)`\s+(?:in|of)\s+`([\w./-]+\.(?:ts|lua))`/g)]
   expect(named.length).toBeGreaterThan(10)
   const missing = named
@@ -39,7 +39,7 @@ it('finds a path that does not exist', () => {
   expect(pathsIn(text).filter((path) => !exists(path))).toEqual(['store/nowhere.ts', 'src/nowhere/'])
 })
 
-it('CONTRIBUTING.md says what each folder of tests is for', () => {
+it('CONTRIBUTING.md describes every folder of tests', () => {
   const folders = readdirSync(join(root, 'test'), { withFileTypes: true }).filter((entry) => entry.isDirectory())
   expect(folders.length).toBeGreaterThan(20)
   const rows = read('CONTRIBUTING.md')

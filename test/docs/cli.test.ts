@@ -56,7 +56,7 @@ it.each(examples.filter((example) => !ELSEWHERE.test(example)))('%s', async (exa
   expect(await run(line.replace(/^(.*) > ~\/.*\/([^/]+)$/, '$1 > ~/$2 && cat ~/$2'))).not.toBe('')
 })
 
-it('docs/schedules.md adds schedules in both ways that it shows', async () => {
+it('both examples of docs/schedules.md add schedules', async () => {
   const output = await run(snippetsOf('docs/schedules.md').find(({ language }) => language === 'sh')!.code)
   expect(output).toMatch(/^next ticks:.*"id":"sync".*"next_at":"/s)
 })

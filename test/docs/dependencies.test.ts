@@ -7,12 +7,12 @@ import { root } from '../fixtures/root.ts'
 const text = (file: string) => readFileSync(join(root, file), 'utf8')
 const declared = Object.keys(JSON.parse(text('package.json')).dependencies).sort()
 
-it('docs/dependencies.md gives the reason for each dependency, and for no other', () => {
+it('docs/dependencies.md gives the reason for every dependency, and lists no others', () => {
   const rows = [...text('docs/dependencies.md').matchAll(/^\| `(\S+)` +\| (\S.{10,}?) +\|$/gm)].map(([, name]) => name)
   expect(rows.sort()).toEqual(declared)
 })
 
-it('the program imports what it depends on, and nothing else that is installed', () => {
+it('the program imports all of its dependencies, and no other installed package', () => {
   const sources = globSync('{src,handlers}/**/*.ts', { cwd: root }).flatMap((file) => {
     const { staticImports, staticExports, dynamicImports } = parseSync(file, text(file)).module
     const exported = staticExports.flatMap(({ entries }) => entries.map(({ moduleRequest }) => moduleRequest))

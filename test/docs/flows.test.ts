@@ -17,7 +17,7 @@ async function run(command: string, ...args: string[]): Promise<string> {
   return (await promisify(execFile)(command, args, { cwd: server.folder, env })).stdout
 }
 
-it('the guide to flows: its calls and commands do what it says', async () => {
+it('the guide to flows: its calls and commands work as described', async () => {
   server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
   const [curl, commands] = snippetsOf(guide).filter(({ language }) => language === 'sh')
   const submitted = await run('bash', '-ec', curl!.code.replaceAll('localhost:8080', new URL(server.url).host))
@@ -27,7 +27,7 @@ it('the guide to flows: its calls and commands do what it says', async () => {
   expect(await run('bash', '-ec', `xqueue() { node ${main} "$@"; }\n${commands!.code}`)).toMatch(/^success +2$/m)
 })
 
-it('the guide to flows: its code compiles, and does what it says', async () => {
+it('the guide to flows: its code compiles, and works as described', async () => {
   server = await prepareProgram({ handlers: 'handlers.ts' })
   for (const name of ['src', 'node_modules', 'package.json']) symlinkSync(join(root, name), join(server.folder, name))
   expect(writeSnippets(guide, server.folder).flatMap(({ name }) => name ?? [])).toEqual(['handlers.ts', 'submit.ts'])
@@ -38,7 +38,7 @@ it('the guide to flows: its code compiles, and does what it says', async () => {
   expect(await run(process.execPath, 'submit.ts')).toBe('3 of 3: sunset-300.png, harbour-300.png\n')
 })
 
-it('the guide to flows: its limits are those of the program', () => {
+it('the guide to flows: its limits match the program', () => {
   const text = readFileSync(join(root, guide), 'utf8')
   for (const [what, most] of [
     ['tasks that one waits for', TASK_LIMITS.afterMax],

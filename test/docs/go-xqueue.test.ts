@@ -11,7 +11,7 @@ beforeAll(async () => {
   server = await startProgram({ handlers: join(root, 'handlers/index.ts') })
 })
 
-it('runs `example` with a message alone, and `email` with an address alone or with a body', async () => {
+it('runs `example` with only a message, and `email` with only an address or with a body', async () => {
   const example = await server.submit('example', { message: 'hi' })
   expect(await server.until(example, { status: 'success' })).toMatchObject({ result: { slept: 1, message: 'hi' } })
   for (const payload of [{ to: 'a@example.com' }, { to: 'a@example.com', subject: 's', body: 'b' }]) {
@@ -20,7 +20,7 @@ it('runs `example` with a message alone, and `email` with an address alone or wi
   }
 })
 
-it('takes priority 10 for the highest, and refuses more', async () => {
+it('accepts 10 as the highest priority, and refuses more', async () => {
   const task = { type: 'example', payload: { duration: 0 } }
   expect(await server.call('POST', '/tasks', { ...task, priority: 10 })).toMatchObject({
     status: 201,
@@ -29,7 +29,7 @@ it('takes priority 10 for the highest, and refuses more', async () => {
   expect((await server.call('POST', '/tasks', { ...task, priority: 11 })).status).toBe(400)
 })
 
-it('pages by limit and offset, and names the cursor where that ends', async () => {
+it('pages by limit and offset, and names the cursor beyond the largest offset', async () => {
   const tasks = Array.from({ length: 5 }, () => ({ type: 'example', delay: '1h', tags: { page: 'one' } }))
   await server.call('POST', '/tasks/batch', { tasks })
   const ids = async (query: string) => {
@@ -47,7 +47,7 @@ it('pages by limit and offset, and names the cursor where that ends', async () =
   expect(both).toMatchObject({ status: 400, body: { errors: [{ path: 'offset' }] } })
 })
 
-it('counts under the old names, and tells the time', async () => {
+it('reports statistics under the old names, and the time', async () => {
   const { body: stats } = await server.call('GET', '/stats')
   expect(stats.processed_tasks).toBe(
     stats.success_tasks + stats.failed_tasks + stats.canceled_tasks + stats.timeout_tasks,
@@ -66,7 +66,7 @@ it('hands out tasks of every type to a consumer that names none', async () => {
   await worker.stop()
 })
 
-it('names the new place of a path without its version', async () => {
+it('names the new path of a path without a version', async () => {
   const answer = await fetch(`${server.url}/stats`)
   expect(await answer.json()).toMatchObject({ status: 404, detail: 'GET /stats does not exist: use /api/v1/stats' })
 })

@@ -15,7 +15,7 @@ it('docs/guarantees.md names tests that exist', () => {
   expect(missing).toEqual([])
 })
 
-it('docs/guarantees.md shows each promise of its table by a test', () => {
+it('docs/guarantees.md names a test for each guarantee of its table', () => {
   const promises = [...docs.matchAll(/^\| \[[^\]]+\]\(#([\w-]+)\)/gm)].map(([, anchor]) => anchor!)
   expect(promises.length).toBeGreaterThan(8)
   const sections = docs.split(/^## /m).slice(1)

@@ -53,7 +53,7 @@ it('reads all documents', () => {
   expect(documents).toEqual(expect.arrayContaining(['README.md', 'ARCHITECTURE.md', 'docs/clients.md']))
 })
 
-it.each(documents)('every link in %s leads somewhere', (document) => {
+it.each(documents)('every link in %s has a target', (document) => {
   const targets = [...proseOf(document).matchAll(/\]\(<?([^)\s>]+)>?(?: "[^"]*")?\)|^\[[^\]]+\]: +(\S+)/gm)]
   const wrong = targets
     .map(([, inline, reference]) => inline ?? reference!)
@@ -62,7 +62,7 @@ it.each(documents)('every link in %s leads somewhere', (document) => {
   expect(wrong).toEqual([])
 })
 
-it('finds a link that leads nowhere', () => {
+it('finds a link without a target', () => {
   expect(problemOf('README.md', 'docs/nowhere.md')).toBe('does not exist')
   expect(problemOf('docs/clients.md', '../README.md#nowhere')).toBe('has no heading #nowhere')
   expect(problemOf('docs/clients.md', '../README.md#redis-and-kafka')).toBeNull()

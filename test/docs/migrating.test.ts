@@ -18,7 +18,7 @@ async function run(command: string, ...args: string[]): Promise<string> {
   return (await promisify(execFile)(command, args, { cwd: server.folder, env: env() })).stdout
 }
 
-it('the guide from BullMQ: its code compiles, and does what it says', async () => {
+it('the guide from BullMQ: its code compiles, and works as described', async () => {
   const guide = 'docs/migrating-from-bullmq.md'
   expect(snippetsOf(guide).find(({ language }) => language === 'sh')!.code).toContain('serve --handlers handlers.ts\n')
   server = await prepareProgram({ handlers: 'handlers.ts' })
@@ -34,7 +34,7 @@ it('the guide from BullMQ: its code compiles, and does what it says', async () =
   expect(await run(process.execPath, 'flow.ts')).toBe('{ total: 186 }\n')
 })
 
-it('the guide from Celery: its code does what it says', async () => {
+it('the guide from Celery: its code works as described', async () => {
   server = await startProgram()
   const names = writeSnippets('docs/migrating-from-celery.md', server.folder).flatMap(({ name }) => name ?? [])
   expect(names).toEqual(['worker.py', 'limits.py', 'submit.py', 'flow.py'])

@@ -8,13 +8,13 @@ import { startServer } from '../fixtures/server.ts'
 
 const folder = join(import.meta.dirname, '../../docs/reference')
 
-it('docs/reference/ is what the program and the server say of themselves: else run `npm run reference`', async () => {
+it('docs/reference/ is up to date: else run `npm run reference`', async () => {
   for (const [name, text] of await reference()) {
     expect(readFileSync(join(folder, name), 'utf8'), name).toBe(text)
   }
 })
 
-it('docs/reference/mqtt.md has every topic and every field that a subscriber receives, and no other', async () => {
+it('docs/reference/mqtt.md lists every topic and every field that a subscriber receives, and no others', async () => {
   const text = readFileSync(join(folder, 'mqtt.md'), 'utf8')
   /** The first column of the table under a heading, or of a later one there. */
   const names = (heading: string, table = 0) => {

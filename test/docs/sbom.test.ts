@@ -9,7 +9,7 @@ interface Locked {
   dev?: boolean
 }
 
-it('npm run sbom lists every package that is installed with XQueue, and none that only builds and tests need', () => {
+it('npm run sbom lists every package that XQueue installs, and no development dependencies', () => {
   const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` }
   const bom = JSON.parse(execFileSync('npm', ['run', '-s', 'sbom'], { cwd: root, env, encoding: 'utf8' }))
   expect(bom).toMatchObject({

@@ -25,12 +25,12 @@ it('docs/testing.md shows tests that compile and pass', () => {
   expect(run('--test', '--test-reporter=tap', 'handlers.test.ts')).toMatch(/# pass 4\n# fail 0/)
 })
 
-it('docs/testing.md tells every call', () => {
+it('docs/testing.md describes every call', () => {
   const calls = Object.getOwnPropertyNames(testing.TestQueue.prototype).filter((name) => name !== 'constructor')
   expect(calls.length).toBeGreaterThan(10)
   expect(calls.filter((name) => name !== 'close' && !docs.includes(name))).toEqual([])
 })
 
-it('exports what is meant to be public, and nothing else', () => {
+it('exports only the public names', () => {
   expect(Object.keys(testing).sort()).toEqual(['TestQueue', 'createTestQueue'])
 })

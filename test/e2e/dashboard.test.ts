@@ -48,7 +48,7 @@ it('submits through the form and shows the states as they change', async () => {
   expect(browser.complaints).toEqual([])
 })
 
-it('shows what the server says of a payload that does not fit', async () => {
+it('shows the error of the server for an invalid payload', async () => {
   await go('submit?type=form')
   await page.getByRole('button', { name: 'As JSON' }).click()
   await page.getByLabel('Payload').fill('{"name": "x", "times": "three"}')
@@ -59,7 +59,7 @@ it('shows what the server says of a payload that does not fit', async () => {
   await has(page.getByRole('alert'), 'Invalid JSON')
 })
 
-it('changes a limit, with a word on what it will do, and more tasks run at once', async () => {
+it('changes a limit after a note on its effect, and more tasks run at once', async () => {
   const ids = await Promise.all(Array.from({ length: 5 }, () => server.submit('slow')))
   await go('limits')
   const panel = page.getByRole('region', { name: 'slow' })
@@ -74,7 +74,7 @@ it('changes a limit, with a word on what it will do, and more tasks run at once'
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 
-it('adds a schedule after a preview of its times, runs it at once, pauses and removes it', async () => {
+it('adds a schedule after a preview of its times, runs it now, pauses and removes it', async () => {
   await go('schedules')
   await page.getByText('Add a schedule').click()
   await page.getByLabel('Name').fill('nightly')
@@ -98,7 +98,7 @@ it('adds a schedule after a preview of its times, runs it at once, pauses and re
   expect(browser.complaints.filter((text) => !text.includes('400'))).toEqual([])
 })
 
-it('says why a task waits, and cancels a running one', async () => {
+it('shows why a task waits, and cancels a running task', async () => {
   const [first, , third] = [await server.submit('slow'), await server.submit('slow'), await server.submit('slow')]
   await go(`tasks/${third}`)
   await has(main(), 'All 2 permits of the type are in use.')
@@ -111,7 +111,7 @@ it('says why a task waits, and cancels a running one', async () => {
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 
-it('retries a failed task, and shows its error as text and nothing else', async () => {
+it('retries a failed task, and shows its error only as text', async () => {
   const id = await server.submit('fails', { '<script>alert(1)</script>': '<img src=x onerror=alert(2)>' })
   await go('tasks?status=failed')
   await page.getByRole('link', { name: id }).click()
@@ -122,7 +122,7 @@ it('retries a failed task, and shows its error as text and nothing else', async 
   expect(browser.complaints).toEqual([])
 })
 
-it('shows all that tasks and workers carry as text and nothing else, in every view', async () => {
+it('shows all data of tasks and workers only as text, in every view', async () => {
   const markup = '<img src=x onerror=alert(3)>"\'</script><script>alert(4)</script>'
   const worker_id = markup.slice(0, 100)
   const consume = () => server.call('POST', '/tasks/consume', { types: ['foreign'], wait: 20, worker_id })
@@ -150,7 +150,7 @@ it('shows all that tasks and workers carry as text and nothing else, in every vi
   expect(browser.complaints).toEqual([])
 })
 
-it('lists tasks as they come and go, by status, type, tag and id, in pages', async () => {
+it('updates the list of tasks live, by status, type, tag and id, in pages', async () => {
   await server.call('POST', '/tasks/batch', {
     tasks: Array.from({ length: 450 }, (_, n) => ({ type: 'quick', payload: n, tags: { half: String(n % 2) } })),
   })
@@ -182,7 +182,7 @@ it('shows totals, types, workers and health', async () => {
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 
-it('is as live where there is no MQTT', async () => {
+it('updates live without MQTT', async () => {
   const silent = await startServer({ mqtt: 'off' })
   await page.goto(silent.url)
   await has(page.getByRole('status').first(), 'live')
@@ -193,7 +193,7 @@ it('is as live where there is no MQTT', async () => {
   await silent.stop()
 })
 
-it('replaces a connection on which nothing arrives, and shows the changes of the time between', async () => {
+it('replaces a silent connection, and shows the changes of the meantime', async () => {
   const network = await startProxy(Number(new URL(server.url).port))
   await page.goto(`http://127.0.0.1:${network.port}/#/tasks`)
   await has(page.getByRole('status').first(), 'live')
@@ -217,7 +217,7 @@ it('replaces a connection on which nothing arrives, and shows the changes of the
   await network.stop()
 })
 
-it('holds no connection while it is hidden, and is up to date when it is shown', async () => {
+it('keeps no connection while it is hidden, and is up to date when it is shown', async () => {
   await go('tasks')
   await page.getByRole('table').waitFor()
   const show = (hidden: boolean) =>
@@ -235,7 +235,7 @@ it('holds no connection while it is hidden, and is up to date when it is shown',
   expect(streams()).toBe(opened + 1)
 })
 
-it('asks no other server for anything, and allows nothing inline', async () => {
+it('sends requests only to its own server, and allows no inline script', async () => {
   for (const view of VIEWS) await go(view)
   const own = new URL(server.url).host
   expect(browser.requested.filter((url) => new URL(url).host !== own)).toEqual([])
@@ -249,7 +249,7 @@ it('asks no other server for anything, and allows nothing inline', async () => {
   expect(await page.title()).toBe('XQueue')
 })
 
-it('is reached by keyboard alone', async () => {
+it('can be used with the keyboard only', async () => {
   await server.submit('quick')
   await page.keyboard.press('Tab')
   expect(await page.evaluate('document.activeElement.textContent')).toBe('Skip to content')
@@ -263,7 +263,7 @@ it('is reached by keyboard alone', async () => {
   expect(await page.evaluate('document.activeElement.hash')).toMatch(/^#\/tasks\/[0-9a-f-]+$/)
 })
 
-it('speaks Chinese, and remembers that', async () => {
+it('shows Chinese texts, and remembers the choice', async () => {
   await page.getByRole('button', { name: '中文' }).click()
   await has(page.locator('nav').first(), '总览')
   await page.reload()
@@ -277,7 +277,7 @@ it.each([
   ['light', 1360],
   ['dark', 1360],
   ['light', 375],
-] as const)('has no fault that axe finds, and fits, in %s at %d pixels', async (colorScheme, width) => {
+] as const)('passes axe and fits the screen, in %s mode at %d pixels', async (colorScheme, width) => {
   await server.submit('fails')
   await server.submit('slow')
   await page.setViewportSize({ width, height: 900 })
@@ -297,7 +297,7 @@ it.each([
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 
-it('runs the example page, which watches one task without any library', async () => {
+it('runs the example page, which follows one task without a library', async () => {
   const host = await startServer({ 'mqtt-origins': 'null' })
   const example = await browser.open(pathToFileURL(join(import.meta.dirname, '../../examples/mqtt-client.html')).href)
   const id = await host.submit('slow')

@@ -66,7 +66,7 @@ const drawing = () => page.getByRole('group', { name: 'Flow' })
 const node = (id: string) => drawing().locator(`a[href="#/tasks/${id}"]`)
 const lines = (status: string) => drawing().locator(`svg .${status}`)
 
-it('draws a flow from left to right, and shows how each task gets on', async () => {
+it('draws a flow from left to right, with the status of each task', async () => {
   const ids = await flow('diamond')
   const [first, second, join, report] = ids as [string, string, string, string]
   await go('overview')
@@ -103,7 +103,7 @@ it('draws a flow from left to right, and shows how each task gets on', async () 
   expect(browser.complaints).toEqual([])
 })
 
-it('shows in the view of a batch how one that fails cancels what waits for it, and runs all of that again', async () => {
+it('shows in a batch that a failed task cancels its successors, and retries all of them', async () => {
   const [, , join, report] = (await flow('nightly')) as [string, string, string, string]
   await go('batch/nightly')
   await has(main(), '0 of 4 have ended')
@@ -133,7 +133,7 @@ it('shows in the view of a batch how one that fails cancels what waits for it, a
   expect(browser.complaints).toEqual([])
 })
 
-it('cancels what is left of a batch, which is found in the list of tasks', async () => {
+it('cancels the unfinished tasks of a batch, which the list of tasks links to', async () => {
   await flow('given-up')
   await submit({ type: 'report', batch: 'another' })
   await go('tasks')
@@ -150,7 +150,7 @@ it('cancels what is left of a batch, which is found in the list of tasks', async
   await has(main(), 'Batch not found')
 })
 
-it('follows what a task waits for where there is no batch, and what those waited for', async () => {
+it('shows the predecessors of a task without a batch, and their predecessors', async () => {
   const [first, second, join] = (await submit(...FLOW.slice(0, 3))) as [string, string, string]
   const [last] = (await submit({ type: 'report', after: [join], on_failure: 'run' })) as [string]
   await go(`tasks/${last}`)
@@ -165,7 +165,7 @@ it('follows what a task waits for where there is no batch, and what those waited
   await server.call('POST', '/tasks/cancel', {})
 })
 
-it('draws many that are alike as one, and each of them when asked to', async () => {
+it('draws many similar tasks as one node, and expands it on request', async () => {
   const pages = Array.from({ length: 30 }, (): Step => ({ type: 'fetch', batch: 'wide' }))
   const ids = await submit(...pages, { type: 'join', batch: 'wide', after: pages.map((_, place) => place) })
   await go('batch/wide')
@@ -184,7 +184,7 @@ it('draws many that are alike as one, and each of them when asked to', async () 
   await server.call('DELETE', '/batches/wide')
 })
 
-it('says how many tasks of a large batch are not drawn', async () => {
+it('shows how many tasks of a large batch are not drawn', async () => {
   const steps = Array.from({ length: 300 }, (_, n): Step => ({ type: n < 299 ? 'fetch' : 'join', batch: 'large' }))
   await submit(...steps.map((step, n) => (n === 299 ? { ...step, after: [0] } : step)))
   await go('batch/large')
@@ -192,7 +192,7 @@ it('says how many tasks of a large batch are not drawn', async () => {
   await server.call('DELETE', '/batches/large')
 })
 
-it('takes a batch and what to wait for in the form', async () => {
+it('submits a batch name and predecessors from the form', async () => {
   const [first] = (await submit({ type: 'fetch' })) as [string]
   await go('submit?type=quick')
   await page.locator('summary').click()
@@ -210,7 +210,7 @@ it('takes a batch and what to wait for in the form', async () => {
   expect(browser.complaints).toEqual([])
 })
 
-it('shows names of batches as text and nothing else, whatever is in them', async () => {
+it('shows any name of a batch only as text', async () => {
   const batch = '<img src=x onerror=alert(1)>/?#%25&批次'
   const [id] = (await flow(batch)) as [string]
   await go(`tasks/${id}`)
@@ -231,7 +231,7 @@ it.each([
   ['dark', 1200],
   ['light', 390],
   ['dark', 390],
-] as const)('has no fault that axe finds, and fits, in %s at %d pixels', async (colorScheme, width) => {
+] as const)('passes axe and fits the screen, in %s mode at %d pixels', async (colorScheme, width) => {
   const batch = `${colorScheme}-${width}`
   const ids = await submit(
     ...FLOW.map((step) => ({ ...step, batch })),

@@ -51,7 +51,7 @@ async function logIn(user: string): Promise<void> {
 }
 const tabs = () => page.locator('nav').first().getByRole('link').allTextContents()
 
-it('offers both ways to log in, without a fault that axe finds', async () => {
+it('offers both ways to log in, and passes axe', async () => {
   page = await browser.open(`${guarded.url}/`)
   await page.getByRole('link', { name: 'Log in with your organization' }).waitFor()
   await page.getByLabel('API key').waitFor()
@@ -77,7 +77,7 @@ it.each([
   await page.getByRole('heading', { name: 'Log in' }).waitFor()
 })
 
-it('refuses an account without a role, says so on the page and in the audit log, and opens no session', async () => {
+it('refuses an account without a role, on the page and in the audit log, and opens no session', async () => {
   await logIn('dee')
   await page.getByRole('alert').getByText('Your account has no role for this queue').waitFor()
   expect((await page.context().cookies(guarded.url)).map(({ name }) => name)).not.toContain('xqueue_session')
@@ -97,7 +97,7 @@ it('confines an account to the groups that its claims name', async () => {
   expect(tasks.map(({ group }) => group)).toEqual(['acme'])
 })
 
-it('takes no answer that it did not ask for: another state, another browser, a used code, none at all', async () => {
+it('refuses an unsolicited answer: another state, another browser, a used code, or none', async () => {
   const start = await fetch(`${guarded.url}/login`, { redirect: 'manual' })
   const cookie = start.headers.get('set-cookie')!.split(';')[0]!
   expect(start.headers.get('set-cookie')).toMatch(/HttpOnly; SameSite=Lax; Max-Age=600/)
@@ -127,7 +127,7 @@ it('takes no answer that it did not ask for: another state, another browser, a u
   page = await browser.open(`${guarded.url}/`)
 })
 
-it('says that the provider is away, and logs in again when it is back', async () => {
+it('reports that the provider is unreachable, and logs in again when it is back', async () => {
   await provider.stop()
   const away = await startServer({ auth: 'keys', 'oidc-issuer': provider.issuer, 'oidc-client-id': 'xqueue' })
   const answer = await fetch(`${away.url}/login`)
@@ -140,7 +140,7 @@ it('says that the provider is away, and logs in again when it is back', async ()
   await page.locator('.who').getByText('ann').waitFor()
 })
 
-it('knows nothing of it without a provider', async () => {
+it('offers no login by a provider unless one is configured', async () => {
   const plain = await startServer({ auth: 'keys' })
   expect((await plain.as(null).call('GET', '/session')).body.login_url).toBeNull()
   expect((await fetch(`${plain.url}/login`)).status).toBe(404)

@@ -33,7 +33,7 @@ const isLive = () => has(page.getByRole('status').first(), 'live')
 const tabs = () => page.locator('nav').first().getByRole('link').allTextContents()
 const cookies = async () => (await page.context().cookies()).filter(({ name }) => name === COOKIE)
 
-it('shows nothing but the form to who is not logged in, and says what is wrong with a key', async () => {
+it('shows only the form before the login, and explains why a key is refused', async () => {
   expect(await faultsOf(page)).toEqual([])
   if (screenshots) await page.screenshot({ path: join(screenshots, 'login.png') })
   await logIn(`xq_${'x'.repeat(43)}`)
@@ -42,7 +42,7 @@ it('shows nothing but the form to who is not logged in, and says what is wrong w
   expect(await cookies()).toEqual([])
 })
 
-it('logs in for everything with an admin key: live, and what is changed is changed', async () => {
+it('logs in with an admin key: updates live, and changes take effect', async () => {
   await logIn(await guarded.key(['admin'], { name: 'ann' }))
   await isLive()
   expect(await tabs()).toEqual(['Overview', 'Tasks', 'Workers', 'Limits', 'Schedules', 'Submit'])
@@ -64,7 +64,7 @@ it('logs in for everything with an admin key: live, and what is changed is chang
   expect(browser.complaints).toEqual([])
 })
 
-it('shows who may only read no buttons that would be refused', async () => {
+it('shows a key with only `read` no buttons that the server would refuse', async () => {
   await guarded
     .as(await guarded.key(['submit']))
     .call('POST', '/tasks', { type: 'quick', delay: 3_600, batch: 'later' })
@@ -86,7 +86,7 @@ it('shows who may only read no buttons that would be refused', async () => {
   expect(browser.complaints).toEqual([])
 })
 
-it('lets who may only submit do that, and asks for nothing else', async () => {
+it('lets a key with only `submit` submit, and reads nothing else', async () => {
   browser.requested.length = 0
   await logIn(await guarded.key(['submit']))
   await page.getByLabel('Type').fill('quick')
@@ -98,7 +98,7 @@ it('lets who may only submit do that, and asks for nothing else', async () => {
   expect(browser.requested.filter((url) => /stats|types|events|mqtt/.test(url))).toEqual([])
 })
 
-it('logs out, and asks for a key again; also when the key is revoked elsewhere', async () => {
+it('logs out, and asks for a key again, also after the key was revoked elsewhere', async () => {
   const { token, key } = await guarded.newKey(['read'])
   await logIn(token)
   await isLive()
@@ -129,14 +129,14 @@ it('lets the example page watch a task with a token for that task', async () => 
   await host.stop()
 })
 
-it('speaks Chinese', async () => {
+it('shows Chinese texts', async () => {
   await page.getByRole('button', { name: '中文' }).click()
   await page.getByRole('heading', { name: '登录' }).waitFor()
   await page.getByLabel('API 密钥').waitFor()
   await page.getByRole('button', { name: 'English' }).click()
 })
 
-it('runs the documentation under the policy that it is sent with', async () => {
+it('runs the API documentation under its content security policy', async () => {
   await page.goto(`${guarded.url}/docs/`)
   await page.getByText('Submit many tasks: accepts all or none').waitFor()
   expect(browser.complaints).toEqual([])

@@ -70,7 +70,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
   const startScript = () =>
     (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts as { start: string }).start
 
-  it('starts and takes the tasks that it shows', async () => {
+  it('starts, and accepts the tasks of its examples', async () => {
     expect(block('npm start')).toBe('npm ci && npm start\n')
     await start(startScript(), '--port 0')
     const output = await run(block('"type": "email"'))
@@ -85,12 +85,12 @@ describe.each(DOCUMENTS)('%s', (document) => {
     await run('node node_modules/typescript/bin/tsc --noEmit --rootDir / -p .')
   })
 
-  it('runs the handlers and the client that it shows', async () => {
+  it('runs its example handlers and client', async () => {
     await start(block('serve --handlers my-handlers.ts').trim(), '--port 0')
     expect(await run('node client.ts')).toBe('90000\n')
   })
 
-  it('runs the flow that it shows', async () => {
+  it('runs its example flow', async () => {
     await start('npm run xqueue -- serve --handlers album-handlers.ts', '--port 0')
     expect(await run('node album.ts')).toBe("[ 'sunset.png', 'harbour.png' ]\n")
   })
@@ -107,7 +107,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
     }
   })
 
-  it('makes keys, and a server that wants one, as it shows', async () => {
+  it('creates keys, and starts a server that requires one, as documented', async () => {
     base = ''
     const commands = block('keys create').trim().split('\n')
     const keys = commands.slice(0, -1).join('\n').replaceAll('npm run xqueue --', 'npm run --silent xqueue --')
@@ -131,7 +131,7 @@ it.each(DOCUMENTS)('%s has at most 200 lines', (document) => {
   expect(readFileSync(join(root, document), 'utf8').trimEnd().split('\n').length).toBeLessThanOrEqual(200)
 })
 
-it('the READMEs show the same in each language', () => {
+it('the READMEs have the same code in each language', () => {
   /** Comments and texts for people are each language's own. */
   const shown = (document: string) =>
     snippetsOf(document).map(({ language, name, code }) => [

@@ -97,7 +97,7 @@ const until = (id: string, status: string) =>
     { timeout: 30_000 },
   )
 
-it('delivers mail and calls URLs for real', async () => {
+it('sends mail and calls URLs', async () => {
   await serve('real.db', '--smtp-url', smtpUrl, '--http-allow-private', 'true', '--http-secret', 's3cret')
   const mail = { to: 'ann@example.com', from: 'bob@example.com', subject: 'Grüße', text: 'It works.' }
   const mailed = await until(await submit('email', mail), 'success')
@@ -126,7 +126,7 @@ it('writes mail to the outbox without an SMTP server, and calls no private addre
   expect(received.some(({ url }) => url === '/private')).toBe(false)
 })
 
-it('is killed in the middle of its tasks, starts again, and finishes each of them once', async () => {
+it('finishes each task once after it was killed in the middle and started again', async () => {
   await serve('killed.db', '--lease', '1s')
   const ids = await Promise.all(Array.from({ length: 6 }, () => submit('example', { duration: 0.5 })))
   await vi.waitFor(async () => expect((await task(ids[0]!)).status).toBe('processing'))
@@ -138,7 +138,7 @@ it('is killed in the middle of its tasks, starts again, and finishes each of the
   expect(tasks.some((found: Found) => found.deliveries === 2)).toBe(true)
 })
 
-it('gives running tasks back at SIGTERM and leaves with 0', async () => {
+it('releases running tasks at SIGTERM, and exits with 0', async () => {
   await serve('term.db', '--shutdown', '0s')
   const id = await submit('example', { duration: 30 })
   await until(id, 'processing')
@@ -148,7 +148,7 @@ it('gives running tasks back at SIGTERM and leaves with 0', async () => {
   expect(await until(id, 'processing')).toMatchObject({ attempts: 0, deliveries: 2 })
 })
 
-it('leaves at once at a second signal; the task runs again elsewhere', async () => {
+it('exits at once at a second signal; the task runs again elsewhere', async () => {
   await serve('twice.db', '--shutdown', '60s', '--lease', '1s')
   const id = await submit('example', { duration: 30 })
   await until(id, 'processing')
@@ -162,7 +162,7 @@ it('leaves at once at a second signal; the task runs again elsewhere', async () 
   })
 })
 
-it('is driven from the command line', async () => {
+it('is controlled from the command line', async () => {
   await serve('cli.db')
   let input = '{"type":"example","payload":{"duration":0}}\n'.repeat(3)
   const run = (...args: string[]) => {
@@ -314,20 +314,20 @@ it.each([
   [['--engine', 'kafka://x'], /state= is missing/],
   [['--handlers', 'none.ts'], /does not exist/],
   [['--handlers', 'empty.mjs'], /exports no handlers/],
-])('does not start with %j, and says why in a line', (flags, message) => {
+])('does not start with %j, and gives the reason in one line', (flags, message) => {
   const { stderr, status } = spawnSync(process.execPath, [main, 'serve', ...flags], { encoding: 'utf8', cwd: folder })
   expect(status).toBe(2)
   expect(stderr).toMatch(message)
   expect(stderr).not.toContain('    at ')
 })
 
-it('does not start with a handlers file that throws, and shows where it does', () => {
+it('does not start with a handlers file that throws, and shows the line', () => {
   const args = [main, 'serve', '--handlers', 'throws.mjs']
   const { stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: folder })
   expect([status, stderr]).toEqual([2, expect.stringMatching(/cannot be loaded: Error: out of order\n.*throws\.mjs:1/)])
 })
 
-it('names a setting that was misspelled in the environment, and a port that is taken', async () => {
+it('reports a misspelled setting in the environment, and a port that is in use', async () => {
   const env = { ...process.env, XQUEUE_CONCURENCY: '5' }
   const { stderr, status } = spawnSync(process.execPath, [main, 'config'], { encoding: 'utf8', cwd: folder, env })
   expect([status, stderr]).toEqual([2, expect.stringContaining('did you mean concurrency?')])

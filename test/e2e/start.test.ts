@@ -5,7 +5,7 @@ import { freePort } from '../fixtures/ports.ts'
 import { endAtExit } from '../fixtures/processes.ts'
 import { root } from '../fixtures/root.ts'
 
-it('npm start ends with the server when it gets SIGTERM, and leaves nothing on the port', async () => {
+it('npm start ends with the server at SIGTERM, and frees the port', async () => {
   const port = await freePort()
   const live = `http://127.0.0.1:${port}/api/v1/live`
   const flags = ['--port', String(port), '--mqtt', 'off', '--engine', 'sqlite::memory:']

@@ -42,7 +42,7 @@ const WAITS = 'the start-up waits for it'
 const GOES_ON = 'the start-up continues'
 const READY = 'xqueue is ready'
 
-it('a server that starts before its Redis waits, is alive meanwhile, and says so once', async () => {
+it('a server that starts before its Redis waits, answers /live meanwhile, and logs it once', async () => {
   const redis = await startRedis()
   ends.push(() => redis.stop())
   await redis.kill()
@@ -100,7 +100,7 @@ it.each(['SIGTERM', 'SIGINT'] as const)(
   60_000,
 )
 
-it('a signal in the middle of the start stops the process in order', async () => {
+it('a signal during the start stops the process in order', async () => {
   const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-signal-')))
   ends.push(() => rmSync(folder, { recursive: true, force: true }))
   const handlers = join(folder, 'handlers.mjs')

@@ -43,7 +43,7 @@ async function logIn(): Promise<Page> {
   return page
 }
 
-it('the dashboard logs in, is live, changes a limit and shows a task', async () => {
+it('the dashboard logs in, updates live, changes a limit and shows a task', async () => {
   const page = await logIn()
   await has(page.getByRole('status').first(), 'live')
   const [cookie] = await page.context().cookies()
@@ -62,7 +62,7 @@ it('the dashboard logs in, is live, changes a limit and shows a task', async () 
   await page.close()
 })
 
-it('the documentation of the API loads, and its calls go below the path', async () => {
+it('the API documentation loads, and its calls use the path', async () => {
   browser.requested.length = 0
   const page = await browser.open(`${nginx.url}/queue/docs`)
   await page.getByText('Submit a task').first().waitFor()
@@ -74,7 +74,7 @@ it('the documentation of the API loads, and its calls go below the path', async 
 })
 
 it.each(['/queue', '/as-it-is/queue'])(
-  'links lead back through the proxy, which strips the path or not: %s',
+  'links lead back through the proxy, with the path stripped or kept: %s',
   async (at) => {
     const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' }
     const answer = await fetchThere(`${at}/api/v1/tasks`, { method: 'POST', headers, body: '{"type": "quick"}' })
@@ -91,7 +91,7 @@ it.each(['/queue', '/as-it-is/queue'])(
   },
 )
 
-it('events come through at once, and the audit log names the client', async () => {
+it('events arrive at once, and the audit log names the client', async () => {
   const stream = await fetchThere('/queue/api/v1/events', { headers: { Authorization: `Bearer ${key}` } })
   const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader()
   await guarded.as(key).call('POST', '/tasks', { type: 'quick' })

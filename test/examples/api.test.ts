@@ -16,7 +16,7 @@ beforeAll(async () => {
 
 const script = join(root, 'examples/test_api.sh')
 
-it('test_api.sh makes every call that is documented, and all are answered as they should be', async () => {
+it('test_api.sh makes every documented call, and every answer is as expected', async () => {
   expect(await finish(start(server, script, []))).toMatch(/OK: \d+ calls, all \d+ that are documented\n$/)
   expect((await server.call('GET', '/stats')).body).toMatchObject({ pending_tasks: 0, processing_tasks: 0 })
 })
@@ -25,9 +25,9 @@ type Answer = readonly [status: number, body: string]
 
 it.each<[string, string, (...answer: Answer) => Answer]>([
   ['another status', 'POST /api/v1/tasks', (status, body) => [status === 201 ? 202 : status, body]],
-  ['a field that is missing', 'GET /api/v1/stats', (status) => [status, '{"pending_tasks": 0}']],
+  ['a missing field', 'GET /api/v1/stats', (status) => [status, '{"pending_tasks": 0}']],
   [
-    'a call that it does not know',
+    'an unknown call',
     'GET /openapi.json',
     (status, body) => [status, body.replace('"paths":{', '"paths":{"/api/v1/new":{"get":{}},')],
   ],
@@ -38,14 +38,14 @@ it.each<[string, string, (...answer: Answer) => Answer]>([
   liar.server.close()
 })
 
-it('stress.ts keeps a bounded load and says how fast it went', async () => {
+it('stress.ts sends a bounded load, and reports the rate', async () => {
   const output = await finish(node(server, 'stress.ts', '--tasks', '250', '--batch', '20', '--waiting', '60'))
   expect(output).toMatch(
     /submitted {2}250 tasks, \d+ a second\nfinished {3}250 well, 0 not, \d+ a second\nwaited {5}p50/,
   )
 })
 
-it('stress.ts says how many did not end well', async () => {
+it('stress.ts reports how many tasks did not succeed', async () => {
   const flags = ['--tasks', '5', '--type', 'http', '--payload', '{"url": "http://127.0.0.1:9/"}']
   expect(await finish(node(server, 'stress.ts', ...flags), 1)).toContain('0 well, 5 not')
 })

@@ -16,7 +16,7 @@ async function serve(example: string): Promise<void> {
   expect(commandOf(`${example}/handlers.ts`, 'npx node')).toBe(`npx node examples/${example}/submit.ts`)
 }
 
-it('thumbnails are as large as they should be, show what the picture showed, and report progress', async () => {
+it('thumbnails have the requested size and the content of the picture, and report progress', async () => {
   await serve('thumbnails')
   const output = await finish(node(server, 'thumbnails/submit.ts'))
   expect(output).toContain('pictures/sunset-200.png has 200 × 125 pixels')
@@ -31,7 +31,7 @@ it('thumbnails are as large as they should be, show what the picture showed, and
   expect([refused.status, refused.body.errors[0].path]).toEqual([400, 'payload.picture'])
 })
 
-it('the crawler fetches each page once, one of a host at a time, and keeps its rate', async () => {
+it('the crawler fetches each page once, one page per host at a time, and keeps its rate', async () => {
   await serve('scrape')
   const output = await finish(node(server, 'scrape/submit.ts'))
   expect(output.match(/\d pages, .*/g)).toEqual([
@@ -48,7 +48,7 @@ it('the crawler fetches each page once, one of a host at a time, and keeps its r
   expect(spans.filter((span) => span < 1_000)).toEqual([])
 })
 
-it('the pipeline takes each document through its stages, though the model fails and is busy', async () => {
+it('the pipeline passes each document through its stages although the model fails and is busy', async () => {
   await serve('ai-pipeline')
   const lines = (await finish(node(server, 'ai-pipeline/submit.ts'))).trim().split('\n')
   const steps = lines.filter((line) => line.endsWith('% done'))

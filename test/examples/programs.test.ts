@@ -53,7 +53,7 @@ it('the worker in Go counts primes', { timeout: 180_000 }, async () => {
   expect(worker.child.exitCode).toBe(0)
 })
 
-it('the Express application shows in the browser how its tasks go, and cancels them', async () => {
+it('the Express application shows the progress of its tasks in the browser, and cancels them', async () => {
   expect(commandOf('express/app.ts', 'npx node')).toBe('npx node examples/express/app.ts')
   const app = node(server, 'express/app.ts')
   const url = await untilPrinted(app, /http:\S+/)
@@ -101,7 +101,7 @@ it('the Express application shows in the browser how its tasks go, and cancels t
   await stop(app)
 })
 
-it('every example is run by a test', () => {
+it('a test runs every example', () => {
   const tests = globSync('test/**/*.test.ts', { cwd: root }).map((file) => readFileSync(join(root, file), 'utf8'))
   const examples = globSync('examples/*', { cwd: root }).map((path) => path.replace('examples/', ''))
   expect(examples.length).toBeGreaterThanOrEqual(8)

@@ -13,7 +13,7 @@ afterEach(async () => {
   for (const socket of flood.splice(0)) socket.destroy()
 })
 
-it('keeps working without file handles for new connections, and accepts connections again when they are available', async () => {
+it('continues without file handles for new connections, and accepts connections again when there are some', async () => {
   program = await startProgram({ guarded: true, before: ['prlimit', `--nofile=${HANDLES}:${HANDLES}`] })
   const call = program.call.bind(program)
   const lines: Line[] = []

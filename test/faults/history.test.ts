@@ -58,11 +58,11 @@ function broken(change: (history: History & { events: TaskEvent[]; lines: Line[]
 }
 
 describe('the history checker', () => {
-  it('finds nothing wrong with a run that kept the rules', () => {
+  it('reports nothing about a run that kept the rules', () => {
     expect(check(history())).toEqual([])
   })
 
-  it('sees a task that was acknowledged and is not there', () => {
+  it('reports a lost acknowledged task', () => {
     expect(broken(({ lines }) => lines.push({ what: 'accepted', id: 'c', at: 1_500 }))).toEqual(['lost'])
     const within = (from: number, to: number) => ({ ...history(), mayLose: [{ from, to }] })
     const lost = (told: History) => check({ ...told, lines: [...told.lines, { what: 'accepted', id: 'c', at: 1_500 }] })
@@ -70,30 +70,30 @@ describe('the history checker', () => {
     expect(lost(within(1_600, 1_700))).toHaveLength(1)
   })
 
-  it('sees an accepted result that is not there', () => {
+  it('reports a lost accepted result', () => {
     expect(broken(({ events }) => events.splice(7, 1, event('a', 'failed')))).toEqual(['lost'])
   })
 
-  it('sees a task that did not finish', () => {
+  it('reports a task that did not finish', () => {
     expect(broken(({ events, lines }) => [events.pop(), lines.pop()])).toEqual(['not_finished'])
   })
 
-  it('sees a task that finished twice', () => {
+  it('reports a task that finished twice', () => {
     expect(broken(({ events }) => events.push(event('b', 'failed')))).toEqual(['finished_twice'])
   })
 
-  it('sees a move that the states do not have', () => {
+  it('reports an invalid state transition', () => {
     expect(broken(({ events }) => events.splice(0, 1))).toContain('illegal_move')
     expect(broken(({ events }) => events.push(event('b', 'processing'), event('b', 'failed')))).toContain(
       'illegal_move',
     )
   })
 
-  it('sees one lease more than the limit', () => {
+  it('reports one lease more than the limit', () => {
     expect(broken(({ events }) => events.push(...events.splice(5, 1)))).toEqual(['over_limit'])
   })
 
-  it('sees an outcome of a lost lease that took effect', () => {
+  it('reports an outcome of a lost lease that took effect', () => {
     const byTheFirst = ({ events, lines }: { events: TaskEvent[]; lines: Line[] }) => {
       Object.assign(events[7]!, { result: resultOf('a.1') })
       lines.pop()
@@ -101,29 +101,29 @@ describe('the history checker', () => {
     expect(broken(byTheFirst)).toEqual(['fence'])
   })
 
-  it('sees a refused outcome that took effect, unless its answer was lost before', () => {
+  it('reports a refused outcome that took effect, unless an earlier answer was lost', () => {
     const refused = (changed: { lines: Line[] }) => changed.lines.splice(4, 1, settled('b.1', false))
     expect(broken(refused)).toEqual(['fence'])
     const unsure: Line = { what: 'unsure', lease: 'b.1', at: 1_999 }
     expect(broken((changed) => [refused(changed), changed.lines.push(unsure)])).toEqual([])
   })
 
-  it('sees a handler that ran without a lease', () => {
+  it('reports a handler that ran without a lease', () => {
     expect(broken(({ lines }) => lines.push({ what: 'started', lease: 'b.2', at: 1 }))).toEqual(['untold_lease'])
   })
 
-  it('sees events of a task out of order, and two with one position', () => {
+  it('reports events of a task out of order, and two with one position', () => {
     expect(broken(({ events }) => Object.assign(events[7]!, { at: 1 }))).toEqual(['order'])
     expect(broken(({ events }) => Object.assign(events[7]!, { id: events[6]!.id }))).toEqual(['order'])
   })
 
-  it('sees one key for two tasks', () => {
+  it('reports one key for two tasks', () => {
     const twice = (ids: string[]) => ids.map((id) => ({ what: 'accepted', id, at: 1_000, key: 'k' }) as const)
     expect(broken(({ lines }) => lines.push(...twice(['a', 'a'])))).toEqual([])
     expect(broken(({ lines }) => lines.push(...twice(['a', 'b'])))).toEqual(['key'])
   })
 
-  it('sees one lease more than a group may have', () => {
+  it('reports one lease more than the limit of a group', () => {
     const more = (groups: [string, string][]) => ({ ...history(), groupLimits: { t: 1 }, groupOf: new Map(groups) })
     const both = more([
       ['a', 'g'],
@@ -135,7 +135,7 @@ describe('the history checker', () => {
     expect(check(changed).map(({ rule }) => rule)).toEqual(['over_group_limit'])
   })
 
-  it('sees starts beyond a rate, and a success that came too late', () => {
+  it('reports starts beyond a rate, and a success after the deadline', () => {
     const rules = (more: Partial<History>) => check({ ...history(), ...more }).map(({ rule }) => rule)
     expect(rules({ rates: { t: { max: 2, perMs: 4 } } })).toEqual([])
     expect(rules({ rates: { t: { max: 2, perMs: 5 } } })).toEqual(['over_rate'])
@@ -143,7 +143,7 @@ describe('the history checker', () => {
     expect(rules({ processTimeouts: { t: 1 } })).toEqual(['too_late', 'too_late'])
   })
 
-  it('sees a task that started before one that it waits for had ended, or without its success', () => {
+  it('reports a task that started before its predecessor ended, or without its success', () => {
     const waits = (id: string, after: string[], onFailure: 'cancel' | 'run'): Line => {
       return { what: 'accepted', id, at: 1_000, after, onFailure }
     }

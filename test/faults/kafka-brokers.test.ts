@@ -17,8 +17,8 @@ const begin = async (brokers: number) => {
   )
 }
 
-describe('brokers of Kafka end under a load', () => {
-  it('goes on when the only broker is killed and starts again', async () => {
+describe('brokers of Kafka are killed under load', () => {
+  it('continues when the only broker is killed and starts again', async () => {
     await begin(1)
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -29,7 +29,7 @@ describe('brokers of Kafka end under a load', () => {
     expectKept('broker killed', await load.finish(), faults)
   })
 
-  it('goes on with two of three brokers when one is killed', async () => {
+  it('continues with two of three brokers when one is killed', async () => {
     await begin(3)
     const faults = await repeatedly(async () => {
       await load.progress()

@@ -14,7 +14,7 @@ afterEach(async () => {
   await load?.stop()
 })
 
-describe('processes of a group on Kafka end under a load', () => {
+describe('processes of a group on Kafka are killed under load', () => {
   it('takes over the partitions, the leases and the outbox of a worker that is killed', async () => {
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -26,7 +26,7 @@ describe('processes of a group on Kafka end under a load', () => {
     expectKept('worker killed', await load.finish(), faults)
   })
 
-  it('keeps the tasks that a killed submitter had an answer for', async () => {
+  it('keeps the tasks that were acknowledged to a killed submitter', async () => {
     const faults = await repeatedly(async () => {
       await load.progress()
       await load.kill(load.members.findLast(({ role }) => role === 'submit')!)
@@ -36,7 +36,7 @@ describe('processes of a group on Kafka end under a load', () => {
     expectKept('submitter killed', await load.finish(), faults)
   })
 
-  it('shares the partitions anew with each process that comes, and loses nothing on the way', async () => {
+  it('rebalances the partitions when processes join, and loses nothing', async () => {
     const faults = await repeatedly(async () => {
       await load.progress()
       await load.add('work')

@@ -63,7 +63,7 @@ async function drop(key: string): Promise<void> {
   await producer.close()
 }
 
-it('has the tasks of ticks in the log, and brings schedules back where they were when the state has lost them', async () => {
+it('writes the tasks of ticks to the log, and restores schedules with their position after the state has lost them', async () => {
   await add('a')
   await add('dropped')
   await queue.schedules({ drop: 'dropped' })
@@ -96,7 +96,7 @@ it('has the tasks of ticks in the log, and brings schedules back where they were
   expect(await keys()).toEqual([...ticks, tickKey('a', now)])
 })
 
-it('has in the log what the state has, also when a process writes late and another was faster', async () => {
+it('keeps the log equal to the state although a process writes later than another', async () => {
   for (const id of ['changed', 'dropped', 'added-again']) await add(id)
   // It is stopped between the state's answer and the log.
   const options = { ...QUEUE_DEFAULTS, clock: () => now }
@@ -131,7 +131,7 @@ it('has in the log what the state has, also when a process writes late and anoth
   expect(await seen()).toEqual(['added-again 0', 'changed 2'])
 })
 
-it('makes no task again of a tick whose task the log has, though it has not heard that the schedule went on', async () => {
+it('creates no second task for a tick whose task is in the log, although the new position of the schedule is not', async () => {
   await add('a')
   now += MINUTE
   await sweep()

@@ -73,7 +73,7 @@ async function expectAllEnd(): Promise<void> {
   expect(accepted.filter((id) => !ended.has(id))).toEqual([])
 }
 
-describe('the state of Kafka loses everything under a load', () => {
+describe('the state of Kafka loses everything under load', () => {
   it('is restored from the topics after FLUSHALL: unfinished tasks run, finished ones do not run again', async () => {
     const redis = await begin(startRedis())
     await load.progress()
@@ -84,7 +84,7 @@ describe('the state of Kafka loses everything under a load', () => {
     await expectNothingLost('FLUSHALL', lostAt)
   })
 
-  it('is restored when Redis comes back empty, with types, limits and pauses', async () => {
+  it('is restored when Redis returns empty, with types, limits and pauses', async () => {
     const redis = await begin(startRedis())
     const queue = await openQueue(url)
     await queue.configureType('mail', { maxConcurrency: 4 })
@@ -105,8 +105,8 @@ describe('the state of Kafka loses everything under a load', () => {
   })
 })
 
-describe('the state of Kafka loses its last moments under a load', () => {
-  it('takes back what was accepted in them', async () => {
+describe('the state of Kafka loses recent writes under load', () => {
+  it('restores the tasks that were accepted in that time', async () => {
     const redis = await begin(startRedis('--appendonly', 'yes', '--appendfsync', 'everysec'))
     await load.progress()
     const folder = join(redis.folder, 'appendonlydir')
@@ -121,8 +121,8 @@ describe('the state of Kafka loses its last moments under a load', () => {
   })
 })
 
-describe('the state of Kafka is watched by Sentinel under a load', () => {
-  it('takes back what the old master had accepted and not passed on', async () => {
+describe('the state of Kafka fails over by Sentinel under load', () => {
+  it('restores tasks that the old master had accepted and not replicated', async () => {
     const { master } = await begin(startSentinel())
     await load.progress()
     await master.kill()
@@ -131,8 +131,8 @@ describe('the state of Kafka is watched by Sentinel under a load', () => {
   })
 })
 
-describe('the state of Kafka is a cluster under a load', () => {
-  it('is restored when one of its nodes comes back empty', async () => {
+describe('the state of Kafka is a cluster under load', () => {
+  it('is restored when one of its nodes returns empty', async () => {
     const { nodes, serves } = await begin(startCluster())
     await load.progress()
     for (const node of nodes) {

@@ -17,8 +17,8 @@ afterEach(async () => {
   await load?.stop()
 })
 
-describe('faults are drawn under a load, some of them on top of others', () => {
-  it('loses nothing and ends nothing twice, whatever comes after what', async () => {
+describe('random faults under load, some at the same time', () => {
+  it('loses nothing and finishes nothing twice, in any order of faults', async () => {
     redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
     proxy = await startProxy(redis.port)
     load = await Load.start(`redis://127.0.0.1:${proxy.port}?wait_ms=${WAIT_MS}`)

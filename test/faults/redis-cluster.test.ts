@@ -44,8 +44,8 @@ async function move(slot: number, from: RunningRedis, to: RunningRedis, halfway:
   for (const node of [to, from, ...cluster.nodes]) if (isMaster(node)) setSlot(node, 'NODE', idOf(to))
 }
 
-describe('a Redis Cluster changes under a load', () => {
-  it('moves slots to another node: only tasks in a slot that moves wait meanwhile', async () => {
+describe('a Redis Cluster changes under load', () => {
+  it('moves slots to another node: only tasks of the moving slot wait', async () => {
     await begin(false)
     await load.progress()
     let faults = 0
@@ -64,7 +64,7 @@ describe('a Redis Cluster changes under a load', () => {
     expectKept('slots moved', await load.finish(), faults)
   })
 
-  it('goes on with the replica of a master that was killed, and takes it back as a replica', async () => {
+  it('continues with the replica of a killed master, which returns as a replica', async () => {
     await begin(true)
     const mayLose: { from: number; to: number }[] = []
     const faults = await repeatedly(async () => {
@@ -87,7 +87,7 @@ describe('a Redis Cluster changes under a load', () => {
   })
 })
 
-describe('a node of a Redis Cluster is away', () => {
+describe('a node of a Redis Cluster is down', () => {
   it('does not delay the tasks of the other nodes', async () => {
     cluster = await startCluster({ flags: ['--cluster-require-full-coverage', 'no'] })
     const queue = await openQueue(`${cluster.url}?wait_ms=${WAIT_MS}`)

@@ -19,7 +19,7 @@ beforeAll(async () => {
 
 const submit = () => server.post('/tasks', { type: 'mail' })
 
-it('answers 503 with Retry-After while Redis is away, and 201 as soon as it is back', async () => {
+it('answers 503 with Retry-After while Redis is down, and 201 as soon as it is back', async () => {
   expect((await submit()).status).toBe(201)
   for (const fail of [proxy.cut, proxy.swallow]) {
     fail()
@@ -33,7 +33,7 @@ it('answers 503 with Retry-After while Redis is away, and 201 as soon as it is b
   }
 })
 
-it('lets a submission wait for a Redis that is back within the bound', async () => {
+it('holds a submission while Redis is down for less than the bound', async () => {
   proxy.cut()
   // What was on its way when it broke is refused at once: it may have arrived or not.
   expect((await submit()).status).toBe(503)
@@ -43,7 +43,7 @@ it('lets a submission wait for a Redis that is back within the bound', async () 
   await mended
 })
 
-it('has metrics that say so, and those of the process', async () => {
+it('reports the outage in its metrics, beside those of the process', async () => {
   const metrics = async () => (await server.get('/metrics')).body
   expect(await metrics()).toMatch(/^xqueue_tasks_pending\{type="mail"\} \d+$/m)
   proxy.cut()

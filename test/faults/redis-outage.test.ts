@@ -33,8 +33,8 @@ function expectRefusedInTime(): void {
   expect(Math.max(...refused().map(({ afterMs }) => afterMs))).toBeLessThan(BOUND_MS)
 }
 
-describe('Redis stops responding under a load', () => {
-  it('waits for a pause that is shorter than the bound, and refuses nothing', async () => {
+describe('Redis stops responding under load', () => {
+  it('waits during a pause shorter than the bound, and refuses nothing', async () => {
     await begin()
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -46,7 +46,7 @@ describe('Redis stops responding under a load', () => {
     expectKept('CLIENT PAUSE', history, faults)
   })
 
-  it('refuses submissions after the bound while the process of Redis is stopped, and goes on after it', async () => {
+  it('refuses submissions after the bound while the process of Redis is stopped, and continues after it', async () => {
     await begin()
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -61,8 +61,8 @@ describe('Redis stops responding under a load', () => {
   })
 })
 
-describe('the network fails under a load', () => {
-  it('goes on by itself after a short cut', async () => {
+describe('the network fails under load', () => {
+  it('continues by itself after a short interruption', async () => {
     await begin(proxy.port)
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -73,7 +73,7 @@ describe('the network fails under a load', () => {
     expectKept('short cut', await load.finish(redis.url), faults)
   })
 
-  it('refuses submissions after the bound while it is cut, and goes on after it', async () => {
+  it('refuses submissions after the bound while it is down, and continues after it', async () => {
     await begin(proxy.port)
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -87,7 +87,7 @@ describe('the network fails under a load', () => {
     expectKept('cut', history, faults)
   })
 
-  it('finds out that connections are dead which the network keeps open', async () => {
+  it('detects dead connections that the network keeps open', async () => {
     await begin(proxy.port)
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -101,7 +101,7 @@ describe('the network fails under a load', () => {
     expectKept('half-open', history, faults)
   })
 
-  it('works, only slower, over a slow and narrow network', async () => {
+  it('works over a slow network with a small bandwidth', async () => {
     await begin(proxy.port)
     await load.progress()
     proxy.delay(50)

@@ -15,8 +15,8 @@ afterEach(async () => {
   await load?.stop()
 })
 
-describe('processes end under a load', () => {
-  it('takes the leases of a killed worker back, and their permits with them', async () => {
+describe('processes are killed under load', () => {
+  it('takes back the leases of a killed worker with their permits', async () => {
     load = await Load.start(`${redis.url}?wait_ms=${WAIT_MS}`)
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -28,7 +28,7 @@ describe('processes end under a load', () => {
     expectKept('worker killed', await load.finish(), faults)
   })
 
-  it('keeps the tasks that a killed submitter had an answer for', async () => {
+  it('keeps the tasks that were acknowledged to a killed submitter', async () => {
     load = await Load.start(`${redis.url}?wait_ms=${WAIT_MS}`)
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -39,7 +39,7 @@ describe('processes end under a load', () => {
     expectKept('submitter killed', await load.finish(), faults)
   })
 
-  it('brings its functions again when Redis has dropped them', async () => {
+  it('loads its functions again when Redis has dropped them', async () => {
     load = await Load.start(`${redis.url}?wait_ms=${WAIT_MS}`)
     let faults = 0
     await repeatedly(async () => {
@@ -55,7 +55,7 @@ describe('processes end under a load', () => {
 })
 
 describe('two versions of the program on one Redis', () => {
-  it('work side by side, and take over from each other', async () => {
+  it('work at the same time, and take over from each other', async () => {
     const project = join(import.meta.dirname, '../..')
     const other = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-version-')))
     cpSync(join(project, 'src'), join(other, 'src'), { recursive: true })

@@ -38,7 +38,7 @@ async function refusalOf(url: string, port = redis.port): Promise<{ code: string
   return { code: error.code, message: error.message }
 }
 
-describe('a Redis that cannot be used says why', () => {
+describe('an unusable Redis is reported with the reason', () => {
   it('no server listens there', async () => {
     const port = await freePort()
     const { code, message } = await refusalOf(at(`u:${PASSWORD}@`, port), port)
@@ -57,7 +57,7 @@ describe('a Redis that cannot be used says why', () => {
     expect(missing.message).toMatch(/refuses the user or the password.*NOAUTH/)
   })
 
-  it('the user may not do what is needed', async () => {
+  it('the user lacks a permission', async () => {
     makeDocumentedUser(redis.port, 'xq', PASSWORD, '+fcall')
     queue = await openQueue(at(`xqueue:${PASSWORD}@`))
     await expect(queue.stats()).rejects.toMatchObject({
@@ -96,7 +96,7 @@ describe('a Redis that cannot be used says why', () => {
     await replica.stop()
   })
 
-  it('it is part of a cluster, or is none', async () => {
+  it('it is part of a cluster, or not a cluster', async () => {
     const node = await startRedis('--cluster-enabled', 'yes')
     const single = await refusalOf(at('', node.port), node.port)
     await node.stop()
@@ -107,7 +107,7 @@ describe('a Redis that cannot be used says why', () => {
 })
 
 describe('a Redis without memory', () => {
-  it('refuses submissions and settles what runs, says so in its health, and takes more when there is room', async () => {
+  it('refuses submissions, settles running tasks, reports it in /health, and accepts more when there is memory', async () => {
     queue = await openQueue(at(''))
     await queue.configureType('t', { declared: true })
     const specs = Array.from({ length: 20 }, () => completeSpec({ type: 't', payload: 'x'.repeat(1_000) }))
@@ -129,7 +129,7 @@ describe('a Redis without memory', () => {
     expect(await queue.submit(specs)).toHaveLength(20)
   })
 
-  it('is not healthy when it may drop what it was given', async () => {
+  it('is not healthy if it may evict keys', async () => {
     redisCli(redis.port, 'CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
     queue = await openQueue(at(''))
     const { checks } = await queue.health()
@@ -138,8 +138,8 @@ describe('a Redis without memory', () => {
   })
 })
 
-describe('health while Redis is away', () => {
-  it('answers in time that it cannot be reached', async () => {
+describe('health while Redis is down', () => {
+  it('reports in time that Redis cannot be reached', async () => {
     queue = await openQueue(at(''))
     redis.signal('SIGSTOP')
     const { checks } = await queue.health()

@@ -21,7 +21,7 @@ const aof = () => {
   return join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof'))!)
 }
 
-describe('Redis is killed under a load and starts again', () => {
+describe('Redis is killed under load and starts again', () => {
   it('loses nothing that was acknowledged with appendfsync always', async () => {
     await begin('--appendonly', 'yes', '--appendfsync', 'always')
     const faults = await repeatedly(async () => {
@@ -33,7 +33,7 @@ describe('Redis is killed under a load and starts again', () => {
     expectKept('killed, AOF always', await load.finish(), faults)
   })
 
-  it('loses nothing with appendfsync everysec either: what it wrote is in the hands of the system', async () => {
+  it('loses nothing with appendfsync everysec either: the system keeps its writes', async () => {
     await begin('--appendonly', 'yes', '--appendfsync', 'everysec')
     const faults = await repeatedly(async () => {
       await load.progress()
@@ -44,7 +44,7 @@ describe('Redis is killed under a load and starts again', () => {
     expectKept('killed, AOF everysec', await load.finish(), faults)
   })
 
-  it('loses the last moment when the power goes with appendfsync everysec, and contradicts itself nowhere', async () => {
+  it('loses at most the last moments of a power loss with appendfsync everysec, and stays consistent', async () => {
     await begin('--appendonly', 'yes', '--appendfsync', 'everysec')
     const mayLose: { from: number; to: number }[] = []
     const faults = await repeatedly(async () => {

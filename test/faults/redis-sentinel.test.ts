@@ -20,8 +20,8 @@ const NOTICE_MS = 500
 
 const isMaster = (port: number) => redisCli(port, 'ROLE').startsWith('master')
 
-describe('Sentinel fails over under a load', () => {
-  it('goes on with the new master when the old one dies, and keeps all but what that had not passed on', async () => {
+describe('Sentinel fails over under load', () => {
+  it('continues with the new master when the old one dies, and loses only writes that were not replicated', async () => {
     await load.progress()
     const at = Date.now()
     await watched.master.kill()
@@ -30,7 +30,7 @@ describe('Sentinel fails over under a load', () => {
     expectKept('Sentinel, master killed', { ...(await load.finish()), mayLose }, 1)
   })
 
-  it('leaves a master that lives as soon as the sentinel names another', async () => {
+  it('leaves a running master as soon as the sentinel names another', async () => {
     const { sentinelPort, master, replica } = watched
     await load.progress()
     const from = Date.now() - BEHIND_MS

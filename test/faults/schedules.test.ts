@@ -26,7 +26,7 @@ it.each([
   ['a SQLite file', sqliteFile],
   ['Redis', redis],
 ])(
-  'makes exactly one task of each tick with three processes on %s, one of them killed',
+  'creates exactly one task for each tick with three processes on %s, one of them killed',
   async (_, start) => {
     const url = await start()
     const queue = await openQueue(url)

@@ -34,8 +34,8 @@ function faked(): Record<string, string> {
 // It ends where the clock is latest: what was put off there is due by that clock.
 it.each([
   ['forward by an hour, back, and forward again', [HOUR_S, 0, HOUR_S]],
-  ['back by an hour, and forward to where it was', [-HOUR_S, 0]],
-])('goes on when the clock is set %s', async (way, steps) => {
+  ['back by an hour, and forward again', [-HOUR_S, 0]],
+])('continues when the clock is set %s', async (way, steps) => {
   load = await Load.start(`sqlite:${join(folder, 'x.db')}`, { rate: 200, env: faked() })
   await load.progress()
   for (const seconds of steps) {
@@ -46,7 +46,7 @@ it.each([
   expectKept(`the clock ${way}`, { ...history, clockWentBack: true }, steps.length)
 })
 
-it('takes leases and delays by the clock: forward they are over, back they last', async () => {
+it('measures leases and delays by the clock: set forward it ends them, set back it prolongs them', async () => {
   program = await startProgram({
     guarded: true,
     before: ['env', ...Object.entries(faked()).map(([name, value]) => `${name}=${value}`)],

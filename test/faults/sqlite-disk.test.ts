@@ -10,7 +10,7 @@ afterEach(async () => {
   disk.remove()
 })
 
-it('refuses submissions while the disk is full, loses nothing it had accepted, and goes on when there is room', async () => {
+it('refuses submissions while the disk is full, loses no accepted task, and continues when there is space', async () => {
   disk = new SmallDisk(96)
   load = await Load.start(`sqlite:${join(disk.folder, 'x.db')}`, { workers: 2, submitters: 2, rate: 200 })
   await load.progress()

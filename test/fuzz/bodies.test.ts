@@ -58,24 +58,24 @@ afterAll(async () => expect(program.faults).toEqual([]))
 
 describe('JSON', () => {
   it.each([
-    ['100,000 lists in each other', deep(100_000)],
-    ['100,000 objects in each other', `${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}`],
-    ['lists that do not end', '['.repeat(100_000)],
-    ['129 lists in each other', deep(129)],
+    ['100,000 nested lists', deep(100_000)],
+    ['100,000 nested objects', `${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}`],
+    ['unclosed lists', '['.repeat(100_000)],
+    ['129 nested lists', deep(129)],
     ['100,000 fields', `{${Array.from({ length: 100_000 }, (_, at) => `"${at}":0`).join()}}`],
     ['300,000 elements', `[${'0,'.repeat(300_000)}0]`],
     ['a number of 100,000 digits', '9'.repeat(100_000)],
-    ['a number too large for any', '1e999'],
-    ['half a character', '"\\ud800"'],
+    ['a number beyond the range of numbers', '1e999'],
+    ['an incomplete character', '"\\ud800"'],
     ['a NUL', '"\\u0000"'],
     ['megabytes of text', JSON.stringify('x'.repeat(3 * 1024 * 1024))],
-  ])('of %s is taken or refused in every body', { timeout: 120_000 }, async (_, text) => {
+  ])('of %s is accepted or refused in every body', { timeout: 120_000 }, async (_, text) => {
     const statuses = await everywhere(text)
     expect([...statuses.keys()].filter((status) => status >= 500)).toEqual([])
     expect((await program.call('GET', '/health')).body.status).toBe('healthy')
   })
 
-  it('of more levels than others can read is refused by its field', async () => {
+  it('with too many levels is refused with its field', async () => {
     const { status, body } = await program.call('POST', '/tasks', `{"type":"remote","payload":${deep(129)}}`)
     expect([status, body.errors]).toEqual([400, [{ path: 'payload', message: 'is nested deeper than 128 levels' }]])
     expect((await program.call('POST', '/tasks', `{"type":"echo","payload":${deep(128)}}`)).status).toBe(201)
@@ -95,7 +95,7 @@ describe('prototypes', () => {
     '{"constructor":1,"hasOwnProperty":null,"toString":"x","valueOf":0,"then":{}}',
   ]
 
-  it('stay what they are, whatever a body names', { timeout: 120_000 }, async () => {
+  it('are not changed by any name in a body', { timeout: 120_000 }, async () => {
     const before = await ended('prototype', {})
     for (const text of POISONS) {
       const statuses = await everywhere(text)
@@ -115,12 +115,12 @@ describe('prototypes', () => {
     expect((await ended('prototype', {})).result).toEqual(before.result)
   })
 
-  it('are no names of fields, and that is said', async () => {
+  it('are no valid names of fields, and the error says so', async () => {
     const { status, body } = await program.call('POST', '/tasks', '{"type":"echo","payload":{"__proto__":1}}')
     expect([status, body.detail]).toEqual([400, expect.stringContaining('__proto__')])
   })
 
-  it('do not reach the tags, where each name is a name', async () => {
+  it('do not affect tags, where every name is allowed', async () => {
     const tags = { constructor: 'a', toString: 'b', hasOwnProperty: 'c' }
     const { body } = await program.call('POST', '/tasks', { type: 'remote', tags })
     expect((await program.call('GET', `/tasks/${body.id}`)).body.tags).toEqual(tags)
@@ -150,7 +150,7 @@ describe('GET /api/v1/events', () => {
   })
 
   it.each(['1', '-1', '1e3', '0x1', 'a', ' ', '9'.repeat(400), '1.5', '__proto__'])(
-    'resumes after %j somewhere',
+    'accepts the position %j',
     async (id) => {
       const stop = new AbortController()
       const headers = { Authorization: `Bearer ${program.token}`, 'Last-Event-ID': id }

@@ -104,9 +104,9 @@ describe('HTTP', () => {
     ['two lengths', ['Content-Length: 0', 'Content-Length: 60'], (more) => more],
     ['a list of lengths', ['Content-Length: 0, 60'], (more) => more],
     ['a length with a sign', ['Content-Length: +0'], (more) => more],
-    ['a length below nothing', ['Content-Length: -1'], (more) => more],
+    ['a negative length', ['Content-Length: -1'], (more) => more],
     ['a length in hexadecimal', ['Content-Length: 0x0'], (more) => more],
-    ['a length that no number holds', ['Content-Length: 99999999999999999999999'], (more) => more],
+    ['a length beyond the range of numbers', ['Content-Length: 99999999999999999999999'], (more) => more],
     ['chunks that are not the last coding', ['Transfer-Encoding: chunked, identity'], (more) => `0\r\n\r\n${more}`],
     ['an unknown coding', ['Transfer-Encoding: xchunked'], (more) => `0\r\n\r\n${more}`],
     ['chunks twice', ['Transfer-Encoding: chunked', 'Transfer-Encoding: cow'], (more) => `0\r\n\r\n${more}`],
@@ -114,15 +114,15 @@ describe('HTTP', () => {
     ['a folded header', ['Transfer-Encoding:', ' chunked'], (more) => `0\r\n\r\n${more}`],
     ['a header that ends in a bare CR', ['X: y\rTransfer-Encoding: chunked'], (more) => `0\r\n\r\n${more}`],
     ['a NUL in a header', ['X: y\0z'], (more) => more],
-    ['a chunk that is longer than it says', ['Transfer-Encoding: chunked'], (more) => `2\r\n{}x\r\n0\r\n\r\n${more}`],
-    ['a chunk size that is none', ['Transfer-Encoding: chunked'], (more) => `zz\r\n{}\r\n0\r\n\r\n${more}`],
+    ['a chunk longer than its size', ['Transfer-Encoding: chunked'], (more) => `2\r\n{}x\r\n0\r\n\r\n${more}`],
+    ['an invalid chunk size', ['Transfer-Encoding: chunked'], (more) => `zz\r\n{}\r\n0\r\n\r\n${more}`],
     [
-      'a chunk size that no number holds',
+      'a chunk size beyond the range of numbers',
       ['Transfer-Encoding: chunked'],
       (more) => `fffffffffffffffff\r\n{}\r\n${more}`,
     ],
-    ['a chunk that ends in LF alone', ['Transfer-Encoding: chunked'], (more) => `2\n{}\n0\n\n${more}`],
-    ['a chunk size below nothing', ['Transfer-Encoding: chunked'], (more) => `-1\r\n{}\r\n0\r\n\r\n${more}`],
+    ['a chunk that ends in a bare LF', ['Transfer-Encoding: chunked'], (more) => `2\n{}\n0\n\n${more}`],
+    ['a negative chunk size', ['Transfer-Encoding: chunked'], (more) => `-1\r\n{}\r\n0\r\n\r\n${more}`],
     [
       'a megabyte of chunk extensions',
       ['Transfer-Encoding: chunked'],
@@ -130,7 +130,7 @@ describe('HTTP', () => {
     ],
   ]
 
-  it.each(SMUGGLING)('with %s hides no second request', async (_, headers, body) => {
+  it.each(SMUGGLING)('with %s cannot smuggle a second request', async (_, headers, body) => {
     inputs++
     const answer = await ask(program.port, submit(headers, body(hidden())))
     const statuses = statusesOf(answer)
@@ -139,7 +139,7 @@ describe('HTTP', () => {
     expect(statuses[0] ?? 400).toBeGreaterThanOrEqual(400)
   })
 
-  it('with two requests one after the other, which is allowed, answers both', async () => {
+  it('with two pipelined requests answers both', async () => {
     const first = submit([`Content-Length: ${JSON_TASK.length}`], JSON_TASK)
     expect(statusesOf(await ask(program.port, first + hidden()))).toEqual([201, 200, 200])
     // What is wrong with the second is no answer to the first, which may have been accepted.
@@ -147,7 +147,7 @@ describe('HTTP', () => {
     expect(statusesOf(broken).filter((status) => status !== 201)).toEqual([])
   })
 
-  it('of unusual forms is refused or answered', async () => {
+  it('with an unusual form is refused or answered', async () => {
     const forms = [
       ...[
         '',
@@ -192,7 +192,7 @@ describe('HTTP', () => {
     })
   })
 
-  it('with bytes changed anywhere is refused or answered, and makes no error of ours', {
+  it('with bytes changed anywhere is refused or answered, and causes no internal error', {
     timeout: 120_000,
   }, async () => {
     const chunked = submit(['Transfer-Encoding: chunked'], `8\r\n{"type":\r\n9\r\n"remote"}\r\n0\r\n\r\n`)
@@ -213,7 +213,7 @@ describe('HTTP', () => {
 describe('WebSocket', () => {
   const opened = (frames: readonly Buffer[]) => exchange(program.port, [upgrade(program.token), ...frames])
 
-  it('is opened by nothing but the right request', async () => {
+  it('opens only for a valid request', async () => {
     const wrong = [
       { 'Sec-WebSocket-Version': '12' },
       { 'Sec-WebSocket-Key': 'short' },
@@ -227,7 +227,7 @@ describe('WebSocket', () => {
     }
   })
 
-  it('ends at frames that are against the rules', async () => {
+  it('closes after an invalid frame', async () => {
     const { connect, subscribe } = packets(program.token) as { connect: Buffer; subscribe: Buffer }
     const forms: Buffer[][] = [
       [frame(2, connect, { masked: false })],
@@ -250,7 +250,7 @@ describe('WebSocket', () => {
     await each(forms, opened)
   })
 
-  it('ends, or goes on, when bytes of its frames change', { timeout: 120_000 }, async () => {
+  it('closes or continues when bytes of its frames change', { timeout: 120_000 }, async () => {
     const originals = Object.values(packets(program.token)).map((bytes) => frame(2, bytes))
     await each(mutated(originals, DRAWN / 3), (bytes) => opened([bytes]))
   })
@@ -265,7 +265,7 @@ describe('MQTT', () => {
     await each(mutated(others, DRAWN), (bytes) => exchange(program.mqttPort, [connect, bytes]))
   })
 
-  it('in any order is taken or ends the connection', async () => {
+  it('accepts packets in any order or closes the connection', async () => {
     const right = Object.values(packets(program.token))
     const orders = fc.sample(fc.array(fc.constantFrom(...right), { minLength: 1, maxLength: 12 }), {
       seed: SEED,
@@ -274,7 +274,7 @@ describe('MQTT', () => {
     await each(orders, (some) => exchange(program.mqttPort, some))
   })
 
-  it('keeps no packet that is longer than any of a client may be', { timeout: 60_000 }, async () => {
+  it('buffers no packet above the size limit', { timeout: 60_000 }, async () => {
     const { connect } = packets(program.token) as { connect: Buffer }
     const before = program.residentMb
     const part = Buffer.alloc(1024 * 1024, 0x61)
@@ -304,7 +304,7 @@ describe('MQTT', () => {
     expect(program.residentMb - before).toBeLessThan(GROWTH_MB_MAX)
   })
 
-  it('takes memory that it gives back', { timeout: 120_000 }, async () => {
+  it('releases the memory of its packets', { timeout: 120_000 }, async () => {
     const others = Object.values(packets(program.token))
     const round = () =>
       each(mutated(others, DRAWN), (bytes) => exchange(program.mqttPort, [packets(program.token).connect!, bytes]))
@@ -315,7 +315,7 @@ describe('MQTT', () => {
   })
 })
 
-it('has told those who did not get on with their headers that they were too slow', { timeout: 60_000 }, async () => {
+it('answers 408 to clients with unfinished headers', { timeout: 60_000 }, async () => {
   const answers = slow.map(async (socket) => {
     let answer = ''
     for await (const chunk of socket) answer += chunk

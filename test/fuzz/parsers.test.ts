@@ -55,8 +55,8 @@ afterAll(async () => {
   console.log(`${inputs} inputs of parsers, FUZZ_SEED=${SEED}`)
 })
 
-describe('whatever it is given, what reads', () => {
-  it('durations gives whole milliseconds up to a year, which are written and read as the same again', () => {
+describe('with any input, the parser of', () => {
+  it('durations returns whole milliseconds up to a year, which survive writing and reading', () => {
     const texts = nearly('1', '90', '0.5', 'ms', 's', 'm', 'h', 'd', '-', '+', '.', 'e5')
     reads(texts, parseDurationMs, (ms) => {
       const isInRange = Number.isInteger(ms) && ms >= 0 && ms <= TASK_LIMITS.durationMsMax
@@ -67,7 +67,7 @@ describe('whatever it is given, what reads', () => {
     }
   })
 
-  it('topics and filters of MQTT keeps within the prefix', () => {
+  it('topics and filters of MQTT stays within the prefix', () => {
     const topics = new Topics('xqueue')
     const filters = nearly('xqueue', '/', 'tasks', 'events', '+', '#', 'id', 'progress', '/+/', '$share/')
     reads(
@@ -88,7 +88,7 @@ describe('whatever it is given, what reads', () => {
     )
   })
 
-  it('names of types and groups takes no control character', () => {
+  it('names of types and groups accepts no control character', () => {
     reads(
       nearly('a', 'email', '.', '-', ':', '/', '*'),
       (text) => [TYPE_PATTERN.test(text), GROUP_PATTERN.test(text)],
@@ -98,7 +98,7 @@ describe('whatever it is given, what reads', () => {
     )
   })
 
-  it('paths to hide hides what they name and nothing else', () => {
+  it('paths for redaction hides the named fields and nothing else', () => {
     const shown = { payload: { a: { b: 1 }, list: [1, 2], ['__proto__']: 5 }, tags: { t: 'x' } }
     const before = JSON.stringify(shown)
     reads(
@@ -108,7 +108,7 @@ describe('whatever it is given, what reads', () => {
     )
   })
 
-  it('headers of a request finds a session, an origin or a local name, or none', () => {
+  it('headers of a request returns a session, an origin or a local name, or none', () => {
     const cookies = nearly('xqueue_session=', 'abc', ';', ' ', '=', '"', 'a=b')
     reads(cookies, sessionOf, (token) => token === null || /^[\w-]{1,100}$/.test(token))
     const hosts = nearly('localhost', '127.0.0.1', '.', ':80', '[::1]', 'evil.example', 'http://', '/')
@@ -120,7 +120,7 @@ describe('whatever it is given, what reads', () => {
     )
   })
 
-  it('ids of tasks finds only those that it has made', () => {
+  it('ids of tasks accepts only ids that XQueue has made', () => {
     const id = idOfRef(3, '9.1700000000000-1000000001')
     const ids = fc.tuple(fc.integer({ min: 0, max: 35 }), nearly('0', 'f', '-', '8', '7')).map(([at, text]) => {
       return id.slice(0, at) + text + id.slice(at + text.length)
@@ -128,7 +128,7 @@ describe('whatever it is given, what reads', () => {
     reads(ids, placeOf, (place, text) => place === null || idOfRef(place.partition, place.ref) === text)
   })
 
-  it('records of Kafka, plain or as CloudEvents, gives a task or says what is wrong', async () => {
+  it('records of Kafka, plain or as CloudEvents, returns a task or a reason', async () => {
     const json = fc.json({ maxDepth: 3 })
     const attributes = fc.dictionary(
       fc.constantFrom(
@@ -171,7 +171,7 @@ describe('whatever it is given, what reads', () => {
     await fc.assert(property, { seed: SEED, numRuns: RUNS })
   })
 
-  it('schemas of payloads never fails a submission by itself', () => {
+  it('schemas of payloads never causes an internal error', () => {
     const schemas = new PayloadSchemas()
     const word = fc.constantFrom('type', 'properties', '$ref', 'pattern', 'items', 'allOf', 'minimum', 'const', 'a')
     const value = fc.oneof(fc.constantFrom('object', '#', '(', 'string'), fc.jsonValue({ maxDepth: 2 }))
@@ -183,7 +183,7 @@ describe('whatever it is given, what reads', () => {
     fc.assert(property, { seed: SEED, numRuns: 1_000 })
   })
 
-  it('settings gives a configuration or names the setting', async () => {
+  it('settings returns a configuration or names the setting', async () => {
     const texts = nearly('embedded', 'off', 'keys', '1', '90s', '5m', 'mqtt://', 'a', ':', '/', 'true', ',', '@')
     const flags = fc.dictionary(fc.constantFrom(...SETTINGS.map(({ name }) => name)), texts, { maxKeys: 3 })
     const property = fc.asyncProperty(flags, async (drawn) => {
@@ -193,7 +193,7 @@ describe('whatever it is given, what reads', () => {
     await fc.assert(property, { seed: SEED, numRuns: RUNS })
   })
 
-  it('rates, scopes and names of keys refuses what it cannot take', async () => {
+  it('rates, scopes and names of keys refuses invalid values', async () => {
     const words = nearly('100', '/', '1m', 'read', 'admin', ',', '24h', '0')
     const property = fc.asyncProperty(words, words, words, async (rate, scopes, expires) => {
       inputs++
@@ -206,7 +206,7 @@ describe('whatever it is given, what reads', () => {
     await fc.assert(property, { seed: SEED, numRuns: 500 })
   })
 
-  it('what handlers say of themselves refuses it at the start', () => {
+  it('options of handlers refuses invalid values at the start', () => {
     const durations = nearly('5', 's', 'm', '-1')
     const said = fc.record(
       {
@@ -230,7 +230,7 @@ describe('whatever it is given, what reads', () => {
     fc.assert(property, { seed: SEED, numRuns: RUNS })
   })
 
-  it('cursors, positions, ids and leases on each engine finds something or nothing', { timeout: 120_000 }, async () => {
+  it('cursors, positions, ids and leases on each store returns a value or nothing', { timeout: 120_000 }, async () => {
     for (const queue of engines) {
       const { nextCursor } = await queue.list({ limit: 2 })
       const own = Buffer.from(nextCursor!, 'base64url').toString()

@@ -128,7 +128,7 @@ describe('generators in TypeScript', { timeout: 300_000 }, () => {
     await started('fetch')
   })
 
-  it('Redocly and Spectral find nothing to complain of', async () => {
+  it('Redocly and Spectral report nothing', async () => {
     await tool('redocly', 'lint', document, '--format', 'summary', '--max-problems', '1')
     await tool('spectral', 'lint', document, '--fail-severity', 'hint')
   })

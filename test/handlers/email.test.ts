@@ -55,7 +55,7 @@ describe('the email handler', () => {
     }
     const reply = (responseCode: number) => Object.assign(new Error('no'), { responseCode })
 
-    it('delivers, and returns what the server said', async () => {
+    it('delivers, and returns the answer of the server', async () => {
       await serve()
       const result = await run(email, message)
       expect(result).toEqual({ sent: true, message_id: `<${ID}@xqueue>`, response: expect.stringMatching(/^250 /) })
@@ -64,7 +64,7 @@ describe('the email handler', () => {
       expect(mails[0]!.text).toContain('\r\n\r\nIt works.')
     })
 
-    it('delivers to all recipients, and shows the blind copies to none of them', async () => {
+    it('delivers to all recipients, and hides the blind copies from all of them', async () => {
       await serve()
       await run(email, { ...message, to: 'a@x.y, b@x.y', cc: 'C <c@x.y>', bcc: 'd@x.y', reply_to: 'e@x.y' })
       expect(mails[0]!.to).toEqual(['a@x.y', 'b@x.y', 'c@x.y', 'd@x.y'])
@@ -78,13 +78,13 @@ describe('the email handler', () => {
       expect(await fate(run(email, message))).toBe('fails for good')
     })
 
-    it('is retried when the recipient is put off with 451', async () => {
+    it('is retried when the recipient is deferred with 451', async () => {
       await serve({ onRcptTo: (_address, _session, done) => done(reply(451)) })
       await expect(run(email, message)).rejects.toThrow(/451/)
       expect(await fate(run(email, message))).toBe('is retried')
     })
 
-    it('is retried when one recipient is refused and the other put off', async () => {
+    it('is retried when one recipient is refused and the other deferred', async () => {
       await serve({ onRcptTo: ({ address }, _session, done) => done(reply(address === 'a@x.y' ? 451 : 550)) })
       expect(await fate(run(email, { ...message, to: 'a@x.y, b@x.y' }))).toBe('is retried')
     })
@@ -92,7 +92,7 @@ describe('the email handler', () => {
     it.each([
       [554, 'fails for good'],
       [452, 'is retried'],
-    ])('and %i for the message itself: %s', async (code, expected) => {
+    ])('handles %i for the message itself: %s', async (code, expected) => {
       await serve({
         onData: (stream, _session, done) => {
           stream.resume().on('end', () => done(reply(code)))
@@ -129,7 +129,7 @@ describe('the email handler', () => {
       expect(mails).toEqual([])
     })
 
-    it('sends nothing when it was aborted before', async () => {
+    it('sends nothing if it was aborted before', async () => {
       await serve()
       expect(await fate(run(email, message, { signal: AbortSignal.abort() }))).toBe('is retried')
       expect(mails).toEqual([])
@@ -152,7 +152,7 @@ describe('the email handler', () => {
       )
     }
 
-    it('writes the message into the outbox under the task’s id, and says that it was not sent', async () => {
+    it('writes the message into the outbox under the task’s id, and reports that it was not sent', async () => {
       const file = join(folder, 'outbox', `${ID}.eml`)
       expect(await run(email, message)).toEqual({ sent: false, message_id: `<${ID}@xqueue>`, file })
       expect(readdirSync(join(folder, 'outbox'))).toEqual([`${ID}.eml`])
@@ -175,7 +175,7 @@ describe('the email handler', () => {
       expect(mail.slice(mail.indexOf('\r\n\r\n') + 4)).toBe('It works.\r\n')
     })
 
-    it('names a sender when the task does not', async () => {
+    it('adds a sender if the task has none', async () => {
       const { from: _, ...rest } = message
       expect(headersOf(await outbox(rest)).get('From')).toBe('XQueue <xqueue@localhost>')
     })
@@ -201,7 +201,7 @@ describe('the email handler', () => {
       },
     )
 
-    it('writes lines that any server takes, whatever the text', async () => {
+    it('writes lines of a length that every server accepts, for any text', async () => {
       const text = fc.string({ unit: 'grapheme', maxLength: 3_000 })
       await fc.assert(
         fc.asyncProperty(text, text, async (body, subject) => {
@@ -214,20 +214,20 @@ describe('the email handler', () => {
       )
     })
 
-    it('lets no line break in a subject add a header', async () => {
+    it('adds no header for a line break in a subject', async () => {
       const mail = await outbox({ ...message, subject: 'a\r\nBcc: x@y.z\r\n\r\nbody' })
       expect([...headersOf(mail).keys()]).not.toContain('Bcc')
       expect(headersOf(mail).get('Subject')).toBe('a Bcc: x@y.z  body')
     })
 
-    it('folds no header at a space that is no blank', async () => {
+    it('folds headers only at ordinary spaces', async () => {
       const evil = 'Bcc: x@y.z\r\nX-Evil: 1'
       const mail = await outbox({ ...message, reply_to: `#   #"#  \r\n${evil} <a@b.c        #\u2028${evil}>` })
       expect(mail).toContain('Bcc: x')
       expect(mail).not.toMatch(/\n[^\S \r\n]/)
     })
 
-    it('lets no field add a header', async () => {
+    it('adds no header for the text of any field', async () => {
       const plain = [...headersOf(await outbox({ ...message, cc: 'c@x.y', reply_to: 'e@x.y' })).keys()]
       const breaks = fc.constantFrom('\r\n', '\n', '\r', '\r\n\r\n', '\u2028', '\u0085', '\0', '\v', '>', '"', ',', ';')
       const attack = fc.tuple(fc.string(), breaks, breaks).map(([text, a, b]) => `${text}${a}Bcc: x@y.z${b}X-Evil: 1`)

@@ -4,14 +4,14 @@ import type { Progress } from '../../src/task/task.ts'
 import { run } from './run-handler.ts'
 
 describe('the example handler', () => {
-  it('tells how far it is every 100 ms, up to 100', async () => {
+  it('reports progress every 100 ms, up to 100', async () => {
     const seen: Progress[] = []
     const result = await run(example, { duration: 0.25 }, { progress: (value) => seen.push(value) })
     expect(result).toEqual({ slept: 0.25 })
     expect(seen).toEqual([40, 80, 100])
   })
 
-  it('ends at once, and tells nothing, when there is nothing to sleep', async () => {
+  it('ends at once without progress if it need not sleep', async () => {
     const seen: Progress[] = []
     expect(await run(example, { duration: 0 }, { progress: (value) => seen.push(value) })).toEqual({ slept: 0 })
     expect(seen).toEqual([])

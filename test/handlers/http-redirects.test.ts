@@ -21,7 +21,7 @@ describe('the http handler', () => {
       response.end('arrived')
     }
 
-    it('up to five, and returns the URL it arrived at', async () => {
+    it('up to five, and returns the final URL', async () => {
       target.answer = countdown
       expect(await run(http, { url: `${target.base}/5` })).toMatchObject({ url: `${target.base}/0`, body: 'arrived' })
     })
@@ -83,7 +83,7 @@ describe('the http handler', () => {
       expect(target.calls[1]!.headers['x-xqueue-signature']).toBeUndefined()
     })
 
-    it('and does not send the secrets again when a third hop comes back', async () => {
+    it('and does not send the secrets again when a third hop returns to the first origin', async () => {
       target.answer = (request, response) => {
         const location = { '/1': `${target.other}/2`, '/2': `${target.base}/3` }[request.url!]
         response.writeHead(location ? 307 : 200, location ? { Location: location } : {}).end()
@@ -93,7 +93,7 @@ describe('the http handler', () => {
       expect(JSON.stringify(target.calls.slice(1))).not.toContain('hush')
     })
 
-    it('to another origin under that origin’s own host name', async () => {
+    it('to another origin with the host name of that origin', async () => {
       target.redirects(307, `${target.other}/next`)
       await run(http, { url: target.base })
       expect(target.calls.map(({ headers }) => headers.host)).toEqual([
@@ -103,7 +103,7 @@ describe('the http handler', () => {
     })
 
     it.each(['Host', 'Transfer-Encoding', 'Connection', 'content-length'])(
-      'but not with a header %s of the submitter’s',
+      'but drops the header %s of the submitter',
       async (name) => {
         await expect(run(http, { url: target.base, headers: { [name]: 'x' } })).rejects.toThrow(
           `headers.${name.toLowerCase()} cannot be set by a task`,
@@ -112,7 +112,7 @@ describe('the http handler', () => {
       },
     )
 
-    it('with a signature that fits the body that is sent', async () => {
+    it('with a signature of the body that is sent', async () => {
       vi.stubEnv('XQUEUE_HTTP_SECRET', 's3cret')
       target.redirects(303, '/next')
       await run(http, { url: target.base, body: 'x' })
@@ -127,12 +127,12 @@ describe('the http handler', () => {
       expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
     })
 
-    it('but not to what is no URL', async () => {
+    it('but not to an invalid URL', async () => {
       target.redirects(302, 'http://[')
       expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
     })
 
-    it('only with a place to go to', async () => {
+    it('but not without a Location', async () => {
       target.answers(302)
       expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
     })
@@ -158,13 +158,13 @@ describe('the http handler', () => {
       ['ann:secret', 'ann:secret'],
       ['ann', 'ann:'],
       ['gr%C3%BC%C3%9Fe:p%40ss%3A', 'grüße:p@ss:'],
-    ])('%s as Basic authentication, and shows them nowhere', async (user, sent) => {
+    ])('%s as Basic authentication, and never shows them', async (user, sent) => {
       const result = await run(http, { url: `${withUser(user)}/a` })
       expect(target.calls[0]!.headers.authorization).toBe(basic(sent))
       expect(result.url).toBe(`${target.base}/a`)
     })
 
-    it('unless the headers bring their own', async () => {
+    it('unless the headers have their own', async () => {
       const headers = { Authorization: 'Bearer token' }
       const result = await run(http, { url: withUser('ann:secret'), headers })
       expect([target.calls[0]!.headers.authorization, result.url]).toEqual(['Bearer token', `${target.base}/`])
@@ -176,12 +176,12 @@ describe('the http handler', () => {
       expect(target.calls.map(({ headers }) => headers.authorization)).toEqual([basic('ann:secret'), undefined])
     })
 
-    it('and refuses a user that it cannot carry', async () => {
+    it('and refuses a user name that Basic authentication cannot represent', async () => {
       expect(await fate(run(http, { url: withUser('a%3Ab:c') }))).toBe('fails for good')
       expect(target.calls).toEqual([])
     })
 
-    it.each([`not a url //ann:secret@host`, `http://ann:secret@[bad`])('and no error shows them: %s', async (url) => {
+    it.each([`not a url //ann:secret@host`, `http://ann:secret@[bad`])('but not in errors: %s', async (url) => {
       await expect(run(http, { url })).rejects.toThrow(/^(?!.*secret)/s)
     })
   })

@@ -24,14 +24,14 @@ describe('the http handler', () => {
       expect(call!.headers['x-xqueue-signature']).toBe(signatureOf(call!, 's3cret'))
     })
 
-    it('over any signature that the payload brings', async () => {
+    it('and replaces a signature in the payload', async () => {
       vi.stubEnv('XQUEUE_HTTP_SECRET', 's3cret')
       await run(http, { url: target.base, headers: { 'X-XQueue-Signature': 'forged', 'X-XQueue-Timestamp': '1' } })
       expect(target.calls[0]!.headers['x-xqueue-timestamp']).not.toBe('1')
       expect(target.calls[0]!.headers['x-xqueue-signature']).toBe(signatureOf(target.calls[0]!, 's3cret'))
     })
 
-    it('method and URL: neither fits another one', async () => {
+    it('the method and the URL, so that it matches no other', async () => {
       vi.stubEnv('XQUEUE_HTTP_SECRET', 's3cret')
       await run(http, { url: `${target.base}/a?b=c`, method: 'PUT', body: 'x' })
       const [call] = target.calls
@@ -42,8 +42,8 @@ describe('the http handler', () => {
       }
     })
 
-    it.each(['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'a secret of our own'])(
-      'as Standard Webhooks does, so that its library accepts it: %s',
+    it.each(['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'a custom secret'])(
+      'as Standard Webhooks specifies, so that its library accepts it: %s',
       async (secret) => {
         vi.stubEnv('XQUEUE_HTTP_SECRET', secret)
         await run(http, { url: target.base, body: { a: 'ü' }, headers: { 'Webhook-Signature': 'v1,forged' } })
@@ -70,7 +70,7 @@ describe('the http handler', () => {
       expect(isFromXQueue('s3cret', method, full, {}, body)).toBe(false)
     })
 
-    it('with the secret of the destination, where it has one of its own', async () => {
+    it('with the secret of the destination if it has one', async () => {
       vi.stubEnv('XQUEUE_HTTP_SECRET', 'for all others')
       vi.stubEnv('XQUEUE_HTTP_SECRETS', `${target.base}=of-this-one\nhttps://target.other.example=of-another`)
       await run(http, { url: `${target.base}/x` })

@@ -20,7 +20,7 @@ const target = useTarget()
 
 describe('the http handler', () => {
   describe('calls', () => {
-    it('a URL with GET, names itself and the task, and returns what was answered', async () => {
+    it('a URL with GET, names itself and the task, and returns the answer', async () => {
       target.answers(201, { 'Content-Type': 'text/plain' }, 'made')
       const result = await run(http, { url: `${target.base}/a?b=c` })
       expect(result).toEqual({ status: 201, url: `${target.base}/a?b=c`, content_type: 'text/plain', body: 'made' })
@@ -33,7 +33,7 @@ describe('the http handler', () => {
       expect(await run(http, { url: target.base })).toMatchObject({ status: 204, content_type: null, body: '' })
     })
 
-    it('posts a string as it is', async () => {
+    it('posts a string unchanged', async () => {
       await run(http, { url: target.base, body: 'a=1' })
       expect(target.calls).toMatchObject([{ method: 'POST', body: 'a=1' }])
       expect(target.calls[0]!.headers['content-type']).toBeUndefined()
@@ -63,7 +63,7 @@ describe('the http handler', () => {
       })
     })
 
-    it('with the true id of the task, whatever the payload says', async () => {
+    it('with the real id of the task, whatever the payload contains', async () => {
       await run(http, { url: target.base, headers: { 'X-XQueue-Task-Id': 'forged' } })
       expect(target.calls[0]!.headers['x-xqueue-task-id']).toBe(ID)
     })
@@ -80,7 +80,7 @@ describe('the http handler', () => {
       expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
     })
 
-    it('an error by its status and the start of its body, and does not tell the query', async () => {
+    it('an error by its status and the start of its body, without the query', async () => {
       target.answers(500, {}, `broken${'!'.repeat(KIB)}`)
       const call = run(http, { url: `${target.base}/a?token=hush` })
       await expect(call).rejects.toThrow(new RegExp(`^${target.base}/a answered 500: broken!{494}$`))
@@ -111,17 +111,17 @@ describe('the http handler', () => {
     )
 
     it.each([
-      ['a bad name', { 'a b': 'c' }],
+      ['an invalid name', { 'a b': 'c' }],
       ['a line break', { 'x-a': 'b\r\nX-Injected: c' }],
       ['a header that frames the message', { 'Transfer-Encoding': 'chunked' }],
-      ['a length that is wrong', { 'Content-Length': '7' }],
+      ['a wrong length', { 'Content-Length': '7' }],
     ])('headers with %s as final, and sends nothing', async (_, headers) => {
       expect(await fate(run(http, { url: target.base, headers, body: 'x' }))).toBe('fails for good')
       expect(target.calls).toEqual([])
     })
   })
 
-  describe('waits as Retry-After says', () => {
+  describe('waits for Retry-After', () => {
     it.each([429, 503])('in seconds, after %i', async (status) => {
       target.answers(status, { 'Retry-After': '7' })
       expect(await fate(run(http, { url: target.base }))).toBe(7_000)
@@ -137,7 +137,7 @@ describe('the http handler', () => {
       expect(await fate(run(http, { url: target.base }))).toBe(0)
     })
 
-    it('unless it cannot be read', async () => {
+    it('unless it is invalid', async () => {
       target.answers(503, { 'Retry-After': 'soon' })
       expect(await fate(run(http, { url: target.base }))).toBe('is retried')
     })
@@ -165,7 +165,7 @@ describe('the http handler', () => {
       expect(retryAfterMs(header, Date.UTC(2030, 0, 1))).toBe(ms)
     })
 
-    it('and says in the log what it made of it', async () => {
+    it('and logs how it interpreted the header', async () => {
       const lines: string[] = []
       const log = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) })
       for (const [header, note] of [
@@ -182,7 +182,7 @@ describe('the http handler', () => {
       expect(retryAfterNote(undefined, 0)).toBeNull()
     })
 
-    it('for a day at most, however many seconds it asks for', () => {
+    it('for a day at most', () => {
       fc.assert(
         fc.property(fc.bigInt({ min: 86_400n, max: 10n ** 400n }), (seconds) => {
           expect(retryAfterMs(String(seconds), 0)).toBe(86_400_000)
@@ -190,7 +190,7 @@ describe('the http handler', () => {
       )
     })
 
-    it('never less than nothing, whatever the header holds', () => {
+    it('never for a negative time', () => {
       fc.assert(
         fc.property(fc.oneof(fc.string(), fc.date({ noInvalidDate: true }).map(String)), fc.nat(), (header, now) => {
           const ms = retryAfterMs(header, now)
@@ -200,7 +200,7 @@ describe('the http handler', () => {
     })
   })
 
-  it('waits for an answer as long as the task allows, and no time-out of its own ends it', async () => {
+  it('waits for an answer as long as the task allows, without a time-out of its own', async () => {
     const asked = Promise.withResolvers<void>()
     const late = Promise.withResolvers<void>()
     target.answer = (_request, response) => {
@@ -232,7 +232,7 @@ describe('the http handler', () => {
       expect((await run(http, { url: target.base })).body).toBe('x'.repeat(64 * KIB))
     })
 
-    it('no more of a body that never ends, and hangs up', async () => {
+    it('a bounded part of an endless body, and closes the connection', async () => {
       let closed: Promise<unknown> | undefined
       target.answer = (_request, response) => {
         closed = once(response, 'close')
@@ -246,7 +246,7 @@ describe('the http handler', () => {
       await closed
     })
 
-    it('a character that comes in two pieces as one', async () => {
+    it('a character that arrives in two chunks', async () => {
       const bytes = Buffer.from('naïve €')
       target.answer = (_request, response) => {
         response.write(bytes.subarray(0, -1), () => response.end(bytes.subarray(-1)))
@@ -256,14 +256,14 @@ describe('the http handler', () => {
   })
 
   describe('stops when it is aborted', () => {
-    it('before the call, which is then not made', async () => {
+    it('before the call, and does not make it', async () => {
       await expect(run(http, { url: target.base }, { signal: AbortSignal.abort(new Error('stop')) })).rejects.toThrow(
         'stop',
       )
       expect(target.calls).toEqual([])
     })
 
-    it('while it waits for the answer, and hangs up', async () => {
+    it('while it waits for the answer, and closes the connection', async () => {
       const controller = new AbortController()
       let closed: Promise<unknown> | undefined
       target.answer = (_request, response) => {

@@ -3,7 +3,7 @@ import { root } from '../fixtures/root.ts'
 import { definitionsOf } from './definitions.ts'
 import { MUTATIONS, placeOf } from './mutations.ts'
 
-it('each mutation of `npm run test:mutations` has one place, and changes it', () => {
+it('each mutation of `npm run test:mutations` matches exactly one place, and changes it', () => {
   const lost = MUTATIONS.flatMap((mutation) => {
     try {
       const { before, after } = placeOf(mutation, root)
@@ -15,7 +15,7 @@ it('each mutation of `npm run test:mutations` has one place, and changes it', ()
   expect(lost).toEqual([])
 })
 
-it('has at least 40 mutations of each store, and each rule once', () => {
+it('each store has at least 40 mutations, and each rule one', () => {
   for (const name of ['SQLite', 'Redis'] as const) {
     const rules = MUTATIONS.filter(({ store }) => store === name).map(({ rule }) => rule)
     expect(rules.length).toBeGreaterThanOrEqual(40)

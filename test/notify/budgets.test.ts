@@ -23,7 +23,7 @@ it('counts the connections of each principal', () => {
   expect(budgets.connect('token:a', 'token', 'more')).toBe(true)
 })
 
-it('allows a burst of subscriptions and so many each second, those with a wildcard at ten times the price', () => {
+it('allows a burst of subscriptions and a number per second, where a wildcard counts as ten', () => {
   const allowed = (filter: string, tries: number) =>
     Array.from({ length: tries }, () => budgets.subscribe('k', filter)).filter((answer) => answer === 'allowed').length
   expect(allowed('xqueue/tasks/x', burst + 50)).toBe(burst)

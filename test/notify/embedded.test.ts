@@ -44,7 +44,7 @@ async function subscribeRaw(to: string): Promise<Socket> {
   return socket
 }
 
-it('tells every state of a task in order, over TCP and over WebSocket', async () => {
+it('sends every state of a task in order, over TCP and over WebSocket', async () => {
   for (const listener of [await listen(url, 'xqueue/#'), await listen(process.webSocketUrl, 'xqueue/#')]) {
     const id = await process.submit('quick', { a: 1 })
     const states = ['pending', 'processing', 'success']
@@ -66,7 +66,7 @@ it('tells every state of a task in order, over TCP and over WebSocket', async ()
   }
 })
 
-it('tells by type and by status, and progress on a topic of its own', async () => {
+it('publishes changes by type and by status, and progress on its own topic', async () => {
   const failures = await listen(url, 'xqueue/events/+/failed/#')
   const steps = await listen(url, 'xqueue/events/steps/#', 'xqueue/tasks/+/progress')
   const failed = await process.submit('fails')
@@ -79,7 +79,7 @@ it('tells by type and by status, and progress on a topic of its own', async () =
   expect(steps.messages.every(({ topic }) => topic.includes(id))).toBe(true)
 })
 
-it('answers who comes late with the present state, as retained, or with those of the newest tasks', async () => {
+it('sends a late subscriber the retained state of a task, or of the newest tasks', async () => {
   const id = await process.submit('quick', 7)
   const early = await listen(url, 'xqueue/events/#')
   const slow = await process.submit('slow')
@@ -97,7 +97,7 @@ it('answers who comes late with the present state, as retained, or with those of
   await all.until(() => expect(all.messages.map(({ body }) => body.status)).toEqual(['success', 'canceled']))
 })
 
-it('tells by wildcards that name one task what happens to it, and states with no more QoS than was asked for', async () => {
+it('sends the changes of one task for a filter with wildcards, and states with at most the requested QoS', async () => {
   const id = await process.submit('slow')
   const listener = await listen(url, `xqueue/events/+/+/${id}`, `xqueue/+/${id}/#`)
   const plain = await listen(url)
@@ -112,7 +112,7 @@ it('tells by wildcards that name one task what happens to it, and states with no
   expect(plain.messages.filter(({ packet }) => packet.qos > 0)).toEqual([])
 })
 
-it('tells subscribers with and without acknowledgements the same, at the same time', async () => {
+it('sends the same to subscribers with and without acknowledgements, at the same time', async () => {
   const listeners = await Promise.all([listen(url), listen(url), listen(process.webSocketUrl), listen(url)])
   for (const [index, { client }] of listeners.entries()) {
     await client.subscribeAsync('xqueue/events/#', { qos: (index % 2) as 0 | 1 })
@@ -126,7 +126,7 @@ it('tells subscribers with and without acknowledgements the same, at the same ti
   }
 })
 
-it('numbers what is to be acknowledged in one row for each subscriber, states and changes alike', async () => {
+it('numbers acknowledged messages in one sequence for each subscriber, states and changes alike', async () => {
   const before = await Promise.all(Array.from({ length: 20 }, () => process.submit('quick')))
   const listener = await listen(url, 'xqueue/tasks/+')
   await listener.until(() => expect(listener.messages).toHaveLength(before.length))
@@ -137,7 +137,7 @@ it('numbers what is to be acknowledged in one row for each subscriber, states an
   expect(acknowledged.map(({ packet }) => packet.messageId)).toEqual(acknowledged.map((_, index) => index + 1))
 })
 
-it('never shows a subscriber who comes in the middle a task that goes back in time', async () => {
+it('never sends a subscriber that joins in the middle an older state after a newer one', async () => {
   const order = ['pending', 'processing', 'success']
   for (let round = 0; round < 40; round++) {
     const id = await process.submit('steps')
@@ -172,7 +172,7 @@ it('grants subscriptions under the prefix only, and accepts no publications', as
   expect(listener.messages.filter(({ body }) => /JSON|will/.test(String(body)))).toEqual([])
 })
 
-it('outlives clients that speak no MQTT', async () => {
+it('survives clients that do not send MQTT', async () => {
   const { hostname, port } = new URL(url)
   for (const bytes of ['GET / HTTP/1.1\r\n\r\n', '\x10\xff\xff\xff\x7f', '\x00'.repeat(5_000)]) {
     const socket = connect(Number(port), hostname)
@@ -185,7 +185,7 @@ it('outlives clients that speak no MQTT', async () => {
   await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
 })
 
-it('lets pages of its own and of this machine in, and no others', async () => {
+it('accepts pages of its own and of this machine, and no others', async () => {
   const ask = (origin: string | undefined, path = '') =>
     new Promise<number>((resolve) => {
       const socket = new WebSocket(process.webSocketUrl + path, 'mqtt', origin === undefined ? {} : { origin })
@@ -206,7 +206,7 @@ it('lets pages of its own and of this machine in, and no others', async () => {
   expect(await Promise.all(named.map((origin) => ask(origin)))).toEqual([101, 101, 101, 403, 403])
 })
 
-it('says which port is in use, and goes on with WebSocket', async () => {
+it('reports a port that is in use, and continues with WebSocket', async () => {
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
   const { port } = taken.address() as { port: number }
@@ -222,7 +222,7 @@ it('says which port is in use, and goes on with WebSocket', async () => {
   await listener.until(() => expect(listener.on(`xqueue/events/quick/success/${id}`)).toHaveLength(1))
 })
 
-it('tells statistics each second and which workers there are', async () => {
+it('publishes statistics each second, and the workers', async () => {
   const listener = await listen(url, 'xqueue/stats', 'xqueue/workers/+')
   await process.submit('quick')
   await listener.until(() => expect(listener.on('xqueue/stats').at(-1)?.body).toMatchObject({ success_tasks: 1 }))
@@ -232,7 +232,7 @@ it('tells statistics each second and which workers there are', async () => {
   expect(listener.on(`xqueue/workers/${worker}`)[0]).toMatchObject({ body: 'online', packet: { retain: true } })
 })
 
-it('publishes a worker whose name could not stand in a topic, escaped', async () => {
+it('escapes the name of a worker that is not valid in a topic', async () => {
   const listener = await listen(url, 'xqueue/workers/#')
   const worker_id = 'a+b/#%世'
   const consuming = process.call('POST', '/tasks/consume', { types: ['elsewhere'], wait: 3, worker_id })
@@ -242,7 +242,7 @@ it('publishes a worker whose name could not stand in a topic, escaped', async ()
   await consuming
 })
 
-it('disconnects its subscribers if changes were removed before they were published, so that they read the state again', async () => {
+it('disconnects subscribers if changes were removed before they were published, so that they read the state again', async () => {
   const queue = await openQueue('sqlite::memory:', { eventsMax: 10 })
   await queue.configureType('t', { declared: true })
   const live = createLive({ ...liveOptions('embedded'), queue })
@@ -269,7 +269,7 @@ it('disconnects its subscribers if changes were removed before they were publish
   stuck.destroy()
 })
 
-it('serves the subscribers of each process what happens in any of them', async () => {
+it('sends the subscribers of each process the changes of all processes', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'xqueue-mqtt-'))
   const queue = `sqlite:${join(folder, 'x.db')}`
   const one = await startServer({ engine: queue })
@@ -302,7 +302,7 @@ it('disconnects a subscriber that does not read; the others receive everything',
 })
 
 it.each([0, 1, 2] as const)(
-  'tells a subscriber with QoS %d each change once, however many of its filters fit',
+  'sends a subscriber with QoS %d each change once, however many of its filters match',
   async (qos) => {
     const listener = await listen(url)
     await listener.client.subscribeAsync(['xqueue/events/#', 'xqueue/events/quick/+/+'], { qos: 0 })
@@ -323,7 +323,7 @@ it.each([0, 1, 2] as const)(
   },
 )
 
-it('speaks to mosquitto_sub', async () => {
+it('serves mosquitto_sub', async () => {
   const id = await process.submit('quick', { n: 42 })
   const { hostname, port } = new URL(url)
   const args = ['-h', hostname, '-p', port, '-q', '2', '-t', `xqueue/tasks/${id}`, '-C', '1', '-W', '20']

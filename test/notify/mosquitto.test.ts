@@ -43,7 +43,7 @@ const STATES = ['pending', 'processing', 'success']
 /** What MQTT 5 says of a worker that has gone: the broker forgets it, too. */
 const OFFLINE = { contentType: 'text/plain', messageExpiryInterval: 86_400 }
 
-it('publishes every change with MQTT 5: content type, properties, the state retained', async () => {
+it('publishes every change with MQTT 5: content type, properties, retained state', async () => {
   await broker.start()
   const process = await start()
   const listener = await listen(['xqueue/#'], { protocolVersion: 5 })
@@ -73,7 +73,7 @@ it.each([
   ['TCP', () => broker.url],
   ['WebSocket', () => `ws://127.0.0.1:${broker.webSocketPort}`],
 ])(
-  'delivers everything in order after the broker was away, over %s; tasks go on, health says degraded',
+  'delivers everything in order after an outage of the broker, over %s; tasks continue, and health is degraded',
   async (_, url) => {
     await broker.start()
     const process = await start({ mqtt: url() })
@@ -112,7 +112,7 @@ it.each([
   },
 )
 
-it('connects with user and password only, reports a refusal, and never shows the password', async () => {
+it('connects only with user and password, reports a refusal, and never shows the password', async () => {
   await broker.start({ login: ['ann', 's:cr@t'] })
   const wrong = await startServer({ mqtt: `mqtt://ann:wr0ng@127.0.0.1:${broker.port}` })
   closing.push(() => wrong.stop())
@@ -127,7 +127,7 @@ it('connects with user and password only, reports a refusal, and never shows the
   await listener.until(() => expect(listener.on(`some/where/events/quick/success/${id}`)).toHaveLength(1))
 })
 
-it('says so when the broker lets it in and takes nothing from it, and goes on when it does', async () => {
+it('reports a broker that accepts its connection but no messages, and continues when it accepts them', async () => {
   await broker.start({ more: ['allow_anonymous true', `acl_file ${broker.rules('topic read #')}`] })
   const process = await startServer({ mqtt: broker.url })
   closing.push(() => process.stop())
@@ -160,7 +160,7 @@ it.each([
   expect(retained).toHaveLength(name.includes('without') ? 0 : ids.length)
 })
 
-it('sends a message that is too large for the broker without its result, and goes on', async () => {
+it('sends a message that is too large for the broker without its result, and continues', async () => {
   await broker.start({ more: ['max_packet_size 20000'] })
   const process = await start()
   const listener = await listen(['xqueue/events/#'])
@@ -170,7 +170,7 @@ it('sends a message that is too large for the broker without its result, and goe
   expect(listener.on(`xqueue/events/quick/success/${large}`)).toMatchObject([{ body: { result: null } }])
 })
 
-it('takes 3.1.1 where the broker knows no other', async () => {
+it('uses 3.1.1 if the broker supports no other version', async () => {
   const aedes = await Aedes.createBroker()
   const server = createServer(aedes.handle).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -188,7 +188,7 @@ it('takes 3.1.1 where the broker knows no other', async () => {
 it.each([
   ['5', 5],
   ['3.1.1', 4],
-])('speaks version %s alone when the setting says so', async (version, protocol) => {
+])('uses only version %s if the setting requires it', async (version, protocol) => {
   const asked: number[] = []
   const other = new Aedes()
   await other.listen()
@@ -209,7 +209,7 @@ it.each([
   expect(new Set(asked)).toEqual(new Set([protocol]))
 })
 
-it('gives a broker that has lost its retained states all of them again, and one that has them none', async () => {
+it('publishes all retained states again only to a broker that has lost them', async () => {
   await broker.start()
   const process = await start()
   const ids = await Promise.all(Array.from({ length: 20 }, (_, n) => process.submit('quick', n)))
@@ -261,7 +261,7 @@ it('removes the retained state when retention removes the task', async () => {
   expect(late.on(`xqueue/tasks/${task.id}`)).toEqual([])
 })
 
-it('tells what is now when the events were gone before the broker came back', async () => {
+it('publishes the present states if the events were removed before the broker returned', async () => {
   await broker.start()
   await broker.stop()
   const queue = await openQueue('sqlite::memory:', { eventsMax: 10 })
@@ -280,7 +280,7 @@ it('tells what is now when the events were gone before the broker came back', as
   await listener.until(() => expect(topics.map((topic) => listener.statuses(topic).length > 0)).not.toContain(false))
 })
 
-it('is carried on by another process when the one that publishes is killed; the broker tells its will', async () => {
+it('another process continues when the publishing one is killed; the broker publishes its will', async () => {
   await broker.start()
   const database = join(folder, 'kill.db')
   const handlers = join(import.meta.dirname, '../../handlers/index.ts')

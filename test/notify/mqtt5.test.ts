@@ -32,7 +32,7 @@ async function listen(version: 4 | 5, filters: string[], options: object = {}, a
 }
 
 describe('MQTT 5', () => {
-  it.each(['TCP', 'WebSocket'])('tells states and changes in order, over %s', async (over) => {
+  it.each(['TCP', 'WebSocket'])('sends states and changes in order, over %s', async (over) => {
     const before = await process_.submit('quick', { before: true })
     const at = over === 'TCP' ? url : process_.webSocketUrl
     const listener = await listen(5, ['xqueue/#'], {}, at)
@@ -43,7 +43,7 @@ describe('MQTT 5', () => {
     })
   })
 
-  it('says what it does not have, names a client without an id, and sends states only where they are asked for', async () => {
+  it('announces unsupported features, assigns a client id, and sends states only if the subscription requests them', async () => {
     const id = await process_.submit('quick')
     const client = mqtt.connect(url, { protocolVersion: 5, clientId: '', clean: true, reconnectPeriod: 0 })
     closing.push(() => client.endAsync(true))
@@ -63,7 +63,7 @@ describe('MQTT 5', () => {
     await client.unsubscribeAsync([`xqueue/tasks/${id}`, `xqueue/tasks/${other}`])
   })
 
-  it('refuses other filters and the loss of one by its reason, and sends no more bytes than a client takes', async () => {
+  it('refuses other filters with a reason code, and sends no packet above the maximum of the client', async () => {
     const listener = await listen(5, [], { properties: { maximumPacketSize: 1_000 } })
     const refused = listener.client.subscribeAsync('other/#')
     await expect(refused).rejects.toMatchObject({ packet: { granted: [0x87] } })
@@ -76,7 +76,7 @@ describe('MQTT 5', () => {
 })
 
 describe('a publish by a client', () => {
-  it.each([4, 5] as const)('is answered, dropped and told once in the log, with version %s', async (version) => {
+  it.each([4, 5] as const)('is acknowledged, dropped and logged once, with version %s', async (version) => {
     const listener = await listen(version, ['xqueue/#'])
     const publisher = await listen(version, [], { reconnectPeriod: 0 })
     let closes = 0
@@ -97,8 +97,8 @@ describe('a publish by a client', () => {
   })
 })
 
-describe('clients of others', () => {
-  it.each(['mqttv311', 'mqttv5'])('mosquitto_sub speaks %s', async (version) => {
+describe('other MQTT clients', () => {
+  it.each(['mqttv311', 'mqttv5'])('mosquitto_sub receives with %s', async (version) => {
     const id = await process_.submit('quick', { n: 42 })
     const { hostname, port } = new URL(url)
     const topic = `xqueue/tasks/${id}`
@@ -106,14 +106,14 @@ describe('clients of others', () => {
     expect(JSON.parse(await outputOf(pathOf('mosquitto_sub')!, args))).toMatchObject({ task_id: id, result: { n: 42 } })
   })
 
-  it.each([4, 5])('paho-mqtt of Python speaks version %s', async (version) => {
+  it.each([4, 5])('paho-mqtt of Python receives with version %s', async (version) => {
     const id = await process_.submit('quick', { n: 43 })
     const script = join(HERE, 'client.py')
     const heard = await outputOf(python(), [script, new URL(url).port, String(version), `xqueue/tasks/${id}`])
     expect(JSON.parse(heard)).toMatchObject({ task_id: id, result: { n: 43 } })
   })
 
-  it.each([4, 5])('Paho for Java speaks version %s', { timeout: 300_000 }, async (version) => {
+  it.each([4, 5])('Paho for Java receives with version %s', { timeout: 300_000 }, async (version) => {
     const id = await process_.submit('quick', { n: 44 })
     const jars = `${jarsOf(join(HERE, 'pom.xml'), 'paho-java-1.2.5')}/*`
     const program = join(HERE, 'PahoClient.java')

@@ -88,7 +88,7 @@ async function expectHeapReturnsTo(first: number, child: ChildProcess): Promise<
 it.each([
   ['that keeps few finished tasks', '500'],
   ['that keeps all', '1000000'],
-])('holds no memory for changes that have gone out, in a process %s', async (_name, retention) => {
+])('keeps no memory for published changes, in a process %s', async (_name, retention) => {
   const { child, address, url } = await startProcess({ 'retention-count': retention })
   const count = await counted(url!)
   const first = await heapAfter(child, address, count, FIRST)
@@ -96,7 +96,7 @@ it.each([
   await expectHeapReturnsTo(first, child)
 })
 
-it('holds none for what another broker has acknowledged', async () => {
+it('keeps no memory for messages that an external broker has acknowledged', async () => {
   const broker = new Mosquitto()
   await broker.start()
   closing.push(() => broker.remove())
@@ -107,7 +107,7 @@ it('holds none for what another broker has acknowledged', async () => {
   await expectHeapReturnsTo(first, child)
 })
 
-it('sends the states of a thousand tasks to 50 subscribers that come at once, with a small heap', async () => {
+it('sends the states of a thousand tasks to 50 simultaneous subscribers, with a small heap', async () => {
   const flags = { mqtt: 'embedded', engine: 'sqlite::memory:' }
   const { child, address, url } = await startProcess(flags, [`--max-old-space-size=${SMALL_HEAP_MB}`])
   const tasks = Array.from({ length: BATCH }, () => ({ type: 'quick', payload: 'x'.repeat(1_000) }))

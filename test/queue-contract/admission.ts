@@ -21,7 +21,7 @@ export function admissionContract(fixture: Fixture): void {
     )
 
   describe('admission', () => {
-    it('refuses a call whose tasks wait for too many others together, and takes as many as are allowed', async () => {
+    it('refuses a call with too many dependencies, and accepts the largest number allowed', async () => {
       const { afterMax, edgesMax } = TASK_LIMITS
       const first = Array.from({ length: afterMax }, () => spec({ delayMs: 1e9 }))
       const after = (await fixture.queue.submit(first)).map(({ task }) => task.id)
@@ -35,7 +35,7 @@ export function admissionContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).dependent).toBe(most.length)
     }, 60_000)
 
-    it.each(NO_DELAYS)('retries by the back-off where a delay of %s was asked for, and says so', async (delayMs) => {
+    it.each(NO_DELAYS)('retries by the back-off instead of a delay of %s, and says so', async (delayMs) => {
       const tasks = [await submit(), await submit(), await submit()]
       const [first, bad, last] = await claim(3)
       const fine: Outcome = { kind: 'success', result: 1 }
@@ -51,7 +51,7 @@ export function admissionContract(fixture: Fixture): void {
       expect(await fixture.queue.list({ limit: 10 })).toMatchObject({ tasks: { length: 3 } })
     })
 
-    it('takes a delay with a fraction as whole milliseconds, and one that is over as none', async () => {
+    it('rounds a fractional delay to milliseconds, and ignores one in the past', async () => {
       for (const [delayMs, runsIn] of [
         [1_234.5, 1_235],
         [-5_000, 0],
@@ -64,7 +64,7 @@ export function admissionContract(fixture: Fixture): void {
       }
     })
 
-    it('makes a failure with the reason of a result that cannot be written, and of that alone', async () => {
+    it('fails only the task whose result cannot be serialized, with the reason', async () => {
       const tasks = [await submit(), await submit(), await submit()]
       const [first, bad, last] = await claim(3)
       const round: { self?: unknown } = {}
@@ -81,7 +81,7 @@ export function admissionContract(fixture: Fixture): void {
       expect(ended[2]!.error).toMatch(/cannot be written as JSON/)
     })
 
-    it('repairs text of results, errors and progress that is no Unicode', async () => {
+    it('repairs invalid Unicode in results, errors and progress', async () => {
       const [one, two] = [await submit({ maxRetry: 0 }), await submit({ maxRetry: 0 })]
       const [first, last] = await claim(2)
       const renewals = [{ lease: first!.lease, progress: { [HALF]: HALF } }]
@@ -98,7 +98,7 @@ export function admissionContract(fixture: Fixture): void {
       expect((await get(two.id)).error).toBe(repaired)
     })
 
-    it('takes progress beyond 0 to 100 as the nearest, and ignores what is none', async () => {
+    it('clamps progress to 0 to 100, and ignores invalid progress', async () => {
       const { id } = await submit()
       const [{ lease }] = (await claim()) as [Lease]
       const report = async (progress: unknown) => {
@@ -125,15 +125,15 @@ export function admissionContract(fixture: Fixture): void {
       ['a batch', { batch: HALF }, /batch/],
       ['a key', { idempotencyKey: HALF }, /idempotency_key/],
       ['a payload', { payload: { to: [HALF] } }, /payload\.to\[0\]/],
-      ['a number that JSON has no form for', { payload: { n: Number.NaN } }, /payload\.n is NaN/],
+      ['a number that JSON cannot represent', { payload: { n: Number.NaN } }, /payload\.n is NaN/],
       ['a BigInt', { payload: { n: 1n as never } }, /payload\.n is a BigInt.*string/],
       ['a Map', { payload: { n: new Map() as never } }, /payload\.n is a Map/],
-      ['a delay that is none', { delayMs: Number.NaN }, /delayMs/],
+      ['an invalid delay', { delayMs: Number.NaN }, /delayMs/],
       ['a time-out with a fraction', { processTimeoutMs: 1.5 }, /processTimeoutMs/],
-      ['a time that is none', { runAt: Number.POSITIVE_INFINITY }, /runAt/],
-      ['a priority that is none', { priority: 1.5 }, /priority/],
+      ['an invalid time', { runAt: Number.POSITIVE_INFINITY }, /runAt/],
+      ['an invalid priority', { priority: 1.5 }, /priority/],
     ]
-    it.each(bad)('refuses %s alone, with its path', async (_, more, path) => {
+    it.each(bad)('refuses only %s, with its path', async (_, more, path) => {
       const calls = Array.from({ length: 20 }, (_, index) => fixture.queue.submit([spec(index === 10 ? more : {})]))
       const answers = await Promise.allSettled(calls)
       const refused = answers.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[]
@@ -144,7 +144,7 @@ export function admissionContract(fixture: Fixture): void {
       expect(await claim(100)).toHaveLength(19)
     })
 
-    it('refuses a schedule whose text is no Unicode, and the others go on', async () => {
+    it('refuses a schedule with invalid Unicode, and the others continue', async () => {
       const {
         delayMs: _,
         runAt: __,
@@ -169,7 +169,7 @@ export function admissionContract(fixture: Fixture): void {
       expect(await claim(10)).toHaveLength(1)
     })
 
-    it('refuses a worker whose name is no Unicode', async () => {
+    it('refuses a worker name with invalid Unicode', async () => {
       const turn = fixture.queue.turn({ worker: { ...WORKER, id: HALF }, want: 1 })
       await expect(turn).rejects.toMatchObject({ code: 'invalid_request', message: /worker_id/ })
     })

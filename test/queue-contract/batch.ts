@@ -9,7 +9,7 @@ export function batchContract(fixture: Fixture): void {
     (await fixture.queue.submit(specs.map((spec) => completeSpec({ type: 't', ...spec })))).map(({ task }) => task)
 
   describe('batch', () => {
-    it('tells how far its tasks are, of all types, and no others', async () => {
+    it('counts its own tasks of all types by status', async () => {
       const tasks = await submitAll({ batch: 'b' }, { type: 'u', batch: 'b', maxRetry: 0 }, { batch: 'c' })
       await submit({ batch: 'b', delayMs: 1_000 })
       expect(tasks.map(({ batch }) => batch)).toEqual(['b', 'b', 'c'])
@@ -31,7 +31,7 @@ export function batchContract(fixture: Fixture): void {
       expect(await fixture.queue.batch('none')).toBeNull()
     })
 
-    it('is what tasks are listed, canceled and retried by', async () => {
+    it('filters lists, cancellations and retries', async () => {
       const [a, , c] = await submitAll({ batch: 'b' }, {}, { type: 'u', batch: 'b', after: [0] })
       const page = await fixture.queue.list({ batch: 'b', limit: 10 })
       expect(page.tasks.map(({ id }) => id).sort()).toEqual([a!.id, c!.id].sort())
@@ -47,7 +47,7 @@ export function batchContract(fixture: Fixture): void {
       expect(await fixture.queue.batch('b')).toMatchObject({ counts: { canceled: 0, pending: 2 } })
     })
 
-    it('tells of many tasks, and of those that retention has removed as a number', async () => {
+    it('counts many tasks, including those that retention has removed', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ retention: { ageMs: 1_000, countMax: 10_000 } })
       await submitAll(...Array.from({ length: 2_500 }, () => ({ batch: 'b' })))

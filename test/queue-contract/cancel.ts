@@ -9,7 +9,7 @@ export function cancelContract(fixture: Fixture): void {
   const { submit, claim, succeed, get } = fixture
 
   describe('cancel', () => {
-    it('cancels a waiting task at once, and not a finished one', async () => {
+    it('cancels a waiting task at once, and refuses a finished one', async () => {
       const { id } = await submit()
       expect((await fixture.queue.cancel({ ids: [id] })).results[0]).toMatchObject({ outcome: 'changed' })
       expect((await fixture.queue.cancel({ ids: [id, 'none'] })).results.map(({ outcome }) => outcome)).toEqual([
@@ -19,7 +19,7 @@ export function cancelContract(fixture: Fixture): void {
       expect(await claim()).toEqual([])
     })
 
-    it('tells a running task to stop; whatever it answers, it ends as canceled', async () => {
+    it('asks a running task to stop, which ends as canceled whatever its outcome', async () => {
       const { id } = await submit()
       const [lease] = await claim()
       const waiting = fixture.queue.turn({ worker: WORKER, want: 0, waitMs: 20_000 })
@@ -29,7 +29,7 @@ export function cancelContract(fixture: Fixture): void {
       expect(await get(id)).toMatchObject({ status: 'canceled', result: null })
     })
 
-    it('ends a canceled task whose handler does not stop when its grace is over', async () => {
+    it('ends a canceled task whose handler does not stop at the end of the grace period', async () => {
       const { id } = await submit()
       const { lease } = (await claim())[0]!
       await fixture.queue.cancel({ ids: [id] })
@@ -42,7 +42,7 @@ export function cancelContract(fixture: Fixture): void {
       expect((await succeed(lease)).status).toBeNull()
     })
 
-    it('changes all that fit a filter, and only those', async () => {
+    it('cancels all tasks that match a filter, and no others', async () => {
       for (const tags of [{ a: '1' }, { a: '2' }, {}]) await submit({ tags })
       await fixture.queue.submit([completeSpec({ type: 'u', tags: { a: '1' } })])
       const filter = { type: 't', tag: { key: 'a', value: '1' } }

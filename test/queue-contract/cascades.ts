@@ -35,8 +35,8 @@ export function cascadesContract(fixture: Fixture): void {
     await start(more)
   }
 
-  describe('the end of a task that very many wait for', () => {
-    it.each(ENDS)('informs a bounded number of them in a step: %s', async (how) => {
+  describe('the end of a task with very many successors', () => {
+    it.each(ENDS)('informs a bounded number of them per step: %s', async (how) => {
       await restart({ retention: RETENTION })
       const { id } = await submit({ maxRetry: 0 })
       const isRemoved = how === 'retention' || how === 'erasure'

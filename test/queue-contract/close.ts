@@ -5,7 +5,7 @@ export function closeContract(fixture: Fixture): void {
   const { submit } = fixture
 
   describe('close', () => {
-    it('ends waiting turns and readers with empty answers, and refuses what comes after', async () => {
+    it('ends waiting turns and readers with empty answers, and refuses later calls', async () => {
       const { last } = await fixture.queue.events({ after: null, max: 1 })
       const turn = fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
       const events = fixture.queue.events({ after: last, max: 1, waitMs: 20_000 })

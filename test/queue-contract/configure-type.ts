@@ -5,7 +5,7 @@ export function configureTypeContract(fixture: Fixture): void {
   const { limit, submit, claim, succeed } = fixture
 
   describe('configureType', () => {
-    it('lets the operator win over the handler, also after the worker starts again', async () => {
+    it('prefers the operator to the handler, also after the worker starts again', async () => {
       await limit('t', 5)
       await fixture.queue.configureType('t', { maxConcurrency: 2 })
       expect((await limit('t', 5)).maxConcurrency).toBe(2)
@@ -13,7 +13,7 @@ export function configureTypeContract(fixture: Fixture): void {
       expect((await limit('t', 5)).maxConcurrency).toBeNull()
     })
 
-    it('starts nothing new until what runs fits a lowered limit', async () => {
+    it('starts nothing new until the running tasks fit a lowered limit', async () => {
       for (let index = 0; index < 4; index++) await submit()
       const leases = await claim(3)
       await fixture.queue.configureType('t', { maxConcurrency: 2 })

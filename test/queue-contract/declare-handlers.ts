@@ -6,7 +6,7 @@ import type { Fixture } from './fixture.ts'
 
 export function declareHandlersContract(fixture: Fixture): void {
   describe('declareHandlers', () => {
-    it('takes the handlers of a process together, each as if it were declared alone', async () => {
+    it('declares all handlers of a process in one call, each as if alone', async () => {
       const settings = (maxConcurrency: number): HandlerSettings => ({
         maxConcurrency,
         groupConcurrency: 2,

@@ -19,7 +19,7 @@ export function eraseContract(fixture: Fixture): void {
   const erase = async (id: string) => (await fixture.queue.erase([id])).results[0]!
 
   describe('erase', () => {
-    it('erases a finished task: the task, its idempotency key and what events tell of it', async () => {
+    it('erases a finished task: the task, its idempotency key and the contents of its events', async () => {
       const key = { payload: 'secret-1', idempotencyKey: 'k', tags: { a: 'b' } }
       const { id } = await submit(key)
       const other = await submit()
@@ -56,7 +56,7 @@ export function eraseContract(fixture: Fixture): void {
       expect(again[0]!.existing).toBe(false)
     })
 
-    it('refuses what has not finished, and knows no task that is not there', async () => {
+    it('refuses an unfinished task, and reports an unknown one', async () => {
       const waiting = await submit({ priority: 1 })
       const delayed = await submit({ delayMs: 1_000_000 })
       const [running] = await claim()
@@ -71,7 +71,7 @@ export function eraseContract(fixture: Fixture): void {
       expect((await erase(waiting.id)).outcome).toBe('unknown')
     })
 
-    it('blanks the copies of its result that its successors keep, in other types too', async () => {
+    it('blanks the copies of its result in its successors, also of other types', async () => {
       const { id } = await submit()
       const early = await submit({ type: 'u', after: [id] })
       await succeed((await claim())[0]!.lease, 5)
@@ -89,7 +89,7 @@ export function eraseContract(fixture: Fixture): void {
       )
     })
 
-    it('blanks the copies of large results, also of a task that runs', async () => {
+    it('blanks the copies of large results, also in a running task', async () => {
       const tasks = [await submit(), await submit()]
       const after = tasks.map(({ id }) => id)
       const early = await submit({ type: 'u', after })
@@ -112,7 +112,7 @@ export function eraseContract(fixture: Fixture): void {
       }
     })
 
-    it('cancels what still waits for a retry of it', async () => {
+    it('cancels successors that wait for its retry', async () => {
       const { id } = await submit({ maxRetry: 0 })
       const waiting = await submit({ after: [id], onFailure: 'wait' })
       await fixture.fail((await claim())[0]!.lease, { retry: false })
@@ -122,7 +122,7 @@ export function eraseContract(fixture: Fixture): void {
   })
 
   describe('events of removed tasks', () => {
-    it('are not told again, also page by page, to no reader', async () => {
+    it('are not sent again to any reader, also page by page', async () => {
       await fixture.opened.cleanup()
       await start({ retention: { ageMs: LATE_READER_MS, countMax: 100 }, eventsAgeMs: 1e9 })
       for (let n = 0; n < 5; n++) await submit()
@@ -150,7 +150,7 @@ export function eraseContract(fixture: Fixture): void {
       expect(named.events.every(({ kind }) => kind === 'removed')).toBe(true)
     })
 
-    it('reach a reader that lags by a moment, though retention removes tasks as soon as they end', async () => {
+    it('reach a reader that lags by a moment, although retention removes tasks at their end', async () => {
       await fixture.opened.cleanup()
       await start({ retention: { ageMs: 1, countMax: 1 } })
       for (let n = 0; n < 5; n++) await submit()

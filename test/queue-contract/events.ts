@@ -7,7 +7,7 @@ export function eventsContract(fixture: Fixture): void {
   const { start, submit, claim, succeed } = fixture
 
   describe('events', () => {
-    it('drops events by their age, but for the newest', async () => {
+    it('drops events by their age, except the newest', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ eventsAgeMs: 60_000 })
       await fixture.submit()
@@ -25,7 +25,7 @@ export function eventsContract(fixture: Fixture): void {
       expect(await kept()).toEqual([task.id])
     })
 
-    it('drops events by their bytes, but for the newest', async () => {
+    it('drops events by their bytes, except the newest', async () => {
       await fixture.opened.cleanup()
       await start({ eventsBytesMax: 200_000, eventsMax: 1_000_000 })
       for (let n = 0; n < 50; n++) {
@@ -51,7 +51,7 @@ export function eventsContract(fixture: Fixture): void {
       expect(events.at(-1)!.status).toBe('success')
     })
 
-    it('tells each change once, in order, to a reader that waits or resumes', async () => {
+    it('sends each change once, in order, to a reader that waits or resumes', async () => {
       const { last } = await fixture.queue.events({ after: null, max: 10 })
       const waiting = fixture.queue.events({ after: last, max: 10, waitMs: 20_000 })
       const { id } = await submit()
@@ -66,7 +66,7 @@ export function eventsContract(fixture: Fixture): void {
       expect((await fixture.queue.events({ after: page.events[1]!.id, max: 10 })).events).toHaveLength(1)
     })
 
-    it('tells a reader that fell behind that events are gone', async () => {
+    it('reports a gap to a reader that fell behind', async () => {
       await fixture.opened.cleanup()
       await start({ eventsMax: 5 })
       await submit()
@@ -80,7 +80,7 @@ export function eventsContract(fixture: Fixture): void {
       expect((await fixture.queue.events({ after: last, max: 1 })).gap).toBe(false)
     })
 
-    it('tells that retention has removed a task', async () => {
+    it('reports that retention has removed a task', async () => {
       await fixture.opened.cleanup()
       await start({ retention: { ageMs: 10_000, countMax: 100 } })
       const { id } = await submit()
@@ -98,7 +98,7 @@ export function eventsContract(fixture: Fixture): void {
         fixture.queue.events({ after, max: 100, reader: reader(owner), ...more })
       const ids = (page: EventsPage) => page.events.map(({ taskId }) => taskId)
 
-      it('starts at now, and stays where it is until told that the events were handled', async () => {
+      it('starts at the present, and keeps its position until the events are committed', async () => {
         await submit()
         const first = await read('a')
         expect([first.held, first.events]).toEqual([true, []])
@@ -110,7 +110,7 @@ export function eventsContract(fixture: Fixture): void {
         expect(ids(await read('a'))).toEqual([])
       })
 
-      it('has its place from the first call on, also if that one only gave the lease back', async () => {
+      it('has a position from the first call on, also if that call only released the lease', async () => {
         await read('a', null, { reader: reader('a', 0) })
         const { id } = await submit()
         expect(ids(await read('b'))).toEqual([id])
@@ -125,7 +125,7 @@ export function eventsContract(fixture: Fixture): void {
         await second.close()
       })
 
-      it('is held by one owner until the lease is over; the next one reads what was not committed', async () => {
+      it('is held by one owner until its lease ends; the next owner reads uncommitted events', async () => {
         await read('a')
         const { id: one } = await submit()
         const { id: two } = await submit()
@@ -141,7 +141,7 @@ export function eventsContract(fixture: Fixture): void {
         expect(await read('a', page.last)).toMatchObject({ held: false, events: [] })
       })
 
-      it('does not take a commit from an owner that has lost the lease meanwhile', async () => {
+      it('refuses the commit of an owner that has lost the lease', async () => {
         await read('a')
         const { id: one } = await submit()
         const { id: two } = await submit()
@@ -154,7 +154,7 @@ export function eventsContract(fixture: Fixture): void {
         expect(ids(old)).toEqual([one, two])
       })
 
-      it('keeps the lease of an owner that goes on reading', async () => {
+      it('renews the lease of an owner that continues to read', async () => {
         for (let step = 0; step < 4; step++) {
           expect((await read('a')).held).toBe(true)
           fixture.now += 900
@@ -162,7 +162,7 @@ export function eventsContract(fixture: Fixture): void {
         }
       })
 
-      it('is taken by a waiting reader when its owner releases it, in another process too', async () => {
+      it('passes to a waiting reader when its owner releases it, also in another process', async () => {
         await read('a')
         const { id: one } = await submit()
         const { id: two } = await submit()
@@ -177,7 +177,7 @@ export function eventsContract(fixture: Fixture): void {
         await second.close()
       })
 
-      it('has a name: others have places of their own', async () => {
+      it('has a name; readers with other names have their own positions', async () => {
         await read('a')
         await read('a', null, { reader: { name: 's', owner: 'b', leaseMs: 1_000 } })
         const { id } = await submit()
@@ -194,7 +194,7 @@ export function eventsContract(fixture: Fixture): void {
         expect(await waiting).toMatchObject({ held: false, events: [] })
       })
 
-      it('is notified of events that were removed before it read them; below the bound they are kept for it', async () => {
+      it('receives a gap for removed events that it has not read; below the bound they are kept', async () => {
         await fixture.opened.cleanup()
         await start({ eventsMax: 5 })
         await read('a')

@@ -29,7 +29,7 @@ export function explainContract(fixture: Fixture): void {
       expect(await fixture.queue.explain('none')).toBeNull()
     })
 
-    it('reports a limit as reached that is above the number of holders in an answer', async () => {
+    it('reports a reached limit that is larger than the list of holders', async () => {
       await fixture.limit('t', 1_001)
       const specs = Array.from({ length: 1_002 }, () => completeSpec({ type: 't' }))
       await fixture.queue.submit(specs)

@@ -55,7 +55,7 @@ export function flowsContract(fixture: Fixture): void {
       ])
     })
 
-    it('accepts a graph in one batch, in which a task names earlier ones by their places', async () => {
+    it('accepts a graph in one batch, where a task names earlier ones by index', async () => {
       const [first, left, right, last] = await submitAll(
         {},
         { type: 'u', after: [0] },
@@ -75,7 +75,7 @@ export function flowsContract(fixture: Fixture): void {
       expect((await get(last!.id)).status).toBe('success')
     })
 
-    it('takes those that have ended before as they ended', async () => {
+    it('uses the outcome of predecessors that have already ended', async () => {
       const { id } = await submit()
       await succeed(only(await claim()).lease, 7)
       const late = await submit({ after: [id] })
@@ -85,7 +85,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(predecessors).toMatchObject([{ id, status: 'success', result: 7 }])
     })
 
-    it('refuses a batch whole when one waits for a task that is not there', async () => {
+    it('refuses a whole batch if one task waits for an unknown task', async () => {
       const { id } = await submit()
       const unknown = id.replace(/^.{8}/, '00000000')
       const refused = submitAll({}, { after: [0, unknown] }, { after: [id, 'nonsense'] })
@@ -96,7 +96,7 @@ export function flowsContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).counts.pending).toBe(1)
     })
 
-    it('cancels what waits for one that fails, and what waits for that', async () => {
+    it('cancels the successors of a failed task, and their successors', async () => {
       const [a, b, c, other] = await submitAll({ maxRetry: 0 }, { type: 'u', after: [0] }, { after: [1] }, {})
       const leases = await claim(9)
       expect(leases).toHaveLength(2)
@@ -110,14 +110,14 @@ export function flowsContract(fixture: Fixture): void {
       expect(told).toEqual(['pending', 'canceled'])
     })
 
-    it('cancels at once what is submitted to wait for one that has failed', async () => {
+    it('cancels a task at once that is submitted to wait for a failed one', async () => {
       const { id } = await submit({ maxRetry: 0 })
       await fail(only(await claim()).lease)
       const late = await submit({ after: [id] })
       await eventually(late.id, 'canceled')
     })
 
-    it('runs with onFailure run after any outcome of the predecessors', async () => {
+    it('runs after any outcome of the predecessors with onFailure run', async () => {
       const [a, b, join] = await submitAll({ maxRetry: 0 }, {}, { type: 'u', after: [0, 1], onFailure: 'run' })
       await fixture.queue.cancel({ ids: [b!.id] })
       await fail(only(await claim()).lease, { error: 'broken' })
@@ -153,7 +153,7 @@ export function flowsContract(fixture: Fixture): void {
       })
     }
 
-    it('waits with onFailure wait until the other was retried and succeeds', async () => {
+    it('waits with onFailure wait until the predecessor is retried and succeeds', async () => {
       const [a, b] = await submitAll({ maxRetry: 0 }, { type: 'u', after: [0], onFailure: 'wait' })
       await fail(only(await claim()).lease)
       await settled()
@@ -164,7 +164,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, status: 'success', result: 3 }])
     })
 
-    it('retries a whole flow in any order: what was canceled waits again', async () => {
+    it('retries a whole flow in any order: canceled tasks wait again', async () => {
       const [a, b, c] = await submitAll({ maxRetry: 0 }, { after: [0] }, { type: 'u', after: [1] })
       await fail(only(await claim()).lease)
       await eventually(c!.id, 'canceled')
@@ -190,7 +190,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, result: 5 }])
     })
 
-    it('cancels a task that waits, and what waits for it, and leaves the others alone', async () => {
+    it('cancels a waiting task and its successors, and no others', async () => {
       const [a, b, c] = await submitAll({}, { type: 'u', after: [0] }, { after: [1] })
       const { results } = await fixture.queue.cancel({ ids: [b!.id] })
       expect(results[0]).toMatchObject({ outcome: 'changed', task: { status: 'canceled' } })
@@ -201,7 +201,7 @@ export function flowsContract(fixture: Fixture): void {
       expect((await get(a!.id)).status).toBe('success')
     })
 
-    it('begins the wait for a start, and a delay that is left, when the others have ended', async () => {
+    it('begins the queue time-out and the rest of a delay when the predecessors have ended', async () => {
       const [, soon, later] = await submitAll(
         { queueTimeoutMs: 0 },
         { after: [0], queueTimeoutMs: 1_000 },
@@ -224,7 +224,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(only(await claim(9)).task.id).toBe(later!.id)
     })
 
-    it('honours priority and group when the others have ended', async () => {
+    it('honours priority and group when the predecessors have ended', async () => {
       await fixture.limit('t', null, { groupConcurrency: 1 })
       const [, low, high, g1, g2] = await submitAll(
         { type: 'u' },
@@ -241,7 +241,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(only(await claim(9)).task.id).toBe(g2!.id)
     })
 
-    it('knows it again by its idempotency key, also when what it waited for is gone', async () => {
+    it('returns the same task for its idempotency key, also after its predecessors were removed', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
       const [a] = await submitAll({})
@@ -257,7 +257,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(only(await claim()).predecessors).toMatchObject([{ id: a!.id, status: 'success', result: 1 }])
     })
 
-    it('cancels what waits for one that retention removes, and refuses to retry it', async () => {
+    it('cancels the successors of a task that retention removes, and refuses to retry them', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
       const [a, b] = await submitAll({ maxRetry: 0 }, { after: [0], onFailure: 'wait' })
@@ -269,7 +269,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(results[0]!.outcome).toBe('refused')
     })
 
-    it('lists and counts those that wait with the pending ones, last', async () => {
+    it('lists and counts dependent tasks with the pending ones, last', async () => {
       const [a, b, c, d] = await submitAll({}, { after: [0] }, { delayMs: 500 }, { after: [0] })
       const ids: string[] = []
       let cursor: string | null = null
@@ -289,7 +289,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(info).toMatchObject({ pending: 4, delayed: 1, dependent: 2 })
     })
 
-    it('counts those that wait against the cap on waiting tasks', async () => {
+    it('counts dependent tasks against the cap on waiting tasks', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ pendingMax: 2 })
       await submitAll({}, { after: [0] })
@@ -306,7 +306,7 @@ export function flowsContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).counts).toMatchObject({ pending: 0, canceled: length - 1, failed: 1 })
     })
 
-    it('starts very many at once, and says how many may wait for one', async () => {
+    it('starts very many successors at once, and reports the maximum per task', async () => {
       const most = TASK_LIMITS.successorsMax
       const { id } = await submit({ type: 'u' })
       for (let from = 0; from < most; from += 2_000) {
@@ -320,7 +320,7 @@ export function flowsContract(fixture: Fixture): void {
       expect(await claim(100)).toHaveLength(100)
     })
 
-    it('is true for another process too', async () => {
+    it('works across processes', async () => {
       const second = await fixture.opened.second()
       try {
         const [a, b] = await submitAll({}, { after: [0] })

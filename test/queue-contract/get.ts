@@ -5,13 +5,13 @@ export function getContract(fixture: Fixture): void {
   const { submit } = fixture
 
   describe('get', () => {
-    it('answers in the order asked for, with null where there is no such task', async () => {
+    it('returns tasks in the requested order, and null for an unknown one', async () => {
       const [first, second] = [await submit({ payload: 1 }), await submit({ payload: 2 })]
       const found = await fixture.queue.get([second.id, 'none', first.id])
       expect(found.map((task) => task?.payload)).toEqual([2, undefined, 1])
     })
 
-    it('leaves what may be long, when asked for bare tasks', async () => {
+    it('leaves out long fields of bare tasks', async () => {
       const waiting = await submit({
         payload: 'waiting',
         priority: 1,

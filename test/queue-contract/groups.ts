@@ -19,12 +19,12 @@ export function groupsContract(fixture: Fixture): void {
   const next = async (want = 1) => names(await claim(want))
 
   describe('groups', () => {
-    it('take turns, the longest-ready first within each', async () => {
+    it('alternate, with the task that is ready longest first in each', async () => {
       await add('a1 a2 a3 b1 b2 c1')
       expect(await next(9)).toBe('a1 b1 c1 a2 b2 a3')
     })
 
-    it('take turns from one claim to the next, also over several processes', async () => {
+    it('alternate from one claim to the next, also over several processes', async () => {
       const other = await fixture.opened.second()
       await add('a1 a2 a3 a4 b1 b2 c1')
       expect(await next()).toBe('a1')
@@ -34,13 +34,13 @@ export function groupsContract(fixture: Fixture): void {
       await other.close()
     })
 
-    it('take turns with the tasks that have none', async () => {
+    it('alternate with the tasks without a group', async () => {
       await add('-1 -2 -3 a1 a2 b1')
       expect(await next(2)).toBe('-1 a1')
       expect(await next(9)).toBe('b1 -2 a2 -3')
     })
 
-    it('alone may be claimed, by priority, within the limits, and without a wait', async () => {
+    it('can be claimed by name, by priority, within the limits, and without a wait', async () => {
       await add('a1 b1 -1 a2 c1')
       await add('a3', { priority: 5 })
       const of = async (groups: string[], want = 9) => {
@@ -56,21 +56,21 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('b1 -1')
     })
 
-    it('take turns within one priority only', async () => {
+    it('alternate only within one priority', async () => {
       await add('a1 b1 -1 a2')
       await add('a3 a4 b2 -2', { priority: 5 })
       expect(await next(5)).toBe('a3 b2 -2 a4 a1')
       expect(await next(9)).toBe('b1 -1 a2')
     })
 
-    it('a new one comes first, however many wait, and then goes to the end', async () => {
+    it('start with a new group, however many wait, and then move it to the end', async () => {
       await add('a1 a2 a3 b1 b2 b3')
       expect(await next(2)).toBe('a1 b1')
       await add('c1 c2')
       expect(await next(9)).toBe('c1 a2 b2 c2 a3 b3')
     })
 
-    it('of several new ones, that comes first whose first task has been ready longest', async () => {
+    it('start with the new group whose first task has been ready longest', async () => {
       const [first] = await add('a1 b1 a2 c1')
       await fixture.queue.cancel({ ids: [first!] })
       await add('d1', { delayMs: 500 })
@@ -79,7 +79,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('b1 a2 c1 d1 e1')
     })
 
-    it('with one waiting task take turns with those that have several, by age, for any history of theirs', async () => {
+    it('with one waiting task alternate with those that have several, by age, for any history', async () => {
       await add('a1 b1 c1')
       await add('-1 d1 b2')
       const [first] = await add('e1 f1')
@@ -128,7 +128,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(pages.filter(Boolean)).toEqual(['a1 b1', '-1 b2', 'c1 d1'])
     })
 
-    it('of one type have nothing to do with those of another of the same name', async () => {
+    it('of one type are independent of groups of another type with the same name', async () => {
       await fixture.queue.configureType('t', { groupConcurrency: 1 })
       await add('a1 a2')
       await add('a3 b1 a4', { type: 'u' })
@@ -160,7 +160,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await get(id)).toMatchObject({ status: 'success', group: 'a' })
     })
 
-    it('are a part of the request that an idempotency key identifies', async () => {
+    it('are part of the request that an idempotency key identifies', async () => {
       const spec = completeSpec({ type: 't', idempotencyKey: 'k', group: 'a' })
       const [one] = await fixture.queue.submit([spec])
       expect((await fixture.queue.submit([spec]))[0]).toMatchObject({ existing: true, task: { id: one!.task.id } })
@@ -169,7 +169,7 @@ export function groupsContract(fixture: Fixture): void {
       })
     })
 
-    it('are a filter of lists and of changes in bulk', async () => {
+    it('filter lists and bulk changes', async () => {
       const ids = await add('a1 b1 -1 a2')
       const [late] = await add('a3', { delayMs: 50 })
       await add('a4', { type: 'u' })
@@ -184,7 +184,7 @@ export function groupsContract(fixture: Fixture): void {
       expect((await fixture.queue.cancel({ filter: { status: 'pending' } })).results).toHaveLength(6)
     })
 
-    it('run no more of one at once than its limit, and the others go on', async () => {
+    it('run at most the limit of a group at once, and the other groups continue', async () => {
       await limit('t', null, { groupConcurrency: 2 })
       await add('a1 a2 a3 a4 b1 -1 -2 -3')
       expect(await next(9)).toBe('a1 b1 -1 a2 -2 -3')
@@ -193,7 +193,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('')
     })
 
-    it('give a permit back when a task ends, its lease is lost, or it is canceled', async () => {
+    it('release a permit when a task ends, loses its lease, or is canceled', async () => {
       await limit('t', null, { groupConcurrency: 1 })
       const ids = await add('a1 a2 a3 a4')
       await succeed((await claim(9))[0]!.lease)
@@ -217,7 +217,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('c1')
     })
 
-    it('keep to the limit of the type as well', async () => {
+    it('respect the limit of the type as well', async () => {
       await limit('t', 3, { groupConcurrency: 2 })
       await add('a1 a2 a3 b1 b2')
       const leases = await claim(9)
@@ -226,7 +226,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('b2')
     })
 
-    it('take a limit that is changed at run time, and the operator wins over the handler', async () => {
+    it('follow a limit that changes at run time, and prefer the operator to the handler', async () => {
       await add('a1 a2 a3 a4 a5')
       expect((await limit('t', null, { groupConcurrency: 1 })).groupConcurrency).toBe(1)
       const leases = await claim(9)
@@ -245,7 +245,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('a5')
     })
 
-    it('count what already runs when the first limit is set, and when one is set again', async () => {
+    it('count running tasks when a limit is set for the first time, and again', async () => {
       await add('a1 b1 a2 b2 a3 b3 a4')
       const leases = await claim(3)
       expect(names(leases)).toBe('a1 b1 a2')
@@ -265,7 +265,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('a5')
     })
 
-    it('that have run before are held back by a limit as well, and go on with the next permit', async () => {
+    it('that have run before obey a new limit, and continue with the next permit', async () => {
       await limit('t', null, { groupConcurrency: 1 })
       await add('a1')
       const [first] = await claim()
@@ -276,7 +276,7 @@ export function groupsContract(fixture: Fixture): void {
       expect(await next(9)).toBe('a2')
     })
 
-    it('wake a waiting turn when a permit comes free or the limit is raised', async () => {
+    it('wake a waiting turn when a permit is released or the limit is raised', async () => {
       const wait = () => fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
       await limit('t', null, { groupConcurrency: 1 })
       await add('a1 a2 a3')
@@ -311,7 +311,7 @@ export function groupsContract(fixture: Fixture): void {
       await other.close()
     })
 
-    it('explain who holds the permits of a group, and who goes first', async () => {
+    it('explain which tasks hold the permits of a group, and which group is next', async () => {
       const [first, second, ofB, none] = await add('a1 a2 b1 -1')
       await limit('t', null, { groupConcurrency: 1 })
       const explain = (id: string) => fixture.queue.explain(id)

@@ -18,7 +18,7 @@ export function keysContract(fixture: Fixture): void {
   const ids = async () => (await fixture.queue.keys()).keys.map(({ id }) => id)
 
   describe('keys', () => {
-    it('gives back what was added, oldest first, to every process', async () => {
+    it('returns added keys to every process, oldest first', async () => {
       expect(await ids()).toEqual([])
       await fixture.queue.keys({ add: key('b', { createdAt: fixture.now - 1 }) })
       const { keys } = await fixture.queue.keys({ add: key('a') })
@@ -30,7 +30,7 @@ export function keysContract(fixture: Fixture): void {
       await second.close()
     })
 
-    it('drops a key with its sessions, and nothing else', async () => {
+    it('drops a key with its sessions, and no others', async () => {
       await fixture.queue.keys({ add: key('a') })
       await fixture.queue.keys({ add: key('b') })
       for (const [id, of] of Object.entries({ 'a-1': 'a', 'a-2': 'a', 'b-1': 'b', nobodys: null })) {
@@ -44,7 +44,7 @@ export function keysContract(fixture: Fixture): void {
       expect(await ids()).toEqual(['b', 'b-1', 'nobodys'])
     })
 
-    it('stores no session of a key that is gone, however the two meet', async () => {
+    it('stores no session of a dropped key, in any order of the two calls', async () => {
       await fixture.queue.keys({ add: key('a') })
       await fixture.queue.keys({ drop: 'a' })
       const late = fixture.queue.keys({ add: key('late', { session: { of: 'a' } }) })
@@ -59,7 +59,7 @@ export function keysContract(fixture: Fixture): void {
       await second.close()
     })
 
-    it('changes a key that is kept, and does not bring back one that was dropped', async () => {
+    it('changes an existing key, and does not restore a dropped one', async () => {
       await fixture.queue.keys({ add: key('a') })
       const { keys } = await fixture.queue.keys({ alter: key('a', { tokensFrom: 7 }) })
       expect(keys).toEqual([key('a', { tokensFrom: 7 })])
@@ -67,7 +67,7 @@ export function keysContract(fixture: Fixture): void {
       expect((await fixture.queue.keys({ alter: key('a') })).keys).toEqual([])
     })
 
-    it('does not give what has expired', async () => {
+    it('does not return expired keys', async () => {
       await fixture.queue.keys({ add: key('short', { expiresAt: fixture.now + 1_000 }) })
       await fixture.queue.keys({ add: key('long', { expiresAt: fixture.now + 2_000 }) })
       fixture.now += 999
@@ -93,7 +93,7 @@ function countCallsContract(fixture: Fixture): void {
   const count = async (calls: number, key = 'a') => (await fixture.queue.countCalls(key, rate, calls)).allowed
 
   describe('countCalls', () => {
-    it('allows a call when the one before has left the window, to the millisecond, and tells when that is', async () => {
+    it('allows a call when an earlier one leaves the window, to the millisecond, and reports the time', async () => {
       expect(await fixture.queue.countCalls('a', rate, 3)).toEqual({ allowed: 3, nextInMs: 0 })
       fixture.now += 400
       expect(await fixture.queue.countCalls('a', rate, 4)).toEqual({ allowed: 2, nextInMs: 600 })
@@ -105,7 +105,7 @@ function countCallsContract(fixture: Fixture): void {
       expect(await fixture.queue.countCalls('a', rate, 9)).toEqual({ allowed: 5, nextInMs: 1_000 })
     })
 
-    it('never lets a window hold more, wherever it begins', async () => {
+    it('never allows more in any window', async () => {
       const calls: number[] = []
       for (let step = 0; step < 60; step++) {
         for (let allowed = await count((step % 4) + 1); allowed > 0; allowed--) calls.push(fixture.now)
@@ -117,7 +117,7 @@ function countCallsContract(fixture: Fixture): void {
       }
     })
 
-    it('is of one key, whatever types are named, and over all processes', async () => {
+    it('counts by key, apart from types, over all processes', async () => {
       const second = await fixture.opened.second()
       const answers = await Promise.all(
         Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? fixture.queue : second).countCalls('a', rate, 1)),
@@ -128,7 +128,7 @@ function countCallsContract(fixture: Fixture): void {
       await second.close()
     })
 
-    it('refuses no call for longer than the window when the clock was set back', async () => {
+    it('refuses no call for longer than the window after the clock was set back', async () => {
       expect(await count(9)).toBe(5)
       fixture.now -= 3_600_000
       expect(await count(9)).toBe(5)
@@ -137,7 +137,7 @@ function countCallsContract(fixture: Fixture): void {
       expect(await count(9)).toBe(5)
     })
 
-    it('counts on when logs of others are forgotten that are over', async () => {
+    it('continues to count when expired logs of other keys are removed', async () => {
       for (let key = 0; key < 20; key++) await count(5, `key-${key}`)
       fixture.now += 90_000_000
       await count(3)

@@ -16,7 +16,7 @@ export function listContract(fixture: Fixture): void {
   }
 
   describe('list', () => {
-    it('lists newest first, and pending ones in the order they will run, page by page', async () => {
+    it('lists newest first, and pending tasks in the order of their start, page by page', async () => {
       const ids: string[] = []
       for (const spec of [{}, { priority: 5 }, { delayMs: 50 }, { type: 'u' }]) ids.push((await submit(spec)).id)
       expect(await all({})).toEqual([...ids].reverse())
@@ -38,7 +38,7 @@ export function listContract(fixture: Fixture): void {
         },
       ],
     ] as [Status, (id: string) => Promise<void>][])(
-      'names a task once that was retried and has ended as %s again, as counts and pages do',
+      'lists a task once that was retried and ended as %s again, as counts and pages do',
       async (status, end) => {
         const others = [await submit({ maxRetry: 0, queueTimeoutMs: 10 })]
         await end(others[0]!.id)
@@ -62,7 +62,7 @@ export function listContract(fixture: Fixture): void {
     )
 
     it.each(['pending', 'processing', 'success'] as const)(
-      'ends a page of %s tasks by the bytes of what it holds, and misses none over the pages',
+      'bounds a page of %s tasks by its bytes, and misses none over the pages',
       async (status) => {
         const long = 'x'.repeat(900 * 1_024)
         for (let n = 0; n < 12; n++) await submit({ type: n % 2 === 0 ? 't' : 'u', payload: [n, long] })

@@ -15,7 +15,7 @@ export function predecessorContract(fixture: Fixture): void {
   }
 
   describe('predecessor', () => {
-    it('leaves out large results of predecessors, which are read one by one while the lease is held', async () => {
+    it('leaves out large results of predecessors, which the holder of the lease reads one by one', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ retention: { ageMs: 1_000, countMax: 1_000 } })
       const texts = [...Array.from('abcd', (letter) => letter.repeat(400_000)), 'small']

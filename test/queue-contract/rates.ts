@@ -13,7 +13,7 @@ export function ratesContract(fixture: Fixture): void {
   const started = async (want = 9) => (await claim(want)).length
 
   describe('a rate', () => {
-    it('lets a start go by when the one before has left the window, to the millisecond', async () => {
+    it('allows a start when an earlier one leaves the window, to the millisecond', async () => {
       await limit('t', null, { rate: { max: 3, perMs: 1_000 } })
       await add(9)
       expect(await started(2)).toBe(2)
@@ -32,7 +32,7 @@ export function ratesContract(fixture: Fixture): void {
       expect(await started()).toBe(3)
     })
 
-    it('never lets a window hold more, wherever it begins', async () => {
+    it('never allows more in any window', async () => {
       await limit('t', null, { rate: { max: 5, perMs: 700 } })
       await add(60)
       const starts: number[] = []
@@ -46,7 +46,7 @@ export function ratesContract(fixture: Fixture): void {
       }
     })
 
-    it('counts over all processes, and each hand-out of a task', async () => {
+    it('counts each delivery, over all processes', async () => {
       const other = await fixture.opened.second()
       await limit('t', null, { rate: { max: 3, perMs: 1_000 } })
       await add(5)
@@ -59,7 +59,7 @@ export function ratesContract(fixture: Fixture): void {
       await other.close()
     })
 
-    it('is of its type alone, beside its limit, and tasks of all groups and priorities count', async () => {
+    it('applies to its type beside the limit, and counts tasks of all groups and priorities', async () => {
       await limit('t', 2, { rate: { max: 3, perMs: 1_000 } })
       for (const group of ['a', null, 'b', 'a']) await submit({ group, priority: group === 'b' ? 1 : 0 })
       await add(4, { type: 'u' })
@@ -71,7 +71,7 @@ export function ratesContract(fixture: Fixture): void {
       expect(await started()).toBe(1)
     })
 
-    it('is changed at run time, and the operator wins over the handler', async () => {
+    it('can change at run time, and prefers the operator to the handler', async () => {
       await add(9)
       expect((await limit('t', null, { rate: { max: 1, perMs: 5_000 } })).rate).toEqual({ max: 1, perMs: 5_000 })
       expect(await started()).toBe(1)
@@ -101,7 +101,7 @@ export function ratesContract(fixture: Fixture): void {
       expect(await fixture.queue.explain(third!)).toMatchObject({ reason: 'ready', until: null })
     })
 
-    it('wakes a waiting turn also if the rate allows the start while it is read', async () => {
+    it('wakes a waiting turn also if the rate allows the start during the read', async () => {
       const perMs = 100
       await limit('t', null, { rate: { max: 1, perMs } })
       for (let looksBefore = 1; looksBefore <= 8; looksBefore++) {

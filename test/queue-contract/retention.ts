@@ -51,7 +51,7 @@ export function retentionContract(fixture: Fixture): void {
   const isKept = async (id: string) => (await get(id)) !== null
 
   describe('retention', () => {
-    it('keeps tasks of a type by the status that they end in, and all others as long as any', async () => {
+    it('keeps tasks of a type by their final status, and other types by the default', async () => {
       await restart(ALL)
       await handle({ success: 20_000, timeout: 40_000 })
       const set = await fixture.queue.configureType('t', { retention: { failed: 30 * DAY_MS, canceled: 0 } })
@@ -89,7 +89,7 @@ export function retentionContract(fixture: Fixture): void {
       expect(await kept()).toEqual([])
     })
 
-    it('tells when the next finished task goes, whichever type says so', async () => {
+    it('reports when the next finished task expires, over all types', async () => {
       await restart(ALL)
       await handle({ success: 50_000, failed: DAY_MS })
       await end.failed('t')
@@ -99,7 +99,7 @@ export function retentionContract(fixture: Fixture): void {
       expect((await fixture.queue.sweep(100)).nextAt).toBeLessThanOrEqual(fixture.now + 50_000)
     })
 
-    it('removes above the count those that would go first, however long each is kept', async () => {
+    it('removes the tasks above the count that would expire first, whatever their retention', async () => {
       await restart({ ageMs: 100_000, countMax: 3 })
       await handle({ success: 20_000, failed: 30 * DAY_MS })
       const failed = await end.failed('t')
@@ -112,7 +112,7 @@ export function retentionContract(fixture: Fixture): void {
       expect(await Promise.all([failed, early, late, last].map(isKept))).toEqual([true, false, true, true])
     })
 
-    it('holds for tasks that end after it was set; removing it brings back what the handler says', async () => {
+    it('applies to tasks that end after it was set; without it the handler decides again', async () => {
       await restart(ALL)
       await handle({ success: 20_000 })
       await fixture.queue.configureType('t', { retention: { success: 50_000, failed: 1 } })

@@ -24,7 +24,7 @@ export function retryContract(fixture: Fixture): void {
       expect((await fixture.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('refused')
     })
 
-    it('terminates by filter although tasks fail as fast as they are retried', async () => {
+    it('terminates by filter although tasks fail as fast as it retries them', async () => {
       await fixture.queue.submit(Array.from({ length: 1_500 }, () => completeSpec({ type: 't', maxRetry: 0 })))
       const failAll = async () => {
         const leases = await claim(1_500)

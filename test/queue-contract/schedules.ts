@@ -43,7 +43,7 @@ export function schedulesContract(fixture: Fixture): void {
   const minute = (n: number) => (Math.floor(fixture.now / MINUTE) + n) * MINUTE
 
   describe('schedules', () => {
-    it('keeps what was added, by its id, for every process, and drops it', async () => {
+    it('keeps an added schedule by its id for every process, and drops it', async () => {
       const b = await add('b', { paused: true, catchUp: 'all', overlap: 'skip' })
       const a = await add('a', { timing: { cron: '30 2 * * *', timezone: 'Europe/Berlin' } })
       const times = { lastAt: null, lastTaskId: null, createdAt: fixture.now, updatedAt: fixture.now }
@@ -57,7 +57,7 @@ export function schedulesContract(fixture: Fixture): void {
       await second.close()
     })
 
-    it('takes the same again after the defaults of its type have changed, as stored by any version', async () => {
+    it('accepts the same schedule again after the defaults of its type have changed, as stored by any version', async () => {
       const { task } = spec('a')
       const defaulted = { ...task, byDefault: DEFAULTED_FIELDS }
       const first = await add('a', { task: defaulted })
@@ -70,7 +70,7 @@ export function schedulesContract(fixture: Fixture): void {
       await expect(add('a', { task: defaulted })).rejects.toMatchObject({ code: 'schedule_exists' })
     })
 
-    it('accepts the same again, and refuses another one with its id, an unknown type, and changes to a missing one', async () => {
+    it('accepts the same schedule again, and refuses a different one, an unknown type, and changes to an unknown id', async () => {
       const first = await add('a')
       fixture.now += 5
       expect(await add('a')).toEqual(first)
@@ -84,7 +84,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect(await fixture.queue.schedules()).toEqual([first])
     })
 
-    it('changes what is asked for and leaves the rest', async () => {
+    it('changes the requested fields and keeps the others', async () => {
       const first = await add('a')
       fixture.now += 1
       const [altered] = await fixture.queue.schedules({
@@ -106,7 +106,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect(resumed).toMatchObject({ paused: false, nextAt: minute(1) })
     })
 
-    it('changes a cron or its zone alone, and no schedule of another type that has the id meanwhile', async () => {
+    it('changes only a cron or its zone, and no schedule of another type that now has the id', async () => {
       await add('a')
       const alter = async (to: ScheduleChanges) => (await fixture.queue.schedules({ alter: 'a', to }))[0]!
       const zone = alter({ timing: { timezone: 'Asia/Tokyo' } })
@@ -133,7 +133,7 @@ export function schedulesContract(fixture: Fixture): void {
       await second.close()
     })
 
-    it('makes the task of a tick when it is due, says when that is, and remembers it', async () => {
+    it('creates the task of a tick when it is due, reports the next time, and stores the last task', async () => {
       const { task } = await add('a')
       expect((await sweep()).nextAt).toBe(minute(1))
       fixture.now = minute(1) - 1
@@ -153,7 +153,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect(await ticks()).toEqual([tickKey('a', tick)])
     })
 
-    it('makes one task of a tick however many processes sweep at once', async () => {
+    it('creates one task per tick however many processes sweep at once', async () => {
       for (const id of ['a', 'b', 'c']) await add(id, { timing: { everyMs: 1_000 }, catchUp: 'all' })
       const engines = [fixture.queue, await fixture.opened.second(), await fixture.opened.second()]
       const first = Math.floor(fixture.now / 1_000) * 1_000 + 1_000
@@ -169,7 +169,7 @@ export function schedulesContract(fixture: Fixture): void {
       await Promise.all(engines.slice(1).map((queue) => queue.close()))
     })
 
-    it('catches up after a time without any process', async () => {
+    it('catches up after a time without a process', async () => {
       const catchUps = ['all', 'none', 'one'] as const
       for (const catchUp of catchUps) await add(catchUp, { catchUp, timing: { everyMs: 10 * MINUTE } })
       const first = Math.floor(fixture.now / (10 * MINUTE) + 1) * 10 * MINUTE
@@ -182,7 +182,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect(schedules.map(({ lastAt }) => lastAt)).toEqual([missed[3], null, missed[3]])
     })
 
-    it('catches up on the latest hundred at most, in bounded steps', async () => {
+    it('catches up on at most the latest hundred ticks, in bounded steps', async () => {
       await add('a', { catchUp: 'all' })
       fixture.now += 1_000 * MINUTE
       // An engine also sweeps by itself when something is due, so only what each of these steps did is known.
@@ -198,7 +198,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect((await see('a'))!.nextAt).toBe(minute(1))
     })
 
-    it('skips ticks while the last task has not ended, if it is asked to', async () => {
+    it('skips ticks while the last task has not ended, if configured', async () => {
       await add('a', { overlap: 'skip' })
       const times: number[] = []
       const pass = async () => {
@@ -223,7 +223,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect(await ticks()).toEqual([times[0]!, times[3]!].map((at) => tickKey('a', at)))
     })
 
-    it('runs one out of turn, also while it is paused or its last task has not ended, and no tick is lost by it', async () => {
+    it('runs a schedule on request, also while it is paused or its last task runs, and loses no tick', async () => {
       await add('a', { overlap: 'skip', paused: true })
       const [first] = await fixture.queue.schedules({ run: 'a' })
       const [second] = await fixture.queue.schedules({ run: 'a' })
@@ -239,7 +239,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect((await see('b'))!.nextAt).toBe(minute(1))
     })
 
-    it('makes its task also when no worker of its type is known any more', async () => {
+    it('creates its task although no worker of its type is known any more', async () => {
       await fixture.opened.cleanup()
       await start({ typeTtlMs: MINUTE })
       await add('a', { timing: { everyMs: 10 * MINUTE } })
@@ -276,7 +276,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).counts.pending).toBe(3)
     })
 
-    it('makes no task of a tick whose key was used before', async () => {
+    it('creates no task for a tick whose key was used before', async () => {
       await add('a')
       const task = await submit({ payload: 'mine', idempotencyKey: tickKey('a', minute(1)) })
       fixture.now = minute(1)
@@ -285,7 +285,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect(await see('a')).toMatchObject({ lastAt: fixture.now, lastTaskId: task.id, nextAt: minute(1) })
     })
 
-    it('takes one with its times as it is, and leaves one that is there', async () => {
+    it('stores a schedule with its given times, and keeps an existing one', async () => {
       const kept: Schedule = {
         ...spec('a'),
         nextAt: minute(5),
@@ -302,7 +302,7 @@ export function schedulesContract(fixture: Fixture): void {
       expect(await ticks()).toEqual([tickKey('a', fixture.now)])
     })
 
-    it('survives the end of the process', async () => {
+    it('survives a restart of the process', async () => {
       const schedule = await add('a')
       const second = await fixture.opened.second()
       await fixture.queue.close()

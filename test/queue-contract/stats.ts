@@ -5,7 +5,7 @@ export function statsContract(fixture: Fixture): void {
   const { submit, claim, fail } = fixture
 
   describe('stats', () => {
-    it('counts every task under its status at each step of its life', async () => {
+    it('counts every task under its status at each transition', async () => {
       const counts = async () => (await fixture.queue.stats()).counts
       const { id } = await submit({ maxRetry: 0 })
       await submit({ delayMs: 50 })

@@ -6,7 +6,7 @@ export function submitContract(fixture: Fixture): void {
   const { start, submit, get } = fixture
 
   describe('submit', () => {
-    it('accepts a task that anyone then sees', async () => {
+    it('accepts a task that every process then reads', async () => {
       const task = await submit({ payload: { a: [1, 'é', null] }, tags: { k: 'v' }, priority: 3 })
       expect(await get(task.id)).toEqual(task)
       expect(task).toMatchObject({
@@ -30,7 +30,7 @@ export function submitContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).counts.pending).toBe(0)
     })
 
-    it('answers the earlier task for a known key, also within one batch, and refuses another body', async () => {
+    it('returns the earlier task for a known key, also within one batch, and refuses a different body', async () => {
       const spec = completeSpec({ type: 't', payload: 1, idempotencyKey: 'k' })
       const [one, two] = await fixture.queue.submit([spec, spec])
       const [three] = await fixture.queue.submit([spec])
@@ -42,7 +42,7 @@ export function submitContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).counts.pending).toBe(1)
     })
 
-    it('compares what the caller asked for under a key, not what defaults have made of it', async () => {
+    it('compares the request of a key as submitted, without defaults', async () => {
       const key = (more: Partial<TaskSpec>) => completeSpec({ type: 't', idempotencyKey: 'k', maxRetry: 3, ...more })
       const [first] = await fixture.queue.submit([key({ byDefault: DEFAULTED_FIELDS })])
       const [again] = await fixture.queue.submit([
@@ -53,7 +53,7 @@ export function submitContract(fixture: Fixture): void {
       await expect(fixture.queue.submit([asked])).rejects.toMatchObject({ code: 'idempotency_conflict' })
     })
 
-    it('knows a key that was stored with its defaults, as earlier versions did', async () => {
+    it('recognizes a key that an earlier version stored with its defaults', async () => {
       const specs = ['a', 'b'].map((idempotencyKey) => completeSpec({ type: 't', idempotencyKey, maxRetry: 3 }))
       const first = await fixture.queue.submit(specs)
       const now = specs.map((spec) => ({ ...spec, maxRetry: 9, byDefault: DEFAULTED_FIELDS }))
@@ -67,7 +67,7 @@ export function submitContract(fixture: Fixture): void {
       })
     })
 
-    it('refuses what a full queue cannot take, whole', async () => {
+    it('refuses a whole call if the queue is full', async () => {
       await fixture.opened.cleanup()
       await start({ pendingMax: 2 })
       await submit()

@@ -5,7 +5,7 @@ export function sweepContract(fixture: Fixture): void {
   const { start, submit, claim, succeed, get } = fixture
 
   describe('sweep', () => {
-    it('gives a lost lease back: a delivery more, no attempt, and the old lease is fenced off', async () => {
+    it('returns a task with a lost lease: one more delivery, no attempt, and the old lease is fenced', async () => {
       const { id } = await submit()
       const [old] = await claim()
       fixture.now += 999
@@ -46,7 +46,7 @@ export function sweepContract(fixture: Fixture): void {
       expect(task.error).toContain('poison')
     })
 
-    it('times an attempt out, retries it, and ends in timeout; a late result is refused', async () => {
+    it('ends an attempt at its time-out, retries it, and ends in timeout; a late result is refused', async () => {
       const { id } = await submit({ processTimeoutMs: 500, maxRetry: 1 })
       await claim()
       fixture.now += 500
@@ -64,7 +64,7 @@ export function sweepContract(fixture: Fixture): void {
       })
     })
 
-    it('takes no result at or after its deadline, also when that comes while the result is on its way', async () => {
+    it('accepts no result at or after the deadline, also if the deadline passes during the call', async () => {
       for (let looksBefore = 0; looksBefore < 6; looksBefore++) {
         const { id } = await submit({ processTimeoutMs: 500, maxRetry: 0 })
         const { lease } = (await claim())[0]!
@@ -79,7 +79,7 @@ export function sweepContract(fixture: Fixture): void {
       }
     })
 
-    it('ends waits with no worker alive, and says when to come next', async () => {
+    it('ends waits without a live worker, and reports when the next sweep is due', async () => {
       const { id } = await submit({ queueTimeoutMs: 700 })
       expect((await fixture.queue.sweep(100)).nextAt).toBe(fixture.now + 700)
       fixture.now += 700
@@ -87,7 +87,7 @@ export function sweepContract(fixture: Fixture): void {
       expect(await get(id)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
     })
 
-    it('forgets finished tasks by count and by age, in bounded steps, and the statistics stay true', async () => {
+    it('removes finished tasks by count and by age, in bounded steps, and keeps the statistics right', async () => {
       await fixture.opened.cleanup()
       await start({ retention: { ageMs: 10_000, countMax: 3 } })
       const unfinished = await submit({ delayMs: 1e8, queueTimeoutMs: 0 })

@@ -14,7 +14,7 @@ export function turnContract(fixture: Fixture): void {
       expect(leases.map(({ task }) => task.id)).toEqual([3, 1, 4, 0, 2].map((index) => ids[index]))
     })
 
-    it('does not claim a delayed task before its time, and does at its time with no sweep', async () => {
+    it('claims a delayed task at its time without a sweep, and not before', async () => {
       const { id } = await submit({ delayMs: 5_000 })
       expect((await get(id)).status).toBe('pending')
       fixture.now += 4_999
@@ -23,7 +23,7 @@ export function turnContract(fixture: Fixture): void {
       expect((await claim())[0]!.task.id).toBe(id)
     })
 
-    it('never claims beyond the limit, and again as permits come free', async () => {
+    it('never claims beyond the limit, and claims again when permits are released', async () => {
       await limit('t', 2)
       for (let index = 0; index < 5; index++) await submit()
       const leases = await claim(10)
@@ -55,7 +55,7 @@ export function turnContract(fixture: Fixture): void {
       for (const token of [other!, lease!]) expect(secretOf(token.lease).length).toBeGreaterThanOrEqual(30)
     })
 
-    it('shows no tokens in tasks, holders, events, explanations or lists', async () => {
+    it('shows no lease tokens in tasks, holders, events, explanations or lists', async () => {
       const { id } = await submit()
       const [lease] = await claim()
       const { queue } = fixture
@@ -101,7 +101,7 @@ export function turnContract(fixture: Fixture): void {
       expect((await get(two.id)).runAt).toBe(fixture.now + 60_000)
     })
 
-    it('takes back a released task at no cost', async () => {
+    it('takes back a released task without an attempt', async () => {
       const { id } = await submit()
       const [lease] = await claim()
       const outcomes = [{ lease: lease!.lease, outcome: { kind: 'released' } as const }]
@@ -109,7 +109,7 @@ export function turnContract(fixture: Fixture): void {
       expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1, runAt: fixture.now })
     })
 
-    it('ends a task that waited too long instead of claiming it, but never after its first start', async () => {
+    it('ends a task that waited too long, but never after its first start', async () => {
       const { id } = await submit({ queueTimeoutMs: 1_000, maxRetry: 5 })
       const started = await submit({ queueTimeoutMs: 1_000, priority: 9 })
       await fail((await claim())[0]!.lease, { delayMs: 10_000 })
@@ -120,7 +120,7 @@ export function turnContract(fixture: Fixture): void {
       expect((await claim())[0]!.task.id).toBe(started.id)
     })
 
-    it('wakes a waiting turn by a submission, a free permit, a resume and a raised limit', async () => {
+    it('wakes a waiting turn after a submission, a released permit, a resume and a raised limit', async () => {
       const wait = () => fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000 })
       await limit('t', 1)
       const [bySubmit] = await Promise.all([wait(), submit()])
@@ -137,7 +137,7 @@ export function turnContract(fixture: Fixture): void {
       expect(byResume.leases).toHaveLength(1)
     })
 
-    it('declares the types of its worker, although no handler declared them, and hands out their tasks', async () => {
+    it('declares the types of its worker without a handler, and hands out their tasks', async () => {
       const second = await fixture.opened.second()
       const worker = { ...WORKER, id: 'elsewhere', types: ['new', 'newer'] }
       const waiting = fixture.queue.turn({ worker, want: 1, waitMs: 20_000 })
@@ -160,7 +160,7 @@ export function turnContract(fixture: Fixture): void {
       await second.close()
     })
 
-    it('ends a wait by its signal, with nothing lost', async () => {
+    it('ends a wait when its signal fires, and loses nothing', async () => {
       const stop = new AbortController()
       const waiting = fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 20_000, signal: stop.signal })
       setImmediate(() => stop.abort())
@@ -169,7 +169,7 @@ export function turnContract(fixture: Fixture): void {
       expect(await claim()).toHaveLength(1)
     })
 
-    it('keeps the last progress that came with the outcome', async () => {
+    it('keeps the last progress that arrives with the outcome', async () => {
       const { id } = await submit()
       const { lease } = (await claim())[0]!
       const outcomes = [{ lease, outcome: { kind: 'success', result: null } as const }]
@@ -177,7 +177,7 @@ export function turnContract(fixture: Fixture): void {
       expect(await get(id)).toMatchObject({ status: 'success', progress: 100 })
     })
 
-    it('runs each task once and never exceed the limit', async () => {
+    it('runs each task once and never exceeds the limit', async () => {
       const other = await fixture.opened.second()
       await limit('t', 7)
       await fixture.queue.submit(Array.from({ length: 300 }, () => completeSpec({ type: 't' })))

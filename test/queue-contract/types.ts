@@ -5,7 +5,7 @@ export function typesContract(fixture: Fixture): void {
   const { limit, submit, claim, succeed } = fixture
 
   describe('types', () => {
-    it('counts what waits and runs, and names holders and live workers when asked', async () => {
+    it('counts waiting and running tasks, and lists holders and live workers on request', async () => {
       await limit('t', 1)
       await submit({ delayMs: 50 })
       const { id } = await submit()
@@ -17,7 +17,7 @@ export function typesContract(fixture: Fixture): void {
       expect((await fixture.queue.types()).map(({ type }) => type)).toEqual(['t', 'u'])
     })
 
-    it('lists a type that is no longer known while it has kept tasks', async () => {
+    it('lists an unknown type while it has stored tasks', async () => {
       await fixture.opened.cleanup()
       await fixture.start({ typeTtlMs: 1_000 })
       await submit()

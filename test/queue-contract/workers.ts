@@ -5,7 +5,7 @@ export function workersContract(fixture: Fixture): void {
   const { submit, claim } = fixture
 
   describe('workers', () => {
-    it('lists workers and their leave', async () => {
+    it('lists workers until they leave', async () => {
       await submit()
       await claim()
       expect(await fixture.queue.workers()).toMatchObject([{ id: 'w1', running: 1, types: ['t', 'u'] }])

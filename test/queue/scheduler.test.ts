@@ -28,7 +28,7 @@ function spec(id: string): ScheduleSpec {
 }
 const made = async () => (await queue.list({ status: 'pending', limit: 9 })).tasks.map(({ payload }) => payload).sort()
 
-it('handles the ticks of other schedules while one is refused, and tries that one again after a minute', async () => {
+it('handles the ticks of other schedules while one is refused, and retries that one after a minute', async () => {
   let isRefused = true
   const submitWith = store.submitWith.bind(store)
   store.submitWith = async (accompanied: Accompanied) => {
@@ -47,7 +47,7 @@ it('handles the ticks of other schedules while one is refused, and tries that on
   expect(await made()).toEqual(['bad', 'good', 'good', 'well', 'well'])
 })
 
-it('tries a refused schedule at once when schedules have changed', async () => {
+it('retries a refused schedule at once when schedules have changed', async () => {
   const submitWith = store.submitWith
   store.submitWith = async () => Promise.reject(new XQueueError('invalid_request', 'cannot be stored'))
   await queue.schedules({ add: spec('a') })
@@ -59,7 +59,7 @@ it('tries a refused schedule at once when schedules have changed', async () => {
   expect(await made()).toEqual(['mended'])
 })
 
-it('confirms a schedule that exists already, because its first process may have ended before it was durable', async () => {
+it('confirms an existing schedule, because its first process may have ended before it was durable', async () => {
   await queue.schedules({ add: spec('a') })
   const steps: DocumentsStep[] = []
   const documents = store.documents.bind(store)

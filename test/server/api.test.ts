@@ -27,7 +27,7 @@ const consume = async (more: object = {}) =>
   (await post('/tasks/consume', { types: ['plain'], ...more })).body.leases as { lease: string; task: { id: string } }[]
 
 describe('POST /tasks', () => {
-  it('answers 201 with the task and where it is', async () => {
+  it('answers 201 with the task and its Location', async () => {
     const { status, headers, body } = await post('/tasks', {
       type: 'plain',
       delay: '1h30m',
@@ -41,12 +41,12 @@ describe('POST /tasks', () => {
     expect((await get(`/tasks/${body.id}`)).body).toEqual(body)
   })
 
-  it('takes defaults from the handler', async () => {
+  it('uses the defaults of the handler', async () => {
     const { body } = await post('/tasks', { type: 'strict', payload: { n: 1 } })
     expect(body).toMatchObject({ max_retry: 7, process_timeout: 5 })
   })
 
-  it('answers 200 with the earlier task for a known key, and 409 for another body', async () => {
+  it('answers 200 with the earlier task for a known key, and 409 for a different body', async () => {
     const key = { 'Idempotency-Key': 'k1' }
     const first = await post('/tasks', { type: 'plain', payload: 1 }, key)
     const again = await post('/tasks', { type: 'plain', payload: 1, idempotency_key: 'k1' })
@@ -61,11 +61,11 @@ describe('POST /tasks', () => {
     ['a priority out of range', { type: 'plain', priority: 11 }, 'priority'],
     ['a priority as text', { type: 'plain', priority: '1' }, 'priority'],
     ['a negative duration', { type: 'plain', delay: -1 }, 'delay'],
-    ['an absurd duration', { type: 'plain', queue_timeout: '9999d' }, 'queue_timeout'],
-    ['a time that is none', { type: 'plain', run_at: 'tomorrow' }, 'run_at'],
+    ['a duration beyond the maximum', { type: 'plain', queue_timeout: '9999d' }, 'queue_timeout'],
+    ['an invalid time', { type: 'plain', run_at: 'tomorrow' }, 'run_at'],
     ['delay and run_at', { type: 'plain', delay: 1, run_at: '2030-01-01T00:00:00Z' }, 'run_at'],
-    ['a tag that is no text', { type: 'plain', tags: { a: 1 } }, 'tags.a'],
-    ['a payload that does not fit', { type: 'strict', payload: { n: 'x' } }, 'payload.n'],
+    ['a tag that is not a string', { type: 'plain', tags: { a: 1 } }, 'tags.a'],
+    ['an invalid payload', { type: 'strict', payload: { n: 'x' } }, 'payload.n'],
     ['a group without a name', { type: 'plain', group: '' }, 'group'],
     ['a group of 129 characters', { type: 'plain', group: 'x'.repeat(129) }, 'group'],
     ['a group with control characters', { type: 'plain', group: 'a\nb' }, 'group'],
@@ -106,7 +106,7 @@ describe('trace context, in a server without an SDK', () => {
 
   afterEach(() => post('/tasks/cancel', { type: 'plain' }))
 
-  it("hands the caller's on as tags of the task, and of each task of a batch", async () => {
+  it('is passed on as tags of the task, and of each task of a batch', async () => {
     const one = await post('/tasks', { type: 'plain', tags: { a: 'b' } }, headers)
     expect(one.body.tags).toEqual({ a: 'b', ...headers })
     await post('/tasks/batch', { tasks: [{ type: 'plain' }, { type: 'plain' }] }, headers)
@@ -118,13 +118,13 @@ describe('trace context, in a server without an SDK', () => {
     }
   })
 
-  it('ignores one that is not valid, and keeps one that the body gives', async () => {
+  it('is ignored if it is not valid, and kept if the body has one', async () => {
     expect((await post('/tasks', { type: 'plain' }, { traceparent: 'nonsense' })).body.tags).toEqual({})
     const own = { traceparent: traceparent.replace(/01$/, '00') }
     expect((await post('/tasks', { type: 'plain', tags: own }, headers)).body.tags).toEqual(own)
   })
 
-  it('takes the same key from another trace as the same request', async () => {
+  it('does not distinguish requests with the same key', async () => {
     const task = { type: 'plain', idempotency_key: 'traced' }
     const [first, second] = [await post('/tasks', task, headers), await post('/tasks', task)]
     expect([first.status, second.status]).toEqual([201, 200])
@@ -139,7 +139,7 @@ describe('POST /tasks/batch', () => {
     expect(await post('/tasks/cancel', { type: 'plain' })).toMatchObject({ status: 202, body: { count: 10_000 } })
   })
 
-  it('accepts none when one is bad, and names its index', async () => {
+  it('accepts none if one is invalid, and names its index', async () => {
     const tasks = Array(100).fill({ type: 'plain' })
     for (const [bad, path] of [
       [{ type: 'plain', priority: -1 }, 'tasks[42].priority'],
@@ -155,7 +155,7 @@ describe('POST /tasks/batch', () => {
     expect((await get('/stats')).body.pending_tasks).toBe(0)
   })
 
-  it('refuses an empty one and one of more than 10,000', async () => {
+  it('refuses an empty batch and one of more than 10,000', async () => {
     expect((await post('/tasks/batch', { tasks: [] })).status).toBe(400)
     expect((await post('/tasks/batch', { tasks: Array(10_001).fill({ type: 'plain' }) })).status).toBe(400)
   })
@@ -173,7 +173,7 @@ describe('a task', () => {
     }
   })
 
-  it('is canceled once, retried after that, and unknown when it is', async () => {
+  it('is canceled once, retried after that, and answers 404 if it is unknown', async () => {
     const { id } = await submit()
     expect(await server.call('DELETE', `/tasks/${id}`)).toMatchObject({ status: 200, body: { status: 'canceled' } })
     expect((await server.call('DELETE', `/tasks/${id}`)).status).toBe(409)
@@ -183,7 +183,7 @@ describe('a task', () => {
     expect((await server.call('DELETE', '/tasks/none')).status).toBe(404)
   })
 
-  it('purges a finished task, and says what to do with one that has not finished', async () => {
+  it('is purged if it has finished, and otherwise refused with a remedy', async () => {
     const { id } = await submit({ delay: '1h' })
     const refused = await post(`/tasks/${id}/purge`)
     expect([refused.status, refused.body.code]).toEqual([409, 'task_not_finished'])
@@ -195,7 +195,7 @@ describe('a task', () => {
     expect((await post(`/tasks/${id}/purge`)).status).toBe(404)
   })
 
-  it('has a group, which lists and changes in bulk go by', async () => {
+  it('has a group, which filters lists and bulk changes', async () => {
     const { id } = await submit({ group: 'Müller & Co' })
     await submit({ group: 'b' })
     await submit()
@@ -217,7 +217,7 @@ describe('a task', () => {
 })
 
 describe('a worker over HTTP', () => {
-  it('takes, keeps and completes a task; its lease is gone after that', async () => {
+  it('claims, renews and completes a task, whose lease then has ended', async () => {
     const { id } = await submit()
     const { lease } = (await consume({ worker_id: 'py-1' }))[0]!
     expect((await get('/concurrency/plain')).body).toMatchObject({
@@ -232,7 +232,7 @@ describe('a worker over HTTP', () => {
     expect((await post(`/leases/${lease}/fail`, { error: 'late' })).status).toBe(410)
   })
 
-  it('fails a task for good or until later, and is notified of a cancel', async () => {
+  it('fails a task for good or until later, and receives a cancel', async () => {
     const one = await submit()
     await post(`/leases/${(await consume())[0]!.lease}/fail`, { error: 'no', retry: false })
     expect((await get(`/tasks/${one.id}`)).body).toMatchObject({ status: 'failed', error: 'no' })
@@ -268,7 +268,7 @@ describe('the system', () => {
     expect((await get('/types')).body.count).toBe(2)
   })
 
-  it('writes metrics without task ids, OpenAPI 3.1, the documentation and the page', async () => {
+  it('serves metrics without task ids, OpenAPI 3.1, the documentation and the dashboard', async () => {
     const { id } = await submit()
     const metrics = (await get('/metrics')).body
     expect(metrics).toContain('xqueue_tasks_pending{type="plain"} 1')
@@ -282,7 +282,7 @@ describe('the system', () => {
     expect((await get('/nothing')).body).toMatchObject({ status: 404 })
   })
 
-  it('streams status changes, and resumes after the last event that was seen', async () => {
+  it('streams status changes, and resumes after the last received event', async () => {
     const url = `${server.url}/api/v1/events?type=plain`
     const read = async (headers: Record<string, string>, start: () => Promise<unknown>, enough: string) => {
       const stop = new AbortController()
@@ -304,7 +304,7 @@ describe('the system', () => {
     expect(resumed).not.toContain('"pending"')
   })
 
-  it('streams the figures of all types with the changes, if they are requested', async () => {
+  it('streams the statistics of all types with the changes, if requested', async () => {
     const stop = new AbortController()
     const url = `${server.url}/api/v1/events?stats=true`
     const { body } = await fetch(url, { signal: stop.signal })
@@ -329,7 +329,7 @@ describe('the system', () => {
   })
 })
 
-it('closes although a connection is open over which nothing was asked yet', { timeout: 20_000 }, async () => {
+it('closes although a connection without a request is open', { timeout: 20_000 }, async () => {
   const listening = await serveQueue(queue)
   const socket = connect(listening.port, '127.0.0.1')
   await once(socket, 'connect')
@@ -338,7 +338,7 @@ it('closes although a connection is open over which nothing was asked yet', { ti
   await Promise.all([listening.stop(), once(socket, 'close')])
 })
 
-it('checks and completes submissions of types whose handlers only a worker elsewhere has', async () => {
+it('checks and completes submissions of types whose handlers only another process has', async () => {
   const bare = await serveQueue(queue)
   const answer = (payload: object) => bare.post('/tasks', payload)
   const refused = await answer({ type: 'strict', payload: { n: 'x' } })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { endAtExit } from '../fixtures/processes.ts'
 
-it('the bare Fastify of the benchmark starts with the schemas of the server, and checks by them', async () => {
+it('the bare Fastify of the benchmark uses the schemas of the server', async () => {
   const peer = join(import.meta.dirname, '../../bench/bare-fastify.ts')
   const child = endAtExit(spawn(process.execPath, [peer], { stdio: ['ignore', 'ignore', 'pipe'] }))
   let log = ''

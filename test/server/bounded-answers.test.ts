@@ -58,7 +58,7 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     await expectAlive()
   }, 240_000)
 
-  it('hands out long tasks as many as fit in an answer, and the rest with the next call', async () => {
+  it('hands out as many long tasks as fit in an answer, and the others with the next call', async () => {
     const leases: string[] = []
     while (leases.length < TASKS) {
       const { body } = await program.call('POST', '/tasks/consume', { types: ['remote'], max: 1_000 })
@@ -70,7 +70,7 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     await expectAlive()
   }, 240_000)
 
-  it('replays long events to many streams at once, each whole', async () => {
+  it('replays long events to many streams at once, each complete', async () => {
     const replay = async () => {
       const headers = { Authorization: `Bearer ${program.token}`, 'Last-Event-ID': '0' }
       const stop = new AbortController()
@@ -87,7 +87,7 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     await expectAlive()
   }, 240_000)
 
-  it('tells late subscribers of long tasks over MQTT', async () => {
+  it('sends late subscribers long tasks over MQTT', async () => {
     const listen = () =>
       Listener.connect(`mqtt://127.0.0.1:${program.mqttPort}`, ['xqueue/tasks/+'], {
         username: 'key',
@@ -99,7 +99,7 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
     await expectAlive()
   }, 120_000)
 
-  it('makes a bounded number of types for workers that invent their names', async () => {
+  it('creates a bounded number of types for workers that invent their names', async () => {
     const before = (await program.call('GET', '/types')).body.count
     const invent = (from: number) =>
       program.call('POST', '/tasks/consume', { types: Array.from({ length: 100 }, (_, index) => `t-${from + index}`) })

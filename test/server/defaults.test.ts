@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { openTestQueue, serveQueue } from '../fixtures/server.ts'
 
-it('answers a repeated submission or schedule the same after a deploy has changed the defaults of its handler', async () => {
+it('accepts a repeated submission or schedule after a deploy has changed the defaults of its handler', async () => {
   const queue = await openTestQueue()
   const deploy = async (defaults: { maxRetry?: number; processTimeout?: string }) => {
     const server = await serveQueue(queue, { handlers: { t: { ...defaults, run: () => null } } as Handlers })

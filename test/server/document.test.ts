@@ -24,7 +24,7 @@ function walk(node: Node, at: string, visit: (schema: Node, at: string) => void)
   for (const [key, item] of Object.entries(node)) if (!/^examples?$/.test(key)) walk(item, `${at}/${key}`, visit)
 }
 
-it('names every call, with a tag that is declared', () => {
+it('names every call, with a declared tag', () => {
   const names = operations.map(([, { operationId }]) => operationId)
   expect(names).toEqual(expect.arrayContaining(['submitTask', 'getTask', 'listTasks', 'cancelTask', 'setLimit']))
   expect(new Set(names).size).toBe(names.length)
@@ -43,7 +43,7 @@ it('refers to a named schema for each body and each answer in JSON', () => {
   }
 })
 
-it('has no conditions between fields, and no type that is a list with objects', () => {
+it('has no conditions between fields, and no union types with objects', () => {
   walk(document, '#', (node, at) => {
     expect(Object.keys(node), at).not.toEqual(expect.arrayContaining(['not']))
     expect(Object.keys(node), at).not.toEqual(expect.arrayContaining(['anyOf']))
@@ -52,7 +52,7 @@ it('has no conditions between fields, and no type that is a list with objects', 
   })
 })
 
-it('has an example of each call, which fits its schemas', () => {
+it('has an example of each call, which matches its schemas', () => {
   const ajv = new Ajv2020({ strict: false, validateFormats: false })
   ajv.addSchema({ $id: 'document', ...document })
   const fits = ({ schema, example }: Node, at: string) => {
@@ -70,7 +70,7 @@ it('has an example of each call, which fits its schemas', () => {
   }
 })
 
-it('tells the license, the server, and each way to show who calls', () => {
+it('has the license, the server, and each way to authenticate', () => {
   expect(document.info.license.name).toBe('MIT')
   expect(document.servers).toHaveLength(1)
   expect(Object.keys(document.components.securitySchemes)).toEqual(['key', 'cookie', 'token'])

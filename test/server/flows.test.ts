@@ -42,7 +42,7 @@ const succeed = (result: unknown = null) => end('complete', { result })
 const fail = (error = 'broken') => end('fail', { error, retry: false })
 
 describe('a graph in one batch', () => {
-  it('is accepted whole, runs in its order, and hands on what came of the ones before', async () => {
+  it('is accepted completely, runs in its order, and passes on the outcomes of predecessors', async () => {
     const tasks = [{}, { type: 'report', after: [0] }, { after: [0] }, { type: 'report', after: [2, 1] }]
     const [first, left, right, last] = await submitAll(...tasks.map((one) => ({ ...one, batch: 'graph' })))
     expect(await task(last!)).toMatchObject({
@@ -78,7 +78,7 @@ describe('a graph in one batch', () => {
     })
   })
 
-  it('hands on large results one by one, as long as the lease is held', async () => {
+  it('passes on large results one by one, as long as the lease is held', async () => {
     const [first, second, last] = await submitAll({}, {}, { after: [0, 1] })
     const text = 'x'.repeat(600_000)
     for (let ended = 0; ended < 2; ended++) await succeed(text)
@@ -97,7 +97,7 @@ describe('a graph in one batch', () => {
     expect(await read(second!)).toMatchObject({ status: 410, body: { code: 'lease_lost' } })
   })
 
-  it('may wait for tasks that are there already, also for ended ones, and answers one that is canceled by it', async () => {
+  it('may wait for existing and ended tasks, and returns a task that it cancels at once', async () => {
     const [ended, waiting] = await submitAll({}, { delay: '1h' })
     expect(await succeed(7)).toBe(ended)
     const { status, body } = await server.call('POST', '/tasks', { type: 'fetch', after: [waiting, ended] })
@@ -111,7 +111,7 @@ describe('a graph in one batch', () => {
     expect(await task(late.body.id)).toMatchObject({ status: 'canceled', error })
   })
 
-  it('is known again by the keys of its tasks', async () => {
+  it('is recognized by the idempotency keys of its tasks', async () => {
     const tasks = (batch: string) => [
       { type: 'fetch', idempotency_key: 'a', batch },
       { type: 'fetch', idempotency_key: 'b', after: [0], batch },
@@ -124,7 +124,7 @@ describe('a graph in one batch', () => {
   })
 })
 
-describe('what cannot be waited for', () => {
+describe('an invalid predecessor', () => {
   const places = (...afters: unknown[][]) => afters.map((after) => ({ type: 'fetch', after }))
 
   it.each<[string, object[], string, string]>([
@@ -140,19 +140,24 @@ describe('what cannot be waited for', () => {
       'tasks[1].after[0]',
       'is 1, the position of this task itself: a task can wait for earlier tasks',
     ],
-    ['a place beyond the batch', places([], [0, 7]), 'tasks[1].after[1]', 'is 7, but this task has the position 1'],
-    ['the same place twice', places([], [0, 0]), 'tasks[1].after', 'has equal entries at 0 and 1: use each once'],
+    ['an index beyond the batch', places([], [0, 7]), 'tasks[1].after[1]', 'is 7, but this task has the position 1'],
+    ['the same index twice', places([], [0, 0]), 'tasks[1].after', 'has equal entries at 0 and 1: use each once'],
     ['the same id twice', places(['x', 'y', 'x']), 'tasks[0].after', 'has equal entries at 0 and 2'],
-    ['a place below zero', places([], [-1]), 'tasks[1].after[0]', 'must be >= 0'],
-    ['half a place', places([], [0.5]), 'tasks[1].after[0]', 'must be string or integer'],
-    ['what is neither', places([], [null]), 'tasks[1].after[0]', 'must be string or integer'],
-    ['one that is no list', [{ type: 'fetch', after: 'x' }], 'tasks[0].after', 'must be array'],
-    ['another way', [{ type: 'fetch', on_failure: 'stop' }], 'tasks[0].on_failure', 'must be one of cancel, run, wait'],
+    ['a negative index', places([], [-1]), 'tasks[1].after[0]', 'must be >= 0'],
+    ['a fractional index', places([], [0.5]), 'tasks[1].after[0]', 'must be string or integer'],
+    ['a value that is neither', places([], [null]), 'tasks[1].after[0]', 'must be string or integer'],
+    ['a value that is not a list', [{ type: 'fetch', after: 'x' }], 'tasks[0].after', 'must be array'],
+    [
+      'an unknown policy',
+      [{ type: 'fetch', on_failure: 'stop' }],
+      'tasks[0].on_failure',
+      'must be one of cancel, run, wait',
+    ],
     ['a batch without a name', [{ type: 'fetch', batch: '' }], 'tasks[0].batch', 'fewer than 1'],
     ['a batch with a line break', [{ type: 'fetch', batch: 'a\nb' }], 'tasks[0].batch', 'control characters'],
-    ['a batch that no address can name', [{ type: 'fetch', batch: '..' }], 'tasks[0].batch', 'must not be . or ..'],
+    ['a batch name that no URL can contain', [{ type: 'fetch', batch: '..' }], 'tasks[0].batch', 'must not be . or ..'],
     ['a long name', [{ type: 'fetch', batch: 'b'.repeat(129) }], 'tasks[0].batch', 'more than 128'],
-  ])('is refused: %s; nothing is accepted', async (_, tasks, path, message) => {
+  ])('is refused with the whole batch: %s', async (_, tasks, path, message) => {
     const before = await get('/stats')
     const { status, body } = await server.call('POST', '/tasks/batch', { tasks })
     expect([status, body.code]).toEqual([400, 'invalid_request'])
@@ -160,7 +165,7 @@ describe('what cannot be waited for', () => {
     expect((await get('/stats')).pending_tasks).toBe(before.pending_tasks)
   })
 
-  it('is a place, of a task that is submitted alone', async () => {
+  it('is an index in a single submission', async () => {
     const { status, body } = await server.call('POST', '/tasks', { type: 'fetch', after: [0] })
     expect(status).toBe(400)
     const message = /^is the position 0 in a batch, but this task is submitted alone: use the ids of tasks, or submit/
@@ -168,7 +173,7 @@ describe('what cannot be waited for', () => {
     expect(body.detail).toBe(`after[0] ${body.errors[0].message}`)
   })
 
-  it('is a task that is not there: each is named, and nothing is accepted', async () => {
+  it('is an unknown task: each is named, and nothing is accepted', async () => {
     const [known] = await submitAll({})
     const tasks = [{ type: 'fetch' }, { type: 'fetch', after: [0, 'none'] }, { type: 'fetch', after: [known, 'gone'] }]
     const { status, body } = await server.call('POST', '/tasks/batch', { tasks })
@@ -183,7 +188,7 @@ describe('what cannot be waited for', () => {
     expect((await get('/stats')).pending_tasks).toBe(1)
   })
 
-  it('is more than 1,000 tasks, and more than 10,000 cannot wait for one', async () => {
+  it('is one of more than 1,000, or has more than 10,000 successors', async () => {
     const many = places(Array.from({ length: TASK_LIMITS.afterMax + 1 }, (_, place) => place))
     const { body } = await server.call('POST', '/tasks/batch', { tasks: many })
     expect(body.errors[0]).toEqual({ path: 'tasks[0].after', message: 'must NOT have more than 1000 items' })
@@ -195,7 +200,7 @@ describe('what cannot be waited for', () => {
     expect(refused.body.detail).toMatch(`task ${id} would have more: let the others wait for an intermediate task`)
   })
 
-  it('is notified soon, at any size', async () => {
+  it('is reported soon, at any size', async () => {
     const after = Array.from({ length: 1_000 }, (_, place) => place)
     const tasks = Array.from({ length: 3_500 }, (_, place) => ({ type: 'fetch', after: place > 999 ? [place] : after }))
     const { status, body } = await server.call('POST', '/tasks/batch', { tasks })
@@ -206,8 +211,8 @@ describe('what cannot be waited for', () => {
   })
 })
 
-describe('when one ends without success', () => {
-  it.each([undefined, 'cancel'])('is canceled, and what waits for it too, with on_failure %s', async (on_failure) => {
+describe('after a predecessor ends without success, a task', () => {
+  it.each([undefined, 'cancel'])('is canceled with its successors, with on_failure %s', async (on_failure) => {
     const [first, second, third] = await submitAll({}, { after: [0], on_failure }, { after: [1] })
     expect(await fail()).toBe(first)
     const error = (id: string, status: string) => `task ${id}, which it waits for, ended as ${status}`
@@ -216,7 +221,7 @@ describe('when one ends without success', () => {
     expect(await take()).toEqual([])
   })
 
-  it('runs once all have ended, however, with run', async () => {
+  it('runs when all have ended, with any outcome, with run', async () => {
     const [bad, stopped, last] = await submitAll({}, {}, { after: [0, 1], on_failure: 'run' })
     await fail('no luck')
     expect((await get(`/tasks/${last}/explain`)).waits_for).toEqual([stopped])
@@ -229,7 +234,7 @@ describe('when one ends without success', () => {
     ])
   })
 
-  it('waits until that one was retried and succeeds, with wait', async () => {
+  it('waits until the predecessor is retried and succeeds, with wait', async () => {
     const [first, second] = await submitAll({}, { after: [0], on_failure: 'wait' })
     await fail()
     expect(await get(`/tasks/${second}/explain`)).toMatchObject({ reason: 'waits_for_tasks', waits_for: [first] })
@@ -239,7 +244,7 @@ describe('when one ends without success', () => {
     expect(predecessors).toMatchObject([{ id: first, status: 'success', result: 1 }])
   })
 
-  it('cannot be retried when what it waited for is gone, and says so', async () => {
+  it('cannot be retried after its predecessors were removed, and says so', async () => {
     const [first, second] = await submitAll({ batch: 'gone' }, { batch: 'gone', after: [0], on_failure: 'wait' })
     await fail()
     aheadMs += RETENTION_MS + 1_000
@@ -257,7 +262,7 @@ describe('when one ends without success', () => {
 })
 
 describe('/batches', () => {
-  it('tells how far a batch is, of all types and from all calls', async () => {
+  it('counts the tasks of a batch by status, of all types and from all calls', async () => {
     await submitAll({ batch: 'b/1 ü' }, { type: 'report', batch: 'b/1 ü' }, { batch: 'another' })
     await server.call('POST', '/tasks', { type: 'fetch', batch: 'b/1 ü', delay: '1h' })
     const path = `/batches/${encodeURIComponent('b/1 ü')}`
@@ -268,7 +273,7 @@ describe('/batches', () => {
     expect(await get(path)).toMatchObject({ pending: 2, success: 1, progress: 33.3, done: false })
   })
 
-  it('cancels what is left of it, and retries all that did not succeed, in any order', async () => {
+  it('cancels its unfinished tasks, and retries all without success, in any order', async () => {
     const [first, second, third] = await submitAll(
       { batch: 'again' },
       { batch: 'again', after: [0] },
@@ -287,7 +292,7 @@ describe('/batches', () => {
     expect((await task(other!)).status).toBe('pending')
   })
 
-  it('counts each task of a chain that it cancels', async () => {
+  it('counts each canceled task of a chain', async () => {
     await submitAll({ batch: 'chain' }, { batch: 'chain', after: [0] }, { batch: 'chain', after: [1] })
     expect((await server.call('DELETE', '/batches/chain')).body).toEqual({ count: 3 })
   })
@@ -296,13 +301,13 @@ describe('/batches', () => {
     ['GET', ''],
     ['DELETE', ''],
     ['POST', '/retry'],
-  ])('%s answers 404 for one that is not there', async (method, rest) => {
+  ])('%s answers 404 for an unknown batch', async (method, rest) => {
     const { status, body } = await server.call(method, `/batches/no%22ne${rest}`)
     expect([status, body.code]).toEqual([404, 'not_found'])
     expect(body.detail).toBe('batch "no\\"ne" not found: it has no tasks, or they have been deleted')
   })
 
-  it('takes names as long as they may be, and no longer', async () => {
+  it('accepts names up to the maximum length, and no longer', async () => {
     const name = 'ü'.repeat(128)
     await submitAll({ batch: name })
     expect((await get(`/batches/${encodeURIComponent(name)}`)).total).toBe(1)
@@ -315,7 +320,7 @@ describe('/batches', () => {
     expect(await get(`/batches/${encodeURIComponent(batch)}`)).toMatchObject({ batch, total: 1 })
   })
 
-  it('is what tasks are listed, canceled and retried by', async () => {
+  it('filters lists, cancellations and retries', async () => {
     const [one, two] = await submitAll({ batch: 'l' }, { batch: 'l', type: 'report' }, { batch: 'm' }, {})
     const listed = async (query: string) => (await get(`/tasks?${query}`)).tasks.map(({ id }: { id: string }) => id)
     expect((await listed('batch=l')).sort()).toEqual([one, two].sort())
@@ -327,7 +332,7 @@ describe('/batches', () => {
   })
 })
 
-it('counts those that wait, as a whole and by type', async () => {
+it('counts dependent tasks, in total and by type', async () => {
   await submitAll({}, { after: [0] }, { type: 'report', after: [0] }, { delay: '1h' })
   expect(await get('/stats')).toMatchObject({ pending_tasks: 4, dependent_tasks: 2, delayed_tasks: 1, ready_tasks: 1 })
   const { types } = await get('/types')

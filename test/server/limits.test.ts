@@ -44,7 +44,7 @@ describe('limits', () => {
     expect((await post('/concurrency', { task_type: 'plain' })).status).toBe(400)
   })
 
-  it('of groups are set beside, shown with the holders, and removed', async () => {
+  it('of groups are set as well, shown with the holders, and removed', async () => {
     const limit = (more: object) => post('/concurrency', { task_type: 'plain', ...more })
     expect((await limit({ group_concurrency: 1 })).body).toEqual({
       task_type: 'plain',

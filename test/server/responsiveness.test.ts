@@ -61,7 +61,7 @@ describe.each(['SQLite', 'Redis'])('a server on %s answers /live while it carrie
     expect((await program.call('GET', '/batches/large')).body).toMatchObject({ canceled: TASKS })
   }, 120_000)
 
-  it('the end of a task that as many wait for as may', async () => {
+  it('the end of a task with the maximum number of successors', async () => {
     const [root] = await submitted([{ type: 'remote' }])
     await submitted(Array.from({ length: TASKS }, () => ({ type: 'remote', batch: 'wide', after: [root!.id] })))
     const end = async () => {

@@ -42,21 +42,21 @@ it('adds a schedule, once, with the defaults of its type and its next five times
 })
 
 it.each([
-  ['five fields', { cron: '* *' }, 'cron', 'must have five fields'],
-  ['a field that cannot be', { cron: '61 * * * *' }, 'cron', 'has the invalid minute "61": use 0-59'],
-  ['a zone that is none', { timezone: 'Europe/Belin' }, 'timezone', 'did you mean Europe/Berlin'],
-  ['both times', { every: '15m' }, 'every', 'cannot be given together with cron'],
-  ['no times', { cron: undefined, timezone: undefined }, 'cron', 'is required'],
+  ['two fields', { cron: '* *' }, 'cron', 'must have five fields'],
+  ['a field out of range', { cron: '61 * * * *' }, 'cron', 'has the invalid minute "61": use 0-59'],
+  ['an unknown time zone', { timezone: 'Europe/Belin' }, 'timezone', 'did you mean Europe/Berlin'],
+  ['cron with an interval', { every: '15m' }, 'every', 'cannot be given together with cron'],
+  ['no cron and no interval', { cron: undefined, timezone: undefined }, 'cron', 'is required'],
   ['a short interval', { cron: undefined, timezone: undefined, every: '10ms' }, 'every', 'must be from 1 second'],
-  ['a zone of an interval', { cron: undefined, every: '1h' }, 'timezone', 'cannot be given together with every'],
-  ['an id', { id: 'a b' }, 'id', 'must begin with a letter or digit'],
-  ['its payload', { payload: { n: 'x' } }, 'payload.n', ''],
-  ['a field of tasks alone', { delay: '1h' }, 'delay', 'is not a known field'],
-  ['tasks to wait for', { after: ['x'] }, 'after', 'is not a known field'],
-  ['what their failure does', { on_failure: 'run' }, 'on_failure', 'is not a known field'],
+  ['a time zone with an interval', { cron: undefined, every: '1h' }, 'timezone', 'cannot be given together with every'],
+  ['an invalid id', { id: 'a b' }, 'id', 'must begin with a letter or digit'],
+  ['an invalid payload', { payload: { n: 'x' } }, 'payload.n', ''],
+  ['a delay', { delay: '1h' }, 'delay', 'is not a known field'],
+  ['a predecessor', { after: ['x'] }, 'after', 'is not a known field'],
+  ['a failure policy', { on_failure: 'run' }, 'on_failure', 'is not a known field'],
   ['a batch', { batch: 'b' }, 'batch', 'is not a known field'],
-  ['a catch-up', { catch_up: 'some' }, 'catch_up', 'must be one of none, one, all'],
-])('refuses %s that is wrong, and says how to mend it', async (_, wrong, path, message) => {
+  ['an unknown catch-up', { catch_up: 'some' }, 'catch_up', 'must be one of none, one, all'],
+])('refuses a schedule with %s, and says how to fix it', async (_, wrong, path, message) => {
   const { status, body } = await call('POST', '', { ...report, ...wrong })
   expect(status).toBe(400)
   expect(body.errors).toContainEqual({ path, message: expect.stringContaining(message) })
@@ -69,7 +69,7 @@ it('names the known types for an unknown one', async () => {
   expect(body.registered_types).toEqual(['plain', 'strict'])
 })
 
-it('changes what is named and nothing else', async () => {
+it('changes the named fields and no others', async () => {
   const { body: before } = await call('POST', '', report)
   const { body: paused } = await call('PATCH', '/report', { paused: true })
   expect(paused).toEqual({ ...before, paused: true, next_at: null, upcoming: [], updated_at: paused.updated_at })
@@ -88,7 +88,7 @@ it('changes what is named and nothing else', async () => {
   expect((await call('PATCH', '/report', {})).status).toBe(400)
 })
 
-it('loses nothing of two changes at once, and judges each by what it finds', async () => {
+it('applies two simultaneous changes, each checked against the present state', async () => {
   await call('POST', '', report)
   const changes = [{ cron: '0 8 * * *' }, { timezone: 'Asia/Tokyo' }, { priority: 4 }]
   await Promise.all(changes.map((change) => call('PATCH', '/report', change)))
@@ -100,7 +100,7 @@ it('loses nothing of two changes at once, and judges each by what it finds', asy
   expect([status, body.errors]).toEqual([400, [{ path: 'timezone', message: expect.stringContaining('needs cron') }]])
 })
 
-it('runs one out of turn and removes it; its task stays', async () => {
+it('runs a schedule on request and removes it; its task stays', async () => {
   await call('POST', '', { ...report, paused: true })
   const { status, body } = await call('POST', '/report/run')
   expect(status).toBe(201)
@@ -109,7 +109,7 @@ it('runs one out of turn and removes it; its task stays', async () => {
   expect((await queue.get([body.last_task_id]))[0]).not.toBeNull()
 })
 
-it('knows nothing of one that is not there', async () => {
+it('answers 404 for an unknown schedule', async () => {
   for (const [method, path, body] of [
     ['GET', '/x'],
     ['PATCH', '/x', { paused: true }],
@@ -120,14 +120,14 @@ it('knows nothing of one that is not there', async () => {
   }
 })
 
-it('tells the next five times of what is no schedule yet', async () => {
+it('previews the next five times before a schedule is added', async () => {
   const { status, body } = await call('POST', '/preview', { cron: '0 12 29 2 *' })
   expect(status).toBe(200)
   expect(body.upcoming.map((at: string) => at.slice(4))).toEqual(Array(5).fill('-02-29T12:00:00.000Z'))
   expect((await call('POST', '/preview', { cron: '0 0 31 2 *' })).body.detail).toContain('never ticks')
 })
 
-it('is there for typed clients', async () => {
+it('is available in the typed client', async () => {
   const { schedules } = createClient<typeof handlers>(server.url)
   const added = await schedules.add('hourly', 'strict', { n: 3 }, { every: '1h', overlap: 'skip', maxRetry: 1 })
   expect(added).toMatchObject({ id: 'hourly', type: 'strict', payload: { n: 3 }, everyMs: 3_600_000, maxRetry: 1 })
@@ -142,7 +142,7 @@ it('is there for typed clients', async () => {
   await expect(schedules.get('hourly')).rejects.toMatchObject({ code: 'not_found' })
 })
 
-it('is there on the command line', async () => {
+it('is available on the command line', async () => {
   const run = async (...args: string[]) => {
     const { stdout } = await promisify(execFile)(process.execPath, [main, 'schedule', ...args, '--server', server.url])
     return stdout.trim()

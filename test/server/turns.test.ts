@@ -42,7 +42,7 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
   }
   const task = async (id: string) => (await guarded.as(operator).call('GET', `/tasks/${id}`)).body
 
-  it('settles many leases, renews others and takes tasks, each answered in order', async () => {
+  it('settles many leases, renews others and claims tasks, each answered in order', async () => {
     const [won, failed, released, kept] = await leases(4, { max_retry: 0 })
     const { type } = won.task
     const answer = await turn({
@@ -63,7 +63,7 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect(await task(kept.task.id)).toMatchObject({ status: 'processing', progress: { step: 1 } })
   })
 
-  it('refuses an invalid outcome alone, and says why', async () => {
+  it('refuses only an invalid outcome, with the reason', async () => {
     const held = await leases(8, { max_retry: 0 })
     const [big, deep, both, long, late, lost, good, huge] = held
     const nested = `${'['.repeat(200)}${']'.repeat(200)}`
@@ -104,7 +104,7 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect(await task(taken.task.id)).toMatchObject({ result: 1, attempts: 1 })
   })
 
-  it('renews a lease though its progress is invalid, and reports a cancel and a loss', async () => {
+  it('renews a lease although its progress is invalid, and reports a cancel and a loss', async () => {
     const [odd, canceled, ended] = await leases(3)
     expect((await guarded.as(operator).call('DELETE', `/tasks/${canceled.task.id}`)).status).toBe(202)
     await turn({ outcomes: [{ lease: ended.lease }] })
@@ -130,7 +130,7 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect((await guarded.as(worker).call('POST', '/tasks/turn', { types: [type], max: 1, wait: 61 })).status).toBe(400)
   })
 
-  it('releases the tasks that it has taken for a worker that has gone', async () => {
+  it('releases the tasks that it has claimed for a disconnected worker', async () => {
     const [taken] = await leases(1)
     const { type } = taken.task
     await turn({ outcomes: [{ lease: taken.lease }] })
@@ -168,7 +168,7 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
     expect((await turn({ types: [type], max: 1_000, outcomes: [{ lease: first.lease }] })).leases).toEqual([])
   })
 
-  it('neither shows nor ends the leases of a key with other bounds', async () => {
+  it('does not show or end the leases of a key with other bounds', async () => {
     const [taken] = await leases(1)
     const { type } = taken.task
     const other = await guarded.key(['work'], { bounds: { types: ['elsewhere'], groups: null } })

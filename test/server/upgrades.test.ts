@@ -52,7 +52,7 @@ describe.each(['plain', 'quiet', 'tls'])('at the server "%s"', (name) => {
     expect(answer).toMatchObject({ status: 200, body: { handlers: ['kept'] } })
   })
 
-  it('a body arrives whole, with its length or in chunks', async () => {
+  it('a body arrives completely, with its length or in chunks', async () => {
     const body = JSON.stringify({ type: 'kept', payload: 'x'.repeat(300_000) })
     const sized = { ...H2C, 'Content-Type': 'application/json', 'Content-Length': String(body.length) }
     const chunked = { ...H2C, 'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked' }
@@ -64,14 +64,14 @@ describe.each(['plain', 'quiet', 'tls'])('at the server "%s"', (name) => {
     }
   })
 
-  it('what is not there is answered by a problem, also to a WebSocket', async () => {
+  it('an unknown path is answered with a problem, also for a WebSocket', async () => {
     const headers = { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' }
     const answer = await ask(`${urlOf(name)}/else`, 'GET', headers)
     expect(answer).toMatchObject({ status: 404, type: expect.stringContaining('problem+json') })
   })
 })
 
-it('one connection goes on after a request that offers another protocol', async () => {
+it('a connection continues after a request that offers another protocol', async () => {
   const { hostname, port } = new URL(servers.plain!.url)
   const socket = connect(Number(port), hostname)
   let heard = ''
@@ -89,7 +89,7 @@ it('one connection goes on after a request that offers another protocol', async 
   socket.destroy()
 })
 
-it('MQTT over WebSocket is still served', async () => {
+it('MQTT over WebSocket works', async () => {
   for (const [url, options] of [
     [servers.plain!.url, {}],
     [tlsUrl, { rejectUnauthorized: false }],

@@ -45,7 +45,7 @@ function having(queue: Queue, verbs: Partial<Queue>): Queue {
 }
 
 describe('the simulation', () => {
-  it('keeps every rule, whichever step of whom fails', async () => {
+  it('keeps every rule, whichever step of any process fails', async () => {
     const first = Math.floor(Math.random() * 2 ** 31)
     const share = SEEDS / PROCESSES
     const parts = await Promise.all(Array.from({ length: PROCESSES }, (_, index) => run(first + index * share, share)))
@@ -57,14 +57,14 @@ describe('the simulation', () => {
     expect(sum.tasks).toBeGreaterThan(SEEDS)
   }, 900_000)
 
-  it('does the same again for the same seed, and something else for another one', async () => {
+  it('repeats a run for the same seed, and differs for another one', async () => {
     const traces = []
     for (const seed of [7, 7, 8]) traces.push((await simulate(seed)).trace)
     expect(traces[0]).toBe(traces[1])
     expect(traces[0]).not.toBe(traces[2])
   })
 
-  it('has thousands of workers in one process', async () => {
+  it('runs thousands of workers in one process', async () => {
     const changed = ({ types: { a }, ...plan }: Plan): Plan => ({
       ...plan,
       types: { a: { ...a!, rate: null } },
@@ -79,7 +79,7 @@ describe('the simulation', () => {
     expect(figures.tasks).toBe(400)
   })
 
-  it('sees an engine that refuses what took effect', async () => {
+  it('detects a store that refuses a call that took effect', async () => {
     const broken = (queue: Queue) => {
       const turn: Queue['turn'] = async (asked) => {
         const answer = await queue.turn(asked)
@@ -91,7 +91,7 @@ describe('the simulation', () => {
     expect(violations.map(({ rule }) => rule)).toContain('fence')
   })
 
-  it('sees an engine that loses what it accepted', async () => {
+  it('detects a store that loses an accepted task', async () => {
     const broken = (queue: Queue) => {
       const submit: Queue['submit'] = async (specs) => {
         const [kept] = await queue.submit(specs.slice(0, 1))

@@ -12,7 +12,7 @@ export function changeContract(fixture: StoreFixture): void {
   }
 
   describe('change', () => {
-    it('answers each id in order, by the status that the task has', async () => {
+    it('answers for each id in order, by the status of the task', async () => {
       const [running, waiting] = (await submit({ priority: 9 }, {})) as [string, string]
       await fixture.store.turn({ worker: WORKER, want: 1 })
       const cancel = (ids: string[]) => fixture.store.change('cancel', ids)
@@ -25,7 +25,7 @@ export function changeContract(fixture: StoreFixture): void {
       expect(await fixture.store.get([waiting])).toEqual([null])
     })
 
-    it('finds waiting tasks of every kind, and running ones only until they were asked to stop', async () => {
+    it('finds waiting tasks of every kind, and running tasks only before they are asked to stop', async () => {
       const [first, grouped, delayed] = await submit({ priority: 9 }, { group: 'g' }, { delayMs: 1_000 })
       const [dependent] = await submit({ after: [first!] })
       await fixture.store.turn({ worker: WORKER, want: 1 })
@@ -35,7 +35,7 @@ export function changeContract(fixture: StoreFixture): void {
       expect((await matching()).sort()).toEqual([grouped, delayed, dependent].sort())
     })
 
-    it('leaves out as many as asked in an order that stays, and tasks that changed since', async () => {
+    it('skips the requested number in a stable order, and tasks that have changed since', async () => {
       const ids = await submit({}, {}, {}, {})
       const all = await matching()
       expect([...all].sort()).toEqual([...ids].sort())

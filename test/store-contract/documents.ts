@@ -37,7 +37,7 @@ export function documentsContract(fixture: StoreFixture): void {
       await second.close()
     })
 
-    it('changes a document only if its text is as it was read', async () => {
+    it('changes a document only if its text has not changed since the read', async () => {
       for (const kind of ['key', 'reader', 'secret'] as const) {
         const id = kind === 'secret' ? '' : 'x'
         expect(await change({ kind, id, if: 'present', to: '0||1' })).toBe(false)
@@ -54,7 +54,7 @@ export function documentsContract(fixture: StoreFixture): void {
       }
     })
 
-    it('lets one of many processes win that change the same text', async () => {
+    it('accepts one of many simultaneous changes of the same text', async () => {
       await change({ kind: 'key', id: 'x', to: 'before' })
       const second = await fixture.second()
       const won = await Promise.all(
@@ -68,7 +68,7 @@ export function documentsContract(fixture: StoreFixture): void {
       await second.close()
     })
 
-    it('makes several changes or none of them, and answers with what is there after them', async () => {
+    it('makes several changes or none of them, and returns the documents after them', async () => {
       await change({ kind: 'key', id: 'a', to: 'A' })
       const changes = [
         { kind: 'key', id: 'b', to: 'B' },
@@ -110,7 +110,7 @@ export function documentsContract(fixture: StoreFixture): void {
 
   function onDueContract(): void {
     describe('documents that are due', () => {
-      it('go to the handler of a sweep until they are moved, and the sweep says when the next one is due', async () => {
+      it('are passed to the handler of a sweep until they are moved, and the sweep reports when the next one is due', async () => {
         const seen: string[][] = []
         const handler: DueHandler = async (due, at, max) => {
           expect(at).toBe(fixture.now)
@@ -136,7 +136,7 @@ export function documentsContract(fixture: StoreFixture): void {
         expect(seen.at(-1)).toEqual(['a A2', 'c C'])
       })
 
-      it('go to it in bounded numbers', async () => {
+      it('are passed to it in bounded numbers', async () => {
         for (let n = 0; n < 5; n++) await change(schedule(`s${n}`, `S${n}`, { dueAt: START }))
         const counts: number[] = []
         fixture.store.onDue(async (due, _, max) => {
@@ -157,13 +157,13 @@ export function documentsContract(fixture: StoreFixture): void {
     }
     const pending = async () => (await fixture.store.list({ status: 'pending', limit: 10 })).tasks
 
-    describe('a task that is submitted with a document', () => {
+    describe('a task with a document', () => {
       beforeEach(async () => {
         await declare(fixture.store)
         await change(schedule('a', 'A', { dueAt: START }))
       })
 
-      it('is accepted if the document is as it was read, and becomes its last task', async () => {
+      it('is accepted if the document has not changed since the read, and becomes its last task', async () => {
         expect(await tick({ payload: 1 }, 'B')).toBe('stale')
         expect(await pending()).toEqual([])
         expect(await tick({ payload: 1 }, 'A', { at: 7 })).toBe('accepted')
@@ -176,7 +176,7 @@ export function documentsContract(fixture: StoreFixture): void {
         expect(await pending()).toHaveLength(1)
       })
 
-      it('is accepted once, of all processes that submit it', async () => {
+      it('is accepted once if several processes submit it', async () => {
         const second = await fixture.second()
         const change = { kind: 'schedule', id: 'a', type: 't', if: { text: 'A' }, to: 'A+' } as const
         const accompanied = { spec: completeSpec({ type: 't' }), change, at: START, afterLast: false }
@@ -188,7 +188,7 @@ export function documentsContract(fixture: StoreFixture): void {
         await second.close()
       })
 
-      it('waits for the end of the last task, if it must', async () => {
+      it('waits for the end of the last task, if required', async () => {
         expect(await tick({}, 'A', { afterLast: true })).toBe('accepted')
         expect(await tick({}, 'A+', { afterLast: true })).toBe('open')
         expect(await textsOf({ kind: 'schedule' })).toEqual(['a A+'])
@@ -198,7 +198,7 @@ export function documentsContract(fixture: StoreFixture): void {
         expect(await pending()).toHaveLength(2)
       })
 
-      it('is the earlier task of its key, also of another request', async () => {
+      it('is the earlier task of its key, also for a different request', async () => {
         const [first] = await fixture.store.submit([completeSpec({ type: 't', payload: 'mine', idempotencyKey: 'k' })])
         expect(await tick({ payload: 'other', idempotencyKey: 'k' }, 'A')).toBe('accepted')
         expect((await read({ kind: 'schedule' }))[0]!.lastTask).toEqual({ at: START, taskId: first!.task.id })
@@ -214,7 +214,7 @@ export function documentsContract(fixture: StoreFixture): void {
         expect(await read({ kind: 'schedule' })).toEqual([{ id: 'a', text: 'A', lastTask: null }])
       })
 
-      it('may be of a type that is not known', async () => {
+      it('may have an unknown type', async () => {
         await fixture.restart({ typeTtlMs: 1_000 })
         await declare(fixture.store)
         await change(schedule('a', 'A'))

@@ -6,7 +6,7 @@ export function inspectContract(fixture: StoreFixture): void {
   const inspect: StoreFixture['store']['inspect'] = (query) => fixture.store.inspect(query)
 
   describe('inspect', () => {
-    it('counts the tasks of a type by the status that they are stored with', async () => {
+    it('counts the tasks of a type by their stored status', async () => {
       const [first, , , , canceled] = await submitTo(fixture.store, [{ priority: 9 }, {}, { group: 'g' }, {}, {}])
       await submitTo(fixture.store, [{ delayMs: 1_000 }, { after: [first!] }, { after: [first!] }, { after: [first!] }])
       await fixture.store.turn({ worker: WORKER, want: 1 })
@@ -20,7 +20,7 @@ export function inspectContract(fixture: StoreFixture): void {
       expect((await inspect({})).types).toEqual(types)
     })
 
-    it('reads holders, the next start and settings when asked, and only then', async () => {
+    it('reads holders, the next start and settings only on request', async () => {
       const ids = await submitTo(fixture.store, [{ priority: 9, group: 'g' }, {}])
       await declare(fixture.store, { rate: { max: 1, perMs: 5_000 }, maxConcurrency: 3, defaults: { maxRetry: 7 } })
       const { leases } = await fixture.store.turn({ worker: WORKER, want: 9 })
@@ -33,7 +33,7 @@ export function inspectContract(fixture: StoreFixture): void {
       expect(facts!.holders).toEqual([{ taskId: ids[0], workerId: 'w', since, expiresAt, group: 'g' }])
     })
 
-    it('reads a task with its type: how many run before it, what it waits for, and who holds its group', async () => {
+    it('reads a task with its type: the tasks before it, its predecessors, and the holders of its group', async () => {
       const [first, second, last] = (await submitTo(fixture.store, [{ group: 'g', priority: 9 }, {}, {}])) as [
         ...[string, string, string],
       ]

@@ -15,7 +15,7 @@ beforeAll(async () => {
 it.each([
   ['SQLite', () => `sqlite:${join(folder, 'x.db')}`],
   ['Redis', () => redis.url],
-])('%s names as many holders as tasks are in flight, while another process starts and ends them', async (_, urlOf) => {
+])('%s lists as many holders as tasks in flight while another process starts and ends tasks', async (_, urlOf) => {
   const queue = await openQueue(urlOf())
   await queue.configureType('t', { declared: true })
   const child = spawn(process.execPath, [join(import.meta.dirname, 'consistent-reads-child.ts'), urlOf()], {

@@ -11,7 +11,7 @@ const folder = temporaryFolder()
 
 const ROUNDS = 6
 
-it('loses nothing and finishes nothing twice when its process is killed in the middle of a load', async () => {
+it('loses nothing and finishes nothing twice when its process is killed under load', async () => {
   const url = `sqlite:${join(folder, 'x.db')}`
   const submitted = new Set<string>()
   const settled: string[] = []

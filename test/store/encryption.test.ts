@@ -38,7 +38,7 @@ queueContract(
 describe('encryption', () => {
   const encryption = new Encryption([NEW, OLD])
 
-  it('opens what it sealed, also with a key that is no longer the first', () => {
+  it('decrypts its data, also with a key that is no longer the first', () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
         for (const by of [encryption, new Encryption([OLD])]) {
@@ -51,7 +51,7 @@ describe('encryption', () => {
     )
   })
 
-  it('seals the same to the same only where it is asked to, and each under its own name', () => {
+  it('encrypts equal data to equal text only with an idempotency key, and differently for each field', () => {
     expect(encryption.encrypt('a', 'x')).not.toBe(encryption.encrypt('a', 'x'))
     expect(encryption.encrypt('a', 'x', 'k')).toBe(encryption.encrypt('a', 'x', 'k'))
     expect(
@@ -64,7 +64,7 @@ describe('encryption', () => {
     ).toBe(4)
   })
 
-  it('opens nothing that was changed, put elsewhere, or sealed with another key', () => {
+  it('refuses data that was changed, moved, or encrypted with another key', () => {
     const sealed = encryption.encrypt({ a: 1 }, 'x')
     expect(encryption.decrypt(sealed, 'y')).toEqual({ keyId: '2026' })
     expect(new Encryption([OLD]).decrypt(sealed, 'x')).toEqual({ keyId: '2026' })
@@ -83,7 +83,7 @@ describe('encryption', () => {
   })
 
   it.each(['', 'x', 'x=short', `x y=${randomBytes(32).toString('base64')}`, `x=${randomBytes(31).toString('base64')}`])(
-    'does not take %j for a key, and does not repeat it',
+    'refuses %j as a key without repeating it',
     (text) => {
       expect(() => new Encryption([text])).toThrow(/32 random bytes in base64/)
       expect(() => new Encryption([NEW, NEW])).toThrow(/two keys with the same id/)
@@ -96,7 +96,7 @@ describe('encryption', () => {
   )
 })
 
-describe('a sealed store', () => {
+describe('an encrypted store', () => {
   let folder: string
   let store: Queue
   const open = (...keys: string[]) => encrypted(store, new Encryption(keys))
@@ -111,7 +111,7 @@ describe('a sealed store', () => {
   })
   const claim = (queue: Queue) => queue.turn({ worker: WORKER, want: 9 })
 
-  it('has nothing of payload, result and progress on the disk, and gives them back', async () => {
+  it('stores no plain payload, result or progress on the disk, and returns them', async () => {
     const queue = open(NEW)
     const idempotencyKey = 'once'
     const [submitted] = await queue.submit([
@@ -135,7 +135,7 @@ describe('a sealed store', () => {
     expect(files.some((bytes) => bytes.includes('top-secret'))).toBe(false)
   })
 
-  it('knows a repeated submission again, and another one under the same key as another', async () => {
+  it('recognizes a repeated submission, and refuses a different one under the same key', async () => {
     const queue = open(NEW)
     const submit = (payload: Json) => queue.submit([completeSpec({ type: 't', payload, idempotencyKey: 'k' })])
     const [first] = await submit({ a: 1 })
@@ -143,7 +143,7 @@ describe('a sealed store', () => {
     await expect(submit({ a: 2 })).rejects.toThrow('used for another request')
   })
 
-  it('opens what was sealed with an old key, and what was never sealed', async () => {
+  it('reads data that was encrypted with an old key, and data that was never encrypted', async () => {
     await store.submit([completeSpec({ type: 't', payload: 'plain', priority: 3 })])
     await open(OLD).submit([completeSpec({ type: 't', payload: 'old', priority: 2 })])
     await open(NEW, OLD).submit([completeSpec({ type: 't', payload: 'new', priority: 1 })])
@@ -151,7 +151,7 @@ describe('a sealed store', () => {
     expect(leases.map(({ task }) => task.payload)).toEqual(['plain', 'old', 'new'])
   })
 
-  it('seals what schedules submit, and their tasks open as others do', async () => {
+  it('encrypts the payloads of schedules, and their tasks are read like others', async () => {
     const queue = open(NEW)
     const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', payload: { pin: 1 } })
     const timing = { everyMs: 60_000 }
@@ -168,7 +168,7 @@ describe('a sealed store', () => {
     expect(leases.map(({ task }) => task.payload)).toEqual([{ pin: 2 }])
   })
 
-  it('hands no handler what it cannot read: the attempt fails, and runs where the key is', async () => {
+  it('passes no unreadable payload to a handler: the attempt fails, and runs in a process with the key', async () => {
     const [submitted] = await open(OLD).submit([completeSpec({ type: 't', payload: 'old' })])
     const { id } = submitted!.task
     const without = open(NEW)
@@ -197,7 +197,7 @@ describe('a sealed store', () => {
     file.close()
   }
 
-  it('shows no result that was moved from another task, and no payload from another group', async () => {
+  it('returns no result that was moved from another task, and no payload from another group', async () => {
     const queue = open(NEW)
     const [first, second] = await finish(queue, { group: 'acme', payload: 'a' }, { group: 'globex', payload: 'b' })
     const seq = (place: string) => `(SELECT seq FROM tasks WHERE id = ${place})`
@@ -214,7 +214,7 @@ describe('a sealed store', () => {
     expect((await queue.get([second!]))[0]).toMatchObject({ payload: 'b', result: 'b' })
   })
 
-  it('strict: neither shows nor runs plain text in the place of what is sealed', async () => {
+  it('strict: does not return or run plain text in place of encrypted data', async () => {
     const strict = encrypted(store, new Encryption([NEW], { strict: true }))
     const [forged] = await store.submit([completeSpec({ type: 't', payload: 'forged' })])
     expect((await claim(strict)).leases).toEqual([])
@@ -227,7 +227,7 @@ describe('a sealed store', () => {
     expect((await strict.get([id!]))[0]).toMatchObject({ payload: 'own', result: 'own' })
   })
 
-  it('reads what the version before has sealed, unless it is strict', async () => {
+  it('reads data that the previous version encrypted, unless it is strict', async () => {
     const before = new Encryption([NEW])
     const [task] = await store.submit([
       completeSpec({ type: 't', group: 'acme', payload: before.encrypt('old payload', 'payload of t') }),

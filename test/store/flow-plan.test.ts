@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 
-it('finds what a task still waits for without reading the results that it has', async () => {
+it('finds the open predecessors of a task without reading the results of the others', async () => {
   const file = join(mkdtempSync(join(tmpdir(), 'xqueue-plan-')), 'x.db')
   await (await openQueue(`sqlite:${file}`)).close()
   const sql = readFileSync(join(import.meta.dirname, '../../src/store/sqlite/flows/flows.sql'), 'utf8')

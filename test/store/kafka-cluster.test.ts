@@ -24,8 +24,8 @@ afterEach(async () => {
 
 const failed = ({ checks }: Health) => checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`)
 
-describe('a cluster that is not as it must be', () => {
-  it('is described by what is wrong and how to fix it', async () => {
+describe('a cluster with a wrong setting', () => {
+  it('is reported with the setting and how to fix it', async () => {
     kafka = await startKafka()
     const url = `kafka://${kafka.address}?wait_ms=500&state=${redis.url}`
     queue = await openTestQueue(url)
@@ -84,7 +84,7 @@ describe('a cluster that is not as it must be', () => {
     await expect(openQueue(`kafka://${kafka.address}?state=sqlite::memory:`)).rejects.toThrow(/only Redis/)
   })
 
-  it('lets in who has a login, over TLS, and says whose password it refuses', async () => {
+  it('is used with a login over TLS, and a refused password is reported with its user', async () => {
     kafka = await startKafka({ login: { user: 'ann', password: 'p@ss' } })
     const more = `?tls=on&ca=${kafka.authority}&wait_ms=1000&state=${redis.url}`
     queue = await openTestQueue(`kafka://ann:p%40ss@${kafka.address}${more}`)
@@ -100,8 +100,8 @@ describe('a cluster that is not as it must be', () => {
   })
 })
 
-describe('a task that holds up its lane', () => {
-  it('is parked, so that offsets move on, and is there after the state was lost', async () => {
+describe('a task that blocks its lane', () => {
+  it('is parked, so that offsets advance, and is restored after a loss of the state', async () => {
     kafka = await startKafka()
     const opened = await openQueue(`kafka://${kafka.address}?partitions=1&events=off&state=${redis.url}`)
     queue = opened

@@ -52,7 +52,7 @@ const GARBAGE: readonly (string | Buffer)[] = [
 ]
 
 describe('an unusable record', () => {
-  it('stops nothing behind it in the submit topic, whatever it holds', async () => {
+  it('does not block later records in the submit topic, whatever its content', async () => {
     const bad = [
       ...GARBAGE,
       '{"type": "t", "tags": {"name": "half a pair \\ud83d"}}',
@@ -69,7 +69,7 @@ describe('an unusable record', () => {
     expect(dead().every(({ reason }) => /^\w+: ./.test(reason!))).toBe(true)
   })
 
-  it('stops neither lanes nor the restoration of a state that has lost everything', async () => {
+  it('does not block lanes or the restoration of a lost state', async () => {
     const [submitted] = await queue.submit([completeSpec({ type: 't', tags: { is: 'kept' } })])
     await until(() => expect(execFileSync('kcat', ['-L', '-b', kafka.address]).toString()).toContain('xq.lane.t.0'))
     for (const value of GARBAGE) {
@@ -92,7 +92,7 @@ describe('an unusable record', () => {
   })
 })
 
-describe('a reader that does not go on', () => {
+describe('a blocked reader', () => {
   it('is reported by health, with its offset and the reason', async () => {
     const specs = Array.from({ length: 50 }, () => completeSpec({ type: 't' }))
     for (const spec of specs) await queue.submit([spec]).catch(() => undefined)

@@ -19,7 +19,7 @@ beforeAll(async () => {
 
 const until = (isSo: () => unknown) => vi.waitFor(isSo, { timeout: 30_000, interval: 100 })
 
-it('brings back finished tasks that a type keeps for longer than others, with what was set of it', async () => {
+it('restores finished tasks that a type keeps for longer than others, with its settings', async () => {
   await queue.configureType('short', { declared: true })
   await queue.configureType('kept', { declared: true, retention: { success: 1, failed: 9 } })
   await queue.configureType('kept', { retention: { success: 30 * DAY_MS } })

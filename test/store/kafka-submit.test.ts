@@ -57,7 +57,7 @@ const until = (isSo: () => unknown) => vi.waitFor(isSo, { timeout: 20_000, inter
 const untilRan = (...payloads: unknown[]) => until(() => expect(ran).toEqual(expect.arrayContaining(payloads)))
 
 describe('submission through the topic', () => {
-  it('runs a task that is put there as JSON, with what it asks for', async () => {
+  it('runs a task that was written as JSON, with its options', async () => {
     kcat('{"type": "echo", "payload": {"n": 1}, "tags": {"from": "kcat"}, "priority": 5, "idempotency_key": "one"}\n')
     await untilRan({ n: 1 })
     await until(async () => {
@@ -66,7 +66,7 @@ describe('submission through the topic', () => {
     })
   })
 
-  it('runs a CloudEvent in structured form once, however often it comes', async () => {
+  it('runs a CloudEvent in structured form once, however often it arrives', async () => {
     const event = { specversion: '1.0', id: '7', source: '/shop', type: 'echo', data: { n: 2 }, maxretry: 1 }
     const structured = ['-H', 'content-type=application/cloudevents+json']
     kcat(`${JSON.stringify(event)}\n${JSON.stringify(event)}\n`, ...structured)
@@ -84,7 +84,7 @@ describe('submission through the topic', () => {
     expect(tasks).toMatchObject([{ priority: 3, idempotencyKey: '/shop#9' }])
   })
 
-  it('tells two CloudEvents apart whose source and id are the same when they are joined', async () => {
+  it('distinguishes two CloudEvents whose source and id are equal when joined', async () => {
     const event = { specversion: '1.0', type: 'echo' }
     const events = [
       { ...event, source: 'urn:a#b', id: 'c', data: 'one of two' },
@@ -102,7 +102,7 @@ describe('submission through the topic', () => {
     expect(ran.filter((payload) => payload === 'a long source')).toHaveLength(1)
   })
 
-  it('takes the CloudEvents of a batch, and puts aside only those that are bad', async () => {
+  it('accepts the CloudEvents of a batch, and rejects only invalid ones', async () => {
     const event = { specversion: '1.0', source: '/batch', type: 'echo' }
     const bytes = Buffer.from('{"n": "in Base64"}').toString('base64')
     const batch = [
@@ -131,7 +131,7 @@ describe('submission through the topic', () => {
     ])
   })
 
-  it('puts aside a task above a ceiling of its type, and runs the others within it', async () => {
+  it('rejects a task above a ceiling of its type, and runs the others', async () => {
     await queue.configureType('echo', { ceilings: { maxRetry: 1, processTimeoutMs: 9_000 } })
     // What this process knew of the type before is believed for a moment: from the first refusal on, the ceilings hold.
     for (let probe = 0, isRefused = false; !isRefused; probe++) {
@@ -160,7 +160,7 @@ describe('submission through the topic', () => {
     await queue.configureType('echo', { ceilings: { maxRetry: null, processTimeoutMs: null } })
   })
 
-  it('takes records whose tasks wait for more others together than one step may have', async () => {
+  it('accepts records with more dependencies in total than one step may have', async () => {
     const ended = { type: 'echo', delayMs: 3_600_000, batch: 'awaited' }
     const after = (await queue.submit(Array.from({ length: 1_000 }, () => completeSpec(ended)))).map(
       ({ task }) => task.id,
@@ -177,7 +177,7 @@ describe('submission through the topic', () => {
     }
   })
 
-  it('takes the trace that the headers of the record name', async () => {
+  it('continues the trace in the headers of the record', async () => {
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     kcat('{"type": "echo", "tags": {"from": "a trace"}}\n', '-H', `traceparent=${traceparent}`)
     await until(async () => {
@@ -186,7 +186,7 @@ describe('submission through the topic', () => {
     })
   })
 
-  it('puts what is no task with the others that wait aside, with the reason, and counts it', async () => {
+  it('writes invalid records to the dead-letter topic with the reason, and counts them', async () => {
     const poison = {
       'no JSON': /^invalid_request: the record is not valid JSON/,
       '{"type": "nobody"}': /^unknown_type: .*"nobody"/,
@@ -231,7 +231,7 @@ describe('submission through the topic', () => {
     expect(ran.filter((payload) => (payload as { n: number }).n === 6)).toHaveLength(1)
   })
 
-  it('is done by the example in Python, which waits for the outcome on its topic', async () => {
+  it('works with the example in Python, which waits for the outcome on its topic', async () => {
     const example = join(import.meta.dirname, '../../examples/kafka_submit.py')
     const args = [example, kafka.address, 'echo', '{"n": 9}']
     const { stdout } = await promisify(execFile)('/usr/bin/python3', args, { timeout: 40_000 })
@@ -240,7 +240,7 @@ describe('submission through the topic', () => {
 })
 
 describe('the topics', () => {
-  it('tell each change of status as a CloudEvent, and the whole finished task by its id', async () => {
+  it('have each change of status as a CloudEvent, and each finished task by its id', async () => {
     const [submitted] = await queue.submit([completeSpec({ type: 'echo', payload: { n: 10 } })])
     const { id } = submitted!.task
     await until(() => expect(read('xq.outcomes').map(({ key }) => key)).toContain(id))
@@ -262,7 +262,7 @@ describe('the topics', () => {
     expect(events[0]!.headers).toEqual(['content-type', 'application/cloudevents+json'])
   })
 
-  it('show their partitions, what is not done with, and who reads them', async () => {
+  it('are listed with their partitions, lag and readers', async () => {
     await until(async () => {
       const { stream } = await queue.stats()
       expect(stream.consumers).toMatchObject([{ pending: 0 }])

@@ -5,7 +5,7 @@ import { Topics } from '../../src/store/kafka/client/topics.ts'
 const STATE = 'state=redis://u:p@r1/2?prefix=a&wait_ms=100'
 
 describe('a Kafka URL', () => {
-  it('names brokers, and the state by all that follows', () => {
+  it('has the brokers, and then the URL of the state', () => {
     const place = parseKafkaUrl(
       `kafka://b1,b2:9093,[::1]:9094/?prefix=shop&partitions=12&retention=2h&events=off&${STATE}`,
     )
@@ -21,7 +21,7 @@ describe('a Kafka URL', () => {
     expect(parseKafkaUrl('kafka://b?state=redis%3A%2F%2Fh%3Fprefix%3Da').state).toBe('redis://h?prefix=a')
   })
 
-  it('brings a login and TLS', () => {
+  it('may have a login and TLS', () => {
     expect(parseKafkaUrl(`kafka://ann:p%40ss@b?tls=on&sasl=scram-sha-512&${STATE}`)).toMatchObject({
       tls: {},
       sasl: { mechanism: 'SCRAM-SHA-512', username: 'ann', password: 'p@ss' },
@@ -39,7 +39,7 @@ describe('a Kafka URL', () => {
     [`kafka://ann:x@b?sasl=kerberos&${STATE}`, /sasl must be plain, scram-sha-256 or scram-sha-512;/],
     [`kafka://b?ca=/nowhere.pem&${STATE}`, /ca is not a readable file/],
     [`kafka://b?retention=soon&${STATE}`, /retention: "soon" is not a duration/],
-  ])('is refused with the way out: %s', (url, why) => {
+  ])('is refused with a remedy: %s', (url, why) => {
     expect(() => parseKafkaUrl(url)).toThrow(why)
     expect(() => parseKafkaUrl(url)).toThrow(/write kafka:\/\//)
   })
@@ -48,7 +48,7 @@ describe('a Kafka URL', () => {
 describe('the topic of a lane', () => {
   const topics = new Topics(parseKafkaUrl(`kafka://b?${STATE}`))
 
-  it('is a name that Kafka takes, and not the same for two types', () => {
+  it('is a valid name in Kafka, and differs for two types', () => {
     const types = ['a.b', 'a_b', 'a-b', 'a:b', 'a', 'a.b.0', ':'.repeat(100), `${':'.repeat(99)}_`]
     const names = types.map((type) => topics.lane(type, 0))
     for (const name of names) expect(name).toMatch(/^xq\.lane\.[A-Za-z0-9.-]{1,230}\.0$/)

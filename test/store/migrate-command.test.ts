@@ -95,7 +95,7 @@ async function expectAllThere(from: Queue, to: Queue): Promise<Task[]> {
   return there
 }
 
-it('moves all from a file to Redis, and tells the new id of each task', async () => {
+it('moves everything from a file to Redis, and reports the new id of each task', async () => {
   const [from, to] = [`sqlite:${folder}/a.db`, `${redis.url}?prefix=a`]
   const source = await openQueue(from)
   await fill(source)
@@ -109,7 +109,7 @@ it('moves all from a file to Redis, and tells the new id of each task', async ()
   await Promise.all([source.close(), target.close()])
 }, 90_000)
 
-it('moves all from Redis to Kafka with their ids, although it is killed on the way', async () => {
+it('moves all tasks from Redis to Kafka with their ids, although it is killed in between', async () => {
   const from = `${redis.url}?prefix=b`
   const to = `kafka://${kafka.address}?prefix=c&state=${redis.url}?prefix=c`
   const source = await openQueue(from)
@@ -127,7 +127,7 @@ it('moves all from Redis to Kafka with their ids, although it is killed on the w
   await Promise.all([source.close(), target.close()])
 }, 90_000)
 
-it('moves all from Kafka to Redis with their ids, and out of its topics', async () => {
+it('moves all tasks from Kafka to Redis with their ids, and out of its topics', async () => {
   const [from, to] = [`kafka://${kafka.address}?prefix=d&state=${redis.url}?prefix=d`, `${redis.url}?prefix=e`]
   const source = await openQueue(from)
   await fill(source)
@@ -177,7 +177,7 @@ async function next(queue: Queue) {
   return leases.map(({ task, predecessors }) => [task.payload, predecessors.map(({ result }) => result)])
 }
 
-it('moves tasks that wait for each other, and tells of what cannot come along', async () => {
+it('moves dependent tasks, and reports what it cannot move', async () => {
   const [from, to] = [`sqlite:${folder}/flow.db`, `${redis.url}?prefix=flow`]
   const source = await openQueue(from)
   const tasks = await fillFlow(source)
@@ -193,7 +193,7 @@ it('moves tasks that wait for each other, and tells of what cannot come along', 
   await Promise.all([source.close(), target.close()])
 }, 90_000)
 
-it('moves them with all that they have waited for where they keep their ids', async () => {
+it('moves dependent tasks with their predecessors if tasks keep their ids', async () => {
   const [from, to] = [`${redis.url}?prefix=flow2`, `${redis.url}?prefix=flow3`]
   const source = await openQueue(from)
   const tasks = await fillFlow(source)

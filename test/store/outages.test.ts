@@ -12,7 +12,7 @@ interface Line {
   seconds?: number
 }
 
-it('tells the beginning and the end of an outage of the store in one line each, with its length, and counts it', async () => {
+it('logs the beginning and the end of an outage of the store in one line each, with its duration, and counts it', async () => {
   const redis = await startRedis('--appendonly', 'yes')
   const server = await startServer({ engine: `${redis.url}?wait_ms=500`, mqtt: 'off' })
   const lines = () => server.log.map((line) => JSON.parse(line) as Line).filter(({ level }) => level >= INFO)

@@ -30,7 +30,7 @@ const goBackTo = async (size: number) => {
   await redis.start()
 }
 
-it('gives no position to an event that a lost one had', async () => {
+it('reuses no position of a lost event', async () => {
   redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
   queue = await openTestQueue(redis.url)
   await queue.configureType('a', { declared: true })
@@ -45,7 +45,7 @@ it('gives no position to an event that a lost one had', async () => {
   expect(await told('')).toMatchObject({ ids: [...kept, ...young], gap: false })
 })
 
-it('keeps as many events as it should, however often it starts again', async () => {
+it('keeps the configured number of events, however often it restarts', async () => {
   redis = await startRedis('--appendonly', 'yes', '--appendfsync', 'always')
   queue = await openTestQueue(redis.url, { eventsMax: 10 })
   await queue.configureType('a', { declared: true })

@@ -38,11 +38,11 @@ beforeEach(async () => {
 })
 
 it.each<[string, Partial<TaskSpec>]>([
-  ['a time that is none', { runAt: Number.NaN }],
-  ['a delay that is none', { delayMs: Number.POSITIVE_INFINITY }],
-  ['a time-out that is none', { processTimeoutMs: 1e22 }],
+  ['an invalid time', { runAt: Number.NaN }],
+  ['an invalid delay', { delayMs: Number.POSITIVE_INFINITY }],
+  ['an invalid time-out', { processTimeoutMs: 1e22 }],
   ['a tag that Lua cannot read', { tags: { to: 'cut \ud83d' } }],
-])('refuses the call with %s whole, and the calls beside it are accepted whole', async (_, bad) => {
+])('refuses a whole call with %s, and accepts the calls beside it', async (_, bad) => {
   const call = (...specs: Partial<TaskSpec>[]) => ({
     specs: specs.map((spec) => completeSpec({ type: 't', ...spec })),
     after: specs.map(() => []),
@@ -60,7 +60,7 @@ it.each<[string, Partial<TaskSpec>]>([
   expect((await queue.stats()).counts.pending).toBe(3)
 })
 
-it('writes nothing of an outcome that it cannot store, and all of those beside it', async () => {
+it('writes nothing of an outcome that it cannot store, and everything of those beside it', async () => {
   // No check knows of it: the jitter of the back-off, which makes the time of the next attempt none.
   const odd = await openQueue(redis.url, { random: () => Number.NaN })
   try {

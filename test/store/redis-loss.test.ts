@@ -40,7 +40,7 @@ const submitted = async (type = 't') => {
 }
 const seen = async (): Promise<TypeInfo | undefined> => (await other.types({ names: ['t'] }))[0]
 
-it('refuses no submission of a type that is handled, after the store has lost everything, but for a moment', async () => {
+it('accepts submissions of handled types again a moment after the store has lost everything', async () => {
   redisCli(redis.port, 'FLUSHDB')
   expect(await submitted()).toHaveLength(1)
 })
@@ -56,7 +56,7 @@ it('restores the limit and the rate that a handler sets before anything is claim
   expect(await seen()).toMatchObject({ rate: { max: 100, perMs: 60_000 }, defaults: { maxRetry: 7 } })
 })
 
-it('hands out a task under its own id beside the outcome of a lease from before the loss', async () => {
+it('hands out a task under its own id although an outcome of a lease from before the loss arrives', async () => {
   await submitted('t')
   const [before] = (await other.turn({ worker: HTTP_WORKER, want: 1 })).leases
   redisCli(redis.port, 'FLUSHDB')

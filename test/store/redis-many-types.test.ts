@@ -38,7 +38,7 @@ const succeed = (leases: readonly Lease[]) =>
     outcomes: leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: null } })),
   })
 
-it('declares many types, and hands out their tasks, with a number of commands that does not grow with the types', async () => {
+it('declares many types, and hands out their tasks, with a constant number of commands', async () => {
   expect(sum(await commandsOf(declare))).toBeLessThan(500)
   expect(sum(await commandsOf(() => queue.turn({ worker: WORKER, want: 10 })))).toBeLessThan(100)
   const idle = await commandsOf(() => queue.turn({ worker: WORKER, want: 10 }))
@@ -53,7 +53,7 @@ it('declares many types, and hands out their tasks, with a number of commands th
   expect(sum(busy)).toBeLessThan(300)
 })
 
-it('passes over types of many that are at their limit or paused, until they may start again', async () => {
+it('skips types at their limit or paused among many, until they may start again', async () => {
   await queue.declareHandlers(new Map())
   for (const type of types.slice(0, 70)) await queue.configureType(type, { declared: true, maxConcurrency: 1 })
   const worker = { ...WORKER, types: types.slice(0, 70) }
@@ -77,7 +77,7 @@ it('wakes a turn that waits for one of many types', async () => {
   expect((await waiting).leases.map(({ task }) => task.type)).toEqual([types[5]])
 })
 
-it('costs Redis next to nothing while many types that were used have nothing to do', async () => {
+it('costs Redis little while many used types are idle', async () => {
   await declare()
   await queue.submit(types.map((type) => completeSpec({ type, queueTimeout: 60_000 } as never)))
   for (let left = COUNT; left > 0; ) {
@@ -89,14 +89,14 @@ it('costs Redis next to nothing while many types that were used have nothing to 
   expect(sum(await commandsOf(() => queue.sweep(1_000)))).toBeLessThan(2_000)
 })
 
-it('counts what waits for a full queue without looking at each of many types', async () => {
+it('counts waiting tasks for the cap without reading each of many types', async () => {
   await declare()
   await queue.submit(specs)
   const commands = await commandsOf(() => queue.submit(specs.slice(0, 1)))
   expect(sum(commands)).toBeLessThan(50)
 })
 
-it('tells of many types in several steps', async () => {
+it('lists many types in several steps', async () => {
   await declare()
   await queue.submit(specs)
   let infos: Awaited<ReturnType<Queue['types']>> = []

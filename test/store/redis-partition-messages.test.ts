@@ -38,14 +38,14 @@ const lose = (pattern: string, isStream = false) => {
   return lost
 }
 
-it('types of several partitions are there, or this would show nothing', async () => {
+it('the types of this test are in several partitions', async () => {
   const tasks = await submit({}, { type: 'image' }, { type: 'report' })
   const partitions = new Set(tasks.map(({ id }) => id.slice(28, 30)))
   expect(partitions.size).toBe(3)
   expect((await finish()).length).toBe(3)
 })
 
-it('a notice that could not be delivered is delivered later', async () => {
+it('an undelivered message is delivered later', async () => {
   const [first, second] = await submit({}, { type: 'image', after: [0] })
   await sweep()
   expect(await finish()).toEqual([first!.id])
@@ -55,7 +55,7 @@ it('a notice that could not be delivered is delivered later', async () => {
   expect(await finish()).toEqual([second!.id])
 })
 
-it('one that waits asks again for what a failover has lost', async () => {
+it('a dependent task asks again for a message that a failover has lost', async () => {
   const [first, second] = await submit({}, { type: 'image', after: [0] })
   await sweep()
   expect(lose('*:successors:*') + lose('*:awaited')).toBeGreaterThan(1)
@@ -67,7 +67,7 @@ it('one that waits asks again for what a failover has lost', async () => {
   expect(await finish()).toEqual([second!.id])
 })
 
-it('one that waits for a task that a failover has lost does not wait for ever', async () => {
+it('a dependent task does not wait for ever for a task that a failover has lost', async () => {
   const [first, second] = await submit({}, { type: 'report', after: [0] })
   await sweep()
   expect(lose('*:s:mail:0', true)).toBe(1)
@@ -76,7 +76,7 @@ it('one that waits for a task that a failover has lost does not wait for ever', 
   expect(await queue.get([first!.id, second!.id])).toMatchObject([null, { status: 'canceled' }])
 })
 
-it('one that waits on a single server looks again too: an older version of the program tells it nothing', async () => {
+it('a dependent task on a single server asks again, because an older version of the program sends no message', async () => {
   const redis = await startRedis()
   const alone = await openQueue(redis.url, { clock: () => now })
   try {

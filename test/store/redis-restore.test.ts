@@ -34,7 +34,7 @@ const loseAll = async () => {
 }
 const listed = async () => (await state.list({ limit: 100 })).tasks
 
-it('takes tasks back with their ids, once, in the order of lists and of age', async () => {
+it('restores tasks with their ids, once, in the order of lists and of age', async () => {
   const tasks = [
     ...(await submit([{ payload: 1 }, { payload: 2, priority: 3 }, { payload: 3, group: 'g', tags: { k: 'v' } }])),
     ...(await submit([{ type: 'b', payload: 4 }, { payload: 5, delayMs: 60_000 }, { payload: 6 }])),
@@ -55,7 +55,7 @@ it('takes tasks back with their ids, once, in the order of lists and of age', as
   expect(next.id > tasks.at(-1)!.id).toBe(true)
 })
 
-it('takes finished tasks back as they were, and what their keys stand for', async () => {
+it('restores finished tasks unchanged, with their idempotency keys', async () => {
   const [task] = await submit([{ payload: 1, idempotencyKey: 'k' }])
   const { leases } = await state.turn({ worker: WORKER, want: 1 })
   const outcome = { kind: 'success', result: { well: true } } as const
@@ -70,7 +70,7 @@ it('takes finished tasks back as they were, and what their keys stand for', asyn
   expect(await state.submit([again])).toMatchObject([{ existing: true, task: { id: task!.id } }])
 })
 
-it('keeps finished tasks that it takes back as long as their type says', async () => {
+it('keeps restored finished tasks as long as the retention of their type', async () => {
   const tasks = await submit([{ payload: 1 }, { type: 'b', payload: 2 }])
   const daysAgo = { startedAt: Date.now() - 172_800_000, completedAt: Date.now() - 172_800_000 }
   const ended = tasks.map((task): Task => ({ ...task, ...daysAgo, status: 'success', attempts: 1, result: 1 }))
@@ -81,7 +81,7 @@ it('keeps finished tasks that it takes back as long as their type says', async (
   expect((await listed()).map(({ type, status }) => [type, status])).toEqual([['a', 'success']])
 })
 
-it('takes back what is older than what is there already, and lists all of it', async () => {
+it('restores tasks older than existing ones, and lists all of them', async () => {
   const [old] = await submit([{ payload: 'old' }])
   await loseAll()
   const [young] = await submit([{ payload: 'young' }])
@@ -101,7 +101,7 @@ it('takes back what is older than what is there already, and lists all of it', a
   expect(new Set(leases.map(({ task }) => task.payload))).toEqual(new Set(['old', 'young']))
 })
 
-it('leaves alone what was made for another place', async () => {
+it('refuses tasks of another lane', async () => {
   const [a] = await submit([{}])
   await loseAll()
   // The first lane is now another one.
@@ -110,7 +110,7 @@ it('leaves alone what was made for another place', async () => {
   expect(await state.restore([remember(a!), remember(strange)])).toEqual(['foreign', 'foreign'])
 })
 
-it('is restored by one at a time, and knows when everything is lost', async () => {
+it('is restored by one process at a time, and detects the loss of everything', async () => {
   expect(await state.restoring()).toBe('empty')
   expect(await state.restoring('one', 10_000)).toBe('mine')
   expect(await state.restoring('two', 10_000)).toBe('another')
@@ -128,7 +128,7 @@ it('is restored by one at a time, and knows when everything is lost', async () =
   expect(await state.restoring()).toBe('empty')
 })
 
-it('takes nothing, and begins no reading, before it is complete', async () => {
+it('accepts no tasks and starts no reader before it is complete', async () => {
   const whole = (await openStore(redis.url, { isState: true }, readNamed)) as State
   const spec = completeSpec({ type: 'a', payload: 1 })
   const reader = { ...READER, leaseMs: 1_000, resumes: true }
@@ -149,7 +149,7 @@ it('takes nothing, and begins no reading, before it is complete', async () => {
   }
 })
 
-it('takes tasks back that wait for others, and what those have come to', async () => {
+it('restores dependent tasks, and the outcomes of their predecessors', async () => {
   const [a, b, join, late] = await submit([
     { payload: 'a' },
     { type: 'b', payload: 'b' },
@@ -175,7 +175,7 @@ it('takes tasks back that wait for others, and what those have come to', async (
   expect(last).toMatchObject({ task: { id: join!.id }, predecessors: [{ result: 1 }, { type: 'b', result: 2 }] })
 })
 
-it('lets a task start that waits for others when its log has forgotten them', async () => {
+it('starts a dependent task whose predecessors are no longer in the log', async () => {
   const [a, b] = await submit([{}, { after: [0] }])
   await loseAll()
   await state.restore([b!].map(remember))

@@ -72,7 +72,7 @@ const keysOfGroups = async () => {
   return keys.filter((key) => /:(g|ring|ring_clock|served|newcomers|aside|idle|held|moved):?/.test(key.slice(6)))
 }
 
-it('hands out tasks that wait in the streams of groups, in their turn, and removes the streams', async () => {
+it('hands out tasks that wait in the streams of groups, in rotation, and removes the streams', async () => {
   await withStreams(['c', 'b', 'c', 'a'])
   const [late] = await queue.submit([completeSpec({ type: 'a', group: 'b' })])
   const { leases } = await queue.turn({ worker: WORKER, want: 9 })
@@ -131,7 +131,7 @@ it('settles a lease that was handed out from the stream of a group, and counts i
   await client.close()
 })
 
-it('notices that the version before has given the permit of a group back', async () => {
+it('notices that the previous version has released the permit of a group', async () => {
   await queue.configureType('a', { groupConcurrency: 1 })
   await queue.submit([1, 2].map((payload) => completeSpec({ type: 'a', group: 'c', payload })))
   expect((await queue.turn({ worker: WORKER, want: 9 })).leases).toHaveLength(1)
@@ -183,7 +183,7 @@ async function withQueue(groups: readonly string[], ms = 1_700_000_000_000): Pro
   await client.close()
 }
 
-it('hands out tasks of groups that wait in the queue of the version before, in their turn with later ones', async () => {
+it('hands out tasks of groups that wait in the queue of the previous version, in rotation with later ones', async () => {
   await withQueue(['c', 'b', 'c', 'a'])
   await queue.submit(['b', 'd', 'e', 'd'].map((group) => completeSpec({ type: 'a', group })))
   const { tasks } = await queue.list({ status: 'pending', type: 'a', limit: 9 })
@@ -196,7 +196,7 @@ it('hands out tasks of groups that wait in the queue of the version before, in t
   expect(await redisKeys(QUEUE_OF_GROUPS)).toEqual([])
 })
 
-it('gives back the permits of groups that the version before keeps for types without a limit', async () => {
+it('releases the permits of groups that the previous version keeps for types without a limit', async () => {
   await queue.submit(['c', 'd', 'c', 'd'].map((group) => completeSpec({ type: 'a', group })))
   const { leases } = await queue.turn({ worker: WORKER, want: 2 })
   const client = await createClient({ url: redis.url }).connect()
@@ -213,7 +213,7 @@ it('gives back the permits of groups that the version before keeps for types wit
   expect(groupsOf((await queue.turn({ worker: WORKER, want: 9 })).leases)).toBe('d')
 })
 
-it('passes over a task that the version before has ended', async () => {
+it('skips a task that the previous version has ended', async () => {
   const ended = async (group: string) => {
     await queue.submit([completeSpec({ type: 'a', group })])
     const client = await createClient({ url: redis.url }).connect()
@@ -237,7 +237,7 @@ it('passes over a task that the version before has ended', async () => {
   expect(await redisKeys(QUEUE_OF_GROUPS)).toEqual([])
 })
 
-it('keeps the order and the limit of a group to which the version before adds a task', async () => {
+it('keeps the order and the limit of a group to which the previous version adds a task', async () => {
   await queue.configureType('a', { groupConcurrency: 1 })
   await queue.submit(['c', 'd'].map((group) => completeSpec({ type: 'a', payload: 'first', group })))
   await withQueue(['c'], Date.now() + 1)
@@ -251,7 +251,7 @@ it('keeps the order and the limit of a group to which the version before adds a 
   expect(second.leases.map(({ task }) => [task.group, task.payload])).toEqual([['c', 'c0']])
 })
 
-it('shares schedules, keys, the secret and readers with the version before, in its format', async () => {
+it('shares schedules, keys, the secret and readers with the previous version, in its format', async () => {
   const client = await createClient({ url: redis.url }).connect()
   const at = (name: string) => `xq:{0}:${name}`
   const task = { type: 'a', payload: 1, priority: 0, maxRetry: 3, queueTimeoutMs: 0, processTimeoutMs: 0, tags: {} }

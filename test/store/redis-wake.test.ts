@@ -11,7 +11,7 @@ beforeAll(async () => {
 
 const ROUNDS = 1_500
 
-it('wakes a waiting turn whenever the submission comes, also while the turn is on its way to Redis', async () => {
+it('wakes a waiting turn at any time of the submission, also before the turn reaches Redis', async () => {
   const [here, there] = await Promise.all([openQueue(redis.url), openQueue(redis.url)])
   await here.configureType('t', { declared: true })
   const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 1, startedAt: 0 }

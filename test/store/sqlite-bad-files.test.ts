@@ -15,7 +15,7 @@ beforeEach(() => {
   file = join(folder, 'x.db')
 })
 
-it('refuses a file that is no database', async () => {
+it('refuses a file that is not a database', async () => {
   writeFileSync(file, 'not a database, and long enough to be looked at as one'.repeat(100))
   await expect(openQueue(`sqlite:${file}`)).rejects.toMatchObject({ code: 'engine_unusable', message: /corrupt/ })
 })
@@ -37,7 +37,7 @@ it('refuses a file of a newer version', async () => {
   await expect(openQueue(`sqlite:${file}`)).rejects.toMatchObject({ message: expect.stringContaining('newer XQueue') })
 })
 
-it('says what is wrong with a folder that does not exist, and with a folder in place of the file', async () => {
+it('reports a missing folder, and a folder in place of the file', async () => {
   for (const path of [join(folder, 'none', 'x.db'), folder]) {
     await expect(openQueue(`sqlite:${path}`)).rejects.toMatchObject({
       code: 'engine_unavailable',
@@ -46,7 +46,7 @@ it('says what is wrong with a folder that does not exist, and with a folder in p
   }
 })
 
-it('fails a submission while another process holds the lock, and accepts the next one after', async () => {
+it('fails a submission while another process holds the lock, and accepts the next one afterwards', async () => {
   const queue = await openQueue(`sqlite:${file}`)
   await queue.configureType('t', { declared: true })
   const db = new DatabaseSync(file)
@@ -58,7 +58,7 @@ it('fails a submission while another process holds the lock, and accepts the nex
   await queue.close()
 })
 
-it('keeps everything when it is opened again, also from a copy of a closed file', async () => {
+it('keeps everything after it is opened again, also from a copy of a closed file', async () => {
   const queue = await openQueue(`sqlite:${file}`)
   await queue.configureType('t', { declared: true, maxConcurrency: 4 })
   await queue.close()
@@ -68,7 +68,7 @@ it('keeps everything when it is opened again, also from a copy of a closed file'
   await copy.close()
 })
 
-it('refuses engines and parameters that it does not have', async () => {
+it('refuses unknown engines and parameters', async () => {
   for (const url of [
     'nonsense',
     'kafka://localhost',
@@ -83,7 +83,7 @@ it('refuses engines and parameters that it does not have', async () => {
   }
 })
 
-it('refuses what a full disk does not take, whole, and keeps and reads what it had accepted', async () => {
+it('refuses whole calls while the disk is full, and keeps and reads accepted tasks', async () => {
   // No file of this process may grow beyond 4 MiB: a write that fails, as on a disk that is full.
   const script = `ulimit -f 4096; exec "${process.execPath}" "${join(import.meta.dirname, 'full-child.ts')}" "${file}"`
   const { stdout, stderr } = spawnSync('bash', ['-c', script], { encoding: 'utf8' })
@@ -96,7 +96,7 @@ it('refuses what a full disk does not take, whole, and keeps and reads what it h
   await queue.close()
 })
 
-it('says that a database is read-only', async () => {
+it('reports that a database is read-only', async () => {
   await (await openQueue(`sqlite:${file}`)).close()
   chmodSync(file, 0o444)
   chmodSync(folder, 0o555)

@@ -11,7 +11,7 @@ const STEP = 1_000
 const SUCCESSORS = 4_500
 const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 1, startedAt: 0 }
 
-describe('a task that many wait for, on SQLite', () => {
+describe('a task with many successors, on SQLite', () => {
   let url: string
   let queue: Queue
   beforeEach(async () => {
@@ -43,7 +43,7 @@ describe('a task that many wait for, on SQLite', () => {
   }
 
   it.each(['cancel', 'success'] as const)(
-    'tells a bounded number of them in a step: %s',
+    'informs a bounded number of them per step: %s',
     async (how) => {
       const root = await tree()
       const all = SUCCESSORS + 100
@@ -63,7 +63,7 @@ describe('a task that many wait for, on SQLite', () => {
     60_000,
   )
 
-  it('goes on with the next sweep when the process ended in between', async () => {
+  it('continues with the next sweep when the process ended in between', async () => {
     const root = await tree()
     // The close does the transaction that is under way, and none behind it; the task is no longer read for the answer.
     const canceled = queue.cancel({ ids: [root] }).catch((error: unknown) => error)

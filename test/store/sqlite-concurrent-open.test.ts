@@ -22,7 +22,7 @@ const CODE = `
   parentPort.postMessage(failures)
 `
 
-it('a new file is opened by many at once', async () => {
+it('many processes open a new file at once', async () => {
   const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-together-')))
   const files = Array.from({ length: FILES }, (_, index) => join(folder, `${index}.db`))
   const workerData = { open: OPEN, files, together: TOGETHER, arrived: new SharedArrayBuffer(4 * FILES) }

@@ -31,7 +31,7 @@ async function round(queue: Queue, time: { now: number }): Promise<void> {
   while ((await queue.sweep(1_000)).more);
 }
 
-it('gives the disk back what tasks took that retention has removed, so that rounds of them do not add up', async () => {
+it('frees the disk space of tasks that retention has removed, so that the file does not grow with each round', async () => {
   const file = newFile()
   const time = { now: Date.now() }
   const queue = await openQueue(`sqlite:${file}`, { retention: RETENTION, clock: () => time.now, eventsMax: 1_000 })
@@ -50,7 +50,7 @@ it('gives the disk back what tasks took that retention has removed, so that roun
   db.close()
 }, 60_000)
 
-it('uses the space of a file of before again, and gives it back once that was vacuumed for it', async () => {
+it('reuses the space of a file of an earlier version, and frees it after a vacuum', async () => {
   const file = newFile()
   new DatabaseSync(file).exec('PRAGMA journal_mode = WAL; CREATE TABLE x (a); DROP TABLE x')
   const time = { now: Date.now() }

@@ -19,7 +19,7 @@ beforeEach(() => {
   db.close()
 })
 
-it('goes on with the tasks of a file of version 1, and takes groups and rates beside them', async () => {
+it('continues with the tasks of a file of version 1, and supports groups and rates with them', async () => {
   let now = NOW
   const queue = await openQueue(`sqlite:${file}`, { clock: () => now })
   const claim = async () => {
@@ -63,7 +63,7 @@ it('settles a lease that was handed out before tokens had a secret', async () =>
   await queue.close()
 })
 
-it('changes a file of version 1 wholly or not at all, and only once', async () => {
+it('upgrades a file of version 1 completely or not at all, and only once', async () => {
   const db = new DatabaseSync(file)
   db.exec('CREATE TABLE rate_log (in_the_way)')
   await expect(openQueue(`sqlite:${file}`)).rejects.toThrow(/rate_log/)
@@ -80,7 +80,7 @@ it('changes a file of version 1 wholly or not at all, and only once', async () =
   }
 })
 
-it('takes keys into a file of version 2, and leaves its tasks as they are', async () => {
+it('adds keys to a file of version 2, and keeps its tasks', async () => {
   const db = new DatabaseSync(file)
   db.exec(readFileSync(join(import.meta.dirname, '../../src/store/sqlite/schema/migrate-2.sql'), 'utf8'))
   db.exec('PRAGMA user_version = 2')
@@ -95,7 +95,7 @@ it('takes keys into a file of version 2, and leaves its tasks as they are', asyn
   await again.close()
 })
 
-it('takes schedules into a file of version 3', async () => {
+it('adds schedules to a file of version 3', async () => {
   const db = new DatabaseSync(file)
   for (const version of [2, 3]) {
     db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/schema/migrate-${version}.sql`), 'utf8'))
@@ -115,7 +115,7 @@ it('takes schedules into a file of version 3', async () => {
   await again.close()
 })
 
-it('takes schedules, keys, the secret and readers of version 12 as documents', async () => {
+it('converts schedules, keys, the secret and readers of version 12 to documents', async () => {
   const db = new DatabaseSync(file)
   for (let version = 2; version <= 12; version++) {
     db.exec(readFileSync(join(import.meta.dirname, `../../src/store/sqlite/schema/migrate-${version}.sql`), 'utf8'))

@@ -15,7 +15,7 @@ beforeAll(async () => {
 })
 
 it.each(['SQLite', 'Redis'])(
-  'makes a bounded number of types for workers of all processes, on %s',
+  'creates a bounded number of types for workers of all processes, on %s',
   async (store) => {
     const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-named-types-')))
     const url = store === 'Redis' ? `${redis.url}?prefix=named` : `sqlite:${join(folder, 'x.db')}`

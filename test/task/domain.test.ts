@@ -30,7 +30,7 @@ const running: fc.Arbitrary<Running> = fc.record({
 const policy = { delaysMs: [10, 20, 40], jitter: 0.5, lostLeasesMax: 5 }
 
 describe('a status', () => {
-  it('moves only where the table says, and never leaves success', () => {
+  it('changes only as the table allows, and never leaves success', () => {
     expect(TRANSITIONS.success).toEqual([])
     for (const from of STATUSES)
       for (const to of STATUSES) expect(canMove(from, to)).toBe(TRANSITIONS[from].includes(to))
@@ -38,7 +38,7 @@ describe('a status', () => {
 })
 
 describe('settle', () => {
-  it('always makes a legal move, and adds at most one attempt', () => {
+  it('always makes a legal transition, and adds at most one attempt', () => {
     fc.assert(
       fc.property(running, ending, fc.nat(3_000), (task, how, now) => {
         const next = settle(task, how, policy, now, 0.5)
@@ -67,7 +67,7 @@ describe('settle', () => {
     )
   })
 
-  it('takes a success that comes past the deadline for a time-out', () => {
+  it('treats a success after the deadline as a time-out', () => {
     const task = { attempts: 0, lostLeases: 0, maxRetry: 0, runAt: 0, deadlineAt: 100, cancelRequested: false }
     expect(settle(task, { kind: 'success', result: 1 }, policy, 99, 0).status).toBe('success')
     expect(settle(task, { kind: 'success', result: 1 }, policy, 100, 0)).toMatchObject({
@@ -79,7 +79,7 @@ describe('settle', () => {
 })
 
 describe('retry delays', () => {
-  it('grow from the base to the cap, and jitter only takes off', () => {
+  it('grow from the base to the cap, and jitter only reduces them', () => {
     const retry = fc.record({
       baseMs: fc.nat(10_000),
       factor: fc.double({ min: 1, max: 10, noNaN: true }),
@@ -111,7 +111,7 @@ describe('retry delays', () => {
 })
 
 describe('a duration', () => {
-  it('reads back what it writes', () => {
+  it('is read as it was written', () => {
     fc.assert(fc.property(fc.nat(366 * 86_400_000), (ms) => parseDurationMs(formatDuration(ms)) === ms))
   })
 
@@ -122,10 +122,10 @@ describe('a duration', () => {
     ['1h30m', 5_400_000],
     ['250ms', 250],
     ['1.5s', 1_500],
-  ])('reads %j', (value, ms) => expect(parseDurationMs(value)).toBe(ms))
+  ])('is read from %j', (value, ms) => expect(parseDurationMs(value)).toBe(ms))
 
   it.each([-1, '-1s', '', 's', '1x', '1h 30m', Number.NaN, Number.POSITIVE_INFINITY, '400d', null, {}, '9'.repeat(99)])(
-    'refuses %j with a remedy',
+    'is refused as %j, with a remedy',
     (value) => expect(() => parseDurationMs(value)).toThrow(XQueueError),
   )
 })
@@ -138,7 +138,7 @@ describe('a task spec', () => {
     expect(sameRequest(one)).not.toBe(sameRequest({ ...two, payload: { a: 1, b: ['2'] } }))
   })
 
-  it('gets ids that sort by time', () => {
+  it('has ids that sort by time', () => {
     const ids = Array.from({ length: 1_000 }, (_, index) => newTaskId(1_000_000 + Math.floor(index / 10)))
     expect(new Set(ids).size).toBe(1_000)
     expect(ids.filter((_, index) => index % 10 === 0)).toEqual(ids.filter((_, index) => index % 10 === 0).sort())

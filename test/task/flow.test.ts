@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { FAILURE_POLICIES, ON_FAILURE } from '../../src/task/flow.ts'
 
 describe('failure policies', () => {
-  it('have letters of their own, which stored records keep', () => {
+  it('have unique letters, which stored records use', () => {
     const letters = Object.values(FAILURE_POLICIES).map(({ letter }) => letter)
     expect(new Set(letters).size).toBe(letters.length)
     for (const letter of letters) expect(letter).toMatch(/^[a-z]$/)

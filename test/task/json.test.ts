@@ -12,13 +12,13 @@ it.each([
   ['{"x":-1E+0400}', 'x'],
   ['{"x":1e-400}', 'x'],
   [`{"x":1${'0'.repeat(400)}}`, 'x'],
-])('finds in %s the number that would come back as another', (text, path) => {
+])('finds in %s the number that would change', (text, path) => {
   expect(faultInText(text)).toMatchObject({ path, message: expect.stringContaining(NUMBER) })
   expect(faultIn(readMarked(text))).toMatchObject({ path, message: expect.stringContaining(NUMBER) })
   expect(JSON.stringify(readMarked(text))).toBe(text)
 })
 
-it('finds nothing in what JavaScript writes, whatever it is', () => {
+it('finds nothing in any JSON that JavaScript writes', () => {
   const value = fc.jsonValue({ stringUnit: 'grapheme', noUnicodeString: false } as object)
   fc.assert(
     fc.property(value, (json) => {
@@ -32,7 +32,7 @@ it('finds nothing in what JavaScript writes, whatever it is', () => {
   }
 })
 
-it('repairs half pairs and nothing else', () => {
+it('repairs lone surrogates and nothing else', () => {
   fc.assert(
     fc.property(fc.array(fc.string({ unit: 'binary' })), (texts) => {
       const outcome = write({ texts })
@@ -45,14 +45,14 @@ it('repairs half pairs and nothing else', () => {
   })
 })
 
-it('counts levels outside of strings', () => {
+it('counts levels of nesting outside strings', () => {
   const nested = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`
   expect([isTooDeep(nested(128)), isTooDeep(nested(129))]).toEqual([false, true])
   expect(isTooDeep(JSON.stringify(['\\"', '['.repeat(300), '{"'.repeat(300)]))).toBe(false)
   expect(faultInText(`[1e400,${nested(200_000)}]`)).toMatchObject({ message: /./ })
 })
 
-it('is what the command line reads payloads with', () => {
+it('is used by the command line for payloads', () => {
   expect(parseJson('{"id":"9007199254740993"}', 'the payload')).toEqual({ id: '9007199254740993' })
   expect(() => parseJson('{"id":9007199254740993}', 'the payload')).toThrow(
     /^the payload: id is 9007199254740993.*string/,
@@ -64,12 +64,12 @@ it('is what the command line reads payloads with', () => {
 it.each([
   [new Map([['a', 1]]), 'is a Map, which JSON writes as {}: use Object.fromEntries(map)', ''],
   [{ seen: [{}, new Set([1])] }, 'is a Set, which JSON writes as {}: use [...set]', 'seen[1]'],
-])('refuses %o, whose content JSON would leave out', (value, message, path) => {
+])('refuses %o, whose content JSON would drop', (value, message, path) => {
   expect(write(value)).toEqual({ fault: { path, message } })
   expect(faultIn(value)).toEqual({ path, message })
 })
 
-it('writes what is empty, and what says itself how it is written', () => {
+it('serializes empty objects, and objects with toJSON', () => {
   const own = { toJSON: () => ({}), map: new Map() }
   expect(write([{}, own, new Date(0), [new Date(1)]])).toEqual({
     written: expect.objectContaining({ text: '[{},{},"1970-01-01T00:00:00.000Z",["1970-01-01T00:00:00.001Z"]]' }),

@@ -10,7 +10,7 @@ it('keeps a first delay above the default cap, and refuses one above a cap that 
   )
 })
 
-it('names the path of what a validator refuses, whatever its keys are', async () => {
+it('names the path of a value that a validator refuses, whatever its keys are', async () => {
   const validate = () => ({
     issues: [{ message: 'is wrong', path: [{ key: { of: 'map' } }, { key: Symbol('s') }, 'list', 0] }],
   })

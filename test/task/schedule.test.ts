@@ -27,8 +27,8 @@ const at = (iso: string) => Date.parse(iso)
 const ticks = (cron: string, timezone: string, from: string, to: string) =>
   ticksBetween({ cron, timezone }, at(from), at(to), 1_000).map((time) => new Date(time).toISOString().slice(5, 16))
 
-describe('a cron where clocks are changed', () => {
-  it('ticks once for a time that does not exist, at the moment to which the clocks are set', () => {
+describe('a cron over changes of the clock', () => {
+  it('ticks once for a time that does not exist, at the time to which the clocks are set', () => {
     const berlin = ['Europe/Berlin', '2024-03-30T12:00Z', '2024-04-01T12:00Z'] as const
     expect(ticks('30 2 * * *', ...berlin)).toEqual(['03-31T01:00', '04-01T00:30'])
     expect(ticks('30 2 * * *', 'America/New_York', '2024-03-09T12:00Z', '2024-03-11T12:00Z')).toEqual([
@@ -45,7 +45,7 @@ describe('a cron where clocks are changed', () => {
     expect(ticks('0 2-3 * * *', ...berlin)).toEqual(['03-31T01:00', '04-01T00:00', '04-01T01:00'])
   })
 
-  it('ticks once for a time that comes twice, at the first', () => {
+  it('ticks once for a time that occurs twice, at the first', () => {
     const berlin = ['Europe/Berlin', '2024-10-26T12:00Z', '2024-10-28T12:00Z'] as const
     expect(ticks('30 2 * * *', ...berlin)).toEqual(['10-27T00:30', '10-28T01:30'])
     expect(ticks('*/30 2 * * *', ...berlin)).toEqual(['10-27T00:00', '10-27T00:30', '10-28T01:00', '10-28T01:30'])
@@ -61,7 +61,7 @@ describe('a cron where clocks are changed', () => {
     expect(ticks('0 */2 27 10 *', ...berlin).slice(0, 3)).toEqual(['10-26T22:00', '10-27T00:00', '10-27T03:00'])
   })
 
-  it('goes on in equal steps if every hour is meant', () => {
+  it('continues in equal steps if it ticks every hour', () => {
     for (const [zone, day] of [
       ['Europe/Berlin', '2024-03-31'],
       ['Europe/Berlin', '2024-10-27'],
@@ -80,13 +80,13 @@ describe('a cron where clocks are changed', () => {
 })
 
 describe('a timing', () => {
-  it('of an interval ticks at the same times everywhere', () => {
+  it('of an interval ticks at the same times in every process', () => {
     const timing = { everyMs: 900_000 }
     expect(nextTick(timing, at('2024-05-01T10:07:12Z'))).toBe(at('2024-05-01T10:15Z'))
     expect(nextTick(timing, at('2024-05-01T10:15Z'))).toBe(at('2024-05-01T10:30Z'))
   })
 
-  it('answers the same ticks whether asked for one by one or for the latest of many', () => {
+  it('returns the same ticks one by one and as the latest of many', () => {
     const timings = fc.constantFrom(
       { cron: '*/7 * * * *', timezone: 'Europe/Berlin' },
       { cron: '30 2 * * *', timezone: 'Europe/Berlin' },
@@ -104,12 +104,12 @@ describe('a timing', () => {
     )
   })
 
-  it('tells the next times', () => {
+  it('returns the next times', () => {
     const times = upcoming({ cron: '0 9 * * MON-FRI', timezone: 'UTC' }, at('2024-05-03T10:00Z'), 2)
     expect(times).toEqual([at('2024-05-06T09:00Z'), at('2024-05-07T09:00Z')])
   })
 
-  it('says what is wrong with a cron, a time zone or an interval', () => {
+  it('reports an invalid cron, time zone or interval', () => {
     const wrong =
       (cron: string, zone = 'UTC') =>
       () =>
@@ -156,7 +156,7 @@ describe('a schedule', () => {
     expect(dueTick(schedule, minute(1))).toEqual({ at: minute(1), nextAt: minute(2) })
   })
 
-  it('catches up on no tick, on one or on all, as it is asked to', () => {
+  it('catches up on no tick, on one or on all, as configured', () => {
     const missed = (more: Partial<ScheduleSpec>) => made(newSchedule(spec(more), START), minute(5) + 20_000)
     expect(missed({ catchUp: 'one' })).toEqual({ times: [minute(5)], nextAt: minute(6) })
     expect(missed({ catchUp: 'all' })).toEqual({ times: [1, 2, 3, 4, 5].map(minute), nextAt: minute(6) })
@@ -167,7 +167,7 @@ describe('a schedule', () => {
     expect(missed({ catchUp: 'all', overlap: 'skip' }).times).toEqual([minute(5)])
   })
 
-  it('catches up on the latest hundred at most', () => {
+  it('catches up on at most the latest hundred ticks', () => {
     const { times, nextAt } = made(newSchedule(spec({ catchUp: 'all' }), START), minute(100_000))
     expect([times.length, times[0], times.at(-1), nextAt]).toEqual([
       100,
@@ -177,7 +177,7 @@ describe('a schedule', () => {
     ])
   })
 
-  it('has missed nothing when it goes on after a pause, or has got other times', () => {
+  it('has missed nothing after a pause or a change of its times', () => {
     const schedule = newSchedule(spec(), START)
     const paused = changedSchedule(schedule, { paused: true }, minute(1))
     expect(paused.nextAt).toBeNull()
@@ -190,7 +190,7 @@ describe('a schedule', () => {
     })
   })
 
-  it('makes tasks whose key tells the tick', () => {
+  it('creates tasks with the tick in their key', () => {
     const schedule = newSchedule(spec({ id: 'a:b' }), START)
     const { idempotencyKey } = specAt(schedule, minute(1))
     expect(idempotencyKey).toBe('schedule:a:b:2024-05-01T10:01:00.000Z')

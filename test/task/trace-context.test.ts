@@ -4,13 +4,13 @@ import { parseTraceparent, withTrace } from '../../src/task/trace-context.ts'
 
 const IDS = '0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331'
 
-it('reads what the standard calls valid, of later versions too', () => {
+it('reads every valid context of the standard, also of later versions', () => {
   const parent = { traceId: IDS.slice(0, 32), spanId: IDS.slice(33), traceFlags: 1 }
   expect(parseTraceparent(`00-${IDS}-01`)).toEqual(parent)
   expect(parseTraceparent(`cc-${IDS}-01-more`)).toEqual(parent)
 })
 
-it('ignores what is not valid', () => {
+it('ignores an invalid context', () => {
   const invalid = [
     undefined,
     '',
@@ -25,7 +25,7 @@ it('ignores what is not valid', () => {
   expect(invalid.map((traceparent) => withTrace({ a: 'b' }, { traceparent }))).toEqual(invalid.map(() => ({ a: 'b' })))
 })
 
-it('carries the context among the tags, unless the caller has put one there', () => {
+it('stores the context in the tags, unless the caller has set one', () => {
   const traceparent = `00-${IDS}-01`
   expect(withTrace({ a: 'b' }, { traceparent, tracestate: 'x=1' })).toEqual({ a: 'b', traceparent, tracestate: 'x=1' })
   expect(withTrace({}, { traceparent, tracestate: `x=${'1'.repeat(511)}` })).toEqual({ traceparent })
@@ -34,7 +34,7 @@ it('carries the context among the tags, unless the caller has put one there', ()
   expect(withTrace(own, { traceparent, tracestate: 'x=1' })).toBe(own)
 })
 
-it('is no part of what a request is compared by', () => {
+it('is ignored when requests are compared', () => {
   const spec = completeSpec({ type: 'a', tags: { order: '7' } })
   const traced = { ...spec, tags: withTrace(spec.tags, { traceparent: `00-${IDS}-01`, tracestate: 'x=1' }) }
   expect(sameRequest(traced)).toBe(sameRequest(spec))

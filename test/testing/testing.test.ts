@@ -53,7 +53,7 @@ it('moves the clock from one retry to the next', async () => {
   expect(started.map(({ at }) => at - started[0]!.at)).toEqual([0, 10_000, 70_000])
 })
 
-it('starts a delayed task at its moment, not before', async () => {
+it('starts a delayed task at its time, not before', async () => {
   const task = await queue.submit('square', { side: 1 }, { delay: '1h' })
   await queue.advance('59m59s')
   expect((await queue.get(task)).status).toBe('pending')
@@ -73,7 +73,7 @@ it('ends waits and attempts at their deadlines', async () => {
   expect(await queue.get(waiting)).toMatchObject({ status: 'timeout', timeoutReason: 'queue_wait' })
 })
 
-it('waits for handlers in real time, and says which one hangs', async () => {
+it('waits for handlers in real time, and names one that hangs', async () => {
   const tasks = await Promise.all([1, 2, 3].map(() => queue.submit('slow', 5)))
   await queue.runUntilIdle()
   for (const task of tasks) expect((await queue.get(task)).status).toBe('success')
@@ -81,7 +81,7 @@ it('waits for handlers in real time, and says which one hangs', async () => {
   await expect(queue.runUntilIdle()).rejects.toThrow('a handler of stuck has not ended')
 })
 
-it('is idle when what waits would not start by itself', async () => {
+it('is idle when no waiting task would start by itself', async () => {
   await queue.pause('square')
   const task = await queue.submit('square', { side: 2 })
   await queue.runUntilIdle()
@@ -91,7 +91,7 @@ it('is idle when what waits would not start by itself', async () => {
   expect(await queue.result(task)).toEqual({ area: 4, unit: 'm' })
 })
 
-it('hands the tasks of a lost worker out again when its leases are over', async () => {
+it('hands out the tasks of a lost worker again when its leases end', async () => {
   const task = await queue.submit('stuck', undefined as never)
   queue.loseWorker()
   await queue.startWorker()
@@ -102,7 +102,7 @@ it('hands the tasks of a lost worker out again when its leases are over', async 
   expect(() => [queue.loseWorker(), queue.loseWorker()]).toThrow('no worker is left')
 })
 
-it('is idle without a worker, until one comes', async () => {
+it('is idle without a worker, until one starts', async () => {
   queue.loseWorker()
   const task = await queue.submit('square', { side: 2 }, { queueTimeout: 0 })
   await queue.runUntilIdle()
@@ -112,7 +112,7 @@ it('is idle without a worker, until one comes', async () => {
   expect((await queue.get(task)).status).toBe('success')
 })
 
-it('refuses submissions while the engine fails, and goes on when it is back', async () => {
+it('refuses submissions while the engine fails, and continues when it is back', async () => {
   const waiting = await queue.submit('square', { side: 1 }, { delay: '1m' })
   queue.failEngine()
   await expect(queue.submit('square', { side: 1 })).rejects.toMatchObject({ code: 'engine_unavailable' })
@@ -124,7 +124,7 @@ it('refuses submissions while the engine fails, and goes on when it is back', as
   expect((await queue.get(waiting)).status).toBe('success')
 })
 
-it('cancels, also what runs, and runs it again', async () => {
+it('cancels waiting and running tasks, and runs them again', async () => {
   const running = await queue.submit('stuck', undefined as never)
   await queue.cancel(running)
   expect((await queue.get(running)).status).toBe('processing')
@@ -135,7 +135,7 @@ it('cancels, also what runs, and runs it again', async () => {
   expect((await queue.get(running)).status).toBe('processing')
 })
 
-it('runs tasks after those that they wait for, and is idle when these do not come', async () => {
+it('runs tasks after their predecessors, and is idle if these do not run', async () => {
   const squares = [
     await queue.submit('square', { side: 3 }, { delay: '1h' }),
     await queue.submit('square', { side: 4 }),

@@ -85,7 +85,7 @@ for (const type of ['traced', 'isolated']) {
   })
 }
 
-it('sends what has ended before it stops', async () => {
+it('sends ended spans before it stops', async () => {
   const answer = await fetch(`${base}/api/v1/tasks`, {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },

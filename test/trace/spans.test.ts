@@ -71,7 +71,7 @@ it('is one trace from the typed client to the spans of the handler', async () =>
   expect(send.attributes).toMatchObject({ 'messaging.operation.type': 'send', 'messaging.message.id': id })
 })
 
-it('links what was delayed, in a trace of its own', async () => {
+it('links a delayed task in a trace of its own', async () => {
   await client().submit('quick', {}, { delay: '20ms' })
   const [attempt] = await ended('process quick')
   const [send] = named('send quick')
@@ -80,7 +80,7 @@ it('links what was delayed, in a trace of its own', async () => {
   expect(attempt!.links.map(({ context }) => context.spanId)).toEqual([send!.spanContext().spanId])
 })
 
-it('has the first attempt in the trace of the submission and links the retry', async () => {
+it('puts the first attempt into the trace of the submission, and links the retry', async () => {
   await client().submit('again', {})
   const [first, second] = await ended('process again', 2)
   const [send] = named('send again')
@@ -90,7 +90,7 @@ it('has the first attempt in the trace of the submission and links the retry', a
   expect(second!.attributes).toMatchObject({ 'xqueue.task.attempt': 2 })
 })
 
-it('says what failed, with the exception, and what ran out of time', async () => {
+it('records a failure with its exception, and a time-out', async () => {
   await client().submit('refuse', {})
   await client().submit('hang', {}, { processTimeout: '20ms', maxRetry: 0 })
   const [[failed], [late]] = [await ended('process refuse'), await ended('process hang')]
@@ -102,7 +102,7 @@ it('says what failed, with the exception, and what ran out of time', async () =>
   expect(late!.attributes).toMatchObject({ 'error.type': 'timeout', 'xqueue.task.outcome': 'timeout' })
 })
 
-it('has one span for the submission of a batch, of which all its tasks are children', async () => {
+it('creates one span for the submission of a batch, the parent of all its tasks', async () => {
   await client().submitMany([
     { type: 'quick', payload: {} },
     { type: 'logs', payload: {} },
@@ -120,7 +120,7 @@ it('puts the ids of the attempt into its log lines', async () => {
   expect(lines).toMatchObject([{ msg: 'at work', trace_id: traceId, span_id: spanId }])
 })
 
-it('takes the same key from another trace as the same request, and keeps the first trace', async () => {
+it('treats the same key from another trace as the same request, and keeps the first trace', async () => {
   const submit = () => asCaller(() => client().submit('quick', {}, { idempotencyKey: 'once', tags: { order: '7' } }))
   const [first, second] = [await submit(), await submit()]
   expect(second.id).toBe(first.id)

@@ -54,7 +54,7 @@ function watched(told: (turn: Turn) => void): Queue {
   })
 }
 
-it('reports many quick tasks in one turn, and runs no more at once than it may', async () => {
+it('reports many quick tasks in one turn, and runs no more at once than its concurrency', async () => {
   const reports: number[] = []
   let [running, most] = [0, 0]
   const run = async () => {
@@ -72,7 +72,7 @@ it('reports many quick tasks in one turn, and runs no more at once than it may',
   expect(reports.slice(0, 50)).toEqual(Array(50).fill(1))
 })
 
-it('takes no more than it runs when that is asked for', async () => {
+it('claims no more than it runs if prefetch is off', async () => {
   const reports: number[] = []
   const ids = await submit(quick(500))
   const options = { claimAhead: 0, queue: watched(({ outcomes }) => reports.push(outcomes!.length)) }
@@ -81,7 +81,7 @@ it('takes no more than it runs when that is asked for', async () => {
   expect(Math.max(...reports)).toBe(1)
 })
 
-it('gives back at no cost what it holds behind a task that takes long', async () => {
+it('releases at no cost the tasks behind a long one', async () => {
   const end = Promise.withResolvers<void>()
   const run = ({ payload }: { payload: unknown }) => (payload === 'long' ? end.promise : undefined)
   const ids = await submit([...quick(WARM), 'long', ...quick(WARM)])
@@ -95,7 +95,7 @@ it('gives back at no cost what it holds behind a task that takes long', async ()
   await tasks(ids, allSucceeded)
 })
 
-it('ends as canceled what was canceled before it began', async () => {
+it('ends tasks as canceled that were canceled before their start', async () => {
   const blocked = Promise.withResolvers<void>()
   const run = async ({ payload }: { payload: unknown }) => {
     if (payload !== 'block') return
@@ -111,7 +111,7 @@ it('ends as canceled what was canceled before it began', async () => {
   blocked.resolve()
 })
 
-it('keeps nothing when it stops', async () => {
+it('releases everything when it stops', async () => {
   const blocked = Promise.withResolvers<void>()
   const run = ({ payload }: { payload: unknown }) => (payload === 'block' ? blocked.promise : undefined)
   const ids = await submit([...quick(WARM), 'block', ...quick(50)])

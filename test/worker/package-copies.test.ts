@@ -74,7 +74,7 @@ beforeAll(async () => {
 }, 60_000)
 
 describe.each(Object.entries(copies))('with another copy of the package, %s', (_, { file, load }) => {
-  it('heeds what its handlers throw, here and in threads', async () => {
+  it('recognizes the errors of its handlers, in the process and in threads', async () => {
     const logger = pino({ level: 'silent' })
     worker = new Worker({ queue, handlers: normalizeHandlers(await loadHandlers(file), file), logger })
     await worker.start()
@@ -103,7 +103,7 @@ describe.each(Object.entries(copies))('with another copy of the package, %s', (_
     }
   })
 
-  it('tells its errors by instanceof, and a subclass only its own', async () => {
+  it('recognizes errors by instanceof, and a subclass only its own', async () => {
     const copy = await load()
     expect(copy.XQueueError).not.toBe(own.XQueueError)
     class Mine extends own.DoNotRetry {}

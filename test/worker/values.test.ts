@@ -53,10 +53,10 @@ const until = (id: string, reached: (task: Task) => boolean) =>
   )
 const ended = (id: string) => until(id, ({ status }) => isFinal(status))
 
-describe('what cannot be described', () => {
+describe('invalid values of handlers', () => {
   const file = join(import.meta.dirname, 'thrown-handlers.ts')
   it.each(Object.keys(THROWN))(
-    'thrown as %s fails the task alone, here, in a thread, and outside its promise',
+    'fail only the task when %s is thrown, in the process, in a thread, and outside its promise',
     async (how) => {
       await start(normalizeHandlers(await loadHandlers(file), file))
       const types = ['here', 'isolated', 'stray', 'isolated_stray']
@@ -69,7 +69,7 @@ describe('what cannot be described', () => {
     },
   )
 
-  it('is described as far as possible: symbols as names, errors of another realm, causes and inner errors', () => {
+  it('are described as far as possible: symbols as names, errors of another realm, causes and inner errors', () => {
     const symbolic = Object.assign(new Error('of a symbol'), { name: Symbol('Odd'), stack: undefined })
     expect(describeError(symbolic)).toBe('Symbol(Odd): of a symbol')
     expect(describeError(runInNewContext('new TypeError("elsewhere")'))).toMatch(/^TypeError: elsewhere\n {4}at /)
@@ -93,7 +93,7 @@ describe('what cannot be described', () => {
   })
 })
 
-it('tells of a thrown object what JSON cannot carry', () => {
+it('describes a thrown object that JSON cannot represent', () => {
   const round: Record<string, unknown> = { code: 7 }
   round.self = round
   expect(describeError({ code: 7, rows: 1n })).toMatch(/code: 7, rows: 1n/)
@@ -101,7 +101,7 @@ it('tells of a thrown object what JSON cannot carry', () => {
   expect(describeError(1n)).toBe('1n')
 })
 
-it('fails a task whose result is a Map, rather than keep an empty object', async () => {
+it('fails a task whose result is a Map instead of storing an empty object', async () => {
   await startWith({ counts: { run: () => ({ by: new Map([['a', 1]]) }) as never } })
   const { status, error, attempts } = await ended(await submit('counts', { maxRetry: 3 }))
   expect([status, attempts]).toEqual(['failed', 1])
@@ -133,7 +133,7 @@ it('logs each attempt that fails or runs out of time with its task, and none tha
 })
 const FAILED = 'an attempt failed'
 
-it('keeps a result as it was returned, though it turns into what cannot be written', async () => {
+it('stores a result as returned, although it later becomes invalid', async () => {
   const kept: Record<string, unknown>[] = []
   await startWith({
     changing: {
@@ -155,7 +155,7 @@ it('keeps a result as it was returned, though it turns into what cannot be writt
   expect(kept[0]!.self).toBe(kept[0])
 })
 
-it('never fails a task for its progress: bounds it, and says once what was ignored', async () => {
+it('never fails a task for its progress: bounds it, and logs once that it was ignored', async () => {
   await startWith({
     noisy: {
       run: (_, { progress }) => {
@@ -171,7 +171,7 @@ it('never fails a task for its progress: bounds it, and says once what was ignor
   expect(lines.filter((line) => line.includes('invalid progress was ignored'))).toHaveLength(1)
 })
 
-it('sends no more of the progress of a task than the last at each time, and the last of all with its end', async () => {
+it('sends only the latest progress of a task each time, and the last one with its end', async () => {
   let last = 0
   await startWith({
     busy: {
@@ -197,7 +197,7 @@ it('sends no more of the progress of a task than the last at each time, and the 
 })
 
 it.each([Number.NaN, Number.POSITIVE_INFINITY, 1e17, 'soon'])(
-  'retries by the back-off after RetryAfter(%s), and says so; others of its turn succeed',
+  'retries by the back-off after RetryAfter(%s), and logs it; other tasks of the turn succeed',
   async (delay) => {
     await startWith({
       later: {
@@ -246,7 +246,7 @@ function picky(inner: Queue): Queue {
   }
 }
 
-it('sets apart an outcome that the store refuses: it fails with the reason, and the others are stored', async () => {
+it('fails only the task whose outcome the store refuses, with the reason, and stores the others', async () => {
   const held = new Set<string>()
   const together = Promise.withResolvers<void>()
   const run =

@@ -73,7 +73,7 @@ it('runs a task with its parsed payload and keeps its result and last progress',
   expect(task).toMatchObject({ status: 'success', result: { sum: 6, attempt: 1 }, progress: 50, attempts: 1 })
 })
 
-it('fails one task alone, whatever is thrown and wherever', async () => {
+it('fails only one task, whatever it throws and wherever', async () => {
   await start({
     sync: {
       run: () => {
@@ -109,7 +109,7 @@ it('fails one task alone, whatever is thrown and wherever', async () => {
   ])
 })
 
-it('retries with back-off, unless the error says not to or when', async () => {
+it('retries with back-off, unless the error forbids a retry or sets its time', async () => {
   let runs = 0
   await start({
     second: {
@@ -192,7 +192,7 @@ it('keeps the lease of a handler that blocks the event loop for longer than the 
   expect(task).toMatchObject({ status: 'success', deliveries: 1, attempts: 1, result: 1 })
 })
 
-it('lets running tasks finish at shutdown, and gives the others back at no cost', async () => {
+it('lets running tasks finish at shutdown, and releases the others at no cost', async () => {
   let finish: () => void = () => undefined
   const worker = await start(
     { quick: { run: () => new Promise<void>((resolve) => (finish = resolve)) }, endless: { run: forever } },
@@ -264,7 +264,7 @@ describe('isolate', () => {
     }
   })
 
-  it('hands over what came of the tasks that one has waited for', async () => {
+  it('passes on the outcomes of predecessors', async () => {
     await start()
     const reports = [await submit('report', { payload: { n: 1 } }), await submit('report', { payload: { n: 2 } })]
     const { result } = await ended(await submit('join', { after: reports }))
@@ -273,7 +273,7 @@ describe('isolate', () => {
     expect((await ended(await submit('join'))).result).toEqual([])
   })
 
-  it.each(['lengths', 'lengths_here'])('reads large results of predecessors when asked for: %s', async (type) => {
+  it.each(['lengths', 'lengths_here'])('reads large results of predecessors on request: %s', async (type) => {
     await start()
     const after = [await submit('large'), await submit('large'), await submit('join')]
     const { result } = await ended(await submit(type, { after }))
@@ -282,7 +282,7 @@ describe('isolate', () => {
     expect(result).toEqual({ omitted: 1, stranger, lengths })
   })
 
-  it('terminates one that blocks its thread, on cancel and on its time-out, while others go on', async () => {
+  it('terminates a handler that blocks its thread, on cancel and on its time-out, while others continue', async () => {
     await start()
     const [canceled, late] = [await submit('block'), await submit('block', { processTimeoutMs: 50 })]
     await running(canceled)
@@ -292,7 +292,7 @@ describe('isolate', () => {
     expect(await ended(late)).toMatchObject({ status: 'timeout' })
   })
 
-  it('passes the signal on', async () => {
+  it('passes on the signal', async () => {
     await start()
     const id = await submit('heed')
     await running(id)
@@ -304,13 +304,13 @@ describe('isolate', () => {
     ['leave', /thread of the handler ended \(code 7\)/],
     ['stray', /stray/],
     ['uncloneable', /result is a function, which JSON cannot represent/],
-  ])('fails only the task of one that does %s', async (type, error) => {
+  ])('fails only the task of the handler %s', async (type, error) => {
     await start()
     expect(await ended(await submit(type))).toMatchObject({ status: 'failed', error: expect.stringMatching(error) })
     expect(await ended(await submit('report', { payload: { n: 3 } }))).toMatchObject({ status: 'success' })
   })
 
-  it('knows an error that says not to retry', async () => {
+  it('recognizes an error that forbids a retry', async () => {
     await start()
     expect(await ended(await submit('refuse', { maxRetry: 5 }))).toMatchObject({ status: 'failed', attempts: 1 })
   })
