@@ -7,7 +7,7 @@ import { groupOf, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { RateLog } from '../turn/rate-log.ts'
 import type { Rates } from '../types/rates.ts'
-import { type Registry, rateOf } from '../types/types.ts'
+import { type Registry, rulesOf } from '../types/types.ts'
 
 const AHEAD_MAX = 10_000
 const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }
@@ -51,18 +51,19 @@ export class Inspection {
     const rows = names && [...names].sort().flatMap((name): Row[] => this.#database.all('typeByName', name))
     const types = (rows ?? this.#database.all('allTypes')).map((row): TypeFacts => {
       const type = row.type as string
-      const rate = rateOf(row)
+      const { maxConcurrency, groupConcurrency, rate, paused, declared, ...record } = rulesOf(row)
+      const { payloadSchema, defaults, ceilings, retention } = record
       return {
         type,
         isKnown: this.#registry.isKnown(type, now),
         counts: counts.get(type) ?? noStoredCounts(),
-        maxConcurrency: row.max_concurrency as number | null,
-        groupConcurrency: row.group_concurrency as number | null,
+        maxConcurrency,
+        groupConcurrency,
         rate,
-        paused: row.paused === 1,
-        declared: row.declared === 1,
+        paused,
+        declared,
         recent: rates.get(type) ?? NO_RATES,
-        settings: query.settings ? settingsOf(row) : null,
+        settings: query.settings ? { payloadSchema, defaults, ceilings, retention } : null,
         holders: query.holders ? this.#database.all('holders', type).map(holderOf) : [],
         nextStartAt: query.holders && rate ? this.#rateLog.nextAt(type, rate, now) : null,
       }
@@ -110,15 +111,6 @@ export class Inspection {
       counts.set(type as string, { ...ofType, [status as StoredStatus]: n as number })
     }
     return counts
-  }
-}
-
-function settingsOf(row: Row): NonNullable<TypeFacts['settings']> {
-  return {
-    payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
-    defaults: JSON.parse(row.spec_defaults as string),
-    ceilings: JSON.parse(row.ceilings as string),
-    retention: JSON.parse(row.retention as string),
   }
 }
 

@@ -20,34 +20,11 @@ DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceil
   AND NOT EXISTS (SELECT 1 FROM counts WHERE counts.type = types.type)
   AND NOT EXISTS (SELECT 1 FROM documents WHERE documents.type = types.type);
 
--- name: setHandler
-UPDATE types SET retry_delays_ms = ?2, retry_jitter = ?3, payload_schema = ?4, spec_defaults = ?7, last_seen = ?5,
-  max_concurrency = CASE max_concurrency_source WHEN 'handler' THEN ?6 ELSE max_concurrency END,
-  group_concurrency = CASE group_concurrency_source WHEN 'handler' THEN ?8 ELSE group_concurrency END,
-  rate_max = CASE rate_source WHEN 'handler' THEN ?9 ELSE rate_max END,
-  rate_per_ms = CASE rate_source WHEN 'handler' THEN ?10 ELSE rate_per_ms END
-WHERE type = ?1;
-
--- name: setLimit
-UPDATE types SET max_concurrency = ?, max_concurrency_source = 'operator' WHERE type = ?;
-
--- name: setGroupLimit
-UPDATE types SET group_concurrency = ?, group_concurrency_source = 'operator' WHERE type = ?;
-
--- name: setRate
-UPDATE types SET rate_max = ?, rate_per_ms = ?, rate_source = 'operator' WHERE type = ?;
-
--- name: setPaused
-UPDATE types SET paused = ? WHERE type = ?;
-
--- name: setCeilings
-UPDATE types SET ceilings = ? WHERE type = ?;
-
--- name: setRetention
-UPDATE types SET retention = ? WHERE type = ?;
-
--- name: declare
-UPDATE types SET declared = ? WHERE type = ?;
+-- name: putType
+UPDATE types SET declared = ?, paused = ?, max_concurrency = ?, max_concurrency_source = ?, group_concurrency = ?,
+  group_concurrency_source = ?, rate_max = ?, rate_per_ms = ?, rate_source = ?, retry_delays_ms = ?, retry_jitter = ?,
+  payload_schema = ?, spec_defaults = ?, ceilings = ?, retention = ?
+WHERE type = ?;
 
 -- name: typeSeen
 UPDATE types SET last_seen = ? WHERE type = ?;

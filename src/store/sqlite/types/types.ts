@@ -1,37 +1,28 @@
-import { type Ceilings, changedCeilings } from '../../../task/ceilings.ts'
-import { changedRetention, type Retention, retentionOf, type TypeRetention } from '../../../task/retention.ts'
-import { RETRY_DEFAULTS, retryDelaysMs } from '../../../task/retry.ts'
+import { type Retention, retentionOf } from '../../../task/retention.ts'
 import { unknownType } from '../../refusals.ts'
 import {
   type HandlerSettings,
-  type Rate,
   type StoreOptions,
   TYPES_NAMED_MAX,
   type TypeChange,
   type WorkerIdentity,
 } from '../../store.ts'
-import type { Database, Row } from '../database/database.ts'
+import { changedType, NEW_TYPE, type TypeRecord } from '../../type-record.ts'
+import type { Database, Row, Value } from '../database/database.ts'
 import type { Tx } from '../database/writer.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 
-/** The settings of a type that claims and settlements need. */
-export interface TypeRules {
-  declared: boolean
+/** The settings of a type, and what claims and settlements need beside them. */
+export interface TypeRules extends TypeRecord {
   lastSeen: number
-  maxConcurrency: number | null
-  groupConcurrency: number | null
-  rate: Rate | null
-  paused: boolean
-  delaysMs: number[]
-  jitter: number
-  ceilings: Ceilings
-  retention: TypeRetention
   /** The retention in force. */
   keptMs: Retention
 }
 
 /** A worker row and its types are written again only when they are this old, not with every turn. */
 const TOUCH_MS = 5_000
+/** Who has set a limit, as stored. */
+const OPERATOR = 'operator'
 
 /**
  * Types and workers, cached: the cache is dropped whenever another connection has written, and whenever this one
@@ -62,22 +53,7 @@ export class Registry {
     let rules = this.#rules.get(type)
     if (rules === undefined) {
       const row = this.#database.get('typeByName', type)
-      const retention = row && (JSON.parse(row.retention as string) as TypeRetention)
-      rules = retention
-        ? {
-            declared: row.declared === 1,
-            lastSeen: row.last_seen as number,
-            maxConcurrency: row.max_concurrency as number | null,
-            groupConcurrency: row.group_concurrency as number | null,
-            rate: rateOf(row),
-            paused: row.paused === 1,
-            delaysMs: JSON.parse(row.retry_delays_ms as string),
-            jitter: row.retry_jitter as number,
-            ceilings: JSON.parse(row.ceilings as string),
-            retention,
-            keptMs: retentionOf(retention),
-          }
-        : null
+      rules = row ? rulesOf(row) : null
       this.#rules.set(type, rules)
     }
     return rules
@@ -99,40 +75,10 @@ export class Registry {
     this.insert(type)
     this.#rules.delete(type)
     const before = this.rules(type)!
-    const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } = change
-    if (handler) {
-      const delays = JSON.stringify(retryDelaysMs(handler.retry))
-      const schema = handler.payloadSchema === null ? null : JSON.stringify(handler.payloadSchema)
-      const { maxConcurrency, groupConcurrency, rate, retry, defaults } = handler
-      this.#database.run(
-        'setHandler',
-        type,
-        delays,
-        retry.jitter,
-        schema,
-        tx.now,
-        maxConcurrency,
-        JSON.stringify(defaults),
-        groupConcurrency,
-        rate?.max ?? null,
-        rate?.perMs ?? null,
-      )
-    }
-    if (declared !== undefined) this.#database.run('declare', declared ? 1 : 0, type)
-    if (maxConcurrency !== undefined) this.#database.run('setLimit', maxConcurrency, type)
-    if (groupConcurrency !== undefined) this.#database.run('setGroupLimit', groupConcurrency, type)
-    if (rate !== undefined) this.#database.run('setRate', rate?.max ?? null, rate?.perMs ?? null, type)
-    if (paused !== undefined) this.#database.run('setPaused', paused ? 1 : 0, type)
-    if (ceilings !== undefined) {
-      this.#database.run('setCeilings', JSON.stringify(changedCeilings(before.ceilings, ceilings)), type)
-    }
-    if (handler || retention) {
-      const set = changedRetention(before.retention.set, retention ?? {})
-      const after = { set, handler: handler ? (handler.retention ?? {}) : before.retention.handler }
-      this.#database.run('setRetention', JSON.stringify(after), type)
-    }
+    const after = changedType(before, change)
+    this.#database.run('putType', ...valuesOf(after), type)
+    if (change.handler) this.#database.run('typeSeen', tx.now, type)
     this.#rules.delete(type)
-    const after = this.rules(type)!
     if (after.groupConcurrency !== before.groupConcurrency) groups.limitChanged(type)
     if (before.rate && !after.rate) this.#database.run('dropStarts', type)
     tx.touchedTypes.add(type)
@@ -200,11 +146,54 @@ export class Registry {
 
   /** Creates a type with default settings, unless it exists. */
   insert(type: string): void {
-    this.#database.run('insertType', type, JSON.stringify(retryDelaysMs(RETRY_DEFAULTS)), RETRY_DEFAULTS.jitter)
+    this.#database.run('insertType', type, JSON.stringify(NEW_TYPE.delaysMs), NEW_TYPE.jitter)
   }
 }
 
-/** The rate of a row of `types`. */
-export function rateOf({ rate_max, rate_per_ms }: Row): Rate | null {
-  return rate_max === null ? null : { max: rate_max as number, perMs: rate_per_ms as number }
+/** Reads a row of `types`. */
+export function rulesOf(row: Row): TypeRules {
+  const retention = JSON.parse(row.retention as string)
+  return {
+    declared: row.declared === 1,
+    paused: row.paused === 1,
+    maxConcurrency: row.max_concurrency as number | null,
+    groupConcurrency: row.group_concurrency as number | null,
+    rate: row.rate_max === null ? null : { max: row.rate_max as number, perMs: row.rate_per_ms as number },
+    setByOperator: {
+      maxConcurrency: row.max_concurrency_source === OPERATOR,
+      groupConcurrency: row.group_concurrency_source === OPERATOR,
+      rate: row.rate_source === OPERATOR,
+    },
+    delaysMs: JSON.parse(row.retry_delays_ms as string),
+    jitter: row.retry_jitter as number,
+    payloadSchema: row.payload_schema === null ? null : JSON.parse(row.payload_schema as string),
+    defaults: JSON.parse(row.spec_defaults as string),
+    ceilings: JSON.parse(row.ceilings as string),
+    retention,
+    lastSeen: row.last_seen as number,
+    keptMs: retentionOf(retention),
+  }
+}
+
+/** The values of `putType`. */
+function valuesOf(record: TypeRecord): Value[] {
+  const { maxConcurrency, groupConcurrency, rate, setByOperator, payloadSchema, retention } = record
+  const source = (isSet: boolean) => (isSet ? OPERATOR : 'handler')
+  return [
+    Number(record.declared),
+    Number(record.paused),
+    maxConcurrency,
+    source(setByOperator.maxConcurrency),
+    groupConcurrency,
+    source(setByOperator.groupConcurrency),
+    rate?.max ?? null,
+    rate?.perMs ?? null,
+    source(setByOperator.rate),
+    JSON.stringify(record.delaysMs),
+    record.jitter,
+    payloadSchema === null ? null : JSON.stringify(payloadSchema),
+    JSON.stringify(record.defaults),
+    JSON.stringify(record.ceilings),
+    JSON.stringify(retention),
+  ]
 }
