@@ -21,7 +21,7 @@ const linesOf = (action: string) => guarded.audits().filter((line) => line.actio
 
 it('records a change although its client disconnects before it is made', async () => {
   const lock = new DatabaseSync(guarded.queue.url.slice('sqlite:'.length))
-  lock.exec('BEGIN IMMEDIATE') // Keeps the change waiting until the client is gone.
+  lock.exec('BEGIN IMMEDIATE') // Delays the change until the client has disconnected.
   const socket: Socket = connect(Number(new URL(guarded.url).port), '127.0.0.1')
   socket.on('error', () => undefined).resume()
   const head = ['POST /api/v1/concurrency HTTP/1.1', 'Host: x', `Authorization: Bearer ${admin}`]

@@ -14,7 +14,7 @@ describe('slow and broken clients', () => {
   const sockets: Socket[] = []
   const dripping: NodeJS.Timeout[] = []
   let queue: Queue
-  /** Servers that are strict about headers alone, and about whole requests alone. */
+  /** Servers with a short time-out for headers, and for whole requests. */
   let strict: Record<'headers' | 'requests', number>
 
   beforeAll(async () => {
@@ -30,7 +30,7 @@ describe('slow and broken clients', () => {
     for (const socket of sockets.splice(0)) socket.destroy()
   })
 
-  /** Sends `start` at once and then `drop` again and again, until the server ends it; gives what was answered. */
+  /** Sends `start` and then `drop` repeatedly until the server closes the connection; returns the answer. */
   async function drip(port: number, start: string, drop: string): Promise<string> {
     const socket = connect(port, '127.0.0.1')
     socket.on('error', () => undefined)
@@ -153,7 +153,7 @@ describe('with TLS', () => {
         const socket = connect(port, '127.0.0.1')
         socket.on('error', () => undefined)
         ends.push(once(socket, 'close'))
-        // The beginning of a ClientHello of 512 bytes, which never comes.
+        // The beginning of a ClientHello of 512 bytes, whose rest is never sent.
         socket.write(Buffer.from('1603010200010001fc0303', 'hex'))
         if (drips) dripping.push(setInterval(() => socket.write('x'), 500))
       }

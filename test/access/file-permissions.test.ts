@@ -17,7 +17,7 @@ beforeEach(() => {
   chmodSync(folder, 0o755)
 })
 
-/** A command as a shell with an open umask starts it. */
+/** Runs a command in a shell with an open umask. */
 const openly = (args: readonly string[]) => ['-c', 'umask 0; exec "$0" "$@"', process.execPath, main, ...args]
 const xqueue = (...args: string[]) => spawnSync('sh', openly(args), { cwd: folder, encoding: 'utf8' })
 /** Everything below the folder, with its mode. */

@@ -136,7 +136,7 @@ it('refuses tokens that the issuer did not sign', async () => {
   for (const forged of [`${encode({ alg: 'none' })}.${body}.`, `${encode({ alg: 'none' })}.${body}.x`, 'a.b.c']) {
     expect((await ask(forged)).status).toBe(401)
   }
-  // A public key is no secret: it must not be taken for one.
+  // A public key must not be used as an HMAC secret.
   const publicKey = new TextEncoder().encode(JSON.stringify(await exportJWK(first.publicKey)))
   const confused = await new SignJWT({ iss: ISSUER, aud: AUDIENCE, sub: 'x', scope: 'admin' })
     .setProtectedHeader({ alg: 'HS256', kid: 'first' })

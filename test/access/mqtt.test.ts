@@ -29,7 +29,7 @@ async function listen(password: string, filters: string[], to = url): Promise<Li
   closing.push(listener)
   return listener
 }
-/** The return code that a client is refused with. */
+/** The return code of a refused connection. */
 async function refusalOf(options: object, to = url): Promise<number> {
   const client = mqtt.connect(to, { reconnectPeriod: 0, protocolVersion: 4, ...options })
   const [error] = await once(client as never, 'error')
@@ -248,7 +248,7 @@ it('refuses to end the connection of another principal that uses the same client
   let isClosed = false
   first.on('close', () => (isClosed = true))
   const second = await connect(other)
-  await first.subscribeAsync('xqueue/events/#') // A trip there and back: it would be closed by now.
+  await first.subscribeAsync('xqueue/events/#') // After a round trip the connection would be closed.
   expect([isClosed, first.connected, second.connected]).toEqual([false, true, true])
   for (const client of [first, second]) await client.endAsync(true)
 })

@@ -50,18 +50,18 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
     await store?.stop()
   })
 
-  /** Known to both processes. */
+  /** Both processes know the key. */
   async function key(scopes: Scope[], max: number | null): Promise<string> {
     const rate = max === null ? null : { max, perMs: HOUR_MS }
     const name = `key-${Math.random().toString(36).slice(2)}`
     const { token } = await new KeyRing(queue).add({ name, scopes, rate, expiresAt: null, session: null })
-    // This open call counts for nothing.
+    // This unlimited call does not count.
     const known = async ({ url }: Program) => (await new Api(url, token).call('GET', '/session')).body.name === name
     await vi.waitFor(async () => expect(await Promise.all(servers.map(known))).toEqual([true, true]), 30_000)
     return token
   }
 
-  /** Whether it was let in, and if not, when it may come again. */
+  /** Whether the call was allowed, and if not, when to retry. */
   const uses: Record<string, (token: string, server: number) => Promise<boolean>> = {
     call: async (token, server) => {
       const { status, headers } = await new Api(servers[server]!.url, token).call('GET', '/stats')

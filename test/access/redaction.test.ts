@@ -63,7 +63,7 @@ describe('paths', () => {
   })
 })
 
-// All that an engine promises it also promises where something is hidden that no test of the contract has.
+// The contract also holds for a queue that redacts fields which the contract does not use.
 queueContract(
   'SQLite, with something hidden',
   async (options) => {

@@ -30,7 +30,7 @@ beforeAll(async () => {
 const ROUTES = () =>
   [...server.fastify.routeScopes].filter(([route]) => !route.startsWith('HEAD') && !route.includes('*'))
 
-/** The status that a call is answered with; what would stream is left at its head. */
+/** The status of a call; of a stream, only the head is read. */
 async function statusOf(route: string, key: string | undefined): Promise<number> {
   const [method, path] = route.split(' ') as [string, string]
   const stop = new AbortController()
@@ -127,7 +127,7 @@ it('shows a client without a key only whether the server is healthy', async () =
 })
 
 it.each(['no key', 'a read key'])('checks the store once a second for all callers of health: %s', async (who) => {
-  // A look writes to the disk.
+  // A check of the store writes to the disk.
   const headers = who === 'no key' ? {} : { Authorization: `Bearer ${keys.read}` }
   const before = looksAtHealth
   const started = performance.now()

@@ -18,7 +18,7 @@ describe('a server that receives secrets on every route', () => {
     'http-secrets': 'https://hook.example=m4rked-secret-of-a-destination',
   }
   let guarded: Server
-  /** By what they are: none may be found anywhere. */
+  /** Secrets by their kind: none may appear anywhere. */
   const secrets: Record<string, string> = {}
   let answers = ''
   let metrics = ''
@@ -62,7 +62,7 @@ describe('a server that receives secrets on every route', () => {
     trace.disable()
   })
 
-  /** A call with a secret at each place that takes one, and where one is put by mistake. */
+  /** Calls with a secret in each field for one, and in others by mistake. */
   async function submit(method: string, pattern: string, secret: string, admin: string): Promise<void> {
     const inPath = pattern.replaceAll(/\{\w+\}/g, encodeURIComponent(secret))
     const plain = pattern.replaceAll(/\{\w+\}/g, 'none')
@@ -102,7 +102,7 @@ describe('a server that receives secrets on every route', () => {
       for (const [where, text] of Object.entries({ log, metrics, spans })) {
         expect(text.includes(secret), `${name} in ${where}`).toBe(false)
       }
-      // Of a lease also what is secret of it.
+      // Of a lease also its secret part.
       const hidden = name === 'lease' ? secret.slice(secret.indexOf('.') + 1) : secret
       expect(log.includes(hidden), `${name} in the log`).toBe(false)
     }

@@ -22,7 +22,7 @@ async function login(key: string): Promise<string> {
 const nameOf = async (cookie: string) =>
   (await guarded.as(null).call('GET', '/session', undefined, { Cookie: cookie })).body.name
 
-/** The engine, with another way to change keys. */
+/** The queue with another implementation of `keys`. */
 function withKeys(queue: Queue, keys: Queue['keys']): Queue {
   return new Proxy(queue, { get: (target, name: keyof Queue) => (name === 'keys' ? keys : target[name]) })
 }

@@ -8,8 +8,8 @@ import { startCluster } from '../fixtures/redis-cluster.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
 /**
- * Two tenants have everything there is, and all of it bears their marks. Each call of the server's own document is made
- * with the keys of one, in every way that names something of the other's: no answer may hold a mark of the other. A new
+ * Two tenants have data of every kind, and all of it contains their marks. The test makes each call of the document
+ * with the keys of one, with every reference to data of the other: no answer may contain a mark of the other. A new
  * route, parameter or field is called as well, or fails the test until `NAMED` says what to call it with.
  */
 
@@ -36,10 +36,10 @@ interface Call {
 type Json = any
 
 const SCOPES: Scope[] = ['submit', 'read', 'work', 'admin']
-/** What no route may change with these calls: each would end the test's own key. */
+/** Calls that the test leaves out: each would revoke the test's own key. */
 const SKIPPED = ['DELETE /api/v1/session']
 
-/** By the name of a parameter or a field: what it is called with to reach something of a tenant. */
+/** By the name of a parameter or field: the values that refer to data of a tenant. */
 const NAMED: Readonly<Record<string, (of: Tenant) => Json[]>> = {
   id: ({ task, ended, taken, schedule }) => [task, ended, taken, schedule],
   type: ({ type }) => [type],
@@ -57,7 +57,7 @@ const NAMED: Readonly<Record<string, (of: Tenant) => Json[]>> = {
   worker_id: ({ mark }) => [`${mark}-worker`],
   tasks: ({ type, task }) => [[{ type }, { type, after: [task] }]],
 }
-/** Values that name nothing of a tenant. */
+/** Values that refer to no data of a tenant. */
 const PLAIN: Readonly<Record<string, Json>> = {
   ...{ status: 'pending', limit: 1_000, max: 1, per: '1m', paused: false, cron: '0 0 * * *', every: '1h' },
   ...{ error: 'no', result: 1, payload: {}, max_concurrency: 5, group_concurrency: 5, key: 'xq_wrong', wait: 0 },
@@ -109,7 +109,7 @@ describe.each([
     return { types, groups: by === 'types' ? null : [`${mark}-group`] }
   }
 
-  /** Everything that a tenant can have, made with its own keys. */
+  /** Data of every kind, created with the keys of the tenant. */
   async function tenant(mark: string): Promise<Tenant> {
     const type = by === 'groups' ? 'shared' : `${mark}-type`
     const group = by === 'types' ? null : `${mark}-group`
@@ -143,7 +143,7 @@ describe.each([
     }
   }
 
-  /** All that would show the tenant; what the others share is none of it. */
+  /** All values that would reveal the tenant; shared values are not among them. */
   function marksOf({ mark, task, ended, taken, lease }: Tenant): string[] {
     return [`${mark}-`, task, ended, taken, lease]
   }
@@ -158,7 +158,7 @@ describe.each([
     )
   }
 
-  /** Each call with things of a tenant: bare, and with each parameter and field alone and all together. */
+  /** Each call with data of a tenant: without parameters, with each of them, and with all of them. */
   function* callsAbout(of: Tenant): Generator<Call> {
     for (const { method, path, params, body } of operations) {
       const route = `${method} ${path}`
@@ -215,7 +215,7 @@ describe.each([
     expect(missing).toEqual([])
   })
 
-  /** What answers to these calls tell of the other tenant, made with keys of each scope. */
+  /** The marks of the other tenant in the answers to these calls, with keys of each scope. */
   async function leaksIn(calls: Iterable<Call>, said: Set<string> = new Set()): Promise<string[]> {
     const keys = [one!.key]
     for (const scope of ['submit', 'view', 'read', 'work'] as const) {
@@ -230,7 +230,7 @@ describe.each([
       if (call.method !== 'GET') for (const word of words) if (word.startsWith(other!.mark)) said.add(word)
       for (const key of keys) {
         let text = await textOf(key, call)
-        // What the caller has said itself may be repeated, or stand in what it has made.
+        // Values of the caller's own request may appear in answers and in its own tasks.
         const spoken = [...words, ...said].filter((word) => word.length > 4).sort((a, b) => b.length - a.length)
         for (const word of spoken) text = text.replaceAll(word, '')
         const leaked = marksOf(other!).filter((mark) => text.includes(mark))
@@ -256,7 +256,7 @@ describe.each([
     const different: string[] = []
     for (const { method, path } of operations) {
       if (!path.includes('{') || SKIPPED.includes(`${method} ${path}`)) continue
-      // Where types are shared, a type is no tenant's.
+      // Shared types belong to no tenant.
       if (by === 'groups' && path.includes('{type}')) continue
       const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!)
       const ask = async (of: Tenant, filled: Record<string, Json>) => {

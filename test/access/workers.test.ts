@@ -73,7 +73,7 @@ describe.each(['SQLite', 'Redis'])('two keys whose workers have the same worker_
     expect(refused.body.detail).toContain('has created 100 task types')
     expect((await name(greedy, 'greedy', 200, 10)).status).toBe(200)
     expect((await name(greedy, 'greedy', 210, 1)).status).toBe(409)
-    // What it has named goes on, and so do others.
+    // Its existing types continue, and so do those of others.
     expect((await name(greedy, 'greedy', 200, 10)).status).toBe(200)
     expect((await name(other, 'other', 0, 100)).status).toBe(200)
     for (const from of [0, 100]) expect((await name(admin, 'admin', from, 100)).status).toBe(200)

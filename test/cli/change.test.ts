@@ -22,7 +22,7 @@ function run(...args: string[]): SpawnSyncReturns<string> {
   return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: env() })
 }
 
-/** On a terminal of its own, where `answer` is typed. */
+/** Runs a command on a terminal, and types `answer`. */
 function runOnTerminal(answer: string, ...args: string[]): SpawnSyncReturns<string> {
   const command = [process.execPath, main, ...args].map((word) => `'${word}'`).join(' ')
   return spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', env: env(), input: `${answer}\n` })

@@ -19,7 +19,7 @@ beforeAll(async () => {
   xqueue('watch', done)
 })
 
-/** A terminal that shows colors, whatever the machine that runs the tests says about its own. */
+/** A terminal with colors, independent of the environment of the tests. */
 const env = (more = {}) => ({
   ...process.env,
   XQUEUE_SERVER: server.url,

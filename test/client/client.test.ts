@@ -122,7 +122,7 @@ it('receives changes as they happen', async () => {
       if (change.status === 'success') stop.abort()
     }
   })()
-  // Submitted until the stream is open: what came before that is not followed.
+  // Submits until the stream is open: earlier changes are not received.
   while (!stop.signal.aborted) await client().result(await client().submit('greet', { name: 'kim' }))
   await following
   expect(seen.at(-1)).toBe('success')

@@ -60,7 +60,7 @@ it('knows the types of the handlers', async () => {
   })
   // @ts-expect-error and so is the type
   client().flow().add('nope', {})
-  // @ts-expect-error and what becomes of it
+  // @ts-expect-error and the failure policy
   client().flow().add('number', { n: 1 }, { onFailure: 'stop' })
   // @ts-expect-error a batch has one name, which the flow has
   client().flow().add('number', { n: 1 }, { batch: 'other' })

@@ -41,7 +41,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
       await server.untilHandled('echo')
       await run(200)
     })
-    // Beside the calls of its tasks it waits for more.
+    // Beside the calls of its tasks, it polls for more tasks.
     expect(started).toBeLessThanOrEqual(boundOf(CONCURRENCY + 1))
     const replaced = await opened(async () => {
       proxy.hangUp()

@@ -13,7 +13,7 @@ import { removeAtExit } from '../fixtures/processes.ts'
 import { python } from '../fixtures/python.ts'
 import { openTestQueue, type QueueServer, serveQueue } from '../fixtures/server.ts'
 
-/** Readers of event streams that others have written get the changes of tasks and nothing else. */
+/** Third-party readers of event streams receive only the changes of tasks. */
 
 const EVENTS = 4
 const here = join(import.meta.dirname, 'sse')

@@ -24,7 +24,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await once(worker.child, 'exit')
   })
 
-  /** Starts one, and waits until it takes tasks. */
+  /** Starts a worker, and waits until it claims tasks. */
   async function start(...args: string[]): Promise<void> {
     const [program, ...first] = command
     const env = { ...process.env, ...own, XQUEUE_SERVER: server.url }
@@ -163,7 +163,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     worker.child.kill('SIGSTOP')
     await server.until(id, { status: 'pending', attempts: 0 })
     worker.child.kill('SIGCONT')
-    // While it stood still it may have been given the task once more.
+    // While it was stopped, the task may have been delivered once more.
     const { attempts, deliveries } = await server.until(id, { status: 'success' })
     expect([attempts, deliveries > 1]).toEqual([1, true])
     await vi.waitFor(() => expect(worker.log).toMatch(/lease .*lost|no longer held/), { timeout: 10_000 })
@@ -203,7 +203,7 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     expect(log).toContain('see /docs for all calls')
   })
 
-  /** A task that is submitted now stays where it is, because no worker waits for one. */
+  /** A task that is submitted now stays pending, because no worker polls. */
   async function takesNone(): Promise<boolean> {
     const id = await server.submit('echo')
     const { body } = await server.call('GET', `/tasks/${id}/explain`)

@@ -47,7 +47,7 @@ it('commands read the key from a file, and report in one line if it cannot be re
       encoding: 'utf8',
       env: { ...process.env, ...env },
     })
-  expect(run({ XQUEUE_KEY_FILE: fileWith('xq_secret') }).status).toBe(3) // It got as far as calling.
+  expect(run({ XQUEUE_KEY_FILE: fileWith('xq_secret') }).status).toBe(3) // The command has made its call.
   const { status, stderr } = run({ XQUEUE_KEY_FILE: join(folder, 'none') })
   expect([status, stderr.trim().split('\n')]).toEqual([2, [expect.stringContaining('XQUEUE_KEY_FILE names a file')]])
 })

@@ -11,7 +11,7 @@ const chart = join(import.meta.dirname, '../../deploy/helm/xqueue')
 const folder = mkdtempSync(join(tmpdir(), 'xqueue-chart-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-/** The oldest that the chart takes, and the newest that there are schemas of. */
+/** The oldest version that the chart supports, and the newest with schemas. */
 const KUBERNETES = ['1.27', '1.37']
 
 const REDIS = ['engine.existingSecret=redis']

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 
 /**
- * One instruction of a Dockerfile, as far as ours uses them; another one is an error, so that nothing is passed over.
+ * One instruction of a Dockerfile, as far as ours uses them; any other is an error, so that none is ignored.
  */
 export type Step =
   | { kind: 'COPY'; from: string | null; sources: string[]; target: string }
@@ -17,7 +17,7 @@ export interface Stage {
   steps: Step[]
 }
 
-/** Reads the file that the image is built from, so that what is tested and what is built cannot differ. */
+/** Reads the Dockerfile of the image, so that the tests match the build. */
 export function readDockerfile(file: string): Stage[] {
   const stages: Stage[] = []
   for (const [kind, rest] of instructions(readFileSync(file, 'utf8'))) {

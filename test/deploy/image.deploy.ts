@@ -24,7 +24,7 @@ const folder = removeAtExit(mkdtempSync(join(tmpdir(), 'xqueue-image-')))
 const context = join(folder, 'context')
 const CERTIFICATES = '/etc/ssl/certs/ca-certificates.crt'
 
-/** What the last stage says of the process that it starts. */
+/** The settings of the last stage for its process. */
 interface Image {
   root: string
   env: Record<string, string>
@@ -37,8 +37,8 @@ interface Image {
 let image: Image
 
 /**
- * Builds what `docker build` would, without an engine of containers: each stage is a Debian of its own, and each RUN is
- * run in it by chroot. Then the process is started as an engine would: as the user, on a root that cannot be written.
+ * Builds the image of `docker build` without a container engine: each stage is its own Debian, and each RUN is
+ * run in it by chroot. Then starts the process as a container engine does: as the user, on a read-only root.
  */
 beforeAll(() => {
   copyContext()
@@ -121,7 +121,7 @@ const MOUNT_PROC = 'mount -t proc proc $R/proc'
 const MOUNT_READ_ONLY = `mount --bind $R $R; mount --bind $R/data $R/data; mount -t tmpfs tmpfs $R/tmp; ${MOUNT_PROC}
   mount -o remount,bind,ro $R; cd $R`
 
-/** The words that run a command in it, as its user, with its settings and no others, and mounts that end with it. */
+/** The command line that runs a command in it, as its user, with only its settings, and mounts that end with it. */
 function enter({ env, directory, user }: Image, mounts: string, command: string[], more: object): string[] {
   const variables = Object.entries({ PATH, ...env, ...more }).map(([name, value]) => `${name}=${value}`)
   const run = ['env', '-i', `--chdir=${directory}`, ...variables, ...command]
@@ -136,7 +136,7 @@ function inside(image: Image, command: string, more: Record<string, string> = {}
   return execFileSync('unshare', args, { env: within(image), encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 }
 
-/** Starts what the image starts. Each of the programs before it becomes the next: the process has their number. */
+/** Starts the process of the image. Each program before it execs the next, so the process id stays the same. */
 function start(image: Image, more: Record<string, string>): ChildProcess {
   const args = enter(image, MOUNT_READ_ONLY, [...image.entrypoint, ...image.command], more)
   return endAtExit(spawn('unshare', args, { env: within(image), stdio: ['ignore', 'ignore', 'pipe'] }))

@@ -9,7 +9,7 @@ const root = join(import.meta.dirname, '../..')
 const folder = mkdtempSync(join(tmpdir(), 'xqueue-lint-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-/** What a checker says, and whether it is content. */
+/** The output of a checker, and whether it passed. */
 function check(command: string, ...args: string[]): { status: number | null; said: string } {
   const { status, stdout, stderr } = spawnSync(command, args, { cwd: root, encoding: 'utf8' })
   return { status, said: `${stdout}${stderr}`.trim() }

@@ -9,14 +9,14 @@ import { type Server, startServer } from '../fixtures/server.ts'
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
 
-/** Labels that Prometheus adds by itself, and what rules name their own series. */
+/** Labels that Prometheus adds, and names of recorded series. */
 const OF_PROMETHEUS = ['job', 'instance', 'le']
 
 let server: Server
 /** As it was before anything was submitted, and after some attempts. */
 let atFirst = ''
 let text = ''
-/** Each metric that the server has told, with its labels. */
+/** Each metric that the server exports, with its labels. */
 const exported = new Map<string, Set<string>>()
 
 beforeAll(async () => {

@@ -19,11 +19,11 @@ interface Compose {
 }
 
 /**
- * In its container the broker begins as root and becomes `mosquitto`; who is not root here is the one and the other.
+ * In its container the broker starts as root and becomes `mosquitto`; without root, this test's user is both.
  */
 const IS_ROOT = process.getuid?.() === 0
 
-/** What Compose does with `$$` and `${NAME:?message}`, the value of each variable being its name in lower case. */
+/** Replaces `$$` and `${NAME:?message}` as Compose does; the value of each variable is its name in lower case. */
 const interpolated = (text: string) =>
   text.replace(/\$\{(\w+):\?[^}]*\}/g, (_, name: string) => name.toLowerCase()).replaceAll('$$', '$')
 

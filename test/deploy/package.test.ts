@@ -25,7 +25,7 @@ let tarball: string
 const run = (command: string, args: string[], cwd: string) =>
   execFileSync(command, args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
-/** A new user's way: the package out of its tarball, a project by `xqueue init`, and what that tells to do next. */
+/** The steps of a new user: install the package from its tarball, run `xqueue init`, and follow its instructions. */
 beforeAll(() => {
   run(process.execPath, [join(root, 'scripts/build.ts')], root)
   const output = run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root)
@@ -64,7 +64,7 @@ async function stop(): Promise<number> {
   return (await once(server!, 'exit'))[0]
 }
 
-/** What a command prints that talks to the started one. */
+/** The output of a command that calls the started server. */
 function ask(command: string, ...args: string[]): string {
   return execFileSync(command, args, { cwd: project, env: { ...env, XQUEUE_SERVER: address }, encoding: 'utf8' })
 }
@@ -173,7 +173,7 @@ await queue.close()`
   expect(run(process.execPath, ['--input-type=module', '-e', script], project)).toBe('42\n')
 })
 
-/** What a command does that must fail. */
+/** The output of a command that must fail. */
 const attempt = (args: string[], more: NodeJS.ProcessEnv = {}) =>
   execFileSync(xqueue, args, { env: { ...env, ...more }, encoding: 'utf8', stdio: 'pipe' })
 

@@ -36,7 +36,7 @@ const services = compose.flatMap(([file, { services }]) =>
   Object.entries(services).map(([name, service]) => ({ name: `${file}: ${name}`, file, service })),
 )
 
-/** Each setting that a file of deploy/ gives a value, in whatever form the file has. */
+/** Each setting with a value in a file of deploy/, in any format. */
 function settingsGiven(): [where: string, variable: string, value: string][] {
   const composed = services.flatMap(({ name, service }) =>
     Object.entries(service.environment ?? {})

@@ -25,14 +25,14 @@ const MODULES = {
   'prometheus-operator': 'github.com/prometheus-operator/prometheus-operator@v0.85.0',
 } as const
 
-/** @returns the folder of the module's files. @throws Error loudly */
+/** @returns the folder of the module's files. @throws Error if it cannot be fetched */
 export function goModule(name: keyof typeof MODULES): string {
   needed('go', `the resources of ${name}`, 'install Go 1.25 or newer')
   const answer = execFileSync('go', ['mod', 'download', '-json', MODULES[name]], { cwd: homedir(), encoding: 'utf8' })
   return (JSON.parse(answer) as { Dir: string }).Dir
 }
 
-/** @returns where the program is. @throws Error loudly: a check that cannot be made is not passed */
+/** @returns the path of the program. @throws Error if it is missing: a check that cannot run has not passed */
 export function pythonTool(name: keyof typeof PYTHON): string {
   const versions = Object.values(PYTHON).map(versionOf)
   const folder = join(cache, `python-${versions.join('-')}`)
@@ -45,7 +45,7 @@ export function pythonTool(name: keyof typeof PYTHON): string {
   return program
 }
 
-/** @returns where the program is. @throws Error loudly */
+/** @returns the path of the program. @throws Error if it cannot be built */
 export function goTool(name: keyof typeof GO): string {
   const folder = join(cache, `go-${versionOf(GO[name])}`)
   const program = join(folder, name)
@@ -87,7 +87,7 @@ function versionOf(pinned: string): string {
   return pinned.split(/@|==/).at(-1)!
 }
 
-/** @throws Error loudly where a program is missing */
+/** @throws Error if a program is missing */
 export function needed(program: string, by: string, remedy: string): void {
   if (spawnSync('which', [program]).status !== 0) throw notHad(by, remedy)
 }

@@ -9,7 +9,7 @@ import { snippetsOf } from '../fixtures/snippets.ts'
 
 const text = readFileSync(join(root, 'docs/reference/cli.md'), 'utf8')
 const examples = [...text.matchAll(/^ {2}(xqueue .*)$/gm)].map(([, example]) => example!)
-/** Go on, take long, or speak to a machine that is not here; other tests run these commands. */
+/** Commands that do not end, take long, or need another machine; other tests run them. */
 const ELSEWHERE = /^xqueue (serve|worker|migrate|watch --type)\b|redis:|queue\.example|\/var\/lib/
 const ID = /[0-9a-f]{8}-[0-9a-f-]{27}|\bID\b/
 let server: Program
@@ -22,7 +22,7 @@ beforeAll(async () => {
   await server.submit('example', { duration: 0 }, { batch: 'nightly' })
 })
 
-/** A task with which an example can do what it says. */
+/** A task for the example. */
 async function taskFor(command: string): Promise<string> {
   const isChanged = ['cancel', 'retry', 'delete'].includes(command)
   const id = await server.submit('example', { duration: 0 }, isChanged ? { delay: '1h' } : {})

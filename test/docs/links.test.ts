@@ -36,7 +36,7 @@ function anchorsOf(file: string): Set<string> {
   )
 }
 
-/** What is wrong with a link to a file or a heading of this repository; null for one that leads elsewhere. */
+/** The fault of a link to a file or heading of this repository, or null. */
 function problemOf(document: string, target: string): string | null {
   if (/^([a-z][a-z+.-]*:|\/\/)/i.test(target)) return null
   const [path = '', anchor] = target.split('#').map(decodeURIComponent)

@@ -13,7 +13,7 @@ let server: Program
 
 const env = () => ({ ...process.env, XQUEUE_SERVER: server.url, PYTHONPATH: join(root, 'clients/python') })
 
-/** Runs a program of the guide where its files are, and gives what it printed. */
+/** Runs a program of the guide in the folder of its files; returns its output. */
 async function run(command: string, ...args: string[]): Promise<string> {
   return (await promisify(execFile)(command, args, { cwd: server.folder, env: env() })).stdout
 }

@@ -33,7 +33,7 @@ it('docs/reference/mqtt.md lists every topic and every field that a subscriber r
   const filters = names('Topics').map((topic) => topic.replaceAll(/<\w+>/g, '+'))
   const kindsOf = (topic: string) => filters.filter((filter) => fits(filter, topic))
   expect(listener.messages.map(({ topic }) => kindsOf(topic).length)).toEqual(listener.messages.map(() => 1))
-  // The mark is for brokers of one's own.
+  // The mark is for external brokers.
   const unheard = filters.filter((filter) => !listener.messages.some(({ topic }) => fits(filter, topic)))
   expect(unheard).toEqual(['xqueue/retained'])
 

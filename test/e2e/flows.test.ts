@@ -16,7 +16,7 @@ beforeAll(async () => {
   server = await startServer({ engine: 'sqlite::memory:' })
   browser = await Browser.start()
   if (screenshots) mkdirSync(screenshots, { recursive: true })
-  // Types that only the test runs, known because it has asked for them: each task ends when the test says so.
+  // Types without handlers, which the test claims itself: each task ends when the test settles it.
   await server.call('POST', '/tasks/consume', { types: ['fetch', 'join', 'report'] })
 })
 beforeEach(async () => {
@@ -43,7 +43,7 @@ async function submit(...tasks: Step[]): Promise<string[]> {
   return answer.body.tasks.map(({ id }: { id: string }) => id)
 }
 
-/** Two that are fetched, what joins them, and a report. */
+/** Two fetches, a join of both, and a report. */
 const FLOW: Step[] = [
   { type: 'fetch' },
   { type: 'fetch' },

@@ -10,7 +10,7 @@ import { snippetsOf, writeSnippets } from '../fixtures/snippets.ts'
 
 const DOCUMENTS = ['README.md', 'README.zh-CN.md']
 
-/** A README's project in a folder of its own: what it says to write is written there, beside the real sources. */
+/** The project of a README in its own folder, with the files that the README shows, beside the real sources. */
 describe.each(DOCUMENTS)('%s', (document) => {
   let folder: string
   let child: ChildProcess | undefined

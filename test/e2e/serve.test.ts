@@ -183,7 +183,7 @@ it('is controlled from the command line', async () => {
     stderr: expect.stringContaining('is not valid JSON'),
   })
   expect(run('submit', '--file', '-', '--json').stdout).toContain('"submitted":3')
-  // With a byte order mark, line ends of Windows, and separators that end a line in JavaScript only.
+  // With a byte order mark, line ends of Windows, and line separators of JavaScript.
   const separated = 'a\u2028b\u2029c'
   const line = JSON.stringify({ type: 'example', payload: { duration: 0 }, tags: { file: separated } })
   input = `\uFEFF${line}\r\n\r\n${line}`

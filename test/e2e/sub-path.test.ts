@@ -30,7 +30,7 @@ afterAll(async () => {
 })
 
 async function fetchThere(path: string, init: RequestInit = {}): Promise<Response> {
-  // The page's own fetch would need a login; the certificate vouches for itself.
+  // The fetch of the page would need a login; the certificate is self-signed.
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'
   return fetch(`${nginx.url}${path}`, init)
 }

@@ -6,7 +6,7 @@ import { expect, vi } from 'vitest'
 import { endAtExit } from '../fixtures/processes.ts'
 import { root } from '../fixtures/root.ts'
 
-/** Where it is, and where its programs run. */
+/** Its folder, and the folder in which its programs run. */
 type Place = { url: string; folder: string }
 
 export interface Run {
@@ -29,7 +29,7 @@ export function start({ url, folder: cwd }: Place, command: string, args: string
   return run
 }
 
-/** Runs one to its end, which must be as told, and gives what it printed. */
+/** Runs a program until it exits with the expected code; returns its output. */
 export async function finish(run: Run, code = 0): Promise<string> {
   const [exit] = await once(run.child, 'close')
   expect({ exit, output: run.output }).toEqual({ exit: code, output: run.output })

@@ -93,7 +93,7 @@ it('the Express application shows the progress of its tasks in the browser, and 
   expect(browser.requested.filter((asked) => !asked.startsWith(url) && !asked.startsWith('data:'))).toEqual([])
   await browser.close()
 
-  // What XQueue refuses, the application says.
+  // The application reports a refusal of XQueue.
   const headers = { 'Content-Type': 'application/json' }
   const refused = await fetch(`${url}/tasks`, { method: 'POST', headers, body: '{"duration": -1}' })
   expect([refused.status, await refused.json()]).toEqual([400, { detail: expect.stringContaining('payload.duration') }])

@@ -17,12 +17,12 @@ export type Line =
   | { what: 'unsure'; lease: string; at: number }
 
 export interface History {
-  /** All of them, in the order that the engine gives. */
+  /** All events, in the order of the outbox. */
   events: readonly TaskEvent[]
   lines: readonly Line[]
   /** The most leases of a type at once; a type that is missing has no limit. */
   limits: Readonly<Record<string, number>>
-  /** What was acknowledged in one of these times may be lost, and with it what came of it. */
+  /** Writes that were acknowledged in one of these intervals may be lost, with their consequences. */
   mayLose?: readonly { from: number; to: number }[]
   /** The most starts of a type in any window of `perMs`. */
   rates?: Readonly<Record<string, { max: number; perMs: number }>>
@@ -53,7 +53,7 @@ export interface Violation {
   detail: string
 }
 
-/** Rules that every run must keep, whatever failed meanwhile: decided by what the engine and the processes wrote. */
+/** Rules that every run must keep, whatever failed: checked against the records of the queue and the processes. */
 export function check(history: History): Violation[] {
   return [
     ...replay(history),
@@ -66,7 +66,7 @@ export function check(history: History): Violation[] {
   ]
 }
 
-/** What the result of a handler is: a lease names the task and its fence, and no other hand-out has the same. */
+/** The result of a handler: its lease, which names the task and its fence and is unique to one delivery. */
 export const resultOf = (lease: string) => ({ lease })
 
 /** Goes through the events as they happened: moves, order, and permits at every moment. */
@@ -104,7 +104,7 @@ function* replay({ events, limits, clockWentBack = false }: History): Generator<
   }
 }
 
-/** What was acknowledged is there. */
+/** Acknowledged tasks exist. */
 function* accepted({ events, lines, mayLose = [] }: History): Generator<Violation> {
   const there = new Set(events.map(({ taskId }) => taskId))
   for (const line of lines) {
@@ -114,7 +114,7 @@ function* accepted({ events, lines, mayLose = [] }: History): Generator<Violatio
   }
 }
 
-/** A key is that of one task. */
+/** A key belongs to one task. */
 function* keys({ lines }: History): Generator<Violation> {
   const ids = new Map<string, string>()
   for (const line of lines) {
@@ -174,7 +174,7 @@ function* flows({ events, lines, clockWentBack = false }: History): Generator<Vi
   const startedAt = new Map<string, number>()
   for (const { kind, taskId, status, at } of events) {
     if (kind !== 'status') continue
-    // What was retried may have ended before: the first time counts.
+    // A retried task may have ended before: its first end counts.
     if (status === 'processing' && !startedAt.has(taskId)) startedAt.set(taskId, at)
     if (!isFinal(status)) continue
     const ends = firstEnds.get(taskId) ?? new Map<FinalStatus, number>()

@@ -5,7 +5,7 @@ import { check, type History, type Line, type Violation } from './history.ts'
 
 type EventData = Record<string, unknown> & { event_id: string; task_id: string; timestamp: string }
 
-/** All changes as the topic of events tells them, each once, in the order of the outbox. */
+/** All changes of the topic of events, each once, in the order of the outbox. */
 export async function eventsOnTopic(address: string, topic: string): Promise<TaskEvent[]> {
   const consumer = new Consumer({
     clientId: 'history',
@@ -49,8 +49,8 @@ function eventOf(data: EventData, type: string): TaskEvent {
 }
 
 /**
- * What is wrong with a run in which the state lost everything at a moment: before it and after it all rules hold, and
- * over both no accepted task is lost, and none that had ended, as the topic tells, ran again.
+ * The faults of a run in which the state lost everything at one time: before and after it all rules hold, and
+ * over both no accepted task is lost, and none that had ended, according to the topic, ran again.
  */
 export function checkOverLoss(history: History, lostAt: number): Violation[] {
   const { lines, limits } = history
@@ -62,7 +62,7 @@ export function checkOverLoss(history: History, lostAt: number): Violation[] {
   const restored = after.flatMap((event): TaskEvent[] => {
     const isNew = !known.has(event.taskId)
     known.add(event.taskId)
-    // Nothing tells that a task was restored: it waits.
+    // There is no event for a restored task: it is pending.
     if (!isNew || event.status === 'pending') return [event]
     return [{ ...event, id: `${event.id}-restored`, kind: 'status', status: 'pending' }, event]
   })
@@ -70,7 +70,7 @@ export function checkOverLoss(history: History, lostAt: number): Violation[] {
   const finished = new Set([...history.events].filter(({ status }) => isFinal(status)).map(({ taskId }) => taskId))
   const lost = lines.filter((line): line is Extract<Line, { what: 'accepted' }> => line.what === 'accepted')
   const outcomesOf = (part: Line[]) => part.filter(({ what }) => what !== 'accepted')
-  // What was on its way to Kafka at that moment, or was written down a little later.
+  // Changes that were on their way to Kafka at that time, or were recorded a little later.
   const mayLose = [{ from: lostAt - 2_000, to: lostAt + 200 }]
   return [
     ...check({ events: before, limits, lines: outcomesOf(lines.filter(isBefore)), mayLose }).filter(

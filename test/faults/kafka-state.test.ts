@@ -48,14 +48,14 @@ async function eventsOfAll(): Promise<TaskEvent[]> {
   try {
     while (open > 0) await load.until(moreHaveEnded, 'more of what was accepted has ended')
   } catch {
-    // The rest is lost, which the caller tells.
+    // The rest is lost, which the caller reports.
   } finally {
     await queue.close()
   }
   return events
 }
 
-/** The whole history, from before the loss and after it, as Kafka tells it. */
+/** The whole history, before and after the loss, from the topics of Kafka. */
 async function expectNothingLost(scenario: string, lostAt: number): Promise<void> {
   const events = await eventsOfAll()
   const { lines, limits, counts } = await load.finish()

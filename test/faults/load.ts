@@ -121,7 +121,7 @@ export class Load {
   }
 
   /**
-   * Ends the submitters, lets the workers finish what there is, and gives all that happened.
+   * Stops the submitters, lets the workers finish all tasks, and returns the history.
    * @param directUrl the same store over a network that works
    */
   async finish(directUrl = this.#url): Promise<History & { counts: Record<string, number> }> {
@@ -146,7 +146,7 @@ export class Load {
     }
   }
 
-  /** Ends those that submit or those that work, as a deploy does. */
+  /** Stops the submitters or the workers, as a deploy does. */
   async end(role: Member['role']): Promise<void> {
     const ending = this.members.filter(({ child }) => child.exitCode === null && child.signalCode === null)
     await Promise.all(

@@ -13,7 +13,7 @@ afterEach(async () => {
 })
 
 const LIMITS = { mail: 5, image: 3, 'search.index': null, invoice: 2, report: 4, push: null }
-/** What a master has answered for and not yet sent to its replica when it dies: far more than it is. */
+/** Upper bound for the writes that a master has acknowledged and not yet replicated when it dies. */
 const BEHIND_MS = 1_000
 const PARTITIONS = 64
 
@@ -24,13 +24,13 @@ const begin = async (replicas: boolean) => {
 const cli = (node: RunningRedis, ...args: string[]) => redisCli(node.port, ...args)
 const idOf = (node: RunningRedis) => cli(node, 'CLUSTER', 'MYID')
 const isMaster = (node: RunningRedis) => cli(node, 'ROLE').startsWith('master')
-/** Slots of a node that hold something of ours. */
+/** Slots of a node with keys of the queue. */
 const slotsOf = (node: RunningRedis) =>
   Array.from({ length: PARTITIONS }, (_, partition) => slotOf(String(partition))).filter(
     (slot) => cli(node, 'CLUSTER', 'COUNTKEYSINSLOT', String(slot)) !== '0',
   )
 
-/** Moves a slot as redis-cli --cluster reshard does, and looks on while only a part of its keys has moved. */
+/** Moves a slot as redis-cli --cluster reshard does, and observes it while only some keys have moved. */
 async function move(slot: number, from: RunningRedis, to: RunningRedis, halfway: () => Promise<void>): Promise<void> {
   const setSlot = (on: RunningRedis, ...how: string[]) => cli(on, 'CLUSTER', 'SETSLOT', String(slot), ...how)
   setSlot(to, 'IMPORTING', idOf(from))

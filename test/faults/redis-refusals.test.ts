@@ -26,7 +26,7 @@ afterEach(async () => {
 
 const at = (where: string, port = redis.port) => `redis://${where}127.0.0.1:${port}?wait_ms=${WAIT_MS}`
 
-/** Why it cannot be opened: in words that help, that name the place, and that show no secret. */
+/** The reason why the store cannot be opened: with a remedy and the address, and without secrets. */
 async function refusalOf(url: string, port = redis.port): Promise<{ code: string; message: string }> {
   const error = (await openQueue(url).then(
     (open) => open.close().then(() => new Error('it was opened')),

@@ -49,7 +49,7 @@ describe('Redis is killed under load and starts again', () => {
     const mayLose: { from: number; to: number }[] = []
     const faults = await repeatedly(async () => {
       await load.progress()
-      // What comes after this never reached the disk.
+      // Later writes never reached the disk.
       const [from, size] = [Date.now(), statSync(aof()).size]
       await load.progress(50)
       await redis.kill()

@@ -13,9 +13,9 @@ afterEach(async () => {
   await load?.stop()
 })
 
-/** What a master has answered for and not yet sent to its replica when it dies: far more than it is. */
+/** Upper bound for the writes that a master has acknowledged and not yet replicated when it dies. */
 const BEHIND_MS = 1_000
-/** Until it is heard of. */
+/** Upper bound for the time until clients notice the failover. */
 const NOTICE_MS = 500
 
 const isMaster = (port: number) => redisCli(port, 'ROLE').startsWith('master')
@@ -38,7 +38,7 @@ describe('Sentinel fails over under load', () => {
     const named = () => redisCli(sentinelPort, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'main')
     await load.until(() => named().includes(String(replica.port)), 'the sentinel names the other one')
     const mayLose = [{ from, to: Date.now() + NOTICE_MS }]
-    // Until it is made a replica it would take whatever it is given.
+    // Until it becomes a replica, it still accepts writes.
     await load.until(() => !isMaster(master.port), 'the old master is a replica')
     await load.progress()
     expectKept('Sentinel, changed over', { ...(await load.finish()), mayLose }, 1)

@@ -6,5 +6,5 @@ await queue.sweep(10)
 process.stdout.write('sweeping\n')
 for (;;) {
   await queue.sweep(10)
-  await new Promise(setImmediate) // For what the engine does of its own accord.
+  await new Promise(setImmediate) // For the work that the store does by itself.
 }

@@ -18,7 +18,7 @@ it('refuses submissions while the disk is full, loses no accepted task, and cont
   const faults = await repeatedly(async () => {
     const before = refused()
     await load!.until(() => {
-      disk.fill() // Again and again: what is freed meanwhile is taken, too.
+      disk.fill() // Repeatedly, because space that is freed meanwhile is filled too.
       return refused() >= before + 10
     }, 'submissions are refused')
     disk.makeRoom()

@@ -6,7 +6,7 @@ let paths: string[]
 beforeAll(async () => {
   program = await startProgram({ guarded: true })
   const document = (await (await fetch(`${program.url}/openapi.json`)).json()) as { paths: Record<string, object> }
-  // Every call that takes a body; names that are not there do, for a body is read before they are looked for.
+  // Every call with a body; unknown names suffice, because the body is read before the lookup.
   paths = Object.entries(document.paths)
     .filter(([, methods]) => 'post' in methods && 'requestBody' in (methods.post as object))
     .map(([path]) => path.replace('/api/v1', '').replaceAll(/\{(\w+)\}/g, 'echo'))
@@ -130,7 +130,7 @@ describe('prototypes', () => {
 })
 
 describe('GET /api/v1/events', () => {
-  // The call that a fuzzer of whole answers has to leave out, because its answer does not end.
+  // The one call that the fuzzer of answers leaves out, because its answer does not end.
   it.each([
     ['', 200],
     ['?type=echo&status=success', 200],

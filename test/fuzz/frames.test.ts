@@ -6,7 +6,7 @@ import { type Program, startProgram } from '../fixtures/program.ts'
 import { SEED } from './random-input.ts'
 import { ask, closeOf, exchange, frame, lengthOf, open, packets, statusesOf, upgrade } from './raw-socket.ts'
 
-/** At once: enough to keep the server busy, few enough for its machine. */
+/** Simultaneous inputs: enough to keep the server busy, few enough for its machine. */
 const CONNECTIONS = 24
 const DRAWN = 1_500
 const GROWTH_MB_MAX = 96
@@ -26,7 +26,7 @@ beforeAll(async () => {
     heard.set(id, [...(heard.get(id) ?? []), JSON.parse(String(payload)).status])
   })
   await client.subscribeAsync('xqueue/events/#', { qos: 1 })
-  // All the while there are clients that do not get on with their headers.
+  // During all tests there are clients that do not finish their headers.
   slow = await Promise.all(Array.from({ length: 50 }, () => open(program.port)))
   for (const socket of slow) socket.write('GET /api/v1/live HTTP/1.1\r\nHost: localh')
 })
@@ -35,7 +35,7 @@ afterAll(async () => {
   await client.endAsync()
 })
 
-/** Whatever it was sent, it goes on: a well-behaved client is answered, and gets its events. */
+/** The server survives all inputs: a correct client receives answers and events. */
 afterEach(async () => {
   expect([program.hasEnded, program.faults]).toEqual([false, []])
   const { status, body } = await program.call('POST', '/tasks', { type: 'echo', payload: { at: submitted.length } })
@@ -134,7 +134,7 @@ describe('HTTP', () => {
     inputs++
     const answer = await ask(program.port, submit(headers, body(hidden())))
     const statuses = statusesOf(answer)
-    // None where the connection was cut while a megabyte was still on its way.
+    // No status if the connection was closed while a megabyte was still being sent.
     expect([statuses.length <= 1, answer.includes('pending_tasks')]).toEqual([true, false])
     expect(statuses[0] ?? 400).toBeGreaterThanOrEqual(400)
   })
@@ -142,7 +142,7 @@ describe('HTTP', () => {
   it('with two pipelined requests answers both', async () => {
     const first = submit([`Content-Length: ${JSON_TASK.length}`], JSON_TASK)
     expect(statusesOf(await ask(program.port, first + hidden()))).toEqual([201, 200, 200])
-    // What is wrong with the second is no answer to the first, which may have been accepted.
+    // A fault of the second request does not answer the first, which may have been accepted.
     const broken = await ask(program.port, `${first}GET / HTTP/1.1\r\nbroken\r\n\r\n`)
     expect(statusesOf(broken).filter((status) => status !== 201)).toEqual([])
   })

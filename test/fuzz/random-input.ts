@@ -6,7 +6,7 @@ import { XQueueError } from '../../src/task/errors.ts'
 export const SEED = Number(process.env.FUZZ_SEED ?? randomInt(2 ** 31))
 export const RUNS = 10_000
 
-/** Text that is nearly right: pieces of what is meant, of anything, and of what has broken parsers before. */
+/** Almost valid text: pieces of valid text, of random text, and of text that has broken parsers before. */
 export function nearly(...pieces: string[]): fc.Arbitrary<string> {
   const nasty = ['', ' ', '\0', '\n', '\r\n', '\u2028', '\ud800', 'é', '😀', '__proto__', 'constructor', '%00', '9e999']
   const piece = fc.oneof(
@@ -21,7 +21,7 @@ export function nearly(...pieces: string[]): fc.Arbitrary<string> {
   return fc.oneof({ weight: 9, arbitrary: some }, { weight: 1, arbitrary: many.map((text) => text.slice(0, 20_000)) })
 }
 
-/** What a call gives, or the error that it tells its caller; every other error is a fault. */
+/** The result of a call, or its error for the caller; every other error is a fault. */
 export function outcomeOf<T>(call: () => T): { value: T } | { refused: XQueueError } {
   try {
     return { value: call() }

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 
-/** Longest that a server is given to answer or to close, before the next one is tried. */
+/** The longest time for a server to answer or close before the next input. */
 const PATIENCE_MS = 2_000
 
-/** Sends bytes as they are, says that this was all if it is to, and gives what came back until the connection ended. */
+/** Sends bytes unchanged, optionally ends its side, and returns the bytes received until the connection closes. */
 export async function exchange(port: number, sent: readonly (Buffer | string)[], isAll = true): Promise<string> {
   const socket = await open(port)
   const chunks: Buffer[] = []
@@ -42,7 +42,7 @@ export async function open(port: number): Promise<Socket> {
   return socket
 }
 
-/** The statuses of the answers in what came back. */
+/** The statuses of the received answers. */
 export function statusesOf(answer: string): number[] {
   return [...answer.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status))
 }
@@ -63,7 +63,7 @@ export function upgrade(key: string, more: Record<string, string> = {}): string 
   return `GET /mqtt HTTP/1.1\r\n${lines.join('')}\r\n`
 }
 
-/** A WebSocket frame; everything of it may be wrong. */
+/** A WebSocket frame; every part of it may be invalid. */
 export function frame(
   opcode: number,
   payload: Buffer | string,
@@ -91,7 +91,7 @@ export function frame(
 const text = (value: string) =>
   Buffer.concat([Buffer.from([value.length >> 8, value.length & 255]), Buffer.from(value)])
 
-/** An MQTT packet of a kind (the first byte); `length` is what it says of itself. */
+/** An MQTT packet of a kind (the first byte); `length` is its declared length. */
 export function packet(kind: number, ...parts: Buffer[]): Buffer {
   const body = Buffer.concat(parts)
   return Buffer.concat([Buffer.from([kind]), lengthOf(body.length), body])
@@ -106,7 +106,7 @@ export function lengthOf(length: number): Buffer {
   return Buffer.from(bytes)
 }
 
-/** Every kind of packet that a client sends, each of them right. */
+/** A valid packet of every kind that a client sends. */
 export function packets(key: string): Record<string, Buffer> {
   const id = Buffer.from([0, 7])
   const header = Buffer.from([0, 4, ...Buffer.from('MQTT'), 4])

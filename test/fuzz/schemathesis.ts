@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { python } from '../fixtures/python.ts'
 
-/** Where it is. A series in which each release finds what the one before found: newer ones are taken within it only. */
+/** Its path. The version is a series whose releases find the same faults; only releases within it are accepted. */
 export function schemathesis(): string | null {
   const programs = python('schemathesis==4.32.*')
   return programs && join(programs, 'schemathesis')

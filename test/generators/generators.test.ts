@@ -9,7 +9,7 @@ import { python } from '../fixtures/python.ts'
 import { here, jars, npmTools, run } from './tools.ts'
 
 /**
- * Generators that others have written read the document, each with its own defaults. What they make compiles, and
+ * Third-party generators read the document, each with its own defaults. Their clients compile, and
  * submits, gets, lists and cancels a task, sets and removes a limit, and receives an error, at a real server.
  */
 

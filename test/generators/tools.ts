@@ -12,7 +12,7 @@ const QUIET = { MAVEN_OPTS: '-Xmx512m', GOFLAGS: '-mod=mod', NO_COLOR: '1' }
 
 const PATH = pathWithNewGo()
 
-/** Runs a program to its end; what it says is in the error if it fails. */
+/** Runs a program to its end; the error has its output if it fails. */
 export async function run(folder: string, command: string, ...args: string[]): Promise<string> {
   const options = { cwd: folder, env: { ...process.env, ...QUIET, PATH }, maxBuffer: 64 * 1024 * 1024 }
   try {
@@ -44,7 +44,7 @@ export function jars(): string {
   })
 }
 
-/** A folder of the cache that is there whole or not at all; another one when `source` changes. */
+/** A folder of the cache that is complete or missing; another one when `source` changes. */
 function cached(name: string, source: string, fill: (folder: string) => void): string {
   const hash = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 8)
   const folder = join(CACHE, `${name}-${hash}`)

@@ -19,7 +19,7 @@ const CONTRACTS = {
   ],
 }
 const SIMULATED_SEEDS = 150
-/** A broken store may hang: that is caught by the time-out of a test, and this is above it. */
+/** A broken store may hang: the time-out of a test catches that, and this one is longer. */
 const RUN_MS_MAX = 180_000
 
 interface Verdict {

@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 
-/** Status over MQTT alone, for a queue of the test. */
+/** Options for status over MQTT without a server, for a queue of the test. */
 export function liveOptions(mqtt: string) {
   return {
     logger: pino({ level: 'silent' }),

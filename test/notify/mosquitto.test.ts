@@ -40,7 +40,7 @@ async function listen(filters: string[], options = {}, url = broker.url): Promis
 }
 
 const STATES = ['pending', 'processing', 'success']
-/** What MQTT 5 says of a worker that has gone: the broker forgets it, too. */
+/** The MQTT 5 properties of the message about a worker that has left: the broker drops it after a day. */
 const OFFLINE = { contentType: 'text/plain', messageExpiryInterval: 86_400 }
 
 it('publishes every change with MQTT 5: content type, properties, retained state', async () => {
@@ -102,7 +102,7 @@ it.each([
         .find((status) => status === 'success')
     await late.until(() => expect(ids.map(lastOf)).toEqual(ids.map(() => 'success')))
     await vi.waitFor(async () => expect(await process.mqttCheck()).toMatchObject({ overall: 'healthy' }), MANY_MS)
-    // A lost connection says nothing against the version that it spoke.
+    // A lost connection does not mean that the version is unsupported.
     expect(late.messages.at(-1)!.packet.properties).toMatchObject({ contentType: 'application/json' })
     // A client that was connected all the time may receive some again, and receives nothing out of order.
     await submitMany()

@@ -12,7 +12,7 @@ const BATCH = 1_000
 const FIRST = 15
 const MORE = 45
 /**
- * What 45,000 tasks and 135,000 changes may leave behind: less than 100 bytes each. A leak of their events is 50 MB.
+ * The memory that 45,000 tasks and 135,000 changes may retain: less than 100 bytes each. A leak of events is 50 MB.
  */
 const LEFT_BYTES_MAX = 4 * 1024 * 1024
 

@@ -8,7 +8,7 @@ import { type Fixture, WORKER } from './fixture.ts'
 const HALF = 'cut \ud83d'
 const NO_DELAYS = [Number.NaN, Number.POSITIVE_INFINITY, 1e17, 366 * 86_400_000 + 1, 'soon' as never]
 
-/** One bad item never harms its neighbours: what a store could not take is found before it travels with others. */
+/** One invalid item fails alone: values that a store cannot write are found before they share a call with others. */
 export function admissionContract(fixture: Fixture): void {
   const { submit, claim, get } = fixture
   const spec = (more: Partial<TaskSpec>) => completeSpec({ type: 't', ...more })

@@ -3,7 +3,7 @@ import type { QueueOptions } from '../../src/queue/queue.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
-/** Tasks that one step of a store may tell of the end of another. */
+/** Tasks that one step of a store may inform of the end of another. */
 const STEP = 1_000
 const SUCCESSORS = 2_500
 const GRANDCHILDREN = 50

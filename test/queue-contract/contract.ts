@@ -33,7 +33,7 @@ import { workersContract } from './workers.ts'
 const START = 1_700_000_000_000
 
 /**
- * What every engine must do: a file for each verb of the port, and random sequences of all of them.
+ * The rules for every store: one file for each method of the queue, and random sequences of all of them.
  *
  * @param randomRuns fewer where the same engine is reached in another way
  */

@@ -20,10 +20,10 @@ export const WORKER: WorkerIdentity = {
   startedAt: 0,
 }
 
-/** What a handler may say of its type's limits beside the first. */
+/** The limits that a handler may set beside the concurrency. */
 export type HandlerLimits = { groupConcurrency?: number | null; rate?: Rate | null }
 
-/** Where each test of the contract plays: a fresh engine, a clock that tests move, and the usual steps in short. */
+/** The environment of each test: a fresh store, a clock that tests move, and short forms of the usual steps. */
 export class Fixture {
   now = 0
   /** Each reading of the clock advances it by so much. */

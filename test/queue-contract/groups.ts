@@ -3,7 +3,7 @@ import type { Lease, Queue } from '../../src/queue/queue.ts'
 import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
-/** Turns between the groups of a type, and their limits. A task is called by its payload: `a1` is of the group `a`. */
+/** The rotation of the groups of a type, and their limits. Payloads name the tasks: `a1` is of the group `a`. */
 export function groupsContract(fixture: Fixture): void {
   const { limit, submit, claim, succeed, fail, get } = fixture
 

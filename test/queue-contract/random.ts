@@ -29,7 +29,7 @@ interface ModelTask {
 const GROUP_LIMIT = 2
 const RATE: Rate = { max: 3, perMs: 1_000 }
 
-/** What an engine must hold, in the plainest form: an array of tasks and a limit per type. */
+/** The expected state in the simplest form: an array of tasks and a limit per type. */
 class Model {
   now = 1_700_000_000_000
   tasks: ModelTask[] = []
@@ -87,7 +87,7 @@ class Model {
   }
 }
 
-/** What time makes due is done, and messages between partitions are delivered. */
+/** Handles everything that is due, and delivers messages between partitions. */
 async function settled(model: Model, queue: Queue): Promise<void> {
   for (let again = true; again; ) {
     const { more, changed } = await queue.sweep(100)

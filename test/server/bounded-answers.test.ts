@@ -21,7 +21,7 @@ describe.each(['SQLite', 'Redis'])('a server with a small heap, on %s', (store) 
       guarded: true,
       store: redis?.url,
       before: ['env', `NODE_OPTIONS=--max-old-space-size=${HEAP_MB}`],
-      flags: ['--events-bytes', '1GB'], // Of all of them, so that a replay has them all.
+      flags: ['--events-bytes', '1GB'], // The events of all tasks, so that a replay has all of them.
     })
     await inTurns(TASKS, (index) => program.call('POST', '/tasks', { type: 'remote', payload: [index, LONG] }))
   }, 240_000)

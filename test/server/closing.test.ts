@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import { expect, it, vi } from 'vitest'
 import { openTestQueue, serveQueue } from '../fixtures/server.ts'
 
-/** What comes until the server ends the connection, from its answer with this status on. */
+/** The bytes until the server closes the connection, from its answer with this status on. */
 async function answerOf(status: number, socket: Socket): Promise<{ headers: string; body: string }> {
   const received = await text(socket)
   const at = received.indexOf(`HTTP/1.1 ${status}`)

@@ -2,7 +2,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import { beforeAll, expect, it } from 'vitest'
 import { openTestQueue, serveQueue } from '../fixtures/server.ts'
 
-/** The document is written for programs that know a part of JSON Schema: what none of them can read is not in it. */
+/** The document is for programs that support a part of JSON Schema, so it uses only features that all of them read. */
 
 // biome-ignore lint/suspicious/noExplicitAny: a JSON document, walked through
 type Node = any

@@ -6,7 +6,7 @@ import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 const TASKS = 10_000
 /** Calls of /live that always wait for their answers. */
 const ASKERS = 4
-/** A call that is carried out in one piece lets hardly any of them by. */
+/** A call that runs without a pause allows hardly any of them. */
 const ANSWERS_MIN = 10
 
 let redis: RunningRedis

@@ -6,10 +6,10 @@ import type { SeededRandom } from './random.ts'
 import type { World } from './world.ts'
 
 const TRY_AGAIN_MS_MAX = 100
-/** No plan cuts a client off for so long. */
+/** No plan disconnects a client for longer. */
 const TRIES_MAX = 1_000
 
-/** Submits batches until each is acknowledged, always with the same keys: what was lost on the way is found again. */
+/** Submits batches until each is acknowledged, always with the same keys, so lost answers create no second tasks. */
 export async function submitAll(
   world: World,
   random: SeededRandom,

@@ -10,7 +10,7 @@ import { drawPlan, type Plan } from './plan.ts'
 import { SeededRandom } from './random.ts'
 import { World } from './world.ts'
 
-/** Far more than any deadline, delay or lease of a plan: where nothing changes for so long, something hangs. */
+/** Far more than any deadline, delay or lease of a plan: without a change for so long, something hangs. */
 const STUCK_MS = 60_000
 const LOOK_EVERY_MS = 250
 
@@ -23,9 +23,9 @@ export interface Run {
 }
 
 export interface Changes {
-  /** Another plan than the one that was drawn. */
+  /** A plan instead of the random one. */
   changed?: (plan: Plan) => Plan
-  /** An engine that does not keep a rule, to show that it is seen. */
+  /** A store that breaks a rule, to show that the checker detects it. */
   broken?: (queue: Queue) => Queue
 }
 
@@ -75,7 +75,7 @@ async function end({ time, queue, figures }: World): Promise<void> {
   }
 }
 
-/** What waits for the retry of a task that has failed would wait for ever: there are no more retries. */
+/** Successors that wait for a retry of a failed task would wait for ever: there are no more retries. */
 async function giveUpWaiting(queue: Queue): Promise<void> {
   const { tasks } = await queue.list({ status: 'pending', limit: 1_000 })
   for (const { id, after, onFailure } of tasks) {

@@ -9,7 +9,7 @@ import { add, type Figures, faultsOf, noFigures } from './figures.ts'
 import type { Plan } from './plan.ts'
 import { simulate } from './simulate.ts'
 
-/** In CI as many as a release has to stand; otherwise a sample. */
+/** In CI the number for a release; otherwise a sample. */
 const SEEDS = process.env.CI ? 10_000 : 200
 /** Each takes a core. */
 const PROCESSES = availableParallelism() > 1 ? 2 : 1
@@ -34,7 +34,7 @@ async function run(seed: number, seeds: number): Promise<Figures> {
   return JSON.parse(/^[\d.]+ s: (.*)$/m.exec(stdout)![1]!)
 }
 
-/** An engine of which one verb is another. */
+/** A store with one operation replaced. */
 function having(queue: Queue, verbs: Partial<Queue>): Queue {
   return new Proxy(queue, {
     get(target, name: keyof Queue) {

@@ -70,7 +70,7 @@ export class World {
     this.lines.push(line)
   }
 
-  /** Nothing fails any more; who is dead is replaced. */
+  /** Nothing fails any more; dead processes are replaced. */
   calm(): void {
     this.#calm = true
   }

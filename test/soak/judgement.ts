@@ -19,7 +19,7 @@ export function complaintsOf({ samples, lost, endedTwice, gaps, accepted }: Soak
   if (accepted === 0) complaints.push('nothing was accepted')
   const [rest] = samples
   const steady = samples.filter(({ phase }) => phase === 'steady')
-  // What is kept fills up first.
+  // Stores of kept data fill up first.
   const base = steady[Math.floor(steady.length / 4)] ?? rest!
   const last = [...steady.slice(-1), ...samples.filter(({ phase }) => phase === 'after')]
   for (const [what, { times, more }] of Object.entries(ALLOWED)) {
@@ -33,7 +33,7 @@ export function complaintsOf({ samples, lost, endedTwice, gaps, accepted }: Soak
   return complaints
 }
 
-/** A server under too much load refuses with 429 or takes its time; it does nothing else. */
+/** An overloaded server refuses with 429 or answers late; it does nothing else. */
 function unexpected({ phase, statuses }: Sample): string[] {
   const allowed = phase === 'steady' ? ['201'] : ['201', '429']
   const strange = Object.keys(statuses).filter((status) => !allowed.includes(status))

@@ -4,7 +4,7 @@ import { isFinal } from '../../src/task/status.ts'
 const PAGE = 5_000
 
 /**
- * Keeps account of what was accepted and what has ended, in memory that does not grow: it holds open tasks only.
+ * Counts accepted and ended tasks in bounded memory: it stores only open tasks.
  * An end may be reported before the answer to the submission has arrived.
  */
 export class Ledger {

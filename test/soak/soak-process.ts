@@ -33,7 +33,7 @@ process.on('message', async (asked: 'resources' | 'stop') => {
 process.once('disconnect', () => process.exit(1))
 process.send!(app.address)
 
-/** What is left when all that can be collected is. */
+/** The heap after a full collection. */
 function resources(): Resources {
   for (let time = 0; time < 3; time++) globalThis.gc!()
   const { heapUsed, external, rss } = process.memoryUsage()

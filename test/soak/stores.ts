@@ -7,7 +7,7 @@ import { redisCli, startRedis } from '../fixtures/redis.ts'
 /** Where a soak keeps its tasks. */
 export interface SoakStore {
   url: string
-  /** What it takes in all, and of that the database itself: of SQLite the file without its log. */
+  /** Bytes in total, and of the database alone: for SQLite the file without its log. */
   bytes(): { storeBytes: number; databaseBytes: number }
   stop(): Promise<void>
 }

@@ -9,7 +9,7 @@ const HEADERS = { 'Content-Type': 'application/json' }
 const TASK = { type: 'soak', payload: { text: 'x'.repeat(80) } }
 const BATCH_BODY = JSON.stringify({ tasks: Array.from({ length: BATCH }, () => TASK) })
 
-/** What the server answered: how often with which status, and how long one submission took. */
+/** The answers of the server: counts by status, and the duration of a submission. */
 export interface Answers {
   statuses: Record<string, number>
   latenciesMs: number[]
@@ -41,7 +41,7 @@ export class Traffic {
     await Promise.all([...Array.from({ length: CONNECTIONS - 1 }, (_, index) => line(index)), this.#probe(end)])
   }
 
-  /** What came since it was asked last. */
+  /** The answers since the last call. */
   take(): Answers {
     const answers = this.#answers
     this.#answers = { statuses: {}, latenciesMs: [] }

@@ -157,7 +157,7 @@ describe('an encrypted store', () => {
     const timing = { everyMs: 60_000 }
     const spec = { id: 's', task, timing, catchUp: 'one', overlap: 'allow', paused: true } as const
     await queue.schedules({ add: spec })
-    // The same again is known as the same.
+    // An equal request has equal text.
     expect(await queue.schedules({ add: spec })).toMatchObject([{ task: { payload: { pin: 1 } } }])
     expect(JSON.stringify(await store.schedules())).not.toContain('pin')
     const altered = await queue.schedules({ alter: 's', to: { task: { type: 't', payload: { pin: 2 } } } })

@@ -17,7 +17,7 @@ const handler = {
   ...{ payloadSchema: null, defaults: {} },
 }
 
-/** Runs a task that has the secret everywhere, beside one that says the same of itself in another word. */
+/** Runs a task with the secret in every field, beside one with another word in the same fields. */
 async function runTasks(queue: Queue): Promise<string> {
   for (const type of WORKER.types) await queue.configureType(type, { handler })
   const specOf = (word: string) =>

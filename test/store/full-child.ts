@@ -1,7 +1,7 @@
 import { openQueue } from '../../src/queue/open.ts'
 import { completeSpec } from '../../src/task/task.ts'
 
-/** Submits until the disk takes no more (the test bounds the size of its files), then says how that went. */
+/** Submits until the disk is full (the test bounds the size of its files), then reports the errors. */
 const queue = await openQueue(`sqlite:${process.argv[2]}`)
 await queue.configureType('t', { declared: true })
 const batch = Array.from({ length: 100 }, () =>

@@ -9,8 +9,8 @@ import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec, type TaskSpec } from '../../src/task/task.ts'
 import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 
-// A step cannot be undone: what its arguments hold that it cannot write is found before it writes anything. The checks
-// before it let nothing of the kind through, so these tests go past them.
+// A step cannot be undone, so it finds arguments that it cannot write before it writes anything. The checks
+// before it refuse such arguments, so these tests bypass them.
 
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 10, startedAt: 0 }
 
@@ -61,7 +61,7 @@ it.each<[string, Partial<TaskSpec>]>([
 })
 
 it('writes nothing of an outcome that it cannot store, and everything of those beside it', async () => {
-  // No check knows of it: the jitter of the back-off, which makes the time of the next attempt none.
+  // No check covers the jitter of the back-off, which here makes the time of the next attempt invalid.
   const odd = await openQueue(redis.url, { random: () => Number.NaN })
   try {
     await odd.submit(Array.from({ length: 3 }, () => completeSpec({ type: 't' })))

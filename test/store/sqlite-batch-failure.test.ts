@@ -14,7 +14,7 @@ beforeEach(async () => {
 })
 
 it('fails only the call that SQLite cannot execute, of those that share a transaction', async () => {
-  // No check knows of it: a key whose id SQLite cannot bind.
+  // No check covers a key whose id SQLite cannot bind.
   const bad = () => queue.keys({ add: { id: { not: 'text' } } as never })
   const submit = () => queue.submit([completeSpec({ type: 't' })])
   const answers = await Promise.allSettled([submit(), submit(), bad(), submit(), bad(), submit()])

@@ -39,7 +39,7 @@ async function tasks(ids: string[], reached: (tasks: Task[]) => void): Promise<v
 const quick = (count: number) => Array.from({ length: count }, () => 'quick')
 const allSucceeded = (found: Task[]) => expect(found.every(({ status }) => status === 'success')).toBe(true)
 
-/** The engine, telling of each turn that reports something. */
+/** The queue, with a callback for each turn that reports outcomes. */
 function watched(told: (turn: Turn) => void): Queue {
   return new Proxy(queue, {
     get: (target, name) => {

@@ -1,7 +1,7 @@
 import { runInNewContext } from 'node:vm'
 import { defineHandlers, type Handlers } from '../../src/worker/handler.ts'
 
-/** Values that break code which reads them, by name. */
+/** Values that break code that reads them, by name. */
 export const THROWN: Readonly<Record<string, () => unknown>> = {
   'a stack that is an object': () => Object.assign(new Error('odd'), { stack: { not: 'text' } }),
   'a stack that throws': () =>
