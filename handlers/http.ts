@@ -1,8 +1,7 @@
-import type { Logger } from 'pino'
 import { type Static, Type } from 'typebox'
 import { Agent, type Dispatcher, request } from 'undici'
 import { DoNotRetry, RetryAfter } from '../src/task/retry.ts'
-import type { Handler } from '../src/worker/handler.ts'
+import type { Handler, Log } from '../src/worker/handler.ts'
 import { checkUrl, publicLookup } from './http-guard.ts'
 import { SIGNATURE_HEADERS, signatureOf } from './http-signature.ts'
 import { retryAfterMs, retryAfterNote } from './retry-after.ts'
@@ -81,7 +80,7 @@ interface Hop {
   trusted: boolean
 }
 
-async function follow(first: Hop, signal: AbortSignal, log: Logger): Promise<Answer> {
+async function follow(first: Hop, signal: AbortSignal, log: Log): Promise<Answer> {
   const allowPrivate = process.env.XQUEUE_HTTP_ALLOW_PRIVATE === 'true'
   const dispatcher = allowPrivate ? anyAgent : publicAgent
   let hop = first
@@ -127,7 +126,7 @@ function judge(error: Error & { code?: string }): never {
   throw error
 }
 
-async function answerOf(response: Dispatcher.ResponseData, url: URL, log: Logger): Promise<Answer> {
+async function answerOf(response: Dispatcher.ResponseData, url: URL, log: Log): Promise<Answer> {
   const { statusCode: status, headers } = response
   const body = await readSome(response.body)
   if (status >= 200 && status < 300) {

@@ -60,7 +60,7 @@ export async function call<T>(
   { signal, repeatable = method === 'GET', text, headers: more = {} }: CallOptions = {},
 ): Promise<T> {
   const headers = { ...authorizationOf(server), ...more }
-  await injectContext(headers)
+  injectContext(headers)
   const request: RequestInit = { method, headers, ...(signal ? { signal } : {}) }
   if (text !== undefined || body !== undefined) {
     request.body = text ?? jsonOf(body)
@@ -69,10 +69,12 @@ export async function call<T>(
   let response: Response
   let answer: Record<string, unknown>
   try {
-    response = await fetch(addressOf(server, path), request).catch((error: { cause?: { code?: unknown } }) => {
-      if (!repeatable || !CLOSED.includes(error.cause?.code)) throw error
-      return fetch(addressOf(server, path), request)
-    })
+    response = await fetch(addressOf(server, path), request).catch(
+      (error: { code?: unknown; cause?: { code?: unknown } }) => {
+        if (!repeatable || !CLOSED.includes(error.cause?.code ?? error.code)) throw error
+        return fetch(addressOf(server, path), request)
+      },
+    )
     answer = response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>)
   } catch (error) {
     signal?.throwIfAborted()

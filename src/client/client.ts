@@ -160,7 +160,16 @@ export class Client<H extends Handlers> {
  */
 export function createClient<H extends Handlers>(
   server = 'http://127.0.0.1:8080',
-  { key = process.env.XQUEUE_KEY }: { key?: string | undefined } = {},
+  { key = keyOfEnvironment() }: { key?: string | undefined } = {},
 ): Client<H> {
   return new Client({ url: server, key: key ?? null })
+}
+
+/** Browsers have no environment, and Deno may refuse to read it. */
+function keyOfEnvironment(): string | undefined {
+  try {
+    return globalThis.process?.env?.XQUEUE_KEY
+  } catch {
+    return undefined
+  }
 }

@@ -74,8 +74,10 @@ export async function* changes(
 /** The records of an event stream; `data` is null in records with a position only. */
 async function* records(body: ReadableStream<Uint8Array>): AsyncGenerator<{ id: string | null; data: string | null }> {
   let text = ''
-  for await (const chunk of body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)) {
-    const parts = (text + chunk).split('\n\n')
+  const decoder = new TextDecoder()
+  const reader = body.getReader() // Safari cannot iterate over a stream.
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+    const parts = (text + decoder.decode(chunk.value, { stream: true })).split('\n\n')
     text = parts.pop() ?? ''
     for (const part of parts) {
       // No regular expression: there, a line also ends at U+2028 and U+2029, which may occur in text of a task.

@@ -1,7 +1,6 @@
-import { randomUUID } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { XQueueError } from '../task/errors.ts'
 import type { Status } from '../task/status.ts'
+import { MACHINE_TIME, pause } from '../task/time.ts'
 import type { Handlers, PayloadOf } from '../worker/handler.ts'
 import { call, type Server } from './call.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
@@ -48,10 +47,8 @@ export class Batch {
       if (seen !== told) onProgress?.(state)
       told = seen
       if (state.done) return state
-      await sleep(lookMs, undefined, signal ? { signal } : {}).catch((error: unknown) => {
-        signal?.throwIfAborted()
-        throw error
-      })
+      await pause(lookMs, MACHINE_TIME.after, signal)
+      signal?.throwIfAborted()
     }
   }
 
@@ -105,7 +102,7 @@ export class Flow<H extends Handlers> {
   readonly #tasks: ReturnType<typeof inputOf>[] = []
   readonly #added = new Set<FlowTask>()
 
-  constructor(server: Server, name: string = randomUUID()) {
+  constructor(server: Server, name: string = randomName()) {
     this.#server = server
     this.batch = new Batch(server, name)
   }
@@ -135,4 +132,9 @@ export class Flow<H extends Handlers> {
     const remedy = 'use the ids from submit() to wait for tasks of another flow'
     throw new XQueueError('invalid_request', `a task of type "${task.type}" was not added to this flow: ${remedy}`)
   }
+}
+
+/** `crypto.randomUUID` is missing on pages without TLS. */
+function randomName(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
 }

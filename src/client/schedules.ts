@@ -1,3 +1,4 @@
+import type { Json } from '../task/json.ts'
 import type { CatchUp, Overlap } from '../task/schedule.ts'
 import type { ScheduleJson } from '../task/schedule-input.ts'
 import type { Duration, Handlers, PayloadOf } from '../worker/handler.ts'
@@ -23,7 +24,7 @@ export interface ScheduleOptions extends Omit<SubmitOptions, 'delay' | 'runAt' |
 export interface ClientSchedule {
   id: string
   type: string
-  payload: ScheduleJson['payload']
+  payload: Json
   priority: number
   maxRetry: number
   queueTimeoutMs: number

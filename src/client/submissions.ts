@@ -39,7 +39,7 @@ export class Submissions {
   async submit(input: Input): Promise<TaskJson> {
     // Positions would be those of the shared call, and a trace belongs to one call.
     const isAlone = this.#isOld || input.after?.some((one) => typeof one !== 'string')
-    if (isAlone || (await contextHeaders()) !== null) return submitAlone(this.#server, input)
+    if (isAlone || contextHeaders() !== null) return submitAlone(this.#server, input)
     const type = String(input.type)
     const calls = this.#byType.get(type) ?? new SharedCalls(this.#server, () => this.#answersIdsOnly())
     this.#byType.set(type, calls)

@@ -1,5 +1,3 @@
-import { inspect } from 'node:util'
-
 /** Maximum length of a description; the causes of an error follow its own stack. */
 export const DESCRIPTION_CHARS_MAX = 16_384
 /** Causes of causes, and errors of an AggregateError, that are described. */
@@ -85,10 +83,15 @@ function valueText(value: unknown): string {
   }
 }
 
-/** Values that JSON cannot represent: big integers, cycles, and objects whose getters throw. */
+/**
+ * Values that JSON cannot represent: big integers, cycles, and objects whose getters throw. `xqueue/client` contains
+ * this file and runs in browsers too, so nothing of Node.js is imported.
+ */
 function inspected(value: unknown): string {
   try {
-    return inspect(value, { customInspect: false, maxStringLength: DESCRIPTION_CHARS_MAX })
+    const util = globalThis.process?.getBuiltinModule?.('node:util')
+    if (!util) return String(value)
+    return util.inspect(value, { customInspect: false, maxStringLength: DESCRIPTION_CHARS_MAX })
   } catch {
     return UNKNOWN
   }

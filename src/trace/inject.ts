@@ -1,24 +1,37 @@
-import { channel } from 'node:diagnostics_channel'
-
-/** Where OpenTelemetry's API, of any 1.x, keeps the SDK that was registered. */
-const REGISTERED = Symbol.for('opentelemetry.js.api.1')
-/** An instrumented `fetch` adds the headers itself, and a `traceparent` that is there twice says nothing. */
-const instrumentedFetch = channel('undici:request:create')
-
 /**
- * Adds the context that the code around is in to the headers of a call. The API is only loaded where there is an SDK:
- * it takes 30 ms, which each command of the command line would wait for in vain.
+ * The global object of OpenTelemetry's API, which every copy and version 1.x of it shares: there the SDK registers what
+ * it has. It is used directly, because loading the API takes 30 ms, and `xqueue/client` imports nothing.
  */
-export async function injectContext(headers: Record<string, string>): Promise<void> {
-  Object.assign(headers, await contextHeaders())
+const API = Symbol.for('opentelemetry.js.api.1')
+
+interface RegisteredApi {
+  context?: { active(): unknown }
+  propagation?: { inject(context: unknown, carrier: Record<string, string>, setter: typeof SETTER): void }
 }
 
-/** The headers of that context; null where there is none to add. */
-export async function contextHeaders(): Promise<Record<string, string> | null> {
-  if (!(REGISTERED in globalThis)) return null
-  if (instrumentedFetch.hasSubscribers) return {}
-  const { context, propagation } = await import('@opentelemetry/api')
+const SETTER = {
+  set: (headers: Record<string, string>, name: string, value: string) => {
+    headers[name] = value
+  },
+}
+
+/** Adds the active trace context to the headers of a call. */
+export function injectContext(headers: Record<string, string>): void {
+  Object.assign(headers, contextHeaders())
+}
+
+/** The headers of that context; null without an SDK. */
+export function contextHeaders(): Record<string, string> | null {
+  const api = (globalThis as { [API]?: RegisteredApi })[API]
+  if (!api) return null
   const headers: Record<string, string> = {}
-  propagation.inject(context.active(), headers)
+  // An instrumented `fetch` adds the headers itself, and two `traceparent` headers are invalid.
+  if (isFetchInstrumented() || !api.context) return headers
+  api.propagation?.inject(api.context.active(), headers, SETTER)
   return headers
+}
+
+function isFetchInstrumented(): boolean {
+  const channels = globalThis.process?.getBuiltinModule?.('node:diagnostics_channel')
+  return channels?.hasSubscribers('undici:request:create') ?? false
 }

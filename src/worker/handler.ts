@@ -1,11 +1,27 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { Logger } from 'pino'
 import type { Predecessor } from '../task/flow.ts'
 import type { FinalStatus } from '../task/status.ts'
 import type { Progress, Task } from '../task/task.ts'
 
 /** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */
 export type Duration = number | string
+
+/** A log of the kind of Pino's: `log.info({ bytes }, 'read')`, or `log.info('read')`. */
+export interface Log {
+  trace: LogLine
+  debug: LogLine
+  info: LogLine
+  warn: LogLine
+  error: LogLine
+  fatal: LogLine
+  /** A log whose lines have these fields too. */
+  child(fields: Record<string, unknown>): Log
+}
+
+export interface LogLine {
+  (fields: object, message?: string): void
+  (message: string): void
+}
 
 /** The second argument of a handler. */
 export interface HandlerContext {
@@ -23,7 +39,7 @@ export interface HandlerContext {
    */
   predecessor: (id: string) => Promise<Predecessor>
   /** Logs with the task's id, type and attempt. */
-  log: Logger
+  log: Log
 }
 
 /**

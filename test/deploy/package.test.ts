@@ -1,45 +1,27 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { runInNewContext } from 'node:vm'
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core'
+import { build } from 'esbuild'
+import { publint } from 'publint'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { temporaryFolder } from '../fixtures/folder.ts'
 import { endAtExit } from '../fixtures/processes.ts'
 import { root } from '../fixtures/root.ts'
+import { env, type Packed, packAndInstall, run } from './packed.ts'
 
-const folder = temporaryFolder()
-const unpacked = join(folder, 'package')
-const project = join(folder, 'project')
-/** Node 24 goes first, also where the machine's own is older. */
-const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}`, NODE_ENV: '' }
-
-interface Packed {
-  filename: string
-  size: number
-  unpackedSize: number
-  files: { path: string }[]
-}
 let packed: Packed
-let tarball: string
+let project: string
+let xqueue: string
 
-const run = (command: string, args: string[], cwd: string) =>
-  execFileSync(command, args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
-
-/** The steps of a new user: install the package from its tarball, run `xqueue init`, and follow its instructions. */
 beforeAll(() => {
-  run(process.execPath, [join(root, 'scripts/build.ts')], root)
-  const output = run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root)
-  const answer = JSON.parse(output) as Packed[] | Record<string, Packed>
-  packed = Object.values(answer)[0]!
-  tarball = join(folder, packed.filename)
-  // The program of the package itself, with the repository's dependencies: one installation is slow enough.
-  run('tar', ['-xzf', tarball], folder)
-  symlinkSync(join(root, 'node_modules'), join(unpacked, 'node_modules'))
-  run(process.execPath, [join(unpacked, 'dist/src/cli/xqueue.js'), 'init', project], folder)
-  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', tarball], project)
+  packed = packAndInstall()
+  project = packed.project
+  xqueue = join(project, 'node_modules/.bin/xqueue')
 })
 
-const xqueue = join(project, 'node_modules/.bin/xqueue')
 let server: ChildProcess | undefined
 let address: string
 
@@ -74,10 +56,11 @@ afterAll(() => {
 })
 
 it('publishes the program and its types, and nothing else', () => {
-  const paths = packed.files.map(({ path }) => path)
+  const { paths } = packed
   const allowed = [
     /^(package\.json|README(\.zh-CN)?\.md|LICENSE|CHANGELOG\.md)$/,
-    /^dist\/(src|handlers)\/.*(\.js|\.d\.ts)$/,
+    /^dist\/(cjs\/)?(src|handlers)\/.*(\.js|\.d\.ts)$/,
+    /^dist\/cjs\/package\.json$/,
     /^dist\/src\/store\/.*\.(sql|lua)$/,
     /^dist\/dashboard\/dist\/.*\.(html|js|css|svg)(\.br|\.gz)?$/,
     /^dist\/starter\/[\w.]+$/,
@@ -102,14 +85,17 @@ it('publishes the program and its types, and nothing else', () => {
 
 it('names only files that it publishes', () => {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-  const paths = packed.files.map(({ path }) => path)
-  const targets = [manifest.bin.xqueue, ...Object.values(manifest.exports).flatMap((at) => Object.values(Object(at)))]
-    .filter((target) => typeof target === 'string' && target.length > 1)
-    .map((target) => target.replace(/^\.\//, ''))
-  expect(targets.length).toBeGreaterThan(4)
+  const { paths } = packed
+  const leaves = (value: unknown): unknown[] =>
+    typeof value === 'object' && value !== null ? Object.values(value).flatMap(leaves) : [value]
+  const { bin, main, types, exports, typesVersions } = manifest
+  const targets = leaves([bin, main, types, exports, typesVersions]).map((target) => String(target).replace('./', ''))
+  expect(targets.length).toBeGreaterThan(20)
   expect(targets.filter((target) => !paths.includes(target))).toEqual([])
   expect(manifest).toMatchObject({ type: 'module', license: 'MIT', engines: { node: '>=24.9' } })
   expect(manifest.private).toBeUndefined()
+  // Scripts that npm runs when it installs a package.
+  expect(Object.keys(manifest.scripts).filter((name) => /^(pre|post)?install$|^prepare$/.test(name))).toEqual([])
   expect(readFileSync(join(root, manifest.bin.xqueue), 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/)
 })
 
@@ -163,6 +149,136 @@ export default defineHandlers({
   expect(await stop()).toBe(0)
 })
 
+/** The tools that judge how other programs see a package. */
+it('is clean for publint and for Are the Types Wrong', async () => {
+  const data = new Uint8Array(readFileSync(packed.tarball))
+  const checked = await checkPackage(createPackageFromTarballData(data))
+  if (!checked.types) throw new Error('the package has no types')
+  expect(checked.problems).toEqual([])
+  expect(Object.keys(checked.entrypoints).sort()).toEqual([
+    '.',
+    './client',
+    './handlers',
+    './package.json',
+    './testing',
+  ])
+  const { messages } = await publint({ pack: { tarball: data.buffer }, level: 'suggestion', strict: true })
+  expect(messages).toEqual([])
+})
+
+/** The newest TypeScript, and the one that comes with Are the Types Wrong: the newest has no `node10` any more. */
+const newest = join(root, 'node_modules/typescript/bin/tsc')
+const older = createRequire(createRequire(import.meta.url).resolve('@arethetypeswrong/core')).resolve(
+  'typescript/bin/tsc',
+)
+
+/** An application of its own folder, which finds the packages of the project. */
+function application(type: 'module' | 'commonjs'): string {
+  const folder = join(packed.project, '..', `app-${type}`)
+  if (existsSync(folder)) return folder
+  mkdirSync(folder)
+  cpSync(join(root, 'test/deploy/typed-app'), folder, { recursive: true })
+  symlinkSync(join(project, 'node_modules'), join(folder, 'node_modules'))
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, type }))
+  return folder
+}
+
+const STRICT = '--noEmit --strict --skipLibCheck false --exactOptionalPropertyTypes --target es2022 --lib es2022,dom'
+const compile = (tsc: string, folder: string, options: string, files: string[]) =>
+  run(process.execPath, [tsc, ...STRICT.split(' '), ...options.split(' '), ...files], folder)
+
+it.each([
+  ['node10', 'commonjs', 'commonjs', [older]],
+  ['node16', 'node16', 'module', [older, newest]],
+  ['node16', 'node16', 'commonjs', [older, newest]],
+  ['nodenext', 'nodenext', 'module', [older, newest]],
+  ['nodenext', 'nodenext', 'commonjs', [older, newest]],
+  ['bundler', 'esnext', 'module', [older, newest]],
+] as const)(
+  'has types under the module resolution %s, module %s, in a package of type %s',
+  (...[how, to, type, all]) => {
+    const options = `--moduleResolution ${how} --module ${to} --types node --esModuleInterop`
+    const files = ['handlers.ts', 'submit.ts', 'handlers-test.ts']
+    for (const tsc of all) expect(compile(tsc, application(type), options, files)).toBe('')
+  },
+)
+
+it('has types for the client in browsers, without those of Node.js', () => {
+  for (const tsc of [older, newest]) {
+    const strict = { noEmit: true, strict: true, skipLibCheck: false, target: 'es2022', lib: ['es2022', 'dom'] }
+    const options = { ...strict, module: 'esnext', moduleResolution: 'bundler', types: [] }
+    const config = { compilerOptions: options, files: ['browser.ts'] }
+    writeFileSync(join(application('module'), 'tsconfig.browser.json'), JSON.stringify(config))
+    expect(run(process.execPath, [tsc, '-p', 'tsconfig.browser.json'], application('module'))).toBe('')
+  }
+})
+
+it('gives `require` all that `import` gives', () => {
+  const entries = ['xqueue', 'xqueue/client', 'xqueue/testing', 'xqueue/handlers']
+  const names = 'Object.keys(all).filter((name) => !/^(__esModule|module.exports)$/.test(name)).sort().join()'
+  const script = `${JSON.stringify(entries)}.map(async (entry) => {
+    const names = (all) => ${names}
+    const [required, imported] = [names(require(entry)), names(await import(entry))]
+    console.log(entry, required === imported && required !== '' ? 'same' : [required, imported])
+  })`
+  const lines = run(process.execPath, ['-e', script], application('commonjs')).trim().split('\n')
+  expect(lines.sort()).toEqual(entries.map((entry) => `${entry} same`).sort())
+})
+
+const CLIENT_PROGRAM = `
+const client = createClient(process.env.XQUEUE_SERVER)
+client.submit('greet', { name: 'Ann' })
+  .then((task) => client.result(task))
+  .then(({ text }) => console.log(process.versions.node.split('.')[0], text))`
+
+it('has a client for Node.js 20', async () => {
+  await start('serve', '--handlers', 'handlers.ts')
+  const found = `/usr/bin:/usr/local/bin:${process.env.PATH}`
+    .split(':')
+    .map((folder) => join(folder, 'node'))
+    .find((file) => /^v20\./.test(spawnSync(file, ['--version'], { encoding: 'utf8' }).stdout ?? ''))
+  if (!found) console.warn('NOT TESTED: the client under Node.js 20, because there is no Node.js 20 on this machine')
+  const node = found ?? process.execPath
+  const major = found ? 20 : 24
+  const required = `const { createClient } = require('xqueue/client')${CLIENT_PROGRAM}`
+  expect(ask(node, '-e', required)).toBe(`${major} Hello, Ann!\n`)
+  const imported = `import { createClient } from 'xqueue/client'${CLIENT_PROGRAM}`
+  expect(ask(node, '--input-type=module', '-e', imported)).toBe(`${major} Hello, Ann!\n`)
+  expect(await stop()).toBe(0)
+})
+
+it('has a client for browsers, which needs nothing of Node.js', async () => {
+  const source = `import { createClient } from 'xqueue/client'
+globalThis.greet = async (server) => {
+  const client = createClient(server)
+  return (await client.result(await client.submit('greet', { name: 'Ann' }))).text
+}`
+  const { outputFiles, metafile } = await build({
+    stdin: { contents: source, resolveDir: project },
+    bundle: true,
+    platform: 'browser',
+    format: 'iife',
+    target: ['chrome116', 'safari17'],
+    minify: true,
+    write: false,
+    metafile: true,
+  })
+  // No dependency, and nothing of the server.
+  const files = Object.keys(metafile.inputs).filter((file) => file !== '<stdin>')
+  expect(
+    files.filter((file) => !/xqueue\/dist\/src\/(client\.js$|client\/|task\/|trace\/inject\.js$)/.test(file)),
+  ).toEqual([])
+  const { text } = outputFiles[0]!
+  expect(text.length).toBeLessThan(40_000)
+
+  await start('serve', '--handlers', 'handlers.ts')
+  const web = { AbortController, AbortSignal, TextDecoder, URLSearchParams, crypto, fetch, performance }
+  const page: Record<string, (server: string) => Promise<string>> = { ...web, setTimeout, clearTimeout } as never
+  runInNewContext(text, page)
+  expect(await page.greet!(address)).toBe('Hello, Ann!')
+  expect(await stop()).toBe(0)
+})
+
 it('publishes the exports that tests of handlers need', () => {
   const script = `import { createTestQueue } from 'xqueue/testing'
 const queue = await createTestQueue({ double: { run: ({ payload }) => payload * 2 } })
@@ -178,8 +294,8 @@ const attempt = (args: string[], more: NodeJS.ProcessEnv = {}) =>
   execFileSync(xqueue, args, { env: { ...env, ...more }, encoding: 'utf8', stdio: 'pipe' })
 
 it('overwrites no file', () => {
-  expect(() => attempt(['init', unpacked])).toThrow(/is not empty: choose a new folder/)
-  expect(readdirSync(unpacked)).not.toContain('handlers.ts')
+  expect(() => attempt(['init', packed.unpacked])).toThrow(/is not empty: choose a new folder/)
+  expect(readdirSync(packed.unpacked)).not.toContain('handlers.ts')
 })
 
 it.each(['20.1.0', '24.8.0'])('reports that Node %s is not supported', (version) => {

@@ -1,0 +1,40 @@
+import { execFileSync } from 'node:child_process'
+import { symlinkSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { root } from '../fixtures/root.ts'
+
+/** The environment of a user. Node 24 is first, also where the machine's own is older. */
+export const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}`, NODE_ENV: '' }
+
+export interface Packed {
+  size: number
+  unpackedSize: number
+  paths: string[]
+  tarball: string
+  /** The files of the package, with the dependencies of the repository. */
+  unpacked: string
+  /** What `xqueue init` wrote, with the package installed from its tarball. */
+  project: string
+}
+
+export const run = (command: string, args: string[], cwd: string) =>
+  execFileSync(command, args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+
+/** Does what a new user does: unpacks the package, creates a project with `xqueue init` and installs it there. */
+export function packAndInstall(): Packed {
+  const folder = temporaryFolder()
+  const [unpacked, project] = [join(folder, 'package'), join(folder, 'project')]
+  run(process.execPath, [join(root, 'scripts/build.ts')], root)
+  const output = run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root)
+  const [{ filename, size, unpackedSize, files }] = Object.values(JSON.parse(output)) as [
+    { filename: string; size: number; unpackedSize: number; files: { path: string }[] },
+  ]
+  const tarball = join(folder, filename)
+  // The program of the package itself, with the repository's dependencies: one installation is slow enough.
+  run('tar', ['-xzf', tarball], folder)
+  symlinkSync(join(root, 'node_modules'), join(unpacked, 'node_modules'))
+  run(process.execPath, [join(unpacked, 'dist/src/cli/xqueue.js'), 'init', project], folder)
+  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', tarball], project)
+  return { size, unpackedSize, paths: files.map(({ path }) => path), tarball, unpacked, project }
+}
