@@ -8,7 +8,7 @@ import type { Queue } from '../../src/queue/queue.ts'
 import { elementsOf } from '../../src/store/erasure.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
-import { startRedis } from '../fixtures/redis.ts'
+import { redisCli, startRedis } from '../fixtures/redis.ts'
 
 const SECRET = 'a-secret-that-nobody-may-find'
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t', 'u'], concurrency: 10, startedAt: 0 }
@@ -74,6 +74,26 @@ it('leaves nothing of a purged task in the memory of Redis', async () => {
     expect(found()).not.toContain(SECRET)
     await queue.close()
   } finally {
+    redis.stop()
+  }
+})
+
+it('erases a task that another waits for, as the first step after Redis has lost its functions', async () => {
+  const redis = await startRedis()
+  const queue = await openQueue(redis.url)
+  try {
+    await queue.configureType('t', { handler })
+    const [failing] = await queue.submit([completeSpec({ type: 't', maxRetry: 0 })])
+    const { id } = failing!.task
+    const [waiting] = await queue.submit([completeSpec({ type: 't', after: [id], onFailure: 'wait' })])
+    const { leases } = await queue.turn({ worker: WORKER, want: 1 })
+    const outcome = { kind: 'failure', error: 'no', retry: false, delayMs: null } as const
+    await queue.turn({ worker: WORKER, want: 0, outcomes: [{ lease: leases[0]!.lease, outcome }] })
+    redisCli(redis.port, 'FUNCTION', 'FLUSH')
+    expect((await queue.erase([id])).results[0]!.outcome).toBe('changed')
+    expect((await queue.get([waiting!.task.id]))[0]!.status).toBe('canceled')
+  } finally {
+    await queue.close()
     redis.stop()
   }
 })

@@ -96,7 +96,7 @@ export class RedisStore implements State {
     this.#turns = new Turns(this.#database, this.#registry, options, this.#process, listen, dueAt)
     this.#queries = new Queries(this.#database, this.#inspection)
     this.#outbox = new OutboxReader(this.#database, listen, (ids) => this.#recovery.locate(ids))
-    this.#erasure = new Erasure(this.#database)
+    this.#erasure = new Erasure(this.#database, options)
     this.#recovery = new Recovery(this.#database, options)
     const numbers = new Numbers()
     const notices = new PartitionMessages(this.#database, options, (partition) =>

@@ -1,8 +1,9 @@
 -- Erases finished tasks.
 --
 -- KEYS  the partition's prefix
--- ARGV  now, 'look' to change nothing, 'task' or 'copy'; number of items; each: the ref of a task; for a copy also the
---       name of the task that the result belongs to, and the outcome without the result
+-- ARGV  now, how long a finished task may be kept (ms), 'look' to change nothing, 'task' or 'copy'; number of items;
+--       each: the ref of a task; for a copy also the name of the task that the result belongs to, and the outcome
+--       without the result
 -- Returns per task {'changed' | 'refused' (it has not finished) | 'unknown' | 'more' (too many tasks wait for it to
 --       inform all in one step; another call continues), …}. After 'changed', 'look' returns when the task ended;
 --       'task' returns the outcome that replaces copies of its result, and the names of tasks in other partitions that
@@ -10,8 +11,8 @@
 -- Cost  about ten commands a task, and one read of the undelivered notices
 
 -- A successor keeps status and type of the task, and nothing else.
-local function blank_copy(ref, name, blank)
-  local key = P .. KEY.outcomes .. ref
+local function blank_copy(step, ref, name, blank)
+  local key = step.prefix .. KEY.outcomes .. ref
   local outcome = call('HGET', key, name)
   if not outcome or outcome == '' or outcome == GONE then return end
   call('HINCRBY', key, '#bytes', string.format('%d', -#outcome))
@@ -20,46 +21,49 @@ local function blank_copy(ref, name, blank)
 end
 
 -- A result may be in a notice that another partition has not received yet.
-local function blank_notices(name, blank)
-  for _, item in ipairs(call('XRANGE', P .. KEY.notices, '-', '+')) do
+local function blank_notices(step, name, blank)
+  local prefix = step.prefix
+  for _, item in ipairs(call('XRANGE', prefix .. KEY.notices, '-', '+')) do
     local head = item[2][2]:match('^(%d+ ended %S+ ' .. name:gsub('[%.%-]', '%%%0') .. ' )')
     if head then
-      call('XDEL', P .. KEY.notices, item[1])
-      call('XADD', P .. KEY.notices, '*', 'n', head .. blank)
+      call('XDEL', prefix .. KEY.notices, item[1])
+      call('XADD', prefix .. KEY.notices, '*', 'n', head .. blank)
     end
   end
 end
 
-local function erase(ref, is_dry_run)
-  local found, text = find(ref)
+local function erase(step, ref, is_dry_run)
+  local prefix = step.prefix
+  local found, text = find(step, ref)
   if not found then return { 'unknown' } end
   if found ~= 'F' then return { 'refused' } end
   if is_dry_run then return { 'changed', (text:match('^%l+|[%l_]*|(%d+)')) } end
-  local blank = string.format('["%s","%s",null,null]', text:match('^%l+'), lane_by_ref(ref).type)
+  local blank = string.format('["%s","%s",null,null]', text:match('^%l+'), lane_by_ref(step, ref).type)
   local answer = { 'changed', blank }
-  for _, successor in ipairs(call('SMEMBERS', P .. KEY.copies .. ref)) do
-    local is_here, other = place_of(successor)
-    if is_here then blank_copy(other, name_of(ref), blank) else answer[#answer + 1] = successor end
+  for _, successor in ipairs(call('SMEMBERS', prefix .. KEY.copies .. ref)) do
+    local is_here, other = place_of(step, successor)
+    if is_here then blank_copy(step, other, name_of(step, ref), blank) else answer[#answer + 1] = successor end
   end
-  if #answer > 2 then blank_notices(name_of(ref), blank) end
+  if #answer > 2 then blank_notices(step, name_of(step, ref), blank) end
   local key = labels_in(text:match('^[^\n]*\n([^\n]*)'))
-  local stored = key and call('GET', P .. KEY.key .. key)
-  if stored and stored:match('^%S+') == ref then call('DEL', P .. KEY.key .. key) end
-  return remove_finished(ref, text, blank) and answer or { 'more' }
+  local stored = key and call('GET', prefix .. KEY.key .. key)
+  if stored and stored:match('^%S+') == ref then call('DEL', prefix .. KEY.key .. key) end
+  return remove_finished(step, ref, text, blank) and answer or { 'more' }
 end
 
-function steps.erase()
-  local what, answers = arg(), {}
-  for index = 1, number() do
-    local ref = arg()
+function steps.erase(step)
+  step.retention_ms = number(step)
+  local what, answers = arg(step), {}
+  for index = 1, number(step) do
+    local ref = arg(step)
     if what == 'copy' then
-      blank_copy(ref, arg(), arg())
+      blank_copy(step, ref, arg(step), arg(step))
       answers[index] = 'done'
     else
-      answers[index] = erase(ref, what == 'look')
+      answers[index] = erase(step, ref, what == 'look')
     end
   end
-  write_finished()
-  finish_step()
+  write_finished(step)
+  finish_step(step)
   return answers
 end

@@ -1,5 +1,5 @@
 import { blanked, elementsOf, withoutContents } from '../../erasure.ts'
-import type { ChangeOutcome } from '../../store.ts'
+import type { ChangeOutcome, StoreOptions } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import { nameOf, type Place, placeOf } from '../records/ids.ts'
 
@@ -17,18 +17,17 @@ const SKEW_MS = 10_000
  */
 type Page = [last: string, before: string, birth: string, entries: string[]]
 
-/** The outcome, the text that replaces copies, and the names of successors in other partitions that have a copy. */
-type Erased = string[]
-
 /**
  * Erases finished tasks: first their contents in events, so that an interrupted erasure can be repeated, then the task
  * with the copies of its result, in the step that checks that it is finished.
  */
 export class Erasure {
   readonly #database: Database
+  readonly #options: StoreOptions
 
-  constructor(database: Database) {
+  constructor(database: Database, options: StoreOptions) {
     this.#database = database
+    this.#options = options
   }
 
   async erase(ids: readonly string[]): Promise<ChangeOutcome[]> {
@@ -42,19 +41,24 @@ export class Erasure {
 
   async #eraseOne(place: Place): Promise<ChangeOutcome> {
     const { partition, ref } = place
-    const [answer] = await this.#database.run<Erased[]>('erase', partition, ['look', 1, ref])
-    const found = answer![0] as ChangeOutcome
-    if (found !== 'changed') return found
-    await this.#eraseEvents(place, Number(answer![1]))
-    let [erased] = await this.#database.run<Erased[]>('erase', partition, ['task', 1, ref])
-    while (erased![0] === 'more') [erased] = await this.#database.run<Erased[]>('erase', partition, ['task', 1, ref])
-    const [outcome, blank, ...copies] = erased!
-    for (const copy of copies) {
+    const found = await this.#run(partition, 'look', ref)
+    if (found.outcome !== 'changed') return found.outcome as ChangeOutcome
+    await this.#eraseEvents(place, Number(found.first))
+    let erased = await this.#run(partition, 'task', ref)
+    while (erased.outcome === 'more') erased = await this.#run(partition, 'task', ref)
+    for (const copy of erased.copies) {
       const slash = copy.indexOf('/')
-      const there = Number(copy.slice(0, slash))
-      await this.#database.run('erase', there, ['copy', 1, copy.slice(slash + 1), nameOf(place), blank!])
+      await this.#run(Number(copy.slice(0, slash)), 'copy', copy.slice(slash + 1), nameOf(place), erased.first!)
     }
-    return outcome as ChangeOutcome
+    return erased.outcome as ChangeOutcome
+  }
+
+  /** One item of the step: its outcome, when the task ended or the text that replaces copies, and the copies. */
+  async #run(partition: number, what: 'look' | 'task' | 'copy', ...item: string[]) {
+    const args = [this.#options.retention.ageMs, what, 1, ...item]
+    const [answer] = await this.#database.run<(string | string[])[]>('erase', partition, args)
+    const [outcome, first, ...copies] = answer === 'done' ? ['changed'] : answer!
+    return { outcome, first, copies }
   }
 
   /** Events of a task lie between its acceptance and its end, so only those are read. */

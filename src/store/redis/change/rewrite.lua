@@ -5,17 +5,18 @@
 -- ARGV  now, number of entries, each: its last number, its records
 -- Returns 'done'
 -- Cost  three commands an entry
-function steps.rewrite()
-  for _ = 1, number() do
-    local last, body = arg(), arg()
-    local entry = outbox_entries(last, 1)[1]
+function steps.rewrite(step)
+  local prefix = step.prefix
+  for _ = 1, number(step) do
+    local last, body = arg(step), arg(step)
+    local entry = outbox_entries(step, last, 1)[1]
     -- The entry may have been deleted in the meantime.
     if entry and entry[1]:match('^%d+') == last then
       local fields = entry[2]
       local text = table.concat({ entry[1], fields[2], fields[4], fields[8] or '0', body }, '|')
-      call('XDEL', P .. KEY.events, entry[1])
-      call('ZREMRANGEBYSCORE', P .. KEY.erased_events, last, last)
-      call('ZADD', P .. KEY.erased_events, last, text)
+      call('XDEL', prefix .. KEY.events, entry[1])
+      call('ZREMRANGEBYSCORE', prefix .. KEY.erased_events, last, last)
+      call('ZADD', prefix .. KEY.erased_events, last, text)
     end
   end
   return 'done'

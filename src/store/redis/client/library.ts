@@ -39,10 +39,23 @@ const STEPS = {
 } as const
 export type StepName = keyof typeof STEPS
 /** The part that all steps share, in `records/`. */
-const SHARED = ['shared', 'tasks', 'ready', 'groups', 'group-permits', 'groups-before', 'changes', 'flows']
+const SHARED = [
+  'shared',
+  'lanes',
+  'tasks',
+  'names',
+  'ready',
+  'groups',
+  'group-permits',
+  'groups-before',
+  'changes',
+  'outcomes',
+  'flows',
+  'cascades',
+]
 /** Files that are placed before a step's own, which would otherwise be too long for one file. */
 const PARTS: Partial<Record<StepName, readonly string[]>> = {
-  sweep: ['sweep-finished'],
+  sweep: ['sweep-finished', 'sweep-waits', 'sweep-index', 'sweep-types', 'sweep-events'],
   turn: ['turn-leases', 'turn-start', 'turn-groups', 'turn-claims'],
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([
@@ -96,7 +109,7 @@ export function loadLibrary(url: RedisUrl): Library {
   const functionOf = (step: StepName) => `${name}_${step}`
   const registrations = Object.entries(STEPS).map(([step, [, flag]]) => {
     const flags = flag === null ? '' : `'${flag}'`
-    const callback = `function(keys, args) begin(keys, args) return steps.${step}() end`
+    const callback = `function(keys, args) return steps.${step}(begin(keys, args)) end`
     const called = functionOf(step as StepName)
     return `redis.register_function{ function_name = '${called}', callback = ${callback}, flags = { ${flags} } }`
   })

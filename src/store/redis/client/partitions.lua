@@ -4,9 +4,10 @@
 -- ARGV  now, number of partitions to add, each
 -- Returns all of them
 -- Cost  two commands
-function steps.partitions()
+function steps.partitions(step)
+  local prefix = step.prefix
   local added = {}
-  for index = 1, number() do added[index] = arg() end
-  if #added > 0 then call('SADD', P .. KEY.partitions, unpack(added)) end
-  return call('SMEMBERS', P .. KEY.partitions)
+  for index = 1, number(step) do added[index] = arg(step) end
+  if #added > 0 then call('SADD', prefix .. KEY.partitions, unpack(added)) end
+  return call('SMEMBERS', prefix .. KEY.partitions)
 end

@@ -18,12 +18,12 @@ end
 -- the times.
 local KEPT_LONGER_MS = 3600000
 
-function steps.calls()
-  local log = P .. KEY.calls .. arg()
-  local max, per_ms, calls = number(), number(), number()
+function steps.calls(step)
+  local log = step.prefix .. KEY.calls .. arg(step)
+  local max, per_ms, calls = number(step), number(step), number(step)
   local last_at, total = entry(log, -1)
   -- The clock was set back since: the true times of these calls are unknown.
-  if last_at and last_at > now + per_ms then
+  if last_at and last_at > step.now + per_ms then
     call('DEL', log)
     last_at = nil
   end
@@ -32,18 +32,18 @@ function steps.calls()
     call('RPUSH', log, '0,0')
   end
   local oldest_at = entry(log, 1)
-  while oldest_at and oldest_at + per_ms <= now do
+  while oldest_at and oldest_at + per_ms <= step.now do
     call('LPOP', log)
     oldest_at = entry(log, 1)
   end
   local _, before = entry(log, 0)
   local allowed = math.max(0, math.min(calls, max - (total - before)))
   if allowed > 0 then
-    local at = math.max(now, last_at)
+    local at = math.max(step.now, last_at)
     if at == last_at then call('RPOP', log) end
     call('RPUSH', log, string.format('%d,%d', at, total + allowed))
     call('PEXPIRE', log, per_ms + KEPT_LONGER_MS)
     oldest_at = oldest_at or at
   end
-  return { allowed, allowed < calls and oldest_at + per_ms - now or 0 }
+  return { allowed, allowed < calls and oldest_at + per_ms - step.now or 0 }
 end

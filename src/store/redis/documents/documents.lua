@@ -12,53 +12,57 @@
 local HASH_OF = { schedule = KEY.schedules, key = KEY.api_keys }
 local STRING_OF = { secret = KEY.secret, reader = KEY.reader }
 
-local function document_text(kind, id)
-  if HASH_OF[kind] then return call('HGET', P .. HASH_OF[kind], id) end
-  return call('GET', P .. STRING_OF[kind] .. id)
+local function document_text(step, kind, id)
+  local prefix = step.prefix
+  if HASH_OF[kind] then return call('HGET', prefix .. HASH_OF[kind], id) end
+  return call('GET', prefix .. STRING_OF[kind] .. id)
 end
 
-local function read_change()
+local function read_change(step)
   local c = {}
   c.kind, c.id, c.condition, c.was, c.action, c.text, c.due_at, c.made =
-    arg(), arg(), arg(), arg(), arg(), arg(), arg(), arg()
+    arg(step), arg(step), arg(step), arg(step), arg(step), arg(step), arg(step), arg(step)
   return c
 end
 
-local function holds(c)
+local function holds(step, c)
   if c.condition == '' then return true end
-  local text = document_text(c.kind, c.id)
+  local text = document_text(step, c.kind, c.id)
   if c.condition == 'absent' then return not text end
   return text and (c.condition == 'present' or text == c.was)
 end
 
-local function remove_document(c)
-  if STRING_OF[c.kind] then return call('DEL', P .. STRING_OF[c.kind] .. c.id) end
-  call('HDEL', P .. HASH_OF[c.kind], c.id)
+local function remove_document(step, c)
+  local prefix = step.prefix
+  if STRING_OF[c.kind] then return call('DEL', prefix .. STRING_OF[c.kind] .. c.id) end
+  call('HDEL', prefix .. HASH_OF[c.kind], c.id)
   if c.kind == 'schedule' then
-    call('HDEL', P .. KEY.made, c.id)
-    call('ZREM', P .. KEY.ticks, c.id)
+    call('HDEL', prefix .. KEY.made, c.id)
+    call('ZREM', prefix .. KEY.ticks, c.id)
   end
 end
 
-local function set_document(c)
-  if STRING_OF[c.kind] then return call('SET', P .. STRING_OF[c.kind] .. c.id, c.text) end
-  if c.kind ~= 'schedule' then return call('HSET', P .. HASH_OF[c.kind], c.id, c.text) end
-  move_schedule(c.id, c.text, c.due_at)
-  if c.made ~= '' then call('HSET', P .. KEY.made, c.id, c.made) end
-  if call('ZRANGE', P .. KEY.ticks, 0, 0)[1] == c.id then broadcast('due ' .. c.due_at) end
+local function set_document(step, c)
+  local prefix = step.prefix
+  if STRING_OF[c.kind] then return call('SET', prefix .. STRING_OF[c.kind] .. c.id, c.text) end
+  if c.kind ~= 'schedule' then return call('HSET', prefix .. HASH_OF[c.kind], c.id, c.text) end
+  move_schedule(step, c.id, c.text, c.due_at)
+  if c.made ~= '' then call('HSET', prefix .. KEY.made, c.id, c.made) end
+  if call('ZRANGE', prefix .. KEY.ticks, 0, 0)[1] == c.id then broadcast(step, 'due ' .. c.due_at) end
 end
 
-local function read_documents(kind, ids)
+local function read_documents(step, kind, ids)
+  local prefix = step.prefix
   local found = {}
   if ids then
     for _, id in ipairs(ids) do
-      local text = document_text(kind, id)
+      local text = document_text(step, kind, id)
       if text then found[#found + 1], found[#found + 2] = id, text end
     end
   elseif HASH_OF[kind] then
-    found = call('HGETALL', P .. HASH_OF[kind])
+    found = call('HGETALL', prefix .. HASH_OF[kind])
   else
-    local text = document_text(kind, '')
+    local text = document_text(step, kind, '')
     if text then found = { '', text } end
   end
   local answer = {}
@@ -66,31 +70,31 @@ local function read_documents(kind, ids)
     answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = found[index], found[index + 1], ''
   end
   if kind ~= 'schedule' then return answer end
-  for index = 1, #answer, 3 do answer[index + 2] = call('HGET', P .. KEY.made, answer[index]) or '' end
+  for index = 1, #answer, 3 do answer[index + 2] = call('HGET', prefix .. KEY.made, answer[index]) or '' end
   return answer
 end
 
-function steps.documents()
+function steps.documents(step)
   local changes, is_changed = {}, true
-  for index = 1, number() do
-    changes[index] = read_change()
-    is_changed = is_changed and holds(changes[index])
+  for index = 1, number(step) do
+    changes[index] = read_change(step)
+    is_changed = is_changed and holds(step, changes[index])
   end
   if is_changed then
     for _, change in ipairs(changes) do
-      if change.action == 'set' then set_document(change) end
-      if change.action == 'remove' then remove_document(change) end
+      if change.action == 'set' then set_document(step, change) end
+      if change.action == 'remove' then remove_document(step, change) end
     end
-    if #broadcasts > 0 then finish_step() end
+    if #step.broadcasts > 0 then finish_step(step) end
   end
-  local answer = { NOW, is_changed and 1 or 0 }
-  for index = 1, number() do
-    local kind, count, ids = arg(), number(), nil
+  local answer = { step.now_text, is_changed and 1 or 0 }
+  for index = 1, number(step) do
+    local kind, count, ids = arg(step), number(step), nil
     if count then
       ids = {}
-      for place = 1, count do ids[place] = arg() end
+      for place = 1, count do ids[place] = arg(step) end
     end
-    answer[index + 2] = read_documents(kind, ids)
+    answer[index + 2] = read_documents(step, kind, ids)
   end
   return answer
 end

@@ -7,23 +7,23 @@
 --       the status
 -- Returns 'done' | 'incomplete'
 -- Cost  about five commands a notice
-function steps.deliver()
-  if arg() == '1' and not is_restored() then return 'incomplete' end
-  retention_ms = number()
-  for _ = 1, number() do
-    local what, ref, name, more = arg(), arg(), arg(), arg()
+function steps.deliver(step)
+  if arg(step) == '1' and not is_restored(step) then return 'incomplete' end
+  step.retention_ms = number(step)
+  for _ = 1, number(step) do
+    local what, ref, name, more = arg(step), arg(step), arg(step), arg(step)
     if what == 'await' then
       local policy, since = more:match('^(%l) (%d+)$')
-      add_successor(ref, policy, name, tonumber(since))
+      add_successor(step, ref, policy, name, tonumber(since))
     elseif what == 'ended' then
-      receive_outcome(ref, name, more)
+      receive_outcome(step, ref, name, more)
     elseif what == 'gone' then
-      receive_outcome(ref, name, GONE)
+      receive_outcome(step, ref, name, GONE)
     else
-      cancel_dependent(ref, cancel_reason(name, more))
+      cancel_dependent(step, ref, cancel_reason(name, more))
     end
   end
-  write_finished()
-  finish_step()
+  write_finished(step)
+  finish_step(step)
   return 'done'
 end

@@ -4,9 +4,9 @@
 -- ARGV  now, number of notices, the id of each
 -- Returns 'done'
 -- Cost  one XDEL
-function steps.notices()
+function steps.notices(step)
   local ids = {}
-  for index = 1, number() do ids[index] = arg() end
-  if #ids > 0 then call('XDEL', P .. KEY.notices, unpack(ids)) end
+  for index = 1, number(step) do ids[index] = arg(step) end
+  if #ids > 0 then call('XDEL', step.prefix .. KEY.notices, unpack(ids)) end
   return 'done'
 end

@@ -1,13 +1,12 @@
--- The bounds and the counters of a sweep, and the removal of finished tasks. The first part of sweep.lua.
-local max, retention_count
-local changed, more, next_at
+-- The bounds and the counters of a sweep, and the removal of finished tasks. A part of sweep.lua.
 
-local function add(done, bound)
-  changed = changed + done
-  if done >= bound then more = true end
+-- What a sweep has changed; a bound that was reached means that there is more.
+local function add(sweep, done, bound)
+  sweep.changed = sweep.changed + done
+  if done >= bound then sweep.more = true end
 end
-local function soonest(time)
-  if time and time < next_at then next_at = time end
+local function soonest(sweep, time)
+  if time and time < sweep.next_at then sweep.next_at = time end
 end
 
 -- Finished tasks are removed when their retention ends, one place at a time: the tasks that finished in one step. If
@@ -23,28 +22,30 @@ end
 
 local FINAL = FINAL_STATUSES
 local PASSED_MAX = 1000
-local function oldest_of(status)
-  local stream, from = P .. KEY.done .. status, call('HGET', P .. KEY.kept_passed, status)
+local function oldest_of(step, sweep, status)
+  local prefix = step.prefix
+  local stream, from = prefix .. KEY.done .. status, call('HGET', prefix .. KEY.kept_passed, status)
   local place = call('XRANGE', stream, from and '(' .. from or '-', '+', 'COUNT', 1)[1]
   local passed = 0
   while place and place[2][5] == 'k' and passed < PASSED_MAX do
     from, passed = place[1], passed + 1
     place = call('XRANGE', stream, '(' .. from, '+', 'COUNT', 1)[1]
   end
-  if passed > 0 then call('HSET', P .. KEY.kept_passed, status, from) end
+  if passed > 0 then call('HSET', prefix .. KEY.kept_passed, status, from) end
   if not place then return nil end
   if place[2][5] == 'k' then
-    more = true
+    sweep.more = true
     return nil
   end
-  return { place = place, status = status, remove_at = tonumber(place[2][2]) + retention_ms }
+  return { place = place, status = status, remove_at = tonumber(place[2][2]) + step.retention_ms }
 end
 
-local function soonest_kept()
-  local first = call('ZRANGE', P .. KEY.kept, 0, 0, 'WITHSCORES')
+local function soonest_kept(step)
+  local prefix = step.prefix
+  local first = call('ZRANGE', prefix .. KEY.kept, 0, 0, 'WITHSCORES')
   if not first[1] then return nil end
   local status, entry = first[1]:match('^(%l+) (.*)$')
-  local place = call('XRANGE', P .. KEY.done .. status, entry, entry)[1]
+  local place = call('XRANGE', prefix .. KEY.done .. status, entry, entry)[1]
   return { place = place, status = status, remove_at = tonumber(first[2]), kept = first[1] }
 end
 
@@ -53,10 +54,11 @@ local function is_removed_before(a, b)
   return not a.kept and not b.kept and is_before(a.place[1], b.place[1])
 end
 
-local function remove_expired()
-  local kept = total('finished')
-  local heads = { kept = soonest_kept() }
-  for _, status in ipairs(FINAL) do heads[status] = oldest_of(status) end
+local function remove_expired(step, sweep)
+  local prefix = step.prefix
+  local kept = total(step, 'finished')
+  local heads = { kept = soonest_kept(step) }
+  for _, status in ipairs(FINAL) do heads[status] = oldest_of(step, sweep, status) end
   local removed = 0
   while true do
     local next_head
@@ -66,26 +68,26 @@ local function remove_expired()
     if not next_head then return removed end
     local place, status, refs = next_head.place, next_head.status, {}
     for ref in (place and place[2][4] or ''):gmatch('%S+') do refs[#refs + 1] = ref end
-    if kept - retention_count < #refs and next_head.remove_at > now then
-      soonest(next_head.remove_at)
+    if kept - sweep.retention_count < #refs and next_head.remove_at > step.now then
+      soonest(sweep, next_head.remove_at)
       return removed
     end
-    if removed >= max then return math.max(removed, max) end
+    if removed >= sweep.max then return math.max(removed, sweep.max) end
     for _, ref in ipairs(refs) do
-      local text = call('GET', P .. KEY.finished .. ref)
+      local text = call('GET', prefix .. KEY.finished .. ref)
       -- A task that was returned to pending and ended again has a later place.
-      if text and is_its_place(ref, status, place, text) then
-        if not remove_finished(ref, text) then return max end
+      if text and is_its_place(step, ref, status, place, text) then
+        if not remove_finished(step, ref, text) then return sweep.max end
         kept = kept - 1
       end
       removed = removed + 1
     end
-    if place then call('XDEL', P .. KEY.done .. status, place[1]) end
+    if place then call('XDEL', prefix .. KEY.done .. status, place[1]) end
     if next_head.kept then
-      call('ZREM', P .. KEY.kept, next_head.kept)
-      heads.kept = soonest_kept()
+      call('ZREM', prefix .. KEY.kept, next_head.kept)
+      heads.kept = soonest_kept(step)
     else
-      heads[status] = oldest_of(status)
+      heads[status] = oldest_of(step, sweep, status)
     end
   end
 end

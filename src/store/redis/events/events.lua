@@ -6,14 +6,15 @@
 -- Returns {last number, the number before the first event that is kept, the number before the first event ever,
 --       {entry's last number, count, time, body, …}, the time up to which events may belong to removed tasks}
 -- Cost  an XRANGE for each 25 entries
-function steps.events()
-  local after, most, stays, bytes_left = arg(), number(), arg(), number()
+function steps.events(step)
+  local prefix = step.prefix
+  local after, most, stays, bytes_left = arg(step), number(step), arg(step), number(step)
   local AT_ONCE = 25
   local READER_MS = 5000
-  if stays == '1' then call('SET', P .. KEY.readers, 1, 'PX', READER_MS) end
-  local last = call('GET', P .. KEY.event_clock) or '0'
-  local first_entry = outbox_entries('-', 1)[1]
-  local birth = call('GET', P .. KEY.event_birth) or '0'
+  if stays == '1' then call('SET', prefix .. KEY.readers, 1, 'PX', READER_MS) end
+  local last = call('GET', prefix .. KEY.event_clock) or '0'
+  local first_entry = outbox_entries(step, '-', 1)[1]
+  local birth = call('GET', prefix .. KEY.event_birth) or '0'
   local before = tonumber(last)
   if first_entry then
     local its_last, skipped = first_entry[1]:match('^(%d+)-(%d+)$')
@@ -23,7 +24,7 @@ function steps.events()
   if after ~= 'now' then
     local from = after == '' and '-' or string.format('%d', tonumber(after) + 1)
     while most > 0 and bytes_left > 0 do
-      local some = outbox_entries(from, math.min(most, AT_ONCE))
+      local some = outbox_entries(step, from, math.min(most, AT_ONCE))
       for _, entry in ipairs(some) do
         if bytes_left <= 0 then break end
         entries[#entries + 1] = entry[1]:match('^%d+')
@@ -34,5 +35,5 @@ function steps.events()
       if #some > 0 then from = '(' .. some[#some][1] end
     end
   end
-  return { last, string.format('%d', before), birth, entries, call('GET', P .. KEY.ended_until) or '0' }
+  return { last, string.format('%d', before), birth, entries, call('GET', prefix .. KEY.ended_until) or '0' }
 end

@@ -11,35 +11,37 @@ local HOLDERS_MAX = 1000
 local COUNTED = COUNTED_STATUSES
 
 -- Returns the counts of types in the order of COUNTED, 0 if absent.
-local function counts_of(kinds)
+local function counts_of(step, kinds)
   local fields, found = {}, {}
   for _, kind in ipairs(kinds) do
     for _, what in ipairs(COUNTED) do fields[#fields + 1] = kind .. ':' .. what end
   end
   for from = 1, #fields, CHUNK do
-    for _, value in ipairs(call('HMGET', P .. KEY.counts, unpack(fields, from, math.min(from + CHUNK - 1, #fields)))) do
+    local to = math.min(from + CHUNK - 1, #fields)
+    for _, value in ipairs(call('HMGET', step.prefix .. KEY.counts, unpack(fields, from, to))) do
       found[#found + 1] = value or '0'
     end
   end
   return found
 end
 
-function steps.inspect()
+function steps.inspect(step)
+  local prefix = step.prefix
   local kinds = {}
-  for index = 1, number() do kinds[index] = arg() end
-  local with_holders = arg() == '1'
-  local all_counts = counts_of(kinds)
+  for index = 1, number(step) do kinds[index] = arg(step) end
+  local with_holders = arg(step) == '1'
+  local all_counts = counts_of(step, kinds)
   local types, running_by, streams = {}, {}, {}
   for place, kind in ipairs(kinds) do
-    local rules = call('HGET', P .. KEY.rules, kind)
+    local rules = call('HGET', prefix .. KEY.rules, kind)
     if rules then
       local here = { unpack(all_counts, (place - 1) * #COUNTED + 1, place * #COUNTED) }
       local finished, holders = {}, {}
       for index = 1, 4 do finished[index * 2 - 1], finished[index * 2] = COUNTED[index], here[index] end
-      local running = P .. KEY.running .. kind
+      local running = prefix .. KEY.running .. kind
       if with_holders then
         local refs = call('ZRANGE', running, 0, HOLDERS_MAX - 1)
-        local records = #refs > 0 and call('HMGET', P .. KEY.leases, unpack(refs)) or {}
+        local records = #refs > 0 and call('HMGET', prefix .. KEY.leases, unpack(refs)) or {}
         for index, ref in ipairs(refs) do
           holders[#holders + 1] = ref
           holders[#holders + 1] = records[index]:match('^[^\n]*\n[^\n]*')
@@ -50,7 +52,7 @@ function steps.inspect()
         streams[#streams + 1] = kind .. ' (groups)'
         streams[#streams + 1] = waiting
       end
-      for _, lane in ipairs(lanes_of_type(kind)) do
+      for _, lane in ipairs(lanes_of_type(step, kind)) do
         waiting = waiting + count_waiting_in(lane)
         streams[#streams + 1] = lane.name
         streams[#streams + 1] = call('XLEN', lane.stream)
@@ -59,12 +61,12 @@ function steps.inspect()
         end
       end
       types[#types + 1] = {
-        kind, rules, call('HGET', P .. KEY.back_off, kind) or '', call('HGET', P .. KEY.schemas, kind) or '',
-        call('HGET', P .. KEY.defaults, kind) or '', call('HGET', P .. KEY.known, kind) or '0',
-        call('SISMEMBER', P .. KEY.declared, kind), waiting, here[6],
+        kind, rules, call('HGET', prefix .. KEY.back_off, kind) or '', call('HGET', prefix .. KEY.schemas, kind) or '',
+        call('HGET', prefix .. KEY.defaults, kind) or '', call('HGET', prefix .. KEY.known, kind) or '0',
+        call('SISMEMBER', prefix .. KEY.declared, kind), waiting, here[6],
         call('ZCARD', running), finished, holders,
-        with_holders and call('LRANGE', P .. KEY.starts .. kind, 0, -1) or {},
-        here[7], call('HGET', P .. KEY.ceilings, kind) or '', call('HGET', P .. KEY.retention, kind) or '',
+        with_holders and call('LRANGE', prefix .. KEY.starts .. kind, 0, -1) or {},
+        here[7], call('HGET', prefix .. KEY.ceilings, kind) or '', call('HGET', prefix .. KEY.retention, kind) or '',
       }
     end
   end
@@ -73,5 +75,5 @@ function steps.inspect()
     held[#held + 1] = worker
     held[#held + 1] = tasks
   end
-  return { NOW, types, held, streams }
+  return { step.now_text, types, held, streams }
 end

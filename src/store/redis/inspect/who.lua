@@ -33,19 +33,20 @@ local function some_of(key, fields)
   return found
 end
 
-function steps.who()
-  local names_all, slot, last, most = arg() == '1', number(), number(), number()
+function steps.who(step)
+  local prefix = step.prefix
+  local names_all, slot, last, most = arg(step) == '1', number(step), number(step), number(step)
   local kinds, names, workers = {}, {}, {}
-  for index = 1, number() do kinds[index] = arg() end
-  local fields = fields_of(kinds, number())
+  for index = 1, number(step) do kinds[index] = arg(step) end
+  local fields = fields_of(kinds, number(step))
   if names_all then
-    for _, kind in ipairs(call('HKEYS', P .. KEY.rules)) do
+    for _, kind in ipairs(call('HKEYS', prefix .. KEY.rules)) do
       if not kind:find('/', 1, true) then names[#names + 1] = kind end
     end
   end
-  local seen, found = {}, call('ZRANGE', P .. KEY.seen, 0, -1, 'WITHSCORES')
+  local seen, found = {}, call('ZRANGE', prefix .. KEY.seen, 0, -1, 'WITHSCORES')
   for index = 1, #found, 2 do seen[found[index]] = found[index + 1] end
-  local described = call('HGETALL', P .. KEY.workers)
+  local described = call('HGETALL', prefix .. KEY.workers)
   for index = 1, #described, 2 do
     workers[#workers + 1] = described[index]
     workers[#workers + 1] = described[index + 1]
@@ -54,7 +55,7 @@ function steps.who()
   local slots = {}
   while slot <= last and most > 0 do
     local number_of_slot = string.format('%d', slot)
-    local key = P .. KEY.rates .. number_of_slot
+    local key = prefix .. KEY.rates .. number_of_slot
     local values = #fields > 0 and some_of(key, fields) or call('HGETALL', key)
     if #values > 0 then
       slots[#slots + 1] = number_of_slot
@@ -63,5 +64,5 @@ function steps.who()
     most, slot = most - #values, slot + 1
   end
   local on = slot <= last and string.format('%d', slot) or ''
-  return { names, workers, call('HGETALL', P .. KEY.worked), call('HGETALL', P .. KEY.busy), slots, on }
+  return { names, workers, call('HGETALL', prefix .. KEY.worked), call('HGETALL', prefix .. KEY.busy), slots, on }
 end

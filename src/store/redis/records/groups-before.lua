@@ -7,109 +7,119 @@ do
 
 local ADOPTED_MAX, GROUPS_MAX = 500, 100
 
-local function adopt_entry(part, stream, item, m, e)
+local function adopt_entry(step, part, stream, item, m, e)
+  local prefix = step.prefix
   local entry, fields = item[1], {}
   for index = 1, #item[2], 2 do fields[item[2][index]] = item[2][index + 1] end
   m, e = m or fields.m, e or fields.e or 'null'
   local ref = head_of(m, part, entry).ref
   local text = table.concat({ m, fields.x or NO_EXTRAS, fields.p, e }, '\n')
-  arrive(part.lane, part.group, entry, text, nil, nil, true)
-  count(part.type, 'grouped', -1)
+  arrive(step, part.lane, part.group, entry, text, nil, nil, true)
+  count(step, part.type, 'grouped', -1)
   if ref == part.no .. '.' .. entry then
-    call('HDEL', P .. KEY.moved, ref)
+    call('HDEL', prefix .. KEY.moved, ref)
   else
-    call('HSET', P .. KEY.moved, ref, entry)
+    call('HSET', prefix .. KEY.moved, ref, entry)
   end
   call('XACK', stream, WORKERS, entry)
   call('XDEL', stream, entry)
 end
 
 -- Takes over up to `most` tasks that wait in the stream of a group; returns the number.
-function adopt_group(part, most)
+function adopt_group(step, part, most)
+  local prefix = step.prefix
   local name = part.name .. '|' .. part.group
-  local stream, back = P .. KEY.group_stream .. name, P .. KEY.back .. name
+  local stream, back = prefix .. KEY.group_stream .. name, prefix .. KEY.back .. name
   if call('EXISTS', stream) == 0 then return 0 end
   local adopted = 0
   for _, entry in ipairs(call('ZRANGE', back, 0, most - 1)) do
     local item, field = call('XRANGE', stream, entry, entry)[1], part.no .. '.' .. entry
-    local again = call('HGET', P .. KEY.again, field)
-    if item and again then adopt_entry(part, stream, item, again:match('^([^\n]*)\n(.*)$')) end
-    call('HDEL', P .. KEY.again, field)
+    local again = call('HGET', prefix .. KEY.again, field)
+    if item and again then adopt_entry(step, part, stream, item, again:match('^([^\n]*)\n(.*)$')) end
+    call('HDEL', prefix .. KEY.again, field)
     call('ZREM', back, entry)
     adopted = adopted + 1
   end
   local last = last_handed_out({ stream = stream })
   for _, item in ipairs(call('XRANGE', stream, '(' .. last, '+', 'COUNT', math.max(most - adopted, 1))) do
-    adopt_entry(part, stream, item)
+    adopt_entry(step, part, stream, item)
     adopted = adopted + 1
   end
   if call('XLEN', stream) == 0 then call('DEL', stream) end
   return adopted
 end
 
-function has_streams_of_groups(lane)
-  return call('EXISTS', P .. KEY.ring .. lane.name, P .. KEY.aside .. lane.name, P .. KEY.served .. lane.name) > 0
+function has_streams_of_groups(step, lane)
+  local prefix = step.prefix
+  local name = lane.name
+  return call('EXISTS', prefix .. KEY.ring .. name, prefix .. KEY.aside .. name, prefix .. KEY.served .. name) > 0
 end
 
 -- A process of that version does not notify the groups in `at_limit` when it frees a permit.
-function recheck_limits(lane)
-  local groups = call('HRANDFIELD', P .. KEY.at_limit .. lane.name, GROUPS_MAX)
+function recheck_limits(step, lane)
+  local prefix = step.prefix
+  local groups = call('HRANDFIELD', prefix .. KEY.at_limit .. lane.name, GROUPS_MAX)
   if #groups == 0 then return end
-  local limit = tonumber((call('HGET', P .. KEY.rules, lane.type) or ''):match('^%d,%d*,%l,(%d*),'))
+  local limit = tonumber((call('HGET', prefix .. KEY.rules, lane.type) or ''):match('^%d,%d*,%l,(%d*),'))
   for _, group in ipairs(groups) do
-    if not limit or call('SCARD', P .. KEY.held .. lane.type .. '|' .. group) < limit then end_at_limit(lane, group) end
+    if not limit or call('SCARD', prefix .. KEY.held .. lane.type .. '|' .. group) < limit then
+      end_at_limit(step, lane, group)
+    end
   end
 end
 
 -- Takes over groups of a lane; returns whether there are more.
-function adopt_groups(lane)
-  local ring, aside, served = P .. KEY.ring .. lane.name, P .. KEY.aside .. lane.name, P .. KEY.served .. lane.name
+function adopt_groups(step, lane)
+  local prefix = step.prefix
+  local name = lane.name
+  local ring, aside, served = prefix .. KEY.ring .. name, prefix .. KEY.aside .. name, prefix .. KEY.served .. name
   local members, left = call('ZRANGE', ring, 0, GROUPS_MAX - 1), ADOPTED_MAX
   local is_in_ring = #members > 0
   if not is_in_ring then members = call('SRANDMEMBER', aside, GROUPS_MAX) end
-  local last_position = call('GET', P .. KEY.ring_clock .. lane.name)
-  if last_position and tonumber(last_position) > tonumber(call('GET', P .. KEY.rotation_clock .. lane.name) or 0) then
-    call('SET', P .. KEY.rotation_clock .. lane.name, last_position)
+  local last_position = call('GET', prefix .. KEY.ring_clock .. name)
+  if last_position and tonumber(last_position) > tonumber(call('GET', prefix .. KEY.rotation_clock .. name) or 0) then
+    call('SET', prefix .. KEY.rotation_clock .. lane.name, last_position)
   end
   local taken_out = {}
   for _, group in ipairs(members) do
     local adopted = 0
-    if group ~= '' then lone.leave(group_lane(lane, group)) end
-    local position, place = call('HGET', served, group), call('ZSCORE', P .. KEY.rotation .. lane.name, group)
-    if position and not place then call('HSETNX', P .. KEY.rested .. lane.name, group, position) end
+    if group ~= '' then lone.leave(step, group_lane(lane, group)) end
+    local position, place = call('HGET', served, group), call('ZSCORE', prefix .. KEY.rotation .. lane.name, group)
+    if position and not place then call('HSETNX', prefix .. KEY.rested .. lane.name, group, position) end
     -- A group that is new here has waited longer there.
     if place and tonumber(place) < 0 and group ~= '' then
       local part = group_lane(lane, group)
-      leave_rotation(part, entries_of(part, 1)[1])
+      leave_rotation(step, part, entries_of(step, part, 1)[1])
       taken_out[#taken_out + 1] = part
-      call('SADD', P .. KEY.crowded .. lane.name, group)
+      call('SADD', prefix .. KEY.crowded .. lane.name, group)
     end
-    if group ~= '' then adopted = adopt_group(group_lane(lane, group), left) end
+    if group ~= '' then adopted = adopt_group(step, group_lane(lane, group), left) end
     left = left - adopted
     if left <= 0 then break end
     call('ZREM', ring, group)
     call('SREM', aside, group)
   end
-  write_arrivals()
+  write_arrivals(step)
   for _, part in ipairs(taken_out) do
-    local first = first_of(part)
-    if first then join_one(part, first) end
+    local first = first_of(step, part)
+    if first then join_one(step, part, first) end
   end
-  recheck_limits(lane)
+  recheck_limits(step, lane)
   if call('EXISTS', ring, aside) > 0 then return true end
-  call('DEL', P .. KEY.ring_clock .. lane.name, P .. KEY.newcomers .. lane.name, P .. KEY.idle .. lane.name)
+  call('DEL', prefix .. KEY.ring_clock .. name, prefix .. KEY.newcomers .. name, prefix .. KEY.idle .. name)
   -- A group that has leases of that version stays in `served`, which `leave_streams_of_groups` reads.
   for _, group in ipairs(call('HRANDFIELD', served, GROUPS_MAX)) do
-    if call('EXISTS', P .. KEY.group_stream .. lane.name .. '|' .. group) == 0 then call('HDEL', served, group) end
+    if call('EXISTS', prefix .. KEY.group_stream .. lane.name .. '|' .. group) == 0 then call('HDEL', served, group) end
   end
   return false
 end
 
 -- Leases of groups of a lane have ended: deletes the entries that that version has handed out, (group, entry) each.
-function leave_streams_of_groups(lane, left)
-  if call('EXISTS', P .. KEY.served .. lane.name) == 0 then return end
+function leave_streams_of_groups(step, lane, left)
+  local prefix = step.prefix
+  if call('EXISTS', prefix .. KEY.served .. lane.name) == 0 then return end
   for index = 1, #left, 2 do
-    local stream, entry = P .. KEY.group_stream .. lane.name .. '|' .. left[index], left[index + 1]
+    local stream, entry = prefix .. KEY.group_stream .. lane.name .. '|' .. left[index], left[index + 1]
     if call('EXISTS', stream) == 1 then
       if call('XDEL', stream, entry) == 1 then call('XACK', stream, WORKERS, entry) end
       if call('XLEN', stream) == 0 then call('DEL', stream) end

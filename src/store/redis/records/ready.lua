@@ -1,4 +1,4 @@
--- Lanes that have something to hand out; the second part of the code that all steps share.
+-- Lanes that have something to hand out; a part of the code that all steps share.
 --
 -- A worker of many types does not query each of them. `ready` is a zset of lanes in the order in which they are served,
 -- with members `<9 - priority><entry>|<type>`; `ready_lanes` has the entry of each. The entry is that of the first
@@ -11,31 +11,32 @@ local ANY_ENTRY = '0000000000000-0000000000'
 local function ready_member(lane, entry) return (9 - lane.priority) .. entry .. '|' .. lane.type end
 
 -- Puts a lane at its place, or removes it if `entry` is nil. `before` is its entry there, if that is known.
-local function place_lane(lane, entry, before)
-  if before then call('ZREM', P .. KEY.ready, ready_member(lane, before)) end
+local function place_lane(step, lane, entry, before)
+  local prefix = step.prefix
+  if before then call('ZREM', prefix .. KEY.ready, ready_member(lane, before)) end
   if entry then
-    call('ZADD', P .. KEY.ready, '0', ready_member(lane, entry))
-    call('HSET', P .. KEY.ready_lanes, lane.name, entry)
+    call('ZADD', prefix .. KEY.ready, '0', ready_member(lane, entry))
+    call('HSET', prefix .. KEY.ready_lanes, lane.name, entry)
   else
-    call('HDEL', P .. KEY.ready_lanes, lane.name)
+    call('HDEL', prefix .. KEY.ready_lanes, lane.name)
   end
 end
 
 -- Records that a lane has a task to hand out from `entry` on.
-local function note_ready(lane, entry)
+local function note_ready(step, lane, entry)
   if lane.ready_from and lane.ready_from <= entry then return end
-  local before = call('HGET', P .. KEY.ready_lanes, lane.name)
-  if not before or entry < before then place_lane(lane, entry, before) end
+  local before = call('HGET', step.prefix .. KEY.ready_lanes, lane.name)
+  if not before or entry < before then place_lane(step, lane, entry, before) end
   lane.ready_from = before and before < entry and before or entry
 end
 
 -- Allows a parked type to start tasks again. `without_wake` if the step itself wakes the processes that wait.
-local function unpark(kind, without_wake)
-  if call('ZREM', P .. KEY.parked, kind) == 0 then return end
-  for _, lane in ipairs(lanes_of_type(kind)) do note_ready(lane, ANY_ENTRY) end
+local function unpark(step, kind, without_wake)
+  if call('ZREM', step.prefix .. KEY.parked, kind) == 0 then return end
+  for _, lane in ipairs(lanes_of_type(step, kind)) do note_ready(step, lane, ANY_ENTRY) end
   if without_wake then return end
-  wake(kind, 1)
-  free_permits(kind, 1)
+  wake(step, kind, 1)
+  free_permits(step, kind, 1)
 end
 
 -- Totals of all types -------------------------------------------------------------------------------------------------
@@ -54,28 +55,30 @@ do
 local COUNTED_EVERY_MS = 60000
 local PUT_ASIDE = { grouped = true, delayed = true, dependent = true }
 
-local function count_all()
-  local open, finished = call('HLEN', P .. KEY.leases), 0
-  local all = call('HGETALL', P .. KEY.counts)
+local function count_all(step)
+  local prefix = step.prefix
+  local open, finished = call('HLEN', prefix .. KEY.leases), 0
+  local all = call('HGETALL', prefix .. KEY.counts)
   for index = 1, #all, 2 do
     if is_of_final(all[index]) then finished = finished + all[index + 1] end
     if PUT_ASIDE[all[index]:match(':(%l+)$')] then open = open + all[index + 1] end
   end
-  for _, name in ipairs(call('HKEYS', P .. KEY.lanes)) do
+  for _, name in ipairs(call('HKEYS', prefix .. KEY.lanes)) do
     if name:sub(1, 1) ~= '#' then
-      open = open + count_waiting_in({ stream = P .. KEY.lane .. name, back = P .. KEY.back .. name })
+      open = open + count_waiting_in({ stream = prefix .. KEY.lane .. name, back = prefix .. KEY.back .. name })
     end
   end
-  call('HSET', P .. KEY.totals, 'open', open, 'finished', finished, 'counted_at', NOW)
-  call('HDEL', P .. KEY.totals, 'others')
+  call('HSET', prefix .. KEY.totals, 'open', open, 'finished', finished, 'counted_at', step.now_text)
+  call('HDEL', prefix .. KEY.totals, 'others')
 end
 
 -- Runs before a step changes anything, because the step adds its own changes at its end.
-function refresh_totals()
-  local counted_at, others = unpack(call('HMGET', P .. KEY.totals, 'counted_at', 'others'))
-  if not counted_at or (others and counted_at + COUNTED_EVERY_MS < now) then count_all() end
-  if call('EXISTS', P .. KEY.keeper_before) == 1 then call('HSET', P .. KEY.totals, 'others', '1') end
+function refresh_totals(step)
+  local prefix = step.prefix
+  local counted_at, others = unpack(call('HMGET', prefix .. KEY.totals, 'counted_at', 'others'))
+  if not counted_at or (others and counted_at + COUNTED_EVERY_MS < step.now) then count_all(step) end
+  if call('EXISTS', prefix .. KEY.keeper_before) == 1 then call('HSET', prefix .. KEY.totals, 'others', '1') end
 end
 
 end
-local function total(what) return tonumber(call('HGET', P .. KEY.totals, what)) end
+local function total(step, what) return tonumber(call('HGET', step.prefix .. KEY.totals, what)) end

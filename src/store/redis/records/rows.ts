@@ -45,7 +45,7 @@ export function readExtras(text: string): Extras {
   return { tags, idempotencyKey, group, batch, onFailure, after: names.length === 0 ? NONE : names.map(idOfName) }
 }
 
-/** The predecessors of a task, as `predecessors_of` of flows.lua returns them, in the order of its `after`. */
+/** The predecessors of a task, as `predecessors_of` of outcomes.lua returns them, in the order of its `after`. */
 export function predecessorsOf(after: readonly string[], outcomes: string): readonly Predecessor[] {
   if (outcomes === '') return NONE
   return (JSON.parse(outcomes) as StoredOutcome[]).map((outcome, index) => predecessorOf(after[index]!, outcome))

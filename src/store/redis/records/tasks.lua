@@ -52,10 +52,10 @@ local function head_of(m, lane, entry)
   return head
 end
 
-local function join_head(head)
+local function join_head(step, head)
   return table.concat({
-    head.q, head.p, head.r, head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started, NOW,
-    head.worker,
+    head.q, head.p, head.r, head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started,
+    step.now_text, head.worker,
   }, ',')
 end
 

@@ -4,14 +4,14 @@
 -- ARGV  now, number of tasks, the ref of each
 -- Returns per task the letter that `find` returns, or ''
 -- Cost  one look-up for a finished task, up to five for another
-function steps.locate()
+function steps.locate(step)
   local answers = {}
-  for index = 1, number() do
-    local ref = arg()
-    if call('EXISTS', P .. KEY.finished .. ref) == 1 then
+  for index = 1, number(step) do
+    local ref = arg(step)
+    if call('EXISTS', step.prefix .. KEY.finished .. ref) == 1 then
       answers[index] = 'F'
     else
-      answers[index] = find(ref) or ''
+      answers[index] = find(step, ref) or ''
     end
   end
   return answers

@@ -6,58 +6,56 @@
 --       has not; for a finished task also: status, first line, error, progress and result
 -- Returns per task 'restored' | 'known' | 'foreign' (its ref names the lane of another type or priority)
 -- Cost  the same as accepting it, and a look-up
-local highest, last_place, place_of_runs, runs_of_place
 
-local function read_task()
-  local t = {
-    ref = arg(), type = arg(), priority = arg(), m = arg(), x = arg(), payload = arg(), e = arg(), request = arg(),
-    run_at = number(), ended_at = arg(),
-  }
-  if t.ended_at ~= '' then
-    t.status, t.first, t.error, t.progress, t.result = arg(), arg(), arg(), arg(), arg()
-  end
+local function read_task(step)
+  local t = {}
+  t.ref, t.type, t.priority, t.m, t.x, t.payload, t.e, t.request = next_args(step, 8)
+  t.run_at, t.ended_at = number(step), arg(step)
+  if t.ended_at ~= '' then t.status, t.first, t.error, t.progress, t.result = next_args(step, 5) end
   return t
 end
 
 -- Returns the lane that a ref names, created if no lane has that number; nil if the number belongs to another lane.
-local function own_lane(t)
+local function own_lane(step, t)
+  local prefix = step.prefix
   local no = t.ref:match('^%d+')
   local name = t.type .. ':' .. t.priority
-  local there, its_no = call('HGET', P .. KEY.lanes, '#' .. no), call('HGET', P .. KEY.lanes, name)
+  local there, its_no = call('HGET', prefix .. KEY.lanes, '#' .. no), call('HGET', prefix .. KEY.lanes, name)
   if (there and there ~= name) or (its_no and its_no ~= no) then return nil end
-  return open_lane(t.type, t.priority, no)
+  return open_lane(step, t.type, t.priority, no)
 end
 
-local function keep_request(t, key, kind, ended_for)
-  if not key or call('EXISTS', P .. KEY.key .. key) == 1 then return end
-  call('SET', P .. KEY.key .. key, t.ref .. ' ' .. t.request)
-  if ended_for then keep_key(key, retention.kept_ms(kind, t.status, ended_for)) end
+local function keep_request(step, t, key, kind, ended_for)
+  local prefix = step.prefix
+  if not key or call('EXISTS', prefix .. KEY.key .. key) == 1 then return end
+  call('SET', prefix .. KEY.key .. key, t.ref .. ' ' .. t.request)
+  if ended_for then keep_key(step, key, retention.kept_ms(step, kind, t.status, ended_for)) end
 end
 
-local function restore_finished(t, lane, key)
+local function restore_finished(step, t, lane, key)
   local text = table.concat({ t.first, t.x, t.payload, 'null', t.error, t.progress, t.result }, '\n')
-  call('SET', P .. KEY.finished .. t.ref, text)
-  retention.add_done(t.status, tonumber(t.ended_at), t.ref, retention.own_ms(lane.type, t.status))
-  count(lane.type, t.status, 1)
-  keep_request(t, key, lane.type, now - t.ended_at)
+  call('SET', step.prefix .. KEY.finished .. t.ref, text)
+  retention.add_done(step, t.status, tonumber(t.ended_at), t.ref, retention.own_ms(step, lane.type, t.status))
+  count(step, lane.type, t.status, 1)
+  keep_request(step, t, key, lane.type, step.now - t.ended_at)
 end
 
 -- Restores the task at the entry that it was accepted as, if the stream has no later entry yet; else at the end of its
 -- lane.
-local function restore_waiting(t, lane, key, group)
-  keep_request(t, key)
-  watch_waits(lane, t.m:match('^%d+'))
+local function restore_waiting(step, t, lane, key, group)
+  keep_request(step, t, key)
+  watch_waits(step, lane, t.m:match('^%d+'))
   local entry = t.ref:match('%.(.*)$')
   local names, policy = names_in(t.x)
   if names then
-    depend(lane, t.ref, t.m, t.x, t.e, t.payload)
+    depend(step, lane, t.ref, t.m, t.x, t.e, t.payload)
     -- The task was not canceled, so it waits for a retry of the tasks that failed.
-    local _, is_ready = begin_waiting(t.ref, names, policy)
-    if is_ready then release(t.ref) end
+    local _, is_ready = begin_waiting(step, t.ref, names, policy)
+    if is_ready then release(step, t.ref) end
     return
   end
-  if t.run_at > now then
-    delay(lane, t.ref, string.format('%d', t.run_at), t.m, t.x, t.e, t.payload)
+  if t.run_at > step.now then
+    delay(step, lane, t.ref, string.format('%d', t.run_at), t.m, t.x, t.e, t.payload)
     return
   end
   local last = call('XINFO', 'STREAM', lane.stream)[8]
@@ -68,19 +66,34 @@ local function restore_waiting(t, lane, key, group)
       fields[5], fields[6] = 'x', t.x
     end
     call('XADD', lane.stream, entry, unpack(fields))
-    note_ready(lane, entry)
-    wake(lane.type, 1)
+    note_ready(step, lane, entry)
+    wake(step, lane.type, 1)
   else
-    enqueue(lane, t.ref, t.m, t.x, t.e, t.payload)
+    enqueue(step, lane, t.ref, t.m, t.x, t.e, t.payload)
   end
+end
+
+-- Returns the last place of the index, and nothing added to it yet.
+local function begin_index(step)
+  local additions = { last_place = '', runs = {}, refs = {} }
+  local newest = call('XREVRANGE', step.prefix .. KEY.index, '+', '-', 'COUNT', 1)[1]
+  if newest then
+    local ms, n = newest[1]:match('^(%d+)-(%d+)$')
+    local tasks = 0
+    if newest[2][1] == 'l' then
+      for each in newest[2][2]:gmatch('%*(%d+)') do tasks = tasks + each end
+    end
+    additions.last_place = entry_id(ms, n + math.max(tasks - 1, 0))
+  end
+  return additions
 end
 
 -- The index of all tasks grows only at its end: tasks that follow its last place get their own places, all others get a
 -- present one.
-local function add_to_index(ref)
+local function add_to_index(additions, ref)
   local no, ms, n = ref:match('^(%d+)%.(%d+)-(%d+)$')
   local place = ms .. '-' .. n
-  local run = runs_of_place[#runs_of_place]
+  local run = additions.runs[#additions.runs]
   if run and run.ms == ms and run.next_n == tonumber(n) then
     if run.no == no then
       run.count = run.count + 1
@@ -88,44 +101,36 @@ local function add_to_index(ref)
       run.text, run.no, run.count = run.text .. run.no .. '*' .. run.count .. ' ', no, 1
     end
     run.next_n = run.next_n + 1
-    last_place = place
-  elseif place > last_place then
-    runs_of_place[#runs_of_place + 1] = { place = place, ms = ms, next_n = n + 1, no = no, count = 1, text = '' }
-    last_place = place
+    additions.last_place = place
+  elseif place > additions.last_place then
+    additions.runs[#additions.runs + 1] = { place = place, ms = ms, next_n = n + 1, no = no, count = 1, text = '' }
+    additions.last_place = place
   else
-    place_of_runs[#place_of_runs + 1] = ref
+    additions.refs[#additions.refs + 1] = ref
   end
 end
 
-local function write_index()
-  for _, run in ipairs(runs_of_place) do
-    call('XADD', P .. KEY.index, run.place, 'l', run.text .. run.no .. '*' .. run.count)
+local function write_index(step, additions)
+  local prefix = step.prefix
+  for _, run in ipairs(additions.runs) do
+    call('XADD', prefix .. KEY.index, run.place, 'l', run.text .. run.no .. '*' .. run.count)
   end
-  for _, ref in ipairs(place_of_runs) do
-    call('XADD', P .. KEY.index, entry_id(reserve(1)), 'r', ref)
+  for _, ref in ipairs(additions.refs) do
+    call('XADD', prefix .. KEY.index, entry_id(reserve(step, 1)), 'r', ref)
   end
 end
 
-function steps.restore()
-  retention_ms = number()
-  highest, place_of_runs, runs_of_place = '', {}, {}
-  local newest = call('XREVRANGE', P .. KEY.index, '+', '-', 'COUNT', 1)[1]
-  last_place = ''
-  if newest then
-    local ms, n = newest[1]:match('^(%d+)-(%d+)$')
-    local tasks = 0
-    if newest[2][1] == 'l' then
-      for each in newest[2][2]:gmatch('%*(%d+)') do tasks = tasks + each end
-    end
-    last_place = entry_id(ms, n + math.max(tasks - 1, 0))
-  end
-  local answers, restored = {}, {}
-  for index = 1, number() do
-    local t = read_task()
-    local lane = own_lane(t)
+function steps.restore(step)
+  local prefix = step.prefix
+  step.retention_ms = number(step)
+  local additions = begin_index(step)
+  local answers, restored, highest = {}, {}, ''
+  for index = 1, number(step) do
+    local t = read_task(step)
+    local lane = own_lane(step, t)
     if not lane then
       answers[index] = 'foreign'
-    elseif find(t.ref) then
+    elseif find(step, t.ref) then
       answers[index] = 'known'
     else
       restored[#restored + 1] = { t, lane }
@@ -135,24 +140,24 @@ function steps.restore()
       if entry > highest then highest = entry end
     end
   end
-  local clock = call('GET', P .. KEY.clock) or ''
-  if highest > clock then call('SET', P .. KEY.clock, highest) end
+  local clock = call('GET', prefix .. KEY.clock) or ''
+  if highest > clock then call('SET', prefix .. KEY.clock, highest) end
   for _, pair in ipairs(restored) do
     local t, lane = pair[1], pair[2]
     -- A task may be in one call twice.
-    if not find(t.ref) then
+    if not find(step, t.ref) then
       local key, group, batch = labels_in(t.x)
-      join_batch(batch, t.ref)
+      join_batch(step, batch, t.ref)
       if t.ended_at ~= '' then
-        restore_finished(t, lane, key)
+        restore_finished(step, t, lane, key)
       else
-        opened = opened + 1
-        restore_waiting(t, lane, key, group)
+        step.opened = step.opened + 1
+        restore_waiting(step, t, lane, key, group)
       end
-      add_to_index(t.ref)
+      add_to_index(additions, t.ref)
     end
   end
-  write_index()
-  finish_step()
+  write_index(step, additions)
+  finish_step(step)
   return answers
 end

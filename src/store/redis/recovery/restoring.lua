@@ -6,9 +6,10 @@
 --       reader of events that begins at the first event, the position before that event
 -- Returns 'complete' | 'mine' | 'another' | 'empty'
 -- Cost  one to three commands
-function steps.restoring()
-  local owner, lease_ms, is_done, reader, position = arg(), arg(), arg() == '1', arg(), arg()
-  local key = P .. KEY.restoring
+function steps.restoring(step)
+  local prefix = step.prefix
+  local owner, lease_ms, is_done, reader, position = arg(step), arg(step), arg(step) == '1', arg(step), arg(step)
+  local key = prefix .. KEY.restoring
   local holder = call('GET', key)
   if holder == RESTORED then return 'complete' end
   if owner == '' then return holder and 'another' or 'empty' end
@@ -16,7 +17,7 @@ function steps.restoring()
   if is_done then
     -- The lease was lost in the meantime: changes made after that are not known here.
     if not holder then return 'empty' end
-    if reader ~= '' then call('SET', P .. KEY.reader .. reader, '0||' .. position, 'NX') end
+    if reader ~= '' then call('SET', prefix .. KEY.reader .. reader, '0||' .. position, 'NX') end
     call('SET', key, RESTORED)
     return 'complete'
   end

@@ -5,11 +5,10 @@
 -- ARGV  now, ref, bound
 -- Returns the count
 -- Cost  grows with the count, and with the number of groups in the lane
-local bound
 
 -- Counts the waiting entries of a part of a lane, only those before `entry` if it is given.
-local function waiting_before(part, entry, most)
-  if part.group then return count_entries(part, entry) end
+local function waiting_before(step, part, entry, most)
+  if part.group then return count_entries(step, part, entry) end
   local back = call('ZRANGE', part.back, 0, -1)
   local waiting = 0
   for _, other in ipairs(back) do
@@ -23,58 +22,58 @@ end
 
 -- Returns the position of a part of a lane in the rotation, and its first entry, which orders parts with the same
 -- position; nil if the part is empty.
-local function position_of(lane, part)
-  local first = first_of(part)
+local function position_of(step, lane, part)
+  local prefix = step.prefix
+  local first = first_of(step, part)
   if not first then return nil end
-  local score = call('ZSCORE', P .. KEY.rotation .. lane.name, part.group or '')
-    or call('HGET', P .. KEY.rested .. lane.name, part.group or '')
+  local score = call('ZSCORE', prefix .. KEY.rotation .. lane.name, part.group or '')
+    or call('HGET', prefix .. KEY.rested .. lane.name, part.group or '')
   if not score or tonumber(score) < 0 then score = age_of(first) end
   return tonumber(score), first
 end
 
 -- Returns all parts of a lane that may have something to hand out.
-local function parts_of(lane)
+local function parts_of(step, lane, bound)
   local parts = { lane }
-  for _, group in ipairs(call('ZRANGE', P .. KEY.rotation .. lane.name, 0, bound)) do
+  for _, group in ipairs(call('ZRANGE', step.prefix .. KEY.rotation .. lane.name, 0, bound)) do
     if group ~= '' then parts[#parts + 1] = group_lane(lane, group) end
   end
   return parts
 end
 
 -- The same for the groups in `lone`, which have one task each.
-local function lone_before(lane, before, mine, my_first)
-  local key = P .. KEY.lone .. lane.name
+local function lone_before(step, lane, before, mine, my_first)
+  local key = step.prefix .. KEY.lone .. lane.name
   if before > 0 or (mine and mine >= 0) then return call('ZCARD', key) end
   if not mine then return 0 end
-  return call('ZCOUNT', key, '-inf', '(' .. lone.bound_of(lane, my_first))
+  return call('ZCOUNT', key, '-inf', '(' .. lone.bound_of(step, lane, my_first))
 end
 
-function steps.ahead()
-  local ref = arg()
-  bound = number()
-  local found, _, entry, own = find(ref)
+function steps.ahead(step)
+  local ref, bound = arg(step), number(step)
+  local found, _, entry, own = find(step, ref)
   if found ~= 'W' then return 0 end
-  local ahead = waiting_before(own, entry, bound)
+  local ahead = waiting_before(step, own, entry, bound)
   local before = ahead
-  for _, lane in ipairs(lanes_of_type(own.type)) do
+  for _, lane in ipairs(lanes_of_type(step, own.type)) do
     if lane.priority > own.priority then
-      for _, part in ipairs(parts_of(lane)) do
-        ahead = ahead + (part.group and count_entries(part) or count_waiting_in(part))
+      for _, part in ipairs(parts_of(step, lane, bound)) do
+        ahead = ahead + (part.group and count_entries(step, part) or count_waiting_in(part))
       end
-      ahead = ahead + call('ZCARD', P .. KEY.lone .. lane.name)
+      ahead = ahead + call('ZCARD', step.prefix .. KEY.lone .. lane.name)
     elseif lane.priority == own.priority then
       -- Every other part is served as often before the task as the task's own group, and once more if it is first in
       -- the rotation.
-      local mine, my_first = position_of(lane, own)
-      for _, part in ipairs(parts_of(lane)) do
-        local other, first = position_of(lane, part)
+      local mine, my_first = position_of(step, lane, own)
+      for _, part in ipairs(parts_of(step, lane, bound)) do
+        local other, first = position_of(step, lane, part)
         if other and part.group ~= own.group then
           local is_before_mine = mine and (other < mine or (other == mine and first < my_first))
           local rounds = is_before_mine and before + 1 or before
-          ahead = ahead + math.min(waiting_before(part, nil, before + 1), rounds)
+          ahead = ahead + math.min(waiting_before(step, part, nil, before + 1), rounds)
         end
       end
-      ahead = ahead + lone_before(lane, before, mine, my_first)
+      ahead = ahead + lone_before(step, lane, before, mine, my_first)
     end
   end
   return math.min(ahead, bound)

@@ -5,18 +5,18 @@
 -- Returns per task {place, lane's name, text, entry or progress} (see `find`); false if there is none. For a task that
 --       waits for others, the last value is the names that it still awaits
 -- Cost  up to five look-ups a task
-function steps.get()
-  local answers, bare = {}, arg() == '1'
-  for index = 1, number() do
-    local ref = arg()
-    local found, text, where = find(ref)
+function steps.get(step)
+  local answers, bare = {}, arg(step) == '1'
+  for index = 1, number(step) do
+    local ref = arg(step)
+    local found, text, where = find(step, ref)
     if found == 'A' then
       local _, x = lines_of(text)
-      where = table.concat(awaited_by(ref, (names_in(x))), ' ')
+      where = table.concat(awaited_by(step, ref, (names_in(x))), ' ')
     end
     if found and bare then text = bare_text(text) end
     if bare and found == 'L' and #where > 24 then where = 'null' end
-    answers[index] = found and { found, lane_by_ref(ref).name, text, where or '' } or false
+    answers[index] = found and { found, lane_by_ref(step, ref).name, text, where or '' } or false
   end
   return answers
 end

@@ -3,13 +3,14 @@
 -- KEYS  the partition's prefix
 -- ARGV  now, the ref of the running task, the fence of its lease, the name of the other task
 -- Returns 'lost' if the lease is not held, '' if the running task does not wait for the other, else the outcome
---       (flows.lua)
+--       (outcomes.lua)
 -- Cost  two look-ups
-function steps.outcome()
-  local ref, fence, name = arg(), arg(), arg()
-  local record = call('HGET', P .. KEY.leases, ref)
+function steps.outcome(step)
+  local prefix = step.prefix
+  local ref, fence, name = arg(step), arg(step), arg(step)
+  local record = call('HGET', prefix .. KEY.leases, ref)
   if not record or record:match('^%d+') ~= fence then return 'lost' end
-  local outcome = call('HGET', P .. KEY.outcomes .. ref, name)
+  local outcome = call('HGET', prefix .. KEY.outcomes .. ref, name)
   if outcome == '' or outcome == GONE then return FORGOTTEN end
   return outcome or ''
 end

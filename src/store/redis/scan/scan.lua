@@ -10,9 +10,6 @@
 -- Returns {where to continue or '' at the end, '1' if the bytes ended the page, {ref, place, lane's name, text, entry
 --       or progress, position, …}}
 -- Cost  a look-up for each task read
-local from, lookups_left, most, wanted_type, wanted_tag, wanted_group, wanted_batch, wanted_status
-local is_bare, bytes_left
-local answers, next_from, found_tasks
 
 -- The most groups of a lane whose tasks are listed.
 local GROUPS_MAX = 1000
@@ -29,42 +26,43 @@ end
 
 -- Adds a task to the page if it passes the filters and suits the order in its present state; returns false when the
 -- page is full.
-local function offer(ref, place, suits)
-  local lane = lane_by_ref(ref)
-  if wanted_type == '' or (lane and lane.type == wanted_type) then
-    local found, text, where = find(ref)
+local function offer(step, page, ref, place, suits)
+  local lane = lane_by_ref(step, ref)
+  if page.wanted_type == '' or (lane and lane.type == page.wanted_type) then
+    local found, text, where = find(step, ref)
     local fits = found and (not suits or suits(found, text, ref))
-    if fits and wanted_tag .. wanted_group ~= '' then
+    if fits and page.wanted_tag .. page.wanted_group ~= '' then
       local _, extras = lines_of(text)
       local _, group = labels_in(extras)
-      fits = (wanted_tag == '' or extras:find(wanted_tag, 1, true) ~= nil)
-        and (wanted_group == '' or group == wanted_group)
+      fits = (page.wanted_tag == '' or extras:find(page.wanted_tag, 1, true) ~= nil)
+        and (page.wanted_group == '' or group == page.wanted_group)
     end
     if fits then
-      if is_bare then
+      if page.is_bare then
         text = bare_text(text)
         if found == 'L' and #where > 24 then where = 'null' end
       end
-      bytes_left = bytes_left - #text - (found == 'L' and #where or 0)
+      page.bytes_left = page.bytes_left - #text - (found == 'L' and #where or 0)
       for _, value in ipairs({ ref, found, lane.name, text, where or '', place }) do
-        answers[#answers + 1] = value
+        page.answers[#page.answers + 1] = value
       end
-      found_tasks = found_tasks + 1
+      page.found_tasks = page.found_tasks + 1
     end
   end
-  lookups_left = lookups_left - 1
-  next_from = place
-  return lookups_left > 0 and found_tasks < most and bytes_left > 0
+  page.lookups_left = page.lookups_left - 1
+  page.next_from = place
+  return page.lookups_left > 0 and page.found_tasks < page.most and page.bytes_left > 0
 end
 
 -- The position to continue from is the last task that was read.
-local function walk_index()
-  local ms, n = from:match('^(%d+)-(%d+)$')
-  for _, place in ipairs(call('XREVRANGE', P .. KEY.index, from == '' and '+' or from, '-', 'COUNT', lookups_left)) do
+local function walk_index(step, page)
+  local ms, n = page.from:match('^(%d+)-(%d+)$')
+  local newest = page.from == '' and '+' or page.from
+  for _, place in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left)) do
     local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
     local refs, next_n = {}, tonumber(place_n)
     -- A restored task has an entry of its own, at the time when it was restored.
-    if place[2][1] == 'r' and place[1] ~= from and not offer(place[2][2], place[1]) then return end
+    if place[2][1] == 'r' and place[1] ~= page.from and not offer(step, page, place[2][2], place[1]) then return end
     for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
       for _ = 1, tonumber(tasks) do
         if place_ms ~= ms or next_n < tonumber(n) then refs[#refs + 1] = no .. '.' .. entry_id(place_ms, next_n) end
@@ -72,155 +70,163 @@ local function walk_index()
       end
     end
     for index = #refs, 1, -1 do
-      if not offer(refs[index], refs[index]:match('%.(.*)$')) then return end
+      if not offer(step, page, refs[index], refs[index]:match('%.(.*)$')) then return end
     end
   end
-  next_from = ''
+  page.next_from = ''
 end
 
 -- The position is `<entry> <how many tasks of it were read>`.
-local function walk_done(status)
-  local entry, skip = from:match('^(%S+) (%d+)$')
-  for _, place in ipairs(call('XREVRANGE', P .. KEY.done .. status, entry or '+', '-', 'COUNT', lookups_left)) do
+local function walk_done(step, page, status)
+  local entry, skip = page.from:match('^(%S+) (%d+)$')
+  local stream = step.prefix .. KEY.done .. status
+  for _, place in ipairs(call('XREVRANGE', stream, entry or '+', '-', 'COUNT', page.lookups_left)) do
     local refs = {}
-    local function suits(found, text, ref) return found == 'F' and is_its_place(ref, status, place, text) end
+    local function suits(found, text, ref) return found == 'F' and is_its_place(step, ref, status, place, text) end
     for ref in place[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
     local first = #refs - (place[1] == entry and tonumber(skip) or 0)
     for index = first, 1, -1 do
-      if not offer(refs[index], place[1] .. ' ' .. (#refs - index + 1), suits) then return end
+      if not offer(step, page, refs[index], place[1] .. ' ' .. (#refs - index + 1), suits) then return end
     end
   end
-  next_from = ''
+  page.next_from = ''
 end
 
 -- Adds the next entries of a part of a lane, returned entries first.
-local function add_entries(part, entries)
+local function add_entries(step, page, part, entries)
   if part.group then
-    for _, entry in ipairs(entries_of(part, lookups_left, from)) do entries[#entries + 1] = { entry, part } end
+    for _, entry in ipairs(entries_of(step, part, page.lookups_left, page.from)) do
+      entries[#entries + 1] = { entry, part }
+    end
     return
   end
   for _, entry in ipairs(call('ZRANGE', part.back, 0, -1)) do
-    if entry > from then entries[#entries + 1] = { entry, part } end
+    if entry > page.from then entries[#entries + 1] = { entry, part } end
   end
   local last = last_handed_out(part)
-  if from ~= '' and (#last < 24 or from > last) then last = from end
-  for _, item in ipairs(call('XRANGE', part.stream, '(' .. last, '+', 'COUNT', lookups_left)) do
+  if page.from ~= '' and (#last < 24 or page.from > last) then last = page.from end
+  for _, item in ipairs(call('XRANGE', part.stream, '(' .. last, '+', 'COUNT', page.lookups_left)) do
     entries[#entries + 1] = { item[1], part }
   end
 end
 
 -- Adds the next groups in `lone`.
-local function add_lone(lane, entries)
-  local key, lowest = P .. KEY.lone .. lane.name, from == '' and '-inf' or '(' .. lone.bound_of(lane, from)
-  local found = call('ZRANGEBYSCORE', key, lowest, '+inf', 'WITHSCORES', 'LIMIT', 0, lookups_left)
+local function add_lone(step, page, lane, entries)
+  local key = step.prefix .. KEY.lone .. lane.name
+  local lowest = page.from == '' and '-inf' or '(' .. lone.bound_of(step, lane, page.from)
+  local found = call('ZRANGEBYSCORE', key, lowest, '+inf', 'WITHSCORES', 'LIMIT', 0, page.lookups_left)
   for index = 1, #found, 2 do
-    entries[#entries + 1] = { lone.entry_of(lane, found[index + 1]), group_lane(lane, found[index]) }
+    entries[#entries + 1] = { lone.entry_of(step, lane, found[index + 1]), group_lane(lane, found[index]) }
   end
 end
 
 -- Reads the tasks of all groups of a lane together, by age.
-local function walk_lane(kind, priority)
-  local lane = open_lane(kind, priority)
+local function walk_lane(step, page, kind, priority)
+  local prefix = step.prefix
+  local lane = open_lane(step, kind, priority)
   local entries = {}
-  add_entries(lane, entries)
-  local groups = call('ZRANGE', P .. KEY.rotation .. lane.name, 0, GROUPS_MAX - 1)
-  for _, group in ipairs(call('HKEYS', P .. KEY.at_limit .. lane.name)) do groups[#groups + 1] = group end
+  add_entries(step, page, lane, entries)
+  local groups = call('ZRANGE', prefix .. KEY.rotation .. lane.name, 0, GROUPS_MAX - 1)
+  for _, group in ipairs(call('HKEYS', prefix .. KEY.at_limit .. lane.name)) do groups[#groups + 1] = group end
   for _, group in ipairs(groups) do
-    if group ~= '' then add_entries(group_lane(lane, group), entries) end
+    if group ~= '' then add_entries(step, page, group_lane(lane, group), entries) end
   end
-  add_lone(lane, entries)
+  add_lone(step, page, lane, entries)
   table.sort(entries, function(a, b) return a[1] < b[1] end)
-  local full = #entries >= lookups_left
+  local full = #entries >= page.lookups_left
   for _, item in ipairs(entries) do
     local entry, part = item[1], item[2]
     local m
     if part.group then
-      m = (call('HGET', P .. KEY.grouped, part.no .. '.' .. entry) or ''):match('^[^\n]*')
+      m = (call('HGET', prefix .. KEY.grouped, part.no .. '.' .. entry) or ''):match('^[^\n]*')
     else
-      local again = call('HGET', P .. KEY.again, part.no .. '.' .. entry)
+      local again = call('HGET', prefix .. KEY.again, part.no .. '.' .. entry)
       m = again and again:match('^[^\n]*') or entry_of(part.stream, entry).m
     end
     -- A process of the previous version may have ended a task, but not taken its group out of `lone`.
-    if m ~= '' and not offer(head_of(m, part, entry).ref, entry) then return end
+    if m ~= '' and not offer(step, page, head_of(m, part, entry).ref, entry) then return end
   end
-  if not full then next_from = '' end
+  if not full then page.next_from = '' end
 end
 
 -- The position is `<time> <ref>` of the last task.
-local function walk_delayed()
+local function walk_delayed(step, page)
+  local prefix = step.prefix
   local skip = 0
-  if from ~= '' then
-    local time, ref = from:match('^(%S+) (%S+)$')
-    local rank = call('ZRANK', P .. KEY.due, ref)
-    skip = rank and rank + 1 or call('ZCOUNT', P .. KEY.due, '-inf', '(' .. time)
+  if page.from ~= '' then
+    local time, ref = page.from:match('^(%S+) (%S+)$')
+    local rank = call('ZRANK', prefix .. KEY.due, ref)
+    skip = rank and rank + 1 or call('ZCOUNT', prefix .. KEY.due, '-inf', '(' .. time)
   end
-  local due = call('ZRANGE', P .. KEY.due, skip, skip + lookups_left - 1, 'WITHSCORES')
+  local due = call('ZRANGE', prefix .. KEY.due, skip, skip + page.lookups_left - 1, 'WITHSCORES')
   for index = 1, #due, 2 do
-    if not offer(due[index], due[index + 1] .. ' ' .. due[index]) then return end
+    if not offer(step, page, due[index], due[index + 1] .. ' ' .. due[index]) then return end
   end
-  next_from = ''
+  page.next_from = ''
 end
 
-local function walk_dependent()
-  local after = from == '' and '-' or '(' .. from
-  for _, place in ipairs(call('ZRANGEBYLEX', P .. KEY.dependents, after, '+', 'LIMIT', 0, lookups_left)) do
-    if not offer(ref_of_age(place), place) then return end
+local function walk_dependent(step, page)
+  local after = page.from == '' and '-' or '(' .. page.from
+  local dependents = step.prefix .. KEY.dependents
+  for _, place in ipairs(call('ZRANGEBYLEX', dependents, after, '+', 'LIMIT', 0, page.lookups_left)) do
+    if not offer(step, page, ref_of_age(place), place) then return end
   end
-  next_from = ''
+  page.next_from = ''
 end
 
 -- The position is `<entry> <its place in the list>` of the last task.
-local function walk_batch()
-  local key = P .. KEY.batch .. wanted_batch
-  local last = (from == '' and call('LLEN', key) or tonumber(from:match(' (%d+)$'))) - 1
-  local first = math.max(last - lookups_left + 1, 0)
+local function walk_batch(step, page)
+  local key = step.prefix .. KEY.batch .. page.wanted_batch
+  local last = (page.from == '' and call('LLEN', key) or tonumber(page.from:match(' (%d+)$'))) - 1
+  local first = math.max(last - page.lookups_left + 1, 0)
   if last >= 0 then
     local refs = call('LRANGE', key, first, last)
-    local suits = wanted_status ~= '' and has_status(wanted_status)
+    local suits = page.wanted_status ~= '' and has_status(page.wanted_status)
     for place = last, first, -1 do
       local ref = refs[place - first + 1]
-      if not offer(ref, ref:match('%.(.*)$') .. ' ' .. place, suits) then return end
+      if not offer(step, page, ref, ref:match('%.(.*)$') .. ' ' .. place, suits) then return end
     end
   end
-  next_from = ''
+  page.next_from = ''
 end
 
-local function walk_running(suits)
+local function walk_running(step, page, suits)
   local places = {}
-  for _, ref in ipairs(call('HKEYS', P .. KEY.leases)) do
+  for _, ref in ipairs(call('HKEYS', step.prefix .. KEY.leases)) do
     local lane, place = ref:match('^(.*)%.(.*)$')
-    if from == '' or place < from then places[#places + 1] = place .. ' ' .. lane end
+    if page.from == '' or place < page.from then places[#places + 1] = place .. ' ' .. lane end
   end
   -- There may be thousands: sorting plain texts needs no comparison function in Lua.
   table.sort(places)
   for index = #places, 1, -1 do
     local place, lane = places[index]:match('^(%S+) (.*)$')
-    if not offer(lane .. '.' .. place, place, suits) then return end
+    if not offer(step, page, lane .. '.' .. place, place, suits) then return end
   end
-  next_from = ''
+  page.next_from = ''
 end
 
-function steps.scan()
-  local order = arg()
-  from, lookups_left, most, wanted_type, wanted_tag, wanted_group = arg(), number(), number(), arg(), arg(), arg()
-  wanted_batch, wanted_status, is_bare, bytes_left = arg(), arg(), arg() == '1', number()
-  answers, next_from, found_tasks = {}, '', 0
+function steps.scan(step)
+  local order = arg(step)
+  local page = { answers = {}, next_from = '', found_tasks = 0 }
+  page.from, page.lookups_left, page.most = arg(step), number(step), number(step)
+  page.wanted_type, page.wanted_tag, page.wanted_group, page.wanted_batch, page.wanted_status = next_args(step, 5)
+  page.is_bare, page.bytes_left = arg(step) == '1', number(step)
   if order == 'index' then
-    walk_index()
+    walk_index(step, page)
   elseif order == 'delayed' then
-    walk_delayed()
+    walk_delayed(step, page)
   elseif order == 'dependent' then
-    walk_dependent()
+    walk_dependent(step, page)
   elseif order == 'batch' then
-    walk_batch()
+    walk_batch(step, page)
   elseif order == 'running' then
-    walk_running()
+    walk_running(step, page)
   elseif order == 'unasked' then
-    walk_running(is_unasked)
+    walk_running(step, page, is_unasked)
   elseif order:sub(1, 5) == 'done:' then
-    walk_done(order:sub(6))
+    walk_done(step, page, order:sub(6))
   else
-    walk_lane(order:sub(6, -3), order:sub(-1))
+    walk_lane(step, page, order:sub(6, -3), order:sub(-1))
   end
-  return { next_from, bytes_left <= 0 and '1' or '', answers }
+  return { page.next_from, page.bytes_left <= 0 and '1' or '', page.answers }
 end

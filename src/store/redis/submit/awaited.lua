@@ -4,11 +4,11 @@
 -- ARGV  now, number of tasks, the ref of each
 -- Returns per task the count; false if the task does not exist
 -- Cost  up to seven look-ups a task
-function steps.awaited()
+function steps.awaited(step)
   local answers = {}
-  for index = 1, number() do
-    local ref = arg()
-    answers[index] = find(ref) and call('SCARD', P .. KEY.successors .. ref) or false
+  for index = 1, number(step) do
+    local ref = arg(step)
+    answers[index] = find(step, ref) and call('SCARD', step.prefix .. KEY.successors .. ref) or false
   end
   return answers
 end

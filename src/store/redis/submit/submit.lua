@@ -21,31 +21,42 @@
 --         {'crowd', name of a task that too many would wait for}
 --         {'unstorable', index of a task}: nothing of the call is written
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
-local mode, least_n, type_ttl, pending_max, successors_max, known, waiting, runs, shapes, shape_count, all_known, begun
-local was_here
 
-local function is_known(kind)
-  if known[kind] == nil then
-    local seen = tonumber(call('HGET', P .. KEY.known, kind) or '')
-    known[kind] = (seen and seen > now - type_ttl) or call('SISMEMBER', P .. KEY.declared, kind) == 1
-  end
-  return known[kind]
+-- Returns what all calls of a step have in common.
+local function read_admission(step)
+  local admission = { was_here = arg(step), must_be_restored = arg(step) == '1' }
+  admission.mode, admission.least_n, admission.type_ttl = arg(step), number(step), number(step)
+  admission.pending_max, step.retention_ms, admission.successors_max = number(step), number(step), number(step)
+  -- Whether each type is known, runs of accepted tasks for the events, tasks whose state is decided at the end.
+  admission.known, admission.runs, admission.begun = {}, {}, {}
+  return admission
 end
 
-local function read_shapes()
-  shapes, all_known, shape_count = {}, true, number()
-  for index = 1, shape_count do
-    local shape = { type = arg(), priority = arg(), m = arg() }
+local function is_known(step, admission, kind)
+  local known = admission.known[kind]
+  if known == nil then
+    local seen = tonumber(call('HGET', step.prefix .. KEY.known, kind) or '')
+    known = (seen and seen > step.now - admission.type_ttl)
+      or call('SISMEMBER', step.prefix .. KEY.declared, kind) == 1
+    admission.known[kind] = known
+  end
+  return known
+end
+
+local function read_shapes(step, admission)
+  admission.shapes, admission.shape_count, admission.all_known = {}, number(step), true
+  for index = 1, admission.shape_count do
+    local shape = { type = arg(step), priority = arg(step), m = arg(step) }
     -- An invalid shape is left out, and so are its tasks.
-    if shape.priority:match('^%d$') and shape.m:match('^%d+,%d+,%d+$') then shapes[index] = shape end
+    if shape.priority:match('^%d$') and shape.m:match('^%d+,%d+,%d+$') then admission.shapes[index] = shape end
     -- The type of a schedule was known when the schedule was made.
-    all_known = (mode == 'tick' or is_known(shape.type)) and all_known
+    admission.all_known = (admission.mode == 'tick' or is_known(step, admission, shape.type)) and admission.all_known
   end
 end
 
 -- Reads a time: nil for '', and NaN, which equals nothing, for an invalid one.
-local function time()
-  local text = arg()
+local function time(step)
+  local text = arg(step)
   if text == '' then return nil end
   return text:match('^%d+$') and #text < 16 and tonumber(text) or 0 / 0
 end
@@ -66,21 +77,22 @@ local function is_storable(task)
 end
 
 -- Reads a whole call before anything of any call is written; `bad` is its first task that cannot be stored.
-local function read_call()
+local function read_call(step, admission)
   local tasks, unknown = {}, {}
   local keyed, depends, bad = 0, false, nil
-  for index = 1, number() do
-    local shape = number()
-    local task = { shape = shapes[shape < 0 and -shape or shape], payload = arg() }
+  for index = 1, number(step) do
+    local shape = number(step)
+    local task = { shape = admission.shapes[shape < 0 and -shape or shape], payload = arg(step) }
     if shape < 0 then
-      task.x, task.delay, task.run_at, task.key, task.request, task.after = arg(), time(), time(), arg(), arg(), {}
-      for place = 1, number() do task.after[place] = arg() end
+      task.x, task.delay, task.run_at, task.key, task.request = arg(step), time(step), time(step), next_args(step, 2)
+      task.after = {}
+      for place = 1, number(step) do task.after[place] = arg(step) end
       depends = depends or #task.after > 0
       if task.key ~= '' then keyed = keyed + 1 end
     end
     if not is_storable(task) then
       bad = bad or index
-    elseif not all_known and not is_known(task.shape.type) then 
+    elseif not admission.all_known and not is_known(step, admission, task.shape.type) then
       unknown[#unknown + 1] = task.shape.type
     end
     tasks[index] = task
@@ -90,7 +102,7 @@ end
 
 -- Returns the refs of tasks that known keys had accepted, by index, and the conflicts: keys that were used for another
 -- request.
-local function earlier_of(tasks)
+local function earlier_of(step, tasks)
   local earlier, firsts, conflicts = {}, {}, { 'conflict' }
   local function conflict(index, ref, request)
     local size = #conflicts
@@ -104,10 +116,10 @@ local function earlier_of(tasks)
         task.same = first
       else
         firsts[task.key] = index
-        local stored = call('GET', P .. KEY.key .. task.key)
+        local stored = call('GET', step.prefix .. KEY.key .. task.key)
         local ref, request
         if stored then ref, request = stored:match('^(%S+) (.*)$') end
-        if ref and find(ref) then
+        if ref and find(step, ref) then
           if request ~= task.request then conflict(index, ref, request) end
           earlier[index] = ref
         end
@@ -119,17 +131,17 @@ end
 
 -- Checks that the tasks which new tasks wait for exist, and that not too many tasks would wait for one; returns the
 -- refusal, if any.
-local function refuse_waiting(tasks, earlier)
+local function refuse_waiting(step, admission, tasks, earlier)
   local missing, crowds = { 'no_predecessor' }, {}
   for index, task in ipairs(tasks) do
     if not earlier[index] and not task.same then
       for place, name in ipairs(task.after or {}) do
-        local is_here, ref = place_of(name)
-        if name == '?' or (is_here and not find(ref)) then
+        local is_here, ref = place_of(step, name)
+        if name == '?' or (is_here and not find(step, ref)) then
           missing[#missing + 1], missing[#missing + 2] = index, place
         elseif is_here then
-          crowds[ref] = (crowds[ref] or call('SCARD', P .. KEY.successors .. ref)) + 1
-          if crowds[ref] > successors_max then return { 'crowd', name } end
+          crowds[ref] = (crowds[ref] or call('SCARD', step.prefix .. KEY.successors .. ref)) + 1
+          if crowds[ref] > admission.successors_max then return { 'crowd', name } end
         end
       end
     end
@@ -138,46 +150,46 @@ local function refuse_waiting(tasks, earlier)
 end
 
 -- Stores a task that waits for others; its state is decided when all tasks of the call are stored.
-local function accept_dependent(task, lane, ref, run_at, ms, tasks)
+local function accept_dependent(step, admission, task, lane, ref, run_at, ms, tasks)
   local names = {}
   for place, name in ipairs(task.after) do
     local index = name:match('^#(%d+)$')
-    names[place] = index and name_of(tasks[tonumber(index)].ref) or name
+    names[place] = index and name_of(step, tasks[tonumber(index)].ref) or name
   end
   task.x = task.x .. ',["' .. table.concat(names, '","') .. '"]'
   local m = string.format('%s,%s,0,0,0,%d,0,%d,null', task.shape.m, ref, run_at, ms)
-  depend(lane, ref, m, task.x, 'null', task.payload)
-  begun[#begun + 1] = task
+  depend(step, lane, ref, m, task.x, 'null', task.payload)
+  admission.begun[#admission.begun + 1] = task
 end
 
-local function accept(task, lane, ms, n, tasks)
+local function accept(step, admission, task, lane, ms, n, tasks)
   local entry = entry_id(ms, n)
   local ref = lane.no .. '.' .. entry
   task.ref = ref
   if not task.x then
     call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload)
-    note_ready(lane, entry)
+    note_ready(step, lane, entry)
     return true
   end
-  if task.key ~= '' then call('SET', P .. KEY.key .. task.key, ref .. ' ' .. task.request) end
+  if task.key ~= '' then call('SET', step.prefix .. KEY.key .. task.key, ref .. ' ' .. task.request) end
   local group, batch = task.group, task.batch
-  join_batch(batch, ref)
+  join_batch(step, batch, ref)
   local run_at = math.max(task.run_at or (task.delay and ms + task.delay) or ms, ms)
   if #task.after > 0 then
-    accept_dependent(task, lane, ref, run_at, ms, tasks)
+    accept_dependent(step, admission, task, lane, ref, run_at, ms, tasks)
     return false
   end
   if run_at > ms then
     local at_text = string.format('%d', run_at)
     local m = string.format('%s,%s,0,0,0,%s,0,%d,null', task.shape.m, ref, at_text, ms)
-    delay(lane, ref, at_text, m, task.x, 'null', task.payload)
+    delay(step, lane, ref, at_text, m, task.x, 'null', task.payload)
     return false
   end
   if group then
     local shape = task.shape
     shape.wait_ms = shape.wait_ms or tonumber(shape.m:match('^%d+'))
     local ends = shape.wait_ms > 0 and ms + shape.wait_ms or nil
-    arrive(lane, group, entry, shape.m .. '\n' .. task.x .. '\n' .. task.payload .. '\nnull', ref, ends)
+    arrive(step, lane, group, entry, shape.m .. '\n' .. task.x .. '\n' .. task.payload .. '\nnull', ref, ends)
     return true
   end
   local fields = { 'm', task.shape.m, 'p', task.payload }
@@ -185,16 +197,16 @@ local function accept(task, lane, ms, n, tasks)
     fields[5], fields[6] = 'x', task.x
   end
   call('XADD', lane.stream, entry, unpack(fields))
-  note_ready(lane, entry)
+  note_ready(step, lane, entry)
   return true
 end
 
 -- Counts an accepted task. The ids of a step are consecutive, over all of its calls.
-local function add_to_runs(lane, ms, n)
-  local run = runs[#runs]
+local function add_to_runs(admission, lane, ms, n)
+  local run = admission.runs[#admission.runs]
   if not run or run.no ~= lane.no then
     run = { no = lane.no, type = lane.type, count = 0, first = entry_id(ms, n) }
-    runs[#runs + 1] = run
+    admission.runs[#admission.runs + 1] = run
   end
   run.count = run.count + 1
 end
@@ -202,99 +214,100 @@ end
 -- Adds the events of consecutive tasks, `["accepted" or "ticked", type, lane number, id of the first, how many]`, and
 -- adds the tasks to the index of all tasks, newest last: the place of the first, and then the numbers of consecutive
 -- tasks in each lane.
-local function write_runs()
-  if #runs == 0 then return end
+local function write_runs(step, admission)
+  if #admission.runs == 0 then return end
   local parts = {}
-  local what = mode == 'tick' and 'ticked' or 'accepted'
-  for index, run in ipairs(runs) do
-    event(run.count, string.format('["%s","%s",%s,"%s",%d]', what, run.type, run.no, run.first, run.count))
+  local what = admission.mode == 'tick' and 'ticked' or 'accepted'
+  for index, run in ipairs(admission.runs) do
+    event(step, run.count, string.format('["%s","%s",%s,"%s",%d]', what, run.type, run.no, run.first, run.count))
     parts[index] = run.no .. '*' .. run.count
   end
-  call('XADD', P .. KEY.index, runs[1].first, 'l', table.concat(parts, ' '))
+  call('XADD', step.prefix .. KEY.index, admission.runs[1].first, 'l', table.concat(parts, ' '))
 end
 
-local function lane_of_shape(shape)
+local function lane_of_shape(step, shape)
   if not shape.lane then
-    shape.lane = open_lane(shape.type, shape.priority)
-    watch_waits(shape.lane, shape.m:match('^%d+'))
+    shape.lane = open_lane(step, shape.type, shape.priority)
+    watch_waits(step, shape.lane, shape.m:match('^%d+'))
   end
   return shape.lane
 end
 
-local function write_call(tasks, earlier, fresh)
+local function write_call(step, admission, tasks, earlier, fresh)
   local existing, added = { 'some' }, 0
-  local ms, n = now, 0
-  if fresh > 0 then ms, n = reserve(fresh, least_n) end
+  local ms, n = step.now, 0
+  if fresh > 0 then ms, n = reserve(step, fresh, admission.least_n) end
   existing[2] = entry_id(ms, n)
   for index, task in ipairs(tasks) do
-    local lane = lane_of_shape(task.shape)
+    local lane = lane_of_shape(step, task.shape)
     local ref = earlier[index] or (task.same and tasks[task.same].ref)
     if ref then
       task.ref = ref
       existing[#existing + 1] = index
       existing[#existing + 1] = ref
     else
-      add_to_runs(lane, ms, n + added)
-      if accept(task, lane, ms, n + added, tasks) then wake(lane.type, 1) end
+      add_to_runs(admission, lane, ms, n + added)
+      if accept(step, admission, task, lane, ms, n + added, tasks) then wake(step, lane.type, 1) end
       added = added + 1
     end
   end
-  opened = opened + added
-  if waiting then waiting = waiting + added end
+  step.opened = step.opened + added
+  if admission.waiting then admission.waiting = admission.waiting + added end
   return existing[3] and existing or existing[2]
 end
 
-local function answer_call(read)
+local function answer_call(step, admission, read)
   local tasks, unknown = read.tasks, read.unknown
   if read.bad then return { 'unstorable', read.bad } end
-  if #unknown > 0 then return has_lost(was_here) and { 'lost' } or { 'unknown', unpack(unknown) } end
+  if #unknown > 0 then return has_lost(step, admission.was_here) and { 'lost' } or { 'unknown', unpack(unknown) } end
   local earlier, conflicts = {}, nil
-  if read.keyed > 0 then earlier, conflicts = earlier_of(tasks) end
+  if read.keyed > 0 then earlier, conflicts = earlier_of(step, tasks) end
   if conflicts then return conflicts end
   local fresh = #tasks
   for place, task in ipairs(tasks) do
     if earlier[place] or task.same then fresh = fresh - 1 end
   end
-  if waiting and fresh > 0 and waiting + fresh > pending_max then return { 'full', waiting } end
-  local refused = read.depends and refuse_waiting(tasks, earlier)
+  local waiting = admission.waiting
+  if waiting and fresh > 0 and waiting + fresh > admission.pending_max then return { 'full', waiting } end
+  local refused = read.depends and refuse_waiting(step, admission, tasks, earlier)
   if refused then return refused end
-  if mode == 'look' then return '' end
-  return write_call(tasks, earlier, fresh)
+  if admission.mode == 'look' then return '' end
+  return write_call(step, admission, tasks, earlier, fresh)
 end
 
 -- Decides the state of the new tasks that wait for others.
-local function begin_all()
-  for _, task in ipairs(begun) do
-    local why, is_ready = begin_waiting(task.ref, names_in(task.x))
+local function begin_all(step, admission)
+  for _, task in ipairs(admission.begun) do
+    local why, is_ready = begin_waiting(step, task.ref, names_in(task.x))
     if why then
-      cancel_dependent(task.ref, why)
+      cancel_dependent(step, task.ref, why)
     elseif is_ready then
-      release(task.ref)
+      release(step, task.ref)
     end
   end
-  if #begun > 0 then write_finished() end
+  if #admission.begun > 0 then write_finished(step) end
 end
 
-function steps.submit()
-  was_here = arg()
-  if arg() == '1' and not is_restored() then return 'incomplete' end
-  mode, least_n, type_ttl, pending_max = arg(), number(), number(), number()
-  retention_ms, successors_max = number(), number()
-  known, runs, begun = {}, {}, {}
-  read_shapes()
+function steps.submit(step)
+  local admission = read_admission(step)
+  if admission.must_be_restored and not is_restored(step) then return 'incomplete' end
+  read_shapes(step, admission)
   local calls, answers = {}, {}
-  for index = 1, number() do calls[index] = read_call() end
-  if pending_max then refresh_totals() end
+  for index = 1, number(step) do calls[index] = read_call(step, admission) end
+  local is_bounded = admission.pending_max ~= nil
+  if is_bounded then refresh_totals(step) end
   -- Tasks that became due in the meantime have waited longer.
-  promote(1000)
-  waiting = pending_max and total('open') + opened - call('HLEN', P .. KEY.leases)
-  for index, read in ipairs(calls) do answers[index] = answer_call(read) end
-  write_runs()
-  begin_all()
-  finish_step()
+  promote(step, 1000)
+  if is_bounded then
+    admission.waiting = total(step, 'open') + step.opened - call('HLEN', step.prefix .. KEY.leases)
+  end
+  for index, read in ipairs(calls) do answers[index] = answer_call(step, admission, read) end
+  write_runs(step, admission)
+  begin_all(step, admission)
+  finish_step(step)
   local numbers = {}
-  for index = 1, shape_count do
-    local shape = shapes[index]
+  for index = 1, admission.shape_count do
+    local shape = admission.shapes[index]
     numbers[index] = shape and shape.lane and shape.lane.no or ''
   end
   return { numbers, answers }

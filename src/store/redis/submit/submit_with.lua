@@ -6,15 +6,16 @@
 --       if the last task must have ended; then the arguments of submit.lua, for one call with one task
 -- Returns 'accepted' | 'stale' | 'open' | {'full', waiting} | {'unstorable', 1}; all but the first change nothing
 -- Cost  four commands more than submit.lua
-function steps.submit_with()
-  local id, text, new_text, due_at, made_at, after_last = arg(), arg(), arg(), arg(), arg(), arg() == '1'
-  if call('HGET', P .. KEY.schedules, id) ~= text then return 'stale' end
-  if after_last then
-    local made = call('HGET', P .. KEY.made, id)
-    local found = made and find(made:match('%S+$'))
+function steps.submit_with(step)
+  local prefix = step.prefix
+  local id, text, new_text, due_at, made_at, after_last = next_args(step, 6)
+  if call('HGET', prefix .. KEY.schedules, id) ~= text then return 'stale' end
+  if after_last == '1' then
+    local made = call('HGET', prefix .. KEY.made, id)
+    local found = made and find(step, made:match('%S+$'))
     if found and found ~= 'F' then return 'open' end
   end
-  local submitted = steps.submit()
+  local submitted = steps.submit(step)
   -- The caller tries again when the partition has been restored.
   if submitted == 'incomplete' then return 'stale' end
   local numbers, answers = unpack(submitted)
@@ -26,7 +27,7 @@ function steps.submit_with()
   else
     ref = answer[1] == 'some' and answer[4] or answer[3]
   end
-  call('HSET', P .. KEY.made, id, made_at .. ' ' .. ref)
-  move_schedule(id, new_text, due_at)
+  call('HSET', prefix .. KEY.made, id, made_at .. ' ' .. ref)
+  move_schedule(step, id, new_text, due_at)
   return 'accepted'
 end

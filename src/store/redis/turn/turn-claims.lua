@@ -7,20 +7,20 @@ local PASSES = 20
 -- The number of places of `ready` that are read at once, and of lanes that one claim checks.
 local LANES_AT_ONCE, LANES_MAX = 32, 1000
 -- Claims only from the given groups, one after the other, in the lanes of one priority.
-local function take_of_groups(turn, open, tasks, rules, want)
+local function take_of_groups(step, turn, open, tasks, rules, want)
   local got = 0
   for _, lane in ipairs(open) do
     local rule = rules[lane.type]
     for _, group in ipairs(turn.groups) do
       local part = group_lane(lane, group)
-      lone.leave(part)
+      lone.leave(step, part)
       for _ = 1, want + PASSES do
         local most = math.min(want - got, rule.free)
         if rule.group_limit then
-          most = math.min(most, rule.group_limit - call('SCARD', P .. KEY.held .. lane.type .. '|' .. group))
+          most = math.min(most, rule.group_limit - call('SCARD', step.prefix .. KEY.held .. lane.type .. '|' .. group))
         end
         local handed_out, started = 0, 0
-        if most > 0 then handed_out, started = take_of_group(turn, lane, part, most, tasks) end
+        if most > 0 then handed_out, started = take_of_group(step, turn, lane, part, most, tasks) end
         if handed_out == 0 then break end
         got, rule.free = got + started, rule.free - started
       end
@@ -30,19 +30,19 @@ local function take_of_groups(turn, open, tasks, rules, want)
 end
 
 -- Claims from lanes of the same priority: the task that has been ready longest is first, whatever its type.
-local function take_by_age(turn, open, tasks, rules, want)
+local function take_by_age(step, turn, open, tasks, rules, want)
   local places, firsts = {}, {}
   local function refresh(index)
     local lane = open[index]
     if rules[lane.type].rotates[lane] then
-      places[index] = next_ready_place(lane, rules[lane.type].group_limit)
+      places[index] = next_ready_place(step, lane, rules[lane.type].group_limit)
       firsts[index] = places[index] and places[index].entry
     else
-      firsts[index] = first_of(lane)
+      firsts[index] = first_of(step, lane)
     end
   end
   for index, lane in ipairs(open) do
-    if rules[lane.type].rotates[lane] then join_ungrouped(lane) end
+    if rules[lane.type].rotates[lane] then join_ungrouped(step, lane) end
     refresh(index)
   end
   local got = 0
@@ -63,15 +63,15 @@ local function take_by_age(turn, open, tasks, rules, want)
     local rule = rules[lane.type]
     local most = math.min(want - got, rule.free)
     if rule.rotates[lane] then
-      started = take_one(turn, lane, places[oldest], tasks)
+      started = take_one(step, turn, lane, places[oldest], tasks)
     else
       if second then
         -- As many as are older than the first task of the next lane.
-        local _, last = first_of(lane)
+        local _, last = first_of(step, lane)
         most = last and math.max(1, #call('XRANGE', lane.stream, '(' .. last, second, 'COUNT', most)) or 1
       end
       local _
-      _, started = take(turn, lane, most, tasks)
+      _, started = take(step, turn, lane, most, tasks)
     end
     got = got + started
     rule.free = rule.free - started
@@ -82,37 +82,41 @@ end
 
 -- Returns how many starts the rate of a type still allows. The log is `<at>,<how many>` each, oldest first; `started`
 -- is their sum.
-local function starts_left(kind, max, per_ms)
-  local log, sum = P .. KEY.starts .. kind, tonumber(call('HGET', P .. KEY.started, kind) or 0)
+local function starts_left(step, kind, max, per_ms)
+  local prefix = step.prefix
+  local log, sum = prefix .. KEY.starts .. kind, tonumber(call('HGET', prefix .. KEY.started, kind) or 0)
   while sum > 0 do
     local oldest = call('LINDEX', log, 0)
     local time, starts = oldest:match('^(%d+),(%d+)$')
-    if time + per_ms > now then break end
+    if time + per_ms > step.now then break end
     call('LPOP', log)
-    sum = call('HINCRBY', P .. KEY.started, kind, -starts)
+    sum = call('HINCRBY', prefix .. KEY.started, kind, -starts)
   end
   return max - sum
 end
 
-local function log_starts(kind, starts)
-  call('RPUSH', P .. KEY.starts .. kind, NOW .. ',' .. starts)
-  call('HINCRBY', P .. KEY.started, kind, starts)
+local function log_starts(step, kind, starts)
+  local prefix = step.prefix
+  call('RPUSH', prefix .. KEY.starts .. kind, step.now_text .. ',' .. starts)
+  call('HINCRBY', prefix .. KEY.started, kind, starts)
 end
 
 -- Returns when a rate allows the next start.
-local function rate_allows_at(kind, rule)
-  local sum = tonumber(call('HGET', P .. KEY.started, kind) or 0)
-  for _, entry in ipairs(call('LRANGE', P .. KEY.starts .. kind, 0, -1)) do
+local function rate_allows_at(step, kind, rule)
+  local prefix = step.prefix
+  local sum = tonumber(call('HGET', prefix .. KEY.started, kind) or 0)
+  for _, entry in ipairs(call('LRANGE', prefix .. KEY.starts .. kind, 0, -1)) do
     local time, starts = entry:match('^(%d+),(%d+)$')
     sum = sum - starts
     if sum < rule.max then return time + rule.per end
   end
-  return now
+  return step.now
 end
 
 -- Returns how many tasks the rules allow to start, by type: {lanes, free, limited ('type' or 'rate'), group_limit,
 -- rate}.
-local function rules_of(kinds, want)
+local function rules_of(step, kinds, want)
+  local prefix = step.prefix
   local rules = {}
   if #kinds == 0 then return rules end
   local fields = {}
@@ -122,49 +126,51 @@ local function rules_of(kinds, want)
   end
   local values = {}
   for from = 1, #fields, CHUNK do
-    for _, value in ipairs(call('HMGET', P .. KEY.rules, unpack(fields, from, math.min(from + CHUNK - 1, #fields)))) do
+    local to = math.min(from + CHUNK - 1, #fields)
+    for _, value in ipairs(call('HMGET', prefix .. KEY.rules, unpack(fields, from, to))) do
       values[#values + 1] = value
     end
   end
   for index, kind in ipairs(kinds) do
     local text = values[index * 2 - 1]
-    if not text and not has_lost(was_here) and make_type(kind) then text = NEW_RULES end
+    if not text and not has_lost(step, step.was_here) and make_type(step, kind) then text = NEW_RULES end
     if text then
       local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
       local rule = { free = paused == '1' and 0 or want, rotates = {}, group_limit = tonumber(group_limit) }
       rules[kind] = rule
-      if rule.group_limit then group_permits.keep(kind) end
+      if rule.group_limit then group_permits.keep(step, kind) end
       if limit ~= '' and rule.free > 0 then
-        local free = limit - call('ZCARD', P .. KEY.running .. kind)
+        local free = limit - call('ZCARD', prefix .. KEY.running .. kind)
         if free < rule.free then rule.free, rule.bound = free, 'type' end
         if rule.free <= 0 then rule.limited = 'type' end
       end
       if max ~= '' then
         rule.max, rule.per = tonumber(max), tonumber(per)
-        local free = starts_left(kind, rule.max, rule.per)
+        local free = starts_left(step, kind, rule.max, rule.per)
         if free < rule.free then rule.free, rule.bound = free, 'rate' end
         if rule.free <= 0 then rule.limited = rule.limited or 'rate' end
       end
-      rule.lanes = rule.free > 0 and lanes_of(kind, values[index * 2]) or {}
+      rule.lanes = rule.free > 0 and lanes_of(step, kind, values[index * 2]) or {}
     end
   end
   return rules
 end
 
-local function check_groups(rule, lane)
-  if has_streams_of_groups(lane) then adopt_groups(lane) end
-  rule.rotates[lane] = call('EXISTS', P .. KEY.rotation .. lane.name, P .. KEY.lone .. lane.name) > 0
+local function check_groups(step, rule, lane)
+  local prefix = step.prefix
+  if has_streams_of_groups(step, lane) then adopt_groups(step, lane) end
+  rule.rotates[lane] = call('EXISTS', prefix .. KEY.rotation .. lane.name, prefix .. KEY.lone .. lane.name) > 0
 end
 
 -- Claims from each of a few types.
-local function claim_of_types(turn, tasks, want)
-  local rules = rules_of(turn.types, want)
+local function claim_of_types(step, turn, tasks, want)
+  local rules = rules_of(step, turn.types, want)
   local by_priority = {}
   for _, kind in ipairs(turn.types) do
     local rule = rules[kind]
     for _, lane in ipairs(rule and rule.lanes or {}) do
       append(by_priority, lane.priority, lane)
-      check_groups(rule, lane)
+      check_groups(step, rule, lane)
     end
   end
   for digit = 9, 0, -1 do
@@ -172,17 +178,17 @@ local function claim_of_types(turn, tasks, want)
     if open and want > 0 then
       local lane, rule = open[1], rules[open[1].type]
       if #turn.groups > 0 then
-        want = want - take_of_groups(turn, open, tasks, rules, want)
+        want = want - take_of_groups(step, turn, open, tasks, rules, want)
       elseif #open > 1 then
-        want = want - take_by_age(turn, open, tasks, rules, want)
+        want = want - take_by_age(step, turn, open, tasks, rules, want)
       elseif rule.rotates[lane] then
-        local got = take_in_rotation(turn, lane, math.min(want, rule.free), tasks, rule.group_limit)
+        local got = take_in_rotation(step, turn, lane, math.min(want, rule.free), tasks, rule.group_limit)
         want, rule.free = want - got, rule.free - got
       else
         for _ = 1, PASSES do
           local most = math.min(want, rule.free)
           if most <= 0 then break end
-          local handed_out, started = take(turn, lane, most, tasks)
+          local handed_out, started = take(step, turn, lane, most, tasks)
           want, rule.free = want - started, rule.free - started
           if handed_out < most or started == handed_out then break end
         end
@@ -196,11 +202,12 @@ local claim_of_typeset
 do
 
 -- Marks a type that may start no task at present.
-local function park(kind, rule)
-  local allowed_at = rule.bound == 'rate' and string.format('%d', rate_allows_at(kind, rule)) or '+inf'
-  call('ZADD', P .. KEY.parked, allowed_at, kind)
-  for _, lane in ipairs(lanes_of_type(kind)) do
-    place_lane(lane, nil, call('HGET', P .. KEY.ready_lanes, lane.name))
+local function park(step, kind, rule)
+  local prefix = step.prefix
+  local allowed_at = rule.bound == 'rate' and string.format('%d', rate_allows_at(step, kind, rule)) or '+inf'
+  call('ZADD', prefix .. KEY.parked, allowed_at, kind)
+  for _, lane in ipairs(lanes_of_type(step, kind)) do
+    place_lane(step, lane, nil, call('HGET', prefix .. KEY.ready_lanes, lane.name))
     lane.ready_from = nil
   end
 end
@@ -208,43 +215,44 @@ end
 -- Starts tasks of a lane that are no younger than `until_entry`, if it is given; returns the number started, and the
 -- lane's first entry after that. `first` is the entry in `ready`: if the lane's first task is another one, nothing
 -- starts.
-local function take_first(turn, lane, rule, most, tasks, first, until_entry)
+local function take_first(step, turn, lane, rule, most, tasks, first, until_entry)
   local rotates, place, entry, last = rule.rotates[lane], nil, nil, nil
   local function refresh()
     if rotates then
-      place = next_ready_place(lane, rule.group_limit)
+      place = next_ready_place(step, lane, rule.group_limit)
       entry = place and place.entry
     else
-      entry, last = first_of(lane)
+      entry, last = first_of(step, lane)
     end
   end
-  if rotates then join_ungrouped(lane) end
+  if rotates then join_ungrouped(step, lane) end
   refresh()
   if entry ~= first then return 0, entry end
   local started
   if rotates then
-    started = take_one(turn, lane, place, tasks)
+    started = take_one(step, turn, lane, place, tasks)
   else
     if until_entry then
       most = last and math.max(1, #call('XRANGE', lane.stream, '(' .. last, until_entry, 'COUNT', most)) or 1
     end
     local _
-    _, started = take(turn, lane, most, tasks)
+    _, started = take(step, turn, lane, most, tasks)
   end
   refresh()
   return started, entry
 end
 
 -- Claims from the lane at a place of `ready`; returns the number started, and where to continue.
-local function claim_at(turn, tasks, want, rules, member, until_entry)
+local function claim_at(step, turn, tasks, want, rules, member, until_entry)
+  local prefix = step.prefix
   local kind, entry = member:sub(27), member:sub(2, 25)
   local name = string.format('%s:%d', kind, 9 - member:sub(1, 1))
-  local rule = rules[kind] or rules_of({ kind }, turn.want)[kind]
+  local rule = rules[kind] or rules_of(step, { kind }, turn.want)[kind]
   local on = '(' .. member
   if not rule then return 0, on end
   rules[kind] = rule
   if rule.free <= 0 then
-    park(kind, rule)
+    park(step, kind, rule)
     return 0, on
   end
   local lane
@@ -253,30 +261,32 @@ local function claim_at(turn, tasks, want, rules, member, until_entry)
   end
   local started, first = 0, nil
   if lane then
-    check_groups(rule, lane)
-    started, first = take_first(turn, lane, rule, math.min(want, rule.free), tasks, entry, until_entry)
+    check_groups(step, rule, lane)
+    started, first = take_first(step, turn, lane, rule, math.min(want, rule.free), tasks, entry, until_entry)
     rule.free = rule.free - started
-    if first ~= entry then place_lane(lane, first, entry) end
+    if first ~= entry then place_lane(step, lane, first, entry) end
     lane.ready_from = first
   else
-    call('ZREM', P .. KEY.ready, member)
-    call('HDEL', P .. KEY.ready_lanes, name)
+    call('ZREM', prefix .. KEY.ready, member)
+    call('HDEL', prefix .. KEY.ready_lanes, name)
   end
   return started, first and first <= entry and '[' .. ready_member(lane, first) or on
 end
 
 -- Claims from the ready types among very many types, in the order of `ready`.
-function claim_of_typeset(turn, tasks, want)
-  for _, kind in ipairs(call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', NOW, 'LIMIT', 0, LANES_AT_ONCE)) do
-    unpark(kind)
+function claim_of_typeset(step, turn, tasks, want)
+  local prefix = step.prefix
+  local allowed = call('ZRANGEBYSCORE', prefix .. KEY.parked, '-inf', step.now_text, 'LIMIT', 0, LANES_AT_ONCE)
+  for _, kind in ipairs(allowed) do
+    unpark(step, kind)
   end
   local rules, from, claims = {}, '-', 0
   while want > 0 and claims < LANES_MAX do
-    local members = call('ZRANGEBYLEX', P .. KEY.ready, from, '+', 'LIMIT', 0, LANES_AT_ONCE)
+    local members = call('ZRANGEBYLEX', prefix .. KEY.ready, from, '+', 'LIMIT', 0, LANES_AT_ONCE)
     if not members[1] then break end
     local kinds, mine, following = {}, nil, nil
     for index, member in ipairs(members) do kinds[index] = member:sub(27) end
-    for index, is_mine in ipairs(call('SMISMEMBER', P .. KEY.typeset .. turn.typeset, unpack(kinds))) do
+    for index, is_mine in ipairs(call('SMISMEMBER', prefix .. KEY.typeset .. turn.typeset, unpack(kinds))) do
       if is_mine == 1 and not mine then
         mine = members[index]
       elseif is_mine == 1 then
@@ -290,7 +300,7 @@ function claim_of_typeset(turn, tasks, want)
     if mine then
       local is_next = following and following:sub(1, 1) == mine:sub(1, 1)
       local started
-      started, from = claim_at(turn, tasks, want, rules, mine, is_next and following:sub(2, 25) or nil)
+      started, from = claim_at(step, turn, tasks, want, rules, mine, is_next and following:sub(2, 25) or nil)
       want, claims = want - started, claims + 1
     end
   end
@@ -299,52 +309,54 @@ end
 
 end
 
-function claim(turn)
+function claim(step, turn)
   local tasks, want = {}, turn.want
   if want <= 0 or turn.leaves == '1' then return tasks, {} end
   -- Each returned entry has its record there.
-  turn.has_back = call('EXISTS', P .. KEY.again) == 1
-  turn.begun = { types = {}, moved = {}, waits = {} }
+  turn.has_back = call('EXISTS', step.prefix .. KEY.again) == 1
+  turn.begun = { types = {}, moved = {}, waits = {}, heads = {} }
   turn.lease_text = string.format('%d', turn.lease_ms)
-  turn.expires = string.format('%d', now + turn.lease_ms)
+  turn.expires = string.format('%d', step.now + turn.lease_ms)
   local before = {}
-  for kind, starts in pairs(claimed) do before[kind] = starts end
-  local rules = turn.typeset ~= '' and claim_of_typeset(turn, tasks, want) or claim_of_types(turn, tasks, want)
-  write_begun(turn)
+  for kind, starts in pairs(step.claimed) do before[kind] = starts end
+  local claim_some = turn.typeset ~= '' and claim_of_typeset or claim_of_types
+  local rules = claim_some(step, turn, tasks, want)
+  write_begun(step, turn)
   for kind, rule in pairs(rules) do
-    local starts = (claimed[kind] or 0) - (before[kind] or 0)
-    if rule.max and starts > 0 then log_starts(kind, starts) end
+    local starts = (step.claimed[kind] or 0) - (before[kind] or 0)
+    if rule.max and starts > 0 then log_starts(step, kind, starts) end
   end
   return tasks, rules
 end
 
-local function announce_due(allowed_at)
-  if next_due == '' or allowed_at < next_due then next_due = allowed_at end
-  broadcast('due ' .. allowed_at)
+local function announce_due(step, allowed_at)
+  if step.next_due == '' or allowed_at < step.next_due then step.next_due = allowed_at end
+  broadcast(step, 'due ' .. allowed_at)
 end
 
 -- Registers the process until something is ready: a process that waits for a task is notified of a task, and a process
 -- that waits for a permit is notified of a free permit.
-function wait(turn, rules)
+function wait(step, turn, rules)
+  local prefix = step.prefix
   if turn.typeset ~= '' then
-    call('SADD', P .. KEY.waiting_for_typeset .. turn.typeset, process)
-    call('SADD', P .. KEY.waiting_typesets, turn.typeset)
-    local next_allowed = call('ZRANGEBYSCORE', P .. KEY.parked, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    if next_allowed then announce_due(string.format('%d', next_allowed)) end
+    call('SADD', prefix .. KEY.waiting_for_typeset .. turn.typeset, step.process)
+    call('SADD', prefix .. KEY.waiting_typesets, turn.typeset)
+    local next_allowed = call('ZRANGEBYSCORE', prefix .. KEY.parked, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    if next_allowed then announce_due(step, string.format('%d', next_allowed)) end
     return
   end
   for _, kind in ipairs(turn.types) do
     local rule = rules[kind]
     local blocked = rule and rule.limited ~= nil
     for lane in pairs(rule and rule.rotates or {}) do
-      blocked = blocked or call('EXISTS', P .. KEY.at_limit .. lane.name) == 1
+      blocked = blocked or call('EXISTS', prefix .. KEY.at_limit .. lane.name) == 1
     end
-    if blocked then call('SADD', P .. KEY.blocked .. kind, process) end
-    if not blocked or not rule.limited then call('SADD', P .. KEY.waiting .. kind, process) end
+    if blocked then call('SADD', prefix .. KEY.blocked .. kind, step.process) end
+    if not blocked or not rule.limited then call('SADD', prefix .. KEY.waiting .. kind, step.process) end
     if rule and rule.limited == 'rate' then
-      local allowed_at = string.format('%d', rate_allows_at(kind, rule))
-      call('ZADD', P .. KEY.parked, allowed_at, kind)
-      announce_due(allowed_at)
+      local allowed_at = string.format('%d', rate_allows_at(step, kind, rule))
+      call('ZADD', prefix .. KEY.parked, allowed_at, kind)
+      announce_due(step, allowed_at)
     end
   end
 end

@@ -1,18 +1,7 @@
 -- The leases of a turn: renewals, settlements and their consequences. The first part of the turn, which turn.lua ends.
-local process, was_here, grace_ms
-local type_ttl_ms, types_room
-local woken_without_task, outcome_refs, turns
-local held, heads_of_turn
-local ended, ended_of, left, left_groups, freed, claimed, succeeded
--- Ended leases of groups whose type does not keep them by group: (key in `held`, ref) each.
-local unkept
--- By worker: the change in its leases of groups; by type: the lanes in which groups are at their limit.
-local busy_changes, lanes_at_limit
-local next_due
-
 local NO_ERROR = '\nnull'
 local PLAIN = '\n' .. NO_EXTRAS .. '\n'
-local make_type, success, renew, write_busy, add_success_events, read_leases
+local make_type, success, renew, write_busy, add_success_events, begin_turns
 local try_settle, settle_run, clear_ended
 do
 
@@ -21,30 +10,34 @@ local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
 local TAIL_AT = 42
 
 -- Returns how many types may still be created by naming them. Removes names that were served long ago and never used.
-local function room_for_named()
-  local served, known = 0, call('HGETALL', P .. KEY.known)
+local function room_for_named(step)
+  local prefix = step.prefix
+  local served, known = 0, call('HGETALL', prefix .. KEY.known)
   for index = 1, #known, 2 do
     local kind = known[index]
-    if tonumber(known[index + 1]) > now - type_ttl_ms then
+    if tonumber(known[index + 1]) > step.now - step.type_ttl_ms then
       served = served + 1
-    elseif call('HGET', P .. KEY.rules, kind) == NEW_RULES and call('HEXISTS', P .. KEY.rules, kind .. '/lanes') == 0
-      and call('HEXISTS', P .. KEY.back_off, kind) == 0 and call('HEXISTS', P .. KEY.ceilings, kind) == 0
-      and call('SISMEMBER', P .. KEY.declared, kind) == 0 and call('HEXISTS', P .. KEY.retention, kind) == 0 then
-      call('HDEL', P .. KEY.known, kind)
-      call('HDEL', P .. KEY.rules, kind)
+    elseif call('HGET', prefix .. KEY.rules, kind) == NEW_RULES
+      and call('HEXISTS', prefix .. KEY.rules, kind .. '/lanes') == 0
+      and call('HEXISTS', prefix .. KEY.back_off, kind) == 0 and call('HEXISTS', prefix .. KEY.ceilings, kind) == 0
+      and call('SISMEMBER', prefix .. KEY.declared, kind) == 0
+      and call('HEXISTS', prefix .. KEY.retention, kind) == 0 then
+      call('HDEL', prefix .. KEY.known, kind)
+      call('HDEL', prefix .. KEY.rules, kind)
     end
   end
   return TYPES_NAMED_MAX - served
 end
 
 -- Returns whether a type exists; creates it if a worker names it and there is room.
-function make_type(kind)
-  if call('HEXISTS', P .. KEY.rules, kind) == 1 then return true end
-  types_room = types_room or room_for_named()
-  if types_room <= 0 then return false end
-  types_room = types_room - 1
-  call('HSET', P .. KEY.rules, kind, NEW_RULES)
-  call('HSET', P .. KEY.known, kind, NOW)
+function make_type(step, kind)
+  local prefix = step.prefix
+  if call('HEXISTS', prefix .. KEY.rules, kind) == 1 then return true end
+  step.types_room = step.types_room or room_for_named(step)
+  if step.types_room <= 0 then return false end
+  step.types_room = step.types_room - 1
+  call('HSET', prefix .. KEY.rules, kind, NEW_RULES)
+  call('HSET', prefix .. KEY.known, kind, step.now_text)
   return true
 end
 
@@ -56,78 +49,82 @@ function success(ref, fence, result)
   }
 end
 
-function renew(renewal)
+function renew(step, renewal)
+  local prefix = step.prefix
   local ref = renewal.ref
-  local record = call('HGET', P .. KEY.leases, ref)
+  local record = call('HGET', prefix .. KEY.leases, ref)
   local l = record and lease_of(record)
   if not l or l.fence ~= renewal.fence then return false end
-  l.expires = string.format('%d', now + l.lease_ms)
+  l.expires = string.format('%d', step.now + l.lease_ms)
   if renewal.progress ~= '' then l.progress = '1' end
-  call('HSET', P .. KEY.leases, ref, join_lease(l))
-  local lane = lane_by_ref(ref)
-  call('ZADD', P .. KEY.running .. lane.type, string.format('%d', due_of(l, grace_ms)), ref)
+  call('HSET', prefix .. KEY.leases, ref, join_lease(l))
+  local lane = lane_by_ref(step, ref)
+  call('ZADD', prefix .. KEY.running .. lane.type, string.format('%d', due_of(l, step.grace_ms)), ref)
   if renewal.progress ~= '' then
-    call('HSET', P .. KEY.progress, ref, renewal.progress)
+    call('HSET', prefix .. KEY.progress, ref, renewal.progress)
     read_tail(l)
     l.ref = ref
-    add_task_event('progress', lane, l, renewal.progress, 'null', 'null', '')
+    add_task_event(step, 'progress', lane, l, renewal.progress, 'null', 'null', '')
   end
   return { l.expires, l.cancel_at ~= '0' and 1 or 0 }
 end
 
-local function leave_lease(ref, lane)
-  ended[#ended + 1] = ref
-  append(ended_of, lane.type, ref)
-  freed[lane.type] = (freed[lane.type] or 0) + 1
+local function leave_lease(step, ref, lane)
+  step.ended[#step.ended + 1] = ref
+  append(step.ended_of, lane.type, ref)
+  step.freed[lane.type] = (step.freed[lane.type] or 0) + 1
 end
 
 -- A lease of a group ends; its lanes may have a task for the permit that becomes free.
-local function leave_group(lane, group, ref, entry, worker)
-  if lane.has_served == nil then lane.has_served = call('EXISTS', P .. KEY.served .. lane.name) == 1 end
+local function leave_group(step, lane, group, ref, entry, worker)
+  local prefix = step.prefix
+  if lane.has_served == nil then lane.has_served = call('EXISTS', prefix .. KEY.served .. lane.name) == 1 end
   if lane.has_served then
-    append(left_groups, lane, group)
-    append(left_groups, lane, entry)
+    append(step.left_groups, lane, group)
+    append(step.left_groups, lane, entry)
   end
-  local permits = P .. KEY.held .. lane.type .. '|' .. group
-  if group_permits.are_kept(lane.type) then
+  local permits = prefix .. KEY.held .. lane.type .. '|' .. group
+  if group_permits.are_kept(step, lane.type) then
     call('SREM', permits, ref)
   else
-    local size = #unkept
-    unkept[size + 1], unkept[size + 2] = permits, ref
+    local size = #step.unkept
+    step.unkept[size + 1], step.unkept[size + 2] = permits, ref
   end
-  busy_changes[worker] = (busy_changes[worker] or 0) - 1
-  local limited_lanes = lanes_at_limit[lane.type]
+  step.busy_changes[worker] = (step.busy_changes[worker] or 0) - 1
+  local limited_lanes = step.lanes_at_limit[lane.type]
   if not limited_lanes then
     -- Only claims add groups to `at_limit`, and a step settles before it claims.
     limited_lanes = {}
-    for _, other in ipairs(lanes_of_type(lane.type)) do
-      if call('EXISTS', P .. KEY.at_limit .. other.name) == 1 then limited_lanes[#limited_lanes + 1] = other end
+    for _, other in ipairs(lanes_of_type(step, lane.type)) do
+      if call('EXISTS', prefix .. KEY.at_limit .. other.name) == 1 then limited_lanes[#limited_lanes + 1] = other end
     end
-    lanes_at_limit[lane.type] = limited_lanes
+    step.lanes_at_limit[lane.type] = limited_lanes
   end
-  for _, other in ipairs(limited_lanes) do end_at_limit(other, group) end
+  for _, other in ipairs(limited_lanes) do end_at_limit(step, other, group) end
 end
 
-function write_busy()
-  for worker, change in pairs(busy_changes) do
-    if change ~= 0 and call('HINCRBY', P .. KEY.busy, worker, change) <= 0 then call('HDEL', P .. KEY.busy, worker) end
+function write_busy(step)
+  local prefix = step.prefix
+  local busy = prefix .. KEY.busy
+  for worker, change in pairs(step.busy_changes) do
+    if change ~= 0 and call('HINCRBY', busy, worker, change) <= 0 then call('HDEL', busy, worker) end
   end
 end
 
 -- Successes of this turn's own worker are reported together, by lane.
-local function collect_success(lane, ref, attempts, result)
-  local successes = succeeded[lane]
+local function collect_success(step, lane, ref, attempts, result)
+  local successes = step.succeeded[lane]
   if not successes then
     successes = { refs = {}, attempts = {}, results = {} }
-    succeeded[lane] = successes
+    step.succeeded[lane] = successes
   end
   local place = #successes.refs + 1
   successes.refs[place], successes.attempts[place], successes.results[place] = ref, attempts, result
 end
 
 -- The lease had no progress and no error of a previous attempt, so its tail is copied unchanged into the text.
-local function succeed(ref, lane, entry, attempts, tail, result)
-  leave_lease(ref, lane)
+local function succeed(step, ref, lane, entry, attempts, tail, result)
+  leave_lease(step, ref, lane)
   local group
   if not tail:find(PLAIN, 1, true) then
     local worker, x = tail:match('|([^|\n]*)\n([^\n]*)\n')
@@ -135,138 +132,155 @@ local function succeed(ref, lane, entry, attempts, tail, result)
     if worker:byte(1) ~= 34 then worker, x = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n') end
     local key
     key, group = labels_in(x)
-    keep_key(key, retention.kept_ms(lane.type, 'success'))
-    if group then leave_group(lane, group, ref, entry, worker) end
+    keep_key(step, key, retention.kept_ms(step, lane.type, 'success'))
+    if group then leave_group(step, lane, group, ref, entry, worker) end
   end
-  if not group then append(left, lane, entry) end
-  finish(lane, ref, 'success', 'success||' .. NOW .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result)
-  collect_success(lane, ref, attempts, result)
+  if not group then append(step.left, lane, entry) end
+  local text = 'success||' .. step.now_text .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result
+  finish(step, lane, ref, 'success', text)
+  collect_success(step, lane, ref, attempts, result)
 end
 
 -- Adds the events of many tasks: `["ended", type, worker, status, refs, attempts, [results]]`.
-function add_success_events(turn)
-  for lane, successes in pairs(succeeded) do
+function add_success_events(step, turn)
+  for lane, successes in pairs(step.succeeded) do
     local tasks = #successes.refs
-    count(lane.type, 'success', tasks)
-    event(tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","'
+    count(step, lane.type, 'success', tasks)
+    event(step, tasks, '["ended","' .. lane.type .. '",' .. turn.worker_json .. ',"success","'
       .. table.concat(successes.refs, ' ') .. '","' .. table.concat(successes.attempts, ' ') .. '",['
       .. table.concat(successes.results, ',') .. ']]')
   end
-  succeeded = {}
+  step.succeeded = {}
 end
 
 -- Ends a lease and applies the decided state to its task; `l` is the present lease.
-local function settle(o, l, lane)
+local function settle(step, o, l, lane)
+  local prefix = step.prefix
   read_tail(l)
-  local progress = l.progress == '1' and call('HGET', P .. KEY.progress, o.ref) or 'null'
+  local progress = l.progress == '1' and call('HGET', prefix .. KEY.progress, o.ref) or 'null'
   local attempts = o.attempts or string.format('%d', l.attempts + 1)
   local ran = attempts ~= l.attempts
   local key, group = labels_in(l.x)
   l.ref, l.attempts = o.ref, attempts
   l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
-  leave_lease(o.ref, lane)
-  if l.progress == '1' then call('HDEL', P .. KEY.progress, o.ref) end
-  if o.status == 'pending' and not ran and tonumber(l.run_at) <= now then
+  leave_lease(step, o.ref, lane)
+  if l.progress == '1' then call('HDEL', prefix .. KEY.progress, o.ref) end
+  if o.status == 'pending' and not ran and tonumber(l.run_at) <= step.now then
     -- Returned: the task keeps its place in the lane.
-    if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', P .. KEY.moved, o.ref, l.entry) end
+    if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', prefix .. KEY.moved, o.ref, l.entry) end
     if group then
-      arrive(lane, group, l.entry, table.concat({ join_head(l), l.x, l.payload, l.e }, '\n'))
-      leave_group(lane, group, o.ref, l.entry, l.worker)
+      arrive(step, lane, group, l.entry, table.concat({ join_head(step, l), l.x, l.payload, l.e }, '\n'))
+      leave_group(step, lane, group, o.ref, l.entry, l.worker)
     else
-      call('HSET', P .. KEY.again, lane.no .. '.' .. l.entry, join_head(l) .. '\n' .. l.e)
+      call('HSET', prefix .. KEY.again, lane.no .. '.' .. l.entry, join_head(step, l) .. '\n' .. l.e)
       call('ZADD', lane.back, 0, l.entry)
-      note_ready(lane, l.entry)
+      note_ready(step, lane, l.entry)
       call('XCLAIM', lane.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
     end
-    wake(lane.type, 1)
+    wake(step, lane.type, 1)
   else
-    if group then leave_group(lane, group, o.ref, l.entry, l.worker) else append(left, lane, l.entry) end
+    if group then leave_group(step, lane, group, o.ref, l.entry, l.worker) else append(step.left, lane, l.entry) end
     if o.status ~= 'pending' then
-      finish(lane, o.ref, o.status, finished_text(o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result))
-      keep_key(key, retention.kept_ms(lane.type, o.status))
-      count(lane.type, o.status, 1)
-    elseif tonumber(l.run_at) > now then
-      delay(lane, o.ref, l.run_at, join_head(l), l.x, o.error, l.payload)
+      local text = finished_text(step, o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result)
+      finish(step, lane, o.ref, o.status, text)
+      keep_key(step, key, retention.kept_ms(step, lane.type, o.status))
+      count(step, lane.type, o.status, 1)
+    elseif tonumber(l.run_at) > step.now then
+      delay(step, lane, o.ref, l.run_at, join_head(step, l), l.x, o.error, l.payload)
     else
-      enqueue(lane, o.ref, join_head(l), l.x, o.error, l.payload)
+      enqueue(step, lane, o.ref, join_head(step, l), l.x, o.error, l.payload)
     end
   end
-  add_task_event(o.status, lane, l, progress, o.result, o.error, o.reason)
+  add_task_event(step, o.status, lane, l, progress, o.result, o.error, o.reason)
 end
 
-function read_leases()
-  held = {}
+-- Reads the leases of all outcomes, and begins to collect what the turns change.
+function begin_turns(step, outcome_refs)
+  local held = {}
   for from = 1, #outcome_refs, CHUNK do
     local to = math.min(from + CHUNK - 1, #outcome_refs)
-    local records = call('HMGET', P .. KEY.leases, unpack(outcome_refs, from, to))
+    local records = call('HMGET', step.prefix .. KEY.leases, unpack(outcome_refs, from, to))
     for index = from, to do held[outcome_refs[index]] = records[index - from + 1] end
   end
+  -- The records of leases that are still held, by ref.
+  step.held = held
+  -- Leases that ended: all refs, and by type; entries to delete by lane, and (group, entry) pairs by lane.
+  step.ended, step.ended_of, step.left, step.left_groups = {}, {}, {}, {}
+  -- By type: permits that ended leases have freed, and tasks that the claims have started.
+  step.freed, step.claimed = {}, {}
+  -- By lane: successes of the present turn's own worker.
+  step.succeeded = {}
+  -- Ended leases of groups whose type does not keep them by group: (key in `held`, ref) each.
+  step.unkept = {}
+  -- By worker: the change in its leases of groups; by type: the lanes in which groups are at their limit.
+  step.busy_changes, step.lanes_at_limit = {}, {}
 end
 
-function try_settle(o)
-  local record = held[o.ref]
+function try_settle(step, o)
+  local record = step.held[o.ref]
   local l = record and lease_of(record)
   if not l or l.fence ~= o.fence then return LOST end
   if o.is_bad then return UNSTORABLE end
   if (l.cancel_at ~= '0') ~= (o.cancel == '1') then return CHANGED end
-  if o.status == 'success' and l.deadline ~= '0' and now >= tonumber(l.deadline) then return CHANGED end
-  if o.due == '1' and due_of(l, grace_ms) > now then return CHANGED end
-  held[o.ref] = nil
-  local lane = lane_by_ref(o.ref)
+  if o.status == 'success' and l.deadline ~= '0' and step.now >= tonumber(l.deadline) then return CHANGED end
+  if o.due == '1' and due_of(l, step.grace_ms) > step.now then return CHANGED end
+  step.held[o.ref] = nil
+  local lane = lane_by_ref(step, o.ref)
   if o.own and l.progress == '0' and l.tail:sub(-#NO_ERROR) == NO_ERROR then
-    succeed(o.ref, lane, l.entry, string.format('%d', l.attempts + 1), l.tail, o.result)
+    succeed(step, o.ref, lane, l.entry, string.format('%d', l.attempts + 1), l.tail, o.result)
   else
-    settle(o, l, lane)
+    settle(step, o, l, lane)
   end
   return OK
 end
 
 -- Settles successes of leases whose records are unchanged: the part after their common prefix has a fixed width. Only
 -- the store knows the name of their lane: after it lost everything, the same number may belong to another lane.
-function settle_run(run, verdicts)
-  local lane, prefix, width = lane_by_ref(run.refs[1]), run.prefix, #run.prefix
-  local in_time = run.deadline == 0 or now < run.deadline
+function settle_run(step, run, verdicts)
+  local lane, prefix, width = lane_by_ref(step, run.refs[1]), run.prefix, #run.prefix
+  local in_time = run.deadline == 0 or step.now < run.deadline
   for index, ref in ipairs(run.refs) do
-    local record = held[ref]
+    local record = step.held[ref]
     if record and in_time and record:sub(1, width) == prefix then
-      held[ref] = nil
-      succeed(ref, lane, run.entries[index], '1', record:sub(width + TAIL_AT), run.results[index])
+      step.held[ref] = nil
+      succeed(step, ref, lane, run.entries[index], '1', record:sub(width + TAIL_AT), run.results[index])
       verdicts[#verdicts + 1] = OK
     else
-      verdicts[#verdicts + 1] = try_settle(success(ref, prefix:match('^%d+'), run.results[index]))
+      verdicts[#verdicts + 1] = try_settle(step, success(ref, prefix:match('^%d+'), run.results[index]))
     end
   end
 end
 
 -- Leases that a process of the previous version has handed out are in `held` whether their type has a limit or not.
-local function leave_unkept()
+local function leave_unkept(step)
   local keys = {}
-  for index = 1, #unkept, 2 do keys[#keys + 1] = unkept[index] end
+  for index = 1, #step.unkept, 2 do keys[#keys + 1] = step.unkept[index] end
   for from = 1, #keys, CHUNK do
     local to = math.min(from + CHUNK - 1, #keys)
     if call('EXISTS', unpack(keys, from, to)) > 0 then
-      for index = from, to do call('SREM', keys[index], unkept[index * 2]) end
+      for index = from, to do call('SREM', keys[index], step.unkept[index * 2]) end
     end
   end
 end
 
 -- Removes settled leases, all at once. It runs before any limit is checked.
-function clear_ended()
-  if #ended == 0 then return end
-  leave_unkept()
-  many('HDEL', P .. KEY.leases, ended)
-  for kind, refs in pairs(ended_of) do many('ZREM', P .. KEY.running .. kind, refs) end
-  if call('EXISTS', P .. KEY.parked) == 1 then
-    for kind in pairs(ended_of) do unpark(kind, true) end
+function clear_ended(step)
+  local prefix = step.prefix
+  if #step.ended == 0 then return end
+  leave_unkept(step)
+  many('HDEL', prefix .. KEY.leases, step.ended)
+  for kind, refs in pairs(step.ended_of) do many('ZREM', prefix .. KEY.running .. kind, refs) end
+  if call('EXISTS', prefix .. KEY.parked) == 1 then
+    for kind in pairs(step.ended_of) do unpark(step, kind, true) end
   end
-  for lane, entries in pairs(left) do
+  for lane, entries in pairs(step.left) do
     for from = 1, #entries, CHUNK do
       local to = math.min(from + CHUNK - 1, #entries)
       call('XDEL', lane.stream, unpack(entries, from, to))
       call('XACK', lane.stream, WORKERS, unpack(entries, from, to))
     end
   end
-  for lane, entries in pairs(left_groups) do leave_streams_of_groups(lane, entries) end
+  for lane, entries in pairs(step.left_groups) do leave_streams_of_groups(step, lane, entries) end
 end
 
 end

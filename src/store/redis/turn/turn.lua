@@ -31,16 +31,18 @@
 local read
 do
 
-local function read_run()
-  local begin_ref, size = arg() .. '.', #outcome_refs
-  local run = { prefix = arg(), deadline = number(), entries = {}, results = {}, refs = {} }
-  for index = 1, number() do
-    local entry = ARGV[at + 1]
+local function read_run(step, outcome_refs)
+  local begin_ref, size = arg(step) .. '.', #outcome_refs
+  local entries, results, refs = {}, {}, {}
+  local run = { prefix = arg(step), deadline = number(step), entries = entries, results = results, refs = refs }
+  local tasks, args, at = number(step), step.args, step.at
+  for index = 1, tasks do
+    local entry = args[at + 1]
     local ref = begin_ref .. entry
-    run.entries[index], run.results[index], run.refs[index] = entry, ARGV[at + 2], ref
-    outcome_refs[size + index] = ref
+    entries[index], results[index], refs[index], outcome_refs[size + index] = entry, args[at + 2], ref, ref
     at = at + 2
   end
+  step.at = at
   return run
 end
 
@@ -48,39 +50,38 @@ end
 local function is_count(text) return text:match('^%d+$') ~= nil and #text < 16 end
 local STATUSES = { pending = true, success = true, failed = true, canceled = true, timeout = true }
 
-local function read_outcome()
-  local kind = arg()
-  if kind == 'R' then return read_run() end
-  local ref, fence = arg(), arg()
+local function read_outcome(step, outcome_refs)
+  local kind = arg(step)
+  if kind == 'R' then return read_run(step, outcome_refs) end
+  local ref, fence = next_args(step, 2)
   outcome_refs[#outcome_refs + 1] = ref
-  if kind == 'S' then return success(ref, fence, arg()) end
-  local o = {
-    ref = ref, fence = fence, cancel = arg(), due = arg(), status = arg(), attempts = arg(), lost = arg(),
-    run_at = arg(), reason = arg(), error = arg(), result = arg(),
-  }
+  if kind == 'S' then return success(ref, fence, arg(step)) end
+  local o = { ref = ref, fence = fence }
+  o.cancel, o.due, o.status, o.attempts, o.lost, o.run_at, o.reason, o.error, o.result = next_args(step, 9)
   o.is_bad = not (STATUSES[o.status] and is_count(o.attempts) and is_count(o.lost) and is_count(o.run_at))
   return o
 end
 
-local function read_turn()
-  local turn = {
-    worker = arg(), worker_json = arg(), description = arg(), successes = arg(), failures = arg(), leaves = arg(),
-    lease_ms = number(), renewals = {}, outcomes = {}, types = {},
-  }
-  for index = 1, number() do turn.renewals[index] = { ref = arg(), fence = arg(), progress = arg() } end
-  for index = 1, number() do turn.outcomes[index] = read_outcome() end
-  turn.want, turn.secret, turn.waits, turn.typeset = number(), arg(), arg(), arg()
-  for index = 1, number() do turn.types[index] = arg() end
-  turn.groups = {}
-  for index = 1, number() do turn.groups[index] = arg() end
+local function read_turn(step, outcome_refs)
+  local turn = { renewals = {}, outcomes = {}, types = {}, groups = {} }
+  turn.worker, turn.worker_json, turn.description, turn.successes, turn.failures, turn.leaves = next_args(step, 6)
+  turn.lease_ms = number(step)
+  for index = 1, number(step) do turn.renewals[index] = { ref = arg(step), fence = arg(step), progress = arg(step) } end
+  for index = 1, number(step) do turn.outcomes[index] = read_outcome(step, outcome_refs) end
+  turn.want, turn.secret, turn.waits, turn.typeset = number(step), arg(step), arg(step), arg(step)
+  for index = 1, number(step) do turn.types[index] = arg(step) end
+  for index = 1, number(step) do turn.groups[index] = arg(step) end
   return turn
 end
 
-function read()
-  process, was_here, grace_ms, retention_ms, type_ttl_ms, types_room = arg(), arg(), number(), number(), number(), nil
-  woken_without_task, outcome_refs, turns = {}, {}, {}
-  for index = 1, number() do woken_without_task[index] = arg() end
-  for index = 1, number() do turns[index] = read_turn() end
+-- Returns the types for which the process was woken without finding a task, the turns, and the refs of all outcomes.
+function read(step)
+  local woken_for, turns, outcome_refs = {}, {}, {}
+  step.process, step.was_here = next_args(step, 2)
+  step.grace_ms, step.retention_ms, step.type_ttl_ms = number(step), number(step), number(step)
+  for index = 1, number(step) do woken_for[index] = arg(step) end
+  for index = 1, number(step) do turns[index] = read_turn(step, outcome_refs) end
+  return woken_for, turns, outcome_refs
 end
 
 end
@@ -88,99 +89,100 @@ end
 -- Workers -------------------------------------------------------------------------------------------------------------
 
 -- Records that the types of a worker are served. An HTTP worker sends no other information about them.
-local function know_types(turn)
+local function know_types(step, turn)
+  local prefix = step.prefix
   local kinds = turn.types
-  if #kinds == 0 and turn.typeset ~= '' then kinds = call('SMEMBERS', P .. KEY.typeset .. turn.typeset) end
-  local is_whole, served = not has_lost(was_here), {}
+  if #kinds == 0 and turn.typeset ~= '' then kinds = call('SMEMBERS', prefix .. KEY.typeset .. turn.typeset) end
+  local is_whole, served = not has_lost(step, step.was_here), {}
   for from = 1, #kinds, CHUNK do
     local to = math.min(from + CHUNK - 1, #kinds)
-    for index, rules in ipairs(call('HMGET', P .. KEY.rules, unpack(kinds, from, to))) do
+    for index, rules in ipairs(call('HMGET', prefix .. KEY.rules, unpack(kinds, from, to))) do
       local kind = kinds[from + index - 1]
-      local is_made = is_whole and (rules or make_type(kind))
-      if is_made or (not is_whole and call('HLEN', P .. KEY.known) + #served / 2 < TYPES_NAMED_MAX) then
-        served[#served + 1], served[#served + 2] = kind, NOW
+      local is_made = is_whole and (rules or make_type(step, kind))
+      if is_made or (not is_whole and call('HLEN', prefix .. KEY.known) + #served / 2 < TYPES_NAMED_MAX) then
+        served[#served + 1], served[#served + 2] = kind, step.now_text
       end
     end
   end
-  many('HSET', P .. KEY.known, served)
+  many('HSET', prefix .. KEY.known, served)
 end
 
 -- Very many types are named once, and identified by their digest after that. The digest expires if it is not used.
 local TYPESET_KEPT_S = 3600
-local function all_typesets_known()
+local function all_typesets_known(step, turns)
+  local prefix = step.prefix
   for _, turn in ipairs(turns) do
-    local key = P .. KEY.typeset .. turn.typeset
+    local key = prefix .. KEY.typeset .. turn.typeset
     if turn.typeset ~= '' and #turn.types == 0 and call('EXISTS', key) == 0 then return false end
   end
   for _, turn in ipairs(turns) do
     if turn.typeset ~= '' and (#turn.types > 0 or turn.description ~= '') then
-      many('SADD', P .. KEY.typeset .. turn.typeset, turn.types)
-      call('EXPIRE', P .. KEY.typeset .. turn.typeset, TYPESET_KEPT_S)
+      many('SADD', prefix .. KEY.typeset .. turn.typeset, turn.types)
+      call('EXPIRE', prefix .. KEY.typeset .. turn.typeset, TYPESET_KEPT_S)
     end
   end
   return true
 end
 
-local function touch(turn)
+local function touch(step, turn)
+  local prefix = step.prefix
   local worker = turn.worker
   if turn.leaves == '1' then
-    if call('HDEL', P .. KEY.workers, worker) == 1 then
-      call('ZREM', P .. KEY.seen, worker)
-      call('HDEL', P .. KEY.worked, '+' .. worker, '-' .. worker)
-      call('SADD', P .. KEY.gone, worker)
+    if call('HDEL', prefix .. KEY.workers, worker) == 1 then
+      call('ZREM', prefix .. KEY.seen, worker)
+      call('HDEL', prefix .. KEY.worked, '+' .. worker, '-' .. worker)
+      call('SADD', prefix .. KEY.gone, worker)
     end
   elseif turn.description ~= '' then
-    call('HSET', P .. KEY.workers, worker, turn.description)
-    call('ZADD', P .. KEY.seen, NOW, worker)
-    if turn.successes ~= '0' then call('HINCRBY', P .. KEY.worked, '+' .. worker, turn.successes) end
-    if turn.failures ~= '0' then call('HINCRBY', P .. KEY.worked, '-' .. worker, turn.failures) end
-    know_types(turn)
+    call('HSET', prefix .. KEY.workers, worker, turn.description)
+    call('ZADD', prefix .. KEY.seen, step.now_text, worker)
+    if turn.successes ~= '0' then call('HINCRBY', prefix .. KEY.worked, '+' .. worker, turn.successes) end
+    if turn.failures ~= '0' then call('HINCRBY', prefix .. KEY.worked, '-' .. worker, turn.failures) end
+    know_types(step, turn)
   end
 end
 
 -- The step ------------------------------------------------------------------------------------------------------------
 
-function steps.turn()
-  read()
-  if not all_typesets_known() then return { 'types' } end
-  heads_of_turn, claimed = {}, {}
-  ended, ended_of, left, left_groups, freed, succeeded = {}, {}, {}, {}, {}, {}
-  busy_changes, lanes_at_limit, unkept = {}, {}, {}
-  read_leases()
+function steps.turn(step)
+  local prefix = step.prefix
+  local woken_for, turns, outcome_refs = read(step)
+  if not all_typesets_known(step, turns) then return { 'types' } end
+  begin_turns(step, outcome_refs)
   local answers = {}
   for index, turn in ipairs(turns) do
-    touch(turn)
+    touch(step, turn)
     -- Progress is applied first: the last report belongs to the attempt that ends in this same turn.
     local renewals, outcomes = {}, {}
     for place, renewal in ipairs(turn.renewals) do
-      renewals[place] = renew(renewal)
-      held[renewal.ref] = held[renewal.ref] and call('HGET', P .. KEY.leases, renewal.ref)
+      renewals[place] = renew(step, renewal)
+      step.held[renewal.ref] = step.held[renewal.ref] and call('HGET', prefix .. KEY.leases, renewal.ref)
     end
     for _, o in ipairs(turn.outcomes) do
-      if o.entries then settle_run(o, outcomes) else outcomes[#outcomes + 1] = try_settle(o) end
+      if o.entries then settle_run(step, o, outcomes) else outcomes[#outcomes + 1] = try_settle(step, o) end
     end
-    add_success_events(turn)
+    add_success_events(step, turn)
     answers[index] = { renewals, outcomes }
   end
-  clear_ended()
-  follow()
-  local _, due = promote(1000)
-  next_due = due
-  write_arrivals()
+  clear_ended(step)
+  follow(step)
+  local _, due = promote(step, 1000)
+  step.next_due = due
+  write_arrivals(step)
   for index, turn in ipairs(turns) do
-    local tasks, rules = claim(turn)
-    local cancels = call('SMEMBERS', P .. KEY.cancels .. turn.worker)
-    if #cancels > 0 then call('DEL', P .. KEY.cancels .. turn.worker) end
-    if turn.waits == '1' and #tasks == 0 and #cancels == 0 then wait(turn, rules) end
+    local tasks, rules = claim(step, turn)
+    local cancels = call('SMEMBERS', prefix .. KEY.cancels .. turn.worker)
+    if #cancels > 0 then call('DEL', prefix .. KEY.cancels .. turn.worker) end
+    if turn.waits == '1' and #tasks == 0 and #cancels == 0 then wait(step, turn, rules) end
     answers[index][3], answers[index][4] = tasks, cancels
   end
-  for kind, permits in pairs(freed) do free_permits(kind, permits - (claimed[kind] or 0)) end
-  for _, kind in ipairs(woken_without_task) do
-    wake(kind, 1)
-    free_permits(kind, 1)
+  for kind, permits in pairs(step.freed) do free_permits(step, kind, permits - (step.claimed[kind] or 0)) end
+  for _, kind in ipairs(woken_for) do
+    wake(step, kind, 1)
+    free_permits(step, kind, 1)
   end
-  write_busy()
-  write_finished()
-  finish_step()
-  return { NOW, next_due, answers }
+  write_busy(step)
+  write_finished(step)
+  finish_step(step)
+  return { step.now_text, step.next_due, answers }
 end

@@ -9,17 +9,16 @@
 --       as JSON, null for none, or ''; retention in the same form; the handler's retention as JSON
 -- Returns for each type 'ok', or 'unknown' if the type does not exist
 -- Cost  two commands for each field of all types together, and several for each type whose limits change
-local written, changed_kinds
 local TYPES_PER_MESSAGE = 500
 
 -- Reads the stored values of all types, by field, in the order of the call; each is read once.
-local function read_before(kinds)
+local function read_before(step, kinds)
   local before = {}
   for _, key in ipairs({ KEY.rules, KEY.back_off, KEY.retention }) do
     before[key] = {}
     for from = 1, #kinds, CHUNK do
       local to = math.min(from + CHUNK - 1, #kinds)
-      for index, value in ipairs(call('HMGET', P .. key, unpack(kinds, from, to))) do
+      for index, value in ipairs(call('HMGET', step.prefix .. key, unpack(kinds, from, to))) do
         before[key][kinds[from + index - 1]] = value
       end
     end
@@ -27,47 +26,47 @@ local function read_before(kinds)
   return before
 end
 
-local function write(key, kind, value)
-  append(written, key, kind)
-  append(written, key, value)
+local function write(changes, key, kind, value)
+  append(changes.written, key, kind)
+  append(changes.written, key, value)
 end
 
 local function set_fields(all, change)
   for field, value in pairs(cjson.decode(change)) do all[field] = value ~= cjson.null and value or nil end
 end
 
-local function retain(kind, stored, set, of_handler)
+local function retain(step, changes, kind, stored, set, of_handler)
   local kept = stored and cjson.decode(stored) or { set = {}, handler = {} }
   if set ~= '' then set_fields(kept.set, set) end
   if of_handler ~= '' then kept.handler = cjson.decode(of_handler) end
   if next(kept.set) or next(kept.handler) then
-    write(KEY.retention, kind, cjson.encode(kept))
+    write(changes, KEY.retention, kind, cjson.encode(kept))
   elseif stored then
-    call('HDEL', P .. KEY.retention, kind)
+    call('HDEL', step.prefix .. KEY.retention, kind)
   end
 end
 
-local function configure(before, if_missing)
-  local kind, may_be_new = arg(), arg()
+local function configure(step, changes, before, if_missing)
+  local prefix = step.prefix
+  local kind, may_be_new = arg(step), arg(step)
   local rules = before[KEY.rules][kind]
   local is_paused, limit, limit_by, group, group_by, max, per, rate_by =
     (rules or NEW_RULES):match('^(%d),(%d*),(%l),(%d*),(%l),(%d*),(%d*),(%l)$')
   local group_before, max_before = group, max
 
-  local by_handler = arg() == '1'
-  local handler = { limit = arg(), group = arg(), max = arg(), per = arg(), back_off = arg() }
-  local schema, defaults = arg(), arg()
-  local declared = arg()
-  local new_limit, new_group, new_max, new_per, paused, ceilings = arg(), arg(), arg(), arg(), arg(), arg()
-  local new_retention, handler_retention = arg(), arg()
+  local by_handler, handler = arg(step) == '1', {}
+  handler.limit, handler.group, handler.max, handler.per, handler.back_off = next_args(step, 5)
+  local schema, defaults, declared = next_args(step, 3)
+  local new_limit, new_group, new_max, new_per, paused, ceilings = next_args(step, 6)
+  local new_retention, handler_retention = next_args(step, 2)
   if not rules and may_be_new ~= '1' then return 'unknown' end
   local back_off = by_handler and before[KEY.back_off][kind]
   if back_off and if_missing then return 'ok' end
   if by_handler then
-    write(KEY.back_off, kind, handler.back_off)
-    write(KEY.schemas, kind, schema)
-    write(KEY.defaults, kind, defaults)
-    write(KEY.known, kind, NOW)
+    write(changes, KEY.back_off, kind, handler.back_off)
+    write(changes, KEY.schemas, kind, schema)
+    write(changes, KEY.defaults, kind, defaults)
+    write(changes, KEY.known, kind, step.now_text)
     if limit_by == 'h' then limit = handler.limit end
     if group_by == 'h' then group = handler.group end
     if rate_by == 'h' then
@@ -75,8 +74,8 @@ local function configure(before, if_missing)
     end
   end
 
-  if declared == '1' then call('SADD', P .. KEY.declared, kind) end
-  if declared == '0' then call('SREM', P .. KEY.declared, kind) end
+  if declared == '1' then call('SADD', prefix .. KEY.declared, kind) end
+  if declared == '0' then call('SREM', prefix .. KEY.declared, kind) end
   local function set(value, before, by)
     if value == '' then return before, by end
     return value == 'none' and '' or value, 'o'
@@ -87,55 +86,56 @@ local function configure(before, if_missing)
   if new_per ~= '' then per = new_per end
   if paused ~= '' then is_paused = paused end
   if ceilings ~= '' then
-    local all = cjson.decode(call('HGET', P .. KEY.ceilings, kind) or '{}')
+    local all = cjson.decode(call('HGET', prefix .. KEY.ceilings, kind) or '{}')
     set_fields(all, ceilings)
-    call('HSET', P .. KEY.ceilings, kind, cjson.encode(all))
+    call('HSET', prefix .. KEY.ceilings, kind, cjson.encode(all))
   end
 
   if new_retention ~= '' or by_handler then
-    retain(kind, before[KEY.retention][kind], new_retention, handler_retention)
+    retain(step, changes, kind, before[KEY.retention][kind], new_retention, handler_retention)
   end
 
   if max == '' then per = '' end
   if max == '' and max_before ~= '' then
-    call('DEL', P .. KEY.starts .. kind)
-    call('HDEL', P .. KEY.started, kind)
+    call('DEL', prefix .. KEY.starts .. kind)
+    call('HDEL', prefix .. KEY.started, kind)
   end
   if group ~= group_before then
-    if group ~= '' then group_permits.keep(kind) end
-    for _, lane in ipairs(lanes_of_type(kind)) do
-      for _, name in ipairs(call('HKEYS', P .. KEY.at_limit .. lane.name)) do end_at_limit(lane, name) end
+    if group ~= '' then group_permits.keep(step, kind) end
+    for _, lane in ipairs(lanes_of_type(step, kind)) do
+      for _, name in ipairs(call('HKEYS', prefix .. KEY.at_limit .. lane.name)) do end_at_limit(step, lane, name) end
     end
   end
   local changed = table.concat({ is_paused, limit, limit_by, group, group_by, max, per, rate_by }, ',')
   if changed ~= rules then
-    write(KEY.rules, kind, changed)
+    write(changes, KEY.rules, kind, changed)
     before[KEY.rules][kind] = changed
-    if rules then unpark(kind) end
+    if rules then unpark(step, kind) end
   end
   if changed ~= rules or (by_handler and back_off ~= handler.back_off) then
-    changed_kinds[#changed_kinds + 1] = kind
+    changes.kinds[#changes.kinds + 1] = kind
   end
   return 'ok'
 end
 
-function steps.configure()
-  has_lost(arg())
-  local if_missing, count, kinds, answers = arg() == '1', number(), {}, {}
-  for index = 1, count do kinds[index] = arg() end
-  written, changed_kinds = {}, {}
-  local before = read_before(kinds)
-  for index = 1, count do answers[index] = configure(before, if_missing) end
-  for key, values in pairs(written) do many('HSET', P .. key, values) end
+function steps.configure(step)
+  has_lost(step, arg(step))
+  local if_missing, count, kinds, answers = arg(step) == '1', number(step), {}, {}
+  for index = 1, count do kinds[index] = arg(step) end
+  -- Values to write by key, and the types whose rules or back-off change.
+  local changes = { written = {}, kinds = {} }
+  local before = read_before(step, kinds)
+  for index = 1, count do answers[index] = configure(step, changes, before, if_missing) end
+  for key, values in pairs(changes.written) do many('HSET', step.prefix .. key, values) end
   -- The previous version accepts only one type in a message.
-  if #changed_kinds == 1 then
-    broadcast('type ' .. changed_kinds[1])
+  if #changes.kinds == 1 then
+    broadcast(step, 'type ' .. changes.kinds[1])
   else
-    for from = 1, #changed_kinds, TYPES_PER_MESSAGE do
-      local to = math.min(from + TYPES_PER_MESSAGE - 1, #changed_kinds)
-      broadcast('types ' .. table.concat(changed_kinds, ' ', from, to))
+    for from = 1, #changes.kinds, TYPES_PER_MESSAGE do
+      local to = math.min(from + TYPES_PER_MESSAGE - 1, #changes.kinds)
+      broadcast(step, 'types ' .. table.concat(changes.kinds, ' ', from, to))
     end
   end
-  finish_step()
+  finish_step(step)
   return answers
 end

@@ -6,11 +6,11 @@
 -- Returns 'ok'
 -- Cost  one HINCRBY a field
 local KEPT_S = 3600
-function steps.rates()
-  local slot = P .. KEY.rates .. arg()
-  for _ = 1, number() do
-    local field = arg()
-    call('HINCRBY', slot, field, arg())
+function steps.rates(step)
+  local slot = step.prefix .. KEY.rates .. arg(step)
+  for _ = 1, number(step) do
+    local field = arg(step)
+    call('HINCRBY', slot, field, arg(step))
   end
   call('EXPIRE', slot, KEPT_S)
   return 'ok'
