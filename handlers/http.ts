@@ -139,7 +139,7 @@ async function answerOf(response: Dispatcher.ResponseData, url: URL, log: Log): 
   const delayMs = retryAfterMs(header, now)
   const note = retryAfterNote(header, now)
   if (note !== null) log.info({ status, retry_after: header, delay_ms: delayMs }, note)
-  throw delayMs === null ? new Error(told) : new RetryAfter(delayMs, told)
+  throw delayMs === null ? new Error(told) : new RetryAfter(delayMs / 1_000, told)
 }
 
 /** Up to 64 KiB of the body as text; what comes after is not read. */

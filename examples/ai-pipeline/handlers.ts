@@ -61,7 +61,7 @@ async function ask(prompt: string, signal: AbortSignal): Promise<string> {
     body: JSON.stringify({ model: OPENAI_MODEL, messages: [{ role: 'user', content: prompt }] }),
   })
   if (answer.status === 429) {
-    throw new RetryAfter(Number(answer.headers.get('Retry-After') ?? 5) * 1_000, 'the model is asked too often')
+    throw new RetryAfter(Number(answer.headers.get('Retry-After') ?? 5), 'the model is asked too often')
   }
   const said = await answer.text()
   if (answer.status >= 500) throw new Error(`the model answered ${answer.status}: ${said}`)

@@ -52,7 +52,7 @@ const server = app.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
 // sees what, and one stream serves them all. Where that is not wanted, POST /api/v1/subscriptions makes a token with
 // which a page receives changes of its own task from XQueue. A lost stream is reopened and resumes.
 for await (const change of client.changes({ type: 'example' })) {
-  shown.set(change.task_id, change)
+  shown.set(change.taskId, change)
   if (shown.size > SHOWN_MAX) shown.delete(shown.keys().next().value!)
   for (const browser of browsers) {
     if (browser.writableLength < UNSENT_BYTES_MAX) browser.write(recordOf(change))
@@ -60,6 +60,6 @@ for await (const change of client.changes({ type: 'example' })) {
   }
 }
 
-function recordOf({ task_id, status, progress, error, timestamp }: TaskChange): string {
-  return `data: ${JSON.stringify({ id: task_id, status, progress, error, timestamp })}\n\n`
+function recordOf({ taskId, status, progress, error, timestamp }: TaskChange): string {
+  return `data: ${JSON.stringify({ id: taskId, status, progress, error, timestamp })}\n\n`
 }

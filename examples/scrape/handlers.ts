@@ -29,7 +29,7 @@ const handlers = defineHandlers({
     processTimeout: '30s',
     run: async ({ payload: { crawl, url, depth } }, { signal }): Promise<Found> => {
       const answer = await fetch(url, { signal })
-      if (answer.status === 429) throw new RetryAfter(Number(answer.headers.get('Retry-After') ?? 1) * 1_000)
+      if (answer.status === 429) throw new RetryAfter(Number(answer.headers.get('Retry-After') ?? 1))
       if (answer.status >= 500) throw new Error(`${url} answered ${answer.status}`)
       if (!answer.ok) throw new DoNotRetry(`${url} answered ${answer.status}`)
       const html = await answer.text()

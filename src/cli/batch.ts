@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { Batch, type BatchState } from '../client/flow.ts'
+import { Batch, type BatchState } from '../client/batch.ts'
 import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'
 import { facts } from './terminal.ts'
 

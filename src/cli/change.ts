@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
+import type { BatchState } from '../client/batch.ts'
 import { call, type Server } from '../client/call.ts'
-import type { BatchState } from '../client/flow.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { type ClientOptions, EXIT, show, withClientOptions, withExamples } from './output.ts'

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
-import { changes } from '../client/event-stream.ts'
+import { changesJson } from '../client/event-stream.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
@@ -106,7 +106,7 @@ async function follow(id: string | undefined, options: FilterOptions): Promise<v
     })
   }
   const query = { ...(id === undefined ? {} : { taskId: id }), ...filterOf(options) }
-  for await (const change of changes(options.server, query, stop.signal, opened)) {
+  for await (const change of changesJson(options.server, query, stop.signal, opened)) {
     const { timestamp, task_id, type, status, progress } = change
     const reported = progressText(progress)
     const line = `${dimmed(timestamp)} ${task_id} ${plain(type)} ${statusCell(status)}${reported ? ` ${reported}` : ''}`

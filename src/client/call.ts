@@ -1,4 +1,4 @@
-import { ERRORS, type ErrorCode, invalidField, XQueueError } from '../task/errors.ts'
+import { ERRORS, type ErrorCode, type ErrorDetails, invalidField, XQueueError } from '../task/errors.ts'
 import { emptiedIn, faultIn } from '../task/json.ts'
 import { describeError } from '../task/thrown.ts'
 import { injectContext } from '../trace/inject.ts'
@@ -85,8 +85,16 @@ export async function call<T>(
     )
   }
   if (response.ok) return answer as T
-  const code = Object.hasOwn(ERRORS, String(answer.code)) ? (answer.code as ErrorCode) : 'internal'
-  const { errors, registered_types } = answer as Pick<XQueueError['details'], 'errors' | 'registered_types'>
-  const details = { ...(errors ? { errors } : {}), ...(registered_types ? { registered_types } : {}) }
-  throw new XQueueError(code, String(answer.detail ?? response.statusText), details)
+  throw errorOf(answer, response)
+}
+
+/** Members of every problem document; the others are the details of its code. */
+const COMMON: readonly string[] = ['type', 'title', 'status', 'detail', 'code', 'request_id']
+
+function errorOf(problem: Record<string, unknown>, { statusText, headers }: Response): XQueueError {
+  const code = Object.hasOwn(ERRORS, String(problem.code)) ? (problem.code as ErrorCode) : 'internal'
+  const details: ErrorDetails = Object.fromEntries(Object.entries(problem).filter(([name]) => !COMMON.includes(name)))
+  const seconds = Number(headers.get('Retry-After') ?? Number.NaN)
+  if (seconds >= 0) details.retry_after = seconds
+  return new XQueueError(code, String(problem.detail ?? statusText), details)
 }

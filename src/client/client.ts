@@ -1,49 +1,32 @@
-import { isInstance } from '../task/brand.ts'
-import { isFinal } from '../task/status.ts'
-import type { Task } from '../task/task.ts'
-import { taskOfJson } from '../task/task-json.ts'
+import type { TaskJson } from '../task/task-json.ts'
+import { type TaskView, viewOfJson } from '../task/task-view.ts'
 import type { Handlers, PayloadOf, ResultOf } from '../worker/handler.ts'
+import { Batch } from './batch.ts'
 import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
-import { Batch, Flow } from './flow.ts'
+import { type Explanation, explanationOf } from './explanation.ts'
+import { Flow } from './flow.ts'
+import { readTask, resultOf } from './result.ts'
 import { ScheduleClient } from './schedules.ts'
+import { type Stats, statsOf, type WorkerInfo, workerOf } from './statistics.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 import { Submissions } from './submissions.ts'
+import { filterOf, type ListOptions, type TaskFilter, TaskList } from './task-list.ts'
+import { TypeClient } from './types.ts'
 
 /** A typed task: payload and result have the types of the handler. */
-export type TaskOf<H extends Handlers, Type extends keyof H> = Omit<Task, 'type' | 'payload' | 'result'> & {
-  type: Type
-  payload: PayloadOf<H, Type>
-  /** Null until the task has succeeded. */
-  result: ResultOf<H, Type> | null
-}
+export type TaskOf<H extends Handlers, Type extends keyof H> = Omit<
+  TaskView<PayloadOf<H, Type>, ResultOf<H, Type>>,
+  'type'
+> & { type: Type }
 
-type NewTask<H extends Handlers, Type extends keyof H & string> = SubmitOptions & {
-  type: Type
-  payload: PayloadOf<H, Type>
-}
+/** A task of `submitMany`: one of the types of `H`, with the payload of that type. */
+export type NewTask<H extends Handlers> = {
+  [Type in keyof H & string]: SubmitOptions & { type: Type; payload: PayloadOf<H, Type> }
+}[keyof H & string]
 
-const UNSUCCESSFUL = Symbol.for('xqueue.TaskUnsuccessful')
-
-/** Thrown for a task that ended without success; `task` is the task. */
-export class TaskUnsuccessful extends Error {
-  static override [Symbol.hasInstance](value: unknown): boolean {
-    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
-    return isInstance(value, this, TaskUnsuccessful, UNSUCCESSFUL)
-  }
-
-  override name = 'TaskUnsuccessful'
-  readonly task: Task
-
-  constructor(task: Task) {
-    super(`task ${task.id} of type ${task.type} ended as ${task.status}${task.error ? `: ${task.error}` : ''}`)
-    this.task = task
-  }
-
-  get [UNSUCCESSFUL](): true {
-    return true
-  }
-}
+/** A filter of many tasks; with `dryRun` they are counted (up to 100,000) and not changed. */
+export type ManyTasks<H extends Handlers> = TaskFilter & { type?: keyof H & string; dryRun?: boolean }
 
 /**
  * The typed client of a server. Calls throw XQueueError: the server's error with its `code`, or `engine_unavailable` if
@@ -52,6 +35,7 @@ export class TaskUnsuccessful extends Error {
  */
 export class Client<H extends Handlers> {
   readonly schedules: ScheduleClient<H>
+  readonly types: TypeClient<H>
   readonly #server: Server
   readonly #submissions: Submissions
 
@@ -59,6 +43,7 @@ export class Client<H extends Handlers> {
     this.#server = server
     this.#submissions = new Submissions(server)
     this.schedules = new ScheduleClient(server)
+    this.types = new TypeClient(server)
   }
 
   /**
@@ -70,11 +55,11 @@ export class Client<H extends Handlers> {
     payload: PayloadOf<H, Type>,
     options: SubmitOptions = {},
   ): Promise<TaskOf<H, Type>> {
-    return taskOfJson(await this.#submissions.submit(inputOf({ ...options, type, payload }))) as never
+    return viewOfJson(await this.#submissions.submit(inputOf({ ...options, type, payload }))) as never
   }
 
-  /** Submits up to 10,000 tasks, all or none; their ids, in order. */
-  async submitMany<Type extends keyof H & string>(tasks: readonly NewTask<H, Type>[]): Promise<string[]> {
+  /** Submits up to 10,000 tasks of any types, all or none; their ids, in order. */
+  async submitMany(tasks: readonly NewTask<H>[]): Promise<string[]> {
     const body = { tasks: tasks.map(inputOf) }
     const answer = await call<{ tasks: { id: string }[] }>(this.#server, 'POST', '/tasks/batch', body)
     return answer.tasks.map(({ id }) => id)
@@ -90,26 +75,48 @@ export class Client<H extends Handlers> {
     return new Batch(this.#server, name)
   }
 
-  async get(id: string): Promise<Task> {
-    return taskOfJson(await call(this.#server, 'GET', `/tasks/${encodeURIComponent(id)}`))
+  get(id: string): Promise<TaskView> {
+    return readTask(this.#server, id)
+  }
+
+  /** All matching tasks, newest first, page by page as they are read. */
+  list<Type extends keyof H & string = keyof H & string>(
+    options: ListOptions & { type?: Type } = {},
+  ): TaskList<TaskOf<H, Type>> {
+    return new TaskList(this.#server, options)
+  }
+
+  /** The reason why a task is not running. */
+  async explain(id: string): Promise<Explanation> {
+    return explanationOf(await call(this.#server, 'GET', `${pathOf(id)}/explain`))
   }
 
   /** Cancels a task; a running one is notified and may still be `processing` in the answer. */
-  async cancel(id: string): Promise<Task> {
-    return taskOfJson(await call(this.#server, 'DELETE', `/tasks/${encodeURIComponent(id)}`))
+  async cancel(id: string): Promise<TaskView> {
+    return viewOfJson(await call<TaskJson>(this.#server, 'DELETE', pathOf(id)))
   }
 
-  /**
-   * Erases a finished task: payload, result, error, tags, idempotency key, and what events hold of it.
-   * @throws XQueueError `task_not_finished`
-   */
-  async purge(id: string): Promise<void> {
-    await call(this.#server, 'POST', `/tasks/${encodeURIComponent(id)}/purge`)
+  /** Cancels all matching tasks; returns their number. */
+  cancelMany(tasks: ManyTasks<H>): Promise<number> {
+    return this.#changeMany('cancel', tasks)
   }
 
   /** Runs a failed, canceled or timed-out task again. */
-  async retry(id: string): Promise<Task> {
-    return taskOfJson(await call(this.#server, 'POST', `/tasks/${encodeURIComponent(id)}/retry`))
+  async retry(id: string): Promise<TaskView> {
+    return viewOfJson(await call<TaskJson>(this.#server, 'POST', `${pathOf(id)}/retry`))
+  }
+
+  /** Runs all matching failed, canceled and timed-out tasks again; returns their number. */
+  retryMany(tasks: ManyTasks<H>): Promise<number> {
+    return this.#changeMany('retry', tasks)
+  }
+
+  /**
+   * Erases a finished task: payload, result, error, tags, idempotency key, and the data of its events.
+   * @throws XQueueError `task_not_finished`
+   */
+  async delete(id: string): Promise<void> {
+    await call(this.#server, 'POST', `${pathOf(id)}/purge`)
   }
 
   /**
@@ -120,37 +127,30 @@ export class Client<H extends Handlers> {
     task: string | TaskOf<H, Type>,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<ResultOf<H, Type>> {
-    const ended = await this.#end(typeof task === 'string' ? task : task.id, signal)
-    if (ended.status !== 'success') throw new TaskUnsuccessful(ended)
-    return ended.result as never
+    return (await resultOf(this.#server, typeof task === 'string' ? task : task.id, signal)) as never
   }
 
   /** Status changes and progress from now on, until `signal` aborts. Resumes after a lost connection. */
-  changes(query: ChangesQuery & { type?: keyof H & string } = {}, signal?: AbortSignal): AsyncGenerator<TaskChange> {
+  changes(
+    query: ChangesQuery & { type?: keyof H & string } = {},
+    signal?: AbortSignal,
+  ): AsyncGenerator<TaskChange, void, undefined> {
     return changes(this.#server, query, signal)
   }
 
-  async #end(id: string, signal: AbortSignal | undefined): Promise<Task> {
-    const task = await this.get(id)
-    if (isFinal(task.status)) return task
-    const leave = new AbortController()
-    try {
-      const stop = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
-      // Read again when the stream is open, so that no end is missed in between.
-      let looked: Promise<Task> | undefined
-      const opened = () => {
-        looked = this.get(id)
-        looked.then(
-          ({ status }) => isFinal(status) && leave.abort(),
-          () => undefined, // The stream continues; the task is read again at the next reconnect.
-        )
-      }
-      for await (const { status } of changes(this.#server, { taskId: id }, stop, opened)) if (isFinal(status)) break
-      signal?.throwIfAborted()
-      return await this.get(id)
-    } finally {
-      leave.abort()
-    }
+  /** Figures over all processes. */
+  async stats(): Promise<Stats> {
+    return statsOf(await call(this.#server, 'GET', '/stats'))
+  }
+
+  /** The live workers of all processes. */
+  async workers(): Promise<WorkerInfo[]> {
+    return (await call<{ workers: object[] }>(this.#server, 'GET', '/workers')).workers.map(workerOf)
+  }
+
+  async #changeMany(change: 'cancel' | 'retry', { dryRun, ...filter }: ManyTasks<H>): Promise<number> {
+    const body = { ...filterOf(filter), dry_run: dryRun }
+    return (await call<{ count: number }>(this.#server, 'POST', `/tasks/${change}`, body)).count
   }
 }
 
@@ -163,6 +163,10 @@ export function createClient<H extends Handlers>(
   { key = keyOfEnvironment() }: { key?: string | undefined } = {},
 ): Client<H> {
   return new Client({ url: server, key: key ?? null })
+}
+
+function pathOf(id: string): string {
+  return `/tasks/${encodeURIComponent(id)}`
 }
 
 /** Browsers have no environment, and Deno may refuse to read it. */

@@ -1,10 +1,26 @@
 import type { Json } from '../task/json.ts'
 import type { Status, TimeoutReason } from '../task/status.ts'
 import type { Progress } from '../task/task.ts'
+import { answerOf } from './answer.ts'
 import { addressOf, authorizationOf, call, type Server } from './call.ts'
 
-/** A status change or a progress report of the server. */
+/** A status change or a progress report of a task. */
 export interface TaskChange {
+  eventId: string
+  taskId: string
+  type: string
+  status: Status
+  attempts: number
+  progress: Progress | null
+  result: Json
+  error: string | null
+  timeoutReason: TimeoutReason | null
+  workerId: string | null
+  timestamp: Date
+}
+
+/** The same as the server sends it. */
+export interface TaskChangeJson {
   event_id: string
   task_id: string
   type: string
@@ -27,18 +43,27 @@ export interface ChangesQuery {
 
 const RECONNECT_MS = 1_000
 
+/** The changes of tasks from now on, see `changesJson`. */
+export async function* changes(
+  server: Server,
+  query: ChangesQuery,
+  signal?: AbortSignal,
+): AsyncGenerator<TaskChange, void, undefined> {
+  for await (const json of changesJson(server, query, signal)) yield answerOf<TaskChange>(json, ['timestamp'])
+}
+
 /**
  * The changes of tasks from now on. Reconnects and resumes after a lost connection. Ends when `signal` aborts. `opened`
  * is called when changes can no longer be missed.
  *
  * @throws XQueueError the server's error, or `engine_unavailable` if it cannot be reached at the start
  */
-export async function* changes(
+export async function* changesJson(
   server: Server,
   { taskId, type, status }: ChangesQuery,
   signal?: AbortSignal,
   opened?: () => void,
-): AsyncGenerator<TaskChange> {
+): AsyncGenerator<TaskChangeJson> {
   const filter = { ...(taskId ? { task_id: taskId } : {}), ...(type ? { type } : {}), ...(status ? { status } : {}) }
   const url = addressOf(server, `/events?${new URLSearchParams(filter)}`)
   let last: string | null = null

@@ -1,85 +1,43 @@
 import { XQueueError } from '../task/errors.ts'
-import type { Status } from '../task/status.ts'
-import { MACHINE_TIME, pause } from '../task/time.ts'
-import type { Handlers, PayloadOf } from '../worker/handler.ts'
+import type { Handlers, PayloadOf, ResultOf } from '../worker/handler.ts'
+import { Batch } from './batch.ts'
 import { call, type Server } from './call.ts'
+import { resultOf } from './result.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 
-/** Intervals of polling for the end of a batch: short at first, then longer. */
-const LOOK_MS = { first: 100, most: 2_000 }
-
-/** Progress of a batch: tasks by status, and `removed` for ended tasks that have been deleted. */
-export type BatchState = Record<Status, number> & {
-  batch: string
-  total: number
-  removed: number
-  /** Percentage of ended tasks, 0–100. */
-  progress: number
-  /** Whether all tasks have ended. */
-  done: boolean
-}
-
-/** Tasks that were submitted under one name. */
-export class Batch {
-  readonly name: string
+/** A task of a flow, which other tasks of the flow can wait for. */
+export class FlowTask<Type extends string = string, Result = unknown> {
+  readonly type: Type
+  /** Position in the flow, from 0. */
+  readonly place: number
   readonly #server: Server
+  readonly #ids: readonly string[]
 
-  constructor(server: Server, name: string) {
+  /** @param ids those of all tasks of the flow; empty until it has been submitted */
+  constructor(server: Server, type: Type, place: number, ids: readonly string[]) {
     this.#server = server
-    this.name = name
+    this.#ids = ids
+    this.type = type
+    this.place = place
   }
 
-  /** @throws XQueueError `not_found` if none of its tasks is stored */
-  state(): Promise<BatchState> {
-    return this.#look()
+  /** @throws XQueueError `invalid_request` before the flow has been submitted */
+  get id(): string {
+    const id = this.#ids[this.place]
+    if (id !== undefined) return id
+    throw new XQueueError(
+      'invalid_request',
+      `the flow of this "${this.type}" task is not submitted: call submit() first`,
+    )
   }
 
   /**
-   * Waits until all of its tasks have ended in any status.
-   * @param onProgress called for each observed change
-   * @throws the reason of `signal` when it aborts
+   * Waits for the end of the task and returns its result.
+   * @throws TaskUnsuccessful if it ended without success; the reason of `signal` when it aborts
    */
-  async ended({ signal, onProgress }: BatchWait = {}): Promise<BatchState> {
-    let told = ''
-    for (let lookMs = LOOK_MS.first; ; lookMs = Math.min(lookMs * 2, LOOK_MS.most)) {
-      const state = await this.#look(signal)
-      const seen = JSON.stringify(state)
-      if (seen !== told) onProgress?.(state)
-      told = seen
-      if (state.done) return state
-      await pause(lookMs, MACHINE_TIME.after, signal)
-      signal?.throwIfAborted()
-    }
+  async result({ signal }: { signal?: AbortSignal } = {}): Promise<Result> {
+    return (await resultOf(this.#server, this.id, signal)) as Result
   }
-
-  /** Cancels unfinished tasks; running ones are notified. Returns their number. */
-  async cancel(): Promise<number> {
-    return (await call<{ count: number }>(this.#server, 'DELETE', this.#path())).count
-  }
-
-  /** Runs failed, canceled and timed-out tasks again. Returns their number. */
-  async retry(): Promise<number> {
-    return (await call<{ count: number }>(this.#server, 'POST', `${this.#path()}/retry`)).count
-  }
-
-  #look(signal?: AbortSignal): Promise<BatchState> {
-    return call(this.#server, 'GET', this.#path(), undefined, signal ? { signal } : {})
-  }
-
-  #path(): string {
-    return `/batches/${encodeURIComponent(this.name)}`
-  }
-}
-
-export interface BatchWait {
-  signal?: AbortSignal
-  onProgress?: (state: BatchState) => void
-}
-
-/** A task of an unsubmitted flow, which other tasks can wait for. */
-export interface FlowTask<Type extends string = string> {
-  readonly type: Type
-  readonly place: number
 }
 
 export type FlowOptions = Omit<SubmitOptions, 'after' | 'batch'> & {
@@ -92,15 +50,16 @@ export type FlowOptions = Omit<SubmitOptions, 'after' | 'batch'> & {
  *
  *     const flow = client.flow()
  *     const pages = urls.map((url) => flow.add('fetch', { url }))
- *     flow.add('report', {}, { after: pages })
- *     const { batch } = await flow.submit()
- *     await batch.ended()
+ *     const report = flow.add('report', {}, { after: pages })
+ *     await flow.submit()
+ *     console.log(await report.result())
  */
 export class Flow<H extends Handlers> {
   readonly batch: Batch
   readonly #server: Server
   readonly #tasks: ReturnType<typeof inputOf>[] = []
   readonly #added = new Set<FlowTask>()
+  readonly #ids: string[] = []
 
   constructor(server: Server, name: string = randomName()) {
     this.#server = server
@@ -112,10 +71,10 @@ export class Flow<H extends Handlers> {
     type: Type,
     payload: PayloadOf<H, Type>,
     { after = [], ...options }: FlowOptions = {},
-  ): FlowTask<Type> {
+  ): FlowTask<Type, ResultOf<H, Type>> {
     const places = after.map((task) => (typeof task === 'string' ? task : this.#placeOf(task)))
     const place = this.#tasks.push(inputOf({ ...options, type, payload, after: places, batch: this.batch.name })) - 1
-    const added = { type, place }
+    const added = new FlowTask<Type, ResultOf<H, Type>>(this.#server, type, place, this.#ids)
     this.#added.add(added)
     return added
   }
@@ -123,7 +82,8 @@ export class Flow<H extends Handlers> {
   /** Submits all added tasks; returns their ids in that order, and the batch. */
   async submit(): Promise<{ ids: string[]; batch: Batch }> {
     const answer = await call<{ tasks: { id: string }[] }>(this.#server, 'POST', '/tasks/batch', { tasks: this.#tasks })
-    return { ids: answer.tasks.map(({ id }) => id), batch: this.batch }
+    this.#ids.push(...answer.tasks.map(({ id }) => id))
+    return { ids: [...this.#ids], batch: this.batch }
   }
 
   /** A position is meaningless in another flow. */

@@ -1,7 +1,7 @@
 import type { Json } from '../task/json.ts'
 import type { CatchUp, Overlap } from '../task/schedule.ts'
-import type { ScheduleJson } from '../task/schedule-input.ts'
 import type { Duration, Handlers, PayloadOf } from '../worker/handler.ts'
+import { answerOf } from './answer.ts'
 import { call, type Server } from './call.ts'
 import { inputOf, type SubmitOptions } from './submission.ts'
 
@@ -20,30 +20,30 @@ export interface ScheduleOptions extends Omit<SubmitOptions, 'delay' | 'runAt' |
   paused?: boolean
 }
 
-/** Times are milliseconds since the epoch. */
-export interface ClientSchedule {
+/** Durations are seconds. */
+export interface Schedule {
   id: string
   type: string
   payload: Json
   priority: number
   maxRetry: number
-  queueTimeoutMs: number
-  processTimeoutMs: number
+  queueTimeout: number
+  processTimeout: number
   tags: Readonly<Record<string, string>>
   group: string | null
   cron: string | null
   timezone: string | null
-  everyMs: number | null
+  every: number | null
   catchUp: CatchUp
   overlap: Overlap
   paused: boolean
-  nextAt: number | null
-  lastAt: number | null
+  nextAt: Date | null
+  lastAt: Date | null
   lastTaskId: string | null
-  createdAt: number
-  updatedAt: number
+  createdAt: Date
+  updatedAt: Date
   /** The next five ticks. */
-  upcoming: number[]
+  upcoming: Date[]
 }
 
 /** The schedules of a server: `client.schedules`. */
@@ -60,35 +60,35 @@ export class ScheduleClient<H extends Handlers> {
     type: Type,
     payload: PayloadOf<H, Type>,
     options: ScheduleOptions,
-  ): Promise<ClientSchedule> {
+  ): Promise<Schedule> {
     return this.#call('POST', '', { id, ...bodyOf({ ...options, type, payload }) })
   }
 
-  async list(): Promise<ClientSchedule[]> {
-    const { schedules } = await call<{ schedules: ScheduleJson[] }>(this.#server, 'GET', '/schedules')
+  async list(): Promise<Schedule[]> {
+    const { schedules } = await call<{ schedules: object[] }>(this.#server, 'GET', '/schedules')
     return schedules.map(scheduleOf)
   }
 
-  get(id: string): Promise<ClientSchedule> {
+  get(id: string): Promise<Schedule> {
     return this.#call('GET', pathOf(id))
   }
 
   /** Changes the given fields. */
-  change(id: string, changes: ScheduleOptions & { payload?: unknown }): Promise<ClientSchedule> {
+  change(id: string, changes: ScheduleOptions & { payload?: unknown }): Promise<Schedule> {
     return this.#call('PATCH', pathOf(id), bodyOf(changes))
   }
 
-  pause(id: string): Promise<ClientSchedule> {
+  pause(id: string): Promise<Schedule> {
     return this.change(id, { paused: true })
   }
 
   /** Resumes from now; ticks during the pause create no tasks. */
-  resume(id: string): Promise<ClientSchedule> {
+  resume(id: string): Promise<Schedule> {
     return this.change(id, { paused: false })
   }
 
   /** Creates its task now; `lastTaskId` is the task's id. */
-  run(id: string): Promise<ClientSchedule> {
+  run(id: string): Promise<Schedule> {
     return this.#call('POST', `${pathOf(id)}/run`)
   }
 
@@ -96,7 +96,7 @@ export class ScheduleClient<H extends Handlers> {
     await this.#call('DELETE', pathOf(id))
   }
 
-  async #call(method: string, path: string, body?: object): Promise<ClientSchedule> {
+  async #call(method: string, path: string, body?: object): Promise<Schedule> {
     return scheduleOf(await call(this.#server, method, `/schedules${path}`, body))
   }
 }
@@ -111,29 +111,7 @@ function bodyOf(options: ScheduleOptions & { type?: string; payload?: unknown })
   return { ...inputOf(task), cron, timezone, every, catch_up: catchUp, overlap, paused }
 }
 
-function scheduleOf(answer: ScheduleJson): ClientSchedule {
-  const time = (text: string | null) => (text === null ? null : Date.parse(text))
-  return {
-    id: answer.id,
-    type: answer.type,
-    payload: answer.payload,
-    priority: answer.priority,
-    maxRetry: answer.max_retry,
-    queueTimeoutMs: answer.queue_timeout * 1_000,
-    processTimeoutMs: answer.process_timeout * 1_000,
-    tags: answer.tags,
-    group: answer.group,
-    cron: answer.cron,
-    timezone: answer.timezone,
-    everyMs: answer.every === null ? null : answer.every * 1_000,
-    catchUp: answer.catch_up,
-    overlap: answer.overlap,
-    paused: answer.paused,
-    nextAt: time(answer.next_at),
-    lastAt: time(answer.last_at),
-    lastTaskId: answer.last_task_id,
-    createdAt: Date.parse(answer.created_at),
-    updatedAt: Date.parse(answer.updated_at),
-    upcoming: answer.upcoming.map((text) => Date.parse(text)),
-  }
+function scheduleOf(json: object): Schedule {
+  const schedule = answerOf<Schedule>(json, ['nextAt', 'lastAt', 'createdAt', 'updatedAt'])
+  return { ...schedule, upcoming: schedule.upcoming.map((time) => new Date(time)) }
 }

@@ -79,6 +79,7 @@ export class XQueueError extends Error {
   }
 
   readonly code: ErrorCode
+  /** The additional fields of the answer, as the API names them. */
   readonly details: ErrorDetails
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
@@ -88,8 +89,29 @@ export class XQueueError extends Error {
     this.details = details
   }
 
+  /** The HTTP status of the code. */
   get status(): number {
     return ERRORS[this.code][0]
+  }
+
+  /** The values that are not valid, with their paths. */
+  get errors(): readonly FieldError[] {
+    return this.details.errors ?? []
+  }
+
+  /** Seconds after which a repeated call may succeed; null: not known. */
+  get retryAfter(): number | null {
+    return this.details.retry_after ?? null
+  }
+
+  /** With `unknown_type`: the known types. */
+  get registeredTypes(): readonly string[] {
+    return this.details.registered_types ?? []
+  }
+
+  /** With `forbidden`: the scope that the call needs. */
+  get requiredScope(): string | null {
+    return this.details.required_scope ?? null
   }
 
   get [BRAND](): true {

@@ -98,7 +98,7 @@ export class RetryAfter extends Error {
   /** The delay as given. */
   readonly delay: number | string
 
-  /** @param delay milliseconds, or a string with units: `"90s"` */
+  /** @param delay seconds, or a string with units: `"90s"` */
   constructor(delay: number | string, message = `retry after ${delayText(delay)}`, options?: ErrorOptions) {
     super(message, options)
     this.delay = delay
@@ -106,7 +106,7 @@ export class RetryAfter extends Error {
 
   /** Whole milliseconds; null for an invalid delay. */
   get delayMs(): number | null {
-    return usableDelayMs(this.delay)
+    return delayMsOf(this.delay)
   }
 
   get [RETRY_AFTER](): true {
@@ -115,33 +115,34 @@ export class RetryAfter extends Error {
 }
 
 /** A delay in whole milliseconds, 0 for a time in the past; null if it is invalid or longer than 366 days. */
-export function usableDelayMs(delay: unknown): number | null {
-  if (typeof delay === 'string' && /[a-z]\s*$/.test(delay)) {
-    try {
-      return parseDurationMs(delay)
-    } catch {
-      return null
-    }
+export function usableDelayMs(delayMs: unknown): number | null {
+  if (typeof delayMs !== 'number' || Number.isNaN(delayMs) || delayMs > TASK_LIMITS.durationMsMax) return null
+  return Math.max(Math.round(delayMs), 0)
+}
+
+/** The same for a number of seconds, or a string with units. */
+function delayMsOf(delay: unknown): number | null {
+  if (typeof delay === 'number') return usableDelayMs(delay * 1_000)
+  try {
+    return parseDurationMs(delay)
+  } catch {
+    return null
   }
-  if (typeof delay !== 'number' || Number.isNaN(delay) || delay > TASK_LIMITS.durationMsMax) return null
-  return Math.max(Math.round(delay), 0)
 }
 
 /** The retry decision of a thrown value. Never throws. */
 export function retryOf(thrown: unknown): { retry: boolean; delayMs: number | null; unusable: string | null } {
   if (!hasBrand(thrown, RETRY_AFTER)) return { retry: !hasBrand(thrown, DO_NOT_RETRY), delayMs: null, unusable: null }
   try {
-    // Another copy of the package may have a version that provides milliseconds only.
-    const { delay, delayMs: told } = thrown as RetryAfter
-    const given = delay ?? told
-    const delayMs = usableDelayMs(given)
-    return { retry: true, delayMs, unusable: delayMs === null ? delayText(given) : null }
+    const { delay } = thrown as RetryAfter
+    const delayMs = delayMsOf(delay)
+    return { retry: true, delayMs, unusable: delayMs === null ? delayText(delay) : null }
   } catch {
     return { retry: true, delayMs: null, unusable: 'its delay cannot be read' }
   }
 }
 
 function delayText(delay: unknown): string {
-  if (typeof delay === 'number') return `${delay} ms`
+  if (typeof delay === 'number') return `${delay} s`
   return typeof delay === 'string' ? delay.slice(0, 80) : typeof delay
 }

@@ -1,13 +1,15 @@
 import { pino } from 'pino'
-import { type TaskOf, TaskUnsuccessful } from '../client/client.ts'
+import type { TaskOf } from '../client/client.ts'
+import type { TaskChange } from '../client/event-stream.ts'
+import { TaskUnsuccessful } from '../client/result.ts'
 import { inputOf, type SubmitOptions } from '../client/submission.ts'
 import { openQueue } from '../queue/open.ts'
 import type { Queue } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
-import type { Task } from '../task/task.ts'
 import { specOf, type TaskInput, throwErrors } from '../task/task-input.ts'
+import { type TaskView, viewOf } from '../task/task-view.ts'
 import type { Duration, Handlers, PayloadOf, ResultOf } from '../worker/handler.ts'
 import { checkPayload, normalizeHandlers, type RegisteredHandler } from '../worker/handlers.ts'
 import { Worker } from '../worker/worker.ts'
@@ -67,9 +69,9 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     this.#handlers = this.#running.watched(normalizeHandlers(handlers))
   }
 
-  /** Milliseconds since the epoch, as the queue sees them. */
-  now(): number {
-    return this.#time.now()
+  /** The time of the queue. */
+  now(): Date {
+    return new Date(this.#time.now())
   }
 
   /** @throws XQueueError what the server would answer: `invalid_payload`, `unknown_type`, … */
@@ -87,7 +89,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     const spec = await specOf(input, known ?? null, '', errors)
     throwErrors(errors)
     const [submitted] = await this.#interceptor('submit', () => this.#engine.submit([spec]))
-    return submitted!.task as never
+    return viewOf(submitted!.task) as never
   }
 
   /** @throws XQueueError `not_found` */
@@ -96,7 +98,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     const [found] = await this.#engine.get([id])
     if (!found)
       throw new XQueueError('not_found', `task ${id} not found: it may have been deleted after its retention time`)
-    return found as never
+    return viewOf(found) as never
   }
 
   /**
@@ -105,7 +107,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
    */
   async result<Type extends keyof H & string>(task: string | TaskOf<H, Type>): Promise<ResultOf<H, Type>> {
     const now = await this.get(task)
-    if (now.status !== 'success') throw new TaskUnsuccessful(now as Task)
+    if (now.status !== 'success') throw new TaskUnsuccessful(now as TaskView)
     return now.result as never
   }
 
@@ -124,7 +126,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   }
 
   /** Erases a finished task. */
-  async purge(task: string | { id: string }): Promise<void> {
+  async delete(task: string | { id: string }): Promise<void> {
     const [result] = (await this.#engine.erase([idOf(task)])).results
     if (result!.outcome === 'refused') throw new XQueueError('task_not_finished', `task ${idOf(task)} has not finished`)
   }
@@ -135,15 +137,20 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
   }
 
   /** Every change so far, oldest first; of one task, or of all. */
-  async history(task?: string | { id: string }): Promise<TaskEvent[]> {
+  async history(task?: string | { id: string }): Promise<TaskChange[]> {
     const events: TaskEvent[] = []
     for (let after = ''; ; ) {
       const page = await this.#engine.events({ after, max: SWEEP_MAX })
       if (page.events.length === 0) break
-      events.push(...page.events)
+      events.push(...page.events.filter(({ kind }) => kind !== 'removed'))
       after = page.last
     }
-    return task === undefined ? events : events.filter(({ taskId }) => taskId === idOf(task))
+    const changes = events.map(({ id, kind: _, at, ...change }) => ({
+      eventId: id,
+      ...change,
+      timestamp: new Date(at),
+    }))
+    return task === undefined ? changes : changes.filter(({ taskId }) => taskId === idOf(task))
   }
 
   /**
@@ -250,7 +257,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
 
   async #untilDue(): Promise<number> {
     const { nextAt } = await this.#engine.sweep(SWEEP_MAX)
-    return nextAt === null ? Number.POSITIVE_INFINITY : Math.max(nextAt - this.now(), 1)
+    return nextAt === null ? Number.POSITIVE_INFINITY : Math.max(nextAt - this.#time.now(), 1)
   }
 
   async #isIdle(): Promise<boolean> {

@@ -9,6 +9,7 @@ import { failureOf, type Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import { DoNotRetry, retryOf } from '../task/retry.ts'
 import { TASK_LIMITS } from '../task/task.ts'
+import { viewOf } from '../task/task-view.ts'
 import { describeError, errorOf } from '../task/thrown.ts'
 import type { Time } from '../task/time.ts'
 import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
@@ -111,7 +112,7 @@ export class Attempt {
         return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1, ...logFields(span) })
       },
     }
-    return handler.run({ ...task, payload } as never, context)
+    return handler.run({ ...viewOf(task), payload } as never, context)
   }
 
   async #predecessor(id: string): Promise<Predecessor> {

@@ -1,7 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Predecessor } from '../task/flow.ts'
 import type { FinalStatus } from '../task/status.ts'
-import type { Progress, Task } from '../task/task.ts'
+import type { Progress } from '../task/task.ts'
+import type { TaskView } from '../task/task-view.ts'
 
 /** Seconds, or a string with units: `30`, `"30s"`, `"1h30m"`. */
 export type Duration = number | string
@@ -78,7 +79,7 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
 }
 
 /** The task of a handler. Without a validator, declare the payload type: `run: (task: TaskWith<Order>) => …`. */
-export type TaskWith<Payload> = Omit<Task, 'payload'> & { payload: Payload }
+export type TaskWith<Payload> = TaskView<Payload>
 
 // biome-ignore lint/suspicious/noExplicitAny: each handler has its own payload type, a map of them no common one
 export type Handlers = Record<string, Handler<any, any, any>>

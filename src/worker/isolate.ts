@@ -2,7 +2,8 @@ import { Worker as Thread } from 'node:worker_threads'
 import type { Predecessor } from '../task/flow.ts'
 import { JsonText } from '../task/json.ts'
 import { DoNotRetry, RetryAfter } from '../task/retry.ts'
-import type { Progress, Task } from '../task/task.ts'
+import type { Progress } from '../task/task.ts'
+import type { TaskView } from '../task/task-view.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { activeTraceContext } from '../trace/context.ts'
 import type { HandlerContext, TaskWith } from './handler.ts'
@@ -17,7 +18,7 @@ export type ToThread =
   | {
       kind: 'run'
       type: string
-      task: Omit<Task, 'payload'>
+      task: Omit<TaskView, 'payload'>
       payload: unknown
       attempt: number
       predecessors: readonly Predecessor[]
@@ -120,7 +121,7 @@ function keep(file: string, thread: Thread): void {
 }
 
 function thrownOf({ error, retry, delayMs }: Extract<FromThread, { kind: 'thrown' }>): Error {
-  const thrown = delayMs !== null ? new RetryAfter(delayMs) : retry ? new Error(error) : new DoNotRetry(error)
+  const thrown = delayMs !== null ? new RetryAfter(delayMs / 1_000) : retry ? new Error(error) : new DoNotRetry(error)
   thrown.stack = error
   return thrown
 }

@@ -51,10 +51,10 @@ it('submits with the types of the handlers and returns their results', async () 
     priority: 3,
     tags: { order: '7' },
     maxRetry: 3,
-    queueTimeoutMs: 600_000,
+    queueTimeout: 600,
     group: 'acme',
   })
-  expect(task.createdAt).toBeTypeOf('number')
+  expect(task.createdAt).toBeInstanceOf(Date)
   const result = await client().result(task)
   expectTypeOf(result).toEqualTypeOf<{ greeting: string }>()
   expect(result).toEqual({ greeting: 'hello annhello ann' })

@@ -1,7 +1,6 @@
 import { beforeAll, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
-import type { BatchState, FlowTask } from '../../src/client/flow.ts'
-import { createClient, defineHandlers } from '../../src/index.ts'
+import { type BatchState, createClient, defineHandlers, type FlowTask } from '../../src/index.ts'
 import { type Server, startServer } from '../fixtures/server.ts'
 
 /** Handlers of `gate` run until a test opens it. */
@@ -39,7 +38,7 @@ const close = () => {
 it('submits a graph in one call, and resolves when all of its tasks have ended', async () => {
   const flow = client().flow()
   const numbers = [1, 2, 3].map((n) => flow.add('number', { n }, { tags: { n: String(n) } }))
-  expectTypeOf(numbers).toEqualTypeOf<FlowTask<'number'>[]>()
+  expectTypeOf(numbers).toEqualTypeOf<FlowTask<'number', number>[]>()
   const sum = flow.add('sum', none, { after: numbers, priority: 9 })
   flow.add('sum', none, { after: [sum, numbers[0]!], onFailure: 'run' })
   const { ids, batch } = await flow.submit()

@@ -29,7 +29,7 @@ it('share a call if they are made at the same time, and each receives its own fu
   expect(tasks.map(({ payload }) => payload)).toEqual(tasks.map((_, index) => ({ duration: index })))
   for (const { id, payload, createdAt } of tasks) {
     expect((await client.get(id)).payload).toEqual(payload)
-    expect(createdAt).toEqual(expect.any(Number))
+    expect(createdAt).toEqual(expect.any(Date))
   }
   expect(proxy.calls.filter(({ path }) => path.endsWith('/batch')).length).toBeGreaterThan(0)
   expect(proxy.calls.filter(({ path }) => /tasks(\/batch)?$/.test(path)).length).toBeLessThan(20)

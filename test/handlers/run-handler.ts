@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { pino } from 'pino'
 import { DoNotRetry, RetryAfter } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { viewOf } from '../../src/task/task-view.ts'
 import type { Handler, HandlerContext } from '../../src/worker/handler.ts'
 
 export const ID = '01912345-6789-7abc-8def-0123456789ab'
@@ -15,17 +16,17 @@ export async function run<Payload, Result>(
   payload: Payload,
   more: Partial<HandlerContext> = {},
 ): Promise<Result> {
-  const task = {
+  const task = viewOf({
     ...completeSpec({ type: 'test' }),
-    ...{ id: ID, payload, status: 'processing' as const, attempts: 0, deliveries: 1, timeoutReason: null },
+    ...{ id: ID, payload: null, status: 'processing' as const, attempts: 0, deliveries: 1, timeoutReason: null },
     ...{ createdAt: 0, runAt: 0, startedAt: 0, updatedAt: 0, completedAt: null, workerId: 'w' },
     ...{ progress: null, result: null, error: null, tags: {}, idempotencyKey: null, after: [] },
-  }
+  })
   const { signal } = new AbortController()
   const log = pino({ level: 'silent' })
   const predecessor = () => Promise.reject(new Error('there are none'))
   const none = { predecessors: [], predecessor, progress: () => undefined }
-  return handler.run(task, { signal, attempt: 1, ...none, log, ...more })
+  return handler.run({ ...task, payload }, { signal, attempt: 1, ...none, log, ...more })
 }
 
 /** The effect that a run has on its task: a number is the delay of the retry. */

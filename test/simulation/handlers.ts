@@ -21,7 +21,7 @@ export function drawnHandlers(
   const { plan, time } = world
   const sleep = (ms: number) => pause(ms, runtime.time.after)
   const run = async (task: TaskWith<unknown>, { signal, progress }: HandlerContext) => {
-    const lease = tokens.take(task)
+    const lease = tokens.take({ ...task, startedAt: task.startedAt?.getTime() ?? null })
     world.write({ what: 'started', lease, at: time.now() })
     if (random.chance(plan.faults.diesWithin)) runtime.time.after(random.between(1, 30), die)
     if (random.chance(plan.quick)) return resultOf(lease)
@@ -33,7 +33,7 @@ export function drawnHandlers(
       case 1:
         throw new DoNotRetry('no use')
       case 2:
-        throw new RetryAfter(random.between(1, 500))
+        throw new RetryAfter(`${random.between(1, 500)}ms`)
       case 3:
         // Longer than a lease, which is renewed meanwhile.
         await sleep(random.between(1, plan.leaseMs * 2))

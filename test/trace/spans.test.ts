@@ -15,7 +15,7 @@ const handlers = defineHandlers({
   },
   again: {
     run: async (_, { attempt }) => {
-      if (attempt === 1) throw new RetryAfter(1)
+      if (attempt === 1) throw new RetryAfter('1ms')
     },
   },
   hang: {

@@ -9,6 +9,7 @@ import * as own from '../../src/index.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { isFinal } from '../../src/task/status.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
+import type { TaskView } from '../../src/task/task-view.ts'
 import { loadHandlers, normalizeHandlers } from '../../src/worker/handlers.ts'
 import { Worker } from '../../src/worker/worker.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
@@ -112,7 +113,7 @@ describe.each(Object.entries(copies))('with another copy of the package, %s', (_
       [new copy.RetryAfter(1), own.RetryAfter, own.DoNotRetry],
       [new copy.XQueueError('not_found', 'x'), own.XQueueError, own.DoNotRetry],
       [
-        new copy.TaskUnsuccessful({ id: '1', type: 't', status: 'failed', error: null } as Task),
+        new copy.TaskUnsuccessful({ id: '1', type: 't', status: 'failed', error: null } as TaskView),
         own.TaskUnsuccessful,
         Mine,
       ],

@@ -219,7 +219,7 @@ it.each([Number.NaN, Number.POSITIVE_INFINITY, 1e17, 'soon'])(
 )
 
 it('waits for whole milliseconds or a duration with units', async () => {
-  const delays: (number | string)[] = [3_600_000.4, '1h']
+  const delays: (number | string)[] = [3_600.0004, '1h']
   await startWith({
     later: {
       run: ({ payload }) => {

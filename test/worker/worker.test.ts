@@ -127,7 +127,7 @@ it('retries with back-off, unless the error forbids a retry or sets its time', a
     },
     later: {
       run: () => {
-        throw new RetryAfter(3_600_000)
+        throw new RetryAfter(3_600)
       },
     },
   })

@@ -11,6 +11,22 @@ export async function submit(server: string): Promise<string> {
   await client.submit('charge', { id: 'a', cents: '5' })
   // @ts-expect-error
   await client.submit('other', {})
+  const [first] = await client.submitMany([
+    { type: 'charge', payload: { id: 'b', cents: 7 } },
+    { type: 'greet', payload: { name: 'Ann' } },
+  ])
+  for await (const { completedAt, payload } of client.list({ type: 'greet' })) {
+    console.log(completedAt?.getTime(), payload.name, first)
+  }
+  const flow = client.flow()
+  const handle = flow.add('greet', { name: 'Bo' })
+  await flow.submit()
+  const text: string = await handle.result()
+  await client.types.setLimits('charge', { rate: { max: 5, per: '1m' } })
+  console.log(
+    text,
+    (await client.schedules.list()).map(({ nextAt }) => nextAt?.toISOString()),
+  )
   try {
     const { receipt }: { receipt: string } = await client.result(task)
     const status: Status = (await client.get(task.id)).status

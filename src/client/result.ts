@@ -1,0 +1,65 @@
+import { isInstance } from '../task/brand.ts'
+import { type FinalStatus, isFinal } from '../task/status.ts'
+import type { TaskJson } from '../task/task-json.ts'
+import { type TaskView, viewOfJson } from '../task/task-view.ts'
+import { call, type Server } from './call.ts'
+import { changesJson } from './event-stream.ts'
+
+const UNSUCCESSFUL = Symbol.for('xqueue.TaskUnsuccessful')
+
+/** Thrown for a task that ended without success; `task` is the task, `code` how it ended. */
+export class TaskUnsuccessful extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: it may be a subclass that is asked
+    return isInstance(value, this, TaskUnsuccessful, UNSUCCESSFUL)
+  }
+
+  override name = 'TaskUnsuccessful'
+  readonly code: `task_${Exclude<FinalStatus, 'success'>}`
+  readonly task: TaskView
+
+  constructor(task: TaskView) {
+    super(`task ${task.id} of type ${task.type} ended as ${task.status}${task.error ? `: ${task.error}` : ''}`)
+    this.code = `task_${task.status as Exclude<FinalStatus, 'success'>}`
+    this.task = task
+  }
+
+  get [UNSUCCESSFUL](): true {
+    return true
+  }
+}
+
+export async function readTask(server: Server, id: string): Promise<TaskView> {
+  return viewOfJson(await call<TaskJson>(server, 'GET', `/tasks/${encodeURIComponent(id)}`))
+}
+
+/**
+ * Waits for the end of a task and returns its result.
+ * @throws TaskUnsuccessful if it ended without success; the reason of `signal` when it aborts
+ */
+export async function resultOf(server: Server, id: string, signal?: AbortSignal): Promise<unknown> {
+  const ended = await endOf(server, id, signal)
+  if (ended.status !== 'success') throw new TaskUnsuccessful(ended)
+  return ended.result
+}
+
+async function endOf(server: Server, id: string, signal: AbortSignal | undefined): Promise<TaskView> {
+  const task = await readTask(server, id)
+  if (isFinal(task.status)) return task
+  const leave = new AbortController()
+  try {
+    const stop = AbortSignal.any(signal ? [signal, leave.signal] : [leave.signal])
+    // Read again when the stream is open, so that no end is missed in between.
+    const opened = () => {
+      readTask(server, id).then(
+        ({ status }) => isFinal(status) && leave.abort(),
+        () => undefined, // The stream continues; the task is read again at the next reconnect.
+      )
+    }
+    for await (const { status } of changesJson(server, { taskId: id }, stop, opened)) if (isFinal(status)) break
+    signal?.throwIfAborted()
+    return await readTask(server, id)
+  } finally {
+    leave.abort()
+  }
+}

@@ -1,0 +1,159 @@
+import type { Json } from '../task/json.ts'
+import type { FinalStatus } from '../task/status.ts'
+import type { Duration, Handlers } from '../worker/handler.ts'
+import { answerOf } from './answer.ts'
+import { call, type Server } from './call.ts'
+import { type Holder, holderOf } from './explanation.ts'
+
+/** At most `max` starts in any window of `per` seconds. */
+export interface Rate {
+  max: number
+  per: number
+}
+
+/** Seconds. */
+export interface Percentiles {
+  p50: number
+  p95: number
+  p99: number
+}
+
+/** Maximum values of a submission; durations in seconds, null: not set. */
+export interface Ceilings {
+  maxRetry: number | null
+  priority: number | null
+  queueTimeout: number | null
+  processTimeout: number | null
+  payloadBytes: number | null
+}
+
+/** A task type with its figures, limits and settings. */
+export interface TaskType {
+  type: string
+  /** Waiting tasks, including delayed and dependent ones. */
+  pending: number
+  delayed: number
+  dependent: number
+  processing: number
+  /** Maximum number of running tasks; null: no limit. */
+  maxConcurrency: number | null
+  /** The same for each group. */
+  groupConcurrency: number | null
+  rate: Rate | null
+  /** Accepts tasks but starts none. */
+  paused: boolean
+  /** Known without a worker. */
+  declared: boolean
+  /** Live workers that run it. */
+  workers: number
+  /** Ended tasks per second, over the last minute. */
+  throughput: number
+  /** From `runAt` to the start; null: no recent tasks. */
+  wait: Percentiles | null
+  /** From the start to the end. */
+  run: Percentiles | null
+  /** JSON Schema of the payload, if the handler has one. */
+  payloadSchema: Json
+  ceilings: Ceilings
+  /** Seconds that ended tasks are kept; null: as the server keeps those of any type. */
+  retention: Record<FinalStatus, number | null>
+}
+
+/** The limits of a type and the running tasks that hold its permits. */
+export interface Limits {
+  type: string
+  maxConcurrency: number | null
+  groupConcurrency: number | null
+  rate: Rate | null
+  inUse: number
+  holders: Holder[]
+}
+
+/** Missing fields stay unchanged; null removes a limit. */
+export interface LimitChanges {
+  maxConcurrency?: number | null
+  groupConcurrency?: number | null
+  rate?: { max: number; per: Duration } | null
+}
+
+/** Missing fields stay unchanged; null removes a value. */
+export interface Declaration {
+  /** False: the type is known only while workers run it; default true. */
+  declared?: boolean
+  ceilings?: {
+    maxRetry?: number | null
+    priority?: number | null
+    queueTimeout?: Duration | null
+    processTimeout?: Duration | null
+    payloadBytes?: number | null
+  }
+  retention?: { [Status in FinalStatus]?: Duration | null }
+}
+
+/** The task types of a server: `client.types`. Changes need a key with the scope `admin`. */
+export class TypeClient<H extends Handlers> {
+  readonly #server: Server
+
+  constructor(server: Server) {
+    this.#server = server
+  }
+
+  async list(): Promise<TaskType[]> {
+    return (await call<{ types: object[] }>(this.#server, 'GET', '/types')).types.map(typeOf)
+  }
+
+  /** Makes a type known without a worker; sets its ceilings and its retention. */
+  async declare(type: (keyof H & string) | (string & {}), declaration: Declaration = {}): Promise<TaskType> {
+    const { declared = true, ceilings, retention } = declaration
+    const body = {
+      declared,
+      retention,
+      ceilings: ceilings && {
+        max_retry: ceilings.maxRetry,
+        priority: ceilings.priority,
+        queue_timeout: ceilings.queueTimeout,
+        process_timeout: ceilings.processTimeout,
+        payload_bytes: ceilings.payloadBytes,
+      },
+    }
+    return typeOf(await call(this.#server, 'POST', pathOf(type), body))
+  }
+
+  /** Accepts its tasks, and starts none. */
+  async pause(type: keyof H & string): Promise<TaskType> {
+    return typeOf(await call(this.#server, 'POST', `${pathOf(type)}/pause`))
+  }
+
+  async resume(type: keyof H & string): Promise<TaskType> {
+    return typeOf(await call(this.#server, 'POST', `${pathOf(type)}/resume`))
+  }
+
+  /** @throws XQueueError `not_found` */
+  async limits(type: keyof H & string): Promise<Limits> {
+    const path = `/concurrency/${encodeURIComponent(type)}`
+    const { task_type, holders, ...limits } = await call<{ task_type: string; holders: object[] }>(
+      ...([this.#server, 'GET', path] as const),
+    )
+    return { ...answerOf<Omit<Limits, 'type' | 'holders'>>(limits), type: task_type, holders: holders.map(holderOf) }
+  }
+
+  /** Sets limits over all processes, which hold for every start from then on. */
+  async setLimits(type: keyof H & string, { rate, ...limits }: LimitChanges): Promise<Limits> {
+    const { maxConcurrency: max_concurrency, groupConcurrency: group_concurrency } = limits
+    if (max_concurrency !== undefined || group_concurrency !== undefined) {
+      const body = { task_type: type, max_concurrency, group_concurrency }
+      await call(this.#server, 'POST', '/concurrency', body)
+    }
+    if (rate !== undefined) await call(this.#server, 'POST', `${pathOf(type)}/rate`, rate ?? { max: null })
+    return this.limits(type)
+  }
+}
+
+function pathOf(type: string): string {
+  return `/types/${encodeURIComponent(type)}`
+}
+
+function typeOf(json: object): TaskType {
+  const type = answerOf<TaskType>(json)
+  return { ...type, ceilings: answerOf(type.ceilings) }
+}
