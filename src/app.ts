@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
@@ -44,11 +45,15 @@ const OPEN_ATTEMPT_MS = 100
 export interface Parts {
   server: boolean
   worker: boolean
+  /** False: the server does not listen; another server passes requests to `App.handle`. Default true. */
+  listens?: boolean
 }
 
 export interface App {
-  /** Address of the server; null without one. */
+  /** Address of the server; null without one, and if it does not listen. */
   address: string | null
+  /** Answers a request; null without a server. */
+  handle: ((request: IncomingMessage, response: ServerResponse) => void) | null
   /** The types that its worker runs, or that it accepts by its handlers without a worker. */
   types: readonly string[]
   /** Stops accepting, lets running tasks finish for the time of the setting, closes the queue. */
@@ -72,8 +77,9 @@ export async function startApp(
   handlers?: ReadonlyMap<string, RegisteredHandler>,
   stopping?: AbortSignal,
 ): Promise<App> {
-  if (parts.server) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
-  const tls = parts.server && config.tls ? new Certificate(config.tls, logger) : null
+  const listens = parts.server && (parts.listens ?? true)
+  if (listens) await refuseExposure(config.host, config.auth !== 'off', config.insecure)
+  const tls = listens && config.tls ? new Certificate(config.tls, logger) : null
   giveHandlersTheirSettings(config)
   handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
   warnOfUnusableApi(logger)
@@ -81,7 +87,7 @@ export async function startApp(
   const stops = new Stops(logger)
   stops.add(async () => tls?.close())
   try {
-    const meanwhile = new AnswersMeanwhile(config, parts, tls)
+    const meanwhile = new AnswersMeanwhile(config, listens, tls)
     stops.add(() => meanwhile.end())
     const queue = await openStore(config, patience, meanwhile)
     stops.add(() => queue.close())
@@ -103,21 +109,21 @@ export async function startApp(
     let address: string | null = null
     if (server) {
       stops.add(() => server.close())
-      address = await server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
-        throw cannotListen(error, config)
-      })
+      if (listens) address = await listen(server, config)
+      else await server.ready()
     }
     const outages = await outagesOf(queue, logger, registry)
     stops.add(() => outages.stop())
     if (live) {
       stops.add(() => live.stop())
-      await live.start(server ? server.server : null)
+      await live.start(server && listens ? server.server : null)
     }
     const stopNow = async () => {
       await worker?.stopNow()
       await stops.all()
     }
-    return { address, types: [...handlers.keys()], stop: () => stops.all(), stopNow }
+    const handle = server ? (...call: Parameters<NonNullable<App['handle']>>) => server.routing(...call) : null
+    return { address, handle, types: [...handlers.keys()], stop: () => stops.all(), stopNow }
   } catch (error) {
     await stops.all()
     throw error
@@ -148,19 +154,19 @@ class Stops {
 /** Answers `/live` and refusals at the server's address while the store is unavailable. */
 class AnswersMeanwhile {
   readonly #config: Config
-  readonly #isServer: boolean
+  readonly #listens: boolean
   readonly #tls: Certificate | null
   #starting: Promise<Starting | null> | undefined
 
-  constructor(config: Config, parts: Parts, tls: Certificate | null) {
+  constructor(config: Config, listens: boolean, tls: Certificate | null) {
     this.#config = config
-    this.#isServer = parts.server
+    this.#listens = listens
     this.#tls = tls
   }
 
   /** A free port is not known to clients yet; a port in use is reported when the server listens. */
   begin(): void {
-    if (!this.#isServer || this.#config.port === 0) return
+    if (!this.#listens || this.#config.port === 0) return
     this.#starting ??= Starting.listen(this.#config, this.#tls?.pair ?? null).catch(() => null)
   }
 
@@ -300,6 +306,12 @@ function giveHandlersTheirSettings({ smtpUrl, outbox, httpAllowPrivate, httpSecr
     XQUEUE_HTTP_SECRETS: httpSecrets,
   }
   for (const [name, value] of Object.entries(settings)) if (value !== null) process.env[name] = value
+}
+
+function listen(server: FastifyInstance, config: Config): Promise<string> {
+  return server.listen({ host: config.host, port: config.port }).catch((error: NodeJS.ErrnoException) => {
+    throw cannotListen(error, config)
+  })
 }
 
 function cannotListen(error: NodeJS.ErrnoException, { host, port }: Config): unknown {

@@ -1,6 +1,18 @@
 /** The public API of XQueue. The command line is `xqueue`, the wire format is HTTP. */
 
 export * from './client.ts'
+export {
+  type Running,
+  type RunningServer,
+  type ServerOptions,
+  type Settings,
+  startServer,
+  startWorker,
+  startXQueue,
+  type XQueueOptions,
+} from './embed.ts'
+export { type FastifyHost, fastifyXQueue } from './fastify-plugin.ts'
+export type { Handle } from './mount.ts'
 export { DoNotRetry, RetryAfter } from './task/retry.ts'
 export {
   defineHandlers,

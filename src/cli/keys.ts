@@ -94,7 +94,7 @@ async function onRing(options: KeyOptions, work: (ring: KeyRing, audit: Audit) =
 
 /** Writes a line in the format of a server's audit log, with the user and the host of this machine. */
 async function auditIn(config: Config): Promise<Audit> {
-  const { createLogger } = await import('./logger.ts')
+  const { createLogger } = await import('../logger.ts')
   const log = (await createLogger(config)).child({ audit: true }, { level: 'info' })
   const actor = `${userName()}@${hostname()}`
   return (action, { id, name, scopes, bounds }) => {

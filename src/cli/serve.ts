@@ -61,7 +61,7 @@ export function settingsOf(flags: object): Record<string, string> {
 async function run(flags: object, parts: { server: boolean; worker: boolean }): Promise<void> {
   const stop = new StopSignals()
   const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
-  const { createLogger } = await import('./logger.ts')
+  const { createLogger } = await import('../logger.ts')
   const logger = await createLogger(config)
   stop.on((signal, isStarting) => {
     const what = isStarting ? 'stopping during the start' : 'shutting down: running tasks may finish'

@@ -90,7 +90,15 @@ const FILES = ['xqueue.config.ts', 'xqueue.config.js', 'xqueue.config.json']
  * @throws XQueueError `invalid_config` with key, value, source and allowed values
  */
 export async function loadConfig(flags: Values, env: Values, cwd: string): Promise<LoadedConfig> {
-  const [file, fromFile] = await readFile(cwd)
+  return configOf(flags, env, ...(await readFile(cwd)))
+}
+
+/** The same for values that a program passes, by the names of settings; `source` names them in errors. */
+export function configOfOptions(values: Values, source: string): Config {
+  return configOf({}, {}, source, values).config
+}
+
+function configOf(flags: Values, env: Values, file: string, fromFile: Values): LoadedConfig {
   refuseUnknown(Object.keys(fromFile), file)
   refuseUnknownVariables(env)
   const values = new Map<string, string | number | boolean | null>()

@@ -198,7 +198,7 @@ it.each([
   'has types under the module resolution %s, module %s, in a package of type %s',
   (...[how, to, type, all]) => {
     const options = `--moduleResolution ${how} --module ${to} --types node --esModuleInterop`
-    const files = ['handlers.ts', 'submit.ts', 'handlers-test.ts']
+    const files = ['handlers.ts', 'submit.ts', 'handlers-test.ts', 'server.ts']
     for (const tsc of all) expect(compile(tsc, application(type), options, files)).toBe('')
   },
 )

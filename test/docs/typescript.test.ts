@@ -27,7 +27,7 @@ it('the guide to TypeScript: its code compiles, and works as described', async (
   const handlers = writeSnippets('README.md', server.folder)
   expect(handlers.map(({ name }) => name)).toContain('my-handlers.ts')
   const names = writeSnippets('docs/typescript.md', server.folder).flatMap(({ name }) => name ?? [])
-  expect(names).toEqual(['report.ts'])
+  expect(names).toEqual(['report.ts', 'embedded.ts', 'express-app.ts', 'fastify-app.ts'])
   for (const name of names) withSources(name)
   const settings = { extends: join(root, 'tsconfig.json'), include: [...names, 'my-handlers.ts'] }
   writeFileSync(join(server.folder, 'tsconfig.json'), JSON.stringify(settings))
@@ -36,4 +36,5 @@ it('the guide to TypeScript: its code compiles, and works as described', async (
   const [failed, result, missing, listed] = (await run('report.ts')).split('\n')
   expect([failed, result, missing]).toEqual(['task_failed 1', '{ pixels: 90000 }', '404'])
   expect(listed).toMatch(/^[0-9a-f-]{36} 20\S+Z DoNotRetry: width must be at least 1$/)
+  expect(await run('embedded.ts')).toBe('{ pixels: 100 }\n')
 })
