@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, it } from 'vitest'
 import { type RunningKafka, startKafka } from '../fixtures/kafka.ts'
 import { type RunningRedis, startRedis } from '../fixtures/redis.ts'
 import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
@@ -6,9 +6,14 @@ import { expectKept, Load, repeatedly, WAIT_MS } from './load.ts'
 let kafka: RunningKafka
 let redis: RunningRedis
 let load: Load
-beforeEach(async () => {
+beforeAll(async () => {
   ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
-  load = await Load.start(`kafka://${kafka.address}?wait_ms=${2 * WAIT_MS}&state=${redis.url}?wait_ms=${WAIT_MS}`)
+})
+let loads = 0
+beforeEach(async () => {
+  const prefix = `load${++loads}`
+  const state = `${redis.url}?prefix=${prefix}&wait_ms=${WAIT_MS}`
+  load = await Load.start(`kafka://${kafka.address}?prefix=${prefix}&wait_ms=${2 * WAIT_MS}&state=${state}`)
 })
 afterEach(async () => {
   await load?.stop()

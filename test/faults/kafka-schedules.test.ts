@@ -1,5 +1,5 @@
 import { Consumer, Producer } from '@platformatic/kafka'
-import { beforeEach, expect, it, vi } from 'vitest'
+import { beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { createQueue } from '../../src/queue/create-queue.ts'
 import { readNamed } from '../../src/queue/event-reader.ts'
 import { QUEUE_DEFAULTS, type Queue } from '../../src/queue/queue.ts'
@@ -13,21 +13,26 @@ import { type RunningRedis, redisCli, startRedis } from '../fixtures/redis.ts'
 import { openTestQueue } from '../fixtures/server.ts'
 
 const MINUTE = 60_000
-const TOPIC = 'xq.schedules'
 const WORKER = { id: 'w1', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
 
 let now: number
 let kafka: RunningKafka
 let redis: RunningRedis
 let queue: Queue
+beforeAll(async () => {
+  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+})
+let tests = 0
 beforeEach(async () => {
   now = 1_700_000_040_000
-  ;[kafka, redis] = await Promise.all([startKafka(), startRedis()])
+  tests += 1
   queue = await openTestQueue(url(), { clock: () => now })
   await queue.configureType('t', { declared: true })
 })
 
-const url = () => `kafka://${kafka.address}?partitions=2&state=${redis.url}`
+const stateUrl = () => `${redis.url}?prefix=test${tests}`
+const url = () => `kafka://${kafka.address}?prefix=test${tests}&partitions=2&state=${stateUrl()}`
+const topic = () => `test${tests}.schedules`
 const add = (id: string, more: Partial<ScheduleSpec> = {}) => {
   const { delayMs: _, runAt: __, idempotencyKey: ___, ...task } = completeSpec({ type: 't', queueTimeoutMs: 0 })
   const rest = { timing: { everyMs: MINUTE }, catchUp: 'all', overlap: 'allow', paused: false } as const
@@ -44,8 +49,8 @@ const client = () => ({ clientId: 'test', bootstrapBrokers: [kafka.address] })
 /** All values of the topic of schedules, which has one partition; null for those that drop a key. */
 async function records(): Promise<unknown[]> {
   const consumer = new Consumer({ ...client(), groupId: `test-${Math.random()}` })
-  const [end = 0n] = (await consumer.listOffsets({ topics: [TOPIC] })).get(TOPIC)!
-  const stream = await consumer.consume({ topics: [TOPIC], mode: 'earliest', autocommit: false, maxWaitTime: 100 })
+  const [end = 0n] = (await consumer.listOffsets({ topics: [topic()] })).get(topic())!
+  const stream = await consumer.consume({ topics: [topic()], mode: 'earliest', autocommit: false, maxWaitTime: 100 })
   const values: unknown[] = []
   if (end > 0n) {
     for await (const { value, offset } of stream) {
@@ -59,7 +64,7 @@ async function records(): Promise<unknown[]> {
 async function drop(key: string): Promise<void> {
   const producer = new Producer({ ...client() })
   // A tombstone: no value at all.
-  await producer.send({ messages: [{ topic: TOPIC, key: Buffer.from(key) }], acks: -1 })
+  await producer.send({ messages: [{ topic: topic(), key: Buffer.from(key) }], acks: -1 })
   await producer.close()
 }
 
@@ -100,7 +105,7 @@ it('keeps the log equal to the state although a process writes later than anothe
   for (const id of ['changed', 'dropped', 'added-again']) await add(id)
   // It is stopped between the state's answer and the log.
   const options = { ...QUEUE_DEFAULTS, clock: () => now }
-  const state = await RedisStore.open(redis.url, { ...options, isState: true })
+  const state = await RedisStore.open(stateUrl(), { ...options, isState: true })
   const goesOn = Promise.withResolvers<void>()
   const step = state.documents.bind(state)
   state.documents = async (asked) => {

@@ -1,6 +1,6 @@
 import { readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { openQueue } from '../../src/queue/open.ts'
 import type { TaskEvent } from '../../src/task/event.ts'
 import { isFinal } from '../../src/task/status.ts'
@@ -14,18 +14,23 @@ import { LIMITS, Load, WAIT_MS } from './load.ts'
 let kafka: RunningKafka
 let state: { url: string; stop(): Promise<void> }
 let load: Load
+let prefix: string
 let url: string
+beforeAll(async () => {
+  kafka = await startKafka()
+})
+let loads = 0
 const begin = async <State extends typeof state>(starting: Promise<State>): Promise<State> => {
-  const [brokers, started] = await Promise.all([startKafka(), starting])
-  kafka = brokers
+  const started = await starting
   state = started
-  url = `kafka://${kafka.address}?wait_ms=${2 * WAIT_MS}&state=${state.url}?wait_ms=${WAIT_MS}`
+  prefix = `load${++loads}`
+  url = `kafka://${kafka.address}?prefix=${prefix}&wait_ms=${2 * WAIT_MS}&state=${state.url}?wait_ms=${WAIT_MS}`
   load = await Load.start(url)
   return started
 }
 afterEach(async () => {
   await load?.stop()
-  await Promise.all([kafka?.stop(), state?.stop()])
+  await state?.stop()
 })
 
 const acceptedIds = () => load.lines().flatMap((line) => (line.what === 'accepted' ? [line.id] : []))
@@ -38,7 +43,7 @@ async function eventsOfAll(): Promise<TaskEvent[]> {
   let open = Number.POSITIVE_INFINITY
   const moreHaveEnded = async () => {
     const before = open
-    events = await eventsOnTopic(kafka.address, 'xq.events')
+    events = await eventsOnTopic(kafka.address, `${prefix}.events`)
     const ended = new Set(events.flatMap(({ taskId, status }) => (isFinal(status) ? [taskId] : [])))
     open = accepted.filter((id) => !ended.has(id)).length
     return open < before
