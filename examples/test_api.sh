@@ -201,6 +201,17 @@ call POST "/api/v1/types/$type/rate" '{"max": 100, "per": "1m"}' && expect 200 '
 call POST "/api/v1/types/$type/rate" '{"max": null}' && expect 200 '.rate == null'
 call POST /api/v1/concurrency "{\"task_type\": \"$type\", \"max_concurrency\": null}" && expect 200 '.max_concurrency == null'
 
+echo "— limits by name"
+limit="/api/v1/limits/type:$type"
+call PUT "$limit" '{"max": 2, "rate": {"max": 100, "per": "1m"}}' && expect 200 '.max == 2' '.rate == {"max": 100, "per": 60}'
+call GET /api/v1/limits && expect 200 "any(.limits[]; .name == \"type:$type\")"
+call POST "$limit/hold" '{"for": "1h"}' && expect 200 '.held_until'
+call GET "/api/v1/tasks/$id/explain" && expect 200 '.reason == "held"' '.until'
+call POST "$limit/pause" && expect 200 '.paused'
+call POST "$limit/resume" && expect 200 '.paused == false' '.held_until == null'
+call GET "$limit" && expect 200 '.waiting >= 1' '.holders == []'
+call DELETE "$limit" && expect 200 '.max == null' '.rate == null'
+
 echo "— schedules"
 call POST /api/v1/schedules/preview '{"cron": "30 2 * * MON-FRI", "timezone": "Europe/Berlin"}'
 expect 200 '.upcoming | length == 5'

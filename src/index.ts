@@ -13,7 +13,7 @@ export {
 } from './embed.ts'
 export { type FastifyHost, fastifyXQueue } from './fastify-plugin.ts'
 export type { Handle } from './mount.ts'
-export { DoNotRetry, RetryAfter } from './task/retry.ts'
+export { DoNotRetry, RateLimited, RetryAfter } from './task/retry.ts'
 export {
   defineHandlers,
   type Handler,

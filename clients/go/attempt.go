@@ -176,6 +176,18 @@ func (e retryAfter) Unwrap() error { return e.error }
 // longer one is replaced by the back-off of the type, and the task's error says so; one below zero is none.
 func RetryAfter(delay time.Duration, err error) error { return retryAfter{err, delay} }
 
+type rateLimited struct {
+	error
+	hold time.Duration
+}
+
+func (e rateLimited) Unwrap() error { return e.error }
+
+// RateLimited marks an error: the service behind the type refuses further calls for some time, as with HTTP 429. No task
+// of the type starts before that time has passed, up to 24 hours, in any process. The task runs again then, and no
+// attempt counts. A longer time counts as a failed attempt, and the task's error says so; one below zero is none.
+func RateLimited(hold time.Duration, err error) error { return rateLimited{err, hold} }
+
 // words is the text of an error, also of one whose Error method panics, as that of a nil pointer does.
 func words(err error) (text string) {
 	defer func() {
@@ -193,6 +205,7 @@ type report struct {
 	Error  *string         `json:"error,omitempty"`
 	Retry  *bool           `json:"retry,omitempty"`
 	Delay  *float64        `json:"delay,omitempty"`
+	Hold   *float64        `json:"hold,omitempty"`
 
 	attempt *Attempt
 	isPlain bool // It has replaced a failure that was refused.
@@ -207,6 +220,7 @@ func (a *Attempt) failure(err error) *report {
 	made := &report{Lease: a.lease, attempt: a}
 	var final doNotRetry
 	var later retryAfter
+	var limited rateLimited
 	switch {
 	case errors.As(err, &final):
 		made.Retry = Ptr(false)
@@ -218,6 +232,15 @@ func (a *Attempt) failure(err error) *report {
 			made.Delay = Ptr(0.0)
 		default:
 			made.Delay = Ptr(delay.Seconds())
+		}
+	case errors.As(err, &limited):
+		switch hold := limited.hold; {
+		case hold > holdMost:
+			text = fmt.Sprintf("(the hold of %v is not valid, use at most 24 hours: the type's back-off applies) ", hold) + text
+		case hold < 0:
+			made.Hold = Ptr(0.0)
+		default:
+			made.Hold = Ptr(hold.Seconds())
 		}
 	}
 	made.Error = Ptr(bounded(text))

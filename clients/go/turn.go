@@ -152,7 +152,8 @@ func (r *withoutLease) MarshalJSON() ([]byte, error) {
 		Error  *string         `json:"error,omitempty"`
 		Retry  *bool           `json:"retry,omitempty"`
 		Delay  *float64        `json:"delay,omitempty"`
-	}{r.Result, r.Error, r.Retry, r.Delay})
+		Hold   *float64        `json:"hold,omitempty"`
+	}{r.Result, r.Error, r.Retry, r.Delay, r.Hold})
 }
 
 func clockOf(header http.Header) time.Time {

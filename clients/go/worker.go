@@ -36,11 +36,12 @@ const (
 	shutdownDefault    = 30 * time.Second
 	errorBytesMax      = 16_000
 	delayMost          = 366 * 24 * time.Hour
+	holdMost           = 24 * time.Hour
 	leaseLost          = "the lease was lost: out of time, or handed to another worker"
 )
 
 // Handler runs a task. What it returns becomes the result, as JSON; an error fails the attempt, which is tried again
-// after the type's back-off; [DoNotRetry] and [RetryAfter] steer that. Its context ends when the task is canceled, out
+// after the type's back-off; [DoNotRetry], [RetryAfter] and [RateLimited] steer that. Its context ends when the task is canceled, out
 // of time or lost, or when the worker must go. It must stand to run twice: a task goes to another worker when its
 // worker dies.
 type Handler func(ctx context.Context, attempt *Attempt) (any, error)

@@ -67,6 +67,7 @@ export interface TypeInfo {
   group_concurrency: number | null
   rate: { max: number; per: number } | null
   paused: boolean
+  held_until: string | null
   workers: number
   throughput: number
   wait: Percentiles | null

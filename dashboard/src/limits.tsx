@@ -20,7 +20,8 @@ export function LimitsView() {
 }
 
 function Limit({ info }: { info: TypeInfo }) {
-  const { type, processing, max_concurrency: limit, paused } = info
+  const { type, processing, max_concurrency: limit, paused, held_until } = info
+  const isStopped = paused || held_until !== null
   const [wanted, setWanted] = useState<string | null>(null)
   const [run, error] = useAction()
   const text = wanted ?? (limit === null ? '' : String(limit))
@@ -67,10 +68,10 @@ function Limit({ info }: { info: TypeInfo }) {
               type="button"
               class="plain"
               onClick={() =>
-                run(() => call('POST', `/types/${encodeURIComponent(type)}/${paused ? 'resume' : 'pause'}`))
+                run(() => call('POST', `/types/${encodeURIComponent(type)}/${isStopped ? 'resume' : 'pause'}`))
               }
             >
-              {say(paused ? 'resume' : 'pause')}
+              {say(isStopped ? 'resume' : 'pause')}
             </button>
           </form>
         )}
@@ -85,10 +86,11 @@ function Limit({ info }: { info: TypeInfo }) {
 }
 
 /** What else holds its tasks back, and how many wait. */
-function Terms({ info: { pending, group_concurrency: ofGroup, rate, paused } }: { info: TypeInfo }) {
+function Terms({ info: { pending, group_concurrency: ofGroup, rate, paused, held_until } }: { info: TypeInfo }) {
   return (
     <span class="terms">
       {paused && <span class="badge paused">{say('paused')}</span>}
+      {held_until && <span class="badge paused">{say('heldUntil', time(held_until))}</span>}
       {ofGroup !== null && <span>{say('eachGroup', number(ofGroup))}</span>}
       {rate && <span>{say('rateOf', number(rate.max), duration(rate.per))}</span>}
       <span>

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks'
 import { get, type Health, STATUSES, type TypeInfo } from './api.ts'
 import { type Point, useEachSecond, useLive } from './live.ts'
 import { ChartPanel, Meter, Panel, SPARKLINE_POINTS, Sparkline, Times } from './parts.tsx'
-import { duration, number, say, type Word } from './words.ts'
+import { duration, number, say, time, type Word } from './words.ts'
 
 /** How the whole is: totals, charts, each type, the engine and the broker. */
 export function OverviewView({ theme }: { theme: string }) {
@@ -85,7 +85,7 @@ function Types({ types, history }: { types: TypeInfo[]; history: Point[] }) {
 }
 
 function TypeRow({ type: info, history }: { type: TypeInfo; history: Point[] }) {
-  const { type, pending, processing, max_concurrency: limit, paused, throughput, wait, run, workers } = info
+  const { type, pending, processing, max_concurrency: limit, paused, held_until, throughput, wait, run, workers } = info
   const failed = history.reduce((sum, point) => sum + (point.types.get(type)?.failed ?? 0), 0)
   const trend = history.slice(-SPARKLINE_POINTS).map((point) => point.types.get(type)?.finished ?? 0)
   const running = limit === null ? number(processing) : say('of', number(processing), number(limit))
@@ -94,6 +94,7 @@ function TypeRow({ type: info, history }: { type: TypeInfo; history: Point[] }) 
       <th scope="row">
         <a href={`#/tasks?type=${encodeURIComponent(type)}`}>{type}</a>
         {paused && <span class="badge paused">{say('paused')}</span>}
+        {held_until && <span class="badge paused">{say('heldUntil', time(held_until))}</span>}
       </th>
       <td class="num" data-label={say('waiting')}>
         {number(pending)}

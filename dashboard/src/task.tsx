@@ -229,6 +229,7 @@ function sentence({ reason, max_concurrency, ahead, waits_for, until, holders }:
   const mine = holders.find(({ task_id }) => task_id === id)
   const filling: Record<string, string | number> = {
     delayed: until ? moment(until) : '',
+    held: until ? moment(until) : '',
     limit_reached: max_concurrency ?? '',
     behind: ahead,
     waits_for_tasks: number(waits_for.length),

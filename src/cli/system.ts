@@ -77,7 +77,7 @@ function statsText(stats: Stats, types: readonly TypeJson[]): string {
 function typeTable(types: readonly TypeJson[]): string {
   const seconds = (figure: { p95: number } | null) => (figure ? durationText(figure.p95 * 1_000) : null)
   const rows = types.map(
-    ({ type, pending, processing, max_concurrency, rate, workers, throughput, wait, run, paused }) => [
+    ({ type, pending, processing, max_concurrency, rate, workers, throughput, wait, run, paused, held_until }) => [
       type,
       pending,
       max_concurrency === null ? processing : `${processing}/${max_concurrency}`,
@@ -86,7 +86,7 @@ function typeTable(types: readonly TypeJson[]): string {
       `${Number(throughput.toFixed(1))}/s`,
       seconds(wait),
       seconds(run),
-      paused ? 'paused' : workers === 0 ? 'no worker' : 'on',
+      paused ? 'paused' : held_until ? `held (ends ${timeText(held_until)})` : workers === 0 ? 'no worker' : 'on',
     ],
   )
   return table(['TYPE', 'PENDING', 'RUNNING', 'RATE', 'WORKERS', 'ENDED', 'WAIT P95', 'RUN P95', 'STATE'], rows)

@@ -94,6 +94,7 @@ export function explanationText({ reason, holders, max_concurrency, ahead, waits
     waits_for_tasks: `It waits for ${tasksText(waits_for.length)}: ${waits_for.join(', ')}.`,
     delayed: `It is delayed${end}.`,
     paused: 'Its type is paused: `xqueue resume TYPE` starts its tasks again.',
+    held: `Its type is held${end}: a handler or an operator has said that the service behind it refuses calls.`,
     no_worker: 'No live worker runs its type: start one with a handler for it.',
     limit_reached: `Its type may run ${limit} at once, and all permits are held.`,
     group_limit_reached: 'Its group is at its limit; all permits of the group are held.',

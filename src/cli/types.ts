@@ -9,7 +9,7 @@ interface LimitOptions extends ClientOptions {
   rate?: string
 }
 
-/** declare, limit, pause, resume: the settings of a task type. */
+/** declare, limit, hold, pause, resume: the settings of a task type. */
 export function typeCommands(): Command[] {
   const limit = withClientOptions(new Command('limit'))
     .description('show or set the limits of a task type over all processes')
@@ -43,6 +43,15 @@ export function typeCommands(): Command[] {
         const answer = await call<object>(options.server, 'POST', `/types/${encodeURIComponent(type)}/${name}`)
         show(answer, options, () => `${type} ${name}d`)
       })
+  const hold = withClientOptions(new Command('hold'))
+    .description('start no task of a type until a time has passed, because the service behind it refuses calls')
+    .argument('<type>')
+    .argument('<time>', 'such as 20s or 5m, up to 24h; 0 ends the hold')
+    .action(async (type: string, time: string, options: ClientOptions) => {
+      const path = `/limits/${encodeURIComponent(`type:${type}`)}/hold`
+      const answer = await call<{ held_until: string | null }>(options.server, 'POST', path, { for: time })
+      show(answer, options, ({ held_until: until }) => (until ? `${type} held until ${until}` : `${type} is not held`))
+    })
   return [
     withExamples(
       declare,
@@ -59,7 +68,8 @@ export function typeCommands(): Command[] {
       'xqueue limit email none --group-limit none --rate none',
     ),
     withExamples(set('pause', 'start no more tasks of a type; new tasks are accepted and wait'), 'xqueue pause email'),
-    withExamples(set('resume', 'start tasks of a type again'), 'xqueue resume email'),
+    withExamples(hold, 'xqueue hold email 20s', 'xqueue hold email 0'),
+    withExamples(set('resume', 'start tasks of a type again: end its pause and its hold'), 'xqueue resume email'),
   ]
 }
 

@@ -24,6 +24,7 @@ export interface Explanation {
     | 'group_limit_reached'
     | 'rate_limited'
     | 'paused'
+    | 'held'
     | 'no_worker'
     | 'behind'
     | 'running'

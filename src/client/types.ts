@@ -42,6 +42,8 @@ export interface TaskType {
   rate: Rate | null
   /** Accepts tasks but starts none. */
   paused: boolean
+  /** No task starts before this time; null: not held. */
+  heldUntil: Date | null
   /** Known without a worker. */
   declared: boolean
   /** Live workers that run it. */
@@ -124,6 +126,14 @@ export class TypeClient<H extends Handlers> {
     return typeOf(await call(this.#server, 'POST', `${pathOf(type)}/pause`))
   }
 
+  /** Starts none of its tasks until the time has passed, at most 24 hours; 0 ends the hold. Returns the end. */
+  async hold(type: keyof H & string, time: Duration): Promise<Date | null> {
+    const path = `/limits/${encodeURIComponent(`type:${type}`)}/hold`
+    const { held_until } = await call<{ held_until: string | null }>(this.#server, 'POST', path, { for: time })
+    return held_until === null ? null : new Date(held_until)
+  }
+
+  /** Ends its pause and its hold. */
   async resume(type: keyof H & string): Promise<TaskType> {
     return typeOf(await call(this.#server, 'POST', `${pathOf(type)}/resume`))
   }
@@ -154,6 +164,6 @@ function pathOf(type: string): string {
 }
 
 function typeOf(json: object): TaskType {
-  const type = answerOf<TaskType>(json)
+  const type = answerOf<TaskType>(json, ['heldUntil'])
   return { ...type, ceilings: answerOf(type.ceilings) }
 }

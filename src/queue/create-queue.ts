@@ -21,8 +21,9 @@ export function createQueue(store: Store): Queue {
     cancel: (which) => changeTasks(store, 'cancel', which),
     retry: (which) => changeTasks(store, 'retry', which),
     erase: (ids) => eraseTasks(store, ids),
-    configureType: async (type, change) => {
-      await store.configureType(type, change)
+    configureType: async (type, { holdMs, ...change }) => {
+      const hold = holdMs !== undefined && { heldUntil: holdMs === 0 ? null : store.now() + holdMs }
+      await store.configureType(type, { ...change, ...hold })
       return (await typesOf(store, { names: [type] }))[0]!
     },
     declareHandlers: (handlers) => store.declareHandlers(handlers),

@@ -10,6 +10,7 @@ export interface Explanation {
     | 'waits_for_tasks'
     | 'delayed'
     | 'paused'
+    | 'held'
     | 'no_worker'
     | 'limit_reached'
     | 'group_limit_reached'
@@ -24,7 +25,10 @@ export interface Explanation {
   ahead: number
   /** The tasks that it still waits for. */
   waitsFor: readonly string[]
-  /** The time at which the reason ends, if it has an end: run_at, the holder's lease expiry, the rate's next start. */
+  /**
+   * The time at which the reason ends, if it has an end: run_at, the end of a hold, the holder's lease expiry, the
+   * rate's next start.
+   */
   until: number | null
 }
 
@@ -45,6 +49,7 @@ export async function explain(store: Store, id: string): Promise<Explanation | n
   if (waitsFor.length > 0) return because('waits_for_tasks')
   if (task.runAt > now) return because('delayed', task.runAt)
   if (facts?.paused) return because('paused')
+  if (facts && facts.heldUntil !== null) return because('held', facts.heldUntil)
   if (!workers.some((worker) => worker.types.includes(task.type))) return because('no_worker')
   // The list of holders is bounded, and the limit is not.
   if (isReached(maxConcurrency, facts?.counts.processing ?? 0)) return because('limit_reached', firstToExpire(holders))

@@ -3,8 +3,8 @@ import type {
   EventsReader,
   Store,
   EventsPage as StoredEvents,
+  TypeChange as StoredTypeChange,
   EventsQuery as StoreEventsQuery,
-  TypeChange,
   WorkerInfo,
 } from '../store/store.ts'
 import type { KeyChange, Keys } from '../task/api-key.ts'
@@ -41,7 +41,6 @@ export {
   type Turn,
   type TurnAnswer,
   TYPES_NAMED_MAX,
-  type TypeChange,
   type WorkerIdentity,
   type WorkerInfo,
 } from '../store/store.ts'
@@ -131,6 +130,11 @@ export interface Queue
 
   /** Stores tasks under their existing ids; only with a store that can, see `Restorable`. */
   readonly restore?: Restorable['restore']
+}
+
+export interface TypeChange extends Omit<StoredTypeChange, 'heldUntil'> {
+  /** No task starts for so long, at most `TASK_LIMITS.holdMsMax`; 0 ends the hold. */
+  holdMs?: number
 }
 
 export interface EventsQuery extends StoreEventsQuery {

@@ -26,6 +26,8 @@ export interface TypeInfo extends TypeSettings {
   groupConcurrency: number | null
   rate: Rate | null
   paused: boolean
+  /** No task starts before this time; null: it is not held. */
+  heldUntil: number | null
   declared: boolean
   /** Live workers that run it. */
   workers: number

@@ -3,11 +3,12 @@ import { Type } from 'typebox'
 import type { Queue } from '../queue/queue.ts'
 import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
 import { type Json, joined, write } from '../task/json.ts'
-import type { Outcome } from '../task/outcome.ts'
+import { failureOf, type Outcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
+import type { Retry } from '../task/retry.ts'
 import type { Status } from '../task/status.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
-import { DurationSchema } from '../task/task-input.ts'
+import { DurationSchema, durationOf } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
 import { durationMs, Predecessor, remoteWorker } from './claims.ts'
 import { time } from './fields.ts'
@@ -23,6 +24,30 @@ export const Renewed = Type.Object({
   expires_at: time('Expiry unless the lease is renewed'),
   cancel_requested: Type.Boolean(),
 })
+
+/** Fields of a failure that say how the task is retried. */
+export interface RetryInput {
+  retry?: boolean
+  delay?: number | string
+  hold?: number | string
+}
+
+export const HoldSchema = durationOf({
+  title: 'Hold',
+  most: TASK_LIMITS.holdMsMax,
+  meaning: 'No task of the type starts before this time has passed. The task is ready then, and no attempt counts. ',
+})
+
+/** @throws XQueueError `invalid_duration`, `invalid_request` */
+export function retryOf({ retry = true, delay, hold }: RetryInput): Retry {
+  if (hold !== undefined && (delay !== undefined || !retry)) {
+    throw invalidField('hold', 'goes with neither `delay` nor `retry: false`: send one of them')
+  }
+  const delayMs = delay === undefined ? null : durationMs('delay', delay)
+  const holdMs = hold === undefined ? null : durationMs('hold', hold)
+  if (holdMs !== null && holdMs > TASK_LIMITS.holdMsMax) throw invalidField('hold', 'must be at most 24 hours')
+  return { retry, delayMs, holdMs, unusable: null }
+}
 
 /** Workers in any language: one call for each step of a lease. See turns.ts for many steps in one call. */
 export function leaseRoutes(context: ServerContext): Route[] {
@@ -65,15 +90,15 @@ function failTask({ queue }: ServerContext): Route {
         error: Type.String({ maxLength: TASK_LIMITS.errorCharsMax }),
         retry: Type.Optional(Type.Boolean({ default: true })),
         delay: Type.Optional(DurationSchema),
+        hold: Type.Optional(HoldSchema),
       },
       { additionalProperties: false },
     ),
     answers: { 200: Settled },
     refusals: ['lease_lost', 'invalid_duration'],
     handler: async (request) => {
-      const { error, retry = true, delay } = request.body as { error: string; retry?: boolean; delay?: number }
-      const delayMs = delay === undefined ? null : durationMs('delay', delay)
-      return settle(queue, request, { kind: 'failure', error, retry, delayMs })
+      const { error, ...retry } = request.body as { error: string } & RetryInput
+      return settle(queue, request, failureOf(error, retryOf(retry)))
     },
   }
 }

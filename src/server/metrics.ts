@@ -10,7 +10,7 @@ const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total',
 const SUBMIT_ROUTES = ['/api/v1/tasks', '/api/v1/tasks/batch']
 /** Route label of requests without a route. */
 const NO_ROUTE = 'none'
-const OUTCOMES: readonly Outcome['kind'][] = ['success', 'failure', 'timeout', 'released']
+const OUTCOMES: readonly Outcome['kind'][] = ['success', 'failure', 'timeout', 'released', 'held']
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800]
 
 /**

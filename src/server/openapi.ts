@@ -2,6 +2,7 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import { digestible, type OpenApi } from './digestible.ts'
+import { LimitSchema } from './limits.ts'
 import { TAGS } from './operations.ts'
 import { PROBLEM_EXAMPLE, Problem } from './refusals.ts'
 import { ScheduleSchema } from './schedules.ts'
@@ -9,7 +10,7 @@ import { TaskSchema } from './schemas.ts'
 import { HolderSchema, TaskTypeSchema } from './type-json.ts'
 
 /** Answers' schemas that routes name with `ref`. */
-export const SHARED = [TaskSchema, TaskTypeSchema, HolderSchema, ScheduleSchema, Problem]
+export const SHARED = [TaskSchema, TaskTypeSchema, HolderSchema, LimitSchema, ScheduleSchema, Problem]
 
 /** Scripts and styles of the documentation; some are inline. */
 const DOCS_POLICY = [

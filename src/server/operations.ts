@@ -43,10 +43,21 @@ const retention = { success: 3600, failed: 2_592_000, canceled: null, timeout: n
 const percentiles = { p50: 0.004, p95: 0.02, p99: 0.1 }
 const type = {
   ...{ type: 'example', pending: 4, delayed: 1, dependent: 0, processing: 2, max_concurrency: 2 },
-  ...{ group_concurrency: null, rate: { max: 100, per: 60 }, paused: false, declared: false, workers: 1 },
+  ...{
+    group_concurrency: null,
+    rate: { max: 100, per: 60 },
+    paused: false,
+    held_until: null,
+    declared: false,
+    workers: 1,
+  },
   ...{ throughput: 0.5, wait: percentiles, run: percentiles, payload_schema: null, ceilings, retention },
 }
 const holder = { task_id: id, worker_id, since: started_at, lease_expires_at: completed_at, group: null }
+const limit = {
+  ...{ name: 'type:example', max: 2, rate: { max: 100, per: 60 }, paused: false, held_until: null },
+  ...{ in_use: 2, waiting: 4 },
+}
 const upcoming = ['02-01', '02-02', '02-03', '02-04', '02-05'].map((day) => `2030-${day}T02:30:00.000Z`)
 const timing = { cron: '30 2 * * *', timezone: 'UTC' }
 const schedule = {
@@ -127,6 +138,17 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     ...{ id: 'setLimit', tag: 'Types', request: { task_type: 'example', max_concurrency: 2 } },
     answer: { task_type: 'example', max_concurrency: 2 },
   },
+  'GET /api/v1/limits': { id: 'listAllLimits', tag: 'Types', answer: { limits: [limit], count: 1 } },
+  'GET /api/v1/limits/:name': { id: 'describeLimit', tag: 'Types', answer: { ...limit, holders: [holder] } },
+  'PUT /api/v1/limits/:name': {
+    ...{ id: 'updateLimit', tag: 'Types', request: { max: 2, rate: { max: 100, per: '1m' } }, answer: limit },
+  },
+  'DELETE /api/v1/limits/:name': { id: 'removeLimit', tag: 'Types', answer: { ...limit, max: null, rate: null } },
+  'POST /api/v1/limits/:name/hold': {
+    ...{ id: 'holdLimit', tag: 'Types', request: { for: '20s' }, answer: { ...limit, held_until: completed_at } },
+  },
+  'POST /api/v1/limits/:name/pause': { id: 'pauseLimit', tag: 'Types', answer: { ...limit, paused: true } },
+  'POST /api/v1/limits/:name/resume': { id: 'resumeLimit', tag: 'Types', answer: limit },
   'POST /api/v1/schedules': {
     ...{ id: 'addSchedule', tag: 'Schedules', answer: schedule },
     request: { id: 'nightly', type: 'example', payload: { duration: 2 }, ...timing },

@@ -73,7 +73,7 @@ export interface ServerContext extends ServerOptions {
 
 /** A route. Its documentation is generated from the schemas that validate it. */
 export interface Route {
-  method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   url: string
   /** Required scope. */
   scope: RouteScope

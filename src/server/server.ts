@@ -16,6 +16,7 @@ import { addHeaders } from './headers.ts'
 import { keyRoutes } from './keys.ts'
 import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
+import { limitRoutes } from './limits.ts'
 import { loginRoutes } from './login.ts'
 import { engineMetrics, metricsRoutes, requestMetrics, submissionMetrics } from './metrics.ts'
 import { documentApi } from './openapi.ts'
@@ -33,6 +34,7 @@ const RESOURCES = [
   taskRoutes,
   batchRoutes,
   typeRoutes,
+  limitRoutes,
   scheduleRoutes,
   claimRoutes,
   leaseRoutes,

@@ -46,7 +46,7 @@ const TaskList = Type.Object(
 )
 
 const REASONS = [
-  ...['ready', 'delayed', 'limit_reached', 'group_limit_reached', 'rate_limited', 'paused', 'no_worker'],
+  ...['ready', 'delayed', 'limit_reached', 'group_limit_reached', 'rate_limited', 'paused', 'held', 'no_worker'],
   ...['behind', 'running', 'finished', 'waits_for_tasks'],
 ]
 

@@ -2,13 +2,13 @@ import { Type } from 'typebox'
 import type { Renewed, Settled, Turn } from '../queue/queue.ts'
 import { invalidField, leaseLost, XQueueError } from '../task/errors.ts'
 import { changedNumberIn, type Json, type JsonText, joined, write } from '../task/json.ts'
-import type { Outcome } from '../task/outcome.ts'
+import { failureOf, type Outcome } from '../task/outcome.ts'
 import { type Reported, reportedProgress } from '../task/progress.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { isoTime } from '../task/task-json.ts'
-import { CLAIM_FIELDS, type Claim, Claims, durationMs, LeaseList, leaseJson, remoteWorker, waitMsOf } from './claims.ts'
+import { CLAIM_FIELDS, type Claim, Claims, LeaseList, leaseJson, remoteWorker, waitMsOf } from './claims.ts'
 import { ref, time } from './fields.ts'
-import { settledLate } from './leases.ts'
+import { type RetryInput, retryOf, settledLate } from './leases.ts'
 import { problemOf } from './problems.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
@@ -31,6 +31,15 @@ const ReportedOutcome = Type.Object(
         title: 'RetryDelay',
         oneOf: [{ type: 'number' }, { type: 'string' }],
         description: 'With `error`: time until the retry, in seconds or as text with units',
+      }),
+    ),
+    hold: Type.Optional(
+      Type.Unsafe<number | string>({
+        title: 'HoldTime',
+        oneOf: [{ type: 'number' }, { type: 'string' }],
+        description:
+          'With `error`: no task of the type starts before this time has passed, up to 24 hours. The task is ready ' +
+          'then, and no attempt counts',
       }),
     ),
     release: Type.Optional(
@@ -87,12 +96,10 @@ const TurnAnswerSchema = Type.Object(
   { title: 'TurnAnswer' },
 )
 
-interface ReportedOutcome {
+interface ReportedOutcome extends RetryInput {
   lease: string
   result?: Json
   error?: string
-  retry?: boolean
-  delay?: number | string
   release?: boolean
 }
 
@@ -145,7 +152,7 @@ export function turnRoutes(context: ServerContext): Route[] {
 const SETTLING: Turn = { worker: remoteWorker('settling', []), want: 0, leaving: true, durable: true }
 
 /** The outcome, or the reason why it is refused. */
-function outcomeOf({ result, error, retry = true, delay, release = false }: ReportedOutcome): Outcome | XQueueError {
+function outcomeOf({ result, error, release = false, ...retry }: ReportedOutcome): Outcome | XQueueError {
   try {
     if (Number(result !== undefined) + Number(error !== undefined) + Number(release) > 1) {
       throw new XQueueError('invalid_request', 'an outcome has more than one of result, error and release: send one')
@@ -154,7 +161,7 @@ function outcomeOf({ result, error, retry = true, delay, release = false }: Repo
     if (error !== undefined) {
       const max = TASK_LIMITS.errorCharsMax
       if (error.length > max) throw invalidField('error', `must have at most ${max} characters`)
-      return { kind: 'failure', error, retry, delayMs: delay === undefined ? null : durationMs('delay', delay) }
+      return failureOf(error, retryOf(retry))
     }
     const changed = changedNumberIn(result)
     const written = changed ? { fault: changed } : write(result ?? null)

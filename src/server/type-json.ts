@@ -4,7 +4,7 @@ import type { Ceilings } from '../task/ceilings.ts'
 import { retentionOf, type TypeRetention } from '../task/retention.ts'
 import { FINAL_STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
-import { count, json, nullable, orNull, seconds, time } from './fields.ts'
+import { count, json, nullable, orNull, seconds, time, timeOrNull } from './fields.ts'
 
 /** The wire formats of types and permits with their schemas: snake_case, seconds, RFC 3339. */
 
@@ -45,6 +45,7 @@ export const TaskTypeSchema = Type.Object(
     group_concurrency: orNull('integer', { description: 'The same for each group' }),
     rate: nullable(RateSchema, 'At most `max` starts in any `per` seconds; null: no limit'),
     paused: Type.Boolean({ description: 'true: accepts tasks but starts none' }),
+    held_until: timeOrNull('No task starts before this time; null: not held'),
     declared: Type.Boolean({ description: 'true: known without a worker' }),
     workers: count('Live workers that run it'),
     throughput: Type.Number({ description: 'Ended tasks per second, over the last minute' }),
@@ -81,6 +82,7 @@ export function typeJson(info: TypeInfo) {
     group_concurrency: info.groupConcurrency,
     rate: rateJson(info.rate),
     paused: info.paused,
+    held_until: info.heldUntil === null ? null : isoTime(info.heldUntil),
     declared: info.declared,
     workers: info.workers,
     throughput: info.throughput,

@@ -5,13 +5,14 @@ import { RATE_LIMITS, type Rate, type TypeChange, type TypeInfo } from '../queue
 import { parseDurationMs } from '../task/duration.ts'
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { durationOf } from '../task/task-input.ts'
+import { isoTime } from '../task/task-json.ts'
 import { described, listOf, nullable, orNull, ref } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { TypeParams } from './schemas.ts'
 import { ceilingsOf, retentionOf, type TypeInput, TypeInputSchema } from './type-input.ts'
 import { ceilingsJson, holderJson, RateSchema, rateJson, retentionJson, typeJson } from './type-json.ts'
 
-const LimitSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
+export const MaxSchema = Type.Unsafe<number | null>({ type: ['integer', 'null'], minimum: 1, maximum: 1_000_000 })
 
 const TYPE = described(ref('TaskType'), 'The type')
 
@@ -46,9 +47,21 @@ interface LimitInput {
 const DECLARED_MAX = 10_000
 
 /** Names in the API. */
-const CHANGED: Record<string, string> = { maxConcurrency: 'max_concurrency', groupConcurrency: 'group_concurrency' }
+const CHANGED: Record<string, string> = {
+  maxConcurrency: 'max_concurrency',
+  groupConcurrency: 'group_concurrency',
+  heldUntil: 'held_until',
+}
 
-interface RateInput {
+export const RateInputSchema = Type.Object(
+  {
+    max: Type.Integer({ minimum: 1, maximum: RATE_LIMITS.max }),
+    per: durationOf({ title: 'RateWindow', least: 1, most: RATE_LIMITS.perMs }),
+  },
+  { additionalProperties: false, title: 'RateInput' },
+)
+
+export interface RateInput {
   max: number | null
   per?: number | string
 }
@@ -115,7 +128,7 @@ function setType(context: ServerContext): Route {
       const to: TypeChange = { declared }
       if (ceilings !== undefined) to.ceilings = ceilingsOf(ceilings)
       if (retention !== undefined) to.retention = retentionOf(retention)
-      return typeJson(await change(context, request, type, to))
+      return typeJson(await changeType(context, request, type, to))
     },
   }
 }
@@ -138,7 +151,7 @@ function resumeType(context: ServerContext): Route {
     method: 'POST',
     url: '/api/v1/types/:type/resume',
     scope: 'admin',
-    summary: 'Resume a type',
+    summary: 'Resume a type: end its pause and its hold',
     params: TypeParams,
     answers: { 200: TYPE },
     refusals: ['not_found'],
@@ -168,7 +181,7 @@ function setRate(context: ServerContext): Route {
     refusals: ['unknown_type'],
     handler: async (request) => {
       const { type } = request.params as { type: string }
-      return typeJson(await change(context, request, type, { rate: rateOf(request.body as RateInput) }))
+      return typeJson(await changeType(context, request, type, { rate: rateOf(request.body as RateInput) }))
     },
   }
 }
@@ -223,8 +236,8 @@ function setLimit(context: ServerContext): Route {
     body: Type.Object(
       {
         task_type: Type.String({ minLength: 1 }),
-        max_concurrency: Type.Optional(LimitSchema),
-        group_concurrency: Type.Optional(LimitSchema),
+        max_concurrency: Type.Optional(MaxSchema),
+        group_concurrency: Type.Optional(MaxSchema),
       },
       {
         additionalProperties: false,
@@ -235,7 +248,7 @@ function setLimit(context: ServerContext): Route {
     refusals: ['unknown_type'],
     handler: async (request) => {
       const { task_type, max_concurrency, group_concurrency } = request.body as LimitInput
-      const { maxConcurrency } = await change(context, request, task_type, {
+      const { maxConcurrency } = await changeType(context, request, task_type, {
         ...(max_concurrency === undefined ? {} : { maxConcurrency: max_concurrency }),
         ...(group_concurrency === undefined ? {} : { groupConcurrency: group_concurrency }),
       })
@@ -254,7 +267,7 @@ async function oneType(queue: ServerContext['queue'], request: FastifyRequest): 
 }
 
 /** Changes a type; the audit log gets the changed values, before and after. */
-async function change(
+export async function changeType(
   { queue, types }: ServerContext,
   request: FastifyRequest,
   type: string,
@@ -263,7 +276,7 @@ async function change(
   const [before] = await queue.types({ names: [type] })
   const after = await queue.configureType(type, to)
   types.forget(type)
-  const names = Object.keys(to) as (keyof TypeChange & keyof TypeInfo)[]
+  const names = Object.keys(to).map((name) => (name === 'holdMs' ? 'heldUntil' : name)) as (keyof TypeInfo)[]
   const valuesOf = (info: TypeInfo | undefined) =>
     Object.fromEntries(names.map((name) => [CHANGED[name] ?? name, toldOf(info, name)]))
   request.audited = { from: valuesOf(before), to: valuesOf(after) }
@@ -273,7 +286,7 @@ async function change(
 function setPaused(context: ServerContext, paused: boolean) {
   return async (request: FastifyRequest) => {
     const { type } = await oneType(context.queue, request)
-    return typeJson(await change(context, request, type, { paused }))
+    return typeJson(await changeType(context, request, type, paused ? { paused } : { paused, holdMs: 0 }))
   }
 }
 
@@ -291,22 +304,23 @@ export function noType(type: string): XQueueError {
 }
 
 /** The value of a type's field for the audit log. */
-function toldOf(info: TypeInfo | undefined, name: keyof TypeChange & keyof TypeInfo): unknown {
+function toldOf(info: TypeInfo | undefined, name: keyof TypeInfo): unknown {
+  if (name === 'heldUntil') return info?.heldUntil == null ? null : isoTime(info.heldUntil)
   if (name === 'ceilings') return info && ceilingsJson(info.ceilings)
   if (name === 'retention') return info && retentionJson(info.retention)
   return info?.[name] ?? null
 }
 
 /** @throws XQueueError `invalid_request` */
-function rateOf({ max, per }: RateInput): Rate | null {
+export function rateOf({ max, per }: RateInput, path = 'per'): Rate | null {
   if (max === null || per === undefined) return null
   let perMs: number
   try {
     perMs = parseDurationMs(per)
   } catch (error) {
-    throw invalidField('per', (error as Error).message)
+    throw invalidField(path, (error as Error).message)
   }
-  if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw invalidField('per', 'must be from 1 ms to 24 hours')
+  if (perMs < 1 || perMs > RATE_LIMITS.perMs) throw invalidField(path, 'must be from 1 ms to 24 hours')
   return { max, perMs }
 }
 

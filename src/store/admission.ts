@@ -2,7 +2,7 @@ import { invalidField, XQueueError } from '../task/errors.ts'
 import { faultIn, ILL_FORMED, isJsonText, joined, write } from '../task/json.ts'
 import { failureOf, type Outcome, refusedOutcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
-import { usableDelayMs } from '../task/retry.ts'
+import { delayOf, holdOf } from '../task/retry.ts'
 import type { ScheduleChange } from '../task/schedule.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 import { refuseManyEdges } from '../task/task-input.ts'
@@ -64,9 +64,13 @@ function storable(outcome: Outcome): Outcome {
     case 'failure': {
       const { error, retry, delayMs } = outcome
       const text = typeof error === 'string' ? error : describeError(error)
-      const usable = delayMs === null ? null : usableDelayMs(delayMs)
-      const unusable = delayMs !== null && usable === null ? String(delayMs) : null
-      return failureOf(text, { retry: retry !== false, delayMs: usable, unusable })
+      if (delayMs === null) return failureOf(text, { retry: retry !== false, delayMs, unusable: null })
+      return failureOf(text, { retry: retry !== false, ...delayOf(delayMs) })
+    }
+    case 'held': {
+      const { error, holdMs } = outcome
+      const text = typeof error === 'string' ? error : describeError(error)
+      return failureOf(text, { retry: true, delayMs: null, ...holdOf(holdMs) })
     }
     case 'timeout':
     case 'released':

@@ -46,6 +46,8 @@ export interface TypeFacts {
   groupConcurrency: number | null
   rate: Rate | null
   paused: boolean
+  /** No task starts before this time; null: it is not held. */
+  heldUntil: number | null
   declared: boolean
   recent: RecentRates
   settings: TypeSettings | null

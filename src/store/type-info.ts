@@ -29,6 +29,8 @@ export interface TypeChange {
   /** Null removes it. Takes precedence over the handler's from then on. */
   rate?: Rate | null
   paused?: boolean
+  /** No task starts before this time; null ends the hold. */
+  heldUntil?: number | null
   /** The maximum values that tasks submitted from then on may request. */
   ceilings?: CeilingChanges
   /**

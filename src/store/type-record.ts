@@ -10,6 +10,8 @@ export interface TypeRecord {
   /** Known with or without workers. */
   declared: boolean
   paused: boolean
+  /** No task starts before this time; null or in the past: it is not held. */
+  heldUntil: number | null
   maxConcurrency: number | null
   groupConcurrency: number | null
   rate: Rate | null
@@ -30,6 +32,7 @@ type Limit = 'maxConcurrency' | 'groupConcurrency' | 'rate'
 export const NEW_TYPE: TypeRecord = {
   declared: false,
   paused: false,
+  heldUntil: null,
   maxConcurrency: null,
   groupConcurrency: null,
   rate: null,
@@ -47,13 +50,14 @@ export function changedType(before: TypeRecord, change: TypeChange): TypeRecord 
   const { handler, ceilings = {}, retention = {} } = change
   const { setByOperator: by } = before
   const declaredIn = (limit: Limit): Pick<TypeRecord, Limit> => (handler && !by[limit] ? handler : before)
-  const { declared = before.declared, paused = before.paused } = change
+  const { declared = before.declared, paused = before.paused, heldUntil = before.heldUntil } = change
   const { maxConcurrency = declaredIn('maxConcurrency').maxConcurrency } = change
   const { groupConcurrency = declaredIn('groupConcurrency').groupConcurrency } = change
   const { rate = declaredIn('rate').rate } = change
   return {
     declared,
     paused,
+    heldUntil,
     maxConcurrency,
     groupConcurrency,
     rate,

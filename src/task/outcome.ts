@@ -1,5 +1,5 @@
 import type { Json, JsonText } from './json.ts'
-import { retryDelayMs } from './retry.ts'
+import { type Retry, retryDelayMs } from './retry.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import { TASK_LIMITS } from './task.ts'
 
@@ -16,14 +16,16 @@ export type Outcome =
   | { kind: 'failure'; error: string; retry: boolean; delayMs: number | null }
   | { kind: 'timeout' }
   | { kind: 'released' }
+  /** Returns the task as `released` does, and no task of its type starts for `holdMs`. */
+  | { kind: 'held'; error: string; holdMs: number }
 
-/** A failure with a truncated error. An invalid delay is noted in the error, and the type's back-off applies. */
-export function failureOf(
-  error: string,
-  { retry, delayMs, unusable }: { retry: boolean; delayMs: number | null; unusable: string | null },
-): Outcome {
-  const note =
-    unusable === null ? '' : `(the delay ${unusable} is not valid, use at most 366 days: the type's back-off applies) `
+/**
+ * The outcome of a handler's error, which is truncated. An invalid delay or hold is noted in the error, and the type's
+ * back-off applies.
+ */
+export function failureOf(error: string, { retry, delayMs, holdMs = null, unusable }: Retry): Outcome {
+  if (holdMs !== null) return { kind: 'held', error: bounded(error), holdMs }
+  const note = unusable === null ? '' : `(${unusable}: the type's back-off applies) `
   return { kind: 'failure', error: bounded(note + error), retry, delayMs }
 }
 
@@ -72,6 +74,8 @@ export interface Settlement {
   result: Json | JsonText
   error: string | null
   timeoutReason: TimeoutReason | null
+  /** If set, no task of the type starts for so long. */
+  holdMs?: number
 }
 
 /**
@@ -97,9 +101,10 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
   })
   const retriesLeft = ended.attempts <= task.maxRetry
 
+  const hold = ending.kind === 'held' && { holdMs: ending.holdMs }
   if (task.cancelRequested) {
-    const ran = ending.kind !== 'lost' && ending.kind !== 'released'
-    return { ...(ran ? ended : same), status: 'canceled' }
+    const ran = !['lost', 'released', 'held'].includes(ending.kind)
+    return { ...(ran ? ended : same), status: 'canceled', ...hold }
   }
   // An outcome after the deadline is too late, even if no sweep has run yet.
   const late = task.deadlineAt !== null && now >= task.deadlineAt
@@ -117,6 +122,8 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
     }
     case 'released':
       return { ...same, status: 'pending' }
+    case 'held':
+      return { ...same, status: 'pending', error: (ending as Extract<Outcome, { kind: 'held' }>).error, ...hold }
     case 'lost': {
       const lostLeases = task.lostLeases + 1
       if (lostLeases < policy.lostLeasesMax) return { ...same, lostLeases, status: 'pending' }

@@ -69,6 +69,7 @@ export function completeRetryPolicy(input: Partial<RetryPolicy>): RetryPolicy {
 
 const DO_NOT_RETRY = Symbol.for('xqueue.DoNotRetry')
 const RETRY_AFTER = Symbol.for('xqueue.RetryAfter')
+const RATE_LIMITED = Symbol.for('xqueue.RateLimited')
 
 /** Thrown by a handler: this task cannot succeed, do not retry it. */
 export class DoNotRetry extends Error {
@@ -99,14 +100,14 @@ export class RetryAfter extends Error {
   readonly delay: number | string
 
   /** @param delay seconds, or a string with units: `"90s"` */
-  constructor(delay: number | string, message = `retry after ${delayText(delay)}`, options?: ErrorOptions) {
+  constructor(delay: number | string, message = `retry after ${timeText(delay)}`, options?: ErrorOptions) {
     super(message, options)
     this.delay = delay
   }
 
   /** Whole milliseconds; null for an invalid delay. */
   get delayMs(): number | null {
-    return delayMsOf(this.delay)
+    return delayWithin(msOf(this.delay))
   }
 
   get [RETRY_AFTER](): true {
@@ -114,35 +115,90 @@ export class RetryAfter extends Error {
   }
 }
 
-/** A delay in whole milliseconds, 0 for a time in the past; null if it is invalid or longer than 366 days. */
-export function usableDelayMs(delayMs: unknown): number | null {
-  if (typeof delayMs !== 'number' || Number.isNaN(delayMs) || delayMs > TASK_LIMITS.durationMsMax) return null
-  return Math.max(Math.round(delayMs), 0)
+/**
+ * Thrown by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type starts
+ * before that time has passed, in any process. The task itself runs again then, and no attempt counts. An invalid time
+ * (longer than 24 hours) counts as a failed attempt, and the task's error says so.
+ */
+export class RateLimited extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: `this` may be a subclass
+    return isInstance(value, this, RateLimited, RATE_LIMITED)
+  }
+
+  override name = 'RateLimited'
+  /** The time as given. */
+  readonly for: number | string
+
+  /** @param options.for seconds, or a string with units: `"20s"` */
+  constructor(options: { for: number | string }, message = `rate limited for ${timeText(options.for)}`) {
+    super(message)
+    this.for = options.for
+  }
+
+  get [RATE_LIMITED](): true {
+    return true
+  }
 }
 
-/** The same for a number of seconds, or a string with units. */
-function delayMsOf(delay: unknown): number | null {
-  if (typeof delay === 'number') return usableDelayMs(delay * 1_000)
+/** How a handler's error is retried. `unusable`: why the time that it gives is not used. */
+export interface Retry {
+  retry: boolean
+  delayMs: number | null
+  /** If set, the task's type is held, and the rest does not apply. */
+  holdMs?: number | null
+  unusable: string | null
+}
+
+/** The retry decision of a thrown value. Never throws. */
+export function retryOf(thrown: unknown): Retry {
+  const backOff = { retry: !hasBrand(thrown, DO_NOT_RETRY), delayMs: null, unusable: null }
   try {
-    return parseDurationMs(delay)
+    if (hasBrand(thrown, RATE_LIMITED)) {
+      const { for: time } = thrown as RateLimited
+      return { ...backOff, ...holdOf(msOf(time), timeText(time)) }
+    }
+    if (!hasBrand(thrown, RETRY_AFTER)) return backOff
+    const { delay } = thrown as RetryAfter
+    return { ...backOff, ...delayOf(msOf(delay), timeText(delay)) }
+  } catch {
+    return { ...backOff, unusable: 'its time cannot be read' }
+  }
+}
+
+/** A delay in milliseconds, if it is valid. */
+export function delayOf(ms: unknown, text = `${ms} ms`): { delayMs: number | null; unusable: string | null } {
+  const delayMs = delayWithin(ms)
+  return { delayMs, unusable: delayMs === null ? `the delay ${text} is not valid, use at most 366 days` : null }
+}
+
+/** The time of a hold in milliseconds, if it is valid. */
+export function holdOf(ms: unknown, text = `${ms} ms`): { holdMs: number | null; unusable: string | null } {
+  const holdMs = within(ms, TASK_LIMITS.holdMsMax)
+  return { holdMs, unusable: holdMs === null ? `the hold of ${text} is not valid, use at most 24 hours` : null }
+}
+
+function delayWithin(ms: unknown): number | null {
+  return within(ms, TASK_LIMITS.durationMsMax)
+}
+
+/** Whole milliseconds, 0 for a time in the past; null if it is no number or too long. */
+function within(ms: unknown, most: number): number | null {
+  if (typeof ms !== 'number' || Number.isNaN(ms) || ms > most) return null
+  return Math.max(Math.round(ms), 0)
+}
+
+/** A number of seconds, or a string with units, in milliseconds; null if it is invalid. */
+function msOf(time: unknown): number | null {
+  if (typeof time === 'number') return time * 1_000
+  try {
+    return parseDurationMs(time)
   } catch {
     return null
   }
 }
 
-/** The retry decision of a thrown value. Never throws. */
-export function retryOf(thrown: unknown): { retry: boolean; delayMs: number | null; unusable: string | null } {
-  if (!hasBrand(thrown, RETRY_AFTER)) return { retry: !hasBrand(thrown, DO_NOT_RETRY), delayMs: null, unusable: null }
-  try {
-    const { delay } = thrown as RetryAfter
-    const delayMs = delayMsOf(delay)
-    return { retry: true, delayMs, unusable: delayMs === null ? delayText(delay) : null }
-  } catch {
-    return { retry: true, delayMs: null, unusable: 'its delay cannot be read' }
-  }
-}
-
-function delayText(delay: unknown): string {
-  if (typeof delay === 'number') return `${delay} s`
-  return typeof delay === 'string' ? delay.slice(0, 80) : typeof delay
+function timeText(time: unknown): string {
+  if (typeof time === 'number') return `${time} s`
+  return typeof time === 'string' ? time.slice(0, 80) : typeof time
 }

@@ -294,13 +294,21 @@ function parseTime(text: string): number | undefined {
 }
 
 /** In milliseconds. Only the parser of durations knows the length of a text. */
-export function durationOf({ title, least = 0, most }: { title: string; least?: number; most: number }) {
+export function durationOf({ title, meaning = '', least = 0, most }: DurationBounds) {
   return Type.Unsafe<number | string>({
     title,
     oneOf: [
       { type: 'number', minimum: least / 1_000, maximum: most / 1_000 },
       { type: 'string', maxLength: 64, format: DURATION_FORMAT },
     ],
-    description: 'Seconds, or text with units: "90s", "1h30m"',
+    description: `${meaning}Seconds, or text with units: "90s", "1h30m"`,
   })
+}
+
+interface DurationBounds {
+  title: string
+  /** The start of its description. */
+  meaning?: string
+  least?: number
+  most: number
 }

@@ -101,6 +101,8 @@ export const TASK_LIMITS = {
   retryMax: 1_000,
   /** Longest duration anywhere: a year. */
   durationMsMax: 366 * 86_400_000,
+  /** Longest time for which a handler or a call may hold a type: 24 hours. */
+  holdMsMax: 86_400_000,
   tagsMax: 16,
   tagKeyCharsMax: 64,
   tagValueCharsMax: 256,

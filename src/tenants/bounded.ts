@@ -27,7 +27,7 @@ import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { changeEach, filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
-import { refuseKeys, refuseTypeChange } from './refusals.ts'
+import { refuseKeys, refuseTypeChange, withoutHold } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { Tally } from './tally.ts'
 
@@ -95,7 +95,7 @@ export class BoundedQueue implements Queue {
       ...turn,
       worker,
       types,
-      outcomes: outcomes.filter(({ lease }) => held.has(lease)),
+      outcomes: outcomes.filter(({ lease }) => held.has(lease)).map((own) => (groups ? withoutHold(own) : own)),
       renewals: renewals.filter(({ lease }) => held.has(lease)),
       ...(groups ? { groups } : {}),
     }

@@ -1,4 +1,4 @@
-import type { TypeChange } from '../queue/queue.ts'
+import type { Turn, TypeChange } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
 
@@ -18,4 +18,12 @@ export function refuseTypeChange({ groups }: Bounds, { declared, ceilings, reten
 
 export async function refuseKeys(): Promise<never> {
   throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use a key without bounds')
+}
+
+type Reported = NonNullable<Turn['outcomes']>[number]
+
+/** Other tenants use the type of a key with groups as well: a hold delays only its own task, after a failed attempt. */
+export function withoutHold({ lease, outcome }: Reported): Reported {
+  if (outcome.kind !== 'held') return { lease, outcome }
+  return { lease, outcome: { kind: 'failure', error: outcome.error, retry: true, delayMs: outcome.holdMs } }
 }

@@ -76,13 +76,13 @@ function returned(result: unknown): FromThread {
   if ('written' in outcome) return { kind: 'returned', text: outcome.written.text }
   const { path, message } = outcome.fault
   const error = `the result cannot be written as JSON: ${joined('result', path)} ${message}`
-  return { kind: 'thrown', error, retry: false, delayMs: null, ends: false }
+  return { kind: 'thrown', error, retry: { retry: false, delayMs: null, unusable: null }, ends: false }
 }
 
 function failed(thrown: unknown, ends: boolean): FromThread {
-  const outcome = failureOf(describeError(thrown), retryOf(thrown)) as Extract<Outcome, { kind: 'failure' }>
-  const { error, retry, delayMs } = outcome
-  return { kind: 'thrown', error, retry, delayMs, ends }
+  const retry = retryOf(thrown)
+  const { error } = failureOf(describeError(thrown), retry) as Extract<Outcome, { error: string }>
+  return { kind: 'thrown', error, retry, ends }
 }
 
 /** Node cannot transfer every thrown value to another thread, so its description is sent. */

@@ -1,7 +1,7 @@
 import { Worker as Thread } from 'node:worker_threads'
 import type { Predecessor } from '../task/flow.ts'
 import { JsonText } from '../task/json.ts'
-import { DoNotRetry, RetryAfter } from '../task/retry.ts'
+import { DoNotRetry, RateLimited, type Retry, RetryAfter } from '../task/retry.ts'
 import type { Progress } from '../task/task.ts'
 import type { TaskView } from '../task/task-view.ts'
 import type { TraceContext } from '../task/trace-context.ts'
@@ -35,7 +35,7 @@ export type FromThread =
   /** JSON; undefined if there is none. */
   | { kind: 'returned'; text: string | undefined }
   /** `ends`: an uncaught error, after which the thread ends. */
-  | { kind: 'thrown'; error: string; retry: boolean; delayMs: number | null; ends: boolean }
+  | { kind: 'thrown'; error: string; retry: Retry; ends: boolean }
 
 const idle = new Map<string, Thread[]>()
 
@@ -120,8 +120,9 @@ function keep(file: string, thread: Thread): void {
   else void thread.terminate()
 }
 
-function thrownOf({ error, retry, delayMs }: Extract<FromThread, { kind: 'thrown' }>): Error {
-  const thrown = delayMs !== null ? new RetryAfter(delayMs / 1_000) : retry ? new Error(error) : new DoNotRetry(error)
+function thrownOf({ error, retry: { retry, delayMs, holdMs = null } }: Extract<FromThread, { kind: 'thrown' }>): Error {
+  const again = () => (delayMs === null ? new Error(error) : new RetryAfter(delayMs / 1_000))
+  const thrown = holdMs !== null ? new RateLimited({ for: holdMs / 1_000 }) : retry ? again() : new DoNotRetry(error)
   thrown.stack = error
   return thrown
 }

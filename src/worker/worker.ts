@@ -281,6 +281,8 @@ export class Worker {
       this.#ended += 1
       this.#prefetch.ended(runMs)
       this.#settle(lease.lease, outcome)
+      // What was claimed ahead may not start either.
+      if (outcome.kind === 'held') this.#releaseAhead((ahead) => ahead.task.type === type)
       const waitMs = (lease.task.startedAt ?? attempt.startedAt) - lease.task.runAt
       onAttempt?.({ type, outcome: outcome.kind, waitMs, runMs })
       this.#runAhead()
@@ -310,9 +312,12 @@ export class Worker {
     })
   }
 
-  #releaseAhead(): void {
+  #releaseAhead(which: (ahead: Lease) => boolean = () => true): void {
     this.#prefetch.slow()
-    for (const { lease } of this.#ahead.splice(0)) this.#settle(lease, { kind: 'released' })
+    for (const ahead of this.#ahead.splice(0)) {
+      if (which(ahead)) this.#settle(ahead.lease, { kind: 'released' })
+      else this.#ahead.push(ahead)
+    }
   }
 
   #cancel(lease: string): void {

@@ -45,6 +45,7 @@ const NAMED: Readonly<Record<string, (of: Tenant) => Json[]>> = {
   type: ({ type }) => [type],
   task_type: ({ type }) => [type],
   types: ({ type }) => [[type]],
+  name: ({ type, group, mark }) => [`type:${type}`, `group:${type}/*`, `group:${type}/${group ?? `${mark}-none`}`],
   batch: ({ batch }) => [batch],
   lease: ({ lease }) => [lease],
   group: ({ group, mark }) => [group ?? `${mark}-none`],
@@ -256,8 +257,8 @@ describe.each([
     const different: string[] = []
     for (const { method, path } of operations) {
       if (!path.includes('{') || SKIPPED.includes(`${method} ${path}`)) continue
-      // Shared types belong to no tenant.
-      if (by === 'groups' && path.includes('{type}')) continue
+      // Shared types and their limits belong to no tenant.
+      if (by === 'groups' && /{(type|name)}/.test(path)) continue
       const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!)
       const ask = async (of: Tenant, filled: Record<string, Json>) => {
         const at = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(filled[name]))

@@ -150,7 +150,7 @@ it('reports that a server cannot be reached', async () => {
 })
 
 it('exports only the public names', () => {
-  const ofHandlers = ['DoNotRetry', 'RetryAfter', 'defineHandlers']
+  const ofHandlers = ['DoNotRetry', 'RateLimited', 'RetryAfter', 'defineHandlers']
   const ofClient = ['TaskUnsuccessful', 'XQueueError', 'createClient']
   const ofProcesses = ['fastifyXQueue', 'startServer', 'startWorker', 'startXQueue']
   const names = [...ofHandlers, ...ofClient, ...ofProcesses].sort()

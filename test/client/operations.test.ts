@@ -103,6 +103,12 @@ it('explains why a task waits', async () => {
   expect(explanation).toMatchObject({ maxConcurrency: null, holders: [], ahead: 0, waitsFor: [], until: null })
   expect((await client().types.resume('double')).paused).toBe(false)
   expect(await client().result<'double'>(id)).toBe(2)
+  const until = await client().types.hold('double', '1h')
+  const held = await client().submit('double', 2)
+  expect(await client().explain(held.id)).toMatchObject({ reason: 'held', until })
+  expect((await client().types.list()).find(({ type }) => type === 'double')!.heldUntil).toEqual(until)
+  expect(await client().types.hold('double', 0)).toBeNull()
+  expect(await client().result(held)).toBe(4)
 })
 
 it('cancels, retries and counts all matching tasks', async () => {

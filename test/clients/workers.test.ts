@@ -64,6 +64,17 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(wordless, { status: 'failed', error: unreadable, attempts: 1 })
   })
 
+  it('holds its type after a refused call, and runs the task again at no cost', async () => {
+    await start()
+    await server.untilHandled('limited')
+    const first = await server.submit('limited', 3_600)
+    await server.until(first, { status: 'pending', deliveries: 1, attempts: 0, error: expect.stringContaining('429') })
+    const second = await server.submit('limited', 3_600)
+    expect((await server.call('GET', `/tasks/${second}/explain`)).body).toMatchObject({ reason: 'held' })
+    await server.call('POST', '/limits/type:limited/hold', { for: 0 })
+    await server.until(first, { status: 'success', attempts: 1, result: 1, deliveries: 2 })
+  })
+
   it('fails a task whose outcome the server refuses with the reason, and drops no outcome', async () => {
     await start()
     const delays = ['nan', 'inf', '-inf', '1e9']

@@ -15,6 +15,7 @@ import { flowsContract } from './flows.ts'
 import { getContract } from './get.ts'
 import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
+import { holdsContract } from './holds.ts'
 import { keysContract } from './keys.ts'
 import { listContract } from './list.ts'
 import { predecessorContract } from './predecessor.ts'
@@ -63,6 +64,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60): void {
     declareHandlersContract(fixture)
     groupsContract(fixture)
     ratesContract(fixture)
+    holdsContract(fixture)
     getContract(fixture)
     listContract(fixture)
     explainContract(fixture)

@@ -1,6 +1,7 @@
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import type { Queue, Turn } from '../../src/queue/queue.ts'
+import { RateLimited } from '../../src/task/retry.ts'
 import { completeSpec, type Task } from '../../src/task/task.ts'
 import type { Handlers } from '../../src/worker/handler.ts'
 import { normalizeHandlers } from '../../src/worker/handlers.ts'
@@ -92,6 +93,27 @@ it('releases at no cost the tasks behind a long one', async () => {
   await tasks(others, (found) => expect(found.every(({ attempts }) => attempts === 1)).toBe(true))
   await tasks([ids[WARM]!], ([long]) => expect(long).toMatchObject({ status: 'processing', deliveries: 1 }))
   end.resolve()
+  await tasks(ids, allSucceeded)
+})
+
+it('releases at no cost the tasks that a hold of their type keeps from starting', async () => {
+  let isHeld = false
+  const started: unknown[] = []
+  const run = ({ payload }: { payload: unknown }) => {
+    if (isHeld) started.push(payload)
+    if (payload !== 'limited' || isHeld) return
+    isHeld = true
+    throw new RateLimited({ for: '1h' })
+  }
+  const ids = await submit([...quick(WARM), 'limited', ...quick(WARM)])
+  await start({ quick: { run } })
+  const behind = ids.slice(WARM)
+  await tasks(behind, (found) => {
+    expect(found.every(({ status, attempts }) => status === 'pending' && attempts === 0)).toBe(true)
+    expect(found[0]!.deliveries).toBe(1)
+  })
+  expect(started).toEqual([])
+  await queue.configureType('quick', { holdMs: 0 })
   await tasks(ids, allSucceeded)
 })
 

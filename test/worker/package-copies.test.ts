@@ -26,12 +26,13 @@ const BODY = `
   const defined = defineHandlers({
     never: { run: () => { throw new DoNotRetry('no use') } },
     later: { run: () => { throw new RetryAfter('1h', 'busy') } },
+    limited: { run: () => { throw new RateLimited({ for: '1h' }, 'HTTP 429') } },
     own_error: { run: () => { throw new (class Mine extends DoNotRetry {})('mine') } },
     plain: { run: () => { throw new Error('plain') } },
   })
   for (const [type, handler] of Object.entries(defined)) defined['isolated_' + type] = { ...handler, isolate: true }
 `
-const NAMES = 'defineHandlers, DoNotRetry, RetryAfter'
+const NAMES = 'defineHandlers, DoNotRetry, RateLimited, RetryAfter'
 const copies: Record<string, { file: string; load: () => Promise<Copy> }> = {
   'ESM, as in node_modules of its own': {
     file: join(folder, 'handlers.mjs'),
@@ -97,6 +98,12 @@ describe.each(Object.entries(copies))('with another copy of the package, %s', (_
         expect(await ended(`${where}own_error`, over)).toMatchObject({ status: 'failed', attempts: 1 })
         const later = await ended(`${where}later`, ({ attempts }) => attempts === 1)
         expect(later.runAt - later.updatedAt).toBe(3_600_000)
+        const limited = await ended(`${where}limited`, ({ error }) => error !== null)
+        expect(limited).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1 })
+        const [held] = await queue.types({ names: [`${where}limited`] })
+        expect(held!.heldUntil! - limited.updatedAt).toBe(3_600_000)
+        await queue.cancel({ ids: [limited.id] })
+        await queue.configureType(`${where}limited`, { holdMs: 0 })
         expect(await ended(`${where}plain`, ({ attempts }) => attempts === 1)).toMatchObject({ status: 'pending' })
       }
     } finally {
@@ -111,6 +118,7 @@ describe.each(Object.entries(copies))('with another copy of the package, %s', (_
     const pairs: [unknown, Class, Class][] = [
       [new copy.DoNotRetry('x'), own.DoNotRetry, own.RetryAfter],
       [new copy.RetryAfter(1), own.RetryAfter, own.DoNotRetry],
+      [new copy.RateLimited({ for: 1 }), own.RateLimited, own.RetryAfter],
       [new copy.XQueueError('not_found', 'x'), own.XQueueError, own.DoNotRetry],
       [
         new copy.TaskUnsuccessful({ id: '1', type: 't', status: 'failed', error: null } as TaskView),

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from xqueue import Attempt, Client, DoNotRetry, RetryAfter, Worker
+from xqueue import Attempt, Client, DoNotRetry, RateLimited, RetryAfter, Worker
 
 logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
 
@@ -29,6 +29,12 @@ def busy_first(attempt: Attempt) -> object:
 def later(attempt: Attempt) -> object:
     if attempt.number == 1:
         raise RetryAfter(float(attempt.payload), "busy")
+    return attempt.number
+
+
+def limited(attempt: Attempt) -> object:
+    if attempt.task.deliveries == 1:
+        raise RateLimited(float(attempt.payload), "HTTP 429")
     return attempt.number
 
 
@@ -88,7 +94,8 @@ def lengths(attempt: Attempt) -> object:
 
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
-    | {"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly},
+    | {"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly}
+    | {"limited": limited},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

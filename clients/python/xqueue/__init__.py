@@ -1,6 +1,6 @@
 """Submit tasks to XQueue and run them: `Client` for the one, `Worker` for the other."""
 
-from .attempt import Attempt, Canceled, DoNotRetry, RetryAfter
+from .attempt import Attempt, Canceled, DoNotRetry, RateLimited, RetryAfter
 from .client import Client
 from .errors import ServerUnreachable, XQueueError
 from .task import Json, NewTask, Predecessor, Task
@@ -14,6 +14,7 @@ __all__ = [
     "Json",
     "NewTask",
     "Predecessor",
+    "RateLimited",
     "RetryAfter",
     "ServerUnreachable",
     "Task",

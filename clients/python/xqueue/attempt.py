@@ -10,6 +10,8 @@ from .task import Json, Predecessor, Task
 
 # Longest delay of a retry.
 DELAY_SECONDS_MAX = 366 * 86_400
+# Longest hold of a type.
+HOLD_SECONDS_MAX = 86_400
 # Progress is sent after this pause, the last value of it.
 PROGRESS_SECONDS_MIN = 0.2
 
@@ -31,10 +33,30 @@ class RetryAfter(Exception):
     @property
     def delay(self) -> float | None:
         """Seconds to wait, 0 for a time that is over; None for what is none."""
-        seconds = self.seconds
-        if not isinstance(seconds, (int, float)) or not abs(seconds) <= DELAY_SECONDS_MAX:
-            return None
-        return max(seconds, 0)
+        return _usable(self.seconds, DELAY_SECONDS_MAX)
+
+
+class RateLimited(Exception):
+    """
+    Raised by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type starts
+    before so many seconds have passed, up to 24 hours, in any process. The task runs again then, and no attempt counts.
+    What is no such time (`nan`, `inf`) counts as a failed attempt, and the task's error says so.
+    """
+
+    def __init__(self, seconds: float, message: str | None = None) -> None:
+        super().__init__(message or f"rate limited for {seconds} s")
+        self.seconds = seconds
+
+    @property
+    def hold(self) -> float | None:
+        """Seconds to hold the type, 0 for a time that is over; None for what is none."""
+        return _usable(self.seconds, HOLD_SECONDS_MAX)
+
+
+def _usable(seconds: object, most: float) -> float | None:
+    if not isinstance(seconds, (int, float)) or not abs(seconds) <= most:
+        return None
+    return max(seconds, 0)
 
 
 class Canceled(BaseException):

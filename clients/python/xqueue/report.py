@@ -6,7 +6,7 @@ import json
 import traceback
 from collections.abc import Mapping
 
-from .attempt import Attempt, DoNotRetry, RetryAfter
+from .attempt import Attempt, DoNotRetry, RateLimited, RetryAfter
 from .task import Json
 
 ERROR_CHARS_MAX = 16_000
@@ -52,8 +52,15 @@ def succeeded(attempt: Attempt, result: Json) -> Report:
         return failed(attempt, f"the result is no JSON: {error}", retry=False)
 
 
-def failed(attempt: Attempt, error: str, *, retry: bool | None = None, delay: float | None = None) -> Report:
-    options = {"retry": retry, "delay": delay}
+def failed(
+    attempt: Attempt,
+    error: str,
+    *,
+    retry: bool | None = None,
+    delay: float | None = None,
+    hold: float | None = None,
+) -> Report:
+    options = {"retry": retry, "delay": delay, "hold": hold}
     given = {name: json.dumps(value) for name, value in options.items() if value is not None}
     return Report(attempt, {"error": json.dumps(error[:ERROR_CHARS_MAX]), **given})
 
@@ -66,6 +73,11 @@ def failed_with(attempt: Attempt, error: BaseException) -> Report:
         if error.delay is not None:
             return failed(attempt, _text(error), delay=error.delay)
         note = f"(the delay {error.seconds!r} s is not valid, use at most 366 days: the type's back-off applies) "
+        return failed(attempt, note[:200] + _text(error))
+    if isinstance(error, RateLimited):
+        if error.hold is not None:
+            return failed(attempt, _text(error), hold=error.hold)
+        note = f"(the hold of {error.seconds!r} s is not valid, use at most 24 hours: the type's back-off applies) "
         return failed(attempt, note[:200] + _text(error))
     where = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return failed(attempt, f"{type(error).__name__}: {_text(error)}\n{where}")

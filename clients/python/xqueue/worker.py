@@ -17,7 +17,7 @@ from random import random
 from typing import Any, Callable
 from urllib.parse import quote
 
-from .attempt import Attempt, Canceled, DoNotRetry, RetryAfter
+from .attempt import Attempt, Canceled, DoNotRetry, RateLimited, RetryAfter
 from .client import Client
 from .connection import Connection
 from .errors import ServerUnreachable, XQueueError
@@ -57,7 +57,7 @@ class Worker:
         worker.run()
 
     A handler gets an `Attempt` and returns the result as JSON. What it raises fails the attempt, which is tried again
-    after the type's back-off; `DoNotRetry` and `RetryAfter` steer that. SIGTERM and SIGINT stop the worker: it takes no
+    after the type's back-off; `DoNotRetry`, `RetryAfter` and `RateLimited` steer that. SIGTERM and SIGINT stop the worker: it takes no
     more tasks and gives the running ones `shutdown` seconds. What is left then goes to another worker when its lease
     ends, and costs no attempt; so do the tasks of a worker that dies. A handler must therefore stand to run twice.
     """
@@ -206,7 +206,7 @@ class Worker:
         except Canceled as stop:
             report = failed(attempt, str(stop))
         except BaseException as error:  # Also SystemExit: a handler must not end the worker.
-            if not isinstance(error, (DoNotRetry, RetryAfter)):
+            if not isinstance(error, (DoNotRetry, RateLimited, RetryAfter)):
                 log.exception("task %s of type %s failed", attempt.task.id, attempt.task.type)
             report = failed_with(attempt, error)
         with self._may_report:

@@ -358,18 +358,26 @@ export class SqliteStore implements Store {
   }
 
   /**
-   * Wakes the waiting turns when the next delayed task is due, or a rate allows the next start, as seen at `checkedAt`.
+   * Wakes the waiting turns when the next delayed task is due, a rate allows the next start, or a hold ends, as seen at
+   * `checkedAt`.
    * With a later time, tasks that became due in between would wake no turn.
    */
   #armDueTimer(checkedAt: number): void {
     this.#callOffDue?.()
     if (this.#waiters.size === 0 || this.#closed) return
-    const types = this.#waiters.types()
-    const at = Math.min(this.#due.readyAt(), this.#transitions.rateAllowsAt(types, checkedAt))
+    const closed = this.#waiters.types().flatMap((type) => {
+      const at = this.#transitions.opensAt(type, checkedAt)
+      return at === null ? [] : [{ type, at }]
+    })
+    const at = Math.min(this.#due.readyAt(), ...closed.map((type) => type.at))
     if (at === Number.POSITIVE_INFINITY) return
-    const rated = types.filter((type) => this.#registry.rules(type)?.rate)
     const inMs = Math.min(Math.max(at - this.#options.clock(), 1), TIMER_MS_MAX)
-    this.#callOffDue = this.#options.after(inMs, () => this.#touch(rated, []))
+    this.#callOffDue = this.#options.after(inMs, () =>
+      this.#touch(
+        closed.map(({ type }) => type),
+        [],
+      ),
+    )
   }
 
   #checkForChanges(): void {

@@ -60,6 +60,17 @@ func later(_ context.Context, attempt *xqueue.Attempt) (any, error) {
 	return nil, xqueue.RetryAfter(time.Duration(seconds*float64(time.Second)), errors.New("busy"))
 }
 
+func limited(_ context.Context, attempt *xqueue.Attempt) (any, error) {
+	if attempt.Task.Deliveries > 1 {
+		return attempt.Number(), nil
+	}
+	var seconds float64
+	if err := attempt.Payload(&seconds); err != nil {
+		return nil, err
+	}
+	return nil, xqueue.RateLimited(time.Duration(seconds*float64(time.Second)), errors.New("HTTP 429"))
+}
+
 func big(context.Context, *xqueue.Attempt) (any, error) {
 	return map[string]int64{"id": 1<<53 + 1}, nil
 }
@@ -170,6 +181,7 @@ func main() {
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
 			"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly,
+			"limited": limited,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),

@@ -4,7 +4,7 @@
 -- ARGV  now, number of types, each; '1' to include the holders of their permits
 -- Returns {now, types: {type, rules, back-off, schema, defaults, last seen, declared, waiting, delayed, running,
 --       {status, count, …}, {ref, lease's head and extras, …}, starts that count for the rate, dependent, ceilings,
---       retention} each, {worker, running, …}, {stream, length, …}}
+--       retention, held until or ''} each, {worker, running, …}, {stream, length, …}}
 -- Cost  about ten commands for each type and lane
 local HOLDERS_MAX = 1000
 -- The final statuses, then 'grouped', 'delayed' and 'dependent' (task/status.ts).
@@ -67,6 +67,7 @@ function steps.inspect(step)
         call('ZCARD', running), finished, holders,
         with_holders and call('LRANGE', prefix .. KEY.starts .. kind, 0, -1) or {},
         here[7], call('HGET', prefix .. KEY.ceilings, kind) or '', call('HGET', prefix .. KEY.retention, kind) or '',
+        call('HGET', prefix .. KEY.rules, kind .. '/held') or '',
       }
     end
   end

@@ -33,6 +33,7 @@ type TypeAnswer = [
   dependent: string,
   ceilings: string,
   retention: string,
+  heldUntil: string,
 ]
 
 /** One partition's answer about its types and workers. */
@@ -114,7 +115,13 @@ export class Inspection {
   #typesOf({ partition, types, rates }: About, withSettings: boolean, now: number): TypeFacts[] {
     return types.map((answer) => {
       const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing, finished] = answer
-      const [starts, dependent, ceilings, retention] = answer.slice(12) as [string[], string, string, string]
+      const [starts, dependent, ceilings, retention, held] = answer.slice(12) as [
+        string[],
+        string,
+        string,
+        string,
+        string,
+      ]
       const rules = rulesOf(text)
       return {
         type,
@@ -127,6 +134,7 @@ export class Inspection {
           ...finishedOf(finished),
         },
         ...rules,
+        heldUntil: Number(held) > now ? Number(held) : null,
         declared: declared === 1,
         recent: rates.get(type) ?? NO_RATES,
         settings: withSettings ? settingsOf(schema, defaults, ceilings, retention) : null,

@@ -126,7 +126,8 @@ export const KEYS = {
   partitions: 'partitions',
   /** The process that restores the partition from a log, or a mark that it is complete. */
   restoring: 'restoring',
-  /** Type → its rules for starts, `<type>/lanes` → its lanes, `<type>/group_permits` if `held` has its leases. */
+  /** Type → its rules for starts, `<type>/lanes` → its lanes, `<type>/group_permits` if `held` has its leases,
+   * `<type>/held` → until when it is held. */
   rules: 'rules',
   /** The time at which the store was found to have lost everything, 0 if it never was; lost with everything else. */
   birth: 'birth',

@@ -6,6 +6,9 @@ do
 local PASSES = 20
 -- The number of places of `ready` that are read at once, and of lanes that one claim checks.
 local LANES_AT_ONCE, LANES_MAX = 32, 1000
+-- What limits a type until a known time.
+local TIMED = { rate = true, hold = true }
+
 -- Claims only from the given groups, one after the other, in the lanes of one priority.
 local function take_of_groups(step, turn, open, tasks, rules, want)
   local got = 0
@@ -101,9 +104,10 @@ local function log_starts(step, kind, starts)
   call('HINCRBY', prefix .. KEY.started, kind, starts)
 end
 
--- Returns when a rate allows the next start.
-local function rate_allows_at(step, kind, rule)
+-- Returns when a hold and a rate allow the next start.
+local function allowed_at(step, kind, rule)
   local prefix = step.prefix
+  if rule.held_until then return rule.held_until end
   local sum = tonumber(call('HGET', prefix .. KEY.started, kind) or 0)
   for _, entry in ipairs(call('LRANGE', prefix .. KEY.starts .. kind, 0, -1)) do
     local time, starts = entry:match('^(%d+),(%d+)$')
@@ -113,8 +117,16 @@ local function rate_allows_at(step, kind, rule)
   return step.now
 end
 
--- Returns how many tasks the rules allow to start, by type: {lanes, free, limited ('type' or 'rate'), group_limit,
--- rate}.
+local function apply_hold(step, kind, rule, held_until)
+  if held_until <= step.now then
+    call('HDEL', step.prefix .. KEY.rules, kind .. '/held')
+  elseif rule.free > 0 then
+    rule.free, rule.bound, rule.limited, rule.held_until = 0, 'hold', 'hold', held_until
+  end
+end
+
+-- Returns how many tasks the rules allow to start, by type: {lanes, free, limited ('type', 'rate' or 'hold'),
+-- group_limit, rate}.
 local function rules_of(step, kinds, want)
   local prefix = step.prefix
   local rules = {}
@@ -123,6 +135,7 @@ local function rules_of(step, kinds, want)
   for _, kind in ipairs(kinds) do
     fields[#fields + 1] = kind
     fields[#fields + 1] = kind .. '/lanes'
+    fields[#fields + 1] = kind .. '/held'
   end
   local values = {}
   for from = 1, #fields, CHUNK do
@@ -132,25 +145,26 @@ local function rules_of(step, kinds, want)
     end
   end
   for index, kind in ipairs(kinds) do
-    local text = values[index * 2 - 1]
+    local text, lanes, held_until = unpack(values, index * 3 - 2, index * 3)
     if not text and not has_lost(step, step.was_here) and make_type(step, kind) then text = NEW_RULES end
     if text then
       local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
       local rule = { free = paused == '1' and 0 or want, rotates = {}, group_limit = tonumber(group_limit) }
       rules[kind] = rule
+      if held_until then apply_hold(step, kind, rule, tonumber(held_until)) end
       if rule.group_limit then group_permits.keep(step, kind) end
       if limit ~= '' and rule.free > 0 then
         local free = limit - call('ZCARD', prefix .. KEY.running .. kind)
         if free < rule.free then rule.free, rule.bound = free, 'type' end
         if rule.free <= 0 then rule.limited = 'type' end
       end
-      if max ~= '' then
+      if max ~= '' and not rule.held_until then
         rule.max, rule.per = tonumber(max), tonumber(per)
         local free = starts_left(step, kind, rule.max, rule.per)
         if free < rule.free then rule.free, rule.bound = free, 'rate' end
         if rule.free <= 0 then rule.limited = rule.limited or 'rate' end
       end
-      rule.lanes = rule.free > 0 and lanes_of(step, kind, values[index * 2]) or {}
+      rule.lanes = rule.free > 0 and lanes_of(step, kind, lanes) or {}
     end
   end
   return rules
@@ -204,8 +218,8 @@ do
 -- Marks a type that may start no task at present.
 local function park(step, kind, rule)
   local prefix = step.prefix
-  local allowed_at = rule.bound == 'rate' and string.format('%d', rate_allows_at(step, kind, rule)) or '+inf'
-  call('ZADD', prefix .. KEY.parked, allowed_at, kind)
+  local until_ms = TIMED[rule.bound] and string.format('%d', allowed_at(step, kind, rule)) or '+inf'
+  call('ZADD', prefix .. KEY.parked, until_ms, kind)
   for _, lane in ipairs(lanes_of_type(step, kind)) do
     place_lane(step, lane, nil, call('HGET', prefix .. KEY.ready_lanes, lane.name))
     lane.ready_from = nil
@@ -329,9 +343,9 @@ function claim(step, turn)
   return tasks, rules
 end
 
-local function announce_due(step, allowed_at)
-  if step.next_due == '' or allowed_at < step.next_due then step.next_due = allowed_at end
-  broadcast(step, 'due ' .. allowed_at)
+local function announce_due(step, due)
+  if step.next_due == '' or due < step.next_due then step.next_due = due end
+  broadcast(step, 'due ' .. due)
 end
 
 -- Registers the process until something is ready: a process that waits for a task is notified of a task, and a process
@@ -353,10 +367,10 @@ function wait(step, turn, rules)
     end
     if blocked then call('SADD', prefix .. KEY.blocked .. kind, step.process) end
     if not blocked or not rule.limited then call('SADD', prefix .. KEY.waiting .. kind, step.process) end
-    if rule and rule.limited == 'rate' then
-      local allowed_at = string.format('%d', rate_allows_at(step, kind, rule))
-      call('ZADD', prefix .. KEY.parked, allowed_at, kind)
-      announce_due(step, allowed_at)
+    if rule and TIMED[rule.limited] then
+      local until_ms = string.format('%d', allowed_at(step, kind, rule))
+      call('ZADD', prefix .. KEY.parked, until_ms, kind)
+      announce_due(step, until_ms)
     end
   end
 end

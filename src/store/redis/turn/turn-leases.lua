@@ -23,7 +23,7 @@ local function room_for_named(step)
       and call('SISMEMBER', prefix .. KEY.declared, kind) == 0
       and call('HEXISTS', prefix .. KEY.retention, kind) == 0 then
       call('HDEL', prefix .. KEY.known, kind)
-      call('HDEL', prefix .. KEY.rules, kind)
+      call('HDEL', prefix .. KEY.rules, kind, kind .. '/held')
     end
   end
   return TYPES_NAMED_MAX - served
@@ -153,6 +153,15 @@ function add_success_events(step, turn)
   step.succeeded = {}
 end
 
+-- Starts no task of a type for some time; a longer hold stays.
+local function hold(step, kind, hold_ms)
+  local rules, field = step.prefix .. KEY.rules, kind .. '/held'
+  local held_until = step.now + hold_ms
+  if held_until > tonumber(call('HGET', rules, field) or 0) then
+    call('HSET', rules, field, string.format('%d', held_until))
+  end
+end
+
 -- Ends a lease and applies the decided state to its task; `l` is the present lease.
 local function settle(step, o, l, lane)
   local prefix = step.prefix
@@ -164,6 +173,10 @@ local function settle(step, o, l, lane)
   l.ref, l.attempts = o.ref, attempts
   l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
   leave_lease(step, o.ref, lane)
+  if o.hold and o.hold ~= '' then
+    l.e = o.error
+    hold(step, lane.type, tonumber(o.hold))
+  end
   if l.progress == '1' then call('HDEL', prefix .. KEY.progress, o.ref) end
   if o.status == 'pending' and not ran and tonumber(l.run_at) <= step.now then
     -- Returned: the task keeps its place in the lane.

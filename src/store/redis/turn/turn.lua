@@ -11,7 +11,7 @@
 --           first time
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel had been requested
 --         'O', ref, fence, cancel requested (0|1), '1' to settle only if due, status, attempts, lost, run_at, reason,
---           error, result
+--           error, result, for how many ms its type is held or ''
 --       most tasks to claim, the secret of the new leases, '1' if it waits, the digest of its types if they are very
 --       many, or ''; number of types, or 0 if the digest is known, each type, number of groups or 0 for all, each
 -- Returns {'types'}, and then nothing has changed: a digest is not known, and the types must be named; or {now, when
@@ -57,7 +57,7 @@ local function read_outcome(step, outcome_refs)
   outcome_refs[#outcome_refs + 1] = ref
   if kind == 'S' then return success(ref, fence, arg(step)) end
   local o = { ref = ref, fence = fence }
-  o.cancel, o.due, o.status, o.attempts, o.lost, o.run_at, o.reason, o.error, o.result = next_args(step, 9)
+  o.cancel, o.due, o.status, o.attempts, o.lost, o.run_at, o.reason, o.error, o.result, o.hold = next_args(step, 10)
   o.is_bad = not (STATUSES[o.status] and is_count(o.attempts) and is_count(o.lost) and is_count(o.run_at))
   return o
 end

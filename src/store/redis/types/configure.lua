@@ -6,7 +6,8 @@
 --       declares it or '', then the handler's limit, limit of a group, rate's max and window (ms), each may be '',
 --       back-off `jitter,delay,delay…`, payload schema or '', defaults; declared '' | '0' | '1'; limit, limit of a
 --       group, rate's max: '' (unchanged) | 'none' | number; the rate's window; paused '' | '0' | '1'; ceilings to set
---       as JSON, null for none, or ''; retention in the same form; the handler's retention as JSON
+--       as JSON, null for none, or ''; held until, 'none' or '' (unchanged);
+--       retention in the same form; the handler's retention as JSON
 -- Returns for each type 'ok', or 'unknown' if the type does not exist
 -- Cost  two commands for each field of all types together, and several for each type whose limits change
 local TYPES_PER_MESSAGE = 500
@@ -58,6 +59,7 @@ local function configure(step, changes, before, if_missing)
   handler.limit, handler.group, handler.max, handler.per, handler.back_off = next_args(step, 5)
   local schema, defaults, declared = next_args(step, 3)
   local new_limit, new_group, new_max, new_per, paused, ceilings = next_args(step, 6)
+  local held_until = arg(step)
   local new_retention, handler_retention = next_args(step, 2)
   if not rules and may_be_new ~= '1' then return 'unknown' end
   local back_off = by_handler and before[KEY.back_off][kind]
@@ -111,6 +113,14 @@ local function configure(step, changes, before, if_missing)
     write(changes, KEY.rules, kind, changed)
     before[KEY.rules][kind] = changed
     if rules then unpark(step, kind) end
+  end
+  if held_until ~= '' then
+    if held_until == 'none' then
+      call('HDEL', prefix .. KEY.rules, kind .. '/held')
+    else
+      call('HSET', prefix .. KEY.rules, kind .. '/held', held_until)
+    end
+    unpark(step, kind)
   end
   if changed ~= rules or (by_handler and back_off ~= handler.back_off) then
     changes.kinds[#changes.kinds + 1] = kind

@@ -123,7 +123,7 @@ export class Registry {
 
 /** A type and its change, as arguments of configure.lua. */
 function argsOf(type: string, change: TypeChange): string[] {
-  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, ceilings, retention } = change
+  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, heldUntil, ceilings, retention } = change
   const args = [type, handler || declared ? '1' : '']
   if (handler) {
     const { retry, payloadSchema, defaults } = handler
@@ -136,7 +136,7 @@ function argsOf(type: string, change: TypeChange): string[] {
   const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
   args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
   const json = (value: object | undefined) => (value === undefined ? '' : JSON.stringify(value))
-  args.push(String(rate?.perMs ?? ''), flag(paused), json(ceilings), json(retention))
+  args.push(String(rate?.perMs ?? ''), flag(paused), json(ceilings), limit(heldUntil), json(retention))
   args.push(handler ? JSON.stringify(handler.retention ?? {}) : '')
   return args
 }

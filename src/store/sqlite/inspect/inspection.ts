@@ -51,7 +51,7 @@ export class Inspection {
     const rows = names && [...names].sort().flatMap((name): Row[] => this.#database.all('typeByName', name))
     const types = (rows ?? this.#database.all('allTypes')).map((row): TypeFacts => {
       const type = row.type as string
-      const { maxConcurrency, groupConcurrency, rate, paused, declared, ...record } = rulesOf(row)
+      const { maxConcurrency, groupConcurrency, rate, paused, heldUntil, declared, ...record } = rulesOf(row)
       const { payloadSchema, defaults, ceilings, retention } = record
       return {
         type,
@@ -61,6 +61,7 @@ export class Inspection {
         groupConcurrency,
         rate,
         paused,
+        heldUntil: heldUntil !== null && heldUntil > now ? heldUntil : null,
         declared,
         recent: rates.get(type) ?? NO_RATES,
         settings: query.settings ? { payloadSchema, defaults, ceilings, retention } : null,

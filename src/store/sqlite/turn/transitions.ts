@@ -96,7 +96,7 @@ export class Transitions {
   claim(tx: Tx, turn: Turn): Lease[] {
     const leases: Lease[] = []
     if (turn.want <= 0 || turn.leaving) return leases
-    const types = (turn.types ?? turn.worker.types).filter((type) => this.#registry.rules(type)?.paused === false)
+    const types = (turn.types ?? turn.worker.types).filter((type) => this.#registry.isOpen(type, tx.now))
     // Tasks that waited too long block others only until they are ended; if there are very many, a sweep continues.
     for (let ended = DUE_BATCH, passes = 0; ended === DUE_BATCH && passes < CLAIM_PASSES; passes++) {
       ended = this.endWaits(tx)
@@ -108,17 +108,16 @@ export class Transitions {
 
   /** Whether a claim of the type would find a task, according to data that may be out of date. */
   canClaim(database: Database, type: string, now: number): boolean {
-    if (this.#registry.rules(type)?.paused !== false || this.#permits(database, type, 1, now) <= 0) return false
+    if (!this.#registry.isOpen(type, now) || this.#permits(database, type, 1, now) <= 0) return false
     return database.all('heads', type, 1).length > 0 || this.#groups.mayServe(type)
   }
 
-  /** The time at which the first of the types that wait for their rate may start a task again; Infinity: none does. */
-  rateAllowsAt(types: readonly string[], now: number): number {
-    const times = types.map((type) => {
-      const rate = this.#registry.rules(type)?.rate
-      return rate ? this.#rateLog.nextAt(type, rate, now) : null
-    })
-    return Math.min(...times.filter((at) => at !== null))
+  /** The time from which a type's hold and its rate allow a start; null: now. */
+  opensAt(type: string, now: number): number | null {
+    const { rate = null, heldUntil = null } = this.#registry.rules(type) ?? {}
+    const rateAt = rate && this.#rateLog.nextAt(type, rate, now)
+    const at = Math.max(rateAt ?? 0, heldUntil ?? 0)
+    return at > now ? at : null
   }
 
   /** Settles leases; one answer each, in order. */
@@ -317,6 +316,7 @@ export class Transitions {
     if (!this.#finish(tx, held, settlement)) return null
     this.#groups.freed(held.type, held.group)
     tx.touchedTypes.add(held.type)
+    if (settlement.holdMs !== undefined) this.#registry.hold(held.type, tx.now + settlement.holdMs)
     if (settlement.attempts > held.attempts) {
       this.#registry.countAttempt(held.workerId!, settlement.status === 'success')
     }

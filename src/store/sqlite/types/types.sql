@@ -21,10 +21,13 @@ DELETE FROM types WHERE last_seen <= ?1 AND declared = 0 AND paused = 0 AND ceil
   AND NOT EXISTS (SELECT 1 FROM documents WHERE documents.type = types.type);
 
 -- name: putType
-UPDATE types SET declared = ?, paused = ?, max_concurrency = ?, max_concurrency_source = ?, group_concurrency = ?,
-  group_concurrency_source = ?, rate_max = ?, rate_per_ms = ?, rate_source = ?, retry_delays_ms = ?, retry_jitter = ?,
-  payload_schema = ?, spec_defaults = ?, ceilings = ?, retention = ?
+UPDATE types SET declared = ?, paused = ?, held_until = ?, max_concurrency = ?, max_concurrency_source = ?,
+  group_concurrency = ?, group_concurrency_source = ?, rate_max = ?, rate_per_ms = ?, rate_source = ?,
+  retry_delays_ms = ?, retry_jitter = ?,  payload_schema = ?, spec_defaults = ?, ceilings = ?, retention = ?
 WHERE type = ?;
+
+-- name: holdType
+UPDATE types SET held_until = max(ifnull(held_until, 0), ?) WHERE type = ?;
 
 -- name: typeSeen
 UPDATE types SET last_seen = ? WHERE type = ?;

@@ -88,6 +88,18 @@ export class Registry {
     for (const [type, handler] of handlers) this.configure(tx, groups, type, { handler })
   }
 
+  /** Starts no task of a type before a time; a longer hold stays. */
+  hold(type: string, until: number): void {
+    this.#database.run('holdType', until, type)
+    this.#rules.delete(type)
+  }
+
+  /** Whether the type exists and is neither paused nor held. */
+  isOpen(type: string, now: number): boolean {
+    const rules = this.rules(type)
+    return rules !== null && !rules.paused && (rules.heldUntil ?? 0) <= now
+  }
+
   /** Whether the worker's heartbeat was written recently. */
   isFresh(worker: WorkerIdentity, now: number): boolean {
     const before = this.#touched.get(worker.id)
@@ -156,6 +168,7 @@ export function rulesOf(row: Row): TypeRules {
   return {
     declared: row.declared === 1,
     paused: row.paused === 1,
+    heldUntil: row.held_until as number | null,
     maxConcurrency: row.max_concurrency as number | null,
     groupConcurrency: row.group_concurrency as number | null,
     rate: row.rate_max === null ? null : { max: row.rate_max as number, perMs: row.rate_per_ms as number },
@@ -182,6 +195,7 @@ function valuesOf(record: TypeRecord): Value[] {
   return [
     Number(record.declared),
     Number(record.paused),
+    record.heldUntil,
     maxConcurrency,
     source(setByOperator.maxConcurrency),
     groupConcurrency,

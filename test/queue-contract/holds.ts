@@ -1,0 +1,104 @@
+import { describe, expect, it } from 'vitest'
+import type { Lease, Settled } from '../../src/queue/queue.ts'
+import { type Fixture, WORKER } from './fixture.ts'
+
+/** Holds: no task of a type starts before a time, because the service that its handler calls refuses calls. */
+export function holdsContract(fixture: Fixture): void {
+  const { submit, claim, get, start } = fixture
+
+  const heldUntil = async () => (await fixture.queue.types({ names: ['t'] }))[0]!.heldUntil
+  const operate = (holdMs: number) => fixture.queue.configureType('t', { holdMs })
+  const hold = async ({ lease }: Lease, holdMs: number): Promise<Settled> => {
+    const outcomes = [{ lease, outcome: { kind: 'held', error: 'HTTP 429', holdMs } as const }]
+    return (await fixture.queue.turn({ worker: WORKER, want: 0, outcomes })).settled[0]!
+  }
+
+  describe('a hold', () => {
+    it('starts no task of the type until its time has passed, and costs its own task no attempt', async () => {
+      const { id } = await submit({ maxRetry: 0 })
+      const other = await submit({ priority: 5, group: 'a' })
+      const [first, second] = await claim(9)
+      expect(second!.task.id).toBe(id)
+      await hold(second!, 500)
+      expect(await hold(first!, 0)).toEqual({ accepted: true, status: 'pending' })
+      expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1, error: 'HTTP 429' })
+      expect(await heldUntil()).toBe(fixture.now + 500)
+      expect((await fixture.queue.explain(id))!).toMatchObject({ reason: 'held', until: fixture.now + 500 })
+      fixture.now += 499
+      expect(await claim(9)).toEqual([])
+      fixture.now += 1
+      expect(await heldUntil()).toBeNull()
+      expect((await claim(9)).map(({ task }) => task.id)).toEqual([other.id, id])
+    })
+
+    it('holds no other type', async () => {
+      await submit()
+      const { id } = await submit({ type: 'u' })
+      await operate(500)
+      expect((await claim(9)).map(({ task }) => task.id)).toEqual([id])
+    })
+
+    it('is in force for claims in the same turn, and in other processes', async () => {
+      const other = await fixture.opened.second()
+      await submit()
+      await submit()
+      const [first] = await claim()
+      const outcomes = [{ lease: first!.lease, outcome: { kind: 'held', error: 'no', holdMs: 500 } as const }]
+      expect((await fixture.queue.turn({ worker: WORKER, want: 9, outcomes })).leases).toEqual([])
+      expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 9 })).leases).toEqual([])
+      await other.close()
+    })
+
+    it('is not shortened by a later one, but an operator may change or end it', async () => {
+      await submit()
+      await submit()
+      const [first, second] = await claim(9)
+      await hold(first!, 900)
+      await hold(second!, 100)
+      expect(await heldUntil()).toBe(fixture.now + 900)
+      await operate(50)
+      expect(await heldUntil()).toBe(fixture.now + 50)
+      await operate(0)
+      expect(await heldUntil()).toBeNull()
+      expect(await claim(9)).toHaveLength(2)
+    })
+
+    it('is not begun by a lease that was lost', async () => {
+      await submit()
+      const [first] = await claim()
+      fixture.now += 1_000
+      await fixture.queue.sweep(100)
+      expect(await hold(first!, 500)).toEqual({ accepted: false, status: null })
+      expect(await heldUntil()).toBeNull()
+    })
+
+    it('leaves a canceled task canceled', async () => {
+      const { id } = await submit()
+      const [first] = await claim()
+      await fixture.queue.cancel({ ids: [id] })
+      expect(await hold(first!, 500)).toEqual({ accepted: true, status: 'canceled' })
+    })
+
+    it('with an invalid time is a failed attempt that says so', async () => {
+      const { id } = await submit({ maxRetry: 0 })
+      const [first] = await claim()
+      await hold(first!, Number.NaN)
+      const { status, error } = await get(id)
+      expect([status, error]).toEqual(['failed', expect.stringMatching(/hold of .* is not valid.* HTTP 429/)])
+      expect(await heldUntil()).toBeNull()
+    })
+
+    it('wakes a waiting turn when it ends, and when an operator ends it', async () => {
+      await fixture.opened.cleanup()
+      await start({ clock: Date.now })
+      const { id } = await submit()
+      const wait = () => fixture.queue.turn({ worker: WORKER, want: 9, waitMs: 20_000 })
+      await operate(50)
+      const [first] = (await wait()).leases
+      expect(first!.task.id).toBe(id)
+      await hold(first!, 60_000)
+      const [{ leases }] = await Promise.all([wait(), operate(0)])
+      expect(leases).toHaveLength(1)
+    })
+  })
+}
