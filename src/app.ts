@@ -21,6 +21,7 @@ import { Outages } from './queue/outages.ts'
 import { Patience } from './queue/patience.ts'
 import type { Queue } from './queue/queue.ts'
 import { redacted } from './queue/redacted-queue.ts'
+import { Stalls } from './queue/stalls.ts'
 import { Sweeper } from './queue/sweeper.ts'
 import { PATIENCE } from './server/connections.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
@@ -105,14 +106,17 @@ export async function startApp(
     if (audit) stops.add(async () => audit.close())
     const own = ownOf(config, queue, logger, { worker, access, audit, tls })
     const live = liveOf(config, parts, own)
-    const server = parts.server && (await serverOf(config, own, { access, audit, handlers, registry, live }))
+    const stalls = parts.server ? new Stalls({ queue, afterMs: config.stallAfterMs, logger }) : null
+    const server = parts.server && (await serverOf(config, own, { access, audit, handlers, registry, live, stalls }))
     let address: string | null = null
     if (server) {
       stops.add(() => server.close())
       if (listens) address = await listen(server, config)
       else await server.ready()
     }
-    const outages = await outagesOf(queue, logger, registry)
+    stalls?.start()
+    stops.add(async () => stalls?.stop())
+    const outages = await outagesOf(queue, stalls, logger, registry)
     stops.add(() => outages.stop())
     if (live) {
       stops.add(() => live.stop())
@@ -233,15 +237,15 @@ type Own = ReturnType<typeof ownOf>
 function serverOf(
   { basePath, corsOrigins, trustedProxies, identity }: Config,
   own: Own,
-  rest: Pick<ServerOptions, 'access' | 'audit' | 'handlers' | 'registry' | 'live'>,
+  rest: Pick<ServerOptions, 'access' | 'audit' | 'handlers' | 'registry' | 'live' | 'stalls'>,
 ): Promise<FastifyInstance> {
   const provider = identity && { provider: new IdentityProvider(identity), redirectUrl: identity.redirectUrl }
   return createServer({ ...own, ...rest, basePath, corsOrigins, trustedProxies, identity: provider, version })
 }
 
-/** Logs and counts outages of the store; the connection to another MQTT broker logs its own. */
-async function outagesOf(queue: Queue, logger: Logger, registry: Registry): Promise<Outages> {
-  const readChecks = async () => (await queue.health()).checks
+/** Logs and counts outages of the store and stalls; the connection to another MQTT broker logs its own. */
+async function outagesOf(queue: Queue, stalls: Stalls | null, logger: Logger, registry: Registry): Promise<Outages> {
+  const readChecks = async () => [...(await queue.health()).checks, ...(stalls ? [stalls.check()] : [])]
   const names = (await readChecks().catch(() => [])).map(({ name }) => name)
   const outages = new Outages({ readChecks, logger, ...outageMetrics(registry, names) })
   outages.start()

@@ -24,7 +24,7 @@ export function serveCommands(): Command[] {
 const GROUPS: readonly [title: string, names: RegExp][] = [
   ['Store:', /^(engine|store-wait|max-pending|retention|events|payload)/],
   ['Worker:', /^(handlers|concurrency|claim-ahead|lease|shutdown)/],
-  ['HTTP server:', /^(host|port|base-path|tls|cors|trusted-proxies|redact)/],
+  ['HTTP server:', /^(host|port|base-path|tls|cors|trusted-proxies|redact|stall-after)/],
   ['Access control:', /^(auth|insecure|jwt|oidc|token)/],
   ['Status over MQTT:', /^mqtt/],
   ['Log:', /^log/],

@@ -44,6 +44,7 @@ export interface Config {
   /** Bounds of stored events: the first bound that is reached applies. */
   events: { eventsAgeMs: number; eventsMax: number; eventsBytesMax: number }
   pendingMax: number | null
+  stallAfterMs: number
   storeWaitMs: number | null
   logLevel: string
   logFormat: string
@@ -146,6 +147,7 @@ function configOf(flags: Values, env: Values, file: string, fromFile: Values): L
       eventsBytesMax: value('events-bytes'),
     },
     pendingMax: value('max-pending'),
+    stallAfterMs: value('stall-after'),
     storeWaitMs: value('store-wait'),
     logLevel: value('log-level'),
     logFormat: value('log-format'),

@@ -224,6 +224,12 @@ export const SETTINGS = [
     'Maximum number of waiting tasks; further submissions get 429',
   ),
   row(
+    'stall-after',
+    { kind: 'duration', minMs: 0 },
+    '30s',
+    'Time after which /health reports ready tasks that no free worker starts; 0 disables this',
+  ),
+  row(
     'store-wait',
     { kind: 'duration', minMs: 0 },
     null,

@@ -17,7 +17,7 @@ const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_80
  * Gauges that are read from the store on each scrape, the same in all processes. While the store is unavailable, they
  * have no values, and `xqueue_health` is 0.
  */
-export function engineMetrics({ queue, live, version, registry }: ServerOptions): void {
+export function engineMetrics({ queue, live, stalls, version, registry }: ServerOptions): void {
   collectDefaultMetrics({ register: registry })
   // These gauges have names that Prometheus discourages; the ones by type of resource contain the same data.
   for (const name of MISNAMED) registry.removeSingleMetric(name)
@@ -45,6 +45,10 @@ export function engineMetrics({ queue, live, version, registry }: ServerOptions)
   ofTypes('xqueue_tasks_processing', 'Running tasks', ({ processing }) => processing)
   ofTypes('xqueue_workers', 'Live workers that run the type', ({ workers }) => workers)
   ofTypes('xqueue_paused', '1 while the type is paused', ({ paused }) => Number(paused))
+  const isStalled = ({ type }: TypeInfo) => (stalls?.stalled() ?? []).some((stalled) => stalled.type === type)
+  ofTypes('xqueue_stalled', '1 while no free worker starts the ready tasks of the type', (info) =>
+    Number(isStalled(info)),
+  )
   ofTypes(
     'xqueue_concurrency_limit',
     'Maximum number of running tasks of the type; absent without a limit',
@@ -53,7 +57,10 @@ export function engineMetrics({ queue, live, version, registry }: ServerOptions)
   gauge('xqueue_tasks', 'Stored tasks by status', 'status', async () => Object.entries((await queue.stats()).counts))
   gauge('xqueue_health', '1 for each passed check of /api/v1/health, 0 for a failed one', 'check', async () => {
     const { checks } = await queue.health()
-    return [...checks, ...(live ? [live.check()] : [])].map(({ name, ok }) => [name, Number(ok)])
+    return [...checks, ...(live ? [live.check()] : []), ...(stalls ? [stalls.check()] : [])].map(({ name, ok }) => [
+      name,
+      Number(ok),
+    ])
   })
   gauge('xqueue_build_info', 'Always 1; the label is the version', 'version', async () => [[version, 1]])
 }

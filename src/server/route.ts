@@ -8,7 +8,7 @@ import type { Certificate } from '../access/certificate.ts'
 import type { IdentityProvider } from '../access/identity-provider.ts'
 import type { Newcomers } from '../access/newcomers.ts'
 import type { RouteScope } from '../access/principal.ts'
-import type { Queue } from '../queue/queue.ts'
+import type { Health, Queue } from '../queue/queue.ts'
 import type { ErrorCode } from '../task/errors.ts'
 import type { KnownType } from '../task/task-input.ts'
 import type { RegisteredHandler } from '../worker/handlers.ts'
@@ -25,6 +25,8 @@ export interface ServerOptions {
   startedAt?: number
   /** Status over MQTT, if this process publishes it. */
   live?: LiveStatus | null
+  /** Search for types whose tasks do not start; default none. */
+  stalls?: StallStatus | null
   /** Access control; null: every caller has full access. */
   access?: Access | null
   /** Login to the dashboard; `redirectUrl` null: the requested host. */
@@ -53,6 +55,12 @@ export interface LiveStatus {
   readonly webSocketPath: string | null
   /** URL for subscribers; null: this server. */
   readonly subscribeAt: { url: string | null; prefix: string }
+}
+
+/** Types whose ready tasks do not start, for routes. */
+export interface StallStatus {
+  check(): Health['checks'][number]
+  stalled(): readonly { type: string }[]
 }
 
 export type CountSubmissions = (outcome: 'accepted' | 'existing' | 'refused', count: number) => void

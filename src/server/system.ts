@@ -97,7 +97,7 @@ function getStats({ queue, instanceId, startedAt }: ServerContext): Route {
   }
 }
 
-function getHealth({ queue, version, startedAt, live }: ServerContext): Route {
+function getHealth({ queue, version, startedAt, live, stalls }: ServerContext): Route {
   const sharedHealth = shared(HEALTH_BELIEVED_MS, () => queue.health())
   return {
     method: 'GET',
@@ -108,23 +108,19 @@ function getHealth({ queue, version, startedAt, live }: ServerContext): Route {
     handler: async (request, reply) => {
       const mayRead = may(request.principal, 'read')
       // A check writes to the disk, so calls within a second share one.
-      const { engine: name, durability, checks } = await sharedHealth()
-      const failed = checks.find(({ ok, degrades }) => !ok && !degrades)
-      const isDegraded = checks.some(({ ok }) => !ok)
-      const mqtt = live?.check()
+      const { engine: name, durability, checks: ofStore } = await sharedHealth()
       // Without its broker, only MQTT fails, so a load balancer must keep the server.
+      const mqtt = live ? [{ ...live.check(), degrades: true }] : []
+      const checks = [...ofStore, ...mqtt, ...(stalls ? [stalls.check()] : [])]
+      const failed = checks.find(({ ok, degrades }) => !ok && !degrades)
       const answer = {
-        status: failed ? 'unhealthy' : isDegraded || mqtt?.ok === false ? 'degraded' : 'healthy',
+        status: failed ? 'unhealthy' : checks.some(({ ok }) => !ok) ? 'degraded' : 'healthy',
         timestamp: isoTime(Date.now()),
         version,
         engine: name,
         durability,
         uptime: secondsSince(startedAt),
-        checks: [...checks, ...(mqtt ? [mqtt] : [])].map(({ name: check, ok, detail }) => ({
-          name: check,
-          ok,
-          detail,
-        })),
+        checks: checks.map(({ name: check, ok, detail }) => ({ name: check, ok, detail })),
         ...(failed ? { failed_check: failed.name } : {}),
       }
       // A load balancer needs the status without a key; the details need `read`.
