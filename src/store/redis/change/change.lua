@@ -8,11 +8,8 @@
 -- The statuses that a retry returns to pending (task/status.ts).
 local retryable = RETRYABLE
 
-local function finish_canceled(step, lane, head, x, payload, e)
-  finish(step, lane, head.ref, 'canceled', finished_text(step, 'canceled', '', head, x, payload, e, 'null', 'null'))
-  keep_key(step, labels_in(x), retention.kept_ms(step, lane.type, 'canceled'))
-  count(step, lane.type, 'canceled', 1)
-  add_task_event(step, 'canceled', lane, head, 'null', 'null', e, '')
+local function cancel_waiting(step, lane, head, extras, payload, error)
+  end_before_start(step, lane, head, 'canceled', '', extras, payload, error)
   return 'changed'
 end
 
@@ -20,33 +17,32 @@ local function cancel(step, ref)
   local prefix = step.prefix
   local found, text, where, part = find(step, ref)
   if not found then return 'unknown' end
-  if found == 'F' then return 'refused' end
+  if found == 'finished' then return 'refused' end
   local lane = lane_by_ref(step, ref)
-  local m, x, payload, e = lines_of(text)
-  if found == 'A' then
-    leave_dependent(step, lane, ref)
-    return finish_canceled(step, lane, head_of(m, lane), x, payload, e)
+  local head_text, extras, payload, error = unpack_task(text)
+  if found == 'dependent' then
+    flows.leave_dependent(step, lane, ref)
+    return cancel_waiting(step, lane, unpack_head(head_text, lane), extras, payload, error)
   end
-  if found == 'D' then
+  if found == 'delayed' then
     call('ZREM', prefix .. KEY.due, ref)
     call('HDEL', prefix .. KEY.delayed, ref)
     count(step, lane.type, 'delayed', -1)
-    return finish_canceled(step, lane, head_of(m, lane), x, payload, e)
+    return cancel_waiting(step, lane, unpack_head(head_text, lane), extras, payload, error)
   end
-  if found == 'W' then
+  if found == 'waiting' then
     leave_lane(step, part, ref, where)
-    return finish_canceled(step, lane, head_of(m, lane, where), x, payload, e)
+    return cancel_waiting(step, lane, unpack_head(head_text, lane, where), extras, payload, error)
   end
-  local l = lease_of(text)
-  if l.cancel_at == '0' then
-    l.cancel_at = step.now_text
-    call('HSET', prefix .. KEY.leases, ref, join_lease(l))
-    local due = string.format('%d', due_of(l, step.grace_ms))
+  local lease = unpack_lease(text)
+  if lease.cancel_at == '0' then
+    lease.cancel_at = step.now_text
+    call('HSET', prefix .. KEY.leases, ref, pack_lease(lease))
+    local due = string.format('%d', due_of(lease, step.grace_ms))
     call('ZADD', prefix .. KEY.running .. lane.type, due, ref)
     call('ZADD', prefix .. KEY.leases_due, 'LT', due, lane.type)
-    read_tail(l)
-    local worker = cjson.decode(l.worker)
-    call('SADD', prefix .. KEY.cancels .. worker, ref .. '.' .. l.fence)
+    local worker = cjson.decode(unpack_tail(ref, lease).worker)
+    call('SADD', prefix .. KEY.cancels .. worker, ref .. '.' .. lease.fence)
     broadcast(step, 'cancel ' .. worker)
   end
   return 'stopping'
@@ -55,27 +51,27 @@ end
 local function retry(step, ref)
   local found, text = find(step, ref)
   if not found then return 'unknown' end
-  local status = found == 'F' and text:match('^%l+')
-  if not (status and retryable[status]) then return 'refused' end
+  local ended = found == 'finished' and unpack_finished(text)
+  if not (ended and retryable[ended.status]) then return 'refused' end
   local lane = lane_by_ref(step, ref)
-  local first, x, payload = lines_of(text)
-  local deliveries, q, p, r = first:match('^%l+|[%l_]*|%d+|%d+|%d+|(%d+)|(%d+)|(%d+)|(%d+)|')
+  local extras = ended.extras
   -- The task is treated as newly submitted, but keeps its id, its age in lists and its fence.
   local head = {
-    q = q, p = p, r = r, ref = ref, attempts = '0', lost = '0', deliveries = deliveries, run_at = step.now_text,
-    started = '0', worker = 'null',
+    queue_timeout_ms = ended.queue_timeout_ms, process_timeout_ms = ended.process_timeout_ms,
+    max_retry = ended.max_retry, ref = ref, attempts = '0', lost_leases = '0', deliveries = ended.deliveries,
+    run_at = step.now_text, started_at = '0', worker = 'null',
   }
-  local again = wait_again(step, ref, x)
+  local again = flows.wait_again(step, ref, extras)
   if again == 'refused' then return again end
   call('DEL', step.prefix .. KEY.finished .. ref)
-  note_taken_back(step, ref, status)
-  keep_key(step, labels_in(x), nil)
-  count(step, lane.type, status, -1)
+  done.note_taken_back(step, ref, ended.status)
+  keep_key(step, labels_in(extras), nil)
+  count(step, lane.type, ended.status, -1)
   step.opened = step.opened + 1
   if again == 'waits' then
-    depend(step, lane, ref, join_head(step, head), x, 'null', payload)
+    flows.depend(step, lane, ref, pack_head(step, head), extras, ended.payload, 'null')
   else
-    enqueue(step, lane, ref, join_head(step, head), x, 'null', payload)
+    enqueue(step, lane, ref, pack_head(step, head), extras, ended.payload, 'null')
   end
   add_task_event(step, 'pending', lane, head, 'null', 'null', 'null', '')
   return 'changed'

@@ -36,16 +36,17 @@ local function erase(step, ref, is_dry_run)
   local prefix = step.prefix
   local found, text = find(step, ref)
   if not found then return { 'unknown' } end
-  if found ~= 'F' then return { 'refused' } end
-  if is_dry_run then return { 'changed', (text:match('^%l+|[%l_]*|(%d+)')) } end
-  local blank = string.format('["%s","%s",null,null]', text:match('^%l+'), lane_by_ref(step, ref).type)
+  if found ~= 'finished' then return { 'refused' } end
+  local status, ended_at = finished_state(text)
+  if is_dry_run then return { 'changed', ended_at } end
+  local blank = string.format('["%s","%s",null,null]', status, lane_by_ref(step, ref).type)
   local answer = { 'changed', blank }
   for _, successor in ipairs(call('SMEMBERS', prefix .. KEY.copies .. ref)) do
     local is_here, other = place_of(step, successor)
     if is_here then blank_copy(step, other, name_of(step, ref), blank) else answer[#answer + 1] = successor end
   end
   if #answer > 2 then blank_notices(step, name_of(step, ref), blank) end
-  local key = labels_in(text:match('^[^\n]*\n([^\n]*)'))
+  local key = labels_in(extras_of(text))
   local stored = key and call('GET', prefix .. KEY.key .. key)
   if stored and stored:match('^%S+') == ref then call('DEL', prefix .. KEY.key .. key) end
   return remove_finished(step, ref, text, blank) and answer or { 'more' }

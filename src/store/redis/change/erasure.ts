@@ -1,21 +1,15 @@
-import { blanked, elementsOf, withoutContents } from '../../erasure.ts'
+import { withoutContents } from '../../erasure.ts'
 import type { ChangeOutcome, StoreOptions } from '../../store.ts'
 import type { Database } from '../client/database.ts'
+import { eraseRecord } from '../events/event-records.ts'
+import { type OutboxPage, readOutbox } from '../events/outbox-page.ts'
 import { nameOf, type Place, placeOf } from '../records/ids.ts'
 
-/** Positions of progress, result and error in the record of one task, see event-records.ts. */
-const CONTENTS = [5, 6, 7]
 const ENTRIES_AT_ONCE = 100
 const BYTES_AT_ONCE = 1024 * 1024
 
 /** Maximum difference of the clocks of two machines when one takes over from the other. */
 const SKEW_MS = 10_000
-
-/**
- * The last number, the number before the first kept, and before the first ever; of each entry its number, count, time
- * and records.
- */
-type Page = [last: string, before: string, birth: string, entries: string[]]
 
 /**
  * Erases finished tasks: first their contents in events, so that an interrupted erasure can be repeated, then the task
@@ -68,44 +62,33 @@ export class Erasure {
     for (let after = await this.#placeBefore(partition, acceptedAt - SKEW_MS); ; ) {
       const { entries } = await this.#entries(partition, after, ENTRIES_AT_ONCE)
       const rewritten: string[] = []
-      for (let at = 0; at < entries.length; at += 4) {
-        const [last, body] = [entries[at]!, entries[at + 3]!]
-        if (body.includes(ref)) {
-          const erased = withoutContents(body, ref, (record) => eraseRecord(record, ref, name))
-          if (erased !== body) rewritten.push(last, erased)
+      for (const { last, records } of entries) {
+        if (records.includes(ref)) {
+          const erased = withoutContents(records, ref, (record) => eraseRecord(record, ref, name))
+          if (erased !== records) rewritten.push(String(last), erased)
         }
         after = last
       }
       if (rewritten.length > 0) await this.#database.run('rewrite', partition, [rewritten.length / 2, ...rewritten])
-      if (entries.length === 0 || Number(entries.at(-2)) > endedAt + SKEW_MS) return
+      const newest = entries.at(-1)
+      if (newest === undefined || newest.at > endedAt + SKEW_MS) return
     }
   }
 
   /** A position in the outbox before all events from a time on. */
-  async #placeBefore(partition: number, time: number): Promise<string> {
+  async #placeBefore(partition: number, time: number): Promise<number> {
     const { before, last } = await this.#entries(partition, '', 1)
-    let [low, high] = [before, last]
+    let [low, high] = [before, Number(last)]
     while (low < high) {
       const middle = Math.floor((low + high) / 2)
-      const { entries } = await this.#entries(partition, String(middle), 1)
-      if (entries.length > 0 && Number(entries[2]) < time) low = Math.max(Number(entries[0]), middle + 1)
+      const [entry] = (await this.#entries(partition, middle, 1)).entries
+      if (entry && entry.at < time) low = Math.max(entry.last, middle + 1)
       else high = middle
     }
-    return String(low)
+    return low
   }
 
-  async #entries(partition: number, after: string, most: number) {
-    const args = [after, most, '', BYTES_AT_ONCE]
-    const [last, before, , entries] = await this.#database.run<Page>('events', partition, args)
-    return { last: Number(last), before: Number(before), entries }
+  #entries(partition: number, after: number | '', max: number): Promise<OutboxPage> {
+    return readOutbox(this.#database, partition, { after: String(after), max, stays: false, bytesMax: BYTES_AT_ONCE })
   }
-}
-
-/** Erases a task's contents in a record as event-records.ts reads it: many tasks with the same end, or one. */
-function eraseRecord(record: string[], ref: string, name: string): string[] {
-  if (record[0] !== '"ended"') return record[3] === name && record.length > 5 ? blanked(record, CONTENTS) : record
-  const place = (JSON.parse(record[4]!) as string).split(' ').indexOf(ref)
-  if (place < 0) return record
-  const results = blanked(elementsOf(record[6]!), [place])
-  return record.with(6, `[${results.join(',')}]`)
 }

@@ -8,13 +8,12 @@
 function steps.rewrite(step)
   local prefix = step.prefix
   for _ = 1, number(step) do
-    local last, body = arg(step), arg(step)
-    local entry = outbox_entries(step, last, 1)[1]
+    local last, records = next_args(step, 2)
+    local entry = outbox.read(step, last, 1)[1]
     -- The entry may have been deleted in the meantime.
-    if entry and entry[1]:match('^%d+') == last then
-      local fields = entry[2]
-      local text = table.concat({ entry[1], fields[2], fields[4], fields[8] or '0', body }, '|')
-      call('XDEL', prefix .. KEY.events, entry[1])
+    if entry and entry.last == last then
+      local text = outbox.pack_erased(entry, records)
+      call('XDEL', prefix .. KEY.events, entry.id)
       call('ZREMRANGEBYSCORE', prefix .. KEY.erased_events, last, last)
       call('ZADD', prefix .. KEY.erased_events, last, text)
     end

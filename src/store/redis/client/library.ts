@@ -41,9 +41,15 @@ export type StepName = keyof typeof STEPS
 /** The part that all steps share, in `records/`. */
 const SHARED = [
   'shared',
+  'outbox',
+  'results',
+  'rules',
   'lanes',
   'tasks',
+  'leases',
   'names',
+  'index',
+  'done',
   'ready',
   'groups',
   'group-permits',

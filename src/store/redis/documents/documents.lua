@@ -4,7 +4,7 @@
 -- ARGV  now; number of changes, each: kind, id, condition ('text', 'absent', 'present', ''), the text that it must
 --       have or '', what to do ('set', 'remove', ''), its new text or '', when it is due or '', its last task or '' to
 --       keep that; number of reads, each: kind, number of ids or '' for all of the kind, each id
--- Returns {now, 1 if changed or 0, {id, text, last task or '', …} of each read}
+-- Returns {now, 1 if changed or 0, {{id, text, last task or ''}, …} of each read}
 -- Cost  one command for each condition, one to four for each change; a read of a whole kind grows with its documents
 --
 -- A schedule has its text in `schedules`, the time at which it is due in `ticks`, and in `made` its last task: a time
@@ -19,36 +19,36 @@ local function document_text(step, kind, id)
 end
 
 local function read_change(step)
-  local c = {}
-  c.kind, c.id, c.condition, c.was, c.action, c.text, c.due_at, c.made =
+  local change = {}
+  change.kind, change.id, change.condition, change.was, change.action, change.text, change.due_at, change.made =
     arg(step), arg(step), arg(step), arg(step), arg(step), arg(step), arg(step), arg(step)
-  return c
+  return change
 end
 
-local function holds(step, c)
-  if c.condition == '' then return true end
-  local text = document_text(step, c.kind, c.id)
-  if c.condition == 'absent' then return not text end
-  return text and (c.condition == 'present' or text == c.was)
+local function holds(step, change)
+  if change.condition == '' then return true end
+  local text = document_text(step, change.kind, change.id)
+  if change.condition == 'absent' then return not text end
+  return text and (change.condition == 'present' or text == change.was)
 end
 
-local function remove_document(step, c)
+local function remove_document(step, change)
   local prefix = step.prefix
-  if STRING_OF[c.kind] then return call('DEL', prefix .. STRING_OF[c.kind] .. c.id) end
-  call('HDEL', prefix .. HASH_OF[c.kind], c.id)
-  if c.kind == 'schedule' then
-    call('HDEL', prefix .. KEY.made, c.id)
-    call('ZREM', prefix .. KEY.ticks, c.id)
+  if STRING_OF[change.kind] then return call('DEL', prefix .. STRING_OF[change.kind] .. change.id) end
+  call('HDEL', prefix .. HASH_OF[change.kind], change.id)
+  if change.kind == 'schedule' then
+    call('HDEL', prefix .. KEY.made, change.id)
+    call('ZREM', prefix .. KEY.ticks, change.id)
   end
 end
 
-local function set_document(step, c)
+local function set_document(step, change)
   local prefix = step.prefix
-  if STRING_OF[c.kind] then return call('SET', prefix .. STRING_OF[c.kind] .. c.id, c.text) end
-  if c.kind ~= 'schedule' then return call('HSET', prefix .. HASH_OF[c.kind], c.id, c.text) end
-  move_schedule(step, c.id, c.text, c.due_at)
-  if c.made ~= '' then call('HSET', prefix .. KEY.made, c.id, c.made) end
-  if call('ZRANGE', prefix .. KEY.ticks, 0, 0)[1] == c.id then broadcast(step, 'due ' .. c.due_at) end
+  if STRING_OF[change.kind] then return call('SET', prefix .. STRING_OF[change.kind] .. change.id, change.text) end
+  if change.kind ~= 'schedule' then return call('HSET', prefix .. HASH_OF[change.kind], change.id, change.text) end
+  move_schedule(step, change.id, change.text, change.due_at)
+  if change.made ~= '' then call('HSET', prefix .. KEY.made, change.id, change.made) end
+  if call('ZRANGE', prefix .. KEY.ticks, 0, 0)[1] == change.id then broadcast(step, 'due ' .. change.due_at) end
 end
 
 local function read_documents(step, kind, ids)
@@ -65,13 +65,13 @@ local function read_documents(step, kind, ids)
     local text = document_text(step, kind, '')
     if text then found = { '', text } end
   end
-  local answer = {}
+  local documents = {}
   for index = 1, #found, 2 do
-    answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = found[index], found[index + 1], ''
+    local id, text = found[index], found[index + 1]
+    local made = kind == 'schedule' and call('HGET', prefix .. KEY.made, id) or ''
+    documents[#documents + 1] = { id, text, made }
   end
-  if kind ~= 'schedule' then return answer end
-  for index = 1, #answer, 3 do answer[index + 2] = call('HGET', prefix .. KEY.made, answer[index]) or '' end
-  return answer
+  return documents
 end
 
 function steps.documents(step)

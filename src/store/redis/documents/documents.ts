@@ -18,7 +18,8 @@ const REF = /^\d+\.\d{13}-\d{10}$/
 /** The partition of all documents except schedules. */
 const FIRST = 0
 
-type Answer = [now: string, isChanged: number, ...reads: string[][]]
+type Answer = [now: string, isChanged: number, ...reads: DocumentReply[][]]
+type DocumentReply = [id: string, text: string, made: string]
 
 /** The documents: schedules in the partitions of their types, the others in the first one. */
 export class Documents {
@@ -67,7 +68,8 @@ export class Documents {
       [...moved, ...args],
     )
     if (!Array.isArray(answer)) return answer
-    throw answer[0] === 'full' ? queueFull(answer[1], this.#options.pendingMax!, 1) : unstorable(0)
+    const [refused, waiting] = answer
+    throw refused === 'full' ? queueFull(waiting, this.#options.pendingMax!, 1) : unstorable(0)
   }
 
   async #partitionOf(type: string | undefined): Promise<number> {
@@ -101,13 +103,8 @@ function argsOf(partition: number, { kind, id, if: condition, to, dueAt, lastTas
   return [kind, id, name, text, action, to ?? '', dueAt ?? '', lastTask ? madeOf(partition, lastTask) : '']
 }
 
-function documentsOf(partition: number, found: readonly string[]): Document[] {
-  const documents: Document[] = []
-  for (let index = 0; index < found.length; index += 3) {
-    const [id, text, made] = [found[index]!, found[index + 1]!, found[index + 2]!]
-    documents.push({ id, text, lastTask: lastTaskOf(partition, made) })
-  }
-  return documents.sort(byId)
+function documentsOf(partition: number, found: readonly DocumentReply[]): Document[] {
+  return found.map(([id, text, made]) => ({ id, text, lastTask: lastTaskOf(partition, made) })).sort(byId)
 }
 
 function byId(a: Document, b: Document): number {

@@ -14,13 +14,13 @@ function steps.deliver(step)
     local what, ref, name, more = arg(step), arg(step), arg(step), arg(step)
     if what == 'await' then
       local policy, since = more:match('^(%l) (%d+)$')
-      add_successor(step, ref, policy, name, tonumber(since))
+      flows.add_successor(step, ref, policy, name, tonumber(since))
     elseif what == 'ended' then
-      receive_outcome(step, ref, name, more)
+      flows.receive_outcome(step, ref, name, more)
     elseif what == 'gone' then
-      receive_outcome(step, ref, name, GONE)
+      flows.receive_outcome(step, ref, name, GONE)
     else
-      cancel_dependent(step, ref, cancel_reason(name, more))
+      flows.cancel_dependent(step, ref, flows.cancel_reason(name, more))
     end
   end
   write_finished(step)

@@ -9,18 +9,31 @@ const KEEP_MS = 5_000
 const TIMER_MS_MAX = 60_000
 const PROMOTED_MAX = 1_000
 
-type Answer =
+/** The answer of sweep.lua. */
+type Reply =
   | ['', anotherForMs: number]
   | [
       'swept',
       changed: number,
       more: number,
       nextAt: string,
-      leases: string[],
+      leases: [ref: string, lane: string, record: string][],
       now: string,
-      schedules: string[],
-      messages: string[],
+      schedules: [id: string, text: string][],
+      messages: [id: string, text: string][],
     ]
+
+function readSwept([, changed, more, nextAt, leases, now, schedules, messages]: Exclude<Reply, ['', number]>) {
+  return {
+    changed,
+    more: more === 1,
+    nextAt: nextAt === '' ? null : Number(nextAt),
+    leases: leases.map(([ref, lane, record]) => ({ ref, lane, record })),
+    now: Number(now),
+    schedules: schedules.map(([id, text]) => ({ id, text })),
+    messages: messages.map(([id, text]) => ({ id, text })),
+  }
+}
 
 /**
  * Processes what is due in one partition, or leaves it to the process that does: of any number of processes one sweeps,
@@ -65,24 +78,25 @@ export class Maintainer {
     const about = [this.#process, KEEP_MS, this.#database.wasMet(this.#partition)]
     const events = [eventsMax, eventsAgeMs, Math.ceil(eventsBytesMax / Math.max(this.#database.partitions.count, 1))]
     const args = [...about, max, retention.ageMs, retention.countMax, ...events, workerTtlMs]
-    const answer = await this.#database.run<Answer>('sweep', this.#partition, args)
-    this.#isMaintainer = answer[0] === 'swept'
-    if (answer[0] !== 'swept') {
+    const reply = await this.#database.run<Reply>('sweep', this.#partition, args)
+    this.#isMaintainer = reply[0] === 'swept'
+    if (reply[0] !== 'swept') {
+      const [, anotherForMs] = reply
       // The factor spreads the processes over time.
-      this.#anotherUntil = performance.now() + answer[1] * (1 + Math.random())
+      this.#anotherUntil = performance.now() + anotherForMs * (1 + Math.random())
       return nothing
     }
     this.#database.met(this.#partition)
-    const [, changed, more, nextAt, leases, now, due, pairs] = answer
+    const { changed, more, nextAt, leases, now, schedules, messages } = readSwept(reply)
     const ended = leases.length === 0 ? 0 : await this.#turns.endDue(this.#partition, leases)
-    const delivered = pairs.length === 0 ? nothing : await this.#messages.deliver(this.#partition, pairs, max)
-    const ticked = due.length === 0 ? nothing : await this.#onDue(documentsIn(due), Number(now), max)
-    const times = [nextAt === '' ? null : Number(nextAt), ticked.nextAt].filter((time) => time !== null)
+    const delivered = messages.length === 0 ? nothing : await this.#messages.deliver(this.#partition, messages, max)
+    const ticked = schedules.length === 0 ? nothing : await this.#onDue(schedules, now, max)
+    const times = [nextAt, ticked.nextAt].filter((time) => time !== null)
     const next = times.length === 0 ? null : Math.min(...times)
     this.dueAt(next)
     return {
       changed: changed + ended + ticked.changed + delivered.changed,
-      more: more === 1 || ticked.more || delivered.more,
+      more: more || ticked.more || delivered.more,
       nextAt: next === null ? null : this.#database.toLocal(next),
     }
   }
@@ -105,8 +119,4 @@ export class Maintainer {
     this.#closed = true
     clearTimeout(this.#timer)
   }
-}
-
-function documentsIn(due: readonly string[]): { id: string; text: string }[] {
-  return Array.from({ length: due.length / 2 }, (_, index) => ({ id: due[index * 2]!, text: due[index * 2 + 1]! }))
 }

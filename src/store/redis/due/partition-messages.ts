@@ -18,13 +18,12 @@ export class PartitionMessages {
     this.#left = left
   }
 
-  /** @param pairs pairs of an id and a message, `<partition> <what> <ref there> <other name> <more>` */
-  async deliver(from: number, pairs: readonly string[], max: number): Promise<{ changed: number; more: boolean }> {
-    const messages: { id: string; to: number; args: string[] }[] = []
-    for (let at = 0; at < pairs.length; at += 2) {
-      const [to, what, ref, name, ...more] = pairs[at + 1]!.split(' ')
-      messages.push({ id: pairs[at]!, to: Number(to), args: [what!, ref!, name!, more.join(' ')] })
-    }
+  /** @param written messages, `<partition> <what> <ref there> <other name> <more>` */
+  async deliver(from: number, written: readonly { id: string; text: string }[], max: number) {
+    const messages = written.map(({ id, text }) => {
+      const [to, what, ref, name, ...more] = text.split(' ')
+      return { id, to: Number(to), args: [what!, ref!, name!, more.join(' ')] }
+    })
     const arrived: string[] = []
     for (const [to, some] of Map.groupBy(messages, ({ to }) => to)) {
       const { isState, retention } = this.#options
@@ -37,7 +36,7 @@ export class PartitionMessages {
     }
     if (arrived.length > 0) await this.#database.run('notices', from, [arrived.length, ...arrived])
     // In characters, which are fewer than bytes: at worst the next sweep delivers the rest.
-    const bytes = pairs.reduce((sum, text) => sum + text.length, 0)
+    const bytes = written.reduce((sum, { text }) => sum + text.length, 0)
     const isCut = messages.length >= max || bytes >= NOTICES_BYTES_MAX
     return { changed: arrived.length, more: arrived.length > 0 && isCut }
   }

@@ -27,18 +27,18 @@ end
 local function trim_old_events(step, age_ms, bytes_max)
   local prefix = step.prefix
   local bytes = tonumber(call('GET', prefix .. KEY.event_bytes) or '0')
-  local function number_of(entry) return tonumber((entry[1]:match('^%d+'))) end
   local function stays(entry)
-    local its_bytes = bytes - tonumber(entry[2][8] or 0) + #entry[2][6]
-    return tonumber(entry[2][4]) > step.now - age_ms and its_bytes <= bytes_max
+    local its_bytes = bytes - tonumber(entry.bytes) + #entry.records
+    return tonumber(entry.at) > step.now - age_ms and its_bytes <= bytes_max
   end
-  local first = outbox_entries(step, '-', 1)[1]
+  local first = outbox.read(step, '-', 1)[1]
   if not first or stays(first) then return end
-  local low, high = number_of(first) + 1, number_of(call('XREVRANGE', prefix .. KEY.events, '+', '-', 'COUNT', 1)[1])
+  local newest = outbox.unpack(call('XREVRANGE', prefix .. KEY.events, '+', '-', 'COUNT', 1)[1])
+  local low, high = tonumber(first.last) + 1, tonumber(newest.last)
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local entry = outbox_entries(step, string.format('%d', middle), 1)[1]
-    if stays(entry) then high = middle else low = math.min(number_of(entry) + 1, high) end
+    local entry = outbox.read(step, string.format('%d', middle), 1)[1]
+    if stays(entry) then high = middle else low = math.min(tonumber(entry.last) + 1, high) end
   end
-  if high > number_of(first) then drop_events_before(step, high) end
+  if high > tonumber(first.last) then drop_events_before(step, high) end
 end

@@ -1,11 +1,12 @@
 -- Deletes the places of removed tasks from the index of all tasks; a part of sweep.lua.
 
--- Returns whether a task of the runs of a place, {lane number, first n, how many} each, is in the stream of its lane.
 local RUNS_FIRST = 10
-local function any_in_stream(step, ms, runs)
-  for _, run in ipairs(runs) do
-    local lane = lane_by_ref(step, run[1] .. '.0')
-    local first, last = entry_id(ms, run[2]), entry_id(ms, run[2] + run[3] - 1)
+
+-- Returns whether a task of the runs of a place is in the stream of its lane.
+local function any_in_stream(step, place)
+  for _, run in ipairs(place.runs) do
+    local lane = lane_by_ref(step, run.no .. '.0')
+    local first, last = entry_id(place.ms, run.n), entry_id(place.ms, run.n + run.tasks - 1)
     if #call('XRANGE', lane.stream, first, last, 'COUNT', 1) > 0 then return true end
   end
   return false
@@ -15,24 +16,18 @@ end
 -- still live; and the number of tasks checked.
 local function state_of(step, place)
   local prefix = step.prefix
-  if place[2][1] == 'r' then
-    local found = find(step, place[2][2])
-    return found == 'F' and 'kept' or found and 'live' or 'gone', 1
+  if place.ref then
+    local found = find(step, place.ref)
+    return found == 'finished' and 'kept' or found and 'live' or 'gone', 1
   end
-  local ms, n = place[1]:match('^(%d+)-(%d+)$')
-  n = tonumber(n)
-  local refs, keys, runs = {}, {}, {}
-  for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
-    runs[#runs + 1] = { no, n, tonumber(tasks) }
-    n = n + tasks
-  end
-  if #runs <= RUNS_FIRST and any_in_stream(step, ms, runs) then return 'live' end
+  local refs, keys, runs = {}, {}, place.runs
+  if #runs <= RUNS_FIRST and any_in_stream(step, place) then return 'live' end
   -- Streams of very many lanes are checked last. In most cases the last task shows that the place is kept.
-  local last_run = runs[#runs]
-  if call('EXISTS', prefix .. KEY.finished .. last_run[1] .. '.' .. entry_id(ms, n - 1)) == 1 then return 'kept', 1 end
+  local last_ref = runs[#runs].no .. '.' .. entry_id(place.ms, place.n + place.tasks - 1)
+  if call('EXISTS', prefix .. KEY.finished .. last_ref) == 1 then return 'kept', 1 end
   for _, run in ipairs(runs) do
-    for its_n = run[2], run[2] + run[3] - 1 do
-      refs[#refs + 1] = run[1] .. '.' .. entry_id(ms, its_n)
+    for n = run.n, run.n + run.tasks - 1 do
+      refs[#refs + 1] = run.no .. '.' .. entry_id(place.ms, n)
       keys[#keys + 1] = prefix .. KEY.finished .. refs[#refs]
     end
   end
@@ -40,10 +35,10 @@ local function state_of(step, place)
     local to = math.min(from + CHUNK - 1, #keys)
     if call('EXISTS', unpack(keys, from, to)) > 0 then return 'kept', #refs end
   end
-  if #runs > RUNS_FIRST and any_in_stream(step, ms, runs) then return 'live' end
+  if #runs > RUNS_FIRST and any_in_stream(step, place) then return 'live' end
   -- In most cases the last task decides, at no cost.
   for _, key in ipairs({ KEY.delayed, KEY.dependent, KEY.grouped, KEY.moved, KEY.leases }) do
-    if call('HEXISTS', prefix .. key, refs[#refs]) == 1 then return 'live' end
+    if call('HEXISTS', prefix .. key, last_ref) == 1 then return 'live' end
   end
   for from = 1, #refs, CHUNK do
     local to = math.min(from + CHUNK - 1, #refs)
@@ -63,11 +58,12 @@ local function tidy_index(step, sweep, key, most, on)
   local from = call('GET', prefix .. key) or '0-0'
   local places = call('XRANGE', prefix .. KEY.index, '(' .. from, '+', 'COUNT', most)
   local checked = 0
-  for _, place in ipairs(places) do
+  for _, item in ipairs(places) do
+    local place = task_index.unpack(item)
     local state, tasks = state_of(step, place)
     if state == 'kept' and not on then break end
-    if state == 'gone' then call('XDEL', prefix .. KEY.index, place[1]) end
-    from = place[1]
+    if state == 'gone' then call('XDEL', prefix .. KEY.index, place.entry) end
+    from = place.entry
     checked = checked + (tasks or 1)
     if checked > 2000 then
       sweep.more = sweep.more or not on

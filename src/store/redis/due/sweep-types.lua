@@ -16,11 +16,8 @@ local function read_due_leases(step, sweep, kind, leases)
   if #refs > 0 then
     local records = call('HMGET', prefix .. KEY.leases, unpack(refs))
     for index, ref in ipairs(refs) do
-      if records[index] then
-        leases[#leases + 1] = ref
-        leases[#leases + 1] = lane_by_ref(step, ref).name
-        leases[#leases + 1] = records[index]:match('^[^\n]*')
-      end
+      local record = records[index]
+      if record then leases[#leases + 1] = { ref, lane_by_ref(step, ref).name, first_line(record) } end
     end
     if #refs >= sweep.max then sweep.more = true end
   end
@@ -43,10 +40,10 @@ local function repair_lanes(step, sweep, kind, rules)
     if call('EXISTS', prefix .. KEY.rested .. lane.name) == 1 then clear_rested(step, lane) end
     recheck_limits(step, lane)
   end
-  if rules:match('^%d,%d*,%l,(%d*),') ~= '' then group_permits.keep(step, kind) end
+  if rules.group_limit ~= '' then group_permits.keep(step, kind) end
   local parked_until = call('ZSCORE', prefix .. KEY.parked, kind)
-  local paused, limit = rules:match('^(%d),(%d*),')
-  local may_start = paused == '0' and (limit == '' or call('ZCARD', prefix .. KEY.running .. kind) < tonumber(limit))
+  local running = call('ZCARD', prefix .. KEY.running .. kind)
+  local may_start = rules.paused == '0' and (rules.limit == '' or running < tonumber(rules.limit))
   if parked_until == 'inf' and may_start then unpark(step, kind) end
   for _, lane in ipairs(lanes_here) do
     local entry = call('HGET', prefix .. KEY.ready_lanes, lane.name)
@@ -67,7 +64,7 @@ local function check_types(step, sweep, leases)
     if not kind:find('/', 1, true) then
       checked[kind] = true
       read_due_leases(step, sweep, kind, leases)
-      repair_lanes(step, sweep, kind, fields[index + 1])
+      repair_lanes(step, sweep, kind, unpack_rules(fields[index + 1]))
     end
   end
   local function due_kinds(key)

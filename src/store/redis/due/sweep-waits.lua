@@ -27,17 +27,14 @@ local function end_waits(step, sweep, lane, limit_ms, field, seen)
   end
   local dead = {}
   for _, item in ipairs(entries) do
-    local entry, list = item[1], item[2]
+    local entry = item[1]
     seen = entry
-    local head = head_of(list[2], lane, entry)
-    if head.q == tostring(limit_ms) and head.started == '0' then
-      local x = NO_EXTRAS
-      for index = 5, #list, 2 do
-        if list[index] == 'x' then x = list[index + 1] end
-      end
+    local head_text, payload, extras = unpack_entry(item[2])
+    local head = unpack_head(head_text, lane, entry)
+    if head.queue_timeout_ms == tostring(limit_ms) and head.started_at == '0' then
       dead[#dead + 1] = entry
       call('HDEL', prefix .. KEY.moved, head.ref)
-      end_wait(step, lane, head, x, list[4])
+      end_wait(step, lane, head, extras or NO_EXTRAS, payload)
     end
   end
   if #dead > 0 then call('XDEL', lane.stream, unpack(dead)) end
@@ -73,13 +70,13 @@ local function end_group_waits(step, sweep)
   local due = call('ZRANGEBYSCORE', prefix .. KEY.group_waits, '-inf', step.now_text, 'LIMIT', 0, sweep.max)
   for _, ref in ipairs(due) do
     local found, text, entry, lane = find(step, ref)
-    if found == 'W' then
-      local m, x, payload = lines_of(text)
-      local head = head_of(m, lane, entry)
+    if found == 'waiting' then
+      local head_text, extras, payload = unpack_task(text)
+      local head = unpack_head(head_text, lane, entry)
       local ends = wait_ends(head)
       if ends and ends <= step.now then
         leave_lane(step, lane, ref, entry)
-        end_wait(step, lane, head, x, payload)
+        end_wait(step, lane, head, extras, payload)
       end
     end
   end

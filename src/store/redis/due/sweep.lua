@@ -5,8 +5,8 @@
 --       long a finished task may be kept (ms), how many finished tasks may be kept, most events to keep, for how long
 --       (ms), in how many bytes; how long an unseen worker is kept (ms)
 -- Returns {'', ms for which another process remains the one that sweeps} | {'swept', number of tasks changed, 1 if
---       there is more, when to sweep next or '', {ref, lane's name, lease's head, …} of leases that are due, now, {id,
---       text, …} of schedules that are due: the caller decides on both, {id, notice, …}: the caller delivers them}
+--       there is more, when to sweep next or '', leases that are due: {ref, lane's name, lease's head} each, now,
+--       schedules that are due: {id, text} each, for the caller to decide on, notices to deliver: {id, notice} each}
 -- Cost  a few commands for each task that is changed, and for each of about fifty types: a sweep checks these in
 --       rotation, and the others when something of them is due
 
@@ -54,7 +54,7 @@ local function due_schedules(step, sweep)
   soonest(sweep, tonumber(later[2]))
   local due = {}
   for index, text in ipairs(#ids > 0 and call('HMGET', prefix .. KEY.schedules, unpack(ids)) or ids) do
-    if text then due[#due + 1], due[#due + 2] = ids[index], text end
+    if text then due[#due + 1] = { ids[index], text } end
   end
   return due
 end
@@ -72,15 +72,15 @@ local function recheck_awaited(step, sweep)
   local checks, last = 0, nil
   for _, place in ipairs(places) do
     local ref = ref_of_age(place)
-    local m, x = lines_of(call('HGET', prefix .. KEY.dependent, ref))
-    local names, policy = names_in(x)
-    local since = head_of(m, lane_by_ref(step, ref)).updated
+    local head_text, extras = unpack_task(call('HGET', prefix .. KEY.dependent, ref))
+    local names, policy = names_in(extras)
+    local since = unpack_head(head_text, lane_by_ref(step, ref)).updated_at
     for _, name in ipairs(awaited_by(step, ref, names)) do
       local is_here, other = place_of(step, name)
       if is_here then
-        add_successor(step, other, policy, name_of(step, ref), tonumber(since))
+        flows.add_successor(step, other, policy, name_of(step, ref), tonumber(since))
       else
-        notify(step, name, 'await', name_of(step, ref), policy .. ' ' .. since)
+        flows.notify(step, name, 'await', name_of(step, ref), policy .. ' ' .. since)
       end
       checks = checks + 1
     end
@@ -98,11 +98,11 @@ local function read_notices(step, sweep)
   repeat
     read = call('XRANGE', step.prefix .. KEY.notices, from, '+', 'COUNT', NOTICES_AT_ONCE)
     for _, item in ipairs(read) do
-      notices[#notices + 1] = item[1]
-      notices[#notices + 1] = item[2][2]
-      from, bytes = '(' .. item[1], bytes + #item[2][2]
+      local id, text = item[1], item[2][2]
+      notices[#notices + 1] = { id, text }
+      from, bytes = '(' .. id, bytes + #text
     end
-  until #read < NOTICES_AT_ONCE or #notices >= 2 * sweep.max or bytes >= NOTICES_BYTES_MAX
+  until #read < NOTICES_AT_ONCE or #notices >= sweep.max or bytes >= NOTICES_BYTES_MAX
   return notices
 end
 

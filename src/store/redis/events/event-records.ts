@@ -1,8 +1,10 @@
 import type { TaskEvent } from '../../../task/event.ts'
 import type { Json } from '../../../task/json.ts'
 import { isStatus, type Status } from '../../../task/status.ts'
+import { blanked, elementsOf } from '../../erasure.ts'
 import type { StateEvent } from '../../state.ts'
 import { idOf, idOfRef } from '../records/ids.ts'
+import type { OutboxEntry } from './outbox-page.ts'
 
 /** The fields of an event that a record contains; position, time and partition belong to its entry. */
 type EventFields = Pick<StateEvent, 'taskId' | 'type' | 'status' | 'attempts'> & Partial<StateEvent>
@@ -16,11 +18,10 @@ const NOTHING = {
   workerId: null,
 } as const
 
-/** The events of an entry of the outbox: its last number, count, time, and its records as JSON. */
-export function* eventsOf(partition: number, [last, count, time, body]: readonly string[]): Generator<StateEvent> {
-  let number = Number(last) - Number(count) + 1
-  const at = Number(time)
-  for (const record of JSON.parse(body!) as Json[][]) {
+/** The events of an entry of the outbox. */
+export function* eventsOf(partition: number, { last, count, at, records }: OutboxEntry): Generator<StateEvent> {
+  let number = last - count + 1
+  for (const record of JSON.parse(records) as Json[][]) {
     for (const event of eventsIn(partition, record)) yield { ...NOTHING, id: String(number++), at, ...event }
   }
 }
@@ -102,4 +103,19 @@ function changed(
   const kind = isChange ? 'status' : 'progress'
   const timeoutReason = reason || null
   return [{ taskId, type, status, attempts, workerId, kind, progress, result, error, timeoutReason }]
+}
+
+/** Positions of progress, result and error in the record of one task, see `changed`. */
+const CONTENTS = [5, 6, 7]
+
+/**
+ * Erases a task's contents in a record, given as the JSON of its elements: many tasks with the same end, or one.
+ * @param name the JSON of its ref
+ */
+export function eraseRecord(record: string[], ref: string, name: string): string[] {
+  const [what, , , refOrStatus, refs, , results] = record
+  if (what !== '"ended"') return refOrStatus === name && record.length > 5 ? blanked(record, CONTENTS) : record
+  const place = (JSON.parse(refs!) as string).split(' ').indexOf(ref)
+  if (place < 0) return record
+  return record.with(6, `[${blanked(elementsOf(results!), [place]).join(',')}]`)
 }

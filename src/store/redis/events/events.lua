@@ -4,7 +4,7 @@
 -- ARGV  now, position to continue from: 'now', '' for all that is kept, or a number; most entries, '1' to be notified
 --       of the next events by a message, most bytes: reading ends with the entry that exceeds them
 -- Returns {last number, the number before the first event that is kept, the number before the first event ever,
---       {entry's last number, count, time, body, …}, the time up to which events may belong to removed tasks}
+--       {entry's last number, count, time, records} each, the time up to which events may belong to removed tasks}
 -- Cost  an XRANGE for each 25 entries
 function steps.events(step)
   local prefix = step.prefix
@@ -13,26 +13,24 @@ function steps.events(step)
   local READER_MS = 5000
   if stays == '1' then call('SET', prefix .. KEY.readers, 1, 'PX', READER_MS) end
   local last = call('GET', prefix .. KEY.event_clock) or '0'
-  local first_entry = outbox_entries(step, '-', 1)[1]
+  local first_entry = outbox.read(step, '-', 1)[1]
   local birth = call('GET', prefix .. KEY.event_birth) or '0'
   local before = tonumber(last)
   if first_entry then
-    local its_last, skipped = first_entry[1]:match('^(%d+)-(%d+)$')
-    before = tonumber(its_last) - tonumber(first_entry[2][2]) - tonumber(skipped)
+    before = tonumber(first_entry.last) - tonumber(first_entry.count) - tonumber(first_entry.skipped)
   end
   local entries = {}
   if after ~= 'now' then
     local from = after == '' and '-' or string.format('%d', tonumber(after) + 1)
     while most > 0 and bytes_left > 0 do
-      local some = outbox_entries(step, from, math.min(most, AT_ONCE))
+      local some = outbox.read(step, from, math.min(most, AT_ONCE))
       for _, entry in ipairs(some) do
         if bytes_left <= 0 then break end
-        entries[#entries + 1] = entry[1]:match('^%d+')
-        for index = 2, 6, 2 do entries[#entries + 1] = entry[2][index] end
-        bytes_left = bytes_left - #entry[2][6]
+        entries[#entries + 1] = { entry.last, entry.count, entry.at, entry.records }
+        bytes_left = bytes_left - #entry.records
       end
       most = #some < AT_ONCE and 0 or most - #some
-      if #some > 0 then from = '(' .. some[#some][1] end
+      if #some > 0 then from = '(' .. some[#some].id end
     end
   end
   return { last, string.format('%d', before), birth, entries, call('GET', prefix .. KEY.ended_until) or '0' }

@@ -3,13 +3,12 @@ import type { StateEvent, StatePage, TaskLocation } from '../../state.ts'
 import { type EventsQuery, PAGE_BYTES_MAX } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import { eventsOf } from './event-records.ts'
+import { readOutbox } from './outbox-page.ts'
 
 /** A waiting reader checks again after this time, in case a message was lost, and marks itself before that. */
 const CHECK_AGAIN_MS = 1_000
 /** Entries of the outbox that are read at once; each holds the changes of one step. */
 const ENTRIES_MAX = 100
-
-type Answer = [last: string, before: string, birth: string, entries: string[], endedUntil: string]
 
 /** The position in each partition: `<partition>:<number>,…`, for a single partition only its number. */
 type Positions = Map<number, string>
@@ -102,8 +101,8 @@ export class OutboxReader {
     const answers = await this.#database.partitions.each(async (partition) => {
       const position = typeof from === 'string' ? from : (from.get(partition) ?? '0')
       const bytesMax = Math.ceil(PAGE_BYTES_MAX / this.#database.count)
-      const args = [position, Math.min(max, ENTRIES_MAX), stays ? '1' : '', bytesMax]
-      return { partition, position, answer: await this.#database.run<Answer>('events', partition, args) }
+      const query = { after: position, max: Math.min(max, ENTRIES_MAX), stays, bytesMax }
+      return { partition, position, page: await readOutbox(this.#database, partition, query) }
     })
     let gap = false
     const at: Positions = new Map(typeof from === 'string' ? [] : from)
@@ -111,23 +110,24 @@ export class OutboxReader {
     /** Tasks that may have been removed. */
     const doubtful = new Set<string>()
     const lateUntil = this.#database.now() - LATE_READER_MS
-    for (const { partition, position, answer } of answers) {
-      const [last, before, birth, entries, endedUntil] = answer
+    for (const { partition, position, page } of answers) {
+      const { last, before, birth, entries, endedUntil } = page
       if (position === 'now') {
         at.set(partition, last)
         continue
       }
       // Events before the first kept one have been removed; a number beyond the last belongs to a store that no longer
       // exists. A reader from before the first event has the number before the first event ever written.
-      const after = position === '' ? Number(before) : Number(position === '0' ? birth : position)
-      gap ||= after < Number(before) || after > Number(last)
+      const after = position === '' ? before : position === '0' ? birth : Number(position)
+      gap ||= after < before || after > Number(last)
       at.set(partition, after > Number(last) ? last : String(after))
-      for (let index = 0; index < entries.length && events.length < max; index += 4) {
-        for (const event of eventsOf(partition, entries.slice(index, index + 4))) {
+      for (const entry of entries) {
+        if (events.length === max) break
+        for (const event of eventsOf(partition, entry)) {
           if (events.length === max || Number(event.id) <= after) continue
           at.set(partition, event.id)
           events.push({ ...event, id: this.#write(at) })
-          const isOld = event.at <= Math.min(Number(endedUntil), lateUntil)
+          const isOld = event.at <= Math.min(endedUntil, lateUntil)
           if (isOld && event.kind !== 'removed') doubtful.add(event.taskId)
         }
       }

@@ -3,7 +3,7 @@
 -- KEYS  the partition's prefix
 -- ARGV  now, number of types, each; '1' to include the holders of their permits
 -- Returns {now, types: {type, rules, back-off, schema, defaults, last seen, declared, waiting, delayed, running,
---       {status, count, …}, {ref, lease's head and extras, …}, starts that count for the rate, dependent, ceilings,
+--       {status, count, …}, {ref, lease's head and extras} each, starts that count for the rate, dependent, ceilings,
 --       retention, held until or ''} each, {worker, running, …}, {stream, length, …}}
 -- Cost  about ten commands for each type and lane
 local HOLDERS_MAX = 1000
@@ -43,8 +43,7 @@ function steps.inspect(step)
         local refs = call('ZRANGE', running, 0, HOLDERS_MAX - 1)
         local records = #refs > 0 and call('HMGET', prefix .. KEY.leases, unpack(refs)) or {}
         for index, ref in ipairs(refs) do
-          holders[#holders + 1] = ref
-          holders[#holders + 1] = records[index]:match('^[^\n]*\n[^\n]*')
+          holders[#holders + 1] = { ref, head_and_extras(records[index]) }
         end
       end
       local waiting = tonumber(here[5])

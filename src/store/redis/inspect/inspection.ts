@@ -4,9 +4,9 @@ import { BUCKETS, PERCENTILE_SLOTS, type RecentRates, RecentSlots, SLOT_MS } fro
 import type { Facts, Holder, InspectQuery, Rate, StoreOptions, TypeFacts, WorkerInfo } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import { idOfRef } from '../records/ids.ts'
-import { leaseOf, readExtras } from '../records/rows.ts'
+import { extrasOfLease, leaseOf } from '../records/rows.ts'
 import type { Registry } from '../types/registry.ts'
-import { pairs, readWorkers, slotsOf, workersOf } from './who.ts'
+import { pairs, readWho, readWorkers, slotsOf, type Who, type WhoReply, workersOf } from './who.ts'
 
 /** Maximum number of types in one step. */
 const TYPES_AT_ONCE = 500
@@ -16,7 +16,7 @@ const NAMES_ALONE_MAX = 10
 const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }
 
 /** A type in the answer of inspect.lua; `readType` is its only reader. */
-type TypeAnswer = [
+type TypeReply = [
   type: string,
   rules: string,
   backOff: string,
@@ -28,7 +28,7 @@ type TypeAnswer = [
   delayed: string,
   running: number,
   finished: string[],
-  holders: string[],
+  holders: [ref: string, lease: string][],
   starts: string[],
   dependent: string,
   ceilings: string,
@@ -36,25 +36,40 @@ type TypeAnswer = [
   heldUntil: string,
 ]
 
+type StoredType = ReturnType<typeof readType>
+
+function readType(partition: number, reply: TypeReply) {
+  const [type, rules, , schema, defaults, lastSeen, declared, waiting, delayed, processing, finished, ...more] = reply
+  const [holders, starts, dependent, ceilings, retention, heldUntil] = more
+  return {
+    type,
+    ...rulesOf(rules),
+    lastSeen: Number(lastSeen),
+    declared: declared === 1,
+    counts: {
+      pending: waiting,
+      delayed: Number(delayed),
+      dependent: Number(dependent),
+      processing,
+      ...finishedOf(finished),
+    },
+    holders: holdersOf(partition, holders),
+    starts,
+    heldUntil: Number(heldUntil),
+    readSettings: () => settingsOf(schema, defaults, ceilings, retention),
+  }
+}
+
 /** One partition's answer about its types and workers. */
 interface About {
   partition: number
-  types: TypeAnswer[]
+  types: StoredType[]
   workers: WorkerInfo[]
   lanes: { name: string; length: number }[]
   rates: Map<string, RecentRates>
 }
 
-type InspectAnswer = [now: string, types: TypeAnswer[], running: (string | number)[], streams: (string | number)[]]
-
-type WhoAnswer = [
-  types: string[],
-  workers: string[],
-  worked: string[],
-  groupsRunning: string[],
-  slots: (string | string[])[],
-  next: string,
-]
+type InspectReply = [now: string, types: TypeReply[], running: (string | number)[], streams: (string | number)[]]
 
 /** Reads facts about types and workers, over all partitions. */
 export class Inspection {
@@ -112,36 +127,15 @@ export class Inspection {
     return workers.filter(({ lastSeen }) => lastSeen > alive)
   }
 
-  #typesOf({ partition, types, rates }: About, withSettings: boolean, now: number): TypeFacts[] {
-    return types.map((answer) => {
-      const [type, text, , schema, defaults, lastSeen, declared, waiting, delayed, processing, finished] = answer
-      const [starts, dependent, ceilings, retention, held] = answer.slice(12) as [
-        string[],
-        string,
-        string,
-        string,
-        string,
-      ]
-      const rules = rulesOf(text)
-      return {
-        type,
-        isKnown: declared === 1 || Number(lastSeen) > now - this.#options.typeTtlMs,
-        counts: {
-          pending: waiting,
-          delayed: Number(delayed),
-          dependent: Number(dependent),
-          processing,
-          ...finishedOf(finished),
-        },
-        ...rules,
-        heldUntil: Number(held) > now ? Number(held) : null,
-        declared: declared === 1,
-        recent: rates.get(type) ?? NO_RATES,
-        settings: withSettings ? settingsOf(schema, defaults, ceilings, retention) : null,
-        holders: holdersOf(partition, answer),
-        nextStartAt: nextStartAt(rules.rate, starts, now),
-      }
-    })
+  #typesOf({ types, rates }: About, withSettings: boolean, now: number): TypeFacts[] {
+    return types.map(({ lastSeen, starts, heldUntil, readSettings, ...stored }) => ({
+      ...stored,
+      heldUntil: heldUntil > now ? heldUntil : null,
+      isKnown: stored.declared || lastSeen > now - this.#options.typeTtlMs,
+      recent: rates.get(stored.type) ?? NO_RATES,
+      settings: withSettings ? readSettings() : null,
+      nextStartAt: nextStartAt(stored.rate, starts, now),
+    }))
   }
 
   async #about(names: readonly string[] | undefined, withHolders: boolean, partitions?: number[]): Promise<About[]> {
@@ -159,9 +153,9 @@ export class Inspection {
         for (let from = 0; from < types.length; from += TYPES_AT_ONCE) {
           const some = types.slice(from, from + TYPES_AT_ONCE)
           const args = [some.length, ...some, withHolders ? '1' : '']
-          const [time, answers, held, streams] = await this.#database.run<InspectAnswer>('inspect', partition, args)
+          const [time, answers, held, streams] = await this.#database.run<InspectReply>('inspect', partition, args)
           this.#database.sawTime(time)
-          about.types.push(...answers)
+          about.types.push(...answers.map((answer) => readType(partition, answer)))
           for (const [worker, tasks] of pairs(held)) running.set(worker, (running.get(worker) ?? 0) + tasks)
           for (const [name, length] of pairs(streams)) about.lanes.push({ name, length })
         }
@@ -182,25 +176,18 @@ export class Inspection {
     const last = Math.floor(now / SLOT_MS)
     const recent = new RecentSlots(now)
     const few = names !== undefined && names.length <= NAMES_ALONE_MAX ? names : []
-    let [next, answer]: [number, WhoAnswer | null] = [last - PERCENTILE_SLOTS + 1, null]
-    do {
-      const args = [names || answer ? '' : '1', next, last, FIELDS_AT_ONCE, few.length, ...few, BUCKETS]
-      const some: WhoAnswer = await this.#database.run<WhoAnswer>('who', partition, args)
-      const [slots, on] = [some[4], some[5]]
-      for (let index = 0; index < slots.length; index += 2) {
-        for (const [type, slot] of slotsOf(slots[index + 1] as string[])) recent.add(type, Number(slots[index]), slot)
+    let first: Who | null = null
+    for (let next: number | null = last - PERCENTILE_SLOTS + 1; next !== null && next <= last; ) {
+      const args = [names || first ? '' : '1', next, last, FIELDS_AT_ONCE, few.length, ...few, BUCKETS]
+      const who: Who = readWho(await this.#database.run<WhoReply>('who', partition, args))
+      for (const { slot, fields } of who.slots) {
+        for (const [type, rates] of slotsOf(fields)) recent.add(type, slot, rates)
       }
-      answer ??= some
-      next = on === '' ? Number.POSITIVE_INFINITY : Number(on)
-    } while (next <= last)
-    const [types, workers, worked, groupsRunning] = answer
-    return {
-      types: names ?? types,
-      workers,
-      worked: pairs(worked),
-      groupsRunning: new Map([...pairs(groupsRunning)].map(([json, tasks]) => [JSON.parse(json) as string, tasks])),
-      rates: recent.rates(),
+      first ??= who
+      next = who.next
     }
+    const { types, workers, worked, groupsRunning } = first!
+    return { types: names ?? types, workers, worked, groupsRunning, rates: recent.rates() }
   }
 }
 
@@ -219,17 +206,15 @@ function finishedOf(pairsOfCounts: readonly string[]): Record<(typeof FINAL_STAT
   return { success: success!, failed: failed!, canceled: canceled!, timeout: timeout! }
 }
 
-function holdersOf(partition: number, [, , , , , , , , , , , holders]: TypeAnswer): Holder[] {
-  const found: Holder[] = []
-  for (let index = 0; index < holders.length; index += 2) {
-    const { workerId, startedAt, expiresAt } = leaseOf(holders[index + 1]!)
-    const { group } = readExtras(holders[index + 1]!.split('\n')[1]!)
-    found.push({ taskId: idOfRef(partition, holders[index]!), workerId, group, since: startedAt, expiresAt })
-  }
+function holdersOf(partition: number, holders: readonly (readonly [ref: string, lease: string])[]): Holder[] {
+  const found = holders.map(([ref, lease]) => {
+    const { workerId, startedAt, expiresAt } = leaseOf(lease)
+    return { taskId: idOfRef(partition, ref), workerId, group: extrasOfLease(lease).group, since: startedAt, expiresAt }
+  })
   return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
 }
 
-/** `paused,limit,who,limit of a group,who,rate's max,window,who`, see shared.lua. */
+/** `paused,limit,who,limit of a group,who,rate's max,window,who`, see rules.lua. */
 function rulesOf(text: string) {
   const [paused, limit, , groupLimit, , max, per] = text.split(',')
   const numberOrNull = (value: string | undefined) => (value === '' ? null : Number(value))

@@ -3,8 +3,8 @@
 -- KEYS  the partition's prefix
 -- ARGV  now, '1' for the names of all types; the first slot, the last one, and how many fields may be read; number of
 --       types whose fields alone are read, or 0, each; number of buckets of a histogram
--- Returns {types, {worker, description, last seen, …}, {sign and worker, attempts, …}, {worker as JSON, leases of
---       groups, …}, {slot, {field, count, …}, …}, the slot to continue with or ''}
+-- Returns {types, {worker, description, last seen} each, {sign and worker, attempts, …}, {worker as JSON, leases of
+--       groups, …}, {slot, {field, count, …}} each, the slot to continue with or ''}
 -- Cost  grows with the size of the answer
 local function fields_of(kinds, buckets)
   local fields = {}
@@ -48,9 +48,8 @@ function steps.who(step)
   for index = 1, #found, 2 do seen[found[index]] = found[index + 1] end
   local described = call('HGETALL', prefix .. KEY.workers)
   for index = 1, #described, 2 do
-    workers[#workers + 1] = described[index]
-    workers[#workers + 1] = described[index + 1]
-    workers[#workers + 1] = seen[described[index]] or '0'
+    local worker = described[index]
+    workers[#workers + 1] = { worker, described[index + 1], seen[worker] or '0' }
   end
   local slots = {}
   while slot <= last and most > 0 do
@@ -58,8 +57,7 @@ function steps.who(step)
     local key = prefix .. KEY.rates .. number_of_slot
     local values = #fields > 0 and some_of(key, fields) or call('HGETALL', key)
     if #values > 0 then
-      slots[#slots + 1] = number_of_slot
-      slots[#slots + 1] = values
+      slots[#slots + 1] = { number_of_slot, values }
     end
     most, slot = most - #values, slot + 1
   end

@@ -3,6 +3,33 @@ import type { WorkerInfo } from '../../store.ts'
 
 /** Workers and statistics from the answers of who.lua and inspect.lua. */
 
+/** The answer of who.lua. */
+export type WhoReply = [
+  types: string[],
+  workers: StoredWorker[],
+  worked: string[],
+  groupsRunning: string[],
+  slots: [slot: string, fields: string[]][],
+  next: string,
+]
+type StoredWorker = [id: string, description: string, lastSeen: string]
+
+export type Who = ReturnType<typeof readWho>
+
+export function readWho([types, workers, worked, groupsRunning, slots, next]: WhoReply) {
+  return {
+    types,
+    workers,
+    /** Attempts by `+<worker>` (successful) and `-<worker>` (failed). */
+    worked: pairs(worked),
+    /** By worker, the leases of groups. */
+    groupsRunning: new Map([...pairs(groupsRunning)].map(([json, tasks]) => [JSON.parse(json) as string, tasks])),
+    slots: slots.map(([slot, fields]) => ({ slot: Number(slot), fields })),
+    /** The slot to continue with. */
+    next: next === '' ? null : Number(next),
+  }
+}
+
 /** Workers of all partitions: one that serves types in several occurs more than once. */
 export function workersOf(abouts: readonly { workers: WorkerInfo[] }[]): WorkerInfo[] {
   const all = new Map<string, WorkerInfo>()
@@ -24,23 +51,20 @@ function together(a: WorkerInfo, b: WorkerInfo): WorkerInfo {
 }
 
 export function readWorkers(
-  workers: readonly string[],
+  workers: readonly StoredWorker[],
   worked: Map<string, number>,
   running: Map<string, number>,
 ): WorkerInfo[] {
-  const found: WorkerInfo[] = []
-  for (let index = 0; index < workers.length; index += 3) {
-    const id = workers[index]!
+  return workers.map(([id, description, lastSeen]) => {
     const json = JSON.stringify(id)
-    found.push({
-      ...JSON.parse(workers[index + 1]!),
-      lastSeen: Number(workers[index + 2]),
+    return {
+      ...JSON.parse(description),
+      lastSeen: Number(lastSeen),
       running: running.get(id) ?? 0,
       processed: worked.get(`+${json}`) ?? 0,
       failed: worked.get(`-${json}`) ?? 0,
-    })
-  }
-  return found
+    }
+  })
 }
 
 /** The fields of one slot, by type; see rates.lua. */

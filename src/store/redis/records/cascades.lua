@@ -3,11 +3,18 @@
 -- A step informs at most FOLLOWED_MAX tasks, because all other calls wait for it. The same step records the rest in
 -- `put_off`, as `<ref>|<when it ended>|<last successor that was informed>`, and the next sweeps inform them in order. A
 -- task that is to be removed is kept until all have been informed.
+local continue_cascades, remove_finished
+do
+
+local function is_anything_awaited(step)
+  if step.anything_awaited == nil then
+    step.anything_awaited = call('EXISTS', step.prefix .. KEY.awaited) == 1
+  end
+  return step.anything_awaited
+end
 
 local function is_awaited(step, ref)
-  local prefix = step.prefix
-  if step.anything_awaited == nil then step.anything_awaited = call('EXISTS', prefix .. KEY.awaited) == 1 end
-  return step.anything_awaited and call('HEXISTS', prefix .. KEY.awaited, ref) == 1
+  return is_anything_awaited(step) and call('HEXISTS', step.prefix .. KEY.awaited, ref) == 1
 end
 
 -- Records that a task has more successors than this step may inform.
@@ -40,26 +47,31 @@ end
 
 -- Informs the tasks that wait for a task which has ended, as many as this step may.
 local function inform_of_end(step, ref, text, behind)
-  local status, ended_at = text:match('^(%l+)|[%l_]*|(%d+)')
+  local status, ended_at = finished_state(text)
   local outcome = outcome_of(lane_by_ref(step, ref).type, text)
   local some, last = some_successors(step, ref, behind)
   local name, informed = name_of(step, ref), {}
   for _, successor in ipairs(some) do
-    if inform_successor(step, successor, name, status, outcome) then informed[#informed + 1] = successor end
+    if flows.inform_successor(step, successor, name, status, outcome) then informed[#informed + 1] = successor end
   end
-  leave_successors(step, ref, informed)
+  flows.leave_successors(step, ref, informed)
   if last then defer_cascade(step, ref, ended_at, last) end
+end
+
+local function is_same_end(text, ended_at)
+  local _, at = finished_state(text)
+  return at == ended_at
 end
 
 -- Continues the cascades that earlier steps deferred. A task that was retried since informs its successors when it ends
 -- again; a task that was removed since has informed all.
-local function continue_cascades(step)
+function continue_cascades(step)
   while step.informed < FOLLOWED_MAX do
     local record = call('RPOP', step.prefix .. KEY.put_off)
     if not record then return end
     local ref, ended_at, behind = record:match('^([^|]*)|([^|]*)|(.*)$')
     local found, text = find(step, ref)
-    local is_same = found == 'F' and text:match('^%l+|[%l_]*|(%d+)') == ended_at
+    local is_same = found == 'finished' and is_same_end(text, ended_at)
     if is_same then inform_of_end(step, ref, text, behind) end
   end
 end
@@ -67,6 +79,7 @@ end
 -- Informs the tasks that wait for tasks which ended in this step. Some of them end as a result, and their own
 -- successors are informed as well.
 function follow(step)
+  if step.followed < #step.to_follow and not is_anything_awaited(step) then step.followed = #step.to_follow end
   while step.followed < #step.to_follow do
     local ref, text = step.to_follow[step.followed + 1], step.to_follow[step.followed + 2]
     step.followed = step.followed + 2
@@ -85,22 +98,24 @@ local function inform_rest(step, ref, status, outcome)
     local effect = effect_of(status, policy)
     local is_here, its_ref = place_of(step, other)
     if effect == 'counts' then
-      if is_here then receive_outcome(step, its_ref, name, outcome) else notify(step, other, 'ended', name, outcome) end
+      flows.hand_over(step, other, name, outcome)
     else
-      if effect == 'cancels' and is_here then cancel_dependent(step, its_ref, cancel_reason(name, status)) end
-      inform_of_removal(step, other, name)
+      if effect == 'cancels' and is_here then
+        flows.cancel_dependent(step, its_ref, flows.cancel_reason(name, status))
+      end
+      flows.inform_of_removal(step, other, name)
     end
   end
-  leave_successors(step, ref, some)
+  flows.leave_successors(step, ref, some)
   return not last
 end
 
 -- Removes a finished task from its batch and deletes the outcomes that it waited for.
 local function remove_flow(step, ref, text)
   local prefix = step.prefix
-  local x = text:match('^[^\n]*\n([^\n]*)')
-  if x:sub(-1) == ']' then call('DEL', prefix .. KEY.outcomes .. ref) end
-  local _, _, batch = labels_in(x)
+  local extras = extras_of(text)
+  if has_predecessors(extras) then call('DEL', prefix .. KEY.outcomes .. ref) end
+  local _, _, batch = labels_in(extras)
   if batch and call('HINCRBY', prefix .. KEY.batches, batch, -1) == 0 then
     call('DEL', prefix .. KEY.batch .. batch)
     call('HDEL', prefix .. KEY.batches, batch)
@@ -110,9 +125,10 @@ end
 -- Removes a finished task, given its text. Returns false if another step has to continue, because too many tasks wait
 -- for it. Adds one event: `["removed", type, status, ref, attempts]`.
 -- @param outcome the outcome for tasks that were not yet informed of it, if it is not the whole outcome
-local function remove_finished(step, ref, text, outcome)
+function remove_finished(step, ref, text, outcome)
   local prefix = step.prefix
-  local kind, status = lane_by_ref(step, ref).type, text:match('^%l+')
+  local kind = lane_by_ref(step, ref).type
+  local status, ended_at, attempts = finished_state(text)
   if is_awaited(step, ref) then
     if not inform_rest(step, ref, status, outcome or outcome_of(kind, text)) then return false end
   end
@@ -122,8 +138,9 @@ local function remove_finished(step, ref, text, outcome)
   end
   remove_flow(step, ref, text)
   count(step, kind, status, -1)
-  local ended_at, attempts = text:match('^%l+|[%l_]*|(%d+)|(%d+)')
   event(step, 1, string.format('["removed","%s","%s","%s",%s]', kind, status, ref, attempts))
-  note_removed(step, tonumber(ended_at))
+  outbox.note_removed(step, tonumber(ended_at))
   return true
+end
+
 end

@@ -1,20 +1,17 @@
 -- Finding tasks and changing their state; a part of the code that all steps share.
 
--- Returns head, extras, payload and previous error of a text.
-local function lines_of(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
-
--- Finds a task. Returns a letter for its place and its text; for W also its entry and lane, for L its progress. Returns
--- nil if there is no such task.
+-- Finds a task. Returns its place (shared.lua) and its text; of a waiting task also its entry and lane, and of a
+-- running task its progress. Returns nil if there is no such task.
 local function find(step, ref)
   local prefix = step.prefix
   local finished = call('GET', prefix .. KEY.finished .. ref)
-  if finished then return 'F', finished end
+  if finished then return 'finished', finished end
   local record = call('HGET', prefix .. KEY.leases, ref)
-  if record then return 'L', record, call('HGET', prefix .. KEY.progress, ref) or 'null' end
+  if record then return 'running', record, call('HGET', prefix .. KEY.progress, ref) or 'null' end
   local delayed = call('HGET', prefix .. KEY.delayed, ref)
-  if delayed then return 'D', delayed end
+  if delayed then return 'delayed', delayed end
   local dependent = call('HGET', prefix .. KEY.dependent, ref)
-  if dependent then return 'A', dependent end
+  if dependent then return 'dependent', dependent end
   local lane, entry = lane_by_ref(step, ref)
   if not lane then return nil end
   write_arrivals(step)
@@ -22,9 +19,8 @@ local function find(step, ref)
   if moved then entry, group_before = moved:match('^([^|]+)|?(.*)$') end
   local grouped = call('HGET', prefix .. KEY.grouped, lane.no .. '.' .. entry)
   if grouped then
-    local _, x = lines_of(grouped)
-    local _, group = labels_in(x)
-    return 'W', grouped, entry, group_lane(lane, group)
+    local _, group = labels_in(extras_of(grouped))
+    return 'waiting', grouped, entry, group_lane(lane, group)
   end
   local stream = lane.stream
   -- The previous version has put the task into a stream of its group.
@@ -32,50 +28,38 @@ local function find(step, ref)
     lane = group_lane(lane, group_before)
     stream = prefix .. KEY.group_stream .. lane.name .. '|' .. group_before
   end
-  local fields = entry_of(stream, entry)
-  if not fields then return nil end
-  local head, e = fields.m, fields.e or 'null'
+  local item = call('XRANGE', stream, entry, entry)[1]
+  if not item then return nil end
+  local head_text, payload, extras, error = unpack_entry(item[2])
   local again = call('HGET', prefix .. KEY.again, lane.no .. '.' .. entry)
-  if again then head, e = again:match('^([^\n]*)\n(.*)$') end
-  return 'W', table.concat({ head, fields.x or NO_EXTRAS, fields.p, e }, '\n'), entry, lane
+  if again then head_text, error = unpack_again(again) end
+  return 'waiting', pack_task(head_text, extras or NO_EXTRAS, payload, error or 'null'), entry, lane
 end
-
--- Returns a text without the parts that may be long.
-local function bare_text(text) return (text:match('^[^\n]*\n[^\n]*')) .. '\nnull' end
 
 -- Changes -------------------------------------------------------------------------------------------------------------
 
 -- Adds a ready task at the end of its lane.
-local function enqueue(step, lane, ref, m, x, e, payload)
+local function enqueue(step, lane, ref, head_text, extras, payload, error)
   local prefix = step.prefix
   local id = entry_id(reserve(step, 1))
-  local _, group = labels_in(x)
+  local _, group = labels_in(extras)
   if group then
-    local ends = wait_ends(head_of(m, lane, id))
-    arrive(step, lane, group, id, table.concat({ m, x, payload, e }, '\n'), ref, ends)
+    local ends = wait_ends(unpack_head(head_text, lane, id))
+    arrive(step, lane, group, id, pack_task(head_text, extras, payload, error), ref, ends)
     call('HSET', prefix .. KEY.moved, ref, id)
   else
-    local fields = { 'm', m, 'p', payload }
-    if x ~= NO_EXTRAS then
-      fields[#fields + 1] = 'x'
-      fields[#fields + 1] = x
-    end
-    if e ~= 'null' then
-      fields[#fields + 1] = 'e'
-      fields[#fields + 1] = e
-    end
-    call('XADD', lane.stream, id, unpack(fields))
+    call('XADD', lane.stream, id, unpack(pack_entry(head_text, extras, payload, error)))
     call('HSET', prefix .. KEY.moved, ref, id)
-    watch_waits(step, lane, m:match('^%d+'))
+    watch_waits(step, lane, queue_timeout_of(head_text))
     note_ready(step, lane, id)
   end
   wake(step, lane.type, 1)
 end
 
 -- Stores a task until its time.
-local function delay(step, lane, ref, run_at, m, x, e, payload)
+local function delay(step, lane, ref, run_at, head_text, extras, payload, error)
   local prefix = step.prefix
-  call('HSET', prefix .. KEY.delayed, ref, table.concat({ m, x, payload, e }, '\n'))
+  call('HSET', prefix .. KEY.delayed, ref, pack_task(head_text, extras, payload, error))
   call('ZADD', prefix .. KEY.due, run_at, ref)
   count(step, lane.type, 'delayed', 1)
   if call('ZRANGE', prefix .. KEY.due, 0, 0)[1] == ref then broadcast(step, 'due ' .. run_at) end
@@ -89,8 +73,8 @@ local function promote(step, max)
   local due = call('ZRANGEBYSCORE', prefix .. KEY.due, '-inf', step.now_text, 'LIMIT', 0, max)
   for _, ref in ipairs(due) do
     local lane = lane_by_ref(step, ref)
-    local m, x, payload, e = lines_of(call('HGET', prefix .. KEY.delayed, ref))
-    enqueue(step, lane, ref, m, x, e, payload)
+    local head_text, extras, payload, error = unpack_task(call('HGET', prefix .. KEY.delayed, ref))
+    enqueue(step, lane, ref, head_text, extras, payload, error)
     count(step, lane.type, 'delayed', -1)
   end
   many('ZREM', prefix .. KEY.due, due)
@@ -98,62 +82,22 @@ local function promote(step, max)
   return #due, call('ZRANGE', prefix .. KEY.due, 0, 0, 'WITHSCORES')[2] or ''
 end
 
--- How long finished tasks are kept.
-local retention = {}
-
--- Returns how long (ms) a task that ends in a status is kept if its type sets it, else nil. In a cluster, tasks of
--- other partitions may have begun to wait for the task; the messages about them arrive a few steps later, so it is kept
--- at least that long.
-function retention.own_ms(step, kind, status)
-  local own = step.retention_of_types[kind]
-  if own == nil then
-    local text = call('HGET', step.prefix .. KEY.retention, kind)
-    own = text and cjson.decode(text)
-    step.retention_of_types[kind] = own
-  end
-  local kept = own and (own.set[status] or own.handler[status])
-  return kept and math.max(kept, CLUSTER and 10000 or 0)
-end
-
--- The same for an idempotency key; `ended_for` is the time since its task ended.
-function retention.kept_ms(step, kind, status, ended_for)
-  return math.max((retention.own_ms(step, kind, status) or step.retention_ms) - (ended_for or 0), 1)
-end
-
--- Adds tasks that ended at a time to the order of their status, and to the order of removal.
-function retention.add_done(step, status, ended_at, refs, own)
-  local prefix = step.prefix
-  local time = string.format('%d', ended_at)
-  if not own then return call('XADD', prefix .. KEY.done .. status, '*', 't', time, 'r', refs) end
-  local entry = call('XADD', prefix .. KEY.done .. status, '*', 't', time, 'r', refs, 'k', 'own')
-  call('ZADD', prefix .. KEY.kept, string.format('%d', ended_at + own), status .. ' ' .. entry)
-end
-
 -- Ends a task: collects its text to write, and its ref by status and retention period, for the order of removal.
 local function finish(step, lane, ref, status, text)
   step.opened = step.opened - 1
-  local size = #step.finished_texts
-  step.finished_texts[size + 1], step.finished_texts[size + 2] = step.prefix .. KEY.finished .. ref, text
+  local texts, to_follow = step.finished_texts, step.to_follow
+  local size = #texts
+  texts[size + 1], texts[size + 2] = step.prefix .. KEY.finished .. ref, text
   local own = retention.own_ms(step, lane.type, status)
   append(step.finished_refs, own and string.format('%s %d', status, own) or status, ref)
-  size = #step.to_follow
-  step.to_follow[size + 1], step.to_follow[size + 2] = ref, text
-end
-
--- Returns the text of a finished task: `status|reason|completed|attempts|`, the tail as a lease has it, and the
--- outcome.
-local function finished_text(step, status, reason, head, x, payload, e, progress, result)
-  local tail = table.concat({
-    head.lost, head.deliveries, head.q, head.p, head.r, head.run_at, head.started, head.worker,
-  }, '|')
-  local first = table.concat({ status, reason, step.now_text, head.attempts, tail }, '|')
-  return table.concat({ first, x, payload, 'null', e, progress, result }, '\n')
+  size = #to_follow
+  to_follow[size + 1], to_follow[size + 2] = ref, text
 end
 
 -- An idempotency key is removed with its task: it lives as long as a finished task may be kept.
 local function keep_key(step, key, kept_ms)
-  local prefix = step.prefix
   if not key then return end
+  local prefix = step.prefix
   if kept_ms then
     call('PEXPIRE', prefix .. KEY.key .. key, kept_ms)
   else
@@ -170,32 +114,15 @@ local function write_finished(step)
   end
   for order, refs in pairs(step.finished_refs) do
     local status, own = order:match('^(%l+) ?(%d*)$')
-    retention.add_done(step, status, step.now, table.concat(refs, ' '), tonumber(own))
+    done.add(step, status, step.now, table.concat(refs, ' '), tonumber(own))
   end
   step.finished_texts, step.finished_refs = {}, {}
 end
 
--- A place in the order of a status is valid for a task only if the task has not been returned to pending since; a task
--- that ended again in that status has another place.
-local function note_taken_back(step, ref, status)
-  local prefix = step.prefix
-  local last = call('XREVRANGE', prefix .. KEY.done .. status, '+', '-', 'COUNT', 1)[1]
-  if last then call('HSET', prefix .. KEY.taken_back, ref .. ' ' .. status, last[1]) end
-end
-local function is_its_place(step, ref, status, place, text)
-  if text:match('^(%l+)|') ~= status or text:match('^%l+|[%l_]*|(%d+)|') ~= place[2][2] then return false end
-  local before = call('HGET', step.prefix .. KEY.taken_back, ref .. ' ' .. status)
-  if not before then return true end
-  local ms, n = before:match('^(%d+)-(%d+)$')
-  local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
-  ms, place_ms = tonumber(ms), tonumber(place_ms)
-  return place_ms > ms or (place_ms == ms and tonumber(place_n) > tonumber(n))
-end
-
 -- Adds the event of one task: `[status, type, worker, ref, attempts, progress, result, error, reason]`.
-local function add_task_event(step, status, lane, head, progress, result, e, reason)
+local function add_task_event(step, status, lane, head, progress, result, error, reason)
   event(step, 1, string.format('["%s","%s",%s,"%s",%s,%s,%s,%s,"%s"]', status, lane.type, head.worker, head.ref,
-    head.attempts, progress, result, e, reason))
+    head.attempts, progress, result, error, reason))
 end
 
 -- Removes a waiting task from its lane.
@@ -223,13 +150,18 @@ local function leave_lane(step, lane, ref, entry)
   renew_age(step, lane, entry)
 end
 
--- Ends a task that waited too long for its first start. The caller removes its entry.
-local function end_wait(step, lane, head, x, payload)
-  local text = finished_text(step, 'timeout', 'queue_wait', head, x, payload, WAIT_ERROR, 'null', 'null')
-  finish(step, lane, head.ref, 'timeout', text)
-  keep_key(step, labels_in(x), retention.kept_ms(step, lane.type, 'timeout'))
-  count(step, lane.type, 'timeout', 1)
-  add_task_event(step, 'timeout', lane, head, 'null', 'null', WAIT_ERROR, 'queue_wait')
+-- Ends a task that is not running, with an error and without a result. The caller removes it from its place.
+local function end_before_start(step, lane, head, status, reason, extras, payload, error)
+  local text = pack_finished(step, status, reason, head, extras, payload, error, 'null', 'null')
+  finish(step, lane, head.ref, status, text)
+  keep_key(step, labels_in(extras), retention.kept_ms(step, lane.type, status))
+  count(step, lane.type, status, 1)
+  add_task_event(step, status, lane, head, 'null', 'null', error, reason)
+end
+
+-- Ends a task that waited too long for its first start.
+local function end_wait(step, lane, head, extras, payload)
+  end_before_start(step, lane, head, 'timeout', 'queue_wait', extras, payload, WAIT_ERROR)
 end
 
 -- The value of `restoring` when the partition has everything that its log contains. The key is lost together with all

@@ -20,7 +20,7 @@ function group_permits.keep(step, kind)
   for from = 1, #refs, records_at_once do
     local to = math.min(from + records_at_once - 1, #refs)
     for index, record in ipairs(call('HMGET', prefix .. KEY.leases, unpack(refs, from, to))) do
-      local _, group = labels_in(record and record:match('\n([^\n]*)') or NO_EXTRAS)
+      local _, group = labels_in(record and extras_of(record) or NO_EXTRAS)
       if group then call('SADD', prefix .. KEY.held .. kind .. '|' .. group, refs[from + index - 1]) end
     end
   end

@@ -7,13 +7,13 @@ do
 
 local ADOPTED_MAX, GROUPS_MAX = 500, 100
 
-local function adopt_entry(step, part, stream, item, m, e)
+local function adopt_entry(step, part, stream, item, again)
   local prefix = step.prefix
-  local entry, fields = item[1], {}
-  for index = 1, #item[2], 2 do fields[item[2][index]] = item[2][index + 1] end
-  m, e = m or fields.m, e or fields.e or 'null'
-  local ref = head_of(m, part, entry).ref
-  local text = table.concat({ m, fields.x or NO_EXTRAS, fields.p, e }, '\n')
+  local entry = item[1]
+  local head_text, payload, extras, error = unpack_entry(item[2])
+  if again then head_text, error = unpack_again(again) end
+  local ref = unpack_head(head_text, part, entry).ref
+  local text = pack_task(head_text, extras or NO_EXTRAS, payload, error or 'null')
   arrive(step, part.lane, part.group, entry, text, nil, nil, true)
   count(step, part.type, 'grouped', -1)
   if ref == part.no .. '.' .. entry then
@@ -35,7 +35,7 @@ function adopt_group(step, part, most)
   for _, entry in ipairs(call('ZRANGE', back, 0, most - 1)) do
     local item, field = call('XRANGE', stream, entry, entry)[1], part.no .. '.' .. entry
     local again = call('HGET', prefix .. KEY.again, field)
-    if item and again then adopt_entry(step, part, stream, item, again:match('^([^\n]*)\n(.*)$')) end
+    if item and again then adopt_entry(step, part, stream, item, again) end
     call('HDEL', prefix .. KEY.again, field)
     call('ZREM', back, entry)
     adopted = adopted + 1
@@ -60,7 +60,7 @@ function recheck_limits(step, lane)
   local prefix = step.prefix
   local groups = call('HRANDFIELD', prefix .. KEY.at_limit .. lane.name, GROUPS_MAX)
   if #groups == 0 then return end
-  local limit = tonumber((call('HGET', prefix .. KEY.rules, lane.type) or ''):match('^%d,%d*,%l,(%d*),'))
+  local limit = tonumber(unpack_rules(call('HGET', prefix .. KEY.rules, lane.type) or '').group_limit)
   for _, group in ipairs(groups) do
     if not limit or call('SCARD', prefix .. KEY.held .. lane.type .. '|' .. group) < limit then
       end_at_limit(step, lane, group)

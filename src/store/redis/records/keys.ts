@@ -229,6 +229,7 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['CANCELED_BECAUSE_GONE', text(JSON.stringify(canceledBecauseGone('%s')))],
     ['WAIT_ERROR', text(JSON.stringify(WAITED_TOO_LONG))],
     ['RETRYABLE', text(Object.fromEntries(RETRYABLE_STATUSES.map((status) => [status, true])))],
+    ['IS_FINAL', text(Object.fromEntries(FINAL_STATUSES.map((status) => [status, true])))],
     [
       'COUNTED_STATUSES',
       text([...FINAL_STATUSES, 'grouped', ...WAITING_STATUSES.filter((each) => each !== 'pending')]),

@@ -9,10 +9,6 @@ local function lane_of(step, kind, priority, no)
   return lane
 end
 
--- Rules of a type: `paused,limit,source,limit of a group,source,rate's max,window,source`; a source is h (handler) or o
--- (operator). A type without rules is not handed out.
-local NEW_RULES = '0,,h,,h,,,h'
-
 -- The lanes of a type, highest priority first: `priorities` are pairs `<priority>:<number>`.
 local function lanes_of(step, kind, priorities)
   local found = {}

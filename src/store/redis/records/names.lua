@@ -1,5 +1,8 @@
 -- Names of tasks; a part of the code that all steps share. A name is valid in all partitions: `<partition>/<ref>`.
 
+local id_of, name_of, place_of, by_age, ref_of_age
+do
+
 local function imul(a, b)
   a, b = a % 4294967296, b % 4294967296
   local high, low = math.floor(a / 65536), a % 65536
@@ -7,7 +10,7 @@ local function imul(a, b)
 end
 
 -- Returns the id of a task from its name (ids.ts).
-local function id_of(name)
+function id_of(name)
   local partition, lane, ms, n = name:match('^(%d+)/(%d+)%.(%d+)-(%d+)$')
   partition, lane, ms, n = tonumber(partition), tonumber(lane), tonumber(ms), n - 1e9
   local mixed = bit.bxor(imul(ms, 0x9e3779b1), imul(n + 1, 0x85ebca77), imul(lane + 1, 0xc2b2ae3d))
@@ -25,14 +28,16 @@ local function id_of(name)
   }, '-')
 end
 
-local function name_of(step, ref) return step.partition .. '/' .. ref end
+function name_of(step, ref) return step.partition .. '/' .. ref end
 
 -- Returns whether a name belongs to this partition, and its ref.
-local function place_of(step, name)
+function place_of(step, name)
   local partition, ref = name:match('^(%d+)/(.*)$')
   return partition == step.partition, ref
 end
 
 -- Reverses a ref so that it sorts by the time of submission; and back.
-local function by_age(ref) return (ref:gsub('^(%d+)%.(.*)$', '%2.%1')) end
-local function ref_of_age(place) return (place:gsub('^(.*)%.(%d+)$', '%2.%1')) end
+function by_age(ref) return (ref:gsub('^(%d+)%.(.*)$', '%2.%1')) end
+function ref_of_age(place) return (place:gsub('^(.*)%.(%d+)$', '%2.%1')) end
+
+end

@@ -7,26 +7,30 @@
 -- are kept until the waiting task is removed, because it may be retried.
 local GONE, FORGOTTEN = 'null', '[null,"",null,null]'
 
+local names_in, effect_of, outcome_of, put_outcome, predecessors_of, awaited_by
+do
+
 -- The failure policies (task/flow.ts): the letter of each name, and by letter what each final status does.
 local LETTERS, EFFECTS = POLICY_LETTERS, POLICY_EFFECTS
 
 -- Returns the names that a task waits for, in order, and the letter of its failure policy; nil if it waits for none.
-local function names_in(x)
-  if x:sub(-1) ~= ']' then return nil end
-  local extras = extras_in(x)
-  return extras[6], LETTERS[extras[5]] or extras[5]:sub(1, 1)
+function names_in(text)
+  if not has_predecessors(text) then return nil end
+  local extras = unpack_stored_extras(text)
+  return extras.names, LETTERS[extras.policy] or extras.policy:sub(1, 1)
 end
 
 -- Returns the effect of a task's end on a task that waits for it: it counts, it cancels the waiting task, or the wait
 -- goes on. With the policy of a later version, the task waits.
-local function effect_of(status, policy)
+function effect_of(status, policy)
   local effects = EFFECTS[policy]
   return effects and effects[status] or 'waits'
 end
 
-local function outcome_of(kind, text)
-  local status, e, result = text:match('^(%l+)[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)\n[^\n]*\n([^\n]*)$')
-  return string.format('["%s","%s",', status, kind) .. result .. ',' .. e .. ']'
+-- Returns the outcome of a finished task.
+function outcome_of(kind, text)
+  local task = unpack_finished(text)
+  return string.format('["%s","%s",', task.status, kind) .. task.result .. ',' .. task.error .. ']'
 end
 
 -- Returns status and type of an outcome.
@@ -34,7 +38,7 @@ local function outline_of(outcome) return outcome:match('^%["%l+","[^"]*"') .. '
 
 -- Stores the outcome of a task that another task waits for. Outcomes stored by earlier versions are not counted in
 -- '#bytes'.
-local function put_outcome(key, name, outcome)
+function put_outcome(key, name, outcome)
   call('HSET', key, name, outcome)
   call('HINCRBY', key, '#bytes', #outcome)
   if #outcome > 1024 then call('HSET', key, '@' .. name, outline_of(outcome)) end
@@ -42,8 +46,8 @@ end
 
 -- Returns the outcomes that a task has waited for, as JSON, in order: complete while they fit, and only status and type
 -- of the others, which are not read.
-local function predecessors_of(step, ref, x)
-  local names = names_in(x)
+function predecessors_of(step, ref, extras)
+  local names = names_in(extras)
   if not names then return '' end
   local key, outcomes, left = step.prefix .. KEY.outcomes .. ref, nil, PREDECESSORS_BYTES_MAX
   local bytes = call('HGET', key, '#bytes')
@@ -69,10 +73,12 @@ local function predecessors_of(step, ref, x)
 end
 
 -- Returns the names among those that a task waits for which it still awaits. Outcomes may be large, so none is read.
-local function awaited_by(step, ref, names)
+function awaited_by(step, ref, names)
   local key, awaited = step.prefix .. KEY.outcomes .. ref, {}
   for _, name in ipairs(names) do
     if call('HSTRLEN', key, name) == 0 and call('HEXISTS', key, name) == 1 then awaited[#awaited + 1] = name end
   end
   return awaited
+end
+
 end

@@ -5,10 +5,24 @@ import type { Status, TimeoutReason } from '../../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../../task/task.ts'
 import { idOfName, idOfRef } from './ids.ts'
 
-/** The texts that scripts store and return, see shared.lua. */
+/** The texts that scripts store and return, see tasks.lua and leases.lua. */
 
-/** The answer of `find` about a task: its location, its lane's name, its text, and its entry or progress. */
-export type Found = [where: string, lane: string, text: string, more: string]
+/** A task as the steps return it: its place, lane and text, and its entry, progress or awaited predecessors. */
+export interface Found {
+  place: Place
+  lane: string
+  text: string
+  more: string
+}
+
+/** The places of tasks in Redis, see shared.lua. */
+type Place = 'waiting' | 'delayed' | 'dependent' | 'running' | 'finished'
+
+export type FoundReply = [place: Place, lane: string, text: string, more: string]
+
+export function readFound([place, lane, text, more]: FoundReply): Found {
+  return { place, lane, text, more }
+}
 
 /** The request as the head of an entry: the other fields are added when the entry is in the stream again. */
 export function headOf({
@@ -39,7 +53,7 @@ export function extrasOf(task: Omit<Extras, 'after'> & { after: readonly unknown
 const NONE: readonly never[] = []
 
 /** Reads extras from their stored form. */
-export function readExtras(text: string): Extras {
+function readExtras(text: string): Extras {
   const [tags, idempotencyKey, group, batch = null, onFailure = 'cancel', names = NONE] =
     text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
   return { tags, idempotencyKey, group, batch, onFailure, after: names.length === 0 ? NONE : names.map(idOfName) }
@@ -59,39 +73,34 @@ export function predecessorOf(id: string, [status, type, result = null, error]: 
   return { id, type, status, result, error }
 }
 
-export function taskOf(partition: number, ref: string, [where, lane, text, more]: Found): Task {
+export function taskOf(partition: number, ref: string, { place, lane, text, more }: Found): Task {
   const [head = '', extras = '', payload = '', before = '', error, progress, result] = text.split('\n')
-  if ('WDA'.includes(where)) return taskOfParts(partition, ref, lane, head, payload, extras, before)
-  const task = taskOfParts(partition, ref, lane, '0,0,0', payload, extras, before)
-  if (where === 'L') {
-    const { startedAt, workerId, attempts, runAt } = leaseOf(text)
-    const tail = head.split('|').slice(8)
-    const ran = { attempts, deliveries: Number(tail[1]), runAt, startedAt, updatedAt: startedAt, workerId }
-    return { ...task, ...askedOf(tail), ...ran, status: 'processing', progress: json(more) }
+  if (place === 'running') {
+    const ran = runOf(readLease(head))
+    const task = taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before)
+    return { ...task, ...ran, updatedAt: ran.startedAt!, status: 'processing', progress: json(more) }
   }
-  const [status, reason, completed, attempts, ...tail] = head.split('|')
-  const completedAt = Number(completed)
+  if (place !== 'finished') return taskOfParts(partition, ref, lane, head, payload, extras, before)
+  const { status, reason, completedAt, ...ended } = readFinished(head)
   return {
-    ...task,
-    ...askedOf(tail),
+    ...taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before),
+    ...runOf(ended),
     status: status as Status,
     timeoutReason: (reason || null) as TimeoutReason | null,
-    attempts: Number(attempts),
-    deliveries: Number(tail[1]),
-    runAt: Number(tail[5]),
-    startedAt: numberOrNull(tail[6]!),
     updatedAt: completedAt,
     completedAt,
-    workerId: json(tail.slice(7).join('|')) as string | null,
     progress: json(progress),
     result: json(result),
     error: json(error) as string | null,
   }
 }
 
-/** Reads the tail that leases and finished tasks have. */
-function askedOf(tail: readonly string[]): Pick<Task, 'queueTimeoutMs' | 'processTimeoutMs' | 'maxRetry'> {
-  return { queueTimeoutMs: Number(tail[2]), processTimeoutMs: Number(tail[3]), maxRetry: Number(tail[4]) }
+const NO_REQUEST = '0,0,0'
+
+/** The fields of a task that its lease, and later its text, has. */
+function runOf(run: Tail & { attempts: number }) {
+  const { attempts, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt, workerId } = run
+  return { attempts, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt, workerId }
 }
 
 /** Reads a waiting task from the parts of an entry. */
@@ -105,31 +114,106 @@ export function taskOfParts(
   error: string,
 ): Task {
   const createdAt = Number(ref.slice(ref.indexOf('.') + 1, ref.lastIndexOf('-')))
-  const parts = head.split(',')
-  const again = parts.length > 3
+  const { attempts, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt, updatedAt, workerId } =
+    readHead(head, createdAt)
   return {
     id: idOfRef(partition, ref),
     type: typeOfLane(lane),
     payload: JSON.parse(payload),
     priority: lane.charCodeAt(lane.length - 1) - 48,
     status: 'pending',
-    attempts: again ? Number(parts[4]) : 0,
-    deliveries: again ? Number(parts[6]) : 0,
-    maxRetry: Number(parts[2]),
-    queueTimeoutMs: Number(parts[0]),
-    processTimeoutMs: Number(parts[1]),
+    attempts,
+    deliveries,
+    maxRetry,
+    queueTimeoutMs,
+    processTimeoutMs,
     timeoutReason: null,
     createdAt,
-    runAt: again ? Number(parts[7]) : createdAt,
-    startedAt: again ? numberOrNull(parts[8]!) : null,
-    updatedAt: again ? Number(parts[9]) : createdAt,
+    runAt,
+    startedAt,
+    updatedAt,
     completedAt: null,
-    workerId: again ? (json(parts.slice(10).join(',')) as string | null) : null,
+    workerId,
     progress: null,
     result: null,
     error: error === '' ? null : (JSON.parse(error) as string | null),
     ...readExtras(extras),
   }
+}
+
+/** Reads a head; the last fields are those of a task that was accepted and has not changed since. */
+function readHead(head: string, createdAt: number) {
+  const [queueTimeout, processTimeout, maxRetry, ref, ...rest] = head.split(',')
+  const asked = {
+    queueTimeoutMs: Number(queueTimeout),
+    processTimeoutMs: Number(processTimeout),
+    maxRetry: Number(maxRetry),
+  }
+  if (ref === undefined) {
+    const at = { runAt: createdAt, startedAt: null, updatedAt: createdAt, workerId: null }
+    return { ...asked, attempts: 0, lostLeases: 0, deliveries: 0, ...at }
+  }
+  const [attempts, lostLeases, deliveries, runAt, started, updated, ...worker] = rest
+  return {
+    ...asked,
+    attempts: Number(attempts),
+    lostLeases: Number(lostLeases),
+    deliveries: Number(deliveries),
+    runAt: Number(runAt),
+    startedAt: numberOrNull(started!),
+    updatedAt: Number(updated),
+    workerId: json(worker.join(',')) as string | null,
+  }
+}
+
+/** How often a waiting task has lost its lease. */
+export function lostLeasesOf(head: string): number {
+  return readHead(head, 0).lostLeases
+}
+
+/** The part of the first line that leases and finished tasks share. */
+type Tail = Pick<
+  Task,
+  'deliveries' | 'queueTimeoutMs' | 'processTimeoutMs' | 'maxRetry' | 'runAt' | 'startedAt' | 'workerId'
+> & { lostLeases: number }
+
+function readTail([
+  lost,
+  deliveries,
+  queueTimeout,
+  processTimeout,
+  maxRetry,
+  runAt,
+  started,
+  ...worker
+]: string[]): Tail {
+  return {
+    lostLeases: Number(lost),
+    deliveries: Number(deliveries),
+    queueTimeoutMs: Number(queueTimeout),
+    processTimeoutMs: Number(processTimeout),
+    maxRetry: Number(maxRetry),
+    runAt: Number(runAt),
+    startedAt: numberOrNull(started!),
+    workerId: json(worker.join('|')) as string | null,
+  }
+}
+
+function readLease(head: string) {
+  const [fence, cancelAt, , deadline, , expires, , attempts, ...tail] = head.split('|')
+  return {
+    fence: fence!,
+    cancelRequested: cancelAt !== '0',
+    deadlineAt: numberOrNull(deadline!),
+    expiresAt: Number(expires),
+    attempts: Number(attempts),
+    ...readTail(tail),
+  }
+}
+
+function readFinished(head: string) {
+  const [status, reason, completed, attempts, ...tail] = head.split('|')
+  return { status, reason, completedAt: Number(completed), attempts: Number(attempts), ...readTail(tail) }
 }
 
 /** The state of a lease that settling needs. */
@@ -146,22 +230,21 @@ export interface LeaseState extends Running {
   plain?: string
 }
 
-/** Reads a record of `leases`. */
+/** Reads a record of `leases`, or only its first line. */
 export function leaseOf(record: string): Omit<LeaseState, 'partition' | 'ref' | 'lane'> {
   const [head = ''] = record.split('\n', 1)
-  const [fence, cancelAt, , deadlineAt, , expiresAt, , attempts, ...tail] = head.split('|')
+  const { fence, cancelRequested, startedAt, expiresAt, deadlineAt, attempts, lostLeases, maxRetry, runAt, workerId } =
+    readLease(head)
   return {
-    fence: fence!,
-    cancelRequested: cancelAt !== '0',
-    startedAt: Number(tail[6]),
-    expiresAt: Number(expiresAt),
-    deadlineAt: numberOrNull(deadlineAt!),
-    attempts: Number(attempts),
-    lostLeases: Number(tail[0]),
-    maxRetry: Number(tail[4]),
-    runAt: Number(tail[5]),
-    workerId: JSON.parse(tail.slice(7).join('|')) as string,
+    ...{ fence, cancelRequested, startedAt: startedAt!, expiresAt, deadlineAt, attempts },
+    ...{ lostLeases, maxRetry, runAt, workerId: workerId! },
   }
+}
+
+/** The extras of a record of `leases`. */
+export function extrasOfLease(record: string): Extras {
+  const [, extras = ''] = record.split('\n', 2)
+  return readExtras(extras)
 }
 
 /** Milliseconds; '0' is none. */

@@ -1,99 +1,143 @@
--- The texts of tasks in their places; shared.lua lists the places.
+-- The records of tasks that wait; a part of the code that all steps share. shared.lua lists the places of tasks.
+-- Only this file knows the format of entries, heads, extras and texts.
 
--- Returns the fields of a stream entry, or nil: { m = head, p = payload, x = extras, e = error }.
-local function entry_of(stream, entry)
-  local found = call('XRANGE', stream, entry, entry)[1]
-  if not found then return nil end
-  local fields = {}
-  for index = 1, #found[2], 2 do fields[found[2][index]] = found[2][index + 1] end
+-- Entries of a lane's stream: `m` is the head, `p` the payload, `x` the extras if there are any, `e` the error of the
+-- previous attempt if there was one.
+
+local function pack_entry(head_text, extras, payload, error)
+  local fields = { 'm', head_text, 'p', payload }
+  if extras ~= NO_EXTRAS then fields[5], fields[6] = 'x', extras end
+  local size = #fields
+  if error ~= 'null' then fields[size + 1], fields[size + 2] = 'e', error end
   return fields
 end
 
--- Reads extras; fails if they are not JSON.
-local function read_extras(x) return cjson.decode('[' .. x .. ']') end
+-- The common case: no extras and no previous error.
+local function add_plain_entry(lane, entry, head_text, payload)
+  call('XADD', lane.stream, entry, 'm', head_text, 'p', payload)
+end
+
+-- Returns head, payload, extras and previous error of the fields of an entry; the last two are nil if absent.
+local function unpack_entry(fields)
+  local extras, error
+  for index = 5, #fields, 2 do
+    if fields[index] == 'x' then extras = fields[index + 1] else error = fields[index + 1] end
+  end
+  return fields[2], fields[4], extras, error
+end
+
+-- The text of a task in the other places: lines that are JSON except for the first.
+
+local function pack_task(head_text, extras, payload, error)
+  return head_text .. '\n' .. extras .. '\n' .. payload .. '\n' .. error
+end
+
+-- Returns head, extras, payload and previous error of a text.
+local function unpack_task(text) return text:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)') end
+
+-- Returns the head of a text and the other lines; and whether such lines name predecessors.
+local function split_head(text)
+  local ends = text:find('\n', 1, true)
+  return text:sub(1, ends - 1), text:sub(ends + 1)
+end
+local function lines_have_predecessors(lines) return lines:find(']\n', 1, true) == lines:find('\n', 1, true) - 1 end
+
+-- Returns the extras of a text, also of a lease or of a finished task.
+local function extras_of(text) return text:match('^[^\n]*\n([^\n]*)') end
+
+-- Returns a text without the parts that may be long.
+local function bare_text(text) return (text:match('^[^\n]*\n[^\n]*')) .. '\nnull' end
+
+-- In `again`: the fields of a returned entry that have changed.
+
+local function pack_again(head_text, error) return head_text .. '\n' .. error end
+local function unpack_again(text) return text:match('^([^\n]*)\n(.*)$') end
+
+-- Extras are elements of a JSON array: tags, key, group, batch, failure policy, names of predecessors. Only these end
+-- with `]`.
+
+-- Fails if the text is not JSON.
+local function unpack_extras(text)
+  local values = cjson.decode('[' .. text .. ']')
+  local function given(label) return label ~= cjson.null and label or nil end
+  local extras = { tags = values[1], key = given(values[2]), group = given(values[3]), batch = given(values[4]) }
+  extras.policy, extras.names = values[5], values[6]
+  return extras
+end
+
 -- The same for stored extras: earlier versions accepted unpaired surrogates, which are refused now.
-local function extras_in(x)
-  local is_read, extras = pcall(read_extras, x)
-  return is_read and extras or read_extras((x:gsub('\\ud[89a-f]%x%x', '\\ufffd')))
+local function unpack_stored_extras(text)
+  local is_read, extras = pcall(unpack_extras, text)
+  return is_read and extras or unpack_extras((text:gsub('\\ud[89a-f]%x%x', '\\ufffd')))
 end
 
 -- Returns the group of extras that contain only a group; these need no decoding.
-local function group_alone(x) return x:match('^{},null,"([^"\\%c]+)"$') end
+local function group_alone(extras) return extras:match('^{},null,"([^"\\%c]+)"$') end
 
 -- Returns the idempotency key, the group and the batch of extras; each is nil if absent.
-local function labels_of(extras)
-  local _, key, group, batch = unpack(extras)
-  local function given(label) return label ~= cjson.null and label or nil end
-  return given(key), given(group), given(batch)
-end
-local function labels_in(x)
-  if x == NO_EXTRAS then return nil end
+local function labels_in(text)
+  if text == NO_EXTRAS then return nil end
   -- Most non-empty extras contain only a group.
-  local only_group = group_alone(x)
+  local only_group = group_alone(text)
   if only_group then return nil, only_group end
-  return labels_of(extras_in(x))
+  local extras = unpack_stored_extras(text)
+  return extras.key, extras.group, extras.batch
 end
+
+local function has_predecessors(extras) return extras:sub(-1) == ']' end
+
+local function add_predecessors(extras, names) return extras .. ',["' .. table.concat(names, '","') .. '"]' end
 
 -- The head of an entry holds the requested values, `queue_timeout,process_timeout,max_retry`. For a task that was
 -- delayed, waited for others, was handed out or was retried before,
 -- `,ref,attempts,lost,deliveries,run_at,started,updated,worker` follows.
-local function head_of(m, lane, entry)
-  local head = {}
-  local rest
-  head.q, head.p, head.r, rest = m:match('^(%d+),(%d+),(%d+)(.*)$')
+
+-- Returns the values of a head of a task that was never delayed, handed out or retried; nil for another one.
+local function unpack_request(head_text) return head_text:match('^(%d+),(%d+),(%d+)$') end
+
+-- Returns only these values, as they are in the head.
+local function request_of(head_text) return head_text:match('^%d+,%d+,%d+') end
+
+-- Returns how long a task may wait for its first start (ms), '0' for no limit.
+local function queue_timeout_of(head_text) return head_text:match('^%d+') end
+
+local function unpack_head(head_text, lane, entry)
+  local queue_timeout_ms, process_timeout_ms, max_retry, rest = head_text:match('^(%d+),(%d+),(%d+)(.*)$')
+  local ref, attempts, lost_leases, deliveries, run_at, started_at, updated_at, worker
   if rest == '' then
-    head.ref = lane.no .. '.' .. entry
-    head.attempts, head.lost, head.deliveries, head.run_at = '0', '0', '0', entry:sub(1, 13)
-    head.started, head.updated, head.worker = '0', head.run_at, 'null'
+    ref, attempts, lost_leases, deliveries, started_at, worker = lane.no .. '.' .. entry, '0', '0', '0', '0', 'null'
+    run_at = entry:sub(1, 13)
+    updated_at = run_at
   else
-    head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started, head.updated, head.worker =
+    ref, attempts, lost_leases, deliveries, run_at, started_at, updated_at, worker =
       rest:match('^,([^,]+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(.*)$')
   end
-  return head
+  return {
+    queue_timeout_ms = queue_timeout_ms, process_timeout_ms = process_timeout_ms, max_retry = max_retry, ref = ref,
+    attempts = attempts, lost_leases = lost_leases, deliveries = deliveries, run_at = run_at, started_at = started_at,
+    updated_at = updated_at, worker = worker,
+  }
 end
 
-local function join_head(step, head)
+local function pack_head(step, head)
   return table.concat({
-    head.q, head.p, head.r, head.ref, head.attempts, head.lost, head.deliveries, head.run_at, head.started,
-    step.now_text, head.worker,
+    head.queue_timeout_ms, head.process_timeout_ms, head.max_retry, head.ref, head.attempts, head.lost_leases,
+    head.deliveries, head.run_at, head.started_at, step.now_text, head.worker,
   }, ',')
+end
+
+-- Returns the head of a new task that is not ready at once; `run_at` and `created_at` are texts.
+local function pack_new_head(request, ref, run_at, created_at)
+  return request .. ',' .. ref .. ',0,0,0,' .. run_at .. ',0,' .. created_at .. ',null'
+end
+
+-- Returns whether a head is that of a task which was ready at once when it was accepted, and has not started since.
+local function is_as_accepted(head_text, ref, entry)
+  return head_text:find(request_of(head_text) .. ',' .. ref .. ',0,0,0,' .. entry:sub(1, 13) .. ',0,', 1, true) == 1
 end
 
 -- Returns when a task that waits for its first start times out, or nil.
 local function wait_ends(head)
-  if head.q == '0' or head.started ~= '0' then return nil end
-  return head.run_at + head.q
-end
-
--- A lease: `fence|cancel_at|progress|deadline|lease_ms|expires|entry|attempts|` and then the tail, which is copied
--- unchanged into the text of the finished task: `lost|deliveries|q|p|r|run_at|started|worker`, and the lines after the
--- head. 0 means none; progress is 1 if any was reported; the worker is JSON. The fence is the number of deliveries
--- followed by the secret of the claim, in digits. Only the lease's worker can name the lease; if Redis loses its most
--- recent writes, the same delivery is repeated with another secret.
-local function lease_of(record)
-  local l = {}
-  l.fence, l.cancel_at, l.progress, l.deadline, l.lease_ms, l.expires, l.entry, l.attempts, l.tail =
-    record:match('^(%d+)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|([^|]+)|(%d+)|(.*)$')
-  return l
-end
-
-local function read_tail(l)
-  l.lost, l.deliveries, l.q, l.p, l.r, l.run_at, l.started, l.worker, l.x, l.payload, l.e =
-    l.tail:match('^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
-end
-
-local function join_lease(l)
-  return table.concat({
-    l.fence, l.cancel_at, l.progress, l.deadline, l.lease_ms, l.expires, l.entry, l.attempts, l.tail,
-  }, '|')
-end
-
--- Returns when a lease is due: when it expires, when its attempt reaches its deadline, or when the grace of a cancel
--- ends.
-local function due_of(l, grace_ms)
-  local due = tonumber(l.expires)
-  local deadline, cancel_at = tonumber(l.deadline), tonumber(l.cancel_at)
-  if deadline > 0 and deadline < due then due = deadline end
-  if cancel_at > 0 and cancel_at + grace_ms < due then due = cancel_at + grace_ms end
-  return due
+  if head.queue_timeout_ms == '0' or head.started_at ~= '0' then return nil end
+  return head.run_at + head.queue_timeout_ms
 end

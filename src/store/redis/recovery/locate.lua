@@ -2,14 +2,14 @@
 --
 -- KEYS  the partition's prefix
 -- ARGV  now, number of tasks, the ref of each
--- Returns per task the letter that `find` returns, or ''
+-- Returns per task its place as `find` returns it, or ''
 -- Cost  one look-up for a finished task, up to five for another
 function steps.locate(step)
   local answers = {}
   for index = 1, number(step) do
     local ref = arg(step)
     if call('EXISTS', step.prefix .. KEY.finished .. ref) == 1 then
-      answers[index] = 'F'
+      answers[index] = 'finished'
     else
       answers[index] = find(step, ref) or ''
     end

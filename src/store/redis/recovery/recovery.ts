@@ -12,11 +12,11 @@ const TASKS_MAX = 500
 const LOCATED_MAX = 1_000
 const LEAST_COMPLETE_FIRST = ['empty', 'another', 'mine', 'complete'] as const
 const LOCATIONS: Readonly<Record<string, TaskLocation>> = {
-  W: 'waiting',
-  D: 'delayed',
-  A: 'delayed',
-  L: 'running',
-  F: 'finished',
+  waiting: 'waiting',
+  delayed: 'delayed',
+  dependent: 'delayed',
+  running: 'running',
+  finished: 'finished',
 }
 
 /** The operations of Redis as the state of a store that keeps a log, see state.ts. */
@@ -32,12 +32,12 @@ export class Recovery {
   async locate(ids: readonly string[]): Promise<(TaskLocation | null)[]> {
     const locations: (TaskLocation | null)[] = ids.map(() => null)
     await this.#inPlaces(ids, LOCATED_MAX, async (partition, some) => {
-      const letters = await this.#database.run<string[]>('locate', partition, [
+      const places = await this.#database.run<string[]>('locate', partition, [
         some.length,
         ...some.map(({ ref }) => ref),
       ])
       some.forEach(({ index }, at) => {
-        locations[index] = LOCATIONS[letters[at]!] ?? null
+        locations[index] = LOCATIONS[places[at]!] ?? null
       })
     })
     return locations

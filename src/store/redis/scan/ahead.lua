@@ -52,7 +52,7 @@ end
 function steps.ahead(step)
   local ref, bound = arg(step), number(step)
   local found, _, entry, own = find(step, ref)
-  if found ~= 'W' then return 0 end
+  if found ~= 'waiting' then return 0 end
   local ahead = waiting_before(step, own, entry, bound)
   local before = ahead
   for _, lane in ipairs(lanes_of_type(step, own.type)) do

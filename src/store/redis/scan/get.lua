@@ -10,12 +10,11 @@ function steps.get(step)
   for index = 1, number(step) do
     local ref = arg(step)
     local found, text, where = find(step, ref)
-    if found == 'A' then
-      local _, x = lines_of(text)
-      where = table.concat(awaited_by(step, ref, (names_in(x))), ' ')
+    if found == 'dependent' then
+      where = table.concat(awaited_by(step, ref, (names_in(extras_of(text)))), ' ')
     end
     if found and bare then text = bare_text(text) end
-    if bare and found == 'L' and #where > 24 then where = 'null' end
+    if bare and found == 'running' and #where > 24 then where = 'null' end
     answers[index] = found and { found, lane_by_ref(step, ref).name, text, where or '' } or false
   end
   return answers

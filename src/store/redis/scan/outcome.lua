@@ -9,7 +9,7 @@ function steps.outcome(step)
   local prefix = step.prefix
   local ref, fence, name = arg(step), arg(step), arg(step)
   local record = call('HGET', prefix .. KEY.leases, ref)
-  if not record or record:match('^%d+') ~= fence then return 'lost' end
+  if not record or fence_of(record) ~= fence then return 'lost' end
   local outcome = call('HGET', prefix .. KEY.outcomes .. ref, name)
   if outcome == '' or outcome == GONE then return FORGOTTEN end
   return outcome or ''

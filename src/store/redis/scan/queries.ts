@@ -5,8 +5,9 @@ import type { Task } from '../../../task/task.ts'
 import { CHANGES_MAX, type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import type { Inspection } from '../inspect/inspection.ts'
+import { pairs } from '../inspect/who.ts'
 import { idOfName, nameOf as nameOfPlace, placeOf } from '../records/ids.ts'
-import { type Found, predecessorOf, taskOf } from '../records/rows.ts'
+import { type FoundReply, predecessorOf, readFound, taskOf } from '../records/rows.ts'
 
 /** Maximum number of tasks that a page examines, and a script at once, regardless of how few match the filter. */
 const EXAMINED_MAX = 50_000
@@ -33,6 +34,9 @@ interface Budget {
   tasks: number
   bytes: number
 }
+
+/** The answer of scan.lua. */
+type ScanReply = [next: string, isCut: string, tasks: [ref: string, place: string, ...FoundReply][]]
 
 interface Item {
   task: Task
@@ -74,12 +78,13 @@ export class Queries {
       for (let from = 0; from < group.length; from += BATCH_MAX) {
         const some = group.slice(from, from + BATCH_MAX)
         const args = [bare ? '1' : '', some.length, ...some.map(({ ref }) => ref)]
-        const answers = await this.#database.run<(Found | null)[]>('get', partition, args)
+        const answers = await this.#database.run<(FoundReply | null)[]>('get', partition, args)
         answers.forEach((answer, index) => {
           const { id, ref } = some[index]!
           if (!answer) return
-          const waitsFor = answer[0] === 'A' && answer[3] !== '' ? answer[3].split(' ').map(idOfName) : []
-          found.set(id, { task: taskOf(partition, ref, answer), waitsFor })
+          const task = readFound(answer)
+          const waitsFor = task.place === 'dependent' && task.more !== '' ? task.more.split(' ').map(idOfName) : []
+          found.set(id, { task: taskOf(partition, ref, task), waitsFor })
         })
       }
     }
@@ -132,8 +137,8 @@ export class Queries {
     const totals = await this.#database.partitions.each(async (partition) => {
       for (let from = 0; ; from += BATCH_MAX) {
         const args = [name, from, BATCH_MAX]
-        const [total, pairs] = await this.#database.run<[number, (string | number)[]]>('batch', partition, args)
-        for (let at = 0; at < pairs.length; at += 2) counts[pairs[at] as Status] += pairs[at + 1] as number
+        const [total, here] = await this.#database.run<[number, (string | number)[]]>('batch', partition, args)
+        for (const [status, tasks] of pairs(here)) counts[status as Status] += tasks
         if (from + BATCH_MAX >= total) return total
       }
     })
@@ -213,13 +218,13 @@ export class Queries {
       const wanted = unasked && status === 'processing' ? 'unasked' : (status ?? '')
       const filter = [type ?? '', tagJson, group ?? '', batch ?? '', wanted, bare ? '1' : '', bytesLeft]
       const args = [source.order, reached, BATCH_MAX, want - items.length, ...filter]
-      const [next, cut, found] = await this.#database.run<[string, string, string[]]>('scan', source.partition, args)
+      const [next, cut, answers] = await this.#database.run<ScanReply>('scan', source.partition, args)
       budget.tasks -= BATCH_MAX
-      for (let at = 0; at < found.length; at += 6) {
-        const [ref, where, lane, text, more, place] = found.slice(at, at + 6) as [string, ...string[]]
-        bytesLeft -= text!.length + more!.length
-        budget.bytes -= text!.length + more!.length
-        items.push({ task: taskOf(source.partition, ref, [where!, lane!, text!, more!]), place: place! })
+      for (const [ref, place, ...answer] of answers) {
+        const found = readFound(answer)
+        bytesLeft -= found.text.length + found.more.length
+        budget.bytes -= found.text.length + found.more.length
+        items.push({ task: taskOf(source.partition, ref, found), place })
       }
       reached = next === '' ? END : next
       isCut = reached !== END && (cut === '1' || bytesLeft <= 0)

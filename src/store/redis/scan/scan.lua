@@ -7,21 +7,21 @@
 --       order in which they will run; 'delayed': by time; 'dependent': by age; 'running': newest first; 'unasked':
 --       running tasks that were not asked to stop; 'batch': of a batch, newest first, only those in the status if one
 --       is given, which may be 'unasked'
--- Returns {where to continue or '' at the end, '1' if the bytes ended the page, {ref, place, lane's name, text, entry
---       or progress, position, …}}
+-- Returns {where to continue or '' at the end, '1' if the bytes ended the page, {ref, position, place, lane's
+--       name, text, entry or progress} each}
 -- Cost  a look-up for each task read
 
 -- The most groups of a lane whose tasks are listed.
 local GROUPS_MAX = 1000
 
-local function is_unasked(found, text) return found == 'L' and text:find('^%d+|0|') ~= nil end
+local function is_unasked(found, text) return found == 'running' and not is_cancel_requested(text) end
 
 -- Returns a function that tests whether a task has a status, or is 'unasked'.
 local function has_status(status)
   if status == 'unasked' then return is_unasked end
-  if status == 'pending' then return function(found) return found ~= 'F' and found ~= 'L' end end
-  if status == 'processing' then return function(found) return found == 'L' end end
-  return function(found, text) return found == 'F' and text:match('^%l+') == status end
+  if status == 'pending' then return function(found) return found ~= 'finished' and found ~= 'running' end end
+  if status == 'processing' then return function(found) return found == 'running' end end
+  return function(found, text) return found == 'finished' and final_status(text) == status end
 end
 
 -- Adds a task to the page if it passes the filters and suits the order in its present state; returns false when the
@@ -32,7 +32,7 @@ local function offer(step, page, ref, place, suits)
     local found, text, where = find(step, ref)
     local fits = found and (not suits or suits(found, text, ref))
     if fits and page.wanted_tag .. page.wanted_group ~= '' then
-      local _, extras = lines_of(text)
+      local extras = extras_of(text)
       local _, group = labels_in(extras)
       fits = (page.wanted_tag == '' or extras:find(page.wanted_tag, 1, true) ~= nil)
         and (page.wanted_group == '' or group == page.wanted_group)
@@ -40,12 +40,10 @@ local function offer(step, page, ref, place, suits)
     if fits then
       if page.is_bare then
         text = bare_text(text)
-        if found == 'L' and #where > 24 then where = 'null' end
+        if found == 'running' and #where > 24 then where = 'null' end
       end
-      page.bytes_left = page.bytes_left - #text - (found == 'L' and #where or 0)
-      for _, value in ipairs({ ref, found, lane.name, text, where or '', place }) do
-        page.answers[#page.answers + 1] = value
-      end
+      page.bytes_left = page.bytes_left - #text - (found == 'running' and #where or 0)
+      page.answers[#page.answers + 1] = { ref, place, found, lane.name, text, where or '' }
       page.found_tasks = page.found_tasks + 1
     end
   end
@@ -58,19 +56,16 @@ end
 local function walk_index(step, page)
   local ms, n = page.from:match('^(%d+)-(%d+)$')
   local newest = page.from == '' and '+' or page.from
-  for _, place in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left)) do
-    local place_ms, place_n = place[1]:match('^(%d+)-(%d+)$')
-    local refs, next_n = {}, tonumber(place_n)
-    -- A restored task has an entry of its own, at the time when it was restored.
-    if place[2][1] == 'r' and place[1] ~= page.from and not offer(step, page, place[2][2], place[1]) then return end
-    for no, tasks in place[2][2]:gmatch('(%d+)%*(%d+)') do
-      for _ = 1, tonumber(tasks) do
-        if place_ms ~= ms or next_n < tonumber(n) then refs[#refs + 1] = no .. '.' .. entry_id(place_ms, next_n) end
-        next_n = next_n + 1
+  for _, item in ipairs(call('XREVRANGE', step.prefix .. KEY.index, newest, '-', 'COUNT', page.lookups_left)) do
+    local place = task_index.unpack(item)
+    if place.ref and place.entry ~= page.from and not offer(step, page, place.ref, place.entry) then return end
+    for index = #place.runs, 1, -1 do
+      local run = place.runs[index]
+      for its_n = run.n + run.tasks - 1, run.n, -1 do
+        local entry = entry_id(place.ms, its_n)
+        local is_behind = place.ms ~= ms or its_n < tonumber(n)
+        if is_behind and not offer(step, page, run.no .. '.' .. entry, entry) then return end
       end
-    end
-    for index = #refs, 1, -1 do
-      if not offer(step, page, refs[index], refs[index]:match('%.(.*)$')) then return end
     end
   end
   page.next_from = ''
@@ -80,13 +75,15 @@ end
 local function walk_done(step, page, status)
   local entry, skip = page.from:match('^(%S+) (%d+)$')
   local stream = step.prefix .. KEY.done .. status
-  for _, place in ipairs(call('XREVRANGE', stream, entry or '+', '-', 'COUNT', page.lookups_left)) do
-    local refs = {}
-    local function suits(found, text, ref) return found == 'F' and is_its_place(step, ref, status, place, text) end
-    for ref in place[2][4]:gmatch('%S+') do refs[#refs + 1] = ref end
-    local first = #refs - (place[1] == entry and tonumber(skip) or 0)
+  for _, item in ipairs(call('XREVRANGE', stream, entry or '+', '-', 'COUNT', page.lookups_left)) do
+    local place = done.unpack(item)
+    local refs = done.refs_of(place)
+    local function suits(found, text, ref)
+      return found == 'finished' and done.is_its_place(step, ref, status, place, text)
+    end
+    local first = #refs - (place.entry == entry and tonumber(skip) or 0)
     for index = first, 1, -1 do
-      if not offer(step, page, refs[index], place[1] .. ' ' .. (#refs - index + 1), suits) then return end
+      if not offer(step, page, refs[index], place.entry .. ' ' .. (#refs - index + 1), suits) then return end
     end
   end
   page.next_from = ''
@@ -96,17 +93,17 @@ end
 local function add_entries(step, page, part, entries)
   if part.group then
     for _, entry in ipairs(entries_of(step, part, page.lookups_left, page.from)) do
-      entries[#entries + 1] = { entry, part }
+      entries[#entries + 1] = { entry = entry, part = part }
     end
     return
   end
   for _, entry in ipairs(call('ZRANGE', part.back, 0, -1)) do
-    if entry > page.from then entries[#entries + 1] = { entry, part } end
+    if entry > page.from then entries[#entries + 1] = { entry = entry, part = part } end
   end
   local last = last_handed_out(part)
   if page.from ~= '' and (#last < 24 or page.from > last) then last = page.from end
   for _, item in ipairs(call('XRANGE', part.stream, '(' .. last, '+', 'COUNT', page.lookups_left)) do
-    entries[#entries + 1] = { item[1], part }
+    entries[#entries + 1] = { entry = item[1], part = part }
   end
 end
 
@@ -116,8 +113,22 @@ local function add_lone(step, page, lane, entries)
   local lowest = page.from == '' and '-inf' or '(' .. lone.bound_of(step, lane, page.from)
   local found = call('ZRANGEBYSCORE', key, lowest, '+inf', 'WITHSCORES', 'LIMIT', 0, page.lookups_left)
   for index = 1, #found, 2 do
-    entries[#entries + 1] = { lone.entry_of(step, lane, found[index + 1]), group_lane(lane, found[index]) }
+    local entry, part = lone.entry_of(step, lane, found[index + 1]), group_lane(lane, found[index])
+    entries[#entries + 1] = { entry = entry, part = part }
   end
+end
+
+-- Returns the head of a waiting task, or nil: a process of the previous version may have ended a task, but not taken
+-- its group out of `lone`.
+local function head_of_entry(step, part, entry)
+  local field = part.no .. '.' .. entry
+  if part.group then
+    local text = call('HGET', step.prefix .. KEY.grouped, field)
+    return text and (split_head(text))
+  end
+  local again = call('HGET', step.prefix .. KEY.again, field)
+  if again then return (unpack_again(again)) end
+  return (unpack_entry(call('XRANGE', part.stream, entry, entry)[1][2]))
 end
 
 -- Reads the tasks of all groups of a lane together, by age.
@@ -132,19 +143,11 @@ local function walk_lane(step, page, kind, priority)
     if group ~= '' then add_entries(step, page, group_lane(lane, group), entries) end
   end
   add_lone(step, page, lane, entries)
-  table.sort(entries, function(a, b) return a[1] < b[1] end)
+  table.sort(entries, function(a, b) return a.entry < b.entry end)
   local full = #entries >= page.lookups_left
-  for _, item in ipairs(entries) do
-    local entry, part = item[1], item[2]
-    local m
-    if part.group then
-      m = (call('HGET', prefix .. KEY.grouped, part.no .. '.' .. entry) or ''):match('^[^\n]*')
-    else
-      local again = call('HGET', prefix .. KEY.again, part.no .. '.' .. entry)
-      m = again and again:match('^[^\n]*') or entry_of(part.stream, entry).m
-    end
-    -- A process of the previous version may have ended a task, but not taken its group out of `lone`.
-    if m ~= '' and not offer(step, page, head_of(m, part, entry).ref, entry) then return end
+  for _, one in ipairs(entries) do
+    local head_text = head_of_entry(step, one.part, one.entry)
+    if head_text and not offer(step, page, unpack_head(head_text, one.part, one.entry).ref, one.entry) then return end
   end
   if not full then page.next_from = '' end
 end

@@ -46,9 +46,9 @@ end
 local function read_shapes(step, admission)
   admission.shapes, admission.shape_count, admission.all_known = {}, number(step), true
   for index = 1, admission.shape_count do
-    local shape = { type = arg(step), priority = arg(step), m = arg(step) }
+    local shape = { type = arg(step), priority = arg(step), head_text = arg(step) }
     -- An invalid shape is left out, and so are its tasks.
-    if shape.priority:match('^%d$') and shape.m:match('^%d+,%d+,%d+$') then admission.shapes[index] = shape end
+    if shape.priority:match('^%d$') and unpack_request(shape.head_text) then admission.shapes[index] = shape end
     -- The type of a schedule was known when the schedule was made.
     admission.all_known = (admission.mode == 'tick' or is_known(step, admission, shape.type)) and admission.all_known
   end
@@ -65,14 +65,11 @@ local function is_time(at_ms) return at_ms == nil or at_ms == at_ms end
 -- Returns whether all parts of a task can be stored; reads the extras, once.
 local function is_storable(task)
   if not task.shape or not task.payload then return false end
-  if not task.x then return true end
+  if not task.extras then return true end
   local is_read, extras = true, nil
-  task.group = group_alone(task.x)
-  if task.x ~= NO_EXTRAS and not task.group then is_read, extras = pcall(read_extras, task.x) end
-  if is_read and extras then
-    local _
-    _, task.group, task.batch = labels_of(extras)
-  end
+  task.group = group_alone(task.extras)
+  if task.extras ~= NO_EXTRAS and not task.group then is_read, extras = pcall(unpack_extras, task.extras) end
+  if is_read and extras then task.group, task.batch = extras.group, extras.batch end
   return is_read and is_time(task.delay) and is_time(task.run_at)
 end
 
@@ -84,7 +81,8 @@ local function read_call(step, admission)
     local shape = number(step)
     local task = { shape = admission.shapes[shape < 0 and -shape or shape], payload = arg(step) }
     if shape < 0 then
-      task.x, task.delay, task.run_at, task.key, task.request = arg(step), time(step), time(step), next_args(step, 2)
+      task.extras, task.delay, task.run_at = arg(step), time(step), time(step)
+      task.key, task.request = next_args(step, 2)
       task.after = {}
       for place = 1, number(step) do task.after[place] = arg(step) end
       depends = depends or #task.after > 0
@@ -156,9 +154,10 @@ local function accept_dependent(step, admission, task, lane, ref, run_at, ms, ta
     local index = name:match('^#(%d+)$')
     names[place] = index and name_of(step, tasks[tonumber(index)].ref) or name
   end
-  task.x = task.x .. ',["' .. table.concat(names, '","') .. '"]'
-  local m = string.format('%s,%s,0,0,0,%d,0,%d,null', task.shape.m, ref, run_at, ms)
-  depend(step, lane, ref, m, task.x, 'null', task.payload)
+  task.extras = add_predecessors(task.extras, names)
+  local run_at_text, created_at = string.format('%d', run_at), string.format('%d', ms)
+  local head_text = pack_new_head(task.shape.head_text, ref, run_at_text, created_at)
+  flows.depend(step, lane, ref, head_text, task.extras, task.payload, 'null')
   admission.begun[#admission.begun + 1] = task
 end
 
@@ -166,37 +165,33 @@ local function accept(step, admission, task, lane, ms, n, tasks)
   local entry = entry_id(ms, n)
   local ref = lane.no .. '.' .. entry
   task.ref = ref
-  if not task.x then
-    call('XADD', lane.stream, entry, 'm', task.shape.m, 'p', task.payload)
+  if not task.extras then
+    add_plain_entry(lane, entry, task.shape.head_text, task.payload)
     note_ready(step, lane, entry)
     return true
   end
   if task.key ~= '' then call('SET', step.prefix .. KEY.key .. task.key, ref .. ' ' .. task.request) end
   local group, batch = task.group, task.batch
-  join_batch(step, batch, ref)
+  flows.join_batch(step, batch, ref)
   local run_at = math.max(task.run_at or (task.delay and ms + task.delay) or ms, ms)
   if #task.after > 0 then
     accept_dependent(step, admission, task, lane, ref, run_at, ms, tasks)
     return false
   end
   if run_at > ms then
-    local at_text = string.format('%d', run_at)
-    local m = string.format('%s,%s,0,0,0,%s,0,%d,null', task.shape.m, ref, at_text, ms)
-    delay(step, lane, ref, at_text, m, task.x, 'null', task.payload)
+    local run_at_text, created_at = string.format('%d', run_at), string.format('%d', ms)
+    local head_text = pack_new_head(task.shape.head_text, ref, run_at_text, created_at)
+    delay(step, lane, ref, run_at_text, head_text, task.extras, task.payload, 'null')
     return false
   end
   if group then
     local shape = task.shape
-    shape.wait_ms = shape.wait_ms or tonumber(shape.m:match('^%d+'))
+    shape.wait_ms = shape.wait_ms or tonumber(queue_timeout_of(shape.head_text))
     local ends = shape.wait_ms > 0 and ms + shape.wait_ms or nil
-    arrive(step, lane, group, entry, shape.m .. '\n' .. task.x .. '\n' .. task.payload .. '\nnull', ref, ends)
+    arrive(step, lane, group, entry, pack_task(shape.head_text, task.extras, task.payload, 'null'), ref, ends)
     return true
   end
-  local fields = { 'm', task.shape.m, 'p', task.payload }
-  if task.x ~= NO_EXTRAS then
-    fields[5], fields[6] = 'x', task.x
-  end
-  call('XADD', lane.stream, entry, unpack(fields))
+  call('XADD', lane.stream, entry, unpack(pack_entry(task.shape.head_text, task.extras, task.payload, 'null')))
   note_ready(step, lane, entry)
   return true
 end
@@ -220,15 +215,15 @@ local function write_runs(step, admission)
   local what = admission.mode == 'tick' and 'ticked' or 'accepted'
   for index, run in ipairs(admission.runs) do
     event(step, run.count, string.format('["%s","%s",%s,"%s",%d]', what, run.type, run.no, run.first, run.count))
-    parts[index] = run.no .. '*' .. run.count
+    parts[index] = task_index.run_text(run.no, run.count)
   end
-  call('XADD', step.prefix .. KEY.index, admission.runs[1].first, 'l', table.concat(parts, ' '))
+  task_index.add_runs(step, admission.runs[1].first, parts)
 end
 
 local function lane_of_shape(step, shape)
   if not shape.lane then
     shape.lane = open_lane(step, shape.type, shape.priority)
-    watch_waits(step, shape.lane, shape.m:match('^%d+'))
+    watch_waits(step, shape.lane, queue_timeout_of(shape.head_text))
   end
   return shape.lane
 end
@@ -278,11 +273,11 @@ end
 -- Decides the state of the new tasks that wait for others.
 local function begin_all(step, admission)
   for _, task in ipairs(admission.begun) do
-    local why, is_ready = begin_waiting(step, task.ref, names_in(task.x))
+    local why, is_ready = flows.begin_waiting(step, task.ref, names_in(task.extras))
     if why then
-      cancel_dependent(step, task.ref, why)
+      flows.cancel_dependent(step, task.ref, why)
     elseif is_ready then
-      release(step, task.ref)
+      flows.release(step, task.ref)
     end
   end
   if #admission.begun > 0 then write_finished(step) end

@@ -13,7 +13,7 @@ function steps.submit_with(step)
   if after_last == '1' then
     local made = call('HGET', prefix .. KEY.made, id)
     local found = made and find(step, made:match('%S+$'))
-    if found and found ~= 'F' then return 'open' end
+    if found and found ~= 'finished' then return 'open' end
   end
   local submitted = steps.submit(step)
   -- The caller tries again when the partition has been restored.

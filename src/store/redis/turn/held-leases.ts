@@ -3,9 +3,18 @@ import { isFinal } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
 import type { Lease, StoreOptions } from '../../store.ts'
 import type { Database } from '../client/database.ts'
-import { type Found, type LeaseState, leaseOf, predecessorsOf, taskOfParts, typeOfLane } from '../records/rows.ts'
+import {
+  type FoundReply,
+  type LeaseState,
+  leaseOf,
+  lostLeasesOf,
+  predecessorsOf,
+  readFound,
+  taskOfParts,
+  typeOfLane,
+} from '../records/rows.ts'
 import type { Registry } from '../types/registry.ts'
-import { heldOf, lostOf, readTasks } from './turn-codec.ts'
+import { heldOf, readTasks } from './turn-codec.ts'
 
 const STARTED_MAX = 100_000
 
@@ -73,11 +82,12 @@ export class HeldLeases {
     )
     for (const [partition, leases] of byPartition) {
       const args = ['1', leases.length, ...leases.map(({ ref }) => ref)]
-      const answers = await this.#database.run<(Found | null)[]>('get', partition, args)
+      const answers = await this.#database.run<(FoundReply | null)[]>('get', partition, args)
       answers.forEach((answer, index) => {
         const { token, ref, fence } = leases[index]!
-        if (answer?.[0] !== 'L') return
-        const state = { partition, ref, lane: answer[1], ...leaseOf(answer[2]) }
+        const task = answer && readFound(answer)
+        if (task?.place !== 'running') return
+        const state = { partition, ref, lane: task.lane, ...leaseOf(task.text) }
         if (state.fence === fence) found.set(token, state)
       })
     }
@@ -112,7 +122,7 @@ export class HeldLeases {
     const leases: Lease[] = []
     readTasks(answer, (ref, lane, head, payload, extras, error, outcomes, isPlain) => {
       const task = taskOfParts(partition, ref, lane, head, payload, extras, error)
-      const lostLeases = lostOf(head)
+      const lostLeases = isPlain ? 0 : lostLeasesOf(head)
       const predecessors = predecessorsOf(task.after, outcomes)
       const known = { partition, ref, lane, workerId, lostLeases }
       const started = this.#start(task, known, leaseMs, now, secret, isPlain)

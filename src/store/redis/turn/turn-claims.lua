@@ -90,7 +90,7 @@ local function starts_left(step, kind, max, per_ms)
   local log, sum = prefix .. KEY.starts .. kind, tonumber(call('HGET', prefix .. KEY.started, kind) or 0)
   while sum > 0 do
     local oldest = call('LINDEX', log, 0)
-    local time, starts = oldest:match('^(%d+),(%d+)$')
+    local time, starts = unpack_starts(oldest)
     if time + per_ms > step.now then break end
     call('LPOP', log)
     sum = call('HINCRBY', prefix .. KEY.started, kind, -starts)
@@ -100,7 +100,7 @@ end
 
 local function log_starts(step, kind, starts)
   local prefix = step.prefix
-  call('RPUSH', prefix .. KEY.starts .. kind, step.now_text .. ',' .. starts)
+  call('RPUSH', prefix .. KEY.starts .. kind, pack_starts(step.now_text, starts))
   call('HINCRBY', prefix .. KEY.started, kind, starts)
 end
 
@@ -110,9 +110,9 @@ local function allowed_at(step, kind, rule)
   if rule.held_until then return rule.held_until end
   local sum = tonumber(call('HGET', prefix .. KEY.started, kind) or 0)
   for _, entry in ipairs(call('LRANGE', prefix .. KEY.starts .. kind, 0, -1)) do
-    local time, starts = entry:match('^(%d+),(%d+)$')
+    local time, starts = unpack_starts(entry)
     sum = sum - starts
-    if sum < rule.max then return time + rule.per end
+    if sum < rule.rate_max then return time + rule.rate_per_ms end
   end
   return step.now
 end
@@ -148,19 +148,21 @@ local function rules_of(step, kinds, want)
     local text, lanes, held_until = unpack(values, index * 3 - 2, index * 3)
     if not text and not has_lost(step, step.was_here) and make_type(step, kind) then text = NEW_RULES end
     if text then
-      local paused, limit, group_limit, max, per = text:match('^(%d),(%d*),%l,(%d*),%l,(%d*),(%d*),')
-      local rule = { free = paused == '1' and 0 or want, rotates = {}, group_limit = tonumber(group_limit) }
+      local stored = unpack_rules(text)
+      local rule = {
+        free = stored.paused == '1' and 0 or want, rotates = {}, group_limit = tonumber(stored.group_limit),
+      }
       rules[kind] = rule
       if held_until then apply_hold(step, kind, rule, tonumber(held_until)) end
       if rule.group_limit then group_permits.keep(step, kind) end
-      if limit ~= '' and rule.free > 0 then
-        local free = limit - call('ZCARD', prefix .. KEY.running .. kind)
+      if stored.limit ~= '' and rule.free > 0 then
+        local free = stored.limit - call('ZCARD', prefix .. KEY.running .. kind)
         if free < rule.free then rule.free, rule.bound = free, 'type' end
         if rule.free <= 0 then rule.limited = 'type' end
       end
-      if max ~= '' and not rule.held_until then
-        rule.max, rule.per = tonumber(max), tonumber(per)
-        local free = starts_left(step, kind, rule.max, rule.per)
+      if stored.rate_max ~= '' and not rule.held_until then
+        rule.rate_max, rule.rate_per_ms = tonumber(stored.rate_max), tonumber(stored.rate_per_ms)
+        local free = starts_left(step, kind, rule.rate_max, rule.rate_per_ms)
         if free < rule.free then rule.free, rule.bound = free, 'rate' end
         if rule.free <= 0 then rule.limited = rule.limited or 'rate' end
       end
@@ -330,7 +332,7 @@ function claim(step, turn)
   turn.has_back = call('EXISTS', step.prefix .. KEY.again) == 1
   turn.begun = { types = {}, moved = {}, waits = {}, heads = {} }
   turn.lease_text = string.format('%d', turn.lease_ms)
-  turn.expires = string.format('%d', step.now + turn.lease_ms)
+  turn.expires_at = string.format('%d', step.now + turn.lease_ms)
   local before = {}
   for kind, starts in pairs(step.claimed) do before[kind] = starts end
   local claim_some = turn.typeset ~= '' and claim_of_typeset or claim_of_types
@@ -338,7 +340,7 @@ function claim(step, turn)
   write_begun(step, turn)
   for kind, rule in pairs(rules) do
     local starts = (step.claimed[kind] or 0) - (before[kind] or 0)
-    if rule.max and starts > 0 then log_starts(step, kind, starts) end
+    if rule.rate_max and starts > 0 then log_starts(step, kind, starts) end
   end
   return tasks, rules
 end

@@ -45,14 +45,48 @@ interface PlainSuccess {
 export const VERDICT = { done: 0, lost: 1, changed: 2, unstorable: 3 } as const
 export type Verdict = (typeof VERDICT)[keyof typeof VERDICT]
 
-export type PartAnswer = [
-  renewed: ([expiresAt: string, cancelRequested: number] | null)[],
+/** The answer of a step with several turns, see turn.lua. */
+export type TurnReply = ['types'] | [now: string, nextDueAt: string, parts: PartReply[]]
+type PartReply = [
+  renewals: ([expiresAt: string, cancelRequested: number] | null)[],
   outcomes: Verdict[],
   tasks: (string | number)[],
   cancels: string[],
-  /** The server's time of the trip. */
-  now: number,
 ]
+
+export interface PartAnswer {
+  renewals: ({ expiresAt: number; cancelRequested: boolean } | null)[]
+  verdicts: Verdict[]
+  /** For `readTasks`. */
+  tasks: (string | number)[]
+  /** `<ref>.<fence>` each. */
+  cancels: string[]
+  /** The server's time of the trip. */
+  now: number
+}
+
+/** Null if the partition does not know the digest of a worker's types: they must be named. */
+export function readTurn(reply: TurnReply): { now: string; nextDueAt: number | null; parts: PartAnswer[] } | null {
+  if (reply[0] === 'types') return null
+  const [now, nextDueAt, parts] = reply as Exclude<TurnReply, ['types']>
+  return {
+    now,
+    nextDueAt: nextDueAt === '' ? null : Number(nextDueAt),
+    parts: parts.map(([renewals, verdicts, tasks, cancels]) => ({
+      renewals: renewals.map(readRenewal),
+      verdicts,
+      tasks,
+      cancels,
+      now: Number(now),
+    })),
+  }
+}
+
+function readRenewal(renewal: PartReply[0][number]): PartAnswer['renewals'][number] {
+  if (renewal === null) return null
+  const [expiresAt, cancelRequested] = renewal
+  return { expiresAt: Number(expiresAt), cancelRequested: cancelRequested === 1 }
+}
 
 /** A lease, as read from its token. */
 export interface Held {
@@ -177,11 +211,6 @@ export function heldOf(lease: string): Held | null {
 export function tokenOf(partition: number, cancel: string): string {
   const dot = cancel.lastIndexOf('.')
   return idOfRef(partition, cancel.slice(0, dot)) + cancel.slice(dot)
-}
-
-export function lostOf(head: string): number {
-  const parts = head.split(',', 6)
-  return parts.length > 5 ? Number(parts[5]) : 0
 }
 
 /** @param isPlain it is the first delivery */

@@ -1,13 +1,9 @@
 -- The leases of a turn: renewals, settlements and their consequences. The first part of the turn, which turn.lua ends.
-local NO_ERROR = '\nnull'
-local PLAIN = '\n' .. NO_EXTRAS .. '\n'
 local make_type, success, renew, write_busy, add_success_events, begin_turns
 local try_settle, settle_run, clear_ended
 do
 
 local OK, LOST, CHANGED, UNSTORABLE = 0, 1, 2, 3
--- After `fence|0|0|deadline|lease_ms|` follow `<13 digits>|<24 digits>|0|`, and then the tail.
-local TAIL_AT = 42
 
 -- Returns how many types may still be created by naming them. Removes names that were served long ago and never used.
 local function room_for_named(step)
@@ -44,7 +40,7 @@ end
 -- A success that the worker of the lease reports, decided while no cancel had been requested.
 function success(ref, fence, result)
   return {
-    ref = ref, fence = fence, cancel = '0', status = 'success', reason = '', error = 'null', own = true,
+    ref = ref, fence = fence, cancel_requested = '0', status = 'success', reason = '', error = 'null', own = true,
     result = result,
   }
 end
@@ -53,26 +49,24 @@ function renew(step, renewal)
   local prefix = step.prefix
   local ref = renewal.ref
   local record = call('HGET', prefix .. KEY.leases, ref)
-  local l = record and lease_of(record)
-  if not l or l.fence ~= renewal.fence then return false end
-  l.expires = string.format('%d', step.now + l.lease_ms)
-  if renewal.progress ~= '' then l.progress = '1' end
-  call('HSET', prefix .. KEY.leases, ref, join_lease(l))
+  local lease = record and unpack_lease(record)
+  if not lease or lease.fence ~= renewal.fence then return false end
+  lease.expires_at = string.format('%d', step.now + lease.lease_ms)
+  if renewal.progress ~= '' then lease.has_progress = '1' end
+  call('HSET', prefix .. KEY.leases, ref, pack_lease(lease))
   local lane = lane_by_ref(step, ref)
-  call('ZADD', prefix .. KEY.running .. lane.type, string.format('%d', due_of(l, step.grace_ms)), ref)
+  call('ZADD', prefix .. KEY.running .. lane.type, string.format('%d', due_of(lease, step.grace_ms)), ref)
   if renewal.progress ~= '' then
     call('HSET', prefix .. KEY.progress, ref, renewal.progress)
-    read_tail(l)
-    l.ref = ref
-    add_task_event(step, 'progress', lane, l, renewal.progress, 'null', 'null', '')
+    add_task_event(step, 'progress', lane, unpack_tail(ref, lease), renewal.progress, 'null', 'null', '')
   end
-  return { l.expires, l.cancel_at ~= '0' and 1 or 0 }
+  return { lease.expires_at, lease.cancel_at ~= '0' and 1 or 0 }
 end
 
 local function leave_lease(step, ref, lane)
-  step.ended[#step.ended + 1] = ref
+  local ended = step.ended
+  ended[#ended + 1] = ref
   append(step.ended_of, lane.type, ref)
-  step.freed[lane.type] = (step.freed[lane.type] or 0) + 1
 end
 
 -- A lease of a group ends; its lanes may have a task for the permit that becomes free.
@@ -125,19 +119,15 @@ end
 -- The lease had no progress and no error of a previous attempt, so its tail is copied unchanged into the text.
 local function succeed(step, ref, lane, entry, attempts, tail, result)
   leave_lease(step, ref, lane)
-  local group
-  if not tail:find(PLAIN, 1, true) then
-    local worker, x = tail:match('|([^|\n]*)\n([^\n]*)\n')
-    -- A worker's name may contain a bar.
-    if worker:byte(1) ~= 34 then worker, x = tail:match('^%d+|%d+|%d+|%d+|%d+|%d+|%d+|([^\n]*)\n([^\n]*)\n') end
-    local key
-    key, group = labels_in(x)
+  local worker, extras = worker_and_extras(tail)
+  local key, group
+  if worker then
+    key, group = labels_in(extras)
     keep_key(step, key, retention.kept_ms(step, lane.type, 'success'))
     if group then leave_group(step, lane, group, ref, entry, worker) end
   end
   if not group then append(step.left, lane, entry) end
-  local text = 'success||' .. step.now_text .. '|' .. attempts .. '|' .. tail .. '\nnull\nnull\n' .. result
-  finish(step, lane, ref, 'success', text)
+  finish(step, lane, ref, 'success', pack_success(step, attempts, tail, result))
   collect_success(step, lane, ref, attempts, result)
 end
 
@@ -162,49 +152,56 @@ local function hold(step, kind, hold_ms)
   end
 end
 
--- Ends a lease and applies the decided state to its task; `l` is the present lease.
-local function settle(step, o, l, lane)
-  local prefix = step.prefix
-  read_tail(l)
-  local progress = l.progress == '1' and call('HGET', prefix .. KEY.progress, o.ref) or 'null'
-  local attempts = o.attempts or string.format('%d', l.attempts + 1)
-  local ran = attempts ~= l.attempts
-  local key, group = labels_in(l.x)
-  l.ref, l.attempts = o.ref, attempts
-  l.lost, l.run_at = o.lost or l.lost, o.run_at or l.run_at
-  leave_lease(step, o.ref, lane)
-  if o.hold and o.hold ~= '' then
-    l.e = o.error
-    hold(step, lane.type, tonumber(o.hold))
-  end
-  if l.progress == '1' then call('HDEL', prefix .. KEY.progress, o.ref) end
-  if o.status == 'pending' and not ran and tonumber(l.run_at) <= step.now then
-    -- Returned: the task keeps its place in the lane.
-    if l.entry ~= o.ref:match('%.(.*)$') then call('HSET', prefix .. KEY.moved, o.ref, l.entry) end
-    if group then
-      arrive(step, lane, group, l.entry, table.concat({ join_head(step, l), l.x, l.payload, l.e }, '\n'))
-      leave_group(step, lane, group, o.ref, l.entry, l.worker)
-    else
-      call('HSET', prefix .. KEY.again, lane.no .. '.' .. l.entry, join_head(step, l) .. '\n' .. l.e)
-      call('ZADD', lane.back, 0, l.entry)
-      note_ready(step, lane, l.entry)
-      call('XCLAIM', lane.stream, WORKERS, '-', 0, l.entry, 'JUSTID')
-    end
-    wake(step, lane.type, 1)
+-- Returns a task to its lane: it keeps its place.
+local function give_back(step, task, lane, entry, group)
+  local prefix, ref, head_text = step.prefix, task.ref, pack_head(step, task)
+  if entry ~= ref:match('%.(.*)$') then call('HSET', prefix .. KEY.moved, ref, entry) end
+  if group then
+    arrive(step, lane, group, entry, pack_task(head_text, task.extras, task.payload, task.error))
+    leave_group(step, lane, group, ref, entry, task.worker)
   else
-    if group then leave_group(step, lane, group, o.ref, l.entry, l.worker) else append(step.left, lane, l.entry) end
-    if o.status ~= 'pending' then
-      local text = finished_text(step, o.status, o.reason, l, l.x, l.payload, o.error, progress, o.result)
-      finish(step, lane, o.ref, o.status, text)
-      keep_key(step, key, retention.kept_ms(step, lane.type, o.status))
-      count(step, lane.type, o.status, 1)
-    elseif tonumber(l.run_at) > step.now then
-      delay(step, lane, o.ref, l.run_at, join_head(step, l), l.x, o.error, l.payload)
+    call('HSET', prefix .. KEY.again, lane.no .. '.' .. entry, pack_again(head_text, task.error))
+    call('ZADD', lane.back, 0, entry)
+    note_ready(step, lane, entry)
+    call('XCLAIM', lane.stream, WORKERS, '-', 0, entry, 'JUSTID')
+  end
+  wake(step, lane.type, 1)
+end
+
+-- Ends a lease and applies the decided state to its task; `lease` is the present lease.
+local function settle(step, outcome, lease, lane)
+  local ref, status, error = outcome.ref, outcome.status, outcome.error
+  local task = unpack_tail(ref, lease)
+  local progress = lease.has_progress == '1' and call('HGET', step.prefix .. KEY.progress, ref) or 'null'
+  task.attempts = outcome.attempts or string.format('%d', lease.attempts + 1)
+  task.lost_leases, task.run_at = outcome.lost_leases or task.lost_leases, outcome.run_at or task.run_at
+  local extras, payload, key, group = task.extras, task.payload, labels_in(task.extras)
+  leave_lease(step, ref, lane)
+  if outcome.hold_ms and outcome.hold_ms ~= '' then
+    task.error = error
+    hold(step, lane.type, tonumber(outcome.hold_ms))
+  end
+  if lease.has_progress == '1' then call('HDEL', step.prefix .. KEY.progress, ref) end
+  if status == 'pending' and task.attempts == lease.attempts and tonumber(task.run_at) <= step.now then
+    give_back(step, task, lane, lease.entry, group)
+  else
+    if group then
+      leave_group(step, lane, group, ref, lease.entry, task.worker)
     else
-      enqueue(step, lane, o.ref, join_head(step, l), l.x, o.error, l.payload)
+      append(step.left, lane, lease.entry)
+    end
+    if status ~= 'pending' then
+      local text = pack_finished(step, status, outcome.reason, task, extras, payload, error, progress, outcome.result)
+      finish(step, lane, ref, status, text)
+      keep_key(step, key, retention.kept_ms(step, lane.type, status))
+      count(step, lane.type, status, 1)
+    elseif tonumber(task.run_at) > step.now then
+      delay(step, lane, ref, task.run_at, pack_head(step, task), extras, payload, error)
+    else
+      enqueue(step, lane, ref, pack_head(step, task), extras, payload, error)
     end
   end
-  add_task_event(step, o.status, lane, l, progress, o.result, o.error, o.reason)
+  add_task_event(step, status, lane, task, progress, outcome.result, error, outcome.reason)
 end
 
 -- Reads the leases of all outcomes, and begins to collect what the turns change.
@@ -219,8 +216,8 @@ function begin_turns(step, outcome_refs)
   step.held = held
   -- Leases that ended: all refs, and by type; entries to delete by lane, and (group, entry) pairs by lane.
   step.ended, step.ended_of, step.left, step.left_groups = {}, {}, {}, {}
-  -- By type: permits that ended leases have freed, and tasks that the claims have started.
-  step.freed, step.claimed = {}, {}
+  -- By type: tasks that the claims have started.
+  step.claimed = {}
   -- By lane: successes of the present turn's own worker.
   step.succeeded = {}
   -- Ended leases of groups whose type does not keep them by group: (key in `held`, ref) each.
@@ -229,20 +226,21 @@ function begin_turns(step, outcome_refs)
   step.busy_changes, step.lanes_at_limit = {}, {}
 end
 
-function try_settle(step, o)
-  local record = step.held[o.ref]
-  local l = record and lease_of(record)
-  if not l or l.fence ~= o.fence then return LOST end
-  if o.is_bad then return UNSTORABLE end
-  if (l.cancel_at ~= '0') ~= (o.cancel == '1') then return CHANGED end
-  if o.status == 'success' and l.deadline ~= '0' and step.now >= tonumber(l.deadline) then return CHANGED end
-  if o.due == '1' and due_of(l, step.grace_ms) > step.now then return CHANGED end
-  step.held[o.ref] = nil
-  local lane = lane_by_ref(step, o.ref)
-  if o.own and l.progress == '0' and l.tail:sub(-#NO_ERROR) == NO_ERROR then
-    succeed(step, o.ref, lane, l.entry, string.format('%d', l.attempts + 1), l.tail, o.result)
+function try_settle(step, outcome)
+  local record = step.held[outcome.ref]
+  local lease = record and unpack_lease(record)
+  if not lease or lease.fence ~= outcome.fence then return LOST end
+  if outcome.is_bad then return UNSTORABLE end
+  if (lease.cancel_at ~= '0') ~= (outcome.cancel_requested == '1') then return CHANGED end
+  local is_late = lease.deadline_at ~= '0' and step.now >= tonumber(lease.deadline_at)
+  if outcome.status == 'success' and is_late then return CHANGED end
+  if outcome.only_when_due == '1' and due_of(lease, step.grace_ms) > step.now then return CHANGED end
+  step.held[outcome.ref] = nil
+  local lane = lane_by_ref(step, outcome.ref)
+  if outcome.own and lease.has_progress == '0' and not has_previous_error(lease.tail) then
+    succeed(step, outcome.ref, lane, lease.entry, string.format('%d', lease.attempts + 1), lease.tail, outcome.result)
   else
-    settle(step, o, l, lane)
+    settle(step, outcome, lease, lane)
   end
   return OK
 end
@@ -251,15 +249,15 @@ end
 -- the store knows the name of their lane: after it lost everything, the same number may belong to another lane.
 function settle_run(step, run, verdicts)
   local lane, prefix, width = lane_by_ref(step, run.refs[1]), run.prefix, #run.prefix
-  local in_time = run.deadline == 0 or step.now < run.deadline
+  local in_time = run.deadline_at == 0 or step.now < run.deadline_at
   for index, ref in ipairs(run.refs) do
     local record = step.held[ref]
     if record and in_time and record:sub(1, width) == prefix then
       step.held[ref] = nil
-      succeed(step, ref, lane, run.entries[index], '1', record:sub(width + TAIL_AT), run.results[index])
+      succeed(step, ref, lane, run.entries[index], '1', tail_of_fresh(record, width), run.results[index])
       verdicts[#verdicts + 1] = OK
     else
-      verdicts[#verdicts + 1] = try_settle(step, success(ref, prefix:match('^%d+'), run.results[index]))
+      verdicts[#verdicts + 1] = try_settle(step, success(ref, fence_of(prefix), run.results[index]))
     end
   end
 end

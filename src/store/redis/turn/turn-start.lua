@@ -3,31 +3,29 @@
 local start, start_grouped, write_begun
 do
 
--- Returns the values that all fresh tasks of a turn with the same head have in common; false if the head is not that of
--- a fresh task.
-local function plain_head(step, turn, m)
+-- Returns the common parts of the leases of all fresh tasks of a turn with the same head, and when they are due; false
+-- if the head is not that of a fresh task.
+local function fresh_of_head(step, turn, head_text)
   local heads = turn.begun.heads
-  local head = heads[m]
-  if head == nil then
-    local q, p, r = m:match('^(%d+),(%d+),(%d+)$')
-    head = false
-    if q then
-      local due, deadline = step.now + turn.lease_ms, '0'
-      if p ~= '0' then
-        deadline = string.format('%d', step.now + p)
-        due = math.min(due, step.now + p)
+  local fresh = heads[head_text]
+  if fresh == nil then
+    local queue_timeout_ms, process_timeout_ms = unpack_request(head_text)
+    fresh = false
+    if queue_timeout_ms then
+      local due, deadline_at = step.now + turn.lease_ms, '0'
+      if process_timeout_ms ~= '0' then
+        deadline_at = string.format('%d', step.now + process_timeout_ms)
+        due = math.min(due, step.now + process_timeout_ms)
       end
-      head = {
-        wait_ms = tonumber(q),
-        due = string.format('%d', due),
-        prefix = '1' .. turn.secret .. '|0|0|' .. deadline .. '|' .. turn.lease_text .. '|' .. turn.expires .. '|',
-        middle = '|0|0|1|' .. q .. '|' .. p .. '|' .. r .. '|',
-        suffix = '|' .. step.now_text .. '|' .. turn.worker_json .. '\n',
+      local lease = {
+        fence = '1' .. turn.secret, deadline_at = deadline_at, lease_ms = turn.lease_text, expires_at = turn.expires_at,
       }
+      fresh = fresh_lease(lease, head_text, step.now_text, turn.worker_json)
+      fresh.wait_ms, fresh.due = tonumber(queue_timeout_ms), string.format('%d', due)
     end
-    heads[m] = head
+    heads[head_text] = fresh
   end
-  return head
+  return fresh
 end
 
 -- Removes the waiting state of a task of a group that has started.
@@ -43,56 +41,45 @@ local function hold_permit(step, turn, lane, ref)
   step.busy_changes[turn.worker_json] = (step.busy_changes[turn.worker_json] or 0) + 1
 end
 
-local function hand_out(step, tasks, lane, ref, m, payload, x, e)
-  local size = #tasks
-  tasks[size + 1], tasks[size + 2], tasks[size + 3], tasks[size + 4] = lane.name, '', ref, m
-  tasks[size + 5], tasks[size + 6], tasks[size + 7], tasks[size + 8] = payload, x, e, predecessors_of(step, ref, x)
-end
-
--- Starts a task that is handed out for the first time and has extras; returns its lease's record.
-local function start_labeled(step, lane, entry, list, head, tasks)
-  local ref, m, payload, x = lane.no .. '.' .. entry, list[2], list[4], list[6]
-  hand_out(step, tasks, lane, ref, m, payload, x, '')
-  return head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. x .. '\n' .. payload .. NO_ERROR, ref
+-- Adds one task to the answer of a turn.
+local function hand_out(step, tasks, lane, ref, head_text, payload, extras, error)
+  local size, predecessors = #tasks, predecessors_of(step, ref, extras)
+  tasks[size + 1], tasks[size + 2], tasks[size + 3], tasks[size + 4] = lane.name, '', ref, head_text
+  tasks[size + 5], tasks[size + 6], tasks[size + 7], tasks[size + 8] = payload, extras, error, predecessors
 end
 
 -- Starts a task that is not plain; returns its lease's record, when the lease is due, its ref and attempts, or nil if
 -- the task had waited too long.
-local function start_special(step, turn, lane, entry, list, given_back, tasks)
-  local prefix = step.prefix
-  local m, payload, x, e = list[2], list[4], '', ''
-  for index = 5, #list, 2 do
-    if list[index] == 'x' then x = list[index + 1] else e = list[index + 1] end
-  end
+local function start_special(step, turn, lane, entry, head_text, payload, extras, error, given_back, tasks)
   if given_back then
-    m, e = call('HGET', prefix .. KEY.again, lane.no .. '.' .. entry):match('^([^\n]*)\n(.*)$')
-    call('HDEL', prefix .. KEY.again, lane.no .. '.' .. entry)
+    local field = lane.no .. '.' .. entry
+    head_text, error = unpack_again(call('HGET', step.prefix .. KEY.again, field))
+    call('HDEL', step.prefix .. KEY.again, field)
   end
-  local head = head_of(m, lane, entry)
-  local ref = head.ref
-  if lane.group then leave_waiting(step, turn, lane, ref, wait_ends(head) ~= nil) end
+  local head = unpack_head(head_text, lane, entry)
+  local ref, ends, stored_extras = head.ref, wait_ends(head), extras or NO_EXTRAS
+  if lane.group then leave_waiting(step, turn, lane, ref, ends ~= nil) end
   if ref ~= lane.no .. '.' .. entry then turn.begun.moved[#turn.begun.moved + 1] = ref end
-  local extras = x == '' and NO_EXTRAS or x
-  local ends = wait_ends(head)
   if ends and ends <= step.now then
-    end_wait(step, lane, head, extras, payload)
+    end_wait(step, lane, head, stored_extras, payload)
     return nil
   end
-  local deadline, due = '0', step.now + turn.lease_ms
-  if head.p ~= '0' then
-    deadline = string.format('%d', step.now + head.p)
-    due = math.min(due, step.now + head.p)
-  end
-  local deliveries = string.format('%d', head.deliveries + 1)
-  local tail = table.concat({
-    head.lost, deliveries, head.q, head.p, head.r, head.run_at, step.now_text, turn.worker_json,
-  }, '|')
-  local fence = deliveries .. turn.secret
-  local first = { fence, '0', '0', deadline, turn.lease_text, turn.expires, entry, head.attempts, tail }
   if lane.group then hold_permit(step, turn, lane, ref) end
-  hand_out(step, tasks, lane, ref, m, payload, x, e)
-  local record = table.concat({ table.concat(first, '|'), extras, payload, e == '' and 'null' or e }, '\n')
-  return record, string.format('%d', due), ref, head.attempts
+  hand_out(step, tasks, lane, ref, head_text, payload, extras or '', error or '')
+  local deadline_at, due = '0', step.now + turn.lease_ms
+  if head.process_timeout_ms ~= '0' then
+    deadline_at = string.format('%d', step.now + head.process_timeout_ms)
+    due = math.min(due, step.now + head.process_timeout_ms)
+  end
+  local attempts = head.attempts
+  head.deliveries = string.format('%d', head.deliveries + 1)
+  head.started_at, head.worker = step.now_text, turn.worker_json
+  local record = pack_lease({
+    fence = head.deliveries .. turn.secret, cancel_at = '0', has_progress = '0', deadline_at = deadline_at,
+    lease_ms = turn.lease_text, expires_at = turn.expires_at, entry = entry, attempts = attempts,
+    tail = pack_task(pack_tail(head), stored_extras, payload, error or 'null'),
+  })
+  return record, string.format('%d', due), ref, attempts
 end
 
 -- Returns the records and events of a type's started tasks, which are written at the end of the turn.
@@ -132,47 +119,49 @@ local function note_begun(of_type, ref, record, due, attempts)
   of_type.refs[all], of_type.attempts[all] = ref, attempts
 end
 
--- Returns the head of a fresh task that has not waited too long; false for another task.
-local function fresh_head(step, turn, m, entry)
-  local head = plain_head(step, turn, m)
-  return head and (head.wait_ms == 0 or entry:sub(1, 13) + head.wait_ms > step.now) and head
+-- Returns the common parts for a fresh task that has not waited too long; false for another task.
+local function fresh_in_time(step, turn, head_text, entry)
+  local fresh = fresh_of_head(step, turn, head_text)
+  return fresh and (fresh.wait_ms == 0 or entry:sub(1, 13) + fresh.wait_ms > step.now) and fresh
 end
 
 -- Begins a run of fresh tasks in the answer; returns the index of its counter.
-local function begin_run(tasks, lane, m)
+local function begin_run(tasks, lane, head_text)
   local place = #tasks + 3
-  tasks[place - 2], tasks[place - 1], tasks[place], tasks[place + 1] = lane.name, m, 0, lane.no
+  tasks[place - 2], tasks[place - 1], tasks[place], tasks[place + 1] = lane.name, head_text, 0, lane.no
   return place
 end
 
 -- Starts the entries that a lane has handed out; ends those that have waited too long. Returns the number started.
 function start(step, turn, lane, entries, tasks)
   local of_type, dead, started = begun_of(turn, lane.type), {}, 0
-  local prefix, plain_suffix = lane.no .. '.', '|' .. step.now_text .. '|' .. turn.worker_json .. PLAIN
-  local run_of, run_place
+  local ref_begin, run_of, run_place = lane.no .. '.', nil, nil
   for _, item in ipairs(entries) do
-    local entry, list = item[1], item[2]
-    local m = list[2]
-    local head = not item.again and not list[7] and (not list[5] or list[5] == 'x') and fresh_head(step, turn, m, entry)
-    local record, due, ref, attempt
-    if head and list[5] then
-      run_of, due, attempt = nil, head.due, '0'
-      record, ref = start_labeled(step, lane, entry, list, head, tasks)
-    elseif head then
-      local payload = list[4]
-      ref, due, attempt = prefix .. entry, head.due, '0'
-      record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. plain_suffix .. payload .. NO_ERROR
-      if run_of ~= m then run_of, run_place = m, begin_run(tasks, lane, m) end
-      tasks[run_place] = tasks[run_place] + 1
-      local size = #tasks
-      tasks[size + 1], tasks[size + 2] = entry, payload
+    local entry = item[1]
+    local head_text, payload, extras, error = unpack_entry(item[2])
+    local fresh = not item.again and not error and fresh_in_time(step, turn, head_text, entry)
+    local record, due, ref, attempts
+    if fresh then
+      ref, due, attempts = ref_begin .. entry, fresh.due, '0'
+      if extras then
+        run_of = nil
+        record = pack_fresh_lease(fresh, entry, extras .. '\n' .. payload .. NO_ERROR)
+        hand_out(step, tasks, lane, ref, head_text, payload, extras, '')
+      else
+        record = pack_plain_lease(fresh, entry, payload)
+        if run_of ~= head_text then run_of, run_place = head_text, begin_run(tasks, lane, head_text) end
+        tasks[run_place] = tasks[run_place] + 1
+        local size = #tasks
+        tasks[size + 1], tasks[size + 2] = entry, payload
+      end
     else
       run_of = nil
-      record, due, ref, attempt = start_special(step, turn, lane, entry, list, item.again, tasks)
+      record, due, ref, attempts =
+        start_special(step, turn, lane, entry, head_text, payload, extras, error, item.again, tasks)
     end
     if record then
       started = started + 1
-      note_begun(of_type, ref, record, due, attempt)
+      note_begun(of_type, ref, record, due, attempts)
     else
       dead[#dead + 1] = entry
     end
@@ -189,34 +178,33 @@ end
 -- which have started. The lines after the head of a text are copied unchanged into the record of the lease, and into
 -- the answer to the worker.
 function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks)
-  local of_type, starts, started, fresh = begun_of(turn, lane.type), {}, 0, 0
+  local of_type, starts, started, fresh_tasks = begun_of(turn, lane.type), {}, 0, 0
   local held = group_permits.are_kept(step, lane.type) and step.prefix .. KEY.held .. lane.type .. '|'
   local run_of, run_place
   for index, entry in ipairs(entries) do
-    local text, m, lines, head = texts[index], nil, nil, nil
+    local text, head_text, lines, fresh = texts[index], nil, nil, nil
     if text then
-      local m_ends = text:find('\n', 1, true)
-      m, lines = text:sub(1, m_ends - 1), text:sub(m_ends + 1)
-      head = fresh_head(step, turn, m, entry)
-      -- Extras that end with `]` name the tasks that it has waited for.
-      if head and lines:find(']\n', 1, true) == lines:find('\n', 1, true) - 1 then head = false end
+      head_text, lines = split_head(text)
+      fresh = fresh_in_time(step, turn, head_text, entry)
+      if fresh and lines_have_predecessors(lines) then fresh = false end
     end
     local record, due, ref, attempts
-    if head then
-      ref, due, attempts = refs[index], head.due, '0'
-      record = head.prefix .. entry .. head.middle .. entry:sub(1, 13) .. head.suffix .. lines
-      if run_of ~= m then run_of, run_place = m, begin_run(tasks, lane, m) end
+    if fresh then
+      ref, due, attempts = refs[index], fresh.due, '0'
+      record = pack_fresh_lease(fresh, entry, lines)
+      if run_of ~= head_text then run_of, run_place = head_text, begin_run(tasks, lane, head_text) end
       tasks[run_place] = tasks[run_place] - 1
       local size = #tasks
       tasks[size + 1], tasks[size + 2] = entry, lines
       if held then call('SADD', held .. groups[index], ref) end
-      fresh = fresh + 1
-      if head.wait_ms ~= 0 then turn.begun.waits[#turn.begun.waits + 1] = ref end
+      fresh_tasks = fresh_tasks + 1
+      if fresh.wait_ms ~= 0 then turn.begun.waits[#turn.begun.waits + 1] = ref end
     elseif text then
       run_of = nil
-      local _, x, payload, e = lines_of(text)
-      local list = { 'm', m, 'p', payload, 'x', x, e ~= 'null' and 'e' or nil, e }
-      record, due, ref, attempts = start_special(step, turn, group_lane(lane, groups[index]), entry, list, false, tasks)
+      local _, extras, payload, error = unpack_task(text)
+      if error == 'null' then error = nil end
+      record, due, ref, attempts = start_special(
+        step, turn, group_lane(lane, groups[index]), entry, head_text, payload, extras, error, false, tasks)
     end
     -- A process of the previous version leaves the group of a task that it has ended in `lone`.
     if record then
@@ -224,9 +212,9 @@ function start_grouped(step, turn, lane, entries, groups, refs, texts, tasks)
       note_begun(of_type, ref, record, due, attempts)
     end
   end
-  if fresh > 0 then
-    count(step, lane.type, 'grouped', -fresh)
-    step.busy_changes[turn.worker_json] = (step.busy_changes[turn.worker_json] or 0) + fresh
+  if fresh_tasks > 0 then
+    count(step, lane.type, 'grouped', -fresh_tasks)
+    step.busy_changes[turn.worker_json] = (step.busy_changes[turn.worker_json] or 0) + fresh_tasks
   end
   if started > 0 then step.claimed[lane.type] = (step.claimed[lane.type] or 0) + started end
   return started, starts

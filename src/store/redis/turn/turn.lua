@@ -34,7 +34,7 @@ do
 local function read_run(step, outcome_refs)
   local begin_ref, size = arg(step) .. '.', #outcome_refs
   local entries, results, refs = {}, {}, {}
-  local run = { prefix = arg(step), deadline = number(step), entries = entries, results = results, refs = refs }
+  local run = { prefix = arg(step), deadline_at = number(step), entries = entries, results = results, refs = refs }
   local tasks, args, at = number(step), step.args, step.at
   for index = 1, tasks do
     local entry = args[at + 1]
@@ -56,10 +56,12 @@ local function read_outcome(step, outcome_refs)
   local ref, fence = next_args(step, 2)
   outcome_refs[#outcome_refs + 1] = ref
   if kind == 'S' then return success(ref, fence, arg(step)) end
-  local o = { ref = ref, fence = fence }
-  o.cancel, o.due, o.status, o.attempts, o.lost, o.run_at, o.reason, o.error, o.result, o.hold = next_args(step, 10)
-  o.is_bad = not (STATUSES[o.status] and is_count(o.attempts) and is_count(o.lost) and is_count(o.run_at))
-  return o
+  local outcome = { ref = ref, fence = fence }
+  outcome.cancel_requested, outcome.only_when_due, outcome.status, outcome.attempts, outcome.lost_leases,
+    outcome.run_at, outcome.reason, outcome.error, outcome.result, outcome.hold_ms = next_args(step, 10)
+  local are_counts = is_count(outcome.attempts) and is_count(outcome.lost_leases) and is_count(outcome.run_at)
+  outcome.is_bad = not (STATUSES[outcome.status] and are_counts)
+  return outcome
 end
 
 local function read_turn(step, outcome_refs)
@@ -158,8 +160,12 @@ function steps.turn(step)
       renewals[place] = renew(step, renewal)
       step.held[renewal.ref] = step.held[renewal.ref] and call('HGET', prefix .. KEY.leases, renewal.ref)
     end
-    for _, o in ipairs(turn.outcomes) do
-      if o.entries then settle_run(step, o, outcomes) else outcomes[#outcomes + 1] = try_settle(step, o) end
+    for _, outcome in ipairs(turn.outcomes) do
+      if outcome.entries then
+        settle_run(step, outcome, outcomes)
+      else
+        outcomes[#outcomes + 1] = try_settle(step, outcome)
+      end
     end
     add_success_events(step, turn)
     answers[index] = { renewals, outcomes }
@@ -176,7 +182,7 @@ function steps.turn(step)
     if turn.waits == '1' and #tasks == 0 and #cancels == 0 then wait(step, turn, rules) end
     answers[index][3], answers[index][4] = tasks, cancels
   end
-  for kind, permits in pairs(step.freed) do free_permits(step, kind, permits - (step.claimed[kind] or 0)) end
+  for kind, refs in pairs(step.ended_of) do free_permits(step, kind, #refs - (step.claimed[kind] or 0)) end
   for _, kind in ipairs(woken_for) do
     wake(step, kind, 1)
     free_permits(step, kind, 1)

@@ -20,6 +20,8 @@ import {
   type Part,
   type PartAnswer,
   type PlacedPart,
+  readTurn,
+  type TurnReply,
   tokenOf,
   VERDICT,
   writePart,
@@ -41,6 +43,13 @@ const UNSTORABLE = refusedOutcome('it contains a value that cannot be stored')
 interface Again {
   place: number
   outcome: Outcome
+}
+
+/** A lease that is due: its task, and the first line of its record. */
+export interface DueLease {
+  ref: string
+  lane: string
+  record: string
 }
 
 /** The turns of this process's workers, including those that wait. */
@@ -103,13 +112,9 @@ export class Turns {
   }
 
   /** Settles leases that are due, each as `settle` decides; returns how many. */
-  async endDue(partition: number, leases: readonly string[]): Promise<number> {
-    const due: LeaseState[] = []
+  async endDue(partition: number, leases: readonly DueLease[]): Promise<number> {
+    const due = leases.map(({ ref, lane, record }): LeaseState => ({ partition, ref, lane, ...leaseOf(record) }))
     const now = this.#database.now()
-    for (let index = 0; index < leases.length; index += 3) {
-      const [ref, lane, record] = leases.slice(index, index + 3) as [string, string, string]
-      due.push({ partition, ref, lane, ...leaseOf(record) })
-    }
     await this.#registry.know(due.map(({ lane }) => typeOfLane(lane)))
     const part = emptyPart({ id: this.#process, host: '', pid: 0, types: [], concurrency: 0, startedAt: 0 })
     const settlements = due.map((state) => {
@@ -117,7 +122,7 @@ export class Turns {
       addOutcome(part, state, settlement, this.#process, true)
       return settlement
     })
-    const [, verdicts] = await this.#batchers[partition]!.add(part)
+    const { verdicts } = await this.#batchers[partition]!.add(part)
     verdicts.forEach((verdict, index) => {
       const { lane, attempts } = due[index]!
       const { status, attempts: after } = settlements[index]!
@@ -256,7 +261,13 @@ export class Turns {
       this.#database.partitions.note(partition)
       part.waits = waits && part.want > 0
       const trip = this.#batchers[partition]!.add(part)
-      const [renewedHere, verdicts, tasks, cancels, now] = await trip.catch((error: unknown) => {
+      const {
+        renewals: renewedHere,
+        verdicts,
+        tasks,
+        cancels,
+        now,
+      } = await trip.catch((error: unknown) => {
         if (worked) this.#heartbeats.addWorked(worker.id, worked)
         throw error
       })
@@ -264,8 +275,8 @@ export class Turns {
       if (leaving) this.#heartbeats.left(worker.id)
       renewedHere.forEach((item, index) => {
         if (item === null) return
-        const expiresAt = this.#database.toLocal(Number(item[0]))
-        renewed[part.renewalAt[index]!] = { expiresAt, cancelRequested: item[1] === 1 }
+        const { expiresAt, cancelRequested } = item
+        renewed[part.renewalAt[index]!] = { expiresAt: this.#database.toLocal(expiresAt), cancelRequested }
       })
       verdicts.forEach((verdict, index) => {
         const place = part.outcomeAt[index]!
@@ -333,19 +344,16 @@ export class Turns {
     if (this.#closed && parts.every(({ outcomes, leaving }) => outcomes.length === 0 && !leaving)) throw closedError()
     const args: (string | number)[] = [...this.#headArgs(partition), 0, parts.length]
     const isBrief = parts.every((part) => part.isBrief)
-    const run = (named: boolean) => {
+    const run = async (named: boolean) => {
       const all = [...args]
       for (const part of parts) writePart(all, part, named)
-      return this.#database.run<[string, string, PartAnswer[]] | ['types']>('turn', partition, all, isBrief)
+      return readTurn(await this.#database.run<TurnReply>('turn', partition, all, isBrief))
     }
-    let answer = await run(false)
-    if (answer[0] === 'types') answer = await run(true)
-    const [time, due, answers] = answer as [string, string, PartAnswer[]]
-    this.#database.sawTime(time)
+    const answer = (await run(false)) ?? (await run(true))!
+    this.#database.sawTime(answer.now)
     if (parts.some(({ about }) => about !== '')) this.#database.met(partition)
-    for (const answer of answers) answer.push(Number(time))
-    if (due !== '') this.#dueAt(partition, Number(due))
-    return answers
+    if (answer.nextDueAt !== null) this.#dueAt(partition, answer.nextDueAt)
+    return answer.parts
   }
 
   #headArgs(partition: number): (string | number)[] {

@@ -47,82 +47,91 @@ local function retain(step, changes, kind, stored, set, of_handler)
   end
 end
 
-local function configure(step, changes, before, if_missing)
+-- A change of an operator: '' leaves the value and its source unchanged.
+local function set_limit(rules, field, source, value)
+  if value ~= '' then rules[field], rules[source] = value == 'none' and '' or value, 'o' end
+end
+
+-- Applies the rules that a handler declares, where no operator has set another.
+local function apply_handler(rules, handler)
+  if rules.limit_by == 'h' then rules.limit = handler.limit end
+  if rules.group_limit_by == 'h' then rules.group_limit = handler.group_limit end
+  if rules.rate_by == 'h' then rules.rate_max, rules.rate_per_ms = handler.rate_max, handler.rate_per_ms end
+end
+
+-- Reads one change. `rate_per_ms` and `paused` have no source of their own.
+local function read_change(step)
+  local change, handler = { type = arg(step), may_be_new = arg(step) == '1', by_handler = arg(step) == '1' }, {}
+  handler.limit, handler.group_limit, handler.rate_max, handler.rate_per_ms, handler.back_off = next_args(step, 5)
+  handler.schema, handler.defaults = next_args(step, 2)
+  change.handler, change.declared = handler, arg(step)
+  change.limit, change.group_limit, change.rate_max, change.rate_per_ms, change.paused = next_args(step, 5)
+  change.ceilings, change.held_until, change.retention, handler.retention = next_args(step, 4)
+  return change
+end
+
+-- Starts that no longer count, and groups at a limit that has changed.
+local function apply_to_tasks(step, kind, rules, before)
   local prefix = step.prefix
-  local kind, may_be_new = arg(step), arg(step)
-  local rules = before[KEY.rules][kind]
-  local is_paused, limit, limit_by, group, group_by, max, per, rate_by =
-    (rules or NEW_RULES):match('^(%d),(%d*),(%l),(%d*),(%l),(%d*),(%d*),(%l)$')
-  local group_before, max_before = group, max
-
-  local by_handler, handler = arg(step) == '1', {}
-  handler.limit, handler.group, handler.max, handler.per, handler.back_off = next_args(step, 5)
-  local schema, defaults, declared = next_args(step, 3)
-  local new_limit, new_group, new_max, new_per, paused, ceilings = next_args(step, 6)
-  local held_until = arg(step)
-  local new_retention, handler_retention = next_args(step, 2)
-  if not rules and may_be_new ~= '1' then return 'unknown' end
-  local back_off = by_handler and before[KEY.back_off][kind]
-  if back_off and if_missing then return 'ok' end
-  if by_handler then
-    write(changes, KEY.back_off, kind, handler.back_off)
-    write(changes, KEY.schemas, kind, schema)
-    write(changes, KEY.defaults, kind, defaults)
-    write(changes, KEY.known, kind, step.now_text)
-    if limit_by == 'h' then limit = handler.limit end
-    if group_by == 'h' then group = handler.group end
-    if rate_by == 'h' then
-      max, per = handler.max, handler.per
-    end
-  end
-
-  if declared == '1' then call('SADD', prefix .. KEY.declared, kind) end
-  if declared == '0' then call('SREM', prefix .. KEY.declared, kind) end
-  local function set(value, before, by)
-    if value == '' then return before, by end
-    return value == 'none' and '' or value, 'o'
-  end
-  limit, limit_by = set(new_limit, limit, limit_by)
-  group, group_by = set(new_group, group, group_by)
-  max, rate_by = set(new_max, max, rate_by)
-  if new_per ~= '' then per = new_per end
-  if paused ~= '' then is_paused = paused end
-  if ceilings ~= '' then
-    local all = cjson.decode(call('HGET', prefix .. KEY.ceilings, kind) or '{}')
-    set_fields(all, ceilings)
-    call('HSET', prefix .. KEY.ceilings, kind, cjson.encode(all))
-  end
-
-  if new_retention ~= '' or by_handler then
-    retain(step, changes, kind, before[KEY.retention][kind], new_retention, handler_retention)
-  end
-
-  if max == '' then per = '' end
-  if max == '' and max_before ~= '' then
+  if rules.rate_max == '' and before.rate_max ~= '' then
     call('DEL', prefix .. KEY.starts .. kind)
     call('HDEL', prefix .. KEY.started, kind)
   end
-  if group ~= group_before then
-    if group ~= '' then group_permits.keep(step, kind) end
-    for _, lane in ipairs(lanes_of_type(step, kind)) do
-      for _, name in ipairs(call('HKEYS', prefix .. KEY.at_limit .. lane.name)) do end_at_limit(step, lane, name) end
-    end
+  if rules.group_limit == before.group_limit then return end
+  if rules.group_limit ~= '' then group_permits.keep(step, kind) end
+  for _, lane in ipairs(lanes_of_type(step, kind)) do
+    for _, group in ipairs(call('HKEYS', prefix .. KEY.at_limit .. lane.name)) do end_at_limit(step, lane, group) end
   end
-  local changed = table.concat({ is_paused, limit, limit_by, group, group_by, max, per, rate_by }, ',')
-  if changed ~= rules then
+end
+
+local function set_ceilings(step, kind, ceilings)
+  local all = cjson.decode(call('HGET', step.prefix .. KEY.ceilings, kind) or '{}')
+  set_fields(all, ceilings)
+  call('HSET', step.prefix .. KEY.ceilings, kind, cjson.encode(all))
+end
+
+local function set_hold(step, kind, held_until)
+  local rules, field = step.prefix .. KEY.rules, kind .. '/held'
+  if held_until == 'none' then call('HDEL', rules, field) else call('HSET', rules, field, held_until) end
+  unpark(step, kind)
+end
+
+local function configure(step, changes, before, if_missing)
+  local change = read_change(step)
+  local kind, handler = change.type, change.handler
+  local stored = before[KEY.rules][kind]
+  if not stored and not change.may_be_new then return 'unknown' end
+  local back_off = change.by_handler and before[KEY.back_off][kind]
+  if back_off and if_missing then return 'ok' end
+  local rules, rules_before = unpack_rules(stored or NEW_RULES), unpack_rules(stored or NEW_RULES)
+  if change.by_handler then
+    write(changes, KEY.back_off, kind, handler.back_off)
+    write(changes, KEY.schemas, kind, handler.schema)
+    write(changes, KEY.defaults, kind, handler.defaults)
+    write(changes, KEY.known, kind, step.now_text)
+    apply_handler(rules, handler)
+  end
+  if change.declared == '1' then call('SADD', step.prefix .. KEY.declared, kind) end
+  if change.declared == '0' then call('SREM', step.prefix .. KEY.declared, kind) end
+  set_limit(rules, 'limit', 'limit_by', change.limit)
+  set_limit(rules, 'group_limit', 'group_limit_by', change.group_limit)
+  set_limit(rules, 'rate_max', 'rate_by', change.rate_max)
+  if change.rate_per_ms ~= '' then rules.rate_per_ms = change.rate_per_ms end
+  if change.paused ~= '' then rules.paused = change.paused end
+  if rules.rate_max == '' then rules.rate_per_ms = '' end
+  if change.ceilings ~= '' then set_ceilings(step, kind, change.ceilings) end
+  if change.retention ~= '' or change.by_handler then
+    retain(step, changes, kind, before[KEY.retention][kind], change.retention, handler.retention)
+  end
+  apply_to_tasks(step, kind, rules, rules_before)
+  local changed = pack_rules(rules)
+  if changed ~= stored then
     write(changes, KEY.rules, kind, changed)
     before[KEY.rules][kind] = changed
-    if rules then unpark(step, kind) end
+    if stored then unpark(step, kind) end
   end
-  if held_until ~= '' then
-    if held_until == 'none' then
-      call('HDEL', prefix .. KEY.rules, kind .. '/held')
-    else
-      call('HSET', prefix .. KEY.rules, kind .. '/held', held_until)
-    end
-    unpark(step, kind)
-  end
-  if changed ~= rules or (by_handler and back_off ~= handler.back_off) then
+  if change.held_until ~= '' then set_hold(step, kind, change.held_until) end
+  if changed ~= stored or (change.by_handler and back_off ~= handler.back_off) then
     changes.kinds[#changes.kinds + 1] = kind
   end
   return 'ok'
