@@ -99,14 +99,14 @@ export class RedisStore implements State {
     this.#erasure = new Erasure(this.#database, options)
     this.#recovery = new Recovery(this.#database, options)
     const numbers = new Numbers()
-    const notices = new PartitionMessages(this.#database, options, (partition) =>
+    const messages = new PartitionMessages(this.#database, options, (partition) =>
       dueAt(partition, this.#database.now()),
     )
     const known = () => this.#inspection.known()
     this.#documents = new Documents(this.#database, options, numbers, dueAt)
     const onDue: DueHandler = (due, now, max) => this.#handleDue(due, now, max)
     this.#maintainers = this.#database.perPartition(
-      (at) => new Maintainer(this.#database, at, this.#turns, onDue, notices, options, this.#process),
+      (at) => new Maintainer(this.#database, at, this.#turns, onDue, messages, options, this.#process),
     )
     this.#submitter = new Submitter(this.#database, this.#queries, options, numbers, known)
     this.#changes = this.#database.perPartition(

@@ -8,7 +8,7 @@
 --       inform all in one step; another call continues), …}. After 'changed', 'look' returns when the task ended;
 --       'task' returns the outcome that replaces copies of its result, and the names of tasks in other partitions that
 --       have a copy. Per copy 'done'
--- Cost  about ten commands a task, and one read of the undelivered notices
+-- Cost  about ten commands a task, and one read of the undelivered messages
 
 -- A successor keeps status and type of the task, and nothing else.
 local function blank_copy(step, ref, name, blank)
@@ -18,18 +18,6 @@ local function blank_copy(step, ref, name, blank)
   call('HINCRBY', key, '#bytes', string.format('%d', -#outcome))
   call('HDEL', key, '@' .. name)
   put_outcome(key, name, blank)
-end
-
--- A result may be in a notice that another partition has not received yet.
-local function blank_notices(step, name, blank)
-  local prefix = step.prefix
-  for _, item in ipairs(call('XRANGE', prefix .. KEY.notices, '-', '+')) do
-    local head = item[2][2]:match('^(%d+ ended %S+ ' .. name:gsub('[%.%-]', '%%%0') .. ' )')
-    if head then
-      call('XDEL', prefix .. KEY.notices, item[1])
-      call('XADD', prefix .. KEY.notices, '*', 'n', head .. blank)
-    end
-  end
 end
 
 local function erase(step, ref, is_dry_run)
@@ -45,7 +33,7 @@ local function erase(step, ref, is_dry_run)
     local is_here, other = place_of(step, successor)
     if is_here then blank_copy(step, other, name_of(step, ref), blank) else answer[#answer + 1] = successor end
   end
-  if #answer > 2 then blank_notices(step, name_of(step, ref), blank) end
+  if #answer > 2 then partition_messages.blank(step, name_of(step, ref), blank) end
   local key = labels_in(extras_of(text))
   local stored = key and call('GET', prefix .. KEY.key .. key)
   if stored and stored:match('^%S+') == ref then call('DEL', prefix .. KEY.key .. key) end

@@ -12,7 +12,7 @@ import type { StoreOptions } from '../../options.ts'
 import { queueFull, unstorable } from '../../refusals.ts'
 import type { Database } from '../client/database.ts'
 import { idOfRef, type Numbers, placeOf } from '../records/ids.ts'
-import { submissionOf } from '../submit/submissions.ts'
+import { submissionOf } from '../submit/submit-codec.ts'
 
 const REF = /^\d+\.\d{13}-\d{10}$/
 /** The partition of all documents except schedules. */

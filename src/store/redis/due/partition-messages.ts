@@ -1,6 +1,6 @@
 import type { StoreOptions } from '../../options.ts'
 import type { Database } from '../client/database.ts'
-import { NOTICES_BYTES_MAX } from '../records/keys.ts'
+import { MESSAGES_BYTES_MAX } from '../records/keys.ts'
 
 /**
  * Messages between partitions about tasks that wait for each other, see flows.lua. A message is written in the step
@@ -34,10 +34,10 @@ export class PartitionMessages {
       arrived.push(...some.map(({ id }) => id))
       this.#left(to)
     }
-    if (arrived.length > 0) await this.#database.run('notices', from, [arrived.length, ...arrived])
+    if (arrived.length > 0) await this.#database.run('delivered', from, [arrived.length, ...arrived])
     // In characters, which are fewer than bytes: at worst the next sweep delivers the rest.
     const bytes = written.reduce((sum, { text }) => sum + text.length, 0)
-    const isCut = messages.length >= max || bytes >= NOTICES_BYTES_MAX
+    const isCut = messages.length >= max || bytes >= MESSAGES_BYTES_MAX
     return { changed: arrived.length, more: arrived.length > 0 && isCut }
   }
 }

@@ -6,7 +6,7 @@
 --       (ms), in how many bytes; how long an unseen worker is kept (ms)
 -- Returns {'', ms for which another process remains the one that sweeps} | {'swept', number of tasks changed, 1 if
 --       there is more, when to sweep next or '', leases that are due: {ref, lane's name, lease's head} each, now,
---       schedules that are due: {id, text} each, for the caller to decide on, notices to deliver: {id, notice} each}
+--       schedules that are due: {id, text} each, for the caller to decide on, messages to deliver: {id, message} each}
 -- Cost  a few commands for each task that is changed, and for each of about fifty types: a sweep checks these in
 --       rotation, and the others when something of them is due
 
@@ -80,7 +80,7 @@ local function recheck_awaited(step, sweep)
       if is_here then
         flows.add_successor(step, other, policy, name_of(step, ref), tonumber(since))
       else
-        flows.notify(step, name, 'await', name_of(step, ref), policy .. ' ' .. since)
+        partition_messages.send(step, name, 'await', name_of(step, ref), policy .. ' ' .. since)
       end
       checks = checks + 1
     end
@@ -91,27 +91,12 @@ local function recheck_awaited(step, sweep)
   call('SET', prefix .. KEY.looked_at_awaited, step.now_text .. ' ' .. (is_over and '-' or '(' .. last))
 end
 
--- Reads the notices for other partitions, a bounded number of bytes: a notice may carry a result.
-local NOTICES_AT_ONCE = 8
-local function read_notices(step, sweep)
-  local notices, from, bytes, read = {}, '-', 0, nil
-  repeat
-    read = call('XRANGE', step.prefix .. KEY.notices, from, '+', 'COUNT', NOTICES_AT_ONCE)
-    for _, item in ipairs(read) do
-      local id, text = item[1], item[2][2]
-      notices[#notices + 1] = { id, text }
-      from, bytes = '(' .. id, bytes + #text
-    end
-  until #read < NOTICES_AT_ONCE or #notices >= sweep.max or bytes >= NOTICES_BYTES_MAX
-  return notices
-end
-
 -- Returns whether this process is the one that sweeps; if not, for how long another process is.
 local function is_maintainer(step, process, keep_ms)
   local prefix = step.prefix
-  if call('SET', prefix .. KEY.keeper, process, 'NX', 'PX', keep_ms) then return true end
-  if call('GET', prefix .. KEY.keeper) ~= process then return false, call('PTTL', prefix .. KEY.keeper) end
-  call('PEXPIRE', prefix .. KEY.keeper, keep_ms)
+  if call('SET', prefix .. KEY.maintainer, process, 'NX', 'PX', keep_ms) then return true end
+  if call('GET', prefix .. KEY.maintainer) ~= process then return false, call('PTTL', prefix .. KEY.maintainer) end
+  call('PEXPIRE', prefix .. KEY.maintainer, keep_ms)
   return true
 end
 
@@ -154,6 +139,6 @@ function steps.sweep(step)
   soonest(sweep, tonumber(call('ZRANGE', prefix .. KEY.due, 0, 0, 'WITHSCORES')[2]))
   local due = due_schedules(step, sweep)
   local next_text = sweep.next_at < math.huge and string.format('%d', sweep.next_at) or ''
-  local notices = read_notices(step, sweep)
-  return { 'swept', sweep.changed, sweep.more and 1 or 0, next_text, leases, step.now_text, due, notices }
+  local messages = partition_messages.read(step, sweep.max)
+  return { 'swept', sweep.changed, sweep.more and 1 or 0, next_text, leases, step.now_text, due, messages }
 end

@@ -7,17 +7,9 @@
 -- of their failure policy. A task whose end does not count remains awaited. `awaited` holds the ref of each task that
 -- has such a set, so other tasks cost nothing.
 --
--- A change that concerns a task of another partition is written as a notice, which the sweep delivers
+-- A change that concerns a task of another partition is written as a message, which the sweep delivers
 -- (partition-messages.ts).
 local flows = {}
-
--- Writes a notice for another partition: `<its number> <kind> <ref there> <other name> <more>`.
-function flows.notify(step, name, what, other, more)
-  local partition, ref = name:match('^(%d+)/(.*)$')
-  if step.notices_written == 0 then broadcast(step, 'due ' .. step.now_text) end
-  step.notices_written = step.notices_written + 1
-  call('XADD', step.prefix .. KEY.notices, '*', 'n', table.concat({ partition, what, ref, other, more }, ' '))
-end
 
 -- Returns the error of a canceled task, as JSON.
 function flows.cancel_reason(name, status)
@@ -93,7 +85,7 @@ end
 -- Passes an outcome to a task of any partition.
 function flows.hand_over(step, other, name, outcome)
   local is_here, ref = place_of(step, other)
-  if not is_here then return flows.notify(step, other, 'ended', name, outcome) end
+  if not is_here then return partition_messages.send(step, other, 'ended', name, outcome) end
   flows.receive_outcome(step, ref, name, outcome)
 end
 
@@ -112,7 +104,7 @@ function flows.inform_successor(step, successor, name, status, outcome)
   if is_here then
     flows.cancel_dependent(step, ref, flows.cancel_reason(name, status))
   else
-    flows.notify(step, other, 'cancel', name, status)
+    partition_messages.send(step, other, 'cancel', name, status)
   end
   return false
 end
@@ -120,7 +112,8 @@ end
 -- A task that is awaited no longer exists, and is not known to have succeeded.
 function flows.inform_of_removal(step, name, gone)
   local is_here, ref = place_of(step, name)
-  if is_here then flows.receive_outcome(step, ref, gone, GONE) else flows.notify(step, name, 'gone', gone, '') end
+  if not is_here then return partition_messages.send(step, name, 'gone', gone, '') end
+  flows.receive_outcome(step, ref, gone, GONE)
 end
 
 function flows.leave_successors(step, ref, informed)
@@ -174,7 +167,7 @@ function flows.begin_waiting(step, ref, names, policy)
       if effect == 'cancels' then why = why or flows.cancel_reason(name, status) end
       if outcome == '' then flows.await(step, other, successor) end
     else
-      flows.notify(step, name, 'await', name_of(step, ref), policy .. ' 0')
+      partition_messages.send(step, name, 'await', name_of(step, ref), policy .. ' 0')
     end
     if outcome == '' then
       awaited = awaited + 1

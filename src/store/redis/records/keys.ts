@@ -76,7 +76,7 @@ export const KEYS = {
   /** Tasks that have ended or were removed and have not notified all of their successors. */
   put_off: 'put_off',
   /** Messages to other partitions, and the time and position of the last check of awaited tasks. */
-  notices: 'notices',
+  partition_messages: 'notices',
   looked_at_awaited: 'awaited:looked_at',
   /** The tasks of a batch, in the order of submission, and the number of kept tasks of each batch. */
   batch: 'batch:',
@@ -164,8 +164,8 @@ export const KEYS = {
   waiting_for_typeset: 'waiting_for_typeset:',
   waiting_typesets: 'waiting_typesets',
   /** The process that sweeps; the previous version has one of its own. */
-  keeper: 'maintainer',
-  keeper_before: 'keeper',
+  maintainer: 'maintainer',
+  maintainer_before: 'keeper',
   /** The API keys by their ids, and the secret that signs tokens; in the first partition. */
   api_keys: 'api_keys',
   secret: 'secret',
@@ -198,7 +198,7 @@ export function channels({ prefix, database }: Names): { news: string; wake: str
 export const NO_EXTRAS = '{},null,null'
 
 /** Maximum bytes of messages to other partitions that are read at once. */
-export const NOTICES_BYTES_MAX = 1024 * 1024
+export const MESSAGES_BYTES_MAX = 1024 * 1024
 
 /** Texts, booleans, lists and objects in Lua syntax; the names in objects are identifiers. */
 function luaLiteral(value: LuaValue): string {
@@ -242,7 +242,7 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['CHUNK', '4000'],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
     ['FOLLOWED_MAX', String(FOLLOWED_MAX)],
-    ['NOTICES_BYTES_MAX', String(NOTICES_BYTES_MAX)],
+    ['MESSAGES_BYTES_MAX', String(MESSAGES_BYTES_MAX)],
     ['PREDECESSORS_BYTES_MAX', String(TASK_LIMITS.predecessorsBytesMax)],
   ])
 }

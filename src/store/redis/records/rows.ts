@@ -9,19 +9,19 @@ import { idOfName, idOfRef } from './ids.ts'
 
 /** A task as the steps return it: its place, lane and text, and its entry, progress or awaited predecessors. */
 export interface Found {
-  place: Place
+  where: Where
   lane: string
   text: string
   more: string
 }
 
 /** The places of tasks in Redis, see shared.lua. */
-type Place = 'waiting' | 'delayed' | 'dependent' | 'running' | 'finished'
+type Where = 'waiting' | 'delayed' | 'dependent' | 'running' | 'finished'
 
-export type FoundReply = [place: Place, lane: string, text: string, more: string]
+export type FoundReply = [where: Where, lane: string, text: string, more: string]
 
-export function readFound([place, lane, text, more]: FoundReply): Found {
-  return { place, lane, text, more }
+export function readFound([where, lane, text, more]: FoundReply): Found {
+  return { where, lane, text, more }
 }
 
 /** The request as the head of an entry: the other fields are added when the entry is in the stream again. */
@@ -73,14 +73,14 @@ export function predecessorOf(id: string, [status, type, result = null, error]: 
   return { id, type, status, result, error }
 }
 
-export function taskOf(partition: number, ref: string, { place, lane, text, more }: Found): Task {
+export function taskOf(partition: number, ref: string, { where, lane, text, more }: Found): Task {
   const [head = '', extras = '', payload = '', before = '', error, progress, result] = text.split('\n')
-  if (place === 'running') {
+  if (where === 'running') {
     const ran = runOf(readLease(head))
     const task = taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before)
     return { ...task, ...ran, updatedAt: ran.startedAt!, status: 'processing', progress: json(more) }
   }
-  if (place !== 'finished') return taskOfParts(partition, ref, lane, head, payload, extras, before)
+  if (where !== 'finished') return taskOfParts(partition, ref, lane, head, payload, extras, before)
   const { status, reason, completedAt, ...ended } = readFinished(head)
   return {
     ...taskOfParts(partition, ref, lane, NO_REQUEST, payload, extras, before),

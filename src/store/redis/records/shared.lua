@@ -54,8 +54,8 @@ local function begin(keys, args)
     -- Written by `write_finished`: texts of tasks that ended, and their refs in the order of removal.
     finished_texts = {}, finished_refs = {},
     -- Refs and texts of the tasks that ended, and how many of these values have been processed; the number of
-    -- successors informed (cascades.lua), and of notices written (flows.lua).
-    to_follow = {}, followed = 0, informed = 0, notices_written = 0,
+    -- successors informed (cascades.lua), and of messages written (flows.lua).
+    to_follow = {}, followed = 0, informed = 0, messages_written = 0,
     -- Of turns (turn.lua, turn-leases.lua); named here because a table that grows costs more.
     process = nil, was_here = nil, grace_ms = nil, type_ttl_ms = nil, types_room = nil, held = nil, ended = nil,
     ended_of = nil, left = nil, left_groups = nil, claimed = nil, succeeded = nil, unkept = nil, busy_changes = nil,

@@ -83,7 +83,7 @@ export class Queries {
           const { id, ref } = some[index]!
           if (!answer) return
           const task = readFound(answer)
-          const waitsFor = task.place === 'dependent' && task.more !== '' ? task.more.split(' ').map(idOfName) : []
+          const waitsFor = task.where === 'dependent' && task.more !== '' ? task.more.split(' ').map(idOfName) : []
           found.set(id, { task: taskOf(partition, ref, task), waitsFor })
         })
       }

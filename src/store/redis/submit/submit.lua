@@ -12,12 +12,12 @@
 -- Returns {lane numbers of the shapes, '' if no task of a shape was accepted; the answer of each call}, or 'incomplete'
 --       if accepted tasks could take the places of tasks that are to be restored
 --       answer: the id of its first entry, or one of
---         {'some', id of its first entry, index, ref, …}: tasks that were accepted before with a known key
+--         {'some', id of its first entry, {index, ref} each}: tasks that were accepted before with a known key
 --         {'unknown', type, …}
 --         {'lost'}: a type is not known, but the store has lost everything and is incomplete
---         {'conflict', (index, ref or '', the request of the key) …}
+--         {'conflict', {index, ref or '', the request of the key} each}
 --         {'full', waiting}
---         {'no_predecessor', index, place, …}
+--         {'no_predecessor', {index, place} each}
 --         {'crowd', name of a task that too many would wait for}
 --         {'unstorable', index of a task}: nothing of the call is written
 -- Cost  one XADD a task, one INCRBY, one XADD for the events and one for the index of all
@@ -102,10 +102,7 @@ end
 -- request.
 local function earlier_of(step, tasks)
   local earlier, firsts, conflicts = {}, {}, { 'conflict' }
-  local function conflict(index, ref, request)
-    local size = #conflicts
-    conflicts[size + 1], conflicts[size + 2], conflicts[size + 3] = index, ref, request
-  end
+  local function conflict(index, ref, request) conflicts[#conflicts + 1] = { index, ref, request } end
   for index, task in ipairs(tasks) do
     if task.key and task.key ~= '' then
       local first = firsts[task.key]
@@ -136,7 +133,7 @@ local function refuse_waiting(step, admission, tasks, earlier)
       for place, name in ipairs(task.after or {}) do
         local is_here, ref = place_of(step, name)
         if name == '?' or (is_here and not find(step, ref)) then
-          missing[#missing + 1], missing[#missing + 2] = index, place
+          missing[#missing + 1] = { index, place }
         elseif is_here then
           crowds[ref] = (crowds[ref] or call('SCARD', step.prefix .. KEY.successors .. ref)) + 1
           if crowds[ref] > admission.successors_max then return { 'crowd', name } end
@@ -238,8 +235,7 @@ local function write_call(step, admission, tasks, earlier, fresh)
     local ref = earlier[index] or (task.same and tasks[task.same].ref)
     if ref then
       task.ref = ref
-      existing[#existing + 1] = index
-      existing[#existing + 1] = ref
+      existing[#existing + 1] = { index, ref }
     else
       add_to_runs(admission, lane, ms, n + added)
       if accept(step, admission, task, lane, ms, n + added, tasks) then wake(step, lane.type, 1) end

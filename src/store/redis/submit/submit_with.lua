@@ -6,6 +6,19 @@
 --       if the last task must have ended; then the arguments of submit.lua, for one call with one task
 -- Returns 'accepted' | 'stale' | 'open' | {'full', waiting} | {'unstorable', 1}; all but the first change nothing
 -- Cost  four commands more than submit.lua
+
+-- Returns the ref of the only task of an answer of submit.lua, or the refusal.
+local function ref_of(lane_no, answer)
+  if type(answer) == 'string' then return lane_no .. '.' .. answer end
+  local outcome, conflict, existing = unpack(answer)
+  if outcome == 'some' or outcome == 'conflict' then
+    -- A task of another request has taken the key of this tick.
+    local _, ref = unpack(outcome == 'some' and existing or conflict)
+    return ref
+  end
+  return nil, answer
+end
+
 function steps.submit_with(step)
   local prefix = step.prefix
   local id, text, new_text, due_at, made_at, after_last = next_args(step, 6)
@@ -19,14 +32,8 @@ function steps.submit_with(step)
   -- The caller tries again when the partition has been restored.
   if submitted == 'incomplete' then return 'stale' end
   local numbers, answers = unpack(submitted)
-  local answer = answers[1]
-  if answer[1] == 'full' or answer[1] == 'unstorable' then return answer end
-  local ref
-  if type(answer) == 'string' then
-    ref = numbers[1] .. '.' .. answer
-  else
-    ref = answer[1] == 'some' and answer[4] or answer[3]
-  end
+  local ref, refusal = ref_of(numbers[1], answers[1])
+  if refusal then return refusal end
   call('HSET', prefix .. KEY.made, id, made_at .. ' ' .. ref)
   move_schedule(step, id, new_text, due_at)
   return 'accepted'

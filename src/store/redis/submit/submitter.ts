@@ -5,7 +5,8 @@ import type { Submitted } from '../../store.ts'
 import type { Database } from '../client/database.ts'
 import { type Numbers, nameOf, placeOf } from '../records/ids.ts'
 import type { Queries } from '../scan/queries.ts'
-import { type Call, PREDECESSOR, Submissions } from './submissions.ts'
+import { Submissions } from './submissions.ts'
+import { type Call, PREDECESSOR } from './submit-codec.ts'
 
 const NONE: readonly string[] = []
 const NONE_MISSING: ReadonlySet<string> = new Set()

@@ -86,7 +86,7 @@ export class HeldLeases {
       answers.forEach((answer, index) => {
         const { token, ref, fence } = leases[index]!
         const task = answer && readFound(answer)
-        if (task?.place !== 'running') return
+        if (task?.where !== 'running') return
         const state = { partition, ref, lane: task.lane, ...leaseOf(task.text) }
         if (state.fence === fence) found.set(token, state)
       })

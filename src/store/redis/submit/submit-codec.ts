@@ -1,0 +1,167 @@
+import { sameRequest, TASK_LIMITS, type TaskSpec } from '../../../task/task.ts'
+import type { StoreOptions } from '../../store.ts'
+import type { Numbers } from '../records/ids.ts'
+import { NO_EXTRAS } from '../records/keys.ts'
+import { extrasOf, headOf } from '../records/rows.ts'
+
+/** The arguments and the answer of submit.lua. */
+
+/** Tasks that are accepted together. */
+export interface Call {
+  specs: readonly TaskSpec[]
+  /** For each task its predecessors, as arguments of submit.lua. */
+  after: readonly (readonly string[])[]
+  /** By index, the text of a request if it differs from the text of its spec. */
+  requests?: ReadonlyMap<number, string>
+}
+
+/** Lane numbers of the shapes, and the answer to each call. */
+export type SubmitReply = 'incomplete' | [lanes: string[], answers: Reply[]]
+
+/** The id of the first entry of a call, alone or with earlier tasks; or a refusal. Positions count from 1. */
+type Reply =
+  | string
+  | ['some', first: string, ...existing: [position: number, ref: string][]]
+  | ['unknown', ...types: string[]]
+  | ['lost']
+  | ['conflict', ...conflicts: [position: number, ref: string, request: string][]]
+  | ['full', waiting: number]
+  | ['no_predecessor', ...missing: [position: number, place: number][]]
+  | ['crowd', name: string]
+  | ['unstorable', position: number]
+
+export type Answer =
+  | { kind: 'accepted'; first: string; existing: readonly { index: number; ref: string }[] }
+  | { kind: 'unknown'; types: string[] }
+  | { kind: 'lost' }
+  /** Ref and request of the earlier task, '' for one of the same call. */
+  | { kind: 'conflict'; conflicts: { index: number; ref: string; request: string }[] }
+  | { kind: 'full'; waiting: number }
+  /** A task, and a position in its `after`. */
+  | { kind: 'no_predecessor'; missing: { index: number; place: number }[] }
+  | { kind: 'crowd'; name: string }
+  | { kind: 'unstorable'; index: number }
+export type Refusal = Exclude<Answer, { kind: 'accepted' }>
+
+const NONE: readonly never[] = []
+
+export function readReply(reply: Reply): Answer {
+  if (typeof reply === 'string') return { kind: 'accepted', first: reply, existing: NONE }
+  switch (reply[0]) {
+    case 'some': {
+      const [, first, ...existing] = reply
+      return { kind: 'accepted', first, existing: existing.map(([position, ref]) => ({ index: position - 1, ref })) }
+    }
+    case 'unknown': {
+      const [kind, ...types] = reply
+      return { kind, types }
+    }
+    case 'lost':
+      return { kind: 'lost' }
+    case 'conflict': {
+      const [kind, ...conflicts] = reply
+      return { kind, conflicts: conflicts.map(([position, ref, request]) => ({ index: position - 1, ref, request })) }
+    }
+    case 'full': {
+      const [kind, waiting] = reply
+      return { kind, waiting }
+    }
+    case 'no_predecessor': {
+      const [kind, ...missing] = reply
+      return { kind, missing: missing.map(([position, place]) => ({ index: position - 1, place: place - 1 })) }
+    }
+    case 'crowd': {
+      const [kind, name] = reply
+      return { kind, name }
+    }
+    case 'unstorable': {
+      const [kind, position] = reply
+      return { kind, index: position - 1 }
+    }
+  }
+}
+
+/** A predecessor as an argument of submit.lua: one of the same call, from 0, or one of another partition. */
+export const PREDECESSOR = {
+  ofCall: (place: number) => `#${place + 1}`,
+  /** Reads the place of one of the same call; null for another. */
+  placeOf: (name: string) => (name.startsWith('#') ? Number(name.slice(1)) - 1 : null),
+  /** Checked in another partition, where it is accepted first. */
+  elsewhere: '',
+  missing: '?',
+} as const
+
+/** The arguments of submit.lua for some calls. */
+export function submissionOf(
+  mode: '' | 'look' | 'tick',
+  calls: readonly Call[],
+  numbers: Numbers,
+  { typeTtlMs, pendingMax, isState, retention }: StoreOptions,
+  wasMet: '1' | '',
+) {
+  const shapes = new Shapes()
+  const tasks: (string | number)[] = []
+  let count = 0
+  for (const { specs, after, requests } of calls) {
+    count += specs.length
+    tasks.push(specs.length)
+    specs.forEach((spec, index) => {
+      writeTask(tasks, shapes.numberOf(spec), spec, after[index]!, requests?.get(index))
+    })
+  }
+  const limits = [typeTtlMs, pendingMax ?? '', retention.ageMs, TASK_LIMITS.successorsMax]
+  const head = [wasMet, isState ? '1' : '', mode, numbers.take(count), ...limits, shapes.count]
+  const args = [...head, ...shapes.args, calls.length]
+  for (const arg of tasks) args.push(arg)
+  return { args, shapes }
+}
+
+/** The common fields of the tasks of a trip, sent once. */
+class Shapes {
+  readonly args: string[] = []
+  readonly #numbers = new Map<string, number>()
+
+  get count(): number {
+    return this.#numbers.size
+  }
+
+  numberOf(spec: TaskSpec): number {
+    const shape = shapeOf(spec)
+    const known = this.#numbers.get(shape)
+    if (known !== undefined) return known
+    this.args.push(spec.type, String(spec.priority), headOf(spec))
+    this.#numbers.set(shape, this.count + 1)
+    return this.count
+  }
+
+  lanes(numbers: readonly string[]): Map<string, number> {
+    return new Map([...this.#numbers.keys()].map((shape, index) => [shape, Number(numbers[index])]))
+  }
+}
+
+function writeTask(
+  args: (string | number)[],
+  shape: number,
+  spec: TaskSpec,
+  after: readonly string[],
+  stored: string | undefined,
+): void {
+  const payload = JSON.stringify(spec.payload)
+  const extras = extrasOf(spec)
+  if (extras === '' && spec.runAt === null && spec.delayMs === 0) {
+    args.push(shape, payload)
+    return
+  }
+  const key = spec.idempotencyKey ?? ''
+  const request = stored ?? (key === '' ? '' : sameRequest(spec))
+  args.push(-shape, payload, extras || NO_EXTRAS, delayOf(spec), spec.runAt ?? '', key, request, after.length, ...after)
+}
+
+/** Tasks of the same shape go to the same lane with the same head. */
+export function shapeOf(spec: TaskSpec): string {
+  return `${spec.type} ${spec.priority} ${headOf(spec)}`
+}
+
+function delayOf({ delayMs }: TaskSpec): string {
+  return delayMs === 0 ? '' : String(delayMs)
+}
