@@ -51,7 +51,7 @@ const SQLITE: readonly Entry[] = [
   ['the limit holds', 'permits', /: (\w+) - \((\w+)\.get\('inFlight'/, ": 1 + $1 - ($2.get('inFlight'"],
   ['the limit of a group holds', 'groups', /(\w+) - \(row\.in_flight/, '$1 + 1 - (row.in_flight'],
   ['a rate holds', 'allows', /return (\w+) - /, 'return $1 + 1 - '],
-  ['a paused type starts nothing', 'claim', /paused === false/, 'paused !== undefined'],
+  ['a paused type starts nothing', 'isOpen', /!(\w+)\.paused && /, ''],
   [
     'higher priority goes first',
     'heads',
@@ -72,7 +72,7 @@ const SQLITE: readonly Entry[] = [
   ['a wait ends at its deadline', 'waitedTooLong', /deadline_at <= \?/, 'deadline_at + 1000 <= ?'],
   ['a delayed task does not start early', 'insert', /runAt > now \? 'delayed'/, "runAt < 0 ? 'delayed'"],
   ['retries end', 'settle', /ended\.attempts <= task\.maxRetry/, 'ended.attempts >= 0'],
-  ['a released task costs nothing', 'settle', /\.\.\.same, status: 'pending'/, "...ended, status: 'pending'"],
+  ['a released task costs nothing', 'settle', /\.\.\.same, status: 'pending' \}/, "...ended, status: 'pending' }"],
   ['a canceled task ends as canceled', 'settle', /if \(task\.cancelRequested\)/, 'if (task.attempts < 0)'],
   ['a running handler is told of a cancel', 'cancel', /\w+\.canceledWorkers\.add\(.*\)/, ''],
   ['a cancel ends after its grace', 'dueLeases', /cancel_at <= \?1 - \?2/, '?2 < 0'],
