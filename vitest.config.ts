@@ -5,8 +5,8 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** They compile whole clients, with all cores: beside others, both would take too long. */
 const GENERATORS = ['test/generators/**/*.test.ts']
-/** They measure memory and rates, or use all cores. */
-const ALONE = ['test/simulation/**/*.test.ts', 'test/**/soak.test.ts']
+/** They measure rates, or use all cores. */
+const ALONE = ['test/simulation/**/*.test.ts', 'test/soak/**/*.test.ts']
 /** The longest files, which start first: the last one to start would keep the other cores waiting. */
 const LONG = [
   'test/queue-contract/kafka.test.ts',
@@ -17,6 +17,7 @@ const LONG = [
   'test/e2e/dashboard.test.ts',
   'test/faults/kafka-processes.test.ts',
   'test/e2e/serve.test.ts',
+  'test/notify/soak.test.ts',
   'test/faults/redis-cluster.test.ts',
 ]
 /** Many files wait for processes, brokers and time-outs, so there is one more at a time than there are cores. */
