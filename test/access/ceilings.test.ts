@@ -58,8 +58,8 @@ describe.each(['SQLite', 'Redis'])('ceilings of types, on %s', (store) => {
   it('ceilings of an operator hold for every key, for tasks, batches and schedules, as soon as they are set', async () => {
     const ceilings = { max_retry: 1, priority: 3, process_timeout: '10s', queue_timeout: '20s', payload_bytes: 20 }
     const set = await setCeilings('quick', ceilings)
-    const told = { ...ceilings, process_timeout: 10, queue_timeout: 20 }
-    expect(set).toMatchObject({ status: 200, body: { declared: true, ceilings: told } })
+    const shown = { ...ceilings, process_timeout: 10, queue_timeout: 20 }
+    expect(set).toMatchObject({ status: 200, body: { declared: true, ceilings: shown } })
     expect(await submit(operator, { type: 'quick' })).toMatchObject({
       status: 201,
       body: { max_retry: 1, process_timeout: 10, queue_timeout: 20 },

@@ -191,11 +191,11 @@ describe('in one process', () => {
       await guarded.as(null).call('DELETE', '/session', undefined, { Cookie: `xqueue_session=${session}` }),
     ]
     expect(answers.map(({ status }) => status)).toEqual([200, 401, 401, 401, 401, 401, 403, 200, 200, 200, 204])
-    const told = JSON.stringify(answers.map(({ body }) => body)) + guarded.log.join('')
-    expect(told).toContain('/api/v1/events')
+    const reported = JSON.stringify(answers.map(({ body }) => body)) + guarded.log.join('')
+    expect(reported).toContain('/api/v1/events')
     for (const secret of [key, wrong, session, subscription, (await guarded.queue.keys()).secret]) {
-      expect(told).not.toContain(secret)
-      expect(told).not.toContain(secret.slice(-20))
+      expect(reported).not.toContain(secret)
+      expect(reported).not.toContain(secret.slice(-20))
     }
   })
 })

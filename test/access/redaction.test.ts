@@ -126,9 +126,9 @@ describe('of a process', () => {
     const { leases } = (await guarded.as(key).call('POST', '/tasks/consume', { types: ['elsewhere'] })).body
     expect(leases[0].task.payload).toEqual(payload)
 
-    const told =
+    const reported =
       text + JSON.stringify([...listener.messages, ...late.messages].map(({ body }) => body)) + guarded.log.join('')
-    for (const secret of ['hunter2', '4111']) expect(told).not.toContain(secret)
+    for (const secret of ['hunter2', '4111']) expect(reported).not.toContain(secret)
     await listener.close()
     await late.close()
   })

@@ -104,11 +104,11 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     const echo = await server.submit('echo', 7)
     const never = await server.submit('never')
     const join = await server.submit('join', {}, { after: [never, echo], on_failure: 'run' })
-    const told = [
+    const reported = [
       [never, 'never', 'failed', null, 'this cannot work'],
       [echo, 'echo', 'success', { payload: 7, attempt: 1 }, null],
     ]
-    await server.until(join, { status: 'success', result: told })
+    await server.until(join, { status: 'success', result: reported })
     await server.until(await server.submit('join'), { status: 'success', result: [] })
   })
 

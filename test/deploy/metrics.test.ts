@@ -102,12 +102,12 @@ it('labels metrics of types only with the type', () => {
 
 it('the runbook describes every metric and alert, and no others', () => {
   const runbook = read('docs/operations.md')
-  const told = new Set([...runbook.matchAll(/`(xqueue_\w+)`/g)].map(([, name]) => name!))
+  const documented = new Set([...runbook.matchAll(/`(xqueue_\w+)`/g)].map(([, name]) => name!))
   const own = [...exported.keys()]
     .filter((name) => name.startsWith('xqueue_'))
     .map((name) => name.replace(/(?<=_seconds)_(bucket|sum|count)$/, ''))
-  expect([...new Set(own)].filter((name) => !told.has(name))).toEqual([])
-  expect([...told].filter((name) => !exported.has(name) && !exported.has(`${name}_bucket`))).toEqual([])
+  expect([...new Set(own)].filter((name) => !documented.has(name))).toEqual([])
+  expect([...documented].filter((name) => !exported.has(name) && !exported.has(`${name}_bucket`))).toEqual([])
   const sections = [...runbook.matchAll(/^### (.+)$/gm)].map(([, title]) => title!)
   expect(rules.map(({ alert }) => alert).filter((alert) => !sections.includes(alert))).toEqual([])
   for (const { alert, annotations } of rules) {

@@ -67,15 +67,15 @@ async function between(
     const sent = ['content-type', 'idempotency-key'].flatMap((name) => [[name, request.headers[name]]])
     const headers = Object.fromEntries(sent.filter(([, value]) => value !== undefined)) as Record<string, string>
     const answer = await fetch(url + request.url, { method: request.method!, headers, ...(text ? { body: text } : {}) })
-    const told = ['content-type', 'location'].map((name) => [name, answer.headers.get(name) ?? ''])
+    const reported = ['content-type', 'location'].map((name) => [name, answer.headers.get(name) ?? ''])
     if (answer.headers.get('content-type') === 'text/event-stream') {
-      response.writeHead(answer.status, Object.fromEntries(told))
+      response.writeHead(answer.status, Object.fromEntries(reported))
       await pipeline(answer.body!, response).catch(() => undefined) // It ends when either side has heard enough.
       return
     }
     const call = `${request.method} ${request.url!.split('?')[0]}`
     const [status, body] = change(call, answer.status, await answer.text())
-    response.writeHead(status, Object.fromEntries(told)).end(body)
+    response.writeHead(status, Object.fromEntries(reported)).end(body)
   })
   await once(proxy.listen(0, '127.0.0.1'), 'listening')
   return { server: proxy, url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }

@@ -14,7 +14,7 @@ const GROWTH_MB_MAX = 96
 let program: Program
 let client: MqttClient
 let slow: Socket[]
-const heard = new Map<string, string[]>()
+const received = new Map<string, string[]>()
 const submitted: string[] = []
 let inputs = 0
 
@@ -23,7 +23,7 @@ beforeAll(async () => {
   client = await mqtt.connectAsync(`mqtt://127.0.0.1:${program.mqttPort}`, { username: 'key', password: program.token })
   client.on('message', (topic, payload) => {
     const id = topic.split('/').at(-1)!
-    heard.set(id, [...(heard.get(id) ?? []), JSON.parse(String(payload)).status])
+    received.set(id, [...(received.get(id) ?? []), JSON.parse(String(payload)).status])
   })
   await client.subscribeAsync('xqueue/events/#', { qos: 1 })
   // During all tests there are clients that do not finish their headers.
@@ -41,7 +41,7 @@ afterEach(async () => {
   const { status, body } = await program.call('POST', '/tasks', { type: 'echo', payload: { at: submitted.length } })
   expect(status).toBe(201)
   submitted.push(body.id)
-  const ofAll = () => submitted.map((id) => heard.get(id))
+  const ofAll = () => submitted.map((id) => received.get(id))
   await vi.waitFor(() => expect(ofAll()).toEqual(submitted.map(() => ['pending', 'processing', 'success'])), 20_000)
 })
 

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { email } from '../../handlers/email.ts'
 import { DoNotRetry } from '../../src/task/retry.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
-import { closedPort, fate, ID, portOf, run } from './run-handler.ts'
+import { closedPort, effectOf, ID, portOf, run } from './run-handler.ts'
 
 beforeEach(() => {
   for (const name of ['SMTP_URL', 'OUTBOX', 'HTTP_ALLOW_PRIVATE', 'HTTP_SECRET', 'HTTP_SECRETS']) {
@@ -75,18 +75,18 @@ describe('the email handler', () => {
     it('fails for good when the recipient is refused with 550', async () => {
       await serve({ onRcptTo: (_address, _session, done) => done(reply(550)) })
       await expect(run(email, message)).rejects.toThrow(/550/)
-      expect(await fate(run(email, message))).toBe('fails for good')
+      expect(await effectOf(run(email, message))).toBe('fails for good')
     })
 
     it('is retried when the recipient is deferred with 451', async () => {
       await serve({ onRcptTo: (_address, _session, done) => done(reply(451)) })
       await expect(run(email, message)).rejects.toThrow(/451/)
-      expect(await fate(run(email, message))).toBe('is retried')
+      expect(await effectOf(run(email, message))).toBe('is retried')
     })
 
     it('is retried when one recipient is refused and the other deferred', async () => {
       await serve({ onRcptTo: ({ address }, _session, done) => done(reply(address === 'a@x.y' ? 451 : 550)) })
-      expect(await fate(run(email, { ...message, to: 'a@x.y, b@x.y' }))).toBe('is retried')
+      expect(await effectOf(run(email, { ...message, to: 'a@x.y, b@x.y' }))).toBe('is retried')
     })
 
     it.each([
@@ -98,7 +98,7 @@ describe('the email handler', () => {
           stream.resume().on('end', () => done(reply(code)))
         },
       })
-      expect(await fate(run(email, message))).toBe(expected)
+      expect(await effectOf(run(email, message))).toBe(expected)
     })
 
     it('fails for good when its password is refused', async () => {
@@ -109,12 +109,12 @@ describe('the email handler', () => {
 
     it('is retried when the connection is refused', async () => {
       vi.stubEnv('XQUEUE_SMTP_URL', `smtp://127.0.0.1:${await closedPort()}`)
-      expect(await fate(run(email, message))).toBe('is retried')
+      expect(await effectOf(run(email, message))).toBe('is retried')
     })
 
     it('is retried when the server is too busy to greet', async () => {
       await serve({ onConnect: (_session, done) => done(reply(421)) })
-      expect(await fate(run(email, message))).toBe('is retried')
+      expect(await effectOf(run(email, message))).toBe('is retried')
     })
 
     it('stops when it is aborted, and hangs up', async () => {
@@ -124,14 +124,14 @@ describe('the email handler', () => {
         onRcptTo: () => controller.abort(new Error('stop')), // and never answers
         onClose: () => closed.resolve(),
       })
-      expect(await fate(run(email, message, { signal: controller.signal }))).toBe('is retried')
+      expect(await effectOf(run(email, message, { signal: controller.signal }))).toBe('is retried')
       await closed.promise
       expect(mails).toEqual([])
     })
 
     it('sends nothing if it was aborted before', async () => {
       await serve()
-      expect(await fate(run(email, message, { signal: AbortSignal.abort() }))).toBe('is retried')
+      expect(await effectOf(run(email, message, { signal: AbortSignal.abort() }))).toBe('is retried')
       expect(mails).toEqual([])
     })
   })

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { checkUrl, isPublicAddress, publicLookup } from '../../handlers/http-guard.ts'
 import { DoNotRetry } from '../../src/task/retry.ts'
-import { fate } from './run-handler.ts'
+import { effectOf } from './run-handler.ts'
 
 beforeEach(() => {
   for (const name of ['SMTP_URL', 'OUTBOX', 'HTTP_ALLOW_PRIVATE', 'HTTP_SECRET', 'HTTP_SECRETS']) {
@@ -185,7 +185,7 @@ describe('the guard of the http handler', () => {
 
   it.each([true, false])('refuses a name that resolves to a private address (all: %s)', async (all) => {
     await expect(lookup('localhost', all)).rejects.toThrow(/^localhost \((127\.|::1).* allow it with/)
-    expect(await fate(lookup('localhost', all))).toBe('fails for good')
+    expect(await effectOf(lookup('localhost', all))).toBe('fails for good')
   })
 
   it('answers a lookup in the requested form', async () => {
@@ -194,6 +194,6 @@ describe('the guard of the http handler', () => {
   })
 
   it('refuses a name without an address', async () => {
-    expect(await fate(lookup('', true))).toBe('fails for good')
+    expect(await effectOf(lookup('', true))).toBe('fails for good')
   })
 })

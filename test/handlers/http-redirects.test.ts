@@ -2,7 +2,7 @@ import type { RequestListener } from 'node:http'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { http } from '../../handlers/http.ts'
 import { signatureOf, useTarget } from './http-target.ts'
-import { fate, KIB, run } from './run-handler.ts'
+import { effectOf, KIB, run } from './run-handler.ts'
 
 beforeEach(() => {
   for (const name of ['SMTP_URL', 'OUTBOX', 'HTTP_ALLOW_PRIVATE', 'HTTP_SECRET', 'HTTP_SECRETS']) {
@@ -30,7 +30,7 @@ describe('the http handler', () => {
       target.answer = countdown
       const call = run(http, { url: `${target.base}/6` })
       await expect(call).rejects.toThrow('redirected more than 5 times')
-      expect(await fate(call)).toBe('fails for good')
+      expect(await effectOf(call)).toBe('fails for good')
       expect(target.calls.map(({ url }) => url)).toEqual(['/6', '/5', '/4', '/3', '/2', '/1'])
     })
 
@@ -124,17 +124,17 @@ describe('the http handler', () => {
 
     it.each(['ftp://example.com/', 'file:///etc/passwd'])('but not to %s', async (location) => {
       target.redirects(302, location)
-      expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('fails for good')
     })
 
     it('but not to an invalid URL', async () => {
       target.redirects(302, 'http://[')
-      expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('fails for good')
     })
 
     it('but not without a Location', async () => {
       target.answers(302)
-      expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('fails for good')
     })
 
     it('past a body that never ends', async () => {
@@ -177,7 +177,7 @@ describe('the http handler', () => {
     })
 
     it('and refuses a user name that Basic authentication cannot represent', async () => {
-      expect(await fate(run(http, { url: withUser('a%3Ab:c') }))).toBe('fails for good')
+      expect(await effectOf(run(http, { url: withUser('a%3Ab:c') }))).toBe('fails for good')
       expect(target.calls).toEqual([])
     })
 

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { http } from '../../handlers/http.ts'
 import { retryAfterMs, retryAfterNote } from '../../handlers/retry-after.ts'
 import { useTarget } from './http-target.ts'
-import { closedPort, fate, ID, KIB, run } from './run-handler.ts'
+import { closedPort, effectOf, ID, KIB, run } from './run-handler.ts'
 
 beforeEach(() => {
   for (const name of ['SMTP_URL', 'OUTBOX', 'HTTP_ALLOW_PRIVATE', 'HTTP_SECRET', 'HTTP_SECRETS']) {
@@ -46,7 +46,7 @@ describe('the http handler', () => {
     })
 
     it.each(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const)('with the method %s', async (method) => {
-      expect(await fate(run(http, { url: target.base, method }))).toBe('succeeds')
+      expect(await effectOf(run(http, { url: target.base, method }))).toBe('succeeds')
       expect(target.calls).toMatchObject([{ method }])
     })
 
@@ -72,12 +72,12 @@ describe('the http handler', () => {
   describe('judges', () => {
     it.each([408, 429, 500, 502, 503, 504, 599])('%i as worth a retry', async (status) => {
       target.answers(status)
-      expect(await fate(run(http, { url: target.base }))).toBe('is retried')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('is retried')
     })
 
     it.each([304, 400, 401, 403, 404, 409, 410, 422, 499])('%i as final', async (status) => {
       target.answers(status)
-      expect(await fate(run(http, { url: target.base }))).toBe('fails for good')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('fails for good')
     })
 
     it('an error by its status and the start of its body, without the query', async () => {
@@ -87,12 +87,12 @@ describe('the http handler', () => {
     })
 
     it('a refused connection as worth a retry', async () => {
-      expect(await fate(run(http, { url: `http://127.0.0.1:${await closedPort()}` }))).toBe('is retried')
+      expect(await effectOf(run(http, { url: `http://127.0.0.1:${await closedPort()}` }))).toBe('is retried')
     })
 
     it('a connection that breaks before the answer as worth a retry', async () => {
       target.answer = (request) => request.socket.destroy()
-      expect(await fate(run(http, { url: target.base }))).toBe('is retried')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('is retried')
     })
 
     it('a connection that breaks within the answer as worth a retry', async () => {
@@ -100,13 +100,13 @@ describe('the http handler', () => {
         response.writeHead(200, { 'Content-Length': '100' })
         response.write('half', () => request.socket.destroy())
       }
-      expect(await fate(run(http, { url: target.base }))).toBe('is retried')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('is retried')
     })
 
     it.each(['nowhere', 'http://', 'http://a b/', 'http://[::1', 'http://256.256.256.256'])(
       'the URL %j as final',
       async (url) => {
-        expect(await fate(run(http, { url }))).toBe('fails for good')
+        expect(await effectOf(run(http, { url }))).toBe('fails for good')
       },
     )
 
@@ -116,7 +116,7 @@ describe('the http handler', () => {
       ['a header that frames the message', { 'Transfer-Encoding': 'chunked' }],
       ['a wrong length', { 'Content-Length': '7' }],
     ])('headers with %s as final, and sends nothing', async (_, headers) => {
-      expect(await fate(run(http, { url: target.base, headers, body: 'x' }))).toBe('fails for good')
+      expect(await effectOf(run(http, { url: target.base, headers, body: 'x' }))).toBe('fails for good')
       expect(target.calls).toEqual([])
     })
   })
@@ -124,22 +124,22 @@ describe('the http handler', () => {
   describe('waits for Retry-After', () => {
     it.each([429, 503])('in seconds, after %i', async (status) => {
       target.answers(status, { 'Retry-After': '7' })
-      expect(await fate(run(http, { url: target.base }))).toBe(7_000)
+      expect(await effectOf(run(http, { url: target.base }))).toBe(7_000)
     })
 
     it('until a date, at most a day', async () => {
       target.answers(429, { 'Retry-After': 'Fri, 31 Dec 2100 23:59:59 GMT' })
-      expect(await fate(run(http, { url: target.base }))).toBe(86_400_000)
+      expect(await effectOf(run(http, { url: target.base }))).toBe(86_400_000)
     })
 
     it('not at all when the date has passed', async () => {
       target.answers(429, { 'Retry-After': 'Fri, 31 Dec 1999 23:59:59 GMT' })
-      expect(await fate(run(http, { url: target.base }))).toBe(0)
+      expect(await effectOf(run(http, { url: target.base }))).toBe(0)
     })
 
     it('unless it is invalid', async () => {
       target.answers(503, { 'Retry-After': 'soon' })
-      expect(await fate(run(http, { url: target.base }))).toBe('is retried')
+      expect(await effectOf(run(http, { url: target.base }))).toBe('is retried')
     })
 
     it('and to the second, for a date', () => {
@@ -176,7 +176,7 @@ describe('the http handler', () => {
         ['Fri, 31 Dec 1999 23:59:59 GMT', /in the past/],
       ] as const) {
         target.answers(503, { 'Retry-After': header })
-        await fate(run(http, { url: target.base }, { log }))
+        await effectOf(run(http, { url: target.base }, { log }))
         expect(JSON.parse(lines.at(-1)!)).toMatchObject({ retry_after: header.trim(), msg: note })
       }
       expect(retryAfterNote(undefined, 0)).toBeNull()
@@ -293,7 +293,7 @@ describe('the http handler', () => {
       '%s',
       async (host) => {
         vi.stubEnv('XQUEUE_HTTP_ALLOW_PRIVATE', 'false')
-        expect(await fate(run(http, { url: `http://${host}:${new URL(target.base).port}` }))).toBe('fails for good')
+        expect(await effectOf(run(http, { url: `http://${host}:${new URL(target.base).port}` }))).toBe('fails for good')
         expect(target.calls).toEqual([])
       },
     )

@@ -30,7 +30,9 @@ export async function run<Payload, Result>(
 }
 
 /** The effect that a run has on its task: a number is the delay of the retry. */
-export async function fate(running: Promise<unknown>): Promise<'succeeds' | 'fails for good' | 'is retried' | number> {
+export async function effectOf(
+  running: Promise<unknown>,
+): Promise<'succeeds' | 'fails for good' | 'is retried' | number> {
   try {
     await running
     return 'succeeds'

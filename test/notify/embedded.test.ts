@@ -40,7 +40,7 @@ async function subscribeRaw(to: string): Promise<Socket> {
   socket.on('error', () => undefined)
   socket.write('\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01s', 'latin1') // CONNECT as "s", without keep-alive
   socket.write('\x82\x0d\x00\x01\x00\x08xqueue/#\x00', 'latin1') // SUBSCRIBE
-  for (let heard = ''; !heard.includes('\x90'); ) heard += (await once(socket, 'data'))[0].toString('latin1') // SUBACK
+  for (let received = ''; !received.includes('\x90'); ) received += (await once(socket, 'data'))[0].toString('latin1') // SUBACK
   return socket
 }
 
@@ -328,10 +328,10 @@ it('serves mosquitto_sub', async () => {
   const { hostname, port } = new URL(url)
   const args = ['-h', hostname, '-p', port, '-q', '2', '-t', `xqueue/tasks/${id}`, '-C', '1', '-W', '20']
   const child = spawn(pathOf('mosquitto_sub')!, args)
-  let heard = ''
+  let received = ''
   child.stdout.on('data', (chunk) => {
-    heard += chunk
+    received += chunk
   })
   expect((await once(child, 'close'))[0]).toBe(0)
-  expect(JSON.parse(heard)).toMatchObject({ task_id: id, result: { n: 42 } })
+  expect(JSON.parse(received)).toMatchObject({ task_id: id, result: { n: 42 } })
 })

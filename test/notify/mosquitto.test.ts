@@ -229,14 +229,16 @@ it('publishes all retained states again only to a broker that has lost them', as
     expect(late.on(`xqueue/tasks/${waiting}`)).toMatchObject([{ packet: { retain: true } }])
     expect(late.on('xqueue/retained')).toHaveLength(1)
   })
-  const told = () => process.log.filter((line) => line.includes('has no retained states')).length
-  const before = told()
+  const reported = () => process.log.filter((line) => line.includes('has no retained states')).length
+  const before = reported()
   const again = await startServer({ mqtt: broker.url })
   closing.push(() => again.stop())
   await vi.waitFor(async () => expect((await again.mqttCheck()).ok).toBe(true), MANY_MS)
   const id = await again.submit('quick')
   await first.until(() => expect(first.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
-  expect([told() - before, again.log.filter((line) => line.includes('has no retained states')).length]).toEqual([0, 0])
+  expect([reported() - before, again.log.filter((line) => line.includes('has no retained states')).length]).toEqual([
+    0, 0,
+  ])
 })
 
 it('removes the retained state when retention removes the task', async () => {

@@ -53,13 +53,13 @@ describe('MQTT 5', () => {
       subscriptionIdentifiersAvailable: false,
       assignedClientIdentifier: expect.stringMatching(/^xqueue-/),
     })
-    const heard: string[] = []
-    client.on('message', (topic) => heard.push(topic))
+    const received: string[] = []
+    client.on('message', (topic) => received.push(topic))
     await client.subscribeAsync(`xqueue/tasks/${id}`, { qos: 1, rh: 2 })
     const other = await process_.submit('quick')
     await client.subscribeAsync(`xqueue/tasks/${other}`, { qos: 2 })
-    await expect.poll(() => heard, { timeout: MANY_MS }).toContain(`xqueue/tasks/${other}`)
-    expect(heard).not.toContain(`xqueue/tasks/${id}`)
+    await expect.poll(() => received, { timeout: MANY_MS }).toContain(`xqueue/tasks/${other}`)
+    expect(received).not.toContain(`xqueue/tasks/${id}`)
     await client.unsubscribeAsync([`xqueue/tasks/${id}`, `xqueue/tasks/${other}`])
   })
 
@@ -83,8 +83,8 @@ describe('a publish by a client', () => {
     publisher.client.on('close', () => {
       closes += 1
     })
-    const told = () => process_.log.filter((line) => line.includes('an MQTT client publishes')).length
-    const before = told()
+    const reported = () => process_.log.filter((line) => line.includes('an MQTT client publishes')).length
+    const before = reported()
     for (const qos of [0, 1, 2] as const) {
       const published = publisher.client.publishAsync('xqueue/tasks/1', 'not even JSON', { qos, retain: false })
       if (version === 5 && qos > 0) await expect(published).rejects.toThrow('Not authorized')
@@ -93,7 +93,7 @@ describe('a publish by a client', () => {
     const id = await process_.submit('quick')
     await listener.until(() => expect(listener.statuses(`xqueue/tasks/${id}`).at(-1)).toBe('success'))
     expect(listener.messages.some(({ body }) => body === 'not even JSON')).toBe(false)
-    expect([closes, told() - before]).toEqual([0, 1])
+    expect([closes, reported() - before]).toEqual([0, 1])
   })
 })
 
@@ -109,8 +109,8 @@ describe('other MQTT clients', () => {
   it.each([4, 5])('paho-mqtt of Python receives with version %s', async (version) => {
     const id = await process_.submit('quick', { n: 43 })
     const script = join(HERE, 'client.py')
-    const heard = await outputOf(python(), [script, new URL(url).port, String(version), `xqueue/tasks/${id}`])
-    expect(JSON.parse(heard)).toMatchObject({ task_id: id, result: { n: 43 } })
+    const received = await outputOf(python(), [script, new URL(url).port, String(version), `xqueue/tasks/${id}`])
+    expect(JSON.parse(received)).toMatchObject({ task_id: id, result: { n: 43 } })
   })
 
   it.each([4, 5])('Paho for Java receives with version %s', { timeout: 300_000 }, async (version) => {

@@ -4,12 +4,12 @@ import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
 /** Everything that a reader from the beginning receives, page by page. */
-async function toldFromTheStart(fixture: Fixture) {
-  const told = []
+async function allEvents(fixture: Fixture) {
+  const reported = []
   for (let after = ''; ; ) {
     const page = await fixture.queue.events({ after, max: 100 })
-    if (page.events.length === 0) return told
-    told.push(...page.events)
+    if (page.events.length === 0) return reported
+    reported.push(...page.events)
     after = page.last
   }
 }
@@ -38,16 +38,18 @@ export function eraseContract(fixture: Fixture): void {
       expect(await erase(id)).toEqual({ id, outcome: 'changed', task: null })
       expect((await fixture.queue.get([id]))[0]).toBeNull()
       expect((await fixture.queue.stats()).counts.success).toBe(1)
-      const contents = (await toldFromTheStart(fixture)).flatMap((event) =>
+      const contents = (await allEvents(fixture)).flatMap((event) =>
         event.taskId === id ? [event.progress, event.result, event.error] : [],
       )
       expect(contents.filter((content) => content !== null)).toEqual([])
       fixture.now += LATE_READER_MS + 1
-      const told = await toldFromTheStart(fixture)
-      expect(told.filter(({ taskId }) => taskId === id).map(({ kind, status }) => [kind, status])).toEqual([
+      const reported = await allEvents(fixture)
+      expect(reported.filter(({ taskId }) => taskId === id).map(({ kind, status }) => [kind, status])).toEqual([
         ['removed', 'success'],
       ])
-      expect(told.filter(({ taskId }) => taskId === other.id).map(({ status, result }) => [status, result])).toEqual([
+      expect(
+        reported.filter(({ taskId }) => taskId === other.id).map(({ status, result }) => [status, result]),
+      ).toEqual([
         ['pending', null],
         ['processing', null],
         ['success', results[1]],
@@ -134,16 +136,16 @@ export function eraseContract(fixture: Fixture): void {
       await fixture.queue.events({ after: null, max: 1, reader })
       fixture.now += LATE_READER_MS - 4_999
       while ((await fixture.queue.sweep(100)).more);
-      const told = []
+      const reported = []
       for (let after = ''; ; ) {
         const page = await fixture.queue.events({ after, max: 2 })
         if (page.events.length === 0) break
-        told.push(...page.events)
+        reported.push(...page.events)
         after = page.last
       }
-      const ofKept = told.filter(({ taskId }) => taskId === kept.id)
+      const ofKept = reported.filter(({ taskId }) => taskId === kept.id)
       expect(ofKept.map(({ status }) => status)).toEqual(['pending', 'processing', 'failed'])
-      expect(told.filter((event) => !ofKept.includes(event)).map(({ kind, result }) => [kind, result])).toEqual(
+      expect(reported.filter((event) => !ofKept.includes(event)).map(({ kind, result }) => [kind, result])).toEqual(
         Array.from({ length: 5 }, () => ['removed', null]),
       )
       const named = await fixture.queue.events({ after: null, max: 100, reader })
@@ -158,9 +160,7 @@ export function eraseContract(fixture: Fixture): void {
       fixture.now += 1_000
       while ((await fixture.queue.sweep(100)).more);
       expect((await fixture.queue.stats()).counts.success).toBe(0)
-      const ended = (await toldFromTheStart(fixture)).filter(
-        ({ kind, status }) => kind === 'status' && status === 'success',
-      )
+      const ended = (await allEvents(fixture)).filter(({ kind, status }) => kind === 'status' && status === 'success')
       expect(ended.map(({ result }) => result)).toEqual([42, 42, 42, 42, 42])
     })
   })

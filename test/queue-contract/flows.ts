@@ -106,8 +106,8 @@ export function flowsContract(fixture: Fixture): void {
       expect((await eventually(c!.id, 'canceled')).error).toContain(`task ${b!.id}`)
       expect((await get(other!.id)).status).toBe('processing')
       const { events } = await fixture.queue.events({ after: '', max: 100 })
-      const told = events.filter(({ taskId }) => taskId === c!.id).map(({ status }) => status)
-      expect(told).toEqual(['pending', 'canceled'])
+      const reported = events.filter(({ taskId }) => taskId === c!.id).map(({ status }) => status)
+      expect(reported).toEqual(['pending', 'canceled'])
     })
 
     it('cancels a task at once that is submitted to wait for a failed one', async () => {

@@ -104,10 +104,10 @@ export function ratesContract(fixture: Fixture): void {
     it('wakes a waiting turn also if the rate allows the start during the read', async () => {
       const perMs = 100
       await limit('t', null, { rate: { max: 1, perMs } })
-      for (let looksBefore = 1; looksBefore <= 8; looksBefore++) {
+      for (let readsBefore = 1; readsBefore <= 8; readsBefore++) {
         await add(2)
         expect(await claim()).toHaveLength(1)
-        fixture.now += perMs - looksBefore
+        fixture.now += perMs - readsBefore
         fixture.tickMs = 1
         const { leases } = await fixture.queue.turn({ worker: WORKER, want: 1, waitMs: 3_000 })
         fixture.tickMs = 0

@@ -65,11 +65,11 @@ export function sweepContract(fixture: Fixture): void {
     })
 
     it('accepts no result at or after the deadline, also if the deadline passes during the call', async () => {
-      for (let looksBefore = 0; looksBefore < 6; looksBefore++) {
+      for (let readsBefore = 0; readsBefore < 6; readsBefore++) {
         const { id } = await submit({ processTimeoutMs: 500, maxRetry: 0 })
         const { lease } = (await claim())[0]!
         const deadline = fixture.now + 500
-        fixture.now = deadline - 1 - looksBefore
+        fixture.now = deadline - 1 - readsBefore
         fixture.tickMs = 1
         const settled = await succeed(lease, 1)
         fixture.tickMs = 0

@@ -152,9 +152,9 @@ export function turnContract(fixture: Fixture): void {
       expect(more).toEqual([])
       // Its failures are retried as those of a declared type.
       await submit()
-      const [told] = await claim()
-      for (const { lease: token } of [lease!, told!]) expect(await fail(token)).toMatchObject({ status: 'pending' })
-      const [first, other] = await fixture.queue.get([lease!.task.id, told!.task.id])
+      const [delayed] = await claim()
+      for (const { lease: token } of [lease!, delayed!]) expect(await fail(token)).toMatchObject({ status: 'pending' })
+      const [first, other] = await fixture.queue.get([lease!.task.id, delayed!.task.id])
       expect(first!.runAt).toBe(other!.runAt)
       expect(first!.runAt).toBeGreaterThan(fixture.now)
       await second.close()

@@ -74,17 +74,17 @@ describe.each(['plain', 'quiet', 'tls'])('at the server "%s"', (name) => {
 it('a connection continues after a request that offers another protocol', async () => {
   const { hostname, port } = new URL(servers.plain!.url)
   const socket = connect(Number(port), hostname)
-  let heard = ''
+  let received = ''
   socket.on('data', (chunk) => {
-    heard += chunk
+    received += chunk
   })
   const offer = Object.entries(H2C).map(([header, value]) => `${header}: ${value}\r\n`)
   for (let turn = 0; turn < 3; turn++) {
     const body = JSON.stringify({ type: 'kept', payload: turn })
     const fixed = `Host: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n`
     socket.write(`POST /api/v1/tasks HTTP/1.1\r\n${fixed}${offer.join('')}\r\n${body}`)
-    await vi.waitFor(() => expect(heard).toMatch(new RegExp(`HTTP/1.1 201 [^]*"payload":${turn},`)))
-    heard = ''
+    await vi.waitFor(() => expect(received).toMatch(new RegExp(`HTTP/1.1 201 [^]*"payload":${turn},`)))
+    received = ''
   }
   socket.destroy()
 })

@@ -66,13 +66,13 @@ export class Soak {
   #workersLost = 0
   #waitingMax = 0
 
-  static async run(plan: SoakPlan, told: (sample: Sample) => void = () => undefined): Promise<Soaked> {
+  static async run(plan: SoakPlan, found: (sample: Sample) => void = () => undefined): Promise<Soaked> {
     const store = await openStore(plan.engine)
     const engine = await openQueue(store.url, { leaseMs: 2_000, eventsMax: EVENTS_MAX })
     const { last } = await engine.events({ after: null, max: 1 })
     const soak = new Soak(plan, store, engine, new Ledger(engine, last))
     try {
-      return await soak.#run(told)
+      return await soak.#run(found)
     } finally {
       await soak.#stop()
     }
@@ -85,9 +85,9 @@ export class Soak {
     this.#ledger = ledger
   }
 
-  async #run(told: (sample: Sample) => void): Promise<Soaked> {
+  async #run(found: (sample: Sample) => void): Promise<Soaked> {
     const { measureMs, steadyMs, overloadMs, samples } = this.#plan
-    const sample = async (phase: Sample['phase']) => told(await this.#sample(phase))
+    const sample = async (phase: Sample['phase']) => found(await this.#sample(phase))
     for (let started = 0; started < WORKERS; started++) await this.#startWorker()
     const [server, address] = await this.#start('serve')
     this.#server = server

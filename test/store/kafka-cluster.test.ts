@@ -48,11 +48,11 @@ describe('a cluster with a wrong setting', () => {
     await set('xq.submit', 'min.insync.replicas', '2')
     await admin.deleteTopics({ topics: ['xq.dead'] })
     await admin.close()
-    const [told] = failed(await queue.health())
-    expect(told).toContain('xq.lane.t.0 has retention.ms=1000 and needs -1')
-    expect(told).toContain('xq.outcomes has cleanup.policy=delete and needs compact,delete')
-    expect(told).toContain('xq.submit requires 2 replicas in sync and has 1')
-    expect(told).toContain('xq.dead is missing')
+    const [found] = failed(await queue.health())
+    expect(found).toContain('xq.lane.t.0 has retention.ms=1000 and needs -1')
+    expect(found).toContain('xq.outcomes has cleanup.policy=delete and needs compact,delete')
+    expect(found).toContain('xq.submit requires 2 replicas in sync and has 1')
+    expect(found).toContain('xq.dead is missing')
     const doctor = promisify(execFile)(process.execPath, [
       main,
       'doctor',

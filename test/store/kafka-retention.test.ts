@@ -27,12 +27,12 @@ it('restores finished tasks that a type keeps for longer than others, with its s
   const { leases } = await queue.turn({ worker: WORKER, want: 2 })
   const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'success', result: 1 } as const }))
   await queue.turn({ worker: WORKER, want: 0, outcomes, leaving: true })
-  const told = () => {
+  const reported = () => {
     const args = ['-C', '-b', kafka.address, '-t', 'xq.outcomes', '-o', 'beginning', '-e', '-q', '-K', ' ']
     return execFileSync('kcat', args, { encoding: 'utf8' })
   }
-  await until(() => expect(told()).toContain(kept!.task.id))
-  await until(() => expect(told()).toContain(short!.task.id))
+  await until(() => expect(reported()).toContain(kept!.task.id))
+  await until(() => expect(reported()).toContain(short!.task.id))
   redisCli(redis.port, 'FLUSHALL')
   await until(async () => {
     await queue.sweep(100)

@@ -181,9 +181,9 @@ it('moves dependent tasks, and reports what it cannot move', async () => {
   const [from, to] = [`sqlite:${folder}/flow.db`, `${redis.url}?prefix=flow`]
   const source = await openQueue(from)
   const tasks = await fillFlow(source)
-  const told = (await run(from, to)).map((line) => JSON.parse(line))
-  expect(told.flatMap(({ withoutResults }) => withoutResults ?? [])).toEqual([tasks[2]!.id])
-  expect(told.flatMap(({ left }) => left ?? [])).toEqual([tasks[5]!.id])
+  const found = (await run(from, to)).map((line) => JSON.parse(line))
+  expect(found.flatMap(({ withoutResults }) => withoutResults ?? [])).toEqual([tasks[2]!.id])
+  expect(found.flatMap(({ left }) => left ?? [])).toEqual([tasks[5]!.id])
   expect((await source.stats()).counts).toMatchObject({ pending: 1, canceled: 3 })
   const target = await openQueue(to)
   expect(await target.batch('flow')).toMatchObject({ counts: { pending: 1 } })
@@ -197,8 +197,8 @@ it('moves dependent tasks with their predecessors if tasks keep their ids', asyn
   const [from, to] = [`${redis.url}?prefix=flow2`, `${redis.url}?prefix=flow3`]
   const source = await openQueue(from)
   const tasks = await fillFlow(source)
-  const told = (await run(from, to)).map((line) => JSON.parse(line))
-  expect(told.filter((line) => line.left || line.withoutResults || line.renamed)).toEqual([])
+  const found = (await run(from, to)).map((line) => JSON.parse(line))
+  expect(found.filter((line) => line.left || line.withoutResults || line.renamed)).toEqual([])
   const target = await openQueue(to)
   expect(await next(target)).toEqual([['first', []]])
   expect(await next(target)).toEqual([['join', ['ended', 'first']]])

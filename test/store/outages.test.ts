@@ -16,18 +16,18 @@ it('logs the beginning and the end of an outage of the store in one line each, w
   const redis = await startRedis('--appendonly', 'yes')
   const server = await startServer({ engine: `${redis.url}?wait_ms=500`, mqtt: 'off' })
   const lines = () => server.log.map((line) => JSON.parse(line) as Line).filter(({ level }) => level >= INFO)
-  const told = () =>
+  const reported = () =>
     lines()
       .filter(({ check }) => check === 'storage')
       .map(({ level, msg }) => [level, msg])
   await redis.kill()
-  await vi.waitFor(() => expect(told()).toEqual([[40, 'health check storage failed']]), { timeout: 30_000 })
+  await vi.waitFor(() => expect(reported()).toEqual([[40, 'health check storage failed']]), { timeout: 30_000 })
   await redis.start()
   const both = [
     [40, 'health check storage failed'],
     [30, 'health check storage recovered'],
   ]
-  await vi.waitFor(() => expect(told()).toEqual(both), { timeout: 30_000 })
+  await vi.waitFor(() => expect(reported()).toEqual(both), { timeout: 30_000 })
   const { seconds } = lines().find(({ msg }) => msg.endsWith('recovered'))!
   expect(seconds).toBeGreaterThan(0)
   const metrics = (await server.get('/metrics')).body

@@ -19,7 +19,7 @@ const submit = async (count: number) => {
   const submitted = await queue.submit(Array.from({ length: count }, () => spec))
   return submitted.map(({ task }) => task.id)
 }
-const told = async (after: string) => {
+const eventsAfter = async (after: string) => {
   const page = await queue.events({ after, max: 1_000 })
   return { ...page, ids: page.events.map(({ taskId }) => taskId) }
 }
@@ -37,12 +37,12 @@ it('reuses no position of a lost event', async () => {
   const kept = await submit(3)
   const size = aofSize()
   await submit(5)
-  const { last } = await told('')
+  const { last } = await eventsAfter('')
   await goBackTo(size)
   // More than were lost, so that counting on would pass the position of the reader.
   const young = await submit(10)
-  expect(await told(last)).toMatchObject({ ids: young, gap: false })
-  expect(await told('')).toMatchObject({ ids: [...kept, ...young], gap: false })
+  expect(await eventsAfter(last)).toMatchObject({ ids: young, gap: false })
+  expect(await eventsAfter('')).toMatchObject({ ids: [...kept, ...young], gap: false })
 })
 
 it('keeps the configured number of events, however often it restarts', async () => {
@@ -54,12 +54,12 @@ it('keeps the configured number of events, however often it restarts', async () 
   for (let round = 0; round < 4; round++) {
     for (let index = 0; index < 4; index++) {
       ids.push(...(await submit(1)))
-      places.push((await told('')).last)
+      places.push((await eventsAfter('')).last)
     }
     await goBackTo(aofSize())
     await queue.sweep(100)
-    expect((await told('')).ids).toEqual(ids.slice(-10))
+    expect((await eventsAfter('')).ids).toEqual(ids.slice(-10))
   }
-  expect(await told(places.at(-11)!)).toMatchObject({ ids: ids.slice(-10), gap: false })
-  expect(await told(places.at(-12)!)).toMatchObject({ ids: ids.slice(-10), gap: true })
+  expect(await eventsAfter(places.at(-11)!)).toMatchObject({ ids: ids.slice(-10), gap: false })
+  expect(await eventsAfter(places.at(-12)!)).toMatchObject({ ids: ids.slice(-10), gap: true })
 })

@@ -27,8 +27,8 @@ async function commandsOf(call: () => Promise<unknown>): Promise<Map<string, num
 const sum = (commands: Map<string, number>) => [...commands.values()].reduce((all, calls) => all + calls, 0)
 
 function declare(): Promise<void> {
-  const told = Object.fromEntries(types.map((type) => [type, { concurrency: 5, run: () => null }]))
-  return announce(queue, normalizeHandlers(told))
+  const handlers = Object.fromEntries(types.map((type) => [type, { concurrency: 5, run: () => null }]))
+  return announce(queue, normalizeHandlers(handlers))
 }
 
 const succeed = (leases: readonly Lease[]) =>

@@ -41,14 +41,14 @@ const quick = (count: number) => Array.from({ length: count }, () => 'quick')
 const allSucceeded = (found: Task[]) => expect(found.every(({ status }) => status === 'success')).toBe(true)
 
 /** The queue, with a callback for each turn that reports outcomes. */
-function watched(told: (turn: Turn) => void): Queue {
+function watched(reported: (turn: Turn) => void): Queue {
   return new Proxy(queue, {
     get: (target, name) => {
       const value = Reflect.get(target, name)
       if (typeof value !== 'function') return value
       if (name !== 'turn') return value.bind(target)
       return (turn: Turn) => {
-        if (turn.outcomes?.length) told(turn)
+        if (turn.outcomes?.length) reported(turn)
         return target.turn(turn)
       }
     },

@@ -74,9 +74,9 @@ describe('invalid values of handlers', () => {
     expect(describeError(symbolic)).toBe('Symbol(Odd): of a symbol')
     expect(describeError(runInNewContext('new TypeError("elsewhere")'))).toMatch(/^TypeError: elsewhere\n {4}at /)
     const deep = new Error('outer', { cause: new AggregateError([new Error('first'), 'second'], 'several') })
-    const told = describeError(deep)
+    const found = describeError(deep)
     for (const part of ['Error: outer', '[cause]: AggregateError: several', '[errors 0]: Error: first', 'second']) {
-      expect(told).toContain(part)
+      expect(found).toContain(part)
     }
     const round = new Error('round')
     round.cause = round
