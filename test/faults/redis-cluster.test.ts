@@ -36,7 +36,9 @@ async function move(slot: number, from: RunningRedis, to: RunningRedis, halfway:
   setSlot(to, 'IMPORTING', idOf(from))
   setSlot(from, 'MIGRATING', idOf(to))
   for (let batch = 0; ; batch++) {
-    const keys = cli(from, 'CLUSTER', 'GETKEYSINSLOT', String(slot), '20').split('\n').filter(Boolean)
+    // Few at first, so that some keys stay; then many, because each call starts a process.
+    const max = batch === 0 ? '20' : '500'
+    const keys = cli(from, 'CLUSTER', 'GETKEYSINSLOT', String(slot), max).split('\n').filter(Boolean)
     if (keys.length === 0) break
     cli(from, 'MIGRATE', '127.0.0.1', String(to.port), '', '0', '5000', 'KEYS', ...keys)
     if (batch === 0) await halfway()
