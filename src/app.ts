@@ -23,6 +23,7 @@ import type { Queue } from './queue/queue.ts'
 import { redacted } from './queue/redacted-queue.ts'
 import { Stalls } from './queue/stalls.ts'
 import { Sweeper } from './queue/sweeper.ts'
+import { type RemoteServer, startRemoteWorker } from './remote/remote-worker.ts'
 import { PATIENCE } from './server/connections.ts'
 import { attemptMetrics, outageMetrics } from './server/metrics.ts'
 import type { ServerOptions } from './server/route.ts'
@@ -132,6 +133,32 @@ export async function startApp(
     await stops.all()
     throw error
   }
+}
+
+/**
+ * A process that only runs a worker, which takes its tasks from a server over HTTP.
+ * @throws XQueueError the refusal of the server, such as `unauthorized`; `invalid_handlers`
+ */
+export async function startRemoteApp(
+  server: RemoteServer,
+  config: Config,
+  logger: Logger,
+  handlers?: ReadonlyMap<string, RegisteredHandler>,
+  stopping?: AbortSignal,
+): Promise<App> {
+  giveHandlersTheirSettings(config)
+  handlers ??= normalizeHandlers(config.handlers === null ? {} : await loadHandlers(config.handlers), config.handlers)
+  warnOfUnusableApi(logger)
+  const patience = new Patience(config.storeWaitMs, logger, stopping)
+  const worker = await patience.with(() => startRemoteWorker(server, config, handlers, logger))
+  patience.over()
+  const stops = new Stops(logger)
+  stops.add(() => worker.stop())
+  const stopNow = async () => {
+    await worker.stopNow()
+    await stops.all()
+  }
+  return { address: null, handle: null, types: [...handlers.keys()], stop: () => stops.all(), stopNow }
 }
 
 /** Stops the started parts, the last one first. */

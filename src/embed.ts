@@ -1,8 +1,10 @@
 import type { Logger } from 'pino'
 import type { App, Parts } from './app.ts'
+import { keyOfEnvironment } from './client/client.ts'
 import type { Config } from './config/config.ts'
 import type { SettingName } from './config/settings.ts'
 import { type Handle, handleOf } from './mount.ts'
+import { XQueueError } from './task/errors.ts'
 import type { Handlers, Log } from './worker/handler.ts'
 
 type Camel<Name extends string> = Name extends `${infer Head}-${infer Tail}`
@@ -29,6 +31,15 @@ export interface XQueueOptions extends Settings {
 export interface ServerOptions extends XQueueOptions {
   /** False: no port; use `handler` in another HTTP server. Default true. */
   listen?: boolean
+}
+
+export interface WorkerOptions extends XQueueOptions {
+  /** Takes tasks from this server over HTTP, not from a store: `https://queue.example.com`. */
+  server?: string
+  /** With `server`: its key; default that of the environment, XQUEUE_KEY. */
+  key?: string | undefined
+  /** With `server`: the name in the list of workers; default host, process and a random part. */
+  workerId?: string
 }
 
 /** What was started in this process. Stop it before the process ends. */
@@ -61,10 +72,18 @@ export function startServer(options: ServerOptions = {}): Promise<RunningServer>
   return startServing(options, false)
 }
 
-/** Starts a worker without a server in this process. */
-export async function startWorker(options: XQueueOptions): Promise<Running> {
-  const config = await configOf(options)
-  return runningOf(await start(options, config, { server: false, worker: true }))
+/** Starts a worker without a server in this process, on the store or over HTTP. */
+export async function startWorker(options: WorkerOptions): Promise<Running> {
+  const { server, key = keyOfEnvironment(), workerId: id, ...rest } = options
+  const config = await configOf(rest)
+  if (server === undefined) return runningOf(await start(rest, config, { server: false, worker: true }))
+  if (rest.engine !== undefined) {
+    throw new XQueueError('invalid_config', 'server and engine are both set: a worker uses one of them')
+  }
+  const { startRemoteApp } = await import('./app.ts')
+  const logger = await loggerOf(rest, config)
+  const handlers = await handlersOf(rest)
+  return runningOf(await startRemoteApp({ url: server, key: key ?? null, id }, config, logger, handlers, rest.signal))
 }
 
 async function startServing({ listen = true, ...options }: ServerOptions, worker: boolean): Promise<RunningServer> {
@@ -76,13 +95,13 @@ async function startServing({ listen = true, ...options }: ServerOptions, worker
 /** Loads the parts of a process here: a file with handlers imports this package too, and needs none of them. */
 async function start(options: XQueueOptions, config: Config, parts: Parts): Promise<App> {
   const { startApp } = await import('./app.ts')
+  return startApp(config, parts, await loggerOf(options, config), await handlersOf(options), options.signal)
+}
+
+async function handlersOf({ handlers = {} }: XQueueOptions) {
   const { loadHandlers, normalizeHandlers } = await import('./worker/handlers.ts')
-  const { handlers = {}, signal } = options
-  const registered =
-    typeof handlers === 'string'
-      ? normalizeHandlers(await loadHandlers(handlers), handlers)
-      : normalizeHandlers(handlers)
-  return startApp(config, parts, await loggerOf(options, config), registered, signal)
+  if (typeof handlers !== 'string') return normalizeHandlers(handlers)
+  return normalizeHandlers(await loadHandlers(handlers), handlers)
 }
 
 async function loggerOf({ logger }: XQueueOptions, config: Config): Promise<Logger> {

@@ -9,6 +9,7 @@ export {
   startServer,
   startWorker,
   startXQueue,
+  type WorkerOptions,
   type XQueueOptions,
 } from './embed.ts'
 export { type FastifyHost, fastifyXQueue } from './fastify-plugin.ts'

@@ -20,6 +20,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   notify: ['task', 'queue/queue.ts'],
   client: ['task', 'trace', 'worker/handler.ts'],
   config: ['task'],
+  remote: ['task', 'queue/queue.ts', 'client/call.ts', 'config/config.ts', 'worker'],
   testing: ['task', 'queue/queue.ts', 'queue/open.ts', 'worker', 'client'],
 }
 

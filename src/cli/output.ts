@@ -16,9 +16,7 @@ export interface ClientOptions {
 const GENERAL = 'General options:'
 
 export function withClientOptions(command: Command): Command {
-  // Not a flag: the flags of a process are visible to other users of the machine.
-  const { XQUEUE_KEY, XQUEUE_KEY_FILE } = process.env
-  const key = XQUEUE_KEY || (XQUEUE_KEY_FILE ? readSecret('XQUEUE_KEY_FILE', XQUEUE_KEY_FILE) : null)
+  const key = keyOfEnvironment()
   const server = process.env.XQUEUE_SERVER ?? 'http://127.0.0.1:8080'
   const option = command.createOption(
     '--server <url>',
@@ -29,6 +27,12 @@ export function withClientOptions(command: Command): Command {
     .configureHelp({ groupItems: (...args) => inOrder([], args) })
     .addOption(asServer.helpGroup(GENERAL))
     .addOption(command.createOption('--json', 'print JSON').helpGroup(GENERAL))
+}
+
+/** Not a flag: the flags of a process are visible to other users of the machine. */
+export function keyOfEnvironment(): string | null {
+  const { XQUEUE_KEY, XQUEUE_KEY_FILE } = process.env
+  return XQUEUE_KEY || (XQUEUE_KEY_FILE ? readSecret('XQUEUE_KEY_FILE', XQUEUE_KEY_FILE) : null)
 }
 
 /** The groups of a help in an order: those of `titles`, then others, then the general options. */

@@ -1,9 +1,13 @@
 import { Command, Option } from 'commander'
 import { loadConfig } from '../config/config.ts'
 import { SETTINGS } from '../config/settings.ts'
+import { XQueueError } from '../task/errors.ts'
 import { version } from '../version.ts'
-import { inOrder, withExamples } from './output.ts'
+import { inOrder, keyOfEnvironment, withExamples } from './output.ts'
 import { START_ENDS_MS, StopSignals } from './stop-signals.ts'
+
+const OVER_HTTP =
+  'take tasks from this server over HTTP, not from the store; set its key in XQUEUE_KEY or XQUEUE_KEY_FILE'
 
 /** `xqueue serve` and `xqueue worker`: the long-running processes. */
 export function serveCommands(): Command[] {
@@ -13,10 +17,19 @@ export function serveCommands(): Command[] {
     .action(({ worker, ...flags }: { worker: boolean }) => run(flags, { server: true, worker }))
   const worker = withSettings(new Command('worker'), { server: false })
     .description('run a worker without a server')
-    .action((flags: object) => run(flags, { server: false, worker: true }))
+    .addOption(new Option('--server <url>', OVER_HTTP).helpGroup('Worker:'))
+    .action(({ server, ...flags }: { server?: string; engine?: string }) => {
+      if (server === undefined) return run(flags, { server: false, worker: true })
+      if (flags.engine === undefined) return run(flags, { server: false, worker: true }, server)
+      throw new XQueueError('invalid_config', '--server and --engine are both set: a worker uses one of them')
+    })
   return [
     withExamples(serve, 'xqueue serve --handlers handlers.ts', 'xqueue serve --no-worker --port 9000'),
-    withExamples(worker, 'xqueue worker --handlers handlers.ts --concurrency 50'),
+    withExamples(
+      worker,
+      'xqueue worker --handlers handlers.ts --concurrency 50',
+      'xqueue worker --handlers handlers.ts --server https://queue.example.com',
+    ),
   ]
 }
 
@@ -58,7 +71,8 @@ export function settingsOf(flags: object): Record<string, string> {
   return Object.fromEntries(dashed)
 }
 
-async function run(flags: object, parts: { server: boolean; worker: boolean }): Promise<void> {
+/** @param serverUrl of a worker over HTTP */
+async function run(flags: object, parts: { server: boolean; worker: boolean }, serverUrl?: string): Promise<void> {
   const stop = new StopSignals()
   const { config } = await loadConfig(settingsOf(flags), process.env, process.cwd())
   const { createLogger } = await import('../logger.ts')
@@ -68,15 +82,20 @@ async function run(flags: object, parts: { server: boolean; worker: boolean }): 
     logger.info({ signal, up_to_ms: isStarting ? START_ENDS_MS : config.shutdownMs }, what)
   })
   // Loaded here, so that commands that only call a server start fast.
-  const { startApp } = await import('../app.ts')
-  const app = await startApp(config, parts, logger, undefined, stop.signal).catch((error: unknown) => {
+  const { startApp, startRemoteApp } = await import('../app.ts')
+  const starting =
+    serverUrl === undefined
+      ? startApp(config, parts, logger, undefined, stop.signal)
+      : startRemoteApp({ url: serverUrl, key: keyOfEnvironment() }, config, logger, undefined, stop.signal)
+  const app = await starting.catch((error: unknown) => {
     if (stop.signal.aborted) return null
     throw error
   })
   if (app && !stop.signal.aborted) {
     const { address, types } = app
     const at = address === null ? {} : { address, dashboard: `${address}${config.basePath}/` }
-    logger.info({ version, engine: config.engine.split('@').at(-1), ...at, types }, 'xqueue is ready')
+    const source = serverUrl === undefined ? { engine: config.engine.split('@').at(-1) } : { server: serverUrl }
+    logger.info({ version, ...source, ...at, types }, 'xqueue is ready')
     await stop.wanted()
   }
   await app?.stop()

@@ -41,6 +41,8 @@ export interface CallOptions {
   /** The body as JSON, in place of its value. */
   text?: string
   headers?: Record<string, string>
+  /** Receives the headers of the answer. */
+  answered?: (headers: Headers) => void
 }
 
 /** Causes of a failed `fetch` that say that the server has closed the connection. */
@@ -57,7 +59,7 @@ export async function call<T>(
   method: string,
   path: string,
   body?: unknown,
-  { signal, repeatable = method === 'GET', text, headers: more = {} }: CallOptions = {},
+  { signal, repeatable = method === 'GET', text, headers: more = {}, answered }: CallOptions = {},
 ): Promise<T> {
   const headers = { ...authorizationOf(server), ...more }
   injectContext(headers)
@@ -75,6 +77,7 @@ export async function call<T>(
         return fetch(addressOf(server, path), request)
       },
     )
+    answered?.(response.headers)
     answer = response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>)
   } catch (error) {
     signal?.throwIfAborted()

@@ -6,6 +6,7 @@ import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
 import { type Explanation, explanationOf } from './explanation.ts'
 import { Flow } from './flow.ts'
+import { LimitClient } from './limits.ts'
 import { readTask, resultOf } from './result.ts'
 import { ScheduleClient } from './schedules.ts'
 import { type Stats, statsOf, type WorkerInfo, workerOf } from './statistics.ts'
@@ -36,6 +37,7 @@ export type ManyTasks<H extends Handlers> = TaskFilter & { type?: keyof H & stri
 export class Client<H extends Handlers> {
   readonly schedules: ScheduleClient<H>
   readonly types: TypeClient<H>
+  readonly limits: LimitClient
   readonly #server: Server
   readonly #submissions: Submissions
 
@@ -44,6 +46,7 @@ export class Client<H extends Handlers> {
     this.#submissions = new Submissions(server)
     this.schedules = new ScheduleClient(server)
     this.types = new TypeClient(server)
+    this.limits = new LimitClient(server)
   }
 
   /**
@@ -170,7 +173,7 @@ function pathOf(id: string): string {
 }
 
 /** Browsers have no environment, and Deno may refuse to read it. */
-function keyOfEnvironment(): string | undefined {
+export function keyOfEnvironment(): string | undefined {
   try {
     return globalThis.process?.env?.XQUEUE_KEY
   } catch {

@@ -25,6 +25,7 @@ export interface Explanation {
     | 'rate_limited'
     | 'paused'
     | 'held'
+    | 'held'
     | 'no_worker'
     | 'behind'
     | 'running'

@@ -3,13 +3,7 @@ import type { FinalStatus } from '../task/status.ts'
 import type { Duration, Handlers } from '../worker/handler.ts'
 import { answerOf } from './answer.ts'
 import { call, type Server } from './call.ts'
-import { type Holder, holderOf } from './explanation.ts'
-
-/** At most `max` starts in any window of `per` seconds. */
-export interface Rate {
-  max: number
-  per: number
-}
+import type { Rate } from './limits.ts'
 
 /** Seconds. */
 export interface Percentiles {
@@ -59,23 +53,6 @@ export interface TaskType {
   ceilings: Ceilings
   /** Seconds that ended tasks are kept; null: as the server keeps those of any type. */
   retention: Record<FinalStatus, number | null>
-}
-
-/** The limits of a type and the running tasks that hold its permits. */
-export interface Limits {
-  type: string
-  maxConcurrency: number | null
-  groupConcurrency: number | null
-  rate: Rate | null
-  inUse: number
-  holders: Holder[]
-}
-
-/** Missing fields stay unchanged; null removes a limit. */
-export interface LimitChanges {
-  maxConcurrency?: number | null
-  groupConcurrency?: number | null
-  rate?: { max: number; per: Duration } | null
 }
 
 /** Missing fields stay unchanged; null removes a value. */
@@ -134,28 +111,9 @@ export class TypeClient<H extends Handlers> {
   }
 
   /** Ends its pause and its hold. */
+  /** Ends the pause, and a hold. */
   async resume(type: keyof H & string): Promise<TaskType> {
     return typeOf(await call(this.#server, 'POST', `${pathOf(type)}/resume`))
-  }
-
-  /** @throws XQueueError `not_found` */
-  async limits(type: keyof H & string): Promise<Limits> {
-    const path = `/concurrency/${encodeURIComponent(type)}`
-    const { task_type, holders, ...limits } = await call<{ task_type: string; holders: object[] }>(
-      ...([this.#server, 'GET', path] as const),
-    )
-    return { ...answerOf<Omit<Limits, 'type' | 'holders'>>(limits), type: task_type, holders: holders.map(holderOf) }
-  }
-
-  /** Sets limits over all processes, which hold for every start from then on. */
-  async setLimits(type: keyof H & string, { rate, ...limits }: LimitChanges): Promise<Limits> {
-    const { maxConcurrency: max_concurrency, groupConcurrency: group_concurrency } = limits
-    if (max_concurrency !== undefined || group_concurrency !== undefined) {
-      const body = { task_type: type, max_concurrency, group_concurrency }
-      await call(this.#server, 'POST', '/concurrency', body)
-    }
-    if (rate !== undefined) await call(this.#server, 'POST', `${pathOf(type)}/rate`, rate ?? { max: null })
-    return this.limits(type)
   }
 }
 

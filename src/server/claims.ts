@@ -82,11 +82,13 @@ export function claimRoutes(context: ServerContext): Route[] {
       handler: async (request) => {
         const { max = 1, ...claim } = request.body as Claim
         const turn = { ...(await claims.turnOf(request, claim, max)), waitMs: waitMsOf(claim) }
-        return { leases: (await claims.take(request, turn)).map(leaseJson) }
+        return { leases: (await claims.take(request, turn)).leases.map(leaseJson) }
       },
     },
   ]
 }
+
+type Taken = Pick<TurnAnswer, 'leases' | 'cancelRequested'>
 
 /** Claims tasks for workers that call over HTTP. */
 export class Claims {
@@ -114,13 +116,13 @@ export class Claims {
   }
 
   /** Waits for tasks and takes them. If the worker has disconnected meanwhile, they are released at no cost. */
-  async take(request: FastifyRequest, turn: Turn): Promise<Lease[]> {
+  async take(request: FastifyRequest, turn: Turn): Promise<Taken> {
     const { queue, access, closing } = this.#context
-    const leases = await whileConnected(request, request.raw.socket, { access, closing }, (signal) =>
+    const taken = await whileConnected(request, request.raw.socket, { access, closing }, (signal) =>
       this.#takeSome(queue, { ...turn, signal }),
     )
-    await this.#releaseIfGone(request, turn.worker, leases)
-    return leases
+    await this.#releaseIfGone(request, turn.worker, taken.leases)
+    return taken
   }
 
   /** One turn with outcomes and renewals, which also takes tasks. It does not wait. */
@@ -130,7 +132,9 @@ export class Claims {
     const want = Math.min(turn.want, this.#step)
     const answer = await queue.turn({ ...turn, want })
     if (answer.leases.length === want && want < turn.want) {
-      answer.leases.push(...(await this.#takeSome(queue, { ...claim, want: turn.want - want })))
+      const more = await this.#takeSome(queue, { ...claim, want: turn.want - want })
+      answer.leases.push(...more.leases)
+      answer.cancelRequested.push(...more.cancelRequested)
     }
     await this.#releaseIfGone(request, turn.worker, answer.leases)
     return answer
@@ -146,17 +150,19 @@ export class Claims {
   }
 
   /** Takes leases up to a bounded number of bytes; the next call gets the rest. */
-  async #takeSome(queue: Queue, turn: Turn): Promise<Lease[]> {
+  async #takeSome(queue: Queue, turn: Turn): Promise<Taken> {
     const leases: Lease[] = []
+    const cancelRequested: string[] = []
     let bytes = 0
     for (;;) {
       const want = Math.min(turn.want - leases.length, this.#step)
       const waitMs = leases.length === 0 ? (turn.waitMs ?? 0) : 0
-      const taken = (await queue.turn({ ...turn, want, waitMs })).leases
+      const { leases: taken, cancelRequested: canceled } = await queue.turn({ ...turn, want, waitMs })
       leases.push(...taken)
-      if (taken.length < want || leases.length >= turn.want || turn.signal?.aborted) return leases
+      cancelRequested.push(...canceled)
+      if (taken.length < want || leases.length >= turn.want || turn.signal?.aborted) return { leases, cancelRequested }
       bytes += taken.reduce((sum, lease) => sum + bytesOf(lease), 0)
-      if (bytes >= ANSWER_BYTES_MAX) return leases
+      if (bytes >= ANSWER_BYTES_MAX) return { leases, cancelRequested }
     }
   }
 

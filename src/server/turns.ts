@@ -92,6 +92,9 @@ const TurnAnswerSchema = Type.Object(
       { description: 'One for each renewal, in order. Invalid progress is a problem, but its lease is renewed' },
     ),
     ...LeaseList.properties,
+    cancel_requested: Type.Optional(
+      Type.Array(LeaseToken, { description: 'Leases of this worker whose tasks are canceled; only if there are any' }),
+    ),
   },
   { title: 'TurnAnswer' },
 )
@@ -134,12 +137,13 @@ export function turnRoutes(context: ServerContext): Route[] {
         const [ended, kept] = [outcomes.map(outcomeOf), renewals.map(progressOf)]
         const answer = reports
           ? await claims.turn(request, { ...turn, ...acceptable(outcomes, ended), renewals: renewed(renewals, kept) })
-          : { settled: [], renewed: [], leases: await claims.take(request, { ...turn, waitMs }) }
+          : { settled: [], renewed: [], ...(await claims.take(request, { ...turn, waitMs })) }
         const settled = answer.settled.values()
         const text = JSON.stringify({
           outcomes: outcomes.map(({ lease }, index) => settledJson(lease, ended[index]!, settled)),
           renewals: renewals.map(({ lease }, index) => renewedJson(lease, answer.renewed[index]!, kept[index]!)),
           leases: answer.leases.map(leaseJson),
+          ...(answer.cancelRequested.length > 0 ? { cancel_requested: answer.cancelRequested } : {}),
         })
         claims.answered(text.length, answer.leases.length)
         reply.type('application/json; charset=utf-8')

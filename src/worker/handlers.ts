@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { type Queue, RATE_LIMITS, type Rate } from '../queue/queue.ts'
+import { RATE_LIMITS, type Rate } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
@@ -13,6 +13,7 @@ import { type SpecDefaults, TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
 import { describeError } from '../task/thrown.ts'
 import type { Duration, Handler, Handlers } from './handler.ts'
 import { runInThread } from './isolate.ts'
+import type { TaskSource } from './task-source.ts'
 
 /** The allowed fields of a handler, because a misspelled one would have no effect. */
 const FIELDS: Record<keyof Handler, true> = {
@@ -77,7 +78,7 @@ export async function loadHandlers(path: string): Promise<Handlers> {
 const ANNOUNCED_AT_ONCE = 500
 
 /** Registers the types of handlers with the store. */
-export async function announce(queue: Queue, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
+export async function announce(queue: TaskSource, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
   const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
     const { maxConcurrency, groupConcurrency, rate, retry, retention, defaults } = handler
     return [type, { maxConcurrency, groupConcurrency, rate, retry, retention, payloadSchema, defaults }] as const

@@ -1,8 +1,8 @@
 import { Worker as Thread } from 'node:worker_threads'
 import type { Logger } from 'pino'
-import type { Queue } from '../queue/queue.ts'
 import { MACHINE_TIME, type Time } from '../task/time.ts'
 import type { RenewalInput } from './renewal.ts'
+import type { TaskSource } from './task-source.ts'
 import { catchUncaught } from './uncaught.ts'
 
 /** The environment of a worker: this process, or a simulation with thousands of workers. */
@@ -15,7 +15,7 @@ export interface Runtime {
 }
 
 export interface Renewal extends RenewalInput {
-  queue: Queue
+  queue: TaskSource
   logger: Logger
   /** Receives leases that are no longer held. */
   lost: (leases: string[]) => void

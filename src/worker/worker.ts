@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setImmediate as tick } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { type Lease, QUEUE_DEFAULTS, type Queue, type TurnAnswer, type WorkerIdentity } from '../queue/queue.ts'
+import { type Lease, QUEUE_DEFAULTS, type TurnAnswer, type WorkerIdentity } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { JsonText } from '../task/json.ts'
 import { type Outcome, refusedOutcome } from '../task/outcome.ts'
@@ -13,9 +13,10 @@ import { announce, type RegisteredHandler } from './handlers.ts'
 import { Prefetch } from './prefetch.ts'
 import { PROCESS, type Runtime } from './runtime.ts'
 import { SharedLeases } from './shared-leases.ts'
+import type { TaskSource } from './task-source.ts'
 
 export interface WorkerOptions {
-  queue: Queue
+  queue: TaskSource
   handlers: ReadonlyMap<string, RegisteredHandler>
   logger: Logger
   /** Tasks that run at once in this worker; default 10. */
@@ -28,6 +29,8 @@ export interface WorkerOptions {
   shutdownMs?: number
   /** Called for each ended attempt, for metrics. */
   onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
+  /** Name in the list of workers; default host, process and a random part. */
+  id?: string
   /** Environment; default this process. */
   runtime?: Runtime
 }
@@ -99,7 +102,7 @@ export class Worker {
     this.#prefetch = new Prefetch(this.#concurrency, claimAhead)
     this.#board = new SharedLeases(this.#concurrency + claimAhead)
     this.identity = {
-      id: `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
+      id: options.id ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
       host: hostname(),
       pid: process.pid,
       types: [...options.handlers.keys()],
@@ -379,6 +382,7 @@ export class Worker {
     this.#stopRenewal = this.#runtime.renew({
       queue,
       engineUrl: queue.url,
+      key: queue.key,
       worker: this.identity,
       board: this.#board.memory,
       leaseMs: this.#leaseMs,

@@ -131,19 +131,28 @@ it('deletes a finished task', async () => {
   await expect(client().get(task.id)).rejects.toMatchObject({ code: 'not_found', status: 404 })
 })
 
-it('reads and sets the limits of a type', async () => {
-  const set = await client().types.setLimits('double', {
-    maxConcurrency: 5,
-    groupConcurrency: 2,
-    rate: { max: 100, per: '1m' },
-  })
-  const limits = { type: 'double', maxConcurrency: 5, groupConcurrency: 2, rate: { max: 100, per: 60 } }
-  expect(set).toEqual({ ...limits, inUse: 0, holders: [] })
-  expect(await client().types.setLimits('double', { maxConcurrency: null, rate: null })).toMatchObject({
-    ...limits,
-    maxConcurrency: null,
-    rate: null,
-  })
+it('reads, sets and removes limits, and holds a type', async () => {
+  const [type, groups] = ['type:double', 'group:double/*']
+  const rate = { max: 100, per: 60 }
+  const set = await client().limits.set(type, { max: 5, rate: { max: 100, per: '1m' } })
+  const same = { name: type, rate, paused: false, heldUntil: null, inUse: 0, waiting: 0 }
+  expect(set).toEqual({ ...same, max: 5 })
+  expect(await client().limits.set(type, { max: null })).toEqual({ ...same, max: null })
+  expect(await client().limits.set(groups, { max: 2 })).toMatchObject({ name: groups, max: 2 })
+  expect((await client().limits.list()).map(({ name }) => name)).toEqual(expect.arrayContaining([type, groups]))
+  expect(await client().limits.get(type)).toEqual({ ...same, max: null, holders: [] })
+  expect(await client().limits.remove(type)).toMatchObject({ max: null, rate: null })
+  expect((await client().limits.hold(type, '1h')).heldUntil).toBeInstanceOf(Date)
+  const { id } = await client().submit('double', 3)
+  expect(await client().explain(id)).toMatchObject({ reason: 'held', until: expect.any(Date) })
+  expect(await client().limits.resume(type)).toMatchObject({ heldUntil: null })
+  expect(await client().result<'double'>(id)).toBe(6)
+  expect(await client().limits.pause(type)).toMatchObject({ paused: true })
+  expect((await client().limits.resume(type)).paused).toBe(false)
+  await expect(client().limits.get('double')).rejects.toMatchObject({ code: 'not_found' })
+})
+
+it('declares a type with its ceilings and its retention', async () => {
   const declared = await client().types.declare('later', {
     ceilings: { processTimeout: '1h' },
     retention: { success: 60 },

@@ -20,4 +20,9 @@ export const LANGUAGES = {
     env: {},
     build: () => execFileSync('go', ['build', '-o', binary, './internal/testworker'], { cwd: join(clients, 'go') }),
   },
+  typescript: {
+    command: [process.execPath, join(import.meta.dirname, 'worker.ts')],
+    env: {},
+    build: () => undefined,
+  },
 } as const

@@ -27,7 +27,7 @@ it('the guide to TypeScript: its code compiles, and works as described', async (
   const handlers = writeSnippets('README.md', server.folder)
   expect(handlers.map(({ name }) => name)).toContain('my-handlers.ts')
   const names = writeSnippets('docs/typescript.md', server.folder).flatMap(({ name }) => name ?? [])
-  expect(names).toEqual(['report.ts', 'embedded.ts', 'express-app.ts', 'fastify-app.ts'])
+  expect(names).toEqual(['report.ts', 'remote-worker.ts', 'embedded.ts', 'express-app.ts', 'fastify-app.ts'])
   for (const name of names) withSources(name)
   const settings = { extends: join(root, 'tsconfig.json'), include: [...names, 'my-handlers.ts'] }
   writeFileSync(join(server.folder, 'tsconfig.json'), JSON.stringify(settings))

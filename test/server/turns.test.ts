@@ -42,6 +42,16 @@ describe.each(['SQLite', 'Redis'])('a turn of a worker over HTTP, on %s', (store
   }
   const task = async (id: string) => (await guarded.as(operator).call('GET', `/tasks/${id}`)).body
 
+  it('answers a worker that waits with the leases of its canceled tasks', async () => {
+    const [canceled, other] = await leases(2)
+    const waiting = turn({ types: [canceled.task.type], max: 0, wait: 20, worker_id: 'w' })
+    expect((await guarded.as(operator).call('DELETE', `/tasks/${canceled.task.id}`)).status).toBe(202)
+    expect(await waiting).toEqual({ outcomes: [], renewals: [], leases: [], cancel_requested: [canceled.lease] })
+    const outcomes = [canceled, other].map(({ lease }) => ({ lease, result: 1 }))
+    expect((await turn({ outcomes })).outcomes[1]).toEqual({ status: 'success' })
+    expect(await task(canceled.task.id)).toMatchObject({ status: 'canceled' })
+  })
+
   it('settles many leases, renews others and claims tasks, each answered in order', async () => {
     const [won, failed, released, kept] = await leases(4, { max_retry: 0 })
     const { type } = won.task

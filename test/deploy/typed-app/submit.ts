@@ -22,7 +22,7 @@ export async function submit(server: string): Promise<string> {
   const handle = flow.add('greet', { name: 'Bo' })
   await flow.submit()
   const text: string = await handle.result()
-  await client.types.setLimits('charge', { rate: { max: 5, per: '1m' } })
+  await client.limits.set('type:charge', { rate: { max: 5, per: '1m' } })
   console.log(
     text,
     (await client.schedules.list()).map(({ nextAt }) => nextAt?.toISOString()),

@@ -1,0 +1,203 @@
+import { call, type Server } from '../client/call.ts'
+import type { Lease, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
+import { XQueueError } from '../task/errors.ts'
+import type { Predecessor } from '../task/flow.ts'
+import type { TaskSource } from '../worker/task-source.ts'
+import { leaseOf, outcomeText, renewalText, renewedOf, settledOf, type TurnJson } from './turn-json.ts'
+
+/** Types of one worker, and items of one call. */
+const TYPES_MAX = 100
+const ITEMS_MAX = 1_000
+const CHARS_MAX = 4 * 1024 * 1024
+/** How long a call waits for a task, and the time after which its connection counts as dead. */
+const WAIT_S = 20
+const TIMEOUT_MS = 30_000
+const REMEDY = 'start several workers, each with some of the handlers'
+
+/** A call that waits for tasks. */
+interface Waiting {
+  want: number
+  /** Whether a turn waits for its end. */
+  isAwaited: boolean
+  ended: Promise<void>
+  close(): void
+}
+
+/**
+ * A server as the source of a worker's tasks. A call that waits stays open while its worker reports: closing it could
+ * lose a task that is on its way. The turn ends without it, and a later turn returns its tasks.
+ */
+export class RemoteSource implements TaskSource {
+  readonly url: string
+  readonly key: string | null
+  readonly turnsAtOnce = 2
+  readonly #server: Server
+  #waiting: Waiting | null = null
+  /** Taken, and not returned yet. */
+  #leases: Lease[] = []
+  #cancelRequested: string[] = []
+
+  constructor(server: Server) {
+    this.#server = server
+    this.url = server.url
+    this.key = server.key
+  }
+
+  /**
+   * Makes the types and the worker known to the server.
+   * @throws XQueueError the refusal of the server, such as `unauthorized`, or `engine_unavailable`
+   */
+  async register(worker: WorkerIdentity): Promise<void> {
+    const { length } = worker.types
+    if (length > TYPES_MAX) {
+      const detail = `the worker has ${length} handlers, a worker over HTTP has at most ${TYPES_MAX}: ${REMEDY}`
+      throw new XQueueError('invalid_handlers', detail)
+    }
+    await this.#call(`{${claimText(worker, 0)}}`)
+  }
+
+  /** The server learns the types from the turns. Their other settings belong to it. */
+  async declareHandlers(): Promise<void> {}
+
+  async predecessor(lease: string, id: string): Promise<Predecessor | null> {
+    const path = `/leases/${encodeURIComponent(lease)}/predecessors/${encodeURIComponent(id)}`
+    return call<Predecessor>(this.#server, 'GET', path).catch((error: unknown) => {
+      if (error instanceof XQueueError && error.code === 'not_found') return null
+      throw error
+    })
+  }
+
+  async turn(turn: Turn): Promise<TurnAnswer> {
+    const { outcomes = [], renewals = [], want, waitMs = 0, leaving = false } = turn
+    if (want === 0) this.#waiting?.close()
+    if (leaving) return this.#leave(turn)
+    const isWaiting = waitMs > 0 && outcomes.length + renewals.length + this.#leases.length === 0
+    if (!isWaiting) return this.#report(turn)
+    await this.#wait(turn)
+    return this.#answer([], [])
+  }
+
+  /** Gives back tasks that were on their way. The server forgets the worker by itself. */
+  async #leave({ worker }: Turn): Promise<TurnAnswer> {
+    await this.#waiting?.ended.catch(() => undefined)
+    const leases = this.#leases.splice(0)
+    const outcomes = leases.map(({ lease }) => ({ lease, outcome: { kind: 'released' } as const }))
+    return this.#report({ worker, want: 0, outcomes })
+  }
+
+  /** Reports, and takes tasks that are ready. */
+  async #report({ worker, outcomes = [], renewals = [], want }: Turn): Promise<TurnAnswer> {
+    const texts = outcomes.map(outcomeText)
+    const sent = chunksOf(texts.filter((text) => text !== null)).map((chunk) => `{"outcomes":[${chunk.join(',')}]`)
+    const renewing = chunksOf(renewals.map(renewalText)).map((chunk) => `{"renewals":[${chunk.join(',')}]`)
+    const expected = this.#waiting && !this.#waiting.isAwaited ? this.#waiting.want : 0
+    const free = Math.min(Math.max(want - expected - this.#leases.length, 0), ITEMS_MAX)
+    const bodies = [...renewing, ...sent]
+    if (free > 0) {
+      const last = bodies.pop()
+      bodies.push(`${last === undefined ? '{' : `${last},`}${claimText(worker, free)}`)
+    }
+    const answers = []
+    for (const body of bodies) answers.push(await this.#call(`${body}}`))
+    for (const { json, aheadMs } of answers) this.#keep(json, aheadMs)
+    const settled = answers.flatMap(({ json }) => json.outcomes).values()
+    const renewed = answers.flatMap(({ json, aheadMs }) => json.renewals.map((one) => renewedOf(one, aheadMs)))
+    renewed.forEach((one, index) => {
+      if (one?.cancelRequested) this.#cancelRequested.push(renewals[index]!.lease)
+    })
+    const all = texts.map((text) =>
+      text === null ? { accepted: true, status: null } : settledOf(settled.next().value!),
+    )
+    return this.#answer(all, renewed)
+  }
+
+  /** Waits for a call that waits for tasks, until the signal aborts. */
+  async #wait({ worker, want, signal }: Turn): Promise<void> {
+    const waiting = this.#waiting ?? this.#open(worker, want)
+    waiting.isAwaited = true
+    const aborted = Promise.withResolvers<void>()
+    const leave = () => aborted.resolve()
+    if (signal?.aborted) leave()
+    signal?.addEventListener('abort', leave, { once: true })
+    try {
+      await Promise.race([waiting.ended, aborted.promise])
+      // Without tasks on their way, nothing is lost.
+      if (want === 0) waiting.close()
+    } finally {
+      waiting.isAwaited = false
+      signal?.removeEventListener('abort', leave)
+    }
+  }
+
+  #open(worker: WorkerIdentity, want: number): Waiting {
+    const closing = new AbortController()
+    const take = async () => {
+      try {
+        const body = `{${claimText(worker, Math.min(want, ITEMS_MAX))},"wait":${WAIT_S}}`
+        const { json, aheadMs } = await this.#call(body, closing.signal)
+        this.#keep(json, aheadMs)
+      } catch (error) {
+        if (!closing.signal.aborted) throw error
+      } finally {
+        if (this.#waiting === waiting) this.#waiting = null
+      }
+    }
+    const waiting: Waiting = { want, isAwaited: false, ended: Promise.resolve(), close: () => closing.abort() }
+    this.#waiting = waiting
+    waiting.ended = take()
+    // The turn that waits for it reports the error; another turn makes its own call.
+    waiting.ended.catch(() => undefined)
+    return waiting
+  }
+
+  #keep({ leases, cancel_requested = [] }: TurnJson, aheadMs: number): void {
+    for (const lease of leases) this.#leases.push(leaseOf(lease, aheadMs))
+    this.#cancelRequested.push(...cancel_requested)
+  }
+
+  #answer(settled: TurnAnswer['settled'], renewed: TurnAnswer['renewed']): TurnAnswer {
+    return { settled, renewed, leases: this.#leases.splice(0), cancelRequested: this.#cancelRequested.splice(0) }
+  }
+
+  async #call(text: string, signal?: AbortSignal): Promise<{ json: TurnJson; aheadMs: number }> {
+    const timeout = AbortSignal.timeout(TIMEOUT_MS)
+    let aheadMs = 0
+    const answered = (headers: Headers) => {
+      const at = Date.parse(headers.get('Date') ?? '')
+      if (at > 0) aheadMs = Date.now() - at
+    }
+    const options = {
+      text,
+      repeatable: true,
+      signal: AbortSignal.any(signal ? [signal, timeout] : [timeout]),
+      answered,
+    }
+    try {
+      return { json: await call<TurnJson>(this.#server, 'POST', '/tasks/turn', undefined, options), aheadMs }
+    } catch (error) {
+      if (!timeout.aborted) throw error
+      throw new XQueueError('engine_unavailable', `${this.url} has not answered for ${TIMEOUT_MS / 1_000} seconds`)
+    }
+  }
+}
+
+function claimText({ id, types }: WorkerIdentity, max: number): string {
+  return `"types":${JSON.stringify(types)},"worker_id":${JSON.stringify(id.slice(0, 100))},"max":${max}`
+}
+
+/** Texts in groups of what one call may have. */
+function chunksOf(texts: readonly string[]): string[][] {
+  const chunks: string[][] = []
+  let chars = CHARS_MAX
+  for (const text of texts) {
+    const last = chunks.at(-1)
+    if (!last || last.length >= ITEMS_MAX || chars + text.length > CHARS_MAX) {
+      chunks.push([text])
+      chars = text.length
+    } else {
+      last.push(text)
+      chars += text.length
+    }
+  }
+  return chunks
+}

@@ -1,0 +1,72 @@
+import type { Lease, Renewed, Settled, Turn } from '../queue/queue.ts'
+import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
+import type { Predecessor } from '../task/flow.ts'
+import { textOf } from '../task/json.ts'
+import { type TaskJson, taskOfJson } from '../task/task-json.ts'
+
+/** The wire format of POST /api/v1/tasks/turn, from the side of a worker. */
+
+interface Problem {
+  code: string
+  detail: string
+}
+
+export interface TurnJson {
+  outcomes: { status?: Settled['status']; problem?: Problem }[]
+  renewals: { expires_at?: string; cancel_requested?: boolean; problem?: Problem }[]
+  leases: { lease: string; expires_at: string; task: TaskJson; predecessors: Predecessor[] }[]
+  cancel_requested?: string[]
+}
+
+/**
+ * An outcome as JSON; null for a time-out, which the server notices by itself.
+ */
+export function outcomeText({ lease, outcome }: NonNullable<Turn['outcomes']>[number]): string | null {
+  const head = `{"lease":${JSON.stringify(lease)}`
+  switch (outcome.kind) {
+    case 'success':
+      return `${head},"result":${textOf(outcome.result)}}`
+    case 'failure': {
+      const { error, retry, delayMs } = outcome
+      const delay = delayMs === null ? '' : `,"delay":${delayMs / 1_000}`
+      return `${head},"error":${JSON.stringify(error)},"retry":${retry}${delay}}`
+    }
+    case 'held':
+      return `${head},"error":${JSON.stringify(outcome.error)},"hold":${outcome.holdMs / 1_000}}`
+    case 'released':
+      return `${head},"release":true}`
+    case 'timeout':
+      return null
+  }
+}
+
+export function renewalText({ lease, progress }: NonNullable<Turn['renewals']>[number]): string {
+  const reported = progress === undefined ? '' : `,"progress":${textOf(progress)}`
+  return `{"lease":${JSON.stringify(lease)}${reported}}`
+}
+
+/** @throws XQueueError the refusal of the server, unless the lease is lost */
+export function settledOf({ status, problem }: TurnJson['outcomes'][number]): Settled {
+  if (!problem) return { accepted: true, status: status ?? null }
+  if (problem.code === 'lease_lost') return { accepted: false, status: null }
+  throw new XQueueError(codeOf(problem), problem.detail)
+}
+
+/** @param aheadMs how far this machine's clock is ahead of the server's */
+export function renewedOf({ expires_at, cancel_requested }: TurnJson['renewals'][number], aheadMs: number) {
+  if (expires_at === undefined) return null
+  const renewed: Renewed = { expiresAt: Date.parse(expires_at) + aheadMs, cancelRequested: cancel_requested === true }
+  return renewed
+}
+
+export function leaseOf({ lease, expires_at, task: json, predecessors }: TurnJson['leases'][number], aheadMs: number) {
+  const task = taskOfJson(json)
+  const { processTimeoutMs } = task
+  const deadlineAt = processTimeoutMs === 0 ? null : Date.now() + processTimeoutMs
+  const taken: Lease = { lease, expiresAt: Date.parse(expires_at) + aheadMs, deadlineAt, task, predecessors }
+  return taken
+}
+
+function codeOf({ code }: Problem): ErrorCode {
+  return Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'internal'
+}
