@@ -35,6 +35,27 @@ export function configureTypeContract(fixture: Fixture): void {
       expect([info!.ceilings, other!.ceilings]).toEqual([ceilings, {}])
     })
 
+    it('loses no change that several processes make at the same moment', async () => {
+      const other = await fixture.opened.second()
+      for (let round = 1; round <= 20; round++) {
+        await Promise.all([
+          fixture.queue.configureType('t', { maxConcurrency: round }),
+          other.configureType('t', { groupConcurrency: round }),
+          limit('t', 99),
+          other.configureType('t', { ceilings: { maxRetry: round } }),
+          fixture.queue.configureType('t', { ceilings: { priority: round % 10 } }),
+          other.configureType('t', { retention: { success: round } }),
+        ])
+        expect((await fixture.queue.types({ names: ['t'] }))[0]).toMatchObject({
+          maxConcurrency: round,
+          groupConcurrency: round,
+          ceilings: { maxRetry: round, priority: round % 10 },
+          retention: { set: { success: round } },
+        })
+      }
+      await other.close()
+    })
+
     it('refuses a type that was not declared', async () => {
       await expect(fixture.queue.configureType('nope', { maxConcurrency: 1 })).rejects.toMatchObject({
         code: 'unknown_type',

@@ -16,6 +16,7 @@ const STEPS = {
   rewrite: ['change', 'allow-oom'],
   sweep: ['due', 'allow-oom'],
   configure: ['types', null],
+  types: ['types', 'no-writes'],
   rates: ['types', 'allow-oom'],
   get: ['scan', 'no-writes'],
   scan: ['scan', 'no-writes'],
@@ -45,6 +46,7 @@ const SHARED = [
   'results',
   'rules',
   'lanes',
+  'types',
   'tasks',
   'leases',
   'names',
@@ -85,6 +87,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'batch',
   'awaited',
   'back_offs',
+  'types',
   'outcome',
 ])
 

@@ -2,9 +2,9 @@
 --
 -- KEYS  the partition's prefix
 -- ARGV  now, number of types, each; '1' to include the holders of their permits
--- Returns {now, types: {type, rules, back-off, schema, defaults, last seen, declared, waiting, delayed, running,
---       {status, count, …}, {ref, lease's head and extras} each, starts that count for the rate, dependent, ceilings,
---       retention, held until or ''} each, {worker, running, …}, {stream, length, …}}
+-- Returns {now, types: {type, values of TYPE_FIELDS, last seen, waiting, delayed, dependent, running,
+--       {status, count, …}, {ref, lease's head and extras} each, starts that count for the rate} each,
+--       {worker, running, …}, {stream, length, …}}
 -- Cost  about ten commands for each type and lane
 local HOLDERS_MAX = 1000
 -- The final statuses, then 'grouped', 'delayed' and 'dependent' (task/status.ts).
@@ -30,20 +30,20 @@ function steps.inspect(step)
   local kinds = {}
   for index = 1, number(step) do kinds[index] = arg(step) end
   local with_holders = arg(step) == '1'
-  local all_counts = counts_of(step, kinds)
+  local all_counts, records = counts_of(step, kinds), read_types(step, kinds)
   local types, running_by, streams = {}, {}, {}
   for place, kind in ipairs(kinds) do
-    local rules = call('HGET', prefix .. KEY.rules, kind)
-    if rules then
+    local record = records[place]
+    if record.rules ~= '' then
       local here = { unpack(all_counts, (place - 1) * #COUNTED + 1, place * #COUNTED) }
       local finished, holders = {}, {}
       for index = 1, 4 do finished[index * 2 - 1], finished[index * 2] = COUNTED[index], here[index] end
       local running = prefix .. KEY.running .. kind
       if with_holders then
         local refs = call('ZRANGE', running, 0, HOLDERS_MAX - 1)
-        local records = #refs > 0 and call('HMGET', prefix .. KEY.leases, unpack(refs)) or {}
+        local leases = #refs > 0 and call('HMGET', prefix .. KEY.leases, unpack(refs)) or {}
         for index, ref in ipairs(refs) do
-          holders[#holders + 1] = { ref, head_and_extras(records[index]) }
+          holders[#holders + 1] = { ref, head_and_extras(leases[index]) }
         end
       end
       local waiting = tonumber(here[5])
@@ -60,13 +60,9 @@ function steps.inspect(step)
         end
       end
       types[#types + 1] = {
-        kind, rules, call('HGET', prefix .. KEY.back_off, kind) or '', call('HGET', prefix .. KEY.schemas, kind) or '',
-        call('HGET', prefix .. KEY.defaults, kind) or '', call('HGET', prefix .. KEY.known, kind) or '0',
-        call('SISMEMBER', prefix .. KEY.declared, kind), waiting, here[6],
+        kind, type_values(record), call('HGET', prefix .. KEY.known, kind) or '0', waiting, here[6], here[7],
         call('ZCARD', running), finished, holders,
         with_holders and call('LRANGE', prefix .. KEY.starts .. kind, 0, -1) or {},
-        here[7], call('HGET', prefix .. KEY.ceilings, kind) or '', call('HGET', prefix .. KEY.retention, kind) or '',
-        call('HGET', prefix .. KEY.rules, kind .. '/held') or '',
       }
     end
   end

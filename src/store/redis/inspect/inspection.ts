@@ -1,4 +1,3 @@
-import { NO_RETENTION } from '../../../task/retention.ts'
 import { FINAL_STATUSES } from '../../../task/status.ts'
 import { BUCKETS, PERCENTILE_SLOTS, type RecentRates, RecentSlots, SLOT_MS } from '../../rates.ts'
 import type { Facts, Holder, InspectQuery, Rate, StoreOptions, TypeFacts, WorkerInfo } from '../../store.ts'
@@ -6,6 +5,7 @@ import type { Database } from '../client/database.ts'
 import { idOfRef } from '../records/ids.ts'
 import { extrasOfLease, leaseOf } from '../records/rows.ts'
 import type { Registry } from '../types/registry.ts'
+import { readRules, readSettings, type TypeFields } from '../types/type-fields.ts'
 import { pairs, readWho, readWorkers, slotsOf, type Who, type WhoReply, workersOf } from './who.ts'
 
 /** Maximum number of types in one step. */
@@ -18,34 +18,26 @@ const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }
 /** A type in the answer of inspect.lua; `readType` is its only reader. */
 type TypeReply = [
   type: string,
-  rules: string,
-  backOff: string,
-  schema: string,
-  defaults: string,
+  fields: TypeFields,
   lastSeen: string,
-  declared: number,
   waiting: number,
   delayed: string,
+  dependent: string,
   running: number,
   finished: string[],
   holders: [ref: string, lease: string][],
   starts: string[],
-  dependent: string,
-  ceilings: string,
-  retention: string,
-  heldUntil: string,
 ]
 
 type StoredType = ReturnType<typeof readType>
 
 function readType(partition: number, reply: TypeReply) {
-  const [type, rules, , schema, defaults, lastSeen, declared, waiting, delayed, processing, finished, ...more] = reply
-  const [holders, starts, dependent, ceilings, retention, heldUntil] = more
+  const [type, fields, lastSeen, waiting, delayed, dependent, processing, finished, holders, starts] = reply
+  const { setByOperator: _, ...rules } = readRules(fields)
   return {
     type,
-    ...rulesOf(rules),
+    ...rules,
     lastSeen: Number(lastSeen),
-    declared: declared === 1,
     counts: {
       pending: waiting,
       delayed: Number(delayed),
@@ -55,8 +47,7 @@ function readType(partition: number, reply: TypeReply) {
     },
     holders: holdersOf(partition, holders),
     starts,
-    heldUntil: Number(heldUntil),
-    readSettings: () => settingsOf(schema, defaults, ceilings, retention),
+    readSettings: () => readSettings(fields),
   }
 }
 
@@ -130,7 +121,7 @@ export class Inspection {
   #typesOf({ types, rates }: About, withSettings: boolean, now: number): TypeFacts[] {
     return types.map(({ lastSeen, starts, heldUntil, readSettings, ...stored }) => ({
       ...stored,
-      heldUntil: heldUntil > now ? heldUntil : null,
+      heldUntil: heldUntil !== null && heldUntil > now ? heldUntil : null,
       isKnown: stored.declared || lastSeen > now - this.#options.typeTtlMs,
       recent: rates.get(stored.type) ?? NO_RATES,
       settings: withSettings ? readSettings() : null,
@@ -191,15 +182,6 @@ export class Inspection {
   }
 }
 
-function settingsOf(schema: string, defaults: string, ceilings: string, retention: string): TypeFacts['settings'] {
-  return {
-    payloadSchema: schema === '' ? null : JSON.parse(schema),
-    defaults: defaults === '' ? {} : JSON.parse(defaults),
-    ceilings: ceilings === '' ? {} : JSON.parse(ceilings),
-    retention: retention === '' ? NO_RETENTION : JSON.parse(retention),
-  }
-}
-
 function finishedOf(pairsOfCounts: readonly string[]): Record<(typeof FINAL_STATUSES)[number], number> {
   const counts = pairs(pairsOfCounts)
   const [success, failed, canceled, timeout] = FINAL_STATUSES.map((status) => counts.get(status) ?? 0)
@@ -212,18 +194,6 @@ function holdersOf(partition: number, holders: readonly (readonly [ref: string, 
     return { taskId: idOfRef(partition, ref), workerId, group: extrasOfLease(lease).group, since: startedAt, expiresAt }
   })
   return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
-}
-
-/** `paused,limit,who,limit of a group,who,rate's max,window,who`, see rules.lua. */
-function rulesOf(text: string) {
-  const [paused, limit, , groupLimit, , max, per] = text.split(',')
-  const numberOrNull = (value: string | undefined) => (value === '' ? null : Number(value))
-  return {
-    paused: paused === '1',
-    maxConcurrency: numberOrNull(limit),
-    groupConcurrency: numberOrNull(groupLimit),
-    rate: max === '' ? null : { max: Number(max), perMs: Number(per) },
-  }
 }
 
 /** @param starts `<at>,<how many>` each, oldest first */

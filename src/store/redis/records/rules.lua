@@ -14,13 +14,6 @@ local function unpack_rules(text)
   }
 end
 
-local function pack_rules(rules)
-  return table.concat({
-    rules.paused, rules.limit, rules.limit_by, rules.group_limit, rules.group_limit_by, rules.rate_max,
-    rules.rate_per_ms, rules.rate_by,
-  }, ',')
-end
-
 -- An entry of the log: when, and how many tasks started.
 local function pack_starts(at_ms, starts) return at_ms .. ',' .. starts end
 local function unpack_starts(text) return text:match('^(%d+),(%d+)$') end

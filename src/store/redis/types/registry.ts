@@ -1,20 +1,22 @@
-import { RETRY_DEFAULTS, retryDelaysMs } from '../../../task/retry.ts'
 import { GatheredRates, SLOT_MS } from '../../rates.ts'
 import type { HandlerSettings, TypeChange } from '../../store.ts'
+import { changedType, NEW_TYPE } from '../../type-record.ts'
 import type { Database } from '../client/database.ts'
-import type { Reply } from '../client/redis-connection.ts'
+import { type BackOff, hasHandler, readBackOff, readType, type TypeFields, writeType } from './type-fields.ts'
 
-/** The back-off of a type's retries; scripts read the other rules of the type themselves. */
-export interface BackOff {
-  delaysMs: readonly number[]
-  jitter: number
-}
-
-const DEFAULT_BACK_OFF: BackOff = { delaysMs: retryDelaysMs(RETRY_DEFAULTS), jitter: RETRY_DEFAULTS.jitter }
 /** A back-off is read again after this time, in case the message of its change was lost. */
 const CACHE_MS = 10_000
 /** Maximum number of types in one step. */
 const TYPES_AT_ONCE = 500
+
+type Change = readonly [type: string, change: TypeChange]
+interface Replacement {
+  of: Change
+  /** Of configure.lua. */
+  args: string[]
+}
+/** An answer of types.lua. */
+type StoredType = [digest: string, fields: TypeFields]
 
 /** The rules of types, and the statistics that this process gathers. */
 export class Registry {
@@ -30,7 +32,7 @@ export class Registry {
 
   /** The back-off of a type that `know` has read. */
   policy(type: string): BackOff {
-    return this.#backOffs.get(type) ?? DEFAULT_BACK_OFF
+    return this.#backOffs.get(type) ?? readBackOff('')
   }
 
   async know(types: readonly string[]): Promise<void> {
@@ -54,8 +56,8 @@ export class Registry {
 
   /** Returns false for a change of a type that does not exist. */
   async configure(type: string, change: TypeChange): Promise<boolean> {
-    const [answer] = await this.#configure(this.#database.partitionOf(type), [[type, change]])
-    return answer === 'ok'
+    const unknown = await this.#configure(this.#database.partitionOf(type), [[type, change]])
+    return unknown.length === 0
   }
 
   /** Declares this process's handlers. */
@@ -78,23 +80,48 @@ export class Registry {
     }
   }
 
-  /** @param ifMissing does not change a type that a handler has already declared */
-  async #configure(
-    partition: number,
-    changes: readonly (readonly [type: string, change: TypeChange])[],
-    ifMissing = false,
-  ): Promise<Reply[]> {
-    const args = [this.#database.wasMet(partition), ifMissing ? '1' : '', changes.length]
-    for (const [type] of changes) args.push(type)
-    for (const [type, change] of changes) args.push(...argsOf(type, change))
+  /**
+   * Reads the records of the types, changes them, and replaces each that is still the one that was read; repeats this
+   * for the others. Returns the types that do not exist.
+   *
+   * @param ifMissing does not change a type that a handler has already declared
+   */
+  async #configure(partition: number, changes: readonly Change[], ifMissing = false): Promise<string[]> {
     if (changes.some(([, { handler, declared }]) => handler || declared)) await this.#database.partitions.add(partition)
-    const answers = await this.#database.run<Reply[]>('configure', partition, args)
-    this.#database.met(partition)
-    for (const [index, [type, { handler }]] of changes.entries()) {
-      this.forget(type)
-      if (handler && answers[index] === 'ok') this.#declared.set(type, handler)
+    const unknown: string[] = []
+    for (let left = changes; left.length > 0; ) {
+      const stored = await this.#database.run<StoredType[]>('types', partition, [
+        left.length,
+        ...left.map(([type]) => type),
+      ])
+      const next: Replacement[] = []
+      for (const [index, [type, change]] of left.entries()) {
+        const [digest, fields] = stored[index]!
+        const [exists, isHandled] = [digest !== '', digest !== '' && hasHandler(fields)]
+        if (!exists && !change.handler && !change.declared) unknown.push(type)
+        else if (!(ifMissing && isHandled)) {
+          const after = changedType(exists ? readType(fields) : NEW_TYPE, change)
+          const byHandler = change.handler !== undefined
+          const record = writeType(after, isHandled || byHandler)
+          next.push({ of: [type, change], args: [digest, byHandler ? '1' : '', ...record] })
+        }
+      }
+      left = next.length > 0 ? await this.#replace(partition, next) : []
     }
-    return answers
+    for (const [type, { handler }] of changes) {
+      this.forget(type)
+      if (handler) this.#declared.set(type, handler)
+    }
+    return unknown
+  }
+
+  /** Returns the changes whose types have changed since they were read. */
+  async #replace(partition: number, next: readonly Replacement[]): Promise<Change[]> {
+    const names = next.map(({ of: [type] }) => type)
+    const args = [this.#database.wasMet(partition), names.length, ...names, ...next.flatMap((one) => one.args)]
+    const answers = await this.#database.run<string[]>('configure', partition, args)
+    this.#database.met(partition)
+    return next.flatMap(({ of }, index) => (answers[index] === '1' ? [] : [of]))
   }
 
   /** Adds the gathered statistics to those of all processes. */
@@ -119,35 +146,4 @@ export class Registry {
       await this.#database.run('rates', partition, [slot, fields.length / 2, ...fields])
     }
   }
-}
-
-/** A type and its change, as arguments of configure.lua. */
-function argsOf(type: string, change: TypeChange): string[] {
-  const { handler, declared, maxConcurrency, groupConcurrency, rate, paused, heldUntil, ceilings, retention } = change
-  const args = [type, handler || declared ? '1' : '']
-  if (handler) {
-    const { retry, payloadSchema, defaults } = handler
-    const backOff = { delaysMs: retryDelaysMs(retry), jitter: retry.jitter }
-    const limits = [handler.maxConcurrency, handler.groupConcurrency, handler.rate?.max, handler.rate?.perMs]
-    args.push('1', ...limits.map((limit) => String(limit ?? '')), writeBackOff(backOff))
-    args.push(payloadSchema === null ? '' : JSON.stringify(payloadSchema), JSON.stringify(defaults))
-  } else args.push('', '', '', '', '', '', '', '')
-  const flag = (value: boolean | undefined) => (value === undefined ? '' : value ? '1' : '0')
-  const limit = (value: number | null | undefined) => (value === undefined ? '' : String(value ?? 'none'))
-  args.push(flag(declared), limit(maxConcurrency), limit(groupConcurrency), limit(rate === null ? null : rate?.max))
-  const json = (value: object | undefined) => (value === undefined ? '' : JSON.stringify(value))
-  args.push(String(rate?.perMs ?? ''), flag(paused), json(ceilings), limit(heldUntil), json(retention))
-  args.push(handler ? JSON.stringify(handler.retention ?? {}) : '')
-  return args
-}
-
-function writeBackOff({ delaysMs, jitter }: BackOff): string {
-  return [jitter, ...delaysMs].join(',')
-}
-
-/** @param text '' if no handler has declared one */
-function readBackOff(text: string): BackOff {
-  if (text === '') return DEFAULT_BACK_OFF
-  const [jitter = 0, ...delaysMs] = text.split(',').map(Number)
-  return { jitter, delaysMs }
 }
