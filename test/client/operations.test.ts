@@ -64,7 +64,7 @@ it('lists tasks by a tag whose key has a colon, and stops at its signal', async 
   await expect(Array.fromAsync(client().list({ signal }))).rejects.toThrow('enough')
 })
 
-it('gives handlers and the client dates and seconds', async () => {
+it('passes dates and seconds to handlers and the client', async () => {
   const task = await client().submit('times', {}, { processTimeout: '1m', runAt: new Date() })
   expect(task).toMatchObject({ processTimeout: 60, queueTimeout: 600, completedAt: null })
   expect(await client().result(task)).toBe(true)
@@ -162,7 +162,7 @@ it('declares a type with its ceilings and its retention', async () => {
   expect((await client().types.list()).map(({ type }) => type)).toEqual(expect.arrayContaining(['double', 'later']))
 })
 
-it('reads the figures and the workers', async () => {
+it('reads the statistics and the workers', async () => {
   const stats = await client().stats()
   expect(stats.tasks.success).toBeGreaterThan(0)
   expect(stats).toMatchObject({ totalWorkers: 1, delayedTasks: 0, dependentTasks: 0 })

@@ -213,7 +213,7 @@ it('has types for the client in browsers, without those of Node.js', () => {
   }
 })
 
-it('gives `require` all that `import` gives', () => {
+it('exports the same to `require` and `import`', () => {
   const entries = ['xqueue', 'xqueue/client', 'xqueue/testing', 'xqueue/handlers']
   const names = 'Object.keys(all).filter((name) => !/^(__esModule|module.exports)$/.test(name)).sort().join()'
   const script = `${JSON.stringify(entries)}.map(async (entry) => {

@@ -38,7 +38,7 @@ export function holdsContract(fixture: Fixture): void {
       expect((await claim(9)).map(({ task }) => task.id)).toEqual([id])
     })
 
-    it('is in force for claims in the same turn, and in other processes', async () => {
+    it('applies to claims in the same turn, and in other processes', async () => {
       const other = await fixture.opened.second()
       await submit()
       await submit()
@@ -63,7 +63,7 @@ export function holdsContract(fixture: Fixture): void {
       expect(await claim(9)).toHaveLength(2)
     })
 
-    it('is not begun by a lease that was lost', async () => {
+    it('is not started by a lost lease', async () => {
       await submit()
       const [first] = await claim()
       fixture.now += 1_000
@@ -79,7 +79,7 @@ export function holdsContract(fixture: Fixture): void {
       expect(await hold(first!, 500)).toEqual({ accepted: true, status: 'canceled' })
     })
 
-    it('with an invalid time is a failed attempt that says so', async () => {
+    it('with an invalid time fails the attempt with the reason', async () => {
       const { id } = await submit({ maxRetry: 0 })
       const [first] = await claim()
       await hold(first!, Number.NaN)
