@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { pino } from 'pino'
+import type { Queue } from '../../src/queue/queue.ts'
 import type { Task, TaskSpec } from '../../src/task/task.ts'
 import type { Line } from './history.ts'
 import { LeaseTokens, recordedQueue } from './recorded-queue.ts'
@@ -51,10 +52,22 @@ const stopped = new AbortController()
 process.once('message', () => stopped.abort())
 process.once('disconnect', () => process.exit(1))
 
-const queue = await openQueue(input.url, { ...KEEP, leaseMs: input.leaseMs })
+const queue = await open()
 await (input.role === 'submit' ? submit() : work())
 await queue.close()
 process.exit(0)
+
+/** Waits for a store that does not answer yet, as `xqueue serve` does; the test bounds the time. */
+async function open(): Promise<Queue> {
+  for (;;) {
+    try {
+      return await openQueue(input.url, { ...KEEP, leaseMs: input.leaseMs })
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'engine_unavailable' || stopped.signal.aborted) throw error
+      await sleep(100)
+    }
+  }
+}
 
 async function submit(): Promise<void> {
   const types = Object.keys(input.limits)

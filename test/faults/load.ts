@@ -134,7 +134,14 @@ export class Load {
         const { counts } = await queue.stats()
         return counts.pending + counts.processing
       }
-      await this.until(async () => (await open()) === 0, 'everything is finished')
+      for (let left = Number.POSITIVE_INFINITY; left > 0; ) {
+        const before = left
+        const fewerAreOpen = async () => {
+          left = await open()
+          return left < before
+        }
+        await this.until(fewerAreOpen, 'more tasks are finished')
+      }
       await this.end('work')
       const limits = Object.entries(this.#options.limits).filter(([, limit]) => limit !== null)
       const history = {

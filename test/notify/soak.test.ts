@@ -19,6 +19,9 @@ const LEFT_BYTES_MAX = 4 * 1024 * 1024
 /** The process alone needs about half of it. */
 const SMALL_HEAP_MB = 100
 
+// 60,000 tasks, on a machine that runs other tests as well.
+vi.setConfig({ testTimeout: 180_000 })
+
 const closing: (() => unknown)[] = []
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close()

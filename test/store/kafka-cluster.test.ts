@@ -27,7 +27,7 @@ const failed = ({ checks }: Health) => checks.filter(({ ok }) => !ok).map(({ nam
 describe('a cluster with a wrong setting', () => {
   it('is reported with the setting and how to fix it', async () => {
     kafka = await startKafka()
-    const url = `kafka://${kafka.address}?wait_ms=500&state=${redis.url}`
+    const url = `kafka://${kafka.address}?wait_ms=2000&state=${redis.url}`
     queue = await openTestQueue(url)
     await queue.configureType('t', { declared: true })
     await queue.submit([completeSpec({ type: 't' })])
@@ -77,7 +77,7 @@ describe('a cluster with a wrong setting', () => {
 
   it('is refused at the start if more replicas are requested than there are brokers, or no broker answers', async () => {
     kafka = await startKafka()
-    const copies = `kafka://${kafka.address}?replication=3&wait_ms=500&state=${redis.url}`
+    const copies = `kafka://${kafka.address}?replication=3&wait_ms=5000&state=${redis.url}`
     await expect(openQueue(copies)).rejects.toThrow(/fewer brokers than requested copies: lower replication=/)
     const nobody = `kafka://127.0.0.1:${await freePort()}?wait_ms=500&state=${redis.url}`
     await expect(openQueue(nobody)).rejects.toMatchObject({ code: 'engine_unavailable' })
@@ -86,7 +86,7 @@ describe('a cluster with a wrong setting', () => {
 
   it('is used with a login over TLS, and a refused password is reported with its user', async () => {
     kafka = await startKafka({ login: { user: 'ann', password: 'p@ss' } })
-    const more = `?tls=on&ca=${kafka.authority}&wait_ms=1000&state=${redis.url}`
+    const more = `?tls=on&ca=${kafka.authority}&wait_ms=5000&state=${redis.url}`
     queue = await openTestQueue(`kafka://ann:p%40ss@${kafka.address}${more}`)
     await queue.configureType('t', { declared: true })
     await queue.submit([completeSpec({ type: 't' })])
