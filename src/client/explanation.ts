@@ -25,7 +25,6 @@ export interface Explanation {
     | 'rate_limited'
     | 'paused'
     | 'held'
-    | 'held'
     | 'no_worker'
     | 'behind'
     | 'running'

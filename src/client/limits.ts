@@ -31,7 +31,10 @@ export interface LimitChanges {
   rate?: { max: number; per: Duration } | null
 }
 
-/** The limits of a server: `client.limits`. Changes hold over all processes, and need a key with the scope `admin`. */
+/**
+ * The limits of a server: `client.limits`. Changes are in force over all processes, and need a key with the scope
+ * `admin`. `client.types` pauses and holds types.
+ */
 export class LimitClient {
   readonly #server: Server
 
@@ -57,21 +60,6 @@ export class LimitClient {
   /** Removes its maximum and its rate. */
   remove(name: string): Promise<Limit> {
     return this.#change('DELETE', pathOf(name))
-  }
-
-  /** Starts no task of the type before a time has passed; 0 ends the hold. */
-  hold(name: string, time: Duration): Promise<Limit> {
-    return this.#change('POST', `${pathOf(name)}/hold`, { for: time })
-  }
-
-  /** Starts no task of the type until it is resumed. */
-  pause(name: string): Promise<Limit> {
-    return this.#change('POST', `${pathOf(name)}/pause`)
-  }
-
-  /** Ends the pause and the hold of a type. */
-  resume(name: string): Promise<Limit> {
-    return this.#change('POST', `${pathOf(name)}/resume`)
   }
 
   async #change(method: string, path: string, body?: object): Promise<Limit> {

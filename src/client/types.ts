@@ -111,7 +111,6 @@ export class TypeClient<H extends Handlers> {
   }
 
   /** Ends its pause and its hold. */
-  /** Ends the pause, and a hold. */
   async resume(type: keyof H & string): Promise<TaskType> {
     return typeOf(await call(this.#server, 'POST', `${pathOf(type)}/resume`))
   }
