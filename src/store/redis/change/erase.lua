@@ -1,11 +1,11 @@
 -- Erases finished tasks.
 --
 -- KEYS  the partition's prefix
--- ARGV  now, how long a finished task may be kept (ms), 'look' to change nothing, 'task' or 'copy'; number of items;
+-- ARGV  now, how long a finished task may be kept (ms), 'check' to change nothing, 'task' or 'copy'; number of items;
 --       each: the ref of a task; for a copy also the name of the task that the result belongs to, and the outcome
 --       without the result
 -- Returns per task {'changed' | 'refused' (it has not finished) | 'unknown' | 'more' (too many tasks wait for it to
---       inform all in one step; another call continues), …}. After 'changed', 'look' returns when the task ended;
+--       inform all in one step; another call continues), …}. After 'changed', 'check' returns when the task ended;
 --       'task' returns the outcome that replaces copies of its result, and the names of tasks in other partitions that
 --       have a copy. Per copy 'done'
 -- Cost  about ten commands a task, and one read of the undelivered messages
@@ -49,7 +49,7 @@ function steps.erase(step)
       blank_copy(step, ref, arg(step), arg(step))
       answers[index] = 'done'
     else
-      answers[index] = erase(step, ref, what == 'look')
+      answers[index] = erase(step, ref, what == 'check')
     end
   end
   write_finished(step)

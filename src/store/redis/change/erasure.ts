@@ -35,7 +35,7 @@ export class Erasure {
 
   async #eraseOne(place: Place): Promise<ChangeOutcome> {
     const { partition, ref } = place
-    const found = await this.#run(partition, 'look', ref)
+    const found = await this.#run(partition, 'check', ref)
     if (found.outcome !== 'changed') return found.outcome as ChangeOutcome
     await this.#eraseEvents(place, Number(found.first))
     let erased = await this.#run(partition, 'task', ref)
@@ -48,7 +48,7 @@ export class Erasure {
   }
 
   /** One item of the step: its outcome, when the task ended or the text that replaces copies, and the copies. */
-  async #run(partition: number, what: 'look' | 'task' | 'copy', ...item: string[]) {
+  async #run(partition: number, what: 'check' | 'task' | 'copy', ...item: string[]) {
     const args = [this.#options.retention.ageMs, what, 1, ...item]
     const [answer] = await this.#database.run<(string | string[])[]>('erase', partition, args)
     const [outcome, first, ...copies] = answer === 'done' ? ['changed'] : answer!

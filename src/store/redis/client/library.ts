@@ -34,7 +34,7 @@ const STEPS = {
   deliver: ['due', 'allow-oom'],
   delivered: ['due', 'allow-oom'],
   batch: ['scan', 'no-writes'],
-  awaited: ['submit', 'no-writes'],
+  count_successors: ['submit', 'no-writes'],
   back_offs: ['types', 'no-writes'],
   outcome: ['scan', 'no-writes'],
 } as const
@@ -85,7 +85,7 @@ const HARMLESS: ReadonlySet<StepName> = new Set([
   'deliver',
   'delivered',
   'batch',
-  'awaited',
+  'count_successors',
   'back_offs',
   'types',
   'outcome',

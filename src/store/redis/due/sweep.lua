@@ -64,7 +64,7 @@ end
 local RECHECK_EVERY_MS, CHECKS_MAX = 10000, 500
 local function recheck_awaited(step, sweep)
   local prefix = step.prefix
-  local checked_at, from = (call('GET', prefix .. KEY.looked_at_awaited) or '0 -'):match('^(%d+) (.*)$')
+  local checked_at, from = (call('GET', prefix .. KEY.awaited_rechecked) or '0 -'):match('^(%d+) (.*)$')
   local places = call('ZRANGEBYLEX', prefix .. KEY.dependents, from, '+', 'LIMIT', 0, CHECKS_MAX)
   if #places == 0 and from == '-' then return end
   local next_check = checked_at + RECHECK_EVERY_MS
@@ -88,7 +88,7 @@ local function recheck_awaited(step, sweep)
     if checks >= CHECKS_MAX then break end
   end
   local is_over = #places < CHECKS_MAX and last == places[#places]
-  call('SET', prefix .. KEY.looked_at_awaited, step.now_text .. ' ' .. (is_over and '-' or '(' .. last))
+  call('SET', prefix .. KEY.awaited_rechecked, step.now_text .. ' ' .. (is_over and '-' or '(' .. last))
 end
 
 -- Returns whether this process is the one that sweeps; if not, for how long another process is.
@@ -125,7 +125,7 @@ function steps.sweep(step)
   write_finished(step)
   tidy_index(step, sweep, KEY.index_tidied, 100, false)
   -- Tasks that were live when their neighbours were deleted are checked again, in a cycle.
-  tidy_index(step, sweep, KEY.index_looked_at, 5, true)
+  tidy_index(step, sweep, KEY.index_rechecked, 5, true)
   remove_gone_workers(step, sweep)
   recheck_awaited(step, sweep)
   write_finished(step)

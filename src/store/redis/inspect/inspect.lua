@@ -10,66 +10,72 @@ local HOLDERS_MAX = 1000
 -- The final statuses, then 'grouped', 'delayed' and 'dependent' (task/status.ts).
 local COUNTED = COUNTED_STATUSES
 
--- Returns the counts of types in the order of COUNTED, 0 if absent.
+-- Returns for each type the stored counts by status, '0' if absent.
 local function counts_of(step, kinds)
-  local fields, found = {}, {}
+  local fields, counts = {}, {}
   for _, kind in ipairs(kinds) do
-    for _, what in ipairs(COUNTED) do fields[#fields + 1] = kind .. ':' .. what end
+    for _, status in ipairs(COUNTED) do fields[#fields + 1] = kind .. ':' .. status end
   end
   for from = 1, #fields, CHUNK do
     local to = math.min(from + CHUNK - 1, #fields)
-    for _, value in ipairs(call('HMGET', step.prefix .. KEY.counts, unpack(fields, from, to))) do
-      found[#found + 1] = value or '0'
+    for index, value in ipairs(call('HMGET', step.prefix .. KEY.counts, unpack(fields, from, to))) do
+      local place = from + index - 2
+      local kind, status = kinds[math.floor(place / #COUNTED) + 1], COUNTED[place % #COUNTED + 1]
+      counts[kind] = counts[kind] or {}
+      counts[kind][status] = value or '0'
     end
   end
-  return found
+  return counts
+end
+
+local function holders_of(step, kind)
+  local refs, holders = call('ZRANGE', step.prefix .. KEY.running .. kind, 0, HOLDERS_MAX - 1), {}
+  local records = #refs > 0 and call('HMGET', step.prefix .. KEY.leases, unpack(refs)) or {}
+  for index, ref in ipairs(refs) do holders[index] = { ref, head_and_extras(records[index]) } end
+  return holders
+end
+
+-- Counts the waiting tasks of a type; adds the lengths of its streams, and the leases of each worker there.
+local function count_waiting(step, kind, grouped, streams, running_by)
+  local waiting = grouped
+  local function add(name, length) streams[#streams + 1], streams[#streams + 2] = name, length end
+  if grouped > 0 then add(kind .. ' (groups)', grouped) end
+  for _, lane in ipairs(lanes_of_type(step, kind)) do
+    waiting = waiting + count_waiting_in(lane)
+    add(lane.name, call('XLEN', lane.stream))
+    for _, consumer in ipairs(call('XPENDING', lane.stream, WORKERS)[4] or {}) do
+      local worker, leases = unpack(consumer)
+      running_by[worker] = (running_by[worker] or 0) + tonumber(leases)
+    end
+  end
+  return waiting
+end
+
+local function describe(step, kind, record, counts, waiting, with_holders)
+  local prefix, finished = step.prefix, {}
+  for _, status in ipairs(FINAL_STATUSES) do
+    finished[#finished + 1], finished[#finished + 2] = status, counts[status]
+  end
+  return {
+    kind, type_values(record), call('HGET', prefix .. KEY.known, kind) or '0', waiting, counts.delayed,
+    counts.dependent, call('ZCARD', prefix .. KEY.running .. kind), finished,
+    with_holders and holders_of(step, kind) or {},
+    with_holders and call('LRANGE', prefix .. KEY.starts .. kind, 0, -1) or {},
+  }
 end
 
 function steps.inspect(step)
-  local prefix = step.prefix
   local kinds = {}
   for index = 1, number(step) do kinds[index] = arg(step) end
-  local with_holders = arg(step) == '1'
-  local all_counts, records = counts_of(step, kinds), read_types(step, kinds)
-  local types, running_by, streams = {}, {}, {}
+  local with_holders, counts, records = arg(step) == '1', counts_of(step, kinds), read_types(step, kinds)
+  local types, running_by, streams, running = {}, {}, {}, {}
   for place, kind in ipairs(kinds) do
     local record = records[place]
     if record.rules ~= '' then
-      local here = { unpack(all_counts, (place - 1) * #COUNTED + 1, place * #COUNTED) }
-      local finished, holders = {}, {}
-      for index = 1, 4 do finished[index * 2 - 1], finished[index * 2] = COUNTED[index], here[index] end
-      local running = prefix .. KEY.running .. kind
-      if with_holders then
-        local refs = call('ZRANGE', running, 0, HOLDERS_MAX - 1)
-        local leases = #refs > 0 and call('HMGET', prefix .. KEY.leases, unpack(refs)) or {}
-        for index, ref in ipairs(refs) do
-          holders[#holders + 1] = { ref, head_and_extras(leases[index]) }
-        end
-      end
-      local waiting = tonumber(here[5])
-      if waiting > 0 then
-        streams[#streams + 1] = kind .. ' (groups)'
-        streams[#streams + 1] = waiting
-      end
-      for _, lane in ipairs(lanes_of_type(step, kind)) do
-        waiting = waiting + count_waiting_in(lane)
-        streams[#streams + 1] = lane.name
-        streams[#streams + 1] = call('XLEN', lane.stream)
-        for _, consumer in ipairs(call('XPENDING', lane.stream, WORKERS)[4] or {}) do
-          running_by[consumer[1]] = (running_by[consumer[1]] or 0) + tonumber(consumer[2])
-        end
-      end
-      types[#types + 1] = {
-        kind, type_values(record), call('HGET', prefix .. KEY.known, kind) or '0', waiting, here[6], here[7],
-        call('ZCARD', running), finished, holders,
-        with_holders and call('LRANGE', prefix .. KEY.starts .. kind, 0, -1) or {},
-      }
+      local waiting = count_waiting(step, kind, tonumber(counts[kind].grouped), streams, running_by)
+      types[#types + 1] = describe(step, kind, record, counts[kind], waiting, with_holders)
     end
   end
-  local held = {}
-  for worker, tasks in pairs(running_by) do
-    held[#held + 1] = worker
-    held[#held + 1] = tasks
-  end
-  return { step.now_text, types, held, streams }
+  for worker, leases in pairs(running_by) do running[#running + 1], running[#running + 2] = worker, leases end
+  return { step.now_text, types, running, streams }
 end

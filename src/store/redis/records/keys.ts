@@ -19,7 +19,7 @@ export const KEYS = {
   group_queue: 'group_queue:',
   /** The deadlines of waiting tasks of groups. */
   group_waits: 'group_waits',
-  /** Groups of a lane in the order of their turns, and the number of the last turn. */
+  /** Groups of a lane in the order in which they are served, and the last position in it. */
   rotation: 'rotation:',
   rotation_clock: 'rotation_clock:',
   /** Groups of the rotation that were never served, `<entry of the first task>|<group>`, in that order. */
@@ -30,7 +30,7 @@ export const KEYS = {
   lone_from: 'lone_from',
   /** Groups that may have several tasks waiting. */
   crowded: 'crowded:',
-  /** Groups that have reached their limit, and those that have no tasks left, with the time of their last turn. */
+  /** Groups that have reached their limit, and those that have no tasks left, with their last position. */
   at_limit: 'at_limit:',
   rested: 'rested:',
   /** Groups of the first version with groups: a stream for each, and their order. */
@@ -77,7 +77,7 @@ export const KEYS = {
   put_off: 'put_off',
   /** Messages to other partitions, and the time and position of the last check of awaited tasks. */
   partition_messages: 'notices',
-  looked_at_awaited: 'awaited:looked_at',
+  awaited_rechecked: 'awaited:looked_at',
   /** The tasks of a batch, in the order of submission, and the number of kept tasks of each batch. */
   batch: 'batch:',
   batches: 'batches',
@@ -101,7 +101,7 @@ export const KEYS = {
   /** Stream of all tasks, by submission. */
   index: 'index',
   index_tidied: 'index:tidied',
-  index_looked_at: 'index:looked_at',
+  index_rechecked: 'index:looked_at',
   /** The task of an idempotency key. */
   key: 'key:',
   counts: 'counts',

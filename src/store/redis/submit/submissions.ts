@@ -88,7 +88,7 @@ export class Submissions {
    * @throws XQueueError the other errors of `add`
    */
   async check(call: Call, indexes: readonly number[]): Promise<string[]> {
-    const { answer } = await this.#ask(call, async (asked) => (await this.#send([asked], 'look'))[0]!)
+    const { answer } = await this.#ask(call, async (asked) => (await this.#send([asked], 'check'))[0]!)
     if (answer.kind === 'accepted') return []
     if (answer.kind === 'unknown') return answer.types
     throw await this.#refusal(call.specs, answer, indexes)
@@ -141,7 +141,7 @@ export class Submissions {
     }
   }
 
-  async #send(calls: readonly Call[], mode: '' | 'look' = ''): Promise<Asked[]> {
+  async #send(calls: readonly Call[], mode: '' | 'check' = ''): Promise<Asked[]> {
     const { args, shapes } = submissionOf(
       mode,
       calls,

@@ -93,7 +93,7 @@ export const PREDECESSOR = {
 
 /** The arguments of submit.lua for some calls. */
 export function submissionOf(
-  mode: '' | 'look' | 'tick',
+  mode: '' | 'check' | 'tick',
   calls: readonly Call[],
   numbers: Numbers,
   { typeTtlMs, pendingMax, isState, retention }: StoreOptions,

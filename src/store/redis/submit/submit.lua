@@ -2,13 +2,13 @@
 --
 -- KEYS  the partition's prefix
 -- ARGV  now, '1' from a process that has used the store before, '1' if nothing may be accepted before the partition is
---       restored, 'look' to check only whether the tasks would be accepted, 'tick' for a task of a schedule, or '';
+--       restored, 'check' to check only whether the tasks would be accepted, 'tick' for a task of a schedule, or '';
 --       least n of the ids, how long a type stays known after its last worker (ms), most waiting tasks or '', how long
 --       a finished task may be kept (ms), most tasks that may wait for one, number of shapes, (type, priority, head)
 --       each; number of calls; each call: number of tasks; each task: its shape's number (1…), its payload; if the
 --       number is negative also: its extras, delay in ms or '', run_at or '', idempotency key or '', the request of the
 --       key, number of tasks that it waits for, each (`#<index>` for a task of the same call, or a name; '' for a task
---       of another call in a 'look'; '?' for an invalid id); the extras do not contain these
+--       of another call in a 'check'; '?' for an invalid id); the extras do not contain these
 -- Returns {lane numbers of the shapes, '' if no task of a shape was accepted; the answer of each call}, or 'incomplete'
 --       if accepted tasks could take the places of tasks that are to be restored
 --       answer: the id of its first entry, or one of
@@ -262,7 +262,7 @@ local function answer_call(step, admission, read)
   if waiting and fresh > 0 and waiting + fresh > admission.pending_max then return { 'full', waiting } end
   local refused = read.depends and refuse_waiting(step, admission, tasks, earlier)
   if refused then return refused end
-  if admission.mode == 'look' then return '' end
+  if admission.mode == 'check' then return '' end
   return write_call(step, admission, tasks, earlier, fresh)
 end
 

@@ -132,7 +132,7 @@ export class Submitter {
       const refs = ids.map((id) => placeOf(id)?.ref ?? '')
       const isOurs = partition !== undefined && partition < this.#database.count
       const waiting = isOurs
-        ? await this.#database.run<(number | null)[]>('awaited', partition, [refs.length, ...refs])
+        ? await this.#database.run<(number | null)[]>('count_successors', partition, [refs.length, ...refs])
         : refs.map(() => null)
       ids.forEach((id, index) => {
         const there = waiting[index]!

@@ -1,4 +1,4 @@
--- The claims of a turn: they select the next tasks. The fourth part of the turn, which turn.lua ends.
+-- The claims of a turn: they select the next tasks. A part of turn.lua.
 local claim, wait
 do
 

@@ -1,10 +1,10 @@
--- The claims of a turn from groups: the rotation of the groups of a lane. The third part of the turn, which turn.lua
--- ends. Lua allows 200 locals in all files together, so locals that no other file needs end with the block.
+-- The claims of a turn from groups: the rotation of the groups of a lane. A part of turn.lua, in a block of its own,
+-- because Lua allows 200 locals at once, over all files.
 local take, take_of_group, join_ungrouped, take_one, next_ready_place, take_in_rotation
 do
 
 -- The most groups that one claim checks, and that one round checks.
-local LOOKS_MAX, ROUND_MAX = 10000, 1000
+local CHECKS_MAX, ROUND_MAX = 10000, 1000
 
 -- Hands out up to `most` entries of a lane, returned entries first; returns how many it handed out and started.
 function take(step, turn, lane, most, tasks)
@@ -165,7 +165,7 @@ local function next_places(step, lane, most)
   return places
 end
 
--- Returns whether a group waits that was served before. If none does, no turn depends on the positions of groups that
+-- Returns whether a group waits that was served before. If none does, no order depends on the positions of groups that
 -- have no more tasks.
 local function has_served(step, lane)
   local prefix = step.prefix
@@ -230,7 +230,7 @@ end
 
 -- Returns the next place with a task that may start; nil if there is none.
 function next_ready_place(step, lane, group_limit)
-  for _ = 1, LOOKS_MAX do
+  for _ = 1, CHECKS_MAX do
     local places = next_places(step, lane, 1)
     if not places then return nil end
     if places[1] and has_task(step, lane, places[1], group_limit) then return places[1] end
@@ -288,21 +288,21 @@ end
 -- Starts one task of each group in the order of the rotation.
 function take_in_rotation(step, turn, lane, most, tasks, group_limit)
   join_ungrouped(step, lane)
-  local got, looks = 0, 0
-  while got < most and looks < LOOKS_MAX do
+  local got, checks = 0, 0
+  while got < most and checks < CHECKS_MAX do
     local handed_out, started = 0, 0
     if not group_limit then
       handed_out, started = take_lone(step, turn, lane, math.min(most - got, ROUND_MAX), tasks)
     end
-    got, looks = got + started, looks + handed_out
+    got, checks = got + started, checks + handed_out
     if got >= most then break end
     local places = next_places(step, lane, math.min(most - got, ROUND_MAX))
     if not places then break end
     local picked, all, checked = {}, {}, {}
-    looks = looks + 1
+    checks = checks + 1
     for index = 1, math.min(#places, most - got) do
       local one = places[index]
-      looks = looks + 1
+      checks = checks + 1
       -- A process of the previous version may have given a group in `lone` a second place. Its limit allows one start
       -- at a time.
       local is_first = not checked[one.group]

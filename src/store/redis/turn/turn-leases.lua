@@ -1,4 +1,4 @@
--- The leases of a turn: renewals, settlements and their consequences. The first part of the turn, which turn.lua ends.
+-- The leases of a turn: renewals, settlements and their consequences. A part of turn.lua.
 local make_type, success, renew, write_busy, add_success_events, begin_turns
 local try_settle, settle_run, clear_ended
 do

@@ -1,5 +1,4 @@
--- Starting tasks: their leases and their events. The second part of the turn, which turn.lua ends. Lua allows 200
--- locals in all files together, so locals that no other file needs end with the block.
+-- Starting tasks: their leases and their events. A part of turn.lua.
 local start, start_grouped, write_begun
 do
 

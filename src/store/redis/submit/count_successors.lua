@@ -4,7 +4,7 @@
 -- ARGV  now, number of tasks, the ref of each
 -- Returns per task the count; false if the task does not exist
 -- Cost  up to seven look-ups a task
-function steps.awaited(step)
+function steps.count_successors(step)
   local answers = {}
   for index = 1, number(step) do
     local ref = arg(step)
