@@ -49,17 +49,35 @@ export interface TaskView<Payload = Json, Result = Json> {
   batch: string | null
 }
 
-export function viewOf(task: Task): TaskView {
-  const { queueTimeoutMs, processTimeoutMs, createdAt, runAt, startedAt, updatedAt, completedAt, ...same } = task
+/** Field by field, because it is made for each attempt: a spread takes ten times as long. */
+export function viewOf(task: Task, payload: unknown = task.payload): TaskView {
   return {
-    ...same,
-    queueTimeout: queueTimeoutMs / 1_000,
-    processTimeout: processTimeoutMs / 1_000,
-    createdAt: new Date(createdAt),
-    runAt: new Date(runAt),
-    startedAt: dateOf(startedAt),
-    updatedAt: new Date(updatedAt),
-    completedAt: dateOf(completedAt),
+    id: task.id,
+    type: task.type,
+    payload: payload as Json,
+    priority: task.priority,
+    status: task.status,
+    attempts: task.attempts,
+    deliveries: task.deliveries,
+    maxRetry: task.maxRetry,
+    queueTimeout: task.queueTimeoutMs / 1_000,
+    processTimeout: task.processTimeoutMs / 1_000,
+    timeoutReason: task.timeoutReason,
+    createdAt: new Date(task.createdAt),
+    runAt: new Date(task.runAt),
+    startedAt: dateOf(task.startedAt),
+    updatedAt: new Date(task.updatedAt),
+    completedAt: dateOf(task.completedAt),
+    workerId: task.workerId,
+    progress: task.progress,
+    result: task.result,
+    error: task.error,
+    tags: task.tags,
+    idempotencyKey: task.idempotencyKey,
+    group: task.group,
+    after: task.after,
+    onFailure: task.onFailure,
+    batch: task.batch,
   }
 }
 

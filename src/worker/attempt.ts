@@ -112,7 +112,7 @@ export class Attempt {
         return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1, ...logFields(span) })
       },
     }
-    return handler.run({ ...viewOf(task), payload } as never, context)
+    return handler.run(viewOf(task, payload) as never, context)
   }
 
   async #predecessor(id: string): Promise<Predecessor> {
