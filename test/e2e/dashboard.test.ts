@@ -74,6 +74,21 @@ it('changes a limit after a note on its effect, and more tasks run at once', asy
   await server.call('POST', '/tasks/cancel', { type: 'slow' })
 })
 
+it('shows until when a type is held, why its tasks wait, and ends the hold', async () => {
+  await server.call('POST', '/limits/type:slow/hold', { for: '1h' })
+  const id = await server.submit('slow')
+  await go(`tasks/${id}`)
+  await has(main(), /No task of the type starts before .+: the service that it calls refuses calls/)
+  await go('limits')
+  const panel = page.getByRole('region', { name: 'slow' })
+  await has(panel, /held until \d/)
+  if (screenshots) await page.screenshot({ path: join(screenshots, 'held.png') })
+  await panel.getByRole('button', { name: 'Resume' }).click()
+  await panel.getByRole('button', { name: 'Pause' }).waitFor()
+  await vi.waitFor(async () => expect((await server.call('GET', `/tasks/${id}`)).body.status).toBe('processing'))
+  await server.call('POST', '/tasks/cancel', { type: 'slow' })
+})
+
 it('adds a schedule after a preview of its times, runs it now, pauses and removes it', async () => {
   await go('schedules')
   await page.getByText('Add a schedule').click()
