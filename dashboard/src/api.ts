@@ -175,7 +175,11 @@ export class Refusal extends Error {
 }
 
 /** Calls the API. @throws Refusal, or TypeError if the server cannot be reached */
-export async function call<T>(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<T> {
+export async function call<T>(
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
+  path: string,
+  body?: object,
+): Promise<T> {
   const init = body ? { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } } : {}
   const answer = await fetch(`api/v1${path}`, { method, ...init })
   // The session has ended: the reloaded page shows the login.

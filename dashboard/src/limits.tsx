@@ -1,103 +1,212 @@
-import { useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, get, type Holder, type TypeInfo } from './api.ts'
 import { useEachSecond, useLive } from './live.ts'
 import { ErrorLine, Meter, Panel, useAction } from './parts.tsx'
 import { may } from './session.ts'
 import { duration, number, say, time } from './words.ts'
 
-/** Each type's limit: what it is, what another would do, and who holds the permits. */
+/** More rows than this make the page slow; the filter finds the others. */
+const ROWS_MAX = 200
+
+/** The limits of each type in a table: their use, their values, which can be changed, and the holders of permits. */
 export function LimitsView() {
   const { stats, types } = useLive()
+  const [filter, setFilter] = useState('')
+  const found = types.filter(({ type }) => type.includes(filter))
   return (
     <>
       <h1>{say('limits')}</h1>
       {stats && types.length === 0 && <p class="empty">{say('noTypes')}</p>}
-      {types.map((type) => (
-        <Limit key={type.type} info={type} />
-      ))}
+      {types.length > 0 && (
+        <Panel title={say('types')} aside={<Filter value={filter} set={setFilter} />}>
+          <table class="cards limits">
+            <thead>
+              <tr>
+                <th>{say('type')}</th>
+                <th class="wide">{say('inUse')}</th>
+                <th>{say('limit')}</th>
+                <th>{say('ofEachGroup')}</th>
+                <th>{say('rate')}</th>
+                <th class="num">{say('waiting')}</th>
+                <td />
+              </tr>
+            </thead>
+            {found.slice(0, ROWS_MAX).map((type) => (
+              <Limit key={type.type} info={type} />
+            ))}
+          </table>
+          {found.length > ROWS_MAX && <p class="dim">{say('moreTypes', number(found.length - ROWS_MAX))}</p>}
+        </Panel>
+      )}
     </>
   )
 }
 
-function Limit({ info }: { info: TypeInfo }) {
-  const { type, processing, max_concurrency: limit, paused, held_until } = info
-  const isStopped = paused || held_until !== null
-  const [wanted, setWanted] = useState<string | null>(null)
-  const [run, error] = useAction()
-  const text = wanted ?? (limit === null ? '' : String(limit))
-  const next = text === '' ? null : Number(text)
-  const set = (max: number | null) =>
-    run(async () => {
-      await call('POST', '/concurrency', { task_type: type, max_concurrency: max })
-      setWanted(null)
-    })
-  const submit = (event: Event) => {
-    event.preventDefault()
-    set(next)
-  }
-  const used = limit === null ? number(processing) : say('of', number(processing), number(limit))
+function Filter({ value, set }: { value: string; set: (value: string) => void }) {
   return (
-    <Panel title={type} aside={<Terms info={info} />}>
-      <div class="limit">
-        <span class="used">
-          <Meter value={processing} max={limit} label={`${type}: ${say('permits')}`} />
-          {used} {say('inUse')}
-          {limit === null && <span class="dim">{say('noLimit')}</span>}
-        </span>
-        {may('admin') && (
-          <form onSubmit={submit}>
-            <label>
-              {say('limit')}
-              <input
-                type="number"
-                min="1"
-                max="1000000"
-                value={text}
-                placeholder={say('noLimit')}
-                aria-label={`${say('limit')}: ${type}`}
-                onInput={(event) => setWanted(event.currentTarget.value)}
-              />
-            </label>
-            <button type="submit" disabled={next === limit}>
-              {say('set')}
-            </button>
-            <button type="button" class="plain" disabled={limit === null} onClick={() => set(null)}>
-              {say('remove')}
-            </button>
-            <button
-              type="button"
-              class="plain"
-              onClick={() =>
-                run(() => call('POST', `/types/${encodeURIComponent(type)}/${isStopped ? 'resume' : 'pause'}`))
-              }
-            >
-              {say(isStopped ? 'resume' : 'pause')}
-            </button>
-          </form>
-        )}
-      </div>
-      <p class="preview" role="status">
-        {preview(info, next)}
-      </p>
-      <ErrorLine error={error} />
-      <Holders type={type} processing={processing} />
-    </Panel>
+    <input
+      type="search"
+      class="search"
+      value={value}
+      placeholder={say('filter')}
+      aria-label={say('filter')}
+      onInput={(event) => set(event.currentTarget.value)}
+    />
   )
 }
 
-/** What else holds its tasks back, and how many wait. */
-function Terms({ info: { pending, group_concurrency: ofGroup, rate, paused, held_until } }: { info: TypeInfo }) {
-  return (
-    <span class="terms">
-      {paused && <span class="badge paused">{say('paused')}</span>}
-      {held_until && <span class="badge paused">{say('heldUntil', time(held_until))}</span>}
-      {ofGroup !== null && <span>{say('eachGroup', number(ofGroup))}</span>}
-      {rate && <span>{say('rateOf', number(rate.max), duration(rate.per))}</span>}
-      <span>
-        {number(pending)} {say('pending')}
-      </span>
-    </span>
+interface Values {
+  limit: string
+  group: string
+  rate: string
+}
+
+function Limit({ info }: { info: TypeInfo }) {
+  const { type, processing, max_concurrency: limit, pending, paused, held_until } = info
+  const [edited, setEdited] = useState<Partial<Values>>({})
+  const [showsHolders, setShowsHolders] = useState(false)
+  const [run, error] = useAction()
+  const [present, noteSaved] = usePresent(info)
+  const values = { ...present, ...edited }
+  const isChanged = Object.keys(present).some((name) => values[name as keyof Values] !== present[name as keyof Values])
+  const isStopped = paused || held_until !== null
+  const form = `limit-${type}`
+  const submit = (event: Event) => {
+    event.preventDefault()
+    run(async () => {
+      await save(type, present, values)
+      noteSaved(values)
+      setEdited({})
+    })
+  }
+  const switchOn = () => run(() => call('POST', `/types/${encodeURIComponent(type)}/${isStopped ? 'resume' : 'pause'}`))
+  const field = (name: keyof Values, label: string) => (
+    <Field
+      form={form}
+      name={name}
+      label={`${label}: ${type}`}
+      value={values[name]}
+      set={(value) => setEdited({ ...edited, [name]: value })}
+    />
   )
+  const next = values.limit === '' ? null : Number(values.limit)
+  const told = isChanged ? preview(info, next) : ''
+  return (
+    <tbody>
+      <tr aria-label={type}>
+        <th scope="row">
+          <a href={`#/tasks?type=${encodeURIComponent(type)}`}>{type}</a>
+          {paused && <span class="badge paused">{say('paused')}</span>}
+          {held_until && <span class="badge paused">{say('heldUntil', time(held_until))}</span>}
+        </th>
+        <td data-label={say('inUse')}>
+          <button
+            type="button"
+            class="used plain"
+            aria-expanded={showsHolders}
+            title={say('holders')}
+            onClick={() => setShowsHolders(!showsHolders)}
+          >
+            <Meter value={processing} max={limit} label={`${type}: ${say('permits')}`} />
+            <span class="nowrap">
+              {limit === null ? number(processing) : say('of', number(processing), number(limit))}
+            </span>
+          </button>
+        </td>
+        <td data-label={say('limit')}>{field('limit', say('limit'))}</td>
+        <td data-label={say('ofEachGroup')}>{field('group', say('ofEachGroup'))}</td>
+        <td data-label={say('rate')}>{field('rate', say('rate'))}</td>
+        <td class="num" data-label={say('waiting')}>
+          {number(pending)}
+        </td>
+        <td>
+          {may('admin') && (
+            <form id={form} onSubmit={submit}>
+              <button type="submit" disabled={!isChanged}>
+                {say('set')}
+              </button>
+              <button type="button" class="plain" onClick={switchOn}>
+                {say(isStopped ? 'resume' : 'pause')}
+              </button>
+            </form>
+          )}
+        </td>
+      </tr>
+      {(told !== '' || error !== '' || showsHolders) && (
+        <tr>
+          <td colSpan={7}>
+            {told !== '' && (
+              <p class="preview" role="status">
+                {told}
+              </p>
+            )}
+            <ErrorLine error={error} />
+            {showsHolders && <Holders type={type} />}
+          </td>
+        </tr>
+      )}
+    </tbody>
+  )
+}
+
+interface FieldProps {
+  form: string
+  name: keyof Values
+  label: string
+  value: string
+  set: (value: string) => void
+}
+
+function Field({ form, name, label, value, set }: FieldProps) {
+  if (!may('admin')) return <>{value === '' ? '–' : value}</>
+  const isRate = name === 'rate'
+  return (
+    <input
+      form={form}
+      type={isRate ? 'text' : 'number'}
+      {...(isRate ? { pattern: '[0-9]+/.+', title: '100/1m' } : { min: '1', max: '1000000' })}
+      value={value}
+      placeholder={say('noLimit')}
+      aria-label={label}
+      onInput={(event) => set(event.currentTarget.value)}
+    />
+  )
+}
+
+/** The present values: those that were just saved, until the figures of the next seconds have them. */
+function usePresent(info: TypeInfo): [present: Values, noteSaved: (values: Values) => void] {
+  const [saved, setSaved] = useState<Values | null>(null)
+  const refreshes = useRef(0)
+  useEffect(() => {
+    refreshes.current += 1
+    if (refreshes.current >= 2) setSaved(null)
+  }, [info])
+  const noteSaved = (values: Values) => {
+    refreshes.current = 0
+    setSaved(values)
+  }
+  return [saved ?? valuesOf(info), noteSaved]
+}
+
+function valuesOf({ max_concurrency: limit, group_concurrency: group, rate }: TypeInfo): Values {
+  return {
+    limit: limit === null ? '' : String(limit),
+    group: group === null ? '' : String(group),
+    rate: rate === null ? '' : `${rate.max}/${duration(rate.per).replace(/ /g, '')}`,
+  }
+}
+
+/** Sends what differs; '' removes a limit. */
+async function save(type: string, present: Values, values: Values): Promise<void> {
+  const path = (name: string) => `/limits/${encodeURIComponent(name)}`
+  const count = (text: string) => (text === '' ? null : Number(text))
+  const [max, per] = values.rate.split('/')
+  const ofType = {
+    ...(values.limit !== present.limit && { max: count(values.limit) }),
+    ...(values.rate !== present.rate && { rate: values.rate === '' ? null : { max: Number(max), per } }),
+  }
+  if (Object.keys(ofType).length > 0) await call('PUT', path(`type:${type}`), ofType)
+  if (values.group !== present.group) await call('PUT', path(`group:${type}/*`), { max: count(values.group) })
 }
 
 /** What a limit would do, before it is set. */
@@ -110,31 +219,24 @@ function preview(info: TypeInfo, next: number | null): string {
   return starts > 0 ? say('previewMore', starts) : say('previewNone')
 }
 
-function Holders({ type, processing }: { type: string; processing: number }) {
-  const [shown, setShown] = useState(false)
+function Holders({ type }: { type: string }) {
   const [holders, setHolders] = useState<Holder[]>([])
   useEachSecond(async () => {
-    if (!shown) return
-    const { holders: told } = await get<{ holders: Holder[] }>(`/concurrency/${encodeURIComponent(type)}`)
+    const { holders: told } = await get<{ holders: Holder[] }>(`/limits/${encodeURIComponent(`type:${type}`)}`)
     setHolders(told)
-  }, [shown])
+  }, [type])
+  if (holders.length === 0) return <p class="dim">{say('noHolders')}</p>
   return (
-    <details open={shown} onToggle={(event) => setShown(event.currentTarget.open)}>
-      <summary>
-        {say('holders')} ({number(processing)})
-      </summary>
-      {shown && holders.length === 0 && <p class="dim">{say('noHolders')}</p>}
-      <ul class="runs">
-        {holders.map(({ task_id, worker_id, since, lease_expires_at }) => (
-          <li key={task_id}>
-            <a href={`#/tasks/${task_id}`}>{task_id}</a>
-            <span>{worker_id}</span>
-            <span class="dim">
-              {time(since)} · {say('expires', time(lease_expires_at))}
-            </span>
-          </li>
-        ))}
-      </ul>
-    </details>
+    <ul class="runs" aria-label={say('holders')}>
+      {holders.map(({ task_id, worker_id, since, lease_expires_at }) => (
+        <li key={task_id}>
+          <a href={`#/tasks/${task_id}`}>{task_id}</a>
+          <span>{worker_id}</span>
+          <span class="dim">
+            {time(since)} · {say('expires', time(lease_expires_at))}
+          </span>
+        </li>
+      ))}
+    </ul>
   )
 }
