@@ -1,8 +1,9 @@
 /**
  * A pipeline of calls to a language model: each document is summarized, each summary translated, and a digest made of
  * them all. Each step is a task that waits for those before it and receives their results (submit.ts has the flow).
- * A model that says 429 is asked again when it says (`RetryAfter`), one that fails is asked again later, a wrong key is
- * not tried twice; and `rate` keeps all workers together within what the account allows.
+ * After a 429, no task of the type starts until the model accepts calls again (`RateLimited`), and no attempt counts. A
+ * model that fails is asked again later, and a wrong key is not tried twice. `rate` keeps all workers together within
+ * what the account allows.
  *
  *   npm run xqueue -- serve --handlers examples/ai-pipeline/handlers.ts
  *   npx node examples/ai-pipeline/submit.ts        (in another terminal)
@@ -10,7 +11,7 @@
  * Any server with OpenAI's API will do: OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL say which. Without them, a
  * stand-in on this machine answers (model.ts).
  */
-import { DoNotRetry, defineHandlers, type Predecessor, RetryAfter, type TaskWith } from '../../src/index.ts'
+import { DoNotRetry, defineHandlers, type Predecessor, RateLimited, type TaskWith } from '../../src/index.ts'
 import { startModel } from './model.ts'
 
 const { OPENAI_API_KEY = 'none', OPENAI_MODEL = 'stand-in' } = process.env
@@ -61,7 +62,7 @@ async function ask(prompt: string, signal: AbortSignal): Promise<string> {
     body: JSON.stringify({ model: OPENAI_MODEL, messages: [{ role: 'user', content: prompt }] }),
   })
   if (answer.status === 429) {
-    throw new RetryAfter(Number(answer.headers.get('Retry-After') ?? 5), 'the model is asked too often')
+    throw new RateLimited({ for: Number(answer.headers.get('Retry-After') ?? 5) }, 'the model is asked too often')
   }
   const said = await answer.text()
   if (answer.status >= 500) throw new Error(`the model answered ${answer.status}: ${said}`)
