@@ -22,12 +22,16 @@ export interface StallOptions {
 interface Waiting {
   taskId: string
   since: number
+  /** When a worker with a free slot had called last, as seen first. */
+  calledBefore: number
+  /** Whether one has called since: a worker that was stopped, or that asks only now and then, has not. */
+  hasCalled: boolean
 }
 
 /**
- * Finds types that are stalled: a task is the next one to start, all limits allow it and a live worker has a free slot,
- * but it does not start. While every part works, this does not happen, so it points to a worker that is alive and takes
- * nothing, or to a fault of XQueue.
+ * Finds types that are stalled: a task is the next one to start, all limits allow it and a worker with a free slot
+ * keeps calling, but it does not start. While every part works, this does not happen, so it points to a worker that is
+ * alive and takes nothing, or to a fault of XQueue.
  */
 export class Stalls {
   readonly #options: StallOptions
@@ -65,7 +69,10 @@ export class Stalls {
 
   stalled(): { type: string; taskId: string }[] {
     const until = performance.now() - this.#options.afterMs
-    return [...this.#waiting].flatMap(([type, { taskId, since }]) => (since <= until ? [{ type, taskId }] : []))
+    const isStalled = ({ since, hasCalled }: Waiting) => hasCalled && since <= until
+    return [...this.#waiting].flatMap(([type, waiting]) =>
+      isStalled(waiting) ? [{ type, taskId: waiting.taskId }] : [],
+    )
   }
 
   #next(): void {
@@ -85,16 +92,22 @@ export class Stalls {
     const { queue } = this.#options
     const types = (await queue.types()).filter(mayStart)
     const workers = types.length > 0 ? await queue.workers() : []
-    const candidates = types.map(({ type }) => type).filter((type) => workers.some((worker) => isFree(worker, type)))
+    const called = new Map(types.map(({ type }) => [type, lastCall(workers, type)]))
+    const candidates = [...called].flatMap(([type, at]) => (at === null ? [] : [type]))
     for (const type of this.#waiting.keys()) if (!candidates.includes(type)) this.#waiting.delete(type)
     if (this.#from >= candidates.length) this.#from = 0
     const some = candidates.slice(this.#from, this.#from + TYPES_AT_ONCE)
     this.#from += TYPES_AT_ONCE
     for (const type of some) {
-      const taskId = await this.#firstReady(type)
-      if (taskId === null) this.#waiting.delete(type)
-      else if (this.#waiting.get(type)?.taskId !== taskId) this.#waiting.set(type, { taskId, since: performance.now() })
+      this.#note(type, await this.#firstReady(type), called.get(type)!)
     }
+  }
+
+  #note(type: string, taskId: string | null, calledAt: number): void {
+    const before = this.#waiting.get(type)
+    if (taskId === null) this.#waiting.delete(type)
+    else if (before?.taskId === taskId) before.hasCalled ||= calledAt > before.calledBefore
+    else this.#waiting.set(type, { taskId, since: performance.now(), calledBefore: calledAt, hasCalled: false })
   }
 
   /** The task of a type that the next free worker should start. */
@@ -111,6 +124,8 @@ function mayStart({ pending, delayed, dependent, paused, heldUntil, workers, ...
   return type.maxConcurrency === null || type.processing < type.maxConcurrency
 }
 
-function isFree({ types, running, concurrency }: WorkerInfo, type: string): boolean {
-  return running < concurrency && types.includes(type)
+/** When a worker of the type with a free slot called last, or null. */
+function lastCall(workers: readonly WorkerInfo[], type: string): number | null {
+  const free = workers.filter(({ types, running, concurrency }) => running < concurrency && types.includes(type))
+  return free.length === 0 ? null : Math.max(...free.map(({ lastSeen }) => lastSeen))
 }

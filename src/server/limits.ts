@@ -100,7 +100,7 @@ function putLimit(context: ServerContext): Route {
       { additionalProperties: false, minProperties: 1 },
     ),
     answers: { 200: LIMIT },
-    refusals: ['unknown_type'],
+    refusals: ['not_found'],
     handler: (request) => {
       const { max, rate } = request.body as { max?: number | null; rate?: RateInput | null }
       if (nameOf(request).group !== null) {
@@ -123,7 +123,7 @@ function deleteLimit(context: ServerContext): Route {
     summary: 'Remove the maximum and the rate of a limit, also those that its handler declares',
     params: LimitParams,
     answers: { 200: LIMIT },
-    refusals: ['unknown_type'],
+    refusals: ['not_found'],
     handler: (request) => {
       const isOfGroups = nameOf(request).group !== null
       return set(context, request, isOfGroups ? { groupConcurrency: null } : { maxConcurrency: null, rate: null })
@@ -143,7 +143,7 @@ function holdLimit(context: ServerContext): Route {
       { additionalProperties: false },
     ),
     answers: { 200: LIMIT },
-    refusals: ['unknown_type', 'invalid_duration'],
+    refusals: ['not_found', 'invalid_duration'],
     handler: (request) => {
       const { for: time } = request.body as { for: number | string }
       const ms = durationMs('for', time)
@@ -161,7 +161,7 @@ function pauseLimit(context: ServerContext): Route {
     summary: 'Start no task of a type until it is resumed',
     params: LimitParams,
     answers: { 200: LIMIT },
-    refusals: ['unknown_type'],
+    refusals: ['not_found'],
     handler: (request) => setOfType(context, request, { paused: true }),
   }
 }
@@ -174,7 +174,7 @@ function resumeLimit(context: ServerContext): Route {
     summary: 'End the pause and the hold of a type',
     params: LimitParams,
     answers: { 200: LIMIT },
-    refusals: ['unknown_type'],
+    refusals: ['not_found'],
     handler: (request) => setOfType(context, request, { paused: false, holdMs: 0 }),
   }
 }
@@ -185,12 +185,13 @@ function setOfType(context: ServerContext, request: FastifyRequest, change: Type
   throw invalidField('name', 'names a group: only `type:TYPE` can be paused or held')
 }
 
-/** @throws XQueueError `invalid_request` for one group */
+/** @throws XQueueError `invalid_request` for one group, `not_found` */
 async function set(context: ServerContext, request: FastifyRequest, change: TypeChange) {
   const { type, group } = nameOf(request)
   if (group !== null && group !== EACH) {
     throw invalidField('name', `is of one group: set the limit of each group with \`group:${type}/*\``)
   }
+  await typeOf(context.queue, type)
   const info = await changeType(context, request, type, change)
   return group === null ? ofType(info) : ofGroups(info, group)
 }

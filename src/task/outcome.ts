@@ -24,7 +24,7 @@ export type Outcome =
  * back-off applies.
  */
 export function failureOf(error: string, { retry, delayMs, holdMs = null, unusable }: Retry): Outcome {
-  if (holdMs !== null) return { kind: 'held', error: bounded(error), holdMs }
+  if (holdMs !== null) return { kind: 'held', error: bounded(error), holdMs: Math.max(holdMs, TASK_LIMITS.holdMsMin) }
   const note = unusable === null ? '' : `(${unusable}: the type's back-off applies) `
   return { kind: 'failure', error: bounded(note + error), retry, delayMs }
 }

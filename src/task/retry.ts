@@ -118,7 +118,7 @@ export class RetryAfter extends Error {
 /**
  * Thrown by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type starts
  * before that time has passed, in any process. The task itself runs again then, and no attempt counts. An invalid time
- * (longer than 24 hours) counts as a failed attempt, and the task's error says so.
+ * (longer than 24 hours) counts as a failed attempt, and the task's error says so. Less than a second is a second.
  */
 export class RateLimited extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -130,10 +130,10 @@ export class RateLimited extends Error {
   /** The time as given. */
   readonly for: number | string
 
-  /** @param options.for seconds, or a string with units: `"20s"` */
-  constructor(options: { for: number | string }, message = `rate limited for ${timeText(options.for)}`) {
+  /** @param options.for seconds, or a string with units: `"20s"`; at least a second */
+  constructor(options: { for: number | string }, message = `rate limited for ${timeText(options?.for)}`) {
     super(message)
-    this.for = options.for
+    this.for = options?.for
   }
 
   get [RATE_LIMITED](): true {

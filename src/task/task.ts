@@ -103,6 +103,8 @@ export const TASK_LIMITS = {
   durationMsMax: 366 * 86_400_000,
   /** Longest time for which a handler or a call may hold a type: 24 hours. */
   holdMsMax: 86_400_000,
+  /** Shortest hold of a handler: without it, a task could be handed out thousands of times a second. */
+  holdMsMin: 1_000,
   tagsMax: 16,
   tagKeyCharsMax: 64,
   tagValueCharsMax: 256,

@@ -51,7 +51,10 @@ it('records the old and the new value of a limit, a rate and a pause', async () 
     [{ max_concurrency: 3 }, { max_concurrency: null }],
     [{ rate: null }, { rate: { max: 5, perMs: 60_000 } }],
     [{ paused: false }, { paused: true }],
-    [{ paused: true }, { paused: false }],
+    [
+      { paused: true, held_until: null },
+      { paused: false, held_until: null },
+    ],
   ])
 })
 

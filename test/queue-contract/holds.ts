@@ -4,7 +4,7 @@ import { type Fixture, WORKER } from './fixture.ts'
 
 /** Holds: no task of a type starts before a time, because the service that its handler calls refuses calls. */
 export function holdsContract(fixture: Fixture): void {
-  const { submit, claim, get, start } = fixture
+  const { submit, claim, get, start, succeed } = fixture
 
   const heldUntil = async () => (await fixture.queue.types({ names: ['t'] }))[0]!.heldUntil
   const operate = (holdMs: number) => fixture.queue.configureType('t', { holdMs })
@@ -19,16 +19,27 @@ export function holdsContract(fixture: Fixture): void {
       const other = await submit({ priority: 5, group: 'a' })
       const [first, second] = await claim(9)
       expect(second!.task.id).toBe(id)
-      await hold(second!, 500)
-      expect(await hold(first!, 0)).toEqual({ accepted: true, status: 'pending' })
+      await hold(second!, 5_000)
+      expect(await hold(first!, -1)).toEqual({ accepted: true, status: 'pending' })
       expect(await get(id)).toMatchObject({ status: 'pending', attempts: 0, deliveries: 1, error: 'HTTP 429' })
-      expect(await heldUntil()).toBe(fixture.now + 500)
-      expect((await fixture.queue.explain(id))!).toMatchObject({ reason: 'held', until: fixture.now + 500 })
-      fixture.now += 499
+      expect(await heldUntil()).toBe(fixture.now + 5_000)
+      expect((await fixture.queue.explain(id))!).toMatchObject({ reason: 'held', until: fixture.now + 5_000 })
+      fixture.now += 4_999
       expect(await claim(9)).toEqual([])
       fixture.now += 1
       expect(await heldUntil()).toBeNull()
       expect((await claim(9)).map(({ task }) => task.id)).toEqual([other.id, id])
+    })
+
+    it('of less than a second is a second, so that its task does not run in a loop', async () => {
+      for (const holdMs of [0, -1, 5]) {
+        await submit()
+        const [lease] = await claim()
+        await hold(lease!, holdMs)
+        expect(await heldUntil()).toBe(fixture.now + 1_000)
+        await operate(0)
+        await succeed((await claim())[0]!.lease)
+      }
     })
 
     it('holds no other type', async () => {
@@ -43,7 +54,7 @@ export function holdsContract(fixture: Fixture): void {
       await submit()
       await submit()
       const [first] = await claim()
-      const outcomes = [{ lease: first!.lease, outcome: { kind: 'held', error: 'no', holdMs: 500 } as const }]
+      const outcomes = [{ lease: first!.lease, outcome: { kind: 'held', error: 'no', holdMs: 5_000 } as const }]
       expect((await fixture.queue.turn({ worker: WORKER, want: 9, outcomes })).leases).toEqual([])
       expect((await other.turn({ worker: { ...WORKER, id: 'w2' }, want: 9 })).leases).toEqual([])
       await other.close()
@@ -53,9 +64,9 @@ export function holdsContract(fixture: Fixture): void {
       await submit()
       await submit()
       const [first, second] = await claim(9)
-      await hold(first!, 900)
-      await hold(second!, 100)
-      expect(await heldUntil()).toBe(fixture.now + 900)
+      await hold(first!, 9_000)
+      await hold(second!, 1_000)
+      expect(await heldUntil()).toBe(fixture.now + 9_000)
       await operate(50)
       expect(await heldUntil()).toBe(fixture.now + 50)
       await operate(0)
@@ -68,7 +79,7 @@ export function holdsContract(fixture: Fixture): void {
       const [first] = await claim()
       fixture.now += 1_000
       await fixture.queue.sweep(100)
-      expect(await hold(first!, 500)).toEqual({ accepted: false, status: null })
+      expect(await hold(first!, 5_000)).toEqual({ accepted: false, status: null })
       expect(await heldUntil()).toBeNull()
     })
 
@@ -76,7 +87,7 @@ export function holdsContract(fixture: Fixture): void {
       const { id } = await submit()
       const [first] = await claim()
       await fixture.queue.cancel({ ids: [id] })
-      expect(await hold(first!, 500)).toEqual({ accepted: true, status: 'canceled' })
+      expect(await hold(first!, 5_000)).toEqual({ accepted: true, status: 'canceled' })
     })
 
     it('with an invalid time fails the attempt with the reason', async () => {

@@ -96,7 +96,6 @@ describe('limits by name', () => {
     ['type:plain', { weight: 1 }],
     ['group:plain/*', { rate: { max: 1, per: 1 } }],
     ['group:plain/a', { max: 1 }],
-    ['type:nope', { max: 1 }],
   ])('PUT of %s refuses %j', async (name, body) => {
     expect((await put(name, body)).status).toBe(400)
   })
