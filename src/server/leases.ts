@@ -35,14 +35,13 @@ export interface RetryInput {
 export const HoldSchema = durationOf({
   title: 'Hold',
   most: TASK_LIMITS.holdMsMax,
-  meaning: 'No task of the type starts before this time has passed. The task is ready then, and no attempt counts. ',
+  meaning:
+    'No task of the type starts before this time has passed. The task is ready then, no attempt counts, and `delay` ' +
+    'and `retry` do not apply. ',
 })
 
 /** @throws XQueueError `invalid_duration`, `invalid_request` */
 export function retryOf({ retry = true, delay, hold }: RetryInput): Retry {
-  if (hold !== undefined && (delay !== undefined || !retry)) {
-    throw invalidField('hold', 'goes with neither `delay` nor `retry: false`: send one of them')
-  }
   const delayMs = delay === undefined ? null : durationMs('delay', delay)
   const holdMs = hold === undefined ? null : durationMs('hold', hold)
   if (holdMs !== null && holdMs > TASK_LIMITS.holdMsMax) throw invalidField('hold', 'must be at most 24 hours')

@@ -39,7 +39,7 @@ const ReportedOutcome = Type.Object(
         oneOf: [{ type: 'number' }, { type: 'string' }],
         description:
           'With `error`: no task of the type starts before this time has passed, up to 24 hours. The task is ready ' +
-          'then, and no attempt counts',
+          'then, no attempt counts, and `delay` and `retry` do not apply',
       }),
     ),
     release: Type.Optional(
