@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { createClient } from '../../src/client/client.ts'
+import { closeAfterwards } from '../fixtures/closing.ts'
 import { endAtExit } from '../fixtures/processes.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { startProxy, type TcpProxy } from '../fixtures/tcp-proxy.ts'
@@ -37,7 +38,8 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     }
     const started = await opened(async () => {
       const options = { env: { ...process.env, ...env, XQUEUE_SERVER: url }, stdio: 'ignore' } as const
-      endAtExit(spawn(program, args, options))
+      const worker = endAtExit(spawn(program, args, options))
+      closeAfterwards(() => worker.kill('SIGKILL'))
       await server.untilHandled('echo')
       await run(200)
     })
