@@ -9,7 +9,7 @@ const LOOKS = 3
 /** Types that one look examines, the next ones at the next look. */
 const TYPES_AT_ONCE = 50
 /** Tasks at the start of a type's list that are examined: groups at their limit have theirs there as well. */
-const HEADS = 20
+const HEADS = 5
 const NAMED_MAX = 3
 
 export interface StallOptions {
