@@ -227,7 +227,11 @@ export class RedisConnection {
         for (const [channel, listener] of this.#listeners) await connection.subscribe(channel, listener)
         if (this.#closed) connection.end(closedError())
         isUp = connection.isOpen
-        if (isUp) this.#opened()
+        if (isUp) {
+          // A connection for steps may have been opened before, and messages were missed since.
+          this.#wasLost ||= again
+          this.#opened()
+        }
         if (isUp || this.#closed) return connection
       } catch (error) {
         if (this.#closed || !(again || mayTryAgain(error, true, this.#url))) throw error
