@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -76,6 +76,8 @@ async function contract(store: Mutation['store']): Promise<Verdict> {
   const vitest = join(root, 'node_modules/vitest/vitest.mjs')
   const flags = ['--bail=1', '--reporter=json', `--outputFile=${report}`, '--testTimeout=15000']
   await run([vitest, 'run', ...CONTRACTS[store], ...flags])
+  // A store that is broken may also keep the run from ending.
+  if (!existsSync(report)) return { failed: `no end within ${RUN_MS_MAX / 1_000} s`, passed: 0 }
   const { testResults } = JSON.parse(readFileSync(report, 'utf8')) as Report
   const tests = testResults.flatMap(({ assertionResults }) => assertionResults)
   return {
