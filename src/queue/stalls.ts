@@ -68,11 +68,12 @@ export class Stalls {
   }
 
   stalled(): { type: string; taskId: string }[] {
-    const until = performance.now() - this.#options.afterMs
-    const isStalled = ({ since, hasCalled }: Waiting) => hasCalled && since <= until
-    return [...this.#waiting].flatMap(([type, waiting]) =>
-      isStalled(waiting) ? [{ type, taskId: waiting.taskId }] : [],
-    )
+    return [...this.#waiting].flatMap(([type, { taskId }]) => (this.isStalled(type) ? [{ type, taskId }] : []))
+  }
+
+  isStalled(type: string): boolean {
+    const waiting = this.#waiting.get(type)
+    return waiting?.hasCalled === true && performance.now() - waiting.since >= this.#options.afterMs
   }
 
   #next(): void {
@@ -94,7 +95,7 @@ export class Stalls {
     const workers = types.length > 0 ? await queue.workers() : []
     const called = new Map(types.map(({ type }) => [type, lastCall(workers, type)]))
     const candidates = [...called].flatMap(([type, at]) => (at === null ? [] : [type]))
-    for (const type of this.#waiting.keys()) if (!candidates.includes(type)) this.#waiting.delete(type)
+    for (const type of this.#waiting.keys()) if ((called.get(type) ?? null) === null) this.#waiting.delete(type)
     if (this.#from >= candidates.length) this.#from = 0
     const some = candidates.slice(this.#from, this.#from + TYPES_AT_ONCE)
     this.#from += TYPES_AT_ONCE

@@ -9,7 +9,7 @@ import { durationMs } from './claims.ts'
 import { described, listOf, nullable, orNull, ref, timeOrNull } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { holderJson, RateSchema, rateJson } from './type-json.ts'
-import { changeType, MaxSchema, type RateInput, RateInputSchema, rateOf } from './types.ts'
+import { changeType, MaxSchema, oneType, type RateInput, RateInputSchema, rateOf } from './types.ts'
 
 /** `type:<type>`, `group:<type>/*` for each group of a type, or `group:<type>/<group>` for one of them. */
 const NAME = /^(?:type:(?<type>[^/]+)|group:(?<of>[^/]+)\/(?<group>.+))$/s
@@ -81,7 +81,7 @@ function getLimit({ queue }: ServerContext): Route {
     refusals: ['not_found'],
     handler: async (request) => {
       const { type, group } = nameOf(request)
-      const info = await typeOf(queue, type)
+      const info = await oneType(queue, type)
       const holders = info.holders.filter((holder) => group === null || group === EACH || holder.group === group)
       return { ...(group === null ? ofType(info) : ofGroups(info, group, holders)), holders: holders.map(holderJson) }
     },
@@ -191,16 +191,9 @@ async function set(context: ServerContext, request: FastifyRequest, change: Type
   if (group !== null && group !== EACH) {
     throw invalidField('name', `is of one group: set the limit of each group with \`group:${type}/*\``)
   }
-  await typeOf(context.queue, type)
+  await oneType(context.queue, type)
   const info = await changeType(context, request, type, change)
   return group === null ? ofType(info) : ofGroups(info, group)
-}
-
-/** @throws XQueueError `not_found` */
-async function typeOf(queue: ServerContext['queue'], type: string): Promise<TypeInfo> {
-  const [info] = await queue.types({ names: [type], holders: true })
-  if (info) return info
-  throw new XQueueError('not_found', `there is no task type ${JSON.stringify(type)}: see /api/v1/types`)
 }
 
 /** @throws XQueueError `not_found` for a name of another form */

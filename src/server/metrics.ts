@@ -46,9 +46,8 @@ export function engineMetrics({ queue, live, stalls, version, registry }: Server
   ofTypes('xqueue_workers', 'Live workers that run the type', ({ workers }) => workers)
   ofTypes('xqueue_paused', '1 while the type is paused', ({ paused }) => Number(paused))
   ofTypes('xqueue_held', '1 while the type is held', ({ heldUntil }) => Number(heldUntil !== null))
-  const isStalled = ({ type }: TypeInfo) => (stalls?.stalled() ?? []).some((stalled) => stalled.type === type)
-  ofTypes('xqueue_stalled', '1 while no free worker starts the ready tasks of the type', (info) =>
-    Number(isStalled(info)),
+  ofTypes('xqueue_stalled', '1 while no free worker starts the ready tasks of the type', ({ type }) =>
+    Number(stalls?.isStalled(type) ?? false),
   )
   ofTypes(
     'xqueue_concurrency_limit',

@@ -60,7 +60,7 @@ export interface LiveStatus {
 /** Types whose ready tasks do not start, for routes. */
 export interface StallStatus {
   check(): Health['checks'][number]
-  stalled(): readonly { type: string }[]
+  isStalled(type: string): boolean
 }
 
 export type CountSubmissions = (outcome: 'accepted' | 'existing' | 'refused', count: number) => void

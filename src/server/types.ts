@@ -214,7 +214,10 @@ function getLimit({ queue }: ServerContext): Route {
     answers: { 200: Limit },
     refusals: ['not_found'],
     handler: async (request) => {
-      const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(queue, request)
+      const { type, maxConcurrency, groupConcurrency, rate, processing, holders } = await oneType(
+        queue,
+        typeIn(request),
+      )
       return {
         task_type: type,
         max_concurrency: maxConcurrency,
@@ -258,9 +261,12 @@ function setLimit(context: ServerContext): Route {
   }
 }
 
-/** @throws XQueueError `not_found` */
-async function oneType(queue: ServerContext['queue'], request: FastifyRequest): Promise<TypeInfo> {
-  const { type } = request.params as { type: string }
+function typeIn(request: FastifyRequest): string {
+  return (request.params as { type: string }).type
+}
+
+/** A type with its holders. @throws XQueueError `not_found` */
+export async function oneType(queue: ServerContext['queue'], type: string): Promise<TypeInfo> {
   const [info] = await queue.types({ names: [type], holders: true })
   if (!info) throw noType(type)
   return info
@@ -285,7 +291,7 @@ export async function changeType(
 
 function setPaused(context: ServerContext, paused: boolean) {
   return async (request: FastifyRequest) => {
-    const { type } = await oneType(context.queue, request)
+    const { type } = await oneType(context.queue, typeIn(request))
     return typeJson(await changeType(context, request, type, paused ? { paused } : { paused, holdMs: 0 }))
   }
 }
