@@ -1,5 +1,6 @@
 /** The public API of `xqueue/client`: the typed client, for any JavaScript runtime with `fetch`. */
 
+export type { TaskAttempt, TaskAttempts } from './client/attempts.ts'
 export type { Batch, BatchState, BatchWait } from './client/batch.ts'
 export { type Client, createClient, type ManyTasks, type NewTask, type TaskOf } from './client/client.ts'
 export type { ChangesQuery, TaskChange } from './client/event-stream.ts'
@@ -12,6 +13,7 @@ export type { Stats, WorkerInfo } from './client/statistics.ts'
 export type { SubmitOptions } from './client/submission.ts'
 export type { ListOptions, TaskFilter, TaskList, TaskPage } from './client/task-list.ts'
 export type { Ceilings, Declaration, Percentiles, TaskType, TypeClient } from './client/types.ts'
+export type { AttemptOutcome } from './task/attempt.ts'
 export { type ErrorCode, type ErrorDetails, XQueueError } from './task/errors.ts'
 export type { OnFailure, Predecessor } from './task/flow.ts'
 export type { Json } from './task/json.ts'

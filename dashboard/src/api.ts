@@ -35,6 +35,23 @@ export interface Task {
   batch: string | null
 }
 
+/** One run of a task. */
+export interface Attempt {
+  number: number
+  delivery: number
+  outcome: string
+  worker_id: string | null
+  started_at: string
+  ended_at: string | null
+  error: string | null
+}
+
+export interface Attempts {
+  /** Oldest first. */
+  attempts: Attempt[]
+  left_out: number
+}
+
 /** A change of a task in MQTT and Server-Sent Events. */
 export interface Change {
   event_id: string | null

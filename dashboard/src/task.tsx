@@ -1,6 +1,7 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { type Change, call, type Explanation, get, Refusal, type Task, TERMINAL } from './api.ts'
+import { AttemptsPanel } from './attempts.tsx'
 import { BatchLink, FlowPanel, TaskLinks } from './flow.tsx'
 import { live, useLive } from './live.ts'
 import { ErrorLine, JsonBlock, Panel, Progress, StatusBadge, useAction } from './parts.tsx'
@@ -78,6 +79,7 @@ export function TaskView({ id }: { id: string }) {
           <JsonBlock value={task.error} label={say('error')} />
         </Panel>
       )}
+      <AttemptsPanel id={id} change={`${task.status} ${task.updated_at} ${generation}`} error={task.error} />
       {task.result !== null && (
         <Panel title={say('result')}>
           <JsonBlock value={task.result} label={say('result')} />

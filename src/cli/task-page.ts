@@ -1,5 +1,7 @@
+import { foldedStack } from '../task/stack.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
+import { type Attempts, attemptLines } from './attempts.ts'
 import {
   columns,
   dimmed,
@@ -28,11 +30,14 @@ export interface Explanation {
 }
 
 /** A page about one task; `explanation` only while it has not ended. */
-export function taskPage(task: TaskJson, explanation: Explanation | null): string {
+export function taskPage(task: TaskJson, explanation: Explanation | null, attempts: Attempts | null): string {
   const sections = [facts(factsOf(task))]
   if (explanation && task.status === 'pending') sections.push(section('Why it waits', explanationText(explanation)))
   sections.push(section('Payload', jsonText(task.payload)))
-  if (task.error !== null) sections.push(section('Error', paint('red', plainLines(task.error.trimEnd()))))
+  const { error } = task
+  if (error !== null) sections.push(section('Error', paint('red', plainLines(foldedStack(error.trimEnd())))))
+  const lines = attemptLines(attempts, { withErrors: true, shown: error })
+  if (lines.length > 0) sections.push(section('Attempts', lines.join('\n')))
   if (task.status === 'success') sections.push(section('Result', jsonText(task.result)))
   return sections.join('\n\n')
 }

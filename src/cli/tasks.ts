@@ -1,8 +1,10 @@
 import { Command } from 'commander'
 import { call, type Server } from '../client/call.ts'
 import { changesJson } from '../client/event-stream.ts'
+import { XQueueError } from '../task/errors.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
+import { type Attempts, attemptLines } from './attempts.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
 import { type ClientOptions, print, show, withClientOptions, withExamples } from './output.ts'
 import { type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
@@ -14,19 +16,22 @@ const POLL_MS = 100
 /** get, explain, watch, list. */
 export function taskCommands(): Command[] {
   const get = withClientOptions(new Command('get'))
-    .description('show a task: its state, payload, result or error, and why it waits')
+    .description('show a task: its state, payload, result, attempts with their errors, and why it waits')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
       const task = await readTask(options.server, id)
       const explains = !options.json && !isFinal(task.status as Status)
       const explanation = explains ? await explain(options.server, id) : null
-      show(task, options, () => taskPage(task, explanation))
+      const attempts = options.json ? null : await readAttempts(options.server, id)
+      show(task, options, () => taskPage(task, explanation, attempts))
     })
   const why = withClientOptions(new Command('explain'))
     .description('say why a task is not running, and what holds it back')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
-      show(await explain(options.server, id), options, explanationText)
+      const explanation = await explain(options.server, id)
+      const attempts = options.json ? null : await readAttempts(options.server, id)
+      show(explanation, options, () => [explanationText(explanation), ...attemptLines(attempts)].join('\n'))
     })
   const watch = withClientOptions(new Command('watch'))
     .description('follow one task until it ends, or all status changes')
@@ -67,6 +72,16 @@ function readTask(server: Server, id: string): Promise<TaskJson> {
 
 function explain(server: Server, id: string): Promise<Explanation> {
   return call(server, 'GET', `/tasks/${encodeURIComponent(id)}/explain`)
+}
+
+/** Null where the server is of a version that has none, or the task has just been removed. */
+async function readAttempts(server: Server, id: string): Promise<Attempts | null> {
+  try {
+    return await call<Attempts>(server, 'GET', `/tasks/${encodeURIComponent(id)}/attempts`)
+  } catch (error) {
+    if (error instanceof XQueueError && error.code === 'not_found') return null
+    throw error
+  }
 }
 
 /** Resolves with the task once its status is final; `onState` receives each state that was read until then. */

@@ -1,6 +1,7 @@
 import type { TaskJson } from '../task/task-json.ts'
 import { type TaskView, viewOfJson } from '../task/task-view.ts'
 import type { Handlers, PayloadOf, ResultOf } from '../worker/handler.ts'
+import { attemptsOf, type TaskAttempts } from './attempts.ts'
 import { Batch } from './batch.ts'
 import { call, type Server } from './call.ts'
 import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
@@ -92,6 +93,11 @@ export class Client<H extends Handlers> {
   /** The reason why a task is not running. */
   async explain(id: string): Promise<Explanation> {
     return explanationOf(await call(this.#server, 'GET', `${pathOf(id)}/explain`))
+  }
+
+  /** The attempts of a task with their errors, oldest first. */
+  async attempts(id: string): Promise<TaskAttempts> {
+    return attemptsOf(await call(this.#server, 'GET', `${pathOf(id)}/attempts`))
   }
 
   /** Cancels a task; a running one is notified and may still be `processing` in the answer. */

@@ -1,5 +1,6 @@
 import { isRestorable } from '../store/state.ts'
 import type { Store } from '../store/store.ts'
+import { allAttempts } from '../task/attempt.ts'
 import { ApiKeys } from './api-keys.ts'
 import { changeTasks, eraseTasks } from './changes.ts'
 import { EventReader } from './event-reader.ts'
@@ -33,6 +34,11 @@ export function createQueue(store: Store): Queue {
     predecessor: (lease, id) => store.predecessor(lease, id),
     batch: (name) => store.batch(name),
     explain: (id) => explain(store, id),
+    attempts: async (id) => {
+      // The task first: an attempt that ends in between is in both, and counts once.
+      const [task] = await store.get([id])
+      return task ? { task, ...allAttempts(task, (await store.attempts([id]))[0]!) } : null
+    },
     types: (query) => typesOf(store, query),
     workers: async () => (await store.inspect({ types: [] })).workers,
     stats: () => statsOf(store),

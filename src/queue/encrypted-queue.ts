@@ -11,8 +11,8 @@ import { wrap } from './wrap.ts'
 
 /** Methods that have no contents, or whose contents the view decrypts. */
 const FORWARDED = [
-  ...(['cancel', 'retry', 'erase', 'explain', 'events', 'configureType', 'declareHandlers', 'sweep'] as const),
-  ...(['batch', 'types', 'workers', 'stats', 'keys', 'countCalls', 'health', 'close'] as const),
+  ...(['cancel', 'retry', 'erase', 'explain', 'attempts', 'events', 'configureType', 'declareHandlers'] as const),
+  ...(['sweep', 'batch', 'types', 'workers', 'stats', 'keys', 'countCalls', 'health', 'close'] as const),
 ]
 
 /**

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Remembered } from '../store/state.ts'
+import { mayHaveAttempts } from '../task/attempt.ts'
 import { effectOf } from '../task/flow.ts'
 import { FINAL_STATUSES, isFinal } from '../task/status.ts'
 import { specOfTask, type Task } from '../task/task.ts'
@@ -74,7 +75,7 @@ async function copyFinished(from: Queue, to: Queue, clock: () => number, tell: (
   for (const status of FINAL_STATUSES) {
     for await (const tasks of pages(from, { status, limit: BATCH })) {
       const now = clock()
-      await to.restore(tasks.map((task) => ({ task, spec: specOfTask(task, now) })).reverse())
+      await to.restore((await remembered(from, tasks, now)).reverse())
       copied += tasks.length
       tell({ copied })
     }
@@ -104,6 +105,16 @@ async function moveWaiting(from: Queue, to: Queue, clock: () => number, tell: (p
   }
 }
 
+/** Tasks with the specs and the attempts that the target stores. */
+async function remembered(from: Queue, tasks: readonly Task[], now: number): Promise<Remembered[]> {
+  const all: Remembered[] = []
+  for (const task of tasks) {
+    const kept = mayHaveAttempts(task) ? await from.attempts(task.id) : null
+    all.push({ task, spec: specOfTask(task, now), ...(kept && { kept }) })
+  }
+  return all
+}
+
 /** The ids of tasks in the target, by their ids in the source. */
 type Ids = Map<string, string>
 
@@ -117,7 +128,7 @@ async function bring(
   now: number,
   tell: (progress: Progress) => void,
 ): Promise<string[]> {
-  const waiting = tasks.map((task) => ({ task, spec: specOfTask(task, now) }))
+  const waiting = await remembered(from, tasks, now)
   const isKept = to.restore ? (await to.restore(waiting)).map((restored) => restored !== 'foreign') : []
   tasks.forEach(({ id }, index) => {
     if (isKept[index]) ids.set(id, id)

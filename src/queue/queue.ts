@@ -8,7 +8,9 @@ import type {
   WorkerInfo,
 } from '../store/store.ts'
 import type { KeyChange, Keys } from '../task/api-key.ts'
+import type { KeptAttempts } from '../task/attempt.ts'
 import type { Schedule, ScheduleChange } from '../task/schedule.ts'
+import type { Task } from '../task/task.ts'
 import type { Changed, Which } from './changes.ts'
 import type { Explanation } from './explanation.ts'
 import type { Stats, TypeInfo } from './statistics.ts'
@@ -95,6 +97,9 @@ export interface Queue
   /** The reason why a task is not running, or null when there is no such task. */
   explain(id: string): Promise<Explanation | null>
 
+  /** The attempts of a task, or null when there is no such task. */
+  attempts(id: string): Promise<TaskAttempts | null>
+
   /** All known types and those with kept tasks, or those of `names` that exist. */
   types(query?: { names?: readonly string[]; holders?: boolean }): Promise<TypeInfo[]>
 
@@ -130,6 +135,11 @@ export interface Queue
 
   /** Stores tasks under their existing ids; only with a store that can, see `Restorable`. */
   readonly restore?: Restorable['restore']
+}
+
+/** All attempts of a task, oldest first, the present or last one included; and the number of those no longer kept. */
+export interface TaskAttempts extends KeptAttempts {
+  task: Task
 }
 
 export interface TypeChange extends Omit<StoredTypeChange, 'heldUntil'> {

@@ -40,6 +40,14 @@ export function redacted(queue: Queue, view: View): Queue {
       const explanation = await queue.explain(id)
       return explanation && { ...explanation, task: view(explanation.task) }
     },
+    attempts: async (id) => {
+      const found = await queue.attempts(id)
+      if (!found) return null
+      const { type, group } = found.task
+      const hidden = (error: string | null) => view({ type, group, error } as unknown as Task).error
+      const attempts = found.attempts.map((attempt) => ({ ...attempt, error: hidden(attempt.error) }))
+      return { ...found, task: view(found.task), attempts }
+    },
     events: async (query) => {
       const page = await queue.events(query)
       return { ...page, events: page.events.map((event) => view(event)) }

@@ -96,6 +96,18 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
       ...{ holders: [holder], ahead: 0, waits_for: [], until: null },
     },
   },
+  'GET /api/v1/tasks/:id/attempts': {
+    ...{ id: 'listAttempts', tag: 'Tasks' },
+    answer: {
+      attempts: [
+        {
+          ...{ number: 1, delivery: 1, outcome: 'failed', worker_id, started_at: created_at, ended_at: completed_at },
+          error: 'Error: connect ECONNREFUSED 10.0.0.7:25',
+        },
+      ],
+      left_out: 0,
+    },
+  },
   'DELETE /api/v1/tasks/:id': { id: 'cancelTask', tag: 'Tasks', answer: canceled },
   'POST /api/v1/tasks/:id/purge': { id: 'purgeTask', tag: 'Tasks' },
   'POST /api/v1/tasks/:id/retry': { id: 'retryTask', tag: 'Tasks', answer: pending },

@@ -5,6 +5,7 @@ import { XQueueError } from '../task/errors.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { guard } from './access.ts'
 import { addRoute } from './add-route.ts'
+import { attemptRoutes } from './attempts.ts'
 import { batchRoutes } from './batches.ts'
 import { readBodies } from './bodies.ts'
 import { Callers } from './caller.ts'
@@ -32,6 +33,7 @@ import { typeRoutes } from './types.ts'
 
 const RESOURCES = [
   taskRoutes,
+  attemptRoutes,
   batchRoutes,
   typeRoutes,
   limitRoutes,

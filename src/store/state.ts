@@ -1,3 +1,4 @@
+import type { KeptAttempts } from '../task/attempt.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
@@ -61,6 +62,8 @@ export type Completeness = 'complete' | 'mine' | 'another' | 'empty'
 export interface Remembered {
   task: Task
   spec: TaskSpec
+  /** The attempts that did not end it; default none. */
+  kept?: KeptAttempts
 }
 
 /** `foreign`: this state cannot keep the task under its id, because the id belongs to another partition. */

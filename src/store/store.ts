@@ -1,4 +1,5 @@
 import type { CallRate } from '../task/api-key.ts'
+import type { KeptAttempts } from '../task/attempt.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { BatchInfo, Predecessor } from '../task/flow.ts'
 import type { JsonText } from '../task/json.ts'
@@ -89,6 +90,13 @@ export interface Store {
 
   /** Tasks in the order of `ids`; null for each that does not exist. `bare` as for `list`. */
   get(ids: readonly string[], options?: { bare?: boolean }): Promise<(Task | null)[]>
+
+  /**
+   * The attempts of tasks that did not end them, in the order of `ids`; none for an unknown task. The step that ends
+   * such an attempt keeps it until the task is removed, within `ATTEMPTS_MAX` and `ATTEMPTS_BYTES_MAX`. An explicit
+   * retry keeps the attempt that had ended the task.
+   */
+  attempts(ids: readonly string[]): Promise<KeptAttempts[]>
 
   /**
    * Newest first. With `status: 'pending'` in the order of execution, without regard to the rotation of groups, and

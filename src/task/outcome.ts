@@ -1,3 +1,4 @@
+import type { KeptOutcome } from './attempt.ts'
 import type { Json, JsonText } from './json.ts'
 import { type Retry, retryDelayMs } from './retry.ts'
 import type { Status, TimeoutReason } from './status.ts'
@@ -74,6 +75,8 @@ export interface Settlement {
   result: Json | JsonText
   error: string | null
   timeoutReason: TimeoutReason | null
+  /** The outcome of the attempt, if the task goes on: such an attempt is kept beside the task. */
+  attempt?: KeptOutcome
   /** If set, no task of the type starts for so long. */
   holdMs?: number
 }
@@ -93,9 +96,10 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
     timeoutReason: null,
   }
   const ended = { ...same, attempts: task.attempts + 1 }
-  const again = (error: string, delayMs: number | null): Settlement => ({
+  const again = (attempt: KeptOutcome, error: string, delayMs: number | null): Settlement => ({
     ...ended,
     status: 'pending',
+    attempt,
     error,
     runAt: now + (delayMs ?? retryDelayMs(policy.delaysMs, policy.jitter, ended.attempts, random)),
   })
@@ -114,19 +118,23 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
       return { ...ended, status: 'success', result: (ending as { result: Json | JsonText }).result }
     case 'failure': {
       const { error, retry, delayMs } = ending as Extract<Outcome, { kind: 'failure' }>
-      return retry && retriesLeft ? again(error, delayMs) : { ...ended, status: 'failed', error }
+      return retry && retriesLeft ? again('failed', error, delayMs) : { ...ended, status: 'failed', error }
     }
     case 'timeout': {
       const error = 'the attempt ran longer than its process_timeout'
-      return retriesLeft ? again(error, null) : { ...ended, status: 'timeout', error, timeoutReason: 'processing' }
+      return retriesLeft
+        ? again('timeout', error, null)
+        : { ...ended, status: 'timeout', error, timeoutReason: 'processing' }
     }
     case 'released':
-      return { ...same, status: 'pending' }
-    case 'held':
-      return { ...same, status: 'pending', error: (ending as Extract<Outcome, { kind: 'held' }>).error, ...hold }
+      return { ...same, status: 'pending', attempt: 'released' }
+    case 'held': {
+      const { error } = ending as Extract<Outcome, { kind: 'held' }>
+      return { ...same, status: 'pending', attempt: 'held', error, ...hold }
+    }
     case 'lost': {
       const lostLeases = task.lostLeases + 1
-      if (lostLeases < policy.lostLeasesMax) return { ...same, lostLeases, status: 'pending' }
+      if (lostLeases < policy.lostLeasesMax) return { ...same, lostLeases, status: 'pending', attempt: 'lost' }
       const error = `poison: ${lostLeases} workers were lost while they ran the task (max_deliveries)`
       return { ...same, lostLeases, status: 'failed', error }
     }

@@ -9,6 +9,7 @@ import type {
   Queue,
   ScheduleChange,
   Stats,
+  TaskAttempts,
   TaskFilter,
   Turn,
   TurnAnswer,
@@ -29,6 +30,7 @@ import { changeEach, filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
 import { refuseKeys, refuseTypeChange, withoutHold } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
+import { statsWithin } from './stats.ts'
 import { Tally } from './tally.ts'
 
 /** Maximum number of the store's pages that are read for one page. */
@@ -186,6 +188,13 @@ export class BoundedQueue implements Queue {
     }
   }
 
+  async attempts(id: string): Promise<TaskAttempts | null> {
+    const found = await this.#queue.attempts(id)
+    if (!found || !this.#has(found.task)) return null
+    const [task] = await this.#shown([found.task])
+    return { ...found, task: task!, attempts: found.attempts.map((attempt) => this.#withShownWorker(attempt)) }
+  }
+
   async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}): Promise<TypeInfo[]> {
     const within = names?.filter((name) => allowsType(this.#bounds, name))
     const infos = await this.#queue.types({ ...(within ? { names: within } : {}), holders })
@@ -219,23 +228,7 @@ export class BoundedQueue implements Queue {
       this.workers(),
       this.#tally.all(),
     ])
-    const sum = (of: (info: TypeInfo) => number) => types.reduce((all, info) => all + of(info), 0)
-    const [pending, processing] = [sum((info) => info.pending), sum((info) => info.processing)]
-    const limited = types.filter(({ maxConcurrency }) => maxConcurrency !== null)
-    const now = Date.now()
-    return {
-      counts: { ...counts, pending, processing },
-      delayed: sum(({ delayed }) => delayed),
-      dependent: sum(({ dependent }) => dependent),
-      throughput: this.#bounds.groups ? throughput : sum((info) => info.throughput),
-      concurrencyLimits: Object.fromEntries(limited.map(({ type, maxConcurrency }) => [type, maxConcurrency!])),
-      stream: {
-        length: pending + processing,
-        groups: types.length,
-        consumers: workers.map(({ id, running, lastSeen }) => ({ name: id, pending: running, idle: now - lastSeen })),
-        streams: types.map((info) => ({ name: info.type, length: info.pending + info.processing })),
-      },
-    }
+    return statsWithin(types, workers, this.#bounds.groups ? { counts, throughput } : { counts })
   }
 
   async events(query: EventsQuery) {

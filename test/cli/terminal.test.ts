@@ -145,3 +145,23 @@ it('writes durations in their two largest units', () => {
     '1d 1h',
   ])
 })
+
+it('shows the attempts of a task with their errors, frames of libraries folded', async () => {
+  await server.call('POST', '/types/tried', { declared: true })
+  const id = await server.submit('tried', {}, { max_retry: 5 })
+  const stack = ['at mine (/app/handlers.ts:1:1)', 'at a (/app/node_modules/x/a.js:1:1)', 'at b (node:events:5:1)']
+  for (const why of ['first', 'second']) {
+    const consume = { types: ['tried'], wait: 30, worker_id: 'w\u001b[31m' }
+    const [{ lease }] = (await server.call('POST', '/tasks/consume', consume)).body.leases
+    await server.call('POST', `/leases/${lease}/fail`, { error: [`Error: ${why}`, ...stack].join('\n    '), delay: 0 })
+  }
+  const { stdout } = xqueue('get', id)
+  expect(stdout).toMatch(/Attempts:\n {2}#1 failed .*\n {5}Error: first\n {9}at mine .*\n {9}… 2 frames of libraries\n/)
+  // The last error has its own section above.
+  expect(stdout).toMatch(/Error:\n {2}Error: second\n {6}at mine .*\n {6}… 2 frames of libraries\n/)
+  expect(stdout).toMatch(/#2 failed .*, ran .*\n {5}Error: second\n?$/)
+  expect(stdout).not.toContain('\u001b')
+  expect(xqueue('explain', id).stdout).toMatch(/#1 failed .*\n {3}Error: first\n#2 failed .*\n {3}Error: second/)
+  // A task with one attempt shows nothing twice.
+  expect(xqueue('get', done).stdout).not.toContain('Attempts:')
+})

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, it } from 'vitest'
 import { admissionContract } from './admission.ts'
+import { attemptsContract } from './attempts.ts'
 import { batchContract } from './batch.ts'
 import { cancelContract } from './cancel.ts'
 import { cascadesContract } from './cascades.ts'
@@ -54,6 +55,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60): void {
     sweepContract(fixture)
     cancelContract(fixture)
     retryContract(fixture)
+    attemptsContract(fixture)
     eraseContract(fixture)
     retentionContract(fixture)
     flowsContract(fixture)

@@ -70,6 +70,25 @@ it('restores finished tasks unchanged, with their idempotency keys', async () =>
   expect(await state.submit([again])).toMatchObject([{ existing: true, task: { id: task!.id } }])
 })
 
+it('restores the attempts of tasks, of finished and of waiting ones', async () => {
+  const tasks = await submit([{ maxRetry: 0 }, { maxRetry: 1 }, {}])
+  const { leases } = await state.turn({ worker: WORKER, want: 2 })
+  const fail = (lease: string, at: number) => {
+    const outcome = { kind: 'failure', error: `Error: ${at}`, retry: true, delayMs: 0 } as const
+    return { lease, outcome }
+  }
+  await state.turn({ worker: WORKER, want: 0, outcomes: leases.map(({ lease }, at) => fail(lease, at)) })
+  const ids = tasks.map(({ id }) => id)
+  await state.change('retry', [ids[0]!])
+  const before = await state.attempts(ids)
+  expect(before.map(({ attempts }) => attempts.map(({ error }) => error))).toEqual([['Error: 0'], ['Error: 1'], []])
+  const logged = (await state.get(ids)).map((task, at): Remembered => ({ ...remember(task!), kept: before[at]! }))
+  logged[1]!.kept = { ...before[1]!, leftOut: 3 }
+  await loseAll()
+  expect(await state.restore(logged)).toEqual(Array(3).fill('restored'))
+  expect(await state.attempts(ids)).toEqual([before[0], { ...before[1], leftOut: 3 }, before[2]])
+})
+
 it('keeps restored finished tasks as long as the retention of their type', async () => {
   const tasks = await submit([{ payload: 1 }, { type: 'b', payload: 2 }])
   const daysAgo = { startedAt: Date.now() - 172_800_000, completedAt: Date.now() - 172_800_000 }

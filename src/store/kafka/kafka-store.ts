@@ -33,7 +33,7 @@ import { SchedulesLog } from './documents/schedules-log.ts'
 import { TypesLog } from './documents/types-log.ts'
 import { Relay } from './events/relay.ts'
 import { DeadLetters } from './records/dead-letters.ts'
-import { acceptedOf, acceptedRecord, outcomeRecord, readable } from './records/records.ts'
+import { acceptedOf, acceptedRecord, outcomeRecords, readable } from './records/records.ts'
 import { type Entry, LanePartition } from './recovery/lane-partition.ts'
 import { type Lost, Restorer } from './recovery/restorer.ts'
 import { SubmitPartition } from './submit/submit-partition.ts'
@@ -128,7 +128,7 @@ export class KafkaStore implements Restorable {
     // Includes tasks that existed before: perhaps no process has written them yet.
     const kept = tasks.filter((_, index) => restored[index] !== 'foreign')
     const ended = kept.filter(({ task }) => isFinal(task.status))
-    await this.#log.write(ended.map(({ task }) => outcomeRecord(this.#topics.outcomes, task)))
+    await this.#writeOutcomes(ended.map(({ task }) => task))
     await this.#remember(kept.filter(({ task }) => !isFinal(task.status)))
     return restored
   }
@@ -150,7 +150,7 @@ export class KafkaStore implements Restorable {
     // Regardless of the handler's result, the task ends as canceled.
     const stopping = ids.filter((_, index) => outcomes[index] === 'stopping')
     const tasks = (await this.#state.get(stopping)).filter((task) => task !== null)
-    await this.#log.write(tasks.map((task) => outcomeRecord(this.#topics.outcomes, canceled(task))))
+    await this.#writeOutcomes(tasks.map(canceled))
     if (outcomes.includes('changed')) await this.#relay.caughtUp()
     return outcomes
   }
@@ -186,6 +186,10 @@ export class KafkaStore implements Restorable {
     const tasks = await this.#state.get(ids, options)
     if (tasks.includes(null)) await this.#refuseUnlessWhole()
     return tasks
+  }
+
+  attempts(ids: readonly string[]) {
+    return this.#state.attempts(ids)
   }
 
   list(query: ListQuery) {
@@ -279,6 +283,10 @@ export class KafkaStore implements Restorable {
       submitted.flatMap(({ task }, index) => (isFinal(task.status) ? [] : [{ task, spec: specs[index]! }])),
     )
     return submitted
+  }
+
+  async #writeOutcomes(tasks: readonly Task[]): Promise<void> {
+    await this.#log.write(await outcomeRecords(this.#state, this.#topics.outcomes, tasks))
   }
 
   /** Writes to the log the tasks that the state has accepted. */

@@ -182,6 +182,11 @@ export class RedisStore implements State {
     return this.#queries.get(ids, options)
   }
 
+  async attempts(ids: readonly string[]) {
+    this.#refuseWhenClosed()
+    return this.#queries.attempts(ids)
+  }
+
   async list(query: ListQuery) {
     this.#refuseWhenClosed()
     return this.#queries.list(query)

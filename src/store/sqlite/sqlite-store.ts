@@ -36,6 +36,7 @@ import { Removal } from './due/removal.ts'
 import { Outbox } from './events/outbox.ts'
 import { Flows } from './flows/flows.ts'
 import { Inspection } from './inspect/inspection.ts'
+import { Attempts } from './records/attempts.ts'
 import { Queries } from './scan/queries.ts'
 import { Submitter } from './submit/submitter.ts'
 import { GroupScheduler } from './turn/group-scheduler.ts'
@@ -66,6 +67,7 @@ export class SqliteStore implements Store {
   readonly #groups: GroupScheduler
   readonly #space: Space
   readonly #flows: Flows
+  readonly #attempts: Attempts
   readonly #transitions: Transitions
   readonly #submitter: Submitter
   readonly #documents: Documents
@@ -97,6 +99,7 @@ export class SqliteStore implements Store {
     this.#groups = new GroupScheduler(this.#database)
     this.#space = new Space(this.#database)
     this.#flows = new Flows(this.#database)
+    this.#attempts = new Attempts(this.#database)
     this.#rateLog = new RateLog(this.#database)
     const [registry, rates, groups, rateLog, flows] = [
       this.#registry,
@@ -105,13 +108,13 @@ export class SqliteStore implements Store {
       this.#rateLog,
       this.#flows,
     ]
-    this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, options)
+    this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, this.#attempts, options)
     this.#submitter = new Submitter(registry, groups, flows, this.#transitions, options)
     this.#documents = new Documents(this.#database, registry, this.#submitter)
     this.#queries = new Queries(this.#database, flows)
     this.#inspection = new Inspection(this.#database, registry, rates, groups, rateLog, flows, options)
     this.#outbox = new Outbox(this.#database, (work) => this.#read(work))
-    this.#removal = new Removal(this.#transitions, this.#flows, this.#outbox, options)
+    this.#removal = new Removal(this.#transitions, this.#flows, this.#attempts, this.#outbox, options)
     this.#writer = new Writer(this.#database, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
@@ -194,6 +197,7 @@ export class SqliteStore implements Store {
   }
 
   get = (ids: readonly string[], options?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, options))
+  attempts = (ids: readonly string[]) => this.#read(() => this.#attempts.of(ids))
   list = (query: ListQuery) => this.#read(() => this.#queries.list(query))
   matching = (query: MatchQuery) => this.#read((now) => ({ ids: this.#queries.matching(query), at: now }))
   predecessor = (lease: string, id: string) => this.#read(() => this.#queries.predecessor(lease, id))

@@ -8,7 +8,7 @@ import type { Task } from '../../../task/task.ts'
 import type { ReadNamed, State, StateEvent } from '../../state.ts'
 import type { Log, LogRecord } from '../client/log.ts'
 import type { Topics } from '../client/topics.ts'
-import { eventRecord, outcomeRecord, removedRecord } from '../records/records.ts'
+import { eventRecord, outcomeRecords, removedRecord } from '../records/records.ts'
 
 /** The name of the outbox reader that writes to Kafka. */
 export const READER = 'kafka'
@@ -157,10 +157,10 @@ export class Relay {
       else if (event.kind === 'status' && hasLeftItsLane(event)) changed.add(event.taskId)
     }
     const ids = [...changed].filter((id) => !removed.has(id))
-    for (const [index, task] of (await this.#state.get(ids)).entries()) {
-      if (task) records.push(outcomeRecord(this.#topics.outcomes, task))
-      else removed.add(ids[index]!)
-    }
+    const tasks = await this.#state.get(ids)
+    const present = tasks.filter((task) => task !== null)
+    records.push(...(await outcomeRecords(this.#state, this.#topics.outcomes, present)))
+    for (const [index, task] of tasks.entries()) if (!task) removed.add(ids[index]!)
     for (const id of removed) records.push(removedRecord(this.#topics.outcomes, id))
     return records
   }
@@ -187,8 +187,9 @@ export class Relay {
       do {
         const query = { status, limit: LIST_MAX, ...(cursor === null ? {} : { cursor }) }
         const page: Awaited<ReturnType<State['list']>> = await this.#state.list(query)
-        if (isFinal(status)) await this.#log.write(page.tasks.map((task) => outcomeRecord(this.#topics.outcomes, task)))
-        else await this.#rememberTicks(page.tasks.filter(({ idempotencyKey }) => tickOfKey(idempotencyKey)))
+        if (isFinal(status)) {
+          await this.#log.write(await outcomeRecords(this.#state, this.#topics.outcomes, page.tasks))
+        } else await this.#rememberTicks(page.tasks.filter(({ idempotencyKey }) => tickOfKey(idempotencyKey)))
         cursor = page.nextCursor
       } while (cursor !== null && !this.#stopped.signal.aborted)
     }

@@ -1,6 +1,15 @@
 import type { ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { type TSchema, Type } from 'typebox'
+import {
+  ATTEMPT_OUTCOMES,
+  ATTEMPTS_MAX,
+  type AttemptJson,
+  attemptJson,
+  attemptOfJson,
+  type KeptAttempts,
+  mayHaveAttempts,
+} from '../../../task/attempt.ts'
 import { XQueueError } from '../../../task/errors.ts'
 import type { TaskEvent } from '../../../task/event.ts'
 import { eventJson } from '../../../task/event.ts'
@@ -17,7 +26,7 @@ import {
   TYPE_PATTERN,
 } from '../../../task/task.ts'
 import { type TaskJson, taskJson, taskOfJson } from '../../../task/task-json.ts'
-import type { Remembered } from '../../state.ts'
+import type { Remembered, State } from '../../state.ts'
 import type { LogRecord } from '../client/log.ts'
 
 /** The format of tasks and events in topics. Every record's key is the id of its task. */
@@ -100,6 +109,21 @@ const isOutcome = ajv.compile(
     after: Type.Optional(Type.Array(Type.String())),
     on_failure: Type.Optional(Failure),
     batch: Type.Optional(Nullable(Type.String())),
+    earlier_attempts: Type.Optional(
+      Type.Array(
+        Type.Object({
+          number: Count,
+          delivery: Count,
+          outcome: Type.Enum([...ATTEMPT_OUTCOMES]),
+          worker_id: Nullable(Type.String()),
+          started_at: Type.String(),
+          ended_at: Nullable(Type.String()),
+          error: Nullable(Type.String()),
+        }),
+        { maxItems: ATTEMPTS_MAX },
+      ),
+    ),
+    earlier_attempts_left_out: Type.Optional(Count),
   }),
 )
 
@@ -160,9 +184,28 @@ export function acceptedOf(value: Buffer | null): Remembered {
   return { task: { ...acceptedTask(spec, json.id, json.created_ms, json.after), runAt: json.run_ms }, spec }
 }
 
+/** The attempts of a task in its record, as the HTTP API shows them; omitted if there are none. */
+interface AttemptsJson {
+  earlier_attempts?: AttemptJson[]
+  earlier_attempts_left_out?: number
+}
+
 /** Writes the whole task in its present state, with the field names of the HTTP API. */
-export function outcomeRecord(topic: string, task: Task): LogRecord {
-  return { topic, key: task.id, value: JSON.stringify(taskJson(task)) }
+export function outcomeRecord(topic: string, task: Task, kept: KeptAttempts): LogRecord {
+  const json: TaskJson & AttemptsJson = taskJson(task)
+  if (kept.attempts.length > 0) {
+    json.earlier_attempts = kept.attempts.map(attemptJson)
+    json.earlier_attempts_left_out = kept.leftOut
+  }
+  return { topic, key: task.id, value: JSON.stringify(json) }
+}
+
+/** The records of tasks with the attempts that a state has kept. Few tasks have any, so most are not looked up. */
+export async function outcomeRecords(state: State, topic: string, tasks: readonly Task[]): Promise<LogRecord[]> {
+  const ids = tasks.filter(mayHaveAttempts).map(({ id }) => id)
+  const kept = ids.length === 0 ? [] : await state.attempts(ids)
+  const byId = new Map(ids.map((id, index) => [id, kept[index]!]))
+  return tasks.map((task) => outcomeRecord(topic, task, byId.get(task.id) ?? { attempts: [], leftOut: 0 }))
 }
 
 /** Deletes a task from a compacted topic. */
@@ -175,12 +218,18 @@ export function removedRecord(topic: string, taskId: string): LogRecord {
  * @throws XQueueError `invalid_request` for any other record
  */
 export function outcomeOf(value: Buffer): Remembered {
-  const task = taskOfJson(read<TaskJson>(value, isOutcome, 'a task'))
+  const json = read<TaskJson & AttemptsJson>(value, isOutcome, 'a task')
+  const task = taskOfJson(json)
   const times = [task.createdAt, task.runAt, task.updatedAt, task.startedAt ?? 0, task.completedAt ?? 0]
   if (times.some(Number.isNaN) || (isFinal(task.status) && task.completedAt === null)) {
     throw new XQueueError('invalid_request', 'the record is not a task: its times are invalid')
   }
-  return { task, spec: specOfTask(task, task.runAt) }
+  const { earlier_attempts: earlier = [], earlier_attempts_left_out: leftOut = 0 } = json
+  const attempts = earlier.map(attemptOfJson)
+  if (attempts.some(({ startedAt, endedAt }) => Number.isNaN(startedAt) || Number.isNaN(endedAt))) {
+    throw new XQueueError('invalid_request', 'the record is not a task: the times of its attempts are invalid')
+  }
+  return { task, spec: specOfTask(task, task.runAt), ...(attempts.length > 0 && { kept: { attempts, leftOut } }) }
 }
 
 /** Writes a change as a CloudEvent in structured form. */

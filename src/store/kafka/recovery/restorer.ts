@@ -208,8 +208,8 @@ export class Restorer {
 }
 
 /** The worker that ran it is gone. */
-function waiting({ task, spec }: Remembered): Remembered {
-  return { task: { ...task, status: 'pending' }, spec }
+function waiting({ task, ...remembered }: Remembered): Remembered {
+  return { task: { ...task, status: 'pending' }, ...remembered }
 }
 
 function byId({ remembered: a }: Lost, { remembered: b }: Lost): number {

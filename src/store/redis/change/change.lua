@@ -63,6 +63,7 @@ local function retry(step, ref)
   }
   local again = flows.wait_again(step, ref, extras)
   if again == 'refused' then return again end
+  attempts.keep_last(step, ref, text)
   call('DEL', step.prefix .. KEY.finished .. ref)
   done.note_taken_back(step, ref, ended.status)
   keep_key(step, labels_in(extras), nil)

@@ -19,6 +19,7 @@ const STEPS = {
   types: ['types', 'no-writes'],
   rates: ['types', 'allow-oom'],
   get: ['scan', 'no-writes'],
+  attempts: ['scan', 'no-writes'],
   scan: ['scan', 'no-writes'],
   inspect: ['inspect', 'no-writes'],
   who: ['inspect', 'no-writes'],
@@ -49,6 +50,7 @@ const SHARED = [
   'types',
   'tasks',
   'leases',
+  'attempts',
   'names',
   'partition-messages',
   'index',
@@ -69,6 +71,7 @@ const PARTS: Partial<Record<StepName, readonly string[]>> = {
 }
 const HARMLESS: ReadonlySet<StepName> = new Set([
   'get',
+  'attempts',
   'scan',
   'inspect',
   'who',

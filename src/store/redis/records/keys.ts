@@ -1,3 +1,4 @@
+import { ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX } from '../../../task/attempt.ts'
 import { canceledBecause, canceledBecauseGone, FAILURE_POLICIES } from '../../../task/flow.ts'
 import { WAITED_TOO_LONG } from '../../../task/outcome.ts'
 import { FINAL_STATUSES, RETRYABLE_STATUSES, type Status, WAITING_STATUSES } from '../../../task/status.ts'
@@ -90,6 +91,8 @@ export const KEYS = {
   /** Leases of a worker that it must cancel. */
   cancels: 'cancels:',
   finished: 'finished:',
+  /** The attempts of a task that did not end it. */
+  attempts: 'attempts:',
   /** Stream of the tasks that have ended in a status, by time. */
   done: 'done:',
   /** Ended tasks of types with their own retention, `<status> <entry>`, by the time of their removal. */
@@ -240,6 +243,8 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['CLUSTER', String(database.kind === 'cluster')],
     // Lua passes at most about 8000 values to a call.
     ['CHUNK', '4000'],
+    ['ATTEMPTS_MAX', String(ATTEMPTS_MAX)],
+    ['ATTEMPTS_BYTES_MAX', String(ATTEMPTS_BYTES_MAX)],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
     ['FOLLOWED_MAX', String(FOLLOWED_MAX)],
     ['MESSAGES_BYTES_MAX', String(MESSAGES_BYTES_MAX)],

@@ -120,6 +120,16 @@ local function final_status(text) return text:match('^%l+') end
 -- Returns status, time of the end and attempts.
 local function finished_state(text) return text:match('^(%l+)|[%l_]*|(%d+)|(%d+)') end
 
+-- Returns the status of a finished task and its last attempt.
+local function last_attempt(text)
+  local status, ended_at, number, delivery, started_at, worker, error = text:match(
+    '^(%l+)|[%l_]*|(%d+)|(%d+)|%d+|(%d+)|%d+|%d+|%d+|%d+|(%d+)|([^\n]*)\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)\n')
+  return status, {
+    delivery = delivery, number = number == '0' and '1' or number, started_at = started_at, ended_at = ended_at,
+    worker = worker, error = error,
+  }
+end
+
 local function unpack_finished(text)
   local status, deliveries, queue_timeout_ms, process_timeout_ms, max_retry, extras, payload, error, result =
     text:match('^(%l+)|[%l_]*|%d+|%d+|%d+|(%d+)|(%d+)|(%d+)|(%d+)|[^\n]*\n([^\n]*)\n([^\n]*)\n'

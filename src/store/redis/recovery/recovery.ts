@@ -1,3 +1,4 @@
+import { attemptText } from '../../../task/attempt.ts'
 import { isFinal } from '../../../task/status.ts'
 import { sameRequest } from '../../../task/task.ts'
 import type { Completeness, Remembered, Restored, TaskLocation } from '../../state.ts'
@@ -100,19 +101,21 @@ export class Recovery {
 }
 
 /** The arguments of one task, see restore.lua. */
-function textsOf({ task, spec }: Remembered, ref: string): (string | number)[] {
+function textsOf({ task, spec, kept }: Remembered, ref: string): (string | number)[] {
   const { type, priority, status, payload, attempts, deliveries, runAt, startedAt, updatedAt } = task
   const worker = JSON.stringify(task.workerId)
   const again = [ref, attempts, 0, deliveries, runAt, startedAt ?? 0, updatedAt, worker]
   const head = `${headOf(task)},${again.join(',')}`
   const names = task.after.flatMap((id) => placeOf(id) ?? []).map(nameOf)
   const extras = `${extrasOf(task) || NO_EXTRAS}${names.length === 0 ? '' : `,${JSON.stringify(names)}`}`
+  const texts = kept?.attempts.map(attemptText) ?? []
+  const earlier = [texts.length, kept?.leftOut ?? 0, ...texts]
   const what = [ref, type, priority, head, extras, JSON.stringify(payload)]
   const request = task.idempotencyKey === null ? '' : sameRequest(spec)
-  if (!isFinal(status)) return [...what, JSON.stringify(task.error), request, runAt, '']
+  if (!isFinal(status)) return [...what, JSON.stringify(task.error), request, runAt, ...earlier, '']
   const { queueTimeoutMs, processTimeoutMs, maxRetry, completedAt } = task
   const tail = [0, deliveries, queueTimeoutMs, processTimeoutMs, maxRetry, runAt, startedAt ?? 0, worker]
   const first = [status, task.timeoutReason ?? '', completedAt, attempts, ...tail].join('|')
   const end = [task.error, task.progress, task.result].map((value) => JSON.stringify(value))
-  return [...what, 'null', request, runAt, completedAt!, status, first, ...end]
+  return [...what, 'null', request, runAt, ...earlier, completedAt!, status, first, ...end]
 }

@@ -2,8 +2,9 @@
 --
 -- KEYS  the partition's prefix
 -- ARGV  now, how long a finished task may be kept (ms), number of tasks, each: ref, type, priority, head as an entry
---       has it, extras, payload, previous error, the request of its idempotency key, run_at, when it ended or '' if it
---       has not; for a finished task also: status, first line, error, progress and result
+--       has it, extras, payload, previous error, the request of its idempotency key, run_at, number of attempts that
+--       did not end it and of those no longer kept, the JSON of each, when it ended or '' if it has not; for a finished
+--       task also: status, first line, error, progress and result
 -- Returns per task 'restored' | 'known' | 'foreign' (its ref names the lane of another type or priority)
 -- Cost  the same as accepting it, and a look-up
 
@@ -11,7 +12,11 @@ local function read_task(step)
   local task = {}
   task.ref, task.type, task.priority, task.head_text, task.extras, task.payload, task.error, task.request =
     next_args(step, 8)
-  task.run_at, task.ended_at = number(step), arg(step)
+  task.run_at, task.attempts = number(step), {}
+  local attempts_kept = number(step)
+  task.attempts_left_out = number(step)
+  for index = 1, attempts_kept do task.attempts[index] = arg(step) end
+  task.ended_at = arg(step)
   if task.ended_at ~= '' then task.status, task.first, task.error, task.progress, task.result = next_args(step, 5) end
   return task
 end
@@ -142,6 +147,7 @@ function steps.restore(step)
     if not find(step, task.ref) then
       local key, group, batch = labels_in(task.extras)
       flows.join_batch(step, batch, task.ref)
+      attempts.restore(step, task.ref, task.attempts_left_out, task.attempts)
       if task.ended_at ~= '' then
         restore_finished(step, task, lane, key)
       else

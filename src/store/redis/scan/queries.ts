@@ -1,3 +1,4 @@
+import { attemptOf, type KeptAttempts } from '../../../task/attempt.ts'
 import { leaseLost, XQueueError } from '../../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../../task/flow.ts'
 import { noCounts, type Status } from '../../../task/status.ts'
@@ -12,6 +13,8 @@ import { type FoundReply, predecessorOf, readFound, taskOf } from '../records/ro
 /** Maximum number of tasks that a page examines, and a script at once, regardless of how few match the filter. */
 const EXAMINED_MAX = 50_000
 const BATCH_MAX = 500
+/** Tasks whose attempts are read in one step: they may have 64 KiB each. */
+const ATTEMPTS_OF_MAX = 50
 const AHEAD_MAX = 10_000
 
 /** One order of tasks in one partition, see scan.lua. */
@@ -89,6 +92,25 @@ export class Queries {
       }
     }
     return found
+  }
+
+  async attempts(ids: readonly string[]): Promise<KeptAttempts[]> {
+    const kept = new Map<string, KeptAttempts>()
+    const places = ids.flatMap((id) => {
+      const place = placeOf(id)
+      return place ? [{ id, ...place }] : []
+    })
+    for (const [partition, group] of Map.groupBy(places, (place) => place.partition)) {
+      for (let from = 0; from < group.length; from += ATTEMPTS_OF_MAX) {
+        const some = group.slice(from, from + ATTEMPTS_OF_MAX)
+        const args = [some.length, ...some.map(({ ref }) => ref)]
+        const answers = await this.#database.run<[number, string[]][]>('attempts', partition, args)
+        answers.forEach(([leftOut, texts], index) => {
+          kept.set(some[index]!.id, { attempts: texts.map(attemptOf), leftOut })
+        })
+      }
+    }
+    return ids.map((id) => kept.get(id) ?? { attempts: [], leftOut: 0 })
   }
 
   async list(query: Query): Promise<Page> {

@@ -181,7 +181,7 @@ function writeOutcomes(args: (string | number)[], outcomes: readonly OutcomePart
 /** @param by the worker that settles; a lease of its own costs less */
 function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, onlyWhenDue: boolean): string[] {
   const { ref, fence, cancelRequested, workerId } = state
-  const { status, attempts, lostLeases, runAt, timeoutReason, error, result, holdMs } = settlement
+  const { status, attempts, lostLeases, runAt, timeoutReason, error, result, holdMs, attempt } = settlement
   if (status === 'success' && workerId === by) return ['S', ref, fence, textOf(result)]
   return [
     'O',
@@ -197,6 +197,7 @@ function outcomeArgs(state: LeaseState, settlement: Settlement, by: string, only
     JSON.stringify(error),
     textOf(result),
     String(holdMs ?? ''),
+    attempt ?? '',
   ]
 }
 

@@ -182,6 +182,12 @@ local function settle(step, outcome, lease, lane)
     hold(step, lane.type, tonumber(outcome.hold_ms))
   end
   if lease.has_progress == '1' then call('HDEL', step.prefix .. KEY.progress, ref) end
+  if outcome.attempt and outcome.attempt ~= '' then
+    attempts.keep(step, ref, outcome.attempt, {
+      delivery = task.deliveries, number = string.format('%d', lease.attempts + 1), started_at = task.started_at,
+      ended_at = step.now_text, worker = task.worker, error = error,
+    })
+  end
   if status == 'pending' and task.attempts == lease.attempts and tonumber(task.run_at) <= step.now then
     give_back(step, task, lane, lease.entry, group)
   else

@@ -11,7 +11,7 @@
 --           first time
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel had been requested
 --         'O', ref, fence, cancel requested (0|1), '1' to settle only if due, status, attempts, lost, run_at, reason,
---           error, result, for how many ms its type is held or ''
+--           error, result, for how many ms its type is held or '', the outcome of the attempt if it is kept or ''
 --       most tasks to claim, the secret of the new leases, '1' if it waits, the digest of its types if they are very
 --       many, or ''; number of types, or 0 if the digest is known, each type, number of groups or 0 for all, each
 -- Returns {'types'}, and then nothing has changed: a digest is not known, and the types must be named; or {now, when
@@ -58,7 +58,8 @@ local function read_outcome(step, outcome_refs)
   if kind == 'S' then return success(ref, fence, arg(step)) end
   local outcome = { ref = ref, fence = fence }
   outcome.cancel_requested, outcome.only_when_due, outcome.status, outcome.attempts, outcome.lost_leases,
-    outcome.run_at, outcome.reason, outcome.error, outcome.result, outcome.hold_ms = next_args(step, 10)
+    outcome.run_at, outcome.reason, outcome.error, outcome.result, outcome.hold_ms,
+    outcome.attempt = next_args(step, 11)
   local are_counts = is_count(outcome.attempts) and is_count(outcome.lost_leases) and is_count(outcome.run_at)
   outcome.is_bad = not (STATUSES[outcome.status] and are_counts)
   return outcome

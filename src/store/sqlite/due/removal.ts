@@ -4,6 +4,7 @@ import type { Database, Row } from '../database/database.ts'
 import type { Tx } from '../database/writer.ts'
 import type { Outbox } from '../events/outbox.ts'
 import type { Flows } from '../flows/flows.ts'
+import type { Attempts } from '../records/attempts.ts'
 import { eventBody, stateOf } from '../records/rows.ts'
 import type { Transitions } from '../turn/transitions.ts'
 
@@ -14,10 +15,12 @@ const FINISHED = JSON.stringify(FINAL_STATUSES)
 export class Removal {
   readonly #transitions: Transitions
   readonly #flows: Flows
+  readonly #attempts: Attempts
   readonly #outbox: Outbox
   readonly #options: StoreOptions
 
-  constructor(transitions: Transitions, flows: Flows, outbox: Outbox, options: StoreOptions) {
+  constructor(transitions: Transitions, flows: Flows, attempts: Attempts, outbox: Outbox, options: StoreOptions) {
+    this.#attempts = attempts
     this.#transitions = transitions
     this.#flows = flows
     this.#outbox = outbox
@@ -41,17 +44,18 @@ export class Removal {
     let excess = (tx.database.get('countIn', FINISHED)!.n as number) - this.#options.retention.countMax
     const nextAt = this.nextAt(tx.database)
     if (nextAt === null || (excess <= 0 && nextAt > tx.now)) return 0
-    let removed = 0
+    const removed: number[] = []
     let endedUntil = 0
     for (const row of this.#soonest(tx.database, max)) {
       if (excess <= 0 && this.#goesAt(row) > tx.now) break
       if (!this.#remove(tx, row)) break
       endedUntil = Math.max(endedUntil, row.completed_at as number)
       excess -= 1
-      removed += 1
+      removed.push(row.seq as number)
     }
-    if (removed > 0) tx.database.run('noteRemoved', endedUntil)
-    return removed
+    if (removed.length > 0) tx.database.run('noteRemoved', endedUntil)
+    this.#attempts.drop(removed)
+    return removed.length
   }
 
   /** The finished tasks that expire first. */
@@ -87,6 +91,7 @@ export class Removal {
           continue
         }
         outcomes.set(id, 'changed')
+        this.#attempts.drop([seq])
         this.#flows.erased({ id, type, status })
         tx.database.run('noteRemoved', row.completed_at!)
         this.#outbox.erase(tx, id, row.created_at as number, row.completed_at as number)

@@ -17,6 +17,7 @@ import type { ChangeOutcome, Lease, Renewed, Settled, StoreOptions, Turn } from 
 import type { Database, Value } from '../database/database.ts'
 import type { Tx } from '../database/writer.ts'
 import type { Decided, Ended, Flows } from '../flows/flows.ts'
+import type { Attempts } from '../records/attempts.ts'
 import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from '../records/rows.ts'
 import type { Rates } from '../types/rates.ts'
 import type { Registry } from '../types/types.ts'
@@ -37,6 +38,7 @@ export class Transitions {
   readonly #groups: GroupScheduler
   readonly #rateLog: RateLog
   readonly #flows: Flows
+  readonly #attempts: Attempts
   readonly #options: StoreOptions
   /** Ended tasks whose successors have not been notified yet. */
   readonly #ended: Ended[] = []
@@ -50,8 +52,10 @@ export class Transitions {
     groups: GroupScheduler,
     rateLog: RateLog,
     flows: Flows,
+    attempts: Attempts,
     options: StoreOptions,
   ) {
+    this.#attempts = attempts
     this.#flows = flows
     this.#registry = registry
     this.#rates = rates
@@ -182,6 +186,7 @@ export class Transitions {
     const fate = depends ? this.#flows.again(seq) : 'ready'
     if (fate === null) return 'refused'
     const stored = fate === 'waits' ? 'dependent' : 'pending'
+    this.#attempts.addLast(state)
     tx.database.run('restart', tx.now, seq, stored)
     if (stored === 'pending') {
       this.#groups.becameReady({ ...state, runAt: tx.now })
@@ -357,6 +362,7 @@ export class Transitions {
     const task = [stored, attempts, lostLeases, runAt, now, completedAt, result, error, timeoutReason, seq]
     const decidedOn = [state.status, state.deliveries, Number(state.cancelRequested)]
     if (tx.database.run('settle', ...task, ...decidedOn, keepUntil) === 0) return false
+    if (next.attempt) this.#attempts.add(state, next.attempt, now, error)
     if (stored === 'delayed') tx.due.addReady(runAt)
     if (stored === 'pending') this.#groups.becameReady({ ...state, runAt })
     tx.count(type, state.status, -1)

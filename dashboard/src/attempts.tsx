@@ -1,0 +1,63 @@
+import { useEffect, useState } from 'preact/hooks'
+import { foldedStack } from '../../src/task/stack.ts'
+import { type Attempt, type Attempts, get } from './api.ts'
+import { useEachSecond } from './live.ts'
+import { Panel } from './parts.tsx'
+import { duration, instant, moment, say, type Word } from './words.ts'
+
+/** Each run of a task with its error, as the store keeps them: older than the events of the timeline. */
+export function AttemptsPanel({ id, change, error }: { id: string; change: string; error: string | null }) {
+  const [{ attempts, left_out }, setAttempts] = useState<Attempts>({ attempts: [], left_out: 0 })
+  useEffect(() => void get<Attempts>(`/tasks/${id}/attempts`).then(setAttempts, () => undefined), [id, change])
+  if (attempts.length === 0) return null
+  return (
+    <Panel title={say('attempts')}>
+      <ol class="attempts">
+        {left_out > 0 && <li class="dim">{say('attemptsLeftOut', left_out)}</li>}
+        {attempts.map((attempt) => (
+          <AttemptItem key={attempt.delivery} attempt={attempt} isShown={attempt.error === error} />
+        ))}
+      </ol>
+    </Panel>
+  )
+}
+
+/** Colors of the outcomes that are no status. */
+const COLORS: Record<string, string> = { running: 'processing', lost: 'failed', released: 'canceled', held: 'pending' }
+
+function AttemptItem({ attempt, isShown }: { attempt: Attempt; isShown: boolean }) {
+  const { number, outcome, worker_id, started_at, ended_at, error } = attempt
+  const color = COLORS[outcome]
+  return (
+    <li>
+      <b>{say('attempt', number)}</b>{' '}
+      <span class={`badge ${color ?? outcome}`}>{say((color ? `outcome_${outcome}` : outcome) as Word)}</span>{' '}
+      <time dateTime={started_at} title={moment(started_at)}>
+        {instant(started_at)}
+      </time>
+      <span class="dim">
+        {' · '}
+        <Ran from={started_at} to={ended_at} />
+        {worker_id && ` · ${worker_id}`}
+      </span>
+      {error !== null && (
+        // The panel of the task's error already shows the latest one.
+        <details open={!isShown}>
+          <summary>{error.split('\n')[0]!.slice(0, 200)}</summary>
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
+          <pre role="group" tabIndex={0} aria-label={say('error')}>
+            {foldedStack(error)}
+          </pre>
+        </details>
+      )}
+    </li>
+  )
+}
+
+/** Counts on while it runs. */
+function Ran({ from, to }: { from: string; to: string | null }) {
+  const [now, setNow] = useState(Date.now())
+  useEachSecond(async () => (to === null ? setNow(Date.now()) : null), [to])
+  const end = to === null ? now : Date.parse(to)
+  return <>{duration(Math.max(0, end - Date.parse(from)) / 1_000)}</>
+}
