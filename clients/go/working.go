@@ -274,7 +274,12 @@ func (w *working) run(attempt *Attempt) {
 			err = errors.New(why)
 		}
 		outcome := attempt.failure(err)
-		w.Log("task %s of type %s failed: %s", attempt.Task.ID, attempt.Task.Type, *outcome.Error)
+		verb := "failed"
+		if outcome.Hold != nil {
+			verb = "holds its type"
+		}
+		task := attempt.Task
+		w.Log("attempt %d of task %s of type %s %s: %s", attempt.Number(), task.ID, task.Type, verb, *outcome.Error)
 		w.attempts.finish(attempt, outcome)
 	default:
 		w.attempts.finish(attempt, attempt.success(result))

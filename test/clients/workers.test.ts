@@ -68,6 +68,28 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await server.until(wordless, { status: 'failed', error: unreadable, attempts: 1 })
   })
 
+  it('logs each failed attempt with its error and stack, and a hold as none', async () => {
+    await start()
+    await server.untilHandled('limited')
+    const [busy, never, crash] = await Promise.all([
+      server.submit('busy'),
+      server.submit('never'),
+      server.submit('crash', {}, { max_retry: 0 }),
+    ])
+    await server.until(busy, { status: 'success' })
+    for (const id of [never, crash]) await server.until(id, { status: 'failed' })
+    const held = await server.submit('limited', 1)
+    await server.until(held, { status: 'success' })
+    worker.child.kill('SIGTERM')
+    await stopped()
+    const failures = worker.log.match(/^.*failed.*$/gm)!
+    for (const id of [busy, never, crash]) expect(failures.filter((line) => line.includes(id))).toHaveLength(1)
+    expect(failures.filter((line) => line.includes(held))).toEqual([])
+    expect(worker.log).toMatch(
+      /Traceback[\s\S]*out of order|at Object\.run .*worker\.ts|panic: out of order\s+goroutine/,
+    )
+  })
+
   it('holds its type after a refused call, and runs the task again at no cost', async () => {
     await start()
     await server.untilHandled('limited')

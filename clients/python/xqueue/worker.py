@@ -206,8 +206,7 @@ class Worker:
         except Canceled as stop:
             report = failed(attempt, str(stop))
         except BaseException as error:  # Also SystemExit: a handler must not end the worker.
-            if not isinstance(error, (DoNotRetry, RateLimited, RetryAfter)):
-                log.exception("task %s of type %s failed", attempt.task.id, attempt.task.type)
+            _log_failure(attempt, error)
             report = failed_with(attempt, error)
         with self._may_report:
             self._running -= 1
@@ -388,6 +387,16 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, stop)
         return before
+
+
+def _log_failure(attempt: Attempt, error: BaseException) -> None:
+    """A hold is no failure, and an error that the handler chose is no surprise; only the others are errors."""
+    task = attempt.task
+    if isinstance(error, RateLimited):
+        log.info("attempt %d of task %s of type %s holds its type: %s", attempt.number, task.id, task.type, error)
+        return
+    level = logging.WARNING if isinstance(error, (DoNotRetry, RetryAfter)) else logging.ERROR
+    log.log(level, "attempt %d of task %s of type %s failed", attempt.number, task.id, task.type, exc_info=error)
 
 
 def _seconds_left(expires_at: str, date: datetime | None) -> float:
