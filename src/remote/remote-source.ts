@@ -12,6 +12,9 @@ const CHARS_MAX = 4 * 1024 * 1024
 /** How long a call waits for a task, and the time after which its connection counts as dead. */
 const WAIT_S = 20
 const TIMEOUT_MS = 30_000
+/** Calls of which the one with the quickest answer tells how far the clocks are apart, and the resolution of `Date`. */
+const CLOCK_CALLS = 8
+const DATE_MS = 1_000
 const REMEDY = 'start several workers, each with some of the handlers'
 
 /** A call that waits for tasks. */
@@ -36,6 +39,8 @@ export class RemoteSource implements TaskSource {
   /** Taken, and not returned yet. */
   #leases: Lease[] = []
   #cancelRequested: string[] = []
+  /** How far this machine's clock seemed to be ahead of the server's, in the latest calls. */
+  readonly #ahead: number[] = []
 
   constructor(server: Server) {
     this.#server = server
@@ -161,11 +166,7 @@ export class RemoteSource implements TaskSource {
 
   async #call(text: string, signal?: AbortSignal): Promise<{ json: TurnJson; aheadMs: number }> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS)
-    let aheadMs = 0
-    const answered = (headers: Headers) => {
-      const at = Date.parse(headers.get('Date') ?? '')
-      if (at > 0) aheadMs = Date.now() - at
-    }
+    const answered = (headers: Headers) => this.#compareClocks(Date.parse(headers.get('Date') ?? ''))
     const options = {
       text,
       repeatable: true,
@@ -173,11 +174,28 @@ export class RemoteSource implements TaskSource {
       answered,
     }
     try {
-      return { json: await call<TurnJson>(this.#server, 'POST', '/tasks/turn', undefined, options), aheadMs }
+      return {
+        json: await call<TurnJson>(this.#server, 'POST', '/tasks/turn', undefined, options),
+        aheadMs: this.#aheadMs,
+      }
     } catch (error) {
       if (!timeout.aborted) throw error
       throw new XQueueError('engine_unavailable', `${this.url} has not answered for ${TIMEOUT_MS / 1_000} seconds`)
     }
+  }
+
+  #compareClocks(sentAt: number): void {
+    if (!(sentAt > 0)) return
+    this.#ahead.push(Date.now() - sentAt)
+    if (this.#ahead.length > CLOCK_CALLS) this.#ahead.shift()
+  }
+
+  /**
+   * Never more than the truth: an answer that is read late, as after the process stood still, makes the clock seem
+   * ahead, and a lease longer than it is.
+   */
+  get #aheadMs(): number {
+    return this.#ahead.length === 0 ? 0 : Math.min(...this.#ahead) - DATE_MS
   }
 }
 

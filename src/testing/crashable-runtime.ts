@@ -44,7 +44,7 @@ export class CrashableRuntime implements Runtime {
   /** Runs in the same thread: virtual time does not move while a handler blocks. */
   readonly renew = ({ lost, logger: _logger, queue, ...input }: Renewal): (() => Promise<void>) => {
     const stop = new AbortController()
-    const renewing = renewLeases(queue, input, stop.signal, lost, this.time.after)
+    const renewing = renewLeases(queue, input, stop.signal, lost, this.time)
     return () => {
       stop.abort()
       return renewing

@@ -13,7 +13,7 @@ import { viewOf } from '../task/task-view.ts'
 import { describeError, errorOf } from '../task/thrown.ts'
 import type { Time } from '../task/time.ts'
 import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
-import type { HandlerContext } from './handler.ts'
+import type { HandlerContext, HandlerLease } from './handler.ts'
 import type { RegisteredHandler } from './handlers.ts'
 
 /** Maximum of a Node timer. */
@@ -28,6 +28,8 @@ export function currentAttempt(): Attempt | undefined {
 
 export interface AttemptOptions {
   lease: Lease
+  /** The lease for the handler; made on first use. */
+  held: () => HandlerLease
   handler: RegisteredHandler
   logger: Logger
   time: Time
@@ -96,7 +98,7 @@ export class Attempt {
   }
 
   async #handle(span: Span): Promise<unknown> {
-    const { handler, logger } = this.#options
+    const { handler, logger, held } = this.#options
     const { task } = this.lease
     const payload = handler.payload === null ? task.payload : await parsePayload(handler.payload, task.payload)
     const abort = this.#abortController
@@ -105,6 +107,9 @@ export class Attempt {
         return abort().signal
       },
       attempt: task.attempts + 1,
+      get lease() {
+        return held()
+      },
       predecessors: this.lease.predecessors,
       predecessor: (id) => this.#predecessor(id),
       progress: (value) => this.#report(value),

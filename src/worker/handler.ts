@@ -24,12 +24,28 @@ export interface LogLine {
   (message: string): void
 }
 
+/** The right of an attempt to run its task. */
+export interface HandlerLease {
+  /**
+   * Grows with each hand-out of the task. Give it to the systems that you write to, and let them refuse a number that
+   * is lower than one that they have seen: `UPDATE … SET fence = $1 WHERE id = $2 AND fence <= $1`.
+   */
+  readonly fence: number
+  /**
+   * Whether this attempt still holds the lease by the worker's clock; false as soon as another worker may run the task,
+   * as after the process stood still for longer than the lease. Reads memory, so it costs nothing.
+   */
+  isHeld(): boolean
+}
+
 /** The second argument of a handler. */
 export interface HandlerContext {
-  /** Aborts on time-out, cancellation and shutdown. */
+  /** Aborts on time-out, cancellation, shutdown and a lost lease. */
   signal: AbortSignal
   /** 1 for the first attempt. */
   attempt: number
+  /** See docs/handlers.md#frozen-workers. */
+  lease: HandlerLease
   /** Reports progress: 0–100, or any JSON object. The latest value is sent with the next round trip. */
   progress: (value: Progress) => void
   /** The tasks in `after`, in that order, with their statuses and results. */

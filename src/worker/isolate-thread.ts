@@ -10,6 +10,7 @@ import { within } from '../trace/context.ts'
 import type { Handlers } from './handler.ts'
 import { loadHandlers } from './handlers.ts'
 import type { FromThread, ToThread } from './isolate.ts'
+import { HeldLease } from './shared-leases.ts'
 
 /** Entry of an isolated handler's thread: loads the handlers again and runs one task after another. */
 const port = parentPort!
@@ -35,7 +36,7 @@ port.on('message', (message: ToThread) => {
 })
 
 async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
-  const { type, task, payload, attempt, predecessors, traceContext } = message
+  const { type, task, payload, attempt, hold, predecessors, traceContext } = message
   abort = new AbortController()
   try {
     handlers ??= loadHandlers(workerData)
@@ -46,7 +47,8 @@ async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
       if (reported === null) tell({ kind: 'progress', number: value as number })
       else tell({ kind: 'progress', text: 'written' in reported ? reported.written.text : 'null' })
     }
-    const context = { signal: abort.signal, attempt, predecessors, predecessor, progress, log }
+    const lease = new HeldLease(hold, Date.now)
+    const context = { signal: abort.signal, attempt, lease, predecessors, predecessor, progress, log }
     const result = await within(traceContext, () => handler.run({ ...task, payload } as never, context))
     tell(returned(result))
   } catch (thrown) {

@@ -7,6 +7,7 @@ import type { TaskView } from '../task/task-view.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { activeTraceContext } from '../trace/context.ts'
 import type { HandlerContext, TaskWith } from './handler.ts'
+import { HeldLease, type SharedHold } from './shared-leases.ts'
 
 /** Time for a handler to stop after its signal before its thread is terminated. */
 const TERMINATE_MS = 1_000
@@ -21,6 +22,7 @@ export type ToThread =
       task: Omit<TaskView, 'payload'>
       payload: unknown
       attempt: number
+      hold: SharedHold
       predecessors: readonly Predecessor[]
       traceContext: TraceContext
     }
@@ -87,7 +89,8 @@ export function runInThread(file: string, type: string) {
     context.signal.addEventListener('abort', stop, { once: true })
     const { payload, ...rest } = task
     const { attempt, predecessors } = context
-    post({ kind: 'run', type, task: rest, payload, attempt, predecessors, traceContext: activeTraceContext() })
+    const hold = HeldLease.sharedBy(context.lease)
+    post({ kind: 'run', type, task: rest, payload, attempt, hold, predecessors, traceContext: activeTraceContext() })
     return promise.finally(() => {
       clearTimeout(terminate)
       context.signal.removeEventListener('abort', stop)

@@ -12,7 +12,7 @@ import { Attempt } from './attempt.ts'
 import { announce, type RegisteredHandler } from './handlers.ts'
 import { Prefetch } from './prefetch.ts'
 import { PROCESS, type Runtime } from './runtime.ts'
-import { SharedLeases } from './shared-leases.ts'
+import { HeldLease, SharedLeases } from './shared-leases.ts'
 import type { TaskSource } from './task-source.ts'
 
 export interface WorkerOptions {
@@ -265,7 +265,12 @@ export class Worker {
 
   /** Runs the task in a free slot, or when one becomes free. */
   #start(lease: Lease): void {
-    this.#held.set(lease.lease, { slot: this.#board.add(lease.lease), attempt: null })
+    // The process stood still before it read the answer: another worker may have the task.
+    if (lease.expiresAt <= this.#runtime.time.now()) {
+      this.#settle(lease.lease, { kind: 'released' })
+      return
+    }
+    this.#held.set(lease.lease, { slot: this.#board.add(lease.lease, lease.expiresAt), attempt: null })
     if (this.#running < this.#concurrency) this.#run(lease)
     else {
       this.#ahead.push(lease)
@@ -292,8 +297,12 @@ export class Worker {
     }
     const progressed = (value: number | JsonText) => this.#report(lease.lease, value)
     const read = (id: string) => queue.predecessor(lease.lease, id)
-    const attempt = new Attempt({ lease, handler: handlers.get(type)!, logger, time, ended, progressed, read })
-    this.#held.get(lease.lease)!.attempt = attempt
+    const holder = this.#held.get(lease.lease)!
+    const { memory } = this.#board
+    const place = { slot: holder.slot, lease: lease.lease }
+    const held = () => new HeldLease({ fence: lease.task.deliveries, memory, place }, time.now)
+    const attempt = new Attempt({ lease, held, handler: handlers.get(type)!, logger, time, ended, progressed, read })
+    holder.attempt = attempt
     this.#running += 1
     void attempt.run()
   }

@@ -1,12 +1,23 @@
+import { writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
-import { DoNotRetry, defineHandlers, RateLimited, RetryAfter, startWorker, type TaskWith } from '../../src/index.ts'
+import {
+  DoNotRetry,
+  defineHandlers,
+  type HandlerContext,
+  RateLimited,
+  RetryAfter,
+  startWorker,
+  type TaskWith,
+} from '../../src/index.ts'
 
 /** A worker for the tests, with a handler for each way in which one can end. The other clients have its twins. */
 
 const STEP_MS = 20
 const LOUD_MS = 50
 const LOUD_STEPS = 60
+const LOOK_MS = 5
+const STILL_MS = 1_000
 const logger = pino({ level: 'debug' }, pino.destination(2))
 
 class WordlessError extends Error {}
@@ -26,6 +37,17 @@ async function loud(values: unknown[], progress: (value: never) => void): Promis
     await sleep(LOUD_MS)
   }
   return 'kept'
+}
+
+/** Writes on each look whether it holds its lease, and after which look it had stood still, until its signal aborts. */
+async function watch({ lease, signal }: HandlerContext): Promise<never> {
+  for (let before = performance.now(); ; before = performance.now()) {
+    await sleep(LOOK_MS)
+    if (performance.now() - before > STILL_MS) writeSync(2, `woke with fence ${lease.fence}\n`)
+    writeSync(2, `looked: ${lease.isHeld()}\n`)
+    if (signal.aborted) writeSync(2, 'aborted\n')
+    signal.throwIfAborted()
+  }
 }
 
 const handlers = defineHandlers({
@@ -77,6 +99,7 @@ const handlers = defineHandlers({
       throw new WordlessError('its text cannot be read')
     },
   },
+  watch: { run: (_task: TaskWith<unknown>, context) => watch(context) },
   strange: { run: (_task: TaskWith<unknown>) => new Map() },
   join: {
     run: (_task: TaskWith<unknown>, { predecessors }) =>

@@ -208,6 +208,28 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     await vi.waitFor(() => expect(worker.log).toMatch(/lease .*lost|no longer held|too late/), { timeout: 10_000 })
   })
 
+  it('knows after it was frozen that it lost its lease, and stops its handler', async () => {
+    await start()
+    const id = await server.submit('watch')
+    await vi.waitFor(() => expect(worker.log).toContain('looked: true'), { timeout: 10_000 })
+    worker.child.kill('SIGSTOP')
+    const next = await vi.waitFor(
+      async () => {
+        const { body } = await server.post('/tasks/consume', { types: ['watch'], worker_id: 'next' })
+        expect(body.leases).toHaveLength(1)
+        return body.leases[0]
+      },
+      { timeout: 10_000, interval: 20 },
+    )
+    worker.child.kill('SIGCONT')
+    await vi.waitFor(() => expect(worker.log).toContain('aborted\n'), { timeout: 10_000 })
+    const [, fence, looks] = /woke with fence (\d+)\n(.*?)aborted/s.exec(worker.log)!
+    expect(looks).not.toContain('looked: true')
+    expect(next.task.deliveries).toBeGreaterThan(Number(fence))
+    expect((await server.post(`/leases/${next.lease}/complete`, { result: 'next' })).status).toBe(200)
+    await server.until(id, { status: 'success', result: 'next', attempts: 1 })
+  })
+
   it('ends after SIGTERM when its tasks have ended, and claims no more', async () => {
     await start()
     const running = await server.submit('steps', { steps: 50 })

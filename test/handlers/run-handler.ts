@@ -25,7 +25,8 @@ export async function run<Payload, Result>(
   const { signal } = new AbortController()
   const log = pino({ level: 'silent' })
   const predecessor = () => Promise.reject(new Error('there are none'))
-  const none = { predecessors: [], predecessor, progress: () => undefined }
+  const lease = { fence: 1, isHeld: () => true }
+  const none = { lease, predecessors: [], predecessor, progress: () => undefined }
   return handler.run({ ...task, payload }, { signal, attempt: 1, ...none, log, ...more })
 }
 
