@@ -41,14 +41,17 @@ export async function renewLeases(
   { after, now }: Pick<Time, 'after' | 'now'> = MACHINE_TIME,
 ): Promise<void> {
   const isRemote = key !== undefined
-  const usualMs = isRemote ? FIRST_REMOTE_MS : leaseMs / 3
+  let usualMs = isRemote ? FIRST_REMOTE_MS : leaseMs / 3
   // This thread may have taken long to start, or stood still meanwhile.
   let pauseMs = leasesOn(board).length > 0 ? 0 : usualMs
   while (!signal.aborted) {
     const before = now()
     await pause(pauseMs, after, signal)
     const leases = signal.aborted ? [] : leasesOn(board)
-    if (leases.length === 0) continue
+    if (leases.length === 0) {
+      pauseMs = usualMs
+      continue
+    }
     const stoodStill = now() - before > Math.max(2 * pauseMs, STILL_MS_MIN)
     const over = stoodStill ? leases.filter((one) => !isHeldOn(board, one, now())) : []
     const callOff = over.length > 0 ? after(ANSWER_MS_MAX, () => lost(over.map(({ lease }) => lease))) : undefined
@@ -60,10 +63,10 @@ export async function renewLeases(
       renewed.forEach((one, index) => {
         if (one) extend(board, leases[index]!, one.expiresAt)
       })
-      if (isRemote && ends.length > 0) pauseMs = Math.max((Math.min(...ends) - now()) / 3, REMOTE_MS_MIN)
-      else pauseMs = Math.min(...ends) <= now() ? AT_ONCE_MS : leaseMs / 3
+      if (isRemote && ends.length > 0) usualMs = Math.max((Math.min(...ends) - now()) / 3, REMOTE_MS_MIN)
+      pauseMs = Math.min(...ends) <= now() ? AT_ONCE_MS : usualMs
     } catch {
-      pauseMs = Math.min(pauseMs, leaseMs / 30) // The store is unavailable; the worker's turns log it.
+      pauseMs = Math.min(usualMs, leaseMs / 30) // The store is unavailable; the worker's turns log it.
     } finally {
       callOff?.()
     }

@@ -23,12 +23,16 @@ export interface Renewal extends RenewalInput {
 
 export const PROCESS: Runtime = { time: MACHINE_TIME, renew: renewInThread, catchUncaught }
 
+/** A thread that fails at once, as while the store cannot be opened, is replaced only so often. */
+const RESTART_MS = 200
+
 /** Runs in its own thread, independent of blocking handlers. A failed thread is replaced. */
 function renewInThread({ queue, logger, lost, ...input }: Renewal): () => Promise<void> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const entry = new URL(`../renewal-thread.${extension}`, import.meta.url)
   let current: Thread | undefined
   let stopped = false
+  let restart: NodeJS.Timeout | undefined
   const start = () => {
     const thread = new Thread(entry, { workerData: input })
     current = thread
@@ -36,7 +40,7 @@ function renewInThread({ queue, logger, lost, ...input }: Renewal): () => Promis
     thread.on('message', lost)
     thread.on('error', (error) => {
       logger.error({ err: error }, 'the renewal thread failed; starting another one')
-      if (!stopped) start()
+      if (!stopped) restart = setTimeout(start, RESTART_MS).unref()
     })
     thread.once('exit', () => {
       if (current === thread) current = undefined
@@ -46,6 +50,7 @@ function renewInThread({ queue, logger, lost, ...input }: Renewal): () => Promis
   // Waits for the thread, because it also has the store open.
   return async () => {
     stopped = true
+    clearTimeout(restart)
     const thread = current
     if (!thread) return
     thread.ref()

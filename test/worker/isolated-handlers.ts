@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { z } from 'zod'
 import { DoNotRetry, defineHandlers, type HandlerContext } from '../../src/index.ts'
 
@@ -23,6 +25,15 @@ export default defineHandlers({
     isolate: true,
     run: () => {
       for (;;);
+    },
+  },
+  ignore: {
+    isolate: true,
+    run: async (_task, { progress }) => {
+      const server = createServer().listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      progress({ port: (server.address() as AddressInfo).port })
+      return new Promise<never>(() => undefined)
     },
   },
   heed: {

@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -290,6 +291,21 @@ describe('isolate', () => {
     await queue.cancel({ ids: [canceled] })
     expect(await ended(canceled)).toMatchObject({ status: 'canceled' })
     expect(await ended(late)).toMatchObject({ status: 'timeout' })
+  })
+
+  it('terminates the thread of a handler that ignores its signal', async () => {
+    await start()
+    const id = await submit('ignore')
+    const { progress } = await until(id, (task) => task.progress !== null)
+    const { port } = progress as { port: number }
+    const isOpen = () =>
+      new Promise<boolean>((resolve) => {
+        const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false))
+        socket.unref().on('connect', () => socket.destroy())
+      })
+    expect(await isOpen()).toBe(true)
+    await queue.cancel({ ids: [id] })
+    await vi.waitFor(async () => expect(await isOpen()).toBe(false), { timeout: 30_000, interval: 50 })
   })
 
   it('passes on the signal', async () => {
