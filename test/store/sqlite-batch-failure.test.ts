@@ -1,4 +1,4 @@
-import { beforeEach, expect, it } from 'vitest'
+import { beforeEach, expect, it, vi } from 'vitest'
 import type { Queue } from '../../src/queue/queue.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
@@ -22,4 +22,21 @@ it('fails only the call that SQLite cannot execute, of those that share a transa
     ...['fulfilled', 'fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled'],
   ])
   expect((await queue.list({ limit: 10 })).tasks).toHaveLength(4)
+})
+
+it('believes nothing of a transaction that was rolled back: types', async () => {
+  const limits = { groupConcurrency: null, rate: null, retry: RETRY_DEFAULTS, payloadSchema: null, defaults: {} }
+  const handlers = new Map([['new', { ...limits, maxConcurrency: { not: 'a number' } as never }]])
+  await expect(queue.declareHandlers(handlers)).rejects.toThrow()
+  await expect(queue.configureType('new', { paused: true })).rejects.toMatchObject({ code: 'unknown_type' })
+})
+
+it('believes nothing of a transaction that was rolled back: times at which something is due', async () => {
+  const [submitted] = await queue.submit([completeSpec({ type: 't', delayMs: 1 })])
+  await vi.waitFor(async () => expect(submitted!.task.runAt).toBeLessThan(Date.now()))
+  const bad = queue.keys({ add: { id: { not: 'text' } } as never })
+  const [swept] = await Promise.all([queue.sweep(100), expect(bad).rejects.toThrow()])
+  expect(swept.changed).toBe(1)
+  const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 1, startedAt: 0 }
+  expect((await queue.turn({ worker, want: 1 })).leases).toHaveLength(1)
 })

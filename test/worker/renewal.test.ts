@@ -15,7 +15,7 @@ import { openTestQueue } from '../fixtures/server.ts'
 const LEASE_MS = 1_500
 const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 1, startedAt: 0 }
 
-/** Time that passes only in pauses; `late` makes the pause under way longer, as when the process stands still. */
+/** Time that passes only in pauses; `late` is added to the pause under way, as if the process was stopped meanwhile. */
 class StepTime {
   at = 0
   late = 0

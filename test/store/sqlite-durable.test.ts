@@ -1,0 +1,115 @@
+import { join } from 'node:path'
+import { setImmediate as tick } from 'node:timers/promises'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { Queue } from '../../src/queue/queue.ts'
+import { completeSpec } from '../../src/task/task.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { HeldSyncs } from '../fixtures/held-syncs.ts'
+import { openTestQueue, serveQueue } from '../fixtures/server.ts'
+import { SmallDisk } from '../fixtures/small-disk.ts'
+
+/** An answer says that its change survives a power loss, so it comes after the sync. */
+
+const WORKER = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 9, startedAt: 0 }
+
+async function openFile(): Promise<Queue> {
+  const queue = await openTestQueue(`sqlite:${join(temporaryFolder(), 'x.db')}`)
+  await queue.configureType('t', { declared: true })
+  return queue
+}
+const submit = (queue: Queue) => queue.submit([completeSpec({ type: 't' })])
+
+/** Whether a call is answered before the disk has synced what it shows; `barrier` is answered without a sync. */
+async function isEarly(call: () => Promise<unknown>, barrier: () => Promise<unknown>): Promise<boolean> {
+  const syncs = new HeldSyncs()
+  let answered = false
+  const answer = call().then((value) => {
+    answered = true
+    return value
+  })
+  await syncs.asked()
+  for (let times = 0; times < 3; times++) await barrier()
+  const early = answered
+  syncs.release()
+  await answer
+  return early
+}
+
+describe('a queue on a file', () => {
+  it.each<[string, (queue: Queue) => Promise<unknown>]>([
+    ['a submission', submit],
+    ['a setting', (queue) => queue.configureType('t', { paused: true })],
+    ['a durable turn', (queue) => queue.turn({ worker: WORKER, want: 1, durable: true })],
+  ])('answers %s after the sync', async (_, call) => {
+    const queue = await openFile()
+    await submit(queue)
+    expect(await isEarly(() => call(queue), tick)).toBe(false)
+  })
+
+  it('does not delay the turns of its own workers by the sync', async () => {
+    const queue = await openFile()
+    await submit(queue)
+    expect(await isEarly(() => queue.turn({ worker: WORKER, want: 1 }), tick)).toBe(true)
+  })
+
+  it.each<[string, (queue: Queue) => Promise<unknown>]>([
+    ['a list', (queue) => queue.list({ limit: 10 })],
+    ['counts', (queue) => queue.stats()],
+    ['events', (queue) => queue.events({ after: null, max: 1 })],
+  ])('shows %s after the sync of what it shows', async (_, read) => {
+    const queue = await openFile()
+    await submit(queue)
+    const claimAndRead = async () => {
+      await queue.turn({ worker: WORKER, want: 1 })
+      return read(queue)
+    }
+    expect(await isEarly(claimAndRead, tick)).toBe(false)
+  })
+
+  it('shows the writes of another process after the sync of them', async () => {
+    const queue = await openFile()
+    const other = await openTestQueue(queue.url)
+    const read = async () => {
+      await other.turn({ worker: WORKER, want: 0 })
+      return queue.list({ limit: 10 })
+    }
+    expect(await isEarly(read, tick)).toBe(false)
+  })
+})
+
+describe('a server on a file', () => {
+  const cases: [string, (lease: string) => [path: string, body: object]][] = [
+    ['a success', (lease) => [`/leases/${lease}/complete`, { result: 1 }]],
+    ['a failure', (lease) => [`/leases/${lease}/fail`, { error: 'no' }]],
+    ['the outcomes of a turn', (lease) => ['/tasks/turn', { outcomes: [{ lease, result: 1 }] }]],
+    ['taken tasks', () => ['/tasks/consume', { types: ['t'] }]],
+    ['tasks taken in a turn', () => ['/tasks/turn', { types: ['t'], max: 1 }]],
+  ]
+  it.each(cases)('answers %s after the sync', async (_, callOf) => {
+    const queue = await openFile()
+    const server = await serveQueue(queue)
+    await submit(queue)
+    await submit(queue)
+    const { leases } = await queue.turn({ worker: WORKER, want: 1, durable: true })
+    const [path, body] = callOf(leases[0]!.lease)
+    const call = async () => expect((await server.post(path, body)).status).toBe(200)
+    expect(await isEarly(call, () => server.get('/openapi.json'))).toBe(false)
+  })
+})
+
+let disk: SmallDisk | undefined
+afterEach(() => {
+  disk?.remove()
+  disk = undefined
+})
+
+it('is not healthy on a full disk, because health writes', async () => {
+  disk = new SmallDisk(16)
+  const queue = await openTestQueue(`sqlite:${join(disk.folder, 'x.db')}`)
+  expect((await queue.health()).checks).toMatchObject([{ ok: true }])
+  disk.fill()
+  expect((await queue.health()).checks).toMatchObject([{ ok: false, detail: expect.stringContaining('disk is full') }])
+  disk.makeRoom()
+  expect((await queue.health()).checks).toMatchObject([{ ok: true }])
+  await queue.close()
+})
