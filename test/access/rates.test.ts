@@ -61,6 +61,8 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
     return token
   }
 
+  /** Of the latest login. */
+  let session = { cookie: '', server: 0 }
   /** Whether the call was allowed, and if not, when to retry. */
   const uses: Record<string, (token: string, server: number) => Promise<boolean>> = {
     call: async (token, server) => {
@@ -70,7 +72,14 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
       return status === 200
     },
     login: async (token, server) => {
-      const { status } = await new Api(servers[server]!.url, null).call('POST', '/session', { key: token })
+      const { status, headers } = await new Api(servers[server]!.url, null).call('POST', '/session', { key: token })
+      expect([200, 429]).toContain(status)
+      if (status === 200) session = { cookie: headers.get('set-cookie')!.split(';')[0]!, server }
+      return status === 200
+    },
+    'session call': async () => {
+      const { cookie, server } = session
+      const { status } = await new Api(servers[server]!.url, null).get('/stats', { cookie })
       expect([200, 429]).toContain(status)
       return status === 200
     },
@@ -96,7 +105,8 @@ describe.each(Object.entries(STORES))('the rate of a key over two processes on %
   it('counts calls, logins, MQTT connections and calls of sessions together', async () => {
     const token = await key(['read'], 9)
     const answers: boolean[] = []
-    for (let n = 0; n < 12; n++) answers.push(await uses[['call', 'login', 'connection'][n % 3]!]!(token, n % 2))
+    const order = ['call', 'login', 'session call', 'connection']
+    for (let n = 0; n < 12; n++) answers.push(await uses[order[n % 4]!]!(token, n % 2))
     expect(answers).toEqual(Array.from({ length: 12 }, (_, n) => n < 9))
   })
 })

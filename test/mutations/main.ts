@@ -11,11 +11,17 @@ import { MUTATIONS, type Mutation, placeOf } from './mutations.ts'
  * the contract there, which must fail. For SQLite the simulation runs as well, to tell whether it sees it too.
  */
 const CONTRACTS = {
-  SQLite: ['test/queue-contract/sqlite.test.ts', 'test/store-contract/sqlite.test.ts', '-t', '^SQLite(?! on a file)'],
+  SQLite: [
+    'test/queue-contract/sqlite.test.ts',
+    'test/store-contract/sqlite.test.ts',
+    'test/store/leaks.test.ts',
+    ...['-t', '^SQLite(?! on a file)'],
+  ],
   Redis: [
     'test/queue-contract/redis.test.ts',
     'test/store-contract/redis.test.ts',
-    ...['wake', 'restore', 'events', 'partition-messages'].map((of) => `test/store/redis-${of}.test.ts`),
+    'test/store/leaks.test.ts',
+    ...['wake', 'restore', 'events', 'partition-messages', 'maintainer'].map((of) => `test/store/redis-${of}.test.ts`),
   ],
 }
 const SIMULATED_SEEDS = 150

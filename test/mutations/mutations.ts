@@ -73,8 +73,8 @@ const SQLITE: readonly Entry[] = [
   ['a wait ends at its deadline', 'waitedTooLong', /deadline_at <= \?/, 'deadline_at + 1000 <= ?'],
   ['a delayed task does not start early', 'insert', /runAt > now \? 'delayed'/, "runAt < 0 ? 'delayed'"],
   ['retries end', 'settle', /ended\.attempts <= task\.maxRetry/, 'ended.attempts >= 0'],
-  ['a released task costs nothing', 'settle', /\.\.\.same, status: 'pending' \}/, "...ended, status: 'pending' }"],
-  ['a hold costs nothing', 'settle', /\.\.\.same, status: 'pending', error/, "...ended, status: 'pending', error"],
+  ['a released task costs nothing', 'settle', /\.\.\.same, (status: 'pending', attempt: 'released')/, '...ended, $1'],
+  ['a hold costs nothing', 'settle', /\.\.\.same, (status: 'pending', attempt: 'held')/, '...ended, $1'],
   ['a canceled task ends as canceled', 'settle', /if \(task\.cancelRequested\)/, 'if (task.attempts < 0)'],
   ['a running handler is told of a cancel', 'cancel', /\w+\.canceledWorkers\.add\(.*\)/, ''],
   ['a cancel ends after its grace', 'dueLeases', /cancel_at <= \?1 - \?2/, '?2 < 0'],
@@ -101,6 +101,18 @@ const SQLITE: readonly Entry[] = [
   ['a reader holds its place alone', 'take', /owner !== (owner) &&/, 'owner === $1 &&'],
   ['a document is compared', 'holds', /text === condition\.text/, 'text !== undefined'],
   ['whoever waits is woken', 'end', /\w+\.touchedTypes\.add\(.*\)/, ''],
+  ['a lease is renewed for its own time', 'renew', /state\.leaseMs!/, 'this.#options.leaseMs'],
+  ['the grace begins once', 'requestCancel', /ifnull\(cancel_at, \?\)/, '?'],
+  ['a retry forgets lost leases', 'restart', /lost_leases = 0, /, ''],
+  ['attempts of a worker are told apart', 'end', /settlement\.status === 'success'\)/, 'false)'],
+  ['a full queue answers known keys', 'accept', / - earlier\.size/, ''],
+  ['a request has tags', 'requestOf', /batch: __, /, 'batch: __, tags: ___, '],
+  ['a request has a policy', 'requestOf', /\{ after, onFailure \}/, '{ after }'],
+  ['predecessors go with their task', 'remove', /if \(row\.depends === 1\) .*\n/, '\n'],
+  ['a rate forgets old starts', 'add', /\S+run\('trimStarts', .*\)/, ''],
+  ['calls of unused keys are forgotten', 'count', /this\.#forgetIdleCalls\(.*\)/, ''],
+  ['gone workers are forgotten', 'sweep', /\S+run\('dropWorkersUnseen', .*\)/, ''],
+  ['empty groups are forgotten', 'sweep', /this\.#groups\.drop\(max\)/, '0'],
 ]
 
 const REDIS: readonly Entry[] = [
@@ -164,6 +176,18 @@ const REDIS: readonly Entry[] = [
   ['whoever waits is woken', 'write_call', /wake\(.*?\)/, ''],
   ['a state that has lost something takes nothing', 'submit', /\w+\.must_be_restored and not /, 'false and '],
   ['a lost position is not given again', 'give_positions', /\w+\.now \* 1000/, '1'],
+  ['a lost lease is not renewed', 'renew', /or (\w+)\.fence ~= renewal\.fence /, ''],
+  ['a lease is renewed for its own time', 'renew', /\w+\.now \+ \w+\.lease_ms/, 'step.now + 1000'],
+  ['the grace begins once', 'cancel', /if (\w+)\.cancel_at == '0' then/, 'if $1 then'],
+  ['a retry forgets lost leases', 'retry', /lost_leases = '0'/, 'lost_leases = ended.lost_leases'],
+  ['attempts of a worker are counted', 'touch', /'\+' \.\. worker, turn\.successes/, "'x', turn.successes"],
+  ['keys expire with their tasks', 'keep_key', /call\('PEXPIRE', .*\)/, ''],
+  ['gone workers are forgotten', 'sweep', /remove_gone_workers\(.*\)/, ''],
+  ['cancels of gone workers are forgotten', 'remove_gone_workers', /call\('DEL', .*KEY\.cancels .*\)/, ''],
+  ['gone workers are no consumers', 'remove_gone_workers', /call\('XGROUP', .*\)/, ''],
+  ['the index is tidied', 'tidy_index', /if state == 'gone' then .*\n/, '\n'],
+  ['progress goes with its attempt', 'settle', /if (\S+) == '1' then call\('HDEL', .*\n/, '\n'],
+  ['one process sweeps', 'is_maintainer', /if call\('GET', .*\n/, '\n'],
 ]
 
 export const MUTATIONS: readonly Mutation[] = [

@@ -42,6 +42,19 @@ export function cancelContract(fixture: Fixture): void {
       expect((await succeed(lease)).status).toBeNull()
     })
 
+    it('does not begin the grace period again with a second cancel', async () => {
+      const { id } = await submit()
+      const { lease } = (await claim())[0]!
+      await fixture.queue.cancel({ ids: [id] })
+      for (let step = 0; step < 6; step++) {
+        fixture.now += 900
+        await fixture.queue.cancel({ ids: [id] })
+        await fixture.queue.turn({ worker: WORKER, want: 0, renewals: [{ lease }] })
+        await fixture.queue.sweep(100)
+      }
+      expect((await get(id)).status).toBe('canceled')
+    })
+
     it('cancels all tasks that match a filter, and no others', async () => {
       for (const tags of [{ a: '1' }, { a: '2' }, {}]) await submit({ tags })
       await fixture.queue.submit([completeSpec({ type: 'u', tags: { a: '1' } })])

@@ -4,7 +4,7 @@ import { completeSpec } from '../../src/task/task.ts'
 import { type Fixture, WORKER } from './fixture.ts'
 
 export function retryContract(fixture: Fixture): void {
-  const { submit, claim, succeed, fail } = fixture
+  const { submit, claim, succeed, fail, get } = fixture
 
   describe('retry', () => {
     it('retries with attempts from 0 and a fence that was never used before', async () => {
@@ -22,6 +22,21 @@ export function retryContract(fixture: Fixture): void {
       expect((await fail(first!.lease)).status).toBeNull()
       await succeed(second!.lease)
       expect((await fixture.queue.retry({ ids: [id] })).results[0]!.outcome).toBe('refused')
+    })
+
+    it('retries a poison task with none of its leases lost', async () => {
+      const { id } = await submit()
+      const lose = async () => {
+        expect(await claim()).toHaveLength(1)
+        fixture.now += 1_000
+        await fixture.queue.sweep(100)
+        return (await get(id)).status
+      }
+      for (let lost = 1; lost < 5; lost++) expect(await lose()).toBe('pending')
+      expect(await lose()).toBe('failed')
+      await fixture.queue.retry({ ids: [id] })
+      for (let lost = 1; lost < 5; lost++) expect(await lose()).toBe('pending')
+      expect(await lose()).toBe('failed')
     })
 
     it('terminates by filter although tasks fail as fast as it retries them', async () => {

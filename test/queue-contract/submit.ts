@@ -42,6 +42,35 @@ export function submitContract(fixture: Fixture): void {
       expect((await fixture.queue.stats()).counts.pending).toBe(1)
     })
 
+    it.each<[string, Partial<TaskSpec>]>([
+      ['type', { type: 'u' }],
+      ['payload', { payload: { a: [1, '2'] } }],
+      ['priority', { priority: 1 }],
+      ['tags', { tags: { a: 'b' } }],
+      ['another tag', { tags: { a: 'c' } }],
+      ['group', { group: 'g' }],
+      ['max_retry', { maxRetry: 7 }],
+      ['queue_timeout', { queueTimeoutMs: 7 }],
+      ['process_timeout', { processTimeoutMs: 7 }],
+      ['delay', { delayMs: 7 }],
+      ['after', { after: ['other'] }],
+      ['on_failure', { after: ['one'], onFailure: 'run' }],
+    ])('refuses a known key with another %s', async (_field, change) => {
+      const ids = new Map([
+        ['one', (await submit()).id],
+        ['other', (await submit()).id],
+      ])
+      const isOnFailure = change.onFailure !== undefined
+      const spec = (more: Partial<TaskSpec>) => {
+        const base = { type: 't', payload: { a: [1, 2] }, idempotencyKey: 'k', tags: { a: 'a' } }
+        const asked = { ...base, after: isOnFailure ? ['one'] : [], ...more }
+        return completeSpec({ ...asked, after: asked.after.map((name) => ids.get(name as string)!) })
+      }
+      await fixture.queue.submit([spec({})])
+      await expect(fixture.queue.submit([spec(change)])).rejects.toMatchObject({ code: 'idempotency_conflict' })
+      expect((await fixture.queue.submit([spec({ batch: 'b' })]))[0]!.existing).toBe(true)
+    })
+
     it('compares the request of a key as submitted, without defaults', async () => {
       const key = (more: Partial<TaskSpec>) => completeSpec({ type: 't', idempotencyKey: 'k', maxRetry: 3, ...more })
       const [first] = await fixture.queue.submit([key({ byDefault: DEFAULTED_FIELDS })])
@@ -75,6 +104,19 @@ export function submitContract(fixture: Fixture): void {
       await expect(fixture.queue.submit(two)).rejects.toMatchObject({ code: 'queue_full' })
       await submit()
       expect((await fixture.queue.stats()).counts.pending).toBe(2)
+    })
+
+    it('answers a known key although the queue is full, and counts only the new tasks of a call', async () => {
+      await fixture.opened.cleanup()
+      await start({ pendingMax: 2 })
+      const known = completeSpec({ type: 't', idempotencyKey: 'k' })
+      const [first] = await fixture.queue.submit([known])
+      const [again] = await fixture.queue.submit([known, completeSpec({ type: 't' }), known])
+      expect(again).toMatchObject({ existing: true, task: { id: first!.task.id } })
+      const [full] = await fixture.queue.submit([known])
+      expect(full).toMatchObject({ existing: true, task: { id: first!.task.id } })
+      const more = [known, completeSpec({ type: 't' })]
+      await expect(fixture.queue.submit(more)).rejects.toMatchObject({ code: 'queue_full' })
     })
 
     it.each([

@@ -17,7 +17,9 @@ export function sweepContract(fixture: Fixture): void {
       const [again] = await claim()
       expect(again!.task).toMatchObject({ id, deliveries: 2, attempts: 0 })
       expect(await succeed(old!.lease, 1)).toEqual({ accepted: false, status: null })
-      expect((await get(id)).status).toBe('processing')
+      const renewals = [{ lease: old!.lease, progress: 99 }]
+      expect((await fixture.queue.turn({ worker: WORKER, want: 0, renewals })).renewed).toEqual([null])
+      expect(await get(id)).toMatchObject({ status: 'processing', progress: null })
       expect((await succeed(again!.lease, 2)).accepted).toBe(true)
       expect((await get(id)).result).toBe(2)
     })
@@ -32,6 +34,15 @@ export function sweepContract(fixture: Fixture): void {
         await fixture.queue.sweep(100)
       }
       expect(await get(id)).toMatchObject({ status: 'processing', deliveries: 1 })
+    })
+
+    it('renews a lease for as long as its worker has asked for', async () => {
+      await submit()
+      const { leases } = await fixture.queue.turn({ worker: WORKER, want: 1, leaseMs: 7_000 })
+      expect(leases[0]!.expiresAt).toBe(fixture.now + 7_000)
+      fixture.now += 6_000
+      const { renewed } = await fixture.queue.turn({ worker: WORKER, want: 0, renewals: leases })
+      expect(renewed[0]!.expiresAt).toBe(fixture.now + 7_000)
     })
 
     it('fails a task as poison after its fifth lost lease', async () => {

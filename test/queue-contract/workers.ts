@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { type Fixture, WORKER } from './fixture.ts'
 
 export function workersContract(fixture: Fixture): void {
-  const { submit, claim } = fixture
+  const { submit, claim, succeed, fail } = fixture
 
   describe('workers', () => {
     it('lists workers until they leave', async () => {
@@ -10,6 +10,25 @@ export function workersContract(fixture: Fixture): void {
       await claim()
       expect(await fixture.queue.workers()).toMatchObject([{ id: 'w1', running: 1, types: ['t', 'u'] }])
       await fixture.queue.turn({ worker: WORKER, want: 0, leaving: true })
+      expect(await fixture.queue.workers()).toEqual([])
+    })
+
+    it('counts the attempts of a worker that succeeded and those that did not', async () => {
+      for (let index = 0; index < 5; index++) await submit({ maxRetry: 0 })
+      const leases = await claim(5)
+      for (const { lease } of leases.slice(0, 3)) await succeed(lease)
+      for (const { lease } of leases.slice(3)) await fail(lease)
+      // Counts are written with the description of the worker, which is written when it changes.
+      await fixture.queue.turn({ worker: { ...WORKER, types: ['t'] }, want: 0 })
+      expect(await fixture.queue.workers()).toMatchObject([{ id: 'w1', processed: 3, failed: 2 }])
+    })
+
+    it('forgets a worker that gives no sign of life', async () => {
+      await fixture.opened.cleanup()
+      await fixture.start({ workerTtlMs: 60_000 })
+      await fixture.queue.turn({ worker: WORKER, want: 0 })
+      fixture.now += 60_001
+      await fixture.queue.sweep(100)
       expect(await fixture.queue.workers()).toEqual([])
     })
   })

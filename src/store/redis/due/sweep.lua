@@ -18,6 +18,8 @@ local function remove_gone_workers(step, sweep)
     call('HDEL', prefix .. KEY.workers, worker)
     call('ZREM', prefix .. KEY.seen, worker)
     call('SADD', prefix .. KEY.gone, worker)
+    call('HDEL', prefix .. KEY.worked, '+' .. worker, '-' .. worker)
+    call('DEL', prefix .. KEY.cancels .. worker)
   end
   -- The workers of a round are searched for in all lanes, some lanes per sweep.
   local going = call('SMEMBERS', prefix .. KEY.going)

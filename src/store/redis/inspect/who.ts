@@ -55,16 +55,13 @@ export function readWorkers(
   worked: Map<string, number>,
   running: Map<string, number>,
 ): WorkerInfo[] {
-  return workers.map(([id, description, lastSeen]) => {
-    const json = JSON.stringify(id)
-    return {
-      ...JSON.parse(description),
-      lastSeen: Number(lastSeen),
-      running: running.get(id) ?? 0,
-      processed: worked.get(`+${json}`) ?? 0,
-      failed: worked.get(`-${json}`) ?? 0,
-    }
-  })
+  return workers.map(([id, description, lastSeen]) => ({
+    ...JSON.parse(description),
+    lastSeen: Number(lastSeen),
+    running: running.get(id) ?? 0,
+    processed: worked.get(`+${id}`) ?? 0,
+    failed: worked.get(`-${id}`) ?? 0,
+  }))
 }
 
 /** The fields of one slot, by type; see rates.lua. */

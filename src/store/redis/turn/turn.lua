@@ -135,6 +135,7 @@ local function touch(step, turn)
       call('ZREM', prefix .. KEY.seen, worker)
       call('HDEL', prefix .. KEY.worked, '+' .. worker, '-' .. worker)
       call('SADD', prefix .. KEY.gone, worker)
+      call('DEL', prefix .. KEY.cancels .. worker)
     end
   elseif turn.description ~= '' then
     call('HSET', prefix .. KEY.workers, worker, turn.description)
