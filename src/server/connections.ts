@@ -12,9 +12,17 @@ export interface Patience {
   lookMs: number
   /** Interval of heartbeats on event streams. */
   heartbeatMs: number
+  /** A client of an event stream that reads less than a piece in this time is disconnected. */
+  drainMs: number
 }
 
-export const PATIENCE: Patience = { headersMs: 10_000, requestMs: 60_000, lookMs: 1_000, heartbeatMs: 15_000 }
+export const PATIENCE: Patience = {
+  headersMs: 10_000,
+  requestMs: 60_000,
+  lookMs: 1_000,
+  heartbeatMs: 15_000,
+  drainMs: 30_000,
+}
 const HEADERS_BYTES_MAX = 16 * 1024
 
 /** For Node's server, plain or with TLS. */

@@ -16,13 +16,8 @@ const PAGE = 1_000
 const WAIT_MS = 10_000
 const STATS_MS = 1_000
 const GAP = '{"detail":"earlier events have been deleted: read the tasks"}'
-/** Unsent bytes at which a client that does not read is disconnected; it resumes with Last-Event-ID. */
-const UNSENT_BYTES_MAX = 8 * 1024 * 1024
-
 /** Streams of one caller. */
 const STREAMS_MAX = 100
-/** A client that reads less than a piece in this time is disconnected. */
-const DRAIN_MS = 30_000
 const PIECE_CHARS = 256 * 1024
 
 /** GET /api/v1/events: each connection reads the outbox at its own position, so a slow one does not delay others. */
@@ -103,7 +98,7 @@ async function stream(
     const heartbeat = setInterval(() => out.write(':\n'), patience.heartbeatMs)
     const ticking = (request.query as { stats?: boolean }).stats ? sendFigures(context, request, out) : undefined
     try {
-      for (let after = from; !signal.aborted && out.writableLength < UNSENT_BYTES_MAX; ) {
+      for (let after = from; !signal.aborted; ) {
         const page = await queue.events({ after, max: PAGE, waitMs: WAIT_MS, signal })
         after = page.last
         if (page.gap) out.write(`event: gap\nid: ${after}\ndata: ${GAP}\n\n`)
@@ -111,7 +106,7 @@ async function stream(
           .filter(wanted)
           .map((event) => `event: ${event.kind}\nid: ${event.id}\ndata: ${eventJson(event)}\n\n`)
         // A page is sent before the next one is read, so a stream holds one page at most.
-        for (const piece of piecesOf(text)) if (!out.write(piece)) await drained(out, signal)
+        for (const piece of piecesOf(text)) if (!out.write(piece)) await drained(out, signal, patience.drainMs)
       }
     } catch (error) {
       request.log.warn({ err: error }, 'an event stream ended: the engine failed')
@@ -178,9 +173,12 @@ function* piecesOf(texts: readonly string[]): Generator<string> {
   if (piece !== '') yield piece
 }
 
-/** Resolves when the client has read the written data; a client that reads nothing for long is disconnected. */
-async function drained(out: ServerResponse, gone: AbortSignal): Promise<void> {
-  await once(out, 'drain', { signal: AbortSignal.any([gone, AbortSignal.timeout(DRAIN_MS)]) }).catch(() => {
+/**
+ * Resolves when the client has read the written data. A client that reads nothing for long is disconnected; it resumes
+ * with Last-Event-ID.
+ */
+async function drained(out: ServerResponse, gone: AbortSignal, drainMs: number): Promise<void> {
+  await once(out, 'drain', { signal: AbortSignal.any([gone, AbortSignal.timeout(drainMs)]) }).catch(() => {
     if (!gone.aborted) out.destroy()
   })
 }

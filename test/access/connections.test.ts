@@ -20,7 +20,7 @@ describe('slow and broken clients', () => {
   beforeAll(async () => {
     queue = await openTestQueue('sqlite::memory:')
     const serve = async (headersMs: number, requestMs: number) => {
-      const patience = { headersMs, requestMs, lookMs: 50, heartbeatMs: 15_000 }
+      const patience = { headersMs, requestMs, lookMs: 50, heartbeatMs: 15_000, drainMs: 30_000 }
       return (await serveQueue(queue, { patience })).port
     }
     strict = { headers: await serve(300, 600_000), requests: await serve(600, 600) }
