@@ -208,9 +208,9 @@ class AnswersMeanwhile {
 }
 
 async function openStore(config: Config, patience: Patience, meanwhile: AnswersMeanwhile): Promise<Queue> {
-  const { leaseMs, retention, events, pendingMax, payloadKeys, payloadStrict } = config
+  const { leaseMs, retention, events, pendingMax, logLinesMax, payloadKeys, payloadStrict } = config
   // An attempt to open a locked file blocks, so it is short.
-  const options = { leaseMs, retention, ...events, pendingMax, openWaitMs: OPEN_ATTEMPT_MS }
+  const options = { leaseMs, retention, ...events, pendingMax, logLinesMax, openWaitMs: OPEN_ATTEMPT_MS }
   const store = await patience.with(() =>
     openQueue(config.engine, options).catch((error: unknown) => {
       meanwhile.begin()
@@ -221,14 +221,15 @@ async function openStore(config: Config, patience: Patience, meanwhile: AnswersM
 }
 
 function workerOf(
-  { concurrency, claimAhead, leaseMs, shutdownMs }: Config,
+  { concurrency, claimAhead, leaseMs, shutdownMs, logLinesMax }: Config,
   queue: Queue,
   handlers: ReadonlyMap<string, RegisteredHandler>,
   logger: Logger,
   registry: Registry,
 ): Worker {
   const onAttempt = attemptMetrics(registry, handlers.keys())
-  return new Worker({ queue, handlers, logger, concurrency, claimAhead, leaseMs, shutdownMs, onAttempt })
+  const limits = { concurrency, claimAhead, leaseMs, shutdownMs, keepsLogs: logLinesMax > 0 }
+  return new Worker({ queue, handlers, logger, ...limits, onAttempt })
 }
 
 /** Parts that the server and the status over MQTT share. */

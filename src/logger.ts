@@ -1,6 +1,6 @@
 import { destination, type Logger, pino } from 'pino'
-import { withoutTokens } from './access/masking.ts'
 import type { Config } from './config/config.ts'
+import { withoutTokens } from './task/masking.ts'
 
 /** Logs to standard error: standard output is for the output of a command. */
 export async function createLogger({ logLevel: level, logFormat }: Config): Promise<Logger> {

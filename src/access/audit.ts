@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { withoutTokens } from './masking.ts'
+import { withoutTokens } from '../task/masking.ts'
 import type { Principal } from './principal.ts'
 
 /** The action of a call. */

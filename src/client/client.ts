@@ -8,6 +8,7 @@ import { type ChangesQuery, changes, type TaskChange } from './event-stream.ts'
 import { type Explanation, explanationOf } from './explanation.ts'
 import { Flow } from './flow.ts'
 import { LimitClient } from './limits.ts'
+import { logOf, type TaskLog } from './logs.ts'
 import { readTask, resultOf } from './result.ts'
 import { ScheduleClient } from './schedules.ts'
 import { type Stats, statsOf, type WorkerInfo, workerOf } from './statistics.ts'
@@ -98,6 +99,11 @@ export class Client<H extends Handlers> {
   /** The attempts of a task with their errors, oldest first. */
   async attempts(id: string): Promise<TaskAttempts> {
     return attemptsOf(await call(this.#server, 'GET', `${pathOf(id)}/attempts`))
+  }
+
+  /** Lines that the handler of a task wrote with its log, after the line number `after`; at most 1,000. */
+  async logs(id: string, { after = 0 }: { after?: number } = {}): Promise<TaskLog> {
+    return logOf(await call(this.#server, 'GET', `${pathOf(id)}/logs?after=${after}`))
   }
 
   /** Cancels a task; a running one is notified and may still be `processing` in the answer. */

@@ -43,6 +43,7 @@ export interface Config {
   retention: { ageMs: number; countMax: number }
   /** Bounds of stored events: the first bound that is reached applies. */
   events: { eventsAgeMs: number; eventsMax: number; eventsBytesMax: number }
+  logLinesMax: number
   pendingMax: number | null
   stallAfterMs: number
   storeWaitMs: number | null
@@ -146,6 +147,7 @@ function configOf(flags: Values, env: Values, file: string, fromFile: Values): L
       eventsMax: value('events-count'),
       eventsBytesMax: value('events-bytes'),
     },
+    logLinesMax: value('log-lines'),
     pendingMax: value('max-pending'),
     stallAfterMs: value('stall-after'),
     storeWaitMs: value('store-wait'),

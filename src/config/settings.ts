@@ -218,6 +218,12 @@ export const SETTINGS = [
   row('events-count', { kind: 'integer', min: 1_000, max: 1e9 }, '100000', 'Maximum number of stored events'),
   row('events-bytes', { kind: 'bytes', min: 1024 * 1024 }, '64MB', 'Maximum number of bytes of stored events'),
   row(
+    'log-lines',
+    { kind: 'integer', min: 0, max: 10_000 },
+    '1000',
+    'Maximum number of lines of ctx.log kept with each task; 0 keeps none',
+  ),
+  row(
     'max-pending',
     { kind: 'integer', min: 1, max: 1e9 },
     null,

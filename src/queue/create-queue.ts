@@ -1,6 +1,7 @@
 import { isRestorable } from '../store/state.ts'
 import type { Store } from '../store/store.ts'
 import { allAttempts } from '../task/attempt.ts'
+import { logLineOf } from '../task/log-line.ts'
 import { ApiKeys } from './api-keys.ts'
 import { changeTasks, eraseTasks } from './changes.ts'
 import { EventReader } from './event-reader.ts'
@@ -38,6 +39,13 @@ export function createQueue(store: Store): Queue {
       // The task first: an attempt that ends in between is in both, and counts once.
       const [task] = await store.get([id])
       return task ? { task, ...allAttempts(task, (await store.attempts([id]))[0]!) } : null
+    },
+    logs: async (id, after, max) => {
+      // The task first: of one that has ended then, no line is missing.
+      const [task] = await store.get([id], { bare: true })
+      if (!task) return null
+      const { lines, leftOut } = await store.logs(id, after, max)
+      return { task, lines: lines.map(logLineOf), leftOut }
     },
     types: (query) => typesOf(store, query),
     workers: async () => (await store.inspect({ types: [] })).workers,

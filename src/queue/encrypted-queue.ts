@@ -2,6 +2,7 @@ import { refuseUnstorable, refuseUnstorableSchedule, storableTurn } from '../sto
 import type { Predecessor } from '../task/flow.ts'
 import { type Json, JsonText } from '../task/json.ts'
 import { taskIdOf } from '../task/lease-token.ts'
+import type { AttemptLog, LogLine } from '../task/log-line.ts'
 import type { ScheduleSpec } from '../task/schedule.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import { type Encryption, type Opened, placeholder } from './encryption.ts'
@@ -43,6 +44,10 @@ export function encrypted(queue: Queue, encryption: Encryption): Queue {
         ...answer,
         leases: leases.map((lease) => ({ ...lease, predecessors: lease.predecessors.map(openedPredecessor) })),
       }
+    },
+    logs: async (id, after, max) => {
+      const found = await queue.logs(id, after, max)
+      return found && { ...found, lines: found.lines.map((line) => openLine(encryption, line, id)) }
     },
     predecessor: async (lease, id) => {
       const found = await queue.predecessor(lease, id)
@@ -102,7 +107,7 @@ async function sealedChange(encryption: Encryption, opened: Queue, change: Sched
   return { alter, to: { ...to, task: { ...task, payload: sealed(alter, { type: task.type, group }, payload) } } }
 }
 
-function sealedTurn(encryption: Encryption, { outcomes, renewals, ...turn }: Turn): Turn {
+function sealedTurn(encryption: Encryption, { outcomes, renewals, logs, ...turn }: Turn): Turn {
   const sealResult = (result: Json | JsonText, lease: string) =>
     result === null ? null : encryption.encrypt(result, aboutResult(taskIdOf(lease)))
   return {
@@ -113,6 +118,7 @@ function sealedTurn(encryption: Encryption, { outcomes, renewals, ...turn }: Tur
         outcome: outcome.kind === 'success' ? { ...outcome, result: sealResult(outcome.result, lease) } : outcome,
       })),
     }),
+    ...(logs && { logs: logs.map((log) => sealedLog(encryption, log)) }),
     ...(renewals && {
       renewals: renewals.map(({ lease, progress }) => {
         if (typeof progress !== 'object') return { lease, ...(progress === undefined ? {} : { progress }) }
@@ -121,6 +127,22 @@ function sealedTurn(encryption: Encryption, { outcomes, renewals, ...turn }: Tur
       }),
     }),
   }
+}
+
+/** Time and level stay readable; the encrypted message is message and fields. */
+function sealedLog(encryption: Encryption, { lease, lines, ...log }: AttemptLog): AttemptLog {
+  const about = aboutLog(taskIdOf(lease))
+  const sealed = (line: string) => {
+    const { time, level, ...contents } = JSON.parse(line) as { time: string; level: string; [name: string]: Json }
+    return JSON.stringify({ time, level, message: encryption.encrypt(contents, about) })
+  }
+  return { lease, lines: lines.map(sealed), ...log }
+}
+
+function openLine(encryption: Encryption, line: LogLine, id: string): LogLine {
+  const opened = shownOf(encryption.decrypt(line.message, aboutLog(id)))
+  const isWhole = typeof opened === 'object' && opened !== null
+  return { ...line, fields: null, ...((isWhole ? opened : { message: opened }) as Partial<LogLine>) }
 }
 
 /**
@@ -150,6 +172,7 @@ function aboutPayload({ type, group }: Bound): string {
 
 const aboutResult = (id: string) => `result of ${id}`
 const aboutProgress = (id: string) => `progress of ${id}`
+const aboutLog = (id: string) => `log of ${id}`
 
 /** What earlier versions bound a payload, a result and progress to. */
 const aboutType = (type: string) => `payload of ${type}`

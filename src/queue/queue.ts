@@ -9,6 +9,7 @@ import type {
 } from '../store/store.ts'
 import type { KeyChange, Keys } from '../task/api-key.ts'
 import type { KeptAttempts } from '../task/attempt.ts'
+import type { LogLine } from '../task/log-line.ts'
 import type { Schedule, ScheduleChange } from '../task/schedule.ts'
 import type { Task } from '../task/task.ts'
 import type { Changed, Which } from './changes.ts'
@@ -100,6 +101,9 @@ export interface Queue
   /** The attempts of a task, or null when there is no such task. */
   attempts(id: string): Promise<TaskAttempts | null>
 
+  /** Lines of a task's log after the line number `after`, or null when there is no such task. */
+  logs(id: string, after: number, max: number): Promise<TaskLog | null>
+
   /** All known types and those with kept tasks, or those of `names` that exist. */
   types(query?: { names?: readonly string[]; holders?: boolean }): Promise<TypeInfo[]>
 
@@ -140,6 +144,15 @@ export interface Queue
 /** All attempts of a task, oldest first, the present or last one included; and the number of those no longer kept. */
 export interface TaskAttempts extends KeptAttempts {
   task: Task
+}
+
+export interface TaskLog {
+  /** Without contents. */
+  task: Task
+  /** Oldest first. */
+  lines: LogLine[]
+  /** Number of lines that are no longer kept. */
+  leftOut: number
 }
 
 export interface TypeChange extends Omit<StoredTypeChange, 'heldUntil'> {

@@ -1,5 +1,6 @@
 import { invalidField } from '../task/errors.ts'
 import type { TaskEvent } from '../task/event.ts'
+import type { LogContents, LogLine } from '../task/log-line.ts'
 import type { ScheduledTask } from '../task/schedule.ts'
 import type { Task } from '../task/task.ts'
 import type { Changed, Queue, TaskFilter, Which } from './queue.ts'
@@ -48,6 +49,10 @@ export function redacted(queue: Queue, view: View): Queue {
       const attempts = found.attempts.map((attempt) => ({ ...attempt, error: hidden(attempt.error) }))
       return { ...found, task: view(found.task), attempts }
     },
+    logs: async (id, after, max) => {
+      const found = await queue.logs(id, after, max)
+      return found && { ...found, task: view(found.task), lines: found.lines.map((line) => hiddenLine(line, view)) }
+    },
     events: async (query) => {
       const page = await queue.events(query)
       return { ...page, events: page.events.map((event) => view(event)) }
@@ -55,6 +60,12 @@ export function redacted(queue: Queue, view: View): Queue {
     schedules: async (change) =>
       (await queue.schedules(change)).map((schedule) => ({ ...schedule, task: view(schedule.task) })),
   })
+}
+
+/** Message and fields are contents. */
+function hiddenLine({ message, fields, ...line }: LogLine, view: View): LogLine {
+  const { log } = view({ log: { message, fields } } as unknown as Task & { log: LogContents | string })
+  return { ...line, ...(typeof log === 'string' ? { message: log, fields: null } : log) }
 }
 
 /** Filtering by a hidden tag would confirm guesses of its value. @throws XQueueError `invalid_request` */

@@ -3,7 +3,7 @@ import type { Lease, Turn, TurnAnswer, WorkerIdentity } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { Predecessor } from '../task/flow.ts'
 import type { TaskSource } from '../worker/task-source.ts'
-import { leaseOf, outcomeText, renewalText, renewedOf, settledOf, type TurnJson } from './turn-json.ts'
+import { leaseOf, logsText, outcomeText, renewalText, renewedOf, settledOf, type TurnJson } from './turn-json.ts'
 
 /** Types of one worker, and items of one call. */
 const TYPES_MAX = 100
@@ -73,10 +73,10 @@ export class RemoteSource implements TaskSource {
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
-    const { outcomes = [], renewals = [], want, waitMs = 0, leaving = false } = turn
+    const { outcomes = [], renewals = [], logs = [], want, waitMs = 0, leaving = false } = turn
     if (want === 0) this.#waiting?.close()
     if (leaving) return this.#leave(turn)
-    const isWaiting = waitMs > 0 && outcomes.length + renewals.length + this.#leases.length === 0
+    const isWaiting = waitMs > 0 && outcomes.length + renewals.length + logs.length + this.#leases.length === 0
     if (!isWaiting) return this.#report(turn)
     await this.#wait(turn)
     return this.#answer([], [])
@@ -91,13 +91,14 @@ export class RemoteSource implements TaskSource {
   }
 
   /** Reports, and takes tasks that are ready. */
-  async #report({ worker, outcomes = [], renewals = [], want }: Turn): Promise<TurnAnswer> {
+  async #report({ worker, outcomes = [], renewals = [], logs = [], want }: Turn): Promise<TurnAnswer> {
     const texts = outcomes.map(outcomeText)
     const sent = chunksOf(texts.filter((text) => text !== null)).map((chunk) => `{"outcomes":[${chunk.join(',')}]`)
     const renewing = chunksOf(renewals.map(renewalText)).map((chunk) => `{"renewals":[${chunk.join(',')}]`)
     const expected = this.#waiting && !this.#waiting.isAwaited ? this.#waiting.want : 0
     const free = Math.min(Math.max(want - expected - this.#leases.length, 0), ITEMS_MAX)
-    const bodies = [...renewing, ...sent]
+    const logged = chunksOf(logs.map(logsText)).map((chunk) => `{"logs":[${chunk.join(',')}]`)
+    const bodies = [...logged, ...renewing, ...sent]
     if (free > 0) {
       const last = bodies.pop()
       bodies.push(`${last === undefined ? '{' : `${last},`}${claimText(worker, free)}`)

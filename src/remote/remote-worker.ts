@@ -17,7 +17,7 @@ export interface RemoteServer extends Server {
  */
 export async function startRemoteWorker(
   { id, ...server }: RemoteServer,
-  { concurrency, claimAhead, shutdownMs }: Pick<Config, 'concurrency' | 'claimAhead' | 'shutdownMs'>,
+  config: Pick<Config, 'concurrency' | 'claimAhead' | 'shutdownMs' | 'logLinesMax'>,
   handlers: ReadonlyMap<string, RegisteredHandler>,
   logger: Logger,
 ): Promise<Worker> {
@@ -26,9 +26,10 @@ export async function startRemoteWorker(
     queue: source,
     handlers,
     logger,
-    concurrency,
-    claimAhead,
-    shutdownMs,
+    concurrency: config.concurrency,
+    claimAhead: config.claimAhead,
+    shutdownMs: config.shutdownMs,
+    keepsLogs: config.logLinesMax > 0,
     ...(id ? { id } : {}),
   })
   await source.register(worker.identity)

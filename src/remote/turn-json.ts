@@ -2,6 +2,7 @@ import type { Lease, Renewed, Settled, Turn } from '../queue/queue.ts'
 import { ERRORS, type ErrorCode, XQueueError } from '../task/errors.ts'
 import type { Predecessor } from '../task/flow.ts'
 import { textOf } from '../task/json.ts'
+import type { AttemptLog } from '../task/log-line.ts'
 import { type TaskJson, taskOfJson } from '../task/task-json.ts'
 
 /** The wire format of POST /api/v1/tasks/turn, from the side of a worker. */
@@ -43,6 +44,11 @@ export function outcomeText({ lease, outcome }: NonNullable<Turn['outcomes']>[nu
 export function renewalText({ lease, progress }: NonNullable<Turn['renewals']>[number]): string {
   const reported = progress === undefined ? '' : `,"progress":${textOf(progress)}`
   return `{"lease":${JSON.stringify(lease)}${reported}}`
+}
+
+/** The lines are JSON as the server takes them. */
+export function logsText({ lease, lines, skipped = 0 }: AttemptLog): string {
+  return `{"lease":${JSON.stringify(lease)},"skipped":${skipped},"lines":[${lines.join(',')}]}`
 }
 
 /** @throws XQueueError the refusal of the server, unless the lease is lost */

@@ -63,7 +63,7 @@ function securityOf(scope: RouteScope): Record<string, []>[] {
 
 /** Query strings contain text only: numbers and booleans are converted. Bodies are not converted. */
 function coerceQuery(query: Record<string, unknown>): void {
-  for (const name of ['limit', 'offset']) {
+  for (const name of ['limit', 'offset', 'after']) {
     const value = query[name]
     if (typeof value === 'string' && /^-?\d{1,15}$/.test(value)) query[name] = Number(value)
   }

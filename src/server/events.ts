@@ -66,7 +66,7 @@ function streamEvents(context: ServerContext): Route {
 }
 
 /** Counts the streams of each caller until they close. */
-class OpenStreams {
+export class OpenStreams {
   readonly #counts = new Map<string, number>()
 
   /** @throws XQueueError `too_many_calls` */
@@ -137,7 +137,7 @@ function sendFigures({ queue, instanceId, startedAt }: ServerContext, { log }: F
   return setInterval(() => void send(), STATS_MS)
 }
 
-function writeHead(reply: FastifyReply, after: string): void {
+export function writeHead(reply: FastifyReply, after: string): void {
   reply.hijack()
   reply.raw.writeHead(200, {
     ...(reply.getHeaders() as OutgoingHttpHeaders),

@@ -12,6 +12,7 @@ import { DurationSchema, durationOf } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
 import { durationMs, Predecessor, remoteWorker } from './claims.ts'
 import { time } from './fields.ts'
+import { type LineInput, LogLines, logOf } from './log-input.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
 
@@ -48,6 +49,10 @@ export function retryOf({ retry = true, delay, hold }: RetryInput): Retry {
   return { retry, delayMs, holdMs, unusable: null }
 }
 
+interface Logged {
+  logs?: LineInput[]
+}
+
 /** Workers in any language: one call for each step of a lease. See turns.ts for many steps in one call. */
 export function leaseRoutes(context: ServerContext): Route[] {
   return [completeTask(context), failTask(context), getPredecessor(context), renewLease(context)]
@@ -62,16 +67,19 @@ function completeTask({ queue }: ServerContext): Route {
     summary: 'Report success',
     params: LeaseParams,
     body: Type.Object(
-      { result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })) },
+      {
+        result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })),
+        logs: Type.Optional(LogLines),
+      },
       { additionalProperties: false },
     ),
     answers: { 200: Settled },
     refusals: ['lease_lost'],
     handler: async (request) => {
-      const { result = null } = (request.body ?? {}) as { result?: Json }
+      const { result = null, logs } = (request.body ?? {}) as { result?: Json } & Logged
       const outcome = write(result)
       if ('fault' in outcome) throw invalidField(joined('result', outcome.fault.path), outcome.fault.message)
-      return settle(queue, request, { kind: 'success', result: outcome.written })
+      return settle(queue, request, { kind: 'success', result: outcome.written }, logs)
     },
   }
 }
@@ -90,14 +98,15 @@ function failTask({ queue }: ServerContext): Route {
         retry: Type.Optional(Type.Boolean({ default: true })),
         delay: Type.Optional(DurationSchema),
         hold: Type.Optional(HoldSchema),
+        logs: Type.Optional(LogLines),
       },
       { additionalProperties: false },
     ),
     answers: { 200: Settled },
     refusals: ['lease_lost', 'invalid_duration'],
     handler: async (request) => {
-      const { error, ...retry } = request.body as { error: string } & RetryInput
-      return settle(queue, request, failureOf(error, retryOf(retry)))
+      const { error, logs, ...retry } = request.body as { error: string } & RetryInput & Logged
+      return settle(queue, request, failureOf(error, retryOf(retry)), logs)
     },
   }
 }
@@ -138,6 +147,7 @@ function renewLease({ queue }: ServerContext): Route {
             description: '0–100 (a number outside becomes the nearest bound), or an object of at most 16 KiB',
           }),
         ),
+        logs: Type.Optional(LogLines),
       },
       { additionalProperties: false },
     ),
@@ -145,23 +155,29 @@ function renewLease({ queue }: ServerContext): Route {
     refusals: ['lease_lost'],
     handler: async (request) => {
       const { lease } = request.params as { lease: string }
-      const { progress } = (request.body ?? {}) as { progress?: Progress }
+      const { progress, logs = [] } = (request.body ?? {}) as { progress?: Progress } & Logged
       const reported = progress === undefined ? {} : reportedProgress(progress)
       if ('ignored' in reported) throw invalidField('progress', `is not valid: ${reported.ignored}`)
       const renewals = [{ lease, ...reported }]
       const worker = remoteWorker('settling', [])
-      const { renewed } = await queue.turn({ worker, want: 0, renewals, leaving: true })
+      const { renewed } = await queue.turn({ worker, want: 0, renewals, logs: [logOf(lease, logs)], leaving: true })
       if (!renewed[0]) throw leaseLost(lease)
       return { expires_at: isoTime(renewed[0].expiresAt), cancel_requested: renewed[0].cancelRequested }
     },
   }
 }
 
-async function settle(queue: Queue, request: FastifyRequest, outcome: Outcome): Promise<{ status: Status }> {
+async function settle(
+  queue: Queue,
+  request: FastifyRequest,
+  outcome: Outcome,
+  lines: readonly LineInput[] = [],
+): Promise<{ status: Status }> {
   const { lease } = request.params as { lease: string }
   const outcomes = [{ lease, outcome }]
   const worker = remoteWorker('settling', [])
-  const { settled } = await queue.turn({ worker, want: 0, outcomes, leaving: true, durable: true })
+  const logs = [logOf(lease, lines)]
+  const { settled } = await queue.turn({ worker, want: 0, outcomes, logs, leaving: true, durable: true })
   const { accepted, status } = settled[0]!
   if (!accepted) throw settledLate(lease, status)
   return { status: status! }

@@ -108,6 +108,18 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
       left_out: 0,
     },
   },
+  'GET /api/v1/tasks/:id/logs': {
+    ...{ id: 'listLogLines', tag: 'Tasks' },
+    answer: {
+      lines: [
+        {
+          ...{ n: 1, delivery: 1, attempt: 1, time: completed_at, level: 'info', message: 'mail sent' },
+          fields: { to: 3 },
+        },
+      ],
+      ...{ last: 1, left_out: 0, done: true },
+    },
+  },
   'DELETE /api/v1/tasks/:id': { id: 'cancelTask', tag: 'Tasks', answer: canceled },
   'POST /api/v1/tasks/:id/purge': { id: 'purgeTask', tag: 'Tasks' },
   'POST /api/v1/tasks/:id/retry': { id: 'retryTask', tag: 'Tasks', answer: pending },

@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { withoutTokens } from '../access/masking.ts'
 import { ERRORS, type ErrorCode, type ErrorDetails, type FieldError, XQueueError } from '../task/errors.ts'
+import { withoutTokens } from '../task/masking.ts'
 import { FORMS } from '../task/task-input.ts'
 
 /** Maximum number of errors in an answer. */

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
-import { withoutTokens } from '../access/masking.ts'
 import { Newcomers } from '../access/newcomers.ts'
 import { XQueueError } from '../task/errors.ts'
+import { withoutTokens } from '../task/masking.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { guard } from './access.ts'
 import { addRoute } from './add-route.ts'
@@ -19,6 +19,7 @@ import { KnownTypes } from './known-types.ts'
 import { leaseRoutes } from './leases.ts'
 import { limitRoutes } from './limits.ts'
 import { loginRoutes } from './login.ts'
+import { logRoutes } from './logs.ts'
 import { engineMetrics, metricsRoutes, requestMetrics, submissionMetrics } from './metrics.ts'
 import { documentApi } from './openapi.ts'
 import { pageRoutes } from './page.ts'
@@ -34,6 +35,7 @@ import { typeRoutes } from './types.ts'
 const RESOURCES = [
   taskRoutes,
   attemptRoutes,
+  logRoutes,
   batchRoutes,
   typeRoutes,
   limitRoutes,

@@ -9,6 +9,7 @@ import { isoTime } from '../task/task-json.ts'
 import { CLAIM_FIELDS, type Claim, Claims, LeaseList, leaseJson, remoteWorker, waitMsOf } from './claims.ts'
 import { ref, time } from './fields.ts'
 import { type RetryInput, retryOf, settledLate } from './leases.ts'
+import { LeaseLog, type LineInput, logOf } from './log-input.ts'
 import { problemOf } from './problems.ts'
 import type { Route, ServerContext } from './route.ts'
 import { StatusSchema } from './schemas.ts'
@@ -69,6 +70,12 @@ const TurnBody = Type.Object(
     ),
     outcomes: Type.Optional(Type.Array(ReportedOutcome, { maxItems: ITEMS_MAX })),
     renewals: Type.Optional(Type.Array(LeaseRenewal, { maxItems: ITEMS_MAX })),
+    logs: Type.Optional(
+      Type.Array(LeaseLog, {
+        maxItems: ITEMS_MAX,
+        description: 'Lines of handlers. Those of a lease that is no longer held are dropped',
+      }),
+    ),
   },
   closed,
 )
@@ -109,6 +116,7 @@ interface ReportedOutcome extends RetryInput {
 interface Body extends Claim {
   outcomes?: ReportedOutcome[]
   renewals?: { lease: string; progress?: unknown }[]
+  logs?: { lease: string; lines: LineInput[]; skipped?: number }[]
 }
 
 /** POST /api/v1/tasks/turn: one round trip of a worker, like a turn of the embedded one. */
@@ -128,15 +136,18 @@ export function turnRoutes(context: ServerContext): Route[] {
       answers: { 200: TurnAnswerSchema },
       refusals: ['invalid_duration', 'too_many_types', 'unknown_type'],
       handler: async (request, reply) => {
-        const { outcomes = [], renewals = [], max = 0, ...claim } = request.body as Body
+        const { outcomes = [], renewals = [], logs = [], max = 0, ...claim } = request.body as Body
         const waitMs = waitMsOf(claim)
         // A call that names no types and takes nothing is no sign of life of a worker.
         const isListed = max > 0 || claim.types !== undefined
         const turn = isListed ? await claims.turnOf(request, claim, max) : SETTLING
-        const reports = outcomes.length + renewals.length > 0
+        const reports = outcomes.length + renewals.length + logs.length > 0
         const [ended, kept] = [outcomes.map(outcomeOf), renewals.map(progressOf)]
         const answer = reports
-          ? await claims.turn(request, { ...turn, ...acceptable(outcomes, ended), renewals: renewed(renewals, kept) })
+          ? await claims.turn(request, {
+              ...{ ...turn, ...acceptable(outcomes, ended), renewals: renewed(renewals, kept) },
+              logs: logs.map(({ lease, lines, skipped }) => logOf(lease, lines, skipped)),
+            })
           : { settled: [], renewed: [], ...(await claims.take(request, { ...turn, waitMs })) }
         const settled = answer.settled.values()
         const text = JSON.stringify({

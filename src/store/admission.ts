@@ -1,5 +1,6 @@
 import { invalidField, XQueueError } from '../task/errors.ts'
 import { faultIn, ILL_FORMED, isJsonText, joined, write } from '../task/json.ts'
+import { type AttemptLog, isStorableLine, LOG_LIMITS } from '../task/log-line.ts'
 import { failureOf, type Outcome, refusedOutcome } from '../task/outcome.ts'
 import { reportedProgress } from '../task/progress.ts'
 import { delayOf, holdOf } from '../task/retry.ts'
@@ -35,21 +36,23 @@ export function refuseUnstorableSchedule(change: ScheduleChange): void {
 
 /**
  * Returns a turn whose outcomes and progress can be stored, whatever the worker reports.
+ * @param logLinesMax as in `StoreOptions`
  * @throws XQueueError `invalid_request` if the worker's own fields cannot be stored
  */
-export function storableTurn(turn: Turn): Turn {
-  const { worker, outcomes, renewals, want, leaseMs } = turn
+export function storableTurn(turn: Turn, logLinesMax: number = LOG_LIMITS.linesMax): Turn {
+  const { worker, outcomes, renewals, logs, want, leaseMs } = turn
   refuseText(worker.id, 'worker_id')
   for (const type of turn.types ?? worker.types) refuseText(type, 'types')
   if (!(Number.isSafeInteger(want) && want >= 0)) throw invalidField('want', `is ${want}: it must be an integer ≥ 0`)
   if (leaseMs !== undefined && !(Number.isSafeInteger(leaseMs) && leaseMs > 0)) {
     throw invalidField('leaseMs', `is ${leaseMs}: it must be whole milliseconds`)
   }
-  if (!outcomes?.length && !renewals?.length) return turn
+  if (!outcomes?.length && !renewals?.length && !logs?.length) return turn
   return {
     ...turn,
     ...(outcomes && { outcomes: outcomes.map(({ lease, outcome }) => ({ lease, outcome: storable(outcome) })) }),
     ...(renewals && { renewals: renewals.map(storableRenewal) }),
+    ...(logs && { logs: logLinesMax === 0 ? [] : logs.flatMap((log) => storableLog(log, logLinesMax)) }),
   }
 }
 
@@ -87,6 +90,14 @@ function storableRenewal(renewal: Renewal): Renewal {
   if (progress === undefined || isJsonText(progress)) return renewal
   const reported = reportedProgress(progress)
   return { lease, ...('progress' in reported ? { progress: reported.progress } : {}) }
+}
+
+/** Lines that cannot be stored count as left out, and so do the first ones of too many. */
+function storableLog({ lease, lines, skipped = 0 }: AttemptLog, linesMax: number): AttemptLog[] {
+  const kept = lines.filter(isStorableLine).slice(-Math.min(linesMax, LOG_LIMITS.linesMax))
+  if (kept.length === 0) return []
+  const before = Number.isSafeInteger(skipped) && skipped > 0 ? skipped : 0
+  return [{ lease, lines: kept, skipped: before + lines.length - kept.length }]
 }
 
 function refuseTask(task: Partial<TaskSpec>, at: string): void {

@@ -31,6 +31,8 @@ export interface StoreOptions {
   eventsAgeMs: number
   /** Maximum bytes of kept events; the newest entry is kept regardless of its size. */
   eventsBytesMax: number
+  /** Maximum number of lines of handlers kept with a task; 0: none. */
+  logLinesMax: number
   /** Waiting tasks over all types above which submissions are refused; null: no limit. */
   pendingMax: number | null
   /** Maximum wait for a locked file when opening it; the wait blocks the event loop. */
@@ -52,6 +54,7 @@ export const STORE_DEFAULTS: StoreOptions = {
   eventsMax: 100_000,
   eventsAgeMs: 86_400_000,
   eventsBytesMax: 64 * 1024 * 1024,
+  logLinesMax: 1_000,
   pendingMax: null,
   openWaitMs: 5_000,
   isState: false,

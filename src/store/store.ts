@@ -3,6 +3,7 @@ import type { KeptAttempts } from '../task/attempt.ts'
 import type { TaskEvent } from '../task/event.ts'
 import type { BatchInfo, Predecessor } from '../task/flow.ts'
 import type { JsonText } from '../task/json.ts'
+import type { AttemptLog, StoredLog } from '../task/log-line.ts'
 import type { Outcome } from '../task/outcome.ts'
 import type { Status } from '../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
@@ -99,6 +100,12 @@ export interface Store {
   attempts(ids: readonly string[]): Promise<KeptAttempts[]>
 
   /**
+   * Up to `max` lines of a task's log after the line number `after`; none for an unknown task. The step that ends or
+   * renews the lease keeps them until the task is removed, within `logLinesMax` and `LOG_LIMITS.bytesMax`.
+   */
+  logs(id: string, after: number, max: number): Promise<StoredLog>
+
+  /**
    * Newest first. With `status: 'pending'` in the order of execution, without regard to the rotation of groups, and
    * last the tasks that wait for others. Tasks of a batch are always newest first. Each call examines a bounded number
    * of tasks and reads a bounded number of bytes: a page may be short and still have a `nextCursor`.
@@ -168,6 +175,8 @@ export interface Turn {
   worker: WorkerIdentity
   outcomes?: readonly { lease: string; outcome: Outcome }[]
   renewals?: readonly { lease: string; progress?: Progress | JsonText }[]
+  /** Lines of handlers; they come before the outcomes, and those of a lease that is no longer held are dropped. */
+  logs?: readonly AttemptLog[]
   /**
    * Claims at most this many of the worker's types, or of `types`: tasks that are ready, not paused, within the rate,
    * the limit and the limit of their group, and not past their wait deadline. Within a type, highest priority first.

@@ -11,6 +11,7 @@ export function hideContents<T extends (Task | TaskEvent | ScheduledTask) & { pa
   if ('payload' in fields) fields.payload = null
   if ('result' in fields) fields.result = null
   if ('error' in fields) fields.error = null
+  if ('log' in hidden) hidden.log = { message: null, fields: null }
   if (typeof fields.progress === 'object') fields.progress = null
   return hidden
 }

@@ -3,9 +3,9 @@ import type { Json } from './json.ts'
 import type { Task } from './task.ts'
 
 /** The fields of a task that can be redacted. */
-const FIELDS = ['payload', 'result', 'progress', 'error', 'tags'] as const
+const FIELDS = ['payload', 'result', 'progress', 'error', 'tags', 'log'] as const
 type Field = (typeof FIELDS)[number]
-type Redactable = Partial<Pick<Task, Field>>
+type Redactable = Partial<Pick<Task, Exclude<Field, 'log'>> & { log: object }>
 
 /** A field, and the names (or `*` for each) of the path to a redacted value. */
 interface Hidden {

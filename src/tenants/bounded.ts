@@ -11,6 +11,7 @@ import type {
   Stats,
   TaskAttempts,
   TaskFilter,
+  TaskLog,
   Turn,
   TurnAnswer,
   TypeChange,
@@ -91,14 +92,15 @@ export class BoundedQueue implements Queue {
     const types = allowed.filter((type) => known?.has(type) ?? true)
     if (turn.want > 0 && types.length === 0) throw unknownType(asked[0] ?? '', await this.#typeNames())
     const worker = { ...turn.worker, id: this.#names.stored(turn.worker.id), types }
-    const { outcomes = [], renewals = [] } = turn
-    const held = await this.#heldHere([...outcomes, ...renewals].map(({ lease }) => lease))
+    const { outcomes = [], renewals = [], logs = [] } = turn
+    const held = await this.#heldHere([...outcomes, ...renewals, ...logs].map(({ lease }) => lease))
     const own: Turn = {
       ...turn,
       worker,
       types,
       outcomes: outcomes.filter(({ lease }) => held.has(lease)).map((own) => (groups ? withoutHold(own) : own)),
       renewals: renewals.filter(({ lease }) => held.has(lease)),
+      logs: logs.filter(({ lease }) => held.has(lease)),
       ...(groups ? { groups } : {}),
     }
     const answer = await (groups ? this.#turnOfGroups(own) : this.#queue.turn(own))
@@ -193,6 +195,11 @@ export class BoundedQueue implements Queue {
     if (!found || !this.#has(found.task)) return null
     const [task] = await this.#shown([found.task])
     return { ...found, task: task!, attempts: found.attempts.map((attempt) => this.#withShownWorker(attempt)) }
+  }
+
+  async logs(id: string, after: number, max: number): Promise<TaskLog | null> {
+    const found = await this.#queue.logs(id, after, max)
+    return found && this.#has(found.task) ? found : null
   }
 
   async types({ names, holders = false }: { names?: readonly string[]; holders?: boolean } = {}): Promise<TypeInfo[]> {
@@ -300,7 +307,7 @@ export class BoundedQueue implements Queue {
     const until = performance.now() + (turn.waitMs ?? 0)
     for (;;) {
       const answer = await this.#queue.turn(turn)
-      const hasReported = turn.outcomes!.length + turn.renewals!.length > 0 || turn.leaving === true
+      const hasReported = turn.outcomes!.length + turn.renewals!.length + turn.logs!.length > 0 || turn.leaving === true
       const isEmpty = answer.leases.length + answer.cancelRequested.length === 0
       const leftMs = until - performance.now()
       if (!isEmpty || hasReported || leftMs <= 0) return answer

@@ -15,6 +15,7 @@ import type { Time } from '../task/time.ts'
 import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
 import type { HandlerContext, HandlerLease } from './handler.ts'
 import type { RegisteredHandler } from './handlers.ts'
+import { keptLog } from './task-log.ts'
 
 /** Maximum of a Node timer. */
 const TIMER_MS_MAX = 2 ** 31 - 1
@@ -36,6 +37,8 @@ export interface AttemptOptions {
   /** Called once, with the outcome of the lease. */
   ended: (outcome: Outcome) => void
   progressed: (value: number | JsonText) => void
+  /** Called for each line that the handler logs; undefined: no lines are kept. */
+  logged?: ((line: string) => void) | undefined
   /** Reads one that the task has waited for; null: there is no such one. */
   read: (id: string) => Promise<Predecessor | null>
 }
@@ -98,10 +101,11 @@ export class Attempt {
   }
 
   async #handle(span: Span): Promise<unknown> {
-    const { handler, logger, held } = this.#options
+    const { handler, held } = this.#options
     const { task } = this.lease
     const payload = handler.payload === null ? task.payload : await parsePayload(handler.payload, task.payload)
     const abort = this.#abortController
+    const log = () => this.#log(span)
     const context: HandlerContext = {
       get signal() {
         return abort().signal
@@ -114,10 +118,21 @@ export class Attempt {
       predecessor: (id) => this.#predecessor(id),
       progress: (value) => this.#report(value),
       get log() {
-        return logger.child({ task_id: task.id, type: task.type, attempt: task.attempts + 1, ...logFields(span) })
+        return log()
       },
     }
     return handler.run(viewOf(task, payload) as never, context)
+  }
+
+  #log(span: Span): Logger {
+    const { logger, logged, time } = this.#options
+    const { id, type, attempts } = this.lease.task
+    const log = logger.child({ task_id: id, type, attempt: attempts + 1, ...logFields(span) })
+    if (!logged) return log
+    const keep = (line: string) => {
+      if (!this.#over) logged(line)
+    }
+    return keptLog(log, keep, time.now)
   }
 
   async #predecessor(id: string): Promise<Predecessor> {

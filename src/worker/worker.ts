@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setImmediate as tick } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { type Lease, QUEUE_DEFAULTS, type TurnAnswer, type WorkerIdentity } from '../queue/queue.ts'
+import { type Lease, QUEUE_DEFAULTS, type Turn, type TurnAnswer, type WorkerIdentity } from '../queue/queue.ts'
 import { XQueueError } from '../task/errors.ts'
 import type { JsonText } from '../task/json.ts'
 import { type Outcome, refusedOutcome } from '../task/outcome.ts'
@@ -13,6 +13,7 @@ import { announce, type RegisteredHandler } from './handlers.ts'
 import { Prefetch } from './prefetch.ts'
 import { PROCESS, type Runtime } from './runtime.ts'
 import { HeldLease, SharedLeases } from './shared-leases.ts'
+import { UnsentLogs } from './task-log.ts'
 import type { TaskSource } from './task-source.ts'
 
 export interface WorkerOptions {
@@ -27,6 +28,8 @@ export interface WorkerOptions {
   leaseMs?: number
   /** Time for running tasks to finish at `stop` before they are released; default 30 s. */
   shutdownMs?: number
+  /** Whether lines that handlers log are kept with their tasks; default true. */
+  keepsLogs?: boolean
   /** Called for each ended attempt, for metrics. */
   onAttempt?: (attempt: { type: string; outcome: Outcome['kind']; waitMs: number; runMs: number }) => void
   /** Name in the list of workers; default host, process and a random part. */
@@ -50,10 +53,7 @@ const TRIES_MAX = 4
 /** Codes of an unavailable store: these outcomes are accepted later. */
 const PASSING: readonly unknown[] = ['engine_unavailable', 'engine_unusable', 'shutting_down']
 
-interface Reported {
-  lease: string
-  outcome: Outcome
-}
+type Reported = NonNullable<Turn['outcomes']>[number]
 
 /**
  * Runs handlers in one loop. Each turn reports ended attempts, sends progress, and claims tasks for the free slots, and
@@ -87,6 +87,7 @@ export class Worker {
   readonly #progress = new Map<string, number | JsonText>()
   #isProgressDue = false
   #callOffProgress: (() => void) | undefined
+  readonly #logs: UnsentLogs
   #wait: AbortController | undefined
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
   #loop: Promise<void> = Promise.resolve()
@@ -101,6 +102,7 @@ export class Worker {
     const claimAhead = options.claimAhead ?? 128
     this.#prefetch = new Prefetch(this.#concurrency, claimAhead)
     this.#board = new SharedLeases(this.#concurrency + claimAhead)
+    this.#logs = new UnsentLogs(this.#runtime.time.after, () => this.#wait?.abort(SOMETHING_TO_REPORT))
     this.identity = {
       id: options.id ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
       host: hostname(),
@@ -130,6 +132,7 @@ export class Worker {
     callOffRelease()
     this.#ignoreUncaught()
     this.#callOffProgress?.()
+    this.#logs.close()
     this.#callOffCheck?.()
     await this.#stopRenewal()
   }
@@ -180,21 +183,21 @@ export class Worker {
   async #turn(waitMs: number): Promise<boolean> {
     const { queue } = this.#options
     const outcomes = this.#outcomes
-    this.#outcomes = []
-    const renewals = this.#takeProgress(outcomes)
     const room = this.#concurrency + this.#prefetch.ahead()
     // One turn requests only a part, so that another one can run concurrently.
     const wantMax = Math.max(Math.ceil(room / queue.turnsAtOnce), WANT_MIN)
     const free = this.#state === 'running' ? Math.max(room - this.#held.size - this.#wanted, 0) : 0
     const want = Math.min(free, wantMax)
     if (waitMs === 0 && want + outcomes.length === 0) return false
+    this.#outcomes = []
+    const renewals = this.#takeProgress(outcomes)
+    const logs = this.#logs.take(outcomes)
     const wait = new AbortController()
     if (waitMs > 0) this.#wait = wait
-    const { identity: worker } = this
     this.#wanted += want
     try {
-      const leaseMs = this.#leaseMs
-      const answer = await queue.turn({ worker, outcomes, renewals, want, waitMs, signal: wait.signal, leaseMs })
+      const [worker, leaseMs] = [this.identity, this.#leaseMs]
+      const answer = await queue.turn({ worker, outcomes, renewals, logs, want, waitMs, signal: wait.signal, leaseMs })
       this.#wanted -= want
       this.#take(answer, outcomes)
       const more = want > 0 && answer.leases.length === want
@@ -204,8 +207,10 @@ export class Worker {
       return more
     } catch (error) {
       this.#wanted -= want
-      if (isPassing(error)) this.#outcomes = [...outcomes, ...this.#outcomes]
-      else await this.#reportApart(outcomes)
+      if (isPassing(error)) {
+        this.#outcomes = [...outcomes, ...this.#outcomes]
+        this.#logs.restore(logs)
+      } else await this.#reportApart(outcomes)
       throw error
     }
   }
@@ -279,7 +284,7 @@ export class Worker {
   }
 
   #run(lease: Lease): void {
-    const { queue, handlers, logger, onAttempt } = this.#options
+    const { queue, handlers, logger, onAttempt, keepsLogs = true } = this.#options
     const { type } = lease.task
     const { time } = this.#runtime
     const startedAt = time.elapsed()
@@ -301,7 +306,9 @@ export class Worker {
     const { memory } = this.#board
     const place = { slot: holder.slot, lease: lease.lease }
     const held = () => new HeldLease({ fence: lease.task.deliveries, memory, place }, time.now)
-    const attempt = new Attempt({ lease, held, handler: handlers.get(type)!, logger, time, ended, progressed, read })
+    const logged = keepsLogs ? (line: string) => this.#logs.add(lease.lease, line) : undefined
+    const handler = handlers.get(type)!
+    const attempt = new Attempt({ lease, held, handler, logger, time, ended, progressed, logged, read })
     holder.attempt = attempt
     this.#running += 1
     void attempt.run()
@@ -373,16 +380,15 @@ export class Worker {
 
   /** A lease is lost: nothing is reported for it. */
   #abandon(lease: string): void {
+    this.#logs.forget(lease)
     const attempt = this.#forget(lease)
     if (attempt) {
       attempt.abandon()
       this.#running -= 1
       this.#runAhead()
     } else {
-      this.#ahead.splice(
-        this.#ahead.findIndex((ahead) => ahead.lease === lease),
-        1,
-      )
+      const place = this.#ahead.findIndex((ahead) => ahead.lease === lease)
+      this.#ahead.splice(place, 1)
     }
   }
 

@@ -19,6 +19,7 @@ import { healthContract } from './health.ts'
 import { holdsContract } from './holds.ts'
 import { keysContract } from './keys.ts'
 import { listContract } from './list.ts'
+import { logsContract } from './logs.ts'
 import { predecessorContract } from './predecessor.ts'
 import { randomRun } from './random.ts'
 import { ratesContract } from './rates.ts'
@@ -56,6 +57,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60): void {
     cancelContract(fixture)
     retryContract(fixture)
     attemptsContract(fixture)
+    logsContract(fixture)
     eraseContract(fixture)
     retentionContract(fixture)
     flowsContract(fixture)

@@ -192,6 +192,10 @@ export class KafkaStore implements Restorable {
     return this.#state.attempts(ids)
   }
 
+  logs(id: string, after: number, max: number) {
+    return this.#state.logs(id, after, max)
+  }
+
   list(query: ListQuery) {
     return this.#state.list(query)
   }

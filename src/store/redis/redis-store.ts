@@ -132,7 +132,7 @@ export class RedisStore implements State {
 
   async turn(turn: Turn) {
     this.#refuseWhenClosed()
-    return this.#turns.turn(storableTurn(turn))
+    return this.#turns.turn(storableTurn(turn, this.#options.logLinesMax))
   }
 
   async change(change: TaskChange, ids: readonly string[]): Promise<ChangeOutcome[]> {
@@ -185,6 +185,11 @@ export class RedisStore implements State {
   async attempts(ids: readonly string[]) {
     this.#refuseWhenClosed()
     return this.#queries.attempts(ids)
+  }
+
+  async logs(id: string, after: number, max: number) {
+    this.#refuseWhenClosed()
+    return this.#queries.logs(id, after, max)
   }
 
   async list(query: ListQuery) {

@@ -37,6 +37,7 @@ import { Outbox } from './events/outbox.ts'
 import { Flows } from './flows/flows.ts'
 import { Inspection } from './inspect/inspection.ts'
 import { Attempts } from './records/attempts.ts'
+import { Logs } from './records/logs.ts'
 import { Queries } from './scan/queries.ts'
 import { Submitter } from './submit/submitter.ts'
 import { GroupScheduler } from './turn/group-scheduler.ts'
@@ -68,6 +69,7 @@ export class SqliteStore implements Store {
   readonly #space: Space
   readonly #flows: Flows
   readonly #attempts: Attempts
+  readonly #logs: Logs
   readonly #transitions: Transitions
   readonly #submitter: Submitter
   readonly #documents: Documents
@@ -100,21 +102,17 @@ export class SqliteStore implements Store {
     this.#space = new Space(this.#database)
     this.#flows = new Flows(this.#database)
     this.#attempts = new Attempts(this.#database)
+    this.#logs = new Logs(this.#database, options.logLinesMax)
     this.#rateLog = new RateLog(this.#database)
-    const [registry, rates, groups, rateLog, flows] = [
-      this.#registry,
-      this.#rates,
-      this.#groups,
-      this.#rateLog,
-      this.#flows,
-    ]
+    const [registry, rates, groups, rateLog] = [this.#registry, this.#rates, this.#groups, this.#rateLog]
+    const flows = this.#flows
     this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, this.#attempts, options)
     this.#submitter = new Submitter(registry, groups, flows, this.#transitions, options)
     this.#documents = new Documents(this.#database, registry, this.#submitter)
     this.#queries = new Queries(this.#database, flows)
     this.#inspection = new Inspection(this.#database, registry, rates, groups, rateLog, flows, options)
     this.#outbox = new Outbox(this.#database, (work) => this.#read(work))
-    this.#removal = new Removal(this.#transitions, this.#flows, this.#attempts, this.#outbox, options)
+    this.#removal = new Removal(this.#transitions, this.#flows, [this.#attempts, this.#logs], this.#outbox, options)
     this.#writer = new Writer(this.#database, this.#due, options.clock, {
       begun: () => this.#refresh(),
       beforeCommit: (tx) => this.#serveWaiters(tx),
@@ -140,7 +138,7 @@ export class SqliteStore implements Store {
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
-    const answer = await this.#turn(storableTurn(turn))
+    const answer = await this.#turn(storableTurn(turn, this.#options.logLinesMax))
     if (!turn.durable) return answer
     await this.#database.sync.durable().catch((error: unknown) => {
       throw storeError(error, this.#database.path)
@@ -198,6 +196,7 @@ export class SqliteStore implements Store {
 
   get = (ids: readonly string[], options?: { bare?: boolean }) => this.#read(() => this.#queries.get(ids, options))
   attempts = (ids: readonly string[]) => this.#read(() => this.#attempts.of(ids))
+  logs = (id: string, after: number, max: number) => this.#read(() => this.#logs.read(id, after, max))
   list = (query: ListQuery) => this.#read(() => this.#queries.list(query))
   matching = (query: MatchQuery) => this.#read((now) => ({ ids: this.#queries.matching(query), at: now }))
   predecessor = (lease: string, id: string) => this.#read(() => this.#queries.predecessor(lease, id))
@@ -254,8 +253,8 @@ export class SqliteStore implements Store {
   }
 
   async #turn(turn: Turn): Promise<TurnAnswer> {
-    const { outcomes = [], renewals = [], waitMs = 0, worker, leaving = false, groups } = turn
-    const reports = leaving || outcomes.length + renewals.length > 0
+    const { outcomes = [], renewals = [], logs = [], waitMs = 0, worker, leaving = false, groups } = turn
+    const reports = leaving || outcomes.length + renewals.length + logs.length > 0
     const waits = waitMs > 0 && !reports && groups === undefined
     // A turn that only waits needs no transaction, unless there is something to claim.
     if (waits && this.#registry.isFresh(worker, this.#options.clock())) return this.#wait(turn)
@@ -264,6 +263,7 @@ export class SqliteStore implements Store {
       else this.#registry.touch(tx, worker)
       // Progress first: the last reported progress belongs to the attempt that ends in this same turn.
       const renewed = this.#transitions.renew(tx, renewals)
+      this.#logs.add(logs)
       const settled = this.#transitions.settle(tx, outcomes)
       this.#transitions.promote(tx)
       const leases = this.#transitions.claim(tx, turn)

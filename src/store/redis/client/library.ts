@@ -20,6 +20,7 @@ const STEPS = {
   rates: ['types', 'allow-oom'],
   get: ['scan', 'no-writes'],
   attempts: ['scan', 'no-writes'],
+  logs: ['scan', 'no-writes'],
   scan: ['scan', 'no-writes'],
   inspect: ['inspect', 'no-writes'],
   who: ['inspect', 'no-writes'],
@@ -51,6 +52,7 @@ const SHARED = [
   'tasks',
   'leases',
   'attempts',
+  'logs',
   'names',
   'partition-messages',
   'index',
@@ -72,6 +74,7 @@ const PARTS: Partial<Record<StepName, readonly string[]>> = {
 const HARMLESS: ReadonlySet<StepName> = new Set([
   'get',
   'attempts',
+  'logs',
   'scan',
   'inspect',
   'who',

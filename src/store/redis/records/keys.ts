@@ -1,5 +1,6 @@
 import { ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX } from '../../../task/attempt.ts'
 import { canceledBecause, canceledBecauseGone, FAILURE_POLICIES } from '../../../task/flow.ts'
+import { LOG_LIMITS } from '../../../task/log-line.ts'
 import { WAITED_TOO_LONG } from '../../../task/outcome.ts'
 import { FINAL_STATUSES, RETRYABLE_STATUSES, type Status, WAITING_STATUSES } from '../../../task/status.ts'
 import { TASK_LIMITS } from '../../../task/task.ts'
@@ -93,6 +94,8 @@ export const KEYS = {
   finished: 'finished:',
   /** The attempts of a task that did not end it. */
   attempts: 'attempts:',
+  /** The lines that the handler of a task wrote with its log. */
+  logs: 'logs:',
   /** Stream of the tasks that have ended in a status, by time. */
   done: 'done:',
   /** Ended tasks of types with their own retention, `<status> <entry>`, by the time of their removal. */
@@ -245,6 +248,7 @@ export function luaConstants(database: Names & { kind: string }): Map<string, st
     ['CHUNK', '4000'],
     ['ATTEMPTS_MAX', String(ATTEMPTS_MAX)],
     ['ATTEMPTS_BYTES_MAX', String(ATTEMPTS_BYTES_MAX)],
+    ['LOG_BYTES_MAX', String(LOG_LIMITS.bytesMax)],
     ['TYPES_NAMED_MAX', String(TYPES_NAMED_MAX)],
     ['FOLLOWED_MAX', String(FOLLOWED_MAX)],
     ['MESSAGES_BYTES_MAX', String(MESSAGES_BYTES_MAX)],

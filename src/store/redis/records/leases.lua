@@ -62,6 +62,7 @@ local function due_of(lease, grace_ms)
 end
 
 local function fence_of(record) return record:match('^%d+') end
+local function deliveries_of(lease) return lease.tail:match('^%d+|(%d+)') end
 local function is_cancel_requested(record) return record:find('^%d+|0|') == nil end
 
 -- Returns the lines of a record that a worker's list of holders needs, and the one that the caller settles it by.

@@ -1,6 +1,7 @@
 import { attemptOf, type KeptAttempts } from '../../../task/attempt.ts'
 import { leaseLost, XQueueError } from '../../../task/errors.ts'
 import type { BatchInfo, Predecessor } from '../../../task/flow.ts'
+import type { StoredLine, StoredLog } from '../../../task/log-line.ts'
 import { noCounts, type Status } from '../../../task/status.ts'
 import type { Task } from '../../../task/task.ts'
 import { CHANGES_MAX, type ListQuery, type MatchQuery, PAGE_BYTES_MAX, type Page } from '../../store.ts'
@@ -111,6 +112,21 @@ export class Queries {
       }
     }
     return ids.map((id) => kept.get(id) ?? { attempts: [], leftOut: 0 })
+  }
+
+  async logs(id: string, after: number, max: number): Promise<StoredLog> {
+    const place = placeOf(id)
+    if (!place) return { lines: [], leftOut: 0 }
+    const { partition, ref } = place
+    const [leftOut, texts] = await this.#database.run<[number, string[]]>('logs', partition, [ref, after, max])
+    const lines = texts.flatMap((text): StoredLine[] => {
+      const [head = '', ...bodies] = text.split('\n')
+      const [last, count, delivery, attempt, , ...start] = head.split('|')
+      const first = Number(last) - Number(count) + 1
+      const numbers = { delivery: Number(delivery), attempt: Number(attempt) }
+      return [start.join('|'), ...bodies].map((line, at) => ({ n: first + at, ...numbers, text: line }))
+    })
+    return { lines: lines.filter(({ n }) => n > after).slice(0, max), leftOut }
   }
 
   async list(query: Query): Promise<Page> {

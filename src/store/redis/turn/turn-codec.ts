@@ -16,6 +16,8 @@ export interface Part {
   leaseMs: number
   renewals: { ref: string; fence: string; progress: string }[]
   outcomes: OutcomePart[]
+  /** ref, fence, maximum number of lines of the task, lines left out before these, number of lines, the lines. */
+  logs: (string | number)[][]
   want: number
   /** Part of the tokens of the new leases. */
   secret: string
@@ -104,6 +106,7 @@ export function emptyPart(worker: WorkerIdentity): Part {
     leaseMs: 0,
     renewals: [],
     outcomes: [],
+    logs: [],
     want: 0,
     secret: '',
     waits: false,
@@ -142,12 +145,15 @@ export function emptyPlacedPart(worker: WorkerIdentity): PlacedPart {
 
 /** @param named whether to list the types even if there are very many */
 export function writePart(args: (string | number)[], part: Part, named: boolean): void {
-  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, want, secret, waits, typeset, groups } = part
+  const { worker, about, worked, leaving, leaseMs, renewals, outcomes, logs, want, secret, waits, typeset, groups } =
+    part
   const types = typeset !== '' && !named ? [] : part.types
   const { well, failed } = worked
   args.push(worker.id, JSON.stringify(worker.id), about, well, failed, leaving ? '1' : '', leaseMs, renewals.length)
   for (const { ref, fence, progress } of renewals) args.push(ref, fence, progress)
   writeOutcomes(args, outcomes)
+  args.push(logs.length)
+  for (const log of logs) args.push(...log)
   args.push(want, secret, waits ? '1' : '', typeset, types.length)
   for (const type of types) args.push(type)
   args.push(groups.length, ...groups)

@@ -12,6 +12,8 @@
 --         'S', ref, fence, result: success of a lease of this worker, decided while no cancel had been requested
 --         'O', ref, fence, cancel requested (0|1), '1' to settle only if due, status, attempts, lost, run_at, reason,
 --           error, result, for how many ms its type is held or '', the outcome of the attempt if it is kept or ''
+--       number of logs, each ref, fence, maximum number of lines that the task keeps, number of lines left out before
+--       these, number of lines, the lines
 --       most tasks to claim, the secret of the new leases, '1' if it waits, the digest of its types if they are very
 --       many, or ''; number of types, or 0 if the digest is known, each type, number of groups or 0 for all, each
 -- Returns {'types'}, and then nothing has changed: a digest is not known, and the types must be named; or {now, when
@@ -65,12 +67,19 @@ local function read_outcome(step, outcome_refs)
   return outcome
 end
 
+local function read_log(step)
+  local log = { ref = arg(step), fence = arg(step) }
+  log.lines_max, log.skipped, log.count, log.body = number(step), number(step), number(step), arg(step)
+  return log
+end
+
 local function read_turn(step, outcome_refs)
-  local turn = { renewals = {}, outcomes = {}, types = {}, groups = {} }
+  local turn = { renewals = {}, outcomes = {}, logs = {}, types = {}, groups = {} }
   turn.worker, turn.worker_json, turn.description, turn.successes, turn.failures, turn.leaves = next_args(step, 6)
   turn.lease_ms = number(step)
   for index = 1, number(step) do turn.renewals[index] = { ref = arg(step), fence = arg(step), progress = arg(step) } end
   for index = 1, number(step) do turn.outcomes[index] = read_outcome(step, outcome_refs) end
+  for index = 1, number(step) do turn.logs[index] = read_log(step) end
   turn.want, turn.secret, turn.waits, turn.typeset = number(step), arg(step), arg(step), arg(step)
   for index = 1, number(step) do turn.types[index] = arg(step) end
   for index = 1, number(step) do turn.groups[index] = arg(step) end
@@ -161,6 +170,11 @@ function steps.turn(step)
     for place, renewal in ipairs(turn.renewals) do
       renewals[place] = renew(step, renewal)
       step.held[renewal.ref] = step.held[renewal.ref] and call('HGET', prefix .. KEY.leases, renewal.ref)
+    end
+    for _, log in ipairs(turn.logs) do
+      local record = call('HGET', prefix .. KEY.leases, log.ref)
+      local lease = record and unpack_lease(record)
+      if lease and lease.fence == log.fence then logs.add(step, log, lease) end
     end
     for _, outcome in ipairs(turn.outcomes) do
       if outcome.entries then

@@ -95,8 +95,8 @@ export class Turns {
   }
 
   async turn(turn: Turn): Promise<TurnAnswer> {
-    const { outcomes = [], renewals = [], waitMs = 0, leaving = false } = turn
-    const reports = leaving || outcomes.length + renewals.length > 0
+    const { outcomes = [], renewals = [], logs = [], waitMs = 0, leaving = false } = turn
+    const reports = leaving || outcomes.length + renewals.length + logs.length > 0
     const waits = waitMs > 0 && !reports && turn.groups === undefined
     if (waits) {
       await this.#listen()
@@ -184,7 +184,7 @@ export class Turns {
   /** Asks Redis on behalf of a waiting turn; true when the turn was answered with content. */
   #ask(waiter: Waiter): Promise<boolean> {
     const since = this.#wakes.count
-    const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [] }, true).then(
+    const asking = this.#go({ ...waiter.turn, outcomes: [], renewals: [], logs: [] }, true).then(
       (answer) => {
         delete waiter.asking
         if (isEmpty(answer)) {
@@ -209,7 +209,7 @@ export class Turns {
 
   /** Splits a turn into its parts by partition. */
   #partsOf(turn: Turn, decisions: readonly (Decision | null)[], about: string): Map<number, PlacedPart> {
-    const { worker, renewals = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
+    const { worker, renewals = [], logs = [], leaving = false, leaseMs = this.#options.leaseMs } = turn
     const byPartition = new Map<number, PlacedPart>()
     const partOf = (partition: number) => {
       const part = byPartition.get(partition) ?? {
@@ -235,6 +235,13 @@ export class Turns {
       addOutcome(part, decision.state, decision.settlement, worker.id)
       part.outcomeAt.push(index)
     })
+    for (const { lease, lines, skipped = 0 } of logs) {
+      const held = heldOf(lease)
+      if (!held) continue
+      const { ref, fence } = held
+      const log = [ref, fence, this.#options.logLinesMax, skipped, lines.length, lines.join('\n')]
+      partOf(held.partition).logs.push(log)
+    }
     for (const [partition, { types, typeset }] of this.#typesets.byPartition(turn.types ?? worker.types)) {
       // Claims of named groups search each type.
       Object.assign(partOf(partition), { types, typeset: turn.groups?.length ? '' : typeset })
@@ -293,15 +300,15 @@ export class Turns {
     try {
       // Reports to several partitions go first: if one of them fails, all are repeated, and no task must have been
       // claimed whose lease the worker would not receive.
-      const telling = [...byPartition].filter(([, part]) => part.outcomes.length + part.renewals.length > 0)
+      const telling = [...byPartition].filter(([, part]) => reportsOf(part) > 0)
       if (telling.length > 1) {
         await Promise.all(telling.map(([partition, part]) => visit(partition, { ...part })))
-        for (const [, part] of telling) Object.assign(part, { outcomes: [], renewals: [] })
+        for (const [, part] of telling) Object.assign(part, { outcomes: [], renewals: [], logs: [] })
       }
       for (const [partition, part] of byPartition) {
         part.want = leaving ? 0 : Math.max(0, turn.want - answer.leases.length)
         if (part.want > 0) part.secret = leaseSecret()
-        part.isBrief = byPartition.size > 1 && part.outcomes.length + part.renewals.length === 0 && !leaving
+        part.isBrief = byPartition.size > 1 && reportsOf(part) === 0 && !leaving
         await visit(partition, part).catch((error: unknown) => {
           // An unavailable node must not delay the tasks of the others.
           if (!part.isBrief) throw error
@@ -360,4 +367,8 @@ export class Turns {
     const { cancelGraceMs, retention, typeTtlMs } = this.#options
     return [this.#process, this.#database.wasMet(partition), cancelGraceMs, retention.ageMs, typeTtlMs]
   }
+}
+
+function reportsOf({ outcomes, renewals, logs }: Part): number {
+  return outcomes.length + renewals.length + logs.length
 }

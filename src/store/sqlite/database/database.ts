@@ -6,13 +6,21 @@ import { WalSync } from './wal-sync.ts'
 
 /** Written into the file's header to recognise databases of other programs: "XQue". */
 const APPLICATION_ID = 0x58517565
-const SCHEMA_VERSION = 16
+const SCHEMA_VERSION = 17
 /** Twice the size of a log between checkpoints. A log that grew because of a long read is truncated to this size. */
 const WAL_BYTES_KEPT = 128 * 1_024 * 1_024
 const MEMORY_BUSY_MS = 1_000
 const OPEN_PAUSE_MS = 2
 const STATEMENT_FILES = [
-  ...['database/transaction', 'database/space', 'records/tasks', 'records/attempts', 'turn/leases', 'turn/ring'],
+  ...[
+    'database/transaction',
+    'database/space',
+    'records/tasks',
+    'records/attempts',
+    'records/logs',
+    'turn/leases',
+    'turn/ring',
+  ],
   ...['turn/rate-log', 'turn/workers', 'types/types', 'events/events', 'documents/documents', 'flows/flows'],
 ]
 

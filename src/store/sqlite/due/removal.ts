@@ -5,6 +5,7 @@ import type { Tx } from '../database/writer.ts'
 import type { Outbox } from '../events/outbox.ts'
 import type { Flows } from '../flows/flows.ts'
 import type { Attempts } from '../records/attempts.ts'
+import type { Logs } from '../records/logs.ts'
 import { eventBody, stateOf } from '../records/rows.ts'
 import type { Transitions } from '../turn/transitions.ts'
 
@@ -15,12 +16,19 @@ const FINISHED = JSON.stringify(FINAL_STATUSES)
 export class Removal {
   readonly #transitions: Transitions
   readonly #flows: Flows
-  readonly #attempts: Attempts
+  /** What is kept beside tasks, and goes with them. */
+  readonly #beside: readonly (Attempts | Logs)[]
   readonly #outbox: Outbox
   readonly #options: StoreOptions
 
-  constructor(transitions: Transitions, flows: Flows, attempts: Attempts, outbox: Outbox, options: StoreOptions) {
-    this.#attempts = attempts
+  constructor(
+    transitions: Transitions,
+    flows: Flows,
+    beside: readonly (Attempts | Logs)[],
+    outbox: Outbox,
+    options: StoreOptions,
+  ) {
+    this.#beside = beside
     this.#transitions = transitions
     this.#flows = flows
     this.#outbox = outbox
@@ -54,7 +62,7 @@ export class Removal {
       removed.push(row.seq as number)
     }
     if (removed.length > 0) tx.database.run('noteRemoved', endedUntil)
-    this.#attempts.drop(removed)
+    for (const kept of this.#beside) kept.drop(removed)
     return removed.length
   }
 
@@ -91,7 +99,7 @@ export class Removal {
           continue
         }
         outcomes.set(id, 'changed')
-        this.#attempts.drop([seq])
+        for (const kept of this.#beside) kept.drop([seq])
         this.#flows.erased({ id, type, status })
         tx.database.run('noteRemoved', row.completed_at!)
         this.#outbox.erase(tx, id, row.created_at as number, row.completed_at as number)
