@@ -46,6 +46,17 @@ export interface Attempt {
   error: string | null
 }
 
+/** A line that a handler logged. */
+export interface LogLine {
+  n: number
+  delivery: number
+  attempt: number
+  time: string
+  level: string
+  message: string | null
+  fields: { [name: string]: Json } | null
+}
+
 export interface Attempts {
   /** Oldest first. */
   attempts: Attempt[]

@@ -1,7 +1,8 @@
 import { useEffect, useState } from 'preact/hooks'
 import { foldedStack } from '../../src/task/stack.ts'
-import { type Attempt, type Attempts, get } from './api.ts'
+import { type Attempt, type Attempts, get, type LogLine } from './api.ts'
 import { useEachSecond } from './live.ts'
+import { LogLines, useLog } from './log.tsx'
 import { Panel } from './parts.tsx'
 import { duration, instant, moment, say, type Word } from './words.ts'
 
@@ -9,13 +10,19 @@ import { duration, instant, moment, say, type Word } from './words.ts'
 export function AttemptsPanel({ id, change, error }: { id: string; change: string; error: string | null }) {
   const [{ attempts, left_out }, setAttempts] = useState<Attempts>({ attempts: [], left_out: 0 })
   useEffect(() => void get<Attempts>(`/tasks/${id}/attempts`).then(setAttempts, () => undefined), [id, change])
+  const lines = useLog(id, change)
   if (attempts.length === 0) return null
   return (
     <Panel title={say('attempts')}>
       <ol class="attempts">
         {left_out > 0 && <li class="dim">{say('attemptsLeftOut', left_out)}</li>}
-        {attempts.map((attempt) => (
-          <AttemptItem key={attempt.delivery} attempt={attempt} isShown={attempt.error === error} />
+        {attempts.map((attempt, at) => (
+          <AttemptItem
+            key={attempt.delivery}
+            attempt={attempt}
+            isShown={attempt.error === error}
+            lines={lines.filter(({ delivery }) => isOf(delivery, attempts, at))}
+          />
         ))}
       </ol>
     </Panel>
@@ -25,7 +32,19 @@ export function AttemptsPanel({ id, change, error }: { id: string; change: strin
 /** Colors of the outcomes that are no status. */
 const COLORS: Record<string, string> = { running: 'processing', lost: 'failed', released: 'canceled', held: 'pending' }
 
-function AttemptItem({ attempt, isShown }: { attempt: Attempt; isShown: boolean }) {
+/** Several hand-outs may be one entry, that of the last of them; the first entry has older lines too. */
+function isOf(delivery: number, attempts: Attempt[], at: number): boolean {
+  const isLast = at === attempts.length - 1
+  return (isLast || delivery <= attempts[at]!.delivery) && (at === 0 || delivery > attempts[at - 1]!.delivery)
+}
+
+interface Item {
+  attempt: Attempt
+  isShown: boolean
+  lines: LogLine[]
+}
+
+function AttemptItem({ attempt, isShown, lines }: Item) {
   const { number, outcome, worker_id, started_at, ended_at, error } = attempt
   const color = COLORS[outcome]
   return (
@@ -40,6 +59,7 @@ function AttemptItem({ attempt, isShown }: { attempt: Attempt; isShown: boolean 
         <Ran from={started_at} to={ended_at} />
         {worker_id && ` · ${worker_id}`}
       </span>
+      <LogLines lines={lines} />
       {error !== null && (
         // The panel of the task's error already shows the latest one.
         <details open={!isShown}>

@@ -2,6 +2,7 @@ import { foldedStack } from '../task/stack.ts'
 import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type Attempts, attemptLines } from './attempts.ts'
+import { type Log, lastLines } from './logs.ts'
 import {
   columns,
   dimmed,
@@ -29,15 +30,23 @@ export interface Explanation {
   until: string | null
 }
 
+/** What is kept beside a task. */
+export interface Beside {
+  attempts: Attempts | null
+  log: Log | null
+}
+
 /** A page about one task; `explanation` only while it has not ended. */
-export function taskPage(task: TaskJson, explanation: Explanation | null, attempts: Attempts | null): string {
+export function taskPage(task: TaskJson, explanation: Explanation | null, beside: Beside | null): string {
   const sections = [facts(factsOf(task))]
   if (explanation && task.status === 'pending') sections.push(section('Why it waits', explanationText(explanation)))
   sections.push(section('Payload', jsonText(task.payload)))
   const { error } = task
   if (error !== null) sections.push(section('Error', paint('red', plainLines(foldedStack(error.trimEnd())))))
+  const { attempts = null, log = null } = beside ?? {}
   const lines = attemptLines(attempts, { withErrors: true, shown: error })
   if (lines.length > 0) sections.push(section('Attempts', lines.join('\n')))
+  if (log && log.lines.length > 0) sections.push(section('Log', lastLines(log, task.id)))
   if (task.status === 'success') sections.push(section('Result', jsonText(task.result)))
   return sections.join('\n\n')
 }

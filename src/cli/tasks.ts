@@ -6,31 +6,32 @@ import { isFinal, type Status } from '../task/status.ts'
 import type { TaskJson } from '../task/task-json.ts'
 import { type Attempts, attemptLines } from './attempts.ts'
 import { type FilterOptions, filterOf, withFilter } from './filter.ts'
+import { logsCommand, readLog } from './logs.ts'
 import { type ClientOptions, print, show, withClientOptions, withExamples } from './output.ts'
-import { type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
+import { type Beside, type Explanation, explanationText, progressText, taskPage, taskTable } from './task-page.ts'
 import { dimmed, plain, statusCell } from './terminal.ts'
 import { printOrWatch } from './watching.ts'
 
 const POLL_MS = 100
 
-/** get, explain, watch, list. */
+/** get, explain, logs, watch, list. */
 export function taskCommands(): Command[] {
   const get = withClientOptions(new Command('get'))
-    .description('show a task: its state, payload, result, attempts with their errors, and why it waits')
+    .description('show a task: state, payload, result, attempts with their errors, last log lines, and why it waits')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
       const task = await readTask(options.server, id)
       const explains = !options.json && !isFinal(task.status as Status)
       const explanation = explains ? await explain(options.server, id) : null
-      const attempts = options.json ? null : await readAttempts(options.server, id)
-      show(task, options, () => taskPage(task, explanation, attempts))
+      const beside = options.json ? null : await readBeside(options.server, id)
+      show(task, options, () => taskPage(task, explanation, beside))
     })
   const why = withClientOptions(new Command('explain'))
     .description('say why a task is not running, and what holds it back')
     .argument('<id>')
     .action(async (id: string, options: ClientOptions) => {
       const explanation = await explain(options.server, id)
-      const attempts = options.json ? null : await readAttempts(options.server, id)
+      const attempts = options.json ? null : await unlessMissing(readAttempts(options.server, id))
       show(explanation, options, () => [explanationText(explanation), ...attemptLines(attempts)].join('\n'))
     })
   const watch = withClientOptions(new Command('watch'))
@@ -55,6 +56,7 @@ export function taskCommands(): Command[] {
   return [
     withExamples(get, `xqueue get ${id}`, `xqueue get ${id} --json`),
     withExamples(why, `xqueue explain ${id}`),
+    logsCommand(),
     withExamples(watch, `xqueue watch ${id}`, 'xqueue watch --type email --status failed'),
     withExamples(
       list,
@@ -74,10 +76,19 @@ function explain(server: Server, id: string): Promise<Explanation> {
   return call(server, 'GET', `/tasks/${encodeURIComponent(id)}/explain`)
 }
 
-/** Null where the server is of a version that has none, or the task has just been removed. */
-async function readAttempts(server: Server, id: string): Promise<Attempts | null> {
+function readAttempts(server: Server, id: string): Promise<Attempts> {
+  return call(server, 'GET', `/tasks/${encodeURIComponent(id)}/attempts`)
+}
+
+async function readBeside(server: Server, id: string): Promise<Beside> {
+  const attempts = await unlessMissing(readAttempts(server, id))
+  return { attempts, log: await unlessMissing(readLog(server, id)) }
+}
+
+/** Null where the server is of a version that has no such path, or the task has just been removed. */
+async function unlessMissing<T>(reading: Promise<T>): Promise<T | null> {
   try {
-    return await call<Attempts>(server, 'GET', `/tasks/${encodeURIComponent(id)}/attempts`)
+    return await reading
   } catch (error) {
     if (error instanceof XQueueError && error.code === 'not_found') return null
     throw error

@@ -1,7 +1,8 @@
-import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
+import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
-import { beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { durationText, plain, table, widthOf } from '../../src/cli/terminal.ts'
 import { type Program, startProgram } from '../fixtures/program.ts'
 import { main, root } from '../fixtures/root.ts'
@@ -164,4 +165,40 @@ it('shows the attempts of a task with their errors, frames of libraries folded',
   expect(xqueue('explain', id).stdout).toMatch(/#1 failed .*\n {3}Error: first\n#2 failed .*\n {3}Error: second/)
   // A task with one attempt shows nothing twice.
   expect(xqueue('get', done).stdout).not.toContain('Attempts:')
+})
+
+it('prints the log of a task by attempt, and follows it until the task has ended', async () => {
+  await server.call('POST', '/types/speaks', { declared: true })
+  const id = await server.submit('speaks', {}, { max_retry: 5 })
+  const claim = async () =>
+    (await server.call('POST', '/tasks/consume', { types: ['speaks'], wait: 30 })).body.leases[0].lease
+  const first = await claim()
+  const fields = { bytes: 7, err: 'Error: odd\n    at mine' }
+  await server.call('POST', `/leases/${first}/heartbeat`, {
+    logs: [{ message: 'one \u001b[31m', level: 'warn', fields }],
+  })
+  const follows = spawn(process.execPath, [main, 'logs', id, '--follow'], { env: env(), stdio: ['ignore', 'pipe', 2] })
+  let followed = ''
+  const seen = (text: string) => vi.waitFor(() => expect(followed).toContain(text), { timeout: 30_000 })
+  follows.stdout!.on('data', (chunk) => {
+    followed += chunk
+  })
+  await seen('one')
+  await server.call('POST', `/leases/${first}/fail`, { error: 'no', delay: 0, logs: [{ message: 'two' }] })
+  await server.call('POST', `/leases/${await claim()}/complete`, { logs: [{ message: 'three' }] })
+  await once(follows, 'close')
+  const line = /\d{4}-\S+Z/.source
+  expect(followed).toMatch(
+    new RegExp(
+      `^attempt 1\n${line} warn  one \ufffd\\[31m \\{"bytes":7\\}\n    Error: odd\n        at mine\n` +
+        `${line} info  two\nattempt 2\n${line} info  three\n$`,
+    ),
+  )
+  expect(
+    xqueue('logs', id, '--json')
+      .stdout.trim()
+      .split('\n')
+      .map((text) => JSON.parse(text).n),
+  ).toEqual([1, 2, 3])
+  expect(xqueue('get', id).stdout).toMatch(/Log:\n {2}\S+ warn {2}one/)
 })

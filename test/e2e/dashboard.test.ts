@@ -151,9 +151,35 @@ it('retries a failed task, and shows its error only as text', async () => {
   await page.getByRole('button', { name: 'Run again' }).click()
   await has(page.locator('.timeline'), /failed[\s\S]*pending[\s\S]*processing[\s\S]*failed/)
   const attempts = page.getByRole('region', { name: 'Attempts' }).getByRole('listitem')
-  expect(await attempts.allTextContents()).toHaveLength(2)
+  await has(attempts.nth(1), /attempt 1[\s\S]*failed/)
   await has(attempts.first(), /attempt 1[\s\S]*failed[\s\S]*<img src=x onerror=alert\(1\)>/)
   expect(await page.locator('main img, main script').count()).toBe(0)
+  expect(browser.complaints).toEqual([])
+})
+
+it('shows the log of each attempt as it is written, with its error', async () => {
+  await server.call('POST', '/types/talkative', { declared: true })
+  const id = await server.submit('talkative', {}, { max_retry: 3 })
+  const claim = async () =>
+    (await server.call('POST', '/tasks/consume', { types: ['talkative'], wait: 30 })).body.leases[0].lease
+  const first = await claim()
+  await go(`tasks/${id}`)
+  const attempts = page.getByRole('region', { name: 'Attempts' }).getByRole('listitem')
+  await has(attempts.first(), /attempt 1[\s\S]*running/)
+  const line = { message: '<b>one</b>', level: 'warn', fields: { bytes: 7 } }
+  await server.call('POST', `/leases/${first}/heartbeat`, { logs: [line] })
+  await has(attempts.first(), /warn <b>one<\/b> \{"bytes":7\}/)
+  const error = ['Error: gone', 'at mine (/app/a.ts:1:1)', 'at x (/app/node_modules/x/x.js:1:1)'].join('\n    ')
+  await server.call('POST', `/leases/${first}/fail`, { error, delay: 0 })
+  const second = await claim()
+  await has(attempts.nth(1), /attempt 2[\s\S]*running/)
+  await has(attempts.first(), /failed[\s\S]*one[\s\S]*Error: gone[\s\S]*at mine[\s\S]*1 frame of libraries/)
+  await server.call('POST', `/leases/${second}/heartbeat`, { logs: [{ message: 'two' }] })
+  await has(attempts.nth(1), 'info two')
+  await server.call('POST', `/leases/${second}/complete`, { logs: [{ message: 'three' }] })
+  await has(attempts.nth(1), /success[\s\S]*two[\s\S]*info three/)
+  expect(await attempts.first().textContent()).not.toContain('three')
+  if (screenshots) await page.screenshot({ path: join(screenshots, 'task-log.png'), fullPage: true })
   expect(browser.complaints).toEqual([])
 })
 
