@@ -8,6 +8,7 @@ import { doctorCommand } from './doctor.ts'
 import { healthCommand } from './health.ts'
 import { initCommand } from './init.ts'
 import { keysCommand } from './keys.ts'
+import { limitsCommand } from './limits.ts'
 import { migrateCommand } from './migrate.ts'
 import { scheduleCommand } from './schedule.ts'
 import { serveCommands } from './serve.ts'
@@ -33,7 +34,7 @@ export function programOf(): Command {
   const groups: [title: string, commands: Command[]][] = [
     ['Start:', [initCommand(), ...serveCommands()]],
     ['Tasks:', [submitCommand(), ...taskCommands(), ...changeCommands(), batchCommand()]],
-    ['Types, schedules and workers:', [...systemCommands(), ...typeCommands(), scheduleCommand()]],
+    ['Types, schedules and workers:', [...systemCommands(), ...typeCommands(), limitsCommand(), scheduleCommand()]],
     ['Operation:', [healthCommand(), keysCommand(), migrateCommand(), doctorCommand(), configCommand()]],
     ['Shell:', [completionCommand(program)]],
   ]

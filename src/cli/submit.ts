@@ -17,12 +17,13 @@ interface SubmitOptions extends FileOptions {
   maxRetry?: string
   key?: string
   group?: string
+  uses?: string[]
   after?: string[]
   onFailure?: string
 }
 
 /** Options of a single task; in a file, each line has its own. */
-const OF_ONE = ['wait', 'priority', 'delay', 'maxRetry', 'key', 'group', 'after', 'onFailure'] as const
+const OF_ONE = ['wait', 'priority', 'delay', 'maxRetry', 'key', 'group', 'uses', 'after', 'onFailure'] as const
 
 /** `xqueue submit`: one task from the arguments, or many from a file of lines. */
 export function submitCommand(): Command {
@@ -37,6 +38,7 @@ export function submitCommand(): Command {
     .option('--max-retry <n>', 'retries after the first attempt')
     .option('--key <key>', 'idempotency key')
     .option('--group <group>', 'tenant, account or customer; the groups of a type take turns')
+    .option('--uses <limit=units...>', 'units of named limits that the task uses while it runs, such as gpu=1')
     .option('--after <id...>', 'start when these tasks have ended')
     .option('--on-failure <policy>', `if one of them ends without success: ${ON_FAILURE_SUMMARY}`)
     .option('--batch <name>', 'batch to count, list, cancel and retry tasks together; in a file, for lines without one')
@@ -59,10 +61,16 @@ export function submitCommand(): Command {
   )
 }
 
+function useOf(text: string): [limit: string, units: number] {
+  const [, limit, units] = /^(.+)=(\d+)$/s.exec(text) ?? []
+  if (limit !== undefined) return [limit, Number(units)]
+  throw new XQueueError('invalid_config', `--uses ${text} must be a limit and units, such as gpu=1`)
+}
+
 async function submitOne(type: string | undefined, text: string, options: SubmitOptions): Promise<void> {
   if (type === undefined) throw new XQueueError('invalid_config', 'no task type: name one, or use --file')
   if (options.together) throw new XQueueError('invalid_config', '--together needs --file')
-  const { priority, delay, maxRetry, key, group, after, onFailure, batch } = options
+  const { priority, delay, maxRetry, key, group, uses, after, onFailure, batch } = options
   const body = {
     type,
     payload: parseJson(text, 'the payload'),
@@ -71,6 +79,7 @@ async function submitOne(type: string | undefined, text: string, options: Submit
     ...(maxRetry === undefined ? {} : { max_retry: Number(maxRetry) }),
     ...(key === undefined ? {} : { idempotency_key: key }),
     ...(group === undefined ? {} : { group }),
+    ...(uses === undefined ? {} : { uses: Object.fromEntries(uses.map(useOf)) }),
     ...(after === undefined ? {} : { after }),
     ...(onFailure === undefined ? {} : { on_failure: onFailure }),
     ...(batch === undefined ? {} : { batch }),

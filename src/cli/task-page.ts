@@ -20,11 +20,29 @@ import {
 
 /** How the CLI shows tasks to people. */
 
+interface LimitInTheWay {
+  name: string
+  reason: 'paused' | 'held' | 'limit_reached' | 'rate_limited'
+  needs: number
+  max: number | null
+  in_use: number
+  until: string | null
+  holders: Holder[]
+}
+
+interface Holder {
+  task_id: string
+  worker_id: string
+  since: string
+  lease_expires_at: string
+}
+
 /** The answer of `GET /tasks/:id/explain`. */
 export interface Explanation {
   reason: string
   max_concurrency: number | null
-  holders: { task_id: string; worker_id: string; since: string; lease_expires_at: string }[]
+  holders: Holder[]
+  limits: LimitInTheWay[]
   ahead: number
   waits_for: string[]
   until: string | null
@@ -99,7 +117,10 @@ export function progressText(progress: TaskJson['progress']): string | null {
 }
 
 /** The reasons of docs/reference/http.md in words. */
-export function explanationText({ reason, holders, max_concurrency, ahead, waits_for, until }: Explanation): string {
+export function explanationText(explanation: Explanation): string {
+  const { reason, holders, limits, max_concurrency, ahead, waits_for, until } = explanation
+  const named = limits.filter(({ name }) => !/^(type|group):/.test(name))
+  if (named.length > 0) return limitsText(limits)
   const end = until === null ? '' : ` until ${timeBoth(until)}`
   const limit = tasksText(max_concurrency ?? 0)
   const texts: Record<string, string> = {
@@ -120,6 +141,23 @@ export function explanationText({ reason, holders, max_concurrency, ahead, waits
   if (holders.length === 0 || !reason.endsWith('limit_reached')) return text
   const rows = holders.map(({ task_id, worker_id, since }) => [task_id, worker_id, timeText(since)])
   return `${text}\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`
+}
+
+/** The limits in the way of a task, with the tasks that hold each. */
+function limitsText(limits: readonly LimitInTheWay[]): string {
+  const lines = limits.map(({ name, reason, needs, max, in_use, until, holders }) => {
+    const end = until === null ? '' : ` until ${timeBoth(until)}`
+    const texts: Record<LimitInTheWay['reason'], string> = {
+      paused: 'is paused.',
+      held: `is held${end}.`,
+      limit_reached: `has ${in_use} of ${max} units in use; the task needs ${needs}.`,
+      rate_limited: `allows the next ${needs === 1 ? 'unit' : `${needs} units`}${end.replace(' until', ' at')}.`,
+    }
+    const rows = holders.map(({ task_id, worker_id, since }) => [task_id, worker_id, timeText(since)])
+    const held = rows.length === 0 ? '' : `\n${table(['HELD BY TASK', 'WORKER', 'SINCE'], rows)}`
+    return plain(`The limit ${name} ${texts[reason]}`) + held
+  })
+  return lines.join('\n')
 }
 
 function tasksText(count: number): string {

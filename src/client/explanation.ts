@@ -11,6 +11,21 @@ export interface Holder {
   group: string | null
 }
 
+/** A limit because of which a task does not start. */
+export interface LimitInTheWay {
+  /** `type:TYPE`, `group:TYPE/GROUP`, or a named limit. */
+  name: string
+  reason: 'paused' | 'held' | 'limit_reached' | 'rate_limited'
+  /** Units that the task needs. */
+  needs: number
+  max: number | null
+  inUse: number
+  /** Time at which it ends, or may end. */
+  until: Date | null
+  /** For `limit_reached`. */
+  holders: Holder[]
+}
+
 /** The reason why a task is not running. */
 export interface Explanation {
   id: string
@@ -32,6 +47,8 @@ export interface Explanation {
     | 'waits_for_tasks'
   maxConcurrency: number | null
   holders: Holder[]
+  /** If it is ready: the limits in its way, of its type, its group and the named ones. */
+  limits: LimitInTheWay[]
   /** Number of tasks that run before it. */
   ahead: number
   /** Ids of the tasks that it still waits for. */
@@ -41,8 +58,12 @@ export interface Explanation {
 }
 
 export function explanationOf(json: object): Explanation {
-  const { holders, ...explanation } = answerOf<Explanation>(json, ['until'])
-  return { ...explanation, holders: holders.map(holderOf) }
+  const { holders, limits, ...explanation } = answerOf<Explanation>(json, ['until'])
+  const inTheWay = limits.map((limit) => {
+    const { holders: by, ...rest } = answerOf<LimitInTheWay>(limit, ['until'])
+    return { ...rest, holders: by.map(holderOf) }
+  })
+  return { ...explanation, holders: holders.map(holderOf), limits: inTheWay }
 }
 
 export function holderOf(json: object): Holder {

@@ -31,6 +31,7 @@ export interface Schedule {
   processTimeout: number
   tags: Readonly<Record<string, string>>
   group: string | null
+  uses: Readonly<Record<string, number>>
   cron: string | null
   timezone: string | null
   every: number | null

@@ -17,6 +17,8 @@ export interface SubmitOptions {
   tags?: Record<string, string>
   /** Tenant, account or customer; the groups of a type take turns and can have their own limit. */
   group?: string
+  /** Units of named limits that the task uses while it runs: `{ gpu: 1 }`; default what its handler declares. */
+  uses?: Readonly<Record<string, number>>
   /** Ids of tasks to wait for; with `submitMany` also positions of earlier tasks, from 0. See `flow`. */
   after?: readonly (string | number)[]
   /** If one of these ends without success: cancel the task, run it anyway, or wait for a retry. */
@@ -41,6 +43,7 @@ export function inputOf(task: SubmitOptions & { type?: string; payload?: unknown
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
     group: task.group,
+    uses: task.uses,
     after: task.after,
     on_failure: task.onFailure,
     batch: task.batch,

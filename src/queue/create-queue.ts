@@ -1,3 +1,4 @@
+import { refuseLimitChange } from '../store/admission.ts'
 import { isRestorable } from '../store/state.ts'
 import type { Store } from '../store/store.ts'
 import { allAttempts } from '../task/attempt.ts'
@@ -28,6 +29,13 @@ export function createQueue(store: Store): Queue {
       await store.configureType(type, { ...change, ...hold })
       return (await typesOf(store, { names: [type] }))[0]!
     },
+    configureLimit: async (name, { holdMs, ...change }) => {
+      refuseLimitChange(name, change)
+      const hold = holdMs !== undefined && { heldUntil: holdMs === 0 ? null : store.now() + holdMs }
+      await store.configureLimit(name, { ...change, ...hold })
+    },
+    limits: async ({ names, holders = false } = {}) =>
+      (await store.inspect({ types: [], limits: names ?? 'all', holders })).limits,
     declareHandlers: (handlers) => store.declareHandlers(handlers),
     sweep: (max) => store.sweep(max),
     get: (ids, options) => store.get(ids, options),

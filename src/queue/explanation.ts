@@ -1,4 +1,4 @@
-import type { Holder, Store } from '../store/store.ts'
+import type { Facts, Holder, Store, TaskFacts } from '../store/store.ts'
 import { isFinal } from '../task/status.ts'
 import type { Task } from '../task/task.ts'
 
@@ -21,6 +21,8 @@ export interface Explanation {
   /** The holders of the type's permits; for `group_limit_reached`, those of the group. */
   holders: Holder[]
   maxConcurrency: number | null
+  /** If it is ready: the limits in its way, of its type, its group and the named ones. */
+  limits: LimitInTheWay[]
   /** Tasks of its type that run before it, at present (counted up to 10,000). */
   ahead: number
   /** The tasks that it still waits for. */
@@ -32,15 +34,33 @@ export interface Explanation {
   until: number | null
 }
 
+/** A limit that lets a task not start. */
+export interface LimitInTheWay {
+  /** `type:TYPE`, `group:TYPE/GROUP`, or a named limit. */
+  name: string
+  reason: 'paused' | 'held' | 'limit_reached' | 'rate_limited'
+  /** The units that the task needs. */
+  needs: number
+  max: number | null
+  inUse: number
+  /** The time at which it ends, or may end: that of the hold or the rate, or the first expiry of a holder's lease. */
+  until: number | null
+  /** For `limit_reached`. */
+  holders: Holder[]
+}
+
 /** Returns the first reason that applies, or null when there is no such task. */
 export async function explain(store: Store, id: string): Promise<Explanation | null> {
-  const { now, task: found, types, workers } = await store.inspect({ task: id, holders: true })
+  const facts = await store.inspect({ task: id, holders: true })
+  const { now, task: found, types, workers } = facts
   if (!found) return null
-  const { task, ahead, waitsFor, holdersOfGroup } = found
-  const facts = types.find(({ type }) => type === task.type)
-  const { maxConcurrency = null, groupConcurrency = null, holders = [], nextStartAt = null } = facts ?? {}
+  const { task, ahead, waitsFor } = found
+  const type = types.find((one) => one.type === task.type)
+  const { maxConcurrency = null, holders = [] } = type ?? {}
+  const isReady = task.status === 'pending' && waitsFor.length === 0 && task.runAt <= now
+  const limits = isReady && type ? limitsInTheWay(facts, type, found) : []
   const because = (reason: Explanation['reason'], until: number | null = null, by = holders): Explanation => {
-    return { reason, task, holders: by, maxConcurrency, ahead, waitsFor, until }
+    return { reason, task, holders: by, maxConcurrency, limits, ahead, waitsFor, until }
   }
   if (isFinal(task.status)) return because('finished')
   if (task.status === 'processing') {
@@ -48,20 +68,64 @@ export async function explain(store: Store, id: string): Promise<Explanation | n
   }
   if (waitsFor.length > 0) return because('waits_for_tasks')
   if (task.runAt > now) return because('delayed', task.runAt)
-  if (facts?.paused) return because('paused')
-  if (facts && facts.heldUntil !== null) return because('held', facts.heldUntil)
+  // A pause and a hold need no worker to be the reason.
+  const closed = limits.find(({ reason }) => reason === 'paused' || reason === 'held')
+  if (closed) return because(closed.reason, closed.until)
   if (!workers.some((worker) => worker.types.includes(task.type))) return because('no_worker')
-  // The list of holders is bounded, and the limit is not.
-  if (isReached(maxConcurrency, facts?.counts.processing ?? 0)) return because('limit_reached', firstToExpire(holders))
-  if (task.group !== null && isReached(groupConcurrency, holdersOfGroup.length)) {
-    return because('group_limit_reached', firstToExpire(holdersOfGroup), holdersOfGroup)
+  const first = limits.find(({ reason }) => reason === 'limit_reached') ?? limits[0]
+  if (first) {
+    const isGroup = first.name.startsWith('group:')
+    const reason = isGroup ? 'group_limit_reached' : first.reason
+    return because(reason, first.until, first.reason === 'limit_reached' ? first.holders : holders)
   }
-  if (nextStartAt !== null) return because('rate_limited', nextStartAt)
   return because(ahead > 0 ? 'behind' : 'ready')
 }
 
-function isReached(limit: number | null, held: number): boolean {
-  return limit !== null && held >= limit
+/** The limit of the type, that of the group and the named ones, as far as the task cannot start because of them. */
+function limitsInTheWay({ now, limits }: Facts, type: Facts['types'][number], found: TaskFacts): LimitInTheWay[] {
+  const { task, holdersOfGroup, groupLimit } = found
+  const ofType: Rules = {
+    ...type,
+    name: `type:${type.type}`,
+    max: type.maxConcurrency,
+    // The list of holders is bounded, and the limit is not.
+    inUse: type.counts.processing,
+  }
+  const ofGroup: Rules = {
+    name: `group:${type.type}/${task.group}`,
+    max: task.group === null ? null : groupLimit,
+    inUse: holdersOfGroup.length,
+    holders: holdersOfGroup,
+    paused: false,
+    heldUntil: null,
+    nextStartAt: null,
+  }
+  return [
+    ...inTheWay(ofType, 1, now),
+    ...inTheWay(ofGroup, 1, now),
+    ...limits.flatMap((limit) => inTheWay({ ...limit, inUse: limit.inUse ?? 0 }, task.uses[limit.name] ?? 1, now)),
+  ]
+}
+
+interface Rules {
+  name: string
+  max: number | null
+  inUse: number
+  holders: Holder[]
+  paused: boolean
+  heldUntil: number | null
+  nextStartAt: number | null
+}
+
+function inTheWay(rules: Rules, needs: number, now: number): LimitInTheWay[] {
+  const { name, max, inUse, holders, paused, heldUntil, nextStartAt } = rules
+  const because = (reason: LimitInTheWay['reason'], until: number | null = null, by: Holder[] = []) => [
+    { name, reason, needs, max, inUse, until, holders: by },
+  ]
+  if (paused) return because('paused')
+  if (heldUntil !== null && heldUntil > now) return because('held', heldUntil)
+  if (max !== null && inUse + needs > max) return because('limit_reached', firstToExpire(holders), holders)
+  return nextStartAt === null ? [] : because('rate_limited', nextStartAt)
 }
 
 function firstToExpire(holders: readonly Holder[]): number | null {

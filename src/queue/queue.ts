@@ -1,8 +1,10 @@
 import type { Restorable } from '../store/state.ts'
 import type {
   EventsReader,
+  LimitFacts,
   Store,
   EventsPage as StoredEvents,
+  LimitChange as StoredLimitChange,
   TypeChange as StoredTypeChange,
   EventsQuery as StoreEventsQuery,
   WorkerInfo,
@@ -16,6 +18,7 @@ import type { Changed, Which } from './changes.ts'
 import type { Explanation } from './explanation.ts'
 import type { Stats, TypeInfo } from './statistics.ts'
 
+export { refuseLimitChange } from '../store/admission.ts'
 export {
   STORE_DEFAULTS as QUEUE_DEFAULTS,
   type StoreOptions as QueueOptions,
@@ -28,6 +31,9 @@ export {
   type Health,
   type Holder,
   type Lease,
+  LIMITS_MAX,
+  type LimitHolder,
+  type LimitSettings,
   type ListQuery,
   PAGE_BYTES_MAX,
   type Page,
@@ -50,7 +56,7 @@ export {
 export type { KeyChange, Keys } from '../task/api-key.ts'
 export type { ScheduleChange } from '../task/schedule.ts'
 export type { Changed, ChangePosition, ChangeResult, Which } from './changes.ts'
-export type { Explanation } from './explanation.ts'
+export type { Explanation, LimitInTheWay } from './explanation.ts'
 export type { Stats, TypeInfo } from './statistics.ts'
 
 /**
@@ -94,6 +100,16 @@ export interface Queue
 
   /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
   configureType(type: string, change: TypeChange): Promise<TypeInfo>
+
+  /**
+   * Creates, changes or removes a named limit, or the limit of one group (`group:TYPE/GROUP`); in force for every claim
+   * after it resolves.
+   * @throws XQueueError `invalid_request`, `unknown_limit`, `limit_in_use`, `too_many_limits`, `limit_not_placeable`
+   */
+  configureLimit(name: string, change: LimitChange): Promise<void>
+
+  /** The named limits with settings, or those of `names` that have settings in force. */
+  limits(query?: { names?: readonly string[]; holders?: boolean }): Promise<LimitFacts[]>
 
   /** The reason why a task is not running, or null when there is no such task. */
   explain(id: string): Promise<Explanation | null>
@@ -159,6 +175,13 @@ export interface TypeChange extends Omit<StoredTypeChange, 'heldUntil'> {
   /** No task starts for so long, at most `TASK_LIMITS.holdMsMax`; 0 ends the hold. */
   holdMs?: number
 }
+
+export interface LimitChange extends Omit<StoredLimitChange, 'heldUntil'> {
+  /** No task that uses it starts for so long, at most `TASK_LIMITS.holdMsMax`; 0 ends the hold. */
+  holdMs?: number
+}
+
+export type LimitInfo = LimitFacts
 
 export interface EventsQuery extends StoreEventsQuery {
   reader?: EventsReader

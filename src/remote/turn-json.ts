@@ -4,6 +4,7 @@ import type { Predecessor } from '../task/flow.ts'
 import { textOf } from '../task/json.ts'
 import type { AttemptLog } from '../task/log-line.ts'
 import { type TaskJson, taskOfJson } from '../task/task-json.ts'
+import type { Uses } from '../task/uses.ts'
 
 /** The wire format of POST /api/v1/tasks/turn, from the side of a worker. */
 
@@ -26,19 +27,25 @@ export function outcomeText({ lease, outcome }: NonNullable<Turn['outcomes']>[nu
   const head = `{"lease":${JSON.stringify(lease)}`
   switch (outcome.kind) {
     case 'success':
-      return `${head},"result":${textOf(outcome.result)}}`
+      return `${head},"result":${textOf(outcome.result)}${usageText(outcome.usage)}}`
     case 'failure': {
       const { error, retry, delayMs } = outcome
       const delay = delayMs === null ? '' : `,"delay":${delayMs / 1_000}`
-      return `${head},"error":${JSON.stringify(error)},"retry":${retry}${delay}}`
+      return `${head},"error":${JSON.stringify(error)},"retry":${retry}${delay}${usageText(outcome.usage)}}`
     }
-    case 'held':
-      return `${head},"error":${JSON.stringify(outcome.error)},"hold":${outcome.holdMs / 1_000}}`
+    case 'held': {
+      const limit = outcome.limit == null ? '' : `,"limit":${JSON.stringify(outcome.limit)}`
+      return `${head},"error":${JSON.stringify(outcome.error)},"hold":${outcome.holdMs / 1_000}${limit}}`
+    }
     case 'released':
       return `${head},"release":true}`
     case 'timeout':
       return null
   }
+}
+
+function usageText(usage: Uses | undefined): string {
+  return usage === undefined ? '' : `,"usage":${JSON.stringify(usage)}`
 }
 
 export function renewalText({ lease, progress }: NonNullable<Turn['renewals']>[number]): string {

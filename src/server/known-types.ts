@@ -60,13 +60,20 @@ export class KnownTypes {
   async #ask(type: string): Promise<Known | null> {
     const [info] = await this.#queue.types({ names: [type] })
     const own = this.#own.get(type)
-    if (own) return knownAs(info?.ceilings ?? {}, own.defaults, (payload) => checkPayload(own, payload))
+    if (own) {
+      return knownAs(info?.ceilings ?? {}, own.defaults, (payload) => checkPayload(own, payload), own.usesOf)
+    }
     if (!info) return null
     return knownAs(info.ceilings, info.defaults, (payload) => this.#schemas.check(info.payloadSchema, payload))
   }
 }
 
-function knownAs(set: Ceilings, handler: SpecDefaults, check: KnownType['check']): Known {
-  const under = (ceilings: Ceilings) => ({ defaults: defaultsWithin(ceilings, handler), ceilings, check })
+function knownAs(
+  set: Ceilings,
+  handler: SpecDefaults,
+  check: KnownType['check'],
+  usesOf: KnownType['usesOf'] = null,
+): Known {
+  const under = (ceilings: Ceilings) => ({ defaults: defaultsWithin(ceilings, handler), ceilings, check, usesOf })
   return { free: under(set), confined: under(confinedCeilings(set, handler)) }
 }

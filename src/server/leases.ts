@@ -10,6 +10,7 @@ import type { Status } from '../task/status.ts'
 import { type Progress, TASK_LIMITS } from '../task/task.ts'
 import { DurationSchema, durationOf } from '../task/task-input.ts'
 import { isoTime } from '../task/task-json.ts'
+import { USES_LIMITS, type Uses } from '../task/uses.ts'
 import { durationMs, Predecessor, remoteWorker } from './claims.ts'
 import { time } from './fields.ts'
 import { type LineInput, LogLines, logOf } from './log-input.ts'
@@ -31,7 +32,24 @@ export interface RetryInput {
   retry?: boolean
   delay?: number | string
   hold?: number | string
+  limit?: string
 }
+
+export const USAGE =
+  'Units of named limits that the attempt has used in fact, {"tokens": 900}; corrects what their rates have counted'
+const UsageSchema = Type.Record(
+  Type.String({ minLength: 1, maxLength: USES_LIMITS.nameCharsMax }),
+  Type.Integer({ minimum: 0, maximum: USES_LIMITS.unitsMax }),
+  {
+    maxProperties: USES_LIMITS.namesMax,
+    description: USAGE,
+  },
+)
+const HeldLimitSchema = Type.String({
+  minLength: 1,
+  maxLength: USES_LIMITS.nameCharsMax,
+  description: 'With `hold`: the named limit that is held, which the task uses. Default: the type',
+})
 
 export const HoldSchema = durationOf({
   title: 'Hold',
@@ -42,11 +60,11 @@ export const HoldSchema = durationOf({
 })
 
 /** @throws XQueueError `invalid_duration`, `invalid_request` */
-export function retryOf({ retry = true, delay, hold }: RetryInput): Retry {
+export function retryOf({ retry = true, delay, hold, limit }: RetryInput): Retry {
   const delayMs = delay === undefined ? null : durationMs('delay', delay)
   const holdMs = hold === undefined ? null : durationMs('hold', hold)
   if (holdMs !== null && holdMs > TASK_LIMITS.holdMsMax) throw invalidField('hold', 'must be at most 24 hours')
-  return { retry, delayMs, holdMs, unusable: null }
+  return { retry, delayMs, holdMs, limit: limit ?? null, unusable: null }
 }
 
 interface Logged {
@@ -69,6 +87,7 @@ function completeTask({ queue }: ServerContext): Route {
     body: Type.Object(
       {
         result: Type.Optional(Type.Unsafe<unknown>({ description: 'Any JSON' })),
+        usage: Type.Optional(UsageSchema),
         logs: Type.Optional(LogLines),
       },
       { additionalProperties: false },
@@ -76,10 +95,10 @@ function completeTask({ queue }: ServerContext): Route {
     answers: { 200: Settled },
     refusals: ['lease_lost'],
     handler: async (request) => {
-      const { result = null, logs } = (request.body ?? {}) as { result?: Json } & Logged
+      const { result = null, usage, logs } = (request.body ?? {}) as { result?: Json; usage?: Uses } & Logged
       const outcome = write(result)
       if ('fault' in outcome) throw invalidField(joined('result', outcome.fault.path), outcome.fault.message)
-      return settle(queue, request, { kind: 'success', result: outcome.written }, logs)
+      return settle(queue, request, { kind: 'success', result: outcome.written, ...(usage && { usage }) }, logs)
     },
   }
 }
@@ -98,6 +117,8 @@ function failTask({ queue }: ServerContext): Route {
         retry: Type.Optional(Type.Boolean({ default: true })),
         delay: Type.Optional(DurationSchema),
         hold: Type.Optional(HoldSchema),
+        limit: Type.Optional(HeldLimitSchema),
+        usage: Type.Optional(UsageSchema),
         logs: Type.Optional(LogLines),
       },
       { additionalProperties: false },
@@ -105,8 +126,8 @@ function failTask({ queue }: ServerContext): Route {
     answers: { 200: Settled },
     refusals: ['lease_lost', 'invalid_duration'],
     handler: async (request) => {
-      const { error, logs, ...retry } = request.body as { error: string } & RetryInput & Logged
-      return settle(queue, request, failureOf(error, retryOf(retry)), logs)
+      const { error, usage, logs, ...retry } = request.body as { error: string; usage?: Uses } & RetryInput & Logged
+      return settle(queue, request, { ...failureOf(error, retryOf(retry)), ...(usage && { usage }) }, logs)
     },
   }
 }

@@ -29,7 +29,7 @@ const pending = {
   ...{ id, type: 'example', payload: { duration: 2 }, priority: 0, status: 'pending', attempts: 0, deliveries: 0 },
   ...{ max_retry: 3, queue_timeout: 600, process_timeout: 300, timeout_reason: null },
   ...{ created_at, run_at: created_at, started_at: null, updated_at: created_at, completed_at: null, worker_id: null },
-  ...{ progress: null, result: null, error: null, tags: {}, idempotency_key: null, group: null },
+  ...{ progress: null, result: null, error: null, tags: {}, idempotency_key: null, group: null, uses: {} },
   ...{ after: [], on_failure: 'cancel', batch: null },
 }
 const processing = { ...pending, status: 'processing', deliveries: 1, started_at, updated_at: started_at, worker_id }
@@ -54,6 +54,10 @@ const type = {
   ...{ throughput: 0.5, wait: percentiles, run: percentiles, payload_schema: null, ceilings, retention },
 }
 const holder = { task_id: id, worker_id, since: started_at, lease_expires_at: completed_at, group: null }
+const inTheWay = {
+  ...{ name: 'type:example', reason: 'limit_reached', needs: 1, max: 1, in_use: 1 },
+  ...{ until: completed_at, holders: [holder] },
+}
 const limit = {
   ...{ name: 'type:example', max: 2, rate: { max: 100, per: 60 }, paused: false, held_until: null },
   ...{ in_use: 2, waiting: 4 },
@@ -61,7 +65,16 @@ const limit = {
 const upcoming = ['02-01', '02-02', '02-03', '02-04', '02-05'].map((day) => `2030-${day}T02:30:00.000Z`)
 const timing = { cron: '30 2 * * *', timezone: 'UTC' }
 const schedule = {
-  ...{ id: 'nightly', type: 'example', payload: { duration: 2 }, priority: 0, group: null, tags: {}, max_retry: 3 },
+  ...{
+    id: 'nightly',
+    type: 'example',
+    payload: { duration: 2 },
+    priority: 0,
+    group: null,
+    uses: {},
+    tags: {},
+    max_retry: 3,
+  },
   ...{ queue_timeout: 600, process_timeout: 300, ...timing, every: null, catch_up: 'one', overlap: 'allow' },
   ...{ paused: false, next_at: upcoming[0], last_at: null, last_task_id: null, created_at, updated_at: created_at },
   upcoming,
@@ -93,7 +106,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     ...{ id: 'explainTask', tag: 'Tasks' },
     answer: {
       ...{ id, type: 'example', group: null, status: 'pending', reason: 'limit_reached', max_concurrency: 1 },
-      ...{ holders: [holder], ahead: 0, waits_for: [], until: null },
+      ...{ holders: [holder], limits: [inTheWay], ahead: 0, waits_for: [], until: null },
     },
   },
   'GET /api/v1/tasks/:id/attempts': {
@@ -163,7 +176,11 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     answer: { task_type: 'example', max_concurrency: 2 },
   },
   'GET /api/v1/limits': { id: 'listAllLimits', tag: 'Types', answer: { limits: [limit], count: 1 } },
-  'GET /api/v1/limits/:name': { id: 'describeLimit', tag: 'Types', answer: { ...limit, holders: [holder] } },
+  'GET /api/v1/limits/:name': {
+    id: 'describeLimit',
+    tag: 'Types',
+    answer: { ...limit, holders: [holder], waiters: [id] },
+  },
   'PUT /api/v1/limits/:name': {
     ...{ id: 'updateLimit', tag: 'Types', request: { max: 2, rate: { max: 100, per: '1m' } }, answer: limit },
   },

@@ -28,6 +28,7 @@ export const ScheduleSchema = Type.Object(
     payload: json('Any JSON'),
     priority: Type.Integer(),
     group: orNull('string'),
+    uses: Type.Record(Type.String(), Type.Integer()),
     tags: Type.Record(Type.String(), Type.String()),
     max_retry: Type.Integer(),
     queue_timeout: seconds('Maximum wait of each task for its first start; 0 = no limit'),

@@ -81,6 +81,9 @@ export const TaskSchema = Type.Object(
     tags: Type.Record(Type.String(), Type.String()),
     idempotency_key: orNull('string'),
     group: orNull('string', { description: 'Group within the type' }),
+    uses: Type.Record(Type.String(), Type.Integer(), {
+      description: 'Units of named limits that it uses while it runs',
+    }),
     after: Type.Array(Type.String(), { description: 'The tasks that it waits for or waited for' }),
     on_failure: Type.Unsafe({ enum: ON_FAILURE }),
     batch: orNull('string', { description: 'Batch of the task' }),

@@ -12,6 +12,7 @@ import { Callers } from './caller.ts'
 import { claimRoutes } from './claims.ts'
 import { admitKnown, connectionOptions, PATIENCE, watchConnections } from './connections.ts'
 import { eventRoutes } from './events.ts'
+import { explainRoutes } from './explain.ts'
 import { fastifyInstance } from './fastify-instance.ts'
 import { addHeaders } from './headers.ts'
 import { keyRoutes } from './keys.ts'
@@ -35,6 +36,7 @@ import { typeRoutes } from './types.ts'
 const RESOURCES = [
   taskRoutes,
   attemptRoutes,
+  explainRoutes,
   logRoutes,
   batchRoutes,
   typeRoutes,

@@ -13,18 +13,18 @@ import {
   TaskInputSchema,
   throwErrors,
 } from '../task/task-input.ts'
-import { isoTime, taskJson } from '../task/task-json.ts'
+import { taskJson } from '../task/task-json.ts'
 import type { TraceContext } from '../task/trace-context.ts'
 import { sending } from '../trace/spans.ts'
 import { ChangedSchema, CountedSchema, changeAll, countAll } from './bulk.ts'
-import { count, described, listOf, orNull, ref, timeOrNull, titled } from './fields.ts'
+import { described, listOf, orNull, ref } from './fields.ts'
 import { prefers } from './prefer.ts'
 import type { Route, ServerContext } from './route.ts'
 import { BulkSchema, IdParams, ListSchema, StatusSchema } from './schemas.ts'
-import { holderJson } from './type-json.ts'
 
 const SUBMISSION_REFUSALS: readonly ErrorCode[] = [
-  ...(['unknown_type', 'type_owns_limits', 'invalid_payload', 'invalid_duration'] as const),
+  ...(['unknown_type', 'unknown_limit', 'type_owns_limits', 'invalid_payload', 'invalid_duration'] as const),
+  'limit_not_placeable',
   ...(['idempotency_conflict', 'queue_full', 'unknown_predecessor', 'too_many_successors'] as const),
 ]
 
@@ -45,27 +45,6 @@ const TaskList = Type.Object(
   { title: 'TaskList' },
 )
 
-const REASONS = [
-  ...['ready', 'delayed', 'limit_reached', 'group_limit_reached', 'rate_limited', 'paused', 'held', 'no_worker'],
-  ...['behind', 'running', 'finished', 'waits_for_tasks'],
-]
-
-const Explanation = titled(
-  'Explanation',
-  Type.Object({
-    id: Type.String(),
-    type: Type.String(),
-    group: orNull('string'),
-    status: StatusSchema,
-    reason: Type.Unsafe({ enum: REASONS }),
-    max_concurrency: orNull('integer'),
-    holders: Type.Array(ref('Holder')),
-    ahead: count('Number of tasks that run before it'),
-    waits_for: Type.Array(Type.String(), { description: 'The tasks that it still waits for' }),
-    until: timeOrNull('Time of the next possible change'),
-  }),
-)
-
 type Filter = Pick<TaskFilter, 'status' | 'type' | 'group' | 'batch'> & { tag?: string }
 interface Page {
   limit?: number
@@ -81,7 +60,6 @@ export function taskRoutes(context: ServerContext): Route[] {
     submitTasks(context),
     listTasks(context),
     getTask(context),
-    explainTask(context),
     cancelTask(context),
     purgeTask(context),
     retryTask(context),
@@ -203,36 +181,6 @@ function getTask({ queue }: ServerContext): Route {
       const [task] = await queue.get([id])
       if (!task) throw noTask(id)
       return taskJson(task)
-    },
-  }
-}
-
-function explainTask({ queue }: ServerContext): Route {
-  return {
-    method: 'GET',
-    url: '/api/v1/tasks/:id/explain',
-    scope: 'read',
-    summary: 'Explain why a task is not running',
-    params: IdParams,
-    answers: { 200: Explanation },
-    refusals: ['not_found'],
-    handler: async (request) => {
-      const { id } = (request as Request).params
-      const explanation = await queue.explain(id)
-      if (!explanation) throw noTask(id)
-      const { reason, task, holders, maxConcurrency, ahead, waitsFor, until } = explanation
-      return {
-        id,
-        type: task.type,
-        group: task.group,
-        status: task.status,
-        reason,
-        max_concurrency: maxConcurrency,
-        holders: holders.map(holderJson),
-        ahead,
-        waits_for: waitsFor,
-        until: isoTime(until),
-      }
     },
   }
 }

@@ -6,9 +6,10 @@ import { failureOf, type Outcome } from '../task/outcome.ts'
 import { type Reported, reportedProgress } from '../task/progress.ts'
 import { TASK_LIMITS } from '../task/task.ts'
 import { isoTime } from '../task/task-json.ts'
+import { type Uses, usageError } from '../task/uses.ts'
 import { CLAIM_FIELDS, type Claim, Claims, LeaseList, leaseJson, remoteWorker, waitMsOf } from './claims.ts'
 import { ref, time } from './fields.ts'
-import { type RetryInput, retryOf, settledLate } from './leases.ts'
+import { type RetryInput, retryOf, settledLate, USAGE } from './leases.ts'
 import { LeaseLog, type LineInput, logOf } from './log-input.ts'
 import { problemOf } from './problems.ts'
 import type { Route, ServerContext } from './route.ts'
@@ -43,6 +44,10 @@ const ReportedOutcome = Type.Object(
           'then, no attempt counts, and `delay` and `retry` do not apply',
       }),
     ),
+    limit: Type.Optional(
+      Type.String({ description: 'With `hold`: the named limit that is held, which the task uses. Default: the type' }),
+    ),
+    usage: Type.Optional(Type.Unsafe<unknown>({ description: USAGE })),
     release: Type.Optional(
       Type.Boolean({ description: 'true: the handler has not run. The task is ready again, and no attempt counts' }),
     ),
@@ -111,6 +116,7 @@ interface ReportedOutcome extends RetryInput {
   result?: Json
   error?: string
   release?: boolean
+  usage?: unknown
 }
 
 interface Body extends Claim {
@@ -167,8 +173,11 @@ export function turnRoutes(context: ServerContext): Route[] {
 const SETTLING: Turn = { worker: remoteWorker('settling', []), want: 0, leaving: true, durable: true }
 
 /** The outcome, or the reason why it is refused. */
-function outcomeOf({ result, error, release = false, ...retry }: ReportedOutcome): Outcome | XQueueError {
+function outcomeOf({ result, error, release = false, usage, ...retry }: ReportedOutcome): Outcome | XQueueError {
   try {
+    const wrong = usage === undefined ? null : usageError(usage)
+    if (wrong) throw invalidField(wrong.path, wrong.message)
+    const used = usage === undefined ? {} : { usage: usage as Uses }
     if (Number(result !== undefined) + Number(error !== undefined) + Number(release) > 1) {
       throw new XQueueError('invalid_request', 'an outcome has more than one of result, error and release: send one')
     }
@@ -176,11 +185,11 @@ function outcomeOf({ result, error, release = false, ...retry }: ReportedOutcome
     if (error !== undefined) {
       const max = TASK_LIMITS.errorCharsMax
       if (error.length > max) throw invalidField('error', `must have at most ${max} characters`)
-      return failureOf(error, retryOf(retry))
+      return { ...failureOf(error, retryOf(retry)), ...used }
     }
     const changed = changedNumberIn(result)
     const written = changed ? { fault: changed } : write(result ?? null)
-    if ('written' in written) return { kind: 'success', result: bounded(written.written) }
+    if ('written' in written) return { kind: 'success', result: bounded(written.written), ...used }
     throw invalidField(joined('result', written.fault.path), written.fault.message)
   } catch (refusal) {
     return refusal as XQueueError

@@ -8,7 +8,16 @@ import type { ScheduleChange } from '../task/schedule.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
 import { refuseManyEdges } from '../task/task-input.ts'
 import { describeError } from '../task/thrown.ts'
-import type { Turn } from './store.ts'
+import {
+  isOfEachKey,
+  LIMIT_NAME_PATTERN,
+  NO_USES,
+  USES_LIMITS,
+  type Uses,
+  usageError,
+  usesErrors,
+} from '../task/uses.ts'
+import { type LimitChange, RATE_LIMITS, type Turn } from './store.ts'
 
 /**
  * Checks of everything that enters a store, for every store and every source: HTTP, a topic, or a program that calls
@@ -32,6 +41,28 @@ export function refuseUnstorableSchedule(change: ScheduleChange): void {
     refuseText(id, 'id')
     refuseTask(task, '')
   } else if ('alter' in change && change.to.task) refuseTask(change.to.task, '')
+}
+
+/** @throws XQueueError `invalid_request` */
+export function refuseLimitChange(name: string, { max, rate, handler }: LimitChange): void {
+  const { nameCharsMax, unitsMax } = USES_LIMITS
+  const isGroup = /^group:[^/]+\/\P{Cc}{1,128}$/u.test(name) && !isOfEachKey(name)
+  if (!(name.isWellFormed() && (LIMIT_NAME_PATTERN.test(name) || isGroup))) {
+    const form = `1 to ${nameCharsMax} characters without control characters, not beginning with type: or group:`
+    throw invalidField('name', `is not the name of a limit: use ${form}, or group:TYPE/GROUP`)
+  }
+  if (isGroup && (rate || handler)) throw invalidField('rate', 'is not possible for one group: set it for its type')
+  for (const most of [max, handler?.max]) {
+    if (most === undefined || most === null || (Number.isInteger(most) && most >= 1 && most <= unitsMax)) continue
+    throw invalidField('max', `is ${most}: it must be an integer from 1 to ${unitsMax}, or null for no limit`)
+  }
+  for (const given of [rate, handler?.rate]) {
+    if (!given) continue
+    for (const field of ['max', 'perMs'] as const) {
+      if (Number.isInteger(given[field]) && given[field] >= 1 && given[field] <= RATE_LIMITS[field]) continue
+      throw invalidField(`rate.${field}`, `is ${given[field]}: it must be an integer from 1 to ${RATE_LIMITS[field]}`)
+    }
+  }
 }
 
 /**
@@ -59,21 +90,21 @@ export function storableTurn(turn: Turn, logLinesMax: number = LOG_LIMITS.linesM
 function storable(outcome: Outcome): Outcome {
   switch (outcome.kind) {
     case 'success': {
-      if (outcome.result === null || isJsonText(outcome.result)) return outcome
+      if (outcome.result === null || isJsonText(outcome.result)) return withUsage(outcome, outcome.usage)
       const result = write(outcome.result)
-      if ('written' in result) return { kind: 'success', result: result.written }
+      if ('written' in result) return withUsage({ kind: 'success', result: result.written }, outcome.usage)
       return refusedOutcome(`${joined('result', result.fault.path)} ${result.fault.message}`)
     }
     case 'failure': {
-      const { error, retry, delayMs } = outcome
+      const { error, retry, delayMs, usage } = outcome
       const text = typeof error === 'string' ? error : describeError(error)
-      if (delayMs === null) return failureOf(text, { retry: retry !== false, delayMs, unusable: null })
-      return failureOf(text, { retry: retry !== false, ...delayOf(delayMs) })
+      const delay = delayMs === null ? { delayMs, unusable: null } : delayOf(delayMs)
+      return withUsage(failureOf(text, { retry: retry !== false, ...delay }), usage)
     }
     case 'held': {
-      const { error, holdMs } = outcome
+      const { error, holdMs, limit = null } = outcome
       const text = typeof error === 'string' ? error : describeError(error)
-      return failureOf(text, { retry: true, delayMs: null, ...holdOf(holdMs) })
+      return failureOf(text, { retry: true, delayMs: null, ...holdOf(holdMs), limit })
     }
     case 'timeout':
     case 'released':
@@ -81,6 +112,12 @@ function storable(outcome: Outcome): Outcome {
     default:
       return refusedOutcome(`unknown kind of outcome ${describeError((outcome as Outcome).kind)}`)
   }
+}
+
+/** An invalid usage has no effect: what the rates have counted stays. */
+function withUsage(outcome: Outcome, usage: Uses | undefined): Outcome {
+  if (usage === undefined || usageError(usage)) return outcome
+  return outcome.kind === 'success' || outcome.kind === 'failure' ? { ...outcome, usage } : outcome
 }
 
 type Renewal = NonNullable<Turn['renewals']>[number]
@@ -101,7 +138,7 @@ function storableLog({ lease, lines, skipped = 0 }: AttemptLog, linesMax: number
 }
 
 function refuseTask(task: Partial<TaskSpec>, at: string): void {
-  const { type, payload, priority, runAt, tags, idempotencyKey, group, batch, after } = task
+  const { type, payload, priority, runAt, tags, idempotencyKey, group, uses = NO_USES, batch, after } = task
   refuseText(type, `${at}type`)
   refuseText(idempotencyKey, `${at}idempotency_key`)
   refuseText(group, `${at}group`)
@@ -110,6 +147,8 @@ function refuseTask(task: Partial<TaskSpec>, at: string): void {
     refuseText(key, `${at}tags`)
     refuseText(tags[key], `${at}tags.${key}`)
   }
+  const [wrongUse] = uses === NO_USES ? [] : usesErrors(uses, `${at}uses`)
+  if (wrongUse) throw invalidField(wrongUse.path, wrongUse.message)
   if (after) for (const id of after) if (typeof id === 'string') refuseText(id, `${at}after`)
   if (priority !== undefined && !(Number.isInteger(priority) && priority >= 0 && priority <= TASK_LIMITS.priorityMax)) {
     throw invalidField(`${at}priority`, `is ${priority}: it must be an integer from 0 to ${TASK_LIMITS.priorityMax}`)

@@ -3,6 +3,7 @@ import type { Json } from '../task/json.ts'
 import type { TypeRetention } from '../task/retention.ts'
 import type { StoredStatus } from '../task/status.ts'
 import type { SpecDefaults, Task } from '../task/task.ts'
+import type { LimitRecord } from './limit-record.ts'
 import type { RecentRates } from './rates.ts'
 import type { StreamInfo } from './stats.ts'
 import type { Holder, Rate } from './type-info.ts'
@@ -18,6 +19,11 @@ export interface InspectQuery {
   settings?: boolean
   /** Includes the holders of the types' permits, and when their rates allow the next start. */
   holders?: boolean
+  /**
+   * The named limits to read, or all that have settings; default none. With `task`, those that it uses, and their
+   * `nextStartAt` is that of the task.
+   */
+  limits?: readonly string[] | 'all'
   /** Includes the waiting work in the store's own terms. */
   stream?: boolean
 }
@@ -30,6 +36,7 @@ export interface Facts {
   workers: WorkerInfo[]
   /** The parts of the store that hold unfinished tasks. */
   lanes: { name: string; length: number }[]
+  limits: LimitFacts[]
   /** If requested, and if the task exists. */
   task: TaskFacts | null
   /** If requested, and if the store has other terms than lanes and workers. */
@@ -57,6 +64,26 @@ export interface TypeFacts {
   nextStartAt: number | null
 }
 
+/** A named limit; for `tenant/acme` without settings of its own, with those of `tenant/*`. */
+export interface LimitFacts extends LimitRecord {
+  name: string
+  /** Units that running tasks hold; null for the settings of all keys. */
+  inUse: number | null
+  /** Waiting tasks that use it and are ready, counted up to 10,000; null for the settings of all keys. */
+  waiting: number | null
+  /** The time at which its hold or its rate allows the next unit to start; null: now. */
+  nextStartAt: number | null
+  /** If requested: live leases, oldest first, at most 1,000. */
+  holders: LimitHolder[]
+  /** If requested: ids of ready tasks that use it, at most 100. */
+  waiters: readonly string[]
+}
+
+export interface LimitHolder extends Holder {
+  type: string
+  units: number
+}
+
 export interface TypeSettings {
   payloadSchema: Json
   defaults: SpecDefaults
@@ -70,6 +97,8 @@ export interface TaskFacts {
   ahead: number
   /** The predecessors that it still waits for. */
   waitsFor: readonly string[]
+  /** The limit of its group, which may have its own; null: none. */
+  groupLimit: number | null
   /** Those of the type's holders that hold a permit of the task's group. */
   holdersOfGroup: Holder[]
 }

@@ -1,6 +1,8 @@
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import { SCHEDULE_LIMITS } from '../task/schedule.ts'
 import { TASK_LIMITS, type TaskSpec } from '../task/task.ts'
+import type { LimitRecord } from './limit-record.ts'
+import { LIMITS_MAX } from './type-info.ts'
 
 /** The reasons why a store refuses a request, with the same texts for every store. */
 
@@ -80,6 +82,51 @@ export function tooManySuccessors(id: string): XQueueError {
 export function queueFull(waiting: number, pendingMax: number, more: number): XQueueError {
   const detail = `the queue holds ${waiting} waiting tasks and may hold ${pendingMax}: ${more} more do not fit`
   return new XQueueError('queue_full', detail, { retry_after: RETRY_AFTER_FULL })
+}
+
+/**
+ * @param settingsOf returns the settings in force for a limit, or null
+ * @throws XQueueError `unknown_limit`, or `invalid_request` for units that a limit never allows
+ */
+export function refuseUses(
+  specs: readonly (readonly [index: number, spec: TaskSpec])[],
+  settingsOf: (name: string) => LimitRecord | null,
+): void {
+  const unknown: FieldError[] = []
+  const tooMany: FieldError[] = []
+  for (const [index, { uses }] of specs) {
+    for (const name in uses) {
+      const path = `tasks[${index}].uses.${name}`
+      const settings = settingsOf(name)
+      if (!settings) unknown.push({ path, message: `there is no limit ${JSON.stringify(name)}` })
+      const most = Math.min(settings?.max ?? Infinity, settings?.rate?.max ?? Infinity)
+      if (uses[name]! > most) tooMany.push({ path, message: `is ${uses[name]}, and the limit allows ${most} at most` })
+    }
+  }
+  if (unknown.length > 0) {
+    const names = [...new Set(unknown.map(({ message }) => message))].slice(0, NAMES_MAX).join(', ')
+    const remedy = 'declare it in a handler (`limits`), or with PUT /api/v1/limits/NAME'
+    throw new XQueueError('unknown_limit', `${names}: ${remedy}`, { errors: unknown })
+  }
+  const [first] = tooMany
+  if (!first) return
+  const detail = `${first.path} ${first.message}: the task could never start, so use fewer units, or raise the limit`
+  throw new XQueueError('invalid_request', detail, { errors: tooMany })
+}
+
+export function unknownLimit(name: string): XQueueError {
+  const remedy = 'declare it in a handler (`limits`), or set max or rate with PUT /api/v1/limits/NAME'
+  return new XQueueError('unknown_limit', `there is no limit ${JSON.stringify(name)}: ${remedy}`)
+}
+
+export function limitInUse(name: string): XQueueError {
+  const remedy = 'wait until these have ended, or set max to null'
+  return new XQueueError('limit_in_use', `tasks that have not ended use the limit ${JSON.stringify(name)}: ${remedy}`)
+}
+
+export function tooManyLimits(): XQueueError {
+  const remedy = 'remove one that is not needed, or use one for all keys, such as tenant/*'
+  return new XQueueError('too_many_limits', `there are ${LIMITS_MAX} limits, which is the maximum: ${remedy}`)
 }
 
 export function scheduleExists(id: string): XQueueError {

@@ -9,11 +9,13 @@ import type { Status } from '../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../task/task.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from './documents.ts'
 import type { Facts, InspectQuery, WorkerIdentity } from './facts.ts'
-import type { HandlerSettings, TypeChange } from './type-info.ts'
+import type { HandlerSettings, LimitChange, TypeChange } from './type-info.ts'
 
 export type {
   Facts,
   InspectQuery,
+  LimitFacts,
+  LimitHolder,
   TaskFacts,
   TypeFacts,
   TypeSettings,
@@ -25,6 +27,9 @@ export type { PartitionInfo, StreamInfo } from './stats.ts'
 export {
   type HandlerSettings,
   type Holder,
+  LIMITS_MAX,
+  type LimitChange,
+  type LimitSettings,
   type Percentiles,
   RATE_LIMITS,
   type Rate,
@@ -57,9 +62,10 @@ export interface Store {
    * A task with `after` is pending until all of those tasks have ended, each in a way that counts for it (`onFailure`).
    * Then it is ready, and its wait begins, or it is canceled at once. The same applies to predecessors that had ended
    * before the submission.
-   * @throws XQueueError `unknown_type` and `unknown_predecessor` (with the index of each in `errors`, as in
-   *   `tasks[i].type`), `idempotency_conflict`, `queue_full`, `too_many_successors`, `too_large` for more names in
-   *   `after` over all of them than `TASK_LIMITS.edgesMax`
+   * @throws XQueueError `unknown_type`, `unknown_limit` and `unknown_predecessor` (with the index of each in `errors`,
+   *   as in `tasks[i].type`), `invalid_request` for units that a limit never allows, `idempotency_conflict`,
+   *   `queue_full`, `too_many_successors`, `too_large` for more names in `after` over all of them than
+   *   `TASK_LIMITS.edgesMax`
    */
   submit(specs: readonly TaskSpec[]): Promise<Submitted[]>
 
@@ -77,6 +83,13 @@ export interface Store {
 
   /** Declares a type or changes it; in force for every claim after it resolves. @throws XQueueError `unknown_type` */
   configureType(type: string, change: TypeChange): Promise<void>
+
+  /**
+   * Creates, changes or removes a named limit; in force for every claim after it resolves. `group:TYPE/GROUP` sets
+   * `max` of one group instead of the common one.
+   * @throws XQueueError `unknown_limit`, `limit_in_use`, `too_many_limits`, `limit_not_placeable`
+   */
+  configureLimit(name: string, change: LimitChange): Promise<void>
 
   /** Declares the handlers of a process, many types in one step; at most 1,000 a call. */
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void>

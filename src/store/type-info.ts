@@ -14,6 +14,8 @@ export interface HandlerSettings {
   retry: RetryPolicy
   payloadSchema: Json
   defaults: SpecDefaults
+  /** Named limits that it declares, by name; they apply until an operator sets others. */
+  limits?: Readonly<Record<string, LimitSettings>>
   /** Retention of finished tasks; if omitted, the store's default applies. */
   retention?: Retention
 }
@@ -39,6 +41,30 @@ export interface TypeChange {
    */
   retention?: RetentionChanges
 }
+
+/** What a handler declares for a named limit. */
+export interface LimitSettings {
+  /** Units that may be held at once, from 1 to 1,000,000; null: any number. */
+  max: number | null
+  /** Units that may start in a window; null: any number. */
+  rate: Rate | null
+}
+
+/** A change of a named limit. A handler, `max` or `rate` creates a limit that does not exist. */
+export interface LimitChange {
+  handler?: LimitSettings
+  /** Null removes it. Takes precedence over the handler's from then on; so does `rate`. */
+  max?: number | null
+  rate?: Rate | null
+  paused?: boolean
+  /** No task that uses it starts before this time; null ends the hold. */
+  heldUntil?: number | null
+  /** Removes the limit, its log and its holds. @throws XQueueError `limit_in_use` while an unfinished task uses it */
+  remove?: true
+}
+
+/** Maximum number of named limits. */
+export const LIMITS_MAX = 10_000
 
 /**
  * At most `max` starts (1 to 1,000,000) in any window of `perMs` (1 to 86,400,000), over all processes: a start counts

@@ -1,5 +1,5 @@
 import type { FieldError } from './errors.ts'
-import { DEFAULTED_FIELDS, type SpecDefaults, TASK_DEFAULTS, TASK_LIMITS, type TaskSpec } from './task.ts'
+import { type SpecDefaults, TASK_DEFAULTS, TASK_LIMITS, type TaskSpec } from './task.ts'
 
 /** Upper bounds of the values in a submission for a type. A missing field has no ceiling. */
 export interface Ceilings {
@@ -37,6 +37,8 @@ export function changeTo(ceilings: Ceilings): CeilingChanges {
 /** Default for confined callers if neither operator nor handler sets one, so that no task holds a slot for ever. */
 const PROCESS_TIMEOUT_CONFINED_MS = 86_400_000
 
+/** Those that a handler sets. */
+const SET_BY_HANDLER = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs'] as const
 const TIMEOUTS: readonly string[] = ['queueTimeoutMs', 'processTimeoutMs']
 const API_NAMES: Readonly<Record<keyof Ceilings, string>> = {
   maxRetry: 'max_retry',
@@ -52,7 +54,7 @@ const API_NAMES: Readonly<Record<keyof Ceilings, string>> = {
  */
 export function confinedCeilings(set: Ceilings, handler: SpecDefaults): Ceilings {
   const ofHandler: Ceilings = { processTimeoutMs: PROCESS_TIMEOUT_CONFINED_MS }
-  for (const field of DEFAULTED_FIELDS) {
+  for (const field of SET_BY_HANDLER) {
     const value = handler[field]
     if (value === 0 && TIMEOUTS.includes(field)) delete ofHandler[field]
     else if (value !== undefined) ofHandler[field] = value
@@ -63,7 +65,7 @@ export function confinedCeilings(set: Ceilings, handler: SpecDefaults): Ceilings
 /** Defaults lowered to the ceilings, so that a submission without values is never refused. */
 export function defaultsWithin(ceilings: Ceilings, handler: SpecDefaults): SpecDefaults {
   const defaults: SpecDefaults = { ...handler }
-  for (const field of DEFAULTED_FIELDS) {
+  for (const field of SET_BY_HANDLER) {
     const ceiling = ceilings[field]
     if (ceiling !== undefined && isAbove(field, handler[field] ?? TASK_DEFAULTS[field], ceiling)) {
       defaults[field] = ceiling

@@ -11,6 +11,7 @@ export const ERRORS = {
   invalid_payload: [400, 'Invalid payload', 'Correct the fields in `errors`.'],
   invalid_cursor: [400, 'Invalid cursor', 'Use `next_cursor` of the previous page, with the same filters.'],
   unknown_type: [400, 'Unknown task type', 'Start a worker with a handler for the type, or declare the type.'],
+  unknown_limit: [400, 'Unknown limit in uses', 'Declare the limit in a handler, or with PUT /api/v1/limits/NAME.'],
   unknown_predecessor: [400, 'Unknown task in after', 'Use ids of existing tasks in `after`.'],
   type_owns_limits: [400, 'Limits belong to the task type', 'Set limits with POST /api/v1/concurrency.'],
   unauthorized: [
@@ -33,6 +34,13 @@ export const ERRORS = {
   too_many_successors: [409, 'Too many tasks wait for one', 'Let them wait for an intermediate task.'],
   too_many_types: [409, 'Too many task types', 'Use an existing type, or let an operator declare the type.'],
   too_many_schedules: [409, 'Too many schedules', 'Remove a schedule that is not needed.'],
+  limit_in_use: [409, 'The limit is in use', 'Wait until no task uses it, or set max to null.'],
+  limit_not_placeable: [
+    409,
+    'The limit is kept in another partition',
+    'Use a Redis URL with its own prefix and partitions=1 for types that share limits.',
+  ],
+  too_many_limits: [409, 'Too many limits', 'Remove a limit that is not needed, or use one for all keys: NAME/*.'],
   lease_lost: [410, 'The lease is no longer held', 'Stop this run: the task has been handed out again or has ended.'],
   too_large: [413, 'Too large', 'Send less data, or store the data elsewhere and submit a reference.'],
   unsupported_media_type: [415, 'Unsupported media type', 'Send JSON with Content-Type: application/json.'],

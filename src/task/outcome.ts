@@ -3,6 +3,7 @@ import type { Json, JsonText } from './json.ts'
 import { type Retry, retryDelayMs } from './retry.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import { TASK_LIMITS } from './task.ts'
+import type { Uses } from './uses.ts'
 
 /** The error of a task that ended in `timeout` before its first start. */
 export const WAITED_TOO_LONG = 'the task waited longer than its queue_timeout for a worker'
@@ -12,20 +13,25 @@ export const WAITED_TOO_LONG = 'the task waited longer than its queue_timeout fo
  * `canceled` regardless of the outcome.
  */
 export type Outcome =
-  | { kind: 'success'; result: Json | JsonText }
+  | { kind: 'success'; result: Json | JsonText; usage?: Uses }
   /** `retry: false` fails the task now; `delayMs` overrides the type's back-off. */
-  | { kind: 'failure'; error: string; retry: boolean; delayMs: number | null }
+  | { kind: 'failure'; error: string; retry: boolean; delayMs: number | null; usage?: Uses }
   | { kind: 'timeout' }
   | { kind: 'released' }
-  /** Returns the task as `released` does, and no task of its type starts for `holdMs`. */
-  | { kind: 'held'; error: string; holdMs: number }
+  /**
+   * Returns the task as `released` does, and no task that uses `limit` starts for `holdMs`. Without a limit, or with
+   * one that the task does not use, no task of its type does.
+   */
+  | { kind: 'held'; error: string; holdMs: number; limit?: string | null }
 
 /**
  * The outcome of a handler's error, which is truncated. An invalid delay or hold is noted in the error, and the type's
  * back-off applies.
  */
-export function failureOf(error: string, { retry, delayMs, holdMs = null, unusable }: Retry): Outcome {
-  if (holdMs !== null) return { kind: 'held', error: bounded(error), holdMs: Math.max(holdMs, TASK_LIMITS.holdMsMin) }
+export function failureOf(error: string, { retry, delayMs, holdMs = null, limit = null, unusable }: Retry): Outcome {
+  if (holdMs !== null) {
+    return { kind: 'held', error: bounded(error), holdMs: Math.max(holdMs, TASK_LIMITS.holdMsMin), limit }
+  }
   const note = unusable === null ? '' : `(${unusable}: the type's back-off applies) `
   return { kind: 'failure', error: bounded(note + error), retry, delayMs }
 }
@@ -77,8 +83,9 @@ export interface Settlement {
   timeoutReason: TimeoutReason | null
   /** The outcome of the attempt, if the task goes on: such an attempt is kept beside the task. */
   attempt?: KeptOutcome
-  /** If set, no task of the type starts for so long. */
+  /** If set, no task of the type starts for so long, or none that uses `heldLimit`. */
   holdMs?: number
+  heldLimit?: string | null
 }
 
 /**
@@ -105,7 +112,7 @@ export function settle(task: Running, ending: Ending, policy: SettlePolicy, now:
   })
   const retriesLeft = ended.attempts <= task.maxRetry
 
-  const hold = ending.kind === 'held' && { holdMs: ending.holdMs }
+  const hold = ending.kind === 'held' && { holdMs: ending.holdMs, heldLimit: ending.limit ?? null }
   if (task.cancelRequested) {
     const ran = !['lost', 'released', 'held'].includes(ending.kind)
     return { ...(ran ? ended : same), status: 'canceled', ...hold }

@@ -116,9 +116,10 @@ export class RetryAfter extends Error {
 }
 
 /**
- * Thrown by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type starts
- * before that time has passed, in any process. The task itself runs again then, and no attempt counts. An invalid time
- * (longer than 24 hours) counts as a failed attempt, and the task's error says so. Less than a second is a second.
+ * Thrown by a handler whose service refuses further calls for some time, as with HTTP 429: no task of the type, or none
+ * that uses the named limit, starts before that time has passed, in any process. The task itself runs again then, and
+ * no attempt counts. An invalid time (longer than 24 hours) counts as a failed attempt, and the task's error says so.
+ * Less than a second is a second.
  */
 export class RateLimited extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -129,11 +130,20 @@ export class RateLimited extends Error {
   override name = 'RateLimited'
   /** The time as given. */
   readonly for: number | string
+  /** The named limit to hold; null: the task's type. */
+  readonly limit: string | null
 
-  /** @param options.for seconds, or a string with units: `"20s"`; at least a second */
-  constructor(options: { for: number | string }, message = `rate limited for ${timeText(options?.for)}`) {
+  /**
+   * @param options.for seconds, or a string with units: `"20s"`; at least a second
+   * @param options.limit a named limit that the task uses; without one, the type is held
+   */
+  constructor(
+    options: { for: number | string; limit?: string | null },
+    message = `rate limited for ${timeText(options?.for)}`,
+  ) {
     super(message)
     this.for = options?.for
+    this.limit = options?.limit ?? null
   }
 
   get [RATE_LIMITED](): true {
@@ -145,8 +155,9 @@ export class RateLimited extends Error {
 export interface Retry {
   retry: boolean
   delayMs: number | null
-  /** If set, the task's type is held, and the rest does not apply. */
+  /** If set, the task's type or `limit` is held, and the rest does not apply. */
   holdMs?: number | null
+  limit?: string | null
   unusable: string | null
 }
 
@@ -155,8 +166,8 @@ export function retryOf(thrown: unknown): Retry {
   const backOff = { retry: !hasBrand(thrown, DO_NOT_RETRY), delayMs: null, unusable: null }
   try {
     if (hasBrand(thrown, RATE_LIMITED)) {
-      const { for: time } = thrown as RateLimited
-      return { ...backOff, ...holdOf(msOf(time), timeText(time)) }
+      const { for: time, limit } = thrown as RateLimited
+      return { ...backOff, ...holdOf(msOf(time), timeText(time)), limit: typeof limit === 'string' ? limit : null }
     }
     if (!hasBrand(thrown, RETRY_AFTER)) return backOff
     const { delay } = thrown as RetryAfter

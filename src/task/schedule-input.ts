@@ -28,6 +28,7 @@ import {
   timezoneAlone,
   upcoming,
 } from './timing.ts'
+import { NO_USES } from './uses.ts'
 
 /** A schedule in requests and answers: snake_case, seconds, RFC 3339. */
 
@@ -35,9 +36,10 @@ const UPCOMING = 5
 /** Our own formats, which only their parsers check. */
 export const CRON_FORMAT = 'cron'
 export const TIMEZONE_FORMAT = 'time-zone'
-const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group } = TaskInputSchema.properties
+const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group, uses } =
+  TaskInputSchema.properties
 /** The fields of the tasks that a schedule submits. */
-const taskFields = { payload, priority, max_retry, queue_timeout, process_timeout, tags, group }
+const taskFields = { payload, priority, max_retry, queue_timeout, process_timeout, tags, group, uses }
 const closed = { additionalProperties: false }
 const id = Type.String({
   maxLength: 100,
@@ -153,6 +155,7 @@ const FIELDS = {
   process_timeout: 'processTimeoutMs',
   tags: 'tags',
   group: 'group',
+  uses: 'uses',
 } as const
 
 /** @throws XQueueError `invalid_request` */
@@ -198,6 +201,7 @@ export function scheduleJson(schedule: Schedule, now: number) {
     payload: task.payload,
     priority: task.priority,
     group: task.group,
+    uses: task.uses ?? NO_USES,
     tags: task.tags,
     max_retry: task.maxRetry,
     queue_timeout: task.queueTimeoutMs / 1_000,
@@ -220,8 +224,8 @@ export function scheduleJson(schedule: Schedule, now: number) {
 export type ScheduleJson = ReturnType<typeof scheduleJson>
 
 async function taskOf(input: TaskInput, known: KnownType | null): Promise<ScheduledTask> {
-  const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group } = input
-  const fields = given({ payload, priority, max_retry, queue_timeout, process_timeout, tags, group })
+  const { type, payload, priority, max_retry, queue_timeout, process_timeout, tags, group, uses } = input
+  const fields = given({ payload, priority, max_retry, queue_timeout, process_timeout, tags, group, uses })
   const errors: FieldError[] = []
   const spec = await specOf({ type, ...fields }, known, '', errors)
   throwErrors(errors)

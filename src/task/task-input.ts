@@ -14,6 +14,8 @@ import {
   type TaskSpec,
   TYPE_PATTERN,
 } from './task.ts'
+import { describeError } from './thrown.ts'
+import { USES_LIMITS, type Uses, usesErrors } from './uses.ts'
 
 /** A requested task, over HTTP or a topic: its schema, and the conversion to a spec. */
 
@@ -39,6 +41,16 @@ export const BatchSchema = Type.String({
   pattern: NO_DOTS,
   description: 'Name under which tasks are counted, listed, canceled and retried together',
 })
+
+export const UsesSchema = Type.Record(
+  Type.String({ minLength: 1, maxLength: USES_LIMITS.nameCharsMax }),
+  Type.Integer({ minimum: 1, maximum: USES_LIMITS.unitsMax }),
+  {
+    maxProperties: USES_LIMITS.namesMax,
+    description:
+      'Units of named limits that the task uses while it runs: {"gpu": 1}. Default: what its handler declares',
+  },
+)
 
 /** A filter by a tag. */
 export const TAG_FILTER_PATTERN = '^([^:]|\\\\:)+:'
@@ -89,6 +101,7 @@ export const TaskInputSchema = Type.Object(
     ),
     idempotency_key: Type.String({ minLength: 1, maxLength: TASK_LIMITS.idempotencyKeyCharsMax }),
     group: GroupSchema,
+    uses: UsesSchema,
     after: Type.Array(TaskReferenceSchema, {
       maxItems: TASK_LIMITS.afterMax,
       uniqueItems: true,
@@ -119,6 +132,7 @@ export interface TaskInput {
   tags?: Record<string, string>
   idempotency_key?: string
   group?: string
+  uses?: Record<string, number>
   after?: (string | number)[]
   on_failure?: OnFailure
   batch?: string
@@ -129,6 +143,8 @@ export interface KnownType {
   defaults: SpecDefaults
   ceilings: Ceilings
   check(payload: Json): FieldError[] | Promise<FieldError[]>
+  /** Computes the units of named limits, if the handler is here and has a function for that. */
+  usesOf?: ((payload: Json) => unknown) | null
 }
 
 const LIMIT_FIELDS = ['concurrency_key', 'max_concurrency']
@@ -199,6 +215,7 @@ export async function specOf(
     if (name === undefined || GROUP_PATTERN.test(name)) continue
     errors.push({ path: at + field, message: 'must not contain control characters' })
   }
+  if (input.uses !== undefined) errors.push(...usesErrors(input.uses, `${at}uses`))
   checkAfter(input.after ?? [], place, at, errors)
   const { fault, bytes } = measured(payload)
   if (fault) errors.push({ path: at + joined('payload', fault.path), message: fault.message })
@@ -211,13 +228,19 @@ export async function specOf(
   if (known && errors.length === before) {
     for (const { path, message } of await known.check(payload)) errors.push({ path: at + path, message })
   }
+  const { usesOfPayload = false, ...defaults } = known?.defaults ?? {}
+  const computed =
+    usesOfPayload && input.uses === undefined && errors.length === before
+      ? usesFrom(input, known!, payload, at, errors)
+      : {}
   const spec = completeSpec({
     type: input.type,
     payload,
     // A time before 1970, as .NET and Go write an unset time, is due like any time in the past.
     runAt: runAt === null || runAt === undefined ? null : Math.max(runAt, 0),
     byDefault: leftOut(input),
-    ...known?.defaults,
+    ...defaults,
+    ...computed,
     ...(input.priority === undefined ? {} : { priority: Math.min(input.priority, TASK_LIMITS.priorityMax) }),
     ...(delayMs === undefined ? {} : { delayMs }),
     ...(input.max_retry === undefined ? {} : { maxRetry: input.max_retry }),
@@ -226,6 +249,7 @@ export async function specOf(
     ...(input.tags === undefined ? {} : { tags: input.tags }),
     ...(input.idempotency_key === undefined ? {} : { idempotencyKey: input.idempotency_key }),
     ...(input.group === undefined ? {} : { group: input.group }),
+    ...(input.uses === undefined ? {} : { uses: input.uses }),
     ...(input.after === undefined ? {} : { after: input.after }),
     ...(input.on_failure === undefined ? {} : { onFailure: input.on_failure }),
     ...(input.batch === undefined ? {} : { batch: input.batch }),
@@ -234,11 +258,31 @@ export async function specOf(
   return spec
 }
 
+/** The uses that the handler's function computes. */
+function usesFrom({ type }: TaskInput, { usesOf }: KnownType, payload: Json, at: string, errors: FieldError[]) {
+  const path = `${at}uses`
+  if (!usesOf) {
+    const what = `is required: the handler of "${type}" computes it, and this server does not have the handler`
+    errors.push({ path, message: `${what}: start it with --handlers, or give \`uses\`` })
+    return {}
+  }
+  try {
+    const uses = usesOf(payload)
+    const wrong = usesErrors(uses, path)
+    errors.push(...wrong)
+    return wrong.length > 0 ? {} : { uses: { ...(uses as Uses) } }
+  } catch (error) {
+    errors.push({ path, message: `cannot be computed from the payload: ${describeError(error).slice(0, 500)}` })
+    return {}
+  }
+}
+
 const LEFT_OUT_ALL: readonly DefaultedField[] = DEFAULTED_FIELDS
 const INPUT_NAMES = {
   maxRetry: 'max_retry',
   queueTimeoutMs: 'queue_timeout',
   processTimeoutMs: 'process_timeout',
+  uses: 'uses',
 } as const satisfies Record<DefaultedField, keyof TaskInput>
 
 /** The fields that a default fills. */

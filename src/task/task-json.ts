@@ -1,5 +1,6 @@
 import type { Status, TimeoutReason } from './status.ts'
 import type { Progress, Task } from './task.ts'
+import { NO_USES } from './uses.ts'
 
 /** The wire format of a task: snake_case, seconds, RFC 3339. */
 
@@ -39,6 +40,7 @@ export function taskJson(task: Task) {
     tags: task.tags,
     idempotency_key: task.idempotencyKey,
     group: task.group,
+    uses: task.uses,
     after: task.after,
     on_failure: task.onFailure,
     batch: task.batch,
@@ -74,6 +76,7 @@ export function taskOfJson(json: TaskJson): Task {
     tags: json.tags,
     idempotencyKey: json.idempotency_key,
     group: json.group,
+    uses: json.uses ?? NO_USES,
     // Written before there was such a thing, it has none.
     after: json.after ?? [],
     onFailure: json.on_failure ?? 'cancel',

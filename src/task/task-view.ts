@@ -3,6 +3,7 @@ import type { Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import type { Progress, Task } from './task.ts'
 import { type TaskJson, taskOfJson } from './task-json.ts'
+import type { Uses } from './uses.ts'
 
 /** A task as handlers and the client see it. Times are dates, durations are seconds. */
 export interface TaskView<Payload = Json, Result = Json> {
@@ -42,6 +43,8 @@ export interface TaskView<Payload = Json, Result = Json> {
   idempotencyKey: string | null
   /** Tenant, account or customer within the type; null: none. */
   group: string | null
+  /** Units of named limits that it uses while it runs. */
+  uses: Uses
   /** The tasks that it waits for before it may start. */
   after: readonly string[]
   onFailure: OnFailure
@@ -75,6 +78,7 @@ export function viewOf(task: Task, payload: unknown = task.payload): TaskView {
     tags: task.tags,
     idempotencyKey: task.idempotencyKey,
     group: task.group,
+    uses: task.uses,
     after: task.after,
     onFailure: task.onFailure,
     batch: task.batch,

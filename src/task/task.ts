@@ -3,6 +3,7 @@ import type { OnFailure } from './flow.ts'
 import { canonical, type Json } from './json.ts'
 import type { Status, TimeoutReason } from './status.ts'
 import { withoutTrace } from './trace-context.ts'
+import { NO_USES, type Uses } from './uses.ts'
 
 /** A task. Times are milliseconds since the epoch, durations milliseconds. */
 export interface Task {
@@ -40,6 +41,8 @@ export interface Task {
   idempotencyKey: string | null
   /** Tenant, account or customer within the type; null: none. */
   group: string | null
+  /** Units of named limits that it uses while it runs. */
+  uses: Uses
   /** The tasks that it waits for before it may start. */
   after: readonly string[]
   onFailure: OnFailure
@@ -63,6 +66,7 @@ export interface TaskSpec {
   tags: Readonly<Record<string, string>>
   idempotencyKey: string | null
   group: string | null
+  uses: Uses
   /** Tasks to wait for: ids, or indexes of earlier tasks in the same batch. */
   after: readonly (string | number)[]
   onFailure: OnFailure
@@ -72,11 +76,16 @@ export interface TaskSpec {
 }
 
 /** The fields whose defaults the handler of a type may set. */
-export const DEFAULTED_FIELDS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs'] as const
+export const DEFAULTED_FIELDS = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs', 'uses'] as const
+/** Those that earlier versions stored with the request of an idempotency key. */
+const DEFAULTED_BEFORE = ['maxRetry', 'queueTimeoutMs', 'processTimeoutMs'] as const
 export type DefaultedField = (typeof DEFAULTED_FIELDS)[number]
 
 /** The handler's defaults for tasks that do not set these fields themselves. */
-export type SpecDefaults = Partial<Pick<TaskSpec, DefaultedField>>
+export type SpecDefaults = Partial<Pick<TaskSpec, DefaultedField>> & {
+  /** A function of the handler computes `uses` from the payload. */
+  usesOfPayload?: true
+}
 
 export const TASK_DEFAULTS = {
   payload: {},
@@ -89,6 +98,7 @@ export const TASK_DEFAULTS = {
   tags: {},
   idempotencyKey: null,
   group: null,
+  uses: NO_USES,
   after: [],
   onFailure: 'cancel',
   batch: null,
@@ -172,6 +182,7 @@ export function acceptedTask(spec: TaskSpec, id: string, now: number, after = NO
     tags,
     idempotencyKey,
     group,
+    uses: spec.uses,
     after,
     onFailure: spec.onFailure,
     batch: spec.batch,
@@ -181,9 +192,9 @@ export function acceptedTask(spec: TaskSpec, id: string, now: number, after = NO
 /** Reconstructs the request of a task. A start in the future becomes `runAt`; one in the past is omitted. */
 export function specOfTask(task: Task, now: number): TaskSpec {
   const { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, runAt, tags, idempotencyKey } = task
-  const { group, after, onFailure, batch } = task
+  const { group, uses, after, onFailure, batch } = task
   const asked = { type, payload, priority, maxRetry, queueTimeoutMs, processTimeoutMs, tags, idempotencyKey }
-  return { ...asked, group, after, onFailure, batch, delayMs: 0, runAt: runAt > now ? runAt : null }
+  return { ...asked, group, uses, after, onFailure, batch, delayMs: 0, runAt: runAt > now ? runAt : null }
 }
 
 /** Random bytes are generated in bulk, because a call per id costs as much as storing the task. */
@@ -222,9 +233,14 @@ export function isSameRequest(stored: string, spec: TaskSpec): boolean {
  */
 export function isSameAsked(stored: object, asked: object): boolean {
   const before = stored as Record<string, unknown>
-  const hasAll = DEFAULTED_FIELDS.every((field) => field in before)
-  const filled = hasAll ? Object.fromEntries(DEFAULTED_FIELDS.map((field) => [field, before[field]])) : {}
-  return canonical(stored as Json) === canonical({ ...filled, ...asked } as Json)
+  const hasAll = DEFAULTED_BEFORE.every((field) => field in before)
+  const filled = hasAll ? Object.fromEntries(DEFAULTED_BEFORE.map((field) => [field, before[field]])) : {}
+  return canonical(withoutNoUses(before)) === canonical(withoutNoUses({ ...filled, ...asked }))
+}
+
+/** Earlier versions stored no uses. */
+function withoutNoUses({ uses = NO_USES, ...request }: Record<string, unknown>): Json {
+  return (Object.keys(uses as Uses).length === 0 ? request : { ...request, uses }) as Json
 }
 
 /** Removes fields filled by defaults. */
@@ -236,12 +252,13 @@ export function withoutDefaults<T extends Partial<TaskSpec>>({ byDefault = [], .
 }
 
 function requestOf(spec: TaskSpec): object {
-  const { idempotencyKey: _, batch: __, group, after, onFailure, ...asked } = withoutDefaults(spec)
+  const { idempotencyKey: _, batch: __, group, uses = NO_USES, after, onFailure, ...asked } = withoutDefaults(spec)
   return {
     ...asked,
     tags: withoutTrace(asked.tags),
     // Absent fields are omitted, so that keys from before these fields existed still compare equal.
     ...(group === null ? {} : { group }),
+    ...(Object.keys(uses).length === 0 ? {} : { uses }),
     ...(after.length === 0 ? {} : { after, onFailure }),
   }
 }

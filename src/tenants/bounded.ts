@@ -29,7 +29,7 @@ import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { changeEach, filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
-import { refuseKeys, refuseTypeChange, withoutHold } from './refusals.ts'
+import { refuseKeys, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { statsWithin } from './stats.ts'
 import { Tally } from './tally.ts'
@@ -70,6 +70,7 @@ export class BoundedQueue implements Queue {
     const unknown = new Set(specs.map(({ type }) => type).filter((type) => !allowsType(this.#bounds, type)))
     if (unknown.size > 0) throw unknownTypes(specs, unknown, await this.#typeNames())
     const own = specs.map((spec, index): TaskSpec => {
+      refuseOwnUses(spec)
       const { idempotencyKey: key, batch } = spec
       const group = groupWithin(this.#bounds, spec.group, `tasks[${index}].group`)
       const [ownKey, ownBatch] = [key, batch].map((name) => (name === null ? null : this.#names.stored(name)))
@@ -139,6 +140,14 @@ export class BoundedQueue implements Queue {
     return info!
   }
 
+  async configureLimit(): Promise<never> {
+    throw new XQueueError('forbidden', 'a key with bounds cannot change limits: use a key without bounds')
+  }
+
+  async limits(): Promise<never> {
+    throw new XQueueError('forbidden', 'a key with bounds cannot see limits of all tenants: use a key without bounds')
+  }
+
   async declareHandlers(): Promise<void> {
     throw new XQueueError('forbidden', 'a key with bounds cannot declare handlers: use a worker on the engine itself')
   }
@@ -184,6 +193,7 @@ export class BoundedQueue implements Queue {
       task: task!,
       reason: found.reason === 'behind' && ahead === 0 ? 'ready' : found.reason,
       holders,
+      limits: found.limits.map((limit) => ({ ...limit, holders: this.#holders(limit.holders) })),
       ahead,
       waitsFor: found.waitsFor.filter((id) => visible.has(id)),
       until: isOwnEnd || !found.reason.endsWith('limit_reached') ? found.until : null,

@@ -1,6 +1,7 @@
 import type { Turn, TypeChange } from '../queue/queue.ts'
 import type { Bounds } from '../task/bounds.ts'
 import { XQueueError } from '../task/errors.ts'
+import type { TaskSpec } from '../task/task.ts'
 
 /**
  * Refuses changes of a type that a key with bounds must not make.
@@ -22,8 +23,22 @@ export async function refuseKeys(): Promise<never> {
 
 type Reported = NonNullable<Turn['outcomes']>[number]
 
-/** Other tenants use the type of a key with groups as well: a hold delays only its own task, after a failed attempt. */
+/** Limits are used by all tenants: the uses of a task are those of its handler. @throws XQueueError `forbidden` */
+export function refuseOwnUses({ uses, byDefault = [] }: TaskSpec): void {
+  if (Object.keys(uses).length === 0 || byDefault.includes('uses')) return
+  const why = 'a key with bounds cannot choose the limits that a task uses'
+  throw new XQueueError('forbidden', `${why}: omit \`uses\`, or use a key without bounds`)
+}
+
+/**
+ * Other tenants use the type and the limits of a key with groups as well: a hold delays only its own task, after a
+ * failed attempt, and a reported usage has no effect.
+ */
 export function withoutHold({ lease, outcome }: Reported): Reported {
+  if ('usage' in outcome) {
+    const { usage: _, ...rest } = outcome
+    return { lease, outcome: rest }
+  }
   if (outcome.kind !== 'held') return { lease, outcome }
   return { lease, outcome: { kind: 'failure', error: outcome.error, retry: true, delayMs: outcome.holdMs } }
 }

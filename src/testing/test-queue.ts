@@ -83,7 +83,7 @@ export class TestQueue<H extends Handlers> implements AsyncDisposable {
     const errors: FieldError[] = []
     const handler = this.#handlers.get(type)
     const check = (given: never) => checkPayload(handler!, given)
-    const known = handler && { defaults: handler.defaults, ceilings: {}, check }
+    const known = handler && { defaults: handler.defaults, ceilings: {}, check, usesOf: handler.usesOf }
     // As it travels: what JSON does to a payload, it does here too.
     const input = JSON.parse(JSON.stringify(inputOf({ ...options, type, payload }))) as TaskInput
     const spec = await specOf(input, known ?? null, '', errors)

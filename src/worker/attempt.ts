@@ -12,6 +12,7 @@ import { TASK_LIMITS } from '../task/task.ts'
 import { viewOf } from '../task/task-view.ts'
 import { describeError, errorOf } from '../task/thrown.ts'
 import type { Time } from '../task/time.ts'
+import { type Uses, usageError } from '../task/uses.ts'
 import { endProcessing, inSpan, logFields, startProcessing } from '../trace/spans.ts'
 import type { HandlerContext, HandlerLease } from './handler.ts'
 import type { RegisteredHandler } from './handlers.ts'
@@ -58,6 +59,7 @@ export class Attempt {
   #span: Span | undefined
   #over = false
   #hasIgnored = false
+  #usage: Uses | undefined
 
   constructor(options: AttemptOptions) {
     this.lease = options.lease
@@ -117,6 +119,7 @@ export class Attempt {
       predecessors: this.lease.predecessors,
       predecessor: (id) => this.#predecessor(id),
       progress: (value) => this.#report(value),
+      usage: (units) => this.#use(units),
       get log() {
         return log()
       },
@@ -157,6 +160,17 @@ export class Attempt {
     this.#options.logger.warn({ task_id: id, type, why: reported.ignored }, 'invalid progress was ignored')
   }
 
+  /** An invalid usage is ignored and logged. */
+  #use(units: unknown): void {
+    const wrong = usageError(units)
+    if (!wrong) {
+      this.#usage = { ...(units as Uses) }
+      return
+    }
+    const { id, type } = this.lease.task
+    this.#options.logger.warn({ task_id: id, type, why: `${wrong.path} ${wrong.message}` }, 'invalid usage was ignored')
+  }
+
   /** Created on first use, because most handlers do not use their signal. */
   readonly #abortController = (): AbortController => {
     if (!this.#abort) {
@@ -190,7 +204,9 @@ export class Attempt {
     arm(deadlineAt - now())
   }
 
-  #end(outcome: Outcome, thrown?: unknown): void {
+  #end(ended: Outcome, thrown?: unknown): void {
+    const isCounted = this.#usage !== undefined && (ended.kind === 'success' || ended.kind === 'failure')
+    const outcome: Outcome = isCounted ? { ...ended, usage: this.#usage! } : ended
     if (!this.#close(outcome, thrown)) return
     this.#logFailure(outcome, thrown)
     this.#options.ended(outcome)

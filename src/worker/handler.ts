@@ -55,6 +55,11 @@ export interface HandlerContext {
    * are read here: `const { result } = await predecessor(id)`.
    */
   predecessor: (id: string) => Promise<Predecessor>
+  /**
+   * Reports the units of named limits that the attempt has used in fact, `{ 'openai-tokens': 900 }`: it corrects what
+   * their rates have counted at the start. The latest value counts.
+   */
+  usage: (units: Readonly<Record<string, number>>) => void
   /** Logs with the task's id, type and attempt. */
   log: Log
 }
@@ -70,6 +75,16 @@ export interface Handler<Payload = never, Result = unknown, Input = Payload> {
   groupConcurrency?: number | null
   /** At most `max` starts in any window of `per`, over all processes: `{ max: 100, per: '1m' }`; default no limit. */
   rate?: { max: number; per: Duration } | null
+  /**
+   * Units of named limits that each task uses while it runs, unless the task sets them: `{ gpu: 1 }`, or a function of
+   * the payload, which the server calls at the submission, so that it needs this handler. At most 16 limits.
+   */
+  uses?: Readonly<Record<string, number>> | ((payload: Input) => Readonly<Record<string, number>>)
+  /**
+   * Declares named limits, which any handler can use: `{ openai: { max: 10, rate: { max: 90_000, per: '1m' } } }`. What
+   * an operator sets wins. `tenant/*` declares one for each key, such as `tenant/acme`.
+   */
+  limits?: Readonly<Record<string, { max?: number | null; rate?: { max: number; per: Duration } | null }>>
   /** Maximum duration of an attempt, unless the task sets it; default 5 min, 0 = no limit. */
   processTimeout?: Duration
   /** Maximum wait for the first start, unless the task sets it; default 10 min, 0 = no limit. */

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { RATE_LIMITS, type Rate } from '../queue/queue.ts'
+import { type LimitSettings, RATE_LIMITS, type Rate, refuseLimitChange } from '../queue/queue.ts'
 import { parseDurationMs } from '../task/duration.ts'
 import { type FieldError, XQueueError } from '../task/errors.ts'
 import type { Json } from '../task/json.ts'
@@ -11,6 +11,7 @@ import { completeRetryPolicy, type RetryPolicy } from '../task/retry.ts'
 import { FINAL_STATUSES, type FinalStatus } from '../task/status.ts'
 import { type SpecDefaults, TASK_LIMITS, TYPE_PATTERN } from '../task/task.ts'
 import { describeError } from '../task/thrown.ts'
+import { type Uses, usesErrors } from '../task/uses.ts'
 import type { Duration, Handler, Handlers } from './handler.ts'
 import { runInThread } from './isolate.ts'
 import type { TaskSource } from './task-source.ts'
@@ -20,6 +21,8 @@ const FIELDS: Record<keyof Handler, true> = {
   concurrency: true,
   groupConcurrency: true,
   rate: true,
+  uses: true,
+  limits: true,
   processTimeout: true,
   queueTimeout: true,
   maxRetry: true,
@@ -38,6 +41,9 @@ export interface RegisteredHandler {
   rate: Rate | null
   /** Defaults of tasks without these fields. */
   defaults: SpecDefaults
+  /** The units of named limits that a task uses, if its payload decides. */
+  usesOf: ((payload: Json) => unknown) | null
+  limits: Readonly<Record<string, LimitSettings>>
   retry: RetryPolicy
   retention: Retention
   payload: StandardSchemaV1 | null
@@ -80,8 +86,11 @@ const ANNOUNCED_AT_ONCE = 500
 /** Registers the types of handlers with the store. */
 export async function announce(queue: TaskSource, handlers: ReadonlyMap<string, RegisteredHandler>): Promise<void> {
   const told = [...handlers].map(([type, { payloadSchemaJson: payloadSchema, ...handler }]) => {
-    const { maxConcurrency, groupConcurrency, rate, retry, retention, defaults } = handler
-    return [type, { maxConcurrency, groupConcurrency, rate, retry, retention, payloadSchema, defaults }] as const
+    const { maxConcurrency, groupConcurrency, rate, limits, retry, retention, defaults } = handler
+    return [
+      type,
+      { maxConcurrency, groupConcurrency, rate, limits, retry, retention, payloadSchema, defaults },
+    ] as const
   })
   for (let from = 0; from < told.length; from += ANNOUNCED_AT_ONCE) {
     await queue.declareHandlers(new Map(told.slice(from, from + ANNOUNCED_AT_ONCE)))
@@ -151,15 +160,19 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
   const base = ms('retry.base', retry.base)
   const cap = ms('retry.cap', retry.cap)
   const { factor, jitter } = retry
+  const { uses = {} } = handler
   return {
     type,
     maxConcurrency: concurrency,
     groupConcurrency,
     rate: rateOf(where, handler.rate ?? null, (per) => ms('rate.per', per)),
+    usesOf: typeof uses === 'function' ? uses : null,
+    limits: limitsOf(where, handler.limits ?? {}, ms),
     defaults: {
       ...(maxRetry === null ? {} : { maxRetry }),
       ...(queueTimeoutMs === null ? {} : { queueTimeoutMs }),
       ...(processTimeoutMs === null ? {} : { processTimeoutMs }),
+      ...(typeof uses === 'function' ? { usesOfPayload: true as const } : usesOf(where, uses)),
     },
     retry: completeRetryPolicy({
       ...(base === null ? {} : { baseMs: base }),
@@ -172,6 +185,36 @@ function normalize(type: string, handler: Handlers[string], file: string | null)
     payloadSchemaJson: payload === null ? null : jsonSchemaOf(payload),
     run: isolate ? runInThread(file!, type) : handler.run,
   }
+}
+
+function usesOf(where: string, uses: object): { uses?: Uses } {
+  const [wrong] = usesErrors(uses, 'uses')
+  if (wrong) throw invalid(`${where} has ${wrong.path}, which ${wrong.message}`)
+  return Object.keys(uses).length === 0 ? {} : { uses: { ...(uses as Uses) } }
+}
+
+function limitsOf(
+  where: string,
+  limits: object,
+  ms: (field: string, value: Duration | undefined) => number | null,
+): Record<string, LimitSettings> {
+  return Object.fromEntries(
+    Object.entries(limits).map(([name, limit]) => {
+      const at = `${where}, limits[${JSON.stringify(name)}],`
+      const stranger = Object.keys(limit ?? {}).find((field) => field !== 'max' && field !== 'rate')
+      if (typeof limit !== 'object' || limit === null || stranger) {
+        throw invalid(`${at} is not { max, rate }: use \`{ max: 10, rate: { max: 100, per: '1m' } }\``)
+      }
+      const { max = null, rate = null } = limit
+      const handler = { max, rate: rateOf(at, rate, (per) => ms(`limits.${name}.rate.per`, per)) }
+      try {
+        refuseLimitChange(name, { handler })
+      } catch (error) {
+        throw invalid(`${at} ${(error as Error).message}`)
+      }
+      return [name, handler]
+    }),
+  )
 }
 
 function rateOf(where: string, rate: unknown, ms: (per: Duration | undefined) => number | null): Rate | null {

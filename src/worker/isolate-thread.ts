@@ -48,7 +48,8 @@ async function run(message: Extract<ToThread, { kind: 'run' }>): Promise<void> {
       else tell({ kind: 'progress', text: 'written' in reported ? reported.written.text : 'null' })
     }
     const lease = new HeldLease(hold, Date.now)
-    const context = { signal: abort.signal, attempt, lease, predecessors, predecessor, progress, log }
+    const usage = (units: Readonly<Record<string, number>>) => tell({ kind: 'usage', units })
+    const context = { signal: abort.signal, attempt, lease, predecessors, predecessor, progress, usage, log }
     const result = await within(traceContext, () => handler.run({ ...task, payload } as never, context))
     tell(returned(result))
   } catch (thrown) {

@@ -33,6 +33,7 @@ export type FromThread =
   | { kind: 'predecessor'; id: string }
   | { kind: 'progress'; number: number }
   | { kind: 'progress'; text: string }
+  | { kind: 'usage'; units: Readonly<Record<string, number>> }
   | { kind: 'log'; level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'; fields: object; message: string }
   /** JSON; undefined if there is none. */
   | { kind: 'returned'; text: string | undefined }
@@ -68,6 +69,9 @@ export function runInThread(file: string, type: string) {
           return
         case 'progress':
           context.progress(('text' in message ? new JsonText(message.text) : message.number) as Progress)
+          return
+        case 'usage':
+          context.usage(message.units)
           return
         case 'log':
           context.log[message.level](message.fields, message.message)
@@ -123,9 +127,11 @@ function keep(file: string, thread: Thread): void {
   else void thread.terminate()
 }
 
-function thrownOf({ error, retry: { retry, delayMs, holdMs = null } }: Extract<FromThread, { kind: 'thrown' }>): Error {
+function thrownOf({ error, retry: decided }: Extract<FromThread, { kind: 'thrown' }>): Error {
+  const { retry, delayMs, holdMs = null, limit = null } = decided
   const again = () => (delayMs === null ? new Error(error) : new RetryAfter(delayMs / 1_000))
-  const thrown = holdMs !== null ? new RateLimited({ for: holdMs / 1_000 }) : retry ? again() : new DoNotRetry(error)
+  const thrown =
+    holdMs !== null ? new RateLimited({ for: holdMs / 1_000, limit }) : retry ? again() : new DoNotRetry(error)
   thrown.stack = error
   return thrown
 }

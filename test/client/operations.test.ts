@@ -140,7 +140,7 @@ it('reads, sets and removes limits', async () => {
   expect(await client().limits.set(type, { max: null })).toEqual({ ...same, max: null })
   expect(await client().limits.set(groups, { max: 2 })).toMatchObject({ name: groups, max: 2 })
   expect((await client().limits.list()).map(({ name }) => name)).toEqual(expect.arrayContaining([type, groups]))
-  expect(await client().limits.get(type)).toEqual({ ...same, max: null, holders: [] })
+  expect(await client().limits.get(type)).toEqual({ ...same, waiters: [], max: null, holders: [] })
   expect(await client().limits.remove(type)).toMatchObject({ max: null, rate: null })
   await expect(client().limits.get('double')).rejects.toMatchObject({ code: 'not_found' })
 })

@@ -26,7 +26,7 @@ export async function run<Payload, Result>(
   const log = pino({ level: 'silent' })
   const predecessor = () => Promise.reject(new Error('there are none'))
   const lease = { fence: 1, isHeld: () => true }
-  const none = { lease, predecessors: [], predecessor, progress: () => undefined }
+  const none = { lease, predecessors: [], predecessor, progress: () => undefined, usage: () => undefined }
   return handler.run({ ...task, payload }, { signal, attempt: 1, ...none, log, ...more })
 }
 

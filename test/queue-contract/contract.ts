@@ -6,6 +6,7 @@ import { batchContract } from './batch.ts'
 import { cancelContract } from './cancel.ts'
 import { cascadesContract } from './cascades.ts'
 import { closeContract } from './close.ts'
+import { configureLimitContract } from './configure-limit.ts'
 import { configureTypeContract } from './configure-type.ts'
 import { declareHandlersContract } from './declare-handlers.ts'
 import { eraseContract } from './erase.ts'
@@ -18,6 +19,7 @@ import { groupsContract } from './groups.ts'
 import { healthContract } from './health.ts'
 import { holdsContract } from './holds.ts'
 import { keysContract } from './keys.ts'
+import { limitsContract } from './limits.ts'
 import { listContract } from './list.ts'
 import { logsContract } from './logs.ts'
 import { predecessorContract } from './predecessor.ts'
@@ -31,6 +33,7 @@ import { submitContract } from './submit.ts'
 import { sweepContract } from './sweep.ts'
 import { turnContract } from './turn.ts'
 import { typesContract } from './types.ts'
+import { usesContract } from './uses.ts'
 import { workersContract } from './workers.ts'
 
 const START = 1_700_000_000_000
@@ -69,6 +72,11 @@ export function queueContract(name: string, open: Open, randomRuns = 60): void {
     groupsContract(fixture)
     ratesContract(fixture)
     holdsContract(fixture)
+    if (name.startsWith('SQLite')) {
+      configureLimitContract(fixture)
+      limitsContract(fixture)
+      usesContract(fixture)
+    }
     getContract(fixture)
     listContract(fixture)
     explainContract(fixture)

@@ -93,7 +93,13 @@ describe('limits by name', () => {
     ['type:plain', { rate: { max: 1, per: '25h' } }],
     ['type:plain', { weight: 1 }],
     ['group:plain/*', { rate: { max: 1, per: 1 } }],
-    ['group:plain/a', { max: 1 }],
+    ['group:plain/a', { rate: { max: 1, per: 1 } }],
+    ['tenant/*/x', { max: 1, weight: 1 }],
+    ['a\u0000', { max: 1 }],
+    ['gpu', { max: 0 }],
+    ['gpu', { max: 1.5 }],
+    ['gpu', { rate: { max: 2_000_000, per: 1 } }],
+    ['gpu', { rate: { max: 1, per: '25h' } }],
   ])('PUT of %s refuses %j', async (name, body) => {
     expect((await put(name, body)).status).toBe(400)
   })

@@ -107,7 +107,7 @@ it('adds schedules to a file of version 3', async () => {
   const task = { type: 't', payload: {}, priority: 0, maxRetry: 3, queueTimeoutMs: 0, processTimeoutMs: 0 }
   const timing = { everyMs: 60_000 }
   const more = { catchUp: 'one', overlap: 'allow', paused: false } as const
-  await queue.schedules({ add: { id: 's', task: { ...task, tags: {}, group: null }, timing, ...more } })
+  await queue.schedules({ add: { id: 's', task: { ...task, tags: {}, group: null, uses: {} }, timing, ...more } })
   await queue.close()
   const again = await openQueue(`sqlite:${file}`, { clock: () => NOW })
   expect(await again.schedules()).toMatchObject([{ id: 's', nextAt: 1_700_000_040_000 }])

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallRate } from '../../task/api-key.ts'
 import { changeTo } from '../../task/ceilings.ts'
+import { XQueueError } from '../../task/errors.ts'
 import { changeToRetention } from '../../task/retention.ts'
 import { isFinal } from '../../task/status.ts'
 import { specOfTask, type Task, type TaskSpec } from '../../task/task.ts'
@@ -171,6 +172,10 @@ export class KafkaStore implements Restorable {
       if (change.retention) whole.retention = changeToRetention(retention.set)
     }
     await this.#types.write([[type, whole]])
+  }
+
+  async configureLimit(): Promise<void> {
+    throw new XQueueError('engine_unusable', 'named limits are not available on this store yet: use SQLite')
   }
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {

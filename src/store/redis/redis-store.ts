@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { CallRate } from '../../task/api-key.ts'
+import { XQueueError } from '../../task/errors.ts'
 import type { TaskSpec } from '../../task/task.ts'
+import { NO_USES } from '../../task/uses.ts'
 import { refuseUnstorable, storableTurn } from '../admission.ts'
 import { Batcher } from '../batcher.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
@@ -127,6 +129,7 @@ export class RedisStore implements State {
   async submit(specs: readonly TaskSpec[]): Promise<Submitted[]> {
     this.#refuseWhenClosed()
     refuseUnstorable(specs)
+    if (specs.some(({ uses }) => uses !== NO_USES && Object.keys(uses).length > 0)) throw noLimitsYet()
     return this.#submitter.submit(specs)
   }
 
@@ -158,6 +161,10 @@ export class RedisStore implements State {
     // If the store loses everything, a process with handlers must declare them again.
     if (change.handler) await this.#receiveMessages()
     if (!(await this.#registry.configure(type, change))) throw unknownType(type, await this.#inspection.known())
+  }
+
+  async configureLimit(): Promise<void> {
+    throw noLimitsYet()
   }
 
   async declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
@@ -221,7 +228,11 @@ export class RedisStore implements State {
     const holdersOfGroup = facts.types
       .flatMap(({ holders }) => holders)
       .filter(({ group }) => group !== null && group === found.task.group)
-    return { ...facts, workers, task: { ...found, ahead, holdersOfGroup } }
+    return {
+      ...facts,
+      workers,
+      task: { ...found, ahead, groupLimit: facts.types[0]?.groupConcurrency ?? null, holdersOfGroup },
+    }
   }
 
   async events(query: EventsQuery) {
@@ -374,4 +385,8 @@ export class RedisStore implements State {
     await this.#registry.tellAgain().catch(() => undefined)
     await this.#turns.wakeAll()
   }
+}
+
+function noLimitsYet(): XQueueError {
+  return new XQueueError('engine_unusable', 'named limits are not available on this store yet: use SQLite')
 }

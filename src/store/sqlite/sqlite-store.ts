@@ -2,7 +2,6 @@ import type { CallRate } from '../../task/api-key.ts'
 import type { TaskSpec } from '../../task/task.ts'
 import { refuseUnstorable, storableTurn } from '../admission.ts'
 import type { Accompanied, AccompaniedAnswer, DocumentsAnswer, DocumentsStep, DueHandler } from '../documents.ts'
-import { FOLLOWED_MAX } from '../options.ts'
 import { closedError } from '../refusals.ts'
 import type {
   CallsCounted,
@@ -13,6 +12,7 @@ import type {
   HandlerSettings,
   Health,
   InspectQuery,
+  LimitChange,
   ListQuery,
   MatchQuery,
   Store,
@@ -31,16 +31,19 @@ import { Space } from './database/space.ts'
 import { parseSqliteUrl } from './database/sqlite-url.ts'
 import { type Tx, Writer } from './database/writer.ts'
 import { Documents } from './documents/documents.ts'
+import { Chores } from './due/chores.ts'
 import { Due } from './due/due.ts'
 import { Removal } from './due/removal.ts'
 import { Outbox } from './events/outbox.ts'
 import { Flows } from './flows/flows.ts'
 import { Inspection } from './inspect/inspection.ts'
+import { Limits } from './limits/limits.ts'
 import { Attempts } from './records/attempts.ts'
 import { Logs } from './records/logs.ts'
 import { Queries } from './scan/queries.ts'
 import { Submitter } from './submit/submitter.ts'
 import { GroupScheduler } from './turn/group-scheduler.ts'
+import { Planner } from './turn/planner.ts'
 import { RateLog } from './turn/rate-log.ts'
 import { Transitions } from './turn/transitions.ts'
 import { Rates } from './types/rates.ts'
@@ -66,6 +69,8 @@ export class SqliteStore implements Store {
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #groups: GroupScheduler
+  readonly #limits: Limits
+  readonly #planner: Planner
   readonly #space: Space
   readonly #flows: Flows
   readonly #attempts: Attempts
@@ -76,6 +81,7 @@ export class SqliteStore implements Store {
   readonly #queries: Queries
   readonly #inspection: Inspection
   readonly #removal: Removal
+  readonly #chores: Chores
   readonly #rateLog: RateLog
   readonly #writer: Writer
   readonly #waiters: Waiters
@@ -98,24 +104,43 @@ export class SqliteStore implements Store {
     this.#due = new Due(this.#database)
     this.#registry = new Registry(this.#database, options)
     this.#rates = new Rates(this.#database)
-    this.#groups = new GroupScheduler(this.#database)
+    this.#rateLog = new RateLog(this.#database)
+    this.#limits = new Limits(this.#database, this.#rateLog)
+    this.#groups = new GroupScheduler(this.#database, this.#limits)
     this.#space = new Space(this.#database)
     this.#flows = new Flows(this.#database)
     this.#attempts = new Attempts(this.#database)
     this.#logs = new Logs(this.#database, options.logLinesMax)
-    this.#rateLog = new RateLog(this.#database)
-    const [registry, rates, groups, rateLog] = [this.#registry, this.#rates, this.#groups, this.#rateLog]
-    const flows = this.#flows
-    this.#transitions = new Transitions(registry, rates, groups, rateLog, flows, this.#attempts, options)
-    this.#submitter = new Submitter(registry, groups, flows, this.#transitions, options)
+    const [registry, rates, groups] = [this.#registry, this.#rates, this.#groups]
+    const [limits, rateLog, flows] = [this.#limits, this.#rateLog, this.#flows]
+    this.#planner = new Planner(registry, groups, limits, rateLog)
+    this.#transitions = new Transitions(
+      registry,
+      rates,
+      groups,
+      limits,
+      this.#planner,
+      rateLog,
+      flows,
+      this.#attempts,
+      options,
+    )
+    this.#submitter = new Submitter(registry, groups, limits, flows, this.#transitions, options)
     this.#documents = new Documents(this.#database, registry, this.#submitter)
     this.#queries = new Queries(this.#database, flows)
-    this.#inspection = new Inspection(this.#database, registry, rates, groups, rateLog, flows, options)
+    this.#inspection = new Inspection(this.#database, registry, rates, groups, limits, rateLog, flows, options)
     this.#outbox = new Outbox(this.#database, (work) => this.#read(work))
     this.#removal = new Removal(this.#transitions, this.#flows, [this.#attempts, this.#logs], this.#outbox, options)
+    this.#chores = new Chores({
+      ...{ database: this.#database, due: this.#due, transitions: this.#transitions, flows, rates, groups, limits },
+      ...{ removal: this.#removal, documents: this.#documents, outbox: this.#outbox, space: this.#space, options },
+    })
     this.#writer = new Writer(this.#database, this.#due, options.clock, {
       begun: () => this.#refresh(),
-      beforeCommit: (tx) => this.#serveWaiters(tx),
+      beforeCommit: (tx) => {
+        this.#limits.wake(tx)
+        return this.#serveWaiters(tx)
+      },
       afterCommit: (tx) => {
         if (tx.eventCount > 0) this.#outbox.wake()
         this.#armDueTimer(tx.now)
@@ -125,6 +150,7 @@ export class SqliteStore implements Store {
         this.#registry.forget()
         this.#due.forget()
         this.#groups.forget()
+        this.#limits.forget()
         this.#transitions.forget()
       },
     })
@@ -161,8 +187,17 @@ export class SqliteStore implements Store {
     return this.#write((tx) => this.#registry.configure(tx, this.#groups, type, change))
   }
 
+  configureLimit(name: string, change: LimitChange): Promise<void> {
+    return this.#write((tx) => this.#limits.configure(tx, name, change))
+  }
+
   declareHandlers(handlers: ReadonlyMap<string, HandlerSettings>): Promise<void> {
-    return this.#write((tx) => this.#registry.declare(tx, this.#groups, handlers))
+    return this.#write((tx) => {
+      for (const { limits = {} } of handlers.values()) {
+        for (const [name, handler] of Object.entries(limits)) this.#limits.configure(tx, name, { handler })
+      }
+      this.#registry.declare(tx, this.#groups, handlers)
+    })
   }
 
   async sweep(max: number): Promise<Swept> {
@@ -171,25 +206,8 @@ export class SqliteStore implements Store {
   }
 
   async #sweep(max: number): Promise<Swept> {
-    if (this.#nothingToSweep()) return { changed: 0, more: false, nextAt: this.#nextAt() }
-    const swept = await this.#write((tx) => {
-      const done = [
-        this.#transitions.promote(tx, max),
-        this.#transitions.endWaits(tx, max),
-        this.#transitions.endLeases(tx, max),
-        this.#removal.forgetFinished(tx, max),
-        this.#transitions.followOn(tx),
-        this.#groups.drop(max),
-      ]
-      if (!this.#rates.isEmpty) this.#rates.write(tx.now)
-      const moreEvents = this.#outbox.drop(tx.now, this.#options)
-      const moreSpace = this.#space.giveBack()
-      this.#database.run('dropWorkersUnseen', tx.now - this.#options.workerTtlMs)
-      const changed = done.reduce((sum, n) => sum + n, 0)
-      const isFull = tx.hasPutOff || tx.followed >= FOLLOWED_MAX || done.some((n) => n >= max)
-      const more = moreEvents || moreSpace || isFull
-      return { changed, more, nextAt: this.#nextAt() }
-    }, NOT_WAITED_FOR)
+    if (this.#chores.areDone()) return { changed: 0, more: false, nextAt: this.#chores.nextAt() }
+    const swept = await this.#write((tx) => this.#chores.do(tx, max), NOT_WAITED_FOR)
     if (!swept.more && !this.#closed) this.#space.shrinkFile()
     return swept
   }
@@ -280,6 +298,7 @@ export class SqliteStore implements Store {
     if (changed) {
       this.#due.forget()
       this.#groups.forget()
+      this.#limits.forget()
       this.#flows.forget()
       this.#database.sync.committed()
     }
@@ -322,9 +341,10 @@ export class SqliteStore implements Store {
    */
   #checkWaiters(types: readonly string[], workers: readonly string[], now: number): void {
     if (this.#closed) return
-    const ready = types.filter((type) => this.#transitions.canClaim(this.#database, type, now))
+    const ready = types.filter((type) => this.#planner.canClaim(this.#database, type, now))
     const canceled = workers.filter((id) => this.#database.all('untoldCancels', id).length > 0)
-    if (ready.length === 0 && canceled.length === 0 && this.#due.readyAt() > now) return
+    if (ready.length === 0 && canceled.length === 0 && Math.min(this.#due.readyAt(), this.#limits.nextOpenAt()) > now)
+      return
     this.#touch(ready, canceled)
   }
 
@@ -370,10 +390,10 @@ export class SqliteStore implements Store {
     this.#callOffDue?.()
     if (this.#waiters.size === 0 || this.#closed) return
     const closed = this.#waiters.types().flatMap((type) => {
-      const at = this.#transitions.opensAt(type, checkedAt)
+      const at = this.#planner.opensAt(type, checkedAt)
       return at === null ? [] : [{ type, at }]
     })
-    const at = Math.min(this.#due.readyAt(), ...closed.map((type) => type.at))
+    const at = Math.min(this.#due.readyAt(), this.#limits.nextOpenAt(), ...closed.map((type) => type.at))
     if (at === Number.POSITIVE_INFINITY) return
     const inMs = Math.min(Math.max(at - this.#options.clock(), 1), TIMER_MS_MAX)
     this.#callOffDue = this.#options.after(inMs, () =>
@@ -391,25 +411,5 @@ export class SqliteStore implements Store {
     const now = this.#options.clock()
     this.#checkWaiters(this.#waiters.types(), this.#waiters.workers(), now)
     this.#armDueTimer(now)
-  }
-
-  #nothingToSweep(): boolean {
-    const now = this.#options.clock()
-    const nextAt = this.#nextAt()
-    if (!this.#rates.isEmpty || (nextAt !== null && nextAt <= now)) return false
-    return !this.#removal.isDue(this.#database, now) && !this.#space.isTooMuch()
-  }
-
-  #nextAt(): number | null {
-    const { cancelGraceMs } = this.#options
-    const times = [
-      this.#flows.hasPutOff() ? 0 : this.#due.readyAt(),
-      this.#due.waitEndsAt(),
-      this.#database.get('nextLeaseDue', cancelGraceMs)!.at,
-      this.#documents.nextDueAt(this.#options.clock()),
-      this.#removal.nextAt(this.#database),
-    ].filter((at) => typeof at === 'number')
-    const next = Math.min(...times)
-    return next === Number.POSITIVE_INFINITY ? null : next
   }
 }

@@ -86,6 +86,7 @@ export class Inspection {
       types: types.sort((a, b) => (a.type < b.type ? -1 : 1)),
       workers: this.#live(workersOf(abouts)),
       lanes: abouts.flatMap(({ lanes }) => lanes),
+      limits: [],
       task: null,
       stream: null,
     }

@@ -3,6 +3,7 @@ import type { Json } from '../../../task/json.ts'
 import type { Running } from '../../../task/outcome.ts'
 import type { Status, TimeoutReason } from '../../../task/status.ts'
 import type { Progress, Task, TaskSpec } from '../../../task/task.ts'
+import { NO_USES } from '../../../task/uses.ts'
 import { idOfName, idOfRef } from './ids.ts'
 
 /** The texts that scripts store and return, see tasks.lua and leases.lua. */
@@ -53,10 +54,18 @@ export function extrasOf(task: Omit<Extras, 'after'> & { after: readonly unknown
 const NONE: readonly never[] = []
 
 /** Reads extras from their stored form. */
-function readExtras(text: string): Extras {
+function readExtras(text: string): Extras & Pick<Task, 'uses'> {
   const [tags, idempotencyKey, group, batch = null, onFailure = 'cancel', names = NONE] =
     text === '' ? [{}, null, null] : JSON.parse(`[${text}]`)
-  return { tags, idempotencyKey, group, batch, onFailure, after: names.length === 0 ? NONE : names.map(idOfName) }
+  return {
+    tags,
+    idempotencyKey,
+    group,
+    uses: NO_USES,
+    batch,
+    onFailure,
+    after: names.length === 0 ? NONE : names.map(idOfName),
+  }
 }
 
 /** The predecessors of a task, as `predecessors_of` of outcomes.lua returns them, in the order of its `after`. */

@@ -14,6 +14,8 @@ export class Tx {
   readonly now: number
   /** Types of which a task became ready, a permit became free, or the rules changed. */
   readonly touchedTypes = new Set<string>()
+  /** Named limits that may have more room: permits became free, or the rules changed. */
+  readonly freedLimits = new Set<string>()
   /** Workers that have a cancel request to receive. */
   readonly canceledWorkers = new Set<string>()
   /** Number of successors handled, and whether some were left for the next transaction. */

@@ -3,6 +3,7 @@ import type { RecentRates } from '../../rates.ts'
 import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, WorkerInfo } from '../../store.ts'
 import type { Database, Row } from '../database/database.ts'
 import type { Flows } from '../flows/flows.ts'
+import type { GroupLimit, Limits } from '../limits/limits.ts'
 import { groupOf, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { RateLog } from '../turn/rate-log.ts'
@@ -20,6 +21,7 @@ export class Inspection {
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #groups: GroupScheduler
+  readonly #limits: Limits
   readonly #rateLog: RateLog
   readonly #flows: Flows
   readonly #options: StoreOptions
@@ -29,6 +31,7 @@ export class Inspection {
     registry: Registry,
     rates: Rates,
     groups: GroupScheduler,
+    limits: Limits,
     rateLog: RateLog,
     flows: Flows,
     options: StoreOptions,
@@ -37,6 +40,7 @@ export class Inspection {
     this.#registry = registry
     this.#rates = rates
     this.#groups = groups
+    this.#limits = limits
     this.#rateLog = rateLog
     this.#flows = flows
     this.#options = options
@@ -69,8 +73,9 @@ export class Inspection {
         nextStartAt: query.holders && rate ? this.#rateLog.nextAt(type, rate, now) : null,
       }
     })
+    const limits = this.#limits.facts(task ? task.task.uses : (query.limits ?? []), now, query.holders ?? false)
     const lanes = [...counts].map(([name, of]) => ({ name, length: unfinished(of) }))
-    return { now, types, workers: this.#workers(now), lanes, task, stream: null }
+    return { now, types, workers: this.#workers(now), lanes, limits, task, stream: null }
   }
 
   #task(id: string): TaskFacts | null {
@@ -78,13 +83,18 @@ export class Inspection {
     if (!row) return null
     const task = taskOf(row)
     const { type, priority, runAt, group } = task
-    const ready = { type, priority, group: group ?? '', runAt, seq: row.seq as number }
+    const ready = { type, priority, lane: row.task_group as string, runAt, seq: row.seq as number }
     return {
       task,
       ahead: row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0,
       waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
+      groupLimit: group === null ? null : this.#groupLimitOf(type).of(group),
       holdersOfGroup: group === null ? [] : this.#database.all('holdersInGroup', type, group).map(holderOf),
     }
+  }
+
+  #groupLimitOf(type: string): GroupLimit {
+    return this.#limits.ofGroups(type, this.#registry.rules(type)?.groupConcurrency ?? null)
   }
 
   #workers(now: number): WorkerInfo[] {

@@ -4,6 +4,7 @@ import type { Json } from '../../../task/json.ts'
 import type { Running } from '../../../task/outcome.ts'
 import { publicStatus, type Status, type StoredStatus, type TimeoutReason } from '../../../task/status.ts'
 import type { Progress, Task } from '../../../task/task.ts'
+import { groupOfLane, NO_USES, type Uses } from '../../../task/uses.ts'
 import type { Row, Value } from '../database/database.ts'
 
 /** Converts a row of `tasks` with its payload to the public form of the task. */
@@ -32,6 +33,7 @@ export function taskOf(row: Row): Task {
     tags: (parse(row.tags) ?? {}) as Record<string, string>,
     idempotencyKey: row.idempotency_key as string | null,
     group: groupOf(row.task_group),
+    uses: usesOf(row.uses),
     after: afterOf(row.waits_for),
     onFailure: onFailureOf(row.on_failure),
     batch: row.batch as string | null,
@@ -44,8 +46,9 @@ export interface TaskState extends Running {
   id: string
   type: string
   priority: number
-  /** '' for none, as stored. */
-  group: string
+  /** Its group and the limits that it uses, '' for none. */
+  lane: string
+  uses: Uses
   /** As stored: one of the six, `delayed` or `dependent`. */
   status: string
   /** With the secret, the fence of its lease. */
@@ -82,9 +85,10 @@ export function stateOf(values: readonly Value[]): TaskState {
     progress: values[15] as string | null,
     error: values[16] as string | null,
     priority: values[17] as number,
-    group: values[18] as string,
+    lane: values[18] as string,
     depends: values[19] === 1,
     leaseSecret: values[20] as string | null,
+    uses: usesOf(values[21]),
   }
 }
 
@@ -99,7 +103,7 @@ export function startedOf(
   const task: Task = {
     id: values[1] as string,
     type: values[2] as string,
-    payload: JSON.parse(values[20] as string),
+    payload: JSON.parse(values[21] as string),
     priority: values[3] as number,
     status: 'processing',
     attempts: values[4] as number,
@@ -120,6 +124,7 @@ export function startedOf(
     tags: (parse(values[13]) ?? {}) as Record<string, string>,
     idempotencyKey: values[14] as string | null,
     group: groupOf(values[16]),
+    uses: usesOf(values[20]),
     after: afterOf(values[17]),
     onFailure: onFailureOf(values[18]),
     batch: values[19] as string | null,
@@ -130,7 +135,8 @@ export function startedOf(
     id,
     type,
     priority,
-    group: values[16] as string,
+    lane: values[16] as string,
+    uses: task.uses,
     status,
     attempts,
     deliveries,
@@ -162,9 +168,14 @@ export function onFailureOf(stored: Value | undefined): OnFailure {
   return (stored as OnFailure | null) ?? 'cancel'
 }
 
-/** The public form of a stored group. */
+/** The group of a stored lane. */
 export function groupOf(stored: Value | undefined): string | null {
-  return stored === '' ? null : (stored as string)
+  return stored === '' ? null : groupOfLane(stored as string) || null
+}
+
+/** The public form of stored uses. */
+export function usesOf(stored: Value | undefined): Uses {
+  return stored === null || stored === undefined ? NO_USES : JSON.parse(stored as string)
 }
 
 /** The token of a task's lease. A lease from before schema 6 has no secret, and is settled without it. */

@@ -5,8 +5,8 @@
 
 -- name: insertTask
 INSERT INTO tasks (id, type, status, priority, max_retry, queue_timeout_ms, process_timeout_ms, created_at, run_at,
-  deadline_at, updated_at, tags, idempotency_key, request, task_group, lone, waits_for, on_failure, batch)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+  deadline_at, updated_at, tags, idempotency_key, request, task_group, lone, uses, waits_for, on_failure, batch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insertPayload
 INSERT INTO payloads (seq, payload) VALUES (?, ?);
@@ -14,13 +14,15 @@ INSERT INTO payloads (seq, payload) VALUES (?, ?);
 -- name: statesBySeq, as arrays
 -- ?1 JSON array of seqs. See stateOf.
 SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
-  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL, lease_secret
+  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL,
+  lease_secret, uses
 FROM tasks WHERE seq IN (SELECT value FROM json_each(?));
 
 -- name: statesById, as arrays
 -- ?1 JSON array of ids. The same columns.
 SELECT seq, id, type, status, attempts, deliveries, lost_leases, max_retry, queue_timeout_ms, run_at, deadline_at,
-  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL, lease_secret
+  cancel_at, worker_id, started_at, lease_ms, progress, error, priority, task_group, waits_for IS NOT NULL,
+  lease_secret, uses
 FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: taskById

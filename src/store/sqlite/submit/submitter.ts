@@ -1,8 +1,10 @@
 import { acceptedTask, isSameRequest, newTaskId, sameRequest, type Task, type TaskSpec } from '../../../task/task.ts'
+import { laneOf, NO_USES } from '../../../task/uses.ts'
 import { keyConflict, queueFull, unknownPredecessors, unknownTypes } from '../../refusals.ts'
 import type { StoreOptions, Submitted } from '../../store.ts'
 import type { Tx } from '../database/writer.ts'
 import type { Decided, Flows } from '../flows/flows.ts'
+import type { Limits } from '../limits/limits.ts'
 import { eventBody, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
 import type { Transitions } from '../turn/transitions.ts'
@@ -12,6 +14,7 @@ import type { Registry } from '../types/types.ts'
 export class Submitter {
   readonly #registry: Registry
   readonly #groups: GroupScheduler
+  readonly #limits: Limits
   readonly #flows: Flows
   readonly #transitions: Transitions
   readonly #options: StoreOptions
@@ -19,12 +22,14 @@ export class Submitter {
   constructor(
     registry: Registry,
     groups: GroupScheduler,
+    limits: Limits,
     flows: Flows,
     transitions: Transitions,
     options: StoreOptions,
   ) {
     this.#registry = registry
     this.#groups = groups
+    this.#limits = limits
     this.#flows = flows
     this.#transitions = transitions
     this.#options = options
@@ -32,12 +37,19 @@ export class Submitter {
 
   submit(tx: Tx, specs: readonly TaskSpec[]): Submitted[] {
     this.#refuseUnknownTypes(tx, specs)
-    return this.accept(tx, specs)
+    return this.#accept(tx, specs, true)
   }
 
-  /** Accepts tasks whose types the caller has already checked. */
+  /** Accepts tasks whose types and limits the caller has already checked. */
   accept(tx: Tx, specs: readonly TaskSpec[]): Submitted[] {
+    return this.#accept(tx, specs, false)
+  }
+
+  #accept(tx: Tx, specs: readonly TaskSpec[], checksUses: boolean): Submitted[] {
     const earlier = findEarlier(tx, specs)
+    if (checksUses && specs.some(({ uses }) => uses !== NO_USES)) {
+      this.#limits.refuse([...specs.entries()].filter(([index]) => !earlier.has(index)))
+    }
     this.#refuseOverflow(tx, specs.length - earlier.size)
     this.#refusePredecessors(specs, earlier)
     const byKey = new Map<string, Task>()
@@ -87,7 +99,7 @@ export class Submitter {
 
   #insert(tx: Tx, spec: TaskSpec, after: readonly string[], fates: Decided[]): Task {
     const { now, database } = tx
-    const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload, group } = spec
+    const { type, priority, maxRetry, queueTimeoutMs, processTimeoutMs, idempotencyKey, tags, payload, uses } = spec
     const id = newTaskId(now)
     const task = acceptedTask(spec, id, now, after)
     const { runAt } = task
@@ -95,8 +107,9 @@ export class Submitter {
     const deadlineAt = queueTimeoutMs === 0 || status === 'dependent' ? null : runAt + queueTimeoutMs
     if (status === 'delayed') tx.due.addReady(runAt)
     if (deadlineAt !== null) tx.due.addWaitEnd(deadlineAt)
-    const isOfGroup = group !== null && status === 'pending'
-    const isLone = isOfGroup && this.#groups.isLone(type, priority, group)
+    const lane = laneOf(spec.group, uses)
+    const takesTurns = lane !== '' && status === 'pending'
+    const isLone = takesTurns && this.#groups.isLone(type, priority, lane)
     const seq = database.insert(
       'insertTask',
       id,
@@ -113,13 +126,14 @@ export class Submitter {
       Object.keys(tags).length === 0 ? null : JSON.stringify(tags),
       idempotencyKey,
       idempotencyKey === null ? null : sameRequest(spec),
-      group ?? '',
+      lane,
       Number(isLone),
+      uses === NO_USES || Object.keys(uses).length === 0 ? null : JSON.stringify(uses),
       after.length === 0 ? null : JSON.stringify(after),
       spec.onFailure === 'cancel' ? null : spec.onFailure,
       spec.batch,
     )
-    if (isOfGroup && !isLone) this.#groups.join(type, priority, group, runAt, seq)
+    if (takesTurns && !isLone) this.#groups.join(type, priority, lane, runAt, seq)
     if (status === 'dependent') fates.push({ seq, fate: this.#flows.begin(seq, after, spec.onFailure) })
     if (spec.batch !== null) database.run('addToBatch', spec.batch)
     database.run('insertPayload', seq, JSON.stringify(payload))

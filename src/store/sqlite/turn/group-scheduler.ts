@@ -1,5 +1,10 @@
 import { TASK_LIMITS, type Task } from '../../../task/task.ts'
+import { groupOfLane, laneOf, limitsOfLane } from '../../../task/uses.ts'
 import type { Database, Row } from '../database/database.ts'
+import type { GroupLimit, Limits } from '../limits/limits.ts'
+import type { Rooms } from '../limits/rooms.ts'
+import { usesOf } from '../records/rows.ts'
+import { merged } from './merged.ts'
 
 const PRIORITY_ABOVE_ALL = TASK_LIMITS.priorityMax + 1
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
@@ -10,13 +15,26 @@ const BESIDE_MAX = 10_000
 export interface Ready {
   type: string
   priority: number
-  /** '' for none. */
-  group: string
+  /** Its group and the limits that it uses; '' for none. */
+  lane: string
   runAt: number
   seq: number
 }
 
-/** A group in a plan: `take` returns its next ready tasks, fewer than requested if it can serve no more. */
+/** What a plan of a type has to keep to, and what it has planned so far. */
+interface Plan {
+  type: string
+  limit: GroupLimit
+  rooms: Rooms
+  /** Permits that are left, by group. */
+  permits: Map<string, number>
+  /** Lanes whose first task has its units in `rooms`, by priority and name, each with its group. */
+  reserved: Map<string, string>
+  /** Lanes whose group may need all of its permits for lanes that come before. */
+  skipped: Set<string>
+}
+
+/** A lane in a plan: `take` returns its next ready tasks, fewer than requested if it can serve no more. */
 interface PlannedGroup {
   /** `served`, `since` and `since_seq`. */
   turn: Row
@@ -30,10 +48,12 @@ interface InUse {
 }
 
 /**
- * The rotation of the groups of a type and priority: the next turn belongs to the group that was served longest ago. A
- * group with a ready task has a row in the rotation's table. It is set aside when it has nothing ready or its limit is
- * reached, and returns when one of its tasks becomes ready or one of its permits becomes free. So a claim reads only
- * groups that it can serve, regardless of how many wait, and a type without groups has no cost.
+ * The rotation of the lanes of a type and priority: the next turn belongs to the lane that was served longest ago. A
+ * lane has the tasks of one group that use the same limits; for tasks without limits it is the group. A lane with a
+ * ready task has a row in the rotation's table. It is set aside when it has nothing ready, the limit of its group is
+ * reached, or its next task needs more of a limit than is left, and returns when one of its tasks becomes ready or a
+ * permit in its way becomes free. So a claim reads only lanes that it can serve, regardless of how many wait, and a
+ * type without groups and limits has no cost.
  *
  * The only ready task of a group that has no row gets none: it is marked as lone, and an index finds it by its age. The
  * position at which its group is served is stored only while the type has rows, because it matters only to them.
@@ -43,11 +63,13 @@ interface InUse {
  */
 export class GroupScheduler {
   readonly #database: Database
+  readonly #limits: Limits
   /** By type; queried once, and again when another process may have written. May name what is gone. */
   readonly #inUse = new Map<string, InUse>()
 
-  constructor(database: Database) {
+  constructor(database: Database, limits: Limits) {
     this.#database = database
+    this.#limits = limits
   }
 
   forget(): void {
@@ -63,36 +85,44 @@ export class GroupScheduler {
 
   /**
    * Whether a task that becomes ready is lone: marked by the caller, it is in the rotation. Otherwise, `join` follows.
+   * A task that uses limits never is.
    *
    * @param seq of the task if it is stored as ready already
    */
-  isLone(type: string, priority: number, group: string, seq = 0): boolean {
+  isLone(type: string, priority: number, lane: string, seq = 0): boolean {
+    if (limitsOfLane(lane).length > 0) return false
     const inUse = this.#inUseOf(type)
-    if (inUse.ring && this.#database.get('ringPlace', type, priority, group)) return false
-    const other = this.#database.get('readyInGroup', type, priority, group, seq)
+    if (inUse.ring && this.#database.get('ringPlace', type, priority, lane)) return false
+    const other = this.#database.get('readyInGroup', type, priority, lane, seq)
     if (!other) {
       inUse.lone = true
       return true
     }
     this.#database.run('setLone', 0, other.seq!)
-    this.join(type, priority, group, other.run_at as number, other.seq as number)
+    this.join(type, priority, lane, other.run_at as number, other.seq as number)
     return false
   }
 
-  join(type: string, priority: number, group: string, runAt: number, seq: number): void {
-    this.#database.run('ringJoin', type, priority, group, runAt, seq)
+  join(type: string, priority: number, lane: string, runAt: number, seq: number): void {
+    this.#database.run('ringJoin', type, priority, lane, runAt, seq)
     this.#inUseOf(type).ring = true
   }
 
   /** A stored task became ready. */
-  becameReady({ type, priority, group, runAt, seq }: Ready): void {
-    if (group === '') return
-    if (this.isLone(type, priority, group, seq)) this.#database.run('setLone', 1, seq)
-    else this.join(type, priority, group, runAt, seq)
+  becameReady({ type, priority, lane, runAt, seq }: Ready): void {
+    if (lane === '') return
+    if (this.isLone(type, priority, lane, seq)) this.#database.run('setLone', 1, seq)
+    else this.join(type, priority, lane, runAt, seq)
   }
 
-  /** A permit of the group became free. */
-  freed(type: string, group: string): void {
+  /** A ready task ended without a start: if a limit blocks its lane, the next task may need less. */
+  left({ type, priority, lane }: Omit<Ready, 'runAt' | 'seq'>): void {
+    if (limitsOfLane(lane).length > 0) this.#database.run('ringUnblock', type, priority, lane)
+  }
+
+  /** A permit of the group of a lane became free. */
+  freed(type: string, lane: string): void {
+    const group = groupOfLane(lane)
     if (group !== '') this.#database.run('ringFreed', type, group)
   }
 
@@ -102,17 +132,17 @@ export class GroupScheduler {
   }
 
   /** The ready tasks of a type that run next, in order. Changes no turn: see `served`. */
-  next(type: string, want: number, limit: number | null): Row[] {
+  next(type: string, want: number, limit: GroupLimit, rooms: Rooms): Row[] {
     const alone = this.#database.all('heads', type, want)
     const { lone, ring } = this.#inUseOf(type)
     const hasRows = ring && this.#database.get('ringReady', type) !== undefined
     if (!hasRows) {
       if (!lone) return alone
       // Of groups that were never served, the task decides that is ready for longest.
-      if (alone.length === 0 && limit === null) return this.#database.all('loneHeads', type, want)
+      if (alone.length === 0 && !limit.isSet) return this.#database.all('loneHeads', type, want)
     }
     const planned: Row[] = []
-    const permits = new Map<string, number>()
+    const plan: Plan = { type, limit, rooms, permits: new Map(), reserved: new Map(), skipped: new Set() }
     let below = PRIORITY_ABOVE_ALL
     while (planned.length < want) {
       const priority = Math.max(
@@ -123,7 +153,7 @@ export class GroupScheduler {
       if (priority < 0) break
       below = priority
       const more = want - planned.length
-      const groups = this.#groups(type, priority, more, limit, permits)
+      const groups = this.#groups(plan, priority, more)
       const ofNone = alone.filter((row) => row.priority === priority)
       if (ofNone.length > 0) {
         const turn = this.#positionOfNone(type, priority, ofNone[0]!)
@@ -136,27 +166,35 @@ export class GroupScheduler {
   }
 
   /** The ready tasks of a type in these groups only, group by group, and by priority over all. */
-  nextOf(groups: readonly string[], type: string, want: number, limit: number | null): Row[] {
+  nextOf(groups: readonly string[], type: string, want: number, limit: GroupLimit, rooms: Rooms): Row[] {
     const heads = groups.flatMap((group) => {
-      const free = limit === null ? want : limit - this.#database.all('holdersInGroup', type, group).length
-      return free > 0 ? this.#database.all('headsOfGroup', type, group, Math.min(want, free)) : []
+      const most = limit.of(group)
+      const free = most === null ? want : most - this.#database.all('holdersInGroup', type, group).length
+      if (free <= 0) return []
+      const lanes = [group, ...this.#database.all('lanesOfGroup', type, group).map(({ lane }) => lane as string)]
+      const ofLanes = lanes.map((lane) => this.#database.all('headsOfGroup', type, lane, Math.min(want, free)))
+      return ofLanes.length === 1 ? ofLanes[0]! : merged(ofLanes, free)
     })
-    return heads.sort((a, b) => (b.priority as number) - (a.priority as number)).slice(0, want)
+    const byPriority = heads.sort((a, b) => (b.priority as number) - (a.priority as number))
+    return byPriority.filter((row) => row.uses === null || rooms.take(usesOf(row.uses)) === null).slice(0, want)
   }
 
   /** Tasks were started, in this order: their groups move to the end of the rotation. */
-  served(tasks: readonly Task[], limitOf: (type: string) => number | null): void {
+  served(tasks: readonly Task[], limitOf: (type: string) => GroupLimit): void {
     const last = new Map<string, Task>()
     for (const task of tasks) {
       const inUse = this.#inUseOf(task.type)
-      if (!inUse.ring && (task.group !== null || !inUse.lone)) continue
+      const lane = laneOf(task.group, task.uses)
+      if (!inUse.ring && (lane !== '' || !inUse.lone)) continue
       inUse.ring = true
-      const key = `${task.type} ${task.priority} ${task.group ?? ''}`
+      const key = `${task.type} ${task.priority} ${lane}`
       last.delete(key)
       last.set(key, task)
     }
     if (last.size === 0) return
-    const served = [...last.values()].map(({ type, priority, group }) => [type, priority, group ?? '', limitOf(type)])
+    const served = [...last.values()].map(({ type, priority, group, uses }) => {
+      return [type, priority, laneOf(group, uses), limitOf(type).of(group ?? ''), group ?? '']
+    })
     this.#database.run('ringServed', JSON.stringify(served))
   }
 
@@ -172,7 +210,7 @@ export class GroupScheduler {
    * The number of ready tasks that run before this one in the present rotation, counted up to `max`. Tasks of groups at
    * their limit are not counted.
    */
-  ahead({ type, priority, group, runAt, seq }: Ready, max: number): number {
+  ahead({ type, priority, lane: group, runAt, seq }: Ready, max: number): number {
     const count = (statement: string, ...values: (string | number)[]) =>
       this.#database.get(statement, ...values)!.n as number
     const before =
@@ -201,66 +239,96 @@ export class GroupScheduler {
     return Math.min(ahead, max)
   }
 
-  /** The groups of a priority that have the next turns; sets aside those that prove to have nothing to serve. */
-  #groups(
-    type: string,
-    priority: number,
-    want: number,
-    limit: number | null,
-    permits: Map<string, number>,
-  ): PlannedGroup[] {
+  /** The lanes of a priority that have the next turns; sets aside those that prove to have nothing to serve. */
+  #groups(plan: Plan, priority: number, want: number): PlannedGroup[] {
+    const { type, limit, permits, reserved, skipped } = plan
     for (;;) {
-      // The queries still return groups that this plan has already filled.
-      const values = [Number(limit !== null), type, priority, want + permits.size]
+      // The queries still return lanes that this plan has already filled.
+      const values = [Number(limit.isSet), type, priority, want + permits.size + reserved.size + skipped.size]
       const { lone, ring } = this.#inUseOf(type)
       const rows = ring ? this.#database.all('ringNext', ...values) : []
       const lones = lone ? this.#database.all('loneNext', ...values) : []
       const corrected = [
-        ...rows.filter((row) => this.#setRight(type, priority, row, limit)),
+        ...rows.filter((row) => this.#setRight(plan, priority, row)),
         ...lones.filter((row) => this.#setAside(type, priority, row, limit)),
       ]
       if (corrected.length > 0) continue
-      return [...rows, ...lones].map((row) => {
-        const group = row.task_group as string
-        const first: Row = { seq: row.first_seq!, priority, run_at: row.first_run_at! }
-        let after: Row | null = null
-        const take = (count: number) => {
-          const free = limit === null ? count : (permits.get(group) ?? limit - (row.in_flight as number))
-          const most = Math.min(count, free)
-          // The first task is known, and at most claims most groups have one task each.
-          const heads = after === null && most > 0 ? [first] : []
-          const last = heads[0] ?? after
-          if (last && most > heads.length) {
-            const more = most - heads.length
-            heads.push(...this.#database.all('headsInGroup', type, priority, group, last.run_at!, last.seq!, more))
-          }
-          after = heads.at(-1) ?? after
-          if (limit !== null) permits.set(group, free - heads.length)
-          return heads
+      return [...rows, ...lones].map((row) => ({ turn: row, take: this.#takeFrom(plan, priority, row) }))
+    }
+  }
+
+  /** Returns the next ready tasks of a lane at each call. */
+  #takeFrom({ type, limit, rooms, permits, reserved }: Plan, priority: number, row: Row): PlannedGroup['take'] {
+    const lane = row.task_group as string
+    const group = groupOfLane(lane)
+    const most = limit.of(group)
+    const first: Row = { seq: row.first_seq!, priority, run_at: row.first_run_at!, uses: row.first_uses ?? null }
+    let after: Row | null = null
+    let isBlocked = first.uses !== null && !reserved.has(`${priority} ${lane}`)
+    return (count) => {
+      const free = most === null ? count : (permits.get(group) ?? most - (row.in_flight as number))
+      const wanted = Math.min(count, free)
+      // The first task is known, and at most claims most lanes have one task each.
+      const heads = after === null && wanted > 0 && !isBlocked ? [first] : []
+      const last = heads[0] ?? after
+      if (last && wanted > heads.length && !isBlocked) {
+        const more = wanted - heads.length
+        for (const head of this.#database.all('headsInGroup', type, priority, lane, last.run_at!, last.seq!, more)) {
+          isBlocked = head.uses !== null && rooms.take(usesOf(head.uses)) !== null
+          if (isBlocked) break
+          heads.push(head)
         }
-        return { turn: row, take }
-      })
+      }
+      after = heads.at(-1) ?? after
+      if (most !== null) permits.set(group, free - heads.length)
+      return heads
     }
   }
 
   /**
-   * Corrects a group's row if it was out of date, and returns whether it was. Reads only stored data, because a plan
-   * may change nothing.
+   * Corrects a lane's row if it was out of date, or if a limit blocks it, and returns whether to read again. Reserves
+   * the units of its first task.
    */
-  #setRight(type: string, priority: number, row: Row, limit: number | null): boolean {
-    const { task_group: group, first_seq, first_run_at, in_flight } = row
-    if (first_seq === null || (limit !== null && (in_flight as number) >= limit)) {
-      this.#database.run('ringAside', first_seq === null ? 'empty' : 'full', type, priority, group!)
+  #setRight(plan: Plan, priority: number, row: Row): boolean {
+    const { type } = plan
+    const { task_group: lane, first_seq, first_run_at, in_flight } = row
+    const most = plan.limit.of(groupOfLane(lane as string))
+    if (first_seq === null || (most !== null && (in_flight as number) >= most)) {
+      this.#database.run('ringAside', first_seq === null ? 'empty' : 'full', type, priority, lane!)
       return true
     }
-    if (row.served !== 0 || (row.since === first_run_at && row.since_seq === first_seq)) return false
-    this.#database.run('ringSince', first_run_at!, first_seq!, type, priority, group!)
-    return true
+    if (row.served === 0 && (row.since !== first_run_at || row.since_seq !== first_seq)) {
+      this.#database.run('ringSince', first_run_at!, first_seq!, type, priority, lane!)
+      return true
+    }
+    return limitsOfLane(lane as string).length > 0 && this.#isBlocked(plan, priority, row)
+  }
+
+  #isBlocked({ type, limit, permits, rooms, reserved, skipped }: Plan, priority: number, row: Row): boolean {
+    const lane = row.task_group as string
+    row.first_uses = this.#database.get('usesBySeq', row.first_seq!)!.uses!
+    const place = `${priority} ${lane}`
+    const group = groupOfLane(lane)
+    const most = limit.of(group)
+    if (reserved.has(place) || skipped.has(place)) return false
+    if (most !== null) {
+      // Lanes of its group that come before may need the permits that are left.
+      const before = [...reserved.values()].filter((other) => other === group).length
+      if ((permits.get(group) ?? most - (row.in_flight as number)) - before <= 0) {
+        skipped.add(place)
+        return true
+      }
+    }
+    const block = rooms.take(usesOf(row.first_uses))
+    if (block) this.#limits.block(type, priority, lane, block)
+    else reserved.set(place, group)
+    return block !== null
   }
 
   /** Moves a lone task whose group is at its limit to the rotation's table, and returns whether it was. */
-  #setAside(type: string, priority: number, row: Row, limit: number | null): boolean {
-    if (limit === null || (row.in_flight as number) < limit) return false
+  #setAside(type: string, priority: number, row: Row, limit: GroupLimit): boolean {
+    const most = limit.of(row.task_group as string)
+    if (most === null || (row.in_flight as number) < most) return false
     this.#database.run('setLone', 0, row.first_seq!)
     this.join(type, priority, row.task_group as string, row.first_run_at as number, row.first_seq as number)
     this.#database.run('ringAside', 'full', type, priority, row.task_group!)
@@ -314,7 +382,7 @@ export function readyOf(row: Row): Ready {
   return {
     type: row.type as string,
     priority: row.priority as number,
-    group: row.task_group as string,
+    lane: row.task_group as string,
     runAt: row.run_at as number,
     seq: row.seq as number,
   }

@@ -10,7 +10,7 @@ UPDATE tasks SET status = 'processing', lone = 0, deliveries = deliveries + 1, s
 WHERE seq IN (SELECT value FROM json_each(?4)) AND (deadline_at IS NULL OR deadline_at > ?1)
 RETURNING seq, id, type, priority, attempts, deliveries, max_retry, queue_timeout_ms, process_timeout_ms, created_at,
   run_at, deadline_at, error, tags, idempotency_key, lost_leases, task_group, waits_for, on_failure, batch,
-  (SELECT payload FROM payloads WHERE payloads.seq = tasks.seq);
+  uses, (SELECT payload FROM payloads WHERE payloads.seq = tasks.seq);
 
 -- name: dueLeases
 -- Expired, past the deadline, or past the grace of a cancel. Scans the tasks in flight, which are few.
@@ -41,8 +41,9 @@ SELECT id, worker_id, started_at, expires_at, task_group FROM tasks
 WHERE status = 'processing' AND type = ? ORDER BY started_at, seq LIMIT 1000;
 
 -- name: holdersInGroup
+-- In all lanes of a group.
 SELECT id, worker_id, started_at, expires_at, task_group FROM tasks
-WHERE status = 'processing' AND type = ? AND task_group = ?
+WHERE status = 'processing' AND type = ?1 AND task_group >= '' || ?2 AND task_group < ?2 || ' '
 ORDER BY started_at, seq LIMIT 1000;
 
 -- name: runningByWorker

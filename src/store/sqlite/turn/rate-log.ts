@@ -16,7 +16,7 @@ const FORGET_EVERY_MS = 600_000
  */
 export class RateLog {
   readonly #database: Database
-  #forgotAt = 0
+  readonly #forgotAt = new Map<string, number>()
 
   constructor(database: Database) {
     this.#database = database
@@ -27,10 +27,10 @@ export class RateLog {
     return max - (this.#database.get('startsSince', type, now - perMs)!.n as number)
   }
 
-  /** The time at which the next one may start, or null: now. */
-  nextAt(type: string, rate: Rate, now: number): number | null {
-    if (this.allows(type, rate, now) > 0) return null
-    return (this.#database.get('startBack', type, rate.max)!.at as number) + rate.perMs
+  /** The time at which so many may start; null: now, or never because the rate is lower. */
+  nextAt(type: string, rate: Rate, now: number, units = 1): number | null {
+    if (units > rate.max || this.allows(type, rate, now) >= units) return null
+    return (this.#database.get('startBack', type, rate.max - units + 1)!.at as number) + rate.perMs
   }
 
   /** Counts new starts, and removes some of those that no longer count. */
@@ -41,7 +41,7 @@ export class RateLog {
 
   /** Counts calls of an API key, as many as its rate allows. */
   count(key: string, rate: CallRate, calls: number, now: number): CallsCounted {
-    this.#forgetIdleCalls(now)
+    this.forgetIdle(CALLS_OF, now)
     const name = CALLS_OF + key
     // The clock was set back since these calls were logged, so their times are unknown.
     if ((this.#database.get('lastStart', name)!.at as number) > now + rate.perMs) this.#database.run('dropStarts', name)
@@ -51,12 +51,13 @@ export class RateLog {
   }
 
   /**
-   * Removes logs of keys whose windows are over, a bounded number at a time: the keys themselves may have been removed.
+   * Removes logs of names that begin with a prefix and whose windows are over, a bounded number at a time: what they
+   * are of may have been removed.
    */
-  #forgetIdleCalls(now: number): void {
-    if (Math.abs(now - this.#forgotAt) < FORGET_EVERY_MS) return
-    this.#forgotAt = now
-    for (const { type } of this.#database.all('idleStarts', CALLS_OF, now - WINDOW_MS_MAX)) {
+  forgetIdle(prefix: string, now: number): void {
+    if (Math.abs(now - (this.#forgotAt.get(prefix) ?? 0)) < FORGET_EVERY_MS) return
+    this.#forgotAt.set(prefix, now)
+    for (const { type } of this.#database.all('idleStarts', prefix, now - WINDOW_MS_MAX)) {
       this.#database.run('forgetStarts', type as string)
     }
   }

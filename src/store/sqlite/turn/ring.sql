@@ -35,7 +35,7 @@ WHERE status = 'pending' AND task_group <> '' AND type = ? AND lone = 1 AND prio
 -- As ringNext: ?1 whether groups have a limit, ?2 type, ?3 priority, ?4 how many.
 SELECT task_group, 0 AS served, run_at AS since, seq AS since_seq, seq AS first_seq, run_at AS first_run_at,
   CASE WHEN ?1 THEN (SELECT count(*) FROM tasks o WHERE o.status = 'processing'
-    AND o.type = t.type AND o.task_group = t.task_group) END AS in_flight
+    AND o.type = t.type AND o.task_group >= t.task_group AND o.task_group < t.task_group || ' ') END AS in_flight
 FROM tasks t WHERE status = 'pending' AND task_group <> '' AND type = ?2 AND lone = 1 AND priority = ?3
 ORDER BY run_at, seq LIMIT 0 + ?4;
 
@@ -44,15 +44,16 @@ ORDER BY run_at, seq LIMIT 0 + ?4;
 SELECT max(priority) AS priority FROM ring WHERE state = 'ready' AND type = ? AND priority < ?;
 
 -- name: ringNext
--- ?1 whether groups have a limit, ?2 type, ?3 priority, ?4 how many: the next groups in the rotation, each with its
--- first ready task and, if there is a limit, its tasks in flight.
+-- ?1 whether groups have a limit, ?2 type, ?3 priority, ?4 how many: the next lanes in the rotation, each with its
+-- first ready task and, if there is a limit, the tasks in flight of its group, in all lanes.
 SELECT task_group, served, since, since_seq,
   (SELECT t.seq FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
     AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_seq,
   (SELECT t.run_at FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
     AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_run_at,
-  CASE WHEN ?1 THEN (SELECT count(*) FROM tasks t WHERE t.status = 'processing'
-    AND t.type = r.type AND t.task_group = r.task_group) END AS in_flight
+  CASE WHEN ?1 THEN (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.type = r.type
+    AND t.task_group >= substr(r.task_group, 1, instr(r.task_group || char(31), char(31)) - 1)
+    AND t.task_group < substr(r.task_group, 1, instr(r.task_group || char(31), char(31)) - 1) || ' ') END AS in_flight
 FROM ring r WHERE state = 'ready' AND type = ?2 AND priority = ?3
 ORDER BY served, since, since_seq LIMIT 0 + ?4;
 
@@ -60,15 +61,20 @@ ORDER BY served, since, since_seq LIMIT 0 + ?4;
 SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND task_group = ?;
 
 -- name: headsOfGroup
--- The ready tasks of one group, in the order in which they would run without other groups.
-SELECT seq, priority, run_at FROM tasks
+-- The ready tasks of one lane, in the order in which they would run without others.
+SELECT seq, priority, run_at, uses FROM tasks
 WHERE status = 'pending' AND task_group <> '' AND type = ? AND task_group = '' || ?
 ORDER BY priority DESC, run_at, seq
 LIMIT 0 + ?;
 
+-- name: lanesOfGroup
+-- The lanes of a group whose tasks use limits.
+SELECT DISTINCT task_group AS lane FROM ring
+WHERE type = ?1 AND task_group > ?2 || char(31) AND task_group < ?2 || ' ' AND state <> 'blocked';
+
 -- name: headsInGroup
--- The ready tasks of a group that follow a given one.
-SELECT seq, priority, run_at FROM tasks
+-- The ready tasks of a lane that follow a given one.
+SELECT seq, priority, run_at, uses FROM tasks
 WHERE status = 'pending' AND task_group <> '' AND type = ? AND priority = ? AND task_group = '' || ?
   AND (run_at, seq) > (?, ?)
 ORDER BY run_at, seq LIMIT 0 + ?;
@@ -76,38 +82,40 @@ ORDER BY run_at, seq LIMIT 0 + ?;
 -- name: ringJoin
 -- A task of a group became ready: type, priority, group, run_at, seq.
 INSERT INTO ring (type, priority, task_group, state, since, since_seq) VALUES (?, ?, ?, 'ready', ?, ?)
-ON CONFLICT DO UPDATE SET state = 'ready', since = min(since, excluded.since),
+ON CONFLICT DO UPDATE SET state = 'ready', blocked_by = NULL, need = NULL, since = min(since, excluded.since),
   since_seq = CASE WHEN (excluded.since, excluded.since_seq) < (since, since_seq) THEN excluded.since_seq
     ELSE since_seq END
 WHERE state <> 'ready' OR (excluded.since, excluded.since_seq) < (since, since_seq);
 
 -- name: ringServed
--- ?1 JSON list of [type, priority, group, limit of a group], in order: each moves to the end, and out of the rotation
--- if it has nothing more to serve.
+-- ?1 JSON list of [type, priority, lane, limit of its group, its group], in order: each moves to the end, and out of
+-- the rotation if it has nothing more to serve.
 INSERT INTO ring (type, priority, task_group, served, state)
 SELECT type, priority, task_group, (SELECT ifnull(max(served), 0) FROM ring) + place, CASE
   WHEN task_group = '' THEN 'alone'
   WHEN NOT EXISTS (SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = s.type
     AND t.task_group = s.task_group AND t.priority = s.priority) THEN 'empty'
   WHEN most IS NOT NULL AND most <= (SELECT count(*) FROM tasks t WHERE t.status = 'processing'
-    AND t.type = s.type AND t.task_group = s.task_group) THEN 'full'
+    AND t.type = s.type AND t.task_group >= s.lanes_from AND t.task_group < s.lanes_from || ' ') THEN 'full'
   ELSE 'ready' END
 FROM (
-  SELECT key + 1 AS place, value ->> 0 AS type, value ->> 1 AS priority, value ->> 2 AS task_group, value ->> 3 AS most
+  SELECT key + 1 AS place, value ->> 0 AS type, value ->> 1 AS priority, value ->> 2 AS task_group, value ->> 3 AS most,
+    value ->> 4 AS lanes_from
   FROM json_each(?1)
 ) s
 WHERE true
-ON CONFLICT DO UPDATE SET served = excluded.served, state = excluded.state;
+ON CONFLICT DO UPDATE SET served = excluded.served, state = excluded.state, blocked_by = NULL, need = NULL;
 
 -- name: ringAside
-UPDATE ring SET state = ? WHERE type = ? AND priority = ? AND task_group = ?;
+UPDATE ring SET state = ?, blocked_by = NULL, need = NULL WHERE type = ? AND priority = ? AND task_group = ?;
 
 -- name: ringSince
 UPDATE ring SET since = ?, since_seq = ? WHERE type = ? AND priority = ? AND task_group = ?;
 
 -- name: ringFreed
--- `+` prevents the planner from reading all full rows.
-UPDATE ring SET state = 'ready' WHERE type = ? AND task_group = ? AND +state = 'full';
+-- All lanes of a group. `+` prevents the planner from reading all full rows.
+UPDATE ring SET state = 'ready'
+WHERE type = ?1 AND task_group >= '' || ?2 AND task_group < ?2 || ' ' AND +state = 'full';
 
 -- name: ringAllFreed
 UPDATE ring SET state = 'ready' WHERE state = 'full' AND type = ?;

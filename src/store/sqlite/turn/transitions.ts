@@ -11,23 +11,27 @@ import {
 } from '../../../task/outcome.ts'
 import { isFinal, RETRYABLE_STATUSES, type Status } from '../../../task/status.ts'
 import type { Progress } from '../../../task/task.ts'
+import { NO_USES, type Uses } from '../../../task/uses.ts'
 import { leaseSecret } from '../../lease-secret.ts'
 import { FOLLOWED_MAX } from '../../options.ts'
 import type { ChangeOutcome, Lease, Renewed, Settled, StoreOptions, Turn } from '../../store.ts'
-import type { Database, Value } from '../database/database.ts'
+import type { Value } from '../database/database.ts'
 import type { Tx } from '../database/writer.ts'
 import type { Decided, Ended, Flows } from '../flows/flows.ts'
+import type { Limits } from '../limits/limits.ts'
 import type { Attempts } from '../records/attempts.ts'
 import { eventBody, startedOf, stateOf, type TaskState, tokenOf } from '../records/rows.ts'
 import type { Rates } from '../types/rates.ts'
 import type { Registry } from '../types/types.ts'
 import { type GroupScheduler, readyOf } from './group-scheduler.ts'
-import { merged } from './merged.ts'
+import type { Planner } from './planner.ts'
 import type { RateLog } from './rate-log.ts'
 
 /** Maximum number of delayed tasks promoted, and of waits ended, before each claim; a sweep does the rest. */
 const DUE_BATCH = 1_000
 const CLAIM_PASSES = 5
+/** Passes of one claim in which limits let further lanes start. */
+const LIMIT_PASSES = 1_000
 const STARTED_MAX = 100_000
 const NONE: readonly Predecessor[] = []
 
@@ -36,6 +40,8 @@ export class Transitions {
   readonly #registry: Registry
   readonly #rates: Rates
   readonly #groups: GroupScheduler
+  readonly #limits: Limits
+  readonly #planner: Planner
   readonly #rateLog: RateLog
   readonly #flows: Flows
   readonly #attempts: Attempts
@@ -50,6 +56,8 @@ export class Transitions {
     registry: Registry,
     rates: Rates,
     groups: GroupScheduler,
+    limits: Limits,
+    planner: Planner,
     rateLog: RateLog,
     flows: Flows,
     attempts: Attempts,
@@ -60,6 +68,8 @@ export class Transitions {
     this.#registry = registry
     this.#rates = rates
     this.#groups = groups
+    this.#limits = limits
+    this.#planner = planner
     this.#rateLog = rateLog
     this.#options = options
   }
@@ -73,6 +83,7 @@ export class Transitions {
 
   /** Makes delayed tasks ready when their time has come; returns how many. */
   promote(tx: Tx, max = DUE_BATCH): number {
+    this.#limits.wake(tx)
     if (tx.due.readyAt() > tx.now) return 0
     tx.due.forget()
     const due = tx.database.all('due', tx.now, max)
@@ -102,26 +113,18 @@ export class Transitions {
     if (turn.want <= 0 || turn.leaving) return leases
     const types = (turn.types ?? turn.worker.types).filter((type) => this.#registry.isOpen(type, tx.now))
     // Tasks that waited too long block others only until they are ended; if there are very many, a sweep continues.
-    for (let ended = DUE_BATCH, passes = 0; ended === DUE_BATCH && passes < CLAIM_PASSES; passes++) {
-      ended = this.endWaits(tx)
-      leases.push(...this.#start(tx, this.#heads(tx, types, turn.want - leases.length, turn.groups), turn))
+    for (let passes = 0, isAgain = true; isAgain && passes < LIMIT_PASSES; passes++) {
+      const ended = this.endWaits(tx)
+      this.#limits.wake(tx)
+      const want = turn.want - leases.length
+      const { seqs, isCut, checked } = this.#planner.plan(tx.database, types, want, tx.now, turn.groups)
+      leases.push(...this.#start(tx, seqs, turn))
       if (leases.length === turn.want) break
+      // A lane may have left units of a limit that was checked, so others can have them.
+      for (const name of checked) tx.freedLimits.add(name)
+      isAgain = this.#limits.wake(tx) || isCut || (ended === DUE_BATCH && passes < CLAIM_PASSES)
     }
     return leases
-  }
-
-  /** Whether a claim of the type would find a task, according to data that may be out of date. */
-  canClaim(database: Database, type: string, now: number): boolean {
-    if (!this.#registry.isOpen(type, now) || this.#permits(database, type, 1, now) <= 0) return false
-    return database.all('heads', type, 1).length > 0 || this.#groups.mayServe(type)
-  }
-
-  /** The time from which a type's hold and its rate allow a start; null: now. */
-  opensAt(type: string, now: number): number | null {
-    const { rate = null, heldUntil = null } = this.#registry.rules(type) ?? {}
-    const rateAt = rate && this.#rateLog.nextAt(type, rate, now)
-    const at = Math.max(rateAt ?? 0, heldUntil ?? 0)
-    return at > now ? at : null
   }
 
   /** Settles leases; one answer each, in order. */
@@ -233,40 +236,22 @@ export class Transitions {
     return due.length
   }
 
-  /** The tasks to run next over all types: highest priority, then longest ready. */
-  #heads(tx: Tx, types: readonly string[], want: number, groups?: readonly string[]): number[] {
-    const perType = types.map((type) => {
-      const free = this.#permits(tx.database, type, want, tx.now)
-      if (free <= 0) return []
-      const { groupConcurrency } = this.#registry.rules(type)!
-      return groups
-        ? this.#groups.nextOf(groups, type, free, groupConcurrency)
-        : this.#groups.next(type, free, groupConcurrency)
-    })
-    const busy = perType.filter((heads) => heads.length > 0)
-    const heads = busy.length === 1 ? busy[0]! : merged(busy, want)
-    return heads.map((row) => row.seq as number)
-  }
-
-  /** The number of tasks of a type that its limit and its rate let start now, at most `want`; 0 or less for none. */
-  #permits(database: Database, type: string, want: number, now: number): number {
-    const { maxConcurrency, rate } = this.#registry.rules(type)!
-    const free = maxConcurrency === null ? want : maxConcurrency - (database.get('inFlight', type)!.n as number)
-    if (rate === null || free <= 0) return Math.min(want, free)
-    return Math.min(want, free, this.#rateLog.allows(type, rate, now))
-  }
-
   #start(tx: Tx, seqs: readonly number[], { worker, leaseMs = this.#options.leaseMs }: Turn): Lease[] {
     if (seqs.length === 0) return []
     const expiresAt = tx.now + leaseMs
     const secret = leaseSecret()
     const leases = new Map<number, Lease>()
+    const uses: Uses[] = []
     // Leases that were lost elsewhere stay in this process's memory, so the cache is cleared; it can be read again.
     if (this.#started.size > STARTED_MAX) this.#started.clear()
     for (const values of tx.database.arrays('start', tx.now, worker.id, leaseMs, JSON.stringify(seqs), secret)) {
       const { task, state } = startedOf(values, tx.now, worker.id, leaseMs, secret)
       const lease = tokenOf(state)
       this.#started.set(lease, state)
+      if (state.uses !== NO_USES) {
+        this.#limits.started(state.seq, state.uses)
+        uses.push(state.uses)
+      }
       const predecessors = state.depends ? this.#flows.predecessors(state.seq) : NONE
       leases.set(state.seq, { lease, expiresAt, deadlineAt: state.deadlineAt, task, predecessors })
     }
@@ -280,8 +265,9 @@ export class Transitions {
     }
     this.#groups.served(
       started.map(({ task }) => task),
-      (type) => this.#registry.rules(type)!.groupConcurrency,
+      (type) => this.#planner.groupLimit(type),
     )
+    if (uses.length > 0) this.#limits.log(tx.now, uses)
     this.#logStarts(tx, started)
     return started
   }
@@ -319,13 +305,19 @@ export class Transitions {
   #end(tx: Tx, held: TaskState, ending: Ending): Status | null {
     const settlement = settle(held, ending, this.#policy(held.type), tx.now, this.#options.random())
     if (!this.#finish(tx, held, settlement)) return null
-    this.#groups.freed(held.type, held.group)
+    this.#groups.freed(held.type, held.lane)
+    if (held.uses !== NO_USES) this.#limits.ended(tx, held, held.uses, 'usage' in ending ? ending.usage : undefined)
     tx.touchedTypes.add(held.type)
-    if (settlement.holdMs !== undefined) this.#registry.hold(held.type, tx.now + settlement.holdMs)
+    if (settlement.holdMs !== undefined) this.#hold(held, settlement.heldLimit ?? null, tx.now + settlement.holdMs)
     if (settlement.attempts > held.attempts) {
       this.#registry.countAttempt(held.workerId!, settlement.status === 'success')
     }
     return settlement.status
+  }
+
+  #hold({ type, uses }: TaskState, limit: string | null, until: number): void {
+    const isHeld = limit !== null && Object.hasOwn(uses, limit) && this.#limits.hold(limit, until)
+    if (!isHeld) this.#registry.hold(type, until)
   }
 
   #endAgain(tx: Tx, lease: string, ending: Ending): Status | null {
@@ -365,6 +357,7 @@ export class Transitions {
     if (next.attempt) this.#attempts.add(state, next.attempt, now, error)
     if (stored === 'delayed') tx.due.addReady(runAt)
     if (stored === 'pending') this.#groups.becameReady({ ...state, runAt })
+    else if (state.status === 'pending') this.#groups.left(state)
     tx.count(type, state.status, -1)
     tx.count(type, stored, 1)
     const runMs = state.status === 'processing' ? now - startedAt! : null

@@ -1,0 +1,83 @@
+import { FOLLOWED_MAX, type StoreOptions } from '../../options.ts'
+import type { Swept } from '../../store.ts'
+import type { Database } from '../database/database.ts'
+import type { Space } from '../database/space.ts'
+import type { Tx } from '../database/writer.ts'
+import type { Documents } from '../documents/documents.ts'
+import type { Outbox } from '../events/outbox.ts'
+import type { Flows } from '../flows/flows.ts'
+import type { Limits } from '../limits/limits.ts'
+import type { GroupScheduler } from '../turn/group-scheduler.ts'
+import type { Transitions } from '../turn/transitions.ts'
+import type { Rates } from '../types/rates.ts'
+import type { Due } from './due.ts'
+import type { Removal } from './removal.ts'
+
+export interface ChoreParts {
+  database: Database
+  due: Due
+  transitions: Transitions
+  flows: Flows
+  rates: Rates
+  groups: GroupScheduler
+  limits: Limits
+  removal: Removal
+  documents: Documents
+  outbox: Outbox
+  space: Space
+  options: StoreOptions
+}
+
+/** Everything that a sweep does because its time has come, except for documents. */
+export class Chores {
+  readonly #parts: ChoreParts
+
+  constructor(parts: ChoreParts) {
+    this.#parts = parts
+  }
+
+  /** Does at most `max` of each kind. */
+  do(tx: Tx, max: number): Swept {
+    const { database, transitions, rates, groups, limits, removal, outbox, space, options } = this.#parts
+    const done = [
+      transitions.promote(tx, max),
+      transitions.endWaits(tx, max),
+      transitions.endLeases(tx, max),
+      removal.forgetFinished(tx, max),
+      transitions.followOn(tx),
+      groups.drop(max),
+    ]
+    if (!rates.isEmpty) rates.write(tx.now)
+    const moreEvents = outbox.drop(tx.now, options)
+    const moreSpace = space.giveBack()
+    limits.drop(tx.now)
+    database.run('dropWorkersUnseen', tx.now - options.workerTtlMs)
+    const changed = done.reduce((sum, n) => sum + n, 0)
+    const isFull = tx.hasPutOff || tx.followed >= FOLLOWED_MAX || done.some((n) => n >= max)
+    const more = moreEvents || moreSpace || isFull
+    return { changed, more, nextAt: this.nextAt() }
+  }
+
+  /** Whether there is nothing to do now. */
+  areDone(): boolean {
+    const { database, rates, removal, space, options } = this.#parts
+    const now = options.clock()
+    const nextAt = this.nextAt()
+    if (!rates.isEmpty || (nextAt !== null && nextAt <= now)) return false
+    return !removal.isDue(database, now) && !space.isTooMuch()
+  }
+
+  nextAt(): number | null {
+    const { database, due, flows, limits, documents, removal, options } = this.#parts
+    const times = [
+      flows.hasPutOff() ? 0 : due.readyAt(),
+      limits.nextOpenAt(),
+      due.waitEndsAt(),
+      database.get('nextLeaseDue', options.cancelGraceMs)!.at,
+      documents.nextDueAt(options.clock()),
+      removal.nextAt(database),
+    ].filter((at) => typeof at === 'number')
+    const next = Math.min(...times)
+    return next === Number.POSITIVE_INFINITY ? null : next
+  }
+}

@@ -1,0 +1,119 @@
+-- Named limits; migrate-18.sql describes the tables.
+
+-- name: limitByName
+SELECT * FROM limits WHERE name = ?;
+
+-- name: allLimits
+SELECT * FROM limits ORDER BY name;
+
+-- name: countLimits
+SELECT count(*) AS n FROM limits;
+
+-- name: putLimit
+INSERT INTO limits (name, max, max_source, rate_max, rate_per_ms, rate_source, paused, held_until)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET max = excluded.max, max_source = excluded.max_source, rate_max = excluded.rate_max,
+  rate_per_ms = excluded.rate_per_ms, rate_source = excluded.rate_source, paused = excluded.paused,
+  held_until = excluded.held_until;
+
+-- name: dropLimit
+DELETE FROM limits WHERE name = ?;
+
+-- name: limitsOfGroups
+-- The limits of single groups: names from ?1 to ?2.
+SELECT name, max FROM limits WHERE name > ? AND name < ?;
+
+-- name: holdOfKey
+SELECT held_until FROM limit_holds WHERE name = ?;
+
+-- name: holdKey
+INSERT INTO limit_holds (name, held_until) VALUES (?, ?)
+ON CONFLICT DO UPDATE SET held_until = max(held_until, excluded.held_until);
+
+-- name: dropHoldsOfKeys
+DELETE FROM limit_holds WHERE held_until <= ?;
+
+-- name: dropHoldOfKey
+DELETE FROM limit_holds WHERE name = ?;
+
+-- name: unitsInUse
+SELECT ifnull(sum(units), 0) AS n FROM permits WHERE limit_name = ?;
+
+-- name: addPermit
+INSERT INTO permits (limit_name, seq, units) VALUES (?, ?, ?);
+
+-- name: dropPermit
+DELETE FROM permits WHERE limit_name = ? AND seq = ?;
+
+-- name: holdersOfLimit
+SELECT t.id, t.type, t.worker_id, t.started_at, t.expires_at, t.task_group, p.units
+FROM permits p JOIN tasks t ON t.seq = p.seq WHERE p.limit_name = ? ORDER BY t.started_at, t.seq LIMIT 1000;
+
+-- name: usesBySeq
+SELECT uses FROM tasks WHERE seq = ?;
+
+-- name: lanesInUse
+-- The lanes of unfinished tasks that use limits, at most ?1; one index look-up for each.
+WITH RECURSIVE lanes (lane) AS (
+  SELECT min(task_group) FROM tasks WHERE uses IS NOT NULL AND completed_at IS NULL
+  UNION ALL
+  SELECT (SELECT min(task_group) FROM tasks WHERE uses IS NOT NULL AND completed_at IS NULL AND task_group > lane)
+  FROM lanes WHERE lane IS NOT NULL
+)
+SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT 0 + ?;
+
+-- name: readyInLane
+-- Ready tasks of a lane, counted up to ?2.
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE uses IS NOT NULL AND completed_at IS NULL AND task_group = '' || ? AND status = 'pending'
+  LIMIT 0 + ?
+);
+
+-- name: readyOfLane
+SELECT id FROM tasks
+WHERE uses IS NOT NULL AND completed_at IS NULL AND task_group = '' || ? AND status = 'pending' LIMIT 0 + ?;
+
+-- name: ringBlocked
+-- A lane is set aside: limit, need, type, priority, lane.
+UPDATE ring SET state = 'blocked', blocked_by = ?, need = ? WHERE type = ? AND priority = ? AND task_group = ?;
+
+-- name: ringUnblock
+UPDATE ring SET state = 'ready', blocked_by = NULL, need = NULL
+WHERE type = ? AND priority = ? AND task_group = ? AND +state = 'blocked';
+
+-- name: blockedTypes
+-- The types of which lanes wait for a limit; one index look-up for each.
+WITH RECURSIVE types (type) AS (
+  SELECT min(type) FROM ring WHERE blocked_by = '' || ?1
+  UNION ALL
+  SELECT (SELECT min(type) FROM ring WHERE blocked_by = '' || ?1 AND ring.type > types.type)
+  FROM types WHERE types.type IS NOT NULL
+)
+SELECT type FROM types WHERE type IS NOT NULL;
+
+-- name: blockedLanes
+-- The lanes of a type that wait for a limit, in the order of the rotation.
+SELECT priority, task_group, need FROM ring INDEXED BY ring_blocked WHERE blocked_by = '' || ? AND type = ?
+ORDER BY priority DESC, served, since, since_seq LIMIT 0 + ?;
+
+-- name: leastNeed
+SELECT priority, task_group, need FROM ring INDEXED BY ring_need WHERE blocked_by = '' || ? AND type = ?
+ORDER BY need LIMIT 1;
+
+-- name: blockedBetween
+-- The limits from ?1 to ?2 for which lanes wait.
+SELECT DISTINCT blocked_by AS name FROM ring WHERE blocked_by > '' || ? AND blocked_by < '' || ?;
+
+-- name: waitForLimit
+INSERT INTO limit_waits (name, until) VALUES (?, ?)
+ON CONFLICT DO UPDATE SET until = min(until, excluded.until) WHERE excluded.until < until;
+
+-- name: nextLimitWait
+SELECT min(until) AS at FROM limit_waits;
+
+-- name: endLimitWaits
+DELETE FROM limit_waits WHERE until <= ? RETURNING name;
+
+-- name: correctStarts
+-- ?1 name, ?2 the start, ?3 units more or less.
+UPDATE rate_log SET total = total + ?3 WHERE type = ?1 AND at >= ?2;

@@ -1,0 +1,90 @@
+import type { FieldError } from './errors.ts'
+
+/**
+ * The units of named limits that a task uses while it runs, by the name of the limit. What is in use of a limit is the
+ * sum over the tasks that run.
+ */
+export type Uses = Readonly<Record<string, number>>
+
+export const NO_USES: Uses = Object.freeze({})
+
+export const USES_LIMITS = { namesMax: 16, unitsMax: 1_000_000, nameCharsMax: 200 } as const
+
+/**
+ * Form of the name of a limit: 1 to 200 characters without control characters. `type:` and `group:` are the names of
+ * the limits that every type and group has.
+ */
+export const LIMIT_NAME_PATTERN = /^(?!type:|group:)\P{Cc}{1,200}$/u
+
+/** Ends the name of a limit that applies to each key: `tenant/*` to `tenant/acme`, unless that has its own. */
+const EACH_KEY = '/*'
+/** Separates the group and the names of limits in the name of a lane. Neither contains control characters. */
+const SEPARATOR = '\u001f'
+
+/** Whether a name is that of the limits of all keys. */
+export function isOfEachKey(name: string): boolean {
+  return name.endsWith(EACH_KEY) && name.indexOf('/') === name.length - EACH_KEY.length
+}
+
+/** The name of the settings for `tenant/acme` if it has none of its own: `tenant/*`. Null for a name without a key. */
+export function familyOf(name: string): string | null {
+  const end = name.indexOf('/')
+  return end < 0 || isOfEachKey(name) ? null : name.slice(0, end) + EACH_KEY
+}
+
+/**
+ * The lane of a task within its type and priority: tasks of one group that use the same limits. Lanes take turns. ''
+ * for a task without both.
+ */
+export function laneOf(group: string | null, uses: Uses): string {
+  const names = Object.keys(uses)
+  if (names.length === 0) return group ?? ''
+  return [group ?? '', ...names.sort()].join(SEPARATOR)
+}
+
+/** The group of a lane, '' for none. */
+export function groupOfLane(lane: string): string {
+  const end = lane.indexOf(SEPARATOR)
+  return end < 0 ? lane : lane.slice(0, end)
+}
+
+/** The names of the limits that the tasks of a lane use. */
+export function limitsOfLane(lane: string): string[] {
+  return lane.split(SEPARATOR).slice(1)
+}
+
+/** The first error of the units that an attempt has used in fact, or null. */
+export function usageError(usage: unknown): FieldError | null {
+  if (typeof usage !== 'object' || usage === null || Array.isArray(usage)) {
+    return { path: 'usage', message: 'must be an object of limits and units, such as {"tokens": 900}' }
+  }
+  const { namesMax, unitsMax } = USES_LIMITS
+  const entries = Object.entries(usage)
+  if (entries.length > namesMax) return { path: 'usage', message: `has more than ${namesMax} limits` }
+  const wrong = entries.find(([, units]) => !(Number.isInteger(units) && units >= 0 && units <= unitsMax))
+  if (!wrong) return null
+  const [name, units] = wrong
+  const path = `usage.${name.toWellFormed()}`
+  return { path, message: `is ${JSON.stringify(units)}: it must be an integer from 0 to ${unitsMax}` }
+}
+
+/** The errors of uses from a request or a handler. */
+export function usesErrors(uses: unknown, path: string): FieldError[] {
+  if (typeof uses !== 'object' || uses === null || Array.isArray(uses)) {
+    return [{ path, message: 'must be an object of limits and units, such as {"gpu": 1}' }]
+  }
+  const entries = Object.entries(uses)
+  const { namesMax, unitsMax } = USES_LIMITS
+  if (entries.length > namesMax) {
+    return [{ path, message: `has ${entries.length} limits, the maximum is ${namesMax}` }]
+  }
+  return entries.flatMap(([name, units]): FieldError[] => {
+    const at = `${path}.${name.toWellFormed()}`
+    if (!LIMIT_NAME_PATTERN.test(name) || !name.isWellFormed() || isOfEachKey(name)) {
+      const form = '1 to 200 characters without control characters, not beginning with type: or group:'
+      return [{ path: at, message: `is not the name of a limit that a task can use: use ${form}, and a key for *` }]
+    }
+    if (Number.isInteger(units) && units >= 1 && units <= unitsMax) return []
+    return [{ path: at, message: `is ${JSON.stringify(units)}: it must be an integer from 1 to ${unitsMax}` }]
+  })
+}

@@ -1,0 +1,99 @@
+import { describe, expect, it } from 'vitest'
+import type { Queue } from '../../src/queue/queue.ts'
+import type { Fixture } from './fixture.ts'
+import { limitSteps } from './limit-steps.ts'
+
+/** How named limits are created, listed, removed and explained. */
+export function limitsContract(fixture: Fixture): void {
+  const { claim, succeed, limit } = fixture
+  const { set, add, facts, code } = limitSteps(fixture)
+
+  const handler = {
+    maxConcurrency: null,
+    groupConcurrency: null,
+    rate: null,
+    retry: { baseMs: 1_000, factor: 2, capMs: 60_000, jitter: 0 },
+    payloadSchema: null,
+    defaults: {},
+  }
+
+  describe('named limits', () => {
+    it('are created by max, rate or a handler, and by nothing else', async () => {
+      expect(await code(set('x', { paused: true }))).toBe('unknown_limit')
+      expect(await code(set('x', { holdMs: 5 }))).toBe('unknown_limit')
+      expect(await code(set('x', { remove: true }))).toBe('unknown_limit')
+      expect(await fixture.queue.limits({ names: ['x'] })).toEqual([])
+      await set('x', { max: null })
+      expect(await facts('x')).toMatchObject({ max: null, rate: null, paused: false, heldUntil: null, inUse: 0 })
+    })
+
+    it('are declared by handlers until an operator sets them', async () => {
+      const declare = (max: number) =>
+        fixture.queue.declareHandlers(
+          new Map([['t', { ...handler, limits: { gpu: { max, rate: { max: 9, perMs: 1_000 } } } }]]),
+        )
+      await declare(3)
+      expect(await facts('gpu')).toMatchObject({ max: 3, rate: { max: 9, perMs: 1_000 } })
+      await set('gpu', { max: 7 })
+      await declare(4)
+      expect(await facts('gpu')).toMatchObject({ max: 7, rate: { max: 9, perMs: 1_000 } })
+    })
+
+    it('are not removed while a task uses them', async () => {
+      await set('gpu', { max: 1 })
+      await add('a', { gpu: 1 }, { delayMs: 1_000 })
+      expect(await code(set('gpu', { remove: true }))).toBe('limit_in_use')
+      fixture.now += 1_000
+      const [lease] = await claim(1)
+      expect(await code(set('gpu', { remove: true }))).toBe('limit_in_use')
+      await succeed(lease!.lease)
+      await set('gpu', { remove: true })
+      expect(await fixture.queue.limits({ names: ['gpu'] })).toEqual([])
+    })
+
+    it('are listed with what is in use and what waits, in the order of their names', async () => {
+      await set('b/*', { max: 2 })
+      await set('a', { max: 1 })
+      await add('x', { a: 1, 'b/k': 1 })
+      await add('y', { a: 1 })
+      await claim(9)
+      expect(await fixture.queue.limits()).toMatchObject([
+        { name: 'a', max: 1, inUse: 1, waiting: 1 },
+        { name: 'b/*', max: 2, inUse: null, waiting: null },
+      ])
+      expect(await facts('b/k')).toMatchObject({ name: 'b/k', max: 2, inUse: 1, waiting: 0 })
+    })
+  })
+
+  describe('an explanation', () => {
+    const why = async (queue: Queue, id: string) => (await queue.explain(id))!
+
+    it('names each limit in the way, with the tasks that hold it and until when', async () => {
+      await set('gpu', { max: 1 })
+      await set('tokens', { rate: { max: 1, perMs: 10_000 } })
+      const first = await add('a', { gpu: 1, tokens: 1 })
+      const second = await add('b', { gpu: 1, tokens: 1 })
+      await claim(9)
+      const found = await why(fixture.queue, second)
+      expect(found.reason).toBe('limit_reached')
+      expect(found.limits).toMatchObject([
+        { name: 'gpu', reason: 'limit_reached', needs: 1, until: fixture.now + 1_000, holders: [{ taskId: first }] },
+        { name: 'tokens', reason: 'rate_limited', needs: 1, until: fixture.now + 10_000, holders: [] },
+      ])
+      await set('gpu', { paused: true })
+      expect((await why(fixture.queue, second)).limits[0]).toMatchObject({ name: 'gpu', reason: 'paused' })
+      await set('gpu', { paused: false, holdMs: 77 })
+      expect((await why(fixture.queue, second)).limits[0]).toMatchObject({ reason: 'held', until: fixture.now + 77 })
+    })
+
+    it('names the limits of the type and the group in the same list', async () => {
+      await limit('t', 1, { groupConcurrency: 1 })
+      await set('gpu', { max: 1 })
+      await add('a', { gpu: 1 }, { group: 'g' })
+      const second = await add('b', { gpu: 1 }, { group: 'g' })
+      await claim(9)
+      const { limits } = await why(fixture.queue, second)
+      expect(limits.map(({ name }) => name)).toEqual(['type:t', 'group:t/g', 'gpu'])
+    })
+  })
+}
