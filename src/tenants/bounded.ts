@@ -29,7 +29,7 @@ import { taskIdOf } from '../task/lease-token.ts'
 import type { Task, TaskSpec } from '../task/task.ts'
 import { changeEach, filtersWithin } from './filters.ts'
 import { TenantNames } from './names.ts'
-import { refuseKeys, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
+import { refuseKeys, refuseLimits, refuseOwnUses, refuseTypeChange, withoutHold } from './refusals.ts'
 import { groupWithin, TenantSchedules } from './schedules.ts'
 import { statsWithin } from './stats.ts'
 import { Tally } from './tally.ts'
@@ -138,14 +138,6 @@ export class BoundedQueue implements Queue {
     await this.#queue.configureType(type, change)
     const [info] = await this.types({ names: [type] })
     return info!
-  }
-
-  async configureLimit(): Promise<never> {
-    throw new XQueueError('forbidden', 'a key with bounds cannot change limits: use a key without bounds')
-  }
-
-  async limits(): Promise<never> {
-    throw new XQueueError('forbidden', 'a key with bounds cannot see limits of all tenants: use a key without bounds')
   }
 
   async declareHandlers(): Promise<void> {
@@ -257,6 +249,8 @@ export class BoundedQueue implements Queue {
 
   readonly keys = refuseKeys
   readonly countCalls = refuseKeys
+  readonly configureLimit = refuseLimits
+  readonly limits = refuseLimits
 
   schedules(change?: ScheduleChange) {
     return this.#schedules.change(change)

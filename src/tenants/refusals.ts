@@ -21,6 +21,11 @@ export async function refuseKeys(): Promise<never> {
   throw new XQueueError('forbidden', 'a key with bounds cannot see or change keys: use a key without bounds')
 }
 
+export async function refuseLimits(): Promise<never> {
+  const why = 'a key with bounds cannot see or change named limits, which all tenants use'
+  throw new XQueueError('forbidden', `${why}: use a key without bounds`)
+}
+
 type Reported = NonNullable<Turn['outcomes']>[number]
 
 /** Limits are used by all tenants: the uses of a task are those of its handler. @throws XQueueError `forbidden` */
