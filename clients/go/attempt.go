@@ -26,6 +26,7 @@ type Attempt struct {
 	renewAt   time.Time
 	heldUntil time.Time
 	progress  any
+	lines     *lines
 	why       string
 	isLost    bool
 }
@@ -87,6 +88,42 @@ type unwritable struct{ why error }
 
 func (u unwritable) MarshalJSON() ([]byte, error) { return nil, u.why }
 
+// Log writes a line that is kept with the task. Levels are trace, debug, info, warn, error and fatal; any other counts as
+// info. The fields are written as JSON at once, so they may go on changing; nil for none.
+func (a *Attempt) Log(level, message string, fields map[string]any) {
+	line := lineOf(level, message, fields)
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if a.lines == nil {
+		a.lines = &lines{}
+	}
+	a.lines.add(line)
+	if soon := time.Now().Add(logPause); soon.Before(a.renewAt) {
+		a.renewAt = soon
+	}
+}
+
+// takeLines returns the lines since the last call, or nil; returnLines puts back lines that could not be sent.
+func (a *Attempt) takeLines() *lines {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	taken := a.lines
+	a.lines = nil
+	return taken
+}
+
+func (a *Attempt) returnLines(taken *lines) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if later := a.lines; later != nil {
+		for _, line := range later.texts {
+			taken.add(line)
+		}
+		taken.skipped += later.skipped
+	}
+	a.lines = taken
+}
+
 // takeProgress returns the JSON of the progress since the last call, or nil, and plans the next renewal. Progress that is
 // not valid JSON is an error.
 func (a *Attempt) takeProgress(now time.Time) (json.RawMessage, error) {
@@ -104,10 +141,11 @@ func (a *Attempt) takeProgress(now time.Time) (json.RawMessage, error) {
 	return nil, nil
 }
 
-func (a *Attempt) hasProgress() bool {
+// hasNews says whether there is progress or a line to send.
+func (a *Attempt) hasNews() bool {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	return a.progress != nil
+	return a.progress != nil || a.lines != nil
 }
 
 // isDue says whether the lease is to be renewed.

@@ -19,6 +19,14 @@ type turn struct {
 	Wait     float64   `json:"wait,omitempty"`
 	Outcomes []*report `json:"outcomes,omitempty"`
 	Renewals []renewal `json:"renewals,omitempty"`
+	// The lines of the renewals.
+	Logs []leaseLog `json:"logs,omitempty"`
+}
+
+type leaseLog struct {
+	Lease   string            `json:"lease"`
+	Lines   []json.RawMessage `json:"lines"`
+	Skipped int               `json:"skipped,omitempty"`
 }
 
 type renewal struct {
@@ -26,6 +34,7 @@ type renewal struct {
 	Progress json.RawMessage `json:"progress,omitempty"`
 
 	attempt *Attempt
+	lines   *lines // nil: none
 }
 
 type turnAnswer struct {
@@ -92,13 +101,18 @@ func (t *turns) stepByStep(ctx context.Context, turn turn, timeout time.Duration
 	answer := &turnAnswer{now: time.Now()}
 	for _, renewal := range turn.Renewals {
 		var kept renewed
+		var texts []json.RawMessage
+		if renewal.lines != nil {
+			texts = renewal.lines.texts
+		}
 		header, err := t.ofLease(ctx, renewal.Lease, "heartbeat", struct {
-			Progress json.RawMessage `json:"progress,omitempty"`
-		}{renewal.Progress}, &kept, timeout)
+			Progress json.RawMessage   `json:"progress,omitempty"`
+			Logs     []json.RawMessage `json:"logs,omitempty"`
+		}{renewal.Progress, texts}, &kept, timeout)
 		var refused *Error
 		if errors.As(err, &refused) && !refused.isPassing() {
-			if refused.Status != http.StatusGone && renewal.Progress != nil {
-				// Invalid progress must not cost the lease.
+			if refused.Status != http.StatusGone && (renewal.Progress != nil || renewal.lines != nil) {
+				// Invalid progress must not cost the lease, nor lines that an older server does not take.
 				_, err = t.ofLease(ctx, renewal.Lease, "heartbeat", struct{}{}, &kept, timeout)
 			} else {
 				err = nil

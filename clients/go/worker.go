@@ -25,7 +25,9 @@ const (
 	heartbeatMost  = 5 * time.Second
 	// Progress is sent after this pause, the last value of it.
 	progressPause = 200 * time.Millisecond
-	renewalsLook  = 100 * time.Millisecond
+	// So are lines of the log, all of them.
+	logPause     = time.Second
+	renewalsLook = 100 * time.Millisecond
 	// An outcome is offered for this time after its lease has ended by the worker's clock: the server may have been away
 	// for all of it, and then the lease still counts.
 	settlePatience     = 60 * time.Second

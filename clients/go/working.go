@@ -86,7 +86,7 @@ func (w *working) report(done context.Context) {
 func (w *working) reportThem(done context.Context, outcomes []*report) error {
 	turn := turn{Outcomes: outcomes}
 	for _, outcome := range outcomes {
-		if outcome.attempt.hasProgress() {
+		if outcome.attempt.hasNews() {
 			turn.Renewals = append(turn.Renewals, w.renewalOf(outcome.attempt))
 		}
 	}
@@ -195,7 +195,7 @@ func (w *working) renewalOf(attempt *Attempt) renewal {
 	if err != nil {
 		w.Log("task %s: its progress is no JSON: %v", attempt.Task.ID, err)
 	}
-	return renewal{Lease: attempt.lease, Progress: progress, attempt: attempt}
+	return renewal{Lease: attempt.lease, Progress: progress, attempt: attempt, lines: attempt.takeLines()}
 }
 
 // takeTurn makes a call, reads what became of the renewals, has the outcomes read, and starts the tasks that it brought.
@@ -207,8 +207,18 @@ func (w *working) takeTurn(
 		turn.WorkerID = w.ID
 		turn.Types = w.types
 	}
+	for _, renewal := range turn.Renewals {
+		if taken := renewal.lines; taken != nil {
+			turn.Logs = append(turn.Logs, leaseLog{renewal.Lease, taken.texts, taken.skipped})
+		}
+	}
 	answer, err := w.turns.take(ctx, turn, timeout)
 	if err != nil {
+		for _, renewal := range turn.Renewals {
+			if renewal.lines != nil {
+				renewal.attempt.returnLines(renewal.lines)
+			}
+		}
 		w.attempts.claimed(turn.Max, nil)
 		return err
 	}
@@ -235,7 +245,7 @@ func (w *working) renewed(attempt *Attempt, answer renewed, now time.Time) {
 		return
 	}
 	if answer.Problem != nil {
-		w.Log("task %s: its progress was refused: %v", attempt.Task.ID, answer.Problem)
+		w.Log("task %s: its progress or its log was refused: %v", attempt.Task.ID, answer.Problem)
 	}
 	attempt.renewed(answer.ExpiresAt.Sub(now))
 	if answer.CancelRequested {

@@ -105,6 +105,14 @@ const handlers = defineHandlers({
     run: (_task: TaskWith<unknown>, { predecessors }) =>
       predecessors.map(({ id, type, status, result, error }) => [id, type, status, result, error]),
   },
+  talks: {
+    run: async ({ payload }: TaskWith<number>, { log, attempt }) => {
+      log.info({ number: attempt }, 'begun')
+      log.warn({ value: new Map() }, 'odd')
+      await sleep(payload * 1_000)
+      log.info('done')
+    },
+  },
   lengths: {
     run: async (_task: TaskWith<unknown>, { predecessors, predecessor }) => {
       const whole = await Promise.all(predecessors.map(({ id }) => predecessor(id)))

@@ -90,6 +90,24 @@ describe.each(Object.entries(LANGUAGES))('a worker in %s', (_language, { command
     )
   })
 
+  it('keeps lines of the log with the task, while the handler runs and with its outcome', async () => {
+    await start()
+    await server.untilHandled('talks')
+    const linesOf = async (id: string) => (await server.call('GET', `/tasks/${id}/logs`)).body.lines
+    const id = await server.submit('talks', 3_600)
+    const isLive = async () => expect(await linesOf(id)).toHaveLength(2)
+    await vi.waitFor(isLive, { timeout: 20_000 })
+    const first = { n: 1, delivery: 1, attempt: 1, time: expect.stringMatching(/^20.*Z$/), level: 'info' }
+    const lines = await linesOf(id)
+    expect(lines[0]).toEqual({ ...first, message: 'begun', fields: { number: 1 } })
+    // The value is no JSON: Python and Go say so, and the others lose no line either.
+    expect(lines[1]).toMatchObject({ n: 2, level: 'warn', message: 'odd' })
+    await server.call('DELETE', `/tasks/${id}`)
+    const short = await server.submit('talks', 0)
+    await server.until(short, { status: 'success' })
+    expect((await linesOf(short)).map(({ message }: { message: string }) => message)).toEqual(['begun', 'odd', 'done'])
+  })
+
   it('holds its type after a refused call, and runs the task again at no cost', async () => {
     await start()
     await server.untilHandled('limited')

@@ -88,6 +88,14 @@ def join(attempt: Attempt) -> object:
     return [[one.id, one.type, one.status, one.result, one.error] for one in attempt.predecessors]
 
 
+def talks(attempt: Attempt) -> object:
+    attempt.log("begun", number=attempt.number)
+    attempt.log("odd", "warn", value=float("nan"))
+    attempt.sleep(float(attempt.payload))
+    attempt.log("done")
+    return None
+
+
 def lengths(attempt: Attempt) -> object:
     return [len(one.result["payload"]) for one in attempt.predecessors]
 
@@ -95,7 +103,7 @@ def lengths(attempt: Attempt) -> object:
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
     | {"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly}
-    | {"limited": limited},
+    | {"limited": limited, "talks": talks},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 
 from .task import Json, Predecessor, Task
 
@@ -14,6 +18,21 @@ DELAY_SECONDS_MAX = 366 * 86_400
 HOLD_SECONDS_MAX = 86_400
 # Progress is sent after this pause, the last value of it.
 PROGRESS_SECONDS_MIN = 0.2
+# So are lines of the log, all of them.
+LOG_SECONDS_MIN = 1.0
+# Lines that wait to be sent; the oldest go first.
+LOG_LINES_MAX = 1_000
+LOG_CHARS_MAX = 256 * 1024
+MESSAGE_CHARS_MAX = 8_000
+LEVELS = {
+    "trace": 5,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+task_log = logging.getLogger("xqueue.task")
 
 
 class DoNotRetry(Exception):
@@ -59,6 +78,43 @@ def _usable(seconds: object, most: float) -> float | None:
     return max(seconds, 0)
 
 
+class Lines:
+    """Lines as JSON, bounded in count and size."""
+
+    def __init__(self) -> None:
+        self.texts: deque[str] = deque()
+        self.skipped = 0
+        """The number of older lines that were left out."""
+        self._chars = 0
+
+    def add(self, text: str) -> None:
+        self.texts.append(text)
+        self._chars += len(text)
+        while len(self.texts) > LOG_LINES_MAX or (self._chars > LOG_CHARS_MAX and len(self.texts) > 1):
+            self._chars -= len(self.texts.popleft())
+            self.skipped += 1
+
+    def append(self, later: Lines) -> None:
+        for text in later.texts:
+            self.add(text)
+        self.skipped += later.skipped
+
+
+# Handlers write lines, and the loops take them. Few handlers write lines, so all share a lock.
+_lock = threading.Lock()
+
+
+def _line(message: object, level: str, fields: Mapping[str, object]) -> str:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line = {"time": now, "level": level, "message": str(message)[:MESSAGE_CHARS_MAX]}
+    if not fields:
+        return json.dumps(line)
+    try:
+        return json.dumps({**line, "fields": fields}, allow_nan=False, default=str)
+    except Exception as error:  # Whatever the handler logs, it must not fail for it.
+        return json.dumps({**line, "fields": {"unreadable": type(error).__name__}})
+
+
 class Canceled(BaseException):
     """The run is to end: its message says why. No `except Exception` of a handler swallows it."""
 
@@ -76,6 +132,7 @@ class Attempt:
         self._heartbeat_seconds = heartbeat_seconds
         self._renew_at = self._held_until = time.monotonic() + heartbeat_seconds
         self._progress: Json = None
+        self._lines: Lines | None = None
         self._why: str | None = None
         # Most attempts neither wait nor are stopped, so the event is made when it is needed.
         self._stopped: threading.Event | None = None
@@ -95,6 +152,19 @@ class Attempt:
         """Tells how far the task is: 0–100, or a dict of at most 16 KiB as JSON. Sent soon, the last value wins."""
         self._progress = value
         self._renew_at = min(self._renew_at, time.monotonic() + PROGRESS_SECONDS_MIN)
+
+    def log(self, message: str, level: str = "info", **fields: object) -> None:
+        """
+        Writes a line that is kept with the task, and in the log of the process (the logger `xqueue.task`). Levels are
+        trace, debug, info, warn, error and fatal; fields are values of JSON, others are written as text.
+        """
+        if level not in LEVELS:
+            raise ValueError(f"level is {level!r}: use one of {', '.join(LEVELS)}")
+        task_log.log(LEVELS[level], "task %s: %s", self.task.id, message, extra={"fields": fields})
+        with _lock:
+            self._lines = self._lines or Lines()
+            self._lines.add(_line(message, level, fields))
+        self._renew_at = min(self._renew_at, time.monotonic() + LOG_SECONDS_MIN)
 
     @property
     def canceled(self) -> bool:
@@ -137,6 +207,19 @@ class Attempt:
         value, self._progress = self._progress, None
         return value
 
+    def take_lines(self) -> Lines | None:
+        """The lines since the last call."""
+        with _lock:
+            lines, self._lines = self._lines, None
+        return lines
+
+    def return_lines(self, lines: Lines) -> None:
+        """They could not be sent: they go before later ones."""
+        with _lock:
+            later, self._lines = self._lines, lines
+            if later:
+                lines.append(later)
+
     def renewed(self, seconds: float) -> None:
         """Its lease is held for so long."""
         self._held_until = time.monotonic() + seconds
@@ -150,5 +233,6 @@ class Attempt:
         return time.monotonic() > self._held_until + patience
 
     @property
-    def has_progress(self) -> bool:
-        return self._progress is not None
+    def has_news(self) -> bool:
+        """Whether there is progress or a line to send."""
+        return self._progress is not None or self._lines is not None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
 
-from .attempt import Attempt
+from .attempt import Attempt, Lines
 from .client import Client
 from .connection import Answer, Connection
 from .errors import XQueueError
@@ -26,6 +26,7 @@ class Renewal:
     attempt: Attempt
     progress: str | None = None
     """As JSON."""
+    lines: Lines | None = None
 
 
 @dataclass
@@ -105,16 +106,19 @@ class Turns:
     def _renew(
         self, renewal: Renewal, made: TurnAnswer, timeout: float
     ) -> tuple[Mapping[str, Json], XQueueError | None]:
-        lease, progress = renewal.attempt.lease, renewal.progress
+        lease, progress, lines = renewal.attempt.lease, renewal.progress, renewal.lines
+        fields = {"progress": progress} if progress else {}
+        if lines:
+            fields["logs"] = _array(lines.texts)
         try:
-            answer = self._of_lease(lease, "heartbeat", _object({"progress": progress} if progress else {}), timeout)
+            answer = self._of_lease(lease, "heartbeat", _object(fields), timeout)
             made.date = answer.date
             return answer.body, None
         except XQueueError as error:
             if error.status in TRY_LATER:
                 raise
-            if error.status != LEASE_LOST and progress:
-                # Invalid progress must not cost the lease.
+            if error.status != LEASE_LOST and fields:
+                # Invalid progress must not cost the lease, nor lines that an older server does not take.
                 return self._of_lease(lease, "heartbeat", "{}", timeout).body, error
             return {}, error
 
@@ -139,12 +143,23 @@ def _body(reports: Sequence[Report], renewals: Sequence[Renewal], claim: Mapping
             for one in renewals
         )
         fields["renewals"] = f"[{','.join(items)}]"
+    logs = [(one.attempt.lease, one.lines) for one in renewals if one.lines]
+    if logs:
+        items = (
+            _object({"lease": f'"{lease}"', "skipped": str(lines.skipped), "lines": _array(lines.texts)})
+            for lease, lines in logs
+        )
+        fields["logs"] = f"[{','.join(items)}]"
     return _object(fields)
 
 
 def _object(fields: Mapping[str, str]) -> str:
     """An object of values that are JSON already."""
     return "{" + ",".join([f'"{name}":{value}' for name, value in fields.items()]) + "}"
+
+
+def _array(texts: Iterable[str]) -> str:
+    return f"[{','.join(texts)}]"
 
 
 def _problem(item: Mapping[str, Json]) -> XQueueError | None:

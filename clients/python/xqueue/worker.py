@@ -176,6 +176,11 @@ class Worker:
             for renewal, (item, problem) in zip(renewals, answer.renewals):
                 self._renewed(renewal.attempt, item, problem, answer.date)
             attempts = [self._attempt_of(lease, answer.date) for lease in answer.leases]
+        except BaseException:
+            for renewal in renewals:
+                if renewal.lines:
+                    renewal.attempt.return_lines(renewal.lines)
+            raise
         finally:
             with self._may_claim:
                 self._wanted -= room
@@ -252,7 +257,7 @@ class Worker:
         again: list[Report] = []
         ended = []
         try:
-            renewals = [self._renewal_of(report.attempt) for report in reports if report.attempt.has_progress]
+            renewals = [self._renewal_of(report.attempt) for report in reports if report.attempt.has_news]
             answer = self._take(reports, renewals, room, timeout=REPORT_SECONDS_MAX)
             for report, problem in zip(reports, answer.outcomes):
                 replacement = self._replacement(report, problem) if problem else None
@@ -312,14 +317,14 @@ class Worker:
                 log.warning("leases could not be renewed: %s", error)
 
     def _renewal_of(self, attempt: Attempt) -> Renewal:
-        progress = attempt.take_progress(time.monotonic())
+        progress, lines = attempt.take_progress(time.monotonic()), attempt.take_lines()
         if progress is None:
-            return Renewal(attempt)
+            return Renewal(attempt, None, lines)
         try:
-            return Renewal(attempt, json.dumps(progress, allow_nan=False))
+            return Renewal(attempt, json.dumps(progress, allow_nan=False), lines)
         except NO_JSON as error:
             log.warning("task %s reported progress that is no JSON: %s", attempt.task.id, error)
-            return Renewal(attempt)
+            return Renewal(attempt, None, lines)
 
     def _renewed(
         self, attempt: Attempt, item: Mapping[str, Json], problem: XQueueError | None, date: datetime | None
@@ -328,7 +333,7 @@ class Worker:
             self._stop(attempt, "the lease was lost: out of time, or handed to another worker", held=False)
             return
         if problem:
-            log.warning("task %s: its progress was refused: %s", attempt.task.id, problem)
+            log.warning("task %s: its progress or its log was refused: %s", attempt.task.id, problem)
         if "expires_at" in item:
             attempt.renewed(_seconds_left(item["expires_at"], date))
         if item.get("cancel_requested"):

@@ -150,6 +150,22 @@ func join(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	return rows, nil
 }
 
+func talks(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
+	var seconds float64
+	if err := attempt.Payload(&seconds); err != nil {
+		return nil, err
+	}
+	attempt.Log("info", "begun", map[string]any{"number": attempt.Number()})
+	attempt.Log("warn", "odd", map[string]any{"value": math.NaN()})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(time.Duration(seconds * float64(time.Second))):
+	}
+	attempt.Log("info", "done", nil)
+	return nil, nil
+}
+
 func lengths(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	lengths := []int{}
 	for _, handed := range attempt.Predecessors {
@@ -181,7 +197,7 @@ func main() {
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
 			"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly,
-			"limited": limited,
+			"limited": limited, "talks": talks,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
