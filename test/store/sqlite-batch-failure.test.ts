@@ -1,7 +1,10 @@
-import { beforeEach, expect, it, vi } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
+import { readNamed } from '../../src/queue/event-reader.ts'
 import type { Queue } from '../../src/queue/queue.ts'
+import { openStore } from '../../src/store/open.ts'
 import { RETRY_DEFAULTS } from '../../src/task/retry.ts'
 import { completeSpec } from '../../src/task/task.ts'
+import { closeAfterwards } from '../fixtures/closing.ts'
 import { openTestQueue } from '../fixtures/server.ts'
 
 let queue: Queue
@@ -32,11 +35,15 @@ it('believes nothing of a transaction that was rolled back: types', async () => 
 })
 
 it('believes nothing of a transaction that was rolled back: times at which something is due', async () => {
-  const [submitted] = await queue.submit([completeSpec({ type: 't', delayMs: 1 })])
-  await vi.waitFor(async () => expect(submitted!.task.runAt).toBeLessThan(Date.now()))
-  const bad = queue.keys({ add: { id: { not: 'text' } } as never })
-  const [swept] = await Promise.all([queue.sweep(100), expect(bad).rejects.toThrow()])
+  let now = 1_700_000_000_000
+  const store = await openStore('sqlite::memory:', { clock: () => now }, readNamed)
+  closeAfterwards(() => store.close())
+  await store.configureType('t', { declared: true })
+  await store.submit([completeSpec({ type: 't', delayMs: 1_000 })])
+  now += 1_000
+  const bad = { kind: 'key', id: { not: 'text' } as never, to: '' } as const
+  const [swept] = await Promise.all([store.sweep(100), expect(store.documents({ changes: [bad] })).rejects.toThrow()])
   expect(swept.changed).toBe(1)
   const worker = { id: 'w', host: 'h', pid: 1, types: ['t'], concurrency: 1, startedAt: 0 }
-  expect((await queue.turn({ worker, want: 1 })).leases).toHaveLength(1)
+  expect((await store.turn({ worker, want: 1 })).leases).toHaveLength(1)
 })
