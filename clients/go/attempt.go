@@ -25,6 +25,7 @@ type Attempt struct {
 	mutex     sync.Mutex
 	renewAt   time.Time
 	heldUntil time.Time
+	expiresAt time.Time // by the wall clock
 	progress  any
 	lines     *lines
 	why       string
@@ -33,6 +34,18 @@ type Attempt struct {
 
 // Number is 1 for the first attempt.
 func (a *Attempt) Number() int { return a.Task.Attempts + 1 }
+
+// Fence grows with each hand-out of the task: give it to the systems that you write to, and let them refuse a number that
+// is lower than one that they have seen.
+func (a *Attempt) Fence() int { return a.Task.Deliveries }
+
+// IsHeld says whether the lease is held by the worker's clock: not as soon as another worker may run the task, as after
+// the process stood still for longer than the lease. It makes no call.
+func (a *Attempt) IsHeld() bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return !a.isLost && wallClock().Before(a.expiresAt)
+}
 
 // Payload reads the task's payload into a value, as json.Unmarshal does. What does not fit is not worth a retry, and
 // the error says so to the worker.
@@ -155,11 +168,12 @@ func (a *Attempt) isDue(now time.Time) bool {
 	return !a.isLost && !now.Before(a.renewAt)
 }
 
-// renewed notes how long the lease is held; renewSoon that a renewal failed.
-func (a *Attempt) renewed(left time.Duration) {
+// renewed notes how long the lease is held, by the clock of this machine; renewSoon that a renewal failed.
+func (a *Attempt) renewed(expiresAt time.Time) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	a.heldUntil = time.Now().Add(left)
+	a.expiresAt = expiresAt
+	a.heldUntil = time.Now().Add(expiresAt.Sub(wallClock()))
 }
 
 func (a *Attempt) renewSoon() {

@@ -44,7 +44,7 @@ type turnAnswer struct {
 	Renewals []renewed `json:"renewals"`
 	Leases   []lease   `json:"leases"`
 
-	// The server's clock at the answer.
+	// The server's clock at the answer; zero if it is not known.
 	now time.Time
 }
 
@@ -98,7 +98,7 @@ func (t *turns) take(ctx context.Context, turn turn, timeout time.Duration) (*tu
 
 // stepByStep does the same in single calls. It fails with the first error that passes, like a turn.
 func (t *turns) stepByStep(ctx context.Context, turn turn, timeout time.Duration) (*turnAnswer, error) {
-	answer := &turnAnswer{now: time.Now()}
+	answer := &turnAnswer{}
 	for _, renewal := range turn.Renewals {
 		var kept renewed
 		var texts []json.RawMessage
@@ -171,9 +171,6 @@ func (r *withoutLease) MarshalJSON() ([]byte, error) {
 }
 
 func clockOf(header http.Header) time.Time {
-	now, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
-		return time.Now()
-	}
+	now, _ := http.ParseTime(header.Get("Date"))
 	return now
 }

@@ -28,6 +28,9 @@ const (
 	// So are lines of the log, all of them.
 	logPause     = time.Second
 	renewalsLook = 100 * time.Millisecond
+	// Time for an answer when the process stood still for longer than its leases; a pause of stillLeast shows that it did.
+	answerMost = 50 * time.Millisecond
+	stillLeast = time.Second
 	// An outcome is offered for this time after its lease has ended by the worker's clock: the server may have been away
 	// for all of it, and then the lease still counts.
 	settlePatience     = 60 * time.Second

@@ -18,6 +18,7 @@ type working struct {
 	types    []string
 	attempts *attempts
 	turns    *turns
+	clock    serverClock
 }
 
 // claim waits for tasks while there is room, until ctx ends.
@@ -141,6 +142,7 @@ func (w *working) settled(outcome *report, problem *Error) *report {
 // renew renews the leases that are due, until done ends. It shares no call with the others, so that a slow one of those
 // costs no lease.
 func (w *working) renew(done context.Context) {
+	stoodStill := false
 	for {
 		due, isHolding := []*Attempt{}, false
 		now := time.Now()
@@ -150,6 +152,10 @@ func (w *working) renew(done context.Context) {
 				due = append(due, attempt)
 			}
 		}
+		callOff := func() bool { return true }
+		if over := overOf(due); stoodStill && len(over) > 0 {
+			callOff = time.AfterFunc(answerMost, func() { w.giveUp(over) }).Stop
+		}
 		for len(due) > 0 {
 			count := len(due)
 			if count > renewMost {
@@ -158,6 +164,8 @@ func (w *working) renew(done context.Context) {
 			w.renewThem(done, due[:count])
 			due = due[count:]
 		}
+		callOff()
+		before := wallClock()
 		if isHolding {
 			_ = sleep(done, renewalsLook)
 		} else {
@@ -168,6 +176,26 @@ func (w *working) renew(done context.Context) {
 		}
 		if done.Err() != nil {
 			return
+		}
+		stoodStill = isHolding && wallClock().Sub(before) > stillLeast
+	}
+}
+
+func overOf(due []*Attempt) []*Attempt {
+	over := []*Attempt{}
+	for _, attempt := range due {
+		if !attempt.IsHeld() {
+			over = append(over, attempt)
+		}
+	}
+	return over
+}
+
+// giveUp ends attempts whose leases were over when the process woke, because the server does not say whether they are held.
+func (w *working) giveUp(attempts []*Attempt) {
+	for _, attempt := range attempts {
+		if !attempt.IsHeld() {
+			w.stop(attempt, leaseLost, true)
 		}
 	}
 }
@@ -222,15 +250,16 @@ func (w *working) takeTurn(
 		w.attempts.claimed(turn.Max, nil)
 		return err
 	}
+	w.clock.answered(answer.now)
 	for index, renewal := range turn.Renewals {
-		w.renewed(renewal.attempt, answer.Renewals[index], answer.now)
+		w.renewed(renewal.attempt, answer.Renewals[index])
 	}
 	if readOutcomes != nil {
 		readOutcomes(answer)
 	}
 	brought := make([]*Attempt, 0, len(answer.Leases))
 	for _, lease := range answer.Leases {
-		brought = append(brought, w.attemptOf(lease, answer.now))
+		brought = append(brought, w.attemptOf(lease))
 	}
 	w.attempts.claimed(turn.Max, brought)
 	for _, attempt := range brought {
@@ -239,7 +268,7 @@ func (w *working) takeTurn(
 	return nil
 }
 
-func (w *working) renewed(attempt *Attempt, answer renewed, now time.Time) {
+func (w *working) renewed(attempt *Attempt, answer renewed) {
 	if answer.Problem != nil && answer.Problem.Status == http.StatusGone {
 		w.stop(attempt, leaseLost, true)
 		return
@@ -247,15 +276,15 @@ func (w *working) renewed(attempt *Attempt, answer renewed, now time.Time) {
 	if answer.Problem != nil {
 		w.Log("task %s: its progress or its log was refused: %v", attempt.Task.ID, answer.Problem)
 	}
-	attempt.renewed(answer.ExpiresAt.Sub(now))
+	attempt.renewed(w.clock.local(answer.ExpiresAt))
 	if answer.CancelRequested {
 		w.stop(attempt, "the task was canceled", false)
 	}
 }
 
-func (w *working) attemptOf(lease lease, now time.Time) *Attempt {
-	// Both times are by the server's clock.
-	left := lease.ExpiresAt.Sub(now)
+func (w *working) attemptOf(lease lease) *Attempt {
+	expiresAt := w.clock.local(lease.ExpiresAt)
+	left := expiresAt.Sub(wallClock())
 	interval := left / 3
 	if interval < heartbeatLeast {
 		interval = heartbeatLeast
@@ -268,7 +297,7 @@ func (w *working) attemptOf(lease lease, now time.Time) *Attempt {
 	return &Attempt{
 		Task: lease.Task, Predecessors: lease.Predecessors,
 		client: w.Client, lease: lease.Lease, interval: interval, ctx: ctx, cancel: cancel,
-		renewAt: time.Now().Add(interval), heldUntil: time.Now().Add(left),
+		renewAt: time.Now().Add(interval), heldUntil: time.Now().Add(left), expiresAt: expiresAt,
 	}
 }
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 from xqueue import Attempt, Client, DoNotRetry, RateLimited, RetryAfter, Worker
 
@@ -61,6 +62,19 @@ def unruly(attempt: Attempt) -> object:
     return "kept"
 
 
+def watch(attempt: Attempt) -> object:
+    """Writes on each look whether it holds its lease, and after which look it had stood still, until it is stopped."""
+    while True:
+        before = time.monotonic()
+        time.sleep(0.005)
+        if time.monotonic() - before > 1:
+            print(f"woke with fence {attempt.fence}", file=sys.stderr)
+        print(f"looked: {str(attempt.is_held()).lower()}", file=sys.stderr)
+        if attempt.canceled:
+            print("aborted", file=sys.stderr)
+        attempt.check()
+
+
 def never(attempt: Attempt) -> object:
     raise DoNotRetry("this cannot work")
 
@@ -103,7 +117,7 @@ def lengths(attempt: Attempt) -> object:
 Worker(
     {"echo": echo, "join": join, "steps": steps, "busy": busy_first, "never": never, "crash": crash, "strange": strange}
     | {"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly}
-    | {"limited": limited, "talks": talks},
+    | {"limited": limited, "talks": talks, "watch": watch},
     Client(patience=0),
     concurrency=3,
     shutdown=float(sys.argv[1]) if len(sys.argv) > 1 else 30.0,

@@ -131,6 +131,7 @@ class Attempt:
         """The tasks that this one has waited for, in the order of its `after`, with what they came to."""
         self._heartbeat_seconds = heartbeat_seconds
         self._renew_at = self._held_until = time.monotonic() + heartbeat_seconds
+        self._expires_at = time.time() + heartbeat_seconds
         self._progress: Json = None
         self._lines: Lines | None = None
         self._why: str | None = None
@@ -147,6 +148,21 @@ class Attempt:
     def number(self) -> int:
         """1 for the first attempt."""
         return self.task.attempts + 1
+
+    @property
+    def fence(self) -> int:
+        """
+        Grows with each hand-out of the task: give it to the systems that you write to, and let them refuse a number that
+        is lower than one that they have seen.
+        """
+        return self.task.deliveries
+
+    def is_held(self) -> bool:
+        """
+        Whether the lease is held by the worker's clock. False as soon as another worker may run the task, as after the
+        process stood still for longer than the lease. Makes no call.
+        """
+        return self._held and time.time() < self._expires_at
 
     def progress(self, value: Json) -> None:
         """Tells how far the task is: 0–100, or a dict of at most 16 KiB as JSON. Sent soon, the last value wins."""
@@ -220,9 +236,10 @@ class Attempt:
             if later:
                 lines.append(later)
 
-    def renewed(self, seconds: float) -> None:
-        """Its lease is held for so long."""
-        self._held_until = time.monotonic() + seconds
+    def renewed(self, expires_at: float) -> None:
+        """Its lease is held until then, by the clock of this machine."""
+        self._expires_at = expires_at
+        self._held_until = time.monotonic() + expires_at - time.time()
 
     def renew_soon(self) -> None:
         """Its renewal has failed."""

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from random import random
 from typing import Any, Callable
@@ -19,6 +18,7 @@ from urllib.parse import quote
 
 from .attempt import Attempt, Canceled, DoNotRetry, RateLimited, RetryAfter
 from .client import Client
+from .clock import ServerClock
 from .connection import Connection
 from .errors import ServerUnreachable, XQueueError
 from .report import NO_JSON, Report, failed, failed_with, succeeded
@@ -44,8 +44,12 @@ RENEWALS_MAX = 200
 # all of it, and then the lease still counts.
 SETTLE_PATIENCE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.1, 10.0)
+LOST = "the lease was lost: out of time, or handed to another worker"
 # After their time at shutdown, handlers that heed `canceled` get this long to end.
 STOP_SECONDS = 1.0
+# Time for an answer when the process stood still for longer than its leases; a pause of this length shows that it did.
+ANSWER_SECONDS_MAX = 0.05
+STILL_SECONDS = 1.0
 # A signal is heeded within this time.
 SIGNAL_SECONDS_MAX = 0.2
 
@@ -80,6 +84,7 @@ class Worker:
         self._shutdown = shutdown
         self._id = worker_id or f"{socket.gethostname()}-{os.getpid()}"[-100:]
         self._turns = Turns(self._client)
+        self._clock = ServerClock()
         self._threads = HandlerThreads(concurrency, self._run)
         lock = threading.Lock()
         self._may_claim, self._may_report = threading.Condition(lock), threading.Condition(lock)
@@ -173,9 +178,10 @@ class Worker:
             worker = {"types": self._types, "worker_id": self._id} if room or reports else {}
             claim = {**worker, "max": room, "wait": wait} if room else worker
             answer = self._turns.take(reports, renewals, claim, timeout=timeout, connection=connection)
+            self._clock.answered(answer.date)
             for renewal, (item, problem) in zip(renewals, answer.renewals):
-                self._renewed(renewal.attempt, item, problem, answer.date)
-            attempts = [self._attempt_of(lease, answer.date) for lease in answer.leases]
+                self._renewed(renewal.attempt, item, problem)
+            attempts = [self._attempt_of(lease) for lease in answer.leases]
         except BaseException:
             for renewal in renewals:
                 if renewal.lines:
@@ -193,15 +199,16 @@ class Worker:
         self._threads.start(attempts)
         return answer
 
-    def _attempt_of(self, item: Mapping[str, Json], date: datetime | None) -> Attempt:
-        left = _seconds_left(item["expires_at"], date)
+    def _attempt_of(self, item: Mapping[str, Json]) -> Attempt:
+        expires_at = self._clock.local(item["expires_at"])
+        left = expires_at - time.time()
         shortest, longest = HEARTBEAT_SECONDS
         # A server from before there was such a thing tells of none.
         read = partial(self._predecessor, item["lease"])
         predecessors = [Predecessor(one, read) for one in item.get("predecessors", ())]
         task = Task.from_json(item["task"])
         attempt = Attempt(task, item["lease"], min(max(left / 3, shortest), longest), predecessors)
-        attempt.renewed(left)
+        attempt.renewed(expires_at)
         return attempt
 
     def _run(self, attempt: Attempt) -> None:
@@ -296,6 +303,7 @@ class Worker:
 
     def _renew(self) -> None:
         """Renews the leases that are due. Shares no call with the others, so that a slow one of those costs no lease."""
+        stood_still = False
         while True:
             with self._may_renew:
                 self._may_renew.wait_for(lambda: self._held or self._gone)
@@ -303,9 +311,21 @@ class Worker:
                     return
                 now = time.monotonic()
                 due = [attempt for attempt in self._held if attempt.is_due(now)]
+            late = threading.Timer(ANSWER_SECONDS_MAX, self._give_up, [[one for one in due if not one.is_held()]])
+            if stood_still:
+                late.start()
             for start in range(0, len(due), RENEWALS_MAX):
                 self._renew_them(due[start : start + RENEWALS_MAX])
+            late.cancel()
+            before = time.time()
             time.sleep(HEARTBEAT_SECONDS[0] / 2)
+            stood_still = time.time() - before > STILL_SECONDS
+
+    def _give_up(self, attempts: Sequence[Attempt]) -> None:
+        """The process stood still until their leases were over, and the server does not say whether they are held."""
+        for attempt in attempts:
+            if not attempt.is_held():
+                self._stop(attempt, LOST, held=False)
 
     def _renew_them(self, due: Sequence[Attempt]) -> None:
         try:
@@ -326,16 +346,14 @@ class Worker:
             log.warning("task %s reported progress that is no JSON: %s", attempt.task.id, error)
             return Renewal(attempt, None, lines)
 
-    def _renewed(
-        self, attempt: Attempt, item: Mapping[str, Json], problem: XQueueError | None, date: datetime | None
-    ) -> None:
+    def _renewed(self, attempt: Attempt, item: Mapping[str, Json], problem: XQueueError | None) -> None:
         if problem and problem.status == LEASE_LOST:
-            self._stop(attempt, "the lease was lost: out of time, or handed to another worker", held=False)
+            self._stop(attempt, LOST, held=False)
             return
         if problem:
             log.warning("task %s: its progress or its log was refused: %s", attempt.task.id, problem)
         if "expires_at" in item:
-            attempt.renewed(_seconds_left(item["expires_at"], date))
+            attempt.renewed(self._clock.local(item["expires_at"]))
         if item.get("cancel_requested"):
             self._stop(attempt, "the task was canceled", held=True)
 
@@ -402,9 +420,3 @@ def _log_failure(attempt: Attempt, error: BaseException) -> None:
         return
     level = logging.WARNING if isinstance(error, (DoNotRetry, RetryAfter)) else logging.ERROR
     log.log(level, "attempt %d of task %s of type %s failed", attempt.number, task.id, task.type, exc_info=error)
-
-
-def _seconds_left(expires_at: str, date: datetime | None) -> float:
-    """What is left of a lease, both times by the server's clock."""
-    now = date or datetime.now(timezone.utc)
-    return (datetime.fromisoformat(expires_at.replace("Z", "+00:00")) - now).total_seconds()

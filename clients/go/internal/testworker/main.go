@@ -112,6 +112,22 @@ func unruly(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
 	return "kept", nil
 }
 
+// watch writes on each look whether it holds its lease, and after which look it had stood still, until it is stopped.
+func watch(ctx context.Context, attempt *xqueue.Attempt) (any, error) {
+	for {
+		before := time.Now()
+		time.Sleep(5 * time.Millisecond)
+		if time.Since(before) > time.Second {
+			log.Printf("woke with fence %d", attempt.Fence())
+		}
+		log.Printf("looked: %v", attempt.IsHeld())
+		if ctx.Err() != nil {
+			log.Print("aborted")
+			return nil, ctx.Err()
+		}
+	}
+}
+
 func never(context.Context, *xqueue.Attempt) (any, error) {
 	return nil, xqueue.DoNotRetry(errors.New("this cannot work"))
 }
@@ -197,7 +213,7 @@ func main() {
 		Handlers: map[string]xqueue.Handler{
 			"echo": echo, "steps": steps, "busy": busyFirst, "never": never, "crash": crash, "strange": strange, "join": join,
 			"later": later, "big": big, "loud": loud, "lengths": lengths, "wordless": wordless, "unruly": unruly,
-			"limited": limited, "talks": talks,
+			"limited": limited, "talks": talks, "watch": watch,
 		},
 		Concurrency: 3,
 		Shutdown:    time.Duration(shutdown * float64(time.Second)),
