@@ -57,7 +57,7 @@ export function createQueue(store: Store): Queue {
     },
     types: (query) => typesOf(store, query),
     workers: async () => (await store.inspect({ types: [] })).workers,
-    stats: () => statsOf(store),
+    stats: (query) => statsOf(store, query),
     events: async ({ reader, ...query }) =>
       reader ? events.read(query, reader) : { ...(await store.events(query)), held: true },
     keys: (change) => apiKeys.keys(change),

@@ -120,13 +120,14 @@ export interface Queue
   /** Lines of a task's log after the line number `after`, or null when there is no such task. */
   logs(id: string, after: number, max: number): Promise<TaskLog | null>
 
-  /** All known types and those with kept tasks, or those of `names` that exist. */
-  types(query?: { names?: readonly string[]; holders?: boolean }): Promise<TypeInfo[]>
+  /** All known types and those with kept tasks, or those of `names` that exist; `demand` for `runnable`. */
+  types(query?: { names?: readonly string[]; holders?: boolean; demand?: boolean }): Promise<TypeInfo[]>
 
   /** The live workers of all processes. */
   workers(): Promise<WorkerInfo[]>
 
-  stats(): Promise<Stats>
+  /** Totals; `demand` for `runnable`. */
+  stats(query?: { demand?: boolean }): Promise<Stats>
 
   /**
    * Events as `Store.events` describes. With `reader`, the store keeps the position under that name, and one owner at a

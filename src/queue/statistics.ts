@@ -8,6 +8,8 @@ export interface Stats {
   counts: Record<Status, number>
   delayed: number
   dependent: number
+  /** Running tasks and those that could start now, if there were workers; null unless requested. */
+  runnable: number | null
   /** Tasks finished per second over the last minute. */
   throughput: number
   concurrencyLimits: Record<string, number>
@@ -29,6 +31,8 @@ export interface TypeInfo extends TypeSettings {
   /** No task starts before this time; null: it is not held. */
   heldUntil: number | null
   declared: boolean
+  /** Running tasks and those that could start now, if there were workers; null unless requested. */
+  runnable: number | null
   /** Live workers that run it. */
   workers: number
   /** Tasks finished per second over the last minute. */
@@ -42,21 +46,21 @@ export interface TypeInfo extends TypeSettings {
 /** All known types and those with kept tasks, or those of `names` that exist. */
 export async function typesOf(
   store: Store,
-  { names, holders = false }: { names?: readonly string[]; holders?: boolean } = {},
+  { names, holders = false, demand = false }: { names?: readonly string[]; holders?: boolean; demand?: boolean } = {},
 ): Promise<TypeInfo[]> {
   if (names?.length === 0) return []
-  const { types, workers } = await store.inspect({ ...(names && { types: names }), settings: true, holders })
+  const { types, workers } = await store.inspect({ ...(names && { types: names }), settings: true, holders, demand })
   const served = new Map<string, number>()
   for (const type of workers.flatMap((worker) => [...new Set(worker.types)])) {
     served.set(type, (served.get(type) ?? 0) + 1)
   }
   return types
     .filter(({ isKnown, counts }) => names || isKnown || STORED_STATUSES.some((status) => counts[status] > 0))
-    .map((facts) => infoOf(facts, served.get(facts.type) ?? 0))
+    .map((facts) => infoOf(facts, served.get(facts.type) ?? 0, demand))
 }
 
-export async function statsOf(store: Store): Promise<Stats> {
-  const facts = await store.inspect({ stream: true })
+export async function statsOf(store: Store, { demand = false } = {}): Promise<Stats> {
+  const facts = await store.inspect({ stream: true, demand })
   const counts = noCounts()
   const concurrencyLimits: Stats['concurrencyLimits'] = {}
   for (const { type, counts: stored, maxConcurrency } of facts.types) {
@@ -68,13 +72,15 @@ export async function statsOf(store: Store): Promise<Stats> {
     counts,
     delayed: sum((type) => type.counts.delayed),
     dependent: sum((type) => type.counts.dependent),
+    runnable: demand ? counts.processing + sum((type) => type.startable) : null,
     throughput: sum((type) => type.recent.throughput),
     concurrencyLimits,
     stream: { length: counts.pending + counts.processing, ...(facts.stream ?? streamOf(facts)) },
   }
 }
 
-function infoOf({ type, counts, recent, settings, isKnown: _, nextStartAt: __, ...rules }: TypeFacts, workers: number) {
+function infoOf(facts: TypeFacts, workers: number, demand: boolean): TypeInfo {
+  const { type, counts, recent, settings, isKnown: _, nextStartAt: __, startable, ...rules } = facts
   return {
     type,
     pending: WAITING_STATUSES.reduce((sum, status) => sum + counts[status], 0),
@@ -82,6 +88,7 @@ function infoOf({ type, counts, recent, settings, isKnown: _, nextStartAt: __, .
     dependent: counts.dependent,
     processing: counts.processing,
     ...rules,
+    runnable: demand ? counts.processing + startable : null,
     workers,
     ...recent,
     ...settings!,

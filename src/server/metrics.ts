@@ -21,7 +21,7 @@ export function engineMetrics({ queue, live, stalls, version, registry }: Server
   collectDefaultMetrics({ register: registry })
   // These gauges have names that Prometheus discourages; the ones by type of resource contain the same data.
   for (const name of MISNAMED) registry.removeSingleMetric(name)
-  const types = shared(() => queue.types())
+  const types = shared(() => queue.types({ demand: true }))
   const gauge = (name: string, help: string, label: string, read: () => Promise<[value: string, measured: number][]>) =>
     new Gauge({
       name,
@@ -41,7 +41,12 @@ export function engineMetrics({ queue, live, stalls, version, registry }: Server
   ofTypes('xqueue_tasks_pending', 'Waiting tasks, including delayed and dependent ones', ({ pending }) => pending)
   ofTypes('xqueue_tasks_delayed', 'Waiting tasks with a start time in the future', ({ delayed }) => delayed)
   ofTypes('xqueue_tasks_dependent', 'Waiting tasks that wait for other tasks', ({ dependent }) => dependent)
-  ofTypes('xqueue_tasks_ready', 'Waiting tasks that more workers could start', readyOf)
+  ofTypes('xqueue_tasks_ready', 'Waiting tasks whose time has come, also those that limits hold back', readyOf)
+  ofTypes(
+    'xqueue_tasks_runnable',
+    'Running tasks, and ready ones that all limits allow to start, up to 10,000: the demand for workers',
+    ({ runnable }) => runnable,
+  )
   ofTypes('xqueue_tasks_processing', 'Running tasks', ({ processing }) => processing)
   ofTypes('xqueue_workers', 'Live workers that run the type', ({ workers }) => workers)
   ofTypes('xqueue_paused', '1 while the type is paused', ({ paused }) => Number(paused))

@@ -262,7 +262,14 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     ...{ id: 'getStats', tag: 'System' },
     answer: {
       ...{ pending_tasks: 4, processing_tasks: 2, success_tasks: 90, failed_tasks: 1, canceled_tasks: 0 },
-      ...{ timeout_tasks: 0, delayed_tasks: 1, dependent_tasks: 0, ready_tasks: 3, total_workers: 1 },
+      ...{
+        timeout_tasks: 0,
+        delayed_tasks: 1,
+        dependent_tasks: 0,
+        ready_tasks: 3,
+        runnable_tasks: 5,
+        total_workers: 1,
+      },
       ...{
         active_workers: 1,
         processed_tasks: 91,

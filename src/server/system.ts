@@ -3,7 +3,7 @@ import { may } from '../access/principal.ts'
 import type { Queue, WorkerInfo } from '../queue/queue.ts'
 import { FINAL_STATUSES, STATUSES } from '../task/status.ts'
 import { isoTime } from '../task/task-json.ts'
-import { count, described, seconds, time, titled } from './fields.ts'
+import { count, described, orNull, seconds, time, titled } from './fields.ts'
 import type { Route, ServerContext } from './route.ts'
 import { typeJson } from './type-json.ts'
 
@@ -15,7 +15,11 @@ export const StatsSchema = titled(
     ),
     delayed_tasks: count('Pending tasks with a start time in the future'),
     dependent_tasks: count('Pending tasks that wait for other tasks'),
-    ready_tasks: count('Pending tasks that more workers could start'),
+    ready_tasks: count('Pending tasks whose time has come, also those that limits hold back'),
+    runnable_tasks: orNull('integer', {
+      description:
+        'Running tasks, and ready ones that all limits allow to start: the demand for workers. Null in events',
+    }),
     total_workers: count('Live workers over all processes'),
     active_workers: count('Workers with running tasks'),
     processed_tasks: count('Stored tasks that have ended'),
@@ -93,7 +97,7 @@ function getStats({ queue, instanceId, startedAt }: ServerContext): Route {
     scope: 'read',
     summary: 'Get counts and rates over all processes',
     answers: { 200: StatsSchema },
-    handler: () => readStats(queue, instanceId, startedAt),
+    handler: () => readStats(queue, instanceId, startedAt, { demand: true }),
   }
 }
 
@@ -199,9 +203,9 @@ export async function readFigures(queue: Queue, instanceId: string, startedAt: n
 }
 
 /** Counts and rates as `/api/v1/stats` answers them. */
-export async function readStats(queue: Queue, instanceId: string, startedAt: number) {
-  const [{ counts, delayed, dependent, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
-    queue.stats(),
+export async function readStats(queue: Queue, instanceId: string, startedAt: number, query = { demand: false }) {
+  const [{ counts, delayed, dependent, runnable, throughput, concurrencyLimits, stream }, workers] = await Promise.all([
+    queue.stats(query),
     queue.workers(),
   ])
   return {
@@ -213,7 +217,8 @@ export async function readStats(queue: Queue, instanceId: string, startedAt: num
     timeout_tasks: counts.timeout,
     delayed_tasks: delayed,
     dependent_tasks: dependent,
-    ready_tasks: Math.max(0, counts.pending - delayed - dependent), // Tasks that more workers could start.
+    ready_tasks: Math.max(0, counts.pending - delayed - dependent),
+    runnable_tasks: runnable,
     total_workers: workers.length,
     active_workers: active(workers),
     // Names of the Go XQueue.

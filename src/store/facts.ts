@@ -24,6 +24,8 @@ export interface InspectQuery {
    * `nextStartAt` is that of the task.
    */
   limits?: readonly string[] | 'all'
+  /** Includes the tasks that could start. */
+  demand?: boolean
   /** Includes the waiting work in the store's own terms. */
   stream?: boolean
 }
@@ -62,6 +64,8 @@ export interface TypeFacts {
   holders: Holder[]
   /** The time at which its rate allows the next start; null: now. */
   nextStartAt: number | null
+  /** If requested: ready tasks that all limits allow to start now, if there were workers, counted up to 10,000. */
+  startable: number
 }
 
 /** A named limit; for `tenant/acme` without settings of its own, with those of `tenant/*`. */

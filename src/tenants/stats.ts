@@ -18,6 +18,7 @@ export function statsWithin(
     counts: { ...counts, pending, processing },
     delayed: sum(({ delayed }) => delayed),
     dependent: sum(({ dependent }) => dependent),
+    runnable: null,
     throughput: throughput ?? sum((info) => info.throughput),
     concurrencyLimits: Object.fromEntries(limited.map(({ type, maxConcurrency }) => [type, maxConcurrency!])),
     stream: {

@@ -165,7 +165,10 @@ it('lets the autoscaler set the number of workers', () => {
     expect(one(resources, resource).spec.scaleTargetRef.name).toBe(scaled.metadata.name)
   }
   const [trigger] = one(render(EVERYTHING), 'ScaledObject').spec.triggers
-  expect(trigger).toMatchObject({ type: 'metrics-api', metadata: { valueLocation: 'ready_tasks', authMode: 'bearer' } })
+  expect(trigger).toMatchObject({
+    type: 'metrics-api',
+    metadata: { valueLocation: 'runnable_tasks', authMode: 'bearer' },
+  })
   expect(trigger.metadata.url).toBe('http://main-xqueue.queue.svc:80/api/v1/stats')
 })
 

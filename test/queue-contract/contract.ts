@@ -9,6 +9,7 @@ import { closeContract } from './close.ts'
 import { configureLimitContract } from './configure-limit.ts'
 import { configureTypeContract } from './configure-type.ts'
 import { declareHandlersContract } from './declare-handlers.ts'
+import { demandContract } from './demand.ts'
 import { eraseContract } from './erase.ts'
 import { eventsContract } from './events.ts'
 import { explainContract } from './explain.ts'
@@ -72,6 +73,7 @@ export function queueContract(name: string, open: Open, randomRuns = 60): void {
     groupsContract(fixture)
     ratesContract(fixture)
     holdsContract(fixture)
+    demandContract(fixture)
     if (name.startsWith('SQLite')) {
       configureLimitContract(fixture)
       limitsContract(fixture)

@@ -128,7 +128,17 @@ export class SqliteStore implements Store {
     this.#submitter = new Submitter(registry, groups, limits, flows, this.#transitions, options)
     this.#documents = new Documents(this.#database, registry, this.#submitter)
     this.#queries = new Queries(this.#database, flows)
-    this.#inspection = new Inspection(this.#database, registry, rates, groups, limits, rateLog, flows, options)
+    this.#inspection = new Inspection(
+      this.#database,
+      registry,
+      rates,
+      groups,
+      limits,
+      this.#planner,
+      rateLog,
+      flows,
+      options,
+    )
     this.#outbox = new Outbox(this.#database, (work) => this.#read(work))
     this.#removal = new Removal(this.#transitions, this.#flows, [this.#attempts, this.#logs], this.#outbox, options)
     this.#chores = new Chores({

@@ -1,12 +1,15 @@
 -- Reads the statistics of types.
 --
 -- KEYS  the partition's prefix
--- ARGV  now, number of types, each; '1' to include the holders of their permits
+-- ARGV  now, number of types, each; '1' to include the holders of their permits; '1' to count the waiting tasks that
+--       the limits of their groups allow to start
 -- Returns {now, types: {type, values of TYPE_FIELDS, last seen, waiting, delayed, dependent, running,
---       {status, count, …}, {ref, lease's head and extras} each, starts that count for the rate} each,
+--       {status, count, …}, {ref, lease's head and extras} each, starts that count for the rate,
+--       waiting tasks that the limits of their groups allow to start} each,
 --       {worker, running, …}, {stream, length, …}}
 -- Cost  about ten commands for each type and lane
 local HOLDERS_MAX = 1000
+local GROUPS_COUNTED_MAX = 1000
 -- The final statuses, then 'grouped', 'delayed' and 'dependent' (task/status.ts).
 local COUNTED = COUNTED_STATUSES
 
@@ -51,7 +54,25 @@ local function count_waiting(step, kind, grouped, streams, running_by)
   return waiting
 end
 
-local function describe(step, kind, record, counts, waiting, with_holders)
+-- Counts the waiting tasks of groups that are in the rotation, as far as the limit of each group allows.
+local function startable_of_groups(step, kind, group_limit)
+  local startable = 0
+  for _, lane in ipairs(lanes_of_type(step, kind)) do
+    startable = startable + call('ZCARD', step.prefix .. KEY.lone .. lane.name)
+    for _, group in ipairs(call('ZRANGE', step.prefix .. KEY.rotation .. lane.name, 0, GROUPS_COUNTED_MAX - 1)) do
+      if group ~= '' then
+        local tasks = count_entries(step, group_lane(lane, group))
+        if group_limit then
+          tasks = math.min(tasks, group_limit - call('SCARD', step.prefix .. KEY.held .. kind .. '|' .. group))
+        end
+        startable = startable + math.max(tasks, 0)
+      end
+    end
+  end
+  return startable
+end
+
+local function describe(step, kind, record, counts, waiting, asked)
   local prefix, finished = step.prefix, {}
   for _, status in ipairs(FINAL_STATUSES) do
     finished[#finished + 1], finished[#finished + 2] = status, counts[status]
@@ -59,21 +80,24 @@ local function describe(step, kind, record, counts, waiting, with_holders)
   return {
     kind, type_values(record), call('HGET', prefix .. KEY.known, kind) or '0', waiting, counts.delayed,
     counts.dependent, call('ZCARD', prefix .. KEY.running .. kind), finished,
-    with_holders and holders_of(step, kind) or {},
-    with_holders and call('LRANGE', prefix .. KEY.starts .. kind, 0, -1) or {},
+    asked.holders and holders_of(step, kind) or {},
+    (asked.holders or asked.demand) and call('LRANGE', prefix .. KEY.starts .. kind, 0, -1) or {},
+    asked.demand and waiting - tonumber(counts.grouped)
+      + startable_of_groups(step, kind, tonumber(unpack_rules(record.rules).group_limit)) or 0,
   }
 end
 
 function steps.inspect(step)
   local kinds = {}
   for index = 1, number(step) do kinds[index] = arg(step) end
-  local with_holders, counts, records = arg(step) == '1', counts_of(step, kinds), read_types(step, kinds)
+  local asked = { holders = arg(step) == '1', demand = arg(step) == '1' }
+  local counts, records = counts_of(step, kinds), read_types(step, kinds)
   local types, running_by, streams, running = {}, {}, {}, {}
   for place, kind in ipairs(kinds) do
     local record = records[place]
     if record.rules ~= '' then
       local waiting = count_waiting(step, kind, tonumber(counts[kind].grouped), streams, running_by)
-      types[#types + 1] = describe(step, kind, record, counts[kind], waiting, with_holders)
+      types[#types + 1] = describe(step, kind, record, counts[kind], waiting, asked)
     end
   end
   for worker, leases in pairs(running_by) do running[#running + 1], running[#running + 2] = worker, leases end

@@ -13,6 +13,8 @@ const TYPES_AT_ONCE = 500
 /** Approximate number of statistics fields that one step reads; and maximum number of types that it reads by name. */
 const FIELDS_AT_ONCE = 20_000
 const NAMES_ALONE_MAX = 10
+/** Maximum number of tasks that could start, as counted. */
+const STARTABLE_MAX = 10_000
 const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }
 
 /** A type in the answer of inspect.lua; `readType` is its only reader. */
@@ -27,12 +29,16 @@ type TypeReply = [
   finished: string[],
   holders: [ref: string, lease: string][],
   starts: string[],
+  startable: number,
 ]
 
 type StoredType = ReturnType<typeof readType>
+type Rules = Pick<StoredType, 'counts' | 'maxConcurrency' | 'rate'>
+/** The costly parts of an answer. */
+type Asked = Pick<InspectQuery, 'holders' | 'demand'>
 
 function readType(partition: number, reply: TypeReply) {
-  const [type, fields, lastSeen, waiting, delayed, dependent, processing, finished, holders, starts] = reply
+  const [type, fields, lastSeen, waiting, delayed, dependent, processing, finished, holders, starts, startable] = reply
   const { setByOperator: _, ...rules } = readRules(fields)
   return {
     type,
@@ -47,6 +53,7 @@ function readType(partition: number, reply: TypeReply) {
     },
     holders: holdersOf(partition, holders),
     starts,
+    startable,
     readSettings: () => readSettings(fields),
   }
 }
@@ -74,11 +81,11 @@ export class Inspection {
     this.#options = options
   }
 
-  async inspect({ types: names, settings = false, holders = false }: InspectQuery): Promise<Facts> {
+  async inspect({ types: names, settings = false, holders = false, demand = false }: InspectQuery): Promise<Facts> {
     await this.#registry.writeRates()
     // To count the running tasks of workers, all types must be read.
     const onlyWorkers = names?.length === 0
-    const abouts = await this.#about(onlyWorkers ? undefined : names, holders)
+    const abouts = await this.#about(onlyWorkers ? undefined : names, { holders, demand })
     const now = this.#database.now()
     const types = onlyWorkers ? [] : abouts.flatMap((about) => this.#typesOf(about, settings, now))
     return {
@@ -109,7 +116,7 @@ export class Inspection {
 
   /** The lanes of a partition, `<type>:<priority>`. */
   async lanes(partition: number, type?: string): Promise<string[]> {
-    const [about] = await this.#about(type === undefined ? undefined : [type], false, [partition])
+    const [about] = await this.#about(type === undefined ? undefined : [type], {}, [partition])
     // Tasks in groups are listed separately from the lanes that they are a part of.
     return (about?.lanes ?? []).map(({ name }) => name).filter((name) => !name.endsWith(')'))
   }
@@ -120,17 +127,18 @@ export class Inspection {
   }
 
   #typesOf({ types, rates }: About, withSettings: boolean, now: number): TypeFacts[] {
-    return types.map(({ lastSeen, starts, heldUntil, readSettings, ...stored }) => ({
+    return types.map(({ lastSeen, starts, startable, heldUntil, readSettings, ...stored }) => ({
       ...stored,
       heldUntil: heldUntil !== null && heldUntil > now ? heldUntil : null,
       isKnown: stored.declared || lastSeen > now - this.#options.typeTtlMs,
       recent: rates.get(stored.type) ?? NO_RATES,
       settings: withSettings ? readSettings() : null,
       nextStartAt: nextStartAt(stored.rate, starts, now),
+      startable: isClosed(stored.paused, heldUntil, now) ? 0 : startableOf(stored, startable, starts, now),
     }))
   }
 
-  async #about(names: readonly string[] | undefined, withHolders: boolean, partitions?: number[]): Promise<About[]> {
+  async #about(names: readonly string[] | undefined, costly: Asked, partitions?: number[]): Promise<About[]> {
     const byPartition = new Map<number, string[]>()
     for (const name of names ?? []) {
       const partition = this.#database.partitionOf(name)
@@ -144,7 +152,7 @@ export class Inspection {
       const tell = async (types: readonly string[]) => {
         for (let from = 0; from < types.length; from += TYPES_AT_ONCE) {
           const some = types.slice(from, from + TYPES_AT_ONCE)
-          const args = [some.length, ...some, withHolders ? '1' : '']
+          const args = [some.length, ...some, costly.holders ? '1' : '', costly.demand ? '1' : '']
           const [time, answers, held, streams] = await this.#database.run<InspectReply>('inspect', partition, args)
           this.#database.sawTime(time)
           about.types.push(...answers.map((answer) => readType(partition, answer)))
@@ -197,14 +205,35 @@ function holdersOf(partition: number, holders: readonly (readonly [ref: string, 
   return found.sort((a, b) => a.since - b.since || (a.taskId < b.taskId ? -1 : 1))
 }
 
+function isClosed(isPaused: boolean, heldUntil: number | null, now: number): boolean {
+  return isPaused || (heldUntil !== null && heldUntil > now)
+}
+
+/** The tasks that the limit and the rate of their type allow to start, of those that their groups allow. */
+function startableOf(
+  { counts, maxConcurrency, rate }: Rules,
+  ofGroups: number,
+  starts: readonly string[],
+  now: number,
+) {
+  const free = maxConcurrency === null ? STARTABLE_MAX : Math.max(0, maxConcurrency - counts.processing)
+  const started = rate ? countedStarts(rate, starts, now).reduce((sum, [, count]) => sum + count, 0) : 0
+  return Math.min(ofGroups, free, STARTABLE_MAX, rate ? Math.max(0, rate.max - started) : STARTABLE_MAX)
+}
+
+/** The starts in the window of a rate, oldest first. */
+function countedStarts({ perMs }: Rate, starts: readonly string[], now: number): [at: number, count: number][] {
+  const all = starts.map((start) => start.split(',').map(Number) as [at: number, count: number])
+  return all.filter(([at]) => at + perMs > now)
+}
+
 /** @param starts `<at>,<how many>` each, oldest first */
 function nextStartAt(rate: Rate | null, starts: readonly string[], now: number): number | null {
   if (!rate) return null
-  const counting = starts.map((start) => start.split(',').map(Number) as [at: number, count: number])
-  let sum = counting.reduce((all, [at, count]) => all + (at + rate.perMs > now ? count : 0), 0)
+  const counting = countedStarts(rate, starts, now)
+  let sum = counting.reduce((all, [, count]) => all + count, 0)
   if (sum < rate.max) return null
   for (const [at, count] of counting) {
-    if (at + rate.perMs <= now) continue
     sum -= count
     if (sum < rate.max) return at + rate.perMs
   }

@@ -3,14 +3,16 @@ import type { RecentRates } from '../../rates.ts'
 import type { Facts, Holder, InspectQuery, StoreOptions, TaskFacts, TypeFacts, WorkerInfo } from '../../store.ts'
 import type { Database, Row } from '../database/database.ts'
 import type { Flows } from '../flows/flows.ts'
-import type { GroupLimit, Limits } from '../limits/limits.ts'
+import type { Limits } from '../limits/limits.ts'
 import { groupOf, taskOf } from '../records/rows.ts'
 import type { GroupScheduler } from '../turn/group-scheduler.ts'
+import type { Planner } from '../turn/planner.ts'
 import type { RateLog } from '../turn/rate-log.ts'
 import type { Rates } from '../types/rates.ts'
 import { type Registry, rulesOf } from '../types/types.ts'
 
 const AHEAD_MAX = 10_000
+const STARTABLE_MAX = 10_000
 const NO_RATES: RecentRates = { throughput: 0, waitMs: null, runMs: null }
 
 type Counts = Record<StoredStatus, number>
@@ -22,6 +24,7 @@ export class Inspection {
   readonly #rates: Rates
   readonly #groups: GroupScheduler
   readonly #limits: Limits
+  readonly #planner: Planner
   readonly #rateLog: RateLog
   readonly #flows: Flows
   readonly #options: StoreOptions
@@ -32,6 +35,7 @@ export class Inspection {
     rates: Rates,
     groups: GroupScheduler,
     limits: Limits,
+    planner: Planner,
     rateLog: RateLog,
     flows: Flows,
     options: StoreOptions,
@@ -41,6 +45,7 @@ export class Inspection {
     this.#rates = rates
     this.#groups = groups
     this.#limits = limits
+    this.#planner = planner
     this.#rateLog = rateLog
     this.#flows = flows
     this.#options = options
@@ -71,6 +76,7 @@ export class Inspection {
         settings: query.settings ? { payloadSchema, defaults, ceilings, retention } : null,
         holders: query.holders ? this.#database.all('holders', type).map(holderOf) : [],
         nextStartAt: query.holders && rate ? this.#rateLog.nextAt(type, rate, now) : null,
+        startable: query.demand && counts.get(type)?.pending ? this.#startable(type, now) : 0,
       }
     })
     const limits = this.#limits.facts(task ? task.task.uses : (query.limits ?? []), now, query.holders ?? false)
@@ -88,13 +94,13 @@ export class Inspection {
       task,
       ahead: row.status === 'pending' ? this.#groups.ahead(ready, AHEAD_MAX) : 0,
       waitsFor: row.status === 'dependent' ? this.#flows.awaitedBy(row.seq as number) : [],
-      groupLimit: group === null ? null : this.#groupLimitOf(type).of(group),
+      groupLimit: group === null ? null : this.#planner.groupLimit(type).of(group),
       holdersOfGroup: group === null ? [] : this.#database.all('holdersInGroup', type, group).map(holderOf),
     }
   }
 
-  #groupLimitOf(type: string): GroupLimit {
-    return this.#limits.ofGroups(type, this.#registry.rules(type)?.groupConcurrency ?? null)
+  #startable(type: string, now: number): number {
+    return this.#planner.startable(this.#database, type, STARTABLE_MAX, now)
   }
 
   #workers(now: number): WorkerInfo[] {

@@ -1,5 +1,5 @@
 import { TASK_LIMITS, type Task } from '../../../task/task.ts'
-import { groupOfLane, laneOf, limitsOfLane } from '../../../task/uses.ts'
+import { groupOfLane, laneOf, limitsOfLane, NO_USES } from '../../../task/uses.ts'
 import type { Database, Row } from '../database/database.ts'
 import type { GroupLimit, Limits } from '../limits/limits.ts'
 import type { Rooms } from '../limits/rooms.ts'
@@ -10,6 +10,8 @@ const PRIORITY_ABOVE_ALL = TASK_LIMITS.priorityMax + 1
 const GONE: Row = { served: 0, since: 0, since_seq: 0 }
 /** Maximum number of groups that an explanation reads. */
 const BESIDE_MAX = 10_000
+/** Maximum number of lanes that are counted one by one. */
+const LANES_COUNTED_MAX = 1_000
 
 /** A ready task, as the rotation needs it. */
 export interface Ready {
@@ -177,6 +179,28 @@ export class GroupScheduler {
     })
     const byPriority = heads.sort((a, b) => (b.priority as number) - (a.priority as number))
     return byPriority.filter((row) => row.uses === null || rooms.take(usesOf(row.uses)) === null).slice(0, want)
+  }
+
+  /** The number of ready tasks of a type that could start, as `next` would return them, but without changing a row. */
+  startable(type: string, most: number, limit: GroupLimit, rooms: Rooms): number {
+    const { lone, ring } = this.#inUseOf(type)
+    let found = this.#database.get('countAlone', type, most)!.n as number
+    if (lone) found += this.#database.get('countLone', type, most)!.n as number
+    if (!ring) return Math.min(found, most)
+    const permits = new Map<string, number>()
+    for (const row of this.#database.each('lanesReady', Number(limit.isSet), type, most, LANES_COUNTED_MAX)) {
+      if (found >= most) break
+      const group = groupOfLane(row.task_group as string)
+      const allowed = limit.of(group)
+      const free = allowed === null ? most : (permits.get(group) ?? allowed - (row.in_flight as number))
+      // All tasks of the lane count as if they used what its first one does.
+      const uses = usesOf(row.first_uses)
+      let some = Math.max(0, Math.min(row.n as number, free, most - found))
+      if (uses !== NO_USES) for (let left = some; left > 0; left--) if (rooms.take(uses)) some--
+      permits.set(group, free - some)
+      found += some
+    }
+    return Math.min(found, most)
   }
 
   /** Tasks were started, in this order: their groups move to the end of the rotation. */

@@ -66,8 +66,15 @@ export class Planner {
     return { seqs: allowed.map(seqOf), isCut: allowed.length < heads.length, checked }
   }
 
+  /** The number of ready tasks that could start now if there were workers, counted up to `most`. */
+  startable(database: Database, type: string, most: number, now: number): number {
+    if (!this.#registry.isOpen(type, now)) return 0
+    const free = this.#permits(database, type, most, now)
+    return free <= 0 ? 0 : this.#groups.startable(type, free, this.groupLimit(type), this.#limits.rooms(now))
+  }
+
   groupLimit(type: string): GroupLimit {
-    return this.#limits.ofGroups(type, this.#registry.rules(type)!.groupConcurrency)
+    return this.#limits.ofGroups(type, this.#registry.rules(type)?.groupConcurrency ?? null)
   }
 
   /** The number of tasks of a type that its limit and its rate let start now, at most `want`; 0 or less for none. */

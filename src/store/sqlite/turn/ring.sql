@@ -57,6 +57,30 @@ SELECT task_group, served, since, since_seq,
 FROM ring r WHERE state = 'ready' AND type = ?2 AND priority = ?3
 ORDER BY served, since, since_seq LIMIT 0 + ?4;
 
+-- name: countAlone
+-- Ready tasks that are in the lane of those without group and limits, counted up to a bound.
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE task_group = '' AND status = 'pending' AND type = ? LIMIT 0 + ?
+);
+
+-- name: countLone
+SELECT count(*) AS n FROM (
+  SELECT 1 FROM tasks WHERE status = 'pending' AND task_group <> '' AND type = ? AND lone = 1 LIMIT 0 + ?
+);
+
+-- name: lanesReady
+-- ?1 whether groups have a limit, ?2 type, ?3 bound of tasks, ?4 of lanes: those that may be served.
+SELECT task_group, (SELECT count(*) FROM (
+    SELECT 1 FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
+      AND t.task_group = r.task_group AND t.priority = r.priority LIMIT 0 + ?3
+  )) AS n,
+  (SELECT t.uses FROM tasks t WHERE t.status = 'pending' AND t.task_group <> '' AND t.type = r.type
+    AND t.task_group = r.task_group AND t.priority = r.priority ORDER BY t.run_at, t.seq LIMIT 1) AS first_uses,
+  CASE WHEN ?1 THEN (SELECT count(*) FROM tasks t WHERE t.status = 'processing' AND t.type = r.type
+    AND t.task_group >= substr(r.task_group, 1, instr(r.task_group || char(31), char(31)) - 1)
+    AND t.task_group < substr(r.task_group, 1, instr(r.task_group || char(31), char(31)) - 1) || ' ') END AS in_flight
+FROM ring r WHERE state = 'ready' AND type = ?2 AND task_group <> '' LIMIT 0 + ?4;
+
 -- name: ringPlace
 SELECT served, since, since_seq FROM ring WHERE type = ? AND priority = ? AND task_group = ?;
 
